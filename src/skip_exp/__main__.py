@@ -1,0 +1,42 @@
+"""``python -m skip_exp +task=TASK ...``: the command line.
+
+Exit codes: 0 all jobs done; 1 a job failed; 2 the command was refused before any job; 130 Ctrl-C.
+"""
+
+import os
+import sys
+
+import hydra
+
+from skip_exp import config, refusals, sweep
+
+
+def main() -> int:
+    config.register()
+    wants_tracebacks = os.environ.get("HYDRA_FULL_ERROR") == "1"
+    if wants_tracebacks:
+        os.environ[sweep.TRACEBACKS] = "1"
+    # With this set Hydra raises what it would otherwise print over several lines.
+    os.environ["HYDRA_FULL_ERROR"] = "1"
+    start = hydra.main(
+        version_base="1.3", config_path=str(config.conf_dir()), config_name="config"
+    )(sweep.job)
+    try:
+        start()
+    except KeyboardInterrupt:
+        where = f"; results so far: {sweep.Started.folder}" if sweep.Started.folder else ""
+        print(f"\nerror: interrupted{where}", file=sys.stderr)
+        return 130
+    except Exception as error:
+        if wants_tracebacks:
+            raise
+        print(f"error: {refusals.explain(error)}", file=sys.stderr)
+        if refusals.is_composition_error(error):
+            return 2
+        sweep.finish()
+        return 1
+    return 0 if sweep.finish() else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

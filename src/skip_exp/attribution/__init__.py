@@ -1,0 +1,1 @@
+"""Neuron attribution: one method a file, each `scores(model, batches, **options) -> relevance`."""

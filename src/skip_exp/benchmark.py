@@ -1,0 +1,151 @@
+"""How much faster the smaller model is: both models in one process, same batches, in turn."""
+
+import logging
+import os
+import statistics
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+import torch
+from filelock import FileLock
+from torch import Tensor
+from torch.utils.flop_counter import FlopCounterMode
+
+from skip_exp.errors import ConfigError
+from skip_exp.models.soft_prompt import SoftPromptModel
+
+log = logging.getLogger(__name__)
+
+LOCK = Path(tempfile.gettempdir()) / "skip_exp-benchmark.lock"
+BUSY = 0.25  # cores that other processes may use before a measurement counts as contended
+
+
+@dataclass(frozen=True)
+class BenchmarkSettings:
+    """Plain twin of ``config.BenchmarkConfig``."""
+
+    enabled: bool
+    batch: int
+    seq_len: int
+    repeats: int
+    warmup: int
+
+
+def random_batch(model: SoftPromptModel, batch: int, seq_len: int) -> dict[str, Tensor]:
+    """A full batch [batch, seq_len] of random tokens, nothing padded, on the model's device."""
+    device = next(model.parameters()).device
+    vocabulary = model.backbone.config.vocab_size
+    generator = torch.Generator().manual_seed(0)
+    ids = torch.randint(vocabulary, (batch, seq_len), generator=generator).to(device)
+    return {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
+
+
+def flops(model: SoftPromptModel, seq_len: int) -> int:
+    """Floating-point operations of one text of ``seq_len`` tokens, attention included."""
+    eager = model.copy().eval()
+    eager.set_attention("eager")  # the fused attention kernel of the CPU is not counted
+    with FlopCounterMode(display=False) as counter, torch.inference_mode():
+        eager(**random_batch(eager, 1, seq_len))
+    return counter.get_total_flops()
+
+
+def compare(
+    dense: SoftPromptModel, final: SoftPromptModel, settings: BenchmarkSettings, device: str
+) -> dict[str, object]:
+    """Forward passes of both models in turn, in fp32, under a lock of the whole machine.
+
+    Returns:
+        The ``latency`` fields of a result: milliseconds per batch (medians), ``speedup`` (median of
+        the ratios, pair by pair), ``spread`` (half the interquartile range of these ratios),
+        ``contended`` (other processes used the machine meanwhile).
+    """
+    check(dense, settings)
+    models = [model.to(device).eval() for model in (dense, final)]
+    inputs = random_batch(models[0], settings.batch, settings.seq_len)
+    with FileLock(LOCK), torch.inference_mode():
+        load = _Load()
+        times = interleave(
+            [lambda model=model: model(**inputs) for model in models],
+            repeats=settings.repeats,
+            warmup=settings.warmup,
+            synchronise=torch.cuda.synchronize if device.startswith("cuda") else None,
+        )
+        others = load.others()
+    ratios = [a / b for a, b in zip(*times, strict=True)]
+    low, _, high = statistics.quantiles(ratios, n=4) if len(ratios) > 1 else (0.0, 0.0, 0.0)
+    if others > BUSY:
+        log.warning("benchmark: other processes used %.1f cores; marked as contended", others)
+    return {
+        "batch": settings.batch,
+        "seq_len": settings.seq_len,
+        "device": torch.cuda.get_device_name() if device.startswith("cuda") else "cpu",
+        "threads": torch.get_num_threads(),
+        "dtype": "float32",
+        "dense_ms": statistics.median(times[0]) * 1e3,
+        "final_ms": statistics.median(times[1]) * 1e3,
+        "speedup": statistics.median(ratios),
+        "spread": (high - low) / 2,
+        "contended": others > BUSY,
+    }
+
+
+def check(model: SoftPromptModel, settings: BenchmarkSettings) -> None:
+    """Refuse sizes that cannot be run; raises ConfigError."""
+    for key in ("batch", "seq_len", "repeats"):
+        if getattr(settings, key) < 1:
+            raise ConfigError(f"benchmark.{key}", getattr(settings, key), "must be at least 1")
+    limit = model.family.positions(model.backbone)
+    virtual = model.prompt.length if model.prompt.kind == "input" else 0
+    if limit is not None and settings.seq_len + virtual > limit:
+        raise ConfigError(
+            "benchmark.seq_len",
+            settings.seq_len,
+            f"prompt and text must fit into {limit} positions",
+        )
+
+
+def interleave(
+    calls: list[Callable[[], object]],
+    *,
+    repeats: int,
+    warmup: int,
+    synchronise: Callable[[], None] | None = None,
+) -> list[list[float]]:
+    """Seconds of each call, [calls][repeats]: A B A B ..., so that drift hits all alike."""
+    times: list[list[float]] = [[] for _ in calls]
+    for round_ in range(warmup + repeats):
+        for call, own in zip(calls, times, strict=True):
+            if synchronise:
+                synchronise()
+            start = time.perf_counter()
+            call()
+            if synchronise:
+                synchronise()
+            if round_ >= warmup:
+                own.append(time.perf_counter() - start)
+    return times
+
+
+class _Load:
+    """How many cores the processes beside this one kept busy since it was made."""
+
+    def __init__(self) -> None:
+        self.start = time.perf_counter()
+        self.busy, self.own = self._now()
+
+    @staticmethod
+    def _now() -> tuple[float, float]:
+        everything = psutil.cpu_times()
+        idle = everything.idle + getattr(everything, "iowait", 0.0)
+        total = sum(everything) - getattr(everything, "guest", 0.0)
+        own = os.times()
+        return total - idle, own.user + own.system
+
+    def others(self) -> float:
+        busy, own = self._now()
+        wall = time.perf_counter() - self.start
+        return max(0.0, (busy - self.busy) - (own - self.own)) / wall

@@ -1,0 +1,45 @@
+"""Structured pruning between the phases."""
+
+import time
+from collections.abc import Callable
+
+import lightning as L
+from lightning.pytorch.callbacks import Callback
+from torch import Tensor
+
+from skip_exp.callbacks.attribution import AttributionCallback, Relevance
+from skip_exp.pruning.surgery import cut
+from skip_exp.tuning import State, trainable_state
+
+Keep = dict[str, Tensor]
+
+
+class PruningCallback(Callback):
+    """Replaces the module's model by a smaller one; the dense model stays untouched.
+
+    Args:
+        attribution: where the relevance comes from; stands before this callback.
+        choose: relevance -> keep.
+    """
+
+    def __init__(
+        self, attribution: AttributionCallback, choose: Callable[[Relevance], Keep]
+    ) -> None:
+        self.attribution = attribution
+        self.choose = choose
+        self.keep: Keep | None = None
+        self.pruned_state: State = {}  # prompt and readout after the cut, before any re-tuning
+        self.seconds = 0.0
+
+    def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
+        if self.keep is not None:
+            return
+        start = time.perf_counter()
+        relevance = self.attribution.relevance
+        if relevance is None:
+            raise RuntimeError("AttributionCallback must stand before PruningCallback")
+        # Processes may differ in the last bit: rank 0 decides, so that all cut alike.
+        self.keep = trainer.strategy.broadcast(self.choose(relevance))
+        pl_module.model = cut(pl_module.model, self.keep)
+        self.pruned_state = trainable_state(pl_module.model)
+        self.seconds = time.perf_counter() - start

@@ -1,0 +1,114 @@
+"""Tokenised rows, the selection slice, and batches padded only as far as they need."""
+
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers import PreTrainedTokenizerBase
+
+from skip_exp.data.rows import Split
+from skip_exp.data.sources import RawTask
+from skip_exp.data.spec import TaskSpec
+
+log = logging.getLogger(__name__)
+
+SELECT_EVERY = 10  # train rows with index % 10 == 9 stop, choose and search; nothing else
+_CHUNK = 1000  # rows per tokenizer call
+
+Row = dict[str, Any]  # input_ids, (token_type_ids): list[int]; label: int
+Batch = dict[str, Tensor]  # input_ids, attention_mask, (token_type_ids): [n, longest]; labels: [n]
+
+
+@dataclass(frozen=True)
+class EncodedTask:
+    """A task as token ids."""
+
+    spec: TaskSpec
+    train: list[Row]
+    select: list[Row]
+    validation: list[Row]
+    extra: dict[str, list[Row]]
+    source: str
+    is_sample: bool
+    fingerprint: str  # of the raw content
+    truncated: dict[str, int]  # rows cut to max_length, per split as read
+    majority: dict[str, float]  # {"accuracy": of always answering validation's commonest label}
+    tokenizer: PreTrainedTokenizerBase
+
+
+def encode(raw: RawTask, tokenizer: PreTrainedTokenizerBase, max_length: int) -> EncodedTask:
+    """Tokenise every split (a pair as one input) and set the selection slice apart.
+
+    Args:
+        tokenizer: a fast tokenizer.
+        max_length: tokens per row, special tokens included; longer rows are truncated (of a pair,
+            the longer text first) and counted in the log.
+    """
+    spec = raw.spec
+    rows: dict[str, list[Row]] = {}
+    truncated: dict[str, int] = {}
+    for name, split in raw.splits.items():
+        rows[name], truncated[name] = _encode_split(split, tokenizer, max_length)
+        if truncated[name]:
+            log.info(
+                "data: %d of %d rows of %s truncated to %d tokens (data.max_length)",
+                truncated[name], len(split), name, max_length,
+            )  # fmt: skip
+    train = rows[spec.train]
+    labels = raw.splits[spec.validation].label
+    return EncodedTask(
+        spec=spec,
+        train=[row for i, row in enumerate(train) if i % SELECT_EVERY != SELECT_EVERY - 1],
+        select=train[SELECT_EVERY - 1 :: SELECT_EVERY],
+        validation=rows[spec.validation],
+        extra={name: rows[name] for name in spec.extra},
+        source=raw.source,
+        is_sample=raw.is_sample,
+        fingerprint=raw.fingerprint,
+        truncated=truncated,
+        majority={"accuracy": max(map(labels.count, set(labels))) / len(labels)},
+        tokenizer=tokenizer,
+    )
+
+
+def _encode_split(
+    split: Split, tokenizer: PreTrainedTokenizerBase, max_length: int
+) -> tuple[list[Row], int]:
+    rows: list[Row] = []
+    truncated = 0
+    for start in range(0, len(split), _CHUNK):
+        part = slice(start, start + _CHUNK)
+        encoded = tokenizer(
+            split.text_a[part],
+            split.text_b[part] if split.text_b is not None else None,
+            truncation=True,
+            max_length=max_length,
+            return_attention_mask=False,
+        )
+        keys = list(encoded.keys())
+        truncated += sum(bool(e.overflowing) for e in encoded.encodings or [])
+        for label, *values in zip(split.label[part], *encoded.values(), strict=True):
+            rows.append({**dict(zip(keys, values, strict=True)), "label": label})
+    return rows, truncated
+
+
+def collate(rows: Sequence[Mapping[str, Any]], pad_id: int) -> Batch:
+    """Right-pad rows to the longest of them; padding has mask 0 and token type 0."""
+    width = max(len(row["input_ids"]) for row in rows)
+
+    def padded(key: str, fill: int) -> Tensor:
+        return torch.tensor([row[key] + [fill] * (width - len(row[key])) for row in rows])
+
+    batch = {
+        "input_ids": padded("input_ids", pad_id),
+        "attention_mask": torch.tensor(
+            [[1] * n + [0] * (width - n) for n in (len(row["input_ids"]) for row in rows)]
+        ),
+        "labels": torch.tensor([row["label"] for row in rows]),
+    }
+    if "token_type_ids" in rows[0]:
+        batch["token_type_ids"] = padded("token_type_ids", 0)
+    return batch

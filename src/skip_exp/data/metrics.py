@@ -1,0 +1,27 @@
+"""The metrics a task is scored by."""
+
+from torchmetrics import Metric, MetricCollection
+from torchmetrics.classification import (
+    BinaryF1Score,
+    MulticlassAccuracy,
+    MulticlassF1Score,
+    MulticlassMatthewsCorrCoef,
+)
+
+from skip_exp.data.spec import TaskSpec
+
+
+def build_metrics(spec: TaskSpec) -> MetricCollection:
+    """Collection keyed by metric name; update it with ``(preds, labels)``.
+
+    Both are integer class indices of shape ``[n]`` (the argmax, not logits). ``f1`` is the binary
+    F1 of label 1; ``accuracy`` counts rows, ``f1_macro`` averages classes.
+    """
+    n = spec.num_labels
+    make: dict[str, Metric] = {
+        "accuracy": MulticlassAccuracy(n, average="micro"),
+        "f1": BinaryF1Score(),
+        "f1_macro": MulticlassF1Score(n, average="macro"),
+        "matthews": MulticlassMatthewsCorrCoef(n),
+    }
+    return MetricCollection({name: make[name] for name in spec.metrics})

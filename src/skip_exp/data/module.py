@@ -1,0 +1,107 @@
+"""Batches for Lightning and for attribution: little padding, same order for the same seed."""
+
+from collections.abc import Iterator, Sequence
+from functools import partial
+
+import lightning as L
+import numpy as np
+from torch.utils.data import DataLoader, Sampler
+
+from skip_exp.data.encode import Batch, EncodedTask, Row, collate
+from skip_exp.errors import ConfigError, DataError
+
+_MEGA = 50  # batches that are sorted by length together
+
+
+class LengthGroupedSampler(Sampler[int]):
+    """Random order in which each run of ``batch`` rows is of similar length.
+
+    Shuffles, sorts within mega-batches of 50 batches, then shuffles the batches. The order depends
+    on (seed, epoch) alone, so a resumed run goes on as an uninterrupted one. Lightning calls
+    ``set_epoch`` on a loader's sampler (not on a batch sampler) before each epoch.
+    """
+
+    def __init__(self, lengths: Sequence[int], batch: int, seed: int) -> None:
+        self.lengths = np.asarray(lengths)
+        self.batch = batch
+        self.seed = seed
+        self.epoch = 0
+
+    def set_epoch(self, epoch: int) -> None:
+        self.epoch = epoch
+
+    def __len__(self) -> int:
+        return len(self.lengths)
+
+    def __iter__(self) -> Iterator[int]:
+        rng = np.random.default_rng((self.seed, self.epoch))
+        order = rng.permutation(len(self))
+        mega = self.batch * _MEGA
+        parts = [order[i : i + mega] for i in range(0, len(order), mega)]
+        order = np.concatenate([p[np.argsort(self.lengths[p], kind="stable")] for p in parts])
+        # The incomplete batch stays last: elsewhere it would shift the borders of all others.
+        full = len(order) // self.batch * self.batch
+        batches = rng.permutation(order[:full].reshape(-1, self.batch))
+        return iter([*batches.ravel().tolist(), *order[full:].tolist()])
+
+
+class TextDataModule(L.LightningDataModule):
+    """Train on ``train``, validate on ``select``, test on ``validation``; rows stay in memory.
+
+    Args:
+        batch: train rows per step.
+        seed: of the order of the train rows.
+        eval_batch: rows per batch of the other loaders, which run in order of length.
+    """
+
+    def __init__(self, encoded: EncodedTask, batch: int, seed: int, eval_batch: int = 64) -> None:
+        super().__init__()
+        self.encoded = encoded
+        self.batch = batch
+        self.seed = seed
+        self.eval_batch = eval_batch
+        pad = encoded.tokenizer.pad_token_id
+        if pad is None:
+            raise DataError(f"the tokenizer {encoded.tokenizer.name_or_path} has no padding token")
+        self._collate = partial(collate, pad_id=pad)
+
+    def train_dataloader(self) -> DataLoader[Row]:
+        rows = self.encoded.train
+        sampler = LengthGroupedSampler([_length(row) for row in rows], self.batch, self.seed)
+        return self._loader(rows, self.batch, sampler)
+
+    def val_dataloader(self) -> DataLoader[Row]:
+        return self._sorted_loader(self.encoded.select)
+
+    def test_dataloader(self) -> DataLoader[Row]:
+        return self._sorted_loader(self.encoded.validation)
+
+    def extra_dataloader(self, split: str) -> DataLoader[Row]:
+        """Loader of one of the task's ``extra`` splits."""
+        return self._sorted_loader(self.encoded.extra[split])
+
+    def attribution_batches(self, samples: int, batch: int, seed: int) -> list[Batch]:
+        """Batches of ``samples`` train rows drawn without replacement, sorted by length."""
+        if samples < 1:
+            raise ConfigError("attribution.samples", samples, "must be at least 1")
+        rows = self.encoded.train
+        chosen = np.random.default_rng(seed).permutation(len(rows))[:samples]
+        drawn = sorted((rows[i] for i in chosen), key=_length)
+        return [self._collate(drawn[i : i + batch]) for i in range(0, len(drawn), batch)]
+
+    def _sorted_loader(self, rows: list[Row]) -> DataLoader[Row]:
+        return self._loader(sorted(rows, key=_length), self.eval_batch, None)
+
+    def _loader(self, rows: list[Row], batch: int, sampler: Sampler[int] | None) -> DataLoader[Row]:
+        # A list is a map-style data set.
+        return DataLoader(
+            rows,  # type: ignore[arg-type]
+            batch,
+            sampler=sampler,
+            collate_fn=self._collate,
+            num_workers=0,
+        )
+
+
+def _length(row: Row) -> int:
+    return len(row["input_ids"])

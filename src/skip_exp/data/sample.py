@@ -1,0 +1,138 @@
+"""Generated stand-in rows in a task's own columns: small, deterministic and never real data.
+
+One text, two labels: sentiment. Two texts: does the second follow from the first (three labels:
+or contradict it, or speak of something else)? More labels: topics. Train and validation share
+function words only, and every frame is filled for every label alike, so that counting words does
+not get beyond chance on validation.
+"""
+
+import random
+from collections.abc import Callable
+
+import pandas as pd
+
+from skip_exp.data.sample_words import TRAIN, VALIDATION, Words
+from skip_exp.data.spec import TaskSpec, text_columns
+from skip_exp.errors import DataError
+
+TRAIN_ROWS, VALIDATION_ROWS = 800, 400
+P_POSITIVE = 0.8  # of claims, which is also what reading the statement alone is worth
+
+_POSITIVE = ("positive", "pos", "yes", "true")
+_FOLLOWS = ("entailment", "equivalent", "duplicate", "true", "yes", "same")
+_CONTRADICTS = ("contradiction", "contradictory")
+Texts = tuple[str, str, str]  # two texts and the thing that they are about
+Make = Callable[[random.Random, Words, str], Texts]
+
+
+def sample_tables(spec: TaskSpec) -> dict[str, tuple[pd.DataFrame, str]]:
+    """Rows for every split of a task, with equally many of each label, and where they are from.
+
+    Raises:
+        DataError: the task has more labels than the sample has topics.
+    """
+    tables = {}
+    for name in spec.splits:
+        train = name == spec.train
+        rows = TRAIN_ROWS if train else VALIDATION_ROWS
+        table = _table(spec, TRAIN if train else VALIDATION, rows, random.Random(name))
+        tables[name] = (table, f"the {name} sample")
+    return tables
+
+
+def _table(spec: TaskSpec, words: Words, rows: int, rng: random.Random) -> pd.DataFrame:
+    make, meanings = _plan(spec)
+    table = []
+    for i in range(rows):
+        label = i % spec.num_labels
+        text_a, text_b, thing = make(rng, words, meanings[label])
+        row = {column: thing for column in spec.columns}
+        for entry, text in zip(spec.text, (text_a, text_b), strict=False):
+            row[text_columns(entry)[-1]] = text
+        table.append({**row, spec.label: label})
+    rng.shuffle(table)  # else row number would tell the label, and the selection slice have one
+    return pd.DataFrame(table)
+
+
+def _plan(spec: TaskSpec) -> tuple[Make, tuple[str, ...]]:
+    """The kind of text for a task and what each of its labels means in it."""
+    n = spec.num_labels
+    if spec.pair and n == 2:
+        return _pair_maker(spec), _two(spec, _FOLLOWS, "follows", "contradicts")
+    if spec.pair and n == 3:
+        return _pair_maker(spec), _three(spec)
+    if n == 2:
+        return _sentiment, _two(spec, _POSITIVE, "positive", "negative")
+    if n > len(TRAIN.topics):
+        raise DataError(
+            f"task {spec.name}: the sample has no more than {len(TRAIN.topics)} labels, not {n}"
+        )
+    return _topic, tuple(map(str, range(n)))
+
+
+def _two(spec: TaskSpec, names: tuple[str, ...], yes: str, no: str) -> tuple[str, str]:
+    first = spec.labels[0].lower() in names
+    return (yes, no) if first else (no, yes)
+
+
+def _three(spec: TaskSpec) -> tuple[str, ...]:
+    known = {**dict.fromkeys(_FOLLOWS, "follows"), **dict.fromkeys(_CONTRADICTS, "contradicts")}
+    meanings = tuple(known.get(label.lower(), "other") for label in spec.labels)
+    complete = len(set(meanings)) == 3
+    return meanings if complete else ("follows", "other", "contradicts")
+
+
+def _sentiment(rng: random.Random, words: Words, meaning: str) -> Texts:
+    same, other = words.positive, words.negative
+    if meaning == "negative":
+        same, other = other, same
+    frames = rng.choice((words.plain, words.negated, words.contrasted))
+    a, b = rng.sample(other if frames is words.negated else same, 2)
+    thing = rng.choice(words.things)
+    text = rng.choice(frames).format(h=thing, a=a, b=b, o=rng.choice(other))
+    return text, text, thing
+
+
+def _topic(rng: random.Random, words: Words, meaning: str) -> Texts:
+    topic = words.topics[int(meaning)]
+
+    def text() -> str:
+        x, y, z = rng.sample(topic, 3)
+        return rng.choice(words.about).format(x=x, y=y, z=z)
+
+    return text(), text(), topic[0]
+
+
+def _pair_maker(spec: TaskSpec) -> Make:
+    """Statement and claim; a column called question holds questions, one called passage more."""
+    first, second = (text_columns(entry)[-1].lower() for entry in spec.text)
+    asks = ("question" in first, "question" in second)
+    passage = "passage" in first or "passage" in second
+
+    def make(rng: random.Random, words: Words, meaning: str) -> Texts:
+        a, b, c, thing, claimed_of = _relation(rng, words, meaning)
+        if all(asks):
+            statement = rng.choice(words.questions).format(h=thing, c=f"{a} and {b}")
+        else:
+            statement = rng.choice(words.plain).format(h=thing, a=a, b=b)
+        if passage:
+            statement = f"{rng.choice(words.filler)} {statement}"
+        claim = rng.choice(words.questions if any(asks) else words.claims)
+        texts = (statement, claim.format(h=claimed_of, c=c))
+        return (*(texts if asks[1] or not asks[0] else texts[::-1]), thing)
+
+    return make
+
+
+def _relation(rng: random.Random, words: Words, meaning: str) -> tuple[str, str, str, str, str]:
+    """What a thing was (two words), what is claimed (one), the thing, and the thing claimed of."""
+    positive = rng.random() < P_POSITIVE
+    same, other = words.positive, words.negative
+    if not positive:
+        same, other = other, same
+    # Of something else either may be claimed: it follows as little as it contradicts.
+    agrees = meaning == "follows" or (meaning == "other" and rng.random() < 0.5)
+    c = rng.choice(same)
+    a, b = rng.sample([word for word in (same if agrees else other) if word != c], 2)
+    thing, elsewhere = rng.sample(words.things, 2)
+    return a, b, c, thing, elsewhere if meaning == "other" else thing

@@ -1,0 +1,166 @@
+"""Where a task's rows come from: local files, the hub or the generated sample."""
+
+import logging
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+
+from skip_exp import hub
+from skip_exp.data.rows import SUFFIXES, Split, fingerprint, read_table, to_split
+from skip_exp.data.sample import sample_tables
+from skip_exp.data.spec import TaskSpec
+from skip_exp.errors import ConfigError, DataError
+
+log = logging.getLogger(__name__)
+
+SOURCES = ("auto", "local", "hub", "sample")
+ENV_DIR = "SKIP_EXP_DATA"
+MIN_TRAIN = 20  # fewer rows leave next to nothing in the selection slice
+
+Tables = dict[str, tuple[pd.DataFrame, str]]  # split: rows, what they were read from
+
+
+class NotFound(DataError):
+    """A source does not have the task: `auto` goes on to the next one."""
+
+
+@dataclass(frozen=True)
+class RawTask:
+    """A task's texts and labels as read."""
+
+    spec: TaskSpec
+    splits: dict[str, Split]
+    source: str  # local:<dir> | hub:<id> | sample
+    fingerprint: str  # of the content, see rows.fingerprint
+
+    @property
+    def is_sample(self) -> bool:
+        return self.source == "sample"
+
+
+def load_task(spec: TaskSpec, source: str, dir: str | None, *, allow_sample: bool) -> RawTask:
+    """Read every split of a task.
+
+    Args:
+        source: ``auto`` tries local files, then the hub, then, if ``allow_sample``, the sample.
+        dir: folder laid out as ``<dir>/<task>/<split>.jsonl``; None = environment SKIP_EXP_DATA.
+        allow_sample: whether ``auto`` may end on generated data.
+
+    Raises:
+        ConfigError: unknown source.
+        DataError: no source has the task, or what was found does not fit its description.
+    """
+    if source not in SOURCES:
+        raise ConfigError("data.source", source, f"must be one of {', '.join(SOURCES)}")
+    tables, found, reasons = _find(spec, source, dir, allow_sample)
+    raw = _check(spec, tables, found)
+    if raw.is_sample and reasons:
+        log.warning("data: generated stand-in, NOT the real %s: %s", spec.name, "; ".join(reasons))
+    sizes = ", ".join(f"{name} {len(split)}" for name, split in raw.splits.items())
+    log.info("data: %s from %s (rows: %s)", spec.name, raw.source, sizes)
+    return raw
+
+
+def _find(
+    spec: TaskSpec, source: str, dir: str | None, allow_sample: bool
+) -> tuple[Tables, str, list[str]]:
+    """The first source that has the task, its name, and why the ones before it do not."""
+    readers: dict[str, Callable[[], tuple[Tables, str]]] = {
+        "local": lambda: _local(spec, dir),
+        "hub": lambda: _hub(spec),
+        "sample": lambda: (sample_tables(spec), "sample"),
+    }
+    if source != "auto":
+        readers = {source: readers[source]}
+    elif not allow_sample:
+        del readers["sample"]
+    reasons: list[str] = []
+    for read in readers.values():
+        try:
+            return (*read(), reasons)
+        except NotFound as err:
+            reasons.append(str(err))
+    advice = "set data.dir to a folder that has it, or data.source=sample for generated rows"
+    raise DataError(f"task {spec.name} not found: {'; '.join(reasons)} ({advice})")
+
+
+def _check(spec: TaskSpec, tables: Tables, source: str) -> RawTask:
+    splits = {name: to_split(table, spec, name, where) for name, (table, where) in tables.items()}
+    if len(splits[spec.train]) < MIN_TRAIN:
+        raise DataError(
+            f"task {spec.name}: {len(splits[spec.train])} train rows in {tables[spec.train][1]}, "
+            f"at least {MIN_TRAIN} are needed (every tenth is kept for selection)"
+        )
+    return RawTask(spec, splits, source, fingerprint(splits))
+
+
+def _local(spec: TaskSpec, dir: str | None) -> tuple[Tables, str]:
+    if spec.files:
+        return _files(spec)
+    key, given = ("data.dir", dir) if dir else (ENV_DIR, os.environ.get(ENV_DIR))
+    if not given:
+        raise NotFound(f"neither data.dir nor {ENV_DIR} is set")
+    root = Path(given).expanduser()
+    if not root.is_dir():
+        raise DataError(f"{key}={given}: not a folder")
+    folder = root / spec.name
+    if not folder.is_dir():
+        raise NotFound(f"{key}={given} has no folder {spec.name}")
+    return {name: _table(_split_file(folder, spec, name)) for name in spec.splits}, f"local:{given}"
+
+
+def _split_file(folder: Path, spec: TaskSpec, split: str) -> Path:
+    for suffix in SUFFIXES:
+        if (path := folder / f"{split}{suffix}").is_file():
+            return path
+    has = ", ".join(sorted(p.name for p in folder.iterdir())) or "nothing"
+    raise DataError(
+        f"task {spec.name}: no {split}.jsonl, .json, .csv or .parquet in {folder} (it has: {has})"
+    )
+
+
+def _files(spec: TaskSpec) -> tuple[Tables, str]:
+    for name in spec.splits:
+        if name not in spec.files:
+            has = ", ".join(spec.files)
+            raise DataError(f"task {spec.name}: task.files has no split {name!r} (it has: {has})")
+    paths = {name: Path(spec.files[name]).expanduser() for name in spec.splits}
+    return {name: _table(path) for name, path in paths.items()}, f"local:{paths[spec.train].parent}"
+
+
+def _table(path: Path) -> tuple[pd.DataFrame, str]:
+    return read_table(path), str(path)
+
+
+def _hub(spec: TaskSpec) -> tuple[Tables, str]:
+    """The Hugging Face cache first (no network, no waiting), then the hub itself."""
+    if not spec.hub:
+        raise NotFound("task.hub is not set")
+    name = "/".join(spec.hub.values())
+    try:
+        with hub.offline():
+            splits = _load_dataset(spec)
+    except Exception as cached:  # not cached; datasets has many ways to say so
+        log.debug("%s is not in the Hugging Face cache: %s", name, cached)
+        if not hub.hub_reachable():
+            raise NotFound(f"hub unreachable and {name} is not in the Hugging Face cache") from None
+        try:
+            splits = _load_dataset(spec)
+        except Exception as err:  # the same
+            reason = str(err).strip().split("\n")[0]
+            raise NotFound(f"cannot load {name} from the hub: {reason}") from err
+    for split in spec.splits:
+        if split not in splits:
+            has = ", ".join(splits)
+            raise DataError(f"task {spec.name}: no split {split!r} in {name} (it has: {has})")
+    return {s: (splits[s].to_pandas(), f"{name} {s}") for s in spec.splits}, f"hub:{name}"
+
+
+def _load_dataset(spec: TaskSpec):  # type: ignore[no-untyped-def]  # datasets is imported late
+    import datasets  # a second of import, not needed for local files
+
+    datasets.logging.set_verbosity_error()  # else a cache hit warns of a hub that was not asked
+    return datasets.load_dataset(spec.hub["path"], spec.hub.get("name"))

@@ -1,0 +1,23 @@
+"""Errors a user can act on: one line that names the key, the value and what is allowed."""
+
+
+class SkipError(Exception):
+    """A refusal or failure whose message is complete on one line; shown without a traceback."""
+
+
+class ConfigError(SkipError):
+    """A configuration value that cannot work.
+
+    Args:
+        key: dotted config key, as typed on the command line (``prune.ratio``).
+        value: what was given.
+        allowed: what would have been accepted, in words.
+    """
+
+    def __init__(self, key: str, value: object, allowed: str) -> None:
+        super().__init__(f"{key}={value}: {allowed}")
+        self.key = key
+
+
+class DataError(SkipError):
+    """Data that is missing, unreachable or not in the shape that its task describes."""

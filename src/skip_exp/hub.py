@@ -1,0 +1,75 @@
+"""Whether the Hugging Face hub can be reached, decided once and in at most two seconds.
+
+Left to themselves the hub clients retry for ~25 s per file before they give up, and
+``HF_HUB_OFFLINE`` is read only at import, so the flags that they look at later are set here.
+"""
+
+import logging
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import lru_cache
+
+import huggingface_hub
+from huggingface_hub import constants
+
+log = logging.getLogger(__name__)
+
+TIMEOUT = 2.0  # seconds, name resolution included
+
+
+@lru_cache(maxsize=1)
+def hub_reachable() -> bool:
+    """One request to the hub's front page; honours HF_ENDPOINT, proxies and HF_HUB_OFFLINE."""
+    if constants.HF_HUB_OFFLINE:
+        return False
+    answers: list[bool] = []
+    # A thread, because no client's timeout covers name resolution and its phases add up.
+    thread = threading.Thread(target=lambda: answers.append(_ask()), daemon=True)
+    thread.start()
+    thread.join(TIMEOUT)
+    return bool(answers and answers[0])
+
+
+def _ask() -> bool:
+    try:
+        # The hub's own session: proxies and certificates are those of the later downloads.
+        response = huggingface_hub.get_session().head(constants.ENDPOINT, timeout=TIMEOUT)
+    except Exception as err:  # whatever its HTTP library raises, the answer is no
+        log.debug("hub check failed: %s", err)
+        return False
+    # A filter or a proxy answers 403, 407 or 5xx in the hub's place.
+    return response.status_code not in (403, 407) and response.status_code < 500
+
+
+def offline_if_unreachable() -> bool:
+    """Put the hub clients offline for the rest of the process if the hub cannot be reached.
+
+    transformers, datasets and huggingface_hub then look in their caches at once, without retries.
+
+    Returns:
+        True if they are offline now.
+    """
+    if hub_reachable():
+        return False
+    _set_offline(True)
+    return True
+
+
+@contextmanager
+def offline() -> Iterator[None]:
+    """Only the caches are looked at inside the block."""
+    before = constants.HF_HUB_OFFLINE
+    _set_offline(True)
+    try:
+        yield
+    finally:
+        _set_offline(before)
+
+
+def _set_offline(value: bool) -> None:
+    constants.HF_HUB_OFFLINE = value
+    # datasets keeps a copy, taken at its import (which costs a second: not forced here).
+    if config := sys.modules.get("datasets.config"):
+        config.HF_HUB_OFFLINE = config.HF_DATASETS_OFFLINE = value  # type: ignore[attr-defined]

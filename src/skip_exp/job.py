@@ -1,0 +1,218 @@
+"""One job: a resolved configuration turned into data, a backbone, settings and cache keys."""
+
+import hashlib
+import logging
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+from hydra.utils import get_method
+from omegaconf import OmegaConf
+
+from skip_exp.benchmark import BenchmarkSettings
+from skip_exp.cache import StageCache, code_version, digest
+from skip_exp.config import AnyConfig
+from skip_exp.data import EncodedTask, TaskSpec, TextDataModule, encode, load_task, task_spec
+from skip_exp.errors import ConfigError, SkipError
+from skip_exp.models.backbones import Backbone, load_backbone
+from skip_exp.models.prompts import build_prompt, init_ids
+from skip_exp.models.readouts import build_readout
+from skip_exp.models.soft_prompt import SoftPromptModel
+from skip_exp.pruning import select
+from skip_exp.tuning import Hardware, TrainSettings, resolve_precision
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Job:
+    """Everything that the phases need; the keys name what each cached stage depends on."""
+
+    cfg: AnyConfig
+    output: Path
+    data: EncodedTask
+    backbone: Backbone
+    hardware: Hardware
+    tune: TrainSettings
+    retune: TrainSettings
+    benchmark: BenchmarkSettings
+    score: Callable[..., Any]  # the attribution method
+    cache: StageCache
+    tune_key: dict[str, Any]
+    attribution_key: dict[str, Any]
+    job_id: str
+
+    @property
+    def metric(self) -> str:
+        """Name of the task's main metric."""
+        return self.data.spec.metrics[0]
+
+    def seed(self, phase: str) -> int:
+        """Each phase has a seed of its own, so that a cached phase changes nothing after it."""
+        return phase_seed(self.cfg.seed, phase)
+
+    def batches(self, settings: TrainSettings, phase: str) -> TextDataModule:
+        return TextDataModule(self.data, settings.batch, self.seed(phase))
+
+    def new_model(self) -> SoftPromptModel:
+        """The backbone with a fresh prompt and readout."""
+        prompt, b, spec = self.cfg.prompt, self.backbone, self.data.spec
+        seed = self.seed("init")
+        L.seed_everything(seed, verbose=False)
+        soft = build_prompt(
+            prompt.kind,
+            b.model,
+            b.family,
+            length=prompt.length,
+            ids=init_ids(prompt.init, b.tokenizer, prompt.length, seed, " ".join(spec.labels)),
+            std=prompt.std,
+            seed=seed,
+            decoder=prompt.decoder,
+        )
+        readout = build_readout(
+            b.readout,
+            b.model,
+            b.tokenizer,
+            labels=spec.num_labels,
+            words=spec.words,
+            pooling=self.cfg.backbone.pooling,
+        )
+        return SoftPromptModel(b.model, b.family, soft, readout)
+
+
+def phase_seed(seed: int, phase: str) -> int:
+    return int.from_bytes(hashlib.sha256(f"{seed}/{phase}".encode()).digest()[:4], "big")
+
+
+def prepare(cfg: AnyConfig) -> Job:
+    """Build a job and refuse everything that can be refused before any work is spent."""
+    _check(cfg)
+    spec = task_spec(cfg.task)
+    b = cfg.backbone
+    backbone = load_backbone(b.name, b.path, b.family, b.readout)
+    _check_length(cfg, backbone)
+    _check_budget(cfg, backbone)
+    hardware = _hardware(cfg.trainer)
+    data = _data(spec, cfg, backbone)
+    log.info(
+        "%s: %d train, %d select, %d validation rows from %s",
+        *(spec.name, len(data.train), len(data.select), len(data.validation), data.source),
+    )
+    if data.is_sample:
+        log.warning(
+            "%s: GENERATED SAMPLE DATA, not the real task: no score means anything for it",
+            spec.name,
+        )
+    tune_key = {
+        "data": [data.fingerprint, spec.name, cfg.data.max_length, list(spec.text)],
+        "metrics": list(spec.metrics),
+        "backbone": [backbone.content_hash, b.family, b.readout, b.pooling, list(spec.words)],
+        "prompt": _plain(cfg.prompt),
+        "tune": _plain(cfg.tune),
+        "seed": cfg.seed,
+        "precision": hardware.precision,
+    }
+    attribution_key = tune_key | {"attribution": _plain(cfg.attribution)}
+    identity = attribution_key | {
+        "prune": _plain(cfg.prune),
+        "retune": _plain(cfg.retune),
+        "benchmark": _plain(cfg.benchmark),
+        "code": [code_version("attribute"), code_version("job")],
+    }
+    return Job(
+        cfg=cfg,
+        output=Path(cfg.output_dir),
+        data=data,
+        backbone=backbone,
+        hardware=hardware,
+        tune=TrainSettings(**_plain(cfg.tune)),
+        retune=TrainSettings(**_plain(cfg.retune)),
+        benchmark=BenchmarkSettings(**_plain(cfg.benchmark)),
+        score=_method(cfg.attribution._target_),
+        cache=StageCache(Path(cfg.cache.dir) if cfg.cache.enabled else None),
+        tune_key=tune_key,
+        attribution_key=attribution_key,
+        job_id=digest(identity)[:16],
+    )
+
+
+_loaded: dict[str, EncodedTask] = {}  # tokenised data, once per process; the last few tasks
+
+
+def _data(spec: TaskSpec, cfg: AnyConfig, backbone: Backbone) -> EncodedTask:
+    """The task's rows as token ids; only an embedded backbone may end on generated data."""
+    source, folder, length = cfg.data.source, cfg.data.dir, cfg.data.max_length
+    key = digest([asdict(spec), source, folder, length, backbone.content_hash])
+    if key not in _loaded:
+        embedded = backbone.path.startswith("embedded:")
+        raw = load_task(spec, source, folder, allow_sample=embedded)
+        while len(_loaded) >= 4:
+            _loaded.pop(next(iter(_loaded)))
+        _loaded[key] = encode(raw, backbone.tokenizer, length)
+    return _loaded[key]
+
+
+def _plain(node: AnyConfig) -> Any:
+    return OmegaConf.to_container(node, resolve=True)
+
+
+def _hardware(trainer: AnyConfig) -> Hardware:
+    allowed = ("auto", "32-true", "bf16-mixed", "16-mixed")
+    if trainer.precision not in allowed:
+        raise ConfigError(
+            "trainer.precision", trainer.precision, f"must be one of {', '.join(allowed)}"
+        )
+    return Hardware(
+        trainer.accelerator,
+        trainer.devices,
+        trainer.strategy,
+        resolve_precision(trainer.precision, trainer.accelerator),
+        trainer.progress,
+    )
+
+
+def _method(target: str) -> Callable[..., Any]:
+    try:
+        return get_method(target)
+    except Exception as error:  # Hydra wraps whatever the import raised
+        raise ConfigError("attribution._target_", target, f"cannot be imported: {error}") from error
+
+
+def _check(cfg: AnyConfig) -> None:
+    if cfg.prompt.kind not in ("input", "prefix"):
+        raise ConfigError("prompt.kind", cfg.prompt.kind, "must be input or prefix")
+    if cfg.prompt.init not in ("vocab", "text", "normal"):
+        raise ConfigError("prompt.init", cfg.prompt.init, "must be vocab, text or normal")
+    positive = ("prompt.length", "data.max_length", "attribution.samples", "attribution.batch")
+    positive += tuple(f"{p}.{key}" for p in ("tune", "retune") for key in ("epochs", "batch", "lr"))
+    for key in positive:
+        if OmegaConf.select(cfg, key) <= 0:
+            raise ConfigError(key, OmegaConf.select(cfg, key), "must be positive")
+    if not cfg.tune.enabled:
+        raise ConfigError("tune.enabled", False, "there is nothing to prune without a tuned prompt")
+
+
+def _check_length(cfg: AnyConfig, backbone: Backbone) -> None:
+    limit = backbone.max_positions
+    virtual = cfg.prompt.length if cfg.prompt.kind == "input" else 0
+    if limit is not None and cfg.data.max_length + virtual > limit:
+        raise ConfigError(
+            "data.max_length",
+            cfg.data.max_length,
+            f"with prompt.length={cfg.prompt.length} ({cfg.prompt.kind}) it exceeds the "
+            f"{limit} positions of {backbone.name}; at most {limit - virtual}",
+        )
+
+
+def _check_budget(cfg: AnyConfig, backbone: Backbone) -> None:
+    blocks = backbone.family.blocks(backbone.model)
+    if not blocks:
+        raise SkipError(f"backbone={backbone.name}: has no layers")
+    select.check(select.shapes(blocks), **prune_settings(cfg))
+
+
+def prune_settings(cfg: AnyConfig) -> dict[str, Any]:
+    """Keyword arguments of :func:`skip_exp.pruning.select.select`."""
+    return {key: _plain(cfg.prune)[key] for key in ("ratio", "sites", "allocation", "round_to")}

@@ -1,0 +1,197 @@
+"""Where a job's curves, summary and pictures go: W&B, a CSV file, or nowhere."""
+
+import logging
+import netrc
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import wandb
+from lightning.pytorch.loggers import CSVLogger, Logger, WandbLogger
+from lightning.pytorch.utilities import rank_zero_only
+from matplotlib.figure import Figure
+from omegaconf import OmegaConf
+
+from skip_exp import results
+from skip_exp.config import AnyConfig
+from skip_exp.errors import ConfigError, SkipError
+
+log = logging.getLogger(__name__)
+
+PHASES = ("tune", "retune")  # each fits anew, so Lightning's global step starts again
+
+
+class PhaseLogger(WandbLogger):
+    """Logs ``tune/...`` against ``tune/step`` and ``retune/...`` against ``retune/step``."""
+
+    @rank_zero_only
+    def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
+        row: dict[str, float | None] = {
+            name: value for name, value in metrics.items() if name != "epoch"
+        }
+        for phase in {name.partition("/")[0] for name in row if "/" in name}:
+            row[f"{phase}/step"] = step
+            if "epoch" in metrics:
+                row[f"{phase}/epoch"] = metrics["epoch"]
+        self.experiment.log({name: value for name, value in row.items() if value is not None})
+
+
+def build_logger(cfg: AnyConfig) -> Logger | None:
+    """The logger that ``cfg.logger`` names; W&B's run is open when this returns.
+
+    Raises:
+        SkipError: an unknown logger or mode, or W&B refuses (a bad key, an unknown entity).
+    """
+    match cfg.logger.name:
+        case "none":
+            return None
+        case "csv":
+            return CSVLogger(save_dir=cfg.output_dir, name=None, version="csv")
+        case "wandb":
+            run = _open_run(cfg)  # None on every rank but the first
+            return PhaseLogger(project=cfg.logger.project, experiment=run)
+        case name:
+            raise ConfigError("logger.name", name, "must be one of wandb, csv, none")
+
+
+@rank_zero_only
+def _open_run(cfg: AnyConfig) -> Any:
+    os.environ.setdefault("WANDB_SILENT", "true")
+    mode = _mode(cfg.logger.mode)
+    try:
+        run = _init(cfg, mode)
+    except wandb.errors.Error as error:
+        told = " ".join(str(error).split())
+        if cfg.logger.mode != "auto" or mode == "offline":
+            raise SkipError(f"logger.mode={cfg.logger.mode}: W&B refused: {told}") from error
+        log.warning("W&B cannot be reached, logging offline: %s", told)
+        run = _init(cfg, "offline")
+    for phase in PHASES:
+        run.define_metric(f"{phase}/step", hidden=True)
+        run.define_metric(f"{phase}/*", step_metric=f"{phase}/step")
+    if run.offline:
+        log.info("W&B: offline; upload with: wandb sync %s", Path(run.dir).parent)
+    else:
+        log.info("W&B: %s", run.url)
+    return run
+
+
+def _init(cfg: AnyConfig, mode: Any) -> Any:
+    settings = wandb.Settings(
+        silent=True, console="off", init_timeout=30, disable_git=True, x_save_requirements=False
+    )
+    method = results.attribution_name(cfg.attribution._target_)
+    tags = [cfg.task.name, cfg.backbone.name, cfg.prompt.kind, method, *cfg.logger.tags]
+    config: Any = OmegaConf.to_container(cfg, resolve=True)
+    return wandb.init(
+        project=cfg.logger.project,
+        entity=cfg.logger.entity,
+        group=cfg.logger.group,
+        name=f"{cfg.task.name}-{cfg.backbone.name}-{cfg.prune.ratio}-{cfg.seed}",
+        tags=[tag for tag in dict.fromkeys(tags) if tag],
+        config=config,
+        dir=cfg.output_dir,
+        mode=mode,
+        settings=settings,
+    )
+
+
+def _mode(asked: str) -> str | None:
+    """W&B's mode; None leaves it to WANDB_MODE. Without a key ``auto`` is offline: never asks."""
+    if asked in ("online", "offline"):
+        return asked
+    if asked != "auto":
+        raise ConfigError("logger.mode", asked, "must be one of auto, online, offline")
+    if os.environ.get("WANDB_MODE"):
+        return None
+    return "online" if _has_key() else "offline"
+
+
+def _has_key() -> bool:
+    if os.environ.get("WANDB_API_KEY") or os.environ.get("WANDB_IDENTITY_TOKEN_FILE"):
+        return True
+    settings = wandb.Settings()
+    host = urlsplit(settings.base_url).hostname or ""
+    homes = [os.environ.get("NETRC"), *(Path.home() / name for name in (".netrc", "_netrc"))]
+    for file in filter(None, homes):
+        try:
+            return netrc.netrc(str(file)).authenticators(host) is not None
+        except FileNotFoundError:
+            continue
+        except (OSError, netrc.NetrcParseError) as error:
+            log.warning("%s: not read for a W&B key: %s", file, error)
+    return bool(settings.api_key)
+
+
+def replay(logger: Logger | None, curves: Iterable[Mapping[str, Any]]) -> None:
+    """Log the curves of a phase that was not run again: {phase, step, metric: value} per row."""
+    if logger is None:
+        return
+    for row in curves:
+        metrics = {f"{row['phase']}/{k}": v for k, v in row.items() if k not in ("phase", "step")}
+        logger.log_metrics(metrics, step=row["step"])
+    logger.save()
+
+
+@rank_zero_only
+def log_summary(logger: Logger | None, result: Mapping[str, Any]) -> None:
+    """W&B's summary: the fields of ``result.json``, nested ones joined by ``/``."""
+    if not isinstance(logger, WandbLogger):
+        return
+    run = logger.experiment
+    run.summary.update(results.flatten(result))
+    if result.get("data_is_sample"):
+        run.tags = (*run.tags, "sample")  # generated rows are marked wherever they show
+
+
+@rank_zero_only
+def log_keep_picture(
+    logger: Logger | None, keep_sizes: Mapping[str, Sequence[int]], path: Path | str
+) -> None:
+    """Draw what each layer kept ({site: [kept, of]}) as a PNG at ``path``; show it in W&B."""
+    _draw(keep_sizes).savefig(path, dpi=120, bbox_inches="tight")
+    if isinstance(logger, WandbLogger):
+        logger.experiment.log({"keep": wandb.Image(str(path))})
+
+
+def _draw(keep_sizes: Mapping[str, Sequence[int]]) -> Figure:
+    """Heat map: a row per kind of site, a column per layer, the fraction kept in each cell."""
+    cells = {}
+    for site, (kept, of) in keep_sizes.items():
+        stack, layer, kind = site.split(".", 2)
+        cells[f"{stack} {kind.replace('.', ' ')}", int(layer)] = (kept, of)
+    kinds = sorted({kind for kind, _ in cells})
+    layers = range(1 + max(layer for _, layer in cells))
+    figure = Figure(figsize=(1.6 + 0.62 * len(layers), 0.9 + 0.5 * len(kinds)))
+    axes = figure.subplots()
+    shares = [[_share(cells.get((kind, layer))) for layer in layers] for kind in kinds]
+    image = axes.imshow(shares, vmin=0, vmax=1, cmap="Blues", aspect="auto")
+    for (kind, column), (kept, of) in cells.items():
+        color = "white" if 2 * kept > of else "black"
+        place = (column, kinds.index(kind))
+        axes.text(*place, str(kept), color=color, ha="center", va="center", fontsize=7)
+    axes.set_xticks(list(layers))
+    axes.set_yticks(range(len(kinds)), kinds)
+    axes.set_xlabel("layer")
+    axes.set_title("units kept", fontsize=9)
+    figure.colorbar(image, label="fraction kept")
+    return figure
+
+
+def _share(cell: Sequence[int] | None) -> float:
+    return float("nan") if cell is None else cell[0] / max(cell[1], 1)
+
+
+def close(error: str | None = None) -> None:
+    """End the W&B run of this job, if one is open; with an error it is marked failed."""
+    run = wandb.run
+    if run is None:
+        return
+    try:
+        if error:
+            run.summary.update({"status": "failed", "error": error})
+        run.finish(exit_code=1 if error else 0)
+    except Exception as problem:  # a finished job stays finished when its upload fails
+        log.warning("W&B: the run did not end cleanly: %s", problem)

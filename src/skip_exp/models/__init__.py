@@ -1,0 +1,1 @@
+"""Frozen backbones with soft prompts."""

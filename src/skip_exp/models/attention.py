@@ -1,0 +1,173 @@
+"""One attention module for every family: heads and dims may be cut, keys and values prefixed.
+
+It takes the place of Hugging Face's own attention modules and keeps their Linear layers under
+their own names, so a state dict reads the same before and after. Two things need it: the library
+views queries, keys and values with one fixed head size, and has no place for a soft prefix.
+"""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from transformers.models.bert.modeling_bert import BertSelfAttention
+from transformers.models.t5.modeling_t5 import T5Attention
+
+Prefix = tuple[Tensor, Tensor]  # keys [length, heads, qk_dim], values [length, heads, vo_dim]
+
+
+class Attention(nn.Module):
+    """Scaled dot-product attention over the heads and dims that a layer kept.
+
+    Attributes:
+        heads: number of heads kept.
+        head_ids: their positions among the original heads (a shared position bias is sliced by it).
+        qk_dim, vo_dim: query/key and value/output dims kept per head.
+        scaling: factor of the scores; stays the original one whatever is cut.
+        prefix: soft keys and values that every query sees before the text's own, or None.
+        implementation: ``sdpa`` or ``eager``.
+    """
+
+    def __init__(self, *, heads: int, head_dim: int, scaling: float, dropout: float) -> None:
+        super().__init__()
+        self.head_ids = list(range(heads))
+        self.total_heads = heads
+        self.qk_dim = head_dim
+        self.vo_dim = head_dim
+        self.scaling = scaling
+        self.dropout_p = dropout
+        self.prefix: Prefix | None = None
+        self.implementation = "sdpa"
+
+    @property
+    def heads(self) -> int:
+        return len(self.head_ids)
+
+    def projections(self) -> tuple[nn.Linear, nn.Linear, nn.Linear]:
+        """The query, key and value layers."""
+        raise NotImplementedError
+
+    def context(self, hidden: Tensor, source: Tensor, mask: Tensor | None) -> Tensor:
+        """Attend from ``hidden`` [B, T, H] to ``source`` [B, S, H].
+
+        ``mask`` is additive, broadcastable to [B, heads, T, prefix length + S].
+        Returns [B, T, heads * vo_dim], the input of the output projection.
+        """
+        batch, length = hidden.shape[:2]
+        if self.heads * self.vo_dim == 0:  # the whole sublayer was pruned
+            return hidden.new_zeros(batch, length, 0)
+        query, key, value = self.projections()
+        q = self._split(query(hidden), self.qk_dim)
+        k, v = self._split(key(source), self.qk_dim), self._split(value(source), self.vo_dim)
+        if self.prefix is not None:
+            soft_k, soft_v = (
+                p.to(k.dtype).transpose(0, 1).expand(batch, -1, -1, -1) for p in self.prefix
+            )
+            k, v = torch.cat([soft_k, k], dim=2), torch.cat([soft_v, v], dim=2)
+        out = self._attend(q, k, v, None if mask is None else mask.to(q.dtype))
+        return out.transpose(1, 2).reshape(batch, length, self.heads * self.vo_dim)
+
+    def _split(self, x: Tensor, dim: int) -> Tensor:
+        return x.view(*x.shape[:2], self.heads, dim).transpose(1, 2)
+
+    def _attend(self, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
+        dropout = self.dropout_p if self.training else 0.0
+        if self.implementation == "sdpa" and self.qk_dim > 0:
+            return F.scaled_dot_product_attention(
+                q, k, v, attn_mask=mask, dropout_p=dropout, scale=self.scaling
+            )
+        scores = q @ k.transpose(2, 3) * self.scaling
+        if mask is not None:
+            scores = scores + mask
+        weights = F.dropout(scores.softmax(dim=-1, dtype=torch.float32), dropout)
+        return weights.to(v.dtype) @ v
+
+
+class BertAttention(Attention):
+    """Stands in for ``BertSelfAttention`` and ``RobertaSelfAttention``."""
+
+    def __init__(self, original: BertSelfAttention) -> None:
+        super().__init__(
+            heads=original.num_attention_heads,
+            head_dim=original.attention_head_size,
+            scaling=original.scaling,
+            dropout=original.dropout.p,
+        )
+        self.query, self.key, self.value = original.query, original.key, original.value
+
+    def projections(self) -> tuple[nn.Linear, nn.Linear, nn.Linear]:
+        return self.query, self.key, self.value
+
+    def forward(
+        self, hidden_states: Tensor, attention_mask: Tensor | None = None, **_: object
+    ) -> tuple[Tensor, None]:
+        return self.context(hidden_states, hidden_states, attention_mask), None
+
+
+class T5BlockAttention(Attention):
+    """Stands in for ``T5Attention`` (self and cross), output projection included.
+
+    Block 0 adds the relative position bias of all original heads to the mask once and hands the
+    sum on; every layer takes the rows of the heads that it kept. Soft prefix keys have no
+    position, hence a bias of zero.
+    """
+
+    def __init__(self, original: T5Attention) -> None:
+        super().__init__(
+            heads=original.n_heads,
+            head_dim=original.key_value_proj_dim,
+            scaling=original.scaling,
+            dropout=original.dropout,
+        )
+        self.q, self.k, self.v, self.o = original.q, original.k, original.v, original.o
+        self.has_relative_attention_bias = original.has_relative_attention_bias
+        if self.has_relative_attention_bias:
+            self.relative_attention_bias = original.relative_attention_bias
+        self.bidirectional = not original.is_decoder
+        self.buckets = original.relative_attention_num_buckets
+        self.max_distance = original.relative_attention_max_distance
+
+    def projections(self) -> tuple[nn.Linear, nn.Linear, nn.Linear]:
+        return self.q, self.k, self.v
+
+    def position_bias(self, queries: int, keys: int, device: torch.device) -> Tensor:
+        """Bias of all original heads, [1, total_heads, queries, prefix length + keys]."""
+        distance = torch.arange(keys, device=device) - torch.arange(queries, device=device)[:, None]
+        bucket = T5Attention._relative_position_bucket(
+            distance, self.bidirectional, self.buckets, self.max_distance
+        )
+        bias = self.relative_attention_bias(bucket).permute(2, 0, 1)[None]
+        prefix = 0 if self.prefix is None else self.prefix[0].shape[0]
+        return F.pad(bias, (prefix, 0))
+
+    def forward(
+        self,
+        hidden_states: Tensor,
+        mask: Tensor | None = None,
+        key_value_states: Tensor | None = None,
+        position_bias: Tensor | None = None,
+        **_: object,
+    ) -> tuple[Tensor, Tensor | None, None]:
+        source = hidden_states if key_value_states is None else key_value_states
+        if position_bias is None:
+            position_bias = mask
+            if self.has_relative_attention_bias:
+                bias = self.position_bias(
+                    hidden_states.shape[1], source.shape[1], hidden_states.device
+                )
+                position_bias = bias if mask is None else bias + mask
+        own = position_bias
+        if own is not None and own.shape[1] > 1 and self.heads < self.total_heads:
+            own = own[:, self.head_ids]
+        out = self.o(self.context(hidden_states, source, own))
+        return out, position_bias, None
+
+
+def swap_attention(model: nn.Module) -> None:
+    """Replace every attention module of ``model`` in place; the weights are shared, not copied."""
+    from transformers.models.roberta.modeling_roberta import RobertaSelfAttention
+
+    for parent in list(model.modules()):
+        for name, child in list(parent.named_children()):
+            if isinstance(child, BertSelfAttention | RobertaSelfAttention):
+                setattr(parent, name, BertAttention(child))
+            elif isinstance(child, T5Attention):
+                setattr(parent, name, T5BlockAttention(child))

@@ -1,0 +1,188 @@
+"""What differs between BERT, RoBERTa and T5: where layers and linears are, how text is encoded.
+
+Everything else (prompts, readouts, attribution, surgery, skills) goes through these descriptions,
+so that there is one pipeline for all families.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from transformers import AutoModel, AutoModelForMaskedLM, T5EncoderModel, T5ForConditionalGeneration
+from transformers.modeling_utils import PreTrainedModel
+
+from skip_exp.models.attention import Attention
+
+HIDDEN = -1e4  # additive mask of a padding key: exp() underflows to 0 in fp16, bf16 and fp32
+
+
+@dataclass(frozen=True)
+class AttentionBlock:
+    """One attention sublayer, e.g. ``encoder.3.self``."""
+
+    name: str
+    attention: Attention
+    output: nn.Linear
+
+
+@dataclass(frozen=True)
+class FfnBlock:
+    """One feed-forward sublayer, e.g. ``encoder.3.ffn``; ``up`` has two layers where gated."""
+
+    name: str
+    up: tuple[nn.Linear, ...]
+    down: nn.Linear
+
+
+Block = AttentionBlock | FfnBlock
+
+
+@dataclass(frozen=True)
+class Family:
+    """How to reach into one kind of transformer.
+
+    Attributes:
+        name: ``bert``, ``roberta`` or ``t5``.
+        loaders: readout -> Hugging Face class that holds what the readout needs.
+        blocks: model -> its sublayers in order of execution (only those in use).
+        encode: (model, embeddings [B, T, H], additive mask, token types) -> hidden [B, T, H].
+        positions: model -> longest input in tokens, or None where unlimited.
+        decode: T5's decoder (see :func:`t5_decode`), or None.
+    """
+
+    name: str
+    loaders: dict[str, type]
+    blocks: Callable[[PreTrainedModel], list[Block]]
+    encode: Callable[[PreTrainedModel, Tensor, Tensor | None, Tensor | None], Tensor]
+    positions: Callable[[PreTrainedModel], int | None]
+    decode: Callable[..., Tensor] | None = None
+
+
+def key_mask(attention_mask: Tensor, prefix: int) -> Tensor | None:
+    """Additive mask [B, 1, 1, prefix + S] from a 0/1 mask [B, S]; None where nothing is padded."""
+    if bool(attention_mask.all()):
+        return None
+    mask = (1.0 - attention_mask.to(torch.float32)) * HIDDEN
+    return F.pad(mask, (prefix, 0))[:, None, None, :]
+
+
+def causal_mask(length: int, prefix: int, device: torch.device) -> Tensor | None:
+    """Additive mask [1, 1, length, prefix + length] that hides later positions."""
+    if length == 1:
+        return None
+    later = torch.full((length, length), HIDDEN, device=device).triu(1)
+    return F.pad(later, (prefix, 0))[None, None]
+
+
+# --- BERT and RoBERTa ---------------------------------------------------------------------------
+
+
+def _bert_core(model: PreTrainedModel) -> PreTrainedModel:
+    return getattr(model, model.base_model_prefix, model)
+
+
+def _bert_blocks(model: PreTrainedModel) -> list[Block]:
+    blocks: list[Block] = []
+    for i, layer in enumerate(_bert_core(model).encoder.layer):
+        attention = layer.attention
+        blocks.append(AttentionBlock(f"encoder.{i}.self", attention.self, attention.output.dense))
+        blocks.append(FfnBlock(f"encoder.{i}.ffn", (layer.intermediate.dense,), layer.output.dense))
+    return blocks
+
+
+def _bert_encode(
+    model: PreTrainedModel, embeds: Tensor, mask: Tensor | None, token_types: Tensor | None
+) -> Tensor:
+    core = _bert_core(model)
+    offset = core.config.pad_token_id + 1 if core.config.model_type == "roberta" else 0
+    positions = torch.arange(embeds.shape[1], device=embeds.device)[None] + offset
+    if token_types is None:
+        token_types = embeds.new_zeros(embeds.shape[:2], dtype=torch.long)
+    hidden = core.embeddings(
+        inputs_embeds=embeds, position_ids=positions, token_type_ids=token_types
+    )
+    return core.encoder(hidden, attention_mask=mask).last_hidden_state
+
+
+def _bert_positions(model: PreTrainedModel) -> int:
+    config = model.config
+    offset = config.pad_token_id + 1 if config.model_type == "roberta" else 0
+    return config.max_position_embeddings - offset
+
+
+# --- T5 -----------------------------------------------------------------------------------------
+
+
+def _t5_stack_blocks(stack: nn.Module, name: str) -> list[Block]:
+    blocks: list[Block] = []
+    for i, block in enumerate(stack.block):
+        own = block.layer[0].SelfAttention
+        blocks.append(AttentionBlock(f"{name}.{i}.self", own, own.o))
+        if len(block.layer) == 3:
+            cross = block.layer[1].EncDecAttention
+            blocks.append(AttentionBlock(f"{name}.{i}.cross", cross, cross.o))
+        ffn = block.layer[-1].DenseReluDense
+        gated = hasattr(ffn, "wi_0")
+        blocks.append(
+            FfnBlock(f"{name}.{i}.ffn", (ffn.wi_0, ffn.wi_1) if gated else (ffn.wi,), ffn.wo)
+        )
+    return blocks
+
+
+def _t5_blocks(model: PreTrainedModel) -> list[Block]:
+    blocks = _t5_stack_blocks(model.encoder, "encoder")
+    if hasattr(model, "decoder"):
+        blocks += _t5_stack_blocks(model.decoder, "decoder")
+    return blocks
+
+
+def _t5_encode(
+    model: PreTrainedModel, embeds: Tensor, mask: Tensor | None, token_types: Tensor | None
+) -> Tensor:
+    stack = model.encoder
+    hidden, bias = stack.dropout(embeds), None
+    for block in stack.block:
+        hidden, bias, _ = block(hidden, mask, bias)
+    return stack.dropout(stack.final_layer_norm(hidden))
+
+
+def t5_decode(
+    model: PreTrainedModel,
+    embeds: Tensor,
+    mask: Tensor | None,
+    encoded: Tensor,
+    encoded_mask: Tensor | None,
+) -> Tensor:
+    """Vocabulary logits [B, T, V] of T5's decoder, teacher-forced on ``embeds`` [B, T, H].
+
+    ``mask`` hides later positions, ``encoded_mask`` the padding of ``encoded`` [B, S, H].
+    """
+    stack = model.decoder
+    hidden, bias, cross_bias = stack.dropout(embeds), None, None
+    for block in stack.block:
+        hidden, bias, cross_bias = block(hidden, mask, bias, encoded, encoded_mask, cross_bias)
+    hidden = stack.dropout(stack.final_layer_norm(hidden))
+    if model.config.scale_decoder_outputs:
+        hidden = hidden * model.config.d_model**-0.5
+    return model.lm_head(hidden)
+
+
+def _unlimited(model: PreTrainedModel) -> None:
+    return None
+
+
+_BERT_LOADERS = {"head": AutoModel, "mlm": AutoModelForMaskedLM}
+FAMILIES = {
+    "bert": Family("bert", _BERT_LOADERS, _bert_blocks, _bert_encode, _bert_positions),
+    "roberta": Family("roberta", _BERT_LOADERS, _bert_blocks, _bert_encode, _bert_positions),
+    "t5": Family(
+        "t5",
+        {"head": T5EncoderModel, "seq2seq": T5ForConditionalGeneration},
+        _t5_blocks,
+        _t5_encode,
+        _unlimited,
+        t5_decode,
+    ),
+}

@@ -1,0 +1,87 @@
+"""The model that is tuned, attributed, cut and served: a frozen backbone, a prompt, a readout."""
+
+import copy
+
+import torch
+from torch import Tensor, nn
+from transformers.modeling_utils import PreTrainedModel
+
+from skip_exp.models.attention import Attention
+from skip_exp.models.families import AttentionBlock, Block, Family, key_mask
+from skip_exp.models.prompts import InputPrompt, SoftPrompt
+from skip_exp.models.readouts import Readout, Seq2SeqReadout
+
+
+class SoftPromptModel(nn.Module):
+    """P(y | [prompt; x]) of a frozen backbone; only ``prompt`` and ``readout`` require gradients.
+
+    Args:
+        backbone: a Hugging Face model whose attention was swapped (``models.load_backbone``).
+        family: how to reach into it.
+        prompt: soft prompt.
+        readout: turns hidden states into class logits.
+    """
+
+    def __init__(
+        self, backbone: PreTrainedModel, family: Family, prompt: SoftPrompt, readout: Readout
+    ) -> None:
+        super().__init__()
+        self.backbone = backbone.requires_grad_(False)
+        self.family = family
+        self.prompt = prompt
+        self.readout = readout
+
+    def blocks(self) -> list[Block]:
+        """The attention and FFN sublayers in use, in order of execution."""
+        return self.family.blocks(self.backbone)
+
+    def attention_blocks(self) -> dict[str, AttentionBlock]:
+        return {b.name: b for b in self.blocks() if isinstance(b, AttentionBlock)}
+
+    def encoder_mask(self, attention_mask: Tensor) -> Tensor:
+        """0/1 mask [B, T] of the encoder's positions: virtual, added and real tokens."""
+        added = self._input_length + (1 if self.readout.kind == "mlm" else 0)
+        return torch.cat([attention_mask.new_ones(len(attention_mask), added), attention_mask], 1)
+
+    @property
+    def _input_length(self) -> int:
+        return self.prompt.length if isinstance(self.prompt, InputPrompt) else 0
+
+    def forward(
+        self, input_ids: Tensor, attention_mask: Tensor, token_type_ids: Tensor | None = None
+    ) -> Tensor:
+        """Token ids and 0/1 mask [B, T], right-padded -> class logits [B, labels] in fp32."""
+        self.prompt.install(self.attention_blocks())
+        ids = self.readout.text_ids(input_ids)
+        embeds = self.backbone.get_input_embeddings()(ids)
+        mask = self.encoder_mask(attention_mask)
+        virtual = self._input_length
+        if isinstance(self.prompt, InputPrompt):
+            soft = self.prompt.embedding.to(embeds.dtype).expand(len(embeds), -1, -1)
+            embeds = torch.cat([soft, embeds], dim=1)
+        if token_type_ids is not None:
+            extra = token_type_ids.new_zeros(len(ids), mask.shape[1] - token_type_ids.shape[1])
+            token_type_ids = torch.cat([extra, token_type_ids], dim=1)
+        prefix = 0 if virtual else self.prompt.length
+        hidden = self.family.encode(self.backbone, embeds, key_mask(mask, prefix), token_type_ids)
+        if isinstance(self.readout, Seq2SeqReadout):
+            logits = self.readout(self.backbone, self.family, hidden, mask, key_mask(mask, 0))
+        else:
+            logits = self.readout(
+                self.backbone, self.family, hidden[:, virtual:], mask[:, virtual:], None
+            )
+        return logits.float()
+
+    def copy(self) -> "SoftPromptModel":
+        """A model of its own modules that shares the frozen weights; prompt and readout copied."""
+        for block in self.attention_blocks().values():
+            block.attention.prefix = None
+        shared = {id(p): p for p in self.backbone.parameters()}
+        shared |= {id(b): b for b in self.backbone.buffers()}
+        return copy.deepcopy(self, shared)
+
+    def set_attention(self, implementation: str) -> None:
+        """Choose ``sdpa`` or ``eager`` for every attention module."""
+        for module in self.modules():
+            if isinstance(module, Attention):
+                module.implementation = implementation

@@ -1,0 +1,262 @@
+"""The job, phase by phase: tune -> attribute -> prune -> retune -> test -> benchmark."""
+
+import inspect
+import logging
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import lightning as L
+from lightning.pytorch.callbacks import Callback
+from lightning.pytorch.loggers import Logger
+from torch import Tensor
+
+from skip_exp import benchmark, logs, results
+from skip_exp.cache import Entry
+from skip_exp.callbacks import AttributionCallback, PruningCallback
+from skip_exp.config import AnyConfig
+from skip_exp.data import build_metrics
+from skip_exp.errors import ConfigError
+from skip_exp.job import Job, prepare, prune_settings
+from skip_exp.models.soft_prompt import SoftPromptModel
+from skip_exp.outcome import assemble, params, skill_about
+from skip_exp.pruning.select import select, shapes
+from skip_exp.skill import save_skill
+from skip_exp.tuning import (
+    Curves,
+    KeepBest,
+    PromptTuner,
+    State,
+    TrainSettings,
+    eval_trainer,
+    fit_trainer,
+    load_trainable,
+    trainable_state,
+)
+
+log = logging.getLogger(__name__)
+
+
+@dataclass
+class Pruned:
+    """What attribution, pruning and re-tuning leave behind."""
+
+    model: SoftPromptModel  # final
+    before: State  # prompt and readout after the cut, before re-tuning
+    keep: dict[str, Tensor]
+    attribution_hit: bool
+
+
+@dataclass
+class Clock:
+    """Wall-clock seconds of each phase."""
+
+    seconds: dict[str, float] = field(default_factory=dict)
+
+    @contextmanager
+    def phase(self, name: str) -> Iterator[None]:
+        log.info("%s ...", name)
+        start = time.perf_counter()
+        yield
+        self.seconds[name] = time.perf_counter() - start
+
+
+def run(cfg: AnyConfig) -> dict[str, Any]:
+    """Run one job and leave ``result.json``, ``config.yaml`` and the skill in its folder.
+
+    Raises:
+        SkipError: whatever the user can act on, in one line.
+    """
+    start, clock = time.perf_counter(), Clock()
+    job = prepare(cfg)
+    logger = logs.build_logger(cfg)
+    with clock.phase("tune"):
+        dense, tuned = tune(job, logger)
+    pruned = attribute_prune_retune(job, dense, logger, clock)
+    with clock.phase("test"):
+        scores = test(job, dense, pruned)
+    latency: dict[str, Any] = {}
+    if job.benchmark.enabled:
+        with clock.phase("benchmark"):
+            latency = time_models(job, dense, pruned.model)
+    clock.seconds["total"] = time.perf_counter() - start
+    return finish(job, logger, dense, pruned, scores, latency, clock, tuned.hit)
+
+
+def tune(job: Job, logger: Logger | None) -> tuple[SoftPromptModel, Entry]:
+    """The dense model: prompt and readout tuned on the frozen backbone, or loaded from the cache."""
+    model = job.new_model()
+    entry = job.cache.get("tune", job.tune_key, lambda: _tune(job, model, logger))
+    if entry.hit:
+        load_trainable(model, entry.tensors)
+        logs.replay(logger, entry.values["curves"])
+        log.info("tune: cached (best epoch %d)", entry.values["epoch"])
+    return model, entry
+
+
+def _tune(job: Job, model: SoftPromptModel, logger: Logger | None) -> Entry:
+    best, curves = fit(
+        job,
+        PromptTuner(model, "tune", job.tune, build_metrics(job.data.spec)),
+        job.tune,
+        logger,
+        [],
+    )
+    return Entry(trainable_state(model), {"curves": curves.points, "epoch": best.epoch})
+
+
+def fit(
+    job: Job,
+    tuner: PromptTuner,
+    settings: TrainSettings,
+    logger: Logger | None,
+    callbacks: list[Callback],
+) -> tuple[KeepBest, Curves]:
+    """Train ``tuner``; its model ends on the best epoch of the selection slice."""
+    phase = tuner.phase
+    best, curves = KeepBest(phase, job.metric), Curves(phase)
+    trainer = fit_trainer(
+        job.hardware, settings, phase, job.metric, logger, [*callbacks, best, curves]
+    )
+    L.seed_everything(job.seed(phase), verbose=False)
+    trainer.fit(tuner, job.batches(settings, phase))
+    return best, curves
+
+
+def attribute_prune_retune(
+    job: Job, dense: SoftPromptModel, logger: Logger | None, clock: Clock
+) -> Pruned:
+    """The smaller model, its prompt tuned again; both callbacks act before the first step."""
+    hits: list[bool] = []
+    attribution = AttributionCallback(lambda model: attribute(job, model, hits))
+    pruning = PruningCallback(
+        attribution,
+        lambda relevance: select(relevance, shapes(dense.blocks()), **prune_settings(job.cfg)),
+    )
+    tuner = PromptTuner(dense, "retune", job.retune, build_metrics(job.data.spec))
+    with clock.phase("retune"):
+        if job.retune.enabled:
+            fit(job, tuner, job.retune, logger, [attribution, pruning])
+        else:
+            trainer = eval_trainer(job.hardware, [attribution, pruning])
+            trainer.validate(tuner, job.batches(job.retune, "retune"), verbose=False)
+    clock.seconds |= {"attribute": attribution.seconds, "prune": pruning.seconds}
+    clock.seconds["retune"] -= attribution.seconds + pruning.seconds
+    assert pruning.keep is not None
+    return Pruned(tuner.model, pruning.pruned_state, pruning.keep, hits[0])
+
+
+def attribute(job: Job, model: SoftPromptModel, hits: list[bool]) -> dict[str, Tensor]:
+    """Relevance of every neuron, scored once for all ratios and prune settings."""
+    settings = job.cfg.attribution
+
+    def compute() -> Entry:
+        device = next(model.parameters()).device
+        drawn = job.batches(job.tune, "attribute").attribution_batches(
+            settings.samples, settings.batch, job.seed("attribute")
+        )
+        batches = [{name: t.to(device) for name, t in batch.items()} for batch in drawn]
+        return Entry(job.score(model, batches, **_options(job)), {})
+
+    entry = job.cache.get("attribute", job.attribution_key, compute)
+    hits.append(entry.hit)
+    return entry.tensors
+
+
+def _options(job: Job) -> dict[str, Any]:
+    """The method's own options: the ones that are set, and the seed where it draws at random."""
+    known = inspect.signature(job.score).parameters
+    given = {
+        key: job.cfg.attribution[key]
+        for key in ("tokens", "sign", "target")
+        if job.cfg.attribution[key] is not None
+    }
+    for key in given:
+        if key not in known:
+            raise ConfigError(
+                f"attribution.{key}",
+                given[key],
+                f"{job.cfg.attribution._target_} has no such option",
+            )
+    return given | ({"seed": job.seed("attribute")} if "seed" in known else {})
+
+
+def test(job: Job, dense: SoftPromptModel, pruned: Pruned) -> dict[str, dict[str, Any]]:
+    """Scores of the dense, the pruned and the final model on the selection and reported splits."""
+    key = job.tune_key | {"extra": list(job.data.spec.extra)}
+    entry = job.cache.get("score", key, lambda: Entry({}, evaluate(job, dense)))
+    scores = {"dense": entry.values, "final": evaluate(job, pruned.model)}
+    if not job.retune.enabled:
+        return scores | {"pruned": scores["final"]}
+    final = trainable_state(pruned.model)
+    load_trainable(pruned.model, pruned.before)
+    scores["pruned"] = evaluate(job, pruned.model)
+    load_trainable(pruned.model, final)
+    return scores
+
+
+def evaluate(job: Job, model: SoftPromptModel) -> dict[str, Any]:
+    """{select: {metric: value}, validation: ..., extra: {split: ...}} of one model, in fp32."""
+    data = job.batches(job.retune, "test")
+    tuner = PromptTuner(model, "test", job.retune, build_metrics(job.data.spec))
+
+    def score(loader: Any) -> dict[str, float]:
+        return dict(eval_trainer(job.hardware).test(tuner, loader, verbose=False)[0])
+
+    extra = {split: score(data.extra_dataloader(split)) for split in job.data.spec.extra}
+    return {
+        "select": score(data.val_dataloader()),
+        "validation": score(data.test_dataloader()),
+        "extra": extra,
+    }
+
+
+def time_models(job: Job, dense: SoftPromptModel, final: SoftPromptModel) -> dict[str, Any]:
+    """Latency of both models, side by side, on the device that the trainer uses."""
+    device = str(eval_trainer(job.hardware).strategy.root_device)
+    return benchmark.compare(dense, final, job.benchmark, device)
+
+
+def finish(
+    job: Job,
+    logger: Logger | None,
+    dense: SoftPromptModel,
+    pruned: Pruned,
+    scores: dict[str, dict[str, Any]],
+    latency: dict[str, Any],
+    clock: Clock,
+    tune_hit: bool,
+) -> dict[str, Any]:
+    """Write skill and result, mirror them to the logger."""
+    about = skill_about(job, scores)
+    save_skill(job.output / "skill", pruned.model, pruned.keep, about)
+    sizes = {site: [kept.shape[-1], _full(dense, site)] for site, kept in pruned.keep.items()}
+    result = assemble(
+        job,
+        scores=scores,
+        params=params(dense, pruned.model),
+        flops=[benchmark.flops(m, job.benchmark.seq_len) for m in (dense, pruned.model)],
+        keep_sizes=sizes,
+        latency=latency,
+        seconds=clock.seconds,
+        cache={"tune": _hit(tune_hit), "attribution": _hit(pruned.attribution_hit)},
+    )
+    logs.log_keep_picture(logger, sizes, job.output / "keep.png")
+    logs.log_summary(logger, result)
+    results.write(job.output, result)
+    return dict(result)
+
+
+def _hit(hit: bool) -> str:
+    return "hit" if hit else "miss"
+
+
+def _full(model: SoftPromptModel, site: str) -> int:
+    """Neurons of a site before the cut."""
+    block, _, kind = site.rpartition(".")
+    if kind == "ffn":
+        return next(b.down.in_features for b in model.blocks() if b.name == site)
+    attention = model.attention_blocks()[block].attention
+    return {"heads": attention.heads, "qk": attention.qk_dim, "vo": attention.vo_dim}[kind]

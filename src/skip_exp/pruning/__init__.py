@@ -1,0 +1,1 @@
+"""Structured pruning: choose what to keep (select), cut the rest (surgery)."""

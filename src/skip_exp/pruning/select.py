@@ -1,0 +1,244 @@
+"""Choosing: relevance and a budget -> what to keep. No model is touched, no data is read."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from skip_exp.errors import ConfigError, SkipError
+from skip_exp.models.families import AttentionBlock, Block
+
+KINDS = ("ffn", "heads", "qk", "vo")
+
+
+@dataclass(frozen=True)
+class Shape:
+    """Sizes of one sublayer and what its neurons cost, in parameters.
+
+    Attention: ``units`` heads of ``qk`` query/key and ``vo`` value/output dims; ``qk_cost`` and
+    ``vo_cost`` are for one dim of one head. FFN: ``units`` of ``unit_cost``. ``rest``: output bias.
+    """
+
+    name: str
+    units: int
+    rest: int
+    unit_cost: int = 0
+    qk: int = 0
+    vo: int = 0
+    qk_cost: int = 0
+    vo_cost: int = 0
+
+    @property
+    def parameters(self) -> int:
+        attention = self.qk * self.qk_cost + self.vo * self.vo_cost
+        return self.rest + self.units * (self.unit_cost + attention)
+
+
+def shapes(blocks: list[Block]) -> list[Shape]:
+    """The sizes of a model's blocks as they are now."""
+    found = []
+    for block in blocks:
+        if isinstance(block, AttentionBlock):
+            a = block.attention
+            query, key, value = (_per_unit(linear) for linear in a.projections())
+            found.append(
+                Shape(
+                    block.name,
+                    a.heads,
+                    _bias(block.output),
+                    qk=a.qk_dim,
+                    vo=a.vo_dim,
+                    qk_cost=query + key,
+                    vo_cost=value + block.output.out_features,
+                )
+            )
+        else:
+            cost = sum(_per_unit(up) for up in block.up) + block.down.out_features
+            found.append(Shape(block.name, block.down.in_features, _bias(block.down), cost))
+    return found
+
+
+def _per_unit(linear: torch.nn.Linear) -> int:
+    return linear.in_features + (linear.bias is not None)
+
+
+def _bias(linear: torch.nn.Linear) -> int:
+    return 0 if linear.bias is None else linear.bias.numel()
+
+
+@dataclass(frozen=True)
+class Group:
+    """Neurons of one site that go together: the next ``size`` least relevant ones."""
+
+    block: str
+    kind: str
+    size: int
+    relevance: float  # of the whole group
+    cost: int  # parameters, everything else being kept
+
+    @property
+    def site(self) -> str:
+        return self.block if self.kind == "ffn" else f"{self.block}.{self.kind}"
+
+
+def select(
+    relevance: dict[str, Tensor],
+    sizes: list[Shape],
+    *,
+    ratio: float,
+    sites: list[str],
+    allocation: str = "global",
+    round_to: int = 8,
+) -> dict[str, Tensor]:
+    """The neurons to keep so that ``ratio`` of the block parameters goes, the least relevant first.
+
+    Args:
+        relevance: scores of every site in ``sites`` (see ``attribution``).
+        sizes: the blocks' shapes; the budget is a fraction of their parameters.
+        sites: kinds of neuron that may go: ffn, heads, qk, vo.
+        allocation: ``global``: each kind is ranked across all layers, and every kind loses the
+            same fraction; ``per_cost``: one ranking of everything by relevance per parameter;
+            ``uniform``: every site loses the same fraction.
+        round_to: FFN units and dims are removed in such steps, so that widths stay multiples of it.
+
+    Returns:
+        keep, see :func:`skip_exp.pruning.surgery.cut`; the ratio reached is at most ``ratio``.
+
+    Raises:
+        ConfigError: a ratio outside [0, 1) or beyond what ``sites`` can reach; an unknown choice.
+    """
+    check(sizes, ratio=ratio, sites=sites, allocation=allocation, round_to=round_to)
+    groups = _groups(relevance, sizes, sites, round_to)
+    budget = ratio * sum(shape.parameters for shape in sizes)
+    removed = _fill(ORDERS[allocation](groups), sizes, budget)
+    return {
+        site: _top(relevance[site], removed.get(site, 0))
+        for site in dict.fromkeys(group.site for group in groups)
+    }
+
+
+def check(
+    sizes: list[Shape], *, ratio: float, sites: list[str], allocation: str, round_to: int
+) -> None:
+    """Refuse what :func:`select` cannot do, before any work is spent; raises ConfigError."""
+    if not 0 <= ratio < 1:
+        raise ConfigError("prune.ratio", ratio, "must be in [0, 1)")
+    if not sites or set(sites) - set(KINDS):
+        raise ConfigError("prune.sites", list(sites), f"must be some of {', '.join(KINDS)}")
+    if allocation not in ORDERS:
+        raise ConfigError("prune.allocation", allocation, f"must be one of {', '.join(ORDERS)}")
+    if round_to < 1:
+        raise ConfigError("prune.round_to", round_to, "must be at least 1")
+    least = sum(_without(shape, sites).parameters for shape in sizes)
+    most = 1 - least / sum(shape.parameters for shape in sizes)
+    if ratio > most:
+        raise ConfigError(
+            "prune.ratio",
+            ratio,
+            f"prune.sites={list(sites)} of this backbone can reach at most {int(most * 1000) / 1000}",
+        )
+
+
+def _without(shape: Shape, sites: list[str]) -> Shape:
+    """``shape`` once everything in ``sites`` is gone."""
+    if not shape.qk_cost:
+        return replace(shape, units=0) if "ffn" in sites else shape
+    if "heads" in sites:
+        return replace(shape, units=0)
+    return replace(shape, qk=0 if "qk" in sites else shape.qk, vo=0 if "vo" in sites else shape.vo)
+
+
+def _groups(
+    relevance: dict[str, Tensor], sizes: list[Shape], sites: list[str], round_to: int
+) -> list[Group]:
+    """Every site's neurons in groups, least relevant first."""
+    groups = []
+    for shape in sizes:
+        for kind in ("heads", "qk", "vo") if shape.qk_cost else ("ffn",):
+            site = shape.name if kind == "ffn" else f"{shape.name}.{kind}"
+            if kind not in sites:
+                continue
+            scores = relevance[site].double()
+            if not scores.isfinite().all():
+                raise SkipError(f"attribution: the relevance of {site} is not finite")
+            if scores.dim() == 2:  # dims: the r-th least relevant of every head go together
+                scores = scores.sort(dim=1).values.sum(0)
+            scores = scores.sort().values
+            step = 1 if kind == "heads" else min(round_to, len(scores))
+            first = len(scores) % step
+            bounds = [0, *([first] if first else []), *range(first + step, len(scores) + 1, step)]
+            cost = _cost(shape, kind)
+            for low, high in zip(bounds, bounds[1:], strict=False):
+                size = high - low
+                groups.append(
+                    Group(shape.name, kind, size, float(scores[low:high].sum()), size * cost)
+                )
+    return groups
+
+
+def _cost(shape: Shape, kind: str) -> int:
+    return {
+        "ffn": shape.unit_cost,
+        "heads": shape.qk * shape.qk_cost + shape.vo * shape.vo_cost,
+        "qk": shape.units * shape.qk_cost,
+        "vo": shape.units * shape.vo_cost,
+    }[kind]
+
+
+def _by_cost(groups: list[Group]) -> list[Group]:
+    return sorted(groups, key=lambda group: group.relevance / group.cost)
+
+
+def _quantiles(groups: list[Group], of: Callable[[Group], str]) -> list[Group]:
+    """Order that takes the same fraction, by cost, from every class that ``of`` tells apart."""
+    ranked = _by_cost(groups)
+    totals: dict[str, int] = {}
+    for group in ranked:
+        totals[of(group)] = totals.get(of(group), 0) + group.cost
+    gone = dict.fromkeys(totals, 0)
+    keyed = []
+    for position, group in enumerate(ranked):
+        gone[of(group)] += group.cost
+        keyed.append((gone[of(group)] / totals[of(group)], position, group))
+    return [group for _, _, group in sorted(keyed, key=lambda item: item[:2])]
+
+
+ORDERS: dict[str, Callable[[list[Group]], list[Group]]] = {
+    "global": lambda groups: _quantiles(groups, lambda group: group.kind),
+    "per_cost": _by_cost,
+    "uniform": lambda groups: _quantiles(groups, lambda group: group.site),
+}
+
+
+def _fill(order: list[Group], sizes: list[Shape], budget: float) -> dict[str, int]:
+    """How many neurons of each site go: in order, whatever still fits into the budget."""
+    now = {shape.name: shape for shape in sizes}
+    removed: dict[str, int] = {}
+    closed = set()  # sites whose next group did not fit: those after it must stay, too
+    spent = 0
+    for group in order:
+        if group.site in closed:
+            continue
+        after = _remove(now[group.block], group)
+        cost = now[group.block].parameters - after.parameters
+        if spent + cost > budget:
+            closed.add(group.site)
+            continue
+        now[group.block] = after
+        spent += cost
+        removed[group.site] = removed.get(group.site, 0) + group.size
+    return removed
+
+
+def _remove(shape: Shape, group: Group) -> Shape:
+    if group.kind in ("ffn", "heads"):
+        return replace(shape, units=shape.units - group.size)
+    if group.kind == "qk":
+        return replace(shape, qk=shape.qk - group.size)
+    return replace(shape, vo=shape.vo - group.size)
+
+
+def _top(scores: Tensor, removed: int) -> Tensor:
+    """Sorted indices of all but the ``removed`` lowest scores, along the last dimension."""
+    return scores.argsort(dim=-1, stable=True)[..., removed:].sort(dim=-1).values

@@ -1,0 +1,116 @@
+"""Cutting: model, keep -> smaller model. Nothing is masked; the weights are really gone."""
+
+import torch
+from torch import Tensor, nn
+
+from skip_exp.models.families import AttentionBlock, FfnBlock
+from skip_exp.models.soft_prompt import SoftPromptModel
+
+Keep = dict[str, Tensor]
+
+
+def cut(model: SoftPromptModel, keep: Keep) -> SoftPromptModel:
+    """A smaller copy of ``model`` with only the neurons in ``keep``; ``model`` stays as it is.
+
+    Args:
+        keep: ``<block>.ffn`` -> sorted unit indices [k]; ``.heads`` -> sorted head indices [k];
+            ``.qk`` / ``.vo`` -> dim indices [heads, k], the same count in every head. A site that
+            is absent keeps everything; an empty one vanishes and its sublayer adds its bias alone.
+
+    Untouched weights are shared with ``model``; prompt and readout are copied and cut alike.
+    """
+    smaller = model.copy()
+    for block in smaller.blocks():
+        if isinstance(block, AttentionBlock):
+            _cut_attention(block, keep)
+        else:
+            _cut_ffn(block, keep)
+    smaller.prompt.cut(keep)
+    return smaller
+
+
+def zero(model: SoftPromptModel, keep: Keep) -> SoftPromptModel:
+    """A copy of full size whose removed neurons are zeroed: the function of ``cut``, no speed-up."""
+    masked = model.copy()
+    for block in masked.blocks():
+        if isinstance(block, AttentionBlock):
+            query, _, _ = block.attention.projections()
+            rows_qk, rows_vo = attention_rows(block, keep)
+            _zero_rows(query, rows_qk)
+            _zero_columns(block.output, rows_vo)
+        elif block.name in keep:
+            _zero_columns(block.down, keep[block.name])
+    return masked
+
+
+def attention_rows(block: AttentionBlock, keep: Keep) -> tuple[Tensor, Tensor]:
+    """Rows of the query/key and of the value projection that ``keep`` leaves, head by head."""
+    a = block.attention
+    heads = keep.get(f"{block.name}.heads", torch.arange(a.heads))
+
+    def rows(kind: str, dim: int) -> Tensor:
+        every = torch.arange(dim).expand(a.heads, dim)
+        dims = keep.get(f"{block.name}.{kind}", every)
+        return (torch.arange(a.heads)[:, None] * dim + dims)[heads].flatten()
+
+    return rows("qk", a.qk_dim), rows("vo", a.vo_dim)
+
+
+def _cut_attention(block: AttentionBlock, keep: Keep) -> None:
+    a = block.attention
+    rows_qk, rows_vo = attention_rows(block, keep)
+    query, key, value = a.projections()
+    for linear, rows in ((query, rows_qk), (key, rows_qk), (value, rows_vo)):
+        narrow_out(linear, rows)
+    narrow_in(block.output, rows_vo)
+    heads = keep.get(f"{block.name}.heads", torch.arange(a.heads)).tolist()
+    a.head_ids = [a.head_ids[i] for i in heads]
+    for kind in ("qk", "vo"):
+        if f"{block.name}.{kind}" in keep:
+            setattr(a, f"{kind}_dim", keep[f"{block.name}.{kind}"].shape[1])
+
+
+def _cut_ffn(block: FfnBlock, keep: Keep) -> None:
+    if block.name in keep:
+        for up in block.up:
+            narrow_out(up, keep[block.name])
+        narrow_in(block.down, keep[block.name])
+
+
+def narrow_out(linear: nn.Linear, rows: Tensor) -> None:
+    """Keep the given output units of ``linear``."""
+    if len(rows) == linear.out_features:
+        return
+    rows = rows.to(linear.weight.device)
+    linear.weight = _frozen(linear.weight.detach()[rows])
+    if linear.bias is not None:
+        linear.bias = _frozen(linear.bias.detach()[rows])
+    linear.out_features = len(rows)
+
+
+def narrow_in(linear: nn.Linear, columns: Tensor) -> None:
+    """Keep the given input units of ``linear``; its bias stays."""
+    if len(columns) == linear.in_features:
+        return
+    linear.weight = _frozen(
+        linear.weight.detach()[:, columns.to(linear.weight.device)].contiguous()
+    )
+    linear.in_features = len(columns)
+
+
+def _frozen(weight: Tensor) -> nn.Parameter:
+    return nn.Parameter(weight, requires_grad=False)
+
+
+def _zero_rows(linear: nn.Linear, kept: Tensor) -> None:
+    mask = torch.zeros(linear.out_features, 1, device=linear.weight.device)
+    mask[kept] = 1
+    linear.weight = _frozen(linear.weight.detach() * mask)
+    if linear.bias is not None:
+        linear.bias = _frozen(linear.bias.detach() * mask[:, 0])
+
+
+def _zero_columns(linear: nn.Linear, kept: Tensor) -> None:
+    mask = torch.zeros(linear.in_features, device=linear.weight.device)
+    mask[kept] = 1
+    linear.weight = _frozen(linear.weight.detach() * mask)

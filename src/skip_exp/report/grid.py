@@ -1,0 +1,127 @@
+"""The jobs that a sweep file asks for, and which results answer them."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import product
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import yaml
+from hydra import compose, initialize_config_dir
+from hydra.errors import HydraException
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from skip_exp import config, results
+from skip_exp.data import TaskSpec, task_spec
+from skip_exp.errors import SkipError
+from skip_exp.report.cells import comparable
+from skip_exp.report.text import Found
+
+SWEPT = ("task", "backbone", "prune.ratio", "seed")
+
+
+class Job(NamedTuple):
+    task: str
+    backbone: str
+    ratio: float
+    seed: int
+
+
+@dataclass(frozen=True)
+class Grid:
+    """A sweep over tasks, backbones, ratios and seeds."""
+
+    name: str
+    tasks: list[str]
+    backbones: list[str]
+    ratios: list[float]
+    seeds: list[int]
+    specs: dict[str, TaskSpec]
+    settings: dict[tuple[str, str], tuple[str | None, dict[str, str]]]  # see `_settings`
+
+    @property
+    def jobs(self) -> list[Job]:
+        every = product(self.tasks, self.backbones, self.ratios, self.seeds)
+        return [Job(*point) for point in every]
+
+    def answers(self, found: Sequence[Found], rehearsal: bool) -> list[Found]:
+        """The results, done or failed, that belong to the grid: same settings, same kind of data."""
+        jobs = set(self.jobs)
+        return [
+            each
+            for each in found
+            if _job(each) in jobs
+            and self.settings[each["task"], each["backbone"]] == _settings(each)
+            and (each["status"] != "done" or bool(each.get("data_is_sample")) == rehearsal)
+        ]
+
+    def remaining(self, answers: Sequence[Found]) -> list[Job]:
+        done = {_job(each) for each in answers if each["status"] == "done"}
+        return [job for job in self.jobs if job not in done]
+
+
+def _job(result: Found) -> Job | None:
+    values = [result.get(name) for name in Job._fields]
+    return None if None in values else Job(*values)  # type: ignore[arg-type]
+
+
+def _settings(result: Mapping[str, Any]) -> tuple[str | None, dict[str, str]]:
+    """What else decides the numbers: the attribution method and the comparable config."""
+    return result.get("attribution"), comparable(result.get("config") or {})
+
+
+def sweep_dir() -> Path:
+    """The folder ``sweeps``, beside ``conf`` in the source tree and in an installed package."""
+    return config.conf_dir().with_name("sweeps")
+
+
+def read(name: str, overrides: Sequence[str] = ()) -> Grid:
+    """The grid of ``sweeps/<name>.yaml`` with further overrides of values it does not sweep.
+
+    Raises:
+        SkipError: the file sweeps over something else, or does not compose.
+    """
+    file = sweep_dir() / f"{name}.yaml"
+    params = yaml.safe_load(file.read_text())["hydra"]["sweeper"]["params"]
+    swept = {key.lstrip("+"): _values(value) for key, value in params.items()}
+    if set(swept) != set(SWEPT):
+        raise SkipError(f"{file}: must sweep over {', '.join(SWEPT)}; it has {', '.join(swept)}")
+    for override in overrides:
+        if override.lstrip("+").split("=")[0] in SWEPT:
+            raise SkipError(f"{override}: {name} sweeps over it; run a sweep of your own instead")
+    specs, settings, names = {}, {}, {}
+    for task, backbone in product(swept["task"], swept["backbone"]):
+        cfg = _compose(name, [f"+task={task}", f"backbone={backbone}", *overrides])
+        names[task], names[backbone] = cfg["task"]["name"], cfg["backbone"]["name"]
+        key = names[task], names[backbone]
+        specs[names[task]] = task_spec(OmegaConf.create(cfg["task"]))
+        method = results.attribution_name(cfg["attribution"]["_target_"])
+        settings[key] = _settings({"attribution": method, "config": cfg})
+    return Grid(
+        name=name,
+        tasks=[names[task] for task in swept["task"]],
+        backbones=[names[backbone] for backbone in swept["backbone"]],
+        ratios=[float(ratio) for ratio in swept["prune.ratio"]],
+        seeds=[int(seed) for seed in swept["seed"]],
+        specs=specs,
+        settings=settings,
+    )
+
+
+def _values(text: Any) -> list[str]:
+    return [value.strip() for value in str(text).split(",")]
+
+
+def _compose(name: str, overrides: Sequence[str]) -> dict[str, Any]:
+    """The resolved config of one job, without what only a running job knows."""
+    config.register()
+    search = f"hydra.searchpath=[file://{config.conf_dir()}]"
+    try:
+        with initialize_config_dir(str(sweep_dir()), version_base="1.3"):
+            cfg = compose(name, overrides=[search, "output_dir=null", *overrides])
+    except (HydraException, OmegaConfBaseException) as error:
+        raise SkipError(f"sweep {name}: {str(error).splitlines()[0]}") from error
+    cfg.output_dir = ""
+    found: Any = OmegaConf.to_container(cfg, resolve=True)
+    return found

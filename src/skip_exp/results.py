@@ -1,0 +1,301 @@
+"""``result.json``: what one job leaves behind, done or failed; tables and W&B mirror it."""
+
+import json
+import logging
+import math
+import os
+import subprocess
+import tempfile
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import UTC, datetime
+from functools import lru_cache
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any, TypedDict, Unpack, cast
+
+from skip_exp.errors import SkipError
+from skip_exp.report import text
+
+log = logging.getLogger(__name__)
+table = text.table  # the table at the end of a multirun
+
+SCHEMA = 1
+FILE = "result.json"
+PACKAGES = ("skip_exp", "torch", "transformers", "datasets", "lightning", "wandb")
+
+
+class Scores(TypedDict, total=False):
+    """One metric after tune, after prune and after retune; fractions, not percent."""
+
+    dense: float | None
+    pruned: float | None
+    final: float | None
+
+
+class MainScores(Scores, total=False):
+    name: str  # accuracy | f1 | f1_macro | matthews
+
+
+class Method(TypedDict, total=False):
+    sites: list[str]
+    allocation: str
+    reconstruct: Any
+    distill: Any
+    train: Any
+
+
+class Params(TypedDict, total=False):
+    block_before: int  # weights and biases of the attention and FFN linears of the layers in use
+    block_after: int
+    all_before: int
+    all_after: int
+    block_pruned: float  # fraction removed
+    all_pruned: float
+
+
+class Latency(TypedDict, total=False):
+    batch: int
+    seq_len: int
+    device: str
+    threads: int
+    dtype: str
+    dense_ms: float
+    final_ms: float
+    speedup: float
+    spread: float
+    contended: bool  # measured beside other load: never shown as a speed-up
+
+
+class Result(TypedDict, total=False):
+    """The fields of ``result.json``; `new` gives every one of them a value."""
+
+    schema: int
+    job_id: str
+    status: str  # done | failed
+    error: str | None
+    sweep: str | None  # group
+    task: str | None
+    backbone: str | None
+    family: str | None
+    seed: int | None
+    prompt: Mapping[str, Any]  # {kind, length, init}
+    readout: str | None
+    attribution: str | None  # name of the method; its options are in `config`
+    ratio: float | None  # asked for
+    ratio_reached: float | None
+    method: Method
+    data_source: str | None  # local:<dir> | hub:<id> | sample
+    data_is_sample: bool
+    n_eval: int | None  # validation rows
+    majority: Mapping[str, float]  # {metric: score of always answering the majority class}
+    metric: MainScores  # the task's main metric on the validation split
+    metrics: Mapping[str, Any]  # {metric: Scores}; extra: {split: {metric: Scores}}
+    select: Scores  # the main metric on the selection slice
+    params: Params
+    flops: Mapping[str, float]  # {before, after, ratio}
+    keep_sizes: Mapping[str, Sequence[int]]  # {site: [kept, of]}
+    latency: Latency
+    seconds: Mapping[str, float]  # {phase: seconds}, total
+    cache: Mapping[str, str]  # {tune, attribution: hit | miss}
+    skill: str | None  # folder, relative to the file where it lies beside it
+    config: Mapping[str, Any]  # resolved
+    versions: Mapping[str, str]
+    git_commit: str | None
+    finished: str  # UTC, ISO 8601
+    reused: bool  # answered by an earlier run of the same job
+    path: str  # set by `load`: where the file lies; never stored
+
+
+_MAPPINGS = {
+    *("prompt", "method", "majority", "metric", "metrics", "select", "params", "flops"),
+    *("keep_sizes", "latency", "seconds", "cache", "config", "versions"),
+}
+
+
+def new(**fields: Unpack[Result]) -> Result:
+    """A result with every field; the ones not given are ``None`` or empty.
+
+    Raises:
+        TypeError: a field that the schema does not have.
+    """
+    unknown = sorted(fields.keys() - Result.__annotations__.keys() | fields.keys() & {"path"})
+    if unknown:
+        raise TypeError(f"not a field of {FILE}: {', '.join(unknown)}")
+    known = [name for name in Result.__annotations__ if name != "path"]
+    result: dict[str, Any] = {name: {} if name in _MAPPINGS else None for name in known}
+    result |= {"schema": SCHEMA, "job_id": "", "status": "done", "data_is_sample": False}
+    result |= {"reused": False, "versions": dict(versions())}
+    result |= {"git_commit": git_commit(), "finished": datetime.now(UTC).isoformat("T", "seconds")}
+    return cast(Result, result | fields)
+
+
+@lru_cache
+def versions() -> Mapping[str, str]:
+    """Installed versions of what the numbers depend on."""
+    found = {}
+    for package in PACKAGES:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+@lru_cache
+def git_commit() -> str | None:
+    """Commit of the checkout this code runs from (``-dirty`` where edited); None when installed."""
+    folder = Path(__file__).resolve().parent
+    if "site-packages" in folder.parts:  # a repository around it would be somebody else's
+        return None
+    command = ["git", "-C", str(folder), "describe", "--always", "--dirty", "--abbrev=40"]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=10, check=True)
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return done.stdout.strip() or None
+
+
+def _plain(value: Any) -> Any:
+    """JSON values only: non-finite numbers become null, tensors and paths plain values."""
+    if isinstance(value, Mapping):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    if hasattr(value, "tolist"):  # numpy and torch
+        return _plain(value.tolist())
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return str(value) if isinstance(value, Path) else value
+
+
+def write(folder: Path | str, result: Result) -> Path:
+    """Write ``folder/result.json`` whole or not at all (temporary file, then rename).
+
+    Raises:
+        SkipError: the folder holds another job's finished result, or cannot be written.
+    """
+    path = Path(folder) / FILE
+    there = _read(path) if path.is_file() else None
+    if there and there.get("status") == "done" and there.get("job_id") != result["job_id"]:
+        raise SkipError(f"output_dir={folder}: holds the finished result of another job")
+    stored = {key: value for key, value in result.items() if key != "path"}
+    text = json.dumps(_plain(stored), indent=1, allow_nan=False)
+    temporary = None
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, temporary = tempfile.mkstemp(prefix=".result-", suffix=".tmp", dir=path.parent)
+        with os.fdopen(handle, "w", encoding="utf-8") as file:
+            file.write(text + "\n")
+            file.flush()
+            os.fsync(file.fileno())
+        os.chmod(temporary, 0o644)  # mkstemp's 0600 would hide results on a shared folder
+        os.replace(temporary, path)
+    except OSError as error:
+        if temporary:
+            Path(temporary).unlink(missing_ok=True)
+        raise SkipError(f"output_dir={folder}: cannot write {FILE}: {error.strerror}") from error
+    return path
+
+
+def write_failed(folder: Path | str, cfg: Mapping[str, Any], error: str) -> Path:
+    """Record a failed job with what its config (plain containers) tells.
+
+    A finished result already in the folder stays: what failed came after it.
+    """
+    path = Path(folder) / FILE
+    there = _read(path) if path.is_file() else None
+    if there and there.get("status") == "done":
+        log.warning("kept the finished %s; after it: %s", path, error)
+        return path
+    return write(folder, new(**_from_config(cfg), status="failed", error=" ".join(error.split())))
+
+
+def _from_config(cfg: Mapping[str, Any]) -> Any:
+    def get(*keys: str) -> Any:
+        value: Any = cfg
+        for key in keys:
+            value = value.get(key) if isinstance(value, Mapping) else None
+        return None if value == "???" else value
+
+    method = {"sites": get("prune", "sites"), "allocation": get("prune", "allocation")}
+    prompt = {key: get("prompt", key) for key in ("kind", "length", "init")}
+    return {
+        "sweep": get("logger", "group"),
+        "task": get("task", "name"),
+        "backbone": get("backbone", "name"),
+        "family": get("backbone", "family"),
+        "readout": get("backbone", "readout"),
+        "seed": get("seed"),
+        "prompt": {key: value for key, value in prompt.items() if value is not None},
+        "attribution": attribution_name(get("attribution", "_target_")),
+        "ratio": get("prune", "ratio"),
+        "method": {key: value for key, value in method.items() if value is not None},
+        "data_source": get("data", "source"),
+        "data_is_sample": get("data", "source") == "sample",
+        "config": cfg,
+    }
+
+
+def attribution_name(target: str | None) -> str | None:
+    """Method of a ``_target_``: ``skip_exp.attribution.random.scores`` is ``random``."""
+    parts = [part for part in (target or "").split(".") if part != "scores"]
+    return parts[-1] or None if parts else None
+
+
+def _read(path: Path) -> dict[str, Any] | None:
+    try:
+        found = json.loads(path.read_bytes())
+    except (OSError, ValueError):
+        return None
+    return found if isinstance(found, dict) and "status" in found else None
+
+
+def load(paths: Path | str | Iterable[Path | str]) -> list[dict[str, Any]]:
+    """Results below the folders (or in the files) given, each with its ``path``, in path order.
+
+    Files that cannot be read are skipped and named in one warning.
+    """
+    roots = [paths] if isinstance(paths, str | Path) else list(paths)
+    files = [file for root in map(Path, roots) for file in _files(root)]
+    found, unreadable = [], []
+    for file in dict.fromkeys(files):
+        result = _read(file)
+        if result is None:
+            unreadable.append(str(file))
+        else:
+            found.append(result | {"path": str(file)})
+    if unreadable:
+        log.warning("skipped, not a readable result: %s", ", ".join(unreadable))
+    return found
+
+
+def _files(root: Path) -> list[Path]:
+    if not root.is_dir():
+        return [root]
+    found = []
+    for at, folders, names in os.walk(root):
+        folders[:] = [name for name in folders if name != "wandb" and not name.startswith(".")]
+        found += [Path(at) / FILE] if FILE in names else []
+    return sorted(found)
+
+
+def flatten(result: Mapping[str, Any]) -> dict[str, Any]:
+    """W&B summary: nested fields joined by ``/`` (``metric/final``), unset ones left out.
+
+    ``config`` is left out: W&B has a place for it. A keep size gives ``<site>/kept`` and ``/of``.
+    """
+    flat: dict[str, Any] = {}
+
+    def add(prefix: str, value: Any) -> None:
+        if isinstance(value, Mapping):
+            for key, item in value.items():
+                add(f"{prefix}/{key}", item)
+        elif prefix.startswith("keep_sizes/"):
+            flat[f"{prefix}/kept"], flat[f"{prefix}/of"] = value
+        elif value is not None:
+            flat[prefix] = "+".join(map(str, value)) if isinstance(value, list) else value
+
+    for key, value in result.items():
+        if key not in ("config", "path"):
+            add(key, value)
+    return flat

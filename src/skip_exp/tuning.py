@@ -1,0 +1,255 @@
+"""The LightningModule of the `tune` and `retune` phases, and the trainers that drive it."""
+
+import logging
+import math
+from dataclasses import dataclass
+
+import lightning as L
+import torch
+import torch.nn.functional as F
+from lightning.pytorch.callbacks import Callback, EarlyStopping, TQDMProgressBar
+from lightning.pytorch.loggers import Logger
+from torch import Tensor
+from torchmetrics import MetricCollection
+from transformers import get_linear_schedule_with_warmup
+
+from skip_exp.errors import SkipError
+from skip_exp.models.soft_prompt import SoftPromptModel
+
+log = logging.getLogger(__name__)
+State = dict[str, Tensor]
+
+
+@dataclass(frozen=True)
+class TrainSettings:
+    """Plain twin of ``config.TrainConfig``."""
+
+    enabled: bool
+    epochs: int
+    lr: float
+    readout_lr: float
+    batch: int
+    weight_decay: float
+    warmup: float
+    clip: float
+    patience: int
+    dropout: bool
+
+
+def trainable_state(model: SoftPromptModel) -> State:
+    """A copy of what is trained: prompt and readout, on the CPU."""
+    return {
+        name: parameter.detach().cpu().clone()
+        for name, parameter in model.named_parameters()
+        if parameter.requires_grad
+    }
+
+
+def load_trainable(model: SoftPromptModel, state: State) -> None:
+    """Put a :func:`trainable_state` back in place."""
+    parameters = dict(model.named_parameters())
+    with torch.no_grad():
+        for name, tensor in state.items():
+            parameters[name].copy_(tensor)
+
+
+class PromptTuner(L.LightningModule):
+    """Trains prompt and readout on a frozen backbone and scores splits.
+
+    Args:
+        model: what is tuned; the pruning callback may replace it by a smaller one.
+        phase: prefix of everything that is logged (``tune/train_loss``).
+        settings: learning rates, schedule, clipping.
+        metrics: the task's metrics, main one first.
+    """
+
+    def __init__(
+        self,
+        model: SoftPromptModel,
+        phase: str,
+        settings: TrainSettings,
+        metrics: MetricCollection,
+    ) -> None:
+        super().__init__()
+        self.model = model
+        self.phase = phase
+        self.settings = settings
+        self.select_metrics = metrics.clone()
+        self.test_metrics = metrics.clone()
+
+    def train(self, mode: bool = True) -> "PromptTuner":
+        """Training mode; the frozen backbone stays in eval mode unless its dropout is wanted."""
+        super().train(mode)
+        self.model.backbone.train(mode and self.settings.dropout)
+        return self
+
+    def _loss(self, batch: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
+        inputs = {k: v for k, v in batch.items() if k != "labels"}
+        logits = self.model(**inputs)
+        return logits, F.cross_entropy(logits, batch["labels"])
+
+    def training_step(self, batch: dict[str, Tensor], _: int) -> Tensor:
+        _, loss = self._loss(batch)
+        if not math.isfinite(loss.item()):
+            raise SkipError(
+                f"{self.phase}.lr={self.settings.lr}: the loss became {loss.item()} at step "
+                f"{self.global_step}; a smaller learning rate, or trainer.precision=32-true"
+            )
+        self.log(f"{self.phase}/train_loss", loss, batch_size=len(batch["labels"]), prog_bar=True)
+        return loss
+
+    def validation_step(self, batch: dict[str, Tensor], _: int) -> None:
+        logits, loss = self._loss(batch)
+        self.select_metrics.update(logits.argmax(-1), batch["labels"])
+        self.log(f"{self.phase}/select_loss", loss, batch_size=len(batch["labels"]), sync_dist=True)
+
+    def on_validation_epoch_end(self) -> None:
+        for name, value in self.select_metrics.compute().items():
+            self.log(f"{self.phase}/select_{name}", value, prog_bar=True)
+        self.select_metrics.reset()
+
+    def test_step(self, batch: dict[str, Tensor], _: int) -> None:
+        logits, _loss = self._loss(batch)
+        self.test_metrics.update(logits.argmax(-1), batch["labels"])
+
+    def on_test_epoch_end(self) -> None:
+        for name, value in self.test_metrics.compute().items():
+            self.log(name, value)
+        self.test_metrics.reset()
+
+    def configure_optimizers(self) -> dict:
+        prompt = [p for p in self.model.prompt.parameters() if p.requires_grad]
+        readout = [p for p in self.model.readout.parameters() if p.requires_grad]
+        groups = [
+            {"params": prompt, "lr": self.settings.lr},
+            {"params": readout, "lr": self.settings.readout_lr},
+        ]
+        optimizer = torch.optim.AdamW(
+            [g for g in groups if g["params"]], weight_decay=self.settings.weight_decay
+        )
+        steps = int(self.trainer.estimated_stepping_batches)
+        schedule = get_linear_schedule_with_warmup(
+            optimizer, int(self.settings.warmup * steps), steps
+        )
+        return {
+            "optimizer": optimizer,
+            "lr_scheduler": {"scheduler": schedule, "interval": "step"},
+        }
+
+
+class KeepBest(Callback):
+    """Keeps the prompt and readout of the best epoch on the selection slice and puts them back.
+
+    In memory, since it is kilobytes. Ties go to the lower loss. The state before the first epoch
+    counts as well (as epoch -1: Lightning's sanity check scores the whole slice), so that
+    re-tuning cannot make things worse.
+    """
+
+    def __init__(self, phase: str, metric: str) -> None:
+        self.phase, self.metric = phase, metric
+        self.best: tuple[float, float] | None = None
+        self.state: State = {}
+        self.epoch = -1
+
+    def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        if trainer.state.fn != "fit":
+            return
+        seen = trainer.callback_metrics
+        score = seen[f"{self.phase}/select_{self.metric}"].item()
+        key = (score, -seen[f"{self.phase}/select_loss"].item())
+        if self.best is None or key > self.best:
+            self.best = key
+            self.epoch = -1 if trainer.sanity_checking else trainer.current_epoch
+            self.state = trainable_state(pl_module.model)
+
+    def on_fit_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        load_trainable(pl_module.model, self.state)
+
+
+class Curves(Callback):
+    """Records the phase's curves, so that a cached phase can replay them to the loggers."""
+
+    def __init__(self, phase: str) -> None:
+        self.phase = phase
+        self.points: list[dict[str, float | str]] = []
+
+    def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        if trainer.sanity_checking:
+            return
+        point: dict[str, float | str] = {"phase": self.phase, "step": trainer.global_step}
+        for name, value in trainer.callback_metrics.items():
+            phase, _, metric = name.partition("/")
+            if phase == self.phase:
+                point[metric] = value.item()
+        self.points.append(point)
+
+
+@dataclass(frozen=True)
+class Hardware:
+    """Plain twin of ``config.TrainerConfig``, precision resolved."""
+
+    accelerator: str
+    devices: int
+    strategy: str
+    precision: str
+    progress: bool
+
+
+def resolve_precision(precision: str, accelerator: str) -> str:
+    """``auto`` -> bf16-mixed where the processor or the GPU computes it natively, else 32-true."""
+    if precision != "auto":
+        return precision
+    if accelerator in ("auto", "gpu", "cuda") and torch.cuda.is_available():
+        return "bf16-mixed" if torch.cuda.is_bf16_supported() else "32-true"
+    native = torch.cpu.get_capabilities()
+    return "bf16-mixed" if native.get("avx512_bf16") or native.get("amx_bf16") else "32-true"
+
+
+def fit_trainer(
+    hardware: Hardware,
+    settings: TrainSettings,
+    phase: str,
+    metric: str,
+    logger: Logger | None,
+    callbacks: list[Callback],
+) -> L.Trainer:
+    """A trainer for one phase: early stopping on the selection slice, clipping, no checkpoints."""
+    stop = EarlyStopping(
+        f"{phase}/select_{metric}", mode="max", patience=settings.patience, check_finite=False
+    )
+    return L.Trainer(
+        accelerator=hardware.accelerator,
+        devices=hardware.devices,
+        strategy=hardware.strategy,
+        precision=hardware.precision,
+        max_epochs=settings.epochs,
+        gradient_clip_val=settings.clip,
+        logger=logger or False,
+        callbacks=[*callbacks, stop, *progress(hardware)],
+        deterministic=True,
+        num_sanity_val_steps=-1,
+        log_every_n_steps=10,
+        enable_progress_bar=hardware.progress,
+        **QUIET,
+    )
+
+
+def eval_trainer(hardware: Hardware, callbacks: list[Callback] | None = None) -> L.Trainer:
+    """A trainer that scores splits in fp32, whatever precision trained."""
+    return L.Trainer(
+        accelerator=hardware.accelerator,
+        devices=1,
+        precision="32-true",
+        logger=False,
+        callbacks=callbacks or [],
+        deterministic=True,
+        enable_progress_bar=False,
+        **QUIET,
+    )
+
+
+QUIET = {"enable_checkpointing": False, "enable_model_summary": False}
+
+
+def progress(hardware: Hardware) -> list[Callback]:
+    return [TQDMProgressBar(refresh_rate=10)] if hardware.progress else []

@@ -1,0 +1,93 @@
+"""Invented results with the fields of real ones, for the tests of what reads them."""
+
+import json
+import random
+from itertools import product
+from pathlib import Path
+
+import numpy as np
+from safetensors.numpy import save_file
+
+from skip_exp import results
+
+LAYERS, UNITS, HEADS = 6, 64, 12
+MAJORITY = {"sst2": 0.51, "rte": 0.53, "mrpc": 0.68, "cola": 0.69, "qnli": 0.50, "boolq": 0.62}
+
+
+def result(
+    task="sst2", backbone="minilm", ratio=0.5, seed=1, attribution="activation_gradient", **fields
+):
+    """A finished result whose numbers follow from its arguments alone."""
+    draw = random.Random(f"{task}{backbone}{ratio}{seed}{attribution}")
+    dense = MAJORITY[task] + 0.2 + draw.gauss(0, 0.006)
+    loss = ratio**2 * (0.4 if attribution == "random" else 0.08)
+    scores = {"dense": dense, "pruned": dense - 1.6 * loss, "final": dense - loss}
+    name = "matthews" if task == "cola" else "accuracy"
+    kept = [[f"encoder.{i}.ffn", round(UNITS * (1 - ratio)), UNITS] for i in range(LAYERS)]
+    kept += [
+        [f"encoder.{i}.self.heads", max(0, round(HEADS * (1 - ratio)) - i % 2), HEADS]
+        for i in range(LAYERS)
+    ]
+    given = {
+        "job_id": f"{task}-{backbone}-{attribution}-{ratio}-{seed}",
+        "sweep": "grid",
+        "task": task,
+        "backbone": backbone,
+        "family": "bert",
+        "seed": seed,
+        "prompt": {"kind": "prefix", "length": 16},
+        "readout": "head",
+        "attribution": attribution,
+        "ratio": ratio,
+        "ratio_reached": ratio,
+        "data_source": "local:/data",
+        "n_eval": 870,
+        "majority": {"accuracy": MAJORITY[task]},
+        "metric": {"name": name, **scores},
+        "metrics": {name: scores},
+        "params": {"block_pruned": ratio, "all_pruned": 0.47 * ratio},
+        "latency": {"speedup": 1 + 2.2 * ratio**1.4 + draw.gauss(0, 0.03), "contended": False},
+        "keep_sizes": {site: [left, of] for site, left, of in kept},
+        "seconds": {"total": 60.0},
+        "skill": "skill",
+        "config": {
+            "task": {"name": task},
+            "backbone": {"name": backbone},
+            "tune": {"lr": 0.005},
+            "prune": {"ratio": ratio, "sites": ["ffn", "heads"]},
+            "seed": seed,
+        },
+        "finished": "2024-01-01T00:00:00+00:00",
+        "versions": {},
+        "git_commit": None,
+    }  # fmt: skip
+    return results.new(**(given | fields))
+
+
+def failed(error="prune.ratio=0.9: too much", **fields):
+    return result(**fields) | {"status": "failed", "error": error, "metric": {}, "latency": {}}
+
+
+def store(root: Path, found, skills: bool = False) -> Path:
+    """Write results as folders of jobs; with skills, the neurons kept (some by every task)."""
+    for index, each in enumerate(found):
+        folder = root / f"{index:04d}"
+        folder.mkdir(parents=True)
+        (folder / "result.json").write_text(json.dumps(each))
+        if skills and each["status"] == "done":
+            (folder / "skill").mkdir()
+            save_file(_keep(each), folder / "skill" / "skill.safetensors")
+    return root
+
+
+def _keep(each):
+    shared, own = np.random.default_rng(0), np.random.default_rng(abs(hash(each["task"])))
+    keep = {}
+    for site, (left, of) in each["keep_sizes"].items():
+        score = shared.random(of) + 0.5 * own.random(of)
+        keep[f"keep/{site}"] = np.sort(np.argsort(score)[:left])
+    return keep
+
+
+def grid(tasks, backbones, ratios, seeds=(1, 2, 3), attributions=("activation_gradient", "random")):
+    return [result(*point) for point in product(tasks, backbones, ratios, seeds, attributions)]

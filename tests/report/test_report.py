@@ -1,0 +1,125 @@
+import html
+import shutil
+import subprocess
+import time
+
+import pytest
+
+from skip_exp.report.__main__ import main
+from tests.report.fakes import failed, grid, result, store
+
+CHROMIUM = "/usr/bin/chromium"
+FILES = {"report.md", "report.csv", "report.tex", "report.html"}
+
+
+def mixed():
+    """A sweep with everything that a report must name."""
+    found = grid(["sst2", "rte", "cola"], ["minilm", "t5_mini"], [0.3, 0.52, 0.7])
+    found.pop(5)
+    gone = found.pop(20)
+    same = {key: gone[key] for key in ("task", "backbone", "ratio", "seed", "attribution")}
+    found.append(failed("CUDA <b>out</b> of memory", **same))
+    found.append(result("rte", data_is_sample=True, data_source="sample"))
+    found.append(result("qnli", metric={"name": "accuracy", "dense": 0.5}, sweep=None))
+    found.append(result("mrpc", latency={"speedup": 1.23, "contended": True}, sweep=None))
+    return found
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    root = tmp_path_factory.mktemp("report")
+    store(root / "jobs", mixed(), skills=True)
+    (root / "jobs" / "torn").mkdir()
+    (root / "jobs" / "torn" / "result.json").write_text('{"status": "do')
+    assert main([str(root / "jobs"), "--out", str(root / "out")]) == 0
+    return root / "out"
+
+
+def test_writes_four_files(made):
+    assert {file.name for file in made.iterdir()} == FILES
+
+
+@pytest.mark.parametrize("name", ["report.md", "report.html"])
+def test_names_what_is_failed_missing_or_marked(made, name):
+    text = html.unescape((made / name).read_text())
+    assert "CUDA <b>out</b> of memory" in text
+    assert "sst2, minilm, random, ratio 0.3, seed 3" in text  # the missing one
+    for mark in ("sample", "at chance", "contended"):
+        assert mark in text
+    assert "1.23" not in text
+
+
+def test_page_is_self_contained_and_escaped(made):
+    text = (made / "report.html").read_text()
+    assert "<b>out</b>" not in text
+    for outside in ("http:", "https:", "<script", "src=", "@import", "url("):
+        assert outside not in text
+    assert text.count("<svg viewBox") > 10 and "None" not in text.split("</style>")[1]
+
+
+def test_prints_the_table(made, tmp_path, capsys):
+    store(tmp_path / "jobs", [result(), failed(seed=2)])
+    assert main([str(tmp_path / "jobs"), "--out", str(tmp_path / "out")]) == 0
+    shown = capsys.readouterr().out
+    assert "activation_gradient" in shown
+    assert "failed: sst2, minilm, activation_gradient, ratio 0.5, seed 2: prune.ratio" in shown
+    assert "report.html" in shown
+
+
+def test_only_failures_still_make_a_page(tmp_path):
+    store(tmp_path / "jobs", [failed()])
+    assert main([str(tmp_path / "jobs"), "--out", str(tmp_path / "out")]) == 0
+    assert "too much" in (tmp_path / "out" / "report.html").read_text()
+
+
+def test_nothing_to_read_is_one_line(tmp_path, capsys):
+    assert main([str(tmp_path), "--out", str(tmp_path / "out")]) == 1
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1 and "no result.json below" in error
+    assert not (tmp_path / "out").exists()
+
+
+def test_unwritable_out_is_one_line(tmp_path, capsys):
+    store(tmp_path / "jobs", [result()])
+    (tmp_path / "file").write_text("")
+    assert main([str(tmp_path / "jobs"), "--out", str(tmp_path / "file" / "out")]) == 1
+    assert "cannot be written" in capsys.readouterr().err
+
+
+def test_a_thousand_results_in_five_seconds(tmp_path):
+    tasks = ["sst2", "rte", "cola", "mrpc", "qnli", "boolq"]
+    found = grid(tasks, ["a", "b", "c"], [0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.67, 0.7, 0.8, 0.9])
+    store(tmp_path / "jobs", found, skills=True)
+    start = time.perf_counter()
+    assert main([str(tmp_path / "jobs"), "--out", str(tmp_path / "out")]) == 0
+    assert len(found) == 1080 and time.perf_counter() - start < 5
+
+
+PROBE = """<!doctype html><body style="margin:0"><iframe id="page" src="report.html"
+style="width:{width}px;height:900px;border:0"></iframe><script>
+addEventListener("load", () => {{
+  const page = document.getElementById("page").contentDocument, root = page.documentElement;
+  const limit = root.clientWidth + 1;
+  const wide = [...page.body.querySelectorAll("*")].filter(
+    (each) => !each.closest(".scroll") && each.getBoundingClientRect().right > limit);
+  const rows = page.querySelectorAll("tbody tr").length;
+  document.body.textContent = `width ${{root.clientWidth}} scroll ${{root.scrollWidth}} `
+    + `wide ${{wide.map((each) => each.tagName)}} rows ${{rows}}`;
+}});</script>"""
+
+
+@pytest.mark.skipif(not shutil.which(CHROMIUM), reason="no Chromium")
+@pytest.mark.parametrize("width", [1280, 400])
+def test_page_fits_in_chromium(made, tmp_path, width):
+    shutil.copy(made / "report.html", tmp_path)
+    (tmp_path / "probe.html").write_text(PROBE.format(width=width))
+    command = [
+        *(CHROMIUM, "--headless=new", "--no-sandbox", "--hide-scrollbars"),
+        *("--disable-gpu", "--window-size=1300,900", "--allow-file-access-from-files"),
+        f"--user-data-dir={tmp_path}/profile",
+        *("--enable-logging=stderr", "--virtual-time-budget=5000", "--dump-dom"),
+        f"file://{tmp_path}/probe.html",
+    ]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert f"width {width} scroll {width} wide  rows" in done.stdout
+    assert "CONSOLE" not in done.stderr

@@ -1,0 +1,238 @@
+import io
+import json
+import logging
+import math
+import os
+
+import numpy as np
+import pytest
+from rich.console import Console
+
+from skip_exp import results
+from skip_exp.errors import SkipError
+from skip_exp.results import Result
+
+
+def done(job_id="a", **fields):
+    given = {
+        "task": "rte",
+        "backbone": "minilm",
+        "seed": 1,
+        "attribution": "activation_gradient",
+        "ratio": 0.5,
+        "data_source": "local:/data",
+        "metric": {"name": "accuracy", "dense": 0.6, "pruned": 0.55, "final": 0.5949},
+        "params": {"block_pruned": 0.5, "all_pruned": 0.234},
+        "latency": {"speedup": 1.949, "contended": False},
+    }
+    return results.new(job_id=job_id, **given | fields)
+
+
+CONFIG = {
+    "task": {"name": "rte"},
+    "backbone": {"name": "minilm", "family": "bert", "readout": "head"},
+    "prompt": {"kind": "prefix", "length": 16, "init": "vocab"},
+    "attribution": {"_target_": "skip_exp.attribution.activation_gradient.scores"},
+    "prune": {"ratio": 0.9, "sites": ["ffn"], "allocation": "global"},
+    "data": {"source": "local"},
+    "logger": {"group": "sweep-1"},
+    "seed": 3,
+}
+
+
+def text(view):
+    console = Console(width=200, file=io.StringIO())
+    console.print(view)
+    return console.file.getvalue()
+
+
+def test_new_gives_every_field_a_value():
+    assert results.new().keys() == Result.__annotations__.keys() - {"path"}
+    assert results.new()["schema"] == results.SCHEMA
+    assert results.new()["metric"] == {} and results.new()["error"] is None
+
+
+def test_new_shares_no_container_between_results():
+    results.new()["seconds"]["tune"] = 1.0  # type: ignore[index]
+    assert results.new()["seconds"] == {}
+
+
+def test_new_refuses_an_unknown_field():
+    with pytest.raises(TypeError, match="speed"):
+        results.new(speed=2)
+
+
+def test_write_then_load_is_the_same_plus_its_path(tmp_path):
+    path = results.write(tmp_path / "deep" / "job", done())
+    assert path == tmp_path / "deep" / "job" / "result.json"
+    assert results.load(tmp_path) == [done() | {"finished": results.load(path)[0]["finished"]}
+                                      | {"path": str(path)}]  # fmt: skip
+    assert [file.name for file in path.parent.iterdir()] == ["result.json"]
+
+
+def test_written_json_is_strict(tmp_path):
+    odd = {
+        "nan": math.nan,
+        "inf": math.inf,
+        "np": np.float32(0.5),
+        "array": np.arange(2),
+        "at": tmp_path,
+    }
+    path = results.write(tmp_path, done(metrics=odd))
+    stored = json.loads(path.read_text(), parse_constant=lambda name: pytest.fail(name))
+    assert stored["metrics"] == {
+        "nan": None,
+        "inf": None,
+        "np": 0.5,
+        "array": [0, 1],
+        "at": str(tmp_path),
+    }
+
+
+def test_a_done_result_is_kept_from_other_jobs(tmp_path):
+    results.write(tmp_path, done("a", seed=1))
+    with pytest.raises(SkipError, match=r"output_dir=.*another job"):
+        results.write(tmp_path, done("b"))
+    results.write(tmp_path, done("a", seed=2))
+    assert [r["seed"] for r in results.load(tmp_path)] == [2]
+
+
+@pytest.mark.parametrize("before", ["", "{", '{"status": "failed", "job_id": "z"}'])
+def test_what_is_not_done_is_overwritten(tmp_path, before):
+    (tmp_path / "result.json").write_text(before)
+    results.write(tmp_path, done())
+    assert results.load(tmp_path)[0]["job_id"] == "a"
+
+
+def test_unwritable_folder_is_one_line(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(
+        SkipError, match=r"output_dir=.*/file/job: cannot write result.json: Not a dir"
+    ):
+        results.write(tmp_path / "file" / "job", done())
+
+
+def test_full_disk_leaves_the_old_result_and_no_temporary_file(tmp_path, monkeypatch):
+    results.write(tmp_path, done(seed=1))
+
+    def full(_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(SkipError, match="No space left on device"):
+        results.write(tmp_path, done(seed=2))
+    assert [file.name for file in tmp_path.iterdir()] == ["result.json"]
+    assert results.load(tmp_path)[0]["seed"] == 1
+
+
+def test_failed_result_tells_what_the_config_tells(tmp_path):
+    results.write_failed(tmp_path, CONFIG, "prune.ratio=0.9:\n  too much")
+    found = results.load(tmp_path)[0]
+    expected = {
+        "status": "failed",
+        "error": "prune.ratio=0.9: too much",
+        "sweep": "sweep-1",
+        "task": "rte",
+        "backbone": "minilm",
+        "family": "bert",
+        "readout": "head",
+        "seed": 3,
+        "prompt": {"kind": "prefix", "length": 16, "init": "vocab"},
+        "attribution": "activation_gradient",
+        "ratio": 0.9,
+        "method": {"sites": ["ffn"], "allocation": "global"},
+        "data_source": "local",
+        "config": CONFIG,
+    }
+    assert {key: found[key] for key in expected} == expected
+
+
+@pytest.mark.parametrize("cfg", [{}, {"task": None, "backbone": "???", "prune": {"ratio": "???"}}])
+def test_failed_result_of_a_config_that_tells_little(tmp_path, cfg):
+    results.write_failed(tmp_path, cfg, "no task")
+    found = results.load(tmp_path)[0]
+    assert (found["status"], found["task"], found["ratio"]) == ("failed", None, None)
+
+
+def test_a_failure_after_the_result_does_not_lose_it(tmp_path, caplog):
+    results.write(tmp_path, done())
+    results.write_failed(tmp_path, CONFIG, "upload failed")
+    assert results.load(tmp_path)[0]["status"] == "done"
+    assert "upload failed" in caplog.text
+
+
+def test_load_skips_the_unreadable_in_one_line(tmp_path, caplog):
+    results.write(tmp_path / "b", done("b"))
+    results.write(tmp_path / "a", done("a"))
+    for name, content in {"c": "{", "d": "[]", "e": "{}"}.items():
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "result.json").write_text(content)
+    with caplog.at_level(logging.WARNING):
+        found = results.load([tmp_path, tmp_path / "a", tmp_path / "missing.json"])
+    assert [r["job_id"] for r in found] == ["a", "b"]
+    assert len(caplog.records) == 1
+    assert all(f"/{name}/result.json" in caplog.text for name in "cde")
+    assert "missing.json" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("target", "name"),
+    [
+        ("skip_exp.attribution.random.scores", "random"),
+        ("skip_exp.attribution.activation_gradient", "activation_gradient"),
+        ("scores", None),
+        (None, None),
+    ],
+)
+def test_attribution_name(target, name):
+    assert results.attribution_name(target) == name
+
+
+def test_flatten():
+    flat = results.flatten(
+        {
+            "status": "done",
+            "error": None,
+            "metric": {"name": "f1", "final": 0.5},
+            "metrics": {"extra": {"mm": {"f1": {"dense": 0.1}}}},
+            "keep_sizes": {"encoder.0.ffn": [8, 16]},
+            "method": {"sites": ["ffn", "heads"]},
+            "config": {"seed": 1},
+            "path": "x",
+        }
+    )
+    assert flat == {
+        "status": "done",
+        "metric/name": "f1",
+        "metric/final": 0.5,
+        "metrics/extra/mm/f1/dense": 0.1,
+        "keep_sizes/encoder.0.ffn/kept": 8,
+        "keep_sizes/encoder.0.ffn/of": 16,
+        "method/sites": "ffn+heads",
+    }
+
+
+def test_table_row():
+    row = text(results.table([done()])).splitlines()[4]
+    assert row.replace("│", "").split() == [
+        *("rte", "minilm", "accuracy", "0.5", "60.0", "55.0", "59.5", "50.0", "23.4"),
+        *("1.95x", "local"),
+    ]
+
+
+def test_table_marks_what_is_not_a_plain_result():
+    found = [
+        done(latency={"speedup": 1.234, "contended": True}),
+        done(data_is_sample=True, data_source="sample"),
+        done(status="failed", error="prune.ratio=2: in [0, 1)", metric={}, params={}, latency={}),
+        done(reused=True, seed=2),
+    ]
+    shown = text(results.table(found))
+    assert "contended" in shown and "1.23" not in shown
+    assert "*sample*" in shown
+    assert "failed: prune.ratio=2: in [0, 1)" in shown  # not eaten as markup
+    assert "reused" in shown and "seed" in shown and "attribution" not in shown
+
+
+def test_table_of_nothing():
+    assert "0 jobs" in text(results.table([]))

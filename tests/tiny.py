@@ -1,0 +1,121 @@
+"""Tiny random-weight models of every family, quick enough to cut by the hundred."""
+
+import torch
+from torch import Tensor
+from transformers import (
+    BertConfig,
+    BertForMaskedLM,
+    RobertaConfig,
+    RobertaForMaskedLM,
+    T5Config,
+    T5ForConditionalGeneration,
+)
+from transformers.modeling_utils import PreTrainedModel
+
+from skip_exp.models.attention import swap_attention
+from skip_exp.models.families import FAMILIES
+from skip_exp.models.prompts import build_prompt
+from skip_exp.models.readouts import HeadReadout, MlmReadout, Readout, Seq2SeqReadout
+from skip_exp.models.soft_prompt import SoftPromptModel
+
+VOCAB, HIDDEN, LAYERS, HEADS = 50, 24, 2, 3
+KINDS = ("bert", "roberta", "t5", "t5_gated")
+
+
+def tiny_backbone(kind: str, seed: int = 0) -> PreTrainedModel:
+    """An untouched Hugging Face model; RoBERTa with its real pad id 1; no dropout differences."""
+    torch.manual_seed(seed)
+    if kind in ("bert", "roberta"):
+        config_class, model_class = {
+            "bert": (BertConfig, BertForMaskedLM),
+            "roberta": (RobertaConfig, RobertaForMaskedLM),
+        }[kind]
+        config = config_class(
+            vocab_size=VOCAB,
+            hidden_size=HIDDEN,
+            num_hidden_layers=LAYERS,
+            num_attention_heads=HEADS,
+            intermediate_size=20,
+            max_position_embeddings=64,
+            pad_token_id=0 if kind == "bert" else 1,
+            type_vocab_size=2 if kind == "bert" else 1,
+            initializer_range=0.2,
+        )
+        return _noisy(model_class(config).eval())
+    config = T5Config(
+        vocab_size=VOCAB,
+        d_model=HIDDEN,
+        d_kv=8,
+        d_ff=20,
+        num_layers=LAYERS,
+        num_decoder_layers=LAYERS,
+        num_heads=HEADS,
+        relative_attention_num_buckets=8,
+        relative_attention_max_distance=16,
+        feed_forward_proj="gated-gelu" if kind == "t5_gated" else "relu",
+        decoder_start_token_id=0,
+    )
+    return _noisy(T5ForConditionalGeneration(config).eval())
+
+
+def _noisy(model: PreTrainedModel) -> PreTrainedModel:
+    """Biases and norms are initialised to constants: make them differ, so that errors show."""
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if parameter.dim() == 1:
+                parameter.add_(torch.randn_like(parameter) * 0.1)
+            elif "relative_attention_bias" in name:
+                parameter.normal_()
+    return model
+
+
+def tiny_readout(kind: str, readout: str, labels: int = 3) -> Readout:
+    if readout == "head":
+        return HeadReadout(HIDDEN, labels)
+    if readout == "mlm":
+        return MlmReadout(torch.arange(5, 5 + labels), mask_id=4)
+    return Seq2SeqReadout([[7], [8, 9], [10, 11]][:labels], start_id=0)
+
+
+def tiny_model(
+    kind: str = "bert",
+    prompt: str = "prefix",
+    readout: str = "head",
+    *,
+    seed: int = 0,
+    labels: int = 3,
+    length: int = 4,
+    decoder: bool = False,
+) -> SoftPromptModel:
+    backbone = tiny_backbone(kind, seed)
+    swap_attention(backbone)
+    family = FAMILIES[kind.split("_")[0]]
+    ids = torch.randint(12, VOCAB, (length,), generator=torch.Generator().manual_seed(seed))
+    soft = build_prompt(
+        prompt, backbone, family, length=length, ids=ids, std=0.5, seed=seed, decoder=decoder
+    )
+    torch.manual_seed(seed + 1)
+    head = tiny_readout(kind, readout, labels)
+    if readout == "head":
+        torch.nn.init.normal_(head.linear.weight, std=0.5)
+    return SoftPromptModel(backbone, family, soft, head).eval()
+
+
+def tiny_batch(
+    kind: str = "bert", *, rows: int = 4, seed: int = 0, labels: int = 3
+) -> dict[str, Tensor]:
+    """Right-padded random texts of different lengths; token types for BERT."""
+    generator = torch.Generator().manual_seed(seed)
+    lengths = torch.randint(2, 11, (rows,), generator=generator)
+    width = int(lengths.max())
+    mask = (torch.arange(width) < lengths[:, None]).long()
+    pad = 1 if kind == "roberta" else 0
+    ids = torch.randint(12, VOCAB, (rows, width), generator=generator)
+    batch = {
+        "input_ids": torch.where(mask.bool(), ids, pad),
+        "attention_mask": mask,
+        "labels": torch.randint(0, labels, (rows,), generator=generator),
+    }
+    if kind == "bert":
+        batch["token_type_ids"] = (torch.arange(width) >= 3).long().expand(rows, -1) * mask
+    return batch
