@@ -7,13 +7,14 @@ MAKEFLAGS += --no-print-directory
 PYTHON ?=
 VENV ?= .venv
 ARGS ?= +task=rte prune.ratio=0.3,0.5,0.7 -m
+PROFILE ?= auto
 EXTRAS := dev,export,dashboard,joblib,submitit
 
 PY := $(VENV)/bin/python
 STAMP := $(VENV)/.installed
 CANDIDATES := $(if $(PYTHON),$(PYTHON),python3.11 python3.12 python3.13 python3 python)
 
-.PHONY: help install run test test-slow lint format build clean
+.PHONY: help install run test test-slow lint format build clean reproduce-table2
 
 help: ## list the targets
 	@echo "usage: make TARGET"
@@ -39,6 +40,9 @@ lint: $(STAMP) ## ruff and mypy
 format: $(STAMP) ## rewrite the sources in the project's style
 	@$(PY) -m ruff check --fix .
 	@$(PY) -m ruff format .
+
+reproduce-table2: $(STAMP) ## run or resume the paper's table (PROFILE=paper|offline|auto)
+	@$(PY) -m skip_exp.report.table2 --profile $(PROFILE)
 
 build: $(STAMP) ## source archive and wheel in dist/
 	@$(PY) -m build

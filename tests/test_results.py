@@ -212,6 +212,13 @@ def test_flatten():
     }
 
 
+def test_a_contended_timing_is_no_speedup_in_wandb():
+    latency = {"speedup": 1.2, "contended": True, "final_ms": 3.0}
+    flat = results.flatten({"latency": latency})
+    assert flat == {"latency/contended": True, "latency/final_ms": 3.0}
+    assert results.flatten({"latency": latency | {"contended": False}})["latency/speedup"] == 1.2
+
+
 def test_table_row():
     row = text(results.table([done()])).splitlines()[4]
     assert row.replace("│", "").split() == [

@@ -7,6 +7,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import psutil
@@ -69,7 +70,7 @@ def compare(
     with FileLock(LOCK), torch.inference_mode():
         load = _Load()
         times = interleave(
-            [lambda model=model: model(**inputs) for model in models],
+            [partial(model, **inputs) for model in models],
             repeats=settings.repeats,
             warmup=settings.warmup,
             synchronise=torch.cuda.synchronize if device.startswith("cuda") else None,

@@ -10,7 +10,8 @@ import json
 import logging
 import os
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
 from importlib.metadata import version
@@ -68,6 +69,42 @@ class StageCache:
     def __init__(self, folder: Path | None) -> None:
         self.folder = folder
 
+    @contextmanager
+    def job(self, job_id: str) -> Iterator[Path | None]:
+        """Hold the job: a second process that was given the same one waits for the first.
+
+        Yields the ``result.json`` of an earlier run that finished, if there is one; it may have
+        been deleted since.
+        """
+        if self.folder is None:
+            yield None
+            return
+        pointer = self.folder / "jobs" / job_id
+        try:
+            pointer.parent.mkdir(parents=True, exist_ok=True)
+            lock = FileLock(f"{pointer}.lock")
+            lock.acquire()
+        except OSError as error:
+            log.warning("cache.dir=%s: cannot be written (%s); going on", self.folder, error)
+            yield None
+            return
+        try:
+            yield Path(pointer.read_text()) if pointer.is_file() else None
+        finally:
+            lock.release()
+
+    def remember(self, job_id: str, result: Path) -> None:
+        """Note where a finished job's ``result.json`` lies."""
+        if self.folder is None:
+            return
+        pointer = self.folder / "jobs" / job_id
+        temporary = pointer.with_suffix(f".{os.getpid()}.tmp")
+        try:
+            temporary.write_text(str(result.resolve()))
+            os.replace(temporary, pointer)
+        except OSError as error:
+            log.warning("cache.dir=%s: job not noted: %s", self.folder, error)
+
     def get(self, stage: str, key: Mapping[str, Any], compute: Callable[[], Entry]) -> Entry:
         """The entry of ``stage`` for ``key``, computed by ``compute`` where there is none.
 
@@ -83,17 +120,16 @@ class StageCache:
             lock = FileLock(path.with_suffix(".lock"))
             lock.acquire()
         except OSError as error:
-            log.warning(
-                "cache.dir=%s: cannot be written (%s); going on without", self.folder, error
-            )
+            log.warning("cache.dir=%s: cannot be written (%s); going on", self.folder, error)
             return compute()
-        with lock:
-            lock.release()  # `with` took it a second time; one level is enough
+        try:
             entry = read_entry(path)
             if entry is None:
                 entry = compute()
                 self._store(path, entry, {"stage": stage, "key": dict(key)})
             return entry
+        finally:
+            lock.release()
 
     def _store(self, path: Path, entry: Entry, about: dict[str, Any]) -> None:
         try:
@@ -126,7 +162,7 @@ def read_entry(path: Path) -> Entry | None:
     try:
         with safe_open(path, "pt") as file:
             metadata = file.metadata() or {}
-            tensors = {name: file.get_tensor(name) for name in file.keys() if name != "none"}
+            tensors = {name: file.get_tensor(name) for name in file.keys() if name != "none"}  # noqa: SIM118
         if metadata["sha256"] != _checksum(tensors, metadata["json"]):
             raise ValueError("checksum does not match")
         return Entry(tensors, json.loads(metadata["json"])["values"], hit=True)
@@ -139,5 +175,5 @@ def _checksum(tensors: dict[str, Tensor], values: str) -> str:
     content = hashlib.sha256(values.encode())
     for name, tensor in sorted(tensors.items()):
         content.update(f"{name}{tensor.dtype}{tuple(tensor.shape)}".encode())
-        content.update(tensor.contiguous().view(-1).view(torch.uint8).numpy())
+        content.update(tensor.contiguous().view(-1).view(torch.uint8).numpy().data)
     return content.hexdigest()

@@ -55,8 +55,8 @@ class TrainConfig:
     """Settings of one training phase (`tune` or `retune`)."""
 
     enabled: bool = True
-    epochs: int = 10
-    lr: float = 5e-3
+    epochs: int = 8
+    lr: float = 2e-2
     readout_lr: float = 1e-3
     batch: int = 32
     weight_decay: float = 0.0
@@ -139,7 +139,8 @@ class Config:
     tune: TrainConfig = field(default_factory=TrainConfig)
     attribution: AttributionConfig = field(default_factory=AttributionConfig)
     prune: PruneConfig = field(default_factory=PruneConfig)
-    retune: TrainConfig = field(default_factory=TrainConfig)
+    # A warm start: the prompt of the dense model, on what is left of it.
+    retune: TrainConfig = field(default_factory=lambda: TrainConfig(epochs=3, lr=1e-2, patience=2))
     benchmark: BenchmarkConfig = field(default_factory=BenchmarkConfig)
     data: DataConfig = field(default_factory=DataConfig)
     trainer: TrainerConfig = field(default_factory=TrainerConfig)

@@ -16,7 +16,7 @@ from skip_exp.cache import StageCache, code_version, digest
 from skip_exp.config import AnyConfig
 from skip_exp.data import EncodedTask, TaskSpec, TextDataModule, encode, load_task, task_spec
 from skip_exp.errors import ConfigError, SkipError
-from skip_exp.models.backbones import Backbone, load_backbone
+from skip_exp.models.backbones import Backbone, first_line, load_backbone
 from skip_exp.models.prompts import build_prompt, init_ids
 from skip_exp.models.readouts import build_readout
 from skip_exp.models.soft_prompt import SoftPromptModel
@@ -108,6 +108,7 @@ def prepare(cfg: AnyConfig) -> Job:
     tune_key = {
         "data": [data.fingerprint, spec.name, cfg.data.max_length, list(spec.text)],
         "metrics": list(spec.metrics),
+        "labels": list(spec.labels),
         "backbone": [backbone.content_hash, b.family, b.readout, b.pooling, list(spec.words)],
         "prompt": _plain(cfg.prompt),
         "tune": _plain(cfg.tune),
@@ -147,6 +148,10 @@ def _data(spec: TaskSpec, cfg: AnyConfig, backbone: Backbone) -> EncodedTask:
     key = digest([asdict(spec), source, folder, length, backbone.content_hash])
     if key not in _loaded:
         embedded = backbone.path.startswith("embedded:")
+        if source == "sample" and not embedded:
+            raise ConfigError(
+                "data.source", source, "generated data goes with an embedded backbone only"
+            )
         raw = load_task(spec, source, folder, allow_sample=embedded)
         while len(_loaded) >= 4:
             _loaded.pop(next(iter(_loaded)))
@@ -177,7 +182,8 @@ def _method(target: str) -> Callable[..., Any]:
     try:
         return get_method(target)
     except Exception as error:  # Hydra wraps whatever the import raised
-        raise ConfigError("attribution._target_", target, f"cannot be imported: {error}") from error
+        why = first_line(error)
+        raise ConfigError("attribution._target_", target, f"cannot be imported: {why}") from error
 
 
 def _check(cfg: AnyConfig) -> None:
@@ -185,8 +191,8 @@ def _check(cfg: AnyConfig) -> None:
         raise ConfigError("prompt.kind", cfg.prompt.kind, "must be input or prefix")
     if cfg.prompt.init not in ("vocab", "text", "normal"):
         raise ConfigError("prompt.init", cfg.prompt.init, "must be vocab, text or normal")
-    positive = ("prompt.length", "data.max_length", "attribution.samples", "attribution.batch")
-    positive += tuple(f"{p}.{key}" for p in ("tune", "retune") for key in ("epochs", "batch", "lr"))
+    positive = ["prompt.length", "data.max_length", "attribution.samples", "attribution.batch"]
+    positive += [f"{p}.{key}" for p in ("tune", "retune") for key in ("epochs", "batch", "lr")]
     for key in positive:
         if OmegaConf.select(cfg, key) <= 0:
             raise ConfigError(key, OmegaConf.select(cfg, key), "must be positive")

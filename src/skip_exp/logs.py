@@ -1,18 +1,17 @@
 """Where a job's curves, summary and pictures go: W&B, a CSV file, or nowhere."""
 
 import logging
-import netrc
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 import wandb
 from lightning.pytorch.loggers import CSVLogger, Logger, WandbLogger
 from lightning.pytorch.utilities import rank_zero_only
 from matplotlib.figure import Figure
 from omegaconf import OmegaConf
+from wandb.sdk.lib import wbauth
 
 from skip_exp import results
 from skip_exp.config import AnyConfig
@@ -59,12 +58,11 @@ def build_logger(cfg: AnyConfig) -> Logger | None:
 @rank_zero_only
 def _open_run(cfg: AnyConfig) -> Any:
     os.environ.setdefault("WANDB_SILENT", "true")
-    mode = _mode(cfg.logger.mode)
     try:
-        run = _init(cfg, mode)
+        run = _init(cfg, _mode(cfg.logger.mode))
     except wandb.errors.Error as error:
         told = " ".join(str(error).split())
-        if cfg.logger.mode != "auto" or mode == "offline":
+        if cfg.logger.mode != "auto":
             raise SkipError(f"logger.mode={cfg.logger.mode}: W&B refused: {told}") from error
         log.warning("W&B cannot be reached, logging offline: %s", told)
         run = _init(cfg, "offline")
@@ -98,31 +96,28 @@ def _init(cfg: AnyConfig, mode: Any) -> Any:
     )
 
 
-def _mode(asked: str) -> str | None:
-    """W&B's mode; None leaves it to WANDB_MODE. Without a key ``auto`` is offline: never asks."""
-    if asked in ("online", "offline"):
-        return asked
-    if asked != "auto":
+def _mode(asked: str) -> str:
+    """W&B's mode; ``auto`` is WANDB_MODE, or else online where there is a key. Never asks for one.
+
+    Raises:
+        ConfigError: an unknown mode, or online without a key.
+    """
+    if asked not in ("auto", "online", "offline"):
         raise ConfigError("logger.mode", asked, "must be one of auto, online, offline")
-    if os.environ.get("WANDB_MODE"):
-        return None
-    return "online" if _has_key() else "offline"
+    if asked == "auto":
+        asked = os.environ.get("WANDB_MODE") or ("online" if _has_key() else "offline")
+    if asked == "online" and not _has_key():
+        needs = "needs an API key: set WANDB_API_KEY or run `wandb login`; offline needs none"
+        raise ConfigError("logger.mode", asked, needs)
+    return asked
 
 
 def _has_key() -> bool:
+    """Whether W&B would find a key by itself: environment, netrc file, settings."""
     if os.environ.get("WANDB_API_KEY") or os.environ.get("WANDB_IDENTITY_TOKEN_FILE"):
         return True
-    settings = wandb.Settings()
-    host = urlsplit(settings.base_url).hostname or ""
-    homes = [os.environ.get("NETRC"), *(Path.home() / name for name in (".netrc", "_netrc"))]
-    for file in filter(None, homes):
-        try:
-            return netrc.netrc(str(file)).authenticators(host) is not None
-        except FileNotFoundError:
-            continue
-        except (OSError, netrc.NetrcParseError) as error:
-            log.warning("%s: not read for a W&B key: %s", file, error)
-    return bool(settings.api_key)
+    settings = wandb.setup().settings
+    return bool(settings.api_key or wbauth.read_netrc_auth(host=settings.base_url))
 
 
 def replay(logger: Logger | None, curves: Iterable[Mapping[str, Any]]) -> None:

@@ -31,17 +31,18 @@ def assemble(
     job: Job,
     *,
     scores: dict[str, dict[str, Any]],
-    params: dict[str, float],
+    params: Any,
     flops: list[int],
     keep_sizes: dict[str, list[int]],
-    latency: dict[str, Any],
+    latency: Any,
     seconds: dict[str, float],
     cache: dict[str, str],
 ) -> results.Result:
     """The result of a finished job."""
     cfg, main = job.cfg, job.metric
+    config: Any = OmegaConf.to_container(cfg, resolve=True)
 
-    def of(split: str, metric: str) -> dict[str, float]:
+    def of(split: str, metric: str) -> Any:
         return {state: scores[state][split][metric] for state in STATES}
 
     extra = {
@@ -83,7 +84,7 @@ def assemble(
         seconds={phase: round(value, 3) for phase, value in seconds.items()},
         cache=cache,
         skill="skill",
-        config=OmegaConf.to_container(cfg, resolve=True),
+        config=config,
     )
 
 

@@ -2,10 +2,12 @@
 
 import inspect
 import logging
+import os
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import lightning as L
@@ -64,14 +66,35 @@ class Clock:
 
 
 def run(cfg: AnyConfig) -> dict[str, Any]:
-    """Run one job and leave ``result.json``, ``config.yaml`` and the skill in its folder.
+    """Run one job, unless it is done, and leave ``result.json`` and the skill in its folder.
 
     Raises:
         SkipError: whatever the user can act on, in one line.
     """
-    start, clock = time.perf_counter(), Clock()
     job = prepare(cfg)
-    logger = logs.build_logger(cfg)
+    with job.cache.job(job.job_id) as earlier:
+        found = earlier and cfg.sweep.skip_done and results.load(earlier)
+        if found and found[0]["status"] == "done" and found[0]["job_id"] == job.job_id:
+            return reuse(job, found[0])
+        result = run_phases(job)
+        job.cache.remember(job.job_id, job.output / results.FILE)
+    return result
+
+
+def reuse(job: Job, earlier: dict[str, Any]) -> dict[str, Any]:
+    """The result of an earlier run of the same job, as this job's result; no W&B run is opened."""
+    folder = Path(earlier.pop("path")).parent
+    log.info("done before, reused: %s", os.path.relpath(folder))
+    result: Any = earlier | {"reused": True, "sweep": job.cfg.logger.group}
+    result["skill"] = str((folder / earlier["skill"]).resolve())
+    results.write(job.output, result)
+    return result
+
+
+def run_phases(job: Job) -> dict[str, Any]:
+    """The phases of a job that was not done before."""
+    start, clock = time.perf_counter(), Clock()
+    logger = logs.build_logger(job.cfg)
     with clock.phase("tune"):
         dense, tuned = tune(job, logger)
     pruned = attribute_prune_retune(job, dense, logger, clock)
@@ -86,7 +109,7 @@ def run(cfg: AnyConfig) -> dict[str, Any]:
 
 
 def tune(job: Job, logger: Logger | None) -> tuple[SoftPromptModel, Entry]:
-    """The dense model: prompt and readout tuned on the frozen backbone, or loaded from the cache."""
+    """The dense model: prompt and readout tuned on the frozen backbone, or from the cache."""
     model = job.new_model()
     entry = job.cache.get("tune", job.tune_key, lambda: _tune(job, model, logger))
     if entry.hit:
@@ -256,7 +279,7 @@ def _hit(hit: bool) -> str:
 def _full(model: SoftPromptModel, site: str) -> int:
     """Neurons of a site before the cut."""
     block, _, kind = site.rpartition(".")
+    sizes = {shape.name: shape for shape in shapes(model.blocks())}
     if kind == "ffn":
-        return next(b.down.in_features for b in model.blocks() if b.name == site)
-    attention = model.attention_blocks()[block].attention
-    return {"heads": attention.heads, "qk": attention.qk_dim, "vo": attention.vo_dim}[kind]
+        return sizes[site].units
+    return {"heads": sizes[block].units, "qk": sizes[block].qk, "vo": sizes[block].vo}[kind]

@@ -283,6 +283,7 @@ def flatten(result: Mapping[str, Any]) -> dict[str, Any]:
     """W&B summary: nested fields joined by ``/`` (``metric/final``), unset ones left out.
 
     ``config`` is left out: W&B has a place for it. A keep size gives ``<site>/kept`` and ``/of``.
+    A contended timing has no ``latency/speedup``: no chart may show it as one.
     """
     flat: dict[str, Any] = {}
 
@@ -298,4 +299,6 @@ def flatten(result: Mapping[str, Any]) -> dict[str, Any]:
     for key, value in result.items():
         if key not in ("config", "path"):
             add(key, value)
+    if flat.get("latency/contended"):
+        flat.pop("latency/speedup", None)
     return flat

@@ -1,59 +1,242 @@
-"""The skill file: what one task needs on top of a backbone; kilobytes, no pickle.
+"""A skill at work: the shared backbone cut to what one task needs, answering texts."""
 
-A folder with ``skill.safetensors`` (prompt, readout, keep) and ``skill.json`` (what it is, which
-backbone it needs, a SHA-256 of the tensors).
-"""
-
-import hashlib
-import json
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, TypedDict
 
 import torch
-from safetensors.torch import save
 from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
+from transformers import PreTrainedTokenizerBase
+from transformers.modeling_utils import PreTrainedModel
 
+from skip_exp.errors import SkipError
+from skip_exp.models.backbones import Backbone, first_line, load_backbone
+from skip_exp.models.families import FAMILIES
+from skip_exp.models.prompts import build_prompt
+from skip_exp.models.readouts import build_readout
 from skip_exp.models.soft_prompt import SoftPromptModel
-from skip_exp.tuning import trainable_state
+from skip_exp.pruning.surgery import Keep, cut
+from skip_exp.skill_file import ABOUT, SkillAbout, read_skill, save_skill, split_keep
 
-VERSION = 1
-TENSORS, ABOUT = "skill.safetensors", "skill.json"
+__all__ = ["Prediction", "Skill", "SkillAbout", "save_skill"]
+
+TOKENS_PER_BATCH = 4096  # padding included
+CHUNK = 8192  # texts that are sorted by length together
+
+Example = str | Sequence[str] | Mapping[str, Any]  # a text, two texts, or the task's columns
+
+
+class Prediction(TypedDict):
+    """One answer: the likeliest label, and every label's probability."""
+
+    label: str
+    probabilities: dict[str, float]
 
 
 @dataclass(frozen=True)
-class SkillAbout:
-    """What ``skill.json`` says beside version and checksum.
+class Skill:
+    """A tuned prompt on its cut backbone. Skills of one backbone share its untouched weights."""
 
-    Attributes:
-        labels: class names in label order; ``words``: their label words.
-        backbone: {name, path, family, readout, pooling, content_hash}.
-        prompt: {kind, length, decoder}.
-        max_length: tokens that a text is truncated to.
-        scores: main metric and what it was.
+    about: SkillAbout
+    model: SoftPromptModel
+    tokenizer: PreTrainedTokenizerBase
+    keep: Keep
+
+    @classmethod
+    def load(cls, folder: str | Path, backbone: str | Path | None = None) -> "Skill":
+        """Read a skill, or the stand-alone model that ``skip_exp.export`` wrote, on the CPU.
+
+        Args:
+            folder: where they were written to.
+            backbone: folder or hub id to take the backbone from, where it has moved.
+
+        Raises:
+            SkipError: a file is missing, damaged, altered or of an unknown version; the backbone
+                cannot be had or is not the one that the skill was made on.
+        """
+        folder = Path(folder)
+        if not (folder / ABOUT).is_file() and (folder / "config.json").is_file():
+            from skip_exp.export import load_exported
+
+            return load_exported(folder)
+        about, tensors = read_skill(folder)
+        found = _backbone(folder, about, backbone)
+        keep, state = split_keep(tensors)
+        model = cut_model(folder, about, found.model, found.tokenizer, keep)
+        _fill(folder, model, state)
+        return cls(about, model.eval(), found.tokenizer, keep)
+
+    def predict(
+        self, examples: Sequence[Example], batch_tokens: int = TOKENS_PER_BATCH
+    ) -> list[Prediction]:
+        """Labels and probabilities of any number of examples, in their order.
+
+        Args:
+            examples: texts, pairs of texts, or mappings with the task's columns.
+            batch_tokens: batch size in tokens, padding included; examples run in order of length.
+
+        Raises:
+            SkipError: an example that is not what the task takes.
+        """
+        if isinstance(examples, str | Mapping):
+            raise SkipError("predict takes a list of examples, not a single one")
+        answers: list[Prediction] = []
+        for start in range(0, len(examples), CHUNK):
+            part = examples[start : start + CHUNK]
+            texts = [example_texts(self.about, x, start + i) for i, x in enumerate(part, 1)]
+            answers += [self._answer(row) for row in self._probabilities(texts, batch_tokens)]
+        return answers
+
+    def _answer(self, row: list[float]) -> Prediction:
+        best = max(range(len(row)), key=row.__getitem__)
+        probabilities = dict(zip(self.about.labels, row, strict=True))
+        return {"label": self.about.labels[best], "probabilities": probabilities}
+
+    @torch.inference_mode()
+    def _probabilities(self, texts: list[list[str]], batch_tokens: int) -> list[list[float]]:
+        rows = encode_texts(self.tokenizer, texts, self.about.max_length)
+        found: dict[int, list[float]] = {}
+        for batch in token_batches([len(row["input_ids"]) for row in rows], batch_tokens):
+            logits = self.model(**collate([rows[i] for i in batch], self.tokenizer.pad_token_id))
+            found |= zip(batch, logits.softmax(-1).tolist(), strict=True)
+        return [found[i] for i in range(len(rows))]
+
+
+def example_texts(about: SkillAbout, example: Example, number: int) -> list[str]:
+    """The one or two texts of an example; ``number`` (from 1) is for the message."""
+    if isinstance(example, Mapping):
+        from skip_exp.data.spec import fill, text_columns  # its package takes a second to import
+
+        columns = dict.fromkeys(c for entry in about.text for c in text_columns(entry))
+        for column in columns:
+            if example.get(column) is None:
+                has = ", ".join(map(str, example)) or "nothing"
+                raise SkipError(
+                    f"example {number}: task {about.task} needs column {column!r} (it has: {has})"
+                )
+        row = {column: str(example[column]) for column in columns}
+        return [fill(entry, row) for entry in about.text]
+    texts = [example] if isinstance(example, str) else list(example)
+    if len(texts) != len(about.text):
+        wanted = "one text" if len(about.text) == 1 else "two texts"
+        raise SkipError(
+            f"example {number}: task {about.task} takes {wanted} ({', '.join(about.text)}), "
+            f"not {len(texts)}"
+        )
+    if odd := [text for text in texts if not isinstance(text, str)]:
+        raise SkipError(f"example {number}: {odd[0]!r} is not a text")
+    return texts
+
+
+def encode_texts(
+    tokenizer: PreTrainedTokenizerBase, texts: list[list[str]], max_length: int
+) -> list[dict[str, list[int]]]:
+    """Token ids, mask and, where the model has them, token types of every text or pair."""
+    columns = [list(column) for column in zip(*texts, strict=True)]
+    encoded = tokenizer(*columns, truncation=True, max_length=max_length)
+    return [
+        dict(zip(encoded.keys(), row, strict=True)) for row in zip(*encoded.values(), strict=True)
+    ]
+
+
+def token_batches(lengths: Sequence[int], budget: int) -> Iterator[list[int]]:
+    """Indices in order of length, in batches of at most ``budget`` tokens, padding included.
+
+    A single text longer than the budget is a batch of its own.
     """
+    batch: list[int] = []
+    for i in sorted(range(len(lengths)), key=lengths.__getitem__):
+        if batch and lengths[i] * (len(batch) + 1) > budget:
+            yield batch
+            batch = []
+        batch.append(i)
+    if batch:
+        yield batch
 
-    task: str
-    text: list[str]
-    labels: list[str]
-    words: list[str]
-    backbone: dict[str, str]
-    prompt: dict[str, str | int | bool]
-    max_length: int
-    scores: dict[str, str | float | None]
+
+def collate(rows: list[dict[str, list[int]]], pad_id: int) -> dict[str, Tensor]:
+    """Tensors [n, longest], right-padded."""
+    return {
+        key: pad_sequence(
+            [torch.tensor(row[key]) for row in rows],
+            batch_first=True,
+            padding_value=pad_id if key == "input_ids" else 0,
+        )
+        for key in rows[0]
+    }
 
 
-def save_skill(
-    folder: Path, model: SoftPromptModel, keep: dict[str, Tensor], about: SkillAbout
-) -> Path:
-    """Write the skill of a cut ``model`` into ``folder`` and return the folder.
+def _backbone(folder: Path, about: SkillAbout, moved: str | Path | None) -> Backbone:
+    wanted = about.backbone
+    path = wanted["path"] if moved is None else str(moved)
+    try:
+        found = load_backbone(wanted["name"], path, wanted["family"], wanted["readout"])
+    except SkipError as error:
+        raise SkipError(
+            f"{folder}: its backbone {wanted['name']} is not to be had: {error}"
+        ) from error
+    if found.content_hash != wanted["content_hash"]:
+        raise SkipError(
+            f"{folder}: backbone {path} is not the one it was made on, or has changed: content "
+            f"hash {found.content_hash[:12]}, needed {wanted['content_hash'][:12]}"
+        )
+    return found
 
-    Tensors: ``prompt.*`` and ``readout.*`` as trained (fp32), ``keep/<site>`` int32 indices.
-    """
-    tensors = trainable_state(model)
-    tensors |= {f"keep/{site}": kept.to(torch.int32).contiguous() for site, kept in keep.items()}
-    content = save(tensors)
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / TENSORS).write_bytes(content)
-    described = {"version": VERSION, "sha256": hashlib.sha256(content).hexdigest()} | asdict(about)
-    (folder / ABOUT).write_text(json.dumps(described, indent=1) + "\n")
-    return folder
+
+def cut_model(
+    folder: Path,
+    about: SkillAbout,
+    backbone: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    keep: Keep,
+) -> SoftPromptModel:
+    """``backbone`` cut to ``keep``, with a prompt and a readout that are yet to be filled."""
+    family, prompt = FAMILIES[about.backbone["family"]], about.prompt
+    try:
+        soft = build_prompt(
+            prompt["kind"],
+            backbone,
+            family,
+            length=prompt["length"],
+            ids=None,
+            std=0.0,
+            seed=0,
+            decoder=prompt["decoder"],
+        )
+        readout = build_readout(
+            about.backbone["readout"],
+            backbone,
+            tokenizer,
+            labels=len(about.labels),
+            words=tuple(about.words),
+            pooling=about.backbone["pooling"],
+        )
+        whole = SoftPromptModel(backbone, family, soft, readout)
+        unknown = set(keep) - known_sites(whole)
+        if unknown:
+            raise ValueError(f"the backbone has no {min(unknown)}")
+        return cut(whole, keep)
+    except (SkipError, ValueError, RuntimeError, IndexError, TypeError) as error:
+        raise SkipError(f"{folder}: does not fit its backbone: {first_line(error)}") from error
+
+
+def known_sites(model: SoftPromptModel) -> set[str]:
+    """Every site that ``keep`` may name."""
+    attention = model.attention_blocks()
+    kinds = {f"{name}.{kind}" for name in attention for kind in ("heads", "qk", "vo")}
+    return kinds | {block.name for block in model.blocks() if block.name not in attention}
+
+
+def _fill(folder: Path, model: SoftPromptModel, state: Mapping[str, Tensor]) -> None:
+    """Put prompt and readout in place; nothing is made to fit."""
+    trained = {name: p for name, p in model.named_parameters() if p.requires_grad}
+    for name in sorted(trained.keys() | state.keys()):
+        wanted = tuple(trained[name].shape) if name in trained else "nothing"
+        found = tuple(state[name].shape) if name in state else "nothing"
+        if wanted != found:
+            raise SkipError(f"{folder}: does not fit its backbone: {name} is {found}, not {wanted}")
+    with torch.no_grad():
+        for name, parameter in trained.items():
+            parameter.copy_(state[name])

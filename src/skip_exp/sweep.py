@@ -45,7 +45,8 @@ class Started(Callback):
             _refuse(line)
 
     def on_multirun_start(self, config: DictConfig, **_: Any) -> None:
-        given = _refuse_overrides(config.hydra.overrides) + list(config.hydra.sweeper.params or [])
+        params = OmegaConf.select(config, "hydra.sweeper.params") or {}
+        given = [*_refuse_overrides(config.hydra.overrides), *params]
         named = any(re.match(r"\+*task(\.name)?(=|$)", override) for override in given)
         if not named and OmegaConf.is_missing(config.task, "name"):
             _refuse(refusals.missing_task(_loader().get_group_options("task")))
@@ -169,7 +170,9 @@ def finish() -> bool:
     done = [result for result in found if result["status"] == "done"]
     lost = _without_result(folder)
     if found and (Started.multirun or not Started.failed):
-        console = Console(width=None if sys.stdout.isatty() or "COLUMNS" in os.environ else 160)
+        console = Console()
+        # Squeezed into a narrow window the columns would lose their content: better to wrap.
+        console.width = max(console.width, 110) if console.is_terminal else 160
         console.print(results.table(found))
     for name in lost:
         print(f"error: {name}: ended without a result", file=sys.stderr)

@@ -3,6 +3,7 @@
 import logging
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import lightning as L
 import torch
@@ -117,7 +118,7 @@ class PromptTuner(L.LightningModule):
             self.log(name, value)
         self.test_metrics.reset()
 
-    def configure_optimizers(self) -> dict:
+    def configure_optimizers(self) -> Any:
         prompt = [p for p in self.model.prompt.parameters() if p.requires_grad]
         readout = [p for p in self.model.readout.parameters() if p.requires_grad]
         groups = [
@@ -151,7 +152,7 @@ class KeepBest(Callback):
         self.state: State = {}
         self.epoch = -1
 
-    def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+    def on_validation_end(self, trainer: L.Trainer, pl_module: Any) -> None:
         if trainer.state.fn != "fit":
             return
         seen = trainer.callback_metrics
@@ -162,7 +163,7 @@ class KeepBest(Callback):
             self.epoch = -1 if trainer.sanity_checking else trainer.current_epoch
             self.state = trainable_state(pl_module.model)
 
-    def on_fit_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+    def on_fit_end(self, trainer: L.Trainer, pl_module: Any) -> None:
         load_trainable(pl_module.model, self.state)
 
 
@@ -173,7 +174,7 @@ class Curves(Callback):
         self.phase = phase
         self.points: list[dict[str, float | str]] = []
 
-    def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+    def on_validation_end(self, trainer: L.Trainer, pl_module: Any) -> None:
         if trainer.sanity_checking:
             return
         point: dict[str, float | str] = {"phase": self.phase, "step": trainer.global_step}
@@ -191,7 +192,7 @@ class Hardware:
     accelerator: str
     devices: int
     strategy: str
-    precision: str
+    precision: Any  # one of Lightning's names
     progress: bool
 
 
@@ -230,7 +231,8 @@ def fit_trainer(
         num_sanity_val_steps=-1,
         log_every_n_steps=10,
         enable_progress_bar=hardware.progress,
-        **QUIET,
+        enable_checkpointing=False,
+        enable_model_summary=False,
     )
 
 
@@ -244,11 +246,9 @@ def eval_trainer(hardware: Hardware, callbacks: list[Callback] | None = None) ->
         callbacks=callbacks or [],
         deterministic=True,
         enable_progress_bar=False,
-        **QUIET,
+        enable_checkpointing=False,
+        enable_model_summary=False,
     )
-
-
-QUIET = {"enable_checkpointing": False, "enable_model_summary": False}
 
 
 def progress(hardware: Hardware) -> list[Callback]:

@@ -8,9 +8,9 @@ from skip_exp.report.cells import (
     comparable,
     failures,
     front,
+    gather,
     main_method,
     majority,
-    missing,
     stat,
     variants,
 )
@@ -108,17 +108,18 @@ def test_variants_name_only_what_differs():
 def test_missing_is_what_a_sweep_spans_and_no_result_covers():
     found = grid(["sst2", "rte"], ["minilm"], [0.3, 0.5], attributions=["random"])
     gap = found.pop(7)
-    assert missing(found) == [
+    assert gather(found).missing == [
         (Setting(gap["task"], "minilm", "random", "", gap["ratio"]), gap["seed"])
     ]
     same = {key: gap[key] for key in ("task", "ratio", "seed", "attribution")}
-    assert missing([*found, failed(**same)]) == []
+    assert gather([*found, failed(**same)]).missing == []
 
 
 def test_sweeps_of_different_grids_are_not_multiplied():
     found = [result(seed=1, ratio=0.3, sweep="a"), result(seed=2, ratio=0.5, sweep="b")]
-    assert missing(found) == []
-    assert missing([one | {"sweep": None} for one in grid(["sst2"], ["x"], [0.1])[:3]]) == []
+    assert gather(found).missing == []
+    single = [one | {"sweep": None} for one in grid(["sst2"], ["x"], [0.1])[:3]]
+    assert gather(single).missing == []
 
 
 @pytest.mark.parametrize(("dense", "expected"), [(0.5, True), (0.599, True), (0.601, False)])

@@ -5,11 +5,12 @@ from safetensors.numpy import save_file
 from skip_exp import results
 from skip_exp.report import overlap
 from skip_exp.report.cells import cells, main_method
+from skip_exp.report.overlap import Keep
 from tests.report.fakes import result, store
 
 
 def keep(*kept, of=4):
-    return {"s": np.isin(np.arange(of), kept)}
+    return Keep.of({"s": np.isin(np.arange(of), kept)})
 
 
 def test_jaccard():
@@ -22,6 +23,7 @@ def test_chance_is_what_random_choices_give():
     assert overlap.chance(keep(0, 1), keep(2, 3)) == pytest.approx(1 / 3)
     draw = np.random.default_rng(0)
     made = [{"s": draw.permutation(4000) < 1000, "t": draw.permutation(2000) < 1600} for _ in "ab"]
+    made = list(map(Keep.of, made))
     assert overlap.chance(*made) == pytest.approx(overlap.jaccard(*made), abs=0.02)
 
 

@@ -63,8 +63,8 @@ def scores(
             mask = token_mask(model, name, batch["attention_mask"])
             for site, x in _sites(name, product):
                 x = x.abs() if sign == "absolute" else x
-                value = over_tokens(x.flatten(2), mask, tokens).double().sum(0).view(x.shape[2:])
-                totals[site] = totals.get(site, 0) + value.cpu()
+                summed = over_tokens(x.flatten(2), mask, tokens).double().sum(0).view(x.shape[2:])
+                totals[site] = totals.get(site, 0) + summed.cpu()
         texts += len(batch["labels"])
     return {site: (total / texts).float() for site, total in totals.items()}
 

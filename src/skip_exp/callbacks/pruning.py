@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable
+from typing import Any
 
 import lightning as L
 from lightning.pytorch.callbacks import Callback
@@ -31,7 +32,7 @@ class PruningCallback(Callback):
         self.pruned_state: State = {}  # prompt and readout after the cut, before any re-tuning
         self.seconds = 0.0
 
-    def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
+    def setup(self, trainer: L.Trainer, pl_module: Any, stage: str) -> None:
         if self.keep is not None:
             return
         start = time.perf_counter()

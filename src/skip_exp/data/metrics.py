@@ -22,6 +22,8 @@ def build_metrics(spec: TaskSpec) -> MetricCollection:
         "accuracy": MulticlassAccuracy(n, average="micro"),
         "f1": BinaryF1Score(),
         "f1_macro": MulticlassF1Score(n, average="macro"),
-        "matthews": MulticlassMatthewsCorrCoef(n),
+        # An empty class more leaves the value as it is but avoids torchmetrics' special case of two
+        # labels, which gives constant predictions a correlation other than 0.
+        "matthews": MulticlassMatthewsCorrCoef(n + 1),
     }
     return MetricCollection({name: make[name] for name in spec.metrics})

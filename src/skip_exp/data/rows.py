@@ -34,6 +34,8 @@ def read_table(path: Path) -> pd.DataFrame:
     """
     if path.suffix not in SUFFIXES:
         raise DataError(f"cannot read {path}: its name must end in {', '.join(SUFFIXES)}")
+    if not path.is_file():
+        raise DataError(f"cannot read {path}: no such file")
     try:
         if path.suffix == ".parquet":
             return pd.read_parquet(path)

@@ -46,7 +46,7 @@ def _table(spec: TaskSpec, words: Words, rows: int, rng: random.Random) -> pd.Da
     for i in range(rows):
         label = i % spec.num_labels
         text_a, text_b, thing = make(rng, words, meanings[label])
-        row = {column: thing for column in spec.columns}
+        row = dict.fromkeys(spec.columns, thing)
         for entry, text in zip(spec.text, (text_a, text_b), strict=False):
             row[text_columns(entry)[-1]] = text
         table.append({**row, spec.label: label})

@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from transformers.models.bert.modeling_bert import BertSelfAttention
+from transformers.models.roberta.modeling_roberta import RobertaSelfAttention
 from transformers.models.t5.modeling_t5 import T5Attention
 
 Prefix = tuple[Tensor, Tensor]  # keys [length, heads, qk_dim], values [length, heads, vo_dim]
@@ -84,7 +85,7 @@ class Attention(nn.Module):
 class BertAttention(Attention):
     """Stands in for ``BertSelfAttention`` and ``RobertaSelfAttention``."""
 
-    def __init__(self, original: BertSelfAttention) -> None:
+    def __init__(self, original: BertSelfAttention | RobertaSelfAttention) -> None:
         super().__init__(
             heads=original.num_attention_heads,
             head_dim=original.attention_head_size,
@@ -163,8 +164,6 @@ class T5BlockAttention(Attention):
 
 def swap_attention(model: nn.Module) -> None:
     """Replace every attention module of ``model`` in place; the weights are shared, not copied."""
-    from transformers.models.roberta.modeling_roberta import RobertaSelfAttention
-
     for parent in list(model.modules()):
         for name, child in list(parent.named_children()):
             if isinstance(child, BertSelfAttention | RobertaSelfAttention):

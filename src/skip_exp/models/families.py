@@ -6,15 +6,16 @@ so that there is one pipeline for all families.
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from transformers import AutoModel, AutoModelForMaskedLM, T5EncoderModel, T5ForConditionalGeneration
-from transformers.modeling_utils import PreTrainedModel
 
 from skip_exp.models.attention import Attention
 
+HFModel = Any  # a Hugging Face model: how its submodules are named has no static type
 HIDDEN = -1e4  # additive mask of a padding key: exp() underflows to 0 in fp16, bf16 and fp32
 
 
@@ -53,16 +54,17 @@ class Family:
     """
 
     name: str
-    loaders: dict[str, type]
-    blocks: Callable[[PreTrainedModel], list[Block]]
-    encode: Callable[[PreTrainedModel, Tensor, Tensor | None, Tensor | None], Tensor]
-    positions: Callable[[PreTrainedModel], int | None]
+    loaders: dict[str, Any]
+    blocks: Callable[[HFModel], list[Block]]
+    encode: Callable[[HFModel, Tensor, Tensor | None, Tensor | None], Tensor]
+    positions: Callable[[HFModel], int | None]
     decode: Callable[..., Tensor] | None = None
 
 
 def key_mask(attention_mask: Tensor, prefix: int) -> Tensor | None:
     """Additive mask [B, 1, 1, prefix + S] from a 0/1 mask [B, S]; None where nothing is padded."""
-    if bool(attention_mask.all()):
+    # An exported or compiled model cannot branch on data: there the mask is always applied.
+    if not torch.compiler.is_compiling() and bool(attention_mask.all()):
         return None
     mask = (1.0 - attention_mask.to(torch.float32)) * HIDDEN
     return F.pad(mask, (prefix, 0))[:, None, None, :]
@@ -79,11 +81,11 @@ def causal_mask(length: int, prefix: int, device: torch.device) -> Tensor | None
 # --- BERT and RoBERTa ---------------------------------------------------------------------------
 
 
-def _bert_core(model: PreTrainedModel) -> PreTrainedModel:
+def _bert_core(model: HFModel) -> HFModel:
     return getattr(model, model.base_model_prefix, model)
 
 
-def _bert_blocks(model: PreTrainedModel) -> list[Block]:
+def _bert_blocks(model: HFModel) -> list[Block]:
     blocks: list[Block] = []
     for i, layer in enumerate(_bert_core(model).encoder.layer):
         attention = layer.attention
@@ -93,7 +95,7 @@ def _bert_blocks(model: PreTrainedModel) -> list[Block]:
 
 
 def _bert_encode(
-    model: PreTrainedModel, embeds: Tensor, mask: Tensor | None, token_types: Tensor | None
+    model: HFModel, embeds: Tensor, mask: Tensor | None, token_types: Tensor | None
 ) -> Tensor:
     core = _bert_core(model)
     offset = core.config.pad_token_id + 1 if core.config.model_type == "roberta" else 0
@@ -106,7 +108,7 @@ def _bert_encode(
     return core.encoder(hidden, attention_mask=mask).last_hidden_state
 
 
-def _bert_positions(model: PreTrainedModel) -> int:
+def _bert_positions(model: HFModel) -> int:
     config = model.config
     offset = config.pad_token_id + 1 if config.model_type == "roberta" else 0
     return config.max_position_embeddings - offset
@@ -115,7 +117,7 @@ def _bert_positions(model: PreTrainedModel) -> int:
 # --- T5 -----------------------------------------------------------------------------------------
 
 
-def _t5_stack_blocks(stack: nn.Module, name: str) -> list[Block]:
+def _t5_stack_blocks(stack: Any, name: str) -> list[Block]:
     blocks: list[Block] = []
     for i, block in enumerate(stack.block):
         own = block.layer[0].SelfAttention
@@ -131,7 +133,7 @@ def _t5_stack_blocks(stack: nn.Module, name: str) -> list[Block]:
     return blocks
 
 
-def _t5_blocks(model: PreTrainedModel) -> list[Block]:
+def _t5_blocks(model: HFModel) -> list[Block]:
     blocks = _t5_stack_blocks(model.encoder, "encoder")
     if hasattr(model, "decoder"):
         blocks += _t5_stack_blocks(model.decoder, "decoder")
@@ -139,7 +141,7 @@ def _t5_blocks(model: PreTrainedModel) -> list[Block]:
 
 
 def _t5_encode(
-    model: PreTrainedModel, embeds: Tensor, mask: Tensor | None, token_types: Tensor | None
+    model: HFModel, embeds: Tensor, mask: Tensor | None, token_types: Tensor | None
 ) -> Tensor:
     stack = model.encoder
     hidden, bias = stack.dropout(embeds), None
@@ -149,7 +151,7 @@ def _t5_encode(
 
 
 def t5_decode(
-    model: PreTrainedModel,
+    model: HFModel,
     embeds: Tensor,
     mask: Tensor | None,
     encoded: Tensor,
@@ -169,7 +171,7 @@ def t5_decode(
     return model.lm_head(hidden)
 
 
-def _unlimited(model: PreTrainedModel) -> None:
+def _unlimited(model: HFModel) -> None:
     return None
 
 

@@ -8,9 +8,8 @@ inference constants that need no query and no FFN.
 import torch
 from torch import Tensor, nn
 from transformers import PreTrainedTokenizerBase
-from transformers.modeling_utils import PreTrainedModel
 
-from skip_exp.models.families import AttentionBlock, Family
+from skip_exp.models.families import AttentionBlock, Family, HFModel
 
 Keep = dict[str, Tensor]
 
@@ -98,7 +97,7 @@ def init_ids(
 
 def build_prompt(
     kind: str,
-    model: PreTrainedModel,
+    model: HFModel,
     family: Family,
     *,
     length: int,
@@ -140,7 +139,7 @@ def build_prompt(
 
 @torch.no_grad()
 def _activations(
-    model: PreTrainedModel, family: Family, blocks: list[AttentionBlock], embeds: Tensor
+    model: HFModel, family: Family, blocks: list[AttentionBlock], embeds: Tensor
 ) -> tuple[list[Tensor], list[Tensor]]:
     """Keys and values [length, heads, dim] that ``blocks`` compute for ``embeds`` [length, H]."""
     captured: dict[str, Tensor] = {}

@@ -3,10 +3,9 @@
 import torch
 from torch import Tensor, nn
 from transformers import PreTrainedTokenizerBase
-from transformers.modeling_utils import PreTrainedModel
 
 from skip_exp.errors import ConfigError
-from skip_exp.models.families import Family, causal_mask
+from skip_exp.models.families import Family, HFModel, causal_mask
 
 
 class HeadReadout(nn.Module):
@@ -27,7 +26,7 @@ class HeadReadout(nn.Module):
         return input_ids
 
     def forward(
-        self, model: PreTrainedModel, family: Family, hidden: Tensor, mask: Tensor, _: Tensor | None
+        self, model: HFModel, family: Family, hidden: Tensor, mask: Tensor, _: Tensor | None
     ) -> Tensor:
         """[B, T, H] hidden states of the text and its 0/1 mask [B, T] -> logits [B, labels]."""
         if self.pooling == "cls":
@@ -43,6 +42,7 @@ class MlmReadout(nn.Module):
     """
 
     kind = "mlm"
+    word_ids: Tensor  # [labels]
 
     def __init__(self, word_ids: Tensor, mask_id: int) -> None:
         super().__init__()
@@ -54,7 +54,7 @@ class MlmReadout(nn.Module):
         return torch.cat([input_ids[:, :1], mask, input_ids[:, 1:]], dim=1)
 
     def forward(
-        self, model: PreTrainedModel, family: Family, hidden: Tensor, mask: Tensor, _: Tensor | None
+        self, model: HFModel, family: Family, hidden: Tensor, mask: Tensor, _: Tensor | None
     ) -> Tensor:
         head = model.cls if hasattr(model, "cls") else model.lm_head
         return head(hidden[:, 1])[:, self.word_ids]
@@ -67,13 +67,15 @@ class Seq2SeqReadout(nn.Module):
     """
 
     kind = "seq2seq"
+    targets: Tensor  # [labels, width]
+    real: Tensor  # [labels, width], 0 where a class has fewer pieces
 
     def __init__(self, word_ids: list[list[int]], start_id: int) -> None:
         super().__init__()
         width = max(len(ids) for ids in word_ids)
         padded = torch.tensor([ids + [0] * (width - len(ids)) for ids in word_ids])
         real = torch.tensor([[1.0] * len(ids) + [0.0] * (width - len(ids)) for ids in word_ids])
-        self.register_buffer("targets", padded, persistent=False)  # [labels, width]
+        self.register_buffer("targets", padded, persistent=False)
         self.register_buffer("real", real, persistent=False)
         self.start_id = start_id
 
@@ -82,17 +84,16 @@ class Seq2SeqReadout(nn.Module):
 
     def forward(
         self,
-        model: PreTrainedModel,
+        model: HFModel,
         family: Family,
         hidden: Tensor,
         mask: Tensor,
         encoded_mask: Tensor | None,
     ) -> Tensor:
-        """``hidden`` [B, S, H] is the whole encoded sequence, ``encoded_mask`` its additive mask."""
+        """``hidden`` [B, S, H]: all encoded positions; ``encoded_mask``: their additive mask."""
         batch, (labels, width) = hidden.shape[0], self.targets.shape
         start = torch.full_like(self.targets[:, :1], self.start_id)
         inputs = torch.cat([start, self.targets[:, :-1]], dim=1)
-        assert family.decode is not None
         if width == 1:  # every class shares the one decoder step
             logits = self._decode(model, family, inputs[:1].expand(batch, -1), hidden, encoded_mask)
             return logits[:, 0].log_softmax(-1, dtype=torch.float32)[:, self.targets[:, 0]]
@@ -106,7 +107,7 @@ class Seq2SeqReadout(nn.Module):
 
     def _decode(
         self,
-        model: PreTrainedModel,
+        model: HFModel,
         family: Family,
         ids: Tensor,
         hidden: Tensor,
@@ -116,6 +117,7 @@ class Seq2SeqReadout(nn.Module):
         length = 0 if prefix is None else prefix[0].shape[0]
         embeds = model.get_input_embeddings()(ids)
         mask = causal_mask(ids.shape[1], length, ids.device)
+        assert family.decode is not None
         return family.decode(model, embeds, mask, hidden, encoded_mask)
 
 
@@ -124,7 +126,7 @@ Readout = HeadReadout | MlmReadout | Seq2SeqReadout
 
 def build_readout(
     kind: str,
-    model: PreTrainedModel,
+    model: HFModel,
     tokenizer: PreTrainedTokenizerBase,
     *,
     labels: int,

@@ -1,6 +1,7 @@
 """The model that is tuned, attributed, cut and served: a frozen backbone, a prompt, a readout."""
 
 import copy
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -41,7 +42,9 @@ class SoftPromptModel(nn.Module):
     def encoder_mask(self, attention_mask: Tensor) -> Tensor:
         """0/1 mask [B, T] of the encoder's positions: virtual, added and real tokens."""
         added = self._input_length + (1 if self.readout.kind == "mlm" else 0)
-        return torch.cat([attention_mask.new_ones(len(attention_mask), added), attention_mask], 1)
+        return torch.cat(
+            [attention_mask.new_ones(attention_mask.shape[0], added), attention_mask], 1
+        )
 
     @property
     def _input_length(self) -> int:
@@ -52,15 +55,21 @@ class SoftPromptModel(nn.Module):
     ) -> Tensor:
         """Token ids and 0/1 mask [B, T], right-padded -> class logits [B, labels] in fp32."""
         self.prompt.install(self.attention_blocks())
+        return self.logits(input_ids, attention_mask, token_type_ids)
+
+    def logits(
+        self, input_ids: Tensor, attention_mask: Tensor, token_type_ids: Tensor | None = None
+    ) -> Tensor:
+        """:meth:`forward` once the prompt is installed."""
         ids = self.readout.text_ids(input_ids)
         embeds = self.backbone.get_input_embeddings()(ids)
         mask = self.encoder_mask(attention_mask)
         virtual = self._input_length
         if isinstance(self.prompt, InputPrompt):
-            soft = self.prompt.embedding.to(embeds.dtype).expand(len(embeds), -1, -1)
+            soft = self.prompt.embedding.to(embeds.dtype).expand(embeds.shape[0], -1, -1)
             embeds = torch.cat([soft, embeds], dim=1)
         if token_type_ids is not None:
-            extra = token_type_ids.new_zeros(len(ids), mask.shape[1] - token_type_ids.shape[1])
+            extra = token_type_ids.new_zeros(ids.shape[0], mask.shape[1] - token_type_ids.shape[1])
             token_type_ids = torch.cat([extra, token_type_ids], dim=1)
         prefix = 0 if virtual else self.prompt.length
         hidden = self.family.encode(self.backbone, embeds, key_mask(mask, prefix), token_type_ids)
@@ -76,7 +85,7 @@ class SoftPromptModel(nn.Module):
         """A model of its own modules that shares the frozen weights; prompt and readout copied."""
         for block in self.attention_blocks().values():
             block.attention.prefix = None
-        shared = {id(p): p for p in self.backbone.parameters()}
+        shared: dict[int, Any] = {id(p): p for p in self.backbone.parameters()}
         shared |= {id(b): b for b in self.backbone.buffers()}
         return copy.deepcopy(self, shared)
 

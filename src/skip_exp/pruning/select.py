@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from itertools import pairwise
 
 import torch
 from torch import Tensor
@@ -136,7 +137,7 @@ def check(
         raise ConfigError(
             "prune.ratio",
             ratio,
-            f"prune.sites={list(sites)} of this backbone can reach at most {int(most * 1000) / 1000}",
+            f"with prune.sites={list(sites)} at most {int(most * 1000) / 1000} can be reached",
         )
 
 
@@ -169,7 +170,7 @@ def _groups(
             first = len(scores) % step
             bounds = [0, *([first] if first else []), *range(first + step, len(scores) + 1, step)]
             cost = _cost(shape, kind)
-            for low, high in zip(bounds, bounds[1:], strict=False):
+            for low, high in pairwise(bounds):
                 size = high - low
                 groups.append(
                     Group(shape.name, kind, size, float(scores[low:high].sum()), size * cost)

@@ -30,7 +30,7 @@ def cut(model: SoftPromptModel, keep: Keep) -> SoftPromptModel:
 
 
 def zero(model: SoftPromptModel, keep: Keep) -> SoftPromptModel:
-    """A copy of full size whose removed neurons are zeroed: the function of ``cut``, no speed-up."""
+    """A full-size copy with the removed neurons zeroed: computes what ``cut`` does, no faster."""
     masked = model.copy()
     for block in masked.blocks():
         if isinstance(block, AttentionBlock):

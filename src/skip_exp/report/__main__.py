@@ -10,9 +10,8 @@ from rich.console import Console
 from skip_exp import results
 from skip_exp.errors import SkipError
 from skip_exp.report import tables
-from skip_exp.report.cells import Cell, cells, failures, missing
+from skip_exp.report.cells import Gathered, gather
 from skip_exp.report.page import page, warnings
-from skip_exp.report.text import Found
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -38,13 +37,13 @@ def write(folders: Sequence[str], out: Path) -> None:
     found = results.load(folders)
     if not found:
         raise SkipError(f"no {results.FILE} below {', '.join(folders)}: run a job first")
-    gathered = cells(found)
-    lines = tables.rows(gathered)
+    report = gather(found)
+    lines = tables.rows(report.cells)
     texts = {
-        "report.md": _markdown(found, gathered, lines),
-        "report.csv": tables.to_csv(gathered),
+        "report.md": _markdown(report, lines),
+        "report.csv": tables.to_csv(report.cells),
         "report.tex": tables.latex(lines) + "\n",
-        "report.html": page(found, gathered, folders),
+        "report.html": page(report, folders),
     }
     try:
         out.mkdir(parents=True, exist_ok=True)
@@ -54,21 +53,19 @@ def write(folders: Sequence[str], out: Path) -> None:
         raise SkipError(f"--out {out}: cannot be written: {error.strerror}") from error
     console = Console(width=None if sys.stdout.isatty() else 200)
     console.print(tables.console(lines))
-    for text in _open(found, gathered):
+    for text in _open(report):
         console.print(text, markup=False, highlight=False)
     console.print(f"written: {out}/report.html, .md, .csv, .tex", highlight=False)
 
 
-def _open(found: Sequence[Found], gathered: Sequence[Cell]) -> list[str]:
-    failed = [f"failed: {tables.describe_failure(each)}" for each in failures(found, gathered)]
-    return failed + [f"missing: {tables.describe(*point)}" for point in missing(found)]
+def _open(report: Gathered) -> list[str]:
+    failed = [f"failed: {tables.describe_failure(each)}" for each in report.failed]
+    return failed + [f"missing: {tables.describe(*point)}" for point in report.missing]
 
 
-def _markdown(
-    found: Sequence[Found], gathered: Sequence[Cell], lines: Sequence[dict[str, str]]
-) -> str:
-    parts = ["# Results", *warnings(gathered), tables.markdown(lines), tables.CAPTION]
-    left = _open(found, gathered)
+def _markdown(report: Gathered, lines: Sequence[dict[str, str]]) -> str:
+    parts = ["# Results", *warnings(report.cells), tables.markdown(lines), tables.CAPTION]
+    left = _open(report)
     if left:
         parts += ["## Failed and missing", "\n".join(f"- {text}" for text in left)]
     return "\n\n".join(parts) + "\n"

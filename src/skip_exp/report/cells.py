@@ -100,14 +100,30 @@ def variants(found: Sequence[Found]) -> list[str]:
     ]
 
 
-def cells(found: Sequence[Found]) -> list[Cell]:
+@dataclass(frozen=True)
+class Gathered:
+    """All that a report shows."""
+
+    cells: list[Cell]
+    failed: list[Found]  # see `failures`
+    missing: list[tuple[Setting, Any]]  # see `missing`
+
+
+def gather(found: Sequence[Found]) -> Gathered:
+    names = variants(found)
+    grouped = cells(found, names)
+    return Gathered(grouped, failures(found, grouped), missing(found, names))
+
+
+def cells(found: Sequence[Found], names: Sequence[str] | None = None) -> list[Cell]:
     """Group results into cells, sorted; of repeated runs the latest finished one counts.
 
     Results that failed before their task, backbone and ratio were known belong to no cell.
     """
     done: dict[tuple[Setting, bool], dict[Any, Found]] = defaultdict(dict)
     failed: dict[Setting, dict[Any, Found]] = defaultdict(dict)
-    pairs = sorted(zip(found, variants(found), strict=True), key=lambda pair: _when(pair[0]))
+    names = variants(found) if names is None else names
+    pairs = sorted(zip(found, names, strict=True), key=lambda pair: _when(pair[0]))
     for result, variant in pairs:
         setting = _setting(result, variant)
         if setting is None:
@@ -153,14 +169,14 @@ def failures(found: Sequence[Found], gathered: Sequence[Cell]) -> list[Found]:
     return placed + homeless
 
 
-def missing(found: Sequence[Found]) -> list[tuple[Setting, Any]]:
+def missing(found: Sequence[Found], names: Sequence[str]) -> list[tuple[Setting, Any]]:
     """Settings and seeds that a sweep spans but no result covers.
 
     A sweep is a grid: what it spans is the product of the values its results show.
     """
     grids: dict[str, list[tuple[Setting, Any]]] = defaultdict(list)
     have = set()
-    for result, variant in zip(found, variants(found), strict=True):
+    for result, variant in zip(found, names, strict=True):
         setting = _setting(result, variant)
         if setting is None:
             continue

@@ -12,7 +12,7 @@ from hydra.errors import HydraException
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from skip_exp import config, results
+from skip_exp import config, refusals, results
 from skip_exp.data import TaskSpec, task_spec
 from skip_exp.errors import SkipError
 from skip_exp.report.cells import comparable
@@ -46,7 +46,7 @@ class Grid:
         return [Job(*point) for point in every]
 
     def answers(self, found: Sequence[Found], rehearsal: bool) -> list[Found]:
-        """The results, done or failed, that belong to the grid: same settings, same kind of data."""
+        """The results, done or failed, of the grid's jobs, settings and kind of data."""
         jobs = set(self.jobs)
         return [
             each
@@ -63,7 +63,7 @@ class Grid:
 
 def _job(result: Found) -> Job | None:
     values = [result.get(name) for name in Job._fields]
-    return None if None in values else Job(*values)  # type: ignore[arg-type]
+    return None if None in values else Job(*values)
 
 
 def _settings(result: Mapping[str, Any]) -> tuple[str | None, dict[str, str]]:
@@ -114,14 +114,13 @@ def _values(text: Any) -> list[str]:
 
 
 def _compose(name: str, overrides: Sequence[str]) -> dict[str, Any]:
-    """The resolved config of one job, without what only a running job knows."""
+    """The resolved config of one job; its folder is not known yet."""
     config.register()
     search = f"hydra.searchpath=[file://{config.conf_dir()}]"
     try:
         with initialize_config_dir(str(sweep_dir()), version_base="1.3"):
-            cfg = compose(name, overrides=[search, "output_dir=null", *overrides])
+            cfg = compose(name, overrides=[search, "output_dir=.", *overrides])
     except (HydraException, OmegaConfBaseException) as error:
-        raise SkipError(f"sweep {name}: {str(error).splitlines()[0]}") from error
-    cfg.output_dir = ""
+        raise SkipError(f"sweep {name}: {refusals.explain(error)}") from error
     found: Any = OmegaConf.to_container(cfg, resolve=True)
     return found

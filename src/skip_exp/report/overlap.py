@@ -13,7 +13,22 @@ from safetensors import SafetensorError, safe_open
 from skip_exp.report.cells import Cell, Stat, stat
 from skip_exp.report.text import Found
 
-Keep = Mapping[str, NDArray[np.bool_]]  # per site which of its neurons are kept
+Masks = Mapping[str, NDArray[np.bool_]]  # per site which of its neurons are kept
+
+
+@dataclass(frozen=True)
+class Keep:
+    """The kept neurons of some sites, end to end."""
+
+    mask: NDArray[np.bool_]
+    sizes: NDArray[np.int64]  # neurons per site
+    counts: NDArray[np.int64]  # of them kept
+
+    @classmethod
+    def of(cls, masks: Masks) -> "Keep":
+        parts = [masks[site] for site in sorted(masks)]
+        sizes = np.array([len(part) for part in parts])
+        return cls(np.concatenate(parts), sizes, np.array([part.sum() for part in parts]))
 
 
 @dataclass(frozen=True)
@@ -28,7 +43,7 @@ class Overlap:
     chance: dict[tuple[str, str], float]  # expected of two random choices of the same sizes
 
 
-def kept(run: Found) -> Keep:
+def kept(run: Found) -> Masks:
     """What the run's skill keeps; empty where the skill file is not there."""
     folder = Path(str(run.get("path", ""))).parent / str(run.get("skill") or "skill")
     sizes: Mapping[str, Sequence[int]] = run.get("keep_sizes") or {}
@@ -53,19 +68,15 @@ def kind(site: str) -> str:
 
 def jaccard(one: Keep, other: Keep) -> float | None:
     """Size of the intersection over size of the union; None where both are empty."""
-    both = sum(int(np.sum(one[site] & other[site])) for site in one)
-    either = sum(int(np.sum(one[site] | other[site])) for site in one)
-    return both / either if either else None
+    either = np.count_nonzero(one.mask | other.mask)
+    return np.count_nonzero(one.mask & other.mask) / either if either else None
 
 
 def chance(one: Keep, other: Keep) -> float:
     """What `jaccard` gives for random choices that keep as many in each site (large sites)."""
-    both = either = 0.0
-    for site, mask in one.items():
-        p, q = float(mask.mean()), float(other[site].mean())
-        both += len(mask) * p * q
-        either += len(mask) * (p + q - p * q)
-    return both / either if either else 0.0
+    both = one.counts * other.counts / one.sizes
+    either = np.sum(one.counts + other.counts - both)
+    return float(np.sum(both) / either) if either else 0.0
 
 
 def overlaps(gathered: Sequence[Cell], main: Callable[[Cell], bool]) -> list[Overlap]:
@@ -89,7 +100,7 @@ def _matrices(backbone: str, ratio: float, cells: Sequence[Cell]) -> list[Overla
             everything = kept(run)
             for name in set(map(kind, everything)):
                 part = {site: mask for site, mask in everything.items() if kind(site) == name}
-                keeps[name][cell.setting.task].append(part)
+                keeps[name][cell.setting.task].append(Keep.of(part))
     found = []
     for name, tasks in sorted(keeps.items()):
         observed, expected = {}, {}
@@ -107,8 +118,4 @@ def _matrices(backbone: str, ratio: float, cells: Sequence[Cell]) -> list[Overla
 def _pairs(one: Sequence[Keep], other: Sequence[Keep], same: bool) -> list[tuple[Keep, Keep]]:
     every = ((i, j) for i in range(len(one)) for j in range(len(other)))
     pairs = [(one[i], other[j]) for i, j in every if not same or i < j]
-    return [pair for pair in pairs if _sizes(pair[0]) == _sizes(pair[1])]
-
-
-def _sizes(keep: Keep) -> dict[str, int]:
-    return {site: len(mask) for site, mask in keep.items()}
+    return [pair for pair in pairs if np.array_equal(pair[0].sizes, pair[1].sizes)]

@@ -7,14 +7,14 @@ from typing import Any
 from jinja2 import Environment, PackageLoader
 
 from skip_exp.report import figures, svg
-from skip_exp.report.cells import Cell, at_chance, failures, main_method, missing
+from skip_exp.report.cells import Cell, Gathered, at_chance, main_method
 from skip_exp.report.overlap import Overlap, overlaps
 from skip_exp.report.tables import CAPTION, describe, describe_failure, rows
-from skip_exp.report.text import Found
 
 
-def page(found: Sequence[Found], gathered: Sequence[Cell], folders: Sequence[str]) -> str:
+def page(report: Gathered, folders: Sequence[str]) -> str:
     """The report page as HTML text."""
+    gathered = report.cells
     main = main_method(gathered)
     tradeoff, backbones = figures.tradeoff(gathered, main)
     pruning, methods = figures.pruning(gathered)
@@ -23,7 +23,7 @@ def page(found: Sequence[Found], gathered: Sequence[Cell], folders: Sequence[str
         lstrip_blocks=True,
     )  # fmt: skip
     return environment.get_template("page.html.j2").render(
-        facts=facts(found, gathered),
+        facts=facts(report),
         warnings=warnings(gathered),
         caption=CAPTION,
         lines=list(zip(rows(gathered), gathered, strict=True)),
@@ -33,15 +33,16 @@ def page(found: Sequence[Found], gathered: Sequence[Cell], folders: Sequence[str
         methods=_legend(methods),
         heat=_heat(gathered, main),
         overlaps=[_matrix(each) for each in overlaps(gathered, main)],
-        failed=[describe_failure(result) for result in failures(found, gathered)],
-        missing=[describe(*point) for point in missing(found)],
+        failed=[describe_failure(result) for result in report.failed],
+        missing=[describe(*point) for point in report.missing],
         folders=folders,
         written=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
     )
 
 
-def facts(found: Sequence[Found], gathered: Sequence[Cell]) -> list[tuple[str, str]]:
+def facts(report: Gathered) -> list[tuple[str, str]]:
     """The head of the page: what was read."""
+    gathered = report.cells
     runs = [run for cell in gathered for run in cell.runs]
     counts = [
         ("runs", len(runs)),
@@ -49,8 +50,8 @@ def facts(found: Sequence[Found], gathered: Sequence[Cell]) -> list[tuple[str, s
         ("tasks", len({cell.setting.task for cell in gathered})),
         ("backbones", len({cell.setting.backbone for cell in gathered})),
         ("seeds", len({run.get("seed") for run in runs})),
-        ("failed", len(failures(found, gathered))),
-        ("missing", len(missing(found))),
+        ("failed", len(report.failed)),
+        ("missing", len(report.missing)),
     ]
     return [(name, f"{count:,}") for name, count in counts]
 

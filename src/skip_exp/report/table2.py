@@ -1,0 +1,204 @@
+"""``python -m skip_exp.report.table2``: run the reconstruction's sweep and write its table.
+
+Resumable: what has a result is not waited for again, and the table shows what is still missing.
+"""
+
+import argparse
+import logging
+import os
+import shlex
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from skip_exp import hub, results
+from skip_exp.data import load_task
+from skip_exp.errors import SkipError
+from skip_exp.report import grid as grids
+from skip_exp.report.cells import stat
+from skip_exp.report.grid import Grid
+from skip_exp.report.reconstruction import Reconstruction, to_latex, to_markdown
+from skip_exp.report.text import Found
+
+SWEEPS = {"paper": "table2", "offline": "table2_offline"}
+POLL = 5.0  # seconds between looks at the result files
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is run, and why."""
+
+    profile: str
+    why: str
+    source: str  # data.source of every job
+    rehearsal: bool
+    overrides: list[str]
+
+    @property
+    def command(self) -> list[str]:
+        name = SWEEPS[self.profile]
+        sweep = ["--config-dir", str(grids.sweep_dir()), "--config-name", name]
+        return [sys.executable, "-m", "skip_exp", *sweep, *self.overrides]
+
+
+def plan(profile: str, overrides: Sequence[str]) -> tuple[Plan, Grid]:
+    """Choose the profile (``auto``) and the data by what can be reached.
+
+    Raises:
+        SkipError: the sweep file or an override does not compose.
+    """
+    reachable = hub.hub_reachable()
+    state = "the model hub can be reached" if reachable else "the model hub cannot be reached"
+    asked = profile != "auto"
+    if not asked:
+        profile = "paper" if reachable else "offline"
+    why = f"asked for; {state}" if asked else state
+    if profile == "paper":
+        source, where, rehearsal = "hub", "data: hub, no stand-ins", False
+    else:
+        source, where = _data(grids.read(SWEEPS[profile], overrides), reachable)
+        rehearsal = source == "sample"
+    given = [*overrides, f"data.source={source}"]
+    grid = grids.read(SWEEPS[profile], given)
+    return Plan(profile, f"{why}; {where}", source, rehearsal, given), grid
+
+
+def _data(grid: Grid, reachable: bool) -> tuple[str, str]:
+    """Where the rows of every task of the grid are: ``data.source`` and words for it."""
+    specs = grid.specs.values()
+    folder = os.environ.get("SKIP_EXP_DATA")
+    if folder and all((Path(folder) / spec.name).is_dir() for spec in specs):
+        return "local", "data: local folder"
+    if reachable:
+        return "hub", "data: hub"
+    try:
+        for spec in specs:
+            load_task(spec, "hub", None, allow_sample=False)
+    except SkipError:
+        return "sample", "no real data (SKIP_EXP_DATA is not set or lacks a task): generated rows"
+    return "hub", "data: what the hub's cache has"
+
+
+def estimate(grid: Grid, answers: Sequence[Found]) -> float | None:
+    """Seconds the remaining jobs take, by what finished ones of their backbone took."""
+    total = 0.0
+    for job in grid.remaining(answers):
+        mine = [r for r in answers if r["backbone"] == job.backbone and r["status"] == "done"]
+        typical = stat((r.get("seconds") or {}).get("total") for r in mine or answers)
+        if typical is None:
+            return None
+        total += typical.mean
+    return total
+
+
+def told(grid: Grid, answers: Sequence[Found], seconds: float | None) -> str:
+    """``12 of 36 jobs done, 24 remain: about 40 min``."""
+    left = len(grid.remaining(answers))
+    text = f"{len(grid.jobs) - left} of {len(grid.jobs)} jobs done"
+    if not left:
+        return text
+    unknown = f"no estimate before the first result (Cost: in sweeps/{grid.name}.yaml)"
+    when = unknown if seconds is None else _duration(seconds)
+    return f"{text}, {left} remain: {when}"
+
+
+def _duration(seconds: float) -> str:
+    minutes = seconds / 60
+    if minutes < 1:
+        return "about a minute"
+    return f"about {minutes:.0f} min" if minutes < 90 else f"about {minutes / 60:.1f} h"
+
+
+def run(chosen: Plan, grid: Grid, folders: Sequence[str]) -> None:
+    """Start the sweep and tell its progress from the result files until it ends.
+
+    Raises:
+        KeyboardInterrupt: after the sweep has ended, too.
+    """
+    print(f"running: {shlex.join(chosen.command)}", flush=True)
+    start, before = time.monotonic(), len(grid.remaining(_answers(chosen, grid, folders)))
+    sweep = subprocess.Popen(chosen.command)
+    last = before
+    try:
+        while sweep.poll() is None:
+            time.sleep(POLL)
+            answers = _answers(chosen, grid, folders)
+            left = len(grid.remaining(answers))
+            if left < last:
+                pace = (time.monotonic() - start) / (before - left)
+                print(f"{grid.name}: {told(grid, answers, pace * left)}", flush=True)
+                last = left
+    except KeyboardInterrupt:
+        sweep.wait()  # Ctrl-C reached it as well: it closes its job
+        raise
+    finally:
+        if sweep.poll() is None:
+            sweep.terminate()
+            sweep.wait()
+
+
+def _answers(chosen: Plan, grid: Grid, folders: Sequence[str]) -> list[Found]:
+    there = [folder for folder in folders if Path(folder).exists()]
+    return grid.answers(results.load(there), chosen.rehearsal)
+
+
+def write(table: Reconstruction, out: Path) -> list[Path]:
+    """``table2.md`` and ``table2.tex``; a rehearsal goes to a folder that says so.
+
+    Raises:
+        SkipError: the folder cannot be written.
+    """
+    folder = out.with_name(f"{out.name}-rehearsal") if table.rehearsal else out
+    files = {folder / "table2.md": to_markdown(table), folder / "table2.tex": to_latex(table)}
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        for file, text in files.items():
+            file.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise SkipError(f"--out {out}: cannot be written: {error.strerror}") from error
+    return list(files)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Exit code: 0 complete, 1 not, 130 interrupted; the table is written in any case."""
+    parser = argparse.ArgumentParser(prog="python -m skip_exp.report.table2", description=__doc__)
+    parser.add_argument("--profile", choices=["auto", *SWEEPS], default="auto")
+    parser.add_argument("--results", nargs="+", default=["outputs"], metavar="FOLDER")
+    parser.add_argument("--out", type=Path, default=Path("outputs/table2"), metavar="DIR")
+    parser.add_argument("--no-run", action="store_true", help="only write the table")
+    parser.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="for every job")
+    options = parser.parse_args(arguments)
+    logging.basicConfig(format="%(message)s", level=logging.WARNING)
+    try:
+        return _main(options)
+    except SkipError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+
+
+def _main(options: argparse.Namespace) -> int:
+    chosen, grid = plan(options.profile, options.overrides)
+    print(f"profile {chosen.profile}: {chosen.why}", flush=True)
+    if chosen.rehearsal:
+        print("this is a rehearsal on generated data: its output is no result", flush=True)
+    answers = _answers(chosen, grid, options.results)
+    print(f"{grid.name}: {told(grid, answers, estimate(grid, answers))}", flush=True)
+    interrupted = False
+    if grid.remaining(answers) and not options.no_run:
+        try:
+            run(chosen, grid, options.results)
+        except KeyboardInterrupt:
+            interrupted = True
+    answers = _answers(chosen, grid, options.results)
+    table = Reconstruction(grid, answers, chosen.profile, chosen.why, chosen.rehearsal)
+    files = write(table, options.out)
+    print(to_markdown(table))
+    print(f"written: {', '.join(map(str, files))}")
+    return 130 if interrupted else int(bool(grid.remaining(answers)))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

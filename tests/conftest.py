@@ -1,0 +1,86 @@
+"""No test reaches a hub or a W&B server; several workers share the machine's cores."""
+
+import logging
+import os
+import sys
+import types
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+os.environ |= {"HF_HUB_OFFLINE": "1", "WANDB_MODE": "offline", "TOKENIZERS_PARALLELISM": "false"}
+for name in ("WANDB_API_KEY", "SKIP_EXP_DATA", "HYDRA_FULL_ERROR"):
+    os.environ.pop(name, None)
+
+
+@dataclass
+class Ended:
+    """What a command left behind."""
+
+    code: int
+    out: str
+    err: str
+    jobs: list[Any] = field(default_factory=list)  # configurations that reached the pipeline
+
+
+Cli = Callable[..., Ended]
+
+
+@pytest.fixture
+def cli(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: Any) -> Iterator[Cli]:
+    """``cli("+task=rte", "-m", run=...)``: the command line in this process, the pipeline a fake.
+
+    ``run(cfg)`` stands in for ``pipeline.run``; the default writes a finished result.
+    """
+    import skip_exp
+    from skip_exp import sweep
+    from skip_exp.__main__ import main
+
+    root = logging.getLogger()
+    before = root.handlers[:], root.level
+    monkeypatch.chdir(tmp_path)
+
+    def start(*args: str, run: Callable[[Any], Any] | None = None) -> Ended:
+        jobs: list[Any] = []
+
+        def fake(cfg: Any) -> Any:
+            jobs.append(cfg)
+            return (run or finished)(cfg)
+
+        module = types.ModuleType("skip_exp.pipeline")
+        module.run = fake  # type: ignore[attr-defined]
+        monkeypatch.setitem(sys.modules, "skip_exp.pipeline", module)
+        monkeypatch.setattr(skip_exp, "pipeline", module, raising=False)
+        monkeypatch.setattr(sys, "argv", ["skip_exp", *args])
+        for name, value in (("folder", None), ("multirun", False), ("failed", False)):
+            monkeypatch.setattr(sweep.Started, name, value)
+        capsys.readouterr()
+        full_error = os.environ.get("HYDRA_FULL_ERROR")
+        try:
+            code = main()
+        except SystemExit as stop:
+            code = int(stop.code or 0)
+        finally:
+            os.environ.pop("HYDRA_FULL_ERROR")
+            os.environ |= {"HYDRA_FULL_ERROR": full_error} if full_error else {}
+        told = capsys.readouterr()
+        return Ended(code, told.out, told.err, jobs)
+
+    yield start
+    logging.captureWarnings(False)
+    for handler in set(root.handlers) - set(before[0]):
+        handler.close()
+    root.handlers[:], root.level = before
+
+
+def finished(cfg: Any) -> None:
+    """A job that is done: its result file says so."""
+    from skip_exp import results
+
+    fields = {"task": cfg.task.name, "backbone": cfg.backbone.name, "ratio": cfg.prune.ratio}
+    scores = {"name": "accuracy", "dense": 0.8, "pruned": 0.7, "final": 0.75}
+    result = results.new(**fields, seed=cfg.seed, sweep=cfg.logger.group, metric=scores)  # type: ignore[typeddict-item]
+    results.write(cfg.output_dir, result)

@@ -1,0 +1,63 @@
+"""A word-level tokenizer with BERT's layout, and small tasks written to disk."""
+
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tokenizers import Tokenizer, models, pre_tokenizers, processors
+from transformers import PreTrainedTokenizerFast
+
+from skip_exp.data import TaskSpec, task_spec
+
+WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "a", "b", "c", "d", "e", "f"]
+Rows = list[dict[str, Any]]
+
+
+@pytest.fixture(scope="session")
+def tokenizer() -> PreTrainedTokenizerFast:
+    words = Tokenizer(models.WordLevel({w: i for i, w in enumerate(WORDS)}, unk_token="[UNK]"))
+    words.pre_tokenizer = pre_tokenizers.Whitespace()
+    words.post_processor = processors.BertProcessing(("[SEP]", 3), ("[CLS]", 2))
+    return PreTrainedTokenizerFast(
+        tokenizer_object=words,
+        pad_token="[PAD]",
+        unk_token="[UNK]",
+        model_input_names=["input_ids", "token_type_ids", "attention_mask"],
+    )
+
+
+def spec(**changes: Any) -> TaskSpec:
+    """A task of one text and the labels no and yes, changed where asked."""
+    base = {"name": "toy", "text": ["s"], "labels": ["no", "yes"], "metrics": ["accuracy"]}
+    return task_spec(base | changes)
+
+
+def rows(n: int) -> Rows:
+    return [{"s": f"text {i}", "label": i % 2} for i in range(n)]
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Callable[..., Path]:
+    """Write splits as JSON lines under <tmp>/toy; returns the data folder."""
+
+    def write(**splits: Rows) -> Path:
+        (tmp_path / "toy").mkdir()
+        for name, split in splits.items():
+            text = "".join(json.dumps(row) + "\n" for row in split)
+            (tmp_path / "toy" / f"{name}.jsonl").write_text(text)
+        return tmp_path
+
+    return write
+
+
+@pytest.fixture(scope="session")
+def real_data() -> Path:
+    """The folder of real tasks, where there is one."""
+    beside = Path(__file__).parents[3] / "shared" / "data"
+    path = Path(os.environ.get("SKIP_EXP_DATA") or beside)
+    if not path.is_dir():
+        pytest.skip("no real data: set SKIP_EXP_DATA")
+    return path

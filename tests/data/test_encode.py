@@ -1,0 +1,82 @@
+import logging
+
+import pytest
+import torch
+from transformers import PreTrainedTokenizerFast
+
+from skip_exp.data import RawTask, Split, collate, encode
+
+from .conftest import spec
+
+
+def raw(pair: bool = False) -> RawTask:
+    """Train rows of 1 to 5 words (row i has i % 5 + 1), every tenth of label 1."""
+    texts = [" ".join("abcde"[: i % 5 + 1]) for i in range(40)]
+    labels = [int(i % 10 == 9) for i in range(40)]
+    second = ["f"] * 40 if pair else None
+    tail = ["f f"] * 4 if pair else None
+    splits = {
+        "train": Split(texts, second, labels),
+        "validation": Split(["a", "b", "c d", "e"], tail, [0, 1, 1, 1]),
+        "more": Split(["a", "b", "c d", "e"], tail, [0, 0, 0, 0]),
+    }
+    task = spec(text=["s", "t"] if pair else ["s"], extra=["more"])
+    return RawTask(task, splits, "local:here", "abc")
+
+
+def test_rows_are_token_ids_with_their_label(tokenizer: PreTrainedTokenizerFast) -> None:
+    encoded = encode(raw(), tokenizer, 16)
+    assert encoded.train[1] == {"input_ids": [2, 4, 5, 3], "token_type_ids": [0] * 4, "label": 0}
+    assert [row["label"] for row in encoded.validation] == [0, 1, 1, 1]
+    assert len(encoded.extra["more"]) == 4
+    assert (encoded.source, encoded.is_sample, encoded.fingerprint) == ("local:here", False, "abc")
+    assert encoded.majority == {"accuracy": 0.75}
+
+
+def test_a_pair_is_one_input_with_token_types(tokenizer: PreTrainedTokenizerFast) -> None:
+    row = encode(raw(pair=True), tokenizer, 16).train[1]
+    assert row["input_ids"] == [2, 4, 5, 3, 9, 3]
+    assert row["token_type_ids"] == [0, 0, 0, 0, 1, 1]
+
+
+def test_every_tenth_train_row_is_selection_and_nothing_else(
+    tokenizer: PreTrainedTokenizerFast,
+) -> None:
+    encoded = encode(raw(), tokenizer, 16)
+    # raw() labels exactly the rows with index % 10 == 9.
+    assert [row["label"] for row in encoded.select] == [1] * 4
+    assert [row["label"] for row in encoded.train] == [0] * 36
+
+
+def test_truncation_is_counted_per_split_and_logged(
+    tokenizer: PreTrainedTokenizerFast, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    encoded = encode(raw(), tokenizer, 5)  # three words and two special tokens
+    assert encoded.truncated == {"train": 16, "validation": 0, "more": 0}
+    assert encoded.train[4]["input_ids"] == [2, 4, 5, 6, 3]
+    assert "16 of 40 rows of train truncated to 5 tokens" in caplog.text
+    assert "validation" not in caplog.text
+
+
+def test_of_a_pair_the_longer_text_is_cut(tokenizer: PreTrainedTokenizerFast) -> None:
+    encoded = encode(raw(pair=True), tokenizer, 6)
+    assert encoded.train[4]["input_ids"] == [2, 4, 5, 3, 9, 3]
+    assert encoded.truncated == {"train": 24, "validation": 1, "more": 1}
+
+
+def test_collate_pads_to_the_longest_row_only() -> None:
+    rows = [
+        {"input_ids": [2, 4, 3], "token_type_ids": [0, 1, 1], "label": 1},
+        {"input_ids": [2, 3], "token_type_ids": [0, 1], "label": 0},
+    ]
+    batch = collate(rows, pad_id=9)
+    assert {k: v.tolist() for k, v in batch.items()} == {
+        "input_ids": [[2, 4, 3], [2, 3, 9]],
+        "attention_mask": [[1, 1, 1], [1, 1, 0]],
+        "token_type_ids": [[0, 1, 1], [0, 1, 0]],
+        "labels": [1, 0],
+    }
+    assert all(v.dtype == torch.long for v in batch.values())
+    bare = collate([{"input_ids": [2, 3], "label": 0}], pad_id=9)
+    assert set(bare) == {"input_ids", "attention_mask", "labels"}

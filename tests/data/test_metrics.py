@@ -1,0 +1,38 @@
+import pytest
+import torch
+
+from skip_exp.data import build_metrics
+
+from .conftest import spec
+
+PREDS = torch.tensor([1, 1, 1, 0, 0, 0, 0, 0])
+LABELS = torch.tensor([1, 1, 0, 1, 0, 0, 0, 0])  # 2 true, 1 false positive, 1 false negative
+
+
+def test_hand_computed_values_over_two_batches() -> None:
+    metrics = build_metrics(spec(metrics=["matthews", "f1", "accuracy", "f1_macro"]))
+    metrics.update(PREDS[:3], LABELS[:3])
+    metrics.update(PREDS[3:], LABELS[3:])
+    values = {name: float(value) for name, value in metrics.compute().items()}
+    assert values == pytest.approx(
+        {
+            "accuracy": 6 / 8,
+            "f1": 2 * 2 / (2 * 2 + 1 + 1),
+            "f1_macro": (4 / 6 + 8 / 10) / 2,
+            "matthews": (2 * 4 - 1 * 1) / (3 * 3 * 5 * 5) ** 0.5,
+        }
+    )
+
+
+def test_always_the_same_answer_has_no_correlation() -> None:
+    metrics = build_metrics(spec(metrics=["matthews"]))
+    metrics.update(torch.ones(8, dtype=torch.long), LABELS)
+    assert float(metrics.compute()["matthews"]) == 0.0
+
+
+def test_three_labels() -> None:
+    task = spec(labels=["x", "y", "z"], metrics=["f1_macro", "accuracy"])
+    metrics = build_metrics(task)
+    metrics.update(torch.tensor([0, 1, 2, 2]), torch.tensor([0, 1, 1, 2]))
+    values = {name: float(value) for name, value in metrics.compute().items()}
+    assert values == pytest.approx({"accuracy": 3 / 4, "f1_macro": (1 + 2 / 3 + 2 / 3) / 3})

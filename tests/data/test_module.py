@@ -1,0 +1,137 @@
+from typing import Any
+
+import lightning as L
+import pytest
+import torch
+from transformers import PreTrainedTokenizerFast
+
+from skip_exp.data import EncodedTask, RawTask, Split, TextDataModule, encode
+from skip_exp.data.module import LengthGroupedSampler
+from skip_exp.errors import ConfigError, DataError
+
+from .conftest import spec
+
+LENGTHS = [1 + (i * 7) % 23 for i in range(205)]
+
+
+@pytest.fixture
+def encoded(tokenizer: PreTrainedTokenizerFast) -> EncodedTask:
+    """200 train rows of 1 to 20 words; the label of a selection row is 1, of all others 0."""
+    texts = [" ".join(["a"] * (1 + i * 7 % 20)) for i in range(200)]
+    train = Split(texts, None, [int(i % 10 == 9) for i in range(200)])
+    splits = {"train": train, "validation": Split(texts[:50], None, [0] * 50)}
+    splits["more"] = Split(["a"], None, [1])
+    return encode(RawTask(spec(extra=["more"]), splits, "local:x", "f"), tokenizer, 32)
+
+
+def order(epoch: int, seed: int = 1, batch: int = 8) -> list[int]:
+    sampler = LengthGroupedSampler(LENGTHS, batch, seed)
+    sampler.set_epoch(epoch)
+    return list(sampler)
+
+
+def test_each_epoch_is_a_permutation_that_seed_and_epoch_fix() -> None:
+    assert sorted(order(0)) == list(range(205))
+    assert order(3) == order(3)  # whatever ran before: a resumed run goes on the same
+    assert len({tuple(order(e, s)) for e in range(3) for s in range(3)}) == 9
+    assert len(LengthGroupedSampler(LENGTHS, 8, 1)) == 205
+
+
+def test_a_batch_holds_rows_of_similar_length() -> None:
+    for epoch in range(3):
+        ids = order(epoch)
+        spreads = [
+            max(LENGTHS[i] for i in part) - min(LENGTHS[i] for i in part)
+            for part in (ids[k : k + 8] for k in range(0, 200, 8))
+        ]
+        assert max(spreads) <= 2  # of 23
+        assert [LENGTHS[i] for i in ids[:200]] != sorted(LENGTHS[i] for i in ids[:200])
+
+
+def test_fewer_rows_than_a_batch() -> None:
+    assert sorted(order(0, batch=500)) == list(range(205))
+
+
+def test_loaders_read_their_own_slice(encoded: EncodedTask) -> None:
+    module = TextDataModule(encoded, batch=16, seed=1, eval_batch=7)
+    sizes = {
+        "train": [len(b["labels"]) for b in module.train_dataloader()],
+        "val": [len(b["labels"]) for b in module.val_dataloader()],
+        "test": [len(b["labels"]) for b in module.test_dataloader()],
+    }
+    assert {k: (sum(v), max(v)) for k, v in sizes.items()} == {
+        "train": (180, 16), "val": (20, 7), "test": (50, 7),
+    }  # fmt: skip
+    assert all(b["labels"].eq(0).all() for b in module.train_dataloader())
+    assert all(b["labels"].eq(1).all() for b in module.val_dataloader())
+    [extra] = module.extra_dataloader("more")
+    assert extra["input_ids"].tolist() == [[2, 4, 3]]
+
+
+def test_little_is_padded(encoded: EncodedTask) -> None:
+    module = TextDataModule(encoded, batch=16, seed=1)
+    masks = [b["attention_mask"] for b in module.train_dataloader()]
+    assert sum(int(m.sum()) for m in masks) / sum(m.numel() for m in masks) > 0.9
+    widths = [b["input_ids"].shape[1] for b in module.test_dataloader()]
+    assert widths == sorted(widths)
+
+
+def test_attribution_draws_from_train_only(encoded: EncodedTask) -> None:
+    module = TextDataModule(encoded, batch=16, seed=1)
+    batches = module.attribution_batches(50, 16, seed=3)
+    assert [len(b["labels"]) for b in batches] == [16, 16, 16, 2]
+    assert all(b["labels"].eq(0).all() for b in batches)
+    again = module.attribution_batches(50, 16, seed=3)
+    assert all(
+        torch.equal(a["input_ids"], b["input_ids"]) for a, b in zip(batches, again, strict=True)
+    )
+    lengths = [
+        b["attention_mask"].sum(1) for b in (*batches, *module.attribution_batches(50, 16, 4))
+    ]
+    assert torch.cat(lengths[:4]).tolist() != torch.cat(lengths[4:]).tolist()
+    assert sum(len(b["labels"]) for b in module.attribution_batches(999, 64, 3)) == 180
+    with pytest.raises(ConfigError, match=r"attribution.samples=0: must be at least 1"):
+        module.attribution_batches(0, 16, 3)
+
+
+def test_a_tokenizer_without_padding_is_refused(encoded: EncodedTask) -> None:
+    bare = PreTrainedTokenizerFast(tokenizer_object=encoded.tokenizer.backend_tokenizer)
+    with pytest.raises(DataError, match="no padding token"):
+        TextDataModule(EncodedTask(**{**vars(encoded), "tokenizer": bare}), 16, 1)
+
+
+class Recorder(L.LightningModule):
+    """Notes the rows of every epoch."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = torch.nn.Parameter(torch.zeros(1))
+        self.seen: dict[int, list[int]] = {}
+
+    def training_step(self, batch: dict[str, torch.Tensor], _: int) -> torch.Tensor:
+        self.seen.setdefault(self.current_epoch, []).extend(batch["attention_mask"].sum(1).tolist())
+        return self.weight.sum()
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        return torch.optim.SGD(self.parameters(), lr=0.1)
+
+
+def test_lightning_reshuffles_every_epoch_and_a_resumed_run_continues(
+    encoded: EncodedTask, tmp_path: Any
+) -> None:
+    def fit(epochs: int, resume: str | None = None) -> tuple[Recorder, L.Trainer]:
+        model = Recorder()
+        trainer = L.Trainer(
+            max_epochs=epochs, accelerator="cpu", logger=False, enable_checkpointing=False,
+            enable_progress_bar=False, enable_model_summary=False, default_root_dir=tmp_path,
+        )  # fmt: skip
+        module = TextDataModule(encoded, batch=16, seed=1)
+        trainer.fit(model, module, ckpt_path=resume)
+        return model, trainer
+
+    whole, _ = fit(3)
+    assert whole.seen[0] != whole.seen[1] != whole.seen[2]
+    _, started = fit(1)
+    started.save_checkpoint(tmp_path / "one.ckpt")
+    resumed, _ = fit(3, str(tmp_path / "one.ckpt"))
+    assert resumed.seen == {1: whole.seen[1], 2: whole.seen[2]}

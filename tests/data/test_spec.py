@@ -1,0 +1,67 @@
+from pathlib import Path
+
+import pytest
+from omegaconf import OmegaConf
+
+from skip_exp.config import TaskConfig
+from skip_exp.data.spec import fill, task_spec, text_columns
+from skip_exp.errors import ConfigError
+
+CONF = Path(__file__).parents[2] / "conf" / "task"
+BASE = {"name": "toy", "text": ["s"], "labels": ["no", "yes"], "metrics": ["accuracy"]}
+
+
+def test_defaults_and_derived_values() -> None:
+    spec = task_spec(BASE | {"text": ["{w}: {s}", "{w}: {t}"], "extra": ["more"]})
+    assert (spec.num_labels, spec.pair, spec.label) == (2, True, "label")
+    assert spec.splits == ("train", "validation", "more")
+    assert spec.columns == ("w", "s", "t")
+    assert spec == task_spec(
+        TaskConfig(**(BASE | {"text": ["{w}: {s}", "{w}: {t}"], "extra": ["more"]}))
+    )
+    assert hash(spec) == hash(
+        task_spec(OmegaConf.create(BASE | {"text": list(spec.text), "extra": ["more"]}))
+    )
+
+
+def test_templates_fill_plain_columns_only() -> None:
+    row = {"word": "bank", "s.1": "the {word} shut", "s": "x"}
+    assert fill("{word}: {s.1}", row) == "bank: the {word} shut"
+    assert fill("s", row) == "x"
+    assert text_columns("{word}: {s.1}") == ["word", "s.1"]
+    assert text_columns("s") == ["s"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"name": "???"}, "task.name=???: must be given"),
+        ({"text": ["a", "b", "c"]}, "task.text=['a', 'b', 'c']: one or two"),
+        ({"text": []}, "task.text=[]"),
+        ({"labels": ["no"]}, "task.labels=['no']: two or more"),
+        ({"labels": ["no", "no"]}, "task.labels="),
+        ({"words": ["no"]}, "task.words=['no']: one per label"),
+        ({"metrics": ["accuracy", "bleu"]}, "one or more of accuracy, f1, f1_macro, matthews"),
+        ({"metrics": []}, "task.metrics=[]"),
+        ({"labels": ["a", "b", "c"], "metrics": ["f1"]}, "task.metrics=f1: needs exactly two"),
+        ({"hub": {"name": "rte"}}, "task.hub="),
+    ],
+)
+def test_refusals(changes: dict[str, object], says: str) -> None:
+    with pytest.raises(ConfigError) as refused:
+        task_spec(BASE | changes)
+    assert says in str(refused.value)
+    assert "\n" not in str(refused.value)
+
+
+def test_every_task_file_describes_a_task_that_its_file_name_names() -> None:
+    specs = {path.stem: task_spec(OmegaConf.load(path)) for path in CONF.glob("*.yaml")}
+    expected = "ag_news boolq cb cola imdb mnli mrpc qnli qqp rte sst2 wic wnli"
+    assert sorted(specs) == expected.split()
+    for name, spec in specs.items():
+        assert spec.name == name
+        assert len(spec.words) == spec.num_labels
+    main = {name: spec.metrics[0] for name, spec in specs.items() if spec.metrics[0] != "accuracy"}
+    assert main == {"mrpc": "f1", "qqp": "f1", "cola": "matthews", "cb": "f1_macro"}
+    assert specs["mnli"].splits == ("train", "validation_matched", "validation_mismatched")
+    assert specs["imdb"].validation == specs["ag_news"].validation == "test"

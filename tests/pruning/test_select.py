@@ -1,0 +1,133 @@
+"""Which neurons go, by exact small numbers; then what must hold for any sizes."""
+
+import pytest
+import torch
+
+from skip_exp.errors import ConfigError, SkipError
+from skip_exp.pruning.select import ORDERS, Shape, check, select, shapes
+from tests.tiny import tiny_model
+
+FFN = [Shape("encoder.0.ffn", 4, 2, 10), Shape("encoder.1.ffn", 4, 2, 10)]  # 42 parameters each
+RELEVANCE = {
+    "encoder.0.ffn": torch.tensor([5.0, 1.0, 2.0, 6.0]),
+    "encoder.1.ffn": torch.tensor([0.1, 0.2, 0.3, 9.0]),
+}
+
+
+def choose(ratio: float, **options: object) -> dict[str, list[int]]:
+    given = {"sites": ["ffn"], "round_to": 1} | options
+    keep = select(RELEVANCE, FFN, ratio=ratio, **given)  # type: ignore[arg-type]
+    return {site: kept.tolist() for site, kept in keep.items()}
+
+
+def test_global_takes_the_lowest_of_all_layers() -> None:
+    # 0.48 of 84 is 40 parameters: four units
+    assert choose(0.48) == {"encoder.0.ffn": [0, 2, 3], "encoder.1.ffn": [3]}
+
+
+def test_uniform_takes_the_same_from_every_layer() -> None:
+    assert choose(0.48, allocation="uniform") == {"encoder.0.ffn": [0, 3], "encoder.1.ffn": [2, 3]}
+
+
+def test_rounding_keeps_widths_multiples() -> None:
+    keep = choose(0.48, round_to=2)
+    assert keep == {"encoder.0.ffn": [0, 3], "encoder.1.ffn": [2, 3]}  # pairs: 0.3, 3, 9.3, 11
+
+
+def test_ratio_zero_keeps_everything() -> None:
+    assert choose(0.0) == {"encoder.0.ffn": [0, 1, 2, 3], "encoder.1.ffn": [0, 1, 2, 3]}
+
+
+def test_per_cost_weighs_kinds_against_each_other() -> None:
+    """A head of 40 parameters and relevance 3 goes before a unit of 10 and relevance 1."""
+    sizes = [
+        Shape("a.0.self", 2, 0, qk=2, vo=2, qk_cost=10, vo_cost=10),
+        Shape("a.0.ffn", 8, 0, 10),
+    ]
+    relevance = {"a.0.self.heads": torch.tensor([3.0, 50.0]), "a.0.ffn": torch.full((8,), 1.0)}
+    keep = select(
+        relevance, sizes, ratio=0.25, sites=["ffn", "heads"], allocation="per_cost", round_to=1
+    )
+    assert keep["a.0.self.heads"].tolist() == [1]
+    assert len(keep["a.0.ffn"]) == 8
+
+
+def test_dims_go_alike_from_every_head() -> None:
+    sizes = [Shape("a.0.self", 2, 0, qk=4, vo=4, qk_cost=10, vo_cost=10)]
+    relevance = {"a.0.self.vo": torch.tensor([[1.0, 9.0, 2.0, 8.0], [7.0, 1.0, 6.0, 2.0]])}
+    keep = select(relevance, sizes, ratio=0.25, sites=["vo"], round_to=1)
+    assert keep["a.0.self.vo"].tolist() == [[1, 3], [0, 2]]
+
+
+@pytest.mark.parametrize("allocation", list(ORDERS))
+@pytest.mark.parametrize("ratio", [0.1, 0.3, 0.52, 0.67, 0.9])
+@pytest.mark.parametrize("sites", [["ffn", "heads"], ["ffn", "heads", "qk", "vo"]])
+def test_reached_within_a_point_on_a_real_shape(
+    allocation: str, ratio: float, sites: list[str]
+) -> None:
+    """MiniLM's sizes: 6 layers, hidden 384, 12 heads of 32, FFN 1536."""
+    sizes = []
+    for i in range(6):
+        cost = {"qk_cost": 2 * 385, "vo_cost": 385 + 384}
+        sizes.append(Shape(f"encoder.{i}.self", 12, 384, qk=32, vo=32, **cost))
+        sizes.append(Shape(f"encoder.{i}.ffn", 1536, 384, 385 + 384))
+    assert sum(s.parameters for s in sizes) == 6 * (
+        4 * 384 * 385 + 385 * 1536 + 385 * 384 * 4 - 384 * 3
+    )
+    generator = torch.Generator().manual_seed(0)
+    relevance = {}
+    for s in sizes:
+        if s.qk:
+            relevance[f"{s.name}.heads"] = torch.randn(12, generator=generator)
+            for kind in ("qk", "vo"):
+                relevance[f"{s.name}.{kind}"] = torch.randn(12, 32, generator=generator)
+        else:
+            relevance[s.name] = torch.randn(1536, generator=generator)
+    keep = select(relevance, sizes, ratio=ratio, sites=sites, allocation=allocation)
+    after = 0
+    for s in sizes:
+        if s.qk:
+            heads = len(keep[f"{s.name}.heads"])
+            qk, vo = (keep[f"{s.name}.{k}"].shape[1] if k in sites else 32 for k in ("qk", "vo"))
+            after += 384 + heads * (qk * s.qk_cost + vo * s.vo_cost)
+        else:
+            assert len(keep[s.name]) % 8 == 0
+            after += 384 + len(keep[s.name]) * s.unit_cost
+    reached = 1 - after / sum(s.parameters for s in sizes)
+    assert ratio - 0.01 < reached <= ratio
+
+
+def test_shapes_count_what_the_model_has() -> None:
+    for kind in ("bert", "t5", "t5_gated"):
+        model = tiny_model(kind, readout="seq2seq" if kind.startswith("t5") else "head")
+        for shape, block in zip(shapes(model.blocks()), model.blocks(), strict=True):
+            linears = (
+                [*block.up, block.down]
+                if hasattr(block, "up")
+                else [*block.attention.projections(), block.output]
+            )
+            assert shape.parameters == sum(p.numel() for m in linears for p in m.parameters())
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        ({"ratio": 1.0}, r"prune\.ratio=1\.0: must be in \[0, 1\)"),
+        ({"ratio": -0.1}, r"prune\.ratio=-0\.1: must be in \[0, 1\)"),
+        ({"ratio": 0.97}, r"prune\.ratio=0\.97: with prune\.sites=\['ffn'\] at most 0\.952"),
+        ({"sites": ["neurons"]}, r"prune\.sites=\['neurons'\]: must be some of ffn, heads"),
+        ({"sites": []}, r"prune\.sites=\[\]"),
+        ({"allocation": "fair"}, r"prune\.allocation=fair: must be one of global"),
+        ({"round_to": 0}, r"prune\.round_to=0"),
+    ],
+)
+def test_refusals(options: dict[str, object], told: str) -> None:
+    given = {"ratio": 0.5, "sites": ["ffn"], "allocation": "global", "round_to": 1} | options
+    with pytest.raises(ConfigError, match=told):
+        check(FFN, **given)  # type: ignore[arg-type]
+
+
+def test_relevance_that_is_not_finite_is_refused() -> None:
+    broken = RELEVANCE | {"encoder.1.ffn": torch.tensor([float("nan")] * 4)}
+    with pytest.raises(SkipError, match=r"encoder\.1\.ffn is not finite"):
+        select(broken, FFN, ratio=0.5, sites=["ffn"])

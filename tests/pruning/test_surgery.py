@@ -1,0 +1,93 @@
+"""The cut model is really smaller, shares what is untouched, and leaves the dense one alone."""
+
+import torch
+from torch import nn
+
+from skip_exp.models.families import AttentionBlock
+from skip_exp.models.soft_prompt import SoftPromptModel
+from skip_exp.pruning.surgery import cut, narrow_in, narrow_out
+from tests.tiny import tiny_batch, tiny_model
+
+KEEP = {
+    "encoder.0.ffn": torch.tensor([0, 3, 5]),
+    "encoder.1.ffn": torch.tensor([], dtype=torch.long),
+    "encoder.0.self.heads": torch.tensor([2]),
+    "encoder.1.self.heads": torch.tensor([], dtype=torch.long),
+}
+
+
+def logits(model: SoftPromptModel) -> torch.Tensor:
+    batch = tiny_batch()
+    del batch["labels"]
+    with torch.no_grad():
+        return model(**batch)
+
+
+def test_narrowing_by_hand() -> None:
+    linear = nn.Linear(2, 3)
+    linear.weight.data = torch.tensor([[1.0, 2.0], [3.0, 4.0], [5.0, 6.0]])
+    linear.bias.data = torch.tensor([7.0, 8.0, 9.0])
+    narrow_out(linear, torch.tensor([0, 2]))
+    assert linear.weight.tolist() == [[1.0, 2.0], [5.0, 6.0]]
+    assert linear.bias.tolist() == [7.0, 9.0]
+    narrow_in(linear, torch.tensor([1]))
+    assert linear.weight.tolist() == [[2.0], [6.0]]
+    assert (linear.in_features, linear.out_features) == (1, 2)
+
+
+def test_weights_are_gone_and_the_rest_is_shared() -> None:
+    dense = tiny_model()
+    before = {name: p.clone() for name, p in dense.named_parameters()}
+    smaller = cut(dense, KEEP)
+    blocks = {b.name: b for b in smaller.blocks()}
+    assert blocks["encoder.0.ffn"].down.weight.shape == (24, 3)
+    assert blocks["encoder.1.ffn"].up[0].weight.shape == (0, 24)
+    attention = blocks["encoder.0.self"]
+    assert isinstance(attention, AttentionBlock)
+    assert attention.attention.query.weight.shape == (8, 24)
+    assert attention.output.weight.shape == (24, 8)
+    assert smaller.prompt.keys[0].shape == (4, 1, 8)
+    assert smaller.prompt.keys[1].shape == (4, 0, 8)
+    words = [m.backbone.get_input_embeddings().weight for m in (dense, smaller)]
+    assert words[0] is words[1]
+    assert all(torch.equal(before[n], p) for n, p in dense.named_parameters())
+
+
+def test_training_the_smaller_model_leaves_the_dense_one_alone() -> None:
+    dense = tiny_model()
+    before = logits(dense)
+    smaller = cut(dense, KEEP)
+    with torch.no_grad():
+        for parameter in smaller.parameters():
+            if parameter.requires_grad:
+                parameter.add_(1.0)
+    assert torch.equal(logits(dense), before)
+
+
+def test_cutting_what_contributes_nothing_keeps_the_logits() -> None:
+    dense = tiny_model()
+    useless = torch.tensor([1, 2, 8, 19])
+    for block in dense.blocks():
+        if not isinstance(block, AttentionBlock):
+            block.down.weight.data[:, useless] = 0
+    kept = torch.tensor([i for i in range(20) if i not in useless])
+    smaller = cut(dense, {"encoder.0.ffn": kept, "encoder.1.ffn": kept})
+    torch.testing.assert_close(logits(smaller), logits(dense), atol=1e-6, rtol=1e-6)
+
+
+def test_keeping_all_is_the_identity() -> None:
+    dense = tiny_model()
+    assert torch.equal(logits(cut(dense, {})), logits(dense))
+
+
+def test_cutting_twice_is_cutting_once() -> None:
+    """T5 slices its position bias by the original heads, also after a second cut."""
+    dense = tiny_model("t5", readout="seq2seq")
+    batch = tiny_batch("t5")
+    del batch["labels"]
+    twice = cut(
+        cut(dense, {"encoder.0.self.heads": torch.tensor([0, 2])}),
+        {"encoder.0.self.heads": torch.tensor([1])},
+    )
+    once = cut(dense, {"encoder.0.self.heads": torch.tensor([2])})
+    assert torch.equal(twice(**batch), once(**batch))

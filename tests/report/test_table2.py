@@ -1,0 +1,344 @@
+import json
+import shutil
+import signal
+import sys
+from itertools import product
+
+import pytest
+import yaml
+
+from skip_exp import hub
+from skip_exp.errors import DataError, SkipError
+from skip_exp.report import grid as grids
+from skip_exp.report import table2
+from skip_exp.report.cells import comparable
+from skip_exp.report.reconstruction import REHEARSAL, Reconstruction, caption, rows, to_latex
+from skip_exp.report.table2 import Plan
+from tests.report.fakes import result, store
+
+SWEEPS = grids.sweep_dir()
+SWEEP = """
+defaults: [config, _self_]
+tune: {epochs: 2}
+hydra:
+  mode: MULTIRUN
+  sweeper:
+    params: {backbone: minilm, +task: "sst2,rte", seed: "1,2", prune.ratio: "0.3,0.5"}
+"""
+
+
+@pytest.fixture
+def small(tmp_path, monkeypatch):
+    """A sweep of eight jobs in place of the real ones; no hub, no local data."""
+    folder = tmp_path / "sweeps"
+    folder.mkdir()
+    for name in ("table2", "table2_offline"):
+        (folder / f"{name}.yaml").write_text(SWEEP)
+    monkeypatch.setattr(grids, "sweep_dir", lambda: folder)
+    monkeypatch.setattr(hub, "hub_reachable", lambda: False)
+    monkeypatch.delenv("SKIP_EXP_DATA", raising=False)
+    monkeypatch.setattr(table2, "POLL", 0.05)
+
+    def nothing_cached(*_, **__):
+        raise DataError("not cached")
+
+    monkeypatch.setattr(table2, "load_task", nothing_cached)
+    return tmp_path
+
+
+def reachable(monkeypatch):
+    monkeypatch.setattr(hub, "hub_reachable", lambda: True)
+
+
+def local(folder, monkeypatch, *tasks):
+    for task in tasks:
+        (folder / "data" / task).mkdir(parents=True)
+    monkeypatch.setenv("SKIP_EXP_DATA", str(folder / "data"))
+
+
+def config(task, overrides=()):
+    return grids._compose("table2_offline", [f"+task={task}", "backbone=minilm", *overrides])
+
+
+def answer(job, overrides=(), **fields):
+    given = {"config": config(job.task, overrides)} | fields
+    return result(job.task, job.backbone, job.ratio, job.seed, **given)
+
+
+def test_every_sweep_file_says_how_to_run_it_and_composes():
+    files = sorted(SWEEPS.glob("*.yaml"))
+    assert {"smoke", "ratios", "table2", "table2_offline"} <= {file.stem for file in files}
+    for file in files:
+        text = file.read_text()
+        head = text.split("defaults:")[0]
+        assert f"--config-dir sweeps --config-name {file.stem}" in head
+        assert "Cost:" in head and "Expect:" in head
+        sweep = yaml.safe_load(text)["hydra"]
+        assert sweep["mode"] == "MULTIRUN"
+        params = sweep["sweeper"]["params"]
+        choices = [
+            [f"{key}={value}" for value in grids._values(values)] for key, values in params.items()
+        ]
+        for each in zip(*(options * 9 for options in choices), strict=False):  # every choice once
+            assert grids._compose(file.stem, each)["task"]["name"]
+
+
+@pytest.mark.parametrize(
+    ("name", "backbones", "tasks", "ratios"),
+    [
+        (
+            "table2",
+            "bert_base roberta_base t5_base",
+            "sst2 mrpc rte cola qnli boolq",
+            [0.3, 0.52, 0.67, 0.7],
+        ),
+        ("table2_offline", "minilm t5_mini", "sst2 rte", [0.3, 0.52, 0.7]),
+    ],
+)
+def test_the_grids_of_the_table(name, backbones, tasks, ratios):
+    grid = grids.read(name)
+    assert (grid.backbones, grid.tasks) == (backbones.split(), tasks.split())
+    assert (grid.ratios, grid.seeds) == (ratios, [1, 2, 3])
+
+
+def test_grid_of_a_sweep(small):
+    grid = grids.read("table2_offline")
+    assert grid.jobs == list(product(["sst2", "rte"], ["minilm"], [0.3, 0.5], [1, 2]))
+    assert grid.specs["rte"].metrics == ("accuracy",)
+    attribution, settings = grid.settings["sst2", "minilm"]
+    assert attribution == "activation_gradient" and settings["tune.epochs"] == "2"
+
+
+def test_answers_are_results_with_the_same_settings(small):
+    grid = grids.read("table2_offline")
+    job = grid.jobs[0]
+    good = answer(job)
+    strangers = [
+        answer(job, ["tune.epochs=3"]),
+        answer(job, attribution="random"),
+        answer(job._replace(ratio=0.9)),
+        answer(job, data_is_sample=True),
+        good | {"task": None},
+    ]
+    assert grid.answers([good, *strangers], rehearsal=False) == [good]
+    assert grid.answers([good, *strangers], rehearsal=True) == [strangers[3]]
+    assert answer(job, ["trainer.progress=false", "logger=none"])["config"] != good["config"]
+    same = answer(job, ["trainer.progress=false", "logger=none", "data.dir=/elsewhere"])
+    assert grid.answers([same], rehearsal=False) == [same]
+    assert grid.remaining([good]) == grid.jobs[1:]
+    assert grid.remaining([good | {"status": "failed"}]) == grid.jobs
+
+
+@pytest.mark.parametrize("override", ["seed=4", "+task=cola", "prune.ratio=0.1"])
+def test_swept_values_are_not_overridden(small, override):
+    with pytest.raises(SkipError, match="sweeps over it"):
+        grids.read("table2_offline", [override])
+
+
+def test_a_misspelt_override_is_one_line(small):
+    with pytest.raises(SkipError, match=r"^sweep table2_offline: [^\n]*epoch"):
+        grids.read("table2_offline", ["tune.epoch=1"])
+
+
+def test_a_sweep_over_something_else_is_refused(small):
+    (small / "sweeps" / "table2.yaml").write_text(SWEEP.replace("seed", "tune.lr"))
+    with pytest.raises(SkipError, match=r"must sweep over .*; it has backbone, task, tune.lr"):
+        grids.read("table2")
+
+
+def test_auto_picks_by_what_is_reachable(small, monkeypatch):
+    chosen, _ = table2.plan("auto", [])
+    assert (chosen.profile, chosen.source, chosen.rehearsal) == ("offline", "sample", True)
+    assert "hub cannot be reached" in chosen.why and "generated" in chosen.why
+    local(small, monkeypatch, "sst2", "rte")
+    chosen, _ = table2.plan("auto", ["trainer=cpu"])
+    assert (chosen.profile, chosen.source, chosen.rehearsal) == ("offline", "local", False)
+    assert chosen.command[-4:] == [
+        *("--config-name", "table2_offline"),
+        *("trainer=cpu", "data.source=local"),
+    ]
+    reachable(monkeypatch)
+    chosen, _ = table2.plan("auto", [])
+    assert (chosen.profile, chosen.source, chosen.rehearsal) == ("paper", "hub", False)
+    chosen, _ = table2.plan("offline", [])
+    assert (chosen.profile, chosen.source) == ("offline", "local")
+    assert "asked for" in chosen.why
+
+
+def test_data_that_is_not_all_local(small, monkeypatch):
+    local(small, monkeypatch, "sst2")
+    assert table2.plan("offline", [])[0].source == "sample"
+    monkeypatch.setattr(table2, "load_task", lambda *_, **__: None)
+    assert table2.plan("offline", [])[0].source == "hub"  # from its cache
+    reachable(monkeypatch)
+    assert table2.plan("offline", [])[0].source == "hub"
+
+
+def test_the_paper_profile_never_ends_on_generated_data(small):
+    chosen, _ = table2.plan("paper", [])
+    assert (chosen.source, chosen.rehearsal) == ("hub", False)
+
+
+def table(answers, rehearsal=False):
+    return Reconstruction(grids.read("table2_offline"), answers, "offline", "because", rehearsal)
+
+
+def test_rows(small):
+    grid = grids.read("table2_offline")
+    scores = {"name": "accuracy", "dense": 0.8, "pruned": 0.6, "final": 0.79}
+    answers = [
+        answer(job, metric=scores, params={"block_pruned": 0.301, "all_pruned": 0.14},
+               latency={"speedup": 1.5 if job.task == "sst2" else 1.3})
+        for job in grid.jobs
+        if job.ratio == 0.3 and (job.task, job.seed) != ("rte", 2)
+    ]  # fmt: skip
+    answers[2]["metric"] = scores | {"dense": 0.55, "final": 0.6}
+    failed = answer(grid.jobs[2], status="failed", metric={})
+    head = {"backbone": "minilm", "ratio": "dense", "block %": "0.0", "all %": "0.0"}
+    assert rows(table([*answers, failed])) == [
+        head
+        | {
+            "speed-up": "1.00x",
+            "sst2 (accuracy)": "80.0 ± 0.0",
+            "rte (accuracy)": "55.0 (at chance, 1 of 2 seeds)",
+        },
+        {
+            **{"backbone": "minilm", "ratio": "0.3", "block %": "30.1", "all %": "14.0"},
+            "speed-up": "1.40x (1.30 to 1.50)",
+            "sst2 (accuracy)": "79.0 ± 0.0",
+            "rte (accuracy)": "60.0 (at chance, 1 of 2 seeds)",
+        },
+        {
+            **{"backbone": "minilm", "ratio": "0.5", "block %": "-", "all %": "-"},
+            **{"speed-up": "-", "sst2 (accuracy)": "failed", "rte (accuracy)": "missing"},
+        },
+    ]
+
+
+def test_contended_timings_are_no_speedup(small):
+    loud = {"speedup": 1.5, "contended": True}
+    answers = [answer(job, latency=loud) for job in grids.read("table2_offline").jobs]
+    assert [row["speed-up"] for row in rows(table(answers))] == ["1.00x", "contended", "contended"]
+
+
+def test_caption(small):
+    timing = {"batch": 32, "seq_len": 128, "dtype": "float32", "device": "cpu", "threads": 2}
+    answers = [answer(grids.read("table2_offline").jobs[0], latency=timing | {"speedup": 2})]
+    text = caption(table(answers))
+    assert text.startswith("Table 2, reconstructed.") and "not a copy" in text
+    assert "Profile offline: because." in text
+    assert "batch 32, 128 tokens, float32, cpu, 2 threads" in text
+    assert "INCOMPLETE: 7 of 8 jobs" in text
+
+
+def test_a_rehearsal_is_never_titled_table_2(small):
+    view = table([], rehearsal=True)
+    for text in (table2.to_markdown(view), to_latex(view)):
+        assert REHEARSAL in text and "table 2" not in text.lower()
+
+
+def test_latex(small):
+    text = to_latex(table([]))
+    assert text.count("&") == 4 * 6 and r"sst2 (accuracy)" in text
+    assert text.count(r"\begin{tabular}{lrrrrrr}") == 1
+
+
+def test_estimate(small):
+    grid = grids.read("table2_offline")
+    assert table2.estimate(grid, []) is None
+    answers = [answer(job, seconds={"total": 90}) for job in grid.jobs[:2]]
+    assert table2.estimate(grid, answers) == 6 * 90
+    assert table2.told(grid, answers, 540) == "2 of 8 jobs done, 6 remain: about 9 min"
+    assert table2.told(grid, answers, 3600 * 5) == "2 of 8 jobs done, 6 remain: about 5.0 h"
+    assert table2.told(grid, [], None).endswith("(Cost: in sweeps/table2_offline.yaml)")
+    assert table2.told(grid, [answer(job) for job in grid.jobs], None) == "8 of 8 jobs done"
+
+
+def jobs(small, count=8, **fields):
+    """Results as the sweep would write them, in a folder of their own."""
+    found = [answer(job, **fields) for job in grids.read("table2_offline").jobs]
+    return store(small / "made", found[:count])
+
+
+def command(small, monkeypatch, code):
+    monkeypatch.setattr(Plan, "command", [sys.executable, "-c", code])
+
+
+def run(small, *more):
+    return table2.main(["--results", str(small / "outputs"), "--out", str(small / "t2"), *more])
+
+
+COPY = (
+    "import shutil, sys, time; shutil.copytree({made!r}, {to!r}); time.sleep(0.2); sys.exit({rc})"
+)
+
+
+def test_runs_the_sweep_and_writes_the_table(small, monkeypatch, capsys):
+    local(small, monkeypatch, "sst2", "rte")
+    made = str(jobs(small, 8))
+    command(small, monkeypatch, COPY.format(made=made, to=str(small / "outputs"), rc=0))
+    assert run(small) == 0
+    shown = capsys.readouterr().out.splitlines()
+    assert shown[0] == "profile offline: the model hub cannot be reached; data: local folder"
+    assert shown[1].startswith("table2_offline: 0 of 8 jobs done, 8 remain")
+    assert "table2_offline: 8 of 8 jobs done" in shown
+    text = (small / "t2" / "table2.md").read_text()
+    assert text.startswith("# Table 2, reconstructed") and "missing" not in text
+    assert (small / "t2" / "table2.tex").is_file()
+
+
+def test_with_everything_done_nothing_is_run(small, monkeypatch, capsys):
+    local(small, monkeypatch, "sst2", "rte")
+    shutil.move(jobs(small), small / "outputs")
+    command(small, monkeypatch, "raise SystemExit('was run')")
+    assert run(small) == 0
+    assert "running:" not in capsys.readouterr().out
+
+
+def test_an_incomplete_sweep_shows_what_is_missing(small, monkeypatch):
+    local(small, monkeypatch, "sst2", "rte")
+    made = str(jobs(small, 5))
+    command(small, monkeypatch, COPY.format(made=made, to=str(small / "outputs"), rc=1))
+    assert run(small) == 1
+    text = (small / "t2" / "table2.md").read_text()
+    assert "missing" in text and "INCOMPLETE: 3 of 8 jobs" in text
+
+
+def test_interrupted_still_writes_the_table(small, monkeypatch):
+    local(small, monkeypatch, "sst2", "rte")
+    shutil.move(jobs(small, 2), small / "outputs")
+    code = f"import os, signal, time; os.kill(os.getppid(), {int(signal.SIGINT)}); time.sleep(0.3)"
+    command(small, monkeypatch, code)
+    assert run(small) == 130
+    assert "INCOMPLETE: 6 of 8" in (small / "t2" / "table2.md").read_text()
+
+
+def test_a_rehearsal_goes_to_a_folder_of_its_own(small, monkeypatch, capsys):
+    shutil.move(jobs(small, data_is_sample=True, data_source="sample"), small / "outputs")
+    assert run(small) == 0
+    assert not (small / "t2").exists()
+    assert "table 2" not in (small / "t2-rehearsal" / "table2.md").read_text().lower()
+    assert "rehearsal" in capsys.readouterr().out.splitlines()[1]
+
+
+def test_no_run_only_writes(small, monkeypatch):
+    command(small, monkeypatch, "raise SystemExit('was run')")
+    assert run(small, "--no-run") == 1
+    assert "missing" in (small / "t2-rehearsal" / "table2.md").read_text()
+
+
+def test_refusals_are_one_line(small, capsys):
+    assert run(small, "seed=3") == 1
+    assert capsys.readouterr().err.count("\n") == 1
+
+
+def test_unwritable_out(small, monkeypatch, capsys):
+    (small / "file").write_text("")
+    assert run(small, "--no-run", "--out", str(small / "file" / "t2")) == 1
+    assert "cannot be written" in capsys.readouterr().err
+
+
+def test_stored_config_and_composed_config_agree(small):
+    """What a job stores went through JSON: numbers and lists must compare equal."""
+    cfg = config("rte")
+    assert comparable(json.loads(json.dumps(cfg))) == comparable(cfg)

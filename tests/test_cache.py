@@ -1,0 +1,125 @@
+"""A stage is computed once; a damaged entry is computed again, never believed."""
+
+import multiprocessing
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+from skip_exp.cache import Entry, StageCache, code_version, digest, read_entry
+
+KEY = {"seed": 1, "prompt": {"kind": "prefix"}}
+
+
+class Counter:
+    def __init__(self) -> None:
+        self.calls = 0
+
+    def __call__(self) -> Entry:
+        self.calls += 1
+        return Entry({"x": torch.arange(6.0).view(2, 3)}, {"epoch": 4, "curves": [{"a": 0.5}]})
+
+
+def file_of(folder: Path) -> Path:
+    (file,) = folder.glob("tune/*.safetensors")
+    return file
+
+
+def test_computed_once_and_the_same_afterwards(tmp_path: Path) -> None:
+    compute, cache = Counter(), StageCache(tmp_path)
+    first, again = (cache.get("tune", KEY, compute) for _ in range(2))
+    assert (compute.calls, first.hit, again.hit) == (1, False, True)
+    assert torch.equal(first.tensors["x"], again.tensors["x"])
+    assert first.values == again.values
+    cache.get("tune", {"prompt": {"kind": "prefix"}, "seed": 1}, compute)
+    assert compute.calls == 1  # the order of keys does not matter
+    cache.get("tune", KEY | {"seed": 2}, compute)
+    assert compute.calls == 2
+    cache.get("attribute", KEY, compute)
+    assert compute.calls == 3
+
+
+def test_an_entry_without_tensors(tmp_path: Path) -> None:
+    cache = StageCache(tmp_path)
+    for hit in (False, True):
+        entry = cache.get("score", KEY, lambda: Entry({}, {"accuracy": 0.5}))
+        assert (entry.tensors, entry.values, entry.hit) == ({}, {"accuracy": 0.5}, hit)
+
+
+@pytest.mark.parametrize("damage", ["truncated", "flipped", "flipped in the header", "emptied"])
+def test_damage_is_noticed(tmp_path: Path, damage: str, caplog: pytest.LogCaptureFixture) -> None:
+    compute, cache = Counter(), StageCache(tmp_path)
+    cache.get("tune", KEY, compute)
+    file = file_of(tmp_path)
+    content = bytearray(file.read_bytes())
+    if damage == "truncated":
+        content = content[:-5]
+    elif damage == "emptied":
+        content = bytearray()
+    else:
+        content[-3 if damage == "flipped" else content.index(b"epoch") + 1] ^= 1
+    file.write_bytes(content)
+    assert read_entry(file) is None
+    assert "damaged" in caplog.text
+    assert cache.get("tune", KEY, compute).hit is False
+    assert compute.calls == 2
+    assert cache.get("tune", KEY, compute).hit is True
+
+
+def test_nothing_half_written(tmp_path: Path) -> None:
+    def fails() -> Entry:
+        raise RuntimeError("on purpose")
+
+    cache = StageCache(tmp_path)
+    with pytest.raises(RuntimeError, match="on purpose"):
+        cache.get("tune", KEY, fails)
+    assert not list(tmp_path.rglob("*.safetensors")) + list(tmp_path.rglob("*.tmp"))
+    assert cache.get("tune", KEY, Counter()).hit is False  # the lock is free again
+
+
+def test_a_cache_that_cannot_be_written_costs_a_warning(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "file").touch()
+    cache = StageCache(tmp_path / "file")
+    assert cache.get("tune", KEY, Counter()).values["epoch"] == 4
+    assert "cannot be written" in caplog.text
+    assert StageCache(None).get("tune", KEY, Counter()).hit is False
+
+
+def _slow(folder: Path) -> None:
+    def compute() -> Entry:
+        with (folder / "calls").open("a") as file:
+            file.write("x")
+        time.sleep(0.3)
+        return Entry({"x": torch.ones(1)}, {})
+
+    StageCache(folder).get("tune", KEY, compute)
+
+
+def test_processes_wait_for_each_other(tmp_path: Path) -> None:
+    spawn = multiprocessing.get_context("spawn")
+    workers = [spawn.Process(target=_slow, args=(tmp_path,)) for _ in range(3)]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join()
+        assert worker.exitcode == 0
+    assert (tmp_path / "calls").read_text() == "x"
+
+
+def test_jobs_are_remembered(tmp_path: Path) -> None:
+    cache = StageCache(tmp_path)
+    with cache.job("abc") as earlier:
+        assert earlier is None
+        cache.remember("abc", tmp_path / "run" / "result.json")
+    with cache.job("abc") as earlier:
+        assert earlier == tmp_path / "run" / "result.json"
+    with StageCache(None).job("abc") as earlier:
+        assert earlier is None
+
+
+def test_keys_and_code_versions_are_stable() -> None:
+    assert digest({"a": 1, "b": [2]}) == digest({"b": [2], "a": 1}) != digest({"a": 1, "b": [3]})
+    assert code_version("tune") == code_version("tune") != code_version("attribute")

@@ -1,0 +1,223 @@
+"""Whole jobs on a tiny random model and a task of the user's own."""
+
+import json
+import random
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from hydra import compose, initialize_config_dir
+from omegaconf import OmegaConf
+from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
+
+from skip_exp import config, pipeline
+from skip_exp.errors import ConfigError, SkipError
+from skip_exp.job import phase_seed
+
+WORDS = ["good", "fine", "great", "bad", "poor", "awful", "film", "plot", "the", "a", "was"]
+
+
+@pytest.fixture(scope="module")
+def backbone(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A random BERT of two layers with a word-level tokenizer, as a folder."""
+    from tokenizers import Tokenizer, models, pre_tokenizers, processors
+
+    folder = tmp_path_factory.mktemp("tiny-bert")
+    special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
+    vocabulary = {word: i for i, word in enumerate(special + WORDS)}
+    tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token="[UNK]"))
+    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single="[CLS] $A [SEP]", special_tokens=[("[CLS]", 2), ("[SEP]", 3)]
+    )
+    names = ("pad_token", "unk_token", "cls_token", "sep_token", "mask_token")
+    PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, **dict(zip(names, special, strict=True))
+    ).save_pretrained(folder)
+    torch.manual_seed(0)
+    BertModel(
+        BertConfig(
+            vocab_size=len(vocabulary),
+            hidden_size=32,
+            num_hidden_layers=2,
+            num_attention_heads=4,
+            intermediate_size=64,
+            max_position_embeddings=40,
+        ),
+        add_pooling_layer=False,
+    ).save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def task(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
+    """Overrides of a two-class task over CSV files: is the adjective a good one?"""
+    folder = tmp_path_factory.mktemp("task")
+    rng = random.Random(0)
+    for split, rows in (("train", 120), ("validation", 40)):
+        lines = ["text,label"]
+        for i in range(rows):
+            adjective = rng.choice(WORDS[:3] if i % 2 else WORDS[3:6])
+            lines.append(f"the {rng.choice(WORDS[6:8])} was {adjective},{i % 2}")
+        (folder / f"{split}.csv").write_text("\n".join(lines) + "\n")
+    return [
+        "task.name=adjectives",
+        f"+task.files.train={folder}/train.csv",
+        f"+task.files.validation={folder}/validation.csv",
+        "task.text=[text]",
+        "task.labels=[bad,good]",
+        "task.metrics=[accuracy,f1]",
+    ]
+
+
+@pytest.fixture
+def job(backbone: Path, task: list[str], tmp_path: Path) -> Any:
+    def make(*overrides: str, folder: str = "run") -> Any:
+        config.register()
+        with initialize_config_dir(str(config.conf_dir()), version_base="1.3"):
+            return compose(
+                "config",
+                [
+                    *task,
+                    "backbone.name=tiny",
+                    f"backbone.path={backbone}",
+                    "data.max_length=12",
+                    "prompt.length=4",
+                    "prune.round_to=4",
+                    "tune.epochs=25",
+                    "tune.lr=0.02",
+                    "tune.readout_lr=0.03",
+                    "tune.patience=25",
+                    "retune.epochs=2",
+                    "attribution.samples=32",
+                    "benchmark.repeats=2",
+                    "benchmark.batch=2",
+                    "benchmark.seq_len=8",
+                    "trainer.accelerator=cpu",
+                    "trainer.precision=32-true",
+                    "trainer.progress=false",
+                    "logger=none",
+                    f"cache.dir={tmp_path}/cache",
+                    f"output_dir={tmp_path / folder}",
+                    *overrides,
+                ],
+            )
+
+    return make
+
+
+def numbers(result: dict[str, Any]) -> Any:
+    """What must be the same when a job is run again."""
+    return [result[key] for key in ("metric", "metrics", "select", "params", "keep_sizes", "flops")]
+
+
+def test_a_whole_job(job: Any, tmp_path: Path) -> None:
+    result = pipeline.run(job("prune.ratio=0.5"))
+    stored = json.loads((tmp_path / "run" / "result.json").read_text())
+    assert numbers(stored) == numbers(result)
+    assert stored["status"] == "done"
+    assert stored["data_is_sample"] is False
+    assert stored["metric"]["name"] == "accuracy"
+    assert stored["metric"]["dense"] > 0.8  # a word that decides, seen in training
+    assert stored["params"]["block_pruned"] == pytest.approx(0.5, abs=0.03)
+    assert stored["ratio_reached"] == stored["params"]["block_pruned"]
+    assert 0 < stored["params"]["all_pruned"] < stored["params"]["block_pruned"]
+    assert stored["cache"] == {"tune": "miss", "attribution": "miss"}
+    assert stored["seconds"].keys() == {
+        *("tune", "attribute", "prune", "retune", "test", "benchmark", "total")
+    }
+    assert stored["n_eval"] == 40
+    assert stored["latency"]["device"] == "cpu"
+    assert all(width % 4 == 0 for site, (width, _) in stored["keep_sizes"].items() if "ffn" in site)
+    assert (tmp_path / "run" / "keep.png").stat().st_size > 0
+    assert (tmp_path / "run" / "skill" / "skill.safetensors").exists()
+
+
+def test_other_ratios_tune_and_attribute_once(job: Any) -> None:
+    first = pipeline.run(job("prune.ratio=0.3", folder="a"))
+    other = pipeline.run(job("prune.ratio=0.6", folder="b"))
+    assert first["cache"] == {"tune": "miss", "attribution": "miss"}
+    assert other["cache"] == {"tune": "hit", "attribution": "hit"}
+    assert other["metric"]["dense"] == first["metric"]["dense"]
+    cold = pipeline.run(job("prune.ratio=0.6", "cache.enabled=false", folder="c"))
+    assert numbers(cold) == numbers(other)  # a hit and a miss agree
+
+
+def test_a_finished_job_is_not_run_again(job: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    first = pipeline.run(job(folder="a"))
+    with monkeypatch.context() as patched:
+        patched.setattr(pipeline, "run_phases", lambda _: pytest.fail("ran again"))
+        again = pipeline.run(job(folder="b"))
+    assert again["reused"] is True
+    assert numbers(again) == numbers(first)
+    assert Path(again["skill"]).is_dir()
+    forced = pipeline.run(job("sweep.skip_done=false", folder="c"))
+    assert forced["reused"] is False
+    assert numbers(forced) == numbers(first)
+
+
+def test_ratio_zero_is_the_identity(job: Any) -> None:
+    result = pipeline.run(job("prune.ratio=0", "retune.enabled=false"))
+    assert result["metric"]["final"] == result["metric"]["pruned"] == result["metric"]["dense"]
+    assert result["params"]["block_pruned"] == result["params"]["all_pruned"] == 0
+    assert result["flops"]["ratio"] == 1
+
+
+def test_retuning_never_ends_below_its_start(job: Any) -> None:
+    result = pipeline.run(job("prune.ratio=0.8", "retune.lr=5.0"))
+    assert result["select"]["final"] >= result["select"]["pruned"]
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        ["prompt=input"],
+        ["attribution=random"],
+        ["prune.allocation=uniform", "prune.sites=[ffn,heads,qk,vo]"],
+        ["backbone.pooling=cls", "prompt.init=text"],
+    ],
+)
+def test_variants_run(job: Any, overrides: list[str]) -> None:
+    result = pipeline.run(job("prune.ratio=0.4", "tune.epochs=1", "retune.epochs=1", *overrides))
+    assert result["params"]["block_pruned"] == pytest.approx(0.4, abs=0.06)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "told"),
+    [
+        (["prune.ratio=1.0"], r"prune\.ratio=1\.0: must be in \[0, 1\)"),
+        (["prune.ratio=0.9", "prune.sites=[ffn]"], r"prune\.ratio=0\.9: with .* at most 0\.49"),
+        (["data.max_length=50"], r"data\.max_length=50: .*exceeds the 40 positions of tiny"),
+        (["prompt=input", "prompt.length=30"], r"data\.max_length=12: with prompt\.length=30"),
+        (["prompt.length=0"], r"prompt\.length=0: must be positive"),
+        (["tune.epochs=0"], r"tune\.epochs=0: must be positive"),
+        (["backbone.family=gpt"], r"backbone\.family=gpt: must be one of bert, roberta, t5"),
+        (["backbone.path=./nowhere"], r"backbone\.path=\./nowhere: no such folder"),
+        (["attribution._target_=no.where"], r"attribution\._target_=no\.where: cannot be imported"),
+        (["trainer.precision=8"], r"trainer\.precision=8: must be one of auto"),
+        (["attribution=random", "attribution.sign=signed"], r"attribution\.sign=signed: .*no such"),
+        (["tune.lr=1e30", "tune.clip=1e30"], r"tune\.lr=1e\+30: the loss became (nan|inf)"),
+    ],
+)
+def test_refusals(job: Any, overrides: list[str], told: str) -> None:
+    with pytest.raises(SkipError, match=told) as refused:
+        pipeline.run(job(*overrides))
+    assert "\n" not in str(refused.value)
+
+
+def test_a_bad_ratio_is_refused_before_any_work(job: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pipeline, "tune", lambda *_: pytest.fail("tuned"))
+    with pytest.raises(ConfigError, match=r"prune\.ratio=0\.99"):
+        pipeline.run(job("prune.ratio=0.99", "prune.sites=[heads]"))
+
+
+def test_phases_have_seeds_of_their_own() -> None:
+    seeds = {phase_seed(seed, phase) for seed in (1, 2) for phase in ("tune", "retune", "init")}
+    assert len(seeds) == 6
+    assert phase_seed(1, "tune") == phase_seed(1, "tune") < 2**32
+
+
+def test_the_resolved_configuration_is_in_the_result(job: Any) -> None:
+    cfg = job("tune.epochs=1", "retune.enabled=false")
+    assert pipeline.run(cfg)["config"] == OmegaConf.to_container(cfg, resolve=True)
