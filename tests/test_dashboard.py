@@ -58,13 +58,13 @@ def test_without_the_extra_it_is_one_line(monkeypatch, capsys):
 
 
 def test_without_a_key_it_is_one_line(monkeypatch):
-    monkeypatch.setattr(logs, "_has_key", lambda: False)
+    monkeypatch.setattr(logs, "has_key", lambda: False)
     with pytest.raises(SkipError, match="WANDB_API_KEY"):
         dashboard.save([])
 
 
 def test_save(monkeypatch):
-    monkeypatch.setattr(logs, "_has_key", lambda: True)
+    monkeypatch.setattr(logs, "has_key", lambda: True)
     saved = SimpleNamespace(url="https://address")
     assert dashboard.save([SimpleNamespace(save=lambda: saved)]) == ["https://address"]
 

@@ -37,7 +37,7 @@ def status_of(folder: Path) -> dict[str, str]:
         (["+task=rtee"], ["task=rtee: no such choice", TASKS, "did you mean rte"]),
         (["+task=rte", "backbone=gpt"], ["backbone=gpt: no such choice", "bert_base, "]),
         (["+task=rte", "backbone=minilm,gpt", "-m"], ["backbone=gpt: no such choice", "minilm"]),
-        (["+task=rte", "+prune=uniform"], ["prune=uniform: prune has a choice already"]),
+        (["+task=rte", "+prune=global"], ["prune=global: prune has a choice already"]),
         (["+task=rte", "prune.ratoi=0.3"], ["prune.ratoi=0.3: no such key", "mean prune.ratio"]),
         (["+task=rte", "+prune.ratoi=0.3"], ["prune.ratoi=0.3: no such key", "mean prune.ratio"]),
         (["+task=rte", "seed=1,2", "prune.ratoi=1", "-m"], ["prune.ratoi=1: no such key"]),
@@ -100,6 +100,13 @@ def test_plus_is_for_groups_and_for_keys_of_mappings(cli: Cli) -> None:
     assert ended.code == 0
     assert ended.jobs[0].task.files == {"train": "rows.csv"}
     assert ended.jobs[0].tune.epochs == 2
+
+
+def test_flags_may_stand_between_overrides(cli: Cli, tmp_path: Path) -> None:
+    ended = cli("--config-dir", ".", "+task=rte", "-m", "seed=4,5", "--config-name", "config", "-m")
+    assert ended.code == 0
+    assert [job.seed for job in ended.jobs] == [4, 5]
+    assert cli("+task=rte", "--nonsense", "seed=4").code == 2
 
 
 def test_a_job_shows_its_row_and_where_it_lies(cli: Cli, tmp_path: Path) -> None:

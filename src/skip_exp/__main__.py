@@ -7,6 +7,7 @@ import os
 import sys
 
 import hydra
+from hydra._internal.utils import get_args_parser
 
 from skip_exp import config, refusals, sweep
 
@@ -18,6 +19,7 @@ def main() -> int:
         os.environ[sweep.TRACEBACKS] = "1"
     # With this set Hydra raises what it would otherwise print over several lines.
     os.environ["HYDRA_FULL_ERROR"] = "1"
+    sys.argv[1:] = _side_by_side(sys.argv[1:])
     start = hydra.main(
         version_base="1.3", config_path=str(config.conf_dir()), config_name="config"
     )(sweep.job)
@@ -36,6 +38,13 @@ def main() -> int:
         sweep.finish()
         return 1
     return 0 if sweep.finish() else 1
+
+
+def _side_by_side(args: list[str]) -> list[str]:
+    """Overrides first, then flags: Hydra's parser knows no ``+task=rte -m seed=1,2``."""
+    known, late = get_args_parser().parse_known_args(args)
+    overrides = [*known.overrides, *late]
+    return [*overrides, *(arg for arg in args if arg not in overrides)]
 
 
 if __name__ == "__main__":

@@ -1,14 +1,20 @@
-"""How much faster the smaller model is: both models in one process, same batches, in turn."""
+"""How much faster the smaller model is: both models in one process, same batches, in turn.
 
+``python -m skip_exp.benchmark RESULT ...`` times finished jobs again, on a quiet machine.
+"""
+
+import argparse
 import logging
 import os
 import statistics
+import sys
 import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import psutil
 import torch
@@ -16,7 +22,8 @@ from filelock import FileLock
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
-from skip_exp.errors import ConfigError
+from skip_exp import results
+from skip_exp.errors import ConfigError, SkipError
 from skip_exp.models.soft_prompt import SoftPromptModel
 
 log = logging.getLogger(__name__)
@@ -150,3 +157,56 @@ class _Load:
         busy, own = self._now()
         wall = time.perf_counter() - self.start
         return max(0.0, (busy - self.busy) - (own - self.own)) / wall
+
+
+def retime(path: Path) -> dict[str, Any]:
+    """Time a finished job's dense and final model again and put the figures into its result file.
+
+    The dense model's weights do not matter to its speed: it is rebuilt, not loaded.
+
+    Args:
+        path: ``result.json``, or the job's folder.
+
+    Raises:
+        SkipError: no finished result there, or its skill or backbone is gone.
+    """
+    from skip_exp.skill import Skill, whole_model
+
+    folder = path if path.is_dir() else path.parent
+    found = results.load(folder / results.FILE) if (folder / results.FILE).is_file() else []
+    if not found or found[0]["status"] != "done":
+        raise SkipError(f"{path}: no finished result")
+    result: Any = found[0]
+    skill = Skill.load(folder / result["skill"])
+    dense = whole_model(skill.about, skill.tokenizer)
+    settings = BenchmarkSettings(**result["config"]["benchmark"])
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    result["latency"] = compare(dense, skill.model, settings, device)
+    results.write(folder, result)
+    return result
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """The command line; exit code 1 if a result could not be timed."""
+    parser = argparse.ArgumentParser(prog="python -m skip_exp.benchmark", description=__doc__)
+    parser.add_argument("results", nargs="+", type=Path, help="result files or folders of results")
+    failed = False
+    for path in parser.parse_args(arguments).results:
+        for file in sorted(path.rglob(results.FILE)) if path.is_dir() else [path]:
+            try:
+                latency = retime(file)["latency"]
+            except SkipError as error:
+                failed = True
+                print(f"error: {error}", file=sys.stderr)
+                continue
+            note = " (contended: other processes were busy)" if latency["contended"] else ""
+            print(
+                f"{file}: {latency['dense_ms']:.1f} ms -> {latency['final_ms']:.1f} ms, "
+                f"{latency['speedup']:.2f}x +- {latency['spread']:.2f}{note}",
+                flush=True,
+            )
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -81,7 +81,7 @@ class AttributionConfig:
 class PruneConfig:
     ratio: float = 0.5  # fraction of block parameters to remove, in [0, 1)
     sites: list[str] = field(default_factory=lambda: ["ffn", "heads"])
-    allocation: str = "global"  # global | uniform
+    allocation: str = "uniform"  # uniform | global | per_cost
     round_to: int = 8  # FFN widths are multiples of this
 
 

@@ -111,7 +111,7 @@ def save(views: Sequence[Any]) -> list[str]:
     """
     from skip_exp import logs  # brings in torch: not needed for a dry run
 
-    if not logs._has_key():  # W&B itself would ask for one
+    if not logs.has_key():  # W&B itself would ask for one
         raise SkipError("dashboard: needs an API key: set WANDB_API_KEY or run `wandb login`")
     try:
         return [view.save().url for view in views]

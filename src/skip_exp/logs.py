@@ -105,14 +105,14 @@ def _mode(asked: str) -> str:
     if asked not in ("auto", "online", "offline"):
         raise ConfigError("logger.mode", asked, "must be one of auto, online, offline")
     if asked == "auto":
-        asked = os.environ.get("WANDB_MODE") or ("online" if _has_key() else "offline")
-    if asked == "online" and not _has_key():
+        asked = os.environ.get("WANDB_MODE") or ("online" if has_key() else "offline")
+    if asked == "online" and not has_key():
         needs = "needs an API key: set WANDB_API_KEY or run `wandb login`; offline needs none"
         raise ConfigError("logger.mode", asked, needs)
     return asked
 
 
-def _has_key() -> bool:
+def has_key() -> bool:
     """Whether W&B would find a key by itself: environment, netrc file, settings."""
     if os.environ.get("WANDB_API_KEY") or os.environ.get("WANDB_IDENTITY_TOKEN_FILE"):
         return True

@@ -193,33 +193,47 @@ def cut_model(
     keep: Keep,
 ) -> SoftPromptModel:
     """``backbone`` cut to ``keep``, with a prompt and a readout that are yet to be filled."""
-    family, prompt = FAMILIES[about.backbone["family"]], about.prompt
     try:
-        soft = build_prompt(
-            prompt["kind"],
-            backbone,
-            family,
-            length=prompt["length"],
-            ids=None,
-            std=0.0,
-            seed=0,
-            decoder=prompt["decoder"],
-        )
-        readout = build_readout(
-            about.backbone["readout"],
-            backbone,
-            tokenizer,
-            labels=len(about.labels),
-            words=tuple(about.words),
-            pooling=about.backbone["pooling"],
-        )
-        whole = SoftPromptModel(backbone, family, soft, readout)
+        whole = uncut_model(about, backbone, tokenizer)
         unknown = set(keep) - known_sites(whole)
         if unknown:
             raise ValueError(f"the backbone has no {min(unknown)}")
         return cut(whole, keep)
     except (SkipError, ValueError, RuntimeError, IndexError, TypeError) as error:
         raise SkipError(f"{folder}: does not fit its backbone: {first_line(error)}") from error
+
+
+def uncut_model(
+    about: SkillAbout, backbone: PreTrainedModel, tokenizer: PreTrainedTokenizerBase
+) -> SoftPromptModel:
+    """The whole ``backbone`` with an empty prompt and readout of the skill's kinds and sizes."""
+    family, prompt = FAMILIES[about.backbone["family"]], about.prompt
+    soft = build_prompt(
+        prompt["kind"],
+        backbone,
+        family,
+        length=prompt["length"],
+        ids=None,
+        std=0.0,
+        seed=0,
+        decoder=prompt["decoder"],
+    )
+    readout = build_readout(
+        about.backbone["readout"],
+        backbone,
+        tokenizer,
+        labels=len(about.labels),
+        words=tuple(about.words),
+        pooling=about.backbone["pooling"],
+    )
+    return SoftPromptModel(backbone, family, soft, readout)
+
+
+def whole_model(about: SkillAbout, tokenizer: PreTrainedTokenizerBase) -> SoftPromptModel:
+    """As fast as the skill's dense model was: the whole backbone, prompt and readout untrained."""
+    b = about.backbone
+    backbone = load_backbone(b["name"], b["path"], b["family"], b["readout"])
+    return uncut_model(about, backbone.model, tokenizer)
 
 
 def known_sites(model: SoftPromptModel) -> set[str]:

@@ -90,7 +90,7 @@ class PromptTuner(L.LightningModule):
         return logits, F.cross_entropy(logits, batch["labels"])
 
     def training_step(self, batch: dict[str, Tensor], _: int) -> Tensor:
-        _, loss = self._loss(batch)
+        loss = self._loss(batch)[1]
         if not math.isfinite(loss.item()):
             raise SkipError(
                 f"{self.phase}.lr={self.settings.lr}: the loss became {loss.item()} at step "

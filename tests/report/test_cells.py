@@ -44,6 +44,13 @@ def test_of_repeated_runs_the_latest_counts():
         assert [run["n_eval"] for run in only(found).runs] == [2]
 
 
+def test_a_reused_copy_does_not_hide_what_was_timed_anew():
+    original = result(latency={"speedup": 2.0, "contended": False})
+    copy = result(latency={"speedup": 1.2, "contended": True}, reused=True)
+    for found in ([original, copy], [copy, original]):
+        assert only(found).speedup() == Stat(2.0, None, 1)
+
+
 def test_a_failure_counts_until_the_same_seed_is_done():
     found = [result(seed=1), failed(seed=2)]
     assert [run["seed"] for run in only(found).failed] == [2]

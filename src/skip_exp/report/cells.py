@@ -145,8 +145,11 @@ def cells(found: Sequence[Found], names: Sequence[str] | None = None) -> list[Ce
     return [grouped[key] for key in sorted(grouped)]
 
 
-def _when(result: Found) -> tuple[str, str]:
-    return str(result.get("finished") or ""), str(result.get("path") or "")
+def _when(result: Found) -> tuple[str, bool, bool, str]:
+    """Order of repeated runs. A reused result is a copy: the original may have been timed anew."""
+    quiet = not (result.get("latency") or {}).get("contended")
+    original = not result.get("reused")
+    return str(result.get("finished") or ""), quiet, original, str(result.get("path") or "")
 
 
 def _setting(result: Found, variant: str) -> Setting | None:

@@ -62,7 +62,7 @@ class Grid:
 
 
 def _job(result: Found) -> Job | None:
-    values = [result.get(name) for name in Job._fields]
+    values: list[Any] = [result.get(name) for name in Job._fields]
     return None if None in values else Job(*values)
 
 

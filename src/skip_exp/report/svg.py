@@ -160,7 +160,8 @@ class HeatRow:
 
 def heat(name: str, columns: Sequence[str], rows: Sequence[HeatRow]) -> str:
     """A heat map as an ``<svg>`` element; each cell says its value in percent."""
-    left, size, height = 104, 26, 19  # a short name and a number of three digits fit
+    size, height = 26, 19  # a number of three digits fits
+    left = max(80, round(6.3 * max((len(row.label) for row in rows), default=0)) + 8)
     width, y, body = left + size * len(columns) + 2, 18.0, []
     for index, column in enumerate(columns):
         x = left + size * (index + 0.5)
