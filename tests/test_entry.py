@@ -37,7 +37,7 @@ def status_of(folder: Path) -> dict[str, str]:
         (["+task=rtee"], ["task=rtee: no such choice", TASKS, "did you mean rte"]),
         (["+task=rte", "backbone=gpt"], ["backbone=gpt: no such choice", "bert_base, "]),
         (["+task=rte", "backbone=minilm,gpt", "-m"], ["backbone=gpt: no such choice", "minilm"]),
-        (["+task=rte", "+prune=global"], ["prune=global: prune has a choice already"]),
+        (["+task=rte", "+prune=uniform"], ["prune=uniform: prune has a choice already"]),
         (["+task=rte", "prune.ratoi=0.3"], ["prune.ratoi=0.3: no such key", "mean prune.ratio"]),
         (["+task=rte", "+prune.ratoi=0.3"], ["prune.ratoi=0.3: no such key", "mean prune.ratio"]),
         (["+task=rte", "seed=1,2", "prune.ratoi=1", "-m"], ["prune.ratoi=1: no such key"]),

@@ -14,6 +14,7 @@ from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
 from skip_exp import config, pipeline
 from skip_exp.errors import ConfigError, SkipError
 from skip_exp.job import phase_seed
+from skip_exp.skill import Skill
 
 WORDS = ["good", "fine", "great", "bad", "poor", "awful", "film", "plot", "the", "a", "was"]
 
@@ -157,6 +158,18 @@ def test_a_finished_job_is_not_run_again(job: Any, monkeypatch: pytest.MonkeyPat
     assert numbers(forced) == numbers(first)
 
 
+@pytest.mark.parametrize("train", ["prompt", "prompt_readout", "bias"])
+def test_the_skill_file_gives_the_final_model_back(job: Any, tmp_path: Path, train: str) -> None:
+    result = pipeline.run(job("prune.ratio=0.5", f"retune.train={train}", "retune.lr=0.05"))
+    assert result["method"]["train"] == train
+    skill = Skill.load(tmp_path / "run" / "skill")
+    file = Path(job().task.files.validation)
+    rows = [line.rsplit(",", 1) for line in file.read_text().splitlines()[1:]]
+    answers = skill.predict([text for text, _ in rows])
+    hits = [a["label"] == ["bad", "good"][int(y)] for a, (_, y) in zip(answers, rows, strict=True)]
+    assert sum(hits) / len(hits) == pytest.approx(result["metric"]["final"])
+
+
 def test_ratio_zero_is_the_identity(job: Any) -> None:
     result = pipeline.run(job("prune.ratio=0", "retune.enabled=false"))
     assert result["metric"]["final"] == result["metric"]["pruned"] == result["metric"]["dense"]
@@ -195,6 +208,7 @@ def test_variants_run(job: Any, overrides: list[str]) -> None:
         (["backbone.family=gpt"], r"backbone\.family=gpt: must be one of bert, roberta, t5"),
         (["backbone.path=./nowhere"], r"backbone\.path=\./nowhere: no such folder"),
         (["attribution._target_=no.where"], r"attribution\._target_=no\.where: cannot be imported"),
+        (["tune.train=bias"], r"tune\.train=bias: must be one of prompt, prompt_readout$"),
         (["trainer.precision=8"], r"trainer\.precision=8: must be one of auto"),
         (["attribution=random", "attribution.sign=signed"], r"attribution\.sign=signed: .*no such"),
         (["tune.lr=1e30", "tune.clip=1e30"], r"tune\.lr=1e\+30: the loss became (nan|inf)"),

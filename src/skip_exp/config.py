@@ -64,6 +64,8 @@ class TrainConfig:
     clip: float = 1.0  # gradient norm
     patience: int = 3  # epochs without a better score on the selection slice
     dropout: bool = False  # whether the frozen backbone's own dropout is active
+    train: str = "prompt_readout"  # prompt | prompt_readout | bias (retune: biases and norms, too)
+    bias_lr: float = 1e-3  # of `train: bias`
 
 
 @dataclass
@@ -81,7 +83,7 @@ class AttributionConfig:
 class PruneConfig:
     ratio: float = 0.5  # fraction of block parameters to remove, in [0, 1)
     sites: list[str] = field(default_factory=lambda: ["ffn", "heads"])
-    allocation: str = "uniform"  # uniform | global | per_cost
+    allocation: str = "global"  # global | uniform | per_cost
     round_to: int = 8  # FFN widths are multiples of this
 
 
@@ -139,8 +141,12 @@ class Config:
     tune: TrainConfig = field(default_factory=TrainConfig)
     attribution: AttributionConfig = field(default_factory=AttributionConfig)
     prune: PruneConfig = field(default_factory=PruneConfig)
-    # A warm start: the prompt of the dense model, on what is left of it.
-    retune: TrainConfig = field(default_factory=lambda: TrainConfig(epochs=3, lr=1e-2, patience=2))
+    # A warm start: the dense model's prompt on what is left, whose biases and norms may follow.
+    retune: TrainConfig = field(
+        default_factory=lambda: TrainConfig(
+            epochs=3, lr=1e-2, patience=2, train="bias", bias_lr=3e-3
+        )
+    )
     benchmark: BenchmarkConfig = field(default_factory=BenchmarkConfig)
     data: DataConfig = field(default_factory=DataConfig)
     trainer: TrainerConfig = field(default_factory=TrainerConfig)

@@ -36,6 +36,7 @@ from skip_exp.skill_file import VERSION, parse_about, read_described, split_keep
 
 FORMATS = ("safetensors", "onnx")
 WEIGHTS, CONFIG, ONNX = "model.safetensors", "config.json", "model.onnx"
+INPUTS = ("input_ids", "attention_mask", "token_type_ids")  # the last where the tokenizer has it
 TOLERANCE = 1e-4  # between the logits of PyTorch and onnxruntime
 PROTOBUF_LIMIT = 2_000_000_000  # bytes of one ONNX file; larger weights go beside it
 CHECKED = (  # from one word to several lines
@@ -137,6 +138,7 @@ def load_exported(folder: Path) -> Skill:
         model = cut_model(folder, about, whole, tokenizer, keep)
         first = _tied(model)
         model.load_state_dict({name: state[first[name]] for name in first}, assign=True)
+        _tie(model, first)
     except (OSError, ValueError, KeyError, RuntimeError, TypeError) as error:
         raise SkipError(f"{folder}: cannot be loaded: {first_line(error)}") from error
     _materialise_buffers(model)
@@ -148,6 +150,14 @@ def _tied(model: SoftPromptModel) -> dict[str, str]:
     seen: dict[int, str] = {}
     state = model.state_dict(keep_vars=True)
     return {name: seen.setdefault(id(tensor), name) for name, tensor in state.items()}
+
+
+def _tie(model: SoftPromptModel, first: dict[str, str]) -> None:
+    """Make one parameter again of those that ``first`` calls the same."""
+    for name, same in first.items():
+        if name != same:
+            parent, _, attribute = name.rpartition(".")
+            setattr(model.get_submodule(parent), attribute, model.get_parameter(same))
 
 
 def _materialise_buffers(model: SoftPromptModel) -> None:
@@ -238,7 +248,8 @@ def _batch(skill: Skill, texts: Sequence[str]) -> dict[str, Tensor]:
         for i, text in enumerate(texts)
     ]
     rows = encode_texts(skill.tokenizer, examples, skill.about.max_length)
-    return collate(rows, skill.tokenizer.pad_token_id)
+    batch = collate(rows, skill.tokenizer.pad_token_id)
+    return {name: batch[name] for name in INPUTS if name in batch}
 
 
 @contextmanager

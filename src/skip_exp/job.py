@@ -25,6 +25,8 @@ from skip_exp.tuning import Hardware, TrainSettings, resolve_precision
 
 log = logging.getLogger(__name__)
 
+TRAIN = ("prompt", "prompt_readout", "bias")
+
 
 @dataclass(frozen=True)
 class Job:
@@ -196,6 +198,11 @@ def _check(cfg: AnyConfig) -> None:
     for key in positive:
         if OmegaConf.select(cfg, key) <= 0:
             raise ConfigError(key, OmegaConf.select(cfg, key), "must be positive")
+    for phase, allowed in (("tune", TRAIN[:2]), ("retune", TRAIN)):
+        if cfg[phase].train not in allowed:
+            raise ConfigError(
+                f"{phase}.train", cfg[phase].train, f"must be one of {', '.join(allowed)}"
+            )
     if not cfg.tune.enabled:
         raise ConfigError("tune.enabled", False, "there is nothing to prune without a tuned prompt")
 

@@ -68,7 +68,7 @@ def assemble(
             "allocation": cfg.prune.allocation,
             "reconstruct": "none",
             "distill": 0.0,
-            "train": "prompt_readout" if cfg.retune.enabled else "none",
+            "train": cfg.retune.train if cfg.retune.enabled else "none",
         },
         data_source=job.data.source,
         data_is_sample=job.data.is_sample,
@@ -105,6 +105,7 @@ def skill_about(job: Job, scores: dict[str, dict[str, Any]]) -> SkillAbout:
             "content_hash": b.content_hash,
         },
         prompt={"kind": prompt.kind, "length": prompt.length, "decoder": prompt.decoder},
+        train=job.cfg.retune.train,
         max_length=job.cfg.data.max_length,
         scores={
             "metric": job.metric,

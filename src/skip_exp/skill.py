@@ -22,7 +22,7 @@ from skip_exp.skill_file import ABOUT, SkillAbout, read_skill, save_skill, split
 
 __all__ = ["Prediction", "Skill", "SkillAbout", "save_skill"]
 
-TOKENS_PER_BATCH = 4096  # padding included
+TOKENS_PER_BATCH = 2048  # padding included; on a CPU larger batches are slower
 CHUNK = 8192  # texts that are sorted by length together
 
 Example = str | Sequence[str] | Mapping[str, Any]  # a text, two texts, or the task's columns
@@ -198,7 +198,9 @@ def cut_model(
         unknown = set(keep) - known_sites(whole)
         if unknown:
             raise ValueError(f"the backbone has no {min(unknown)}")
-        return cut(whole, keep)
+        smaller = cut(whole, keep)
+        smaller.train_only(about.train)
+        return smaller
     except (SkipError, ValueError, RuntimeError, IndexError, TypeError) as error:
         raise SkipError(f"{folder}: does not fit its backbone: {first_line(error)}") from error
 
@@ -245,7 +247,7 @@ def known_sites(model: SoftPromptModel) -> set[str]:
 
 def _fill(folder: Path, model: SoftPromptModel, state: Mapping[str, Tensor]) -> None:
     """Put prompt and readout in place; nothing is made to fit."""
-    trained = {name: p for name, p in model.named_parameters() if p.requires_grad}
+    trained = model.skill_parameters()
     for name in sorted(trained.keys() | state.keys()):
         wanted = tuple(trained[name].shape) if name in trained else "nothing"
         found = tuple(state[name].shape) if name in state else "nothing"

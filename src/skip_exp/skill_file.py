@@ -36,6 +36,7 @@ class SkillAbout:
         prompt: {kind, length, decoder}.
         max_length: tokens that a text is truncated to.
         scores: main metric and what it was.
+        train: what re-tuning trained; ``bias``: biases and norms are in the file, too.
     """
 
     task: str
@@ -46,6 +47,7 @@ class SkillAbout:
     prompt: dict[str, Any]
     max_length: int
     scores: dict[str, str | float | None]
+    train: str = "prompt_readout"
 
 
 def save_skill(folder: Path, model: SoftPromptModel, keep: Keep, about: SkillAbout) -> Path:
@@ -147,7 +149,8 @@ def parse_about(path: Path, described: Mapping[str, Any]) -> SkillAbout:
     for field in fields(SkillAbout):
         kind: Any = get_origin(field.type) or field.type
         if not isinstance(described.get(field.name), kind):
-            raise SkipError(f"{path}: field {field.name!r} is missing or not a {kind.__name__}")
+            what = f"missing or not of type {kind.__name__}"
+            raise SkipError(f"{path}: field {field.name!r} is {what}")
     about = SkillAbout(**{field.name: described[field.name] for field in fields(SkillAbout)})
     for name, part, keys in (
         ("backbone", about.backbone, "name path family readout pooling content_hash"),

@@ -35,15 +35,13 @@ class TrainSettings:
     clip: float
     patience: int
     dropout: bool
+    train: str
+    bias_lr: float
 
 
 def trainable_state(model: SoftPromptModel) -> State:
-    """A copy of what is trained: prompt and readout, on the CPU."""
-    return {
-        name: parameter.detach().cpu().clone()
-        for name, parameter in model.named_parameters()
-        if parameter.requires_grad
-    }
+    """A copy of what is the skill's own (prompt, readout, trained biases), on the CPU."""
+    return {name: p.detach().cpu().clone() for name, p in model.skill_parameters().items()}
 
 
 def load_trainable(model: SoftPromptModel, state: State) -> None:
@@ -121,9 +119,11 @@ class PromptTuner(L.LightningModule):
     def configure_optimizers(self) -> Any:
         prompt = [p for p in self.model.prompt.parameters() if p.requires_grad]
         readout = [p for p in self.model.readout.parameters() if p.requires_grad]
+        biases = [p for p in self.model.backbone.parameters() if p.requires_grad]
         groups = [
             {"params": prompt, "lr": self.settings.lr},
             {"params": readout, "lr": self.settings.readout_lr},
+            {"params": biases, "lr": self.settings.bias_lr},
         ]
         optimizer = torch.optim.AdamW(
             [g for g in groups if g["params"]], weight_decay=self.settings.weight_decay

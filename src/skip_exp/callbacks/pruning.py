@@ -42,5 +42,6 @@ class PruningCallback(Callback):
         # Processes may differ in the last bit: rank 0 decides, so that all cut alike.
         self.keep = trainer.strategy.broadcast(self.choose(relevance))
         pl_module.model = cut(pl_module.model, self.keep)
+        pl_module.model.train_only(pl_module.settings.train)
         self.pruned_state = trainable_state(pl_module.model)
         self.seconds = time.perf_counter() - start

@@ -49,6 +49,7 @@ class Family:
         loaders: readout -> Hugging Face class that holds what the readout needs.
         blocks: model -> its sublayers in order of execution (only those in use).
         encode: (model, embeddings [B, T, H], additive mask, token types) -> hidden [B, T, H].
+        layers: model -> the lists of layers in use.
         positions: model -> longest input in tokens, or None where unlimited.
         decode: T5's decoder (see :func:`t5_decode`), or None.
     """
@@ -57,6 +58,7 @@ class Family:
     loaders: dict[str, Any]
     blocks: Callable[[HFModel], list[Block]]
     encode: Callable[[HFModel, Tensor, Tensor | None, Tensor | None], Tensor]
+    layers: Callable[[HFModel], list[nn.Module]]
     positions: Callable[[HFModel], int | None]
     decode: Callable[..., Tensor] | None = None
 
@@ -106,6 +108,10 @@ def _bert_encode(
         inputs_embeds=embeds, position_ids=positions, token_type_ids=token_types
     )
     return core.encoder(hidden, attention_mask=mask).last_hidden_state
+
+
+def _bert_layers(model: HFModel) -> list[nn.Module]:
+    return [_bert_core(model).encoder.layer]
 
 
 def _bert_positions(model: HFModel) -> int:
@@ -171,19 +177,29 @@ def t5_decode(
     return model.lm_head(hidden)
 
 
+def _t5_layers(model: HFModel) -> list[nn.Module]:
+    stacks = [model.encoder] + ([model.decoder] if hasattr(model, "decoder") else [])
+    return [part for stack in stacks for part in (stack.block, stack.final_layer_norm)]
+
+
 def _unlimited(model: HFModel) -> None:
     return None
 
 
 _BERT_LOADERS = {"head": AutoModel, "mlm": AutoModelForMaskedLM}
 FAMILIES = {
-    "bert": Family("bert", _BERT_LOADERS, _bert_blocks, _bert_encode, _bert_positions),
-    "roberta": Family("roberta", _BERT_LOADERS, _bert_blocks, _bert_encode, _bert_positions),
+    "bert": Family(
+        "bert", _BERT_LOADERS, _bert_blocks, _bert_encode, _bert_layers, _bert_positions
+    ),
+    "roberta": Family(
+        "roberta", _BERT_LOADERS, _bert_blocks, _bert_encode, _bert_layers, _bert_positions
+    ),
     "t5": Family(
         "t5",
         {"head": T5EncoderModel, "seq2seq": T5ForConditionalGeneration},
         _t5_blocks,
         _t5_encode,
+        _t5_layers,
         _unlimited,
         t5_decode,
     ),

@@ -89,6 +89,32 @@ class SoftPromptModel(nn.Module):
         shared |= {id(b): b for b in self.backbone.buffers()}
         return copy.deepcopy(self, shared)
 
+    def train_only(self, what: str) -> None:
+        """Choose what requires gradients: ``prompt``, ``prompt_readout``, or ``bias``.
+
+        ``bias``: the vectors of the layers in use, too (biases and norms; BitFit, Zaken et al.
+        2022). They become this model's own, so that others that share its backbone keep theirs.
+        """
+        self.readout.requires_grad_(what != "prompt")
+        if what == "bias":
+            for module in self.layer_modules():
+                for name, parameter in list(module.named_parameters(recurse=False)):
+                    if parameter.dim() == 1 and parameter.numel():
+                        setattr(module, name, nn.Parameter(parameter.detach().clone()))
+
+    def skill_parameters(self) -> dict[str, nn.Parameter]:
+        """What is this skill's own: prompt, readout, and vectors trained by ``train: bias``."""
+        return {
+            name: parameter
+            for name, parameter in self.named_parameters()
+            if parameter.requires_grad or not name.startswith("backbone.")
+        }
+
+    def layer_modules(self) -> list[nn.Module]:
+        """Every module inside the transformer layers in use, embeddings and heads left out."""
+        stacks = self.family.layers(self.backbone)
+        return [module for stack in stacks for module in stack.modules()]
+
     def set_attention(self, implementation: str) -> None:
         """Choose ``sdpa`` or ``eager`` for every attention module."""
         for module in self.modules():

@@ -1,0 +1,235 @@
+"""Backbones: the embedded ones compute what their cards say, and what cannot work is refused."""
+
+import logging
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from omegaconf import OmegaConf
+from transformers import T5ForConditionalGeneration
+
+from skip_exp.config import BackboneConfig, conf_dir
+from skip_exp.errors import ConfigError, SkipError
+from skip_exp.models import backbones
+from skip_exp.models.backbones import Backbone, as_roberta, content_hash, load_backbone, skeleton
+from skip_exp.models.families import FAMILIES
+from skip_exp.models.prompts import InputPrompt, build_prompt
+from skip_exp.models.readouts import HeadReadout, build_readout
+from skip_exp.models.soft_prompt import SoftPromptModel
+from tests.saved import save_backbone
+from tests.tiny import tiny_backbone
+
+CONFIGS = sorted((conf_dir() / "backbone").glob("*.yaml"))
+PAIRS = (
+    ["A warm and quietly funny film.", "Dull.", "It was not bad at all, if a little long."],
+    ["The film is funny.", "It is an hour too long and the jokes are old.", "Good."],
+)
+
+
+@pytest.fixture(autouse=True)
+def fresh_process() -> Iterator[None]:
+    load_backbone.cache_clear()
+    yield
+    load_backbone.cache_clear()
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
+def test_every_config_fits_its_family(path: Path) -> None:
+    cfg: Any = OmegaConf.merge(OmegaConf.structured(BackboneConfig), OmegaConf.load(path))
+    assert cfg.name == path.stem
+    assert cfg.readout in FAMILIES[cfg.family].loaders
+    assert cfg.readout == ("seq2seq" if cfg.family == "t5" else "head")
+    assert cfg.pooling in ("mean", "cls")
+    embedded = cfg.path.removeprefix("embedded:")
+    assert embedded in backbones.EMBEDDED if embedded != cfg.path else cfg.path.count("/") == 1
+
+
+def test_the_backbones_that_are_promised() -> None:
+    hub = "bert_base bert_large roberta_base roberta_large t5_small t5_base t5_large flan_t5_base"
+    assert {path.stem for path in CONFIGS} == {*hub.split(), *backbones.EMBEDDED}
+
+
+# --- minilm_roberta -----------------------------------------------------------------------------
+
+
+def test_bert_in_robertas_layout_is_the_same_function() -> None:
+    bert = tiny_backbone("bert").bert
+    roberta = as_roberta(bert).eval()
+    ids = torch.tensor([[2, 8, 9, 3], [2, 7, 3, 0]])
+    mask = (ids != 0).long()
+    types = torch.tensor([[0, 0, 1, 1], [0, 1, 1, 0]])
+    with torch.no_grad():
+        found, expected = (
+            m(ids, attention_mask=mask, token_type_ids=types).last_hidden_state
+            for m in (roberta, bert)
+        )
+    assert torch.equal(found[mask.bool()], expected[mask.bool()])
+
+
+@pytest.fixture
+def minilms() -> tuple[Backbone, Backbone]:
+    pytest.importorskip(backbones.MINILM)
+    bert = load_backbone("minilm", "embedded:minilm", "bert", "head")
+    roberta = load_backbone("minilm_roberta", "embedded:minilm_roberta", "roberta", "head")
+    return bert, roberta
+
+
+@pytest.mark.parametrize("kind", ["prefix", "input"])
+def test_minilm_roberta_has_minilms_logits(minilms: tuple[Backbone, Backbone], kind: str) -> None:
+    found = []
+    prompt = None
+    for b in minilms:
+        if prompt is None:
+            ids = torch.arange(2000, 2016)
+            prompt = build_prompt(kind, b.model, b.family, length=16, ids=ids, std=0.0, seed=0)
+            readout = HeadReadout(384, 2)
+            torch.nn.init.normal_(readout.linear.weight)
+        batch = b.tokenizer(*PAIRS, padding=True, return_tensors="pt")
+        with torch.no_grad():
+            found.append(SoftPromptModel(b.model, b.family, prompt, readout).eval()(**batch))
+    torch.testing.assert_close(found[0], found[1], rtol=0, atol=1e-5)
+    assert found[0].std() > 1e-2
+
+
+def test_minilm_roberta_is_labelled(
+    caplog: pytest.LogCaptureFixture, request: pytest.FixtureRequest
+) -> None:
+    caplog.set_level(logging.INFO)
+    bert, roberta = request.getfixturevalue("minilms")
+    assert roberta.note.startswith("BERT-derived: ")
+    assert [r.message for r in caplog.get_records("call")] == [f"minilm_roberta: {roberta.note}"]
+    assert roberta.model.config.model_type == "roberta"
+    assert roberta.model.config.pad_token_id == roberta.tokenizer.pad_token_id == 0
+    assert roberta.max_positions == bert.max_positions == 512
+    assert bert.note == ""
+    assert bert.content_hash != roberta.content_hash
+    first, second = (b.tokenizer(*PAIRS, padding=True) for b in (bert, roberta))
+    assert first.data == second.data
+    assert first["input_ids"][1][-1] == 102 and first["input_ids"][0][-1] == 0
+
+
+# --- t5_mini ------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def t5_mini() -> Backbone:
+    return load_backbone("t5_mini", "embedded:t5_mini", "t5", "seq2seq")
+
+
+def test_t5_mini_without_a_prompt(t5_mini: Backbone) -> None:
+    """The label words at the first decoder step, as the library scores them; sentiment is known."""
+    words = ("negative", "positive")
+    readout = build_readout(
+        "seq2seq", t5_mini.model, t5_mini.tokenizer, labels=2, words=words, pooling="mean"
+    )
+    assert readout.targets.shape == (2, 1)
+    empty = InputPrompt(torch.zeros(0, 256))
+    model = SoftPromptModel(t5_mini.model, t5_mini.family, empty, readout).eval()
+    texts = ["a charming and often moving film .", "a dull , witless mess of a movie ."]
+    batch = t5_mini.tokenizer(texts, padding=True, return_tensors="pt")
+    untouched = T5ForConditionalGeneration.from_pretrained(
+        backbones.embedded_folder("t5_mini"), dtype=torch.float32
+    )
+    with torch.no_grad():
+        logits = model(**batch)
+        step = untouched(**batch, decoder_input_ids=torch.zeros(2, 1, dtype=torch.long)).logits
+    expected = step[:, 0].log_softmax(-1)[:, readout.targets[:, 0]]
+    torch.testing.assert_close(logits, expected, rtol=0, atol=1e-5)
+    assert logits.argmax(-1).tolist() == [1, 0]
+
+
+def test_t5_mini_says_what_it_has_seen(t5_mini: Backbone) -> None:
+    assert {p.dtype for p in t5_mini.model.parameters()} == {torch.float32}
+    assert "train labels of sst2, mrpc, cola and rte" in t5_mini.note
+    card = (backbones.WEIGHTS / "t5_mini/README.md").read_text()
+    for said in ("span corruption", "Apache-2.0", "## Limits", "| sst2 | 0.780 | 0.783 | 0.509 |"):
+        assert said in card
+
+
+def test_t5_mini_is_in_the_wheel() -> None:
+    builders = pytest.importorskip("hatchling.builders.wheel")
+    builder = builders.WheelBuilder(str(conf_dir().parent))
+    files = {file.distribution_path for file in builder.recurse_included_files()}
+    names = ("model.safetensors", "config.json", "tokenizer.json", "README.md")
+    assert {f"skip_exp/weights/t5_mini/{name}" for name in names} <= files
+
+
+# --- what a backbone is ---------------------------------------------------------------------------
+
+
+def test_a_hash_is_of_what_the_model_computes(tmp_path: Path) -> None:
+    folder = save_backbone(tmp_path / "one", "bert")
+    copy = save_backbone(tmp_path / "two", "bert")
+
+    def loaded(path: Path) -> Backbone:
+        load_backbone.cache_clear()
+        return load_backbone("b", str(path), "bert", "head")
+
+    b = loaded(folder)
+    assert b.content_hash == loaded(copy).content_hash
+    assert b.content_hash != loaded(save_backbone(copy, "bert", seed=1)).content_hash
+    bias = b.model.encoder.layer[1].output.dense.bias.data
+    bias[3] += 1e-3
+    assert content_hash(b.model, b.tokenizer) != b.content_hash
+    bias.copy_(loaded(folder).model.encoder.layer[1].output.dense.bias)
+    assert content_hash(b.model, b.tokenizer) == b.content_hash
+    b.model.config.hidden_act = "relu"
+    assert content_hash(b.model, b.tokenizer) != b.content_hash
+
+
+@pytest.mark.parametrize(
+    ("kind", "readout"),
+    [
+        ("bert", "head"),
+        ("bert", "mlm"),
+        ("roberta", "mlm"),
+        ("t5", "head"),
+        ("t5_gated", "seq2seq"),
+    ],
+)
+def test_a_skeleton_has_the_shapes_and_no_weights(tmp_path: Path, kind: str, readout: str) -> None:
+    family = kind.split("_")[0]
+    b = load_backbone(kind, str(save_backbone(tmp_path / kind, kind)), family, readout)
+    bones = skeleton(b.model.config.to_dict(), family, readout)
+    assert all(p.is_meta and not p.requires_grad for p in bones.parameters())
+    assert {n: t.shape for n, t in bones.state_dict().items()} == {
+        n: t.shape for n, t in b.model.state_dict().items()
+    }
+
+
+def test_refusals(tmp_path: Path) -> None:
+    folder = save_backbone(tmp_path / "bert", "bert")
+    headless = tmp_path / "headless"
+    tiny_backbone("bert").bert.save_pretrained(headless)
+    shutil.copy(folder / "tokenizer.json", headless)
+    cut = shutil.copytree(folder, tmp_path / "cut")
+    (cut / "model.safetensors").write_bytes((folder / "model.safetensors").read_bytes()[:-99])
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    for path, family, readout, message in (
+        (folder, "gpt", "head", "backbone.family=gpt: must be one of bert, roberta, t5"),
+        (folder, "bert", "seq2seq", "backbone.readout=seq2seq: bert has the readouts head, mlm"),
+        (folder, "roberta", "head", r"backbone.family=roberta: .* is a bert"),
+        (folder, "t5", "head", r"backbone.family=t5: .* is a bert"),
+        (headless, "bert", "mlm", r"backbone.readout=mlm: .* lacks weights for it: cls\S+ and \d"),
+        (cut, "bert", "head", r"backbone.path=.*cut: cannot be loaded"),
+        (empty, "bert", "head", r"backbone.path=.*empty: cannot be loaded"),
+        (tmp_path / "nowhere", "bert", "head", r"backbone.path=.*nowhere: no such folder"),
+        ("embedded:gpt", "bert", "head", "embedded backbones: minilm, minilm_roberta, t5_mini"),
+        ("embedded:minilm_roberta", "bert", "head", r"backbone.family=bert: .* is a roberta"),
+        ("nobody/nothing", "bert", "head", "the hub cannot be reached from here; minilm and t5_"),
+    ):
+        if "minilm" in str(path):
+            pytest.importorskip(backbones.MINILM)
+        with pytest.raises((ConfigError, SkipError), match=message) as caught:
+            load_backbone("b", str(path), family, readout)
+        assert "\n" not in str(caught.value)
+
+
+def test_a_folder_under_the_home_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    save_backbone(tmp_path / "mine", "roberta")
+    assert load_backbone("mine", "~/mine", "roberta", "mlm").max_positions == 62

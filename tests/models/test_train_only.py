@@ -1,0 +1,38 @@
+"""What re-tuning may train, and that a model's own biases stay its own."""
+
+import pytest
+import torch
+
+from skip_exp.pruning.surgery import cut
+from tests.tiny import KINDS, tiny_batch, tiny_model
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_biases_become_the_cut_models_own(kind: str) -> None:
+    readout = "seq2seq" if kind.startswith("t5") else "head"
+    dense, batch = tiny_model(kind, "prefix", readout), tiny_batch(kind)
+    del batch["labels"]
+    before = dense(**batch).detach()
+    smaller = cut(dense, {"encoder.0.ffn": torch.arange(4)})
+    same = smaller(**batch).detach()
+    smaller.train_only("bias")
+    assert torch.equal(smaller(**batch), same)
+    own = [name for name in smaller.skill_parameters() if name.startswith("backbone.")]
+    assert own
+    assert all(p.dim() == 1 for n, p in smaller.skill_parameters().items() if n in own)
+    assert not any("embed" in name.lower() for name in own)
+    with torch.no_grad():
+        for name in own:
+            smaller.get_parameter(name).add_(0.5)
+    assert not torch.equal(smaller(**batch), same)
+    assert torch.equal(dense(**batch), before)
+
+
+def test_prompt_alone() -> None:
+    model = tiny_model()
+    model.train_only("prompt")
+    assert {n.split(".")[0] for n, p in model.named_parameters() if p.requires_grad} == {"prompt"}
+    assert "readout.linear.weight" in model.skill_parameters()  # kept, though not trained
+    model.train_only("prompt_readout")
+    trained = {n.split(".")[0] for n, p in model.named_parameters() if p.requires_grad}
+    assert trained == {"prompt", "readout"}

@@ -1,0 +1,124 @@
+"""The command line of a skill: examples from arguments, files and pipes; answers as JSON lines."""
+
+import io
+import json
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from skip_exp import Skill
+from skip_exp.errors import SkipError
+from skip_exp.predict import main, parse_lines
+from tests.saved import save_tiny_skill
+
+
+@dataclass
+class Ended:
+    code: int
+    answers: list[Any]
+    err: str
+
+
+class Run:
+    """``run(*arguments, stdin=...)``: the command line in this process."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
+        self.monkeypatch, self.capsys = monkeypatch, capsys
+
+    def __call__(self, *arguments: str | Path, stdin: str = "") -> Ended:
+        self.monkeypatch.setattr(sys, "stdin", io.StringIO(stdin))
+        self.capsys.readouterr()
+        code = main([str(argument) for argument in arguments])
+        told = self.capsys.readouterr()
+        return Ended(code, [json.loads(line) for line in told.out.splitlines()], told.err)
+
+
+@pytest.fixture
+def run(monkeypatch: pytest.MonkeyPatch, capsys: Any) -> Run:
+    return Run(monkeypatch, capsys)
+
+
+def test_one_text(tmp_path: Path, run: Run) -> None:
+    folder = save_tiny_skill(tmp_path).folder
+    ended = run(folder, "a dull film")
+    assert (ended.code, ended.err) == (0, "")
+    assert ended.answers == Skill.load(folder).predict(["a dull film"])
+    assert sum(ended.answers[0]["probabilities"].values()) == pytest.approx(1)
+
+
+def test_pairs_from_everywhere(tmp_path: Path, run: Run) -> None:
+    folder = save_tiny_skill(tmp_path, text=("{word} : {first}", "second")).folder
+    rows = [
+        {"word": "film", "first": "a dull film", "second": "very long", "label": 1},
+        {"word": "plot", "first": "a plot", "second": "the plot was funny"},
+    ]
+    pairs = [("film : a dull film", "very long"), ("plot : a plot", "the plot was funny")]
+    expected = Skill.load(folder).predict(pairs)
+    assert expected[0] != expected[1]
+
+    lines = "".join(json.dumps(row) + "\r\n" for row in rows)
+    file = tmp_path / "rows.txt"
+    file.write_text("\ufeff" + lines)
+    plain = "\n".join("\t".join(pair) for pair in pairs)
+    (answer,) = run(folder, *pairs[0]).answers
+    assert answer["probabilities"] == pytest.approx(expected[0]["probabilities"])
+    assert run(folder, stdin=lines).answers == expected
+    assert run(folder, "--file", file).answers == expected
+    assert run(folder, stdin=plain).answers == expected
+    assert run(folder, stdin="").answers == []
+
+
+def test_lines() -> None:
+    assert parse_lines("a b\nc\n\n", "it") == [["a b"], ["c"]]
+    assert parse_lines("a\u2028b\tc", "it") == [["a\u2028b", "c"]]
+    assert parse_lines('{"a": 1}\n{"a": 2}', "it") == [{"a": 1}, {"a": 2}]
+    assert parse_lines("{curly} fun\n[1]\n3", "it") == [["{curly} fun"], ["[1]"], ["3"]]
+    with pytest.raises(SkipError, match="line 2 of it is empty"):
+        parse_lines("a\n \nb", "it")
+    for broken in ('{"a": ', "[2]", "text"):
+        with pytest.raises(SkipError, match="line 2 of it is not a JSON object"):
+            parse_lines('{"a": 1}\n' + broken, "it")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "stdin", "message"),
+    [
+        (["SKILL", "a", "b"], "", "task toy takes one text"),
+        (["SKILL"], '{"text": "a"}', "needs column 'sentence' (it has: text)"),
+        (["SKILL"], "a\n\nb", "line 2 of standard input is empty"),
+        (["SKILL", "a", "--file", "x"], "", "--file x: a text is given, too"),
+        (["SKILL", "--file", "nowhere"], "", "nowhere: cannot be read: No such file"),
+        (["SKILL", "--file", "SKILL/skill.safetensors"], "", "cannot be read: not UTF-8 text"),
+        (["SKILL/..", "a"], "", "is it SKILL?"),
+        (["SKILL", "a", "--backbone", "./nowhere"], "", "backbone.path=./nowhere: no such folder"),
+    ],
+)
+def test_refusals(tmp_path: Path, run: Run, arguments: list[str], stdin: str, message: str) -> None:
+    folder = save_tiny_skill(tmp_path).folder
+    (folder.parent / "skill.json").unlink(missing_ok=True)
+    ended = run(*(a.replace("SKILL", str(folder)) for a in arguments), stdin=stdin)
+    assert (ended.code, ended.answers) == (2, [])
+    assert ended.err.startswith("error: ") and ended.err.count("\n") == 1
+    assert message in ended.err.replace(f"{folder}/../skill", "SKILL").replace(str(folder), "SKILL")
+
+
+def test_a_terminal_is_not_waited_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> None:
+    terminal = io.StringIO()
+    monkeypatch.setattr(terminal, "isatty", lambda: True)
+    monkeypatch.setattr(sys, "stdin", terminal)
+    assert main([str(tmp_path)]) == 2
+    assert "error: no text: give it as an argument" in capsys.readouterr().err
+
+
+def test_nothing_but_answers_is_written_and_a_closed_pipe_is_no_error(tmp_path: Path) -> None:
+    folder = save_tiny_skill(tmp_path).folder
+    command = f"yes film | head -5000 | {sys.executable} -m skip_exp.predict {folder} | head -1"
+    done = subprocess.run(command, shell=True, capture_output=True, text=True)
+    assert done.stderr == ""
+    assert json.loads(done.stdout)["label"] in ("negative", "positive")
