@@ -11,9 +11,10 @@ from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
 
-from skip_exp import config, pipeline
+from skip_exp import benchmark, config, pipeline
 from skip_exp.errors import ConfigError, SkipError
 from skip_exp.job import phase_seed
+from skip_exp.pruning.select import shapes
 from skip_exp.skill import Skill
 
 WORDS = ["good", "fine", "great", "bad", "poor", "awful", "film", "plot", "the", "a", "was"]
@@ -235,3 +236,43 @@ def test_phases_have_seeds_of_their_own() -> None:
 def test_the_resolved_configuration_is_in_the_result(job: Any) -> None:
     cfg = job("tune.epochs=1", "retune.enabled=false")
     assert pipeline.run(cfg)["config"] == OmegaConf.to_container(cfg, resolve=True)
+
+
+def test_finished_results_are_timed_again(
+    job: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    first = pipeline.run(job("prune.ratio=0.5"))
+    file = tmp_path / "run" / "result.json"
+    fields = {"dense_ms": 4.0, "final_ms": 2.0, "speedup": 2.0, "spread": 0.1, "contended": False}
+    seen = []
+
+    def compare(dense: Any, final: Any, *_: Any) -> dict[str, Any]:
+        sizes = [sum(s.parameters for s in shapes(m.blocks())) for m in (dense, final)]
+        seen.append(sizes)
+        return fields
+
+    monkeypatch.setattr(benchmark, "compare", compare)
+    assert benchmark.main([str(file)]) == 0
+    assert "2.00x +- 0.10" in capsys.readouterr().out
+    before, after = first["params"]["block_before"], first["params"]["block_after"]
+    assert seen == [[before, after]]
+    again = json.loads(file.read_text())
+    assert again["latency"] == fields
+    assert numbers(again) == numbers(first)
+    assert benchmark.main([str(tmp_path / "run"), "--control"]) == 0
+    assert seen[1] == [before, before]  # zeroed, not cut
+    assert benchmark.main([str(tmp_path / "nowhere.json")]) == 1
+
+
+def test_the_resolved_configuration_lies_beside_the_result(job: Any, tmp_path: Path) -> None:
+    pipeline.run(job("tune.epochs=1", "retune.enabled=false"))
+    stored = OmegaConf.load(tmp_path / "run" / "config.yaml")
+    assert stored.output_dir == str(tmp_path / "run")
+    (tmp_path / "file").touch()
+    with pytest.raises(SkipError, match=r"output_dir=.*file/run: cannot be written"):
+        pipeline.run(job(folder="file/run"))
+
+
+def test_options_of_a_method_of_ones_own(job: Any) -> None:
+    with pytest.raises(ConfigError, match=r"attribution\.depth=3: .* has no such option"):
+        pipeline.run(job("tune.epochs=1", "+attribution.options.depth=3"))

@@ -25,6 +25,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from skip_exp import results
 from skip_exp.errors import ConfigError, SkipError
 from skip_exp.models.soft_prompt import SoftPromptModel
+from skip_exp.pruning.surgery import zero
 
 log = logging.getLogger(__name__)
 
@@ -180,21 +181,44 @@ def retime(path: Path) -> dict[str, Any]:
     skill = Skill.load(folder / result["skill"])
     dense = whole_model(skill.about, skill.tokenizer)
     settings = BenchmarkSettings(**result["config"]["benchmark"])
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-    result["latency"] = compare(dense, skill.model, settings, device)
+    result["latency"] = compare(dense, skill.model, settings, best_device())
     results.write(folder, result)
     return result
+
+
+def control(path: Path) -> dict[str, Any]:
+    """Latency fields of a job's dense model against itself with the removed neurons zeroed.
+
+    Nothing is cut, so the ratio must be 1: what is gained by cutting is not gained by masking.
+    """
+    from skip_exp.skill import Skill, whole_model
+
+    result = results.load(path)[0]
+    skill = Skill.load(path.parent / result["skill"])
+    dense = whole_model(skill.about, skill.tokenizer)
+    settings = BenchmarkSettings(**result["config"]["benchmark"])
+    return compare(dense, zero(dense, skill.keep), settings, best_device())
+
+
+def best_device() -> str:
+    return "cuda" if torch.cuda.is_available() else "cpu"
 
 
 def main(arguments: list[str] | None = None) -> int:
     """The command line; exit code 1 if a result could not be timed."""
     parser = argparse.ArgumentParser(prog="python -m skip_exp.benchmark", description=__doc__)
     parser.add_argument("results", nargs="+", type=Path, help="result files or folders of results")
-    failed = False
-    for path in parser.parse_args(arguments).results:
+    parser.add_argument(
+        "--control",
+        action="store_true",
+        help="time the dense model against itself with the removed neurons zeroed; writes nothing",
+    )
+    given, failed = parser.parse_args(arguments), False
+    measure = control if given.control else lambda file: retime(file)["latency"]
+    for path in given.results:
         for file in sorted(path.rglob(results.FILE)) if path.is_dir() else [path]:
             try:
-                latency = retime(file)["latency"]
+                latency = measure(file)
             except SkipError as error:
                 failed = True
                 print(f"error: {error}", file=sys.stderr)

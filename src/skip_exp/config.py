@@ -77,6 +77,7 @@ class AttributionConfig:
     tokens: str | None = None  # max | mean | sum
     sign: str | None = None  # signed | absolute
     target: str | None = None  # probability | log_probability
+    options: dict[str, Any] = field(default_factory=dict)  # further ones, of a method of your own
 
 
 @dataclass

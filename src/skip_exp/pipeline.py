@@ -13,6 +13,7 @@ from typing import Any
 import lightning as L
 from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.loggers import Logger
+from omegaconf import OmegaConf
 from torch import Tensor
 
 from skip_exp import benchmark, logs, results
@@ -20,7 +21,7 @@ from skip_exp.cache import Entry
 from skip_exp.callbacks import AttributionCallback, PruningCallback
 from skip_exp.config import AnyConfig
 from skip_exp.data import build_metrics
-from skip_exp.errors import ConfigError
+from skip_exp.errors import ConfigError, SkipError
 from skip_exp.job import Job, prepare, prune_settings
 from skip_exp.models.soft_prompt import SoftPromptModel
 from skip_exp.outcome import assemble, params, skill_about
@@ -66,12 +67,13 @@ class Clock:
 
 
 def run(cfg: AnyConfig) -> dict[str, Any]:
-    """Run one job, unless it is done, and leave ``result.json`` and the skill in its folder.
+    """Run one job, unless it is done, and leave result, configuration and skill in its folder.
 
     Raises:
         SkipError: whatever the user can act on, in one line.
     """
     job = prepare(cfg)
+    write_config(job)
     with job.cache.job(job.job_id) as earlier:
         found = earlier and cfg.sweep.skip_done and results.load(earlier)
         if found and found[0]["status"] == "done" and found[0]["job_id"] == job.job_id:
@@ -79,6 +81,16 @@ def run(cfg: AnyConfig) -> dict[str, Any]:
         result = run_phases(job)
         job.cache.remember(job.job_id, job.output / results.FILE)
     return result
+
+
+def write_config(job: Job) -> None:
+    """The resolved configuration, beside where the result will be; raises SkipError."""
+    try:
+        job.output.mkdir(parents=True, exist_ok=True)
+        OmegaConf.save(job.cfg, job.output / "config.yaml", resolve=True)
+    except OSError as error:
+        why = f"output_dir={job.output}: cannot be written: {error.strerror}"
+        raise SkipError(why) from error
 
 
 def reuse(job: Job, earlier: dict[str, Any]) -> dict[str, Any]:
@@ -191,7 +203,7 @@ def attribute(job: Job, model: SoftPromptModel, hits: list[bool]) -> dict[str, T
 def _options(job: Job) -> dict[str, Any]:
     """The method's own options: the ones that are set, and the seed where it draws at random."""
     known = inspect.signature(job.score).parameters
-    given = {
+    given: dict[str, Any] = dict(job.cfg.attribution.options) | {
         key: job.cfg.attribution[key]
         for key in ("tokens", "sign", "target")
         if job.cfg.attribution[key] is not None
