@@ -80,6 +80,7 @@ def save_tiny_skill(
     text: tuple[str, ...] = ("sentence",),
     decoder: bool = False,
     vanish: bool = True,
+    train: str = "prompt_readout",
     seed: int = 0,
 ) -> Saved:
     """A skill on the backbone ``root/backbone``, which is made where there is none."""
@@ -114,8 +115,13 @@ def save_tiny_skill(
         prompt={"kind": prompt, "length": 4, "decoder": decoder},
         max_length=24,
         scores={"metric": "accuracy", "validation": 0.5, "data": "none"},
+        train=train,
     )
     model = cut(whole, keep)
+    model.train_only(train)
+    with torch.no_grad():  # as tuning would
+        for parameter in model.skill_parameters().values():
+            parameter.add_(torch.randn_like(parameter) * 0.01)
     return Saved(save_skill(root / name, model, keep, about), path, model, keep, about)
 
 

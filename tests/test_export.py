@@ -69,6 +69,16 @@ def test_safetensors_needs_no_backbone(tmp_path: Path, case: str) -> None:
     assert (again / "model.safetensors").read_bytes() == (out / "model.safetensors").read_bytes()
 
 
+@pytest.mark.parametrize("kind", ["bert", "t5"])
+def test_trained_biases_are_exported(tmp_path: Path, kind: str) -> None:
+    saved = save_tiny_skill(tmp_path, kind, train="bias")
+    export.export(Skill.load(saved.folder), tmp_path / "out", "safetensors")
+    without_backbone(saved)
+    rows = collate(encode_texts(Skill.load(tmp_path / "out").tokenizer, [["dull film"]], 24), 0)
+    with torch.no_grad():
+        assert torch.equal(Skill.load(tmp_path / "out").model(**rows), saved.model(**rows))
+
+
 def test_the_folder_says_what_is_in_it(tmp_path: Path) -> None:
     saved = made(tmp_path, "t5")
     out = tmp_path / "out"

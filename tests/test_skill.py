@@ -140,6 +140,19 @@ def test_skills_share_one_backbone(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert len(reads) == 1
 
 
+@pytest.mark.parametrize("kind", ["bert", "t5_gated"])
+def test_trained_biases_are_the_skills_own(tmp_path: Path, kind: str) -> None:
+    plain = save_tiny_skill(tmp_path, kind, name="plain")
+    expected = Skill.load(plain.folder).predict(TEXTS)
+    saved = save_tiny_skill(tmp_path, kind, name="biases", train="bias", vanish=False)
+    load_backbone.cache_clear()
+    skill, other = Skill.load(saved.folder), Skill.load(plain.folder)
+    batch = collate(encode_texts(skill.tokenizer, [[t] for t in TEXTS], 24), 0)
+    with torch.no_grad():
+        assert torch.equal(skill.model(**batch), saved.model(**batch))
+    assert other.predict(TEXTS) == expected
+
+
 def test_a_backbone_that_has_moved(tmp_path: Path) -> None:
     saved = save_tiny_skill(tmp_path)
     expected = Skill.load(saved.folder).predict(TEXTS)
@@ -174,7 +187,7 @@ def _forge(**changes: Any) -> Callable[[Saved], None]:
     def damage(saved: Saved) -> None:
         about = {k: v for k, v in (asdict(saved.about) | changes).items() if v is not None}
         keep = saved.keep | about.pop("keep", {})
-        state = {n: p for n, p in saved.model.named_parameters() if p.requires_grad}
+        state: dict[str, torch.Tensor] = dict(saved.model.skill_parameters())
         state |= about.pop("state", {})
         files = "skill.safetensors", state, keep, "skill.json", about
         write_described(saved.folder, *files)

@@ -210,6 +210,7 @@ def _check(cfg: AnyConfig) -> None:
 def _check_length(cfg: AnyConfig, backbone: Backbone) -> None:
     limit = backbone.max_positions
     virtual = cfg.prompt.length if cfg.prompt.kind == "input" else 0
+    virtual += backbone.readout == "mlm"  # its [MASK]
     if limit is not None and cfg.data.max_length + virtual > limit:
         raise ConfigError(
             "data.max_length",

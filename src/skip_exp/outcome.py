@@ -56,6 +56,7 @@ def assemble(
         sweep=cfg.logger.group,
         task=cfg.task.name,
         backbone=cfg.backbone.name,
+        backbone_note=job.backbone.note or None,
         family=cfg.backbone.family,
         seed=cfg.seed,
         prompt={key: cfg.prompt[key] for key in ("kind", "length", "init")},

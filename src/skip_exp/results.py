@@ -76,6 +76,7 @@ class Result(TypedDict, total=False):
     sweep: str | None  # group
     task: str | None
     backbone: str | None
+    backbone_note: str | None  # what a reader must know of it: "BERT-derived ..."
     family: str | None
     seed: int | None
     prompt: Mapping[str, Any]  # {kind, length, init}
