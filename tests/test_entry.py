@@ -1,7 +1,9 @@
 """The command line: what is refused, what fails alone, what is told at the end."""
 
 import json
+import os
 import re
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -271,3 +273,17 @@ def test_jobs_in_other_processes(tmp_path: Path, launcher: str) -> None:
     assert set(status_of(tmp_path).values()) == {"failed"} and len(status_of(tmp_path)) == 2
     assert "2 jobs" in done.stdout and "failed: data.dir=nowhere" in done.stdout
     assert "Traceback" not in done.stderr
+
+
+def test_sigterm_ends_the_sweep_as_ctrl_c_does(cli: Cli) -> None:
+    def terminated(cfg: Any) -> None:
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    before = signal.getsignal(signal.SIGTERM)
+    try:
+        ended = cli("+task=rte", "seed=1,2", "-m", run=terminated)
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert ended.code == 130
+    assert len(ended.jobs) == 1
+    assert "error: interrupted; results so far: " in ended.err

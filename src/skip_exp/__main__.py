@@ -1,9 +1,10 @@
 """``python -m skip_exp +task=TASK ...``: the command line.
 
-Exit codes: 0 all jobs done; 1 a job failed; 2 the command was refused before any job; 130 Ctrl-C.
+Exit codes: 0 all jobs done; 1 a job failed; 2 the command was refused before any job; 130 Ctrl-C or SIGTERM.
 """
 
 import os
+import signal
 import sys
 
 import hydra
@@ -14,6 +15,8 @@ from skip_exp import config, refusals, sweep
 
 def main() -> int:
     config.register()
+    # As Ctrl-C: Lightning alone would note the signal and, between fits, forget it.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     wants_tracebacks = os.environ.get("HYDRA_FULL_ERROR") == "1"
     if wants_tracebacks:
         os.environ[sweep.TRACEBACKS] = "1"
