@@ -1,6 +1,7 @@
 """``python -m skip_exp +task=TASK ...``: the command line.
 
-Exit codes: 0 all jobs done; 1 a job failed; 2 the command was refused before any job; 130 Ctrl-C or SIGTERM.
+Exit codes: 0 all jobs done; 1 a job failed; 2 the command was refused before any job; 130 Ctrl-C
+or SIGTERM.
 """
 
 import os
