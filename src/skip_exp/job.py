@@ -107,16 +107,7 @@ def prepare(cfg: AnyConfig) -> Job:
             "%s: GENERATED SAMPLE DATA, not the real task: no score means anything for it",
             spec.name,
         )
-    tune_key = {
-        "data": [data.fingerprint, spec.name, cfg.data.max_length, list(spec.text)],
-        "metrics": list(spec.metrics),
-        "labels": list(spec.labels),
-        "backbone": [backbone.content_hash, b.family, b.readout, b.pooling, list(spec.words)],
-        "prompt": _plain(cfg.prompt),
-        "tune": _plain(cfg.tune),
-        "seed": cfg.seed,
-        "precision": hardware.precision,
-    }
+    tune_key = _tune_key(cfg, data, backbone, hardware.precision)
     attribution_key = tune_key | {"attribution": _plain(cfg.attribution)}
     identity = attribution_key | {
         "prune": _plain(cfg.prune),
@@ -139,6 +130,23 @@ def prepare(cfg: AnyConfig) -> Job:
         attribution_key=attribution_key,
         job_id=digest(identity)[:16],
     )
+
+
+def _tune_key(
+    cfg: AnyConfig, data: EncodedTask, backbone: Backbone, precision: str
+) -> dict[str, Any]:
+    """What the tuned prompt depends on: never the ratio, the logger, the device or a path."""
+    spec, b = data.spec, cfg.backbone
+    return {
+        "data": [data.fingerprint, spec.name, cfg.data.max_length, list(spec.text)],
+        "metrics": list(spec.metrics),
+        "labels": list(spec.labels),
+        "backbone": [backbone.content_hash, b.family, b.readout, b.pooling, list(spec.words)],
+        "prompt": _plain(cfg.prompt),
+        "tune": _plain(cfg.tune),
+        "seed": cfg.seed,
+        "precision": precision,
+    }
 
 
 _loaded: dict[str, EncodedTask] = {}  # tokenised data, once per process; the last few tasks
