@@ -84,7 +84,7 @@ def bound(cfg: Any) -> inspect.BoundArguments:
 
 @pytest.mark.parametrize("method", [c.name for c in CHOICES if c.parts[0] == "attribution"])
 def test_every_attribution_binds_to_its_function(method: str) -> None:
-    bound(composed(f"attribution={method}"))
+    assert {"model", "batches"} <= bound(composed(f"attribution={method}")).arguments.keys()
 
 
 def test_an_option_that_a_method_does_not_have_does_not_bind() -> None:

@@ -13,7 +13,7 @@ from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
 
 from skip_exp import benchmark, config, pipeline
 from skip_exp.errors import ConfigError, SkipError
-from skip_exp.job import phase_seed
+from skip_exp.job import phase_seed, prepare
 from skip_exp.pruning.select import shapes
 from skip_exp.skill import Skill
 
@@ -276,3 +276,10 @@ def test_the_resolved_configuration_lies_beside_the_result(job: Any, tmp_path: P
 def test_options_of_a_method_of_ones_own(job: Any) -> None:
     with pytest.raises(ConfigError, match=r"attribution\.depth=3: .* has no such option"):
         pipeline.run(job("tune.epochs=1", "+attribution.options.depth=3"))
+
+
+@pytest.mark.parametrize("train", ["prompt", "prompt_readout"])
+def test_what_tuning_trains(job: Any, train: str) -> None:
+    model = prepare(job(f"tune.train={train}")).new_model()
+    trained = {name.split(".")[0] for name, p in model.named_parameters() if p.requires_grad}
+    assert trained == set(train.split("_"))

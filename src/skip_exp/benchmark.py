@@ -163,41 +163,39 @@ class _Load:
 def retime(path: Path) -> dict[str, Any]:
     """Time a finished job's dense and final model again and put the figures into its result file.
 
-    The dense model's weights do not matter to its speed: it is rebuilt, not loaded.
-
-    Args:
-        path: ``result.json``, or the job's folder.
-
     Raises:
         SkipError: no finished result there, or its skill or backbone is gone.
     """
-    from skip_exp.skill import Skill, whole_model
-
-    folder = path if path.is_dir() else path.parent
-    found = results.load(folder / results.FILE) if (folder / results.FILE).is_file() else []
-    if not found or found[0]["status"] != "done":
-        raise SkipError(f"{path}: no finished result")
-    result: Any = found[0]
-    skill = Skill.load(folder / result["skill"])
-    dense = whole_model(skill.about, skill.tokenizer)
+    result, skill, dense = _finished(path)
     settings = BenchmarkSettings(**result["config"]["benchmark"])
     result["latency"] = compare(dense, skill.model, settings, best_device())
-    results.write(folder, result)
-    return result
+    results.write(path.parent, result)
+    return result["latency"]
 
 
 def control(path: Path) -> dict[str, Any]:
     """Latency fields of a job's dense model against itself with the removed neurons zeroed.
 
     Nothing is cut, so the ratio must be 1: what is gained by cutting is not gained by masking.
+    Raises as :func:`retime`.
+    """
+    result, skill, dense = _finished(path)
+    settings = BenchmarkSettings(**result["config"]["benchmark"])
+    return compare(dense, zero(dense, skill.keep), settings, best_device())
+
+
+def _finished(path: Path) -> tuple[Any, Any, SoftPromptModel]:
+    """Result, skill and dense model of the job whose ``result.json`` is ``path``.
+
+    The dense model's weights do not matter to its speed: it is rebuilt, not loaded.
     """
     from skip_exp.skill import Skill, whole_model
 
-    result = results.load(path)[0]
-    skill = Skill.load(path.parent / result["skill"])
-    dense = whole_model(skill.about, skill.tokenizer)
-    settings = BenchmarkSettings(**result["config"]["benchmark"])
-    return compare(dense, zero(dense, skill.keep), settings, best_device())
+    found = results.load(path) if path.is_file() else []
+    if not found or found[0]["status"] != "done":
+        raise SkipError(f"{path}: no finished result")
+    skill = Skill.load(path.parent / found[0]["skill"])
+    return found[0], skill, whole_model(skill.about, skill.tokenizer)
 
 
 def best_device() -> str:
@@ -214,7 +212,7 @@ def main(arguments: list[str] | None = None) -> int:
         help="time the dense model against itself with the removed neurons zeroed; writes nothing",
     )
     given, failed = parser.parse_args(arguments), False
-    measure = control if given.control else lambda file: retime(file)["latency"]
+    measure = control if given.control else retime
     for path in given.results:
         for file in sorted(path.rglob(results.FILE)) if path.is_dir() else [path]:
             try:

@@ -81,7 +81,9 @@ class Job:
             words=spec.words,
             pooling=self.cfg.backbone.pooling,
         )
-        return SoftPromptModel(b.model, b.family, soft, readout)
+        model = SoftPromptModel(b.model, b.family, soft, readout)
+        model.train_only(self.cfg.tune.train)
+        return model
 
 
 def phase_seed(seed: int, phase: str) -> int:
