@@ -52,6 +52,17 @@ def test_per_cost_weighs_kinds_against_each_other() -> None:
     assert len(keep["a.0.ffn"]) == 8
 
 
+def test_global_ranks_a_decoder_by_itself() -> None:
+    """Its relevances, added up over one token, are small; its cross-attention must not go first."""
+    cost = {"qk": 2, "vo": 2, "qk_cost": 10, "vo_cost": 10}
+    names = ["encoder.0.self", "decoder.0.self", "decoder.0.cross"]
+    sizes = [Shape(name, 4, 0, **cost) for name in names]
+    scale = dict(zip(names, (100.0, 1.0, 0.01), strict=True))
+    relevance = {f"{name}.heads": torch.arange(1.0, 5.0) * scale[name] for name in names}
+    keep = select(relevance, sizes, ratio=0.5, sites=["heads"])
+    assert [kept.tolist() for kept in keep.values()] == [[2, 3]] * 3
+
+
 def test_dims_go_alike_from_every_head() -> None:
     sizes = [Shape("a.0.self", 2, 0, qk=4, vo=4, qk_cost=10, vo_cost=10)]
     relevance = {"a.0.self.vo": torch.tensor([[1.0, 9.0, 2.0, 8.0], [7.0, 1.0, 6.0, 2.0]])}

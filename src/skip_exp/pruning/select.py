@@ -82,6 +82,16 @@ class Group:
     def site(self) -> str:
         return self.block if self.kind == "ffn" else f"{self.block}.{self.kind}"
 
+    @property
+    def family(self) -> str:
+        """Its like in all layers, e.g. ``decoder.cross.heads``.
+
+        Relevances compare within it only: an encoder's add up over a text's tokens, a decoder's
+        over one or two, and ranked together a T5 would lose all cross-attention first.
+        """
+        stack, _, rest = self.site.split(".", 2)
+        return f"{stack}.{rest}"
+
 
 def select(
     relevance: dict[str, Tensor],
@@ -98,8 +108,8 @@ def select(
         relevance: scores of every site in ``sites`` (see ``attribution``).
         sizes: the blocks' shapes; the budget is a fraction of their parameters.
         sites: kinds of neuron that may go: ffn, heads, qk, vo.
-        allocation: ``global``: each kind is ranked across all layers, and every kind loses the
-            same fraction; ``per_cost``: one ranking of everything by relevance per parameter;
+        allocation: ``global``: each kind is ranked across all layers of its stack (T5's self- and
+            cross-attention by themselves), and every kind loses the same fraction; ``per_cost``: one ranking of everything by relevance per parameter;
             ``uniform``: every site loses the same fraction.
         round_to: FFN units and dims are removed in such steps, so that widths stay multiples of it.
 
@@ -128,17 +138,23 @@ def check(
     if not sites or set(sites) - set(KINDS):
         raise ConfigError("prune.sites", list(sites), f"must be some of {', '.join(KINDS)}")
     if allocation not in ORDERS:
-        raise ConfigError("prune.allocation", allocation, f"must be one of {', '.join(ORDERS)}")
+        allowed = f"must be one of {', '.join([*ORDERS, 'latency'])}"
+        raise ConfigError("prune.allocation", allocation, allowed)
     if round_to < 1:
         raise ConfigError("prune.round_to", round_to, "must be at least 1")
-    least = sum(_without(shape, sites).parameters for shape in sizes)
-    most = 1 - least / sum(shape.parameters for shape in sizes)
-    if ratio > most:
+    limit = most(sizes, sites)
+    if ratio > limit:
         raise ConfigError(
             "prune.ratio",
             ratio,
-            f"with prune.sites={list(sites)} at most {int(most * 1000) / 1000} can be reached",
+            f"with prune.sites={list(sites)} at most {int(limit * 1000) / 1000} can be reached",
         )
+
+
+def most(sizes: list[Shape], sites: list[str]) -> float:
+    """The ratio that is left when everything in ``sites`` goes."""
+    least = sum(_without(shape, sites).parameters for shape in sizes)
+    return 1 - least / sum(shape.parameters for shape in sizes)
 
 
 def _without(shape: Shape, sites: list[str]) -> Shape:
@@ -206,7 +222,7 @@ def _quantiles(groups: list[Group], of: Callable[[Group], str]) -> list[Group]:
 
 
 ORDERS: dict[str, Callable[[list[Group]], list[Group]]] = {
-    "global": lambda groups: _quantiles(groups, lambda group: group.kind),
+    "global": lambda groups: _quantiles(groups, lambda group: group.family),
     "per_cost": _by_cost,
     "uniform": lambda groups: _quantiles(groups, lambda group: group.site),
 }
