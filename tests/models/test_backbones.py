@@ -36,6 +36,15 @@ def fresh_process() -> Iterator[None]:
     load_backbone.cache_clear()
 
 
+@pytest.mark.parametrize("kind", ["bert", "roberta", "t5"])
+def test_no_dropout_before_the_first_training(tmp_path: Path, kind: str) -> None:
+    """The prompt is initialised by a pass of the backbone: it must not depend on chance."""
+    readout = "seq2seq" if kind == "t5" else "head"
+    model = load_backbone("mine", str(save_backbone(tmp_path, kind)), kind, readout).model
+    bare = skeleton(model.config.to_dict(), kind, readout)
+    assert not any(module.training for module in [*model.modules(), *bare.modules()])
+
+
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
 def test_every_config_fits_its_family(path: Path) -> None:
     cfg: Any = OmegaConf.merge(OmegaConf.structured(BackboneConfig), OmegaConf.load(path))

@@ -107,8 +107,8 @@ def load_backbone(name: str, path: str, family: str, readout: str) -> Backbone:
         allowed = ", ".join(description.loaders)
         raise ConfigError("backbone.readout", readout, f"{family} has the readouts {allowed}")
     model, tokenizer = _load(path, family, readout)
+    swap_attention(model)  # first: modules of ours start in training mode, too
     model.eval().requires_grad_(False)
-    swap_attention(model)
     note = NOTES.get(path, "")
     if note:
         log.info("%s: %s", name, note)
@@ -124,8 +124,8 @@ def skeleton(config: dict[str, Any], family: str, readout: str) -> PreTrainedMod
     with torch.device("meta"), _quiet():
         make = getattr(loader, "from_config", loader)
         model: PreTrainedModel = make(settings, **_options(family, readout))
+    swap_attention(model)  # first: modules of ours start in training mode, too
     model.eval().requires_grad_(False)
-    swap_attention(model)
     return model
 
 
