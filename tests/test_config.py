@@ -78,6 +78,7 @@ def bound(cfg: Any) -> inspect.BoundArguments:
     """The attribution function of ``cfg`` with its options, as the pipeline calls it."""
     module, _, name = cfg.attribution._target_.rpartition(".")
     options = {k: v for k in ("tokens", "sign", "target") if (v := cfg.attribution[k]) is not None}
+    options |= cfg.attribution.options
     signature = inspect.signature(getattr(importlib.import_module(module), name))
     return signature.bind("model", "batches", **options)
 

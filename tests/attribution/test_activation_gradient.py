@@ -1,47 +1,14 @@
 """Exact values by hand, Captum as a reference, and what must not change a score."""
 
-from types import SimpleNamespace
-
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from skip_exp.attribution import activation_gradient, random
-from skip_exp.attribution.observe import observe, over_tokens
+from skip_exp.attribution import activation_gradient
 from skip_exp.errors import ConfigError
 from skip_exp.models.families import FfnBlock
+from tests.attribution.hand import BATCH, S, TwoUnits, texts
 from tests.tiny import KINDS, tiny_batch, tiny_model
-
-
-class TwoUnits(nn.Module):
-    """One token value x per position; units h = (x, 2x); logits = sum of h over the positions."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.up, self.down = nn.Linear(1, 2, bias=False), nn.Linear(2, 2, bias=False)
-        self.up.weight.data = torch.tensor([[1.0], [2.0]])
-        self.down.weight.data = torch.eye(2)
-        self.requires_grad_(False)
-        self.readout = SimpleNamespace(kind="head")
-
-    def blocks(self) -> list[FfnBlock]:
-        return [FfnBlock("encoder.0.ffn", (self.up,), self.down)]
-
-    def encoder_mask(self, mask: Tensor) -> Tensor:
-        return mask
-
-    def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
-        out = self.down(self.up(input_ids.float()[..., None]))
-        return (out * attention_mask[..., None]).sum(1)
-
-
-# x = 1, 3 (and a padded 50): logits 4 and 8; P(1) = s = sigmoid(4), dP/dh = s (1 - s) (-1, +1).
-BATCH = {
-    "input_ids": torch.tensor([[1, 3, 50]]),
-    "attention_mask": torch.tensor([[1, 1, 0]]),
-    "labels": torch.tensor([1]),
-}
-S = float(torch.sigmoid(torch.tensor(4.0)))
 
 
 @pytest.mark.parametrize(
@@ -66,34 +33,48 @@ def test_mean_over_texts_not_over_batches() -> None:
     assert found["encoder.0.ffn"][1] == pytest.approx(3 / 4 * 8 * S * (1 - S), rel=1e-4)
 
 
-def test_over_tokens_ignores_padding() -> None:
-    scores = torch.tensor([[[-2.0], [-1.0], [0.0]]])
-    mask = torch.tensor([[True, True, False]])
-    assert over_tokens(scores, mask, "max").tolist() == [[-1.0]]
-    assert over_tokens(scores, mask, "sum").tolist() == [[-3.0]]
-    assert over_tokens(scores, mask, "mean").tolist() == [[-1.5]]
-
-
-@pytest.mark.parametrize("key", ["tokens", "sign", "target"])
-def test_unknown_option_is_refused(key: str) -> None:
-    with pytest.raises(ConfigError, match=rf"attribution\.{key}=nonsense: must be one of"):
-        activation_gradient.scores(TwoUnits(), [BATCH], **{key: "nonsense"})  # type: ignore[arg-type]
+def test_raw_outputs_of_the_linears_by_hand() -> None:
+    """u = (1, 2), h = u^2, logits 1 and 4: u * dP/du = 2 h * dP/dh."""
+    batch, s = texts([1], labels=[1]), float(torch.sigmoid(torch.tensor(3.0)))
+    for at, factor in (("neurons", 1), ("linears", 2)):
+        found = activation_gradient.scores(TwoUnits(power=2), [batch], at=at)  # type: ignore[arg-type]
+        expected = [-factor * s * (1 - s), 4 * factor * s * (1 - s)]
+        assert found["encoder.0.ffn"].tolist() == pytest.approx(expected, rel=1e-4)
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_padding_and_batch_order_change_no_relevance(kind: str) -> None:
+def test_raw_outputs_are_those_of_the_projections(kind: str) -> None:
+    """Gradients of the linears' own outputs, by autograd; a head sums over its Q, K and V."""
     readout = "seq2seq" if kind.startswith("t5") else "head"
-    model, batch = tiny_model(kind, "prefix", readout), tiny_batch(kind, rows=6)
-    together = activation_gradient.scores(model, [batch])
-    rows = [
-        {k: v[i : i + 1, : int(n)] if v.dim() == 2 else v[i : i + 1] for k, v in batch.items()}
-        for i, n in reversed(list(enumerate(batch["attention_mask"].sum(1))))
+    model, batch = tiny_model(kind, "prefix", readout), tiny_batch(kind)
+    ours = activation_gradient.scores(model, [batch], tokens="sum", at="linears")
+    blocks = {b.name: b for b in model.blocks()}
+    ffn, own = blocks["encoder.1.ffn"], blocks["encoder.1.self"]
+    linears = [*own.attention.projections(), *ffn.up]
+    outputs: list[Tensor] = []
+    handles = [
+        linear.register_forward_hook(lambda _m, _i, out: outputs.append(out)) for linear in linears
     ]
-    alone = activation_gradient.scores(model, rows)
-    assert together.keys() == alone.keys() == random.scores(model, []).keys()
-    for site, expected in together.items():
-        torch.testing.assert_close(alone[site], expected, atol=1e-6, rtol=1e-3)
-        assert random.scores(model, [])[site].shape == expected.shape
+    p = model(**{k: v for k, v in batch.items() if k != "labels"}).softmax(-1)
+    for handle in handles:
+        handle.remove()
+    goal = p.gather(1, batch["labels"][:, None]).mean()
+    gradients = torch.autograd.grad(goal, outputs)
+    q, k, v, *up = ((h * g).sum((0, 1)) for h, g in zip(outputs, gradients, strict=True))
+    expected = {
+        "encoder.1.ffn": sum(up),
+        "encoder.1.self.qk": (q + k).view(3, -1),
+        "encoder.1.self.vo": v.view(3, -1),
+        "encoder.1.self.heads": (q + k + v).view(3, -1).sum(1),
+    }
+    for site, scores in expected.items():
+        torch.testing.assert_close(ours[site], scores.detach(), atol=1e-6, rtol=1e-3)
+
+
+@pytest.mark.parametrize("key", ["tokens", "sign", "target", "at"])
+def test_unknown_option_is_refused(key: str) -> None:
+    with pytest.raises(ConfigError, match=rf"attribution\..*{key}=nonsense: must be one of"):
+        activation_gradient.scores(TwoUnits(), [BATCH], **{key: "nonsense"})  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -129,19 +110,3 @@ def test_captum_gives_the_same(kind: str) -> None:
         total = (theirs * mask).sum(1).mean(0).detach()
         site = block.name if isinstance(block, FfnBlock) else f"{block.name}.vo"
         torch.testing.assert_close(ours[site].flatten(), total, atol=1e-6, rtol=1e-4)
-
-
-def test_hooks_are_gone_after_an_error() -> None:
-    model = tiny_model()
-    with pytest.raises(RuntimeError, match="on purpose"), observe(model):
-        assert any(m._forward_pre_hooks for m in model.modules())
-        raise RuntimeError("on purpose")
-    assert not any(m._forward_pre_hooks or m._forward_hooks for m in model.modules())
-
-
-def test_random_depends_on_its_seed_alone() -> None:
-    model = tiny_model()
-    first, again = (random.scores(model, [], seed=3) for _ in range(2))
-    other = random.scores(model, [], seed=4)
-    assert all(torch.equal(first[s], again[s]) for s in first)
-    assert not torch.equal(first["encoder.0.ffn"], other["encoder.0.ffn"])

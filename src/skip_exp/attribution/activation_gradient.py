@@ -1,30 +1,34 @@
 """Activation x gradient, the method of SKIP (Yang et al. 2024): A_i = h_i * dP(y|P,x)/dh_i.
 
-Cost: one forward and one backward pass without weight gradients, about two to three forward passes
-for all sites together.
+``at=neurons`` scores what a cut removes: an FFN unit by what enters the down projection, a
+value/output dim by the context that enters the output projection, a query/key dim by
+q * dP/dq + k * dP/dk, a head by the sum over its value/output dims.
+
+``at=linears`` scores the raw outputs of the linears, as the first author's later code: an FFN unit
+by the output of the up projection before the activation function (both outputs, where gated),
+query/key and value/output dims by the outputs of Q, K and V, a head by the sum over all of these.
+The outputs of O and of the down projection are coordinates of the hidden state, which no structured
+cut removes; they are not scored.
+
+Cost: one forward and one backward pass without weight gradients, about two forward passes for all
+sites together.
 """
 
 from collections.abc import Iterable
 
-import torch
-from torch import Tensor
-
-from skip_exp.attribution.observe import Relevance, observe, over_tokens, token_mask
-from skip_exp.errors import ConfigError
+from skip_exp.attribution.aggregate import Relevance, Totals, check
+from skip_exp.attribution.observe import Batch, products, taps, token_mask
 from skip_exp.models.soft_prompt import SoftPromptModel
-
-TOKENS = ("max", "mean", "sum")
-SIGNS = ("signed", "absolute")
-TARGETS = ("probability", "log_probability")
 
 
 def scores(
     model: SoftPromptModel,
-    batches: Iterable[dict[str, Tensor]],
+    batches: Iterable[Batch],
     *,
     tokens: str = "max",
     sign: str = "signed",
     target: str = "probability",
+    at: str = "neurons",
 ) -> Relevance:
     """Relevance of every neuron of every site.
 
@@ -34,44 +38,22 @@ def scores(
         tokens: aggregation over the real positions of a text: max, mean or sum.
         sign: signed, or absolute (taken per position, before the aggregation).
         target: gradient of the true label's probability, or of its logarithm.
+        at: which activations: neurons, or linears.
 
     Returns:
-        Means over the texts, fp32 on the CPU: ``<block>.ffn`` [units], ``<block>.heads`` [heads]
-        (an attribution summed over the head's dims), ``.vo`` and ``.qk`` [heads, dim]
-        (q * dP/dq + k * dP/dk).
+        Means over the texts, fp32 on the CPU: ``<block>.ffn`` [units], ``<block>.heads`` [heads],
+        ``.vo`` and ``.qk`` [heads, dim].
 
     Raises:
         ConfigError: an option outside of its choices.
     """
-    for key, value, allowed in (
-        ("tokens", tokens, TOKENS),
-        ("sign", sign, SIGNS),
-        ("target", target, TARGETS),
-    ):
-        if value not in allowed:
-            raise ConfigError(f"attribution.{key}", value, f"must be one of {', '.join(allowed)}")
-    totals: dict[str, Tensor] = {}
-    texts = 0
+    given = {"tokens": tokens, "sign": sign, "target": target, "options.at": at}
+    for name, value in given.items():
+        check(name, value)
+    found, totals, texts = taps(model, at), Totals(model), 0
     for batch in batches:
-        inputs = {k: v for k, v in batch.items() if k != "labels"}
-        with torch.enable_grad(), observe(model) as seen:
-            log_p = model(**inputs).log_softmax(-1).gather(1, batch["labels"][:, None])
-            goal = log_p if target == "log_probability" else log_p.exp()
-            gradients = torch.autograd.grad(goal.sum(), list(seen.values()))
-        for (name, h), g in zip(seen.items(), gradients, strict=True):
-            product = h.detach().float() * g.float()
+        for name, product in products(model, batch, found, target).items():
             mask = token_mask(model, name, batch["attention_mask"])
-            for site, x in _sites(name, product):
-                x = x.abs() if sign == "absolute" else x
-                summed = over_tokens(x.flatten(2), mask, tokens).double().sum(0).view(x.shape[2:])
-                totals[site] = totals.get(site, 0) + summed.cpu()
+            totals.add_positions(found[name], product, mask, tokens, sign)
         texts += len(batch["labels"])
-    return {site: (total / texts).float() for site, total in totals.items()}
-
-
-def _sites(name: str, product: Tensor) -> list[tuple[str, Tensor]]:
-    """An observed activation's share in each site: [R, T, n] or [R, T, heads, dim]."""
-    block, _, kind = name.rpartition(".")
-    if kind == "vo":
-        return [(name, product), (f"{block}.heads", product.sum(3))]
-    return [(f"{block}.qk" if kind in ("q", "k") else name, product)]
+    return totals.means(texts)

@@ -1,90 +1,152 @@
-"""Watching the activations of every site during one forward pass."""
+"""Reading and replacing the activations of every site during a forward pass."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
 
 from skip_exp.models.families import AttentionBlock
 from skip_exp.models.soft_prompt import SoftPromptModel
 
-Relevance = dict[str, Tensor]
+Batch = dict[str, Tensor]
+
+
+@dataclass(frozen=True)
+class Tap:
+    """One activation: what enters or what leaves a linear layer.
+
+    Attributes:
+        linear: the layer.
+        before: its input (or else its output).
+        sites: the sites whose neurons this activation belongs to.
+        heads: how many heads share it; None where there are none.
+    """
+
+    linear: nn.Linear
+    before: bool
+    sites: tuple[str, ...] = ()
+    heads: int | None = None
+
+    def view(self, x: Tensor) -> Tensor:
+        """[R, T, n] as [R, T, heads, dim], where there are heads."""
+        return x if self.heads is None else x.view(*x.shape[:2], self.heads, -1)
+
+    def shares(self, x: Tensor) -> list[tuple[str, Tensor]]:
+        """What ``x`` (in :meth:`view`) is to each site; a head takes the sum over its dims."""
+        return [(site, x.sum(3) if site.endswith(".heads") else x) for site in self.sites]
+
+    def hook(self, change: Callable[[Tensor], Tensor]) -> RemovableHandle:
+        """Put every activation through ``change`` until the handle is removed."""
+        if self.before:
+            return self.linear.register_forward_pre_hook(lambda _m, x: (change(x[0]),))
+        return self.linear.register_forward_hook(lambda _m, _x, out: change(out))
+
+
+def taps(model: SoftPromptModel, at: str = "neurons") -> dict[str, Tap]:
+    """The activations that decide the relevance of every site.
+
+    ``neurons``: ``<ffn block>``, the input of the down projection (the product, where gated);
+    ``<attention block>.vo``, the context that enters the output projection; ``.q`` and ``.k``.
+    ``linears``: ``<ffn block>.up<i>``, the outputs of the up projections before the activation
+    function; ``<attention block>.q``, ``.k`` and ``.v``, the outputs of these projections.
+    """
+    found: dict[str, Tap] = {}
+    for block in model.blocks():
+        n = block.name
+        if not isinstance(block, AttentionBlock):
+            ups = {f"{n}.up{i}": Tap(up, False, (n,)) for i, up in enumerate(block.up)}
+            found |= ups if at == "linears" else {n: Tap(block.down, True, (n,))}
+            continue
+        heads = block.attention.heads
+        query, key, value = block.attention.projections()
+        also_heads = (f"{n}.heads",) if at == "linears" else ()
+        for kind, linear in (("q", query), ("k", key)):
+            found[f"{n}.{kind}"] = Tap(linear, False, (f"{n}.qk", *also_heads), heads)
+        of_values = (f"{n}.vo", f"{n}.heads")
+        if at == "linears":
+            found[f"{n}.v"] = Tap(value, False, of_values, heads)
+        else:
+            found[f"{n}.vo"] = Tap(block.output, True, of_values, heads)
+    return found
 
 
 @contextmanager
-def observe(model: SoftPromptModel) -> Iterator[dict[str, Tensor]]:
+def observe(
+    model: SoftPromptModel, found: dict[str, Tap] | None = None
+) -> Iterator[dict[str, Tensor]]:
     """Within the block, a forward pass fills the dictionary that this yields.
 
-    Its keys and shapes (rows R = batch, or batch x labels in a decoder of several steps):
-    ``<ffn block>`` [R, T, units], the input of the down projection (the product, where gated);
-    ``<attention block>.vo`` [R, T, heads, dim], the context that enters the output projection;
-    ``<attention block>.q`` and ``.k`` [R, T, heads, dim], the projected queries and keys.
-
-    All of them are on the autograd graph, whatever is frozen. The hooks are gone afterwards, after
-    an error too.
+    Its keys are those of ``found``, or else of ``taps(model)``. Shapes: [R, T, n], or
+    [R, T, heads, dim]; rows R = batch, or batch x labels in a decoder of several steps. All of them
+    are on the autograd graph, whatever is frozen; a sublayer that was cut away leaves none. The
+    hooks are gone afterwards, after an error too.
     """
+    found = taps(model) if found is None else found
     seen: dict[str, Tensor] = {}
-    handles = []
 
-    def on_input(linear: nn.Linear, name: str, heads: int | None) -> None:
-        def hook(_m: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-            return (_store(seen, name, inputs[0], heads),)
+    def store(name: str) -> Callable[[Tensor], Tensor]:
+        def change(x: Tensor) -> Tensor:
+            if x.numel() == 0:
+                return x
+            if not x.requires_grad:  # below the first trained parameter nothing is on the graph yet
+                x = x.detach().requires_grad_()
+            seen[name] = found[name].view(x)
+            return seen[name].view(x.shape)
 
-        handles.append(linear.register_forward_pre_hook(hook))
+        return change
 
-    def on_output(linear: nn.Linear, name: str, heads: int) -> None:
-        def hook(_m: nn.Module, _i: object, out: Tensor) -> Tensor:
-            return _store(seen, name, out, heads)
-
-        handles.append(linear.register_forward_hook(hook))
-
+    handles: list[RemovableHandle] = []
     try:
-        for block in model.blocks():
-            if not isinstance(block, AttentionBlock):
-                on_input(block.down, block.name, None)
-                continue
-            heads = block.attention.heads
-            query, key, _ = block.attention.projections()
-            on_output(query, f"{block.name}.q", heads)
-            on_output(key, f"{block.name}.k", heads)
-            on_input(block.output, f"{block.name}.vo", heads)
+        for name, tap in found.items():
+            handles.append(tap.hook(store(name)))
         yield seen
     finally:
         for handle in handles:
             handle.remove()
 
 
-def _store(seen: dict[str, Tensor], name: str, x: Tensor, heads: int | None) -> Tensor:
-    """Keep ``x`` as a site's activation and pass it on; per head where there are heads."""
-    if x.numel() == 0:
-        return x
-    if not x.requires_grad:  # below the first trained parameter nothing is on the graph yet
-        x = x.detach().requires_grad_()
-    if heads is None:
-        seen[name] = x
-        return x
-    seen[name] = x.view(*x.shape[:2], heads, -1)
-    return seen[name].view(x.shape)
+@contextmanager
+def replaced(tap: Tap, value: Tensor) -> Iterator[None]:
+    """Within the block, ``value`` (in the shape that :func:`observe` gives) is the activation."""
+    handle = tap.hook(lambda x: value.view(x.shape))
+    try:
+        yield
+    finally:
+        handle.remove()
+
+
+def reads_encoder(name: str) -> bool:
+    """Whether a tap's positions are the encoder's (a decoder's cross attention reads them, too)."""
+    return name.startswith("encoder") or name.endswith((".cross.k", ".cross.v"))
 
 
 def token_mask(model: SoftPromptModel, name: str, attention_mask: Tensor) -> Tensor | None:
-    """Boolean mask [B, T] of the real positions of an observed activation; None: all are real."""
-    reads_encoder = name.startswith("encoder") or name.endswith(".cross.k")
-    return model.encoder_mask(attention_mask).bool() if reads_encoder else None
+    """Boolean mask [B, T] of the real positions of a tap; None: all are real."""
+    return model.encoder_mask(attention_mask).bool() if reads_encoder(name) else None
 
 
-def over_tokens(scores: Tensor, mask: Tensor | None, how: str) -> Tensor:
-    """Aggregate [R, T, n] over the T positions that ``mask`` [B, T] calls real -> [R, n].
+def logits(model: SoftPromptModel, batch: Batch) -> Tensor:
+    """Class logits [B, labels] of a batch that has its labels with it."""
+    return model(**{name: x for name, x in batch.items() if name != "labels"})
 
-    Padding never counts: a padded zero would lift a maximum of negative scores.
-    """
-    if mask is None:
-        mask = torch.ones(scores.shape[:2], dtype=torch.bool, device=scores.device)
-    elif len(mask) != len(scores):  # several decoder rows a text
-        mask = mask.repeat_interleave(len(scores) // len(mask), 0)
-    real = mask[..., None]
-    if how == "max":
-        return scores.masked_fill(~real, float("-inf")).amax(1)
-    total = (scores * real).sum(1)
-    return total if how == "sum" else total / real.sum(1)
+
+def true_label(model: SoftPromptModel, batch: Batch, target: str) -> Tensor:
+    """P(y | prompt, x) of every text's true label, or log P for ``log_probability``: [B]."""
+    log_p = logits(model, batch).log_softmax(-1).gather(1, batch["labels"][:, None])[:, 0]
+    return log_p if target == "log_probability" else log_p.exp()
+
+
+def products(
+    model: SoftPromptModel, batch: Batch, found: dict[str, Tap], target: str
+) -> dict[str, Tensor]:
+    """Activation x gradient of the true label's (log) probability at every tap that was passed."""
+    with torch.enable_grad(), observe(model, found) as seen:
+        goal = true_label(model, batch, target).sum()
+        gradients = torch.autograd.grad(goal, list(seen.values()))
+    return {
+        name: h.detach().float() * g.float()
+        for (name, h), g in zip(seen.items(), gradients, strict=True)
+    }

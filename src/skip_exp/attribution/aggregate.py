@@ -1,0 +1,94 @@
+"""From values per text and position to one number per neuron."""
+
+import torch
+from torch import Tensor
+
+from skip_exp.attribution.observe import Tap
+from skip_exp.errors import ConfigError
+from skip_exp.models.families import AttentionBlock
+from skip_exp.models.soft_prompt import SoftPromptModel
+
+Relevance = dict[str, Tensor]
+
+CHOICES = {
+    "tokens": ("max", "mean", "sum"),
+    "sign": ("signed", "absolute"),
+    "target": ("probability", "log_probability"),
+    "options.at": ("neurons", "linears"),
+    "options.norm": (1, 2),
+}
+
+
+def check(name: str, value: object) -> None:
+    """Refuse an option's value that is none of its choices; raises ConfigError."""
+    if value not in CHOICES[name]:
+        allowed = ", ".join(map(str, CHOICES[name]))
+        raise ConfigError(f"attribution.{name}", value, f"must be one of {allowed}")
+
+
+def check_positive(name: str, value: object) -> None:
+    """Refuse what is no whole number above zero; raises ConfigError."""
+    if not isinstance(value, int) or value < 1:
+        raise ConfigError(f"attribution.{name}", value, "must be a whole number of at least 1")
+
+
+def site_shapes(model: SoftPromptModel) -> dict[str, tuple[int, ...]]:
+    """``<block>.ffn`` (units,), ``.heads`` (heads,), ``.qk`` and ``.vo`` (heads, dim)."""
+    shapes: dict[str, tuple[int, ...]] = {}
+    for block in model.blocks():
+        if isinstance(block, AttentionBlock):
+            a = block.attention
+            shapes[f"{block.name}.heads"] = (a.heads,)
+            shapes[f"{block.name}.qk"] = (a.heads, a.qk_dim)
+            shapes[f"{block.name}.vo"] = (a.heads, a.vo_dim)
+        else:
+            shapes[block.name] = (block.down.in_features,)
+    return shapes
+
+
+class Totals:
+    """Sums over the texts for every site of a model; zero where nothing flows any more."""
+
+    def __init__(self, model: SoftPromptModel) -> None:
+        # Double precision, so that neither the order nor the size of the batches shows.
+        self.sums = {
+            site: torch.zeros(shape, dtype=torch.float64)
+            for site, shape in site_shapes(model).items()
+        }
+
+    def add(self, site: str, rows: Tensor) -> None:
+        """``rows`` [rows, *shape of the site]."""
+        self.sums[site] += rows.double().sum(0).cpu()
+
+    def add_positions(
+        self, tap: Tap, values: Tensor, mask: Tensor | None, tokens: str, sign: str
+    ) -> None:
+        """Values of a tap per position, [R, T, n] or [R, T, heads, dim], to each of its sites.
+
+        ``sign`` applies to every position, ``tokens`` to those that ``mask`` calls real (see
+        ``observe.token_mask``).
+        """
+        for site, x in tap.shares(values):
+            x = x.abs() if sign == "absolute" else x
+            over = over_tokens(x.flatten(2), mask, tokens)
+            self.add(site, over.view(len(x), *x.shape[2:]))
+
+    def means(self, texts: int) -> Relevance:
+        """fp32 on the CPU."""
+        return {site: (total / texts).float() for site, total in self.sums.items()}
+
+
+def over_tokens(scores: Tensor, mask: Tensor | None, how: str) -> Tensor:
+    """Aggregate [R, T, n] over the T positions that ``mask`` [B, T] calls real -> [R, n].
+
+    Padding never counts: a padded zero would lift a maximum of negative scores.
+    """
+    if mask is None:
+        mask = torch.ones(scores.shape[:2], dtype=torch.bool, device=scores.device)
+    elif len(mask) != len(scores):  # several decoder rows a text
+        mask = mask.repeat_interleave(len(scores) // len(mask), 0)
+    real = mask[..., None]
+    if how == "max":
+        return scores.masked_fill(~real, float("-inf")).amax(1)
+    total = (scores * real).sum(1)
+    return total if how == "sum" else total / real.sum(1)

@@ -1,0 +1,31 @@
+"""Fisher information of a mask on every neuron (Kwon et al. 2022, diagonal approximation).
+
+I_i = mean over the texts of (dL/dm_i)^2, L the cross entropy of the true label, m_i a mask of one
+that multiplies the neuron at every position, so that dL/dm_i is the sum over them of h_i * dL/dh_i.
+The masks are those that a cut equals: on what enters the down projection, on the context of a head
+or of a dim, and for a query/key dim on the query. (The authors' code squares the gradient of a
+whole batch; that of a text does not depend on how the texts are batched.)
+
+Cost: one forward and one backward pass without weight gradients, about two forward passes.
+"""
+
+from collections.abc import Iterable
+
+from skip_exp.attribution.aggregate import Relevance, Totals
+from skip_exp.attribution.observe import Batch, products, taps
+from skip_exp.models.soft_prompt import SoftPromptModel
+
+
+def scores(model: SoftPromptModel, batches: Iterable[Batch]) -> Relevance:
+    """Relevance of every neuron, in the shapes of :func:`activation_gradient.scores`."""
+    found = {name: tap for name, tap in taps(model).items() if not name.endswith(".k")}
+    totals, texts = Totals(model), 0
+    for batch in batches:
+        count = len(batch["labels"])
+        for name, product in products(model, batch, found, "log_probability").items():
+            # Padding reaches no logit: its gradient is zero. A decoder may have rows of each label.
+            masks = product.sum(1).unflatten(0, (count, -1)).sum(1, keepdim=True)
+            for site, gradient in found[name].shares(masks):
+                totals.add(site, gradient.flatten(0, 1).square())
+        texts += count
+    return totals.means(texts)

@@ -1,0 +1,101 @@
+"""Skill neurons: how well an activation on the prompt's tokens tells the classes apart.
+
+Wang et al. 2022. The baseline of a neuron on one prompt token is its mean activation there over the
+training texts; the classifier "the second class where the activation is above the baseline" has an
+accuracy Acc, the neuron a predictivity of max(Acc, 1 - Acc) on the token, and over the prompt that
+of its best token. Returned is the predictivity minus 1/2: what it adds to chance. Departures:
+
+- Acc is the mean of the two classes' accuracies (the same where they are balanced): otherwise a
+  unit that never moves would beat one that knows something wherever one class is rare. So the
+  predictivity minus 1/2 is half the difference of how often either class is above the baseline.
+- Of more than two classes a neuron counts by the pair that it tells apart best, under one baseline.
+  The paper splits into tasks of two classes and unites the best neurons of each.
+- Baseline and accuracy come from the same texts; the paper takes the accuracy from the development
+  set, and the mean over several prompts.
+- The paper scores FFN units only. Context values (``vo``), queries and keys are classified in the
+  same way; a head gets the sum over its value/output dims, a query/key dim the sum of both.
+- Prefix prompts have no positions of their own, nor has a decoder under an input prompt: there the
+  one token is the mean over the text's positions.
+
+Cost: two forward passes without gradients, and the comparisons: about two and a half.
+"""
+
+from collections.abc import Iterable, Iterator
+
+import torch
+from torch import Tensor
+
+from skip_exp.attribution.aggregate import Relevance, Totals, over_tokens
+from skip_exp.attribution.observe import (
+    Batch,
+    Tap,
+    logits,
+    observe,
+    reads_encoder,
+    taps,
+    token_mask,
+)
+from skip_exp.errors import SkipError
+from skip_exp.models.prompts import InputPrompt
+from skip_exp.models.soft_prompt import SoftPromptModel
+
+
+@torch.no_grad()
+def scores(model: SoftPromptModel, batches: Iterable[Batch]) -> Relevance:
+    """Relevance of every neuron, in the shapes of :func:`activation_gradient.scores`.
+
+    Raises:
+        SkipError: all texts are of one class.
+    """
+    batches = list(batches)  # two passes, because keeping the activations could fill the memory
+    counts = torch.cat([batch["labels"] for batch in batches]).bincount()
+    if (counts > 0).sum() < 2:
+        raise SkipError(
+            "attribution: skill_neuron tells classes apart, but the texts scored are all of one; "
+            "raise attribution.samples"
+        )
+    found, totals = taps(model), Totals(model)
+    for name, above in _above_baseline(model, found, batches, counts).items():
+        shares = (above / counts[:, None, None])[counts > 0]
+        best = ((shares.amax(0) - shares.amin(0)) / 2).amax(0)
+        for site, x in found[name].shares(found[name].view(best[None, None])):
+            totals.add(site, x[0])
+    return totals.means(1)
+
+
+def _above_baseline(
+    model: SoftPromptModel, found: dict[str, Tap], batches: list[Batch], counts: Tensor
+) -> dict[str, Tensor]:
+    """How many texts of each class are above the mean of all: {tap: [classes, tokens, n]}."""
+    sums: dict[str, Tensor] = {}
+    for _, seen in _on_prompt(model, found, batches):
+        for name, x in seen.items():
+            sums[name] = sums.get(name, 0) + x.double().sum(0)
+    above: dict[str, Tensor] = {}
+    for labels, seen in _on_prompt(model, found, batches):
+        for name, x in seen.items():
+            baseline = sums[name] / counts.sum()
+            # A token that reads no text yet (layer 0) differs between batches in its last bits.
+            higher = (x - baseline > 1e-5 * baseline.abs()).double()
+            empty = higher.new_zeros(len(counts), *higher.shape[1:])
+            above[name] = above.get(name, 0) + empty.index_add(0, labels, higher)
+    return above
+
+
+def _on_prompt(
+    model: SoftPromptModel, found: dict[str, Tap], batches: list[Batch]
+) -> Iterator[tuple[Tensor, dict[str, Tensor]]]:
+    """Labels [B] and activations on the prompt's tokens, {tap: [B, tokens, n]}, of every batch."""
+    for batch in batches:
+        with observe(model, found) as seen:
+            logits(model, batch)
+        at: dict[str, Tensor] = {}
+        for name, h in seen.items():
+            x = h.float().flatten(2)
+            if isinstance(model.prompt, InputPrompt) and reads_encoder(name):
+                x = x[:, : model.prompt.length]
+            else:
+                mask = token_mask(model, name, batch["attention_mask"])
+                x = over_tokens(x, mask, "mean")[:, None]
+            at[name] = x.unflatten(0, (len(batch["labels"]), -1)).mean(1)  # a decoder's rows
+        yield batch["labels"], at

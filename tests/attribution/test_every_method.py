@@ -1,0 +1,136 @@
+"""What every method owes: all sites of every model, no trace, no dependence on the batching."""
+
+import inspect
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from hydra import compose, initialize_config_dir
+from hydra.utils import get_method
+from omegaconf import OmegaConf
+
+from skip_exp import config
+from skip_exp.attribution import random
+from skip_exp.models.soft_prompt import SoftPromptModel
+from skip_exp.pruning.surgery import cut
+from tests.tiny import KINDS, tiny_batch, tiny_model
+
+FILES = {file.stem: file for file in (config.conf_dir() / "attribution").glob("*.yaml")}
+METHODS = sorted(FILES)
+WITH_DATA = [name for name in METHODS if name not in ("random", "magnitude")]
+OF_PIPELINE = {"_target_", "samples", "batch"}  # not the method's
+
+
+def method(name: str) -> Callable[..., dict[str, torch.Tensor]]:
+    """The method with the options of its file."""
+    settings: Any = OmegaConf.to_container(OmegaConf.load(FILES[name]))
+    options = {key: value for key, value in settings.items() if key not in OF_PIPELINE}
+    options |= options.pop("options", {})
+    if name == "integrated_gradients":
+        options["steps"] = 2
+    function = get_method(settings["_target_"])
+    return lambda model, batches: function(model, batches, **options)
+
+
+def model_of(kind: str, prompt: str) -> SoftPromptModel:
+    readout = "seq2seq" if kind.startswith("t5") else "mlm" if prompt == "input" else "head"
+    return tiny_model(kind, prompt, readout)
+
+
+def state(model: SoftPromptModel) -> dict[str, Any]:
+    return {
+        "hooks": [len(m._forward_hooks) + len(m._forward_pre_hooks) for m in model.modules()],
+        "training": [m.training for m in model.modules()],
+        "requires_grad": [p.requires_grad for p in model.parameters()],
+        "grad": [p.grad for p in model.parameters()],
+        "same": [(id(p), p._version) for p in model.parameters()],
+    }
+
+
+@pytest.mark.parametrize("prompt", ["input", "prefix"])
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("name", METHODS)
+def test_every_site_of_every_model(name: str, kind: str, prompt: str) -> None:
+    model, batch = model_of(kind, prompt), tiny_batch(kind)
+    before = state(model)
+    found = method(name)(model, [batch])
+    assert state(model) == before
+    expected = random.scores(model, [])
+    assert {s: x.shape for s, x in found.items()} == {s: x.shape for s, x in expected.items()}
+    for site, scores in found.items():
+        assert scores.isfinite().all() and not scores.requires_grad
+        assert scores.dtype == torch.float32 and scores.device.type == "cpu"
+        # An only decoder step reads itself, whatever its query and key.
+        assert scores.any() or site.startswith("decoder") or site.endswith(".qk")
+
+
+@pytest.mark.parametrize("name", WITH_DATA)
+def test_the_model_is_left_as_it_was_after_an_error(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model, batch = tiny_model(), tiny_batch()
+    before = state(model)
+
+    def fail(*_: Any) -> None:
+        raise RuntimeError("on purpose")
+
+    monkeypatch.setattr(model.readout, "forward", fail)
+    with pytest.raises(RuntimeError, match="on purpose"):
+        method(name)(model, [batch])
+    assert state(model) == before
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("name", WITH_DATA)
+def test_padding_and_batch_order_change_no_relevance(name: str, kind: str) -> None:
+    model, batch = model_of(kind, "prefix"), tiny_batch(kind, rows=6)
+    together = method(name)(model, [batch])
+    rows = [
+        {k: v[i : i + 1, : int(n)] if v.dim() == 2 else v[i : i + 1] for k, v in batch.items()}
+        for i, n in reversed(list(enumerate(batch["attention_mask"].sum(1))))
+    ]
+    alone = method(name)(model, rows)
+    assert together.keys() == alone.keys()
+    for site, expected in together.items():
+        scale = float(expected.abs().max()) + 1e-12
+        torch.testing.assert_close(alone[site] / scale, expected / scale, atol=2e-4, rtol=1e-3)
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_sublayers_that_were_cut_away_have_no_neurons_and_stop_nothing(name: str) -> None:
+    none = torch.empty(0, dtype=torch.long)
+    keep = {"encoder.0.ffn": none, "encoder.0.self.heads": none}
+    keep |= {"encoder.1.self.qk": torch.empty(3, 0, dtype=torch.long)}
+    model = cut(tiny_model(), keep)
+    found = method(name)(model, [tiny_batch()])
+    shapes = {site: tuple(x.shape) for site, x in found.items()}
+    assert shapes["encoder.0.ffn"] == shapes["encoder.0.self.heads"] == (0,)
+    assert shapes["encoder.1.self.qk"] == (3, 0)
+    assert found["encoder.1.ffn"].any()
+
+
+def test_random_depends_on_its_seed_alone() -> None:
+    model = tiny_model()
+    first, again = (random.scores(model, [], seed=3) for _ in range(2))
+    other = random.scores(model, [], seed=4)
+    assert all(torch.equal(first[s], again[s]) for s in first)
+    assert not torch.equal(first["encoder.0.ffn"], other["encoder.0.ffn"])
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_the_options_of_every_file_are_those_of_its_function(name: str) -> None:
+    settings = OmegaConf.load(FILES[name])
+    known = set(inspect.signature(get_method(settings._target_)).parameters)
+    given = settings.keys() - OF_PIPELINE - {"options"}
+    assert given | set(settings.get("options", {})) <= known
+    # What can be set without a plus on the command line is all there is to set.
+    assert known - {"model", "batches", "seed"} == given | set(settings.get("options", {}))
+
+
+def test_options_yield_to_the_command_line() -> None:
+    config.register()
+    overrides = ["+task=rte", "output_dir=here", "attribution=integrated_gradients"]
+    with initialize_config_dir(str(config.conf_dir()), version_base="1.3"):
+        cfg = compose("config", [*overrides, "attribution.options.steps=8"])
+    assert cfg.attribution.options == {"steps": 8, "micro_batch": 128}

@@ -1,0 +1,62 @@
+"""Predictivity by hand: which share of either class is above the mean of all texts."""
+
+import pytest
+import torch
+from torch import Tensor
+
+from skip_exp.attribution import skill_neuron
+from skip_exp.errors import SkipError
+from tests.attribution.hand import TwoUnits, texts
+from tests.tiny import tiny_batch, tiny_model
+
+
+def score(batches: list[dict[str, Tensor]], **model: int) -> list[float]:
+    return skill_neuron.scores(TwoUnits(**model), batches)["encoder.0.ffn"].tolist()  # type: ignore[arg-type]
+
+
+def test_without_positions_of_the_prompt_by_hand() -> None:
+    """Means over the texts' positions: 1, 2 against 3, 10; baseline 4; shares above: 0 and 1/2."""
+    batch = texts([1, 1, 50], [0, 4, 50], [3, 50, 50], [9, 11, 10], labels=[0, 0, 1, 1])
+    assert score([batch]) == [0.25, 0.25]  # the second unit is twice the first
+
+
+def test_the_best_token_of_an_input_prompt_by_hand() -> None:
+    """Of two prompt tokens the first never moves, the second is lower in class 1: Acc = 0.
+    The text behind them would tell nothing."""
+    batch = texts([7, 9, 1], [7, 8, 2], [7, 2, 1], [7, 3, 2], labels=[0, 0, 1, 1])
+    assert score([batch], prompt=2) == [0.5, 0.5]
+    assert score([batch], prompt=1) == [0.0, 0.0]
+
+
+def test_one_baseline_over_all_batches() -> None:
+    first, second = texts([1], [2], labels=[0, 0]), texts([3], [10], labels=[1, 1])
+    assert score([first, second]) == [0.25, 0.25]
+
+
+def test_of_several_classes_the_best_pair_counts() -> None:
+    """Baseline 4; shares above: class 0 none, class 1 half, class 3 all (there is no class 2)."""
+    batch = texts([0], [1], [2], [6], [7], [8], labels=[0, 0, 1, 1, 3, 3])
+    assert score([batch]) == [0.5, 0.5]
+    without_the_last = {name: x[:4] for name, x in batch.items()}  # baseline 9/4
+    assert score([without_the_last]) == [0.25, 0.25]
+
+
+def test_a_unit_that_never_moves_is_worth_nothing_where_a_class_is_rare() -> None:
+    assert score([texts([5], [5], [5], [5], labels=[0, 0, 0, 1])]) == [0.0, 0.0]
+
+
+def test_a_head_is_the_sum_over_its_dims_and_a_decoder_has_no_prompt() -> None:
+    model = tiny_model("t5", "input", "seq2seq")
+    found = skill_neuron.scores(model, [tiny_batch("t5", rows=n, seed=n) for n in (8, 5, 1)])
+    for site, scores in found.items():
+        assert scores.min() >= 0
+        assert site.endswith((".heads", ".qk")) or scores.max() <= 0.5
+        if site.endswith(".heads"):
+            torch.testing.assert_close(scores, found[site.replace("heads", "vo")].sum(1))
+    assert found["decoder.1.ffn"].max() > 0
+    assert found["encoder.0.self.qk"].max() == 0  # the prompt's own queries know no text yet
+
+
+def test_one_class_is_refused() -> None:
+    with pytest.raises(SkipError, match=r"all of one; raise attribution\.samples"):
+        score([texts([1], [2], labels=[1, 1])])
