@@ -11,9 +11,10 @@ from skip_exp.models.backbones import load_backbone
 from skip_exp.models.prompts import build_prompt
 from skip_exp.models.readouts import build_readout
 from skip_exp.models.soft_prompt import SoftPromptModel
+from skip_exp.pruning.reconstruct import apply, changes
 from skip_exp.pruning.surgery import Keep, cut
 from skip_exp.skill import SkillAbout, save_skill
-from tests.tiny import VOCAB, tiny_backbone
+from tests.tiny import VOCAB, tiny_backbone, tiny_batch
 
 WORDS = [
     *("no", "yes", "very", "good", "bad", "film", "plot", "dull", "warm", "funny", "long"),
@@ -81,6 +82,7 @@ def save_tiny_skill(
     decoder: bool = False,
     vanish: bool = True,
     train: str = "prompt_readout",
+    reconstruct: str = "none",
     seed: int = 0,
 ) -> Saved:
     """A skill on the backbone ``root/backbone``, which is made where there is none."""
@@ -118,11 +120,13 @@ def save_tiny_skill(
         train=train,
     )
     model = cut(whole, keep)
+    found = changes(whole, keep, [tiny_batch(kind)], reconstruct=reconstruct, rank=2)
+    apply(model, found)
     model.train_only(train)
     with torch.no_grad():  # as tuning would
         for parameter in model.skill_parameters().values():
             parameter.add_(torch.randn_like(parameter) * 0.01)
-    return Saved(save_skill(root / name, model, keep, about), path, model, keep, about)
+    return Saved(save_skill(root / name, model, keep, about, found), path, model, keep, about)
 
 
 def some_keep(model: SoftPromptModel, vanish: bool) -> Keep:

@@ -35,9 +35,9 @@ def fresh_process() -> Iterator[None]:
     load_backbone.cache_clear()
 
 
-def made(root: Path, case: str) -> Saved:
+def made(root: Path, case: str, **more: str) -> Saved:
     kind, prompt, readout, decoder = CASES[case]
-    return save_tiny_skill(root, kind, prompt, readout, decoder=decoder)
+    return save_tiny_skill(root, kind, prompt, readout, decoder=decoder, **more)  # type: ignore[arg-type]
 
 
 def logits(skill: Skill) -> torch.Tensor:
@@ -69,9 +69,13 @@ def test_safetensors_needs_no_backbone(tmp_path: Path, case: str) -> None:
     assert (again / "model.safetensors").read_bytes() == (out / "model.safetensors").read_bytes()
 
 
+@pytest.mark.parametrize("reconstruct", ["none", "mean", "least_squares"])
+@pytest.mark.parametrize("train", ["prompt_readout", "bias"])
 @pytest.mark.parametrize("kind", ["bert", "t5"])
-def test_trained_biases_are_exported(tmp_path: Path, kind: str) -> None:
-    saved = save_tiny_skill(tmp_path, kind, train="bias")
+def test_biases_and_changes_are_exported(
+    tmp_path: Path, kind: str, train: str, reconstruct: str
+) -> None:
+    saved = save_tiny_skill(tmp_path, kind, train=train, reconstruct=reconstruct)
     export.export(Skill.load(saved.folder), tmp_path / "out", "safetensors")
     without_backbone(saved)
     rows = collate(encode_texts(Skill.load(tmp_path / "out").tokenizer, [["dull film"]], 24), 0)
@@ -152,7 +156,7 @@ def test_a_folder_in_use_is_left_alone(tmp_path: Path, capsys: Any) -> None:
 )
 def test_onnx_gives_the_same_logits(tmp_path: Path, case: str, capsys: Any) -> None:
     onnxruntime = pytest.importorskip("onnxruntime")
-    saved = made(tmp_path, case)
+    saved = made(tmp_path, case, train="bias", reconstruct="least_squares")
     out = tmp_path / "out"
     assert main([str(saved.folder), str(out), "--format", "onnx"]) == 0
     told = capsys.readouterr()

@@ -14,6 +14,7 @@ from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
 from skip_exp import benchmark, config, pipeline
 from skip_exp.errors import ConfigError, SkipError
 from skip_exp.job import phase_seed, prepare
+from skip_exp.pruning import latency
 from skip_exp.pruning.select import shapes
 from skip_exp.skill import Skill
 
@@ -60,8 +61,9 @@ def task(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
     for split, rows in (("train", 120), ("validation", 40)):
         lines = ["text,label"]
         for i in range(rows):
-            adjective = rng.choice(WORDS[:3] if i % 2 else WORDS[3:6])
-            lines.append(f"the {rng.choice(WORDS[6:8])} was {adjective},{i % 2}")
+            label = i // 2 % 2  # every tenth row is the selection slice: it has both classes
+            adjective = rng.choice(WORDS[:3] if label else WORDS[3:6])
+            lines.append(f"the {rng.choice(WORDS[6:8])} was {adjective},{label}")
         (folder / f"{split}.csv").write_text("\n".join(lines) + "\n")
     return [
         "task.name=adjectives",
@@ -274,7 +276,7 @@ def test_the_resolved_configuration_lies_beside_the_result(job: Any, tmp_path: P
 
 
 def test_options_of_a_method_of_ones_own(job: Any) -> None:
-    with pytest.raises(ConfigError, match=r"attribution\.depth=3: .* has no such option"):
+    with pytest.raises(ConfigError, match=r"attribution\.options\.depth=3: .* has no such option"):
         pipeline.run(job("tune.epochs=1", "+attribution.options.depth=3"))
 
 
@@ -283,3 +285,60 @@ def test_what_tuning_trains(job: Any, train: str) -> None:
     model = prepare(job(f"tune.train={train}")).new_model()
     trained = {name.split(".")[0] for name, p in model.named_parameters() if p.requires_grad}
     assert trained == set(train.split("_"))
+
+
+@pytest.mark.parametrize("how", ["mean", "least_squares"])
+def test_what_was_cut_is_made_up_for(job: Any, tmp_path: Path, how: str) -> None:
+    plain = pipeline.run(job("retune.enabled=false"))
+    result = pipeline.run(
+        job(f"prune.reconstruct={how}", "prune.rank=4", "retune.enabled=false", folder="b")
+    )
+    assert result["method"]["reconstruct"] == how
+    assert result["keep_sizes"] == plain["keep_sizes"]
+    assert result["cache"] == {"tune": "hit", "attribution": "hit"}
+    skill = Skill.load(tmp_path / "b" / "skill")
+    again = evaluate_skill(skill, job)
+    assert again == pytest.approx(result["select"]["final"])
+
+
+def evaluate_skill(skill: Skill, job: Any) -> float:
+    """Accuracy of a loaded skill on the selection slice."""
+    rows = prepare(job(folder="eval")).data.select
+    right = 0
+    for row in rows:
+        inputs = torch.tensor([row["input_ids"]])
+        with torch.no_grad():
+            found = skill.model(inputs, torch.ones_like(inputs)).argmax(-1).item()
+        right += found == row["label"]
+    return right / len(rows)
+
+
+@pytest.mark.parametrize("allocation", ["latency", "global", "uniform"])
+def test_a_speed_up_asked_for(job: Any, allocation: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def linear(model: Any, inputs: Any) -> latency.Table:
+        sizes = shapes(model.blocks())
+        blocks = {s.name: latency.Timing([0, s.units], [0.0, 1.0]) for s in sizes}
+        return latency.Table(len(sizes) + 1.0, blocks)
+
+    monkeypatch.setattr(latency, "measure", linear)
+    result = pipeline.run(job("prune.target_speedup=2", f"prune.allocation={allocation}"))
+    kept = [kept / of for kept, of in result["keep_sizes"].values()]
+    predicted = (len(kept) + 1) / (sum(kept) + 1)
+    assert 1.95 < predicted < 2.6  # few units: steps are coarse
+    assert result["method"]["target_speedup"] == 2
+    assert result["ratio"] == pytest.approx(result["ratio_reached"], abs=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("override", "told"),
+    [
+        ("prune.reconstruct=median", "prune.reconstruct=median: must be one of none, mean, least"),
+        ("prune.rank=0", "prune.rank=0: must be at least 1"),
+        ("prune.allocation=latency", "prune.allocation=latency: needs prune.target_speedup"),
+        ("prune.target_speedup=0.5", "prune.target_speedup=0.5: must be at least 1"),
+        ("prune.allocation=best", "prune.allocation=best: must be one of global, per_cost, unif"),
+    ],
+)
+def test_refused_before_any_work(job: Any, override: str, told: str) -> None:
+    with pytest.raises(ConfigError, match=told):
+        pipeline.run(job(override))

@@ -140,11 +140,16 @@ def test_skills_share_one_backbone(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert len(reads) == 1
 
 
+@pytest.mark.parametrize("reconstruct", ["none", "mean", "least_squares"])
+@pytest.mark.parametrize("train", ["prompt_readout", "bias"])
 @pytest.mark.parametrize("kind", ["bert", "t5_gated"])
-def test_trained_biases_are_the_skills_own(tmp_path: Path, kind: str) -> None:
+def test_biases_and_changes_are_the_skills_own(
+    tmp_path: Path, kind: str, train: str, reconstruct: str
+) -> None:
     plain = save_tiny_skill(tmp_path, kind, name="plain")
     expected = Skill.load(plain.folder).predict(TEXTS)
-    saved = save_tiny_skill(tmp_path, kind, name="biases", train="bias", vanish=False)
+    how = {"train": train, "reconstruct": reconstruct}
+    saved = save_tiny_skill(tmp_path, kind, name="own", vanish=False, **how)  # type: ignore[arg-type]
     load_backbone.cache_clear()
     skill, other = Skill.load(saved.folder), Skill.load(plain.folder)
     batch = collate(encode_texts(skill.tokenizer, [[t] for t in TEXTS], 24), 0)

@@ -14,7 +14,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import psutil
 import torch
@@ -28,6 +28,7 @@ from skip_exp.models.soft_prompt import SoftPromptModel
 from skip_exp.pruning.surgery import zero
 
 log = logging.getLogger(__name__)
+T = TypeVar("T")
 
 LOCK = Path(tempfile.gettempdir()) / "skip_exp-benchmark.lock"
 BUSY = 0.25  # cores that other processes may use before a measurement counts as contended
@@ -75,19 +76,16 @@ def compare(
     check(dense, settings)
     models = [model.to(device).eval() for model in (dense, final)]
     inputs = random_batch(models[0], settings.batch, settings.seq_len)
-    with FileLock(LOCK), torch.inference_mode():
-        load = _Load()
-        times = interleave(
+    times, contended = alone(
+        lambda: interleave(
             [partial(model, **inputs) for model in models],
             repeats=settings.repeats,
             warmup=settings.warmup,
             synchronise=torch.cuda.synchronize if device.startswith("cuda") else None,
         )
-        others = load.others()
+    )
     ratios = [a / b for a, b in zip(*times, strict=True)]
     low, _, high = statistics.quantiles(ratios, n=4) if len(ratios) > 1 else (0.0, 0.0, 0.0)
-    if others > BUSY:
-        log.warning("benchmark: other processes used %.1f cores; marked as contended", others)
     return {
         "batch": settings.batch,
         "seq_len": settings.seq_len,
@@ -98,8 +96,19 @@ def compare(
         "final_ms": statistics.median(times[1]) * 1e3,
         "speedup": statistics.median(ratios),
         "spread": (high - low) / 2,
-        "contended": others > BUSY,
+        "contended": contended,
     }
+
+
+def alone(measure: Callable[[], T]) -> tuple[T, bool]:
+    """``measure()`` under a lock of the whole machine; whether other processes were busy."""
+    with FileLock(LOCK), torch.inference_mode():
+        load = _Load()
+        found = measure()
+        others = load.others()
+    if others > BUSY:
+        log.warning("benchmark: other processes used %.1f cores; marked as contended", others)
+    return found, others > BUSY
 
 
 def check(model: SoftPromptModel, settings: BenchmarkSettings) -> None:

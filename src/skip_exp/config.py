@@ -77,15 +77,18 @@ class AttributionConfig:
     tokens: str | None = None  # max | mean | sum
     sign: str | None = None  # signed | absolute
     target: str | None = None  # probability | log_probability
-    options: dict[str, Any] = field(default_factory=dict)  # further ones, of a method of your own
+    options: dict[str, Any] = field(default_factory=dict)  # of the method: steps, at, norm, ...
 
 
 @dataclass
 class PruneConfig:
     ratio: float = 0.5  # fraction of block parameters to remove, in [0, 1)
     sites: list[str] = field(default_factory=lambda: ["ffn", "heads"])
-    allocation: str = "global"  # global | uniform | per_cost
+    allocation: str = "global"  # global | uniform | per_cost | latency
     round_to: int = 8  # FFN widths are multiples of this
+    target_speedup: float | None = None  # takes the place of `ratio`
+    reconstruct: str = "none"  # none | mean | least_squares: what makes up for what was cut
+    rank: int = 8  # of least_squares: of the change of each weight
 
 
 @dataclass

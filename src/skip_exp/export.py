@@ -30,9 +30,10 @@ from transformers import AutoTokenizer
 from skip_exp.errors import SkipError
 from skip_exp.models.backbones import first_line, skeleton
 from skip_exp.models.soft_prompt import SoftPromptModel
+from skip_exp.pruning.reconstruct import gain_biases
 from skip_exp.pruning.select import shapes
 from skip_exp.skill import Skill, collate, cut_model, encode_texts
-from skip_exp.skill_file import VERSION, parse_about, read_described, split_keep, write_described
+from skip_exp.skill_file import VERSION, parse_about, read_described, split, write_described
 
 FORMATS = ("safetensors", "onnx")
 WEIGHTS, CONFIG, ONNX = "model.safetensors", "config.json", "model.onnx"
@@ -131,11 +132,12 @@ def load_exported(folder: Path) -> Skill:
         raise SkipError(f"{folder}: an ONNX export; open {ONNX} with onnxruntime")
     described, tensors = read_described(folder, WEIGHTS, CONFIG)
     about = parse_about(folder / CONFIG, described)
-    keep, state = split_keep(tensors)
+    keep, _, state = split(tensors)
     try:
         tokenizer = AutoTokenizer.from_pretrained(folder)
         whole = skeleton(described["settings"], about.backbone["family"], about.backbone["readout"])
-        model = cut_model(folder, about, whole, tokenizer, keep)
+        model = cut_model(folder, about, whole, tokenizer, keep, {})
+        gain_biases(model, state.keys())
         first = _tied(model)
         model.load_state_dict({name: state[first[name]] for name in first}, assign=True)
         _tie(model, first)

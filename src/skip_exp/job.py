@@ -1,9 +1,11 @@
 """One job: a resolved configuration turned into data, a backbone, settings and cache keys."""
 
 import hashlib
+import inspect
 import logging
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +22,7 @@ from skip_exp.models.backbones import Backbone, first_line, load_backbone
 from skip_exp.models.prompts import build_prompt, init_ids
 from skip_exp.models.readouts import build_readout
 from skip_exp.models.soft_prompt import SoftPromptModel
-from skip_exp.pruning import select
+from skip_exp.pruning import reconstruct, select
 from skip_exp.tuning import Hardware, TrainSettings, resolve_precision
 
 log = logging.getLogger(__name__)
@@ -40,7 +42,7 @@ class Job:
     tune: TrainSettings
     retune: TrainSettings
     benchmark: BenchmarkSettings
-    score: Callable[..., Any]  # the attribution method
+    score: Callable[..., Any]  # the attribution method: (model, batches) -> relevance
     cache: StageCache
     tune_key: dict[str, Any]
     attribution_key: dict[str, Any]
@@ -126,7 +128,7 @@ def prepare(cfg: AnyConfig) -> Job:
         tune=TrainSettings(**_plain(cfg.tune)),
         retune=TrainSettings(**_plain(cfg.retune)),
         benchmark=BenchmarkSettings(**_plain(cfg.benchmark)),
-        score=_method(cfg.attribution._target_),
+        score=_method(cfg.attribution, phase_seed(cfg.seed, "attribute")),
         cache=StageCache(Path(cfg.cache.dir) if cfg.cache.enabled else None),
         tune_key=tune_key,
         attribution_key=attribution_key,
@@ -190,12 +192,26 @@ def _hardware(trainer: AnyConfig) -> Hardware:
     )
 
 
-def _method(target: str) -> Callable[..., Any]:
+def _method(settings: AnyConfig, seed: int) -> Callable[..., Any]:
+    """The attribution method with its options, and the seed where it draws at random."""
+    target = settings._target_
     try:
-        return get_method(target)
+        method = get_method(target)
     except Exception as error:  # Hydra wraps whatever the import raised
         why = first_line(error)
         raise ConfigError("attribution._target_", target, f"cannot be imported: {why}") from error
+    known = inspect.signature(method).parameters
+    given = {key: settings[key] for key in ("tokens", "sign", "target")}
+    named = {
+        key: (f"attribution.{key}", value) for key, value in given.items() if value is not None
+    }
+    for key, value in settings.options.items():
+        named[key] = (f"attribution.options.{key}", value)
+    for key, (name, value) in named.items():
+        if key not in known:
+            raise ConfigError(name, value, f"{target} has no such option")
+    options = {key: value for key, (_, value) in named.items()}
+    return partial(method, **options | ({"seed": seed} if "seed" in known else {}))
 
 
 def _check(cfg: AnyConfig) -> None:
@@ -221,10 +237,13 @@ def _check_length(cfg: AnyConfig, backbone: Backbone) -> None:
     limit = backbone.max_positions
     virtual = cfg.prompt.length if cfg.prompt.kind == "input" else 0
     virtual += backbone.readout == "mlm"  # its [MASK]
-    if limit is not None and cfg.data.max_length + virtual > limit:
+    for key in ("data.max_length", "benchmark.seq_len"):
+        length = OmegaConf.select(cfg, key)
+        if limit is None or length + virtual <= limit:
+            continue
         raise ConfigError(
-            "data.max_length",
-            cfg.data.max_length,
+            key,
+            length,
             f"with prompt.length={cfg.prompt.length} ({cfg.prompt.kind}) it exceeds the "
             f"{limit} positions of {backbone.name}; at most {limit - virtual}",
         )
@@ -234,7 +253,22 @@ def _check_budget(cfg: AnyConfig, backbone: Backbone) -> None:
     blocks = backbone.family.blocks(backbone.model)
     if not blocks:
         raise SkipError(f"backbone={backbone.name}: has no layers")
-    select.check(select.shapes(blocks), **prune_settings(cfg))
+    sizes, prune, settings = select.shapes(blocks), cfg.prune, prune_settings(cfg)
+    if prune.reconstruct not in reconstruct.METHODS:
+        allowed = f"must be one of {', '.join(reconstruct.METHODS)}"
+        raise ConfigError("prune.reconstruct", prune.reconstruct, allowed)
+    if prune.rank < 1:
+        raise ConfigError("prune.rank", prune.rank, "must be at least 1")
+    if prune.target_speedup is None:
+        if prune.allocation == "latency":
+            raise ConfigError("prune.allocation", "latency", "needs prune.target_speedup, e.g. 2.0")
+        select.check(sizes, **settings)
+        return
+    # What speed-up can be reached is known once the sublayers are timed.
+    if prune.target_speedup < 1:
+        raise ConfigError("prune.target_speedup", prune.target_speedup, "must be at least 1")
+    allocation = "global" if prune.allocation == "latency" else prune.allocation
+    select.check(sizes, **settings | {"ratio": 0.0, "allocation": allocation})
 
 
 def prune_settings(cfg: AnyConfig) -> dict[str, Any]:

@@ -76,7 +76,7 @@ def _open_run(cfg: AnyConfig) -> Any:
     return run
 
 
-def _init(cfg: AnyConfig, mode: Any) -> Any:
+def _init(cfg: AnyConfig, mode: Any, **resumed: Any) -> Any:
     settings = wandb.Settings(
         silent=True, console="off", init_timeout=30, disable_git=True, x_save_requirements=False
     )
@@ -93,6 +93,7 @@ def _init(cfg: AnyConfig, mode: Any) -> Any:
         dir=cfg.output_dir,
         mode=mode,
         settings=settings,
+        **resumed,
     )
 
 
@@ -146,7 +147,11 @@ def log_keep_picture(
     logger: Logger | None, keep_sizes: Mapping[str, Sequence[int]], path: Path | str
 ) -> None:
     """Draw what each layer kept ({site: [kept, of]}) as a PNG at ``path``; show it in W&B."""
-    _draw(keep_sizes).savefig(path, dpi=120, bbox_inches="tight")
+    try:
+        _draw(keep_sizes).savefig(path, dpi=120, bbox_inches="tight")
+    except OSError:
+        Path(path).unlink(missing_ok=True)  # half a picture is none
+        raise
     if isinstance(logger, WandbLogger):
         logger.experiment.log({"keep": wandb.Image(str(path))})
 
@@ -190,3 +195,34 @@ def close(error: str | None = None) -> None:
         run.finish(exit_code=1 if error else 0)
     except Exception as problem:  # a finished job stays finished when its upload fails
         log.warning("W&B: the run did not end cleanly: %s", problem)
+
+
+@rank_zero_only
+def supersede(cfg: AnyConfig, folder: Path, error: str) -> None:
+    """Tag the W&B run of a killed job ``superseded`` and end it as failed.
+
+    Args:
+        cfg: configuration of the killed job.
+        folder: its output folder; W&B keeps runs in ``wandb/[offline-]run-<time>-<id>`` below.
+        error: what the run's summary is to say.
+
+    Trouble with W&B costs a warning. No run, nothing to do.
+    """
+    runs = folder.glob("wandb/*run-*-*")
+    # The latest is the one that was killed: an earlier one was ended, or tagged, before it began.
+    latest = max(runs, key=lambda path: path.name.partition("run-")[2], default=None)
+    if latest is None:
+        return
+    prefix, _, rest = latest.name.partition("run-")
+    run_id, online = rest.partition("-")[2], not prefix
+    there = OmegaConf.merge(cfg, {"output_dir": str(folder)})
+    try:
+        if online:
+            run = _init(there, _mode("online"), id=run_id, resume="allow")
+        else:  # a second folder of the same id, to be synced after the first
+            run = _init(there, "offline", id=run_id)
+        run.tags = (*run.tags, "superseded")
+    except Exception as problem:
+        why = " ".join(str(problem).split())
+        log.warning("W&B: run %s is not tagged as superseded: %s", run_id, why)
+    close(error)

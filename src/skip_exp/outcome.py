@@ -39,7 +39,7 @@ def assemble(
     cache: dict[str, str],
 ) -> results.Result:
     """The result of a finished job."""
-    cfg, main = job.cfg, job.metric
+    cfg, main, target = job.cfg, job.metric, job.cfg.prune.target_speedup
     config: Any = OmegaConf.to_container(cfg, resolve=True)
 
     def of(split: str, metric: str) -> Any:
@@ -62,12 +62,14 @@ def assemble(
         prompt={key: cfg.prompt[key] for key in ("kind", "length", "init")},
         readout=cfg.backbone.readout,
         attribution=results.attribution_name(cfg.attribution._target_),
-        ratio=cfg.prune.ratio,
+        # Where a speed-up was asked for, the ratio that it took.
+        ratio=cfg.prune.ratio if target is None else round(params["block_pruned"], 3),
         ratio_reached=params["block_pruned"],
         method={
             "sites": list(cfg.prune.sites),
             "allocation": cfg.prune.allocation,
-            "reconstruct": "none",
+            "target_speedup": target,
+            "reconstruct": cfg.prune.reconstruct,
             "distill": 0.0,
             "train": cfg.retune.train if cfg.retune.enabled else "none",
         },

@@ -1,12 +1,12 @@
 """The job, phase by phase: tune -> attribute -> prune -> retune -> test -> benchmark."""
 
-import inspect
 import logging
 import os
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,16 +16,16 @@ from lightning.pytorch.loggers import Logger
 from omegaconf import OmegaConf
 from torch import Tensor
 
-from skip_exp import benchmark, logs, results
+from skip_exp import attempts, benchmark, logs, results, subnetwork
 from skip_exp.cache import Entry
 from skip_exp.callbacks import AttributionCallback, PruningCallback
 from skip_exp.config import AnyConfig
 from skip_exp.data import build_metrics
-from skip_exp.errors import ConfigError, SkipError
-from skip_exp.job import Job, prepare, prune_settings
+from skip_exp.errors import SkipError
+from skip_exp.job import Job, prepare
 from skip_exp.models.soft_prompt import SoftPromptModel
 from skip_exp.outcome import assemble, params, skill_about
-from skip_exp.pruning.select import select, shapes
+from skip_exp.pruning.select import shapes
 from skip_exp.skill import save_skill
 from skip_exp.tuning import (
     Curves,
@@ -49,6 +49,7 @@ class Pruned:
     model: SoftPromptModel  # final
     before: State  # prompt and readout after the cut, before re-tuning
     keep: dict[str, Tensor]
+    changes: dict[str, Tensor]  # by reconstruction
     attribution_hit: bool
 
 
@@ -75,20 +76,29 @@ def run(cfg: AnyConfig) -> dict[str, Any]:
     job = prepare(cfg)
     write_config(job)
     with job.cache.job(job.job_id) as earlier:
-        found = earlier and cfg.sweep.skip_done and results.load(earlier)
-        if found and found[0]["status"] == "done" and found[0]["job_id"] == job.job_id:
-            return reuse(job, found[0])
-        result = run_phases(job)
-        job.cache.remember(job.job_id, job.output / results.FILE)
-    return result
+        if cfg.sweep.skip_done and (done := attempts.finished(earlier, job.job_id)):
+            return reuse(job, done)
+        attempts.supersede(earlier, cfg)
+        result = job.output / results.FILE
+        with job.cache.attempt(result), attempts.told_full_disk(job.output):
+            return run_phases(job)
 
 
 def write_config(job: Job) -> None:
-    """The resolved configuration, beside where the result will be; raises SkipError."""
+    """The resolved configuration, beside where the result will be.
+
+    Raises:
+        SkipError: the folder cannot be written, or holds another job's finished result.
+    """
+    attempts.check_folder(job.output, job.job_id)
+    temporary = job.output / f".{attempts.CONFIG}.tmp"
     try:
         job.output.mkdir(parents=True, exist_ok=True)
-        OmegaConf.save(job.cfg, job.output / "config.yaml", resolve=True)
+        OmegaConf.save(job.cfg, temporary, resolve=True)
+        os.replace(temporary, job.output / attempts.CONFIG)
     except OSError as error:
+        with suppress(OSError):
+            temporary.unlink()
         why = f"output_dir={job.output}: cannot be written: {error.strerror}"
         raise SkipError(why) from error
 
@@ -97,6 +107,8 @@ def reuse(job: Job, earlier: dict[str, Any]) -> dict[str, Any]:
     """The result of an earlier run of the same job, as this job's result; no W&B run is opened."""
     folder = Path(earlier.pop("path")).parent
     log.info("done before, reused: %s", os.path.relpath(folder))
+    if folder.resolve() == job.output.resolve():
+        return earlier  # the same command again: the original stays as it is
     result: Any = earlier | {"reused": True, "sweep": job.cfg.logger.group}
     result["skill"] = str((folder / earlier["skill"]).resolve())
     results.write(job.output, result)
@@ -120,10 +132,17 @@ def run_phases(job: Job) -> dict[str, Any]:
     return finish(job, logger, dense, pruned, scores, latency, clock, tuned.hit)
 
 
+def label(job: Job) -> dict[str, Any]:
+    """What a reader of the cache is told of an entry."""
+    cfg = job.cfg
+    names = {"task": cfg.task.name, "backbone": cfg.backbone.name, "prompt": cfg.prompt.kind}
+    return names | {"seed": cfg.seed}
+
+
 def tune(job: Job, logger: Logger | None) -> tuple[SoftPromptModel, Entry]:
     """The dense model: prompt and readout tuned on the frozen backbone, or from the cache."""
     model = job.new_model()
-    entry = job.cache.get("tune", job.tune_key, lambda: _tune(job, model, logger))
+    entry = job.cache.get("tune", job.tune_key, lambda: _tune(job, model, logger), label(job))
     if entry.hit:
         load_trainable(model, entry.tensors)
         logs.replay(logger, entry.values["curves"])
@@ -167,8 +186,7 @@ def attribute_prune_retune(
     hits: list[bool] = []
     attribution = AttributionCallback(lambda model: attribute(job, model, hits))
     pruning = PruningCallback(
-        attribution,
-        lambda relevance: select(relevance, shapes(dense.blocks()), **prune_settings(job.cfg)),
+        attribution, partial(subnetwork.choose, job), partial(subnetwork.changes, job)
     )
     tuner = PromptTuner(dense, "retune", job.retune, build_metrics(job.data.spec))
     with clock.phase("retune"):
@@ -180,7 +198,7 @@ def attribute_prune_retune(
     clock.seconds |= {"attribute": attribution.seconds, "prune": pruning.seconds}
     clock.seconds["retune"] -= attribution.seconds + pruning.seconds
     assert pruning.keep is not None
-    return Pruned(tuner.model, pruning.pruned_state, pruning.keep, hits[0])
+    return Pruned(tuner.model, pruning.pruned_state, pruning.keep, pruning.changes, hits[0])
 
 
 def attribute(job: Job, model: SoftPromptModel, hits: list[bool]) -> dict[str, Tensor]:
@@ -188,40 +206,20 @@ def attribute(job: Job, model: SoftPromptModel, hits: list[bool]) -> dict[str, T
     settings = job.cfg.attribution
 
     def compute() -> Entry:
-        device = next(model.parameters()).device
-        drawn = job.batches(job.tune, "attribute").attribution_batches(
-            settings.samples, settings.batch, job.seed("attribute")
-        )
-        batches = [{name: t.to(device) for name, t in batch.items()} for batch in drawn]
-        return Entry(job.score(model, batches, **_options(job)), {})
+        batches = subnetwork.calibration(job, model)
+        return Entry(job.score(model, batches), {})
 
-    entry = job.cache.get("attribute", job.attribution_key, compute)
+    method = results.attribution_name(settings._target_)
+    about = label(job) | {"attribution": method}
+    entry = job.cache.get("attribute", job.attribution_key, compute, about)
     hits.append(entry.hit)
     return entry.tensors
-
-
-def _options(job: Job) -> dict[str, Any]:
-    """The method's own options: the ones that are set, and the seed where it draws at random."""
-    known = inspect.signature(job.score).parameters
-    given: dict[str, Any] = dict(job.cfg.attribution.options) | {
-        key: job.cfg.attribution[key]
-        for key in ("tokens", "sign", "target")
-        if job.cfg.attribution[key] is not None
-    }
-    for key in given:
-        if key not in known:
-            raise ConfigError(
-                f"attribution.{key}",
-                given[key],
-                f"{job.cfg.attribution._target_} has no such option",
-            )
-    return given | ({"seed": job.seed("attribute")} if "seed" in known else {})
 
 
 def test(job: Job, dense: SoftPromptModel, pruned: Pruned) -> dict[str, dict[str, Any]]:
     """Scores of the dense, the pruned and the final model on the selection and reported splits."""
     key = job.tune_key | {"extra": list(job.data.spec.extra)}
-    entry = job.cache.get("score", key, lambda: Entry({}, evaluate(job, dense)))
+    entry = job.cache.get("score", key, lambda: Entry({}, evaluate(job, dense)), label(job))
     scores = {"dense": entry.values, "final": evaluate(job, pruned.model)}
     if not job.retune.enabled:
         return scores | {"pruned": scores["final"]}
@@ -266,7 +264,7 @@ def finish(
 ) -> dict[str, Any]:
     """Write skill and result, mirror them to the logger."""
     about = skill_about(job, scores)
-    save_skill(job.output / "skill", pruned.model, pruned.keep, about)
+    save_skill(job.output / "skill", pruned.model, pruned.keep, about, pruned.changes)
     sizes = {site: [kept.shape[-1], _full(dense, site)] for site, kept in pruned.keep.items()}
     result = assemble(
         job,

@@ -39,7 +39,8 @@ class MainScores(Scores, total=False):
 class Method(TypedDict, total=False):
     sites: list[str]
     allocation: str
-    reconstruct: Any
+    target_speedup: float | None
+    reconstruct: str
     distill: Any
     train: Any
 

@@ -17,8 +17,9 @@ from skip_exp.models.families import FAMILIES
 from skip_exp.models.prompts import build_prompt
 from skip_exp.models.readouts import build_readout
 from skip_exp.models.soft_prompt import SoftPromptModel
+from skip_exp.pruning.reconstruct import Changes, apply
 from skip_exp.pruning.surgery import Keep, cut
-from skip_exp.skill_file import ABOUT, SkillAbout, read_skill, save_skill, split_keep
+from skip_exp.skill_file import ABOUT, SkillAbout, read_skill, save_skill, split
 
 __all__ = ["Prediction", "Skill", "SkillAbout", "save_skill"]
 
@@ -63,8 +64,8 @@ class Skill:
             return load_exported(folder)
         about, tensors = read_skill(folder)
         found = _backbone(folder, about, backbone)
-        keep, state = split_keep(tensors)
-        model = cut_model(folder, about, found.model, found.tokenizer, keep)
+        keep, changes, state = split(tensors)
+        model = cut_model(folder, about, found.model, found.tokenizer, keep, changes)
         _fill(folder, model, state)
         return cls(about, model.eval(), found.tokenizer, keep)
 
@@ -191,17 +192,19 @@ def cut_model(
     backbone: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
     keep: Keep,
+    changes: Changes,
 ) -> SoftPromptModel:
-    """``backbone`` cut to ``keep``, with a prompt and a readout that are yet to be filled."""
+    """``backbone`` cut to ``keep`` and changed; its prompt and readout are yet to be filled."""
     try:
         whole = uncut_model(about, backbone, tokenizer)
         unknown = set(keep) - known_sites(whole)
         if unknown:
             raise ValueError(f"the backbone has no {min(unknown)}")
         smaller = cut(whole, keep)
+        apply(smaller, changes)
         smaller.train_only(about.train)
         return smaller
-    except (SkipError, ValueError, RuntimeError, IndexError, TypeError) as error:
+    except (SkipError, ValueError, RuntimeError, IndexError, KeyError, TypeError) as error:
         raise SkipError(f"{folder}: does not fit its backbone: {first_line(error)}") from error
 
 

@@ -20,10 +20,12 @@ from torch import Tensor
 from skip_exp.errors import SkipError
 from skip_exp.models.backbones import first_line
 from skip_exp.models.soft_prompt import SoftPromptModel
+from skip_exp.pruning.reconstruct import Changes
 from skip_exp.pruning.surgery import Keep
 
 VERSION = 1
 TENSORS, ABOUT = "skill.safetensors", "skill.json"
+KEEP, CHANGE = "keep/", "change/"  # what the names of these tensors begin with
 
 
 @dataclass(frozen=True)
@@ -50,15 +52,24 @@ class SkillAbout:
     train: str = "prompt_readout"
 
 
-def save_skill(folder: Path, model: SoftPromptModel, keep: Keep, about: SkillAbout) -> Path:
+def save_skill(
+    folder: Path,
+    model: SoftPromptModel,
+    keep: Keep,
+    about: SkillAbout,
+    changes: Changes | None = None,
+) -> Path:
     """Write the skill of a cut ``model`` into ``folder`` and return the folder.
 
-    Tensors: ``prompt.*`` and ``readout.*`` as trained (fp32), ``keep/<site>`` int32 indices. A
-    write that is cut short leaves the old skill, or files that are refused, never a wrong skill.
+    Tensors: ``prompt.*`` and ``readout.*`` as trained (fp32), ``keep/<site>`` int32 indices,
+    ``change/<block>.*`` what reconstruction added before re-tuning (fp32). A write that is cut
+    short leaves the old skill, or files that are refused, never a wrong skill.
     """
     from skip_exp.tuning import trainable_state  # Lightning: a second that loading does not need
 
-    write_described(folder, TENSORS, trainable_state(model), keep, ABOUT, asdict(about))
+    changed = {f"{CHANGE}{name}": tensor for name, tensor in (changes or {}).items()}
+    state = trainable_state(model) | changed
+    write_described(folder, TENSORS, state, keep, ABOUT, asdict(about))
     return folder
 
 
@@ -73,7 +84,7 @@ def write_described(
     """Write tensors, and a JSON file with version, checksum and ``about``; each by renaming."""
     content = save(
         {name: t.detach().cpu().contiguous() for name, t in state.items()}
-        | {f"keep/{site}": kept.to(torch.int32).contiguous() for site, kept in keep.items()}
+        | {f"{KEEP}{site}": kept.to(torch.int32).contiguous() for site, kept in keep.items()}
     )
     described = {"version": VERSION, "sha256": _checksum(content, about)} | about
     folder.mkdir(parents=True, exist_ok=True)
@@ -162,7 +173,8 @@ def parse_about(path: Path, described: Mapping[str, Any]) -> SkillAbout:
     return about
 
 
-def split_keep(tensors: Mapping[str, Tensor]) -> tuple[Keep, dict[str, Tensor]]:
-    """keep, and the parameters."""
-    keep = {n.removeprefix("keep/"): t.long() for n, t in tensors.items() if n.startswith("keep/")}
-    return keep, {name: t for name, t in tensors.items() if not name.startswith("keep/")}
+def split(tensors: Mapping[str, Tensor]) -> tuple[Keep, Changes, dict[str, Tensor]]:
+    """keep, what reconstruction changed, and the parameters."""
+    keep = {n.removeprefix(KEEP): t.long() for n, t in tensors.items() if n.startswith(KEEP)}
+    changes = {n.removeprefix(CHANGE): t for n, t in tensors.items() if n.startswith(CHANGE)}
+    return keep, changes, {n: t for n, t in tensors.items() if not n.startswith((KEEP, CHANGE))}

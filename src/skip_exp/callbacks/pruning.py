@@ -9,6 +9,8 @@ from lightning.pytorch.callbacks import Callback
 from torch import Tensor
 
 from skip_exp.callbacks.attribution import AttributionCallback, Relevance
+from skip_exp.models.soft_prompt import SoftPromptModel
+from skip_exp.pruning.reconstruct import Changes, apply
 from skip_exp.pruning.surgery import cut
 from skip_exp.tuning import State, trainable_state
 
@@ -20,15 +22,21 @@ class PruningCallback(Callback):
 
     Args:
         attribution: where the relevance comes from; stands before this callback.
-        choose: relevance -> keep.
+        choose: (dense model, relevance) -> keep.
+        mend: (dense model, keep) -> what is added to the smaller model for what it lost.
     """
 
     def __init__(
-        self, attribution: AttributionCallback, choose: Callable[[Relevance], Keep]
+        self,
+        attribution: AttributionCallback,
+        choose: Callable[[SoftPromptModel, Relevance], Keep],
+        mend: Callable[[SoftPromptModel, Keep], Changes],
     ) -> None:
         self.attribution = attribution
         self.choose = choose
+        self.mend = mend
         self.keep: Keep | None = None
+        self.changes: Changes = {}
         self.pruned_state: State = {}  # prompt and readout after the cut, before any re-tuning
         self.seconds = 0.0
 
@@ -39,9 +47,12 @@ class PruningCallback(Callback):
         relevance = self.attribution.relevance
         if relevance is None:
             raise RuntimeError("AttributionCallback must stand before PruningCallback")
+        dense, broadcast = pl_module.model, trainer.strategy.broadcast
         # Processes may differ in the last bit: rank 0 decides, so that all cut alike.
-        self.keep = trainer.strategy.broadcast(self.choose(relevance))
-        pl_module.model = cut(pl_module.model, self.keep)
+        self.keep = broadcast(self.choose(dense, relevance))
+        self.changes = broadcast(self.mend(dense, self.keep))
+        pl_module.model = cut(dense, self.keep)
+        apply(pl_module.model, self.changes)
         pl_module.model.train_only(pl_module.settings.train)
         self.pruned_state = trainable_state(pl_module.model)
         self.seconds = time.perf_counter() - start

@@ -109,8 +109,9 @@ def select(
         sizes: the blocks' shapes; the budget is a fraction of their parameters.
         sites: kinds of neuron that may go: ffn, heads, qk, vo.
         allocation: ``global``: each kind is ranked across all layers of its stack (T5's self- and
-            cross-attention by themselves), and every kind loses the same fraction; ``per_cost``: one ranking of everything by relevance per parameter;
-            ``uniform``: every site loses the same fraction.
+            cross-attention by themselves), and every kind loses the same fraction; ``per_cost``:
+            one ranking of everything by relevance per parameter; ``uniform``: every site loses
+            the same fraction.
         round_to: FFN units and dims are removed in such steps, so that widths stay multiples of it.
 
     Returns:

@@ -1,0 +1,92 @@
+"""Earlier attempts at a job: one that finished is reused, one that was killed is marked."""
+
+import errno
+import logging
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+from yaml import YAMLError
+
+from skip_exp import logs, results
+from skip_exp.cache import Pointer
+from skip_exp.config import AnyConfig
+from skip_exp.errors import SkipError
+
+log = logging.getLogger(__name__)
+
+CONFIG = "config.yaml"  # resolved configuration of an attempt, in its folder
+
+
+def finished(earlier: Pointer, job_id: str) -> dict[str, Any] | None:
+    """The result of an attempt that finished, with its ``path``; None where none is left.
+
+    A process may be killed after its result was written and before that was noted.
+    """
+    folders = (earlier.result and earlier.result.parent, earlier.started)
+    found = (_done(folder) for folder in folders if folder)
+    return next((result for result in found if result and result.get("job_id") == job_id), None)
+
+
+def check_folder(output: Path, job_id: str) -> None:
+    """Raise SkipError, before anything is written, where another job's result would be lost."""
+    there = _done(output)
+    if there and there.get("job_id") != job_id:
+        raise SkipError(f"output_dir={output}: holds the finished result of another job")
+
+
+def supersede(earlier: Pointer, cfg: AnyConfig) -> None:
+    """Mark an attempt that was killed, before the one that ``cfg`` describes takes its place.
+
+    Its folder gets a failed result and its W&B run the tag ``superseded``. To be called with the
+    job's lock held and *before* the new attempt is noted: if this process is killed as well, the
+    note of the old attempt is still there and the next one marks it; marking twice does no harm.
+    Whatever goes wrong costs a warning, never the new attempt.
+    """
+    old, new = earlier.started, Path(cfg.output_dir).resolve()
+    if old is None or not old.is_dir() or _done(old):
+        return
+    log.info("an earlier attempt was killed, done again: %s", os.path.relpath(old))
+    for leftover in (*old.glob("*.tmp"), *old.glob("skill/*.tmp")):
+        with suppress(OSError):
+            leftover.unlink()
+    was = _configuration(old) or cfg
+    error = f"superseded: ended without a result; done again in {new}"
+    if old != new and not (old / results.FILE).is_file():
+        plain: Any = OmegaConf.to_container(was)
+        try:
+            results.write_failed(old, plain, error)
+        except SkipError as problem:
+            log.warning("%s", problem)
+    if cfg.logger.name == "wandb":
+        logs.supersede(was, old, error)
+
+
+@contextmanager
+def told_full_disk(output: Path) -> Iterator[None]:
+    """Turn a full disk, or a used-up quota, into one line, whatever was being written."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        where = error.filename2 or error.filename or f"output_dir={output}"
+        raise SkipError(f"{where}: cannot be written: {error.strerror}") from error
+
+
+def _done(folder: Path) -> dict[str, Any] | None:
+    """The finished result in ``folder``, if there is one."""
+    file = folder / results.FILE
+    found = results.load(file) if file.is_file() else []
+    return found[0] if found and found[0]["status"] == "done" else None
+
+
+def _configuration(folder: Path) -> AnyConfig | None:
+    try:
+        return OmegaConf.load(folder / CONFIG)
+    except (OSError, YAMLError, OmegaConfBaseException):
+        return None

@@ -1,0 +1,114 @@
+"""``python -m skip_exp.cache [DIR] [--prune unused|stale|all]``: what the stage cache holds.
+
+Lists the entries: what each is, its size and age, how many jobs that have a result or run use it,
+and whether it is stale (computed by another version of the code, so that no job loads it again).
+--prune removes the entries that are unused, stale, or all of them, and what killed processes left
+behind: temporary files, locks, notes of results that are gone. What a process holds stays.
+"""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from rich.console import Console
+from rich.filesize import decimal
+from rich.markup import escape
+from rich.table import Table
+
+from skip_exp.cache.contents import Group, Stored, entries, remove, scan, to_prune
+from skip_exp.errors import SkipError
+
+_LABEL = ("task", "backbone", "prompt", "seed", "attribution")
+_UNITS = (("d", 86400), ("h", 3600), ("min", 60), ("s", 1))
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Exit code: 0, also where there is no cache; 1 where the folder is something else."""
+    parser = argparse.ArgumentParser(
+        prog="python -m skip_exp.cache",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("folder", nargs="?", default="outputs/.cache", metavar="DIR")
+    parser.add_argument("--prune", choices=("unused", "stale", "all"))
+    parser.add_argument("--dry-run", action="store_true", help="only say what --prune would remove")
+    given = parser.parse_args(arguments)
+    if given.dry_run and not given.prune:
+        parser.error("--dry-run goes with --prune")
+    folder = Path(given.folder)
+    if not folder.exists():
+        print(f"no cache at {folder}")
+        return 0
+    try:
+        groups = scan(folder)
+        stored = entries(groups)
+        if given.prune:
+            prune(groups, stored, given.prune, given.dry_run)
+        else:
+            show(stored)
+    except SkipError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    except OSError as error:
+        print(f"error: {error.filename or folder}: {error.strerror or error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+def show(stored: Sequence[Stored]) -> None:
+    """A row per entry, and the total."""
+    _print_table(stored)
+    size = decimal(sum(each.size for each in stored))
+    unused = sum(each.users == 0 for each in stored)
+    stale = sum(each.stale for each in stored)
+    print(f"{_count(len(stored))}, {size}; {unused} unused, {stale} stale")
+
+
+def prune(groups: Sequence[Group], stored: Sequence[Stored], which: str, dry_run: bool) -> None:
+    """Remove, or with ``dry_run`` only name, what ``which`` asks for and what is left over."""
+    gone: set[Path] = set()
+    freed = held = 0
+    for group, files in to_prune(groups, stored, which):
+        size = remove(group, files, dry_run)
+        if size is None:
+            held += bool(files)
+        else:
+            freed += size
+            gone.update(files)
+    removed = [each for each in stored if each.path in gone]
+    _print_table(removed)
+    others = len(gone) - len(removed)
+    told = f"{'would free' if dry_run else 'freed'} {decimal(freed)}: {_count(len(removed))}"
+    told += f", {_count(others, 'other file', 'other files')}" if others else ""
+    print(told + (f"; {held} in use, kept" if held else ""))
+
+
+def _count(n: int, one: str = "entry", more: str = "entries") -> str:
+    return f"{n} {one if n == 1 else more}"
+
+
+def _print_table(stored: Sequence[Stored]) -> None:
+    if not stored:
+        return
+    view = Table()
+    for name in ("stage", *_LABEL):
+        view.add_column(name)
+    for name in ("size", "age", "used by"):
+        view.add_column(name, justify="right", no_wrap=True)
+    view.add_column("")
+    for each in stored:
+        label = [str(each.label.get(name, "-")) for name in _LABEL]
+        row = [each.stage, *label, decimal(each.size), _age(each.age), str(each.users)]
+        view.add_row(*map(escape, row), "stale" if each.stale else "")
+    Console(width=None if sys.stdout.isatty() else 160).print(view)
+
+
+def _age(seconds: float) -> str:
+    """In the largest unit that it fills: ``3 d``."""
+    unit, length = next((each for each in _UNITS if seconds >= each[1]), _UNITS[-1])
+    return f"{max(0, int(seconds // length))} {unit}"
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,224 @@
+"""Choosing by measured time: a speed-up asked for -> the keep that loses the least relevance.
+
+A sublayer's time does not fall in proportion to its parameters, so it is measured on this device
+for several widths (as in HALP, Shen et al. 2022, and ZipLM, Kurtic et al. 2023), and dynamic
+programming picks one width per sublayer.
+"""
+
+import statistics
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from skip_exp.benchmark import interleave
+from skip_exp.errors import ConfigError
+from skip_exp.models.families import AttentionBlock, Block
+from skip_exp.models.soft_prompt import SoftPromptModel
+from skip_exp.pruning.select import Shape, shapes
+from skip_exp.pruning.surgery import cut
+
+POINTS = 12  # widths of an FFN that are measured, beside 0; between them time is interpolated
+BINS = 4000  # of the time budget; each block's time is rounded up to whole ones
+REPEATS, WARMUP = 7, 2
+
+Keep = dict[str, Tensor]
+
+
+@dataclass(frozen=True)
+class Timing:
+    """Seconds of one sublayer at some of its widths (heads, or FFN units), both ascending."""
+
+    widths: list[int]
+    seconds: list[float]
+
+    def at(self, width: int) -> float:
+        return float(np.interp(width, self.widths, self.seconds))
+
+
+@dataclass(frozen=True)
+class Table:
+    """Where a forward pass spends its time."""
+
+    total: float  # seconds of the dense model
+    blocks: Mapping[str, Timing]
+
+    @property
+    def rest(self) -> float:
+        """What no cut makes faster: embeddings, norms, readout."""
+        return max(0.0, self.total - sum(t.seconds[-1] for t in self.blocks.values()))
+
+    def speedup(self, widths: Mapping[str, int]) -> float:
+        """Of a model with these widths; a block that is not named is whole."""
+        blocks = (t.at(widths.get(name, t.widths[-1])) for name, t in self.blocks.items())
+        return self.total / (self.rest + sum(blocks))
+
+    @property
+    def most(self) -> float:
+        """Speed-up of a model whose blocks are all gone."""
+        return self.speedup(dict.fromkeys(self.blocks, 0))
+
+
+def widths(keep: Keep) -> dict[str, int]:
+    """Width of every sublayer that ``keep`` cuts in units or heads."""
+    return {
+        site.removesuffix(".heads"): len(kept)
+        for site, kept in keep.items()
+        if not site.endswith((".qk", ".vo"))
+    }
+
+
+def choose(
+    relevance: Mapping[str, Tensor],
+    sizes: list[Shape],
+    table: Table,
+    *,
+    target_speedup: float,
+    sites: list[str],
+    round_to: int = 8,
+) -> Keep:
+    """The keep of ``ffn`` units and ``heads`` that is predicted to reach ``target_speedup``.
+
+    Relevances of both kinds are added up, so they must be in one unit (attributions are).
+
+    Raises:
+        ConfigError: beyond what ``sites`` can reach; sites other than ffn and heads.
+    """
+    if not sites or set(sites) - {"ffn", "heads"}:
+        raise ConfigError("prune.sites", sites, "must be ffn, heads or both where time is the goal")
+    options = {shape.name: _options(shape, sites, round_to) for shape in sizes}
+    fastest = table.speedup({name: each[0] for name, each in options.items()})
+    if not 1 <= target_speedup <= fastest:
+        most = f"must be between 1 and {int(fastest * 100) / 100} with prune.sites={sites}"
+        raise ConfigError("prune.target_speedup", target_speedup, most)
+    scores = {shape.name: relevance[_site(shape)].double().sort().values for shape in sizes}
+    lost, seconds = [], []
+    for name, each in options.items():
+        lost.append([float(scores[name][: len(scores[name]) - k].sum()) for k in each])
+        seconds.append([table.blocks[name].at(k) for k in each])
+    picked = _knapsack(lost, seconds, table.total / target_speedup - table.rest)
+    return {
+        _site(shape): _top(relevance[_site(shape)], options[shape.name][i])
+        for shape, i in zip(sizes, picked, strict=True)
+    }
+
+
+def search(table: Table, target_speedup: float, most: float, pick: Callable[[float], Keep]) -> Keep:
+    """The keep of the smallest ratio whose predicted speed-up is ``target_speedup``.
+
+    Args:
+        most: the largest ratio that ``pick`` can reach.
+        pick: ratio -> keep, monotone.
+
+    Raises:
+        ConfigError: a target out of reach.
+    """
+    fastest = table.speedup(widths(pick(most)))
+    if not 1 <= target_speedup <= fastest:
+        reach = f"must be between 1 and {int(fastest * 100) / 100}"
+        raise ConfigError("prune.target_speedup", target_speedup, reach)
+    low, high = 0.0, most
+    for _ in range(12):  # to 1/4096: finer than the rounding of widths
+        middle = (low + high) / 2
+        enough = table.speedup(widths(pick(middle))) >= target_speedup
+        low, high = (low, middle) if enough else (middle, high)
+    return pick(high)
+
+
+def _knapsack(lost: list[list[float]], seconds: list[list[float]], budget: float) -> list[int]:
+    """One option per row with the least total loss within the budget of seconds."""
+    room = BINS + len(lost)  # rounding up must not make the tightest budget impossible
+    best = np.zeros(room + 1)  # least loss within so many bins
+    taken = np.zeros((len(lost), room + 1), dtype=int)
+    bins = [np.ceil(np.asarray(row) / max(budget, 1e-12) * BINS).astype(int) for row in seconds]
+    for row, (losses, costs) in enumerate(zip(lost, bins, strict=True)):
+        found = np.full((len(losses), room + 1), np.inf)
+        for i, (loss, cost) in enumerate(zip(losses, costs, strict=True)):
+            if cost <= room:
+                found[i, cost:] = best[: room + 1 - cost] + loss
+        taken[row], best = found.argmin(0), found.min(0)
+    picked: list[int] = []
+    left = room
+    for row in reversed(range(len(lost))):
+        picked.append(int(taken[row, left]))
+        left -= int(bins[row][picked[-1]])
+    return picked[::-1]
+
+
+def _options(shape: Shape, sites: list[str], round_to: int) -> list[int]:
+    """Widths to choose from, ascending, the whole one included."""
+    kind = "heads" if shape.qk_cost else "ffn"
+    if kind not in sites:
+        return [shape.units]
+    step = 1 if kind == "heads" else round_to
+    return [*range(0, shape.units, step), shape.units]
+
+
+def _site(shape: Shape) -> str:
+    return f"{shape.name}.heads" if shape.qk_cost else shape.name
+
+
+def _top(scores: Tensor, kept: int) -> Tensor:
+    return scores.argsort(stable=True)[len(scores) - kept :].sort().values
+
+
+@torch.inference_mode()
+def measure(model: SoftPromptModel, inputs: Mapping[str, Tensor]) -> Table:
+    """Time ``model`` and, where they differ in shape, its sublayers at several widths.
+
+    Args:
+        model: the dense model in eval mode, on its device.
+        inputs: a full batch, see :func:`skip_exp.benchmark.random_batch`.
+
+    The caller holds the machine's benchmark lock. Costs some hundred sublayer passes.
+    """
+    model.prompt.install(model.attention_blocks())
+    batch, length = inputs["input_ids"].shape
+    known: dict[tuple[object, ...], Timing] = {}
+    found = {}
+    for block, shape in zip(model.blocks(), shapes(model.blocks()), strict=True):
+        kind = block.name.rpartition(".")[2], *(v for k, v in vars(shape).items() if k != "name")
+        if kind not in known:
+            known[kind] = _time_block(model, block, shape, batch, length)
+        found[block.name] = known[kind]
+    whole = _median([partial(model, **inputs)], model)[0]
+    return Table(whole, found)
+
+
+def _time_block(
+    model: SoftPromptModel, block: Block, shape: Shape, batch: int, length: int
+) -> Timing:
+    step = 1 if shape.qk_cost else -(-shape.units // (POINTS * 8)) * 8
+    points = sorted({*range(0, shape.units, step), shape.units})
+    weight = next(iter(_linears(block))).weight
+    hidden = torch.randn(batch, length, weight.shape[1], device=weight.device)
+    calls: list[Callable[[], object]] = []
+    for width in points:
+        smaller = cut(model, {_site(shape): torch.arange(width)})
+        smaller.prompt.install(smaller.attention_blocks())
+        own = next(b for b in smaller.blocks() if b.name == block.name)
+        calls.append(partial(_run, own, hidden))
+    seconds = _median(calls, model)
+    return Timing(points, np.maximum.accumulate(seconds).tolist())  # a wider one is never faster
+
+
+def _median(calls: list[Callable[[], object]], model: SoftPromptModel) -> list[float]:
+    on_gpu = next(model.parameters()).is_cuda
+    wait = torch.cuda.synchronize if on_gpu else None
+    times = interleave(calls, repeats=REPEATS, warmup=WARMUP, synchronise=wait)
+    return [statistics.median(own) for own in times]
+
+
+def _linears(block: Block) -> tuple[torch.nn.Linear, ...]:
+    return block.attention.projections() if isinstance(block, AttentionBlock) else block.up
+
+
+def _run(block: Block, hidden: Tensor) -> Tensor:
+    if isinstance(block, AttentionBlock):
+        return block.output(block.attention.context(hidden, hidden, None))
+    inner = F.gelu(block.up[0](hidden))
+    return block.down(inner * block.up[1](hidden) if len(block.up) == 2 else inner)

@@ -1,0 +1,171 @@
+"""Making up for what was cut: no labels, no gradient, a closed form per sublayer.
+
+What a removed neuron gave on average, or as far as the kept ones tell, goes into the sublayer's
+output projection. ``mean``: into its bias (Wang et al. 2022 fold what they remove alike).
+``least_squares``: the ridge solution of min E|W x - W' x_kept - b'|^2, as in ZipLM (Kurtic et al.
+2023) and Kwon et al. 2022, whose change of the weight is kept at low rank, so that a skill stays
+kilobytes. Both are exact where the removed neurons are constant; ``least_squares`` also where they
+depend linearly on kept ones (and the rank suffices).
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from skip_exp.attribution.observe import observe, token_mask
+from skip_exp.models.families import AttentionBlock, Block
+from skip_exp.models.soft_prompt import SoftPromptModel
+from skip_exp.pruning.surgery import Keep, attention_rows
+
+METHODS = ("none", "mean", "least_squares")
+# `<block>.bias` [H], `<block>.left` [H, rank] and `<block>.right` [rank, kept]: see `apply`.
+Changes = dict[str, Tensor]
+
+
+@dataclass
+class Moments:
+    """First and second moments of the input of one sublayer's output projection."""
+
+    count: int
+    mean: Tensor  # [n]
+    covariance: Tensor  # [n, n]
+
+
+def changes(
+    model: SoftPromptModel,
+    keep: Keep,
+    batches: Iterable[dict[str, Tensor]],
+    *,
+    reconstruct: str,
+    rank: int = 8,
+    ridge: float = 1e-3,
+) -> Changes:
+    """What to add to the output projections of ``cut(model, keep)``.
+
+    Args:
+        model: the dense model, on the device of the batches; left as it was.
+        batches: ``input_ids``, ``attention_mask`` (and token types); padding does not count.
+        reconstruct: none, mean or least_squares.
+        rank: of the change of each weight (least_squares).
+        ridge: penalty, in mean variances of the kept neurons: a few hundred texts tell less of
+            the dependence than they seem to.
+
+    Returns:
+        fp32 tensors on the CPU; sublayers that lost nothing have none.
+    """
+    lost = {block.name: block for block in model.blocks() if _lost(block, keep)}
+    if reconstruct == "none" or not lost:
+        return {}
+    found: Changes = {}
+    for name, moments in _moments(model, set(lost), batches).items():
+        kept = _kept(lost[name], keep)
+        weight = _output(lost[name]).weight.detach().double().cpu()
+        rank_here = rank if reconstruct == "least_squares" else 0
+        change = solve(weight, kept, moments, rank=rank_here, ridge=ridge)
+        found |= {f"{name}.{part}": tensor.float() for part, tensor in change.items()}
+    return found
+
+
+def apply(smaller: SoftPromptModel, found: Changes) -> None:
+    """Add ``found`` to a cut model, in place; an output projection without a bias gains one.
+
+    Raises:
+        ValueError: a change that does not fit.
+    """
+    blocks = {block.name: _output(block) for block in smaller.blocks()}
+    for key, change in found.items():
+        name, _, part = key.rpartition(".")
+        if name not in blocks or part not in ("bias", "left", "right"):
+            raise ValueError(f"the backbone has no {key}")
+        output = blocks[name]
+        if part == "bias":
+            _add_bias(output, change)
+        elif part == "left":
+            weight = output.weight.detach()
+            output.weight = _frozen(weight + (change @ found[f"{name}.right"]).to(weight))
+
+
+def gain_biases(model: SoftPromptModel, names: Iterable[str]) -> None:
+    """Give output projections the (zero) biases that parameters called ``names`` will fill."""
+    modules = {id(module): name for name, module in model.named_modules()}
+    for block in model.blocks():
+        output = _output(block)
+        if output.bias is None and f"{modules[id(output)]}.bias" in names:
+            _add_bias(output, torch.zeros(output.out_features))
+
+
+def _add_bias(output: nn.Linear, change: Tensor) -> None:
+    change = change.to(output.weight)
+    if change.shape != (output.out_features,):
+        raise ValueError(f"a bias of shape {tuple(change.shape)}, not {output.out_features}")
+    output.bias = _frozen(change if output.bias is None else output.bias.detach() + change)
+
+
+def solve(
+    weight: Tensor, kept: Tensor, moments: Moments, *, rank: int, ridge: float
+) -> dict[str, Tensor]:
+    """Changes of a projection ``weight`` [H, n] of whose inputs ``kept`` [k] stay.
+
+    Returns ``bias`` [H] and, with a rank above 0, ``left`` [H, rank] and ``right`` [rank, k].
+    """
+    gone = torch.ones(weight.shape[1], dtype=torch.bool)
+    gone[kept] = False
+    lost, mean = weight[:, gone], moments.mean
+    bias = lost @ mean[gone]
+    if not rank or not len(kept):
+        return {"bias": bias}
+    own = moments.covariance[kept][:, kept]
+    penalty = ridge * own.diagonal().mean() + 1e-12  # all kept ones may be constant
+    root = torch.linalg.cholesky(own + penalty * torch.eye(len(kept), dtype=own.dtype))
+    change = lost @ torch.cholesky_solve(moments.covariance[kept][:, gone], root).T
+    # The best low rank as the activations see it: the norm is |change root|.
+    u, s, v = torch.linalg.svd(change @ root, full_matrices=False)
+    left = u[:, :rank] * s[:rank]
+    right = torch.linalg.solve_triangular(root, v[:rank], upper=False, left=False)
+    return {"bias": bias - left @ (right @ mean[kept]), "left": left, "right": right}
+
+
+@torch.no_grad()
+def _moments(
+    model: SoftPromptModel, names: set[str], batches: Iterable[dict[str, Tensor]]
+) -> dict[str, Moments]:
+    sums: dict[str, tuple[int, Tensor, Tensor]] = {}
+    for batch in batches:
+        inputs = {k: v for k, v in batch.items() if k != "labels"}
+        with observe(model) as seen:
+            model(**inputs)
+        for site, x in seen.items():
+            name = site.removesuffix(".vo")
+            if name not in names:  # queries and keys, and sublayers that lost nothing
+                continue
+            mask = token_mask(model, site, batch["attention_mask"])
+            rows = x.detach().float().flatten(2)
+            rows = rows.flatten(0, 1) if mask is None else rows[mask]
+            count, first, second = sums.get(name, (0, 0, 0))
+            products = (rows.T @ rows).double().cpu()
+            sums[name] = count + len(rows), first + rows.double().sum(0).cpu(), second + products
+    return {
+        name: Moments(count, first / count, second / count - torch.outer(first, first) / count**2)
+        for name, (count, first, second) in sums.items()
+    }
+
+
+def _output(block: Block) -> nn.Linear:
+    return block.output if isinstance(block, AttentionBlock) else block.down
+
+
+def _kept(block: Block, keep: Keep) -> Tensor:
+    """Input columns of the output projection that stay."""
+    if isinstance(block, AttentionBlock):
+        return attention_rows(block, keep)[1]
+    return keep.get(block.name, torch.arange(block.down.in_features))
+
+
+def _lost(block: Block, keep: Keep) -> bool:
+    return len(_kept(block, keep)) < _output(block).in_features
+
+
+def _frozen(tensor: Tensor) -> nn.Parameter:
+    return nn.Parameter(tensor, requires_grad=False)

@@ -1,0 +1,83 @@
+"""From relevance to the subnetwork of one job: what is kept, and what makes up for the rest."""
+
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from skip_exp import benchmark
+from skip_exp.cache import Entry
+from skip_exp.config import AnyConfig
+from skip_exp.job import Job, prune_settings
+from skip_exp.models.soft_prompt import SoftPromptModel
+from skip_exp.pruning import latency, reconstruct, select
+from skip_exp.pruning.latency import Table, Timing
+
+ATTEMPTS = 3  # at a quiet moment for the latency table
+
+
+def choose(job: Job, dense: SoftPromptModel, relevance: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The neurons to keep: for the ratio asked for or, where there is one, for the speed-up.
+
+    Raises:
+        ConfigError: a speed-up out of reach.
+    """
+    settings, sizes = prune_settings(job.cfg), select.shapes(dense.blocks())
+    target = job.cfg.prune.target_speedup
+    if target is None:
+        return select.select(relevance, sizes, **settings)
+    table = _table(job, dense)
+    if settings["allocation"] == "latency":
+        own = {key: settings[key] for key in ("sites", "round_to")}
+        return latency.choose(relevance, sizes, table, target_speedup=target, **own)
+
+    def pick(ratio: float) -> dict[str, Tensor]:
+        return select.select(relevance, sizes, **settings | {"ratio": ratio})
+
+    return latency.search(table, target, select.most(sizes, settings["sites"]), pick)
+
+
+def changes(job: Job, dense: SoftPromptModel, keep: dict[str, Tensor]) -> reconstruct.Changes:
+    """What ``prune.reconstruct`` adds to the cut model, from the rows that attribution reads."""
+    prune = job.cfg.prune
+    how = {"reconstruct": prune.reconstruct, "rank": prune.rank}
+    return reconstruct.changes(dense, keep, calibration(job, dense), **how)
+
+
+def calibration(job: Job, model: SoftPromptModel) -> list[dict[str, Tensor]]:
+    """Batches of train rows on the model's device: ``attribution.samples`` of them."""
+    device, settings = next(model.parameters()).device, job.cfg.attribution
+    drawn = job.batches(job.tune, "attribute").attribution_batches(
+        settings.samples, settings.batch, job.seed("attribute")
+    )
+    return [{name: t.to(device) for name, t in batch.items()} for batch in drawn]
+
+
+def _table(job: Job, dense: SoftPromptModel) -> Table:
+    """Measured once per machine and shape, so that a job's keep can be had again."""
+    size, device = job.benchmark, next(dense.parameters()).device
+    key = {
+        "backbone": job.tune_key["backbone"],
+        "prompt": job.tune_key["prompt"],
+        "size": [size.batch, size.seq_len],
+        "device": torch.cuda.get_device_name() if device.type == "cuda" else "cpu",
+        "threads": torch.get_num_threads(),
+    }
+    entry = job.cache.get("latency", key, lambda: _measure(job, dense), _about(job.cfg))
+    blocks = {name: Timing(*timing) for name, timing in entry.values["blocks"].items()}
+    return Table(entry.values["total"], blocks)
+
+
+def _measure(job: Job, dense: SoftPromptModel) -> Entry:
+    inputs = benchmark.random_batch(dense, job.benchmark.batch, job.benchmark.seq_len)
+    for _ in range(ATTEMPTS):
+        table, contended = benchmark.alone(partial(latency.measure, dense.eval(), inputs))
+        if not contended:
+            break
+    blocks = {name: [t.widths, t.seconds] for name, t in table.blocks.items()}
+    return Entry({}, {"total": table.total, "blocks": blocks})
+
+
+def _about(cfg: AnyConfig) -> dict[str, Any]:
+    return {"task": "-", "backbone": cfg.backbone.name, "prompt": cfg.prompt.kind, "seed": "-"}

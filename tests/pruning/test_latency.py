@@ -1,0 +1,89 @@
+"""A speed-up asked for becomes the keep that loses the least relevance in the measured time."""
+
+from itertools import product
+
+import pytest
+import torch
+
+from skip_exp.benchmark import random_batch
+from skip_exp.errors import ConfigError
+from skip_exp.pruning.latency import Table, Timing, _knapsack, choose, measure, widths
+from skip_exp.pruning.select import shapes
+from skip_exp.pruning.surgery import cut
+from tests.tiny import KINDS, tiny_model
+
+
+def test_a_table_by_hand() -> None:
+    table = Table(10.0, {"a": Timing([0, 4], [1.0, 3.0]), "b": Timing([0, 8], [0.0, 4.0])})
+    assert table.rest == 3.0
+    assert table.speedup({}) == 1.0
+    assert table.speedup({"a": 2, "b": 4}) == pytest.approx(10 / (3 + 2 + 2))
+    assert table.most == pytest.approx(10 / 4)
+
+
+def test_the_least_loss_within_the_budget() -> None:
+    lost = [[9.0, 4.0, 0.0], [5.0, 1.0, 0.0], [3.0, 2.0, 0.0]]
+    seconds = [[0.0, 2.0, 4.0], [0.0, 1.0, 4.0], [1.0, 2.0, 3.0]]
+    for budget in (1.0, 2.0, 3.0, 4.5, 6.0, 7.0, 11.0):
+        allowed = [
+            choice
+            for choice in product(range(3), repeat=3)
+            if sum(row[i] for row, i in zip(seconds, choice, strict=True)) <= budget
+        ]
+        best = min(sum(r[i] for r, i in zip(lost, c, strict=True)) for c in allowed)
+        picked = _knapsack(lost, seconds, budget)
+        assert sum(row[i] for row, i in zip(seconds, picked, strict=True)) <= budget * 1.001
+        assert sum(row[i] for row, i in zip(lost, picked, strict=True)) == pytest.approx(best)
+
+
+def even_table(model: object) -> Table:
+    """One second per unit and head; two seconds that stay."""
+    sizes = shapes(model.blocks())  # type: ignore[attr-defined]
+    blocks = {s.name: Timing([0, s.units], [0.0, float(s.units)]) for s in sizes}
+    return Table(2.0 + sum(s.units for s in sizes), blocks)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("target", [1.0, 1.5, 3.0])
+def test_the_keep_reaches_the_predicted_speedup(kind: str, target: float) -> None:
+    model = tiny_model(kind)
+    sizes, table = shapes(model.blocks()), even_table(model)
+    generator = torch.Generator().manual_seed(0)
+    relevance = {
+        f"{s.name}.heads" if s.qk_cost else s.name: torch.rand(s.units, generator=generator)
+        for s in sizes
+    }
+    keep = choose(
+        relevance, sizes, table, target_speedup=target, sites=["ffn", "heads"], round_to=1
+    )
+    assert target * 0.999 <= table.speedup(widths(keep)) < target * 1.05
+    for site, kept in keep.items():  # in each site the most relevant ones stay
+        gone = set(range(len(relevance[site]))) - set(kept.tolist())
+        assert all(relevance[site][kept].min() >= relevance[site][i] for i in gone if len(kept))
+    cut(model, keep)
+
+
+def test_what_cannot_be_reached_is_refused() -> None:
+    model = tiny_model()
+    sizes, table = shapes(model.blocks()), even_table(model)
+    for target, sites, told in (
+        (99.0, ["ffn"], r"prune.target_speedup=99.0: must be between 1 and 6.0 with"),
+        (0.5, ["ffn"], "prune.target_speedup=0.5: must be between 1 and"),
+        (2.0, ["qk"], "prune.sites.*must be ffn, heads or both"),
+    ):
+        with pytest.raises(ConfigError, match=told):
+            choose({}, sizes, table, target_speedup=target, sites=sites)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_measuring_leaves_the_model_alone(kind: str) -> None:
+    model = tiny_model(kind, readout="seq2seq" if kind.startswith("t5") else "head")
+    inputs = random_batch(model, 2, 8)
+    with torch.no_grad():
+        before = model(**inputs)
+        table = measure(model, inputs)
+        assert torch.equal(model(**inputs), before)
+    assert table.blocks.keys() == {block.name for block in model.blocks()}
+    for timing in table.blocks.values():
+        assert timing.widths[0] == 0 and timing.seconds == sorted(timing.seconds)
+    assert table.total > 0 and table.most >= 1
