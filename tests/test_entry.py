@@ -263,18 +263,6 @@ def test_as_a_program(tmp_path: Path) -> None:
     )
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("launcher", ["joblib", "submitit_local"])
-def test_jobs_in_other_processes(tmp_path: Path, launcher: str) -> None:
-    pytest.importorskip(f"hydra_plugins.hydra_{launcher.split('_')[0]}_launcher")
-    args = ["+task=rte", f"hydra/launcher={launcher}", "data.source=local", "data.dir=nowhere"]
-    done = run_python("-m", "skip_exp", *args, "seed=1,2", "logger=none", "-m", cwd=tmp_path)
-    assert done.returncode == 1
-    assert set(status_of(tmp_path).values()) == {"failed"} and len(status_of(tmp_path)) == 2
-    assert "2 jobs" in done.stdout and "failed: data.dir=nowhere" in done.stdout
-    assert "Traceback" not in done.stderr
-
-
 def test_sigterm_ends_the_sweep_as_ctrl_c_does(cli: Cli) -> None:
     def terminated(cfg: Any) -> None:
         os.kill(os.getpid(), signal.SIGTERM)

@@ -3,7 +3,7 @@
 import difflib
 import re
 import types
-from collections.abc import Iterator, Sequence
+from collections.abc import Container, Iterator, Sequence
 from dataclasses import fields, is_dataclass
 from typing import Any, get_args, get_origin, get_type_hints
 
@@ -23,6 +23,8 @@ _KINDS = {
     list: "a list such as [a,b]",
     dict: "a mapping such as {a: b}",
 }
+
+_LAUNCHERS = ("joblib", "submitit", "ray")  # optional dependencies of pyproject.toml
 
 
 def is_composition_error(error: Exception) -> bool:
@@ -55,6 +57,15 @@ def explain(error: BaseException) -> str:
 
 def missing_task(tasks: Sequence[str]) -> str:
     return f"task: missing; write +task=NAME, for example +task=rte; NAME is one of {_list(tasks)}"
+
+
+def missing_extra(hydra: DictConfig, plugins: Container[str]) -> str | None:
+    """A launcher of ``conf/hydra/launcher`` whose class is not among the ``plugins`` found."""
+    launcher = hydra.runtime.choices.get("hydra/launcher") or ""
+    extra = launcher.partition("_")[0]
+    if extra not in _LAUNCHERS or hydra.launcher._target_ in plugins:
+        return None
+    return f"hydra/launcher={launcher}: needs an extra package: pip install 'skip_exp[{extra}]'"
 
 
 def refused(overrides: Sequence[str], groups: Sequence[str]) -> str | None:

@@ -17,12 +17,13 @@ from typing import Any, ClassVar
 from hydra.core.config_loader import ConfigLoader
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
+from hydra.core.plugins import Plugins
 from hydra.experimental.callback import Callback
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 
-from skip_exp import refusals, results
+from skip_exp import refusals, results, workers
 from skip_exp.errors import SkipError
 
 log = logging.getLogger(__name__)
@@ -50,6 +51,8 @@ class Started(Callback):
         named = any(re.match(r"\+*task(\.name)?(=|$)", override) for override in given)
         if not named and OmegaConf.is_missing(config.task, "name"):
             _refuse(refusals.missing_task(_loader().get_group_options("task")))
+        if line := refusals.missing_extra(config.hydra, Plugins.instance().class_name_to_class):
+            _refuse(line)
         Started.folder, Started.multirun = Path(config.hydra.sweep.dir), True
 
     def on_job_start(self, config: DictConfig, **_: Any) -> None:
@@ -77,8 +80,10 @@ def _refuse(line: str) -> None:
 def job(cfg: DictConfig) -> None:
     """Run one job. Whatever goes wrong fails this job only, and says so in its result file."""
     error = None
+    logging.raiseExceptions = False  # a log file on a full disk: the job tells of it, once
     try:
         _check(cfg)
+        workers.settle(cfg.trainer)
         from skip_exp import pipeline  # not before: torch takes seconds to import
 
         _quiet()
@@ -146,7 +151,8 @@ def _fail(cfg: DictConfig, problem: Exception, error: str) -> None:
     try:
         results.write_failed(cfg.output_dir, plain, error)
     except SkipError as unwritable:
-        error = f"{error}; {unwritable}"
+        if not isinstance(problem.__cause__, OSError):  # the same trouble, told already
+            error = f"{error}; {unwritable}"
     if not isinstance(problem, SkipError):
         folder = os.path.relpath(cfg.output_dir)
         error = f"{error} (traceback: {folder}/{HydraConfig.get().job.name}.log)"
@@ -176,10 +182,12 @@ def finish() -> bool:
         console.print(results.table(found))
     for name in lost:
         print(f"error: {name}: ended without a result", file=sys.stderr)
+    if Started.multirun and not (found or lost):  # workers elsewhere, or the launcher failed
+        print(f"error: {os.path.relpath(folder)}: no job left a result there", file=sys.stderr)
     if Started.multirun or (done and not Started.failed):
         print(f"results: {os.path.relpath(folder)}")
         print(f"next:    {_next(folder)}")
-    return len(done) == len(found) and not lost and not Started.failed
+    return 0 < len(done) == len(found) and not lost and not Started.failed
 
 
 def _number(result: dict[str, Any]) -> tuple[int, str]:
