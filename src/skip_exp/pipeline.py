@@ -10,13 +10,12 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import lightning as L
 from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.loggers import Logger
 from omegaconf import OmegaConf
 from torch import Tensor
 
-from skip_exp import attempts, benchmark, logs, results, subnetwork
+from skip_exp import attempts, benchmark, logs, ranks, results, subnetwork, tuning
 from skip_exp.cache import Entry
 from skip_exp.callbacks import AttributionCallback, PruningCallback
 from skip_exp.config import AnyConfig
@@ -34,7 +33,6 @@ from skip_exp.tuning import (
     State,
     TrainSettings,
     eval_trainer,
-    fit_trainer,
     load_trainable,
     trainable_state,
 )
@@ -169,14 +167,9 @@ def fit(
     callbacks: list[Callback],
 ) -> tuple[KeepBest, Curves]:
     """Train ``tuner``; its model ends on the best epoch of the selection slice."""
-    phase = tuner.phase
-    best, curves = KeepBest(phase, job.metric), Curves(phase)
-    trainer = fit_trainer(
-        job.hardware, settings, phase, job.metric, logger, [*callbacks, best, curves]
-    )
-    L.seed_everything(job.seed(phase), verbose=False)
-    trainer.fit(tuner, job.batches(settings, phase))
-    return best, curves
+    run_fit = ranks.fit if job.hardware.devices > 1 else tuning.fit
+    data, seed = job.batches(settings, tuner.phase), job.seed(tuner.phase)
+    return run_fit(tuner, data, job.hardware, job.metric, seed, logger, callbacks)
 
 
 def attribute_prune_retune(

@@ -2,6 +2,7 @@
 
 import logging
 import math
+import multiprocessing
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,11 +11,13 @@ import torch
 import torch.nn.functional as F
 from lightning.pytorch.callbacks import Callback, EarlyStopping, TQDMProgressBar
 from lightning.pytorch.loggers import Logger
+from lightning.pytorch.plugins.environments import LightningEnvironment
+from lightning.pytorch.strategies import DDPStrategy
 from torch import Tensor
-from torchmetrics import MetricCollection
+from torchmetrics import MeanMetric, MetricCollection
 from transformers import get_linear_schedule_with_warmup
 
-from skip_exp.errors import SkipError
+from skip_exp.errors import ConfigError, SkipError
 from skip_exp.models.soft_prompt import SoftPromptModel
 
 log = logging.getLogger(__name__)
@@ -73,6 +76,8 @@ class PromptTuner(L.LightningModule):
         self.model = model
         self.phase = phase
         self.settings = settings
+        # Lightning's own mean goes wrong where processes score different numbers of rows.
+        self.select_loss = MeanMetric()
         self.select_metrics = metrics.clone()
         self.test_metrics = metrics.clone()
 
@@ -82,29 +87,37 @@ class PromptTuner(L.LightningModule):
         self.model.backbone.train(mode and self.settings.dropout)
         return self
 
+    def on_fit_start(self) -> None:
+        """Lightning trains in whatever mode it finds."""
+        self.train()
+
     def _loss(self, batch: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
-        inputs = {k: v for k, v in batch.items() if k != "labels"}
+        inputs = {k: v for k, v in batch.items() if k not in ("labels", "weight")}
         logits = self.model(**inputs)
         return logits, F.cross_entropy(logits, batch["labels"])
 
     def training_step(self, batch: dict[str, Tensor], _: int) -> Tensor:
-        loss = self._loss(batch)[1]
+        # One process's share of a batch counts for its rows: see data.module.share.
+        loss = self._loss(batch)[1] * batch.get("weight", 1)
         if not math.isfinite(loss.item()):
             raise SkipError(
                 f"{self.phase}.lr={self.settings.lr}: the loss became {loss.item()} at step "
                 f"{self.global_step}; a smaller learning rate, or trainer.precision=32-true"
             )
-        self.log(f"{self.phase}/train_loss", loss, batch_size=len(batch["labels"]), prog_bar=True)
+        name, rows = f"{self.phase}/train_loss", len(batch["labels"])
+        self.log(name, loss, batch_size=rows, prog_bar=True, sync_dist=True)
         return loss
 
     def validation_step(self, batch: dict[str, Tensor], _: int) -> None:
         logits, loss = self._loss(batch)
         self.select_metrics.update(logits.argmax(-1), batch["labels"])
-        self.log(f"{self.phase}/select_loss", loss, batch_size=len(batch["labels"]), sync_dist=True)
+        self.select_loss.update(loss, len(batch["labels"]))
 
     def on_validation_epoch_end(self) -> None:
+        self.log(f"{self.phase}/select_loss", self.select_loss.compute())
         for name, value in self.select_metrics.compute().items():
             self.log(f"{self.phase}/select_{name}", value, prog_bar=True)
+        self.select_loss.reset()
         self.select_metrics.reset()
 
     def test_step(self, batch: dict[str, Tensor], _: int) -> None:
@@ -187,13 +200,29 @@ class Curves(Callback):
 
 @dataclass(frozen=True)
 class Hardware:
-    """Plain twin of ``config.TrainerConfig``, precision resolved."""
+    """Plain twin of ``config.TrainerConfig``, precision resolved.
+
+    Raises:
+        ConfigError: a strategy or a number of devices that cannot be had.
+    """
 
     accelerator: str
-    devices: int
+    devices: int  # processes of a fit: one GPU each, or the CPU
     strategy: str
     precision: Any  # one of Lightning's names
     progress: bool
+
+    def __post_init__(self) -> None:
+        if self.strategy not in ("auto", "ddp"):
+            raise ConfigError("trainer.strategy", self.strategy, "must be auto or ddp")
+        if self.devices < 1:
+            raise ConfigError("trainer.devices", self.devices, "must be at least 1")
+        gpus = 0 if self.accelerator == "cpu" else torch.cuda.device_count()
+        if gpus and self.devices > gpus:
+            raise ConfigError("trainer.devices", self.devices, f"at most {gpus} GPUs can be used")
+        if self.devices > 1 and multiprocessing.get_start_method(allow_none=True) == "loky":
+            why = "hydra/launcher=joblib runs jobs of one device each"  # its workers start nothing
+            raise ConfigError("trainer.devices", self.devices, why)
 
 
 def resolve_precision(precision: str, accelerator: str) -> str:
@@ -206,22 +235,47 @@ def resolve_precision(precision: str, accelerator: str) -> str:
     return "bf16-mixed" if native.get("avx512_bf16") or native.get("amx_bf16") else "32-true"
 
 
-def fit_trainer(
+def fit(
+    tuner: PromptTuner,
+    data: L.LightningDataModule,
     hardware: Hardware,
-    settings: TrainSettings,
-    phase: str,
+    metric: str,
+    seed: int,
+    logger: Logger | None,
+    callbacks: list[Callback],
+) -> tuple[KeepBest, Curves]:
+    """Train ``tuner``; its model ends on the best epoch of the selection slice.
+
+    With several devices, this is one of the processes that :func:`skip_exp.ranks.fit` starts.
+    """
+    best, curves = KeepBest(tuner.phase, metric), Curves(tuner.phase)
+    trainer = fit_trainer(tuner, hardware, metric, logger, [*callbacks, best, curves])
+    L.seed_everything(seed, verbose=False)
+    trainer.fit(tuner, data)
+    return best, curves
+
+
+def fit_trainer(
+    tuner: PromptTuner,
+    hardware: Hardware,
     metric: str,
     logger: Logger | None,
     callbacks: list[Callback],
 ) -> L.Trainer:
     """A trainer for one phase: early stopping on the selection slice, clipping, no checkpoints."""
-    stop = EarlyStopping(
-        f"{phase}/select_{metric}", mode="max", patience=settings.patience, check_finite=False
-    )
+    settings, several = tuner.settings, hardware.devices > 1
+    name = f"{tuner.phase}/select_{metric}"
+    stop = EarlyStopping(name, mode="max", patience=settings.patience, check_finite=False)
     return L.Trainer(
         accelerator=hardware.accelerator,
         devices=hardware.devices,
-        strategy=hardware.strategy,
+        # A sublayer that was cut away entirely leaves its norm and its prefix without a gradient.
+        # Buffers are constants, and the processes score different numbers of batches.
+        strategy=DDPStrategy(find_unused_parameters=True, broadcast_buffers=False)
+        if several
+        else "auto",
+        plugins=LightningEnvironment() if several else None,  # on a cluster, too
+        use_distributed_sampler=False,  # the data module deals out the rows
         precision=hardware.precision,
         max_epochs=settings.epochs,
         gradient_clip_val=settings.clip,

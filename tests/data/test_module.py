@@ -1,3 +1,5 @@
+from dataclasses import replace
+from types import SimpleNamespace
 from typing import Any
 
 import lightning as L
@@ -6,7 +8,7 @@ import torch
 from transformers import PreTrainedTokenizerFast
 
 from skip_exp.data import EncodedTask, RawTask, Split, TextDataModule, encode
-from skip_exp.data.module import LengthGroupedSampler
+from skip_exp.data.module import LengthGroupedSampler, share
 from skip_exp.errors import ConfigError, DataError
 
 from .conftest import spec
@@ -92,6 +94,66 @@ def test_attribution_draws_from_train_only(encoded: EncodedTask) -> None:
     assert sum(len(b["labels"]) for b in module.attribution_batches(999, 64, 3)) == 180
     with pytest.raises(ConfigError, match=r"attribution.samples=0: must be at least 1"):
         module.attribution_batches(0, 16, 3)
+
+
+def test_the_share_of_a_process() -> None:
+    rows = [{"input_ids": [i], "label": 0} for i in range(5)]
+    assert [share(rows, rank, 1) for rank in range(1)] == [(rows, 1.0)]
+    assert [share(rows, rank, 2) for rank in range(2)] == [
+        ([rows[0], rows[2], rows[4]], 1.2),
+        ([rows[1], rows[3]], 0.8),
+    ]
+    one = rows[:1]  # who has no row takes the first, which then counts for nothing
+    assert [share(one, rank, 3) for rank in range(3)] == [(one, 3.0), (one, 0.0), (one, 0.0)]
+
+
+def numbered(encoded: EncodedTask, train: int, select: int) -> EncodedTask:
+    """Rows of 1 to 7 tokens, the first of which is the row's number."""
+
+    def rows(n: int) -> list[dict[str, Any]]:
+        return [{"input_ids": [i + 1] + [9] * (i * 3 % 7), "label": i % 2} for i in range(n)]
+
+    return replace(encoded, train=rows(train), select=rows(select))
+
+
+def seen(module: TextDataModule, rank: int, world: int, split: str) -> Any:
+    """The batches of one process: [(numbers of the rows, weight)]."""
+    module.trainer = SimpleNamespace(global_rank=rank, world_size=world)  # type: ignore[assignment]
+    loader = module.train_dataloader() if split == "train" else module.val_dataloader()
+    return [(b["input_ids"][:, 0].tolist(), b.get("weight")) for b in loader]
+
+
+@pytest.mark.parametrize("world", [2, 3])
+def test_processes_see_the_batches_of_one(encoded: EncodedTask, world: int) -> None:
+    module = TextDataModule(numbered(encoded, 45, 11), batch=8, seed=1, eval_batch=3)
+    whole = seen(module, 0, 1, "train")
+    assert [(len(ids), weight) for ids, weight in whole] == [(8, None)] * 5 + [(5, None)]
+    parts = [seen(module, rank, world, "train") for rank in range(world)]
+    for step, (ids, _) in enumerate(whole):
+        shares = [part[step] for part in parts]
+        assert [own for own, _ in shares] == [ids[rank::world] for rank in range(world)]
+        weights = [float(weight) for _, weight in shares]
+        assert weights == pytest.approx([len(own) * world / len(ids) for own, _ in shares])
+
+    alone = [i for ids, _ in seen(module, 0, 1, "select") for i in ids]
+    parts = [seen(module, rank, world, "select") for rank in range(world)]
+    assert [[i for ids, _ in part for i in ids] for part in parts] == [
+        alone[rank::world] for rank in range(world)
+    ]
+
+
+def test_fewer_train_rows_than_processes_in_the_last_batch(encoded: EncodedTask) -> None:
+    module = TextDataModule(numbered(encoded, 9, 3), batch=8, seed=1)
+    [last] = seen(module, 0, 1, "train")[1:]
+    assert seen(module, 0, 3, "train")[1] == (last[0], 3.0)
+    assert seen(module, 2, 3, "train")[1] == (last[0], 0.0)
+
+
+def test_fewer_selection_rows_than_processes_are_refused(encoded: EncodedTask) -> None:
+    module = TextDataModule(numbered(encoded, 20, 3), batch=8, seed=1)
+    assert [len(ids) for ids, _ in seen(module, 2, 3, "select")] == [1]
+    with pytest.raises(ConfigError, match=r"trainer\.devices=4: the selection slice has 3 rows"):
+        seen(module, 3, 4, "select")
 
 
 def test_a_tokenizer_without_padding_is_refused(encoded: EncodedTask) -> None:

@@ -47,10 +47,9 @@ class PruningCallback(Callback):
         relevance = self.attribution.relevance
         if relevance is None:
             raise RuntimeError("AttributionCallback must stand before PruningCallback")
-        dense, broadcast = pl_module.model, trainer.strategy.broadcast
-        # Processes may differ in the last bit: rank 0 decides, so that all cut alike.
-        self.keep = broadcast(self.choose(dense, relevance))
-        self.changes = broadcast(self.mend(dense, self.keep))
+        dense = pl_module.model
+        self.keep = self.choose(dense, relevance)
+        self.changes = self.mend(dense, self.keep)
         pl_module.model = cut(dense, self.keep)
         apply(pl_module.model, self.changes)
         pl_module.model.train_only(pl_module.settings.train)

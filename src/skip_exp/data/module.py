@@ -1,10 +1,11 @@
 """Batches for Lightning and for attribution: little padding, same order for the same seed."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 
 import lightning as L
 import numpy as np
+import torch
 from torch.utils.data import DataLoader, Sampler
 
 from skip_exp.data.encode import Batch, EncodedTask, Row, collate
@@ -45,8 +46,22 @@ class LengthGroupedSampler(Sampler[int]):
         return iter([*batches.ravel().tolist(), *order[full:].tolist()])
 
 
+def share(rows: Sequence[Row], rank: int, world: int) -> tuple[Sequence[Row], float]:
+    """The rows of one batch that fall to process ``rank``, and the weight of their mean loss.
+
+    Every ``world``-th row. Gradients are averaged over the processes, and the last batch of an
+    epoch rarely divides: with these weights the average is the gradient of the whole batch's mean
+    loss. A process must take part in every step, so one without a row takes the first, weighted 0.
+    """
+    own = rows[rank::world]
+    return own or rows[:1], len(own) * world / len(rows)
+
+
 class TextDataModule(L.LightningDataModule):
     """Train on ``train``, validate on ``select``, test on ``validation``; rows stay in memory.
+
+    Where a trainer runs several processes, each gets its :func:`share` of every train batch, with
+    the weight as ``weight`` [], and every n-th row of ``select``.
 
     Args:
         batch: train rows per step.
@@ -68,10 +83,17 @@ class TextDataModule(L.LightningDataModule):
     def train_dataloader(self) -> DataLoader[Row]:
         rows = self.encoded.train
         sampler = LengthGroupedSampler([_length(row) for row in rows], self.batch, self.seed)
-        return self._loader(rows, self.batch, sampler)
+        rank, world = self._place()
+        collate = self._collate if world == 1 else partial(self._share, rank=rank, world=world)
+        return self._loader(rows, self.batch, sampler, collate)
 
     def val_dataloader(self) -> DataLoader[Row]:
-        return self._sorted_loader(self.encoded.select)
+        rank, world = self._place()
+        rows = self.encoded.select
+        if len(rows) < world:
+            why = f"the selection slice has {len(rows)} rows only, and each process scores some"
+            raise ConfigError("trainer.devices", world, why)
+        return self._sorted_loader(rows, rank, world)
 
     def test_dataloader(self) -> DataLoader[Row]:
         return self._sorted_loader(self.encoded.validation)
@@ -89,16 +111,31 @@ class TextDataModule(L.LightningDataModule):
         drawn = sorted((rows[i] for i in chosen), key=_length)
         return [self._collate(drawn[i : i + batch]) for i in range(0, len(drawn), batch)]
 
-    def _sorted_loader(self, rows: list[Row]) -> DataLoader[Row]:
-        return self._loader(sorted(rows, key=_length), self.eval_batch, None)
+    def _place(self) -> tuple[int, int]:
+        """Rank of this process, and number of processes, of the trainer at hand: else 0 of 1."""
+        return (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
 
-    def _loader(self, rows: list[Row], batch: int, sampler: Sampler[int] | None) -> DataLoader[Row]:
+    def _share(self, rows: Sequence[Row], rank: int, world: int) -> Batch:
+        own, weight = share(rows, rank, world)
+        return self._collate(own) | {"weight": torch.tensor(weight)}
+
+    def _sorted_loader(self, rows: list[Row], rank: int = 0, world: int = 1) -> DataLoader[Row]:
+        own = sorted(rows, key=_length)[rank::world]
+        return self._loader(own, self.eval_batch, None, self._collate)
+
+    def _loader(
+        self,
+        rows: list[Row],
+        batch: int,
+        sampler: Sampler[int] | None,
+        collate: Callable[[list[Row]], Batch],
+    ) -> DataLoader[Row]:
         # A list is a map-style data set.
         return DataLoader(
             rows,  # type: ignore[arg-type]
             batch,
             sampler=sampler,
-            collate_fn=self._collate,
+            collate_fn=collate,
             num_workers=0,
         )
 
