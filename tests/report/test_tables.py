@@ -3,8 +3,9 @@ import io
 
 import pytest
 
-from skip_exp.report import tables
+from skip_exp.report import tables, text
 from skip_exp.report.cells import Stat, cells
+from skip_exp.report.page import warnings
 from tests.report.fakes import failed, result
 
 
@@ -97,3 +98,15 @@ def test_failures_and_gaps_in_words():
     assert (
         tables.describe(cell.setting, 7) == "sst2, minilm, activation_gradient, ratio 0.5, seed 7"
     )
+
+
+def test_what_a_backbone_is_goes_with_it():
+    """A BERT in RoBERTa's clothes never stands as a RoBERTa of its own, wherever it is shown."""
+    note = "BERT-derived: minilm's weights"
+    found = [result(backbone="minilm_roberta", backbone_note=note), result()]
+    named, plain = (tables.row(cell) for cell in reversed(cells(found)))
+    assert (named["notes"], plain["notes"]) == ("BERT-derived", "")
+    assert text.note(found[0]) == "BERT-derived"
+    assert text.note(found[0] | {"reused": True}) == "BERT-derived, reused"
+    assert "minilm_roberta: BERT-derived: minilm's weights." in warnings(cells(found))
+    assert "BERT-derived" in tables.to_csv(cells(found))

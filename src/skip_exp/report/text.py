@@ -31,10 +31,16 @@ def source(result: Found) -> str:
     return str(result.get("data_source") or "-").split(":")[0]
 
 
+def backbone_label(result: Found) -> str:
+    """What must be known of the backbone wherever it stands in a table; mostly nothing."""
+    return str(result.get("backbone_note") or "").partition(":")[0]
+
+
 def note(result: Found) -> str:
     if result.get("status") != "done":
         return f"failed: {result.get('error')}"
-    return "reused" if result.get("reused") else ""
+    said = [backbone_label(result), "reused" if result.get("reused") else ""]
+    return ", ".join(filter(None, said))
 
 
 def table(found: Sequence[Found]) -> Table:
