@@ -144,7 +144,7 @@ def tune(job: Job, logger: Logger | None) -> tuple[SoftPromptModel, Entry]:
     if entry.hit:
         load_trainable(model, entry.tensors)
         logs.replay(logger, entry.values["curves"])
-        log.info("tune: cached (best epoch %d)", entry.values["epoch"])
+        log.info("tune: cached (best after %d epochs)", entry.values["epoch"] + 1)
     return model, entry
 
 
