@@ -152,7 +152,9 @@ def test_t5_mini_without_a_prompt(t5_mini: Backbone) -> None:
 
 def test_t5_mini_says_what_it_has_seen(t5_mini: Backbone) -> None:
     assert {p.dtype for p in t5_mini.model.parameters()} == {torch.float32}
-    assert "train labels of sst2, mrpc, cola and rte" in t5_mini.note
+    assert (
+        t5_mini.note.startswith("saw train labels: ") and "sst2, mrpc, cola and rte" in t5_mini.note
+    )
     card = (backbones.WEIGHTS / "t5_mini/README.md").read_text()
     for said in ("span corruption", "Apache-2.0", "## Limits", "| sst2 | 0.780 | 0.783 | 0.509 |"):
         assert said in card
