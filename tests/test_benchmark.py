@@ -4,7 +4,6 @@ import pytest
 
 from skip_exp import benchmark
 from skip_exp.benchmark import BenchmarkSettings, compare, flops, interleave
-from skip_exp.errors import ConfigError
 from skip_exp.pruning.surgery import cut
 from tests.pruning.test_surgery import KEEP
 from tests.tiny import tiny_model
@@ -48,16 +47,3 @@ def test_flops_of_linears_and_attention() -> None:
     attention = 2 * 2 * (2 * 24 * tokens * keys)  # layers x (scores, values) x 2 H T S
     readout = 2 * 24 * 3
     assert flops(model, tokens) == 2 * tokens * linears + attention + readout
-
-
-@pytest.mark.parametrize(
-    ("wrong", "told"),
-    [
-        ({"batch": 0}, r"benchmark\.batch=0: must be at least 1"),
-        ({"seq_len": 65}, r"benchmark\.seq_len=65: prompt and text must fit into 64 positions"),
-    ],
-)
-def test_refusals(wrong: dict[str, int], told: str) -> None:
-    settings = BenchmarkSettings(**(vars(SETTINGS) | wrong))
-    with pytest.raises(ConfigError, match=told):
-        compare(tiny_model(), tiny_model(), settings, "cpu")

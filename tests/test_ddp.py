@@ -37,19 +37,18 @@ from tests.tiny import tiny_model
         ({"devices": 0}, r"^trainer\.devices=0: must be at least 1$"),
         ({"devices": -1}, r"^trainer\.devices=-1: must be at least 1$"),
         ({"devices": 4}, r"^trainer\.devices=4: at most 2 GPUs can be used$"),
-        ({"strategy": "fsdp"}, r"^trainer\.strategy=fsdp: must be auto or ddp$"),
     ],
 )
 def test_refusals(monkeypatch: pytest.MonkeyPatch, given: dict[str, Any], told: str) -> None:
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
-    usual = {"accelerator": "auto", "devices": 2, "strategy": "ddp", "progress": False}
+    usual = {"accelerator": "auto", "devices": 2, "progress": False}
     with pytest.raises(ConfigError, match=told):
         Hardware(**usual | {"precision": "32-true"} | given)
-    Hardware("cpu", 4, "auto", "32-true", False)  # as many processes as one likes
+    Hardware("cpu", 4, "32-true", False)  # as many processes as one likes
     monkeypatch.setattr(multiprocessing, "get_start_method", lambda **_: "loky")
-    Hardware("cpu", 1, "auto", "32-true", False)
+    Hardware("cpu", 1, "32-true", False)
     with pytest.raises(ConfigError, match=r"trainer\.devices=4: hydra/launcher=joblib runs jobs"):
-        Hardware("cpu", 4, "auto", "32-true", False)
+        Hardware("cpu", 4, "32-true", False)
 
 
 @pytest.mark.parametrize("world", [2, 3, 9])
@@ -187,7 +186,7 @@ def wait_for_fit(process: subprocess.Popen[str], folder: Path) -> list[psutil.Pr
 def alone(resolved: Path, folder: Path) -> dict[str, Any]:
     """The job of a ``config.yaml`` in one process: this one."""
     cfg: Any = OmegaConf.load(resolved)
-    cfg.trainer.devices, cfg.trainer.strategy = 1, "auto"
+    cfg.trainer.devices = 1
     cfg.cache.dir, cfg.output_dir = str(folder / "cache"), str(folder / f"{cfg.prune.ratio}")
     return pipeline.run(cfg)
 

@@ -333,6 +333,8 @@ def test_a_speed_up_asked_for(job: Any, allocation: str, monkeypatch: pytest.Mon
     ("override", "told"),
     [
         ("prune.reconstruct=median", "prune.reconstruct=median: must be one of none, mean, least"),
+        ("benchmark.batch=0", "benchmark.batch=0: must be positive"),
+        ("benchmark.seq_len=41", "benchmark.seq_len=41: .* exceeds the 40 positions of tiny"),
         ("prune.rank=0", "prune.rank=0: must be at least 1"),
         ("prune.allocation=latency", "prune.allocation=latency: needs prune.target_speedup"),
         ("prune.target_speedup=0.5", "prune.target_speedup=0.5: must be at least 1"),

@@ -32,13 +32,6 @@ def finished(earlier: Pointer, job_id: str) -> dict[str, Any] | None:
     return next((result for result in found if result and result.get("job_id") == job_id), None)
 
 
-def check_folder(output: Path, job_id: str) -> None:
-    """Raise SkipError, before anything is written, where another job's result would be lost."""
-    there = _done(output)
-    if there and there.get("job_id") != job_id:
-        raise SkipError(f"output_dir={output}: holds the finished result of another job")
-
-
 def supersede(earlier: Pointer, cfg: AnyConfig) -> None:
     """Mark an attempt that was killed, before the one that ``cfg`` describes takes its place.
 

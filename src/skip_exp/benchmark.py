@@ -23,7 +23,7 @@ from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
 from skip_exp import results
-from skip_exp.errors import ConfigError, SkipError
+from skip_exp.errors import SkipError
 from skip_exp.models.soft_prompt import SoftPromptModel
 from skip_exp.pruning.surgery import zero
 
@@ -73,7 +73,6 @@ def compare(
         the ratios, pair by pair), ``spread`` (half the interquartile range of these ratios),
         ``contended`` (other processes used the machine meanwhile).
     """
-    check(dense, settings)
     models = [model.to(device).eval() for model in (dense, final)]
     inputs = random_batch(models[0], settings.batch, settings.seq_len)
     times, contended = alone(
@@ -109,21 +108,6 @@ def alone(measure: Callable[[], T]) -> tuple[T, bool]:
     if others > BUSY:
         log.warning("benchmark: other processes used %.1f cores; marked as contended", others)
     return found, others > BUSY
-
-
-def check(model: SoftPromptModel, settings: BenchmarkSettings) -> None:
-    """Refuse sizes that cannot be run; raises ConfigError."""
-    for key in ("batch", "seq_len", "repeats"):
-        if getattr(settings, key) < 1:
-            raise ConfigError(f"benchmark.{key}", getattr(settings, key), "must be at least 1")
-    limit = model.family.positions(model.backbone)
-    virtual = model.prompt.length if model.prompt.kind == "input" else 0
-    if limit is not None and settings.seq_len + virtual > limit:
-        raise ConfigError(
-            "benchmark.seq_len",
-            settings.seq_len,
-            f"prompt and text must fit into {limit} positions",
-        )
 
 
 def interleave(

@@ -102,7 +102,6 @@ class DataConfig:
 class TrainerConfig:
     accelerator: str = "auto"
     devices: int = 1  # processes of a fit: one GPU each, or the CPU
-    strategy: str = "auto"  # auto | ddp: the same; `devices` decides
     precision: str = "auto"  # auto | 32-true | bf16-mixed | 16-mixed
     progress: bool = True
 

@@ -186,7 +186,6 @@ def _hardware(trainer: AnyConfig) -> Hardware:
     return Hardware(
         trainer.accelerator,
         trainer.devices,
-        trainer.strategy,
         resolve_precision(trainer.precision, trainer.accelerator),
         trainer.progress,
     )
@@ -221,6 +220,7 @@ def _check(cfg: AnyConfig) -> None:
         raise ConfigError("prompt.init", cfg.prompt.init, "must be vocab, text or normal")
     positive = ["prompt.length", "data.max_length", "attribution.samples", "attribution.batch"]
     positive += [f"{p}.{key}" for p in ("tune", "retune") for key in ("epochs", "batch", "lr")]
+    positive += [f"benchmark.{key}" for key in ("batch", "seq_len", "repeats")]
     for key in positive:
         if OmegaConf.select(cfg, key) <= 0:
             raise ConfigError(key, OmegaConf.select(cfg, key), "must be positive")

@@ -4,7 +4,7 @@ import logging
 import os
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -15,7 +15,7 @@ from lightning.pytorch.loggers import Logger
 from omegaconf import OmegaConf
 from torch import Tensor
 
-from skip_exp import attempts, benchmark, logs, ranks, results, subnetwork, tuning
+from skip_exp import attempts, benchmark, files, logs, ranks, results, subnetwork, tuning
 from skip_exp.cache import Entry
 from skip_exp.callbacks import AttributionCallback, PruningCallback
 from skip_exp.config import AnyConfig
@@ -88,15 +88,12 @@ def write_config(job: Job) -> None:
     Raises:
         SkipError: the folder cannot be written, or holds another job's finished result.
     """
-    attempts.check_folder(job.output, job.job_id)
-    temporary = job.output / f".{attempts.CONFIG}.tmp"
+    results.check_folder(job.output, job.job_id)
     try:
         job.output.mkdir(parents=True, exist_ok=True)
-        OmegaConf.save(job.cfg, temporary, resolve=True)
-        os.replace(temporary, job.output / attempts.CONFIG)
+        content = OmegaConf.to_yaml(job.cfg, resolve=True).encode()
+        files.replace(job.output / attempts.CONFIG, content)
     except OSError as error:
-        with suppress(OSError):
-            temporary.unlink()
         why = f"output_dir={job.output}: cannot be written: {error.strerror}"
         raise SkipError(why) from error
 

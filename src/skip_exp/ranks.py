@@ -139,6 +139,7 @@ def _rank(rank: int, folder: Path, world: int, backend: str, reports: Connection
     logging.disable(logging.WARNING)
     warnings.simplefilter("ignore")
     os.environ |= {"LOCAL_RANK": str(rank), "NODE_RANK": "0"}  # to Lightning: all are started
+    # Pickle is safe here: the folder is this user's alone, and its parent wrote it just now.
     tuner, data, hardware, metric, seed = torch.load(
         folder / WORK, map_location="cpu", weights_only=False
     )

@@ -177,9 +177,7 @@ def write(folder: Path | str, result: Result) -> Path:
         SkipError: the folder holds another job's finished result, or cannot be written.
     """
     path = Path(folder) / FILE
-    there = _read(path) if path.is_file() else None
-    if there and there.get("status") == "done" and there.get("job_id") != result["job_id"]:
-        raise SkipError(f"output_dir={folder}: holds the finished result of another job")
+    check_folder(folder, result["job_id"])
     stored = {key: value for key, value in result.items() if key != "path"}
     text = json.dumps(_plain(stored), indent=1, allow_nan=False)
     temporary = None
@@ -197,6 +195,14 @@ def write(folder: Path | str, result: Result) -> Path:
             Path(temporary).unlink(missing_ok=True)
         raise SkipError(f"output_dir={folder}: cannot write {FILE}: {error.strerror}") from error
     return path
+
+
+def check_folder(folder: Path | str, job_id: str) -> None:
+    """Raise SkipError where ``folder`` holds the finished result of another job."""
+    path = Path(folder) / FILE
+    there = _read(path) if path.is_file() else None
+    if there and there.get("status") == "done" and there.get("job_id") != job_id:
+        raise SkipError(f"output_dir={folder}: holds the finished result of another job")
 
 
 def write_failed(folder: Path | str, cfg: Mapping[str, Any], error: str) -> Path:

@@ -6,7 +6,6 @@ backbone they need, and the SHA-256 over both files. Nothing here touches a back
 
 import hashlib
 import json
-import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
@@ -17,6 +16,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor
 
+from skip_exp import files
 from skip_exp.errors import SkipError
 from skip_exp.models.backbones import first_line
 from skip_exp.models.soft_prompt import SoftPromptModel
@@ -88,17 +88,8 @@ def write_described(
     )
     described = {"version": VERSION, "sha256": _checksum(content, about)} | about
     folder.mkdir(parents=True, exist_ok=True)
-    _replace(folder / tensors_name, content)
-    _replace(folder / about_name, (json.dumps(described, indent=1) + "\n").encode())
-
-
-def _replace(path: Path, content: bytes) -> None:
-    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
-    try:
-        temporary.write_bytes(content)
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    files.replace(folder / tensors_name, content)
+    files.replace(folder / about_name, (json.dumps(described, indent=1) + "\n").encode())
 
 
 def _checksum(tensors: bytes, about: Mapping[str, Any]) -> str:

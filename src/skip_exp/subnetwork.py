@@ -1,14 +1,12 @@
 """From relevance to the subnetwork of one job: what is kept, and what makes up for the rest."""
 
 from functools import partial
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from skip_exp import benchmark
 from skip_exp.cache import Entry
-from skip_exp.config import AnyConfig
 from skip_exp.job import Job, prune_settings
 from skip_exp.models.soft_prompt import SoftPromptModel
 from skip_exp.pruning import latency, reconstruct, select
@@ -41,6 +39,8 @@ def choose(job: Job, dense: SoftPromptModel, relevance: dict[str, Tensor]) -> di
 def changes(job: Job, dense: SoftPromptModel, keep: dict[str, Tensor]) -> reconstruct.Changes:
     """What ``prune.reconstruct`` adds to the cut model, from the rows that attribution reads."""
     prune = job.cfg.prune
+    if prune.reconstruct == "none":  # no batches to draw
+        return {}
     how = {"reconstruct": prune.reconstruct, "rank": prune.rank}
     return reconstruct.changes(dense, keep, calibration(job, dense), **how)
 
@@ -64,7 +64,8 @@ def _table(job: Job, dense: SoftPromptModel) -> Table:
         "device": torch.cuda.get_device_name() if device.type == "cuda" else "cpu",
         "threads": torch.get_num_threads(),
     }
-    entry = job.cache.get("latency", key, lambda: _measure(job, dense), _about(job.cfg))
+    label = {"backbone": job.cfg.backbone.name, "prompt": job.cfg.prompt.kind}
+    entry = job.cache.get("latency", key, lambda: _measure(job, dense), label)
     blocks = {name: Timing(*timing) for name, timing in entry.values["blocks"].items()}
     return Table(entry.values["total"], blocks)
 
@@ -77,7 +78,3 @@ def _measure(job: Job, dense: SoftPromptModel) -> Entry:
             break
     blocks = {name: [t.widths, t.seconds] for name, t in table.blocks.items()}
     return Entry({}, {"total": table.total, "blocks": blocks})
-
-
-def _about(cfg: AnyConfig) -> dict[str, Any]:
-    return {"task": "-", "backbone": cfg.backbone.name, "prompt": cfg.prompt.kind, "seed": "-"}

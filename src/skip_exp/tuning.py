@@ -203,18 +203,15 @@ class Hardware:
     """Plain twin of ``config.TrainerConfig``, precision resolved.
 
     Raises:
-        ConfigError: a strategy or a number of devices that cannot be had.
+        ConfigError: a number of devices that cannot be had.
     """
 
     accelerator: str
     devices: int  # processes of a fit: one GPU each, or the CPU
-    strategy: str
     precision: Any  # one of Lightning's names
     progress: bool
 
     def __post_init__(self) -> None:
-        if self.strategy not in ("auto", "ddp"):
-            raise ConfigError("trainer.strategy", self.strategy, "must be auto or ddp")
         if self.devices < 1:
             raise ConfigError("trainer.devices", self.devices, "must be at least 1")
         gpus = 0 if self.accelerator == "cpu" else torch.cuda.device_count()

@@ -18,7 +18,7 @@ def test_a_table_by_hand() -> None:
     assert table.rest == 3.0
     assert table.speedup({}) == 1.0
     assert table.speedup({"a": 2, "b": 4}) == pytest.approx(10 / (3 + 2 + 2))
-    assert table.most == pytest.approx(10 / 4)
+    assert table.speedup({"a": 0, "b": 0}) == pytest.approx(10 / 4)
 
 
 def test_the_least_loss_within_the_budget() -> None:
@@ -86,4 +86,4 @@ def test_measuring_leaves_the_model_alone(kind: str) -> None:
     assert table.blocks.keys() == {block.name for block in model.blocks()}
     for timing in table.blocks.values():
         assert timing.widths[0] == 0 and timing.seconds == sorted(timing.seconds)
-    assert table.total > 0 and table.most >= 1
+    assert table.total > 0

@@ -34,7 +34,7 @@ def mended(model: SoftPromptModel, keep: dict, batches: list, **how: object) -> 
 def test_by_hand() -> None:
     # x2 = 3 x1 + 1 with x1 of mean 2 and variance 4; the weights of both are 5 and 7.
     moments = Moments(
-        9, torch.tensor([2.0, 7.0]).double(), torch.tensor([[4.0, 12.0], [12.0, 36.0]]).double()
+        torch.tensor([2.0, 7.0]).double(), torch.tensor([[4.0, 12.0], [12.0, 36.0]]).double()
     )
     weight, kept = torch.tensor([[5.0, 7.0]]).double(), torch.tensor([0])
     assert solve(weight, kept, moments, rank=0, ridge=0)["bias"].tolist() == [49.0]
@@ -44,7 +44,7 @@ def test_by_hand() -> None:
 
 
 def test_everything_gone_leaves_the_mean() -> None:
-    moments = Moments(9, torch.tensor([2.0, 7.0]), torch.eye(2))
+    moments = Moments(torch.tensor([2.0, 7.0]), torch.eye(2))
     found = solve(
         torch.tensor([[5.0, 7.0]]), torch.tensor([], dtype=torch.long), moments, rank=4, ridge=0
     )

@@ -8,7 +8,6 @@ file and renamed under a lock per key: several processes on one sweep compute a 
 import hashlib
 import json
 import logging
-import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
@@ -22,6 +21,8 @@ from filelock import FileLock
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
+
+from skip_exp import files
 
 log = logging.getLogger(__name__)
 
@@ -200,7 +201,7 @@ def write_entry(path: Path, entry: Entry, about: Mapping[str, Any]) -> None:
     tensors = {name: t.detach().cpu().contiguous() for name, t in entry.tensors.items()}
     metadata = {"json": values, "sha256": _checksum(tensors, values)}
     # safetensors refuses a file without tensors on some versions: an empty marker is enough
-    _replace(path, save(tensors or {"none": torch.empty(0)}, metadata))
+    files.replace(path, save(tensors or {"none": torch.empty(0)}, metadata))
 
 
 def read_entry(path: Path) -> Entry | None:
@@ -236,7 +237,7 @@ def write_pointer(path: Path, pointer: Pointer) -> None:
     if pointer.started:
         noted |= {"output": str(pointer.started), "status": "started"}
     if pointer.result or pointer.started:
-        _replace(path, json.dumps(noted, indent=1).encode())
+        files.replace(path, json.dumps(noted, indent=1).encode())
     else:
         path.unlink(missing_ok=True)
 
@@ -253,15 +254,6 @@ def read_pointer(path: Path) -> Pointer:
         )
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return Pointer()
-
-
-def _replace(path: Path, content: bytes) -> None:
-    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
-    try:
-        temporary.write_bytes(content)
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def _checksum(tensors: dict[str, Tensor], values: str) -> str:

@@ -36,6 +36,11 @@ class FfnBlock:
     up: tuple[nn.Linear, ...]
     down: nn.Linear
 
+    @property
+    def output(self) -> nn.Linear:
+        """What writes to the hidden state, by the same name as of attention."""
+        return self.down
+
 
 Block = AttentionBlock | FfnBlock
 

@@ -19,7 +19,7 @@ from skip_exp.benchmark import interleave
 from skip_exp.errors import ConfigError
 from skip_exp.models.families import AttentionBlock, Block
 from skip_exp.models.soft_prompt import SoftPromptModel
-from skip_exp.pruning.select import Shape, shapes
+from skip_exp.pruning.select import Shape, shapes, top
 from skip_exp.pruning.surgery import cut
 
 POINTS = 12  # widths of an FFN that are measured, beside 0; between them time is interpolated
@@ -56,11 +56,6 @@ class Table:
         """Of a model with these widths; a block that is not named is whole."""
         blocks = (t.at(widths.get(name, t.widths[-1])) for name, t in self.blocks.items())
         return self.total / (self.rest + sum(blocks))
-
-    @property
-    def most(self) -> float:
-        """Speed-up of a model whose blocks are all gone."""
-        return self.speedup(dict.fromkeys(self.blocks, 0))
 
 
 def widths(keep: Keep) -> dict[str, int]:
@@ -102,7 +97,7 @@ def choose(
         seconds.append([table.blocks[name].at(k) for k in each])
     picked = _knapsack(lost, seconds, table.total / target_speedup - table.rest)
     return {
-        _site(shape): _top(relevance[_site(shape)], options[shape.name][i])
+        _site(shape): top(relevance[_site(shape)], shape.units - options[shape.name][i])
         for shape, i in zip(sizes, picked, strict=True)
     }
 
@@ -162,10 +157,6 @@ def _site(shape: Shape) -> str:
     return f"{shape.name}.heads" if shape.qk_cost else shape.name
 
 
-def _top(scores: Tensor, kept: int) -> Tensor:
-    return scores.argsort(stable=True)[len(scores) - kept :].sort().values
-
-
 @torch.inference_mode()
 def measure(model: SoftPromptModel, inputs: Mapping[str, Tensor]) -> Table:
     """Time ``model`` and, where they differ in shape, its sublayers at several widths.
@@ -176,6 +167,9 @@ def measure(model: SoftPromptModel, inputs: Mapping[str, Tensor]) -> Table:
 
     The caller holds the machine's benchmark lock. Costs some hundred sublayer passes.
     """
+    gone = {_site(shape): torch.arange(0) for shape in shapes(model.blocks())}
+    whole, bare = (partial(m, **inputs) for m in (model, cut(model, gone)))
+    total, rest = _median([whole, bare], model)
     model.prompt.install(model.attention_blocks())
     batch, length = inputs["input_ids"].shape
     known: dict[tuple[object, ...], Timing] = {}
@@ -185,8 +179,11 @@ def measure(model: SoftPromptModel, inputs: Mapping[str, Tensor]) -> Table:
         if kind not in known:
             known[kind] = _time_block(model, block, shape, batch, length)
         found[block.name] = known[kind]
-    whole = _median([partial(model, **inputs)], model)[0]
-    return Table(whole, found)
+    # By itself, its weights in the cache, a sublayer is faster than in its place: only the shape of
+    # the curves is taken from there.
+    scale = max(0.0, total - rest) / sum(timing.seconds[-1] for timing in found.values())
+    scaled = {n: Timing(t.widths, [scale * x for x in t.seconds]) for n, t in found.items()}
+    return Table(total, scaled)
 
 
 def _time_block(
@@ -194,8 +191,8 @@ def _time_block(
 ) -> Timing:
     step = 1 if shape.qk_cost else -(-shape.units // (POINTS * 8)) * 8
     points = sorted({*range(0, shape.units, step), shape.units})
-    weight = next(iter(_linears(block))).weight
-    hidden = torch.randn(batch, length, weight.shape[1], device=weight.device)
+    size, device = block.output.out_features, block.output.weight.device
+    hidden = torch.randn(batch, length, size, device=device)
     calls: list[Callable[[], object]] = []
     for width in points:
         smaller = cut(model, {_site(shape): torch.arange(width)})
@@ -211,10 +208,6 @@ def _median(calls: list[Callable[[], object]], model: SoftPromptModel) -> list[f
     wait = torch.cuda.synchronize if on_gpu else None
     times = interleave(calls, repeats=REPEATS, warmup=WARMUP, synchronise=wait)
     return [statistics.median(own) for own in times]
-
-
-def _linears(block: Block) -> tuple[torch.nn.Linear, ...]:
-    return block.attention.projections() if isinstance(block, AttentionBlock) else block.up
 
 
 def _run(block: Block, hidden: Tensor) -> Tensor:

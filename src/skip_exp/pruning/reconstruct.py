@@ -14,10 +14,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from skip_exp.attribution.observe import observe, token_mask
+from skip_exp.attribution.observe import Batch, logits, observe, taps, token_mask
 from skip_exp.models.families import AttentionBlock, Block
 from skip_exp.models.soft_prompt import SoftPromptModel
-from skip_exp.pruning.surgery import Keep, attention_rows
+from skip_exp.pruning.surgery import Keep, attention_rows, frozen
 
 METHODS = ("none", "mean", "least_squares")
 # `<block>.bias` [H], `<block>.left` [H, rank] and `<block>.right` [rank, kept]: see `apply`.
@@ -28,15 +28,14 @@ Changes = dict[str, Tensor]
 class Moments:
     """First and second moments of the input of one sublayer's output projection."""
 
-    count: int
     mean: Tensor  # [n]
-    covariance: Tensor  # [n, n]
+    covariance: Tensor  # [n, n]; [0, 0] where only the mean was asked for
 
 
 def changes(
     model: SoftPromptModel,
     keep: Keep,
-    batches: Iterable[dict[str, Tensor]],
+    batches: Iterable[Batch],
     *,
     reconstruct: str,
     rank: int = 8,
@@ -59,11 +58,11 @@ def changes(
     if reconstruct == "none" or not lost:
         return {}
     found: Changes = {}
-    for name, moments in _moments(model, set(lost), batches).items():
+    second = reconstruct == "least_squares"
+    for name, moments in _moments(model, set(lost), batches, second).items():
         kept = _kept(lost[name], keep)
-        weight = _output(lost[name]).weight.detach().double().cpu()
-        rank_here = rank if reconstruct == "least_squares" else 0
-        change = solve(weight, kept, moments, rank=rank_here, ridge=ridge)
+        weight = lost[name].output.weight.detach().double().cpu()
+        change = solve(weight, kept, moments, rank=rank if second else 0, ridge=ridge)
         found |= {f"{name}.{part}": tensor.float() for part, tensor in change.items()}
     return found
 
@@ -74,7 +73,7 @@ def apply(smaller: SoftPromptModel, found: Changes) -> None:
     Raises:
         ValueError: a change that does not fit.
     """
-    blocks = {block.name: _output(block) for block in smaller.blocks()}
+    blocks = {block.name: block.output for block in smaller.blocks()}
     for key, change in found.items():
         name, _, part = key.rpartition(".")
         if name not in blocks or part not in ("bias", "left", "right"):
@@ -84,14 +83,14 @@ def apply(smaller: SoftPromptModel, found: Changes) -> None:
             _add_bias(output, change)
         elif part == "left":
             weight = output.weight.detach()
-            output.weight = _frozen(weight + (change @ found[f"{name}.right"]).to(weight))
+            output.weight = frozen(weight + (change @ found[f"{name}.right"]).to(weight))
 
 
 def gain_biases(model: SoftPromptModel, names: Iterable[str]) -> None:
     """Give output projections the (zero) biases that parameters called ``names`` will fill."""
     modules = {id(module): name for name, module in model.named_modules()}
     for block in model.blocks():
-        output = _output(block)
+        output = block.output
         if output.bias is None and f"{modules[id(output)]}.bias" in names:
             _add_bias(output, torch.zeros(output.out_features))
 
@@ -100,7 +99,7 @@ def _add_bias(output: nn.Linear, change: Tensor) -> None:
     change = change.to(output.weight)
     if change.shape != (output.out_features,):
         raise ValueError(f"a bias of shape {tuple(change.shape)}, not {output.out_features}")
-    output.bias = _frozen(change if output.bias is None else output.bias.detach() + change)
+    output.bias = frozen(change if output.bias is None else output.bias.detach() + change)
 
 
 def solve(
@@ -129,31 +128,27 @@ def solve(
 
 @torch.no_grad()
 def _moments(
-    model: SoftPromptModel, names: set[str], batches: Iterable[dict[str, Tensor]]
+    model: SoftPromptModel, names: set[str], batches: Iterable[Batch], second: bool
 ) -> dict[str, Moments]:
+    """Of the blocks called ``names``; without ``second`` no covariance is computed."""
+    found = {site: tap for site, tap in taps(model).items() if site.removesuffix(".vo") in names}
     sums: dict[str, tuple[int, Tensor, Tensor]] = {}
     for batch in batches:
-        inputs = {k: v for k, v in batch.items() if k != "labels"}
-        with observe(model) as seen:
-            model(**inputs)
+        with observe(model, found) as seen:
+            logits(model, batch)
         for site, x in seen.items():
-            name = site.removesuffix(".vo")
-            if name not in names:  # queries and keys, and sublayers that lost nothing
-                continue
             mask = token_mask(model, site, batch["attention_mask"])
-            rows = x.detach().float().flatten(2)
+            rows = x.float().flatten(2)
             rows = rows.flatten(0, 1) if mask is None else rows[mask]
-            count, first, second = sums.get(name, (0, 0, 0))
-            products = (rows.T @ rows).double().cpu()
-            sums[name] = count + len(rows), first + rows.double().sum(0).cpu(), second + products
-    return {
-        name: Moments(count, first / count, second / count - torch.outer(first, first) / count**2)
-        for name, (count, first, second) in sums.items()
-    }
-
-
-def _output(block: Block) -> nn.Linear:
-    return block.output if isinstance(block, AttentionBlock) else block.down
+            products = (rows.T @ rows).double().cpu() if second else torch.zeros(0, 0)
+            count, first, square = sums.get(site, (0, 0, 0))
+            sums[site] = count + len(rows), first + rows.double().sum(0).cpu(), square + products
+    moments = {}
+    for site, (count, first, square) in sums.items():
+        mean = first / count
+        covariance = square / count - torch.outer(mean, mean) if second else square
+        moments[site.removesuffix(".vo")] = Moments(mean, covariance)
+    return moments
 
 
 def _kept(block: Block, keep: Keep) -> Tensor:
@@ -164,8 +159,4 @@ def _kept(block: Block, keep: Keep) -> Tensor:
 
 
 def _lost(block: Block, keep: Keep) -> bool:
-    return len(_kept(block, keep)) < _output(block).in_features
-
-
-def _frozen(tensor: Tensor) -> nn.Parameter:
-    return nn.Parameter(tensor, requires_grad=False)
+    return len(_kept(block, keep)) < block.output.in_features

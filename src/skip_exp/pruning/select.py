@@ -125,7 +125,7 @@ def select(
     budget = ratio * sum(shape.parameters for shape in sizes)
     removed = _fill(ORDERS[allocation](groups), sizes, budget)
     return {
-        site: _top(relevance[site], removed.get(site, 0))
+        site: top(relevance[site], removed.get(site, 0))
         for site in dict.fromkeys(group.site for group in groups)
     }
 
@@ -257,6 +257,6 @@ def _remove(shape: Shape, group: Group) -> Shape:
     return replace(shape, vo=shape.vo - group.size)
 
 
-def _top(scores: Tensor, removed: int) -> Tensor:
+def top(scores: Tensor, removed: int) -> Tensor:
     """Sorted indices of all but the ``removed`` lowest scores, along the last dimension."""
     return scores.argsort(dim=-1, stable=True)[..., removed:].sort(dim=-1).values

@@ -82,9 +82,9 @@ def narrow_out(linear: nn.Linear, rows: Tensor) -> None:
     if len(rows) == linear.out_features:
         return
     rows = rows.to(linear.weight.device)
-    linear.weight = _frozen(linear.weight.detach()[rows])
+    linear.weight = frozen(linear.weight.detach()[rows])
     if linear.bias is not None:
-        linear.bias = _frozen(linear.bias.detach()[rows])
+        linear.bias = frozen(linear.bias.detach()[rows])
     linear.out_features = len(rows)
 
 
@@ -92,25 +92,23 @@ def narrow_in(linear: nn.Linear, columns: Tensor) -> None:
     """Keep the given input units of ``linear``; its bias stays."""
     if len(columns) == linear.in_features:
         return
-    linear.weight = _frozen(
-        linear.weight.detach()[:, columns.to(linear.weight.device)].contiguous()
-    )
+    linear.weight = frozen(linear.weight.detach()[:, columns.to(linear.weight.device)].contiguous())
     linear.in_features = len(columns)
 
 
-def _frozen(weight: Tensor) -> nn.Parameter:
+def frozen(weight: Tensor) -> nn.Parameter:
     return nn.Parameter(weight, requires_grad=False)
 
 
 def _zero_rows(linear: nn.Linear, kept: Tensor) -> None:
     mask = torch.zeros(linear.out_features, 1, device=linear.weight.device)
     mask[kept] = 1
-    linear.weight = _frozen(linear.weight.detach() * mask)
+    linear.weight = frozen(linear.weight.detach() * mask)
     if linear.bias is not None:
-        linear.bias = _frozen(linear.bias.detach() * mask[:, 0])
+        linear.bias = frozen(linear.bias.detach() * mask[:, 0])
 
 
 def _zero_columns(linear: nn.Linear, kept: Tensor) -> None:
     mask = torch.zeros(linear.in_features, device=linear.weight.device)
     mask[kept] = 1
-    linear.weight = _frozen(linear.weight.detach() * mask)
+    linear.weight = frozen(linear.weight.detach() * mask)
