@@ -12,6 +12,7 @@ from omegaconf import OmegaConf
 from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
 
 from skip_exp import benchmark, config, pipeline
+from skip_exp.data import TextDataModule
 from skip_exp.errors import ConfigError, SkipError
 from skip_exp.job import phase_seed, prepare
 from skip_exp.pruning import latency
@@ -180,6 +181,42 @@ def test_ratio_zero_is_the_identity(job: Any) -> None:
     assert result["flops"]["ratio"] == 1
 
 
+@pytest.mark.parametrize("train", ["bias", "full"])
+def test_baselines_of_another_size(job: Any, tmp_path: Path, train: str) -> None:
+    prompt = "none" if train == "full" else "prefix"
+    given = [f"tune.train={train}", "tune.bias_lr=0.01", f"prompt={prompt}"]
+    backbone = prepare(job()).backbone.model
+    shared = {name: tensor.clone() for name, tensor in backbone.state_dict().items()}
+    result = pipeline.run(job("prune.ratio=0", "retune.enabled=false", *given))
+    assert result["metric"]["final"] == result["metric"]["dense"] >= 0.9
+    skill = Skill.load(tmp_path / "run" / "skill")
+    assert evaluate_skill(skill, job) == pytest.approx(result["select"]["final"])
+    assert all(torch.equal(t, shared[n]) for n, t in backbone.state_dict().items())
+
+
+def test_the_teacher_is_the_dense_model_once(job: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    given = ["retune.distill=1.0", "tune.epochs=1", "retune.epochs=1"]
+    first = prepare(job(*given))
+    dense, _ = pipeline.tune(first, None)
+    found = pipeline.dense_logits(first, dense)
+    rows = first.data.train
+    assert found.shape == (len(rows), 2)
+    inputs = torch.tensor([rows[3]["input_ids"]])
+    with torch.no_grad():
+        expected = dense(inputs, torch.ones_like(inputs))
+    assert torch.allclose(found[3], expected[0], atol=1e-5)
+    monkeypatch.setattr(TextDataModule, "train_logits", lambda *_: pytest.fail("answered again"))
+    assert pipeline.run(job(*given))["method"]["distill"] == 1
+
+
+def test_a_start_from_scratch_is_that_of_a_new_model(job: Any) -> None:
+    new = prepare(job("tune.epochs=1"))
+    keep = {"encoder.0.self.heads": torch.tensor([1, 3])}
+    state, fresh = pipeline.untrained(new, keep), new.new_model()
+    assert torch.equal(state["prompt.keys.0"], fresh.prompt.keys[0][:, [1, 3]])
+    assert torch.equal(state["readout.linear.weight"], fresh.readout.linear.weight)
+
+
 def test_retuning_never_ends_below_its_start(job: Any) -> None:
     result = pipeline.run(job("prune.ratio=0.8", "retune.lr=5.0"))
     assert result["select"]["final"] >= result["select"]["pruned"]
@@ -192,6 +229,9 @@ def test_retuning_never_ends_below_its_start(job: Any) -> None:
         ["attribution=random"],
         ["prune.allocation=uniform", "prune.sites=[ffn,heads,qk,vo]"],
         ["backbone.pooling=cls", "prompt.init=text"],
+        ["prompt=none"],
+        ["retune.distill=0.5"],
+        ["retune.init=scratch"],
     ],
 )
 def test_variants_run(job: Any, overrides: list[str]) -> None:
@@ -211,7 +251,16 @@ def test_variants_run(job: Any, overrides: list[str]) -> None:
         (["backbone.family=gpt"], r"backbone\.family=gpt: must be one of bert, roberta, t5"),
         (["backbone.path=./nowhere"], r"backbone\.path=\./nowhere: no such folder"),
         (["attribution._target_=no.where"], r"attribution\._target_=no\.where: cannot be imported"),
-        (["tune.train=bias"], r"tune\.train=bias: must be one of prompt, prompt_readout$"),
+        (
+            ["tune.train=all"],
+            r"tune\.train=all: must be one of prompt, prompt_readout, bias, full$",
+        ),
+        (["tune.train=full"], r"tune\.train=full: a baseline .* needs prune\.ratio=0 retune\.enab"),
+        (
+            ["retune.train=full"],
+            r"retune\.train=full: must be one of prompt, prompt_readout, b.{3}$",
+        ),
+        (["prompt=none", "tune.train=prompt"], r"prompt\.kind=none: leaves nothing to train"),
         (["trainer.precision=8"], r"trainer\.precision=8: must be one of auto"),
         (["attribution=random", "attribution.sign=signed"], r"attribution\.sign=signed: .*no such"),
         (["tune.lr=1e30", "tune.clip=1e30"], r"tune\.lr=1e\+30: the loss became (nan|inf)"),

@@ -1,5 +1,7 @@
 """The tuner under Lightning's trainer."""
 
+import math
+from dataclasses import replace
 from typing import Any
 
 import lightning as L
@@ -9,7 +11,8 @@ from torch.utils.data import DataLoader
 from torchmetrics import MetricCollection
 
 from skip_exp.data.encode import collate
-from skip_exp.tuning import PromptTuner, TrainSettings
+from skip_exp.errors import ConfigError
+from skip_exp.tuning import PromptTuner, TrainSettings, soft_loss
 from tests.tiny import tiny_model
 
 ROWS: Any = [{"input_ids": [5 + i, 20, 30 + i], "label": i % 2} for i in range(10)]
@@ -52,3 +55,35 @@ def test_the_loss_on_the_selection_slice_is_the_mean_over_its_rows(tmp_path: Any
     with torch.no_grad():
         _, expected = tuned._loss(collate(ROWS, 0))  # batches of 4, 4 and 2 rows
     assert float(trainer.callback_metrics["tune/select_loss"]) == pytest.approx(float(expected))
+
+
+def test_soft_loss() -> None:
+    # Softened by two: odds of 3 to 1 against even ones. 4 * (0.75 ln 1.5 + 0.25 ln 0.5) = 0.5232
+    odds = torch.tensor([[2 * math.log(3.0), 0.0]])
+    assert float(soft_loss(torch.zeros(1, 2), odds)) == pytest.approx(0.52325, abs=1e-5)
+    shifted = torch.tensor([[2 * math.log(3.0) + 7, 7.0]])  # logits are probabilities up to this
+    assert float(soft_loss(shifted, odds)) == pytest.approx(0, abs=1e-6)
+
+
+def test_distillation_mixes_hard_and_soft_labels() -> None:
+    batch = collate([row | {"teacher": [1.0, -1.0]} for row in ROWS], 0)
+    losses = {}
+    for alpha in (0.0, 0.25, 1.0):
+        tuned = tuner()
+        tuned.settings = replace(tuned.settings, distill=alpha)
+        tuned.log = lambda *_, **__: None  # type: ignore[method-assign, assignment]
+        losses[alpha] = float(tuned.training_step(batch, 0))
+    assert losses[0.0] != pytest.approx(losses[1.0])
+    assert losses[0.25] == pytest.approx(0.75 * losses[0.0] + 0.25 * losses[1.0])
+
+
+@pytest.mark.parametrize(
+    ("setting", "told"),
+    [
+        ({"distill": 1.5}, r"retune\.distill=1\.5: must be in \[0, 1\]"),
+        ({"init": "cold"}, "retune.init=cold: must be warm or scratch"),
+    ],
+)
+def test_refused_settings(setting: Any, told: str) -> None:
+    with pytest.raises(ConfigError, match=told):
+        replace(tuner().settings, **setting)

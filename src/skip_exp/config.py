@@ -43,7 +43,7 @@ class BackboneConfig:
 
 @dataclass
 class PromptConfig:
-    kind: str = MISSING  # input | prefix
+    kind: str = MISSING  # input | prefix | none (baselines)
     length: int = 16
     init: str = "vocab"  # vocab (random word embeddings) | text (the label names) | normal
     std: float = 0.02  # of `normal`
@@ -64,8 +64,21 @@ class TrainConfig:
     clip: float = 1.0  # gradient norm
     patience: int = 3  # epochs without a better score on the selection slice
     dropout: bool = False  # whether the frozen backbone's own dropout is active
-    train: str = "prompt_readout"  # prompt | prompt_readout | bias (retune: biases and norms, too)
-    bias_lr: float = 1e-3  # of `train: bias`
+    # prompt | prompt_readout | bias (biases and norms, too) | full (all weights; tune only)
+    train: str = "prompt_readout"
+    bias_lr: float = 1e-3  # of what `bias` and `full` train beside prompt and readout
+
+
+@dataclass
+class RetuneConfig(TrainConfig):
+    # A warm start: the dense model's prompt on what is left, whose biases and norms may follow.
+    epochs: int = 3
+    lr: float = 1e-2
+    patience: int = 2
+    train: str = "bias"
+    bias_lr: float = 3e-3
+    init: str = "warm"  # warm | scratch: prompt and readout anew
+    distill: float = 0.0  # weight of the dense model's answers in the loss, in [0, 1]
 
 
 @dataclass
@@ -144,12 +157,7 @@ class Config:
     tune: TrainConfig = field(default_factory=TrainConfig)
     attribution: AttributionConfig = field(default_factory=AttributionConfig)
     prune: PruneConfig = field(default_factory=PruneConfig)
-    # A warm start: the dense model's prompt on what is left, whose biases and norms may follow.
-    retune: TrainConfig = field(
-        default_factory=lambda: TrainConfig(
-            epochs=3, lr=1e-2, patience=2, train="bias", bias_lr=3e-3
-        )
-    )
+    retune: RetuneConfig = field(default_factory=RetuneConfig)
     benchmark: BenchmarkConfig = field(default_factory=BenchmarkConfig)
     data: DataConfig = field(default_factory=DataConfig)
     trainer: TrainerConfig = field(default_factory=TrainerConfig)

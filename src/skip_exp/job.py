@@ -12,6 +12,7 @@ from typing import Any
 import lightning as L
 from hydra.utils import get_method
 from omegaconf import OmegaConf
+from torch import Tensor
 
 from skip_exp.benchmark import BenchmarkSettings
 from skip_exp.cache import StageCache, code_version, digest
@@ -27,7 +28,8 @@ from skip_exp.tuning import Hardware, TrainSettings, resolve_precision
 
 log = logging.getLogger(__name__)
 
-TRAIN = ("prompt", "prompt_readout", "bias")
+TRAIN = ("prompt", "prompt_readout", "bias", "full")
+BASELINES = TRAIN[2:]  # in `tune`: of a size that no skill file should have; never pruned
 
 
 @dataclass(frozen=True)
@@ -57,8 +59,10 @@ class Job:
         """Each phase has a seed of its own, so that a cached phase changes nothing after it."""
         return phase_seed(self.cfg.seed, phase)
 
-    def batches(self, settings: TrainSettings, phase: str) -> TextDataModule:
-        return TextDataModule(self.data, settings.batch, self.seed(phase))
+    def batches(
+        self, settings: TrainSettings, phase: str, teacher: Tensor | None = None
+    ) -> TextDataModule:
+        return TextDataModule(self.data, settings.batch, self.seed(phase), teacher=teacher)
 
     def new_model(self) -> SoftPromptModel:
         """The backbone with a fresh prompt and readout."""
@@ -84,6 +88,8 @@ class Job:
             pooling=self.cfg.backbone.pooling,
         )
         model = SoftPromptModel(b.model, b.family, soft, readout)
+        if self.cfg.tune.train in BASELINES:  # others share this backbone
+            model = model.copy()
         model.train_only(self.cfg.tune.train)
         return model
 
@@ -214,8 +220,8 @@ def _method(settings: AnyConfig, seed: int) -> Callable[..., Any]:
 
 
 def _check(cfg: AnyConfig) -> None:
-    if cfg.prompt.kind not in ("input", "prefix"):
-        raise ConfigError("prompt.kind", cfg.prompt.kind, "must be input or prefix")
+    if cfg.prompt.kind not in ("input", "prefix", "none"):
+        raise ConfigError("prompt.kind", cfg.prompt.kind, "must be input, prefix or none")
     if cfg.prompt.init not in ("vocab", "text", "normal"):
         raise ConfigError("prompt.init", cfg.prompt.init, "must be vocab, text or normal")
     positive = ["prompt.length", "data.max_length", "attribution.samples", "attribution.batch"]
@@ -224,11 +230,18 @@ def _check(cfg: AnyConfig) -> None:
     for key in positive:
         if OmegaConf.select(cfg, key) <= 0:
             raise ConfigError(key, OmegaConf.select(cfg, key), "must be positive")
-    for phase, allowed in (("tune", TRAIN[:2]), ("retune", TRAIN)):
+    for phase, allowed in (("tune", TRAIN), ("retune", TRAIN[:3])):
         if cfg[phase].train not in allowed:
             raise ConfigError(
                 f"{phase}.train", cfg[phase].train, f"must be one of {', '.join(allowed)}"
             )
+    if cfg.tune.train in BASELINES and (cfg.prune.ratio != 0 or cfg.retune.enabled):
+        raise ConfigError(
+            *("tune.train", cfg.tune.train),
+            "a baseline of its own size: needs prune.ratio=0 retune.enabled=false",
+        )
+    if cfg.prompt.kind == "none" and "prompt" in (cfg.tune.train, cfg.retune.train):
+        raise ConfigError("prompt.kind", "none", "leaves nothing to train with train=prompt")
     if not cfg.tune.enabled:
         raise ConfigError("tune.enabled", False, "there is nothing to prune without a tuned prompt")
 

@@ -70,8 +70,9 @@ def assemble(
             "allocation": cfg.prune.allocation,
             "target_speedup": target,
             "reconstruct": cfg.prune.reconstruct,
-            "distill": 0.0,
+            "distill": cfg.retune.distill if cfg.retune.enabled else 0.0,
             "train": cfg.retune.train if cfg.retune.enabled else "none",
+            "init": cfg.retune.init,
         },
         data_source=job.data.source,
         data_is_sample=job.data.is_sample,
@@ -108,7 +109,8 @@ def skill_about(job: Job, scores: dict[str, dict[str, Any]]) -> SkillAbout:
             "content_hash": b.content_hash,
         },
         prompt={"kind": prompt.kind, "length": prompt.length, "decoder": prompt.decoder},
-        train=job.cfg.retune.train,
+        # Weights that were trained are the skill's own, whatever came after.
+        train="full" if job.cfg.tune.train == "full" else job.cfg.retune.train,
         max_length=job.cfg.data.max_length,
         scores={
             "metric": job.metric,

@@ -10,6 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import torch
 from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.loggers import Logger
 from omegaconf import OmegaConf
@@ -20,11 +21,13 @@ from skip_exp.cache import Entry
 from skip_exp.callbacks import AttributionCallback, PruningCallback
 from skip_exp.config import AnyConfig
 from skip_exp.data import build_metrics
+from skip_exp.data.encode import Batch
 from skip_exp.errors import SkipError
 from skip_exp.job import Job, prepare
 from skip_exp.models.soft_prompt import SoftPromptModel
 from skip_exp.outcome import assemble, params, skill_about
 from skip_exp.pruning.select import shapes
+from skip_exp.pruning.surgery import cut
 from skip_exp.skill import save_skill
 from skip_exp.tuning import (
     Curves,
@@ -162,10 +165,11 @@ def fit(
     settings: TrainSettings,
     logger: Logger | None,
     callbacks: list[Callback],
+    teacher: Tensor | None = None,
 ) -> tuple[KeepBest, Curves]:
     """Train ``tuner``; its model ends on the best epoch of the selection slice."""
     run_fit = ranks.fit if job.hardware.devices > 1 else tuning.fit
-    data, seed = job.batches(settings, tuner.phase), job.seed(tuner.phase)
+    data, seed = job.batches(settings, tuner.phase, teacher), job.seed(tuner.phase)
     return run_fit(tuner, data, job.hardware, job.metric, seed, logger, callbacks)
 
 
@@ -176,12 +180,16 @@ def attribute_prune_retune(
     hits: list[bool] = []
     attribution = AttributionCallback(lambda model: attribute(job, model, hits))
     pruning = PruningCallback(
-        attribution, partial(subnetwork.choose, job), partial(subnetwork.changes, job)
+        attribution,
+        partial(subnetwork.choose, job),
+        partial(subnetwork.changes, job),
+        partial(untrained, job) if job.retune.init == "scratch" else None,
     )
     tuner = PromptTuner(dense, "retune", job.retune, build_metrics(job.data.spec))
     with clock.phase("retune"):
         if job.retune.enabled:
-            fit(job, tuner, job.retune, logger, [attribution, pruning])
+            teacher = dense_logits(job, dense) if job.retune.distill else None
+            fit(job, tuner, job.retune, logger, [attribution, pruning], teacher)
         else:
             trainer = eval_trainer(job.hardware, [attribution, pruning])
             trainer.validate(tuner, job.batches(job.retune, "retune"), verbose=False)
@@ -204,6 +212,28 @@ def attribute(job: Job, model: SoftPromptModel, hits: list[bool]) -> dict[str, T
     entry = job.cache.get("attribute", job.attribution_key, compute, about)
     hits.append(entry.hit)
     return entry.tensors
+
+
+def untrained(job: Job, keep: dict[str, Tensor]) -> State:
+    """What a new prompt and readout of the subnetwork start from."""
+    return trainable_state(cut(job.new_model(), keep))
+
+
+def dense_logits(job: Job, dense: SoftPromptModel) -> Tensor:
+    """The dense model's answers to every train row [rows, labels], once for all ratios."""
+
+    def compute() -> Entry:
+        device = eval_trainer(job.hardware).strategy.root_device
+        model = dense.to(device).eval()
+
+        @torch.inference_mode()
+        def answer(batch: Batch) -> Tensor:
+            on_device = {name: t.to(device) for name, t in batch.items() if name != "labels"}
+            return model(**on_device).cpu()
+
+        return Entry({"logits": job.batches(job.retune, "retune").train_logits(answer)}, {})
+
+    return job.cache.get("teacher", job.tune_key, compute, label(job)).tensors["logits"]
 
 
 def test(job: Job, dense: SoftPromptModel, pruned: Pruned) -> dict[str, dict[str, Any]]:

@@ -41,8 +41,9 @@ class Method(TypedDict, total=False):
     allocation: str
     target_speedup: float | None
     reconstruct: str
-    distill: Any
-    train: Any
+    distill: float
+    train: str  # what re-tuning trained; none
+    init: str  # what it started from: warm | scratch
 
 
 class Params(TypedDict, total=False):

@@ -23,6 +23,9 @@ from skip_exp.models.soft_prompt import SoftPromptModel
 log = logging.getLogger(__name__)
 State = dict[str, Tensor]
 
+TARGETS = ("labels", "weight", "teacher")  # of a batch: what the model must not see
+TEMPERATURE = 2.0  # of both sides' answers in `distill`
+
 
 @dataclass(frozen=True)
 class TrainSettings:
@@ -40,6 +43,14 @@ class TrainSettings:
     dropout: bool
     train: str
     bias_lr: float
+    init: str = "warm"
+    distill: float = 0.0
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.distill <= 1:
+            raise ConfigError("retune.distill", self.distill, "must be in [0, 1]")
+        if self.init not in ("warm", "scratch"):
+            raise ConfigError("retune.init", self.init, "must be warm or scratch")
 
 
 def trainable_state(model: SoftPromptModel) -> State:
@@ -92,13 +103,15 @@ class PromptTuner(L.LightningModule):
         self.train()
 
     def _loss(self, batch: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
-        inputs = {k: v for k, v in batch.items() if k not in ("labels", "weight")}
-        logits = self.model(**inputs)
+        logits = self.model(**{k: v for k, v in batch.items() if k not in TARGETS})
         return logits, F.cross_entropy(logits, batch["labels"])
 
     def training_step(self, batch: dict[str, Tensor], _: int) -> Tensor:
+        logits, loss = self._loss(batch)
+        if self.settings.distill:
+            loss = torch.lerp(loss, soft_loss(logits, batch["teacher"]), self.settings.distill)
         # One process's share of a batch counts for its rows: see data.module.share.
-        loss = self._loss(batch)[1] * batch.get("weight", 1)
+        loss = loss * batch.get("weight", 1)
         if not math.isfinite(loss.item()):
             raise SkipError(
                 f"{self.phase}.lr={self.settings.lr}: the loss became {loss.item()} at step "
@@ -149,6 +162,16 @@ class PromptTuner(L.LightningModule):
             "optimizer": optimizer,
             "lr_scheduler": {"scheduler": schedule, "interval": "step"},
         }
+
+
+def soft_loss(logits: Tensor, teacher: Tensor) -> Tensor:
+    """Divergence from a teacher's softened answers, both logits [B, labels] (Hinton et al. 2015).
+
+    T^2 * KL(teacher/T || logits/T), mean over the batch: its gradient is of the size of the hard
+    labels', whatever the temperature.
+    """
+    given, wanted = (F.log_softmax(x / TEMPERATURE, -1) for x in (logits, teacher))
+    return TEMPERATURE**2 * F.kl_div(given, wanted, log_target=True, reduction="batchmean")
 
 
 class KeepBest(Callback):

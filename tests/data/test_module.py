@@ -197,3 +197,16 @@ def test_lightning_reshuffles_every_epoch_and_a_resumed_run_continues(
     started.save_checkpoint(tmp_path / "one.ckpt")
     resumed, _ = fit(3, str(tmp_path / "one.ckpt"))
     assert resumed.seen == {1: whole.seen[1], 2: whole.seen[2]}
+
+
+def test_logits_of_the_train_rows_come_in_their_order(encoded: EncodedTask) -> None:
+    module = TextDataModule(encoded, batch=16, seed=1, eval_batch=7)
+
+    def lengths(batch: dict[str, torch.Tensor]) -> torch.Tensor:
+        return batch["attention_mask"].sum(1, keepdim=True).float()
+
+    found = module.train_logits(lengths)
+    assert found[:, 0].tolist() == [len(row["input_ids"]) for row in encoded.train]
+    taught = TextDataModule(encoded, batch=16, seed=1, teacher=found)
+    for batch in taught.train_dataloader():
+        assert torch.equal(batch["teacher"], lengths(batch))

@@ -36,3 +36,21 @@ def test_prompt_alone() -> None:
     model.train_only("prompt_readout")
     trained = {n.split(".")[0] for n, p in model.named_parameters() if p.requires_grad}
     assert trained == {"prompt", "readout"}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_whole_model_of_its_own(kind: str) -> None:
+    readout = "seq2seq" if kind.startswith("t5") else "head"
+    shared, batch = tiny_model(kind, "none", readout), tiny_batch(kind)
+    del batch["labels"]
+    before = shared(**batch).detach()
+    own = shared.copy()
+    own.train_only("full")
+    assert torch.allclose(own(**batch), before, atol=1e-5)
+    assert all(p.requires_grad for p in own.parameters())
+    assert len(list(own.parameters())) == len(list(shared.parameters()))  # tied ones stay tied
+    own(**batch).sum().backward()
+    with torch.no_grad():
+        for parameter in own.parameters():
+            parameter.add_(0.1)
+    assert torch.equal(shared(**batch), before)

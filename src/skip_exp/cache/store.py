@@ -32,6 +32,7 @@ SOURCES = {
     "tune": ("models", "data", "tuning.py"),
     "attribute": ("models", "data", "tuning.py", "attribution"),
     "score": ("models", "data", "tuning.py"),
+    "teacher": ("models", "data", "tuning.py"),
     "latency": ("models", "pruning/latency.py", "benchmark.py"),
     "job": (
         *("pruning", "callbacks", "job.py", "pipeline.py", "subnetwork.py"),

@@ -12,7 +12,7 @@ from skip_exp.callbacks.attribution import AttributionCallback, Relevance
 from skip_exp.models.soft_prompt import SoftPromptModel
 from skip_exp.pruning.reconstruct import Changes, apply
 from skip_exp.pruning.surgery import cut
-from skip_exp.tuning import State, trainable_state
+from skip_exp.tuning import State, load_trainable, trainable_state
 
 Keep = dict[str, Tensor]
 
@@ -24,6 +24,7 @@ class PruningCallback(Callback):
         attribution: where the relevance comes from; stands before this callback.
         choose: (dense model, relevance) -> keep.
         mend: (dense model, keep) -> what is added to the smaller model for what it lost.
+        anew: keep -> the prompt and readout that re-tuning starts from, instead of the dense ones.
     """
 
     def __init__(
@@ -31,10 +32,12 @@ class PruningCallback(Callback):
         attribution: AttributionCallback,
         choose: Callable[[SoftPromptModel, Relevance], Keep],
         mend: Callable[[SoftPromptModel, Keep], Changes],
+        anew: Callable[[Keep], State] | None = None,
     ) -> None:
         self.attribution = attribution
         self.choose = choose
         self.mend = mend
+        self.anew = anew
         self.keep: Keep | None = None
         self.changes: Changes = {}
         self.pruned_state: State = {}  # prompt and readout after the cut, before any re-tuning
@@ -54,4 +57,6 @@ class PruningCallback(Callback):
         apply(pl_module.model, self.changes)
         pl_module.model.train_only(pl_module.settings.train)
         self.pruned_state = trainable_state(pl_module.model)
+        if self.anew:
+            load_trainable(pl_module.model, self.anew(self.keep))
         self.seconds = time.perf_counter() - start

@@ -19,7 +19,8 @@ SELECT_EVERY = 10  # train rows with index % 10 == 9 stop, choose and search; no
 _CHUNK = 1000  # rows per tokenizer call
 
 Row = dict[str, Any]  # input_ids, (token_type_ids): list[int]; label: int
-Batch = dict[str, Tensor]  # input_ids, attention_mask, (token_type_ids): [n, longest]; labels: [n]
+# input_ids, attention_mask, (token_type_ids): [n, longest]; labels: [n]; (teacher): [n, labels]
+Batch = dict[str, Tensor]
 
 
 @dataclass(frozen=True)
@@ -96,7 +97,10 @@ def _encode_split(
 
 
 def collate(rows: Sequence[Mapping[str, Any]], pad_id: int) -> Batch:
-    """Right-pad rows to the longest of them; padding has mask 0 and token type 0."""
+    """Right-pad rows to the longest of them; padding has mask 0 and token type 0.
+
+    ``teacher``, logits that some rows carry, becomes fp32 [n, labels].
+    """
     width = max(len(row["input_ids"]) for row in rows)
 
     def padded(key: str, fill: int) -> Tensor:
@@ -111,4 +115,6 @@ def collate(rows: Sequence[Mapping[str, Any]], pad_id: int) -> Batch:
     }
     if "token_type_ids" in rows[0]:
         batch["token_type_ids"] = padded("token_type_ids", 0)
+    if "teacher" in rows[0]:
+        batch["teacher"] = torch.tensor([row["teacher"] for row in rows])
     return batch

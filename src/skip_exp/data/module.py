@@ -6,6 +6,7 @@ from functools import partial
 import lightning as L
 import numpy as np
 import torch
+from torch import Tensor
 from torch.utils.data import DataLoader, Sampler
 
 from skip_exp.data.encode import Batch, EncodedTask, Row, collate
@@ -67,10 +68,19 @@ class TextDataModule(L.LightningDataModule):
         batch: train rows per step.
         seed: of the order of the train rows.
         eval_batch: rows per batch of the other loaders, which run in order of length.
+        teacher: logits [train rows, labels] that train batches carry as ``teacher``, or None.
     """
 
-    def __init__(self, encoded: EncodedTask, batch: int, seed: int, eval_batch: int = 64) -> None:
+    def __init__(
+        self,
+        encoded: EncodedTask,
+        batch: int,
+        seed: int,
+        eval_batch: int = 64,
+        teacher: Tensor | None = None,
+    ) -> None:
         super().__init__()
+        self.teacher = teacher
         self.encoded = encoded
         self.batch = batch
         self.seed = seed
@@ -82,6 +92,9 @@ class TextDataModule(L.LightningDataModule):
 
     def train_dataloader(self) -> DataLoader[Row]:
         rows = self.encoded.train
+        if self.teacher is not None:
+            answers = self.teacher.tolist()
+            rows = [row | {"teacher": own} for row, own in zip(rows, answers, strict=True)]
         sampler = LengthGroupedSampler([_length(row) for row in rows], self.batch, self.seed)
         rank, world = self._place()
         collate = self._collate if world == 1 else partial(self._share, rank=rank, world=world)
@@ -101,6 +114,14 @@ class TextDataModule(L.LightningDataModule):
     def extra_dataloader(self, split: str) -> DataLoader[Row]:
         """Loader of one of the task's ``extra`` splits."""
         return self._sorted_loader(self.encoded.extra[split])
+
+    def train_logits(self, model: Callable[[Batch], Tensor]) -> Tensor:
+        """``model(batch)`` [n, labels] of every train row, in the order of the rows."""
+        rows = self.encoded.train
+        order = sorted(range(len(rows)), key=lambda i: _length(rows[i]))
+        parts = [order[i : i + self.eval_batch] for i in range(0, len(order), self.eval_batch)]
+        found = torch.cat([model(self._collate([rows[i] for i in part])) for part in parts])
+        return torch.empty_like(found).index_copy_(0, torch.tensor(order), found)
 
     def attribution_batches(self, samples: int, batch: int, seed: int) -> list[Batch]:
         """Batches of ``samples`` train rows drawn without replacement, sorted by length."""

@@ -13,6 +13,7 @@ from transformers.models.roberta.modeling_roberta import RobertaSelfAttention
 from transformers.models.t5.modeling_t5 import T5Attention
 
 Prefix = tuple[Tensor, Tensor]  # keys [length, heads, qk_dim], values [length, heads, vo_dim]
+SHORT = 256  # keys up to which plain products beat the fused kernel's backward pass, see `_fused`
 
 
 class Attention(nn.Module):
@@ -71,7 +72,7 @@ class Attention(nn.Module):
 
     def _attend(self, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
         dropout = self.dropout_p if self.training else 0.0
-        if self.implementation == "sdpa" and self.qk_dim > 0:
+        if self._fused(q, k):
             return F.scaled_dot_product_attention(
                 q, k, v, attn_mask=mask, dropout_p=dropout, scale=self.scaling
             )
@@ -80,6 +81,17 @@ class Attention(nn.Module):
             scores = scores + mask
         weights = F.dropout(scores.softmax(dim=-1, dtype=torch.float32), dropout)
         return weights.to(v.dtype) @ v
+
+    def _fused(self, q: Tensor, k: Tensor) -> bool:
+        """Whether the fused kernel computes this call.
+
+        Its backward pass in bf16 on a CPU takes four times as long as plain products where texts
+        are short (a third of a training step); on long ones these would fill the memory.
+        """
+        if self.implementation != "sdpa" or self.qk_dim == 0:
+            return False
+        slow = q.dtype == torch.bfloat16 and q.device.type == "cpu" and k.shape[2] <= SHORT
+        return not (slow and q.requires_grad)
 
 
 class BertAttention(Attention):

@@ -2,7 +2,7 @@
 
 ``InputPrompt`` (Lester et al. 2021): embeddings put before the text's word embeddings.
 ``PrefixPrompt`` (P-tuning v2, Liu et al. 2021): keys and values of every self-attention layer; at
-inference constants that need no query and no FFN.
+inference constants that need no query and no FFN. ``NoPrompt``: for baselines.
 """
 
 import torch
@@ -73,7 +73,21 @@ def cut_heads(x: Tensor, keep: Keep, block: str, kind: str) -> Tensor:
     return x if heads is None else x[:, heads]
 
 
-SoftPrompt = InputPrompt | PrefixPrompt
+class NoPrompt(nn.Module):
+    """Nothing: the baselines that tune a readout alone, or the whole model."""
+
+    kind = "none"
+    length = 0
+
+    def install(self, blocks: dict[str, AttentionBlock]) -> None:
+        for block in blocks.values():
+            block.attention.prefix = None
+
+    def cut(self, keep: Keep) -> None:
+        """Nothing to do."""
+
+
+SoftPrompt = InputPrompt | PrefixPrompt | NoPrompt
 
 
 def init_ids(
@@ -111,6 +125,8 @@ def build_prompt(
     A prefix starts from the keys and values that the backbone itself computes for these tokens
     (Li & Liang 2021 found real activations to start far better than random ones).
     """
+    if kind == "none":
+        return NoPrompt()
     generator = torch.Generator().manual_seed(seed)
     words = model.get_input_embeddings().weight.detach()
     if kind == "input":

@@ -90,17 +90,23 @@ class SoftPromptModel(nn.Module):
         return copy.deepcopy(self, shared)
 
     def train_only(self, what: str) -> None:
-        """Choose what requires gradients: ``prompt``, ``prompt_readout``, or ``bias``.
+        """Choose what requires gradients: ``prompt``, ``prompt_readout``, ``bias`` or ``full``.
 
         ``bias``: the vectors of the layers in use, too (biases and norms; BitFit, Zaken et al.
-        2022). They become this model's own, so that others that share its backbone keep theirs.
+        2022); ``full``: every weight of the backbone. They become this model's own, so that others
+        that share its backbone's weights keep theirs: call it on a :meth:`copy`.
         """
         self.readout.requires_grad_(what != "prompt")
-        if what == "bias":
-            for module in self.layer_modules():
-                for name, parameter in list(module.named_parameters(recurse=False)):
-                    if parameter.dim() == 1 and parameter.numel():
-                        setattr(module, name, nn.Parameter(parameter.detach().clone()))
+        if what not in ("bias", "full"):
+            return
+        own: dict[nn.Parameter, nn.Parameter] = {}  # tied weights stay tied
+        modules = self.layer_modules() if what == "bias" else list(self.backbone.modules())
+        for module in modules:
+            for name, parameter in list(module.named_parameters(recurse=False)):
+                if parameter.numel() and (what == "full" or parameter.dim() == 1):
+                    if parameter not in own:
+                        own[parameter] = nn.Parameter(parameter.detach().clone())
+                    setattr(module, name, own[parameter])
 
     def skill_parameters(self) -> dict[str, nn.Parameter]:
         """What is this skill's own: prompt, readout, and vectors trained by ``train: bias``."""
