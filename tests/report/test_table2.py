@@ -57,7 +57,7 @@ def local(folder, monkeypatch, *tasks):
 
 
 def config(task, overrides=()):
-    return grids._compose("table2_offline", [f"+task={task}", "backbone=minilm", *overrides])
+    return grids.composed("table2_offline", [f"+task={task}", "backbone=minilm", *overrides])
 
 
 def answer(job, overrides=(), **fields):
@@ -77,10 +77,10 @@ def test_every_sweep_file_says_how_to_run_it_and_composes():
         assert sweep["mode"] == "MULTIRUN"
         params = sweep["sweeper"]["params"]
         choices = [
-            [f"{key}={value}" for value in grids._values(values)] for key, values in params.items()
+            [f"{key}={value}" for value in grids.choices(values)] for key, values in params.items()
         ]
         for each in zip(*(options * 9 for options in choices), strict=False):  # every choice once
-            assert grids._compose(file.stem, each)["task"]["name"]
+            assert grids.composed(file.stem, each)["task"]["name"]
 
 
 @pytest.mark.parametrize(

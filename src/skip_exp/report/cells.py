@@ -123,7 +123,7 @@ def cells(found: Sequence[Found], names: Sequence[str] | None = None) -> list[Ce
     done: dict[tuple[Setting, bool], dict[Any, Found]] = defaultdict(dict)
     failed: dict[Setting, dict[Any, Found]] = defaultdict(dict)
     names = variants(found) if names is None else names
-    pairs = sorted(zip(found, names, strict=True), key=lambda pair: _when(pair[0]))
+    pairs = sorted(zip(found, names, strict=True), key=lambda pair: when(pair[0]))
     for result, variant in pairs:
         setting = _setting(result, variant)
         if setting is None:
@@ -145,7 +145,7 @@ def cells(found: Sequence[Found], names: Sequence[str] | None = None) -> list[Ce
     return [grouped[key] for key in sorted(grouped)]
 
 
-def _when(result: Found) -> tuple[str, bool, bool, str]:
+def when(result: Found) -> tuple[str, bool, bool, str]:
     """Order of repeated runs. A reused result is a copy: the original may have been timed anew."""
     quiet = not (result.get("latency") or {}).get("contended")
     original = not result.get("reused")

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 import yaml
 from hydra import compose, initialize_config_dir
+from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
@@ -38,7 +39,7 @@ class Grid:
     ratios: list[float]
     seeds: list[int]
     specs: dict[str, TaskSpec]
-    settings: dict[tuple[str, str], tuple[str | None, dict[str, str]]]  # see `_settings`
+    settings: dict[tuple[str, str], tuple[str | None, dict[str, str]]]  # see `settings_of`
 
     @property
     def jobs(self) -> list[Job]:
@@ -52,7 +53,7 @@ class Grid:
             each
             for each in found
             if _job(each) in jobs
-            and self.settings[each["task"], each["backbone"]] == _settings(each)
+            and self.settings[each["task"], each["backbone"]] == settings_of(each)
             and (each["status"] != "done" or bool(each.get("data_is_sample")) == rehearsal)
         ]
 
@@ -66,7 +67,7 @@ def _job(result: Found) -> Job | None:
     return None if None in values else Job(*values)
 
 
-def _settings(result: Mapping[str, Any]) -> tuple[str | None, dict[str, str]]:
+def settings_of(result: Mapping[str, Any]) -> tuple[str | None, dict[str, str]]:
     """What else decides the numbers: the attribution method and the comparable config."""
     return result.get("attribution"), comparable(result.get("config") or {})
 
@@ -84,7 +85,7 @@ def read(name: str, overrides: Sequence[str] = ()) -> Grid:
     """
     file = sweep_dir() / f"{name}.yaml"
     params = yaml.safe_load(file.read_text())["hydra"]["sweeper"]["params"]
-    swept = {key.lstrip("+"): _values(value) for key, value in params.items()}
+    swept = {key.lstrip("+"): choices(value) for key, value in params.items()}
     if set(swept) != set(SWEPT):
         raise SkipError(f"{file}: must sweep over {', '.join(SWEPT)}; it has {', '.join(swept)}")
     for override in overrides:
@@ -92,12 +93,12 @@ def read(name: str, overrides: Sequence[str] = ()) -> Grid:
             raise SkipError(f"{override}: {name} sweeps over it; run a sweep of your own instead")
     specs, settings, names = {}, {}, {}
     for task, backbone in product(swept["task"], swept["backbone"]):
-        cfg = _compose(name, [f"+task={task}", f"backbone={backbone}", *overrides])
+        cfg = composed(name, [f"+task={task}", f"backbone={backbone}", *overrides])
         names[task], names[backbone] = cfg["task"]["name"], cfg["backbone"]["name"]
         key = names[task], names[backbone]
         specs[names[task]] = task_spec(OmegaConf.create(cfg["task"]))
         method = results.attribution_name(cfg["attribution"]["_target_"])
-        settings[key] = _settings({"attribution": method, "config": cfg})
+        settings[key] = settings_of({"attribution": method, "config": cfg})
     return Grid(
         name=name,
         tasks=[names[task] for task in swept["task"]],
@@ -109,11 +110,15 @@ def read(name: str, overrides: Sequence[str] = ()) -> Grid:
     )
 
 
-def _values(text: Any) -> list[str]:
-    return [value.strip() for value in str(text).split(",")]
+def choices(text: Any) -> list[str]:
+    """The values of a swept key, as Hydra reads them: ``1,2,3``, ``[ffn],[ffn,heads]``."""
+    override = OverridesParser.create().parse_override(f"key={text}")
+    if not override.is_sweep_override():
+        return [str(override.get_value_element_as_str())]
+    return [str(value) for value in override.sweep_string_iterator()]
 
 
-def _compose(name: str, overrides: Sequence[str]) -> dict[str, Any]:
+def composed(name: str, overrides: Sequence[str]) -> dict[str, Any]:
     """The resolved config of one job; its folder is not known yet."""
     config.register()
     search = f"hydra.searchpath=[file://{config.conf_dir()}]"

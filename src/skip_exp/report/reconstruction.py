@@ -109,8 +109,8 @@ def caption(table: Reconstruction) -> str:
         ' the row of "52 % of all parameters".',
         _timing(table.answers),
         "at chance: dense is not above the majority class by two standard errors.",
-        *_backbones(table.answers),
-        _provenance(table.answers),
+        *backbone_notes(table.answers),
+        provenance(table.answers),
     ]
     if left:
         said.append(f"INCOMPLETE: {left} of {len(grid.jobs)} jobs have no result yet.")
@@ -129,12 +129,14 @@ def _timing(answers: Sequence[Found]) -> str:
     return f"{text}; measured at {'; '.join(sorted(settings))}." if settings else ""
 
 
-def _backbones(answers: Sequence[Found]) -> list[str]:
+def backbone_notes(answers: Sequence[Found]) -> list[str]:
+    """What a reader must know of the backbones, a sentence each."""
     told = {(a["backbone"], a["backbone_note"]) for a in answers if a.get("backbone_note")}
     return [f"{backbone}: {note}." for backbone, note in sorted(told)]
 
 
-def _provenance(answers: Sequence[Found]) -> str:
+def provenance(answers: Sequence[Found]) -> str:
+    """Data, torch and commit of the finished results."""
     done = [each for each in answers if each["status"] == "done"]
     sources = sorted({str(each.get("data_source")).split(":")[0] for each in done})
     torch = sorted({(each.get("versions") or {}).get("torch") or "?" for each in done})

@@ -12,7 +12,10 @@ from skip_exp.report.cells import Cell, Setting, Stat, at_chance
 from skip_exp.report.text import Found, backbone_label, percent, source
 
 PHASES = ("dense", "pruned", "final")
-TEXT_COLUMNS = ("task", "backbone", "keep by", "variant", "metric", "data", "notes")
+TEXT_COLUMNS = (
+    *("task", "backbone", "keep by", "variant", "metric", "data", "notes"),
+    *("option", "phase", "verdict"),  # of ablations
+)
 CAPTION = (
     "Metrics and fractions in percent, mean ± standard deviation over n seeds, on the validation"
     " split. dense: prompt-tuned, nothing removed; pruned: before tuning again; final: after."

@@ -1,0 +1,192 @@
+"""What an ablation's sweep file compares, and which results belong to each of its options."""
+
+import re
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import product
+from typing import Any, NamedTuple
+
+import yaml
+
+from skip_exp import results
+from skip_exp.report import grid as grids
+from skip_exp.report.cells import when
+from skip_exp.report.text import Found
+
+PATTERN = "ablation_*.yaml"
+PHASES = ("pruned", "final")
+
+
+class Pair(NamedTuple):
+    """What two results must share to be compared."""
+
+    task: str
+    backbone: str
+    seed: int
+
+
+Identity = frozenset[tuple[str, str]]  # settings that decide a score, for all pairs and ratios
+Runs = Mapping[Pair, Found]
+
+
+@dataclass(frozen=True)
+class Option:
+    label: str
+    scores: Mapping[str, Identity]  # by phase
+    continued: Identity  # of dense_continued: the same re-tuning where nothing was cut
+
+
+@dataclass(frozen=True)
+class Screen:
+    """The grid of one sweep file."""
+
+    name: str
+    question: str
+    command: str
+    factors: list[str]
+    options: list[Option]
+    reference: Option  # what the others are compared with
+    is_default: bool  # whether that is what the default configuration says
+    pairs: list[Pair]
+    ratios: list[float]
+
+
+@dataclass(frozen=True)
+class Index:
+    """Finished results on real data by what decided their scores, repeated ones in order."""
+
+    scores: dict[str, dict[tuple[Identity, float], dict[Pair, list[Found]]]]  # by phase
+    continued: dict[Identity, dict[Pair, list[Found]]]
+
+    def every(self, option: Option, phase: str, ratio: float) -> Mapping[Pair, list[Found]]:
+        return self.scores[phase].get((option.scores[phase], _rounded(ratio)), {})
+
+    def runs(self, option: Option, phase: str, ratio: float, pairs: Iterable[Pair]) -> Runs:
+        """The option's results with a score of the phase."""
+        found = self.every(option, phase, ratio)
+        return {pair: _latest(found[pair]) for pair in pairs if pair in found}
+
+    def dense_continued(self, option: Option) -> Runs:
+        found = self.continued.get(option.continued, {})
+        return {pair: _latest(runs) for pair, runs in found.items()}
+
+
+def _latest(runs: Sequence[Found]) -> Found:
+    """The last one, with the last quiet timing: screens and confirmations are not timed."""
+    quiet = [run["latency"] for run in runs if run.get("latency") and not _contended(run)]
+    return {**runs[-1], "latency": quiet[-1]} if quiet else runs[-1]
+
+
+def _contended(run: Found) -> bool:
+    return bool(run["latency"].get("contended"))
+
+
+def _rounded(ratio: Any) -> float:
+    return round(float(ratio), 6)
+
+
+def index(found: Sequence[Found]) -> Index:
+    """A result without re-tuning has no final score of its own, so it counts as pruned only."""
+    scores: Any = {phase: defaultdict(lambda: defaultdict(list)) for phase in PHASES}
+    continued: Any = defaultdict(lambda: defaultdict(list))
+    for each in sorted(found, key=when):
+        values: list[Any] = [each.get(name) for name in (*Pair._fields, "ratio")]
+        if each.get("status") != "done" or each.get("data_is_sample") or None in values:
+            continue
+        pair, ratio = Pair(*values[:3]), _rounded(values[3])
+        scores["pruned"][_identity(each, "pruned"), ratio][pair].append(each)
+        if ((each.get("config") or {}).get("retune") or {}).get("enabled", True):
+            scores["final"][_identity(each, "final"), ratio][pair].append(each)
+            if ratio == 0:
+                continued[_identity(each, "continued")][pair].append(each)
+    return Index(scores, continued)
+
+
+_WITHOUT = {
+    "pruned": ("benchmark.", "retune."),
+    "final": ("benchmark.",),
+    "continued": ("benchmark.", "attribution", "prune."),  # nothing is chosen, nothing cut
+}
+
+
+def _identity(result: Found, kind: str) -> Identity:
+    method, settings = grids.settings_of(result)
+    values = {"attribution": str(method), **settings}
+    return frozenset(
+        (key, value) for key, value in values.items() if not key.startswith(_WITHOUT[kind])
+    )
+
+
+def read_all() -> list[Screen]:
+    """Every sweep file that compares something, the controls last.
+
+    Raises:
+        SkipError: a file does not compose.
+    """
+    names = sorted(file.stem for file in grids.sweep_dir().glob(PATTERN))
+    found = [read(name) for name in sorted(names, key=lambda name: name == "ablation_controls")]
+    return [screen for screen in found if screen.factors]
+
+
+def read(name: str) -> Screen:
+    """The grid of ``sweeps/<name>.yaml``. Raises SkipError where it does not compose."""
+    text = (grids.sweep_dir() / f"{name}.yaml").read_text(encoding="utf-8")
+    params = yaml.safe_load(text)["hydra"]["sweeper"]["params"]
+    swept = {key.lstrip("+"): grids.choices(value) for key, value in params.items()}
+    factors = [key for key in swept if key not in grids.SWEPT]
+    base = [f"+task={swept['task'][0]}"]
+    default = _compose(name, base, {})
+    options = [
+        _option(_compose(name, base, given), given)
+        for values in product(*(swept[factor] for factor in factors))
+        for given in [dict(zip(factors, values, strict=True))]
+    ]
+    same = [option for option in options if option.scores == _option(default, {}).scores]
+    seeds = [int(seed) for seed in swept.get("seed", [default["seed"]])]
+    backbones = swept.get("backbone", [default["backbone"]["name"]])
+    ratios = swept.get("prune.ratio", [default["prune"]["ratio"]])
+    return Screen(
+        name=name,
+        question=_question(text),
+        command=_command(text),
+        factors=factors,
+        options=options,
+        reference=(same or options)[0],
+        is_default=bool(same),
+        pairs=[Pair(*point) for point in product(swept["task"], backbones, seeds)],
+        ratios=[float(ratio) for ratio in ratios],
+    )
+
+
+def _compose(name: str, base: Sequence[str], values: Mapping[str, str]) -> Mapping[str, Any]:
+    """Final scores are those with re-tuning, also where the sweep itself does without."""
+    given = [f"{key}={value}" for key, value in values.items()]
+    return grids.composed(name, [*base, "retune.enabled=true", *given])
+
+
+def _option(cfg: Mapping[str, Any], values: Mapping[str, str]) -> Option:
+    method = results.attribution_name(cfg["attribution"]["_target_"])
+    result = {"attribution": method, "config": cfg}
+    every = ", ".join(f"{key}={value}" for key, value in values.items())
+    return Option(
+        label=next(iter(values.values())) if len(values) == 1 else every,
+        scores={phase: _identity(result, phase) for phase in PHASES},
+        continued=_identity(result, "continued"),
+    )
+
+
+def _header(text: str) -> list[str]:
+    """The comment at the top, without its marks."""
+    lines = text.splitlines()
+    end = next((i for i, line in enumerate(lines) if not line.startswith("#")), len(lines))
+    return [line.removeprefix("#").strip() for line in lines[:end]]
+
+
+def _question(text: str) -> str:
+    """The first sentence of the header."""
+    return re.split(r"(?<=[.?!])\s", " ".join(_header(text)).strip(), maxsplit=1)[0]
+
+
+def _command(text: str) -> str:
+    return next((line for line in _header(text) if "--config-name" in line), "")

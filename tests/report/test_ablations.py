@@ -1,0 +1,348 @@
+import json
+
+import pytest
+
+from skip_exp.report import ablations, screens
+from skip_exp.report import grid as grids
+from skip_exp.report.contrasts import base_of, study
+from skip_exp.report.paired import Difference, difference
+from skip_exp.report.screens import Pair, index
+from tests.report.fakes import failed, result, store
+
+SWEEP = """# Does it matter? Yes or no.
+#
+#   python -m skip_exp --config-dir sweeps --config-name {name}
+defaults: [config, _self_]
+{more}
+hydra:
+  mode: MULTIRUN
+  sweeper:
+    params: {{+task: "sst2,rte,cola", seed: "1,2,3", {params}}}
+"""
+SCREEN = "retune: {enabled: false}\nbenchmark: {enabled: false}"
+DEFAULT, OTHER = {}, {"prune.allocation": "uniform"}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def sweeps(tmp_path_factory):
+    """Two sweep files in place of the real ones: a screen, and one without a factor."""
+    folder = tmp_path_factory.mktemp("sweeps")
+    params = {
+        "ablation_allocation": "prune.allocation: 'uniform,global', prune.ratio: '0.5,0.7'",
+        "ablation_confirm": "prune.ratio: 0.5",
+    }
+    for name, text in params.items():
+        (folder / f"{name}.yaml").write_text(SWEEP.format(name=name, more=SCREEN, params=text))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(grids, "sweep_dir", lambda: folder)
+        yield folder
+
+
+@pytest.fixture(scope="module")
+def config(sweeps):
+    """The configuration of a job of the sweep, with keys changed."""
+    text = json.dumps(grids.composed("ablation_allocation", ["+task=sst2"]))
+
+    def changed(values):
+        cfg = json.loads(text)
+        for key, value in values.items():
+            group, _, name = key.partition(".")
+            cfg[group][name] = value
+        return cfg
+
+    return changed
+
+
+@pytest.fixture(scope="module")
+def screen(sweeps):
+    return screens.read("ablation_allocation")
+
+
+@pytest.fixture
+def run(config):
+    """A result: dense 0.8, n_eval 870 rows, majority 0.5; scores as given, on both splits."""
+
+    def made(values, seed=1, task="sst2", ratio=0.5, retune=False, dense=0.8, **more):
+        phases = {name: more.pop(name) for name in ("pruned", "final") if name in more}
+        phases.setdefault("final", phases.get("pruned"))
+        phases.setdefault("pruned", phases["final"])
+        scores = {"dense": dense, **phases}
+        name = "matthews" if task == "cola" else "accuracy"
+        shifted = {phase: value - 0.01 for phase, value in scores.items()}
+        given = {
+            "config": config(values | {"retune.enabled": retune}),
+            "job_id": json.dumps([task, seed, ratio, retune, values]),
+            "select": scores,
+            "metric": {"name": name, **shifted},
+            "metrics": {name: shifted},
+            "majority": {"accuracy": 0.5},
+            "latency": {},
+        }
+        return result(task=task, ratio=ratio, seed=seed, **given | more)
+
+    return made
+
+
+def row(found, screen, label="uniform", phase="pruned", ratio=0.5):
+    rows = study(screen, index(found)).rows
+    (mine,) = [r for r in rows if (r.option.label, r.phase, r.ratio) == (label, phase, ratio)]
+    return mine
+
+
+def verdict(*values):
+    return difference(values).verdict
+
+
+def test_mean_difference_and_its_interval():
+    found = difference([0.01, 0.02, 0.03, 0.04, 0.05])
+    assert (found.n, found.mean) == (5, pytest.approx(0.03))
+    low, high = found.interval
+    assert 0.01 < low < 0.03 < high < 0.05
+    assert found == difference([0.01, 0.02, 0.03, 0.04, 0.05])  # the random state is fixed
+    assert difference([]) is None
+
+
+def test_verdicts():
+    assert verdict(0.01, 0.02, 0.03, 0.04, 0.05) == "better"
+    assert verdict(-0.01, -0.02, -0.03, -0.04, -0.05) == "worse"
+    assert verdict(-0.02, -0.01, 0, 0.01, 0.03) == "tie"
+    assert verdict(-0.01, -0.01, -0.01, -0.01) == "none: under 5 pairs"
+    assert difference([-0.01] * 4).interval is None
+
+
+def test_equal_differences_have_an_interval_of_no_width():
+    assert difference([0.25] * 6) == Difference(6, 0.25, (0.25, 0.25))
+    assert verdict(*[0.0] * 6) == "tie"
+    assert Difference(9, -0.1, (-0.2, 0.0)).verdict == "tie"
+    assert Difference(9, 0.1, (0.0, 0.2)).verdict == "tie"
+
+
+def test_a_sweep_file_is_read(screen):
+    assert (screen.question, screen.factors) == ("Does it matter?", ["prune.allocation"])
+    assert screen.command.endswith("--config-name ablation_allocation")
+    assert [option.label for option in screen.options] == ["uniform", "global"]
+    assert screen.reference.label == "global" and screen.is_default
+    assert len(screen.pairs) == 9 and screen.ratios == [0.5, 0.7]
+    assert Pair("rte", "minilm", 3) in screen.pairs
+
+
+def test_a_sweep_without_a_factor_is_no_section():
+    assert [screen.name for screen in screens.read_all()] == ["ablation_allocation"]
+
+
+def test_several_factors_and_no_default_among_the_options(sweeps):
+    text = "prune.allocation: 'uniform,per_cost', 'prune.sites': '[ffn],[ffn,heads]'"
+    file = sweeps / "several.yaml"
+    file.write_text(SWEEP.format(name="several", more="", params=text))
+    found = screens.read("several")
+    assert [option.label for option in found.options][:2] == [
+        "prune.allocation=uniform, prune.sites=[ffn]",
+        "prune.allocation=uniform, prune.sites=[ffn,heads]",
+    ]
+    assert not found.is_default and found.reference is found.options[0]
+    assert found.ratios == [0.5]
+
+
+def test_differences_are_exact_and_paired(run, screen):
+    found = [run(DEFAULT, seed, pruned=0.6 + seed / 10) for seed in (1, 2, 3)]
+    found += [run(OTHER, seed, pruned=0.6 + seed / 10 - 0.02 * seed) for seed in (2, 3)]
+    default, other = row(found, screen, "global"), row(found, screen)
+    assert (default.n, default.is_reference, other.n) == (3, True, 2)
+    assert default.splits["select"].difference is None
+    assert default.splits["select"].score == pytest.approx(0.8)
+    select, validation = other.splits["select"], other.splits["validation"]
+    assert select.score == pytest.approx((0.76 + 0.84) / 2)
+    assert validation.score == pytest.approx((0.75 + 0.83) / 2)
+    assert select.difference.mean == validation.difference.mean == pytest.approx(-0.05)
+    assert select.drop == pytest.approx(0.0)
+    assert select.difference.verdict == "none: under 5 pairs"
+
+
+def test_without_a_pair_there_are_no_figures(run, screen):
+    found = [run(DEFAULT, 1, pruned=0.7), run(OTHER, 2, pruned=0.6)]
+    assert (row(found, screen).n, row(found, screen).splits) == (0, {})
+    assert row(found, screen, "global").n == 1
+
+
+def test_points_outside_the_grid_and_generated_data_do_not_count(run, screen):
+    found = [run(DEFAULT, 1, pruned=0.7), run(OTHER, 1, pruned=0.6)]
+    strangers = [
+        run(OTHER, 4, pruned=0.1),
+        run(OTHER, 2, ratio=0.6, pruned=0.1),
+        run(OTHER, 2, pruned=0.1, data_is_sample=True),
+        run(OTHER | {"tune.lr": 7.0}, 2, pruned=0.1),
+        failed(seed=2, config=found[1]["config"]),
+    ]
+    strangers += [run(DEFAULT, 2, pruned=0.7)]
+    assert row([*found, *strangers], screen).n == 1
+    assert row([*found, *strangers], screen, "global").n == 2
+
+
+def test_a_retuned_result_counts_before_re_tuning_as_well(run, screen):
+    """Screens, confirmations and timed jobs share what their settings share."""
+    timed = {"benchmark.enabled": True}
+    found = [
+        run(DEFAULT | timed, 1, pruned=0.7, final=0.75, retune=True),
+        run(OTHER, 1, pruned=0.6),
+    ]
+    assert row(found, screen).splits["select"].difference.mean == pytest.approx(-0.1)
+    assert row(found, screen, "global", "final").n == 1
+    assert row(found, screen, phase="final").n == 0  # the screen's final is its pruned model
+    other = run(DEFAULT | {"retune.lr": 1.0}, 2, pruned=0.7, final=0.9, retune=True)
+    assert row([*found, other], screen, "global").n == 2
+    assert row([*found, other], screen, "global", "final").n == 1
+
+
+def test_a_later_result_without_timing_does_not_hide_the_speed(run, screen):
+    early = {"retune": True, "final": 0.7, "finished": "2024-01-01T00:00:00+00:00"}
+    timed = run(DEFAULT, 1, latency={"speedup": 2.0, "contended": False}, **early)
+    late = run(DEFAULT, 1, retune=True, final=0.6, finished="2024-01-02T00:00:00+00:00")
+    found = row([timed, late | {"job_id": "late"}], screen, "global", "final")
+    assert found.splits["select"].score == pytest.approx(0.6)
+    assert found.cell.speedup().mean == 2.0
+
+
+def test_at_chance_is_left_out_and_listed(run, screen):
+    found = []
+    for seed in (1, 2, 3):
+        for task, dense in (("sst2", 0.8), ("rte", 0.52), ("cola", 0.06)):
+            found.append(run(DEFAULT, seed, task, dense=dense, pruned=0.5))
+            low = 0.4 if task == "sst2" else 0.1
+            found.append(run(OTHER, seed, task, dense=dense, pruned=low))
+    other = row(found, screen)
+    assert other.n == 3
+    assert other.splits["select"].difference.mean == pytest.approx(-0.1)
+    assert other.splits["select"].drop == pytest.approx(0.4)
+    text = ablations.page(found)
+    assert "rte on minilm (dense 51.0 ± 0.0, majority class 50.0, accuracy)" in text
+    assert "cola on minilm (dense 5.0 ± 0.0, majority class 0.0, matthews)" in text
+    assert "sst2 on minilm (dense" not in text and "| 3 of 3 |" in text
+
+
+def finals(run, continued, seeds=(1, 2)):
+    found = [run(DEFAULT, seed, retune=True, final=0.7) for seed in seeds]
+    for seed, score in continued.items():  # whatever chose: nothing was cut
+        at = {"attribution": "random", "job_id": f"continued {seed}"}
+        values = {"prune.allocation": "uniform"}
+        found.append(run(values, seed, ratio=0, retune=True, final=score, **at))
+    return found
+
+
+@pytest.mark.parametrize(
+    ("continued", "drop", "bare"),
+    [
+        ({}, 0.1, 2),  # dense 0.8
+        ({1: 0.85, 2: 0.95}, 0.2, 0),
+        ({1: 0.7, 2: 0.79}, 0.1, 0),  # dense is the better one
+        ({1: 0.75, 2: 0.87}, 0.11, 0),  # better in the mean, not per seed: (0.05 + 0.17) / 2
+        ({2: 0.9}, 0.15, 1),  # (0.1 + 0.2) / 2
+    ],
+)
+def test_final_scores_are_measured_against_the_better_dense(run, screen, continued, drop, bare):
+    mine = row(finals(run, continued), screen, "global", "final")
+    assert mine.splits["select"].drop == pytest.approx(drop)
+    assert mine.splits["validation"].drop == pytest.approx(drop)
+    assert mine.bare == bare
+
+
+def test_other_re_tuning_is_no_dense_continued(run, screen):
+    found = finals(run, {})
+    values = {"retune.train": "prompt"}
+    found.append(run(values, 1, ratio=0, retune=True, final=0.9))
+    found.append(run(DEFAULT, 2, ratio=0, retune=False, final=0.9))
+    mine = row(found, screen, "global", "final")
+    assert (mine.bare, mine.splits["select"].drop) == (2, pytest.approx(0.1))
+
+
+def test_pruned_scores_are_measured_against_dense(run):
+    pair = Pair("sst2", "minilm", 1)
+    runs = {pair: run(DEFAULT, pruned=0.7)}
+    again = {pair: run(DEFAULT, ratio=0, retune=True, final=0.9)}
+    assert base_of(runs, "pruned", again).score(pair)["select"] == 0.8
+    assert base_of(runs, "final", again).score(pair)["select"] == 0.9
+
+
+@pytest.fixture
+def told(run):
+    """Two tasks, three seeds: 0.1 worse at 0.5, tie at 0.7; default confirmed, half continued."""
+    found = []
+    for task, dense in (("sst2", 0.8), ("rte", 0.7)):
+        for seed in (1, 2, 3):
+            for ratio in (0.5, 0.7):
+                worse = 0.1 if ratio == 0.5 else (-0.01, 0.01)[task == "rte"]
+                given = {"task": task, "ratio": ratio, "dense": dense}
+                found.append(run(DEFAULT, seed, pruned=0.6, **given))
+                found.append(run(OTHER, seed, pruned=0.6 - worse, **given))
+            latency = {"speedup": 2.0, "contended": False}
+            given = {"task": task, "dense": dense, "retune": True, "latency": latency}
+            found.append(run(DEFAULT, seed, pruned=0.6, final=0.65, **given))
+    found.append(run(DEFAULT, 1, ratio=0, retune=True, final=0.9))
+    found += [failed("out of memory"), run(OTHER, 1, pruned=0.5, data_is_sample=True)]
+    found.append(run({"tune.lr": 7.0}, pruned=0.1))
+    return found
+
+
+def test_the_page(told):
+    lines = ablations.page(told).splitlines()
+    assert "### allocation, ratio 0.5" in lines and "Does it matter?" in lines
+    assert "Factor: `prune.allocation`. Default: `global`." in lines
+    worse = "| pruned | uniform | 6 of 6 | 50.0 | 25.0 | -10.00 [-10.00, -10.00] | worse |"
+    assert any(line.startswith(worse) for line in lines)
+    default = "| final | global (default) | 6 of 6 | 65.0 | 15.0 † | - |  | 64.0 | 15.0 † | - |"
+    assert f"{default} 2.00 ± 0.00x |" in lines
+    assert "| dense\\_continued | 1 of 6 | 90.0 | 89.0 |" in lines
+    assert "dense_continued is the better one: sst2 on minilm." in lines
+    assert any("| tie |" in line for line in lines if line.startswith("| pruned | uniform"))
+    assert (
+        "Of 34 result files not used: 1 failed, 1 on generated data, 1 with settings of no section"
+        " (see `config` in the result file)."
+    ) in lines
+    assert "| total | 31 | 1860 |" in lines and "| ablation\\_allocation | 31 | 1860 |" in lines
+
+
+def test_what_did_not_work_is_listed_by_itself(told):
+    text = ablations.page(told)
+    better, worse = text.split("## What was better than the default")[1].split(
+        "## What did not work"
+    )
+    assert better.strip() == "Nothing so far."
+    listed = [line for line in worse.splitlines() if line.startswith("- ")]
+    assert listed == [
+        "- allocation: `uniform` at ratio 0.5, before re-tuning:"
+        " -10.00 [-10.00, -10.00] on select (6 pairs)"
+    ]
+
+
+def test_reused_copies_are_one_job(run):
+    one = run(DEFAULT, 1, pruned=0.7)
+    assert "| total | 1 | 60 |" in ablations.page([one, one | {"reused": True}])
+
+
+def test_every_row_of_a_table_has_the_same_columns(told):
+    blocks = ablations.page(told).split("\n\n")
+    tables = [block.splitlines() for block in blocks if block.startswith("|")]
+    assert len(tables) == 4
+    for lines in tables:
+        assert len({line.replace("\\|", "").count("|") for line in lines}) == 1
+        assert max(map(len, lines)) < 160  # readable as it is
+
+
+def test_the_command_writes_the_page(told, tmp_path, capsys):
+    store(tmp_path / "jobs", told)
+    out = tmp_path / "docs" / "ablations.md"
+    assert ablations.main([str(tmp_path / "jobs"), "--out", str(out)]) == 0
+    first = out.read_text()
+    assert first.startswith("# Ablations") and str(tmp_path) not in first
+    assert capsys.readouterr().out == f"written: {out}\n"
+    assert ablations.main([str(tmp_path / "jobs"), "--out", str(out)]) == 0
+    assert out.read_text() == first  # the same results, the same page
+
+
+def test_refusals_are_one_line(told, tmp_path, capsys):
+    assert ablations.main([str(tmp_path)]) == 1
+    assert "run a job first" in capsys.readouterr().err
+    store(tmp_path / "jobs", told[:1])
+    (tmp_path / "file").write_text("")
+    assert ablations.main([str(tmp_path / "jobs"), "--out", str(tmp_path / "file" / "x.md")]) == 1
+    error = capsys.readouterr().err
+    assert "cannot be written" in error and error.count("\n") == 1
