@@ -114,6 +114,45 @@ def test_an_experiment_changes_several_groups_and_yields_to_the_command_line() -
     assert composed("experiment=paper").prompt.kind == "input"
 
 
+def test_the_attribution_of_the_paper_goes_with_every_backbone() -> None:
+    paper, swept = composed("experiment=paper"), composed("attribution=paper")
+    assert swept.attribution == paper.attribution
+    assert (swept.backbone.name, swept.prompt.kind) == ("minilm", "prefix")
+    assert swept.retune.train != paper.retune.train == "prompt_readout"
+    a = swept.attribution
+    assert (a.samples, a.tokens, a.sign, a.target) == (20, "max", "signed", "probability")
+    assert a.options == {"at": "linears"}
+
+
+ABLATIONS = [*sorted(SWEEPS.glob("ablation_*.yaml")), SWEEPS / "dense_continued.yaml"]
+RETUNED = {"allocation", "retune", "confirm", "controls", "continued"}  # the question is about it
+
+
+@pytest.mark.parametrize("sweep", ABLATIONS, ids=lambda path: path.stem)
+def test_an_ablation_screens_without_re_tuning_and_timing(sweep: Path) -> None:
+    text: Any = OmegaConf.to_container(OmegaConf.load(sweep))
+    name, params = sweep.stem.partition("_")[2], text["hydra"]["sweeper"]["params"]
+    assert params.pop("+task") == "sst2,mrpc,cola,rte"
+    assert params.pop("seed") == "1,2,3"
+    assert text.get("benchmark") == (None if name == "controls" else {"enabled": False})
+    assert text.get("retune") == (None if name in RETUNED else {"enabled": False})
+
+
+@pytest.mark.parametrize("sweep", ABLATIONS, ids=lambda path: path.stem)
+def test_an_ablation_changes_one_factor_and_has_the_default(sweep: Path) -> None:
+    text: Any = OmegaConf.to_container(OmegaConf.load(sweep))
+    params = text["hydra"]["sweeper"]["params"]
+    factors = [key for key in params if key not in ("+task", "seed", "prune.ratio")]
+    assert len(factors) == (0 if sweep.stem.endswith(("_confirm", "_continued")) else 1)
+    for factor in factors:
+        value = OmegaConf.select(composed(), factor)
+        if factor in GROUPS:
+            (value,) = (
+                x[factor] for x in OmegaConf.load(CONF / "config.yaml").defaults if factor in x
+            )
+        assert str(value) in params[factor].split(",")
+
+
 @pytest.mark.parametrize("override", ["prune.ratio=much", "seed=1.5", "+prune.ratio.x=1"])
 def test_wrong_types_do_not_compose(override: str) -> None:
     with pytest.raises(Exception, match="Error merging override") as caught:

@@ -216,13 +216,13 @@ def points(found: Difference) -> str:
 
 
 def _cost(each: Study) -> dict[str, str]:
-    return _total(_distinct(each.used)) | {"option": each.screen.name}
+    return _total(_distinct(each.used)) | {"section": each.screen.name}
 
 
 def _total(runs: Sequence[Found]) -> dict[str, str]:
     """Jobs and their own seconds: stages from the cache cost them nothing."""
     seconds = [(run.get("seconds") or {}).get("total") or 0.0 for run in runs]
-    return {"option": "total", "jobs": str(len(runs)), "seconds": f"{sum(seconds):.0f}"}
+    return {"section": "total", "jobs": str(len(runs)), "seconds": f"{sum(seconds):.0f}"}
 
 
 def _listed(studies: Sequence[Study], verdict: str) -> str:

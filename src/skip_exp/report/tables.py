@@ -14,7 +14,7 @@ from skip_exp.report.text import Found, backbone_label, percent, source
 PHASES = ("dense", "pruned", "final")
 TEXT_COLUMNS = (
     *("task", "backbone", "keep by", "variant", "metric", "data", "notes"),
-    *("option", "phase", "verdict"),  # of ablations
+    *("section", "option", "phase", "verdict"),  # of ablations
 )
 CAPTION = (
     "Metrics and fractions in percent, mean ± standard deviation over n seeds, on the validation"
