@@ -222,6 +222,7 @@ def test_other_re_tuning_is_no_dense_continued(run, screen):
     found = finals(run, {})
     values = {"retune.train": "prompt"}
     found.append(run(values, 1, ratio=0, retune=True, final=0.9))
+    found.append(run({"prune.step_epochs": 2}, 1, ratio=0, retune=True, final=0.9))
     found.append(run(DEFAULT, 2, ratio=0, retune=False, final=0.9))
     mine = row(found, screen, "global", "final")
     assert (mine.bare, mine.splits["select"].drop) == (2, pytest.approx(0.1))

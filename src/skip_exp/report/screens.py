@@ -103,10 +103,12 @@ def index(found: Sequence[Found]) -> Index:
     return Index(scores, continued)
 
 
+# What goes is chosen by these, so that at ratio 0 they change nothing.
+_CHOOSING = ("attribution", "prune.sites", "prune.allocation", "prune.round_to", "prune.steps")
 _WITHOUT = {
     "pruned": ("benchmark.", "retune."),
     "final": ("benchmark.",),
-    "continued": ("benchmark.", "attribution", "prune."),  # nothing is chosen, nothing cut
+    "continued": ("benchmark.", *_CHOOSING, "prune.reconstruct", "prune.rank"),
 }
 
 
