@@ -1,8 +1,15 @@
 """What is measured and how it is told; never how long it takes here."""
 
-import pytest
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
 
-from skip_exp import benchmark
+import pytest
+from filelock import FileLock
+
+from skip_exp import benchmark, results
 from skip_exp.benchmark import BenchmarkSettings, compare, flops, interleave
 from skip_exp.pruning.surgery import cut
 from tests.pruning.test_surgery import KEEP
@@ -47,3 +54,46 @@ def test_flops_of_linears_and_attention() -> None:
     attention = 2 * 2 * (2 * 24 * tokens * keys)  # layers x (scores, values) x 2 H T S
     readout = 2 * 24 * 3
     assert flops(model, tokens) == 2 * tokens * linears + attention + readout
+
+
+def test_a_measurement_beside_a_busy_process_is_contended() -> None:
+    with subprocess.Popen([sys.executable, "-c", "while True: pass"]) as busy:
+        try:
+            assert benchmark.alone(lambda: time.sleep(0.5)) == (None, True)
+        finally:
+            busy.kill()
+
+
+def test_measurements_wait_for_each_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(benchmark, "LOCK", tmp_path / "lock")
+    order: list[str] = []
+    other = threading.Thread(target=lambda: benchmark.alone(lambda: order.append("second")))
+    with FileLock(tmp_path / "lock"):
+        other.start()
+        time.sleep(0.2)
+        order.append("first")
+    other.join()
+    assert order == ["first", "second"]
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "kept"),
+    [
+        (False, False, 2.0),
+        (True, False, 2.0),
+        (True, True, 2.0),
+        (False, True, 1.0),  # what was measured on a quiet machine is not given up
+    ],
+)
+def test_timing_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, before: bool, after: bool, kept: float
+) -> None:
+    result = results.new(job_id="a", latency={"speedup": 1.0, "contended": before})
+    result["config"] = {"benchmark": SETTINGS.__dict__}
+    file = results.write(tmp_path, result)
+    skill = type("Skill", (), {"model": None})
+    new = {"speedup": 2.0, "contended": after}
+    monkeypatch.setattr(benchmark, "_finished", lambda _: (results.load(file)[0], skill, None))
+    monkeypatch.setattr(benchmark, "compare", lambda *_: new)
+    assert benchmark.retime(file) == new
+    assert results.load(file)[0]["latency"]["speedup"] == kept

@@ -15,13 +15,12 @@ from skip_exp.cache import (
     Entry,
     Pointer,
     StageCache,
-    code_version,
-    digest,
     entry_name,
     read_about,
     read_entry,
     read_pointer,
 )
+from skip_exp.versions import code_version, digest
 
 KEY = {"seed": 1, "prompt": {"kind": "prefix"}}
 

@@ -15,7 +15,7 @@ from omegaconf import OmegaConf
 from torch import Tensor
 
 from skip_exp.benchmark import BenchmarkSettings
-from skip_exp.cache import StageCache, code_version, digest
+from skip_exp.cache import StageCache
 from skip_exp.config import AnyConfig
 from skip_exp.data import EncodedTask, TaskSpec, TextDataModule, encode, load_task, task_spec
 from skip_exp.errors import ConfigError, SkipError
@@ -25,6 +25,7 @@ from skip_exp.models.readouts import build_readout
 from skip_exp.models.soft_prompt import SoftPromptModel
 from skip_exp.pruning import reconstruct, select
 from skip_exp.tuning import Hardware, TrainSettings, resolve_precision
+from skip_exp.versions import digest, job_code
 
 log = logging.getLogger(__name__)
 
@@ -123,7 +124,7 @@ def prepare(cfg: AnyConfig) -> Job:
         "prune": _plain(cfg.prune),
         "retune": _plain(cfg.retune),
         "benchmark": _plain(cfg.benchmark),
-        "code": [code_version("attribute"), code_version("job")],
+        "code": job_code(),
     }
     return Job(
         cfg=cfg,

@@ -15,6 +15,7 @@ from typing import Any, TypedDict, Unpack, cast
 
 from skip_exp.errors import SkipError
 from skip_exp.report import text
+from skip_exp.versions import job_code
 
 log = logging.getLogger(__name__)
 table = text.table  # the table at the end of a multirun
@@ -134,8 +135,8 @@ def new(**fields: Unpack[Result]) -> Result:
 
 @lru_cache
 def versions() -> Mapping[str, str]:
-    """Installed versions of what the numbers depend on."""
-    found = {}
+    """Installed versions of what the numbers depend on; ``code``: hash of this package's part."""
+    found = {"code": job_code()}
     for package in PACKAGES:
         try:
             found[package] = version(package)

@@ -1,7 +1,9 @@
 import json
 import shutil
 import signal
+import subprocess
 import sys
+import time
 from itertools import product
 
 import pytest
@@ -14,6 +16,7 @@ from skip_exp.report import table2
 from skip_exp.report.cells import comparable
 from skip_exp.report.reconstruction import REHEARSAL, Reconstruction, caption, rows, to_latex
 from skip_exp.report.table2 import Plan
+from skip_exp.versions import job_code
 from tests.report.fakes import result, store
 
 SWEEPS = grids.sweep_dir()
@@ -39,10 +42,10 @@ def small(tmp_path, monkeypatch):
     monkeypatch.delenv("SKIP_EXP_DATA", raising=False)
     monkeypatch.setattr(table2, "POLL", 0.05)
 
-    def nothing_cached(*_, **__):
+    def nothing_cached(_):
         raise DataError("not cached")
 
-    monkeypatch.setattr(table2, "load_task", nothing_cached)
+    monkeypatch.setattr(table2, "load_from_hub", nothing_cached)
     return tmp_path
 
 
@@ -61,7 +64,7 @@ def config(task, overrides=()):
 
 
 def answer(job, overrides=(), **fields):
-    given = {"config": config(job.task, overrides)} | fields
+    given = {"config": config(job.task, overrides), "versions": {"code": job_code()}} | fields
     return result(job.task, job.backbone, job.ratio, job.seed, **given)
 
 
@@ -104,7 +107,7 @@ def test_the_grids_of_the_table(name, backbones, tasks, ratios):
 def test_grid_of_a_sweep(small):
     grid = grids.read("table2_offline")
     assert grid.jobs == list(product(["sst2", "rte"], ["minilm"], [0.3, 0.5], [1, 2]))
-    assert grid.specs["rte"].metrics == ("accuracy",)
+    assert grid.metric("rte") == "accuracy"
     attribution, settings = grid.settings["sst2", "minilm"]
     assert attribution == "activation_gradient" and settings["tune.epochs"] == "2"
 
@@ -117,16 +120,32 @@ def test_answers_are_results_with_the_same_settings(small):
         answer(job, ["tune.epochs=3"]),
         answer(job, attribution="random"),
         answer(job._replace(ratio=0.9)),
-        answer(job, data_is_sample=True),
+        answer(job, data_is_sample=True, data_source="sample"),
+        answer(job, data_source="hub:glue"),
         good | {"task": None},
     ]
-    assert grid.answers([good, *strangers], rehearsal=False) == [good]
-    assert grid.answers([good, *strangers], rehearsal=True) == [strangers[3]]
+    assert grid.answers([good, *strangers], "local") == [good]
+    assert grid.answers([good, *strangers], "sample") == [strangers[3]]
+    assert grid.answers([good, *strangers], "hub") == [strangers[4]]
     assert answer(job, ["trainer.progress=false", "logger=none"])["config"] != good["config"]
     same = answer(job, ["trainer.progress=false", "logger=none", "data.dir=/elsewhere"])
-    assert grid.answers([same], rehearsal=False) == [same]
+    assert grid.answers([same], "local") == [same]
     assert grid.remaining([good]) == grid.jobs[1:]
     assert grid.remaining([good | {"status": "failed"}]) == grid.jobs
+
+
+def test_results_of_other_code_stand_in_until_their_jobs_are_done_again(small):
+    grid = grids.read("table2_offline")
+    old = [answer(job, versions={"code": "other"}) for job in grid.jobs]
+    new = answer(grid.jobs[0])
+    assert grid.answers([*old, new], "local") == [*old[1:], new]
+    assert grid.remaining([*old[1:], new]) == grid.jobs[1:]
+    failed = answer(grid.jobs[1], status="failed", metric={})
+    assert old[1] in grid.answers([*old, failed], "local")
+    text = caption(table([*old[1:], new]))
+    assert "OUTDATED: 7 results come from another version of the code." in text
+    assert "INCOMPLETE: 7 of 8 jobs have no result of this version" in text
+    assert "OUTDATED" not in caption(table([new]))
 
 
 @pytest.mark.parametrize("override", ["seed=4", "+task=cola", "prune.ratio=0.1"])
@@ -168,7 +187,7 @@ def test_auto_picks_by_what_is_reachable(small, monkeypatch):
 def test_data_that_is_not_all_local(small, monkeypatch):
     local(small, monkeypatch, "sst2")
     assert table2.plan("offline", [])[0].source == "sample"
-    monkeypatch.setattr(table2, "load_task", lambda *_, **__: None)
+    monkeypatch.setattr(table2, "load_from_hub", lambda _: None)
     assert table2.plan("offline", [])[0].source == "hub"  # from its cache
     reachable(monkeypatch)
     assert table2.plan("offline", [])[0].source == "hub"
@@ -311,6 +330,22 @@ def test_interrupted_still_writes_the_table(small, monkeypatch):
     command(small, monkeypatch, code)
     assert run(small) == 130
     assert "INCOMPLETE: 6 of 8" in (small / "t2" / "table2.md").read_text()
+
+
+def test_a_sweep_that_was_not_told_of_the_interruption_is_ended(small, monkeypatch):
+    local(small, monkeypatch, "sst2", "rte")
+    monkeypatch.setattr(table2, "PATIENCE", 0.1)
+    code = f"import os, signal, time; os.kill(os.getppid(), {int(signal.SIGTERM)}); time.sleep(60)"
+    command(small, monkeypatch, code)
+    start = time.monotonic()
+    assert run(small) == 130
+    assert time.monotonic() - start < 30  # not the minute that the sweep sleeps
+    assert "INCOMPLETE: 8 of 8" in (small / "t2" / "table2.md").read_text()
+
+
+def test_needs_no_torch():
+    code = "import sys; import skip_exp.report.table2; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code]).returncode == 0
 
 
 def test_a_rehearsal_goes_to_a_folder_of_its_own(small, monkeypatch, capsys):

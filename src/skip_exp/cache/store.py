@@ -11,8 +11,6 @@ import logging
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
-from functools import lru_cache
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -23,22 +21,10 @@ from safetensors.torch import save
 from torch import Tensor
 
 from skip_exp import files
+from skip_exp.versions import code_version, digest
 
 log = logging.getLogger(__name__)
 
-PACKAGE = Path(__file__).parents[1]
-# What a stage's numbers depend on, beside its key: edits elsewhere leave its entries valid.
-SOURCES = {
-    "tune": ("models", "data", "tuning.py"),
-    "attribute": ("models", "data", "tuning.py", "attribution"),
-    "score": ("models", "data", "tuning.py"),
-    "teacher": ("models", "data", "tuning.py"),
-    "latency": ("models", "pruning/latency.py", "benchmark.py"),
-    "job": (
-        *("pruning", "callbacks", "job.py", "pipeline.py", "subnetwork.py"),
-        *("outcome.py", "benchmark.py"),
-    ),
-}
 JOBS = "jobs"  # folder of the pointers, beside one folder per stage
 
 
@@ -58,24 +44,6 @@ class Pointer:
     result: Path | None = None  # ``result.json`` of the last one that finished
     entries: tuple[str, ...] = ()  # ``<stage>/<name>`` of every entry that they used
     started: Path | None = None  # output folder of the one that runs or, its lock free, was killed
-
-
-def digest(value: object) -> str:
-    """SHA-256 of a JSON-like value, whatever the order of its keys."""
-    return hashlib.sha256(json.dumps(value, sort_keys=True, default=str).encode()).hexdigest()
-
-
-@lru_cache
-def code_version(stage: str) -> str:
-    """Hash of the stage's own sources and of the libraries that compute it; never the commit."""
-    content = hashlib.sha256()
-    for part in SOURCES[stage]:
-        root = PACKAGE / part
-        for file in sorted(root.rglob("*.py")) if root.is_dir() else [root]:
-            content.update(file.relative_to(PACKAGE).as_posix().encode() + file.read_bytes())
-    for library in ("torch", "transformers"):
-        content.update(version(library).encode())
-    return content.hexdigest()
 
 
 def entry_name(stage: str, key: Mapping[str, Any]) -> str:

@@ -92,7 +92,7 @@ def embedded_folder(name: str) -> Path:
     return Path(spec.origin).parent / "model"
 
 
-@lru_cache(maxsize=2)
+@lru_cache(maxsize=4)  # the last few, as tokenised data
 def load_backbone(name: str, path: str, family: str, readout: str) -> Backbone:
     """Load a backbone in fp32, frozen, in eval mode; once per process.
 

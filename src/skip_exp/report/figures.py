@@ -36,6 +36,8 @@ def tradeoff(gathered: Sequence[Cell], main: Callable[[Cell], bool]) -> tuple[li
             points = _speed_points(list(group))
             line = front((point.x, point.y) for point in points)
             series.append(Series(backbone, marks[backbone], points, line))
+        if all(point.hollow for each in series for point in each.points):
+            continue  # dense alone tells nothing
         label = f"{cells[0].metric} × 100"
         plots.append(Plot(_titled(task, cells), "speed-up, times dense", label, series))
     return plots, marks
@@ -83,6 +85,8 @@ def pruning(gathered: Sequence[Cell]) -> tuple[list[Plot], Styles]:
             for name in sorted({method(cell) for cell in cells}, key=list(marks).index)
             for line in _lines(name, marks[name], [c for c in cells if method(c) == name])
         ]
+        if not any(line.points for line in series):
+            continue
         title = _titled(f"{task} · {backbone}", cells)
         label = f"{cells[0].metric} × 100"
         rules = _rules(cells)

@@ -14,10 +14,10 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from skip_exp import config, refusals, results
-from skip_exp.data import TaskSpec, task_spec
 from skip_exp.errors import SkipError
 from skip_exp.report.cells import comparable
 from skip_exp.report.text import Found
+from skip_exp.versions import job_code
 
 SWEPT = ("task", "backbone", "prune.ratio", "seed")
 
@@ -38,7 +38,7 @@ class Grid:
     backbones: list[str]
     ratios: list[float]
     seeds: list[int]
-    specs: dict[str, TaskSpec]
+    task_configs: dict[str, dict[str, Any]]  # by task
     settings: dict[tuple[str, str], tuple[str | None, dict[str, str]]]  # see `settings_of`
 
     @property
@@ -46,20 +46,43 @@ class Grid:
         every = product(self.tasks, self.backbones, self.ratios, self.seeds)
         return [Job(*point) for point in every]
 
-    def answers(self, found: Sequence[Found], rehearsal: bool) -> list[Found]:
-        """The results, done or failed, of the grid's jobs, settings and kind of data."""
+    def metric(self, task: str) -> str:
+        """Name of a task's main metric."""
+        names: Sequence[str] = self.task_configs[task]["metrics"]
+        return next(iter(names), "-")
+
+    def answers(self, found: Sequence[Found], source: str) -> list[Found]:
+        """The results, done or failed, of the grid's jobs and settings on rows of ``source``.
+
+        Those of another version of the code are among them where nothing newer is there: better
+        than a hole, but :meth:`remaining` counts them, since the sweep does their jobs again.
+        """
         jobs = set(self.jobs)
-        return [
+        mine = [
             each
             for each in found
             if _job(each) in jobs
             and self.settings[each["task"], each["backbone"]] == settings_of(each)
-            and (each["status"] != "done" or bool(each.get("data_is_sample")) == rehearsal)
+            and (each["status"] != "done" or _source(each) == source)
         ]
+        current = {_job(each) for each in mine if is_current(each) and each["status"] == "done"}
+        return [each for each in mine if is_current(each) or _job(each) not in current]
 
     def remaining(self, answers: Sequence[Found]) -> list[Job]:
-        done = {_job(each) for each in answers if each["status"] == "done"}
+        done = {_job(each) for each in answers if each["status"] == "done" and is_current(each)}
         return [job for job in self.jobs if job not in done]
+
+
+def is_current(result: Found) -> bool:
+    """Whether this version of the code computed a result, so that its job is not run again."""
+    return (result.get("versions") or {}).get("code") == job_code()
+
+
+def _source(result: Found) -> str:
+    """``local``, ``hub`` or ``sample``."""
+    return (
+        "sample" if result.get("data_is_sample") else str(result.get("data_source")).split(":")[0]
+    )
 
 
 def _job(result: Found) -> Job | None:
@@ -91,12 +114,12 @@ def read(name: str, overrides: Sequence[str] = ()) -> Grid:
     for override in overrides:
         if override.lstrip("+").split("=")[0] in SWEPT:
             raise SkipError(f"{override}: {name} sweeps over it; run a sweep of your own instead")
-    specs, settings, names = {}, {}, {}
+    configs, settings, names = {}, {}, {}
     for task, backbone in product(swept["task"], swept["backbone"]):
         cfg = composed(name, [f"+task={task}", f"backbone={backbone}", *overrides])
         names[task], names[backbone] = cfg["task"]["name"], cfg["backbone"]["name"]
         key = names[task], names[backbone]
-        specs[names[task]] = task_spec(OmegaConf.create(cfg["task"]))
+        configs[names[task]] = cfg["task"]
         method = results.attribution_name(cfg["attribution"]["_target_"])
         settings[key] = settings_of({"attribution": method, "config": cfg})
     return Grid(
@@ -105,7 +128,7 @@ def read(name: str, overrides: Sequence[str] = ()) -> Grid:
         backbones=[names[backbone] for backbone in swept["backbone"]],
         ratios=[float(ratio) for ratio in swept["prune.ratio"]],
         seeds=[int(seed) for seed in swept["seed"]],
-        specs=specs,
+        task_configs=configs,
         settings=settings,
     )
 

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from skip_exp.report.cells import Cell, Stat, at_chance, cells, stat
-from skip_exp.report.grid import Grid
+from skip_exp.report.grid import Grid, is_current
 from skip_exp.report.tables import markdown, spread, tex
 from skip_exp.report.text import Found, percent
 
@@ -37,7 +37,7 @@ def rows(table: Reconstruction) -> list[dict[str, str]]:
     grid, by_place = table.grid, {}
     for cell in cells(table.answers):
         by_place[cell.setting.backbone, cell.setting.task, cell.setting.ratio] = cell
-    heads = {task: f"{task} ({grid.specs[task].metrics[0]})" for task in grid.tasks}
+    heads = {task: f"{task} ({grid.metric(task)})" for task in grid.tasks}
     lines = []
     for backbone in grid.backbones:
         line = dict(zip(HEAD, (backbone, DENSE, "0.0", "0.0", "1.00x"), strict=True))
@@ -112,8 +112,12 @@ def caption(table: Reconstruction) -> str:
         *backbone_notes(table.answers),
         provenance(table.answers),
     ]
+    old = sum(each["status"] == "done" and not is_current(each) for each in table.answers)
+    if old:
+        said.append(f"OUTDATED: {old} results come from another version of the code.")
     if left:
-        said.append(f"INCOMPLETE: {left} of {len(grid.jobs)} jobs have no result yet.")
+        new = " of this version of the code" if old else ""
+        said.append(f"INCOMPLETE: {left} of {len(grid.jobs)} jobs have no result{new} yet.")
     return " ".join(part for part in said if part)
 
 

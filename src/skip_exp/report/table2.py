@@ -7,15 +7,19 @@ import argparse
 import logging
 import os
 import shlex
+import signal
 import subprocess
 import sys
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
+
+from omegaconf import OmegaConf
 
 from skip_exp import hub, results
-from skip_exp.data import load_task
 from skip_exp.errors import SkipError
 from skip_exp.report import grid as grids
 from skip_exp.report.cells import stat
@@ -25,6 +29,7 @@ from skip_exp.report.text import Found
 
 SWEEPS = {"paper": "table2", "offline": "table2_offline"}
 POLL = 5.0  # seconds between looks at the result files
+PATIENCE = 30.0  # seconds that an interrupted sweep is given to close its job
 
 
 @dataclass(frozen=True)
@@ -68,18 +73,24 @@ def plan(profile: str, overrides: Sequence[str]) -> tuple[Plan, Grid]:
 
 def _data(grid: Grid, reachable: bool) -> tuple[str, str]:
     """Where the rows of every task of the grid are: ``data.source`` and words for it."""
-    specs = grid.specs.values()
     folder = os.environ.get("SKIP_EXP_DATA")
-    if folder and all((Path(folder) / spec.name).is_dir() for spec in specs):
+    if folder and all((Path(folder) / task).is_dir() for task in grid.tasks):
         return "local", "data: local folder"
     if reachable:
         return "hub", "data: hub"
     try:
-        for spec in specs:
-            load_task(spec, "hub", None, allow_sample=False)
+        for task in grid.task_configs.values():
+            load_from_hub(task)
     except SkipError:
         return "sample", "no real data (SKIP_EXP_DATA is not set or lacks a task): generated rows"
     return "hub", "data: what the hub's cache has"
+
+
+def load_from_hub(task: dict[str, Any]) -> None:
+    """Raise SkipError where the hub, or its cache, does not have the task's rows."""
+    from skip_exp.data import load_task, task_spec  # takes seconds to import: only where asked
+
+    load_task(task_spec(OmegaConf.create(task)), "hub", None, allow_sample=False)
 
 
 def estimate(grid: Grid, answers: Sequence[Found]) -> float | None:
@@ -132,7 +143,8 @@ def run(chosen: Plan, grid: Grid, folders: Sequence[str]) -> None:
                 print(f"{grid.name}: {told(grid, answers, pace * left)}", flush=True)
                 last = left
     except KeyboardInterrupt:
-        sweep.wait()  # Ctrl-C reached it as well: it closes its job
+        with suppress(subprocess.TimeoutExpired):  # Ctrl-C reached it as well: it closes its job
+            sweep.wait(PATIENCE)
         raise
     finally:
         if sweep.poll() is None:
@@ -142,7 +154,7 @@ def run(chosen: Plan, grid: Grid, folders: Sequence[str]) -> None:
 
 def _answers(chosen: Plan, grid: Grid, folders: Sequence[str]) -> list[Found]:
     there = [folder for folder in folders if Path(folder).exists()]
-    return grid.answers(results.load(there), chosen.rehearsal)
+    return grid.answers(results.load(there), chosen.source)
 
 
 def write(table: Reconstruction, out: Path) -> list[Path]:
@@ -172,11 +184,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="for every job")
     options = parser.parse_args(arguments)
     logging.basicConfig(format="%(message)s", level=logging.WARNING)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C
     try:
         return _main(options)
     except SkipError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
+    except KeyboardInterrupt:
+        print("\nerror: interrupted", file=sys.stderr)
+        return 130
 
 
 def _main(options: argparse.Namespace) -> int:
@@ -186,6 +202,8 @@ def _main(options: argparse.Namespace) -> int:
         print("this is a rehearsal on generated data: its output is no result", flush=True)
     answers = _answers(chosen, grid, options.results)
     print(f"{grid.name}: {told(grid, answers, estimate(grid, answers))}", flush=True)
+    if old := sum(each["status"] == "done" and not grids.is_current(each) for each in answers):
+        print(f"{old} results of another version of the code: their jobs are run again", flush=True)
     interrupted = False
     if grid.remaining(answers) and not options.no_run:
         try:
