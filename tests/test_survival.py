@@ -23,6 +23,7 @@ from skip_exp.errors import SkipError
 from tests.toy import check_files, numbers, save_toy, toy_job
 
 KILLS = int(os.environ.get("SKIP_EXP_KILLS", "4"))
+SEED = int(os.environ.get("SKIP_EXP_KILL_SEED") or random.randrange(1000))  # a new one each time
 SEEDS, RATIOS = (1, 2), (0.3, 0.6)
 
 
@@ -52,32 +53,56 @@ class Sweep:
                 env=os.environ | {"OMP_NUM_THREADS": "1"},
             )
 
-    def ended(self, after: float = math.inf) -> bool:
+    def ended(self, after: float = math.inf, phase: str = "", nth: int = 1) -> bool:
         """Wait until it has ended, well, or spent so many seconds of CPU time.
 
-        Of CPU time, since a busy machine stretches the phases, and does so unevenly.
+        Of CPU time, since a busy machine stretches the phases, and does so unevenly. With a
+        ``phase`` the count begins when that phase begins for the ``nth`` time.
         """
-        child = psutil.Process(self.process.pid)
+        child, begun = psutil.Process(self.process.pid), 0.0 if not phase else math.inf
         while self.process.poll() is None:
             with suppress(psutil.Error):
                 self.spent = sum(child.cpu_times()[:2])
-            if self.spent > after:
+            if math.isinf(begun) and self.phases().count(phase) >= nth:
+                begun = self.spent
+            if self.spent - begun > after:
                 return False
-            time.sleep(0.01)
+            time.sleep(0.002)
         assert self.process.returncode == 0, self.output.read_text()
         return True
 
+    def phases(self) -> list[str]:
+        """The phases that have begun, ``startup`` before those of each job."""
+        starts = r"^(?:(Launching|adjectives: )|(\w+) \.\.\.$)"
+        found = re.findall(starts, self.output.read_text(), re.MULTILINE)
+        return [phase or "startup" for _, phase in found]
+
     def kill(self) -> str:
-        """SIGKILL to the whole group; which job and phase that hit."""
+        """SIGKILL to the whole group; the phase that it hit."""
         os.killpg(self.process.pid, signal.SIGKILL)
         self.process.wait()
-        jobs = self.output.read_text().split("adjectives: ")  # each job begins with its task's name
-        phases = re.findall(r"^(\w+) \.\.\.$", jobs[-1], re.MULTILINE)
-        return f"job {len(jobs) - 1}, {phases[-1] if phases else 'before its phases'}"
+        return self.phases()[-1] if self.phases() else "startup"
+
+
+def lengths(folder: Path) -> dict[str, float]:
+    """Seconds within which a kill hits each phase of a job: the longest of its jobs' times.
+
+    ``retune`` begins with attribution and pruning, ``benchmark`` ends with the result file.
+    """
+    longest: dict[str, float] = {"startup": 0.2}
+    for result in results.load(folder):
+        spent = dict(result["seconds"])
+        spent["retune"] += spent["attribute"] + spent["prune"]
+        spent["benchmark"] += 0.3
+        for phase in ("tune", "retune", "test", "benchmark"):
+            longest[phase] = max(longest.get(phase, 0.0), spent[phase])
+    return longest
 
 
 @pytest.mark.slow
 def test_a_killed_sweep_goes_on(toy: list[str], tmp_path: Path) -> None:
+    """Every second kill comes at any moment of the run, the others in the phase hit least."""
+
     def sweep(name: str) -> Sweep:
         return Sweep(tmp_path / name, toy, tmp_path / f"{name}-cache", epochs=16)
 
@@ -86,10 +111,8 @@ def test_a_killed_sweep_goes_on(toy: list[str], tmp_path: Path) -> None:
     duration = undisturbed.spent
     reference = numbers(tmp_path / "reference")
     assert len(reference) == len(SEEDS) * len(RATIOS)
-    rng = random.Random(0)
-    delays = [duration * (i + rng.random()) / KILLS for i in range(KILLS)]  # all phases are hit
-    rng.shuffle(delays)
-    print(f"\nundisturbed: {duration:.1f} s of CPU time")
+    rng, hit = random.Random(SEED), dict.fromkeys(lengths(tmp_path / "reference"), 0)
+    print(f"\nundisturbed: {duration:.1f} s of CPU time; SKIP_EXP_KILL_SEED={SEED}")
 
     def check(name: str) -> None:
         assert numbers(tmp_path / name) == reference
@@ -100,16 +123,29 @@ def test_a_killed_sweep_goes_on(toy: list[str], tmp_path: Path) -> None:
         assert (listed.returncode, listed.stderr) == (0, "")
         assert "6 entries" in listed.stdout and "0 unused, 0 stale" in listed.stdout
 
-    done = 0
-    for number, delay in enumerate(delays):
+    def moment(number: int) -> tuple[float, str, int]:
+        """When to kill: CPU time, counted from the start or from the nth start of a phase."""
+        if number % 2:
+            return duration * rng.random(), "", 1
+        phase = min(hit, key=lambda each: (hit[each], rng.random()))
+        return lengths(tmp_path / "reference")[phase] * rng.random(), phase, rng.choice((1, 1, 2))
+
+    done = number = 0
+    while number < KILLS:
+        delay, phase, nth = moment(number)
         running = sweep(f"killed-{done}")
-        while running.ended(delay):  # all is done: a new sweep, since the kill is to hit something
+        if running.ended(delay, phase, nth):  # too late to hit anything: a new sweep
             check(f"killed-{done}")
-            done, delay = done + 1, 0.9 * delay
-            running = sweep(f"killed-{done}")
-        print(f"kill {number} after {delay:.1f} s, sweep {done}: {running.kill()}")
+            done += 1
+            continue
+        where = running.kill()
+        hit[where] += 1
+        print(f"kill {number}: {delay:.2f} s after {phase or 'the start'} {nth}, hit {where}")
+        number += 1
     assert sweep(f"killed-{done}").ended()
     check(f"killed-{done}")
+    print(f"hit: {hit}")
+    assert 4 * len(hit) > KILLS or all(hit.values())
 
 
 @pytest.mark.slow

@@ -1,5 +1,6 @@
 """Whole small jobs on a tiny random BERT and a task of two adjectives, and what they must leave."""
 
+import hashlib
 import json
 import random
 from pathlib import Path
@@ -59,6 +60,8 @@ def numbers(folder: Path) -> dict[str, Any]:
     for result in results.load(folder):
         assert result["status"] == "done"
         kept = {key: result[key] for key in ("metric", "metrics", "select", "params", "keep_sizes")}
+        skill = Path(result["path"]).parent / result["skill"] / "skill.safetensors"
+        kept["skill"] = hashlib.sha256(skill.read_bytes()).hexdigest()
         found[Path(result["path"]).parent.name] = kept
     return found
 
