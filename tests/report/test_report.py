@@ -54,6 +54,7 @@ def test_page_is_self_contained_and_escaped(made):
     assert "<b>out</b>" not in text
     for outside in ("http:", "https:", "<script", "src=", "@import", "url("):
         assert outside not in text
+    assert "</figcaption></figure>" not in text  # a figure without a drawing
     assert text.count("<svg viewBox") > 10 and "None" not in text.split("</style>")[1]
 
 
