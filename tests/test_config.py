@@ -114,7 +114,7 @@ def test_an_experiment_changes_several_groups_and_yields_to_the_command_line() -
     assert composed("experiment=paper").prompt.kind == "input"
 
 
-@pytest.mark.parametrize("override", ["prune.ratio=much", "seed=1.5", "+prune.ratio.x=1"])
+@pytest.mark.parametrize("override", ["prune.rank=much", "seed=1.5", "+prune.rank.x=1"])
 def test_wrong_types_do_not_compose(override: str) -> None:
     with pytest.raises(Exception, match="Error merging override") as caught:
         composed(override)

@@ -82,7 +82,9 @@ class AttributionConfig:
 
 @dataclass
 class PruneConfig:
-    ratio: float = 0.5  # fraction of block parameters to remove, in [0, 1)
+    # Fraction of block parameters to remove, in [0, 1), or `auto`: as large as max_drop allows.
+    ratio: Any = 0.5
+    max_drop: float | None = None  # of `auto`: points of the main metric, on the selection slice
     sites: list[str] = field(default_factory=lambda: ["ffn", "heads"])
     allocation: str = "global"  # global | uniform | per_cost | latency
     round_to: int = 8  # FFN widths are multiples of this

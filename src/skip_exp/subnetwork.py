@@ -5,9 +5,9 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from skip_exp import benchmark
+from skip_exp import benchmark, budget
 from skip_exp.cache import Entry
-from skip_exp.job import Job, prune_settings
+from skip_exp.job import Job
 from skip_exp.models.soft_prompt import SoftPromptModel
 from skip_exp.pruning import latency, reconstruct, select
 from skip_exp.pruning.latency import Table, Timing
@@ -15,13 +15,16 @@ from skip_exp.pruning.latency import Table, Timing
 ATTEMPTS = 3  # at a quiet moment for the latency table
 
 
-def choose(job: Job, dense: SoftPromptModel, relevance: dict[str, Tensor]) -> dict[str, Tensor]:
-    """The neurons to keep: for the ratio asked for or, where there is one, for the speed-up.
+def choose(
+    job: Job, ratio: float, dense: SoftPromptModel, relevance: dict[str, Tensor]
+) -> dict[str, Tensor]:
+    """The neurons to keep: for ``ratio`` or, where one is asked for, for the speed-up.
 
     Raises:
         ConfigError: a speed-up out of reach.
     """
-    settings, sizes = prune_settings(job.cfg), select.shapes(dense.blocks())
+    settings = budget.settings(job.cfg.prune, ratio)
+    sizes = select.shapes(dense.blocks())
     target = job.cfg.prune.target_speedup
     if target is None:
         return select.select(relevance, sizes, **settings)

@@ -32,10 +32,14 @@ SOURCES = {
     "tune": ("models", "data", "tuning.py"),
     "attribute": ("models", "data", "tuning.py", "attribution"),
     "score": ("models", "data", "tuning.py"),
+    "probe": (
+        *("models", "data", "tuning.py", "attribution", "pruning", "callbacks"),
+        *("pipeline.py", "subnetwork.py", "search.py"),
+    ),
     "latency": ("models", "pruning/latency.py", "benchmark.py"),
     "job": (
-        *("pruning", "callbacks", "job.py", "pipeline.py", "subnetwork.py"),
-        *("outcome.py", "benchmark.py"),
+        *("pruning", "callbacks", "job.py", "budget.py", "pipeline.py", "subnetwork.py"),
+        *("search.py", "outcome.py", "benchmark.py"),
     ),
 }
 JOBS = "jobs"  # folder of the pointers, beside one folder per stage

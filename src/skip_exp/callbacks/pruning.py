@@ -47,7 +47,8 @@ class PruningCallback(Callback):
         relevance = self.attribution.relevance
         if relevance is None:
             raise RuntimeError("AttributionCallback must stand before PruningCallback")
-        dense = pl_module.model
+        # After an earlier fit, what it shared with its own smaller model may be elsewhere.
+        dense = pl_module.model.to(trainer.strategy.root_device)
         self.keep = self.choose(dense, relevance)
         self.changes = self.mend(dense, self.keep)
         pl_module.model = cut(dense, self.keep)
