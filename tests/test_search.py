@@ -213,3 +213,11 @@ def test_refused_before_any_work(
 def test_a_whole_number_is_the_ratio_it_was(auto: Any) -> None:
     zero = [auto(1, f"prune.ratio={text}", "prune.max_drop=null") for text in ("0", "0.0")]
     assert prepare(zero[0]).job_id == prepare(zero[1]).job_id
+
+
+def test_a_probe_in_steps(auto: Any, cuts: list[float]) -> None:
+    result = pipeline.run(auto(6, "prune.steps=2"))
+    assert (result["method"]["steps"], result["method"]["max_drop"]) == (2, 6)
+    assert cuts[-1] == result["ratio"]
+    if result["ratio"]:
+        assert result["select"]["final"] == result["probes"][f"{result['ratio']:g}"]

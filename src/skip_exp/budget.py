@@ -29,7 +29,7 @@ def settings(prune: AnyConfig, ratio: float) -> dict[str, Any]:
     return {"ratio": ratio, "sites": list(prune.sites), **own}
 
 
-def check(prune: AnyConfig, sizes: list[select.Shape]) -> None:
+def check(prune: AnyConfig, retune: AnyConfig, sizes: list[select.Shape]) -> None:
     """Refuse what the backbone with these ``sizes`` cannot give; raises ConfigError."""
     asked, speedup = ratio(prune), prune.target_speedup
     if prune.reconstruct not in reconstruct.METHODS:
@@ -38,6 +38,7 @@ def check(prune: AnyConfig, sizes: list[select.Shape]) -> None:
     if prune.rank < 1:
         raise ConfigError("prune.rank", prune.rank, "must be at least 1")
     _check_bound(prune, asked)
+    _check_steps(prune, retune)
     if speedup is None:
         if prune.allocation == "latency":
             raise ConfigError("prune.allocation", "latency", "needs prune.target_speedup, e.g. 2.0")
@@ -63,3 +64,20 @@ def _check_bound(prune: AnyConfig, asked: float | None) -> None:
         raise ConfigError("prune.max_drop", bound, f"needs prune.ratio={AUTO}")
     if bound is not None and not 0 <= bound < math.inf:
         raise ConfigError("prune.max_drop", bound, "must be at least 0 points")
+
+
+def _check_steps(prune: AnyConfig, retune: AnyConfig) -> None:
+    """Several steps go with a ratio, and tuning between them with what is tuned after them."""
+    steps, epochs = prune.steps, prune.step_epochs
+    if steps < 1:
+        raise ConfigError("prune.steps", steps, "must be at least 1")
+    if epochs < 0:
+        raise ConfigError("prune.step_epochs", epochs, "must be at least 0")
+    if steps > 1 and prune.target_speedup is not None:
+        raise ConfigError("prune.steps", steps, "must be 1 with prune.target_speedup")
+    if epochs and not retune.enabled:
+        raise ConfigError("prune.step_epochs", epochs, "must be 0 with retune.enabled=false")
+    if epochs and steps > 1 and prune.reconstruct != "none":
+        # The change is computed from the dense model, which is not what was tuned in between.
+        why = f"must be 0 with prune.reconstruct={prune.reconstruct}"
+        raise ConfigError("prune.step_epochs", epochs, why)

@@ -89,6 +89,8 @@ class PruneConfig:
     allocation: str = "global"  # global | uniform | per_cost | latency
     round_to: int = 8  # FFN widths are multiples of this
     target_speedup: float | None = None  # takes the place of `ratio`
+    steps: int = 1  # of equal size, each after an attribution of what the last one left
+    step_epochs: int = 0  # of re-tuning between two steps
     reconstruct: str = "none"  # none | mean | least_squares: what makes up for what was cut
     rank: int = 8  # of least_squares: of the change of each weight
 

@@ -254,4 +254,4 @@ def _check_budget(cfg: AnyConfig, backbone: Backbone) -> None:
     blocks = backbone.family.blocks(backbone.model)
     if not blocks:
         raise SkipError(f"backbone={backbone.name}: has no layers")
-    budget.check(cfg.prune, select.shapes(blocks))
+    budget.check(cfg.prune, cfg.retune, select.shapes(blocks))

@@ -87,6 +87,7 @@ def assemble(
             "allocation": cfg.prune.allocation,
             "target_speedup": target,
             "max_drop": cfg.prune.max_drop,
+            "steps": cfg.prune.steps,
             "reconstruct": cfg.prune.reconstruct,
             "distill": 0.0,
             "train": cfg.retune.train if cfg.retune.enabled else "none",

@@ -4,7 +4,7 @@ import logging
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
@@ -12,17 +12,7 @@ from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.loggers import Logger
 from torch import Tensor
 
-from skip_exp import (
-    attempts,
-    benchmark,
-    budget,
-    logs,
-    ranks,
-    results,
-    search,
-    subnetwork,
-    tuning,
-)
+from skip_exp import attempts, benchmark, budget, logs, ranks, results, search, subnetwork, tuning
 from skip_exp.cache import Entry
 from skip_exp.callbacks import AttributionCallback, PruningCallback
 from skip_exp.config import AnyConfig
@@ -179,8 +169,8 @@ def prune_retune(
     logger: Logger | None,
 ) -> tuple[SoftPromptModel, PruningCallback]:
     """The final model at ``ratio``; both callbacks act before the first step."""
-    choose = partial(subnetwork.choose, job, ratio)
-    pruning = PruningCallback(attribution, choose, partial(subnetwork.changes, job))
+    prune = partial(subnetwork.prune, job, ratio, partial(retune_between, job))
+    pruning = PruningCallback(attribution, prune)
     tuner = PromptTuner(dense, "retune", job.retune, build_metrics(job.data.spec))
     if job.retune.enabled:
         fit(job, tuner, job.retune, logger, [attribution, pruning])
@@ -188,6 +178,15 @@ def prune_retune(
         trainer = eval_trainer(job.hardware, [attribution, pruning])
         trainer.validate(tuner, job.batches(job.retune, "retune"), verbose=False)
     return tuner.model, pruning
+
+
+def retune_between(job: Job, model: SoftPromptModel, step: int) -> None:
+    """``prune.step_epochs`` of re-tuning after a step of pruning that is not the last."""
+    settings = replace(job.retune, epochs=job.cfg.prune.step_epochs)
+    if settings.epochs:
+        model.train_only(settings.train)
+        tuner = PromptTuner(model, f"step{step}", settings, build_metrics(job.data.spec))
+        fit(job, tuner, settings, None, [])
 
 
 def find_ratio(job: Job, dense: SoftPromptModel, attribution: AttributionCallback) -> search.Found:

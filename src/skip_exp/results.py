@@ -41,6 +41,7 @@ class Method(TypedDict, total=False):
     allocation: str
     target_speedup: float | None
     max_drop: float | None  # points on the selection slice; the ratio was looked for
+    steps: int
     reconstruct: str
     distill: Any
     train: Any
