@@ -122,6 +122,9 @@ def test_a_job_shows_its_row_and_where_it_lies(cli: Cli, tmp_path: Path) -> None
     assert re.search(r"rte .* minilm .* 80\.0 .* 70\.0 .* 75\.0", ended.out)
     assert f"results: {folder.relative_to(tmp_path)}\n" in ended.out
     assert "python -m skip_exp +task=rte seed=7 prune.ratio=0.3,0.5,0.7 -m" in ended.out
+    ended = cli("+task=rte", "prune.ratio=auto", "prune.max_drop=1", "seed=7")
+    assert ended.jobs[0].prune.ratio == "auto"
+    assert "python -m skip_exp +task=rte seed=7 prune.ratio=0.3,0.5,0.7 -m" in ended.out
 
 
 def test_a_failing_job_fails_alone(cli: Cli, tmp_path: Path) -> None:
