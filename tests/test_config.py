@@ -153,7 +153,7 @@ def test_an_ablation_changes_one_factor_and_has_the_default(sweep: Path) -> None
         assert str(value) in params[factor].split(",")
 
 
-@pytest.mark.parametrize("override", ["prune.ratio=much", "seed=1.5", "+prune.ratio.x=1"])
+@pytest.mark.parametrize("override", ["prune.rank=much", "seed=1.5", "+prune.rank.x=1"])
 def test_wrong_types_do_not_compose(override: str) -> None:
     with pytest.raises(Exception, match="Error merging override") as caught:
         composed(override)

@@ -46,9 +46,11 @@ def status_of(folder: Path) -> dict[str, str]:
         (["+task=rte", "ratio=0.3"], ["ratio=0.3: no such key; did you mean prune.ratio"]),
         (["+task=rte", "nonsense=1"], ["nonsense=1: no such key", "task, backbone, prompt"]),
         (["+task=rte", "hydra.nonsense=1"], ["hydra.nonsense=1: no such key"]),
-        (["+task=rte", "prune.ratio=half"], ["prune.ratio=half: must be a number"]),
+        (["+task=rte", "prune.ratio=half"], ["prune.ratio=half: must be a number or auto"]),
         (["+task=rte", "prune.ratio=0.3,half", "-m"], ["prune.ratio=half: must be a number"]),
+        (["+task=rte", "prune.ratio=half,auto", "-m"], ["prune.ratio=half: must be a number"]),
         (["+task=rte", "prune.ratio=null"], ["prune.ratio=null: must be a number"]),
+        (["+task=rte", "prune.max_drop=much"], ["prune.max_drop=much: must be a number or null"]),
         (["+task=rte", "tune.epochs=1.5"], ["tune.epochs=1.5: must be a whole number"]),
         (["+task=rte", "prune.sites=ffn"], [r"prune.sites=ffn: must be a list such as \[a,b\]"]),
         (["+task=rte", "debug=perhaps"], ["debug=perhaps: must be true or false"]),
@@ -119,6 +121,9 @@ def test_a_job_shows_its_row_and_where_it_lies(cli: Cli, tmp_path: Path) -> None
     assert folder.parent.parent == tmp_path / "outputs"
     assert re.search(r"rte .* minilm .* 80\.0 .* 70\.0 .* 75\.0", ended.out)
     assert f"results: {folder.relative_to(tmp_path)}\n" in ended.out
+    assert "python -m skip_exp +task=rte seed=7 prune.ratio=0.3,0.5,0.7 -m" in ended.out
+    ended = cli("+task=rte", "prune.ratio=auto", "prune.max_drop=1", "seed=7")
+    assert ended.jobs[0].prune.ratio == "auto"
     assert "python -m skip_exp +task=rte seed=7 prune.ratio=0.3,0.5,0.7 -m" in ended.out
 
 

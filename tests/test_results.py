@@ -243,3 +243,17 @@ def test_table_marks_what_is_not_a_plain_result():
 
 def test_table_of_nothing():
     assert "0 jobs" in text(results.table([]))
+
+
+@pytest.mark.parametrize("ratio", ["auto", "abc", None, [0.5]])
+def test_a_failed_job_has_no_ratio_that_is_no_number(tmp_path, ratio):
+    config = CONFIG | {"prune": CONFIG["prune"] | {"ratio": ratio}}
+    results.write_failed(tmp_path, config, "no")
+    (found,) = results.load(tmp_path)
+    assert found["ratio"] is None
+    assert found["config"]["prune"]["ratio"] == ratio
+
+
+def test_probes_are_flat_numbers():
+    flat = results.flatten(results.new(probes={"0.5": 0.9, "0.75": 0.8}))
+    assert (flat["probes/0.5"], flat["probes/0.75"]) == (0.9, 0.8)

@@ -12,14 +12,43 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
-from skip_exp import logs, results
+from skip_exp import files, logs, results
 from skip_exp.cache import Pointer
 from skip_exp.config import AnyConfig
 from skip_exp.errors import SkipError
+from skip_exp.job import Job
 
 log = logging.getLogger(__name__)
 
 CONFIG = "config.yaml"  # resolved configuration of an attempt, in its folder
+
+
+def write_config(job: Job) -> None:
+    """The resolved configuration, beside where the result will be.
+
+    Raises:
+        SkipError: the folder cannot be written, or holds another job's finished result.
+    """
+    results.check_folder(job.output, job.job_id)
+    try:
+        job.output.mkdir(parents=True, exist_ok=True)
+        content = OmegaConf.to_yaml(job.cfg, resolve=True).encode()
+        files.replace(job.output / CONFIG, content)
+    except OSError as error:
+        why = f"output_dir={job.output}: cannot be written: {error.strerror}"
+        raise SkipError(why) from error
+
+
+def reuse(job: Job, earlier: dict[str, Any]) -> dict[str, Any]:
+    """The result of an earlier run of the same job, as this job's result; no W&B run is opened."""
+    folder = Path(earlier.pop("path")).parent
+    log.info("done before, reused: %s", os.path.relpath(folder))
+    if folder.resolve() == job.output.resolve():
+        return earlier  # the same command again: the original stays as it is
+    result: Any = earlier | {"reused": True, "sweep": job.cfg.logger.group}
+    result["skill"] = str((folder / earlier["skill"]).resolve())
+    results.write(job.output, result)
+    return result
 
 
 def finished(earlier: Pointer, job_id: str) -> dict[str, Any] | None:

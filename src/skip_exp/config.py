@@ -95,11 +95,15 @@ class AttributionConfig:
 
 @dataclass
 class PruneConfig:
-    ratio: float = 0.5  # fraction of block parameters to remove, in [0, 1)
+    # Fraction of block parameters to remove, in [0, 1), or `auto`: as large as max_drop allows.
+    ratio: Any = 0.5
+    max_drop: float | None = None  # of `auto`: points of the main metric, on the selection slice
     sites: list[str] = field(default_factory=lambda: ["ffn", "heads"])
     allocation: str = "global"  # global | uniform | per_cost | latency
     round_to: int = 8  # FFN widths are multiples of this
     target_speedup: float | None = None  # takes the place of `ratio`
+    steps: int = 1  # of equal size, each after an attribution of what the last one left
+    step_epochs: int = 0  # of re-tuning between two steps
     reconstruct: str = "none"  # none | mean | least_squares: what makes up for what was cut
     rank: int = 8  # of least_squares: of the change of each weight
 

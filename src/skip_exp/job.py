@@ -14,6 +14,7 @@ from hydra.utils import get_method
 from omegaconf import OmegaConf
 from torch import Tensor
 
+from skip_exp import budget
 from skip_exp.benchmark import BenchmarkSettings
 from skip_exp.cache import StageCache
 from skip_exp.config import AnyConfig
@@ -23,7 +24,7 @@ from skip_exp.models.backbones import Backbone, first_line, load_backbone
 from skip_exp.models.prompts import build_prompt, init_ids
 from skip_exp.models.readouts import build_readout
 from skip_exp.models.soft_prompt import SoftPromptModel
-from skip_exp.pruning import reconstruct, select
+from skip_exp.pruning import select
 from skip_exp.tuning import Hardware, TrainSettings, resolve_precision
 from skip_exp.versions import digest, job_code
 
@@ -121,7 +122,7 @@ def prepare(cfg: AnyConfig) -> Job:
     tune_key = _tune_key(cfg, data, backbone, hardware.precision)
     attribution_key = tune_key | {"attribution": _plain(cfg.attribution)}
     identity = attribution_key | {
-        "prune": _plain(cfg.prune),
+        "prune": _plain(cfg.prune) | {"ratio": budget.ratio(cfg.prune)},
         "retune": _plain(cfg.retune),
         "benchmark": _plain(cfg.benchmark),
         "code": job_code(),
@@ -267,24 +268,4 @@ def _check_budget(cfg: AnyConfig, backbone: Backbone) -> None:
     blocks = backbone.family.blocks(backbone.model)
     if not blocks:
         raise SkipError(f"backbone={backbone.name}: has no layers")
-    sizes, prune, settings = select.shapes(blocks), cfg.prune, prune_settings(cfg)
-    if prune.reconstruct not in reconstruct.METHODS:
-        allowed = f"must be one of {', '.join(reconstruct.METHODS)}"
-        raise ConfigError("prune.reconstruct", prune.reconstruct, allowed)
-    if prune.rank < 1:
-        raise ConfigError("prune.rank", prune.rank, "must be at least 1")
-    if prune.target_speedup is None:
-        if prune.allocation == "latency":
-            raise ConfigError("prune.allocation", "latency", "needs prune.target_speedup, e.g. 2.0")
-        select.check(sizes, **settings)
-        return
-    # What speed-up can be reached is known once the sublayers are timed.
-    if prune.target_speedup < 1:
-        raise ConfigError("prune.target_speedup", prune.target_speedup, "must be at least 1")
-    allocation = "global" if prune.allocation == "latency" else prune.allocation
-    select.check(sizes, **settings | {"ratio": 0.0, "allocation": allocation})
-
-
-def prune_settings(cfg: AnyConfig) -> dict[str, Any]:
-    """Keyword arguments of :func:`skip_exp.pruning.select.select`."""
-    return {key: _plain(cfg.prune)[key] for key in ("ratio", "sites", "allocation", "round_to")}
+    budget.check(cfg.prune, cfg.retune, select.shapes(blocks))

@@ -3,6 +3,7 @@
 from typing import Any
 
 from omegaconf import OmegaConf
+from torch import Tensor
 
 from skip_exp import results
 from skip_exp.job import Job
@@ -27,9 +28,25 @@ def params(dense: SoftPromptModel, final: SoftPromptModel) -> dict[str, float]:
     }
 
 
+def keep_sizes(dense: SoftPromptModel, keep: dict[str, Tensor]) -> dict[str, list[int]]:
+    """{site: [kept, of]}."""
+    return {site: [kept.shape[-1], _full(dense, site)] for site, kept in keep.items()}
+
+
+def _full(model: SoftPromptModel, site: str) -> int:
+    """Neurons of a site before the cut."""
+    block, _, kind = site.rpartition(".")
+    sizes = {shape.name: shape for shape in shapes(model.blocks())}
+    if kind == "ffn":
+        return sizes[site].units
+    return {"heads": sizes[block].units, "qk": sizes[block].qk, "vo": sizes[block].vo}[kind]
+
+
 def assemble(
     job: Job,
     *,
+    ratio: float,
+    probes: dict[str, float],
     scores: dict[str, dict[str, Any]],
     params: Any,
     flops: list[int],
@@ -63,12 +80,14 @@ def assemble(
         readout=cfg.backbone.readout,
         attribution=results.attribution_name(cfg.attribution._target_),
         # Where a speed-up was asked for, the ratio that it took.
-        ratio=cfg.prune.ratio if target is None else round(params["block_pruned"], 3),
+        ratio=ratio if target is None else round(params["block_pruned"], 3),
         ratio_reached=params["block_pruned"],
         method={
             "sites": list(cfg.prune.sites),
             "allocation": cfg.prune.allocation,
             "target_speedup": target,
+            "max_drop": cfg.prune.max_drop,
+            "steps": cfg.prune.steps,
             "reconstruct": cfg.prune.reconstruct,
             "distill": cfg.retune.distill if cfg.retune.enabled else 0.0,
             "train": cfg.retune.train if cfg.retune.enabled else "none",
@@ -81,6 +100,7 @@ def assemble(
         metric={"name": main, **of("validation", main)},
         metrics=metrics | ({"extra": extra} if extra else {}),
         select=of("select", main),
+        probes=probes,
         params=params,
         flops={"before": flops[0], "after": flops[1], "ratio": flops[0] / flops[1]},
         keep_sizes=keep_sizes,

@@ -1,32 +1,28 @@
 """The job, phase by phase: tune -> attribute -> prune -> retune -> test -> benchmark."""
 
 import logging
-import os
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import torch
 from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.loggers import Logger
-from omegaconf import OmegaConf
 from torch import Tensor
 
-from skip_exp import attempts, benchmark, files, logs, ranks, results, subnetwork, tuning
+from skip_exp import attempts, benchmark, budget, logs, ranks, results, search, subnetwork, tuning
 from skip_exp.cache import Entry
 from skip_exp.callbacks import AttributionCallback, PruningCallback
 from skip_exp.config import AnyConfig
 from skip_exp.data import build_metrics
 from skip_exp.data.encode import Batch
-from skip_exp.errors import SkipError
 from skip_exp.job import Job, prepare
 from skip_exp.models.soft_prompt import SoftPromptModel
-from skip_exp.outcome import assemble, params, skill_about
-from skip_exp.pruning.select import shapes
+from skip_exp.outcome import assemble, keep_sizes, params, skill_about
+from skip_exp.pruning.select import most, shapes
 from skip_exp.pruning.surgery import cut
 from skip_exp.skill import save_skill
 from skip_exp.tuning import (
@@ -51,6 +47,8 @@ class Pruned:
     before: State  # prompt and readout after the cut, before re-tuning
     keep: dict[str, Tensor]
     changes: dict[str, Tensor]  # by reconstruction
+    ratio: float
+    probes: dict[str, float]  # of the search for the ratio, if there was one
     attribution_hit: bool
 
 
@@ -75,42 +73,14 @@ def run(cfg: AnyConfig) -> dict[str, Any]:
         SkipError: whatever the user can act on, in one line.
     """
     job = prepare(cfg)
-    write_config(job)
+    attempts.write_config(job)
     with job.cache.job(job.job_id) as earlier:
         if cfg.sweep.skip_done and (done := attempts.finished(earlier, job.job_id)):
-            return reuse(job, done)
+            return attempts.reuse(job, done)
         attempts.supersede(earlier, cfg)
         result = job.output / results.FILE
         with job.cache.attempt(result), attempts.told_full_disk(job.output):
             return run_phases(job)
-
-
-def write_config(job: Job) -> None:
-    """The resolved configuration, beside where the result will be.
-
-    Raises:
-        SkipError: the folder cannot be written, or holds another job's finished result.
-    """
-    results.check_folder(job.output, job.job_id)
-    try:
-        job.output.mkdir(parents=True, exist_ok=True)
-        content = OmegaConf.to_yaml(job.cfg, resolve=True).encode()
-        files.replace(job.output / attempts.CONFIG, content)
-    except OSError as error:
-        why = f"output_dir={job.output}: cannot be written: {error.strerror}"
-        raise SkipError(why) from error
-
-
-def reuse(job: Job, earlier: dict[str, Any]) -> dict[str, Any]:
-    """The result of an earlier run of the same job, as this job's result; no W&B run is opened."""
-    folder = Path(earlier.pop("path")).parent
-    log.info("done before, reused: %s", os.path.relpath(folder))
-    if folder.resolve() == job.output.resolve():
-        return earlier  # the same command again: the original stays as it is
-    result: Any = earlier | {"reused": True, "sweep": job.cfg.logger.group}
-    result["skill"] = str((folder / earlier["skill"]).resolve())
-    results.write(job.output, result)
-    return result
 
 
 def run_phases(job: Job) -> dict[str, Any]:
@@ -176,27 +146,68 @@ def fit(
 def attribute_prune_retune(
     job: Job, dense: SoftPromptModel, logger: Logger | None, clock: Clock
 ) -> Pruned:
-    """The smaller model, its prompt tuned again; both callbacks act before the first step."""
+    """The smaller model, its prompt tuned again; where no ratio is given, one is found first."""
     hits: list[bool] = []
     attribution = AttributionCallback(lambda model: attribute(job, model, hits))
-    pruning = PruningCallback(
-        attribution,
-        partial(subnetwork.choose, job),
-        partial(subnetwork.changes, job),
-        partial(untrained, job) if job.retune.init == "scratch" else None,
-    )
-    tuner = PromptTuner(dense, "retune", job.retune, build_metrics(job.data.spec))
+    ratio, probes = budget.ratio(job.cfg.prune), {}
+    if ratio is None:
+        with clock.phase("search"):
+            found = find_ratio(job, dense, attribution)
+        ratio, probes = found.ratio, found.probes
+        clock.seconds["search"] -= attribution.seconds
+    searched = attribution.seconds
     with clock.phase("retune"):
-        if job.retune.enabled:
-            teacher = dense_logits(job, dense) if job.retune.distill else None
-            fit(job, tuner, job.retune, logger, [attribution, pruning], teacher)
-        else:
-            trainer = eval_trainer(job.hardware, [attribution, pruning])
-            trainer.validate(tuner, job.batches(job.retune, "retune"), verbose=False)
+        model, pruning = prune_retune(job, dense, ratio, attribution, logger)
     clock.seconds |= {"attribute": attribution.seconds, "prune": pruning.seconds}
-    clock.seconds["retune"] -= attribution.seconds + pruning.seconds
+    clock.seconds["retune"] -= attribution.seconds - searched + pruning.seconds
     assert pruning.keep is not None
-    return Pruned(tuner.model, pruning.pruned_state, pruning.keep, pruning.changes, hits[0])
+    state, keep, changes = pruning.pruned_state, pruning.keep, pruning.changes
+    return Pruned(model, state, keep, changes, ratio, probes, hits[0])
+
+
+def prune_retune(
+    job: Job,
+    dense: SoftPromptModel,
+    ratio: float,
+    attribution: AttributionCallback,
+    logger: Logger | None,
+) -> tuple[SoftPromptModel, PruningCallback]:
+    """The final model at ``ratio``; both callbacks act before the first step."""
+    taught = job.retune.enabled and job.retune.distill
+    teacher = dense_logits(job, dense) if taught else None
+    prune = partial(subnetwork.prune, job, ratio, partial(retune_between, job, teacher))
+    anew = partial(untrained, job) if job.retune.init == "scratch" else None
+    pruning = PruningCallback(attribution, prune, anew)
+    tuner = PromptTuner(dense, "retune", job.retune, build_metrics(job.data.spec))
+    if job.retune.enabled:
+        fit(job, tuner, job.retune, logger, [attribution, pruning], teacher)
+    else:
+        trainer = eval_trainer(job.hardware, [attribution, pruning])
+        trainer.validate(tuner, job.batches(job.retune, "retune"), verbose=False)
+    return tuner.model, pruning
+
+
+def retune_between(job: Job, teacher: Tensor | None, model: SoftPromptModel, step: int) -> None:
+    """``prune.step_epochs`` of re-tuning after a step of pruning that is not the last."""
+    settings = replace(job.retune, epochs=job.cfg.prune.step_epochs)
+    if settings.epochs:
+        model.train_only(settings.train)
+        tuner = PromptTuner(model, f"step{step}", settings, build_metrics(job.data.spec))
+        fit(job, tuner, settings, None, [], teacher)
+
+
+def find_ratio(job: Job, dense: SoftPromptModel, attribution: AttributionCallback) -> search.Found:
+    """The ratio within ``prune.max_drop``: every probe is pruned, re-tuned and scored on select."""
+
+    def score(model: SoftPromptModel) -> float:
+        data = job.batches(job.retune, "test")
+        return score_split(job, model, data.val_dataloader())[job.metric]
+
+    def final(ratio: float) -> float:
+        return score(prune_retune(job, dense, ratio, attribution, None)[0])
+
+    reach = most(shapes(dense.blocks()), list(job.cfg.prune.sites))
+    return search.find(job, reach, score(dense), final, label(job))
 
 
 def attribute(job: Job, model: SoftPromptModel, hits: list[bool]) -> dict[str, Tensor]:
@@ -252,18 +263,19 @@ def test(job: Job, dense: SoftPromptModel, pruned: Pruned) -> dict[str, dict[str
 
 def evaluate(job: Job, model: SoftPromptModel) -> dict[str, Any]:
     """{select: {metric: value}, validation: ..., extra: {split: ...}} of one model, in fp32."""
-    data = job.batches(job.retune, "test")
-    tuner = PromptTuner(model, "test", job.retune, build_metrics(job.data.spec))
-
-    def score(loader: Any) -> dict[str, float]:
-        return dict(eval_trainer(job.hardware).test(tuner, loader, verbose=False)[0])
-
+    data, score = job.batches(job.retune, "test"), partial(score_split, job, model)
     extra = {split: score(data.extra_dataloader(split)) for split in job.data.spec.extra}
     return {
         "select": score(data.val_dataloader()),
         "validation": score(data.test_dataloader()),
         "extra": extra,
     }
+
+
+def score_split(job: Job, model: SoftPromptModel, loader: Any) -> dict[str, float]:
+    """{metric: value} of one model on the rows of ``loader``, in fp32."""
+    tuner = PromptTuner(model, "test", job.retune, build_metrics(job.data.spec))
+    return dict(eval_trainer(job.hardware).test(tuner, loader, verbose=False)[0])
 
 
 def time_models(job: Job, dense: SoftPromptModel, final: SoftPromptModel) -> dict[str, Any]:
@@ -285,9 +297,11 @@ def finish(
     """Write skill and result, mirror them to the logger."""
     about = skill_about(job, scores)
     save_skill(job.output / "skill", pruned.model, pruned.keep, about, pruned.changes)
-    sizes = {site: [kept.shape[-1], _full(dense, site)] for site, kept in pruned.keep.items()}
+    sizes = keep_sizes(dense, pruned.keep)
     result = assemble(
         job,
+        ratio=pruned.ratio,
+        probes=pruned.probes,
         scores=scores,
         params=params(dense, pruned.model),
         flops=[benchmark.flops(m, job.benchmark.seq_len) for m in (dense, pruned.model)],
@@ -304,12 +318,3 @@ def finish(
 
 def _hit(hit: bool) -> str:
     return "hit" if hit else "miss"
-
-
-def _full(model: SoftPromptModel, site: str) -> int:
-    """Neurons of a site before the cut."""
-    block, _, kind = site.rpartition(".")
-    sizes = {shape.name: shape for shape in shapes(model.blocks())}
-    if kind == "ffn":
-        return sizes[site].units
-    return {"heads": sizes[block].units, "qk": sizes[block].qk, "vo": sizes[block].vo}[kind]

@@ -24,6 +24,9 @@ _KINDS = {
     dict: "a mapping such as {a: b}",
 }
 
+# A word among the values of prune.ratio, which takes any type for the sake of `auto`.
+_NO_RATIO = r"^\+*prune\.ratio=(?:.*,)?(?!auto(?:,|$))([A-Za-z_]+)(?:,|$)"
+
 _LAUNCHERS = ("joblib", "submitit", "ray")  # optional dependencies of pyproject.toml
 
 
@@ -74,6 +77,8 @@ def refused(overrides: Sequence[str], groups: Sequence[str]) -> str | None:
         added = re.match(r"\++([\w.]+)(@[\w.]+)?=", override)
         if added and added.group(1) not in groups and _schema(added.group(1)) is None:
             return f"{override}: {no_such_key(added.group(1))}"
+        if word := _search(_NO_RATIO, override):
+            return f"prune.ratio={word}: must be a number or auto"
     return None
 
 

@@ -41,6 +41,8 @@ class Method(TypedDict, total=False):
     sites: list[str]
     allocation: str
     target_speedup: float | None
+    max_drop: float | None  # points on the selection slice; the ratio was looked for
+    steps: int
     reconstruct: str
     distill: float
     train: str  # what re-tuning trained; none
@@ -85,7 +87,7 @@ class Result(TypedDict, total=False):
     prompt: Mapping[str, Any]  # {kind, length, init}
     readout: str | None
     attribution: str | None  # name of the method; its options are in `config`
-    ratio: float | None  # asked for
+    ratio: float | None  # asked for, or found
     ratio_reached: float | None
     method: Method
     data_source: str | None  # local:<dir> | hub:<id> | sample
@@ -95,6 +97,7 @@ class Result(TypedDict, total=False):
     metric: MainScores  # the task's main metric on the validation split
     metrics: Mapping[str, Any]  # {metric: Scores}; extra: {split: {metric: Scores}}
     select: Scores  # the main metric on the selection slice
+    probes: Mapping[str, float]  # of the search for a ratio: {ratio: select score, final}
     params: Params
     flops: Mapping[str, float]  # {before, after, ratio}
     keep_sizes: Mapping[str, Sequence[int]]  # {site: [kept, of]}
@@ -111,7 +114,7 @@ class Result(TypedDict, total=False):
 
 
 _MAPPINGS = {
-    *("prompt", "method", "majority", "metric", "metrics", "select", "params", "flops"),
+    *("prompt", "method", "majority", "metric", "metrics", "select", "probes", "params", "flops"),
     *("keep_sizes", "latency", "seconds", "cache", "config", "versions"),
 }
 
@@ -238,12 +241,16 @@ def _from_config(cfg: Mapping[str, Any]) -> Any:
         "seed": get("seed"),
         "prompt": {key: value for key, value in prompt.items() if value is not None},
         "attribution": attribution_name(get("attribution", "_target_")),
-        "ratio": get("prune", "ratio"),
+        "ratio": get("prune", "ratio") if _is_number(get("prune", "ratio")) else None,
         "method": {key: value for key, value in method.items() if value is not None},
         "data_source": get("data", "source"),
         "data_is_sample": get("data", "source") == "sample",
         "config": cfg,
     }
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def attribution_name(target: str | None) -> str | None:

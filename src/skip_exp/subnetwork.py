@@ -1,30 +1,67 @@
 """From relevance to the subnetwork of one job: what is kept, and what makes up for the rest."""
 
+from collections.abc import Callable
 from functools import partial
 
 import torch
 from torch import Tensor
 
-from skip_exp import benchmark
+from skip_exp import benchmark, budget
 from skip_exp.cache import Entry
-from skip_exp.job import Job, prune_settings
+from skip_exp.job import Job
 from skip_exp.models.soft_prompt import SoftPromptModel
-from skip_exp.pruning import latency, reconstruct, select
+from skip_exp.pruning import latency, reconstruct, select, steps
 from skip_exp.pruning.latency import Table, Timing
+from skip_exp.pruning.surgery import cut
 
 ATTEMPTS = 3  # at a quiet moment for the latency table
 
 
-def choose(job: Job, dense: SoftPromptModel, relevance: dict[str, Tensor]) -> dict[str, Tensor]:
-    """The neurons to keep: for the ratio asked for or, where there is one, for the speed-up.
+def prune(
+    job: Job,
+    ratio: float,
+    between: Callable[[SoftPromptModel, int], None],
+    dense: SoftPromptModel,
+    relevance: dict[str, Tensor],
+) -> tuple[SoftPromptModel, dict[str, Tensor], reconstruct.Changes]:
+    """The smaller model, what it keeps and its changes, both in indices of ``dense``.
+
+    In ``prune.steps`` steps: after each but the last, ``between`` gets the model cut so far and the
+    number of the step, and what is left is attributed anew. Changes make up for all that is gone.
+    """
+    model, keep, device = dense, dict[str, Tensor](), next(dense.parameters()).device
+    count, sizes = job.cfg.prune.steps, select.shapes(dense.blocks())
+    for step in range(1, count):
+        settings = budget.settings(job.cfg.prune, ratio * step / count)
+        kept = select.select(relevance, sizes, **settings, earlier=keep, last=False)
+        model, keep = cut(model, steps.relative(kept, keep)), kept
+        between(model, step)
+        model.to(device).eval()  # a fit leaves it elsewhere
+        relevance = steps.lift(job.score(model, calibration(job, model)), keep, relevance)
+    kept = choose(job, ratio, dense, relevance, keep)
+    found = changes(job, dense, kept)
+    smaller = cut(model, steps.relative(kept, keep))
+    reconstruct.apply(smaller, found)
+    return smaller, kept, found
+
+
+def choose(
+    job: Job,
+    ratio: float,
+    dense: SoftPromptModel,
+    relevance: dict[str, Tensor],
+    earlier: dict[str, Tensor],
+) -> dict[str, Tensor]:
+    """The neurons to keep: for ``ratio`` or, where one is asked for, for the speed-up.
 
     Raises:
         ConfigError: a speed-up out of reach.
     """
-    settings, sizes = prune_settings(job.cfg), select.shapes(dense.blocks())
+    settings = budget.settings(job.cfg.prune, ratio)
+    sizes = select.shapes(dense.blocks())
     target = job.cfg.prune.target_speedup
     if target is None:
-        return select.select(relevance, sizes, **settings)
+        return select.select(relevance, sizes, **settings, earlier=earlier)
     table = _table(job, dense)
     if settings["allocation"] == "latency":
         own = {key: settings[key] for key in ("sites", "round_to")}

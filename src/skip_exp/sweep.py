@@ -207,5 +207,6 @@ def _without_result(folder: Path) -> list[str]:
 def _next(folder: Path) -> str:
     if Started.multirun:
         return f"python -m skip_exp.report {os.path.relpath(folder)}"
-    given = [arg for arg in sys.argv[1:] if not arg.startswith(("prune.ratio=", "hydra."))]
+    others = ("prune.ratio=", "prune.max_drop=", "hydra.")
+    given = [arg for arg in sys.argv[1:] if not arg.startswith(others)]
     return f"python -m skip_exp {shlex.join(given)} prune.ratio=0.3,0.5,0.7 -m"

@@ -13,10 +13,14 @@ SOURCES = {
     "attribute": ("models", "data", "tuning.py", "attribution"),
     "score": ("models", "data", "tuning.py"),
     "teacher": ("models", "data", "tuning.py"),
+    "probe": (
+        *("models", "data", "tuning.py", "attribution", "pruning", "callbacks"),
+        *("pipeline.py", "subnetwork.py", "search.py"),
+    ),
     "latency": ("models", "pruning/latency.py", "benchmark.py"),
     "job": (
-        *("pruning", "callbacks", "job.py", "pipeline.py", "subnetwork.py"),
-        *("outcome.py", "benchmark.py"),
+        *("pruning", "callbacks", "job.py", "budget.py", "pipeline.py", "subnetwork.py"),
+        *("search.py", "outcome.py", "benchmark.py"),
     ),
 }
 

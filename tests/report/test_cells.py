@@ -1,6 +1,7 @@
 import pytest
 
 from skip_exp.report.cells import (
+    FOUND,
     Setting,
     Stat,
     at_chance,
@@ -161,3 +162,50 @@ def test_front():
     points = [(1.0, 80.0), (1.5, 81.0), (2.0, 79.0), (1.8, 70.0), (2.0, 60.0)]
     assert front(points) == [(1.5, 81.0), (2.0, 79.0)]
     assert front([]) == []
+
+
+def looked(ratio, /, seed=1, task="sst2", **goal):
+    """The result of a job that looked for its ratio."""
+    asked = {"ratio": 0.5, "max_drop": None, "target_speedup": None, "sites": ["ffn"]} | goal
+    config = {"task": {"name": task}, "tune": {"lr": 0.005}, "prune": asked, "seed": seed}
+    return result(task, ratio=ratio, seed=seed, config=config)
+
+
+AUTO = {"ratio": "auto", "max_drop": 1.0}
+
+
+def test_seeds_that_found_different_ratios_are_one_cell():
+    cell = only([looked(0.55, 1, **AUTO), looked(0.65, 2, **AUTO)])
+    assert cell.setting == Setting(
+        "sst2", "minilm", "activation_gradient", "prune.max_drop=1.0", FOUND
+    )
+    assert cell.setting.ratio_text == "found"
+    assert cell.stat("params", "block_pruned").mean == pytest.approx(0.6)
+    speed = only([looked(0.41, 1, target_speedup=2.0), looked(0.43, 2, target_speedup=2.0)])
+    assert speed.setting.variant == "prune.target_speedup=2.0"
+
+
+def test_what_was_looked_for_is_apart_from_what_was_asked_for():
+    found = [looked(0.5, **AUTO), looked(0.5, **AUTO | {"max_drop": 2.0}), looked(0.5)]
+    assert sorted(each.setting.ratio for each in cells(found)) == [FOUND, FOUND, 0.5]
+
+
+def test_a_sweep_of_searches_spans_no_ratio_of_another_job():
+    drops = [{"ratio": "auto", "max_drop": drop} for drop in (1.0, 2.0)]
+    found = [
+        looked(0.5 + 0.05 * seed, seed, task, **drop)
+        for seed in (1, 2)
+        for task in ("sst2", "rte")
+        for drop in drops
+    ]
+    assert gather(found).missing == []
+    (setting, seed), *more = gather(found[:-1]).missing
+    assert (setting.task, setting.variant, seed, more) == ("rte", "prune.max_drop=2.0", 2, [])
+    mixed = [looked(0.3), looked(0.4, seed=2, target_speedup=2.0), looked(0.41, target_speedup=2.0)]
+    assert [(s.ratio, seed) for s, seed in gather(mixed).missing] == [(0.3, 2)]
+
+
+def test_a_search_that_failed_belongs_to_its_cell():
+    broken = looked(0.5, 2, **AUTO) | {"status": "failed", "ratio": None, "error": "no"}
+    cell = only([looked(0.5, 1, **AUTO), broken])
+    assert [run["seed"] for run in cell.failed] == [2]

@@ -110,3 +110,14 @@ def test_what_a_backbone_is_goes_with_it():
     assert text.note(found[0] | {"reused": True}) == "BERT-derived, reused"
     assert "minilm_roberta: BERT-derived: minilm's weights." in warnings(cells(found))
     assert "BERT-derived" in tables.to_csv(cells(found))
+
+
+def test_a_ratio_that_was_looked_for_is_no_number():
+    config = {"prune": {"ratio": "auto", "max_drop": 1.0}}
+    found = cells([result(ratio=0.55, seed=1, config=config), result(seed=2, config=config)])
+    (line,) = tables.rows(found)
+    assert (line["ratio"], line["variant"]) == ("found", "prune.max_drop=1.0")
+    (stored,) = csv.DictReader(io.StringIO(tables.to_csv(found)))
+    assert stored["ratio"] == "found"
+    assert float(stored["params/block_pruned mean"]) == pytest.approx(0.525)
+    assert "(prune.max_drop=1.0), ratio found, seed 3" in tables.describe(found[0].setting, 3)

@@ -10,8 +10,7 @@ from torch import Tensor
 
 from skip_exp.callbacks.attribution import AttributionCallback, Relevance
 from skip_exp.models.soft_prompt import SoftPromptModel
-from skip_exp.pruning.reconstruct import Changes, apply
-from skip_exp.pruning.surgery import cut
+from skip_exp.pruning.reconstruct import Changes
 from skip_exp.tuning import State, load_trainable, trainable_state
 
 Keep = dict[str, Tensor]
@@ -22,21 +21,19 @@ class PruningCallback(Callback):
 
     Args:
         attribution: where the relevance comes from; stands before this callback.
-        choose: (dense model, relevance) -> keep.
-        mend: (dense model, keep) -> what is added to the smaller model for what it lost.
+        prune: (dense model, relevance) -> smaller model, what it keeps, and what was added to it
+            for what it lost.
         anew: keep -> the prompt and readout that re-tuning starts from, instead of the dense ones.
     """
 
     def __init__(
         self,
         attribution: AttributionCallback,
-        choose: Callable[[SoftPromptModel, Relevance], Keep],
-        mend: Callable[[SoftPromptModel, Keep], Changes],
+        prune: Callable[[SoftPromptModel, Relevance], tuple[SoftPromptModel, Keep, Changes]],
         anew: Callable[[Keep], State] | None = None,
     ) -> None:
         self.attribution = attribution
-        self.choose = choose
-        self.mend = mend
+        self.prune = prune
         self.anew = anew
         self.keep: Keep | None = None
         self.changes: Changes = {}
@@ -50,11 +47,9 @@ class PruningCallback(Callback):
         relevance = self.attribution.relevance
         if relevance is None:
             raise RuntimeError("AttributionCallback must stand before PruningCallback")
-        dense = pl_module.model
-        self.keep = self.choose(dense, relevance)
-        self.changes = self.mend(dense, self.keep)
-        pl_module.model = cut(dense, self.keep)
-        apply(pl_module.model, self.changes)
+        # After an earlier fit, what it shared with its own smaller model may be elsewhere.
+        dense = pl_module.model.to(trainer.strategy.root_device)
+        pl_module.model, self.keep, self.changes = self.prune(dense, relevance)
         pl_module.model.train_only(pl_module.settings.train)
         self.pruned_state = trainable_state(pl_module.model)
         if self.anew:

@@ -101,6 +101,8 @@ def select(
     sites: list[str],
     allocation: str = "global",
     round_to: int = 8,
+    earlier: dict[str, Tensor] | None = None,
+    last: bool = True,
 ) -> dict[str, Tensor]:
     """The neurons to keep so that ``ratio`` of the block parameters goes, the least relevant first.
 
@@ -113,6 +115,9 @@ def select(
             one ranking of everything by relevance per parameter; ``uniform``: every site loses
             the same fraction.
         round_to: FFN units and dims are removed in such steps, so that widths stay multiples of it.
+        earlier: what an earlier step kept; all else goes first, whatever its relevance.
+        last: whether small groups may fill what the next large one leaves of the budget. Without
+            it a later step with the same relevance goes on where this one ends, as if at once.
 
     Returns:
         keep, see :func:`skip_exp.pruning.surgery.cut`; the ratio reached is at most ``ratio``.
@@ -121,11 +126,12 @@ def select(
         ConfigError: a ratio outside [0, 1) or beyond what ``sites`` can reach; an unknown choice.
     """
     check(sizes, ratio=ratio, sites=sites, allocation=allocation, round_to=round_to)
-    groups = _groups(relevance, sizes, sites, round_to)
+    earlier = earlier or {}
+    groups = _groups(relevance, sizes, sites, round_to, earlier)
     budget = ratio * sum(shape.parameters for shape in sizes)
-    removed = _fill(ORDERS[allocation](groups), sizes, budget)
+    removed = _fill(ORDERS[allocation](groups), sizes, budget, last)
     return {
-        site: top(relevance[site], removed.get(site, 0))
+        site: top(_gone_first(relevance[site], earlier.get(site)), removed.get(site, 0))
         for site in dict.fromkeys(group.site for group in groups)
     }
 
@@ -167,8 +173,19 @@ def _without(shape: Shape, sites: list[str]) -> Shape:
     return replace(shape, qk=0 if "qk" in sites else shape.qk, vo=0 if "vo" in sites else shape.vo)
 
 
+def _gone_first(scores: Tensor, kept: Tensor | None) -> Tensor:
+    """``scores`` with all but the ``kept`` indices (of each row) below every other."""
+    if kept is None:
+        return scores
+    return torch.full_like(scores, -torch.inf).scatter(-1, kept, scores.gather(-1, kept))
+
+
 def _groups(
-    relevance: dict[str, Tensor], sizes: list[Shape], sites: list[str], round_to: int
+    relevance: dict[str, Tensor],
+    sizes: list[Shape],
+    sites: list[str],
+    round_to: int,
+    earlier: dict[str, Tensor],
 ) -> list[Group]:
     """Every site's neurons in groups, least relevant first."""
     groups = []
@@ -180,6 +197,7 @@ def _groups(
             scores = relevance[site].double()
             if not scores.isfinite().all():
                 raise SkipError(f"attribution: the relevance of {site} is not finite")
+            scores = _gone_first(scores, earlier.get(site))
             if scores.dim() == 2:  # dims: the r-th least relevant of every head go together
                 scores = scores.sort(dim=1).values.sum(0)
             scores = scores.sort().values
@@ -229,8 +247,8 @@ ORDERS: dict[str, Callable[[list[Group]], list[Group]]] = {
 }
 
 
-def _fill(order: list[Group], sizes: list[Shape], budget: float) -> dict[str, int]:
-    """How many neurons of each site go: in order, whatever still fits into the budget."""
+def _fill(order: list[Group], sizes: list[Shape], budget: float, last: bool) -> dict[str, int]:
+    """How many neurons of each site go: in order, whatever fits; or else, up to what does not."""
     now = {shape.name: shape for shape in sizes}
     removed: dict[str, int] = {}
     closed = set()  # sites whose next group did not fit: those after it must stay, too
@@ -241,6 +259,8 @@ def _fill(order: list[Group], sizes: list[Shape], budget: float) -> dict[str, in
         after = _remove(now[group.block], group)
         cost = now[group.block].parameters - after.parameters
         if spent + cost > budget:
+            if not last:
+                break
             closed.add(group.site)
             continue
         now[group.block] = after

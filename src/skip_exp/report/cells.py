@@ -13,6 +13,9 @@ from skip_exp.report.text import Found
 # Config keys that name the setting in columns of their own, or that do not change the numbers.
 _OWN = {"seed", "output_dir", "debug", "prune.ratio", "attribution._target_"}
 _OWN_GROUPS = {"task", "backbone", "logger", "cache", "sweep"}
+# Where one of these is set, each job looked for a ratio of its own.
+_GOALS = {"prune.max_drop", "prune.target_speedup"}
+FOUND = -1.0  # ratio of a setting whose jobs looked for it: it differs from seed to seed
 _OWN_PAIRS = {"data.source", "data.dir", "trainer.progress", "trainer.accelerator"}
 
 
@@ -23,7 +26,11 @@ class Setting(NamedTuple):
     backbone: str
     attribution: str
     variant: str  # the config values that differ within task, backbone and attribution; "" if none
-    ratio: float
+    ratio: float  # asked for, or FOUND
+
+    @property
+    def ratio_text(self) -> str:
+        return "found" if self.ratio == FOUND else f"{self.ratio:g}"
 
 
 @dataclass(frozen=True)
@@ -87,7 +94,10 @@ def comparable(config: Mapping[str, Any]) -> dict[str, str]:
 
 
 def variants(found: Sequence[Found]) -> list[str]:
-    """For each result the values that not all results of its task, backbone and method share."""
+    """For each result the values that not all results of its task, backbone and method share.
+
+    What a ratio was looked for by is always named.
+    """
     flat = [comparable(result.get("config") or {}) for result in found]
     groups = [(r.get("task"), r.get("backbone"), r.get("attribution")) for r in found]
     seen: dict[tuple[Any, ...], set[str]] = defaultdict(set)
@@ -95,7 +105,11 @@ def variants(found: Sequence[Found]) -> list[str]:
         for key, value in values.items():
             seen[*group, key].add(value)
     return [
-        ", ".join(f"{key}={value}" for key, value in values.items() if len(seen[*group, key]) > 1)
+        ", ".join(
+            f"{key}={value}"
+            for key, value in values.items()
+            if len(seen[*group, key]) > 1 or (key in _GOALS and value != "None")
+        )
         for group, values in zip(groups, flat, strict=True)
     ]
 
@@ -154,11 +168,16 @@ def when(result: Found) -> tuple[str, bool, bool, str]:
 
 def _setting(result: Found, variant: str) -> Setting | None:
     names = [result.get(name) for name in ("task", "backbone", "attribution")]
-    ratio = result.get("ratio")
+    ratio = FOUND if _looked_for(result) else result.get("ratio")
     if names[0] is None or names[1] is None or ratio is None:
         return None
     task, backbone, attribution = (str(name or "-") for name in names)
     return Setting(task, backbone, attribution, variant, float(ratio))
+
+
+def _looked_for(result: Found) -> bool:
+    prune = (result.get("config") or {}).get("prune") or {}
+    return any(prune.get(key.rpartition(".")[2]) is not None for key in _GOALS)
 
 
 def failures(found: Sequence[Found], gathered: Sequence[Cell]) -> list[Found]:
@@ -200,11 +219,12 @@ def _span(points: Sequence[tuple[Setting, Any]]) -> Iterable[tuple[Setting, Any]
             lambda point: point[1],
         )
     )
-    methods = dict.fromkeys((setting.attribution, setting.variant) for setting, _ in points)
-    for task, backbone, (attribution, variant), ratio, seed in product(
+    methods = dict.fromkeys((s.attribution, s.variant, s.ratio == FOUND) for s, _ in points)
+    for task, backbone, (attribution, variant, looked), ratio, seed in product(
         tasks, backbones, methods, ratios, seeds
     ):
-        yield Setting(task, backbone, attribution, variant, ratio), seed
+        if looked == (ratio == FOUND):
+            yield Setting(task, backbone, attribution, variant, ratio), seed
 
 
 def at_chance(cell: Cell) -> bool | None:

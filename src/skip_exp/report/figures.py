@@ -64,7 +64,7 @@ def _speed_points(cells: Sequence[Cell]) -> list[Point]:
         final, speed = cell.stat("metric", "final"), cell.speedup()
         if final and speed:
             at = f"{spread(speed, 1, 2, 'x')}, n={final.n}"
-            title = f"{name}, ratio {cell.setting.ratio:g}: {spread(final)} at {at}"
+            title = f"{name}, ratio {cell.setting.ratio_text}: {spread(final)} at {at}"
             points.append(Point(speed.mean, 100 * final.mean, title, _scaled(final)))
     return points
 
@@ -156,7 +156,7 @@ def _fractions(cell: Cell) -> dict[tuple[str, int], float]:
 def _heat_row(
     name: str, cell: Cell, values: dict[tuple[str, int], float], layers: int, gap: bool
 ) -> HeatRow:
-    ratio = f"{cell.setting.ratio:g}"
+    ratio = cell.setting.ratio_text
     row = [values.get((name, layer)) for layer in range(layers)]
     titles = [
         f"{name}, layer {layer}, ratio {ratio}: {100 * (value or 0):.1f} % kept"

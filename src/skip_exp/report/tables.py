@@ -8,7 +8,7 @@ from typing import Any
 from rich.markup import escape
 from rich.table import Table
 
-from skip_exp.report.cells import Cell, Setting, Stat, at_chance
+from skip_exp.report.cells import FOUND, Cell, Setting, Stat, at_chance
 from skip_exp.report.text import Found, backbone_label, percent, source
 
 PHASES = ("dense", "pruned", "final")
@@ -64,7 +64,7 @@ def row(cell: Cell) -> dict[str, str]:
         "backbone": setting.backbone,
         "keep by": setting.attribution,
         "variant": setting.variant,
-        "ratio": f"{setting.ratio:g}",
+        "ratio": setting.ratio_text,
         "metric": cell.metric,
         **{phase: spread(cell.stat("metric", phase)) for phase in PHASES},
         "block %": _mean(cell.stat("params", "block_pruned")),
@@ -88,7 +88,7 @@ def describe(setting: Setting, seed: Any) -> str:
     variant = f" ({setting.variant})" if setting.variant else ""
     return (
         f"{setting.task}, {setting.backbone}, {setting.attribution}{variant},"
-        f" ratio {setting.ratio:g}, seed {seed}"
+        f" ratio {setting.ratio_text}, seed {seed}"
     )
 
 
@@ -170,9 +170,14 @@ def to_csv(gathered: Sequence[Cell]) -> str:
     for cell in gathered:
         values = [cell.stat(group, name) for group, name in groups] + [cell.speedup()]
         numbers = [number for value in values for number in _numbers(value)]
-        head = [*cell.setting, cell.metric, cell.is_sample, len(cell.runs)]
+        head = [*cell.setting[:-1], _ratio(cell), cell.metric, cell.is_sample, len(cell.runs)]
         writer.writerow([*head, *numbers, len(cell.failed), "; ".join(notes(cell))])
     return out.getvalue()
+
+
+def _ratio(cell: Cell) -> float | str:
+    """As it was asked for, unrounded."""
+    return cell.setting.ratio_text if cell.setting.ratio == FOUND else cell.setting.ratio
 
 
 def _numbers(value: Stat | None) -> tuple[float | None, float | None]:
