@@ -125,7 +125,7 @@ def test_the_attribution_of_the_paper_goes_with_every_backbone() -> None:
 
 
 ABLATIONS = [*sorted(SWEEPS.glob("ablation_*.yaml")), SWEEPS / "dense_continued.yaml"]
-RETUNED = {"allocation", "retune", "confirm", "controls", "continued"}  # the question is about it
+RETUNED = {"allocation", "retune", "distill", "init", "confirm", "controls", "continued"}  # by name
 
 
 @pytest.mark.parametrize("sweep", ABLATIONS, ids=lambda path: path.stem)
