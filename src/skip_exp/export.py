@@ -81,6 +81,8 @@ def export(skill: Skill, out: Path, format: str) -> int:
             check failed.
     """
     _check_out(out)
+    if any(p.dtype != torch.float32 for p in skill.model.parameters()):
+        raise SkipError(f"{out}: weights are exported in fp32; load the skill with 32-true")
     temporary = out.with_name(f".{out.name}.{os.getpid()}.tmp")
     try:
         temporary.mkdir(parents=True)

@@ -25,12 +25,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("texts", nargs="*", metavar="TEXT", help="one example: a text or a pair")
     parser.add_argument("--file", type=Path, help="examples, one a line")
     parser.add_argument("--backbone", help="folder or hub id of the backbone, where it has moved")
+    parser.add_argument(
+        "--precision",
+        default="32-true",
+        help="32-true (default) | bf16 | auto: bf16 where the processor multiplies it",
+    )
     options = parser.parse_args(arguments)
     try:
         examples = read_examples(options.texts, options.file)
         from skip_exp.skill import Skill  # seconds of import, after whatever is refused at once
 
-        for answer in Skill.load(options.skill, options.backbone).predict(examples):
+        skill = Skill.load(options.skill, options.backbone, options.precision)
+        for answer in skill.predict(examples):
             print(json.dumps(answer, ensure_ascii=False))
         sys.stdout.flush()
     except SkipError as error:

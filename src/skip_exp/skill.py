@@ -14,6 +14,7 @@ from transformers.modeling_utils import PreTrainedModel
 from skip_exp.errors import SkipError
 from skip_exp.models.backbones import Backbone, first_line, load_backbone
 from skip_exp.models.families import FAMILIES
+from skip_exp.models.precision import check_precision, to_bf16, wants_bf16
 from skip_exp.models.prompts import build_prompt
 from skip_exp.models.readouts import build_readout
 from skip_exp.models.soft_prompt import SoftPromptModel
@@ -46,22 +47,38 @@ class Skill:
     keep: Keep
 
     @classmethod
-    def load(cls, folder: str | Path, backbone: str | Path | None = None) -> "Skill":
+    def load(
+        cls,
+        folder: str | Path,
+        backbone: str | Path | None = None,
+        precision: str = "32-true",
+    ) -> "Skill":
         """Read a skill, or the stand-alone model that ``skip_exp.export`` wrote, on the CPU.
 
         Args:
             folder: where they were written to.
             backbone: folder or hub id to take the backbone from, where it has moved.
+            precision: ``32-true``; ``bf16``: weights and activations in bf16, the readout in fp32;
+                ``auto``: bf16 where the processor multiplies it, else fp32.
 
         Raises:
-            SkipError: a file is missing, damaged, altered or of an unknown version; the backbone
-                cannot be had or is not the one that the skill was made on.
+            SkipError: another precision; a file is missing, damaged, altered or of an unknown
+                version; the backbone cannot be had or is not the one that the skill was made on.
         """
+        check_precision(precision)
         folder = Path(folder)
         if not (folder / ABOUT).is_file() and (folder / "config.json").is_file():
             from skip_exp.export import load_exported
 
-            return load_exported(folder)
+            skill = load_exported(folder)
+        else:
+            skill = cls._read(folder, backbone)
+        if wants_bf16(precision):
+            to_bf16(skill.model)
+        return skill
+
+    @classmethod
+    def _read(cls, folder: Path, backbone: str | Path | None) -> "Skill":
         about, tensors = read_skill(folder)
         found = _backbone(folder, about, backbone)
         keep, changes, state = split(tensors)
@@ -99,8 +116,11 @@ class Skill:
     def _probabilities(self, texts: list[list[str]], batch_tokens: int) -> list[list[float]]:
         rows = encode_texts(self.tokenizer, texts, self.about.max_length)
         found: dict[int, list[float]] = {}
+        self.model.prompt.install(self.model.attention_blocks())  # constant from here on
         for batch in token_batches([len(row["input_ids"]) for row in rows], batch_tokens):
-            logits = self.model(**collate([rows[i] for i in batch], self.tokenizer.pad_token_id))
+            logits = self.model.logits(
+                **collate([rows[i] for i in batch], self.tokenizer.pad_token_id)
+            )
             found |= zip(batch, logits.softmax(-1).tolist(), strict=True)
         return [found[i] for i in range(len(rows))]
 

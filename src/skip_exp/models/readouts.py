@@ -29,6 +29,7 @@ class HeadReadout(nn.Module):
         self, model: HFModel, family: Family, hidden: Tensor, mask: Tensor, _: Tensor | None
     ) -> Tensor:
         """[B, T, H] hidden states of the text and its 0/1 mask [B, T] -> logits [B, labels]."""
+        hidden = hidden.to(self.linear.weight.dtype)  # fp32 on top of a bf16 backbone, too
         if self.pooling == "cls":
             return self.linear(hidden[:, 0])
         weight = mask.to(hidden.dtype)[..., None]

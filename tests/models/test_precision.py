@@ -1,0 +1,79 @@
+"""bf16 answers: near fp32's, nobody else's weights touched, and refused where it means nothing."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from skip_exp import Skill, export
+from skip_exp.errors import SkipError
+from skip_exp.models import precision
+from skip_exp.predict import main
+from tests.saved import save_tiny_skill
+
+TEXTS = ["a warm film", "dull", "the plot is long and the film was not funny", "very good", "bad"]
+CASES = [
+    ("bert", "prefix", "head", False),
+    ("bert", "input", "mlm", False),
+    ("roberta", "input", "head", False),
+    ("t5", "prefix", "seq2seq", True),
+    ("t5_gated", "input", "seq2seq", False),
+]
+
+
+def probabilities(skill: Skill) -> torch.Tensor:
+    return torch.tensor([list(a["probabilities"].values()) for a in skill.predict(TEXTS)])
+
+
+@pytest.mark.parametrize(("kind", "prompt", "readout", "decoder"), CASES)
+@pytest.mark.parametrize("train", ["prompt_readout", "bias"])
+def test_near_fp32_which_stays_as_it_was(
+    tmp_path: Path, kind: str, prompt: str, readout: str, decoder: bool, train: str
+) -> None:
+    folder = save_tiny_skill(tmp_path, kind, prompt, readout, decoder=decoder, train=train).folder
+    skill = Skill.load(folder)
+    expected = probabilities(skill)
+    small = Skill.load(folder, precision="bf16")
+    parts = (small.model.backbone, small.model.prompt)
+    assert {p.dtype for part in parts for p in part.parameters()} == {torch.bfloat16}
+    assert {p.dtype for p in small.model.readout.parameters()} <= {torch.float32}
+    found = probabilities(small)
+    assert not torch.equal(found, expected)
+    torch.testing.assert_close(found, expected, atol=0.03, rtol=0)
+    assert {p.dtype for p in skill.model.parameters()} == {torch.float32}
+    assert torch.equal(probabilities(skill), expected)
+
+
+def test_bf16_skills_share_what_fp32_ones_share(tmp_path: Path) -> None:
+    folders = [save_tiny_skill(tmp_path, name=n, seed=i).folder for i, n in enumerate("ab")]
+    models = [Skill.load(folder, precision="bf16").model for folder in folders]
+    one, two = (dict(model.named_parameters()) for model in models)
+    shared = {name for name in one if one[name] is two[name]}
+    assert "backbone.embeddings.word_embeddings.weight" in shared
+    assert not any(name.startswith(("prompt.", "readout.")) for name in shared)
+
+
+@pytest.mark.parametrize("able", [True, False])
+def test_auto_is_what_the_processor_can(monkeypatch: pytest.MonkeyPatch, able: bool) -> None:
+    monkeypatch.setattr(precision, "_multiplies_bf16", lambda: able)
+    assert precision.wants_bf16("auto") is able
+    assert precision.wants_bf16("bf16") and not precision.wants_bf16("32-true")
+
+
+def test_exports_answer_in_bf16_but_are_written_in_fp32(tmp_path: Path) -> None:
+    folder = save_tiny_skill(tmp_path).folder
+    small, out = Skill.load(folder, precision="bf16"), tmp_path / "out"
+    with pytest.raises(SkipError, match="exported in fp32"):
+        export.export(small, out, "safetensors")
+    export.export(Skill.load(folder), out, "safetensors")
+    alone = Skill.load(out, precision="bf16")
+    assert torch.equal(probabilities(alone), probabilities(small))
+
+
+def test_other_precisions_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = save_tiny_skill(tmp_path).folder
+    with pytest.raises(SkipError, match=r"precision=fp8: must be one of 32-true, bf16, auto"):
+        Skill.load(folder, precision="fp8")
+    assert main([str(folder), "bad", "--precision", "fp8"]) == 2
+    assert "precision=fp8" in capsys.readouterr().err
+    assert main([str(folder), "bad", "--precision", "bf16"]) == 0
