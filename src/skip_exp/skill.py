@@ -24,7 +24,7 @@ from skip_exp.skill_file import ABOUT, SkillAbout, read_skill, save_skill, split
 
 __all__ = ["Prediction", "Skill", "SkillAbout", "save_skill"]
 
-TOKENS_PER_BATCH = 2048  # padding included; on a CPU larger batches are slower
+TOKENS_PER_BATCH = 1024  # padding included; on a CPU larger batches fall out of the cache
 CHUNK = 8192  # texts that are sorted by length together
 
 Example = str | Sequence[str] | Mapping[str, Any]  # a text, two texts, or the task's columns
