@@ -163,7 +163,8 @@ def test_onnx_gives_the_same_logits(tmp_path: Path, case: str, capsys: Any) -> N
     assert told.out.startswith(f"written: {out} (")
     skill = Skill.load(saved.folder)
     long = " ".join(f"w{i}" for i in range(40))
-    assert compare_onnx(skill, out / "model.onnx", [*TEXTS, long, "a", "bad bad film"]) < 1e-5
+    texts = [*TEXTS, long, "a", "bad bad film"]
+    assert compare_onnx(skill, out / "model.onnx", texts)[0] < 1e-5
 
     session = onnxruntime.InferenceSession(out / "model.onnx")
     inputs = ["input_ids", "attention_mask"] + (["token_type_ids"] if "bert" in case[:4] else [])
@@ -182,7 +183,7 @@ def test_onnx_that_differs_is_not_written(
 ) -> None:
     skill = Skill.load(made(tmp_path, "bert").folder)
     monkeypatch.setattr(export, "_to_onnx", lambda skill, path: path.write_bytes(b"graph"))
-    monkeypatch.setattr(export, "compare_onnx", lambda *_: difference)
+    monkeypatch.setattr(export, "compare_onnx", lambda *_: (difference, 0.0))
     with pytest.raises(SkipError, match=r"logits differ by .* nothing was written"):
         export.export(skill, tmp_path / "out", "onnx")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["backbone", "skill"]
@@ -201,3 +202,36 @@ def test_pairs_are_checked_as_pairs(tmp_path: Path) -> None:
     batch = export._batch(skill, ["a film", "bad"])
     assert batch["input_ids"].shape == (2, 6)
     assert batch["token_type_ids"].tolist() == [[0, 0, 0, 0, 1, 1], [0, 0, 0, 1, 1, 1]]
+
+
+def test_int8_is_near_and_has_int8_weights(tmp_path: Path) -> None:
+    onnx = pytest.importorskip("onnx")
+    saved = made(tmp_path, "bert")
+    for name, more in (("fp32", []), ("int8", ["--int8"])):
+        assert main([str(saved.folder), str(tmp_path / name), "--format", "onnx", *more]) == 0
+    path = tmp_path / "int8/model.onnx"
+    logits, probabilities = compare_onnx(Skill.load(saved.folder), path, TEXTS)
+    assert logits > 1e-6 and probabilities <= export.ROUNDING
+    weights = [w for w in onnx.load(path).graph.initializer if w.data_type == onnx.TensorProto.INT8]
+    linears = [b for b in saved.model.blocks() if b.output.in_features]
+    assert len([w for w in weights if len(w.dims) == 2]) >= len(linears)
+    described = [json.loads((tmp_path / n / "config.json").read_text()) for n in ("fp32", "int8")]
+    assert [d["int8"] for d in described] == [False, True]
+    assert not (tmp_path / "int8/simpler.onnx").exists()
+
+
+def test_int8_that_differs_is_not_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for package in ("onnx", "onnxruntime", "onnxscript"):
+        pytest.importorskip(package)
+    skill = Skill.load(made(tmp_path, "bert").folder)
+    monkeypatch.setattr(export, "_to_onnx", lambda skill, path: path.write_bytes(b"graph"))
+    monkeypatch.setattr(export, "_quantise", lambda path: None)
+    monkeypatch.setattr(export, "compare_onnx", lambda *_: (0.0, 0.2))
+    with pytest.raises(SkipError, match=r"--int8: probabilities differ by 0\.20"):
+        export.export(skill, tmp_path / "out", "onnx", int8=True)
+    assert not (tmp_path / "out").exists()
+
+
+def test_int8_is_for_onnx_alone(tmp_path: Path, capsys: Any) -> None:
+    assert main([str(made(tmp_path, "bert").folder), str(tmp_path / "out"), "--int8"]) == 2
+    assert "--int8: not for --format safetensors" in capsys.readouterr().err

@@ -5,7 +5,7 @@ safetensors: ``model.safetensors`` (every weight of the small model, its prompt 
 tokenizer; ``Skill.load(OUT)`` and ``skip_exp.predict`` take it like a skill.
 onnx: ``model.onnx`` (input_ids, attention_mask and, for BERT, token_type_ids [batch, length] ->
 logits [batch, labels]), the same ``config.json`` and the tokenizer; checked in onnxruntime before
-it appears.
+it appears. With ``--int8`` the weights of its linears are 8-bit integers (dynamic quantisation).
 """
 
 import argparse
@@ -39,6 +39,7 @@ FORMATS = ("safetensors", "onnx")
 WEIGHTS, CONFIG, ONNX = "model.safetensors", "config.json", "model.onnx"
 INPUTS = ("input_ids", "attention_mask", "token_type_ids")  # the last where the tokenizer has it
 TOLERANCE = 1e-4  # between the logits of PyTorch and onnxruntime
+ROUNDING = 0.1  # the same between probabilities, where the weights were rounded to 8 bits
 PROTOBUF_LIMIT = 2_000_000_000  # bytes of one ONNX file; larger weights go beside it
 CHECKED = (  # from one word to several lines
     "Splendid.",
@@ -61,11 +62,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("skill", metavar="SKILL", help="folder of a skill")
     parser.add_argument("out", type=Path, metavar="OUT", help="folder to write; new or empty")
     parser.add_argument("--format", choices=FORMATS, default="safetensors")
+    parser.add_argument("--int8", action="store_true", help="onnx only: 8-bit weights, faster")
     parser.add_argument("--backbone", help="folder or hub id of the backbone, where it has moved")
     options = parser.parse_args(arguments)
     try:
+        if options.int8 and options.format != "onnx":
+            raise SkipError(f"--int8: not for --format {options.format}, only for onnx")
         skill = Skill.load(options.skill, options.backbone)
-        size = export(skill, options.out, options.format)
+        size = export(skill, options.out, options.format, int8=options.int8)
         print(f"written: {options.out} ({size / 1e6:.1f} MB)")
     except SkipError as error:
         print(f"error: {error}", file=sys.stderr)
@@ -73,7 +77,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
-def export(skill: Skill, out: Path, format: str) -> int:
+def export(skill: Skill, out: Path, format: str, *, int8: bool = False) -> int:
     """Write ``skill`` as a stand-alone folder that appears whole or not at all; its bytes.
 
     Raises:
@@ -86,7 +90,10 @@ def export(skill: Skill, out: Path, format: str) -> int:
     temporary = out.with_name(f".{out.name}.{os.getpid()}.tmp")
     try:
         temporary.mkdir(parents=True)
-        {"safetensors": write_safetensors, "onnx": write_onnx}[format](skill, temporary)
+        if format == "onnx":
+            write_onnx(skill, temporary, int8=int8)
+        else:
+            write_safetensors(skill, temporary)
         skill.tokenizer.save_pretrained(temporary)
         os.replace(temporary, out)
     except OSError as error:
@@ -175,7 +182,7 @@ def _materialise_buffers(model: SoftPromptModel) -> None:
 # --- ONNX ---------------------------------------------------------------------------------------
 
 
-def write_onnx(skill: Skill, folder: Path) -> None:
+def write_onnx(skill: Skill, folder: Path, *, int8: bool = False) -> None:
     """``model.onnx`` with dynamic batch and length, checked against PyTorch."""
     for package in ("onnx", "onnxruntime", "onnxscript"):
         if importlib.util.find_spec(package) is None:
@@ -186,13 +193,25 @@ def write_onnx(skill: Skill, folder: Path) -> None:
         _to_onnx(skill, path)
     except torch.onnx.OnnxExporterError as error:
         raise SkipError(f"--format onnx: the exporter failed: {first_line(error)}") from error
-    difference = compare_onnx(skill, path, CHECKED)
+    difference, _ = compare_onnx(skill, path, CHECKED)
     if not difference <= TOLERANCE:
         raise SkipError(
             f"--format onnx: logits differ by {difference:.1e} from PyTorch's, more than "
             f"{TOLERANCE:.0e}; nothing was written"
         )
-    about = describe(skill, "onnx") | {"sha256": hashlib.sha256(path.read_bytes()).hexdigest()}
+    if int8:
+        _quantise(path)
+        _, difference = compare_onnx(skill, path, CHECKED)
+        if not difference <= ROUNDING:
+            raise SkipError(
+                f"--int8: probabilities differ by {difference:.2f} from PyTorch's, more than "
+                f"{ROUNDING}; nothing was written"
+            )
+    about = (
+        describe(skill, "onnx")
+        | {"int8": int8}
+        | {"sha256": hashlib.sha256(path.read_bytes()).hexdigest()}
+    )
     (folder / CONFIG).write_text(json.dumps({"version": VERSION} | about, indent=1) + "\n")
 
 
@@ -229,20 +248,44 @@ def _to_onnx(skill: Skill, path: Path) -> None:
         )
 
 
-def compare_onnx(skill: Skill, path: Path, texts: Sequence[str]) -> float:
-    """Largest difference of the logits, onnxruntime against PyTorch, for batches of 1 to all."""
+def _quantise(path: Path) -> None:
+    """Weights of the linears to 8 bits, a scale per output unit; activations as they come."""
+    import onnx
+    from onnxruntime.quantization import QuantType, quant_pre_process, quantize_dynamic
+
+    simpler = path.with_name("simpler.onnx")
+    with _quiet():
+        quant_pre_process(path, simpler, skip_symbolic_shape=True)  # merges what it can
+        graph = onnx.load(simpler).graph
+        empty = {weight.name for weight in graph.initializer if 0 in weight.dims}
+        gone = [node.name for node in graph.node if empty & set(node.input)]  # cut away entirely
+        how = {"per_channel": True, "weight_type": QuantType.QInt8, "nodes_to_exclude": gone}
+        quantize_dynamic(simpler, path, **how)
+    simpler.unlink()
+
+
+def compare_onnx(skill: Skill, path: Path, texts: Sequence[str]) -> tuple[float, float]:
+    """Largest difference of the logits, and of the probabilities: onnxruntime against PyTorch.
+
+    For batches of 1 to all.
+    """
     import onnxruntime  # an extra: only this format needs it
 
     session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
     names = [each.name for each in session.get_inputs()]
-    differences = []
+    differences: list[tuple[Tensor, Tensor]] = []
     for some in (*((text,) for text in texts), tuple(texts)):
         inputs = _batch(skill, some)
         with torch.inference_mode():
             expected = skill.model(**inputs)
         (found,) = session.run(None, {name: inputs[name].numpy() for name in names})
-        differences.append((torch.from_numpy(found) - expected).abs().max())
-    return torch.stack(differences).max().item()  # NaN if any is
+        both = torch.from_numpy(found), expected
+        of_logits, of_probabilities = (a - b for a, b in (both, [x.softmax(-1) for x in both]))
+        differences.append((of_logits.abs().max(), of_probabilities.abs().max()))
+    logits, probabilities = (
+        torch.stack(each).max().item() for each in zip(*differences, strict=True)
+    )
+    return logits, probabilities  # NaN if any is
 
 
 def _batch(skill: Skill, texts: Sequence[str]) -> dict[str, Tensor]:
