@@ -9,11 +9,12 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from skip_exp import Skill, export
+from skip_exp import OnnxSkill, Skill, export, onnx_skill, predict
+from skip_exp.classifier import collate, encode_texts
 from skip_exp.errors import SkipError
-from skip_exp.export import compare_onnx, main
+from skip_exp.export import main
 from skip_exp.models.backbones import load_backbone
-from skip_exp.skill import collate, encode_texts
+from skip_exp.onnx_skill import compare_onnx
 from tests.saved import Saved, save_tiny_skill
 
 TEXTS = ["a warm film", "dull", "the plot is long and the film was not funny", "very good", ""]
@@ -173,8 +174,12 @@ def test_onnx_gives_the_same_logits(tmp_path: Path, case: str, capsys: Any) -> N
     assert [each.name for each in session.get_outputs()] == ["logits"]
     config = json.loads((out / "config.json").read_text())
     assert config["format"] == "onnx" and config["labels"] == ["negative", "positive"]
-    with pytest.raises(SkipError, match=r"an ONNX export; open model.onnx with onnxruntime"):
+    with pytest.raises(SkipError, match=r"an ONNX export; skip_exp.OnnxSkill.load reads it"):
         Skill.load(out)
+    same = zip(OnnxSkill.load(out).predict(texts), skill.predict(texts), strict=True)
+    for one, other in same:
+        assert one["label"] == other["label"]
+        assert one["probabilities"] == pytest.approx(other["probabilities"], abs=1e-5)
 
 
 @pytest.mark.parametrize("difference", [2e-4, float("nan")])
@@ -182,8 +187,8 @@ def test_onnx_that_differs_is_not_written(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, difference: float
 ) -> None:
     skill = Skill.load(made(tmp_path, "bert").folder)
-    monkeypatch.setattr(export, "_to_onnx", lambda skill, path: path.write_bytes(b"graph"))
-    monkeypatch.setattr(export, "compare_onnx", lambda *_: (difference, 0.0))
+    monkeypatch.setattr(onnx_skill, "_to_onnx", lambda skill, path: path.write_bytes(b"graph"))
+    monkeypatch.setattr(onnx_skill, "compare_onnx", lambda *_: (difference, 0.0))
     with pytest.raises(SkipError, match=r"logits differ by .* nothing was written"):
         export.export(skill, tmp_path / "out", "onnx")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["backbone", "skill"]
@@ -199,7 +204,7 @@ def test_onnx_without_its_packages(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 
 def test_pairs_are_checked_as_pairs(tmp_path: Path) -> None:
     skill = Skill.load(save_tiny_skill(tmp_path, text=("first", "second")).folder)
-    batch = export._batch(skill, ["a film", "bad"])
+    batch = onnx_skill._batch(skill, ["a film", "bad"])
     assert batch["input_ids"].shape == (2, 6)
     assert batch["token_type_ids"].tolist() == [[0, 0, 0, 0, 1, 1], [0, 0, 0, 1, 1, 1]]
 
@@ -211,7 +216,7 @@ def test_int8_is_near_and_has_int8_weights(tmp_path: Path) -> None:
         assert main([str(saved.folder), str(tmp_path / name), "--format", "onnx", *more]) == 0
     path = tmp_path / "int8/model.onnx"
     logits, probabilities = compare_onnx(Skill.load(saved.folder), path, TEXTS)
-    assert logits > 1e-6 and probabilities <= export.ROUNDING
+    assert logits > 1e-6 and probabilities <= onnx_skill.ROUNDING
     weights = [w for w in onnx.load(path).graph.initializer if w.data_type == onnx.TensorProto.INT8]
     linears = [b for b in saved.model.blocks() if b.output.in_features]
     assert len([w for w in weights if len(w.dims) == 2]) >= len(linears)
@@ -224,9 +229,9 @@ def test_int8_that_differs_is_not_written(tmp_path: Path, monkeypatch: pytest.Mo
     for package in ("onnx", "onnxruntime", "onnxscript"):
         pytest.importorskip(package)
     skill = Skill.load(made(tmp_path, "bert").folder)
-    monkeypatch.setattr(export, "_to_onnx", lambda skill, path: path.write_bytes(b"graph"))
-    monkeypatch.setattr(export, "_quantise", lambda path: None)
-    monkeypatch.setattr(export, "compare_onnx", lambda *_: (0.0, 0.2))
+    monkeypatch.setattr(onnx_skill, "_to_onnx", lambda skill, path: path.write_bytes(b"graph"))
+    monkeypatch.setattr(onnx_skill, "_quantise", lambda path: None)
+    monkeypatch.setattr(onnx_skill, "compare_onnx", lambda *_: (0.0, 0.2))
     with pytest.raises(SkipError, match=r"--int8: probabilities differ by 0\.20"):
         export.export(skill, tmp_path / "out", "onnx", int8=True)
     assert not (tmp_path / "out").exists()
@@ -235,3 +240,19 @@ def test_int8_that_differs_is_not_written(tmp_path: Path, monkeypatch: pytest.Mo
 def test_int8_is_for_onnx_alone(tmp_path: Path, capsys: Any) -> None:
     assert main([str(made(tmp_path, "bert").folder), str(tmp_path / "out"), "--int8"]) == 2
     assert "--int8: not for --format safetensors" in capsys.readouterr().err
+
+
+def test_predict_takes_an_onnx_export_that_is_whole(tmp_path: Path, capsys: Any) -> None:
+    pytest.importorskip("onnxruntime")
+    saved, out = made(tmp_path, "bert"), tmp_path / "out"
+    assert main([str(saved.folder), str(out), "--format", "onnx"]) == 0
+    capsys.readouterr()
+    assert predict.main([str(out), TEXTS[0]]) == 0
+    answer = json.loads(capsys.readouterr().out)
+    assert answer["label"] == Skill.load(saved.folder).predict([TEXTS[0]])[0]["label"]
+    assert predict.main([str(out), TEXTS[0], "--precision", "bf16"]) == 2
+    assert "--precision bf16: " in capsys.readouterr().err
+    with (out / "model.onnx").open("ab") as file:
+        file.write(b"x")
+    assert predict.main([str(out), TEXTS[0]]) == 2
+    assert "damaged or altered: model.onnx is not what config.json" in capsys.readouterr().err

@@ -14,6 +14,7 @@ import pytest
 import torch
 
 from skip_exp import Skill
+from skip_exp.classifier import collate, encode_texts, token_batches
 from skip_exp.errors import SkipError
 from skip_exp.models import backbones
 from skip_exp.models.backbones import load_backbone
@@ -22,7 +23,7 @@ from skip_exp.models.readouts import build_readout
 from skip_exp.models.soft_prompt import SoftPromptModel
 from skip_exp.pruning.select import select, shapes
 from skip_exp.pruning.surgery import cut
-from skip_exp.skill import SkillAbout, collate, encode_texts, save_skill, token_batches
+from skip_exp.skill import SkillAbout, save_skill
 from skip_exp.skill_file import write_described
 from tests.saved import Saved, save_backbone, save_tiny_skill
 
@@ -73,7 +74,7 @@ def test_a_loaded_skill_is_the_model_that_was_saved(
 def test_any_number_of_texts_in_any_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     skill = Skill.load(save_tiny_skill(tmp_path).folder)
     assert skill.predict([]) == []
-    monkeypatch.setattr("skip_exp.skill.CHUNK", 7)
+    monkeypatch.setattr("skip_exp.classifier.CHUNK", 7)
     many = TEXTS * 4 + ["", "w3 " * 60]  # nothing, and more than max_length
     one_by_one = [skill.predict([text])[0]["probabilities"]["positive"] for text in many]
     for tokens in (1, 30, 100_000):

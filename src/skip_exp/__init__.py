@@ -1,18 +1,20 @@
 """Soft prompts on frozen language models, with the neurons a prompt does not need cut away."""
 
+from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from skip_exp.onnx_skill import OnnxSkill
     from skip_exp.skill import Skill
 
-__all__ = ["Skill", "__version__"]
+__all__ = ["OnnxSkill", "Skill", "__version__"]
 __version__ = "0.1.0"
+
+_LATER = {"Skill": "skip_exp.skill", "OnnxSkill": "skip_exp.onnx_skill"}
 
 
 def __getattr__(name: str) -> object:
-    """``Skill`` on demand: it needs torch, which ``--help`` has no time for."""
-    if name == "Skill":
-        from skip_exp.skill import Skill
-
-        return Skill
+    """On demand: they need torch, which ``--help`` has no time for."""
+    if name in _LATER:
+        return getattr(import_module(_LATER[name]), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

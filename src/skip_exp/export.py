@@ -9,47 +9,37 @@ it appears. With ``--int8`` the weights of its linears are 8-bit integers (dynam
 """
 
 import argparse
-import hashlib
-import importlib.util
 import json
-import logging
 import os
 import shutil
 import sys
-import warnings
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
 from transformers import AutoTokenizer
 
 from skip_exp.errors import SkipError
 from skip_exp.models.backbones import first_line, skeleton
 from skip_exp.models.soft_prompt import SoftPromptModel
+from skip_exp.onnx_skill import write_onnx
 from skip_exp.pruning.reconstruct import gain_biases
 from skip_exp.pruning.select import shapes
-from skip_exp.skill import Skill, collate, cut_model, encode_texts
-from skip_exp.skill_file import VERSION, parse_about, read_described, split, write_described
+from skip_exp.skill import Skill, cut_model
+from skip_exp.skill_file import (
+    CONFIG,
+    ONNX,
+    VERSION,
+    parse_about,
+    read_described,
+    split,
+    write_described,
+)
 
 FORMATS = ("safetensors", "onnx")
-WEIGHTS, CONFIG, ONNX = "model.safetensors", "config.json", "model.onnx"
-INPUTS = ("input_ids", "attention_mask", "token_type_ids")  # the last where the tokenizer has it
-TOLERANCE = 1e-4  # between the logits of PyTorch and onnxruntime
-ROUNDING = 0.1  # the same between probabilities, where the weights were rounded to 8 bits
-PROTOBUF_LIMIT = 2_000_000_000  # bytes of one ONNX file; larger weights go beside it
-CHECKED = (  # from one word to several lines
-    "Splendid.",
-    "The plot is thin, the jokes are old, and it is an hour too long.",
-    "A warm and quietly funny film about two brothers who inherit a lighthouse.",
-    "Shares in the company fell by 3.4 % on Tuesday, after it had cut its forecast for the year.",
-    "The committee, which met in Geneva last week for the first time since the spring, said that "
-    "it would publish its findings before the end of the month, and that none of its members had "
-    "been asked by either government to delay them.",
-)
+WEIGHTS = "model.safetensors"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -91,7 +81,9 @@ def export(skill: Skill, out: Path, format: str, *, int8: bool = False) -> int:
     try:
         temporary.mkdir(parents=True)
         if format == "onnx":
-            write_onnx(skill, temporary, int8=int8)
+            about = write_onnx(skill, temporary, int8=int8)
+            described = {"version": VERSION} | describe(skill, "onnx") | about
+            (temporary / CONFIG).write_text(json.dumps(described, indent=1) + "\n")
         else:
             write_safetensors(skill, temporary)
         skill.tokenizer.save_pretrained(temporary)
@@ -138,7 +130,7 @@ def load_exported(folder: Path) -> Skill:
         SkipError: a file is missing, damaged, altered or of an unknown version, or it is ONNX.
     """
     if (folder / ONNX).is_file():
-        raise SkipError(f"{folder}: an ONNX export; open {ONNX} with onnxruntime")
+        raise SkipError(f"{folder}: an ONNX export; skip_exp.OnnxSkill.load reads it")
     described, tensors = read_described(folder, WEIGHTS, CONFIG)
     about = parse_about(folder / CONFIG, described)
     keep, _, state = split(tensors)
@@ -153,7 +145,7 @@ def load_exported(folder: Path) -> Skill:
     except (OSError, ValueError, KeyError, RuntimeError, TypeError) as error:
         raise SkipError(f"{folder}: cannot be loaded: {first_line(error)}") from error
     _materialise_buffers(model)
-    return Skill(about, model.eval(), tokenizer, keep)
+    return Skill(about, tokenizer, model.eval(), keep)
 
 
 def _tied(model: SoftPromptModel) -> dict[str, str]:
@@ -177,139 +169,6 @@ def _materialise_buffers(model: SoftPromptModel) -> None:
         for name, buffer in module.named_buffers(recurse=False):
             if buffer.is_meta:
                 setattr(module, name, torch.zeros_like(buffer, device="cpu"))
-
-
-# --- ONNX ---------------------------------------------------------------------------------------
-
-
-def write_onnx(skill: Skill, folder: Path, *, int8: bool = False) -> None:
-    """``model.onnx`` with dynamic batch and length, checked against PyTorch."""
-    for package in ("onnx", "onnxruntime", "onnxscript"):
-        if importlib.util.find_spec(package) is None:
-            advice = "pip install 'skip_exp[export]'"
-            raise SkipError(f"--format onnx: {package} is not installed: {advice}")
-    path = folder / ONNX
-    try:
-        _to_onnx(skill, path)
-    except torch.onnx.OnnxExporterError as error:
-        raise SkipError(f"--format onnx: the exporter failed: {first_line(error)}") from error
-    difference, _ = compare_onnx(skill, path, CHECKED)
-    if not difference <= TOLERANCE:
-        raise SkipError(
-            f"--format onnx: logits differ by {difference:.1e} from PyTorch's, more than "
-            f"{TOLERANCE:.0e}; nothing was written"
-        )
-    if int8:
-        _quantise(path)
-        _, difference = compare_onnx(skill, path, CHECKED)
-        if not difference <= ROUNDING:
-            raise SkipError(
-                f"--int8: probabilities differ by {difference:.2f} from PyTorch's, more than "
-                f"{ROUNDING}; nothing was written"
-            )
-    about = (
-        describe(skill, "onnx")
-        | {"int8": int8}
-        | {"sha256": hashlib.sha256(path.read_bytes()).hexdigest()}
-    )
-    (folder / CONFIG).write_text(json.dumps({"version": VERSION} | about, indent=1) + "\n")
-
-
-class _Served(nn.Module):
-    """A model whose prompt was installed beforehand, so that a prefix is a constant."""
-
-    def __init__(self, model: SoftPromptModel) -> None:
-        super().__init__()
-        self.model = model
-
-    def forward(
-        self, input_ids: Tensor, attention_mask: Tensor, token_type_ids: Tensor | None = None
-    ) -> Tensor:
-        return self.model.logits(input_ids, attention_mask, token_type_ids)
-
-
-def _to_onnx(skill: Skill, path: Path) -> None:
-    inputs = _batch(skill, CHECKED[1:3])
-    sizes = {0: torch.export.Dim("batch"), 1: torch.export.Dim("length")}
-    skill.model.prompt.install(skill.model.attention_blocks())
-    weights = sum(p.numel() * p.element_size() for p in skill.model.parameters())
-    with _quiet(), torch.no_grad():
-        torch.onnx.export(
-            _Served(skill.model).eval(),
-            (),
-            path,
-            kwargs=inputs,
-            input_names=list(inputs),
-            output_names=["logits"],
-            dynamic_shapes=dict.fromkeys(inputs, sizes),
-            external_data=weights > PROTOBUF_LIMIT,
-            dynamo=True,
-            verbose=False,
-        )
-
-
-def _quantise(path: Path) -> None:
-    """Weights of the linears to 8 bits, a scale per output unit; activations as they come."""
-    import onnx
-    from onnxruntime.quantization import QuantType, quant_pre_process, quantize_dynamic
-
-    simpler = path.with_name("simpler.onnx")
-    with _quiet():
-        quant_pre_process(path, simpler, skip_symbolic_shape=True)  # merges what it can
-        graph = onnx.load(simpler).graph
-        empty = {weight.name for weight in graph.initializer if 0 in weight.dims}
-        gone = [node.name for node in graph.node if empty & set(node.input)]  # cut away entirely
-        how = {"per_channel": True, "weight_type": QuantType.QInt8, "nodes_to_exclude": gone}
-        quantize_dynamic(simpler, path, **how)
-    simpler.unlink()
-
-
-def compare_onnx(skill: Skill, path: Path, texts: Sequence[str]) -> tuple[float, float]:
-    """Largest difference of the logits, and of the probabilities: onnxruntime against PyTorch.
-
-    For batches of 1 to all.
-    """
-    import onnxruntime  # an extra: only this format needs it
-
-    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
-    names = [each.name for each in session.get_inputs()]
-    differences: list[tuple[Tensor, Tensor]] = []
-    for some in (*((text,) for text in texts), tuple(texts)):
-        inputs = _batch(skill, some)
-        with torch.inference_mode():
-            expected = skill.model(**inputs)
-        (found,) = session.run(None, {name: inputs[name].numpy() for name in names})
-        both = torch.from_numpy(found), expected
-        of_logits, of_probabilities = (a - b for a, b in (both, [x.softmax(-1) for x in both]))
-        differences.append((of_logits.abs().max(), of_probabilities.abs().max()))
-    logits, probabilities = (
-        torch.stack(each).max().item() for each in zip(*differences, strict=True)
-    )
-    return logits, probabilities  # NaN if any is
-
-
-def _batch(skill: Skill, texts: Sequence[str]) -> dict[str, Tensor]:
-    """The texts, or as many pairs of them, as a padded batch."""
-    examples = [
-        [text, *([texts[i - 1]] if len(skill.about.text) == 2 else [])]
-        for i, text in enumerate(texts)
-    ]
-    rows = encode_texts(skill.tokenizer, examples, skill.about.max_length)
-    batch = collate(rows, skill.tokenizer.pad_token_id)
-    return {name: batch[name] for name in INPUTS if name in batch}
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Without the exporter's notes on packages that we do not use."""
-    before = logging.root.manager.disable
-    logging.disable(logging.WARNING)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        logging.disable(before)
 
 
 if __name__ == "__main__":

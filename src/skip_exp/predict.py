@@ -10,9 +10,12 @@ import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from skip_exp.errors import SkipError
+
+if TYPE_CHECKING:
+    from skip_exp.classifier import Classifier
 
 PLAIN = argparse.RawDescriptionHelpFormatter
 
@@ -33,10 +36,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     try:
         examples = read_examples(options.texts, options.file)
-        from skip_exp.skill import Skill  # seconds of import, after whatever is refused at once
-
-        skill = Skill.load(options.skill, options.backbone, options.precision)
-        for answer in skill.predict(examples):
+        for answer in load(options.skill, options.backbone, options.precision).predict(examples):
             print(json.dumps(answer, ensure_ascii=False))
         sys.stdout.flush()
     except SkipError as error:
@@ -45,6 +45,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except BrokenPipeError:  # `| head` has seen enough; keep the interpreter from telling, too
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     return 0
+
+
+def load(folder: str, backbone: str | None, precision: str) -> "Classifier":
+    """A skill or an export of either format. Raises SkipError."""
+    from skip_exp import OnnxSkill, Skill  # seconds of import, after whatever is refused at once
+    from skip_exp.skill_file import ONNX
+
+    if not (Path(folder) / ONNX).is_file():
+        return Skill.load(folder, backbone, precision)
+    if precision != "32-true":
+        raise SkipError(f"--precision {precision}: {folder} is an ONNX export and has its own")
+    return OnnxSkill.load(folder)
 
 
 def read_examples(texts: Sequence[str], file: Path | None) -> list[Any]:

@@ -25,6 +25,7 @@ from skip_exp.pruning.surgery import Keep
 
 VERSION = 1
 TENSORS, ABOUT = "skill.safetensors", "skill.json"
+CONFIG, ONNX = "config.json", "model.onnx"  # of an export
 KEEP, CHANGE = "keep/", "change/"  # what the names of these tensors begin with
 
 
@@ -112,16 +113,7 @@ def read_described(
     folder: Path, tensors_name: str, about_name: str
 ) -> tuple[dict[str, Any], dict[str, Tensor]]:
     """What :func:`write_described` wrote: ``about`` and all tensors. Raises SkipError."""
-    path = folder / about_name
-    try:
-        described = json.loads(_bytes(path))
-    except ValueError as error:
-        raise SkipError(f"{path}: damaged, not JSON: {first_line(error)}") from error
-    if not isinstance(described, dict) or "version" not in described:
-        raise SkipError(f"{path}: not a skill: it has no version")
-    if described.pop("version") != VERSION:
-        version = json.loads(_bytes(path))["version"]
-        raise SkipError(f"{path}: version {version!r} is unknown; this skip_exp reads {VERSION}")
+    described = read_json(folder / about_name)
     content = _bytes(folder / tensors_name)
     if described.pop("sha256", None) != _checksum(content, described):
         raise SkipError(
@@ -132,6 +124,20 @@ def read_described(
         return described, load(content)
     except SafetensorError as error:
         raise SkipError(f"{folder / tensors_name}: damaged: {first_line(error)}") from error
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """The description in ``path``, of the version that is known. Raises SkipError."""
+    try:
+        described = json.loads(_bytes(path))
+    except ValueError as error:
+        raise SkipError(f"{path}: damaged, not JSON: {first_line(error)}") from error
+    if not isinstance(described, dict) or "version" not in described:
+        raise SkipError(f"{path}: not a skill: it has no version")
+    if described.pop("version") != VERSION:
+        version = json.loads(_bytes(path))["version"]
+        raise SkipError(f"{path}: version {version!r} is unknown; this skip_exp reads {VERSION}")
+    return described
 
 
 def _bytes(path: Path) -> bytes:

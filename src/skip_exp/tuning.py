@@ -18,6 +18,7 @@ from torchmetrics import MeanMetric, MetricCollection
 from transformers import get_linear_schedule_with_warmup
 
 from skip_exp.errors import ConfigError, SkipError
+from skip_exp.models.precision import multiplies_bf16
 from skip_exp.models.soft_prompt import SoftPromptModel
 
 log = logging.getLogger(__name__)
@@ -251,8 +252,7 @@ def resolve_precision(precision: str, accelerator: str) -> str:
         return precision
     if accelerator in ("auto", "gpu", "cuda") and torch.cuda.is_available():
         return "bf16-mixed" if torch.cuda.is_bf16_supported() else "32-true"
-    native = torch.cpu.get_capabilities()
-    return "bf16-mixed" if native.get("avx512_bf16") or native.get("amx_bf16") else "32-true"
+    return "bf16-mixed" if multiplies_bf16() else "32-true"
 
 
 def fit(

@@ -55,7 +55,7 @@ def test_bf16_skills_share_what_fp32_ones_share(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("able", [True, False])
 def test_auto_is_what_the_processor_can(monkeypatch: pytest.MonkeyPatch, able: bool) -> None:
-    monkeypatch.setattr(precision, "_multiplies_bf16", lambda: able)
+    monkeypatch.setattr(precision, "multiplies_bf16", lambda: able)
     assert precision.wants_bf16("auto") is able
     assert precision.wants_bf16("bf16") and not precision.wants_bf16("32-true")
 

@@ -22,16 +22,15 @@ def check_precision(precision: str) -> None:
 def wants_bf16(precision: str) -> bool:
     """Whether ``precision`` (one of PRECISIONS) means bf16 on this processor.
 
-    ``auto``: where it multiplies bf16 (AVX512-BF16 or AMX); elsewhere bf16 is emulated, and slower.
+    ``auto``: where it multiplies bf16 (AVX512-BF16 or AMX).
     """
-    return precision == "bf16" or (precision == "auto" and _multiplies_bf16())
+    return precision == "bf16" or (precision == "auto" and multiplies_bf16())
 
 
-def _multiplies_bf16() -> bool:
-    known = [
-        getattr(torch.cpu, f"_is_{name}_supported", None) for name in ("avx512_bf16", "amx_tile")
-    ]
-    return any(supported() for supported in known if supported)
+def multiplies_bf16() -> bool:
+    """Whether this processor does: elsewhere bf16 is emulated, and slower than fp32."""
+    native = torch.cpu.get_capabilities()
+    return bool(native.get("avx512_bf16") or native.get("amx_bf16"))
 
 
 def to_bf16(model: SoftPromptModel) -> None:
