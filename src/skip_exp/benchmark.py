@@ -11,6 +11,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -99,9 +100,15 @@ def compare(
     }
 
 
-def alone(measure: Callable[[], T]) -> tuple[T, bool]:
-    """``measure()`` under a lock of the whole machine; whether other processes were busy."""
-    with FileLock(LOCK, mode=0o666), torch.inference_mode():  # the lock of every user
+def alone(measure: Callable[[], T], *, inference: bool = True, lock: bool = True) -> tuple[T, bool]:
+    """``measure()`` under a lock of the whole machine; whether other processes were busy.
+
+    Args:
+        inference: without gradients.
+        lock: False where ``measure`` starts commands that take the lock themselves.
+    """
+    own = FileLock(LOCK, mode=0o666) if lock else nullcontext()  # the lock of every user
+    with own, torch.inference_mode(inference):
         load = _Load()
         found = measure()
         others = load.others()
@@ -144,8 +151,7 @@ class _Load:
         everything = psutil.cpu_times()
         idle = everything.idle + getattr(everything, "iowait", 0.0)
         total = sum(everything) - getattr(everything, "guest", 0.0)
-        own = os.times()
-        return total - idle, own.user + own.system
+        return total - idle, sum(os.times()[:4])  # with the commands that this process waited for
 
     def others(self) -> float:
         busy, own = self._now()

@@ -1,0 +1,139 @@
+"""What a user would take instead: PEFT's prompt tuning on BERT, trained in a plain PyTorch loop.
+
+PEFT trains the classifier, too. Its prompt starts from words drawn from the vocabulary, as ours.
+"""
+
+import logging
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers import (
+    BertConfig,
+    BertForSequenceClassification,
+    PreTrainedTokenizerBase,
+    get_linear_schedule_with_warmup,
+)
+
+from skip_exp.bench.libraries import extra
+from skip_exp.bench.models import LENGTH
+from skip_exp.config import TrainConfig
+from skip_exp.data import Row, collate
+
+BATCH = 32
+Batch = dict[str, Tensor]
+
+
+def prompt_tuned(source: Path | BertConfig, labels: int = 2, seed: int = 0) -> nn.Module:
+    """A frozen BERT with PEFT's soft prompt and a classifier to train, in fp32.
+
+    Args:
+        source: a backbone's folder, or settings for random weights.
+
+    Raises:
+        SkipError: PEFT is not installed.
+    """
+    peft = extra("peft")
+    logging.getLogger("transformers").setLevel(logging.ERROR)  # the classifier is new: no news
+    torch.manual_seed(seed)
+    if isinstance(source, BertConfig):
+        source.num_labels = labels
+        model = BertForSequenceClassification(source)
+    else:
+        model = BertForSequenceClassification.from_pretrained(
+            source, num_labels=labels, dtype=torch.float32
+        )
+    settings = peft.PromptTuningConfig(
+        task_type=peft.TaskType.SEQ_CLS,
+        num_virtual_tokens=LENGTH,
+        prompt_tuning_init="SAMPLE_VOCAB",
+    )
+    tuned: nn.Module = peft.get_peft_model(model, settings)
+    return tuned.eval()
+
+
+def trained(model: nn.Module) -> dict[str, nn.Parameter]:
+    """What training changes."""
+    return {name: p for name, p in model.named_parameters() if p.requires_grad}
+
+
+class Loop:
+    """The usual loop: AdamW, a linear schedule with warm-up, clipping.
+
+    The learning rates and the rest are the defaults of our ``tune`` phase, so that what is compared
+    is the method.
+    """
+
+    def __init__(self, model: nn.Module, steps: int, *, bf16: bool = False) -> None:
+        settings = TrainConfig()
+        parameters = trained(model)
+        prompt = [p for name, p in parameters.items() if "prompt" in name]
+        classifier = [p for name, p in parameters.items() if "prompt" not in name]
+        self.model, self.clip, self.bf16 = model, settings.clip, bf16
+        self.optimizer = torch.optim.AdamW(
+            [
+                {"params": prompt, "lr": settings.lr},
+                {"params": classifier, "lr": settings.readout_lr},
+            ],
+            weight_decay=settings.weight_decay,
+        )
+        self.schedule = get_linear_schedule_with_warmup(
+            self.optimizer, int(settings.warmup * steps), steps
+        )
+
+    def run(self, batches: Iterable[Batch]) -> None:
+        """One step per batch; the frozen layers have no dropout, as in ours."""
+        device = next(self.model.parameters()).device
+        self.model.eval()
+        for batch in batches:
+            inputs = {name: x.to(device) for name, x in batch.items()}
+            with torch.autocast(device.type, torch.bfloat16) if self.bf16 else nullcontext():
+                loss = self.model(**inputs).loss
+            self.optimizer.zero_grad()
+            loss.backward()
+            torch.nn.utils.clip_grad_norm_(trained(self.model).values(), self.clip)
+            self.optimizer.step()
+            self.schedule.step()
+
+
+def batches(rows: Sequence[Row], pad_id: int) -> Iterator[Batch]:
+    """Batches of rows in their order, each padded to its longest row."""
+    for start in range(0, len(rows), BATCH):
+        yield collate(rows[start : start + BATCH], pad_id)
+
+
+@torch.inference_mode()
+def answer(
+    model: nn.Module,
+    tokenizer: PreTrainedTokenizerBase,
+    texts: Sequence[tuple[str, ...]],
+    max_length: int,
+    by_length: bool = False,
+) -> list[int]:
+    """Label indices of ``texts`` (one or two strings each), in their order.
+
+    File order, batches of 32 padded to their longest text, tokenised batch by batch; or with
+    ``by_length`` tokenised at once and batched in order of length.
+    """
+    device = next(model.parameters()).device
+    options: dict[str, Any] = {"truncation": True, "max_length": max_length}
+    order = list(range(len(texts)))
+    if by_length:
+        ids = tokenizer(*_columns(texts), **options)["input_ids"]
+        order.sort(key=lambda i: len(ids[i]))
+    found = [0] * len(texts)
+    for start in range(0, len(texts), BATCH):
+        part = order[start : start + BATCH]
+        columns = _columns([texts[i] for i in part])
+        inputs = tokenizer(*columns, **options, padding=True, return_tensors="pt").to(device)
+        labels = model(**inputs).logits.argmax(-1).tolist()
+        for i, label in zip(part, labels, strict=True):
+            found[i] = label
+    return found
+
+
+def _columns(texts: Sequence[tuple[str, ...]]) -> list[list[str]]:
+    return [list(column) for column in zip(*texts, strict=True)]

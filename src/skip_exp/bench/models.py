@@ -1,0 +1,81 @@
+"""Models of known shapes with random weights: their speed is that of trained ones."""
+
+import torch
+from torch import nn
+from transformers import BertConfig, BertModel
+
+from skip_exp.attribution import random
+from skip_exp.models.attention import swap_attention
+from skip_exp.models.families import FAMILIES, AttentionBlock, HFModel
+from skip_exp.models.prompts import build_prompt
+from skip_exp.models.readouts import HeadReadout
+from skip_exp.models.soft_prompt import SoftPromptModel
+from skip_exp.pruning import select
+from skip_exp.pruning.surgery import Keep
+
+RATIO = 0.52  # of the block parameters: the paper's headline
+LENGTH = 16  # of every prompt, ours and theirs
+
+
+def _shape(hidden: int, layers: int, heads: int) -> dict[str, int]:
+    return {
+        "hidden_size": hidden,
+        "num_hidden_layers": layers,
+        "num_attention_heads": heads,
+        "intermediate_size": 4 * hidden,
+    }
+
+
+SHAPES = {
+    "bert-tiny": _shape(128, 2, 2),
+    "minilm": _shape(384, 6, 12),
+    "bert-base": _shape(768, 12, 12),
+    "bert-large": _shape(1024, 24, 16),
+}
+
+
+class NoPrompt(nn.Module):
+    """Nothing before the text: what a prompt costs is measured against it."""
+
+    kind = "none"
+    length = 0
+
+    def install(self, blocks: dict[str, AttentionBlock]) -> None:
+        for block in blocks.values():
+            block.attention.prefix = None
+
+    def cut(self, keep: Keep) -> None:
+        """Nothing to do."""
+
+
+def config(shape: str) -> BertConfig:
+    """BERT's settings at one of SHAPES."""
+    return BertConfig(**SHAPES[shape])
+
+
+def backbone(settings: BertConfig) -> HFModel:
+    """A frozen BERT with random weights, its attention swapped."""
+    torch.manual_seed(0)
+    model = BertModel(settings, add_pooling_layer=False)
+    swap_attention(model)  # first: modules of ours start in training mode, too
+    return model.eval().requires_grad_(False)
+
+
+def prompted(model: HFModel, prompt: str = "prefix", length: int = LENGTH) -> SoftPromptModel:
+    """``model`` with a prompt (``prefix``, ``input`` or ``none``) and a readout of two labels."""
+    family = FAMILIES["bert"]
+    ids = torch.arange(length)
+    soft = (
+        NoPrompt()
+        if prompt == "none"
+        else build_prompt(prompt, model, family, length=length, ids=ids, std=0.0, seed=0)
+    )
+    readout = HeadReadout(model.config.hidden_size, 2)
+    return SoftPromptModel(model, family, soft, readout).eval()  # type: ignore[arg-type]
+
+
+def keep_at(model: SoftPromptModel, ratio: float = RATIO) -> Keep:
+    """A keep that removes ``ratio`` of the block parameters, chosen at random."""
+    sizes = select.shapes(model.blocks())
+    relevance = random.scores(model, [])
+    return select.select(relevance, sizes, ratio=ratio, sites=["ffn", "heads"])
