@@ -4,7 +4,7 @@ from functools import partial
 
 from skip_exp.bench import models
 from skip_exp.bench.row import Options, Reach, Row
-from skip_exp.bench.timing import side_by_side
+from skip_exp.bench.timing import Times, side_by_side
 from skip_exp.benchmark import best_device, flops, random_batch
 from skip_exp.models.soft_prompt import SoftPromptModel
 from skip_exp.pruning.surgery import cut, zero
@@ -13,8 +13,8 @@ TITLE = "Final model against dense model"
 ABOUT = (
     "Forward passes in fp32, a prefix prompt of 16, random tokens, random weights. Ours: 52 % of "
     "the block parameters cut. Theirs: the dense prompt-tuned model. Ratio: how many times faster; "
-    "to reach: nine tenths of the ratio of the FLOPs. Masked control: the same neurons set to zero, "
-    "not cut, which must gain nothing."
+    "to reach: nine tenths of the ratio of the FLOPs. Masked control: the same neurons set to "
+    "zero, not cut, which must gain nothing."
 )
 SIZES = ((1, 32), (1, 128), (8, 32), (8, 128), (32, 32), (32, 128))
 SECONDS = 14.0  # of one size
@@ -37,25 +37,18 @@ def measure(options: Options) -> list[Row]:
 def _rows(
     shape: str, trio: list[SoftPromptModel], batch: int, length: int, seconds: float
 ) -> list[Row]:
-    final, dense, masked = trio
+    final, dense, _ = trio
     inputs = random_batch(dense, batch, length)
     times = side_by_side([partial(model, **inputs) for model in trio], seconds=seconds)
     setting = f"{shape} shape, batch {batch}, length {length}"
     promised = flops(dense, length) / flops(final, length)
-    (gain, spread), (control, around) = times.ratio(1, 0), times.ratio(1, 2)
-    ours, theirs, zeroed = (1e3 * times.median(call) for call in range(3))
     reach = Reach(low=0.9 * promised) if batch >= 8 else None
-    known = {"unit": "ms", "contended": times.contended}
     return [
-        Row("final", setting, ours, theirs, ratio=gain, spread=spread, reach=reach, **known),
-        Row(
-            "masked control",
-            setting,
-            zeroed,
-            theirs,
-            ratio=control,
-            spread=around,
-            reach=Reach(0.95, 1.05),
-            **known,
-        ),
+        _row("final", setting, times, 0, reach),
+        _row("masked control", setting, times, 2, Reach(0.95, 1.05)),
     ]
+
+
+def _row(name: str, setting: str, times: Times, call: int, reach: Reach | None) -> Row:
+    ours, theirs = 1e3 * times.median(call), 1e3 * times.median(1)
+    return Row(name, setting, ours, theirs, "ms", *times.ratio(1, call), reach, times.contended)

@@ -1,5 +1,7 @@
 """Models of known shapes with random weights: their speed is that of trained ones."""
 
+from typing import Any
+
 import torch
 from torch import nn
 from transformers import BertConfig, BertModel
@@ -17,7 +19,7 @@ RATIO = 0.52  # of the block parameters: the paper's headline
 LENGTH = 16  # of every prompt, ours and theirs
 
 
-def _shape(hidden: int, layers: int, heads: int) -> dict[str, int]:
+def _shape(hidden: int, layers: int, heads: int) -> dict[str, Any]:
     return {
         "hidden_size": hidden,
         "num_hidden_layers": layers,
