@@ -8,13 +8,14 @@ PYTHON ?=
 VENV ?= .venv
 ARGS ?= +task=rte prune.ratio=0.3,0.5,0.7 -m
 PROFILE ?= auto
+OUT ?= outputs/bench
 EXTRAS := dev,export,dashboard,joblib,submitit
 
 PY := $(VENV)/bin/python
 STAMP := $(VENV)/.installed
 CANDIDATES := $(if $(PYTHON),$(PYTHON),python3.11 python3.12 python3.13 python3 python)
 
-.PHONY: help install run test test-slow lint format build clean reproduce-table2
+.PHONY: help install run test test-slow lint format build clean reproduce-table2 bench bench-quick
 
 help: ## list the targets
 	@echo "usage: make TARGET"
@@ -43,6 +44,12 @@ format: $(STAMP) ## rewrite the sources in the project's style
 
 reproduce-table2: $(STAMP) ## run or resume the paper's table (PROFILE=paper|offline|auto)
 	@$(PY) -m skip_exp.report.table2 --profile $(PROFILE)
+
+bench: $(STAMP) ## measure everything side by side, under 20 minutes (OUT=DIR for the tables)
+	@$(PY) -m skip_exp.bench --out $(OUT)
+
+bench-quick: $(STAMP) ## the same on little, to see that it runs
+	@$(PY) -m skip_exp.bench --quick --out $(OUT)-quick
 
 build: $(STAMP) ## source archive and wheel in dist/
 	@$(PY) -m build

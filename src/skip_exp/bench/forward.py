@@ -24,22 +24,27 @@ def measure(options: Options) -> list[Row]:
     """Rows of every size, the final model's and the masked control's."""
     shape = "bert-tiny" if options.quick else "bert-base"
     dense = models.prompted(models.backbone(models.config(shape)))
-    keep = models.keep_at(dense)
-    trio = [model.to(best_device()) for model in (cut(dense, keep), dense, zero(dense, keep))]
+    three = [model.to(best_device()) for model in trio(dense)]
     sizes = SIZES[2:4] if options.quick else SIZES
     return [
         row
         for batch, length in sizes
-        for row in _rows(shape, trio, batch, length, 1.0 if options.quick else SECONDS)
+        for row in _rows(shape, three, batch, length, 1.0 if options.quick else SECONDS)
     ]
 
 
+def trio(dense: SoftPromptModel) -> tuple[SoftPromptModel, SoftPromptModel, SoftPromptModel]:
+    """The final model, the dense one, and the dense one with the same neurons zeroed."""
+    keep = models.keep_at(dense)
+    return cut(dense, keep), dense, zero(dense, keep)
+
+
 def _rows(
-    shape: str, trio: list[SoftPromptModel], batch: int, length: int, seconds: float
+    shape: str, three: list[SoftPromptModel], batch: int, length: int, seconds: float
 ) -> list[Row]:
-    final, dense, _ = trio
+    final, dense, _ = three
     inputs = random_batch(dense, batch, length)
-    times = side_by_side([partial(model, **inputs) for model in trio], seconds=seconds)
+    times = side_by_side([partial(model, **inputs) for model in three], seconds=seconds)
     setting = f"{shape} shape, batch {batch}, length {length}"
     promised = flops(dense, length) / flops(final, length)
     reach = Reach(low=0.9 * promised) if batch >= 8 else None

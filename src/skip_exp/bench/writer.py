@@ -68,7 +68,9 @@ def figure(value: float | None) -> str:
         return f"{value:,.0f}"
     if size >= 10:
         return f"{value:.1f}"
-    if size >= 0.01 or size == 0:
+    if size == 0:
+        return "0"
+    if size >= 0.01:
         return f"{value:.2f}"
     return f"{value:.1e}"
 

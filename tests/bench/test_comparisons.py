@@ -1,0 +1,267 @@
+"""Every comparison compares the same thing: on tiny models, in numbers other than seconds."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+from transformers import BertConfig, BertModel
+
+from skip_exp import results
+from skip_exp.bench import (
+    attribution,
+    baseline,
+    forward,
+    growth,
+    models,
+    picture,
+    prefix,
+    served,
+    sweep,
+    training,
+)
+from skip_exp.bench.row import Options, Reach
+from skip_exp.data import EncodedTask
+from skip_exp.errors import SkipError
+from skip_exp.skill import Skill
+from skip_exp.tuning import PromptTuner
+from tests.saved import save_tiny_skill, tokenizer
+from tests.tiny import HEADS, HIDDEN, LAYERS, VOCAB, tiny_batch, tiny_model
+
+SETTINGS = {
+    "vocab_size": VOCAB,
+    "hidden_size": HIDDEN,
+    "num_hidden_layers": LAYERS,
+    "num_attention_heads": HEADS,
+    "intermediate_size": 32,
+    "initializer_range": 0.2,
+}
+
+
+def config() -> BertConfig:
+    return BertConfig(**SETTINGS)  # type: ignore[arg-type]
+
+
+def encoded(rows: int) -> EncodedTask:
+    """Rows of different lengths whose tokens tell them apart."""
+    made = [{"input_ids": [2, *[5 + i % 40] * (1 + i % 7), 3], "label": i % 2} for i in range(rows)]
+    return EncodedTask(
+        spec=SimpleNamespace(metrics=("accuracy",), num_labels=2),  # type: ignore[arg-type]
+        train=made,
+        select=made[:16],
+        validation=made[:4],
+        extra={},
+        source="none",
+        is_sample=False,
+        fingerprint="none",
+        truncated={},
+        majority={},
+        tokenizer=tokenizer("bert"),
+    )
+
+
+def test_the_masked_control_computes_what_the_cut_model_computes() -> None:
+    final, dense, masked = forward.trio(models.prompted(models.backbone(config())))
+    with torch.inference_mode():
+        cut, whole, zeroed = (m(**prefix.texts(dense, 4, 12)) for m in (final, dense, masked))
+    torch.testing.assert_close(cut, zeroed, atol=1e-5, rtol=1e-4)
+    assert not torch.allclose(whole, zeroed, atol=1e-4)
+
+
+def test_half_of_the_blocks_goes() -> None:
+    dense = models.prompted(models.backbone(models.config("bert-tiny")))
+    final = forward.trio(dense)[0]
+    sizes = [sum(p.numel() for p in m.backbone.encoder.parameters()) for m in (final, dense)]
+    assert sizes[0] / sizes[1] == pytest.approx(1 - models.RATIO, abs=0.03)
+
+
+def test_no_prompt_is_the_plain_backbone() -> None:
+    backbone = models.backbone(config())
+    with_prompt, without = models.prompted(backbone, length=4), models.prompted(backbone, "none")
+    without.readout.load_state_dict(with_prompt.readout.state_dict())
+    inputs = prefix.texts(without, 4, 12)
+    assert inputs["attention_mask"].sum(1).tolist() == [6, 8, 10, 12]
+    with torch.inference_mode():
+        with_prompt(**inputs)  # leaves its prefix behind
+        found = without(**inputs)
+        torch.manual_seed(0)  # the same weights, and the library's own attention
+        hidden = BertModel(config(), add_pooling_layer=False).eval()(**inputs)
+    mask = inputs["attention_mask"][..., None].float()
+    mean = (hidden.last_hidden_state * mask).sum(1) / mask.sum(1)
+    torch.testing.assert_close(found, without.readout.linear(mean))
+    assert not torch.allclose(with_prompt(**inputs), found, atol=1e-3)
+
+
+def rows_of(batch: dict[str, Tensor]) -> list[tuple[int, ...]]:
+    return [tuple(int(i) for i in row if i) for row in batch["input_ids"]]
+
+
+def test_both_sides_train_on_the_same_rows(monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("peft")
+    chunks = training.Chunks(encoded(200), 96)
+    assert len(chunks.rows) == 96 and len(chunks.task.select) == training.SELECT
+    assert chunks.tokens == sum(3 + i % 7 for i in range(96))
+    wanted = sorted(tuple(row["input_ids"]) for row in chunks.rows)
+    seen: dict[str, list[Any]] = {"ours": [], "theirs": []}
+    step, run = PromptTuner.training_step, baseline.Loop.run
+
+    def watched_step(self: Any, batch: dict[str, Tensor], i: int) -> Tensor:
+        seen["ours"] += rows_of(batch)
+        return step(self, batch, i)
+
+    def watched_run(self: Any, batches: Any) -> None:
+        taken = list(batches)
+        seen["theirs"] += [row for batch in taken for row in rows_of(batch)]
+        run(self, taken)
+
+    monkeypatch.setattr(PromptTuner, "training_step", watched_step)
+    monkeypatch.setattr(baseline.Loop, "run", watched_run)
+    backbone = models.backbone(config())
+    for kind in ("prefix", "input"):
+        seen["ours"].clear()
+        assert training.ours(backbone, kind, chunks, "32-true")() > 0
+        assert sorted(seen["ours"]) == wanted
+    assert training.theirs(config(), chunks)() > 0
+    assert sorted(seen["theirs"]) == wanted
+
+
+def test_the_baseline_trains_its_prompt_and_classifier_only() -> None:
+    pytest.importorskip("peft")
+    model = baseline.prompt_tuned(config())
+    before = {name: p.clone() for name, p in model.named_parameters()}
+    shapes = sorted(tuple(p.shape) for p in baseline.trained(model).values())
+    assert shapes == [(2,), (2, HIDDEN), (models.LENGTH, HIDDEN)]
+    task = encoded(64)
+    loop = baseline.Loop(model, steps=2)
+    loop.run(baseline.batches(task.train, 0))
+    changed = {n for n, p in model.named_parameters() if not torch.equal(before[n], p)}
+    assert changed == set(baseline.trained(model))
+
+
+@torch.no_grad()
+def balance(model: Any, words: Any, texts: list[tuple[str]]) -> None:
+    """Set the classifier so that half of the texts get either label, none of them narrowly."""
+    linear = next(
+        m for n, m in model.named_modules() if n.endswith("classifier.modules_to_save.default")
+    )
+    linear.weight.normal_(std=20.0)
+    ones = [words(text[0], return_tensors="pt") for text in texts]
+    gaps = torch.cat([model(**one).logits.diff(dim=1) for one in ones])
+    linear.bias[0] += gaps.median()
+
+
+def test_the_baseline_answers_in_order_whatever_its_batches() -> None:
+    pytest.importorskip("peft")
+    model, words = baseline.prompt_tuned(config()), tokenizer("bert")
+    texts = [(" ".join([f"w{30 + i % 9}"] * (1 + i * 7 % 11)),) for i in range(70)]
+    balance(model, words, texts)
+    found = baseline.answer(model, words, texts, 24)
+    assert min(found.count(0), found.count(1)) > 20  # else the order would not show
+    assert baseline.answer(model, words, texts, 24, by_length=True) == found
+    alone = [baseline.answer(model, words, [text], 24)[0] for text in texts]
+    assert alone == found
+
+
+def test_what_is_served_is_what_the_skill_predicts(tmp_path: Path) -> None:
+    saved = save_tiny_skill(tmp_path)
+    texts = [("a good film",), ("the plot was dull",), ("w40 w41",)]
+    expected = [each["label"] for each in Skill.load(saved.folder).predict(texts)]
+    assert served.served(saved.folder)(texts) == expected
+
+
+def test_a_skill_that_is_given_is_not_tuned_again(tmp_path: Path) -> None:
+    saved = save_tiny_skill(tmp_path)
+    options = Options(False, tmp_path, tmp_path, (saved.folder,))
+    assert served.skill_folder("toy", options) == saved.folder
+
+
+def test_the_score_is_compared_with_the_better_model() -> None:
+    row = served._score("sst2", ours=0.83, peft=0.80, dense=0.84)
+    assert row.ratio == pytest.approx(-1.0) and row.met
+    assert row.theirs == pytest.approx(84.0)
+    row = served._score("sst2", ours=0.83, peft=0.85, dense=0.84)
+    assert row.ratio == pytest.approx(-2.0) and not row.met
+    assert served._score("sst2", ours=0.83, peft=0.82, dense=None).theirs == pytest.approx(82.0)
+    assert served.score(["a", "b", "a"], ["a", "a", "a"]) == pytest.approx(2 / 3)
+
+
+def test_captum_and_ours_score_alike() -> None:
+    pytest.importorskip("captum")
+    model, batches = tiny_model(), [tiny_batch(seed=0), tiny_batch(seed=1, rows=3)]
+    theirs = attribution.captum_gradients(model, batches)
+    ours = attribution.activation_gradient.scores(model, batches, **attribution.SUMMED)
+    assert theirs.keys() == ours.keys()
+    assert attribution.difference(ours, theirs) < 1e-5
+    assert not any(p.requires_grad for p in model.backbone.parameters())
+    theirs = attribution.captum_integrated(model, batches, steps=6)
+    score = attribution.integrated_gradients.scores
+    ours = score(model, batches, steps=6, **attribution.SUMMED)
+    assert attribution.difference(ours, theirs) < 1e-4
+    other = score(model, batches, steps=1, **attribution.SUMMED)
+    assert attribution.difference(other, theirs) > 1e-4
+
+
+def test_differences_are_relative_to_the_largest_score() -> None:
+    theirs = {"a": torch.tensor([1.0, 2.5]), "b": torch.tensor([0.0])}
+    ours = {"a": torch.tensor([1.0, 2.0]), "b": torch.tensor([0.25])}
+    assert attribution.difference(ours, theirs) == pytest.approx(0.2)
+
+
+def test_the_overhead_is_what_no_phase_names() -> None:
+    assert sweep.Command(wall=100.0, phases=91.0, jobs=3, contended=False).overhead == 3.0
+    assert sweep.phases({"seconds": {"tune": 2.0, "test": 1.5, "total": 9.0}}) == 3.5
+
+
+def test_the_sweep_reads_the_first_rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    source = tmp_path / "all" / "rte"
+    source.mkdir(parents=True)
+    for split in ("train", "validation"):
+        lines = [json.dumps({"sentence1": f"{split} {i}"}) for i in range(sweep.ROWS + 5)]
+        (source / f"{split}.jsonl").write_text("\n".join(lines) + "\n")
+    monkeypatch.setenv("SKIP_EXP_DATA", str(tmp_path / "all"))
+    found = sweep.real_rows(tmp_path / "few") / "rte"
+    train = (found / "train.jsonl").read_text().splitlines()
+    assert len(train) == sweep.ROWS and "train 0" in train[0]
+    assert (found / "validation.jsonl").read_text() == (source / "validation.jsonl").read_text()
+    (source / "train.jsonl").unlink()
+    with pytest.raises(SkipError, match=r"SKIP_EXP_DATA: needs .*train\.jsonl"):
+        sweep.real_rows(tmp_path / "none")
+
+
+def test_how_linear_a_sweep_is() -> None:
+    row = growth._job_row([10.0, 12.0, 14.0, 16.0, 20.0], contended=False)
+    assert (row.ours, row.ratio) == (2.5, 1.5)
+    assert growth._job_row([10.0, 12.0], contended=False).ratio is None
+
+
+def test_invented_results_can_be_reported(tmp_path: Path) -> None:
+    from skip_exp.report.__main__ import write
+
+    growth.invent(tmp_path / "results", 24)
+    found = results.load(tmp_path / "results")
+    settings = {(each["task"], each["ratio"], each["seed"]) for each in found}
+    assert len(found) == len(settings) == 24
+    write([str(tmp_path / "results")], tmp_path / "report")
+    assert (tmp_path / "report" / "report.html").is_file()
+
+
+def test_the_picture_is_800_pixels_wide_and_the_same_again(tmp_path: Path) -> None:
+    panel = picture.Panel("A", "x", "y", [picture.Line("one", [1, 10], [1.0, 2.0])], log_x=True)
+    panels = [panel, replace(panel, log_x=False), replace(panel, log_y=True), panel]
+    for name in ("first", "second"):
+        picture.draw(tmp_path / name, panels)
+    content = (tmp_path / "first").read_bytes()
+    assert (tmp_path / "second").read_bytes() == content
+    width, height = (int.from_bytes(content[i : i + 4], "big") for i in (16, 20))
+    assert (width, height) == (800, 640)
+
+
+def test_reaches_that_were_agreed() -> None:
+    times = SimpleNamespace(ratio=lambda *_: (8.0, 0.1), median=lambda call: 1.0 + call)
+    times.contended = False
+    row = served._throughput("sst2", "file order", times, 1, 100, Reach(low=8.0))  # type: ignore[arg-type]
+    assert (row.ours, row.theirs, row.met) == (100.0, 50.0, True)
