@@ -15,7 +15,7 @@ from skip_exp import results
 from skip_exp.bench import models
 from skip_exp.bench.picture import Line, Panel, draw
 from skip_exp.bench.row import Options, Row
-from skip_exp.bench.timing import clock, peak_memory, side_by_side
+from skip_exp.bench.timing import peak_memory, side_by_side
 from skip_exp.bench.writer import PICTURE
 from skip_exp.benchmark import alone, best_device, random_batch
 from skip_exp.errors import SkipError
@@ -82,17 +82,22 @@ def _job_row(walls: Sequence[float], contended: bool) -> Row:
 
 
 def reports(quick: bool) -> Part:
-    """Reading results and writing all reports of them."""
-    counts, seconds, rows = [10, 100] if quick else [10, 100, 1000], [], []
-    for count in counts:
-        with tempfile.TemporaryDirectory() as folder:
-            invent(Path(folder) / "results", count)
-            # A new process, as a user starts it.
-            argv = [sys.executable, "-m", "skip_exp.report", "results", "--out", "report"]
-            run = partial(subprocess.run, argv, cwd=folder, check=True, stdout=subprocess.DEVNULL)
-            taken, contended = alone(partial(clock, run))
-        seconds.append(taken)
-        rows.append(Row("report", f"{count:,} results", taken, unit="s", contended=contended))
+    """Reading results and writing all reports of them, in new processes, as a user starts them."""
+    counts = [10, 100] if quick else [10, 100, 1000]
+    argv = [sys.executable, "-m", "skip_exp.report", "results", "--out", "report"]
+    with tempfile.TemporaryDirectory() as root:
+        calls = []
+        for count in counts:
+            folder = Path(root) / str(count)
+            invent(folder / "results", count)
+            run = partial(subprocess.run, argv, check=True, stdout=subprocess.DEVNULL)
+            calls.append(partial(run, cwd=folder))
+        times = side_by_side(calls, seconds=0.0, least=1 if quick else 3)
+    seconds = [times.median(call) for call in range(len(counts))]
+    rows = [
+        Row("report", f"{count:,} results", taken, unit="s", contended=times.contended)
+        for count, taken in zip(counts, seconds, strict=True)
+    ]
     lines = [Line("python -m skip_exp.report", counts, seconds)]
     return Panel("A report", "results", "seconds", lines, log_x=True), rows
 

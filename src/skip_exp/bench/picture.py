@@ -43,14 +43,12 @@ def draw(file: Path, panels: Sequence[Panel]) -> None:
         if panel.log_x:
             axes.set_xscale("log")
             ticks = panel.lines[0].x
-            axes.set_xticks(
-                ticks, [f"{tick:,.3g}" if tick < 1000 else f"{tick:,}" for tick in ticks]
-            )
+            axes.set_xticks(ticks, list(map(_short, ticks)))
             axes.minorticks_off()
         if panel.log_y:
             axes.set_yscale("log")
         else:
-            axes.set_ylim(bottom=0)
+            axes.set_ylim(0, 1.1 * max(max(line.y) for line in panel.lines))
         if len(panel.lines) > 1:
             axes.legend()
     canvas.print_png(file, metadata={"Software": None})
