@@ -51,7 +51,7 @@ Part = tuple[Panel, list[Row]]
 
 def jobs(quick: bool) -> Part:
     """Wall time from the command to the result of its first, second, ... job."""
-    number = 2 if quick else 8
+    number = 2 if quick else 5
     ratios = ",".join(f"{0.1 + 0.08 * i:.2f}" for i in range(number))
     with tempfile.TemporaryDirectory() as folder:
         argv = [sys.executable, "-m", "skip_exp", *LITTLE, f"prune.ratio={ratios}", "-m"]

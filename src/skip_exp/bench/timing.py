@@ -41,15 +41,19 @@ def side_by_side(
     seconds: float,
     least: int = 3,
     most: int = 200,
+    warm_up: bool = True,
     inference: bool = True,
 ) -> Times:
     """Time ``calls`` in turns for about ``seconds``, after one round to warm up.
 
-    The warm-up tells how many rounds fit: at least ``least``, at most ``most``.
+    The warm-up tells how many rounds fit: at least ``least``, at most ``most``. Without it,
+    ``least`` rounds.
     """
     run = partial(interleave, list(calls), warmup=0, synchronise=synchronise())
 
     def measure() -> list[list[float]]:
+        if not warm_up:
+            return run(repeats=least)
         first = sum(map(sum, run(repeats=1)))
         return run(repeats=max(least, min(most, int(seconds / first))))
 
