@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
 from skip_exp.bench import libraries, runner, worker
@@ -50,6 +51,20 @@ def test_a_failure_is_told(
     assert report.error is not None and report.error.startswith(error)
     assert "forward.log" in report.error
     assert report.rows == ()
+
+
+def test_nothing_that_it_started_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = tmp_path / "pid"
+    code = (
+        "import subprocess, sys; "
+        "job = subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(60)']); "
+        f"open({str(file)!r}, 'w').write(str(job.pid)); job.wait()"
+    )
+    monkeypatch.setattr(runner, "command", fake({"forward": code}))
+    assert runner.run("forward", options(tmp_path), timeout=5.0).error is not None
+    job = int(file.read_text())
+    gone = psutil.wait_procs([psutil.Process(job)] if psutil.pid_exists(job) else [], timeout=10)
+    assert not [each for each in gone[1] if each.status() != psutil.STATUS_ZOMBIE]
 
 
 def test_the_others_still_run(

@@ -3,6 +3,7 @@
 import importlib
 import json
 import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -44,14 +45,16 @@ def _start(command: list[str], log: Path, timeout: float) -> str | None:
     """Run ``command``, its output in ``log``; why it failed, or None."""
     log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("wb") as file:
-        process = subprocess.Popen(command, stdout=file, stderr=subprocess.STDOUT, env=_quiet())
+        process = subprocess.Popen(
+            command, stdout=file, stderr=subprocess.STDOUT, env=_quiet(), start_new_session=True
+        )
         try:
             code = process.wait(timeout)
         except subprocess.TimeoutExpired:
             return f"not done after {timeout:.0f} s (log: {log})"
         finally:
             if process.poll() is None:
-                process.terminate()
+                os.killpg(process.pid, signal.SIGTERM)  # with the jobs that it started
                 process.wait()
     if code == 0:
         return None
