@@ -167,10 +167,15 @@ def test_the_baseline_answers_in_order_whatever_its_batches() -> None:
 
 
 def test_what_is_served_is_what_the_skill_predicts(tmp_path: Path) -> None:
+    pytest.importorskip("onnxscript")
     saved = save_tiny_skill(tmp_path)
     texts = [("a good film",), ("the plot was dull",), ("w40 w41",)]
     expected = [each["label"] for each in Skill.load(saved.folder).predict(texts)]
-    assert served.served(saved.folder)(texts) == expected
+    for _ in range(2):  # exported, then found
+        ours = served.served(saved.folder, tmp_path / "work")
+        assert list(ours) == ["int8", "bf16"]
+        for own in ours.values():
+            assert [each["label"] for each in own.predict(texts)] == expected
 
 
 def test_a_skill_that_is_given_is_not_tuned_again(tmp_path: Path) -> None:
@@ -180,12 +185,14 @@ def test_a_skill_that_is_given_is_not_tuned_again(tmp_path: Path) -> None:
 
 
 def test_the_score_is_compared_with_the_better_model() -> None:
-    row = served._score("sst2", ours=0.83, peft=0.80, dense=0.84)
+    row = served._score("sst2", "bf16", ours=0.83, peft=0.80, dense=0.84)
     assert row.ratio == pytest.approx(-1.0) and row.met
     assert row.theirs == pytest.approx(84.0)
-    row = served._score("sst2", ours=0.83, peft=0.85, dense=0.84)
+    row = served._score("sst2", "bf16", ours=0.83, peft=0.85, dense=0.84)
     assert row.ratio == pytest.approx(-2.0) and not row.met
-    assert served._score("sst2", ours=0.83, peft=0.82, dense=None).theirs == pytest.approx(82.0)
+    assert served._score("sst2", "bf16", ours=0.83, peft=0.82, dense=None).theirs == pytest.approx(
+        82.0
+    )
     assert served.score(["a", "b", "a"], ["a", "a", "a"]) == pytest.approx(2 / 3)
 
 
@@ -212,7 +219,10 @@ def test_differences_are_relative_to_the_largest_score() -> None:
 
 
 def test_the_overhead_is_what_no_phase_names() -> None:
-    assert sweep.Command(wall=100.0, phases=91.0, jobs=3, contended=False).overhead == 3.0
+    one = sweep.Command(wall=60.0, phases=52.0, jobs=1, contended=False)
+    many = sweep.Command(wall=100.0, phases=88.0, jobs=3, contended=False)
+    assert (one.outside, many.outside) == (8.0, 12.0)
+    assert sweep.further(one, many) == 2.0  # the start of the process is in both
     assert sweep.phases({"seconds": {"tune": 2.0, "test": 1.5, "total": 9.0}}) == 3.5
 
 
@@ -263,5 +273,5 @@ def test_the_picture_is_800_pixels_wide_and_the_same_again(tmp_path: Path) -> No
 def test_reaches_that_were_agreed() -> None:
     times = SimpleNamespace(ratio=lambda *_: (8.0, 0.1), median=lambda call: 1.0 + call)
     times.contended = False
-    row = served._throughput("sst2", "file order", times, 1, 100, Reach(low=8.0))  # type: ignore[arg-type]
+    row = served._throughput("sst2", "file order", times, 0, 1, 100, Reach(low=8.0))  # type: ignore[arg-type]
     assert (row.ours, row.theirs, row.met) == (100.0, 50.0, True)

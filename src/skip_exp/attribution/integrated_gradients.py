@@ -31,7 +31,7 @@ def scores(
     sign: str = "signed",
     target: str = "probability",
     steps: int = 16,
-    micro_batch: int = 128,
+    micro_batch: int = 64,
 ) -> Relevance:
     """Relevance of every neuron of every site.
 

@@ -3,12 +3,11 @@
 from typing import Any
 
 import torch
-from torch import nn
 from transformers import BertConfig, BertModel
 
 from skip_exp.attribution import random
 from skip_exp.models.attention import swap_attention
-from skip_exp.models.families import FAMILIES, AttentionBlock, HFModel
+from skip_exp.models.families import FAMILIES, HFModel
 from skip_exp.models.prompts import build_prompt
 from skip_exp.models.readouts import HeadReadout
 from skip_exp.models.soft_prompt import SoftPromptModel
@@ -36,20 +35,6 @@ SHAPES = {
 }
 
 
-class NoPrompt(nn.Module):
-    """Nothing before the text: what a prompt costs is measured against it."""
-
-    kind = "none"
-    length = 0
-
-    def install(self, blocks: dict[str, AttentionBlock]) -> None:
-        for block in blocks.values():
-            block.attention.prefix = None
-
-    def cut(self, keep: Keep) -> None:
-        """Nothing to do."""
-
-
 def config(shape: str) -> BertConfig:
     """BERT's settings at one of SHAPES."""
     return BertConfig(**SHAPES[shape])
@@ -67,13 +52,9 @@ def prompted(model: HFModel, prompt: str = "prefix", length: int = LENGTH) -> So
     """``model`` with a prompt (``prefix``, ``input`` or ``none``) and a readout of two labels."""
     family = FAMILIES["bert"]
     ids = torch.arange(length)
-    soft = (
-        NoPrompt()
-        if prompt == "none"
-        else build_prompt(prompt, model, family, length=length, ids=ids, std=0.0, seed=0)
-    )
+    soft = build_prompt(prompt, model, family, length=length, ids=ids, std=0.0, seed=0)
     readout = HeadReadout(model.config.hidden_size, 2)
-    return SoftPromptModel(model, family, soft, readout).eval()  # type: ignore[arg-type]
+    return SoftPromptModel(model, family, soft, readout).eval()
 
 
 def keep_at(model: SoftPromptModel, ratio: float = RATIO) -> Keep:
