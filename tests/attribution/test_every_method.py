@@ -133,4 +133,4 @@ def test_options_yield_to_the_command_line() -> None:
     overrides = ["+task=rte", "output_dir=here", "attribution=integrated_gradients"]
     with initialize_config_dir(str(config.conf_dir()), version_base="1.3"):
         cfg = compose("config", [*overrides, "attribution.options.steps=8"])
-    assert cfg.attribution.options == {"steps": 8, "micro_batch": 128}
+    assert cfg.attribution.options == {"steps": 8, "micro_batch": 64}
