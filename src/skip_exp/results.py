@@ -139,8 +139,13 @@ def new(**fields: Unpack[Result]) -> Result:
 @lru_cache
 def versions() -> Mapping[str, str]:
     """Installed versions of what the numbers depend on; ``code``: hash of this package's part."""
-    found = {"code": job_code()}
-    for package in PACKAGES:
+    return {"code": job_code()} | installed(PACKAGES)
+
+
+def installed(packages: Iterable[str]) -> dict[str, str]:
+    """Versions of those that are there."""
+    found = {}
+    for package in packages:
         try:
             found[package] = version(package)
         except PackageNotFoundError:

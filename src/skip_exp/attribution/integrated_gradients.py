@@ -8,7 +8,7 @@ Gauss-Legendre quadrature gives the same numbers. Sites as in ``activation_gradi
 
 Cost: for each of the four activations of a layer (queries, keys, context, FFN units) and each step
 the part of a forward and of a backward pass above it; what lies below is computed once (see
-``replay``). That is one forward pass on average: with 16 steps 64 per layer, 770 for BERT-base.
+``replay``). By counting layers that is one forward pass on average: 64 per layer with 16 steps.
 """
 
 from collections.abc import Iterable

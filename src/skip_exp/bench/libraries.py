@@ -2,10 +2,10 @@
 
 import importlib
 import platform
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+from skip_exp import results
 from skip_exp.errors import SkipError
 
 PACKAGES = ("skip_exp", "torch", "transformers", "lightning", "peft", "captum", "onnxruntime")
@@ -28,13 +28,7 @@ def extra(name: str) -> Any:
 
 def versions() -> dict[str, str]:
     """Versions of Python and of the libraries that are installed."""
-    found = {"python": platform.python_version()}
-    for package in PACKAGES:
-        try:
-            found[package] = version(package)
-        except PackageNotFoundError:
-            continue
-    return found
+    return {"python": platform.python_version()} | results.installed(PACKAGES)
 
 
 def processor() -> str:
