@@ -78,7 +78,7 @@ class RetuneConfig(TrainConfig):
     train: str = "bias"
     bias_lr: float = 3e-3
     init: str = "warm"  # warm | scratch: prompt and readout anew
-    distill: float = 0.0  # weight of the dense model's answers in the loss, in [0, 1]
+    distill: float = 0.5  # weight of the dense model's answers in the loss, in [0, 1]
 
 
 @dataclass

@@ -1,6 +1,8 @@
 """Comparisons in processes of their own: what fails is told, the others still run."""
 
 import json
+import os
+import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -126,3 +128,24 @@ def test_the_worker_writes_rows_or_one_line(
     monkeypatch.setattr(forward, "measure", refuse)
     assert worker.main(given) == 2
     assert capsys.readouterr().err == "error: captum is not installed\n"
+
+
+def test_the_processes_of_the_comparisons_have_all_cores(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Threads that OpenMP binds would leave one core to what is started afterwards."""
+    code = "; ".join(
+        [
+            "import os, subprocess, sys",
+            "count = 'import os; print(len(os.sched_getaffinity(0)))'",
+            "from skip_exp.bench import runner; runner.unbind()",
+            "import torch; torch.ones(512, 512) @ torch.ones(512, 512)",
+            "subprocess.run([sys.executable, '-c', count])",
+        ]
+    )
+    if not hasattr(os, "sched_getaffinity"):
+        pytest.skip("this system does not bind")
+    for name in runner.BINDING:
+        monkeypatch.setenv(name, "true" if name == "OMP_PROC_BIND" else "cores")
+    monkeypatch.delenv("GOMP_CPU_AFFINITY")
+    monkeypatch.delenv("KMP_AFFINITY")
+    told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert int(told.stdout) == len(os.sched_getaffinity(0))

@@ -128,3 +128,15 @@ def test_t5_gains_a_bias_and_the_dense_model_does_not() -> None:
     smaller = mended(model, keep, [tiny_batch("t5")], reconstruct="mean")
     assert ffn_of(smaller).down.bias.shape == (24,)  # type: ignore[attr-defined]
     assert ffn_of(model).down.bias is None  # type: ignore[attr-defined]
+
+
+def test_a_few_large_tokens_do_not_decide_for_all() -> None:
+    output = torch.nn.Linear(1, 2, bias=False)
+    output.requires_grad_(False)
+    output.weight.copy_(torch.tensor([[3.0], [4.0]]))  # |W x| = 5 |x|
+    rows = torch.tensor([[1.0], [1.0], [1.0], [7.0]])
+    found = reconstruct.token_weights(output, rows)
+    assert found.tolist() == pytest.approx([1 / 50, 1 / 50, 1 / 50, 1 / (25 * 50)])
+    mean = float((found * rows[:, 0]).sum() / found.sum())
+    assert mean == pytest.approx(1.079, abs=1e-3)  # unweighted: 2.5
+    assert reconstruct.token_weights(output, torch.zeros(3, 1)).isfinite().all()

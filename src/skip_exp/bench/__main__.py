@@ -10,7 +10,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from skip_exp.bench import runner, writer
+from skip_exp.bench import runner, summary, writer
 from skip_exp.bench.row import Options, Report
 from skip_exp.errors import SkipError
 
@@ -35,24 +35,37 @@ def main(arguments: Sequence[str] | None = None) -> int:
         metavar="FOLDER",
         help="a finished sst2 or rte skill to serve, in place of a newly tuned one",
     )
+    parser.add_argument(
+        "--readme", type=Path, metavar="FILE", help="put the short table between its two marks"
+    )
     given = parser.parse_args(arguments)
     options = Options(given.quick, given.out, given.work, tuple(given.skill))
     try:
-        return measure(runner.chosen(given.only), options)
+        check(given.readme, whole=not (given.quick or given.only))
+        return measure(runner.chosen(given.only), options, given.readme)
     except SkipError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     except OSError as error:
-        print(f"error: --out {given.out}: {error.strerror}: {error.filename}", file=sys.stderr)
+        print(f"error: {error.filename}: {error.strerror}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print(f"\nerror: interrupted; measured so far: {given.out}/bench.md", file=sys.stderr)
         return 130
 
 
-def measure(names: Sequence[str], options: Options) -> int:
+def check(readme: Path | None, whole: bool) -> None:
+    """Refuse what could not be written at the end."""
+    if readme is not None:
+        if not whole:
+            raise SkipError("--readme takes a whole run: without --quick and --only")
+        summary.parts(readme)
+
+
+def measure(names: Sequence[str], options: Options, readme: Path | None) -> int:
     """Run the comparisons and write what they found; the exit code."""
     options.out.mkdir(parents=True, exist_ok=True)
+    runner.unbind()
     machine = runner.machine()
     print(f"{machine['device']}, {machine['threads']} threads", flush=True)
     reports: list[Report] = []
@@ -61,6 +74,8 @@ def measure(names: Sequence[str], options: Options) -> int:
         reports.append(runner.run(name, options))
         tell(reports[-1])
         writer.write(options.out, machine, options.quick, reports)
+    if readme is not None:
+        summary.refresh(readme, reports)
     total = sum(report.seconds for report in reports)
     print(f"{total:.0f} s; written: {options.out}/bench.md, .json")
     return 1 if any(report.error is not None for report in reports) else 0

@@ -17,7 +17,7 @@ ABOUT = (
     "zero, not cut, which must gain nothing."
 )
 SIZES = ((1, 32), (1, 128), (8, 32), (8, 128), (32, 32), (32, 128))
-SECONDS = 8.0  # of one size
+SECONDS = 5.0  # of one size
 
 
 def measure(options: Options) -> list[Row]:

@@ -20,6 +20,15 @@ COMPARISONS = (
     "growth",
 )
 TIMEOUT = 900.0  # seconds of one comparison
+# Threads that OpenMP binds to cores take the main thread with them, and every process that it
+# starts afterwards inherits its one core.
+BINDING = ("OMP_PROC_BIND", "OMP_PLACES", "GOMP_CPU_AFFINITY", "KMP_AFFINITY")
+
+
+def unbind() -> None:
+    """Leave all cores to the processes of the comparisons. Before torch is imported."""
+    for name in BINDING:
+        os.environ.pop(name, None)
 
 
 def run(name: str, options: Options, timeout: float = TIMEOUT) -> Report:

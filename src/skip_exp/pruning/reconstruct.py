@@ -4,8 +4,9 @@ What a removed neuron gave on average, or as far as the kept ones tell, goes int
 output projection. ``mean``: into its bias (Wang et al. 2022 fold what they remove alike).
 ``least_squares``: the ridge solution of min E|W x - W' x_kept - b'|^2, as in ZipLM (Kurtic et al.
 2023) and Kwon et al. 2022, whose change of the weight is kept at low rank, so that a skill stays
-kilobytes. Both are exact where the removed neurons are constant; ``least_squares`` also where they
-depend linearly on kept ones (and the rank suffices).
+kilobytes. Each token counts by its relative error, see :func:`token_weights`. Both are exact where
+the removed neurons are constant; ``least_squares`` also where they depend linearly on kept ones
+(and the rank suffices).
 """
 
 from collections.abc import Iterable
@@ -26,7 +27,7 @@ Changes = dict[str, Tensor]
 
 @dataclass
 class Moments:
-    """First and second moments of the input of one sublayer's output projection."""
+    """Moments of the input of one sublayer's output projection, over weighted tokens."""
 
     mean: Tensor  # [n]
     covariance: Tensor  # [n, n]; [0, 0] where only the mean was asked for
@@ -126,13 +127,26 @@ def solve(
     return {"bias": bias - left @ (right @ mean[kept]), "left": left, "right": right}
 
 
+def token_weights(output: nn.Linear, rows: Tensor) -> Tensor:
+    """1 / (|Wx|^2 + its median): what an error of a token's output is worth, [tokens].
+
+    A LayerNorm follows, which divides by a token's size: a few tokens with outputs tens of times as
+    large (separators, in early layers) would else decide alone, to the cost of all others.
+
+    Args:
+        rows: inputs of ``output`` [tokens, n].
+    """
+    sizes = nn.functional.linear(rows, output.weight.float()).square().sum(1)
+    return 1 / (sizes + sizes.median()).clamp_min(torch.finfo(sizes.dtype).tiny)
+
+
 @torch.no_grad()
 def _moments(
     model: SoftPromptModel, names: set[str], batches: Iterable[Batch], second: bool
 ) -> dict[str, Moments]:
     """Of the blocks called ``names``; without ``second`` no covariance is computed."""
     found = {site: tap for site, tap in taps(model).items() if site.removesuffix(".vo") in names}
-    sums: dict[str, tuple[int, Tensor, Tensor]] = {}
+    sums: dict[str, tuple[float, Tensor, Tensor]] = {}
     for batch in batches:
         with observe(model, found) as seen:
             logits(model, batch)
@@ -140,13 +154,16 @@ def _moments(
             mask = token_mask(model, site, batch["attention_mask"])
             rows = x.float().flatten(2)
             rows = rows.flatten(0, 1) if mask is None else rows[mask]
-            products = (rows.T @ rows).double().cpu() if second else torch.zeros(0, 0)
-            count, first, square = sums.get(site, (0, 0, 0))
-            sums[site] = count + len(rows), first + rows.double().sum(0).cpu(), square + products
+            weights = token_weights(found[site].linear, rows)
+            weighted = rows * weights[:, None]
+            products = (weighted.T @ rows).double().cpu() if second else torch.zeros(0, 0)
+            total, first, square = sums.get(site, (0.0, 0, 0))
+            first = first + weighted.double().sum(0).cpu()
+            sums[site] = total + float(weights.sum()), first, square + products
     moments = {}
-    for site, (count, first, square) in sums.items():
-        mean = first / count
-        covariance = square / count - torch.outer(mean, mean) if second else square
+    for site, (total, first, square) in sums.items():
+        mean = first / total
+        covariance = square / total - torch.outer(mean, mean) if second else square
         moments[site.removesuffix(".vo")] = Moments(mean, covariance)
     return moments
 
