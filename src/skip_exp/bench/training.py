@@ -30,7 +30,7 @@ ABOUT = (
     "fp32, shuffled rows, dynamic padding. Tokens of the texts per second, padding and prompt not "
     "counted. Ratio: how many times as many."
 )
-SIZES = {"minilm": (12, 3), "bert-base": (3, 3)}  # batches per turn, turns
+SIZES = {"minilm": (8, 3), "bert-base": (2, 3)}  # batches per turn, turns
 SELECT = 8  # rows that the trainer validates on, after the time was taken
 
 
