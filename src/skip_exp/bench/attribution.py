@@ -30,7 +30,7 @@ ABOUT = (
 TARGET = "probability"
 SUMMED: dict[str, Any] = {"tokens": "sum", "sign": "absolute", "target": TARGET}
 STEPS = 32  # of integrated gradients
-SAMPLES, IG_SAMPLES, BATCH = 256, 2, 32
+SAMPLES, IG_SAMPLES, BATCH = 256, 4, 32
 
 
 def measure(options: Options) -> list[Row]:

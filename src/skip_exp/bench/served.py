@@ -56,7 +56,7 @@ def measure(options: Options) -> list[Row]:
 
 
 def served(skill: Path, work: Path) -> dict[str, Classifier]:
-    """Our settings for serving, the fastest first: on a GPU there is no int8."""
+    """Our settings for serving: on a GPU there is no int8."""
     bf16 = Skill.load(skill, precision="auto")
     bf16.model.to(best_device())
     if best_device() != "cpu":
@@ -84,8 +84,9 @@ def _rows(task: str, options: Options) -> list[Row]:
     times = side_by_side(calls, seconds=0.0 if options.quick else 30.0, least=3)
     setting = f"{data.named(task, raw.is_sample)}, {len(texts)} texts"
     rows = []
+    best = min(range(2, 2 + len(ours)), key=times.median)  # what a user would take
     for at, name in enumerate(ours, 2):
-        reach = Reach(low=8.0) if at == 2 else None
+        reach = Reach(low=8.0) if at == best else None
         rows.append(_throughput(setting, f"{name}, file order", times, at, 0, len(texts), reach))
         rows.append(_throughput(setting, f"{name}, sorted", times, at, 1, len(texts), None))
     if with_score:
