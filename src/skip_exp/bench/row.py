@@ -56,6 +56,12 @@ class Row:
     contended: bool = False
 
     @property
+    def judged(self) -> float | None:
+        """The figure that the reach is of; None where there is none."""
+        of_ours = self.reach is not None and self.reach.of == "ours"
+        return self.ours if of_ours else self.ratio
+
+    @property
     def met(self) -> bool | None:
         """Whether the reach was met; None where there is none, or the figure is not to be judged.
 
@@ -63,7 +69,7 @@ class Row:
         """
         if self.reach is None or self.contended:
             return None
-        value = self.ratio if self.reach.of == "ratio" else self.ours
+        value = self.judged
         if value is None or value != value:
             return False
         low, high = self.reach.low, self.reach.high

@@ -14,7 +14,7 @@ START, END = "<!-- make bench OUT=docs wrote this table -->", "<!-- until here -
 def margin(row: Row) -> float:
     """How far beyond its reach a figure is, as a fraction of the bound; below 0 where it fails."""
     assert row.reach is not None
-    value = row.ratio if row.reach.of == "ratio" else row.ours
+    value = row.judged
     if value is None:
         return float("-inf")
     low, high = row.reach.low, row.reach.high
