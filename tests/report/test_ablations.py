@@ -5,6 +5,7 @@ import pytest
 from skip_exp.report import ablations, screens
 from skip_exp.report import grid as grids
 from skip_exp.report.contrasts import base_of, study
+from skip_exp.report.overview import option_lines, overview
 from skip_exp.report.screens import Pair, index
 from tests.report.fakes import failed, result, store
 
@@ -275,6 +276,21 @@ def test_the_page(told):
     assert "| total | 31 | 1860 |" in lines and "| ablation\\_allocation | 31 | 1860 |" in lines
 
 
+def test_the_page_starts_with_every_option_in_one_line(told):
+    top = ablations.page(told).split("## How to read it")[0].splitlines()
+    assert top[:3] == ["# Ablations", "", "## In short"]
+    assert "| 0.5 | 6 | 65.0 | 11.7 | 64.0 | 11.7 | 2.00 ± 0.00x |" in top
+    assert "| allocation | uniform | worse -10.0 | tie +0.0 |" in top
+    assert "| section | option | before, 0.5 | before, 0.7 |" in top  # nothing after re-tuning
+
+
+def test_few_pairs_have_no_verdict_and_no_results_no_tables(run, screen):
+    found = [run(DEFAULT, 1, pruned=0.7), run(OTHER, 1, pruned=0.6)]
+    (line,) = option_lines([study(screen, index(found))])
+    assert line == {"section": "allocation", "option": "uniform", "before, 0.5": "(-10.0)"}
+    assert overview([study(screen, index([]))]) == []
+
+
 def test_what_did_not_work_is_listed_by_itself(told):
     text = ablations.page(told)
     better, worse = text.split("## What was better than the default")[1].split(
@@ -296,7 +312,7 @@ def test_reused_copies_are_one_job(run):
 def test_every_row_of_a_table_has_the_same_columns(told):
     blocks = ablations.page(told).split("\n\n")
     tables = [block.splitlines() for block in blocks if block.startswith("|")]
-    assert len(tables) == 4
+    assert len(tables) == 6
     for lines in tables:
         assert len({line.replace("\\|", "").count("|") for line in lines}) == 1
         assert max(map(len, lines)) < 160  # readable as it is

@@ -10,6 +10,7 @@ from skip_exp.errors import SkipError
 from skip_exp.report import tables
 from skip_exp.report.cells import Cell, majority, stat
 from skip_exp.report.contrasts import Contrast, Place, Split, Study, study
+from skip_exp.report.overview import overview
 from skip_exp.report.paired import ABOUT, FEW, Difference
 from skip_exp.report.reconstruction import backbone_notes, provenance
 from skip_exp.report.screens import Index, index, read_all
@@ -72,7 +73,8 @@ def page(found: Sequence[Found]) -> str:
     known: Index = index(found)
     studies = [study(screen, known) for screen in read_all()]
     used = _distinct(run for each in studies for run in each.used)
-    parts = ["# Ablations", *READING, *_left_out(found, used)]
+    parts = ["# Ablations", *overview(studies), "## How to read it", *READING]
+    parts += _left_out(found, used)
     parts += [part for each in studies for part in section(each)]
     parts += ["## Cost", tables.markdown([*map(_cost, studies), _total(used)])]
     parts.append("A job counts in each section that uses it, in the total once.")
