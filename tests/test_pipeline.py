@@ -240,6 +240,16 @@ def test_variants_run(job: Any, overrides: list[str]) -> None:
 
 
 @pytest.mark.parametrize(
+    ("recipe", "trained"), [("readout", "prompt_readout"), ("finetune", "full")]
+)
+def test_recipes_of_baselines_cut_nothing(job: Any, recipe: str, trained: str) -> None:
+    result = pipeline.run(job(f"experiment={recipe}", "tune.epochs=1"))
+    assert (result["prompt"]["kind"], result["config"]["tune"]["train"]) == ("none", trained)
+    assert result["params"]["block_pruned"] == 0
+    assert result["metric"]["final"] == result["metric"]["dense"]
+
+
+@pytest.mark.parametrize(
     ("overrides", "told"),
     [
         (["prune.ratio=1.0"], r"prune\.ratio=1\.0: must be in \[0, 1\)"),
