@@ -26,7 +26,8 @@ from skip_exp import config, pipeline, ranks
 from skip_exp.data.encode import collate
 from skip_exp.data.module import share
 from skip_exp.errors import ConfigError, SkipError
-from skip_exp.tuning import Hardware, PromptTuner, TrainSettings
+from skip_exp.train_settings import TrainSettings
+from skip_exp.tuning import Hardware, PromptTuner
 from tests.saved import save_backbone
 from tests.tiny import tiny_model
 

@@ -222,6 +222,16 @@ def test_retuning_never_ends_below_its_start(job: Any) -> None:
     assert result["select"]["final"] >= result["select"]["pruned"]
 
 
+def test_what_is_cheap_to_re_tune_is_re_tuned_for_longer(job: Any) -> None:
+    cut = ["prune.ratio=0.8", "tune.epochs=1", "retune.patience=1"]  # and retune.epochs=2
+    result = pipeline.run(job(*cut, "retune.budget=0.9"))
+    assert result["method"]["epochs"] == 4  # 2 x floor(0.9 / (2 x 0.2))
+    by_hand = ["retune.epochs=4", "retune.patience=2", "retune.budget=0"]
+    assert numbers(pipeline.run(job(*cut, *by_hand, folder="by hand"))) == numbers(result)
+    short = pipeline.run(job("prune.ratio=0.5", "tune.epochs=1", folder="short"))
+    assert short["method"]["epochs"] == 2
+
+
 @pytest.mark.parametrize(
     "overrides",
     [

@@ -12,7 +12,8 @@ from torchmetrics import MetricCollection
 
 from skip_exp.data.encode import collate
 from skip_exp.errors import ConfigError
-from skip_exp.tuning import PromptTuner, TrainSettings, soft_loss
+from skip_exp.train_settings import TrainSettings
+from skip_exp.tuning import PromptTuner, soft_loss
 from tests.tiny import tiny_model
 
 ROWS: Any = [{"input_ids": [5 + i, 20, 30 + i], "label": i % 2} for i in range(10)]

@@ -23,6 +23,12 @@ def ratio(prune: AnyConfig) -> float | None:
         raise ConfigError("prune.ratio", value, "must be a number in [0, 1) or auto") from None
 
 
+def left(prune: AnyConfig, ratio: float) -> float:
+    """Cost of a pass after the cut, as a fraction of the dense model's; in (0, 1]."""
+    speedup = prune.target_speedup
+    return 1 - ratio if speedup is None else 1 / speedup
+
+
 def settings(prune: AnyConfig, ratio: float) -> dict[str, Any]:
     """Keyword arguments of :func:`skip_exp.pruning.select.select`."""
     own = {"allocation": prune.allocation, "round_to": prune.round_to}

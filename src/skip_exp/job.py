@@ -25,7 +25,8 @@ from skip_exp.models.prompts import build_prompt, init_ids
 from skip_exp.models.readouts import build_readout
 from skip_exp.models.soft_prompt import SoftPromptModel
 from skip_exp.pruning import select
-from skip_exp.tuning import Hardware, TrainSettings, resolve_precision
+from skip_exp.train_settings import TrainSettings
+from skip_exp.tuning import Hardware, resolve_precision
 from skip_exp.versions import digest, job_code
 
 log = logging.getLogger(__name__)
@@ -60,6 +61,10 @@ class Job:
     def seed(self, phase: str) -> int:
         """Each phase has a seed of its own, so that a cached phase changes nothing after it."""
         return phase_seed(self.cfg.seed, phase)
+
+    def retune_at(self, ratio: float) -> TrainSettings:
+        """Settings of re-tuning after a cut of ``ratio``."""
+        return self.retune.after_cut(budget.left(self.cfg.prune, ratio))
 
     def batches(
         self, settings: TrainSettings, phase: str, teacher: Tensor | None = None

@@ -89,6 +89,7 @@ def assemble(
             "max_drop": cfg.prune.max_drop,
             "steps": cfg.prune.steps,
             "reconstruct": cfg.prune.reconstruct,
+            "epochs": job.retune_at(ratio).epochs if cfg.retune.enabled else 0,
             "distill": cfg.retune.distill if cfg.retune.enabled else 0.0,
             "train": cfg.retune.train if cfg.retune.enabled else "none",
             "init": cfg.retune.init,

@@ -173,17 +173,18 @@ def prune_retune(
     logger: Logger | None,
 ) -> tuple[SoftPromptModel, PruningCallback]:
     """The final model at ``ratio``; both callbacks act before the first step."""
-    taught = job.retune.enabled and job.retune.distill
+    settings = job.retune_at(ratio)
+    taught = settings.enabled and settings.distill
     teacher = dense_logits(job, dense) if taught else None
     prune = partial(subnetwork.prune, job, ratio, partial(retune_between, job, teacher))
-    anew = partial(untrained, job) if job.retune.init == "scratch" else None
+    anew = partial(untrained, job) if settings.init == "scratch" else None
     pruning = PruningCallback(attribution, prune, anew)
-    tuner = PromptTuner(dense, "retune", job.retune, build_metrics(job.data.spec))
-    if job.retune.enabled:
-        fit(job, tuner, job.retune, logger, [attribution, pruning], teacher)
+    tuner = PromptTuner(dense, "retune", settings, build_metrics(job.data.spec))
+    if settings.enabled:
+        fit(job, tuner, settings, logger, [attribution, pruning], teacher)
     else:
         trainer = eval_trainer(job.hardware, [attribution, pruning])
-        trainer.validate(tuner, job.batches(job.retune, "retune"), verbose=False)
+        trainer.validate(tuner, job.batches(settings, "retune"), verbose=False)
     return tuner.model, pruning
 
 

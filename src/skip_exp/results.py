@@ -44,6 +44,7 @@ class Method(TypedDict, total=False):
     max_drop: float | None  # points on the selection slice; the ratio was looked for
     steps: int
     reconstruct: str
+    epochs: int  # of re-tuning, at most
     distill: float
     train: str  # what re-tuning trained; none
     init: str  # what it started from: warm | scratch

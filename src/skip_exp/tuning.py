@@ -20,38 +20,13 @@ from transformers import get_linear_schedule_with_warmup
 from skip_exp.errors import ConfigError, SkipError
 from skip_exp.models.precision import multiplies_bf16
 from skip_exp.models.soft_prompt import SoftPromptModel
+from skip_exp.train_settings import TrainSettings
 
 log = logging.getLogger(__name__)
 State = dict[str, Tensor]
 
 TARGETS = ("labels", "weight", "teacher")  # of a batch: what the model must not see
 TEMPERATURE = 2.0  # of both sides' answers in `distill`
-
-
-@dataclass(frozen=True)
-class TrainSettings:
-    """Plain twin of ``config.TrainConfig``."""
-
-    enabled: bool
-    epochs: int
-    lr: float
-    readout_lr: float
-    batch: int
-    weight_decay: float
-    warmup: float
-    clip: float
-    patience: int
-    dropout: bool
-    train: str
-    bias_lr: float
-    init: str = "warm"
-    distill: float = 0.0
-
-    def __post_init__(self) -> None:
-        if not 0 <= self.distill <= 1:
-            raise ConfigError("retune.distill", self.distill, "must be in [0, 1]")
-        if self.init not in ("warm", "scratch"):
-            raise ConfigError("retune.init", self.init, "must be warm or scratch")
 
 
 def trainable_state(model: SoftPromptModel) -> State:

@@ -15,12 +15,12 @@ SOURCES = {
     "teacher": ("models", "data", "tuning.py"),
     "probe": (
         *("models", "data", "tuning.py", "attribution", "pruning", "callbacks"),
-        *("pipeline.py", "subnetwork.py", "search.py"),
+        *("pipeline.py", "subnetwork.py", "search.py", "train_settings.py"),
     ),
     "latency": ("models", "pruning/latency.py", "benchmark.py"),
     "job": (
         *("pruning", "callbacks", "job.py", "budget.py", "pipeline.py", "subnetwork.py"),
-        *("search.py", "outcome.py", "benchmark.py"),
+        *("search.py", "outcome.py", "benchmark.py", "train_settings.py"),
     ),
 }
 

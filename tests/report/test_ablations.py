@@ -229,6 +229,29 @@ def test_other_re_tuning_is_no_dense_continued(run, screen):
     assert (mine.bare, mine.splits["select"].drop) == (2, pytest.approx(0.1))
 
 
+def test_a_budget_of_re_tuning_is_known_by_the_epochs_it_comes_to(run, tmp_path, monkeypatch):
+    params = "retune.budget: '0,0.9', prune.ratio: '0.5,0.9'"
+    text = SWEEP.format(name="ablation_budget", more="", params=params)
+    (tmp_path / "ablation_budget.yaml").write_text(text)
+    monkeypatch.setattr(grids, "sweep_dir", lambda: tmp_path)
+    screen = screens.read("ablation_budget")
+    short, long = screen.options
+    assert screen.is_default and screen.reference is long
+    none, nine = {"retune.budget": 0}, {"retune.epochs": 9, "retune.patience": 6}
+    heavy = {"ratio": 0.9, "retune": True, "final": 0.7}
+    found = [run(DEFAULT, 1, **heavy), run(none | nine, 2, **heavy), run(none, 3, **heavy)]
+    found += [run(DEFAULT, 1, **heavy | {"ratio": 0}), run(nine, 2, **heavy | {"ratio": 0})]
+    known = index(found)
+    seeds = {
+        option.label: [pair.seed for pair in known.runs(option, "final", 0.9, screen.pairs)]
+        for option in screen.options
+    }
+    assert seeds == {"0": [3], "0.9": [1, 2]}
+    assert [pair.seed for pair in known.dense_continued(long, 0.9)] == [2]
+    assert [pair.seed for pair in known.dense_continued(short, 0.9)] == [1]
+    assert long.scores["final", 0.5] == short.scores["final", 0.5]
+
+
 def test_pruned_scores_are_measured_against_dense(run):
     pair = Pair("sst2", "minilm", 1)
     runs = {pair: run(DEFAULT, pruned=0.7)}

@@ -20,7 +20,8 @@ from skip_exp.data import Row as Example
 from skip_exp.models.backbones import embedded_folder
 from skip_exp.models.families import HFModel
 from skip_exp.models.soft_prompt import SoftPromptModel
-from skip_exp.tuning import Hardware, PromptTuner, TrainSettings, fit_trainer, resolve_precision
+from skip_exp.train_settings import TrainSettings
+from skip_exp.tuning import Hardware, PromptTuner, fit_trainer, resolve_precision
 
 TITLE = "Training throughput"
 ABOUT = (

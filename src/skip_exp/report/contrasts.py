@@ -87,7 +87,8 @@ def study(screen: Screen, index: Index) -> Study:
     finals = {
         pair: run for ratio in screen.ratios for pair, run in there[mine, ratio, "final"].items()
     }
-    base = base_of(_only(finals, pairs), "final", index.dense_continued(screen.reference))
+    first = index.dense_continued(screen.reference, screen.ratios[0])
+    base = base_of(_only(finals, pairs), "final", first)
     rows = _rows(screen, index, there, pairs)
     return Study(screen, rows, chance, len(pairs), _used(screen, index), base)
 
@@ -97,7 +98,8 @@ def _used(screen: Screen, index: Index) -> list[Found]:
     points = product(screen.options, PHASES, screen.ratios)
     groups = [index.every(*point) for point in points]
     if any(pair in group for group in groups for pair in screen.pairs):
-        groups += [index.continued.get(option.continued, {}) for option in screen.options]
+        continued = {key for option in screen.options for key in option.continued.values()}
+        groups += [index.continued.get(key, {}) for key in continued]
     return [run for group in groups for pair in screen.pairs for run in group.get(pair, [])]
 
 
@@ -105,17 +107,18 @@ def _rows(screen: Screen, index: Index, there: There, pairs: Sequence[Pair]) -> 
     rows, first = [], screen.reference
     for ratio, phase in product(screen.ratios, PHASES):
         reference = _only(there[first.label, ratio, phase], pairs)
-        for option in _in_order(screen, phase):
+        for option in _in_order(screen, phase, ratio):
             runs = _only(there[option.label, ratio, phase], pairs)
-            base = base_of(runs, phase, index.dense_continued(option))
+            base = base_of(runs, phase, index.dense_continued(option, ratio))
             rows.append(_contrast(option, ratio, phase, runs, reference, base, option is first))
     return rows
 
 
-def _in_order(screen: Screen, phase: str) -> list[Option]:
+def _in_order(screen: Screen, phase: str, ratio: float) -> list[Option]:
     """The default first, without options that this phase cannot tell from it."""
     first = screen.reference
-    others = [o for o in screen.options if o.scores[phase] != first.scores[phase]]
+    at = phase, ratio
+    others = [o for o in screen.options if o.scores[at] != first.scores[at]]
     return [first, *others]
 
 

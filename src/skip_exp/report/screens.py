@@ -13,6 +13,7 @@ from skip_exp import results
 from skip_exp.report import grid as grids
 from skip_exp.report.cells import when
 from skip_exp.report.text import Found
+from skip_exp.train_settings import times
 
 PATTERN = "ablation_*.yaml"
 PHASES = ("pruned", "final")
@@ -33,8 +34,8 @@ Runs = Mapping[Pair, Found]
 @dataclass(frozen=True)
 class Option:
     label: str
-    scores: Mapping[str, Identity]  # by phase
-    continued: Identity  # of dense_continued: the same re-tuning where nothing was cut
+    scores: Mapping[tuple[str, float], Identity]  # by phase and ratio
+    continued: Mapping[float, Identity]  # of dense_continued: the same re-tuning, nothing cut
 
 
 @dataclass(frozen=True)
@@ -60,15 +61,15 @@ class Index:
     continued: dict[Identity, dict[Pair, list[Found]]]
 
     def every(self, option: Option, phase: str, ratio: float) -> Mapping[Pair, list[Found]]:
-        return self.scores[phase].get((option.scores[phase], _rounded(ratio)), {})
+        return self.scores[phase].get((option.scores[phase, ratio], _rounded(ratio)), {})
 
     def runs(self, option: Option, phase: str, ratio: float, pairs: Iterable[Pair]) -> Runs:
         """The option's results with a score of the phase."""
         found = self.every(option, phase, ratio)
         return {pair: _latest(found[pair]) for pair in pairs if pair in found}
 
-    def dense_continued(self, option: Option) -> Runs:
-        found = self.continued.get(option.continued, {})
+    def dense_continued(self, option: Option, ratio: float) -> Runs:
+        found = self.continued.get(option.continued[ratio], {})
         return {pair: _latest(runs) for pair, runs in found.items()}
 
 
@@ -95,11 +96,11 @@ def index(found: Sequence[Found]) -> Index:
         if each.get("status") != "done" or each.get("data_is_sample") or None in values:
             continue
         pair, ratio = Pair(*values[:3]), _rounded(values[3])
-        scores["pruned"][_identity(each, "pruned"), ratio][pair].append(each)
+        scores["pruned"][_identity(each, "pruned", ratio), ratio][pair].append(each)
         if ((each.get("config") or {}).get("retune") or {}).get("enabled", True):
-            scores["final"][_identity(each, "final"), ratio][pair].append(each)
+            scores["final"][_identity(each, "final", ratio), ratio][pair].append(each)
             if ratio == 0:
-                continued[_identity(each, "continued")][pair].append(each)
+                continued[_identity(each, "continued", ratio)][pair].append(each)
     return Index(scores, continued)
 
 
@@ -112,12 +113,27 @@ _WITHOUT = {
 }
 
 
-def _identity(result: Found, kind: str) -> Identity:
+def _identity(result: Found, kind: str, ratio: float) -> Identity:
+    """What decided the score of a result, or decides those of an option, at ``ratio``."""
     method, settings = grids.settings_of(result)
-    values = {"attribution": str(method), **settings}
+    values = {"attribution": str(method), **settings, **_length(settings, ratio)}
     return frozenset(
         (key, value) for key, value in values.items() if not key.startswith(_WITHOUT[kind])
     )
+
+
+def _length(settings: Mapping[str, str], ratio: float) -> dict[str, str]:
+    """How long re-tuning was at ``ratio``, whether asked for or by ``retune.budget``."""
+    given = [settings.get(f"retune.{key}") for key in ("epochs", "patience")]
+    if None in given:
+        return {}
+    epochs, patience = (int(str(value)) for value in given)
+    k = times(epochs, float(settings.get("retune.budget", 0)), 1 - ratio)
+    return {
+        "retune.epochs": str(k * epochs),
+        "retune.patience": str(k * patience),
+        "retune.budget": "",
+    }
 
 
 def read_all() -> list[Screen]:
@@ -139,15 +155,15 @@ def read(name: str) -> Screen:
     factors = [key for key in swept if key not in grids.SWEPT]
     base = [f"+task={swept['task'][0]}"]
     default = _compose(name, base, {})
+    ratios = [float(ratio) for ratio in swept.get("prune.ratio", [default["prune"]["ratio"]])]
     options = [
-        _option(_compose(name, base, given), given)
+        _option(_compose(name, base, given), given, ratios)
         for values in product(*(swept[factor] for factor in factors))
         for given in [dict(zip(factors, values, strict=True))]
     ]
-    same = [option for option in options if option.scores == _option(default, {}).scores]
+    same = [o for o in options if o.scores == _option(default, {}, ratios).scores]
     seeds = [int(seed) for seed in swept.get("seed", [default["seed"]])]
     backbones = swept.get("backbone", [default["backbone"]["name"]])
-    ratios = swept.get("prune.ratio", [default["prune"]["ratio"]])
     return Screen(
         name=name,
         question=_question(text),
@@ -157,7 +173,7 @@ def read(name: str) -> Screen:
         reference=(same or options)[0],
         is_default=bool(same),
         pairs=[Pair(*point) for point in product(swept["task"], backbones, seeds)],
-        ratios=[float(ratio) for ratio in ratios],
+        ratios=ratios,
     )
 
 
@@ -167,14 +183,17 @@ def _compose(name: str, base: Sequence[str], values: Mapping[str, str]) -> Mappi
     return grids.composed(name, [*base, "retune.enabled=true", *given])
 
 
-def _option(cfg: Mapping[str, Any], values: Mapping[str, str]) -> Option:
+def _option(cfg: Mapping[str, Any], values: Mapping[str, str], ratios: Sequence[float]) -> Option:
     method = results.attribution_name(cfg["attribution"]["_target_"])
     result = {"attribution": method, "config": cfg}
     every = ", ".join(f"{key}={value}" for key, value in values.items())
     return Option(
         label=next(iter(values.values())) if len(values) == 1 else every,
-        scores={phase: _identity(result, phase) for phase in PHASES},
-        continued=_identity(result, "continued"),
+        scores={
+            (phase, ratio): _identity(result, phase, ratio)
+            for phase, ratio in product(PHASES, ratios)
+        },
+        continued={ratio: _identity(result, "continued", ratio) for ratio in ratios},
     )
 
 
