@@ -98,7 +98,8 @@ def _used(screen: Screen, index: Index) -> list[Found]:
     points = product(screen.options, PHASES, screen.ratios)
     groups = [index.every(*point) for point in points]
     if any(pair in group for group in groups for pair in screen.pairs):
-        continued = {key for option in screen.options for key in option.continued.values()}
+        keys = (key for option in screen.options for key in option.continued.values())
+        continued = dict.fromkeys(keys)  # in order, once each
         groups += [index.continued.get(key, {}) for key in continued]
     return [run for group in groups for pair in screen.pairs for run in group.get(pair, [])]
 
