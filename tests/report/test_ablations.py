@@ -302,7 +302,7 @@ def test_the_page(told):
 def test_the_page_starts_with_every_option_in_one_line(told):
     top = ablations.page(told).split("## How to read it")[0].splitlines()
     assert top[:3] == ["# Ablations", "", "## In short"]
-    assert "| 0.5 | 6 | 65.0 | 11.7 | 64.0 | 11.7 | 2.00 ± 0.00x |" in top
+    assert "| 0.5 | 6 | 65.0 | 11.7 † | 64.0 | 11.7 † | 2.00 ± 0.00x |" in top
     assert "| allocation | uniform | worse -10.0 | tie +0.0 |" in top
     assert "| section | option | before, 0.5 | before, 0.7 |" in top  # nothing after re-tuning
 

@@ -10,13 +10,12 @@ from skip_exp.errors import SkipError
 from skip_exp.report import tables
 from skip_exp.report.cells import Cell, majority, stat
 from skip_exp.report.contrasts import Contrast, Place, Split, Study, study
-from skip_exp.report.overview import overview
+from skip_exp.report.overview import BARE, drop, overview
 from skip_exp.report.paired import ABOUT, FEW, Difference
 from skip_exp.report.reconstruction import backbone_notes, provenance
 from skip_exp.report.screens import Index, index, read_all
 from skip_exp.report.text import Found, percent
 
-BARE = "†"
 PHASE = {"pruned": "before re-tuning", "final": "after re-tuning"}
 TITLES = {"ablation_controls": "Default recipe against controls"}
 READING = (
@@ -109,7 +108,7 @@ def section(each: Study) -> list[str]:
     factors = ", ".join(f"`{factor}`" for factor in screen.factors)
     which = "Default" if screen.is_default else "Without the default; compared with"
     parts = [
-        f"## {TITLES.get(screen.name) or _title(screen.name).capitalize()}",
+        f"## {TITLES.get(screen.name) or screen.title.capitalize()}",
         screen.question,
         f"```\n{screen.command}\n```",
         f"Factor: {factors}. {which}: `{screen.reference.label}`.",
@@ -121,13 +120,9 @@ def section(each: Study) -> list[str]:
         rows = [row for row in each.rows if row.ratio == ratio and _shown(row, each.rows)]
         if rows:
             # The name keeps headings apart: links to them would be the same.
-            heading = f"### {_title(screen.name)}, ratio {ratio:g}"
+            heading = f"### {screen.title}, ratio {ratio:g}"
             parts += [heading, tables.markdown(_lines(rows, each))]
     return parts
-
-
-def _title(name: str) -> str:
-    return name.removeprefix("ablation_").replace("_", " ")
 
 
 def _shown(row: Contrast, rows: Sequence[Contrast]) -> bool:
@@ -165,7 +160,7 @@ def _baseline(each: Study) -> list[str]:
             }
         )
     better = ", ".join(f"{p.task} on {p.backbone}" for p in sorted(base.better)) or "nowhere"
-    heading = f"### {_title(each.screen.name)}, nothing cut (ratio 0)"
+    heading = f"### {each.screen.title}, nothing cut (ratio 0)"
     return [heading, tables.markdown(lines), f"dense_continued is the better one: {better}."]
 
 
@@ -184,24 +179,19 @@ def _lines(rows: Sequence[Contrast], each: Study) -> list[dict[str, str]]:
 def _line(row: Contrast, expected: int, is_default: bool) -> dict[str, str]:
     mark = (" (default)" if is_default else " (compared with)") if row.is_reference else ""
     select, validation = (row.splits.get(name) for name in ("select", "validation"))
-    bare = f" {BARE}" if row.bare else ""
     return {
         "phase": row.phase,
         "option": row.option.label + mark,
         "n": f"{row.n} of {expected}",
         "select": percent(select.score if select else None),
-        "drop": _drop(select, bare),
+        "drop": drop(row, select),
         "difference": _difference(select),
         "verdict": select.difference.verdict if select and select.difference else "",
         "val": percent(validation.score if validation else None),
-        "val drop": _drop(validation, bare),
+        "val drop": drop(row, validation),
         "val difference": _difference(validation),
         "speed-up": tables.speed(row.cell) if row.phase == "final" else "-",
     }
-
-
-def _drop(split: Split | None, bare: str) -> str:
-    return "-" if split is None else percent(split.drop) + bare
 
 
 def _difference(split: Split | None) -> str:
@@ -240,7 +230,7 @@ def _listed(studies: Sequence[Study], verdict: str) -> str:
         ]
         for row, difference in sorted(found, key=lambda item: -abs(item[1].mean)):
             told.append(
-                f"- {_title(each.screen.name)}: `{row.option.label}` at ratio {row.ratio:g},"
+                f"- {each.screen.title}: `{row.option.label}` at ratio {row.ratio:g},"
                 f" {PHASE[row.phase]}: {points(difference)} on select ({difference.n} pairs)"
             )
     return "\n".join(told) or "Nothing so far."

@@ -87,8 +87,8 @@ def study(screen: Screen, index: Index) -> Study:
     finals = {
         pair: run for ratio in screen.ratios for pair, run in there[mine, ratio, "final"].items()
     }
-    first = index.dense_continued(screen.reference, screen.ratios[0])
-    base = base_of(_only(finals, pairs), "final", first)
+    continued = index.dense_continued(screen.reference, screen.ratios[0])
+    base = base_of(_only(finals, pairs), "final", continued)
     rows = _rows(screen, index, there, pairs)
     return Study(screen, rows, chance, len(pairs), _used(screen, index), base)
 

@@ -3,11 +3,12 @@
 from collections.abc import Sequence
 
 from skip_exp.report import tables
-from skip_exp.report.contrasts import Contrast, Study
+from skip_exp.report.contrasts import Contrast, Split, Study
 from skip_exp.report.paired import FEW, Difference
 from skip_exp.report.screens import PHASES
 from skip_exp.report.text import percent
 
+BARE = "†"
 PHASE = {"pruned": "before", "final": "after"}  # re-tuning
 
 
@@ -16,7 +17,10 @@ def overview(studies: Sequence[Study]) -> list[str]:
     recipe, options = default_rows(studies), option_lines(studies)
     parts = ["## In short"] if recipe or options else []
     if recipe:
-        told = "The default recipe after re-tuning, from the section with most pairs:"
+        told = (
+            "The default recipe after re-tuning, from the section with most pairs"
+            f" ({BARE}: see below):"
+        )
         parts += [told, tables.markdown([_recipe_line(row) for row in recipe])]
     if options:
         told = (
@@ -46,11 +50,16 @@ def _recipe_line(row: Contrast) -> dict[str, str]:
         "ratio": f"{row.ratio:g}",
         "pairs": str(row.n),
         "select": percent(select.score),
-        "drop": percent(select.drop),
+        "drop": drop(row, select),
         "val": percent(validation.score),
-        "val drop": percent(validation.drop),
+        "val drop": drop(row, validation),
         "speed-up": tables.speed(row.cell),
     }
+
+
+def drop(row: Contrast, split: Split | None) -> str:
+    """Points, marked where a dense_continued to be measured against is missing."""
+    return "-" if split is None else percent(split.drop) + (f" {BARE}" if row.bare else "")
 
 
 def option_lines(studies: Sequence[Study]) -> list[dict[str, str]]:
@@ -65,8 +74,7 @@ def option_lines(studies: Sequence[Study]) -> list[dict[str, str]]:
                 if row.option is option and (split := row.splits.get("select"))
             }
             if any(rows.values()):
-                section = each.screen.name.removeprefix("ablation_").replace("_", " ")
-                line = {"section": section, "option": option.label}
+                line = {"section": each.screen.title, "option": option.label}
                 for phase in PHASES:
                     for ratio in ratios:
                         line[f"{PHASE[phase]}, {ratio:g}"] = short(rows.get((phase, ratio)))

@@ -52,6 +52,10 @@ class Screen:
     pairs: list[Pair]
     ratios: list[float]
 
+    @property
+    def title(self) -> str:
+        return self.name.removeprefix("ablation_").replace("_", " ")
+
 
 @dataclass(frozen=True)
 class Index:
