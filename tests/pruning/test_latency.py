@@ -7,7 +7,7 @@ import torch
 
 from skip_exp.benchmark import random_batch
 from skip_exp.errors import ConfigError
-from skip_exp.pruning.latency import Table, Timing, _knapsack, choose, measure, widths
+from skip_exp.pruning.latency import Table, Timing, _knapsack, choose, measure, shares, widths
 from skip_exp.pruning.select import shapes
 from skip_exp.pruning.surgery import cut
 from tests.tiny import KINDS, tiny_model
@@ -41,6 +41,34 @@ def even_table(model: object) -> Table:
     sizes = shapes(model.blocks())  # type: ignore[attr-defined]
     blocks = {s.name: Timing([0, s.units], [0.0, float(s.units)]) for s in sizes}
     return Table(2.0 + sum(s.units for s in sizes), blocks)
+
+
+def test_relevance_counts_as_a_fraction_of_its_family() -> None:
+    relevance = {
+        "encoder.0.ffn": torch.tensor([30.0, 10.0]),
+        "encoder.1.ffn": torch.tensor([40.0]),
+        "encoder.0.self.heads": torch.tensor([0.3, -0.1]),
+        "decoder.0.self.heads": torch.zeros(2),
+    }
+    found = {site: part.tolist() for site, part in shares(relevance).items()}
+    assert found["encoder.0.ffn"] + found["encoder.1.ffn"] == [0.375, 0.125, 0.5]
+    assert found["encoder.0.self.heads"] == pytest.approx([0.75, -0.25])
+    assert found["decoder.0.self.heads"] == [0.0, 0.0]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_scale_of_a_family_does_not_matter(kind: str) -> None:
+    model = tiny_model(kind)
+    sizes, table = shapes(model.blocks()), even_table(model)
+    generator = torch.Generator().manual_seed(0)
+    one, other = {}, {}
+    for s in sizes:
+        site = f"{s.name}.heads" if s.qk_cost else s.name
+        one[site] = torch.rand(s.units, generator=generator)
+        other[site] = one[site] / 16 if s.qk_cost else one[site]
+    options = {"target_speedup": 1.5, "sites": ["ffn", "heads"], "round_to": 1}
+    keeps = [choose(scores, sizes, table, **options) for scores in (one, other)]
+    assert all(torch.equal(keeps[0][site], keeps[1][site]) for site in one)
 
 
 @pytest.mark.parametrize("kind", KINDS)

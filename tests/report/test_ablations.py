@@ -299,6 +299,15 @@ def test_the_page(told):
     assert "| total | 31 | 1860 |" in lines and "| ablation\\_allocation | 31 | 1860 |" in lines
 
 
+def test_what_was_not_run_is_a_line_and_no_row(told, run):
+    lines = ablations.page(told).splitlines()
+    told_so = "No results: `uniform` after re-tuning at 0.5, 0.7; `global` after re-tuning at 0.7."
+    assert told_so in lines
+    assert not any("| 0 of 9 |" in line for line in lines)
+    alone = ablations.page([run(DEFAULT, 1, pruned=0.7)])
+    assert "No results yet." in alone and "ablation\\_allocation" not in alone
+
+
 def test_the_page_starts_with_every_option_in_one_line(told):
     top = ablations.page(told).split("## How to read it")[0].splitlines()
     assert top[:3] == ["# Ablations", "", "## In short"]

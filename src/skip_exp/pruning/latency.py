@@ -19,7 +19,7 @@ from skip_exp.benchmark import interleave
 from skip_exp.errors import ConfigError
 from skip_exp.models.families import AttentionBlock, Block
 from skip_exp.models.soft_prompt import SoftPromptModel
-from skip_exp.pruning.select import Shape, shapes, top
+from skip_exp.pruning.select import Shape, family, shapes, top
 from skip_exp.pruning.surgery import cut
 
 POINTS = 12  # widths of an FFN that are measured, beside 0; between them time is interpolated
@@ -78,7 +78,8 @@ def choose(
 ) -> Keep:
     """The keep of ``ffn`` units and ``heads`` that is predicted to reach ``target_speedup``.
 
-    Relevances of both kinds are added up, so they must be in one unit (attributions are).
+    What counts is the fraction of a family's relevance that goes, added up over the families: in
+    one sum the heads, with a tenth of the relevance and two fifths of the time, would go first.
 
     Raises:
         ConfigError: beyond what ``sites`` can reach; sites other than ffn and heads.
@@ -90,7 +91,8 @@ def choose(
     if not 1 <= target_speedup <= fastest:
         most = f"must be between 1 and {int(fastest * 100) / 100} with prune.sites={sites}"
         raise ConfigError("prune.target_speedup", target_speedup, most)
-    scores = {shape.name: relevance[_site(shape)].double().sort().values for shape in sizes}
+    parts = shares({_site(shape): relevance[_site(shape)] for shape in sizes})
+    scores = {shape.name: parts[_site(shape)].sort().values for shape in sizes}
     lost, seconds = [], []
     for name, each in options.items():
         lost.append([float(scores[name][: len(scores[name]) - k].sum()) for k in each])
@@ -99,6 +101,16 @@ def choose(
     return {
         _site(shape): top(relevance[_site(shape)], shape.units - options[shape.name][i])
         for shape, i in zip(sizes, picked, strict=True)
+    }
+
+
+def shares(relevance: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Every neuron's relevance as a fraction of its family's (of the absolute values' sum)."""
+    totals: dict[str, float] = {}
+    for site, scores in relevance.items():
+        totals[family(site)] = totals.get(family(site), 0.0) + float(scores.double().abs().sum())
+    return {
+        site: scores.double() / (totals[family(site)] or 1.0) for site, scores in relevance.items()
     }
 
 

@@ -82,15 +82,15 @@ class Group:
     def site(self) -> str:
         return self.block if self.kind == "ffn" else f"{self.block}.{self.kind}"
 
-    @property
-    def family(self) -> str:
-        """Its like in all layers, e.g. ``decoder.cross.heads``.
 
-        Relevances compare within it only: an encoder's add up over a text's tokens, a decoder's
-        over one or two, and ranked together a T5 would lose all cross-attention first.
-        """
-        stack, _, rest = self.site.split(".", 2)
-        return f"{stack}.{rest}"
+def family(site: str) -> str:
+    """A site's like in all layers, e.g. ``decoder.cross.heads``.
+
+    Relevances compare within it only: an encoder's add up over a text's tokens, a decoder's over
+    one or two, and ranked together a T5 would lose all cross-attention first.
+    """
+    stack, _, rest = site.split(".", 2)
+    return f"{stack}.{rest}"
 
 
 def select(
@@ -241,7 +241,7 @@ def _quantiles(groups: list[Group], of: Callable[[Group], str]) -> list[Group]:
 
 
 ORDERS: dict[str, Callable[[list[Group]], list[Group]]] = {
-    "global": lambda groups: _quantiles(groups, lambda group: group.family),
+    "global": lambda groups: _quantiles(groups, lambda group: family(group.site)),
     "per_cost": _by_cost,
     "uniform": lambda groups: _quantiles(groups, lambda group: group.site),
 }

@@ -75,7 +75,8 @@ def page(found: Sequence[Found]) -> str:
     parts = ["# Ablations", *overview(studies), "## How to read it", *READING]
     parts += _left_out(found, used)
     parts += [part for each in studies for part in section(each)]
-    parts += ["## Cost", tables.markdown([*map(_cost, studies), _total(used)])]
+    costs = [_cost(each) for each in studies if each.compares]
+    parts += ["## Cost", tables.markdown([*costs, _total(used)])]
     parts.append("A job counts in each section that uses it, in the total once.")
     parts += ["## What was better than the default", _listed(studies, "better")]
     parts += ["## What did not work", _listed(studies, "worse")]
@@ -113,21 +114,26 @@ def section(each: Study) -> list[str]:
         f"```\n{screen.command}\n```",
         f"Factor: {factors}. {which}: `{screen.reference.label}`.",
     ]
-    if not each.used:
+    if not each.compares:
         return [*parts, "No results yet."]
     parts += [_chance(each.chance), *_baseline(each)]
     for ratio in screen.ratios:
-        rows = [row for row in each.rows if row.ratio == ratio and _shown(row, each.rows)]
+        rows = [row for row in each.rows if row.ratio == ratio and row.n]
         if rows:
             # The name keeps headings apart: links to them would be the same.
             heading = f"### {screen.title}, ratio {ratio:g}"
             parts += [heading, tables.markdown(_lines(rows, each))]
-    return parts
+    return [*parts, _missing(each)]
 
 
-def _shown(row: Contrast, rows: Sequence[Contrast]) -> bool:
-    """Whether its phase has a result at its ratio at all."""
-    return any(r.n for r in rows if (r.ratio, r.phase) == (row.ratio, row.phase))
+def _missing(each: Study) -> str:
+    """What the tables have no row of: ``No results: `random` after re-tuning at 0.5.``"""
+    ratios: dict[tuple[str, str], list[str]] = {}
+    for row in each.rows:
+        if not row.n:
+            ratios.setdefault((row.option.label, row.phase), []).append(f"{row.ratio:g}")
+    told = [f"`{label}` {PHASE[phase]} at {', '.join(r)}" for (label, phase), r in ratios.items()]
+    return f"No results: {'; '.join(told)}." if told else ""
 
 
 def _chance(chance: Mapping[Place, Cell]) -> str:
@@ -146,22 +152,23 @@ def _chance(chance: Mapping[Place, Cell]) -> str:
 
 def _baseline(each: Study) -> list[str]:
     """Dense and dense_continued of the default's re-tuning."""
-    base, lines = each.base, []
+    base = each.base
     if 0 in each.screen.ratios or not base.dense:  # then it is a table of its own
         return []
-    for name, scores in (("dense", base.dense), ("dense_continued", base.continued)):
-        there = list(scores.values())
-        lines.append(
-            {
-                "option": name,
-                "n": f"{len(there)} of {each.expected}",
-                "select": _mean(score["select"] for score in there),
-                "val": _mean(score["validation"] for score in there),
-            }
-        )
+    both = {"dense": base.dense, "dense_continued": base.continued}
+    lines = [
+        {
+            "option": name,
+            "n": f"{len(scores)} of {each.expected}",
+            "select": _mean(score["select"] for score in scores.values()),
+            "val": _mean(score["validation"] for score in scores.values()),
+        }
+        for name, scores in both.items()
+        if scores
+    ]
     better = ", ".join(f"{p.task} on {p.backbone}" for p in sorted(base.better)) or "nowhere"
-    heading = f"### {each.screen.title}, nothing cut (ratio 0)"
-    return [heading, tables.markdown(lines), f"dense_continued is the better one: {better}."]
+    told = f"dense_continued is the better one: {better}." if base.continued else ""
+    return [f"### {each.screen.title}, nothing cut (ratio 0)", tables.markdown(lines), told]
 
 
 def _mean(values: Iterable[float]) -> str:

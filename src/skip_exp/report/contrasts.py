@@ -56,6 +56,11 @@ class Study:
     used: list[Found]
     base: "Base"  # of the default's final scores
 
+    @property
+    def compares(self) -> bool:
+        """Whether any option has a result beside the default's."""
+        return any(row.n and not row.is_reference for row in self.rows)
+
 
 @dataclass(frozen=True)
 class Base:
