@@ -56,17 +56,8 @@ def assemble(
     cache: dict[str, str],
 ) -> results.Result:
     """The result of a finished job."""
-    cfg, main, target = job.cfg, job.metric, job.cfg.prune.target_speedup
+    cfg, target = job.cfg, job.cfg.prune.target_speedup
     config: Any = OmegaConf.to_container(cfg, resolve=True)
-
-    def of(split: str, metric: str) -> Any:
-        return {state: scores[state][split][metric] for state in STATES}
-
-    extra = {
-        split: {m: {s: scores[s]["extra"][split][m] for s in STATES} for m in job.data.spec.metrics}
-        for split in job.data.spec.extra
-    }
-    metrics: dict[str, Any] = {m: of("validation", m) for m in job.data.spec.metrics}
     return results.new(
         job_id=job.job_id,
         status="done",
@@ -82,25 +73,14 @@ def assemble(
         # Where a speed-up was asked for, the ratio that it took.
         ratio=ratio if target is None else round(params["block_pruned"], 3),
         ratio_reached=params["block_pruned"],
-        method={
-            "sites": list(cfg.prune.sites),
-            "allocation": cfg.prune.allocation,
-            "target_speedup": target,
-            "max_drop": cfg.prune.max_drop,
-            "steps": cfg.prune.steps,
-            "reconstruct": cfg.prune.reconstruct,
-            "epochs": job.retune_at(ratio).epochs if cfg.retune.enabled else 0,
-            "distill": cfg.retune.distill if cfg.retune.enabled else 0.0,
-            "train": cfg.retune.train if cfg.retune.enabled else "none",
-            "init": cfg.retune.init,
-        },
+        method=_method(job, ratio),
         data_source=job.data.source,
         data_is_sample=job.data.is_sample,
         n_eval=len(job.data.validation),
         majority=job.data.majority,
-        metric={"name": main, **of("validation", main)},
-        metrics=metrics | ({"extra": extra} if extra else {}),
-        select=of("select", main),
+        metric={"name": job.metric, **_by_state(scores, "validation", job.metric)},
+        metrics=_metrics(job, scores),
+        select=_by_state(scores, "select", job.metric),
         probes=probes,
         params=params,
         flops={"before": flops[0], "after": flops[1], "ratio": flops[0] / flops[1]},
@@ -111,6 +91,36 @@ def assemble(
         skill="skill",
         config=config,
     )
+
+
+def _method(job: Job, ratio: float) -> results.Method:
+    """How it was cut and re-tuned."""
+    prune, retune = job.cfg.prune, job.cfg.retune
+    return {
+        "sites": list(prune.sites),
+        "allocation": prune.allocation,
+        "target_speedup": prune.target_speedup,
+        "max_drop": prune.max_drop,
+        "steps": prune.steps,
+        "reconstruct": prune.reconstruct,
+        "epochs": job.retune_at(ratio).epochs if retune.enabled else 0,
+        "distill": retune.distill if retune.enabled else 0.0,
+        "train": retune.train if retune.enabled else "none",
+        "init": retune.init,
+    }
+
+
+def _by_state(scores: dict[str, dict[str, Any]], split: str, metric: str) -> Any:
+    return {state: scores[state][split][metric] for state in STATES}
+
+
+def _metrics(job: Job, scores: dict[str, dict[str, Any]]) -> dict[str, Any]:
+    """Every metric on the validation split and, where the task has some, on its extra splits."""
+    names, splits = job.data.spec.metrics, job.data.spec.extra
+    found: dict[str, Any] = {m: _by_state(scores, "validation", m) for m in names}
+    beside = {state: scores[state].get("extra", {}) for state in STATES}
+    extra = {split: {m: _by_state(beside, split, m) for m in names} for split in splits}
+    return found | ({"extra": extra} if extra else {})
 
 
 def skill_about(job: Job, scores: dict[str, dict[str, Any]]) -> SkillAbout:
