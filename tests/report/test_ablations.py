@@ -117,6 +117,19 @@ def test_several_factors_and_no_default_among_the_options(sweeps):
     assert found.ratios == [0.5]
 
 
+def test_a_sweep_with_more_set_than_it_compares_does_not_hold_the_default(run, sweeps):
+    text = SWEEP.format(
+        name="few", more="attribution: {samples: 8}", params="prune.allocation: 'global,uniform'"
+    )
+    (sweeps / "few.yaml").write_text(text)
+    found = screens.read("few")
+    assert not found.is_default and found.reference.label == "global"
+    few = {"attribution.samples": 8}
+    runs = [run(few | values, 1, pruned=0.7) for values in (DEFAULT, OTHER)]
+    (line,) = option_lines([study(found, index(runs))])
+    assert (line["section"], line["option"]) == ("few (against global)", "uniform")
+
+
 def test_differences_are_exact_and_paired(run, screen):
     found = [run(DEFAULT, seed, pruned=0.6 + seed / 10) for seed in (1, 2, 3)]
     found += [run(OTHER, seed, pruned=0.6 + seed / 10 - 0.02 * seed) for seed in (2, 3)]

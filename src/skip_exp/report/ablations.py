@@ -10,7 +10,7 @@ from skip_exp.errors import SkipError
 from skip_exp.report import tables
 from skip_exp.report.cells import Cell, majority, stat
 from skip_exp.report.contrasts import Contrast, Place, Split, Study, study
-from skip_exp.report.overview import BARE, drop, overview
+from skip_exp.report.overview import BARE, drop, overview, title
 from skip_exp.report.paired import ABOUT, FEW, Difference
 from skip_exp.report.reconstruction import backbone_notes, provenance
 from skip_exp.report.screens import Index, index, read_all
@@ -237,7 +237,7 @@ def _listed(studies: Sequence[Study], verdict: str) -> str:
         ]
         for row, difference in sorted(found, key=lambda item: -abs(item[1].mean)):
             told.append(
-                f"- {each.screen.title}: `{row.option.label}` at ratio {row.ratio:g},"
+                f"- {title(each)}: `{row.option.label}` at ratio {row.ratio:g},"
                 f" {PHASE[row.phase]}: {points(difference)} on select ({difference.n} pairs)"
             )
     return "\n".join(told) or "Nothing so far."

@@ -20,6 +20,7 @@ from skip_exp.report.text import Found
 from skip_exp.versions import job_code
 
 SWEPT = ("task", "backbone", "prune.ratio", "seed")
+PLAIN = "config"  # conf/config.yaml: a job of no sweep
 
 
 class Job(NamedTuple):
@@ -142,11 +143,12 @@ def choices(text: Any) -> list[str]:
 
 
 def composed(name: str, overrides: Sequence[str]) -> dict[str, Any]:
-    """The resolved config of one job; its folder is not known yet."""
+    """The resolved config of one job of sweep ``name`` (or PLAIN); its folder is not known yet."""
     config.register()
     search = f"hydra.searchpath=[file://{config.conf_dir()}]"
+    folder = config.conf_dir() if name == PLAIN else sweep_dir()
     try:
-        with initialize_config_dir(str(sweep_dir()), version_base="1.3"):
+        with initialize_config_dir(str(folder), version_base="1.3"):
             cfg = compose(name, overrides=[search, "output_dir=.", *overrides])
     except (HydraException, OmegaConfBaseException) as error:
         raise SkipError(f"sweep {name}: {refusals.explain(error)}") from error

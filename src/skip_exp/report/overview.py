@@ -24,9 +24,9 @@ def overview(studies: Sequence[Study]) -> list[str]:
         parts += [told, tables.markdown([_recipe_line(row) for row in recipe])]
     if options:
         told = (
-            "Every option against the default, points on select before and after re-tuning,"
-            f" by ratio; in brackets: under {FEW} pairs, no verdict. Means over different pairs"
-            " do not compare between lines."
+            "Every option against the default, or what its section names instead, points on select"
+            f" before and after re-tuning, by ratio; in brackets: under {FEW} pairs, no verdict."
+            " Means over different pairs do not compare between lines."
         )
         parts += [told, tables.markdown(options)]
     return parts
@@ -74,13 +74,20 @@ def option_lines(studies: Sequence[Study]) -> list[dict[str, str]]:
                 if row.option is option and (split := row.splits.get("select"))
             }
             if any(rows.values()):
-                line = {"section": each.screen.title, "option": option.label}
+                line = {"section": title(each), "option": option.label}
                 for phase in PHASES:
                     for ratio in ratios:
                         line[f"{PHASE[phase]}, {ratio:g}"] = short(rows.get((phase, ratio)))
                 lines.append(line)
     columns = [key for key in lines[0] if any(line[key] != "-" for line in lines)] if lines else []
     return [{key: line[key] for key in columns} for line in lines]
+
+
+def title(each: Study) -> str:
+    """With what the section's options are compared with, where that is not the default."""
+    screen = each.screen
+    other = "" if screen.is_default else f" (against {screen.reference.label})"
+    return f"{screen.title}{other}"
 
 
 def short(found: Difference | None) -> str:

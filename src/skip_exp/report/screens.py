@@ -48,7 +48,7 @@ class Screen:
     factors: list[str]
     options: list[Option]
     reference: Option  # what the others are compared with
-    is_default: bool  # whether that is what the default configuration says
+    is_default: bool  # whether that is what `python -m skip_exp` does, told nothing
     pairs: list[Pair]
     ratios: list[float]
 
@@ -166,6 +166,9 @@ def read(name: str) -> Screen:
         for given in [dict(zip(factors, values, strict=True))]
     ]
     same = [o for o in options if o.scores == _option(default, {}, ratios).scores]
+    reference = (same or options)[0]
+    # A sweep may set more than it compares: attribution on fewer texts, say.
+    plain = _option(_compose(grids.PLAIN, base, {}), {}, ratios)
     seeds = [int(seed) for seed in swept.get("seed", [default["seed"]])]
     backbones = swept.get("backbone", [default["backbone"]["name"]])
     return Screen(
@@ -174,8 +177,8 @@ def read(name: str) -> Screen:
         command=_command(text),
         factors=factors,
         options=options,
-        reference=(same or options)[0],
-        is_default=bool(same),
+        reference=reference,
+        is_default=reference.scores == plain.scores,
         pairs=[Pair(*point) for point in product(swept["task"], backbones, seeds)],
         ratios=ratios,
     )
