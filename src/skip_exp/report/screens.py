@@ -4,6 +4,7 @@ import re
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from itertools import product
 from typing import Any, NamedTuple
 
@@ -168,7 +169,7 @@ def read(name: str) -> Screen:
     same = [o for o in options if o.scores == _option(default, {}, ratios).scores]
     reference = (same or options)[0]
     # A sweep may set more than it compares: attribution on fewer texts, say.
-    plain = _option(_compose(grids.PLAIN, base, {}), {}, ratios)
+    plain = _option(_plain(swept["task"][0]), {}, ratios)
     seeds = [int(seed) for seed in swept.get("seed", [default["seed"]])]
     backbones = swept.get("backbone", [default["backbone"]["name"]])
     return Screen(
@@ -188,6 +189,12 @@ def _compose(name: str, base: Sequence[str], values: Mapping[str, str]) -> Mappi
     """Final scores are those with re-tuning, also where the sweep itself does without."""
     given = [f"{key}={value}" for key, value in values.items()]
     return grids.composed(name, [*base, "retune.enabled=true", *given])
+
+
+@cache
+def _plain(task: str) -> Mapping[str, Any]:
+    """The default job; composed once for all sweep files."""
+    return _compose(grids.PLAIN, [f"+task={task}"], {})
 
 
 def _option(cfg: Mapping[str, Any], values: Mapping[str, str], ratios: Sequence[float]) -> Option:
