@@ -36,8 +36,8 @@ def cli(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: Any) -> Iterato
     ``run(cfg)`` stands in for ``pipeline.run``; the default writes a finished result.
     """
     import skip_exp
-    from skip_exp import sweep
     from skip_exp.__main__ import main
+    from skip_exp.sweep import entry as sweep
 
     root = logging.getLogger()
     before = root.handlers[:], root.level

@@ -12,8 +12,8 @@ from filelock import FileLock
 from skip_exp import benchmark, results
 from skip_exp.benchmark import BenchmarkSettings, compare, flops, interleave
 from skip_exp.pruning.surgery import cut
+from tests.helpers.tiny import tiny_model
 from tests.pruning.test_surgery import KEEP
-from tests.tiny import tiny_model
 
 SETTINGS = BenchmarkSettings(enabled=True, batch=2, seq_len=6, repeats=4, warmup=1)
 

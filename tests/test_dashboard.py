@@ -6,10 +6,11 @@ from types import SimpleNamespace
 import pytest
 import wandb
 
-from skip_exp import dashboard, logs, results
+from skip_exp import dashboard, results
 from skip_exp.data.spec import METRICS
 from skip_exp.errors import SkipError
-from tests.report.fakes import result
+from skip_exp.logger import loggers as logs
+from tests.helpers.fakes import result
 
 
 @pytest.fixture

@@ -11,13 +11,14 @@ from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
 
-from skip_exp import benchmark, config, pipeline
-from skip_exp.data import TextDataModule
+from skip_exp import benchmark, pipeline
+from skip_exp.config import schema as config
+from skip_exp.data.module import TextDataModule
 from skip_exp.errors import ConfigError, SkipError
 from skip_exp.job import phase_seed, prepare
 from skip_exp.pruning import latency
 from skip_exp.pruning.select import shapes
-from skip_exp.skill import Skill
+from skip_exp.skill.skill import Skill
 
 WORDS = ["good", "fine", "great", "bad", "poor", "awful", "film", "plot", "the", "a", "was"]
 

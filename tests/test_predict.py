@@ -13,7 +13,7 @@ import pytest
 from skip_exp import Skill
 from skip_exp.errors import SkipError
 from skip_exp.predict import main, parse_lines
-from tests.saved import save_tiny_skill
+from tests.helpers.saved import save_tiny_skill
 
 
 @dataclass

@@ -4,13 +4,13 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from skip_exp.onnx_skill import OnnxSkill
-    from skip_exp.skill import Skill
+    from skip_exp.skill.onnx import OnnxSkill
+    from skip_exp.skill.skill import Skill
 
 __all__ = ["OnnxSkill", "Skill", "__version__"]
 __version__ = "0.1.0"
 
-_LATER = {"Skill": "skip_exp.skill", "OnnxSkill": "skip_exp.onnx_skill"}
+_LATER = {"Skill": "skip_exp.skill.skill", "OnnxSkill": "skip_exp.skill.onnx"}
 
 
 def __getattr__(name: str) -> object:

@@ -11,7 +11,9 @@ import sys
 import hydra
 from hydra._internal.utils import get_args_parser
 
-from skip_exp import config, refusals, sweep
+from skip_exp.config import refusals
+from skip_exp.config import schema as config
+from skip_exp.sweep import entry as sweep
 
 
 def main() -> int:

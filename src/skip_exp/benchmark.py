@@ -194,7 +194,7 @@ def _finished(path: Path) -> tuple[Any, Any, SoftPromptModel]:
 
     The dense model's weights do not matter to its speed: it is rebuilt, not loaded.
     """
-    from skip_exp.skill import Skill, whole_model
+    from skip_exp.skill.skill import Skill, whole_model
 
     found = results.load(path) if path.is_file() else []
     if not found or found[0]["status"] != "done":

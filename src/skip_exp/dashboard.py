@@ -109,7 +109,7 @@ def save(views: Sequence[Any]) -> list[str]:
     Raises:
         SkipError: no API key, or W&B refuses or cannot be reached.
     """
-    from skip_exp import logs  # brings in torch: not needed for a dry run
+    from skip_exp.logger import loggers as logs  # brings in torch: not needed for a dry run
 
     if not logs.has_key():  # W&B itself would ask for one
         raise SkipError("dashboard: needs an API key: set WANDB_API_KEY or run `wandb login`")

@@ -24,11 +24,9 @@ from transformers import AutoTokenizer
 from skip_exp.errors import SkipError
 from skip_exp.models.backbones import first_line, skeleton
 from skip_exp.models.soft_prompt import SoftPromptModel
-from skip_exp.onnx_skill import write_onnx
 from skip_exp.pruning.reconstruct import gain_biases
 from skip_exp.pruning.select import shapes
-from skip_exp.skill import Skill, cut_model
-from skip_exp.skill_file import (
+from skip_exp.skill.files import (
     CONFIG,
     ONNX,
     VERSION,
@@ -37,6 +35,8 @@ from skip_exp.skill_file import (
     split,
     write_described,
 )
+from skip_exp.skill.onnx import write_onnx
+from skip_exp.skill.skill import Skill, cut_model
 
 FORMATS = ("safetensors", "onnx")
 WEIGHTS = "model.safetensors"

@@ -14,20 +14,23 @@ from hydra.utils import get_method
 from omegaconf import OmegaConf
 from torch import Tensor
 
-from skip_exp import budget
 from skip_exp.benchmark import BenchmarkSettings
-from skip_exp.cache import StageCache
-from skip_exp.config import AnyConfig
-from skip_exp.data import EncodedTask, TaskSpec, TextDataModule, encode, load_task, task_spec
+from skip_exp.cache.store import StageCache
+from skip_exp.cache.versions import digest, job_code
+from skip_exp.config.schema import AnyConfig
+from skip_exp.data.encode import EncodedTask, encode
+from skip_exp.data.module import TextDataModule
+from skip_exp.data.sources import load_task
+from skip_exp.data.spec import TaskSpec, task_spec
 from skip_exp.errors import ConfigError, SkipError
 from skip_exp.models.backbones import Backbone, first_line, load_backbone
 from skip_exp.models.prompts import build_prompt, init_ids
 from skip_exp.models.readouts import build_readout
 from skip_exp.models.soft_prompt import SoftPromptModel
+from skip_exp.pruning import goal as budget
 from skip_exp.pruning import select
-from skip_exp.train_settings import TrainSettings
-from skip_exp.tuning import Hardware, resolve_precision
-from skip_exp.versions import digest, job_code
+from skip_exp.training.length import TrainSettings
+from skip_exp.training.trainer import Hardware, resolve_precision
 
 log = logging.getLogger(__name__)
 

@@ -13,19 +13,27 @@ from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.loggers import Logger
 from torch import Tensor
 
-from skip_exp import attempts, benchmark, budget, logs, ranks, results, search, subnetwork, tuning
-from skip_exp.cache import Entry
-from skip_exp.callbacks import AttributionCallback, PruningCallback
-from skip_exp.config import AnyConfig
-from skip_exp.data import build_metrics
+from skip_exp import benchmark, results
+from skip_exp.cache.store import Entry
+from skip_exp.callbacks.attribution import AttributionCallback
+from skip_exp.callbacks.pruning import PruningCallback
+from skip_exp.config.schema import AnyConfig
 from skip_exp.data.encode import Batch
+from skip_exp.data.metrics import build_metrics
 from skip_exp.job import Job, prepare
+from skip_exp.logger import loggers as logs
 from skip_exp.models.soft_prompt import SoftPromptModel
-from skip_exp.outcome import assemble, keep_sizes, params, skill_about
+from skip_exp.phases import prune as subnetwork
+from skip_exp.phases import search
+from skip_exp.phases.finish import assemble, keep_sizes, params, skill_about
+from skip_exp.pruning import goal as budget
 from skip_exp.pruning.select import most, shapes
 from skip_exp.pruning.surgery import cut
-from skip_exp.skill import save_skill
-from skip_exp.tuning import (
+from skip_exp.skill.skill import save_skill
+from skip_exp.sweep import attempts
+from skip_exp.training import processes as ranks
+from skip_exp.training import trainer as tuning
+from skip_exp.training.trainer import (
     Curves,
     KeepBest,
     PromptTuner,

@@ -13,9 +13,9 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, TypedDict, Unpack, cast
 
+from skip_exp.cache.versions import job_code
 from skip_exp.errors import SkipError
 from skip_exp.report import text
-from skip_exp.versions import job_code
 
 log = logging.getLogger(__name__)
 table = text.table  # the table at the end of a multirun

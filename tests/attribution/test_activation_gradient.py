@@ -7,8 +7,8 @@ from torch import Tensor
 from skip_exp.attribution import activation_gradient
 from skip_exp.errors import ConfigError
 from skip_exp.models.families import FfnBlock
-from tests.attribution.hand import BATCH, S, TwoUnits, texts
-from tests.tiny import KINDS, tiny_batch, tiny_model
+from tests.helpers.hand import BATCH, S, TwoUnits, texts
+from tests.helpers.tiny import KINDS, tiny_batch, tiny_model
 
 
 @pytest.mark.parametrize(

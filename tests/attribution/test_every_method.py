@@ -10,11 +10,11 @@ from hydra import compose, initialize_config_dir
 from hydra.utils import get_method
 from omegaconf import OmegaConf
 
-from skip_exp import config
 from skip_exp.attribution import random
+from skip_exp.config import schema as config
 from skip_exp.models.soft_prompt import SoftPromptModel
 from skip_exp.pruning.surgery import cut
-from tests.tiny import KINDS, tiny_batch, tiny_model
+from tests.helpers.tiny import KINDS, tiny_batch, tiny_model
 
 FILES = {file.stem: file for file in (config.conf_dir() / "attribution").glob("*.yaml")}
 METHODS = sorted(FILES)

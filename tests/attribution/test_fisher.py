@@ -6,8 +6,8 @@ from torch import Tensor
 
 from skip_exp.attribution import fisher
 from skip_exp.attribution.observe import taps, true_label
-from tests.attribution.hand import BATCH, S, TwoUnits, texts
-from tests.tiny import KINDS, tiny_batch, tiny_model
+from tests.helpers.hand import BATCH, S, TwoUnits, texts
+from tests.helpers.tiny import KINDS, tiny_batch, tiny_model
 
 
 def test_by_hand() -> None:

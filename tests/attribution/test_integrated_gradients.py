@@ -10,8 +10,8 @@ from skip_exp.attribution import integrated_gradients
 from skip_exp.attribution.observe import Tap, logits, observe, replaced, taps, true_label
 from skip_exp.errors import ConfigError
 from skip_exp.models.soft_prompt import SoftPromptModel
-from tests.attribution.hand import BATCH, S, TwoUnits
-from tests.tiny import KINDS, tiny_batch, tiny_model
+from tests.helpers.hand import BATCH, S, TwoUnits
+from tests.helpers.tiny import KINDS, tiny_batch, tiny_model
 
 
 @pytest.mark.parametrize(

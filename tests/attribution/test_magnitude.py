@@ -7,8 +7,8 @@ from skip_exp.attribution import magnitude
 from skip_exp.errors import ConfigError
 from skip_exp.models.families import AttentionBlock
 from skip_exp.pruning.surgery import cut
-from tests.attribution.hand import TwoUnits
-from tests.tiny import KINDS, tiny_model
+from tests.helpers.hand import TwoUnits
+from tests.helpers.tiny import KINDS, tiny_model
 
 
 @pytest.mark.parametrize(("norm", "expected"), [(2, [2**0.5, 5**0.5]), (1, [2.0, 3.0])])

@@ -5,8 +5,8 @@ import torch
 
 from skip_exp.attribution.aggregate import Totals, over_tokens
 from skip_exp.attribution.observe import logits, observe, replaced, taps
-from tests.attribution.hand import BATCH, TwoUnits
-from tests.tiny import tiny_batch, tiny_model
+from tests.helpers.hand import BATCH, TwoUnits
+from tests.helpers.tiny import tiny_batch, tiny_model
 
 
 def test_hooks_are_gone_after_an_error() -> None:

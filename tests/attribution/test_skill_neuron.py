@@ -6,8 +6,8 @@ from torch import Tensor
 
 from skip_exp.attribution import skill_neuron
 from skip_exp.errors import SkipError
-from tests.attribution.hand import TwoUnits, texts
-from tests.tiny import tiny_batch, tiny_model
+from tests.helpers.hand import TwoUnits, texts
+from tests.helpers.tiny import tiny_batch, tiny_model
 
 
 def score(batches: list[dict[str, Tensor]], **model: int) -> list[float]:

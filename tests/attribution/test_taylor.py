@@ -7,8 +7,8 @@ from skip_exp.attribution import taylor
 from skip_exp.attribution.observe import true_label
 from skip_exp.models.families import AttentionBlock
 from skip_exp.models.soft_prompt import SoftPromptModel
-from tests.attribution.hand import BATCH, S, TwoUnits, texts
-from tests.tiny import KINDS, tiny_batch, tiny_model
+from tests.helpers.hand import BATCH, S, TwoUnits, texts
+from tests.helpers.tiny import KINDS, tiny_batch, tiny_model
 
 
 def test_by_hand() -> None:

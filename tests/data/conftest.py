@@ -10,7 +10,7 @@ import pytest
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
 from transformers import PreTrainedTokenizerFast
 
-from skip_exp.data import TaskSpec, task_spec
+from skip_exp.data.spec import TaskSpec, task_spec
 
 WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "a", "b", "c", "d", "e", "f"]
 Rows = list[dict[str, Any]]

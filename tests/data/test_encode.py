@@ -4,7 +4,9 @@ import pytest
 import torch
 from transformers import PreTrainedTokenizerFast
 
-from skip_exp.data import RawTask, Split, collate, encode
+from skip_exp.data.encode import collate, encode
+from skip_exp.data.rows import Split
+from skip_exp.data.sources import RawTask
 
 from .conftest import spec
 

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from skip_exp.data import build_metrics
+from skip_exp.data.metrics import build_metrics
 
 from .conftest import spec
 

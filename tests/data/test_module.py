@@ -7,8 +7,10 @@ import pytest
 import torch
 from transformers import PreTrainedTokenizerFast
 
-from skip_exp.data import EncodedTask, RawTask, Split, TextDataModule, encode
-from skip_exp.data.module import LengthGroupedSampler, share
+from skip_exp.data.encode import EncodedTask, encode
+from skip_exp.data.module import LengthGroupedSampler, TextDataModule, share
+from skip_exp.data.rows import Split
+from skip_exp.data.sources import RawTask
 from skip_exp.errors import ConfigError, DataError
 
 from .conftest import spec

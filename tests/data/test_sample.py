@@ -5,8 +5,10 @@ from omegaconf import OmegaConf
 from sklearn.feature_extraction.text import CountVectorizer, TfidfVectorizer
 from sklearn.linear_model import LogisticRegression
 
-from skip_exp.data import RawTask, Split, TaskSpec, load_task, task_spec
+from skip_exp.data.rows import Split
 from skip_exp.data.sample import sample_tables
+from skip_exp.data.sources import RawTask, load_task
+from skip_exp.data.spec import TaskSpec, task_spec
 from skip_exp.errors import DataError
 
 from .conftest import spec

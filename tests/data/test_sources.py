@@ -7,9 +7,10 @@ import datasets
 import pytest
 from omegaconf import OmegaConf
 
-from skip_exp import hub
-from skip_exp.data import load_task, task_spec
+from skip_exp.data.sources import load_task
+from skip_exp.data.spec import task_spec
 from skip_exp.errors import ConfigError, DataError
+from skip_exp.machine import hub
 
 from .conftest import rows, spec
 

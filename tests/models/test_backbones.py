@@ -11,7 +11,7 @@ import torch
 from omegaconf import OmegaConf
 from transformers import T5ForConditionalGeneration
 
-from skip_exp.config import BackboneConfig, conf_dir
+from skip_exp.config.schema import BackboneConfig, conf_dir
 from skip_exp.errors import ConfigError, SkipError
 from skip_exp.models import backbones
 from skip_exp.models.backbones import Backbone, as_roberta, content_hash, load_backbone, skeleton
@@ -19,8 +19,8 @@ from skip_exp.models.families import FAMILIES
 from skip_exp.models.prompts import InputPrompt, build_prompt
 from skip_exp.models.readouts import HeadReadout, build_readout
 from skip_exp.models.soft_prompt import SoftPromptModel
-from tests.saved import save_backbone
-from tests.tiny import tiny_backbone
+from tests.helpers.saved import save_backbone
+from tests.helpers.tiny import tiny_backbone
 
 CONFIGS = sorted((conf_dir() / "backbone").glob("*.yaml"))
 PAIRS = (

@@ -12,7 +12,7 @@ from skip_exp.models.families import AttentionBlock, causal_mask, key_mask
 from skip_exp.models.prompts import InputPrompt, PrefixPrompt, cut_heads
 from skip_exp.models.soft_prompt import SoftPromptModel
 from skip_exp.pruning.surgery import cut, zero
-from tests.tiny import KINDS, tiny_backbone, tiny_batch, tiny_model
+from tests.helpers.tiny import KINDS, tiny_backbone, tiny_batch, tiny_model
 
 CASES = 200  # per family
 

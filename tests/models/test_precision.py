@@ -9,7 +9,7 @@ from skip_exp import Skill, export
 from skip_exp.errors import SkipError
 from skip_exp.models import precision
 from skip_exp.predict import main
-from tests.saved import save_tiny_skill
+from tests.helpers.saved import save_tiny_skill
 
 TEXTS = ["a warm film", "dull", "the plot is long and the film was not funny", "very good", "bad"]
 CASES = [

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from skip_exp.pruning.surgery import cut
-from tests.tiny import KINDS, tiny_batch, tiny_model
+from tests.helpers.tiny import KINDS, tiny_batch, tiny_model
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -10,7 +10,7 @@ from skip_exp.errors import ConfigError
 from skip_exp.pruning.latency import Table, Timing, _knapsack, choose, measure, shares, widths
 from skip_exp.pruning.select import shapes
 from skip_exp.pruning.surgery import cut
-from tests.tiny import KINDS, tiny_model
+from tests.helpers.tiny import KINDS, tiny_model
 
 
 def test_a_table_by_hand() -> None:

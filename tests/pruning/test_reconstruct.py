@@ -7,7 +7,7 @@ from skip_exp.models.soft_prompt import SoftPromptModel
 from skip_exp.pruning import reconstruct
 from skip_exp.pruning.reconstruct import Moments, apply, changes, solve
 from skip_exp.pruning.surgery import cut
-from tests.tiny import KINDS, tiny_batch, tiny_model
+from tests.helpers.tiny import KINDS, tiny_batch, tiny_model
 
 KEEP = torch.arange(12)  # of 20 units
 

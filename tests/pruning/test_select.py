@@ -5,7 +5,7 @@ import torch
 
 from skip_exp.errors import ConfigError, SkipError
 from skip_exp.pruning.select import ORDERS, Shape, check, select, shapes
-from tests.tiny import tiny_model
+from tests.helpers.tiny import tiny_model
 
 FFN = [Shape("encoder.0.ffn", 4, 2, 10), Shape("encoder.1.ffn", 4, 2, 10)]  # 42 parameters each
 RELEVANCE = {

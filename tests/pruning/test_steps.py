@@ -9,7 +9,7 @@ from skip_exp.models.soft_prompt import SoftPromptModel
 from skip_exp.pruning.select import KINDS, select, shapes
 from skip_exp.pruning.steps import lift, relative
 from skip_exp.pruning.surgery import cut
-from tests.tiny import tiny_batch, tiny_model
+from tests.helpers.tiny import tiny_batch, tiny_model
 
 Keep = dict[str, Tensor]
 EARLIER = {

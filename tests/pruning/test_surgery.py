@@ -6,7 +6,7 @@ from torch import nn
 from skip_exp.models.families import AttentionBlock
 from skip_exp.models.soft_prompt import SoftPromptModel
 from skip_exp.pruning.surgery import cut, narrow_in, narrow_out
-from tests.tiny import tiny_batch, tiny_model
+from tests.helpers.tiny import tiny_batch, tiny_model
 
 KEEP = {
     "encoder.0.ffn": torch.tensor([0, 3, 5]),

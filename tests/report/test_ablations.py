@@ -7,7 +7,7 @@ from skip_exp.report import grid as grids
 from skip_exp.report.contrasts import base_of, study
 from skip_exp.report.overview import option_lines, overview
 from skip_exp.report.screens import Pair, index
-from tests.report.fakes import failed, result, store
+from tests.helpers.fakes import failed, result, store
 
 SWEEP = """# Does it matter? Yes or no.
 #

@@ -15,7 +15,7 @@ from skip_exp.report.cells import (
     stat,
     variants,
 )
-from tests.report.fakes import failed, grid, result
+from tests.helpers.fakes import failed, grid, result
 
 
 def only(found):

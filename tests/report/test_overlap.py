@@ -6,7 +6,7 @@ from skip_exp import results
 from skip_exp.report import overlap
 from skip_exp.report.cells import cells, main_method
 from skip_exp.report.overlap import Keep
-from tests.report.fakes import result, store
+from tests.helpers.fakes import result, store
 
 
 def keep(*kept, of=4):

@@ -6,7 +6,7 @@ import time
 import pytest
 
 from skip_exp.report.__main__ import main
-from tests.report.fakes import failed, grid, result, store
+from tests.helpers.fakes import failed, grid, result, store
 
 CHROMIUM = "/usr/bin/chromium"
 FILES = {"report.md", "report.csv", "report.tex", "report.html"}

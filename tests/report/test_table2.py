@@ -9,15 +9,15 @@ from itertools import product
 import pytest
 import yaml
 
-from skip_exp import hub
+from skip_exp.cache.versions import job_code
 from skip_exp.errors import DataError, SkipError
+from skip_exp.machine import hub
 from skip_exp.report import grid as grids
 from skip_exp.report import table2
 from skip_exp.report.cells import comparable
 from skip_exp.report.reconstruction import REHEARSAL, Reconstruction, caption, rows, to_latex
 from skip_exp.report.table2 import Plan
-from skip_exp.versions import job_code
-from tests.report.fakes import result, store
+from tests.helpers.fakes import result, store
 
 SWEEPS = grids.sweep_dir()
 SWEEP = """

@@ -6,7 +6,7 @@ import pytest
 from skip_exp.report import tables, text
 from skip_exp.report.cells import Stat, cells
 from skip_exp.report.page import warnings
-from tests.report.fakes import failed, result
+from tests.helpers.fakes import failed, result
 
 
 def lines(*found):

@@ -20,8 +20,8 @@ from transformers import (
 
 from skip_exp.bench.libraries import extra
 from skip_exp.bench.models import LENGTH
-from skip_exp.config import TrainConfig
-from skip_exp.data import Row, collate
+from skip_exp.config.schema import TrainConfig
+from skip_exp.data.encode import Row, collate
 
 BATCH = 32
 Batch = dict[str, Tensor]

@@ -4,8 +4,10 @@ import os
 
 from omegaconf import OmegaConf
 
-from skip_exp import config
-from skip_exp.data import EncodedTask, RawTask, encode, load_task, task_spec
+from skip_exp.config import schema as config
+from skip_exp.data.encode import EncodedTask, encode
+from skip_exp.data.sources import RawTask, load_task
+from skip_exp.data.spec import task_spec
 from skip_exp.models.backbones import Backbone, load_backbone
 
 MAX_LENGTH = 128  # tokens of a text, theirs and ours

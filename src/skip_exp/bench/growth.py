@@ -19,7 +19,7 @@ from skip_exp.bench.timing import peak_memory, side_by_side
 from skip_exp.bench.writer import PICTURE
 from skip_exp.benchmark import alone, best_device, random_batch
 from skip_exp.errors import SkipError
-from skip_exp.outcome import params
+from skip_exp.phases.finish import params
 from skip_exp.pruning.surgery import cut
 
 TITLE = "Growth"

@@ -14,7 +14,7 @@ from skip_exp.bench.row import Options, Reach, Row
 from skip_exp.bench.timing import side_by_side
 from skip_exp.models.backbones import load_backbone
 from skip_exp.pruning.surgery import cut
-from skip_exp.skill import Skill, SkillAbout, save_skill
+from skip_exp.skill.skill import Skill, SkillAbout, save_skill
 
 TITLE = "Surgery, loading, switching"
 ABOUT = (

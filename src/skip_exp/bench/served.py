@@ -17,17 +17,17 @@ from skip_exp.bench.models import RATIO
 from skip_exp.bench.row import Options, Reach, Row
 from skip_exp.bench.timing import Times, side_by_side
 from skip_exp.benchmark import best_device
-from skip_exp.classifier import Classifier
-from skip_exp.data import RawTask
+from skip_exp.cache.versions import digest
 from skip_exp.data.module import LengthGroupedSampler
+from skip_exp.data.sources import RawTask
 from skip_exp.errors import SkipError
 from skip_exp.export import export
 from skip_exp.models.backbones import embedded_folder
-from skip_exp.onnx_skill import OnnxSkill
-from skip_exp.skill import Skill
-from skip_exp.skill_file import TENSORS
-from skip_exp.tuning import resolve_precision
-from skip_exp.versions import digest
+from skip_exp.skill.classifier import Classifier
+from skip_exp.skill.files import TENSORS
+from skip_exp.skill.onnx import OnnxSkill
+from skip_exp.skill.skill import Skill
+from skip_exp.training.trainer import resolve_precision
 
 TITLE = "Served throughput"
 ABOUT = (

@@ -3,10 +3,10 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from skip_exp import files
 from skip_exp.bench.row import Report, Row
 from skip_exp.bench.writer import HEAD, cells
 from skip_exp.errors import SkipError
+from skip_exp.machine import files
 
 START, END = "<!-- make bench OUT=docs wrote this table -->", "<!-- until here -->"
 

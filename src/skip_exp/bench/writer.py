@@ -6,8 +6,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from skip_exp import files
 from skip_exp.bench.row import Reach, Report, Row, to_plain
+from skip_exp.machine import files
 
 HEAD = ("what", "setting", "ours", "theirs", "ratio", "reach", "met")
 PICTURE = "growth.png"

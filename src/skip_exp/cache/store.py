@@ -20,8 +20,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
-from skip_exp import files
-from skip_exp.versions import code_version, digest
+from skip_exp.cache.versions import code_version, digest
+from skip_exp.machine import files
 
 log = logging.getLogger(__name__)
 

@@ -3,8 +3,3 @@
 Both act in ``setup`` of the first stage after ``tune``: before optimizers are built, and whether
 that stage trains (``retune``) or only scores.
 """
-
-from skip_exp.callbacks.attribution import AttributionCallback
-from skip_exp.callbacks.pruning import PruningCallback
-
-__all__ = ["AttributionCallback", "PruningCallback"]

@@ -11,7 +11,7 @@ from torch import Tensor
 from skip_exp.callbacks.attribution import AttributionCallback, Relevance
 from skip_exp.models.soft_prompt import SoftPromptModel
 from skip_exp.pruning.reconstruct import Changes
-from skip_exp.tuning import State, load_trainable, trainable_state
+from skip_exp.training.trainer import State, load_trainable, trainable_state
 
 Keep = dict[str, Tensor]
 

@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pandas as pd
 
-from skip_exp import hub
 from skip_exp.data.rows import SUFFIXES, Split, fingerprint, read_table, to_split
 from skip_exp.data.sample import sample_tables
 from skip_exp.data.spec import TaskSpec
 from skip_exp.errors import ConfigError, DataError
+from skip_exp.machine import hub
 
 log = logging.getLogger(__name__)
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from omegaconf import OmegaConf
 
-from skip_exp.config import TaskConfig
+from skip_exp.config.schema import TaskConfig
 from skip_exp.errors import ConfigError
 
 METRICS = ("accuracy", "f1", "f1_macro", "matthews")
@@ -16,7 +16,7 @@ _FIELD = re.compile(r"\{([^{}]+)\}")
 
 @dataclass(frozen=True)
 class TaskSpec:
-    """A validated :class:`skip_exp.config.TaskConfig`; the fields mean the same."""
+    """A validated :class:`skip_exp.config.schema.TaskConfig`; the fields mean the same."""
 
     name: str
     text: tuple[str, ...]

@@ -142,7 +142,7 @@ def _options(family: str, readout: str) -> dict[str, bool]:
 
 
 def _load(path: str, family: str, readout: str) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
-    from skip_exp.hub import hub_reachable, offline_if_unreachable
+    from skip_exp.machine.hub import hub_reachable, offline_if_unreachable
 
     source = _source(path)
     is_hub = not Path(source).is_dir()

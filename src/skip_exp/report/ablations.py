@@ -5,8 +5,9 @@ import sys
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
-from skip_exp import files, results
+from skip_exp import results
 from skip_exp.errors import SkipError
+from skip_exp.machine import files
 from skip_exp.report import tables
 from skip_exp.report.cells import Cell, majority, stat
 from skip_exp.report.contrasts import Contrast, Place, Split, Study, study

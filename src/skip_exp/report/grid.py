@@ -13,11 +13,13 @@ from hydra.errors import HydraException
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from skip_exp import config, refusals, results
+from skip_exp import results
+from skip_exp.cache.versions import job_code
+from skip_exp.config import refusals
+from skip_exp.config import schema as config
 from skip_exp.errors import SkipError
 from skip_exp.report.cells import comparable
 from skip_exp.report.text import Found
-from skip_exp.versions import job_code
 
 SWEPT = ("task", "backbone", "prune.ratio", "seed")
 PLAIN = "config"  # conf/config.yaml: a job of no sweep

@@ -14,7 +14,7 @@ from skip_exp import results
 from skip_exp.report import grid as grids
 from skip_exp.report.cells import when
 from skip_exp.report.text import Found
-from skip_exp.train_settings import times
+from skip_exp.training.length import times
 
 PATTERN = "ablation_*.yaml"
 PHASES = ("pruned", "final")

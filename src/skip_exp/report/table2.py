@@ -19,8 +19,9 @@ from typing import Any
 
 from omegaconf import OmegaConf
 
-from skip_exp import hub, results
+from skip_exp import results
 from skip_exp.errors import SkipError
+from skip_exp.machine import hub
 from skip_exp.report import grid as grids
 from skip_exp.report.cells import stat
 from skip_exp.report.grid import Grid
@@ -88,7 +89,8 @@ def _data(grid: Grid, reachable: bool) -> tuple[str, str]:
 
 def load_from_hub(task: dict[str, Any]) -> None:
     """Raise SkipError where the hub, or its cache, does not have the task's rows."""
-    from skip_exp.data import load_task, task_spec  # takes seconds to import: only where asked
+    from skip_exp.data.sources import load_task  # takes seconds to import: only where asked
+    from skip_exp.data.spec import task_spec  # takes seconds to import: only where asked
 
     load_task(task_spec(OmegaConf.create(task)), "hub", None, allow_sample=False)
 

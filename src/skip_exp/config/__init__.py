@@ -1,0 +1,1 @@
+"""What is asked for: the typed configuration, and one line for whatever is wrong with it."""

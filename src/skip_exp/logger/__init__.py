@@ -1,0 +1,1 @@
+"""Where a run is logged: W&B, CSV, or nowhere."""

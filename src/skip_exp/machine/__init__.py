@@ -1,0 +1,1 @@
+"""What the machine gives: files that appear whole, the hub within reach, quiet minutes."""

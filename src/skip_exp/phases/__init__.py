@@ -1,0 +1,1 @@
+"""The phases of a job, one file each."""

@@ -1,0 +1,1 @@
+"""What one task needs on top of a backbone: its files, and how it answers."""

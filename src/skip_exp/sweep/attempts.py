@@ -1,0 +1,116 @@
+"""Earlier attempts at a job: one that finished is reused, one that was killed is marked."""
+
+import errno
+import logging
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+from yaml import YAMLError
+
+from skip_exp import results
+from skip_exp.cache.store import Pointer
+from skip_exp.config.schema import AnyConfig
+from skip_exp.errors import SkipError
+from skip_exp.job import Job
+from skip_exp.logger import loggers as logs
+from skip_exp.machine import files
+
+log = logging.getLogger(__name__)
+
+CONFIG = "config.yaml"  # resolved configuration of an attempt, in its folder
+
+
+def write_config(job: Job) -> None:
+    """The resolved configuration, beside where the result will be.
+
+    Raises:
+        SkipError: the folder cannot be written, or holds another job's finished result.
+    """
+    results.check_folder(job.output, job.job_id)
+    try:
+        job.output.mkdir(parents=True, exist_ok=True)
+        content = OmegaConf.to_yaml(job.cfg, resolve=True).encode()
+        files.replace(job.output / CONFIG, content)
+    except OSError as error:
+        why = f"output_dir={job.output}: cannot be written: {error.strerror}"
+        raise SkipError(why) from error
+
+
+def reuse(job: Job, earlier: dict[str, Any]) -> dict[str, Any]:
+    """The result of an earlier run of the same job, as this job's result; no W&B run is opened."""
+    folder = Path(earlier.pop("path")).parent
+    log.info("done before, reused: %s", os.path.relpath(folder))
+    if folder.resolve() == job.output.resolve():
+        return earlier  # the same command again: the original stays as it is
+    result: Any = earlier | {"reused": True, "sweep": job.cfg.logger.group}
+    result["skill"] = str((folder / earlier["skill"]).resolve())
+    results.write(job.output, result)
+    return result
+
+
+def finished(earlier: Pointer, job_id: str) -> dict[str, Any] | None:
+    """The result of an attempt that finished, with its ``path``; None where none is left.
+
+    A process may be killed after its result was written and before that was noted.
+    """
+    folders = (earlier.result and earlier.result.parent, earlier.started)
+    found = (_done(folder) for folder in folders if folder)
+    return next((result for result in found if result and result.get("job_id") == job_id), None)
+
+
+def supersede(earlier: Pointer, cfg: AnyConfig) -> None:
+    """Mark an attempt that was killed, before the one that ``cfg`` describes takes its place.
+
+    Its folder gets a failed result and its W&B run the tag ``superseded``. To be called with the
+    job's lock held and *before* the new attempt is noted: if this process is killed as well, the
+    note of the old attempt is still there and the next one marks it; marking twice does no harm.
+    Whatever goes wrong costs a warning, never the new attempt.
+    """
+    old, new = earlier.started, Path(cfg.output_dir).resolve()
+    if old is None or not old.is_dir() or _done(old):
+        return
+    log.info("an earlier attempt was killed, done again: %s", os.path.relpath(old))
+    for leftover in (*old.glob("*.tmp"), *old.glob("skill/*.tmp")):
+        with suppress(OSError):
+            leftover.unlink()
+    was = _configuration(old) or cfg
+    error = f"superseded: ended without a result; done again in {new}"
+    if old != new and not (old / results.FILE).is_file():
+        plain: Any = OmegaConf.to_container(was)
+        try:
+            results.write_failed(old, plain, error)
+        except SkipError as problem:
+            log.warning("%s", problem)
+    if cfg.logger.name == "wandb":
+        logs.supersede(was, old, error)
+
+
+@contextmanager
+def told_full_disk(output: Path) -> Iterator[None]:
+    """Turn a full disk, or a used-up quota, into one line, whatever was being written."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        where = error.filename2 or error.filename or f"output_dir={output}"
+        raise SkipError(f"{where}: cannot be written: {error.strerror}") from error
+
+
+def _done(folder: Path) -> dict[str, Any] | None:
+    """The finished result in ``folder``, if there is one."""
+    file = folder / results.FILE
+    found = results.load(file) if file.is_file() else []
+    return found[0] if found and found[0]["status"] == "done" else None
+
+
+def _configuration(folder: Path) -> AnyConfig | None:
+    try:
+        return OmegaConf.load(folder / CONFIG)
+    except (OSError, YAMLError, OmegaConfBaseException):
+        return None

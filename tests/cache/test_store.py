@@ -1,0 +1,215 @@
+"""A stage is computed once; a damaged entry is computed again, never believed."""
+
+import errno
+import json
+import multiprocessing
+import time
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from skip_exp.cache.store import (
+    Entry,
+    Pointer,
+    StageCache,
+    entry_name,
+    read_about,
+    read_entry,
+    read_pointer,
+)
+from skip_exp.cache.versions import code_version, digest
+
+KEY = {"seed": 1, "prompt": {"kind": "prefix"}}
+
+
+class Counter:
+    def __init__(self) -> None:
+        self.calls = 0
+
+    def __call__(self) -> Entry:
+        self.calls += 1
+        return Entry({"x": torch.arange(6.0).view(2, 3)}, {"epoch": 4, "curves": [{"a": 0.5}]})
+
+
+def file_of(folder: Path) -> Path:
+    (file,) = folder.glob("tune/*.safetensors")
+    return file
+
+
+def test_computed_once_and_the_same_afterwards(tmp_path: Path) -> None:
+    compute, cache = Counter(), StageCache(tmp_path)
+    first, again = (cache.get("tune", KEY, compute) for _ in range(2))
+    assert (compute.calls, first.hit, again.hit) == (1, False, True)
+    assert torch.equal(first.tensors["x"], again.tensors["x"])
+    assert first.values == again.values
+    cache.get("tune", {"prompt": {"kind": "prefix"}, "seed": 1}, compute)
+    assert compute.calls == 1  # the order of keys does not matter
+    cache.get("tune", KEY | {"seed": 2}, compute)
+    assert compute.calls == 2
+    cache.get("attribute", KEY, compute)
+    assert compute.calls == 3
+
+
+def test_an_entry_says_what_it_is(tmp_path: Path) -> None:
+    StageCache(tmp_path).get("tune", KEY, Counter(), {"task": "sst2"})
+    assert read_about(file_of(tmp_path)) == {
+        "stage": "tune",
+        "key": KEY,
+        "label": {"task": "sst2"},
+    }
+    file_of(tmp_path).write_bytes(b"damaged")
+    assert read_about(file_of(tmp_path)) == read_about(tmp_path / "nowhere") == {}
+
+
+def test_an_entry_without_tensors(tmp_path: Path) -> None:
+    cache = StageCache(tmp_path)
+    for hit in (False, True):
+        entry = cache.get("score", KEY, lambda: Entry({}, {"accuracy": 0.5}))
+        assert (entry.tensors, entry.values, entry.hit) == ({}, {"accuracy": 0.5}, hit)
+
+
+@pytest.mark.parametrize("damage", ["truncated", "flipped", "flipped in the header", "emptied"])
+def test_damage_is_noticed(tmp_path: Path, damage: str, caplog: pytest.LogCaptureFixture) -> None:
+    compute, cache = Counter(), StageCache(tmp_path)
+    cache.get("tune", KEY, compute)
+    file = file_of(tmp_path)
+    content = bytearray(file.read_bytes())
+    if damage == "truncated":
+        content = content[:-5]
+    elif damage == "emptied":
+        content = bytearray()
+    else:
+        content[-3 if damage == "flipped" else content.index(b"epoch") + 1] ^= 1
+    file.write_bytes(content)
+    assert read_entry(file) is None
+    assert "damaged" in caplog.text
+    assert cache.get("tune", KEY, compute).hit is False
+    assert compute.calls == 2
+    assert cache.get("tune", KEY, compute).hit is True
+
+
+def test_nothing_half_written(tmp_path: Path) -> None:
+    def fails() -> Entry:
+        raise RuntimeError("on purpose")
+
+    cache = StageCache(tmp_path)
+    with pytest.raises(RuntimeError, match="on purpose"):
+        cache.get("tune", KEY, fails)
+    assert not list(tmp_path.rglob("*.safetensors")) + list(tmp_path.rglob("*.tmp"))
+    assert cache.get("tune", KEY, Counter()).hit is False  # the lock is free again
+
+
+def test_a_cache_that_cannot_be_written_costs_a_warning(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "file").touch()
+    cache = StageCache(tmp_path / "file")
+    assert cache.get("tune", KEY, Counter()).values["epoch"] == 4
+    assert "cannot be written" in caplog.text
+    assert StageCache(None).get("tune", KEY, Counter()).hit is False
+
+
+def _slow(folder: Path) -> None:
+    def compute() -> Entry:
+        with (folder / "calls").open("a") as file:
+            file.write("x")
+        time.sleep(0.3)
+        return Entry({"x": torch.ones(1)}, {})
+
+    StageCache(folder).get("tune", KEY, compute)
+
+
+def test_processes_wait_for_each_other(tmp_path: Path) -> None:
+    spawn = multiprocessing.get_context("spawn")
+    workers = [spawn.Process(target=_slow, args=(tmp_path,)) for _ in range(3)]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join()
+        assert worker.exitcode == 0
+    assert (tmp_path / "calls").read_text() == "x"
+
+
+def read_note(folder: Path, job_id: str = "abc") -> dict[str, Any]:
+    return json.loads((folder / "jobs" / job_id).read_text())
+
+
+def test_a_finished_job_is_noted_with_the_entries_it_used(tmp_path: Path) -> None:
+    result = tmp_path / "run" / "result.json"
+    cache = StageCache(tmp_path)
+    with cache.job("abc") as earlier:
+        assert earlier == Pointer()
+        with cache.attempt(result):
+            for stage in ("tune", "score", "tune"):
+                cache.get(stage, KEY, Counter())
+            started = read_note(tmp_path)
+    names = [f"{stage}/{entry_name(stage, KEY)}" for stage in ("tune", "score")]
+    assert all((tmp_path / f"{name}.safetensors").is_file() for name in names)
+    assert started == {"output": str(result.parent), "status": "started", "entries": names}
+    assert read_note(tmp_path) == {"result": str(result), "entries": names}
+    with StageCache(tmp_path).job("abc") as earlier:
+        assert earlier == Pointer(result, tuple(names))
+    with StageCache(None).job("abc") as earlier:
+        assert earlier == Pointer()
+
+
+def test_a_failed_attempt_leaves_no_note_a_killed_one_does(tmp_path: Path) -> None:
+    def attempt(folder: str, problem: type[BaseException] | None) -> Pointer:
+        cache, result = StageCache(tmp_path), tmp_path / folder / "result.json"
+        ending = suppress(RuntimeError, KeyboardInterrupt)
+        with ending, cache.job("abc") as earlier, cache.attempt(result):
+            if problem:
+                raise problem
+        return earlier
+
+    assert attempt("a", RuntimeError) == Pointer()
+    assert not (tmp_path / "jobs" / "abc").exists()
+    assert attempt("b", KeyboardInterrupt) == Pointer()
+    assert attempt("c", None) == Pointer(started=tmp_path / "b")
+    done = Pointer(tmp_path / "c" / "result.json")
+    assert attempt("d", RuntimeError) == done  # what finished before stays known
+    assert attempt("e", KeyboardInterrupt) == done
+    assert attempt("f", None) == Pointer(done.result, started=tmp_path / "e")
+
+
+@pytest.mark.parametrize("text", ["/runs/a/result.json", "", "[]", '{"result": "x"}', "\x80", "3"])
+def test_a_note_of_another_format_is_none(tmp_path: Path, text: str) -> None:
+    (tmp_path / "note").write_text(text, encoding="latin-1")
+    assert read_pointer(tmp_path / "note") == Pointer()
+
+
+def test_what_a_killed_writer_left_goes(tmp_path: Path) -> None:
+    name = entry_name("tune", KEY)
+    mine, other = (tmp_path / "tune" / f"{n}.safetensors.1.tmp" for n in (name, "0" * 32))
+    note = tmp_path / "jobs" / "abc.1.tmp"
+    for path in (mine, other, note):
+        path.parent.mkdir(exist_ok=True)
+        path.touch()
+    cache = StageCache(tmp_path)
+    with cache.job("abc"):
+        cache.get("tune", KEY, Counter())
+    assert list(tmp_path.rglob("*.tmp")) == [other]  # whose lock was not held
+
+
+def test_a_full_disk_costs_one_warning(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def full(path: Path, content: bytes) -> int:
+        with path.open("wb") as file:
+            file.write(content[:3])
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(Path, "write_bytes", full)
+    cache = StageCache(tmp_path)
+    with cache.job("abc"), cache.attempt(tmp_path / "result.json"):
+        assert cache.get("tune", KEY, Counter()).values["epoch"] == 4
+    assert caplog.text.count("No space left on device") == len(caplog.records) == 1
+    assert not [path for path in tmp_path.rglob("*") if path.is_file() and path.suffix != ".lock"]
+
+
+def test_keys_and_code_versions_are_stable() -> None:
+    assert digest({"a": 1, "b": [2]}) == digest({"b": [2], "a": 1}) != digest({"a": 1, "b": [3]})
+    assert code_version("tune") == code_version("tune") != code_version("attribute")

@@ -1,0 +1,173 @@
+"""Everything in conf/ composes, fits the schema, and binds to the code that it names."""
+
+import importlib
+import inspect
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hydra import compose, initialize_config_dir
+from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.types import RunMode
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from skip_exp.config import schema as config
+from skip_exp.config.refusals import missing_key
+
+CONF = config.conf_dir()
+SWEEPS = CONF.parent / "sweeps"
+CHOICES = [path.relative_to(CONF).with_suffix("") for path in sorted(CONF.glob("*/*.yaml"))]
+GROUPS = {"task", "backbone", "prompt", "attribution", "prune", "trainer", "logger", "experiment"}
+
+
+@pytest.fixture(autouse=True)
+def conf() -> Iterator[None]:
+    config.register()
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        yield
+
+
+def composed(*overrides: str) -> Any:
+    if not any(override.startswith("+task=") for override in overrides):
+        overrides = (*overrides, "+task=rte")
+    return compose("config", [*overrides, "output_dir=here"])
+
+
+def test_the_groups_are_the_ones_that_are_promised() -> None:
+    assert {choice.parts[0] for choice in CHOICES} == GROUPS
+
+
+@pytest.mark.parametrize("choice", CHOICES, ids=str)
+def test_every_choice_composes_and_leaves_nothing_open(choice: Path) -> None:
+    group, name = choice.parts
+    cfg = composed(f"{'+' if group == 'task' else ''}{group}={name}")
+    OmegaConf.resolve(cfg)
+    assert missing_key(cfg) is None
+    if group in ("task", "backbone"):
+        assert cfg[group].name == name
+    if group == "logger":
+        assert cfg.logger.name == name
+    if group == "prompt":
+        assert cfg.prompt.kind == name
+
+
+@pytest.mark.parametrize("sweep", sorted(SWEEPS.glob("*.yaml")), ids=lambda path: path.stem)
+def test_every_sweep_composes_with_every_value(sweep: Path) -> None:
+    GlobalHydra.instance().clear()
+    search = f"hydra.searchpath=[file://{CONF}]"
+    with initialize_config_dir(str(SWEEPS), version_base="1.3"):
+        cfg = compose(sweep.stem, [search], return_hydra_config=True)
+        assert cfg.hydra.mode == RunMode.MULTIRUN
+        jobs = [f"{key}={values}" for key, values in cfg.hydra.sweeper.params.items()]
+        overrides = OverridesParser.create().parse_overrides(jobs)
+        (batch,) = BasicSweeper.split_arguments(overrides, max_batch_size=None)
+        seen: set[str] = set()
+        for job in batch:
+            if seen >= set(job):  # every value once; all combinations would take a minute
+                continue
+            seen |= set(job)
+            one = compose(sweep.stem, [search, *job, "output_dir=here"])
+            assert missing_key(one) is None, job
+
+
+def bound(cfg: Any) -> inspect.BoundArguments:
+    """The attribution function of ``cfg`` with its options, as the pipeline calls it."""
+    module, _, name = cfg.attribution._target_.rpartition(".")
+    options = {k: v for k in ("tokens", "sign", "target") if (v := cfg.attribution[k]) is not None}
+    options |= cfg.attribution.options
+    signature = inspect.signature(getattr(importlib.import_module(module), name))
+    return signature.bind("model", "batches", **options)
+
+
+@pytest.mark.parametrize("method", [c.name for c in CHOICES if c.parts[0] == "attribution"])
+def test_every_attribution_binds_to_its_function(method: str) -> None:
+    assert {"model", "batches"} <= bound(composed(f"attribution={method}")).arguments.keys()
+
+
+def test_an_option_that_a_method_does_not_have_does_not_bind() -> None:
+    with pytest.raises(TypeError, match="tokens"):
+        bound(composed("attribution=random", "attribution.tokens=max"))
+
+
+def test_the_defaults() -> None:
+    cfg = composed()
+    assert cfg.backbone.path == "embedded:minilm"
+    assert (cfg.prune.ratio, cfg.prune.sites) == (0.5, ["ffn", "heads"])
+    assert cfg.data.dir is None
+    assert cfg.logger.name == "wandb" and cfg.sweep.skip_done
+
+
+def test_the_data_folder_comes_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SKIP_EXP_DATA", "/somewhere")
+    assert composed().data.dir == "/somewhere"
+    assert composed("data.dir=elsewhere").data.dir == "elsewhere"
+
+
+def test_an_experiment_changes_several_groups_and_yields_to_the_command_line() -> None:
+    cfg = composed("experiment=paper", "attribution.samples=5", "prompt=prefix")
+    assert cfg.backbone.name == "bert_base"
+    assert (cfg.prompt.kind, cfg.attribution.samples) == ("prefix", 5)
+    assert composed("experiment=paper").prompt.kind == "input"
+
+
+def test_the_attribution_of_the_paper_goes_with_every_backbone() -> None:
+    paper, swept = composed("experiment=paper"), composed("attribution=paper")
+    assert swept.attribution == paper.attribution
+    assert (swept.backbone.name, swept.prompt.kind) == ("minilm", "prefix")
+    assert swept.retune.train != paper.retune.train == "prompt_readout"
+    a = swept.attribution
+    assert (a.samples, a.tokens, a.sign, a.target) == (20, "max", "signed", "probability")
+    assert a.options == {"at": "linears"}
+
+
+ABLATIONS = [*sorted(SWEEPS.glob("ablation_*.yaml")), SWEEPS / "dense_continued.yaml"]
+RETUNED = {  # by name
+    *("allocation", "retune", "distill", "init", "budget", "recipe"),
+    *("confirm", "controls", "continued", "t5_mini", "integrated_gradients"),
+}
+
+
+@pytest.mark.parametrize("sweep", ABLATIONS, ids=lambda path: path.stem)
+def test_an_ablation_screens_without_re_tuning_and_timing(sweep: Path) -> None:
+    text: Any = OmegaConf.to_container(OmegaConf.load(sweep))
+    name, params = sweep.stem.partition("_")[2], text["hydra"]["sweeper"]["params"]
+    assert params.pop("+task") == ("sst2" if name == "t5_mini" else "sst2,mrpc,cola,rte")
+    assert params.pop("seed") == "1,2,3"
+    assert text.get("benchmark") == (None if name == "controls" else {"enabled": False})
+    assert text.get("retune") == (None if name in RETUNED else {"enabled": False})
+
+
+@pytest.mark.parametrize("sweep", ABLATIONS, ids=lambda path: path.stem)
+def test_an_ablation_changes_one_factor_and_has_the_default(sweep: Path) -> None:
+    text: Any = OmegaConf.to_container(OmegaConf.load(sweep))
+    params = text["hydra"]["sweeper"]["params"]
+    factors = [key for key in params if key not in ("+task", "seed", "prune.ratio")]
+    assert len(factors) == (0 if sweep.stem.endswith(("_confirm", "_continued")) else 1)
+    for factor in factors:
+        value = OmegaConf.select(composed(), factor)
+        if factor in GROUPS:
+            (value,) = (
+                x[factor] for x in OmegaConf.load(CONF / "config.yaml").defaults if factor in x
+            )
+        assert str(value) in params[factor].split(",")
+
+
+@pytest.mark.parametrize("override", ["prune.rank=much", "seed=1.5", "+prune.rank.x=1"])
+def test_wrong_types_do_not_compose(override: str) -> None:
+    with pytest.raises(Exception, match="Error merging override") as caught:
+        composed(override)
+    assert isinstance(caught.value.__cause__, OmegaConfBaseException)
+
+
+def test_conf_is_found_in_an_installed_package(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert (CONF / "config.yaml").is_file()
+    package = tmp_path / "site-packages/skip_exp"
+    (package / "conf").mkdir(parents=True)
+    monkeypatch.setattr(config, "__file__", str(package / "config/schema.py"))
+    assert config.conf_dir() == package / "conf"

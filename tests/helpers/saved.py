@@ -1,0 +1,145 @@
+"""Tiny backbones with a tokenizer, and skills on them, saved to folders."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from tokenizers import Tokenizer, models, pre_tokenizers, processors
+from transformers import PreTrainedTokenizerFast
+
+from skip_exp.models.backbones import load_backbone
+from skip_exp.models.prompts import build_prompt
+from skip_exp.models.readouts import build_readout
+from skip_exp.models.soft_prompt import SoftPromptModel
+from skip_exp.pruning.reconstruct import apply, changes
+from skip_exp.pruning.surgery import Keep, cut
+from skip_exp.skill.skill import SkillAbout, save_skill
+from tests.helpers.tiny import VOCAB, tiny_backbone, tiny_batch
+
+WORDS = [
+    *("no", "yes", "very", "good", "bad", "film", "plot", "dull", "warm", "funny", "long"),
+    *("a", "the", "is", "was", "it", "and", "not", "of"),
+]
+SPECIAL = {  # in order of their ids
+    "bert": ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"),
+    "roberta": ("<s>", "<pad>", "</s>", "<unk>", "<mask>"),
+    "t5": ("<pad>", "</s>", "<unk>"),
+}
+NOTHING = torch.tensor([], dtype=torch.long)
+
+
+def tokenizer(family: str) -> PreTrainedTokenizerFast:
+    """One token a word, ``w0`` to ``wN`` beside the WORDS; the family's special tokens and ids."""
+    special = SPECIAL[family]
+    words = [*special, *WORDS]
+    words += [f"w{i}" for i in range(VOCAB - len(words))]
+    ids = {word: i for i, word in enumerate(words)}
+    unknown = next(token for token in special if "unk" in token.lower())
+    fast = Tokenizer(models.WordLevel(ids, unk_token=unknown))
+    fast.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    start, end = {"bert": special[2:4], "roberta": special[0:3:2], "t5": ("", special[1])}[family]
+    fast.post_processor = processors.TemplateProcessing(
+        single=f"{start} $A {end}".split(),
+        pair=f"{start} $A {end} $B:1 {end}:1".split(),
+        special_tokens=[(token, ids[token]) for token in special],
+    )
+    return PreTrainedTokenizerFast(
+        tokenizer_object=fast,
+        pad_token=next(token for token in special if "pad" in token.lower()),
+        unk_token=unknown,
+        mask_token=special[4] if family != "t5" else None,
+        model_input_names=["input_ids", "attention_mask"]
+        + (["token_type_ids"] if family == "bert" else []),
+    )
+
+
+def save_backbone(folder: Path, kind: str, seed: int = 0) -> Path:
+    """A backbone as the library saves it; ``kind`` as in ``tests.helpers.tiny``."""
+    tiny_backbone(kind, seed).save_pretrained(folder)
+    tokenizer(kind.split("_")[0]).save_pretrained(folder)
+    return folder
+
+
+@dataclass
+class Saved:
+    """A skill's folder, its backbone's, and the model that was saved."""
+
+    folder: Path
+    backbone: Path
+    model: SoftPromptModel
+    keep: Keep
+    about: SkillAbout
+
+
+def save_tiny_skill(
+    root: Path,
+    kind: str = "bert",
+    prompt: str = "prefix",
+    readout: str = "head",
+    *,
+    name: str = "skill",
+    text: tuple[str, ...] = ("sentence",),
+    decoder: bool = False,
+    vanish: bool = True,
+    train: str = "prompt_readout",
+    reconstruct: str = "none",
+    seed: int = 0,
+) -> Saved:
+    """A skill on the backbone ``root/backbone``, which is made where there is none."""
+    path, family = root / "backbone", kind.split("_")[0]
+    if not path.exists():
+        save_backbone(path, kind)
+    b = load_backbone(kind, str(path), family, readout)
+    ids = torch.arange(10 + seed, 14 + seed)
+    soft = build_prompt(
+        prompt, b.model, b.family, length=4, ids=ids, std=0.0, seed=seed, decoder=decoder
+    )
+    words = ("no", "very good") if readout == "seq2seq" else ("no", "yes")
+    head = build_readout(readout, b.model, b.tokenizer, labels=2, words=words, pooling="mean")
+    if readout == "head":
+        torch.manual_seed(seed)
+        torch.nn.init.normal_(head.linear.weight, std=0.2)
+    whole = SoftPromptModel(b.model, b.family, soft, head).eval()
+    keep = some_keep(whole, vanish)
+    about = SkillAbout(
+        task="toy",
+        text=list(text),
+        labels=["negative", "positive"],
+        words=list(words),
+        backbone={
+            "name": kind,
+            "path": str(path),
+            "family": family,
+            "readout": readout,
+            "pooling": "mean",
+            "content_hash": b.content_hash,
+        },
+        prompt={"kind": prompt, "length": 4, "decoder": decoder},
+        max_length=24,
+        scores={"metric": "accuracy", "validation": 0.5, "data": "none"},
+        train=train,
+    )
+    model = cut(whole, keep)
+    found = changes(whole, keep, [tiny_batch(kind)], reconstruct=reconstruct, rank=2)
+    apply(model, found)
+    model.train_only(train)
+    with torch.no_grad():  # as tuning would
+        for parameter in model.skill_parameters().values():
+            parameter.add_(torch.randn_like(parameter) * 0.01)
+    return Saved(save_skill(root / name, model, keep, about, found), path, model, keep, about)
+
+
+def some_keep(model: SoftPromptModel, vanish: bool) -> Keep:
+    """Every kind of cut; with ``vanish`` one attention and one FFN sublayer go entirely."""
+    attention = set(model.attention_blocks())
+    keep: Keep = {}
+    for block in model.blocks():
+        last = ".1." in block.name
+        if block.name not in attention:
+            keep[block.name] = NOTHING if vanish and last else torch.tensor([1, 4, 5, 9])
+        elif vanish and last:
+            keep[f"{block.name}.heads"] = NOTHING
+        else:
+            keep[f"{block.name}.heads"] = torch.tensor([0, 2])
+            keep[f"{block.name}.qk"] = torch.tensor([[0, 3], [1, 2], [4, 7]])
+    return keep

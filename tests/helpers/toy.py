@@ -1,0 +1,79 @@
+"""Whole small jobs on a tiny random BERT and a task of two adjectives, and what they must leave."""
+
+import hashlib
+import json
+import random
+from pathlib import Path
+from typing import Any
+
+from hydra import compose, initialize_config_dir
+from safetensors import safe_open
+
+from skip_exp import results
+from skip_exp.config import schema as config
+from tests.helpers.saved import save_backbone
+
+
+def save_toy(folder: Path) -> list[str]:
+    """Write backbone and task; the overrides of a job on them: is the adjective a good one?"""
+    backbone = save_backbone(folder / "backbone", "bert")
+    rng = random.Random(0)
+    for split, rows in (("train", 400), ("validation", 100)):
+        lines = ["text,label"]
+        for _ in range(rows):
+            label = rng.randrange(2)
+            adjective = rng.choice((("bad", "dull", "long"), ("good", "warm", "funny"))[label])
+            lines.append(f"the {rng.choice(('film', 'plot'))} was {adjective},{label}")
+        (folder / f"{split}.csv").write_text("\n".join(lines) + "\n")
+    return [
+        "task.name=adjectives",
+        *(f"+task.files.{split}={folder}/{split}.csv" for split in ("train", "validation")),
+        "task.text=[text]",
+        "task.labels=[bad,good]",
+        "task.metrics=[accuracy,f1]",
+        "backbone.name=tiny",
+        f"backbone.path={backbone}",
+        "data.max_length=12",
+        "prompt.length=4",
+        "prune.round_to=4",
+        "attribution.samples=64",
+        "benchmark.repeats=2",
+        "benchmark.batch=2",
+        "benchmark.seq_len=8",
+        "trainer.accelerator=cpu",
+        "trainer.precision=32-true",
+        "trainer.progress=false",
+    ]
+
+
+def toy_job(toy: list[str], root: Path, folder: str, *overrides: str) -> Any:
+    """Configuration of a job of a second in ``root/folder``, its cache in ``root/cache``."""
+    config.register()
+    own = [f"cache.dir={root}/cache", f"output_dir={root / folder}", "logger=none"]
+    own += ["tune.epochs=1", "retune.epochs=1", "benchmark.enabled=false", *overrides]
+    with initialize_config_dir(str(config.conf_dir()), version_base="1.3"):
+        return compose("config", [*toy, *own])
+
+
+def numbers(folder: Path) -> dict[str, Any]:
+    """Of every job of a sweep: what must not depend on how often it was killed."""
+    found = {}
+    for result in results.load(folder):
+        assert result["status"] == "done"
+        kept = {key: result[key] for key in ("metric", "metrics", "select", "params", "keep_sizes")}
+        skill = Path(result["path"]).parent / result["skill"] / "skill.safetensors"
+        kept["skill"] = hashlib.sha256(skill.read_bytes()).hexdigest()
+        found[Path(result["path"]).parent.name] = kept
+    return found
+
+
+def check_files(*folders: Path) -> None:
+    """Nothing half-written: no temporary file, every JSON and safetensors file can be read."""
+    paths = [path for folder in folders for path in folder.rglob("*") if path.is_file()]
+    assert not [path for path in paths if path.suffix == ".tmp"]
+    for path in paths:
+        if path.suffix == ".json" or (path.parent.name == "jobs" and not path.suffix):
+            json.loads(path.read_bytes())
+        elif path.suffix == ".safetensors":
+            with safe_open(path, "pt") as file:
+                assert file.keys()

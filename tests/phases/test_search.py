@@ -1,0 +1,224 @@
+"""The largest ratio within a bound: exact bisections, and whole searches on a tiny model."""
+
+import logging
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from skip_exp import pipeline
+from skip_exp.data.module import TextDataModule
+from skip_exp.errors import ConfigError
+from skip_exp.job import prepare
+from skip_exp.phases import search
+from skip_exp.phases.search import grid, largest
+from tests.helpers.toy import save_toy, toy_job
+
+NUMBERS = ("metric", "metrics", "select", "params", "keep_sizes", "ratio_reached")
+
+
+@pytest.fixture(scope="module")
+def toy(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
+    return save_toy(tmp_path_factory.mktemp("toy"))
+
+
+@pytest.fixture
+def auto(toy: list[str], tmp_path: Path) -> Any:
+    """``auto(max_drop, *overrides)``: the configuration of a search."""
+
+    def make(bound: float, *overrides: str, folder: str = "run") -> Any:
+        # Tuned well enough that a cut costs something.
+        own = ["tune.epochs=4", "tune.lr=0.05", "tune.readout_lr=0.03", "retune.lr=0.001"]
+        asked = ["prune.ratio=auto", f"prune.max_drop={bound}"]
+        return toy_job(toy, tmp_path, folder, *own, *asked, *overrides)
+
+    return make
+
+
+@pytest.fixture
+def cuts(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """The ratio of every cut that is made."""
+    made: list[float] = []
+    real = pipeline.prune_retune
+
+    def noted(job: Any, dense: Any, ratio: float, *rest: Any) -> Any:
+        made.append(ratio)
+        return real(job, dense, ratio, *rest)
+
+    monkeypatch.setattr(pipeline, "prune_retune", noted)
+    return made
+
+
+def test_the_grid_ends_where_the_sites_do() -> None:
+    assert grid(0.3) == [0.05, 0.1, 0.15, 0.2, 0.25, 0.3]
+    assert grid(0.2999)[-1] == 0.25
+    assert grid(1.0)[-1] == 0.95
+    assert grid(0.04) == []
+
+
+@pytest.mark.parametrize("threshold", [0.0, 0.02, 0.05, 0.33, 0.5, 0.95, 1.0])
+def test_bisection_finds_the_last_that_holds(threshold: float) -> None:
+    asked: list[float] = []
+
+    def holds(ratio: float) -> bool:
+        asked.append(ratio)
+        return ratio <= threshold
+
+    ratios = grid(1.0)
+    assert largest(ratios, holds) == max([r for r in ratios if r <= threshold], default=0.0)
+    assert len(asked) == len(set(asked)) <= 5  # 20 answers are possible
+
+
+def test_without_ratios_nothing_is_asked() -> None:
+    assert largest([], lambda _: pytest.fail("asked")) == 0.0
+
+
+def test_a_drop_that_ends_where_the_bisection_looks_first() -> None:
+    scores = {0.05: True, 0.1: False, 0.15: True, 0.2: False, 0.25: False}
+    assert largest(list(scores), scores.__getitem__) == 0.15  # 0.1 is never asked
+
+
+def test_a_whole_search(auto: Any, cuts: list[float], monkeypatch: pytest.MonkeyPatch) -> None:
+    scored: list[Any] = []
+    real = pipeline.attribute
+    monkeypatch.setattr(pipeline, "attribute", lambda *a: scored.append(a) or real(*a))
+    result = pipeline.run(auto(4))
+    ratio, probes, dense = result["ratio"], result["probes"], result["select"]["dense"]
+    assert cuts == [*map(float, probes), ratio]
+    assert len(scored) == 1  # for all cuts
+    assert 0 < ratio < 0.95  # else the rest shows nothing
+    assert result["select"]["final"] == probes[f"{ratio:g}"]
+    assert 100 * (dense - probes[f"{ratio:g}"]) <= 4 + 1e-9
+    assert 100 * (dense - probes[f"{ratio + 0.05:g}"]) > 4
+    assert result["method"]["max_drop"] == 4
+    assert result["config"]["prune"]["ratio"] == "auto"
+    assert result["seconds"].keys() >= {"search", "attribute", "prune", "retune"}
+    assert min(result["seconds"].values()) >= 0
+    asked = auto(1, f"prune.ratio={ratio}", "prune.max_drop=null", folder="fixed")
+    fixed = pipeline.run(asked)
+    assert [fixed[key] for key in NUMBERS] == [result[key] for key in NUMBERS]
+    assert fixed["cache"] == {"tune": "hit", "attribution": "hit"}
+    assert fixed["probes"] == {} and fixed["method"]["max_drop"] is None
+
+
+def test_an_interrupted_search_goes_on(
+    auto: Any, cuts: list[float], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = pipeline.run(auto(4, "cache.enabled=false", folder="whole"))
+    assert whole["cache"] == {"tune": "miss", "attribution": "miss"}
+    order = cuts.copy()
+    assert len(order) > 3
+    cuts.clear()
+    real = pipeline.prune_retune
+
+    def stopped(*given: Any) -> Any:
+        if len(cuts) == 2:
+            raise KeyboardInterrupt
+        return real(*given)
+
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        patched.setattr(pipeline, "prune_retune", stopped)
+        pipeline.run(auto(4))
+    assert cuts == order[:2]
+    cuts.clear()
+    result = pipeline.run(auto(4))
+    assert cuts == order[2:]  # the first two came from the cache
+    assert [result[key] for key in (*NUMBERS, "probes")] == [
+        whole[key] for key in (*NUMBERS, "probes")
+    ]
+
+
+def test_a_search_with_another_bound_starts_from_the_same_probes(
+    auto: Any, cuts: list[float]
+) -> None:
+    pipeline.run(auto(4))
+    first = cuts[0]
+    cuts.clear()
+    other = pipeline.run(auto(100, folder="other"))
+    assert first not in cuts
+    assert cuts[-1] == other["ratio"] == 0.95  # nothing costs a hundred points
+
+
+def test_the_search_never_reads_the_validation_split(
+    auto: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Enough(Exception):
+        pass
+
+    def stop(*_: Any) -> None:
+        raise Enough
+
+    monkeypatch.setattr(TextDataModule, "test_dataloader", lambda _: pytest.fail("validation read"))
+    monkeypatch.setattr(pipeline, "test", stop)
+    with pytest.raises(Enough):
+        pipeline.run(auto(4))
+
+
+@pytest.mark.parametrize("overrides", [["retune.enabled=false"], ["prune.allocation=uniform"]])
+def test_variants(auto: Any, overrides: list[str]) -> None:
+    result = pipeline.run(auto(6, *overrides))
+    assert result["select"]["dense"] - result["select"]["final"] <= 0.06 + 1e-9
+    if result["ratio"]:
+        assert result["select"]["final"] == result["probes"][f"{result['ratio']:g}"]
+
+
+def test_exact_drops_and_nothing_within_the_bound(
+    auto: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    job = prepare(auto(1, "cache.enabled=false"))
+    scores = {0.05: 0.92, 0.1: 0.91, 0.15: 0.9, 0.2: 0.8, 0.25: 0.7, 0.3: 0.6}
+    found = search.find(job, 0.3, 0.91, scores.__getitem__, {})
+    # 0.15 costs one point to the digit
+    assert found == search.Found(0.15, {"0.15": 0.9, "0.25": 0.7, "0.2": 0.8})
+    for reach, why in ((0.3, "costs more than 1 points"), (0.04, "cannot reach ratio 0.05")):
+        with caplog.at_level(logging.INFO, logger="skip_exp"):
+            found = search.find(job, reach, 0.91, lambda _: 0.5, {})
+        assert found.ratio == 0
+        assert why in caplog.records[-1].message
+        assert "nothing is cut" in caplog.records[-1].message
+
+
+def test_ratio_zero_is_an_answer(auto: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pipeline, "find_ratio", lambda *_: search.Found(0.0, {"0.05": 0.5}))
+    result = pipeline.run(auto(0))
+    assert result["ratio"] == result["ratio_reached"] == 0
+    assert result["select"]["final"] >= result["select"]["dense"]
+
+
+@pytest.mark.parametrize(
+    ("overrides", "told"),
+    [
+        (["prune.max_drop=null"], r"^prune\.ratio=auto: needs prune\.max_drop"),
+        (["prune.ratio=0.5"], r"^prune\.max_drop=1\.0: needs prune\.ratio=auto$"),
+        (["prune.target_speedup=2"], r"^prune\.target_speedup=2\.0: prune\.ratio=auto looks for"),
+        (["prune.max_drop=-0.5"], r"^prune\.max_drop=-0\.5: must be at least 0"),
+        (["prune.max_drop=inf"], r"^prune\.max_drop=inf: must be at least 0"),
+        (["prune.max_drop=nan"], r"^prune\.max_drop=nan: must be at least 0"),
+        (["prune.ratio=abc"], r"^prune\.ratio=abc: must be a number in \[0, 1\) or auto$"),
+        (["prune.ratio=true"], r"^prune\.ratio=True: must be a number in"),
+        (["prune.ratio=[0.5]"], r"^prune\.ratio=\[0\.5\]: must be a number in"),
+        (["prune.ratio=1.5", "prune.max_drop=null"], r"^prune\.ratio=1\.5: must be in \[0, 1\)$"),
+        (["prune.ratio=nan", "prune.max_drop=null"], r"^prune\.ratio=nan: must be in \[0, 1\)$"),
+        (["prune.sites=[neurons]"], r"^prune\.sites=\['neurons'\]: must be some of"),
+        (["prune.allocation=latency"], r"^prune\.allocation=latency: needs prune\.target_speedup"),
+    ],
+)
+def test_refused_before_any_work(
+    auto: Any, overrides: list[str], told: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pipeline, "tune", lambda *_: pytest.fail("tuned"))
+    with pytest.raises(ConfigError, match=told):
+        pipeline.run(auto(1.0, *overrides))
+
+
+def test_a_whole_number_is_the_ratio_it_was(auto: Any) -> None:
+    zero = [auto(1, f"prune.ratio={text}", "prune.max_drop=null") for text in ("0", "0.0")]
+    assert prepare(zero[0]).job_id == prepare(zero[1]).job_id
+
+
+def test_a_probe_in_steps(auto: Any, cuts: list[float]) -> None:
+    result = pipeline.run(auto(6, "prune.steps=2"))
+    assert (result["method"]["steps"], result["method"]["max_drop"]) == (2, 6)
+    assert cuts[-1] == result["ratio"]
+    if result["ratio"]:
+        assert result["select"]["final"] == result["probes"][f"{result['ratio']:g}"]

@@ -1,0 +1,153 @@
+"""Whole jobs that prune in several steps, on a tiny random BERT."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from skip_exp import pipeline
+from skip_exp.callbacks.pruning import PruningCallback
+from skip_exp.errors import ConfigError
+from skip_exp.job import prepare
+from skip_exp.phases import prune as subnetwork
+from skip_exp.pruning import reconstruct
+from skip_exp.skill.skill import Skill
+from tests.helpers.toy import save_toy, toy_job
+
+NUMBERS = ("metric", "metrics", "select", "params", "keep_sizes", "ratio_reached")
+
+
+@pytest.fixture(scope="module")
+def toy(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
+    return save_toy(tmp_path_factory.mktemp("toy"))
+
+
+@pytest.fixture
+def job(toy: list[str], tmp_path: Path) -> Any:
+    return lambda *overrides, folder="run": toy_job(toy, tmp_path, folder, *overrides)
+
+
+def kept(folder: Path) -> dict[str, list[int]]:
+    return {site: k.tolist() for site, k in Skill.load(folder / "skill").keep.items()}
+
+
+def test_steps_change_nothing_where_the_attribution_does_not_change(
+    job: Any, tmp_path: Path
+) -> None:
+    """The weights of what is left are the same after a cut of units and heads."""
+    asked = ["attribution=magnitude", "prune.ratio=0.6"]
+    one = pipeline.run(job(*asked, folder="one"))
+    many = pipeline.run(job(*asked, "prune.steps=3", folder="many"))
+    assert kept(tmp_path / "one") == kept(tmp_path / "many")
+    assert [one[key] for key in NUMBERS] == [many[key] for key in NUMBERS]
+    assert (one["method"]["steps"], many["method"]["steps"]) == (1, 3)
+
+
+def test_every_step_is_attributed_and_only_the_first_is_cached(
+    job: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[int] = []
+    real = subnetwork.calibration
+
+    def calibration(of: Any, model: Any) -> Any:
+        seen.append(sum(block.output.in_features for block in model.blocks()))
+        return real(of, model)
+
+    monkeypatch.setattr(subnetwork, "calibration", calibration)
+    one = pipeline.run(job("prune.ratio=0.6", folder="one"))
+    full = seen.copy()
+    assert len(full) == 1
+    many = pipeline.run(job("prune.ratio=0.6", "prune.steps=3", folder="many"))
+    assert many["cache"] == {"tune": "hit", "attribution": "hit"}
+    first, second = seen[1:]
+    assert full[0] > first > second
+    assert many["ratio_reached"] == pytest.approx(one["ratio_reached"], abs=0.05)
+    assert kept(tmp_path / "one") != kept(tmp_path / "many")
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        ["prune.step_epochs=1", "retune.lr=0.05", "retune.bias_lr=0.05"],
+        ["prune.step_epochs=1", "prune.sites=[ffn,heads,qk,vo]", "retune.train=prompt"],
+        ["prune.reconstruct=least_squares", "prune.rank=4", "retune.enabled=false"],
+    ],
+)
+def test_the_skill_gives_the_final_model_back(
+    job: Any, tmp_path: Path, overrides: list[str]
+) -> None:
+    cfg = job("prune.ratio=0.6", "prune.steps=2", *overrides)
+    result = pipeline.run(cfg)
+    skill = Skill.load(tmp_path / "run" / "skill")
+    rows = prepare(cfg).data.select
+    right = 0
+    for row in rows:
+        inputs = torch.tensor([row["input_ids"]])
+        with torch.no_grad():
+            answer = skill.model(inputs, torch.ones_like(inputs)).argmax(-1).item()
+        right += answer == row["label"]
+    assert right / len(rows) == pytest.approx(result["select"]["final"])
+
+
+def test_tuning_between_the_steps_is_short_and_counts(
+    job: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fits: list[tuple[str, int]] = []
+    real = pipeline.fit
+
+    def fit(of: Any, tuner: Any, settings: Any, *rest: Any) -> Any:
+        fits.append((tuner.phase, settings.epochs))
+        return real(of, tuner, settings, *rest)
+
+    monkeypatch.setattr(pipeline, "fit", fit)
+    own = ["prune.ratio=0.6", "prune.steps=3", "tune.epochs=2", "retune.epochs=3"]
+    pipeline.run(job(*own, "prune.step_epochs=1"))
+    assert fits == [("tune", 2), ("retune", 3), ("step1", 1), ("step2", 1)]
+
+
+def test_changes_are_those_of_the_dense_model_and_the_last_keep(
+    job: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cuts: list[tuple[Any, ...]] = []
+    real = PruningCallback.setup
+
+    def setup(self: PruningCallback, trainer: Any, pl_module: Any, stage: str) -> None:
+        before, dense = self.keep, pl_module.model
+        real(self, trainer, pl_module, stage)
+        if before is None:
+            cuts.append((dense, self.keep, self.changes))
+
+    monkeypatch.setattr(PruningCallback, "setup", setup)
+    cfg = job("prune.ratio=0.6", "prune.steps=3", "prune.reconstruct=mean")
+    pipeline.run(cfg)
+    ((dense, keep, changes),) = cuts
+    rows = subnetwork.calibration(prepare(cfg), dense)
+    wanted = reconstruct.changes(dense, keep, rows, reconstruct="mean")
+    assert changes.keys() == wanted.keys() != set()
+    for name, change in wanted.items():
+        torch.testing.assert_close(changes[name], change)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "told"),
+    [
+        (["prune.steps=0"], r"prune\.steps=0: must be at least 1"),
+        (["prune.step_epochs=-1"], r"prune\.step_epochs=-1: must be at least 0"),
+        (["prune.steps=2", "prune.target_speedup=2"], r"prune\.steps=2: must be 1 with prune\.tar"),
+        (
+            ["prune.steps=2", "prune.step_epochs=1", "retune.enabled=false"],
+            r"prune\.step_epochs=1: must be 0 with retune\.enabled=false",
+        ),
+        (
+            ["prune.steps=2", "prune.step_epochs=1", "prune.reconstruct=mean"],
+            r"prune\.step_epochs=1: must be 0 with prune\.reconstruct=mean",
+        ),
+    ],
+)
+def test_refused_before_any_work(
+    job: Any, overrides: list[str], told: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pipeline, "tune", lambda *_: pytest.fail("tuned"))
+    with pytest.raises(ConfigError, match=told):
+        pipeline.run(job(*overrides))

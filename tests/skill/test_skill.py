@@ -1,0 +1,364 @@
+"""The skill file: what is saved comes back exactly, and nothing else is ever loaded."""
+
+import json
+import os
+import pickle
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from skip_exp import Skill
+from skip_exp.errors import SkipError
+from skip_exp.models import backbones
+from skip_exp.models.backbones import load_backbone
+from skip_exp.models.prompts import build_prompt
+from skip_exp.models.readouts import build_readout
+from skip_exp.models.soft_prompt import SoftPromptModel
+from skip_exp.pruning.select import select, shapes
+from skip_exp.pruning.surgery import cut
+from skip_exp.skill.classifier import collate, encode_texts, token_batches
+from skip_exp.skill.files import write_described
+from skip_exp.skill.skill import SkillAbout, save_skill
+from tests.helpers.saved import Saved, save_backbone, save_tiny_skill
+
+TEXTS = ["a warm film", "dull", "the plot is long and the film was not funny", "very good", "bad"]
+
+
+@pytest.fixture(autouse=True)
+def fresh_process() -> Iterator[None]:
+    """Backbones are read once per process; here once per test."""
+    load_backbone.cache_clear()
+    yield
+    load_backbone.cache_clear()
+
+
+@pytest.mark.parametrize(
+    ("kind", "prompt", "readout", "decoder"),
+    [
+        ("bert", "prefix", "head", False),
+        ("bert", "input", "mlm", False),
+        ("roberta", "prefix", "mlm", False),
+        ("roberta", "input", "head", False),
+        ("t5", "prefix", "head", False),
+        ("t5", "prefix", "seq2seq", True),
+        ("t5_gated", "input", "seq2seq", False),
+    ],
+)
+def test_a_loaded_skill_is_the_model_that_was_saved(
+    tmp_path: Path, kind: str, prompt: str, readout: str, decoder: bool
+) -> None:
+    saved = save_tiny_skill(tmp_path, kind, prompt, readout, decoder=decoder)
+    load_backbone.cache_clear()
+    skill = Skill.load(str(saved.folder))
+    assert skill.about == saved.about
+    rows = encode_texts(skill.tokenizer, [[text] for text in TEXTS], 24)
+    batch = collate(rows, skill.tokenizer.pad_token_id)
+    with torch.no_grad():
+        expected = saved.model(**batch)
+        assert torch.equal(skill.model(**batch), expected)
+    answers = skill.predict(TEXTS)
+    found = torch.tensor([list(a["probabilities"].values()) for a in answers])
+    torch.testing.assert_close(found, expected.softmax(-1))
+    assert [a["label"] for a in answers] == [skill.about.labels[i] for i in expected.argmax(-1)]
+    assert len({a["probabilities"]["positive"] for a in answers}) == len(TEXTS)
+    shrunk = {name: tuple(p.shape) for name, p in skill.model.named_parameters()}
+    assert shrunk == {name: tuple(p.shape) for name, p in saved.model.named_parameters()}
+
+
+def test_any_number_of_texts_in_any_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    skill = Skill.load(save_tiny_skill(tmp_path).folder)
+    assert skill.predict([]) == []
+    monkeypatch.setattr("skip_exp.skill.classifier.CHUNK", 7)
+    many = TEXTS * 4 + ["", "w3 " * 60]  # nothing, and more than max_length
+    one_by_one = [skill.predict([text])[0]["probabilities"]["positive"] for text in many]
+    for tokens in (1, 30, 100_000):
+        found = skill.predict(many, batch_tokens=tokens)
+        assert [a["probabilities"]["positive"] for a in found] == pytest.approx(
+            one_by_one, abs=1e-5
+        )
+
+
+def test_batches_hold_at_most_so_many_tokens() -> None:
+    assert list(token_batches([5, 2, 9, 2, 3], 9)) == [[1, 3, 4], [0], [2]]
+    assert list(token_batches([50], 9)) == [[0]]
+    assert list(token_batches([], 9)) == []
+
+
+def test_rows_are_filled_into_the_tasks_templates(tmp_path: Path) -> None:
+    text = ("{word} : {first}", "second")
+    skill = Skill.load(save_tiny_skill(tmp_path, text=text).folder)
+    row = {"word": "film", "first": "a dull film", "second": "very long", "idx": 3}
+    assert skill.predict([row]) == skill.predict([("film : a dull film", "very long")])
+    with pytest.raises(SkipError, match=r"example 2: .* 'second' \(it has: word, first\)"):
+        skill.predict([row, {"word": "film", "first": "it"}])
+
+
+@pytest.mark.parametrize(
+    ("examples", "message"),
+    [
+        ("a film", "a list of examples"),
+        ({"sentence": "a film"}, "a list of examples"),
+        (["a film", ("a", "b")], r"example 2: task toy takes one text \(sentence\), not 2"),
+        ([[3]], "example 1: 3 is not a text"),
+        ([{"sentence": None}], "example 1: task toy needs column 'sentence'"),
+    ],
+)
+def test_examples_that_do_not_fit(tmp_path: Path, examples: Any, message: str) -> None:
+    skill = Skill.load(save_tiny_skill(tmp_path).folder)
+    with pytest.raises(SkipError, match=message):
+        skill.predict(examples)
+
+
+def test_skills_share_one_backbone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folders = [
+        save_tiny_skill(tmp_path, name="one", vanish=True, seed=1).folder,
+        save_tiny_skill(tmp_path, name="two", vanish=False, seed=2).folder,
+    ]
+    load_backbone.cache_clear()
+    reads: list[str] = []
+    read = backbones._read
+    monkeypatch.setattr(backbones, "_read", lambda *args: reads.append(args[0]) or read(*args))
+    one, two = (Skill.load(folder) for folder in folders)
+    assert len(reads) == 1
+
+    def memory(skill: Skill) -> dict[str, int]:
+        return {n: p.data_ptr() for n, p in skill.model.named_parameters() if p.numel()}
+
+    shared = memory(one).items() & memory(two).items()
+    assert {name for name, _ in shared} >= {
+        "backbone.embeddings.word_embeddings.weight",
+        "backbone.encoder.layer.0.attention.output.LayerNorm.weight",
+    }
+    alone = [skill.predict(TEXTS) for skill in (one, two)]
+    assert alone[0] != alone[1]
+    assert [skill.predict(TEXTS) for skill in (one, two, one)] == [*alone, alone[0]]
+    assert len(reads) == 1
+
+
+@pytest.mark.parametrize("reconstruct", ["none", "mean", "least_squares"])
+@pytest.mark.parametrize("train", ["prompt_readout", "bias"])
+@pytest.mark.parametrize("kind", ["bert", "t5_gated"])
+def test_biases_and_changes_are_the_skills_own(
+    tmp_path: Path, kind: str, train: str, reconstruct: str
+) -> None:
+    plain = save_tiny_skill(tmp_path, kind, name="plain")
+    expected = Skill.load(plain.folder).predict(TEXTS)
+    how = {"train": train, "reconstruct": reconstruct}
+    saved = save_tiny_skill(tmp_path, kind, name="own", vanish=False, **how)  # type: ignore[arg-type]
+    load_backbone.cache_clear()
+    skill, other = Skill.load(saved.folder), Skill.load(plain.folder)
+    batch = collate(encode_texts(skill.tokenizer, [[t] for t in TEXTS], 24), 0)
+    with torch.no_grad():
+        assert torch.equal(skill.model(**batch), saved.model(**batch))
+    assert other.predict(TEXTS) == expected
+
+
+def test_a_backbone_that_has_moved(tmp_path: Path) -> None:
+    saved = save_tiny_skill(tmp_path)
+    expected = Skill.load(saved.folder).predict(TEXTS)
+    moved = saved.backbone.rename(tmp_path / "elsewhere")
+    load_backbone.cache_clear()
+    with pytest.raises(SkipError, match=r"its backbone bert is not to be had: .*no such folder"):
+        Skill.load(saved.folder)
+    assert Skill.load(saved.folder, backbone=moved).predict(TEXTS) == expected
+
+
+def _edit(change: Callable[[dict[str, Any]], Any]) -> Callable[[Saved], None]:
+    def damage(saved: Saved) -> None:
+        path = saved.folder / "skill.json"
+        described = json.loads(path.read_text())
+        change(described)
+        path.write_text(json.dumps(described))
+
+    return damage
+
+
+def _bytes(name: str, change: Callable[[bytes], bytes]) -> Callable[[Saved], None]:
+    def damage(saved: Saved) -> None:
+        path = saved.folder / name
+        path.write_bytes(change(path.read_bytes()))
+
+    return damage
+
+
+def _forge(**changes: Any) -> Callable[[Saved], None]:
+    """Fields or tensors that do not belong there, under a checksum that is right."""
+
+    def damage(saved: Saved) -> None:
+        about = {k: v for k, v in (asdict(saved.about) | changes).items() if v is not None}
+        keep = saved.keep | about.pop("keep", {})
+        state: dict[str, torch.Tensor] = dict(saved.model.skill_parameters())
+        state |= about.pop("state", {})
+        files = "skill.safetensors", state, keep, "skill.json", about
+        write_described(saved.folder, *files)
+
+    return damage
+
+
+def _another_backbone(saved: Saved) -> None:
+    save_backbone(saved.backbone, "bert", seed=5)
+
+
+def _another_kind_of_backbone(saved: Saved) -> None:
+    for file in saved.backbone.iterdir():
+        file.unlink()
+    save_backbone(saved.backbone, "t5")
+
+
+def _backbone_file(name: str, change: Callable[[bytes], bytes]) -> Callable[[Saved], None]:
+    def damage(saved: Saved) -> None:
+        path = saved.backbone / name
+        path.write_bytes(change(path.read_bytes()))
+
+    return damage
+
+
+def _long(*shape: int) -> torch.Tensor:
+    return torch.zeros(shape, dtype=torch.long)
+
+
+DAMAGES: dict[str, tuple[Callable[[Saved], Any], str]] = {
+    "no json": (lambda s: (s.folder / "skill.json").unlink(), "skill.json: cannot be read"),
+    "no tensors": (lambda s: (s.folder / "skill.safetensors").unlink(), "cannot be read: No such"),
+    "json cut": (_bytes("skill.json", lambda b: b[:100]), "damaged, not JSON"),
+    "json not text": (_bytes("skill.json", lambda b: b"\xff\xfe\x00"), "damaged, not JSON"),
+    "json a list": (_bytes("skill.json", lambda b: b"[]"), "not a skill"),
+    "tensors cut": (_bytes("skill.safetensors", lambda b: b[:-8]), "checksum"),
+    "tensors empty": (_bytes("skill.safetensors", lambda b: b""), "checksum"),
+    "a bit flipped": (_bytes("skill.safetensors", lambda b: b[:-1] + bytes([b[-1] ^ 1])), "checks"),
+    "labels swapped": (_edit(lambda d: d["labels"].reverse()), "checksum"),
+    "no checksum": (_edit(lambda d: d.pop("sha256")), "checksum"),
+    "newer version": (_edit(lambda d: d.update(version=2)), "version 2 is unknown; .* reads 1"),
+    "no version": (_edit(lambda d: d.pop("version")), "no version"),
+    "field missing": (_forge(labels=None), "field 'labels' is missing or not of type list"),
+    "field of a wrong type": (_forge(max_length="24"), "field 'max_length' .* not of type int"),
+    "nested field missing": (_forge(prompt={"kind": "prefix"}), "field 'prompt.length' is missing"),
+    "unknown prompt": (
+        _forge(prompt={"kind": "prefix", "length": "x", "decoder": False}),
+        "does not fit its backbone",
+    ),
+    "keep of no site": (_forge(keep={"encoder.7.ffn": _long(1)}), "has no encoder.7.ffn"),
+    "keep out of range": (_forge(keep={"encoder.0.ffn": _long(1) + 99}), "does not fit"),
+    "keep of another size": (_forge(keep={"encoder.0.self.heads": _long(1)}), "prompt.keys.0 is"),
+    "a tensor of another shape": (
+        _forge(state={"readout.linear.bias": torch.zeros(1)}),
+        r"readout.linear.bias is \(1,\), not \(2,\)",
+    ),
+    "a tensor too many": (_forge(state={"prompt.x": torch.zeros(1)}), "prompt.x is .*not nothing"),
+    "weights changed": (_another_backbone, "not the one it was made on, or has changed"),
+    "another model": (_another_kind_of_backbone, "backbone.family=bert: .* is a t5"),
+    "vocabulary changed": (
+        _backbone_file("tokenizer.json", lambda b: b.replace(b'"yes"', b'"aye"')),
+        "has changed",
+    ),
+    "heads changed": (
+        _backbone_file(
+            "config.json",
+            lambda b: b.replace(b'"num_attention_heads": 3', b'"num_attention_heads": 2'),
+        ),
+        "has changed",
+    ),
+    "weights cut": (_backbone_file("model.safetensors", lambda b: b[:-50]), "cannot be loaded"),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_what_is_not_right_is_refused_in_one_line(tmp_path: Path, damage: str) -> None:
+    saved = save_tiny_skill(tmp_path)
+    Skill.load(saved.folder)
+    load_backbone.cache_clear()
+    change, message = DAMAGES[damage]
+    change(saved)
+    with pytest.raises(SkipError, match=message) as caught:
+        Skill.load(saved.folder)
+    assert str(caught.value).startswith(str(saved.folder))
+    assert "\n" not in str(caught.value)
+
+
+def test_a_skill_on_another_backbone(tmp_path: Path) -> None:
+    saved = save_tiny_skill(tmp_path)
+    other = save_backbone(tmp_path / "other", "bert", seed=3)
+    with pytest.raises(SkipError, match=f"backbone {other} is not the one"):
+        Skill.load(saved.folder, backbone=other)
+
+
+def test_nothing_is_unpickled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    saved = save_tiny_skill(tmp_path)
+    load_backbone.cache_clear()
+
+    def refuse(*_: object, **__: object) -> None:
+        raise AssertionError("pickle")
+
+    for place in ((pickle, "load"), (pickle, "loads"), (torch, "load")):
+        monkeypatch.setattr(*place, refuse)
+    Skill.load(saved.folder).predict(TEXTS)
+    assert {file.name for file in saved.folder.iterdir()} == {"skill.json", "skill.safetensors"}
+
+
+def test_a_write_that_is_cut_short_leaves_no_wrong_skill(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    saved = save_tiny_skill(tmp_path)
+    before = Skill.load(saved.folder).predict(TEXTS)
+    changed = replace(saved.about, labels=["bad", "good"])
+    saved.model.readout.linear.bias.data += 1  # type: ignore[union-attr, operator]
+    rename = os.replace
+
+    def only(names: set[str]) -> Callable[..., None]:
+        def replace_some(source: Path, target: Path) -> None:
+            if target.name not in names:
+                raise OSError("disk full")
+            rename(source, target)
+
+        return replace_some
+
+    for names in (set(), {"skill.safetensors"}):
+        with monkeypatch.context() as patch, pytest.raises(OSError, match="disk full"):
+            patch.setattr(os, "replace", only(names))
+            save_skill(saved.folder, saved.model, saved.keep, changed)
+        assert len(list(saved.folder.iterdir())) == 2
+        if not names:
+            assert Skill.load(saved.folder).predict(TEXTS) == before
+    with pytest.raises(SkipError, match="checksum"):
+        Skill.load(saved.folder)
+    save_skill(saved.folder, saved.model, saved.keep, changed)
+    assert Skill.load(saved.folder).about.labels == ["bad", "good"]
+
+
+def test_a_skill_is_below_one_percent_of_its_backbone(tmp_path: Path) -> None:
+    pytest.importorskip(backbones.MINILM)
+    b = load_backbone("minilm", "embedded:minilm", "bert", "head")
+    options = {"length": 16, "ids": None, "std": 0.1, "seed": 0}
+    soft = build_prompt("prefix", b.model, b.family, **options)
+    head = build_readout("head", b.model, b.tokenizer, labels=3, words=(), pooling="mean")
+    whole = SoftPromptModel(b.model, b.family, soft, head)
+    sizes = shapes(whole.blocks())
+    relevance = {s.name + (".heads" if s.qk_cost else ""): torch.rand(s.units) for s in sizes}
+    keep = select(relevance, sizes, ratio=0.3, sites=["ffn", "heads"])
+    backbone = {
+        "name": b.name,
+        "path": b.path,
+        "family": "bert",
+        "readout": "head",
+        "pooling": "mean",
+        "content_hash": b.content_hash,
+    }
+    prompt = {"kind": "prefix", "length": 16, "decoder": False}
+    about = SkillAbout("t", ["a"], ["x", "y", "z"], [], backbone, prompt, 128, {})
+    folder = save_skill(tmp_path / "skill", cut(whole, keep), keep, about)
+    size = sum(file.stat().st_size for file in folder.iterdir())
+    assert size < 0.01 * sum(p.numel() * 4 for p in b.model.parameters())
+    assert set(Skill.load(folder).predict(["a film"])[0]["probabilities"]) == {"x", "y", "z"}
+
+
+def test_the_package_stays_light_until_a_skill_is_asked_for() -> None:
+    code = "import sys, skip_exp; assert 'torch' not in sys.modules; skip_exp.Skill; "
+    code += "assert 'torch' in sys.modules and 'lightning' not in sys.modules"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr

@@ -1,0 +1,282 @@
+"""The command line: what is refused, what fails alone, what is told at the end."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from skip_exp.errors import ConfigError
+from skip_exp.sweep import entry as sweep
+from tests.conftest import Cli, finished
+
+TASKS = "ag_news, boolq, cb, cola"
+
+
+def too_much(cfg: Any) -> None:
+    """The pipeline of a job whose ratio is out of range."""
+    if cfg.prune.ratio >= 1:
+        raise ConfigError("prune.ratio", cfg.prune.ratio, "must be in [0, 1)")
+    finished(cfg)
+
+
+def status_of(folder: Path) -> dict[str, str]:
+    files = sorted(folder.glob("outputs/*/*/*/result.json"))
+    return {file.parent.name: json.loads(file.read_text())["status"] for file in files}
+
+
+@pytest.mark.parametrize(
+    ("args", "told"),
+    [
+        ([], [r"task: missing; write \+task=NAME", TASKS]),
+        (["prune.ratio=0.1,0.2", "-m"], [r"task: missing; write \+task=NAME", TASKS]),
+        (["task=rte"], [r"task=rte: write \+task=rte"]),
+        (["+task=rtee"], ["task=rtee: no such choice", TASKS, "did you mean rte"]),
+        (["+task=rte", "backbone=gpt"], ["backbone=gpt: no such choice", "bert_base, "]),
+        (["+task=rte", "backbone=minilm,gpt", "-m"], ["backbone=gpt: no such choice", "minilm"]),
+        (["+task=rte", "+prune=uniform"], ["prune=uniform: prune has a choice already"]),
+        (["+task=rte", "prune.ratoi=0.3"], ["prune.ratoi=0.3: no such key", "mean prune.ratio"]),
+        (["+task=rte", "+prune.ratoi=0.3"], ["prune.ratoi=0.3: no such key", "mean prune.ratio"]),
+        (["+task=rte", "seed=1,2", "prune.ratoi=1", "-m"], ["prune.ratoi=1: no such key"]),
+        (["+task=rte", "ratio=0.3"], ["ratio=0.3: no such key; did you mean prune.ratio"]),
+        (["+task=rte", "nonsense=1"], ["nonsense=1: no such key", "task, backbone, prompt"]),
+        (["+task=rte", "hydra.nonsense=1"], ["hydra.nonsense=1: no such key"]),
+        (["+task=rte", "prune.ratio=half"], ["prune.ratio=half: must be a number or auto"]),
+        (["+task=rte", "prune.ratio=0.3,half", "-m"], ["prune.ratio=half: must be a number"]),
+        (["+task=rte", "prune.ratio=half,auto", "-m"], ["prune.ratio=half: must be a number"]),
+        (["+task=rte", "prune.ratio=null"], ["prune.ratio=null: must be a number"]),
+        (["+task=rte", "prune.max_drop=much"], ["prune.max_drop=much: must be a number or null"]),
+        (["+task=rte", "tune.epochs=1.5"], ["tune.epochs=1.5: must be a whole number"]),
+        (["+task=rte", "prune.sites=ffn"], [r"prune.sites=ffn: must be a list such as \[a,b\]"]),
+        (["+task=rte", "debug=perhaps"], ["debug=perhaps: must be true or false"]),
+        (["+task=rte", "data.dir=[a]"], [r"data.dir=\[a\]: must be text or null"]),
+        (["+task=rte", "tune=3"], ["tune=3: must be set key by key: tune.enabled"]),
+        (["+task=rte", "prune.ratio=0.3,0.5"], ["prune.ratio=0.3,0.5: several values.*add -m"]),
+        (["+task=rte", "prune.ratio"], ["prune.ratio: not of the form key=value"]),
+        (["+task=rte", "prune.ratio=[0.3"], [r"prune.ratio=\[0.3: not of the form key=value"]),
+        (["+task=rte", "~prune.ratio"], ["~prune.ratio: cannot be removed"]),
+        (["+task=rte", "~backbone"], ["backbone.name: missing"]),
+        (["+task=rte", "prune.ratio=${nowhere}"], ["Interpolation key 'nowhere' not found"]),
+        (["task.name=mine"], ["task.text: missing"]),
+        (["--config-name", "nowhere"], ["Cannot find primary config 'nowhere'"]),
+        (["--config-dir", "nowhere", "+task=rte"], ["nowhere' not found"]),
+    ],
+)
+def test_what_composition_sees_is_refused_on_one_line(
+    cli: Cli, args: list[str], told: list[str]
+) -> None:
+    ended = cli(*args)
+    assert ended.code == 2
+    assert ended.jobs == []
+    assert re.fullmatch(r"error: [^\n]+\n", ended.err)
+    for part in told:
+        assert re.search(part, ended.err)
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("name: mine\nlables: [a, b]", "task/mine.yaml: task.lables: no such key.*task.labels"),
+        ("name: mine\nlabels: 3", "task/mine.yaml: task.labels: must be a list"),
+        ("name: mine", "task.text: missing"),
+        ("name: [mine", "mine.yaml.*line 1"),
+    ],
+)
+def test_a_task_file_of_ones_own_is_refused_by_name(
+    cli: Cli, tmp_path: Path, text: str, told: str
+) -> None:
+    (tmp_path / "own/task").mkdir(parents=True)
+    (tmp_path / "own/task/mine.yaml").write_text(text)
+    ended = cli("--config-dir", "own", "+task=mine")
+    assert (ended.code, ended.jobs) == (2, [])
+    assert re.fullmatch(rf"error: .*{told}.*\n", ended.err)
+
+
+def test_plus_is_for_groups_and_for_keys_of_mappings(cli: Cli) -> None:
+    ended = cli("+task=rte", "+task.files.train=rows.csv", "+experiment=smoke")
+    assert ended.code == 2 and "experiment has a choice already" in ended.err
+    ended = cli("+task=rte", "+task.files.train=rows.csv", "experiment=smoke")
+    assert ended.code == 0
+    assert ended.jobs[0].task.files == {"train": "rows.csv"}
+    assert ended.jobs[0].tune.epochs == 2
+
+
+def test_flags_may_stand_between_overrides(cli: Cli, tmp_path: Path) -> None:
+    ended = cli("--config-dir", ".", "+task=rte", "-m", "seed=4,5", "--config-name", "config", "-m")
+    assert ended.code == 0
+    assert [job.seed for job in ended.jobs] == [4, 5]
+    assert cli("+task=rte", "--nonsense", "seed=4").code == 2
+
+
+def test_a_job_shows_its_row_and_where_it_lies(cli: Cli, tmp_path: Path) -> None:
+    ended = cli("+task=rte", "prune.ratio=0.3", "seed=7")
+    assert ended.code == 0
+    folder = Path(ended.jobs[0].output_dir)
+    assert re.fullmatch(r"[\d-]+-rte-minilm-0.3-7", folder.name)
+    assert folder.parent.parent == tmp_path / "outputs"
+    assert re.search(r"rte .* minilm .* 80\.0 .* 70\.0 .* 75\.0", ended.out)
+    assert f"results: {folder.relative_to(tmp_path)}\n" in ended.out
+    assert "python -m skip_exp +task=rte seed=7 prune.ratio=0.3,0.5,0.7 -m" in ended.out
+    ended = cli("+task=rte", "prune.ratio=auto", "prune.max_drop=1", "seed=7")
+    assert ended.jobs[0].prune.ratio == "auto"
+    assert "python -m skip_exp +task=rte seed=7 prune.ratio=0.3,0.5,0.7 -m" in ended.out
+
+
+def test_a_failing_job_fails_alone(cli: Cli, tmp_path: Path) -> None:
+    ended = cli("+task=rte", "prune.ratio=0.3,1.5,0.7", "-m", run=too_much)
+    assert ended.code == 1
+    assert ended.err == "error: job 1 (rte, minilm, 1.5): prune.ratio=1.5: must be in [0, 1)\n"
+    assert status_of(tmp_path) == {
+        "0-rte-minilm-0.3-1": "done",
+        "1-rte-minilm-1.5-1": "failed",
+        "2-rte-minilm-0.7-1": "done",
+    }
+    assert "3 jobs" in ended.out and "failed: prune.ratio=1.5" in ended.out
+    assert re.search(r"results: outputs/\S+\nnext: +python -m skip_exp\.report outputs/", ended.out)
+
+
+def test_a_single_failing_job(cli: Cli) -> None:
+    ended = cli("+task=rte", "prune.ratio=1.5", run=too_much)
+    assert (ended.code, ended.out) == (1, "")
+    assert ended.err == "error: prune.ratio=1.5: must be in [0, 1)\n"
+
+
+def test_jobs_are_listed_in_their_order(cli: Cli) -> None:
+    ended = cli("+task=rte", f"seed={','.join(map(str, range(20, 32)))}", "-m")
+    assert re.findall(r"minilm +│ (\d+) ", ended.out) == [str(n) for n in range(20, 32)]
+
+
+def broken(cfg: Any) -> None:
+    raise RuntimeError("out of luck\nand more")
+
+
+def test_a_traceback_goes_to_the_log_file_only(cli: Cli, tmp_path: Path) -> None:
+    ended = cli("+task=rte", "hydra.run.dir=here", run=broken)
+    assert ended.code == 1
+    assert ended.err == "error: RuntimeError: out of luck (traceback: here/skip_exp.log)\n"
+    log = (tmp_path / "here/skip_exp.log").read_text()
+    assert "Traceback" in log and "in broken" in log
+    assert json.loads((tmp_path / "here/result.json").read_text())["error"].endswith("of luck")
+
+
+def test_a_traceback_is_shown_when_asked_for(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert "in broken" in cli("+task=rte", "debug=true", run=broken).err
+    monkeypatch.setenv("HYDRA_FULL_ERROR", "1")
+    monkeypatch.setenv(sweep.TRACEBACKS, "")  # set by the command: taken back after the test
+    assert "in broken" in cli("+task=rte", run=broken).err
+    with pytest.raises(Exception, match="Could not find 'task/nope'"):
+        cli("+task=nope")
+
+
+def pressed(cfg: Any) -> None:
+    raise KeyboardInterrupt
+
+
+def pressed_in_a_fit(cfg: Any) -> None:
+    try:
+        raise KeyboardInterrupt
+    except KeyboardInterrupt:
+        sys.exit(1)  # as Lightning's trainer does
+
+
+@pytest.mark.parametrize("run", [pressed, pressed_in_a_fit])
+def test_ctrl_c_ends_the_sweep(cli: Cli, run: Any) -> None:
+    ended = cli("+task=rte", "seed=1,2", "-m", run=run)
+    assert ended.code == 130
+    assert len(ended.jobs) == 1
+    assert re.fullmatch(r"\nerror: interrupted; results so far: outputs/\S+\n", ended.err)
+
+
+@pytest.mark.parametrize("args", [["hydra.run.dir=file/x"], ["hydra.sweep.dir=file/x", "-m"]])
+def test_an_unwritable_folder_is_one_line(cli: Cli, tmp_path: Path, args: list[str]) -> None:
+    (tmp_path / "file").touch()
+    ended = cli("+task=rte", *args)
+    assert (ended.code, ended.jobs) == (1, [])
+    assert re.fullmatch(r"error: file/x: cannot write the output folder[^\n]+\n", ended.err)
+
+
+def test_a_job_that_left_nothing_is_named(cli: Cli) -> None:
+    def silent_at_two(cfg: Any) -> None:
+        if cfg.seed != 2:
+            finished(cfg)
+
+    ended = cli("+task=rte", "seed=1,2", "-m", run=silent_at_two)
+    assert ended.code == 1
+    assert "error: 1-rte-minilm-0.5-2: ended without a result" in ended.err
+
+
+def test_one_sweep_has_one_name(cli: Cli) -> None:
+    first = cli("+task=rte", "seed=1,2", "-m").jobs
+    again = cli("seed=1,2", "+task=rte", "-m").jobs
+    other = cli("+task=rte", "seed=1,2,3", "-m").jobs
+    name = first[0].logger.group
+    assert re.fullmatch(r"sweep-[0-9a-f]{8}", name)
+    assert {job.logger.group for job in first + again} == {name}
+    assert other[0].logger.group != name
+    assert cli("+task=rte").jobs[0].logger.group is None
+    assert cli("+task=rte", "logger.group=mine").jobs[0].logger.group == "mine"
+
+
+def test_a_sweep_file_gives_its_name_to_the_group(cli: Cli, tmp_path: Path) -> None:
+    (tmp_path / "pairs.yaml").write_text(
+        "defaults: [config, _self_]\n"
+        "hydra: {mode: MULTIRUN, sweeper: {params: {+task: rte, prune.ratio: '0.3,0.7'}}}\n"
+    )
+    ended = cli("--config-dir", ".", "--config-name", "pairs")
+    assert ended.code == 0
+    assert [job.prune.ratio for job in ended.jobs] == [0.3, 0.7]
+    assert ended.jobs[0].logger.group.startswith("pairs-")
+
+
+def test_two_commands_in_one_second_have_two_folders(cli: Cli) -> None:
+    folders = {cli("+task=rte").jobs[0].output_dir for _ in range(3)}
+    assert len(folders) == 3
+
+
+def run_python(*args: str, cwd: Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([sys.executable, *args], cwd=cwd, capture_output=True, text=True)
+
+
+def test_help_is_light_and_lists_the_groups(tmp_path: Path) -> None:
+    code = """
+import sys
+from skip_exp.__main__ import main
+sys.argv = ["skip_exp", "--help"]
+try:
+    main()
+finally:
+    print(sorted({"torch", "transformers", "wandb", "datasets"} & set(sys.modules)))
+"""
+    done = run_python("-c", code, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.rstrip().endswith("[]")
+    for line in ("backbone: bert_base, bert_large, ", "tune -> attribute", "  ratio: 0.5"):
+        assert line in done.stdout
+    assert not (tmp_path / "outputs").exists()
+
+
+def test_as_a_program(tmp_path: Path) -> None:
+    done = run_python("-m", "skip_exp", "+task=rte", "prune.ratoi=1", cwd=tmp_path)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == (
+        "error: prune.ratoi=1: no such key; did you mean prune.ratio or prune.rank?\n"
+    )
+
+
+def test_sigterm_ends_the_sweep_as_ctrl_c_does(cli: Cli) -> None:
+    def terminated(cfg: Any) -> None:
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    before = signal.getsignal(signal.SIGTERM)
+    try:
+        ended = cli("+task=rte", "seed=1,2", "-m", run=terminated)
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert ended.code == 130
+    assert len(ended.jobs) == 1
+    assert "error: interrupted; results so far: " in ended.err

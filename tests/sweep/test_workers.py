@@ -1,0 +1,170 @@
+"""What a worker of a parallel launcher takes of its machine: threads, one GPU, its folder."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+from unittest.mock import patch
+
+import pytest
+from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
+from omegaconf import OmegaConf
+
+from skip_exp.sweep import workers
+
+JOBLIB = "hydra_plugins.hydra_joblib_launcher.joblib_launcher.JoblibLauncher"
+LOCAL = "hydra_plugins.hydra_submitit_launcher.submitit_launcher.LocalLauncher"
+SLURM = "hydra_plugins.hydra_submitit_launcher.submitit_launcher.SlurmLauncher"
+RAY = "hydra_plugins.hydra_ray_launcher.ray_launcher.RayLauncher"
+BASIC = "hydra._internal.core_plugins.basic_launcher.BasicLauncher"
+
+
+@pytest.fixture(autouse=True)
+def environ() -> Iterator[None]:
+    """As it was before, after each test; what the user may have set is not set."""
+    with patch.dict(os.environ):
+        for name in ("OMP_NUM_THREADS", "CUDA_VISIBLE_DEVICES"):
+            os.environ.pop(name, None)
+        yield
+
+
+@pytest.mark.parametrize(("cores", "half"), [(1, 2), (2, 2), (5, 2), (8, 4), (64, 32)])
+def test_half_the_cores(monkeypatch: pytest.MonkeyPatch, cores: int, half: int) -> None:
+    joblib = pytest.importorskip("joblib")
+    monkeypatch.setattr(joblib, "cpu_count", lambda: cores)
+    assert OmegaConf.create({"n_jobs": "${half_the_cores:}"}).n_jobs == half
+
+
+@pytest.mark.parametrize(
+    ("job", "taken", "found"),
+    [
+        (0, "", ("a", True)),
+        (1, "", ("b", True)),
+        (1, "b", ("c", True)),
+        (2, "c", ("a", True)),
+        (3, "bc", ("a", True)),
+        (0, "abc", ("a", False)),
+        (4, "abc", ("b", False)),
+    ],
+)
+def test_the_first_free_gpu_from_the_jobs_turn_on(
+    job: int, taken: str, found: tuple[str, bool]
+) -> None:
+    assert workers.first_free(["a", "b", "c"], job, lambda gpu: gpu not in taken) == found
+
+
+@pytest.mark.parametrize(
+    ("given", "seen"),
+    [
+        (None, ["0", "1", "2"]),
+        ("", []),
+        ("1", ["1"]),
+        ("2,0", ["2", "0"]),
+        ("GPU-8f, GPU-3c", ["GPU-8f", "GPU-3c"]),
+    ],
+)
+def test_visible_gpus(monkeypatch: pytest.MonkeyPatch, given: str | None, seen: list[str]) -> None:
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 3)
+    if given is not None:
+        os.environ["CUDA_VISIBLE_DEVICES"] = given
+    assert workers.visible_gpus() == seen
+
+
+def settle(monkeypatch: pytest.MonkeyPatch, target: str, **more: Any) -> list[list[str]]:
+    """The GPUs among which one is claimed: all of the machine's two, or none of them."""
+    claims: list[list[str]] = []
+    hydra = {"mode": more.get("mode", RunMode.MULTIRUN), "job": {"num": 3}}
+    launcher = {"_target_": target, "cpus_per_task": more.get("cpus")}
+    monkeypatch.setattr(
+        HydraConfig, "get", lambda: OmegaConf.create({**hydra, "launcher": launcher})
+    )
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 2)
+    monkeypatch.setattr(workers, "claim_gpu", lambda gpus, job: claims.append(gpus))
+    trainer = {"accelerator": more.get("accelerator", "auto"), "devices": more.get("devices", 1)}
+    workers.settle(OmegaConf.create(trainer))
+    return claims
+
+
+@pytest.mark.parametrize("target", [JOBLIB, LOCAL])
+@pytest.mark.parametrize("accelerator", ["auto", "gpu"])
+def test_workers_side_by_side_claim_a_gpu(
+    monkeypatch: pytest.MonkeyPatch, target: str, accelerator: str
+) -> None:
+    assert settle(monkeypatch, target, accelerator=accelerator) == [["0", "1"]]
+
+
+@pytest.mark.parametrize(
+    ("target", "more"),
+    [
+        (BASIC, {}),
+        (SLURM, {}),
+        (RAY, {}),
+        (JOBLIB, {"mode": RunMode.RUN}),
+        (JOBLIB, {"devices": 2}),
+        (JOBLIB, {"accelerator": "cpu"}),
+    ],
+)
+def test_nobody_else_does(
+    monkeypatch: pytest.MonkeyPatch, target: str, more: dict[str, Any]
+) -> None:
+    assert settle(monkeypatch, target, **more) == []
+
+
+def test_threads_are_the_cores_of_a_job(monkeypatch: pytest.MonkeyPatch) -> None:
+    settle(monkeypatch, JOBLIB)
+    settle(monkeypatch, SLURM, cpus=4, mode=RunMode.RUN)
+    assert "OMP_NUM_THREADS" not in os.environ
+    settle(monkeypatch, SLURM, cpus=4)
+    assert os.environ["OMP_NUM_THREADS"] == "4"
+    settle(monkeypatch, LOCAL, cpus=2)  # set already, by the user as far as it can tell
+    assert os.environ["OMP_NUM_THREADS"] == "4"
+
+
+@pytest.mark.parametrize("gpus", [[], ["3"]])
+def test_a_single_gpu_is_nobodys(gpus: list[str]) -> None:
+    workers.claim_gpu(gpus, 0)
+    assert "CUDA_VISIBLE_DEVICES" not in os.environ
+
+
+CLAIM = """
+import logging, os, sys
+logging.basicConfig(format="%(message)s")
+from skip_exp.sweep import workers
+for _ in range(2):  # the second job of one worker
+    workers.claim_gpu(workers.visible_gpus(), int(sys.argv[1]))
+print(os.environ["CUDA_VISIBLE_DEVICES"], flush=True)
+sys.stdin.read()
+"""
+
+
+def test_workers_hold_their_gpus_until_they_end(tmp_path: Path) -> None:
+    env = os.environ | {"CUDA_VISIBLE_DEVICES": "4,MIG-7/0", "TMPDIR": str(tmp_path)}
+    alive: list[subprocess.Popen[str]] = []
+
+    def start(job: int) -> str:
+        command = [sys.executable, "-c", CLAIM, str(job)]
+        pipes: Any = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE)
+        alive.append(subprocess.Popen(command, env=env, text=True, **pipes))
+        return alive[-1].stdout.readline().strip()  # type: ignore[union-attr]
+
+    try:
+        assert [start(job) for job in (0, 0, 1)] == ["4", "MIG-7/0", "MIG-7/0"]
+        alive[0].kill()
+        alive[0].wait()
+        assert start(1) == "4"  # free again, however its worker ended
+    finally:
+        told = [worker.communicate()[1] for worker in alive]
+    shared = "GPU MIG-7/0 is shared: all 2 are taken by other workers\n"
+    assert told == ["", "", shared, ""]
+
+
+def test_workers_enter_the_folder_of_the_command(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir("/")  # and back, after the test
+    os.environ[workers.FOLDER] = str(tmp_path)
+    workers.enter_folder()
+    assert Path.cwd() == tmp_path

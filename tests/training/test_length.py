@@ -1,0 +1,39 @@
+from dataclasses import asdict
+
+import pytest
+
+from skip_exp.config.schema import RetuneConfig
+from skip_exp.errors import ConfigError
+from skip_exp.training.length import TrainSettings, times
+
+
+@pytest.mark.parametrize(
+    ("epochs", "budget", "left", "expected"),
+    [
+        (3, 0.9, 1.0, 1),  # dense: three times as much as the budget, and done once nevertheless
+        (3, 0.9, 1 - 0.7, 1),
+        (3, 0.9, 1 - 0.8, 1),
+        (3, 0.9, 1 - 0.85, 2),
+        (3, 0.9, 1 - 0.9, 3),
+        (3, 0.9, 1 - 0.95, 6),
+        (8, 0.9, 1 - 0.9, 1),
+        (3, 0.9, 1 / 10, 3),
+        (3, 0.0, 0.1, 1),
+    ],
+)
+def test_as_many_times_over_as_fit(epochs: int, budget: float, left: float, expected: int) -> None:
+    assert times(epochs, budget, left) == expected
+
+
+def test_patience_grows_with_the_epochs() -> None:
+    settings = TrainSettings(**asdict(RetuneConfig()))
+    assert (settings.epochs, settings.patience) == (3, 2)
+    longer = settings.after_cut(1 - 0.9)
+    assert (longer.epochs, longer.patience) == (9, 6)
+    assert settings.after_cut(1 - 0.7) == settings
+
+
+@pytest.mark.parametrize("budget", [-0.1, float("inf"), float("nan")])
+def test_a_budget_is_a_number_of_epochs(budget: float) -> None:
+    with pytest.raises(ConfigError, match=r"retune\.budget=.*: must be at least 0 epochs"):
+        TrainSettings(**asdict(RetuneConfig(budget=budget)))

@@ -1,0 +1,310 @@
+"""Fits over several processes: refusals, shares that add up, whole jobs on two CPU processes."""
+
+import csv
+import json
+import multiprocessing
+import os
+import random
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+import torch
+from hydra import compose, initialize_config_dir
+from omegaconf import OmegaConf
+from torch.multiprocessing.spawn import ProcessExitedException, ProcessRaisedException
+from torchmetrics import MetricCollection
+
+from skip_exp import pipeline
+from skip_exp.config import schema as config
+from skip_exp.data.encode import collate
+from skip_exp.data.module import share
+from skip_exp.errors import ConfigError, SkipError
+from skip_exp.training import processes as ranks
+from skip_exp.training.length import TrainSettings
+from skip_exp.training.trainer import Hardware, PromptTuner
+from tests.helpers.saved import save_backbone
+from tests.helpers.tiny import tiny_model
+
+
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [
+        ({"devices": 0}, r"^trainer\.devices=0: must be at least 1$"),
+        ({"devices": -1}, r"^trainer\.devices=-1: must be at least 1$"),
+        ({"devices": 4}, r"^trainer\.devices=4: at most 2 GPUs can be used$"),
+    ],
+)
+def test_refusals(monkeypatch: pytest.MonkeyPatch, given: dict[str, Any], told: str) -> None:
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    usual = {"accelerator": "auto", "devices": 2, "progress": False}
+    with pytest.raises(ConfigError, match=told):
+        Hardware(**usual | {"precision": "32-true"} | given)
+    Hardware("cpu", 4, "32-true", False)  # as many processes as one likes
+    monkeypatch.setattr(multiprocessing, "get_start_method", lambda **_: "loky")
+    Hardware("cpu", 1, "32-true", False)
+    with pytest.raises(ConfigError, match=r"trainer\.devices=4: hydra/launcher=joblib runs jobs"):
+        Hardware("cpu", 4, "32-true", False)
+
+
+@pytest.mark.parametrize("world", [2, 3, 9])
+def test_shares_average_to_the_gradient_of_the_whole_batch(world: int) -> None:
+    rng = random.Random(0)
+    model = tiny_model("bert", "prefix", "head", labels=2)
+    settings = TrainSettings(True, 1, 0.1, 0.1, 8, 0.0, 0.0, 1.0, 1, False, "prompt_readout", 0.1)
+    tuner = PromptTuner(model, "tune", settings, MetricCollection([])).train()
+    rows = [
+        {"input_ids": [rng.randrange(5, 50) for _ in range(rng.randrange(2, 9))], "label": i % 2}
+        for i in range(7)
+    ]
+
+    def gradients(batch: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+        model.zero_grad()
+        tuner.training_step(batch, 0).backward()
+        return {n: p.grad.clone() for n, p in model.named_parameters() if p.requires_grad}
+
+    parts = []
+    for rank in range(world):
+        own, weight = share(rows, rank, world)
+        parts.append(gradients(collate(own, 0) | {"weight": torch.tensor(weight)}))
+    for name, whole in gradients(collate(rows, 0)).items():
+        mean = sum(part[name] for part in parts) / world
+        torch.testing.assert_close(mean, whole, atol=1e-6 * float(whole.abs().max()), rtol=0)
+
+
+def raised(last: str) -> ProcessRaisedException:
+    inner = 'Traceback (most recent call last):\n  File "b.py", line 1, in b\nKeyError: 1\n'
+    outer = f'Traceback (most recent call last):\n  File "a.py", line 1, in a\n    a()\n{last}\n'
+    during = "\nDuring handling of the above exception, another exception occurred:\n\n"
+    return ProcessRaisedException(f"\n\n-- Process 1 ...:\n{inner}{during}{outer}", 1, 99)
+
+
+def test_the_failure_of_a_process_is_one_line() -> None:
+    refusal = ranks._told(raised("skip_exp.errors.ConfigError: tune.lr=9.0: too large"), 2)
+    assert type(refusal) is SkipError
+    assert str(refusal) == "tune.lr=9.0: too large"
+    other = ranks._told(raised("RuntimeError: CUDA: first line\nsecond: line"), 2)
+    assert type(other) is RuntimeError
+    assert str(other) == "process 2 of 2: RuntimeError: CUDA: first line"
+    killed = ranks._told(ProcessExitedException("", 0, 99, -9, "SIGKILL"), 2)
+    assert type(killed) is SkipError
+    assert str(killed) == (
+        "trainer.devices=2: process 1 of 2 was ended by SIGKILL (out of memory?)"
+    )
+    left = ranks._told(ProcessExitedException("", 0, 99, 3), 2)
+    assert str(left) == "trainer.devices=2: process 1 of 2 was ended by exit code 3"
+
+
+def test_what_a_process_logs_reaches_the_logger() -> None:
+    rows, reports = multiprocessing.Pipe(duplex=False)
+    ranks.Relay(reports).log_metrics({"tune/train_loss": 0.5}, step=9)
+    ranks.Relay(reports).log_metrics({"tune/train_loss": 0.25}, step=19)
+    logged: list[Any] = []
+
+    class Real:
+        def log_metrics(self, metrics: dict[str, float], step: int) -> None:
+            logged.append((metrics, step))
+
+        def save(self) -> None:
+            logged.append("saved")
+
+    ranks._log(rows, Real())  # type: ignore[arg-type]
+    assert logged == [
+        *(({"tune/train_loss": 0.5}, 9), "saved"),
+        *(({"tune/train_loss": 0.25}, 19), "saved"),
+    ]
+
+
+# Whole jobs. Each start of a process costs seconds, so a test looks at many things at once.
+
+
+@pytest.fixture(scope="module")
+def toy(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
+    """Overrides of a job on a tiny BERT and 150 train rows."""
+    root = tmp_path_factory.mktemp("ddp")
+    backbone = save_backbone(root / "backbone", "bert")
+    rng = random.Random(0)
+    words = (("bad", "dull", "long"), ("good", "warm", "funny"))
+    for split, rows in (("train", 150), ("validation", 40)):
+        lines = ["text,label"]
+        for _ in range(rows):
+            label = rng.randrange(2)
+            filler = ["the", "it", "and"] * rng.randrange(3)
+            lines.append(" ".join([*filler, "plot", "was", rng.choice(words[label])]) + f",{label}")
+        (root / f"{split}.csv").write_text("\n".join(lines) + "\n")
+    return [
+        *("task.name=toy", "task.text=[text]", "task.labels=[bad,good]", "task.metrics=[accuracy]"),
+        f"+task.files.train={root}/train.csv",
+        f"+task.files.validation={root}/validation.csv",
+        *("backbone.name=tiny", f"backbone.path={backbone}", "data.max_length=16"),
+        *("prompt.length=4", "prune.round_to=4", "attribution.samples=32"),
+        *("tune.epochs=3", "tune.lr=0.03", "retune.epochs=1", "benchmark.enabled=false"),
+        "benchmark.seq_len=8",
+        *("trainer.precision=32-true", "trainer.progress=false", "logger=csv"),
+    ]
+
+
+@pytest.fixture
+def start(toy: list[str], tmp_path: Path) -> Iterator[Callable[..., subprocess.Popen[str]]]:
+    """``start("prune.ratio=0.5", ...)``: the command line over two processes, in ``tmp_path``."""
+    started = []
+
+    def command(*overrides: str) -> subprocess.Popen[str]:
+        line = [sys.executable, "-m", "skip_exp", *toy, "trainer=ddp", "trainer.accelerator=cpu"]
+        line += [f"cache.dir={tmp_path}/cache", *overrides]
+        pipes: Any = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
+        started.append(subprocess.Popen(line, cwd=tmp_path, **pipes))
+        return started[-1]
+
+    yield command
+    for process in started:
+        process.kill()
+        process.communicate()
+
+
+def children(process: subprocess.Popen[str]) -> list[psutil.Process]:
+    """The processes of the fit under way."""
+    every = psutil.Process(process.pid).children(recursive=True)
+    return [child for child in every if "spawn_main" in " ".join(child.cmdline())]
+
+
+def wait_for_fit(process: subprocess.Popen[str], folder: Path) -> list[psutil.Process]:
+    """Wait until the first curve is written; returns the fit's processes."""
+    deadline = time.monotonic() + 150
+    while not list(folder.rglob("metrics.csv")):
+        assert process.poll() is None and time.monotonic() < deadline
+        time.sleep(0.1)
+    found = children(process)
+    assert len(found) == 2
+    return found
+
+
+def alone(resolved: Path, folder: Path) -> dict[str, Any]:
+    """The job of a ``config.yaml`` in one process: this one."""
+    cfg: Any = OmegaConf.load(resolved)
+    cfg.trainer.devices = 1
+    cfg.cache.dir, cfg.output_dir = str(folder / "cache"), str(folder / f"{cfg.prune.ratio}")
+    return pipeline.run(cfg)
+
+
+def curves(folder: Path) -> list[dict[str, float]]:
+    """The numbers of metrics.csv, row by row."""
+    with (folder / "csv" / "metrics.csv").open() as file:
+        return [{k: float(v) for k, v in row.items() if v} for row in csv.DictReader(file)]
+
+
+@pytest.mark.slow
+def test_a_sweep_over_two_processes(start: Any, tmp_path: Path) -> None:
+    running = start("prune.ratio=0.4,0.9", "hydra.sweep.dir=out", "-m")
+    told = running.communicate(timeout=300)[0]
+    assert running.returncode == 0, told
+    assert not re.search(r"warning|error|traceback", told, re.I)
+    jobs = sorted(path for path in (tmp_path / "out").iterdir() if path.is_dir())
+    results = [json.loads((job / "result.json").read_text()) for job in jobs]
+    assert [r["status"] for r in results] == ["done", "done"]
+    assert [r["cache"]["tune"] for r in results] == ["miss", "hit"]
+    assert [0, 3] in results[1]["keep_sizes"].values()  # its prefix has no gradient
+    for job, result in zip(jobs, results, strict=True):
+        reference = alone(job / "config.yaml", tmp_path / "alone")
+        for key in ("metric", "metrics", "select", "keep_sizes", "params"):
+            assert result[key] == reference[key]
+        # Rounding only: same batches, same averaged gradient, every row scored once.
+        for one, other in zip(
+            curves(tmp_path / "alone" / str(result["ratio"])), curves(job), strict=True
+        ):
+            assert other == pytest.approx(one, abs=1e-5)
+    # Only the job's own process writes: one result, skill and log a job, nothing elsewhere.
+    assert [p.name for p in (tmp_path / "out").rglob("*.log")] == ["skip_exp.log"] * 2
+    assert {p.name for p in tmp_path.iterdir()} == {"out", "cache", "alone"}
+    assert len(list((tmp_path / "cache" / "tune").glob("*.safetensors"))) == 1
+
+
+@pytest.mark.slow
+def test_processes_are_started_for_what_is_not_cached(
+    toy: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def run(*overrides: str) -> dict[str, Any]:
+        config.register()
+        fixed = ["trainer.accelerator=cpu", "logger=none", f"cache.dir={tmp_path}/cache"]
+        with initialize_config_dir(str(config.conf_dir()), version_base="1.3"):
+            return pipeline.run(compose("config", [*toy, *fixed, *overrides]))
+
+    fitted = []
+
+    def fit(tuner: PromptTuner, *rest: Any) -> Any:
+        fitted.append(tuner.phase)
+        return real(tuner, *rest)
+
+    real = ranks.fit
+    monkeypatch.setattr(ranks, "fit", fit)
+    run("retune.enabled=false", f"output_dir={tmp_path}/first")
+    assert fitted == []
+    second = run("trainer=ddp", f"output_dir={tmp_path}/second")
+    assert second["cache"] == {"tune": "hit", "attribution": "hit"}
+    assert fitted == ["retune"]
+    run("trainer=ddp", "retune.enabled=false", "prune.ratio=0.3", f"output_dir={tmp_path}/third")
+    assert fitted == ["retune"]
+    # This process is as it was.
+    assert not torch.distributed.is_initialized()
+    assert not {"LOCAL_RANK", "WORLD_SIZE", "MASTER_PORT"} & os.environ.keys()
+    assert multiprocessing.active_children() == []
+
+
+@pytest.mark.slow
+def test_a_refusal_in_a_process_fails_the_job_in_one_line(start: Any, tmp_path: Path) -> None:
+    running = start("tune.lr=1e30", "tune.clip=1e30", "hydra.run.dir=out")
+    told = running.communicate(timeout=300)[0]
+    assert running.returncode == 1
+    [line] = [line for line in told.splitlines() if "error" in line]
+    assert re.match(r"error: tune\.lr=1e\+30: the loss became (nan|inf) at step", line)
+    assert json.loads((tmp_path / "out" / "result.json").read_text())["status"] == "failed"
+
+
+@pytest.mark.slow
+def test_a_killed_process_fails_its_job_only(start: Any, tmp_path: Path) -> None:
+    endless = ("tune.epochs=9999", "tune.patience=9999", "prune.ratio=0.3,0.6", "-m")
+    running = start(*endless, "hydra.sweep.dir=out")
+    first = wait_for_fit(running, tmp_path / "out")
+    first[1].kill()
+    assert not psutil.wait_procs(first, timeout=60)[1]
+    deadline = time.monotonic() + 60
+    while not (again := children(running)):  # the next job of the sweep
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    running.send_signal(signal.SIGTERM)
+    told = running.communicate(timeout=60)[0]
+    assert running.returncode == 130
+    assert re.findall("error: (.*)", told) == [
+        "job 0 (toy, tiny, 0.3): trainer.devices=2: process 2 of 2 was ended by SIGKILL"
+        " (out of memory?)",
+        "interrupted; results so far: out",
+    ]
+    assert "Traceback" not in told
+    assert not psutil.wait_procs(again, timeout=30)[1]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGKILL])
+def test_no_process_outlives_the_job(
+    start: Any, tmp_path: Path, how: signal.Signals, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "tmp").mkdir()
+    monkeypatch.setenv("TMPDIR", str(tmp_path / "tmp"))
+    running = start("tune.epochs=9999", "tune.patience=9999", "hydra.run.dir=out")
+    fitting = wait_for_fit(running, tmp_path / "out")
+    if how == signal.SIGINT:  # Ctrl-C reaches the processes of the fit as well
+        for child in fitting:
+            child.send_signal(how)
+    os.kill(running.pid, how)
+    told = running.communicate(timeout=60)[0]
+    assert running.returncode == (130 if how == signal.SIGINT else -signal.SIGKILL)
+    assert "Traceback" not in told
+    assert not psutil.wait_procs(fitting, timeout=30)[1]
+    assert list((tmp_path / "tmp").rglob("work.pt")) == []  # a whole model

@@ -1,0 +1,90 @@
+"""The tuner under Lightning's trainer."""
+
+import math
+from dataclasses import replace
+from typing import Any
+
+import lightning as L
+import pytest
+import torch
+from torch.utils.data import DataLoader
+from torchmetrics import MetricCollection
+
+from skip_exp.data.encode import collate
+from skip_exp.errors import ConfigError
+from skip_exp.training.length import TrainSettings
+from skip_exp.training.trainer import PromptTuner, soft_loss
+from tests.helpers.tiny import tiny_model
+
+ROWS: Any = [{"input_ids": [5 + i, 20, 30 + i], "label": i % 2} for i in range(10)]
+
+
+def tuner(dropout: bool = False) -> PromptTuner:
+    model = tiny_model("bert", "prefix", "head", labels=2).eval()  # as attribution leaves it
+    settings = TrainSettings(True, 1, 0.1, 0.1, 4, 0.0, 0.0, 1.0, 1, dropout, "prompt", 0.1)
+    return PromptTuner(model, "tune", settings, MetricCollection([]))
+
+
+def fit(tuned: PromptTuner, tmp_path: Any) -> L.Trainer:
+    trainer = L.Trainer(
+        max_epochs=2, accelerator="cpu", logger=False, enable_checkpointing=False,
+        enable_progress_bar=False, enable_model_summary=False, default_root_dir=tmp_path,
+    )  # fmt: skip
+    loader = DataLoader(ROWS, 4, collate_fn=lambda rows: collate(rows, 0))
+    trainer.fit(tuned, loader, loader)
+    return trainer
+
+
+@pytest.mark.parametrize("dropout", [False, True])
+def test_the_backbone_drops_out_where_it_is_asked_to(dropout: bool, tmp_path: Any) -> None:
+    tuned = tuner(dropout)
+    loss, modes = tuned._loss, []
+
+    def seen(batch: Any) -> Any:
+        backbone = {module.training for module in tuned.model.backbone.modules()}
+        modes.append((tuned.training, *backbone))
+        return loss(batch)
+
+    tuned._loss = seen  # type: ignore[method-assign]
+    fit(tuned, tmp_path)
+    assert set(modes) == {(True, dropout), (False, False)}
+
+
+def test_the_loss_on_the_selection_slice_is_the_mean_over_its_rows(tmp_path: Any) -> None:
+    tuned = tuner()
+    trainer = fit(tuned, tmp_path)
+    with torch.no_grad():
+        _, expected = tuned._loss(collate(ROWS, 0))  # batches of 4, 4 and 2 rows
+    assert float(trainer.callback_metrics["tune/select_loss"]) == pytest.approx(float(expected))
+
+
+def test_soft_loss() -> None:
+    # Softened by two: odds of 3 to 1 against even ones. 4 * (0.75 ln 1.5 + 0.25 ln 0.5) = 0.5232
+    odds = torch.tensor([[2 * math.log(3.0), 0.0]])
+    assert float(soft_loss(torch.zeros(1, 2), odds)) == pytest.approx(0.52325, abs=1e-5)
+    shifted = torch.tensor([[2 * math.log(3.0) + 7, 7.0]])  # logits are probabilities up to this
+    assert float(soft_loss(shifted, odds)) == pytest.approx(0, abs=1e-6)
+
+
+def test_distillation_mixes_hard_and_soft_labels() -> None:
+    batch = collate([row | {"teacher": [1.0, -1.0]} for row in ROWS], 0)
+    losses = {}
+    for alpha in (0.0, 0.25, 1.0):
+        tuned = tuner()
+        tuned.settings = replace(tuned.settings, distill=alpha)
+        tuned.log = lambda *_, **__: None  # type: ignore[method-assign, assignment]
+        losses[alpha] = float(tuned.training_step(batch, 0))
+    assert losses[0.0] != pytest.approx(losses[1.0])
+    assert losses[0.25] == pytest.approx(0.75 * losses[0.0] + 0.25 * losses[1.0])
+
+
+@pytest.mark.parametrize(
+    ("setting", "told"),
+    [
+        ({"distill": 1.5}, r"retune\.distill=1\.5: must be in \[0, 1\]"),
+        ({"init": "cold"}, "retune.init=cold: must be warm or scratch"),
+    ],
+)
+def test_refused_settings(setting: Any, told: str) -> None:
+    with pytest.raises(ConfigError, match=told):
+        replace(tuner().settings, **setting)
