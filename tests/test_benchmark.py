@@ -10,7 +10,11 @@ import pytest
 from filelock import FileLock
 
 from skip_exp import benchmark, results
-from skip_exp.benchmark import BenchmarkSettings, compare, flops, interleave
+from skip_exp.machine import timing
+from skip_exp.machine.timing import interleave
+from skip_exp.models.cost import flops
+from skip_exp.phases import benchmark as phase
+from skip_exp.phases.benchmark import BenchmarkSettings, compare
 from skip_exp.pruning.surgery import cut
 from tests.helpers.tiny import tiny_model
 from tests.pruning.test_surgery import KEEP
@@ -27,14 +31,14 @@ def test_calls_take_turns_and_warm_up_is_not_counted() -> None:
 
 def test_fields_of_a_comparison(monkeypatch: pytest.MonkeyPatch) -> None:
     dense = tiny_model()
-    monkeypatch.setattr(benchmark, "interleave", lambda *_, **__: [[3.0] * 4, [1.0, 1.0, 2.0, 1.0]])
-    monkeypatch.setattr(benchmark, "_Load", lambda: type("Quiet", (), {"others": lambda _: 0.0})())
+    monkeypatch.setattr(phase, "interleave", lambda *_, **__: [[3.0] * 4, [1.0, 1.0, 2.0, 1.0]])
+    monkeypatch.setattr(timing, "_Load", lambda: type("Quiet", (), {"others": lambda _: 0.0})())
     found = compare(dense, cut(dense, KEEP), SETTINGS, "cpu")
     assert found["dense_ms"] == 3000
     assert found["final_ms"] == 1000
     assert (found["speedup"], found["spread"], found["contended"]) == (3.0, 0.5625, False)
     assert (found["batch"], found["seq_len"], found["dtype"]) == (2, 6, "float32")
-    monkeypatch.setattr(benchmark, "_Load", lambda: type("Busy", (), {"others": lambda _: 0.9})())
+    monkeypatch.setattr(timing, "_Load", lambda: type("Busy", (), {"others": lambda _: 0.9})())
     assert compare(dense, dense, SETTINGS, "cpu")["contended"] is True
 
 
@@ -59,15 +63,15 @@ def test_flops_of_linears_and_attention() -> None:
 def test_a_measurement_beside_a_busy_process_is_contended() -> None:
     with subprocess.Popen([sys.executable, "-c", "while True: pass"]) as busy:
         try:
-            assert benchmark.alone(lambda: time.sleep(0.5)) == (None, True)
+            assert timing.alone(lambda: time.sleep(0.5)) == (None, True)
         finally:
             busy.kill()
 
 
 def test_measurements_wait_for_each_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(benchmark, "LOCK", tmp_path / "lock")
+    monkeypatch.setattr(timing, "LOCK", tmp_path / "lock")
     order: list[str] = []
-    other = threading.Thread(target=lambda: benchmark.alone(lambda: order.append("second")))
+    other = threading.Thread(target=lambda: timing.alone(lambda: order.append("second")))
     with FileLock(tmp_path / "lock"):
         other.start()
         time.sleep(0.2)

@@ -17,7 +17,7 @@ from skip_exp.data.module import TextDataModule
 from skip_exp.errors import ConfigError, SkipError
 from skip_exp.job import phase_seed, prepare
 from skip_exp.pruning import latency
-from skip_exp.pruning.select import shapes
+from skip_exp.pruning.allocate import shapes
 from skip_exp.skill.skill import Skill
 
 WORDS = ["good", "fine", "great", "bad", "poor", "awful", "film", "plot", "the", "a", "was"]

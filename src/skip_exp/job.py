@@ -14,7 +14,6 @@ from hydra.utils import get_method
 from omegaconf import OmegaConf
 from torch import Tensor
 
-from skip_exp.benchmark import BenchmarkSettings
 from skip_exp.cache.store import StageCache
 from skip_exp.cache.versions import digest, job_code
 from skip_exp.config.schema import AnyConfig
@@ -27,8 +26,9 @@ from skip_exp.models.backbones import Backbone, first_line, load_backbone
 from skip_exp.models.prompts import build_prompt, init_ids
 from skip_exp.models.readouts import build_readout
 from skip_exp.models.soft_prompt import SoftPromptModel
+from skip_exp.phases.benchmark import BenchmarkSettings
+from skip_exp.pruning import allocate
 from skip_exp.pruning import goal as budget
-from skip_exp.pruning import select
 from skip_exp.training.length import TrainSettings
 from skip_exp.training.trainer import Hardware, resolve_precision
 
@@ -276,4 +276,4 @@ def _check_budget(cfg: AnyConfig, backbone: Backbone) -> None:
     blocks = backbone.family.blocks(backbone.model)
     if not blocks:
         raise SkipError(f"backbone={backbone.name}: has no layers")
-    budget.check(cfg.prune, cfg.retune, select.shapes(blocks))
+    budget.check(cfg.prune, cfg.retune, allocate.shapes(blocks))

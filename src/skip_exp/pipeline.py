@@ -13,36 +13,33 @@ from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.loggers import Logger
 from torch import Tensor
 
-from skip_exp import benchmark, results
+from skip_exp import results
 from skip_exp.cache.store import Entry
 from skip_exp.callbacks.attribution import AttributionCallback
+from skip_exp.callbacks.curves import Curves
+from skip_exp.callbacks.keep_best import KeepBest
 from skip_exp.callbacks.pruning import PruningCallback
 from skip_exp.config.schema import AnyConfig
 from skip_exp.data.encode import Batch
 from skip_exp.data.metrics import build_metrics
 from skip_exp.job import Job, prepare
 from skip_exp.logger import loggers as logs
-from skip_exp.models.soft_prompt import SoftPromptModel
+from skip_exp.models.cost import flops
+from skip_exp.models.soft_prompt import SoftPromptModel, State, load_trainable, trainable_state
 from skip_exp.phases import prune as subnetwork
 from skip_exp.phases import search
+from skip_exp.phases.benchmark import compare
 from skip_exp.phases.finish import assemble, keep_sizes, params, skill_about
 from skip_exp.pruning import goal as budget
-from skip_exp.pruning.select import most, shapes
+from skip_exp.pruning.allocate import most, shapes
 from skip_exp.pruning.surgery import cut
 from skip_exp.skill.skill import save_skill
 from skip_exp.sweep import attempts
 from skip_exp.training import processes as ranks
 from skip_exp.training import trainer as tuning
-from skip_exp.training.trainer import (
-    Curves,
-    KeepBest,
-    PromptTuner,
-    State,
-    TrainSettings,
-    eval_trainer,
-    load_trainable,
-    trainable_state,
-)
+from skip_exp.training.length import TrainSettings
+from skip_exp.training.module import PromptTuner
+from skip_exp.training.trainer import eval_trainer
 
 log = logging.getLogger(__name__)
 
@@ -290,7 +287,7 @@ def score_split(job: Job, model: SoftPromptModel, loader: Any) -> dict[str, floa
 def time_models(job: Job, dense: SoftPromptModel, final: SoftPromptModel) -> dict[str, Any]:
     """Latency of both models, side by side, on the device that the trainer uses."""
     device = str(eval_trainer(job.hardware).strategy.root_device)
-    return benchmark.compare(dense, final, job.benchmark, device)
+    return compare(dense, final, job.benchmark, device)
 
 
 def finish(
@@ -313,7 +310,7 @@ def finish(
         probes=pruned.probes,
         scores=scores,
         params=params(dense, pruned.model),
-        flops=[benchmark.flops(m, job.benchmark.seq_len) for m in (dense, pruned.model)],
+        flops=[flops(m, job.benchmark.seq_len) for m in (dense, pruned.model)],
         keep_sizes=sizes,
         latency=latency,
         seconds=clock.seconds,

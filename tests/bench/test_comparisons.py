@@ -28,7 +28,7 @@ from skip_exp.bench.row import Options, Reach
 from skip_exp.data.encode import EncodedTask
 from skip_exp.errors import SkipError
 from skip_exp.skill.skill import Skill
-from skip_exp.training.trainer import PromptTuner
+from skip_exp.training.module import PromptTuner
 from tests.helpers.saved import save_tiny_skill, tokenizer
 from tests.helpers.tiny import HEADS, HIDDEN, LAYERS, VOCAB, tiny_batch, tiny_model
 

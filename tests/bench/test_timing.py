@@ -3,9 +3,9 @@
 import pytest
 import torch
 
-from skip_exp import benchmark
 from skip_exp.bench import timing
 from skip_exp.bench.timing import Times, peak_memory, reported, side_by_side
+from skip_exp.machine.timing import alone
 
 
 def test_ratios_are_taken_pair_by_pair() -> None:
@@ -39,12 +39,12 @@ def test_what_calls_report_counts_and_the_first_round_does_not() -> None:
 
 @pytest.mark.parametrize("inference", [True, False])
 def test_gradients_where_they_are_asked_for(inference: bool) -> None:
-    found, _ = benchmark.alone(torch.is_inference_mode_enabled, inference=inference)
+    found, _ = alone(torch.is_inference_mode_enabled, inference=inference)
     assert found is inference
 
 
 def test_commands_that_take_the_lock_can_be_timed() -> None:
-    inner, _ = benchmark.alone(lambda: benchmark.alone(lambda: "ran")[0], lock=False)
+    inner, _ = alone(lambda: alone(lambda: "ran")[0], lock=False)
     assert inner == "ran"
 
 

@@ -5,10 +5,10 @@ from itertools import product
 import pytest
 import torch
 
-from skip_exp.benchmark import random_batch
 from skip_exp.errors import ConfigError
+from skip_exp.models.cost import random_batch
+from skip_exp.pruning.allocate import shapes
 from skip_exp.pruning.latency import Table, Timing, _knapsack, choose, measure, shares, widths
-from skip_exp.pruning.select import shapes
 from skip_exp.pruning.surgery import cut
 from tests.helpers.tiny import KINDS, tiny_model
 

@@ -6,7 +6,7 @@ from torch import Tensor
 
 from skip_exp.attribution.aggregate import site_shapes
 from skip_exp.models.soft_prompt import SoftPromptModel
-from skip_exp.pruning.select import KINDS, select, shapes
+from skip_exp.pruning.allocate import KINDS, allocate, shapes
 from skip_exp.pruning.steps import lift, relative
 from skip_exp.pruning.surgery import cut
 from tests.helpers.tiny import tiny_batch, tiny_model
@@ -98,7 +98,7 @@ def walk(
     kept = []
     for step in range(1, count + 1):
         now = drawn(model, renewed + step) if renewed and step > 1 else relevance
-        keep = select(
+        keep = allocate(
             now,
             shapes(model.blocks()),
             ratio=ratio * step / count,
@@ -172,8 +172,8 @@ def test_what_is_gone_goes_first_whatever_its_relevance_is_now() -> None:
     model = tiny_model()
     size = shapes(model.blocks())
     settings = {"sites": ["ffn"], "round_to": 1}
-    first = select(drawn(model, 0), size, ratio=0.1, **settings)
+    first = allocate(drawn(model, 0), size, ratio=0.1, **settings)
     reverse = {site: -scores for site, scores in drawn(model, 0).items()}
-    second = select(reverse, size, ratio=0.2, earlier=first, **settings)
+    second = allocate(reverse, size, ratio=0.2, earlier=first, **settings)
     assert all(set(second[s].tolist()) <= set(first[s].tolist()) for s in first)
-    assert lists(second) != lists(select(reverse, size, ratio=0.2, **settings))
+    assert lists(second) != lists(allocate(reverse, size, ratio=0.2, **settings))

@@ -20,7 +20,7 @@ from skip_exp.models.backbones import load_backbone
 from skip_exp.models.prompts import build_prompt
 from skip_exp.models.readouts import build_readout
 from skip_exp.models.soft_prompt import SoftPromptModel
-from skip_exp.pruning.select import select, shapes
+from skip_exp.pruning.allocate import allocate, shapes
 from skip_exp.pruning.surgery import cut
 from skip_exp.skill.classifier import collate, encode_texts, token_batches
 from skip_exp.skill.files import write_described
@@ -340,7 +340,7 @@ def test_a_skill_is_below_one_percent_of_its_backbone(tmp_path: Path) -> None:
     whole = SoftPromptModel(b.model, b.family, soft, head)
     sizes = shapes(whole.blocks())
     relevance = {s.name + (".heads" if s.qk_cost else ""): torch.rand(s.units) for s in sizes}
-    keep = select(relevance, sizes, ratio=0.3, sites=["ffn", "heads"])
+    keep = allocate(relevance, sizes, ratio=0.3, sites=["ffn", "heads"])
     backbone = {
         "name": b.name,
         "path": b.path,

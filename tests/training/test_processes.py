@@ -29,7 +29,8 @@ from skip_exp.data.module import share
 from skip_exp.errors import ConfigError, SkipError
 from skip_exp.training import processes as ranks
 from skip_exp.training.length import TrainSettings
-from skip_exp.training.trainer import Hardware, PromptTuner
+from skip_exp.training.module import PromptTuner
+from skip_exp.training.trainer import Hardware
 from tests.helpers.saved import save_backbone
 from tests.helpers.tiny import tiny_model
 

@@ -13,7 +13,7 @@ from torchmetrics import MetricCollection
 from skip_exp.data.encode import collate
 from skip_exp.errors import ConfigError
 from skip_exp.training.length import TrainSettings
-from skip_exp.training.trainer import PromptTuner, soft_loss
+from skip_exp.training.module import PromptTuner, soft_loss
 from tests.helpers.tiny import tiny_model
 
 ROWS: Any = [{"input_ids": [5 + i, 20, 30 + i], "label": i % 2} for i in range(10)]

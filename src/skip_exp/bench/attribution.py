@@ -14,8 +14,8 @@ from skip_exp.bench import data, models
 from skip_exp.bench.libraries import extra
 from skip_exp.bench.row import Options, Reach, Row
 from skip_exp.bench.timing import Times, peak_memory, side_by_side
-from skip_exp.benchmark import best_device
 from skip_exp.data.module import TextDataModule
+from skip_exp.machine.timing import best_device
 from skip_exp.models.soft_prompt import SoftPromptModel
 
 TITLE = "Attribution"

@@ -5,7 +5,8 @@ from functools import partial
 from skip_exp.bench import models
 from skip_exp.bench.row import Options, Reach, Row
 from skip_exp.bench.timing import Times, side_by_side
-from skip_exp.benchmark import best_device, flops, random_batch
+from skip_exp.machine.timing import best_device
+from skip_exp.models.cost import flops, random_batch
 from skip_exp.models.soft_prompt import SoftPromptModel
 from skip_exp.pruning.surgery import cut, zero
 

@@ -17,8 +17,9 @@ from skip_exp.bench.picture import Line, Panel, draw
 from skip_exp.bench.row import Options, Row
 from skip_exp.bench.timing import peak_memory, side_by_side
 from skip_exp.bench.writer import PICTURE
-from skip_exp.benchmark import alone, best_device, random_batch
 from skip_exp.errors import SkipError
+from skip_exp.machine.timing import alone, best_device
+from skip_exp.models.cost import random_batch
 from skip_exp.phases.finish import params
 from skip_exp.pruning.surgery import cut
 

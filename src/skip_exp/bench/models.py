@@ -11,7 +11,7 @@ from skip_exp.models.families import FAMILIES, HFModel
 from skip_exp.models.prompts import build_prompt
 from skip_exp.models.readouts import HeadReadout
 from skip_exp.models.soft_prompt import SoftPromptModel
-from skip_exp.pruning import select
+from skip_exp.pruning import allocate
 from skip_exp.pruning.surgery import Keep
 
 RATIO = 0.52  # of the block parameters: the paper's headline
@@ -59,6 +59,6 @@ def prompted(model: HFModel, prompt: str = "prefix", length: int = LENGTH) -> So
 
 def keep_at(model: SoftPromptModel, ratio: float = RATIO) -> Keep:
     """A keep that removes ``ratio`` of the block parameters, chosen at random."""
-    sizes = select.shapes(model.blocks())
+    sizes = allocate.shapes(model.blocks())
     relevance = random.scores(model, [])
-    return select.select(relevance, sizes, ratio=ratio, sites=["ffn", "heads"])
+    return allocate.allocate(relevance, sizes, ratio=ratio, sites=["ffn", "heads"])

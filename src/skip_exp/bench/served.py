@@ -16,12 +16,12 @@ from skip_exp.bench import baseline, data
 from skip_exp.bench.models import RATIO
 from skip_exp.bench.row import Options, Reach, Row
 from skip_exp.bench.timing import Times, side_by_side
-from skip_exp.benchmark import best_device
 from skip_exp.cache.versions import digest
 from skip_exp.data.module import LengthGroupedSampler
 from skip_exp.data.sources import RawTask
 from skip_exp.errors import SkipError
 from skip_exp.export import export
+from skip_exp.machine.timing import best_device
 from skip_exp.models.backbones import embedded_folder
 from skip_exp.skill.classifier import Classifier
 from skip_exp.skill.files import TENSORS

@@ -13,8 +13,8 @@ from typing import Any
 from skip_exp import results
 from skip_exp.bench import data
 from skip_exp.bench.row import Options, Reach, Row
-from skip_exp.benchmark import alone
 from skip_exp.errors import SkipError
+from skip_exp.machine.timing import alone
 
 TITLE = "Sweep of three ratios against one job"
 ABOUT = (

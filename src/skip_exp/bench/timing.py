@@ -12,7 +12,7 @@ from functools import partial
 import psutil
 import torch
 
-from skip_exp.benchmark import alone, best_device, interleave
+from skip_exp.machine.timing import alone, best_device, interleave
 
 KEEP_MAPPED = -3  # M_MMAP_THRESHOLD of glibc's mallopt
 

@@ -13,17 +13,18 @@ from lightning.pytorch.callbacks import Callback
 from skip_exp.bench import baseline, data, models
 from skip_exp.bench.row import Options, Reach, Row
 from skip_exp.bench.timing import Times, clock, reported, synchronise
-from skip_exp.benchmark import best_device
 from skip_exp.config.schema import TrainConfig
 from skip_exp.data.encode import EncodedTask
 from skip_exp.data.encode import Row as Example
 from skip_exp.data.metrics import build_metrics
 from skip_exp.data.module import TextDataModule
+from skip_exp.machine.timing import best_device
 from skip_exp.models.backbones import embedded_folder
 from skip_exp.models.families import HFModel
 from skip_exp.models.soft_prompt import SoftPromptModel
 from skip_exp.training.length import TrainSettings
-from skip_exp.training.trainer import Hardware, PromptTuner, fit_trainer, resolve_precision
+from skip_exp.training.module import PromptTuner
+from skip_exp.training.trainer import Hardware, fit_trainer, resolve_precision
 
 TITLE = "Training throughput"
 ABOUT = (

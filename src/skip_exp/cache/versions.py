@@ -9,16 +9,16 @@ from pathlib import Path
 PACKAGE = Path(__file__).parents[1]
 # What a stage's numbers depend on, beside its key: edits elsewhere leave its entries valid.
 SOURCES = {
-    "tune": ("models", "data", "training/trainer.py"),
-    "attribute": ("models", "data", "training/trainer.py", "attribution"),
-    "score": ("models", "data", "training/trainer.py"),
-    "teacher": ("models", "data", "training/trainer.py"),
+    "tune": ("models", "data", "training"),
+    "attribute": ("models", "data", "training", "attribution"),
+    "score": ("models", "data", "training"),
+    "teacher": ("models", "data", "training"),
     "probe": (
         *("models", "data", "training", "attribution", "pruning", "callbacks", "phases"),
         "pipeline.py",
     ),
-    "latency": ("models", "pruning/latency.py", "benchmark.py"),
-    "job": ("pruning", "callbacks", "job.py", "pipeline.py", "phases", "benchmark.py", "training"),
+    "latency": ("models", "pruning/latency.py", "machine/timing.py"),
+    "job": ("pruning", "callbacks", "job.py", "pipeline.py", "phases", "training"),
 }
 
 

@@ -9,9 +9,8 @@ from lightning.pytorch.callbacks import Callback
 from torch import Tensor
 
 from skip_exp.callbacks.attribution import AttributionCallback, Relevance
-from skip_exp.models.soft_prompt import SoftPromptModel
+from skip_exp.models.soft_prompt import SoftPromptModel, State, load_trainable, trainable_state
 from skip_exp.pruning.reconstruct import Changes
-from skip_exp.training.trainer import State, load_trainable, trainable_state
 
 Keep = dict[str, Tensor]
 

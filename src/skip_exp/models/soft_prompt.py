@@ -12,6 +12,8 @@ from skip_exp.models.families import AttentionBlock, Block, Family, key_mask
 from skip_exp.models.prompts import InputPrompt, SoftPrompt
 from skip_exp.models.readouts import Readout, Seq2SeqReadout
 
+State = dict[str, Tensor]  # what is a skill's own, by parameter name
+
 
 class SoftPromptModel(nn.Module):
     """P(y | [prompt; x]) of a frozen backbone; only ``prompt`` and ``readout`` require gradients.
@@ -126,3 +128,16 @@ class SoftPromptModel(nn.Module):
         for module in self.modules():
             if isinstance(module, Attention):
                 module.implementation = implementation
+
+
+def trainable_state(model: SoftPromptModel) -> State:
+    """A copy of what is the skill's own (prompt, readout, trained biases), on the CPU."""
+    return {name: p.detach().cpu().clone() for name, p in model.skill_parameters().items()}
+
+
+def load_trainable(model: SoftPromptModel, state: State) -> None:
+    """Put a :func:`trainable_state` back in place."""
+    parameters = dict(model.named_parameters())
+    with torch.no_grad():
+        for name, tensor in state.items():
+            parameters[name].copy_(tensor)

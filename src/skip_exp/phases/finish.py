@@ -8,7 +8,7 @@ from torch import Tensor
 from skip_exp import results
 from skip_exp.job import Job
 from skip_exp.models.soft_prompt import SoftPromptModel
-from skip_exp.pruning.select import shapes
+from skip_exp.pruning.allocate import shapes
 from skip_exp.skill.skill import SkillAbout
 
 STATES = ("dense", "pruned", "final")

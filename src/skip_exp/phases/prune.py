@@ -6,12 +6,13 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from skip_exp import benchmark
 from skip_exp.cache.store import Entry
 from skip_exp.job import Job
+from skip_exp.machine.timing import alone
+from skip_exp.models.cost import random_batch
 from skip_exp.models.soft_prompt import SoftPromptModel
+from skip_exp.pruning import allocate, latency, reconstruct, steps
 from skip_exp.pruning import goal as budget
-from skip_exp.pruning import latency, reconstruct, select, steps
 from skip_exp.pruning.latency import Table, Timing
 from skip_exp.pruning.surgery import cut
 
@@ -31,10 +32,10 @@ def prune(
     number of the step, and what is left is attributed anew. Changes make up for all that is gone.
     """
     model, keep, device = dense, dict[str, Tensor](), next(dense.parameters()).device
-    count, sizes = job.cfg.prune.steps, select.shapes(dense.blocks())
+    count, sizes = job.cfg.prune.steps, allocate.shapes(dense.blocks())
     for step in range(1, count):
         settings = budget.settings(job.cfg.prune, ratio * step / count)
-        kept = select.select(relevance, sizes, **settings, earlier=keep, last=False)
+        kept = allocate.allocate(relevance, sizes, **settings, earlier=keep, last=False)
         model, keep = cut(model, steps.relative(kept, keep)), kept
         between(model, step)
         model.to(device).eval()  # a fit leaves it elsewhere
@@ -59,19 +60,19 @@ def choose(
         ConfigError: a speed-up out of reach.
     """
     settings = budget.settings(job.cfg.prune, ratio)
-    sizes = select.shapes(dense.blocks())
+    sizes = allocate.shapes(dense.blocks())
     target = job.cfg.prune.target_speedup
     if target is None:
-        return select.select(relevance, sizes, **settings, earlier=earlier)
+        return allocate.allocate(relevance, sizes, **settings, earlier=earlier)
     table = _table(job, dense)
     if settings["allocation"] == "latency":
         own = {key: settings[key] for key in ("sites", "round_to")}
         return latency.choose(relevance, sizes, table, target_speedup=target, **own)
 
     def pick(ratio: float) -> dict[str, Tensor]:
-        return select.select(relevance, sizes, **settings | {"ratio": ratio})
+        return allocate.allocate(relevance, sizes, **settings | {"ratio": ratio})
 
-    return latency.search(table, target, select.most(sizes, settings["sites"]), pick)
+    return latency.search(table, target, allocate.most(sizes, settings["sites"]), pick)
 
 
 def changes(job: Job, dense: SoftPromptModel, keep: dict[str, Tensor]) -> reconstruct.Changes:
@@ -109,9 +110,9 @@ def _table(job: Job, dense: SoftPromptModel) -> Table:
 
 
 def _measure(job: Job, dense: SoftPromptModel) -> Entry:
-    inputs = benchmark.random_batch(dense, job.benchmark.batch, job.benchmark.seq_len)
+    inputs = random_batch(dense, job.benchmark.batch, job.benchmark.seq_len)
     for _ in range(ATTEMPTS):
-        table, contended = benchmark.alone(partial(latency.measure, dense.eval(), inputs))
+        table, contended = alone(partial(latency.measure, dense.eval(), inputs))
         if not contended:
             break
     blocks = {name: [t.widths, t.seconds] for name, t in table.blocks.items()}

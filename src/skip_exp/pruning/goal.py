@@ -5,7 +5,7 @@ from typing import Any
 
 from skip_exp.config.schema import AnyConfig
 from skip_exp.errors import ConfigError
-from skip_exp.pruning import reconstruct, select
+from skip_exp.pruning import allocate, reconstruct
 
 AUTO = "auto"
 
@@ -30,12 +30,12 @@ def left(prune: AnyConfig, ratio: float) -> float:
 
 
 def settings(prune: AnyConfig, ratio: float) -> dict[str, Any]:
-    """Keyword arguments of :func:`skip_exp.pruning.select.select`."""
+    """Keyword arguments of :func:`skip_exp.pruning.allocate.select`."""
     own = {"allocation": prune.allocation, "round_to": prune.round_to}
     return {"ratio": ratio, "sites": list(prune.sites), **own}
 
 
-def check(prune: AnyConfig, retune: AnyConfig, sizes: list[select.Shape]) -> None:
+def check(prune: AnyConfig, retune: AnyConfig, sizes: list[allocate.Shape]) -> None:
     """Refuse what the backbone with these ``sizes`` cannot give; raises ConfigError."""
     asked, speedup = ratio(prune), prune.target_speedup
     if prune.reconstruct not in reconstruct.METHODS:
@@ -48,13 +48,13 @@ def check(prune: AnyConfig, retune: AnyConfig, sizes: list[select.Shape]) -> Non
     if speedup is None:
         if prune.allocation == "latency":
             raise ConfigError("prune.allocation", "latency", "needs prune.target_speedup, e.g. 2.0")
-        select.check(sizes, **settings(prune, 0.0 if asked is None else asked))
+        allocate.check(sizes, **settings(prune, 0.0 if asked is None else asked))
         return
     # What speed-up can be reached is known once the sublayers are timed.
     if speedup < 1:
         raise ConfigError("prune.target_speedup", speedup, "must be at least 1")
     allocation = "global" if prune.allocation == "latency" else prune.allocation
-    select.check(sizes, **settings(prune, 0.0) | {"allocation": allocation})
+    allocate.check(sizes, **settings(prune, 0.0) | {"allocation": allocation})
 
 
 def _check_bound(prune: AnyConfig, asked: float | None) -> None:

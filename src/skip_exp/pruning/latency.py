@@ -15,11 +15,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from skip_exp.benchmark import interleave
 from skip_exp.errors import ConfigError
+from skip_exp.machine.timing import interleave
 from skip_exp.models.families import AttentionBlock, Block
 from skip_exp.models.soft_prompt import SoftPromptModel
-from skip_exp.pruning.select import Shape, family, shapes, top
+from skip_exp.pruning.allocate import Shape, family, shapes, top
 from skip_exp.pruning.surgery import cut
 
 POINTS = 12  # widths of an FFN that are measured, beside 0; between them time is interpolated
@@ -175,7 +175,7 @@ def measure(model: SoftPromptModel, inputs: Mapping[str, Tensor]) -> Table:
 
     Args:
         model: the dense model in eval mode, on its device.
-        inputs: a full batch, see :func:`skip_exp.benchmark.random_batch`.
+        inputs: a full batch, see :func:`skip_exp.models.cost.random_batch`.
 
     The caller holds the machine's benchmark lock. Costs some hundred sublayer passes.
     """

@@ -19,7 +19,7 @@ from torch import Tensor
 from skip_exp.errors import SkipError
 from skip_exp.machine import files
 from skip_exp.models.backbones import first_line
-from skip_exp.models.soft_prompt import SoftPromptModel
+from skip_exp.models.soft_prompt import SoftPromptModel, trainable_state
 from skip_exp.pruning.reconstruct import Changes
 from skip_exp.pruning.surgery import Keep
 
@@ -66,10 +66,6 @@ def save_skill(
     ``change/<block>.*`` what reconstruction added before re-tuning (fp32). A write that is cut
     short leaves the old skill, or files that are refused, never a wrong skill.
     """
-    from skip_exp.training.trainer import (
-        trainable_state,  # Lightning: a second that loading does not need
-    )
-
     changed = {f"{CHANGE}{name}": tensor for name, tensor in (changes or {}).items()}
     state = trainable_state(model) | changed
     write_described(folder, TENSORS, state, keep, ABOUT, asdict(about))

@@ -35,10 +35,14 @@ from torch.multiprocessing.spawn import (
     start_processes,
 )
 
+from skip_exp.callbacks.curves import Curves
+from skip_exp.callbacks.keep_best import KeepBest
 from skip_exp.data.module import TextDataModule
 from skip_exp.errors import SkipError
+from skip_exp.models.soft_prompt import load_trainable
 from skip_exp.training import trainer as tuning
-from skip_exp.training.trainer import Curves, Hardware, KeepBest, PromptTuner
+from skip_exp.training.module import PromptTuner
+from skip_exp.training.trainer import Hardware
 
 WORK, GROUP, DONE = "work.pt", "group", "done.pt"  # files of one fit, in a folder of its own
 POLL = 0.2  # seconds between looks at the processes and what they logged
@@ -71,7 +75,7 @@ def fit(
         torch.save((tuner, data, hardware, metric, seed), folder / WORK)
         _run(folder, hardware.devices, backend, logger)
         best, curves = torch.load(folder / DONE, weights_only=False)
-    tuning.load_trainable(tuner.model, best.state)
+    load_trainable(tuner.model, best.state)
     return best, curves
 
 

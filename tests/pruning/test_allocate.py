@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from skip_exp.errors import ConfigError, SkipError
-from skip_exp.pruning.select import ORDERS, Shape, check, select, shapes
+from skip_exp.pruning.allocate import ORDERS, Shape, allocate, check, shapes
 from tests.helpers.tiny import tiny_model
 
 FFN = [Shape("encoder.0.ffn", 4, 2, 10), Shape("encoder.1.ffn", 4, 2, 10)]  # 42 parameters each
@@ -16,7 +16,7 @@ RELEVANCE = {
 
 def choose(ratio: float, **options: object) -> dict[str, list[int]]:
     given = {"sites": ["ffn"], "round_to": 1} | options
-    keep = select(RELEVANCE, FFN, ratio=ratio, **given)  # type: ignore[arg-type]
+    keep = allocate(RELEVANCE, FFN, ratio=ratio, **given)  # type: ignore[arg-type]
     return {site: kept.tolist() for site, kept in keep.items()}
 
 
@@ -45,7 +45,7 @@ def test_per_cost_weighs_kinds_against_each_other() -> None:
         Shape("a.0.ffn", 8, 0, 10),
     ]
     relevance = {"a.0.self.heads": torch.tensor([3.0, 50.0]), "a.0.ffn": torch.full((8,), 1.0)}
-    keep = select(
+    keep = allocate(
         relevance, sizes, ratio=0.25, sites=["ffn", "heads"], allocation="per_cost", round_to=1
     )
     assert keep["a.0.self.heads"].tolist() == [1]
@@ -59,14 +59,14 @@ def test_global_ranks_a_decoder_by_itself() -> None:
     sizes = [Shape(name, 4, 0, **cost) for name in names]
     scale = dict(zip(names, (100.0, 1.0, 0.01), strict=True))
     relevance = {f"{name}.heads": torch.arange(1.0, 5.0) * scale[name] for name in names}
-    keep = select(relevance, sizes, ratio=0.5, sites=["heads"])
+    keep = allocate(relevance, sizes, ratio=0.5, sites=["heads"])
     assert [kept.tolist() for kept in keep.values()] == [[2, 3]] * 3
 
 
 def test_dims_go_alike_from_every_head() -> None:
     sizes = [Shape("a.0.self", 2, 0, qk=4, vo=4, qk_cost=10, vo_cost=10)]
     relevance = {"a.0.self.vo": torch.tensor([[1.0, 9.0, 2.0, 8.0], [7.0, 1.0, 6.0, 2.0]])}
-    keep = select(relevance, sizes, ratio=0.25, sites=["vo"], round_to=1)
+    keep = allocate(relevance, sizes, ratio=0.25, sites=["vo"], round_to=1)
     assert keep["a.0.self.vo"].tolist() == [[1, 3], [0, 2]]
 
 
@@ -94,7 +94,7 @@ def test_reached_within_a_point_on_a_real_shape(
                 relevance[f"{s.name}.{kind}"] = torch.randn(12, 32, generator=generator)
         else:
             relevance[s.name] = torch.randn(1536, generator=generator)
-    keep = select(relevance, sizes, ratio=ratio, sites=sites, allocation=allocation)
+    keep = allocate(relevance, sizes, ratio=ratio, sites=sites, allocation=allocation)
     after = 0
     for s in sizes:
         if s.qk:
@@ -141,4 +141,4 @@ def test_refusals(options: dict[str, object], told: str) -> None:
 def test_relevance_that_is_not_finite_is_refused() -> None:
     broken = RELEVANCE | {"encoder.1.ffn": torch.tensor([float("nan")] * 4)}
     with pytest.raises(SkipError, match=r"encoder\.1\.ffn is not finite"):
-        select(broken, FFN, ratio=0.5, sites=["ffn"])
+        allocate(broken, FFN, ratio=0.5, sites=["ffn"])

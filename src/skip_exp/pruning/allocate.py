@@ -93,7 +93,7 @@ def family(site: str) -> str:
     return f"{stack}.{rest}"
 
 
-def select(
+def allocate(
     relevance: dict[str, Tensor],
     sizes: list[Shape],
     *,
@@ -139,7 +139,7 @@ def select(
 def check(
     sizes: list[Shape], *, ratio: float, sites: list[str], allocation: str, round_to: int
 ) -> None:
-    """Refuse what :func:`select` cannot do, before any work is spent; raises ConfigError."""
+    """Refuse what :func:`allocate` cannot do, before any work is spent; raises ConfigError."""
     if not 0 <= ratio < 1:
         raise ConfigError("prune.ratio", ratio, "must be in [0, 1)")
     if not sites or set(sites) - set(KINDS):

@@ -1,0 +1,24 @@
+"""The curves of a phase, so that a cached phase can be logged again."""
+
+from typing import Any
+
+import lightning as L
+from lightning.pytorch.callbacks import Callback
+
+
+class Curves(Callback):
+    """Records the phase's curves, so that a cached phase can replay them to the loggers."""
+
+    def __init__(self, phase: str) -> None:
+        self.phase = phase
+        self.points: list[dict[str, float | str]] = []
+
+    def on_validation_end(self, trainer: L.Trainer, pl_module: Any) -> None:
+        if trainer.sanity_checking:
+            return
+        point: dict[str, float | str] = {"phase": self.phase, "step": trainer.global_step}
+        for name, value in trainer.callback_metrics.items():
+            phase, _, metric = name.partition("/")
+            if phase == self.phase:
+                point[metric] = value.item()
+        self.points.append(point)

@@ -1,0 +1,37 @@
+"""The best epoch of a fit, kept in memory and put back."""
+
+from typing import Any
+
+import lightning as L
+from lightning.pytorch.callbacks import Callback
+
+from skip_exp.models.soft_prompt import State, load_trainable, trainable_state
+
+
+class KeepBest(Callback):
+    """Keeps the prompt and readout of the best epoch on the selection slice and puts them back.
+
+    In memory, since it is kilobytes. Ties go to the lower loss. The state before the first epoch
+    counts as well (as epoch -1: Lightning's sanity check scores the whole slice), so that
+    re-tuning cannot make things worse.
+    """
+
+    def __init__(self, phase: str, metric: str) -> None:
+        self.phase, self.metric = phase, metric
+        self.best: tuple[float, float] | None = None
+        self.state: State = {}
+        self.epoch = -1
+
+    def on_validation_end(self, trainer: L.Trainer, pl_module: Any) -> None:
+        if trainer.state.fn != "fit":
+            return
+        seen = trainer.callback_metrics
+        score = seen[f"{self.phase}/select_{self.metric}"].item()
+        key = (score, -seen[f"{self.phase}/select_loss"].item())
+        if self.best is None or key > self.best:
+            self.best = key
+            self.epoch = -1 if trainer.sanity_checking else trainer.current_epoch
+            self.state = trainable_state(pl_module.model)
+
+    def on_fit_end(self, trainer: L.Trainer, pl_module: Any) -> None:
+        load_trainable(pl_module.model, self.state)

@@ -1,0 +1,85 @@
+"""Calls timed in turns, on a quiet machine: a lock for all of it, and who else was busy."""
+
+import logging
+import os
+import tempfile
+import time
+from collections.abc import Callable
+from contextlib import nullcontext
+from pathlib import Path
+from typing import TypeVar
+
+import psutil
+import torch
+from filelock import FileLock
+
+log = logging.getLogger(__name__)
+T = TypeVar("T")
+
+LOCK = Path(tempfile.gettempdir()) / "skip_exp-benchmark.lock"
+
+
+BUSY = 0.25  # cores that other processes may use before a measurement counts as contended
+
+
+def alone(measure: Callable[[], T], *, inference: bool = True, lock: bool = True) -> tuple[T, bool]:
+    """``measure()`` under a lock of the whole machine; whether other processes were busy.
+
+    Args:
+        inference: without gradients.
+        lock: False where ``measure`` starts commands that take the lock themselves.
+    """
+    own = FileLock(LOCK, mode=0o666) if lock else nullcontext()  # the lock of every user
+    with own, torch.inference_mode(inference):
+        load = _Load()
+        found = measure()
+        others = load.others()
+    if others > BUSY:
+        log.warning("benchmark: other processes used %.1f cores; marked as contended", others)
+    return found, others > BUSY
+
+
+def interleave(
+    calls: list[Callable[[], object]],
+    *,
+    repeats: int,
+    warmup: int,
+    synchronise: Callable[[], None] | None = None,
+) -> list[list[float]]:
+    """Seconds of each call, [calls][repeats]: A B A B ..., so that drift hits all alike."""
+    times: list[list[float]] = [[] for _ in calls]
+    for round_ in range(warmup + repeats):
+        for call, own in zip(calls, times, strict=True):
+            if synchronise:
+                synchronise()
+            start = time.perf_counter()
+            call()
+            if synchronise:
+                synchronise()
+            if round_ >= warmup:
+                own.append(time.perf_counter() - start)
+    return times
+
+
+class _Load:
+    """How many cores the processes beside this one kept busy since it was made."""
+
+    def __init__(self) -> None:
+        self.start = time.perf_counter()
+        self.busy, self.own = self._now()
+
+    @staticmethod
+    def _now() -> tuple[float, float]:
+        everything = psutil.cpu_times()
+        idle = everything.idle + getattr(everything, "iowait", 0.0)
+        total = sum(everything) - getattr(everything, "guest", 0.0)
+        return total - idle, sum(os.times()[:4])  # with the commands that this process waited for
+
+    def others(self) -> float:
+        busy, own = self._now()
+        wall = time.perf_counter() - self.start
+        return max(0.0, (busy - self.busy) - (own - self.own)) / wall
+
+
+def best_device() -> str:
+    return "cuda" if torch.cuda.is_available() else "cpu"

@@ -1,0 +1,59 @@
+"""How much faster the final model is: both models in one process, same batches, in turn."""
+
+import statistics
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import torch
+
+from skip_exp.machine.timing import alone, interleave
+from skip_exp.models.cost import random_batch
+from skip_exp.models.soft_prompt import SoftPromptModel
+
+
+@dataclass(frozen=True)
+class BenchmarkSettings:
+    """Plain twin of ``config.BenchmarkConfig``."""
+
+    enabled: bool
+    batch: int
+    seq_len: int
+    repeats: int
+    warmup: int
+
+
+def compare(
+    dense: SoftPromptModel, final: SoftPromptModel, settings: BenchmarkSettings, device: str
+) -> dict[str, Any]:
+    """Forward passes of both models in turn, in fp32, under a lock of the whole machine.
+
+    Returns:
+        The ``latency`` fields of a result: milliseconds per batch (medians), ``speedup`` (median of
+        the ratios, pair by pair), ``spread`` (half the interquartile range of these ratios),
+        ``contended`` (other processes used the machine meanwhile).
+    """
+    models = [model.to(device).eval() for model in (dense, final)]
+    inputs = random_batch(models[0], settings.batch, settings.seq_len)
+    times, contended = alone(
+        lambda: interleave(
+            [partial(model, **inputs) for model in models],
+            repeats=settings.repeats,
+            warmup=settings.warmup,
+            synchronise=torch.cuda.synchronize if device.startswith("cuda") else None,
+        )
+    )
+    ratios = [a / b for a, b in zip(*times, strict=True)]
+    low, _, high = statistics.quantiles(ratios, n=4) if len(ratios) > 1 else (0.0, 0.0, 0.0)
+    return {
+        "batch": settings.batch,
+        "seq_len": settings.seq_len,
+        "device": torch.cuda.get_device_name() if device.startswith("cuda") else "cpu",
+        "threads": torch.get_num_threads(),
+        "dtype": "float32",
+        "dense_ms": statistics.median(times[0]) * 1e3,
+        "final_ms": statistics.median(times[1]) * 1e3,
+        "speedup": statistics.median(ratios),
+        "spread": (high - low) / 2,
+        "contended": contended,
+    }

@@ -1,0 +1,128 @@
+"""The LightningModule of the `tune` and `retune` phases."""
+
+import math
+from typing import Any
+
+import lightning as L
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torchmetrics import MeanMetric, MetricCollection
+from transformers import get_linear_schedule_with_warmup
+
+from skip_exp.errors import SkipError
+from skip_exp.models.soft_prompt import SoftPromptModel
+from skip_exp.training.length import TrainSettings
+
+TARGETS = ("labels", "weight", "teacher")  # of a batch: what the model must not see
+
+
+TEMPERATURE = 2.0  # of both sides' answers in `distill`
+
+
+class PromptTuner(L.LightningModule):
+    """Trains prompt and readout on a frozen backbone and scores splits.
+
+    Args:
+        model: what is tuned; the pruning callback may replace it by a smaller one.
+        phase: prefix of everything that is logged (``tune/train_loss``).
+        settings: learning rates, schedule, clipping.
+        metrics: the task's metrics, main one first.
+    """
+
+    def __init__(
+        self,
+        model: SoftPromptModel,
+        phase: str,
+        settings: TrainSettings,
+        metrics: MetricCollection,
+    ) -> None:
+        super().__init__()
+        self.model = model
+        self.phase = phase
+        self.settings = settings
+        # Lightning's own mean goes wrong where processes score different numbers of rows.
+        self.select_loss = MeanMetric()
+        self.select_metrics = metrics.clone()
+        self.test_metrics = metrics.clone()
+
+    def train(self, mode: bool = True) -> "PromptTuner":
+        """Training mode; the frozen backbone stays in eval mode unless its dropout is wanted."""
+        super().train(mode)
+        self.model.backbone.train(mode and self.settings.dropout)
+        return self
+
+    def on_fit_start(self) -> None:
+        """Lightning trains in whatever mode it finds."""
+        self.train()
+
+    def _loss(self, batch: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
+        logits = self.model(**{k: v for k, v in batch.items() if k not in TARGETS})
+        return logits, F.cross_entropy(logits, batch["labels"])
+
+    def training_step(self, batch: dict[str, Tensor], _: int) -> Tensor:
+        logits, loss = self._loss(batch)
+        if self.settings.distill:
+            loss = torch.lerp(loss, soft_loss(logits, batch["teacher"]), self.settings.distill)
+        # One process's share of a batch counts for its rows: see data.module.share.
+        loss = loss * batch.get("weight", 1)
+        if not math.isfinite(loss.item()):
+            raise SkipError(
+                f"{self.phase}.lr={self.settings.lr}: the loss became {loss.item()} at step "
+                f"{self.global_step}; a smaller learning rate, or trainer.precision=32-true"
+            )
+        name, rows = f"{self.phase}/train_loss", len(batch["labels"])
+        self.log(name, loss, batch_size=rows, prog_bar=True, sync_dist=True)
+        return loss
+
+    def validation_step(self, batch: dict[str, Tensor], _: int) -> None:
+        logits, loss = self._loss(batch)
+        self.select_metrics.update(logits.argmax(-1), batch["labels"])
+        self.select_loss.update(loss, len(batch["labels"]))
+
+    def on_validation_epoch_end(self) -> None:
+        self.log(f"{self.phase}/select_loss", self.select_loss.compute())
+        for name, value in self.select_metrics.compute().items():
+            self.log(f"{self.phase}/select_{name}", value, prog_bar=True)
+        self.select_loss.reset()
+        self.select_metrics.reset()
+
+    def test_step(self, batch: dict[str, Tensor], _: int) -> None:
+        logits, _loss = self._loss(batch)
+        self.test_metrics.update(logits.argmax(-1), batch["labels"])
+
+    def on_test_epoch_end(self) -> None:
+        for name, value in self.test_metrics.compute().items():
+            self.log(name, value)
+        self.test_metrics.reset()
+
+    def configure_optimizers(self) -> Any:
+        prompt = [p for p in self.model.prompt.parameters() if p.requires_grad]
+        readout = [p for p in self.model.readout.parameters() if p.requires_grad]
+        biases = [p for p in self.model.backbone.parameters() if p.requires_grad]
+        groups = [
+            {"params": prompt, "lr": self.settings.lr},
+            {"params": readout, "lr": self.settings.readout_lr},
+            {"params": biases, "lr": self.settings.bias_lr},
+        ]
+        optimizer = torch.optim.AdamW(
+            [g for g in groups if g["params"]], weight_decay=self.settings.weight_decay
+        )
+        steps = int(self.trainer.estimated_stepping_batches)
+        schedule = get_linear_schedule_with_warmup(
+            optimizer, int(self.settings.warmup * steps), steps
+        )
+        return {
+            "optimizer": optimizer,
+            "lr_scheduler": {"scheduler": schedule, "interval": "step"},
+        }
+
+
+def soft_loss(logits: Tensor, teacher: Tensor) -> Tensor:
+    """Divergence from a teacher's softened answers, both logits [B, labels] (Hinton et al. 2015).
+
+    T^2 * KL(teacher/T || logits/T), mean over the batch: its gradient is of the size of the hard
+    labels', whatever the temperature.
+    """
+    given, wanted = (F.log_softmax(x / TEMPERATURE, -1) for x in (logits, teacher))
+    return TEMPERATURE**2 * F.kl_div(given, wanted, log_target=True, reduction="batchmean")
