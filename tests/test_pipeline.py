@@ -17,7 +17,6 @@ from skip_exp.data.module import TextDataModule
 from skip_exp.errors import ConfigError, SkipError
 from skip_exp.job import phase_seed, prepare
 from skip_exp.pruning import latency
-from skip_exp.pruning.allocate import shapes
 from skip_exp.skill.skill import Skill
 
 WORDS = ["good", "fine", "great", "bad", "poor", "awful", "film", "plot", "the", "a", "was"]
@@ -319,7 +318,7 @@ def test_finished_results_are_timed_again(
     seen = []
 
     def compare(dense: Any, final: Any, *_: Any) -> dict[str, Any]:
-        sizes = [sum(s.parameters for s in shapes(m.blocks())) for m in (dense, final)]
+        sizes = [sum(s.parameters for s in m.shapes()) for m in (dense, final)]
         seen.append(sizes)
         return fields
 
@@ -386,7 +385,7 @@ def evaluate_skill(skill: Skill, job: Any) -> float:
 @pytest.mark.parametrize("allocation", ["latency", "global", "uniform"])
 def test_a_speed_up_asked_for(job: Any, allocation: str, monkeypatch: pytest.MonkeyPatch) -> None:
     def linear(model: Any, inputs: Any) -> latency.Table:
-        sizes = shapes(model.blocks())
+        sizes = model.shapes()
         blocks = {s.name: latency.Timing([0, s.units], [0.0, 1.0]) for s in sizes}
         return latency.Table(len(sizes) + 1.0, blocks)
 

@@ -23,8 +23,8 @@ from transformers import AutoTokenizer
 
 from skip_exp.errors import SkipError
 from skip_exp.models.backbones import first_line, skeleton
+from skip_exp.models.sites import shapes
 from skip_exp.models.soft_prompt import SoftPromptModel
-from skip_exp.pruning.allocate import shapes
 from skip_exp.pruning.reconstruct import gain_biases
 from skip_exp.skill.files import (
     CONFIG,

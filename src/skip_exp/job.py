@@ -25,9 +25,9 @@ from skip_exp.errors import ConfigError, SkipError
 from skip_exp.models.backbones import Backbone, first_line, load_backbone
 from skip_exp.models.prompts import build_prompt, init_ids
 from skip_exp.models.readouts import build_readout
+from skip_exp.models.sites import shapes
 from skip_exp.models.soft_prompt import SoftPromptModel
 from skip_exp.phases.benchmark import BenchmarkSettings
-from skip_exp.pruning import allocate
 from skip_exp.pruning import goal as budget
 from skip_exp.training.length import TrainSettings
 from skip_exp.training.trainer import Hardware, resolve_precision
@@ -276,4 +276,4 @@ def _check_budget(cfg: AnyConfig, backbone: Backbone) -> None:
     blocks = backbone.family.blocks(backbone.model)
     if not blocks:
         raise SkipError(f"backbone={backbone.name}: has no layers")
-    budget.check(cfg.prune, cfg.retune, allocate.shapes(blocks))
+    budget.check(cfg.prune, cfg.retune, shapes(blocks))

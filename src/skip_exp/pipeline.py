@@ -25,13 +25,14 @@ from skip_exp.data.metrics import build_metrics
 from skip_exp.job import Job, prepare
 from skip_exp.logger import loggers as logs
 from skip_exp.models.cost import flops
+from skip_exp.models.sites import keep_sizes
 from skip_exp.models.soft_prompt import SoftPromptModel, State, load_trainable, trainable_state
 from skip_exp.phases import prune as subnetwork
 from skip_exp.phases import search
 from skip_exp.phases.benchmark import compare
-from skip_exp.phases.finish import assemble, keep_sizes, params, skill_about
+from skip_exp.phases.finish import assemble, params, skill_about
 from skip_exp.pruning import goal as budget
-from skip_exp.pruning.allocate import most, shapes
+from skip_exp.pruning.allocate import most
 from skip_exp.pruning.surgery import cut
 from skip_exp.skill.skill import save_skill
 from skip_exp.sweep import attempts
@@ -212,7 +213,7 @@ def find_ratio(job: Job, dense: SoftPromptModel, attribution: AttributionCallbac
     def final(ratio: float) -> float:
         return score(prune_retune(job, dense, ratio, attribution, None)[0])
 
-    reach = most(shapes(dense.blocks()), list(job.cfg.prune.sites))
+    reach = most(dense.shapes(), list(job.cfg.prune.sites))
     return search.find(job, reach, score(dense), final, label(job))
 
 
@@ -303,7 +304,7 @@ def finish(
     """Write skill and result, mirror them to the logger."""
     about = skill_about(job, scores)
     save_skill(job.output / "skill", pruned.model, pruned.keep, about, pruned.changes)
-    sizes = keep_sizes(dense, pruned.keep)
+    sizes = keep_sizes(dense.shapes(), pruned.keep)
     result = assemble(
         job,
         ratio=pruned.ratio,

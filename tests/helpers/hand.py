@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from skip_exp.models.families import FfnBlock
 from skip_exp.models.prompts import InputPrompt
+from skip_exp.models.sites import Shape, Sublayer, shapes
 
 
 class TwoUnits(nn.Module):
@@ -26,7 +27,10 @@ class TwoUnits(nn.Module):
         self.readout = SimpleNamespace(kind="head")
 
     def blocks(self) -> list[FfnBlock]:
-        return [FfnBlock("encoder.0.ffn", (self.up,), self.down)]
+        return [FfnBlock(Sublayer("encoder.0.ffn"), (self.up,), self.down)]
+
+    def shapes(self) -> list[Shape]:
+        return shapes(self.blocks())
 
     def encoder_mask(self, mask: Tensor) -> Tensor:
         return mask

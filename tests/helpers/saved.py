@@ -10,9 +10,10 @@ from transformers import PreTrainedTokenizerFast
 from skip_exp.models.backbones import load_backbone
 from skip_exp.models.prompts import build_prompt
 from skip_exp.models.readouts import build_readout
+from skip_exp.models.sites import Keep
 from skip_exp.models.soft_prompt import SoftPromptModel
 from skip_exp.pruning.reconstruct import apply, changes
-from skip_exp.pruning.surgery import Keep, cut
+from skip_exp.pruning.surgery import cut
 from skip_exp.skill.skill import SkillAbout, save_skill
 from tests.helpers.tiny import VOCAB, tiny_backbone, tiny_batch
 

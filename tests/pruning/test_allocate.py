@@ -4,10 +4,14 @@ import pytest
 import torch
 
 from skip_exp.errors import ConfigError, SkipError
-from skip_exp.pruning.allocate import ORDERS, Shape, allocate, check, shapes
+from skip_exp.models.sites import Shape, Sublayer
+from skip_exp.pruning.allocate import ORDERS, allocate, check
 from tests.helpers.tiny import tiny_model
 
-FFN = [Shape("encoder.0.ffn", 4, 2, 10), Shape("encoder.1.ffn", 4, 2, 10)]  # 42 parameters each
+FFN = [
+    Shape(Sublayer("encoder.0.ffn"), 4, 2, 10),
+    Shape(Sublayer("encoder.1.ffn"), 4, 2, 10),
+]  # 42 parameters each
 RELEVANCE = {
     "encoder.0.ffn": torch.tensor([5.0, 1.0, 2.0, 6.0]),
     "encoder.1.ffn": torch.tensor([0.1, 0.2, 0.3, 9.0]),
@@ -41,8 +45,8 @@ def test_ratio_zero_keeps_everything() -> None:
 def test_per_cost_weighs_kinds_against_each_other() -> None:
     """A head of 40 parameters and relevance 3 goes before a unit of 10 and relevance 1."""
     sizes = [
-        Shape("a.0.self", 2, 0, qk=2, vo=2, qk_cost=10, vo_cost=10),
-        Shape("a.0.ffn", 8, 0, 10),
+        Shape(Sublayer("a.0.self"), 2, 0, qk=2, vo=2, qk_cost=10, vo_cost=10),
+        Shape(Sublayer("a.0.ffn"), 8, 0, 10),
     ]
     relevance = {"a.0.self.heads": torch.tensor([3.0, 50.0]), "a.0.ffn": torch.full((8,), 1.0)}
     keep = allocate(
@@ -56,7 +60,7 @@ def test_global_ranks_a_decoder_by_itself() -> None:
     """Its relevances, added up over one token, are small; its cross-attention must not go first."""
     cost = {"qk": 2, "vo": 2, "qk_cost": 10, "vo_cost": 10}
     names = ["encoder.0.self", "decoder.0.self", "decoder.0.cross"]
-    sizes = [Shape(name, 4, 0, **cost) for name in names]
+    sizes = [Shape(Sublayer(name), 4, 0, **cost) for name in names]
     scale = dict(zip(names, (100.0, 1.0, 0.01), strict=True))
     relevance = {f"{name}.heads": torch.arange(1.0, 5.0) * scale[name] for name in names}
     keep = allocate(relevance, sizes, ratio=0.5, sites=["heads"])
@@ -64,7 +68,7 @@ def test_global_ranks_a_decoder_by_itself() -> None:
 
 
 def test_dims_go_alike_from_every_head() -> None:
-    sizes = [Shape("a.0.self", 2, 0, qk=4, vo=4, qk_cost=10, vo_cost=10)]
+    sizes = [Shape(Sublayer("a.0.self"), 2, 0, qk=4, vo=4, qk_cost=10, vo_cost=10)]
     relevance = {"a.0.self.vo": torch.tensor([[1.0, 9.0, 2.0, 8.0], [7.0, 1.0, 6.0, 2.0]])}
     keep = allocate(relevance, sizes, ratio=0.25, sites=["vo"], round_to=1)
     assert keep["a.0.self.vo"].tolist() == [[1, 3], [0, 2]]
@@ -80,8 +84,8 @@ def test_reached_within_a_point_on_a_real_shape(
     sizes = []
     for i in range(6):
         cost = {"qk_cost": 2 * 385, "vo_cost": 385 + 384}
-        sizes.append(Shape(f"encoder.{i}.self", 12, 384, qk=32, vo=32, **cost))
-        sizes.append(Shape(f"encoder.{i}.ffn", 1536, 384, 385 + 384))
+        sizes.append(Shape(Sublayer(f"encoder.{i}.self"), 12, 384, qk=32, vo=32, **cost))
+        sizes.append(Shape(Sublayer(f"encoder.{i}.ffn"), 1536, 384, 385 + 384))
     assert sum(s.parameters for s in sizes) == 6 * (
         4 * 384 * 385 + 385 * 1536 + 385 * 384 * 4 - 384 * 3
     )
@@ -111,7 +115,7 @@ def test_reached_within_a_point_on_a_real_shape(
 def test_shapes_count_what_the_model_has() -> None:
     for kind in ("bert", "t5", "t5_gated"):
         model = tiny_model(kind, readout="seq2seq" if kind.startswith("t5") else "head")
-        for shape, block in zip(shapes(model.blocks()), model.blocks(), strict=True):
+        for shape, block in zip(model.shapes(), model.blocks(), strict=True):
             linears = (
                 [*block.up, block.down]
                 if hasattr(block, "up")

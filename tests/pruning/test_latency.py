@@ -7,7 +7,6 @@ import torch
 
 from skip_exp.errors import ConfigError
 from skip_exp.models.cost import random_batch
-from skip_exp.pruning.allocate import shapes
 from skip_exp.pruning.latency import Table, Timing, _knapsack, choose, measure, shares, widths
 from skip_exp.pruning.surgery import cut
 from tests.helpers.tiny import KINDS, tiny_model
@@ -38,7 +37,7 @@ def test_the_least_loss_within_the_budget() -> None:
 
 def even_table(model: object) -> Table:
     """One second per unit and head; two seconds that stay."""
-    sizes = shapes(model.blocks())  # type: ignore[attr-defined]
+    sizes = model.shapes()  # type: ignore[attr-defined]
     blocks = {s.name: Timing([0, s.units], [0.0, float(s.units)]) for s in sizes}
     return Table(2.0 + sum(s.units for s in sizes), blocks)
 
@@ -59,7 +58,7 @@ def test_relevance_counts_as_a_fraction_of_its_family() -> None:
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_scale_of_a_family_does_not_matter(kind: str) -> None:
     model = tiny_model(kind)
-    sizes, table = shapes(model.blocks()), even_table(model)
+    sizes, table = model.shapes(), even_table(model)
     generator = torch.Generator().manual_seed(0)
     one, other = {}, {}
     for s in sizes:
@@ -75,7 +74,7 @@ def test_the_scale_of_a_family_does_not_matter(kind: str) -> None:
 @pytest.mark.parametrize("target", [1.0, 1.5, 3.0])
 def test_the_keep_reaches_the_predicted_speedup(kind: str, target: float) -> None:
     model = tiny_model(kind)
-    sizes, table = shapes(model.blocks()), even_table(model)
+    sizes, table = model.shapes(), even_table(model)
     generator = torch.Generator().manual_seed(0)
     relevance = {
         f"{s.name}.heads" if s.qk_cost else s.name: torch.rand(s.units, generator=generator)
@@ -93,7 +92,7 @@ def test_the_keep_reaches_the_predicted_speedup(kind: str, target: float) -> Non
 
 def test_what_cannot_be_reached_is_refused() -> None:
     model = tiny_model()
-    sizes, table = shapes(model.blocks()), even_table(model)
+    sizes, table = model.shapes(), even_table(model)
     for target, sites, told in (
         (99.0, ["ffn"], r"prune.target_speedup=99.0: must be between 1 and 6.0 with"),
         (0.5, ["ffn"], "prune.target_speedup=0.5: must be between 1 and"),

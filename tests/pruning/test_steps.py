@@ -4,9 +4,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from skip_exp.attribution.aggregate import site_shapes
+from skip_exp.models.sites import KINDS, site_sizes
 from skip_exp.models.soft_prompt import SoftPromptModel
-from skip_exp.pruning.allocate import KINDS, allocate, shapes
+from skip_exp.pruning.allocate import allocate
 from skip_exp.pruning.steps import lift, relative
 from skip_exp.pruning.surgery import cut
 from tests.helpers.tiny import tiny_batch, tiny_model
@@ -87,7 +87,7 @@ def test_relevance_by_hand() -> None:
 
 def drawn(model: SoftPromptModel, seed: int) -> dict[str, Tensor]:
     generator = torch.Generator().manual_seed(seed)
-    return {s: torch.randn(n, generator=generator) for s, n in site_shapes(model).items()}
+    return {s: torch.randn(n, generator=generator) for s, n in site_sizes(model.shapes()).items()}
 
 
 def walk(
@@ -100,7 +100,7 @@ def walk(
         now = drawn(model, renewed + step) if renewed and step > 1 else relevance
         keep = allocate(
             now,
-            shapes(model.blocks()),
+            model.shapes(),
             ratio=ratio * step / count,
             earlier=keep,
             last=step == count,
@@ -130,7 +130,7 @@ def test_steps_of_the_same_relevance_are_one_step(
 
 def test_ties_do_not_tell_steps_apart() -> None:
     model = tiny_model()
-    flat = {site: torch.zeros(n) for site, n in site_shapes(model).items()}
+    flat = {site: torch.zeros(n) for site, n in site_sizes(model.shapes()).items()}
     settings = {"sites": list(KINDS), "allocation": "global", "round_to": 1}
     one, many = (walk(flat, model, count, 0.4, **settings)[-1] for count in (1, 4))
     assert lists(one) == lists(many)
@@ -170,7 +170,7 @@ def test_cuts_of_a_cut_model_add_up(kind: str) -> None:
 
 def test_what_is_gone_goes_first_whatever_its_relevance_is_now() -> None:
     model = tiny_model()
-    size = shapes(model.blocks())
+    size = model.shapes()
     settings = {"sites": ["ffn"], "round_to": 1}
     first = allocate(drawn(model, 0), size, ratio=0.1, **settings)
     reverse = {site: -scores for site, scores in drawn(model, 0).items()}

@@ -20,7 +20,7 @@ from skip_exp.models.backbones import load_backbone
 from skip_exp.models.prompts import build_prompt
 from skip_exp.models.readouts import build_readout
 from skip_exp.models.soft_prompt import SoftPromptModel
-from skip_exp.pruning.allocate import allocate, shapes
+from skip_exp.pruning.allocate import allocate
 from skip_exp.pruning.surgery import cut
 from skip_exp.skill.classifier import collate, encode_texts, token_batches
 from skip_exp.skill.files import write_described
@@ -338,7 +338,7 @@ def test_a_skill_is_below_one_percent_of_its_backbone(tmp_path: Path) -> None:
     soft = build_prompt("prefix", b.model, b.family, **options)
     head = build_readout("head", b.model, b.tokenizer, labels=3, words=(), pooling="mean")
     whole = SoftPromptModel(b.model, b.family, soft, head)
-    sizes = shapes(whole.blocks())
+    sizes = whole.shapes()
     relevance = {s.name + (".heads" if s.qk_cost else ""): torch.rand(s.units) for s in sizes}
     keep = allocate(relevance, sizes, ratio=0.3, sites=["ffn", "heads"])
     backbone = {

@@ -16,8 +16,9 @@ sites together.
 
 from collections.abc import Iterable
 
-from skip_exp.attribution.aggregate import Relevance, Totals, check
+from skip_exp.attribution.aggregate import Totals, check
 from skip_exp.attribution.observe import Batch, products, taps, token_mask
+from skip_exp.models.sites import Relevance
 from skip_exp.models.soft_prompt import SoftPromptModel
 
 
@@ -53,7 +54,7 @@ def scores(
     found, totals, texts = taps(model, at), Totals(model), 0
     for batch in batches:
         for name, product in products(model, batch, found, target).items():
-            mask = token_mask(model, name, batch["attention_mask"])
+            mask = token_mask(model, found[name], batch["attention_mask"])
             totals.add_positions(found[name], product, mask, tokens, sign)
         texts += len(batch["labels"])
     return totals.means(texts)

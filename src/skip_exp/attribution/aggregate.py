@@ -5,10 +5,8 @@ from torch import Tensor
 
 from skip_exp.attribution.observe import Tap
 from skip_exp.errors import ConfigError
-from skip_exp.models.families import AttentionBlock
+from skip_exp.models.sites import Relevance, site_sizes
 from skip_exp.models.soft_prompt import SoftPromptModel
-
-Relevance = dict[str, Tensor]
 
 CHOICES = {
     "tokens": ("max", "mean", "sum"),
@@ -32,28 +30,14 @@ def check_positive(name: str, value: object) -> None:
         raise ConfigError(f"attribution.{name}", value, "must be a whole number of at least 1")
 
 
-def site_shapes(model: SoftPromptModel) -> dict[str, tuple[int, ...]]:
-    """``<block>.ffn`` (units,), ``.heads`` (heads,), ``.qk`` and ``.vo`` (heads, dim)."""
-    shapes: dict[str, tuple[int, ...]] = {}
-    for block in model.blocks():
-        if isinstance(block, AttentionBlock):
-            a = block.attention
-            shapes[f"{block.name}.heads"] = (a.heads,)
-            shapes[f"{block.name}.qk"] = (a.heads, a.qk_dim)
-            shapes[f"{block.name}.vo"] = (a.heads, a.vo_dim)
-        else:
-            shapes[block.name] = (block.down.in_features,)
-    return shapes
-
-
 class Totals:
     """Sums over the texts for every site of a model; zero where nothing flows any more."""
 
     def __init__(self, model: SoftPromptModel) -> None:
         # Double precision, so that neither the order nor the size of the batches shows.
-        self.sums = {
+        self.sums: Relevance = {
             site: torch.zeros(shape, dtype=torch.float64)
-            for site, shape in site_shapes(model).items()
+            for site, shape in site_sizes(model.shapes()).items()
         }
 
     def add(self, site: str, rows: Tensor) -> None:

@@ -11,14 +11,15 @@ Cost: one forward and one backward pass without weight gradients, about two forw
 
 from collections.abc import Iterable
 
-from skip_exp.attribution.aggregate import Relevance, Totals
+from skip_exp.attribution.aggregate import Totals
 from skip_exp.attribution.observe import Batch, products, taps
+from skip_exp.models.sites import Relevance
 from skip_exp.models.soft_prompt import SoftPromptModel
 
 
 def scores(model: SoftPromptModel, batches: Iterable[Batch]) -> Relevance:
     """Relevance of every neuron, in the shapes of :func:`activation_gradient.scores`."""
-    found = {name: tap for name, tap in taps(model).items() if not name.endswith(".k")}
+    found = {name: tap for name, tap in taps(model).items() if tap.signal != "k"}
     totals, texts = Totals(model), 0
     for batch in batches:
         count = len(batch["labels"])

@@ -17,9 +17,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from skip_exp.attribution.aggregate import Relevance, Totals, check, check_positive
+from skip_exp.attribution.aggregate import Totals, check, check_positive
 from skip_exp.attribution.observe import Batch, Tap, replaced, taps, token_mask, true_label
 from skip_exp.attribution.replay import Returned, record, replay
+from skip_exp.models.sites import Relevance
 from skip_exp.models.soft_prompt import SoftPromptModel
 
 
@@ -56,7 +57,7 @@ def scores(
         at_once = max(1, micro_batch // len(batch["labels"]))
         for name, (h, below) in record(model, batch, found).items():
             mean = _mean_gradient(model, batch, found[name], h, below, target, steps, at_once)
-            mask = token_mask(model, name, batch["attention_mask"])
+            mask = token_mask(model, found[name], batch["attention_mask"])
             totals.add_positions(found[name], h.float() * mean, mask, tokens, sign)
         texts += len(batch["labels"])
     return totals.means(texts)

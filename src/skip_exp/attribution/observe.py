@@ -9,9 +9,13 @@ from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
 from skip_exp.models.families import AttentionBlock
+from skip_exp.models.sites import Site, Sublayer
 from skip_exp.models.soft_prompt import SoftPromptModel
 
 Batch = dict[str, Tensor]
+
+
+NOWHERE = Sublayer()  # of a tap that belongs to no site
 
 
 @dataclass(frozen=True)
@@ -21,22 +25,32 @@ class Tap:
     Attributes:
         linear: the layer.
         before: its input (or else its output).
+        signal: what it is to its sublayer: q, k, v, context, units or up.
+        sublayer: where it is.
         sites: the sites whose neurons this activation belongs to.
         heads: how many heads share it; None where there are none.
     """
 
     linear: nn.Linear
     before: bool
-    sites: tuple[str, ...] = ()
+    signal: str = ""
+    sublayer: Sublayer = NOWHERE
+    sites: tuple[Site, ...] = ()
     heads: int | None = None
+
+    @property
+    def reads_encoder(self) -> bool:
+        """Whether its positions are the encoder's, as those of a decoder's cross keys are."""
+        at = self.sublayer
+        return at.stack == "encoder" or (at.part == "cross" and self.signal in ("k", "v"))
 
     def view(self, x: Tensor) -> Tensor:
         """[R, T, n] as [R, T, heads, dim], where there are heads."""
         return x if self.heads is None else x.view(*x.shape[:2], self.heads, -1)
 
-    def shares(self, x: Tensor) -> list[tuple[str, Tensor]]:
+    def shares(self, x: Tensor) -> list[tuple[Site, Tensor]]:
         """What ``x`` (in :meth:`view`) is to each site; a head takes the sum over its dims."""
-        return [(site, x.sum(3) if site.endswith(".heads") else x) for site in self.sites]
+        return [(site, x.sum(3) if site.kind == "heads" else x) for site in self.sites]
 
     def hook(self, change: Callable[[Tensor], Tensor]) -> RemovableHandle:
         """Put every activation through ``change`` until the handle is removed."""
@@ -46,31 +60,36 @@ class Tap:
 
 
 def taps(model: SoftPromptModel, at: str = "neurons") -> dict[str, Tap]:
-    """The activations that decide the relevance of every site.
+    """The activations that decide the relevance of every site, by names of their own.
 
     ``neurons``: ``<ffn block>``, the input of the down projection (the product, where gated);
     ``<attention block>.vo``, the context that enters the output projection; ``.q`` and ``.k``.
     ``linears``: ``<ffn block>.up<i>``, the outputs of the up projections before the activation
     function; ``<attention block>.q``, ``.k`` and ``.v``, the outputs of these projections.
     """
-    found: dict[str, Tap] = {}
+    taps: dict[str, Tap] = {}
     for block in model.blocks():
-        n = block.name
+        n, site = block.name, block.name.site
         if not isinstance(block, AttentionBlock):
-            ups = {f"{n}.up{i}": Tap(up, False, (n,)) for i, up in enumerate(block.up)}
-            found |= ups if at == "linears" else {n: Tap(block.down, True, (n,))}
+            units = (site("ffn"),)
+            if at == "linears":
+                ups = enumerate(block.up)
+                taps |= {f"{n}.up{i}": Tap(up, False, "up", n, units) for i, up in ups}
+            else:
+                taps[n] = Tap(block.down, True, "units", n, units)
             continue
         heads = block.attention.heads
         query, key, value = block.attention.projections()
-        also_heads = (f"{n}.heads",) if at == "linears" else ()
-        for kind, linear in (("q", query), ("k", key)):
-            found[f"{n}.{kind}"] = Tap(linear, False, (f"{n}.qk", *also_heads), heads)
-        of_values = (f"{n}.vo", f"{n}.heads")
+        also_heads = (site("heads"),) if at == "linears" else ()
+        for signal, linear in (("q", query), ("k", key)):
+            sites = (site("qk"), *also_heads)
+            taps[f"{n}.{signal}"] = Tap(linear, False, signal, n, sites, heads)
+        of_values = (site("vo"), site("heads"))
         if at == "linears":
-            found[f"{n}.v"] = Tap(value, False, of_values, heads)
+            taps[f"{n}.v"] = Tap(value, False, "v", n, of_values, heads)
         else:
-            found[f"{n}.vo"] = Tap(block.output, True, of_values, heads)
-    return found
+            taps[f"{n}.vo"] = Tap(block.output, True, "context", n, of_values, heads)
+    return taps
 
 
 @contextmanager
@@ -118,14 +137,9 @@ def replaced(tap: Tap, value: Tensor) -> Iterator[None]:
         handle.remove()
 
 
-def reads_encoder(name: str) -> bool:
-    """Whether a tap's positions are the encoder's (a decoder's cross attention reads them, too)."""
-    return name.startswith("encoder") or name.endswith((".cross.k", ".cross.v"))
-
-
-def token_mask(model: SoftPromptModel, name: str, attention_mask: Tensor) -> Tensor | None:
+def token_mask(model: SoftPromptModel, tap: Tap, attention_mask: Tensor) -> Tensor | None:
     """Boolean mask [B, T] of the real positions of a tap; None: all are real."""
-    return model.encoder_mask(attention_mask).bool() if reads_encoder(name) else None
+    return model.encoder_mask(attention_mask).bool() if tap.reads_encoder else None
 
 
 def logits(model: SoftPromptModel, batch: Batch) -> Tensor:

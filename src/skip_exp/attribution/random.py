@@ -4,8 +4,8 @@ from collections.abc import Iterable
 
 import torch
 
-from skip_exp.attribution.aggregate import Relevance, site_shapes
 from skip_exp.attribution.observe import Batch
+from skip_exp.models.sites import Relevance, site_sizes
 from skip_exp.models.soft_prompt import SoftPromptModel
 
 
@@ -13,5 +13,6 @@ def scores(model: SoftPromptModel, batches: Iterable[Batch], *, seed: int = 0) -
     """Uniform random scores in the shapes of :func:`activation_gradient.scores`."""
     generator = torch.Generator().manual_seed(seed)
     return {
-        site: torch.rand(shape, generator=generator) for site, shape in site_shapes(model).items()
+        site: torch.rand(size, generator=generator)
+        for site, size in site_sizes(model.shapes()).items()
     }

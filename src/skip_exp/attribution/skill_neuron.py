@@ -25,18 +25,18 @@ from collections.abc import Iterable, Iterator
 import torch
 from torch import Tensor
 
-from skip_exp.attribution.aggregate import Relevance, Totals, over_tokens
+from skip_exp.attribution.aggregate import Totals, over_tokens
 from skip_exp.attribution.observe import (
     Batch,
     Tap,
     logits,
     observe,
-    reads_encoder,
     taps,
     token_mask,
 )
 from skip_exp.errors import SkipError
 from skip_exp.models.prompts import InputPrompt
+from skip_exp.models.sites import Relevance
 from skip_exp.models.soft_prompt import SoftPromptModel
 
 
@@ -92,10 +92,10 @@ def _on_prompt(
         at: dict[str, Tensor] = {}
         for name, h in seen.items():
             x = h.float().flatten(2)
-            if isinstance(model.prompt, InputPrompt) and reads_encoder(name):
+            if isinstance(model.prompt, InputPrompt) and found[name].reads_encoder:
                 x = x[:, : model.prompt.length]
             else:
-                mask = token_mask(model, name, batch["attention_mask"])
+                mask = token_mask(model, found[name], batch["attention_mask"])
                 x = over_tokens(x, mask, "mean")[:, None]
             at[name] = x.unflatten(0, (len(batch["labels"]), -1)).mean(1)  # a decoder's rows
         yield batch["labels"], at

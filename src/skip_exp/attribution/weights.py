@@ -4,8 +4,8 @@ from dataclasses import dataclass
 
 from torch import Tensor, nn
 
-from skip_exp.attribution.aggregate import Relevance
 from skip_exp.models.families import AttentionBlock, Block
+from skip_exp.models.sites import Relevance
 
 
 @dataclass(frozen=True)
@@ -39,11 +39,12 @@ def by_site(block: Block, sums: list[Tensor]) -> Relevance:
     A query/key dim owns its rows of both layers, a value/output dim its value row and its output
     column, a head all of its dims.
     """
+    site = block.name.site
     if not isinstance(block, AttentionBlock):
-        return {block.name: sum(sums[1:], sums[0])}
+        return {site("ffn"): sum(sums[1:], sums[0])}
     a = block.attention
     query, key, value, output = sums
     qk = (query + key).view(a.heads, a.qk_dim)
     vo = (value + output).view(a.heads, a.vo_dim)
     heads = qk.sum(1) + vo.sum(1)
-    return {f"{block.name}.heads": heads, f"{block.name}.qk": qk, f"{block.name}.vo": vo}
+    return {site("heads"): heads, site("qk"): qk, site("vo"): vo}

@@ -213,5 +213,5 @@ def _arguments(batch: Batch) -> tuple[Tensor, None, tuple[Tensor, ...]]:
 def _add(
     totals: Totals, model: SoftPromptModel, batch: Batch, name: str, tap: Tap, product: Tensor
 ) -> None:
-    mask = token_mask(model, name, batch["attention_mask"])
+    mask = token_mask(model, tap, batch["attention_mask"])
     totals.add_positions(tap, tap.view(product.detach()), mask, SUMMED["tokens"], SUMMED["sign"])

@@ -10,9 +10,9 @@ from skip_exp.models.attention import swap_attention
 from skip_exp.models.families import FAMILIES, HFModel
 from skip_exp.models.prompts import build_prompt
 from skip_exp.models.readouts import HeadReadout
+from skip_exp.models.sites import Keep
 from skip_exp.models.soft_prompt import SoftPromptModel
 from skip_exp.pruning import allocate
-from skip_exp.pruning.surgery import Keep
 
 RATIO = 0.52  # of the block parameters: the paper's headline
 LENGTH = 16  # of every prompt, ours and theirs
@@ -59,6 +59,6 @@ def prompted(model: HFModel, prompt: str = "prefix", length: int = LENGTH) -> So
 
 def keep_at(model: SoftPromptModel, ratio: float = RATIO) -> Keep:
     """A keep that removes ``ratio`` of the block parameters, chosen at random."""
-    sizes = allocate.shapes(model.blocks())
+    sizes = model.shapes()
     relevance = random.scores(model, [])
     return allocate.allocate(relevance, sizes, ratio=ratio, sites=["ffn", "heads"])

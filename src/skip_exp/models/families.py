@@ -6,6 +6,7 @@ so that there is one pipeline for all families.
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -14,6 +15,7 @@ from torch import Tensor, nn
 from transformers import AutoModel, AutoModelForMaskedLM, T5EncoderModel, T5ForConditionalGeneration
 
 from skip_exp.models.attention import Attention
+from skip_exp.models.sites import Shape, Sublayer
 
 HFModel = Any  # a Hugging Face model: how its submodules are named has no static type
 HIDDEN = -1e4  # additive mask of a padding key: exp() underflows to 0 in fp16, bf16 and fp32
@@ -23,23 +25,51 @@ HIDDEN = -1e4  # additive mask of a padding key: exp() underflows to 0 in fp16, 
 class AttentionBlock:
     """One attention sublayer, e.g. ``encoder.3.self``."""
 
-    name: str
+    name: Sublayer
     attention: Attention
     output: nn.Linear
+
+    def shape(self) -> Shape:
+        """Its sizes as they are now."""
+        a = self.attention
+        query, key, value = (_per_unit(linear) for linear in a.projections())
+        return Shape(
+            self.name,
+            a.heads,
+            _bias(self.output),
+            qk=a.qk_dim,
+            vo=a.vo_dim,
+            qk_cost=query + key,
+            vo_cost=value + self.output.out_features,
+        )
 
 
 @dataclass(frozen=True)
 class FfnBlock:
     """One feed-forward sublayer, e.g. ``encoder.3.ffn``; ``up`` has two layers where gated."""
 
-    name: str
+    name: Sublayer
     up: tuple[nn.Linear, ...]
     down: nn.Linear
+
+    def shape(self) -> Shape:
+        """Its sizes as they are now."""
+        cost = sum(_per_unit(up) for up in self.up) + self.down.out_features
+        return Shape(self.name, self.down.in_features, _bias(self.down), cost)
 
     @property
     def output(self) -> nn.Linear:
         """What writes to the hidden state, by the same name as of attention."""
         return self.down
+
+
+def _per_unit(linear: nn.Linear) -> int:
+    """Parameters of one output unit."""
+    return linear.in_features + (linear.bias is not None)
+
+
+def _bias(linear: nn.Linear) -> int:
+    return 0 if linear.bias is None else linear.bias.numel()
 
 
 Block = AttentionBlock | FfnBlock
@@ -95,9 +125,9 @@ def _bert_core(model: HFModel) -> HFModel:
 def _bert_blocks(model: HFModel) -> list[Block]:
     blocks: list[Block] = []
     for i, layer in enumerate(_bert_core(model).encoder.layer):
-        attention = layer.attention
-        blocks.append(AttentionBlock(f"encoder.{i}.self", attention.self, attention.output.dense))
-        blocks.append(FfnBlock(f"encoder.{i}.ffn", (layer.intermediate.dense,), layer.output.dense))
+        attention, name = layer.attention, partial(Sublayer.of, "encoder", i)
+        blocks.append(AttentionBlock(name("self"), attention.self, attention.output.dense))
+        blocks.append(FfnBlock(name("ffn"), (layer.intermediate.dense,), layer.output.dense))
     return blocks
 
 
@@ -128,19 +158,17 @@ def _bert_positions(model: HFModel) -> int:
 # --- T5 -----------------------------------------------------------------------------------------
 
 
-def _t5_stack_blocks(stack: Any, name: str) -> list[Block]:
+def _t5_stack_blocks(stack: Any, stack_name: str) -> list[Block]:
     blocks: list[Block] = []
     for i, block in enumerate(stack.block):
-        own = block.layer[0].SelfAttention
-        blocks.append(AttentionBlock(f"{name}.{i}.self", own, own.o))
+        own, name = block.layer[0].SelfAttention, partial(Sublayer.of, stack_name, i)
+        blocks.append(AttentionBlock(name("self"), own, own.o))
         if len(block.layer) == 3:
             cross = block.layer[1].EncDecAttention
-            blocks.append(AttentionBlock(f"{name}.{i}.cross", cross, cross.o))
+            blocks.append(AttentionBlock(name("cross"), cross, cross.o))
         ffn = block.layer[-1].DenseReluDense
         gated = hasattr(ffn, "wi_0")
-        blocks.append(
-            FfnBlock(f"{name}.{i}.ffn", (ffn.wi_0, ffn.wi_1) if gated else (ffn.wi,), ffn.wo)
-        )
+        blocks.append(FfnBlock(name("ffn"), (ffn.wi_0, ffn.wi_1) if gated else (ffn.wi,), ffn.wo))
     return blocks
 
 

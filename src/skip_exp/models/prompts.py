@@ -10,8 +10,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedTokenizerBase
 
 from skip_exp.models.families import AttentionBlock, Family, HFModel
-
-Keep = dict[str, Tensor]
+from skip_exp.models.sites import Keep, Sublayer
 
 
 class InputPrompt(nn.Module):
@@ -40,7 +39,7 @@ class PrefixPrompt(nn.Module):
 
     kind = "prefix"
 
-    def __init__(self, names: list[str], keys: list[Tensor], values: list[Tensor]) -> None:
+    def __init__(self, names: list[Sublayer], keys: list[Tensor], values: list[Tensor]) -> None:
         super().__init__()
         self.names = names
         self.keys = nn.ParameterList(nn.Parameter(k.clone()) for k in keys)
@@ -64,12 +63,12 @@ class PrefixPrompt(nn.Module):
                 parameters[i] = nn.Parameter(kept.contiguous())
 
 
-def cut_heads(x: Tensor, keep: Keep, block: str, kind: str) -> Tensor:
+def cut_heads(x: Tensor, keep: Keep, block: Sublayer, kind: str) -> Tensor:
     """The kept part of ``x`` [length, heads, dims]: dims of each head first, then whole heads."""
-    dims = keep.get(f"{block}.{kind}")
+    dims = keep.get(block.site(kind))
     if dims is not None:
         x = x.gather(2, dims[None].expand(x.shape[0], -1, -1))
-    heads = keep.get(f"{block}.heads")
+    heads = keep.get(block.site("heads"))
     return x if heads is None else x[:, heads]
 
 
@@ -136,8 +135,8 @@ def build_prompt(
         b
         for b in family.blocks(model)
         if isinstance(b, AttentionBlock)
-        and b.name.endswith(".self")
-        and (decoder or b.name.startswith("encoder"))
+        and b.name.part == "self"
+        and (decoder or b.name.stack == "encoder")
     ]
     if ids is not None:
         keys, values = _activations(model, family, blocks, words[ids])
@@ -171,7 +170,7 @@ def _activations(
             )
     try:
         hidden = family.encode(model, embeds[None], None, None)
-        if family.decode is not None and any(b.name.startswith("decoder") for b in blocks):
+        if family.decode is not None and any(b.name.stack == "decoder" for b in blocks):
             family.decode(model, embeds[None], None, hidden, None)
     finally:
         for handle in handles:

@@ -11,6 +11,7 @@ from skip_exp.models.attention import Attention
 from skip_exp.models.families import AttentionBlock, Block, Family, key_mask
 from skip_exp.models.prompts import InputPrompt, SoftPrompt
 from skip_exp.models.readouts import Readout, Seq2SeqReadout
+from skip_exp.models.sites import Shape, shapes
 
 State = dict[str, Tensor]  # what is a skill's own, by parameter name
 
@@ -37,6 +38,10 @@ class SoftPromptModel(nn.Module):
     def blocks(self) -> list[Block]:
         """The attention and FFN sublayers in use, in order of execution."""
         return self.family.blocks(self.backbone)
+
+    def shapes(self) -> list[Shape]:
+        """Their sizes: which neurons there are, and what they cost."""
+        return shapes(self.blocks())
 
     def attention_blocks(self) -> dict[str, AttentionBlock]:
         return {b.name: b for b in self.blocks() if isinstance(b, AttentionBlock)}

@@ -3,12 +3,10 @@
 from typing import Any
 
 from omegaconf import OmegaConf
-from torch import Tensor
 
 from skip_exp import results
 from skip_exp.job import Job
 from skip_exp.models.soft_prompt import SoftPromptModel
-from skip_exp.pruning.allocate import shapes
 from skip_exp.skill.skill import SkillAbout
 
 STATES = ("dense", "pruned", "final")
@@ -16,7 +14,7 @@ STATES = ("dense", "pruned", "final")
 
 def params(dense: SoftPromptModel, final: SoftPromptModel) -> dict[str, float]:
     """Parameters before and after: of the blocks, and of everything in use, prompt included."""
-    blocks = [sum(shape.parameters for shape in shapes(m.blocks())) for m in (dense, final)]
+    blocks = [sum(shape.parameters for shape in m.shapes()) for m in (dense, final)]
     everything = [sum(p.numel() for p in m.parameters()) for m in (dense, final)]
     return {
         "block_before": blocks[0],
@@ -26,20 +24,6 @@ def params(dense: SoftPromptModel, final: SoftPromptModel) -> dict[str, float]:
         "block_pruned": 1 - blocks[1] / blocks[0],
         "all_pruned": 1 - everything[1] / everything[0],
     }
-
-
-def keep_sizes(dense: SoftPromptModel, keep: dict[str, Tensor]) -> dict[str, list[int]]:
-    """{site: [kept, of]}."""
-    return {site: [kept.shape[-1], _full(dense, site)] for site, kept in keep.items()}
-
-
-def _full(model: SoftPromptModel, site: str) -> int:
-    """Neurons of a site before the cut."""
-    block, _, kind = site.rpartition(".")
-    sizes = {shape.name: shape for shape in shapes(model.blocks())}
-    if kind == "ffn":
-        return sizes[site].units
-    return {"heads": sizes[block].units, "qk": sizes[block].qk, "vo": sizes[block].vo}[kind]
 
 
 def assemble(

@@ -32,7 +32,7 @@ def prune(
     number of the step, and what is left is attributed anew. Changes make up for all that is gone.
     """
     model, keep, device = dense, dict[str, Tensor](), next(dense.parameters()).device
-    count, sizes = job.cfg.prune.steps, allocate.shapes(dense.blocks())
+    count, sizes = job.cfg.prune.steps, dense.shapes()
     for step in range(1, count):
         settings = budget.settings(job.cfg.prune, ratio * step / count)
         kept = allocate.allocate(relevance, sizes, **settings, earlier=keep, last=False)
@@ -60,7 +60,7 @@ def choose(
         ConfigError: a speed-up out of reach.
     """
     settings = budget.settings(job.cfg.prune, ratio)
-    sizes = allocate.shapes(dense.blocks())
+    sizes = dense.shapes()
     target = job.cfg.prune.target_speedup
     if target is None:
         return allocate.allocate(relevance, sizes, **settings, earlier=earlier)

@@ -8,102 +8,30 @@ import torch
 from torch import Tensor
 
 from skip_exp.errors import ConfigError, SkipError
-from skip_exp.models.families import AttentionBlock, Block
-
-KINDS = ("ffn", "heads", "qk", "vo")
-
-
-@dataclass(frozen=True)
-class Shape:
-    """Sizes of one sublayer and what its neurons cost, in parameters.
-
-    Attention: ``units`` heads of ``qk`` query/key and ``vo`` value/output dims; ``qk_cost`` and
-    ``vo_cost`` are for one dim of one head. FFN: ``units`` of ``unit_cost``. ``rest``: output bias.
-    """
-
-    name: str
-    units: int
-    rest: int
-    unit_cost: int = 0
-    qk: int = 0
-    vo: int = 0
-    qk_cost: int = 0
-    vo_cost: int = 0
-
-    @property
-    def parameters(self) -> int:
-        attention = self.qk * self.qk_cost + self.vo * self.vo_cost
-        return self.rest + self.units * (self.unit_cost + attention)
-
-
-def shapes(blocks: list[Block]) -> list[Shape]:
-    """The sizes of a model's blocks as they are now."""
-    found = []
-    for block in blocks:
-        if isinstance(block, AttentionBlock):
-            a = block.attention
-            query, key, value = (_per_unit(linear) for linear in a.projections())
-            found.append(
-                Shape(
-                    block.name,
-                    a.heads,
-                    _bias(block.output),
-                    qk=a.qk_dim,
-                    vo=a.vo_dim,
-                    qk_cost=query + key,
-                    vo_cost=value + block.output.out_features,
-                )
-            )
-        else:
-            cost = sum(_per_unit(up) for up in block.up) + block.down.out_features
-            found.append(Shape(block.name, block.down.in_features, _bias(block.down), cost))
-    return found
-
-
-def _per_unit(linear: torch.nn.Linear) -> int:
-    return linear.in_features + (linear.bias is not None)
-
-
-def _bias(linear: torch.nn.Linear) -> int:
-    return 0 if linear.bias is None else linear.bias.numel()
+from skip_exp.models.sites import KINDS, Keep, Relevance, Shape, Site
 
 
 @dataclass(frozen=True)
 class Group:
     """Neurons of one site that go together: the next ``size`` least relevant ones."""
 
-    block: str
-    kind: str
+    site: Site
     size: int
     relevance: float  # of the whole group
     cost: int  # parameters, everything else being kept
 
-    @property
-    def site(self) -> str:
-        return self.block if self.kind == "ffn" else f"{self.block}.{self.kind}"
-
-
-def family(site: str) -> str:
-    """A site's like in all layers, e.g. ``decoder.cross.heads``.
-
-    Relevances compare within it only: an encoder's add up over a text's tokens, a decoder's over
-    one or two, and ranked together a T5 would lose all cross-attention first.
-    """
-    stack, _, rest = site.split(".", 2)
-    return f"{stack}.{rest}"
-
 
 def allocate(
-    relevance: dict[str, Tensor],
+    relevance: Relevance,
     sizes: list[Shape],
     *,
     ratio: float,
     sites: list[str],
     allocation: str = "global",
     round_to: int = 8,
-    earlier: dict[str, Tensor] | None = None,
+    earlier: Keep | None = None,
     last: bool = True,
-) -> dict[str, Tensor]:
+) -> Keep:
     """The neurons to keep so that ``ratio`` of the block parameters goes, the least relevant first.
 
     Args:
@@ -166,10 +94,10 @@ def most(sizes: list[Shape], sites: list[str]) -> float:
 
 def _without(shape: Shape, sites: list[str]) -> Shape:
     """``shape`` once everything in ``sites`` is gone."""
-    if not shape.qk_cost:
-        return replace(shape, units=0) if "ffn" in sites else shape
-    if "heads" in sites:
-        return replace(shape, units=0)
+    if shape.whole in sites:
+        return shape.without(shape.whole, shape.units)
+    if shape.whole == "ffn":
+        return shape
     return replace(shape, qk=0 if "qk" in sites else shape.qk, vo=0 if "vo" in sites else shape.vo)
 
 
@@ -181,18 +109,17 @@ def _gone_first(scores: Tensor, kept: Tensor | None) -> Tensor:
 
 
 def _groups(
-    relevance: dict[str, Tensor],
+    relevance: Relevance,
     sizes: list[Shape],
     sites: list[str],
     round_to: int,
-    earlier: dict[str, Tensor],
+    earlier: Keep,
 ) -> list[Group]:
     """Every site's neurons in groups, least relevant first."""
     groups = []
     for shape in sizes:
-        for kind in ("heads", "qk", "vo") if shape.qk_cost else ("ffn",):
-            site = shape.name if kind == "ffn" else f"{shape.name}.{kind}"
-            if kind not in sites:
+        for site in shape.sites():
+            if site.kind not in sites:
                 continue
             scores = relevance[site].double()
             if not scores.isfinite().all():
@@ -201,25 +128,14 @@ def _groups(
             if scores.dim() == 2:  # dims: the r-th least relevant of every head go together
                 scores = scores.sort(dim=1).values.sum(0)
             scores = scores.sort().values
-            step = 1 if kind == "heads" else min(round_to, len(scores))
+            step = 1 if site.kind == "heads" else min(round_to, len(scores))
             first = len(scores) % step
             bounds = [0, *([first] if first else []), *range(first + step, len(scores) + 1, step)]
-            cost = _cost(shape, kind)
+            cost = shape.cost(site.kind)
             for low, high in pairwise(bounds):
                 size = high - low
-                groups.append(
-                    Group(shape.name, kind, size, float(scores[low:high].sum()), size * cost)
-                )
+                groups.append(Group(site, size, float(scores[low:high].sum()), size * cost))
     return groups
-
-
-def _cost(shape: Shape, kind: str) -> int:
-    return {
-        "ffn": shape.unit_cost,
-        "heads": shape.qk * shape.qk_cost + shape.vo * shape.vo_cost,
-        "qk": shape.units * shape.qk_cost,
-        "vo": shape.units * shape.vo_cost,
-    }[kind]
 
 
 def _by_cost(groups: list[Group]) -> list[Group]:
@@ -241,7 +157,7 @@ def _quantiles(groups: list[Group], of: Callable[[Group], str]) -> list[Group]:
 
 
 ORDERS: dict[str, Callable[[list[Group]], list[Group]]] = {
-    "global": lambda groups: _quantiles(groups, lambda group: family(group.site)),
+    "global": lambda groups: _quantiles(groups, lambda group: group.site.like),
     "per_cost": _by_cost,
     "uniform": lambda groups: _quantiles(groups, lambda group: group.site),
 }
@@ -256,25 +172,18 @@ def _fill(order: list[Group], sizes: list[Shape], budget: float, last: bool) -> 
     for group in order:
         if group.site in closed:
             continue
-        after = _remove(now[group.block], group)
-        cost = now[group.block].parameters - after.parameters
+        before = now[group.site.sublayer]
+        after = before.without(group.site.kind, group.size)
+        cost = before.parameters - after.parameters
         if spent + cost > budget:
             if not last:
                 break
             closed.add(group.site)
             continue
-        now[group.block] = after
+        now[group.site.sublayer] = after
         spent += cost
         removed[group.site] = removed.get(group.site, 0) + group.size
     return removed
-
-
-def _remove(shape: Shape, group: Group) -> Shape:
-    if group.kind in ("ffn", "heads"):
-        return replace(shape, units=shape.units - group.size)
-    if group.kind == "qk":
-        return replace(shape, qk=shape.qk - group.size)
-    return replace(shape, vo=shape.vo - group.size)
 
 
 def top(scores: Tensor, removed: int) -> Tensor:

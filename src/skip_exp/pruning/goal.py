@@ -5,6 +5,7 @@ from typing import Any
 
 from skip_exp.config.schema import AnyConfig
 from skip_exp.errors import ConfigError
+from skip_exp.models.sites import Shape
 from skip_exp.pruning import allocate, reconstruct
 
 AUTO = "auto"
@@ -35,7 +36,7 @@ def settings(prune: AnyConfig, ratio: float) -> dict[str, Any]:
     return {"ratio": ratio, "sites": list(prune.sites), **own}
 
 
-def check(prune: AnyConfig, retune: AnyConfig, sizes: list[allocate.Shape]) -> None:
+def check(prune: AnyConfig, retune: AnyConfig, sizes: list[Shape]) -> None:
     """Refuse what the backbone with these ``sizes`` cannot give; raises ConfigError."""
     asked, speedup = ratio(prune), prune.target_speedup
     if prune.reconstruct not in reconstruct.METHODS:

@@ -18,15 +18,14 @@ from torch import Tensor
 from skip_exp.errors import ConfigError
 from skip_exp.machine.timing import interleave
 from skip_exp.models.families import AttentionBlock, Block
+from skip_exp.models.sites import Keep, Relevance, Shape, Site
 from skip_exp.models.soft_prompt import SoftPromptModel
-from skip_exp.pruning.allocate import Shape, family, shapes, top
+from skip_exp.pruning.allocate import top
 from skip_exp.pruning.surgery import cut
 
 POINTS = 12  # widths of an FFN that are measured, beside 0; between them time is interpolated
 BINS = 4000  # of the time budget; each block's time is rounded up to whole ones
 REPEATS, WARMUP = 7, 2
-
-Keep = dict[str, Tensor]
 
 
 @dataclass(frozen=True)
@@ -60,15 +59,12 @@ class Table:
 
 def widths(keep: Keep) -> dict[str, int]:
     """Width of every sublayer that ``keep`` cuts in units or heads."""
-    return {
-        site.removesuffix(".heads"): len(kept)
-        for site, kept in keep.items()
-        if not site.endswith((".qk", ".vo"))
-    }
+    sites = ((Site(name), kept) for name, kept in keep.items())
+    return {site.sublayer: len(kept) for site, kept in sites if site.kind in ("ffn", "heads")}
 
 
 def choose(
-    relevance: Mapping[str, Tensor],
+    relevance: Relevance,
     sizes: list[Shape],
     table: Table,
     *,
@@ -91,26 +87,28 @@ def choose(
     if not 1 <= target_speedup <= fastest:
         most = f"must be between 1 and {int(fastest * 100) / 100} with prune.sites={sites}"
         raise ConfigError("prune.target_speedup", target_speedup, most)
-    parts = shares({_site(shape): relevance[_site(shape)] for shape in sizes})
-    scores = {shape.name: parts[_site(shape)].sort().values for shape in sizes}
+    parts = shares({_whole(shape): relevance[_whole(shape)] for shape in sizes})
+    scores = {shape.name: parts[_whole(shape)].sort().values for shape in sizes}
     lost, seconds = [], []
     for name, each in options.items():
         lost.append([float(scores[name][: len(scores[name]) - k].sum()) for k in each])
         seconds.append([table.blocks[name].at(k) for k in each])
     picked = _knapsack(lost, seconds, table.total / target_speedup - table.rest)
     return {
-        _site(shape): top(relevance[_site(shape)], shape.units - options[shape.name][i])
+        _whole(shape): top(relevance[_whole(shape)], shape.units - options[shape.name][i])
         for shape, i in zip(sizes, picked, strict=True)
     }
 
 
-def shares(relevance: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def shares(relevance: Relevance) -> dict[str, Tensor]:
     """Every neuron's relevance as a fraction of its family's (of the absolute values' sum)."""
     totals: dict[str, float] = {}
     for site, scores in relevance.items():
-        totals[family(site)] = totals.get(family(site), 0.0) + float(scores.double().abs().sum())
+        like = Site(site).like
+        totals[like] = totals.get(like, 0.0) + float(scores.double().abs().sum())
     return {
-        site: scores.double() / (totals[family(site)] or 1.0) for site, scores in relevance.items()
+        site: scores.double() / (totals[Site(site).like] or 1.0)
+        for site, scores in relevance.items()
     }
 
 
@@ -158,15 +156,14 @@ def _knapsack(lost: list[list[float]], seconds: list[list[float]], budget: float
 
 def _options(shape: Shape, sites: list[str], round_to: int) -> list[int]:
     """Widths to choose from, ascending, the whole one included."""
-    kind = "heads" if shape.qk_cost else "ffn"
-    if kind not in sites:
+    if shape.whole not in sites:
         return [shape.units]
-    step = 1 if kind == "heads" else round_to
+    step = 1 if shape.whole == "heads" else round_to
     return [*range(0, shape.units, step), shape.units]
 
 
-def _site(shape: Shape) -> str:
-    return f"{shape.name}.heads" if shape.qk_cost else shape.name
+def _whole(shape: Shape) -> Site:
+    return shape.name.site(shape.whole)
 
 
 @torch.inference_mode()
@@ -179,35 +176,37 @@ def measure(model: SoftPromptModel, inputs: Mapping[str, Tensor]) -> Table:
 
     The caller holds the machine's benchmark lock. Costs some hundred sublayer passes.
     """
-    gone = {_site(shape): torch.arange(0) for shape in shapes(model.blocks())}
+    gone: Keep = {_whole(shape): torch.arange(0) for shape in model.shapes()}
     whole, bare = (partial(m, **inputs) for m in (model, cut(model, gone)))
     total, rest = _median([whole, bare], model)
     model.prompt.install(model.attention_blocks())
     batch, length = inputs["input_ids"].shape
     known: dict[tuple[object, ...], Timing] = {}
-    found = {}
-    for block, shape in zip(model.blocks(), shapes(model.blocks()), strict=True):
-        kind = block.name.rpartition(".")[2], *(v for k, v in vars(shape).items() if k != "name")
+    found: dict[str, Timing] = {}
+    for block, shape in zip(model.blocks(), model.shapes(), strict=True):
+        kind = block.name.part, *(v for k, v in vars(shape).items() if k != "name")
         if kind not in known:
             known[kind] = _time_block(model, block, shape, batch, length)
         found[block.name] = known[kind]
     # By itself, its weights in the cache, a sublayer is faster than in its place: only the shape of
     # the curves is taken from there.
     scale = max(0.0, total - rest) / sum(timing.seconds[-1] for timing in found.values())
-    scaled = {n: Timing(t.widths, [scale * x for x in t.seconds]) for n, t in found.items()}
+    scaled: dict[str, Timing] = {
+        n: Timing(t.widths, [scale * x for x in t.seconds]) for n, t in found.items()
+    }
     return Table(total, scaled)
 
 
 def _time_block(
     model: SoftPromptModel, block: Block, shape: Shape, batch: int, length: int
 ) -> Timing:
-    step = 1 if shape.qk_cost else -(-shape.units // (POINTS * 8)) * 8
+    step = 1 if shape.whole == "heads" else -(-shape.units // (POINTS * 8)) * 8
     points = sorted({*range(0, shape.units, step), shape.units})
     size, device = block.output.out_features, block.output.weight.device
     hidden = torch.randn(batch, length, size, device=device)
     calls: list[Callable[[], object]] = []
     for width in points:
-        smaller = cut(model, {_site(shape): torch.arange(width)})
+        smaller = cut(model, {_whole(shape): torch.arange(width)})
         smaller.prompt.install(smaller.attention_blocks())
         own = next(b for b in smaller.blocks() if b.name == block.name)
         calls.append(partial(_run, own, hidden))

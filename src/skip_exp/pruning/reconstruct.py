@@ -15,10 +15,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from skip_exp.attribution.observe import Batch, logits, observe, taps, token_mask
+from skip_exp.attribution.observe import Batch, Tap, logits, observe, taps, token_mask
 from skip_exp.models.families import AttentionBlock, Block
+from skip_exp.models.sites import Keep
 from skip_exp.models.soft_prompt import SoftPromptModel
-from skip_exp.pruning.surgery import Keep, attention_rows, frozen
+from skip_exp.pruning.surgery import attention_rows, frozen
 
 METHODS = ("none", "mean", "least_squares")
 # `<block>.bias` [H], `<block>.left` [H, rank] and `<block>.right` [rank, kept]: see `apply`.
@@ -55,7 +56,7 @@ def changes(
     Returns:
         fp32 tensors on the CPU; sublayers that lost nothing have none.
     """
-    lost = {block.name: block for block in model.blocks() if _lost(block, keep)}
+    lost: dict[str, Block] = {block.name: block for block in model.blocks() if _lost(block, keep)}
     if reconstruct == "none" or not lost:
         return {}
     found: Changes = {}
@@ -74,7 +75,7 @@ def apply(smaller: SoftPromptModel, found: Changes) -> None:
     Raises:
         ValueError: a change that does not fit.
     """
-    blocks = {block.name: block.output for block in smaller.blocks()}
+    blocks: dict[str, nn.Linear] = {block.name: block.output for block in smaller.blocks()}
     for key, change in found.items():
         name, _, part = key.rpartition(".")
         if name not in blocks or part not in ("bias", "left", "right"):
@@ -145,26 +146,28 @@ def _moments(
     model: SoftPromptModel, names: set[str], batches: Iterable[Batch], second: bool
 ) -> dict[str, Moments]:
     """Of the blocks called ``names``; without ``second`` no covariance is computed."""
-    found = {site: tap for site, tap in taps(model).items() if site.removesuffix(".vo") in names}
+    outputs: dict[str, Tap] = {  # what enters the output projections
+        tap.sublayer: tap for tap in taps(model).values() if tap.before and tap.sublayer in names
+    }
     sums: dict[str, tuple[float, Tensor, Tensor]] = {}
     for batch in batches:
-        with observe(model, found) as seen:
+        with observe(model, outputs) as seen:
             logits(model, batch)
-        for site, x in seen.items():
-            mask = token_mask(model, site, batch["attention_mask"])
+        for name, x in seen.items():
+            mask = token_mask(model, outputs[name], batch["attention_mask"])
             rows = x.float().flatten(2)
             rows = rows.flatten(0, 1) if mask is None else rows[mask]
-            weights = token_weights(found[site].linear, rows)
+            weights = token_weights(outputs[name].linear, rows)
             weighted = rows * weights[:, None]
             products = (weighted.T @ rows).double().cpu() if second else torch.zeros(0, 0)
-            total, first, square = sums.get(site, (0.0, 0, 0))
+            total, first, square = sums.get(name, (0.0, 0, 0))
             first = first + weighted.double().sum(0).cpu()
-            sums[site] = total + float(weights.sum()), first, square + products
+            sums[name] = total + float(weights.sum()), first, square + products
     moments = {}
-    for site, (total, first, square) in sums.items():
+    for name, (total, first, square) in sums.items():
         mean = first / total
         covariance = square / total - torch.outer(mean, mean) if second else square
-        moments[site.removesuffix(".vo")] = Moments(mean, covariance)
+        moments[name] = Moments(mean, covariance)
     return moments
 
 
@@ -172,7 +175,7 @@ def _kept(block: Block, keep: Keep) -> Tensor:
     """Input columns of the output projection that stay."""
     if isinstance(block, AttentionBlock):
         return attention_rows(block, keep)[1]
-    return keep.get(block.name, torch.arange(block.down.in_features))
+    return keep.get(block.name.site("ffn"), torch.arange(block.down.in_features))
 
 
 def _lost(block: Block, keep: Keep) -> bool:

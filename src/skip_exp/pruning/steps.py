@@ -7,9 +7,7 @@ and in the skill. Dims have a row for every head of the dense model, be the head
 import torch
 from torch import Tensor
 
-from skip_exp.pruning.surgery import Keep
-
-Relevance = dict[str, Tensor]
+from skip_exp.models.sites import Keep, Relevance, Site
 
 
 def lift(own: Relevance, earlier: Keep, before: Relevance) -> Relevance:
@@ -35,7 +33,7 @@ def _places(site: str, earlier: Keep, scores: Tensor) -> tuple[Tensor, ...]:
 
 
 def _heads(site: str, earlier: Keep, heads: int) -> Tensor:
-    return earlier.get(f"{site.rpartition('.')[0]}.heads", torch.arange(heads))
+    return earlier.get(Site(site).sublayer.site("heads"), torch.arange(heads))
 
 
 def relative(keep: Keep, earlier: Keep) -> Keep:

@@ -4,9 +4,8 @@ import torch
 from torch import Tensor, nn
 
 from skip_exp.models.families import AttentionBlock, FfnBlock
+from skip_exp.models.sites import Keep
 from skip_exp.models.soft_prompt import SoftPromptModel
-
-Keep = dict[str, Tensor]
 
 
 def cut(model: SoftPromptModel, keep: Keep) -> SoftPromptModel:
@@ -38,43 +37,44 @@ def zero(model: SoftPromptModel, keep: Keep) -> SoftPromptModel:
             rows_qk, rows_vo = attention_rows(block, keep)
             _zero_rows(query, rows_qk)
             _zero_columns(block.output, rows_vo)
-        elif block.name in keep:
-            _zero_columns(block.down, keep[block.name])
+        elif (units := keep.get(block.name.site("ffn"))) is not None:
+            _zero_columns(block.down, units)
     return masked
 
 
 def attention_rows(block: AttentionBlock, keep: Keep) -> tuple[Tensor, Tensor]:
     """Rows of the query/key and of the value projection that ``keep`` leaves, head by head."""
-    a = block.attention
-    heads = keep.get(f"{block.name}.heads", torch.arange(a.heads))
+    a, site = block.attention, block.name.site
+    heads = keep.get(site("heads"), torch.arange(a.heads))
 
     def rows(kind: str, dim: int) -> Tensor:
         every = torch.arange(dim).expand(a.heads, dim)
-        dims = keep.get(f"{block.name}.{kind}", every)
+        dims = keep.get(site(kind), every)
         return (torch.arange(a.heads)[:, None] * dim + dims)[heads].flatten()
 
     return rows("qk", a.qk_dim), rows("vo", a.vo_dim)
 
 
 def _cut_attention(block: AttentionBlock, keep: Keep) -> None:
-    a = block.attention
+    a, site = block.attention, block.name.site
     rows_qk, rows_vo = attention_rows(block, keep)
     query, key, value = a.projections()
     for linear, rows in ((query, rows_qk), (key, rows_qk), (value, rows_vo)):
         narrow_out(linear, rows)
     narrow_in(block.output, rows_vo)
-    heads = keep.get(f"{block.name}.heads", torch.arange(a.heads)).tolist()
+    heads = keep.get(site("heads"), torch.arange(a.heads)).tolist()
     a.head_ids = [a.head_ids[i] for i in heads]
     for kind in ("qk", "vo"):
-        if f"{block.name}.{kind}" in keep:
-            setattr(a, f"{kind}_dim", keep[f"{block.name}.{kind}"].shape[1])
+        if site(kind) in keep:
+            setattr(a, f"{kind}_dim", keep[site(kind)].shape[1])
 
 
 def _cut_ffn(block: FfnBlock, keep: Keep) -> None:
-    if block.name in keep:
+    units = keep.get(block.name.site("ffn"))
+    if units is not None:
         for up in block.up:
-            narrow_out(up, keep[block.name])
-        narrow_in(block.down, keep[block.name])
+            narrow_out(up, units)
+        narrow_in(block.down, units)
 
 
 def narrow_out(linear: nn.Linear, rows: Tensor) -> None:

@@ -19,9 +19,9 @@ from torch import Tensor
 from skip_exp.errors import SkipError
 from skip_exp.machine import files
 from skip_exp.models.backbones import first_line
+from skip_exp.models.sites import Keep
 from skip_exp.models.soft_prompt import SoftPromptModel, trainable_state
 from skip_exp.pruning.reconstruct import Changes
-from skip_exp.pruning.surgery import Keep
 
 VERSION = 1
 TENSORS, ABOUT = "skill.safetensors", "skill.json"

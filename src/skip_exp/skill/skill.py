@@ -15,9 +15,10 @@ from skip_exp.models.families import FAMILIES
 from skip_exp.models.precision import check_precision, to_bf16, wants_bf16
 from skip_exp.models.prompts import build_prompt
 from skip_exp.models.readouts import build_readout
+from skip_exp.models.sites import Keep, site_sizes
 from skip_exp.models.soft_prompt import SoftPromptModel
 from skip_exp.pruning.reconstruct import Changes, apply
-from skip_exp.pruning.surgery import Keep, cut
+from skip_exp.pruning.surgery import cut
 from skip_exp.skill.classifier import Classifier, Prediction
 from skip_exp.skill.files import ABOUT, SkillAbout, read_skill, save_skill, split
 
@@ -104,7 +105,7 @@ def cut_model(
     """``backbone`` cut to ``keep`` and changed; its prompt and readout are yet to be filled."""
     try:
         whole = uncut_model(about, backbone, tokenizer)
-        unknown = set(keep) - known_sites(whole)
+        unknown = set(keep) - set(site_sizes(whole.shapes()))
         if unknown:
             raise ValueError(f"the backbone has no {min(unknown)}")
         smaller = cut(whole, keep)
@@ -146,13 +147,6 @@ def whole_model(about: SkillAbout, tokenizer: PreTrainedTokenizerBase) -> SoftPr
     b = about.backbone
     backbone = load_backbone(b["name"], b["path"], b["family"], b["readout"])
     return uncut_model(about, backbone.model, tokenizer)
-
-
-def known_sites(model: SoftPromptModel) -> set[str]:
-    """Every site that ``keep`` may name."""
-    attention = model.attention_blocks()
-    kinds = {f"{name}.{kind}" for name in attention for kind in ("heads", "qk", "vo")}
-    return kinds | {block.name for block in model.blocks() if block.name not in attention}
 
 
 def _fill(folder: Path, model: SoftPromptModel, state: Mapping[str, Tensor]) -> None:
