@@ -10,16 +10,17 @@ import pytest
 from filelock import FileLock
 
 from skip_exp import benchmark, results
+from skip_exp.config.schema import BenchmarkConfig
 from skip_exp.machine import timing
 from skip_exp.machine.timing import interleave
 from skip_exp.models.cost import flops
 from skip_exp.phases import benchmark as phase
-from skip_exp.phases.benchmark import BenchmarkSettings, compare
+from skip_exp.phases.benchmark import compare
 from skip_exp.pruning.surgery import cut
 from tests.helpers.tiny import tiny_model
 from tests.pruning.test_surgery import KEEP
 
-SETTINGS = BenchmarkSettings(enabled=True, batch=2, seq_len=6, repeats=4, warmup=1)
+SETTINGS = BenchmarkConfig(enabled=True, batch=2, seq_len=6, repeats=4, warmup=1)
 
 
 def test_calls_take_turns_and_warm_up_is_not_counted() -> None:

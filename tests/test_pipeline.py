@@ -2,6 +2,7 @@
 
 import json
 import random
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +16,14 @@ from skip_exp import benchmark, pipeline
 from skip_exp.config import schema as config
 from skip_exp.data.module import TextDataModule
 from skip_exp.errors import ConfigError, SkipError
-from skip_exp.job import phase_seed, prepare
+from skip_exp.job import phase_seed
+from skip_exp.phases.fit import teacher_logits
+from skip_exp.phases.prepare import prepare
+from skip_exp.phases.prune import Pruned
+from skip_exp.phases.retune import retune
+from skip_exp.phases.tune import tune
 from skip_exp.pruning import latency
+from skip_exp.pruning.surgery import cut
 from skip_exp.skill.skill import Skill
 
 WORDS = ["good", "fine", "great", "bad", "poor", "awful", "film", "plot", "the", "a", "was"]
@@ -81,7 +88,7 @@ def job(backbone: Path, task: list[str], tmp_path: Path) -> Any:
     def make(*overrides: str, folder: str = "run") -> Any:
         config.register()
         with initialize_config_dir(str(config.conf_dir()), version_base="1.3"):
-            return compose(
+            composed = compose(
                 "config",
                 [
                     *task,
@@ -108,6 +115,7 @@ def job(backbone: Path, task: list[str], tmp_path: Path) -> Any:
                     *overrides,
                 ],
             )
+        return config.typed(composed, config.Config)
 
     return make
 
@@ -167,7 +175,7 @@ def test_the_skill_file_gives_the_final_model_back(job: Any, tmp_path: Path, tra
     result = pipeline.run(job("prune.ratio=0.5", f"retune.train={train}", "retune.lr=0.05"))
     assert result["method"]["train"] == train
     skill = Skill.load(tmp_path / "run" / "skill")
-    file = Path(job().task.files.validation)
+    file = Path(job().task.files["validation"])
     rows = [line.rsplit(",", 1) for line in file.read_text().splitlines()[1:]]
     answers = skill.predict([text for text, _ in rows])
     hits = [a["label"] == ["bad", "good"][int(y)] for a, (_, y) in zip(answers, rows, strict=True)]
@@ -197,8 +205,9 @@ def test_baselines_of_another_size(job: Any, tmp_path: Path, train: str) -> None
 def test_the_teacher_is_the_dense_model_once(job: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     given = ["retune.distill=1.0", "tune.epochs=1", "retune.epochs=1"]
     first = prepare(job(*given))
-    dense, _ = pipeline.tune(first, None)
-    found = pipeline.dense_logits(first, dense)
+    dense, _ = tune(first, None)
+    found = teacher_logits(first, dense)
+    assert found is not None
     rows = first.data.train
     assert found.shape == (len(rows), 2)
     inputs = torch.tensor([rows[3]["input_ids"]])
@@ -210,11 +219,15 @@ def test_the_teacher_is_the_dense_model_once(job: Any, monkeypatch: pytest.Monke
 
 
 def test_a_start_from_scratch_is_that_of_a_new_model(job: Any) -> None:
-    new = prepare(job("tune.epochs=1"))
+    new = prepare(job("retune.init=scratch", "retune.enabled=false"))
     keep = {"encoder.0.self.heads": torch.tensor([1, 3])}
-    state, fresh = pipeline.untrained(new, keep), new.new_model()
-    assert torch.equal(state["prompt.keys.0"], fresh.prompt.keys[0][:, [1, 3]])
-    assert torch.equal(state["readout.linear.weight"], fresh.readout.linear.weight)
+    dense, fresh = new.new_model(), new.new_model()
+    with torch.no_grad():
+        dense.prompt.keys[0].fill_(9.0)
+        dense.readout.linear.weight.fill_(9.0)
+    final = retune(new, dense, Pruned(cut(dense, keep), keep, {}), 0.1, None)
+    assert torch.equal(final.prompt.keys[0], fresh.prompt.keys[0][:, [1, 3]])
+    assert torch.equal(final.readout.linear.weight, fresh.readout.linear.weight)
 
 
 def test_retuning_never_ends_below_its_start(job: Any) -> None:
@@ -306,7 +319,7 @@ def test_phases_have_seeds_of_their_own() -> None:
 
 def test_the_resolved_configuration_is_in_the_result(job: Any) -> None:
     cfg = job("tune.epochs=1", "retune.enabled=false")
-    assert pipeline.run(cfg)["config"] == OmegaConf.to_container(cfg, resolve=True)
+    assert pipeline.run(cfg)["config"] == asdict(cfg)
 
 
 def test_finished_results_are_timed_again(
@@ -404,7 +417,7 @@ def test_a_speed_up_asked_for(job: Any, allocation: str, monkeypatch: pytest.Mon
         ("prune.reconstruct=median", "prune.reconstruct=median: must be one of none, mean, least"),
         ("benchmark.batch=0", "benchmark.batch=0: must be positive"),
         ("benchmark.seq_len=41", "benchmark.seq_len=41: .* exceeds the 40 positions of tiny"),
-        ("prune.rank=0", "prune.rank=0: must be at least 1"),
+        ("prune.rank=0", "prune.rank=0: must be positive"),
         ("prune.allocation=latency", "prune.allocation=latency: needs prune.target_speedup"),
         ("prune.target_speedup=0.5", "prune.target_speedup=0.5: must be at least 1"),
         ("prune.allocation=best", "prune.allocation=best: must be one of global, per_cost, unif"),

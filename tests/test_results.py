@@ -9,6 +9,7 @@ import pytest
 from rich.console import Console
 
 from skip_exp import results
+from skip_exp.config.schema import method_name
 from skip_exp.errors import SkipError
 from skip_exp.results import Result
 
@@ -185,7 +186,7 @@ def test_load_skips_the_unreadable_in_one_line(tmp_path, caplog):
     ],
 )
 def test_attribution_name(target, name):
-    assert results.attribution_name(target) == name
+    assert method_name(target) == name
 
 
 def test_flatten():

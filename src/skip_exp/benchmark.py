@@ -7,10 +7,11 @@ from pathlib import Path
 from typing import Any
 
 from skip_exp import results
+from skip_exp.config.schema import BenchmarkConfig
 from skip_exp.errors import SkipError
 from skip_exp.machine.timing import best_device
 from skip_exp.models.soft_prompt import SoftPromptModel
-from skip_exp.phases.benchmark import BenchmarkSettings, compare
+from skip_exp.phases.benchmark import compare
 from skip_exp.pruning.surgery import zero
 
 log = logging.getLogger(__name__)
@@ -25,7 +26,7 @@ def retime(path: Path) -> dict[str, Any]:
         SkipError: no finished result there, or its skill or backbone is gone.
     """
     result, skill, dense = _finished(path)
-    settings = BenchmarkSettings(**result["config"]["benchmark"])
+    settings = BenchmarkConfig(**result["config"]["benchmark"])
     before, latency = result["latency"], compare(dense, skill.model, settings, best_device())
     if latency["contended"] and before and not before.get("contended"):
         log.warning("%s: keeps the timing it has, taken on a quiet machine", path)
@@ -42,7 +43,7 @@ def control(path: Path) -> dict[str, Any]:
     Raises as :func:`retime`.
     """
     result, skill, dense = _finished(path)
-    settings = BenchmarkSettings(**result["config"]["benchmark"])
+    settings = BenchmarkConfig(**result["config"]["benchmark"])
     return compare(dense, zero(dense, skill.keep), settings, best_device())
 
 

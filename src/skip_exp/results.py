@@ -5,8 +5,7 @@ import logging
 import math
 import os
 import subprocess
-import tempfile
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from functools import lru_cache
 from importlib.metadata import PackageNotFoundError, version
@@ -14,7 +13,9 @@ from pathlib import Path
 from typing import Any, TypedDict, Unpack, cast
 
 from skip_exp.cache.versions import job_code
+from skip_exp.config.schema import method_name
 from skip_exp.errors import SkipError
+from skip_exp.machine import files
 from skip_exp.report import text
 
 log = logging.getLogger(__name__)
@@ -190,20 +191,11 @@ def write(folder: Path | str, result: Result) -> Path:
     path = Path(folder) / FILE
     check_folder(folder, result["job_id"])
     stored = {key: value for key, value in result.items() if key != "path"}
-    text = json.dumps(_plain(stored), indent=1, allow_nan=False)
-    temporary = None
+    content = json.dumps(_plain(stored), indent=1, allow_nan=False) + "\n"
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, temporary = tempfile.mkstemp(prefix=".result-", suffix=".tmp", dir=path.parent)
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            file.write(text + "\n")
-            file.flush()
-            os.fsync(file.fileno())
-        os.chmod(temporary, 0o644)  # mkstemp's 0600 would hide results on a shared folder
-        os.replace(temporary, path)
+        files.replace(path, content.encode())
     except OSError as error:
-        if temporary:
-            Path(temporary).unlink(missing_ok=True)
         raise SkipError(f"output_dir={folder}: cannot write {FILE}: {error.strerror}") from error
     return path
 
@@ -226,18 +218,23 @@ def write_failed(folder: Path | str, cfg: Mapping[str, Any], error: str) -> Path
     if there and there.get("status") == "done":
         log.warning("kept the finished %s; after it: %s", path, error)
         return path
-    return write(folder, new(**_from_config(cfg), status="failed", error=" ".join(error.split())))
+    return write(folder, new(**from_config(cfg), status="failed", error=" ".join(error.split())))
 
 
-def _from_config(cfg: Mapping[str, Any]) -> Any:
+def from_config(cfg: Mapping[str, Any]) -> Any:
+    """The fields that a configuration (plain containers) tells, of a job done or failed."""
+
     def get(*keys: str) -> Any:
         value: Any = cfg
         for key in keys:
             value = value.get(key) if isinstance(value, Mapping) else None
         return None if value == "???" else value
 
-    method = {"sites": get("prune", "sites"), "allocation": get("prune", "allocation")}
-    prompt = {key: get("prompt", key) for key in ("kind", "length", "init")}
+    def some(group: str, *keys: str) -> dict[str, Any]:
+        values = {key: get(group, key) for key in keys}
+        return {key: value for key, value in values.items() if value is not None}
+
+    ratio = get("prune", "ratio")
     return {
         "sweep": get("logger", "group"),
         "task": get("task", "name"),
@@ -245,24 +242,28 @@ def _from_config(cfg: Mapping[str, Any]) -> Any:
         "family": get("backbone", "family"),
         "readout": get("backbone", "readout"),
         "seed": get("seed"),
-        "prompt": {key: value for key, value in prompt.items() if value is not None},
-        "attribution": attribution_name(get("attribution", "_target_")),
-        "ratio": get("prune", "ratio") if _is_number(get("prune", "ratio")) else None,
-        "method": {key: value for key, value in method.items() if value is not None},
+        "prompt": some("prompt", "kind", "length", "init"),
+        "attribution": method_name(get("attribution", "_target_")),
+        "ratio": ratio if isinstance(ratio, int | float) and not isinstance(ratio, bool) else None,
+        "method": some("prune", "sites", "allocation", "steps", "reconstruct") | _retuning(get),
         "data_source": get("data", "source"),
         "data_is_sample": get("data", "source") == "sample",
         "config": cfg,
     }
 
 
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
-
-
-def attribution_name(target: str | None) -> str | None:
-    """Method of a ``_target_``: ``skip_exp.attribution.random.scores`` is ``random``."""
-    parts = [part for part in (target or "").split(".") if part != "scores"]
-    return parts[-1] or None if parts else None
+def _retuning(get: Callable[..., Any]) -> dict[str, Any]:
+    """How the goal was put and what re-tuning did; nothing where the configuration lacks it."""
+    if get("retune", "enabled") is None:
+        return {}
+    enabled = get("retune", "enabled")
+    return {
+        "target_speedup": get("prune", "target_speedup"),
+        "max_drop": get("prune", "max_drop"),
+        "distill": get("retune", "distill") if enabled else 0.0,
+        "train": get("retune", "train") if enabled else "none",
+        "init": get("retune", "init"),
+    }
 
 
 def _read(path: Path) -> dict[str, Any] | None:

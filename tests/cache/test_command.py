@@ -73,7 +73,7 @@ def size(cache: Path, *names: str) -> str:
 
 def age(monkeypatch: pytest.MonkeyPatch) -> None:
     """From now on the code is another version."""
-    monkeypatch.setattr(store, "code_version", lambda stage: "another")
+    monkeypatch.setattr(store, "stage_version", lambda stage: "another")
 
 
 def test_the_list(cache: Path, told: Told) -> None:

@@ -20,7 +20,7 @@ from skip_exp.cache.store import (
     read_entry,
     read_pointer,
 )
-from skip_exp.cache.versions import code_version, digest
+from skip_exp.cache.versions import digest, stage_version
 
 KEY = {"seed": 1, "prompt": {"kind": "prefix"}}
 
@@ -212,4 +212,4 @@ def test_a_full_disk_costs_one_warning(
 
 def test_keys_and_code_versions_are_stable() -> None:
     assert digest({"a": 1, "b": [2]}) == digest({"b": [2], "a": 1}) != digest({"a": 1, "b": [3]})
-    assert code_version("tune") == code_version("tune") != code_version("attribute")
+    assert stage_version("tune") == stage_version("tune") != stage_version("attribute")

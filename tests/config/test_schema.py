@@ -17,6 +17,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from skip_exp.config import schema as config
 from skip_exp.config.refusals import missing_key
+from skip_exp.errors import ConfigError
 
 CONF = config.conf_dir()
 SWEEPS = CONF.parent / "sweeps"
@@ -171,3 +172,30 @@ def test_conf_is_found_in_an_installed_package(
     (package / "conf").mkdir(parents=True)
     monkeypatch.setattr(config, "__file__", str(package / "config/schema.py"))
     assert config.conf_dir() == package / "conf"
+
+
+@pytest.mark.parametrize(
+    ("group", "values", "told"),
+    [
+        (config.PruneConfig, {"ratio": 1.0}, r"^prune\.ratio=1\.0: must be in \[0, 1\)$"),
+        (config.PruneConfig, {"ratio": -0.1}, r"^prune\.ratio=-0\.1: must be in \[0, 1\)$"),
+        (config.PruneConfig, {"round_to": 0}, r"^prune\.round_to=0: must be positive$"),
+        (config.TrainConfig, {"batch": 0}, r"^tune\.batch=0: must be positive$"),
+        (config.RetuneConfig, {"lr": -1.0}, r"^retune\.lr=-1\.0: must be positive$"),
+        (config.DataConfig, {"source": "web"}, r"^data\.source=web: must be one of auto, local"),
+        (
+            config.LoggerConfig,
+            {"name": "tb"},
+            r"^logger\.name=tb: must be one of wandb",
+        ),
+    ],
+)
+def test_a_group_checks_its_own_ranges(group: type, values: dict[str, object], told: str) -> None:
+    with pytest.raises(ConfigError, match=told):
+        group(**values)
+
+
+def test_what_prune_asks_for_is_one_goal() -> None:
+    assert config.PruneConfig(ratio=0).goal == config.Goal(ratio=0.0)
+    assert config.PruneConfig(ratio="auto", max_drop=1.0).goal == config.Goal(max_drop=1.0)
+    assert config.PruneConfig(target_speedup=2.0).goal == config.Goal(target_speedup=2.0)

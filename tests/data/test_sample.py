@@ -5,10 +5,11 @@ from omegaconf import OmegaConf
 from sklearn.feature_extraction.text import CountVectorizer, TfidfVectorizer
 from sklearn.linear_model import LogisticRegression
 
+from skip_exp.config.schema import TaskConfig
 from skip_exp.data.rows import Split
 from skip_exp.data.sample import sample_tables
 from skip_exp.data.sources import RawTask, load_task
-from skip_exp.data.spec import TaskSpec, task_spec
+from skip_exp.data.spec import columns, task_spec
 from skip_exp.errors import DataError
 
 from .conftest import spec
@@ -17,11 +18,11 @@ CONF = Path(__file__).parents[2] / "conf" / "task"
 TASKS = sorted(path.stem for path in CONF.glob("*.yaml"))
 
 
-def described(task: str) -> TaskSpec:
+def described(task: str) -> TaskConfig:
     return task_spec(OmegaConf.load(CONF / f"{task}.yaml"))
 
 
-def load(task: TaskSpec) -> RawTask:
+def load(task: TaskConfig) -> RawTask:
     return load_task(task, "sample", None, allow_sample=False)
 
 
@@ -35,7 +36,7 @@ def joined(split: Split) -> list[str]:
 def test_rows_are_in_the_tasks_own_columns_and_balanced(task: str) -> None:
     real = described(task)
     table, _ = sample_tables(real)[real.train]
-    assert set(table.columns) == {*real.columns, real.label}
+    assert set(table.columns) == {*columns(real), real.label}
     raw = load(real)
     assert raw.is_sample
     sizes = [len(split) for split in raw.splits.values()]
@@ -78,7 +79,7 @@ def test_counting_words_is_not_enough(task: str) -> None:
 
 
 def test_labels_mean_what_they_are_called() -> None:
-    def texts(task: TaskSpec, label: str) -> set[tuple[str, str]]:
+    def texts(task: TaskConfig, label: str) -> set[tuple[str, str]]:
         split = load(task).splits["train"]
         pairs = zip(split.text_a, split.text_b or split.text_a, split.label, strict=True)
         return {(a, b) for a, b, y in pairs if task.labels[y] == label}

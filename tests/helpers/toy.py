@@ -46,13 +46,13 @@ def save_toy(folder: Path) -> list[str]:
     ]
 
 
-def toy_job(toy: list[str], root: Path, folder: str, *overrides: str) -> Any:
+def toy_job(toy: list[str], root: Path, folder: str, *overrides: str) -> config.Config:
     """Configuration of a job of a second in ``root/folder``, its cache in ``root/cache``."""
     config.register()
     own = [f"cache.dir={root}/cache", f"output_dir={root / folder}", "logger=none"]
     own += ["tune.epochs=1", "retune.epochs=1", "benchmark.enabled=false", *overrides]
     with initialize_config_dir(str(config.conf_dir()), version_base="1.3"):
-        return compose("config", [*toy, *own])
+        return config.typed(compose("config", [*toy, *own]), config.Config)
 
 
 def numbers(folder: Path) -> dict[str, Any]:

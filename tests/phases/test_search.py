@@ -9,9 +9,9 @@ import pytest
 from skip_exp import pipeline
 from skip_exp.data.module import TextDataModule
 from skip_exp.errors import ConfigError
-from skip_exp.job import prepare
 from skip_exp.phases import search
-from skip_exp.phases.search import grid, largest
+from skip_exp.phases.prepare import prepare
+from skip_exp.phases.search import grid, largest, within
 from tests.helpers.toy import save_toy, toy_job
 
 NUMBERS = ("metric", "metrics", "select", "params", "keep_sizes", "ratio_reached")
@@ -39,13 +39,14 @@ def auto(toy: list[str], tmp_path: Path) -> Any:
 def cuts(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     """The ratio of every cut that is made."""
     made: list[float] = []
-    real = pipeline.prune_retune
+    real = search.prune
 
-    def noted(job: Any, dense: Any, ratio: float, *rest: Any) -> Any:
+    def noted(job: Any, dense: Any, relevance: Any, ratio: float) -> Any:
         made.append(ratio)
-        return real(job, dense, ratio, *rest)
+        return real(job, dense, relevance, ratio)
 
-    monkeypatch.setattr(pipeline, "prune_retune", noted)
+    for module in (pipeline, search):
+        monkeypatch.setattr(module, "prune", noted)
     return made
 
 
@@ -109,7 +110,7 @@ def test_an_interrupted_search_goes_on(
     order = cuts.copy()
     assert len(order) > 3
     cuts.clear()
-    real = pipeline.prune_retune
+    real = search.prune
 
     def stopped(*given: Any) -> Any:
         if len(cuts) == 2:
@@ -117,7 +118,7 @@ def test_an_interrupted_search_goes_on(
         return real(*given)
 
     with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
-        patched.setattr(pipeline, "prune_retune", stopped)
+        patched.setattr(search, "prune", stopped)
         pipeline.run(auto(4))
     assert cuts == order[:2]
     cuts.clear()
@@ -162,24 +163,21 @@ def test_variants(auto: Any, overrides: list[str]) -> None:
         assert result["select"]["final"] == result["probes"][f"{result['ratio']:g}"]
 
 
-def test_exact_drops_and_nothing_within_the_bound(
-    auto: Any, caplog: pytest.LogCaptureFixture
-) -> None:
-    job = prepare(auto(1, "cache.enabled=false"))
+def test_exact_drops_and_nothing_within_the_bound(caplog: pytest.LogCaptureFixture) -> None:
     scores = {0.05: 0.92, 0.1: 0.91, 0.15: 0.9, 0.2: 0.8, 0.25: 0.7, 0.3: 0.6}
-    found = search.find(job, 0.3, 0.91, scores.__getitem__, {})
+    found = within(grid(0.3), 0.91, 1.0, lambda ratio: (scores[ratio], False))
     # 0.15 costs one point to the digit
-    assert found == search.Found(0.15, {"0.15": 0.9, "0.25": 0.7, "0.2": 0.8})
+    assert found == (0.15, {"0.15": 0.9, "0.25": 0.7, "0.2": 0.8})
     for reach, why in ((0.3, "costs more than 1 points"), (0.04, "cannot reach ratio 0.05")):
         with caplog.at_level(logging.INFO, logger="skip_exp"):
-            found = search.find(job, reach, 0.91, lambda _: 0.5, {})
-        assert found.ratio == 0
+            ratio, _ = within(grid(reach), 0.91, 1.0, lambda _: (0.5, False))
+        assert ratio == 0
         assert why in caplog.records[-1].message
         assert "nothing is cut" in caplog.records[-1].message
 
 
 def test_ratio_zero_is_an_answer(auto: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pipeline, "find_ratio", lambda *_: search.Found(0.0, {"0.05": 0.5}))
+    monkeypatch.setattr(pipeline, "search", lambda *_: (0.0, {"0.05": 0.5}))
     result = pipeline.run(auto(0))
     assert result["ratio"] == result["ratio_reached"] == 0
     assert result["select"]["final"] >= result["select"]["dense"]

@@ -9,8 +9,8 @@ import torch
 from skip_exp import pipeline
 from skip_exp.callbacks.pruning import PruningCallback
 from skip_exp.errors import ConfigError
-from skip_exp.job import prepare
-from skip_exp.phases import prune as subnetwork
+from skip_exp.phases import attribute, fit, prune, retune, tune
+from skip_exp.phases.prepare import prepare
 from skip_exp.pruning import reconstruct
 from skip_exp.skill.skill import Skill
 from tests.helpers.toy import save_toy, toy_job
@@ -48,13 +48,14 @@ def test_every_step_is_attributed_and_only_the_first_is_cached(
     job: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen: list[int] = []
-    real = subnetwork.calibration
+    real = attribute.relevance_of
 
-    def calibration(of: Any, model: Any) -> Any:
+    def relevance_of(of: Any, model: Any) -> Any:
         seen.append(sum(block.output.in_features for block in model.blocks()))
         return real(of, model)
 
-    monkeypatch.setattr(subnetwork, "calibration", calibration)
+    for module in (attribute, prune):
+        monkeypatch.setattr(module, "relevance_of", relevance_of)
     one = pipeline.run(job("prune.ratio=0.6", folder="one"))
     full = seen.copy()
     assert len(full) == 1
@@ -94,16 +95,17 @@ def test_tuning_between_the_steps_is_short_and_counts(
     job: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     fits: list[tuple[str, int]] = []
-    real = pipeline.fit
+    real = fit.fit
 
-    def fit(of: Any, tuner: Any, settings: Any, *rest: Any) -> Any:
-        fits.append((tuner.phase, settings.epochs))
-        return real(of, tuner, settings, *rest)
+    def noted(of: Any, model: Any, settings: Any, phase: str, *rest: Any) -> Any:
+        fits.append((phase, settings.epochs))
+        return real(of, model, settings, phase, *rest)
 
-    monkeypatch.setattr(pipeline, "fit", fit)
+    for module in (tune, prune, retune):
+        monkeypatch.setattr(module, "fit", noted)
     own = ["prune.ratio=0.6", "prune.steps=3", "tune.epochs=2", "retune.epochs=3"]
     pipeline.run(job(*own, "prune.step_epochs=1"))
-    assert fits == [("tune", 2), ("retune", 3), ("step1", 1), ("step2", 1)]
+    assert fits == [("tune", 2), ("step1", 1), ("step2", 1), ("retune", 3)]
 
 
 def test_changes_are_those_of_the_dense_model_and_the_last_keep(
@@ -113,16 +115,15 @@ def test_changes_are_those_of_the_dense_model_and_the_last_keep(
     real = PruningCallback.setup
 
     def setup(self: PruningCallback, trainer: Any, pl_module: Any, stage: str) -> None:
-        before, dense = self.keep, pl_module.model
+        dense = pl_module.model
         real(self, trainer, pl_module, stage)
-        if before is None:
-            cuts.append((dense, self.keep, self.changes))
+        cuts.append((dense, self.keep, self.changes))
 
     monkeypatch.setattr(PruningCallback, "setup", setup)
     cfg = job("prune.ratio=0.6", "prune.steps=3", "prune.reconstruct=mean")
     pipeline.run(cfg)
     ((dense, keep, changes),) = cuts
-    rows = subnetwork.calibration(prepare(cfg), dense)
+    rows = attribute.calibration(prepare(cfg), torch.device("cpu"))
     wanted = reconstruct.changes(dense, keep, rows, reconstruct="mean")
     assert changes.keys() == wanted.keys() != set()
     for name, change in wanted.items():

@@ -43,7 +43,7 @@ def killed(cfg: Any, monkeypatch: pytest.MonkeyPatch) -> Path:
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patched:
-        patched.setattr(pipeline, "attribute_prune_retune", stop)
+        patched.setattr(pipeline, "attribute", stop)
         with pytest.raises(KeyboardInterrupt):
             pipeline.run(cfg)
     return Path(cfg.output_dir)
@@ -59,7 +59,7 @@ def test_a_killed_attempt_is_superseded(
 ) -> None:
     old = killed(job("old", "logger.group=first"), monkeypatch)
     assert not (old / "result.json").exists()
-    (old / ".result-x.tmp").touch()
+    (old / "result.json.1.tmp").touch()
     again = killed(job("again"), monkeypatch)
     done = pipeline.run(job("new"))
     assert done["status"] == "done" and not done["reused"]

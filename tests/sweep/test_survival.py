@@ -185,12 +185,7 @@ def full(monkeypatch: pytest.MonkeyPatch, part: str) -> None:
         write_bytes(path, content[:7])
         raise error
 
-    def flush(_: int) -> None:
-        raise error
-
     monkeypatch.setattr(Path, "write_bytes", write)
-    if part == "result.json":
-        monkeypatch.setattr(os, "fsync", flush)
 
 
 def test_a_full_disk_below_the_cache_costs_a_warning(

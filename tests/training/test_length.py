@@ -1,10 +1,8 @@
-from dataclasses import asdict
-
 import pytest
 
 from skip_exp.config.schema import RetuneConfig
 from skip_exp.errors import ConfigError
-from skip_exp.training.length import TrainSettings, times
+from skip_exp.training.length import after_cut, cost_left, times
 
 
 @pytest.mark.parametrize(
@@ -26,14 +24,19 @@ def test_as_many_times_over_as_fit(epochs: int, budget: float, left: float, expe
 
 
 def test_patience_grows_with_the_epochs() -> None:
-    settings = TrainSettings(**asdict(RetuneConfig()))
+    settings = RetuneConfig()
     assert (settings.epochs, settings.patience) == (3, 2)
-    longer = settings.after_cut(1 - 0.9)
+    longer = after_cut(settings, 1 - 0.9)
     assert (longer.epochs, longer.patience) == (9, 6)
-    assert settings.after_cut(1 - 0.7) == settings
+    assert after_cut(settings, 1 - 0.7) == settings
 
 
 @pytest.mark.parametrize("budget", [-0.1, float("inf"), float("nan")])
 def test_a_budget_is_a_number_of_epochs(budget: float) -> None:
     with pytest.raises(ConfigError, match=r"retune\.budget=.*: must be at least 0 epochs"):
-        TrainSettings(**asdict(RetuneConfig(budget=budget)))
+        RetuneConfig(budget=budget)
+
+
+def test_what_a_pass_costs_after_the_cut() -> None:
+    assert cost_left(0.25, None) == 0.75
+    assert cost_left(None, 4.0) == 0.25

@@ -24,13 +24,13 @@ from torchmetrics import MetricCollection
 
 from skip_exp import pipeline
 from skip_exp.config import schema as config
+from skip_exp.config.schema import TrainConfig, TrainerConfig
 from skip_exp.data.encode import collate
 from skip_exp.data.module import share
 from skip_exp.errors import ConfigError, SkipError
 from skip_exp.training import processes as ranks
-from skip_exp.training.length import TrainSettings
 from skip_exp.training.module import PromptTuner
-from skip_exp.training.trainer import Hardware
+from skip_exp.training.trainer import usable
 from tests.helpers.saved import save_backbone
 from tests.helpers.tiny import tiny_model
 
@@ -45,21 +45,20 @@ from tests.helpers.tiny import tiny_model
 )
 def test_refusals(monkeypatch: pytest.MonkeyPatch, given: dict[str, Any], told: str) -> None:
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
-    usual = {"accelerator": "auto", "devices": 2, "progress": False}
     with pytest.raises(ConfigError, match=told):
-        Hardware(**usual | {"precision": "32-true"} | given)
-    Hardware("cpu", 4, "32-true", False)  # as many processes as one likes
+        usable(TrainerConfig(precision="32-true", **given))
+    assert usable(TrainerConfig("cpu", 4)).devices == 4  # as many processes as one likes
     monkeypatch.setattr(multiprocessing, "get_start_method", lambda **_: "loky")
-    Hardware("cpu", 1, "32-true", False)
+    assert usable(TrainerConfig("cpu", 1, "32-true")) == TrainerConfig("cpu", 1, "32-true")
     with pytest.raises(ConfigError, match=r"trainer\.devices=4: hydra/launcher=joblib runs jobs"):
-        Hardware("cpu", 4, "32-true", False)
+        usable(TrainerConfig("cpu", 4))
 
 
 @pytest.mark.parametrize("world", [2, 3, 9])
 def test_shares_average_to_the_gradient_of_the_whole_batch(world: int) -> None:
     rng = random.Random(0)
     model = tiny_model("bert", "prefix", "head", labels=2)
-    settings = TrainSettings(True, 1, 0.1, 0.1, 8, 0.0, 0.0, 1.0, 1, False, "prompt_readout", 0.1)
+    settings = TrainConfig(epochs=1, lr=0.1, readout_lr=0.1, batch=8, warmup=0.0)
     tuner = PromptTuner(model, "tune", settings, MetricCollection([])).train()
     rows = [
         {"input_ids": [rng.randrange(5, 50) for _ in range(rng.randrange(2, 9))], "label": i % 2}
@@ -192,7 +191,7 @@ def alone(resolved: Path, folder: Path) -> dict[str, Any]:
     cfg: Any = OmegaConf.load(resolved)
     cfg.trainer.devices = 1
     cfg.cache.dir, cfg.output_dir = str(folder / "cache"), str(folder / f"{cfg.prune.ratio}")
-    return pipeline.run(cfg)
+    return pipeline.run(config.typed(cfg, config.Config))
 
 
 def curves(folder: Path) -> list[dict[str, float]]:
@@ -235,7 +234,8 @@ def test_processes_are_started_for_what_is_not_cached(
         config.register()
         fixed = ["trainer.accelerator=cpu", "logger=none", f"cache.dir={tmp_path}/cache"]
         with initialize_config_dir(str(config.conf_dir()), version_base="1.3"):
-            return pipeline.run(compose("config", [*toy, *fixed, *overrides]))
+            composed = compose("config", [*toy, *fixed, *overrides])
+            return pipeline.run(config.typed(composed, config.Config))
 
     fitted = []
 

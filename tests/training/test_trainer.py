@@ -1,7 +1,6 @@
 """The tuner under Lightning's trainer."""
 
 import math
-from dataclasses import replace
 from typing import Any
 
 import lightning as L
@@ -10,9 +9,9 @@ import torch
 from torch.utils.data import DataLoader
 from torchmetrics import MetricCollection
 
+from skip_exp.config.schema import RetuneConfig, TrainConfig
 from skip_exp.data.encode import collate
 from skip_exp.errors import ConfigError
-from skip_exp.training.length import TrainSettings
 from skip_exp.training.module import PromptTuner, soft_loss
 from tests.helpers.tiny import tiny_model
 
@@ -21,7 +20,7 @@ ROWS: Any = [{"input_ids": [5 + i, 20, 30 + i], "label": i % 2} for i in range(1
 
 def tuner(dropout: bool = False) -> PromptTuner:
     model = tiny_model("bert", "prefix", "head", labels=2).eval()  # as attribution leaves it
-    settings = TrainSettings(True, 1, 0.1, 0.1, 4, 0.0, 0.0, 1.0, 1, dropout, "prompt", 0.1)
+    settings = TrainConfig(epochs=1, lr=0.1, batch=4, dropout=dropout, train="prompt")
     return PromptTuner(model, "tune", settings, MetricCollection([]))
 
 
@@ -71,7 +70,7 @@ def test_distillation_mixes_hard_and_soft_labels() -> None:
     losses = {}
     for alpha in (0.0, 0.25, 1.0):
         tuned = tuner()
-        tuned.settings = replace(tuned.settings, distill=alpha)
+        tuned.distill = alpha
         tuned.log = lambda *_, **__: None  # type: ignore[method-assign, assignment]
         losses[alpha] = float(tuned.training_step(batch, 0))
     assert losses[0.0] != pytest.approx(losses[1.0])
@@ -82,9 +81,9 @@ def test_distillation_mixes_hard_and_soft_labels() -> None:
     ("setting", "told"),
     [
         ({"distill": 1.5}, r"retune\.distill=1\.5: must be in \[0, 1\]"),
-        ({"init": "cold"}, "retune.init=cold: must be warm or scratch"),
+        ({"init": "cold"}, "retune.init=cold: must be one of warm, scratch"),
     ],
 )
 def test_refused_settings(setting: Any, told: str) -> None:
     with pytest.raises(ConfigError, match=told):
-        replace(tuner().settings, **setting)
+        RetuneConfig(**setting)

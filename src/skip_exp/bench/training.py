@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ from lightning.pytorch.callbacks import Callback
 from skip_exp.bench import baseline, data, models
 from skip_exp.bench.row import Options, Reach, Row
 from skip_exp.bench.timing import Times, clock, reported, synchronise
-from skip_exp.config.schema import TrainConfig
+from skip_exp.config.schema import TrainConfig, TrainerConfig
 from skip_exp.data.encode import EncodedTask
 from skip_exp.data.encode import Row as Example
 from skip_exp.data.metrics import build_metrics
@@ -22,9 +22,8 @@ from skip_exp.machine.timing import best_device
 from skip_exp.models.backbones import embedded_folder
 from skip_exp.models.families import HFModel
 from skip_exp.models.soft_prompt import SoftPromptModel
-from skip_exp.training.length import TrainSettings
 from skip_exp.training.module import PromptTuner
-from skip_exp.training.trainer import Hardware, fit_trainer, resolve_precision
+from skip_exp.training.trainer import fit_trainer, resolve_precision
 
 TITLE = "Training throughput"
 ABOUT = (
@@ -115,10 +114,10 @@ class Stopwatch(Callback):
 def ours(backbone: HFModel, kind: str, chunks: Chunks, precision: str) -> Callable[[], float]:
     """Seconds that one epoch of our ``tune`` phase takes."""
     model: SoftPromptModel = models.prompted(backbone, kind)
-    settings = TrainSettings(**asdict(TrainConfig(epochs=1)))
+    settings = TrainConfig(epochs=1)
     model.train_only(settings.train)
     metrics = build_metrics(chunks.task.spec)
-    hardware = Hardware("auto", 1, precision, progress=False)
+    hardware = TrainerConfig(precision=precision, progress=False)
 
     def turn() -> float:
         watch = Stopwatch()

@@ -12,7 +12,7 @@ from filelock import FileLock, Timeout
 
 from skip_exp import results
 from skip_exp.cache.store import JOBS, entry_name, read_about, read_pointer
-from skip_exp.cache.versions import SOURCES
+from skip_exp.cache.versions import STAGES
 from skip_exp.errors import SkipError
 
 # <name>.safetensors in a stage's folder, <job id> in the one of the jobs; .lock and *.tmp in both.
@@ -89,7 +89,7 @@ def entries(groups: Sequence[Group]) -> list[Stored]:
 
 def _stored(path: Path, users: int) -> Stored:
     about, status = read_about(path), path.stat()
-    current = path.parent.name in SOURCES and path.stem == entry_name(
+    current = path.parent.name in STAGES and path.stem == entry_name(
         path.parent.name, about.get("key", {})
     )
     age = time.time() - status.st_mtime

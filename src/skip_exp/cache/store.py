@@ -20,7 +20,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
-from skip_exp.cache.versions import code_version, digest
+from skip_exp.cache.versions import digest, stage_version
 from skip_exp.machine import files
 
 log = logging.getLogger(__name__)
@@ -48,7 +48,7 @@ class Pointer:
 
 def entry_name(stage: str, key: Mapping[str, Any]) -> str:
     """Name under which this version of the code keeps the stage's entry for ``key``."""
-    return digest({"key": key, "code": code_version(stage)})[:32]
+    return digest({"key": key, "code": stage_version(stage)})[:32]
 
 
 class StageCache:

@@ -1,25 +1,35 @@
-"""Which version of the code computed a number: hashes of sources (torch stays out)."""
+"""Which version of the code computed a number: computed from imports, never kept by hand.
 
+A module's code version is a hash of its source and of all that it imports, directly or not, from
+its own package and from this one, and of the versions of the libraries that these import. So an
+edit of what draws the calibration rows makes relevances stale, and an edit of a report nothing.
+What is declared in ``skip_exp.config`` does not count: its values are in the keys themselves.
+Imports no torch.
+"""
+
+import ast
 import hashlib
+import importlib.util
 import json
-from functools import lru_cache
-from importlib.metadata import version
+import sys
+from collections.abc import Iterator
+from functools import cache, lru_cache
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-PACKAGE = Path(__file__).parents[1]
-# What a stage's numbers depend on, beside its key: edits elsewhere leave its entries valid.
-SOURCES = {
-    "tune": ("models", "data", "training"),
-    "attribute": ("models", "data", "training", "attribution"),
-    "score": ("models", "data", "training"),
-    "teacher": ("models", "data", "training"),
-    "probe": (
-        *("models", "data", "training", "attribution", "pruning", "callbacks", "phases"),
-        "pipeline.py",
-    ),
-    "latency": ("models", "pruning/latency.py", "machine/timing.py"),
-    "job": ("pruning", "callbacks", "job.py", "pipeline.py", "phases", "training"),
+ROOT = __name__.partition(".")[0]
+LEFT_OUT = f"{ROOT}.config"
+# By stage of the cache, the modules that compute its entries.
+STAGES = {
+    "tune": ("phases.tune",),
+    "attribute": ("phases.attribute",),
+    "teacher": ("phases.fit",),
+    "score": ("phases.test",),
+    "probe": ("phases.search",),
+    "latency": ("phases.prune",),
 }
+PHASES = ("tune", "attribute", "prune", "retune", "test", "benchmark", "search")
+BESIDE = {"transformers": ("tokenizers",)}  # libraries that compute, imported by others only
 
 
 def digest(value: object) -> str:
@@ -27,19 +37,102 @@ def digest(value: object) -> str:
     return hashlib.sha256(json.dumps(value, sort_keys=True, default=str).encode()).hexdigest()
 
 
+def stage_version(stage: str) -> str:
+    """Code version of what computes a stage's entries."""
+    return code_version(*(f"{ROOT}.{module}" for module in STAGES[stage]))
+
+
 @lru_cache
-def code_version(stage: str) -> str:
-    """Hash of the stage's own sources and of the libraries that compute it; never the commit."""
-    content = hashlib.sha256()
-    for part in SOURCES[stage]:
-        root = PACKAGE / part
-        for file in sorted(root.rglob("*.py")) if root.is_dir() else [root]:
-            content.update(file.relative_to(PACKAGE).as_posix().encode() + file.read_bytes())
-    for library in ("torch", "transformers"):
-        content.update(version(library).encode())
+def job_code() -> str:
+    """Code version of all phases, as it stands in a result and in its id."""
+    return code_version(*(f"{ROOT}.phases.{phase}" for phase in PHASES))[:16]
+
+
+@lru_cache
+def code_version(*modules: str) -> str:
+    """Hash of the sources of ``modules``, of what they import, and of the libraries in them.
+
+    Args:
+        modules: dotted names; of this package, or a user's own. Parents of a user's module are
+            imported, the modules themselves are only read.
+
+    A module that cannot be found counts as empty: whoever runs it is told so by the import.
+    """
+    content, libraries = hashlib.sha256(), set[str]()
+    for name in sorted(closure(modules)):
+        path = source_of(name)
+        if path is not None:
+            content.update(name.encode() + path.read_bytes())
+            libraries |= {imported.partition(".")[0] for imported in _imports(name, path)}
+    packages = {name.partition(".")[0] for name in modules} | {ROOT}
+    libraries -= packages | sys.stdlib_module_names
+    libraries |= {more for name in libraries for more in BESIDE.get(name, ())}
+    content.update(json.dumps(sorted((name, _installed(name)) for name in libraries)).encode())
     return content.hexdigest()
 
 
-def job_code() -> str:
-    """Hash of all code that a job's numbers depend on, as it stands in a result and in its id."""
-    return digest([code_version("attribute"), code_version("job")])[:16]
+def closure(modules: tuple[str, ...]) -> set[str]:
+    """``modules`` and everything that they import from their own packages and from this one."""
+    packages = {name.partition(".")[0] for name in modules} | {ROOT}
+    seen, waiting = set[str](), list(modules)
+    while waiting:
+        name = waiting.pop()
+        path = source_of(name)
+        if name in seen or path is None or name.startswith(LEFT_OUT):
+            continue
+        seen.add(name)
+        waiting += [i for i in _imports(name, path) if i.partition(".")[0] in packages]
+    return seen
+
+
+@cache
+def source_of(name: str) -> Path | None:
+    """The file of a module; None where there is none that can be read."""
+    package, *rest = name.split(".")
+    if package == ROOT:  # without importing parents: some take seconds
+        place = Path(__file__).parents[1].joinpath(*rest)
+        files = (place.with_suffix(".py"), place / "__init__.py")
+        return next((file for file in files if file.is_file()), None)
+    try:
+        spec = importlib.util.find_spec(name)
+    except (ImportError, ValueError):
+        return None
+    is_source = spec is not None and spec.origin and spec.origin.endswith(".py")
+    return Path(str(spec.origin)) if spec is not None and is_source else None
+
+
+@cache
+def _imports(name: str, path: Path) -> tuple[str, ...]:
+    """Names of the modules that a file imports, those inside its functions too."""
+    return tuple(dict.fromkeys(_each_import(name, path)))
+
+
+def _each_import(name: str, path: Path) -> Iterator[str]:
+    package = name if path.name == "__init__.py" else name.rpartition(".")[0]
+    for node in _run(ast.parse(path.read_bytes())):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            parts = package.split(".")
+            base = ".".join(parts[: len(parts) - node.level + 1]) if node.level else ""
+            whole = ".".join(filter(None, (base, node.module)))
+            for alias in node.names:
+                inner = f"{whole}.{alias.name}"
+                own = whole.partition(".")[0] in (ROOT, name.partition(".")[0])
+                yield inner if own and source_of(inner) else whole
+
+
+def _run(node: ast.AST) -> Iterator[ast.AST]:
+    """Every node below ``node`` but what stands under ``if TYPE_CHECKING``."""
+    for child in ast.iter_child_nodes(node):
+        if isinstance(child, ast.If) and "TYPE_CHECKING" in ast.unparse(child.test):
+            continue
+        yield child
+        yield from _run(child)
+
+
+def _installed(library: str) -> str:
+    try:
+        return version(library)
+    except PackageNotFoundError:  # its distribution has another name
+        return "?"

@@ -1,5 +1,6 @@
-"""What runs between the phases, as Lightning callbacks; thin, over pure functions.
+"""Lightning callbacks, thin over pure functions.
 
-Both act in ``setup`` of the first stage after ``tune``: before optimizers are built, and whether
-that stage trains (``retune``) or only scores.
+`attribution` and `pruning` act between the fits, in ``setup`` of a pass of their own (see
+``training.trainer.act_between``): whether what follows trains or only scores, and whether what went
+before was run or cached. `keep_best` and `curves` act within a fit.
 """

@@ -1,9 +1,11 @@
 """The curves of a phase, so that a cached phase can be logged again."""
 
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import lightning as L
 from lightning.pytorch.callbacks import Callback
+from lightning.pytorch.loggers import Logger
 
 
 class Curves(Callback):
@@ -22,3 +24,13 @@ class Curves(Callback):
             if phase == self.phase:
                 point[metric] = value.item()
         self.points.append(point)
+
+
+def replay(logger: Logger | None, curves: Iterable[Mapping[str, Any]]) -> None:
+    """Log the curves of a phase that was not run again: {phase, step, metric: value} per row."""
+    if logger is None:
+        return
+    for row in curves:
+        metrics = {f"{row['phase']}/{k}": v for k, v in row.items() if k not in ("phase", "step")}
+        logger.log_metrics(metrics, step=row["step"])
+    logger.save()

@@ -1,16 +1,42 @@
 """Typed schema of the configuration: a misspelt key or a wrong type fails at composition.
 
-Each class is one config group (``conf/<group>/*.yaml``); the field names are the vocabulary of the
-whole project. Values that need more than a type (ranges, combinations) are checked where they are
-used and refused with :class:`skip_exp.errors.ConfigError`.
+Each class is one config group (``conf/<group>/*.yaml``) and the place of its defaults; the field
+names are the vocabulary of the whole project. A class checks its own ranges when it is made
+(:func:`typed`); what depends on several groups, or on the backbone, is checked in
+``phases.prepare``. Declarations only: what is computed from them lives where it is used.
 """
 
+import math
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar, TypeVar, cast
 
 from hydra.core.config_store import ConfigStore
-from omegaconf import MISSING
+from omegaconf import MISSING, OmegaConf
+
+from skip_exp.errors import ConfigError
+
+TRAIN = ("prompt", "prompt_readout", "bias", "full")
+METRICS = ("accuracy", "f1", "f1_macro", "matthews")
+AUTO = "auto"
+
+
+def one_of(key: str, value: object, choices: tuple[str, ...]) -> None:
+    """Raise ConfigError where ``value`` is none of the choices."""
+    if value not in choices:
+        raise ConfigError(key, value, f"must be one of {', '.join(choices)}")
+
+
+def positive(prefix: str, settings: object, *names: str) -> None:
+    """Raise ConfigError where a field is not above zero."""
+    for name in names:
+        if getattr(settings, name) <= 0:
+            raise ConfigError(f"{prefix}.{name}", getattr(settings, name), "must be positive")
+
+
+def _unset(settings: object) -> bool:
+    """Whether this is the schema itself, whose mandatory fields are yet to be filled."""
+    return any(isinstance(value, str) and value == MISSING for value in vars(settings).values())
 
 
 @dataclass
@@ -29,6 +55,37 @@ class TaskConfig:
     validation: str = "validation"
     extra: list[str] = field(default_factory=list)  # further splits scored in `test`
 
+    @property
+    def num_labels(self) -> int:
+        return len(self.labels)
+
+    @property
+    def pair(self) -> bool:
+        """Whether an example has two texts."""
+        return len(self.text) == 2
+
+    @property
+    def splits(self) -> tuple[str, ...]:
+        """The splits that are read, in reading order."""
+        return (self.train, self.validation, *self.extra)
+
+    def __post_init__(self) -> None:
+        if _unset(self):
+            return
+        if len(self.text) not in (1, 2):
+            raise ConfigError("task.text", self.text, "one or two columns or templates")
+        if len(self.labels) < 2 or len(set(self.labels)) < len(self.labels):
+            raise ConfigError("task.labels", self.labels, "two or more different names")
+        if self.words and len(self.words) != len(self.labels):
+            raise ConfigError("task.words", self.words, f"one per label of {self.labels}")
+        if not self.metrics or not set(self.metrics) <= set(METRICS):
+            raise ConfigError("task.metrics", self.metrics, f"one or more of {', '.join(METRICS)}")
+        if "f1" in self.metrics and len(self.labels) != 2:
+            raise ConfigError("task.metrics", "f1", "needs exactly two labels; use f1_macro")
+        if self.hub and ("path" not in self.hub or not set(self.hub) <= {"path", "name"}):
+            allowed = "path, and name if the data set has configurations"
+            raise ConfigError("task.hub", self.hub, allowed)
+
 
 @dataclass
 class BackboneConfig:
@@ -37,22 +94,32 @@ class BackboneConfig:
     name: str = MISSING
     family: str = MISSING  # bert | roberta | t5
     path: str = MISSING  # hub id, folder, or embedded:NAME
-    readout: str = "head"  # head | mlm | seq2seq
+    readout: str = "head"  # head | mlm | seq2seq, or module.Class of your own
     pooling: str = "mean"  # mean | cls: what the head readout reads
+
+    def __post_init__(self) -> None:
+        one_of("backbone.pooling", self.pooling, ("mean", "cls"))
 
 
 @dataclass
 class PromptConfig:
-    kind: str = MISSING  # input | prefix | none (baselines)
+    kind: str = MISSING  # input | prefix | none (baselines), or module.Class of your own
     length: int = 16
     init: str = "vocab"  # vocab (random word embeddings) | text (the label names) | normal
     std: float = 0.02  # of `normal`
     decoder: bool = False  # prefix of T5's decoder, too
 
+    def __post_init__(self) -> None:
+        one_of("prompt.init", self.init, ("vocab", "text", "normal"))
+        positive("prompt", self, "length")
+
 
 @dataclass
 class TrainConfig:
     """Settings of one training phase (`tune` or `retune`)."""
+
+    phase: ClassVar[str] = "tune"
+    trains: ClassVar[tuple[str, ...]] = TRAIN
 
     enabled: bool = True
     epochs: int = 8
@@ -68,9 +135,16 @@ class TrainConfig:
     train: str = "prompt_readout"
     bias_lr: float = 1e-3  # of what `bias` and `full` train beside prompt and readout
 
+    def __post_init__(self) -> None:
+        positive(self.phase, self, "epochs", "batch", "lr")
+        one_of(f"{self.phase}.train", self.train, self.trains)
+
 
 @dataclass
 class RetuneConfig(TrainConfig):
+    phase: ClassVar[str] = "retune"
+    trains: ClassVar[tuple[str, ...]] = TRAIN[:3]
+
     # A warm start: the dense model's prompt on what is left, whose biases and norms may follow.
     epochs: int = 3
     lr: float = 1e-2
@@ -82,6 +156,14 @@ class RetuneConfig(TrainConfig):
     # What re-tuning may cost, in epochs of the dense model: `epochs` and `patience` are multiplied
     # by how often they fit. Three epochs at 70 % cost 0.9 of one; at 90 % that is nine. 0: never.
     budget: float = 0.9
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not 0 <= self.distill <= 1:
+            raise ConfigError("retune.distill", self.distill, "must be in [0, 1]")
+        one_of("retune.init", self.init, ("warm", "scratch"))
+        if not 0 <= self.budget < math.inf:
+            raise ConfigError("retune.budget", self.budget, "must be at least 0 epochs")
 
 
 @dataclass
@@ -95,6 +177,29 @@ class AttributionConfig:
     target: str | None = None  # probability | log_probability
     options: dict[str, Any] = field(default_factory=dict)  # of the method: steps, at, norm, ...
 
+    @property
+    def name(self) -> str:
+        """Of the method: ``skip_exp.attribution.random.scores`` is ``random``."""
+        return method_name(self._target_) or "-"
+
+    def __post_init__(self) -> None:
+        positive("attribution", self, "samples", "batch")
+
+
+def method_name(target: str | None) -> str | None:
+    """What an attribution method is called, from its ``_target_``."""
+    parts = [part for part in (target or "").split(".") if part != "scores"]
+    return parts[-1] or None if parts else None
+
+
+@dataclass(frozen=True)
+class Goal:
+    """How much is to go: exactly one of the three is set."""
+
+    ratio: float | None = None  # of the block parameters
+    max_drop: float | None = None  # points of the main metric: the largest ratio within it
+    target_speedup: float | None = None  # times dense: the smallest ratio that is as fast
+
 
 @dataclass
 class PruneConfig:
@@ -102,13 +207,68 @@ class PruneConfig:
     ratio: Any = 0.5
     max_drop: float | None = None  # of `auto`: points of the main metric, on the selection slice
     sites: list[str] = field(default_factory=lambda: ["ffn", "heads"])
-    allocation: str = "global"  # global | uniform | per_cost | latency
+    # global | uniform | per_cost | latency, or module.function of your own
+    allocation: str = "global"
     round_to: int = 8  # FFN widths are multiples of this
     target_speedup: float | None = None  # takes the place of `ratio`
     steps: int = 1  # of equal size, each after an attribution of what the last one left
     step_epochs: int = 0  # of re-tuning between two steps
     reconstruct: str = "none"  # none | mean | least_squares: what makes up for what was cut
     rank: int = 8  # of least_squares: of the change of each weight
+
+    @property
+    def goal(self) -> Goal:
+        """What `ratio`, `max_drop` and `target_speedup` ask for together."""
+        if self.ratio == AUTO:
+            return Goal(max_drop=self.max_drop)
+        if self.target_speedup is not None:
+            return Goal(target_speedup=self.target_speedup)
+        return Goal(ratio=float(self.ratio))
+
+    def __post_init__(self) -> None:
+        self._check_goal()
+        self._check_steps()
+        positive("prune", self, "round_to", "rank")
+        one_of("prune.reconstruct", self.reconstruct, ("none", "mean", "least_squares"))
+        if self.allocation == "latency" and self.target_speedup is None:
+            raise ConfigError("prune.allocation", "latency", "needs prune.target_speedup, e.g. 2.0")
+
+    def _check_goal(self) -> None:
+        """`max_drop` and ratio=auto go together, and with nothing else that asks."""
+        auto, bound, speedup = self.ratio == AUTO, self.max_drop, self.target_speedup
+        if not auto and not _is_number(self.ratio):
+            raise ConfigError("prune.ratio", self.ratio, "must be a number in [0, 1) or auto")
+        if not auto and not 0 <= float(self.ratio) < 1:
+            raise ConfigError("prune.ratio", self.ratio, "must be in [0, 1)")
+        if auto and speedup is not None:
+            why = f"prune.ratio={AUTO} looks for a ratio by itself: give one of the two"
+            raise ConfigError("prune.target_speedup", speedup, why)
+        if auto and bound is None:
+            why = "needs prune.max_drop, in points of the main metric, e.g. 1.0"
+            raise ConfigError("prune.ratio", AUTO, why)
+        if not auto and bound is not None:
+            raise ConfigError("prune.max_drop", bound, f"needs prune.ratio={AUTO}")
+        if bound is not None and not 0 <= bound < math.inf:
+            raise ConfigError("prune.max_drop", bound, "must be at least 0 points")
+        if speedup is not None and not 1 <= speedup < math.inf:
+            raise ConfigError("prune.target_speedup", speedup, "must be at least 1")
+
+    def _check_steps(self) -> None:
+        """Several steps go with a ratio; what is tuned between them is what was cut."""
+        if self.steps < 1:
+            raise ConfigError("prune.steps", self.steps, "must be at least 1")
+        if self.step_epochs < 0:
+            raise ConfigError("prune.step_epochs", self.step_epochs, "must be at least 0")
+        if self.steps > 1 and self.target_speedup is not None:
+            raise ConfigError("prune.steps", self.steps, "must be 1 with prune.target_speedup")
+        if self.step_epochs and self.steps > 1 and self.reconstruct != "none":
+            # The change is computed from the dense model, which is not what was tuned in between.
+            why = f"must be 0 with prune.reconstruct={self.reconstruct}"
+            raise ConfigError("prune.step_epochs", self.step_epochs, why)
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 @dataclass
@@ -117,6 +277,10 @@ class DataConfig:
     dir: str | None = None  # folder of `local`
     max_length: int = 128  # tokens, special tokens included
 
+    def __post_init__(self) -> None:
+        one_of("data.source", self.source, ("auto", "local", "hub", "sample"))
+        positive("data", self, "max_length")
+
 
 @dataclass
 class TrainerConfig:
@@ -124,6 +288,11 @@ class TrainerConfig:
     devices: int = 1  # processes of a fit: one GPU each, or the CPU
     precision: str = "auto"  # auto | 32-true | bf16-mixed | 16-mixed
     progress: bool = True
+
+    def __post_init__(self) -> None:
+        one_of("trainer.precision", self.precision, ("auto", "32-true", "bf16-mixed", "16-mixed"))
+        if self.devices < 1:
+            raise ConfigError("trainer.devices", self.devices, "must be at least 1")
 
 
 @dataclass
@@ -134,6 +303,9 @@ class BenchmarkConfig:
     repeats: int = 10
     warmup: int = 3
 
+    def __post_init__(self) -> None:
+        positive("benchmark", self, "batch", "seq_len", "repeats")
+
 
 @dataclass
 class LoggerConfig:
@@ -143,6 +315,11 @@ class LoggerConfig:
     group: str | None = None  # default: the sweep
     tags: list[str] = field(default_factory=list)
     mode: str = "auto"  # auto | online | offline
+
+    def __post_init__(self) -> None:
+        if not _unset(self):
+            one_of("logger.name", self.name, ("wandb", "csv", "none"))
+        one_of("logger.mode", self.mode, ("auto", "online", "offline"))
 
 
 @dataclass
@@ -176,6 +353,20 @@ class Config:
     debug: bool = False  # tracebacks instead of one line
 
 
+T = TypeVar("T")
+
+
+def typed(composed: Any, kind: type[T]) -> T:
+    """A composed node (DictConfig or mapping) as an object of its class, resolved and checked.
+
+    Raises:
+        ConfigError: a value out of its range.
+        omegaconf.errors.OmegaConfBaseException: a key that ``kind`` lacks, or a missing value.
+    """
+    node = OmegaConf.merge(OmegaConf.structured(kind), composed)
+    return cast(T, OmegaConf.to_object(node))
+
+
 def register() -> None:
     """Make the schema known to Hydra as ``schema`` (the first entry of conf/config.yaml)."""
     ConfigStore.instance().store(name="schema", node=Config)
@@ -186,6 +377,3 @@ def conf_dir() -> Path:
     package = Path(__file__).resolve().parents[1]
     inside = package / "conf"
     return inside if inside.is_dir() else package.parents[1] / "conf"
-
-
-AnyConfig = Any  # a composed DictConfig that follows `Config`

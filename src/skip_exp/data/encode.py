@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
+from skip_exp.config.schema import TaskConfig
 from skip_exp.data.rows import Split
 from skip_exp.data.sources import RawTask
-from skip_exp.data.spec import TaskSpec
 
 log = logging.getLogger(__name__)
 
@@ -27,7 +27,7 @@ Batch = dict[str, Tensor]
 class EncodedTask:
     """A task as token ids."""
 
-    spec: TaskSpec
+    spec: TaskConfig
     train: list[Row]
     select: list[Row]
     validation: list[Row]

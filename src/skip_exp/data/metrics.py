@@ -8,10 +8,10 @@ from torchmetrics.classification import (
     MulticlassMatthewsCorrCoef,
 )
 
-from skip_exp.data.spec import TaskSpec
+from skip_exp.config.schema import TaskConfig
 
 
-def build_metrics(spec: TaskSpec) -> MetricCollection:
+def build_metrics(spec: TaskConfig) -> MetricCollection:
     """Collection keyed by metric name; update it with ``(preds, labels)``.
 
     Both are integer class indices of shape ``[n]`` (the argmax, not logits). ``f1`` is the binary

@@ -8,7 +8,8 @@ from typing import Any
 
 import pandas as pd
 
-from skip_exp.data.spec import TaskSpec, fill
+from skip_exp.config.schema import TaskConfig
+from skip_exp.data.spec import columns, fill
 from skip_exp.errors import DataError
 
 SUFFIXES = (".jsonl", ".json", ".csv", ".parquet")
@@ -60,7 +61,7 @@ def _one_line(err: Exception) -> str:
     return " ".join(str(err).split()) or type(err).__name__
 
 
-def to_split(table: pd.DataFrame, spec: TaskSpec, split: str, where: str) -> Split:
+def to_split(table: pd.DataFrame, spec: TaskConfig, split: str, where: str) -> Split:
     """Check a table and fill the task's texts.
 
     Args:
@@ -72,11 +73,11 @@ def to_split(table: pd.DataFrame, spec: TaskSpec, split: str, where: str) -> Spl
     """
     if table.empty:
         raise DataError(f"task {spec.name}: split {split} of {where} has no rows")
-    for column in (*spec.columns, spec.label):
+    for column in (*columns(spec), spec.label):
         if column not in table.columns:
             has = ", ".join(map(str, table.columns))
             raise DataError(f"task {spec.name}: no column {column!r} in {where} (it has: {has})")
-    texts = {column: _texts(table, column, where) for column in spec.columns}
+    texts = {column: _texts(table, column, where) for column in columns(spec)}
     rows = [dict(zip(texts, row, strict=True)) for row in zip(*texts.values(), strict=True)]
     filled = [[fill(entry, row) for row in rows] for entry in spec.text]
     labels = [
@@ -93,7 +94,7 @@ def _texts(table: pd.DataFrame, column: str, where: str) -> list[str]:
     return [str(value) for value in table[column].tolist()]
 
 
-def _label(value: Any, spec: TaskSpec, row: int, where: str) -> int:
+def _label(value: Any, spec: TaskConfig, row: int, where: str) -> int:
     """Index of a label given as an index or by name (in CSV an index is text too)."""
     if value in spec.labels:
         return spec.labels.index(value)

@@ -11,8 +11,9 @@ from collections.abc import Callable
 
 import pandas as pd
 
+from skip_exp.config.schema import TaskConfig
 from skip_exp.data.sample_words import TRAIN, VALIDATION, Words
-from skip_exp.data.spec import TaskSpec, text_columns
+from skip_exp.data.spec import columns, text_columns
 from skip_exp.errors import DataError
 
 TRAIN_ROWS, VALIDATION_ROWS = 800, 400
@@ -25,7 +26,7 @@ Texts = tuple[str, str, str]  # two texts and the thing that they are about
 Make = Callable[[random.Random, Words, str], Texts]
 
 
-def sample_tables(spec: TaskSpec) -> dict[str, tuple[pd.DataFrame, str]]:
+def sample_tables(spec: TaskConfig) -> dict[str, tuple[pd.DataFrame, str]]:
     """Rows for every split of a task, with equally many of each label, and where they are from.
 
     Raises:
@@ -40,13 +41,13 @@ def sample_tables(spec: TaskSpec) -> dict[str, tuple[pd.DataFrame, str]]:
     return tables
 
 
-def _table(spec: TaskSpec, words: Words, rows: int, rng: random.Random) -> pd.DataFrame:
+def _table(spec: TaskConfig, words: Words, rows: int, rng: random.Random) -> pd.DataFrame:
     make, meanings = _plan(spec)
     table = []
     for i in range(rows):
         label = i % spec.num_labels
         text_a, text_b, thing = make(rng, words, meanings[label])
-        row = dict.fromkeys(spec.columns, thing)
+        row = dict.fromkeys(columns(spec), thing)
         for entry, text in zip(spec.text, (text_a, text_b), strict=False):
             row[text_columns(entry)[-1]] = text
         table.append({**row, spec.label: label})
@@ -54,7 +55,7 @@ def _table(spec: TaskSpec, words: Words, rows: int, rng: random.Random) -> pd.Da
     return pd.DataFrame(table)
 
 
-def _plan(spec: TaskSpec) -> tuple[Make, tuple[str, ...]]:
+def _plan(spec: TaskConfig) -> tuple[Make, tuple[str, ...]]:
     """The kind of text for a task and what each of its labels means in it."""
     n = spec.num_labels
     if spec.pair and n == 2:
@@ -70,12 +71,12 @@ def _plan(spec: TaskSpec) -> tuple[Make, tuple[str, ...]]:
     return _topic, tuple(map(str, range(n)))
 
 
-def _two(spec: TaskSpec, names: tuple[str, ...], yes: str, no: str) -> tuple[str, str]:
+def _two(spec: TaskConfig, names: tuple[str, ...], yes: str, no: str) -> tuple[str, str]:
     first = spec.labels[0].lower() in names
     return (yes, no) if first else (no, yes)
 
 
-def _three(spec: TaskSpec) -> tuple[str, ...]:
+def _three(spec: TaskConfig) -> tuple[str, ...]:
     known = {**dict.fromkeys(_FOLLOWS, "follows"), **dict.fromkeys(_CONTRADICTS, "contradicts")}
     meanings = tuple(known.get(label.lower(), "other") for label in spec.labels)
     complete = len(set(meanings)) == 3
@@ -103,7 +104,7 @@ def _topic(rng: random.Random, words: Words, meaning: str) -> Texts:
     return text(), text(), topic[0]
 
 
-def _pair_maker(spec: TaskSpec) -> Make:
+def _pair_maker(spec: TaskConfig) -> Make:
     """Statement and claim; a column called question holds questions, one called passage more."""
     first, second = (text_columns(entry)[-1].lower() for entry in spec.text)
     asks = ("question" in first, "question" in second)

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pandas as pd
 
+from skip_exp.config.schema import TaskConfig
 from skip_exp.data.rows import SUFFIXES, Split, fingerprint, read_table, to_split
 from skip_exp.data.sample import sample_tables
-from skip_exp.data.spec import TaskSpec
 from skip_exp.errors import ConfigError, DataError
 from skip_exp.machine import hub
 
@@ -31,7 +31,7 @@ class NotFound(DataError):
 class RawTask:
     """A task's texts and labels as read."""
 
-    spec: TaskSpec
+    spec: TaskConfig
     splits: dict[str, Split]
     source: str  # local:<dir> | hub:<id> | sample
     fingerprint: str  # of the content, see rows.fingerprint
@@ -41,7 +41,7 @@ class RawTask:
         return self.source == "sample"
 
 
-def load_task(spec: TaskSpec, source: str, dir: str | None, *, allow_sample: bool) -> RawTask:
+def load_task(spec: TaskConfig, source: str, dir: str | None, *, allow_sample: bool) -> RawTask:
     """Read every split of a task.
 
     Args:
@@ -65,7 +65,7 @@ def load_task(spec: TaskSpec, source: str, dir: str | None, *, allow_sample: boo
 
 
 def _find(
-    spec: TaskSpec, source: str, dir: str | None, allow_sample: bool
+    spec: TaskConfig, source: str, dir: str | None, allow_sample: bool
 ) -> tuple[Tables, str, list[str]]:
     """The first source that has the task, its name, and why the ones before it do not."""
     readers: dict[str, Callable[[], tuple[Tables, str]]] = {
@@ -87,7 +87,7 @@ def _find(
     raise DataError(f"task {spec.name} not found: {'; '.join(reasons)} ({advice})")
 
 
-def _check(spec: TaskSpec, tables: Tables, source: str) -> RawTask:
+def _check(spec: TaskConfig, tables: Tables, source: str) -> RawTask:
     splits = {name: to_split(table, spec, name, where) for name, (table, where) in tables.items()}
     if len(splits[spec.train]) < MIN_TRAIN:
         raise DataError(
@@ -97,7 +97,7 @@ def _check(spec: TaskSpec, tables: Tables, source: str) -> RawTask:
     return RawTask(spec, splits, source, fingerprint(splits))
 
 
-def _local(spec: TaskSpec, dir: str | None) -> tuple[Tables, str]:
+def _local(spec: TaskConfig, dir: str | None) -> tuple[Tables, str]:
     if spec.files:
         return _files(spec)
     key, given = ("data.dir", dir) if dir else (ENV_DIR, os.environ.get(ENV_DIR))
@@ -112,7 +112,7 @@ def _local(spec: TaskSpec, dir: str | None) -> tuple[Tables, str]:
     return {name: _table(_split_file(folder, spec, name)) for name in spec.splits}, f"local:{given}"
 
 
-def _split_file(folder: Path, spec: TaskSpec, split: str) -> Path:
+def _split_file(folder: Path, spec: TaskConfig, split: str) -> Path:
     for suffix in SUFFIXES:
         if (path := folder / f"{split}{suffix}").is_file():
             return path
@@ -122,7 +122,7 @@ def _split_file(folder: Path, spec: TaskSpec, split: str) -> Path:
     )
 
 
-def _files(spec: TaskSpec) -> tuple[Tables, str]:
+def _files(spec: TaskConfig) -> tuple[Tables, str]:
     for name in spec.splits:
         if name not in spec.files:
             has = ", ".join(spec.files)
@@ -135,7 +135,7 @@ def _table(path: Path) -> tuple[pd.DataFrame, str]:
     return read_table(path), str(path)
 
 
-def _hub(spec: TaskSpec) -> tuple[Tables, str]:
+def _hub(spec: TaskConfig) -> tuple[Tables, str]:
     """The Hugging Face cache first (no network, no waiting), then the hub itself."""
     if not spec.hub:
         raise NotFound("task.hub is not set")
@@ -159,7 +159,7 @@ def _hub(spec: TaskSpec) -> tuple[Tables, str]:
     return {s: (splits[s].to_pandas(), f"{name} {s}") for s in spec.splits}, f"hub:{name}"
 
 
-def _load_dataset(spec: TaskSpec):  # type: ignore[no-untyped-def]  # datasets is imported late
+def _load_dataset(spec: TaskConfig):  # type: ignore[no-untyped-def]  # datasets is imported late
     import datasets  # a second of import, not needed for local files
 
     datasets.logging.set_verbosity_error()  # else a cache hit warns of a hub that was not asked

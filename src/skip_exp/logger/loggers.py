@@ -2,7 +2,8 @@
 
 import logging
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -10,11 +11,10 @@ import wandb
 from lightning.pytorch.loggers import CSVLogger, Logger, WandbLogger
 from lightning.pytorch.utilities import rank_zero_only
 from matplotlib.figure import Figure
-from omegaconf import OmegaConf
 from wandb.sdk.lib import wbauth
 
 from skip_exp import results
-from skip_exp.config.schema import AnyConfig
+from skip_exp.config.schema import Config, method_name
 from skip_exp.errors import ConfigError, SkipError
 
 log = logging.getLogger(__name__)
@@ -37,7 +37,7 @@ class PhaseLogger(WandbLogger):
         self.experiment.log({name: value for name, value in row.items() if value is not None})
 
 
-def build_logger(cfg: AnyConfig) -> Logger | None:
+def build_logger(cfg: Config) -> Logger | None:
     """The logger that ``cfg.logger`` names; W&B's run is open when this returns.
 
     Raises:
@@ -56,7 +56,7 @@ def build_logger(cfg: AnyConfig) -> Logger | None:
 
 
 @rank_zero_only
-def _open_run(cfg: AnyConfig) -> Any:
+def _open_run(cfg: Config) -> Any:
     os.environ.setdefault("WANDB_SILENT", "true")
     try:
         run = _init(cfg, _mode(cfg.logger.mode))
@@ -76,13 +76,13 @@ def _open_run(cfg: AnyConfig) -> Any:
     return run
 
 
-def _init(cfg: AnyConfig, mode: Any, **resumed: Any) -> Any:
+def _init(cfg: Config, mode: Any, **resumed: Any) -> Any:
     settings = wandb.Settings(
         silent=True, console="off", init_timeout=30, disable_git=True, x_save_requirements=False
     )
-    method = results.attribution_name(cfg.attribution._target_)
+    method = method_name(cfg.attribution._target_)
     tags = [cfg.task.name, cfg.backbone.name, cfg.prompt.kind, method, *cfg.logger.tags]
-    config: Any = OmegaConf.to_container(cfg, resolve=True)
+    config = asdict(cfg)
     return wandb.init(
         project=cfg.logger.project,
         entity=cfg.logger.entity,
@@ -119,16 +119,6 @@ def has_key() -> bool:
         return True
     settings = wandb.setup().settings
     return bool(settings.api_key or wbauth.read_netrc_auth(host=settings.base_url))
-
-
-def replay(logger: Logger | None, curves: Iterable[Mapping[str, Any]]) -> None:
-    """Log the curves of a phase that was not run again: {phase, step, metric: value} per row."""
-    if logger is None:
-        return
-    for row in curves:
-        metrics = {f"{row['phase']}/{k}": v for k, v in row.items() if k not in ("phase", "step")}
-        logger.log_metrics(metrics, step=row["step"])
-    logger.save()
 
 
 @rank_zero_only
@@ -198,7 +188,7 @@ def close(error: str | None = None) -> None:
 
 
 @rank_zero_only
-def supersede(cfg: AnyConfig, folder: Path, error: str) -> None:
+def supersede(cfg: Config, folder: Path, error: str) -> None:
     """Tag the W&B run of a killed job ``superseded`` and end it as failed.
 
     Args:
@@ -215,7 +205,7 @@ def supersede(cfg: AnyConfig, folder: Path, error: str) -> None:
         return
     prefix, _, rest = latest.name.partition("run-")
     run_id, online = rest.partition("-")[2], not prefix
-    there = OmegaConf.merge(cfg, {"output_dir": str(folder)})
+    there = replace(cfg, output_dir=str(folder))
     try:
         if online:
             run = _init(there, _mode("online"), id=run_id, resume="allow")

@@ -9,6 +9,8 @@ def replace(path: Path, content: bytes) -> None:
     temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
     try:
         temporary.write_bytes(content)
+        with temporary.open("rb+") as file:
+            os.fsync(file.fileno())  # a rename may outlive a crash that its content does not
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)

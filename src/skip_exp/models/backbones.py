@@ -62,6 +62,11 @@ class Backbone:
     note: str = ""
 
     @property
+    def is_embedded(self) -> bool:
+        """Whether it comes without a hub."""
+        return self.path.startswith("embedded:")
+
+    @property
     def max_positions(self) -> int | None:
         return self.family.positions(self.model)
 

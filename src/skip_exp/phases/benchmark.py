@@ -1,30 +1,26 @@
-"""How much faster the final model is: both models in one process, same batches, in turn."""
+"""benchmark: how much faster the final model is; both in one process, same batches, in turn."""
 
 import statistics
-from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
 import torch
 
+from skip_exp.config.schema import BenchmarkConfig
+from skip_exp.job import Job
 from skip_exp.machine.timing import alone, interleave
 from skip_exp.models.cost import random_batch
 from skip_exp.models.soft_prompt import SoftPromptModel
+from skip_exp.training.trainer import root_device
 
 
-@dataclass(frozen=True)
-class BenchmarkSettings:
-    """Plain twin of ``config.BenchmarkConfig``."""
-
-    enabled: bool
-    batch: int
-    seq_len: int
-    repeats: int
-    warmup: int
+def benchmark(job: Job, dense: SoftPromptModel, final: SoftPromptModel) -> dict[str, Any]:
+    """Latency of both models on the device that the trainer uses; see :func:`compare`."""
+    return compare(dense, final, job.cfg.benchmark, str(root_device(job.trainer)))
 
 
 def compare(
-    dense: SoftPromptModel, final: SoftPromptModel, settings: BenchmarkSettings, device: str
+    dense: SoftPromptModel, final: SoftPromptModel, settings: BenchmarkConfig, device: str
 ) -> dict[str, Any]:
     """Forward passes of both models in turn, in fp32, under a lock of the whole machine.
 

@@ -1,21 +1,103 @@
-"""From what the phases measured to the fields of ``result.json``."""
+"""From what the phases measured to skill, ``result.json`` and the logger."""
 
+from dataclasses import asdict, dataclass
 from typing import Any
 
-from omegaconf import OmegaConf
+from lightning.pytorch.loggers import Logger
 
 from skip_exp import results
 from skip_exp.job import Job
+from skip_exp.logger.loggers import log_keep_picture, log_summary
+from skip_exp.models.cost import flops
+from skip_exp.models.sites import keep_sizes
 from skip_exp.models.soft_prompt import SoftPromptModel
-from skip_exp.skill.skill import SkillAbout
+from skip_exp.phases.prune import Pruned
+from skip_exp.phases.test import Scores
+from skip_exp.skill.files import SkillAbout, save_skill
+from skip_exp.training.length import after_cut, cost_left
 
 STATES = ("dense", "pruned", "final")
 
 
+@dataclass(frozen=True)
+class Measured:
+    """What the phases leave behind.
+
+    Attributes:
+        ratio: asked for or found by a search; None where the goal was a speed-up.
+        probes: of the search: ratio -> select score.
+        scores: by state (dense, pruned, final).
+        seconds: by phase.
+        hits: by stage, whether it came from the cache.
+    """
+
+    dense: SoftPromptModel
+    pruned: Pruned
+    final: SoftPromptModel
+    ratio: float | None
+    probes: dict[str, float]
+    scores: dict[str, Scores]
+    latency: dict[str, Any]
+    seconds: dict[str, float]
+    hits: dict[str, bool]
+
+
+def finish(job: Job, measured: Measured, logger: Logger | None) -> results.Result:
+    """Write skill and result, mirror them to the logger."""
+    about = skill_about(job, measured.scores)
+    keep, changes = measured.pruned.keep, measured.pruned.changes
+    save_skill(job.output / "skill", measured.final, keep, about, changes)
+    result = assemble(job, measured)
+    log_keep_picture(logger, result["keep_sizes"], job.output / "keep.png")
+    log_summary(logger, result)
+    results.write(job.output, result)
+    return result
+
+
+def assemble(job: Job, measured: Measured) -> results.Result:
+    """The result of a finished job: what its configuration tells, and what was measured."""
+    scores, sizes = measured.scores, params(measured.dense, measured.final)
+    length = job.cfg.benchmark.seq_len
+    before, after = (flops(model, length) for model in (measured.dense, measured.final))
+    told = results.from_config(asdict(job.cfg))
+    method = told["method"] | {"epochs": _epochs(job, measured.ratio)}
+    known: dict[str, Any] = {
+        "job_id": job.job_id,
+        "status": "done",
+        "backbone_note": job.backbone.note or None,
+        # Where a speed-up was asked for, the ratio that it took.
+        "ratio": measured.ratio if measured.ratio is not None else round(sizes["block_pruned"], 3),
+        "ratio_reached": sizes["block_pruned"],
+        "method": method,
+        "data_source": job.data.source,
+        "data_is_sample": job.data.is_sample,
+        "n_eval": len(job.data.validation),
+        "majority": job.data.majority,
+        "metric": {"name": job.metric, **_by_state(scores, "validation", job.metric)},
+        "metrics": _metrics(job, scores),
+        "select": _by_state(scores, "select", job.metric),
+        "probes": measured.probes,
+        "params": sizes,
+        "flops": {"before": before, "after": after, "ratio": before / after},
+        "keep_sizes": keep_sizes(measured.dense.shapes(), measured.pruned.keep),
+        "latency": measured.latency,
+        "seconds": {phase: round(value, 3) for phase, value in measured.seconds.items()},
+        "cache": {stage: "hit" if hit else "miss" for stage, hit in measured.hits.items()},
+        "skill": "skill",
+    }
+    return results.new(**told | known)
+
+
+def _epochs(job: Job, ratio: float | None) -> int:
+    """Of re-tuning, at most."""
+    left = cost_left(ratio, job.cfg.prune.goal.target_speedup)
+    return after_cut(job.cfg.retune, left).epochs if job.cfg.retune.enabled else 0
+
+
 def params(dense: SoftPromptModel, final: SoftPromptModel) -> dict[str, float]:
     """Parameters before and after: of the blocks, and of everything in use, prompt included."""
-    blocks = [sum(shape.parameters for shape in m.shapes()) for m in (dense, final)]
-    everything = [sum(p.numel() for p in m.parameters()) for m in (dense, final)]
+    blocks = [sum(shape.parameters for shape in model.shapes()) for model in (dense, final)]
+    everything = [sum(p.numel() for p in model.parameters()) for model in (dense, final)]
     return {
         "block_before": blocks[0],
         "block_after": blocks[1],
@@ -26,95 +108,27 @@ def params(dense: SoftPromptModel, final: SoftPromptModel) -> dict[str, float]:
     }
 
 
-def assemble(
-    job: Job,
-    *,
-    ratio: float,
-    probes: dict[str, float],
-    scores: dict[str, dict[str, Any]],
-    params: Any,
-    flops: list[int],
-    keep_sizes: dict[str, list[int]],
-    latency: Any,
-    seconds: dict[str, float],
-    cache: dict[str, str],
-) -> results.Result:
-    """The result of a finished job."""
-    cfg, target = job.cfg, job.cfg.prune.target_speedup
-    config: Any = OmegaConf.to_container(cfg, resolve=True)
-    return results.new(
-        job_id=job.job_id,
-        status="done",
-        sweep=cfg.logger.group,
-        task=cfg.task.name,
-        backbone=cfg.backbone.name,
-        backbone_note=job.backbone.note or None,
-        family=cfg.backbone.family,
-        seed=cfg.seed,
-        prompt={key: cfg.prompt[key] for key in ("kind", "length", "init")},
-        readout=cfg.backbone.readout,
-        attribution=results.attribution_name(cfg.attribution._target_),
-        # Where a speed-up was asked for, the ratio that it took.
-        ratio=ratio if target is None else round(params["block_pruned"], 3),
-        ratio_reached=params["block_pruned"],
-        method=_method(job, ratio),
-        data_source=job.data.source,
-        data_is_sample=job.data.is_sample,
-        n_eval=len(job.data.validation),
-        majority=job.data.majority,
-        metric={"name": job.metric, **_by_state(scores, "validation", job.metric)},
-        metrics=_metrics(job, scores),
-        select=_by_state(scores, "select", job.metric),
-        probes=probes,
-        params=params,
-        flops={"before": flops[0], "after": flops[1], "ratio": flops[0] / flops[1]},
-        keep_sizes=keep_sizes,
-        latency=latency,
-        seconds={phase: round(value, 3) for phase, value in seconds.items()},
-        cache=cache,
-        skill="skill",
-        config=config,
-    )
-
-
-def _method(job: Job, ratio: float) -> results.Method:
-    """How it was cut and re-tuned."""
-    prune, retune = job.cfg.prune, job.cfg.retune
-    return {
-        "sites": list(prune.sites),
-        "allocation": prune.allocation,
-        "target_speedup": prune.target_speedup,
-        "max_drop": prune.max_drop,
-        "steps": prune.steps,
-        "reconstruct": prune.reconstruct,
-        "epochs": job.retune_at(ratio).epochs if retune.enabled else 0,
-        "distill": retune.distill if retune.enabled else 0.0,
-        "train": retune.train if retune.enabled else "none",
-        "init": retune.init,
-    }
-
-
-def _by_state(scores: dict[str, dict[str, Any]], split: str, metric: str) -> Any:
+def _by_state(scores: dict[str, Scores], split: str, metric: str) -> Any:
     return {state: scores[state][split][metric] for state in STATES}
 
 
-def _metrics(job: Job, scores: dict[str, dict[str, Any]]) -> dict[str, Any]:
+def _metrics(job: Job, scores: dict[str, Scores]) -> dict[str, Any]:
     """Every metric on the validation split and, where the task has some, on its extra splits."""
     names, splits = job.data.spec.metrics, job.data.spec.extra
-    found: dict[str, Any] = {m: _by_state(scores, "validation", m) for m in names}
+    metrics = {name: _by_state(scores, "validation", name) for name in names}
     beside = {state: scores[state].get("extra", {}) for state in STATES}
-    extra = {split: {m: _by_state(beside, split, m) for m in names} for split in splits}
-    return found | ({"extra": extra} if extra else {})
+    extra = {split: {name: _by_state(beside, split, name) for name in names} for split in splits}
+    return metrics | ({"extra": extra} if extra else {})
 
 
-def skill_about(job: Job, scores: dict[str, dict[str, Any]]) -> SkillAbout:
+def skill_about(job: Job, scores: dict[str, Scores]) -> SkillAbout:
     """What the skill file says of itself."""
     spec, b, prompt = job.data.spec, job.backbone, job.cfg.prompt
     return SkillAbout(
         task=spec.name,
-        text=list(spec.text),
-        labels=list(spec.labels),
-        words=list(spec.words),
+        text=spec.text,
+        labels=spec.labels,
+        words=spec.words,
         backbone={
             "name": b.name,
             "path": b.path,

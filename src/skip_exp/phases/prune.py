@@ -1,104 +1,153 @@
-"""From relevance to the subnetwork of one job: what is kept, and what makes up for the rest."""
+"""prune: from relevance to the subnetwork; the irrelevant neurons are really gone."""
 
-from collections.abc import Callable
+from dataclasses import dataclass, replace
 from functools import partial
 
 import torch
-from torch import Tensor
 
 from skip_exp.cache.store import Entry
+from skip_exp.callbacks.pruning import PruningCallback
+from skip_exp.config.schema import PruneConfig
+from skip_exp.data.metrics import build_metrics
 from skip_exp.job import Job
 from skip_exp.machine.timing import alone
 from skip_exp.models.cost import random_batch
+from skip_exp.models.sites import Keep, Relevance
 from skip_exp.models.soft_prompt import SoftPromptModel
+from skip_exp.phases.attribute import calibration, relevance_of
+from skip_exp.phases.fit import fit, teacher_logits
 from skip_exp.pruning import allocate, latency, reconstruct, steps
-from skip_exp.pruning import goal as budget
 from skip_exp.pruning.latency import Table, Timing
+from skip_exp.pruning.reconstruct import Changes
 from skip_exp.pruning.surgery import cut
+from skip_exp.training.module import PromptTuner
+from skip_exp.training.trainer import act_between
 
 ATTEMPTS = 3  # at a quiet moment for the latency table
 
 
-def prune(
-    job: Job,
-    ratio: float,
-    between: Callable[[SoftPromptModel, int], None],
-    dense: SoftPromptModel,
-    relevance: dict[str, Tensor],
-) -> tuple[SoftPromptModel, dict[str, Tensor], reconstruct.Changes]:
-    """The smaller model, what it keeps and its changes, both in indices of ``dense``.
+@dataclass(frozen=True)
+class Pruned:
+    """The subnetwork before re-tuning.
 
-    In ``prune.steps`` steps: after each but the last, ``between`` gets the model cut so far and the
-    number of the step, and what is left is attributed anew. Changes make up for all that is gone.
+    Attributes:
+        model: the smaller model with the dense prompt and readout, cut alike.
+        keep: what stays, in indices of the dense model.
+        changes: what reconstruction added to it for what it lost.
     """
-    model, keep, device = dense, dict[str, Tensor](), next(dense.parameters()).device
-    count, sizes = job.cfg.prune.steps, dense.shapes()
-    for step in range(1, count):
-        settings = budget.settings(job.cfg.prune, ratio * step / count)
-        kept = allocate.allocate(relevance, sizes, **settings, earlier=keep, last=False)
-        model, keep = cut(model, steps.relative(kept, keep)), kept
-        between(model, step)
-        model.to(device).eval()  # a fit leaves it elsewhere
-        relevance = steps.lift(job.score(model, calibration(job, model)), keep, relevance)
-    kept = choose(job, ratio, dense, relevance, keep)
-    found = changes(job, dense, kept)
-    smaller = cut(model, steps.relative(kept, keep))
-    reconstruct.apply(smaller, found)
-    return smaller, kept, found
+
+    model: SoftPromptModel
+    keep: Keep
+    changes: Changes
 
 
-def choose(
-    job: Job,
-    ratio: float,
-    dense: SoftPromptModel,
-    relevance: dict[str, Tensor],
-    earlier: dict[str, Tensor],
-) -> dict[str, Tensor]:
-    """The neurons to keep: for ``ratio`` or, where one is asked for, for the speed-up.
+def prune(job: Job, dense: SoftPromptModel, relevance: Relevance, ratio: float | None) -> Pruned:
+    """Cut ``dense`` to what is relevant, in a pass of its own; ``dense`` stays as it is.
+
+    Args:
+        ratio: fraction of the block parameters to remove; None where the goal is a speed-up.
 
     Raises:
         ConfigError: a speed-up out of reach.
     """
-    settings = budget.settings(job.cfg.prune, ratio)
-    sizes = dense.shapes()
-    target = job.cfg.prune.target_speedup
+    callback = PruningCallback(lambda model: subnetwork(job, model, relevance, ratio))
+    module = PromptTuner(dense, "prune", job.cfg.retune, build_metrics(job.data.spec))
+    act_between(job.trainer, module, callback)
+    return Pruned(module.model, callback.keep, callback.changes)
+
+
+def subnetwork(
+    job: Job, dense: SoftPromptModel, relevance: Relevance, ratio: float | None
+) -> tuple[SoftPromptModel, Keep, Changes]:
+    """The smaller model, what it keeps and its changes, both in indices of ``dense``.
+
+    In ``prune.steps`` steps: after each but the last the model cut so far may be tuned a little,
+    and what is left of it is attributed anew. Changes make up for all that is gone.
+    """
+    keep: Keep = {}
+    model, device, count = dense, next(dense.parameters()).device, job.cfg.prune.steps
+    for step in range(1, count if ratio is not None else 1):
+        part = (ratio or 0.0) * step / count
+        kept = _allocate(job.cfg.prune, dense, relevance, part, keep, last=False)
+        model, keep = cut(model, steps.relative(kept, keep)), kept
+        _tune_between(job, dense, model, step)
+        model.to(device).eval()  # a fit leaves it elsewhere
+        relevance = steps.lift(relevance_of(job, model), keep, relevance)
+    kept = choose(job, dense, relevance, ratio, keep)
+    changes = _changes(job, dense, kept)
+    smaller = cut(model, steps.relative(kept, keep))
+    reconstruct.apply(smaller, changes)
+    return smaller, kept, changes
+
+
+def choose(
+    job: Job, dense: SoftPromptModel, relevance: Relevance, ratio: float | None, earlier: Keep
+) -> Keep:
+    """The neurons to keep: for ``ratio`` or, where that is None, for the speed-up.
+
+    Raises:
+        ConfigError: a speed-up out of reach.
+    """
+    prune, target = job.cfg.prune, job.cfg.prune.goal.target_speedup
     if target is None:
-        return allocate.allocate(relevance, sizes, **settings, earlier=earlier)
-    table = _table(job, dense)
-    if settings["allocation"] == "latency":
-        own = {key: settings[key] for key in ("sites", "round_to")}
-        return latency.choose(relevance, sizes, table, target_speedup=target, **own)
+        return _allocate(prune, dense, relevance, ratio or 0.0, earlier)
+    table, sizes = _table(job, dense), dense.shapes()
+    if prune.allocation == "latency":
+        return latency.choose(
+            relevance,
+            sizes,
+            table,
+            target_speedup=target,
+            sites=prune.sites,
+            round_to=prune.round_to,
+        )
+    pick = partial(_allocate, prune, dense, relevance, earlier={})
+    return latency.search(table, target, allocate.most(sizes, prune.sites), pick)
 
-    def pick(ratio: float) -> dict[str, Tensor]:
-        return allocate.allocate(relevance, sizes, **settings | {"ratio": ratio})
 
-    return latency.search(table, target, allocate.most(sizes, settings["sites"]), pick)
+def _allocate(
+    prune: PruneConfig,
+    dense: SoftPromptModel,
+    relevance: Relevance,
+    ratio: float,
+    earlier: Keep,
+    last: bool = True,
+) -> Keep:
+    return allocate.allocate(
+        relevance,
+        dense.shapes(),
+        ratio=ratio,
+        sites=prune.sites,
+        allocation=prune.allocation,
+        round_to=prune.round_to,
+        earlier=earlier,
+        last=last,
+    )
 
 
-def changes(job: Job, dense: SoftPromptModel, keep: dict[str, Tensor]) -> reconstruct.Changes:
+def _tune_between(job: Job, dense: SoftPromptModel, model: SoftPromptModel, step: int) -> None:
+    """``prune.step_epochs`` of re-tuning after a step of pruning that is not the last."""
+    if job.cfg.prune.step_epochs:
+        settings = replace(job.cfg.retune, epochs=job.cfg.prune.step_epochs)
+        model.train_only(settings.train)
+        fit(job, model, settings, f"step{step}", None, teacher_logits(job, dense))
+
+
+def _changes(job: Job, dense: SoftPromptModel, keep: Keep) -> Changes:
     """What ``prune.reconstruct`` adds to the cut model, from the rows that attribution reads."""
     prune = job.cfg.prune
     if prune.reconstruct == "none":  # no batches to draw
         return {}
-    how = {"reconstruct": prune.reconstruct, "rank": prune.rank}
-    return reconstruct.changes(dense, keep, calibration(job, dense), **how)
-
-
-def calibration(job: Job, model: SoftPromptModel) -> list[dict[str, Tensor]]:
-    """Batches of train rows on the model's device: ``attribution.samples`` of them."""
-    device, settings = next(model.parameters()).device, job.cfg.attribution
-    drawn = job.batches(job.tune, "attribute").attribution_batches(
-        settings.samples, settings.batch, job.seed("attribute")
-    )
-    return [{name: t.to(device) for name, t in batch.items()} for batch in drawn]
+    batches = calibration(job, next(dense.parameters()).device)
+    return reconstruct.changes(dense, keep, batches, reconstruct=prune.reconstruct, rank=prune.rank)
 
 
 def _table(job: Job, dense: SoftPromptModel) -> Table:
     """Measured once per machine and shape, so that a job's keep can be had again."""
-    size, device = job.benchmark, next(dense.parameters()).device
+    size, device = job.cfg.benchmark, next(dense.parameters()).device
     key = {
-        "backbone": job.tune_key["backbone"],
-        "prompt": job.tune_key["prompt"],
+        "backbone": job.keys["tune"]["backbone"],
+        "prompt": job.keys["tune"]["prompt"],
         "size": [size.batch, size.seq_len],
         "device": torch.cuda.get_device_name() if device.type == "cuda" else "cpu",
         "threads": torch.get_num_threads(),
@@ -110,7 +159,7 @@ def _table(job: Job, dense: SoftPromptModel) -> Table:
 
 
 def _measure(job: Job, dense: SoftPromptModel) -> Entry:
-    inputs = random_batch(dense, job.benchmark.batch, job.benchmark.seq_len)
+    inputs = random_batch(dense, job.cfg.benchmark.batch, job.cfg.benchmark.seq_len)
     for _ in range(ATTEMPTS):
         table, contended = alone(partial(latency.measure, dense.eval(), inputs))
         if not contended:

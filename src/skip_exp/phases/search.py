@@ -5,26 +5,22 @@ Bisection: as if more pruning never scored better, which noise can make untrue b
 
 import logging
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Any
-
-from omegaconf import OmegaConf
+from dataclasses import asdict
+from functools import partial
 
 from skip_exp.cache.store import Entry
 from skip_exp.job import Job
+from skip_exp.models.sites import Relevance
+from skip_exp.models.soft_prompt import SoftPromptModel
+from skip_exp.phases.prune import prune
+from skip_exp.phases.retune import retune
+from skip_exp.phases.test import select_score
+from skip_exp.pruning.allocate import most
 
 log = logging.getLogger(__name__)
 
 STEPS = 20  # of the ratio, from 0 to 1
 SLACK = 1e-9  # points: 100 * (0.91 - 0.9) is a little more than 1
-
-
-@dataclass(frozen=True)
-class Found:
-    """The ratio that was found, and how."""
-
-    ratio: float
-    probes: dict[str, float]  # ratio -> main metric of its final model on the selection slice
 
 
 def grid(most: float) -> list[float]:
@@ -45,40 +41,46 @@ def largest(ratios: Sequence[float], holds: Callable[[float], bool]) -> float:
     return ratios[low] if low >= 0 else 0.0
 
 
-def find(
-    job: Job,
-    most: float,
-    dense: float,
-    final: Callable[[float], float],
-    label: dict[str, Any],
-) -> Found:
+def search(
+    job: Job, dense: SoftPromptModel, relevance: Relevance
+) -> tuple[float, dict[str, float]]:
     """The largest ratio of :func:`grid` whose final model stays within ``prune.max_drop``.
 
-    Args:
-        most: the largest ratio within reach.
-        dense: main metric of the dense model on the selection slice.
-        final: (ratio) -> the same of the final model. What it tells is kept in the cache, so that
-            a search goes on where it was interrupted, and one with another bound starts there.
-        label: what a reader of the cache is told of a probe.
+    Every probe is pruned, re-tuned and scored on the selection slice. What it tells is kept in the
+    cache, so that a search goes on where it was interrupted, and one with another bound starts
+    there.
+
+    Returns:
+        The ratio, and the probes: ratio -> main metric of its final model on the selection slice.
     """
-    prune: Any = OmegaConf.to_container(job.cfg.prune, resolve=True)
-    bound = prune.pop("max_drop")
-    retune = OmegaConf.to_container(job.cfg.retune, resolve=True)
+    ratios = grid(most(dense.shapes(), job.cfg.prune.sites))
+    ask = partial(probe, job, dense, relevance)
+    return within(ratios, select_score(job, dense), job.cfg.prune.max_drop or 0.0, ask)
+
+
+def within(
+    ratios: Sequence[float],
+    dense: float,
+    bound: float,
+    ask: Callable[[float], tuple[float, bool]],
+) -> tuple[float, dict[str, float]]:
+    """The largest of the ascending ``ratios`` that costs at most ``bound`` points; 0 if none does.
+
+    Args:
+        dense: score of the dense model, a fraction.
+        ask: (ratio) -> score of its final model, and whether it was known already.
+    """
     probes: dict[str, float] = {}
 
     def holds(ratio: float) -> bool:
-        key = job.attribution_key | {"prune": prune | {"ratio": ratio}, "retune": retune}
-        entry = job.cache.get(
-            "probe", key, lambda: Entry({}, {"select": final(ratio)}), label | {"ratio": ratio}
-        )
-        score = probes[f"{ratio:g}"] = entry.values["select"]
+        score, hit = ask(ratio)
+        probes[f"{ratio:g}"] = score
         drop = 100 * (dense - score)
         fits = drop <= bound + SLACK
-        told = "within" if fits else "beyond", "cached" if entry.hit else "probed"
-        log.info("search: ratio %g: %.2f points below dense, %s the bound (%s)", ratio, drop, *told)
+        told = f"{drop:.2f} points below dense, {'within' if fits else 'beyond'} the bound"
+        log.info("search: ratio %g: %s (%s)", ratio, told, "cached" if hit else "probed")
         return fits
 
-    ratios = grid(most)
     ratio = largest(ratios, holds)
     if ratio:
         log.info("search: the largest ratio within %g points is %g", bound, ratio)
@@ -86,4 +88,19 @@ def find(
         costs = f"ratio {1 / STEPS} costs more than {bound:g} points already"
         why = costs if ratios else f"prune.sites cannot reach ratio {1 / STEPS}"
         log.warning("search: %s: ratio 0 it is, nothing is cut", why)
-    return Found(ratio, probes)
+    return ratio, probes
+
+
+def probe(
+    job: Job, dense: SoftPromptModel, relevance: Relevance, ratio: float
+) -> tuple[float, bool]:
+    """Select score of the final model at ``ratio``, and whether it was cached."""
+    prune_settings = asdict(job.cfg.prune) | {"ratio": ratio, "max_drop": None}
+    key = job.keys["attribute"] | {"prune": prune_settings, "retune": asdict(job.cfg.retune)}
+
+    def compute() -> Entry:
+        final = retune(job, dense, prune(job, dense, relevance, ratio), ratio, None)
+        return Entry({}, {"select": select_score(job, final)})
+
+    entry = job.cache.get("probe", key, compute, job.label | {"ratio": ratio})
+    return entry.values["select"], entry.hit

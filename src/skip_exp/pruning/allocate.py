@@ -7,6 +7,7 @@ from itertools import pairwise
 import torch
 from torch import Tensor
 
+from skip_exp.config.named import named
 from skip_exp.errors import ConfigError, SkipError
 from skip_exp.models.sites import KINDS, Keep, Relevance, Shape, Site
 
@@ -53,30 +54,22 @@ def allocate(
     Raises:
         ConfigError: a ratio outside [0, 1) or beyond what ``sites`` can reach; an unknown choice.
     """
-    check(sizes, ratio=ratio, sites=sites, allocation=allocation, round_to=round_to)
+    check(sizes, ratio=ratio, sites=sites, allocation=allocation)
     earlier = earlier or {}
     groups = _groups(relevance, sizes, sites, round_to, earlier)
     budget = ratio * sum(shape.parameters for shape in sizes)
-    removed = _fill(ORDERS[allocation](groups), sizes, budget, last)
+    removed = _fill(order_of(allocation)(groups), sizes, budget, last)
     return {
         site: top(_gone_first(relevance[site], earlier.get(site)), removed.get(site, 0))
         for site in dict.fromkeys(group.site for group in groups)
     }
 
 
-def check(
-    sizes: list[Shape], *, ratio: float, sites: list[str], allocation: str, round_to: int
-) -> None:
+def check(sizes: list[Shape], *, ratio: float, sites: list[str], allocation: str) -> None:
     """Refuse what :func:`allocate` cannot do, before any work is spent; raises ConfigError."""
-    if not 0 <= ratio < 1:
-        raise ConfigError("prune.ratio", ratio, "must be in [0, 1)")
     if not sites or set(sites) - set(KINDS):
         raise ConfigError("prune.sites", list(sites), f"must be some of {', '.join(KINDS)}")
-    if allocation not in ORDERS:
-        allowed = f"must be one of {', '.join([*ORDERS, 'latency'])}"
-        raise ConfigError("prune.allocation", allocation, allowed)
-    if round_to < 1:
-        raise ConfigError("prune.round_to", round_to, "must be at least 1")
+    order_of(allocation)
     limit = most(sizes, sites)
     if ratio > limit:
         raise ConfigError(
@@ -161,6 +154,17 @@ ORDERS: dict[str, Callable[[list[Group]], list[Group]]] = {
     "per_cost": _by_cost,
     "uniform": lambda groups: _quantiles(groups, lambda group: group.site),
 }
+
+
+def order_of(allocation: str) -> Callable[[list[Group]], list[Group]]:
+    """The order in which groups go: of ORDERS, or a function of the user's own by its place.
+
+    Raises:
+        ConfigError: neither.
+    """
+    if allocation not in ORDERS:
+        return named("prune.allocation", allocation, (*ORDERS, "latency"))
+    return ORDERS[allocation]
 
 
 def _fill(order: list[Group], sizes: list[Shape], budget: float, last: bool) -> dict[str, int]:

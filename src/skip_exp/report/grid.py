@@ -13,10 +13,10 @@ from hydra.errors import HydraException
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from skip_exp import results
 from skip_exp.cache.versions import job_code
 from skip_exp.config import refusals
 from skip_exp.config import schema as config
+from skip_exp.config.schema import method_name
 from skip_exp.errors import SkipError
 from skip_exp.report.cells import comparable
 from skip_exp.report.text import Found
@@ -123,7 +123,7 @@ def read(name: str, overrides: Sequence[str] = ()) -> Grid:
         names[task], names[backbone] = cfg["task"]["name"], cfg["backbone"]["name"]
         key = names[task], names[backbone]
         configs[names[task]] = cfg["task"]
-        method = results.attribution_name(cfg["attribution"]["_target_"])
+        method = method_name(cfg["attribution"]["_target_"])
         settings[key] = settings_of({"attribution": method, "config": cfg})
     return Grid(
         name=name,

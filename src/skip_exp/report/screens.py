@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 import yaml
 
-from skip_exp import results
+from skip_exp.config.schema import method_name
 from skip_exp.report import grid as grids
 from skip_exp.report.cells import when
 from skip_exp.report.text import Found
@@ -198,7 +198,7 @@ def _plain(task: str) -> Mapping[str, Any]:
 
 
 def _option(cfg: Mapping[str, Any], values: Mapping[str, str], ratios: Sequence[float]) -> Option:
-    method = results.attribution_name(cfg["attribution"]["_target_"])
+    method = method_name(cfg["attribution"]["_target_"])
     result = {"attribution": method, "config": cfg}
     every = ", ".join(f"{key}={value}" for key, value in values.items())
     return Option(

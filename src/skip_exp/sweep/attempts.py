@@ -5,8 +5,9 @@ import logging
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
@@ -14,7 +15,7 @@ from yaml import YAMLError
 
 from skip_exp import results
 from skip_exp.cache.store import Pointer
-from skip_exp.config.schema import AnyConfig
+from skip_exp.config.schema import Config, typed
 from skip_exp.errors import SkipError
 from skip_exp.job import Job
 from skip_exp.logger import loggers as logs
@@ -34,19 +35,19 @@ def write_config(job: Job) -> None:
     results.check_folder(job.output, job.job_id)
     try:
         job.output.mkdir(parents=True, exist_ok=True)
-        content = OmegaConf.to_yaml(job.cfg, resolve=True).encode()
+        content = OmegaConf.to_yaml(OmegaConf.create(asdict(job.cfg))).encode()
         files.replace(job.output / CONFIG, content)
     except OSError as error:
         why = f"output_dir={job.output}: cannot be written: {error.strerror}"
         raise SkipError(why) from error
 
 
-def reuse(job: Job, earlier: dict[str, Any]) -> dict[str, Any]:
+def reuse(job: Job, earlier: dict[str, Any]) -> results.Result:
     """The result of an earlier run of the same job, as this job's result; no W&B run is opened."""
     folder = Path(earlier.pop("path")).parent
     log.info("done before, reused: %s", os.path.relpath(folder))
     if folder.resolve() == job.output.resolve():
-        return earlier  # the same command again: the original stays as it is
+        return cast(results.Result, earlier)  # the same command again: the original stays as it is
     result: Any = earlier | {"reused": True, "sweep": job.cfg.logger.group}
     result["skill"] = str((folder / earlier["skill"]).resolve())
     results.write(job.output, result)
@@ -63,7 +64,7 @@ def finished(earlier: Pointer, job_id: str) -> dict[str, Any] | None:
     return next((result for result in found if result and result.get("job_id") == job_id), None)
 
 
-def supersede(earlier: Pointer, cfg: AnyConfig) -> None:
+def supersede(earlier: Pointer, cfg: Config) -> None:
     """Mark an attempt that was killed, before the one that ``cfg`` describes takes its place.
 
     Its folder gets a failed result and its W&B run the tag ``superseded``. To be called with the
@@ -81,9 +82,8 @@ def supersede(earlier: Pointer, cfg: AnyConfig) -> None:
     was = _configuration(old) or cfg
     error = f"superseded: ended without a result; done again in {new}"
     if old != new and not (old / results.FILE).is_file():
-        plain: Any = OmegaConf.to_container(was)
         try:
-            results.write_failed(old, plain, error)
+            results.write_failed(old, asdict(was), error)
         except SkipError as problem:
             log.warning("%s", problem)
     if cfg.logger.name == "wandb":
@@ -109,8 +109,8 @@ def _done(folder: Path) -> dict[str, Any] | None:
     return found[0] if found and found[0]["status"] == "done" else None
 
 
-def _configuration(folder: Path) -> AnyConfig | None:
+def _configuration(folder: Path) -> Config | None:
     try:
-        return OmegaConf.load(folder / CONFIG)
-    except (OSError, YAMLError, OmegaConfBaseException):
+        return typed(OmegaConf.load(folder / CONFIG), Config)
+    except (OSError, YAMLError, OmegaConfBaseException, SkipError):
         return None

@@ -25,6 +25,7 @@ from rich.console import Console
 
 from skip_exp import results
 from skip_exp.config import refusals
+from skip_exp.config.schema import Config, typed
 from skip_exp.errors import SkipError
 from skip_exp.sweep import workers
 
@@ -85,11 +86,12 @@ def job(cfg: DictConfig) -> None:
     logging.raiseExceptions = False  # a log file on a full disk: the job tells of it, once
     try:
         _check(cfg)
-        workers.settle(cfg.trainer)
+        settings = typed(cfg, Config)
+        workers.settle(settings.trainer)
         from skip_exp import pipeline  # not before: torch takes seconds to import
 
         _quiet()
-        pipeline.run(cfg)
+        pipeline.run(settings)
     except KeyboardInterrupt:
         error = "interrupted"
         raise

@@ -16,7 +16,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import OmegaConf
 
-from skip_exp.config.schema import AnyConfig
+from skip_exp.config.schema import TrainerConfig
 
 log = logging.getLogger(__name__)
 
@@ -46,7 +46,7 @@ def enter_folder() -> None:
     os.chdir(os.environ[FOLDER])
 
 
-def settle(trainer: AnyConfig) -> None:
+def settle(trainer: TrainerConfig) -> None:
     """Take this process's share of the machine; nothing to do outside a parallel launcher.
 
     Environment variables of the user's own (OMP_NUM_THREADS, CUDA_VISIBLE_DEVICES) are respected.

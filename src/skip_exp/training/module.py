@@ -10,9 +10,9 @@ from torch import Tensor
 from torchmetrics import MeanMetric, MetricCollection
 from transformers import get_linear_schedule_with_warmup
 
+from skip_exp.config.schema import TrainConfig
 from skip_exp.errors import SkipError
 from skip_exp.models.soft_prompt import SoftPromptModel
-from skip_exp.training.length import TrainSettings
 
 TARGETS = ("labels", "weight", "teacher")  # of a batch: what the model must not see
 
@@ -28,19 +28,22 @@ class PromptTuner(L.LightningModule):
         phase: prefix of everything that is logged (``tune/train_loss``).
         settings: learning rates, schedule, clipping.
         metrics: the task's metrics, main one first.
+        distill: weight of the ``teacher`` logits of each batch in the loss, in [0, 1].
     """
 
     def __init__(
         self,
         model: SoftPromptModel,
         phase: str,
-        settings: TrainSettings,
+        settings: TrainConfig,
         metrics: MetricCollection,
+        distill: float = 0.0,
     ) -> None:
         super().__init__()
         self.model = model
         self.phase = phase
         self.settings = settings
+        self.distill = distill
         # Lightning's own mean goes wrong where processes score different numbers of rows.
         self.select_loss = MeanMetric()
         self.select_metrics = metrics.clone()
@@ -62,8 +65,8 @@ class PromptTuner(L.LightningModule):
 
     def training_step(self, batch: dict[str, Tensor], _: int) -> Tensor:
         logits, loss = self._loss(batch)
-        if self.settings.distill:
-            loss = torch.lerp(loss, soft_loss(logits, batch["teacher"]), self.settings.distill)
+        if self.distill:
+            loss = torch.lerp(loss, soft_loss(logits, batch["teacher"]), self.distill)
         # One process's share of a batch counts for its rows: see data.module.share.
         loss = loss * batch.get("weight", 1)
         if not math.isfinite(loss.item()):

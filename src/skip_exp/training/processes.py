@@ -27,7 +27,6 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
-from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.loggers import Logger
 from torch.multiprocessing.spawn import (
     ProcessException,
@@ -37,12 +36,12 @@ from torch.multiprocessing.spawn import (
 
 from skip_exp.callbacks.curves import Curves
 from skip_exp.callbacks.keep_best import KeepBest
+from skip_exp.config.schema import TrainerConfig
 from skip_exp.data.module import TextDataModule
 from skip_exp.errors import SkipError
 from skip_exp.models.soft_prompt import load_trainable
 from skip_exp.training import trainer as tuning
 from skip_exp.training.module import PromptTuner
-from skip_exp.training.trainer import Hardware
 
 WORK, GROUP, DONE = "work.pt", "group", "done.pt"  # files of one fit, in a folder of its own
 POLL = 0.2  # seconds between looks at the processes and what they logged
@@ -52,28 +51,22 @@ GRACE = 3.0  # seconds that the other processes get to notice that one has faile
 def fit(
     tuner: PromptTuner,
     data: TextDataModule,
-    hardware: Hardware,
+    settings: TrainerConfig,
     metric: str,
     seed: int,
     logger: Logger | None,
-    callbacks: list[Callback],
 ) -> tuple[KeepBest, Curves]:
-    """:func:`skip_exp.training.trainer.fit` by ``hardware.devices`` processes.
-
-    ``callbacks`` act by their ``setup``, once and in this process: the others get what they leave.
+    """:func:`skip_exp.training.trainer.fit` by ``settings.devices`` processes.
 
     Raises:
         SkipError: what a process refused, or that one of them was killed.
         RuntimeError: whatever else one of them raised.
     """
-    alone = tuning.eval_trainer(hardware)
-    for callback in callbacks:
-        callback.setup(alone, tuner, "fit")
-    backend = "nccl" if alone.strategy.root_device.type == "cuda" else "gloo"
+    backend = "nccl" if tuning.root_device(settings).type == "cuda" else "gloo"
     with tempfile.TemporaryDirectory(prefix="skip_exp-") as name:
         folder = Path(name)
-        torch.save((tuner, data, hardware, metric, seed), folder / WORK)
-        _run(folder, hardware.devices, backend, logger)
+        torch.save((tuner, data, settings, metric, seed), folder / WORK)
+        _run(folder, settings.devices, backend, logger)
         best, curves = torch.load(folder / DONE, weights_only=False)
     load_trainable(tuner.model, best.state)
     return best, curves
@@ -144,7 +137,7 @@ def _rank(rank: int, folder: Path, world: int, backend: str, reports: Connection
     warnings.simplefilter("ignore")
     os.environ |= {"LOCAL_RANK": str(rank), "NODE_RANK": "0"}  # to Lightning: all are started
     # Pickle is safe here: the folder is this user's alone, and its parent wrote it just now.
-    tuner, data, hardware, metric, seed = torch.load(
+    tuner, data, settings, metric, seed = torch.load(
         folder / WORK, map_location="cpu", weights_only=False
     )
     if backend == "nccl":
@@ -158,7 +151,7 @@ def _rank(rank: int, folder: Path, world: int, backend: str, reports: Connection
     logger = Relay(reports) if reports and rank == 0 else None
     # Rows differ between the processes, so their dropout should, too.
     own_seed = (seed + rank) % 2**32
-    result = tuning.fit(tuner, data, hardware, metric, own_seed, logger, [])
+    result = tuning.fit(tuner, data, settings, metric, own_seed, logger)
     if rank == 0:
         torch.save(result, folder / DONE)
     dist.destroy_process_group()

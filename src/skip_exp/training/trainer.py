@@ -2,8 +2,7 @@
 
 import logging
 import multiprocessing
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import replace
 
 import lightning as L
 import torch
@@ -14,6 +13,7 @@ from lightning.pytorch.strategies import DDPStrategy
 
 from skip_exp.callbacks.curves import Curves
 from skip_exp.callbacks.keep_best import KeepBest
+from skip_exp.config.schema import TrainerConfig
 from skip_exp.errors import ConfigError
 from skip_exp.models.precision import multiplies_bf16
 from skip_exp.training.module import PromptTuner
@@ -21,28 +21,20 @@ from skip_exp.training.module import PromptTuner
 log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True)
-class Hardware:
-    """Plain twin of ``config.TrainerConfig``, precision resolved.
+def usable(settings: TrainerConfig) -> TrainerConfig:
+    """The settings with their precision resolved; ``auto``: bf16 where it is computed natively.
 
     Raises:
         ConfigError: a number of devices that cannot be had.
     """
-
-    accelerator: str
-    devices: int  # processes of a fit: one GPU each, or the CPU
-    precision: Any  # one of Lightning's names
-    progress: bool
-
-    def __post_init__(self) -> None:
-        if self.devices < 1:
-            raise ConfigError("trainer.devices", self.devices, "must be at least 1")
-        gpus = 0 if self.accelerator == "cpu" else torch.cuda.device_count()
-        if gpus and self.devices > gpus:
-            raise ConfigError("trainer.devices", self.devices, f"at most {gpus} GPUs can be used")
-        if self.devices > 1 and multiprocessing.get_start_method(allow_none=True) == "loky":
-            why = "hydra/launcher=joblib runs jobs of one device each"  # its workers start nothing
-            raise ConfigError("trainer.devices", self.devices, why)
+    devices = settings.devices
+    gpus = 0 if settings.accelerator == "cpu" else torch.cuda.device_count()
+    if gpus and devices > gpus:
+        raise ConfigError("trainer.devices", devices, f"at most {gpus} GPUs can be used")
+    if devices > 1 and multiprocessing.get_start_method(allow_none=True) == "loky":
+        why = "hydra/launcher=joblib runs jobs of one device each"  # its workers start nothing
+        raise ConfigError("trainer.devices", devices, why)
+    return replace(settings, precision=resolve_precision(settings.precision, settings.accelerator))
 
 
 def resolve_precision(precision: str, accelerator: str) -> str:
@@ -57,18 +49,17 @@ def resolve_precision(precision: str, accelerator: str) -> str:
 def fit(
     tuner: PromptTuner,
     data: L.LightningDataModule,
-    hardware: Hardware,
+    settings: TrainerConfig,
     metric: str,
     seed: int,
     logger: Logger | None,
-    callbacks: list[Callback],
 ) -> tuple[KeepBest, Curves]:
     """Train ``tuner``; its model ends on the best epoch of the selection slice.
 
     With several devices, this is one of the processes that ``training.processes.fit`` starts.
     """
     best, curves = KeepBest(tuner.phase, metric), Curves(tuner.phase)
-    trainer = fit_trainer(tuner, hardware, metric, logger, [*callbacks, best, curves])
+    trainer = fit_trainer(tuner, settings, metric, logger, [best, curves])
     L.seed_everything(seed, verbose=False)
     trainer.fit(tuner, data)
     return best, curves
@@ -76,18 +67,18 @@ def fit(
 
 def fit_trainer(
     tuner: PromptTuner,
-    hardware: Hardware,
+    settings: TrainerConfig,
     metric: str,
     logger: Logger | None,
     callbacks: list[Callback],
 ) -> L.Trainer:
     """A trainer for one phase: early stopping on the selection slice, clipping, no checkpoints."""
-    settings, several = tuner.settings, hardware.devices > 1
+    several = settings.devices > 1
     name = f"{tuner.phase}/select_{metric}"
-    stop = EarlyStopping(name, mode="max", patience=settings.patience, check_finite=False)
+    stop = EarlyStopping(name, mode="max", patience=tuner.settings.patience, check_finite=False)
     return L.Trainer(
-        accelerator=hardware.accelerator,
-        devices=hardware.devices,
+        accelerator=settings.accelerator,
+        devices=settings.devices,
         # A sublayer that was cut away entirely leaves its norm and its prefix without a gradient.
         # Buffers are constants, and the processes score different numbers of batches.
         strategy=DDPStrategy(find_unused_parameters=True, broadcast_buffers=False)
@@ -95,24 +86,24 @@ def fit_trainer(
         else "auto",
         plugins=LightningEnvironment() if several else None,  # on a cluster, too
         use_distributed_sampler=False,  # the data module deals out the rows
-        precision=hardware.precision,
-        max_epochs=settings.epochs,
-        gradient_clip_val=settings.clip,
+        precision=settings.precision,  # type: ignore[arg-type]  # checked by TrainerConfig
+        max_epochs=tuner.settings.epochs,
+        gradient_clip_val=tuner.settings.clip,
         logger=logger or False,
-        callbacks=[*callbacks, stop, *progress(hardware)],
+        callbacks=[*callbacks, stop, *progress(settings)],
         deterministic=True,
         num_sanity_val_steps=-1,
         log_every_n_steps=10,
-        enable_progress_bar=hardware.progress,
+        enable_progress_bar=settings.progress,
         enable_checkpointing=False,
         enable_model_summary=False,
     )
 
 
-def eval_trainer(hardware: Hardware, callbacks: list[Callback] | None = None) -> L.Trainer:
+def eval_trainer(settings: TrainerConfig, callbacks: list[Callback] | None = None) -> L.Trainer:
     """A trainer that scores splits in fp32, whatever precision trained."""
     return L.Trainer(
-        accelerator=hardware.accelerator,
+        accelerator=settings.accelerator,
         devices=1,
         precision="32-true",
         logger=False,
@@ -124,5 +115,20 @@ def eval_trainer(hardware: Hardware, callbacks: list[Callback] | None = None) ->
     )
 
 
-def progress(hardware: Hardware) -> list[Callback]:
-    return [TQDMProgressBar(refresh_rate=10)] if hardware.progress else []
+def act_between(settings: TrainerConfig, module: PromptTuner, callback: Callback) -> None:
+    """A pass over no batches: the callback acts in its ``setup``, with the trainer's device.
+
+    ``module.model`` may be another one afterwards.
+    """
+    trainer = eval_trainer(settings, [callback])
+    trainer.limit_val_batches = 0
+    trainer.validate(module, [0], verbose=False)
+
+
+def root_device(settings: TrainerConfig) -> torch.device:
+    """The device that a trainer with these settings works on."""
+    return eval_trainer(settings).strategy.root_device
+
+
+def progress(settings: TrainerConfig) -> list[Callback]:
+    return [TQDMProgressBar(refresh_rate=10)] if settings.progress else []

@@ -1,0 +1,47 @@
+"""test: the dense, the pruned and the final model are scored; the reported split once."""
+
+from typing import Any
+
+from skip_exp.cache.store import Entry
+from skip_exp.data.metrics import build_metrics
+from skip_exp.job import Job
+from skip_exp.models.soft_prompt import SoftPromptModel
+from skip_exp.training.module import PromptTuner
+from skip_exp.training.trainer import eval_trainer
+
+Scores = dict[str, Any]  # {select: {metric: value}, validation: ..., extra: {split: ...}}
+
+
+def test(
+    job: Job, dense: SoftPromptModel, pruned: SoftPromptModel, final: SoftPromptModel
+) -> dict[str, Scores]:
+    """Scores of the three models, in fp32; without re-tuning pruned and final are the same."""
+    scores = {
+        "dense": job.stage("score", lambda: Entry({}, score(job, dense))).values,
+        "final": score(job, final),
+    }
+    scores["pruned"] = score(job, pruned) if job.cfg.retune.enabled else scores["final"]
+    return scores
+
+
+def score(job: Job, model: SoftPromptModel) -> Scores:
+    """Every metric on the selection slice, the validation split and the task's extra splits."""
+    data = job.batches(job.cfg.retune, "test")
+    extra = {s: score_rows(job, model, data.extra_dataloader(s)) for s in job.data.spec.extra}
+    return {
+        "select": score_rows(job, model, data.val_dataloader()),
+        "validation": score_rows(job, model, data.test_dataloader()),
+        "extra": extra,
+    }
+
+
+def select_score(job: Job, model: SoftPromptModel) -> float:
+    """The main metric on the selection slice."""
+    data = job.batches(job.cfg.retune, "test")
+    return score_rows(job, model, data.val_dataloader())[job.metric]
+
+
+def score_rows(job: Job, model: SoftPromptModel, loader: Any) -> dict[str, float]:
+    """{metric: value} of one model on the rows of ``loader``."""
+    tuner = PromptTuner(model, "test", job.cfg.retune, build_metrics(job.data.spec))
+    return dict(eval_trainer(job.trainer).test(tuner, loader, verbose=False)[0])

@@ -1,0 +1,32 @@
+"""tune: a soft prompt and a readout are trained on the frozen backbone."""
+
+import logging
+
+from lightning.pytorch.loggers import Logger
+
+from skip_exp.cache.store import Entry
+from skip_exp.callbacks.curves import replay
+from skip_exp.job import Job
+from skip_exp.models.soft_prompt import SoftPromptModel, load_trainable, trainable_state
+from skip_exp.phases.fit import fit
+
+log = logging.getLogger(__name__)
+
+
+def tune(job: Job, logger: Logger | None) -> tuple[SoftPromptModel, bool]:
+    """The dense model: prompt and readout tuned on the frozen backbone, or from the cache.
+
+    Returns it and whether it was cached; its curves are logged in any case.
+    """
+    model = job.new_model()
+
+    def compute() -> Entry:
+        best, curves = fit(job, model, job.cfg.tune, "tune", logger)
+        return Entry(trainable_state(model), {"curves": curves.points, "epoch": best.epoch})
+
+    entry = job.stage("tune", compute)
+    if entry.hit:
+        load_trainable(model, entry.tensors)
+        replay(logger, entry.values["curves"])
+        log.info("tune: cached (best after %d epochs)", entry.values["epoch"] + 1)
+    return model, entry.hit
