@@ -15,7 +15,8 @@ import hydra
 
 from skip_exp.config import refusals
 from skip_exp.config import schema as config
-from skip_exp.sweep import entry, flags
+from skip_exp.sweep import ending, entry, flags
+from skip_exp.sweep.state import STARTED
 
 # Each module has a main(arguments). They are imported on demand: some of them bring in torch.
 COMMANDS = {
@@ -66,7 +67,7 @@ def _jobs(arguments: Sequence[str]) -> int:
     try:
         start()
     except KeyboardInterrupt:
-        where = f"; results so far: {entry.Started.folder}" if entry.Started.folder else ""
+        where = f"; results so far: {STARTED.folder}" if STARTED.folder else ""
         print(f"\nerror: interrupted{where}", file=sys.stderr)
         return 130
     except Exception as error:
@@ -75,9 +76,9 @@ def _jobs(arguments: Sequence[str]) -> int:
         print(f"error: {refusals.explain(error)}", file=sys.stderr)
         if refusals.is_composition_error(error):
             return 2
-        entry.finish()
+        ending.finish()
         return 1
-    return 0 if entry.finish() else 1
+    return 0 if ending.finish() else 1
 
 
 if __name__ == "__main__":
