@@ -23,7 +23,8 @@ from skip_exp.config.schema import AnyConfig
 from skip_exp.data.encode import Batch
 from skip_exp.data.metrics import build_metrics
 from skip_exp.job import Job, prepare
-from skip_exp.logger import loggers as logs
+from skip_exp.logger import build as logs
+from skip_exp.logger import picture
 from skip_exp.models.cost import flops
 from skip_exp.models.soft_prompt import SoftPromptModel, State, load_trainable, trainable_state
 from skip_exp.phases import prune as subnetwork
@@ -316,7 +317,7 @@ def finish(
         seconds=clock.seconds,
         cache={"tune": _hit(tune_hit), "attribution": _hit(pruned.attribution_hit)},
     )
-    logs.log_keep_picture(logger, sizes, job.output / "keep.png")
+    picture.log_keep_picture(logger, sizes, job.output / "keep.png")
     logs.log_summary(logger, result)
     results.write(job.output, result)
     return dict(result)

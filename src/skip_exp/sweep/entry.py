@@ -50,8 +50,8 @@ def job(cfg: DictConfig) -> None:
         error = _one_line(problem)
         _fail(cfg, problem, error)
     finally:
-        if logs := sys.modules.get("skip_exp.logger.loggers"):
-            logs.close(error)
+        if runs := sys.modules.get("skip_exp.logger.runs"):  # without it no run is open
+            runs.close(error)
 
 
 def _quiet() -> None:
