@@ -1,4 +1,4 @@
-"""The command line: what is refused, what fails alone, what is told at the end."""
+"""Jobs: what is refused, what fails alone, what is told at the end."""
 
 import json
 import os
