@@ -37,7 +37,7 @@ def cli(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: Any) -> Iterato
     """
     import skip_exp
     from skip_exp.__main__ import main
-    from skip_exp.sweep import entry as sweep
+    from skip_exp.sweep.state import STARTED, State
 
     root = logging.getLogger()
     before = root.handlers[:], root.level
@@ -55,8 +55,8 @@ def cli(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: Any) -> Iterato
         monkeypatch.setitem(sys.modules, "skip_exp.pipeline", module)
         monkeypatch.setattr(skip_exp, "pipeline", module, raising=False)
         monkeypatch.setattr(sys, "argv", ["skip_exp", *args])
-        for name, value in (("folder", None), ("multirun", False), ("failed", False)):
-            monkeypatch.setattr(sweep.Started, name, value)
+        for name, value in vars(State()).items():
+            monkeypatch.setattr(STARTED, name, value)
         capsys.readouterr()
         full_error = os.environ.get("HYDRA_FULL_ERROR")
         try:
@@ -66,8 +66,8 @@ def cli(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: Any) -> Iterato
         finally:
             os.environ.pop("HYDRA_FULL_ERROR")
             os.environ |= {"HYDRA_FULL_ERROR": full_error} if full_error else {}
-        told = capsys.readouterr()
-        return Ended(code, told.out, told.err, jobs)
+        printed = capsys.readouterr()
+        return Ended(code, printed.out, printed.err, jobs)
 
     yield start
     logging.captureWarnings(False)

@@ -9,7 +9,7 @@ import wandb
 from skip_exp import dashboard, results
 from skip_exp.config.schema import METRICS
 from skip_exp.errors import SkipError
-from skip_exp.logger import loggers as logs
+from skip_exp.logger import key
 from tests.helpers.fakes import result
 
 
@@ -59,13 +59,13 @@ def test_without_the_extra_it_is_one_line(monkeypatch, capsys):
 
 
 def test_without_a_key_it_is_one_line(monkeypatch):
-    monkeypatch.setattr(logs, "has_key", lambda: False)
+    monkeypatch.setattr(key, "has_key", lambda: False)
     with pytest.raises(SkipError, match="WANDB_API_KEY"):
         dashboard.save([])
 
 
 def test_save(monkeypatch):
-    monkeypatch.setattr(logs, "has_key", lambda: True)
+    monkeypatch.setattr(key, "has_key", lambda: True)
     saved = SimpleNamespace(url="https://address")
     assert dashboard.save([SimpleNamespace(save=lambda: saved)]) == ["https://address"]
 

@@ -1,38 +1,73 @@
-"""``python -m skip_exp +task=TASK ...``: the command line.
+"""``skip-exp`` and ``python -m skip_exp``: the command line.
 
-Exit codes: 0 all jobs done; 1 a job failed; 2 the command was refused before any job; 130 Ctrl-C
-or SIGTERM.
+``+task=TASK ...`` is a job or a sweep, and Hydra's; a first word of :data:`COMMANDS` is a command
+of its own. Exit codes of jobs: 0 all done; 1 a job failed; 2 the command was refused before any
+job; 130 Ctrl-C or SIGTERM.
 """
 
+import importlib
 import os
 import signal
 import sys
+from collections.abc import Sequence
 
 import hydra
-from hydra._internal.utils import get_args_parser
 
 from skip_exp.config import refusals
 from skip_exp.config import schema as config
-from skip_exp.sweep import entry as sweep
+from skip_exp.sweep import ending, entry, flags
+from skip_exp.sweep.state import STARTED
+
+# Each module has a main(arguments). They are imported on demand: some of them bring in torch.
+COMMANDS = {
+    "predict": "skip_exp.predict",
+    "export": "skip_exp.export",
+    "benchmark": "skip_exp.benchmark",
+    "report": "skip_exp.report.__main__",
+    "table2": "skip_exp.report.table2",
+    "ablations": "skip_exp.report.ablations",
+    "cache": "skip_exp.cache.__main__",
+    "dashboard": "skip_exp.dashboard",
+    "bench": "skip_exp.bench.__main__",
+}
 
 
 def main() -> int:
+    """Do what ``sys.argv`` asks for; returns the exit code.
+
+    Raises:
+        SystemExit: with the exit code, where the command ends early (``--help``, a refusal).
+        Exception: whatever went wrong outside the jobs, where HYDRA_FULL_ERROR=1 asks for it.
+    """
+    match sys.argv[1:]:
+        case [word, *arguments] if word in COMMANDS:
+            return _command(word, arguments)
+        case arguments:
+            return _jobs(arguments)
+
+
+def _command(word: str, arguments: Sequence[str]) -> int:
+    code: int = importlib.import_module(COMMANDS[word]).main(arguments)
+    return code
+
+
+def _jobs(arguments: Sequence[str]) -> int:
     config.register()
     # As Ctrl-C: Lightning alone would note the signal and, between fits, forget it.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     wants_tracebacks = os.environ.get("HYDRA_FULL_ERROR") == "1"
     if wants_tracebacks:
-        os.environ[sweep.TRACEBACKS] = "1"
+        os.environ[entry.TRACEBACKS] = "1"
     # With this set Hydra raises what it would otherwise print over several lines.
     os.environ["HYDRA_FULL_ERROR"] = "1"
-    sys.argv[1:] = _side_by_side(sys.argv[1:])
+    sys.argv[1:] = flags.overrides_first(arguments)
     start = hydra.main(
         version_base="1.3", config_path=str(config.conf_dir()), config_name="config"
-    )(sweep.job)
+    )(entry.job)
     try:
         start()
     except KeyboardInterrupt:
-        where = f"; results so far: {sweep.Started.folder}" if sweep.Started.folder else ""
+        where = f"; results so far: {STARTED.folder}" if STARTED.folder else ""
         print(f"\nerror: interrupted{where}", file=sys.stderr)
         return 130
     except Exception as error:
@@ -41,16 +76,9 @@ def main() -> int:
         print(f"error: {refusals.explain(error)}", file=sys.stderr)
         if refusals.is_composition_error(error):
             return 2
-        sweep.finish()
+        ending.finish()
         return 1
-    return 0 if sweep.finish() else 1
-
-
-def _side_by_side(args: list[str]) -> list[str]:
-    """Overrides first, then flags: Hydra's parser knows no ``+task=rte -m seed=1,2``."""
-    known, late = get_args_parser().parse_known_args(args)
-    overrides = [*known.overrides, *late]
-    return [*overrides, *(arg for arg in args if arg not in overrides)]
+    return 0 if ending.finish() else 1
 
 
 if __name__ == "__main__":

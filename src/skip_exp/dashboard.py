@@ -14,6 +14,7 @@ from typing import Any
 import wandb
 
 from skip_exp.errors import SkipError
+from skip_exp.logger import key
 
 SCORES = ("metric/dense", "metric/pruned", "metric/final")
 COLUMNS = (
@@ -109,9 +110,7 @@ def save(views: Sequence[Any]) -> list[str]:
     Raises:
         SkipError: no API key, or W&B refuses or cannot be reached.
     """
-    from skip_exp.logger import loggers as logs  # brings in torch: not needed for a dry run
-
-    if not logs.has_key():  # W&B itself would ask for one
+    if not key.has_key():  # W&B itself would ask for one
         raise SkipError("dashboard: needs an API key: set WANDB_API_KEY or run `wandb login`")
     try:
         return [view.save().url for view in views]

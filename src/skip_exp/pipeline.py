@@ -5,7 +5,8 @@ from typing import Any
 from skip_exp import results
 from skip_exp.config.schema import Config
 from skip_exp.job import Job
-from skip_exp.logger.loggers import build_logger
+from skip_exp.logger.build import build_logger
+from skip_exp.phases import attempts
 from skip_exp.phases.attribute import attribute
 from skip_exp.phases.benchmark import benchmark
 from skip_exp.phases.clock import Clock
@@ -17,7 +18,6 @@ from skip_exp.phases.search import search
 from skip_exp.phases.test import test
 from skip_exp.phases.tune import tune
 from skip_exp.results import Result
-from skip_exp.sweep import attempts
 
 
 def run(cfg: Config) -> Result:

@@ -1,4 +1,4 @@
-"""The command line: what is refused, what fails alone, what is told at the end."""
+"""Jobs: what is refused, what fails alone, what is told at the end."""
 
 import json
 import os
@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from skip_exp.errors import ConfigError
-from skip_exp.sweep import entry as sweep
+from skip_exp.sweep import entry
 from tests.conftest import Cli, finished
 
 TASKS = "ag_news, boolq, cb, cola"
@@ -31,7 +31,7 @@ def status_of(folder: Path) -> dict[str, str]:
 
 
 @pytest.mark.parametrize(
-    ("args", "told"),
+    ("args", "parts"),
     [
         ([], [r"task: missing; write \+task=NAME", TASKS]),
         (["prune.ratio=0.1,0.2", "-m"], [r"task: missing; write \+task=NAME", TASKS]),
@@ -68,18 +68,18 @@ def status_of(folder: Path) -> dict[str, str]:
     ],
 )
 def test_what_composition_sees_is_refused_on_one_line(
-    cli: Cli, args: list[str], told: list[str]
+    cli: Cli, args: list[str], parts: list[str]
 ) -> None:
     ended = cli(*args)
     assert ended.code == 2
     assert ended.jobs == []
     assert re.fullmatch(r"error: [^\n]+\n", ended.err)
-    for part in told:
+    for part in parts:
         assert re.search(part, ended.err)
 
 
 @pytest.mark.parametrize(
-    ("text", "told"),
+    ("text", "line"),
     [
         ("name: mine\nlables: [a, b]", "task/mine.yaml: task.lables: no such key.*task.labels"),
         ("name: mine\nlabels: 3", "task/mine.yaml: task.labels: must be a list"),
@@ -88,13 +88,13 @@ def test_what_composition_sees_is_refused_on_one_line(
     ],
 )
 def test_a_task_file_of_ones_own_is_refused_by_name(
-    cli: Cli, tmp_path: Path, text: str, told: str
+    cli: Cli, tmp_path: Path, text: str, line: str
 ) -> None:
     (tmp_path / "own/task").mkdir(parents=True)
     (tmp_path / "own/task/mine.yaml").write_text(text)
     ended = cli("--config-dir", "own", "+task=mine")
     assert (ended.code, ended.jobs) == (2, [])
-    assert re.fullmatch(rf"error: .*{told}.*\n", ended.err)
+    assert re.fullmatch(rf"error: .*{line}.*\n", ended.err)
 
 
 def test_plus_is_for_groups_and_for_keys_of_mappings(cli: Cli) -> None:
@@ -167,7 +167,7 @@ def test_a_traceback_goes_to_the_log_file_only(cli: Cli, tmp_path: Path) -> None
 def test_a_traceback_is_shown_when_asked_for(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
     assert "in broken" in cli("+task=rte", "debug=true", run=broken).err
     monkeypatch.setenv("HYDRA_FULL_ERROR", "1")
-    monkeypatch.setenv(sweep.TRACEBACKS, "")  # set by the command: taken back after the test
+    monkeypatch.setenv(entry.TRACEBACKS, "")  # set by the command: taken back after the test
     assert "in broken" in cli("+task=rte", run=broken).err
     with pytest.raises(Exception, match="Could not find 'task/nope'"):
         cli("+task=nope")

@@ -1,1 +1,1 @@
-"""Where a run is logged: W&B, CSV, or nowhere."""
+"""Where a job's curves, summary and picture go: W&B, a CSV file, or nowhere."""

@@ -7,7 +7,8 @@ from lightning.pytorch.loggers import Logger
 
 from skip_exp import results
 from skip_exp.job import Job
-from skip_exp.logger.loggers import log_keep_picture, log_summary
+from skip_exp.logger.build import log_summary
+from skip_exp.logger.picture import log_keep_picture
 from skip_exp.models.cost import flops
 from skip_exp.models.sites import keep_sizes
 from skip_exp.models.soft_prompt import SoftPromptModel

@@ -31,7 +31,8 @@ def half_the_cores() -> int:
     """Half of the cores this process may use, at least 2: the joblib launcher's workers."""
     from joblib import cpu_count  # knows affinity and container limits; comes with the launcher
 
-    return max(2, cpu_count() // 2)
+    cores: int = cpu_count()
+    return max(2, cores // 2)
 
 
 # At import, because every worker composes its job's configuration before it runs any of our code.

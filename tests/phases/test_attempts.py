@@ -17,9 +17,9 @@ from omegaconf import OmegaConf
 from skip_exp import pipeline, results
 from skip_exp.cache.store import Pointer
 from skip_exp.errors import SkipError
-from skip_exp.logger import loggers as logs
+from skip_exp.logger import build, key, runs
+from skip_exp.phases import attempts
 from skip_exp.report.cells import gather
-from skip_exp.sweep import attempts
 from tests.helpers.toy import check_files, save_toy, toy_job
 
 Make = Callable[..., Any]
@@ -123,10 +123,10 @@ def begin_run(cfg: Any) -> str:
     folder = Path(cfg.output_dir)
     folder.mkdir()
     OmegaConf.save(cfg, folder / "config.yaml", resolve=True)
-    logs.build_logger(cfg)
+    build.build_logger(cfg)
     assert wandb.run is not None
     run_id = wandb.run.id
-    logs.close()
+    runs.close()
     time.sleep(1.1)  # W&B names a run's folder by the second
     return run_id
 
@@ -184,7 +184,7 @@ def test_trouble_with_wandb_costs_a_warning(
         raise OSError("no such\nluck")
 
     monkeypatch.setattr(wandb, "init", init)
-    monkeypatch.setattr(logs, "has_key", lambda: False)
+    monkeypatch.setattr(key, "has_key", lambda: False)
     attempts.supersede(Pointer(started=tmp_path / "old"), job("new", "logger=wandb"))
     why = "no such luck" if run.startswith("off") else "logger.mode=online: needs an API key"
     assert f"W&B: run abc is not tagged as superseded: {why}" in caplog.text
@@ -201,7 +201,7 @@ def test_an_online_run_is_resumed(
         return run
 
     monkeypatch.setattr(wandb, "init", init)
-    monkeypatch.setattr(logs, "has_key", lambda: True)
+    monkeypatch.setattr(key, "has_key", lambda: True)
     attempts.supersede(Pointer(started=tmp_path / "old"), job("new", "logger=wandb"))
     assert (given["id"], given["resume"], given["mode"]) == ("abc", "allow", "online")
     assert run.tags == ("from the server", "superseded")

@@ -18,7 +18,7 @@ from skip_exp.cache.store import Pointer
 from skip_exp.config.schema import Config, typed
 from skip_exp.errors import SkipError
 from skip_exp.job import Job
-from skip_exp.logger import loggers as logs
+from skip_exp.logger import runs
 from skip_exp.machine import files
 
 log = logging.getLogger(__name__)
@@ -51,7 +51,7 @@ def reuse(job: Job, earlier: dict[str, Any]) -> results.Result:
     result: Any = earlier | {"reused": True, "sweep": job.cfg.logger.group}
     result["skill"] = str((folder / earlier["skill"]).resolve())
     results.write(job.output, result)
-    return result
+    return cast(results.Result, result)
 
 
 def finished(earlier: Pointer, job_id: str) -> dict[str, Any] | None:
@@ -60,8 +60,10 @@ def finished(earlier: Pointer, job_id: str) -> dict[str, Any] | None:
     A process may be killed after its result was written and before that was noted.
     """
     folders = (earlier.result and earlier.result.parent, earlier.started)
-    found = (_done(folder) for folder in folders if folder)
-    return next((result for result in found if result and result.get("job_id") == job_id), None)
+    results_there = (_done(folder) for folder in folders if folder)
+    return next(
+        (result for result in results_there if result and result.get("job_id") == job_id), None
+    )
 
 
 def supersede(earlier: Pointer, cfg: Config) -> None:
@@ -79,15 +81,15 @@ def supersede(earlier: Pointer, cfg: Config) -> None:
     for leftover in (*old.glob("*.tmp"), *old.glob("skill/*.tmp")):
         with suppress(OSError):
             leftover.unlink()
-    was = _configuration(old) or cfg
+    old_cfg = _configuration(old) or cfg
     error = f"superseded: ended without a result; done again in {new}"
     if old != new and not (old / results.FILE).is_file():
         try:
-            results.write_failed(old, asdict(was), error)
+            results.write_failed(old, asdict(old_cfg), error)
         except SkipError as problem:
             log.warning("%s", problem)
     if cfg.logger.name == "wandb":
-        logs.supersede(was, old, error)
+        runs.supersede(old_cfg, old, error)
 
 
 @contextmanager
@@ -105,8 +107,9 @@ def told_full_disk(output: Path) -> Iterator[None]:
 def _done(folder: Path) -> dict[str, Any] | None:
     """The finished result in ``folder``, if there is one."""
     file = folder / results.FILE
-    found = results.load(file) if file.is_file() else []
-    return found[0] if found and found[0]["status"] == "done" else None
+    if not file.is_file():
+        return None
+    return next((result for result in results.load(file) if result["status"] == "done"), None)
 
 
 def _configuration(folder: Path) -> Config | None:

@@ -1,0 +1,50 @@
+"""Whether W&B has an API key: only then it goes online, and it never asks for one."""
+
+import logging
+import netrc
+import os
+import platform
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import wandb
+
+log = logging.getLogger(__name__)
+
+# W&B's own server has two names; keys saved under the older one are valid at the newer one.
+_OTHER_NAMES = {"api.forge.coreweave.com": "api.wandb.ai"}
+
+
+def has_key() -> bool:
+    """Whether W&B would find a key by itself: environment, netrc file, settings."""
+    if os.environ.get("WANDB_API_KEY") or os.environ.get("WANDB_IDENTITY_TOKEN_FILE"):
+        return True
+    settings = wandb.setup().settings
+    return bool(settings.api_key) or _in_netrc(urlsplit(settings.base_url).netloc)
+
+
+def _in_netrc(host: str) -> bool:
+    """Whether the netrc file has a password for the host; one that cannot be read costs a warning.
+
+    As in W&B, an entry for all hosts (``default``) counts.
+    """
+    file = _netrc_file()
+    try:
+        entries = netrc.netrc(file)
+    except FileNotFoundError:
+        return False
+    except (netrc.NetrcParseError, OSError, UnicodeDecodeError) as error:
+        log.warning("W&B: %s cannot be read: %s", file, error)
+        return False
+    entry = entries.authenticators(host) or entries.authenticators(_OTHER_NAMES.get(host, host))
+    return bool(entry and entry[2])
+
+
+def _netrc_file() -> Path:
+    """Where W&B and other programs look: NETRC, ``~/.netrc``, or Windows' ``~/_netrc``."""
+    if named := os.environ.get("NETRC"):
+        return Path(named).expanduser()
+    usual, windows = Path.home() / ".netrc", Path.home() / "_netrc"
+    if windows.exists() or platform.system() == "Windows":
+        return usual if usual.exists() else windows
+    return usual

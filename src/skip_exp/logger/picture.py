@@ -1,0 +1,57 @@
+"""The picture of a job: what each layer kept."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import wandb
+from lightning.pytorch.loggers import Logger, WandbLogger
+from lightning.pytorch.utilities import rank_zero_only
+from matplotlib.figure import Figure
+
+from skip_exp.models.sites import Site
+
+
+@rank_zero_only
+def log_keep_picture(
+    logger: Logger | None, keep_sizes: Mapping[str, Sequence[int]], path: Path | str
+) -> None:
+    """Draw what each layer kept ({site: [kept, total]}) as a PNG at ``path``; show it in W&B.
+
+    Raises:
+        OSError: the file cannot be written; no part of it is left.
+    """
+    try:
+        draw(keep_sizes).savefig(path, dpi=120, bbox_inches="tight")
+    except OSError:
+        Path(path).unlink(missing_ok=True)  # half a picture is none
+        raise
+    if isinstance(logger, WandbLogger):
+        logger.experiment.log({"keep": wandb.Image(str(path))})
+
+
+def draw(keep_sizes: Mapping[str, Sequence[int]]) -> Figure:
+    """Heat map: a row per kind of site, a column per layer, the fraction kept in each cell."""
+    cells = {}
+    for name, (kept, total) in keep_sizes.items():
+        site = Site(name)
+        cells[site.like.replace(".", " "), site.sublayer.layer] = (kept, total)
+    rows = sorted({row for row, _ in cells})
+    layers = range(1 + max(layer for _, layer in cells))
+    figure = Figure(figsize=(1.6 + 0.62 * len(layers), 0.9 + 0.5 * len(rows)))
+    axes = figure.subplots()
+    shares = [[_share(cells.get((row, layer))) for layer in layers] for row in rows]
+    image = axes.imshow(shares, vmin=0, vmax=1, cmap="Blues", aspect="auto")
+    for (row, layer), (kept, total) in cells.items():
+        color = "white" if 2 * kept > total else "black"
+        place = (layer, rows.index(row))
+        axes.text(*place, str(kept), color=color, ha="center", va="center", fontsize=7)
+    axes.set_xticks(list(layers))
+    axes.set_yticks(range(len(rows)), rows)
+    axes.set_xlabel("layer")
+    axes.set_title("units kept", fontsize=9)
+    figure.colorbar(image, label="fraction kept")
+    return figure
+
+
+def _share(cell: Sequence[int] | None) -> float:
+    return float("nan") if cell is None else cell[0] / max(cell[1], 1)

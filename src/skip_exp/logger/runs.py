@@ -1,0 +1,131 @@
+"""W&B runs: opening one, ending it, marking that of a killed job as superseded."""
+
+import logging
+import os
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import wandb
+from lightning.pytorch.utilities import rank_zero_only
+
+from skip_exp.config.schema import Config
+from skip_exp.errors import ConfigError, SkipError
+from skip_exp.logger import key
+
+log = logging.getLogger(__name__)
+
+PHASES = ("tune", "retune")  # each fits anew, so Lightning's global step starts again
+
+
+@rank_zero_only
+def open_run(cfg: Config) -> wandb.Run:
+    """Open the W&B run of a job, on the first rank; elsewhere None.
+
+    With mode ``auto`` it is offline where W&B cannot be reached.
+
+    Raises:
+        ConfigError: online without a key.
+        SkipError: W&B refuses (a bad key, an unknown entity).
+    """
+    os.environ.setdefault("WANDB_SILENT", "true")
+    try:
+        run = _init(cfg, _mode(cfg.logger.mode))
+    except wandb.errors.Error as error:
+        reason = " ".join(str(error).split())
+        if cfg.logger.mode != "auto":
+            raise SkipError(f"logger.mode={cfg.logger.mode}: W&B refused: {reason}") from error
+        log.warning("W&B cannot be reached, logging offline: %s", reason)
+        run = _init(cfg, "offline")
+    for phase in PHASES:
+        run.define_metric(f"{phase}/step", hidden=True)
+        run.define_metric(f"{phase}/*", step_metric=f"{phase}/step")
+    if run.offline:
+        log.info("W&B: offline; upload with: wandb sync %s", Path(run.dir).parent)
+    else:
+        log.info("W&B: %s", run.url)
+    return run
+
+
+def _init(cfg: Config, mode: Any, **resumed: Any) -> wandb.Run:
+    """Begin a run that is described by the job's configuration."""
+    settings = wandb.Settings(
+        silent=True, console="off", init_timeout=30, disable_git=True, x_save_requirements=False
+    )
+    tags = [
+        cfg.task.name,
+        cfg.backbone.name,
+        cfg.prompt.kind,
+        cfg.attribution.name,
+        *cfg.logger.tags,
+    ]
+    return wandb.init(
+        project=cfg.logger.project,
+        entity=cfg.logger.entity,
+        group=cfg.logger.group,
+        name=f"{cfg.task.name}-{cfg.backbone.name}-{cfg.prune.ratio}-{cfg.seed}",
+        tags=[tag for tag in dict.fromkeys(tags) if tag],
+        config=asdict(cfg),
+        dir=cfg.output_dir,
+        mode=mode,
+        settings=settings,
+        **resumed,
+    )
+
+
+def _mode(mode: str) -> str:
+    """W&B's mode; ``auto`` is WANDB_MODE, or else online where there is a key. Never asks for one.
+
+    Raises:
+        ConfigError: online without a key.
+    """
+    if mode == "auto":
+        mode = os.environ.get("WANDB_MODE") or ("online" if key.has_key() else "offline")
+    if mode == "online" and not key.has_key():
+        needs = "needs an API key: set WANDB_API_KEY or run `wandb login`; offline needs none"
+        raise ConfigError("logger.mode", mode, needs)
+    return mode
+
+
+def close(error: str | None = None) -> None:
+    """End the W&B run of this job, if one is open; with an error it is marked failed."""
+    run = wandb.run
+    if run is None:
+        return
+    try:
+        if error:
+            run.summary.update({"status": "failed", "error": error})
+        run.finish(exit_code=1 if error else 0)
+    except Exception as problem:  # a finished job stays finished when its upload fails
+        log.warning("W&B: the run did not end cleanly: %s", problem)
+
+
+@rank_zero_only
+def supersede(cfg: Config, folder: Path, error: str) -> None:
+    """Tag the W&B run of a killed job ``superseded`` and end it as failed.
+
+    Args:
+        cfg: configuration of the killed job.
+        folder: its output folder; W&B keeps runs in ``wandb/[offline-]run-<time>-<id>`` below.
+        error: what the run's summary is to say.
+
+    Trouble with W&B costs a warning. No run, nothing to do.
+    """
+    folders = folder.glob("wandb/*run-*-*")
+    # The latest is the one that was killed: an earlier one was ended, or tagged, before it began.
+    latest = max(folders, key=lambda path: path.name.partition("run-")[2], default=None)
+    if latest is None:
+        return
+    prefix, _, rest = latest.name.partition("run-")
+    run_id, online = rest.partition("-")[2], not prefix
+    there = replace(cfg, output_dir=str(folder))
+    try:
+        if online:
+            run = _init(there, _mode("online"), id=run_id, resume="allow")
+        else:  # a second folder of the same id, to be synced after the first
+            run = _init(there, "offline", id=run_id)
+        run.tags = (*(run.tags or ()), "superseded")
+    except Exception as problem:
+        why = " ".join(str(problem).split())
+        log.warning("W&B: run %s is not tagged as superseded: %s", run_id, why)
+    close(error)

@@ -1,0 +1,66 @@
+"""What is told when the jobs of a command have ended.
+
+Jobs may run in other processes (joblib, submitit), so it is told from the result files.
+"""
+
+import os
+import re
+import shlex
+import sys
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from skip_exp import results
+from skip_exp.sweep.state import STARTED
+
+
+def finish() -> bool:
+    """Show what the jobs of this command left behind; whether all of them are done."""
+    folder = STARTED.folder
+    if folder is None or not folder.is_dir():
+        return not STARTED.failed
+    all_results = sorted(results.load(folder), key=_number)
+    done = [result for result in all_results if result["status"] == "done"]
+    lost = _without_result(folder)
+    if all_results and (STARTED.multirun or not STARTED.failed):
+        _show(all_results)
+    for name in lost:
+        print(f"error: {name}: ended without a result", file=sys.stderr)
+    if STARTED.multirun and not (all_results or lost):  # workers elsewhere, or a failed launcher
+        print(f"error: {os.path.relpath(folder)}: no job left a result there", file=sys.stderr)
+    if STARTED.multirun or (done and not STARTED.failed):
+        print(f"results: {os.path.relpath(folder)}")
+        print(f"next:    {_next_command(folder)}")
+    return 0 < len(done) == len(all_results) and not lost and not STARTED.failed
+
+
+def _show(all_results: list[dict[str, Any]]) -> None:
+    console = Console()
+    # Squeezed into a narrow window the columns would lose their content: better to wrap.
+    console.width = max(console.width, 110) if console.is_terminal else 160
+    console.print(results.table(all_results))
+
+
+def _number(result: dict[str, Any]) -> tuple[int, str]:
+    """Job order: ``10-...`` comes after ``2-...``."""
+    name = Path(result["path"]).parent.name
+    number = re.match(r"\d+", name)
+    return int(number.group()) if number and STARTED.multirun else 0, name
+
+
+def _without_result(folder: Path) -> list[str]:
+    """Jobs that were started and left nothing: their process was killed."""
+    pattern = "*/.hydra" if STARTED.multirun else ".hydra"
+    jobs = [path.parent for path in folder.glob(pattern)]
+    return sorted(job.name for job in jobs if not (job / results.FILE).is_file())
+
+
+def _next_command(folder: Path) -> str:
+    """After a sweep its report; after a job a sweep over ratios."""
+    if STARTED.multirun:
+        return f"python -m skip_exp.report {os.path.relpath(folder)}"
+    replaced = ("prune.ratio=", "prune.max_drop=", "hydra.")
+    kept = [arg for arg in sys.argv[1:] if not arg.startswith(replaced)]
+    return f"python -m skip_exp {shlex.join(kept)} prune.ratio=0.3,0.5,0.7 -m"

@@ -1,0 +1,50 @@
+"""``skip-exp WORD ...`` and ``python -m skip_exp WORD ...``: one command line for everything."""
+
+import re
+import sys
+import tomllib
+from typing import Any
+
+import pytest
+
+from skip_exp.__main__ import COMMANDS, main
+from skip_exp.config.schema import conf_dir
+from tests.conftest import Cli
+
+
+@pytest.mark.parametrize("word", COMMANDS)
+def test_every_command_has_its_help(
+    word: str, monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["skip-exp", word, "--help"])
+    with pytest.raises(SystemExit) as stopped:
+        main()
+    assert stopped.value.code == 0
+    module = COMMANDS[word].removesuffix(".__main__")
+    assert capsys.readouterr().out.startswith(f"usage: python -m {module} ")
+
+
+def test_a_command_gets_its_arguments_and_gives_its_exit_code(
+    monkeypatch: pytest.MonkeyPatch, capsys: Any, tmp_path: Any
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["skip-exp", "report", str(tmp_path)])
+    assert main() == 1
+    assert f"below {tmp_path}" in capsys.readouterr().err
+
+
+def test_help_names_every_command(cli: Cli) -> None:
+    ended = cli("--help")
+    assert ended.code == 0
+    assert re.findall(r"^ +skip-exp (\w+)", ended.out, re.M) == list(COMMANDS)
+
+
+@pytest.mark.parametrize("arguments", [["predicts"], ["+task=rte", "predict"]])
+def test_any_other_word_is_refused(cli: Cli, arguments: list[str]) -> None:
+    ended = cli(*arguments)
+    assert (ended.code, ended.jobs) == (2, [])
+    assert re.fullmatch(r"error: predicts?: not of the form key=value [^\n]+\n", ended.err)
+
+
+def test_the_console_command_is_main() -> None:
+    project = tomllib.loads((conf_dir().parent / "pyproject.toml").read_text())["project"]
+    assert project["scripts"] == {"skip-exp": f"{main.__module__}:main"}
