@@ -1,6 +1,6 @@
 """Attribution of every site: what it costs, and Captum's scores and costs beside it."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import torch
@@ -30,6 +30,7 @@ TARGET = "probability"
 SUMMED: dict[str, Any] = {"tokens": "sum", "sign": "absolute", "target": TARGET}
 STEPS = 32  # of integrated gradients
 SAMPLES, IG_SAMPLES, BATCH = 256, 4, 32
+Products = Callable[[Batch], Iterable[tuple[str, Tap, Tensor]]]
 
 
 def measure(options: Options) -> list[Row]:
@@ -112,25 +113,35 @@ def difference(ours: Relevance, theirs: Relevance) -> float:
     return max(float((ours[site] - theirs[site]).abs().max()) for site in theirs) / largest
 
 
+def captum(model: SoftPromptModel, batches: Sequence[Batch], products: Products) -> Relevance:
+    """What a method of ours gives, from ``products`` of a batch: a tap and its scores [R, T, n]."""
+    totals, how = Totals(model), (SUMMED["tokens"], SUMMED["sign"])
+    for batch in batches:
+        for name, tap, product in products(batch):
+            mask = token_mask(model, name, batch["attention_mask"])
+            totals.add_positions(tap, tap.view(product.detach()), mask, *how)
+    return totals.means(sum(len(batch["labels"]) for batch in batches))
+
+
 def captum_gradients(model: SoftPromptModel, batches: Sequence[Batch]) -> Relevance:
     """What ``activation_gradient.scores`` gives, by Captum. Raises SkipError without Captum."""
     method = extra("captum.attr").LayerGradientXActivation
-    every, totals, texts = taps(model), Totals(model), 0
+
+    def products(batch: Batch) -> Iterator[tuple[str, Tap, Tensor]]:
+        for before in (True, False):
+            group = {name: tap for name, tap in taps(model).items() if tap.before == before}
+            linears = [tap.linear for tap in group.values()]
+            gradient = method(probability(model, batch), linears)
+            inputs = tuple(batch.values())
+            scores = gradient.attribute(inputs, attribute_to_layer_input=before)
+            yield from zip(group, group.values(), scores, strict=True)
+
     on_graph = next(m for m in model.backbone.modules() if isinstance(m, torch.nn.LayerNorm)).weight
     on_graph.requires_grad_(True)  # the embeddings' norm: puts the first layer on the graph, too
     try:
-        for batch in batches:
-            for before in (True, False):
-                group = {name: tap for name, tap in every.items() if tap.before == before}
-                products = method(
-                    _probability(model, batch), [tap.linear for tap in group.values()]
-                ).attribute(*_arguments(batch), attribute_to_layer_input=before)
-                for name, product in zip(group, products, strict=True):
-                    _add(totals, model, batch, name, group[name], product)
-            texts += len(batch["labels"])
+        return captum(model, batches, products)
     finally:
         on_graph.requires_grad_(False)
-    return totals.means(texts)
 
 
 def captum_integrated(model: SoftPromptModel, batches: Sequence[Batch], steps: int) -> Relevance:
@@ -139,53 +150,28 @@ def captum_integrated(model: SoftPromptModel, batches: Sequence[Batch], steps: i
     The input that Captum wants is a factor on the activation: of one, and of zero as the baseline.
     """
     method = extra("captum.attr").LayerIntegratedGradients
-    totals, texts = Totals(model), 0
-    for batch in batches:
-        for name, tap in taps(model).items():
-            product = _one_integrated(method, model, batch, tap, steps)
-            _add(totals, model, batch, name, tap, product)
-        texts += len(batch["labels"])
-    return totals.means(texts)
 
+    def products(batch: Batch) -> Iterator[tuple[str, Tap, Tensor]]:
+        plain, factors = probability(model, batch), dict[str, Tensor]()
 
-def _one_integrated(
-    method: Any, model: SoftPromptModel, batch: Batch, tap: Tap, steps: int
-) -> Tensor:
-    factors: list[Tensor] = []
-    plain = _probability(model, batch)
+        def scaled(factor: Tensor, *inputs: Tensor) -> Tensor:
+            factors["now"] = factor[:, :, None]
+            return plain(*inputs)
 
-    def probability(factor: Tensor, *rows: Tensor) -> Tensor:
-        factors[:] = [factor[:, :, None]]
-        return plain(*rows)
-
-    handle = tap.hook(lambda x: x * factors[0])  # before Captum's own hook
-    try:
         one = torch.ones(len(batch["labels"]), 1, device=batch["labels"].device)
-        product: Tensor = method(probability, tap.linear).attribute(
-            one,
-            one * 0,
-            additional_forward_args=tuple(batch.values()),
-            n_steps=steps,
-            attribute_to_layer_input=tap.before,
-        )
-        return product
-    finally:
-        handle.remove()
+        rows, options = tuple(batch.values()), {"n_steps": steps}
+        for name, tap in taps(model).items():
+            handle = tap.hook(lambda x: x * factors["now"])  # before Captum's own hook
+            try:
+                integral = method(scaled, tap.linear)
+                options["attribute_to_layer_input"] = tap.before
+                yield name, tap, integral.attribute(one, 0 * one, None, rows, **options)
+            finally:
+                handle.remove()
+
+    return captum(model, batches, products)
 
 
-def _probability(model: SoftPromptModel, batch: Batch) -> Callable[..., Tensor]:
-    names = tuple(batch)
-    return lambda *rows: true_label(model, dict(zip(names, rows, strict=True)), TARGET)
-
-
-def _arguments(batch: Batch) -> tuple[Tensor, None, tuple[Tensor, ...]]:
-    """Input, target and the further arguments of the forward function."""
-    first, *others = batch.values()
-    return first, None, tuple(others)
-
-
-def _add(
-    totals: Totals, model: SoftPromptModel, batch: Batch, name: str, tap: Tap, product: Tensor
-) -> None:
-    mask = token_mask(model, name, batch["attention_mask"])
-    totals.add_positions(tap, tap.view(product.detach()), mask, SUMMED["tokens"], SUMMED["sign"])
+def probability(model: SoftPromptModel, batch: Batch) -> Callable[..., Tensor]:
+    """The probability of the true label as a function of the batch's tensors."""
+    return lambda *rows: true_label(model, dict(zip(batch, rows, strict=True)), TARGET)

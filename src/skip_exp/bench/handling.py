@@ -8,15 +8,7 @@ from typing import Any
 import torch
 from transformers import AutoModel, AutoTokenizer, BertModel
 
-from skip_exp.bench.models import (
-    LENGTH,
-    MAX_LENGTH,
-    config,
-    keep_at,
-    minilm,
-    prompted,
-    prompted_shape,
-)
+from skip_exp.bench import models
 from skip_exp.bench.tables import Options, Reach, Row
 from skip_exp.bench.timing import compare, side_by_side
 from skip_exp.models.backbones import load_backbone
@@ -38,8 +30,8 @@ TEXT = ["a film that is worth its time"]
 def measure(options: Options) -> list[Row]:
     """Rows of the three."""
     seconds, setting = options.seconds(8.0), f"{options.shape} shape"
-    dense = prompted_shape(options.shape)
-    surgery = side_by_side([partial(cut, dense, keep_at(dense))], seconds=seconds)
+    dense = models.prompted_shape(options.shape)
+    surgery = side_by_side([partial(cut, dense, models.keep_at(dense))], seconds=seconds)
     reach = Reach(high=1.0, of="ours")
     with tempfile.TemporaryDirectory() as folder:
         first, second = (save(Path(folder), options.shape, name) for name in ("first", "second"))
@@ -54,26 +46,20 @@ def save(root: Path, shape: str, name: str) -> Path:
     """A skill of the given shape on the backbone ``root/backbone``, which is made once."""
     path = root / "backbone"
     if not path.exists():
-        BertModel(config(shape), add_pooling_layer=False).save_pretrained(path)
-        minilm().tokenizer.save_pretrained(path)
+        BertModel(models.config(shape), add_pooling_layer=False).save_pretrained(path)
+        models.minilm().tokenizer.save_pretrained(path)
     backbone = load_backbone(shape, str(path), "bert", "head")
-    dense = prompted(backbone.model)
-    keep = keep_at(dense)
+    dense = models.prompted(backbone.model)
+    keep = models.keep_at(dense)
+    loaded = {"name": shape, "path": str(path), "content_hash": backbone.content_hash}
     about = SkillAbout(
         task="none",
         text=["sentence"],
         labels=["negative", "positive"],
         words=[],
-        backbone={
-            "name": shape,
-            "path": str(path),
-            "family": "bert",
-            "readout": "head",
-            "pooling": "mean",
-            "content_hash": backbone.content_hash,
-        },
-        prompt={"kind": "prefix", "length": LENGTH, "decoder": False},
-        max_length=MAX_LENGTH,
+        backbone={"family": "bert", "readout": "head", "pooling": "mean"} | loaded,
+        prompt={"kind": "prefix", "length": models.LENGTH, "decoder": False},
+        max_length=models.MAX_LENGTH,
         scores={"metric": "none", "validation": None, "data": "none"},
         train="bias",
     )

@@ -171,8 +171,9 @@ def figure(value: float | None, unit: str = "") -> str:
     """Three digits or so, without an exponent where it can be read; nothing for None."""
     if value is None:
         return ""
-    styles = ((100, ",.0f"), (10, ".1f"), (0.01, ".2f"), (1e-300, ".1e"), (0, ".0f"))
-    style = next((style for least, style in styles if abs(value) >= least), "")
+    styles = ((100, ",.0f"), (10, ".1f"), (0.01, ".2f"))
+    other = ".1e" if value else ".0f"
+    style = next((style for least, style in styles if abs(value) >= least), other)
     return f"{value:{style}} {unit}".rstrip()
 
 

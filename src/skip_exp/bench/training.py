@@ -7,9 +7,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import lightning as L
 import torch
-from lightning.pytorch.callbacks import Callback
+from lightning.pytorch.callbacks import LambdaCallback
 from transformers import BertConfig
 
 from skip_exp.bench import baseline, models
@@ -65,28 +64,11 @@ def first_rows(task: EncodedTask, rows: int) -> EncodedTask:
     return replace(task, train=task.train[:rows], select=task.select[:SELECT])
 
 
-class Stopwatch(Callback):
-    """From the start of the epoch, so that its batches are made in it, to its last step."""
-
-    def __init__(self) -> None:
-        self.start = self.end = 0.0
-
-    def on_train_epoch_start(self, trainer: L.Trainer, pl_module: Any) -> None:
-        self.start = self._now()
-
-    def on_train_batch_end(self, trainer: L.Trainer, *_: Any) -> None:
-        if trainer.is_last_batch:
-            self.end = self._now()
-
-    @staticmethod
-    def _now() -> float:
-        if wait := synchronise():
-            wait()
-        return time.perf_counter()
-
-
 def ours(backbone: HFModel, kind: str, task: EncodedTask, precision: str) -> Callable[[], float]:
-    """Seconds that one epoch of our ``tune`` phase takes."""
+    """Seconds that one epoch of our ``tune`` phase takes.
+
+    From the start of the epoch, so that its batches are made in it, to its last step.
+    """
     model = models.prompted(backbone, kind)
     settings = TrainSettings(**asdict(TrainConfig(epochs=1)))
     model.train_only(settings.train)
@@ -94,11 +76,22 @@ def ours(backbone: HFModel, kind: str, task: EncodedTask, precision: str) -> Cal
     hardware = Hardware("auto", 1, precision, progress=False)
 
     def turn() -> float:
-        watch = Stopwatch()
+        moments: list[float] = []
+
+        def note(*_: Any) -> None:
+            if wait := synchronise():
+                wait()
+            moments.append(time.perf_counter())
+
+        watch = LambdaCallback(
+            on_train_epoch_start=note,
+            on_train_batch_end=lambda trainer, *_: note() if trainer.is_last_batch else None,
+        )
         tuner = PromptTuner(model, "tune", settings, metrics)
         trainer = fit_trainer(tuner, hardware, task.spec.metrics[0], None, [watch])
         trainer.fit(tuner, TextDataModule(task, settings.batch, seed=1))
-        return watch.end - watch.start
+        start, end = moments
+        return end - start
 
     return turn
 
