@@ -41,7 +41,7 @@ def measure(options: Options) -> list[Row]:
     samples = (32, 1) if options.quick else (SAMPLES, IG_SAMPLES)
     for method, number in zip((gradients, integrated), samples, strict=True):
         batches = [
-            {name: x.to(best_device()) for name, x in batch.items()}
+            {key: x.to(best_device()) for key, x in batch.items()}
             for batch in module.attribution_batches(number, BATCH, 1)
         ]
         rows += method(model, batches, f"{name}, {number} samples", options)

@@ -165,19 +165,13 @@ def draw(file: Path, panels: Sequence[Panel]) -> None:
     """Write two by two panels as a PNG of 800 x 640; the same panels give the same bytes."""
     figure = Figure(figsize=(8.0, 6.4), dpi=100, layout="constrained")
     for axes, panel in zip(figure.subplots(2, 2).flat, panels, strict=True):
-        points = list(panel.lines.index)
-        for mark, (name, values) in zip("os^D", panel.lines.items(), strict=False):
-            axes.plot(points, values, marker=mark, markersize=5, label=name)
-        axes.set(title=panel.title, xlabel=panel.lines.index.name, ylabel=panel.unit)
-        axes.grid(alpha=0.3)
+        scales = {"logx": panel.log_x, "logy": panel.log_y}
+        look = {"style": ["o-", "s-", "^-"], "grid": True, "legend": panel.lines.shape[1] > 1}
+        panel.lines.plot(ax=axes, title=panel.title, ylabel=panel.unit, **scales, **look)
         if panel.log_x:
-            axes.set_xscale("log")
+            points = list(panel.lines.index)
             axes.set_xticks(points, [f"{x:,.0f}" if x >= 100 else f"{x:.2g}" for x in points])
             axes.minorticks_off()
-        if panel.log_y:
-            axes.set_yscale("log")
-        else:
+        if not panel.log_y:
             axes.set_ylim(0, 1.1 * panel.lines.max(axis=None))
-        if len(panel.lines.columns) > 1:
-            axes.legend()
     figure.savefig(file, format="png", metadata={"Software": None})

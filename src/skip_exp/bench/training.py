@@ -44,10 +44,10 @@ def measure(options: Options) -> list[Row]:
     rows = []
     for shape, (batches, turns) in ({"minilm": (2, 2)} if options.quick else SIZES).items():
         part = first_rows(task, batches * baseline.BATCH)
-        real, random = shape == "minilm", models.config(shape)
-        backbone = models.minilm().model if real else models.backbone(random)
+        real = shape == "minilm"  # the other one has random weights
+        backbone = models.minilm().model if real else models.backbone(models.config(shape))
         calls = [ours(backbone, kind, part, precision) for kind in ("prefix", "input")]
-        calls.append(theirs(embedded_folder("minilm") if real else random, part))
+        calls.append(theirs(embedded_folder("minilm") if real else models.config(shape), part))
         tokens, reach = sum(len(row["input_ids"]) for row in part.train), Reach(low=2.5)
         against = partial(compare, theirs=2, unit="tokens/s", of=tokens, reach=reach)
         times = reported(calls, repeats=turns)
