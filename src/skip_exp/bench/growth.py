@@ -20,6 +20,7 @@ from skip_exp.bench.tables import PICTURE, Options, Row
 from skip_exp.bench.timing import compare, job, peak_memory, side_by_side
 from skip_exp.machine.timing import alone, best_device
 from skip_exp.models.cost import random_batch
+from skip_exp.models.sites import Sublayer
 from skip_exp.pruning.surgery import cut
 
 TITLE = "Growth"
@@ -109,6 +110,7 @@ def reports(quick: bool) -> Part:
 
 def invent(folder: Path, count: int) -> None:
     """Result files with the fields of real ones: tasks, ratios and seeds, as many as asked for."""
+    units = [Sublayer.of("encoder", layer, "ffn").site("ffn") for layer in range(6)]
     for i in range(count):
         task, ratio, seed = ("sst2", "mrpc", "cola", "rte")[i % 4], (3 + i // 4 % 5) / 10, i // 20
         scores: results.Scores = {"dense": 0.84, "pruned": 0.8, "final": 0.84 - ratio / 20}
@@ -120,7 +122,7 @@ def invent(folder: Path, count: int) -> None:
             majority={"accuracy": 0.5}, metric={**scores, "name": "accuracy"},
             metrics={"accuracy": scores}, params={"block_pruned": ratio, "all_pruned": ratio / 2},
             latency={"speedup": 1 + 2 * ratio, "contended": False}, seconds={"total": 60.0},
-            keep_sizes={f"encoder.{layer}.ffn": [700, 1536] for layer in range(6)}, skill="skill",
+            keep_sizes={site: [700, 1536] for site in units}, skill="skill",
             config={"task": {"name": task}, "prune": {"ratio": ratio}, "seed": seed},
         )  # fmt: skip
         place = folder / f"{i:04d}"

@@ -3,6 +3,7 @@
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -58,24 +59,15 @@ def measure(options: Options) -> list[Row]:
 
 def compared(one: Command, many: Command, setting: str) -> list[Row]:
     """Ours is the sweep. A job's overhead beyond the first is what the start is no part of."""
-    reach, contended = Reach(high=3.0, of="ours"), one.contended or many.contended
+    contended, reach = one.contended or many.contended, Reach(high=3.0, of="ours")
     further = (many.outside - one.outside) / (many.jobs - one.jobs)
-    overheads = {
-        "sweep, outside the phases, per job": (many.outside / many.jobs, reach),
-        "each further job, outside its phases": (further, reach),
-        "one job, outside its phases": (one.outside, None),
-    }
-    ratio = many.wall / one.wall
+    ratio, bound = many.wall / one.wall, Reach(high=1.8)
+    row = partial(Row, setting=setting, unit="s", contended=contended)
     return [
-        Row(
-            *("sweep of three ratios", setting, many.wall, one.wall, "s", ratio),
-            reach=Reach(high=1.8),
-            contended=contended,
-        ),
-        *(
-            Row(name, setting, seconds, unit="s", reach=bound, contended=contended)
-            for name, (seconds, bound) in overheads.items()
-        ),
+        row("sweep of three ratios", ours=many.wall, theirs=one.wall, ratio=ratio, reach=bound),
+        row("sweep, outside the phases, per job", ours=many.outside / many.jobs, reach=reach),
+        row("each further job, outside its phases", ours=further, reach=reach),
+        row("one job, outside its phases", ours=one.outside),
     ]
 
 
