@@ -6,6 +6,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import pandas as pd
 import pytest
 import torch
 from torch import Tensor
@@ -18,15 +19,15 @@ from skip_exp.bench import (
     forward,
     growth,
     models,
-    picture,
     prefix,
     served,
     sweep,
     training,
 )
-from skip_exp.bench.row import Options, Reach
+from skip_exp.bench.tables import Options
 from skip_exp.data.encode import EncodedTask
 from skip_exp.errors import SkipError
+from skip_exp.report.__main__ import write
 from skip_exp.skill.skill import Skill
 from skip_exp.training.module import PromptTuner
 from tests.helpers.saved import save_tiny_skill, tokenizer
@@ -73,7 +74,7 @@ def test_the_masked_control_computes_what_the_cut_model_computes() -> None:
 
 
 def test_half_of_the_blocks_goes() -> None:
-    dense = models.prompted(models.backbone(models.config("bert-tiny")))
+    dense = models.prompted_shape("bert-tiny")
     final = forward.trio(dense)[0]
     sizes = [sum(p.numel() for p in m.backbone.encoder.parameters()) for m in (final, dense)]
     assert sizes[0] / sizes[1] == pytest.approx(1 - models.RATIO, abs=0.03)
@@ -87,13 +88,13 @@ def test_no_prompt_is_the_plain_backbone() -> None:
     assert inputs["attention_mask"].sum(1).tolist() == [6, 8, 10, 12]
     with torch.inference_mode():
         with_prompt(**inputs)  # leaves its prefix behind
-        found = without(**inputs)
+        logits = without(**inputs)
         torch.manual_seed(0)  # the same weights, and the library's own attention
         hidden = BertModel(config(), add_pooling_layer=False).eval()(**inputs)
     mask = inputs["attention_mask"][..., None].float()
     mean = (hidden.last_hidden_state * mask).sum(1) / mask.sum(1)
-    torch.testing.assert_close(found, without.readout.linear(mean))
-    assert not torch.allclose(with_prompt(**inputs), found, atol=1e-3)
+    torch.testing.assert_close(logits, without.readout.linear(mean))
+    assert not torch.allclose(with_prompt(**inputs), logits, atol=1e-3)
 
 
 def rows_of(batch: dict[str, Tensor]) -> list[tuple[int, ...]]:
@@ -102,10 +103,9 @@ def rows_of(batch: dict[str, Tensor]) -> list[tuple[int, ...]]:
 
 def test_both_sides_train_on_the_same_rows(monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("peft")
-    chunks = training.Chunks(encoded(200), 96)
-    assert len(chunks.rows) == 96 and len(chunks.task.select) == training.SELECT
-    assert chunks.tokens == sum(3 + i % 7 for i in range(96))
-    wanted = sorted(tuple(row["input_ids"]) for row in chunks.rows)
+    task = training.first_rows(encoded(200), 96)
+    assert len(task.train) == 96 and len(task.select) == training.SELECT
+    wanted = sorted(tuple(row["input_ids"]) for row in task.train)
     seen: dict[str, list[Any]] = {"ours": [], "theirs": []}
     step, run = PromptTuner.training_step, baseline.Loop.run
 
@@ -123,9 +123,9 @@ def test_both_sides_train_on_the_same_rows(monkeypatch: pytest.MonkeyPatch) -> N
     backbone = models.backbone(config())
     for kind in ("prefix", "input"):
         seen["ours"].clear()
-        assert training.ours(backbone, kind, chunks, "32-true")() > 0
+        assert training.ours(backbone, kind, task, "32-true")() > 0
         assert sorted(seen["ours"]) == wanted
-    assert training.theirs(config(), chunks)() > 0
+    assert training.theirs(config(), task)() > 0
     assert sorted(seen["theirs"]) == wanted
 
 
@@ -159,23 +159,23 @@ def test_the_baseline_answers_in_order_whatever_its_batches() -> None:
     model, words = baseline.prompt_tuned(config()), tokenizer("bert")
     texts = [(" ".join([f"w{30 + i % 9}"] * (1 + i * 7 % 11)),) for i in range(70)]
     balance(model, words, texts)
-    found = baseline.answer(model, words, texts, 24)
-    assert min(found.count(0), found.count(1)) > 20  # else the order would not show
-    assert baseline.answer(model, words, texts, 24, by_length=True) == found
-    alone = [baseline.answer(model, words, [text], 24)[0] for text in texts]
-    assert alone == found
+    answers = baseline.answer(model, words, texts)
+    assert min(answers.count(0), answers.count(1)) > 20  # else the order would not show
+    assert baseline.answer(model, words, texts, by_length=True) == answers
+    alone = [baseline.answer(model, words, [text])[0] for text in texts]
+    assert alone == answers
 
 
 def test_what_is_served_is_what_the_skill_predicts(tmp_path: Path) -> None:
     pytest.importorskip("onnxscript")
     saved = save_tiny_skill(tmp_path)
     texts = [("a good film",), ("the plot was dull",), ("w40 w41",)]
-    expected = [each["label"] for each in Skill.load(saved.folder).predict(texts)]
+    expected = [answer["label"] for answer in Skill.load(saved.folder).predict(texts)]
     for _ in range(2):  # exported, then found
         ours = served.served(saved.folder, tmp_path / "work")
         assert list(ours) == ["int8", "bf16"]
-        for own in ours.values():
-            assert [each["label"] for each in own.predict(texts)] == expected
+        for classifier in ours.values():
+            assert [answer["label"] for answer in classifier.predict(texts)] == expected
 
 
 def test_a_skill_that_is_given_is_not_tuned_again(tmp_path: Path) -> None:
@@ -185,15 +185,15 @@ def test_a_skill_that_is_given_is_not_tuned_again(tmp_path: Path) -> None:
 
 
 def test_the_score_is_compared_with_the_better_model() -> None:
-    row = served._score("sst2", "bf16", ours=0.83, peft=0.80, dense=0.84)
+    row = served.score("sst2", "bf16", ours=0.83, peft=0.80, dense=0.84)
+    assert row.name == "score, bf16 (PEFT 80.0, our dense 84.0)"
     assert row.ratio == pytest.approx(-1.0) and row.met
     assert row.theirs == pytest.approx(84.0)
-    row = served._score("sst2", "bf16", ours=0.83, peft=0.85, dense=0.84)
+    row = served.score("sst2", "bf16", ours=0.83, peft=0.85, dense=0.84)
     assert row.ratio == pytest.approx(-2.0) and not row.met
-    assert served._score("sst2", "bf16", ours=0.83, peft=0.82, dense=None).theirs == pytest.approx(
-        82.0
-    )
-    assert served.score(["a", "b", "a"], ["a", "a", "a"]) == pytest.approx(2 / 3)
+    row = served.score("sst2", "bf16", ours=0.83, peft=0.82, dense=None)
+    assert (row.name, row.theirs) == ("score, bf16", pytest.approx(82.0))
+    assert served.accuracy(["a", "b", "a"], ["a", "a", "a"]) == pytest.approx(2 / 3)
 
 
 def test_captum_and_ours_score_alike() -> None:
@@ -222,56 +222,52 @@ def test_the_overhead_is_what_no_phase_names() -> None:
     one = sweep.Command(wall=60.0, phases=52.0, jobs=1, contended=False)
     many = sweep.Command(wall=100.0, phases=88.0, jobs=3, contended=False)
     assert (one.outside, many.outside) == (8.0, 12.0)
-    assert sweep.further(one, many) == 2.0  # the start of the process is in both
+    rows = sweep.compared(one, replace(many, contended=True), "rte")
+    assert (rows[0].ours, rows[0].theirs, rows[0].ratio) == (100.0, 60.0, pytest.approx(5 / 3))
+    # In a further job's the start of the process is no part: it is in both commands, once.
+    assert [row.ours for row in rows[1:]] == [4.0, 2.0, 8.0]
+    assert all(row.contended for row in rows)
+    assert [row.met for row in sweep.compared(one, many, "rte")] == [True, False, True, None]
     assert sweep.phases({"seconds": {"tune": 2.0, "test": 1.5, "total": 9.0}}) == 3.5
 
 
-def test_the_sweep_reads_the_first_rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_sweep_reads_the_first_rows(tmp_path: Path) -> None:
     source = tmp_path / "all" / "rte"
     source.mkdir(parents=True)
     for split in ("train", "validation"):
         lines = [json.dumps({"sentence1": f"{split} {i}"}) for i in range(sweep.ROWS + 5)]
         (source / f"{split}.jsonl").write_text("\n".join(lines) + "\n")
-    monkeypatch.setenv("SKIP_EXP_DATA", str(tmp_path / "all"))
-    found = sweep.real_rows(tmp_path / "few") / "rte"
-    train = (found / "train.jsonl").read_text().splitlines()
+    few = sweep.first_rows(tmp_path / "all", tmp_path / "few") / "rte"
+    train = (few / "train.jsonl").read_text().splitlines()
     assert len(train) == sweep.ROWS and "train 0" in train[0]
-    assert (found / "validation.jsonl").read_text() == (source / "validation.jsonl").read_text()
+    assert (few / "validation.jsonl").read_text() == (source / "validation.jsonl").read_text()
     (source / "train.jsonl").unlink()
     with pytest.raises(SkipError, match=r"SKIP_EXP_DATA: needs .*train\.jsonl"):
-        sweep.real_rows(tmp_path / "none")
+        sweep.first_rows(tmp_path / "all", tmp_path / "none")
 
 
 def test_how_linear_a_sweep_is() -> None:
-    row = growth._job_row([10.0, 12.0, 14.0, 16.0, 20.0], contended=False)
+    row = growth.job_row([10.0, 12.0, 14.0, 16.0, 20.0], contended=False)
     assert (row.ours, row.ratio) == (2.5, 1.5)
-    assert growth._job_row([10.0, 12.0], contended=False).ratio is None
+    assert growth.job_row([10.0, 12.0], contended=False).ratio is None
 
 
 def test_invented_results_can_be_reported(tmp_path: Path) -> None:
-    from skip_exp.report.__main__ import write
-
     growth.invent(tmp_path / "results", 24)
-    found = results.load(tmp_path / "results")
-    settings = {(each["task"], each["ratio"], each["seed"]) for each in found}
-    assert len(found) == len(settings) == 24
+    invented = results.load(tmp_path / "results")
+    settings = {(result["task"], result["ratio"], result["seed"]) for result in invented}
+    assert len(invented) == len(settings) == 24
     write([str(tmp_path / "results")], tmp_path / "report")
     assert (tmp_path / "report" / "report.html").is_file()
 
 
 def test_the_picture_is_800_pixels_wide_and_the_same_again(tmp_path: Path) -> None:
-    panel = picture.Panel("A", "x", "y", [picture.Line("one", [1, 10], [1.0, 2.0])], log_x=True)
+    lines = pd.DataFrame({"one": [1.0, 2.0]}, pd.Index([1, 10], name="x"))
+    panel = growth.Panel("A", "y", lines, log_x=True)
     panels = [panel, replace(panel, log_x=False), replace(panel, log_y=True), panel]
     for name in ("first", "second"):
-        picture.draw(tmp_path / name, panels)
+        growth.draw(tmp_path / name, panels)
     content = (tmp_path / "first").read_bytes()
     assert (tmp_path / "second").read_bytes() == content
     width, height = (int.from_bytes(content[i : i + 4], "big") for i in (16, 20))
     assert (width, height) == (800, 640)
-
-
-def test_reaches_that_were_agreed() -> None:
-    times = SimpleNamespace(ratio=lambda *_: (8.0, 0.1), median=lambda call: 1.0 + call)
-    times.contended = False
-    row = served._throughput("sst2", "file order", times, 0, 1, 100, Reach(low=8.0))  # type: ignore[arg-type]
-    assert (row.ours, row.theirs, row.met) == (100.0, 50.0, True)

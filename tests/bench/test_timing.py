@@ -4,7 +4,9 @@ import pytest
 import torch
 
 from skip_exp.bench import timing
-from skip_exp.bench.timing import Times, peak_memory, reported, side_by_side
+from skip_exp.bench.tables import Reach
+from skip_exp.bench.timing import Times, compare, job, peak_memory, reported, side_by_side
+from skip_exp.errors import SkipError
 from skip_exp.machine.timing import alone
 
 
@@ -13,6 +15,26 @@ def test_ratios_are_taken_pair_by_pair() -> None:
     assert times.median(1) == 1.0
     assert times.ratio(0, 1) == (3.0, 0.5625)
     assert Times([[3.0], [2.0]], False).ratio(0, 1) == (1.5, 0.0)
+
+
+def test_rows_of_times_costs_and_rates() -> None:
+    times = Times([[0.5] * 3, [2.0] * 3], contended=False)
+    row = compare("a", "b", times, unit="ms", reach=Reach(low=4.0))
+    assert (row.name, row.setting, row.unit) == ("a", "b", "ms")
+    assert (row.ours, row.theirs, row.ratio, row.spread) == (500.0, 2000.0, 4.0, 0.0)
+    assert row.met is True
+    row = compare("a", "b", times, cost=True, of=10)
+    assert (row.ours, row.theirs, row.ratio, row.unit) == (0.05, 0.2, 0.25, "s")
+    row = compare("a", "b", times, ours=1, theirs=0, unit="texts/s", of=10)
+    assert (row.ours, row.theirs, row.ratio) == (5.0, 20.0, 0.25)
+    row = compare("a", "b", times, theirs=None, reach=Reach(high=0.4, of="ours"))
+    assert (row.ours, row.theirs, row.ratio, row.met) == (0.5, None, None, False)
+    assert compare("a", "b", Times(times.seconds, contended=True)).contended
+
+
+def test_a_job_that_fails_is_an_error() -> None:
+    with pytest.raises(SkipError, match=r"python -m skip_exp --none: exit code 2"):
+        job(["--none"])
 
 
 @pytest.mark.parametrize(("budget", "rounds"), [(0.0, 3), (10.0, 5), (1e9, 8)])
@@ -26,9 +48,9 @@ def test_the_warm_up_tells_how_many_rounds_fit(
         return [[1.0] * repeats, [1.0] * repeats]
 
     monkeypatch.setattr(timing, "interleave", interleave)
-    found = side_by_side([print, print], seconds=budget, least=3, most=8)
+    times = side_by_side([print, print], seconds=budget, least=3, most=8)
     assert asked == [1, rounds]
-    assert [len(own) for own in found.seconds] == [rounds, rounds]
+    assert [len(seconds) for seconds in times.seconds] == [rounds, rounds]
 
 
 def test_what_calls_report_counts_and_the_first_round_does_not() -> None:
@@ -39,8 +61,8 @@ def test_what_calls_report_counts_and_the_first_round_does_not() -> None:
 
 @pytest.mark.parametrize("inference", [True, False])
 def test_gradients_where_they_are_asked_for(inference: bool) -> None:
-    found, _ = alone(torch.is_inference_mode_enabled, inference=inference)
-    assert found is inference
+    enabled, _ = alone(torch.is_inference_mode_enabled, inference=inference)
+    assert enabled is inference
 
 
 def test_commands_that_take_the_lock_can_be_timed() -> None:

@@ -6,43 +6,47 @@ again. Real rows are read where SKIP_EXP_DATA names their folder, generated ones
 """
 
 import argparse
+import importlib
+import json
+import logging
+import os
+import platform
+import shutil
+import signal
+import subprocess
 import sys
+import tempfile
+import time
+import warnings
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
-from skip_exp.bench import runner, summary, writer
-from skip_exp.bench.row import Options, Report
+from skip_exp import results
+from skip_exp.bench.tables import Options, Report, from_json, table, to_json, write
 from skip_exp.errors import SkipError
+
+# In order of running; each is a module of this package with TITLE, ABOUT and measure(options).
+COMPARISONS = (
+    *("forward", "prefix", "served", "training", "attribution", "sweep", "handling", "growth"),
+)
+TIMEOUT = 900.0  # seconds of one comparison
+GRACE = 5.0  # seconds for an interrupted comparison to remove its files
+# Threads that OpenMP binds to cores take the main thread with them, and every process that it
+# starts afterwards inherits its one core.
+BINDING = ("OMP_PROC_BIND", "OMP_PLACES", "GOMP_CPU_AFFINITY", "KMP_AFFINITY")
+PACKAGES = ("skip_exp", "torch", "transformers", "lightning", "peft", "captum", "onnxruntime")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Exit code: 0, 1 where a comparison failed, 2 where the command is refused."""
-    parser = argparse.ArgumentParser(
-        prog="python -m skip_exp.bench",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument("--quick", action="store_true", help="on little: does everything run?")
-    names = ", ".join(runner.COMPARISONS)
-    parser.add_argument("--only", nargs="+", default=[], metavar="NAME", help=f"some of: {names}")
-    parser.add_argument("--out", type=Path, default=Path("outputs/bench"), metavar="DIR")
-    parser.add_argument("--work", type=Path, default=Path("outputs/.bench"), metavar="DIR")
-    parser.add_argument(
-        "--skill",
-        type=Path,
-        action="append",
-        default=[],
-        metavar="FOLDER",
-        help="a finished sst2 or rte skill to serve, in place of a newly tuned one",
-    )
-    parser.add_argument(
-        "--readme", type=Path, metavar="FILE", help="put the short table between its two marks"
-    )
-    given = parser.parse_args(arguments)
-    options = Options(given.quick, given.out, given.work, tuple(given.skill))
+    asked = parser().parse_args(arguments)
+    options = Options(asked.quick, asked.out, asked.work, tuple(asked.skill))
     try:
-        check(given.readme, whole=not (given.quick or given.only))
-        return measure(runner.chosen(given.only), options, given.readme)
+        if asked.rows:  # the process of one comparison
+            return measure(asked.only[0], options, asked.rows)
+        return run_all([name for name in COMPARISONS if name in asked.only], options)
     except SkipError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
@@ -50,48 +54,155 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"error: {error.filename}: {error.strerror}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        print(f"\nerror: interrupted; measured so far: {given.out}/bench.md", file=sys.stderr)
+        print(f"\nerror: interrupted; measured so far: {options.out}/bench.md", file=sys.stderr)
         return 130
 
 
-def check(readme: Path | None, whole: bool) -> None:
-    """Refuse what could not be written at the end."""
-    if readme is not None:
-        if not whole:
-            raise SkipError("--readme takes a whole run: without --quick and --only")
-        summary.parts(readme)
+def parser() -> argparse.ArgumentParser:
+    """The command line."""
+    made = argparse.ArgumentParser(
+        prog="python -m skip_exp.bench",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    skill = "a finished sst2 or rte skill to serve, in place of a newly tuned one"
+    some: dict[str, Any] = {
+        "nargs": "+",
+        "choices": COMPARISONS,
+        "default": COMPARISONS,
+        "metavar": "NAME",
+    }
+    names = f"some of: {', '.join(COMPARISONS)}"
+    made.add_argument("--quick", action="store_true", help="on little: does everything run?")
+    made.add_argument("--only", **some, help=names)
+    made.add_argument("--out", type=Path, default=Path("outputs/bench"), metavar="DIR")
+    made.add_argument("--work", type=Path, default=Path("outputs/.bench"), metavar="DIR")
+    made.add_argument(
+        "--skill", type=Path, action="append", default=[], metavar="FOLDER", help=skill
+    )
+    made.add_argument("--rows", type=Path, help=argparse.SUPPRESS)
+    return made
 
 
-def measure(names: Sequence[str], options: Options, readme: Path | None) -> int:
-    """Run the comparisons and write what they found; the exit code."""
+def run_all(names: Sequence[str], options: Options) -> int:
+    """Run the comparisons, with the tables written and shown after each; the exit code."""
     options.out.mkdir(parents=True, exist_ok=True)
-    runner.unbind()
-    machine = runner.machine()
-    print(f"{machine['device']}, {machine['threads']} threads", flush=True)
+    unbind()
+    here = machine()
+    print(f"{here['device']}, {here['threads']} threads", flush=True)
     reports: list[Report] = []
     for name in names:
         print(f"{name} ...", flush=True)
-        reports.append(runner.run(name, options))
-        tell(reports[-1])
-        writer.write(options.out, machine, options.quick, reports)
-    if readme is not None:
-        summary.refresh(readme, reports)
+        report = run(name, options)
+        reports.append(report)
+        write(options.out, here, options.quick, reports)
+        if report.error is not None:
+            print(f"error: {name}: {report.error}", file=sys.stderr, flush=True)
+        else:
+            print(table(report.rows, shutil.get_terminal_size((200, 24)).columns))
+        print(f"{report.seconds:.0f} s", flush=True)
     total = sum(report.seconds for report in reports)
     print(f"{total:.0f} s; written: {options.out}/bench.md, .json")
     return 1 if any(report.error is not None for report in reports) else 0
 
 
-def tell(report: Report) -> None:
-    """A comparison's rows on the terminal."""
-    if report.error is not None:
-        print(f"error: {report.name}: {report.error}", file=sys.stderr, flush=True)
-    for row in report.rows:
-        name, setting, ours, theirs, ratio, reach, met = writer.cells(row)
-        parts = [ours, f"against {theirs}" if theirs else "", f"ratio {ratio}" if ratio else ""]
-        parts += [f"(reach {reach}: {met.strip('*')})" if reach else met.strip("*")]
-        print(f"  {name}, {setting}: {' '.join(filter(None, parts))}", flush=True)
-    print(f"  {report.seconds:.0f} s", flush=True)
+def run(name: str, options: Options, timeout: float = TIMEOUT) -> Report:
+    """Run one comparison in its own process; whatever goes wrong there is the report's error."""
+    module, start = importlib.import_module(f"skip_exp.bench.{name}"), time.perf_counter()
+    with tempfile.TemporaryDirectory() as folder:
+        rows = Path(folder) / "rows.json"
+        error = wait(command(name, options, rows), options.work / f"{name}.log", timeout)
+        done = () if error else from_json(json.loads(rows.read_text()))
+    return Report(name, module.TITLE, module.ABOUT, done, error, time.perf_counter() - start)
+
+
+def command(name: str, options: Options, rows: Path) -> list[str]:
+    """The process of one comparison: this program once more, to write its rows to a file."""
+    arguments = ["--only", name, "--out", str(options.out), "--work", str(options.work)]
+    arguments += [part for skill in options.skills for part in ("--skill", str(skill))]
+    arguments += ["--quick"] if options.quick else []
+    return [sys.executable, "-m", "skip_exp.bench", *arguments, "--rows", str(rows)]
+
+
+def wait(argv: Sequence[str], log: Path, timeout: float) -> str | None:
+    """Run a command, its output in ``log``; why it failed, or None. Nothing it started goes on."""
+    log.parent.mkdir(parents=True, exist_ok=True)
+    # Nothing here is on a hub; what is written is seen at once.
+    environment = os.environ | {"HF_HUB_OFFLINE": "1", "PYTHONUNBUFFERED": "1"}
+    with log.open("wb") as file:
+        process = subprocess.Popen(
+            argv, stdout=file, stderr=subprocess.STDOUT, env=environment, start_new_session=True
+        )
+        try:
+            code = process.wait(timeout)
+        except subprocess.TimeoutExpired:
+            return f"not done after {timeout:.0f} s (log: {log})"
+        finally:
+            end(process)
+    if code == 0:
+        return None
+    lines = [line for line in log.read_text(errors="replace").splitlines() if line.strip()]
+    last = lines[-1].removeprefix("error: ") if lines else "no output"
+    return f"{last} (exit code {code}, log: {log})"
+
+
+def end(process: "subprocess.Popen[bytes]") -> None:
+    """End a process and the jobs that it started, which share its group."""
+    with suppress(ProcessLookupError):  # all of them are gone
+        try:
+            os.killpg(process.pid, signal.SIGINT)  # as Ctrl-C would
+            process.wait(GRACE)
+        except subprocess.TimeoutExpired:
+            pass
+        finally:
+            os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+
+
+def measure(name: str, options: Options, rows: Path) -> int:
+    """Make one comparison in this process. Raises SkipError where it cannot be made here."""
+    warnings.simplefilter("ignore")
+    logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
+    measured = importlib.import_module(f"skip_exp.bench.{name}").measure(options)
+    rows.write_text(json.dumps(to_json(measured)))
+    return 0
+
+
+def interrupt_on_term() -> None:
+    """Let SIGTERM, too, end the comparison at work with its jobs."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+
+
+def unbind() -> None:
+    """Leave all cores to the processes of the comparisons. Before torch is imported."""
+    for name in BINDING:
+        os.environ.pop(name, None)
+
+
+def machine() -> dict[str, Any]:
+    """Device, threads and library versions of every comparison."""
+    import torch  # here: after `unbind`, and `--help` needs none of it
+
+    on_linux = hasattr(os, "sched_getaffinity")
+    return {
+        "device": torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu",
+        "processor": processor(),
+        "cores": len(os.sched_getaffinity(0)) if on_linux else os.cpu_count(),
+        "threads": torch.get_num_threads(),
+        "versions": {"python": platform.python_version()} | results.installed(PACKAGES),
+    }
+
+
+def processor() -> str:
+    """The processor's name, as far as the system tells."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        lines = []
+    names = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    return next(names, platform.processor() or platform.machine())
 
 
 if __name__ == "__main__":
+    interrupt_on_term()
     sys.exit(main())

@@ -1,21 +1,20 @@
 """Attribution of every site: what it costs, and Captum's scores and costs beside it."""
 
-from collections.abc import Callable, Sequence
-from functools import partial
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from skip_exp.attribution import activation_gradient, integrated_gradients
-from skip_exp.attribution.aggregate import Relevance, Totals
+from skip_exp.attribution.aggregate import Totals
 from skip_exp.attribution.observe import Batch, Tap, logits, taps, token_mask, true_label
-from skip_exp.bench import data, models
-from skip_exp.bench.libraries import extra
-from skip_exp.bench.row import Options, Reach, Row
-from skip_exp.bench.timing import Times, peak_memory, side_by_side
+from skip_exp.bench.models import encoded, extra, minilm, prompted, task_name, texts
+from skip_exp.bench.tables import Options, Reach, Row
+from skip_exp.bench.timing import compare, peak_memory, side_by_side
 from skip_exp.data.module import TextDataModule
 from skip_exp.machine.timing import best_device
+from skip_exp.models.sites import Relevance
 from skip_exp.models.soft_prompt import SoftPromptModel
 
 TITLE = "Attribution"
@@ -31,132 +30,118 @@ TARGET = "probability"
 SUMMED: dict[str, Any] = {"tokens": "sum", "sign": "absolute", "target": TARGET}
 STEPS = 32  # of integrated gradients
 SAMPLES, IG_SAMPLES, BATCH = 256, 4, 32
+Products = Callable[[Batch], Iterable[tuple[str, Tap, Tensor]]]
 
 
 def measure(options: Options) -> list[Row]:
     """Rows of activation x gradient and of integrated gradients."""
-    task = data.encoded(data.raw("sst2"))
-    module = TextDataModule(task, BATCH, seed=1)
-    model = models.prompted(data.minilm().model).to(best_device())
-    samples, ig_samples = (32, 1) if options.quick else (SAMPLES, IG_SAMPLES)
-    drawn = {n: _on_device(module.attribution_batches(n, BATCH, 1)) for n in (samples, ig_samples)}
-    name = data.named("sst2", task.is_sample)
-    return [
-        *gradients(model, drawn[samples], f"{name}, {samples} samples", options.quick),
-        *integrated(model, drawn[ig_samples], f"{name}, {ig_samples} samples", options.quick),
-    ]
-
-
-def _on_device(batches: Sequence[Batch]) -> list[Batch]:
-    return [{name: x.to(best_device()) for name, x in batch.items()} for batch in batches]
-
-
-class Kept:
-    """A method whose last scores can be compared once it was timed."""
-
-    def __init__(self, method: Callable[[], Relevance]) -> None:
-        self.method = method
-        self.scores: Relevance = {}
-
-    def __call__(self) -> None:
-        self.scores = self.method()
+    task = encoded(texts("sst2"))
+    model, module = prompted(minilm().model).to(best_device()), TextDataModule(task, BATCH, seed=1)
+    name, rows = task_name("sst2", task.is_sample), []
+    samples = (32, 1) if options.quick else (SAMPLES, IG_SAMPLES)
+    for method, number in zip((gradients, integrated), samples, strict=True):
+        batches = [
+            {key: x.to(best_device()) for key, x in batch.items()}
+            for batch in module.attribution_batches(number, BATCH, 1)
+        ]
+        rows += method(model, batches, f"{name}, {number} samples", options)
+    return rows
 
 
 def gradients(
-    model: SoftPromptModel, batches: Sequence[Batch], setting: str, quick: bool
+    model: SoftPromptModel, batches: Sequence[Batch], setting: str, options: Options
 ) -> list[Row]:
     """Activation x gradient, a plain forward pass and Captum in turns."""
-    ours = Kept(partial(activation_gradient.scores, model, batches, **SUMMED))
-    theirs = Kept(partial(captum_gradients, model, batches))
+    scores: dict[str, Relevance] = {}  # of the last round, compared once the time was taken
+
+    def ours() -> None:
+        scores["ours"] = activation_gradient.scores(model, batches, **SUMMED)
+
+    def theirs() -> None:
+        scores["theirs"] = captum_gradients(model, batches)
 
     @torch.no_grad()
     def forward() -> None:
         for batch in batches:
             logits(model, batch)
 
-    times = side_by_side(
-        [ours, forward, theirs], seconds=0.0 if quick else 20.0, least=3, inference=False
-    )
-    name, seconds = "activation x gradient", [times.median(call) for call in range(3)]
-    ratio, spread = times.ratio(0, 1)
-    passes = Row(
-        f"{name}, in forward passes", setting, seconds[0], seconds[1], "s", ratio, spread,
-        Reach(high=3.0), times.contended,
-    )  # fmt: skip
-    ratio, spread = times.ratio(2, 0)
-    against = Row(
-        f"{name} against Captum", setting, seconds[0], seconds[2], "s", ratio, spread,
-        contended=times.contended,
-    )  # fmt: skip
-    return [passes, against, _difference(name, setting, ours.scores, theirs.scores)]
-
-
-def integrated(
-    model: SoftPromptModel, batches: Sequence[Batch], setting: str, quick: bool
-) -> list[Row]:
-    """Integrated gradients of every layer, in turns with Captum; scores and memory beside it."""
-    steps = 2 if quick else STEPS
-    setting = f"{setting}, {steps} steps"
-    score = integrated_gradients.scores
-    score(model, batches, steps=1, **SUMMED)  # a whole round to warm up would take a minute
-    captum_integrated(model, batches, 1)
-    ours = Kept(partial(score, model, batches, steps=steps, **SUMMED))
-    theirs = Kept(partial(captum_integrated, model, batches, steps))
-    times = side_by_side([ours, theirs], seconds=0.0, least=2, warm_up=False, inference=False)
-    layers = len(model.attention_blocks())
-    mine, other = (times.median(call) / layers for call in range(2))
-    name = "integrated gradients"
+    calls, reach = [ours, forward, theirs], Reach(high=3.0)
+    times = side_by_side(calls, seconds=options.seconds(20.0), inference=False)
+    name = "activation x gradient"
     return [
-        _per_layer(name, setting, mine, other, times),
-        _difference(name, setting, ours.scores, theirs.scores),
-        _memory(name, setting, *map(peak_memory, (ours, theirs))),
+        compare(f"{name}, in forward passes", setting, times, cost=True, reach=reach),
+        compare(f"{name} against Captum", setting, times, theirs=2),
+        difference_row(name, setting, **scores),
     ]
 
 
-def _memory(name: str, setting: str, ours: float, theirs: float) -> Row:
-    ratio = theirs / ours if ours else None
-    name = f"{name}, peak memory"
-    return Row(name, setting, ours, theirs, "MB", ratio, reach=Reach(low=1.0))
+def integrated(
+    model: SoftPromptModel, batches: Sequence[Batch], setting: str, options: Options
+) -> list[Row]:
+    """Integrated gradients of every layer, in turns with Captum; scores and memory beside it."""
+    steps, scores = 2 if options.quick else STEPS, dict[str, Relevance]()
+
+    def ours(steps: int = steps) -> None:
+        scores["ours"] = integrated_gradients.scores(model, batches, steps=steps, **SUMMED)
+
+    def theirs(steps: int = steps) -> None:
+        scores["theirs"] = captum_integrated(model, batches, steps)
+
+    ours(1)  # to warm up: a whole round would take a minute
+    theirs(1)
+    times = side_by_side([ours, theirs], seconds=0.0, least=2, warm_up=False, inference=False)
+    name, setting = "integrated gradients", f"{setting}, {steps} steps"
+    layers, faster = len(model.attention_blocks()), Reach(low=1.5)
+    our_peak, their_peak = peak_memory(ours), peak_memory(theirs)
+    ratio = their_peak / our_peak if our_peak else None
+    figures = (our_peak, their_peak, "MB", ratio)
+    return [
+        compare(f"{name}, per layer", setting, times, of=layers, reach=faster),
+        difference_row(name, setting, **scores),
+        Row(f"{name}, peak memory", setting, *figures, reach=Reach(low=1.0)),
+    ]
 
 
-def _per_layer(name: str, setting: str, mine: float, other: float, times: Times) -> Row:
-    ratio, spread = times.ratio(1, 0)
-    reach = Reach(low=1.5)
-    name = f"{name}, per layer"
-    return Row(name, setting, mine, other, "s", ratio, spread, reach, times.contended)
-
-
-def _difference(name: str, setting: str, ours: Relevance, theirs: Relevance) -> Row:
-    name = f"{name}, difference"
-    return Row(name, setting, difference(ours, theirs), reach=Reach(high=1e-4, of="ours"))
+def difference_row(name: str, setting: str, ours: Relevance, theirs: Relevance) -> Row:
+    reach = Reach(high=1e-4, of="ours")
+    return Row(f"{name}, difference", setting, difference(ours, theirs), reach=reach)
 
 
 def difference(ours: Relevance, theirs: Relevance) -> float:
     """The largest difference of two scores of a neuron, relative to the largest score."""
-    largest = max(float(each.abs().max()) for each in theirs.values())
-    gaps = [float((ours[site] - each).abs().max()) for site, each in theirs.items()]
-    return max(gaps) / largest
+    largest = max(float(scores.abs().max()) for scores in theirs.values())
+    return max(float((ours[site] - theirs[site]).abs().max()) for site in theirs) / largest
+
+
+def captum(model: SoftPromptModel, batches: Sequence[Batch], products: Products) -> Relevance:
+    """What a method of ours gives, from ``products`` of a batch: a tap and its scores [R, T, n]."""
+    totals, how = Totals(model), (SUMMED["tokens"], SUMMED["sign"])
+    for batch in batches:
+        for name, tap, product in products(batch):
+            mask = token_mask(model, tap, batch["attention_mask"])
+            totals.add_positions(tap, tap.view(product.detach()), mask, *how)
+    return totals.means(sum(len(batch["labels"]) for batch in batches))
 
 
 def captum_gradients(model: SoftPromptModel, batches: Sequence[Batch]) -> Relevance:
     """What ``activation_gradient.scores`` gives, by Captum. Raises SkipError without Captum."""
     method = extra("captum.attr").LayerGradientXActivation
-    found, totals, texts = taps(model), Totals(model), 0
+
+    def products(batch: Batch) -> Iterator[tuple[str, Tap, Tensor]]:
+        for before in (True, False):
+            group = {name: tap for name, tap in taps(model).items() if tap.before == before}
+            linears = [tap.linear for tap in group.values()]
+            gradient = method(probability(model, batch), linears)
+            inputs = tuple(batch.values())
+            scores = gradient.attribute(inputs, attribute_to_layer_input=before)
+            yield from zip(group, group.values(), scores, strict=True)
+
     on_graph = next(m for m in model.backbone.modules() if isinstance(m, torch.nn.LayerNorm)).weight
     on_graph.requires_grad_(True)  # the embeddings' norm: puts the first layer on the graph, too
     try:
-        for batch in batches:
-            for before in (True, False):
-                group = {name: tap for name, tap in found.items() if tap.before == before}
-                products = method(
-                    _probability(model, batch), [tap.linear for tap in group.values()]
-                ).attribute(*_arguments(batch), attribute_to_layer_input=before)
-                for name, product in zip(group, products, strict=True):
-                    _add(totals, model, batch, name, group[name], product)
-            texts += len(batch["labels"])
+        return captum(model, batches, products)
     finally:
         on_graph.requires_grad_(False)
-    return totals.means(texts)
 
 
 def captum_integrated(model: SoftPromptModel, batches: Sequence[Batch], steps: int) -> Relevance:
@@ -165,53 +150,28 @@ def captum_integrated(model: SoftPromptModel, batches: Sequence[Batch], steps: i
     The input that Captum wants is a factor on the activation: of one, and of zero as the baseline.
     """
     method = extra("captum.attr").LayerIntegratedGradients
-    totals, texts = Totals(model), 0
-    for batch in batches:
-        for name, tap in taps(model).items():
-            product = _one_integrated(method, model, batch, tap, steps)
-            _add(totals, model, batch, name, tap, product)
-        texts += len(batch["labels"])
-    return totals.means(texts)
 
+    def products(batch: Batch) -> Iterator[tuple[str, Tap, Tensor]]:
+        plain, factors = probability(model, batch), dict[str, Tensor]()
 
-def _one_integrated(
-    method: Any, model: SoftPromptModel, batch: Batch, tap: Tap, steps: int
-) -> Tensor:
-    factors: list[Tensor] = []
-    plain = _probability(model, batch)
+        def scaled(factor: Tensor, *inputs: Tensor) -> Tensor:
+            factors["now"] = factor[:, :, None]
+            return plain(*inputs)
 
-    def probability(factor: Tensor, *rows: Tensor) -> Tensor:
-        factors[:] = [factor[:, :, None]]
-        return plain(*rows)
-
-    handle = tap.hook(lambda x: x * factors[0])  # before Captum's own hook
-    try:
         one = torch.ones(len(batch["labels"]), 1, device=batch["labels"].device)
-        product: Tensor = method(probability, tap.linear).attribute(
-            one,
-            one * 0,
-            additional_forward_args=tuple(batch.values()),
-            n_steps=steps,
-            attribute_to_layer_input=tap.before,
-        )
-        return product
-    finally:
-        handle.remove()
+        rows, options = tuple(batch.values()), {"n_steps": steps}
+        for name, tap in taps(model).items():
+            handle = tap.hook(lambda x: x * factors["now"])  # before Captum's own hook
+            try:
+                integral = method(scaled, tap.linear)
+                options["attribute_to_layer_input"] = tap.before
+                yield name, tap, integral.attribute(one, 0 * one, None, rows, **options)
+            finally:
+                handle.remove()
+
+    return captum(model, batches, products)
 
 
-def _probability(model: SoftPromptModel, batch: Batch) -> Callable[..., Tensor]:
-    names = tuple(batch)
-    return lambda *rows: true_label(model, dict(zip(names, rows, strict=True)), TARGET)
-
-
-def _arguments(batch: Batch) -> tuple[Tensor, None, tuple[Tensor, ...]]:
-    """Input, target and the further arguments of the forward function."""
-    first, *others = batch.values()
-    return first, None, tuple(others)
-
-
-def _add(
-    totals: Totals, model: SoftPromptModel, batch: Batch, name: str, tap: Tap, product: Tensor
-) -> None:
-    mask = token_mask(model, tap, batch["attention_mask"])
-    totals.add_positions(tap, tap.view(product.detach()), mask, SUMMED["tokens"], SUMMED["sign"])
+def probability(model: SoftPromptModel, batch: Batch) -> Callable[..., Tensor]:
+    """The probability of the true label as a function of the batch's tensors."""
+    return lambda *rows: true_label(model, dict(zip(batch, rows, strict=True)), TARGET)

@@ -15,11 +15,10 @@ from transformers import (
     BertConfig,
     BertForSequenceClassification,
     PreTrainedTokenizerBase,
-    get_linear_schedule_with_warmup,
+    get_scheduler,
 )
 
-from skip_exp.bench.libraries import extra
-from skip_exp.bench.models import LENGTH
+from skip_exp.bench.models import LENGTH, MAX_LENGTH, extra
 from skip_exp.config.schema import TrainConfig
 from skip_exp.data.encode import Row, collate
 
@@ -80,9 +79,7 @@ class Loop:
             ],
             weight_decay=settings.weight_decay,
         )
-        self.schedule = get_linear_schedule_with_warmup(
-            self.optimizer, int(settings.warmup * steps), steps
-        )
+        self.schedule = get_scheduler("linear", self.optimizer, int(settings.warmup * steps), steps)
 
     def run(self, batches: Iterable[Batch]) -> None:
         """One step per batch; the frozen layers have no dropout, as in ours."""
@@ -110,7 +107,6 @@ def answer(
     model: nn.Module,
     tokenizer: PreTrainedTokenizerBase,
     texts: Sequence[tuple[str, ...]],
-    max_length: int,
     by_length: bool = False,
 ) -> list[int]:
     """Label indices of ``texts`` (one or two strings each), in their order.
@@ -119,20 +115,20 @@ def answer(
     ``by_length`` tokenised at once and batched in order of length.
     """
     device = next(model.parameters()).device
-    options: dict[str, Any] = {"truncation": True, "max_length": max_length}
+    options: dict[str, Any] = {"truncation": True, "max_length": MAX_LENGTH}
     order = list(range(len(texts)))
     if by_length:
         ids = tokenizer(*_columns(texts), **options)["input_ids"]
         order.sort(key=lambda i: len(ids[i]))
-    found = [0] * len(texts)
+    answers = [0] * len(texts)
     for start in range(0, len(texts), BATCH):
         part = order[start : start + BATCH]
         columns = _columns([texts[i] for i in part])
         inputs = tokenizer(*columns, **options, padding=True, return_tensors="pt").to(device)
         labels = model(**inputs).logits.argmax(-1).tolist()
         for i, label in zip(part, labels, strict=True):
-            found[i] = label
-    return found
+            answers[i] = label
+    return answers
 
 
 def _columns(texts: Sequence[tuple[str, ...]]) -> list[list[str]]:

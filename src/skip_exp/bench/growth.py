@@ -6,21 +6,21 @@ import sys
 import tempfile
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
+import pandas as pd
 import torch
+from matplotlib.figure import Figure
 
 from skip_exp import results
-from skip_exp.bench import models
-from skip_exp.bench.picture import Line, Panel, draw
-from skip_exp.bench.row import Options, Row
-from skip_exp.bench.timing import peak_memory, side_by_side
-from skip_exp.bench.writer import PICTURE
-from skip_exp.errors import SkipError
+from skip_exp.bench.models import SHAPES, block_parameters, keep_at, prompted_shape
+from skip_exp.bench.tables import PICTURE, Options, Row
+from skip_exp.bench.timing import compare, job, peak_memory, side_by_side
 from skip_exp.machine.timing import alone, best_device
 from skip_exp.models.cost import random_batch
-from skip_exp.phases.finish import params
+from skip_exp.models.sites import Sublayer
 from skip_exp.pruning.surgery import cut
 
 TITLE = "Growth"
@@ -38,16 +38,26 @@ LITTLE = [
 ]
 
 
-def measure(options: Options) -> list[Row]:
-    """Rows of the four, and their picture in ``options.out``."""
-    parts = [jobs, reports, memory, sizes]
-    found = [part(options.quick) for part in parts]
-    options.out.mkdir(parents=True, exist_ok=True)
-    draw(options.out / PICTURE, [panel for panel, _ in found])
-    return [row for _, rows in found for row in rows]
+@dataclass(frozen=True)
+class Panel:
+    """One plot: a line per column over the index, whose name is that of the axis."""
+
+    title: str
+    unit: str
+    lines: pd.DataFrame
+    log_x: bool = False  # suits what spans factors; the axis shows the points' own values
+    log_y: bool = False
 
 
 Part = tuple[Panel, list[Row]]
+
+
+def measure(options: Options) -> list[Row]:
+    """Rows of the four, and their picture in ``options.out``."""
+    parts = [part(options.quick) for part in (jobs, reports, memory, sizes)]
+    options.out.mkdir(parents=True, exist_ok=True)
+    draw(options.out / PICTURE, [panel for panel, _ in parts])
+    return [row for _, rows in parts for row in rows]
 
 
 def jobs(quick: bool) -> Part:
@@ -55,21 +65,17 @@ def jobs(quick: bool) -> Part:
     number = 2 if quick else 5
     ratios = ",".join(f"{0.1 + 0.08 * i:.2f}" for i in range(number))
     with tempfile.TemporaryDirectory() as folder:
-        argv = [sys.executable, "-m", "skip_exp", *LITTLE, f"prune.ratio={ratios}", "-m"]
         start = time.time()
-        run = partial(subprocess.run, argv, cwd=folder, capture_output=True, text=True)
-        ended, contended = alone(run, lock=False)
-        if ended.returncode:
-            raise SkipError(f"the sweep of {number} jobs failed: {ended.stderr.strip()[-200:]}")
+        sweep = partial(job, [*LITTLE, f"prune.ratio={ratios}", "-m"], Path(folder))
+        _, contended = alone(sweep, lock=False)  # its benchmark phases take the lock
         files = Path(folder).rglob(results.FILE)
-        walls = [wall - start for wall in sorted(file.stat().st_mtime for file in files)]
-    panel = Panel(
-        "A sweep", "jobs", "seconds", [Line("wall time", list(range(1, number + 1)), walls)]
-    )
-    return panel, [_job_row(walls, contended)]
+        walls = sorted(file.stat().st_mtime - start for file in files)
+    index = pd.RangeIndex(1, number + 1, name="jobs")
+    lines = pd.DataFrame({"wall time": walls}, index)
+    return Panel("A sweep", "seconds", lines), [job_row(walls, contended)]
 
 
-def _job_row(walls: Sequence[float], contended: bool) -> Row:
+def job_row(walls: Sequence[float], contended: bool) -> Row:
     """The first job pays for tuning and attribution; the others should cost the same."""
     last, middle = len(walls) - 1, len(walls) // 2
     per_job = (walls[last] - walls[0]) / max(1, last)
@@ -85,26 +91,26 @@ def _job_row(walls: Sequence[float], contended: bool) -> Row:
 def reports(quick: bool) -> Part:
     """Reading results and writing all reports of them, in new processes, as a user starts them."""
     counts = [10, 100] if quick else [10, 100, 1000]
+    command = "python -m skip_exp.report"
     argv = [sys.executable, "-m", "skip_exp.report", "results", "--out", "report"]
+    run = partial(subprocess.run, argv, check=True, stdout=subprocess.DEVNULL)
     with tempfile.TemporaryDirectory() as root:
-        calls = []
-        for count in counts:
-            folder = Path(root) / str(count)
+        folders = [Path(root) / str(count) for count in counts]
+        for folder, count in zip(folders, counts, strict=True):
             invent(folder / "results", count)
-            run = partial(subprocess.run, argv, check=True, stdout=subprocess.DEVNULL)
-            calls.append(partial(run, cwd=folder))
+        calls = [partial(run, cwd=folder) for folder in folders]
         times = side_by_side(calls, seconds=0.0, least=1 if quick else 3)
-    seconds = [times.median(call) for call in range(len(counts))]
     rows = [
-        Row("report", f"{count:,} results", taken, unit="s", contended=times.contended)
-        for count, taken in zip(counts, seconds, strict=True)
+        compare("report", f"{count:,} results", times, ours=call, theirs=None)
+        for call, count in enumerate(counts)
     ]
-    lines = [Line("python -m skip_exp.report", counts, seconds)]
-    return Panel("A report", "results", "seconds", lines, log_x=True), rows
+    lines = pd.DataFrame({command: [row.ours for row in rows]}, pd.Index(counts, name="results"))
+    return Panel("A report", "seconds", lines, log_x=True), rows
 
 
 def invent(folder: Path, count: int) -> None:
     """Result files with the fields of real ones: tasks, ratios and seeds, as many as asked for."""
+    units = [Sublayer.of("encoder", layer, "ffn").site("ffn") for layer in range(6)]
     for i in range(count):
         task, ratio, seed = ("sst2", "mrpc", "cola", "rte")[i % 4], (3 + i // 4 % 5) / 10, i // 20
         scores: results.Scores = {"dense": 0.84, "pruned": 0.8, "final": 0.84 - ratio / 20}
@@ -116,7 +122,7 @@ def invent(folder: Path, count: int) -> None:
             majority={"accuracy": 0.5}, metric={**scores, "name": "accuracy"},
             metrics={"accuracy": scores}, params={"block_pruned": ratio, "all_pruned": ratio / 2},
             latency={"speedup": 1 + 2 * ratio, "contended": False}, seconds={"total": 60.0},
-            keep_sizes={f"encoder.{layer}.ffn": [700, 1536] for layer in range(6)}, skill="skill",
+            keep_sizes={site: [700, 1536] for site in units}, skill="skill",
             config={"task": {"name": task}, "prune": {"ratio": ratio}, "seed": seed},
         )  # fmt: skip
         place = folder / f"{i:04d}"
@@ -127,40 +133,47 @@ def invent(folder: Path, count: int) -> None:
 def memory(quick: bool) -> Part:
     """Peak memory of a forward pass against batch and length."""
     batches, lengths = ([1, 4], [32]) if quick else ([1, 8, 32, 64], [32, 128, 256])
-    model = models.prompted(models.backbone(models.config("minilm"))).to(best_device())
-    lines, rows = [], []
+    model = prompted_shape("minilm").to(best_device())
+    lines, rows = pd.DataFrame(index=pd.Index(batches, name="batch")), []
     with torch.inference_mode():
         model(**random_batch(model, 1, 8))  # what is allocated once
         for length in lengths:
             inputs = [random_batch(model, batch, length) for batch in batches]
-            peaks = [peak_memory(partial(model, **each)) for each in inputs]
-            lines.append(Line(f"length {length}", batches, peaks))
+            peaks = [peak_memory(partial(model, **batch)) for batch in inputs]
+            lines[f"length {length}"] = peaks
             setting = f"batch {batches[-1]}, length {length}"
             rows.append(Row("forward pass", setting, peaks[-1], unit="MB"))
-    return Panel("Peak memory", "batch", "MB", lines), rows
+    return Panel("Peak memory", "MB", lines), rows
 
 
 def sizes(quick: bool) -> Part:
     """Forward time of the dense and the cut model against the size of the blocks."""
-    shapes = ["bert-tiny", "minilm"] if quick else list(models.SHAPES)
-    millions, dense_ms, final_ms, rows = [], [], [], []
-    for shape in shapes:
-        dense = models.prompted(models.backbone(models.config(shape))).to(best_device())
-        final = cut(dense, models.keep_at(dense))
-        inputs = random_batch(dense, 8, 128)
-        calls = [partial(model, **inputs) for model in (dense, final)]
-        times = side_by_side(calls, seconds=0.5 if quick else 6.0)
-        millions.append(params(dense, final)["block_before"] / 1e6)
-        dense_ms.append(1e3 * times.median(0))
-        final_ms.append(1e3 * times.median(1))
+    millions, rows = [], []
+    for shape in list(SHAPES)[:2] if quick else SHAPES:
+        dense = prompted_shape(shape).to(best_device())
+        inputs, final = random_batch(dense, 8, 128), cut(dense, keep_at(dense))
+        calls = [partial(model, **inputs) for model in (final, dense)]
+        times = side_by_side(calls, seconds=0.0 if quick else 6.0)
+        millions.append(block_parameters(dense) / 1e6)
         setting = f"{shape} shape, {millions[-1]:.1f} M block parameters"
-        gain, spread = times.ratio(0, 1)
-        rows.append(
-            Row(
-                "size", setting, final_ms[-1], dense_ms[-1], "ms", gain, spread,
-                contended=times.contended,
-            )
-        )  # fmt: skip
-    lines = [Line("dense", millions, dense_ms), Line("52 % cut", millions, final_ms)]
-    title, where = "Forward pass, batch 8, length 128", "block parameters, millions"
-    return Panel(title, where, "ms", lines, log_x=True, log_y=True), rows
+        rows.append(compare("size", setting, times, unit="ms"))
+    figures = {"dense": [row.theirs for row in rows], "52 % cut": [row.ours for row in rows]}
+    lines = pd.DataFrame(figures, pd.Index(millions, name="block parameters, millions"))
+    title = "Forward pass, batch 8, length 128"
+    return Panel(title, "ms", lines, log_x=True, log_y=True), rows
+
+
+def draw(file: Path, panels: Sequence[Panel]) -> None:
+    """Write two by two panels as a PNG of 800 x 640; the same panels give the same bytes."""
+    figure = Figure(figsize=(8.0, 6.4), dpi=100, layout="constrained")
+    for axes, panel in zip(figure.subplots(2, 2).flat, panels, strict=True):
+        scales = {"logx": panel.log_x, "logy": panel.log_y}
+        look = {"style": ["o-", "s-", "^-"], "grid": True, "legend": panel.lines.shape[1] > 1}
+        panel.lines.plot(ax=axes, title=panel.title, ylabel=panel.unit, **scales, **look)
+        if panel.log_x:
+            points = list(panel.lines.index)
+            axes.set_xticks(points, [f"{x:,.0f}" if x >= 100 else f"{x:.2g}" for x in points])
+            axes.minorticks_off()
+        if not panel.log_y:
+            axes.set_ylim(0, 1.1 * panel.lines.max(axis=None))
+    figure.savefig(file, format="png", metadata={"Software": None})

@@ -1,17 +1,16 @@
 """Surgery, loading a skill, and switching between two of them, at the shape of BERT-base."""
 
 import tempfile
-from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import AutoModel, AutoTokenizer
+from transformers import AutoModel, AutoTokenizer, BertModel
 
-from skip_exp.bench import data, models
-from skip_exp.bench.row import Options, Reach, Row
-from skip_exp.bench.timing import side_by_side
+from skip_exp.bench import models
+from skip_exp.bench.tables import Options, Reach, Row
+from skip_exp.bench.timing import compare, side_by_side
 from skip_exp.models.backbones import load_backbone
 from skip_exp.pruning.surgery import cut
 from skip_exp.skill.skill import Skill, SkillAbout, save_skill
@@ -30,16 +29,16 @@ TEXT = ["a film that is worth its time"]
 
 def measure(options: Options) -> list[Row]:
     """Rows of the three."""
-    shape = "bert-tiny" if options.quick else "bert-base"
-    setting = f"{shape} shape"
+    seconds, setting = options.seconds(8.0), f"{options.shape} shape"
+    dense = models.prompted_shape(options.shape)
+    surgery = side_by_side([partial(cut, dense, models.keep_at(dense))], seconds=seconds)
+    reach = Reach(high=1.0, of="ours")
     with tempfile.TemporaryDirectory() as folder:
-        skills = [save(Path(folder), shape, name) for name in ("first", "second")]
-        seconds = 1.0 if options.quick else 8.0
+        first, second = (save(Path(folder), options.shape, name) for name in ("first", "second"))
         return [
-            surgery(shape, setting, seconds),
-            *loading(skills[0], setting, seconds),
-            second(skills, setting, seconds),
-            switching(skills, setting, seconds),
+            compare("surgery", setting, surgery, theirs=None, reach=reach),
+            *loading(first, second, setting, seconds),
+            switching(first, second, setting, seconds),
         ]
 
 
@@ -47,29 +46,20 @@ def save(root: Path, shape: str, name: str) -> Path:
     """A skill of the given shape on the backbone ``root/backbone``, which is made once."""
     path = root / "backbone"
     if not path.exists():
-        from transformers import BertModel
-
-        model = BertModel(models.config(shape), add_pooling_layer=False)
-        model.save_pretrained(path)
-        data.minilm().tokenizer.save_pretrained(path)
-    b = load_backbone(shape, str(path), "bert", "head")
-    dense = models.prompted(b.model)
+        BertModel(models.config(shape), add_pooling_layer=False).save_pretrained(path)
+        models.minilm().tokenizer.save_pretrained(path)
+    backbone = load_backbone(shape, str(path), "bert", "head")
+    dense = models.prompted(backbone.model)
     keep = models.keep_at(dense)
+    loaded = {"name": shape, "path": str(path), "content_hash": backbone.content_hash}
     about = SkillAbout(
         task="none",
         text=["sentence"],
         labels=["negative", "positive"],
         words=[],
-        backbone={
-            "name": shape,
-            "path": str(path),
-            "family": "bert",
-            "readout": "head",
-            "pooling": "mean",
-            "content_hash": b.content_hash,
-        },
+        backbone={"family": "bert", "readout": "head", "pooling": "mean"} | loaded,
         prompt={"kind": "prefix", "length": models.LENGTH, "decoder": False},
-        max_length=data.MAX_LENGTH,
+        max_length=models.MAX_LENGTH,
         scores={"metric": "none", "validation": None, "data": "none"},
         train="bias",
     )
@@ -78,17 +68,8 @@ def save(root: Path, shape: str, name: str) -> Path:
     return save_skill(root / name, smaller, keep, about)
 
 
-def surgery(shape: str, setting: str, seconds: float) -> Row:
-    """Seconds of cutting a dense model."""
-    dense = models.prompted(models.backbone(models.config(shape)))
-    times = side_by_side([partial(cut, dense, models.keep_at(dense))], seconds=seconds)
-    reach = Reach(high=1.0, of="ours")
-    ours = times.median(0)
-    return Row("surgery", setting, ours, unit="s", reach=reach, contended=times.contended)
-
-
-def loading(skill: Path, setting: str, seconds: float) -> list[Row]:
-    """A skill and its backbone from their folders, and the backbone alone."""
+def loading(skill: Path, other: Path, setting: str, seconds: float) -> list[Row]:
+    """A skill and its backbone from their folders, and the backbone alone; a second skill."""
     path = skill.with_name("backbone")
 
     def ours() -> Skill:
@@ -104,35 +85,22 @@ def loading(skill: Path, setting: str, seconds: float) -> list[Row]:
         with torch.inference_mode():
             model(**tokenizer(TEXT, return_tensors="pt"))
 
-    first = "loading, to the first answer"
-    pairs = {"loading": (ours, theirs), first: (lambda: ours().predict(TEXT), answer)}
-    return [_loading(name, setting, pair, seconds) for name, pair in pairs.items()]
-
-
-def _loading(name: str, setting: str, pair: Sequence[Callable[[], object]], seconds: float) -> Row:
-    times = side_by_side(list(pair), seconds=seconds, inference=False)
-    ratio, spread = times.ratio(0, 1)
-    figures = times.median(0), times.median(1)
-    reach = Reach(high=2.0)
-    return Row(name, setting, *figures, "s", ratio, spread, reach, times.contended)
-
-
-def second(skills: list[Path], setting: str, seconds: float) -> Row:
-    """A second skill, its backbone in memory."""
-    Skill.load(skills[0])
-    times = side_by_side([partial(Skill.load, skills[1])], seconds=seconds, inference=False)
-    name = "loading a second skill"
-    return Row(name, setting, times.median(0), unit="s", contended=times.contended)
-
-
-def switching(folders: list[Path], setting: str, seconds: float) -> Row:
-    """Milliseconds: a text after one for the other skill, less one after its own."""
-    one, other = map(Skill.load, folders)
-    calls = [
-        partial(one.predict, TEXT),  # after the other skill's, see the last call
-        partial(one.predict, TEXT),  # after its own
-        partial(other.predict, TEXT),
+    timed = partial(side_by_side, seconds=seconds, inference=False)
+    whole, to_answer = timed([ours, theirs]), timed([lambda: ours().predict(TEXT), answer])
+    again = timed([partial(Skill.load, other)])  # the backbone is in memory
+    reach, first = Reach(high=2.0), "loading, to the first answer"
+    return [
+        compare("loading", setting, whole, cost=True, reach=reach),
+        compare(first, setting, to_answer, cost=True, reach=reach),
+        compare("loading a second skill", setting, again, theirs=None),
     ]
+
+
+def switching(first: Path, second: Path, setting: str, seconds: float) -> Row:
+    """Milliseconds: a text after one for the other skill, less one after its own."""
+    one, other = Skill.load(first), Skill.load(second)
+    # The first call comes after the last one, the other skill's; the second one after its own.
+    calls = [partial(skill.predict, TEXT) for skill in (one, one, other)]
     times = side_by_side(calls, seconds=seconds)
     switched, stayed = 1e3 * times.median(0), 1e3 * times.median(1)
     setting += f", a text costs {stayed:.0f} ms"

@@ -1,49 +1,54 @@
-"""Models of known shapes with random weights: their speed is that of trained ones."""
+"""What the comparisons work on: models of known shapes, the task's rows, and other libraries."""
 
+import importlib
+import os
 from typing import Any
 
 import torch
+from omegaconf import OmegaConf
 from transformers import BertConfig, BertModel
 
 from skip_exp.attribution import random
+from skip_exp.config import schema
+from skip_exp.data.encode import EncodedTask, encode
+from skip_exp.data.sources import RawTask, load_task
+from skip_exp.data.spec import task_spec
+from skip_exp.errors import SkipError
 from skip_exp.models.attention import swap_attention
+from skip_exp.models.backbones import Backbone, load_backbone
 from skip_exp.models.families import FAMILIES, HFModel
 from skip_exp.models.prompts import build_prompt
 from skip_exp.models.readouts import HeadReadout
 from skip_exp.models.sites import Keep
 from skip_exp.models.soft_prompt import SoftPromptModel
-from skip_exp.pruning import allocate
+from skip_exp.pruning.allocate import allocate
 
 RATIO = 0.52  # of the block parameters: the paper's headline
 LENGTH = 16  # of every prompt, ours and theirs
-
-
-def _shape(hidden: int, layers: int, heads: int) -> dict[str, Any]:
-    return {
-        "hidden_size": hidden,
-        "num_hidden_layers": layers,
-        "num_attention_heads": heads,
-        "intermediate_size": 4 * hidden,
-    }
-
-
-SHAPES = {
-    "bert-tiny": _shape(128, 2, 2),
-    "minilm": _shape(384, 6, 12),
-    "bert-base": _shape(768, 12, 12),
-    "bert-large": _shape(1024, 24, 16),
+MAX_LENGTH = 128  # tokens of a text, ours and theirs
+SHAPES = {  # hidden size, layers, heads
+    "bert-tiny": (128, 2, 2),
+    "minilm": (384, 6, 12),
+    "bert-base": (768, 12, 12),
+    "bert-large": (1024, 24, 16),
 }
 
 
 def config(shape: str) -> BertConfig:
     """BERT's settings at one of SHAPES."""
-    return BertConfig(**SHAPES[shape])
+    hidden, layers, heads = SHAPES[shape]
+    return BertConfig(
+        hidden_size=hidden,
+        num_hidden_layers=layers,
+        num_attention_heads=heads,
+        intermediate_size=4 * hidden,
+    )
 
 
 def backbone(settings: BertConfig) -> HFModel:
-    """A frozen BERT with random weights, its attention swapped."""
+    """A frozen BERT with random weights, its attention swapped: as fast as a trained one."""
     torch.manual_seed(0)
-    model = BertModel(settings, add_pooling_layer=False)
+    model: HFModel = BertModel(settings, add_pooling_layer=False)
     swap_attention(model)  # first: modules of ours start in training mode, too
     return model.eval().requires_grad_(False)
 
@@ -57,8 +62,58 @@ def prompted(model: HFModel, prompt: str = "prefix", length: int = LENGTH) -> So
     return SoftPromptModel(model, family, soft, readout).eval()
 
 
-def keep_at(model: SoftPromptModel, ratio: float = RATIO) -> Keep:
-    """A keep that removes ``ratio`` of the block parameters, chosen at random."""
-    sizes = model.shapes()
+def prompted_shape(shape: str) -> SoftPromptModel:
+    """A dense model of one of SHAPES with random weights and a prefix prompt."""
+    return prompted(backbone(config(shape)))
+
+
+def keep_at(model: SoftPromptModel) -> Keep:
+    """A keep that removes RATIO of the block parameters, chosen at random."""
     relevance = random.scores(model, [])
-    return allocate.allocate(relevance, sizes, ratio=ratio, sites=["ffn", "heads"])
+    return allocate(relevance, model.shapes(), ratio=RATIO, sites=["ffn", "heads"])
+
+
+def block_parameters(model: SoftPromptModel) -> int:
+    return sum(shape.parameters for shape in model.shapes())
+
+
+def minilm() -> Backbone:
+    """The embedded backbone."""
+    return load_backbone("minilm", "embedded:minilm", "bert", "head")
+
+
+def data_folder() -> str | None:
+    """The folder of real rows, where SKIP_EXP_DATA names one; else rows are generated."""
+    return os.environ.get("SKIP_EXP_DATA") or None
+
+
+def texts(task: str) -> RawTask:
+    """Texts and labels of ``conf/task/<task>.yaml``."""
+    spec = task_spec(OmegaConf.load(schema.conf_dir() / "task" / f"{task}.yaml"))
+    folder = data_folder()
+    return load_task(spec, "local" if folder else "sample", folder, allow_sample=True)
+
+
+def encoded(raw: RawTask) -> EncodedTask:
+    """Token ids of a task's rows by the embedded backbone's tokenizer."""
+    return encode(raw, minilm().tokenizer, MAX_LENGTH)
+
+
+def task_name(task: str, is_sample: bool) -> str:
+    """The task as a setting names it."""
+    return f"{task} (generated sample)" if is_sample else task
+
+
+def extra(name: str) -> Any:
+    """Import a library of the ``dev`` extra, which only some comparisons need.
+
+    Raises:
+        SkipError: it is not installed; the message names the extra.
+    """
+    try:
+        return importlib.import_module(name)
+    except ImportError as error:
+        package = name.partition(".")[0]
+        raise SkipError(
+            f"{package} is not installed; it comes with the dev extra: pip install 'skip_exp[dev]'"
+        ) from error

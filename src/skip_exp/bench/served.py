@@ -1,8 +1,6 @@
 """Served throughput: text in, label out, tokeniser included."""
 
 import json
-import subprocess
-import sys
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
@@ -12,14 +10,13 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from skip_exp import results
-from skip_exp.bench import baseline, data
-from skip_exp.bench.models import RATIO
-from skip_exp.bench.row import Options, Reach, Row
-from skip_exp.bench.timing import Times, side_by_side
+from skip_exp.bench import baseline
+from skip_exp.bench.models import RATIO, data_folder, encoded, minilm, task_name, texts
+from skip_exp.bench.tables import Options, Reach, Row
+from skip_exp.bench.timing import compare, job, side_by_side
 from skip_exp.cache.versions import digest
 from skip_exp.data.module import LengthGroupedSampler
 from skip_exp.data.sources import RawTask
-from skip_exp.errors import SkipError
 from skip_exp.export import export
 from skip_exp.machine.timing import best_device
 from skip_exp.models.backbones import embedded_folder
@@ -43,16 +40,40 @@ ABOUT = (
 # Of tune and retune; PEFT trains for the sum. What RTE learns in it would be no more than chance.
 EPOCHS = {"sst2": (1, 1), "rte": (1, 0)}
 QUICK = 96  # texts
-Texts = Sequence[tuple[str, ...]]
 
 
 def measure(options: Options) -> list[Row]:
     """Rows of both tasks."""
-    return [
-        row
-        for task in (("sst2",) if options.quick else tuple(EPOCHS))
-        for row in _rows(task, options)
-    ]
+    tasks = ("sst2",) if options.quick else tuple(EPOCHS)
+    return [row for task in tasks for row in measure_task(task, options)]
+
+
+def measure_task(task: str, options: Options) -> list[Row]:
+    """Throughput of our settings against PEFT's, and for SST-2 their scores."""
+    raw, skill = texts(task), skill_folder(task, options)
+    ours = served(skill, options.work)
+    with_score = task == "sst2" and not options.quick
+    peft = peft_model(raw, options.work, sum(EPOCHS[task]) if with_score else 0)
+    rows, labels = validation(raw)
+    rows = rows[:QUICK] if options.quick else rows
+    theirs = partial(baseline.answer, peft, minilm().tokenizer, rows)
+    calls: list[Callable[[], object]] = [theirs, partial(theirs, by_length=True)]
+    calls += [partial(classifier.predict, rows) for classifier in ours.values()]
+    times = side_by_side(calls, seconds=options.seconds(30.0))
+    setting = f"{task_name(task, raw.is_sample)}, {len(rows)} texts"
+    against = partial(compare, setting=setting, times=times, unit="texts/s", of=len(rows))
+    best = min(range(2, len(calls)), key=times.median)  # what a user would take
+    table = []
+    for call, name in enumerate(ours, 2):
+        reach, name = Reach(low=8.0) if call == best else None, f"against PEFT, {name}"
+        table.append(against(f"{name}, file order", ours=call, theirs=0, reach=reach))
+        table.append(against(f"{name}, sorted", ours=call, theirs=1))
+    if with_score:
+        names, other = [raw.spec.labels[i] for i in labels], accuracy(theirs(), labels)
+        for name, classifier in ours.items():
+            right = accuracy([answer["label"] for answer in classifier.predict(rows)], names)
+            table.append(score(setting, name, right, other, dense_score(skill)))
+    return table
 
 
 def served(skill: Path, work: Path) -> dict[str, Classifier]:
@@ -67,55 +88,6 @@ def served(skill: Path, work: Path) -> dict[str, Classifier]:
     return {"int8": OnnxSkill.load(folder), "bf16": bf16}
 
 
-def _rows(task: str, options: Options) -> list[Row]:
-    raw, skill = data.raw(task), skill_folder(task, options)
-    ours = served(skill, options.work)
-    with_score = task == "sst2" and not options.quick
-    theirs = peft_model(raw, options.work, sum(EPOCHS[task]) if with_score else 0)
-    texts, labels = validation(raw)
-    if options.quick:
-        texts, labels = texts[:QUICK], labels[:QUICK]
-    tokenizer = data.minilm().tokenizer
-    calls: list[Callable[[], object]] = [
-        lambda: baseline.answer(theirs, tokenizer, texts, data.MAX_LENGTH),
-        lambda: baseline.answer(theirs, tokenizer, texts, data.MAX_LENGTH, by_length=True),
-        *(partial(own.predict, texts) for own in ours.values()),
-    ]
-    times = side_by_side(calls, seconds=0.0 if options.quick else 30.0, least=3)
-    setting = f"{data.named(task, raw.is_sample)}, {len(texts)} texts"
-    rows = []
-    best = min(range(2, 2 + len(ours)), key=times.median)  # what a user would take
-    for at, name in enumerate(ours, 2):
-        reach = Reach(low=8.0) if at == best else None
-        rows.append(_throughput(setting, f"{name}, file order", times, at, 0, len(texts), reach))
-        rows.append(_throughput(setting, f"{name}, sorted", times, at, 1, len(texts), None))
-    if with_score:
-        names = [raw.spec.labels[i] for i in labels]
-        other = score(baseline.answer(theirs, tokenizer, texts, data.MAX_LENGTH), labels)
-        for name, own in ours.items():
-            found = score([answer["label"] for answer in own.predict(texts)], names)
-            rows.append(_score(setting, name, found, other, dense_score(skill)))
-    return rows
-
-
-def _throughput(
-    setting: str, how: str, times: Times, our: int, their: int, texts: int, reach: Reach | None
-) -> Row:
-    ratio, spread = times.ratio(their, our)
-    ours, theirs = texts / times.median(our), texts / times.median(their)
-    name = f"against PEFT, {how}"
-    return Row(name, setting, ours, theirs, "texts/s", ratio, spread, reach, times.contended)
-
-
-def _score(setting: str, how: str, ours: float, peft: float, dense: float | None) -> Row:
-    """``ratio`` is the difference in points to the better of the two."""
-    better = max(100 * value for value in (peft, dense) if value is not None)
-    beside = "" if dense is None else f" (PEFT {100 * peft:.1f}, our dense {100 * dense:.1f})"
-    name = f"score, {how}{beside}"
-    difference = 100 * ours - better
-    return Row(name, setting, 100 * ours, better, "%", difference, reach=Reach(low=-1.5))
-
-
 def validation(raw: RawTask) -> tuple[list[tuple[str, ...]], list[int]]:
     """Texts of the validation split, one or two strings each, and their labels."""
     split = raw.splits[raw.spec.validation]
@@ -123,9 +95,17 @@ def validation(raw: RawTask) -> tuple[list[tuple[str, ...]], list[int]]:
     return list(zip(*columns, strict=True)), split.label
 
 
-def score(found: Sequence[object], labels: Sequence[object]) -> float:
+def accuracy(answers: Sequence[object], labels: Sequence[object]) -> float:
     """Fraction that is right."""
-    return sum(a == b for a, b in zip(found, labels, strict=True)) / len(labels)
+    return sum(a == b for a, b in zip(answers, labels, strict=True)) / len(labels)
+
+
+def score(setting: str, name: str, ours: float, peft: float, dense: float | None) -> Row:
+    """Fractions in percent; ``ratio`` is the difference in points to the better of the two."""
+    better = 100 * max(value for value in (peft, dense) if value is not None)
+    beside = "" if dense is None else f" (PEFT {100 * peft:.1f}, our dense {100 * dense:.1f})"
+    name, points, reach = f"score, {name}{beside}", 100 * ours - better, Reach(low=-1.5)
+    return Row(name, setting, 100 * ours, better, "%", points, reach=reach)
 
 
 def skill_folder(task: str, options: Options) -> Path:
@@ -135,14 +115,13 @@ def skill_folder(task: str, options: Options) -> Path:
             return folder
     tune, retune = (1, 1) if options.quick else EPOCHS[task]
     folder = options.work / f"{task}-{tune}-{retune}"
-    overrides = [f"+task={task}", f"prune.ratio={RATIO}", "logger=none", "trainer.progress=false"]
-    overrides += [f"tune.epochs={tune}", "benchmark.enabled=false", "retune.distill=0"]
-    overrides += [f"retune.epochs={retune}"] if retune else ["retune.enabled=false"]
-    overrides += [f"hydra.run.dir={folder}", f"cache.dir={options.work / 'cache'}"]
-    overrides += [] if data.is_real() else ["data.source=sample"]
-    code = subprocess.run([sys.executable, "-m", "skip_exp", *overrides]).returncode
-    if code:
-        raise SkipError(f"the job that tunes the {task} skill failed (exit code {code})")
+    overrides = [
+        *(f"+task={task}", f"prune.ratio={RATIO}", "logger=none", "trainer.progress=false"),
+        *(f"tune.epochs={tune}", "benchmark.enabled=false", "retune.distill=0"),
+        *(f"retune.epochs={retune}" if retune else "retune.enabled=false",),
+        *(f"hydra.run.dir={folder}", f"cache.dir={options.work / 'cache'}"),
+    ]
+    job([*overrides, *([] if data_folder() else ["data.source=sample"])])
     return folder / "skill"
 
 
@@ -178,13 +157,13 @@ def peft_model(raw: RawTask, work: Path, epochs: int) -> nn.Module:
 
 def train_peft(model: nn.Module, raw: RawTask, epochs: int) -> None:
     """Train on the same rows as our ``tune`` phase: the selection slice is left out."""
-    rows = data.encoded(raw).train
+    rows = encoded(raw).train
     lengths = [len(row["input_ids"]) for row in rows]
     sampler = LengthGroupedSampler(lengths, baseline.BATCH, seed=1)
     bf16 = resolve_precision("auto", "auto") == "bf16-mixed"
     steps = epochs * -(-len(rows) // baseline.BATCH)
     loop = baseline.Loop(model, steps, bf16=bf16)
-    pad = data.minilm().tokenizer.pad_token_id
+    pad = minilm().tokenizer.pad_token_id
     for epoch in range(epochs):
         sampler.set_epoch(epoch)
         loop.run(baseline.batches([rows[i] for i in sampler], pad))

@@ -1,18 +1,16 @@
 """A sweep of three ratios against one job: whole commands from cold, as a user types them."""
 
-import os
-import subprocess
-import sys
 import tempfile
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from skip_exp import results
-from skip_exp.bench import data
-from skip_exp.bench.row import Options, Reach, Row
+from skip_exp.bench.models import data_folder, task_name
+from skip_exp.bench.tables import Options, Reach, Row
+from skip_exp.bench.timing import clock, job
 from skip_exp.errors import SkipError
 from skip_exp.machine.timing import alone
 
@@ -25,7 +23,7 @@ ABOUT = (
     "that its result files name: start of Python and its libraries, data, backbone, once; "
     "composition, Lightning, W&B, files, for each job."
 )
-TASK, ROWS, RATIOS = "rte", 240, (0.3, 0.5, 0.7)
+TASK, ROWS, ONE, RATIOS = "rte", 240, "prune.ratio=0.5", "prune.ratio=0.3,0.5,0.7"
 QUICK = [
     *("tune.epochs=1", "retune.epochs=1", "attribution.samples=32", "data.max_length=64"),
     *("benchmark.batch=2", "benchmark.seq_len=16", "benchmark.repeats=2", "logger=none"),
@@ -49,75 +47,61 @@ class Command:
 
 def measure(options: Options) -> list[Row]:
     """The ratio of both commands and the overhead of each."""
+    source = None if options.quick else data_folder()
+    overrides = [f"+task={TASK}", *(QUICK if options.quick else [])]
     with tempfile.TemporaryDirectory() as folder:
-        where = Path(folder)
-        real = real_rows(where / "data") if data.is_real() and not options.quick else None
-        given = QUICK if options.quick else []
-        one = run([f"+task={TASK}", "prune.ratio=0.5", *given], where / "one", real)
-        ratios = ",".join(map(str, RATIOS))
-        many = run([f"+task={TASK}", f"prune.ratio={ratios}", *given, "-m"], where / "many", real)
-    setting = f"{TASK}, {ROWS} rows" if real else data.named(TASK, True)
-    contended, each = one.contended or many.contended, many.outside / many.jobs
+        root = Path(folder)
+        rows = first_rows(Path(source), root / "data") if source else None
+        one = run([*overrides, ONE], root / "one", rows)
+        many = run([*overrides, RATIOS, "-m"], root / "many", rows)
+    return compared(one, many, f"{TASK}, {ROWS} rows" if source else task_name(TASK, True))
+
+
+def compared(one: Command, many: Command, setting: str) -> list[Row]:
+    """Ours is the sweep. A job's overhead beyond the first is what the start is no part of."""
+    contended, reach = one.contended or many.contended, Reach(high=3.0, of="ours")
+    further = (many.outside - one.outside) / (many.jobs - one.jobs)
+    ratio, bound = many.wall / one.wall, Reach(high=1.8)
+    row = partial(Row, setting=setting, unit="s", contended=contended)
     return [
-        Row(
-            "sweep of three ratios", setting, many.wall, one.wall, "s", many.wall / one.wall,
-            reach=Reach(high=1.8), contended=contended,
-        ),
-        _overhead("sweep, outside the phases, per job", setting, each, contended),
-        _overhead("each further job, outside its phases", setting, further(one, many), contended),
-        Row("one job, outside its phases", setting, one.outside, unit="s", contended=contended),
-    ]  # fmt: skip
+        row("sweep of three ratios", ours=many.wall, theirs=one.wall, ratio=ratio, reach=bound),
+        row("sweep, outside the phases, per job", ours=many.outside / many.jobs, reach=reach),
+        row("each further job, outside its phases", ours=further, reach=reach),
+        row("one job, outside its phases", ours=one.outside),
+    ]
 
 
-def further(one: Command, many: Command) -> float:
-    """Seconds that each job after a process's first takes beyond its phases."""
-    return (many.outside - one.outside) / (many.jobs - one.jobs)
+def first_rows(source: Path, folder: Path) -> Path:
+    """A data folder with the first ROWS train rows of the task and its whole validation split.
 
-
-def _overhead(name: str, setting: str, seconds: float, contended: bool) -> Row:
-    reach = Reach(high=3.0, of="ours")
-    return Row(name, setting, seconds, unit="s", reach=reach, contended=contended)
-
-
-def real_rows(folder: Path) -> Path:
-    """A data folder with the first ROWS train rows of the task and its whole validation split."""
-    source = Path(os.environ["SKIP_EXP_DATA"]) / TASK
+    Raises:
+        SkipError: ``source`` has no ``.jsonl`` of a split.
+    """
     (folder / TASK).mkdir(parents=True)
-    for split in ("train", "validation"):
-        files = sorted(source.glob(f"{split}.*"))
-        if not files or files[0].suffix != ".jsonl":
-            raise SkipError(f"SKIP_EXP_DATA: needs {source}/{split}.jsonl")
-        lines = files[0].read_text().splitlines(keepends=True)
-        kept = lines[:ROWS] if split == "train" else lines
-        (folder / TASK / files[0].name).write_text("".join(kept))
+    for split, rows in (("train", ROWS), ("validation", None)):
+        file = source / TASK / f"{split}.jsonl"
+        if not file.is_file():
+            raise SkipError(f"SKIP_EXP_DATA: needs {file}")
+        lines = file.read_text().splitlines(keepends=True)
+        (folder / TASK / file.name).write_text("".join(lines[:rows]))
     return folder
 
 
-def run(overrides: Sequence[str], cold: Path, real: Path | None) -> Command:
+def run(overrides: Sequence[str], cold: Path, data: Path | None) -> Command:
     """Run a whole command in the new folder ``cold``, where its cache and results go.
 
     Raises:
         SkipError: it failed.
     """
     cold.mkdir()
-    source = [] if real else ["data.source=sample"]
-    argv = [sys.executable, "-m", "skip_exp", *overrides, *source]
-    environment = os.environ | ({"SKIP_EXP_DATA": str(real)} if real else {})
-
-    def whole() -> tuple[int, float]:
-        start = time.perf_counter()
-        ended = subprocess.run(argv, cwd=cold, env=environment, capture_output=True, text=True)
-        if ended.returncode:
-            print(ended.stdout, ended.stderr, file=sys.stderr)
-        return ended.returncode, time.perf_counter() - start
-
-    (code, wall), contended = alone(whole, lock=False)  # its benchmark phase takes the lock
-    if code:
-        raise SkipError(f"{' '.join(overrides)}: exit code {code}")
-    found = results.load(cold / "outputs")
-    return Command(wall, sum(map(phases, found)), len(found), contended)
+    environment = {"SKIP_EXP_DATA": str(data)} if data else {}
+    arguments = [*overrides, *([] if data else ["data.source=sample"])]
+    # No lock: the command's benchmark phase takes it.
+    wall, contended = alone(lambda: clock(lambda: job(arguments, cold, **environment)), lock=False)
+    jobs = results.load(cold / "outputs")
+    return Command(wall, sum(map(phases, jobs)), len(jobs), contended)
 
 
 def phases(result: dict[str, Any]) -> float:
     """Seconds of all phases of one job."""
-    return sum(value for name, value in result["seconds"].items() if name != "total")
+    return float(sum(value for name, value in result["seconds"].items() if name != "total"))

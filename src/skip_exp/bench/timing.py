@@ -2,19 +2,24 @@
 
 import ctypes
 import gc
+import os
 import statistics
+import subprocess
+import sys
 import threading
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import partial
+from pathlib import Path
 
 import psutil
 import torch
 
+from skip_exp.bench.tables import Reach, Row
+from skip_exp.errors import SkipError
 from skip_exp.machine.timing import alone, best_device, interleave
 
 KEEP_MAPPED = -3  # M_MMAP_THRESHOLD of glibc's mallopt
+SCALES = {"s": 1.0, "ms": 1e3}
 
 
 @dataclass(frozen=True)
@@ -35,6 +40,37 @@ class Times:
         return statistics.median(ratios), (high - low) / 2
 
 
+def compare(
+    name: str,
+    setting: str,
+    times: Times,
+    *,
+    ours: int = 0,
+    theirs: int | None = 1,
+    unit: str = "s",
+    of: float = 1.0,
+    cost: bool = False,
+    reach: Reach | None = None,
+) -> Row:
+    """The row of one or two calls that took turns.
+
+    Args:
+        ours, theirs: which calls; without ``theirs`` one figure and no ratio.
+        unit: ``s`` or ``ms`` for times, e.g. ``texts/s`` for rates.
+        of: how much a call does: texts, tokens, layers; figures are for one of them, or a second.
+        cost: the ratio is our time over theirs, not how many times faster ours is.
+    """
+
+    def figure(call: int) -> float:
+        seconds = times.median(call) / of
+        return SCALES[unit] * seconds if unit in SCALES else 1 / seconds
+
+    if theirs is None:
+        return Row(name, setting, figure(ours), unit=unit, reach=reach, contended=times.contended)
+    ratio = times.ratio(ours, theirs) if cost else times.ratio(theirs, ours)
+    return Row(name, setting, figure(ours), figure(theirs), unit, *ratio, reach, times.contended)
+
+
 def side_by_side(
     calls: Sequence[Callable[[], object]],
     *,
@@ -49,13 +85,15 @@ def side_by_side(
     The warm-up tells how many rounds fit: at least ``least``, at most ``most``. Without it,
     ``least`` rounds.
     """
-    run = partial(interleave, list(calls), warmup=0, synchronise=synchronise())
+
+    def rounds(repeats: int) -> list[list[float]]:
+        return interleave(list(calls), repeats=repeats, warmup=0, synchronise=synchronise())
 
     def measure() -> list[list[float]]:
         if not warm_up:
-            return run(repeats=least)
-        first = sum(map(sum, run(repeats=1)))
-        return run(repeats=max(least, min(most, int(seconds / first))))
+            return rounds(least)
+        first = sum(map(sum, rounds(1)))
+        return rounds(max(least, min(most, int(seconds / first))))
 
     return Times(*alone(measure, inference=inference))
 
@@ -65,7 +103,7 @@ def reported(calls: Sequence[Callable[[], float]], *, repeats: int) -> Times:
 
     def measure() -> list[list[float]]:
         rounds = [[call() for call in calls] for _ in range(1 + repeats)][1:]
-        return [list(own) for own in zip(*rounds, strict=True)]
+        return [list(seconds) for seconds in zip(*rounds, strict=True)]
 
     return Times(*alone(measure, inference=False))
 
@@ -80,6 +118,18 @@ def clock(call: Callable[[], object]) -> float:
     return interleave([call], repeats=1, warmup=0, synchronise=synchronise())[0][0]
 
 
+def job(overrides: Sequence[str], folder: Path | None = None, **environment: str) -> None:
+    """Run ``python -m skip_exp`` in ``folder``, as a user types it; its output goes to ours.
+
+    Raises:
+        SkipError: it failed.
+    """
+    argv = [sys.executable, "-m", "skip_exp", *overrides]
+    code = subprocess.run(argv, cwd=folder, env=os.environ | environment).returncode
+    if code:
+        raise SkipError(f"python -m skip_exp {' '.join(overrides)}: exit code {code}")
+
+
 def peak_memory(call: Callable[[], object]) -> float:
     """Megabytes (10^6 bytes) that ``call`` needs at its peak beyond what was held before.
 
@@ -92,14 +142,18 @@ def peak_memory(call: Callable[[], object]) -> float:
         torch.cuda.reset_peak_memory_stats()
         call()
         return (torch.cuda.max_memory_allocated() - before) / 1e6
-    _give_back()
-    process, done, seen = psutil.Process(), threading.Event(), [0]
-    before = process.memory_info().rss
+    libc = ctypes.CDLL(None)
+    if hasattr(libc, "mallopt"):
+        # Freed memory goes back to the system, now and from here on: else the heap that an earlier
+        # call left behind would hide what this one needs.
+        libc.mallopt(KEEP_MAPPED, 1 << 16)
+        libc.malloc_trim(0)
+    process, done = psutil.Process(), threading.Event()
+    held = [process.memory_info().rss]
 
     def watch() -> None:
-        while not done.is_set():
-            seen[0] = max(seen[0], process.memory_info().rss)
-            time.sleep(1e-3)
+        while not done.wait(1e-3):
+            held.append(process.memory_info().rss)
 
     watcher = threading.Thread(target=watch, daemon=True)
     watcher.start()
@@ -108,15 +162,4 @@ def peak_memory(call: Callable[[], object]) -> float:
     finally:
         done.set()
         watcher.join()
-    return max(0, seen[0] - before) / 1e6
-
-
-def _give_back() -> None:
-    """Have glibc return freed memory to the system, now and from here on.
-
-    Else the heap that an earlier call left behind would hide what this one needs.
-    """
-    libc = ctypes.CDLL(None)
-    if hasattr(libc, "mallopt"):
-        libc.mallopt(KEEP_MAPPED, 1 << 16)
-        libc.malloc_trim(0)
+    return float(max(held) - held[0]) / 1e6

@@ -1,27 +1,26 @@
 """Training throughput: prompt tuning, ours against PEFT in a plain PyTorch loop."""
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-import lightning as L
 import torch
-from lightning.pytorch.callbacks import Callback
+from lightning.pytorch.callbacks import LambdaCallback
+from transformers import BertConfig
 
-from skip_exp.bench import baseline, data, models
-from skip_exp.bench.row import Options, Reach, Row
-from skip_exp.bench.timing import Times, clock, reported, synchronise
+from skip_exp.bench import baseline, models
+from skip_exp.bench.tables import Options, Reach, Row
+from skip_exp.bench.timing import clock, compare, reported, synchronise
 from skip_exp.config.schema import TrainConfig, TrainerConfig
 from skip_exp.data.encode import EncodedTask
-from skip_exp.data.encode import Row as Example
 from skip_exp.data.metrics import build_metrics
 from skip_exp.data.module import TextDataModule
 from skip_exp.machine.timing import best_device
 from skip_exp.models.backbones import embedded_folder
 from skip_exp.models.families import HFModel
-from skip_exp.models.soft_prompt import SoftPromptModel
 from skip_exp.training.module import PromptTuner
 from skip_exp.training.trainer import fit_trainer, resolve_precision
 
@@ -39,110 +38,72 @@ SELECT = 8  # rows that the trainer validates on, after the time was taken
 
 def measure(options: Options) -> list[Row]:
     """Rows of both shapes and both kinds of prompt."""
-    task = data.encoded(data.raw("sst2"))
-    shapes = {"minilm": (2, 2)} if options.quick else SIZES
-    return [
-        row
-        for shape, (batches, turns) in shapes.items()
-        for row in _rows(shape, task, batches, turns)
-    ]
+    task = models.encoded(models.texts("sst2"))
+    name, precision = models.task_name("sst2", task.is_sample), resolve_precision("auto", "auto")
+    rows = []
+    for shape, (batches, turns) in ({"minilm": (2, 2)} if options.quick else SIZES).items():
+        part = first_rows(task, batches * baseline.BATCH)
+        real = shape == "minilm"  # the other one has random weights
+        backbone = models.minilm().model if real else models.backbone(models.config(shape))
+        calls = [ours(backbone, kind, part, precision) for kind in ("prefix", "input")]
+        calls.append(theirs(embedded_folder("minilm") if real else models.config(shape), part))
+        tokens, reach = sum(len(row["input_ids"]) for row in part.train), Reach(low=2.5)
+        against = partial(compare, theirs=2, unit="tokens/s", of=tokens, reach=reach)
+        times = reported(calls, repeats=turns)
+        setting = f"{shape}{'' if real else ' shape'}, {name}, {precision}"
+        rows += [
+            against(f"{kind} prompt", setting, times, ours=call)
+            for call, kind in enumerate(("prefix", "input"))
+        ]
+    return rows
 
 
-def _rows(shape: str, task: EncodedTask, batches: int, turns: int) -> list[Row]:
-    chunks = Chunks(task, batches * baseline.BATCH)
-    backbone = data.minilm().model if shape == "minilm" else None
-    backbone = backbone or models.backbone(models.config(shape))
-    source = embedded_folder("minilm") if shape == "minilm" else models.config(shape)
-    precision = resolve_precision("auto", "auto")
-    calls = [
-        ours(backbone, "prefix", chunks, precision),
-        ours(backbone, "input", chunks, precision),
-        theirs(source, chunks),
-    ]
-    times = reported(calls, repeats=turns)
-    setting = f"{shape}{'' if shape == 'minilm' else ' shape'}, "
-    setting += f"{data.named('sst2', task.is_sample)}, {precision}"
-    return [
-        _row(f"{kind} prompt", setting, times, call, chunks.tokens)
-        for call, kind in enumerate(("prefix", "input"))
-    ]
+def first_rows(task: EncodedTask, rows: int) -> EncodedTask:
+    """What every side trains on in each turn."""
+    return replace(task, train=task.train[:rows], select=task.select[:SELECT])
 
 
-def _row(name: str, setting: str, times: Times, call: int, tokens: int) -> Row:
-    ratio, spread = times.ratio(2, call)
-    mine, other = tokens / times.median(call), tokens / times.median(2)
-    reach = Reach(low=2.5)
-    return Row(name, setting, mine, other, "tokens/s", ratio, spread, reach, times.contended)
+def ours(backbone: HFModel, kind: str, task: EncodedTask, precision: str) -> Callable[[], float]:
+    """Seconds that one epoch of our ``tune`` phase takes.
 
-
-class Chunks:
-    """The rows that every side trains on in each turn."""
-
-    def __init__(self, task: EncodedTask, rows: int) -> None:
-        self.task = replace(task, train=task.train[:rows], select=task.select[:SELECT])
-
-    @property
-    def rows(self) -> list[Example]:
-        return self.task.train
-
-    @property
-    def tokens(self) -> int:
-        """Of all rows, special tokens included."""
-        return sum(len(row["input_ids"]) for row in self.rows)
-
-
-class Stopwatch(Callback):
-    """From the start of the epoch, so that its batches are made in it, to its last step."""
-
-    def __init__(self) -> None:
-        self.start = self.end = 0.0
-
-    def on_train_epoch_start(self, trainer: L.Trainer, pl_module: Any) -> None:
-        self.start = self._now()
-
-    def on_train_batch_end(self, trainer: L.Trainer, *_: Any) -> None:
-        if trainer.is_last_batch:
-            self.end = self._now()
-
-    @staticmethod
-    def _now() -> float:
-        if wait := synchronise():
-            wait()
-        return time.perf_counter()
-
-
-def ours(backbone: HFModel, kind: str, chunks: Chunks, precision: str) -> Callable[[], float]:
-    """Seconds that one epoch of our ``tune`` phase takes."""
-    model: SoftPromptModel = models.prompted(backbone, kind)
+    From the start of the epoch, so that its batches are made in it, to its last step.
+    """
+    model = models.prompted(backbone, kind)
     settings = TrainConfig(epochs=1)
     model.train_only(settings.train)
-    metrics = build_metrics(chunks.task.spec)
+    metrics = build_metrics(task.spec)
     hardware = TrainerConfig(precision=precision, progress=False)
 
     def turn() -> float:
-        watch = Stopwatch()
+        moments: list[float] = []
+
+        def note(*_: Any) -> None:
+            if wait := synchronise():
+                wait()
+            moments.append(time.perf_counter())
+
+        watch = LambdaCallback(
+            on_train_epoch_start=note,
+            on_train_batch_end=lambda trainer, *_: note() if trainer.is_last_batch else None,
+        )
         tuner = PromptTuner(model, "tune", settings, metrics)
-        trainer = fit_trainer(tuner, hardware, chunks.task.spec.metrics[0], None, [watch])
-        trainer.fit(tuner, TextDataModule(chunks.task, settings.batch, seed=1))
-        return watch.end - watch.start
+        trainer = fit_trainer(tuner, hardware, task.spec.metrics[0], None, [watch])
+        trainer.fit(tuner, TextDataModule(task, settings.batch, seed=1))
+        start, end = moments
+        return end - start
 
     return turn
 
 
-def theirs(source: Path | Any, chunks: Chunks) -> Callable[[], float]:
+def theirs(source: Path | BertConfig, task: EncodedTask) -> Callable[[], float]:
     """Seconds that one epoch of PEFT in a plain loop takes."""
     model = baseline.prompt_tuned(source).to(best_device())
-    pad = chunks.task.tokenizer.pad_token_id
-    steps = -(-len(chunks.rows) // baseline.BATCH)
+    pad = task.tokenizer.pad_token_id
+    order = torch.randperm(len(task.train), generator=torch.Generator().manual_seed(0))
+    rows = [task.train[i] for i in order]
 
     def turn() -> float:
-        loop = baseline.Loop(model, steps)
-        rows = shuffle(chunks.rows)
+        loop = baseline.Loop(model, -(-len(rows) // baseline.BATCH))
         return clock(lambda: loop.run(baseline.batches(rows, pad)))
 
     return turn
-
-
-def shuffle(rows: Sequence[Example]) -> list[Example]:
-    order = torch.randperm(len(rows), generator=torch.Generator().manual_seed(0))
-    return [rows[i] for i in order]
