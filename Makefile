@@ -46,7 +46,7 @@ reproduce-table2: $(STAMP) ## run or resume the paper's table (PROFILE=paper|off
 	@$(PY) -m skip_exp.report.table2 --profile $(PROFILE)
 
 bench: $(STAMP) ## measure everything side by side, under 20 minutes (OUT=DIR for the tables)
-	@$(PY) -m skip_exp.bench --out $(OUT) $(if $(filter docs,$(OUT)),--readme README.md)
+	@$(PY) -m skip_exp.bench --out $(OUT)
 
 bench-quick: $(STAMP) ## the same on little, to see that it runs
 	@$(PY) -m skip_exp.bench --quick --out $(OUT)-quick
