@@ -30,7 +30,7 @@ TARGET = "probability"
 SUMMED: dict[str, Any] = {"tokens": "sum", "sign": "absolute", "target": TARGET}
 STEPS = 32  # of integrated gradients
 SAMPLES, IG_SAMPLES, BATCH = 256, 4, 32
-Products = Callable[[Batch], Iterable[tuple[str, Tap, Tensor]]]
+Products = Callable[[Batch], Iterable[tuple[Tap, Tensor]]]
 
 
 def measure(options: Options) -> list[Row]:
@@ -117,7 +117,7 @@ def captum(model: SoftPromptModel, batches: Sequence[Batch], products: Products)
     """What a method of ours gives, from ``products`` of a batch: a tap and its scores [R, T, n]."""
     totals, how = Totals(model), (SUMMED["tokens"], SUMMED["sign"])
     for batch in batches:
-        for name, tap, product in products(batch):
+        for tap, product in products(batch):
             mask = token_mask(model, tap, batch["attention_mask"])
             totals.add_positions(tap, tap.view(product.detach()), mask, *how)
     return totals.means(sum(len(batch["labels"]) for batch in batches))
@@ -127,14 +127,14 @@ def captum_gradients(model: SoftPromptModel, batches: Sequence[Batch]) -> Releva
     """What ``activation_gradient.scores`` gives, by Captum. Raises SkipError without Captum."""
     method = extra("captum.attr").LayerGradientXActivation
 
-    def products(batch: Batch) -> Iterator[tuple[str, Tap, Tensor]]:
+    def products(batch: Batch) -> Iterator[tuple[Tap, Tensor]]:
         for before in (True, False):
-            group = {name: tap for name, tap in taps(model).items() if tap.before == before}
-            linears = [tap.linear for tap in group.values()]
+            group = [tap for tap in taps(model).values() if tap.before == before]
+            linears = [tap.linear for tap in group]
             gradient = method(probability(model, batch), linears)
             inputs = tuple(batch.values())
             scores = gradient.attribute(inputs, attribute_to_layer_input=before)
-            yield from zip(group, group.values(), scores, strict=True)
+            yield from zip(group, scores, strict=True)
 
     on_graph = next(m for m in model.backbone.modules() if isinstance(m, torch.nn.LayerNorm)).weight
     on_graph.requires_grad_(True)  # the embeddings' norm: puts the first layer on the graph, too
@@ -151,7 +151,7 @@ def captum_integrated(model: SoftPromptModel, batches: Sequence[Batch], steps: i
     """
     method = extra("captum.attr").LayerIntegratedGradients
 
-    def products(batch: Batch) -> Iterator[tuple[str, Tap, Tensor]]:
+    def products(batch: Batch) -> Iterator[tuple[Tap, Tensor]]:
         plain, factors = probability(model, batch), dict[str, Tensor]()
 
         def scaled(factor: Tensor, *inputs: Tensor) -> Tensor:
@@ -160,12 +160,12 @@ def captum_integrated(model: SoftPromptModel, batches: Sequence[Batch], steps: i
 
         one = torch.ones(len(batch["labels"]), 1, device=batch["labels"].device)
         rows, options = tuple(batch.values()), {"n_steps": steps}
-        for name, tap in taps(model).items():
+        for tap in taps(model).values():
             handle = tap.hook(lambda x: x * factors["now"])  # before Captum's own hook
             try:
                 integral = method(scaled, tap.linear)
                 options["attribute_to_layer_input"] = tap.before
-                yield name, tap, integral.attribute(one, 0 * one, None, rows, **options)
+                yield tap, integral.attribute(one, 0 * one, None, rows, **options)
             finally:
                 handle.remove()
 

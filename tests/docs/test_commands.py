@@ -1,0 +1,212 @@
+"""Every command of the pages: run on a tiny job, composed, or marked with what it needs."""
+
+import importlib
+import importlib.util
+import re
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hydra import compose, initialize_config_dir
+from hydra._internal.utils import get_args_parser
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from omegaconf import OmegaConf, open_dict
+
+from skip_exp import pipeline
+from skip_exp.config import schema
+from tests.helpers.toy import save_toy, toy_job
+from tests.helpers.written import ROOT, Command, block, commands
+
+COMMANDS = commands()
+ONCE = list({(each.text, each.needs): each for each in reversed(COMMANDS)}.values())[::-1]
+JOBS = [each for each in ONCE if each.program == "job"]
+TARGETS = [each for each in ONCE if each.program == "make"]
+OTHERS = [each for each in ONCE if each.program not in ("job", "make")]
+RUN = [each for each in OTHERS if each.needs is None]
+MARKED = [each for each in OTHERS if each.needs is not None]
+RUNNABLE = {  # what is run here unless it is marked
+    *(f"skip_exp.{name}" for name in ("predict", "export", "benchmark", "cache", "dashboard")),
+    *("skip_exp.report", "skip_exp.report.ablations"),
+    "examples/two_skills.py",
+}
+PLACES = {  # what stands for a finished job's files, and the tiny job's own
+    "outputs/.../skill": "outputs/job/skill",
+    "outputs/.../result.json": "outputs/job/result.json",
+    "outputs/A/skill": "outputs/job/skill",
+    "outputs/B/skill": "outputs/job/skill",
+}
+
+
+def name(command: Command) -> str:
+    return f"{command.page}: {command.text}"
+
+
+def test_there_are_commands_of_every_kind() -> None:
+    assert len(JOBS) > 50 and len(RUN) > 12 and len(TARGETS) > 4
+    assert {each.page for each in COMMANDS} >= {"README.md", "docs/usage.md", "docs/serving.md"}
+
+
+@pytest.mark.parametrize("command", RUN, ids=name)
+def test_what_is_not_marked_can_be_run(command: Command) -> None:
+    assert command.program in RUNNABLE, f"{name(command)}: neither run by a test nor marked"
+
+
+# --- jobs -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("command", JOBS, ids=name)
+def test_a_job_composes(command: Command, tmp_path: Path) -> None:
+    given = get_args_parser().parse_intermixed_args(command.arguments)
+    overrides, swept = fixed_and_swept(given.overrides)
+    if command.arguments == ["--help"]:
+        return
+    assert given.multirun or given.config_name or not swept, "several values need -m"
+    if given.config_name:
+        cfg = composed(given, overrides, tmp_path, hydra=True)
+        params = cfg.hydra.sweeper.params or {}
+        inside, more = fixed_and_swept([f"{key}={value}" for key, value in params.items()])
+        overrides, swept = [*overrides, *inside], swept | more
+    for i in range(max(map(len, swept.values()), default=1)):
+        picked = [f"{key}={values[min(i, len(values) - 1)]}" for key, values in swept.items()]
+        cfg = composed(given, [*overrides, *picked], tmp_path)
+        plain = OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True)
+        assert plain["task"]["name"] and plain["backbone"]["name"]  # type: ignore[index, call-overload]
+        module, _, function = cfg.attribution._target_.rpartition(".")
+        assert hasattr(importlib.import_module(module), function)
+
+
+def fixed_and_swept(overrides: list[str]) -> tuple[list[str], dict[str, list[str]]]:
+    """Overrides with one value, and {key: values} of those with several."""
+    parser, fixed, swept = OverridesParser.create(), [], {}
+    for text in overrides:
+        override = parser.parse_override(text)
+        if override.is_sweep_override():
+            swept[text.split("=")[0]] = list(map(str, override.sweep_string_iterator()))
+        else:
+            fixed.append(text)
+    return fixed, swept
+
+
+def composed(given: Any, overrides: list[str], tmp_path: Path, hydra: bool = False) -> Any:
+    """The configuration of one job, as the command line would have it."""
+    schema.register()
+    conf = folder = schema.conf_dir()
+    own: list[str] = [f"output_dir={tmp_path}"]
+    if given.config_dir:
+        extra = ROOT / given.config_dir
+        if given.config_dir == "my_conf":
+            extra = tmp_path / "my_conf"
+            (extra / "task").mkdir(parents=True, exist_ok=True)
+            text = block(ROOT / "docs" / "usage.md", "name: reviews")
+            (extra / "task" / "reviews.yaml").write_text(text)
+        folder, search = (extra, conf) if given.config_name else (conf, extra)
+        own.append(f"hydra.searchpath=[file://{search}]")
+    GlobalHydra.instance().clear()
+    with initialize_config_dir(str(folder), version_base="1.3"):
+        found = compose(given.config_name or "config", [*own, *overrides], return_hydra_config=True)
+    if not hydra:
+        with open_dict(found):
+            del found["hydra"]
+    return found
+
+
+@pytest.mark.parametrize("flag", [["--help"], ["+task=sst2", "--cfg", "job"]], ids=str)
+def test_what_only_shows(flag: list[str], cli: Any) -> None:
+    ended = cli(*flag)
+    assert ended.code == 0 and "backbone" in ended.out and not ended.jobs
+
+
+# --- make -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("command", TARGETS, ids=name)
+def test_a_target_is_in_the_makefile(command: Command) -> None:
+    targets = re.findall(r"^([a-z][a-z0-9-]*):(?!=)", (ROOT / "Makefile").read_text(), re.MULTILINE)
+    asked = [word for word in command.arguments if "=" not in word]
+    assert asked and set(asked) <= set(targets)
+
+
+# --- all other commands -----------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def outputs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """``outputs`` with one finished job, its cache and its skill."""
+    folder = tmp_path_factory.mktemp("docs")
+    toy = save_toy(folder / "toy")
+    own = [f"cache.dir={folder}/outputs/.cache", "benchmark.enabled=true"]
+    cfg = toy_job(toy, folder / "outputs", "job", *own)
+    assert pipeline.run(cfg)["status"] == "done"
+    return folder / "outputs"
+
+
+@pytest.mark.parametrize("command", RUN, ids=name)
+def test_a_command_runs(
+    command: Command,
+    outputs: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    for package in {"skip_exp.dashboard": ["wandb_workspaces"]}.get(command.program, []):
+        pytest.importorskip(package)
+    if "onnx" in command.arguments or any("int8" in word for word in command.arguments):
+        for package in ("onnx", "onnxruntime", "onnxscript"):
+            pytest.importorskip(package)
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "outputs").symlink_to(outputs)
+    (tmp_path / "texts.txt").write_text("the film was good\nthe plot was dull\n")
+    for maker in makers(command):
+        assert start(maker) == 0
+    capsys.readouterr()
+    code = start(command)
+    told = capsys.readouterr()
+    assert code == 0 and told.out, told.err
+
+
+def makers(command: Command) -> list[Command]:
+    """The exports that write what ``command`` reads."""
+    if command.program == "skip_exp.export":
+        return []
+    exports = [each for each in RUN if each.program == "skip_exp.export"]
+    return [each for each in exports if each.arguments[1] in command.arguments]
+
+
+def start(command: Command) -> int:
+    """Run the command's own ``main`` in this process; its exit code."""
+    arguments = [PLACES.get(word, word) for word in command.arguments]
+    if command.program.endswith(".py"):
+        return int(example(command.program).main(arguments) or 0)
+    try:
+        return int(main_of(command.program)(arguments) or 0)
+    except SystemExit as stop:
+        return int(stop.code or 0)
+
+
+def example(path: str) -> Any:
+    spec = importlib.util.spec_from_file_location(Path(path).stem, ROOT / path)
+    assert spec and spec.loader
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def main_of(module: str) -> Any:
+    spec = importlib.util.find_spec(module)
+    assert spec, f"no module {module}"
+    inside = f"{module}.__main__" if spec.submodule_search_locations else module
+    return importlib.import_module(inside).main
+
+
+@pytest.mark.parametrize("command", MARKED, ids=name)
+def test_what_is_marked_has_the_flags_that_it_is_given(
+    command: Command, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "argv", [command.program])
+    with pytest.raises(SystemExit) as stop:
+        main_of(command.program)(["--help"])
+    assert stop.value.code == 0
+    shown = capsys.readouterr().out
+    assert all(word in shown for word in command.arguments if word.startswith("--"))
