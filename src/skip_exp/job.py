@@ -14,8 +14,8 @@ from skip_exp.config.schema import Config, TrainConfig, TrainerConfig
 from skip_exp.data.encode import EncodedTask
 from skip_exp.data.module import TextDataModule
 from skip_exp.models.backbones import Backbone
-from skip_exp.models.prompts import build_prompt, init_ids
-from skip_exp.models.readouts import build_readout
+from skip_exp.models.prompts.build import build_prompt, init_ids
+from skip_exp.models.readouts.build import build_readout
 from skip_exp.models.sites import Relevance
 from skip_exp.models.soft_prompt import SoftPromptModel
 

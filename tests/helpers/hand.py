@@ -6,7 +6,8 @@ import torch
 from torch import Tensor, nn
 
 from skip_exp.models.families import FfnBlock
-from skip_exp.models.prompts import InputPrompt
+from skip_exp.models.prompts.input import InputPrompt
+from skip_exp.models.prompts.none import NoPrompt
 from skip_exp.models.sites import Shape, Sublayer, shapes
 
 
@@ -22,7 +23,7 @@ class TwoUnits(nn.Module):
         self.up.weight.data = torch.tensor([[1.0], [2.0]])
         self.down.weight.data = torch.eye(2)
         self.power = power
-        self.prompt = InputPrompt(torch.zeros(prompt, 1)) if prompt else None
+        self.prompt = InputPrompt(torch.zeros(prompt, 1)) if prompt else NoPrompt()
         self.requires_grad_(False)
         self.readout = SimpleNamespace(kind="head")
 

@@ -8,8 +8,8 @@ from tokenizers import Tokenizer, models, pre_tokenizers, processors
 from transformers import PreTrainedTokenizerFast
 
 from skip_exp.models.backbones import load_backbone
-from skip_exp.models.prompts import build_prompt
-from skip_exp.models.readouts import build_readout
+from skip_exp.models.prompts.build import build_prompt
+from skip_exp.models.readouts.build import build_readout
 from skip_exp.models.sites import Keep
 from skip_exp.models.soft_prompt import SoftPromptModel
 from skip_exp.pruning.reconstruct import apply, changes

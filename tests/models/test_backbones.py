@@ -16,8 +16,10 @@ from skip_exp.errors import ConfigError, SkipError
 from skip_exp.models import backbones
 from skip_exp.models.backbones import Backbone, as_roberta, content_hash, load_backbone, skeleton
 from skip_exp.models.families import FAMILIES
-from skip_exp.models.prompts import InputPrompt, build_prompt
-from skip_exp.models.readouts import HeadReadout, build_readout
+from skip_exp.models.prompts.build import build_prompt
+from skip_exp.models.prompts.input import InputPrompt
+from skip_exp.models.readouts.build import build_readout, readout_class
+from skip_exp.models.readouts.head import HeadReadout
 from skip_exp.models.soft_prompt import SoftPromptModel
 from tests.helpers.saved import save_backbone
 from tests.helpers.tiny import tiny_backbone
@@ -49,7 +51,7 @@ def test_no_dropout_before_the_first_training(tmp_path: Path, kind: str) -> None
 def test_every_config_fits_its_family(path: Path) -> None:
     cfg: Any = OmegaConf.merge(OmegaConf.structured(BackboneConfig), OmegaConf.load(path))
     assert cfg.name == path.stem
-    assert cfg.readout in FAMILIES[cfg.family].loaders
+    assert readout_class(cfg.readout).needs in FAMILIES[cfg.family].loaders
     assert cfg.readout == ("seq2seq" if cfg.family == "t5" else "head")
     assert cfg.pooling in ("mean", "cls")
     embedded = cfg.path.removeprefix("embedded:")

@@ -17,8 +17,8 @@ from skip_exp import Skill
 from skip_exp.errors import SkipError
 from skip_exp.models import backbones
 from skip_exp.models.backbones import load_backbone
-from skip_exp.models.prompts import build_prompt
-from skip_exp.models.readouts import build_readout
+from skip_exp.models.prompts.build import build_prompt
+from skip_exp.models.readouts.build import build_readout
 from skip_exp.models.soft_prompt import SoftPromptModel
 from skip_exp.pruning.allocate import allocate
 from skip_exp.pruning.surgery import cut

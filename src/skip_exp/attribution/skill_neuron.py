@@ -35,7 +35,6 @@ from skip_exp.attribution.observe import (
     token_mask,
 )
 from skip_exp.errors import SkipError
-from skip_exp.models.prompts import InputPrompt
 from skip_exp.models.sites import Relevance
 from skip_exp.models.soft_prompt import SoftPromptModel
 
@@ -92,7 +91,7 @@ def _on_prompt(
         at: dict[str, Tensor] = {}
         for name, h in seen.items():
             x = h.float().flatten(2)
-            if isinstance(model.prompt, InputPrompt) and found[name].reads_encoder:
+            if model.prompt.at_input and found[name].reads_encoder:
                 x = x[:, : model.prompt.length]
             else:
                 mask = token_mask(model, found[name], batch["attention_mask"])

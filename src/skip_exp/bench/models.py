@@ -17,8 +17,8 @@ from skip_exp.errors import SkipError
 from skip_exp.models.attention import swap_attention
 from skip_exp.models.backbones import Backbone, load_backbone
 from skip_exp.models.families import FAMILIES, HFModel
-from skip_exp.models.prompts import build_prompt
-from skip_exp.models.readouts import HeadReadout
+from skip_exp.models.prompts.build import build_prompt
+from skip_exp.models.readouts.head import HeadReadout
 from skip_exp.models.sites import Keep
 from skip_exp.models.soft_prompt import SoftPromptModel
 from skip_exp.pruning.allocate import allocate

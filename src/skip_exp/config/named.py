@@ -1,6 +1,7 @@
 """Parts of the user's own: named by their place (``module.name``), not by a short name."""
 
 import importlib
+import sys
 from collections.abc import Sequence
 from typing import Any
 
@@ -25,3 +26,15 @@ def named(key: str, name: str, known: Sequence[str]) -> Any:
         return getattr(importlib.import_module(module), attribute)
     except (ImportError, AttributeError) as error:
         raise ConfigError(key, name, f"cannot be imported: {error}") from error
+
+
+def check_imported(key: str, name: str) -> None:
+    """Refuse a dotted ``name`` that comes from a file: reading one must not import modules.
+
+    Raises:
+        ConfigError: its module was not imported before.
+    """
+    module = name.rpartition(".")[0]
+    if module and module not in sys.modules:
+        allowed = f"a part of somebody's own: import {module} first, if you trust it"
+        raise ConfigError(key, name, allowed)

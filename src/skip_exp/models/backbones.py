@@ -21,6 +21,7 @@ from xxhash import xxh3_128
 from skip_exp.errors import ConfigError, SkipError
 from skip_exp.models.attention import swap_attention
 from skip_exp.models.families import FAMILIES, Family, HFModel
+from skip_exp.models.readouts.build import READOUTS, readout_class
 
 log = logging.getLogger(__name__)
 
@@ -115,9 +116,11 @@ def load_backbone(name: str, path: str, family: str, readout: str) -> Backbone:
     if family not in FAMILIES:
         raise ConfigError("backbone.family", family, f"must be one of {', '.join(FAMILIES)}")
     description = FAMILIES[family]
-    if readout not in description.loaders:
-        allowed = ", ".join(description.loaders)
-        raise ConfigError("backbone.readout", readout, f"{family} has the readouts {allowed}")
+    if readout_class(readout).needs not in description.loaders:
+        has = [name for name, kind in READOUTS.items() if kind.needs in description.loaders]
+        raise ConfigError(
+            "backbone.readout", readout, f"{family} has the readouts {', '.join(has)}"
+        )
     model, tokenizer = _load(path, family, readout)
     swap_attention(model)  # first: modules of ours start in training mode, too
     model.eval().requires_grad_(False)
@@ -132,7 +135,7 @@ def skeleton(config: dict[str, Any], family: str, readout: str) -> PreTrainedMod
     """A model of the given settings, attention swapped; its weights, on ``meta``, are to come."""
     values = dict(config)
     settings = AutoConfig.for_model(values.pop("model_type"), **values)
-    loader = FAMILIES[family].loaders[readout]
+    loader = FAMILIES[family].loaders[readout_class(readout).needs]
     with torch.device("meta"), _quiet():
         make = getattr(loader, "from_config", loader)
         model: PreTrainedModel = make(settings, **_options(family, readout))
@@ -143,7 +146,8 @@ def skeleton(config: dict[str, Any], family: str, readout: str) -> PreTrainedMod
 
 def _options(family: str, readout: str) -> dict[str, bool]:
     """The pooler belongs to BERT's next-sentence objective; no readout of ours reads it."""
-    return {"add_pooling_layer": False} if family != "t5" and readout == "head" else {}
+    needs = readout_class(readout).needs
+    return {"add_pooling_layer": False} if family != "t5" and needs == "encoder" else {}
 
 
 def _load(path: str, family: str, readout: str) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
@@ -188,7 +192,7 @@ def _read(
         raise ConfigError("backbone.family", family, f"{path} is a {found}")
     model, info = (
         FAMILIES["bert" if converted else family]
-        .loaders[readout]
+        .loaders[readout_class(readout).needs]
         .from_pretrained(
             source, dtype=torch.float32, output_loading_info=True, **_options(family, readout)
         )

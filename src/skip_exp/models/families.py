@@ -81,7 +81,7 @@ class Family:
 
     Attributes:
         name: ``bert``, ``roberta`` or ``t5``.
-        loaders: readout -> Hugging Face class that holds what the readout needs.
+        loaders: what a readout needs (encoder, mlm or seq2seq) -> Hugging Face class that has it.
         blocks: model -> its sublayers in order of execution (only those in use).
         encode: (model, embeddings [B, T, H], additive mask, token types) -> hidden [B, T, H].
         layers: model -> the lists of layers in use.
@@ -219,7 +219,7 @@ def _unlimited(model: HFModel) -> None:
     return None
 
 
-_BERT_LOADERS = {"head": AutoModel, "mlm": AutoModelForMaskedLM}
+_BERT_LOADERS = {"encoder": AutoModel, "mlm": AutoModelForMaskedLM}
 FAMILIES = {
     "bert": Family(
         "bert", _BERT_LOADERS, _bert_blocks, _bert_encode, _bert_layers, _bert_positions
@@ -229,7 +229,7 @@ FAMILIES = {
     ),
     "t5": Family(
         "t5",
-        {"head": T5EncoderModel, "seq2seq": T5ForConditionalGeneration},
+        {"encoder": T5EncoderModel, "seq2seq": T5ForConditionalGeneration},
         _t5_blocks,
         _t5_encode,
         _t5_layers,

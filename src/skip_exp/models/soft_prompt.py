@@ -9,8 +9,8 @@ from transformers.modeling_utils import PreTrainedModel
 
 from skip_exp.models.attention import Attention
 from skip_exp.models.families import AttentionBlock, Block, Family, key_mask
-from skip_exp.models.prompts import InputPrompt, SoftPrompt
-from skip_exp.models.readouts import Readout, Seq2SeqReadout
+from skip_exp.models.prompts.base import SoftPrompt
+from skip_exp.models.readouts.base import Encoded, Readout
 from skip_exp.models.sites import Shape, shapes
 
 State = dict[str, Tensor]  # what is a skill's own, by parameter name
@@ -48,14 +48,10 @@ class SoftPromptModel(nn.Module):
 
     def encoder_mask(self, attention_mask: Tensor) -> Tensor:
         """0/1 mask [B, T] of the encoder's positions: virtual, added and real tokens."""
-        added = self._input_length + (1 if self.readout.kind == "mlm" else 0)
+        added = self.prompt.input_length + self.readout.added
         return torch.cat(
             [attention_mask.new_ones(attention_mask.shape[0], added), attention_mask], 1
         )
-
-    @property
-    def _input_length(self) -> int:
-        return self.prompt.length if isinstance(self.prompt, InputPrompt) else 0
 
     def forward(
         self, input_ids: Tensor, attention_mask: Tensor, token_type_ids: Tensor | None = None
@@ -71,22 +67,13 @@ class SoftPromptModel(nn.Module):
         ids = self.readout.text_ids(input_ids)
         embeds = self.backbone.get_input_embeddings()(ids)
         mask = self.encoder_mask(attention_mask)
-        virtual = self._input_length
-        if isinstance(self.prompt, InputPrompt):
-            soft = self.prompt.embedding.to(embeds.dtype).expand(embeds.shape[0], -1, -1)
-            embeds = torch.cat([soft, embeds], dim=1)
+        embeds, virtual = self.prompt.embed(embeds), self.prompt.input_length
         if token_type_ids is not None:
             extra = token_type_ids.new_zeros(ids.shape[0], mask.shape[1] - token_type_ids.shape[1])
             token_type_ids = torch.cat([extra, token_type_ids], dim=1)
-        prefix = 0 if virtual else self.prompt.length
+        prefix = self.prompt.length - virtual
         hidden = self.family.encode(self.backbone, embeds, key_mask(mask, prefix), token_type_ids)
-        if isinstance(self.readout, Seq2SeqReadout):
-            logits = self.readout(self.backbone, self.family, hidden, mask, key_mask(mask, 0))
-        else:
-            logits = self.readout(
-                self.backbone, self.family, hidden[:, virtual:], mask[:, virtual:], None
-            )
-        return logits.float()
+        return self.readout(self.backbone, self.family, Encoded(hidden, mask, virtual)).float()
 
     def copy(self) -> "SoftPromptModel":
         """A model of its own modules that shares the frozen weights; prompt and readout copied."""

@@ -18,6 +18,8 @@ from skip_exp.data.sources import load_task
 from skip_exp.errors import ConfigError, SkipError
 from skip_exp.job import BASELINES, Job, phase_seed
 from skip_exp.models.backbones import Backbone, first_line, load_backbone
+from skip_exp.models.prompts.build import prompt_class
+from skip_exp.models.readouts.build import readout_class
 from skip_exp.models.sites import Relevance, shapes
 from skip_exp.pruning import allocate
 from skip_exp.training.trainer import usable
@@ -54,6 +56,7 @@ def prepare(cfg: Config) -> Job:
         "retune": asdict(cfg.retune),
         "benchmark": asdict(cfg.benchmark),
         "code": job_code(),
+        "own": own_code(cfg.prune.allocation),
     }
     return Job(
         cfg=cfg,
@@ -160,8 +163,8 @@ def _check_together(cfg: Config) -> None:
 
 def _check_length(cfg: Config, backbone: Backbone) -> None:
     limit = backbone.max_positions
-    virtual = cfg.prompt.length if cfg.prompt.kind == "input" else 0
-    virtual += backbone.readout == "mlm"  # its [MASK]
+    virtual = cfg.prompt.length if prompt_class(cfg.prompt.kind).at_input else 0
+    virtual += readout_class(backbone.readout).added
     lengths = {"data.max_length": cfg.data.max_length, "benchmark.seq_len": cfg.benchmark.seq_len}
     for key, length in lengths.items():
         if limit is None or length + virtual <= limit:

@@ -9,12 +9,13 @@ from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 from transformers.modeling_utils import PreTrainedModel
 
+from skip_exp.config.named import check_imported
 from skip_exp.errors import SkipError
 from skip_exp.models.backbones import Backbone, first_line, load_backbone
 from skip_exp.models.families import FAMILIES
 from skip_exp.models.precision import check_precision, to_bf16, wants_bf16
-from skip_exp.models.prompts import build_prompt
-from skip_exp.models.readouts import build_readout
+from skip_exp.models.prompts.build import build_prompt
+from skip_exp.models.readouts.build import build_readout
 from skip_exp.models.sites import Keep, site_sizes
 from skip_exp.models.soft_prompt import SoftPromptModel
 from skip_exp.pruning.reconstruct import Changes, apply
@@ -79,6 +80,7 @@ class Skill(Classifier):
 
 def _backbone(folder: Path, about: SkillAbout, moved: str | Path | None) -> Backbone:
     wanted = about.backbone
+    check_imported("backbone.readout", wanted["readout"])
     path = wanted["path"] if moved is None else str(moved)
     try:
         found = load_backbone(wanted["name"], path, wanted["family"], wanted["readout"])
@@ -121,6 +123,7 @@ def uncut_model(
 ) -> SoftPromptModel:
     """The whole ``backbone`` with an empty prompt and readout of the skill's kinds and sizes."""
     family, prompt = FAMILIES[about.backbone["family"]], about.prompt
+    check_imported("prompt.kind", prompt["kind"])
     soft = build_prompt(
         prompt["kind"],
         backbone,

@@ -1,0 +1,1 @@
+"""Soft prompts, one kind a file: what is trained, beside the readout."""

@@ -1,0 +1,64 @@
+"""What a kind of prompt has to say of itself; the rest of the model knows no kinds."""
+
+from dataclasses import dataclass
+from typing import ClassVar, Self
+
+from torch import Tensor, nn
+
+from skip_exp.models.families import AttentionBlock, Family, HFModel
+from skip_exp.models.sites import Keep
+
+
+@dataclass(frozen=True)
+class Start:
+    """What a new prompt starts from.
+
+    Attributes:
+        length: virtual tokens.
+        ids: token ids [length] to start from; None: from N(0, ``std``), drawn by ``seed``.
+        decoder: whether T5's decoder gets a prompt of its own, too.
+    """
+
+    length: int
+    ids: Tensor | None
+    std: float = 0.0
+    seed: int = 0
+    decoder: bool = False
+
+
+class SoftPrompt(nn.Module):
+    """Base of all kinds: a prompt of no tokens that changes nothing.
+
+    Attributes:
+        at_input: whether its tokens stand before the text at the encoder's input, or else are keys
+            and values beside the text's own.
+    """
+
+    at_input: ClassVar[bool] = False
+
+    @classmethod
+    def build(cls, model: HFModel, family: Family, start: Start) -> Self:
+        """A new prompt for a backbone."""
+        return cls()
+
+    @property
+    def length(self) -> int:
+        """Virtual tokens, or pairs of keys and values."""
+        return 0
+
+    @property
+    def input_length(self) -> int:
+        """Virtual tokens at the encoder's input."""
+        return self.length if self.at_input else 0
+
+    def embed(self, embeds: Tensor) -> Tensor:
+        """Word embeddings [B, T, H] of the texts -> [B, input_length + T, H]."""
+        return embeds
+
+    def install(self, blocks: dict[str, AttentionBlock]) -> None:
+        """Put keys and values in place; called before every forward pass."""
+        for block in blocks.values():
+            block.attention.prefix = None
+
+    def cut(self, keep: Keep) -> None:
+        """Keep what the backbone keeps (see ``pruning.surgery``)."""

@@ -1,0 +1,37 @@
+"""Input prompts (Lester et al. 2021): embeddings put before the text's word embeddings.
+
+Each costs a full token in every layer.
+"""
+
+from typing import ClassVar, Self
+
+import torch
+from torch import Tensor, nn
+
+from skip_exp.models.families import Family, HFModel
+from skip_exp.models.prompts.base import SoftPrompt, Start
+
+
+class InputPrompt(SoftPrompt):
+    """Virtual word embeddings [length, hidden]."""
+
+    at_input: ClassVar[bool] = True
+
+    def __init__(self, embedding: Tensor) -> None:
+        super().__init__()
+        self.embedding = nn.Parameter(embedding.clone())
+
+    @classmethod
+    def build(cls, model: HFModel, family: Family, start: Start) -> Self:
+        words = model.get_input_embeddings().weight.detach()
+        generator = torch.Generator().manual_seed(start.seed)
+        noise = torch.randn(start.length, words.shape[1], generator=generator) * start.std
+        return cls(noise if start.ids is None else words[start.ids])
+
+    @property
+    def length(self) -> int:
+        return self.embedding.shape[0]
+
+    def embed(self, embeds: Tensor) -> Tensor:
+        soft = self.embedding.to(embeds.dtype).expand(embeds.shape[0], -1, -1)
+        return torch.cat([soft, embeds], dim=1)

@@ -1,0 +1,108 @@
+"""Prefix prompts (P-tuning v2, Liu et al. 2021): keys and values of every self-attention layer.
+
+At inference they are constants that need no query and no FFN. They start from the keys and values
+that the backbone itself computes for the start's tokens (Li & Liang 2021 found real activations to
+start far better than random ones).
+"""
+
+from typing import Self
+
+import torch
+from torch import Tensor, nn
+
+from skip_exp.models.families import AttentionBlock, Family, HFModel
+from skip_exp.models.prompts.base import SoftPrompt, Start
+from skip_exp.models.sites import Keep, Sublayer
+
+
+class PrefixPrompt(SoftPrompt):
+    """Virtual keys and values [length, heads, dims], one pair per attention block named."""
+
+    def __init__(self, names: list[Sublayer], keys: list[Tensor], values: list[Tensor]) -> None:
+        super().__init__()
+        self.names = names
+        self.keys = nn.ParameterList(nn.Parameter(k.clone()) for k in keys)
+        self.values = nn.ParameterList(nn.Parameter(v.clone()) for v in values)
+
+    @classmethod
+    def build(cls, model: HFModel, family: Family, start: Start) -> Self:
+        blocks = [
+            b
+            for b in family.blocks(model)
+            if isinstance(b, AttentionBlock)
+            and b.name.part == "self"
+            and (start.decoder or b.name.stack == "encoder")
+        ]
+        if start.ids is None:
+            keys, values = _noise(blocks, start)
+        else:
+            words = model.get_input_embeddings().weight.detach()
+            keys, values = _activations(model, family, blocks, words[start.ids])
+        return cls([b.name for b in blocks], keys, values)
+
+    @property
+    def length(self) -> int:
+        return self.keys[0].shape[0]
+
+    def install(self, blocks: dict[str, AttentionBlock]) -> None:
+        super().install(blocks)
+        for name, key, value in zip(self.names, self.keys, self.values, strict=True):
+            blocks[name].attention.prefix = (key, value)
+
+    def cut(self, keep: Keep) -> None:
+        for i, name in enumerate(self.names):
+            for parameters, kind in ((self.keys, "qk"), (self.values, "vo")):
+                kept = cut_heads(parameters[i].detach(), keep, name, kind)
+                parameters[i] = nn.Parameter(kept.contiguous())
+
+
+def cut_heads(x: Tensor, keep: Keep, block: Sublayer, kind: str) -> Tensor:
+    """The kept part of ``x`` [length, heads, dims]: dims of each head first, then whole heads."""
+    dims = keep.get(block.site(kind))
+    if dims is not None:
+        x = x.gather(2, dims[None].expand(x.shape[0], -1, -1))
+    heads = keep.get(block.site("heads"))
+    return x if heads is None else x[:, heads]
+
+
+def _noise(blocks: list[AttentionBlock], start: Start) -> tuple[list[Tensor], list[Tensor]]:
+    """Keys and values [length, heads, dim] from N(0, std)."""
+    generator = torch.Generator().manual_seed(start.seed)
+    sizes = [(start.length, b.attention.heads, b.attention.qk_dim) for b in blocks]
+    keys, values = (
+        [torch.randn(size, generator=generator) * start.std for size in sizes] for _ in range(2)
+    )
+    return keys, values
+
+
+@torch.no_grad()
+def _activations(
+    model: HFModel, family: Family, blocks: list[AttentionBlock], embeds: Tensor
+) -> tuple[list[Tensor], list[Tensor]]:
+    """Keys and values [length, heads, dim] that ``blocks`` compute for ``embeds`` [length, H]."""
+    captured: dict[str, Tensor] = {}
+    handles = []
+    for block in blocks:
+        block.attention.prefix = None
+        for kind, linear in zip("qkv", block.attention.projections(), strict=True):
+            name = f"{block.name}.{kind}"
+            handles.append(
+                linear.register_forward_hook(
+                    lambda _m, _i, out, name=name: captured.__setitem__(name, out[0])
+                )
+            )
+    try:
+        hidden = family.encode(model, embeds[None], None, None)
+        if family.decode is not None and any(b.name.stack == "decoder" for b in blocks):
+            family.decode(model, embeds[None], None, hidden, None)
+    finally:
+        for handle in handles:
+            handle.remove()
+
+    def heads(kind: str) -> list[Tensor]:
+        return [
+            captured[f"{b.name}.{kind}"].view(embeds.shape[0], b.attention.heads, -1)
+            for b in blocks
+        ]
+
+    return heads("k"), heads("v")
