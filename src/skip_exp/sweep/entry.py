@@ -26,6 +26,7 @@ from rich.console import Console
 from skip_exp import results
 from skip_exp.config import refusals
 from skip_exp.errors import SkipError
+from skip_exp.report import summary
 from skip_exp.sweep import workers
 
 log = logging.getLogger(__name__)
@@ -181,7 +182,7 @@ def finish() -> bool:
         console = Console()
         # Squeezed into a narrow window the columns would lose their content: better to wrap.
         console.width = max(console.width, 110) if console.is_terminal else 160
-        console.print(results.table(found))
+        console.print(summary.table(found))
     for name in lost:
         print(f"error: {name}: ended without a result", file=sys.stderr)
     if Started.multirun and not (found or lost):  # workers elsewhere, or the launcher failed
