@@ -58,12 +58,16 @@ def test_points_are_where_the_axes_say():
 
 def test_colours_are_those_of_the_page_and_drawings_repeat():
     svg = figures.draw(PANEL)
-    assert "var(--c0)" in svg and figures.INK["c0"] not in svg and " id=" not in svg.split("defs")[0]
+    assert (
+        "var(--c0)" in svg and figures.INK["c0"] not in svg and " id=" not in svg.split("defs")[0]
+    )
     assert figures.draw(PANEL) == svg
 
 
 def test_a_spread_is_a_bar():
-    spread = figures.Line(LINE.style, points(x=[1.0, 2.0], y=[1.0, 2.0], std=[0.5, None]), LINE.path)
+    spread = figures.Line(
+        LINE.style, points(x=[1.0, 2.0], y=[1.0, 2.0], std=[0.5, None]), LINE.path
+    )
     alone = figures.Line(LINE.style, points(x=[1.0, 2.0], y=[1.0, 2.0]), LINE.path)
     panels = [figures.Panel("t", "x", "y", [line]) for line in (alone, spread)]
     without, with_bar = (len(elements(figures.draw(panel), "path")) for panel in panels)

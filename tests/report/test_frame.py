@@ -66,7 +66,10 @@ def test_a_key_that_only_some_configs_have_is_no_difference():
 
 
 def test_settings_of_a_result_are_those_of_its_config():
-    config = {"attribution": {"_target_": "skip_exp.attribution.random.scores"}, "tune": {"lr": 0.1}}
+    config = {
+        "attribution": {"_target_": "skip_exp.attribution.random.scores"},
+        "tune": {"lr": 0.1},
+    }
     stored = result(attribution="random", config=config)
     expected = {"attribution": "random", "tune.lr": "0.1"}
     assert frame.settings(frame.rows([stored])) == [frame.settings_of(config)] == [expected]
@@ -74,7 +77,7 @@ def test_settings_of_a_result_are_those_of_its_config():
 
 def test_a_compact_file_is_loaded_as_the_results_were(tmp_path):
     note = "BERT-derived: minilm's weights"
-    found = [*grid(["sst2"], ["a"], [0.3]), failed("no, \"really\"\nnot"), result("rte", seed=None)]
+    found = [*grid(["sst2"], ["a"], [0.3]), failed('no, "really"\nnot'), result("rte", seed=None)]
     found += [result("cola", backbone_note=note), result(data_is_sample=True, ratio=0.1)]
     found += [result(config={"tune": {"lr": None, "epochs": 3}, "prune": {"max_drop": 1.0}})]
     stored = frame.load([store(tmp_path / "jobs", found)])

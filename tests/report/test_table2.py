@@ -94,7 +94,9 @@ def test_every_sweep_file_says_how_to_run_it_and_composes():
         choices = [
             [f"{key}={value}" for value in grids.choices(values)] for key, values in params.items()
         ]
-        for each in zip(*(options * 9 for options in choices), strict=False):  # every choice once
+        longest = max(map(len, choices))
+        repeated = (options * longest for options in choices)  # so that every choice comes once
+        for each in list(zip(*repeated, strict=False))[:longest]:
             assert grids.composed(file.stem, each)["task"]["name"]
 
 

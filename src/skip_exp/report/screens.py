@@ -68,21 +68,17 @@ def scored(found: pd.DataFrame) -> pd.DataFrame:
     enabled = real.get(f"{CONFIG}retune.enabled", pd.Series("", index=real.index))
     retuned = real[enabled != "False"]
     parts = {"pruned": real, "final": retuned, CONTINUED: retuned[retuned["ratio"] == 0]}
-    return pd.concat(
-        [
-            part.assign(
-                phase=kind,
-                identity=[
-                    _identity(values, kind, ratio)
-                    for values, ratio in zip(settings(part), part["ratio"], strict=True)
-                ],
-                select=part["select/pruned" if kind == "pruned" else "select/final"],
-                validation=part["metric/pruned" if kind == "pruned" else "metric/final"],
-            )
-            for kind, part in parts.items()
-        ],
-        ignore_index=True,
-    )
+    for kind, part in parts.items():
+        rows = zip(settings(part), part["ratio"], strict=True)
+        identity = [_identity(values, kind, ratio) for values, ratio in rows]
+        phase = "pruned" if kind == "pruned" else "final"
+        parts[kind] = part.assign(
+            phase=kind,
+            identity=pd.Series(identity, index=part.index, dtype=object),
+            select=part[f"select/{phase}"],
+            validation=part[f"metric/{phase}"],
+        )
+    return pd.concat(parts.values(), ignore_index=True)
 
 
 def _identity(values: Mapping[str, str], kind: str, ratio: float) -> str:
