@@ -4,8 +4,8 @@ import pandas as pd
 import pytest
 
 from skip_exp.errors import SkipError
-from skip_exp.report import ablations, contrasts, frame, screens
 from skip_exp.report import __main__ as report
+from skip_exp.report import ablations, contrasts, frame, screens
 from skip_exp.report import grid as grids
 from skip_exp.report.overview import option_lines, overview
 from tests.helpers.fakes import failed, result, store

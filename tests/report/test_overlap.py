@@ -4,26 +4,30 @@ from safetensors.numpy import save_file
 
 from skip_exp.report import frame, overlap
 from skip_exp.report.cells import gather
-from skip_exp.report.overlap import Keep
 from tests.helpers.fakes import result, store
 
 
 def keep(*kept, of=4):
-    return Keep.of({"s": np.isin(np.arange(of), kept)})
+    return {"encoder.0.ffn": np.isin(np.arange(of), kept)}
 
 
-def test_jaccard():
-    assert overlap.jaccard(keep(0, 1), keep(1, 2)) == pytest.approx(1 / 3)
-    assert overlap.jaccard(keep(0, 1), keep(0, 1)) == 1
-    assert overlap.jaccard(keep(), keep()) is None
+def test_jaccard_and_what_random_choices_would_give():
+    assert overlap.compare(keep(0, 1), keep(1, 2)) == pytest.approx((1 / 3, 1 / 3))
+    assert overlap.compare(keep(0, 1), keep(0, 1)) == pytest.approx((1, 1 / 3))
+    assert overlap.compare(keep(0), keep(1, 2, 3)) == pytest.approx((0, 0.75 / 3.25))
+
+
+def test_what_does_not_compare():
+    assert overlap.compare(keep(), keep()) is None
+    assert overlap.compare(keep(0), keep(0, of=5)) is None
+    assert overlap.compare(keep(0), {"encoder.1.ffn": keep(0)["encoder.0.ffn"]}) is None
 
 
 def test_chance_is_what_random_choices_give():
-    assert overlap.chance(keep(0, 1), keep(2, 3)) == pytest.approx(1 / 3)
     draw = np.random.default_rng(0)
     made = [{"s": draw.permutation(4000) < 1000, "t": draw.permutation(2000) < 1600} for _ in "ab"]
-    made = list(map(Keep.of, made))
-    assert overlap.chance(*made) == pytest.approx(overlap.jaccard(*made), abs=0.02)
+    observed, chance = overlap.compare(*made)
+    assert chance == pytest.approx(observed, abs=0.02)
 
 
 def run(folder, **tensors):

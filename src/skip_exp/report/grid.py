@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import pandas as pd
 import yaml
@@ -24,13 +24,6 @@ from skip_exp.report.frame import settings, settings_of
 SWEPT = ("task", "backbone", "prune.ratio", "seed")
 PLAIN = "config"  # conf/config.yaml: a job of no sweep
 JOB = ["task", "backbone", "ratio", "seed"]
-
-
-class Job(NamedTuple):
-    task: str
-    backbone: str
-    ratio: float
-    seed: int
 
 
 @dataclass(frozen=True)

@@ -2,8 +2,7 @@
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from itertools import combinations_with_replacement
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
@@ -15,22 +14,6 @@ from safetensors import SafetensorError, safe_open
 from skip_exp.models.sites import Site
 
 Masks = Mapping[str, NDArray[np.bool_]]  # per site which of its neurons are kept
-
-
-@dataclass(frozen=True)
-class Keep:
-    """The kept neurons of some sites, end to end."""
-
-    mask: NDArray[np.bool_]
-    sizes: NDArray[np.int64]  # neurons per site
-    counts: NDArray[np.int64]  # of them kept
-
-    @classmethod
-    def of(cls, masks: Masks) -> "Keep":
-        """In the order of the sites' names, so that keeps of the same sites compare."""
-        parts = [masks[site] for site in sorted(masks)]
-        sizes = np.array([len(part) for part in parts])
-        return cls(np.concatenate(parts), sizes, np.array([part.sum() for part in parts]))
 
 
 def kept(run: Mapping[str, Any]) -> Masks:
@@ -50,17 +33,22 @@ def kept(run: Mapping[str, Any]) -> Masks:
     return masks if is_told else {}
 
 
-def jaccard(one: Keep, other: Keep) -> float | None:
-    """Size of the intersection over size of the union; None where both are empty."""
-    either = np.count_nonzero(one.mask | other.mask)
-    return np.count_nonzero(one.mask & other.mask) / either if either else None
+def compare(one: Masks, other: Masks) -> tuple[float, float] | None:
+    """Jaccard index of two keeps of the same sites, and that expected by chance.
 
-
-def chance(one: Keep, other: Keep) -> float:
-    """What `jaccard` gives for random choices that keep as many in each site (large sites)."""
-    both = one.counts * other.counts / one.sizes
-    either = np.sum(one.counts + other.counts - both)
-    return float(np.sum(both) / either) if either else 0.0
+    Chance: of random choices that keep as many in each site (where sites are large). None where
+    both are empty, or where the sites or their sizes differ.
+    """
+    sizes = [{site: len(mask) for site, mask in keep.items()} for keep in (one, other)]
+    if sizes[0] != sizes[1]:
+        return None
+    counts = [(one[site].sum(), other[site].sum(), of) for site, of in sizes[0].items()]
+    kept_once = sum(a + b for a, b, _ in counts)
+    if not kept_once:
+        return None
+    shared = sum(np.count_nonzero(one[site] & other[site]) for site in one)
+    expected = sum(a * b / of for a, b, of in counts)
+    return float(shared / (kept_once - shared)), float(expected / (kept_once - expected))
 
 
 def overlaps(runs: pd.DataFrame) -> pd.DataFrame:
@@ -71,22 +59,21 @@ def overlaps(runs: pd.DataFrame) -> pd.DataFrame:
     pairs = []
     for (backbone, ratio), group in runs[runs["ratio"] > 0].groupby(["backbone", "ratio"]):
         for kind, keeps in _keeps(group).items():
-            for (a, one), (b, other) in combinations_with_replacement(keeps, 2):
-                value = jaccard(one, other) if one is not other else None
-                if value is not None and np.array_equal(one.sizes, other.sizes):
-                    pairs.append((backbone, ratio, kind, a, b, value, chance(one, other)))
+            for (a, one), (b, other) in combinations(keeps, 2):
+                if values := compare(one, other):
+                    pairs.append((backbone, ratio, kind, a, b, *values))
     columns = ["backbone", "ratio", "kind", "a", "b", "observed", "chance"]
     return pd.DataFrame(pairs, columns=columns)
 
 
-def _keeps(runs: pd.DataFrame) -> dict[str, list[tuple[str, Keep]]]:
+def _keeps(runs: pd.DataFrame) -> dict[str, list[tuple[str, Masks]]]:
     """Per kind of neuron the tasks, in order, with what each of their runs keeps."""
-    keeps: dict[str, list[tuple[str, Keep]]] = defaultdict(list)
+    keeps: dict[str, list[tuple[str, Masks]]] = defaultdict(list)
     for run in runs.sort_values("task", kind="stable").to_dict("records"):
         masks = kept(run)
         for kind in sorted({Site(site).kind for site in masks}):
             part = {site: mask for site, mask in masks.items() if Site(site).kind == kind}
-            keeps[kind].append((run["task"], Keep.of(part)))
+            keeps[kind].append((run["task"], part))
     return keeps
 
 
