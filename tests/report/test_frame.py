@@ -21,6 +21,7 @@ def test_what_is_not_known_is_empty_or_nan():
     assert row["metric"] == row["backbone_note"] == row["git_commit"] == ""
     assert pd.isna(row["metric/final"]) and pd.isna(row["latency/speedup"]) and not row["timed"]
     assert frame.rows([failed() | {"seed": None}])["seed"].isna().all()
+    assert frame.rows([failed() | {"ratio": "auto"}])["ratio"].isna().all()
 
 
 def test_a_contended_timing_is_no_speedup():

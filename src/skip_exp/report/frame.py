@@ -119,12 +119,19 @@ def _typed(parts: list[pd.DataFrame]) -> pd.DataFrame:
     names = [name for name in frame if str(name).startswith(CONFIG)]
     frame = frame.reindex(columns=[*TEXT, *NUMBERS, *FLAGS, KEPT, *names]).astype(object)
     columns = {name: frame[name].where(frame[name].notna(), "") for name in (*TEXT, *names)}
-    columns |= {name: frame[name].replace("", np.nan).astype(float) for name in NUMBERS}
+    columns |= {name: frame[name].map(_number).astype(float) for name in NUMBERS}
     columns |= {name: frame[name].isin([True, "True"]) for name in FLAGS}
     columns["seed"] = columns["seed"].astype("Int64")
     kept = [sizes if isinstance(sizes, Mapping) else {} for sizes in frame[KEPT]]
     columns[KEPT] = pd.Series(kept, dtype=object)
     return pd.DataFrame(columns)
+
+
+def _number(value: Any) -> float:
+    try:
+        return float(value)
+    except (TypeError, ValueError):  # not told, or a ratio that is still to be looked for
+        return np.nan
 
 
 def comparable(config: Mapping[str, Any]) -> dict[str, str]:

@@ -11,7 +11,7 @@ from skip_exp.report.frame import PHASES
 
 TEXT_COLUMNS = (  # the others are numbers, aligned to the right
     *("task", "backbone", "keep by", "attribution", "variant", "metric", "data", "notes", "note"),
-    *("section", "option", "phase", "verdict"),  # of ablations
+    *("seed", "section", "option", "phase", "verdict"),
 )
 SAMPLE = "*sample*"  # data of generated rows: never told as real ones
 CAPTION = (
