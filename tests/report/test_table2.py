@@ -388,6 +388,15 @@ def test_a_rehearsal_goes_to_a_folder_of_its_own(small, monkeypatch, capsys):
     assert "rehearsal" in capsys.readouterr().out.splitlines()[1]
 
 
+def test_the_table_is_written_again_from_compact_results(small, monkeypatch):
+    local(small, monkeypatch, "sst2", "rte")
+    found = frame.load([made(small)])
+    (small / "results.csv").write_text(frame.to_compact(found))
+    for name, source in (("a", small / "made"), ("b", small / "results.csv")):
+        assert run(small, "--no-run", "--results", str(source), "--out", str(small / name)) == 0
+    assert (small / "a" / "table2.md").read_text() == (small / "b" / "table2.md").read_text()
+
+
 def test_no_run_only_writes(small, monkeypatch):
     command(small, monkeypatch, "raise SystemExit('was run')")
     assert run(small, "--no-run") == 1

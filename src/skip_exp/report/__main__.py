@@ -39,19 +39,14 @@ def write(folders: Sequence[str], out: Path) -> None:
     found = frame.load(folders)
     report = cells.gather(found)
     text = tables.lines(report.cells)
-    files = {
+    texts = {
         "report.md": _markdown(report, text),
         "report.csv": tables.to_csv(report.cells),
         "report.tex": tables.latex(text, tables.CAPTION, long=True),
         "report.html": page(report, text, folders),
         "results.csv": frame.to_compact(found),
     }
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-        for name, content in files.items():
-            (out / name).write_text(content, encoding="utf-8")
-    except OSError as error:
-        raise SkipError(f"--out {out}: cannot be written: {error.strerror}") from error
+    tables.save({out / name: content for name, content in texts.items()})
     console = Console(width=None if sys.stdout.isatty() else 200)
     console.print(tables.console(text, caption=tables.CAPTION))
     for line in _open(report):

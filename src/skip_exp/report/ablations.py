@@ -12,7 +12,6 @@ from typing import Any
 import pandas as pd
 
 from skip_exp.errors import SkipError
-from skip_exp.machine import files
 from skip_exp.report import frame
 from skip_exp.report.cells import backbone_notes
 from skip_exp.report.contrasts import Study, study
@@ -20,7 +19,7 @@ from skip_exp.report.overview import BARE, drop, option_title, overview
 from skip_exp.report.paired import ABOUT, FEW, Difference
 from skip_exp.report.reconstruction import provenance
 from skip_exp.report.screens import read_all, scored
-from skip_exp.report.tables import markdown, percent, speed, spread
+from skip_exp.report.tables import markdown, percent, save, speed, spread
 
 PHASE = {"pruned": "before re-tuning", "final": "after re-tuning"}
 TITLES = {"ablation_controls": "Default recipe against controls"}
@@ -51,21 +50,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--out", type=Path, default=Path("outputs/ablations.md"), metavar="FILE")
     options = parser.parse_args(arguments)
     try:
-        write(options.out, page(frame.load(options.folders)))
+        save({options.out: page(frame.load(options.folders))})
     except SkipError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
     print(f"written: {options.out}")
     return 0
-
-
-def write(out: Path, text: str) -> None:
-    """Raises SkipError where the file cannot be written."""
-    try:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        files.replace(out, text.encode())
-    except OSError as error:
-        raise SkipError(f"--out {out}: cannot be written: {error.strerror}") from error
 
 
 def page(found: pd.DataFrame) -> str:

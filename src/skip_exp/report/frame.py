@@ -40,19 +40,25 @@ _GOALS = ("max_drop", "target_speedup")
 
 
 def load(paths: Iterable[Path | str]) -> pd.DataFrame:
+    """As `read`. Raises SkipError where there is no result at all, too."""
+    files = list(paths)
+    frame = read(files)
+    if frame.empty:
+        where = ", ".join(map(str, files))
+        raise SkipError(f"no {results.FILE} below {where}: run a job first")
+    return frame
+
+
+def read(paths: Iterable[Path | str]) -> pd.DataFrame:
     """Results of folders, ``result.json`` files and compact ``.csv`` files, in order of `ordered`.
 
     Raises:
-        SkipError: a ``.csv`` file that `to_compact` did not write, or no result at all.
+        SkipError: a ``.csv`` file that `to_compact` did not write.
     """
     files = [Path(path) for path in paths]
     compact = [file for file in files if file.suffix == ".csv"]
     stored = results.load([file for file in files if file.suffix != ".csv"])
-    frame = _typed([pd.DataFrame(map(_row, stored)), *map(_read_compact, compact)])
-    if frame.empty:
-        where = ", ".join(map(str, files))
-        raise SkipError(f"no {results.FILE} below {where}: run a job first")
-    return ordered(frame)
+    return ordered(_typed([pd.DataFrame(map(_row, stored)), *map(_read_compact, compact)]))
 
 
 def rows(found: Iterable[Mapping[str, Any]]) -> pd.DataFrame:

@@ -143,6 +143,7 @@ def provenance(answers: pd.DataFrame) -> str:
 
 
 def to_markdown(table: Reconstruction) -> str:
+    """The table with its title above and its caption below."""
     return f"# {table.title}\n\n{tables.markdown(rows(table))}\n\n{caption(table)}\n"
 
 

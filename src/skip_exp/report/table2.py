@@ -18,13 +18,13 @@ from typing import Any
 import pandas as pd
 from omegaconf import OmegaConf
 
-from skip_exp import results
 from skip_exp.errors import SkipError
 from skip_exp.machine import hub
 from skip_exp.report import frame
 from skip_exp.report import grid as grids
 from skip_exp.report.grid import Grid
 from skip_exp.report.reconstruction import Reconstruction, to_latex, to_markdown
+from skip_exp.report.tables import save
 
 SWEEPS = {"paper": "table2", "offline": "table2_offline"}
 
@@ -133,8 +133,8 @@ def run(chosen: Plan) -> bool:
 
 
 def _answers(chosen: Plan, grid: Grid, folders: Sequence[str]) -> pd.DataFrame:
-    stored = results.load(folder for folder in folders if Path(folder).exists())
-    return grid.answers(frame.ordered(frame.rows(stored)), chosen.source)
+    found = frame.read(folder for folder in folders if Path(folder).exists())
+    return grid.answers(found, chosen.source)
 
 
 def write(table: Reconstruction, out: Path) -> list[Path]:
@@ -145,12 +145,7 @@ def write(table: Reconstruction, out: Path) -> list[Path]:
     """
     folder = out.with_name(f"{out.name}-rehearsal") if table.rehearsal else out
     files = {folder / "table2.md": to_markdown(table), folder / "table2.tex": to_latex(table)}
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        for file, text in files.items():
-            file.write_text(text, encoding="utf-8")
-    except OSError as error:
-        raise SkipError(f"--out {out}: cannot be written: {error.strerror}") from error
+    save(files)
     return list(files)
 
 

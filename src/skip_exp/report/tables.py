@@ -1,11 +1,14 @@
 """Text of tables, and the one writer: a frame of text as console table, Markdown or LaTeX."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 import pandas as pd
 from rich.markup import escape
 from rich.table import Table
 
+from skip_exp.errors import SkipError
+from skip_exp.machine import files
 from skip_exp.report.cells import ratio_text
 from skip_exp.report.frame import PHASES
 
@@ -139,6 +142,16 @@ def latex(text: pd.DataFrame, caption: str, long: bool = False, rules: Sequence[
     for row in sorted(rules, reverse=True):
         written.insert(first + row, r"\midrule")
     return "\n".join([r"% \usepackage{booktabs,longtable}", *written, ""])
+
+
+def save(texts: Mapping[Path, str]) -> None:
+    """Write files whole. Raises SkipError where one cannot be written."""
+    for file, text in texts.items():
+        try:
+            file.parent.mkdir(parents=True, exist_ok=True)
+            files.replace(file, text.encode())
+        except OSError as error:
+            raise SkipError(f"--out {file}: cannot be written: {error.strerror}") from error
 
 
 def tex(text: str) -> str:
