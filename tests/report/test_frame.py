@@ -13,7 +13,7 @@ def test_a_row_per_result_with_nested_fields_flattened():
     assert row["metric"] == "accuracy" and row["metric/dense"] == result()["metric"]["dense"]
     assert (row["latency/speedup"], row["latency/threads"], row["timed"]) == (2.0, 2.0, True)
     assert (row["config/tune.lr"], row["config/prune.sites"]) == ("0.005", "ffn+heads")
-    assert not (row["sample"] or row["found"] or row["contended"] or row["reused"])
+    assert not (row["sample"] or row["searched"] or row["contended"] or row["reused"])
 
 
 def test_what_is_not_known_is_empty_or_nan():

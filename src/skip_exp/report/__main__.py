@@ -36,15 +36,15 @@ def write(folders: Sequence[str], out: Path) -> None:
     Raises:
         SkipError: no results, or ``out`` cannot be written.
     """
-    found = frame.load(folders)
-    report = cells.gather(found)
+    loaded = frame.load(folders)
+    report = cells.gather(loaded)
     text = tables.lines(report.cells)
     texts = {
         "report.md": _markdown(report, text),
         "report.csv": tables.to_csv(report.cells),
         "report.tex": tables.latex(text, tables.CAPTION, long=True),
         "report.html": page(report, text, folders),
-        "results.csv": frame.to_compact(found),
+        "results.csv": frame.to_compact(loaded),
     }
     tables.save({out / name: content for name, content in texts.items()})
     console = Console(width=None if sys.stdout.isatty() else 200)

@@ -7,7 +7,6 @@ import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 
@@ -15,11 +14,11 @@ from skip_exp.errors import SkipError
 from skip_exp.report import frame
 from skip_exp.report.cells import backbone_notes
 from skip_exp.report.contrasts import Study, study
-from skip_exp.report.overview import BARE, drop, option_title, overview
+from skip_exp.report.overview import BARE, option_title, overview, score_text
 from skip_exp.report.paired import ABOUT, FEW, Difference
 from skip_exp.report.reconstruction import provenance
 from skip_exp.report.screens import read_all, scored
-from skip_exp.report.tables import markdown, percent, save, speed, spread
+from skip_exp.report.tables import markdown, percent, save, spread
 
 PHASE = {"pruned": "before re-tuning", "final": "after re-tuning"}
 TITLES = {"ablation_controls": "Default recipe against controls"}
@@ -58,13 +57,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
-def page(found: pd.DataFrame) -> str:
+def page(results: pd.DataFrame) -> str:
     """The whole page, Markdown, from a frame of results."""
-    scores = scored(found)
+    scores = scored(results)
     studies = [study(screen, scores) for screen in read_all()]
     used = pd.concat([of.used for of in studies]).drop_duplicates("job_id")
     parts = ["# Ablations", *overview(studies), "## How to read it", *READING]
-    parts += [_left_out(found, used)]
+    parts += [_left_out(results, used)]
     parts += [part for of in studies for part in section(of)]
     costs = [_cost(of.screen.name, of.used) for of in studies if of.compares]
     parts += ["## Cost", markdown(pd.DataFrame([*costs, _cost("total", used)]))]
@@ -75,17 +74,17 @@ def page(found: pd.DataFrame) -> str:
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
-def _left_out(found: pd.DataFrame, used: pd.DataFrame) -> str:
-    is_done, is_used = found["status"] == "done", found["job_id"].isin(used["job_id"])
+def _left_out(results: pd.DataFrame, used: pd.DataFrame) -> str:
+    is_done, is_used = results["status"] == "done", results["job_id"].isin(used["job_id"])
     counts = {
         "failed": (~is_done).sum(),
-        "on generated data": (is_done & found["sample"]).sum(),
+        "on generated data": (is_done & results["sample"]).sum(),
         "with settings of no section (see `config` in the result file)": (
-            is_done & ~found["sample"] & ~is_used
+            is_done & ~results["sample"] & ~is_used
         ).sum(),
     }
     parts = [f"{count} {what}" for what, count in counts.items() if count]
-    return f"Of {len(found)} result files not used: {', '.join(parts)}." if parts else ""
+    return f"Of {len(results)} result files not used: {', '.join(parts)}." if parts else ""
 
 
 def section(study: Study) -> list[str]:
@@ -151,30 +150,20 @@ def _baseline(study: Study) -> list[str]:
 def _lines(rows: pd.DataFrame, study: Study) -> pd.DataFrame:
     """The rows as text, without the column of speed-ups where none was measured."""
     mark = " (default)" if study.screen.is_default else " (compared with)"
-    lines = pd.DataFrame(
-        {
-            "phase": row["phase"],
-            "option": row["option"] + (mark if row["is_reference"] else ""),
-            "n": f"{row['n']} of {study.expected}",
-            "select": percent(row["select"]),
-            "drop": drop(row, "select"),
-            "difference": points(row["select difference"]),
-            "verdict": ""
-            if pd.isna(row["select difference"])
-            else row["select difference"].verdict,
-            "val": percent(row["validation"]),
-            "val drop": drop(row, "validation"),
-            "val difference": points(row["validation difference"]),
-            "speed-up": _speed(row),
-        }
-        for _, row in rows.iterrows()
-    )
-    return lines if (lines["speed-up"] != "-").any() else lines.drop(columns="speed-up")
-
-
-def _speed(row: Any) -> str:
-    is_final = row["phase"] == "final"
-    return speed(row["speed"], bool(row["contended"]), row["speed std"]) if is_final else "-"
+    differences, text = rows["select difference"], score_text(rows)
+    speeds = text["speed-up"].where(rows["phase"] == "final", "-")
+    columns = {
+        "phase": rows["phase"],
+        "option": rows["option"] + rows["is_reference"].map({True: mark, False: ""}),
+        "n": rows["n"].map(lambda n: f"{n} of {study.expected}"),
+        **text[["select", "drop"]],
+        "difference": differences.map(points),
+        "verdict": [d.verdict if isinstance(d, Difference) else "" for d in differences],
+        **text[["val", "val drop"]],
+        "val difference": rows["validation difference"].map(points),
+        **({"speed-up": speeds} if (speeds != "-").any() else {}),
+    }
+    return pd.DataFrame(columns)
 
 
 def points(difference: Difference | float) -> str:

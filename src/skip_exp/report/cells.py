@@ -36,11 +36,11 @@ def gather(frame: pd.DataFrame) -> Gathered:
     Results that failed before their task, backbone and ratio were known belong to no cell.
     """
     is_placed = (frame["task"] != "") & (frame["backbone"] != "")
-    placed = frame[is_placed & (frame["found"] | frame["ratio"].notna())]
+    placed = frame[is_placed & (frame["searched"] | frame["ratio"].notna())]
     lost = frame.drop(placed.index)
     placed = placed.assign(
         attribution=placed["attribution"].replace("", "-"),
-        ratio=placed["ratio"].mask(placed["found"], FOUND),
+        ratio=placed["ratio"].mask(placed["searched"], FOUND),
     )
     is_done = placed["status"] == "done"
     runs = placed[is_done].drop_duplicates([*CELL, "seed"], keep="last")
@@ -118,9 +118,9 @@ def _missing(placed: pd.DataFrame) -> pd.DataFrame:
     points = [*SETTING, "seed"]
     spans = [placed[points].head(0)]
     for _, sweep in placed[placed["sweep"] != ""].groupby("sweep"):
-        methods = sweep[["attribution", "variant", "found"]].drop_duplicates()
+        methods = sweep[["attribution", "variant", "searched"]].drop_duplicates()
         # A ratio that was looked for is no ratio of the jobs that were given one.
-        span = methods.merge(sweep[["ratio", "found"]].drop_duplicates(), on="found")
+        span = methods.merge(sweep[["ratio", "searched"]].drop_duplicates(), on="searched")
         for name in ("task", "backbone", "seed"):
             span = span.merge(sweep[[name]].drop_duplicates(), how="cross")
         spans.append(span[points])

@@ -26,8 +26,8 @@ NUMBERS = (  # NaN where a result does not tell
     "majority",  # of the main metric: score of always answering the majority class
     *("chance/dense", "chance/majority"),  # the same on the metric by which chance is judged
 )
-# found: the job looked for its ratio; timed: there is a timing; contended: it was disturbed.
-FLAGS = ("sample", "reused", "found", "timed", "contended")
+# searched: the job looked for its ratio; timed: there is a timing; contended: it was disturbed.
+FLAGS = ("sample", "reused", "searched", "timed", "contended")
 KEPT = "keep_sizes"  # {site: [kept, of]}
 LOCAL = ["path", "skill", KEPT]  # not in the compact file: they tell of files beside the result
 
@@ -61,9 +61,9 @@ def read(paths: Iterable[Path | str]) -> pd.DataFrame:
     return ordered(_typed([pd.DataFrame(map(_row, stored)), *map(_read_compact, compact)]))
 
 
-def rows(found: Iterable[Mapping[str, Any]]) -> pd.DataFrame:
+def rows(stored: Iterable[Mapping[str, Any]]) -> pd.DataFrame:
     """One row per result, in the order given: TEXT, NUMBERS, FLAGS, KEPT and ``config/*``."""
-    return _typed([pd.DataFrame(map(_row, found))])
+    return _typed([pd.DataFrame(map(_row, stored))])
 
 
 def ordered(frame: pd.DataFrame) -> pd.DataFrame:
@@ -112,7 +112,7 @@ def _row(result: Mapping[str, Any]) -> dict[str, Any]:
         "chance/majority": flat.get(f"majority/{metric if is_known else 'accuracy'}", zero),
         "sample": sample,
         "reused": bool(result.get("reused")),
-        "found": any(goal is not None for goal in looked_for),
+        "searched": any(goal is not None for goal in looked_for),
         "timed": bool(result.get("latency")),
         "contended": bool(flat.get("latency/contended")),
         KEPT: result.get("keep_sizes") or {},

@@ -49,13 +49,13 @@ class Grid:
         names: Sequence[str] = self.task_configs[task]["metrics"]
         return next(iter(names), "-")
 
-    def answers(self, found: pd.DataFrame, source: str) -> pd.DataFrame:
+    def answers(self, results: pd.DataFrame, source: str) -> pd.DataFrame:
         """The results, done or failed, of the grid's jobs and settings on rows of ``source``.
 
         Those of another version of the code are among them where nothing newer is there: better
         than a hole, but :meth:`remaining` counts them, since the sweep does their jobs again.
         """
-        placed = found.merge(self.jobs, on=JOB)
+        placed = results.merge(self.jobs, on=JOB)
         places = zip(placed["task"], placed["backbone"], strict=True)
         is_same = [
             self.settings[place] == values

@@ -79,10 +79,10 @@ def _keeps(runs: pd.DataFrame) -> dict[str, list[tuple[str, Masks]]]:
 
 def matrices(pairs: pd.DataFrame) -> Sequence[tuple[str, pd.DataFrame, pd.DataFrame]]:
     """Titles, observed and chance as tasks x tasks (lower triangle), where two tasks compare."""
-    told = []
+    shown = []
     for (backbone, ratio, kind), group in pairs.groupby(["backbone", "ratio", "kind"]):
         if (group["a"] != group["b"]).any():
             means = group.groupby(["b", "a"])[["observed", "chance"]].mean().unstack()
             title = f"{backbone} · {kind} · ratio {ratio:g}"
-            told.append((title, means["observed"], means["chance"]))
-    return told
+            shown.append((title, means["observed"], means["chance"]))
+    return shown

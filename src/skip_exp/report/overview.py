@@ -39,23 +39,27 @@ def recipe_lines(studies: Sequence[Study]) -> pd.DataFrame:
     rows = rows[rows["default"] & rows["is_reference"] & (rows["phase"] == "final")]
     rows = rows[(rows["ratio"] > 0) & (rows["n"] > 0)]
     rows = rows.sort_values(["ratio", "n"], ascending=[True, False], kind="stable")
+    rows = rows.drop_duplicates("ratio")
+    head = {"ratio": rows["ratio"].map("{:g}".format), "pairs": rows["n"].astype(str)}
+    return pd.DataFrame({**head, **score_text(rows)})
+
+
+def score_text(rows: pd.DataFrame) -> pd.DataFrame:
+    """Scores, drops and speed of rows of a study; drops are points.
+
+    Marked where a dense_continued to be measured against is missing.
+    """
+    mark = (rows["bare"] > 0).map({True: f" {BARE}", False: ""})
+    speeds = map(speed, rows["speed"], rows["contended"].eq(True), rows["speed std"])
     return pd.DataFrame(
         {
-            "ratio": f"{row['ratio']:g}",
-            "pairs": str(row["n"]),
-            "select": percent(row["select"]),
-            "drop": drop(row, "select"),
-            "val": percent(row["validation"]),
-            "val drop": drop(row, "validation"),
-            "speed-up": speed(row["speed"], bool(row["contended"]), row["speed std"]),
+            "select": rows["select"].map(percent),
+            "drop": rows["select drop"].map(percent) + mark,
+            "val": rows["validation"].map(percent),
+            "val drop": rows["validation drop"].map(percent) + mark,
+            "speed-up": pd.Series(speeds, index=rows.index, dtype=object),
         }
-        for _, row in rows.drop_duplicates("ratio").iterrows()
     )
-
-
-def drop(row: pd.Series, split: str) -> str:
-    """Points, marked where a dense_continued to be measured against is missing."""
-    return percent(row[f"{split} drop"]) + (f" {BARE}" if row["bare"] else "")
 
 
 def option_lines(studies: Sequence[Study]) -> pd.DataFrame:

@@ -57,13 +57,15 @@ class Screen:
         return list(self.points["ratio"].unique())
 
 
-def scored(found: pd.DataFrame) -> pd.DataFrame:
+def scored(results: pd.DataFrame) -> pd.DataFrame:
     """Finished results on real data, a row per result and what it is a score of.
 
     Columns beside the frame's: phase (`PHASES` or CONTINUED), identity, select and validation
     (scores). A result without re-tuning has no final score of its own, so it counts as pruned only.
     """
-    real = found[(found["status"] == "done") & ~found["sample"] & (found[PLACE] != "").all(axis=1)]
+    real = results[
+        (results["status"] == "done") & ~results["sample"] & (results[PLACE] != "").all(axis=1)
+    ]
     real = real.dropna(subset=["seed", "ratio"]).round({"ratio": 6})
     enabled = real.get(f"{CONFIG}retune.enabled", pd.Series("", index=real.index))
     retuned = real[enabled != "False"]
@@ -121,8 +123,8 @@ def read(name: str) -> Screen:
     swept, about = grids.swept(name), grids.parsed(name)["sweep"]
     factors = about["factor"]
     if set(swept) - set(grids.SWEPT) != set(factors):
-        told = ", ".join(factors)
-        raise SkipError(f"sweeps/{name}.yaml: sweep.factor is {told}, but it sweeps over another")
+        named = ", ".join(factors)
+        raise SkipError(f"sweeps/{name}.yaml: sweep.factor is {named}, but it sweeps over another")
     task = f"+task={swept['task'][0]}"
     default = _composed(name, task, {})
     ratios = [float(ratio) for ratio in swept.get("prune.ratio", [default["prune"]["ratio"]])]

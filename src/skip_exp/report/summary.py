@@ -6,14 +6,14 @@ from typing import Any
 from rich.table import Table
 
 
-def table(found: Sequence[Mapping[str, Any]]) -> Table:
+def table(results: Sequence[Mapping[str, Any]]) -> Table:
     """The jobs in the order given; attribution and seed only where they differ."""
     # pandas takes a third of a second to import, and this module is imported by every job.
     import pandas as pd
 
     from skip_exp.report import frame, tables
 
-    jobs = frame.rows(found)
+    jobs = frame.rows(results)
     optional = [name for name in ("attribution", "seed") if jobs[name].nunique(dropna=False) > 1]
     columns: dict[str, Any] = {name: jobs[name] for name in ("task", "backbone", *optional)}
     columns |= {"metric": jobs["metric"], "ratio": jobs["ratio"].map("{:g}".format)}

@@ -95,8 +95,8 @@ def estimate(grid: Grid, answers: pd.DataFrame) -> float | None:
     """Seconds the remaining jobs take, by what finished ones of their backbone took."""
     done = answers[answers["status"] == "done"]
     typical = done.groupby("backbone")["seconds/total"].mean()
-    each = grid.remaining(answers)["backbone"].map(typical).fillna(done["seconds/total"].mean())
-    return None if each.isna().any() else float(each.sum())
+    seconds = grid.remaining(answers)["backbone"].map(typical).fillna(done["seconds/total"].mean())
+    return None if seconds.isna().any() else float(seconds.sum())
 
 
 def progress(grid: Grid, answers: pd.DataFrame) -> str:
@@ -133,8 +133,8 @@ def run(chosen: Plan) -> bool:
 
 
 def _answers(chosen: Plan, grid: Grid, folders: Sequence[str]) -> pd.DataFrame:
-    found = frame.read(folder for folder in folders if Path(folder).exists())
-    return grid.answers(found, chosen.source)
+    results = frame.read(folder for folder in folders if Path(folder).exists())
+    return grid.answers(results, chosen.source)
 
 
 def write(table: Reconstruction, out: Path) -> list[Path]:

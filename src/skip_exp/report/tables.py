@@ -80,7 +80,7 @@ def lines(cells: pd.DataFrame) -> pd.DataFrame:
 
 def notes(cells: pd.DataFrame) -> list[str]:
     """Per cell what keeps it from being read as a plain result."""
-    told = []
+    texts = []
     for _, cell in cells.iterrows():
         said = ["sample data"] if cell["sample"] else []
         said += [cell["labels"]] if cell["labels"] else []
@@ -88,8 +88,8 @@ def notes(cells: pd.DataFrame) -> list[str]:
         said += [f"{cell['failed']} failed"] if cell["failed"] else []
         if 0 < cell["contended"] < cell["timed"]:
             said.append(f"{cell['contended']} of {cell['timed']} timings contended")
-        told.append(", ".join(said))
-    return told
+        texts.append(", ".join(said))
+    return texts
 
 
 def to_csv(cells: pd.DataFrame) -> str:
