@@ -100,6 +100,17 @@ def test_every_sweep_file_says_how_to_run_it_and_composes():
             assert grids.composed(file.stem, each)["task"]["name"]
 
 
+def test_every_ablation_asks_a_question_and_compares_all_that_it_sweeps():
+    names = [file.stem for file in SWEEPS.glob("ablation_*.yaml")] + ["dense_continued"]
+    without_factor = set()
+    for name in names:
+        about = grids.parsed(name)["sweep"]
+        assert about["question"].endswith("?")
+        assert set(about["factor"]) == set(grids.swept(name)) - set(grids.SWEPT)
+        without_factor |= set() if about["factor"] else {name}
+    assert without_factor == {"ablation_confirm", "dense_continued"}
+
+
 @pytest.mark.parametrize(
     ("name", "backbones", "tasks", "ratios"),
     [

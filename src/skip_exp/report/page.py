@@ -108,8 +108,9 @@ def warnings(report: Gathered) -> list[str]:
 
 def kept(runs: pd.DataFrame) -> list[Shaded]:
     """Per task and backbone: percent kept by layer (columns), kind of neuron and ratio (rows)."""
+    names = ["sample", "task", "backbone", "ratio"]
     sites = pd.DataFrame(
-        {**{name: run[name] for name in ("sample", "task", "backbone", "ratio")}}
+        {name: run[name] for name in names}
         | {"row": _kind(site, run["keep_sizes"]), "layer": Site(site).sublayer.layer}
         | {"kept": left / of}
         for run in runs.to_dict("records")
@@ -121,9 +122,9 @@ def kept(runs: pd.DataFrame) -> list[Shaded]:
     for (sample, task, backbone), group in sites.groupby(["sample", "task", "backbone"]):
         means = group.pivot_table("kept", ["row", "ratio"], "layer")
         texts = means.map(lambda value: "" if pd.isna(value) else f"{100 * value:.0f}")
-        names = [f"{row} {ratio_text(ratio)}" for row, ratio in means.index]
+        rows = [f"{row} {ratio_text(ratio)}" for row, ratio in means.index]
         title = f"{task} · {backbone}" + (f" {SAMPLE}" if sample else "")
-        shaded.append(_shaded(title, names, means, texts, texts.map(lambda _: "")))
+        shaded.append(_shaded(title, rows, means, texts, texts.map(lambda _: "")))
     return shaded
 
 
