@@ -39,6 +39,8 @@ def recipe_lines(studies: Sequence[Study]) -> pd.DataFrame:
     rows = rows[rows["default"] & rows["is_reference"] & (rows["phase"] == "final")]
     rows = rows[(rows["ratio"] > 0) & (rows["n"] > 0)]
     rows = rows.sort_values(["ratio", "n"], ascending=[True, False], kind="stable")
+    if rows.empty:
+        return pd.DataFrame()
     rows = rows.drop_duplicates("ratio")
     head = {"ratio": rows["ratio"].map("{:g}".format), "pairs": rows["n"].astype(str)}
     return pd.DataFrame({**head, **score_text(rows)})
