@@ -1,4 +1,3 @@
-import io
 import json
 import logging
 import math
@@ -6,7 +5,6 @@ import os
 
 import numpy as np
 import pytest
-from rich.console import Console
 
 from skip_exp import results
 from skip_exp.config.schema import method_name
@@ -39,12 +37,6 @@ CONFIG = {
     "logger": {"group": "sweep-1"},
     "seed": 3,
 }
-
-
-def text(view):
-    console = Console(width=200, file=io.StringIO())
-    console.print(view)
-    return console.file.getvalue()
 
 
 def test_new_gives_every_field_a_value():
@@ -218,32 +210,6 @@ def test_a_contended_timing_is_no_speedup_in_wandb():
     flat = results.flatten({"latency": latency})
     assert flat == {"latency/contended": True, "latency/final_ms": 3.0}
     assert results.flatten({"latency": latency | {"contended": False}})["latency/speedup"] == 1.2
-
-
-def test_table_row():
-    row = text(results.table([done()])).splitlines()[4]
-    assert row.replace("│", "").split() == [
-        *("rte", "minilm", "accuracy", "0.5", "60.0", "55.0", "59.5", "50.0", "23.4"),
-        *("1.95x", "local"),
-    ]
-
-
-def test_table_marks_what_is_not_a_plain_result():
-    found = [
-        done(latency={"speedup": 1.234, "contended": True}),
-        done(data_is_sample=True, data_source="sample"),
-        done(status="failed", error="prune.ratio=2: in [0, 1)", metric={}, params={}, latency={}),
-        done(reused=True, seed=2),
-    ]
-    shown = text(results.table(found))
-    assert "contended" in shown and "1.23" not in shown
-    assert "*sample*" in shown
-    assert "failed: prune.ratio=2: in [0, 1)" in shown  # not eaten as markup
-    assert "reused" in shown and "seed" in shown and "attribution" not in shown
-
-
-def test_table_of_nothing():
-    assert "0 jobs" in text(results.table([]))
 
 
 @pytest.mark.parametrize("ratio", ["auto", "abc", None, [0.5]])

@@ -16,10 +16,8 @@ from skip_exp.cache.versions import job_code
 from skip_exp.config.schema import method_name
 from skip_exp.errors import SkipError
 from skip_exp.machine import files
-from skip_exp.report import text
 
 log = logging.getLogger(__name__)
-table = text.table  # the table at the end of a multirun
 
 SCHEMA = 1
 FILE = "result.json"

@@ -19,7 +19,7 @@ from skip_exp.cache.store import Pointer
 from skip_exp.errors import SkipError
 from skip_exp.logger import build, key, runs
 from skip_exp.phases import attempts
-from skip_exp.report.cells import gather
+from skip_exp.report import cells, frame
 from tests.helpers.toy import check_files, save_toy, toy_job
 
 Make = Callable[..., Any]
@@ -70,9 +70,9 @@ def test_a_killed_attempt_is_superseded(
     check_files(tmp_path)
     found = results.load(tmp_path)
     assert [result["sweep"] for result in found if result["path"].startswith(str(old))] == ["first"]
-    report = gather(found)
-    assert len(report.cells) == 1 and len(report.cells[0].runs) == 1
-    assert report.failed == report.missing == []
+    report = cells.gather(frame.load([tmp_path]))
+    assert list(report.cells["n"]) == [1]
+    assert report.failed.empty and report.missing.empty
     assert pipeline.run(job("reused"))["reused"]
 
 

@@ -1,18 +1,18 @@
 import json
 
+import pandas as pd
 import pytest
 
-from skip_exp.report import ablations, screens
+from skip_exp.errors import SkipError
+from skip_exp.report import __main__ as report
+from skip_exp.report import ablations, contrasts, frame, screens
 from skip_exp.report import grid as grids
-from skip_exp.report.contrasts import base_of, study
 from skip_exp.report.overview import option_lines, overview
-from skip_exp.report.screens import Pair, index
 from tests.helpers.fakes import failed, result, store
 
-SWEEP = """# Does it matter? Yes or no.
-#
-#   python -m skip_exp --config-dir sweeps --config-name {name}
+SWEEP = """# Cost: little
 defaults: [config, _self_]
+sweep: {{question: 'Does it matter?', factor: [{factor}]}}
 {more}
 hydra:
   mode: MULTIRUN
@@ -23,16 +23,30 @@ SCREEN = "retune: {enabled: false}\nbenchmark: {enabled: false}"
 DEFAULT, OTHER = {}, {"prune.allocation": "uniform"}
 
 
+def write(folder, name, factor, params, more=""):
+    text = SWEEP.format(name=name, factor=factor, more=more, params=params)
+    (folder / f"{name}.yaml").write_text(text)
+
+
+def loaded(found):
+    return frame.ordered(frame.rows(found))
+
+
+def study(screen, found):
+    return contrasts.study(screen, screens.scored(loaded(found)))
+
+
+def page(found):
+    return ablations.page(loaded(found))
+
+
 @pytest.fixture(scope="module", autouse=True)
 def sweeps(tmp_path_factory):
     """Two sweep files in place of the real ones: a screen, and one without a factor."""
     folder = tmp_path_factory.mktemp("sweeps")
-    params = {
-        "ablation_allocation": "prune.allocation: 'uniform,global', prune.ratio: '0.5,0.7'",
-        "ablation_confirm": "prune.ratio: 0.5",
-    }
-    for name, text in params.items():
-        (folder / f"{name}.yaml").write_text(SWEEP.format(name=name, more=SCREEN, params=text))
+    allocation = "prune.allocation: 'uniform,global', prune.ratio: '0.5,0.7'"
+    write(folder, "ablation_allocation", "prune.allocation", allocation, SCREEN)
+    write(folder, "ablation_confirm", "", "prune.ratio: 0.5", SCREEN)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(grids, "sweep_dir", lambda: folder)
         found = screens.read_all()  # once: composing takes its time
@@ -86,18 +100,19 @@ def run(config):
 
 
 def row(found, screen, label="uniform", phase="pruned", ratio=0.5):
-    rows = study(screen, index(found)).rows
-    (mine,) = [r for r in rows if (r.option.label, r.phase, r.ratio) == (label, phase, ratio)]
-    return mine
+    rows = study(screen, found).rows
+    is_asked = (rows["option"] == label) & (rows["phase"] == phase) & (rows["ratio"] == ratio)
+    (chosen,) = rows[is_asked].to_dict("records")
+    return chosen
 
 
 def test_a_sweep_file_is_read(screen):
     assert (screen.question, screen.factors) == ("Does it matter?", ["prune.allocation"])
     assert screen.command.endswith("--config-name ablation_allocation")
-    assert [option.label for option in screen.options] == ["uniform", "global"]
-    assert screen.reference.label == "global" and screen.is_default
+    assert screen.options == ["global", "uniform"]
+    assert screen.reference == "global" and screen.is_default
     assert len(screen.pairs) == 9 and screen.ratios == [0.5, 0.7]
-    assert Pair("rte", "minilm", 3) in screen.pairs
+    assert ["rte", "minilm", 3] in screen.pairs.to_numpy().tolist()
 
 
 def test_a_sweep_without_a_factor_is_no_section():
@@ -106,27 +121,33 @@ def test_a_sweep_without_a_factor_is_no_section():
 
 def test_several_factors_and_no_default_among_the_options(sweeps):
     text = "prune.allocation: 'uniform,per_cost', 'prune.sites': '[ffn],[ffn,heads]'"
-    file = sweeps / "several.yaml"
-    file.write_text(SWEEP.format(name="several", more="", params=text))
+    write(sweeps, "several", "prune.allocation, prune.sites", text)
     found = screens.read("several")
-    assert [option.label for option in found.options][:2] == [
+    (sweeps / "several.yaml").unlink()
+    assert found.options[:2] == [
         "prune.allocation=uniform, prune.sites=[ffn]",
         "prune.allocation=uniform, prune.sites=[ffn,heads]",
     ]
-    assert not found.is_default and found.reference is found.options[0]
+    assert not found.is_default and found.reference == found.options[0]
     assert found.ratios == [0.5]
 
 
+def test_a_factor_that_is_not_swept_is_refused(sweeps):
+    write(sweeps, "wrong", "tune.lr", "prune.allocation: 'uniform,global'")
+    with pytest.raises(SkipError, match=r"sweeps/wrong.yaml: sweep.factor is tune.lr, but"):
+        screens.read("wrong")
+    (sweeps / "wrong.yaml").unlink()
+
+
 def test_a_sweep_with_more_set_than_it_compares_does_not_hold_the_default(run, sweeps):
-    text = SWEEP.format(
-        name="few", more="attribution: {samples: 8}", params="prune.allocation: 'global,uniform'"
-    )
-    (sweeps / "few.yaml").write_text(text)
+    params, more = "prune.allocation: 'global,uniform'", "attribution: {samples: 8}"
+    write(sweeps, "few", "prune.allocation", params, more)
     found = screens.read("few")
-    assert not found.is_default and found.reference.label == "global"
+    (sweeps / "few.yaml").unlink()
+    assert not found.is_default and found.reference == "global"
     few = {"attribution.samples": 8}
     runs = [run(few | values, 1, pruned=0.7) for values in (DEFAULT, OTHER)]
-    (line,) = option_lines([study(found, index(runs))])
+    (line,) = option_lines([study(found, runs)]).to_dict("records")
     assert (line["section"], line["option"]) == ("few (against global)", "uniform")
 
 
@@ -134,21 +155,21 @@ def test_differences_are_exact_and_paired(run, screen):
     found = [run(DEFAULT, seed, pruned=0.6 + seed / 10) for seed in (1, 2, 3)]
     found += [run(OTHER, seed, pruned=0.6 + seed / 10 - 0.02 * seed) for seed in (2, 3)]
     default, other = row(found, screen, "global"), row(found, screen)
-    assert (default.n, default.is_reference, other.n) == (3, True, 2)
-    assert default.splits["select"].difference is None
-    assert default.splits["select"].score == pytest.approx(0.8)
-    select, validation = other.splits["select"], other.splits["validation"]
-    assert select.score == pytest.approx((0.76 + 0.84) / 2)
-    assert validation.score == pytest.approx((0.75 + 0.83) / 2)
-    assert select.difference.mean == validation.difference.mean == pytest.approx(-0.05)
-    assert select.drop == pytest.approx(0.0)
-    assert select.difference.verdict == "none: under 5 pairs"
+    assert (default["n"], default["is_reference"], other["n"]) == (3, True, 2)
+    assert pd.isna(default["select difference"])
+    assert default["select"] == pytest.approx(0.8)
+    assert other["select"] == pytest.approx((0.76 + 0.84) / 2)
+    assert other["validation"] == pytest.approx((0.75 + 0.83) / 2)
+    select, validation = other["select difference"], other["validation difference"]
+    assert select.mean == pytest.approx(-0.05) and validation.mean == pytest.approx(-0.05)
+    assert other["select drop"] == pytest.approx(0.0)
+    assert select.verdict == "none: under 5 pairs"
 
 
 def test_without_a_pair_there_are_no_figures(run, screen):
     found = [run(DEFAULT, 1, pruned=0.7), run(OTHER, 2, pruned=0.6)]
-    assert (row(found, screen).n, row(found, screen).splits) == (0, {})
-    assert row(found, screen, "global").n == 1
+    assert row(found, screen)["n"] == 0 and pd.isna(row(found, screen)["select"])
+    assert row(found, screen, "global")["n"] == 1
 
 
 def test_points_outside_the_grid_and_generated_data_do_not_count(run, screen):
@@ -161,8 +182,8 @@ def test_points_outside_the_grid_and_generated_data_do_not_count(run, screen):
         failed(seed=2, config=found[1]["config"]),
     ]
     strangers += [run(DEFAULT, 2, pruned=0.7)]
-    assert row([*found, *strangers], screen).n == 1
-    assert row([*found, *strangers], screen, "global").n == 2
+    assert row([*found, *strangers], screen)["n"] == 1
+    assert row([*found, *strangers], screen, "global")["n"] == 2
 
 
 def test_a_retuned_result_counts_before_re_tuning_as_well(run, screen):
@@ -172,12 +193,12 @@ def test_a_retuned_result_counts_before_re_tuning_as_well(run, screen):
         run(DEFAULT | timed, 1, pruned=0.7, final=0.75, retune=True),
         run(OTHER, 1, pruned=0.6),
     ]
-    assert row(found, screen).splits["select"].difference.mean == pytest.approx(-0.1)
-    assert row(found, screen, "global", "final").n == 1
-    assert row(found, screen, phase="final").n == 0  # the screen's final is its pruned model
+    assert row(found, screen)["select difference"].mean == pytest.approx(-0.1)
+    assert row(found, screen, "global", "final")["n"] == 1
+    assert row(found, screen, phase="final")["n"] == 0  # the screen's final is its pruned model
     other = run(DEFAULT | {"retune.lr": 1.0}, 2, pruned=0.7, final=0.9, retune=True)
-    assert row([*found, other], screen, "global").n == 2
-    assert row([*found, other], screen, "global", "final").n == 1
+    assert row([*found, other], screen, "global")["n"] == 2
+    assert row([*found, other], screen, "global", "final")["n"] == 1
 
 
 def test_a_later_result_without_timing_does_not_hide_the_speed(run, screen):
@@ -185,8 +206,15 @@ def test_a_later_result_without_timing_does_not_hide_the_speed(run, screen):
     timed = run(DEFAULT, 1, latency={"speedup": 2.0, "contended": False}, **early)
     late = run(DEFAULT, 1, retune=True, final=0.6, finished="2024-01-02T00:00:00+00:00")
     found = row([timed, late | {"job_id": "late"}], screen, "global", "final")
-    assert found.splits["select"].score == pytest.approx(0.6)
-    assert found.cell.speedup().mean == 2.0
+    assert found["select"] == pytest.approx(0.6)
+    assert found["speed"] == 2.0 and not found["contended"]
+
+
+def test_contended_is_no_speedup(run, screen):
+    loud = {"latency": {"speedup": 1.5, "contended": True}, "retune": True, "final": 0.7}
+    found = row([run(DEFAULT, 1, **loud)], screen, "global", "final")
+    assert pd.isna(found["speed"]) and found["contended"]
+    assert "contended" in page([run(DEFAULT, 1, **loud), run(OTHER, 1, **loud)])
 
 
 def test_at_chance_is_left_out_and_listed(run, screen):
@@ -197,10 +225,10 @@ def test_at_chance_is_left_out_and_listed(run, screen):
             low = 0.4 if task == "sst2" else 0.1
             found.append(run(OTHER, seed, task, dense=dense, pruned=low))
     other = row(found, screen)
-    assert other.n == 3
-    assert other.splits["select"].difference.mean == pytest.approx(-0.1)
-    assert other.splits["select"].drop == pytest.approx(0.4)
-    text = ablations.page(found)
+    assert other["n"] == 3
+    assert other["select difference"].mean == pytest.approx(-0.1)
+    assert other["select drop"] == pytest.approx(0.4)
+    text = page(found)
     assert "rte on minilm (dense 51.0 ± 0.0, majority class 50.0, accuracy)" in text
     assert "cola on minilm (dense 5.0 ± 0.0, majority class 0.0, matthews)" in text
     assert "sst2 on minilm (dense" not in text and "| 3 of 3 |" in text
@@ -226,10 +254,12 @@ def finals(run, continued, seeds=(1, 2)):
     ],
 )
 def test_final_scores_are_measured_against_the_better_dense(run, screen, continued, drop, bare):
-    mine = row(finals(run, continued), screen, "global", "final")
-    assert mine.splits["select"].drop == pytest.approx(drop)
-    assert mine.splits["validation"].drop == pytest.approx(drop)
-    assert mine.bare == bare
+    final = row(finals(run, continued), screen, "global", "final")
+    assert final["select drop"] == pytest.approx(drop)
+    assert final["validation drop"] == pytest.approx(drop)
+    assert final["bare"] == bare
+    pruned = row(finals(run, continued), screen, "global", "pruned")
+    assert pruned["select drop"] == pytest.approx(0.1)  # against dense, whatever continued is
 
 
 def test_other_re_tuning_is_no_dense_continued(run, screen):
@@ -238,39 +268,31 @@ def test_other_re_tuning_is_no_dense_continued(run, screen):
     found.append(run(values, 1, ratio=0, retune=True, final=0.9))
     found.append(run({"prune.step_epochs": 2}, 1, ratio=0, retune=True, final=0.9))
     found.append(run(DEFAULT, 2, ratio=0, retune=False, final=0.9))
-    mine = row(found, screen, "global", "final")
-    assert (mine.bare, mine.splits["select"].drop) == (2, pytest.approx(0.1))
+    final = row(found, screen, "global", "final")
+    assert (final["bare"], final["select drop"]) == (2, pytest.approx(0.1))
 
 
 def test_a_budget_of_re_tuning_is_known_by_the_epochs_it_comes_to(run, tmp_path, monkeypatch):
     params = "retune.budget: '0,0.9', prune.ratio: '0.5,0.9'"
-    text = SWEEP.format(name="ablation_budget", more="", params=params)
-    (tmp_path / "ablation_budget.yaml").write_text(text)
+    write(tmp_path, "ablation_budget", "retune.budget", params)
     monkeypatch.setattr(grids, "sweep_dir", lambda: tmp_path)
     screen = screens.read("ablation_budget")
-    short, long = screen.options
-    assert screen.is_default and screen.reference is long
+    assert screen.options == ["0.9", "0"]
+    assert screen.is_default and screen.reference == "0.9"
     none, nine = {"retune.budget": 0}, {"retune.epochs": 9, "retune.patience": 6}
     heavy = {"ratio": 0.9, "retune": True, "final": 0.7}
     found = [run(DEFAULT, 1, **heavy), run(none | nine, 2, **heavy), run(none, 3, **heavy)]
     found += [run(DEFAULT, 1, **heavy | {"ratio": 0}), run(nine, 2, **heavy | {"ratio": 0})]
-    known = index(found)
-    seeds = {
-        option.label: [pair.seed for pair in known.runs(option, "final", 0.9, screen.pairs)]
-        for option in screen.options
-    }
-    assert seeds == {"0": [3], "0.9": [1, 2]}
-    assert [pair.seed for pair in known.dense_continued(long, 0.9)] == [2]
-    assert [pair.seed for pair in known.dense_continued(short, 0.9)] == [1]
-    assert long.scores["final", 0.5] == short.scores["final", 0.5]
-
-
-def test_pruned_scores_are_measured_against_dense(run):
-    pair = Pair("sst2", "minilm", 1)
-    runs = {pair: run(DEFAULT, pruned=0.7)}
-    again = {pair: run(DEFAULT, ratio=0, retune=True, final=0.9)}
-    assert base_of(runs, "pruned", again).score(pair)["select"] == 0.8
-    assert base_of(runs, "final", again).score(pair)["select"] == 0.9
+    scored = screens.scored(loaded(found))
+    points = screen.points[(screen.points["ratio"] == 0.9) & (screen.points["phase"] == "final")]
+    seeds = points.merge(scored, on=["phase", "ratio", "identity"]).groupby("option")["seed"]
+    assert seeds.agg(list).to_dict() == {"0": [3], "0.9": [1, 2]}
+    continued = scored[scored["phase"] == screens.CONTINUED].rename(columns={"ratio": "of"})
+    points = points.drop(columns="identity").rename(columns={screens.CONTINUED: "identity"})
+    seeds = points.drop(columns="phase").merge(continued, on="identity").groupby("option")["seed"]
+    assert seeds.agg(list).to_dict() == {"0": [1], "0.9": [2]}
+    compared = screen.points[(screen.points["ratio"] == 0.5) & (screen.points["phase"] == "final")]
+    assert list(compared["option"]) == ["0.9"]  # at 0.5 the budget makes no difference
 
 
 @pytest.fixture
@@ -294,7 +316,7 @@ def told(run):
 
 
 def test_the_page(told):
-    lines = ablations.page(told).splitlines()
+    lines = page(told).splitlines()
     assert "### allocation, ratio 0.5" in lines and "Does it matter?" in lines
     assert "Factor: `prune.allocation`. Default: `global`." in lines
     worse = "| pruned | uniform | 6 of 9 | 50.0 | 25.0 | -10.00 [-10.00, -10.00] | worse |"
@@ -313,16 +335,16 @@ def test_the_page(told):
 
 
 def test_what_was_not_run_is_a_line_and_no_row(told, run):
-    lines = ablations.page(told).splitlines()
+    lines = page(told).splitlines()
     told_so = "No results: `uniform` after re-tuning at 0.5, 0.7; `global` after re-tuning at 0.7."
     assert told_so in lines
     assert not any("| 0 of 9 |" in line for line in lines)
-    alone = ablations.page([run(DEFAULT, 1, pruned=0.7)])
+    alone = page([run(DEFAULT, 1, pruned=0.7)])
     assert "No results yet." in alone and "ablation\\_allocation" not in alone
 
 
 def test_the_page_starts_with_every_option_in_one_line(told):
-    top = ablations.page(told).split("## How to read it")[0].splitlines()
+    top = page(told).split("## How to read it")[0].splitlines()
     assert top[:3] == ["# Ablations", "", "## In short"]
     assert "| 0.5 | 6 | 65.0 | 11.7 † | 64.0 | 11.7 † | 2.00 ± 0.00x |" in top
     assert "| allocation | uniform | worse -10.0 | tie +0.0 |" in top
@@ -331,13 +353,13 @@ def test_the_page_starts_with_every_option_in_one_line(told):
 
 def test_few_pairs_have_no_verdict_and_no_results_no_tables(run, screen):
     found = [run(DEFAULT, 1, pruned=0.7), run(OTHER, 1, pruned=0.6)]
-    (line,) = option_lines([study(screen, index(found))])
+    (line,) = option_lines([study(screen, found)]).to_dict("records")
     assert line == {"section": "allocation", "option": "uniform", "before, 0.5": "(-10.0)"}
-    assert overview([study(screen, index([]))]) == []
+    assert overview([study(screen, [])]) == []
 
 
 def test_what_did_not_work_is_listed_by_itself(told):
-    text = ablations.page(told)
+    text = page(told)
     better, worse = text.split("## What was better than the default")[1].split(
         "## What did not work"
     )
@@ -351,11 +373,11 @@ def test_what_did_not_work_is_listed_by_itself(told):
 
 def test_reused_copies_are_one_job(run):
     one = run(DEFAULT, 1, pruned=0.7)
-    assert "| total | 1 | 60 |" in ablations.page([one, one | {"reused": True}])
+    assert "| total | 1 | 60 |" in page([one, one | {"reused": True}])
 
 
 def test_every_row_of_a_table_has_the_same_columns(told):
-    blocks = ablations.page(told).split("\n\n")
+    blocks = page(told).split("\n\n")
     tables = [block.splitlines() for block in blocks if block.startswith("|")]
     assert len(tables) == 6
     for lines in tables:
@@ -372,6 +394,15 @@ def test_the_command_writes_the_page(told, tmp_path, capsys):
     assert capsys.readouterr().out == f"written: {out}\n"
     assert ablations.main([str(tmp_path / "jobs"), "--out", str(out)]) == 0
     assert out.read_text() == first  # the same results, the same page
+
+
+def test_the_page_is_the_same_from_the_compact_file(told, tmp_path):
+    store(tmp_path / "jobs", told)
+    assert report.main([str(tmp_path / "jobs"), "--out", str(tmp_path / "report")]) == 0
+    sources = tmp_path / "jobs", tmp_path / "report" / "results.csv"
+    for name, source in zip("ab", sources, strict=True):
+        assert ablations.main([str(source), "--out", str(tmp_path / name)]) == 0
+    assert (tmp_path / "a").read_text() == (tmp_path / "b").read_text()
 
 
 def test_refusals_are_one_line(told, tmp_path, capsys):

@@ -2,29 +2,32 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
-from skip_exp import results
-from skip_exp.report import overlap
-from skip_exp.report.cells import cells, main_method
-from skip_exp.report.overlap import Keep
+from skip_exp.report import frame, overlap
+from skip_exp.report.cells import gather
 from tests.helpers.fakes import result, store
 
 
 def keep(*kept, of=4):
-    return Keep.of({"s": np.isin(np.arange(of), kept)})
+    return {"encoder.0.ffn": np.isin(np.arange(of), kept)}
 
 
-def test_jaccard():
-    assert overlap.jaccard(keep(0, 1), keep(1, 2)) == pytest.approx(1 / 3)
-    assert overlap.jaccard(keep(0, 1), keep(0, 1)) == 1
-    assert overlap.jaccard(keep(), keep()) is None
+def test_jaccard_and_what_random_choices_would_give():
+    assert overlap.compare(keep(0, 1), keep(1, 2)) == pytest.approx((1 / 3, 1 / 3))
+    assert overlap.compare(keep(0, 1), keep(0, 1)) == pytest.approx((1, 1 / 3))
+    assert overlap.compare(keep(0), keep(1, 2, 3)) == pytest.approx((0, 0.75 / 3.25))
+
+
+def test_what_does_not_compare():
+    assert overlap.compare(keep(), keep()) is None
+    assert overlap.compare(keep(0), keep(0, of=5)) is None
+    assert overlap.compare(keep(0), {"encoder.1.ffn": keep(0)["encoder.0.ffn"]}) is None
 
 
 def test_chance_is_what_random_choices_give():
-    assert overlap.chance(keep(0, 1), keep(2, 3)) == pytest.approx(1 / 3)
     draw = np.random.default_rng(0)
     made = [{"s": draw.permutation(4000) < 1000, "t": draw.permutation(2000) < 1600} for _ in "ab"]
-    made = list(map(Keep.of, made))
-    assert overlap.chance(*made) == pytest.approx(overlap.jaccard(*made), abs=0.02)
+    observed, chance = overlap.compare(*made)
+    assert chance == pytest.approx(observed, abs=0.02)
 
 
 def run(folder, **tensors):
@@ -49,25 +52,30 @@ def test_kept_of_an_unusable_file_is_empty(tmp_path, tensors):
 
 
 def test_kept_without_a_file_is_empty(tmp_path):
-    assert overlap.kept({"path": str(tmp_path / "result.json"), "keep_sizes": {"a": [1, 2]}}) == {}
+    sizes = {"encoder.0.ffn": [1, 2]}
+    run = {"path": str(tmp_path / "result.json"), "skill": "skill", "keep_sizes": sizes}
+    assert overlap.kept(run) == {}
 
 
-def matrices(folder, found):
-    gathered = cells(results.load(store(folder, found, skills=True)))
-    return overlap.overlaps(gathered, main_method(gathered))
+def pairs(folder, found):
+    report = gather(frame.load([store(folder, found, skills=True)]))
+    return overlap.overlaps(report.runs)
 
 
 def test_matrices_by_kind_with_seeds_on_the_diagonal(tmp_path):
     found = [result(task, seed=seed) for task in ("sst2", "rte") for seed in (1, 2)]
-    ffn, heads = matrices(tmp_path, found)
-    assert (ffn.kind, heads.kind, ffn.tasks) == ("ffn", "heads", ["rte", "sst2"])
+    made = pairs(tmp_path, found)
+    counts = made.groupby(["kind", "a", "b"]).size()
+    assert counts["ffn"].to_dict() == {("rte", "rte"): 1, ("rte", "sst2"): 4, ("sst2", "sst2"): 1}
+    (title, observed, chance), (heads, *_) = overlap.matrices(made)
+    assert (title, heads) == ("minilm · ffn · ratio 0.5", "minilm · heads · ratio 0.5")
+    assert list(observed.index) == list(observed.columns) == ["rte", "sst2"]
     # The invented keeps are the same for all seeds of a task.
-    assert ffn.observed["rte", "rte"].mean == 1 and ffn.observed["rte", "rte"].n == 1
-    assert ffn.observed["rte", "sst2"].n == 4
-    assert ffn.chance["rte", "sst2"] < ffn.observed["rte", "sst2"].mean < 1
+    assert observed.loc["rte", "rte"] == 1
+    assert chance.loc["sst2", "rte"] < observed.loc["sst2", "rte"] < 1
+    assert np.isnan(observed.loc["rte", "sst2"])  # the lower triangle only
 
 
-def test_no_matrix_of_one_task_or_of_sample_data(tmp_path):
-    assert matrices(tmp_path / "a", [result(seed=1), result(seed=2)]) == []
-    sample = [result(task, data_is_sample=True) for task in ("sst2", "rte")]
-    assert matrices(tmp_path / "b", sample) == []
+def test_no_matrix_of_one_task(tmp_path):
+    made = pairs(tmp_path, [result(seed=1), result(seed=2)])
+    assert len(made) == 2 and overlap.matrices(made) == []

@@ -1,15 +1,19 @@
 import html
+import re
 import shutil
 import subprocess
 import time
 
 import pytest
 
+from skip_exp.report import frame
 from skip_exp.report.__main__ import main
+from skip_exp.report.cells import gather
+from skip_exp.report.page import kept
 from tests.helpers.fakes import failed, grid, result, store
 
 CHROMIUM = "/usr/bin/chromium"
-FILES = {"report.md", "report.csv", "report.tex", "report.html"}
+FILES = {"report.md", "report.csv", "report.tex", "report.html", "results.csv"}
 
 
 def mixed():
@@ -35,7 +39,7 @@ def made(tmp_path_factory):
     return root / "out"
 
 
-def test_writes_four_files(made):
+def test_writes_its_files(made):
     assert {file.name for file in made.iterdir()} == FILES
 
 
@@ -55,7 +59,35 @@ def test_page_is_self_contained_and_escaped(made):
     for outside in ("http:", "https:", "<script", "src=", "@import", "url("):
         assert outside not in text
     assert "</figcaption></figure>" not in text  # a figure without a drawing
-    assert text.count("<svg viewBox") > 10 and "None" not in text.split("</style>")[1]
+    assert text.count("<svg viewBox") > 10
+    body = text.split("</style>")[1]
+    assert "None" not in body and not re.search(r"\bnan\b", body)
+
+
+def test_the_page_of_the_same_results_is_the_same(made, tmp_path):
+    def page(out):
+        assert main([str(made.parent / "jobs"), "--out", str(tmp_path / out)]) == 0
+        return re.sub("written .*UTC", "", (tmp_path / out / "report.html").read_text())
+
+    assert page("a") == page("b")
+
+
+def test_tables_are_written_again_from_the_compact_file(made, tmp_path):
+    assert main([str(made / "results.csv"), "--out", str(tmp_path / "out")]) == 0
+    for name in FILES - {"report.html"}:
+        assert (tmp_path / "out" / name).read_text() == (made / name).read_text()
+    assert "<svg viewBox" in (tmp_path / "out" / "report.html").read_text()
+
+
+def test_what_was_kept_is_told_in_percent_by_layer():
+    config = {"keep_sizes": {"encoder.0.ffn": [3, 4], "decoder.0.cross.heads": [1, 4]}}
+    runs = gather(frame.ordered(frame.rows([result(**config), result(seed=2, **config)]))).runs
+    (table,) = kept(runs)
+    assert (table.title, table.columns) == ("sst2 · minilm", ["0"])
+    assert table.rows == [
+        ("dec cross heads 0.5", [(2, "25", "")]),
+        ("enc ffn 0.5", [(8, "75", "")]),
+    ]
 
 
 def test_prints_the_table(made, tmp_path, capsys):

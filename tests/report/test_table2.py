@@ -5,6 +5,7 @@ import subprocess
 import sys
 import time
 from itertools import product
+from types import SimpleNamespace
 
 import pytest
 import yaml
@@ -12,9 +13,9 @@ import yaml
 from skip_exp.cache.versions import job_code
 from skip_exp.errors import DataError, SkipError
 from skip_exp.machine import hub
+from skip_exp.report import frame, table2
 from skip_exp.report import grid as grids
-from skip_exp.report import table2
-from skip_exp.report.cells import comparable
+from skip_exp.report.frame import comparable
 from skip_exp.report.reconstruction import REHEARSAL, Reconstruction, caption, rows, to_latex
 from skip_exp.report.table2 import Plan
 from tests.helpers.fakes import result, store
@@ -40,7 +41,6 @@ def small(tmp_path, monkeypatch):
     monkeypatch.setattr(grids, "sweep_dir", lambda: folder)
     monkeypatch.setattr(hub, "hub_reachable", lambda: False)
     monkeypatch.delenv("SKIP_EXP_DATA", raising=False)
-    monkeypatch.setattr(table2, "POLL", 0.05)
 
     def nothing_cached(_):
         raise DataError("not cached")
@@ -68,6 +68,18 @@ def answer(job, overrides=(), **fields):
     return result(job.task, job.backbone, job.ratio, job.seed, **given)
 
 
+def loaded(found):
+    return frame.ordered(frame.rows(found))
+
+
+def jobs(grid):
+    return [SimpleNamespace(**job) for job in grid.jobs.to_dict("records")]
+
+
+def vars_of(remaining):
+    return remaining.to_dict("records")
+
+
 def test_every_sweep_file_says_how_to_run_it_and_composes():
     files = sorted(SWEEPS.glob("*.yaml"))
     assert {"smoke", "ratios", "table2", "table2_offline"} <= {file.stem for file in files}
@@ -75,15 +87,28 @@ def test_every_sweep_file_says_how_to_run_it_and_composes():
         text = file.read_text()
         head = text.split("defaults:")[0]
         assert f"--config-dir sweeps --config-name {file.stem}" in head
-        assert "Cost:" in head and "Expect:" in head
+        assert "Cost:" in head
         sweep = yaml.safe_load(text)["hydra"]
         assert sweep["mode"] == "MULTIRUN"
         params = sweep["sweeper"]["params"]
         choices = [
             [f"{key}={value}" for value in grids.choices(values)] for key, values in params.items()
         ]
-        for each in zip(*(options * 9 for options in choices), strict=False):  # every choice once
+        longest = max(map(len, choices))
+        repeated = (options * longest for options in choices)  # so that every choice comes once
+        for each in list(zip(*repeated, strict=False))[:longest]:
             assert grids.composed(file.stem, each)["task"]["name"]
+
+
+def test_every_ablation_asks_a_question_and_compares_all_that_it_sweeps():
+    names = [file.stem for file in SWEEPS.glob("ablation_*.yaml")] + ["dense_continued"]
+    without_factor = set()
+    for name in names:
+        about = grids.parsed(name)["sweep"]
+        assert about["question"].endswith("?")
+        assert set(about["factor"]) == set(grids.swept(name)) - set(grids.SWEPT)
+        without_factor |= set() if about["factor"] else {name}
+    assert without_factor == {"ablation_confirm", "dense_continued"}
 
 
 @pytest.mark.parametrize(
@@ -106,42 +131,51 @@ def test_the_grids_of_the_table(name, backbones, tasks, ratios):
 
 def test_grid_of_a_sweep(small):
     grid = grids.read("table2_offline")
-    assert grid.jobs == list(product(["sst2", "rte"], ["minilm"], [0.3, 0.5], [1, 2]))
+    every = [list(job) for job in product(["sst2", "rte"], ["minilm"], [0.3, 0.5], [1, 2])]
+    assert grid.jobs.to_numpy().tolist() == every
     assert grid.metric("rte") == "accuracy"
-    attribution, settings = grid.settings["sst2", "minilm"]
-    assert attribution == "activation_gradient" and settings["tune.epochs"] == "2"
+    settings = grid.settings["sst2", "minilm"]
+    assert (settings["attribution"], settings["tune.epochs"]) == ("activation_gradient", "2")
 
 
 def test_answers_are_results_with_the_same_settings(small):
     grid = grids.read("table2_offline")
-    job = grid.jobs[0]
+    job, *others = jobs(grid)
     good = answer(job)
+    strange = SimpleNamespace(**vars(job) | {"ratio": 0.9})
     strangers = [
-        answer(job, ["tune.epochs=3"]),
-        answer(job, attribution="random"),
-        answer(job._replace(ratio=0.9)),
-        answer(job, data_is_sample=True, data_source="sample"),
-        answer(job, data_source="hub:glue"),
-        good | {"task": None},
+        answer(job, ["tune.epochs=3"], job_id="a"),
+        answer(job, attribution="random", job_id="b"),
+        answer(strange, job_id="c"),
+        answer(job, data_is_sample=True, data_source="sample", job_id="d"),
+        answer(job, data_source="hub:glue", job_id="e"),
+        good | {"task": None, "job_id": "f"},
     ]
-    assert grid.answers([good, *strangers], "local") == [good]
-    assert grid.answers([good, *strangers], "sample") == [strangers[3]]
-    assert grid.answers([good, *strangers], "hub") == [strangers[4]]
+
+    def answering(found, source):
+        return list(grid.answers(loaded(found), source)["job_id"])
+
+    assert answering([good, *strangers], "local") == [good["job_id"]]
+    assert answering([good, *strangers], "sample") == ["d"]
+    assert answering([good, *strangers], "hub") == ["e"]
     assert answer(job, ["trainer.progress=false", "logger=none"])["config"] != good["config"]
     same = answer(job, ["trainer.progress=false", "logger=none", "data.dir=/elsewhere"])
-    assert grid.answers([same], "local") == [same]
-    assert grid.remaining([good]) == grid.jobs[1:]
-    assert grid.remaining([good | {"status": "failed"}]) == grid.jobs
+    assert answering([same], "local") == [same["job_id"]]
+    assert vars_of(grid.remaining(loaded([good]))) == list(map(vars, others))
+    assert len(grid.remaining(loaded([good | {"status": "failed"}]))) == len(grid.jobs)
 
 
 def test_results_of_other_code_stand_in_until_their_jobs_are_done_again(small):
     grid = grids.read("table2_offline")
-    old = [answer(job, versions={"code": "other"}) for job in grid.jobs]
-    new = answer(grid.jobs[0])
-    assert grid.answers([*old, new], "local") == [*old[1:], new]
-    assert grid.remaining([*old[1:], new]) == grid.jobs[1:]
-    failed = answer(grid.jobs[1], status="failed", metric={})
-    assert old[1] in grid.answers([*old, failed], "local")
+    first, second, *_ = jobs(grid)
+    old = [answer(job, versions={"code": "other"}, job_id="old") for job in jobs(grid)]
+    new = answer(first, job_id="new")
+    answers = grid.answers(loaded([*old, new]), "local")
+    assert sorted(answers["job_id"]) == ["new"] + ["old"] * 7
+    assert vars_of(grid.remaining(answers)) == list(map(vars, jobs(grid)[1:]))
+    failed = answer(second, status="failed", metric={}, job_id="failed")
+    answers = grid.answers(loaded([*old, failed]), "local")
+    assert sorted(answers["job_id"]) == ["failed"] + ["old"] * 8
     text = caption(table([*old[1:], new]))
     assert "OUTDATED: 7 results come from another version of the code." in text
     assert "INCOMPLETE: 7 of 8 jobs have no result of this version" in text
@@ -199,7 +233,8 @@ def test_the_paper_profile_never_ends_on_generated_data(small):
 
 
 def table(answers, rehearsal=False):
-    return Reconstruction(grids.read("table2_offline"), answers, "offline", "because", rehearsal)
+    grid = grids.read("table2_offline")
+    return Reconstruction(grid, loaded(answers), "offline", "because", rehearsal)
 
 
 def test_rows(small):
@@ -208,13 +243,13 @@ def test_rows(small):
     answers = [
         answer(job, metric=scores, params={"block_pruned": 0.301, "all_pruned": 0.14},
                latency={"speedup": 1.5 if job.task == "sst2" else 1.3})
-        for job in grid.jobs
+        for job in jobs(grid)
         if job.ratio == 0.3 and (job.task, job.seed) != ("rte", 2)
     ]  # fmt: skip
     answers[2]["metric"] = scores | {"dense": 0.55, "final": 0.6}
-    failed = answer(grid.jobs[2], status="failed", metric={})
+    failed = answer(jobs(grid)[2], status="failed", metric={})
     head = {"backbone": "minilm", "ratio": "dense", "block %": "0.0", "all %": "0.0"}
-    assert rows(table([*answers, failed])) == [
+    assert rows(table([*answers, failed])).to_dict("records") == [
         head
         | {
             "speed-up": "1.00x",
@@ -236,13 +271,13 @@ def test_rows(small):
 
 def test_contended_timings_are_no_speedup(small):
     loud = {"speedup": 1.5, "contended": True}
-    answers = [answer(job, latency=loud) for job in grids.read("table2_offline").jobs]
-    assert [row["speed-up"] for row in rows(table(answers))] == ["1.00x", "contended", "contended"]
+    answers = [answer(job, latency=loud) for job in jobs(grids.read("table2_offline"))]
+    assert list(rows(table(answers))["speed-up"]) == ["1.00x", "contended", "contended"]
 
 
 def test_caption(small):
     timing = {"batch": 32, "seq_len": 128, "dtype": "float32", "device": "cpu", "threads": 2}
-    answers = [answer(grids.read("table2_offline").jobs[0], latency=timing | {"speedup": 2})]
+    answers = [answer(jobs(grids.read("table2_offline"))[0], latency=timing | {"speedup": 2})]
     text = caption(table(answers))
     assert text.startswith("Table 2, reconstructed.") and "not a copy" in text
     assert "Profile offline: because." in text
@@ -264,18 +299,22 @@ def test_latex(small):
 
 def test_estimate(small):
     grid = grids.read("table2_offline")
-    assert table2.estimate(grid, []) is None
-    answers = [answer(job, seconds={"total": 90}) for job in grid.jobs[:2]]
-    assert table2.estimate(grid, answers) == 6 * 90
-    assert table2.told(grid, answers, 540) == "2 of 8 jobs done, 6 remain: about 9 min"
-    assert table2.told(grid, answers, 3600 * 5) == "2 of 8 jobs done, 6 remain: about 5.0 h"
-    assert table2.told(grid, [], None).endswith("(Cost: in sweeps/table2_offline.yaml)")
-    assert table2.told(grid, [answer(job) for job in grid.jobs], None) == "8 of 8 jobs done"
+    assert table2.estimate(grid, loaded([])) is None
+
+    def taking(seconds, count=2):
+        return loaded([answer(job, seconds={"total": seconds}) for job in jobs(grid)[:count]])
+
+    assert table2.estimate(grid, taking(90)) == 6 * 90
+    assert table2.progress(grid, taking(90)) == "2 of 8 jobs done, 6 remain: about 9 min"
+    assert table2.progress(grid, taking(3000)) == "2 of 8 jobs done, 6 remain: about 5.0 h"
+    assert table2.progress(grid, taking(1)) == "2 of 8 jobs done, 6 remain: about a minute"
+    assert table2.progress(grid, loaded([])).endswith("(Cost: in sweeps/table2_offline.yaml)")
+    assert table2.progress(grid, taking(90, 8)) == "8 of 8 jobs done"
 
 
-def jobs(small, count=8, **fields):
+def made(small, count=8, **fields):
     """Results as the sweep would write them, in a folder of their own."""
-    found = [answer(job, **fields) for job in grids.read("table2_offline").jobs]
+    found = [answer(job, **fields) for job in jobs(grids.read("table2_offline"))]
     return store(small / "made", found[:count])
 
 
@@ -294,8 +333,8 @@ COPY = (
 
 def test_runs_the_sweep_and_writes_the_table(small, monkeypatch, capsys):
     local(small, monkeypatch, "sst2", "rte")
-    made = str(jobs(small, 8))
-    command(small, monkeypatch, COPY.format(made=made, to=str(small / "outputs"), rc=0))
+    source = str(made(small, 8))
+    command(small, monkeypatch, COPY.format(made=source, to=str(small / "outputs"), rc=0))
     assert run(small) == 0
     shown = capsys.readouterr().out.splitlines()
     assert shown[0] == "profile offline: the model hub cannot be reached; data: local folder"
@@ -308,7 +347,7 @@ def test_runs_the_sweep_and_writes_the_table(small, monkeypatch, capsys):
 
 def test_with_everything_done_nothing_is_run(small, monkeypatch, capsys):
     local(small, monkeypatch, "sst2", "rte")
-    shutil.move(jobs(small), small / "outputs")
+    shutil.move(made(small), small / "outputs")
     command(small, monkeypatch, "raise SystemExit('was run')")
     assert run(small) == 0
     assert "running:" not in capsys.readouterr().out
@@ -316,8 +355,8 @@ def test_with_everything_done_nothing_is_run(small, monkeypatch, capsys):
 
 def test_an_incomplete_sweep_shows_what_is_missing(small, monkeypatch):
     local(small, monkeypatch, "sst2", "rte")
-    made = str(jobs(small, 5))
-    command(small, monkeypatch, COPY.format(made=made, to=str(small / "outputs"), rc=1))
+    source = str(made(small, 5))
+    command(small, monkeypatch, COPY.format(made=source, to=str(small / "outputs"), rc=1))
     assert run(small) == 1
     text = (small / "t2" / "table2.md").read_text()
     assert "missing" in text and "INCOMPLETE: 3 of 8 jobs" in text
@@ -325,7 +364,7 @@ def test_an_incomplete_sweep_shows_what_is_missing(small, monkeypatch):
 
 def test_interrupted_still_writes_the_table(small, monkeypatch):
     local(small, monkeypatch, "sst2", "rte")
-    shutil.move(jobs(small, 2), small / "outputs")
+    shutil.move(made(small, 2), small / "outputs")
     code = f"import os, signal, time; os.kill(os.getppid(), {int(signal.SIGINT)}); time.sleep(0.3)"
     command(small, monkeypatch, code)
     # A shell has its background jobs ignore Ctrl-C, and so would the tests among them.
@@ -339,7 +378,6 @@ def test_interrupted_still_writes_the_table(small, monkeypatch):
 
 def test_a_sweep_that_was_not_told_of_the_interruption_is_ended(small, monkeypatch):
     local(small, monkeypatch, "sst2", "rte")
-    monkeypatch.setattr(table2, "PATIENCE", 0.1)
     code = f"import os, signal, time; os.kill(os.getppid(), {int(signal.SIGTERM)}); time.sleep(60)"
     command(small, monkeypatch, code)
     start = time.monotonic()
@@ -354,11 +392,20 @@ def test_needs_no_torch():
 
 
 def test_a_rehearsal_goes_to_a_folder_of_its_own(small, monkeypatch, capsys):
-    shutil.move(jobs(small, data_is_sample=True, data_source="sample"), small / "outputs")
+    shutil.move(made(small, data_is_sample=True, data_source="sample"), small / "outputs")
     assert run(small) == 0
     assert not (small / "t2").exists()
     assert "table 2" not in (small / "t2-rehearsal" / "table2.md").read_text().lower()
     assert "rehearsal" in capsys.readouterr().out.splitlines()[1]
+
+
+def test_the_table_is_written_again_from_compact_results(small, monkeypatch):
+    local(small, monkeypatch, "sst2", "rte")
+    found = frame.load([made(small)])
+    (small / "results.csv").write_text(frame.to_compact(found))
+    for name, source in (("a", small / "made"), ("b", small / "results.csv")):
+        assert run(small, "--no-run", "--results", str(source), "--out", str(small / name)) == 0
+    assert (small / "a" / "table2.md").read_text() == (small / "b" / "table2.md").read_text()
 
 
 def test_no_run_only_writes(small, monkeypatch):

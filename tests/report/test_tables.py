@@ -1,24 +1,32 @@
 import csv
 import io
 
+import pandas as pd
 import pytest
 
-from skip_exp.report import tables, text
-from skip_exp.report.cells import Stat, cells
+from skip_exp.report import frame, tables
+from skip_exp.report.cells import gather
 from skip_exp.report.page import warnings
 from tests.helpers.fakes import failed, result
 
 
+def gathered(*found):
+    return gather(frame.ordered(frame.rows(found)))
+
+
 def lines(*found):
-    return tables.rows(cells(found))
+    return tables.lines(gathered(*found).cells)
+
+
+NONE = float("nan")
 
 
 @pytest.mark.parametrize(
-    ("value", "text"),
-    [(None, "-"), (Stat(0.8181, None, 1), "81.8"), (Stat(0.8181, 0.0026, 3), "81.8 ± 0.3")],
+    ("mean", "std", "text"),
+    [(NONE, NONE, "-"), (0.8181, NONE, "81.8"), (0.8181, 0.0026, "81.8 ± 0.3")],
 )
-def test_spread(value, text):
-    assert tables.spread(value) == text
+def test_spread(mean, std, text):
+    assert tables.spread(mean, std) == text
 
 
 def test_row():
@@ -28,7 +36,7 @@ def test_row():
         latency={"speedup": 1.949},
     )
     two = one | {"seed": 2, "metric": one["metric"] | {"final": 0.655}}
-    assert lines(one, two) == [
+    assert lines(one, two).to_dict("records") == [
         {
             "task": "sst2",
             "backbone": "minilm",
@@ -55,7 +63,7 @@ def test_what_is_no_plain_result_is_marked():
         result(ratio=0.3, seed=1, latency=loud),
         result(ratio=0.3, seed=2, latency={"speedup": 2.0}),
         failed(ratio=0.3, seed=3),
-    )
+    ).to_dict("records")
     assert (sample["data"], sample["notes"]) == ("*sample*", "sample data")
     assert (chance["speed-up"], chance["notes"]) == ("contended", "at chance")
     assert mixed["speed-up"] == "2.00x"
@@ -67,14 +75,23 @@ def test_markdown():
     assert text[0].startswith("| task | backbone | keep by | ratio | metric | dense |")
     assert text[1].startswith("| --- | --- | --- | ---: | --- | ---: |")
     assert "activation\\_gradient" in text[2] and "\\*sample\\*" in text[2]
-    assert tables.markdown([]) == "No results."
+    assert tables.markdown(pd.DataFrame()) == "No results."
 
 
-def test_latex():
-    text = tables.latex(lines(result(seed=1), result(seed=2)))
+def test_latex_over_pages():
+    text = tables.latex(lines(result(seed=1), result(seed=2)), "a_b 5%", long=True)
     assert r"activation\_gradient" in text and r"$\pm$" in text and r"block \%" in text
     assert text.count(r"\begin{longtable}{lllrlrrrrrrrl}") == 1
-    assert r"\caption" in text and text.endswith(r"\end{longtable}")
+    assert r"\caption{a\_b 5\%}" in text and text.endswith("\\end{longtable}\n")
+    assert tables.latex(pd.DataFrame(), "") == "% no results\n"
+
+
+@pytest.mark.parametrize("long", [False, True])
+def test_rules_stand_above_the_rows_named(long):
+    text = pd.DataFrame({"task": ["a", "b", "c"], "n": ["1", "2", "3"]})
+    written = tables.latex(text, "", long=long, rules=[1, 2]).splitlines()
+    first = written.index(r"a & 1 \\")
+    assert written[first:][:5] == [r"a & 1 \\", r"\midrule", r"b & 2 \\", r"\midrule", r"c & 3 \\"]
 
 
 def test_tex_escapes():
@@ -83,41 +100,27 @@ def test_tex_escapes():
 
 def test_csv_is_unrounded():
     found = [result(seed=1), result(seed=2)]
-    (row,) = csv.DictReader(io.StringIO(tables.to_csv(cells(found))))
+    (row,) = csv.DictReader(io.StringIO(tables.to_csv(gathered(*found).cells)))
     mean = sum(each["metric"]["final"] for each in found) / 2
     assert float(row["metric/final mean"]) == pytest.approx(mean, abs=1e-12)
     assert (row["task"], row["ratio"], row["n"], row["is_sample"]) == ("sst2", "0.5", "2", "False")
     assert row["select/final mean"] == ""
 
 
-def test_failures_and_gaps_in_words():
-    assert tables.describe_failure(failed(seed=3)) == (
-        "sst2, minilm, activation_gradient, ratio 0.5, seed 3: prune.ratio=0.9: too much"
-    )
-    (cell,) = cells([result()])
-    assert (
-        tables.describe(cell.setting, 7) == "sst2, minilm, activation_gradient, ratio 0.5, seed 7"
-    )
-
-
 def test_what_a_backbone_is_goes_with_it():
     """A BERT in RoBERTa's clothes never stands as a RoBERTa of its own, wherever it is shown."""
     note = "BERT-derived: minilm's weights"
     found = [result(backbone="minilm_roberta", backbone_note=note), result()]
-    named, plain = (tables.row(cell) for cell in reversed(cells(found)))
-    assert (named["notes"], plain["notes"]) == ("BERT-derived", "")
-    assert text.note(found[0]) == "BERT-derived"
-    assert text.note(found[0] | {"reused": True}) == "BERT-derived, reused"
-    assert "minilm_roberta: BERT-derived: minilm's weights." in warnings(cells(found))
-    assert "BERT-derived" in tables.to_csv(cells(found))
+    assert list(lines(*found)["notes"]) == ["", "BERT-derived"]
+    assert "minilm_roberta: BERT-derived: minilm's weights." in warnings(gathered(*found))
+    assert "BERT-derived" in tables.to_csv(gathered(*found).cells)
 
 
 def test_a_ratio_that_was_looked_for_is_no_number():
     config = {"prune": {"ratio": "auto", "max_drop": 1.0}}
-    found = cells([result(ratio=0.55, seed=1, config=config), result(seed=2, config=config)])
-    (line,) = tables.rows(found)
+    found = [result(ratio=0.55, seed=1, config=config), result(seed=2, config=config)]
+    (line,) = lines(*found).to_dict("records")
     assert (line["ratio"], line["variant"]) == ("found", "prune.max_drop=1.0")
-    (stored,) = csv.DictReader(io.StringIO(tables.to_csv(found)))
+    (stored,) = csv.DictReader(io.StringIO(tables.to_csv(gathered(*found).cells)))
     assert stored["ratio"] == "found"
     assert float(stored["params/block_pruned mean"]) == pytest.approx(0.525)
-    assert "(prune.max_drop=1.0), ratio found, seed 3" in tables.describe(found[0].setting, 3)

@@ -1,16 +1,18 @@
-"""``python -m skip_exp.report [FOLDER ...] [--out DIR]``: tables and a page from result files."""
+"""``python -m skip_exp.report [FOLDER ...] [--out DIR]``: tables and a page from result files.
+
+A FOLDER may be a ``results.csv`` that an earlier report wrote.
+"""
 
 import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+import pandas as pd
 from rich.console import Console
 
-from skip_exp import results
 from skip_exp.errors import SkipError
-from skip_exp.report import tables
-from skip_exp.report.cells import Gathered, gather
+from skip_exp.report import cells, frame, tables
 from skip_exp.report.page import page, warnings
 
 
@@ -29,45 +31,39 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def write(folders: Sequence[str], out: Path) -> None:
-    """Print the table and write ``report.{md,csv,tex,html}`` to ``out``.
+    """Print the table; write ``report.{md,csv,tex,html}`` and ``results.csv`` to ``out``.
 
     Raises:
         SkipError: no results, or ``out`` cannot be written.
     """
-    found = results.load(folders)
-    if not found:
-        raise SkipError(f"no {results.FILE} below {', '.join(folders)}: run a job first")
-    report = gather(found)
-    lines = tables.rows(report.cells)
+    loaded = frame.load(folders)
+    report = cells.gather(loaded)
+    text = tables.lines(report.cells)
     texts = {
-        "report.md": _markdown(report, lines),
+        "report.md": _markdown(report, text),
         "report.csv": tables.to_csv(report.cells),
-        "report.tex": tables.latex(lines) + "\n",
-        "report.html": page(report, folders),
+        "report.tex": tables.latex(text, tables.CAPTION, long=True),
+        "report.html": page(report, text, folders),
+        "results.csv": frame.to_compact(loaded),
     }
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-        for name, text in texts.items():
-            (out / name).write_text(text, encoding="utf-8")
-    except OSError as error:
-        raise SkipError(f"--out {out}: cannot be written: {error.strerror}") from error
+    tables.save({out / name: content for name, content in texts.items()})
     console = Console(width=None if sys.stdout.isatty() else 200)
-    console.print(tables.console(lines))
-    for text in _open(report):
-        console.print(text, markup=False, highlight=False)
-    console.print(f"written: {out}/report.html, .md, .csv, .tex", highlight=False)
+    console.print(tables.console(text, caption=tables.CAPTION))
+    for line in _open(report):
+        console.print(line, markup=False, highlight=False)
+    console.print(f"written: {out}/report.html, .md, .csv, .tex; results.csv", highlight=False)
 
 
-def _open(report: Gathered) -> list[str]:
-    failed = [f"failed: {tables.describe_failure(each)}" for each in report.failed]
-    return failed + [f"missing: {tables.describe(*point)}" for point in report.missing]
+def _open(report: cells.Gathered) -> list[str]:
+    failed = [f"failed: {cells.describe_failure(run)}" for _, run in report.failed.iterrows()]
+    return failed + [f"missing: {cells.describe(job)}" for _, job in report.missing.iterrows()]
 
 
-def _markdown(report: Gathered, lines: Sequence[dict[str, str]]) -> str:
-    parts = ["# Results", *warnings(report.cells), tables.markdown(lines), tables.CAPTION]
+def _markdown(report: cells.Gathered, text: pd.DataFrame) -> str:
+    parts = ["# Results", *warnings(report), tables.markdown(text), tables.CAPTION]
     left = _open(report)
     if left:
-        parts += ["## Failed and missing", "\n".join(f"- {text}" for text in left)]
+        parts += ["## Failed and missing", "\n".join(f"- {line}" for line in left)]
     return "\n\n".join(parts) + "\n"
 
 

@@ -1,48 +1,15 @@
 """The figures of one ablation: per ratio and phase every option against the default."""
 
-from collections import defaultdict
-from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import product
-from statistics import fmean
-from typing import NamedTuple
 
-from skip_exp.report.cells import Cell, Setting, at_chance
-from skip_exp.report.paired import Difference, difference
-from skip_exp.report.screens import PHASES, Index, Option, Pair, Runs, Screen
-from skip_exp.report.text import Found
+import pandas as pd
 
-SPLITS = {"select": "select", "validation": "metric"}  # split to result field
-Scores = Mapping[Pair, Mapping[str, float]]  # by split
-There = Mapping[tuple[str, float, str], Runs]  # by option, ratio and phase
+from skip_exp.report.cells import chance, without
+from skip_exp.report.paired import difference
+from skip_exp.report.screens import CONTINUED, PAIR, PLACE, Screen
 
-
-class Place(NamedTuple):
-    task: str
-    backbone: str
-
-
-@dataclass(frozen=True)
-class Split:
-    """One row's figures on one split, fractions; means over the pairs of the row."""
-
-    score: float
-    drop: float
-    difference: Difference | None  # to the default; None for the default itself
-
-
-@dataclass(frozen=True)
-class Contrast:
-    """One row: an option at a ratio, before or after re-tuning."""
-
-    option: Option
-    ratio: float
-    phase: str
-    is_reference: bool
-    n: int  # pairs with the default; of the default its results
-    bare: int  # of them final and without a dense_continued to be measured against
-    splits: Mapping[str, Split]  # empty without a pair
-    cell: Cell  # the row's results
+SPLITS = {"select": "select/dense", "validation": "metric/dense"}  # split to its dense score
+ROW = ["ratio", "phase", "option"]
 
 
 @dataclass(frozen=True)
@@ -50,152 +17,105 @@ class Study:
     """What one section shows."""
 
     screen: Screen
-    rows: list[Contrast]
-    chance: dict[Place, Cell]  # left out of every mean
+    # Per row of `Screen.points`: n (pairs with the default; of the default its results), bare (of
+    # them final and without a dense_continued to be measured against), and, NaN without a pair,
+    # speed (mean, std), contended, and per split score, drop (means over the pairs, fractions) and
+    # difference (`paired.Difference` to the default; not for itself).
+    rows: pd.DataFrame
+    chance: pd.DataFrame  # by PLACE: those at chance, left out of every mean; see `cells.chance`
     expected: int  # pairs that are not at chance
-    used: list[Found]
-    base: "Base"  # of the default's final scores
+    used: pd.DataFrame  # all results of the section, each job once
+    base: pd.DataFrame  # the default's final ones by PAIR, with what they are measured against
 
     @property
     def compares(self) -> bool:
         """Whether any option has a result beside the default's."""
-        return any(row.n and not row.is_reference for row in self.rows)
+        return bool(((self.rows["n"] > 0) & ~self.rows["is_reference"]).any())
 
 
-@dataclass(frozen=True)
-class Base:
-    """What final scores are measured against."""
-
-    dense: Scores
-    continued: Scores
-    better: frozenset[Place]  # where dense_continued is the better one
-
-    def score(self, pair: Pair) -> Mapping[str, float]:
-        use = Place(*pair[:2]) in self.better and pair in self.continued
-        return (self.continued if use else self.dense)[pair]
-
-
-def study(screen: Screen, index: Index) -> Study:
-    """All rows of an ablation, and the results they are made of."""
-    there: There = {
-        (option.label, ratio, phase): index.runs(option, phase, ratio, screen.pairs)
-        for option in screen.options
-        for ratio in screen.ratios
-        for phase in PHASES
-    }
-    mine = screen.reference.label
-    chance = _at_chance(
-        [runs for key, runs in there.items() if key[0] == mine],
-        [runs for key, runs in there.items() if key[0] != mine],
+def study(screen: Screen, scored: pd.DataFrame) -> Study:
+    """All rows of an ablation, and the results they are made of; ``scored``: of `screens`."""
+    scored = scored.merge(screen.pairs, on=PAIR)
+    continued = scored[scored["phase"] == CONTINUED]
+    every = screen.points.merge(scored, on=["ratio", "phase", "identity"])
+    runs = _latest(every)
+    at_chance = _at_chance(runs)
+    pairs = without(screen.pairs, at_chance.reset_index(), PLACE)
+    runs = pairs.merge(runs, on=PAIR)  # in the order of the pairs: so the bootstrap is the same
+    finals = runs[runs["is_reference"] & (runs["phase"] == "final")]
+    finals = finals.drop_duplicates(PAIR, keep="last")
+    finals = finals.assign(**{CONTINUED: screen.points[CONTINUED].iloc[0]})
+    used = continued[continued["identity"].isin(screen.points[CONTINUED])]
+    rows = screen.points.merge(_figures(_against(runs, continued)), how="left", on=ROW)
+    rows[["n", "bare"]] = rows[["n", "bare"]].fillna(0).astype(int)
+    return Study(
+        screen=screen,
+        rows=rows,
+        chance=at_chance,
+        expected=len(pairs),
+        used=pd.concat([every, used] if len(every) else [every]).drop_duplicates("job_id"),
+        base=_against(finals, continued),
     )
-    pairs = [pair for pair in screen.pairs if Place(*pair[:2]) not in chance]
-    finals = {
-        pair: run for ratio in screen.ratios for pair, run in there[mine, ratio, "final"].items()
-    }
-    continued = index.dense_continued(screen.reference, screen.ratios[0])
-    base = base_of(_only(finals, pairs), "final", continued)
-    rows = _rows(screen, index, there, pairs)
-    return Study(screen, rows, chance, len(pairs), _used(screen, index), base)
 
 
-def _used(screen: Screen, index: Index) -> list[Found]:
-    """Every result of the screen's points, repeated ones too, and of their dense_continued."""
-    points = product(screen.options, PHASES, screen.ratios)
-    groups = [index.every(*point) for point in points]
-    if any(pair in group for group in groups for pair in screen.pairs):
-        keys = (key for option in screen.options for key in option.continued.values())
-        continued = dict.fromkeys(keys)  # in order, once each
-        groups += [index.continued.get(key, {}) for key in continued]
-    return [run for group in groups for pair in screen.pairs for run in group.get(pair, [])]
+def _latest(runs: pd.DataFrame) -> pd.DataFrame:
+    """Of repeated runs the last, with the last quiet timing: screens are not timed."""
+    point = [*ROW, *PAIR]
+    last = runs.drop_duplicates(point, keep="last").drop(columns="latency/speedup")
+    quiet = runs.dropna(subset=["latency/speedup"]).drop_duplicates(point, keep="last")
+    last = last.merge(quiet[[*point, "latency/speedup"]], how="left", on=point)
+    return last.assign(contended=last["contended"] & last["latency/speedup"].isna())
 
 
-def _rows(screen: Screen, index: Index, there: There, pairs: Sequence[Pair]) -> list[Contrast]:
-    rows, first = [], screen.reference
-    for ratio, phase in product(screen.ratios, PHASES):
-        reference = _only(there[first.label, ratio, phase], pairs)
-        for option in _in_order(screen, phase, ratio):
-            runs = _only(there[option.label, ratio, phase], pairs)
-            base = base_of(runs, phase, index.dense_continued(option, ratio))
-            rows.append(_contrast(option, ratio, phase, runs, reference, base, option is first))
-    return rows
+def _at_chance(runs: pd.DataFrame) -> pd.DataFrame:
+    """Places whose dense is at chance: the default's dense or, where it has no result, any."""
+    reference = runs[runs["is_reference"]]
+    judged = pd.concat([reference, without(runs, reference, PLACE)])
+    judged = chance(judged.drop_duplicates(PAIR, keep="last"), PLACE)
+    return judged[judged["at chance"]]
 
 
-def _in_order(screen: Screen, phase: str, ratio: float) -> list[Option]:
-    """The default first, without options that this phase cannot tell from it."""
-    first = screen.reference
-    at = phase, ratio
-    others = [o for o in screen.options if o.scores[at] != first.scores[at]]
-    return [first, *others]
+def _against(runs: pd.DataFrame, continued: pd.DataFrame) -> pd.DataFrame:
+    """The runs that have all scores, with ``again/<split>``, ``base/<split>`` and ``better``.
 
-
-def _only(runs: Runs, pairs: Collection[Pair]) -> Runs:
-    return {pair: runs[pair] for pair in pairs if pair in runs}
-
-
-def scores(runs: Runs, phase: str) -> Scores:
-    """Main metric on both splits; results that lack one are left out."""
-    found = {}
-    for pair, run in runs.items():
-        values = {name: (run.get(group) or {}).get(phase) for name, group in SPLITS.items()}
-        known = {name: float(value) for name, value in values.items() if value is not None}
-        if len(known) == len(SPLITS):
-            found[pair] = known
-    return found
-
-
-def base_of(runs: Runs, phase: str, continued: Runs) -> Base:
-    """Before re-tuning dense; after it the better of dense and dense_continued.
-
+    Base is dense before re-tuning; after it the better of dense and dense_continued (``again``).
     Which is better is decided per task and backbone by the means on ``select`` over the seeds that
     have both: per seed, the maximum of two noisy scores would be too high.
     """
-    dense = scores(runs, "dense")
-    if phase == "pruned":
-        return Base(dense, {}, frozenset())
-    again = scores(_only(continued, dense), "final")
-    gains: dict[Place, list[float]] = defaultdict(list)
-    for pair, score in again.items():
-        gains[Place(*pair[:2])].append(score["select"] - dense[pair]["select"])
-    better = frozenset(place for place, gain in gains.items() if fmean(gain) > 0)
-    return Base(dense, again, better)
+    again = continued.drop_duplicates(["identity", *PAIR], keep="last").dropna(subset=list(SPLITS))
+    again = again[["identity", *PAIR, *SPLITS]].rename(columns={"identity": CONTINUED})
+    again = again.rename(columns={split: f"again/{split}" for split in SPLITS})
+    runs = runs.dropna(subset=list(SPLITS.values()))
+    runs = runs.merge(again, how="left", on=[CONTINUED, *PAIR])
+    names = [f"again/{split}" for split in SPLITS]
+    runs[names] = runs[names].where(runs["phase"] == "final")
+    gain = runs["again/select"] - runs["select/dense"]
+    mean = gain.groupby([runs[name] for name in (*ROW, *PLACE)]).transform("mean")
+    runs = runs.assign(better=(mean > 0) & gain.notna())
+    for split, dense in SPLITS.items():
+        runs[f"base/{split}"] = runs[f"again/{split}"].where(runs["better"], runs[dense])
+    return runs.dropna(subset=list(SPLITS))
 
 
-def _contrast(
-    option: Option,
-    ratio: float,
-    phase: str,
-    runs: Runs,
-    reference: Runs,
-    base: Base,
-    is_reference: bool,
-) -> Contrast:
-    mine, other = scores(runs, phase), scores(reference, phase)
-    pairs = [pair for pair in mine if pair in other and pair in base.dense]
-    splits = {}
-    for name in SPLITS if pairs else ():
-        differences = [mine[pair][name] - other[pair][name] for pair in pairs]
-        splits[name] = Split(
-            score=fmean(mine[pair][name] for pair in pairs),
-            drop=fmean(base.score(pair)[name] - mine[pair][name] for pair in pairs),
-            difference=None if is_reference else difference(differences),
-        )
-    used = [runs[pair] for pair in pairs]
-    cell = Cell(Setting("", "", "", "", ratio), False, used)
-    bare = sum(pair not in base.continued for pair in pairs) if phase == "final" else 0
-    return Contrast(option, ratio, phase, is_reference, len(pairs), bare, splits, cell)
-
-
-def _at_chance(reference: Sequence[Runs], others: Sequence[Runs]) -> dict[Place, Cell]:
-    """Places whose dense is at chance: the default's dense or, where it has no result, any."""
-    runs_of: dict[Place, dict[int, Found]] = {}
-    for groups in (reference, others):
-        known = set(runs_of)
-        for pair, run in (item for runs in groups for item in runs.items()):
-            place = Place(*pair[:2])
-            if place not in known:
-                runs_of.setdefault(place, {})[pair.seed] = run
-    cells = {
-        place: Cell(Setting(*place, "", "", 0.0), False, list(runs.values()))
-        for place, runs in sorted(runs_of.items())
+def _figures(runs: pd.DataFrame) -> pd.DataFrame:
+    """Means over the pairs of each row, columns as of `Study.rows`."""
+    reference = runs.loc[runs["is_reference"], ["ratio", "phase", *PAIR, *SPLITS]]
+    pairs = runs.merge(reference, on=["ratio", "phase", *PAIR], suffixes=("", " of default"))
+    for split in SPLITS:
+        pairs[f"{split} drop"] = pairs[f"base/{split}"] - pairs[split]
+        pairs[f"{split} difference"] = pairs[split] - pairs[f"{split} of default"]
+    pairs["bare"] = (pairs["phase"] == "final") & pairs["again/select"].isna()
+    groups = pairs.groupby(ROW)
+    # Every timing disturbed, where there is one: `_latest` leaves the flag where no speed is known.
+    figures = {
+        "n": groups.size(),
+        "bare": groups["bare"].sum(),
+        "speed": groups["latency/speedup"].mean(),
+        "speed std": groups["latency/speedup"].std(),
+        "contended": groups["contended"].any() & groups["latency/speedup"].count().eq(0),
     }
-    return {place: cell for place, cell in cells.items() if at_chance(cell)}
+    for split in SPLITS:
+        values = groups[f"{split} difference"].agg(list)
+        figures |= {split: groups[split].mean(), f"{split} drop": groups[f"{split} drop"].mean()}
+        figures[f"{split} difference"] = values.map(difference).where(~groups["is_reference"].any())
+    return pd.DataFrame(figures).reset_index()

@@ -1,11 +1,12 @@
 """The jobs that a sweep file asks for, and which results answer them."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
+import pandas as pd
 import yaml
 from hydra import compose, initialize_config_dir
 from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -16,20 +17,13 @@ from omegaconf.errors import OmegaConfBaseException
 from skip_exp.cache.versions import job_code
 from skip_exp.config import refusals
 from skip_exp.config import schema as config
-from skip_exp.config.schema import method_name
 from skip_exp.errors import SkipError
-from skip_exp.report.cells import comparable
-from skip_exp.report.text import Found
+from skip_exp.report.cells import without
+from skip_exp.report.frame import settings, settings_of
 
 SWEPT = ("task", "backbone", "prune.ratio", "seed")
 PLAIN = "config"  # conf/config.yaml: a job of no sweep
-
-
-class Job(NamedTuple):
-    task: str
-    backbone: str
-    ratio: float
-    seed: int
+JOB = ["task", "backbone", "ratio", "seed"]
 
 
 @dataclass(frozen=True)
@@ -42,65 +36,65 @@ class Grid:
     ratios: list[float]
     seeds: list[int]
     task_configs: dict[str, dict[str, Any]]  # by task
-    settings: dict[tuple[str, str], tuple[str | None, dict[str, str]]]  # see `settings_of`
+    settings: dict[tuple[str, str], dict[str, str]]  # by task and backbone: see `settings_of`
 
     @property
-    def jobs(self) -> list[Job]:
+    def jobs(self) -> pd.DataFrame:
+        """A row per job, columns JOB."""
         every = product(self.tasks, self.backbones, self.ratios, self.seeds)
-        return [Job(*point) for point in every]
+        return pd.DataFrame(every, columns=JOB).astype({"seed": "Int64"})
 
     def metric(self, task: str) -> str:
         """Name of a task's main metric."""
         names: Sequence[str] = self.task_configs[task]["metrics"]
         return next(iter(names), "-")
 
-    def answers(self, found: Sequence[Found], source: str) -> list[Found]:
+    def answers(self, results: pd.DataFrame, source: str) -> pd.DataFrame:
         """The results, done or failed, of the grid's jobs and settings on rows of ``source``.
 
         Those of another version of the code are among them where nothing newer is there: better
         than a hole, but :meth:`remaining` counts them, since the sweep does their jobs again.
         """
-        jobs = set(self.jobs)
-        mine = [
-            each
-            for each in found
-            if _job(each) in jobs
-            and self.settings[each["task"], each["backbone"]] == settings_of(each)
-            and (each["status"] != "done" or _source(each) == source)
+        placed = results.merge(self.jobs, on=JOB)
+        places = zip(placed["task"], placed["backbone"], strict=True)
+        is_same = [
+            self.settings[place] == values
+            for place, values in zip(places, settings(placed), strict=True)
         ]
-        current = {_job(each) for each in mine if is_current(each) and each["status"] == "done"}
-        return [each for each in mine if is_current(each) or _job(each) not in current]
+        placed = placed[pd.Series(is_same, dtype=bool)]
+        placed = placed[(placed["status"] != "done") | (placed["data"] == source)]
+        newer = without(placed[~is_current(placed)], _finished(placed), JOB)
+        return pd.concat([newer, placed[is_current(placed)]], ignore_index=True)
 
-    def remaining(self, answers: Sequence[Found]) -> list[Job]:
-        done = {_job(each) for each in answers if each["status"] == "done" and is_current(each)}
-        return [job for job in self.jobs if job not in done]
+    def remaining(self, answers: pd.DataFrame) -> pd.DataFrame:
+        """The jobs, as rows of JOB, that this version of the code has no finished result of."""
+        return without(self.jobs, _finished(answers), JOB)
 
 
-def is_current(result: Found) -> bool:
+def is_current(frame: pd.DataFrame) -> pd.Series:
     """Whether this version of the code computed a result, so that its job is not run again."""
-    return (result.get("versions") or {}).get("code") == job_code()
+    return frame["versions/code"] == job_code()
 
 
-def _source(result: Found) -> str:
-    """``local``, ``hub`` or ``sample``."""
-    return (
-        "sample" if result.get("data_is_sample") else str(result.get("data_source")).split(":")[0]
-    )
-
-
-def _job(result: Found) -> Job | None:
-    values: list[Any] = [result.get(name) for name in Job._fields]
-    return None if None in values else Job(*values)
-
-
-def settings_of(result: Mapping[str, Any]) -> tuple[str | None, dict[str, str]]:
-    """What else decides the numbers: the attribution method and the comparable config."""
-    return result.get("attribution"), comparable(result.get("config") or {})
+def _finished(frame: pd.DataFrame) -> pd.DataFrame:
+    return frame[is_current(frame) & (frame["status"] == "done")]
 
 
 def sweep_dir() -> Path:
     """The folder ``sweeps``, beside ``conf`` in the source tree and in an installed package."""
     return config.conf_dir().with_name("sweeps")
+
+
+def parsed(name: str) -> dict[str, Any]:
+    """``sweeps/<name>.yaml`` as it stands."""
+    content: dict[str, Any] = yaml.safe_load((sweep_dir() / f"{name}.yaml").read_text("utf-8"))
+    return content
+
+
+def swept(name: str) -> dict[str, list[str]]:
+    """What ``sweeps/<name>.yaml`` sweeps over: {key: choices}, in the file's order."""
+    params = parsed(name)["hydra"]["sweeper"]["params"]
+    return {key.lstrip("+"): choices(value) for key, value in params.items()}
 
 
 def read(name: str, overrides: Sequence[str] = ()) -> Grid:
@@ -109,30 +103,27 @@ def read(name: str, overrides: Sequence[str] = ()) -> Grid:
     Raises:
         SkipError: the file sweeps over something else, or does not compose.
     """
-    file = sweep_dir() / f"{name}.yaml"
-    params = yaml.safe_load(file.read_text())["hydra"]["sweeper"]["params"]
-    swept = {key.lstrip("+"): choices(value) for key, value in params.items()}
-    if set(swept) != set(SWEPT):
-        raise SkipError(f"{file}: must sweep over {', '.join(SWEPT)}; it has {', '.join(swept)}")
+    values = swept(name)
+    if set(values) != set(SWEPT):
+        asked, has = ", ".join(SWEPT), ", ".join(values)
+        raise SkipError(f"{sweep_dir() / name}.yaml: must sweep over {asked}; it has {has}")
     for override in overrides:
         if override.lstrip("+").split("=")[0] in SWEPT:
             raise SkipError(f"{override}: {name} sweeps over it; run a sweep of your own instead")
-    configs, settings, names = {}, {}, {}
-    for task, backbone in product(swept["task"], swept["backbone"]):
+    task_configs, grid_settings, names = {}, {}, {}
+    for task, backbone in product(values["task"], values["backbone"]):
         cfg = composed(name, [f"+task={task}", f"backbone={backbone}", *overrides])
         names[task], names[backbone] = cfg["task"]["name"], cfg["backbone"]["name"]
-        key = names[task], names[backbone]
-        configs[names[task]] = cfg["task"]
-        method = method_name(cfg["attribution"]["_target_"])
-        settings[key] = settings_of({"attribution": method, "config": cfg})
+        task_configs[names[task]] = cfg["task"]
+        grid_settings[names[task], names[backbone]] = settings_of(cfg)
     return Grid(
         name=name,
-        tasks=[names[task] for task in swept["task"]],
-        backbones=[names[backbone] for backbone in swept["backbone"]],
-        ratios=[float(ratio) for ratio in swept["prune.ratio"]],
-        seeds=[int(seed) for seed in swept["seed"]],
-        task_configs=configs,
-        settings=settings,
+        tasks=[names[task] for task in values["task"]],
+        backbones=[names[backbone] for backbone in values["backbone"]],
+        ratios=[float(ratio) for ratio in values["prune.ratio"]],
+        seeds=[int(seed) for seed in values["seed"]],
+        task_configs=task_configs,
+        settings=grid_settings,
     )
 
 
@@ -154,5 +145,5 @@ def composed(name: str, overrides: Sequence[str]) -> dict[str, Any]:
             cfg = compose(name, overrides=[search, "output_dir=.", *overrides])
     except (HydraException, OmegaConfBaseException) as error:
         raise SkipError(f"sweep {name}: {refusals.explain(error)}") from error
-    found: Any = OmegaConf.to_container(cfg, resolve=True)
-    return found
+    resolved: dict[str, Any] = OmegaConf.to_container(cfg, resolve=True)  # type: ignore[assignment]
+    return resolved

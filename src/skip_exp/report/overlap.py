@@ -1,121 +1,88 @@
 """How much of what two tasks keep is the same: Jaccard index of the kept neurons."""
 
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from itertools import combinations_with_replacement
+from collections.abc import Mapping, Sequence
+from itertools import combinations
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 
-from skip_exp.report.cells import Cell, Stat, stat
-from skip_exp.report.text import Found
+from skip_exp.models.sites import Site
 
 Masks = Mapping[str, NDArray[np.bool_]]  # per site which of its neurons are kept
 
 
-@dataclass(frozen=True)
-class Keep:
-    """The kept neurons of some sites, end to end."""
-
-    mask: NDArray[np.bool_]
-    sizes: NDArray[np.int64]  # neurons per site
-    counts: NDArray[np.int64]  # of them kept
-
-    @classmethod
-    def of(cls, masks: Masks) -> "Keep":
-        parts = [masks[site] for site in sorted(masks)]
-        sizes = np.array([len(part) for part in parts])
-        return cls(np.concatenate(parts), sizes, np.array([part.sum() for part in parts]))
-
-
-@dataclass(frozen=True)
-class Overlap:
-    """One matrix of task pairs; the diagonal compares the seeds of one task."""
-
-    backbone: str
-    ratio: float
-    kind: str  # ffn, heads ...
-    tasks: list[str]
-    observed: dict[tuple[str, str], Stat]  # pairs in the order of `tasks`
-    chance: dict[tuple[str, str], float]  # expected of two random choices of the same sizes
-
-
-def kept(run: Found) -> Masks:
-    """What the run's skill keeps; empty where the skill file is not there."""
-    folder = Path(str(run.get("path", ""))).parent / str(run.get("skill") or "skill")
-    sizes: Mapping[str, Sequence[int]] = run.get("keep_sizes") or {}
-    masks = {site: np.zeros(size, dtype=bool) for site, (_, size) in sizes.items()}
-    found = False
+def kept(run: Mapping[str, Any]) -> Masks:
+    """What the skill of a run (path, skill, keep_sizes) keeps; empty where there is no file."""
+    file = Path(run["path"]).parent / (run["skill"] or "skill") / "skill.safetensors"
+    masks = {site: np.zeros(of, dtype=bool) for site, (_, of) in run["keep_sizes"].items()}
+    is_told = False
     try:
-        with safe_open(folder / "skill.safetensors", framework="np") as file:
-            for key in file.keys():  # noqa: SIM118 (not a mapping)
+        with safe_open(file, framework="np") as tensors:
+            for key in tensors.keys():  # noqa: SIM118 (not a mapping)
                 site = key.removeprefix("keep/")
                 if key != site and site in masks:
-                    masks[site][file.get_tensor(key)] = True
-                    found = True
+                    masks[site][tensors.get_tensor(key)] = True
+                    is_told = True
     except (OSError, SafetensorError, IndexError):
         return {}
-    return masks if found else {}
+    return masks if is_told else {}
 
 
-def kind(site: str) -> str:
-    """``encoder.3.self.heads`` is of the kind ``heads``."""
-    return site.rsplit(".", 1)[-1]
+def compare(one: Masks, other: Masks) -> tuple[float, float] | None:
+    """Jaccard index of two keeps of the same sites, and that expected by chance.
+
+    Chance: of random choices that keep as many in each site (where sites are large). None where
+    both are empty, or where the sites or their sizes differ.
+    """
+    sizes = [{site: len(mask) for site, mask in keep.items()} for keep in (one, other)]
+    if sizes[0] != sizes[1]:
+        return None
+    counts = [(one[site].sum(), other[site].sum(), of) for site, of in sizes[0].items()]
+    kept_once = sum(a + b for a, b, _ in counts)
+    if not kept_once:
+        return None
+    shared = sum(np.count_nonzero(one[site] & other[site]) for site in one)
+    expected = sum(a * b / of for a, b, of in counts)
+    return float(shared / (kept_once - shared)), float(expected / (kept_once - expected))
 
 
-def jaccard(one: Keep, other: Keep) -> float | None:
-    """Size of the intersection over size of the union; None where both are empty."""
-    either = np.count_nonzero(one.mask | other.mask)
-    return np.count_nonzero(one.mask & other.mask) / either if either else None
+def overlaps(runs: pd.DataFrame) -> pd.DataFrame:
+    """Pairs of runs of one backbone and ratio, per kind of neuron: an FFN's units outnumber heads.
+
+    Columns: backbone, ratio, kind, a and b (tasks in order), observed, chance.
+    """
+    pairs = []
+    for (backbone, ratio), group in runs[runs["ratio"] > 0].groupby(["backbone", "ratio"]):
+        for kind, keeps in _keeps(group).items():
+            for (a, one), (b, other) in combinations(keeps, 2):
+                if values := compare(one, other):
+                    pairs.append((backbone, ratio, kind, a, b, *values))
+    columns = ["backbone", "ratio", "kind", "a", "b", "observed", "chance"]
+    return pd.DataFrame(pairs, columns=columns)
 
 
-def chance(one: Keep, other: Keep) -> float:
-    """What `jaccard` gives for random choices that keep as many in each site (large sites)."""
-    both = one.counts * other.counts / one.sizes
-    either = np.sum(one.counts + other.counts - both)
-    return float(np.sum(both) / either) if either else 0.0
+def _keeps(runs: pd.DataFrame) -> dict[str, list[tuple[str, Masks]]]:
+    """Per kind of neuron the tasks, in order, with what each of their runs keeps."""
+    keeps: dict[str, list[tuple[str, Masks]]] = defaultdict(list)
+    for run in runs.sort_values("task", kind="stable").to_dict("records"):
+        masks = kept(run)
+        for kind in sorted({Site(site).kind for site in masks}):
+            part = {site: mask for site, mask in masks.items() if Site(site).kind == kind}
+            keeps[kind].append((run["task"], part))
+    return keeps
 
 
-def overlaps(gathered: Sequence[Cell], main: Callable[[Cell], bool]) -> list[Overlap]:
-    """Matrices of every backbone and ratio of the main method where something was kept."""
-    groups: dict[tuple[str, float], list[Cell]] = defaultdict(list)
-    for cell in gathered:
-        if main(cell) and cell.setting.ratio > 0 and not cell.is_sample:
-            groups[cell.setting.backbone, cell.setting.ratio].append(cell)
-    return [
-        matrix
-        for (backbone, ratio), cells in groups.items()
-        for matrix in _matrices(backbone, ratio, cells)
-    ]
-
-
-def _matrices(backbone: str, ratio: float, cells: Sequence[Cell]) -> list[Overlap]:
-    """One matrix per kind of neuron: a layer has hundreds of FFN units and a dozen heads."""
-    keeps: dict[str, dict[str, list[Keep]]] = defaultdict(lambda: defaultdict(list))
-    for cell in cells:
-        for run in cell.runs:
-            everything = kept(run)
-            for name in set(map(kind, everything)):
-                part = {site: mask for site, mask in everything.items() if kind(site) == name}
-                keeps[name][cell.setting.task].append(Keep.of(part))
-    found = []
-    for name, tasks in sorted(keeps.items()):
-        observed, expected = {}, {}
-        for a, b in combinations_with_replacement(sorted(tasks), 2):
-            pairs = _pairs(tasks[a], tasks[b], same=a == b)
-            value = stat(jaccard(*pair) for pair in pairs)
-            if value:
-                observed[a, b] = value
-                expected[a, b] = sum(chance(*pair) for pair in pairs) / len(pairs)
-        if any(a != b for a, b in observed):
-            found.append(Overlap(backbone, ratio, name, sorted(tasks), observed, expected))
-    return found
-
-
-def _pairs(one: Sequence[Keep], other: Sequence[Keep], same: bool) -> list[tuple[Keep, Keep]]:
-    every = ((i, j) for i in range(len(one)) for j in range(len(other)))
-    pairs = [(one[i], other[j]) for i, j in every if not same or i < j]
-    return [pair for pair in pairs if np.array_equal(pair[0].sizes, pair[1].sizes)]
+def matrices(pairs: pd.DataFrame) -> Sequence[tuple[str, pd.DataFrame, pd.DataFrame]]:
+    """Titles, observed and chance as tasks x tasks (lower triangle), where two tasks compare."""
+    shown = []
+    for (backbone, ratio, kind), group in pairs.groupby(["backbone", "ratio", "kind"]):
+        if (group["a"] != group["b"]).any():
+            means = group.groupby(["b", "a"])[["observed", "chance"]].mean().unstack()
+            title = f"{backbone} · {kind} · ratio {ratio:g}"
+            shown.append((title, means["observed"], means["chance"]))
+    return shown

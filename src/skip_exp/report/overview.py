@@ -2,11 +2,12 @@
 
 from collections.abc import Sequence
 
-from skip_exp.report import tables
-from skip_exp.report.contrasts import Contrast, Split, Study
+import pandas as pd
+
+from skip_exp.report.contrasts import Study
 from skip_exp.report.paired import FEW, Difference
-from skip_exp.report.screens import PHASES
-from skip_exp.report.text import percent
+from skip_exp.report.screens import Screen
+from skip_exp.report.tables import markdown, percent, speed
 
 BARE = "†"
 PHASE = {"pruned": "before", "final": "after"}  # re-tuning
@@ -14,85 +15,79 @@ PHASE = {"pruned": "before", "final": "after"}  # re-tuning
 
 def overview(studies: Sequence[Study]) -> list[str]:
     """Two tables with a line on each; nothing where there are no results."""
-    recipe, options = default_rows(studies), option_lines(studies)
-    parts = ["## In short"] if recipe or options else []
-    if recipe:
-        told = (
+    recipe, options = recipe_lines(studies), option_lines(studies)
+    parts = [] if recipe.empty and options.empty else ["## In short"]
+    if not recipe.empty:
+        text = (
             "The default recipe after re-tuning, from the section with most pairs"
             f" ({BARE}: see below):"
         )
-        parts += [told, tables.markdown([_recipe_line(row) for row in recipe])]
-    if options:
-        told = (
+        parts += [text, markdown(recipe)]
+    if not options.empty:
+        text = (
             "Every option against the default, or what its section names instead, points on select"
             f" before and after re-tuning, by ratio; in brackets: under {FEW} pairs, no verdict."
             " Means over different pairs do not compare between lines."
         )
-        parts += [told, tables.markdown(options)]
+        parts += [text, markdown(options)]
     return parts
 
 
-def default_rows(studies: Sequence[Study]) -> list[Contrast]:
+def recipe_lines(studies: Sequence[Study]) -> pd.DataFrame:
     """The default's final results at every ratio above 0, each from where it has most pairs."""
-    best: dict[float, Contrast] = {}
-    for each in studies:
-        for row in each.rows if each.screen.is_default else ():
-            known = best.get(row.ratio)
-            told = row.is_reference and row.phase == "final" and row.ratio and row.n
-            if told and (known is None or row.n > known.n):
-                best[row.ratio] = row
-    return [best[ratio] for ratio in sorted(best)]
+    rows = pd.concat([study.rows.assign(default=study.screen.is_default) for study in studies])
+    rows = rows[rows["default"] & rows["is_reference"] & (rows["phase"] == "final")]
+    rows = rows[(rows["ratio"] > 0) & (rows["n"] > 0)]
+    rows = rows.sort_values(["ratio", "n"], ascending=[True, False], kind="stable")
+    if rows.empty:
+        return pd.DataFrame()
+    rows = rows.drop_duplicates("ratio")
+    head = {"ratio": rows["ratio"].map("{:g}".format), "pairs": rows["n"].astype(str)}
+    return pd.DataFrame({**head, **score_text(rows)})
 
 
-def _recipe_line(row: Contrast) -> dict[str, str]:
-    select, validation = row.splits["select"], row.splits["validation"]
-    return {
-        "ratio": f"{row.ratio:g}",
-        "pairs": str(row.n),
-        "select": percent(select.score),
-        "drop": drop(row, select),
-        "val": percent(validation.score),
-        "val drop": drop(row, validation),
-        "speed-up": tables.speed(row.cell),
-    }
+def score_text(rows: pd.DataFrame) -> pd.DataFrame:
+    """Scores, drops and speed of rows of a study; drops are points.
+
+    Marked where a dense_continued to be measured against is missing.
+    """
+    mark = (rows["bare"] > 0).map({True: f" {BARE}", False: ""})
+    speeds = map(speed, rows["speed"], rows["contended"].eq(True), rows["speed std"])
+    return pd.DataFrame(
+        {
+            "select": rows["select"].map(percent),
+            "drop": rows["select drop"].map(percent) + mark,
+            "val": rows["validation"].map(percent),
+            "val drop": rows["validation drop"].map(percent) + mark,
+            "speed-up": pd.Series(speeds, index=rows.index, dtype=object),
+        }
+    )
 
 
-def drop(row: Contrast, split: Split | None) -> str:
-    """Points, marked where a dense_continued to be measured against is missing."""
-    return "-" if split is None else percent(split.drop) + (f" {BARE}" if row.bare else "")
-
-
-def option_lines(studies: Sequence[Study]) -> list[dict[str, str]]:
+def option_lines(studies: Sequence[Study]) -> pd.DataFrame:
     """One line per option with a difference to tell; columns: phase and ratio."""
-    lines = []
-    ratios = sorted({row.ratio for each in studies for row in each.rows})
-    for each in studies:
-        for option in each.screen.options:
-            rows = {
-                (row.phase, row.ratio): split.difference
-                for row in each.rows
-                if row.option is option and (split := row.splits.get("select"))
-            }
-            if any(rows.values()):
-                line = {"section": title(each), "option": option.label}
-                for phase in PHASES:
-                    for ratio in ratios:
-                        line[f"{PHASE[phase]}, {ratio:g}"] = short(rows.get((phase, ratio)))
-                lines.append(line)
-    columns = [key for key in lines[0] if any(line[key] != "-" for line in lines)] if lines else []
-    return [{key: line[key] for key in columns} for line in lines]
+    rows = pd.concat(
+        [study.rows.assign(section=option_title(study.screen)) for study in studies],
+        ignore_index=True,
+    )
+    rows = rows[rows["select difference"].notna()]
+    if rows.empty:
+        return pd.DataFrame()
+    rows["column"] = rows["phase"].map(PHASE) + rows["ratio"].map(", {:g}".format)
+    rows["text"] = rows["select difference"].map(short)
+    order = rows.sort_values(["phase", "ratio"], ascending=[False, True], kind="stable")
+    lines = rows.pivot(index=["section", "option"], columns="column", values="text")
+    lines = lines.reindex(rows.set_index(["section", "option"]).index.drop_duplicates())
+    return lines[order["column"].drop_duplicates()].fillna("-").reset_index()
 
 
-def title(each: Study) -> str:
+def option_title(screen: Screen) -> str:
     """With what the section's options are compared with, where that is not the default."""
-    screen = each.screen
-    other = "" if screen.is_default else f" (against {screen.reference.label})"
+    other = "" if screen.is_default else f" (against {screen.reference})"
     return f"{screen.title}{other}"
 
 
-def short(found: Difference | None) -> str:
-    """``worse -3.1``, ``tie +0.2``, ``(+1.0)`` for few pairs, ``-`` for none."""
-    if found is None:
-        return "-"
-    mean = f"{100 * found.mean:+.1f}"
-    return f"({mean})" if found.interval is None else f"{found.verdict} {mean}"
+def short(difference: Difference) -> str:
+    """``worse -3.1``, ``tie +0.2``; ``(+1.0)`` for few pairs."""
+    mean = f"{100 * difference.mean:+.1f}"
+    return f"({mean})" if difference.interval is None else f"{difference.verdict} {mean}"

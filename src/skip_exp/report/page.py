@@ -2,77 +2,103 @@
 
 from collections.abc import Sequence
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, NamedTuple
 
+import pandas as pd
 from jinja2 import Environment, PackageLoader
 
-from skip_exp.report import figures, svg
-from skip_exp.report.cells import Cell, Gathered, at_chance, main_method
-from skip_exp.report.overlap import Overlap, overlaps
-from skip_exp.report.tables import CAPTION, describe, describe_failure, rows
+from skip_exp.models.sites import Site
+from skip_exp.report import figures
+from skip_exp.report.cells import (
+    Gathered,
+    backbone_notes,
+    describe,
+    describe_failure,
+    main_method,
+    ratio_text,
+)
+from skip_exp.report.overlap import matrices, overlaps
+from skip_exp.report.tables import CAPTION, SAMPLE, TEXT_COLUMNS
 
 
-def page(report: Gathered, folders: Sequence[str]) -> str:
-    """The report page as HTML text."""
-    gathered = report.cells
-    main = main_method(gathered)
-    tradeoff, backbones = figures.tradeoff(gathered, main)
-    pruning, methods = figures.pruning(gathered)
+class Shaded(NamedTuple):
+    """A table whose cells are shaded by their values, in [0, 1]."""
+
+    title: str
+    columns: list[str]
+    # Name of the row, and per column (shade 0-10, text, small text) or None.
+    rows: list[tuple[str, list[tuple[int, str, str] | None]]]
+
+
+def page(report: Gathered, text: pd.DataFrame, folders: Sequence[str]) -> str:
+    """The report page as HTML; ``text``: the table of the cells."""
+    is_main = main_method(report.cells)
+    main = report.cells[is_main]
+    tradeoff, backbones = figures.tradeoff(main)
+    pruning, methods = figures.pruning(report.cells)
+    runs = report.runs.merge(main[["attribution", "variant"]].drop_duplicates())
     environment = Environment(
         loader=PackageLoader("skip_exp.report"), autoescape=True, trim_blocks=True,
         lstrip_blocks=True,
     )  # fmt: skip
     return environment.get_template("page.html.j2").render(
         facts=facts(report),
-        warnings=warnings(gathered),
+        warnings=warnings(report),
         caption=CAPTION,
-        lines=list(zip(rows(gathered), gathered, strict=True)),
-        tradeoff=[(plot.title, svg.draw(plot)) for plot in tradeoff],
-        backbones=_legend(backbones),
-        pruning=[(plot.title, svg.draw(plot)) for plot in pruning],
-        methods=_legend(methods),
-        heat=_heat(gathered, main),
-        overlaps=[_matrix(each) for each in overlaps(gathered, main)],
-        failed=[describe_failure(result) for result in report.failed],
-        missing=[describe(*point) for point in report.missing],
+        text_columns=TEXT_COLUMNS,
+        lines=list(zip(text.to_dict("records"), _row_classes(report.cells), strict=True)),
+        tradeoff=[(panel.title, figures.draw(panel)) for panel in tradeoff],
+        backbones=backbones,
+        pruning=[(panel.title, figures.draw(panel)) for panel in pruning],
+        methods=methods,
+        heat=kept(runs),
+        overlaps=overlap_tables(runs),
+        failed=[describe_failure(run) for _, run in report.failed.iterrows()],
+        missing=[describe(job) for _, job in report.missing.iterrows()],
         folders=folders,
         written=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
     )
 
 
+def _row_classes(cells: pd.DataFrame) -> list[str]:
+    names = {
+        "sample": cells["sample"],
+        "control": cells["attribution"] == "random",
+        "first": ~cells.duplicated(["task", "backbone"]),
+    }
+    flags = pd.DataFrame(names)
+    return [" ".join(name for name in names if row[name]) for _, row in flags.iterrows()]
+
+
 def facts(report: Gathered) -> list[tuple[str, str]]:
     """The head of the page: what was read."""
-    gathered = report.cells
-    runs = [run for cell in gathered for run in cell.runs]
-    counts = [
-        ("runs", len(runs)),
-        ("cells", len(gathered)),
-        ("tasks", len({cell.setting.task for cell in gathered})),
-        ("backbones", len({cell.setting.backbone for cell in gathered})),
-        ("seeds", len({run.get("seed") for run in runs})),
-        ("failed", len(report.failed)),
-        ("missing", len(report.missing)),
-    ]
-    return [(name, f"{count:,}") for name, count in counts]
+    counts = {
+        "runs": len(report.runs),
+        "cells": len(report.cells),
+        "tasks": report.cells["task"].nunique(),
+        "backbones": report.cells["backbone"].nunique(),
+        "seeds": report.runs["seed"].nunique(),
+        "failed": len(report.failed),
+        "missing": len(report.missing),
+    }
+    return [(name, f"{count:,}") for name, count in counts.items()]
 
 
-def warnings(gathered: Sequence[Cell]) -> list[str]:
+def warnings(report: Gathered) -> list[str]:
     """What a reader must know before the numbers."""
     said = []
-    if any(cell.is_sample for cell in gathered):
+    if report.cells["sample"].any():
         said.append(
             "Rows marked *sample* come from generated stand-in data: they show that the job runs,"
             " not how well the method works."
         )
-    runs = [run for cell in gathered for run in cell.runs]
-    told = {(run["backbone"], run["backbone_note"]) for run in runs if run.get("backbone_note")}
-    said += [f"{backbone}: {note}." for backbone, note in sorted(told)]
-    if any(at_chance(cell) for cell in gathered):
+    said += backbone_notes(report.runs)
+    if report.cells["at chance"].any():
         said.append(
             "Cells marked at chance have a dense model that is not above the majority class by two"
             " standard errors: what pruning does there says little."
         )
-    if any((run.get("latency") or {}).get("contended") for run in runs):
+    if report.cells["contended"].any():
         said.append(
             "Contended timings were taken beside other load and are not shown as speed-ups; time"
             " them again with python -m skip_exp.benchmark RESULT."
@@ -80,29 +106,49 @@ def warnings(gathered: Sequence[Cell]) -> list[str]:
     return said
 
 
-def _legend(marks: figures.Styles) -> list[tuple[str, str]]:
-    return [(name, svg.marker(style)) for name, style in marks.items()]
+def kept(runs: pd.DataFrame) -> list[Shaded]:
+    """Per task and backbone: percent kept by layer (columns), kind of neuron and ratio (rows)."""
+    names = ["sample", "task", "backbone", "ratio"]
+    sites = pd.DataFrame(
+        {name: run[name] for name in names}
+        | {"row": _kind(site, run["keep_sizes"]), "layer": Site(site).sublayer.layer}
+        | {"kept": left / of}
+        for run in runs.to_dict("records")
+        for site, (left, of) in run["keep_sizes"].items()
+    )
+    if sites.empty:
+        return []
+    shaded = []
+    for (sample, task, backbone), group in sites.groupby(["sample", "task", "backbone"]):
+        means = group.pivot_table("kept", ["row", "ratio"], "layer")
+        texts = means.map(lambda value: "" if pd.isna(value) else f"{100 * value:.0f}")
+        rows = [f"{row} {ratio_text(ratio)}" for row, ratio in means.index]
+        title = f"{task} · {backbone}" + (f" {SAMPLE}" if sample else "")
+        shaded.append(_shaded(title, rows, means, texts, texts.map(lambda _: "")))
+    return shaded
 
 
-def _heat(gathered: Sequence[Cell], main: Any) -> list[tuple[str, str]]:
-    drawn = []
-    for title, lines in figures.kept(gathered, main):
-        columns = [str(layer) for layer in range(len(lines[0].values))]
-        drawn.append((title, svg.heat(f"{title}: percent kept by layer", columns, lines)))
-    return drawn
+def _kind(site: str, sites: Sequence[str]) -> str:
+    """``heads``; with the stack and ``cross`` where there is more than one of it."""
+    sublayer = Site(site).sublayer
+    several = len({Site(name).sublayer.stack for name in sites}) > 1
+    where = [sublayer.stack[:3]] if several else []
+    where += ["cross"] if sublayer.part == "cross" else []
+    return " ".join([*where, Site(site).kind])
 
 
-def _matrix(overlap: Overlap) -> dict[str, Any]:
-    """Lower triangle as rows of (shade 0-10, observed, expected by chance) or None."""
-    lines = []
-    for row in overlap.tasks:
-        cells: list[tuple[int, str, str] | None] = []
-        for column in overlap.tasks[: overlap.tasks.index(row) + 1]:
-            value = overlap.observed.get((column, row))
-            expected = overlap.chance.get((column, row), 0.0)
-            shade = round(10 * value.mean) if value else 0
-            cells.append((shade, f"{value.mean:.2f}", f"{expected:.2f}") if value else None)
-        cells += [None] * (len(overlap.tasks) - len(cells))
-        lines.append((row, cells))
-    title = f"{overlap.backbone} · {overlap.kind} · ratio {overlap.ratio:g}"
-    return {"title": title, "tasks": overlap.tasks, "lines": lines}
+def overlap_tables(runs: pd.DataFrame) -> list[Shaded]:
+    """Overlap of the tasks, in brackets what is expected by chance; on real data only."""
+    shaded = []
+    for title, observed, chance in matrices(overlaps(runs[~runs["sample"]])):
+        texts, expected = observed.map("{:.2f}".format), chance.map("({:.2f})".format)
+        shaded.append(_shaded(title, list(observed.index), observed, texts, expected))
+    return shaded
+
+
+def _shaded(title: str, names: list[str], values: Any, texts: Any, small: Any) -> Shaded:
+    rows = []
+    for index, name in enumerate(names):
+        row = zip(values.iloc[index], texts.iloc[index], small.iloc[index], strict=True)
+        rows.append((name, [None if pd.isna(v) else (round(10 * v), t, s) for v, t, s in row]))
+    return Shaded(title, [str(column) for column in values.columns], rows)

@@ -43,7 +43,7 @@ def difference(values: Sequence[float]) -> Difference | None:
         return None
     interval = None
     if len(values) >= FEW:
-        found = bootstrap(
+        bounds = bootstrap(
             (np.asarray(values, dtype=float),),
             np.mean,
             n_resamples=RESAMPLES,
@@ -51,5 +51,5 @@ def difference(values: Sequence[float]) -> Difference | None:
             method="percentile",
             rng=np.random.default_rng(0),
         ).confidence_interval
-        interval = float(found.low), float(found.high)
+        interval = float(bounds.low), float(bounds.high)
     return Difference(len(values), float(np.mean(values)), interval)

@@ -10,27 +10,23 @@ import shlex
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 from omegaconf import OmegaConf
 
-from skip_exp import results
 from skip_exp.errors import SkipError
 from skip_exp.machine import hub
+from skip_exp.report import frame
 from skip_exp.report import grid as grids
-from skip_exp.report.cells import stat
 from skip_exp.report.grid import Grid
 from skip_exp.report.reconstruction import Reconstruction, to_latex, to_markdown
-from skip_exp.report.text import Found
+from skip_exp.report.tables import save
 
 SWEEPS = {"paper": "table2", "offline": "table2_offline"}
-POLL = 5.0  # seconds between looks at the result files
-PATIENCE = 30.0  # seconds that an interrupted sweep is given to close its job
 
 
 @dataclass(frozen=True)
@@ -95,27 +91,23 @@ def load_from_hub(task: dict[str, Any]) -> None:
     load_task(task_spec(OmegaConf.create(task)), "hub", None, allow_sample=False)
 
 
-def estimate(grid: Grid, answers: Sequence[Found]) -> float | None:
+def estimate(grid: Grid, answers: pd.DataFrame) -> float | None:
     """Seconds the remaining jobs take, by what finished ones of their backbone took."""
-    total = 0.0
-    for job in grid.remaining(answers):
-        mine = [r for r in answers if r["backbone"] == job.backbone and r["status"] == "done"]
-        typical = stat((r.get("seconds") or {}).get("total") for r in mine or answers)
-        if typical is None:
-            return None
-        total += typical.mean
-    return total
+    done = answers[answers["status"] == "done"]
+    typical = done.groupby("backbone")["seconds/total"].mean()
+    seconds = grid.remaining(answers)["backbone"].map(typical).fillna(done["seconds/total"].mean())
+    return None if seconds.isna().any() else float(seconds.sum())
 
 
-def told(grid: Grid, answers: Sequence[Found], seconds: float | None) -> str:
-    """``12 of 36 jobs done, 24 remain: about 40 min``."""
-    left = len(grid.remaining(answers))
-    text = f"{len(grid.jobs) - left} of {len(grid.jobs)} jobs done"
+def progress(grid: Grid, answers: pd.DataFrame) -> str:
+    """``12 of 36 jobs done, 24 remain: about 40 min``"""
+    left, every = len(grid.remaining(answers)), len(grid.jobs)
+    text = f"{every - left} of {every} jobs done"
     if not left:
         return text
+    seconds = estimate(grid, answers)
     unknown = f"no estimate before the first result (Cost: in sweeps/{grid.name}.yaml)"
-    when = unknown if seconds is None else _duration(seconds)
-    return f"{text}, {left} remain: {when}"
+    return f"{text}, {left} remain: {unknown if seconds is None else _duration(seconds)}"
 
 
 def _duration(seconds: float) -> str:
@@ -125,38 +117,24 @@ def _duration(seconds: float) -> str:
     return f"about {minutes:.0f} min" if minutes < 90 else f"about {minutes / 60:.1f} h"
 
 
-def run(chosen: Plan, grid: Grid, folders: Sequence[str]) -> None:
-    """Start the sweep and tell its progress from the result files until it ends.
-
-    Raises:
-        KeyboardInterrupt: after the sweep has ended, too.
-    """
+def run(chosen: Plan) -> bool:
+    """Run the sweep in the foreground; whether it was interrupted. It skips what is done."""
     print(f"running: {shlex.join(chosen.command)}", flush=True)
-    start, before = time.monotonic(), len(grid.remaining(_answers(chosen, grid, folders)))
-    sweep = subprocess.Popen(chosen.command)
-    last = before
+    interruptions: list[int] = []
+    # Ctrl-C reaches the sweep as well; it is waited for, so that it can close its job.
+    before = signal.signal(signal.SIGINT, lambda number, _: interruptions.append(number))
     try:
-        while sweep.poll() is None:
-            time.sleep(POLL)
-            answers = _answers(chosen, grid, folders)
-            left = len(grid.remaining(answers))
-            if left < last:
-                pace = (time.monotonic() - start) / (before - left)
-                print(f"{grid.name}: {told(grid, answers, pace * left)}", flush=True)
-                last = left
-    except KeyboardInterrupt:
-        with suppress(subprocess.TimeoutExpired):  # Ctrl-C reached it as well: it closes its job
-            sweep.wait(PATIENCE)
-        raise
+        subprocess.run(chosen.command, check=False)
+    except KeyboardInterrupt:  # SIGTERM reaches nobody else, so that this ends the sweep
+        return True
     finally:
-        if sweep.poll() is None:
-            sweep.terminate()
-            sweep.wait()
+        signal.signal(signal.SIGINT, before)
+    return bool(interruptions)
 
 
-def _answers(chosen: Plan, grid: Grid, folders: Sequence[str]) -> list[Found]:
-    there = [folder for folder in folders if Path(folder).exists()]
-    return grid.answers(results.load(there), chosen.source)
+def _answers(chosen: Plan, grid: Grid, folders: Sequence[str]) -> pd.DataFrame:
+    results = frame.read(folder for folder in folders if Path(folder).exists())
+    return grid.answers(results, chosen.source)
 
 
 def write(table: Reconstruction, out: Path) -> list[Path]:
@@ -167,12 +145,7 @@ def write(table: Reconstruction, out: Path) -> list[Path]:
     """
     folder = out.with_name(f"{out.name}-rehearsal") if table.rehearsal else out
     files = {folder / "table2.md": to_markdown(table), folder / "table2.tex": to_latex(table)}
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        for file, text in files.items():
-            file.write_text(text, encoding="utf-8")
-    except OSError as error:
-        raise SkipError(f"--out {out}: cannot be written: {error.strerror}") from error
+    save(files)
     return list(files)
 
 
@@ -203,21 +176,19 @@ def _main(options: argparse.Namespace) -> int:
     if chosen.rehearsal:
         print("this is a rehearsal on generated data: its output is no result", flush=True)
     answers = _answers(chosen, grid, options.results)
-    print(f"{grid.name}: {told(grid, answers, estimate(grid, answers))}", flush=True)
-    if old := sum(each["status"] == "done" and not grids.is_current(each) for each in answers):
+    print(f"{grid.name}: {progress(grid, answers)}", flush=True)
+    if old := ((answers["status"] == "done") & ~grids.is_current(answers)).sum():
         print(f"{old} results of another version of the code: their jobs are run again", flush=True)
     interrupted = False
-    if grid.remaining(answers) and not options.no_run:
-        try:
-            run(chosen, grid, options.results)
-        except KeyboardInterrupt:
-            interrupted = True
-    answers = _answers(chosen, grid, options.results)
+    if len(grid.remaining(answers)) and not options.no_run:
+        interrupted = run(chosen)
+        answers = _answers(chosen, grid, options.results)
+        print(f"{grid.name}: {progress(grid, answers)}", flush=True)
     table = Reconstruction(grid, answers, chosen.profile, chosen.why, chosen.rehearsal)
     files = write(table, options.out)
     print(to_markdown(table))
     print(f"written: {', '.join(map(str, files))}")
-    return 130 if interrupted else int(bool(grid.remaining(answers)))
+    return 130 if interrupted else int(len(grid.remaining(answers)) > 0)
 
 
 if __name__ == "__main__":

@@ -1,21 +1,22 @@
-"""The cells as rows of text, and those rows as console table, Markdown, CSV and LaTeX."""
+"""Text of tables, and the one writer: a frame of text as console table, Markdown or LaTeX."""
 
-import csv
-import io
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 
+import pandas as pd
 from rich.markup import escape
 from rich.table import Table
 
-from skip_exp.report.cells import FOUND, Cell, Setting, Stat, at_chance
-from skip_exp.report.text import Found, backbone_label, percent, source
+from skip_exp.errors import SkipError
+from skip_exp.machine import files
+from skip_exp.report.cells import ratio_text
+from skip_exp.report.frame import PHASES
 
-PHASES = ("dense", "pruned", "final")
-TEXT_COLUMNS = (
-    *("task", "backbone", "keep by", "variant", "metric", "data", "notes"),
-    *("section", "option", "phase", "verdict"),  # of ablations
+TEXT_COLUMNS = (  # the others are numbers, aligned to the right
+    *("task", "backbone", "keep by", "attribution", "variant", "metric", "data", "notes", "note"),
+    *("seed", "section", "option", "phase", "verdict"),
 )
+SAMPLE = "*sample*"  # data of generated rows: never told as real ones
 CAPTION = (
     "Metrics and fractions in percent, mean ± standard deviation over n seeds, on the validation"
     " split. dense: prompt-tuned, nothing removed; pruned: before tuning again; final: after."
@@ -24,127 +25,133 @@ CAPTION = (
 )
 
 
-def spread(value: Stat | None, scale: float = 100, digits: int = 1, unit: str = "") -> str:
+def percent(value: float | None) -> str:
+    """A fraction times 100; ``-`` where there is none."""
+    return "-" if value is None or pd.isna(value) else f"{100 * value:.1f}"
+
+
+def spread(
+    mean: float, std: float = float("nan"), scale: float = 100, digits: int = 1, unit: str = ""
+) -> str:
     """``81.8 ± 0.3``; without a deviation for a single run; ``-`` for none."""
-    if value is None:
+    if pd.isna(mean):
         return "-"
-    mean = f"{scale * value.mean:.{digits}f}"
-    return mean + ("" if value.std is None else f" ± {scale * value.std:.{digits}f}") + unit
+    text = f"{scale * mean:.{digits}f}"
+    return text + ("" if pd.isna(std) else f" ± {scale * std:.{digits}f}") + unit
 
 
-def speed(cell: Cell) -> str:
-    value = cell.speedup()
-    if value is None:
-        return "contended" if cell.contended else "-"
-    return spread(value, scale=1, digits=2, unit="x")
+def speed(mean: float, contended: bool, std: float = float("nan")) -> str:
+    """``1.95 ± 0.02x``; ``contended`` where every timing was disturbed."""
+    return "contended" if contended else spread(mean, std, scale=1, digits=2, unit="x")
 
 
-def _mean(value: Stat | None) -> str:
-    return "-" if value is None else percent(value.mean)
+def source(data: str, sample: bool) -> str:
+    """``local``, ``hub``, or ``*sample*``."""
+    return SAMPLE if sample else data or "-"
 
 
-def notes(cell: Cell) -> list[str]:
-    """What keeps a cell from being read as a plain result."""
-    said = ["sample data"] if cell.is_sample else []
-    said += sorted({label for run in cell.runs if (label := backbone_label(run))})
-    said += ["at chance"] if at_chance(cell) else []
-    said += [f"{len(cell.failed)} failed"] if cell.failed else []
-    timed = [run["latency"] for run in cell.runs if run.get("latency")]
-    disturbed = sum(bool(each.get("contended")) for each in timed)
-    if disturbed and not cell.contended:
-        said.append(f"{disturbed} of {len(timed)} timings contended")
-    return said
-
-
-def row(cell: Cell) -> dict[str, str]:
-    """One line of the table: column name to text."""
-    setting = cell.setting
-    return {
-        "task": setting.task,
-        "backbone": setting.backbone,
-        "keep by": setting.attribution,
-        "variant": setting.variant,
-        "ratio": setting.ratio_text,
-        "metric": cell.metric,
-        **{phase: spread(cell.stat("metric", phase)) for phase in PHASES},
-        "block %": _mean(cell.stat("params", "block_pruned")),
-        "all %": _mean(cell.stat("params", "all_pruned")),
-        "speed-up": speed(cell),
-        "n": str(len(cell.runs)),
-        "data": ", ".join(sorted({source(run) for run in cell.runs})) or "-",
-        "notes": ", ".join(notes(cell)),
+def lines(cells: pd.DataFrame) -> pd.DataFrame:
+    """The cells of a report as text, without the columns that nobody fills."""
+    spreads = {
+        phase: map(spread, cells[f"metric/{phase} mean"], cells[f"metric/{phase} std"])
+        for phase in PHASES
     }
+    every_timing = (cells["timed"] > 0) & (cells["contended"] == cells["timed"])
+    factors = cells["latency/speedup mean"], every_timing, cells["latency/speedup std"]
+    columns = {
+        "task": cells["task"],
+        "backbone": cells["backbone"],
+        "keep by": cells["attribution"],
+        "variant": cells["variant"],
+        "ratio": map(ratio_text, cells["ratio"]),
+        "metric": cells["metric"].replace("", "-"),
+        **spreads,
+        "block %": map(percent, cells["params/block_pruned mean"]),
+        "all %": map(percent, cells["params/all_pruned mean"]),
+        "speed-up": map(speed, *factors),
+        "n": cells["n"].astype(str),
+        "data": map(source, cells["data"], cells["sample"]),
+        "notes": notes(cells),
+    }
+    text = pd.DataFrame({name: list(values) for name, values in columns.items()})
+    unused = [name for name in ("variant", "notes") if not (text[name] != "").any()]
+    return text.drop(columns=unused)
 
 
-def rows(gathered: Sequence[Cell]) -> list[dict[str, str]]:
-    """All lines, without the columns that nobody fills."""
-    lines = [row(cell) for cell in gathered]
-    unused = [name for name in ("variant", "notes") if not any(line[name] for line in lines)]
-    return [{key: value for key, value in line.items() if key not in unused} for line in lines]
+def notes(cells: pd.DataFrame) -> list[str]:
+    """Per cell what keeps it from being read as a plain result."""
+    texts = []
+    for _, cell in cells.iterrows():
+        said = ["sample data"] if cell["sample"] else []
+        said += [cell["labels"]] if cell["labels"] else []
+        said += ["at chance"] if cell["at chance"] else []
+        said += [f"{cell['failed']} failed"] if cell["failed"] else []
+        if 0 < cell["contended"] < cell["timed"]:
+            said.append(f"{cell['contended']} of {cell['timed']} timings contended")
+        texts.append(", ".join(said))
+    return texts
 
 
-def describe(setting: Setting, seed: Any) -> str:
-    """A missing job in words."""
-    variant = f" ({setting.variant})" if setting.variant else ""
-    return (
-        f"{setting.task}, {setting.backbone}, {setting.attribution}{variant},"
-        f" ratio {setting.ratio_text}, seed {seed}"
-    )
-
-
-def describe_failure(result: Found) -> str:
-    known = [str(result[name]) for name in ("task", "backbone", "attribution") if result.get(name)]
-    known += [
-        f"{name} {result[name]}" for name in ("ratio", "seed") if result.get(name) is not None
-    ]
-    return f"{', '.join(known)}: {result.get('error')}"
-
-
-def console(lines: Sequence[dict[str, str]]) -> Table:
-    table = Table(caption=CAPTION, caption_justify="left")
-    for name in lines[0] if lines else ():
-        right = name not in TEXT_COLUMNS
-        table.add_column(name, justify="right" if right else "left", no_wrap=right)
-    for line in lines:
-        style = "yellow" if "*sample*" in line["data"] else None
-        table.add_row(*map(escape, line.values()), style=style)
-    return table
-
-
-def markdown(lines: Sequence[dict[str, str]]) -> str:
-    if not lines:
-        return "No results."
-    names = list(lines[0])
-    align = ["---" if name in TEXT_COLUMNS else "---:" for name in names]
-    cells = [names, align, *([_md(value) for value in line.values()] for line in lines)]
-    return "\n".join(f"| {' | '.join(each)} |" for each in cells)
-
-
-def _md(text: str) -> str:
-    for mark in "\\|*_`":
-        text = text.replace(mark, "\\" + mark)
+def to_csv(cells: pd.DataFrame) -> str:
+    """Unrounded means and deviations (fractions, not percent), one line per cell."""
+    stats = [name for name in cells if name.endswith((" mean", " std"))]
+    ratio = cells["ratio"].astype(object).where(cells["ratio"] >= 0, "found")
+    table = cells.assign(ratio=ratio, notes=notes(cells)).rename(columns={"sample": "is_sample"})
+    head = ["task", "backbone", "attribution", "variant", "ratio", "metric", "is_sample", "n"]
+    table = table[[*head, *stats, "failed", "notes"]]
+    text: str = table.to_csv(index=False, lineterminator="\n")
     return text
 
 
-def latex(lines: Sequence[dict[str, str]]) -> str:
-    """A longtable (packages: booktabs, longtable)."""
-    if not lines:
-        return "% no results"
-    names = list(lines[0])
-    align = "".join("l" if name in TEXT_COLUMNS else "r" for name in names)
-    head = " & ".join(map(tex, names))
-    body = [" & ".join(map(tex, line.values())) + r" \\" for line in lines]
-    return "\n".join(
-        [
-            r"% \usepackage{booktabs,longtable}",
-            rf"\begin{{longtable}}{{{align}}}",
-            rf"\caption{{{tex(CAPTION)}}} \\",
-            rf"\toprule {head} \\ \midrule \endhead",
-            *body,
-            r"\bottomrule",
-            r"\end{longtable}",
-        ]
-    )
+def console(text: pd.DataFrame, title: str | None = None, caption: str | None = None) -> Table:
+    """A table for the terminal; rows of generated data are yellow."""
+    table = Table(title=title, title_justify="left", caption=caption, caption_justify="left")
+    for name in text:
+        right = name not in TEXT_COLUMNS
+        table.add_column(name, justify="right" if right else "left", no_wrap=right, overflow="fold")
+    for _, row in text.iterrows():
+        table.add_row(*map(escape, row), style="yellow" if row.get("data") == SAMPLE else None)
+    return table
+
+
+def markdown(text: pd.DataFrame) -> str:
+    """A Markdown table; a sentence where there are no rows."""
+    if text.empty:
+        return "No results."
+    align = ["---" if name in TEXT_COLUMNS else "---:" for name in text]
+    rows = [list(text), align, *text.map(_md).to_numpy()]
+    return "\n".join(f"| {' | '.join(row)} |" for row in rows)
+
+
+def _md(text: str) -> str:
+    return "".join("\\" + letter if letter in "\\|*_`" else letter for letter in text)
+
+
+def latex(text: pd.DataFrame, caption: str, long: bool = False, rules: Sequence[int] = ()) -> str:
+    """A ``table``, or a ``longtable`` over several pages (packages: booktabs, longtable).
+
+    ``rules``: numbers of the rows that a rule stands above.
+    """
+    if text.empty:
+        return "% no results\n"
+    align = "".join("l" if name in TEXT_COLUMNS else "r" for name in text)
+    table = text.map(tex).set_axis([tex(name) for name in text], axis=1)
+    body = table.to_latex(index=False, column_format=align, caption=tex(caption), longtable=long)
+    written = body.replace(r"\begin{table}", "\\begin{table}\n\\centering\\small").splitlines()
+    first = written.index(r"\endlastfoot" if long else r"\midrule") + 1
+    for row in sorted(rules, reverse=True):
+        written.insert(first + row, r"\midrule")
+    return "\n".join([r"% \usepackage{booktabs,longtable}", *written, ""])
+
+
+def save(texts: Mapping[Path, str]) -> None:
+    """Write files whole. Raises SkipError where one cannot be written."""
+    for file, text in texts.items():
+        try:
+            file.parent.mkdir(parents=True, exist_ok=True)
+            files.replace(file, text.encode())
+        except OSError as error:
+            raise SkipError(f"--out {file}: cannot be written: {error.strerror}") from error
 
 
 def tex(text: str) -> str:
@@ -153,32 +160,3 @@ def tex(text: str) -> str:
     marks |= {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"}
     marks |= {"±": r"$\pm$", "<": r"$<$", ">": r"$>$"}
     return "".join(marks.get(letter, letter) for letter in text)
-
-
-def to_csv(gathered: Sequence[Cell]) -> str:
-    """Unrounded means and deviations (fractions, not percent), one line per cell."""
-    groups = [("metric", phase) for phase in PHASES]
-    groups += [("select", phase) for phase in PHASES]
-    groups += [("params", "block_pruned"), ("params", "all_pruned"), ("flops", "ratio")]
-    groups += [("latency", "dense_ms"), ("latency", "final_ms")]
-    out = io.StringIO()
-    writer = csv.writer(out, lineterminator="\n")
-    fixed = ["task", "backbone", "attribution", "variant", "ratio", "metric", "is_sample", "n"]
-    stats = [f"{group}/{name}" for group, name in groups] + ["latency/speedup"]
-    spreads = [f"{name} {kind}" for name in stats for kind in ("mean", "std")]
-    writer.writerow([*fixed, *spreads, "failed", "notes"])
-    for cell in gathered:
-        values = [cell.stat(group, name) for group, name in groups] + [cell.speedup()]
-        numbers = [number for value in values for number in _numbers(value)]
-        head = [*cell.setting[:-1], _ratio(cell), cell.metric, cell.is_sample, len(cell.runs)]
-        writer.writerow([*head, *numbers, len(cell.failed), "; ".join(notes(cell))])
-    return out.getvalue()
-
-
-def _ratio(cell: Cell) -> float | str:
-    """As it was asked for, unrounded."""
-    return cell.setting.ratio_text if cell.setting.ratio == FOUND else cell.setting.ratio
-
-
-def _numbers(value: Stat | None) -> tuple[float | None, float | None]:
-    return (None, None) if value is None else (value.mean, value.std)

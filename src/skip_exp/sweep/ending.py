@@ -13,6 +13,7 @@ from typing import Any
 from rich.console import Console
 
 from skip_exp import results
+from skip_exp.report import summary
 from skip_exp.sweep.state import STARTED
 
 
@@ -40,7 +41,7 @@ def _show(all_results: list[dict[str, Any]]) -> None:
     console = Console()
     # Squeezed into a narrow window the columns would lose their content: better to wrap.
     console.width = max(console.width, 110) if console.is_terminal else 160
-    console.print(results.table(all_results))
+    console.print(summary.table(all_results))
 
 
 def _number(result: dict[str, Any]) -> tuple[int, str]:

@@ -1,0 +1,195 @@
+"""Results as one pandas frame, a row per result: every table and figure here is a view of it."""
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from skip_exp import results
+from skip_exp.config.schema import method_name
+from skip_exp.errors import SkipError
+
+PHASES = ("dense", "pruned", "final")
+CONFIG = "config/"  # what the columns of `comparable` start with
+TEXT = (  # never missing: "" where a result does not tell
+    *("job_id", "status", "error", "sweep", "task", "backbone", "backbone_note", "family"),
+    *("attribution", "metric", "data", "finished", "git_commit", "versions/code"),
+    *("versions/torch", "latency/device", "latency/dtype", "path", "skill"),
+)
+NUMBERS = (  # NaN where a result does not tell
+    *("seed", "ratio", "n_eval"),
+    *(f"{split}/{phase}" for split in ("metric", "select") for phase in PHASES),
+    *("params/block_pruned", "params/all_pruned", "flops/ratio", "seconds/total"),
+    *("latency/dense_ms", "latency/final_ms", "latency/batch", "latency/seq_len"),
+    *("latency/threads", "latency/speedup"),  # no speed-up where the timing was disturbed
+    "majority",  # of the main metric: score of always answering the majority class
+    *("chance/dense", "chance/majority"),  # the same on the metric by which chance is judged
+)
+# searched: the job looked for its ratio; timed: there is a timing; contended: it was disturbed.
+FLAGS = ("sample", "reused", "searched", "timed", "contended")
+KEPT = "keep_sizes"  # {site: [kept, of]}
+LOCAL = ["path", "skill", KEPT]  # not in the compact file: they tell of files beside the result
+
+# Config keys that name the setting in columns of their own, or that do not change the numbers.
+_OWN = {"seed", "output_dir", "debug", "prune.ratio", "attribution._target_"}
+_OWN |= {"data.source", "data.dir", "trainer.progress", "trainer.accelerator"}
+_OWN_GROUPS = {"task", "backbone", "logger", "cache", "sweep"}
+# Where one of these is set, each job looked for a ratio of its own.
+_GOALS = ("max_drop", "target_speedup")
+
+
+def load(paths: Iterable[Path | str]) -> pd.DataFrame:
+    """As `read`. Raises SkipError where there is no result at all, too."""
+    files = list(paths)
+    frame = read(files)
+    if frame.empty:
+        where = ", ".join(map(str, files))
+        raise SkipError(f"no {results.FILE} below {where}: run a job first")
+    return frame
+
+
+def read(paths: Iterable[Path | str]) -> pd.DataFrame:
+    """Results of folders, ``result.json`` files and compact ``.csv`` files, in order of `ordered`.
+
+    Raises:
+        SkipError: a ``.csv`` file that `to_compact` did not write.
+    """
+    files = [Path(path) for path in paths]
+    compact = [file for file in files if file.suffix == ".csv"]
+    stored = results.load([file for file in files if file.suffix != ".csv"])
+    return ordered(_typed([pd.DataFrame(map(_row, stored)), *map(_read_compact, compact)]))
+
+
+def rows(stored: Iterable[Mapping[str, Any]]) -> pd.DataFrame:
+    """One row per result, in the order given: TEXT, NUMBERS, FLAGS, KEPT and ``config/*``."""
+    return _typed([pd.DataFrame(map(_row, stored))])
+
+
+def ordered(frame: pd.DataFrame) -> pd.DataFrame:
+    """Repeated runs with the one that counts last, and a column ``variant``, see `variants`.
+
+    That is the latest; a reused result is a copy, whose original may have been timed anew.
+    """
+    by = {"finished": True, "contended": False, "reused": False, "path": True}
+    frame = frame.sort_values(list(by), ascending=list(by.values()), ignore_index=True)
+    return frame.assign(variant=variants(frame))
+
+
+def to_compact(frame: pd.DataFrame) -> str:
+    """CSV that `load` reads again: all that the tables need of each result."""
+    text: str = frame.drop(columns=[*LOCAL, "variant"]).to_csv(index=False, lineterminator="\n")
+    return text
+
+
+def _read_compact(file: Path) -> pd.DataFrame:
+    try:
+        table = pd.read_csv(file, dtype=str, keep_default_na=False)
+    except (OSError, ValueError) as error:
+        raise SkipError(f"{file}: cannot be read: {error}") from error
+    if missing := {"job_id", "status", "finished"} - set(table):
+        raise SkipError(f"{file}: not a results.csv of the report: no {', '.join(sorted(missing))}")
+    return table
+
+
+def _row(result: Mapping[str, Any]) -> dict[str, Any]:
+    flat = results.flatten(result)
+    metric = flat.get("metric/name")
+    config = result.get("config") or {}
+    # Chance is judged where its error is known: Matthews and accuracy.
+    is_known = metric in ("accuracy", "matthews")
+    judged = "metric" if is_known else "metrics/accuracy"
+    zero = 0.0 if metric == "matthews" else None
+    sample = bool(result.get("data_is_sample"))
+    looked_for = [(config.get("prune") or {}).get(goal) for goal in _GOALS]
+    return {
+        **{name: flat.get(name) for name in (*TEXT, *NUMBERS)},
+        "path": result.get("path"),
+        "metric": metric,
+        "data": "sample" if sample else str(result.get("data_source") or "").split(":")[0],
+        "majority": flat.get(f"majority/{metric}", zero),
+        "chance/dense": flat.get(f"{judged}/dense"),
+        "chance/majority": flat.get(f"majority/{metric if is_known else 'accuracy'}", zero),
+        "sample": sample,
+        "reused": bool(result.get("reused")),
+        "searched": any(goal is not None for goal in looked_for),
+        "timed": bool(result.get("latency")),
+        "contended": bool(flat.get("latency/contended")),
+        KEPT: result.get("keep_sizes") or {},
+        **{CONFIG + key: value for key, value in comparable(config).items()},
+    }
+
+
+def _typed(parts: list[pd.DataFrame]) -> pd.DataFrame:
+    frame = pd.concat([part.astype(object) for part in parts], ignore_index=True)
+    names = [name for name in frame if str(name).startswith(CONFIG)]
+    frame = frame.reindex(columns=[*TEXT, *NUMBERS, *FLAGS, KEPT, *names]).astype(object)
+    columns = {name: frame[name].where(frame[name].notna(), "") for name in (*TEXT, *names)}
+    columns |= {name: frame[name].map(_number).astype(float) for name in NUMBERS}
+    columns |= {name: frame[name].isin([True, "True"]) for name in FLAGS}
+    columns["seed"] = columns["seed"].astype("Int64")
+    kept = [sizes if isinstance(sizes, Mapping) else {} for sizes in frame[KEPT]]
+    columns[KEPT] = pd.Series(kept, dtype=object)
+    return pd.DataFrame(columns)
+
+
+def _number(value: Any) -> float:
+    try:
+        return float(value)
+    except (TypeError, ValueError):  # not told, or a ratio that is still to be looked for
+        return np.nan
+
+
+def comparable(config: Mapping[str, Any]) -> dict[str, str]:
+    """The config values that can make two results differ, seed aside: dotted key to text."""
+    flat: dict[str, str] = {}
+
+    def add(prefix: str, value: Any) -> None:
+        if isinstance(value, Mapping):
+            for key, item in value.items():
+                add(f"{prefix}.{key}" if prefix else str(key), item)
+        elif prefix not in _OWN and prefix.split(".")[0] not in _OWN_GROUPS:
+            text = "+".join(map(str, value)) if isinstance(value, list) else str(value)
+            flat[prefix] = text or "(empty)"  # "" says that there is no such key
+
+    add("", config)
+    return flat
+
+
+def settings(frame: pd.DataFrame) -> list[dict[str, str]]:
+    """Per row the method and the comparable config: what decides the numbers beside the job."""
+    names = [name for name in frame if name.startswith(CONFIG)]
+    keys = [name.removeprefix(CONFIG) for name in names]
+    return [
+        {"attribution": method}
+        | {key: value for key, value in zip(keys, values, strict=True) if value}
+        for method, values in zip(frame["attribution"], frame[names].to_numpy(), strict=True)
+    ]
+
+
+def settings_of(config: Mapping[str, Any]) -> dict[str, str]:
+    """The same of a job that is to be run, from its resolved config."""
+    method = method_name(config["attribution"]["_target_"])
+    return {"attribution": str(method), **comparable(config)}
+
+
+def variants(frame: pd.DataFrame) -> list[str]:
+    """Per row the config values that not all results of its task, backbone and method share.
+
+    What a ratio was looked for by is always named.
+    """
+    goals = [f"{CONFIG}prune.{goal}" for goal in _GOALS]
+    config = frame[[name for name in frame if str(name).startswith(CONFIG)]]
+    config = config.loc[:, [name in goals or config[name].nunique() > 1 for name in config]]
+    config = config.where(config != "")
+    if config.empty:
+        return [""] * len(frame)
+    groups = config.groupby([frame["task"], frame["backbone"], frame["attribution"]], sort=False)
+    named = groups.transform("nunique") > 1
+    for goal in named.columns.intersection(goals):
+        named[goal] |= config[goal].notna() & (config[goal] != "None")
+    return [
+        ", ".join(f"{name.removeprefix(CONFIG)}={value}" for name, value in row.dropna().items())
+        for _, row in config.where(named).iterrows()
+    ]

@@ -1,0 +1,100 @@
+import pandas as pd
+import pytest
+
+from skip_exp.errors import SkipError
+from skip_exp.report import frame
+from tests.helpers.fakes import failed, grid, result, store
+
+
+def test_a_row_per_result_with_nested_fields_flattened():
+    latency = {"speedup": 2.0, "contended": False, "device": "cpu", "threads": 2}
+    (row,) = frame.rows([result(latency=latency)]).to_dict("records")
+    assert (row["task"], row["seed"], row["ratio"], row["data"]) == ("sst2", 1, 0.5, "local")
+    assert row["metric"] == "accuracy" and row["metric/dense"] == result()["metric"]["dense"]
+    assert (row["latency/speedup"], row["latency/threads"], row["timed"]) == (2.0, 2.0, True)
+    assert (row["config/tune.lr"], row["config/prune.sites"]) == ("0.005", "ffn+heads")
+    assert not (row["sample"] or row["searched"] or row["contended"] or row["reused"])
+
+
+def test_what_is_not_known_is_empty_or_nan():
+    row = frame.rows([failed()]).iloc[0]
+    assert row["metric"] == row["backbone_note"] == row["git_commit"] == ""
+    assert pd.isna(row["metric/final"]) and pd.isna(row["latency/speedup"]) and not row["timed"]
+    assert frame.rows([failed() | {"seed": None}])["seed"].isna().all()
+    assert frame.rows([failed() | {"ratio": "auto"}])["ratio"].isna().all()
+
+
+def test_a_contended_timing_is_no_speedup():
+    row = frame.rows([result(latency={"speedup": 1.2, "contended": True})]).iloc[0]
+    assert row["contended"] and pd.isna(row["latency/speedup"])
+
+
+def test_generated_rows_are_sample_whatever_their_source_is_called():
+    row = frame.rows([result(data_is_sample=True)]).iloc[0]
+    assert (row["data"], row["sample"]) == ("sample", True)
+
+
+def test_comparable_leaves_out_what_does_not_change_the_numbers():
+    config = {
+        "task": {"name": "rte"},
+        "logger": {"name": "wandb"},
+        "sweep": {"question": "Why?", "factor": ["tune.lr"]},
+        "seed": 1,
+        "data": {"source": "local", "dir": "/x", "max_length": 128},
+        "prune": {"ratio": 0.5, "sites": ["ffn", "heads"]},
+        "attribution": {"_target_": "f", "samples": 256},
+    }
+    assert frame.comparable(config) == {
+        "data.max_length": "128",
+        "prune.sites": "ffn+heads",
+        "attribution.samples": "256",
+    }
+
+
+def test_variants_name_only_what_differs():
+    found = [
+        result(config={"tune": {"lr": 0.1, "epochs": 3}}),
+        result(config={"tune": {"lr": 0.2, "epochs": 3}}),
+        result(task="rte", config={"tune": {"lr": 0.3, "epochs": 9}}),
+        result(attribution="random", config={"tune": {"lr": 0.4, "epochs": 3}}),
+    ]
+    assert frame.variants(frame.rows(found)) == ["tune.lr=0.1", "tune.lr=0.2", "", ""]
+
+
+def test_a_key_that_only_some_configs_have_is_no_difference():
+    found = [result(config={"tune": {"lr": 0.1}}), result(config={"tune": {}}, seed=2)]
+    assert frame.variants(frame.rows(found)) == ["", ""]
+
+
+def test_settings_of_a_result_are_those_of_its_config():
+    config = {
+        "attribution": {"_target_": "skip_exp.attribution.random.scores"},
+        "tune": {"lr": 0.1},
+    }
+    stored = result(attribution="random", config=config)
+    expected = {"attribution": "random", "tune.lr": "0.1"}
+    assert frame.settings(frame.rows([stored])) == [frame.settings_of(config)] == [expected]
+
+
+def test_a_compact_file_is_loaded_as_the_results_were(tmp_path):
+    note = "BERT-derived: minilm's weights"
+    found = [*grid(["sst2"], ["a"], [0.3]), failed('no, "really"\nnot'), result("rte", seed=None)]
+    found += [result("cola", backbone_note=note), result(data_is_sample=True, ratio=0.1)]
+    found += [result(config={"tune": {"lr": None, "epochs": 3}, "prune": {"max_drop": 1.0}})]
+    stored = frame.load([store(tmp_path / "jobs", found)])
+    file = tmp_path / "results.csv"
+    file.write_text(frame.to_compact(stored))
+    again = frame.load([file])
+    assert len(again) == len(found) and str(tmp_path) not in file.read_text()
+    stored = stored.drop(columns=frame.LOCAL)
+    pd.testing.assert_frame_equal(again.drop(columns=frame.LOCAL), stored, check_dtype=False)
+    both = frame.load([file, store(tmp_path / "more", [result("mrpc")])])
+    assert len(both) == len(found) + 1
+
+
+def test_other_csv_files_are_refused(tmp_path):
+    (tmp_path / "x.csv").write_text("task,backbone\nsst2,minilm\n")
+    with pytest.raises(SkipError, match=r"x\.csv: not a results\.csv of the report"):
+        frame.load([tmp_path / "x.csv"])
+    with pytest.raises(SkipError, match=r"none\.csv: cannot be read"):
+        frame.load([tmp_path / "none.csv"])
