@@ -13,6 +13,8 @@ from skip_exp.machine.timing import best_device
 from skip_exp.models.soft_prompt import SoftPromptModel
 from skip_exp.phases.benchmark import compare
 from skip_exp.pruning.surgery import zero
+from skip_exp.skill.rebuild import whole_model
+from skip_exp.skill.skill import Skill
 
 log = logging.getLogger(__name__)
 
@@ -52,8 +54,6 @@ def _finished(path: Path) -> tuple[Any, Any, SoftPromptModel]:
 
     The dense model's weights do not matter to its speed: it is rebuilt, not loaded.
     """
-    from skip_exp.skill.skill import Skill, whole_model
-
     found = results.load(path) if path.is_file() else []
     if not found or found[0]["status"] != "done":
         raise SkipError(f"{path}: no finished result")

@@ -38,8 +38,8 @@ def workspaces(entity: str, project: str) -> list[Any]:
         SkipError: the extra is not installed.
     """
     try:
-        import wandb_workspaces.reports.v2 as wr
-        import wandb_workspaces.workspaces as ws
+        import wandb_workspaces.reports.v2 as wr  # an extra
+        import wandb_workspaces.workspaces as ws  # an extra
     except ImportError as error:
         advice = "pip install 'skip_exp[dashboard]'"
         raise SkipError(f"dashboard: wandb-workspaces is not installed: {advice}") from error

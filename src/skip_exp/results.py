@@ -12,10 +12,10 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, TypedDict, Unpack, cast
 
-from skip_exp.cache.versions import job_code
 from skip_exp.config.schema import method_name
 from skip_exp.errors import SkipError
 from skip_exp.machine import files
+from skip_exp.machine.versions import job_code
 
 log = logging.getLogger(__name__)
 

@@ -199,3 +199,24 @@ def test_what_prune_asks_for_is_one_goal() -> None:
     assert config.PruneConfig(ratio=0).goal == config.Goal(ratio=0.0)
     assert config.PruneConfig(ratio="auto", max_drop=1.0).goal == config.Goal(max_drop=1.0)
     assert config.PruneConfig(target_speedup=2.0).goal == config.Goal(target_speedup=2.0)
+
+
+CLASSES = {
+    "attribution": config.AttributionConfig,
+    "backbone": config.BackboneConfig,
+    "logger": config.LoggerConfig,
+    "prompt": config.PromptConfig,
+    "prune": config.PruneConfig,
+    "task": config.TaskConfig,
+    "trainer": config.TrainerConfig,
+}
+
+
+@pytest.mark.parametrize("group", CLASSES)
+def test_defaults_stand_once(group: str) -> None:
+    """In the schema; a choice of a group says what it changes."""
+    defaults = OmegaConf.to_container(OmegaConf.structured(CLASSES[group]))
+    for file in (CONF / group).glob("*.yaml"):
+        choice = OmegaConf.to_container(OmegaConf.load(file))
+        repeated = [key for key, value in choice.items() if defaults.get(key, ...) == value]
+        assert not repeated, f"{file.name} repeats the schema's {', '.join(repeated)}"

@@ -23,8 +23,7 @@ from skip_exp.models.soft_prompt import SoftPromptModel
 from skip_exp.pruning.allocate import allocate
 from skip_exp.pruning.surgery import cut
 from skip_exp.skill.classifier import collate, encode_texts, token_batches
-from skip_exp.skill.files import write_described
-from skip_exp.skill.skill import SkillAbout, save_skill
+from skip_exp.skill.files import SkillAbout, save_skill, write_described
 from tests.helpers.saved import Saved, save_backbone, save_tiny_skill
 
 TEXTS = ["a warm film", "dull", "the plot is long and the film was not funny", "very good", "bad"]

@@ -14,13 +14,13 @@ from skip_exp.bench import baseline
 from skip_exp.bench.models import RATIO, data_folder, encoded, minilm, task_name, texts
 from skip_exp.bench.tables import Options, Reach, Row
 from skip_exp.bench.timing import compare, job, side_by_side
-from skip_exp.cache.versions import digest
 from skip_exp.data.module import LengthGroupedSampler
 from skip_exp.data.sources import RawTask
-from skip_exp.export import export
 from skip_exp.machine.timing import best_device
+from skip_exp.machine.versions import digest
 from skip_exp.models.backbones import embedded_folder
 from skip_exp.skill.classifier import Classifier
+from skip_exp.skill.export import export
 from skip_exp.skill.files import TENSORS
 from skip_exp.skill.onnx import OnnxSkill
 from skip_exp.skill.skill import Skill

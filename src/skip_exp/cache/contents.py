@@ -12,8 +12,8 @@ from filelock import FileLock, Timeout
 
 from skip_exp import results
 from skip_exp.cache.store import JOBS, entry_name, read_about, read_pointer
-from skip_exp.cache.versions import STAGES
 from skip_exp.errors import SkipError
+from skip_exp.machine.versions import STAGES
 
 # <name>.safetensors in a stage's folder, <job id> in the one of the jobs; .lock and *.tmp in both.
 _FILE = re.compile(r"(?P<name>[0-9a-f]{16,32})(?P<kind>|\.safetensors|\.lock|.*\.tmp)")

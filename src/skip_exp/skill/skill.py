@@ -1,29 +1,21 @@
 """A skill at work: the shared backbone cut to what one task needs, answering texts."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-import torch
 from torch import Tensor
-from transformers import PreTrainedTokenizerBase
-from transformers.modeling_utils import PreTrainedModel
 
 from skip_exp.config.named import check_imported
 from skip_exp.errors import SkipError
-from skip_exp.models.backbones import Backbone, first_line, load_backbone
-from skip_exp.models.families import FAMILIES
+from skip_exp.models.backbones import Backbone, load_backbone
 from skip_exp.models.precision import check_precision, to_bf16, wants_bf16
-from skip_exp.models.prompts.build import build_prompt
-from skip_exp.models.readouts.build import build_readout
-from skip_exp.models.sites import Keep, site_sizes
+from skip_exp.models.sites import Keep
 from skip_exp.models.soft_prompt import SoftPromptModel
-from skip_exp.pruning.reconstruct import Changes, apply
-from skip_exp.pruning.surgery import cut
-from skip_exp.skill.classifier import Classifier, Prediction
-from skip_exp.skill.files import ABOUT, SkillAbout, read_skill, save_skill, split
-
-__all__ = ["Prediction", "Skill", "SkillAbout", "save_skill"]
+from skip_exp.skill.classifier import Classifier
+from skip_exp.skill.files import ABOUT, SkillAbout, read_skill, split
+from skip_exp.skill.rebuild import cut_model, fill
+from skip_exp.skill.standalone import read_standalone
 
 
 @dataclass(frozen=True)
@@ -55,9 +47,7 @@ class Skill(Classifier):
         check_precision(precision)
         folder = Path(folder)
         if not (folder / ABOUT).is_file() and (folder / "config.json").is_file():
-            from skip_exp.export import load_exported
-
-            skill = load_exported(folder)
+            skill = cls(*read_standalone(folder))
         else:
             skill = cls._read(folder, backbone)
         if wants_bf16(precision):
@@ -70,7 +60,7 @@ class Skill(Classifier):
         found = _backbone(folder, about, backbone)
         keep, changes, state = split(tensors)
         model = cut_model(folder, about, found.model, found.tokenizer, keep, changes)
-        _fill(folder, model, state)
+        fill(folder, model, state)
         return cls(about, found.tokenizer, model.eval(), keep)
 
     def ready(self) -> Callable[..., Tensor]:
@@ -94,72 +84,3 @@ def _backbone(folder: Path, about: SkillAbout, moved: str | Path | None) -> Back
             f"hash {found.content_hash[:12]}, needed {wanted['content_hash'][:12]}"
         )
     return found
-
-
-def cut_model(
-    folder: Path,
-    about: SkillAbout,
-    backbone: PreTrainedModel,
-    tokenizer: PreTrainedTokenizerBase,
-    keep: Keep,
-    changes: Changes,
-) -> SoftPromptModel:
-    """``backbone`` cut to ``keep`` and changed; its prompt and readout are yet to be filled."""
-    try:
-        whole = uncut_model(about, backbone, tokenizer)
-        unknown = set(keep) - set(site_sizes(whole.shapes()))
-        if unknown:
-            raise ValueError(f"the backbone has no {min(unknown)}")
-        smaller = cut(whole, keep)
-        apply(smaller, changes)
-        smaller.train_only(about.train)
-        return smaller
-    except (SkipError, ValueError, RuntimeError, IndexError, KeyError, TypeError) as error:
-        raise SkipError(f"{folder}: does not fit its backbone: {first_line(error)}") from error
-
-
-def uncut_model(
-    about: SkillAbout, backbone: PreTrainedModel, tokenizer: PreTrainedTokenizerBase
-) -> SoftPromptModel:
-    """The whole ``backbone`` with an empty prompt and readout of the skill's kinds and sizes."""
-    family, prompt = FAMILIES[about.backbone["family"]], about.prompt
-    check_imported("prompt.kind", prompt["kind"])
-    soft = build_prompt(
-        prompt["kind"],
-        backbone,
-        family,
-        length=prompt["length"],
-        ids=None,
-        std=0.0,
-        seed=0,
-        decoder=prompt["decoder"],
-    )
-    readout = build_readout(
-        about.backbone["readout"],
-        backbone,
-        tokenizer,
-        labels=len(about.labels),
-        words=tuple(about.words),
-        pooling=about.backbone["pooling"],
-    )
-    return SoftPromptModel(backbone, family, soft, readout)
-
-
-def whole_model(about: SkillAbout, tokenizer: PreTrainedTokenizerBase) -> SoftPromptModel:
-    """As fast as the skill's dense model was: the whole backbone, prompt and readout untrained."""
-    b = about.backbone
-    backbone = load_backbone(b["name"], b["path"], b["family"], b["readout"])
-    return uncut_model(about, backbone.model, tokenizer)
-
-
-def _fill(folder: Path, model: SoftPromptModel, state: Mapping[str, Tensor]) -> None:
-    """Put prompt and readout in place; nothing is made to fit."""
-    trained = model.skill_parameters()
-    for name in sorted(trained.keys() | state.keys()):
-        wanted = tuple(trained[name].shape) if name in trained else "nothing"
-        found = tuple(state[name].shape) if name in state else "nothing"
-        if wanted != found:
-            raise SkipError(f"{folder}: does not fit its backbone: {name} is {found}, not {wanted}")
-    with torch.no_grad():
-        for name, parameter in trained.items():
-            parameter.copy_(state[name])

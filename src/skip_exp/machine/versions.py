@@ -12,7 +12,7 @@ import hashlib
 import importlib.util
 import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from functools import cache, lru_cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -30,6 +30,8 @@ STAGES = {
 }
 PHASES = ("tune", "attribute", "prune", "retune", "test", "benchmark", "search")
 BESIDE = {"transformers": ("tokenizers",)}  # libraries that compute, imported by others only
+# They bring bytes or wait for them, and compute nothing.
+CARRIERS = {"datasets", "filelock", "huggingface_hub", "omegaconf", "psutil", "safetensors"}
 
 
 def digest(value: object) -> str:
@@ -58,17 +60,20 @@ def code_version(*modules: str) -> str:
 
     A module that cannot be found counts as empty: whoever runs it is told so by the import.
     """
-    content, libraries = hashlib.sha256(), set[str]()
-    for name in sorted(closure(modules)):
-        path = source_of(name)
-        if path is not None:
-            content.update(name.encode() + path.read_bytes())
-            libraries |= {imported.partition(".")[0] for imported in _imports(name, path)}
-    packages = {name.partition(".")[0] for name in modules} | {ROOT}
-    libraries -= packages | sys.stdlib_module_names
-    libraries |= {more for name in libraries for more in BESIDE.get(name, ())}
-    content.update(json.dumps(sorted((name, _installed(name)) for name in libraries)).encode())
+    content, names = hashlib.sha256(), closure(modules)
+    for name in sorted(names):
+        content.update(name.encode() + _read(name))
+    content.update(json.dumps(libraries(names), sort_keys=True).encode())
     return content.hexdigest()
+
+
+def libraries(modules: Iterable[str]) -> dict[str, str]:
+    """Versions of the libraries that these modules, read as they stand, import."""
+    own = {name.partition(".")[0] for name in modules} | {ROOT}
+    tops = {top.partition(".")[0] for name in modules for top in _imports(name)}
+    used = tops - own - CARRIERS - sys.stdlib_module_names
+    used |= {more for name in used for more in BESIDE.get(name, ())}
+    return {name: _installed(name) for name in sorted(used)}
 
 
 def closure(modules: tuple[str, ...]) -> set[str]:
@@ -77,11 +82,10 @@ def closure(modules: tuple[str, ...]) -> set[str]:
     seen, waiting = set[str](), list(modules)
     while waiting:
         name = waiting.pop()
-        path = source_of(name)
-        if name in seen or path is None or name.startswith(LEFT_OUT):
+        if name in seen or source_of(name) is None or name.startswith(LEFT_OUT):
             continue
         seen.add(name)
-        waiting += [i for i in _imports(name, path) if i.partition(".")[0] in packages]
+        waiting += [i for i in _imports(name) if i.partition(".")[0] in packages]
     return seen
 
 
@@ -101,15 +105,22 @@ def source_of(name: str) -> Path | None:
     return Path(str(spec.origin)) if spec is not None and is_source else None
 
 
+def _read(name: str) -> bytes:
+    path = source_of(name)
+    return path.read_bytes() if path else b""
+
+
 @cache
-def _imports(name: str, path: Path) -> tuple[str, ...]:
-    """Names of the modules that a file imports, those inside its functions too."""
-    return tuple(dict.fromkeys(_each_import(name, path)))
+def _imports(name: str) -> tuple[str, ...]:
+    """Names of the modules that a module imports, those inside its functions too."""
+    return tuple(dict.fromkeys(_each_import(name)))
 
 
-def _each_import(name: str, path: Path) -> Iterator[str]:
-    package = name if path.name == "__init__.py" else name.rpartition(".")[0]
-    for node in _run(ast.parse(path.read_bytes())):
+def _each_import(name: str) -> Iterator[str]:
+    path = source_of(name)
+    is_package = path is not None and path.name == "__init__.py"
+    package = name if is_package else name.rpartition(".")[0]
+    for node in _run(ast.parse(_read(name))):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):

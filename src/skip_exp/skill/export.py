@@ -1,0 +1,49 @@
+"""A skill as a folder that appears whole or not at all, in one of the formats."""
+
+import json
+import os
+import shutil
+from pathlib import Path
+
+import torch
+
+from skip_exp.errors import SkipError
+from skip_exp.skill.files import CONFIG, VERSION
+from skip_exp.skill.onnx import write_onnx
+from skip_exp.skill.skill import Skill
+from skip_exp.skill.standalone import describe, write_standalone
+
+FORMATS = ("safetensors", "onnx")
+
+
+def export(skill: Skill, out: Path, format: str, *, int8: bool = False) -> int:
+    """Write ``skill`` as a stand-alone folder that appears whole or not at all; its bytes.
+
+    Raises:
+        SkipError: ``out`` is not empty or cannot be written; for onnx, a package is missing or the
+            check failed.
+    """
+    _check_out(out)
+    if any(p.dtype != torch.float32 for p in skill.model.parameters()):
+        raise SkipError(f"{out}: weights are exported in fp32; load the skill with 32-true")
+    temporary = out.with_name(f".{out.name}.{os.getpid()}.tmp")
+    try:
+        temporary.mkdir(parents=True)
+        if format == "onnx":
+            about = write_onnx(skill, temporary, int8=int8)
+            described = {"version": VERSION} | describe(skill.about, skill.model, "onnx") | about
+            (temporary / CONFIG).write_text(json.dumps(described, indent=1) + "\n")
+        else:
+            write_standalone(temporary, skill.about, skill.model, skill.keep)
+        skill.tokenizer.save_pretrained(temporary)
+        os.replace(temporary, out)
+    except OSError as error:
+        raise SkipError(f"{out}: cannot be written: {error.strerror or error}") from error
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+    return sum(file.stat().st_size for file in out.iterdir())
+
+
+def _check_out(out: Path) -> None:
+    if out.exists() and not (out.is_dir() and not any(out.iterdir())):
+        raise SkipError(f"{out}: exists and is not an empty folder")

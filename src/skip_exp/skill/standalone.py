@@ -1,0 +1,101 @@
+"""The small model as files of its own: every weight that is left; no backbone is looked for.
+
+``model.safetensors`` (weights, prompt, readout, keep), ``config.json`` (the skill's description,
+the size of every layer, the backbone's settings) and the tokenizer.
+"""
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import AutoTokenizer, PreTrainedTokenizerBase
+
+from skip_exp.errors import SkipError
+from skip_exp.models.backbones import first_line, skeleton
+from skip_exp.models.sites import Keep
+from skip_exp.models.soft_prompt import SoftPromptModel
+from skip_exp.pruning.reconstruct import gain_biases
+from skip_exp.skill.files import (
+    CONFIG,
+    ONNX,
+    SkillAbout,
+    parse_about,
+    read_described,
+    split,
+    write_described,
+)
+from skip_exp.skill.rebuild import cut_model
+
+WEIGHTS = "model.safetensors"
+
+
+def describe(about: SkillAbout, model: SoftPromptModel, format: str) -> dict[str, Any]:
+    """The fields of ``config.json``: the skill's own, and what rebuilds the model."""
+    layers = {
+        shape.name: {"heads": shape.units, "qk": shape.qk, "vo": shape.vo}
+        if shape.whole == "heads"
+        else {"units": shape.units}
+        for shape in model.shapes()
+    }
+    settings = json.loads(model.backbone.config.to_json_string(use_diff=False))
+    return {"format": format} | asdict(about) | {"layers": layers, "settings": settings}
+
+
+def write_standalone(folder: Path, about: SkillAbout, model: SoftPromptModel, keep: Keep) -> None:
+    """Weights (tied ones once), keep and description."""
+    first = _tied(model)
+    state = {n: t for n, t in model.state_dict().items() if first[n] == n}
+    described = describe(about, model, "safetensors")
+    write_described(folder, WEIGHTS, state, keep, CONFIG, described)
+
+
+def read_standalone(
+    folder: Path,
+) -> tuple[SkillAbout, PreTrainedTokenizerBase, SoftPromptModel, Keep]:
+    """What :func:`write_standalone` wrote; no backbone is looked for.
+
+    Raises:
+        SkipError: a file is missing, damaged, altered or of an unknown version, or it is ONNX.
+    """
+    if (folder / ONNX).is_file():
+        raise SkipError(f"{folder}: an ONNX export; skip_exp.OnnxSkill.load reads it")
+    described, tensors = read_described(folder, WEIGHTS, CONFIG)
+    about = parse_about(folder / CONFIG, described)
+    keep, _, state = split(tensors)
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(folder)
+        whole = skeleton(described["settings"], about.backbone["family"], about.backbone["readout"])
+        model = cut_model(folder, about, whole, tokenizer, keep, {})
+        gain_biases(model, state.keys())
+        first = _tied(model)
+        model.load_state_dict({name: state[first[name]] for name in first}, assign=True)
+        _tie(model, first)
+    except (OSError, ValueError, KeyError, RuntimeError, TypeError) as error:
+        raise SkipError(f"{folder}: cannot be loaded: {first_line(error)}") from error
+    _materialise_buffers(model)
+    return about, tokenizer, model.eval(), keep
+
+
+def _tied(model: SoftPromptModel) -> dict[str, str]:
+    """Every name of the state dict -> the first name of the same parameter."""
+    seen: dict[int, str] = {}
+    state = model.state_dict(keep_vars=True)
+    return {name: seen.setdefault(id(tensor), name) for name, tensor in state.items()}
+
+
+def _tie(model: SoftPromptModel, first: dict[str, str]) -> None:
+    """Make one parameter again of those that ``first`` calls the same."""
+    for name, same in first.items():
+        if name != same:
+            parent, _, attribute = name.rpartition(".")
+            setattr(model.get_submodule(parent), attribute, model.get_parameter(same))
+
+
+def _materialise_buffers(model: SoftPromptModel) -> None:
+    """BERT's default positions and token types are in no file; never read, as ours are passed."""
+    for module in model.modules():
+        for name, buffer in module.named_buffers(recurse=False):
+            if buffer.is_meta:
+                setattr(module, name, torch.zeros_like(buffer, device="cpu"))

@@ -1,0 +1,100 @@
+"""Code versions follow imports: what computes a number counts, what reports it does not."""
+
+import importlib.metadata
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import skip_exp
+from skip_exp.machine.versions import PHASES, STAGES, closure, code_version, libraries
+
+PACKAGE = Path(skip_exp.__file__).parent
+
+
+def of(stage: str) -> set[str]:
+    """What counts for a stage, without the package's own name."""
+    modules = tuple(f"skip_exp.{name}" for name in STAGES[stage])
+    return {name.removeprefix("skip_exp.") for name in closure(modules)}
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_what_reports_or_logs_or_chooses_counts_for_no_stage(stage: str) -> None:
+    rooms = {name.partition(".")[0] for name in of(stage)}
+    assert not rooms & {"report", "logger", "sweep", "bench", "results", "config", "pipeline"}
+
+
+def test_a_tuned_prompt_does_not_depend_on_what_comes_after_it() -> None:
+    assert of("tune") >= {"job", "phases.tune", "phases.fit", "training.module", "models.sites"}
+    assert of("tune") >= {"data.module", "models.prompts.build", "models.prompts.prefix"}
+    rooms = {name.partition(".")[0] for name in of("tune")}
+    assert not rooms & {"attribution", "pruning", "skill"}
+    assert "phases.attribute" in of("attribute") - of("tune")
+    assert of("probe") >= {"pruning.allocate", "pruning.surgery", "phases.retune"}
+
+
+def versions(root: Path) -> dict[str, str]:
+    """Code version of every stage, and of the job, by a copy of the package."""
+    code = (
+        "from skip_exp.machine.versions import STAGES, job_code, stage_version;"
+        "print(*(f'{s}={stage_version(s)}' for s in STAGES), f'job={job_code()}')"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=root, env={"PYTHONPATH": str(root)}, check=True,
+        capture_output=True, text=True,
+    )  # fmt: skip
+    return dict(line.split("=") for line in done.stdout.split())
+
+
+@pytest.mark.parametrize(
+    ("edited", "changed"),
+    [
+        ("report/tables.py", set()),
+        ("logger/build.py", set()),
+        ("config/schema.py", set()),
+        ("phases/attribute.py", {"attribute", "probe", "latency", "job"}),  # calibration rows
+        ("pruning/allocate.py", {"probe", "latency", "job"}),
+        ("phases/benchmark.py", {"job"}),
+        ("data/encode.py", {*STAGES, "job"}),
+        ("job.py", {*STAGES, "job"}),  # seeds, new models
+    ],
+)
+def test_an_edit_changes_what_it_computes(tmp_path: Path, edited: str, changed: set[str]) -> None:
+    ignored = shutil.ignore_patterns("weights", "__pycache__", "templates")
+    shutil.copytree(PACKAGE, tmp_path / "skip_exp", ignore=ignored)
+    before = versions(tmp_path)
+    with (tmp_path / "skip_exp" / edited).open("a") as file:
+        file.write("\n# edited\n")
+    after = versions(tmp_path)
+    assert {name for name in before if before[name] != after[name]} == changed
+
+
+def test_a_method_of_ones_own_counts_with_what_it_imports(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(tmp_path)
+
+    def version(method: str, helper: str) -> str:
+        (tmp_path / "own_parts").mkdir(exist_ok=True)
+        (tmp_path / "own_parts/__init__.py").touch()
+        (tmp_path / "own_parts/helper.py").write_text(helper)
+        (tmp_path / "own_parts/method.py").write_text(f"from own_parts import helper\n{method}")
+        (tmp_path / "own_parts/beside.py").write_text(f"# {method}")
+        for cached in (code_version, skip_exp.machine.versions._imports):
+            cached.cache_clear()
+        return code_version("own_parts.method")
+
+    first = version("x = 1", "y = 1")
+    assert version("x = 1", "y = 1") == first
+    assert version("x = -1", "y = 1") != first
+    assert version("x = 1", "y = 2") != first
+
+
+def test_libraries_that_compute_count() -> None:
+    used = libraries(closure(tuple(f"skip_exp.phases.{phase}" for phase in PHASES)))
+    wanted = {"torch", "transformers", "tokenizers", "lightning", "torchmetrics", "numpy"}
+    assert wanted <= used.keys()
+    assert used["torch"] == importlib.metadata.version("torch")
+    assert not used.keys() & {"wandb", "hydra", "matplotlib", "json", "skip_exp"}

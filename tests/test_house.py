@@ -1,0 +1,92 @@
+"""The house: imports run downward only, no circles, ten files at the top."""
+
+import ast
+from collections.abc import Iterator
+from graphlib import CycleError, TopologicalSorter
+from pathlib import Path
+
+import pytest
+
+import skip_exp
+
+PACKAGE = Path(skip_exp.__file__).parent
+# From the ground up: a room imports from those before it, and from itself.
+ROOMS = (
+    *("errors", "machine", "config", "results", "data", "models", "attribution", "pruning"),
+    *("callbacks", "training", "cache", "logger", "skill", "job", "phases", "pipeline"),
+    *("report", "sweep", "bench"),
+    *("predict", "export", "benchmark", "dashboard", "__main__"),
+)
+
+
+def modules() -> dict[str, Path]:
+    """Every module of the package, the package's own ``__init__`` left out, by dotted name."""
+    names = {}
+    for path in PACKAGE.rglob("*.py"):
+        parts = path.relative_to(PACKAGE).with_suffix("").parts
+        name = ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+        if name:
+            names[name] = path
+    return names
+
+
+MODULES = modules()
+
+
+def imports(path: Path) -> Iterator[tuple[str, ast.stmt]]:
+    """Modules of the package that a file imports, those inside functions too."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}:{node.lineno}: a relative import"
+            if (node.module or "").partition(".")[0] != "skip_exp":
+                continue
+            base = (node.module or "").removeprefix("skip_exp").removeprefix(".")
+            for alias in node.names:
+                inner = f"{base}.{alias.name}".removeprefix(".")
+                yield (inner if inner in MODULES else base), node
+
+
+GRAPH = {name: {target for target, _ in imports(path) if target} for name, path in MODULES.items()}
+
+
+def test_every_room_is_known() -> None:
+    assert {name.partition(".")[0] for name in MODULES} == set(ROOMS)
+
+
+def test_no_import_circle() -> None:
+    try:
+        TopologicalSorter(GRAPH).prepare()
+    except CycleError as error:
+        pytest.fail(" -> ".join(error.args[1]))
+
+
+@pytest.mark.parametrize("room", ROOMS)
+def test_imports_run_downward(room: str) -> None:
+    below = set(ROOMS[: ROOMS.index(room) + 1])
+    for name in MODULES:
+        if name.partition(".")[0] == room:
+            upward = {target for target in GRAPH[name] if target.partition(".")[0] not in below}
+            assert not upward, f"{name} imports from above: {sorted(upward)}"
+
+
+def test_ten_files_at_the_top() -> None:
+    assert len(list(PACKAGE.glob("*.py"))) <= 10
+
+
+def test_packages_re_export_nothing() -> None:
+    """Else importing one module would import its whole package, and its code version hold it."""
+    for path in PACKAGE.glob("*/**/__init__.py"):
+        body = ast.parse(path.read_text()).body
+        assert len(body) == 1 and isinstance(body[0], ast.Expr), path
+
+
+def test_an_import_inside_a_function_says_why() -> None:
+    for name, path in MODULES.items():
+        lines = path.read_text().splitlines()
+        for function in ast.walk(ast.parse(path.read_text())):
+            if not isinstance(function, ast.FunctionDef):
+                continue
+            for node in ast.walk(function):
+                if isinstance(node, ast.Import | ast.ImportFrom):
+                    near = lines[node.lineno - 2 : node.end_lineno]
+                    assert any("#" in line for line in near), f"{name}:{node.lineno}: say why"
