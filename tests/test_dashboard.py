@@ -7,7 +7,7 @@ import pytest
 import wandb
 
 from skip_exp import dashboard, results
-from skip_exp.config.schema import METRICS
+from skip_exp.config.task import METRICS
 from skip_exp.errors import SkipError
 from skip_exp.logger import key
 from tests.helpers.fakes import result

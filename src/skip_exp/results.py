@@ -4,24 +4,20 @@ import json
 import logging
 import math
 import os
-import subprocess
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
-from functools import lru_cache
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, TypedDict, Unpack, cast
 
 from skip_exp.config.schema import method_name
 from skip_exp.errors import SkipError
 from skip_exp.machine import files
-from skip_exp.machine.versions import job_code
+from skip_exp.machine.provenance import git_commit, versions
 
 log = logging.getLogger(__name__)
 
 SCHEMA = 1
 FILE = "result.json"
-PACKAGES = ("skip_exp", "torch", "transformers", "datasets", "lightning", "wandb")
 
 
 class Scores(TypedDict, total=False):
@@ -134,37 +130,6 @@ def new(**fields: Unpack[Result]) -> Result:
     result |= {"reused": False, "versions": dict(versions())}
     result |= {"git_commit": git_commit(), "finished": datetime.now(UTC).isoformat("T", "seconds")}
     return cast(Result, result | fields)
-
-
-@lru_cache
-def versions() -> Mapping[str, str]:
-    """Installed versions of what the numbers depend on; ``code``: hash of this package's part."""
-    return {"code": job_code()} | installed(PACKAGES)
-
-
-def installed(packages: Iterable[str]) -> dict[str, str]:
-    """Versions of those that are there."""
-    found = {}
-    for package in packages:
-        try:
-            found[package] = version(package)
-        except PackageNotFoundError:
-            continue
-    return found
-
-
-@lru_cache
-def git_commit() -> str | None:
-    """Commit of the checkout this code runs from (``-dirty`` where edited); None when installed."""
-    folder = Path(__file__).resolve().parent
-    if "site-packages" in folder.parts:  # a repository around it would be somebody else's
-        return None
-    command = ["git", "-C", str(folder), "describe", "--always", "--dirty", "--abbrev=40"]
-    try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=10, check=True)
-    except (OSError, subprocess.SubprocessError):
-        return None
-    return done.stdout.strip() or None
 
 
 def _plain(value: Any) -> Any:

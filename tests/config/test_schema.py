@@ -16,7 +16,9 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from skip_exp.config import schema as config
+from skip_exp.config.prune import Goal, PruneConfig
 from skip_exp.config.refusals import missing_key
+from skip_exp.config.task import TaskConfig
 from skip_exp.errors import ConfigError
 
 CONF = config.conf_dir()
@@ -177,9 +179,9 @@ def test_conf_is_found_in_an_installed_package(
 @pytest.mark.parametrize(
     ("group", "values", "told"),
     [
-        (config.PruneConfig, {"ratio": 1.0}, r"^prune\.ratio=1\.0: must be in \[0, 1\)$"),
-        (config.PruneConfig, {"ratio": -0.1}, r"^prune\.ratio=-0\.1: must be in \[0, 1\)$"),
-        (config.PruneConfig, {"round_to": 0}, r"^prune\.round_to=0: must be positive$"),
+        (PruneConfig, {"ratio": 1.0}, r"^prune\.ratio=1\.0: must be in \[0, 1\)$"),
+        (PruneConfig, {"ratio": -0.1}, r"^prune\.ratio=-0\.1: must be in \[0, 1\)$"),
+        (PruneConfig, {"round_to": 0}, r"^prune\.round_to=0: must be positive$"),
         (config.TrainConfig, {"batch": 0}, r"^tune\.batch=0: must be positive$"),
         (config.RetuneConfig, {"lr": -1.0}, r"^retune\.lr=-1\.0: must be positive$"),
         (config.DataConfig, {"source": "web"}, r"^data\.source=web: must be one of auto, local"),
@@ -196,9 +198,9 @@ def test_a_group_checks_its_own_ranges(group: type, values: dict[str, object], t
 
 
 def test_what_prune_asks_for_is_one_goal() -> None:
-    assert config.PruneConfig(ratio=0).goal == config.Goal(ratio=0.0)
-    assert config.PruneConfig(ratio="auto", max_drop=1.0).goal == config.Goal(max_drop=1.0)
-    assert config.PruneConfig(target_speedup=2.0).goal == config.Goal(target_speedup=2.0)
+    assert PruneConfig(ratio=0).goal == Goal(ratio=0.0)
+    assert PruneConfig(ratio="auto", max_drop=1.0).goal == Goal(max_drop=1.0)
+    assert PruneConfig(target_speedup=2.0).goal == Goal(target_speedup=2.0)
 
 
 CLASSES = {
@@ -206,8 +208,8 @@ CLASSES = {
     "backbone": config.BackboneConfig,
     "logger": config.LoggerConfig,
     "prompt": config.PromptConfig,
-    "prune": config.PruneConfig,
-    "task": config.TaskConfig,
+    "prune": PruneConfig,
+    "task": TaskConfig,
     "trainer": config.TrainerConfig,
 }
 

@@ -5,7 +5,7 @@ from omegaconf import OmegaConf
 from sklearn.feature_extraction.text import CountVectorizer, TfidfVectorizer
 from sklearn.linear_model import LogisticRegression
 
-from skip_exp.config.schema import TaskConfig
+from skip_exp.config.task import TaskConfig
 from skip_exp.data.rows import Split
 from skip_exp.data.sample import sample_tables
 from skip_exp.data.sources import RawTask, load_task

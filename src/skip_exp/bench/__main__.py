@@ -23,9 +23,9 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from skip_exp import results
 from skip_exp.bench.tables import Options, Report, from_json, table, to_json, write
 from skip_exp.errors import SkipError
+from skip_exp.machine import provenance
 
 # In order of running; each is a module of this package with TITLE, ABOUT and measure(options).
 COMPARISONS = (
@@ -189,7 +189,7 @@ def machine() -> dict[str, Any]:
         "processor": processor(),
         "cores": len(os.sched_getaffinity(0)) if on_linux else os.cpu_count(),
         "threads": torch.get_num_threads(),
-        "versions": {"python": platform.python_version()} | results.installed(PACKAGES),
+        "versions": {"python": platform.python_version()} | provenance.installed(PACKAGES),
     }
 
 

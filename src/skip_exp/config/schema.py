@@ -14,77 +14,12 @@ from typing import Any, ClassVar, TypeVar, cast
 from hydra.core.config_store import ConfigStore
 from omegaconf import MISSING, OmegaConf
 
+from skip_exp.config.checks import one_of, positive, unset
+from skip_exp.config.prune import PruneConfig
+from skip_exp.config.task import TaskConfig
 from skip_exp.errors import ConfigError
 
 TRAIN = ("prompt", "prompt_readout", "bias", "full")
-METRICS = ("accuracy", "f1", "f1_macro", "matthews")
-AUTO = "auto"
-
-
-def one_of(key: str, value: object, choices: tuple[str, ...]) -> None:
-    """Raise ConfigError where ``value`` is none of the choices."""
-    if value not in choices:
-        raise ConfigError(key, value, f"must be one of {', '.join(choices)}")
-
-
-def positive(prefix: str, settings: object, *names: str) -> None:
-    """Raise ConfigError where a field is not above zero."""
-    for name in names:
-        if getattr(settings, name) <= 0:
-            raise ConfigError(f"{prefix}.{name}", getattr(settings, name), "must be positive")
-
-
-def _unset(settings: object) -> bool:
-    """Whether this is the schema itself, whose mandatory fields are yet to be filled."""
-    return any(isinstance(value, str) and value == MISSING for value in vars(settings).values())
-
-
-@dataclass
-class TaskConfig:
-    """One classification task: where its rows are and what they mean."""
-
-    name: str = MISSING
-    hub: dict[str, str] = field(default_factory=dict)  # {path, name}: arguments of load_dataset
-    files: dict[str, str] = field(default_factory=dict)  # {split: file}: a task of the user's own
-    text: list[str] = MISSING  # one or two column names, or templates such as "{word}: {sentence1}"
-    label: str = "label"  # column of integer labels, or of the names in `labels`
-    labels: list[str] = MISSING  # names, in label order
-    words: list[str] = field(default_factory=list)  # label words for the mlm and seq2seq readouts
-    metrics: list[str] = MISSING  # accuracy | f1 | f1_macro | matthews; the first is the main one
-    train: str = "train"  # split names
-    validation: str = "validation"
-    extra: list[str] = field(default_factory=list)  # further splits scored in `test`
-
-    @property
-    def num_labels(self) -> int:
-        return len(self.labels)
-
-    @property
-    def pair(self) -> bool:
-        """Whether an example has two texts."""
-        return len(self.text) == 2
-
-    @property
-    def splits(self) -> tuple[str, ...]:
-        """The splits that are read, in reading order."""
-        return (self.train, self.validation, *self.extra)
-
-    def __post_init__(self) -> None:
-        if _unset(self):
-            return
-        if len(self.text) not in (1, 2):
-            raise ConfigError("task.text", self.text, "one or two columns or templates")
-        if len(self.labels) < 2 or len(set(self.labels)) < len(self.labels):
-            raise ConfigError("task.labels", self.labels, "two or more different names")
-        if self.words and len(self.words) != len(self.labels):
-            raise ConfigError("task.words", self.words, f"one per label of {self.labels}")
-        if not self.metrics or not set(self.metrics) <= set(METRICS):
-            raise ConfigError("task.metrics", self.metrics, f"one or more of {', '.join(METRICS)}")
-        if "f1" in self.metrics and len(self.labels) != 2:
-            raise ConfigError("task.metrics", "f1", "needs exactly two labels; use f1_macro")
-        if self.hub and ("path" not in self.hub or not set(self.hub) <= {"path", "name"}):
-            allowed = "path, and name if the data set has configurations"
-            raise ConfigError("task.hub", self.hub, allowed)
 
 
 @dataclass
@@ -192,85 +127,6 @@ def method_name(target: str | None) -> str | None:
     return parts[-1] or None if parts else None
 
 
-@dataclass(frozen=True)
-class Goal:
-    """How much is to go: exactly one of the three is set."""
-
-    ratio: float | None = None  # of the block parameters
-    max_drop: float | None = None  # points of the main metric: the largest ratio within it
-    target_speedup: float | None = None  # times dense: the smallest ratio that is as fast
-
-
-@dataclass
-class PruneConfig:
-    # Fraction of block parameters to remove, in [0, 1), or `auto`: as large as max_drop allows.
-    ratio: Any = 0.5
-    max_drop: float | None = None  # of `auto`: points of the main metric, on the selection slice
-    sites: list[str] = field(default_factory=lambda: ["ffn", "heads"])
-    # global | uniform | per_cost | latency, or module.function of your own
-    allocation: str = "global"
-    round_to: int = 8  # FFN widths are multiples of this
-    target_speedup: float | None = None  # takes the place of `ratio`
-    steps: int = 1  # of equal size, each after an attribution of what the last one left
-    step_epochs: int = 0  # of re-tuning between two steps
-    reconstruct: str = "none"  # none | mean | least_squares: what makes up for what was cut
-    rank: int = 8  # of least_squares: of the change of each weight
-
-    @property
-    def goal(self) -> Goal:
-        """What `ratio`, `max_drop` and `target_speedup` ask for together."""
-        if self.ratio == AUTO:
-            return Goal(max_drop=self.max_drop)
-        if self.target_speedup is not None:
-            return Goal(target_speedup=self.target_speedup)
-        return Goal(ratio=float(self.ratio))
-
-    def __post_init__(self) -> None:
-        self._check_goal()
-        self._check_steps()
-        positive("prune", self, "round_to", "rank")
-        one_of("prune.reconstruct", self.reconstruct, ("none", "mean", "least_squares"))
-        if self.allocation == "latency" and self.target_speedup is None:
-            raise ConfigError("prune.allocation", "latency", "needs prune.target_speedup, e.g. 2.0")
-
-    def _check_goal(self) -> None:
-        """`max_drop` and ratio=auto go together, and with nothing else that asks."""
-        auto, bound, speedup = self.ratio == AUTO, self.max_drop, self.target_speedup
-        if not auto and not _is_number(self.ratio):
-            raise ConfigError("prune.ratio", self.ratio, "must be a number in [0, 1) or auto")
-        if not auto and not 0 <= float(self.ratio) < 1:
-            raise ConfigError("prune.ratio", self.ratio, "must be in [0, 1)")
-        if auto and speedup is not None:
-            why = f"prune.ratio={AUTO} looks for a ratio by itself: give one of the two"
-            raise ConfigError("prune.target_speedup", speedup, why)
-        if auto and bound is None:
-            why = "needs prune.max_drop, in points of the main metric, e.g. 1.0"
-            raise ConfigError("prune.ratio", AUTO, why)
-        if not auto and bound is not None:
-            raise ConfigError("prune.max_drop", bound, f"needs prune.ratio={AUTO}")
-        if bound is not None and not 0 <= bound < math.inf:
-            raise ConfigError("prune.max_drop", bound, "must be at least 0 points")
-        if speedup is not None and not 1 <= speedup < math.inf:
-            raise ConfigError("prune.target_speedup", speedup, "must be at least 1")
-
-    def _check_steps(self) -> None:
-        """Several steps go with a ratio; what is tuned between them is what was cut."""
-        if self.steps < 1:
-            raise ConfigError("prune.steps", self.steps, "must be at least 1")
-        if self.step_epochs < 0:
-            raise ConfigError("prune.step_epochs", self.step_epochs, "must be at least 0")
-        if self.steps > 1 and self.target_speedup is not None:
-            raise ConfigError("prune.steps", self.steps, "must be 1 with prune.target_speedup")
-        if self.step_epochs and self.steps > 1 and self.reconstruct != "none":
-            # The change is computed from the dense model, which is not what was tuned in between.
-            why = f"must be 0 with prune.reconstruct={self.reconstruct}"
-            raise ConfigError("prune.step_epochs", self.step_epochs, why)
-
-
-def _is_number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
-
-
 @dataclass
 class DataConfig:
     source: str = "auto"  # auto | local | hub | sample
@@ -317,7 +173,7 @@ class LoggerConfig:
     mode: str = "auto"  # auto | online | offline
 
     def __post_init__(self) -> None:
-        if not _unset(self):
+        if not unset(self):
             one_of("logger.name", self.name, ("wandb", "csv", "none"))
         one_of("logger.mode", self.mode, ("auto", "online", "offline"))
 

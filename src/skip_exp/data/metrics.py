@@ -8,7 +8,7 @@ from torchmetrics.classification import (
     MulticlassMatthewsCorrCoef,
 )
 
-from skip_exp.config.schema import TaskConfig
+from skip_exp.config.task import TaskConfig
 
 
 def build_metrics(spec: TaskConfig) -> MetricCollection:

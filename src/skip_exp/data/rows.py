@@ -8,7 +8,7 @@ from typing import Any
 
 import pandas as pd
 
-from skip_exp.config.schema import TaskConfig
+from skip_exp.config.task import TaskConfig
 from skip_exp.data.spec import columns, fill
 from skip_exp.errors import DataError
 

@@ -11,7 +11,7 @@ from collections.abc import Callable
 
 import pandas as pd
 
-from skip_exp.config.schema import TaskConfig
+from skip_exp.config.task import TaskConfig
 from skip_exp.data.sample_words import TRAIN, VALIDATION, Words
 from skip_exp.data.spec import columns, text_columns
 from skip_exp.errors import DataError

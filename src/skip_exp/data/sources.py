@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from skip_exp.config.schema import TaskConfig
+from skip_exp.config.task import TaskConfig
 from skip_exp.data.rows import SUFFIXES, Split, fingerprint, read_table, to_split
 from skip_exp.data.sample import sample_tables
 from skip_exp.errors import ConfigError, DataError

@@ -6,7 +6,8 @@ from typing import Any
 
 from omegaconf import OmegaConf
 
-from skip_exp.config.schema import TaskConfig, typed
+from skip_exp.config.schema import typed
+from skip_exp.config.task import TaskConfig
 from skip_exp.errors import ConfigError
 
 _FIELD = re.compile(r"\{([^{}]+)\}")

@@ -11,7 +11,8 @@ from typing import Any
 from hydra.utils import get_method
 
 from skip_exp.cache.store import StageCache
-from skip_exp.config.schema import AttributionConfig, Config, TaskConfig
+from skip_exp.config.schema import AttributionConfig, Config
+from skip_exp.config.task import TaskConfig
 from skip_exp.data.encode import EncodedTask, encode
 from skip_exp.data.sources import load_task
 from skip_exp.errors import ConfigError, SkipError

@@ -7,7 +7,7 @@ import torch
 
 from skip_exp.cache.store import Entry
 from skip_exp.callbacks.pruning import PruningCallback
-from skip_exp.config.schema import PruneConfig
+from skip_exp.config.prune import PruneConfig
 from skip_exp.data.metrics import build_metrics
 from skip_exp.job import Job
 from skip_exp.machine.timing import alone

@@ -1,0 +1,58 @@
+"""The config group ``task``."""
+
+from dataclasses import dataclass, field
+
+from omegaconf import MISSING
+
+from skip_exp.config.checks import unset
+from skip_exp.errors import ConfigError
+
+METRICS = ("accuracy", "f1", "f1_macro", "matthews")
+
+
+@dataclass
+class TaskConfig:
+    """One classification task: where its rows are and what they mean."""
+
+    name: str = MISSING
+    hub: dict[str, str] = field(default_factory=dict)  # {path, name}: arguments of load_dataset
+    files: dict[str, str] = field(default_factory=dict)  # {split: file}: a task of the user's own
+    text: list[str] = MISSING  # one or two column names, or templates such as "{word}: {sentence1}"
+    label: str = "label"  # column of integer labels, or of the names in `labels`
+    labels: list[str] = MISSING  # names, in label order
+    words: list[str] = field(default_factory=list)  # label words for the mlm and seq2seq readouts
+    metrics: list[str] = MISSING  # accuracy | f1 | f1_macro | matthews; the first is the main one
+    train: str = "train"  # split names
+    validation: str = "validation"
+    extra: list[str] = field(default_factory=list)  # further splits scored in `test`
+
+    @property
+    def num_labels(self) -> int:
+        return len(self.labels)
+
+    @property
+    def pair(self) -> bool:
+        """Whether an example has two texts."""
+        return len(self.text) == 2
+
+    @property
+    def splits(self) -> tuple[str, ...]:
+        """The splits that are read, in reading order."""
+        return (self.train, self.validation, *self.extra)
+
+    def __post_init__(self) -> None:
+        if unset(self):
+            return
+        if len(self.text) not in (1, 2):
+            raise ConfigError("task.text", self.text, "one or two columns or templates")
+        if len(self.labels) < 2 or len(set(self.labels)) < len(self.labels):
+            raise ConfigError("task.labels", self.labels, "two or more different names")
+        if self.words and len(self.words) != len(self.labels):
+            raise ConfigError("task.words", self.words, f"one per label of {self.labels}")
+        if not self.metrics or not set(self.metrics) <= set(METRICS):
+            raise ConfigError("task.metrics", self.metrics, f"one or more of {', '.join(METRICS)}")
+        if "f1" in self.metrics and len(self.labels) != 2:
+            raise ConfigError("task.metrics", "f1", "needs exactly two labels; use f1_macro")
+        if self.hub and ("path" not in self.hub or not set(self.hub) <= {"path", "name"}):
+            allowed = "path, and name if the data set has configurations"
+            raise ConfigError("task.hub", self.hub, allowed)

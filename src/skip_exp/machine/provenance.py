@@ -1,0 +1,42 @@
+"""What made a result: versions of packages and code, and the commit of the checkout."""
+
+import subprocess
+from collections.abc import Iterable, Mapping
+from functools import lru_cache
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+from skip_exp.machine.versions import job_code
+
+PACKAGES = ("skip_exp", "torch", "transformers", "datasets", "lightning", "wandb")
+
+
+@lru_cache
+def versions() -> Mapping[str, str]:
+    """Installed versions of what the numbers depend on; ``code``: hash of this package's part."""
+    return {"code": job_code()} | installed(PACKAGES)
+
+
+def installed(packages: Iterable[str]) -> dict[str, str]:
+    """Versions of those that are there."""
+    found = {}
+    for package in packages:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+@lru_cache
+def git_commit() -> str | None:
+    """Commit of the checkout this code runs from (``-dirty`` where edited); None when installed."""
+    folder = Path(__file__).resolve().parent
+    if "site-packages" in folder.parts:  # a repository around it would be somebody else's
+        return None
+    command = ["git", "-C", str(folder), "describe", "--always", "--dirty", "--abbrev=40"]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=10, check=True)
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return done.stdout.strip() or None
