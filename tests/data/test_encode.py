@@ -4,7 +4,8 @@ import pytest
 import torch
 from transformers import PreTrainedTokenizerFast
 
-from skip_exp.data.encode import collate, encode
+from skip_exp.data.batches import collate
+from skip_exp.data.encode import encode
 from skip_exp.data.rows import Split
 from skip_exp.data.sources import RawTask
 

@@ -10,11 +10,12 @@ import torch
 from safetensors.torch import load_file
 
 from skip_exp import OnnxSkill, Skill, export, predict
+from skip_exp.data.batches import collate
 from skip_exp.errors import SkipError
 from skip_exp.export import main
 from skip_exp.models.backbones import load_backbone
 from skip_exp.skill import onnx as onnx_skill
-from skip_exp.skill.classifier import collate, encode_texts
+from skip_exp.skill.classifier import encode_texts
 from skip_exp.skill.onnx import compare_onnx
 from tests.helpers.saved import Saved, save_tiny_skill
 

@@ -14,6 +14,7 @@ import pytest
 import torch
 
 from skip_exp import Skill
+from skip_exp.data.batches import collate
 from skip_exp.errors import SkipError
 from skip_exp.models import backbones
 from skip_exp.models.backbones import load_backbone
@@ -22,7 +23,7 @@ from skip_exp.models.readouts.build import build_readout
 from skip_exp.models.soft_prompt import SoftPromptModel
 from skip_exp.pruning.allocate import allocate
 from skip_exp.pruning.surgery import cut
-from skip_exp.skill.classifier import collate, encode_texts, token_batches
+from skip_exp.skill.classifier import encode_texts, token_batches
 from skip_exp.skill.files import SkillAbout, save_skill, write_described
 from tests.helpers.saved import Saved, save_backbone, save_tiny_skill
 

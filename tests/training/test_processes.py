@@ -25,7 +25,7 @@ from torchmetrics import MetricCollection
 from skip_exp import pipeline
 from skip_exp.config import schema as config
 from skip_exp.config.schema import TrainConfig, TrainerConfig
-from skip_exp.data.encode import collate
+from skip_exp.data.batches import collate
 from skip_exp.data.module import share
 from skip_exp.errors import ConfigError, SkipError
 from skip_exp.training import processes as ranks

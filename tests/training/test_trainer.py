@@ -10,7 +10,7 @@ from torch.utils.data import DataLoader
 from torchmetrics import MetricCollection
 
 from skip_exp.config.schema import RetuneConfig, TrainConfig
-from skip_exp.data.encode import collate
+from skip_exp.data.batches import collate
 from skip_exp.errors import ConfigError
 from skip_exp.training.module import PromptTuner, soft_loss
 from tests.helpers.tiny import tiny_model

@@ -17,7 +17,8 @@ sites together.
 from collections.abc import Iterable
 
 from skip_exp.attribution.aggregate import Totals, check
-from skip_exp.attribution.observe import Batch, products, taps, token_mask
+from skip_exp.attribution.observe import products, taps, token_mask
+from skip_exp.data.batches import Batch
 from skip_exp.models.sites import Relevance
 from skip_exp.models.soft_prompt import SoftPromptModel
 

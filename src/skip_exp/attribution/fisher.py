@@ -12,7 +12,8 @@ Cost: one forward and one backward pass without weight gradients, about two forw
 from collections.abc import Iterable
 
 from skip_exp.attribution.aggregate import Totals
-from skip_exp.attribution.observe import Batch, products, taps
+from skip_exp.attribution.observe import products, taps
+from skip_exp.data.batches import Batch
 from skip_exp.models.sites import Relevance
 from skip_exp.models.soft_prompt import SoftPromptModel
 

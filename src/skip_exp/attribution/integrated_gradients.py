@@ -18,8 +18,9 @@ import torch
 from torch import Tensor
 
 from skip_exp.attribution.aggregate import Totals, check, check_positive
-from skip_exp.attribution.observe import Batch, Tap, replaced, taps, token_mask, true_label
+from skip_exp.attribution.observe import Tap, replaced, taps, token_mask, true_label
 from skip_exp.attribution.replay import Returned, record, replay
+from skip_exp.data.batches import Batch
 from skip_exp.models.sites import Relevance
 from skip_exp.models.soft_prompt import SoftPromptModel
 

@@ -9,8 +9,8 @@ from collections.abc import Iterable
 from torch import Tensor
 
 from skip_exp.attribution.aggregate import check
-from skip_exp.attribution.observe import Batch
 from skip_exp.attribution.weights import Part, by_site, parts
+from skip_exp.data.batches import Batch
 from skip_exp.models.sites import Relevance
 from skip_exp.models.soft_prompt import SoftPromptModel
 

@@ -8,12 +8,10 @@ import torch
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
+from skip_exp.data.batches import Batch
 from skip_exp.models.families import AttentionBlock
 from skip_exp.models.sites import Site, Sublayer
 from skip_exp.models.soft_prompt import SoftPromptModel
-
-Batch = dict[str, Tensor]
-
 
 NOWHERE = Sublayer()  # of a tap that belongs to no site
 

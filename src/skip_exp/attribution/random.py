@@ -4,7 +4,7 @@ from collections.abc import Iterable
 
 import torch
 
-from skip_exp.attribution.observe import Batch
+from skip_exp.data.batches import Batch
 from skip_exp.models.sites import Relevance, site_sizes
 from skip_exp.models.soft_prompt import SoftPromptModel
 

@@ -15,7 +15,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from skip_exp.attribution.observe import Batch, Tap, logits, observe
+from skip_exp.attribution.observe import Tap, logits, observe
+from skip_exp.data.batches import Batch
 from skip_exp.models.families import AttentionBlock
 from skip_exp.models.soft_prompt import SoftPromptModel
 

@@ -26,14 +26,8 @@ import torch
 from torch import Tensor
 
 from skip_exp.attribution.aggregate import Totals, over_tokens
-from skip_exp.attribution.observe import (
-    Batch,
-    Tap,
-    logits,
-    observe,
-    taps,
-    token_mask,
-)
+from skip_exp.attribution.observe import Tap, logits, observe, taps, token_mask
+from skip_exp.data.batches import Batch
 from skip_exp.errors import SkipError
 from skip_exp.models.sites import Relevance
 from skip_exp.models.soft_prompt import SoftPromptModel

@@ -18,8 +18,9 @@ import torch
 from torch import Tensor
 
 from skip_exp.attribution.aggregate import Totals
-from skip_exp.attribution.observe import Batch, Tap, observe, true_label
+from skip_exp.attribution.observe import Tap, observe, true_label
 from skip_exp.attribution.weights import Part, by_site, parts
+from skip_exp.data.batches import Batch
 from skip_exp.models.sites import Relevance
 from skip_exp.models.soft_prompt import SoftPromptModel
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 from transformers import (
     BertConfig,
     BertForSequenceClassification,
@@ -20,10 +20,9 @@ from transformers import (
 
 from skip_exp.bench.models import LENGTH, MAX_LENGTH, extra
 from skip_exp.config.schema import TrainConfig
-from skip_exp.data.encode import Row, collate
+from skip_exp.data.batches import Batch, Row, collate
 
 BATCH = 32
-Batch = dict[str, Tensor]
 
 
 def prompt_tuned(source: Path | BertConfig, labels: int = 2, seed: int = 0) -> nn.Module:

@@ -1,15 +1,12 @@
 """Tokenised rows, the selection slice, and batches padded only as far as they need."""
 
 import logging
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
-import torch
-from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
 from skip_exp.config.task import TaskConfig
+from skip_exp.data.batches import Row
 from skip_exp.data.rows import Split
 from skip_exp.data.sources import RawTask
 
@@ -17,10 +14,6 @@ log = logging.getLogger(__name__)
 
 SELECT_EVERY = 10  # train rows with index % 10 == 9 stop, choose and search; nothing else
 _CHUNK = 1000  # rows per tokenizer call
-
-Row = dict[str, Any]  # input_ids, (token_type_ids): list[int]; label: int
-# input_ids, attention_mask, (token_type_ids): [n, longest]; labels: [n]; (teacher): [n, labels]
-Batch = dict[str, Tensor]
 
 
 @dataclass(frozen=True)
@@ -94,27 +87,3 @@ def _encode_split(
         for label, *values in zip(split.label[part], *encoded.values(), strict=True):
             rows.append({**dict(zip(keys, values, strict=True)), "label": label})
     return rows, truncated
-
-
-def collate(rows: Sequence[Mapping[str, Any]], pad_id: int) -> Batch:
-    """Right-pad rows to the longest of them; padding has mask 0 and token type 0.
-
-    ``teacher``, logits that some rows carry, becomes fp32 [n, labels].
-    """
-    width = max(len(row["input_ids"]) for row in rows)
-
-    def padded(key: str, fill: int) -> Tensor:
-        return torch.tensor([row[key] + [fill] * (width - len(row[key])) for row in rows])
-
-    batch = {
-        "input_ids": padded("input_ids", pad_id),
-        "attention_mask": torch.tensor(
-            [[1] * n + [0] * (width - n) for n in (len(row["input_ids"]) for row in rows)]
-        ),
-        "labels": torch.tensor([row["label"] for row in rows]),
-    }
-    if "token_type_ids" in rows[0]:
-        batch["token_type_ids"] = padded("token_type_ids", 0)
-    if "teacher" in rows[0]:
-        batch["teacher"] = torch.tensor([row["teacher"] for row in rows])
-    return batch

@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Sampler
 
-from skip_exp.data.encode import Batch, EncodedTask, Row, collate
+from skip_exp.data.batches import Batch, Row, collate
+from skip_exp.data.encode import EncodedTask
 from skip_exp.errors import ConfigError, DataError
 
 _MEGA = 50  # batches that are sorted by length together

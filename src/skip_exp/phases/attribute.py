@@ -4,7 +4,7 @@ import torch
 
 from skip_exp.cache.store import Entry
 from skip_exp.callbacks.attribution import AttributionCallback
-from skip_exp.data.encode import Batch
+from skip_exp.data.batches import Batch
 from skip_exp.data.metrics import build_metrics
 from skip_exp.job import Job
 from skip_exp.models.sites import Relevance

@@ -8,7 +8,7 @@ from skip_exp.cache.store import Entry
 from skip_exp.callbacks.curves import Curves
 from skip_exp.callbacks.keep_best import KeepBest
 from skip_exp.config.schema import TrainConfig
-from skip_exp.data.encode import Batch
+from skip_exp.data.batches import Batch
 from skip_exp.data.metrics import build_metrics
 from skip_exp.job import Job
 from skip_exp.models.soft_prompt import SoftPromptModel

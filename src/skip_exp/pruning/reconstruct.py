@@ -15,7 +15,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from skip_exp.attribution.observe import Batch, Tap, logits, observe, taps, token_mask
+from skip_exp.attribution.observe import Tap, logits, observe, taps, token_mask
+from skip_exp.data.batches import Batch
 from skip_exp.models.families import AttentionBlock, Block
 from skip_exp.models.sites import Keep
 from skip_exp.models.soft_prompt import SoftPromptModel

@@ -6,9 +6,9 @@ from typing import Any, TypedDict
 
 import torch
 from torch import Tensor
-from torch.nn.utils.rnn import pad_sequence
 from transformers import PreTrainedTokenizerBase
 
+from skip_exp.data.batches import collate
 from skip_exp.errors import SkipError
 from skip_exp.skill.files import SkillAbout
 
@@ -127,15 +127,3 @@ def token_batches(lengths: Sequence[int], budget: int) -> Iterator[list[int]]:
         batch.append(i)
     if batch:
         yield batch
-
-
-def collate(rows: list[dict[str, list[int]]], pad_id: int) -> dict[str, Tensor]:
-    """Tensors [n, longest], right-padded."""
-    return {
-        key: pad_sequence(
-            [torch.tensor(row[key]) for row in rows],
-            batch_first=True,
-            padding_value=pad_id if key == "input_ids" else 0,
-        )
-        for key in rows[0]
-    }

@@ -14,10 +14,11 @@ import torch
 from torch import Tensor, nn
 from transformers import AutoTokenizer
 
+from skip_exp.data.batches import collate
 from skip_exp.errors import SkipError
 from skip_exp.models.backbones import first_line
 from skip_exp.models.soft_prompt import SoftPromptModel
-from skip_exp.skill.classifier import Classifier, collate, encode_texts
+from skip_exp.skill.classifier import Classifier, encode_texts
 from skip_exp.skill.files import CONFIG, ONNX, parse_about, read_json
 from skip_exp.skill.skill import Skill
 
