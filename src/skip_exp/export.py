@@ -36,7 +36,7 @@ from skip_exp.skill.files import (
     write_described,
 )
 from skip_exp.skill.onnx import write_onnx
-from skip_exp.skill.skill import Skill, cut_model
+from skip_exp.skill.skill import Skill, check_parts, cut_model
 
 FORMATS = ("safetensors", "onnx")
 WEIGHTS = "model.safetensors"
@@ -127,12 +127,14 @@ def load_exported(folder: Path) -> Skill:
     """What :func:`write_safetensors` wrote; no backbone is looked for.
 
     Raises:
-        SkipError: a file is missing, damaged, altered or of an unknown version, or it is ONNX.
+        SkipError: a file is missing, damaged, altered or of an unknown version; it is ONNX; a part
+            of somebody's own whose module was not imported before.
     """
     if (folder / ONNX).is_file():
         raise SkipError(f"{folder}: an ONNX export; skip_exp.OnnxSkill.load reads it")
     described, tensors = read_described(folder, WEIGHTS, CONFIG)
     about = parse_about(folder / CONFIG, described)
+    check_parts(folder, about)
     keep, _, state = split(tensors)
     try:
         tokenizer = AutoTokenizer.from_pretrained(folder)

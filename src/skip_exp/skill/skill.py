@@ -10,7 +10,7 @@ from transformers import PreTrainedTokenizerBase
 from transformers.modeling_utils import PreTrainedModel
 
 from skip_exp.config.named import check_imported
-from skip_exp.errors import SkipError
+from skip_exp.errors import ConfigError, SkipError
 from skip_exp.models.backbones import Backbone, first_line, load_backbone
 from skip_exp.models.families import FAMILIES
 from skip_exp.models.precision import check_precision, to_bf16, wants_bf16
@@ -50,7 +50,8 @@ class Skill(Classifier):
 
         Raises:
             SkipError: another precision; a file is missing, damaged, altered or of an unknown
-                version; the backbone cannot be had or is not the one that the skill was made on.
+                version; a part of somebody's own whose module was not imported before; the backbone
+                cannot be had or is not the one that the skill was made on.
         """
         check_precision(precision)
         folder = Path(folder)
@@ -67,6 +68,7 @@ class Skill(Classifier):
     @classmethod
     def _read(cls, folder: Path, backbone: str | Path | None) -> "Skill":
         about, tensors = read_skill(folder)
+        check_parts(folder, about)
         found = _backbone(folder, about, backbone)
         keep, changes, state = split(tensors)
         model = cut_model(folder, about, found.model, found.tokenizer, keep, changes)
@@ -78,9 +80,17 @@ class Skill(Classifier):
         return self.model.logits
 
 
+def check_parts(folder: Path, about: SkillAbout) -> None:
+    """Refuse prompts and readouts of somebody's own whose module was not imported before."""
+    try:
+        check_imported("prompt.kind", about.prompt["kind"])
+        check_imported("backbone.readout", about.backbone["readout"])
+    except ConfigError as error:
+        raise SkipError(f"{folder}: {error}") from error
+
+
 def _backbone(folder: Path, about: SkillAbout, moved: str | Path | None) -> Backbone:
     wanted = about.backbone
-    check_imported("backbone.readout", wanted["readout"])
     path = wanted["path"] if moved is None else str(moved)
     try:
         found = load_backbone(wanted["name"], path, wanted["family"], wanted["readout"])
@@ -123,7 +133,6 @@ def uncut_model(
 ) -> SoftPromptModel:
     """The whole ``backbone`` with an empty prompt and readout of the skill's kinds and sizes."""
     family, prompt = FAMILIES[about.backbone["family"]], about.prompt
-    check_imported("prompt.kind", prompt["kind"])
     soft = build_prompt(
         prompt["kind"],
         backbone,
