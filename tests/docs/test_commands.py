@@ -31,6 +31,7 @@ RUNNABLE = {  # what is run here unless it is marked
     *("skip_exp.report", "skip_exp.report.ablations"),
     "examples/two_skills.py",
 }
+PYTHONPATH = re.compile(r"^export PYTHONPATH=(\S+)$", re.MULTILINE)  # of all commands of a page
 PLACES = {  # what stands for a finished job's files, and the tiny job's own
     "outputs/.../skill": "outputs/job/skill",
     "outputs/.../result.json": "outputs/job/result.json",
@@ -45,7 +46,8 @@ def name(command: Command) -> str:
 
 def test_there_are_commands_of_every_kind() -> None:
     assert len(JOBS) > 50 and len(RUN) > 12 and len(TARGETS) > 4
-    assert {each.page for each in COMMANDS} >= {"README.md", "docs/usage.md", "docs/serving.md"}
+    pages = {"README.md", "docs/usage.md", "docs/serving.md", "docs/extending.md"}
+    assert {each.page for each in COMMANDS} >= pages
 
 
 @pytest.mark.parametrize("command", RUN, ids=name)
@@ -57,7 +59,9 @@ def test_what_is_not_marked_can_be_run(command: Command) -> None:
 
 
 @pytest.mark.parametrize("command", JOBS, ids=name)
-def test_a_job_composes(command: Command, tmp_path: Path) -> None:
+def test_a_job_composes(command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for folder in PYTHONPATH.findall((ROOT / command.page).read_text(encoding="utf-8")):
+        monkeypatch.syspath_prepend(ROOT / folder)
     given = get_args_parser().parse_intermixed_args(command.arguments)
     overrides, swept = fixed_and_swept(given.overrides)
     if command.arguments == ["--help"]:
@@ -73,8 +77,10 @@ def test_a_job_composes(command: Command, tmp_path: Path) -> None:
         cfg = composed(given, [*overrides, *picked], tmp_path)
         plain = OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True)
         assert plain["task"]["name"] and plain["backbone"]["name"]  # type: ignore[index, call-overload]
-        module, _, function = cfg.attribution._target_.rpartition(".")
-        assert hasattr(importlib.import_module(module), function)
+        parts = (cfg.attribution._target_, cfg.prompt.kind, cfg.backbone.readout)
+        for part in (*parts, cfg.prune.allocation):
+            module, _, attribute = part.rpartition(".")
+            assert not module or hasattr(importlib.import_module(module), attribute)
 
 
 def fixed_and_swept(overrides: list[str]) -> tuple[list[str], dict[str, list[str]]]:

@@ -20,6 +20,8 @@ def flops(model: SoftPromptModel, seq_len: int) -> int:
     """Floating-point operations of one text of ``seq_len`` tokens, attention included."""
     eager = model.copy().eval()
     eager.set_attention("eager")  # the fused attention kernel of the CPU is not counted
-    with FlopCounterMode(display=False) as counter, torch.inference_mode():
+    # The counter cannot follow a parameter into a module (as a prompt with layers has it) in
+    # inference mode.
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
         eager(**random_batch(eager, 1, seq_len))
     return counter.get_total_flops()

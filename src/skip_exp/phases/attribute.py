@@ -6,8 +6,9 @@ from skip_exp.cache.store import Entry
 from skip_exp.callbacks.attribution import AttributionCallback
 from skip_exp.data.batches import Batch
 from skip_exp.data.metrics import build_metrics
+from skip_exp.errors import ConfigError
 from skip_exp.job import Job
-from skip_exp.models.sites import Relevance
+from skip_exp.models.sites import Relevance, site_sizes
 from skip_exp.models.soft_prompt import SoftPromptModel
 from skip_exp.training.module import PromptTuner
 from skip_exp.training.trainer import act_between
@@ -30,8 +31,14 @@ def attribute(job: Job, dense: SoftPromptModel) -> tuple[Relevance, bool]:
 
 
 def relevance_of(job: Job, model: SoftPromptModel) -> Relevance:
-    """The method's scores of ``model``, on the device where it is."""
-    return job.method(model, calibration(job, next(model.parameters()).device))
+    """The method's scores of ``model``, on the device where it is; raises ConfigError."""
+    relevance = job.method(model, calibration(job, next(model.parameters()).device))
+    for site, size in site_sizes(model.shapes()).items():  # the method may be anybody's
+        found = tuple(relevance[site].shape) if site in relevance else "nothing"
+        if found != size:
+            target = job.cfg.attribution._target_
+            raise ConfigError("attribution._target_", target, f"{site}: {found}, not {size}")
+    return relevance
 
 
 def calibration(job: Job, device: torch.device) -> list[Batch]:

@@ -52,12 +52,10 @@ def prepare(cfg: Config) -> Job:
         )
     keys = _keys(cfg, data, backbone, trainer.precision)
     prune = asdict(cfg.prune) | {"ratio": cfg.prune.goal.ratio}
-    identity = keys["attribute"] | {
+    identity = keys["probe"] | {
         "prune": prune,
-        "retune": asdict(cfg.retune),
         "benchmark": asdict(cfg.benchmark),
         "code": job_code(),
-        "own": own_code(cfg.prune.allocation),
     }
     return Job(
         cfg=cfg,
@@ -89,11 +87,13 @@ def _keys(
     }
     # The method may be anybody's function: its code is no part of this package's.
     method = {"attribution": asdict(cfg.attribution), "method": _code(cfg.attribution._target_)}
+    cut = {"retune": asdict(cfg.retune), "allocation": own_code(cfg.prune.allocation)}
     return {
         "tune": tune,
         "teacher": tune,
         "score": tune | {"extra": task.extra},
         "attribute": tune | method,
+        "probe": tune | method | cut,  # and how much is cut: see phases.search
     }
 
 

@@ -146,8 +146,7 @@ def _table(job: Job, dense: SoftPromptModel) -> Table:
     """Measured once per machine and shape, so that a job's keep can be had again."""
     size, device = job.cfg.benchmark, next(dense.parameters()).device
     key = {
-        "backbone": job.keys["tune"]["backbone"],
-        "prompt": job.keys["tune"]["prompt"],
+        **{name: job.keys["tune"][name] for name in ("backbone", "prompt", "own")},
         "size": [size.batch, size.seq_len],
         "device": torch.cuda.get_device_name() if device.type == "cuda" else "cpu",
         "threads": torch.get_num_threads(),

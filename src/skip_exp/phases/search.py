@@ -96,7 +96,7 @@ def probe(
 ) -> tuple[float, bool]:
     """Select score of the final model at ``ratio``, and whether it was cached."""
     prune_settings = asdict(job.cfg.prune) | {"ratio": ratio, "max_drop": None}
-    key = job.keys["attribute"] | {"prune": prune_settings, "retune": asdict(job.cfg.retune)}
+    key = job.keys["probe"] | {"prune": prune_settings}
 
     def compute() -> Entry:
         final = retune(job, dense, prune(job, dense, relevance, ratio), ratio, None)

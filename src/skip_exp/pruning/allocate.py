@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from itertools import pairwise
+from typing import cast
 
 import torch
 from torch import Tensor
@@ -162,9 +163,12 @@ def order_of(allocation: str) -> Callable[[list[Group]], list[Group]]:
     Raises:
         ConfigError: neither.
     """
-    if allocation not in ORDERS:
-        return named("prune.allocation", allocation, (*ORDERS, "latency"))
-    return ORDERS[allocation]
+    if allocation in ORDERS:
+        return ORDERS[allocation]
+    found = named("prune.allocation", allocation, (*ORDERS, "latency"))
+    if not callable(found):
+        raise ConfigError("prune.allocation", allocation, "must be a function (groups) -> groups")
+    return cast(Callable[[list[Group]], list[Group]], found)
 
 
 def _fill(order: list[Group], sizes: list[Shape], budget: float, last: bool) -> dict[str, int]:

@@ -9,7 +9,7 @@ from transformers import PreTrainedTokenizerBase
 from transformers.modeling_utils import PreTrainedModel
 
 from skip_exp.config.named import check_imported
-from skip_exp.errors import SkipError
+from skip_exp.errors import ConfigError, SkipError
 from skip_exp.models.backbones import first_line, load_backbone
 from skip_exp.models.families import FAMILIES
 from skip_exp.models.prompts.build import build_prompt
@@ -19,6 +19,15 @@ from skip_exp.models.soft_prompt import SoftPromptModel
 from skip_exp.pruning.reconstruct import Changes, apply
 from skip_exp.pruning.surgery import cut
 from skip_exp.skill.files import SkillAbout
+
+
+def check_parts(folder: Path, about: SkillAbout) -> None:
+    """Refuse prompts and readouts of somebody's own whose module was not imported before."""
+    try:
+        check_imported("prompt.kind", about.prompt["kind"])
+        check_imported("backbone.readout", about.backbone["readout"])
+    except ConfigError as error:
+        raise SkipError(f"{folder}: {error}") from error
 
 
 def cut_model(
@@ -48,7 +57,6 @@ def uncut_model(
 ) -> SoftPromptModel:
     """The whole ``backbone`` with an empty prompt and readout of the skill's kinds and sizes."""
     family, prompt = FAMILIES[about.backbone["family"]], about.prompt
-    check_imported("prompt.kind", prompt["kind"])
     soft = build_prompt(
         prompt["kind"],
         backbone,

@@ -6,7 +6,6 @@ from pathlib import Path
 
 from torch import Tensor
 
-from skip_exp.config.named import check_imported
 from skip_exp.errors import SkipError
 from skip_exp.models.backbones import Backbone, load_backbone
 from skip_exp.models.precision import check_precision, to_bf16, wants_bf16
@@ -14,7 +13,7 @@ from skip_exp.models.sites import Keep
 from skip_exp.models.soft_prompt import SoftPromptModel
 from skip_exp.skill.classifier import Classifier
 from skip_exp.skill.files import ABOUT, SkillAbout, read_skill, split
-from skip_exp.skill.rebuild import cut_model, fill
+from skip_exp.skill.rebuild import check_parts, cut_model, fill
 from skip_exp.skill.standalone import read_standalone
 
 
@@ -57,6 +56,7 @@ class Skill(Classifier):
     @classmethod
     def _read(cls, folder: Path, backbone: str | Path | None) -> "Skill":
         about, tensors = read_skill(folder)
+        check_parts(folder, about)
         found = _backbone(folder, about, backbone)
         keep, changes, state = split(tensors)
         model = cut_model(folder, about, found.model, found.tokenizer, keep, changes)
@@ -70,7 +70,6 @@ class Skill(Classifier):
 
 def _backbone(folder: Path, about: SkillAbout, moved: str | Path | None) -> Backbone:
     wanted = about.backbone
-    check_imported("backbone.readout", wanted["readout"])
     path = wanted["path"] if moved is None else str(moved)
     try:
         found = load_backbone(wanted["name"], path, wanted["family"], wanted["readout"])

@@ -26,7 +26,7 @@ from skip_exp.skill.files import (
     split,
     write_described,
 )
-from skip_exp.skill.rebuild import cut_model
+from skip_exp.skill.rebuild import check_parts, cut_model
 
 WEIGHTS = "model.safetensors"
 
@@ -57,12 +57,14 @@ def read_standalone(
     """What :func:`write_standalone` wrote; no backbone is looked for.
 
     Raises:
-        SkipError: a file is missing, damaged, altered or of an unknown version, or it is ONNX.
+        SkipError: a file is missing, damaged, altered or of an unknown version; it is ONNX; a part
+            of somebody's own whose module was not imported before.
     """
     if (folder / ONNX).is_file():
         raise SkipError(f"{folder}: an ONNX export; skip_exp.OnnxSkill.load reads it")
     described, tensors = read_described(folder, WEIGHTS, CONFIG)
     about = parse_about(folder / CONFIG, described)
+    check_parts(folder, about)
     keep, _, state = split(tensors)
     try:
         tokenizer = AutoTokenizer.from_pretrained(folder)

@@ -1,0 +1,38 @@
+"""Attribution by the power of the activations: a neuron that hardly fires is hardly needed.
+
+Reads no labels and needs no gradient: one forward pass. It cannot tell a neuron that fires for
+every task from one that this task needs; activation x gradient can.
+"""
+
+from collections.abc import Iterable
+
+import torch
+
+from skip_exp.attribution.aggregate import Totals
+from skip_exp.attribution.observe import Batch, logits, observe, taps, token_mask
+from skip_exp.models.sites import Relevance
+from skip_exp.models.soft_prompt import SoftPromptModel
+
+
+@torch.no_grad()
+def scores(
+    model: SoftPromptModel, batches: Iterable[Batch], *, tokens: str = "sum", power: float = 2
+) -> Relevance:
+    """Mean over the texts of |activation|^power, over a text's positions as ``tokens`` says.
+
+    Args:
+        tokens: sum, mean or max; the key ``attribution.tokens``.
+        power: the key ``attribution.options.power``.
+
+    Returns:
+        Every site's scores: ``.ffn`` [units], ``.heads`` [heads], ``.vo`` and ``.qk`` [heads, dim].
+    """
+    found, totals, texts = taps(model), Totals(model), 0
+    for batch in batches:
+        with observe(model, found) as seen:  # what enters the down and the output projections
+            logits(model, batch)
+        for name, h in seen.items():  # [B, T, units] or [B, T, heads, dim]
+            real = token_mask(model, found[name], batch["attention_mask"])
+            totals.add_positions(found[name], h.float().abs() ** power, real, tokens, "signed")
+        texts += len(batch["labels"])
+    return totals.means(texts)

@@ -1,0 +1,32 @@
+"""A readout by maximum: one word that gives a class away is enough, wherever it stands."""
+
+from typing import Any, Self
+
+from torch import Tensor, nn
+
+from skip_exp.models.families import Family, HFModel
+from skip_exp.models.readouts.base import Encoded, Readout
+
+
+class MyReadout(Readout):
+    """A trained linear layer on the largest value of each hidden dimension over the text.
+
+    ``needs`` is the parent's, "encoder": every family has one.
+    """
+
+    def __init__(self, hidden: int, labels: int) -> None:
+        super().__init__()
+        self.linear = nn.Linear(hidden, labels)
+
+    @classmethod
+    def build(
+        cls, model: HFModel, tokenizer: Any, labels: int, words: tuple[str, ...], pooling: str
+    ) -> Self:
+        """A new one for a task; ``words`` (label words) and ``pooling`` say nothing to it."""
+        return cls(model.config.hidden_size, labels)
+
+    def forward(self, model: HFModel, family: Family, encoded: Encoded) -> Tensor:
+        """Class logits [B, labels] from the text's hidden states [B, T, H]; no virtual tokens."""
+        hidden = encoded.text.to(self.linear.weight.dtype)  # fp32 on top of a bf16 backbone, too
+        padding = encoded.text_mask[..., None] == 0
+        return self.linear(hidden.masked_fill(padding, float("-inf")).amax(1))
