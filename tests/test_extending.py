@@ -17,11 +17,11 @@ import torch
 from safetensors.torch import load_file
 
 from skip_exp import Skill, pipeline
-from skip_exp.cache import versions
 from skip_exp.cache.store import entry_name
 from skip_exp.config import schema
 from skip_exp.errors import SkipError
 from skip_exp.job import Job
+from skip_exp.machine import versions
 from skip_exp.models.families import FfnBlock
 from skip_exp.models.readouts.base import Encoded
 from skip_exp.models.sites import Site, site_sizes
@@ -266,7 +266,7 @@ def test_all_at_once_from_the_command_line(typed: Place) -> None:
 
 
 def test_a_skill_and_its_export_come_back_as_they_were(place: Place) -> None:
-    from skip_exp.export import export
+    from skip_exp.skill.export import export
 
     place.run("prompt=residual", "prompt.length=4", backbone="minilm_max")
     skill = Skill.load(place.root / "job/skill")
@@ -288,7 +288,7 @@ def test_an_onnx_export_needs_no_class(place: Place) -> None:
     for package in ("onnx", "onnxruntime", "onnxscript"):
         pytest.importorskip(package)
     from skip_exp import OnnxSkill
-    from skip_exp.export import export
+    from skip_exp.skill.export import export
 
     place.run("prompt=residual", "prompt.length=4", backbone="minilm_max")
     skill = Skill.load(place.root / "job/skill")
