@@ -17,10 +17,10 @@ class Study:
     """What one section shows."""
 
     screen: Screen
-    # Per row of `Screen.points`: n (pairs with the default; of the default its results), bare (of
-    # them final and without a dense_continued to be measured against), and, NaN without a pair,
-    # speed (mean, std), contended, and per split score, drop (means over the pairs, fractions) and
-    # difference (`paired.Difference` to the default; not for itself).
+    # Per row of `Screen.points`: section (title), is_default (as of the screen), n (pairs with the
+    # default; of the default its results), bare (of them final and without a dense_continued to be
+    # measured against), and, NaN without a pair, speed (mean, std), contended, and per split score,
+    # drop (means over the pairs, fractions) and difference (`Difference` to the default).
     rows: pd.DataFrame
     chance: pd.DataFrame  # by PLACE: those at chance, left out of every mean; see `cells.chance`
     expected: int  # pairs that are not at chance
@@ -48,6 +48,8 @@ def study(screen: Screen, scored: pd.DataFrame) -> Study:
     used = continued[continued["identity"].isin(screen.points[CONTINUED])]
     rows = screen.points.merge(_figures(_against(runs, continued)), how="left", on=ROW)
     rows[["n", "bare"]] = rows[["n", "bare"]].fillna(0).astype(int)
+    against = "" if screen.is_default else f" (against {screen.reference})"
+    rows = rows.assign(section=screen.title + against, is_default=screen.is_default)
     return Study(
         screen=screen,
         rows=rows,
