@@ -128,7 +128,7 @@ def test_several_factors_and_no_default_among_the_options(sweeps):
         "prune.allocation=uniform, prune.sites=[ffn]",
         "prune.allocation=uniform, prune.sites=[ffn,heads]",
     ]
-    assert not found.is_default and found.reference == found.options[0]
+    assert not found.is_default and found.reference == found.points["option"][0]
     assert set(found.points["ratio"]) == {0.5}
 
 
