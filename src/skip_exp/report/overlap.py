@@ -47,33 +47,29 @@ def compare(one: Masks, other: Masks) -> tuple[float, float] | None:
     return float(shared / (kept_once - shared)), float(expected / (kept_once - expected))
 
 
-def overlaps(runs: pd.DataFrame) -> pd.DataFrame:
-    """Pairs of runs of one backbone and ratio, per kind of neuron: an FFN's units outnumber heads.
+def overlaps(runs: pd.DataFrame) -> list[tuple[str, pd.DataFrame, pd.DataFrame]]:
+    """Titles, observed and chance as tasks x tasks (lower triangle), means over pairs of runs.
 
-    Columns: backbone, ratio, kind, a and b (tasks in order), observed, chance.
+    Of each backbone and ratio where two tasks compare; per kind of neuron, since an FFN's units
+    outnumber heads.
     """
-    pairs = []
+    tables = []
     for (backbone, ratio), group in runs[runs["ratio"] > 0].groupby(["backbone", "ratio"]):
         keeps: dict[str, list[tuple[str, Masks]]] = defaultdict(list)
         for run in group.sort_values("task", kind="stable").to_dict("records"):
             masks = kept(run)
-            for kind in sorted({Site(site).kind for site in masks}):
+            for kind in {Site(site).kind for site in masks}:
                 part = {site: mask for site, mask in masks.items() if Site(site).kind == kind}
                 keeps[kind].append((run["task"], part))
-        for kind, tasks in keeps.items():
-            for (a, one), (b, other) in combinations(tasks, 2):
-                if values := compare(one, other):
-                    pairs.append((backbone, ratio, kind, a, b, *values))
-    columns = ["backbone", "ratio", "kind", "a", "b", "observed", "chance"]
-    return pd.DataFrame(pairs, columns=columns)
-
-
-def matrices(pairs: pd.DataFrame) -> list[tuple[str, pd.DataFrame, pd.DataFrame]]:
-    """Titles, observed and chance as tasks x tasks (lower triangle), where two tasks compare."""
-    shown = []
-    for (backbone, ratio, kind), group in pairs.groupby(["backbone", "ratio", "kind"]):
-        if (group["a"] != group["b"]).any():
-            means = group.groupby(["b", "a"])[["observed", "chance"]].mean().unstack()
-            title = f"{backbone} · {kind} · ratio {ratio:g}"
-            shown.append((title, means["observed"], means["chance"]))
-    return shown
+        for kind, tasks in sorted(keeps.items()):
+            pairs = [
+                (b, a, *values)
+                for (a, one), (b, other) in combinations(tasks, 2)
+                if (values := compare(one, other))
+            ]
+            if any(b != a for b, a, *_ in pairs):
+                frame = pd.DataFrame(pairs, columns=["b", "a", "observed", "chance"])
+                means = frame.groupby(["b", "a"]).mean().unstack()
+                title = f"{backbone} · {kind} · ratio {ratio:g}"
+                tables.append((title, means["observed"], means["chance"]))
+    return tables

@@ -17,7 +17,7 @@ from skip_exp.report.cells import (
     ratio_text,
     warnings,
 )
-from skip_exp.report.overlap import matrices, overlaps
+from skip_exp.report.overlap import overlaps
 from skip_exp.report.tables import CAPTION, SAMPLE, TEXT_COLUMNS
 
 
@@ -101,7 +101,7 @@ def overlap_tables(runs: pd.DataFrame) -> list[Shaded]:
         _shaded(
             title, seen, seen.map("{:.2f}".format) + chance.map("<small>({:.2f})</small>".format)
         )
-        for title, seen, chance in matrices(overlaps(runs[~runs["sample"]]))
+        for title, seen, chance in overlaps(runs[~runs["sample"]])
     ]
 
 

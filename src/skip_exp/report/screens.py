@@ -112,17 +112,16 @@ def read(name: str) -> Screen:
         named = ", ".join(factors)
         raise SkipError(f"sweeps/{name}.yaml: sweep.factor is {named}, but it sweeps over another")
     task = f"+task={swept['task'][0]}"
-    default = _composed(name, task, {})
+    default = _composed(name, task)
     ratios = [float(ratio) for ratio in swept.get("prune.ratio", [default["prune"]["ratio"]])]
     options = {}
     for values in product(*(swept[factor] for factor in factors)):
-        given = dict(zip(factors, values, strict=True))
-        named = ", ".join(f"{key}={value}" for key, value in given.items())
-        label = named if len(given) > 1 else values[0]
-        options[label] = _points(_composed(name, task, given), ratios)
+        given = [f"{factor}={value}" for factor, value in zip(factors, values, strict=True)]
+        label = ", ".join(given) if len(given) > 1 else values[0]
+        options[label] = _points(_composed(name, task, *given), ratios)
     of_default = _points(default, ratios)
-    same = [label for label, points in options.items() if points.equals(of_default)]
-    reference = (same or list(options))[0]
+    same = (label for label, points in options.items() if points.equals(of_default))
+    reference = next(same, next(iter(options)))
     # A sweep may set more than it compares: attribution on fewer texts, say.
     plain = _points(_plain(task), ratios)
     seeds = [int(seed) for seed in swept.get("seed", [default["seed"]])]
@@ -138,16 +137,15 @@ def read(name: str) -> Screen:
     )
 
 
-def _composed(name: str, task: str, values: Mapping[str, str]) -> dict[str, Any]:
+def _composed(name: str, task: str, *given: str) -> dict[str, Any]:
     """Final scores are those with re-tuning, also where the sweep itself does without."""
-    given = [f"{key}={value}" for key, value in values.items()]
     return grids.composed(name, [task, "retune.enabled=true", *given])
 
 
 @cache
 def _plain(task: str) -> dict[str, Any]:
     """The default job; composed once for all sweep files."""
-    return _composed(grids.PLAIN, task, {})
+    return _composed(grids.PLAIN, task)
 
 
 def _points(cfg: Mapping[str, Any], ratios: Sequence[float]) -> pd.DataFrame:

@@ -11,7 +11,6 @@ import signal
 import subprocess
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -23,33 +22,13 @@ from skip_exp.machine import hub
 from skip_exp.report import frame
 from skip_exp.report import grid as grids
 from skip_exp.report.grid import Grid
-from skip_exp.report.reconstruction import Reconstruction, to_latex, to_markdown
+from skip_exp.report.reconstruction import Plan, to_latex, to_markdown
 from skip_exp.report.tables import save
 
 SWEEPS = {"paper": "table2", "offline": "table2_offline"}
 
 
-@dataclass(frozen=True)
-class Plan:
-    """What is run, and why."""
-
-    profile: str
-    why: str
-    source: str  # data.source of every job
-    overrides: list[str]
-
-    @property
-    def rehearsal(self) -> bool:
-        return self.source == "sample"
-
-    @property
-    def command(self) -> list[str]:
-        name = SWEEPS[self.profile]
-        sweep = ["--config-dir", str(grids.sweep_dir()), "--config-name", name]
-        return [sys.executable, "-m", "skip_exp", *sweep, *self.overrides]
-
-
-def plan(profile: str, overrides: Sequence[str]) -> tuple[Plan, Grid]:
+def plan(profile: str, overrides: Sequence[str]) -> Plan:
     """Choose the profile (``auto``) and the data by what can be reached.
 
     Raises:
@@ -64,7 +43,7 @@ def plan(profile: str, overrides: Sequence[str]) -> tuple[Plan, Grid]:
     if profile != "paper":
         source, where = _data(grids.read(SWEEPS[profile], overrides), reachable)
     given = [*overrides, f"data.source={source}"]
-    return Plan(profile, f"{why}; {where}", source, given), grids.read(SWEEPS[profile], given)
+    return Plan(grids.read(SWEEPS[profile], given), profile, f"{why}; {where}", source, given)
 
 
 def _data(grid: Grid, reachable: bool) -> tuple[str, str]:
@@ -152,7 +131,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _main(options: argparse.Namespace) -> int:
-    chosen, grid = plan(options.profile, options.overrides)
+    chosen = plan(options.profile, options.overrides)
+    grid = chosen.grid
 
     def answered() -> pd.DataFrame:
         folders = [folder for folder in options.results if Path(folder).exists()]
@@ -168,11 +148,13 @@ def _main(options: argparse.Namespace) -> int:
         print(f"{old} results of another version of the code: their jobs are run again", flush=True)
     if len(grid.remaining(answers)) and not options.no_run:
         interrupted, answers = run(chosen), answered()
-    table = Reconstruction(grid, answers, chosen.profile, chosen.why, chosen.rehearsal)
-    out = options.out.with_name(f"{options.out.name}{'-rehearsal' if table.rehearsal else ''}")
-    files = {out / "table2.md": to_markdown(table), out / "table2.tex": to_latex(table)}
+    out = options.out
+    if chosen.rehearsal:
+        out = out.with_name(f"{out.name}-rehearsal")
+    text = to_markdown(chosen, answers)
+    files = {out / "table2.md": text, out / "table2.tex": to_latex(chosen, answers)}
     save(files)
-    print(files[out / "table2.md"])
+    print(text)
     print(f"written: {', '.join(map(str, files))}")
     return 130 if interrupted else int(len(grid.remaining(answers)) > 0)
 
