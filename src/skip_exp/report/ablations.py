@@ -13,8 +13,7 @@ import pandas as pd
 from skip_exp.errors import SkipError
 from skip_exp.report import frame
 from skip_exp.report.cells import backbone_notes
-from skip_exp.report.contrasts import Study, study
-from skip_exp.report.paired import ABOUT, FEW, Difference
+from skip_exp.report.contrasts import ABOUT, FEW, Difference, Study, study
 from skip_exp.report.reconstruction import provenance
 from skip_exp.report.screens import read_all, scored
 from skip_exp.report.tables import markdown, percent, save, speed, spread

@@ -1,15 +1,44 @@
 """The figures of one ablation: per ratio and phase every option against the default."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import pandas as pd
+from scipy.stats import bootstrap
 
 from skip_exp.report.cells import chance, without
-from skip_exp.report.paired import difference
 from skip_exp.report.screens import CONTINUED, PAIR, PLACE, Screen
 
 SPLITS = {"select": "select/dense", "validation": "metric/dense"}  # split to its dense score
 ROW = ["ratio", "phase", "option"]
+
+FEW = 5  # below this many pairs there is no verdict
+CONFIDENCE = 0.95
+RESAMPLES = 9999
+ABOUT = (
+    f"{100 * CONFIDENCE:.0f} % percentile bootstrap of the mean over the pairs"
+    f" ({RESAMPLES} resamples, fixed random state)"
+)
+
+
+@dataclass(frozen=True)
+class Difference:
+    """Mean of paired differences with its confidence interval; without one for few pairs."""
+
+    n: int
+    mean: float
+    interval: tuple[float, float] | None
+
+    @property
+    def verdict(self) -> str:
+        """``better``, ``worse``, ``tie`` where the interval holds 0, or that pairs are too few."""
+        if self.interval is None:
+            return f"none: under {FEW} pairs"
+        low, high = self.interval
+        if low <= 0 <= high:
+            return "tie"
+        return "better" if low > 0 else "worse"
 
 
 @dataclass(frozen=True)
@@ -121,3 +150,24 @@ def _figures(runs: pd.DataFrame) -> pd.DataFrame:
         figures |= {split: groups[split].mean(), f"{split} drop": groups[f"{split} drop"].mean()}
         figures[f"{split} difference"] = values.map(difference).where(~groups["is_reference"].any())
     return pd.DataFrame(figures).reset_index()
+
+
+def difference(values: Sequence[float]) -> Difference | None:
+    """Of the differences option - default, one per pair; None for no pairs.
+
+    The percentile method, not BCa: that one is undefined where all differences are equal.
+    """
+    if not values:
+        return None
+    interval = None
+    if len(values) >= FEW:
+        bounds = bootstrap(
+            (np.asarray(values, dtype=float),),
+            np.mean,
+            n_resamples=RESAMPLES,
+            confidence_level=CONFIDENCE,
+            method="percentile",
+            rng=np.random.default_rng(0),
+        ).confidence_interval
+        interval = float(bounds.low), float(bounds.high)
+    return Difference(len(values), float(np.mean(values)), interval)

@@ -22,7 +22,7 @@ def kept(run: Mapping[str, Any]) -> Masks:
     masks = {site: np.zeros(of, dtype=bool) for site, (_, of) in run["keep_sizes"].items()}
     try:
         with safe_open(file, framework="np") as tensors:
-            names = [f"keep/{site}" for site in masks if f"keep/{site}" in tensors.keys()]  # noqa: SIM118
+            names = {f"keep/{site}" for site in masks}.intersection(tensors.keys())
             for name in names:
                 masks[name.removeprefix("keep/")][tensors.get_tensor(name)] = True
     except (OSError, SafetensorError, IndexError):
