@@ -10,7 +10,7 @@ from skip_exp.report.frame import PHASES
 
 SETTING = ["task", "backbone", "attribution", "variant", "ratio"]
 CELL = [*SETTING, "sample"]  # generated rows and real ones never share a cell
-FOUND = -1.0  # ratio of a setting whose jobs looked for it: it differs from seed to seed
+SEARCHED = -1.0  # ratio of a setting whose jobs looked for it: it differs from seed to seed
 MEASURES = [
     *(f"{split}/{phase}" for split in ("metric", "select") for phase in PHASES),
     *("params/block_pruned", "params/all_pruned", "flops/ratio"),
@@ -40,7 +40,7 @@ def gather(frame: pd.DataFrame) -> Gathered:
     placed = frame[is_placed]
     placed = placed.assign(
         attribution=placed["attribution"].replace("", "-"),
-        ratio=placed["ratio"].mask(placed["searched"], FOUND),
+        ratio=placed["ratio"].mask(placed["searched"], SEARCHED),
     )
     is_done = placed["status"] == "done"
     runs = placed[is_done].drop_duplicates([*CELL, "seed"], keep="last")
@@ -138,7 +138,7 @@ def front(points: pd.DataFrame) -> pd.DataFrame:
 
 def ratio_text(ratio: float) -> str:
     """``0.5``, or ``found`` where each job looked for its own."""
-    return "found" if ratio == FOUND else f"{ratio:g}"
+    return "found" if ratio == SEARCHED else f"{ratio:g}"
 
 
 def describe(job: Any) -> str:
