@@ -7,7 +7,7 @@ from skip_exp.errors import SkipError
 from skip_exp.report import __main__ as report
 from skip_exp.report import ablations, contrasts, frame, screens
 from skip_exp.report import grid as grids
-from skip_exp.report.overview import option_lines, overview
+from skip_exp.report.ablations import option_lines, overview
 from tests.helpers.fakes import failed, result, store
 
 SWEEP = """# Cost: little
@@ -109,9 +109,9 @@ def row(found, screen, label="uniform", phase="pruned", ratio=0.5):
 def test_a_sweep_file_is_read(screen):
     assert (screen.question, screen.factors) == ("Does it matter?", ["prune.allocation"])
     assert screen.command.endswith("--config-name ablation_allocation")
-    assert screen.options == ["global", "uniform"]
+    assert list(screen.points["option"].unique()) == ["global", "uniform"]
     assert screen.reference == "global" and screen.is_default
-    assert len(screen.pairs) == 9 and screen.ratios == [0.5, 0.7]
+    assert len(screen.pairs) == 9 and set(screen.points["ratio"]) == {0.5, 0.7}
     assert ["rte", "minilm", 3] in screen.pairs.to_numpy().tolist()
 
 
@@ -124,12 +124,12 @@ def test_several_factors_and_no_default_among_the_options(sweeps):
     write(sweeps, "several", "prune.allocation, prune.sites", text)
     found = screens.read("several")
     (sweeps / "several.yaml").unlink()
-    assert found.options[:2] == [
+    assert list(found.points["option"].unique()[:2]) == [
         "prune.allocation=uniform, prune.sites=[ffn]",
         "prune.allocation=uniform, prune.sites=[ffn,heads]",
     ]
-    assert not found.is_default and found.reference == found.options[0]
-    assert found.ratios == [0.5]
+    assert not found.is_default and found.reference == found.points["option"][0]
+    assert set(found.points["ratio"]) == {0.5}
 
 
 def test_a_factor_that_is_not_swept_is_refused(sweeps):
@@ -147,7 +147,7 @@ def test_a_sweep_with_more_set_than_it_compares_does_not_hold_the_default(run, s
     assert not found.is_default and found.reference == "global"
     few = {"attribution.samples": 8}
     runs = [run(few | values, 1, pruned=0.7) for values in (DEFAULT, OTHER)]
-    (line,) = option_lines([study(found, runs)]).to_dict("records")
+    (line,) = option_lines(study(found, runs).rows).to_dict("records")
     assert (line["section"], line["option"]) == ("few (against global)", "uniform")
 
 
@@ -277,7 +277,7 @@ def test_a_budget_of_re_tuning_is_known_by_the_epochs_it_comes_to(run, tmp_path,
     write(tmp_path, "ablation_budget", "retune.budget", params)
     monkeypatch.setattr(grids, "sweep_dir", lambda: tmp_path)
     screen = screens.read("ablation_budget")
-    assert screen.options == ["0.9", "0"]
+    assert list(screen.points["option"].unique()) == ["0.9", "0"]
     assert screen.is_default and screen.reference == "0.9"
     none, nine = {"retune.budget": 0}, {"retune.epochs": 9, "retune.patience": 6}
     heavy = {"ratio": 0.9, "retune": True, "final": 0.7}
@@ -353,9 +353,9 @@ def test_the_page_starts_with_every_option_in_one_line(told):
 
 def test_few_pairs_have_no_verdict_and_no_results_no_tables(run, screen):
     found = [run(DEFAULT, 1, pruned=0.7), run(OTHER, 1, pruned=0.6)]
-    (line,) = option_lines([study(screen, found)]).to_dict("records")
+    (line,) = option_lines(study(screen, found).rows).to_dict("records")
     assert line == {"section": "allocation", "option": "uniform", "before, 0.5": "(-10.0)"}
-    assert overview([study(screen, [])]) == []
+    assert overview(study(screen, []).rows) == []
 
 
 def test_what_did_not_work_is_listed_by_itself(told):

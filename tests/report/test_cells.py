@@ -3,7 +3,7 @@ import pytest
 
 from skip_exp.report import frame
 from skip_exp.report.cells import (
-    FOUND,
+    SEARCHED,
     describe,
     describe_failure,
     front,
@@ -175,7 +175,7 @@ AUTO = {"ratio": "auto", "max_drop": 1.0}
 def test_seeds_that_found_different_ratios_are_one_cell():
     cell = only([looked(0.55, 1, **AUTO), looked(0.65, 2, **AUTO)])
     goal = "prune.max_drop=1.0"
-    assert setting(cell) == ("sst2", "minilm", "activation_gradient", goal, FOUND)
+    assert setting(cell) == ("sst2", "minilm", "activation_gradient", goal, SEARCHED)
     assert ratio_text(cell["ratio"]) == "found"
     assert cell["params/block_pruned mean"] == pytest.approx(0.6)
     speed = only([looked(0.41, 1, target_speedup=2.0), looked(0.43, 2, target_speedup=2.0)])
@@ -184,7 +184,7 @@ def test_seeds_that_found_different_ratios_are_one_cell():
 
 def test_what_was_looked_for_is_apart_from_what_was_asked_for():
     found = [looked(0.5, **AUTO), looked(0.5, **AUTO | {"max_drop": 2.0}), looked(0.5)]
-    assert sorted(gathered(found).cells["ratio"]) == [FOUND, FOUND, 0.5]
+    assert sorted(gathered(found).cells["ratio"]) == [SEARCHED, SEARCHED, 0.5]
 
 
 def test_a_sweep_of_searches_spans_no_ratio_of_another_job():
@@ -216,5 +216,5 @@ def test_failures_and_gaps_in_words():
     cell = only([result()])
     cell["seed"] = 7
     assert describe(cell) == "sst2, minilm, activation_gradient, ratio 0.5, seed 7"
-    cell["variant"], cell["ratio"] = "prune.max_drop=1.0", FOUND
+    cell["variant"], cell["ratio"] = "prune.max_drop=1.0", SEARCHED
     assert "(prune.max_drop=1.0), ratio found, seed 7" in describe(cell)

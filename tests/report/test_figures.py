@@ -1,8 +1,8 @@
+import re
 import subprocess
 import sys
 import xml.etree.ElementTree as ET
 
-import pandas as pd
 import pytest
 
 from skip_exp.report import figures, frame
@@ -14,20 +14,33 @@ def cells(found):
     return gather(frame.ordered(frame.rows(found))).cells
 
 
-def elements(svg, name):
-    return list(ET.fromstring(svg.replace("xlink:href", "href")).iter(name))
+def drawn(draw, *found):
+    """Figures by title as XML, and the legend."""
+    drawings, legend = draw(cells(found))
+    parsed = {title: ET.fromstring(svg.replace("xlink:", "")) for title, svg in drawings}
+    return parsed, legend
 
 
-def points(**columns):
-    return pd.DataFrame({"std": float("nan"), "title": "", **columns})
+def inside(svg, name):
+    """What each element of a drawing is: its text, or where it is (x, y)."""
+    elements = svg.iter(name)
+    if name == "text":
+        return [element.text for element in elements]
+    return [(float(element.get("x")), float(element.get("y"))) for element in elements]
 
 
-LINE = figures.Line(
-    figures.STYLES[0],
-    points(x=[0.0, 10.0], y=[0.0, 100.0], title=["p0", "p1 & <b>"]),
-    pd.DataFrame({"x": [0.0, 10.0], "y": [0.0, 100.0]}),
-)
-PANEL = figures.Panel("a & <b>", "x", "y", [LINE], rule=50.0)
+def marks(svg):
+    """Marks of the points: those of the axes are on the left edge or below."""
+    left, bottom = 0.14 * figures.WIDTH, 0.83 * figures.HEIGHT
+    return [(x, y) for x, y in inside(svg, "use") if x > left + 0.1 and y < bottom - 0.1]
+
+
+def paths(svg, colour):
+    """Points of the lines and bars of a colour; what has a name is the shape of a mark."""
+    style = f"stroke: var(--{colour})"
+    lines = [path for path in svg.iter("path") if style in path.get("style", "")]
+    lines = [path.get("d", "") for path in lines if not path.get("id")]
+    return [re.findall(r"[ML] ([\d.]+) ([\d.]+)", line) for line in lines if line]
 
 
 def test_styles_differ_by_more_than_colour_and_the_control_is_muted():
@@ -39,65 +52,53 @@ def test_styles_differ_by_more_than_colour_and_the_control_is_muted():
     assert {style.colour for style in every} <= set(figures.INK)
 
 
-def test_a_point_has_a_text_and_a_drawing_is_xml():
-    svg = figures.draw(PANEL)
-    (root,) = elements(svg, "svg")
-    assert root.get("aria-label") == "a & <b>: y against x"
-    assert [title.text for title in elements(svg, "title")] == ["p0", "p1 & <b>"]
-    assert "majority class" in [text.text for text in elements(svg, "text")]
-
-
-def test_points_are_where_the_axes_say():
-    svg = figures.draw(figures.Panel("t", "x", "y", [LINE], x_range=(0, 20)))
-    marks = [use for use in elements(svg, "use") if len(use)]
-    (x0, y0), (x1, y1) = ((float(use.get("x")), float(use.get("y"))) for use in marks)
-    left, width = 0.14 * figures.WIDTH, 0.82 * figures.WIDTH
-    assert (x0, x1) == (pytest.approx(left, abs=0.1), pytest.approx(left + width / 2, abs=0.1))
-    assert y0 > y1  # larger is higher
-
-
 def test_colours_are_those_of_the_page_and_drawings_repeat():
-    svg = figures.draw(PANEL)
-    assert (
-        "var(--c0)" in svg and figures.INK["c0"] not in svg and " id=" not in svg.split("defs")[0]
-    )
-    assert figures.draw(PANEL) == svg
+    found = cells([result(backbone="a & <b>")])
+    ((title, svg),), _ = figures.tradeoff(found)
+    assert title == "sst2" and "accuracy × 100 against speed-up, times dense" in svg
+    assert "var(--c0)" in svg and figures.INK["c0"] not in svg
+    assert "<g id=" not in svg and "clip-path" not in svg and "http" not in svg
+    assert figures.tradeoff(found) == ([(title, svg)], {"a & <b>": figures.STYLES[0]})
+    ((title, svg),), _ = figures.pruning(found)
+    assert title == "sst2 · a & <b>" and 'aria-label="sst2 · a &amp; &lt;b&gt;: ' in svg
+
+
+def test_speed_figures_need_a_final_score():
+    dense = result("qnli", metric={"name": "accuracy", "dense": 0.5})
+    found = [*grid(["sst2"], ["a", "b"], [0.3, 0.5], attributions=["taylor"]), dense]
+    shown, legend = drawn(figures.tradeoff, *found, result(data_is_sample=True))
+    assert list(shown) == ["sst2", "sst2 *sample*"]
+    assert set(legend) == {"a", "b", "minilm"}
+    assert len(marks(shown["sst2"])) == 2 * (1 + 2)  # dense and two ratios of each backbone
+    assert len(paths(shown["sst2 *sample*"], legend["minilm"].colour)) == 1  # one seed: no bars
 
 
 def test_a_spread_is_a_bar():
-    spread = figures.Line(
-        LINE.style, points(x=[1.0, 2.0], y=[1.0, 2.0], std=[0.5, None]), LINE.path
-    )
-    alone = figures.Line(LINE.style, points(x=[1.0, 2.0], y=[1.0, 2.0]), LINE.path)
-    panels = [figures.Panel("t", "x", "y", [line]) for line in (alone, spread)]
-    without, with_bar = (len(elements(figures.draw(panel), "path")) for panel in panels)
-    assert with_bar == without + 1
-
-
-def test_speed_panels_need_a_final_score():
-    dense = result("qnli", metric={"name": "accuracy", "dense": 0.5})
-    found = [*grid(["sst2"], ["a", "b"], [0.3, 0.5], attributions=["taylor"]), dense]
-    found += [result(data_is_sample=True)]
-    panels, marks = figures.tradeoff(cells(found))
-    assert [panel.title for panel in panels] == ["sst2", "sst2 *sample*"]
-    assert set(marks) == {"a", "b", "minilm"}
-    first, start, *others = panels[0].lines
-    assert list(start.points["x"]) == [1.0] and start.hollow and len(others) == 2
-    assert first.points["title"].iloc[0].startswith("a, ratio 0.3: ")
-    assert first.points["title"].iloc[0].endswith("x, n=3")
+    (one,) = drawn(figures.tradeoff, result())[0].values()
+    (two,) = drawn(figures.tradeoff, result(), result(seed=2))[0].values()
+    assert len(paths(one, "c0")) == 1 and len(paths(two, "c0")) == 3  # the front, and two bars
+    (x, low), (same, high) = (map(float, point) for point in paths(two, "c0")[1])
+    assert x == same and low > high
 
 
 def test_paths_of_pruning_start_from_dense_at_zero():
     scores = {"name": "accuracy", "dense": 0.8, "pruned": 0.5, "final": 0.7}
-    panels, marks = figures.pruning(cells([result(metric=scores), result(attribution="random")]))
-    (panel,) = panels
-    assert (panel.title, panel.x_range, panel.rule) == ("sst2 · minilm", (0, 100), 51)
-    assert list(marks) == ["activation_gradient", "random"]
-    pruned, final = panel.lines[:2]
-    assert pruned.path.to_numpy() == pytest.approx(pd.DataFrame([[0, 80], [50, 50]]).to_numpy())
-    assert final.path.to_numpy() == pytest.approx(pd.DataFrame([[0, 80], [50, 70]]).to_numpy())
-    assert pruned.hollow and not final.hollow
-    assert list(final.points["title"]) == ["activation_gradient, final: 70.0 at 50 % pruned"]
+    shown, legend = drawn(figures.pruning, result(metric=scores))
+    ((title, svg),) = shown.items()
+    assert title == "sst2 · minilm" and list(legend) == ["activation_gradient"]
+    assert {"majority class", "0", "100"} <= set(inside(svg, "text"))
+    left, width = 0.14 * figures.WIDTH, 0.82 * figures.WIDTH
+    pruned, final = paths(svg, "c0")
+    for path in (pruned, final):
+        assert [float(x) for x, _ in path] == pytest.approx([left, left + width / 2], abs=0.1)
+    assert pruned[0] == final[0]  # dense
+    assert 0 < float(final[0][1]) < float(final[1][1]) < float(pruned[1][1])  # higher is better
+
+
+def test_the_control_is_in_the_legend_with_the_methods():
+    shown, legend = drawn(figures.pruning, result(), result(attribution="random"))
+    assert list(legend) == ["activation_gradient", "random"]
+    assert len(paths(shown["sst2 · minilm"], "control")) == 2
 
 
 def test_matplotlib_is_imported_where_something_is_drawn():

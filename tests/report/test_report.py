@@ -85,8 +85,8 @@ def test_what_was_kept_is_told_in_percent_by_layer():
     (table,) = kept(runs)
     assert (table.title, table.columns) == ("sst2 · minilm", ["0"])
     assert table.rows == [
-        ("dec cross heads 0.5", [(2, "25", "")]),
-        ("enc ffn 0.5", [(8, "75", "")]),
+        ("dec cross heads 0.5", [(2, "25")]),
+        ("enc ffn 0.5", [(8, "75")]),
     ]
 
 

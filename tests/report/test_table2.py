@@ -16,8 +16,7 @@ from skip_exp.machine.versions import job_code
 from skip_exp.report import frame, table2
 from skip_exp.report import grid as grids
 from skip_exp.report.frame import comparable
-from skip_exp.report.reconstruction import REHEARSAL, Reconstruction, caption, rows, to_latex
-from skip_exp.report.table2 import Plan
+from skip_exp.report.reconstruction import REHEARSAL, Plan, caption, rows, to_latex
 from tests.helpers.fakes import result, store
 
 SWEEPS = grids.sweep_dir()
@@ -125,15 +124,15 @@ def test_every_ablation_asks_a_question_and_compares_all_that_it_sweeps():
 )
 def test_the_grids_of_the_table(name, backbones, tasks, ratios):
     grid = grids.read(name)
-    assert (grid.backbones, grid.tasks) == (backbones.split(), tasks.split())
-    assert (grid.ratios, grid.seeds) == (ratios, [1, 2, 3])
+    columns = [list(grid.jobs[name].unique()) for name in grids.JOB]
+    assert columns == [tasks.split(), backbones.split(), ratios, [1, 2, 3]]
 
 
 def test_grid_of_a_sweep(small):
     grid = grids.read("table2_offline")
     every = [list(job) for job in product(["sst2", "rte"], ["minilm"], [0.3, 0.5], [1, 2])]
     assert grid.jobs.to_numpy().tolist() == every
-    assert grid.metric("rte") == "accuracy"
+    assert list(grid.task_configs) == ["sst2", "rte"]
     settings = grid.settings["sst2", "minilm"]
     assert (settings["attribution"], settings["tune.epochs"]) == ("activation_gradient", "2")
 
@@ -176,10 +175,10 @@ def test_results_of_other_code_stand_in_until_their_jobs_are_done_again(small):
     failed = answer(second, status="failed", metric={}, job_id="failed")
     answers = grid.answers(loaded([*old, failed]), "local")
     assert sorted(answers["job_id"]) == ["failed"] + ["old"] * 8
-    text = caption(table([*old[1:], new]))
+    text = caption(*table([*old[1:], new]))
     assert "OUTDATED: 7 results come from another version of the code." in text
     assert "INCOMPLETE: 7 of 8 jobs have no result of this version" in text
-    assert "OUTDATED" not in caption(table([new]))
+    assert "OUTDATED" not in caption(*table([new]))
 
 
 @pytest.mark.parametrize("override", ["seed=4", "+task=cola", "prune.ratio=0.1"])
@@ -200,41 +199,42 @@ def test_a_sweep_over_something_else_is_refused(small):
 
 
 def test_auto_picks_by_what_is_reachable(small, monkeypatch):
-    chosen, _ = table2.plan("auto", [])
+    chosen = table2.plan("auto", [])
     assert (chosen.profile, chosen.source, chosen.rehearsal) == ("offline", "sample", True)
     assert "hub cannot be reached" in chosen.why and "generated" in chosen.why
     local(small, monkeypatch, "sst2", "rte")
-    chosen, _ = table2.plan("auto", ["trainer=cpu"])
+    chosen = table2.plan("auto", ["trainer=cpu"])
     assert (chosen.profile, chosen.source, chosen.rehearsal) == ("offline", "local", False)
     assert chosen.command[-4:] == [
         *("--config-name", "table2_offline"),
         *("trainer=cpu", "data.source=local"),
     ]
     reachable(monkeypatch)
-    chosen, _ = table2.plan("auto", [])
+    chosen = table2.plan("auto", [])
     assert (chosen.profile, chosen.source, chosen.rehearsal) == ("paper", "hub", False)
-    chosen, _ = table2.plan("offline", [])
+    chosen = table2.plan("offline", [])
     assert (chosen.profile, chosen.source) == ("offline", "local")
     assert "asked for" in chosen.why
 
 
 def test_data_that_is_not_all_local(small, monkeypatch):
     local(small, monkeypatch, "sst2")
-    assert table2.plan("offline", [])[0].source == "sample"
+    assert table2.plan("offline", []).source == "sample"
     monkeypatch.setattr(table2, "load_from_hub", lambda _: None)
-    assert table2.plan("offline", [])[0].source == "hub"  # from its cache
+    assert table2.plan("offline", []).source == "hub"  # from its cache
     reachable(monkeypatch)
-    assert table2.plan("offline", [])[0].source == "hub"
+    assert table2.plan("offline", []).source == "hub"
 
 
 def test_the_paper_profile_never_ends_on_generated_data(small):
-    chosen, _ = table2.plan("paper", [])
+    chosen = table2.plan("paper", [])
     assert (chosen.source, chosen.rehearsal) == ("hub", False)
 
 
 def table(answers, rehearsal=False):
-    grid = grids.read("table2_offline")
-    return Reconstruction(grid, loaded(answers), "offline", "because", rehearsal)
+    source = "sample" if rehearsal else "local"
+    plan = Plan(grids.read("table2_offline"), "offline", "because", source, [])
+    return plan, loaded(answers)
 
 
 def test_rows(small):
@@ -249,7 +249,7 @@ def test_rows(small):
     answers[2]["metric"] = scores | {"dense": 0.55, "final": 0.6}
     failed = answer(jobs(grid)[2], status="failed", metric={})
     head = {"backbone": "minilm", "ratio": "dense", "block %": "0.0", "all %": "0.0"}
-    assert rows(table([*answers, failed])).to_dict("records") == [
+    assert rows(*table([*answers, failed])).to_dict("records") == [
         head
         | {
             "speed-up": "1.00x",
@@ -272,13 +272,13 @@ def test_rows(small):
 def test_contended_timings_are_no_speedup(small):
     loud = {"speedup": 1.5, "contended": True}
     answers = [answer(job, latency=loud) for job in jobs(grids.read("table2_offline"))]
-    assert list(rows(table(answers))["speed-up"]) == ["1.00x", "contended", "contended"]
+    assert list(rows(*table(answers))["speed-up"]) == ["1.00x", "contended", "contended"]
 
 
 def test_caption(small):
     timing = {"batch": 32, "seq_len": 128, "dtype": "float32", "device": "cpu", "threads": 2}
     answers = [answer(jobs(grids.read("table2_offline"))[0], latency=timing | {"speedup": 2})]
-    text = caption(table(answers))
+    text = caption(*table(answers))
     assert text.startswith("Table 2, reconstructed.") and "not a copy" in text
     assert "Profile offline: because." in text
     assert "batch 32, 128 tokens, float32, cpu, 2 threads" in text
@@ -287,12 +287,12 @@ def test_caption(small):
 
 def test_a_rehearsal_is_never_titled_table_2(small):
     view = table([], rehearsal=True)
-    for text in (table2.to_markdown(view), to_latex(view)):
+    for text in (table2.to_markdown(*view), to_latex(*view)):
         assert REHEARSAL in text and "table 2" not in text.lower()
 
 
 def test_latex(small):
-    text = to_latex(table([]))
+    text = to_latex(*table([]))
     assert text.count("&") == 4 * 6 and r"sst2 (accuracy)" in text
     assert text.count(r"\begin{tabular}{lrrrrrr}") == 1
 

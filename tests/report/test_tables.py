@@ -5,8 +5,7 @@ import pandas as pd
 import pytest
 
 from skip_exp.report import frame, tables
-from skip_exp.report.cells import gather
-from skip_exp.report.page import warnings
+from skip_exp.report.cells import gather, warnings
 from tests.helpers.fakes import failed, result
 
 

@@ -8,12 +8,10 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-import pandas as pd
 from rich.console import Console
 
 from skip_exp.errors import SkipError
 from skip_exp.report import cells, frame, tables
-from skip_exp.report.page import page, warnings
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -37,10 +35,17 @@ def write(folders: Sequence[str], out: Path) -> None:
         SkipError: no results, or ``out`` cannot be written.
     """
     loaded = frame.load(folders)
+    from skip_exp.report.page import page  # matplotlib takes half a second: not for a refusal
+
     report = cells.gather(loaded)
     text = tables.lines(report.cells)
+    left = [f"failed: {cells.describe_failure(run)}" for _, run in report.failed.iterrows()]
+    left += [f"missing: {cells.describe(job)}" for _, job in report.missing.iterrows()]
+    parts = ["# Results", *cells.warnings(report), tables.markdown(text), tables.CAPTION]
+    if left:
+        parts += ["## Failed and missing", "\n".join(f"- {line}" for line in left)]
     texts = {
-        "report.md": _markdown(report, text),
+        "report.md": "\n\n".join(parts) + "\n",
         "report.csv": tables.to_csv(report.cells),
         "report.tex": tables.latex(text, tables.CAPTION, long=True),
         "report.html": page(report, text, folders),
@@ -49,22 +54,9 @@ def write(folders: Sequence[str], out: Path) -> None:
     tables.save({out / name: content for name, content in texts.items()})
     console = Console(width=None if sys.stdout.isatty() else 200)
     console.print(tables.console(text, caption=tables.CAPTION))
-    for line in _open(report):
+    for line in left:
         console.print(line, markup=False, highlight=False)
     console.print(f"written: {out}/report.html, .md, .csv, .tex; results.csv", highlight=False)
-
-
-def _open(report: cells.Gathered) -> list[str]:
-    failed = [f"failed: {cells.describe_failure(run)}" for _, run in report.failed.iterrows()]
-    return failed + [f"missing: {cells.describe(job)}" for _, job in report.missing.iterrows()]
-
-
-def _markdown(report: cells.Gathered, text: pd.DataFrame) -> str:
-    parts = ["# Results", *warnings(report), tables.markdown(text), tables.CAPTION]
-    left = _open(report)
-    if left:
-        parts += ["## Failed and missing", "\n".join(f"- {line}" for line in left)]
-    return "\n\n".join(parts) + "\n"
 
 
 if __name__ == "__main__":

@@ -13,14 +13,13 @@ import pandas as pd
 from skip_exp.errors import SkipError
 from skip_exp.report import frame
 from skip_exp.report.cells import backbone_notes
-from skip_exp.report.contrasts import Study, study
-from skip_exp.report.overview import BARE, option_title, overview, score_text
-from skip_exp.report.paired import ABOUT, FEW, Difference
+from skip_exp.report.contrasts import ABOUT, FEW, Difference, Study, study
 from skip_exp.report.reconstruction import provenance
 from skip_exp.report.screens import read_all, scored
-from skip_exp.report.tables import markdown, percent, save, spread
+from skip_exp.report.tables import markdown, percent, save, speed, spread
 
-PHASE = {"pruned": "before re-tuning", "final": "after re-tuning"}
+PHASE = {"pruned": "before", "final": "after"}  # re-tuning
+BARE = "†"
 TITLES = {"ablation_controls": "Default recipe against controls"}
 READING = (
     "Written by `python -m skip_exp.report.ablations` from result files. Options of one factor are"
@@ -61,27 +60,111 @@ def page(results: pd.DataFrame) -> str:
     """The whole page, Markdown, from a frame of results."""
     scores = scored(results)
     studies = [study(screen, scores) for screen in read_all()]
+    rows = pd.concat([of.rows for of in studies], ignore_index=True)
     used = pd.concat([of.used for of in studies]).drop_duplicates("job_id")
-    parts = ["# Ablations", *overview(studies), "## How to read it", *READING]
-    parts += [_left_out(results, used)]
-    parts += [part for of in studies for part in section(of)]
-    costs = [_cost(of.screen.name, of.used) for of in studies if of.compares]
-    parts += ["## Cost", markdown(pd.DataFrame([*costs, _cost("total", used)]))]
-    parts.append("A job counts in each section that uses it, in the total once.")
-    parts += ["## What was better than the default", _listed(studies, "better")]
-    parts += ["## What did not work", _listed(studies, "worse")]
-    parts += [" ".join([*backbone_notes(used), provenance(used)])]
-    return "\n\n".join(part for part in parts if part) + "\n"
+    costs = {of.screen.name: of.used for of in studies if of.compares} | {"total": used}
+    # Of each job its own seconds: stages from the cache cost it nothing.
+    cost = [
+        {"section": name, "jobs": str(len(runs)), "seconds": f"{runs['seconds/total'].sum():.0f}"}
+        for name, runs in costs.items()
+    ]
+    parts = [
+        *("# Ablations", *overview(rows), "## How to read it", *READING, _left_out(results, used)),
+        *(part for of in studies for part in section(of)),
+        *("## Cost", markdown(pd.DataFrame(cost))),
+        "A job counts in each section that uses it, in the total once.",
+        *("## What was better than the default", _listed(rows, "better")),
+        *("## What did not work", _listed(rows, "worse")),
+        " ".join([*backbone_notes(used), provenance(used)]),
+    ]
+    return "\n\n".join(filter(None, parts)) + "\n"
+
+
+def overview(rows: pd.DataFrame) -> list[str]:
+    """How the default recipe does, and every option in one line; nothing without results.
+
+    ``rows``: of all studies.
+    """
+    recipe, options = recipe_lines(rows), option_lines(rows)
+    texts = {
+        f"The default recipe after re-tuning, from the section with most pairs ({BARE}: see"
+        " below):": recipe,
+        "Every option against the default, or what its section names instead, points on select"
+        f" before and after re-tuning, by ratio; in brackets: under {FEW} pairs, no verdict."
+        " Means over different pairs do not compare between lines.": options,
+    }
+    parts = [
+        part for text, lines in texts.items() if len(lines) for part in (text, markdown(lines))
+    ]
+    return ["## In short", *parts] if parts else []
+
+
+def recipe_lines(rows: pd.DataFrame) -> pd.DataFrame:
+    """The default's final results at every ratio above 0, each from where it has most pairs."""
+    rows = rows[rows["is_default"] & rows["is_reference"] & (rows["phase"] == "final")]
+    rows = rows[(rows["ratio"] > 0) & (rows["n"] > 0)]
+    rows = rows.sort_values(["ratio", "n"], ascending=[True, False], kind="stable")
+    rows = rows.drop_duplicates("ratio")
+    if rows.empty:
+        return pd.DataFrame()
+    head = {"ratio": rows["ratio"].map("{:g}".format), "pairs": rows["n"].astype(str)}
+    return pd.DataFrame({**head, **_score_text(rows)})
+
+
+def option_lines(rows: pd.DataFrame) -> pd.DataFrame:
+    """One line per option with a difference to tell; columns: phase and ratio."""
+    rows = rows[rows["select difference"].notna()]
+    if rows.empty:
+        return pd.DataFrame()
+    rows = rows.assign(
+        column=rows["phase"].map(PHASE) + rows["ratio"].map(", {:g}".format),
+        text=rows["select difference"].map(short),
+    )
+    order = rows.sort_values(["phase", "ratio"], ascending=[False, True], kind="stable")
+    lines = rows.pivot(index=["section", "option"], columns="column", values="text")
+    lines = lines.reindex(rows.set_index(["section", "option"]).index.drop_duplicates())
+    return lines[order["column"].drop_duplicates()].fillna("-").reset_index()
+
+
+def _score_text(rows: pd.DataFrame) -> pd.DataFrame:
+    """Scores, drops (marked where a dense_continued to measure against is missing) and speed."""
+    mark = (rows["bare"] > 0).map({True: f" {BARE}", False: ""})
+    speeds = map(speed, rows["speed"], rows["contended"].eq(True), rows["speed std"])
+    return pd.DataFrame(
+        {
+            "select": rows["select"].map(percent),
+            "drop": rows["select drop"].map(percent) + mark,
+            "val": rows["validation"].map(percent),
+            "val drop": rows["validation drop"].map(percent) + mark,
+            "speed-up": pd.Series(speeds, index=rows.index, dtype=object),
+        }
+    )
+
+
+def short(difference: Difference) -> str:
+    """``worse -3.1``, ``tie +0.2``; ``(+1.0)`` for few pairs."""
+    mean = f"{100 * difference.mean:+.1f}"
+    return f"({mean})" if difference.interval is None else f"{difference.verdict} {mean}"
+
+
+def points(difference: Difference | float) -> str:
+    """``-1.25 [-2.00, -0.50]``; ``-`` for none (NaN)."""
+    if not isinstance(difference, Difference):
+        return "-"
+    mean = f"{100 * difference.mean:+.2f}"
+    if difference.interval is None:
+        return mean
+    low, high = (f"{100 * end:+.2f}" for end in difference.interval)
+    return f"{mean} [{low}, {high}]"
 
 
 def _left_out(results: pd.DataFrame, used: pd.DataFrame) -> str:
     is_done, is_used = results["status"] == "done", results["job_id"].isin(used["job_id"])
+    is_real = is_done & ~results["sample"]
     counts = {
         "failed": (~is_done).sum(),
         "on generated data": (is_done & results["sample"]).sum(),
-        "with settings of no section (see `config` in the result file)": (
-            is_done & ~results["sample"] & ~is_used
-        ).sum(),
+        "with settings of no section (see `config` in the result file)": (is_real & ~is_used).sum(),
     }
     parts = [f"{count} {what}" for what, count in counts.items() if count]
     return f"Of {len(results)} result files not used: {', '.join(parts)}." if parts else ""
@@ -100,43 +183,35 @@ def section(study: Study) -> list[str]:
     ]
     if not study.compares:
         return [*parts, "No results yet."]
-    parts += [_chance(study.chance), *_baseline(study)]
+    at_chance = [
+        f"{task} on {backbone} (dense {spread(place['dense'], place['std'])},"
+        f" majority class {percent(place['majority'])}, {place['metric']})"
+        for (task, backbone), place in study.chance.iterrows()
+    ]
+    parts += [f"At chance, left out: {'; '.join(at_chance)}."] if at_chance else []
+    parts += _baseline(study)
     for ratio, rows in study.rows[study.rows["n"] > 0].groupby("ratio"):
         # The name keeps headings apart: links to them would be the same.
         parts += [f"### {screen.title}, ratio {ratio:g}", markdown(_lines(rows, study))]
-    return [*parts, _without_results(study.rows)]
-
-
-def _without_results(rows: pd.DataFrame) -> str:
-    """What the tables have no row of: ``No results: `random` after re-tuning at 0.5.``"""
-    parts = [
-        f"`{option}` {PHASE[phase]} at {', '.join(map('{:g}'.format, group['ratio']))}"
-        for (option, phase), group in rows[rows["n"] == 0].groupby(["option", "phase"], sort=False)
+    absent = study.rows[study.rows["n"] == 0].groupby(["option", "phase"], sort=False)["ratio"]
+    texts = [
+        f"`{option}` {PHASE[phase]} re-tuning at {', '.join(map('{:g}'.format, ratios))}"
+        for (option, phase), ratios in absent
     ]
-    return f"No results: {'; '.join(parts)}." if parts else ""
-
-
-def _chance(places: pd.DataFrame) -> str:
-    """The places at chance with what shows it, on the metric that is known for the majority."""
-    parts = [
-        f"{task} on {backbone} (dense {spread(place['dense'], place['std'])},"
-        f" majority class {percent(place['majority'])}, {place['metric']})"
-        for (task, backbone), place in places.iterrows()
-    ]
-    return f"At chance, left out: {'; '.join(parts)}." if parts else ""
+    return [*parts, f"No results: {'; '.join(texts)}." if texts else ""]
 
 
 def _baseline(study: Study) -> list[str]:
-    """Dense and dense_continued of the default's re-tuning."""
+    """Dense and dense_continued of the default's re-tuning; at 0 that is a table of its own."""
     base = study.base
-    if 0 in study.screen.ratios or base.empty:  # at 0 it is a table of its own
+    if base.empty or (study.screen.points["ratio"] == 0).any():
         return []
     again = base.dropna(subset=["again/select"])
     scores = {"dense": base[["select/dense", "metric/dense"]]}
     scores |= {"dense_continued": again[["again/select", "again/validation"]]}
     lines = [
         {"option": name, "n": f"{len(values)} of {study.expected}"}
-        | {split: percent(values.iloc[:, i].mean()) for i, split in enumerate(("select", "val"))}
+        | dict(zip(("select", "val"), map(percent, values.mean()), strict=True))
         for name, values in scores.items()
         if len(values)
     ]
@@ -150,7 +225,7 @@ def _baseline(study: Study) -> list[str]:
 def _lines(rows: pd.DataFrame, study: Study) -> pd.DataFrame:
     """The rows as text, without the column of speed-ups where none was measured."""
     mark = " (default)" if study.screen.is_default else " (compared with)"
-    differences, text = rows["select difference"], score_text(rows)
+    differences, text = rows["select difference"], _score_text(rows)
     speeds = text["speed-up"].where(rows["phase"] == "final", "-")
     columns = {
         "phase": rows["phase"],
@@ -166,38 +241,19 @@ def _lines(rows: pd.DataFrame, study: Study) -> pd.DataFrame:
     return pd.DataFrame(columns)
 
 
-def points(difference: Difference | float) -> str:
-    """``-1.25 [-2.00, -0.50]``; ``-`` for none (NaN)."""
-    if not isinstance(difference, Difference):
-        return "-"
-    mean = f"{100 * difference.mean:+.2f}"
-    if difference.interval is None:
-        return mean
-    low, high = (f"{100 * end:+.2f}" for end in difference.interval)
-    return f"{mean} [{low}, {high}]"
-
-
-def _cost(name: str, runs: pd.DataFrame) -> dict[str, str]:
-    """Jobs and their own seconds: stages from the cache cost them nothing."""
-    seconds = runs["seconds/total"].sum()
-    return {"section": name, "jobs": str(len(runs)), "seconds": f"{seconds:.0f}"}
-
-
-def _listed(studies: Sequence[Study], verdict: str) -> str:
+def _listed(rows: pd.DataFrame, verdict: str) -> str:
     """The rows of a verdict, the largest differences of each section first."""
-    parts = []
-    for of in studies:
-        rows = [
-            (row, row["select difference"])
-            for _, row in of.rows.dropna(subset=["select difference"]).iterrows()
-            if row["select difference"].verdict == verdict
+    lines = []
+    for section, group in rows.dropna(subset=["select difference"]).groupby("section", sort=False):
+        group = group[[d.verdict == verdict for d in group["select difference"]]]
+        size = group["select difference"].map(lambda d: abs(d.mean)).astype(float)
+        lines += [
+            f"- {section}: `{row['option']}` at ratio {row['ratio']:g}, {PHASE[row['phase']]}"
+            f" re-tuning: {points(row['select difference'])} on select"
+            f" ({row['select difference'].n} pairs)"
+            for _, row in group.loc[(-size).sort_values(kind="stable").index].iterrows()
         ]
-        parts += [
-            f"- {option_title(of.screen)}: `{row['option']}` at ratio {row['ratio']:g},"
-            f" {PHASE[row['phase']]}: {points(difference)} on select ({difference.n} pairs)"
-            for row, difference in sorted(rows, key=lambda item: -abs(item[1].mean))
-        ]
-    return "\n".join(parts) or "Nothing so far."
+    return "\n".join(lines) or "Nothing so far."
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ from skip_exp.report.frame import PHASES
 
 SETTING = ["task", "backbone", "attribution", "variant", "ratio"]
 CELL = [*SETTING, "sample"]  # generated rows and real ones never share a cell
-FOUND = -1.0  # ratio of a setting whose jobs looked for it: it differs from seed to seed
+SEARCHED = -1.0  # ratio of a setting whose jobs looked for it: it differs from seed to seed
 MEASURES = [
     *(f"{split}/{phase}" for split in ("metric", "select") for phase in PHASES),
     *("params/block_pruned", "params/all_pruned", "flops/ratio"),
@@ -36,17 +36,22 @@ def gather(frame: pd.DataFrame) -> Gathered:
     Results that failed before their task, backbone and ratio were known belong to no cell.
     """
     is_placed = (frame["task"] != "") & (frame["backbone"] != "")
-    placed = frame[is_placed & (frame["searched"] | frame["ratio"].notna())]
-    lost = frame.drop(placed.index)
+    is_placed &= frame["searched"] | frame["ratio"].notna()
+    placed = frame[is_placed]
     placed = placed.assign(
         attribution=placed["attribution"].replace("", "-"),
-        ratio=placed["ratio"].mask(placed["searched"], FOUND),
+        ratio=placed["ratio"].mask(placed["searched"], SEARCHED),
     )
     is_done = placed["status"] == "done"
     runs = placed[is_done].drop_duplicates([*CELL, "seed"], keep="last")
     failed = placed[~is_done].drop_duplicates([*SETTING, "seed"], keep="last")
-    failed = _beside(without(failed, runs, [*SETTING, "seed"]), runs)
-    every = pd.concat([failed, lost[lost["status"] != "done"]], ignore_index=True)
+    failed = without(failed, runs, [*SETTING, "seed"])
+    # Those ended before their data was known: they are in the cell of the finished ones.
+    finished = failed.join(runs.groupby(SETTING)["sample"].first(), on=SETTING, rsuffix=" of runs")
+    is_sample = finished["sample of runs"].combine_first(finished["sample"]).astype(bool)
+    failed = failed.assign(sample=is_sample)
+    lost = frame[~is_placed & (frame["status"] != "done")]
+    every = pd.concat([failed, lost], ignore_index=True)
     return Gathered(_cells(runs, failed), runs, every, _missing(placed))
 
 
@@ -56,40 +61,29 @@ def without(left: pd.DataFrame, right: pd.DataFrame, on: list[str]) -> pd.DataFr
     return both[both["side"] == "left_only"].drop(columns="side")
 
 
-def _beside(failed: pd.DataFrame, runs: pd.DataFrame) -> pd.DataFrame:
-    """Failed runs in the cell of the finished ones: they ended before their data was known."""
-    finished = runs.groupby(SETTING)["sample"].first().rename("beside")
-    failed = failed.join(finished, on=SETTING)
-    is_sample = failed["beside"].where(failed["beside"].notna(), failed["sample"])
-    return failed.assign(sample=is_sample.astype(bool)).drop(columns="beside")
-
-
 def _cells(runs: pd.DataFrame, failed: pd.DataFrame) -> pd.DataFrame:
-    groups = runs.groupby(CELL)
+    def joined(values: pd.Series) -> str:
+        return ", ".join(sorted(set(values) - {""}))
+
+    groups = runs.assign(labels=runs["backbone_note"].str.split(":").str[0]).groupby(CELL)
     stats = groups[MEASURES].agg(["mean", "std"])
     stats.columns = [" ".join(names) for names in stats.columns]
-    labels = runs.assign(labels=runs["backbone_note"].str.split(":").str[0])
     cells = stats.assign(
         metric=groups["metric"].max(),
         n=groups.size(),
-        data=groups["data"].agg(_joined),
-        labels=labels.groupby(CELL)["labels"].agg(_joined),
+        data=groups["data"].agg(joined),
+        labels=groups["labels"].agg(joined),
         majority=groups["majority"].first(),
         timed=groups["timed"].sum(),
         contended=groups["contended"].sum(),
         **chance(runs, CELL)[["at chance"]],
     )
     cells = cells.join(failed.groupby(CELL).size().rename("failed"), how="outer")
-    counts = ["n", "timed", "contended", "failed"]
+    counts, words = ["n", "timed", "contended", "failed"], ["metric", "data", "labels"]
     cells[counts] = cells[counts].fillna(0).astype(int)
-    words = ["metric", "data", "labels"]
     cells[words] = cells[words].astype(object).where(cells[words].notna(), "")
     cells["at chance"] = cells["at chance"].eq(True)
     return cells.sort_index().reset_index()
-
-
-def _joined(values: pd.Series) -> str:
-    return ", ".join(sorted(set(values) - {""}))
 
 
 def chance(runs: pd.DataFrame, by: list[str]) -> pd.DataFrame:
@@ -142,15 +136,9 @@ def front(points: pd.DataFrame) -> pd.DataFrame:
     return points[points["y"] > best_before][::-1]
 
 
-def backbone_notes(runs: pd.DataFrame) -> list[str]:
-    """What a reader must know of the backbones, a sentence each."""
-    notes = runs.loc[runs["backbone_note"] != "", ["backbone", "backbone_note"]].drop_duplicates()
-    return [f"{name}: {note}." for name, note in sorted(notes.to_numpy().tolist())]
-
-
 def ratio_text(ratio: float) -> str:
     """``0.5``, or ``found`` where each job looked for its own."""
-    return "found" if ratio == FOUND else f"{ratio:g}"
+    return "found" if ratio == SEARCHED else f"{ratio:g}"
 
 
 def describe(job: Any) -> str:
@@ -166,3 +154,23 @@ def describe_failure(run: Any) -> str:
     known += [f"ratio {ratio_text(run.ratio)}"] if pd.notna(run.ratio) else []
     known += [f"seed {run.seed}"] if pd.notna(run.seed) else []
     return f"{', '.join(known)}: {run.error}"
+
+
+def backbone_notes(runs: pd.DataFrame) -> list[str]:
+    """What a reader must know of the backbones, a sentence each."""
+    notes = runs.loc[runs["backbone_note"] != "", ["backbone", "backbone_note"]].drop_duplicates()
+    return [f"{name}: {note}." for name, note in sorted(notes.to_numpy().tolist())]
+
+
+def warnings(report: Gathered) -> list[str]:
+    """What a reader must know before the numbers."""
+    texts = {
+        "sample": "Rows marked *sample* come from generated stand-in data: they show that the job"
+        " runs, not how well the method works.",
+        "at chance": "Cells marked at chance have a dense model that is not above the majority"
+        " class by two standard errors: what pruning does there says little.",
+        "contended": "Contended timings were taken beside other load and are not shown as"
+        " speed-ups; time them again with python -m skip_exp.benchmark RESULT.",
+    }
+    sample, *others = [text if report.cells[name].any() else "" for name, text in texts.items()]
+    return [text for text in (sample, *backbone_notes(report.runs), *others) if text]

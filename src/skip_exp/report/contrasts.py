@@ -1,15 +1,44 @@
 """The figures of one ablation: per ratio and phase every option against the default."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import pandas as pd
+from scipy.stats import bootstrap
 
 from skip_exp.report.cells import chance, without
-from skip_exp.report.paired import difference
 from skip_exp.report.screens import CONTINUED, PAIR, PLACE, Screen
 
 SPLITS = {"select": "select/dense", "validation": "metric/dense"}  # split to its dense score
 ROW = ["ratio", "phase", "option"]
+
+FEW = 5  # below this many pairs there is no verdict
+CONFIDENCE = 0.95
+RESAMPLES = 9999
+ABOUT = (
+    f"{100 * CONFIDENCE:.0f} % percentile bootstrap of the mean over the pairs"
+    f" ({RESAMPLES} resamples, fixed random state)"
+)
+
+
+@dataclass(frozen=True)
+class Difference:
+    """Mean of paired differences with its confidence interval; without one for few pairs."""
+
+    n: int
+    mean: float
+    interval: tuple[float, float] | None
+
+    @property
+    def verdict(self) -> str:
+        """``better``, ``worse``, ``tie`` where the interval holds 0, or that pairs are too few."""
+        if self.interval is None:
+            return f"none: under {FEW} pairs"
+        low, high = self.interval
+        if low <= 0 <= high:
+            return "tie"
+        return "better" if low > 0 else "worse"
 
 
 @dataclass(frozen=True)
@@ -17,10 +46,10 @@ class Study:
     """What one section shows."""
 
     screen: Screen
-    # Per row of `Screen.points`: n (pairs with the default; of the default its results), bare (of
-    # them final and without a dense_continued to be measured against), and, NaN without a pair,
-    # speed (mean, std), contended, and per split score, drop (means over the pairs, fractions) and
-    # difference (`paired.Difference` to the default; not for itself).
+    # Per row of `Screen.points`: section (title), is_default (as of the screen), n (pairs with the
+    # default; of the default its results), bare (of them final and without a dense_continued to be
+    # measured against), and, NaN without a pair, speed (mean, std), contended, and per split score,
+    # drop (means over the pairs, fractions) and difference (`Difference` to the default).
     rows: pd.DataFrame
     chance: pd.DataFrame  # by PLACE: those at chance, left out of every mean; see `cells.chance`
     expected: int  # pairs that are not at chance
@@ -48,6 +77,8 @@ def study(screen: Screen, scored: pd.DataFrame) -> Study:
     used = continued[continued["identity"].isin(screen.points[CONTINUED])]
     rows = screen.points.merge(_figures(_against(runs, continued)), how="left", on=ROW)
     rows[["n", "bare"]] = rows[["n", "bare"]].fillna(0).astype(int)
+    against = "" if screen.is_default else f" (against {screen.reference})"
+    rows = rows.assign(section=screen.title + against, is_default=screen.is_default)
     return Study(
         screen=screen,
         rows=rows,
@@ -119,3 +150,24 @@ def _figures(runs: pd.DataFrame) -> pd.DataFrame:
         figures |= {split: groups[split].mean(), f"{split} drop": groups[f"{split} drop"].mean()}
         figures[f"{split} difference"] = values.map(difference).where(~groups["is_reference"].any())
     return pd.DataFrame(figures).reset_index()
+
+
+def difference(values: Sequence[float]) -> Difference | None:
+    """Of the differences option - default, one per pair; None for no pairs.
+
+    The percentile method, not BCa: that one is undefined where all differences are equal.
+    """
+    if not values:
+        return None
+    interval = None
+    if len(values) >= FEW:
+        bounds = bootstrap(
+            (np.asarray(values, dtype=float),),
+            np.mean,
+            n_resamples=RESAMPLES,
+            confidence_level=CONFIDENCE,
+            method="percentile",
+            rng=np.random.default_rng(0),
+        ).confidence_interval
+        interval = float(bounds.low), float(bounds.high)
+    return Difference(len(values), float(np.mean(values)), interval)

@@ -33,9 +33,9 @@ KEPT = "keep_sizes"  # {site: [kept, of]}
 LOCAL = ["path", "skill", KEPT]  # not in the compact file: they tell of files beside the result
 
 # Config keys that name the setting in columns of their own, or that do not change the numbers.
-_OWN = {"seed", "output_dir", "debug", "prune.ratio", "attribution._target_"}
-_OWN |= {"data.source", "data.dir", "trainer.progress", "trainer.accelerator"}
-_OWN_GROUPS = {"task", "backbone", "logger", "cache", "sweep"}
+_LEFT_OUT = {"seed", "output_dir", "debug", "prune.ratio", "attribution._target_"}
+_LEFT_OUT |= {"data.source", "data.dir", "trainer.progress", "trainer.accelerator"}
+_LEFT_OUT_GROUPS = {"task", "backbone", "logger", "cache", "sweep"}
 # Where one of these is set, each job looked for a ratio of its own.
 _GOALS = ("max_drop", "target_speedup")
 
@@ -149,7 +149,7 @@ def comparable(config: Mapping[str, Any]) -> dict[str, str]:
         if isinstance(value, Mapping):
             for key, item in value.items():
                 add(f"{prefix}.{key}" if prefix else str(key), item)
-        elif prefix not in _OWN and prefix.split(".")[0] not in _OWN_GROUPS:
+        elif prefix not in _LEFT_OUT and prefix.split(".")[0] not in _LEFT_OUT_GROUPS:
             text = "+".join(map(str, value)) if isinstance(value, list) else str(value)
             flat[prefix] = text or "(empty)"  # "" says that there is no such key
 

@@ -31,23 +31,9 @@ class Grid:
     """A sweep over tasks, backbones, ratios and seeds."""
 
     name: str
-    tasks: list[str]
-    backbones: list[str]
-    ratios: list[float]
-    seeds: list[int]
+    jobs: pd.DataFrame  # a row per job, columns JOB
     task_configs: dict[str, dict[str, Any]]  # by task
     settings: dict[tuple[str, str], dict[str, str]]  # by task and backbone: see `settings_of`
-
-    @property
-    def jobs(self) -> pd.DataFrame:
-        """A row per job, columns JOB."""
-        every = product(self.tasks, self.backbones, self.ratios, self.seeds)
-        return pd.DataFrame(every, columns=JOB).astype({"seed": "Int64"})
-
-    def metric(self, task: str) -> str:
-        """Name of a task's main metric."""
-        names: Sequence[str] = self.task_configs[task]["metrics"]
-        return next(iter(names), "-")
 
     def answers(self, results: pd.DataFrame, source: str) -> pd.DataFrame:
         """The results, done or failed, of the grid's jobs and settings on rows of ``source``.
@@ -56,11 +42,8 @@ class Grid:
         than a hole, but :meth:`remaining` counts them, since the sweep does their jobs again.
         """
         placed = results.merge(self.jobs, on=JOB)
-        places = zip(placed["task"], placed["backbone"], strict=True)
-        is_same = [
-            self.settings[place] == values
-            for place, values in zip(places, settings(placed), strict=True)
-        ]
+        rows = zip(placed["task"], placed["backbone"], settings(placed), strict=True)
+        is_same = [self.settings[task, backbone] == values for task, backbone, values in rows]
         placed = placed[pd.Series(is_same, dtype=bool)]
         placed = placed[(placed["status"] != "done") | (placed["data"] == source)]
         newer = without(placed[~is_current(placed)], _finished(placed), JOB)
@@ -110,21 +93,18 @@ def read(name: str, overrides: Sequence[str] = ()) -> Grid:
     for override in overrides:
         if override.lstrip("+").split("=")[0] in SWEPT:
             raise SkipError(f"{override}: {name} sweeps over it; run a sweep of your own instead")
-    task_configs, grid_settings, names = {}, {}, {}
+    names, task_configs, grid_settings = {}, {}, {}
     for task, backbone in product(values["task"], values["backbone"]):
         cfg = composed(name, [f"+task={task}", f"backbone={backbone}", *overrides])
         names[task], names[backbone] = cfg["task"]["name"], cfg["backbone"]["name"]
         task_configs[names[task]] = cfg["task"]
         grid_settings[names[task], names[backbone]] = settings_of(cfg)
-    return Grid(
-        name=name,
-        tasks=[names[task] for task in values["task"]],
-        backbones=[names[backbone] for backbone in values["backbone"]],
-        ratios=[float(ratio) for ratio in values["prune.ratio"]],
-        seeds=[int(seed) for seed in values["seed"]],
-        task_configs=task_configs,
-        settings=grid_settings,
-    )
+    every = [
+        (names[task], names[backbone], float(ratio), int(seed))
+        for task, backbone, ratio, seed in product(*(values[key] for key in SWEPT))
+    ]
+    jobs = pd.DataFrame(every, columns=JOB).astype({"seed": "Int64"})
+    return Grid(name, jobs, task_configs, grid_settings)
 
 
 def choices(text: Any) -> list[str]:

@@ -1,7 +1,7 @@
 """How much of what two tasks keep is the same: Jaccard index of the kept neurons."""
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from itertools import combinations
 from pathlib import Path
 from typing import Any
@@ -20,17 +20,14 @@ def kept(run: Mapping[str, Any]) -> Masks:
     """What the skill of a run (path, skill, keep_sizes) keeps; empty where there is no file."""
     file = Path(run["path"]).parent / (run["skill"] or "skill") / "skill.safetensors"
     masks = {site: np.zeros(of, dtype=bool) for site, (_, of) in run["keep_sizes"].items()}
-    is_told = False
     try:
         with safe_open(file, framework="np") as tensors:
-            for key in tensors.keys():  # noqa: SIM118 (not a mapping)
-                site = key.removeprefix("keep/")
-                if key != site and site in masks:
-                    masks[site][tensors.get_tensor(key)] = True
-                    is_told = True
+            names = {f"keep/{site}" for site in masks}.intersection(tensors.keys())
+            for name in names:
+                masks[name.removeprefix("keep/")][tensors.get_tensor(name)] = True
     except (OSError, SafetensorError, IndexError):
         return {}
-    return masks if is_told else {}
+    return masks if names else {}
 
 
 def compare(one: Masks, other: Masks) -> tuple[float, float] | None:
@@ -39,10 +36,9 @@ def compare(one: Masks, other: Masks) -> tuple[float, float] | None:
     Chance: of random choices that keep as many in each site (where sites are large). None where
     both are empty, or where the sites or their sizes differ.
     """
-    sizes = [{site: len(mask) for site, mask in keep.items()} for keep in (one, other)]
-    if sizes[0] != sizes[1]:
+    if {s: len(mask) for s, mask in one.items()} != {s: len(mask) for s, mask in other.items()}:
         return None
-    counts = [(one[site].sum(), other[site].sum(), of) for site, of in sizes[0].items()]
+    counts = [(one[site].sum(), other[site].sum(), len(one[site])) for site in one]
     kept_once = sum(a + b for a, b, _ in counts)
     if not kept_once:
         return None
@@ -51,38 +47,29 @@ def compare(one: Masks, other: Masks) -> tuple[float, float] | None:
     return float(shared / (kept_once - shared)), float(expected / (kept_once - expected))
 
 
-def overlaps(runs: pd.DataFrame) -> pd.DataFrame:
-    """Pairs of runs of one backbone and ratio, per kind of neuron: an FFN's units outnumber heads.
+def overlaps(runs: pd.DataFrame) -> list[tuple[str, pd.DataFrame, pd.DataFrame]]:
+    """Titles, observed and chance as tasks x tasks (lower triangle), means over pairs of runs.
 
-    Columns: backbone, ratio, kind, a and b (tasks in order), observed, chance.
+    Of each backbone and ratio where two tasks compare; per kind of neuron, since an FFN's units
+    outnumber heads.
     """
-    pairs = []
+    tables = []
     for (backbone, ratio), group in runs[runs["ratio"] > 0].groupby(["backbone", "ratio"]):
-        for kind, keeps in _keeps(group).items():
-            for (a, one), (b, other) in combinations(keeps, 2):
-                if values := compare(one, other):
-                    pairs.append((backbone, ratio, kind, a, b, *values))
-    columns = ["backbone", "ratio", "kind", "a", "b", "observed", "chance"]
-    return pd.DataFrame(pairs, columns=columns)
-
-
-def _keeps(runs: pd.DataFrame) -> dict[str, list[tuple[str, Masks]]]:
-    """Per kind of neuron the tasks, in order, with what each of their runs keeps."""
-    keeps: dict[str, list[tuple[str, Masks]]] = defaultdict(list)
-    for run in runs.sort_values("task", kind="stable").to_dict("records"):
-        masks = kept(run)
-        for kind in sorted({Site(site).kind for site in masks}):
-            part = {site: mask for site, mask in masks.items() if Site(site).kind == kind}
-            keeps[kind].append((run["task"], part))
-    return keeps
-
-
-def matrices(pairs: pd.DataFrame) -> Sequence[tuple[str, pd.DataFrame, pd.DataFrame]]:
-    """Titles, observed and chance as tasks x tasks (lower triangle), where two tasks compare."""
-    shown = []
-    for (backbone, ratio, kind), group in pairs.groupby(["backbone", "ratio", "kind"]):
-        if (group["a"] != group["b"]).any():
-            means = group.groupby(["b", "a"])[["observed", "chance"]].mean().unstack()
-            title = f"{backbone} · {kind} · ratio {ratio:g}"
-            shown.append((title, means["observed"], means["chance"]))
-    return shown
+        keeps: dict[str, list[tuple[str, Masks]]] = defaultdict(list)
+        for run in group.sort_values("task", kind="stable").to_dict("records"):
+            masks = kept(run)
+            for kind in {Site(site).kind for site in masks}:
+                part = {site: mask for site, mask in masks.items() if Site(site).kind == kind}
+                keeps[kind].append((run["task"], part))
+        for kind, tasks in sorted(keeps.items()):
+            pairs = [
+                (b, a, *values)
+                for (a, one), (b, other) in combinations(tasks, 2)
+                if (values := compare(one, other))
+            ]
+            if any(b != a for b, a, *_ in pairs):
+                frame = pd.DataFrame(pairs, columns=["b", "a", "observed", "chance"])
+                means = frame.groupby(["b", "a"]).mean().unstack()
+                title = f"{backbone} · {kind} · ratio {ratio:g}"
+                tables.append((title, means["observed"], means["chance"]))
+    return tables

@@ -16,6 +16,8 @@ from typing import Any
 
 import pandas as pd
 
+from skip_exp.report.tables import piped
+
 TABLE = re.compile(r"(<!-- table: (.+?) -->\n).*?(<!-- /table -->)", re.DOTALL)
 
 
@@ -42,16 +44,17 @@ def table(folder: Path, asked: str) -> str:
     source, *columns = (part.strip() for part in asked.split(" | "))
     name, _, condition = source.partition(" where ")
     frame = pd.read_csv(folder / name).convert_dtypes()
-    shown = [column.partition(" = ") for column in columns]
-    titles = [title for title, _, _ in shown]
-    templates = [template or f"{{{title}}}" for title, _, template in shown]
     rows = (frame.query(condition) if condition else frame).to_dict("records")
-    body = [[cell(template, row) for template in templates] for row in rows]
-    lines = [titles, ["---"] * len(titles), *body]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+    templates = {
+        title: template or f"{{{title}}}"
+        for title, _, template in (column.partition(" = ") for column in columns)
+    }
+    body = [[cell(template, row) for template in templates.values()] for row in rows]
+    return piped([templates, ["---"] * len(templates), *body])
 
 
 def cell(template: str, row: Mapping[Any, Any]) -> str:
+    """What a template shows of a row; ``-`` where a value of it is missing."""
     used = [name for _, name, _, _ in Formatter().parse(template) if name]
     return "-" if any(pd.isna(row[name]) for name in used) else template.format_map(row)
 

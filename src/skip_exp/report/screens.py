@@ -48,14 +48,6 @@ class Screen:
     def command(self) -> str:
         return f"python -m skip_exp --config-dir sweeps --config-name {self.name}"
 
-    @property
-    def options(self) -> list[str]:
-        return list(self.points["option"].unique())
-
-    @property
-    def ratios(self) -> list[float]:
-        return list(self.points["ratio"].unique())
-
 
 def scored(results: pd.DataFrame) -> pd.DataFrame:
     """Finished results on real data, a row per result and what it is a score of.
@@ -85,22 +77,16 @@ def scored(results: pd.DataFrame) -> pd.DataFrame:
 
 def _identity(values: Mapping[str, str], kind: str, ratio: float) -> str:
     """What decided the score of a result, or decides those of an option, at ``ratio``."""
-    known = {**values, **_length(values, ratio)}
-    return "\n".join(
-        f"{key}={value}"
-        for key, value in sorted(known.items())
-        if not key.startswith(_WITHOUT[kind])
-    )
-
-
-def _length(values: Mapping[str, str], ratio: float) -> dict[str, str]:
-    """How long re-tuning was at ``ratio``, whether asked for or by ``retune.budget``."""
-    if not {"retune.epochs", "retune.patience"} <= set(values):
-        return {}
-    epochs, patience = int(values["retune.epochs"]), int(values["retune.patience"])
-    k = times(epochs, float(values.get("retune.budget", 0)), 1 - ratio)
-    lengths = {"retune.epochs": str(k * epochs), "retune.patience": str(k * patience)}
-    return lengths | {"retune.budget": ""}
+    known = dict(values)
+    if {"retune.epochs", "retune.patience"} <= set(values):
+        # What counts is how long re-tuning was, whether asked for or by `retune.budget`.
+        epochs, budget = int(values["retune.epochs"]), float(values.get("retune.budget", 0))
+        k = times(epochs, budget, 1 - ratio)
+        patience = k * int(values["retune.patience"])
+        known |= {"retune.epochs": str(k * epochs), "retune.patience": str(patience)}
+        known |= {"retune.budget": ""}
+    items = sorted(known.items())
+    return "\n".join(f"{key}={value}" for key, value in items if not key.startswith(_WITHOUT[kind]))
 
 
 def read_all() -> list[Screen]:
@@ -126,16 +112,16 @@ def read(name: str) -> Screen:
         named = ", ".join(factors)
         raise SkipError(f"sweeps/{name}.yaml: sweep.factor is {named}, but it sweeps over another")
     task = f"+task={swept['task'][0]}"
-    default = _composed(name, task, {})
+    default = _composed(name, task)
     ratios = [float(ratio) for ratio in swept.get("prune.ratio", [default["prune"]["ratio"]])]
-    options = {
-        _label(given): _points(_composed(name, task, given), ratios)
-        for values in product(*(swept[factor] for factor in factors))
-        for given in [dict(zip(factors, values, strict=True))]
-    }
+    options = {}
+    for values in product(*(swept[factor] for factor in factors)):
+        given = [f"{factor}={value}" for factor, value in zip(factors, values, strict=True)]
+        label = ", ".join(given) if len(given) > 1 else values[0]
+        options[label] = _points(_composed(name, task, *given), ratios)
     of_default = _points(default, ratios)
-    same = [label for label, points in options.items() if points.equals(of_default)]
-    reference = (same or list(options))[0]
+    same = (label for label, points in options.items() if points.equals(of_default))
+    reference = next(same, next(iter(options)))
     # A sweep may set more than it compares: attribution on fewer texts, say.
     plain = _points(_plain(task), ratios)
     seeds = [int(seed) for seed in swept.get("seed", [default["seed"]])]
@@ -151,45 +137,32 @@ def read(name: str) -> Screen:
     )
 
 
-def _label(given: Mapping[str, str]) -> str:
-    if len(given) == 1:
-        return next(iter(given.values()))
-    return ", ".join(f"{key}={value}" for key, value in given.items())
-
-
-def _composed(name: str, task: str, values: Mapping[str, str]) -> dict[str, Any]:
+def _composed(name: str, task: str, *given: str) -> dict[str, Any]:
     """Final scores are those with re-tuning, also where the sweep itself does without."""
-    given = [f"{key}={value}" for key, value in values.items()]
     return grids.composed(name, [task, "retune.enabled=true", *given])
 
 
 @cache
 def _plain(task: str) -> dict[str, Any]:
     """The default job; composed once for all sweep files."""
-    return _composed(grids.PLAIN, task, {})
+    return _composed(grids.PLAIN, task)
 
 
 def _points(cfg: Mapping[str, Any], ratios: Sequence[float]) -> pd.DataFrame:
     """Per ratio and phase the identities of an option's results and of its dense_continued."""
     values = settings_of(cfg)
     rows = [
-        {
-            "ratio": round(ratio, 6),
-            "phase": phase,
-            "identity": _identity(values, phase, ratio),
-            CONTINUED: _identity(values, CONTINUED, ratio),
-        }
+        (round(ratio, 6), phase, *(_identity(values, kind, ratio) for kind in (phase, CONTINUED)))
         for ratio, phase in product(ratios, PHASES)
     ]
-    return pd.DataFrame(rows)
+    return pd.DataFrame(rows, columns=["ratio", "phase", "identity", CONTINUED])
 
 
 def _compared(options: Mapping[str, pd.DataFrame], reference: str) -> pd.DataFrame:
     """See `Screen.points`."""
     first = options[reference]
-    others = {label: points for label, points in options.items() if label != reference}
     parts = [first.assign(option=reference, is_reference=True)]
-    for label, points in others.items():
+    for label, points in options.items():  # of the reference itself nothing differs
         differs = points["identity"] != first["identity"]
         parts.append(points[differs].assign(option=label, is_reference=False))
     return pd.concat(parts).sort_index(kind="stable", ignore_index=True)

@@ -11,7 +11,6 @@ import signal
 import subprocess
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -23,55 +22,34 @@ from skip_exp.machine import hub
 from skip_exp.report import frame
 from skip_exp.report import grid as grids
 from skip_exp.report.grid import Grid
-from skip_exp.report.reconstruction import Reconstruction, to_latex, to_markdown
+from skip_exp.report.reconstruction import Plan, to_latex, to_markdown
 from skip_exp.report.tables import save
 
 SWEEPS = {"paper": "table2", "offline": "table2_offline"}
 
 
-@dataclass(frozen=True)
-class Plan:
-    """What is run, and why."""
-
-    profile: str
-    why: str
-    source: str  # data.source of every job
-    rehearsal: bool
-    overrides: list[str]
-
-    @property
-    def command(self) -> list[str]:
-        name = SWEEPS[self.profile]
-        sweep = ["--config-dir", str(grids.sweep_dir()), "--config-name", name]
-        return [sys.executable, "-m", "skip_exp", *sweep, *self.overrides]
-
-
-def plan(profile: str, overrides: Sequence[str]) -> tuple[Plan, Grid]:
+def plan(profile: str, overrides: Sequence[str]) -> Plan:
     """Choose the profile (``auto``) and the data by what can be reached.
 
     Raises:
         SkipError: the sweep file or an override does not compose.
     """
     reachable = hub.hub_reachable()
-    state = "the model hub can be reached" if reachable else "the model hub cannot be reached"
-    asked = profile != "auto"
-    if not asked:
+    why = "" if profile == "auto" else "asked for; "
+    why += "the model hub can be reached" if reachable else "the model hub cannot be reached"
+    if profile == "auto":
         profile = "paper" if reachable else "offline"
-    why = f"asked for; {state}" if asked else state
-    if profile == "paper":
-        source, where, rehearsal = "hub", "data: hub, no stand-ins", False
-    else:
+    source, where = "hub", "data: hub, no stand-ins"
+    if profile != "paper":
         source, where = _data(grids.read(SWEEPS[profile], overrides), reachable)
-        rehearsal = source == "sample"
     given = [*overrides, f"data.source={source}"]
-    grid = grids.read(SWEEPS[profile], given)
-    return Plan(profile, f"{why}; {where}", source, rehearsal, given), grid
+    return Plan(grids.read(SWEEPS[profile], given), profile, f"{why}; {where}", source, given)
 
 
 def _data(grid: Grid, reachable: bool) -> tuple[str, str]:
     """Where the rows of every task of the grid are: ``data.source`` and words for it."""
     folder = os.environ.get("SKIP_EXP_DATA")
-    if folder and all((Path(folder) / task).is_dir() for task in grid.tasks):
+    if folder and all((Path(folder) / task).is_dir() for task in grid.task_configs):
         return "local", "data: local folder"
     if reachable:
         return "hub", "data: hub"
@@ -106,15 +84,14 @@ def progress(grid: Grid, answers: pd.DataFrame) -> str:
     if not left:
         return text
     seconds = estimate(grid, answers)
-    unknown = f"no estimate before the first result (Cost: in sweeps/{grid.name}.yaml)"
-    return f"{text}, {left} remain: {unknown if seconds is None else _duration(seconds)}"
-
-
-def _duration(seconds: float) -> str:
-    minutes = seconds / 60
-    if minutes < 1:
-        return "about a minute"
-    return f"about {minutes:.0f} min" if minutes < 90 else f"about {minutes / 60:.1f} h"
+    if seconds is None:
+        time = f"no estimate before the first result (Cost: in sweeps/{grid.name}.yaml)"
+    elif seconds < 60:
+        time = "about a minute"
+    else:
+        minutes = seconds / 60
+        time = f"about {minutes:.0f} min" if minutes < 90 else f"about {minutes / 60:.1f} h"
+    return f"{text}, {left} remain: {time}"
 
 
 def run(chosen: Plan) -> bool:
@@ -130,23 +107,6 @@ def run(chosen: Plan) -> bool:
     finally:
         signal.signal(signal.SIGINT, before)
     return bool(interruptions)
-
-
-def _answers(chosen: Plan, grid: Grid, folders: Sequence[str]) -> pd.DataFrame:
-    results = frame.read(folder for folder in folders if Path(folder).exists())
-    return grid.answers(results, chosen.source)
-
-
-def write(table: Reconstruction, out: Path) -> list[Path]:
-    """``table2.md`` and ``table2.tex``; a rehearsal goes to a folder that says so.
-
-    Raises:
-        SkipError: the folder cannot be written.
-    """
-    folder = out.with_name(f"{out.name}-rehearsal") if table.rehearsal else out
-    files = {folder / "table2.md": to_markdown(table), folder / "table2.tex": to_latex(table)}
-    save(files)
-    return list(files)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -171,22 +131,30 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _main(options: argparse.Namespace) -> int:
-    chosen, grid = plan(options.profile, options.overrides)
+    chosen = plan(options.profile, options.overrides)
+    grid = chosen.grid
+
+    def answered() -> pd.DataFrame:
+        folders = [folder for folder in options.results if Path(folder).exists()]
+        answers = grid.answers(frame.read(folders), chosen.source)
+        print(f"{grid.name}: {progress(grid, answers)}", flush=True)
+        return answers
+
     print(f"profile {chosen.profile}: {chosen.why}", flush=True)
     if chosen.rehearsal:
         print("this is a rehearsal on generated data: its output is no result", flush=True)
-    answers = _answers(chosen, grid, options.results)
-    print(f"{grid.name}: {progress(grid, answers)}", flush=True)
+    answers, interrupted = answered(), False
     if old := ((answers["status"] == "done") & ~grids.is_current(answers)).sum():
         print(f"{old} results of another version of the code: their jobs are run again", flush=True)
-    interrupted = False
     if len(grid.remaining(answers)) and not options.no_run:
-        interrupted = run(chosen)
-        answers = _answers(chosen, grid, options.results)
-        print(f"{grid.name}: {progress(grid, answers)}", flush=True)
-    table = Reconstruction(grid, answers, chosen.profile, chosen.why, chosen.rehearsal)
-    files = write(table, options.out)
-    print(to_markdown(table))
+        interrupted, answers = run(chosen), answered()
+    out = options.out
+    if chosen.rehearsal:
+        out = out.with_name(f"{out.name}-rehearsal")
+    text = to_markdown(chosen, answers)
+    files = {out / "table2.md": text, out / "table2.tex": to_latex(chosen, answers)}
+    save(files)
+    print(text)
     print(f"written: {', '.join(map(str, files))}")
     return 130 if interrupted else int(len(grid.remaining(answers)) > 0)
 

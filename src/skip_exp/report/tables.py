@@ -1,6 +1,6 @@
 """Text of tables, and the one writer: a frame of text as console table, Markdown or LaTeX."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import pandas as pd
@@ -52,23 +52,17 @@ def source(data: str, sample: bool) -> str:
 
 def lines(cells: pd.DataFrame) -> pd.DataFrame:
     """The cells of a report as text, without the columns that nobody fills."""
-    spreads = {
-        phase: map(spread, cells[f"metric/{phase} mean"], cells[f"metric/{phase} std"])
-        for phase in PHASES
-    }
     every_timing = (cells["timed"] > 0) & (cells["contended"] == cells["timed"])
-    factors = cells["latency/speedup mean"], every_timing, cells["latency/speedup std"]
     columns = {
-        "task": cells["task"],
-        "backbone": cells["backbone"],
-        "keep by": cells["attribution"],
-        "variant": cells["variant"],
-        "ratio": map(ratio_text, cells["ratio"]),
+        **{"task": cells["task"], "backbone": cells["backbone"], "keep by": cells["attribution"]},
+        **{"variant": cells["variant"], "ratio": map(ratio_text, cells["ratio"])},
         "metric": cells["metric"].replace("", "-"),
-        **spreads,
+        **{p: map(spread, cells[f"metric/{p} mean"], cells[f"metric/{p} std"]) for p in PHASES},
         "block %": map(percent, cells["params/block_pruned mean"]),
         "all %": map(percent, cells["params/all_pruned mean"]),
-        "speed-up": map(speed, *factors),
+        "speed-up": map(
+            speed, cells["latency/speedup mean"], every_timing, cells["latency/speedup std"]
+        ),
         "n": cells["n"].astype(str),
         "data": map(source, cells["data"], cells["sample"]),
         "notes": notes(cells),
@@ -82,13 +76,16 @@ def notes(cells: pd.DataFrame) -> list[str]:
     """Per cell what keeps it from being read as a plain result."""
     texts = []
     for _, cell in cells.iterrows():
-        said = ["sample data"] if cell["sample"] else []
-        said += [cell["labels"]] if cell["labels"] else []
-        said += ["at chance"] if cell["at chance"] else []
-        said += [f"{cell['failed']} failed"] if cell["failed"] else []
-        if 0 < cell["contended"] < cell["timed"]:
-            said.append(f"{cell['contended']} of {cell['timed']} timings contended")
-        texts.append(", ".join(said))
+        marks = {
+            "sample data": cell["sample"],
+            cell["labels"]: cell["labels"],
+            "at chance": cell["at chance"],
+            f"{cell['failed']} failed": cell["failed"],
+            f"{cell['contended']} of {cell['timed']} timings contended": (
+                0 < cell["contended"] < cell["timed"]
+            ),
+        }
+        texts.append(", ".join(text for text, is_so in marks.items() if is_so))
     return texts
 
 
@@ -119,7 +116,11 @@ def markdown(text: pd.DataFrame) -> str:
     if text.empty:
         return "No results."
     align = ["---" if name in TEXT_COLUMNS else "---:" for name in text]
-    rows = [list(text), align, *text.map(_md).to_numpy()]
+    return piped([list(text), align, *text.map(_md).to_numpy()])
+
+
+def piped(rows: Iterable[Iterable[str]]) -> str:
+    """A Markdown table of rows that stay as they are: head, alignment, body."""
     return "\n".join(f"| {' | '.join(row)} |" for row in rows)
 
 

@@ -1,6 +1,6 @@
 import pytest
 
-from skip_exp.report.paired import Difference, difference
+from skip_exp.report.contrasts import Difference, difference
 
 
 def verdict(*values):
