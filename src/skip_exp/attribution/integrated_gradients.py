@@ -53,13 +53,15 @@ def scores(
         check(name, value)
     for name, number in {"options.steps": steps, "options.micro_batch": micro_batch}.items():
         check_positive(name, number)
-    found, totals, texts = taps(model), Totals(model), 0
+    taps_by_name, totals, texts = taps(model), Totals(model), 0
     for batch in batches:
         at_once = max(1, micro_batch // len(batch["labels"]))
-        for name, (h, below) in record(model, batch, found).items():
-            mean = _mean_gradient(model, batch, found[name], h, below, target, steps, at_once)
-            mask = token_mask(model, found[name], batch["attention_mask"])
-            totals.add_positions(found[name], h.float() * mean, mask, tokens, sign)
+        for name, (h, below) in record(model, batch, taps_by_name).items():
+            mean = _mean_gradient(
+                model, batch, taps_by_name[name], h, below, target, steps, at_once
+            )
+            mask = token_mask(model, taps_by_name[name], batch["attention_mask"])
+            totals.add_positions(taps_by_name[name], h.float() * mean, mask, tokens, sign)
         texts += len(batch["labels"])
     return totals.means(texts)
 
