@@ -77,8 +77,11 @@ def _two(spec: TaskConfig, names: tuple[str, ...], yes: str, no: str) -> tuple[s
 
 
 def _three(spec: TaskConfig) -> tuple[str, ...]:
-    known = {**dict.fromkeys(_FOLLOWS, "follows"), **dict.fromkeys(_CONTRADICTS, "contradicts")}
-    meanings = tuple(known.get(label.lower(), "other") for label in spec.labels)
+    meaning_by_label = {
+        **dict.fromkeys(_FOLLOWS, "follows"),
+        **dict.fromkeys(_CONTRADICTS, "contradicts"),
+    }
+    meanings = tuple(meaning_by_label.get(label.lower(), "other") for label in spec.labels)
     complete = len(set(meanings)) == 3
     return meanings if complete else ("follows", "other", "contradicts")
 

@@ -161,8 +161,8 @@ def _bert_positions(model: HFModel) -> int:
 def _t5_stack_blocks(stack: Any, stack_name: str) -> list[Block]:
     blocks: list[Block] = []
     for i, block in enumerate(stack.block):
-        own, name = block.layer[0].SelfAttention, partial(Sublayer.of, stack_name, i)
-        blocks.append(AttentionBlock(name("self"), own, own.o))
+        self_attention, name = block.layer[0].SelfAttention, partial(Sublayer.of, stack_name, i)
+        blocks.append(AttentionBlock(name("self"), self_attention, self_attention.o))
         if len(block.layer) == 3:
             cross = block.layer[1].EncDecAttention
             blocks.append(AttentionBlock(name("cross"), cross, cross.o))

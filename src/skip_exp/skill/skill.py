@@ -57,11 +57,11 @@ class Skill(Classifier):
     @classmethod
     def _read(cls, folder: Path, backbone: str | Path | None) -> "Skill":
         about, tensors = read_skill(folder)
-        found = _backbone(folder, about, backbone)
+        loaded = _backbone(folder, about, backbone)
         keep, changes, state = split(tensors)
-        model = cut_model(folder, about, found.model, found.tokenizer, keep, changes)
+        model = cut_model(folder, about, loaded.model, loaded.tokenizer, keep, changes)
         fill(folder, model, state)
-        return cls(about, found.tokenizer, model.eval(), keep)
+        return cls(about, loaded.tokenizer, model.eval(), keep)
 
     def ready(self) -> Callable[..., Tensor]:
         self.model.prompt.install(self.model.attention_blocks())  # constant from here on
@@ -73,14 +73,14 @@ def _backbone(folder: Path, about: SkillAbout, moved: str | Path | None) -> Back
     check_imported("backbone.readout", wanted["readout"])
     path = wanted["path"] if moved is None else str(moved)
     try:
-        found = load_backbone(wanted["name"], path, wanted["family"], wanted["readout"])
+        loaded = load_backbone(wanted["name"], path, wanted["family"], wanted["readout"])
     except SkipError as error:
         raise SkipError(
             f"{folder}: its backbone {wanted['name']} is not to be had: {error}"
         ) from error
-    if found.content_hash != wanted["content_hash"]:
+    if loaded.content_hash != wanted["content_hash"]:
         raise SkipError(
             f"{folder}: backbone {path} is not the one it was made on, or has changed: content "
-            f"hash {found.content_hash[:12]}, needed {wanted['content_hash'][:12]}"
+            f"hash {loaded.content_hash[:12]}, needed {wanted['content_hash'][:12]}"
         )
-    return found
+    return loaded
