@@ -82,8 +82,8 @@ def _mean_gradient(
     for a, w in zip(points.split(at_once), weights.split(at_once), strict=True):
         rows = {name: x.repeat(len(a), *[1] * (x.dim() - 1)) for name, x in batch.items()}
         scaled = torch.cat([h * one for one in a]).requires_grad_()
-        played = replay(below, len(a))
-        with torch.enable_grad(), played, replaced(tap, scaled):
+        replaying = replay(below, len(a))
+        with torch.enable_grad(), replaying, replaced(tap, scaled):
             goal = true_label(model, rows, target).sum()
             (gradient,) = torch.autograd.grad(goal, scaled)
         mean += torch.tensordot(w, gradient.float().unflatten(0, (len(a), -1)), 1)

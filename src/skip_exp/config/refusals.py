@@ -141,8 +141,8 @@ def _composition(error: BaseException) -> str:
         return _not_overridable(text)
     if override := _search(r"Ambiguous value for argument '(.+?)'(?:\n|$)", text):
         return f"{override}: several values are several jobs: add -m (a list is [a,b])"
-    if taken := re.match(r"Multiple values for (\S+)\. .*'override \S+: (\S+)'", text):
-        group, choice = taken.groups()
+    if second_choice := re.match(r"Multiple values for (\S+)\. .*'override \S+: (\S+)'", text):
+        group, choice = second_choice.groups()
         return f"{group}={choice}: {group} has a choice already; write {group}={choice}, no plus"
     if empty := _search(r"Missing mandatory value: (\S+)", detail):
         return missing(empty)
@@ -150,12 +150,12 @@ def _composition(error: BaseException) -> str:
     place = _place(text) + key
     if re.search(r"Key '\w+' (?:is )?not in ", detail):
         return f"{place}: {no_such_key(key)}"
-    what = _search(r"Error merging override (.+?)(?:\n|$)", text) or place
+    setting = _search(r"Error merging override (.+?)(?:\n|$)", text) or place
     if "does not support deletion" in detail:
-        return f"{what}: cannot be removed; give it another value"
+        return f"{setting}: cannot be removed; give it another value"
     kind = None if "nterpolation" in detail else _kind(key)
     message = f"must be {kind}" if kind else _detail(detail)
-    return f"{what}: {message}" if what else message
+    return f"{setting}: {message}" if setting else message
 
 
 def _not_overridable(text: str) -> str:

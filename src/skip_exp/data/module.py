@@ -129,9 +129,12 @@ class TextDataModule(L.LightningDataModule):
         if samples < 1:
             raise ConfigError("attribution.samples", samples, "must be at least 1")
         rows = self.encoded.train
-        chosen = np.random.default_rng(seed).permutation(len(rows))[:samples]
-        drawn = sorted((rows[i] for i in chosen), key=_length)
-        return [self._collate(drawn[i : i + batch]) for i in range(0, len(drawn), batch)]
+        indices = np.random.default_rng(seed).permutation(len(rows))[:samples]
+        rows_by_length = sorted((rows[i] for i in indices), key=_length)
+        return [
+            self._collate(rows_by_length[i : i + batch])
+            for i in range(0, len(rows_by_length), batch)
+        ]
 
     def _place(self) -> tuple[int, int]:
         """Rank of this process, and number of processes, of the trainer at hand: else 0 of 1."""

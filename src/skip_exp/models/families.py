@@ -111,8 +111,8 @@ def causal_mask(length: int, prefix: int, device: torch.device) -> Tensor | None
     """Additive mask [1, 1, length, prefix + length] that hides later positions."""
     if length == 1:
         return None
-    later = torch.full((length, length), HIDDEN, device=device).triu(1)
-    return F.pad(later, (prefix, 0))[None, None]
+    future_mask = torch.full((length, length), HIDDEN, device=device).triu(1)
+    return F.pad(future_mask, (prefix, 0))[None, None]
 
 
 # --- BERT and RoBERTa ---------------------------------------------------------------------------

@@ -129,8 +129,8 @@ def search(table: Table, target_speedup: float, most: float, pick: Callable[[flo
     low, high = 0.0, most
     for _ in range(12):  # to 1/4096: finer than the rounding of widths
         middle = (low + high) / 2
-        enough = table.speedup(widths(pick(middle))) >= target_speedup
-        low, high = (low, middle) if enough else (middle, high)
+        is_fast_enough = table.speedup(widths(pick(middle))) >= target_speedup
+        low, high = (low, middle) if is_fast_enough else (middle, high)
     return pick(high)
 
 
@@ -138,7 +138,7 @@ def _knapsack(lost: list[list[float]], seconds: list[list[float]], max_seconds: 
     """One option per row with the least total loss within ``max_seconds``."""
     room = BINS + len(lost)  # rounding up must not make the tightest limit impossible
     best = np.zeros(room + 1)  # least loss within so many bins
-    taken = np.zeros((len(lost), room + 1), dtype=int)
+    option_taken = np.zeros((len(lost), room + 1), dtype=int)
     bins = [
         np.ceil(np.asarray(row) / max(max_seconds, 1e-12) * BINS).astype(int) for row in seconds
     ]
@@ -147,11 +147,11 @@ def _knapsack(lost: list[list[float]], seconds: list[list[float]], max_seconds: 
         for i, (loss, cost) in enumerate(zip(losses, costs, strict=True)):
             if cost <= room:
                 loss_by_option[i, cost:] = best[: room + 1 - cost] + loss
-        taken[row], best = loss_by_option.argmin(0), loss_by_option.min(0)
+        option_taken[row], best = loss_by_option.argmin(0), loss_by_option.min(0)
     picked: list[int] = []
     bins_left = room
     for row in reversed(range(len(lost))):
-        picked.append(int(taken[row, bins_left]))
+        picked.append(int(option_taken[row, bins_left]))
         bins_left -= int(bins[row][picked[-1]])
     return picked[::-1]
 
@@ -179,8 +179,8 @@ def measure(model: SoftPromptModel, inputs: Mapping[str, Tensor]) -> Table:
     The caller holds the machine's benchmark lock. Costs some hundred sublayer passes.
     """
     gone: Keep = {_whole(shape): torch.arange(0) for shape in model.shapes()}
-    whole, bare = (partial(m, **inputs) for m in (model, cut(model, gone)))
-    total, rest = _median([whole, bare], model)
+    whole_pass, rest_pass = (partial(m, **inputs) for m in (model, cut(model, gone)))
+    total, rest = _median([whole_pass, rest_pass], model)
     model.prompt.install(model.attention_blocks())
     batch, length = inputs["input_ids"].shape
     timings_by_shape: dict[tuple[object, ...], Timing] = {}

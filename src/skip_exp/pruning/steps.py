@@ -54,8 +54,8 @@ def relative(keep: Keep, earlier: Keep) -> Keep:
             relative_keep[site] = kept
             continue
         place = torch.searchsorted(earlier_kept.contiguous(), kept.contiguous())
-        inside = place < earlier_kept.shape[-1]
-        if not inside.all() or not earlier_kept.gather(-1, place).equal(kept):
+        is_within = place < earlier_kept.shape[-1]
+        if not is_within.all() or not earlier_kept.gather(-1, place).equal(kept):
             raise ValueError(f"{site}: cannot keep what is gone already")
         relative_keep[site] = place
     return relative_keep

@@ -98,8 +98,8 @@ def example_texts(about: SkillAbout, example: Example, number: int) -> list[str]
             f"example {number}: task {about.task} takes {wanted} ({', '.join(about.text)}), "
             f"not {len(texts)}"
         )
-    if odd := [text for text in texts if not isinstance(text, str)]:
-        raise SkipError(f"example {number}: {odd[0]!r} is not a text")
+    if not_texts := [text for text in texts if not isinstance(text, str)]:
+        raise SkipError(f"example {number}: {not_texts[0]!r} is not a text")
     return texts
 
 

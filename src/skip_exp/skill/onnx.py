@@ -176,8 +176,8 @@ def compare_onnx(skill: Skill, path: Path, texts: Sequence[str]) -> tuple[float,
     """
     run = runner(path)
     differences: list[tuple[Tensor, Tensor]] = []
-    for some in (*((text,) for text in texts), tuple(texts)):
-        inputs = _batch(skill, some)
+    for batch in (*((text,) for text in texts), tuple(texts)):
+        inputs = _batch(skill, batch)
         with torch.inference_mode():
             expected = skill.model(**inputs)
         both = run(**inputs), expected

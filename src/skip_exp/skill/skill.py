@@ -68,19 +68,19 @@ class Skill(Classifier):
         return self.model.logits
 
 
-def _backbone(folder: Path, about: SkillAbout, moved: str | Path | None) -> Backbone:
-    wanted = about.backbone
-    check_imported("backbone.readout", wanted["readout"])
-    path = wanted["path"] if moved is None else str(moved)
+def _backbone(folder: Path, about: SkillAbout, backbone_path: str | Path | None) -> Backbone:
+    needed = about.backbone
+    check_imported("backbone.readout", needed["readout"])
+    path = needed["path"] if backbone_path is None else str(backbone_path)
     try:
-        loaded = load_backbone(wanted["name"], path, wanted["family"], wanted["readout"])
+        loaded = load_backbone(needed["name"], path, needed["family"], needed["readout"])
     except SkipError as error:
         raise SkipError(
-            f"{folder}: its backbone {wanted['name']} is not to be had: {error}"
+            f"{folder}: its backbone {needed['name']} is not to be had: {error}"
         ) from error
-    if loaded.content_hash != wanted["content_hash"]:
+    if loaded.content_hash != needed["content_hash"]:
         raise SkipError(
             f"{folder}: backbone {path} is not the one it was made on, or has changed: content "
-            f"hash {loaded.content_hash[:12]}, needed {wanted['content_hash'][:12]}"
+            f"hash {loaded.content_hash[:12]}, needed {needed['content_hash'][:12]}"
         )
     return loaded
