@@ -54,11 +54,11 @@ def _finished(path: Path) -> tuple[Any, Any, SoftPromptModel]:
 
     The dense model's weights do not matter to its speed: it is rebuilt, not loaded.
     """
-    found = results.load(path) if path.is_file() else []
-    if not found or found[0]["status"] != "done":
+    loaded = results.load(path) if path.is_file() else []
+    if not loaded or loaded[0]["status"] != "done":
         raise SkipError(f"{path}: no finished result")
-    skill = Skill.load(path.parent / found[0]["skill"])
-    return found[0], skill, whole_model(skill.about, skill.tokenizer)
+    skill = Skill.load(path.parent / loaded[0]["skill"])
+    return loaded[0], skill, whole_model(skill.about, skill.tokenizer)
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -70,9 +70,9 @@ def main(arguments: list[str] | None = None) -> int:
         action="store_true",
         help="time the dense model against itself with the removed neurons zeroed; writes nothing",
     )
-    given, failed = parser.parse_args(arguments), False
-    measure = control if given.control else retime
-    for path in given.results:
+    options, failed = parser.parse_args(arguments), False
+    measure = control if options.control else retime
+    for path in options.results:
         for file in sorted(path.rglob(results.FILE)) if path.is_dir() else [path]:
             try:
                 latency = measure(file)

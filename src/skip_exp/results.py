@@ -124,8 +124,8 @@ def new(**fields: Unpack[Result]) -> Result:
     unknown = sorted(fields.keys() - Result.__annotations__.keys() | fields.keys() & {"path"})
     if unknown:
         raise TypeError(f"not a field of {FILE}: {', '.join(unknown)}")
-    known = [name for name in Result.__annotations__ if name != "path"]
-    result: dict[str, Any] = {name: {} if name in _MAPPINGS else None for name in known}
+    names = [name for name in Result.__annotations__ if name != "path"]
+    result: dict[str, Any] = {name: {} if name in _MAPPINGS else None for name in names}
     result |= {"schema": SCHEMA, "job_id": "", "status": "done", "data_is_sample": False}
     result |= {"reused": False, "versions": dict(versions())}
     result |= {"git_commit": git_commit(), "finished": datetime.now(UTC).isoformat("T", "seconds")}
@@ -166,8 +166,8 @@ def write(folder: Path | str, result: Result) -> Path:
 def check_folder(folder: Path | str, job_id: str) -> None:
     """Raise SkipError where ``folder`` holds the finished result of another job."""
     path = Path(folder) / FILE
-    there = _read(path) if path.is_file() else None
-    if there and there.get("status") == "done" and there.get("job_id") != job_id:
+    earlier = _read(path) if path.is_file() else None
+    if earlier and earlier.get("status") == "done" and earlier.get("job_id") != job_id:
         raise SkipError(f"output_dir={folder}: holds the finished result of another job")
 
 
@@ -177,8 +177,8 @@ def write_failed(folder: Path | str, cfg: Mapping[str, Any], error: str) -> Path
     A finished result already in the folder stays: what failed came after it.
     """
     path = Path(folder) / FILE
-    there = _read(path) if path.is_file() else None
-    if there and there.get("status") == "done":
+    earlier = _read(path) if path.is_file() else None
+    if earlier and earlier.get("status") == "done":
         log.warning("kept the finished %s; after it: %s", path, error)
         return path
     return write(folder, new(**from_config(cfg), status="failed", error=" ".join(error.split())))
@@ -231,10 +231,10 @@ def _retuning(get: Callable[..., Any]) -> dict[str, Any]:
 
 def _read(path: Path) -> dict[str, Any] | None:
     try:
-        found = json.loads(path.read_bytes())
+        result = json.loads(path.read_bytes())
     except (OSError, ValueError):
         return None
-    return found if isinstance(found, dict) and "status" in found else None
+    return result if isinstance(result, dict) and "status" in result else None
 
 
 def load(paths: Path | str | Iterable[Path | str]) -> list[dict[str, Any]]:
@@ -244,26 +244,26 @@ def load(paths: Path | str | Iterable[Path | str]) -> list[dict[str, Any]]:
     """
     roots = [paths] if isinstance(paths, str | Path) else list(paths)
     files = [file for root in map(Path, roots) for file in _files(root)]
-    found, unreadable = [], []
+    loaded, unreadable = [], []
     for file in dict.fromkeys(files):
         result = _read(file)
         if result is None:
             unreadable.append(str(file))
         else:
-            found.append(result | {"path": str(file)})
+            loaded.append(result | {"path": str(file)})
     if unreadable:
         log.warning("skipped, not a readable result: %s", ", ".join(unreadable))
-    return found
+    return loaded
 
 
 def _files(root: Path) -> list[Path]:
     if not root.is_dir():
         return [root]
-    found = []
+    result_files = []
     for at, folders, names in os.walk(root):
         folders[:] = [name for name in folders if name != "wandb" and not name.startswith(".")]
-        found += [Path(at) / FILE] if FILE in names else []
-    return sorted(found)
+        result_files += [Path(at) / FILE] if FILE in names else []
+    return sorted(result_files)
 
 
 def flatten(result: Mapping[str, Any]) -> dict[str, Any]:

@@ -87,18 +87,20 @@ def raised(last: str) -> ProcessRaisedException:
 
 
 def test_the_failure_of_a_process_is_one_line() -> None:
-    refusal = ranks._told(raised("skip_exp.errors.ConfigError: tune.lr=9.0: too large"), 2)
+    refusal = ranks._process_failure(
+        raised("skip_exp.errors.ConfigError: tune.lr=9.0: too large"), 2
+    )
     assert type(refusal) is SkipError
     assert str(refusal) == "tune.lr=9.0: too large"
-    other = ranks._told(raised("RuntimeError: CUDA: first line\nsecond: line"), 2)
+    other = ranks._process_failure(raised("RuntimeError: CUDA: first line\nsecond: line"), 2)
     assert type(other) is RuntimeError
     assert str(other) == "process 2 of 2: RuntimeError: CUDA: first line"
-    killed = ranks._told(ProcessExitedException("", 0, 99, -9, "SIGKILL"), 2)
+    killed = ranks._process_failure(ProcessExitedException("", 0, 99, -9, "SIGKILL"), 2)
     assert type(killed) is SkipError
     assert str(killed) == (
         "trainer.devices=2: process 1 of 2 was ended by SIGKILL (out of memory?)"
     )
-    left = ranks._told(ProcessExitedException("", 0, 99, 3), 2)
+    left = ranks._process_failure(ProcessExitedException("", 0, 99, 3), 2)
     assert str(left) == "trainer.devices=2: process 1 of 2 was ended by exit code 3"
 
 

@@ -49,13 +49,13 @@ def scores(
     Raises:
         ConfigError: an option outside of its choices.
     """
-    given = {"tokens": tokens, "sign": sign, "target": target, "options.at": at}
-    for name, value in given.items():
+    options = {"tokens": tokens, "sign": sign, "target": target, "options.at": at}
+    for name, value in options.items():
         check(name, value)
-    found, totals, texts = taps(model, at), Totals(model), 0
+    taps_by_name, totals, texts = taps(model, at), Totals(model), 0
     for batch in batches:
-        for name, product in products(model, batch, found, target).items():
-            mask = token_mask(model, found[name], batch["attention_mask"])
-            totals.add_positions(found[name], product, mask, tokens, sign)
+        for name, product in products(model, batch, taps_by_name, target).items():
+            mask = token_mask(model, taps_by_name[name], batch["attention_mask"])
+            totals.add_positions(taps_by_name[name], product, mask, tokens, sign)
         texts += len(batch["labels"])
     return totals.means(texts)

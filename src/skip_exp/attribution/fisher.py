@@ -20,14 +20,14 @@ from skip_exp.models.soft_prompt import SoftPromptModel
 
 def scores(model: SoftPromptModel, batches: Iterable[Batch]) -> Relevance:
     """Relevance of every neuron, in the shapes of :func:`activation_gradient.scores`."""
-    found = {name: tap for name, tap in taps(model).items() if tap.signal != "k"}
+    taps_by_name = {name: tap for name, tap in taps(model).items() if tap.signal != "k"}
     totals, texts = Totals(model), 0
     for batch in batches:
         count = len(batch["labels"])
-        for name, product in products(model, batch, found, "log_probability").items():
+        for name, product in products(model, batch, taps_by_name, "log_probability").items():
             # Padding reaches no logit: its gradient is zero. A decoder may have rows of each label.
             masks = product.sum(1).unflatten(0, (count, -1)).sum(1, keepdim=True)
-            for site, gradient in found[name].shares(masks):
+            for site, gradient in taps_by_name[name].shares(masks):
                 totals.add(site, gradient.flatten(0, 1).square())
         texts += count
     return totals.means(texts)

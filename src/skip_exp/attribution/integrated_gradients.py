@@ -53,13 +53,15 @@ def scores(
         check(name, value)
     for name, number in {"options.steps": steps, "options.micro_batch": micro_batch}.items():
         check_positive(name, number)
-    found, totals, texts = taps(model), Totals(model), 0
+    taps_by_name, totals, texts = taps(model), Totals(model), 0
     for batch in batches:
         at_once = max(1, micro_batch // len(batch["labels"]))
-        for name, (h, below) in record(model, batch, found).items():
-            mean = _mean_gradient(model, batch, found[name], h, below, target, steps, at_once)
-            mask = token_mask(model, found[name], batch["attention_mask"])
-            totals.add_positions(found[name], h.float() * mean, mask, tokens, sign)
+        for name, (h, below) in record(model, batch, taps_by_name).items():
+            mean = _mean_gradient(
+                model, batch, taps_by_name[name], h, below, target, steps, at_once
+            )
+            mask = token_mask(model, taps_by_name[name], batch["attention_mask"])
+            totals.add_positions(taps_by_name[name], h.float() * mean, mask, tokens, sign)
         texts += len(batch["labels"])
     return totals.means(texts)
 
@@ -80,8 +82,8 @@ def _mean_gradient(
     for a, w in zip(points.split(at_once), weights.split(at_once), strict=True):
         rows = {name: x.repeat(len(a), *[1] * (x.dim() - 1)) for name, x in batch.items()}
         scaled = torch.cat([h * one for one in a]).requires_grad_()
-        played = replay(below, len(a))
-        with torch.enable_grad(), played, replaced(tap, scaled):
+        replaying = replay(below, len(a))
+        with torch.enable_grad(), replaying, replaced(tap, scaled):
             goal = true_label(model, rows, target).sum()
             (gradient,) = torch.autograd.grad(goal, scaled)
         mean += torch.tensordot(w, gradient.float().unflatten(0, (len(a), -1)), 1)

@@ -92,17 +92,17 @@ def taps(model: SoftPromptModel, at: str = "neurons") -> dict[str, Tap]:
 
 @contextmanager
 def observe(
-    model: SoftPromptModel, found: dict[str, Tap] | None = None
+    model: SoftPromptModel, taps_by_name: dict[str, Tap] | None = None
 ) -> Iterator[dict[str, Tensor]]:
     """Within the block, a forward pass fills the dictionary that this yields.
 
-    Its keys are those of ``found``, or else of ``taps(model)``. Shapes: [R, T, n], or
+    Its keys are those of ``taps_by_name``, or else of ``taps(model)``. Shapes: [R, T, n], or
     [R, T, heads, dim]; rows R = batch, or batch x labels in a decoder of several steps. All of them
     are on the autograd graph, whatever is frozen; a sublayer that was cut away leaves none. The
     hooks are gone afterwards, after an error too.
     """
-    found = taps(model) if found is None else found
-    seen: dict[str, Tensor] = {}
+    taps_by_name = taps(model) if taps_by_name is None else taps_by_name
+    activations: dict[str, Tensor] = {}
 
     def store(name: str) -> Callable[[Tensor], Tensor]:
         def change(x: Tensor) -> Tensor:
@@ -110,16 +110,16 @@ def observe(
                 return x
             if not x.requires_grad:  # below the first trained parameter nothing is on the graph yet
                 x = x.detach().requires_grad_()
-            seen[name] = found[name].view(x)
-            return seen[name].view(x.shape)
+            activations[name] = taps_by_name[name].view(x)
+            return activations[name].view(x.shape)
 
         return change
 
     handles: list[RemovableHandle] = []
     try:
-        for name, tap in found.items():
+        for name, tap in taps_by_name.items():
             handles.append(tap.hook(store(name)))
-        yield seen
+        yield activations
     finally:
         for handle in handles:
             handle.remove()
@@ -152,13 +152,13 @@ def true_label(model: SoftPromptModel, batch: Batch, target: str) -> Tensor:
 
 
 def products(
-    model: SoftPromptModel, batch: Batch, found: dict[str, Tap], target: str
+    model: SoftPromptModel, batch: Batch, taps_by_name: dict[str, Tap], target: str
 ) -> dict[str, Tensor]:
     """Activation x gradient of the true label's (log) probability at every tap that was passed."""
-    with torch.enable_grad(), observe(model, found) as seen:
+    with torch.enable_grad(), observe(model, taps_by_name) as activations:
         goal = true_label(model, batch, target).sum()
-        gradients = torch.autograd.grad(goal, list(seen.values()))
+        gradients = torch.autograd.grad(goal, list(activations.values()))
     return {
         name: h.detach().float() * g.float()
-        for (name, h), g in zip(seen.items(), gradients, strict=True)
+        for (name, h), g in zip(activations.items(), gradients, strict=True)
     }

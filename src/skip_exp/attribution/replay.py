@@ -25,14 +25,14 @@ Returned = dict[nn.Module, Any]  # a module -> what it returned
 
 @torch.no_grad()
 def record(
-    model: SoftPromptModel, batch: Batch, found: dict[str, Tap]
+    model: SoftPromptModel, batch: Batch, taps_by_name: dict[str, Tap]
 ) -> dict[str, tuple[Tensor, Returned]]:
     """One forward pass: each tap's activation (see ``observe``), and what does not depend on it.
 
     Memory: the activations of the taps and, per layer, about as much as three hidden states.
     """
-    recorder = _Recorder(found)
-    with observe(model, found) as seen, recorder.listen(model):
+    recorder = _Recorder(taps_by_name)
+    with observe(model, taps_by_name) as activations, recorder.listen(model):
         logits(model, batch)
     beside = _projections(model)
     return {
@@ -40,10 +40,10 @@ def record(
             h.detach(),
             recorder.replayable(
                 recorder.below[name]
-                | {m: recorder.projected[m] for m in beside.get(found[name].linear, ())}
+                | {m: recorder.projected[m] for m in beside.get(taps_by_name[name].linear, ())}
             ),
         )
-        for name, h in seen.items()
+        for name, h in activations.items()
     }
 
 
@@ -69,12 +69,12 @@ def _answer(output: Any, times: int, *_: object, **__: object) -> Any:
 
 def _projections(model: SoftPromptModel) -> dict[nn.Linear, tuple[nn.Linear, ...]]:
     """Queries, keys and values do not depend on each other, in whatever order they are computed."""
-    found: dict[nn.Linear, tuple[nn.Linear, ...]] = {}
+    siblings: dict[nn.Linear, tuple[nn.Linear, ...]] = {}
     for block in model.blocks():
         if isinstance(block, AttentionBlock):
             linears = block.attention.projections()
-            found |= dict.fromkeys(linears, linears)
-    return found
+            siblings |= dict.fromkeys(linears, linears)
+    return siblings
 
 
 class _Recorder:
@@ -85,8 +85,8 @@ class _Recorder:
         projected: what each query, key and value layer returned.
     """
 
-    def __init__(self, found: dict[str, Tap]) -> None:
-        self.found = found
+    def __init__(self, taps_by_name: dict[str, Tap]) -> None:
+        self.taps_by_name = taps_by_name
         self.open: list[Returned] = [{}]  # one per module that is running: what ran inside so far
         self.calls: Counter[nn.Module] = Counter()
         self.below: dict[str, Returned] = {}
@@ -101,7 +101,7 @@ class _Recorder:
             for module in model.modules():
                 keep(module.register_forward_pre_hook(self._enter))
                 keep(module.register_forward_hook(self._leave))
-            for name, tap in self.found.items():
+            for name, tap in self.taps_by_name.items():
                 keep(tap.hook(partial(self._pass, name)))
             yield
 

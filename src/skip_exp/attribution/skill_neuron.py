@@ -47,26 +47,26 @@ def scores(model: SoftPromptModel, batches: Iterable[Batch]) -> Relevance:
             "attribution: skill_neuron tells classes apart, but the texts scored are all of one; "
             "raise attribution.samples"
         )
-    found, totals = taps(model), Totals(model)
-    for name, above in _above_baseline(model, found, batches, counts).items():
+    taps_by_name, totals = taps(model), Totals(model)
+    for name, above in _above_baseline(model, taps_by_name, batches, counts).items():
         shares = (above / counts[:, None, None])[counts > 0]
         best = ((shares.amax(0) - shares.amin(0)) / 2).amax(0)
-        for site, x in found[name].shares(found[name].view(best[None, None])):
+        for site, x in taps_by_name[name].shares(taps_by_name[name].view(best[None, None])):
             totals.add(site, x[0])
     return totals.means(1)
 
 
 def _above_baseline(
-    model: SoftPromptModel, found: dict[str, Tap], batches: list[Batch], counts: Tensor
+    model: SoftPromptModel, taps_by_name: dict[str, Tap], batches: list[Batch], counts: Tensor
 ) -> dict[str, Tensor]:
     """How many texts of each class are above the mean of all: {tap: [classes, tokens, n]}."""
     sums: dict[str, Tensor] = {}
-    for _, seen in _on_prompt(model, found, batches):
-        for name, x in seen.items():
+    for _, activations in _on_prompt(model, taps_by_name, batches):
+        for name, x in activations.items():
             sums[name] = sums.get(name, 0) + x.double().sum(0)
     above: dict[str, Tensor] = {}
-    for labels, seen in _on_prompt(model, found, batches):
-        for name, x in seen.items():
+    for labels, activations in _on_prompt(model, taps_by_name, batches):
+        for name, x in activations.items():
             baseline = sums[name] / counts.sum()
             # A token that reads no text yet (layer 0) differs between batches in its last bits.
             higher = (x - baseline > 1e-5 * baseline.abs()).double()
@@ -76,19 +76,19 @@ def _above_baseline(
 
 
 def _on_prompt(
-    model: SoftPromptModel, found: dict[str, Tap], batches: list[Batch]
+    model: SoftPromptModel, taps_by_name: dict[str, Tap], batches: list[Batch]
 ) -> Iterator[tuple[Tensor, dict[str, Tensor]]]:
     """Labels [B] and activations on the prompt's tokens, {tap: [B, tokens, n]}, of every batch."""
     for batch in batches:
-        with observe(model, found) as seen:
+        with observe(model, taps_by_name) as activations:
             logits(model, batch)
-        at: dict[str, Tensor] = {}
-        for name, h in seen.items():
+        on_prompt: dict[str, Tensor] = {}
+        for name, h in activations.items():
             x = h.float().flatten(2)
-            if model.prompt.at_input and found[name].reads_encoder:
+            if model.prompt.at_input and taps_by_name[name].reads_encoder:
                 x = x[:, : model.prompt.length]
             else:
-                mask = token_mask(model, found[name], batch["attention_mask"])
+                mask = token_mask(model, taps_by_name[name], batch["attention_mask"])
                 x = over_tokens(x, mask, "mean")[:, None]
-            at[name] = x.unflatten(0, (len(batch["labels"]), -1)).mean(1)  # a decoder's rows
-        yield batch["labels"], at
+            on_prompt[name] = x.unflatten(0, (len(batch["labels"]), -1)).mean(1)  # a decoder's rows
+        yield batch["labels"], on_prompt

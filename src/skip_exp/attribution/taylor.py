@@ -47,16 +47,19 @@ def _inputs_and_gradients(
     Padding reaches no logit: its gradient is zero. The rows that a decoder may have for each label
     are further positions of their text.
     """
-    found = {f"{i}.in": Tap(part.linear, before=True) for i, part in enumerate(layers)}
-    found |= {f"{i}.out": Tap(part.linear, before=False) for i, part in enumerate(layers)}
-    with torch.enable_grad(), observe(model, found) as seen:
+    taps_by_name = {f"{i}.in": Tap(part.linear, before=True) for i, part in enumerate(layers)}
+    taps_by_name |= {f"{i}.out": Tap(part.linear, before=False) for i, part in enumerate(layers)}
+    with torch.enable_grad(), observe(model, taps_by_name) as activations:
         loss = -true_label(model, batch, "log_probability").sum()
-        used = [i for i in range(len(layers)) if {f"{i}.in", f"{i}.out"} <= seen.keys()]
-        gradients = torch.autograd.grad(loss, [seen[f"{i}.out"] for i in used])
+        used = [i for i in range(len(layers)) if {f"{i}.in", f"{i}.out"} <= activations.keys()]
+        gradients = torch.autograd.grad(loss, [activations[f"{i}.out"] for i in used])
     texts = len(batch["labels"])
     return {
         layers[i]: (
-            seen[f"{i}.in"].detach().float().reshape(texts, -1, layers[i].linear.in_features),
+            activations[f"{i}.in"]
+            .detach()
+            .float()
+            .reshape(texts, -1, layers[i].linear.in_features),
             gradient.float().reshape(texts, -1, layers[i].linear.out_features),
         )
         for i, gradient in zip(used, gradients, strict=True)

@@ -33,18 +33,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("folder", nargs="?", default="outputs/.cache", metavar="DIR")
     parser.add_argument("--prune", choices=("unused", "stale", "all"))
     parser.add_argument("--dry-run", action="store_true", help="only say what --prune would remove")
-    given = parser.parse_args(arguments)
-    if given.dry_run and not given.prune:
+    options = parser.parse_args(arguments)
+    if options.dry_run and not options.prune:
         parser.error("--dry-run goes with --prune")
-    folder = Path(given.folder)
+    folder = Path(options.folder)
     if not folder.exists():
         print(f"no cache at {folder}")
         return 0
     try:
         groups = scan(folder)
         stored = entries(groups)
-        if given.prune:
-            prune(groups, stored, given.prune, given.dry_run)
+        if options.prune:
+            prune(groups, stored, options.prune, options.dry_run)
         else:
             show(stored)
     except SkipError as error:
@@ -59,9 +59,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def show(stored: Sequence[Stored]) -> None:
     """A row per entry, and the total."""
     _print_table(stored)
-    size = decimal(sum(each.size for each in stored))
-    unused = sum(each.users == 0 for each in stored)
-    stale = sum(each.stale for each in stored)
+    size = decimal(sum(entry.size for entry in stored))
+    unused = sum(entry.users == 0 for entry in stored)
+    stale = sum(entry.stale for entry in stored)
     print(f"{_count(len(stored))}, {size}; {unused} unused, {stale} stale")
 
 
@@ -76,12 +76,12 @@ def prune(groups: Sequence[Group], stored: Sequence[Stored], which: str, dry_run
         else:
             freed += size
             gone.update(files)
-    removed = [each for each in stored if each.path in gone]
+    removed = [entry for entry in stored if entry.path in gone]
     _print_table(removed)
     others = len(gone) - len(removed)
-    told = f"{'would free' if dry_run else 'freed'} {decimal(freed)}: {_count(len(removed))}"
-    told += f", {_count(others, 'other file', 'other files')}" if others else ""
-    print(told + (f"; {held} in use, kept" if held else ""))
+    message = f"{'would free' if dry_run else 'freed'} {decimal(freed)}: {_count(len(removed))}"
+    message += f", {_count(others, 'other file', 'other files')}" if others else ""
+    print(message + (f"; {held} in use, kept" if held else ""))
 
 
 def _count(n: int, one: str = "entry", more: str = "entries") -> str:
@@ -97,16 +97,18 @@ def _print_table(stored: Sequence[Stored]) -> None:
     for name in ("size", "age", "used by"):
         view.add_column(name, justify="right", no_wrap=True)
     view.add_column("")
-    for each in stored:
-        label = [str(each.label.get(name, "-")) for name in _LABEL]
-        row = [each.stage, *label, decimal(each.size), _age(each.age), str(each.users)]
-        view.add_row(*map(escape, row), "stale" if each.stale else "")
+    for entry in stored:
+        label = [str(entry.label.get(name, "-")) for name in _LABEL]
+        row = [entry.stage, *label, decimal(entry.size), _age(entry.age), str(entry.users)]
+        view.add_row(*map(escape, row), "stale" if entry.stale else "")
     Console(width=None if sys.stdout.isatty() else 160).print(view)
 
 
 def _age(seconds: float) -> str:
     """In the largest unit that it fills: ``3 d``."""
-    unit, length = next((each for each in _UNITS if seconds >= each[1]), _UNITS[-1])
+    unit, length = next(
+        (unit_and_length for unit_and_length in _UNITS if seconds >= unit_and_length[1]), _UNITS[-1]
+    )
     return f"{max(0, int(seconds // length))} {unit}"
 
 

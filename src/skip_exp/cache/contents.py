@@ -63,15 +63,15 @@ def scan(folder: Path) -> list[Group]:
         raise SkipError(f"{folder}: not a cache: not a folder")
     groups: dict[tuple[str, str], Group] = {}
     for path in sorted([*folder.glob("*"), *folder.glob("*/*")]):
-        inside, known = path.parent, _FILE.fullmatch(path.name)
+        inside, match = path.parent, _FILE.fullmatch(path.name)
         if inside == folder and path.is_dir():
             continue
-        if inside == folder or known is None or path.is_dir():
+        if inside == folder or match is None or path.is_dir():
             raise SkipError(f"{folder}: not a cache: it holds {path.relative_to(folder)}")
-        group = groups.setdefault((inside.name, known["name"]), Group(inside, known["name"]))
-        if known["kind"].endswith(".tmp"):
+        group = groups.setdefault((inside.name, match["name"]), Group(inside, match["name"]))
+        if match["kind"].endswith(".tmp"):
             group.temporary.append(path)
-        elif known["kind"] != ".lock":
+        elif match["kind"] != ".lock":
             group.main = path
     return list(groups.values())
 
@@ -83,8 +83,10 @@ def entries(groups: Sequence[Group]) -> list[Stored]:
         if group.is_job and group.main and _counts(group.main, group.lock):
             users.update(read_pointer(group.main).entries)
     files = [(group, group.main) for group in groups if group.main and not group.is_job]
-    found = [_stored(path, users[f"{path.parent.name}/{group.name}"]) for group, path in files]
-    return sorted(found, key=lambda each: (each.stage, [*map(str, each.label.values()), each.age]))
+    stored = [_stored(path, users[f"{path.parent.name}/{group.name}"]) for group, path in files]
+    return sorted(
+        stored, key=lambda entry: (entry.stage, [*map(str, entry.label.values()), entry.age])
+    )
 
 
 def _stored(path: Path, users: int) -> Stored:
@@ -98,9 +100,9 @@ def _stored(path: Path, users: int) -> Stored:
 
 def _counts(pointer: Path, lock: Path) -> bool:
     """Whether a job has left a result that still exists, or runs at the moment."""
-    noted = read_pointer(pointer)
-    left = [noted.result, noted.started and noted.started / results.FILE]
-    return any(file and file.is_file() for file in left) or is_held(lock)
+    job = read_pointer(pointer)
+    result_files = [job.result, job.started and job.started / results.FILE]
+    return any(file and file.is_file() for file in result_files) or is_held(lock)
 
 
 def _tells_nothing(pointer: Path, lock: Path) -> bool:
@@ -128,7 +130,7 @@ def to_prune(
     Args:
         which: ``unused``, ``stale`` or ``all``: which entries.
     """
-    by_path = {each.path: each for each in stored}
+    by_path = {entry.path: entry for entry in stored}
 
     def goes(group: Group, path: Path) -> bool:
         if which == "all":

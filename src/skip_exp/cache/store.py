@@ -200,13 +200,13 @@ def read_about(path: Path) -> dict[str, Any]:
 
 def write_pointer(path: Path, pointer: Pointer) -> None:
     """Write ``pointer``, or remove the file where it tells nothing. Raises OSError."""
-    noted: dict[str, Any] = {"entries": pointer.entries}
+    content: dict[str, Any] = {"entries": pointer.entries}
     if pointer.result:
-        noted["result"] = str(pointer.result)
+        content["result"] = str(pointer.result)
     if pointer.started:
-        noted |= {"output": str(pointer.started), "status": "started"}
+        content |= {"output": str(pointer.started), "status": "started"}
     if pointer.result or pointer.started:
-        files.replace(path, json.dumps(noted, indent=1).encode())
+        files.replace(path, json.dumps(content, indent=1).encode())
     else:
         path.unlink(missing_ok=True)
 
@@ -214,11 +214,11 @@ def write_pointer(path: Path, pointer: Pointer) -> None:
 def read_pointer(path: Path) -> Pointer:
     """What ``path`` notes; nothing where it is missing, unreadable or of another format."""
     try:
-        noted = json.loads(path.read_bytes())
-        result, output = noted.get("result"), noted.get("output")
+        content = json.loads(path.read_bytes())
+        result, output = content.get("result"), content.get("output")
         return Pointer(
             Path(result) if result else None,
-            tuple(noted["entries"]),
+            tuple(content["entries"]),
             Path(output) if output else None,
         )
     except (OSError, ValueError, KeyError, TypeError, AttributeError):

@@ -25,9 +25,9 @@ class KeepBest(Callback):
     def on_validation_end(self, trainer: L.Trainer, pl_module: Any) -> None:
         if trainer.state.fn != "fit":
             return
-        seen = trainer.callback_metrics
-        score = seen[f"{self.phase}/select_{self.metric}"].item()
-        key = (score, -seen[f"{self.phase}/select_loss"].item())
+        metrics = trainer.callback_metrics
+        score = metrics[f"{self.phase}/select_{self.metric}"].item()
+        key = (score, -metrics[f"{self.phase}/select_loss"].item())
         if self.best is None or key > self.best:
             self.best = key
             self.epoch = -1 if trainer.sanity_checking else trainer.current_epoch

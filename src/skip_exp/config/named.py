@@ -8,19 +8,19 @@ from typing import Any
 from skip_exp.errors import ConfigError
 
 
-def named(key: str, name: str, known: Sequence[str]) -> Any:
+def named(key: str, name: str, short_names: Sequence[str]) -> Any:
     """What the dotted ``name`` leads to: an attribute of a module that can be imported.
 
     Args:
         key: config key, for the message.
-        known: the short names, for the message.
+        short_names: for the message.
 
     Raises:
         ConfigError: no dot in it, or nothing there.
     """
     module, _, attribute = name.rpartition(".")
     if not module:
-        allowed = f"must be one of {', '.join(known)}, or module.name of your own"
+        allowed = f"must be one of {', '.join(short_names)}, or module.name of your own"
         raise ConfigError(key, name, allowed)
     try:
         return getattr(importlib.import_module(module), attribute)

@@ -32,8 +32,8 @@ _LAUNCHERS = ("joblib", "submitit", "ray")  # optional dependencies of pyproject
 
 def is_composition_error(error: Exception) -> bool:
     """Whether the configuration itself was refused, so that no job can have started."""
-    known = (CompactHydraException, OmegaConfBaseException, YAMLError, ValueError)
-    return isinstance(error, known)
+    composition_errors = (CompactHydraException, OmegaConfBaseException, YAMLError, ValueError)
+    return isinstance(error, composition_errors)
 
 
 def explain(error: BaseException) -> str:
@@ -117,18 +117,18 @@ def no_such_key(key: str) -> str:
 
 def _close_keys(key: str) -> list[str]:
     """Keys that look like the one given: the same last name elsewhere first."""
-    known = list(_keys())
+    keys = list(_keys())
     last = key.rpartition(".")[2]
-    same = [k for k in known if k.rpartition(".")[2] == last]
-    return same[:3] or difflib.get_close_matches(key.lower(), known, n=2, cutoff=0.7)
+    same = [k for k in keys if k.rpartition(".")[2] == last]
+    return same[:3] or difflib.get_close_matches(key.lower(), keys, n=2, cutoff=0.7)
 
 
 def _missing_choice(error: MissingConfigException) -> str:
     text = str(error)
-    found = re.search(r"Could not (?:find|load) '(.+?)'", text)
-    if not found:  # the primary config
+    match = re.search(r"Could not (?:find|load) '(.+?)'", text)
+    if not match:  # the primary config
         return text.partition(" Check that")[0]
-    group, _, choice = found.group(1).rpartition("/")
+    group, _, choice = match.group(1).rpartition("/")
     near = difflib.get_close_matches(choice, error.options or [], n=1)
     hint = f"; did you mean {near[0]}?" if near else ""
     options = f"; must be one of {_list(error.options)}" if error.options else ""
@@ -139,10 +139,10 @@ def _composition(error: BaseException) -> str:
     text, detail = str(error), str(error.__cause__ or error)
     if text.startswith("Could not override '"):
         return _not_overridable(text)
-    if given := _search(r"Ambiguous value for argument '(.+?)'(?:\n|$)", text):
-        return f"{given}: several values are several jobs: add -m (a list is [a,b])"
-    if taken := re.match(r"Multiple values for (\S+)\. .*'override \S+: (\S+)'", text):
-        group, choice = taken.groups()
+    if override := _search(r"Ambiguous value for argument '(.+?)'(?:\n|$)", text):
+        return f"{override}: several values are several jobs: add -m (a list is [a,b])"
+    if second_choice := re.match(r"Multiple values for (\S+)\. .*'override \S+: (\S+)'", text):
+        group, choice = second_choice.groups()
         return f"{group}={choice}: {group} has a choice already; write {group}={choice}, no plus"
     if empty := _search(r"Missing mandatory value: (\S+)", detail):
         return missing(empty)
@@ -150,12 +150,12 @@ def _composition(error: BaseException) -> str:
     place = _place(text) + key
     if re.search(r"Key '\w+' (?:is )?not in ", detail):
         return f"{place}: {no_such_key(key)}"
-    what = _search(r"Error merging override (.+?)(?:\n|$)", text) or place
+    setting = _search(r"Error merging override (.+?)(?:\n|$)", text) or place
     if "does not support deletion" in detail:
-        return f"{what}: cannot be removed; give it another value"
+        return f"{setting}: cannot be removed; give it another value"
     kind = None if "nterpolation" in detail else _kind(key)
-    told = f"must be {kind}" if kind else _detail(detail)
-    return f"{what}: {told}" if what else told
+    message = f"must be {kind}" if kind else _detail(detail)
+    return f"{setting}: {message}" if setting else message
 
 
 def _not_overridable(text: str) -> str:
@@ -204,8 +204,8 @@ def _place(text: str) -> str:
 
 
 def _search(pattern: str, text: str) -> str | None:
-    found = re.search(pattern, text)
-    return found.group(1) if found else None
+    match = re.search(pattern, text)
+    return match.group(1) if match else None
 
 
 def _detail(text: str) -> str:

@@ -55,8 +55,8 @@ def share(rows: Sequence[Row], rank: int, world: int) -> tuple[Sequence[Row], fl
     epoch rarely divides: with these weights the average is the gradient of the whole batch's mean
     loss. A process must take part in every step, so one without a row takes the first, weighted 0.
     """
-    own = rows[rank::world]
-    return own or rows[:1], len(own) * world / len(rows)
+    rows_of_rank = rows[rank::world]
+    return rows_of_rank or rows[:1], len(rows_of_rank) * world / len(rows)
 
 
 class TextDataModule(L.LightningDataModule):
@@ -95,7 +95,7 @@ class TextDataModule(L.LightningDataModule):
         rows = self.encoded.train
         if self.teacher is not None:
             answers = self.teacher.tolist()
-            rows = [row | {"teacher": own} for row, own in zip(rows, answers, strict=True)]
+            rows = [row | {"teacher": logits} for row, logits in zip(rows, answers, strict=True)]
         sampler = LengthGroupedSampler([_length(row) for row in rows], self.batch, self.seed)
         rank, world = self._place()
         collate = self._collate if world == 1 else partial(self._share, rank=rank, world=world)
@@ -121,29 +121,32 @@ class TextDataModule(L.LightningDataModule):
         rows = self.encoded.train
         order = sorted(range(len(rows)), key=lambda i: _length(rows[i]))
         parts = [order[i : i + self.eval_batch] for i in range(0, len(order), self.eval_batch)]
-        found = torch.cat([model(self._collate([rows[i] for i in part])) for part in parts])
-        return torch.empty_like(found).index_copy_(0, torch.tensor(order), found)
+        logits = torch.cat([model(self._collate([rows[i] for i in part])) for part in parts])
+        return torch.empty_like(logits).index_copy_(0, torch.tensor(order), logits)
 
     def attribution_batches(self, samples: int, batch: int, seed: int) -> list[Batch]:
         """Batches of ``samples`` train rows drawn without replacement, sorted by length."""
         if samples < 1:
             raise ConfigError("attribution.samples", samples, "must be at least 1")
         rows = self.encoded.train
-        chosen = np.random.default_rng(seed).permutation(len(rows))[:samples]
-        drawn = sorted((rows[i] for i in chosen), key=_length)
-        return [self._collate(drawn[i : i + batch]) for i in range(0, len(drawn), batch)]
+        indices = np.random.default_rng(seed).permutation(len(rows))[:samples]
+        rows_by_length = sorted((rows[i] for i in indices), key=_length)
+        return [
+            self._collate(rows_by_length[i : i + batch])
+            for i in range(0, len(rows_by_length), batch)
+        ]
 
     def _place(self) -> tuple[int, int]:
         """Rank of this process, and number of processes, of the trainer at hand: else 0 of 1."""
         return (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
 
     def _share(self, rows: Sequence[Row], rank: int, world: int) -> Batch:
-        own, weight = share(rows, rank, world)
-        return self._collate(own) | {"weight": torch.tensor(weight)}
+        rows_of_rank, weight = share(rows, rank, world)
+        return self._collate(rows_of_rank) | {"weight": torch.tensor(weight)}
 
     def _sorted_loader(self, rows: list[Row], rank: int = 0, world: int = 1) -> DataLoader[Row]:
-        own = sorted(rows, key=_length)[rank::world]
-        return self._loader(own, self.eval_batch, None, self._collate)
+        rows_of_rank = sorted(rows, key=_length)[rank::world]
+        return self._loader(rows_of_rank, self.eval_batch, None, self._collate)
 
     def _loader(
         self,

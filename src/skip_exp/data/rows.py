@@ -79,11 +79,11 @@ def to_split(table: pd.DataFrame, spec: TaskConfig, split: str, where: str) -> S
             raise DataError(f"task {spec.name}: no column {column!r} in {where} (it has: {has})")
     texts = {column: _texts(table, column, where) for column in columns(spec)}
     rows = [dict(zip(texts, row, strict=True)) for row in zip(*texts.values(), strict=True)]
-    filled = [[fill(entry, row) for row in rows] for entry in spec.text]
+    filled_entries = [[fill(entry, row) for row in rows] for entry in spec.text]
     labels = [
         _label(value, spec, row, where) for row, value in enumerate(table[spec.label].tolist(), 1)
     ]
-    return Split(filled[0], filled[1] if spec.pair else None, labels)
+    return Split(filled_entries[0], filled_entries[1] if spec.pair else None, labels)
 
 
 def _texts(table: pd.DataFrame, column: str, where: str) -> list[str]:

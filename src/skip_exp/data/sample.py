@@ -77,8 +77,11 @@ def _two(spec: TaskConfig, names: tuple[str, ...], yes: str, no: str) -> tuple[s
 
 
 def _three(spec: TaskConfig) -> tuple[str, ...]:
-    known = {**dict.fromkeys(_FOLLOWS, "follows"), **dict.fromkeys(_CONTRADICTS, "contradicts")}
-    meanings = tuple(known.get(label.lower(), "other") for label in spec.labels)
+    meaning_by_label = {
+        **dict.fromkeys(_FOLLOWS, "follows"),
+        **dict.fromkeys(_CONTRADICTS, "contradicts"),
+    }
+    meanings = tuple(meaning_by_label.get(label.lower(), "other") for label in spec.labels)
     complete = len(set(meanings)) == 3
     return meanings if complete else ("follows", "other", "contradicts")
 
@@ -107,20 +110,20 @@ def _topic(rng: random.Random, words: Words, meaning: str) -> Texts:
 def _pair_maker(spec: TaskConfig) -> Make:
     """Statement and claim; a column called question holds questions, one called passage more."""
     first, second = (text_columns(entry)[-1].lower() for entry in spec.text)
-    asks = ("question" in first, "question" in second)
+    is_question = ("question" in first, "question" in second)
     passage = "passage" in first or "passage" in second
 
     def make(rng: random.Random, words: Words, meaning: str) -> Texts:
         a, b, c, thing, claimed_of = _relation(rng, words, meaning)
-        if all(asks):
+        if all(is_question):
             statement = rng.choice(words.questions).format(h=thing, c=f"{a} and {b}")
         else:
             statement = rng.choice(words.plain).format(h=thing, a=a, b=b)
         if passage:
             statement = f"{rng.choice(words.filler)} {statement}"
-        claim = rng.choice(words.questions if any(asks) else words.claims)
+        claim = rng.choice(words.questions if any(is_question) else words.claims)
         texts = (statement, claim.format(h=claimed_of, c=c))
-        return (*(texts if asks[1] or not asks[0] else texts[::-1]), thing)
+        return (*(texts if is_question[1] or not is_question[0] else texts[::-1]), thing)
 
     return make
 

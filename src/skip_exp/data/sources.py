@@ -55,8 +55,8 @@ def load_task(spec: TaskConfig, source: str, dir: str | None, *, allow_sample: b
     """
     if source not in SOURCES:
         raise ConfigError("data.source", source, f"must be one of {', '.join(SOURCES)}")
-    tables, found, reasons = _find(spec, source, dir, allow_sample)
-    raw = _check(spec, tables, found)
+    tables, found_source, reasons = _find(spec, source, dir, allow_sample)
+    raw = _check(spec, tables, found_source)
     if raw.is_sample and reasons:
         log.warning("data: generated stand-in, NOT the real %s: %s", spec.name, "; ".join(reasons))
     sizes = ", ".join(f"{name} {len(split)}" for name, split in raw.splits.items())
@@ -100,16 +100,18 @@ def _check(spec: TaskConfig, tables: Tables, source: str) -> RawTask:
 def _local(spec: TaskConfig, dir: str | None) -> tuple[Tables, str]:
     if spec.files:
         return _files(spec)
-    key, given = ("data.dir", dir) if dir else (ENV_DIR, os.environ.get(ENV_DIR))
-    if not given:
+    key, data_dir = ("data.dir", dir) if dir else (ENV_DIR, os.environ.get(ENV_DIR))
+    if not data_dir:
         raise NotFound(f"neither data.dir nor {ENV_DIR} is set")
-    root = Path(given).expanduser()
+    root = Path(data_dir).expanduser()
     if not root.is_dir():
-        raise DataError(f"{key}={given}: not a folder")
+        raise DataError(f"{key}={data_dir}: not a folder")
     folder = root / spec.name
     if not folder.is_dir():
-        raise NotFound(f"{key}={given} has no folder {spec.name}")
-    return {name: _table(_split_file(folder, spec, name)) for name in spec.splits}, f"local:{given}"
+        raise NotFound(f"{key}={data_dir} has no folder {spec.name}")
+    return {
+        name: _table(_split_file(folder, spec, name)) for name in spec.splits
+    }, f"local:{data_dir}"
 
 
 def _split_file(folder: Path, spec: TaskConfig, split: str) -> Path:

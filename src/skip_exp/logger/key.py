@@ -42,9 +42,9 @@ def _in_netrc(host: str) -> bool:
 
 def _netrc_file() -> Path:
     """Where W&B and other programs look: NETRC, ``~/.netrc``, or Windows' ``~/_netrc``."""
-    if named := os.environ.get("NETRC"):
-        return Path(named).expanduser()
-    usual, windows = Path.home() / ".netrc", Path.home() / "_netrc"
-    if windows.exists() or platform.system() == "Windows":
-        return usual if usual.exists() else windows
-    return usual
+    if from_environment := os.environ.get("NETRC"):
+        return Path(from_environment).expanduser()
+    dot_netrc, underscore_netrc = Path.home() / ".netrc", Path.home() / "_netrc"
+    if underscore_netrc.exists() or platform.system() == "Windows":
+        return dot_netrc if dot_netrc.exists() else underscore_netrc
+    return dot_netrc

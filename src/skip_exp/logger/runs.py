@@ -118,12 +118,12 @@ def supersede(cfg: Config, folder: Path, error: str) -> None:
         return
     prefix, _, rest = latest.name.partition("run-")
     run_id, online = rest.partition("-")[2], not prefix
-    there = replace(cfg, output_dir=str(folder))
+    killed = replace(cfg, output_dir=str(folder))
     try:
         if online:
-            run = _init(there, _mode("online"), id=run_id, resume="allow")
+            run = _init(killed, _mode("online"), id=run_id, resume="allow")
         else:  # a second folder of the same id, to be synced after the first
-            run = _init(there, "offline", id=run_id)
+            run = _init(killed, "offline", id=run_id)
         run.tags = (*(run.tags or ()), "superseded")
     except Exception as problem:
         why = " ".join(str(problem).split())

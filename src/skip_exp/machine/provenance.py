@@ -19,13 +19,13 @@ def versions() -> Mapping[str, str]:
 
 def installed(packages: Iterable[str]) -> dict[str, str]:
     """Versions of those that are there."""
-    found = {}
+    version_by_package = {}
     for package in packages:
         try:
-            found[package] = version(package)
+            version_by_package[package] = version(package)
         except PackageNotFoundError:
             continue
-    return found
+    return version_by_package
 
 
 @lru_cache

@@ -29,14 +29,14 @@ def alone(measure: Callable[[], T], *, inference: bool = True, lock: bool = True
         inference: without gradients.
         lock: False where ``measure`` starts commands that take the lock themselves.
     """
-    own = FileLock(LOCK, mode=0o666) if lock else nullcontext()  # the lock of every user
-    with own, torch.inference_mode(inference):
+    machine_lock = FileLock(LOCK, mode=0o666) if lock else nullcontext()  # the lock of every user
+    with machine_lock, torch.inference_mode(inference):
         load = _Load()
-        found = measure()
+        measured = measure()
         others = load.others()
     if others > BUSY:
         log.warning("benchmark: other processes used %.1f cores; marked as contended", others)
-    return found, others > BUSY
+    return measured, others > BUSY
 
 
 def interleave(
@@ -49,7 +49,7 @@ def interleave(
     """Seconds of each call, [calls][repeats]: A B A B ..., so that drift hits all alike."""
     times: list[list[float]] = [[] for _ in calls]
     for round_ in range(warmup + repeats):
-        for call, own in zip(calls, times, strict=True):
+        for call, times_of_call in zip(calls, times, strict=True):
             if synchronise:
                 synchronise()
             start = time.perf_counter()
@@ -57,7 +57,7 @@ def interleave(
             if synchronise:
                 synchronise()
             if round_ >= warmup:
-                own.append(time.perf_counter() - start)
+                times_of_call.append(time.perf_counter() - start)
     return times
 
 
@@ -66,7 +66,7 @@ class _Load:
 
     def __init__(self) -> None:
         self.start = time.perf_counter()
-        self.busy, self.own = self._now()
+        self.busy_seconds, self.own_seconds = self._now()
 
     @staticmethod
     def _now() -> tuple[float, float]:
@@ -76,9 +76,11 @@ class _Load:
         return total - idle, sum(os.times()[:4])  # with the commands that this process waited for
 
     def others(self) -> float:
-        busy, own = self._now()
+        busy_seconds, own_seconds = self._now()
         wall = time.perf_counter() - self.start
-        return max(0.0, (busy - self.busy) - (own - self.own)) / wall
+        return (
+            max(0.0, (busy_seconds - self.busy_seconds) - (own_seconds - self.own_seconds)) / wall
+        )
 
 
 def best_device() -> str:

@@ -69,9 +69,9 @@ def code_version(*modules: str) -> str:
 
 def libraries(modules: Iterable[str]) -> dict[str, str]:
     """Versions of the libraries that these modules, read as they stand, import."""
-    own = {name.partition(".")[0] for name in modules} | {ROOT}
+    own_packages = {name.partition(".")[0] for name in modules} | {ROOT}
     tops = {top.partition(".")[0] for name in modules for top in _imports(name)}
-    used = tops - own - CARRIERS - sys.stdlib_module_names
+    used = tops - own_packages - CARRIERS - sys.stdlib_module_names
     used |= {more for name in used for more in BESIDE.get(name, ())}
     return {name: _installed(name) for name in sorted(used)}
 
@@ -79,14 +79,14 @@ def libraries(modules: Iterable[str]) -> dict[str, str]:
 def closure(modules: tuple[str, ...]) -> set[str]:
     """``modules`` and everything that they import from their own packages and from this one."""
     packages = {name.partition(".")[0] for name in modules} | {ROOT}
-    seen, waiting = set[str](), list(modules)
+    reached, waiting = set[str](), list(modules)
     while waiting:
         name = waiting.pop()
-        if name in seen or source_of(name) is None or name.startswith(LEFT_OUT):
+        if name in reached or source_of(name) is None or name.startswith(LEFT_OUT):
             continue
-        seen.add(name)
+        reached.add(name)
         waiting += [i for i in _imports(name) if i.partition(".")[0] in packages]
-    return seen
+    return reached
 
 
 @cache
@@ -113,10 +113,10 @@ def _read(name: str) -> bytes:
 @cache
 def _imports(name: str) -> tuple[str, ...]:
     """Names of the modules that a module imports, those inside its functions too."""
-    return tuple(dict.fromkeys(_each_import(name)))
+    return tuple(dict.fromkeys(_import_names(name)))
 
 
-def _each_import(name: str) -> Iterator[str]:
+def _import_names(name: str) -> Iterator[str]:
     path = source_of(name)
     is_package = path is not None and path.name == "__init__.py"
     package = name if is_package else name.rpartition(".")[0]
@@ -129,8 +129,8 @@ def _each_import(name: str) -> Iterator[str]:
             whole = ".".join(filter(None, (base, node.module)))
             for alias in node.names:
                 inner = f"{whole}.{alias.name}"
-                own = whole.partition(".")[0] in (ROOT, name.partition(".")[0])
-                yield inner if own and source_of(inner) else whole
+                is_own = whole.partition(".")[0] in (ROOT, name.partition(".")[0])
+                yield inner if is_own and source_of(inner) else whole
 
 
 def _run(node: ast.AST) -> Iterator[ast.AST]:

@@ -167,10 +167,14 @@ class T5BlockAttention(Attention):
                     hidden_states.shape[1], source.shape[1], hidden_states.device
                 )
                 position_bias = bias if mask is None else bias + mask
-        own = position_bias
-        if own is not None and own.shape[1] > 1 and self.heads < self.total_heads:
-            own = own[:, self.head_ids]
-        out = self.o(self.context(hidden_states, source, own))
+        bias_of_heads = position_bias
+        if (
+            bias_of_heads is not None
+            and bias_of_heads.shape[1] > 1
+            and self.heads < self.total_heads
+        ):
+            bias_of_heads = bias_of_heads[:, self.head_ids]
+        out = self.o(self.context(hidden_states, source, bias_of_heads))
         return out, position_bias, None
 
 

@@ -92,8 +92,8 @@ def content_hash(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> 
 def embedded_folder(name: str) -> Path:
     """Folder of an embedded backbone."""
     if name not in EMBEDDED:
-        known = ", ".join(EMBEDDED)
-        raise ConfigError("backbone.path", f"embedded:{name}", f"embedded backbones: {known}")
+        names = ", ".join(EMBEDDED)
+        raise ConfigError("backbone.path", f"embedded:{name}", f"embedded backbones: {names}")
     if name == "t5_mini":
         return WEIGHTS / name
     spec = importlib.util.find_spec(MINILM)
@@ -187,9 +187,9 @@ def _read(
     source: str, path: str, family: str, readout: str
 ) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     converted = path == BERT_DERIVED
-    found = "roberta" if converted else AutoConfig.from_pretrained(source).model_type
-    if found != family:
-        raise ConfigError("backbone.family", family, f"{path} is a {found}")
+    model_type = "roberta" if converted else AutoConfig.from_pretrained(source).model_type
+    if model_type != family:
+        raise ConfigError("backbone.family", family, f"{path} is a {model_type}")
     model, info = (
         FAMILIES["bert" if converted else family]
         .loaders[readout_class(readout).needs]

@@ -111,8 +111,8 @@ def causal_mask(length: int, prefix: int, device: torch.device) -> Tensor | None
     """Additive mask [1, 1, length, prefix + length] that hides later positions."""
     if length == 1:
         return None
-    later = torch.full((length, length), HIDDEN, device=device).triu(1)
-    return F.pad(later, (prefix, 0))[None, None]
+    future_mask = torch.full((length, length), HIDDEN, device=device).triu(1)
+    return F.pad(future_mask, (prefix, 0))[None, None]
 
 
 # --- BERT and RoBERTa ---------------------------------------------------------------------------
@@ -161,8 +161,8 @@ def _bert_positions(model: HFModel) -> int:
 def _t5_stack_blocks(stack: Any, stack_name: str) -> list[Block]:
     blocks: list[Block] = []
     for i, block in enumerate(stack.block):
-        own, name = block.layer[0].SelfAttention, partial(Sublayer.of, stack_name, i)
-        blocks.append(AttentionBlock(name("self"), own, own.o))
+        self_attention, name = block.layer[0].SelfAttention, partial(Sublayer.of, stack_name, i)
+        blocks.append(AttentionBlock(name("self"), self_attention, self_attention.o))
         if len(block.layer) == 3:
             cross = block.layer[1].EncDecAttention
             blocks.append(AttentionBlock(name("cross"), cross, cross.o))

@@ -93,14 +93,14 @@ class SoftPromptModel(nn.Module):
         self.readout.requires_grad_(what != "prompt")
         if what not in ("bias", "full"):
             return
-        own: dict[nn.Parameter, nn.Parameter] = {}  # tied weights stay tied
+        copies: dict[nn.Parameter, nn.Parameter] = {}  # tied weights stay tied
         modules = self.layer_modules() if what == "bias" else list(self.backbone.modules())
         for module in modules:
             for name, parameter in list(module.named_parameters(recurse=False)):
                 if parameter.numel() and (what == "full" or parameter.dim() == 1):
-                    if parameter not in own:
-                        own[parameter] = nn.Parameter(parameter.detach().clone())
-                    setattr(module, name, own[parameter])
+                    if parameter not in copies:
+                        copies[parameter] = nn.Parameter(parameter.detach().clone())
+                    setattr(module, name, copies[parameter])
 
     def skill_parameters(self) -> dict[str, nn.Parameter]:
         """What is this skill's own: prompt, readout, and vectors trained by ``train: bias``."""

@@ -60,9 +60,9 @@ def finished(earlier: Pointer, job_id: str) -> dict[str, Any] | None:
     A process may be killed after its result was written and before that was noted.
     """
     folders = (earlier.result and earlier.result.parent, earlier.started)
-    results_there = (_done(folder) for folder in folders if folder)
+    finished_results = (_done(folder) for folder in folders if folder)
     return next(
-        (result for result in results_there if result and result.get("job_id") == job_id), None
+        (result for result in finished_results if result and result.get("job_id") == job_id), None
     )
 
 

@@ -44,7 +44,7 @@ def relevance_of(job: Job, model: SoftPromptModel) -> Relevance:
 def calibration(job: Job, device: torch.device) -> list[Batch]:
     """Batches of train rows on ``device``: ``attribution.samples`` of them, by the job's seed."""
     settings = job.cfg.attribution
-    drawn = job.batches(job.cfg.tune, "attribute").attribution_batches(
+    batches = job.batches(job.cfg.tune, "attribute").attribution_batches(
         settings.samples, settings.batch, job.seed("attribute")
     )
-    return [{name: t.to(device) for name, t in batch.items()} for batch in drawn]
+    return [{name: t.to(device) for name, t in batch.items()} for batch in batches]

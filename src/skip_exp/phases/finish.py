@@ -60,9 +60,9 @@ def assemble(job: Job, measured: Measured) -> results.Result:
     scores, sizes = measured.scores, params(measured.dense, measured.final)
     length = job.cfg.benchmark.seq_len
     before, after = (flops(model, length) for model in (measured.dense, measured.final))
-    told = results.from_config(asdict(job.cfg))
-    method = told["method"] | {"epochs": _epochs(job, measured.ratio)}
-    known: dict[str, Any] = {
+    configured = results.from_config(asdict(job.cfg))
+    method = configured["method"] | {"epochs": _epochs(job, measured.ratio)}
+    measurements: dict[str, Any] = {
         "job_id": job.job_id,
         "status": "done",
         "backbone_note": job.backbone.note or None,
@@ -86,13 +86,13 @@ def assemble(job: Job, measured: Measured) -> results.Result:
         "cache": {stage: "hit" if hit else "miss" for stage, hit in measured.hits.items()},
         "skill": "skill",
     }
-    return results.new(**told | known)
+    return results.new(**configured | measurements)
 
 
 def _epochs(job: Job, ratio: float | None) -> int:
     """Of re-tuning, at most."""
-    left = cost_left(ratio, job.cfg.prune.goal.target_speedup)
-    return after_cut(job.cfg.retune, left).epochs if job.cfg.retune.enabled else 0
+    cost = cost_left(ratio, job.cfg.prune.goal.target_speedup)
+    return after_cut(job.cfg.retune, cost).epochs if job.cfg.retune.enabled else 0
 
 
 def params(dense: SoftPromptModel, final: SoftPromptModel) -> dict[str, float]:

@@ -133,18 +133,20 @@ def _method(settings: AttributionConfig, seed: int) -> Callable[..., Relevance]:
     except Exception as error:  # Hydra wraps whatever the import raised
         why = first_line(error)
         raise ConfigError("attribution._target_", target, f"cannot be imported: {why}") from error
-    known = inspect.signature(method).parameters
-    given = {key: getattr(settings, key) for key in ("tokens", "sign", "target")}
+    parameters = inspect.signature(method).parameters
+    common_options = {key: getattr(settings, key) for key in ("tokens", "sign", "target")}
     named = {
-        key: (f"attribution.{key}", value) for key, value in given.items() if value is not None
+        key: (f"attribution.{key}", value)
+        for key, value in common_options.items()
+        if value is not None
     }
     for key, value in settings.options.items():
         named[key] = (f"attribution.options.{key}", value)
     for key, (name, value) in named.items():
-        if key not in known:
+        if key not in parameters:
             raise ConfigError(name, value, f"{target} has no such option")
     options = {key: value for key, (_, value) in named.items()}
-    return partial(method, **options | ({"seed": seed} if "seed" in known else {}))
+    return partial(method, **options | ({"seed": seed} if "seed" in parameters else {}))
 
 
 def _check_together(cfg: Config) -> None:

@@ -24,7 +24,7 @@ def retune(
     if settings.init == "scratch":
         load_trainable(model, trainable_state(cut(job.new_model(), pruned.keep)))
     if settings.enabled:
-        left = cost_left(ratio, job.cfg.prune.goal.target_speedup)
+        cost = cost_left(ratio, job.cfg.prune.goal.target_speedup)
         teacher = teacher_logits(job, dense)
-        fit(job, model, after_cut(settings, left), "retune", logger, teacher)
+        fit(job, model, after_cut(settings, cost), "retune", logger, teacher)
     return model.eval()

@@ -77,8 +77,8 @@ def within(
         probes[f"{ratio:g}"] = score
         drop = 100 * (dense - score)
         fits = drop <= bound + SLACK
-        told = f"{drop:.2f} points below dense, {'within' if fits else 'beyond'} the bound"
-        log.info("search: ratio %g: %s (%s)", ratio, told, "cached" if hit else "probed")
+        message = f"{drop:.2f} points below dense, {'within' if fits else 'beyond'} the bound"
+        log.info("search: ratio %g: %s (%s)", ratio, message, "cached" if hit else "probed")
         return fits
 
     ratio = largest(ratios, holds)

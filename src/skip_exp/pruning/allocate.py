@@ -58,8 +58,8 @@ def allocate(
     check(sizes, ratio=ratio, sites=sites, allocation=allocation)
     earlier = earlier or {}
     groups = _groups(relevance, sizes, sites, round_to, earlier)
-    budget = ratio * sum(shape.parameters for shape in sizes)
-    removed = _fill(order_of(allocation)(groups), sizes, budget, last)
+    max_removed = ratio * sum(shape.parameters for shape in sizes)
+    removed = _fill(order_of(allocation)(groups), sizes, max_removed, last)
     return {
         site: top(_gone_first(relevance[site], earlier.get(site)), removed.get(site, 0))
         for site in dict.fromkeys(group.site for group in groups)
@@ -171,7 +171,7 @@ def order_of(allocation: str) -> Callable[[list[Group]], list[Group]]:
     return cast(Callable[[list[Group]], list[Group]], found)
 
 
-def _fill(order: list[Group], sizes: list[Shape], budget: float, last: bool) -> dict[str, int]:
+def _fill(order: list[Group], sizes: list[Shape], max_removed: float, last: bool) -> dict[str, int]:
     """How many neurons of each site go: in order, whatever fits; or else, up to what does not."""
     now = {shape.name: shape for shape in sizes}
     removed: dict[str, int] = {}
@@ -183,7 +183,7 @@ def _fill(order: list[Group], sizes: list[Shape], budget: float, last: bool) -> 
         before = now[group.site.sublayer]
         after = before.without(group.site.kind, group.size)
         cost = before.parameters - after.parameters
-        if spent + cost > budget:
+        if spent + cost > max_removed:
             if not last:
                 break
             closed.add(group.site)

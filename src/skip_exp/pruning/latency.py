@@ -83,16 +83,16 @@ def choose(
     if not sites or set(sites) - {"ffn", "heads"}:
         raise ConfigError("prune.sites", sites, "must be ffn, heads or both where time is the goal")
     options = {shape.name: _options(shape, sites, round_to) for shape in sizes}
-    fastest = table.speedup({name: each[0] for name, each in options.items()})
+    fastest = table.speedup({name: option_widths[0] for name, option_widths in options.items()})
     if not 1 <= target_speedup <= fastest:
         most = f"must be between 1 and {int(fastest * 100) / 100} with prune.sites={sites}"
         raise ConfigError("prune.target_speedup", target_speedup, most)
     parts = shares({_whole(shape): relevance[_whole(shape)] for shape in sizes})
     scores = {shape.name: parts[_whole(shape)].sort().values for shape in sizes}
     lost, seconds = [], []
-    for name, each in options.items():
-        lost.append([float(scores[name][: len(scores[name]) - k].sum()) for k in each])
-        seconds.append([table.blocks[name].at(k) for k in each])
+    for name, option_widths in options.items():
+        lost.append([float(scores[name][: len(scores[name]) - k].sum()) for k in option_widths])
+        seconds.append([table.blocks[name].at(k) for k in option_widths])
     picked = _knapsack(lost, seconds, table.total / target_speedup - table.rest)
     return {
         _whole(shape): top(relevance[_whole(shape)], shape.units - options[shape.name][i])
@@ -129,28 +129,30 @@ def search(table: Table, target_speedup: float, most: float, pick: Callable[[flo
     low, high = 0.0, most
     for _ in range(12):  # to 1/4096: finer than the rounding of widths
         middle = (low + high) / 2
-        enough = table.speedup(widths(pick(middle))) >= target_speedup
-        low, high = (low, middle) if enough else (middle, high)
+        is_fast_enough = table.speedup(widths(pick(middle))) >= target_speedup
+        low, high = (low, middle) if is_fast_enough else (middle, high)
     return pick(high)
 
 
-def _knapsack(lost: list[list[float]], seconds: list[list[float]], budget: float) -> list[int]:
-    """One option per row with the least total loss within the budget of seconds."""
-    room = BINS + len(lost)  # rounding up must not make the tightest budget impossible
+def _knapsack(lost: list[list[float]], seconds: list[list[float]], max_seconds: float) -> list[int]:
+    """One option per row with the least total loss within ``max_seconds``."""
+    room = BINS + len(lost)  # rounding up must not make the tightest limit impossible
     best = np.zeros(room + 1)  # least loss within so many bins
-    taken = np.zeros((len(lost), room + 1), dtype=int)
-    bins = [np.ceil(np.asarray(row) / max(budget, 1e-12) * BINS).astype(int) for row in seconds]
+    option_taken = np.zeros((len(lost), room + 1), dtype=int)
+    bins = [
+        np.ceil(np.asarray(row) / max(max_seconds, 1e-12) * BINS).astype(int) for row in seconds
+    ]
     for row, (losses, costs) in enumerate(zip(lost, bins, strict=True)):
-        found = np.full((len(losses), room + 1), np.inf)
+        loss_by_option = np.full((len(losses), room + 1), np.inf)
         for i, (loss, cost) in enumerate(zip(losses, costs, strict=True)):
             if cost <= room:
-                found[i, cost:] = best[: room + 1 - cost] + loss
-        taken[row], best = found.argmin(0), found.min(0)
+                loss_by_option[i, cost:] = best[: room + 1 - cost] + loss
+        option_taken[row], best = loss_by_option.argmin(0), loss_by_option.min(0)
     picked: list[int] = []
-    left = room
+    bins_left = room
     for row in reversed(range(len(lost))):
-        picked.append(int(taken[row, left]))
-        left -= int(bins[row][picked[-1]])
+        picked.append(int(option_taken[row, bins_left]))
+        bins_left -= int(bins[row][picked[-1]])
     return picked[::-1]
 
 
@@ -177,22 +179,22 @@ def measure(model: SoftPromptModel, inputs: Mapping[str, Tensor]) -> Table:
     The caller holds the machine's benchmark lock. Costs some hundred sublayer passes.
     """
     gone: Keep = {_whole(shape): torch.arange(0) for shape in model.shapes()}
-    whole, bare = (partial(m, **inputs) for m in (model, cut(model, gone)))
-    total, rest = _median([whole, bare], model)
+    whole_pass, rest_pass = (partial(m, **inputs) for m in (model, cut(model, gone)))
+    total, rest = _median([whole_pass, rest_pass], model)
     model.prompt.install(model.attention_blocks())
     batch, length = inputs["input_ids"].shape
-    known: dict[tuple[object, ...], Timing] = {}
-    found: dict[str, Timing] = {}
+    timings_by_shape: dict[tuple[object, ...], Timing] = {}
+    timings: dict[str, Timing] = {}
     for block, shape in zip(model.blocks(), model.shapes(), strict=True):
         kind = block.name.part, *(v for k, v in vars(shape).items() if k != "name")
-        if kind not in known:
-            known[kind] = _time_block(model, block, shape, batch, length)
-        found[block.name] = known[kind]
+        if kind not in timings_by_shape:
+            timings_by_shape[kind] = _time_block(model, block, shape, batch, length)
+        timings[block.name] = timings_by_shape[kind]
     # By itself, its weights in the cache, a sublayer is faster than in its place: only the shape of
     # the curves is taken from there.
-    scale = max(0.0, total - rest) / sum(timing.seconds[-1] for timing in found.values())
+    scale = max(0.0, total - rest) / sum(timing.seconds[-1] for timing in timings.values())
     scaled: dict[str, Timing] = {
-        n: Timing(t.widths, [scale * x for x in t.seconds]) for n, t in found.items()
+        n: Timing(t.widths, [scale * x for x in t.seconds]) for n, t in timings.items()
     }
     return Table(total, scaled)
 
@@ -208,8 +210,8 @@ def _time_block(
     for width in points:
         smaller = cut(model, {_whole(shape): torch.arange(width)})
         smaller.prompt.install(smaller.attention_blocks())
-        own = next(b for b in smaller.blocks() if b.name == block.name)
-        calls.append(partial(_run, own, hidden))
+        smaller_block = next(b for b in smaller.blocks() if b.name == block.name)
+        calls.append(partial(_run, smaller_block, hidden))
     seconds = _median(calls, model)
     return Timing(points, np.maximum.accumulate(seconds).tolist())  # a wider one is never faster
 
@@ -218,7 +220,7 @@ def _median(calls: list[Callable[[], object]], model: SoftPromptModel) -> list[f
     on_gpu = next(model.parameters()).is_cuda
     wait = torch.cuda.synchronize if on_gpu else None
     times = interleave(calls, repeats=REPEATS, warmup=WARMUP, synchronise=wait)
-    return [statistics.median(own) for own in times]
+    return [statistics.median(times_of_call) for times_of_call in times]
 
 
 def _run(block: Block, hidden: Tensor) -> Tensor:

@@ -60,24 +60,24 @@ def changes(
     lost: dict[str, Block] = {block.name: block for block in model.blocks() if _lost(block, keep)}
     if reconstruct == "none" or not lost:
         return {}
-    found: Changes = {}
+    added: Changes = {}
     second = reconstruct == "least_squares"
     for name, moments in _moments(model, set(lost), batches, second).items():
         kept = _kept(lost[name], keep)
         weight = lost[name].output.weight.detach().double().cpu()
         change = solve(weight, kept, moments, rank=rank if second else 0, ridge=ridge)
-        found |= {f"{name}.{part}": tensor.float() for part, tensor in change.items()}
-    return found
+        added |= {f"{name}.{part}": tensor.float() for part, tensor in change.items()}
+    return added
 
 
-def apply(smaller: SoftPromptModel, found: Changes) -> None:
-    """Add ``found`` to a cut model, in place; an output projection without a bias gains one.
+def apply(smaller: SoftPromptModel, changes: Changes) -> None:
+    """Add ``changes`` to a cut model, in place; an output projection without a bias gains one.
 
     Raises:
         ValueError: a change that does not fit.
     """
     blocks: dict[str, nn.Linear] = {block.name: block.output for block in smaller.blocks()}
-    for key, change in found.items():
+    for key, change in changes.items():
         name, _, part = key.rpartition(".")
         if name not in blocks or part not in ("bias", "left", "right"):
             raise ValueError(f"the backbone has no {key}")
@@ -86,7 +86,7 @@ def apply(smaller: SoftPromptModel, found: Changes) -> None:
             _add_bias(output, change)
         elif part == "left":
             weight = output.weight.detach()
-            output.weight = frozen(weight + (change @ found[f"{name}.right"]).to(weight))
+            output.weight = frozen(weight + (change @ changes[f"{name}.right"]).to(weight))
 
 
 def gain_biases(model: SoftPromptModel, names: Iterable[str]) -> None:
@@ -118,9 +118,11 @@ def solve(
     bias = lost @ mean[gone]
     if not rank or not len(kept):
         return {"bias": bias}
-    own = moments.covariance[kept][:, kept]
-    penalty = ridge * own.diagonal().mean() + 1e-12  # all kept ones may be constant
-    root = torch.linalg.cholesky(own + penalty * torch.eye(len(kept), dtype=own.dtype))
+    kept_covariance = moments.covariance[kept][:, kept]
+    penalty = ridge * kept_covariance.diagonal().mean() + 1e-12  # all kept ones may be constant
+    root = torch.linalg.cholesky(
+        kept_covariance + penalty * torch.eye(len(kept), dtype=kept_covariance.dtype)
+    )
     change = lost @ torch.cholesky_solve(moments.covariance[kept][:, gone], root).T
     # The best low rank as the activations see it: the norm is |change root|.
     u, s, v = torch.linalg.svd(change @ root, full_matrices=False)
@@ -152,9 +154,9 @@ def _moments(
     }
     sums: dict[str, tuple[float, Tensor, Tensor]] = {}
     for batch in batches:
-        with observe(model, outputs) as seen:
+        with observe(model, outputs) as activations:
             logits(model, batch)
-        for name, x in seen.items():
+        for name, x in activations.items():
             mask = token_mask(model, outputs[name], batch["attention_mask"])
             rows = x.float().flatten(2)
             rows = rows.flatten(0, 1) if mask is None else rows[mask]

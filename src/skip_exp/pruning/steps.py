@@ -10,17 +10,17 @@ from torch import Tensor
 from skip_exp.models.sites import Keep, Relevance, Site
 
 
-def lift(own: Relevance, earlier: Keep, before: Relevance) -> Relevance:
-    """The relevance ``own`` of a cut model's neurons in the shapes and places of the dense model.
+def lift(relevance: Relevance, earlier: Keep, before: Relevance) -> Relevance:
+    """The ``relevance`` of a cut model's neurons in the shapes and places of the dense model.
 
     Neurons that are gone have the relevance that they had ``before`` (dense shapes): a group of
     dims stays comparable with those of layers that lost no head.
     """
-    found = {}
+    lifted = {}
     for site, scores in before.items():
         places = _places(site, earlier, scores)
-        found[site] = scores.index_put(places, own[site].to(scores))
-    return found
+        lifted[site] = scores.index_put(places, relevance[site].to(scores))
+    return lifted
 
 
 def _places(site: str, earlier: Keep, scores: Tensor) -> tuple[Tensor, ...]:
@@ -44,18 +44,18 @@ def relative(keep: Keep, earlier: Keep) -> Keep:
     Raises:
         ValueError: a neuron that is gone already.
     """
-    found = {}
+    relative_keep = {}
     for site, kept in keep.items():
-        had = earlier.get(site)
+        earlier_kept = earlier.get(site)
         if kept.dim() == 2:
             heads = _heads(site, earlier, len(kept))
-            kept, had = kept[heads], None if had is None else had[heads]
-        if had is None:
-            found[site] = kept
+            kept, earlier_kept = kept[heads], None if earlier_kept is None else earlier_kept[heads]
+        if earlier_kept is None:
+            relative_keep[site] = kept
             continue
-        place = torch.searchsorted(had.contiguous(), kept.contiguous())
-        inside = place < had.shape[-1]
-        if not inside.all() or not had.gather(-1, place).equal(kept):
+        place = torch.searchsorted(earlier_kept.contiguous(), kept.contiguous())
+        is_within = place < earlier_kept.shape[-1]
+        if not is_within.all() or not earlier_kept.gather(-1, place).equal(kept):
             raise ValueError(f"{site}: cannot keep what is gone already")
-        found[site] = place
-    return found
+        relative_keep[site] = place
+    return relative_keep

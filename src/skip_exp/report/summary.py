@@ -11,7 +11,7 @@ def table(results: Sequence[Mapping[str, Any]]) -> Table:
     # pandas takes a third of a second to import, and this module is imported by every job.
     import pandas as pd
 
-    from skip_exp.report import frame, tables
+    from skip_exp.report import frame, tables  # they bring pandas
 
     jobs = frame.rows(results)
     optional = [name for name in ("attribution", "seed") if jobs[name].nunique(dropna=False) > 1]

@@ -69,12 +69,12 @@ class Classifier:
     @torch.inference_mode()
     def _probabilities(self, texts: list[list[str]], batch_tokens: int) -> list[list[float]]:
         rows = encode_texts(self.tokenizer, texts, self.about.max_length)
-        found: dict[int, list[float]] = {}
+        probabilities_by_row: dict[int, list[float]] = {}
         logits = self.ready()
         for batch in token_batches([len(row["input_ids"]) for row in rows], batch_tokens):
             inputs = collate([rows[i] for i in batch], self.tokenizer.pad_token_id)
-            found |= zip(batch, logits(**inputs).softmax(-1).tolist(), strict=True)
-        return [found[i] for i in range(len(rows))]
+            probabilities_by_row |= zip(batch, logits(**inputs).softmax(-1).tolist(), strict=True)
+        return [probabilities_by_row[i] for i in range(len(rows))]
 
 
 def example_texts(about: SkillAbout, example: Example, number: int) -> list[str]:
@@ -98,8 +98,8 @@ def example_texts(about: SkillAbout, example: Example, number: int) -> list[str]
             f"example {number}: task {about.task} takes {wanted} ({', '.join(about.text)}), "
             f"not {len(texts)}"
         )
-    if odd := [text for text in texts if not isinstance(text, str)]:
-        raise SkipError(f"example {number}: {odd[0]!r} is not a text")
+    if not_texts := [text for text in texts if not isinstance(text, str)]:
+        raise SkipError(f"example {number}: {not_texts[0]!r} is not a text")
     return texts
 
 
@@ -114,14 +114,14 @@ def encode_texts(
     ]
 
 
-def token_batches(lengths: Sequence[int], budget: int) -> Iterator[list[int]]:
-    """Indices in order of length, in batches of at most ``budget`` tokens, padding included.
+def token_batches(lengths: Sequence[int], max_tokens: int) -> Iterator[list[int]]:
+    """Indices in order of length, in batches of at most ``max_tokens`` tokens, padding included.
 
-    A single text longer than the budget is a batch of its own.
+    A single text longer than that is a batch of its own.
     """
     batch: list[int] = []
     for i in sorted(range(len(lengths)), key=lengths.__getitem__):
-        if batch and lengths[i] * (len(batch) + 1) > budget:
+        if batch and lengths[i] * (len(batch) + 1) > max_tokens:
             yield batch
             batch = []
         batch.append(i)

@@ -71,11 +71,11 @@ def runner(path: Path) -> Callable[..., Tensor]:
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = torch.get_num_threads()
     session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
-    names = [each.name for each in session.get_inputs()]
+    names = [argument.name for argument in session.get_inputs()]
 
     def run(**inputs: Tensor) -> Tensor:
-        (found,) = session.run(None, {name: inputs[name].numpy() for name in names})
-        return torch.from_numpy(found)
+        (logits,) = session.run(None, {name: inputs[name].numpy() for name in names})
+        return torch.from_numpy(logits)
 
     return run
 
@@ -176,15 +176,15 @@ def compare_onnx(skill: Skill, path: Path, texts: Sequence[str]) -> tuple[float,
     """
     run = runner(path)
     differences: list[tuple[Tensor, Tensor]] = []
-    for some in (*((text,) for text in texts), tuple(texts)):
-        inputs = _batch(skill, some)
+    for batch in (*((text,) for text in texts), tuple(texts)):
+        inputs = _batch(skill, batch)
         with torch.inference_mode():
             expected = skill.model(**inputs)
         both = run(**inputs), expected
         of_logits, of_probabilities = (a - b for a, b in (both, [x.softmax(-1) for x in both]))
         differences.append((of_logits.abs().max(), of_probabilities.abs().max()))
     logits, probabilities = (
-        torch.stack(each).max().item() for each in zip(*differences, strict=True)
+        torch.stack(maxima).max().item() for maxima in zip(*differences, strict=True)
     )
     return logits, probabilities  # NaN if any is
 

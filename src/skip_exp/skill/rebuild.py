@@ -89,10 +89,12 @@ def fill(folder: Path, model: SoftPromptModel, state: Mapping[str, Tensor]) -> N
     """Put prompt and readout in place; nothing is made to fit."""
     trained = model.skill_parameters()
     for name in sorted(trained.keys() | state.keys()):
-        wanted = tuple(trained[name].shape) if name in trained else "nothing"
-        found = tuple(state[name].shape) if name in state else "nothing"
-        if wanted != found:
-            raise SkipError(f"{folder}: does not fit its backbone: {name} is {found}, not {wanted}")
+        expected = tuple(trained[name].shape) if name in trained else "nothing"
+        stored = tuple(state[name].shape) if name in state else "nothing"
+        if expected != stored:
+            raise SkipError(
+                f"{folder}: does not fit its backbone: {name} is {stored}, not {expected}"
+            )
     with torch.no_grad():
         for name, parameter in trained.items():
             parameter.copy_(state[name])

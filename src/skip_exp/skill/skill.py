@@ -57,29 +57,29 @@ class Skill(Classifier):
     def _read(cls, folder: Path, backbone: str | Path | None) -> "Skill":
         about, tensors = read_skill(folder)
         check_parts(folder, about)
-        found = _backbone(folder, about, backbone)
+        loaded = _backbone(folder, about, backbone)
         keep, changes, state = split(tensors)
-        model = cut_model(folder, about, found.model, found.tokenizer, keep, changes)
+        model = cut_model(folder, about, loaded.model, loaded.tokenizer, keep, changes)
         fill(folder, model, state)
-        return cls(about, found.tokenizer, model.eval(), keep)
+        return cls(about, loaded.tokenizer, model.eval(), keep)
 
     def ready(self) -> Callable[..., Tensor]:
         self.model.prompt.install(self.model.attention_blocks())  # constant from here on
         return self.model.logits
 
 
-def _backbone(folder: Path, about: SkillAbout, moved: str | Path | None) -> Backbone:
-    wanted = about.backbone
-    path = wanted["path"] if moved is None else str(moved)
+def _backbone(folder: Path, about: SkillAbout, backbone_path: str | Path | None) -> Backbone:
+    needed = about.backbone
+    path = needed["path"] if backbone_path is None else str(backbone_path)
     try:
-        found = load_backbone(wanted["name"], path, wanted["family"], wanted["readout"])
+        loaded = load_backbone(needed["name"], path, needed["family"], needed["readout"])
     except SkipError as error:
         raise SkipError(
-            f"{folder}: its backbone {wanted['name']} is not to be had: {error}"
+            f"{folder}: its backbone {needed['name']} is not to be had: {error}"
         ) from error
-    if found.content_hash != wanted["content_hash"]:
+    if loaded.content_hash != needed["content_hash"]:
         raise SkipError(
             f"{folder}: backbone {path} is not the one it was made on, or has changed: content "
-            f"hash {found.content_hash[:12]}, needed {wanted['content_hash'][:12]}"
+            f"hash {loaded.content_hash[:12]}, needed {needed['content_hash'][:12]}"
         )
-    return found
+    return loaded

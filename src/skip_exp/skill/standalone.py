@@ -82,9 +82,9 @@ def read_standalone(
 
 def _tied(model: SoftPromptModel) -> dict[str, str]:
     """Every name of the state dict -> the first name of the same parameter."""
-    seen: dict[int, str] = {}
+    first_names: dict[int, str] = {}
     state = model.state_dict(keep_vars=True)
-    return {name: seen.setdefault(id(tensor), name) for name, tensor in state.items()}
+    return {name: first_names.setdefault(id(tensor), name) for name, tensor in state.items()}
 
 
 def _tie(model: SoftPromptModel, first: dict[str, str]) -> None:

@@ -13,18 +13,18 @@ def cost_left(ratio: float | None, target_speedup: float | None) -> float:
     return 1 - (ratio or 0.0) if target_speedup is None else 1 / target_speedup
 
 
-def after_cut(settings: RetuneConfig, left: float) -> RetuneConfig:
-    """The settings for a model of ``left`` of the dense one's cost: see `retune.budget`."""
-    k = times(settings.epochs, settings.budget, left)
+def after_cut(settings: RetuneConfig, cost: float) -> RetuneConfig:
+    """The settings for a model of ``cost``, a fraction of the dense one's: see `retune.budget`."""
+    k = times(settings.epochs, settings.budget, cost)
     return replace(settings, epochs=k * settings.epochs, patience=k * settings.patience)
 
 
-def times(epochs: int, budget: float, left: float) -> int:
-    """How many times over ``epochs`` of what is left fit into ``budget``; once in any case.
+def times(epochs: int, budget: float, cost: float) -> int:
+    """How many times over ``epochs`` of what is kept fit into ``budget``; once in any case.
 
     Args:
         epochs: of re-tuning, as configured.
         budget: epochs of the dense model that re-tuning may cost in all.
-        left: cost of an epoch after the cut, as a fraction of the dense model's, in (0, 1].
+        cost: of an epoch after the cut, as a fraction of the dense model's, in (0, 1].
     """
-    return max(1, math.floor(budget / (epochs * left) + SLACK))
+    return max(1, math.floor(budget / (epochs * cost) + SLACK))

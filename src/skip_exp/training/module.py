@@ -127,5 +127,7 @@ def soft_loss(logits: Tensor, teacher: Tensor) -> Tensor:
     T^2 * KL(teacher/T || logits/T), mean over the batch: its gradient is of the size of the hard
     labels', whatever the temperature.
     """
-    given, wanted = (F.log_softmax(x / TEMPERATURE, -1) for x in (logits, teacher))
-    return TEMPERATURE**2 * F.kl_div(given, wanted, log_target=True, reduction="batchmean")
+    student_log_p, teacher_log_p = (F.log_softmax(x / TEMPERATURE, -1) for x in (logits, teacher))
+    return TEMPERATURE**2 * F.kl_div(
+        student_log_p, teacher_log_p, log_target=True, reduction="batchmean"
+    )

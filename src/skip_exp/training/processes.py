@@ -86,7 +86,7 @@ def _run(folder: Path, world: int, backend: str, logger: Logger | None) -> None:
             _log(rows, logger)
         _log(rows, logger)
     except ProcessException as error:
-        raise _told(error, world) from error
+        raise _process_failure(error, world) from error
     finally:
         for process in multiprocessing.active_children():
             if process not in others:
@@ -115,7 +115,7 @@ def _log(rows: Connection, logger: Logger | None) -> None:
         logger.save()
 
 
-def _told(error: ProcessException, world: int) -> Exception:
+def _process_failure(error: ProcessException, world: int) -> Exception:
     """The failure of one process as this process's own."""
     which = f"process {error.error_index + 1} of {world}"
     if isinstance(error, ProcessExitedException):

@@ -25,12 +25,12 @@ def prompt_class(kind: str) -> type[SoftPrompt]:
     Raises:
         ConfigError: neither.
     """
-    found = KINDS[kind] if kind in KINDS else named("prompt.kind", kind, tuple(KINDS))
-    if not (isinstance(found, type) and issubclass(found, SoftPrompt)):
+    class_ = KINDS[kind] if kind in KINDS else named("prompt.kind", kind, tuple(KINDS))
+    if not (isinstance(class_, type) and issubclass(class_, SoftPrompt)):
         raise ConfigError(
             "prompt.kind", kind, "must be a subclass of models.prompts.base.SoftPrompt"
         )
-    return found
+    return class_
 
 
 def build_prompt(

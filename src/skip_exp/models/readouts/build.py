@@ -23,12 +23,12 @@ def readout_class(name: str) -> type[Readout]:
     Raises:
         ConfigError: neither.
     """
-    known = tuple(READOUTS)
-    found = READOUTS[name] if name in READOUTS else named("backbone.readout", name, known)
-    if not (isinstance(found, type) and issubclass(found, Readout)):
+    names = tuple(READOUTS)
+    class_ = READOUTS[name] if name in READOUTS else named("backbone.readout", name, names)
+    if not (isinstance(class_, type) and issubclass(class_, Readout)):
         allowed = "must be a subclass of models.readouts.base.Readout"
         raise ConfigError("backbone.readout", name, allowed)
-    return found
+    return class_
 
 
 def build_readout(
