@@ -19,6 +19,7 @@ from transformers.modeling_utils import PreTrainedModel
 from xxhash import xxh3_128
 
 from skip_exp.errors import ConfigError, SkipError
+from skip_exp.machine.hub import hub_reachable, offline_if_unreachable
 from skip_exp.models.attention import swap_attention
 from skip_exp.models.families import FAMILIES, Family, HFModel
 from skip_exp.models.readouts.build import READOUTS, readout_class
@@ -151,8 +152,6 @@ def _options(family: str, readout: str) -> dict[str, bool]:
 
 
 def _load(path: str, family: str, readout: str) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
-    from skip_exp.machine.hub import hub_reachable, offline_if_unreachable
-
     source = _source(path)
     is_hub = not Path(source).is_dir()
     if is_hub and path.startswith((".", "/", "~")):

@@ -155,7 +155,9 @@ def _to_onnx(skill: Skill, path: Path) -> None:
 
 def _quantise(path: Path) -> None:
     """Weights of the linears to 8 bits, a scale per output unit; activations as they come."""
-    import onnx
+    import onnx  # an extra, and slow: only for 8-bit weights
+
+    # the same
     from onnxruntime.quantization import QuantType, quant_pre_process, quantize_dynamic
 
     simpler = path.with_name("simpler.onnx")

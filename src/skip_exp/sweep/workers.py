@@ -67,7 +67,7 @@ def visible_gpus() -> list[str]:
     named = os.environ.get("CUDA_VISIBLE_DEVICES")
     if named is not None:
         return [name.strip() for name in named.split(",") if name.strip()]
-    import torch
+    import torch  # takes seconds: only where GPUs may be shared out
 
     return [str(index) for index in range(torch.cuda.device_count())]
 
