@@ -118,7 +118,7 @@ def test_padding_does_not_count_and_the_model_stays() -> None:
 def test_what_lost_nothing_is_left_alone() -> None:
     model = tiny_model("bert")
     keep = {first_ffn(model): torch.arange(20)}
-    for how in reconstruct.METHODS:
+    for how in ("none", "mean", "least_squares"):
         assert changes(model, keep, [tiny_batch("bert")], reconstruct=how) == {}
 
 

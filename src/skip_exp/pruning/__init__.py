@@ -1,1 +1,1 @@
-"""Structured pruning: choose what to keep (select), cut the rest (surgery)."""
+"""Structured pruning: choose what to keep (allocate), cut the rest (surgery)."""

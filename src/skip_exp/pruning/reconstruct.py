@@ -22,7 +22,6 @@ from skip_exp.models.sites import Keep
 from skip_exp.models.soft_prompt import SoftPromptModel
 from skip_exp.pruning.surgery import attention_rows, frozen
 
-METHODS = ("none", "mean", "least_squares")
 # `<block>.bias` [H], `<block>.left` [H, rank] and `<block>.right` [rank, kept]: see `apply`.
 Changes = dict[str, Tensor]
 
