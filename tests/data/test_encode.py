@@ -83,3 +83,11 @@ def test_collate_pads_to_the_longest_row_only() -> None:
     assert all(v.dtype == torch.long for v in batch.values())
     bare = collate([{"input_ids": [2, 3], "label": 0}], pad_id=9)
     assert set(bare) == {"input_ids", "attention_mask", "labels"}
+
+
+def test_tokens_are_counted_in_the_train_rows_without_the_selection_slice(
+    tokenizer: PreTrainedTokenizerFast,
+) -> None:
+    counts = encode(raw(), tokenizer, 16).token_counts().tolist()
+    # 8 rows of each length; the slice takes 4 of the 8 that have 5 words.
+    assert counts[4:] == [36, 28, 20, 12, 4]  # a to e; f stands in no train row

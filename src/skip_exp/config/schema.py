@@ -40,7 +40,7 @@ class BackboneConfig:
 class PromptConfig:
     kind: str = MISSING  # input | prefix | none (baselines), or module.Class of your own
     length: int = 16
-    init: str = "vocab"  # vocab (random word embeddings) | text (the label names) | normal
+    init: str = "vocab"  # vocab (tokens of the train rows) | text (the label names) | normal
     std: float = 0.02  # of `normal`
     decoder: bool = False  # prefix of T5's decoder, too
 

@@ -2,7 +2,11 @@
 
 import logging
 from dataclasses import dataclass
+from itertools import chain
 
+import numpy as np
+import torch
+from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
 from skip_exp.config.task import TaskConfig
@@ -31,6 +35,11 @@ class EncodedTask:
     truncated: dict[str, int]  # rows cut to max_length, per split as read
     majority: dict[str, float]  # {"accuracy": of always answering validation's commonest label}
     tokenizer: PreTrainedTokenizerBase
+
+    def token_counts(self) -> Tensor:
+        """Occurrences by token id in the train rows (the selection slice is not among them)."""
+        ids = chain.from_iterable(row["input_ids"] for row in self.train)
+        return torch.bincount(torch.from_numpy(np.fromiter(ids, np.int64)))
 
 
 def encode(raw: RawTask, tokenizer: PreTrainedTokenizerBase, max_length: int) -> EncodedTask:

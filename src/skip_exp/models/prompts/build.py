@@ -1,5 +1,7 @@
 """A new prompt of a kind, and the tokens that it starts from."""
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
@@ -49,19 +51,29 @@ def build_prompt(
 
 
 def init_ids(
-    init: str, tokenizer: PreTrainedTokenizerBase, length: int, seed: int, text: str
+    init: str,
+    tokenizer: PreTrainedTokenizerBase,
+    length: int,
+    seed: int,
+    *,
+    text: str,
+    counts: Callable[[], Tensor],
 ) -> Tensor | None:
     """Token ids [length] that a prompt starts from, or None for ``normal``.
 
-    ``vocab``: words drawn at random; ``text``: the tokens of ``text`` repeated (Lester et al. found
-    class labels to start better than random ones).
+    ``vocab``: different tokens of the task's own train rows, drawn by how often they occur there
+    (``counts()``: occurrences by token id), so that no virtual token starts from an embedding that
+    no text ever trained; ``text``: the tokens of ``text``. Both are repeated where they are fewer
+    than ``length`` (Lester et al. 2021 compare the three starts).
     """
     if init == "normal":
         return None
     if init == "text":
         ids = tokenizer(text, add_special_tokens=False)["input_ids"]
-        return torch.tensor((ids * length)[:length])
-    special = set(tokenizer.all_special_ids)
-    generator = torch.Generator().manual_seed(seed)
-    candidates = torch.randperm(min(len(tokenizer), 5000), generator=generator)
-    return torch.tensor([i for i in candidates.tolist() if i not in special][:length])
+    else:
+        weights = counts().double()
+        weights[[i for i in tokenizer.all_special_ids if i < len(weights)]] = 0
+        generator = torch.Generator().manual_seed(seed)
+        draws = min(length, int((weights > 0).sum()))
+        ids = torch.multinomial(weights, draws, generator=generator).tolist()
+    return torch.tensor((ids * length)[:length])

@@ -1,0 +1,57 @@
+"""The tokens that a prompt starts from."""
+
+import torch
+from tokenizers import Tokenizer, models, pre_tokenizers
+from torch import Tensor
+from transformers import PreTrainedTokenizerFast
+
+from skip_exp.models.prompts.build import init_ids
+
+
+def start(init: str, length: int, counts: Tensor, seed: int = 0) -> list[int]:
+    ids = init_ids(init, tokenizer(), length, seed, text="b c", counts=lambda: counts)
+    assert ids is not None
+    return ids.tolist()
+
+
+def tokenizer() -> PreTrainedTokenizerFast:
+    """[PAD] 0, [UNK] 1, [CLS] 2, [SEP] 3, [MASK] 4, then a = 5 to f = 10."""
+    special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
+    ids = {word: i for i, word in enumerate([*special, *"abcdef"])}
+    words = Tokenizer(models.WordLevel(ids, unk_token="[UNK]"))
+    words.pre_tokenizer = pre_tokenizers.Whitespace()
+    roles = ("pad_token", "unk_token", "cls_token", "sep_token", "mask_token")
+    return PreTrainedTokenizerFast(tokenizer_object=words, **dict(zip(roles, special, strict=True)))
+
+
+def test_words_of_the_rows_are_drawn_and_no_others() -> None:
+    counts = torch.tensor([9, 9, 9, 9, 9, 0, 3, 0, 2, 7])
+    for seed in range(50):
+        drawn = start("vocab", 3, counts, seed)
+        assert sorted(drawn) == [6, 8, 9]  # never special tokens, never what no row contains
+
+
+def test_frequent_words_are_drawn_more_often() -> None:
+    counts = torch.tensor([0, 0, 0, 0, 0, 90, 10])
+    first = [start("vocab", 1, counts, seed)[0] for seed in range(300)]
+    assert 0.8 < first.count(5) / 300 < 0.98  # 0.9 expected, four standard errors to each side
+
+
+def test_the_seed_decides() -> None:
+    counts = torch.ones(11)
+    assert start("vocab", 4, counts, 1) == start("vocab", 4, counts, 1)
+    assert len({tuple(start("vocab", 4, counts, seed)) for seed in range(10)}) > 1
+
+
+def test_few_words_are_repeated() -> None:
+    counts = torch.tensor([5, 0, 0, 0, 0, 1, 0, 4])
+    drawn = start("vocab", 5, counts)
+    assert set(drawn) == {5, 7} and drawn[:2] * 2 == drawn[:4]
+
+
+def test_label_names_are_repeated() -> None:
+    assert start("text", 5, torch.ones(11)) == [6, 7, 6, 7, 6]
+
+
+def test_normal_starts_from_no_token() -> None:
+    assert init_ids("normal", tokenizer(), 4, 0, text="b", counts=lambda: torch.ones(11)) is None
