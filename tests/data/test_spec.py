@@ -4,7 +4,8 @@ import pytest
 from omegaconf import OmegaConf
 
 from skip_exp.config.task import TaskConfig
-from skip_exp.data.spec import columns, fill, task_spec, text_columns
+from skip_exp.data.spec import columns, task_spec
+from skip_exp.data.text import fill, text_columns
 from skip_exp.errors import ConfigError
 
 CONF = Path(__file__).parents[2] / "conf" / "task"
