@@ -141,8 +141,9 @@ def test_examples_may_be_made_as_they_are_asked_for(tmp_path: Path) -> None:
     assert list(skill.stream(iter(TEXTS))) == answers
 
 
+@pytest.mark.parametrize("number", [5_000, pytest.param(100_000, marks=pytest.mark.slow)])
 def test_no_more_than_a_chunk_of_examples_is_held(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
 ) -> None:
     skill = Skill.load(save_tiny_skill(tmp_path).folder)
     monkeypatch.setattr("skip_exp.skill.classifier.CHUNK", 500)
@@ -150,12 +151,12 @@ def test_no_more_than_a_chunk_of_examples_is_held(
 
     def examples() -> Iterator[str]:
         nonlocal made
-        for _ in range(100_000):
+        for _ in range(number):
             made += 1
             yield "a dull film"
 
     ahead = [made - answered for answered, _ in enumerate(skill.stream(examples()))]
-    assert (len(ahead), max(ahead), made) == (100_000, 500, 100_000)
+    assert (len(ahead), max(ahead), made) == (number, 500, number)
 
 
 def test_skills_share_one_backbone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
