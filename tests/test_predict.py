@@ -29,8 +29,9 @@ class Run:
     def __init__(self, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
         self.monkeypatch, self.capsys = monkeypatch, capsys
 
-    def __call__(self, *arguments: str | Path, stdin: str = "") -> Ended:
-        self.monkeypatch.setattr(sys, "stdin", io.StringIO(stdin))
+    def __call__(self, *arguments: str | Path, stdin: str | bytes = "") -> Ended:
+        given = stdin if isinstance(stdin, bytes) else stdin.encode()
+        self.monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(given)))
         self.capsys.readouterr()
         code = main([str(argument) for argument in arguments])
         told = self.capsys.readouterr()
@@ -72,16 +73,21 @@ def test_pairs_from_everywhere(tmp_path: Path, run: Run) -> None:
     assert run(folder, stdin="").answers == []
 
 
+def parsed(content: str) -> list[Any]:
+    return list(parse_lines(io.BytesIO(content.encode()), "it"))
+
+
 def test_lines() -> None:
-    assert parse_lines("a b\nc\n\n", "it") == [["a b"], ["c"]]
-    assert parse_lines("a\u2028b\tc", "it") == [["a\u2028b", "c"]]
-    assert parse_lines('{"a": 1}\n{"a": 2}', "it") == [{"a": 1}, {"a": 2}]
-    assert parse_lines("{curly} fun\n[1]\n3", "it") == [["{curly} fun"], ["[1]"], ["3"]]
+    assert parsed("a b\nc\n\n") == [["a b"], ["c"]]
+    assert parsed("a\u2028b\tc") == [["a\u2028b", "c"]]
+    assert parsed('{"a": 1}\n{"a": 2}') == [{"a": 1}, {"a": 2}]
+    assert parsed("{curly} fun\n[1]\n3") == [["{curly} fun"], ["[1]"], ["3"]]
+    assert parsed("\n \n") == []
     with pytest.raises(SkipError, match="line 2 of it is empty"):
-        parse_lines("a\n \nb", "it")
-    for broken in ('{"a": ', "[2]", "text"):
+        parsed("a\n \n\nb")
+    for broken in ('{"a": ', "[2]", "text", "[" * 100_000):
         with pytest.raises(SkipError, match="line 2 of it is not a JSON object"):
-            parse_lines('{"a": 1}\n' + broken, "it")
+            parsed('{"a": 1}\n' + broken)
 
 
 @pytest.mark.parametrize(
@@ -90,14 +96,31 @@ def test_lines() -> None:
         (["SKILL", "a", "b"], "", "task toy takes one text"),
         (["SKILL"], '{"text": "a"}', "needs column 'sentence' (it has: text)"),
         (["SKILL"], "a\n\nb", "line 2 of standard input is empty"),
+        (["SKILL"], b"a\nna\xefve", "error: line 2 of standard input is not UTF-8 text"),
+        (
+            ["SKILL"],
+            '{"sentence": "a"}\n{"sentence": null}',
+            "error: line 2 of standard input: column 'sentence' is empty (null), not a text",
+        ),
+        (["SKILL"], '{"sentence": NaN}', "line 1 of standard input: column 'sentence' is nan, not"),
+        (["SKILL"], '{"sentence": ["a"]}', "line 1 of standard input: column 'sentence' is ['a']"),
+        (["SKILL"], '{"sentence": "\\ud83d"}', "half a character, '\\ud83d', stands alone"),
+        (["SKILL"], "a\nb\tc", "line 2 of standard input: task toy takes one text (sentence), not"),
+        (["SKILL", "na\udcefve"], "", "error: example 1: its text is no valid Unicode"),
         (["SKILL", "a", "--file", "x"], "", "--file x: a text is given, too"),
         (["SKILL", "--file", "nowhere"], "", "nowhere: cannot be read: No such file"),
-        (["SKILL", "--file", "SKILL/skill.safetensors"], "", "cannot be read: not UTF-8 text"),
+        (
+            ["SKILL", "--file", "SKILL/skill.safetensors"],
+            "",
+            "line 1 of SKILL/skill.safetensors is",
+        ),
         (["SKILL/..", "a"], "", "is it SKILL?"),
         (["SKILL", "a", "--backbone", "./nowhere"], "", "backbone.path=./nowhere: no such folder"),
     ],
 )
-def test_refusals(tmp_path: Path, run: Run, arguments: list[str], stdin: str, message: str) -> None:
+def test_refusals(
+    tmp_path: Path, run: Run, arguments: list[str], stdin: str | bytes, message: str
+) -> None:
     folder = save_tiny_skill(tmp_path).folder
     (folder.parent / "skill.json").unlink(missing_ok=True)
     ended = run(*(a.replace("SKILL", str(folder)) for a in arguments), stdin=stdin)

@@ -21,3 +21,17 @@ class ConfigError(SkipError):
 
 class DataError(SkipError):
     """Data that is missing, unreachable or not in the shape that its task describes."""
+
+
+class ExampleError(SkipError):
+    """An example to be answered that is not what the task takes.
+
+    Args:
+        number: of the example, from 1.
+        why: what is wrong with it.
+    """
+
+    def __init__(self, number: int, why: str) -> None:
+        super().__init__(f"example {number}: {why}")
+        self.number = number
+        self.why = why

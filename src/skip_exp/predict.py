@@ -1,21 +1,23 @@
 """``python -m skip_exp.predict SKILL "text" ["second text"]``: answers as JSON lines.
 
 Without a text, examples come from ``--file`` or standard input: JSON lines with the task's columns,
-or one text a line, the two texts of a pair apart by a TAB. Exit code: 0, or 2 with one line of why.
+or one text a line, the two texts of a pair apart by a TAB. They are read and answered as they come:
+what was answered before a line that is refused has been written. Exit code: 0, or 2 with one line
+of why.
 """
 
 import argparse
 import json
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any
 
-from skip_exp.errors import SkipError
+from skip_exp.errors import ExampleError, SkipError
 
 if TYPE_CHECKING:
-    from skip_exp.skill.classifier import Classifier
+    from skip_exp.skill.classifier import Classifier, Prediction
 
 PLAIN = argparse.RawDescriptionHelpFormatter
 
@@ -35,10 +37,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     options = parser.parse_args(arguments)
     try:
-        examples = read_examples(options.texts, options.file)
-        for answer in load(options.skill, options.backbone, options.precision).predict(examples):
+        examples, where = read_examples(options.texts, options.file)
+        classifier = load(options.skill, options.backbone, options.precision)
+        for answer in with_progress(classifier.stream(examples)):
             print(json.dumps(answer, ensure_ascii=False))
         sys.stdout.flush()
+    except ExampleError as error:
+        print(
+            f"error: line {error.number} of {where}: {error.why}" if where else f"error: {error}",
+            file=sys.stderr,
+        )
+        return 2
     except SkipError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
@@ -59,46 +68,73 @@ def load(folder: str, backbone: str | None, precision: str) -> "Classifier":
     return OnnxSkill.load(folder)
 
 
-def read_examples(texts: Sequence[str], file: Path | None) -> list[Any]:
-    """Examples as ``Skill.predict`` takes them, from arguments, a file or standard input."""
+def with_progress(answers: "Iterable[Prediction]") -> "Iterable[Prediction]":
+    """The answers, counted on standard error where that is a terminal and they go elsewhere."""
+    from tqdm import tqdm  # not before what is refused at once
+
+    # None: tqdm itself asks whether standard error is a terminal.
+    return tqdm(answers, unit=" answers", leave=False, disable=sys.stdout.isatty() or None)
+
+
+def read_examples(texts: Sequence[str], file: Path | None) -> tuple[Iterable[Any], str]:
+    """Examples as ``Skill.predict`` takes them, from arguments, a file or standard input.
+
+    And what the lines are of, empty for arguments.
+    """
     if texts and file:
         raise SkipError(f"--file {file}: a text is given, too; give one of them")
     if texts:
-        return [list(texts)]
-    try:
-        if file:
-            return parse_lines(file.read_text(encoding="utf-8-sig"), str(file))
-        if sys.stdin.isatty():
-            raise SkipError("no text: give it as an argument, with --file, or on standard input")
-        return parse_lines(sys.stdin.read(), "standard input")
-    except (OSError, UnicodeDecodeError) as error:
-        why = getattr(error, "strerror", None) or "not UTF-8 text"
-        raise SkipError(f"{file or 'standard input'}: cannot be read: {why}") from error
+        return [list(texts)], ""
+    if file:
+        try:
+            return parse_lines(_close_after(file.open("rb")), str(file)), str(file)
+        except OSError as error:
+            raise SkipError(f"{file}: cannot be read: {error.strerror}") from error
+    if sys.stdin.isatty():
+        raise SkipError("no text: give it as an argument, with --file, or on standard input")
+    return parse_lines(sys.stdin.buffer, "standard input"), "standard input"
 
 
-def parse_lines(content: str, where: str) -> list[Any]:
+def _close_after(file: IO[bytes]) -> Iterator[bytes]:
+    with file:
+        yield from file
+
+
+def parse_lines(lines: Iterable[bytes], where: str) -> Iterator[Any]:
     """One example a line; JSON objects where the first line is one, else texts apart by TABs.
 
     Raises:
-        SkipError: an empty line (answers would no longer match their lines) or broken JSON.
+        SkipError: a line that is no UTF-8 text, or broken JSON, or empty with others after it
+            (answers would no longer match their lines).
     """
-    lines = content.rstrip("\r\n").replace("\r\n", "\n").split("\n") if content.strip() else []
-    as_json = bool(lines) and isinstance(_json(lines[0]), dict)
-    examples: list[Any] = []
+    as_json = False
+    empty = 0  # the first line of those without a text that came last
     for number, line in enumerate(lines, 1):
-        if not line.strip():
-            raise SkipError(f"line {number} of {where} is empty")
-        example = _json(line) if as_json else line.split("\t")
+        text = _decoded(line, number, where)
+        if not text.strip():
+            empty = empty or number
+            continue
+        if empty:
+            raise SkipError(f"line {empty} of {where} is empty")
+        example = _json(text) if number == 1 or as_json else None
+        as_json = as_json or isinstance(example, dict)
         if as_json and not isinstance(example, dict):
             raise SkipError(f"line {number} of {where} is not a JSON object, as line 1 is")
-        examples.append(example)
-    return examples
+        yield example if as_json else text.split("\t")
+
+
+def _decoded(line: bytes, number: int, where: str) -> str:
+    try:
+        text = line.decode("utf-8-sig" if number == 1 else "utf-8")
+    except UnicodeDecodeError as error:
+        raise SkipError(f"line {number} of {where} is not UTF-8 text") from error
+    return text.removesuffix("\n").removesuffix("\r")
 
 
 def _json(line: str) -> Any:
     try:
         return json.loads(line)
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
 
 

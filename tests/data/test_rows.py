@@ -4,11 +4,13 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from skip_exp.data.rows import Split, fingerprint, read_table, to_split
+from skip_exp.data.rows import Split, fingerprint, to_split
+from skip_exp.data.tables import read_table
 from skip_exp.errors import DataError
 
 from .conftest import spec
 
+WANTED = ("s", "label")
 PAIR = spec(text=["s", "{w}: {t}"])
 
 
@@ -52,7 +54,7 @@ def test_other_labels_are_refused_with_row_and_value(bad: object) -> None:
         (pd.DataFrame({"s": [], "label": []}), "split train of here has no rows"),
         (
             pd.DataFrame({"s": ["x", None], "label": [0, 1]}),
-            "row 2 of here has nothing in column 's'",
+            "row 2 of here: column 's' is empty (null), not a text",
         ),
     ],
 )
@@ -71,7 +73,7 @@ def test_every_format_reads_the_same_texts_unchanged(tmp_path: Path) -> None:
     table.to_csv(tmp_path / "t.csv", index=False)
     table.to_parquet(tmp_path / "t.parquet")
     for name in ("t.jsonl", "array.json", "lines.json", "t.csv", "t.parquet"):
-        split = to_split(read_table(tmp_path / name), spec(), "train", name)
+        split = to_split(read_table(tmp_path / name, WANTED), spec(), "train", name)
         assert split == Split(texts, None, [0, 1, 0, 1, 0]), name
 
 
@@ -91,7 +93,7 @@ def test_unreadable_files_are_refused_on_one_line(
 ) -> None:
     (tmp_path / name).write_bytes(content)
     with pytest.raises(DataError) as refused:
-        read_table(tmp_path / name)
+        read_table(tmp_path / name, WANTED)
     assert str(refused.value).startswith(f"cannot read {tmp_path / name}: ")
     assert "\n" not in str(refused.value)
 
@@ -99,21 +101,21 @@ def test_unreadable_files_are_refused_on_one_line(
 @pytest.mark.parametrize("name", ["none.jsonl", "none.json", "none.csv", "none.parquet"])
 def test_missing_files_are_refused(tmp_path: Path, name: str) -> None:
     with pytest.raises(DataError, match="no such file"):
-        read_table(tmp_path / name)
+        read_table(tmp_path / name, WANTED)
 
 
 @pytest.mark.parametrize("name", ["t.jsonl", "t.json", "t.csv"])
 def test_an_empty_file_is_an_empty_split(tmp_path: Path, name: str) -> None:
     (tmp_path / name).write_bytes(b"")
     with pytest.raises(DataError, match="split train of here has no rows"):
-        to_split(read_table(tmp_path / name), spec(), "train", "here")
+        to_split(read_table(tmp_path / name, WANTED), spec(), "train", "here")
 
 
 @pytest.mark.parametrize("content", [b"[1, 2]", b"3", b'"x"', b'{"s": {"a": 1}}'])
 def test_json_that_is_no_table_is_refused(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "t.json").write_bytes(content)
     with pytest.raises(DataError):
-        to_split(read_table(tmp_path / "t.json"), spec(), "train", "here")
+        to_split(read_table(tmp_path / "t.json", WANTED), spec(), "train", "here")
 
 
 def test_the_fingerprint_follows_the_content() -> None:

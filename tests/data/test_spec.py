@@ -4,8 +4,10 @@ import pytest
 from omegaconf import OmegaConf
 
 from skip_exp.config.task import TaskConfig
-from skip_exp.data.spec import columns, fill, task_spec, text_columns
+from skip_exp.data.spec import columns, task_spec
+from skip_exp.data.text import fill, text_columns
 from skip_exp.errors import ConfigError
+from tests.conftest import Cli
 
 CONF = Path(__file__).parents[2] / "conf" / "task"
 BASE = {"name": "toy", "text": ["s"], "labels": ["no", "yes"], "metrics": ["accuracy"]}
@@ -63,3 +65,49 @@ def test_every_task_file_describes_a_task_that_its_file_name_names() -> None:
     assert main == {"mrpc": "f1", "qqp": "f1", "cola": "matthews", "cb": "f1_macro"}
     assert specs["mnli"].splits == ("train", "validation_matched", "validation_mismatched")
     assert specs["imdb"].validation == specs["ag_news"].validation == "test"
+
+
+@pytest.mark.parametrize("key", ["labels", "words"])
+@pytest.mark.parametrize(
+    ("written", "read"),
+    [
+        ("[yes, no]", "[True, False]"),
+        ("[good, off]", "['good', False]"),
+        ("[1, 2]", "[1, 2]"),
+        ("[010, 1.50]", "[8, 1.5]"),
+        ("[null, some]", "[None, 'some']"),
+        ("[[a], b]", "[['a'], 'b']"),
+    ],
+)
+def test_what_yaml_reads_as_no_text_must_stand_in_quotes(
+    tmp_path: Path, key: str, written: str, read: str
+) -> None:
+    task = tmp_path / "task.yaml"
+    described = {"name": "toy", "text": "[s]", "labels": "[a, b]", "metrics": "[accuracy]"}
+    lines = [f"{name}: {value}\n" for name, value in (described | {key: written}).items()]
+    task.write_text("".join(lines))
+    with pytest.raises(ConfigError) as refused:
+        task_spec(OmegaConf.load(task))
+    assert str(refused.value).startswith(f"task.{key}={read}: must be texts; without quotes YAML")
+    assert str(refused.value).endswith('write "yes", "no" or "1", "2"')
+
+
+def test_quoted_values_are_the_words_that_stand_there() -> None:
+    described = OmegaConf.create(
+        'name: toy\ntext: [s]\nlabels: ["1", "0"]\nwords: ["yes", "no"]\nmetrics: [f1]\n'
+    )
+    spec = task_spec(described)
+    assert (spec.labels, spec.words) == (["1", "0"], ["yes", "no"])
+
+
+def test_a_command_with_words_that_lack_quotes_is_refused(cli: Cli, tmp_path: Path) -> None:
+    (tmp_path / "own/task").mkdir(parents=True)
+    (tmp_path / "own/task/mine.yaml").write_text(
+        "name: mine\ntext: [s]\nlabels: [a, b]\nwords: [yes, no]\nmetrics: [accuracy]\n"
+    )
+    ended = cli("--config-dir", "own", "+task=mine")
+    assert ended.code and ended.jobs == []
+    assert "task.words=[True, False]: must be texts; without quotes YAML reads" in ended.err
+    assert "Traceback" not in ended.err
+    assert not cli("--config-dir", "own", "+task=mine", 'task.words=["yes","no"]').code
+    assert not cli("--config-dir", "own", "+task=mine", "task.words=[yes,no]").code  # Hydra's words

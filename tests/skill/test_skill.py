@@ -1,6 +1,7 @@
 """The skill file: what is saved comes back exactly, and nothing else is ever loaded."""
 
 import json
+import math
 import os
 import pickle
 import subprocess
@@ -10,6 +11,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pytest
 import torch
 
@@ -105,14 +107,56 @@ def test_rows_are_filled_into_the_tasks_templates(tmp_path: Path) -> None:
         ("a film", "a list of examples"),
         ({"sentence": "a film"}, "a list of examples"),
         (["a film", ("a", "b")], r"example 2: task toy takes one text \(sentence\), not 2"),
+        (None, "a list of examples, not None"),
+        (b"a film", "a list of examples, not b'a film'"),
+        (pd.DataFrame({"sentence": ["a film"]}), r"rows, not a data frame: give df.to_dict\("),
+        ([None], "example 1: None is no text, pair of texts or mapping"),
+        (["a film", 3], "example 2: 3 is no text, pair of texts or mapping"),
+        ([b"a film"], "example 1: b'a film' is no text"),
+        ([{"a film"}], "example 1: {'a film'} is no text"),
         ([[3]], "example 1: 3 is not a text"),
-        ([{"sentence": None}], "example 1: task toy needs column 'sentence'"),
+        (
+            ["\ud83d"],
+            r"example 1: its text is no valid Unicode: half a character, '\\ud83d', stands",
+        ),
+        ([{"text": "a"}], r"example 1: task toy needs column 'sentence' \(it has: text\)"),
+        ([{"sentence": None}], r"example 1: column 'sentence' is empty \(null\), not a text"),
+        ([{"sentence": math.nan}], "example 1: column 'sentence' is nan, not a text"),
+        ([{"sentence": pd.NaT}], "example 1: column 'sentence' is NaT, not a text"),
+        ([{"sentence": pd.NA}], "example 1: column 'sentence' is <NA>, not a text"),
+        ([{"sentence": ["a"]}], r"example 1: column 'sentence' is \['a'\], not a text"),
     ],
 )
 def test_examples_that_do_not_fit(tmp_path: Path, examples: Any, message: str) -> None:
     skill = Skill.load(save_tiny_skill(tmp_path).folder)
     with pytest.raises(SkipError, match=message):
         skill.predict(examples)
+
+
+def test_examples_may_be_made_as_they_are_asked_for(tmp_path: Path) -> None:
+    skill = Skill.load(save_tiny_skill(tmp_path).folder)
+    answers = skill.predict(TEXTS)
+    assert skill.predict(text for text in TEXTS) == answers
+    assert skill.predict(pd.Series(TEXTS)) == answers
+    assert list(skill.stream(iter(TEXTS))) == answers
+
+
+@pytest.mark.parametrize("number", [5_000, pytest.param(100_000, marks=pytest.mark.slow)])
+def test_no_more_than_a_chunk_of_examples_is_held(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    skill = Skill.load(save_tiny_skill(tmp_path).folder)
+    monkeypatch.setattr("skip_exp.skill.classifier.CHUNK", 500)
+    made = 0
+
+    def examples() -> Iterator[str]:
+        nonlocal made
+        for _ in range(number):
+            made += 1
+            yield "a dull film"
+
+    ahead = [made - answered for answered, _ in enumerate(skill.stream(examples()))]
+    assert (len(ahead), max(ahead), made) == (number, 500, number)
 
 
 def test_skills_share_one_backbone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

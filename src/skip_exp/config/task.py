@@ -1,6 +1,7 @@
 """The config group ``task``."""
 
 from dataclasses import dataclass, field
+from typing import Any
 
 from omegaconf import MISSING
 
@@ -8,6 +9,10 @@ from skip_exp.config.checks import unset
 from skip_exp.errors import ConfigError
 
 METRICS = ("accuracy", "f1", "f1_macro", "matthews")
+_QUOTES = (
+    "must be texts; without quotes YAML reads yes, no, on, off, true, false and null as values "
+    'and 1, 2, 3 as numbers: write "yes", "no" or "1", "2"'
+)
 
 
 @dataclass
@@ -19,8 +24,9 @@ class TaskConfig:
     files: dict[str, str] = field(default_factory=dict)  # {split: file}: a task of the user's own
     text: list[str] = MISSING  # one or two column names, or templates such as "{word}: {sentence1}"
     label: str = "label"  # column of integer labels, or of the names in `labels`
-    labels: list[str] = MISSING  # names, in label order
-    words: list[str] = field(default_factory=list)  # label words for the mlm and seq2seq readouts
+    # Texts, both. Typed Any, for a list of str would make the text "True" of yes, unseen.
+    labels: list[Any] = MISSING  # names, in label order
+    words: list[Any] = field(default_factory=list)  # label words for the mlm and seq2seq readouts
     metrics: list[str] = MISSING  # accuracy | f1 | f1_macro | matthews; the first is the main one
     train: str = "train"  # split names
     validation: str = "validation"
@@ -45,6 +51,9 @@ class TaskConfig:
             return
         if len(self.text) not in (1, 2):
             raise ConfigError("task.text", self.text, "one or two columns or templates")
+        for name, values in (("labels", self.labels), ("words", self.words)):
+            if not all(isinstance(value, str) for value in values):
+                raise ConfigError(f"task.{name}", values, _QUOTES)
         if len(self.labels) < 2 or len(set(self.labels)) < len(self.labels):
             raise ConfigError("task.labels", self.labels, "two or more different names")
         if self.words and len(self.words) != len(self.labels):

@@ -13,7 +13,8 @@ import pandas as pd
 
 from skip_exp.config.task import TaskConfig
 from skip_exp.data.sample_words import TRAIN, VALIDATION, Words
-from skip_exp.data.spec import columns, text_columns
+from skip_exp.data.spec import columns
+from skip_exp.data.text import text_columns
 from skip_exp.errors import DataError
 
 TRAIN_ROWS, VALIDATION_ROWS = 800, 400
@@ -50,7 +51,7 @@ def _table(spec: TaskConfig, words: Words, rows: int, rng: random.Random) -> pd.
         row = dict.fromkeys(columns(spec), thing)
         for entry, text in zip(spec.text, (text_a, text_b), strict=False):
             row[text_columns(entry)[-1]] = text
-        table.append({**row, spec.label: label})
+        table.append({**row, spec.label: spec.labels[label]})
     rng.shuffle(table)  # else row number would tell the label, and the selection slice have one
     return pd.DataFrame(table)
 

@@ -9,8 +9,10 @@ from pathlib import Path
 import pandas as pd
 
 from skip_exp.config.task import TaskConfig
-from skip_exp.data.rows import SUFFIXES, Split, fingerprint, read_table, to_split
+from skip_exp.data.rows import Split, fingerprint, to_split
 from skip_exp.data.sample import sample_tables
+from skip_exp.data.spec import columns
+from skip_exp.data.tables import SUFFIXES, read_table
 from skip_exp.errors import ConfigError, DataError
 from skip_exp.machine import hub
 
@@ -94,7 +96,19 @@ def _check(spec: TaskConfig, tables: Tables, source: str) -> RawTask:
             f"task {spec.name}: {len(splits[spec.train])} train rows in {tables[spec.train][1]}, "
             f"at least {MIN_TRAIN} are needed (every tenth is kept for selection)"
         )
+    _check_classes(spec, splits[spec.train].label, tables[spec.train][1])
     return RawTask(spec, splits, source, fingerprint(splits))
+
+
+def _check_classes(spec: TaskConfig, labels: list[int], where: str) -> None:
+    present = set(labels)
+    if len(present) == 1:
+        raise DataError(
+            f"task {spec.name}: all {len(labels)} train rows of {where} have the label "
+            f"{spec.labels[present.pop()]!r}; rows of two labels or more are needed"
+        )
+    if absent := [name for i, name in enumerate(spec.labels) if i not in present]:
+        log.warning("data: no train row of %s has the label %s", where, " or ".join(absent))
 
 
 def _local(spec: TaskConfig, dir: str | None) -> tuple[Tables, str]:
@@ -110,13 +124,13 @@ def _local(spec: TaskConfig, dir: str | None) -> tuple[Tables, str]:
     if not folder.is_dir():
         raise NotFound(f"{key}={data_dir} has no folder {spec.name}")
     return {
-        name: _table(_split_file(folder, spec, name)) for name in spec.splits
+        name: _table(_split_file(folder, spec, name), spec) for name in spec.splits
     }, f"local:{data_dir}"
 
 
 def _split_file(folder: Path, spec: TaskConfig, split: str) -> Path:
     for suffix in SUFFIXES:
-        if (path := folder / f"{split}{suffix}").is_file():
+        if (path := folder / f"{split}{suffix}").exists():
             return path
     has = ", ".join(sorted(p.name for p in folder.iterdir())) or "nothing"
     raise DataError(
@@ -130,11 +144,13 @@ def _files(spec: TaskConfig) -> tuple[Tables, str]:
             has = ", ".join(spec.files)
             raise DataError(f"task {spec.name}: task.files has no split {name!r} (it has: {has})")
     paths = {name: Path(spec.files[name]).expanduser() for name in spec.splits}
-    return {name: _table(path) for name, path in paths.items()}, f"local:{paths[spec.train].parent}"
+    return {
+        name: _table(path, spec) for name, path in paths.items()
+    }, f"local:{paths[spec.train].parent}"
 
 
-def _table(path: Path) -> tuple[pd.DataFrame, str]:
-    return read_table(path), str(path)
+def _table(path: Path, spec: TaskConfig) -> tuple[pd.DataFrame, str]:
+    return read_table(path, (*columns(spec), spec.label)), str(path)
 
 
 def _hub(spec: TaskConfig) -> tuple[Tables, str]:

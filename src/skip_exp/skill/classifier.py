@@ -1,7 +1,9 @@
 """Texts in, labels out, whatever computes the logits: a skill, or an exported model."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import threading
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any, TypedDict
 
 import torch
@@ -9,11 +11,13 @@ from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
 from skip_exp.data.batches import collate
-from skip_exp.errors import SkipError
+from skip_exp.data.text import fill, shown, text_columns, text_of
+from skip_exp.errors import ExampleError, SkipError
 from skip_exp.skill.files import SkillAbout
 
 TOKENS_PER_BATCH = 1024  # padding included; on a CPU larger batches fall out of the cache
-CHUNK = 8192  # texts that are sorted by length together
+CHUNK = 8192  # texts that are read, and sorted by length, together
+_ENCODING = threading.Lock()  # a fast tokenizer keeps how to truncate, and refuses a second user
 
 Example = str | Sequence[str] | Mapping[str, Any]  # a text, two texts, or the task's columns
 
@@ -41,25 +45,36 @@ class Classifier:
         raise NotImplementedError
 
     def predict(
-        self, examples: Sequence[Example], batch_tokens: int = TOKENS_PER_BATCH
+        self, examples: Iterable[Example], batch_tokens: int = TOKENS_PER_BATCH
     ) -> list[Prediction]:
         """Labels and probabilities of any number of examples, in their order.
+
+        Several threads may ask one skill, or skills of one backbone, at once.
 
         Args:
             examples: texts, pairs of texts, or mappings with the task's columns.
             batch_tokens: batch size in tokens, padding included; examples run in order of length.
 
         Raises:
-            SkipError: an example that is not what the task takes.
+            SkipError: an example that is not what the task takes; none is answered then.
         """
-        if isinstance(examples, str | Mapping):
-            raise SkipError("predict takes a list of examples, not a single one")
-        answers: list[Prediction] = []
-        for start in range(0, len(examples), CHUNK):
-            part = examples[start : start + CHUNK]
-            texts = [example_texts(self.about, x, start + i) for i, x in enumerate(part, 1)]
-            answers += [self._answer(row) for row in self._probabilities(texts, batch_tokens)]
-        return answers
+        return list(self.stream(examples, batch_tokens))
+
+    def stream(
+        self, examples: Iterable[Example], batch_tokens: int = TOKENS_PER_BATCH
+    ) -> Iterator[Prediction]:
+        """:meth:`predict`, answer by answer: no more than ``CHUNK`` examples are held at a time."""
+        if isinstance(examples, str | bytes | Mapping) or not isinstance(examples, Iterable):
+            raise SkipError(f"predict takes a list of examples, not {shown(examples)}")
+        if hasattr(examples, "columns"):  # iterating a data frame gives the names of its columns
+            raise SkipError("predict takes rows, not a data frame: give df.to_dict('records')")
+        return self._stream(examples, batch_tokens)
+
+    def _stream(self, examples: Iterable[Example], batch_tokens: int) -> Iterator[Prediction]:
+        texts = (example_texts(self.about, x, n) for n, x in enumerate(examples, 1))
+        while chunk := list(islice(texts, CHUNK)):
+            for row in self._probabilities(chunk, batch_tokens):
+                yield self._answer(row)
 
     def _answer(self, row: list[float]) -> Prediction:
         best = max(range(len(row)), key=row.__getitem__)
@@ -80,27 +95,41 @@ class Classifier:
 def example_texts(about: SkillAbout, example: Example, number: int) -> list[str]:
     """The one or two texts of an example; ``number`` (from 1) is for the message."""
     if isinstance(example, Mapping):
-        from skip_exp.data.spec import fill, text_columns  # its package takes a second to import
-
-        columns = dict.fromkeys(c for entry in about.text for c in text_columns(entry))
-        for column in columns:
-            if example.get(column) is None:
-                has = ", ".join(map(str, example)) or "nothing"
-                raise SkipError(
-                    f"example {number}: task {about.task} needs column {column!r} (it has: {has})"
-                )
-        row = {column: str(example[column]) for column in columns}
-        return [fill(entry, row) for entry in about.text]
-    texts = [example] if isinstance(example, str) else list(example)
+        return _filled(about, example, number)
+    if isinstance(example, str):
+        texts = [example]
+    elif isinstance(example, Sequence) and not isinstance(example, bytes):
+        texts = list(example)
+    else:
+        raise ExampleError(number, f"{shown(example)} is no text, pair of texts or mapping")
     if len(texts) != len(about.text):
         wanted = "one text" if len(about.text) == 1 else "two texts"
-        raise SkipError(
-            f"example {number}: task {about.task} takes {wanted} ({', '.join(about.text)}), "
-            f"not {len(texts)}"
+        columns = ", ".join(about.text)
+        raise ExampleError(
+            number, f"task {about.task} takes {wanted} ({columns}), not {len(texts)}"
         )
-    if not_texts := [text for text in texts if not isinstance(text, str)]:
-        raise SkipError(f"example {number}: {not_texts[0]!r} is not a text")
+    for text in texts:
+        if not isinstance(text, str):
+            raise ExampleError(number, f"{shown(text)} is not a text")
+        _text(text, number, "its text")
     return texts
+
+
+def _filled(about: SkillAbout, row: Mapping[str, Any], number: int) -> list[str]:
+    columns = dict.fromkeys(c for entry in about.text for c in text_columns(entry))
+    for column in columns:
+        if column not in row:
+            has = ", ".join(map(str, row)) or "nothing"
+            raise ExampleError(number, f"task {about.task} needs column {column!r} (it has: {has})")
+    texts = {column: _text(row[column], number, f"column {column!r}") for column in columns}
+    return [fill(entry, texts) for entry in about.text]
+
+
+def _text(value: object, number: int, what: str) -> str:
+    try:
+        return text_of(value)
+    except ValueError as error:
+        raise ExampleError(number, f"{what} {error}") from error
 
 
 def encode_texts(
@@ -108,7 +137,8 @@ def encode_texts(
 ) -> list[dict[str, list[int]]]:
     """Token ids, mask and, where the model has them, token types of every text or pair."""
     columns = [list(column) for column in zip(*texts, strict=True)]
-    encoded = tokenizer(*columns, truncation=True, max_length=max_length)
+    with _ENCODING:
+        encoded = tokenizer(*columns, truncation=True, max_length=max_length)
     return [
         dict(zip(encoded.keys(), row, strict=True)) for row in zip(*encoded.values(), strict=True)
     ]

@@ -1,5 +1,6 @@
 """A skill at work: the shared backbone cut to what one task needs, answering texts."""
 
+import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +16,8 @@ from skip_exp.skill.classifier import Classifier
 from skip_exp.skill.files import ABOUT, SkillAbout, read_skill, split
 from skip_exp.skill.rebuild import check_parts, cut_model, fill
 from skip_exp.skill.standalone import read_standalone
+
+_LOADING = threading.Lock()  # else threads each read a backbone of their own, or half of one
 
 
 @dataclass(frozen=True)
@@ -45,10 +48,11 @@ class Skill(Classifier):
         """
         check_precision(precision)
         folder = Path(folder)
-        if not (folder / ABOUT).is_file() and (folder / "config.json").is_file():
-            skill = cls(*read_standalone(folder))
-        else:
-            skill = cls._read(folder, backbone)
+        with _LOADING:
+            if not (folder / ABOUT).is_file() and (folder / "config.json").is_file():
+                skill = cls(*read_standalone(folder))
+            else:
+                skill = cls._read(folder, backbone)
         if wants_bf16(precision):
             to_bf16(skill.model)
         return skill

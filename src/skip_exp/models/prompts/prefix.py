@@ -45,9 +45,9 @@ class PrefixPrompt(SoftPrompt):
         return self.keys[0].shape[0]
 
     def install(self, blocks: dict[str, AttentionBlock]) -> None:
-        super().install(blocks)
-        for name, key, value in zip(self.names, self.keys, self.values, strict=True):
-            blocks[name].attention.prefix = (key, value)
+        pairs = dict(zip(self.names, zip(self.keys, self.values, strict=True), strict=True))
+        for name, block in blocks.items():  # at once: another thread may be answering
+            block.attention.prefix = pairs.get(name)
 
     def cut(self, keep: Keep) -> None:
         for i, name in enumerate(self.names):

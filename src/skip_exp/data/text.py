@@ -1,0 +1,49 @@
+"""The texts of an example: which columns they are made of, how, and what counts as one."""
+
+import re
+from collections.abc import Mapping
+from datetime import date
+from numbers import Real
+
+_FIELD = re.compile(r"\{([^{}]+)\}")
+_SHOWN = 80  # characters of a value in a message
+
+
+def text_columns(entry: str) -> list[str]:
+    """Columns named by an entry of ``text``: its ``{fields}``, or the entry itself."""
+    return _FIELD.findall(entry) or [entry]
+
+
+def fill(entry: str, row: Mapping[str, str]) -> str:
+    """The text that an entry of ``text`` (a column name or a template) gives for a row."""
+    # Not str.format: a template must not reach into attributes, nor choke on odd column names.
+    if not _FIELD.search(entry):
+        return row[entry]
+    return _FIELD.sub(lambda match: row[match.group(1)], entry)
+
+
+def text_of(value: object) -> str:
+    """A cell as text; numbers, truth values and dates as Python writes them.
+
+    Raises:
+        ValueError: there is nothing in it, or what is in it is no text; completes "column 's' ...".
+    """
+    if value is None:
+        raise ValueError("is empty (null), not a text")
+    if not isinstance(value, str | Real | date):
+        raise ValueError(f"is {shown(value)}, not a text")
+    if value != value or value in (float("inf"), float("-inf")):  # NaN differs from itself
+        raise ValueError(f"is {value}, not a text")
+    text = str(value)
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:  # half of a surrogate pair: no tokenizer takes it
+        half = text[error.start]
+        raise ValueError(f"is no valid Unicode: half a character, {half!r}, stands alone") from None
+    return text
+
+
+def shown(value: object) -> str:
+    """``repr`` on one line, cut short where it is long; for messages."""
+    line = " ".join(repr(value).split())
+    return line if len(line) <= _SHOWN else f"{line[:_SHOWN]}..."

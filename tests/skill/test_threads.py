@@ -1,0 +1,117 @@
+"""Skills that several threads ask at once answer as they do when one asks."""
+
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from threading import Barrier, Event
+from typing import Any
+
+import pytest
+
+from skip_exp import Skill
+from skip_exp.models.attention import Attention
+from skip_exp.models.backbones import load_backbone
+from skip_exp.skill.files import save_skill
+from tests.helpers.saved import save_tiny_skill
+
+TEXTS = ["a warm film", "dull", "the plot is long and the film was not funny " * 3, "very good"]
+THREADS = 8
+TIMES = 25  # how often each thread asks
+
+
+def at_once(*asks: Callable[[], Any]) -> list[list[Any]]:
+    """What every thread got, each time; all begin together."""
+    start = Barrier(len(asks))
+
+    def run(ask: Callable[[], Any]) -> list[Any]:
+        start.wait(timeout=60)
+        return [ask() for _ in range(TIMES)]
+
+    with ThreadPoolExecutor(len(asks)) as pool:
+        return list(pool.map(run, asks))
+
+
+@pytest.mark.parametrize("prompt", ["prefix", "input"])
+def test_eight_threads_ask_one_skill(tmp_path: Path, prompt: str) -> None:
+    skill = Skill.load(save_tiny_skill(tmp_path, prompt=prompt).folder)
+    parts = [[f"{text} w{i}" for text in TEXTS] for i in range(3, 3 + THREADS)]
+    alone = [skill.predict(part) for part in parts]
+    fresh = Skill.load(tmp_path / "skill")  # no thread finds a prompt that was put in place before
+    answers = at_once(*(lambda part=part: fresh.predict(part) for part in parts))
+    assert answers == [[expected] * TIMES for expected in alone]
+
+
+def test_a_prefix_is_never_taken_away_to_be_put_in_place(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    skill = Skill.load(save_tiny_skill(tmp_path, vanish=False).folder)
+    seen: list[bool] = []
+    put = Attention.__setattr__
+
+    def note(self: Attention, name: str, value: Any) -> None:
+        seen.append(value is not None)
+        put(self, name, value)
+
+    monkeypatch.setattr(Attention, "__setattr__", note)
+    skill.predict(TEXTS)
+    assert seen == [True, True]  # once in each of the two layers
+
+
+def test_skills_of_one_backbone_truncate_as_each_was_made_to(tmp_path: Path) -> None:
+    skills = []
+    for name, length in (("short", 5), ("long", 24)):
+        saved = save_tiny_skill(tmp_path, name=name)
+        about = replace(saved.about, max_length=length)
+        save_skill(saved.folder, saved.model, saved.keep, about)
+        skills.append(Skill.load(saved.folder))
+    alone = [skill.predict(TEXTS) for skill in skills]
+    assert alone[0] != alone[1]
+    answers = at_once(*(lambda s=s: s.predict(TEXTS) for s in skills * (THREADS // 2)))
+    assert answers == [[expected] * TIMES for expected in alone] * (THREADS // 2)
+
+
+@contextmanager
+def meanwhile(work: Callable[[], Any]) -> Iterator[list[Any]]:
+    """``work`` again and again in a thread of its own; what came of it, in order."""
+    done, results = Event(), []
+
+    def run() -> None:
+        while not done.is_set():
+            results.append(work())
+
+    with ThreadPoolExecutor(1) as pool:
+        running = pool.submit(run)
+        try:
+            yield results
+        finally:
+            done.set()
+            running.result()
+
+
+def test_a_skill_is_loaded_while_another_of_its_backbone_answers(tmp_path: Path) -> None:
+    one = Skill.load(save_tiny_skill(tmp_path, name="one", vanish=True, seed=1).folder)
+    two = save_tiny_skill(tmp_path, name="two", vanish=False, seed=2).folder
+    alone = one.predict(TEXTS), Skill.load(two).predict(TEXTS)
+
+    def load_anew() -> Any:
+        load_backbone.cache_clear()
+        return Skill.load(two).predict(TEXTS)
+
+    with meanwhile(load_anew) as loaded:
+        answers = at_once(*[lambda: one.predict(TEXTS)] * 4)
+    assert answers == [[alone[0]] * TIMES] * 4
+    assert loaded and all(answer == alone[1] for answer in loaded)
+
+
+def test_threads_that_load_skills_at_once_share_one_backbone(tmp_path: Path) -> None:
+    folders = [save_tiny_skill(tmp_path, name=f"s{i}", seed=i).folder for i in range(4)]
+    load_backbone.cache_clear()
+    alone = [Skill.load(folder).predict(TEXTS) for folder in folders]
+    load_backbone.cache_clear()
+    with ThreadPoolExecutor(4) as pool:
+        skills = list(pool.map(Skill.load, folders))
+    assert [skill.predict(TEXTS) for skill in skills] == alone
+    words = "backbone.embeddings.word_embeddings.weight"
+    assert len({s.model.get_parameter(words).data_ptr() for s in skills}) == 1
