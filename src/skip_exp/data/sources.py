@@ -13,6 +13,7 @@ from skip_exp.data.rows import SUFFIXES, Split, fingerprint, read_table, to_spli
 from skip_exp.data.sample import sample_tables
 from skip_exp.errors import ConfigError, DataError
 from skip_exp.machine import hub
+from skip_exp.machine.files import Stamp, stamp
 
 log = logging.getLogger(__name__)
 
@@ -95,6 +96,14 @@ def _check(spec: TaskConfig, tables: Tables, source: str) -> RawTask:
             f"at least {MIN_TRAIN} are needed (every tenth is kept for selection)"
         )
     return RawTask(spec, splits, source, fingerprint(splits))
+
+
+def local_stamp(spec: TaskConfig, dir: str | None) -> Stamp:
+    """Of the local files that the task may be read from: equal while none of them changes."""
+    if spec.files:
+        return stamp(*(Path(file).expanduser() for file in spec.files.values()))
+    root = dir or os.environ.get(ENV_DIR)
+    return stamp(Path(root).expanduser() / spec.name) if root else ()
 
 
 def _local(spec: TaskConfig, dir: str | None) -> tuple[Tables, str]:

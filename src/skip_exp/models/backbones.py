@@ -16,11 +16,12 @@ from safetensors import SafetensorError
 from torch import Tensor
 from transformers import AutoConfig, AutoTokenizer, PreTrainedTokenizerBase, RobertaConfig
 from transformers.modeling_utils import PreTrainedModel
-from xxhash import xxh3_128
 
 from skip_exp.errors import ConfigError, SkipError
+from skip_exp.machine.files import Stamp, stamp
 from skip_exp.machine.hub import hub_reachable, offline_if_unreachable
 from skip_exp.models.attention import swap_attention
+from skip_exp.models.content import content_hash, earlier_hash
 from skip_exp.models.families import FAMILIES, Family, HFModel
 from skip_exp.models.readouts.build import READOUTS, readout_class
 
@@ -35,12 +36,6 @@ NOTES = {  # "<short>: <in full>"; the short form stands in every table
     "no evidence beside minilm",
     "embedded:t5_mini": "saw train labels: pre-trained on those of sst2, mrpc, cola and rte, too",
 }
-# What changes the function though no weight changes.
-CONFIG = (
-    *("model_type", "num_attention_heads", "num_heads", "hidden_act", "feed_forward_proj"),
-    *("layer_norm_eps", "layer_norm_epsilon", "pad_token_id", "decoder_start_token_id"),
-    *("relative_attention_num_buckets", "relative_attention_max_distance"),
-)
 
 
 @dataclass(frozen=True)
@@ -50,7 +45,7 @@ class Backbone:
     Attributes:
         path: where it came from (``embedded:minilm``, hub id or folder).
         readout: the readout it was loaded for (``head`` needs no language-model head).
-        content_hash: see :func:`content_hash`.
+        content_hash: see :func:`models.content.content_hash`.
         note: what a reader of its scores must know, or empty.
     """
 
@@ -72,22 +67,9 @@ class Backbone:
     def max_positions(self) -> int | None:
         return self.family.positions(self.model)
 
-
-def content_hash(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> str:
-    """Hash of weights, vocabulary and settings: the same model gives it from any file.
-
-    XXH3 with 128 bits: it tells models apart at the speed of memory; SHA-256 would take longer than
-    loading them. It is no protection against who wants to forge one.
-    """
-    settings = {key: getattr(model.config, key, None) for key in CONFIG}
-    vocabulary = tokenizer.get_vocab()
-    words = "\n".join(sorted(vocabulary, key=vocabulary.__getitem__))
-    digest = xxh3_128(repr((settings, max(vocabulary.values(), default=0))).encode())
-    digest.update(words.encode())
-    for name, tensor in sorted(model.state_dict().items()):
-        digest.update(name.encode())
-        digest.update(tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().data)
-    return digest.hexdigest()
+    def has_hash(self, needed: str) -> bool:
+        """Whether ``needed``, maybe of a skill of an earlier release, is the hash of this one."""
+        return needed == self.content_hash or needed == earlier_hash(self.model, self.tokenizer)
 
 
 def embedded_folder(name: str) -> Path:
@@ -106,14 +88,18 @@ def embedded_folder(name: str) -> Path:
     return Path(spec.origin).parent / "model"
 
 
-@lru_cache(maxsize=4)  # the last few, as tokenised data
 def load_backbone(name: str, path: str, family: str, readout: str) -> Backbone:
-    """Load a backbone in fp32, frozen, in eval mode; once per process.
+    """Load a backbone in fp32, frozen, in eval mode; once per process while its files stay.
 
     Raises:
         ConfigError: unknown family or readout, nothing to be had under ``path``, or not what
             ``family`` and ``readout`` need.
     """
+    return _loaded(name, path, family, readout, stamp(Path(_source(path))))
+
+
+@lru_cache(maxsize=4)  # the last few, as tokenised data
+def _loaded(name: str, path: str, family: str, readout: str, files: Stamp) -> Backbone:
     if family not in FAMILIES:
         raise ConfigError("backbone.family", family, f"must be one of {', '.join(FAMILIES)}")
     description = FAMILIES[family]
@@ -130,6 +116,9 @@ def load_backbone(name: str, path: str, family: str, readout: str) -> Backbone:
         log.info("%s: %s", name, note)
     digest = content_hash(model, tokenizer)
     return Backbone(name, path, readout, description, model, tokenizer, digest, note)
+
+
+load_backbone.cache_clear = _loaded.cache_clear  # type: ignore[attr-defined]
 
 
 def skeleton(config: dict[str, Any], family: str, readout: str) -> PreTrainedModel:
