@@ -13,6 +13,7 @@ from functools import lru_cache
 
 import huggingface_hub
 from huggingface_hub import constants
+from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError
 
 log = logging.getLogger(__name__)
 
@@ -55,6 +56,26 @@ def offline_if_unreachable() -> bool:
         return False
     _set_offline(True)
     return True
+
+
+def explain(error: BaseException, name: str) -> str:
+    """Why ``name`` could not be had from the hub, and what to do, in one line."""
+    if not hub_reachable():
+        return "not in the Hugging Face cache, and the hub cannot be reached from here"
+    found = {type(one) for one in _chain(error)}
+    login = "log in with `hf auth login`, or set HF_TOKEN"
+    if GatedRepoError in found:
+        return f"gated: ask for access at {constants.ENDPOINT}/{name}, then {login}"
+    if RepositoryNotFoundError in found:
+        return f"not on {constants.ENDPOINT}; if it is private, {login}"
+    text = " ".join(str(error).split()) or type(error).__name__
+    return f"the hub did not deliver it, try again: {text}"
+
+
+def _chain(error: BaseException | None) -> Iterator[BaseException]:
+    while error is not None:
+        yield error
+        error = error.__cause__ or error.__context__
 
 
 @contextmanager

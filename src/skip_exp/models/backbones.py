@@ -6,20 +6,19 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
 import torch
 import transformers
-from safetensors import SafetensorError
 from torch import Tensor
 from transformers import AutoConfig, AutoTokenizer, PreTrainedTokenizerBase, RobertaConfig
 from transformers.modeling_utils import PreTrainedModel
 
 from skip_exp.errors import ConfigError, SkipError
 from skip_exp.machine.files import Stamp, stamp
-from skip_exp.machine.hub import hub_reachable, offline_if_unreachable
+from skip_exp.machine.hub import explain, hub_reachable, offline_if_unreachable
 from skip_exp.models.attention import swap_attention
 from skip_exp.models.content import content_hash, earlier_hash
 from skip_exp.models.families import FAMILIES, Family, HFModel
@@ -127,8 +126,9 @@ def skeleton(config: dict[str, Any], family: str, readout: str) -> PreTrainedMod
     settings = AutoConfig.for_model(values.pop("model_type"), **values)
     loader = FAMILIES[family].loaders[readout_class(readout).needs]
     with torch.device("meta"), _quiet():
-        make = getattr(loader, "from_config", loader)
-        model: PreTrainedModel = make(settings, **_options(family, readout))
+        if hasattr(loader, "from_config"):  # one that looks for the class, maybe in a folder's code
+            loader = partial(loader.from_config, trust_remote_code=False)
+        model: PreTrainedModel = loader(settings, **_options(family, readout))
     swap_attention(model)  # first: modules of ours start in training mode, too
     model.eval().requires_grad_(False)
     return model
@@ -150,17 +150,15 @@ def _load(path: str, family: str, readout: str) -> tuple[PreTrainedModel, PreTra
             offline_if_unreachable()
         with _quiet():
             return _read(source, path, family, readout)
-    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
+    except SkipError:
+        raise
+    except Exception as error:  # the library's own, of many kinds, and its HTTP client's
         if not is_hub:
             raise SkipError(
                 f"backbone.path={path}: cannot be loaded: {first_line(error)}"
             ) from error
-        why = first_line(error) if hub_reachable() else "the hub cannot be reached from here"
-        raise ConfigError(
-            "backbone.path",
-            path,
-            f"not in the Hugging Face cache, and {why}; minilm and t5_mini work offline",
-        ) from error
+        hint = "" if hub_reachable() else "; minilm and t5_mini work offline"
+        raise ConfigError("backbone.path", path, f"{explain(error, path)}{hint}") from error
 
 
 def _source(path: str) -> str:
@@ -175,14 +173,18 @@ def _read(
     source: str, path: str, family: str, readout: str
 ) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     converted = path == BERT_DERIVED
-    model_type = "roberta" if converted else AutoConfig.from_pretrained(source).model_type
+    model_type = "roberta" if converted else _model_type(source, path)
     if model_type != family:
         raise ConfigError("backbone.family", family, f"{path} is a {model_type}")
     model, info = (
         FAMILIES["bert" if converted else family]
         .loaders[readout_class(readout).needs]
         .from_pretrained(
-            source, dtype=torch.float32, output_loading_info=True, **_options(family, readout)
+            source,
+            dtype=torch.float32,
+            output_loading_info=True,
+            trust_remote_code=False,
+            **_options(family, readout),
         )
     )
     if missing := sorted(info["missing_keys"]):  # the library would make them up at random
@@ -190,7 +192,19 @@ def _read(
         raise ConfigError(
             "backbone.readout", readout, f"{path} lacks weights for it: {missing[0]}{more}"
         )
-    return as_roberta(model) if converted else model, AutoTokenizer.from_pretrained(source)
+    tokenizer = AutoTokenizer.from_pretrained(source, trust_remote_code=False)
+    if not tokenizer.is_fast:
+        raise ConfigError("backbone.path", path, "has no fast tokenizer (tokenizer.json)")
+    return as_roberta(model) if converted else model, tokenizer
+
+
+def _model_type(source: str, path: str) -> str:
+    """Of a model that the library knows; code that comes with one is never run, nor asked about."""
+    try:
+        return AutoConfig.from_pretrained(source, trust_remote_code=False).model_type
+    except ValueError as error:
+        why = f"cannot be loaded: {first_line(error)}"
+        raise ConfigError("backbone.path", path, why) from error
 
 
 def as_roberta(bert: HFModel) -> HFModel:
