@@ -7,6 +7,7 @@ import datasets
 import pytest
 from omegaconf import OmegaConf
 
+from skip_exp.config.task import TaskConfig
 from skip_exp.data.sources import load_task
 from skip_exp.data.spec import task_spec
 from skip_exp.errors import ConfigError, DataError
@@ -178,6 +179,41 @@ def test_a_missing_split_is_never_replaced_by_the_sample(
     reachable_hub(monkeypatch, train=rows(30), test=rows(6))
     with pytest.raises(DataError, match=r"no split 'validation' in .* \(it has: train, test\)"):
         load_task(spec(hub=HUB), "auto", None, allow_sample=True)
+
+
+def test_a_hub_that_fails_is_never_replaced_by_the_sample(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fails(*_: object) -> None:
+        raise RuntimeError("half of it came\nthen nothing")
+
+    reachable_hub(monkeypatch)
+    monkeypatch.setattr(datasets, "load_dataset", fails)
+    with pytest.raises(DataError, match=r"^task toy: task.hub=someone/toy/toy: half of it came "):
+        load_task(spec(hub=HUB), "auto", None, allow_sample=True)
+
+
+def test_labels_of_the_hub_count_by_name_where_the_names_are_the_tasks(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """In another order than the task's; -1, as unlabelled rows have it, stays none of them."""
+
+    def published(labels: list[str]) -> None:
+        features = datasets.Features(
+            s=datasets.Value("string"), label=datasets.ClassLabel(names=labels)
+        )
+        split = datasets.Dataset.from_list(rows(20), features=features)
+        data = datasets.DatasetDict(train=split, validation=split)
+        monkeypatch.setattr(datasets, "load_dataset", lambda *_: data)
+
+    def labels(task: TaskConfig) -> list[int]:
+        return load_task(task, "hub", None, allow_sample=False).splits["train"].label[:3]
+
+    reachable_hub(monkeypatch)
+    published(["no", "yes"])
+    assert labels(spec(hub=HUB)) == [0, 1, 0]
+    published(["yes", "no"])
+    assert labels(spec(hub=HUB)) == [1, 0, 1]
+    published(["bad", "good"])  # the task has names of its own: in label order
+    assert labels(spec(hub=HUB)) == [0, 1, 0]
 
 
 def test_too_few_train_rows_for_a_selection_slice(folder: Folder) -> None:

@@ -74,7 +74,7 @@ def loading(skill: Path, other: Path, setting: str, seconds: float) -> list[Row]
     path = skill.with_name("backbone")
 
     def ours() -> Skill:
-        load_backbone.cache_clear()
+        load_backbone.cache_clear()  # type: ignore[attr-defined]
         return Skill.load(skill)
 
     def theirs() -> tuple[Any, Any]:

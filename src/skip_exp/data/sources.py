@@ -5,6 +5,7 @@ import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
@@ -15,6 +16,7 @@ from skip_exp.data.spec import columns
 from skip_exp.data.tables import SUFFIXES, read_table
 from skip_exp.errors import ConfigError, DataError
 from skip_exp.machine import hub
+from skip_exp.machine.files import Stamp, stamp
 
 log = logging.getLogger(__name__)
 
@@ -111,6 +113,14 @@ def _check_classes(spec: TaskConfig, labels: list[int], where: str) -> None:
         log.warning("data: no train row of %s has the label %s", where, " or ".join(absent))
 
 
+def local_stamp(spec: TaskConfig, dir: str | None) -> Stamp:
+    """Of the local files that the task may be read from: equal while none of them changes."""
+    if spec.files:
+        return stamp(*(Path(file).expanduser() for file in spec.files.values()))
+    root = dir or os.environ.get(ENV_DIR)
+    return stamp(Path(root).expanduser() / spec.name) if root else ()
+
+
 def _local(spec: TaskConfig, dir: str | None) -> tuple[Tables, str]:
     if spec.files:
         return _files(spec)
@@ -167,14 +177,23 @@ def _hub(spec: TaskConfig) -> tuple[Tables, str]:
             raise NotFound(f"hub unreachable and {name} is not in the Hugging Face cache") from None
         try:
             splits = _load_dataset(spec)
-        except Exception as err:  # the same
-            reason = str(err).strip().split("\n")[0]
-            raise NotFound(f"cannot load {name} from the hub: {reason}") from err
+        except Exception as err:  # the same; a hub that is there and fails is no leave for a sample
+            why = hub.explain(err, f"datasets/{spec.hub['path']}")
+            raise DataError(f"task {spec.name}: task.hub={name}: {why}") from err
     for split in spec.splits:
         if split not in splits:
             has = ", ".join(splits)
             raise DataError(f"task {spec.name}: no split {split!r} in {name} (it has: {has})")
-    return {s: (splits[s].to_pandas(), f"{name} {s}") for s in spec.splits}, f"hub:{name}"
+    return {s: (_named(splits[s], spec), f"{name} {s}") for s in spec.splits}, f"hub:{name}"
+
+
+def _named(split: Any, spec: TaskConfig) -> pd.DataFrame:
+    """A split's rows; labels by name where the data set has the task's names, in any order."""
+    table: pd.DataFrame = split.to_pandas()
+    names = getattr(split.features.get(spec.label), "names", [])
+    if set(names) == set(spec.labels):
+        table[spec.label] = [names[i] if i in range(len(names)) else i for i in table[spec.label]]
+    return table
 
 
 def _load_dataset(spec: TaskConfig):  # type: ignore[no-untyped-def]  # datasets is imported late

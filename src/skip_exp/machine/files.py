@@ -1,7 +1,9 @@
-"""Files that appear whole or not at all."""
+"""Files that appear whole or not at all, and whether they have changed since."""
 
 import os
 from pathlib import Path
+
+Stamp = tuple[tuple[str, int, int], ...]
 
 
 def replace(path: Path, content: bytes) -> None:
@@ -14,3 +16,19 @@ def replace(path: Path, content: bytes) -> None:
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def stamp(*paths: Path) -> Stamp:
+    """Path, size and time of the last change (ns) of files, and of folders' files.
+
+    Equal while they stay. What is not there or cannot be read is left out: its reader says so.
+    """
+    found: list[tuple[str, int, int]] = []
+    for path in paths:
+        try:
+            inside = sorted(path.iterdir()) if path.is_dir() else [path]
+            stats = [(str(file), file.stat()) for file in inside if file.is_file()]
+        except OSError:
+            continue
+        found += [(name, about.st_size, about.st_mtime_ns) for name, about in stats]
+    return tuple(found)

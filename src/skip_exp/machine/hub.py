@@ -6,6 +6,7 @@ Left to themselves the hub clients retry for ~25 s per file before they give up,
 
 import logging
 import sys
+import textwrap
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,6 +14,7 @@ from functools import lru_cache
 
 import huggingface_hub
 from huggingface_hub import constants
+from huggingface_hub.errors import HTTPError  # type: ignore[attr-defined]  # of its HTTP library
 
 log = logging.getLogger(__name__)
 
@@ -55,6 +57,29 @@ def offline_if_unreachable() -> bool:
         return False
     _set_offline(True)
     return True
+
+
+def explain(error: BaseException, name: str) -> str:
+    """Why ``name`` could not be had from the hub, and what to do, in one line."""
+    if not hub_reachable():
+        return "not in the Hugging Face cache, and the hub cannot be reached from here"
+    chain = list(_chain(error))
+    kinds = {type(one).__name__ for one in chain}  # by name: datasets is not imported here
+    login = "log in with `hf auth login`, or set HF_TOKEN"
+    if "GatedRepoError" in kinds or " is a gated dataset " in str(error):
+        return f"gated: ask for access at {constants.ENDPOINT}/{name}, then {login}"
+    if kinds & {"RepositoryNotFoundError", "DatasetNotFoundError"}:
+        return f"not on {constants.ENDPOINT}; if it is private, {login}"
+    failed = [one for one in chain if isinstance(one, HTTPError)]
+    text = str((failed or [error])[0]).strip() or type(error).__name__
+    text = textwrap.shorten(text, 200, placeholder=" ...")  # some have many lines of advice
+    return f"the hub did not deliver it, give the command again: {text}" if failed else text
+
+
+def _chain(error: BaseException | None) -> Iterator[BaseException]:
+    while error is not None:
+        yield error
+        error = error.__cause__ or error.__context__
 
 
 @contextmanager

@@ -6,21 +6,21 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
 import torch
 import transformers
-from safetensors import SafetensorError
 from torch import Tensor
 from transformers import AutoConfig, AutoTokenizer, PreTrainedTokenizerBase, RobertaConfig
 from transformers.modeling_utils import PreTrainedModel
-from xxhash import xxh3_128
 
 from skip_exp.errors import ConfigError, SkipError
-from skip_exp.machine.hub import hub_reachable, offline_if_unreachable
+from skip_exp.machine.files import Stamp, stamp
+from skip_exp.machine.hub import explain, hub_reachable, offline_if_unreachable
 from skip_exp.models.attention import swap_attention
+from skip_exp.models.content import content_hash, earlier_hash
 from skip_exp.models.families import FAMILIES, Family, HFModel
 from skip_exp.models.readouts.build import READOUTS, readout_class
 
@@ -35,12 +35,6 @@ NOTES = {  # "<short>: <in full>"; the short form stands in every table
     "no evidence beside minilm",
     "embedded:t5_mini": "saw train labels: pre-trained on those of sst2, mrpc, cola and rte, too",
 }
-# What changes the function though no weight changes.
-CONFIG = (
-    *("model_type", "num_attention_heads", "num_heads", "hidden_act", "feed_forward_proj"),
-    *("layer_norm_eps", "layer_norm_epsilon", "pad_token_id", "decoder_start_token_id"),
-    *("relative_attention_num_buckets", "relative_attention_max_distance"),
-)
 
 
 @dataclass(frozen=True)
@@ -50,7 +44,7 @@ class Backbone:
     Attributes:
         path: where it came from (``embedded:minilm``, hub id or folder).
         readout: the readout it was loaded for (``head`` needs no language-model head).
-        content_hash: see :func:`content_hash`.
+        content_hash: see :func:`models.content.content_hash`.
         note: what a reader of its scores must know, or empty.
     """
 
@@ -72,22 +66,9 @@ class Backbone:
     def max_positions(self) -> int | None:
         return self.family.positions(self.model)
 
-
-def content_hash(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> str:
-    """Hash of weights, vocabulary and settings: the same model gives it from any file.
-
-    XXH3 with 128 bits: it tells models apart at the speed of memory; SHA-256 would take longer than
-    loading them. It is no protection against who wants to forge one.
-    """
-    settings = {key: getattr(model.config, key, None) for key in CONFIG}
-    vocabulary = tokenizer.get_vocab()
-    words = "\n".join(sorted(vocabulary, key=vocabulary.__getitem__))
-    digest = xxh3_128(repr((settings, max(vocabulary.values(), default=0))).encode())
-    digest.update(words.encode())
-    for name, tensor in sorted(model.state_dict().items()):
-        digest.update(name.encode())
-        digest.update(tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().data)
-    return digest.hexdigest()
+    def has_hash(self, needed: str) -> bool:
+        """Whether ``needed``, maybe of a skill of an earlier release, is the hash of this one."""
+        return needed == self.content_hash or needed == earlier_hash(self.model, self.tokenizer)
 
 
 def embedded_folder(name: str) -> Path:
@@ -106,14 +87,18 @@ def embedded_folder(name: str) -> Path:
     return Path(spec.origin).parent / "model"
 
 
-@lru_cache(maxsize=4)  # the last few, as tokenised data
 def load_backbone(name: str, path: str, family: str, readout: str) -> Backbone:
-    """Load a backbone in fp32, frozen, in eval mode; once per process.
+    """Load a backbone in fp32, frozen, in eval mode; once per process while its files stay.
 
     Raises:
         ConfigError: unknown family or readout, nothing to be had under ``path``, or not what
             ``family`` and ``readout`` need.
     """
+    return _loaded(name, path, family, readout, stamp(Path(_source(path))))
+
+
+@lru_cache(maxsize=4)  # the last few, as tokenised data
+def _loaded(name: str, path: str, family: str, readout: str, files: Stamp) -> Backbone:
     if family not in FAMILIES:
         raise ConfigError("backbone.family", family, f"must be one of {', '.join(FAMILIES)}")
     description = FAMILIES[family]
@@ -132,14 +117,18 @@ def load_backbone(name: str, path: str, family: str, readout: str) -> Backbone:
     return Backbone(name, path, readout, description, model, tokenizer, digest, note)
 
 
+load_backbone.cache_clear = _loaded.cache_clear  # type: ignore[attr-defined]
+
+
 def skeleton(config: dict[str, Any], family: str, readout: str) -> PreTrainedModel:
     """A model of the given settings, attention swapped; its weights, on ``meta``, are to come."""
     values = dict(config)
     settings = AutoConfig.for_model(values.pop("model_type"), **values)
     loader = FAMILIES[family].loaders[readout_class(readout).needs]
     with torch.device("meta"), _quiet():
-        make = getattr(loader, "from_config", loader)
-        model: PreTrainedModel = make(settings, **_options(family, readout))
+        if hasattr(loader, "from_config"):  # one that looks for the class, maybe in a folder's code
+            loader = partial(loader.from_config, trust_remote_code=False)
+        model: PreTrainedModel = loader(settings, **_options(family, readout))
     swap_attention(model)  # first: modules of ours start in training mode, too
     model.eval().requires_grad_(False)
     return model
@@ -161,17 +150,15 @@ def _load(path: str, family: str, readout: str) -> tuple[PreTrainedModel, PreTra
             offline_if_unreachable()
         with _quiet():
             return _read(source, path, family, readout)
-    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
+    except SkipError:
+        raise
+    except Exception as error:  # the library's own, of many kinds, and its HTTP client's
         if not is_hub:
             raise SkipError(
                 f"backbone.path={path}: cannot be loaded: {first_line(error)}"
             ) from error
-        why = first_line(error) if hub_reachable() else "the hub cannot be reached from here"
-        raise ConfigError(
-            "backbone.path",
-            path,
-            f"not in the Hugging Face cache, and {why}; minilm and t5_mini work offline",
-        ) from error
+        hint = "" if hub_reachable() else "; minilm and t5_mini work offline"
+        raise ConfigError("backbone.path", path, f"{explain(error, path)}{hint}") from error
 
 
 def _source(path: str) -> str:
@@ -186,14 +173,18 @@ def _read(
     source: str, path: str, family: str, readout: str
 ) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     converted = path == BERT_DERIVED
-    model_type = "roberta" if converted else AutoConfig.from_pretrained(source).model_type
+    model_type = "roberta" if converted else _model_type(source, path)
     if model_type != family:
         raise ConfigError("backbone.family", family, f"{path} is a {model_type}")
     model, info = (
         FAMILIES["bert" if converted else family]
         .loaders[readout_class(readout).needs]
         .from_pretrained(
-            source, dtype=torch.float32, output_loading_info=True, **_options(family, readout)
+            source,
+            dtype=torch.float32,
+            output_loading_info=True,
+            trust_remote_code=False,
+            **_options(family, readout),
         )
     )
     if missing := sorted(info["missing_keys"]):  # the library would make them up at random
@@ -201,7 +192,19 @@ def _read(
         raise ConfigError(
             "backbone.readout", readout, f"{path} lacks weights for it: {missing[0]}{more}"
         )
-    return as_roberta(model) if converted else model, AutoTokenizer.from_pretrained(source)
+    tokenizer = AutoTokenizer.from_pretrained(source, trust_remote_code=False)
+    if not tokenizer.is_fast:
+        raise ConfigError("backbone.path", path, "has no fast tokenizer (tokenizer.json)")
+    return as_roberta(model) if converted else model, tokenizer
+
+
+def _model_type(source: str, path: str) -> str:
+    """Of a model that the library knows; code that comes with one is never run, nor asked about."""
+    try:
+        return AutoConfig.from_pretrained(source, trust_remote_code=False).model_type
+    except ValueError as error:
+        why = f"cannot be loaded: {first_line(error)}"
+        raise ConfigError("backbone.path", path, why) from error
 
 
 def as_roberta(bert: HFModel) -> HFModel:

@@ -14,7 +14,7 @@ from skip_exp.cache.store import StageCache
 from skip_exp.config.schema import AttributionConfig, Config
 from skip_exp.config.task import TaskConfig
 from skip_exp.data.encode import EncodedTask, encode
-from skip_exp.data.sources import load_task
+from skip_exp.data.sources import load_task, local_stamp
 from skip_exp.errors import ConfigError, SkipError
 from skip_exp.job import BASELINES, Job, phase_seed
 from skip_exp.machine.versions import code_version, digest, job_code
@@ -112,7 +112,8 @@ _loaded: dict[str, EncodedTask] = {}  # tokenised data, once per process; the la
 def _data(task: TaskConfig, cfg: Config, backbone: Backbone) -> EncodedTask:
     """The task's rows as token ids; only an embedded backbone may end on generated data."""
     source, folder, length = cfg.data.source, cfg.data.dir, cfg.data.max_length
-    key = digest([asdict(task), source, folder, length, backbone.content_hash])
+    files = local_stamp(task, folder)
+    key = digest([asdict(task), source, folder, files, length, backbone.content_hash])
     if key not in _loaded:
         if source == "sample" and not backbone.is_embedded:
             raise ConfigError(

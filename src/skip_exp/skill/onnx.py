@@ -58,7 +58,9 @@ class OnnxSkill(Classifier):
         if not path.is_file() or described.get("sha256") != _sha256(path):
             raise SkipError(f"{folder}: damaged or altered: {ONNX} is not what {CONFIG} describes")
         about = parse_about(folder / CONFIG, described)
-        return cls(about, AutoTokenizer.from_pretrained(folder), runner(path))
+        return cls(
+            about, AutoTokenizer.from_pretrained(folder, trust_remote_code=False), runner(path)
+        )
 
     def ready(self) -> Callable[..., Tensor]:
         return self.run

@@ -81,7 +81,7 @@ def _backbone(folder: Path, about: SkillAbout, backbone_path: str | Path | None)
         raise SkipError(
             f"{folder}: its backbone {needed['name']} is not to be had: {error}"
         ) from error
-    if loaded.content_hash != needed["content_hash"]:
+    if not loaded.has_hash(needed["content_hash"]):
         raise SkipError(
             f"{folder}: backbone {path} is not the one it was made on, or has changed: content "
             f"hash {loaded.content_hash[:12]}, needed {needed['content_hash'][:12]}"

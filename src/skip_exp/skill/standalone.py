@@ -67,7 +67,7 @@ def read_standalone(
     check_parts(folder, about)
     keep, _, state = split(tensors)
     try:
-        tokenizer = AutoTokenizer.from_pretrained(folder)
+        tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
         whole = skeleton(described["settings"], about.backbone["family"], about.backbone["readout"])
         model = cut_model(folder, about, whole, tokenizer, keep, {})
         gain_biases(model, state.keys())

@@ -1,0 +1,140 @@
+"""Whole jobs of a user who has a hub and an empty cache; then without it, and with a bad one."""
+
+import json
+import re
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from skip_exp import results
+from tests.helpers.hub import Hub, serving
+
+pytestmark = pytest.mark.slow
+SMALL = (
+    *("data.source=hub", "tune.epochs=1", "retune.epochs=1", "attribution.samples=16"),
+    *("benchmark.enabled=false", "logger=none", "trainer.progress=false"),
+)
+ROOT = Path(__file__).parents[2]
+Run = Callable[..., subprocess.CompletedProcess[str]]
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Run:
+    """``run(hub, *arguments)`` in an empty folder, whose ``home`` holds the caches."""
+
+    def start(hub: Hub, *arguments: str, module: str = "skip_exp") -> Any:
+        return subprocess.run(
+            [sys.executable, "-m", module, *arguments],
+            cwd=tmp_path,
+            env=hub.environment(tmp_path / "home"),
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+
+    return start
+
+
+def done(folder: Path) -> list[Any]:
+    return [found for found in results.load(folder / "outputs") if found["status"] == "done"]
+
+
+def refusal(ended: subprocess.CompletedProcess[str]) -> str:
+    """The one line that a job was refused with."""
+    assert ended.returncode == 1
+    assert "Traceback" not in ended.stdout + ended.stderr
+    (line,) = (line for line in ended.stderr.splitlines() if line.startswith("error: "))
+    return line
+
+
+def test_a_job_of_every_family_then_the_same_without_the_hub(
+    everything: Path, run: Run, tmp_path: Path
+) -> None:
+    backbones = "backbone=bert_base,roberta_base,t5_base,flan_t5_base"
+    command = (*SMALL, "+task=rte", backbones, "cache.enabled=false", "sweep.skip_done=false", "-m")
+    with serving(everything) as hub:
+        ended = run(hub, *command)
+    assert ended.returncode == 0, ended.stderr
+    first = done(tmp_path)
+    assert {found["backbone"] for found in first} == {
+        *("bert_base", "roberta_base", "t5_base", "flan_t5_base")
+    }
+    for found in first:
+        assert found["data_source"] == "hub:nyu-mll/glue/rte" and not found["data_is_sample"]
+    ended = run(hub, *command)  # nobody listens at its address any more
+    assert ended.returncode == 0, ended.stderr
+    again = done(tmp_path)[len(first) :]
+    assert [found["metric"] for found in again] == [found["metric"] for found in first]
+
+
+def test_what_is_not_to_be_had_is_one_line(hub: Hub, run: Run) -> None:
+    hub.gated = {"google/flan-t5-base"}
+    login = "log in with `hf auth login`, or set HF_TOKEN"
+    line = refusal(run(hub, *SMALL, "+task=rte", "backbone=flan_t5_base"))
+    assert line == (
+        f"error: backbone.path=google/flan-t5-base: gated: ask for access at {hub.url}/"
+        f"google/flan-t5-base, then {login}"
+    )
+    line = refusal(run(hub, *SMALL, "+task=rte", "backbone=bert_base", "backbone.path=no/thing"))
+    assert line == f"error: backbone.path=no/thing: not on {hub.url}; if it is private, {login}"
+    line = refusal(run(hub, *SMALL, "+task=rte", "task.hub.path=no/thing"))
+    assert line == (
+        f"error: task rte: task.hub=no/thing/rte: not on {hub.url}; if it is private, {login}"
+    )
+
+
+@pytest.mark.parametrize(
+    ("ending", "key"),
+    [
+        ("model.safetensors", "backbone.path=google-bert/bert-base-uncased"),
+        ("train-00000-of-00001.parquet", "task.hub=nyu-mll/glue/rte"),
+    ],
+)
+def test_a_download_that_breaks_off_is_one_line_and_the_next_try_works(
+    hub: Hub, run: Run, tmp_path: Path, ending: str, key: str
+) -> None:
+    command = (*SMALL, "+task=rte", "backbone=bert_base")
+    hub.broken = (ending,)
+    line = refusal(run(hub, *command))
+    assert f"{key}: the hub did not deliver it, give the command again: " in line
+    assert not done(tmp_path)
+    hub.broken = ()
+    ended = run(hub, *command)
+    assert ended.returncode == 0, ended.stderr
+    assert len(done(tmp_path)) == 1
+
+
+def test_the_papers_table_cut_to_a_seed_a_ratio_and_an_epoch(
+    hub: Hub, run: Run, tmp_path: Path
+) -> None:
+    """The command that `make reproduce-table2 PROFILE=paper` runs, narrowed; then its table."""
+    made = subprocess.run(
+        ["make", "-n", "reproduce-table2", "PROFILE=paper", "VENV=."],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert "-m skip_exp.report.table2 --profile paper" in made.stdout
+    settings = ("tune.epochs=1", "retune.epochs=1", "attribution.samples=16", "benchmark.repeats=1")
+    planned = run(hub, *settings, "--profile", "paper", "--no-run", module="skip_exp.report.table2")
+    assert "table2: 0 of 216 jobs done, 216 remain" in planned.stdout
+    sweep = ("--config-dir", str(ROOT / "sweeps"), "--config-name", "table2", *settings)
+    narrowed = ("seed=1", "prune.ratio=0.52", "trainer.progress=false", "logger=none")
+    ended = run(hub, *sweep, *narrowed)
+    assert ended.returncode == 0, ended.stderr
+    found = done(tmp_path)
+    assert len(found) == 18
+    assert {one["ratio"] for one in found} == {0.52}
+    assert not [one for one in found if one["data_is_sample"]]
+    table = run(hub, *settings, "--profile", "paper", "--no-run", module="skip_exp.report.table2")
+    assert "table2: 18 of 216 jobs done, 198 remain" in table.stdout
+    assert "profile paper: asked for; the model hub can be reached" in table.stdout
+    text = (tmp_path / "outputs/table2/table2.md").read_text()
+    for backbone in ("bert_base", "roberta_base", "t5_base"):
+        assert re.search(rf"{backbone}.*\d", text)
+    assert json.dumps(text).count("0.52") >= 3

@@ -1,0 +1,156 @@
+"""A content hash is of the function: whatever changes an answer or the training changes it."""
+
+import json
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tokenizers import normalizers
+from transformers import AutoTokenizer
+
+from skip_exp.errors import SkipError
+from skip_exp.models import backbones
+from skip_exp.models.backbones import Backbone, content_hash, load_backbone
+from skip_exp.skill.skill import Skill
+from tests.helpers.saved import save_backbone, save_tiny_skill
+
+CONFIG, TOKENIZER = "config.json", "tokenizer.json"
+TOKENIZER_CONFIG = "tokenizer_config.json"
+Edit = Callable[[dict[str, Any]], object]
+
+
+@pytest.fixture(autouse=True)
+def fresh_process() -> Iterator[None]:
+    load_backbone.cache_clear()
+    yield
+    load_backbone.cache_clear()
+
+
+def loaded(folder: Path, kind: str = "bert", readout: str = "head") -> Backbone:
+    return load_backbone("b", str(folder), kind.partition("_")[0], readout)
+
+
+def edit(folder: Path, name: str, change: Edit) -> Path:
+    content = json.loads((folder / name).read_text())
+    change(content)
+    (folder / name).write_text(json.dumps(content))
+    return folder
+
+
+def lower(tokenizer: dict[str, Any]) -> None:
+    tokenizer["normalizer"] = json.loads(normalizers.Lowercase().__getstate__())
+
+
+def swap_words(tokenizer: dict[str, Any]) -> None:
+    vocab = tokenizer["model"]["vocab"]
+    vocab["good"], vocab["bad"] = vocab["bad"], vocab["good"]
+
+
+EDITS: dict[str, tuple[str, str, Edit]] = {
+    "lower-casing": ("bert", TOKENIZER, lower),
+    "what a word's id is": ("bert", TOKENIZER, swap_words),
+    "how texts are split": (
+        "bert",
+        TOKENIZER,
+        lambda t: t.update(pre_tokenizer={"type": "Whitespace"}),
+    ),
+    "special tokens around a text": (
+        "bert",
+        TOKENIZER,
+        lambda t: t["post_processor"]["single"].pop(),
+    ),
+    "which token pads": ("bert", TOKENIZER_CONFIG, lambda t: t.update(pad_token="[UNK]")),
+    "which end is cut off": ("bert", TOKENIZER_CONFIG, lambda t: t.update(truncation_side="left")),
+    "whether there are token types": (
+        "bert",
+        TOKENIZER_CONFIG,
+        lambda t: t.update(model_input_names=["input_ids", "attention_mask"]),
+    ),
+    "hidden dropout": ("bert", CONFIG, lambda c: c.update(hidden_dropout_prob=0.3)),
+    "attention dropout": ("roberta", CONFIG, lambda c: c.update(attention_probs_dropout_prob=0.3)),
+    "T5's dropout": ("t5", CONFIG, lambda c: c.update(dropout_rate=0.3)),
+    "the scale of T5's logits": ("t5", CONFIG, lambda c: c.update(scale_decoder_outputs=False)),
+    "the activation": ("bert", CONFIG, lambda c: c.update(hidden_act="relu")),
+    "the epsilon": ("bert", CONFIG, lambda c: c.update(layer_norm_eps=1e-3)),
+}
+
+
+@pytest.mark.parametrize("what", EDITS)
+def test_what_changes_the_function_changes_the_hash(tmp_path: Path, what: str) -> None:
+    kind, name, change = EDITS[what]
+    folder = save_backbone(tmp_path / "one", kind)
+    other = edit(shutil.copytree(folder, tmp_path / "other"), name, change)
+    readout = "seq2seq" if kind == "t5" else "head"
+    hashes = [loaded(path, kind, readout).content_hash for path in (folder, other)]
+    assert hashes[0] != hashes[1]
+
+
+@pytest.mark.parametrize(
+    ("path", "family", "readout"),
+    [
+        ("embedded:minilm", "bert", "head"),
+        ("embedded:t5_mini", "t5", "seq2seq"),
+        ("bert", "bert", "mlm"),
+        ("roberta", "roberta", "mlm"),
+        ("t5_gated", "t5", "seq2seq"),
+    ],
+)
+def test_a_copy_that_the_library_saved_has_the_same_hash(
+    tmp_path: Path, path: str, family: str, readout: str
+) -> None:
+    if path == "embedded:minilm":
+        pytest.importorskip(backbones.MINILM)
+    if not path.startswith("embedded"):
+        path = str(save_backbone(tmp_path / path, path))
+    b = load_backbone("one", path, family, readout)
+    b.model.save_pretrained(tmp_path / "copy")
+    b.tokenizer.save_pretrained(tmp_path / "copy")
+    assert loaded(tmp_path / "copy", family, readout).content_hash == b.content_hash
+
+
+def test_what_says_nothing_of_the_function_leaves_the_hash(tmp_path: Path) -> None:
+    """Use of the tokenizer, and settings that are off: later releases of a library add such."""
+    b = loaded(save_backbone(tmp_path, "bert"))
+    b.tokenizer(["a film", "dull"], truncation=True, max_length=2, padding=True)
+    assert content_hash(b.model, b.tokenizer) == b.content_hash
+    edit(tmp_path, TOKENIZER, lambda t: t["added_tokens"][0].update(lstrip=False))
+    edit(tmp_path, CONFIG, lambda c: c.update(note="of mine"))
+    edit(tmp_path, TOKENIZER_CONFIG, lambda t: t.update(padding_side="left", model_max_length=7))
+    assert content_hash(b.model, AutoTokenizer.from_pretrained(tmp_path)) == b.content_hash
+
+
+# --- skills -------------------------------------------------------------------------------------
+
+
+def test_a_skill_is_refused_on_a_backbone_that_splits_texts_otherwise(tmp_path: Path) -> None:
+    saved = save_tiny_skill(tmp_path)
+    edit(saved.backbone, TOKENIZER, lower)
+    with pytest.raises(SkipError, match="is not the one it was made on, or has changed"):
+        Skill.load(saved.folder)
+
+
+def test_a_skill_of_an_earlier_release_still_loads(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its hash is of weights and vocabulary only: these are what can be compared."""
+    monkeypatch.setattr(backbones, "content_hash", backbones.earlier_hash)
+    saved = save_tiny_skill(tmp_path)
+    monkeypatch.undo()
+    load_backbone.cache_clear()
+    assert Skill.load(saved.folder).about == saved.about
+    edit(saved.backbone, TOKENIZER, swap_words)
+    with pytest.raises(SkipError, match="has changed"):
+        Skill.load(saved.folder)
+
+
+# --- one process ----------------------------------------------------------------------------------
+
+
+def test_weights_that_changed_on_disk_are_read_again(tmp_path: Path) -> None:
+    first = loaded(save_backbone(tmp_path, "bert"))
+    assert loaded(tmp_path) is first
+    second = loaded(save_backbone(tmp_path, "bert", seed=1))
+    assert second.content_hash != first.content_hash
+    assert loaded(tmp_path) is second
