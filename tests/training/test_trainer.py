@@ -1,27 +1,33 @@
 """The tuner under Lightning's trainer."""
 
+import csv
 import math
 from typing import Any
 
 import lightning as L
 import pytest
 import torch
+from lightning.pytorch.loggers import CSVLogger
 from torch.utils.data import DataLoader
 from torchmetrics import MetricCollection
+from torchmetrics.classification import BinaryAccuracy
 
-from skip_exp.config.schema import RetuneConfig, TrainConfig
+from skip_exp.callbacks.curves import Curves
+from skip_exp.config.schema import RetuneConfig, TrainConfig, TrainerConfig
 from skip_exp.data.batches import collate
 from skip_exp.errors import ConfigError
 from skip_exp.training.module import PromptTuner, soft_loss
+from skip_exp.training.trainer import fit_trainer
 from tests.helpers.tiny import tiny_model
 
+QUIET = TrainerConfig(accelerator="cpu", precision="32-true", progress=False)
 ROWS: Any = [{"input_ids": [5 + i, 20, 30 + i], "label": i % 2} for i in range(10)]
 
 
-def tuner(dropout: bool = False) -> PromptTuner:
+def tuner(dropout: bool = False, **settings: Any) -> PromptTuner:
     model = tiny_model("bert", "prefix", "head", labels=2).eval()  # as attribution leaves it
-    settings = TrainConfig(epochs=1, lr=0.1, batch=4, dropout=dropout, train="prompt")
-    return PromptTuner(model, "tune", settings, MetricCollection([]))
+    config = TrainConfig(lr=0.1, batch=4, dropout=dropout, train="prompt", **settings)
+    return PromptTuner(model, "tune", config, MetricCollection({"accuracy": BinaryAccuracy()}))
 
 
 def fit(tuned: PromptTuner, tmp_path: Any) -> L.Trainer:
@@ -29,9 +35,13 @@ def fit(tuned: PromptTuner, tmp_path: Any) -> L.Trainer:
         max_epochs=2, accelerator="cpu", logger=False, enable_checkpointing=False,
         enable_progress_bar=False, enable_model_summary=False, default_root_dir=tmp_path,
     )  # fmt: skip
-    loader = DataLoader(ROWS, 4, collate_fn=lambda rows: collate(rows, 0))
-    trainer.fit(tuned, loader, loader)
+    trainer.fit(tuned, loader(), loader())
     return trainer
+
+
+def loader() -> DataLoader[Any]:
+    """Three batches."""
+    return DataLoader(ROWS, 4, collate_fn=lambda rows: collate(rows, 0))
 
 
 @pytest.mark.parametrize("dropout", [False, True])
@@ -75,6 +85,15 @@ def test_distillation_mixes_hard_and_soft_labels() -> None:
         losses[alpha] = float(tuned.training_step(batch, 0))
     assert losses[0.0] != pytest.approx(losses[1.0])
     assert losses[0.25] == pytest.approx(0.75 * losses[0.0] + 0.25 * losses[1.0])
+
+
+def test_short_epochs_have_a_training_loss(tmp_path: Any) -> None:
+    tuned, logger = tuner(epochs=2), CSVLogger(tmp_path, name=None, version="csv")
+    trainer = fit_trainer(tuned, QUIET, "accuracy", logger, [Curves("tune")])
+    trainer.fit(tuned, loader(), loader())
+    with (tmp_path / "csv/metrics.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert [int(row["step"]) for row in rows if row["tune/train_loss"]] == [2, 5]
 
 
 @pytest.mark.parametrize(
