@@ -170,9 +170,16 @@ def waited(folder: Path) -> float:
 def test_a_backend_that_never_answers_is_done_without(toy: list[str], tmp_path: Path) -> None:
     with backend() as server:
         server.hangs = True
-        job = start(server.url, tmp_path, *toy, "hydra.run.dir=one")
+        job = start(server.url, tmp_path, *toy, "trainer.progress=true", "hydra.run.dir=one")
         out, err = job.communicate(timeout=300)
     assert (job.returncode, err) == (0, "")
     assert len(re.findall("W&B cannot be reached, logging offline: ", out)) == 1
     assert re.search(r"W&B: offline; upload with: wandb sync one/wandb/offline-run-\S+\n", out)
     assert not server.runs
+    # Beside it: what a job says where nobody watches.
+    phases = re.findall(r"^(\w+) \.\.\.$", out, re.M)
+    assert phases == ["tune", "attribute", "prune", "retune", "test"]
+    assert re.findall(r"^(\w+: epoch \d of \d): ", out, re.M) == [
+        *("tune: epoch 1 of 2", "tune: epoch 2 of 2", "retune: epoch 1 of 1")
+    ]
+    assert "\r" not in out

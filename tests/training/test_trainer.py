@@ -2,11 +2,15 @@
 
 import csv
 import math
+import re
+import sys
+from dataclasses import replace
 from typing import Any
 
 import lightning as L
 import pytest
 import torch
+from lightning.pytorch.callbacks import TQDMProgressBar
 from lightning.pytorch.loggers import CSVLogger
 from torch.utils.data import DataLoader
 from torchmetrics import MetricCollection
@@ -16,8 +20,9 @@ from skip_exp.callbacks.curves import Curves
 from skip_exp.config.schema import RetuneConfig, TrainConfig, TrainerConfig
 from skip_exp.data.batches import collate
 from skip_exp.errors import ConfigError
+from skip_exp.phases.tune import after
 from skip_exp.training.module import PromptTuner, soft_loss
-from skip_exp.training.trainer import fit_trainer
+from skip_exp.training.trainer import fit_trainer, progress
 from tests.helpers.tiny import tiny_model
 
 QUIET = TrainerConfig(accelerator="cpu", precision="32-true", progress=False)
@@ -106,3 +111,27 @@ def test_short_epochs_have_a_training_loss(tmp_path: Any) -> None:
 def test_refused_settings(setting: Any, told: str) -> None:
     with pytest.raises(ConfigError, match=told):
         RetuneConfig(**setting)
+
+
+def test_a_file_gets_a_line_per_epoch_and_a_terminal_a_bar(
+    tmp_path: Any, monkeypatch: pytest.MonkeyPatch, capsys: Any, caplog: Any
+) -> None:
+    caplog.set_level("INFO", "skip_exp")
+    tuned = tuner(epochs=2)
+    trainer = fit_trainer(tuned, replace(QUIET, progress=True), "accuracy", None, [])
+    trainer.fit(tuned, loader(), loader())
+    assert [re.sub(r"0\.\d+", "0.x", line) for line in caplog.messages] == [
+        f"tune: epoch {n} of 2: train_loss 0.x, select_loss 0.x, select_accuracy 0.x"
+        for n in (1, 2)
+    ]
+    assert "\r" not in "".join(capsys.readouterr())
+    assert progress(QUIET) == []
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+    (bar,) = progress(replace(QUIET, progress=True))
+    assert isinstance(bar, TQDMProgressBar)
+
+
+def test_when_a_fit_was_best() -> None:
+    assert [after(n) for n in (0, 1, 2)] == [
+        "before its first epoch", "after 1 epoch", "after 2 epochs"
+    ]  # fmt: skip
