@@ -49,7 +49,8 @@ def open_run(cfg: Config) -> wandb.Run:
         run.define_metric(f"{phase}/step", hidden=True)
         run.define_metric(f"{phase}/*", step_metric=f"{phase}/step")
     if run.offline:
-        log.info("W&B: offline; upload with: wandb sync %s", _folder(run))
+        runs = f"{os.path.dirname(_folder(run))}/offline-run-*"  # short: it should not wrap
+        log.info("W&B: offline; upload with:\n  wandb sync %s", runs)
     else:
         log.info("W&B: %s", run.url)
     return run

@@ -53,9 +53,9 @@ def _began(job: Path) -> bool:
 
 def _show(all_results: list[dict[str, Any]]) -> None:
     console = Console()
-    # Squeezed into a narrow window the columns would lose their content: better to wrap.
-    console.width = max(console.width, 110) if console.is_terminal else 160
-    console.print(summary.table(all_results))
+    if not console.is_terminal:
+        console.width = 160
+    console.print(summary.table(all_results, console.width))
 
 
 def _number(result: dict[str, Any]) -> tuple[int, str]:
