@@ -34,6 +34,17 @@ def test_dry_run_writes_both_views(dry):
     assert groups == [[], [{"section": "run", "name": "group"}]]
 
 
+def test_only_saving_needs_an_entity(tmp_path, capsys):
+    pytest.importorskip("wandb_workspaces")
+    assert dashboard.main(["--dry-run", "--out", str(tmp_path / "views.json")]) == 0
+    assert {view["entity"] for view in json.loads((tmp_path / "views.json").read_text())} == {
+        "ENTITY"
+    }
+    with pytest.raises(SystemExit):
+        dashboard.main(["--project", "proj"])
+    assert capsys.readouterr().err.endswith("error: --entity: needed to save the workspaces\n")
+
+
 def test_the_view_by_run_has_every_kind_of_panel(dry):
     kinds = [panel["viewType"] for panel in panels(dry[0])]
     assert kinds.count("Scatter Plot") == 3 and kinds.count("Run History Line Plot") == 12

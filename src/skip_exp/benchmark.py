@@ -33,7 +33,7 @@ def retime(path: Path) -> dict[str, Any]:
     if latency["contended"] and before and not before.get("contended"):
         log.warning("%s: keeps the timing it has, taken on a quiet machine", path)
         return latency
-    result["latency"] = latency
+    result |= {"latency": latency, "retimed": True}
     results.write(path.parent, result)
     return latency
 

@@ -1,4 +1,4 @@
-"""``python -m skip_exp.dashboard --entity E --project P [--dry-run]``: saved W&B workspaces.
+"""``python -m skip_exp.dashboard --entity E [--project P] [--dry-run]``: saved W&B workspaces.
 
 Every panel reads the fields of ``result.json``, as the runs' summaries carry them. Needs
 wandb-workspaces: ``pip install 'skip_exp[dashboard]'``.
@@ -121,13 +121,15 @@ def save(views: Sequence[Any]) -> list[str]:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m skip_exp.dashboard", description=__doc__)
-    parser.add_argument("--entity", required=True, help="W&B user or team")
+    parser.add_argument("--entity", help="W&B user or team; not needed with --dry-run")
     parser.add_argument("--project", default="skip_exp")
     parser.add_argument("--dry-run", action="store_true", help="only write the specification")
     parser.add_argument("--out", type=Path, default=Path("outputs/dashboard.json"), metavar="FILE")
     options = parser.parse_args(arguments)
+    if not (options.entity or options.dry_run):
+        parser.error("--entity: needed to save the workspaces")
     try:
-        views = workspaces(options.entity, options.project)
+        views = workspaces(options.entity or "ENTITY", options.project)
         if options.dry_run:
             _write(specification(views), options.out)
             print(f"written: {options.out}")

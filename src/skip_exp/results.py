@@ -106,6 +106,7 @@ class Result(TypedDict, total=False):
     git_commit: str | None
     finished: str  # UTC, ISO 8601
     reused: bool  # answered by an earlier run of the same job
+    retimed: bool  # `latency` was measured later than the rest
     path: str  # set by `load`: where the file lies; never stored
 
 
@@ -127,7 +128,7 @@ def new(**fields: Unpack[Result]) -> Result:
     names = [name for name in Result.__annotations__ if name != "path"]
     result: dict[str, Any] = {name: {} if name in _MAPPINGS else None for name in names}
     result |= {"schema": SCHEMA, "job_id": "", "status": "done", "data_is_sample": False}
-    result |= {"reused": False, "versions": dict(versions())}
+    result |= {"reused": False, "retimed": False, "versions": dict(versions())}
     result |= {"git_commit": git_commit(), "finished": datetime.now(UTC).isoformat("T", "seconds")}
     return cast(Result, result | fields)
 

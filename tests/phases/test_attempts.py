@@ -1,6 +1,7 @@
 """An attempt that was killed is marked, in its folder and in W&B; one that finished is reused."""
 
 import json
+import shutil
 import subprocess
 import sys
 import time
@@ -18,7 +19,7 @@ from skip_exp import pipeline, results
 from skip_exp.cache.store import Pointer
 from skip_exp.errors import SkipError
 from skip_exp.logger import build, key, runs
-from skip_exp.phases import attempts
+from skip_exp.phases import attempts, benchmark
 from skip_exp.report import cells, frame
 from tests.helpers.toy import check_files, save_toy, toy_job
 
@@ -205,3 +206,83 @@ def test_an_online_run_is_resumed(
     attempts.supersede(Pointer(started=tmp_path / "old"), job("new", "logger=wandb"))
     assert (given["id"], given["resume"], given["mode"]) == ("abc", "allow", "online")
     assert run.tags == ("from the server", "superseded")
+
+
+@pytest.fixture
+def timed(job: Make, monkeypatch: pytest.MonkeyPatch) -> Callable[..., dict[str, Any]]:
+    """``timed("a", contended=False)``: a job's result, its timing by one invented clock.
+
+    It tells of every timing in ``latency``: the block parameters of both models.
+    """
+
+    def compare(dense: Any, final: Any, settings: Any, device: str) -> dict[str, Any]:
+        sizes = [sum(s.parameters for s in model.shapes()) for model in (dense, final)]
+        fields = {"speedup": 2.0, "contended": state["contended"], "sizes": sizes}
+        return fields | benchmark.place(device)
+
+    state: dict[str, bool] = {}
+    monkeypatch.setattr(benchmark, "compare", compare)
+    monkeypatch.setattr(attempts, "compare", compare)
+
+    def run(folder: str, contended: bool = False) -> dict[str, Any]:
+        state["contended"] = contended
+        cfg = job(folder, "benchmark.enabled=true")
+        pipeline.run(cfg)
+        (stored,) = results.load(cfg.output_dir)
+        return stored
+
+    return run
+
+
+def without_timing(result: dict[str, Any]) -> dict[str, Any]:
+    own = ("latency", "retimed", "reused", "path", "skill")
+    return {key: value for key, value in result.items() if key not in own}
+
+
+def test_a_contended_timing_is_not_reused(
+    timed: Any, monkeypatch: pytest.MonkeyPatch, caplog: Any
+) -> None:
+    first = timed("a", contended=True)
+    assert (first["latency"]["contended"], first["retimed"]) == (True, False)
+    monkeypatch.setattr(pipeline, "run_phases", lambda *_: pytest.fail("ran again"))
+    caplog.set_level("INFO", "skip_exp")
+    again = timed("b")
+    assert "its timing is taken again: it was contended" in caplog.text
+    assert (again["latency"]["contended"], again["retimed"], again["reused"]) == (False, True, True)
+    assert again["latency"]["sizes"] == first["latency"]["sizes"]  # of the same two models
+    assert without_timing(again) == without_timing(first)
+    assert timed("a")["latency"]["contended"] is False  # in its own folder as well
+
+
+def test_a_quiet_timing_of_the_same_place_is_reused(
+    timed: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    timed("a")
+    monkeypatch.setattr(attempts, "compare", lambda *_: pytest.fail("timed again"))
+    assert timed("b")["retimed"] is False
+
+
+@pytest.mark.parametrize("place", [{"threads": 64}, {"device": "Some GPU"}])
+def test_a_timing_of_another_place_is_not_reused(
+    timed: Any, monkeypatch: pytest.MonkeyPatch, caplog: Any, place: dict[str, Any]
+) -> None:
+    first = timed("a")
+    caplog.set_level("INFO", "skip_exp")
+    there = {name: first["latency"][name] for name in ("device", "threads")} | place
+    for module in (benchmark, attempts):
+        monkeypatch.setattr(module, "place", lambda _: there)
+    again = timed("b")
+    (name, value), *_ = place.items()
+    assert "its timing is taken again: it is of cpu, threads=" in caplog.text
+    assert (again["latency"][name], again["retimed"]) == (value, True)
+    # Beside other work a quiet timing is not given up.
+    assert timed("a", contended=True)["latency"] == first["latency"]
+
+
+def test_a_job_whose_skill_is_gone_is_done_again(job: Make, tmp_path: Path, caplog: Any) -> None:
+    pipeline.run(job("a"))
+    shutil.rmtree(tmp_path / "a/skill")
+    caplog.set_level("INFO", "skip_exp")
+    assert pipeline.run(job("b"))["reused"] is False
+    assert "done before, but its skill is gone: " in caplog.text
+    assert (tmp_path / "b/skill").is_dir()

@@ -130,7 +130,7 @@ def test_a_job_shows_its_row_and_where_it_lies(cli: Cli, tmp_path: Path) -> None
 def test_a_failing_job_fails_alone(cli: Cli, tmp_path: Path) -> None:
     ended = cli("+task=rte", "prune.ratio=0.3,1.5,0.7", "-m", run=too_much)
     assert ended.code == 1
-    assert ended.err == "error: job 1 (rte, minilm, 1.5): prune.ratio=1.5: must be in [0, 1)\n"
+    assert ended.err == "error: job 2 (rte, minilm, 1.5): prune.ratio=1.5: must be in [0, 1)\n"
     assert status_of(tmp_path) == {
         "0-rte-minilm-0.3-1": "done",
         "1-rte-minilm-1.5-1": "failed",

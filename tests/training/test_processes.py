@@ -285,7 +285,7 @@ def test_a_killed_process_fails_its_job_only(start: Any, tmp_path: Path) -> None
     told = running.communicate(timeout=60)[0]
     assert running.returncode == 130
     assert re.findall("error: (.*)", told) == [
-        "job 0 (toy, tiny, 0.3): trainer.devices=2: process 2 of 2 was ended by SIGKILL"
+        "job 1 (toy, tiny, 0.3): trainer.devices=2: process 2 of 2 was ended by SIGKILL"
         " (out of memory?)",
         "interrupted; results so far: out",
     ]

@@ -1,27 +1,38 @@
 """The tuner under Lightning's trainer."""
 
+import csv
 import math
+import re
+import sys
+from dataclasses import replace
 from typing import Any
 
 import lightning as L
 import pytest
 import torch
+from lightning.pytorch.callbacks import TQDMProgressBar
+from lightning.pytorch.loggers import CSVLogger
 from torch.utils.data import DataLoader
 from torchmetrics import MetricCollection
+from torchmetrics.classification import BinaryAccuracy
 
-from skip_exp.config.schema import RetuneConfig, TrainConfig
+from skip_exp.callbacks.curves import Curves
+from skip_exp.config.schema import RetuneConfig, TrainConfig, TrainerConfig
 from skip_exp.data.batches import collate
 from skip_exp.errors import ConfigError
+from skip_exp.phases.tune import after
 from skip_exp.training.module import PromptTuner, soft_loss
+from skip_exp.training.trainer import fit_trainer, progress
 from tests.helpers.tiny import tiny_model
 
+QUIET = TrainerConfig(accelerator="cpu", precision="32-true", progress=False)
 ROWS: Any = [{"input_ids": [5 + i, 20, 30 + i], "label": i % 2} for i in range(10)]
 
 
-def tuner(dropout: bool = False) -> PromptTuner:
+def tuner(dropout: bool = False, **settings: Any) -> PromptTuner:
     model = tiny_model("bert", "prefix", "head", labels=2).eval()  # as attribution leaves it
-    settings = TrainConfig(epochs=1, lr=0.1, batch=4, dropout=dropout, train="prompt")
-    return PromptTuner(model, "tune", settings, MetricCollection([]))
+    config = TrainConfig(lr=0.1, batch=4, dropout=dropout, train="prompt", **settings)
+    return PromptTuner(model, "tune", config, MetricCollection({"accuracy": BinaryAccuracy()}))
 
 
 def fit(tuned: PromptTuner, tmp_path: Any) -> L.Trainer:
@@ -29,9 +40,13 @@ def fit(tuned: PromptTuner, tmp_path: Any) -> L.Trainer:
         max_epochs=2, accelerator="cpu", logger=False, enable_checkpointing=False,
         enable_progress_bar=False, enable_model_summary=False, default_root_dir=tmp_path,
     )  # fmt: skip
-    loader = DataLoader(ROWS, 4, collate_fn=lambda rows: collate(rows, 0))
-    trainer.fit(tuned, loader, loader)
+    trainer.fit(tuned, loader(), loader())
     return trainer
+
+
+def loader() -> DataLoader[Any]:
+    """Three batches."""
+    return DataLoader(ROWS, 4, collate_fn=lambda rows: collate(rows, 0))
 
 
 @pytest.mark.parametrize("dropout", [False, True])
@@ -77,6 +92,15 @@ def test_distillation_mixes_hard_and_soft_labels() -> None:
     assert losses[0.25] == pytest.approx(0.75 * losses[0.0] + 0.25 * losses[1.0])
 
 
+def test_short_epochs_have_a_training_loss(tmp_path: Any) -> None:
+    tuned, logger = tuner(epochs=2), CSVLogger(tmp_path, name=None, version="csv")
+    trainer = fit_trainer(tuned, QUIET, "accuracy", logger, [Curves("tune")])
+    trainer.fit(tuned, loader(), loader())
+    with (tmp_path / "csv/metrics.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert [int(row["step"]) for row in rows if row["tune/train_loss"]] == [2, 5]
+
+
 @pytest.mark.parametrize(
     ("setting", "told"),
     [
@@ -87,3 +111,28 @@ def test_distillation_mixes_hard_and_soft_labels() -> None:
 def test_refused_settings(setting: Any, told: str) -> None:
     with pytest.raises(ConfigError, match=told):
         RetuneConfig(**setting)
+
+
+def test_a_file_gets_a_line_per_epoch_and_a_terminal_a_bar(
+    tmp_path: Any, monkeypatch: pytest.MonkeyPatch, capsys: Any, caplog: Any
+) -> None:
+    caplog.set_level("INFO", "skip_exp")
+    tuned = tuner(epochs=2)
+    trainer = fit_trainer(tuned, replace(QUIET, progress=True), "accuracy", None, [])
+    trainer.fit(tuned, loader(), loader())
+    told = [r.getMessage() for r in caplog.records if r.name == "skip_exp.callbacks.epochs"]
+    assert [re.sub(r"0\.\d+", "0.x", line) for line in told] == [
+        f"tune: epoch {n} of 2: train_loss 0.x, select_loss 0.x, select_accuracy 0.x"
+        for n in (1, 2)
+    ]
+    assert "\r" not in "".join(capsys.readouterr())
+    assert progress(QUIET) == []
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+    (bar,) = progress(replace(QUIET, progress=True))
+    assert isinstance(bar, TQDMProgressBar)
+
+
+def test_when_a_fit_was_best() -> None:
+    assert [after(n) for n in (0, 1, 2)] == [
+        "before its first epoch", "after 1 epoch", "after 2 epochs"
+    ]  # fmt: skip

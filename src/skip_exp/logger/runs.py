@@ -16,32 +16,41 @@ from skip_exp.logger import key
 log = logging.getLogger(__name__)
 
 PHASES = ("tune", "retune")  # each fits anew, so Lightning's global step starts again
+WAIT = 15.0  # seconds that W&B's server gets to answer, at the beginning of a run and at its end
+
+_is_gone = False  # the server did not answer to this process: its further jobs do not wait for it
 
 
 @rank_zero_only
 def open_run(cfg: Config) -> wandb.Run:
     """Open the W&B run of a job, on the first rank; elsewhere None.
 
-    With mode ``auto`` it is offline where W&B cannot be reached.
+    With mode ``auto`` it is offline where W&B cannot be reached, or went away in an earlier job.
 
     Raises:
         ConfigError: online without a key.
         SkipError: W&B refuses (a bad key, an unknown entity).
     """
     os.environ.setdefault("WANDB_SILENT", "true")
+    global _is_gone
+    mode = _mode(cfg.logger.mode)
+    if _is_gone and cfg.logger.mode == "auto" and mode == "online":
+        mode = "offline"
     try:
-        run = _init(cfg, _mode(cfg.logger.mode))
+        run = _init(cfg, mode)
     except wandb.errors.Error as error:
         reason = " ".join(str(error).split())
         if cfg.logger.mode != "auto":
             raise SkipError(f"logger.mode={cfg.logger.mode}: W&B refused: {reason}") from error
         log.warning("W&B cannot be reached, logging offline: %s", reason)
+        _is_gone = True
         run = _init(cfg, "offline")
     for phase in PHASES:
         run.define_metric(f"{phase}/step", hidden=True)
         run.define_metric(f"{phase}/*", step_metric=f"{phase}/step")
     if run.offline:
-        log.info("W&B: offline; upload with: wandb sync %s", Path(run.dir).parent)
+        runs = f"{os.path.dirname(_folder(run))}/offline-run-*"  # short: it should not wrap
+        log.info("W&B: offline; upload with:\n  wandb sync %s", runs)
     else:
         log.info("W&B: %s", run.url)
     return run
@@ -50,7 +59,13 @@ def open_run(cfg: Config) -> wandb.Run:
 def _init(cfg: Config, mode: Any, **resumed: Any) -> wandb.Run:
     """Begin a run that is described by the job's configuration."""
     settings = wandb.Settings(
-        silent=True, console="off", init_timeout=30, disable_git=True, x_save_requirements=False
+        silent=True,
+        console="off",
+        init_timeout=WAIT,
+        finish_timeout=WAIT,
+        finish_timeout_raises=True,
+        disable_git=True,
+        x_save_requirements=False,
     )
     tags = [
         cfg.task.name,
@@ -88,16 +103,30 @@ def _mode(mode: str) -> str:
 
 
 def close(error: str | None = None) -> None:
-    """End the W&B run of this job, if one is open; with an error it is marked failed."""
+    """End the W&B run of this job, if one is open; with an error it is marked failed.
+
+    Where W&B went away meanwhile, what was logged stays in the run's folder, and a line says so.
+    """
+    global _is_gone
     run = wandb.run
     if run is None:
         return
+    folder = _folder(run)
     try:
         if error:
             run.summary.update({"status": "failed", "error": error})
         run.finish(exit_code=1 if error else 0)
+    except TimeoutError:
+        command = f"wandb sync --include-online {folder}"
+        log.warning("W&B does not answer any more; upload this run later: %s", command)
+        _is_gone = True
     except Exception as problem:  # a finished job stays finished when its upload fails
         log.warning("W&B: the run did not end cleanly: %s", problem)
+
+
+def _folder(run: wandb.Run) -> str:
+    """Where W&B keeps the run's files, as one would type it."""
+    return os.path.relpath(Path(run.dir).parent)
 
 
 @rank_zero_only

@@ -3,7 +3,7 @@
 import errno
 import logging
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from pathlib import Path
@@ -20,6 +20,10 @@ from skip_exp.errors import SkipError
 from skip_exp.job import Job
 from skip_exp.logger import runs
 from skip_exp.machine import files
+from skip_exp.phases.benchmark import compare, place
+from skip_exp.skill.rebuild import whole_model
+from skip_exp.skill.skill import Skill
+from skip_exp.training.trainer import root_device
 
 log = logging.getLogger(__name__)
 
@@ -43,27 +47,62 @@ def write_config(job: Job) -> None:
 
 
 def reuse(job: Job, earlier: dict[str, Any]) -> results.Result:
-    """The result of an earlier run of the same job, as this job's result; no W&B run is opened."""
+    """The result of an earlier run of the same job, as this job's result; no W&B run is opened.
+
+    Scores do not depend on the machine, the timing does: it is taken again where the earlier one
+    was disturbed, or taken on another device or with another number of threads.
+    """
     folder = Path(earlier.pop("path")).parent
     log.info("done before, reused: %s", os.path.relpath(folder))
-    if folder.resolve() == job.output.resolve():
-        return cast(results.Result, earlier)  # the same command again: the original stays as it is
-    result: Any = earlier | {"reused": True, "sweep": job.cfg.logger.group}
-    result["skill"] = str((folder / earlier["skill"]).resolve())
+    timing = _timed_again(job, folder / earlier["skill"], earlier["latency"])
+    result: Any = earlier | timing
+    if folder.resolve() == job.output.resolve():  # the same command again
+        if not timing or (result["latency"]["contended"] and not _disturbed(earlier["latency"])):
+            return cast(results.Result, earlier)  # the original stays as it is
+    else:
+        result |= {"reused": True, "sweep": job.cfg.logger.group}
+        result["skill"] = str((folder / earlier["skill"]).resolve())
     results.write(job.output, result)
     return cast(results.Result, result)
+
+
+def _timed_again(job: Job, skill_folder: Path, earlier: Mapping[str, Any]) -> dict[str, Any]:
+    """The fields of a timing of this job's own, of the skill; none where the earlier one holds."""
+    device = str(root_device(job.trainer))
+    here = place(device)
+    if not job.cfg.benchmark.enabled:
+        return {}
+    if _disturbed(earlier):
+        why = "it was contended"
+    elif any(earlier.get(key) != value for key, value in here.items()):
+        places = ["{device}, threads={threads}".format(**p) for p in ({**here, **earlier}, here)]
+        why = f"it is of {places[0]}; this is {places[1]}"
+    else:
+        return {}
+    log.info("its timing is taken again: %s", why)
+    skill = Skill.load(skill_folder)
+    dense = whole_model(skill.about, skill.tokenizer)  # as fast as the tuned one
+    return {"latency": compare(dense, skill.model, job.cfg.benchmark, device), "retimed": True}
+
+
+def _disturbed(latency: Mapping[str, Any]) -> bool:
+    return bool(latency.get("contended"))
 
 
 def finished(earlier: Pointer, job_id: str) -> dict[str, Any] | None:
     """The result of an attempt that finished, with its ``path``; None where none is left.
 
-    A process may be killed after its result was written and before that was noted.
+    A process may be killed after its result was written and before that was noted. Without its
+    skill a result is not enough: the job is done again.
     """
     folders = (earlier.result and earlier.result.parent, earlier.started)
-    finished_results = (_done(folder) for folder in folders if folder)
-    return next(
-        (result for result in finished_results if result and result.get("job_id") == job_id), None
-    )
+    for folder in filter(None, folders):
+        result = _done(folder)
+        if result and result.get("job_id") == job_id:
+            if (folder / str(result["skill"])).is_dir():
+                return result
+            log.info("done before, but its skill is gone: %s", os.path.relpath(folder))
+    return None
 
 
 def supersede(earlier: Pointer, cfg: Config) -> None:

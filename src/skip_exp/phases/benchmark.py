@@ -19,6 +19,12 @@ def benchmark(job: Job, dense: SoftPromptModel, final: SoftPromptModel) -> dict[
     return compare(dense, final, job.cfg.benchmark, str(root_device(job.trainer)))
 
 
+def place(device: str) -> dict[str, Any]:
+    """Where a timing is taken: ``latency`` fields without which two do not compare."""
+    name = torch.cuda.get_device_name() if device.startswith("cuda") else "cpu"
+    return {"device": name, "threads": torch.get_num_threads()}
+
+
 def compare(
     dense: SoftPromptModel, final: SoftPromptModel, settings: BenchmarkConfig, device: str
 ) -> dict[str, Any]:
@@ -44,8 +50,7 @@ def compare(
     return {
         "batch": settings.batch,
         "seq_len": settings.seq_len,
-        "device": torch.cuda.get_device_name() if device.startswith("cuda") else "cpu",
-        "threads": torch.get_num_threads(),
+        **place(device),
         "dtype": "float32",
         "dense_ms": statistics.median(times[0]) * 1e3,
         "final_ms": statistics.median(times[1]) * 1e3,

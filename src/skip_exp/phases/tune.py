@@ -28,5 +28,12 @@ def tune(job: Job, logger: Logger | None) -> tuple[SoftPromptModel, bool]:
     if entry.hit:
         load_trainable(model, entry.tensors)
         replay(logger, entry.values["curves"])
-        log.info("tune: cached (best after %d epochs)", entry.values["epoch"] + 1)
+        log.info("tune: cached (best %s)", after(entry.values["epoch"] + 1))
     return model, entry.hit
+
+
+def after(epochs: int) -> str:
+    """When a fit was at its best, in words."""
+    if not epochs:
+        return "before its first epoch"
+    return f"after {epochs} epoch{'s' if epochs > 1 else ''}"

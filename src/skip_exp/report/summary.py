@@ -1,13 +1,39 @@
 """The table at the end of a multirun: one row per job."""
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
+from rich.console import Console
+from rich.measure import Measurement
 from rich.table import Table
 
+if TYPE_CHECKING:
+    import pandas as pd
 
-def table(results: Sequence[Mapping[str, Any]]) -> Table:
-    """The jobs in the order given; attribution and seed only where they differ."""
+MISSED = 0.02  # of the block parameters: how far from its ratio a job may end without a remark
+NOTE = 16  # columns that a note needs at least; it wraps within its cell
+
+
+def table(results: Sequence[Mapping[str, Any]], width: int = 160) -> Table:
+    """The jobs in the order given, within ``width``; attribution and seed only where they differ.
+
+    Where the columns are too wide, what all jobs share goes into the title, then the rules go, then
+    the sizes, which follow from the ratio.
+    """
+    text = _text(results)
+    for shown, title, has_rules in _views(text):
+        view = _view(shown, title, has_rules)
+        clipped = shown.assign(note=shown["note"].str[:NOTE]) if "note" in shown else shown
+        if _width(_view(clipped, None, has_rules)) <= width:
+            break
+    else:
+        for column in view.columns:  # at last a name may go over two lines
+            column.no_wrap = False
+    return view
+
+
+def _text(results: Sequence[Mapping[str, Any]]) -> "pd.DataFrame":
+    """The cells of the table."""
     # pandas takes a third of a second to import, and this module is imported by every job.
     import pandas as pd
 
@@ -26,10 +52,51 @@ def table(results: Sequence[Mapping[str, Any]]) -> Table:
     }
     text = pd.DataFrame({name: list(map(str, values)) for name, values in columns.items()})
     text = text.replace({"": "-", "nan": "-", "<NA>": "-"})
-    labels = jobs["backbone_note"].str.split(":").str[0]
-    reused = jobs["reused"].map({True: "reused", False: ""})
-    notes = [", ".join(filter(None, pair)) for pair in zip(labels, reused, strict=True)]
-    text["note"] = ("failed: " + jobs["error"]).where(jobs["status"] != "done", notes)
-    if not text["note"].any():
-        text = text.drop(columns="note")
-    return tables.console(text, f"{len(jobs)} jobs, metrics in percent")
+    text["note"] = ("failed: " + jobs["error"]).where(jobs["status"] != "done", _notes(jobs))
+    return text if text["note"].any() else text.drop(columns="note")
+
+
+def _notes(jobs: "pd.DataFrame") -> list[str]:
+    """Per job what keeps it from being read as a plain result."""
+    from skip_exp.report.cells import chance  # it brings pandas
+
+    at_chance = chance(jobs.assign(row=range(len(jobs))), ["row"])["at chance"]
+    reached = jobs["params/block_pruned"]
+    is_missed = (reached - jobs["ratio"]).abs() > MISSED
+    marks = zip(
+        jobs["backbone_note"].str.split(":").str[0],
+        at_chance.map({True: "at chance", False: ""}),
+        ("reached " + reached.map("{:.2f}".format).astype(str)).where(is_missed, ""),
+        jobs["reused"].map({True: "reused", False: ""}),
+        strict=True,
+    )
+    return [", ".join(filter(None, texts)) for texts in marks]
+
+
+def _views(text: "pd.DataFrame") -> Iterator[tuple["pd.DataFrame", str, bool]]:
+    """What may be shown, the widest first: cells, title, whether with rules."""
+    count = f"{len(text)} job{'' if len(text) == 1 else 's'}"
+    yield text, f"{count}, metrics in percent", True
+    names = [name for name in ("task", "backbone", "metric", "data") if text[name].nunique() == 1]
+    shared = ", ".join(text[name].iloc[0] for name in names)
+    title = f"{count}{': ' if shared else ''}{shared}; metrics in percent"
+    text = text.drop(columns=names)
+    yield text, title, True
+    yield text, title, False
+    yield text.drop(columns=["block %", "all %"]), title, False
+
+
+def _view(text: "pd.DataFrame", title: str | None, has_rules: bool) -> Table:
+    from skip_exp.report import tables  # it brings pandas
+
+    view = tables.console(text, title)
+    for column in view.columns:
+        column.no_wrap = column.header != "note"
+    if not has_rules:
+        view.box, view.collapse_padding, view.pad_edge = None, True, False
+    return view
+
+
+def _width(view: Table) -> int:
+    console = Console(width=10_000)
+    return Measurement.get(console, console.options, view).maximum

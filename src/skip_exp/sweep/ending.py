@@ -7,6 +7,7 @@ import os
 import re
 import shlex
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from rich.console import Console
 
 from skip_exp import results
 from skip_exp.report import summary
+from skip_exp.sweep import progress
 from skip_exp.sweep.state import STARTED
 
 
@@ -22,7 +24,7 @@ def finish() -> bool:
     folder = STARTED.folder
     if folder is None or not folder.is_dir():
         return not STARTED.failed
-    all_results = sorted(results.load(folder), key=_number)
+    all_results = sorted(filter(_is_of_this_command, results.load(folder)), key=_number)
     done = [result for result in all_results if result["status"] == "done"]
     lost = _without_result(folder)
     if all_results and (STARTED.multirun or not STARTED.failed):
@@ -37,11 +39,23 @@ def finish() -> bool:
     return 0 < len(done) == len(all_results) and not lost and not STARTED.failed
 
 
+def _is_of_this_command(result: Mapping[str, Any]) -> bool:
+    """An earlier sweep may have left its jobs in the same folder."""
+    return not STARTED.multirun or _began(Path(result["path"]).parent)
+
+
+def _began(job: Path) -> bool:
+    """Whether the job of this folder was begun by this sweep, which wrote its overrides then."""
+    notes = (job / ".hydra/overrides.yaml", job / results.FILE)
+    note = next((file for file in notes if file.is_file()), None)
+    return note is not None and note.stat().st_mtime >= progress.start_of(STARTED.folder or job)
+
+
 def _show(all_results: list[dict[str, Any]]) -> None:
     console = Console()
-    # Squeezed into a narrow window the columns would lose their content: better to wrap.
-    console.width = max(console.width, 110) if console.is_terminal else 160
-    console.print(summary.table(all_results))
+    if not console.is_terminal:
+        console.width = 160
+    console.print(summary.table(all_results, console.width))
 
 
 def _number(result: dict[str, Any]) -> tuple[int, str]:
@@ -55,6 +69,7 @@ def _without_result(folder: Path) -> list[str]:
     """Jobs that were started and left nothing: their process was killed."""
     pattern = "*/.hydra" if STARTED.multirun else ".hydra"
     jobs = [path.parent for path in folder.glob(pattern)]
+    jobs = [job for job in jobs if not STARTED.multirun or _began(job)]
     return sorted(job.name for job in jobs if not (job / results.FILE).is_file())
 
 

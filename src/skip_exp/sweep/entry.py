@@ -20,7 +20,7 @@ from skip_exp import results
 from skip_exp.config import refusals
 from skip_exp.config.schema import Config, typed
 from skip_exp.errors import SkipError
-from skip_exp.sweep import workers
+from skip_exp.sweep import progress, workers
 from skip_exp.sweep.state import STARTED
 
 log = logging.getLogger(__name__)
@@ -33,6 +33,7 @@ def job(cfg: DictConfig) -> None:
     error = None
     logging.raiseExceptions = False  # a log file on a full disk: the job tells of it, once
     try:
+        progress.announce()
         _check(cfg)
         settings = typed(cfg, Config)
         workers.settle(settings.trainer)
@@ -116,4 +117,4 @@ def _name(cfg: DictConfig) -> str:
     hydra = HydraConfig.get()
     if hydra.mode != RunMode.MULTIRUN:
         return ""
-    return f"job {hydra.job.num} ({cfg.task.name}, {cfg.backbone.name}, {cfg.prune.ratio}): "
+    return f"job {hydra.job.num + 1} ({cfg.task.name}, {cfg.backbone.name}, {cfg.prune.ratio}): "

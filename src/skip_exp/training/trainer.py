@@ -2,6 +2,7 @@
 
 import logging
 import multiprocessing
+import sys
 from dataclasses import replace
 
 import lightning as L
@@ -12,6 +13,7 @@ from lightning.pytorch.loggers import Logger
 from lightning.pytorch.strategies import DDPStrategy
 
 from skip_exp.callbacks.curves import Curves
+from skip_exp.callbacks.epochs import EpochLines
 from skip_exp.callbacks.keep_best import KeepBest
 from skip_exp.config.schema import TrainerConfig
 from skip_exp.errors import ConfigError
@@ -75,6 +77,7 @@ def fit_trainer(
     """A trainer for one phase: early stopping on the selection slice, clipping, no checkpoints."""
     several = settings.devices > 1
     name = f"{tuner.phase}/select_{metric}"
+    told = progress(settings)
     stop = EarlyStopping(name, mode="max", patience=tuner.settings.patience, check_finite=False)
     return L.Trainer(
         accelerator=settings.accelerator,
@@ -90,11 +93,11 @@ def fit_trainer(
         max_epochs=tuner.settings.epochs,
         gradient_clip_val=tuner.settings.clip,
         logger=logger or False,
-        callbacks=[*callbacks, stop, *progress(settings)],
+        callbacks=[*callbacks, stop, *told],
         deterministic=True,
         num_sanity_val_steps=-1,
         log_every_n_steps=10,
-        enable_progress_bar=settings.progress,
+        enable_progress_bar=any(isinstance(callback, TQDMProgressBar) for callback in told),
         enable_checkpointing=False,
         enable_model_summary=False,
     )
@@ -131,4 +134,7 @@ def root_device(settings: TrainerConfig) -> torch.device:
 
 
 def progress(settings: TrainerConfig) -> list[Callback]:
-    return [TQDMProgressBar(refresh_rate=10)] if settings.progress else []
+    """A bar on a terminal, which it redraws; a line per epoch in a file or a pipe."""
+    if not settings.progress:
+        return []
+    return [TQDMProgressBar(refresh_rate=10) if sys.stdout.isatty() else EpochLines()]

@@ -1,0 +1,85 @@
+"""How far a sweep is, and whose jobs are told of at its end."""
+
+import logging
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from skip_exp.sweep import progress
+from tests.conftest import Cli, finished
+
+
+@pytest.mark.parametrize(
+    ("elapsed", "done", "total", "told"),
+    [
+        (60.0, 0, 4, ""),  # nothing to go by
+        (60.0, 4, 4, ""),
+        (60.0, 1, 4, "3 min"),
+        (240.0, 12, 36, "8 min"),
+        (1.0, 1, 2, "1 min"),
+        (3600.0, 1, 4, "3.0 h"),
+    ],
+)
+def test_time_left(elapsed: float, done: int, total: int, told: str) -> None:
+    assert progress.left(elapsed, done, total) == told
+
+
+@pytest.mark.parametrize(
+    ("overrides", "jobs"),
+    [
+        ([], 1),
+        (["+task=sst2,rte", "seed=1,2,3", "prune.ratio=0.5"], 6),
+        (["seed=range(1,5)", "prune.sites=[ffn,heads]"], 4),
+        (["prune.ratio=0.3,0.5", "prune.ratio=0.7"], 1),  # the command line replaces the file
+    ],
+)
+def test_number_of_jobs(overrides: list[str], jobs: int) -> None:
+    assert progress.combinations(overrides) == jobs
+
+
+def test_every_job_says_its_place(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(progress, "left", lambda _, done, total: f"{total - done}")
+    ended = cli("+task=rte", "seed=1,2,3", "-m")
+    lines = re.findall(r"^job .*$", ended.out, re.M)
+    assert lines == [f"job {n} of 3, about {4 - n} left" for n in (1, 2, 3)]
+    assert not re.search(r"^job ", cli("+task=rte").out, re.M)
+
+
+def test_a_sweep_file_counts(cli: Cli, tmp_path: Path) -> None:
+    (tmp_path / "pairs.yaml").write_text(
+        "defaults: [config, _self_]\n"
+        "hydra: {mode: MULTIRUN, sweeper: {params: {+task: rte, prune.ratio: '0.3,0.7'}}}\n"
+    )
+    ended = cli("--config-dir", ".", "--config-name", "pairs", "seed=7")
+    assert "job 1 of 2\n" in ended.out and "job 2 of 2, about 1 min left\n" in ended.out
+
+
+def test_lines_of_jobs_side_by_side_begin_with_their_number(
+    cli: Cli, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(progress, "_BASIC", ("BasicSweeper",))  # as under another launcher
+
+    def speaks(cfg: Any) -> None:
+        logging.getLogger("skip_exp.some").info("tune ...")
+        finished(cfg)
+
+    ended = cli("+task=rte", "seed=1,2", "hydra.sweep.dir=all", "-m", run=speaks)
+    assert "\n[1] tune ...\n" in ended.out and "\n[2] tune ...\n" in ended.out
+    log = Path("all/0-rte-minilm-0.5-1/skip_exp.log").read_text()
+    assert log.endswith("INFO skip_exp.some: tune ...\n")
+
+
+def test_the_table_has_the_jobs_of_this_sweep_only(cli: Cli) -> None:
+    def silent(cfg: Any) -> None:
+        """Leaves nothing, as a process that is killed."""
+
+    cli("+task=rte", "seed=20,21", "hydra.sweep.dir=all", "-m")
+    cli("+task=rte", "seed=30", "hydra.sweep.dir=all", "-m", run=silent)
+    ended = cli("+task=rte", "prune.ratio=0.3,0.7", "hydra.sweep.dir=all", "-m")
+    assert ended.code == 0
+    assert "2 jobs" in ended.out and "ended without a result" not in ended.err
+    assert re.findall(r"accuracy +│ +(\S+)", ended.out) == ["0.3", "0.7"]
+    again = cli("+task=rte", "seed=20,21", "hydra.sweep.dir=all", "-m")
+    assert re.findall(r"minilm +│ (\d+) ", again.out) == ["20", "21"]
