@@ -3,10 +3,14 @@
 import re
 import subprocess
 import sys
+import tomllib
 import zipfile
 from pathlib import Path
 
 import pytest
+import yaml
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 from skip_exp import __version__
 from skip_exp.config.schema import conf_dir
@@ -76,3 +80,44 @@ def test_constraints_name_versions_only() -> None:
     pins = [line for line in lines if not line.startswith("#")]
     assert all(re.fullmatch(r"[A-Za-z0-9._-]+==[0-9][0-9a-z.]*", pin) for pin in pins), pins
     assert not [pin for pin in pins if pin.startswith(("nvidia", "triton"))]
+
+
+def test_the_tested_versions_are_allowed_ones() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    lines = (ROOT / "constraints.txt").read_text().splitlines()
+    pins = dict(line.split("==") for line in lines if not line.startswith("#"))
+    tested = {canonicalize_name(name): version for name, version in pins.items()}
+    extras = project["optional-dependencies"]
+    asked = [*project["dependencies"], *(text for name in extras for text in extras[name])]
+    for requirement in map(Requirement, asked):
+        if requirement.name == "hydra-ray-launcher":  # its cloudpickle is not among them
+            continue
+        assert tested[canonicalize_name(requirement.name)] in requirement.specifier, requirement
+
+
+@pytest.mark.parametrize(
+    ("name", "hole"),
+    [
+        ("hydra-core", "1.3.6"),  # CVE-2026-106439: a YAML could call anything
+        ("transformers", "5.4"),  # CVE-2026-5241: remote code, though not asked for
+        ("lightning", "2.6.2"),  # compromised releases
+        ("lightning", "2.6.3"),
+    ],
+)
+def test_a_version_with_a_known_hole_is_not_allowed(name: str, hole: str) -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    (asked,) = [each for each in map(Requirement, project["dependencies"]) if each.name == name]
+    assert hole not in asked.specifier
+
+
+def test_the_citation_is_of_this_version() -> None:
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text())
+    assert citation["version"] == __version__
+    assert citation["preferred-citation"]["url"] == "https://arxiv.org/abs/2404.11916"
+
+
+def test_no_address_is_named_that_does_not_exist() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    assert "urls" not in project  # there is no public home yet
+    trove = pytest.importorskip("trove_classifiers")
+    assert set(project["classifiers"]) <= trove.classifiers
