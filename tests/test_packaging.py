@@ -1,9 +1,13 @@
 """The wheel, and the targets of the Makefile."""
 
+import json
+import os
 import re
 import subprocess
 import sys
+import sysconfig
 import tomllib
+import venv
 import zipfile
 from pathlib import Path
 
@@ -54,6 +58,97 @@ def test_the_wheel_runs_away_from_the_source_tree(wheel: Path, tmp_path: Path) -
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith(str(tmp_path / "site/skip_exp"))
     assert "path: embedded:minilm" in done.stdout
+
+
+# --- installed ----------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """``bin`` of an environment with the wheel that the source archive builds.
+
+    The package and its commands are installed as pip installs them; what it depends on is read from
+    this environment, because downloading it would take gigabytes.
+    """
+    pytest.importorskip("build")
+    folder = tmp_path_factory.mktemp("installed")
+    build = [sys.executable, "-m", "build", "--no-isolation", "--outdir", str(folder), str(ROOT)]
+    subprocess.run(build, check=True, capture_output=True)
+    venv.create(folder / "venv", symlinks=True)
+    here = sysconfig.get_paths()["purelib"]
+    paths = {"base": str(folder / "venv"), "platbase": str(folder / "venv")}
+    there = Path(sysconfig.get_path("purelib", vars=paths))
+    (there / "libraries.pth").write_text(here)
+    wheels = list(map(str, folder.glob("*.whl")))
+    pip = [str(folder / "venv/bin/python"), "-m", "pip", "install", "-q", "--no-deps", "--no-index"]
+    subprocess.run([*pip, *wheels], check=True)
+    return folder / "venv/bin"
+
+
+def away(installed: Path) -> dict[str, str]:
+    """The environment of a user who has that one only, and no checkout."""
+    kept = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
+    return kept | {"PATH": f"{installed}:{os.environ['PATH']}", "WANDB_MODE": "offline"}
+
+
+@pytest.mark.slow
+def test_the_source_archive_builds_the_same_wheel(installed: Path, wheel: Path) -> None:
+    (other,) = installed.parents[1].glob("*.whl")
+    assert set(zipfile.ZipFile(other).namelist()) == set(zipfile.ZipFile(wheel).namelist())
+
+
+@pytest.mark.slow
+def test_an_installed_package_runs_the_main_job_from_any_folder(
+    installed: Path, tmp_path: Path
+) -> None:
+    job = "+task=sst2 backbone=t5_mini experiment=smoke tune.epochs=1 data.source=sample"
+    done = subprocess.run(
+        ["skip-exp", *job.split(), "benchmark.enabled=false"],
+        cwd=tmp_path,
+        env=away(installed),
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    (result,) = tmp_path.glob("outputs/**/result.json")
+    assert json.loads(result.read_text())["status"] == "done"
+    (skill,) = tmp_path.glob("outputs/**/skill")
+    told = subprocess.run(
+        ["skip-exp", "predict", str(skill), "a charming film"],
+        cwd=tmp_path,
+        env=away(installed),
+        capture_output=True,
+        text=True,
+    )
+    assert told.returncode == 0 and "positive" in told.stdout, told.stderr
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("typed", "choices"),
+    [
+        ("skip-exp +task=rt", ["+task=rte"]),
+        ("skip-exp +task=rte backbone=t5_m", ["backbone=t5_mini"]),
+        ("skip-exp +task=rte prune.al", ["prune.allocation="]),
+    ],
+)
+def test_bash_completes(installed: Path, tmp_path: Path, typed: str, choices: list[str]) -> None:
+    """By the function that the documented line defines, called as bash calls it on TAB."""
+    script = f"""
+    eval "$(skip-exp -sc install=bash)"
+    [[ $(complete -p skip-exp) == *hydra_bash_completion* ]] || exit 3
+    COMP_LINE='{typed}' COMP_POINT={len(typed)} COMP_CWORD={len(typed.split()) - 1}
+    hydra_bash_completion
+    printf '%s\\n' "${{COMPREPLY[@]}}"
+    """
+    done = subprocess.run(
+        ["bash", "-c", script], cwd=tmp_path, env=away(installed), capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.split() == choices
+
+
+# --- the Makefile -------------------------------------------------------------------------------
 
 
 def test_help_lists_every_target() -> None:
