@@ -9,13 +9,13 @@ VENV ?= .venv
 ARGS ?= +task=rte prune.ratio=0.3,0.5,0.7 -m
 PROFILE ?= auto
 OUT ?= outputs/bench
-EXTRAS := dev,export,dashboard,joblib,submitit
+EXTRAS := dev,docs,export,dashboard,joblib,submitit
 
 PY := $(VENV)/bin/python
 STAMP := $(VENV)/.installed
 CANDIDATES := $(if $(PYTHON),$(PYTHON),python3.11 python3.12 python3.13 python3 python)
 
-.PHONY: help install run test test-slow lint format build clean reproduce-table2 bench bench-quick
+.PHONY: help install run test test-slow lint format docs build clean reproduce-table2 bench bench-quick
 
 help: ## list the targets
 	@echo "usage: make TARGET"
@@ -41,6 +41,10 @@ lint: $(STAMP) ## ruff and mypy
 format: $(STAMP) ## rewrite the sources in the project's style
 	@$(PY) -m ruff check --fix .
 	@$(PY) -m ruff format .
+
+docs: $(STAMP) ## the site in build/docs: the pages, and a reference from the docstrings
+	@$(PY) -m sphinx -W --keep-going -E -q -c docs -d build/doctrees . build/docs
+	@echo "see build/docs/index.html"
 
 reproduce-table2: $(STAMP) ## run or resume the paper's table (PROFILE=paper|offline|auto)
 	@$(PY) -m skip_exp.report.table2 --profile $(PROFILE)

@@ -1,12 +1,20 @@
 """The wheel, and the targets of the Makefile."""
 
+import json
+import os
 import re
 import subprocess
 import sys
+import sysconfig
+import tomllib
+import venv
 import zipfile
 from pathlib import Path
 
 import pytest
+import yaml
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 from skip_exp import __version__
 from skip_exp.config.schema import conf_dir
@@ -52,6 +60,97 @@ def test_the_wheel_runs_away_from_the_source_tree(wheel: Path, tmp_path: Path) -
     assert "path: embedded:minilm" in done.stdout
 
 
+# --- installed ----------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """``bin`` of an environment with the wheel that the source archive builds.
+
+    The package and its commands are installed as pip installs them; what it depends on is read from
+    this environment, because downloading it would take gigabytes.
+    """
+    pytest.importorskip("build")
+    folder = tmp_path_factory.mktemp("installed")
+    build = [sys.executable, "-m", "build", "--no-isolation", "--outdir", str(folder), str(ROOT)]
+    subprocess.run(build, check=True, capture_output=True)
+    venv.create(folder / "venv", symlinks=True)
+    here = sysconfig.get_paths()["purelib"]
+    paths = {"base": str(folder / "venv"), "platbase": str(folder / "venv")}
+    there = Path(sysconfig.get_path("purelib", vars=paths))
+    (there / "libraries.pth").write_text(here)
+    wheels = list(map(str, folder.glob("*.whl")))
+    pip = [str(folder / "venv/bin/python"), "-m", "pip", "install", "-q", "--no-deps", "--no-index"]
+    subprocess.run([*pip, *wheels], check=True)
+    return folder / "venv/bin"
+
+
+def away(installed: Path) -> dict[str, str]:
+    """The environment of a user who has that one only, and no checkout."""
+    kept = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
+    return kept | {"PATH": f"{installed}:{os.environ['PATH']}", "WANDB_MODE": "offline"}
+
+
+@pytest.mark.slow
+def test_the_source_archive_builds_the_same_wheel(installed: Path, wheel: Path) -> None:
+    (other,) = installed.parents[1].glob("*.whl")
+    assert set(zipfile.ZipFile(other).namelist()) == set(zipfile.ZipFile(wheel).namelist())
+
+
+@pytest.mark.slow
+def test_an_installed_package_runs_the_main_job_from_any_folder(
+    installed: Path, tmp_path: Path
+) -> None:
+    job = "+task=sst2 backbone=t5_mini experiment=smoke tune.epochs=1 data.source=sample"
+    done = subprocess.run(
+        ["skip-exp", *job.split(), "benchmark.enabled=false"],
+        cwd=tmp_path,
+        env=away(installed),
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    (result,) = tmp_path.glob("outputs/**/result.json")
+    assert json.loads(result.read_text())["status"] == "done"
+    (skill,) = tmp_path.glob("outputs/**/skill")
+    told = subprocess.run(
+        ["skip-exp", "predict", str(skill), "a charming film"],
+        cwd=tmp_path,
+        env=away(installed),
+        capture_output=True,
+        text=True,
+    )
+    assert told.returncode == 0 and "positive" in told.stdout, told.stderr
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("typed", "choices"),
+    [
+        ("skip-exp +task=rt", ["+task=rte"]),
+        ("skip-exp +task=rte backbone=t5_m", ["backbone=t5_mini"]),
+        ("skip-exp +task=rte prune.al", ["prune.allocation="]),
+    ],
+)
+def test_bash_completes(installed: Path, tmp_path: Path, typed: str, choices: list[str]) -> None:
+    """By the function that the documented line defines, called as bash calls it on TAB."""
+    script = f"""
+    eval "$(skip-exp -sc install=bash)"
+    [[ $(complete -p skip-exp) == *hydra_bash_completion* ]] || exit 3
+    COMP_LINE='{typed}' COMP_POINT={len(typed)} COMP_CWORD={len(typed.split()) - 1}
+    hydra_bash_completion
+    printf '%s\\n' "${{COMPREPLY[@]}}"
+    """
+    done = subprocess.run(
+        ["bash", "-c", script], cwd=tmp_path, env=away(installed), capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.split() == choices
+
+
+# --- the Makefile -------------------------------------------------------------------------------
+
+
 def test_help_lists_every_target() -> None:
     targets = set(re.findall(r"^([a-z][a-z0-9-]*):(?!=)", (ROOT / "Makefile").read_text(), re.M))
     assert {"install", "run", "test", "lint", "format", "clean", "build"} <= targets
@@ -76,3 +175,44 @@ def test_constraints_name_versions_only() -> None:
     pins = [line for line in lines if not line.startswith("#")]
     assert all(re.fullmatch(r"[A-Za-z0-9._-]+==[0-9][0-9a-z.]*", pin) for pin in pins), pins
     assert not [pin for pin in pins if pin.startswith(("nvidia", "triton"))]
+
+
+def test_the_tested_versions_are_allowed_ones() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    lines = (ROOT / "constraints.txt").read_text().splitlines()
+    pins = dict(line.split("==") for line in lines if not line.startswith("#"))
+    tested = {canonicalize_name(name): version for name, version in pins.items()}
+    extras = project["optional-dependencies"]
+    asked = [*project["dependencies"], *(text for name in extras for text in extras[name])]
+    for requirement in map(Requirement, asked):
+        if requirement.name == "hydra-ray-launcher":  # its cloudpickle is not among them
+            continue
+        assert tested[canonicalize_name(requirement.name)] in requirement.specifier, requirement
+
+
+@pytest.mark.parametrize(
+    ("name", "hole"),
+    [
+        ("hydra-core", "1.3.6"),  # CVE-2026-106439: a YAML could call anything
+        ("transformers", "5.4"),  # CVE-2026-5241: remote code, though not asked for
+        ("lightning", "2.6.2"),  # compromised releases
+        ("lightning", "2.6.3"),
+    ],
+)
+def test_a_version_with_a_known_hole_is_not_allowed(name: str, hole: str) -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    (asked,) = [each for each in map(Requirement, project["dependencies"]) if each.name == name]
+    assert hole not in asked.specifier
+
+
+def test_the_citation_is_of_this_version() -> None:
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text())
+    assert citation["version"] == __version__
+    assert citation["preferred-citation"]["url"] == "https://arxiv.org/abs/2404.11916"
+
+
+def test_no_address_is_named_that_does_not_exist() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    assert "urls" not in project  # there is no public home yet
+    trove = pytest.importorskip("trove_classifiers")
+    assert set(project["classifiers"]) <= trove.classifiers

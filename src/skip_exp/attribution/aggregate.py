@@ -41,7 +41,7 @@ class Totals:
         }
 
     def add(self, site: str, rows: Tensor) -> None:
-        """``rows`` [rows, *shape of the site]."""
+        """``rows``: [rows, shape of the site]."""
         self.sums[site] += rows.double().sum(0).cpu()
 
     def add_positions(

