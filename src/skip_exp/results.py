@@ -4,20 +4,25 @@ import json
 import logging
 import math
 import os
+import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, TypedDict, Unpack, cast
+from typing import Any, Literal, TypedDict, Unpack, cast
 
 from skip_exp.config.schema import method_name
 from skip_exp.errors import SkipError
 from skip_exp.machine import files
+from skip_exp.machine.kinds import mismatch
 from skip_exp.machine.provenance import git_commit, versions
 
 log = logging.getLogger(__name__)
 
 SCHEMA = 1
 FILE = "result.json"
+# Of `keep_sizes`: what `models.sites` calls them, and more neurons than any of them has.
+NEURONS = 10**6
+SITE = re.compile(r"(encoder|decoder)\.\d{1,4}\.(ffn|(self|cross)\.(heads|qk|vo))")
 
 
 class Scores(TypedDict, total=False):
@@ -72,7 +77,7 @@ class Result(TypedDict, total=False):
 
     schema: int
     job_id: str
-    status: str  # done | failed
+    status: Literal["done", "failed"]
     error: str | None
     sweep: str | None  # group
     task: str | None
@@ -167,8 +172,8 @@ def write(folder: Path | str, result: Result) -> Path:
 def check_folder(folder: Path | str, job_id: str) -> None:
     """Raise SkipError where ``folder`` holds the finished result of another job."""
     path = Path(folder) / FILE
-    earlier = _read(path) if path.is_file() else None
-    if earlier and earlier.get("status") == "done" and earlier.get("job_id") != job_id:
+    earlier = _parsed(path) if path.is_file() else None
+    if earlier and earlier["status"] == "done" and earlier.get("job_id") != job_id:
         raise SkipError(f"output_dir={folder}: holds the finished result of another job")
 
 
@@ -178,8 +183,8 @@ def write_failed(folder: Path | str, cfg: Mapping[str, Any], error: str) -> Path
     A finished result already in the folder stays: what failed came after it.
     """
     path = Path(folder) / FILE
-    earlier = _read(path) if path.is_file() else None
-    if earlier and earlier.get("status") == "done":
+    earlier = _parsed(path) if path.is_file() else None
+    if earlier and earlier["status"] == "done":
         log.warning("kept the finished %s; after it: %s", path, error)
         return path
     return write(folder, new(**from_config(cfg), status="failed", error=" ".join(error.split())))
@@ -230,26 +235,49 @@ def _retuning(get: Callable[..., Any]) -> dict[str, Any]:
     }
 
 
-def _read(path: Path) -> dict[str, Any] | None:
+def _parsed(path: Path) -> dict[str, Any] | None:
+    """A result of any version of the schema, whatever its fields hold."""
     try:
-        result = json.loads(path.read_bytes())
+        result = files.parse_json(path.read_bytes())
     except (OSError, ValueError):
         return None
     return result if isinstance(result, dict) and "status" in result else None
 
 
+def _odd(result: Mapping[str, Any]) -> str | None:
+    """Why a result cannot be read as one of this schema."""
+    if result.get("schema") != SCHEMA:
+        return f"schema {result.get('schema')!r} is unknown; this skip_exp reads {SCHEMA}"
+    if problem := mismatch(_told(result), Result, ""):
+        return problem
+    for site, sizes in (result.get("keep_sizes") or {}).items():
+        kept, of = sizes if len(sizes) == 2 else (1, 0)
+        if not (SITE.fullmatch(site) and 0 <= kept <= of <= NEURONS):
+            return f"keep_sizes.{site} must be a site's [kept, of], not {sizes}"
+    return None
+
+
+def _told(value: Any) -> Any:
+    """Without nulls: they stand for what is not known."""
+    if isinstance(value, Mapping):
+        return {key: _told(item) for key, item in value.items() if item is not None}
+    return value
+
+
 def load(paths: Path | str | Iterable[Path | str]) -> list[dict[str, Any]]:
     """Results below the folders (or in the files) given, each with its ``path``, in path order.
 
-    Files that cannot be read are skipped and named in one warning.
+    Files that cannot be read, are of another schema or hold what no job writes are skipped and
+    named in one warning.
     """
     roots = [paths] if isinstance(paths, str | Path) else list(paths)
     files = [file for root in map(Path, roots) for file in _files(root)]
     loaded, unreadable = [], []
     for file in dict.fromkeys(files):
-        result = _read(file)
-        if result is None:
-            unreadable.append(str(file))
+        result = _parsed(file)
+        problem = _odd(result) if result else None
+        if result is None or problem:
+            unreadable.append(f"{file} ({problem})" if problem else str(file))
         else:
             loaded.append(result | {"path": str(file)})
     if unreadable:

@@ -9,6 +9,7 @@ import pytest
 import torch
 from filelock import FileLock
 from rich.filesize import decimal
+from safetensors.torch import save
 
 from skip_exp.cache import store
 from skip_exp.cache.__main__ import main
@@ -105,11 +106,54 @@ def test_entries_of_other_code_are_stale(
     assert files(cache, "*/*.safetensors") == [name("tune", 2)]
 
 
-def test_damage_is_stale(cache: Path, told: Told) -> None:
-    (cache / name("score", 1)).write_bytes(b"damaged")
-    assert "stale" in told(cache)
-    told(cache, "--prune", "stale")
-    assert files(cache, "*/*.safetensors") == sorted([name("tune", 1), name("tune", 2)])
+def entry_saying(json: str) -> bytes:
+    return save({"x": torch.zeros(1)}, {"json": json, "sha256": ""})
+
+
+@pytest.mark.parametrize("which", ["unused", "stale", "all"])
+def test_a_truncated_entry_is_listed_and_goes(cache: Path, told: Told, which: str) -> None:
+    path = cache / name("tune", 1)
+    path.write_bytes(path.read_bytes()[:-2])
+    printed = told(cache)
+    assert printed.count("damaged") == 2  # in its row and below
+    assert printed.endswith("1 unused, 0 stale, 1 damaged\n")
+    told(cache, "--prune", which)
+    assert not path.exists()
+    assert "damaged" not in told(cache)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        b"\xff" * 100,
+        entry_saying("[]"),
+        entry_saying('"x"'),
+        entry_saying('{"about": {"stage": "tune", "key": 3, "label": {}}}'),
+        entry_saying('{"about": {"stage": "tune", "key": {}, "label": [1]}}'),
+        entry_saying('{"about": {"stage": "tune", "key": {}, "label": null}}'),
+        entry_saying("[" * 100_000),
+        entry_saying('{"about": {}, "about": {}}'),
+    ],
+)
+def test_whatever_an_entry_holds_the_others_are_listed(
+    cache: Path, told: Told, content: bytes
+) -> None:
+    (cache / "tune" / ("0" * 32 + ".safetensors")).write_bytes(content)
+    printed = told(cache)
+    assert printed.count("rte") == 3
+    assert printed.endswith("2 unused, 0 stale, 1 damaged\n")
+
+
+@pytest.mark.parametrize("entries", ['"tune/x"', "[[1]]", "[{}]", "3"])
+def test_whatever_a_job_notes_the_entries_are_listed(
+    cache: Path, told: Told, entries: str
+) -> None:
+    where = "x" * 5000  # longer than a path may be
+    (cache / "jobs" / JOBS[2]).write_text(f'{{"entries": {entries}, "result": "{where}"}}')
+    assert told(cache).endswith("1 unused, 0 stale\n")
+    told(cache, "--prune", "unused")
+    assert f"jobs/{JOBS[2]}" not in files(cache)
 
 
 @pytest.mark.parametrize("dry", [True, False])

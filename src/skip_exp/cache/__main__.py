@@ -1,9 +1,10 @@
 """``python -m skip_exp.cache [DIR] [--prune unused|stale|all]``: what the stage cache holds.
 
 Lists the entries: what each is, its size and age, how many jobs that have a result or run use it,
-and whether it is stale (computed by another version of the code, so that no job loads it again).
---prune removes the entries that are unused, stale, or all of them, and what killed processes left
-behind: temporary files, locks, notes of results that are gone. What a process holds stays.
+and whether it is stale (computed by another version of the code, so that no job loads it again)
+or damaged. --prune removes the entries that are unused, stale, or all of them, the damaged ones
+each time, and what killed processes left behind: temporary files, locks, notes of results that are
+gone. What a process holds stays.
 """
 
 import argparse
@@ -62,7 +63,9 @@ def show(stored: Sequence[Stored]) -> None:
     size = decimal(sum(entry.size for entry in stored))
     unused = sum(entry.users == 0 for entry in stored)
     stale = sum(entry.stale for entry in stored)
-    print(f"{_count(len(stored))}, {size}; {unused} unused, {stale} stale")
+    damaged = sum(entry.damaged for entry in stored)
+    beside = f", {damaged} damaged" if damaged else ""
+    print(f"{_count(len(stored))}, {size}; {unused} unused, {stale} stale{beside}")
 
 
 def prune(groups: Sequence[Group], stored: Sequence[Stored], which: str, dry_run: bool) -> None:
@@ -100,7 +103,8 @@ def _print_table(stored: Sequence[Stored]) -> None:
     for entry in stored:
         label = [str(entry.label.get(name, "-")) for name in _LABEL]
         row = [entry.stage, *label, decimal(entry.size), _age(entry.age), str(entry.users)]
-        view.add_row(*map(escape, row), "stale" if entry.stale else "")
+        state = "damaged" if entry.damaged else "stale" if entry.stale else ""
+        view.add_row(*map(escape, row), state)
     Console(width=None if sys.stdout.isatty() else 160).print(view)
 
 

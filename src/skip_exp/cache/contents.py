@@ -1,5 +1,6 @@
 """What a cache folder holds, which of it is still of use, and how it is removed."""
 
+import os.path
 import re
 import time
 from collections import Counter
@@ -46,7 +47,8 @@ class Stored:
     size: int  # bytes
     age: float  # seconds
     users: int  # jobs with a result, or running
-    stale: bool  # computed by another version of the code, or damaged: never loaded any more
+    stale: bool  # computed by another version of the code: never loaded any more
+    damaged: bool  # cannot be read: computed anew where it is needed
 
     @property
     def stage(self) -> str:
@@ -85,30 +87,31 @@ def entries(groups: Sequence[Group]) -> list[Stored]:
     files = [(group, group.main) for group in groups if group.main and not group.is_job]
     stored = [_stored(path, users[f"{path.parent.name}/{group.name}"]) for group, path in files]
     return sorted(
-        stored, key=lambda entry: (entry.stage, [*map(str, entry.label.values()), entry.age])
+        stored, key=lambda entry: (entry.stage, [*map(str, entry.label.values())], entry.age)
     )
 
 
 def _stored(path: Path, users: int) -> Stored:
     about, status = read_about(path), path.stat()
-    current = path.parent.name in STAGES and path.stem == entry_name(
-        path.parent.name, about.get("key", {})
-    )
+    stage, damaged = path.parent.name, not about
+    current = stage in STAGES and (damaged or path.stem == entry_name(stage, about["key"]))
     age = time.time() - status.st_mtime
-    return Stored(path, about.get("label", {}), status.st_size, age, users, not current)
+    return Stored(
+        path, about.get("label", {}), status.st_size, age, users, not current, damaged
+    )
 
 
 def _counts(pointer: Path, lock: Path) -> bool:
     """Whether a job has left a result that still exists, or runs at the moment."""
     job = read_pointer(pointer)
     result_files = [job.result, job.started and job.started / results.FILE]
-    return any(file and file.is_file() for file in result_files) or is_held(lock)
+    return any(file and os.path.isfile(file) for file in result_files) or is_held(lock)
 
 
 def _tells_nothing(pointer: Path, lock: Path) -> bool:
     """Whether a pointer may go: no result, and no killed attempt that is yet to be marked."""
     killed = read_pointer(pointer).started
-    return not _counts(pointer, lock) and not (killed and killed.is_dir())
+    return not _counts(pointer, lock) and not (killed and os.path.isdir(killed))
 
 
 def is_held(lock: Path) -> bool:
@@ -128,7 +131,7 @@ def to_prune(
     """The files of each group that are to go, beside its lock.
 
     Args:
-        which: ``unused``, ``stale`` or ``all``: which entries.
+        which: ``unused``, ``stale`` or ``all``: which entries, beside the damaged ones.
     """
     by_path = {entry.path: entry for entry in stored}
 
@@ -138,7 +141,7 @@ def to_prune(
         if group.is_job:
             return _tells_nothing(path, group.lock)
         entry = by_path[path]
-        return entry.stale if which == "stale" else entry.users == 0
+        return entry.damaged or (entry.stale if which == "stale" else entry.users == 0)
 
     return [
         (group, group.temporary + [path for path in [group.main] if path and goes(group, path)])

@@ -183,8 +183,8 @@ def read_entry(path: Path) -> Entry | None:
             tensors = {name: file.get_tensor(name) for name in file.keys() if name != "none"}  # noqa: SIM118
         if metadata["sha256"] != _checksum(tensors, metadata["json"]):
             raise ValueError("checksum does not match")
-        return Entry(tensors, json.loads(metadata["json"])["values"], hit=True)
-    except (SafetensorError, OSError, ValueError, KeyError) as error:
+        return Entry(tensors, dict(files.parse_json(metadata["json"])["values"]), hit=True)
+    except (SafetensorError, OSError, ValueError, KeyError, TypeError) as error:
         log.warning("cache: %s is damaged (%s) and will be computed again", path.name, error)
         return None
 
@@ -193,7 +193,8 @@ def read_about(path: Path) -> dict[str, Any]:
     """What an entry says of itself, its tensors not read: {stage, key, label}; {} if damaged."""
     try:
         with safe_open(path, "pt") as file:
-            return dict(json.loads(file.metadata()["json"])["about"])
+            about = files.parse_json(file.metadata()["json"])["about"]
+        return {"stage": about["stage"], "key": dict(about["key"]), "label": dict(about["label"])}
     except (SafetensorError, OSError, ValueError, KeyError, TypeError):
         return {}
 
@@ -214,11 +215,11 @@ def write_pointer(path: Path, pointer: Pointer) -> None:
 def read_pointer(path: Path) -> Pointer:
     """What ``path`` notes; nothing where it is missing, unreadable or of another format."""
     try:
-        content = json.loads(path.read_bytes())
+        content = files.parse_json(path.read_bytes())
         result, output = content.get("result"), content.get("output")
         return Pointer(
             Path(result) if result else None,
-            tuple(content["entries"]),
+            tuple(map(str, content["entries"])),
             Path(output) if output else None,
         )
     except (OSError, ValueError, KeyError, TypeError, AttributeError):

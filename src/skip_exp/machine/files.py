@@ -1,7 +1,9 @@
-"""Files that appear whole or not at all, and whether they have changed since."""
+"""Files that appear whole or not at all; whether they changed; JSON that anybody may have written."""
 
+import json
 import os
 from pathlib import Path
+from typing import Any
 
 Stamp = tuple[tuple[str, int, int], ...]
 
@@ -32,3 +34,23 @@ def stamp(*paths: Path) -> Stamp:
             continue
         found += [(name, about.st_size, about.st_mtime_ns) for name, about in stats]
     return tuple(found)
+
+
+def parse_json(content: str | bytes) -> Any:
+    """The value that ``content`` holds.
+
+    Raises:
+        ValueError: not JSON, an object that names a key twice, or nested too deep to be read.
+    """
+    try:
+        return json.loads(content, object_pairs_hook=_unique)
+    except RecursionError as error:
+        raise ValueError("nested too deep") from error
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    value = dict(pairs)
+    if len(value) < len(pairs):
+        twice = next(key for key in value if sum(key == other for other, _ in pairs) > 1)
+        raise ValueError(f"key {twice!r} stands there twice")
+    return value
