@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from skip_exp.models.readouts.seq2seq import Seq2SeqReadout
 from skip_exp.models.soft_prompt import SoftPromptModel
 from skip_exp.pruning import reconstruct
 from skip_exp.pruning.reconstruct import Moments, apply, changes, solve
@@ -99,6 +100,35 @@ def test_heads_and_units_of_every_sublayer(kind: str, prompt: str) -> None:
     apply(smaller, found)
     assert logits(smaller, batch).isfinite().all()
     assert f"{names[-1]}.left" not in found
+
+
+@pytest.mark.parametrize("kind", ["t5", "t5_gated"])
+def test_a_decoder_step_that_all_texts_share(kind: str) -> None:
+    """One label word each: what enters the first decoder layers never varies."""
+    model = tiny_model(kind, "prefix", "seq2seq", labels=2)
+    model.readout = Seq2SeqReadout([[7], [8]], start_id=0)
+    names = [block.name for block in model.blocks()]
+    keep = {n: torch.arange(12) for n in names if n.endswith("ffn")}
+    keep |= {f"{n}.heads": torch.tensor([0, 1]) for n in names if not n.endswith("ffn")}
+    batches = [tiny_batch(kind, rows=8, labels=2, seed=seed) for seed in range(2)]
+    found = changes(model, keep, batches, reconstruct="least_squares", rank=4)
+    shared = {part: found[f"decoder.0.self.{part}"] for part in ("left", "right", "bias")}
+    assert (shared["left"] @ shared["right"]).abs().max() < 1e-3  # only the mean tells of it
+    only_mean = changes(model, keep, batches, reconstruct="mean")["decoder.0.self.bias"]
+    assert torch.allclose(shared["bias"], only_mean, atol=1e-3)
+    smaller = cut(model, keep)
+    apply(smaller, found)
+    assert logits(smaller, batches[0]).isfinite().all()
+
+
+def test_a_small_variance_beside_a_large_mean_is_seen() -> None:
+    rows = 1e4 + torch.tensor([[-1.0, 2.0], [0.0, 0.0], [1.0, -2.0], [0.0, 0.0]])
+    sums = reconstruct._Sums(rows[:2], torch.ones(2), second=True)
+    for part in (rows[:2], rows[2:]):
+        sums.add(part, torch.ones(2))
+    found = sums.moments()
+    assert found.mean.tolist() == pytest.approx([1e4, 1e4], abs=1e-9)
+    assert found.covariance.flatten().tolist() == pytest.approx([0.5, -1.0, -1.0, 2.0], abs=1e-9)
 
 
 def test_padding_does_not_count_and_the_model_stays() -> None:

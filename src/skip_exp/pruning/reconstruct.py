@@ -118,7 +118,8 @@ def solve(
     if not rank or not len(kept):
         return {"bias": bias}
     kept_covariance = moments.covariance[kept][:, kept]
-    penalty = ridge * kept_covariance.diagonal().mean() + 1e-12  # all kept ones may be constant
+    variance = kept_covariance.diagonal()
+    penalty = ridge * variance.mean() + _rounding(variance + mean[kept] ** 2, weight.shape[1])
     root = torch.linalg.cholesky(
         kept_covariance + penalty * torch.eye(len(kept), dtype=kept_covariance.dtype)
     )
@@ -128,6 +129,18 @@ def solve(
     left = u[:, :rank] * s[:rank]
     right = torch.linalg.solve_triangular(root, v[:rank], upper=False, left=False)
     return {"bias": bias - left @ (right @ mean[kept]), "left": left, "right": right}
+
+
+def _rounding(squares: Tensor, terms: int) -> Tensor:
+    """What fp32 sums of so many terms leave of variance where there is none; never 0.
+
+    Less tells of nothing: a decoder's first step is the same for every text, say.
+
+    Args:
+        squares: mean squares of the inputs.
+    """
+    noise = terms * torch.finfo(torch.float32).eps ** 2 * squares.mean()
+    return noise.clamp_min(torch.finfo(torch.float32).tiny)
 
 
 def token_weights(output: nn.Linear, rows: Tensor) -> Tensor:
@@ -143,6 +156,36 @@ def token_weights(output: nn.Linear, rows: Tensor) -> Tensor:
     return 1 / (sizes + sizes.median()).clamp_min(torch.finfo(sizes.dtype).tiny)
 
 
+class _Sums:
+    """Weighted sums over the rows of batch after batch, in fp64 on the rows' device.
+
+    About the mean of the first batch: in sums about zero an input that hardly varies would lose its
+    variance to rounding, or have a negative one.
+    """
+
+    def __init__(self, rows: Tensor, weights: Tensor, second: bool) -> None:
+        self.centre = weights.double() @ rows.double() / weights.double().sum()
+        self.total = torch.zeros_like(self.centre[:1])
+        self.first = torch.zeros_like(self.centre)
+        self.second = torch.zeros_like(torch.outer(self.first, self.first)) if second else None
+
+    def add(self, rows: Tensor, weights: Tensor) -> None:
+        """``rows`` [tokens, n], ``weights`` [tokens]."""
+        centred, weights = rows.double() - self.centre, weights.double()
+        weighted = centred * weights[:, None]
+        self.total += weights.sum()
+        self.first += weighted.sum(0)
+        if self.second is not None:
+            self.second += weighted.T @ centred
+
+    def moments(self) -> Moments:
+        shift = self.first / self.total
+        mean = (self.centre + shift).cpu()
+        if self.second is None:
+            return Moments(mean, torch.zeros(0, 0))
+        return Moments(mean, (self.second / self.total - torch.outer(shift, shift)).cpu())
+
+
 @torch.no_grad()
 def _moments(
     model: SoftPromptModel, names: set[str], batches: Iterable[Batch], second: bool
@@ -151,7 +194,7 @@ def _moments(
     outputs: dict[str, Tap] = {  # what enters the output projections
         tap.sublayer: tap for tap in taps(model).values() if tap.before and tap.sublayer in names
     }
-    sums: dict[str, tuple[float, Tensor, Tensor]] = {}
+    sums: dict[str, _Sums] = {}
     for batch in batches:
         with observe(model, outputs) as activations:
             logits(model, batch)
@@ -160,17 +203,10 @@ def _moments(
             rows = x.float().flatten(2)
             rows = rows.flatten(0, 1) if mask is None else rows[mask]
             weights = token_weights(outputs[name].linear, rows)
-            weighted = rows * weights[:, None]
-            products = (weighted.T @ rows).double().cpu() if second else torch.zeros(0, 0)
-            total, first, square = sums.get(name, (0.0, 0, 0))
-            first = first + weighted.double().sum(0).cpu()
-            sums[name] = total + float(weights.sum()), first, square + products
-    moments = {}
-    for name, (total, first, square) in sums.items():
-        mean = first / total
-        covariance = square / total - torch.outer(mean, mean) if second else square
-        moments[name] = Moments(mean, covariance)
-    return moments
+            if name not in sums:
+                sums[name] = _Sums(rows, weights, second)
+            sums[name].add(rows, weights)
+    return {name: of_block.moments() for name, of_block in sums.items()}
 
 
 def _kept(block: Block, keep: Keep) -> Tensor:
