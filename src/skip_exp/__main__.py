@@ -60,6 +60,9 @@ def _jobs(arguments: Sequence[str]) -> int:
         os.environ[entry.TRACEBACKS] = "1"
     # With this set Hydra raises what it would otherwise print over several lines.
     os.environ["HYDRA_FULL_ERROR"] = "1"
+    if line := flags.refused(arguments) or refusals.group_value(arguments):
+        print(f"error: {line}", file=sys.stderr)
+        return 2
     sys.argv[1:] = flags.overrides_first(arguments)
     start = hydra.main(
         version_base="1.3", config_path=str(config.conf_dir()), config_name="config"

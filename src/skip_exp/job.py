@@ -10,7 +10,7 @@ import lightning as L
 from torch import Tensor
 
 from skip_exp.cache.store import Entry, StageCache
-from skip_exp.config.schema import Config, TrainConfig, TrainerConfig
+from skip_exp.config.schema import BASELINES, Config, TrainConfig, TrainerConfig
 from skip_exp.data.encode import EncodedTask
 from skip_exp.data.module import TextDataModule
 from skip_exp.models.backbones import Backbone
@@ -18,8 +18,6 @@ from skip_exp.models.prompts.build import build_prompt, init_ids
 from skip_exp.models.readouts.build import build_readout
 from skip_exp.models.sites import Relevance
 from skip_exp.models.soft_prompt import SoftPromptModel
-
-BASELINES = ("bias", "full")  # `tune.train` of a size that no skill file should have; never pruned
 
 
 @dataclass(frozen=True)

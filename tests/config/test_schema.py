@@ -181,9 +181,9 @@ def test_conf_is_found_in_an_installed_package(
     [
         (PruneConfig, {"ratio": 1.0}, r"^prune\.ratio=1\.0: must be in \[0, 1\)$"),
         (PruneConfig, {"ratio": -0.1}, r"^prune\.ratio=-0\.1: must be in \[0, 1\)$"),
-        (PruneConfig, {"round_to": 0}, r"^prune\.round_to=0: must be positive$"),
-        (config.TrainConfig, {"batch": 0}, r"^tune\.batch=0: must be positive$"),
-        (config.RetuneConfig, {"lr": -1.0}, r"^retune\.lr=-1\.0: must be positive$"),
+        (PruneConfig, {"round_to": 0}, r"^prune\.round_to=0: must be positive"),
+        (config.TrainConfig, {"batch": 0}, r"^tune\.batch=0: must be positive"),
+        (config.RetuneConfig, {"lr": -1.0}, r"^retune\.lr=-1\.0: must be positive, at most 10$"),
         (config.DataConfig, {"source": "web"}, r"^data\.source=web: must be one of auto, local"),
         (
             config.LoggerConfig,

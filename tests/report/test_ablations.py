@@ -50,7 +50,7 @@ def sweeps(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(grids, "sweep_dir", lambda: folder)
         found = screens.read_all()  # once: composing takes its time
-        patch.setattr(ablations, "read_all", lambda: found)
+        patch.setattr(ablations, "read_all", lambda own: found)
         yield folder
 
 

@@ -85,7 +85,7 @@ def test_every_sweep_file_says_how_to_run_it_and_composes():
     for file in files:
         text = file.read_text()
         head = text.split("defaults:")[0]
-        assert f"--config-dir sweeps --config-name {file.stem}" in head
+        assert f"python -m skip_exp --config-name {file.stem}\n" in head
         assert "Cost:" in head
         sweep = yaml.safe_load(text)["hydra"]
         assert sweep["mode"] == "MULTIRUN"

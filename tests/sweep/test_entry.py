@@ -19,9 +19,9 @@ TASKS = "ag_news, boolq, cb, cola"
 
 
 def too_much(cfg: Any) -> None:
-    """The pipeline of a job whose ratio is out of range."""
-    if cfg.prune.ratio >= 1:
-        raise ConfigError("prune.ratio", cfg.prune.ratio, "must be in [0, 1)")
+    """The pipeline of a job whose ratio cannot be reached."""
+    if cfg.prune.ratio >= 0.95:
+        raise ConfigError("prune.ratio", cfg.prune.ratio, "at most 0.9 can be reached")
     finished(cfg)
 
 
@@ -63,8 +63,18 @@ def status_of(folder: Path) -> dict[str, str]:
         (["+task=rte", "~backbone"], ["backbone.name: missing"]),
         (["+task=rte", "prune.ratio=${nowhere}"], ["Interpolation key 'nowhere' not found"]),
         (["task.name=mine"], ["task.text: missing"]),
-        (["--config-name", "nowhere"], ["Cannot find primary config 'nowhere'"]),
+        (["--config-name", "nowhere"], ["--config-name=nowhere: no such file; must be .*, table2"]),
         (["--config-dir", "nowhere", "+task=rte"], ["nowhere' not found"]),
+        (["-cn", "tabel2"], ["--config-name=tabel2: no such file", "did you mean table2"]),
+        (["--config-dir", ".", "+task=rte", "-cd=conf"], ["conf: --config-dir . is given already"]),
+        (["+task=rte", "--nonsense"], ["unrecognized arguments: --nonsense"]),
+        (["+task=rte", "-cn"], ["--config-name/-cn: expected one argument"]),
+        (["+task=rte", "prune.ratio=1.0"], [r"prune.ratio=1.0: must be in \[0, 1\)"]),
+        (["+task=rte", "tune.epochs=3,-1", "-m"], ["tune.epochs=-1: must be positive"]),
+        (["+task=rte", "prompt.kind=foo,prefix", "-m"], ["prompt.kind=foo: .* input, prefix"]),
+        (["+task=rte", "seed=1,-1", "-m"], [r"seed=-1: must be in \[0, 4294967295\]"]),
+        (["+task=rte", "prune=0.5"], ["prune=0.5: must be one of default, uniform"]),
+        (["+task=rte", "data.dir=${oc.env:NO_SUCH}"], ["data.dir: the environment .*NO_SUCH is"]),
     ],
 )
 def test_what_composition_sees_is_refused_on_one_line(
@@ -128,22 +138,23 @@ def test_a_job_shows_its_row_and_where_it_lies(cli: Cli, tmp_path: Path) -> None
 
 
 def test_a_failing_job_fails_alone(cli: Cli, tmp_path: Path) -> None:
-    ended = cli("+task=rte", "prune.ratio=0.3,1.5,0.7", "-m", run=too_much)
+    ended = cli("+task=rte", "prune.ratio=0.3,0.99,0.7", "-m", run=too_much)
     assert ended.code == 1
-    assert ended.err == "error: job 2 (rte, minilm, 1.5): prune.ratio=1.5: must be in [0, 1)\n"
+    told = "prune.ratio=0.99: at most 0.9 can be reached"
+    assert ended.err == f"error: job 2 (rte, minilm, 0.99): {told}\n"
     assert status_of(tmp_path) == {
         "0-rte-minilm-0.3-1": "done",
-        "1-rte-minilm-1.5-1": "failed",
+        "1-rte-minilm-0.99-1": "failed",
         "2-rte-minilm-0.7-1": "done",
     }
-    assert "3 jobs" in ended.out and "failed: prune.ratio=1.5" in ended.out
+    assert "3 jobs" in ended.out and "failed: prune.ratio=0.99" in ended.out
     assert re.search(r"results: outputs/\S+\nnext: +python -m skip_exp\.report outputs/", ended.out)
 
 
 def test_a_single_failing_job(cli: Cli) -> None:
-    ended = cli("+task=rte", "prune.ratio=1.5", run=too_much)
+    ended = cli("+task=rte", "prune.ratio=0.99", run=too_much)
     assert (ended.code, ended.out) == (1, "")
-    assert ended.err == "error: prune.ratio=1.5: must be in [0, 1)\n"
+    assert ended.err == "error: prune.ratio=0.99: at most 0.9 can be reached\n"
 
 
 def test_jobs_are_listed_in_their_order(cli: Cli) -> None:

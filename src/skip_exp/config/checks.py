@@ -11,11 +11,32 @@ def one_of(key: str, value: object, choices: tuple[str, ...]) -> None:
         raise ConfigError(key, value, f"must be one of {', '.join(choices)}")
 
 
-def positive(prefix: str, settings: object, *names: str) -> None:
-    """Raise ConfigError where a field is not above zero."""
-    for name in names:
-        if getattr(settings, name) <= 0:
-            raise ConfigError(f"{prefix}.{name}", getattr(settings, name), "must be positive")
+def positive(prefix: str, settings: object, **most: float) -> None:
+    """Raise ConfigError where a field is not above zero, or beyond its ``most``.
+
+    The bounds are generous: what is beyond them is a slip of the finger, not a setting.
+    """
+    for name, bound in most.items():
+        if not 0 < (value := getattr(settings, name)) <= bound:  # NaN is neither
+            raise ConfigError(f"{prefix}.{name}", value, f"must be positive, at most {bound}")
+
+
+def within(prefix: str, settings: object, **ends: tuple[float, float]) -> None:
+    """Raise ConfigError where a field is not between its two ends, or one of them."""
+    for name, (low, high) in ends.items():
+        if not low <= (value := getattr(settings, name)) <= high:
+            key = f"{prefix}.{name}" if prefix else name
+            raise ConfigError(key, value, f"must be in [{low}, {high}]")
+
+
+def one_of_or_own(key: str, name: str, choices: tuple[str, ...]) -> None:
+    """Raise ConfigError where ``name`` is neither one of the choices nor a place (``module.name``).
+
+    What is at a place is looked up when its job starts: an import may take seconds.
+    """
+    if name not in choices and "." not in name:
+        allowed = f"must be one of {', '.join(choices)}, or module.name of your own"
+        raise ConfigError(key, name, allowed)
 
 
 def unset(settings: object) -> bool:

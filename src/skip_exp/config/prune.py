@@ -4,10 +4,13 @@ import math
 from dataclasses import dataclass, field
 from typing import Any
 
-from skip_exp.config.checks import is_number, one_of, positive
+from skip_exp.config.checks import is_number, one_of, one_of_or_own, positive
 from skip_exp.errors import ConfigError
 
 AUTO = "auto"
+# Refused here before torch is imported; what they do: `pruning.allocate`, `models.sites`.
+ALLOCATIONS = ("global", "per_cost", "uniform", "latency")
+SITES = ("ffn", "heads", "qk", "vo")
 
 
 @dataclass(frozen=True)
@@ -46,10 +49,16 @@ class PruneConfig:
     def __post_init__(self) -> None:
         self._check_goal()
         self._check_steps()
-        positive("prune", self, "round_to", "rank")
+        positive("prune", self, round_to=10**6, rank=10**6)
+        one_of_or_own("prune.allocation", self.allocation, ALLOCATIONS)
+        if not self.sites or set(self.sites) - set(SITES):
+            raise ConfigError("prune.sites", self.sites, f"must be some of {', '.join(SITES)}")
         one_of("prune.reconstruct", self.reconstruct, ("none", "mean", "least_squares"))
         if self.allocation == "latency" and self.target_speedup is None:
             raise ConfigError("prune.allocation", "latency", "needs prune.target_speedup, e.g. 2.0")
+        if self.allocation == "latency" and not set(self.sites) <= {"ffn", "heads"}:
+            why = "must be ffn, heads or both with prune.allocation=latency"
+            raise ConfigError("prune.sites", self.sites, why)
 
     def _check_goal(self) -> None:
         """`max_drop` and ratio=auto go together, and with nothing else that asks."""

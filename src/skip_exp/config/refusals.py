@@ -5,6 +5,7 @@ import re
 import types
 from collections.abc import Container, Iterator, Sequence
 from dataclasses import fields, is_dataclass
+from pathlib import Path
 from typing import Any, get_args, get_origin, get_type_hints
 
 from hydra.errors import CompactHydraException, MissingConfigException, OverrideParseException
@@ -12,7 +13,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
-from skip_exp.config.schema import Config
+from skip_exp.config.schema import Config, conf_dir
 from skip_exp.errors import SkipError
 
 _KINDS = {
@@ -32,7 +33,9 @@ _LAUNCHERS = ("joblib", "submitit", "ray")  # optional dependencies of pyproject
 
 def is_composition_error(error: Exception) -> bool:
     """Whether the configuration itself was refused, so that no job can have started."""
-    composition_errors = (CompactHydraException, OmegaConfBaseException, YAMLError, ValueError)
+    # A job that fails says so itself: what comes out of Hydra comes from before the first one.
+    own = (SkipError, YAMLError, ValueError)
+    composition_errors = (CompactHydraException, OmegaConfBaseException, *own)
     return isinstance(error, composition_errors)
 
 
@@ -82,6 +85,27 @@ def refused(overrides: Sequence[str], groups: Sequence[str]) -> str | None:
     return None
 
 
+def group_value(arguments: Sequence[str]) -> str | None:
+    """``prune=0.5``: a value where one of a group's choices should stand; Hydra names no key."""
+    for argument in arguments:
+        group, is_override, given = argument.lstrip("+").partition("=")
+        folder = conf_dir() / group
+        if not is_override or not group.isidentifier() or not folder.is_dir():
+            continue
+        values = [given] if given.startswith("{") else given.split(",")
+        if wrong := next(filter(_is_no_name, values), None):
+            choices = _list(sorted(file.stem for file in folder.glob("*.yaml")))
+            keys = f"its keys: {group}.KEY=VALUE" if _schema(group) else "it sets several keys"
+            return f"{group}={wrong}: must be one of {choices} ({keys})"
+    return None
+
+
+def _is_no_name(value: str) -> bool:
+    return bool(
+        re.fullmatch(r"[-+.]?\d[\d_.eE+-]*|[-+]?\.?(?i:inf|nan)|(?i:true|false)|\{.*", value)
+    )
+
+
 def missing_key(config: DictConfig) -> str | None:
     """A key without a value: a group deselected, or a YAML of the user's own that lacks it."""
     plain: Any = OmegaConf.to_container(config, resolve=False)
@@ -127,7 +151,11 @@ def _missing_choice(error: MissingConfigException) -> str:
     text = str(error)
     match = re.search(r"Could not (?:find|load) '(.+?)'", text)
     if not match:  # the primary config
-        return text.partition(" Check that")[0]
+        folders = re.findall(r"path=file://(.+)", text)
+        names = sorted({file.stem for folder in folders for file in Path(folder).glob("*.yaml")})
+        near = difflib.get_close_matches(error.missing_cfg_file or "", names, n=1)
+        hint = f"; did you mean {near[0]}?" if near else ""
+        return f"--config-name={error.missing_cfg_file}: no such file; must be one of {_list(names)}{hint}"
     group, _, choice = match.group(1).rpartition("/")
     near = difflib.get_close_matches(choice, error.options or [], n=1)
     hint = f"; did you mean {near[0]}?" if near else ""
@@ -147,6 +175,8 @@ def _composition(error: BaseException) -> str:
     if empty := _search(r"Missing mandatory value: (\S+)", detail):
         return missing(empty)
     key = _search(r"full_key: (\S+)", detail) or ""
+    if variable := _search(r"Environment variable '(.+?)' not found", detail):
+        return f"{key}: the environment variable {variable} is not set"
     place = _place(text) + key
     if re.search(r"Key '\w+' (?:is )?not in ", detail):
         return f"{place}: {no_such_key(key)}"

@@ -11,15 +11,24 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar, cast
 
+from hydra.core.config_search_path import ConfigSearchPath
 from hydra.core.config_store import ConfigStore
+from hydra.core.plugins import Plugins
+from hydra.plugins.search_path_plugin import SearchPathPlugin
 from omegaconf import MISSING, OmegaConf
 
-from skip_exp.config.checks import one_of, positive, unset
+from skip_exp.config.checks import one_of, one_of_or_own, positive, unset, within
 from skip_exp.config.prune import PruneConfig
 from skip_exp.config.task import TaskConfig
 from skip_exp.errors import ConfigError
 
 TRAIN = ("prompt", "prompt_readout", "bias", "full")
+BASELINES = ("bias", "full")  # `tune.train` of a size that no skill file should have; never pruned
+# Names of the parts that come with the package: refused here before torch is imported, looked up in
+# the registries of `models`.
+PROMPTS = ("input", "prefix", "none")
+READOUTS = {"bert": ("head", "mlm"), "roberta": ("head", "mlm"), "t5": ("head", "seq2seq")}
+ACCELERATORS = ("auto", "cpu", "gpu", "cuda", "mps")
 
 
 @dataclass
@@ -34,6 +43,15 @@ class BackboneConfig:
 
     def __post_init__(self) -> None:
         one_of("backbone.pooling", self.pooling, ("mean", "cls"))
+        if unset(self):
+            return
+        one_of("backbone.family", self.family, tuple(READOUTS))
+        every = tuple(dict.fromkeys(name for names in READOUTS.values() for name in names))
+        one_of_or_own("backbone.readout", self.readout, every)
+        has = READOUTS[self.family]
+        if self.readout in every and self.readout not in has:
+            why = f"{self.family} has the readouts {', '.join(has)}"
+            raise ConfigError("backbone.readout", self.readout, why)
 
 
 @dataclass
@@ -46,7 +64,10 @@ class PromptConfig:
 
     def __post_init__(self) -> None:
         one_of("prompt.init", self.init, ("vocab", "text", "normal"))
-        positive("prompt", self, "length")
+        positive("prompt", self, length=1000)
+        within("prompt", self, std=(0, 100))
+        if not unset(self):
+            one_of_or_own("prompt.kind", self.kind, PROMPTS)
 
 
 @dataclass
@@ -71,7 +92,9 @@ class TrainConfig:
     bias_lr: float = 1e-3  # of what `bias` and `full` train beside prompt and readout
 
     def __post_init__(self) -> None:
-        positive(self.phase, self, "epochs", "batch", "lr")
+        positive(self.phase, self, epochs=10**6, batch=10**6, lr=10, patience=10**6)
+        within(self.phase, self, readout_lr=(0, 10), bias_lr=(0, 10), weight_decay=(0, 10))
+        within(self.phase, self, warmup=(0, 1), clip=(0, 10**6))
         one_of(f"{self.phase}.train", self.train, self.trains)
 
 
@@ -118,7 +141,7 @@ class AttributionConfig:
         return method_name(self._target_) or "-"
 
     def __post_init__(self) -> None:
-        positive("attribution", self, "samples", "batch")
+        positive("attribution", self, samples=10**9, batch=10**6)
 
 
 def method_name(target: str | None) -> str | None:
@@ -135,7 +158,8 @@ class DataConfig:
 
     def __post_init__(self) -> None:
         one_of("data.source", self.source, ("auto", "local", "hub", "sample"))
-        positive("data", self, "max_length")
+        # Below it two special tokens, or the four of a pair, leave no room for a text.
+        within("data", self, max_length=(8, 10**6))
 
 
 @dataclass
@@ -146,6 +170,7 @@ class TrainerConfig:
     progress: bool = True
 
     def __post_init__(self) -> None:
+        one_of("trainer.accelerator", self.accelerator, ACCELERATORS)
         one_of("trainer.precision", self.precision, ("auto", "32-true", "bf16-mixed", "16-mixed"))
         if self.devices < 1:
             raise ConfigError("trainer.devices", self.devices, "must be at least 1")
@@ -160,7 +185,8 @@ class BenchmarkConfig:
     warmup: int = 3
 
     def __post_init__(self) -> None:
-        positive("benchmark", self, "batch", "seq_len", "repeats")
+        positive("benchmark", self, batch=10**6, seq_len=10**6, repeats=10**6)
+        within("benchmark", self, warmup=(0, 10**6))
 
 
 @dataclass
@@ -211,6 +237,9 @@ class Config:
     output_dir: str = MISSING  # the job's own folder
     debug: bool = False  # tracebacks instead of one line
 
+    def __post_init__(self) -> None:
+        within("", self, seed=(0, 2**32 - 1))
+
 
 T = TypeVar("T")
 
@@ -227,8 +256,16 @@ def typed(composed: Any, kind: type[T]) -> T:
 
 
 def register() -> None:
-    """Make the schema known to Hydra as ``schema`` (the first entry of conf/config.yaml)."""
+    """Make known to Hydra the schema (the first entry of conf/config.yaml) and the sweep files."""
     ConfigStore.instance().store(name="schema", node=Config)
+    Plugins.instance().register(SweepFiles)
+
+
+class SweepFiles(SearchPathPlugin):
+    """``--config-name table2`` finds the package's sweep file from any folder."""
+
+    def manipulate_search_path(self, search_path: ConfigSearchPath) -> None:
+        search_path.append("sweeps", f"file://{sweep_dir()}")
 
 
 def conf_dir() -> Path:
@@ -236,3 +273,8 @@ def conf_dir() -> Path:
     package = Path(__file__).resolve().parents[1]
     inside = package / "conf"
     return inside if inside.is_dir() else package.parents[1] / "conf"
+
+
+def sweep_dir() -> Path:
+    """The folder ``sweeps``, beside ``conf`` in the source tree and in an installed package."""
+    return conf_dir().with_name("sweeps")

@@ -1,4 +1,4 @@
-"""Files that appear whole or not at all; whether they changed; JSON that anybody may have written."""
+"""Files that appear whole or not at all, whether they changed, and JSON of any author."""
 
 import json
 import os

@@ -11,12 +11,13 @@ from typing import Any
 from hydra.utils import get_method
 
 from skip_exp.cache.store import StageCache
+from skip_exp.config import together
 from skip_exp.config.schema import AttributionConfig, Config
 from skip_exp.config.task import TaskConfig
 from skip_exp.data.encode import EncodedTask, encode
 from skip_exp.data.sources import load_task, local_stamp
 from skip_exp.errors import ConfigError, SkipError
-from skip_exp.job import BASELINES, Job, phase_seed
+from skip_exp.job import Job, phase_seed
 from skip_exp.machine.versions import code_version, digest, job_code
 from skip_exp.models.backbones import Backbone, first_line, load_backbone
 from skip_exp.models.prompts.build import prompt_class
@@ -34,7 +35,7 @@ def prepare(cfg: Config) -> Job:
     Raises:
         SkipError: data or a backbone that cannot be had, or values that do not go together.
     """
-    _check_together(cfg)
+    together.check(cfg)
     b = cfg.backbone
     backbone = load_backbone(b.name, b.path, b.family, b.readout)
     _check_length(cfg, backbone)
@@ -115,10 +116,6 @@ def _data(task: TaskConfig, cfg: Config, backbone: Backbone) -> EncodedTask:
     files = local_stamp(task, folder)
     key = digest([asdict(task), source, folder, files, length, backbone.content_hash])
     if key not in _loaded:
-        if source == "sample" and not backbone.is_embedded:
-            raise ConfigError(
-                "data.source", source, "generated data goes with an embedded backbone only"
-            )
         raw = load_task(task, source, folder, allow_sample=backbone.is_embedded)
         while len(_loaded) >= 4:
             _loaded.pop(next(iter(_loaded)))
@@ -148,21 +145,6 @@ def _method(settings: AttributionConfig, seed: int) -> Callable[..., Relevance]:
             raise ConfigError(name, value, f"{target} has no such option")
     options = {key: value for key, (_, value) in named.items()}
     return partial(method, **options | ({"seed": seed} if "seed" in parameters else {}))
-
-
-def _check_together(cfg: Config) -> None:
-    """Values of several groups that do not go together."""
-    baseline = cfg.tune.train in BASELINES
-    if baseline and (cfg.prune.goal.ratio != 0 or cfg.retune.enabled):
-        why = "a baseline of its own size: needs prune.ratio=0 retune.enabled=false"
-        raise ConfigError("tune.train", cfg.tune.train, why)
-    if cfg.prompt.kind == "none" and "prompt" in (cfg.tune.train, cfg.retune.train):
-        raise ConfigError("prompt.kind", "none", "leaves nothing to train with train=prompt")
-    if not cfg.tune.enabled:
-        raise ConfigError("tune.enabled", False, "there is nothing to prune without a tuned prompt")
-    if cfg.prune.step_epochs and not cfg.retune.enabled:
-        why = "must be 0 with retune.enabled=false"
-        raise ConfigError("prune.step_epochs", cfg.prune.step_epochs, why)
 
 
 def _check_length(cfg: Config, backbone: Backbone) -> None:

@@ -1,4 +1,4 @@
-"""``python -m skip_exp.report.ablations [FOLDER ...] [--out FILE]``: every ablation, one page.
+"""``python -m skip_exp.report.ablations [FOLDER ...] [--config-dir DIR] [--out FILE]``: every ablation, one page.
 
 A FOLDER may be a ``results.csv`` that a report wrote.
 """
@@ -46,9 +46,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog=name, description=__doc__)
     parser.add_argument("folders", nargs="*", metavar="FOLDER", default=["outputs"])
     parser.add_argument("--out", type=Path, default=Path("outputs/ablations.md"), metavar="FILE")
+    of_own = "a folder with ablation sweeps of your own, beside the package's"
+    parser.add_argument("--config-dir", type=Path, metavar="DIR", help=of_own)
     options = parser.parse_args(arguments)
     try:
-        save({options.out: page(frame.load(options.folders))})
+        save({options.out: page(frame.load(options.folders), options.config_dir)})
     except SkipError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
@@ -56,10 +58,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
-def page(results: pd.DataFrame) -> str:
-    """The whole page, Markdown, from a frame of results."""
+def page(results: pd.DataFrame, own: Path | None = None) -> str:
+    """The whole page, Markdown, from a frame of results; ``own``: a folder of further sweeps."""
     scores = scored(results)
-    studies = [study(screen, scores) for screen in read_all()]
+    studies = [study(screen, scores) for screen in read_all(own)]
     rows = pd.concat([of.rows for of in studies], ignore_index=True)
     used = pd.concat([of.used for of in studies]).drop_duplicates("job_id")
     costs = {of.screen.name: of.used for of in studies if of.compares} | {"total": used}

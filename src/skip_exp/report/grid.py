@@ -64,19 +64,33 @@ def _finished(frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def sweep_dir() -> Path:
-    """The folder ``sweeps``, beside ``conf`` in the source tree and in an installed package."""
-    return config.conf_dir().with_name("sweeps")
+    """The folder of the package's own sweep files."""
+    return config.sweep_dir()
 
 
-def parsed(name: str) -> dict[str, Any]:
-    """``sweeps/<name>.yaml`` as it stands."""
-    content: dict[str, Any] = yaml.safe_load((sweep_dir() / f"{name}.yaml").read_text("utf-8"))
+def parsed(name: str, folder: Path | None = None) -> dict[str, Any]:
+    """``<name>.yaml`` of the package's sweeps, or of a ``folder`` of the user's own, as it stands.
+
+    Raises:
+        SkipError: no YAML, or not a mapping.
+    """
+    file = (folder or sweep_dir()) / f"{name}.yaml"
+    try:
+        content = yaml.safe_load(file.read_text("utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise SkipError(f"{file}: {' '.join(str(error).split())}") from error
+    if not isinstance(content, dict):
+        raise SkipError(f"{file}: must be a mapping, as the package's sweeps are")
     return content
 
 
-def swept(name: str) -> dict[str, list[str]]:
-    """What ``sweeps/<name>.yaml`` sweeps over: {key: choices}, in the file's order."""
-    params = parsed(name)["hydra"]["sweeper"]["params"]
+def swept(name: str, folder: Path | None = None) -> dict[str, list[str]]:
+    """What a sweep file sweeps over: {key: choices}, in the file's order; raises SkipError."""
+    try:
+        params = dict(parsed(name, folder)["hydra"]["sweeper"]["params"])
+    except (KeyError, TypeError, ValueError) as error:
+        file = (folder or sweep_dir()) / f"{name}.yaml"
+        raise SkipError(f"{file}: hydra.sweeper.params: missing; name what is swept") from error
     return {key.lstrip("+"): choices(value) for key, value in params.items()}
 
 
@@ -115,11 +129,14 @@ def choices(text: Any) -> list[str]:
     return [str(value) for value in override.sweep_string_iterator()]
 
 
-def composed(name: str, overrides: Sequence[str]) -> dict[str, Any]:
-    """The resolved config of one job of sweep ``name`` (or PLAIN); its folder is not known yet."""
+def composed(name: str, overrides: Sequence[str], own: Path | None = None) -> dict[str, Any]:
+    """The resolved config of one job of sweep ``name`` (or PLAIN); its folder is not known yet.
+
+    ``own``: the folder of a sweep file of the user's own.
+    """
     config.register()
     search = f"hydra.searchpath=[file://{config.conf_dir()}]"
-    folder = config.conf_dir() if name == PLAIN else sweep_dir()
+    folder = config.conf_dir() if name == PLAIN else (own or sweep_dir()).resolve()
     try:
         with initialize_config_dir(str(folder), version_base="1.3"):
             cfg = compose(name, overrides=[search, "output_dir=.", *overrides])

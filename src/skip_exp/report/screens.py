@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from itertools import product
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
@@ -39,6 +40,7 @@ class Screen:
     reference: str  # label of the option that the others are compared with
     is_default: bool  # whether that is what `python -m skip_exp` does, told nothing
     pairs: pd.DataFrame  # columns PAIR
+    folder: Path | None = None  # of the file, where it is none of the package's
 
     @property
     def title(self) -> str:
@@ -46,7 +48,8 @@ class Screen:
 
     @property
     def command(self) -> str:
-        return f"python -m skip_exp --config-dir sweeps --config-name {self.name}"
+        where = f"--config-dir {self.folder} " if self.folder else ""
+        return f"python -m skip_exp {where}--config-name {self.name}"
 
 
 def scored(results: pd.DataFrame) -> pd.DataFrame:
@@ -89,36 +92,54 @@ def _identity(values: Mapping[str, str], kind: str, ratio: float) -> str:
     return "\n".join(f"{key}={value}" for key, value in items if not key.startswith(_WITHOUT[kind]))
 
 
-def read_all() -> list[Screen]:
-    """Every sweep file that names a factor, the controls last.
+def read_all(own: Path | None = None) -> list[Screen]:
+    """Every sweep file that names a factor: the package's, its controls last, then one's ``own``.
 
     Raises:
-        SkipError: a file does not compose.
+        SkipError: a file does not compose, or ``own`` is no folder.
     """
-    names = sorted(file.stem for file in grids.sweep_dir().glob("*.yaml"))
-    names = [name for name in names if grids.parsed(name).get("sweep", {}).get("factor")]
-    return [read(name) for name in sorted(names, key=lambda name: name == "ablation_controls")]
+    if own and not own.is_dir():
+        raise SkipError(f"--config-dir {own}: not a folder")
+    names = _with_factor(grids.sweep_dir(), None)
+    screens = [read(name) for name in sorted(names, key=lambda name: name == "ablation_controls")]
+    if own and own.resolve() != grids.sweep_dir().resolve():
+        screens += [read(name, own) for name in _with_factor(own, own)]
+    return screens
 
 
-def read(name: str) -> Screen:
-    """The grid of ``sweeps/<name>.yaml``, whose ``sweep.factor`` names what is compared.
+def _with_factor(folder: Path, own: Path | None) -> list[str]:
+    names = sorted(file.stem for file in folder.glob("*.yaml"))
+    return [name for name in names if _about(name, own).get("factor")]
+
+
+def _about(name: str, own: Path | None) -> dict[str, Any]:
+    about = grids.parsed(name, own).get("sweep")
+    return about if isinstance(about, dict) else {}
+
+
+def read(name: str, own: Path | None = None) -> Screen:
+    """The grid of a sweep file (of the folder ``own``), whose ``sweep.factor`` is compared.
 
     Raises:
         SkipError: it does not compose, or does not sweep over its factor.
     """
-    swept, about = grids.swept(name), grids.parsed(name)["sweep"]
+    swept, about = grids.swept(name, own), _about(name, own)
     factors = about["factor"]
+    if missing := {"task"} - set(swept):
+        raise SkipError(f"{name}.yaml: hydra.sweeper.params has no +{missing.pop()}")
     if set(swept) - set(grids.SWEPT) != set(factors):
         named = ", ".join(factors)
-        raise SkipError(f"sweeps/{name}.yaml: sweep.factor is {named}, but it sweeps over another")
+        raise SkipError(
+            f"{(own or Path('sweeps')) / name}.yaml: sweep.factor is {named}, but it sweeps over another"
+        )
     task = f"+task={swept['task'][0]}"
-    default = _composed(name, task)
+    default = _composed(name, task, own=own)
     ratios = [float(ratio) for ratio in swept.get("prune.ratio", [default["prune"]["ratio"]])]
     options = {}
     for values in product(*(swept[factor] for factor in factors)):
         given = [f"{factor}={value}" for factor, value in zip(factors, values, strict=True)]
         label = ", ".join(given) if len(given) > 1 else values[0]
-        options[label] = _points(_composed(name, task, *given), ratios)
+        options[label] = _points(_composed(name, task, *given, own=own), ratios)
     of_default = _points(default, ratios)
     same = (label for label, points in options.items() if points.equals(of_default))
     reference = next(same, next(iter(options)))
@@ -128,18 +149,19 @@ def read(name: str) -> Screen:
     pairs = product(swept["task"], swept.get("backbone", [default["backbone"]["name"]]), seeds)
     return Screen(
         name=name,
-        question=about["question"],
+        question=about.get("question") or "",
         factors=factors,
         points=_compared(options, reference),
         reference=reference,
         is_default=options[reference].equals(plain),
         pairs=pd.DataFrame(pairs, columns=PAIR).astype({"seed": "Int64"}),
+        folder=own,
     )
 
 
-def _composed(name: str, task: str, *given: str) -> dict[str, Any]:
+def _composed(name: str, task: str, *given: str, own: Path | None = None) -> dict[str, Any]:
     """Final scores are those with re-tuning, also where the sweep itself does without."""
-    return grids.composed(name, [task, "retune.enabled=true", *given])
+    return grids.composed(name, [task, "retune.enabled=true", *given], own)
 
 
 @cache

@@ -1,5 +1,6 @@
 """Hydra's callback: what is refused at composition, before any job, and what is started."""
 
+import copy
 import re
 import sys
 from pathlib import Path
@@ -10,8 +11,11 @@ from hydra.core.global_hydra import GlobalHydra
 from hydra.core.plugins import Plugins
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 
 from skip_exp.config import refusals
+from skip_exp.errors import SkipError
+from skip_exp.sweep import composed
 from skip_exp.sweep.state import STARTED
 
 
@@ -29,6 +33,10 @@ class Started(Callback):
             _refuse_missing_task()
         if line := refusals.missing_key(config):
             _refuse(line)
+        try:
+            composed.check(copy.deepcopy(config))
+        except (SkipError, OmegaConfBaseException) as error:
+            _refuse(refusals.explain(error))
 
     def on_multirun_start(self, config: DictConfig, **_: Any) -> None:
         """Before a sweep; a task may be named by its overrides or by its sweeper's parameters.
@@ -43,6 +51,7 @@ class Started(Callback):
             _refuse_missing_task()
         if line := refusals.missing_extra(config.hydra, Plugins.instance().class_name_to_class):
             _refuse(line)
+        composed.check_every_job()
         STARTED.folder, STARTED.multirun = Path(config.hydra.sweep.dir), True
 
     def on_job_start(self, config: DictConfig, **_: Any) -> None:

@@ -3,7 +3,13 @@
 Hydra's own parser knows no ``+task=rte -m seed=1,2``: the overrides have to stand together.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from itertools import pairwise
+from typing import NoReturn
+
+from hydra._internal.utils import get_args_parser
+
+from skip_exp.errors import SkipError
 
 # Flags whose value is the next argument, unless it is joined to them by "=".
 _TAKE_A_VALUE = (
@@ -11,6 +17,39 @@ _TAKE_A_VALUE = (
     *("--package", "-p", "--cfg", "-c", "--experimental-rerun"),
 )
 _MAY_TAKE_A_VALUE = ("--info", "-i")
+_ONCE = {
+    ("--config-dir", "-cd"): "a further folder: hydra.searchpath=[file:///its/whole/path]",
+    ("--config-name", "-cn"): "a command runs one of them",
+}
+
+
+def refused(arguments: Sequence[str]) -> str | None:
+    """One line where a flag is unknown, lacks its value or, replacing the first, is given twice."""
+    parser = get_args_parser()
+    parser.error = _raise  # type: ignore[method-assign]  # its own prints eight lines of usage
+    try:
+        parser.parse_args(overrides_first(arguments))
+    except SkipError as error:
+        return f"{error} (--help tells more)"
+    for names, hint in _ONCE.items():
+        values = [value for flag, value in _valued(arguments) if _is_one_of(names, flag)]
+        if len(values) > 1:
+            return f"{names[0]} {values[1]}: {names[0]} {values[0]} is given already; {hint}"
+    return None
+
+
+def _raise(message: str) -> NoReturn:
+    raise SkipError(message)
+
+
+def _valued(arguments: Sequence[str]) -> Iterator[tuple[str, str]]:
+    """Flags with their values, joined by "=" or not."""
+    for flag, following in pairwise([*arguments, ""]):
+        if flag.startswith("-") and "=" in flag:
+            name, _, value = flag.partition("=")
+            yield name, value
+        else:
+            yield flag, following
 
 
 def overrides_first(arguments: Sequence[str]) -> list[str]:

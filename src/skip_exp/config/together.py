@@ -1,0 +1,31 @@
+"""Values of several groups that do not go together."""
+
+from skip_exp.config.schema import BASELINES, Config
+from skip_exp.errors import ConfigError
+
+_NEED_WORDS = ("mlm", "seq2seq")  # readouts that answer with a word
+
+
+def check(cfg: Config) -> None:
+    """Refuse what no job could use, before any work; raises ConfigError."""
+    _check_training(cfg)
+    if cfg.prune.step_epochs and not cfg.retune.enabled:
+        why = "must be 0 with retune.enabled=false"
+        raise ConfigError("prune.step_epochs", cfg.prune.step_epochs, why)
+    if cfg.backbone.readout in _NEED_WORDS and not cfg.task.words:
+        why = f"backbone.readout={cfg.backbone.readout} needs a word for each of {cfg.task.labels}"
+        raise ConfigError("task.words", cfg.task.words, why)
+    if cfg.data.source == "sample" and not cfg.backbone.path.startswith("embedded:"):
+        why = "generated data goes with an embedded backbone only"
+        raise ConfigError("data.source", cfg.data.source, why)
+
+
+def _check_training(cfg: Config) -> None:
+    baseline = cfg.tune.train in BASELINES
+    if baseline and (cfg.prune.goal.ratio != 0 or cfg.retune.enabled):
+        why = "a baseline of its own size: needs prune.ratio=0 retune.enabled=false"
+        raise ConfigError("tune.train", cfg.tune.train, why)
+    if cfg.prompt.kind == "none" and "prompt" in (cfg.tune.train, cfg.retune.train):
+        raise ConfigError("prompt.kind", "none", "leaves nothing to train with train=prompt")
+    if not cfg.tune.enabled:
+        raise ConfigError("tune.enabled", False, "there is nothing to prune without a tuned prompt")
