@@ -4,13 +4,18 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from skip_exp.skill.huggingface.modeling_skip import SkipForSequenceClassification
     from skip_exp.skill.onnx import OnnxSkill
     from skip_exp.skill.skill import Skill
 
-__all__ = ["OnnxSkill", "Skill", "__version__"]
+__all__ = ["OnnxSkill", "Skill", "SkipForSequenceClassification", "__version__"]
 __version__ = "0.1.0"
 
-_LATER = {"Skill": "skip_exp.skill.skill", "OnnxSkill": "skip_exp.skill.onnx"}
+_LATER = {
+    "Skill": "skip_exp.skill.skill",
+    "OnnxSkill": "skip_exp.skill.onnx",
+    "SkipForSequenceClassification": "skip_exp.skill.huggingface.convert",
+}
 
 
 def __getattr__(name: str) -> object:

@@ -1,4 +1,4 @@
-"""``python -m skip_exp.export SKILL OUT --format safetensors|onnx``: a model without its backbone.
+"""``python -m skip_exp.export SKILL OUT --format safetensors|onnx|hf``: without its backbone.
 
 safetensors: ``model.safetensors`` (every weight of the small model, its prompt and readout, keep),
 ``config.json`` (the skill's description, the size of every layer, the backbone's settings) and the
@@ -6,6 +6,8 @@ tokenizer; ``Skill.load(OUT)`` and ``skip_exp.predict`` take it like a skill.
 onnx: ``model.onnx`` (input_ids, attention_mask and, for BERT, token_type_ids [batch, length] ->
 logits [batch, labels]), the same ``config.json`` and the tokenizer; checked in onnxruntime before
 it appears. With ``--int8`` the weights of its linears are 8-bit integers (dynamic quantisation).
+hf: what plain transformers loads as a text classifier, without skip_exp (``modeling_skip.py`` comes
+along: ``trust_remote_code=True``), and the skill itself; ``--push-to-hub USER/REPO`` uploads it.
 """
 
 import argparse
@@ -15,6 +17,7 @@ from pathlib import Path
 
 from skip_exp.errors import SkipError
 from skip_exp.skill.export import FORMATS, export
+from skip_exp.skill.huggingface.hub import check_push, upload
 from skip_exp.skill.skill import Skill
 
 
@@ -29,14 +32,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("out", type=Path, metavar="OUT", help="folder to write; new or empty")
     parser.add_argument("--format", choices=FORMATS, default="safetensors")
     parser.add_argument("--int8", action="store_true", help="onnx only: 8-bit weights, faster")
+    parser.add_argument("--push-to-hub", metavar="USER/REPO", help="hf only: upload OUT, too")
     parser.add_argument("--backbone", help="folder or hub id of the backbone, where it has moved")
     options = parser.parse_args(arguments)
     try:
         if options.int8 and options.format != "onnx":
             raise SkipError(f"--int8: not for --format {options.format}, only for onnx")
+        if options.push_to_hub and options.format != "hf":
+            raise SkipError(f"--push-to-hub: not for --format {options.format}, only for hf")
         skill = Skill.load(options.skill, options.backbone)
+        if options.push_to_hub:
+            check_push(skill.about, options.push_to_hub)
         size = export(skill, options.out, options.format, int8=options.int8)
         print(f"written: {options.out} ({size / 1e6:.1f} MB)")
+        if options.push_to_hub:
+            print(f"pushed: {upload(options.out, options.push_to_hub)}")
     except SkipError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

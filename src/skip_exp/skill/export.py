@@ -9,11 +9,12 @@ import torch
 
 from skip_exp.errors import SkipError
 from skip_exp.skill.files import CONFIG, VERSION
+from skip_exp.skill.huggingface.folder import write_folder
 from skip_exp.skill.onnx import write_onnx
 from skip_exp.skill.skill import Skill
 from skip_exp.skill.standalone import describe, write_standalone
 
-FORMATS = ("safetensors", "onnx")
+FORMATS = ("safetensors", "onnx", "hf")
 
 
 def export(skill: Skill, out: Path, format: str, *, int8: bool = False) -> int:
@@ -21,7 +22,7 @@ def export(skill: Skill, out: Path, format: str, *, int8: bool = False) -> int:
 
     Raises:
         SkipError: ``out`` is not empty or cannot be written; for onnx, a package is missing or the
-            check failed.
+            check failed; for hf, a prompt or readout of somebody's own.
     """
     _check_out(out)
     if any(p.dtype != torch.float32 for p in skill.model.parameters()):
@@ -29,13 +30,16 @@ def export(skill: Skill, out: Path, format: str, *, int8: bool = False) -> int:
     temporary = out.with_name(f".{out.name}.{os.getpid()}.tmp")
     try:
         temporary.mkdir(parents=True)
-        if format == "onnx":
+        if format == "hf":
+            write_folder(temporary, skill.about, skill.model, skill.tokenizer, skill.folder)
+        elif format == "onnx":
             about = write_onnx(skill, temporary, int8=int8)
             described = {"version": VERSION} | describe(skill.about, skill.model, "onnx") | about
             (temporary / CONFIG).write_text(json.dumps(described, indent=1) + "\n")
         else:
             write_standalone(temporary, skill.about, skill.model, skill.keep)
-        skill.tokenizer.save_pretrained(temporary)
+        if format != "hf":  # which has a tokenizer that truncates as the skill does
+            skill.tokenizer.save_pretrained(temporary)
         os.replace(temporary, out)
     except OSError as error:
         raise SkipError(f"{out}: cannot be written: {error.strerror or error}") from error

@@ -4,6 +4,7 @@ import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from torch import Tensor
 
@@ -14,6 +15,8 @@ from skip_exp.models.sites import Keep
 from skip_exp.models.soft_prompt import SoftPromptModel
 from skip_exp.skill.classifier import Classifier
 from skip_exp.skill.files import ABOUT, SkillAbout, read_skill, split
+from skip_exp.skill.huggingface.folder import write_folder
+from skip_exp.skill.huggingface.hub import check_push, download, upload
 from skip_exp.skill.rebuild import check_parts, cut_model, fill
 from skip_exp.skill.standalone import read_standalone
 
@@ -22,10 +25,15 @@ _LOADING = threading.Lock()  # else threads each read a backbone of their own, o
 
 @dataclass(frozen=True)
 class Skill(Classifier):
-    """A tuned prompt on its cut backbone. Skills of one backbone share its untouched weights."""
+    """A tuned prompt on its cut backbone. Skills of one backbone share its untouched weights.
+
+    Attributes:
+        folder: where it was read from.
+    """
 
     model: SoftPromptModel
     keep: Keep
+    folder: Path | None = None
 
     @classmethod
     def load(
@@ -50,7 +58,7 @@ class Skill(Classifier):
         folder = Path(folder)
         with _LOADING:
             if not (folder / ABOUT).is_file() and (folder / "config.json").is_file():
-                skill = cls(*read_standalone(folder))
+                skill = cls(*read_standalone(folder), folder)
             else:
                 skill = cls._read(folder, backbone)
         if wants_bf16(precision):
@@ -65,7 +73,37 @@ class Skill(Classifier):
         keep, changes, state = split(tensors)
         model = cut_model(folder, about, loaded.model, loaded.tokenizer, keep, changes)
         fill(folder, model, state)
-        return cls(about, loaded.tokenizer, model.eval(), keep)
+        return cls(about, loaded.tokenizer, model.eval(), keep, folder)
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        repo_id: str | Path,
+        backbone: str | Path | None = None,
+        precision: str = "32-true",
+        revision: str | None = None,
+    ) -> "Skill":
+        """:meth:`load` a skill of the Hugging Face hub (``USER/REPO``), or of a folder.
+
+        Raises:
+            SkipError: see :meth:`load`; the hub has no such skill, or cannot be reached.
+        """
+        folder = Path(repo_id)
+        if not folder.is_dir():
+            folder = download(str(repo_id), revision)
+        return cls.load(folder, backbone, precision)
+
+    def push_to_hub(self, repo_id: str) -> str:
+        """Upload what ``skip_exp.export --format hf`` writes, a model card included; its address.
+
+        Raises:
+            SkipError: no token, sample data, a prompt or readout of somebody's own, or the hub
+                refuses or cannot be reached.
+        """
+        check_push(self.about, repo_id)
+        with TemporaryDirectory() as name:
+            write_folder(Path(name), self.about, self.model, self.tokenizer, self.folder)
+            return upload(Path(name), repo_id)
 
     def ready(self) -> Callable[..., Tensor]:
         self.model.prompt.install(self.model.attention_blocks())  # constant from here on

@@ -1,0 +1,40 @@
+"""The folder that plain transformers loads: model, tokenizer, the skill's own files, model card."""
+
+from dataclasses import replace
+from pathlib import Path
+
+from transformers import PreTrainedTokenizerBase
+
+from skip_exp.models.soft_prompt import SoftPromptModel
+from skip_exp.skill.files import ABOUT, TENSORS, SkillAbout, read_described, write_described
+from skip_exp.skill.huggingface.card import model_card
+from skip_exp.skill.huggingface.convert import write_huggingface
+
+CARD = "README.md"
+
+
+def write_folder(
+    folder: Path,
+    about: SkillAbout,
+    model: SoftPromptModel,
+    tokenizer: PreTrainedTokenizerBase,
+    source: Path | None,
+) -> None:
+    """Write everything of a skill that was read from ``source``.
+
+    The skill's own files, a few kilobytes, come along, so that ``Skill.load`` takes the folder, too
+    (an export has none). No file tells in which folder of this machine the data were.
+
+    Raises:
+        SkipError: a prompt or readout of somebody's own.
+    """
+    data = str(about.scores.get("data"))
+    about = replace(
+        about, scores=about.scores | {"data": "local" if data[:6] == "local:" else data}
+    )
+    write_huggingface(folder, about, model, tokenizer)
+    if source is not None and (source / ABOUT).is_file():
+        described, tensors = read_described(source, TENSORS, ABOUT)
+        described["scores"] = about.scores
+        write_described(folder, TENSORS, tensors, {}, ABOUT, described)
+    (folder / CARD).write_text(str(model_card(about, model, source)), encoding="utf-8")

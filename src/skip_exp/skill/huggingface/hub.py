@@ -1,0 +1,65 @@
+"""A skill's way to the Hugging Face hub and back."""
+
+from pathlib import Path
+
+import huggingface_hub
+
+from skip_exp.errors import SkipError
+from skip_exp.machine.hub import hub_reachable, offline_if_unreachable
+from skip_exp.models.backbones import first_line
+from skip_exp.skill.files import ABOUT, TENSORS, SkillAbout
+
+
+def check_push(about: SkillAbout, repo_id: str) -> None:
+    """Refuse, before anything is written, what must not or cannot be pushed.
+
+    Raises:
+        SkipError: scores on sample data, or no token.
+    """
+    if about.scores.get("data") == "sample":
+        raise SkipError(
+            f"push to {repo_id}: {about.task} was tuned on generated sample data, which proves "
+            "nothing; tune it on the task's own"
+        )
+    if not huggingface_hub.get_token():
+        raise SkipError(f"push to {repo_id}: no token of the hub; run `hf auth login`, or HF_TOKEN")
+
+
+def upload(folder: Path, repo_id: str) -> str:
+    """Put the files of ``folder`` into the model ``repo_id``, made if there is none; its address.
+
+    Raises:
+        SkipError: the hub refuses, or cannot be reached.
+    """
+    api = huggingface_hub.HfApi()
+    try:
+        address = api.create_repo(repo_id, repo_type="model", exist_ok=True)
+        api.upload_folder(
+            repo_id=address.repo_id, folder_path=folder, commit_message="Skill by skip_exp"
+        )
+    except Exception as error:  # whatever its HTTP library raises
+        raise SkipError(f"push to {repo_id}: {_why(error)}") from error
+    return str(address)
+
+
+def download(repo_id: str, revision: str | None = None) -> Path:
+    """Folder of the skill ``repo_id``, from the hub or its cache.
+
+    Of a repository with a skill's own files only these are taken, not the model cut by it.
+
+    Raises:
+        SkipError: there is none, or the hub cannot be reached.
+    """
+    offline_if_unreachable()
+    try:
+        own = [ABOUT, TENSORS]
+        folder = huggingface_hub.snapshot_download(repo_id, revision=revision, allow_patterns=own)
+        if not (Path(folder) / ABOUT).is_file():
+            folder = huggingface_hub.snapshot_download(repo_id, revision=revision)
+    except Exception as error:  # the same
+        raise SkipError(f"{repo_id}: neither a folder nor to be had: {_why(error)}") from error
+    return Path(folder)
+
+
+def _why(error: Exception) -> str:
+    return first_line(error) if hub_reachable() else "the hub cannot be reached from here"

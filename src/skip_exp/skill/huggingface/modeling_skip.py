@@ -1,0 +1,477 @@
+"""A text classifier made by skip_exp: a soft prompt on a language model cut to what it needs.
+
+    AutoModelForSequenceClassification.from_pretrained(FOLDER, trust_remote_code=True)
+
+One file for BERT, RoBERTa and T5; it needs torch and transformers alone. It differs from the
+library's own models in four points:
+
+* Every layer has sizes of its own: which attention heads, how many query/key and value/output
+  dimensions of each, how many FFN units. They stand in ``config.json``.
+* A sublayer that lost all its neurons is skipped; where it had an output bias, it adds that alone.
+* A soft prompt goes before the text: embeddings at the input, or constant keys and values (a
+  prefix) in every self-attention.
+* Class logits come from a linear head, from a masked language model's scores of label words at a
+  [MASK], or from the log-probabilities of label words under T5's decoder.
+
+Shapes: B texts of T tokens, of hidden size H. Masks are additive: 0 to see a key, HIDDEN not to.
+Texts are padded on the right.
+"""
+
+# mypy: disable-error-code="no-untyped-call"
+import math
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from transformers import PreTrainedConfig, PreTrainedModel
+from transformers.activations import ACT2FN
+from transformers.modeling_outputs import SequenceClassifierOutput
+
+HIDDEN = -1e4  # exp() underflows to 0 in fp16, bf16 and fp32
+Sizes = dict[str, Any]
+
+
+class SkipConfig(PreTrainedConfig):
+    """What is in ``config.json``.
+
+    Args:
+        family: ``bert``, ``roberta`` or ``t5``.
+        readout: ``head``, ``mlm`` or ``seq2seq``; ``pooling`` of a head: ``mean`` or ``cls``.
+        prompt: ``{"kind": "input" | "prefix" | "none", "length": tokens, "decoder": whether T5's
+            decoder has a prefix, too}``.
+        encoder, decoder: the sizes of each layer: ``{"self": attention, "ffn": ffn}``, in a decoder
+            ``"cross"``, too. Of an attention: ``heads`` (which of the original ones), ``qk`` and
+            ``vo`` (dimensions of each). Of an FFN: ``units``. Of both: ``bias`` of the output.
+        original_heads: heads of each attention before the cut.
+        attention_scaling: what scores are multiplied by; the original, whatever was cut.
+        hidden_act, gated: activation of the FFNs; whether T5's have a gate.
+        linear_bias: whether the other linear layers of a sublayer have biases.
+        position_offset: RoBERTa's positions start behind its padding id.
+        position_buckets, position_max_distance: of T5's relative position bias.
+        mask_id: token of the ``mlm`` readout.
+        label_words, start_id: tokens of each label (``seq2seq``), and the decoder's first.
+        scale_decoder: whether T5's tied output embeddings take a scaled hidden state.
+        skill: where the model comes from; nothing is computed from it.
+    """
+
+    model_type = "skip_exp"
+
+    def __init__(
+        self,
+        family: str = "bert",
+        readout: str = "head",
+        pooling: str = "mean",
+        prompt: Sizes | None = None,
+        encoder: list[dict[str, Sizes]] | None = None,
+        decoder: list[dict[str, Sizes]] | None = None,
+        vocab_size: int = 30522,
+        hidden_size: int = 768,
+        original_heads: int = 12,
+        attention_scaling: float = 0.125,
+        hidden_act: str = "gelu",
+        gated: bool = False,
+        linear_bias: bool = True,
+        norm_eps: float = 1e-12,
+        hidden_dropout: float = 0.1,
+        attention_dropout: float = 0.1,
+        max_position_embeddings: int = 512,
+        position_offset: int = 0,
+        type_vocab_size: int = 2,
+        position_buckets: int = 32,
+        position_max_distance: int = 128,
+        mask_id: int | None = None,
+        label_words: list[list[int]] | None = None,
+        start_id: int = 0,
+        scale_decoder: bool = False,
+        tie_word_embeddings: bool = False,
+        skill: dict[str, Any] | None = None,
+        **kwargs: Any,
+    ) -> None:
+        self.family = family
+        self.readout = readout
+        self.pooling = pooling
+        self.prompt = prompt or {"kind": "none", "length": 0, "decoder": False}
+        self.encoder = encoder or []
+        self.decoder = decoder or []
+        self.vocab_size = vocab_size
+        self.hidden_size = hidden_size
+        self.original_heads = original_heads
+        self.attention_scaling = attention_scaling
+        self.hidden_act = hidden_act
+        self.gated = gated
+        self.linear_bias = linear_bias
+        self.norm_eps = norm_eps
+        self.hidden_dropout = hidden_dropout
+        self.attention_dropout = attention_dropout
+        self.max_position_embeddings = max_position_embeddings
+        self.position_offset = position_offset
+        self.type_vocab_size = type_vocab_size
+        self.position_buckets = position_buckets
+        self.position_max_distance = position_max_distance
+        self.mask_id = mask_id
+        self.label_words = label_words or []
+        self.start_id = start_id
+        self.scale_decoder = scale_decoder
+        self.skill = skill or {}
+        kwargs["tie_word_embeddings"] = tie_word_embeddings
+        super().__init__(**kwargs)
+
+    @property
+    def input_length(self) -> int:
+        """Prompt tokens that stand before the text."""
+        return self.prompt["length"] if self.prompt["kind"] == "input" else 0
+
+    def prefix_length(self, stack: str) -> int:
+        """Keys and values that every self-attention of ``encoder`` or ``decoder`` sees first."""
+        has = self.prompt["kind"] == "prefix" and (stack == "encoder" or self.prompt["decoder"])
+        return self.prompt["length"] if has else 0
+
+
+class SkipRMSNorm(nn.Module):
+    """T5's norm: no mean, no bias, in fp32."""
+
+    def __init__(self, hidden_size: int, eps: float) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(hidden_size))
+        self.eps = eps
+
+    def forward(self, hidden: Tensor) -> Tensor:
+        hidden = hidden.float()
+        hidden = hidden * torch.rsqrt(hidden.square().mean(-1, keepdim=True) + self.eps)
+        return self.weight * hidden.to(self.weight.dtype)
+
+
+def new_norm(config: SkipConfig) -> nn.Module:
+    kind = SkipRMSNorm if config.family == "t5" else nn.LayerNorm
+    return kind(config.hidden_size, eps=config.norm_eps)
+
+
+class SkipEmbeddings(nn.Module):
+    """Embeddings of prompt and text; BERT and RoBERTa add those of positions and token types."""
+
+    def __init__(self, config: SkipConfig) -> None:
+        super().__init__()
+        size = config.hidden_size
+        self.words: nn.Module = nn.Embedding(config.vocab_size, size)
+        self.prompt: nn.Parameter | None = None
+        if config.input_length:
+            self.prompt = nn.Parameter(torch.zeros(config.input_length, size))
+        self.has_positions = config.family != "t5"
+        if self.has_positions:
+            self.positions = nn.Embedding(config.max_position_embeddings, size)
+            self.types = nn.Embedding(config.type_vocab_size, size)
+            self.norm = new_norm(config)
+        self.offset = config.position_offset
+        self.dropout = nn.Dropout(config.hidden_dropout)
+
+    def forward(self, ids: Tensor, token_types: Tensor | None = None) -> Tensor:
+        """Token ids [B, T] and types [B, up to T] -> [B, prompt + T, H]."""
+        hidden = self.words(ids)
+        if self.prompt is not None:
+            hidden = torch.cat([self.prompt.expand(len(ids), -1, -1), hidden], dim=1)
+        if self.has_positions:
+            length = hidden.shape[1]
+            if length > self.positions.num_embeddings - self.offset:
+                most = self.positions.num_embeddings - self.offset - (length - ids.shape[1])
+                raise ValueError(
+                    f"a text of {ids.shape[1]} tokens, but at most {most} have positions: "
+                    "tokenize with truncation=True"
+                )
+            if token_types is None:
+                token_types = torch.zeros_like(ids)
+            token_types = F.pad(token_types, (length - token_types.shape[1], 0))
+            places = torch.arange(length, device=ids.device) + self.offset
+            hidden = self.norm(hidden + self.types(token_types) + self.positions(places))
+        return self.dropout(hidden)
+
+
+class SkipPositionBias(nn.Module):
+    """T5's bias of attention scores, by the distance from query to key.
+
+    Its table has all original heads; an attention takes those that it kept.
+    """
+
+    def __init__(self, config: SkipConfig, bidirectional: bool) -> None:
+        super().__init__()
+        self.table = nn.Embedding(config.position_buckets, config.original_heads)
+        self.max_distance = config.position_max_distance
+        self.bidirectional = bidirectional
+
+    def forward(self, length: int) -> Tensor:
+        """[1, original heads, length, length]."""
+        places = torch.arange(length, device=self.table.weight.device)
+        return self.table(self.buckets(places - places[:, None])).permute(2, 0, 1)[None]
+
+    def buckets(self, distance: Tensor) -> Tensor:
+        """One bucket a distance when near, then logarithmically wider ones; later keys apart."""
+        count = self.table.num_embeddings
+        if self.bidirectional:
+            count //= 2
+            first, far = torch.where(distance > 0, count, 0), distance.abs()
+        else:
+            first, far = torch.zeros_like(distance), (-distance).clamp_min(0)
+        near = count // 2
+        growth = torch.log(far.clamp_min(1).float() / near) / math.log(self.max_distance / near)
+        wide = (near + (growth * (count - near)).long()).clamp_max(count - 1)
+        return first + torch.where(far < near, far, wide)
+
+
+class SkipAttention(nn.Module):
+    """Attention over the heads and dimensions that are left, and over the prefix if it has one."""
+
+    def __init__(self, config: SkipConfig, sizes: Sizes, prefix: int) -> None:
+        super().__init__()
+        self.heads, self.qk, self.vo = list(sizes["heads"]), sizes["qk"], sizes["vo"]
+        self.config, self.prefix = config, prefix
+        count, hidden, bias = len(self.heads), config.hidden_size, config.linear_bias
+        if self.qk:  # without any, every score is zero
+            self.query = nn.Linear(hidden, count * self.qk, bias=bias)
+            self.key = nn.Linear(hidden, count * self.qk, bias=bias)
+        self.value = nn.Linear(hidden, count * self.vo, bias=bias)
+        self.output = nn.Linear(count * self.vo, hidden, bias=sizes["bias"])
+        if prefix:
+            if self.qk:
+                self.prefix_key = nn.Parameter(torch.zeros(count, prefix, self.qk))
+            self.prefix_value = nn.Parameter(torch.zeros(count, prefix, self.vo))
+
+    def forward(self, hidden: Tensor, mask: Tensor, source: Tensor | None = None) -> Tensor:
+        """Attend from ``hidden`` [B, T, H] to ``source`` [B, S, H], without one to itself.
+
+        ``mask``: [B or 1, original heads or 1, T or 1, prefix + S].
+        """
+        source = hidden if source is None else source
+        if mask.shape[1] > 1:
+            mask = mask[:, self.heads]
+        value = self.split(self.value(source), self.vo)
+        if self.prefix:
+            value = self.behind(self.prefix_value, value)
+        dropout = self.config.attention_dropout if self.training else 0.0
+        if self.qk and self.config._attn_implementation != "eager":
+            query, key = self.queries_and_keys(hidden, source)
+            scale = self.config.attention_scaling
+            context = F.scaled_dot_product_attention(
+                query, key, value, attn_mask=mask.to(query.dtype), dropout_p=dropout, scale=scale
+            )
+        else:
+            scores = mask.expand(len(hidden), len(self.heads), hidden.shape[1], -1)
+            if self.qk:
+                query, key = self.queries_and_keys(hidden, source)
+                scores = scores + query @ key.transpose(2, 3) * self.config.attention_scaling
+            weights = scores.softmax(-1, dtype=torch.float32).to(value.dtype)
+            context = F.dropout(weights, dropout) @ value
+        return self.output(context.transpose(1, 2).flatten(2))
+
+    def queries_and_keys(self, hidden: Tensor, source: Tensor) -> tuple[Tensor, Tensor]:
+        query, key = self.split(self.query(hidden), self.qk), self.split(self.key(source), self.qk)
+        return query, self.behind(self.prefix_key, key) if self.prefix else key
+
+    def split(self, x: Tensor, dims: int) -> Tensor:
+        """[B, T, heads * dims] -> [B, heads, T, dims]."""
+        return x.unflatten(2, (len(self.heads), dims)).transpose(1, 2)
+
+    def behind(self, prefix: Tensor, x: Tensor) -> Tensor:
+        """``x`` [B, heads, T, dims] behind the ``prefix`` [heads, length, dims]."""
+        return torch.cat([prefix.to(x.dtype).expand(len(x), -1, -1, -1), x], dim=2)
+
+
+class SkipFeedForward(nn.Module):
+    """The units of an FFN that are left."""
+
+    def __init__(self, config: SkipConfig, sizes: Sizes) -> None:
+        super().__init__()
+        hidden, units, bias = config.hidden_size, sizes["units"], config.linear_bias
+        self.gate = nn.Linear(hidden, units, bias=bias) if config.gated else None
+        self.up = nn.Linear(hidden, units, bias=bias)
+        self.down = nn.Linear(units, hidden, bias=sizes["bias"])
+        self.act = ACT2FN[config.hidden_act]
+        self.dropout = nn.Dropout(config.hidden_dropout if config.family == "t5" else 0.0)
+
+    def forward(self, hidden: Tensor) -> Tensor:
+        up = self.up(hidden)
+        units = self.act(up) if self.gate is None else self.act(self.gate(hidden)) * up
+        return self.down(self.dropout(units).to(self.down.weight.dtype))  # see `_keep_in_fp32`
+
+
+class SkipSublayer(nn.Module):
+    """An attention or FFN with its norm and residual connection.
+
+    Without neurons (``inner`` is None) nothing is computed but what cannot be left out: its bias,
+    and in BERT and RoBERTa the norm behind it.
+    """
+
+    def __init__(self, config: SkipConfig, inner: nn.Module | None, bias: bool) -> None:
+        super().__init__()
+        self.inner = inner
+        self.norm_first = config.family == "t5"
+        self.bias: nn.Parameter | None = None
+        if inner is None and bias:
+            self.bias = nn.Parameter(torch.zeros(config.hidden_size))
+        self.norm = None if inner is None and self.norm_first else new_norm(config)
+        self.dropout = nn.Dropout(config.hidden_dropout)
+
+    def forward(self, hidden: Tensor, *more: Tensor | None) -> Tensor:
+        if self.inner is not None:
+            normed = self.norm(hidden) if self.norm_first and self.norm else hidden
+            hidden = hidden + self.dropout(self.inner(normed, *more))
+        elif self.bias is not None:
+            hidden = hidden + self.dropout(self.bias.expand_as(hidden))
+        return hidden if self.norm_first or self.norm is None else self.norm(hidden)
+
+
+class SkipLayer(nn.Module):
+    """Self-attention, in a decoder cross-attention, FFN."""
+
+    def __init__(self, config: SkipConfig, sizes: dict[str, Sizes], prefix: int) -> None:
+        super().__init__()
+        self.attention = self.attending(config, sizes["self"], prefix)
+        self.cross = self.attending(config, sizes["cross"], 0) if "cross" in sizes else None
+        ffn = sizes["ffn"]
+        inner = SkipFeedForward(config, ffn) if ffn["units"] else None
+        self.ffn = SkipSublayer(config, inner, ffn["bias"])
+
+    @staticmethod
+    def attending(config: SkipConfig, sizes: Sizes, prefix: int) -> SkipSublayer:
+        left = sizes["heads"] and sizes["vo"]
+        inner = SkipAttention(config, sizes, prefix) if left else None
+        return SkipSublayer(config, inner, sizes["bias"])
+
+    def forward(
+        self,
+        hidden: Tensor,
+        mask: Tensor,
+        source: Tensor | None = None,
+        source_mask: Tensor | None = None,
+    ) -> Tensor:
+        hidden = self.attention(hidden, mask)
+        if self.cross is not None:
+            hidden = self.cross(hidden, source_mask, source)
+        return self.ffn(hidden)
+
+
+class SkipStack(nn.Module):
+    """The layers of the encoder, or of T5's decoder."""
+
+    def __init__(self, config: SkipConfig, name: str) -> None:
+        super().__init__()
+        self.prefix = config.prefix_length(name)
+        sizes = config.encoder if name == "encoder" else config.decoder
+        self.layers = nn.ModuleList(SkipLayer(config, each, self.prefix) for each in sizes)
+        self.is_t5 = config.family == "t5"
+        if self.is_t5:
+            self.position_bias = SkipPositionBias(config, bidirectional=name == "encoder")
+            self.norm = new_norm(config)
+            self.dropout = nn.Dropout(config.hidden_dropout)
+
+    def forward(
+        self,
+        hidden: Tensor,
+        mask: Tensor,
+        source: Tensor | None = None,
+        source_mask: Tensor | None = None,
+    ) -> Tensor:
+        """``hidden`` [B, T, H] and its mask; a decoder also sees ``source`` [B, S, H]."""
+        if self.is_t5:
+            mask = mask + self.position_bias(hidden.shape[1]).to(mask)
+        mask = F.pad(mask, (self.prefix, 0))  # a prefix is seen from everywhere, without a distance
+        for layer in self.layers:
+            hidden = layer(hidden, mask, source, source_mask)
+        return self.dropout(self.norm(hidden)) if self.is_t5 else hidden
+
+
+class SkipForSequenceClassification(PreTrainedModel):
+    """Texts to class logits."""
+
+    config_class = SkipConfig
+    _no_split_modules = ["SkipEmbeddings", "SkipLayer"]  # noqa: RUF012 (the library's own way)
+    _supports_sdpa = True
+    _tied_weights_keys = {"lm_head.weight": "embeddings.words.weight"}  # noqa: RUF012 (the same)
+
+    def __init__(self, config: SkipConfig) -> None:
+        super().__init__(config)
+        hidden = config.hidden_size
+        self.embeddings = SkipEmbeddings(config)
+        self.encoder = SkipStack(config, "encoder")
+        if config.readout == "seq2seq":
+            self.decoder = SkipStack(config, "decoder")
+            self.lm_head = nn.Linear(hidden, config.vocab_size, bias=False)
+        else:
+            if config.readout == "mlm":
+                act = ACT2FN["gelu" if config.family == "roberta" else config.hidden_act]
+                self.transform = nn.Sequential(nn.Linear(hidden, hidden), act, new_norm(config))
+            self.classifier = nn.Linear(hidden, config.num_labels or 2)
+        if config.family == "t5":  # its FFNs and the sums behind them can overflow in fp16
+            self._keep_in_fp32_modules = ["down"]
+        self.post_init()
+
+    def get_input_embeddings(self) -> nn.Module:
+        return self.embeddings.words
+
+    def set_input_embeddings(self, value: nn.Module) -> None:
+        self.embeddings.words = value
+
+    def forward(
+        self,
+        input_ids: Tensor,
+        attention_mask: Tensor | None = None,
+        token_type_ids: Tensor | None = None,
+        labels: Tensor | None = None,
+        return_dict: bool | None = None,
+    ) -> SequenceClassifierOutput | tuple[Tensor, ...]:
+        """Token ids, 0/1 mask and types [B, T], labels [B] -> logits [B, labels] in fp32, loss."""
+        if attention_mask is None:
+            attention_mask = torch.ones_like(input_ids)
+        if self.config.readout == "mlm":  # [MASK] behind the first token
+            mask_token = torch.full_like(input_ids[:, :1], self.config.mask_id)
+            input_ids = torch.cat([input_ids[:, :1], mask_token, input_ids[:, 1:]], dim=1)
+        hidden = self.embeddings(input_ids, token_type_ids)
+        added = hidden.shape[1] - attention_mask.shape[1]
+        seen = F.pad(attention_mask, (added, 0), value=1)
+        mask = ((1.0 - seen.float()) * HIDDEN).to(hidden.dtype)[:, None, None]
+        hidden = self.encoder(hidden, mask)
+        if self.config.readout == "seq2seq":
+            logits = self.label_words(hidden, mask)
+        else:
+            logits = self.classifier(self.pooled(hidden, seen)).float()
+        loss = None if labels is None else F.cross_entropy(logits, labels.to(logits.device))
+        output = SequenceClassifierOutput(loss=loss, logits=logits)
+        return output.to_tuple() if return_dict is False else output
+
+    def pooled(self, hidden: Tensor, seen: Tensor) -> Tensor:
+        """What the classifier reads [B, H], of ``hidden`` [B, prompt + T, H]."""
+        text, weight = hidden[:, self.config.input_length :], seen[:, self.config.input_length :]
+        if self.config.readout == "mlm":
+            return self.transform(text[:, 1])
+        if self.config.pooling == "cls":
+            return text[:, 0]
+        weight = weight[..., None].float()
+        return ((text.float() * weight).sum(1) / weight.sum(1)).to(self.classifier.weight.dtype)
+
+    def label_words(self, hidden: Tensor, mask: Tensor) -> Tensor:
+        """Log-probability [B, labels] of every label's words under the decoder, in one pass."""
+        words, width = self.config.label_words, max(map(len, self.config.label_words))
+        padded = [[*ids, *[0] * (width - len(ids))] for ids in words]
+        targets = torch.tensor(padded, device=hidden.device)
+        real = torch.tensor([[i < len(ids) for i in range(width)] for ids in words]).to(targets)
+        inputs = F.pad(targets[:, :-1], (1, 0), value=self.config.start_id)
+        if width == 1:  # all labels share the one step
+            inputs = inputs[:1]
+        batch, rows = len(hidden), len(inputs)
+        later = torch.full((width, width), HIDDEN, device=hidden.device).triu(1)[None, None]
+        decoded = self.decoder(
+            self.embeddings.dropout(self.embeddings.words(inputs.repeat(batch, 1))),
+            later.to(mask.dtype),
+            hidden.repeat_interleave(rows, 0),
+            mask.repeat_interleave(rows, 0),
+        )
+        if self.config.scale_decoder:
+            decoded = decoded * self.config.hidden_size**-0.5
+        scores = self.lm_head(decoded).log_softmax(-1, dtype=torch.float32)
+        scores = scores.unflatten(0, (batch, rows)).expand(-1, len(words), -1, -1)
+        scores = scores.gather(3, targets.expand(batch, -1, -1)[..., None])[..., 0]
+        return (scores * real).sum(2)
+
+
+# `save_pretrained` copies this file into the folder and names it in `config.json`.
+SkipConfig.register_for_auto_class()
+SkipForSequenceClassification.register_for_auto_class("AutoModelForSequenceClassification")

@@ -1,0 +1,253 @@
+"""A skill that plain transformers loads: the same logits where skip_exp cannot be imported."""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from transformers import AutoModelForSequenceClassification
+
+from skip_exp import Skill, SkipForSequenceClassification
+from skip_exp.errors import SkipError
+from skip_exp.export import main
+from skip_exp.models.backbones import load_backbone
+from skip_exp.models.prompts.none import NoPrompt
+from skip_exp.models.soft_prompt import SoftPromptModel
+from skip_exp.pruning.surgery import cut
+from skip_exp.skill.huggingface.convert import to_huggingface
+from tests.helpers.saved import Saved, save_tiny_skill
+from tests.helpers.tiny import KINDS, tiny_batch, tiny_model
+from tests.models.test_exactness import case as random_case
+
+PLAIN = Path(__file__).parents[1] / "helpers" / "plain.py"
+CASES = {
+    "bert": ("bert", "prefix", "head", False),
+    "roberta mlm": ("roberta", "input", "mlm", False),
+    "t5 encoder": ("t5", "prefix", "head", False),
+    "t5": ("t5", "prefix", "seq2seq", True),
+    "t5 gated": ("t5_gated", "input", "seq2seq", False),
+}
+LABELS = ["a", "b", "c"]
+
+
+@pytest.fixture(autouse=True)
+def fresh_process() -> Iterator[None]:
+    load_backbone.cache_clear()
+    yield
+    load_backbone.cache_clear()
+
+
+def made(root: Path, case: str, **more: Any) -> Saved:
+    kind, prompt, readout, decoder = CASES[case]
+    return save_tiny_skill(root, kind, prompt, readout, decoder=decoder, **more)
+
+
+def exported(saved: Saved, out: Path) -> Path:
+    assert main([str(saved.folder), str(out), "--format", "hf"]) == 0
+    return out
+
+
+def inputs(kind: str, **more: int) -> dict[str, torch.Tensor]:
+    return {name: x for name, x in tiny_batch(kind, **more).items() if name != "labels"}
+
+
+def plainly(work: Path, *checks: str) -> dict[str, dict[str, Any]]:
+    """What a process without skip_exp finds in every folder of ``work``; see ``helpers/plain``."""
+    environment = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"}
+    command = [sys.executable, "-I", str(PLAIN), str(work), *checks]
+    ended = subprocess.run(command, env=environment, capture_output=True, text=True)
+    assert ended.returncode == 0, ended.stderr
+    return {path.parent.name: torch.load(path) for path in work.glob("*/found.pt")}
+
+
+@pytest.fixture(scope="module")
+def alone(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, dict[str, Any]]]:
+    """Every case exported and loaded without skip_exp; ``expected.pt`` is what the skill says."""
+    work = tmp_path_factory.mktemp("alone")
+    for case, (kind, *_) in CASES.items():
+        load_backbone.cache_clear()
+        saved = made(work / case, case, train="bias", reconstruct="least_squares")
+        exported(saved, work / case / "out")
+        torch.save(batch := inputs(kind), work / case / "batch.pt")
+        skill = Skill.load(saved.folder)
+        with torch.no_grad():
+            torch.save(skill.model(**batch), work / case / "expected.pt")
+        told = skill.predict(["a warm film", "dull"])
+        (work / case / "answers.json").write_text(json.dumps(told))
+    return work, plainly(work, "again", "answer")
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_plain_transformers_computes_the_skills_logits(alone: Any, case: str) -> None:
+    work, found = alone
+    expected = torch.load(work / case / "expected.pt")
+    torch.testing.assert_close(found[case]["logits"], expected, atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.slow
+def test_it_does_all_that_the_librarys_own_models_do(alone: Any) -> None:
+    """Halves, eager attention, placing by accelerate, compiling, training by Trainer."""
+    pytest.importorskip("accelerate")
+    work, _ = alone
+    found = plainly(work, "eager", "halves", "devices", "compiled", "trained")
+    assert found.keys() == CASES.keys()
+    for case, of in found.items():
+        expected = torch.load(work / case / "expected.pt")
+        for logits in (of["eager"], *of["devices"], of["compiled"]):
+            torch.testing.assert_close(logits, expected, atol=1e-5, rtol=1e-5, msg=case)
+        for logits, far in zip(of["halves"], (0.2, 0.02), strict=True):  # bf16, fp16
+            assert logits.dtype == torch.float32
+            torch.testing.assert_close(logits, expected, atol=far, rtol=0, msg=case)
+        before, after, same = of["trained"]
+        assert after < before - 0.05 and same, case
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_a_pipeline_answers_as_the_skill(alone: Any, case: str) -> None:
+    work, found = alone
+    expected = json.loads((work / case / "answers.json").read_text())
+    for ours, theirs in zip(expected, found[case]["answer"], strict=True):
+        assert theirs[0]["label"] == ours["label"]
+        probabilities = {each["label"]: each["score"] for each in theirs}
+        assert probabilities == pytest.approx(ours["probabilities"], abs=1e-5)
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_saved_again_it_is_the_same_folder(alone: Any, case: str) -> None:
+    work, found = alone
+    theirs = {path.name for path in (work / case / "out").iterdir()}
+    own = {"README.md", "skill.json", "skill.safetensors"}  # beside what the library writes
+    assert found[case]["again"] == dict.fromkeys(theirs - own, True)
+    assert {"config.json", "model.safetensors", "modeling_skip.py"} < theirs - own
+
+
+def compare(model: SoftPromptModel, batch: dict[str, torch.Tensor], name: str) -> None:
+    made = to_huggingface(model, LABELS)
+    with torch.no_grad():
+        expected, found = model(**batch), made(**batch).logits
+    torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-5, msg=name)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_random_cuts_keep_their_logits(kind: str) -> None:
+    for seed in range(300, 310):  # others than those of the slow test below
+        model, batch, keep = random_case(kind, seed)
+        del batch["labels"]
+        compare(cut(model, keep), batch, f"{kind} {seed}")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_random_cut_in_a_process_of_its_own(tmp_path: Path, kind: str) -> None:
+    """The cases of ``tests/models/test_exactness``: both kinds of prompts, all kinds of sites."""
+    expected = {}
+    for seed in range(200):
+        model, batch, keep = random_case(kind, seed)
+        del batch["labels"]
+        folder = tmp_path / f"{seed:03}"
+        smaller = cut(model, keep)
+        to_huggingface(smaller, LABELS).save_pretrained(folder / "out")
+        torch.save(batch, folder / "batch.pt")
+        with torch.no_grad():
+            expected[folder.name] = smaller(**batch)
+    found = plainly(tmp_path)
+    assert found.keys() == expected.keys()
+    for name, logits in expected.items():
+        torch.testing.assert_close(
+            found[name]["logits"], logits, atol=1e-5, rtol=1e-5, msg=f"seed {name}"
+        )
+
+
+@pytest.mark.parametrize("kind", ["bert", "roberta"])
+@pytest.mark.parametrize("pooling", ["mean", "cls"])
+def test_heads_on_an_encoder(kind: str, pooling: str) -> None:
+    model = tiny_model(kind, "prefix", "head")
+    model.readout.pooling = pooling
+    compare(model, inputs(kind), pooling)
+    model.prompt = NoPrompt()
+    compare(model, inputs(kind), "no prompt")
+
+
+def test_words_of_one_piece_share_a_decoder_step() -> None:
+    model = tiny_model("t5", "input", "seq2seq", labels=1)
+    model.readout = type(model.readout)([[7], [9], [11]], start_id=0)
+    compare(model, inputs("t5"), "one piece")
+
+
+def test_what_was_cut_is_in_no_tensor() -> None:
+    model = cut(tiny_model("t5", "prefix", "seq2seq"), {"encoder.0.ffn": torch.tensor([1, 5])})
+    keep = {"encoder.1.self.heads": torch.tensor([], dtype=torch.long)}
+    made = to_huggingface(cut(model, keep), LABELS)
+    assert made.config.encoder[0]["ffn"] == {"units": 2, "bias": False}
+    assert made.encoder.layers[0].ffn.inner.up.weight.shape == (2, 24)
+    gone = made.encoder.layers[1].attention
+    assert gone.inner is None and not list(gone.parameters())  # T5: not even a norm is left
+    assert made.lm_head.weight is made.embeddings.words.weight
+
+
+def test_here_it_needs_no_remote_code(tmp_path: Path) -> None:
+    out = exported(made(tmp_path, "bert"), tmp_path / "out")
+    model = AutoModelForSequenceClassification.from_pretrained(out)
+    assert isinstance(model, SkipForSequenceClassification)
+    assert model.config.id2label == {0: "negative", 1: "positive"}
+    assert model.config.label2id == {"negative": 0, "positive": 1}
+    assert model.config.problem_type == "single_label_classification"
+
+
+def test_the_skill_itself_is_in_the_folder(tmp_path: Path) -> None:
+    saved = made(tmp_path, "bert")
+    about = saved.folder / "skill.json"
+    skill = Skill.load(saved.folder)
+    skill.about.scores["data"] = "local:/somebody/folder"
+    out = exported(saved, tmp_path / "out")
+    texts = ["a warm film", "dull", "w1 w2 w3"]
+    assert Skill.load(out).predict(texts) == skill.predict(texts)
+    assert (
+        json.loads(about.read_text())["version"]
+        == json.loads((out / "skill.json").read_text())["version"]
+    )
+
+
+def test_of_an_export_there_is_only_the_model(tmp_path: Path) -> None:
+    saved = made(tmp_path, "bert")
+    assert main([str(saved.folder), str(tmp_path / "small")]) == 0
+    out = tmp_path / "out"
+    assert main([str(tmp_path / "small"), str(out), "--format", "hf"]) == 0
+    assert not (out / "skill.json").exists()
+    batch = inputs("bert")
+    with torch.no_grad():
+        found = SkipForSequenceClassification.from_pretrained(out)(**batch).logits
+        torch.testing.assert_close(found, saved.model(**batch), atol=1e-5, rtol=1e-5)
+
+
+class OwnPrompt(NoPrompt):
+    """Of somebody's own."""
+
+
+def test_a_prompt_of_ones_own_is_refused() -> None:
+    model = tiny_model("bert")
+    model.prompt = OwnPrompt()
+    with pytest.raises(SkipError, match=r"no place for the prompt .*OwnPrompt"):
+        to_huggingface(model, LABELS)
+
+
+def test_a_text_too_long_for_its_positions_is_one_line() -> None:
+    model = to_huggingface(tiny_model("bert", "input"), LABELS)  # 64 positions, a prompt of 4
+    ids = torch.full((1, 61), 7)
+    with pytest.raises(ValueError, match=r"61 tokens, but at most 60 .* truncation=True"):
+        model(ids)
+    assert model(ids[:, :60]).logits.shape == (1, 3)
+
+
+def test_labels_give_a_loss() -> None:
+    model, batch = to_huggingface(tiny_model("bert"), LABELS), tiny_batch("bert")
+    output = model(**batch)
+    expected = torch.nn.functional.cross_entropy(output.logits, batch["labels"])
+    assert output.loss.item() == pytest.approx(expected.item())
+    loss, logits = model(**batch, return_dict=False)
+    assert torch.equal(loss, output.loss) and torch.equal(logits, output.logits)

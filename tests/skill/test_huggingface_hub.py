@@ -1,0 +1,270 @@
+"""The model card says what is known and nothing else; pushes and pulls, with the hub stubbed."""
+
+import json
+import shutil
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import huggingface_hub
+import pytest
+from huggingface_hub import ModelCard
+from huggingface_hub.errors import HfHubHTTPError
+
+from skip_exp import Skill, results
+from skip_exp.errors import SkipError
+from skip_exp.export import main
+from skip_exp.machine import hub as machine_hub
+from skip_exp.models.backbones import load_backbone
+from skip_exp.skill.files import read_skill, save_skill
+from skip_exp.skill.huggingface import card
+from skip_exp.skill.huggingface import hub as hub_module
+from tests.helpers.saved import Saved, save_tiny_skill
+
+RESULT: Any = {
+    "skill": "skill",
+    "seed": 3,
+    "n_eval": 872,
+    "majority": {"accuracy": 0.509},
+    "metrics": {"accuracy": {"dense": 0.8475, "pruned": 0.7, "final": 0.83371}},
+    "params": {
+        **{"block_before": 100, "block_after": 30, "block_pruned": 0.7, "all_pruned": 0.327},
+        **{"all_before": 22_700_000, "all_after": 15_300_000},
+    },
+    "latency": {
+        **{"batch": 1, "seq_len": 128, "device": "Some CPU", "threads": 2, "dtype": "float32"},
+        **{"dense_ms": 10.0, "final_ms": 5.0, "speedup": 2.0, "contended": False},
+    },
+    "config": {"task": {"hub": {"path": "nyu-mll/glue", "name": "sst2"}}},
+    "versions": {"torch": "2.13"},
+    "git_commit": "abc",
+    "finished": "2026-01-01T00:00:00+00:00",
+    "backbone_note": "saw train labels: all of them",
+}
+
+
+@pytest.fixture
+def saved(tmp_path: Path) -> Saved:
+    """A finished job: its skill, result and what Hydra noted."""
+    load_backbone.cache_clear()
+    made = save_tiny_skill(tmp_path)
+    tell(made, data="hub:nyu-mll/glue/sst2")
+    results.write(tmp_path, results.new(**RESULT))
+    note(tmp_path, ["+task=sst2", "prune.ratio=0.7", "output_dir=/my/folder", "logger=none"])
+    return made
+
+
+def tell(saved: Saved, **scores: Any) -> None:
+    about = saved.about
+    about.scores.update(scores)
+    save_skill(saved.folder, saved.model, saved.keep, about)
+
+
+def note(folder: Path, overrides: list[str], name: str = "config") -> None:
+    (folder / ".hydra").mkdir(exist_ok=True)
+    noted = {"hydra": {"overrides": {"task": overrides}, "job": {"config_name": name}}}
+    (folder / ".hydra/hydra.yaml").write_text(json.dumps(noted))
+
+
+def exported(saved: Saved) -> ModelCard:
+    """The card in the folder that is exported."""
+    out = saved.folder.parent / "out"
+    shutil.rmtree(out, ignore_errors=True)
+    assert main([str(saved.folder), str(out), "--format", "hf"]) == 0
+    return ModelCard.load(out / "README.md")
+
+
+# --- the card ---------------------------------------------------------------------------------
+
+
+def test_the_card_tells_what_the_job_found(saved: Saved) -> None:
+    found = exported(saved)
+    data = found.data.to_dict()
+    assert data["datasets"] == ["nyu-mll/glue"] and data["pipeline_tag"] == "text-classification"
+    (score,) = found.data.eval_results
+    assert (score.dataset_type, score.dataset_config) == ("nyu-mll/glue", "sst2")
+    assert (score.metric_type, score.metric_value) == ("accuracy", 0.8337)
+    for text in (
+        "| accuracy | 0.848 | 0.834 | 0.509 |",
+        "On the validation split, 872 rows. Data: nyu-mll/glue/sst2.",
+        "70% of the parameters of attention and FFN layers, 33% of all: 22.7 M before, "
+        "15.3 M after.",
+        "| `encoder.0.self` | 2 | 2 query/key, 8 value |",
+        "2.00 times as fast as before the cut: 10.0 ms -> 5.0 ms",
+        "2 threads, on Some CPU.",
+        "python -m skip_exp +task=sst2 prune.ratio=0.7\n",
+        "seed 3, commit abc; torch 2.13",
+        "- Backbone: saw train labels: all of them.",
+        "- Texts are read up to 24 tokens",
+    ):
+        assert text in found.content, text
+    assert "/my/folder" not in found.content
+
+
+def test_contended_timings_are_not_printed(saved: Saved) -> None:
+    latency = RESULT["latency"] | {"contended": True}
+    (saved.folder.parent / "result.json").unlink()
+    results.write(saved.folder.parent, results.new(**RESULT | {"latency": latency}))
+    content = exported(saved).content
+    assert "measured beside other load" in content and "times as fast" not in content
+
+
+def test_without_the_job_only_the_skill_speaks(saved: Saved) -> None:
+    (saved.folder.parent / "result.json").unlink()
+    shutil.rmtree(saved.folder.parent / ".hydra")
+    found = exported(saved)
+    assert found.data.eval_results[0].metric_value == 0.5
+    assert "Not measured." in found.content and "How it was made" not in found.content
+
+
+def test_a_result_of_another_skill_is_not_taken(saved: Saved) -> None:
+    moved = saved.folder.rename(saved.folder.with_name("other"))
+    assert card.job_result(moved) == {} and card.job_result(None) == {}
+
+
+def test_the_folders_of_the_machine_stay_at_home(saved: Saved) -> None:
+    tell(saved, data="local:/home/somebody/data")
+    found = exported(saved)
+    out = saved.folder.parent / "out"
+    assert "Data: local files." in found.content
+    assert not [path for path in out.iterdir() if b"/home/somebody" in path.read_bytes()]
+    assert read_skill(out)[0].scores["data"] == "local"
+
+
+def test_sample_data_are_told(saved: Saved) -> None:
+    tell(saved, data="sample")
+    assert (
+        "**Tuned on generated sample data: its scores prove nothing.**" in exported(saved).content
+    )
+
+
+def test_a_sweeps_file_is_in_the_command(saved: Saved) -> None:
+    note(saved.folder.parent, ["+task=rte", "seed=1"], "table2")
+    found = card.job_command(saved.folder)
+    assert found == "python -m skip_exp --config-name table2 +task=rte seed=1"
+
+
+@pytest.mark.parametrize(
+    ("path", "expected"),
+    [
+        ("embedded:minilm", ("sentence-transformers/all-MiniLM-L6-v2", "apache-2.0")),
+        ("embedded:t5_mini", (None, "mit")),
+        ("FacebookAI/roberta-base", ("FacebookAI/roberta-base", "mit")),
+        ("somebody/model", ("somebody/model", None)),
+        ("/home/somebody/model", (None, None)),
+    ],
+)
+def test_id_and_licence_of_a_backbone(saved: Saved, path: str, expected: Any) -> None:
+    saved.about.backbone["path"] = path
+    assert card.backbone_origin(saved.about) == expected
+
+
+# --- pushing and pulling ----------------------------------------------------------------------
+
+
+class StubHub:
+    """A hub in memory: {repository: {file: bytes}}; ``error`` is raised in answer to anything."""
+
+    def __init__(self) -> None:
+        self.repos: dict[str, dict[str, bytes]] = {}
+        self.error: Exception | None = None
+
+    def create_repo(self, repo_id: str, **_: Any) -> Any:
+        if self.error:
+            raise self.error
+        self.repos.setdefault(repo_id, {})
+        return type("Url", (str,), {"repo_id": repo_id})(f"https://hub/{repo_id}")
+
+    def upload_folder(self, *, repo_id: str, folder_path: Path, commit_message: str) -> None:
+        files = {path.name: path.read_bytes() for path in Path(folder_path).iterdir()}
+        self.repos[repo_id] |= files
+
+    def snapshot_download(
+        self, repo_id: str, *, revision: str | None, allow_patterns: list[str] | None = None
+    ) -> str:
+        if self.error or repo_id not in self.repos:
+            raise self.error or OSError(f"no {repo_id}\nhere")
+        folder = self.cache / repo_id
+        folder.mkdir(parents=True, exist_ok=True)
+        for name, content in self.repos[repo_id].items():
+            if allow_patterns is None or name in allow_patterns:
+                (folder / name).write_bytes(content)
+        return str(folder)
+
+
+@pytest.fixture
+def hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> StubHub:
+    stub = StubHub()
+    stub.cache = tmp_path / "cache"
+    monkeypatch.setattr(huggingface_hub, "HfApi", lambda: stub)
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", stub.snapshot_download)
+    monkeypatch.setattr(huggingface_hub, "get_token", lambda: "hf_token")
+    for module in (hub_module, machine_hub):
+        monkeypatch.setattr(module, "hub_reachable", lambda: True)
+    return stub
+
+
+def test_pushed_and_pulled_it_answers_alike(saved: Saved, hub: StubHub) -> None:
+    skill = Skill.load(saved.folder)
+    assert skill.push_to_hub("me/toy") == "https://hub/me/toy"
+    assert {"README.md", "config.json", "modeling_skip.py", "skill.json"} <= hub.repos[
+        "me/toy"
+    ].keys()
+    pulled = Skill.from_pretrained("me/toy")
+    assert pulled.predict(["a warm film"]) == skill.predict(["a warm film"])
+    taken = {path.name for path in (hub.cache / "me/toy").iterdir()}
+    assert taken == {"skill.json", "skill.safetensors"}  # not the model
+
+
+def test_the_command_pushes_what_it_wrote(saved: Saved, hub: StubHub, capsys: Any) -> None:
+    out = saved.folder.parent / "out"
+    order = [str(saved.folder), str(out), "--format", "hf", "--push-to-hub", "me/toy"]
+    assert main(order) == 0
+    assert capsys.readouterr().out.endswith("pushed: https://hub/me/toy\n")
+    assert hub.repos["me/toy"] == {path.name: path.read_bytes() for path in out.iterdir()}
+
+
+def test_an_export_on_the_hub_is_pulled_whole(saved: Saved, hub: StubHub, tmp_path: Path) -> None:
+    small = tmp_path / "small"
+    assert main([str(saved.folder), str(small)]) == 0
+    hub.repos["me/small"] = {path.name: path.read_bytes() for path in small.iterdir()}
+    expected = Skill.load(saved.folder).predict(["dull"])
+    assert Skill.from_pretrained("me/small").predict(["dull"]) == expected
+    assert Skill.from_pretrained(small).predict(["dull"]) == expected  # a folder is a folder
+
+
+def test_without_a_token_nothing_is_done(
+    saved: Saved, hub: StubHub, monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> None:
+    monkeypatch.setattr(huggingface_hub, "get_token", lambda: None)
+    out = saved.folder.parent / "out"
+    order = [str(saved.folder), str(out), "--format", "hf", "--push-to-hub", "me/toy"]
+    assert main(order) == 2
+    told = capsys.readouterr().err
+    assert told == "error: push to me/toy: no token of the hub; run `hf auth login`, or HF_TOKEN\n"
+    assert not hub.repos and not out.exists()
+
+
+def test_sample_data_are_not_pushed(saved: Saved, hub: StubHub) -> None:
+    tell(saved, data="sample")
+    with pytest.raises(SkipError, match="tuned on generated sample data"):
+        Skill.load(saved.folder).push_to_hub("me/toy")
+    assert not hub.repos
+
+
+def test_only_the_hf_format_is_pushed(saved: Saved, capsys: Any) -> None:
+    order = [str(saved.folder), str(saved.folder.parent / "out"), "--push-to-hub", "me/toy"]
+    assert main(order) == 2
+    assert "--push-to-hub: not for --format safetensors" in capsys.readouterr().err
+
+
+def test_what_the_hub_says_is_one_line(saved: Saved, hub: StubHub, monkeypatch: Any) -> None:
+    response = SimpleNamespace(headers={}, request=None, status_code=403)
+    hub.error = HfHubHTTPError("403 Forbidden: not yours\nmore", response=response)
+    with pytest.raises(SkipError, match=r"^push to me/toy: 403 Forbidden: not yours$"):
+        Skill.load(saved.folder).push_to_hub("me/toy")
+    with pytest.raises(SkipError, match=r"^me/toy: neither a folder nor to be had: 403 Forbidden"):
+        Skill.from_pretrained("me/toy")
+    monkeypatch.setattr(hub_module, "hub_reachable", lambda: False)
+    with pytest.raises(SkipError, match=r"had: the hub cannot be reached from here$"):
+        Skill.from_pretrained("me/toy")
