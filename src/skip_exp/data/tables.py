@@ -16,6 +16,7 @@ from skip_exp.data.text import shown
 from skip_exp.errors import DataError
 
 _NAMES = 20  # columns listed in a message
+_LONG = 500  # characters of a parser's message
 
 
 def read_table(path: Path, wanted: Sequence[str]) -> pd.DataFrame:
@@ -138,4 +139,6 @@ def _table(columns: dict[str, list[Any]]) -> pd.DataFrame:
 
 
 def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split()) or type(error).__name__
+    """What a parser says, which may quote what it read."""
+    line = " ".join(str(error).split()) or type(error).__name__
+    return "".join(c if c.isprintable() else "?" for c in line)[:_LONG]
