@@ -12,10 +12,9 @@ from typing import Any
 
 import pandas as pd
 
-from skip_exp.data.text import shown
+from skip_exp.data.text import shown, shown_names
 from skip_exp.errors import DataError
 
-_NAMES = 20  # columns listed in a message
 _LONG = 500  # characters of a parser's message
 
 
@@ -47,10 +46,8 @@ def check_columns(names: Sequence[str], wanted: Sequence[str], where: str) -> No
     """Raise DataError where a wanted column is not there, or there twice."""
     for column in wanted:
         if (found := list(names).count(column)) != 1:
-            has = ", ".join(n if str(n).isprintable() else repr(n) for n in names[:_NAMES])
-            more = f", and {len(names) - _NAMES} more" if len(names) > _NAMES else ""
             says = f"{found} columns" if found else "no column"
-            raise DataError(f"{says} {column!r} in {where} (it has: {has}{more})")
+            raise DataError(f"{says} {column!r} in {where} (it has: {shown_names(names)})")
 
 
 def _read_csv(path: Path, wanted: Sequence[str]) -> pd.DataFrame:
