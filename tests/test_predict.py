@@ -96,6 +96,10 @@ def test_lines() -> None:
         (["SKILL", "a", "b"], "", "task toy takes one text"),
         (["SKILL"], '{"text": "a"}', "needs column 'sentence' (it has: text)"),
         (["SKILL"], "a\n\nb", "line 2 of standard input is empty"),
+        (["SKILL", "--file", "SKILL"], "", "SKILL: cannot be read: Is a directory"),
+        (["SKILL"], "{}", "line 1 of standard input: task toy needs column 'sentence' (it has: no"),
+        (["SKILL"], '{"sentence": "a"}\n["b"]', "line 2 of standard input is not a JSON object"),
+        (["SKILL"], "a\tb", "line 1 of standard input: task toy takes one text (sentence), not 2"),
         (["SKILL"], b"a\nna\xefve", "error: line 2 of standard input is not UTF-8 text"),
         (
             ["SKILL"],
@@ -127,6 +131,34 @@ def test_refusals(
     assert (ended.code, ended.answers) == (2, [])
     assert ended.err.startswith("error: ") and ended.err.count("\n") == 1
     assert message in ended.err.replace(f"{folder}/../skill", "SKILL").replace(str(folder), "SKILL")
+
+
+@pytest.mark.parametrize("answers_on_terminal", [False, True])
+def test_progress_is_for_terminals_that_do_not_show_the_answers(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any, answers_on_terminal: bool
+) -> None:
+    folder = save_tiny_skill(tmp_path).folder
+    terminal = io.StringIO()
+    monkeypatch.setattr(terminal, "isatty", lambda: True)
+    monkeypatch.setattr(sys, "stderr", terminal)
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: answers_on_terminal)
+    assert main([str(folder), "a film"]) == 0
+    assert len(capsys.readouterr().out.splitlines()) == 1
+    assert (" answers" in terminal.getvalue()) != answers_on_terminal
+
+
+def test_what_was_answered_before_a_bad_line_has_been_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> None:
+    folder = save_tiny_skill(tmp_path).folder
+    monkeypatch.setattr("skip_exp.skill.classifier.CHUNK", 2)
+    (tmp_path / "f").write_bytes(b"a film\na plot\ndull\n\xff\n")
+    assert main([str(folder), "--file", str(tmp_path / "f")]) == 2
+    told = capsys.readouterr()
+    assert [json.loads(line) for line in told.out.splitlines()] == Skill.load(folder).predict(
+        ["a film", "a plot"]
+    )
+    assert told.err == f"error: line 4 of {tmp_path / 'f'} is not UTF-8 text\n"
 
 
 def test_a_terminal_is_not_waited_for(

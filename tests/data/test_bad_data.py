@@ -235,3 +235,6 @@ def test_many_columns_are_not_all_listed(tmp_path: Path) -> None:
     (tmp_path / "t.csv").write_text(",".join(f"c{i}" for i in range(500)) + "\n")
     with pytest.raises(DataError, match=r"c18, c19, and 480 more\)$"):
         load(tmp_path / "t.csv")
+    (tmp_path / "t.csv").write_text("x" * 5000 + "\n")
+    with pytest.raises(DataError, match=r"\(it has: 'x{79}\.\.\.\)$"):
+        load(tmp_path / "t.csv")

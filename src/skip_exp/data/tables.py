@@ -12,10 +12,10 @@ from typing import Any
 
 import pandas as pd
 
-from skip_exp.data.text import shown
+from skip_exp.data.text import shown, shown_names
 from skip_exp.errors import DataError
 
-_NAMES = 20  # columns listed in a message
+_LONG = 500  # characters of a parser's message
 
 
 def read_table(path: Path, wanted: Sequence[str]) -> pd.DataFrame:
@@ -46,10 +46,8 @@ def check_columns(names: Sequence[str], wanted: Sequence[str], where: str) -> No
     """Raise DataError where a wanted column is not there, or there twice."""
     for column in wanted:
         if (found := list(names).count(column)) != 1:
-            has = ", ".join(n if str(n).isprintable() else repr(n) for n in names[:_NAMES])
-            more = f", and {len(names) - _NAMES} more" if len(names) > _NAMES else ""
             says = f"{found} columns" if found else "no column"
-            raise DataError(f"{says} {column!r} in {where} (it has: {has}{more})")
+            raise DataError(f"{says} {column!r} in {where} (it has: {shown_names(names)})")
 
 
 def _read_csv(path: Path, wanted: Sequence[str]) -> pd.DataFrame:
@@ -138,4 +136,6 @@ def _table(columns: dict[str, list[Any]]) -> pd.DataFrame:
 
 
 def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split()) or type(error).__name__
+    """What a parser says, which may quote what it read."""
+    line = " ".join(str(error).split()) or type(error).__name__
+    return "".join(c if c.isprintable() else "?" for c in line)[:_LONG]

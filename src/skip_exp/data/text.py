@@ -1,12 +1,13 @@
 """The texts of an example: which columns they are made of, how, and what counts as one."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import date
 from numbers import Real
 
 _FIELD = re.compile(r"\{([^{}]+)\}")
 _SHOWN = 80  # characters of a value in a message
+_NAMES = 20  # columns listed in a message
 
 
 def text_columns(entry: str) -> list[str]:
@@ -47,3 +48,11 @@ def shown(value: object) -> str:
     """``repr`` on one line, cut short where it is long; for messages."""
     line = " ".join(repr(value).split())
     return line if len(line) <= _SHOWN else f"{line[:_SHOWN]}..."
+
+
+def shown_names(names: Sequence[object]) -> str:
+    """Names of columns, listed as they are unless they are odd or many; for messages."""
+    texts = map(str, names[:_NAMES])
+    listed = [t if t.isprintable() and len(t) <= _SHOWN else shown(t) for t in texts]
+    more = f", and {len(names) - _NAMES} more" if len(names) > _NAMES else ""
+    return ", ".join(listed) + more or "nothing"

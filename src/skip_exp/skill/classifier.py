@@ -11,7 +11,7 @@ from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
 from skip_exp.data.batches import collate
-from skip_exp.data.text import fill, shown, text_columns, text_of
+from skip_exp.data.text import fill, shown, shown_names, text_columns, text_of
 from skip_exp.errors import ExampleError, SkipError
 from skip_exp.skill.files import SkillAbout
 
@@ -119,7 +119,7 @@ def _filled(about: SkillAbout, row: Mapping[str, Any], number: int) -> list[str]
     columns = dict.fromkeys(c for entry in about.text for c in text_columns(entry))
     for column in columns:
         if column not in row:
-            has = ", ".join(map(str, row)) or "nothing"
+            has = shown_names(list(row))
             raise ExampleError(number, f"task {about.task} needs column {column!r} (it has: {has})")
     texts = {column: _text(row[column], number, f"column {column!r}") for column in columns}
     return [fill(entry, texts) for entry in about.text]
