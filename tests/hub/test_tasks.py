@@ -50,6 +50,7 @@ def read(tables: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, An
             check=False,
         )
     assert done.returncode == 0, done.stderr
+    assert "Generating" not in done.stderr  # bars are for terminals
     found: dict[str, Any] = json.loads(done.stdout)
     return found
 

@@ -2,6 +2,7 @@
 
 import logging
 import os
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -200,4 +201,6 @@ def _load_dataset(spec: TaskConfig):  # type: ignore[no-untyped-def]  # datasets
     import datasets  # a second of import, not needed for local files
 
     datasets.logging.set_verbosity_error()  # else a cache hit warns of a hub that was not asked
+    if not sys.stderr.isatty():
+        datasets.disable_progress_bars()
     return datasets.load_dataset(spec.hub["path"], spec.hub.get("name"))
