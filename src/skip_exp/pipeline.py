@@ -6,7 +6,7 @@ from skip_exp import results
 from skip_exp.config.schema import Config
 from skip_exp.job import Job
 from skip_exp.logger.build import build_logger
-from skip_exp.phases import attempts
+from skip_exp.phases import attempts, retime
 from skip_exp.phases.attribute import attribute
 from skip_exp.phases.benchmark import benchmark
 from skip_exp.phases.clock import Clock
@@ -30,7 +30,7 @@ def run(cfg: Config) -> Result:
     attempts.write_config(job)
     with job.cache.job(job.job_id) as earlier:
         if cfg.sweep.skip_done and (done := attempts.finished(earlier, job.job_id)):
-            return attempts.reuse(job, done)
+            return attempts.reuse(cfg, done, retime.again(job, done))
         attempts.supersede(earlier, cfg)
         with job.cache.attempt(job.output / results.FILE), attempts.told_full_disk(job.output):
             return run_phases(job)

@@ -40,10 +40,18 @@ def start(url: str, folder: Path, *overrides: str) -> subprocess.Popen[str]:
     )
 
 
-def wait_for_a_run(server: Backend, process: subprocess.Popen[str], count: int = 1) -> None:
+def ended(process: subprocess.Popen[str]) -> tuple[str, str]:
+    """What a command printed; it does not outlive the test."""
+    try:
+        return process.communicate(timeout=300)
+    finally:
+        process.kill()
+
+
+def wait_for_a_run(server: Backend, process: subprocess.Popen[str]) -> None:
     deadline = time.monotonic() + 120
-    while len(server.runs) < count:
-        assert process.poll() is None and time.monotonic() < deadline, process.communicate()
+    while not server.runs:
+        assert process.poll() is None and time.monotonic() < deadline, ended(process)
         time.sleep(0.02)
 
 
@@ -62,7 +70,7 @@ def swept(toy: list[str], tmp_path_factory: pytest.TempPathFactory) -> Swept:
     folder = tmp_path_factory.mktemp("swept")
     given = ["retune.lr=0.01,1e30", "logger.tags=[mine]", "hydra.sweep.dir=all", "-m"]
     with backend() as server:
-        out, err = start(server.url, folder, *toy, *given).communicate(timeout=300)
+        out, err = ended(start(server.url, folder, *toy, *given))
     return Swept(err, out, results.load(folder / "all"), list(server.runs.values()))
 
 
@@ -121,7 +129,7 @@ def test_the_run_of_a_killed_job_is_tagged(toy: list[str], tmp_path: Path) -> No
         killed.kill()
         killed.communicate()
         again = start(server.url, tmp_path, *toy, "hydra.run.dir=new", "logger.tags=[mine]")
-        out, err = again.communicate(timeout=300)
+        out, err = ended(again)
         assert again.returncode == 0, err
     old, new = server.runs.values()
     assert "an earlier attempt was killed, done again: old" in out
@@ -136,7 +144,7 @@ def test_a_backend_that_goes_away_ends_no_sweep(toy: list[str], tmp_path: Path) 
         sweep = start(server.url, tmp_path, *toy, "seed=1,2", "hydra.sweep.dir=all", "-m")
         wait_for_a_run(server, sweep)
         server.die()
-        out, err = sweep.communicate(timeout=300)
+        out, err = ended(sweep)
     assert (sweep.returncode, err) == (0, "")
     first, second = results.load(tmp_path / "all")
     assert (first["status"], second["status"]) == ("done", "done")
@@ -170,7 +178,7 @@ def test_a_backend_that_never_answers_is_done_without(toy: list[str], tmp_path: 
     with backend() as server:
         server.hangs = True
         job = start(server.url, tmp_path, *toy, "trainer.progress=true", "hydra.run.dir=one")
-        out, err = job.communicate(timeout=300)
+        out, err = ended(job)
     assert (job.returncode, err) == (0, "")
     assert len(re.findall("W&B cannot be reached, logging offline: ", out)) == 1
     assert "W&B: offline; upload with:\n  wandb sync one/wandb/offline-run-*\n" in out

@@ -3,6 +3,7 @@
 import json
 import os
 import random
+import re
 import signal
 import subprocess
 import sys
@@ -120,6 +121,10 @@ def test_workers_do_what_one_process_does(
     groups = [{r["sweep"] for r in s.results.values()} for s in (serial, sweep)]
     assert groups[0] == groups[1] != {None}  # one W&B group, however the sweep is run
     assert "4 jobs" in sweep.out
+    assert [line for line in serial.out.splitlines() if line == "tune ..."] == ["tune ..."] * 4
+    if launcher == "joblib":  # the others' workers write to files of their own
+        assert {f"[{n}] tune ..." for n in (1, 2, 3, 4)} <= set(sweep.out.splitlines())
+        assert re.search(r"^job 4 of 4", sweep.out, re.M)
     assert "Warning" not in sweep.err
 
 

@@ -2,6 +2,7 @@
 
 import csv
 import math
+import multiprocessing
 import re
 import sys
 from dataclasses import replace
@@ -17,6 +18,7 @@ from torchmetrics import MetricCollection
 from torchmetrics.classification import BinaryAccuracy
 
 from skip_exp.callbacks.curves import Curves
+from skip_exp.callbacks.epochs import EpochLines
 from skip_exp.config.schema import RetuneConfig, TrainConfig, TrainerConfig
 from skip_exp.data.batches import collate
 from skip_exp.errors import ConfigError
@@ -130,6 +132,9 @@ def test_a_file_gets_a_line_per_epoch_and_a_terminal_a_bar(
     monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
     (bar,) = progress(replace(QUIET, progress=True))
     assert isinstance(bar, TQDMProgressBar)
+    monkeypatch.setattr(multiprocessing, "get_start_method", lambda **_: "loky")
+    (lines,) = progress(replace(QUIET, progress=True))  # several jobs share that terminal
+    assert isinstance(lines, EpochLines)
 
 
 def test_when_a_fit_was_best() -> None:

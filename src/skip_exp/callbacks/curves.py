@@ -15,10 +15,10 @@ class Curves(Callback):
         self.phase = phase
         self.points: list[dict[str, float | str]] = []
 
-    def on_train_start(self, trainer: L.Trainer, pl_module: Any) -> None:
+    def on_train_start(self, trainer: Any, pl_module: Any) -> None:
         # The trainer counts steps; an epoch of fewer than that has a training loss as well.
         every = min(trainer.log_every_n_steps, int(trainer.num_training_batches))
-        trainer.log_every_n_steps = every  # type: ignore[attr-defined]  # set by a connector
+        trainer.log_every_n_steps = every
 
     def on_validation_end(self, trainer: L.Trainer, pl_module: Any) -> None:
         if trainer.sanity_checking:

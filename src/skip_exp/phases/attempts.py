@@ -20,10 +20,6 @@ from skip_exp.errors import SkipError
 from skip_exp.job import Job
 from skip_exp.logger import runs
 from skip_exp.machine import files
-from skip_exp.phases.benchmark import compare, place
-from skip_exp.skill.rebuild import whole_model
-from skip_exp.skill.skill import Skill
-from skip_exp.training.trainer import root_device
 
 log = logging.getLogger(__name__)
 
@@ -46,47 +42,27 @@ def write_config(job: Job) -> None:
         raise SkipError(why) from error
 
 
-def reuse(job: Job, earlier: dict[str, Any]) -> results.Result:
+def reuse(
+    cfg: Config, earlier: dict[str, Any], timing: Mapping[str, Any] | None = None
+) -> results.Result:
     """The result of an earlier run of the same job, as this job's result; no W&B run is opened.
 
-    Scores do not depend on the machine, the timing does: it is taken again where the earlier one
-    was disturbed, or taken on another device or with another number of threads.
+    Args:
+        earlier: the result, with its ``path``.
+        timing: fields that take the place of its own: :func:`skip_exp.phases.retime.again`.
     """
-    folder = Path(earlier.pop("path")).parent
+    folder, output = Path(earlier.pop("path")).parent, Path(cfg.output_dir)
     log.info("done before, reused: %s", os.path.relpath(folder))
-    timing = _timed_again(job, folder / earlier["skill"], earlier["latency"])
-    result: Any = earlier | timing
-    if folder.resolve() == job.output.resolve():  # the same command again
-        if not timing or (result["latency"]["contended"] and not _disturbed(earlier["latency"])):
+    result: Any = {**earlier, **(timing or {})}
+    if folder.resolve() == output.resolve():  # the same command again
+        is_worse = result["latency"].get("contended") and not earlier["latency"].get("contended")
+        if not timing or is_worse:
             return cast(results.Result, earlier)  # the original stays as it is
     else:
-        result |= {"reused": True, "sweep": job.cfg.logger.group}
+        result |= {"reused": True, "sweep": cfg.logger.group}
         result["skill"] = str((folder / earlier["skill"]).resolve())
-    results.write(job.output, result)
+    results.write(output, result)
     return cast(results.Result, result)
-
-
-def _timed_again(job: Job, skill_folder: Path, earlier: Mapping[str, Any]) -> dict[str, Any]:
-    """The fields of a timing of this job's own, of the skill; none where the earlier one holds."""
-    device = str(root_device(job.trainer))
-    here = place(device)
-    if not job.cfg.benchmark.enabled:
-        return {}
-    if _disturbed(earlier):
-        why = "it was contended"
-    elif any(earlier.get(key) != value for key, value in here.items()):
-        places = ["{device}, threads={threads}".format(**p) for p in ({**here, **earlier}, here)]
-        why = f"it is of {places[0]}; this is {places[1]}"
-    else:
-        return {}
-    log.info("its timing is taken again: %s", why)
-    skill = Skill.load(skill_folder)
-    dense = whole_model(skill.about, skill.tokenizer)  # as fast as the tuned one
-    return {"latency": compare(dense, skill.model, job.cfg.benchmark, device), "retimed": True}
-
-
-def _disturbed(latency: Mapping[str, Any]) -> bool:
-    return bool(latency.get("contended"))
 
 
 def finished(earlier: Pointer, job_id: str) -> dict[str, Any] | None:
@@ -98,10 +74,8 @@ def finished(earlier: Pointer, job_id: str) -> dict[str, Any] | None:
     folders = (earlier.result and earlier.result.parent, earlier.started)
     for folder in filter(None, folders):
         result = _done(folder)
-        if result and result.get("job_id") == job_id:
-            if (folder / str(result["skill"])).is_dir():
-                return result
-            log.info("done before, but its skill is gone: %s", os.path.relpath(folder))
+        if result and result.get("job_id") == job_id and (folder / result["skill"]).is_dir():
+            return result
     return None
 
 

@@ -33,7 +33,7 @@ def usable(settings: TrainerConfig) -> TrainerConfig:
     gpus = 0 if settings.accelerator == "cpu" else torch.cuda.device_count()
     if gpus and devices > gpus:
         raise ConfigError("trainer.devices", devices, f"at most {gpus} GPUs can be used")
-    if devices > 1 and multiprocessing.get_start_method(allow_none=True) == "loky":
+    if devices > 1 and _beside_others():
         why = "hydra/launcher=joblib runs jobs of one device each"  # its workers start nothing
         raise ConfigError("trainer.devices", devices, why)
     return replace(settings, precision=resolve_precision(settings.precision, settings.accelerator))
@@ -134,7 +134,13 @@ def root_device(settings: TrainerConfig) -> torch.device:
 
 
 def progress(settings: TrainerConfig) -> list[Callback]:
-    """A bar on a terminal, which it redraws; a line per epoch in a file or a pipe."""
+    """A bar on a terminal of one's own, which it redraws; elsewhere a line per epoch."""
     if not settings.progress:
         return []
-    return [TQDMProgressBar(refresh_rate=10) if sys.stdout.isatty() else EpochLines()]
+    draws = sys.stdout.isatty() and not _beside_others()
+    return [TQDMProgressBar(refresh_rate=10) if draws else EpochLines()]
+
+
+def _beside_others() -> bool:
+    """Whether this is a worker of joblib: they share a terminal."""
+    return multiprocessing.get_start_method(allow_none=True) == "loky"
