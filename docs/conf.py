@@ -25,14 +25,18 @@ extensions = [
     "sphinxcontrib.mermaid",
 ]
 root_doc = "README"
-include_patterns = ["*.md", "docs/**", "src/skip_exp/weights/**"]
+WEIGHTS = "src/skip_exp/weights"
+include_patterns = ["*.md", "docs/**", f"{WEIGHTS}/**"]
 exclude_patterns = [".*", "build", "dist", "outputs", "tests", "docs/api/modules.rst"]
 # What the side bar shows, in this order. A page that is in none of them is an error.
 PAGES = {
     "Use": ["docs/usage", "docs/results", "docs/serving"],
     "Understand": ["docs/design", "docs/performance", "docs/bench"],
     "Change": ["docs/extending", "CONTRIBUTING", "CHANGELOG"],
-    "Reference": ["docs/api/skip_exp", "src/skip_exp/weights/t5_mini/README"],
+    "Reference": [
+        "docs/api/skip_exp",
+        *(f"{WEIGHTS}/{name}" for name in ("minilm", "t5_mini/README")),
+    ],
 }
 
 highlight_language = "none"  # a block names its language

@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 import sysconfig
@@ -146,6 +147,20 @@ def test_bash_completes(installed: Path, tmp_path: Path, typed: str, choices: li
     )
     assert done.returncode == 0, done.stderr
     assert done.stdout.split() == choices
+
+
+def test_the_image_is_built_from_what_the_package_is_built_from(tmp_path: Path) -> None:
+    """The wheel builds from the files that the Dockerfile copies; none of them is ignored."""
+    builders = pytest.importorskip("hatchling.builders.wheel")
+    ignored = (ROOT / ".dockerignore").read_text().splitlines()
+    copies = re.findall(r"^COPY (.*) \S+$", (ROOT / "Dockerfile").read_text(), re.MULTILINE)
+    for name in " ".join(copies).split():
+        assert f"!{name}" in ignored
+        (shutil.copytree if (ROOT / name).is_dir() else shutil.copy)(ROOT / name, tmp_path / name)
+    builder = builders.WheelBuilder(str(tmp_path))
+    built = next(iter(builder.build(directory=str(tmp_path / "dist"), versions=["standard"])))
+    names = zipfile.ZipFile(built).namelist()
+    assert {"skip_exp/conf/config.yaml", "skip_exp/sweeps/smoke.yaml"} <= set(names)
 
 
 # --- the Makefile -------------------------------------------------------------------------------
