@@ -18,6 +18,7 @@ log = logging.getLogger(__name__)
 
 SCHEMA = 1
 FILE = "result.json"
+SKILL = ("skill.safetensors", "skill.json")  # of a finished job, in the folder `skill`
 
 
 class Scores(TypedDict, total=False):
