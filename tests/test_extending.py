@@ -372,8 +372,15 @@ def test_what_is_no_such_part_is_refused_by_its_key(place: Place, override: str)
 @pytest.mark.parametrize(
     ("change", "found"),
     [
-        ("scores.pop('encoder.0.ffn')", "encoder.0.ffn: nothing, not (20,)"),
-        ("scores['encoder.0.ffn'] = scores['encoder.0.ffn'][:3]", "encoder.0.ffn: (3,), not (20,)"),
+        ("scores.pop('encoder.0.ffn')", "encoder.0.ffn: found nothing, needed a tensor [20]"),
+        (
+            "scores['encoder.0.ffn'] = scores['encoder.0.ffn'][:3]",
+            "encoder.0.ffn: found scores [3], needed [20]",
+        ),
+        (
+            "scores = {site: x * 0 for site, x in scores.items()}",
+            "all 142 scores are 0: they do not tell what the task needs",
+        ),
     ],
 )
 def test_scores_that_do_not_fit_the_model_are_refused(

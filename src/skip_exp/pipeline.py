@@ -1,12 +1,13 @@
 """The job, phase by phase: tune -> attribute -> prune -> retune -> test -> benchmark."""
 
+from pathlib import Path
 from typing import Any
 
 from skip_exp import results
 from skip_exp.config.schema import Config
 from skip_exp.job import Job
 from skip_exp.logger.build import build_logger
-from skip_exp.phases import attempts, retime
+from skip_exp.phases import again, attempts, retime
 from skip_exp.phases.attribute import attribute
 from skip_exp.phases.benchmark import benchmark
 from skip_exp.phases.clock import Clock
@@ -27,13 +28,19 @@ def run(cfg: Config) -> Result:
         SkipError: whatever the user can act on, in one line.
     """
     job = prepare(cfg)
-    attempts.write_config(job)
+    attempts.write_config(cfg, job.job_id)
     with job.cache.job(job.job_id) as earlier:
         if cfg.sweep.skip_done and (done := attempts.finished(earlier, job.job_id)):
-            return attempts.reuse(cfg, done, retime.again(job, done))
+            timing = retime.again(job, done)
+            last = job.output / results.FILE if timing else Path(done["path"])
+            result = attempts.reuse(cfg, done, timing)
+            again.note(job, last)
+            return result
         attempts.supersede(earlier, cfg)
         with job.cache.attempt(job.output / results.FILE), attempts.told_full_disk(job.output):
-            return run_phases(job)
+            result = run_phases(job)
+        again.note(job, job.output / results.FILE)
+    return result
 
 
 def run_phases(job: Job) -> Result:

@@ -23,6 +23,7 @@ FILE = "result.json"
 # Of `keep_sizes`: what `models.sites` calls them, and more neurons than any of them has.
 NEURONS = 10**6
 SITE = re.compile(r"(encoder|decoder)\.\d{1,4}\.(ffn|(self|cross)\.(heads|qk|vo))")
+SKILL = ("skill.safetensors", "skill.json")  # of a finished job, in the folder `skill`
 
 
 class Scores(TypedDict, total=False):

@@ -33,6 +33,17 @@ def test_uniform_takes_the_same_from_every_layer() -> None:
     assert choose(0.48, allocation="uniform") == {"encoder.0.ffn": [0, 3], "encoder.1.ffn": [2, 3]}
 
 
+@pytest.mark.parametrize("allocation", ["global", "uniform", "per_cost"])
+def test_ties_take_no_more_than_was_asked_for(allocation: str) -> None:
+    """0.5 of 84 is 42 parameters, four of eight equal units; the same ones every time."""
+    equal = {site: torch.zeros(4) for site in RELEVANCE}
+    options = {"sites": ["ffn"], "round_to": 1, "allocation": allocation}
+    keeps = [allocate(equal, FFN, ratio=0.5, **options) for _ in range(2)]  # type: ignore[arg-type]
+    kept = [{site: indices.tolist() for site, indices in keep.items()} for keep in keeps]
+    assert kept[0] == kept[1]
+    assert sum(map(len, kept[0].values())) == 4
+
+
 def test_rounding_keeps_widths_multiples() -> None:
     keep = choose(0.48, round_to=2)
     assert keep == {"encoder.0.ffn": [0, 3], "encoder.1.ffn": [2, 3]}  # pairs: 0.3, 3, 9.3, 11

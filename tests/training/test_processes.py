@@ -54,6 +54,14 @@ def test_refusals(monkeypatch: pytest.MonkeyPatch, given: dict[str, Any], told: 
         usable(TrainerConfig("cpu", 4))
 
 
+@pytest.mark.parametrize("name", ["gpu", "cuda", "mps"])
+def test_an_accelerator_that_is_not_there(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
+    with pytest.raises(ConfigError, match=f"^trainer.accelerator={name}: there is none that PyTor"):
+        usable(TrainerConfig(name))
+
+
 @pytest.mark.parametrize("world", [2, 3, 9])
 def test_shares_average_to_the_gradient_of_the_whole_batch(world: int) -> None:
     rng = random.Random(0)

@@ -1,4 +1,7 @@
-"""Earlier attempts at a job: one that finished is reused, one that was killed is marked."""
+"""Earlier attempts at a job: one that finished is reused, one that was killed is marked.
+
+Imports no torch: a job that was done before is told in a second.
+"""
 
 import errno
 import logging
@@ -7,38 +10,40 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
 from skip_exp import results
-from skip_exp.cache.store import Pointer
 from skip_exp.config.schema import Config, typed
 from skip_exp.errors import SkipError
-from skip_exp.job import Job
-from skip_exp.logger import runs
 from skip_exp.machine import files
+from skip_exp.phases import again
+
+if TYPE_CHECKING:
+    from skip_exp.cache.store import Pointer
 
 log = logging.getLogger(__name__)
 
 CONFIG = "config.yaml"  # resolved configuration of an attempt, in its folder
 
 
-def write_config(job: Job) -> None:
+def write_config(cfg: Config, job_id: str) -> None:
     """The resolved configuration, beside where the result will be.
 
     Raises:
         SkipError: the folder cannot be written, or holds another job's finished result.
     """
-    results.check_folder(job.output, job.job_id)
+    output = Path(cfg.output_dir)
+    results.check_folder(output, job_id)
     try:
-        job.output.mkdir(parents=True, exist_ok=True)
-        content = OmegaConf.to_yaml(OmegaConf.create(asdict(job.cfg))).encode()
-        files.replace(job.output / CONFIG, content)
+        output.mkdir(parents=True, exist_ok=True)
+        content = OmegaConf.to_yaml(OmegaConf.create(asdict(cfg))).encode()
+        files.replace(output / CONFIG, content)
     except OSError as error:
-        why = f"output_dir={job.output}: cannot be written: {error.strerror}"
+        why = f"output_dir={output}: cannot be written: {error.strerror}"
         raise SkipError(why) from error
 
 
@@ -65,21 +70,18 @@ def reuse(
     return cast(results.Result, result)
 
 
-def finished(earlier: Pointer, job_id: str) -> dict[str, Any] | None:
+def finished(earlier: "Pointer", job_id: str) -> dict[str, Any] | None:
     """The result of an attempt that finished, with its ``path``; None where none is left.
 
     A process may be killed after its result was written and before that was noted. Without its
-    skill a result is not enough: the job is done again.
+    skill a result is none: the job is run again, from the cache.
     """
     folders = (earlier.result and earlier.result.parent, earlier.started)
-    for folder in filter(None, folders):
-        result = _done(folder)
-        if result and result.get("job_id") == job_id and (folder / result["skill"]).is_dir():
-            return result
-    return None
+    found = (again.finished(folder, job_id) for folder in folders if folder)
+    return next((result for result in found if result), None)
 
 
-def supersede(earlier: Pointer, cfg: Config) -> None:
+def supersede(earlier: "Pointer", cfg: Config) -> None:
     """Mark an attempt that was killed, before the one that ``cfg`` describes takes its place.
 
     Its folder gets a failed result and its W&B run the tag ``superseded``. To be called with the
@@ -102,6 +104,8 @@ def supersede(earlier: Pointer, cfg: Config) -> None:
         except SkipError as problem:
             log.warning("%s", problem)
     if cfg.logger.name == "wandb":
+        from skip_exp.logger import runs  # brings torch and wandb; a job that is reused needs none
+
         runs.supersede(old_cfg, old, error)
 
 

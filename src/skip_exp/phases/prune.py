@@ -1,5 +1,6 @@
 """prune: from relevance to the subnetwork; the irrelevant neurons are really gone."""
 
+import logging
 from dataclasses import dataclass, replace
 from functools import partial
 
@@ -23,6 +24,9 @@ from skip_exp.pruning.surgery import cut
 from skip_exp.training.module import PromptTuner
 from skip_exp.training.trainer import act_between
 
+log = logging.getLogger(__name__)
+
+FAR = 0.05  # from the ratio asked for
 ATTEMPTS = 3  # at a quiet moment for the latency table
 
 
@@ -53,7 +57,17 @@ def prune(job: Job, dense: SoftPromptModel, relevance: Relevance, ratio: float |
     callback = PruningCallback(lambda model: subnetwork(job, model, relevance, ratio))
     module = PromptTuner(dense, "prune", job.cfg.retune, build_metrics(job.data.spec))
     act_between(job.trainer, module, callback)
+    _tell_reached(dense, module.model, ratio)
     return Pruned(module.model, callback.keep, callback.changes)
+
+
+def _tell_reached(dense: SoftPromptModel, pruned: SoftPromptModel, ratio: float | None) -> None:
+    """Say so where the ratio reached is not the one asked for: wide groups, or groups left out."""
+    after, before = (sum(s.parameters for s in model.shapes()) for model in (pruned, dense))
+    reached = 1 - after / before
+    if ratio is not None and abs(reached - ratio) > FAR:
+        message = "prune: prune.ratio=%g: %.3f of the block parameters went"
+        log.warning(message, ratio, reached)
 
 
 def subnetwork(

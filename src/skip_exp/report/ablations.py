@@ -1,4 +1,6 @@
-"""``python -m skip_exp.report.ablations [FOLDER ...] [--config-dir DIR] [--out FILE]``: every ablation, one page.
+"""``python -m skip_exp.report.ablations [FOLDER ...] [--config-dir DIR] [--out FILE]``.
+
+Every ablation on one page: the package's and, with ``--config-dir``, those of a folder of your own.
 
 A FOLDER may be a ``results.csv`` that a report wrote.
 """

@@ -128,10 +128,8 @@ def read(name: str, own: Path | None = None) -> Screen:
     if missing := {"task"} - set(swept):
         raise SkipError(f"{name}.yaml: hydra.sweeper.params has no +{missing.pop()}")
     if set(swept) - set(grids.SWEPT) != set(factors):
-        named = ", ".join(factors)
-        raise SkipError(
-            f"{(own or Path('sweeps')) / name}.yaml: sweep.factor is {named}, but it sweeps over another"
-        )
+        file, named = (own or Path("sweeps")) / f"{name}.yaml", ", ".join(factors)
+        raise SkipError(f"{file}: sweep.factor is {named}, but it sweeps over another")
     task = f"+task={swept['task'][0]}"
     default = _composed(name, task, own=own)
     ratios = [float(ratio) for ratio in swept.get("prune.ratio", [default["prune"]["ratio"]])]

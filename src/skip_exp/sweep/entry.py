@@ -20,6 +20,7 @@ from skip_exp import results
 from skip_exp.config import refusals
 from skip_exp.config.schema import Config, typed
 from skip_exp.errors import SkipError
+from skip_exp.phases import again, attempts
 from skip_exp.sweep import progress, workers
 from skip_exp.sweep.state import STARTED
 
@@ -36,6 +37,10 @@ def job(cfg: DictConfig) -> None:
         progress.announce()
         _check(cfg)
         settings = typed(cfg, Config)
+        if done := again.find(settings):
+            attempts.write_config(settings, done["job_id"])
+            attempts.reuse(settings, done)
+            return
         workers.settle(settings.trainer)
         from skip_exp import pipeline  # not before: torch takes seconds to import
 

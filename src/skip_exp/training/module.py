@@ -67,6 +67,11 @@ class PromptTuner(L.LightningModule):
         logits, loss = self._loss(batch)
         if self.distill:
             loss = torch.lerp(loss, soft_loss(logits, batch["teacher"]), self.distill)
+        if not loss.requires_grad:
+            raise SkipError(
+                f"{self.phase}.train={self.settings.train}: nothing of it reaches the answer:"
+                " it was cut away; a smaller prune.ratio, or train=prompt_readout"
+            )
         # One process's share of a batch counts for its rows: see data.module.share.
         loss = loss * batch.get("weight", 1)
         if not math.isfinite(loss.item()):

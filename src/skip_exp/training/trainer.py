@@ -27,8 +27,13 @@ def usable(settings: TrainerConfig) -> TrainerConfig:
     """The settings with their precision resolved; ``auto``: bf16 where it is computed natively.
 
     Raises:
-        ConfigError: a number of devices that cannot be had.
+        ConfigError: an accelerator or a number of devices that cannot be had.
     """
+    here = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+    here["gpu"] = any(here.values())
+    if not here.get(settings.accelerator, True):
+        why = "there is none that PyTorch can use; must be auto or cpu here"
+        raise ConfigError("trainer.accelerator", settings.accelerator, why)
     devices = settings.devices
     gpus = 0 if settings.accelerator == "cpu" else torch.cuda.device_count()
     if gpus and devices > gpus:
