@@ -21,3 +21,9 @@ class ConfigError(SkipError):
 
 class DataError(SkipError):
     """Data that is missing, unreachable or not in the shape that its task describes."""
+
+
+def first_line(error: BaseException) -> str:
+    """What an error says first, or its name where it says nothing."""
+    lines = str(error).strip().splitlines()
+    return lines[0] if lines else type(error).__name__

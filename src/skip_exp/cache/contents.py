@@ -96,9 +96,7 @@ def _stored(path: Path, users: int) -> Stored:
     stage, damaged = path.parent.name, not about
     current = stage in STAGES and (damaged or path.stem == entry_name(stage, about["key"]))
     age = time.time() - status.st_mtime
-    return Stored(
-        path, about.get("label", {}), status.st_size, age, users, not current, damaged
-    )
+    return Stored(path, about.get("label", {}), status.st_size, age, users, not current, damaged)
 
 
 def _counts(pointer: Path, lock: Path) -> bool:

@@ -18,7 +18,7 @@ from transformers import AutoConfig, AutoTokenizer, PreTrainedTokenizerBase, Rob
 from transformers.modeling_utils import PreTrainedModel
 from xxhash import xxh3_128
 
-from skip_exp.errors import ConfigError, SkipError
+from skip_exp.errors import ConfigError, SkipError, first_line
 from skip_exp.machine.hub import hub_reachable, offline_if_unreachable
 from skip_exp.models.attention import swap_attention
 from skip_exp.models.families import FAMILIES, Family, HFModel
@@ -235,7 +235,3 @@ def _quiet() -> Iterator[None]:
             yield
     finally:
         transformers.logging.set_verbosity(verbosity)
-
-
-def first_line(error: BaseException) -> str:
-    return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__

@@ -1,26 +1,29 @@
 """A skill at work: the shared backbone cut to what one task needs, answering texts."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from torch import Tensor
+import torch
+from transformers import PreTrainedTokenizerBase
 
+from skip_exp.data.batches import collate
 from skip_exp.errors import SkipError
 from skip_exp.models.backbones import Backbone, load_backbone
 from skip_exp.models.precision import check_precision, to_bf16, wants_bf16
 from skip_exp.models.sites import Keep
 from skip_exp.models.soft_prompt import SoftPromptModel
-from skip_exp.skill.classifier import Classifier
-from skip_exp.skill.files import ABOUT, SkillAbout, read_skill, split
+from skip_exp.skill.about import ABOUT, SkillAbout
+from skip_exp.skill.classifier import Classifier, encode_texts, token_batches
+from skip_exp.skill.files import read_skill, split
 from skip_exp.skill.rebuild import check_parts, cut_model, fill
 from skip_exp.skill.standalone import read_standalone
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Skill(Classifier):
     """A tuned prompt on its cut backbone. Skills of one backbone share its untouched weights."""
 
+    tokenizer: PreTrainedTokenizerBase
     model: SoftPromptModel
     keep: Keep
 
@@ -63,9 +66,15 @@ class Skill(Classifier):
         fill(folder, model, state)
         return cls(about, loaded.tokenizer, model.eval(), keep)
 
-    def ready(self) -> Callable[..., Tensor]:
+    @torch.inference_mode()
+    def probabilities(self, texts: list[list[str]], batch_tokens: int) -> list[list[float]]:
+        rows = encode_texts(self.tokenizer, texts, self.about.max_length)
+        answers: dict[int, list[float]] = {}
         self.model.prompt.install(self.model.attention_blocks())  # constant from here on
-        return self.model.logits
+        for batch in token_batches([len(row["input_ids"]) for row in rows], batch_tokens):
+            inputs = collate([rows[i] for i in batch], self.tokenizer.pad_token_id)
+            answers |= zip(batch, self.model.logits(**inputs).softmax(-1).tolist(), strict=True)
+        return [answers[i] for i in range(len(rows))]
 
 
 def _backbone(folder: Path, about: SkillAbout, backbone_path: str | Path | None) -> Backbone:
@@ -73,7 +82,7 @@ def _backbone(folder: Path, about: SkillAbout, backbone_path: str | Path | None)
     path = needed["path"] if backbone_path is None else str(backbone_path)
     try:
         loaded = load_backbone(needed["name"], path, needed["family"], needed["readout"])
-    except SkipError as error:
+    except (SkipError, OSError, ValueError) as error:
         raise SkipError(
             f"{folder}: its backbone {needed['name']} is not to be had: {error}"
         ) from error
