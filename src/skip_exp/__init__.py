@@ -19,7 +19,11 @@ _LATER = {
 
 
 def __getattr__(name: str) -> object:
-    """On demand: they need torch, which ``--help`` has no time for."""
+    """On demand: what they need, ``--help`` has no time for."""
     if name in _LATER:
         return getattr(import_module(_LATER[name]), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_LATER})

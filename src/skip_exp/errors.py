@@ -35,3 +35,9 @@ class ExampleError(SkipError):
         super().__init__(f"example {number}: {why}")
         self.number = number
         self.why = why
+
+
+def first_line(error: BaseException) -> str:
+    """What an error says first, or its name where it says nothing."""
+    lines = str(error).strip().splitlines()
+    return lines[0] if lines else type(error).__name__

@@ -59,7 +59,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def load(folder: str, backbone: str | None, precision: str) -> "Classifier":
     """A skill or an export of either format. Raises SkipError."""
     from skip_exp import OnnxSkill, Skill  # seconds of import, after whatever is refused at once
-    from skip_exp.skill.files import ONNX
+    from skip_exp.skill.about import ONNX
 
     if not (Path(folder) / ONNX).is_file():
         return Skill.load(folder, backbone, precision)

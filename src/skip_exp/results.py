@@ -252,17 +252,17 @@ def _odd(result: Mapping[str, Any]) -> str | None:
     if problem := mismatch(_told(result), Result, ""):
         return problem
     for site, sizes in (result.get("keep_sizes") or {}).items():
-        kept, of = sizes if len(sizes) == 2 else (1, 0)
-        if not (SITE.fullmatch(site) and 0 <= kept <= of <= NEURONS):
+        kept, of = sizes if sizes and len(sizes) == 2 else (0, 0)
+        if not (SITE.fullmatch(site) and 0 <= kept <= of <= NEURONS and of):
             return f"keep_sizes.{site} must be a site's [kept, of], not {sizes}"
     return None
 
 
 def _told(value: Any) -> Any:
     """Without nulls: they stand for what is not known."""
-    if isinstance(value, Mapping):
-        return {key: _told(item) for key, item in value.items() if item is not None}
-    return value
+    if not isinstance(value, Mapping):
+        return value
+    return {key: _told(item) for key, item in value.items() if item is not None}
 
 
 def load(paths: Path | str | Iterable[Path | str]) -> list[dict[str, Any]]:

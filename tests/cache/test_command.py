@@ -146,9 +146,7 @@ def test_whatever_an_entry_holds_the_others_are_listed(
 
 
 @pytest.mark.parametrize("entries", ['"tune/x"', "[[1]]", "[{}]", "3"])
-def test_whatever_a_job_notes_the_entries_are_listed(
-    cache: Path, told: Told, entries: str
-) -> None:
+def test_whatever_a_job_notes_the_entries_are_listed(cache: Path, told: Told, entries: str) -> None:
     where = "x" * 5000  # longer than a path may be
     (cache / "jobs" / JOBS[2]).write_text(f'{{"entries": {entries}, "result": "{where}"}}')
     assert told(cache).endswith("1 unused, 0 stale\n")

@@ -14,7 +14,8 @@ from skip_exp.models.sites import Keep
 from skip_exp.models.soft_prompt import SoftPromptModel
 from skip_exp.pruning.reconstruct import apply, changes
 from skip_exp.pruning.surgery import cut
-from skip_exp.skill.files import SkillAbout, save_skill
+from skip_exp.skill.about import SkillAbout
+from skip_exp.skill.files import save_skill
 from tests.helpers.tiny import VOCAB, tiny_backbone, tiny_batch
 
 WORDS = [

@@ -14,9 +14,9 @@ from skip_exp.data.batches import collate
 from skip_exp.errors import SkipError
 from skip_exp.export import main
 from skip_exp.models.backbones import load_backbone
-from skip_exp.skill import onnx as onnx_skill
+from skip_exp.skill import to_onnx as onnx_skill
 from skip_exp.skill.classifier import encode_texts
-from skip_exp.skill.onnx import compare_onnx
+from skip_exp.skill.to_onnx import compare_onnx
 from tests.helpers.saved import Saved, save_tiny_skill
 
 TEXTS = ["a warm film", "dull", "the plot is long and the film was not funny", "very good", ""]

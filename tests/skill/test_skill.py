@@ -25,8 +25,9 @@ from skip_exp.models.readouts.build import build_readout
 from skip_exp.models.soft_prompt import SoftPromptModel
 from skip_exp.pruning.allocate import allocate
 from skip_exp.pruning.surgery import cut
+from skip_exp.skill.about import SkillAbout
 from skip_exp.skill.classifier import encode_texts, token_batches
-from skip_exp.skill.files import SkillAbout, save_skill, write_described
+from skip_exp.skill.files import save_skill, write_described
 from tests.helpers.saved import Saved, save_backbone, save_tiny_skill
 
 TEXTS = ["a warm film", "dull", "the plot is long and the film was not funny", "very good", "bad"]
@@ -263,6 +264,14 @@ def _backbone_file(name: str, change: Callable[[bytes], bytes]) -> Callable[[Sav
     return damage
 
 
+def _prompt(**changes: Any) -> Callable[[Saved], None]:
+    return lambda saved: _forge(prompt=saved.about.prompt | changes)(saved)
+
+
+def _backbone(**changes: Any) -> Callable[[Saved], None]:
+    return lambda saved: _forge(backbone=saved.about.backbone | changes)(saved)
+
+
 def _long(*shape: int) -> torch.Tensor:
     return torch.zeros(shape, dtype=torch.long)
 
@@ -280,13 +289,64 @@ DAMAGES: dict[str, tuple[Callable[[Saved], Any], str]] = {
     "no checksum": (_edit(lambda d: d.pop("sha256")), "checksum"),
     "newer version": (_edit(lambda d: d.update(version=2)), "version 2 is unknown; .* reads 1"),
     "no version": (_edit(lambda d: d.pop("version")), "no version"),
-    "field missing": (_forge(labels=None), "field 'labels' is missing or not of type list"),
-    "field of a wrong type": (_forge(max_length="24"), "field 'max_length' .* not of type int"),
-    "nested field missing": (_forge(prompt={"kind": "prefix"}), "field 'prompt.length' is missing"),
-    "unknown prompt": (
-        _forge(prompt={"kind": "prefix", "length": "x", "decoder": False}),
-        "does not fit its backbone",
+    "field missing": (_forge(labels=None), "field 'labels' is missing"),
+    "field of a wrong type": (
+        _forge(max_length="24"),
+        "field max_length must be a whole number, not '24'",
     ),
+    "nested field missing": (_forge(prompt={"kind": "prefix"}), "field 'prompt.length' is missing"),
+    "length a text": (_prompt(length="x"), "field prompt.length must be a whole number, not 'x'"),
+    "length true": (_prompt(length=True), "field prompt.length must be a whole number, not True"),
+    "length negative": (_prompt(length=-1), "field prompt.length must be 0 or more, not -1"),
+    "length huge": (_prompt(length=10**9), "prompt.length=1000000000: more than the 4 stored"),
+    "length short": (_prompt(length=3), r"prompt.keys.0 is \(4, .*\), not \(3, "),
+    "unknown prompt": (_prompt(kind="foo"), "prompt.kind=foo: must be one of"),
+    "unknown part of a prompt": (_prompt(x=1), "field 'prompt.x' is unknown"),
+    "unknown field": (_forge(more=1), "field 'more' is unknown"),
+    "labels of numbers": (_forge(labels=[0, 1]), "field labels.0 must be text, not 0"),
+    "labels twice": (_forge(labels=["a", "a"]), "labels must be two or more different names"),
+    "text of numbers": (_forge(text=[3]), "field text.0 must be text, not 3"),
+    "no text": (_forge(text=[]), "text must name one column or two"),
+    "a word too many": (_forge(words=["a", "b", "c"]), "words must be none, or one per label"),
+    "max_length zero": (_forge(max_length=0), "max_length must be from 1 to 100000, not 0"),
+    "max_length negative": (_forge(max_length=-5), "max_length must be from 1 to 100000, not -5"),
+    "max_length huge": (_forge(max_length=10**9), "max_length must be from 1 to 100000"),
+    "max_length true": (_forge(max_length=True), "max_length must be a whole number, not True"),
+    "max_length of specials": (_forge(max_length=2), "max_length=2: 2 are special tokens"),
+    "more than positions": (_forge(max_length=65), "max_length=65: it has positions for 64"),
+    "train unknown": (_forge(train="all"), "train must be one of prompt, prompt_readout, bias"),
+    "path null": (_backbone(path=None), "field backbone.path must be text, not None"),
+    "path endless": (_backbone(path="x" * 5000), "is not to be had"),
+    "hash a number": (_backbone(content_hash=5), "field backbone.content_hash must be text, not 5"),
+    "pooling unknown": (_backbone(pooling="max"), "backbone.pooling must be one of mean, cls"),
+    "family unknown": (_backbone(family="gpt"), "backbone.family=gpt: must be one of"),
+    "half a character": (_forge(task="\ud800"), "field task must be text"),
+    "nested": (_bytes("skill.json", lambda b: b"[" * 100_000), "not JSON: nested too deep"),
+    "nested inside": (
+        _bytes("skill.json", lambda b: b[:-3] + b', "x": ' + b"[" * 900 + b"]" * 900 + b"}"),
+        "damaged",
+    ),
+    "a key twice": (_bytes("skill.json", lambda b: b[:-3] + b', "task": "x"}'), "'task' .* twice"),
+    "a number of 5000 digits": (
+        _bytes(
+            "skill.json", lambda b: b.replace(b'"max_length": 24', b'"max_length": ' + b"9" * 5000)
+        ),
+        "not JSON",
+    ),
+    "version true": (_edit(lambda d: d.update(version=True)), "version True is unknown"),
+    "a prompt of NaN": (
+        _forge(state={"prompt.keys.0": torch.full((4, 2, 2), float("nan"))}),
+        "prompt.keys.0 must be finite numbers",
+    ),
+    "an infinite readout": (
+        _forge(state={"readout.linear.bias": torch.tensor([0.0, float("inf")])}),
+        "readout.linear.bias must be finite numbers",
+    ),
+    "keep negative": (_forge(keep={"encoder.0.ffn": _long(1) - 1}), "sorted indices from 0"),
+    "keep unsorted": (_forge(keep={"encoder.0.ffn": torch.tensor([3, 1])}), "sorted indices"),
+    "keep twice": (_forge(keep={"encoder.0.ffn": torch.tensor([3, 3])}), "sorted indices"),
+    "keep of two dimensions": (_forge(keep={"encoder.0.ffn": _long(1, 1)}), "indices below 20"),
+    "dims of a head missing": (_forge(keep={"encoder.0.self.qk": _long(1, 1)}), "indices below 8"),
     "keep of no site": (_forge(keep={"encoder.7.ffn": _long(1)}), "has no encoder.7.ffn"),
     "keep out of range": (_forge(keep={"encoder.0.ffn": _long(1) + 99}), "does not fit"),
     "keep of another size": (_forge(keep={"encoder.0.self.heads": _long(1)}), "prompt.keys.0 is"),

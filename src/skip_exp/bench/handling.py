@@ -13,7 +13,8 @@ from skip_exp.bench.tables import Options, Reach, Row
 from skip_exp.bench.timing import compare, side_by_side
 from skip_exp.models.backbones import load_backbone
 from skip_exp.pruning.surgery import cut
-from skip_exp.skill.files import SkillAbout, save_skill
+from skip_exp.skill.about import SkillAbout
+from skip_exp.skill.files import save_skill
 from skip_exp.skill.skill import Skill
 
 TITLE = "Surgery, loading, switching"

@@ -85,7 +85,7 @@ def served(skill: Path, work: Path) -> dict[str, Classifier]:
     folder = work / f"int8-{digest((skill / TENSORS).read_bytes().hex())[:16]}"
     if not folder.is_dir():
         export(Skill.load(skill), folder, "onnx", int8=True)
-    return {"int8": OnnxSkill.load(folder), "bf16": bf16}
+    return {"int8": OnnxSkill.load(folder, torch.get_num_threads()), "bf16": bf16}
 
 
 def validation(raw: RawTask) -> tuple[list[tuple[str, ...]], list[int]]:

@@ -15,7 +15,7 @@ from torch import Tensor
 from transformers import AutoConfig, AutoTokenizer, PreTrainedTokenizerBase, RobertaConfig
 from transformers.modeling_utils import PreTrainedModel
 
-from skip_exp.errors import ConfigError, SkipError
+from skip_exp.errors import ConfigError, SkipError, first_line
 from skip_exp.machine.files import Stamp, stamp
 from skip_exp.machine.hub import explain, hub_reachable, offline_if_unreachable
 from skip_exp.models.attention import swap_attention
@@ -232,7 +232,3 @@ def _quiet() -> Iterator[None]:
             yield
     finally:
         transformers.logging.set_verbosity(verbosity)
-
-
-def first_line(error: BaseException) -> str:
-    return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__

@@ -14,7 +14,8 @@ from skip_exp.models.sites import keep_sizes
 from skip_exp.models.soft_prompt import SoftPromptModel
 from skip_exp.phases.prune import Pruned
 from skip_exp.phases.test import Scores
-from skip_exp.skill.files import SkillAbout, save_skill
+from skip_exp.skill.about import SkillAbout
+from skip_exp.skill.files import save_skill
 from skip_exp.training.length import after_cut, cost_left
 
 STATES = ("dense", "pruned", "final")
@@ -45,7 +46,8 @@ class Measured:
 
 def finish(job: Job, measured: Measured, logger: Logger | None) -> results.Result:
     """Write skill and result, mirror them to the logger."""
-    about = skill_about(job, measured.scores)
+    about = skill_about(job, measured.scores, measured.final)
+    measured.final.train_only(about.train)  # all that the file is to hold, whichever phase ended
     keep, changes = measured.pruned.keep, measured.pruned.changes
     save_skill(job.output / "skill", measured.final, keep, about, changes)
     result = assemble(job, measured)
@@ -122,7 +124,7 @@ def _metrics(job: Job, scores: dict[str, Scores]) -> dict[str, Any]:
     return metrics | ({"extra": extra} if extra else {})
 
 
-def skill_about(job: Job, scores: dict[str, Scores]) -> SkillAbout:
+def skill_about(job: Job, scores: dict[str, Scores], model: SoftPromptModel) -> SkillAbout:
     """What the skill file says of itself."""
     spec, b, prompt = job.data.spec, job.backbone, job.cfg.prompt
     return SkillAbout(
@@ -139,8 +141,7 @@ def skill_about(job: Job, scores: dict[str, Scores]) -> SkillAbout:
             "content_hash": b.content_hash,
         },
         prompt={"kind": prompt.kind, "length": prompt.length, "decoder": prompt.decoder},
-        # Weights that were trained are the skill's own, whatever came after.
-        train="full" if job.cfg.tune.train == "full" else job.cfg.retune.train,
+        train=_trained(job, model),
         max_length=job.cfg.data.max_length,
         scores={
             "metric": job.metric,
@@ -148,3 +149,11 @@ def skill_about(job: Job, scores: dict[str, Scores]) -> SkillAbout:
             "data": job.data.source,
         },
     )
+
+
+def _trained(job: Job, model: SoftPromptModel) -> str:
+    """Weights of the backbone that any phase trained are the skill's own, whatever came after."""
+    if job.cfg.tune.train == "full":
+        return "full"
+    own = any(name.startswith("backbone.") for name in model.skill_parameters())
+    return "bias" if own else "prompt_readout"

@@ -16,10 +16,10 @@ from skip_exp.config.schema import AttributionConfig, Config
 from skip_exp.config.task import TaskConfig
 from skip_exp.data.encode import EncodedTask, encode
 from skip_exp.data.sources import load_task, local_stamp
-from skip_exp.errors import ConfigError, SkipError
+from skip_exp.errors import ConfigError, SkipError, first_line
 from skip_exp.job import Job, phase_seed
 from skip_exp.machine.versions import code_version, digest, job_code
-from skip_exp.models.backbones import Backbone, first_line, load_backbone
+from skip_exp.models.backbones import Backbone, load_backbone
 from skip_exp.models.prompts.build import prompt_class
 from skip_exp.models.readouts.build import readout_class
 from skip_exp.models.sites import Relevance, shapes

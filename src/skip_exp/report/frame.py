@@ -102,7 +102,8 @@ def _row(result: Mapping[str, Any]) -> dict[str, Any]:
     judged = "metric" if is_known else "metrics/accuracy"
     zero = 0.0 if metric == "matthews" else None
     sample = bool(result.get("data_is_sample"))
-    looked_for = [(config.get("prune") or {}).get(goal) for goal in _GOALS]
+    prune = config.get("prune")
+    looked_for = [prune.get(goal) if isinstance(prune, Mapping) else None for goal in _GOALS]
     return {
         **{name: flat.get(name) for name in (*TEXT, *NUMBERS)},
         "path": result.get("path"),

@@ -1,19 +1,20 @@
-"""Texts in, labels out, whatever computes the logits: a skill, or an exported model."""
+"""Texts in, labels out, whatever computes the logits: a skill, or an exported model.
+
+Imports no torch: an exported model needs none.
+"""
 
 import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
-from typing import Any, TypedDict
+from typing import TYPE_CHECKING, Any, TypedDict
 
-import torch
-from torch import Tensor
-from transformers import PreTrainedTokenizerBase
-
-from skip_exp.data.batches import collate
 from skip_exp.data.text import fill, shown, shown_names, text_columns, text_of
 from skip_exp.errors import ExampleError, SkipError
-from skip_exp.skill.files import SkillAbout
+from skip_exp.skill.about import SkillAbout
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
 
 TOKENS_PER_BATCH = 1024  # padding included; on a CPU larger batches fall out of the cache
 CHUNK = 8192  # texts that are read, and sorted by length, together
@@ -29,7 +30,7 @@ class Prediction(TypedDict):
     probabilities: dict[str, float]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Classifier:
     """What answers texts.
 
@@ -38,10 +39,14 @@ class Classifier:
     """
 
     about: SkillAbout
-    tokenizer: PreTrainedTokenizerBase
 
-    def ready(self) -> Callable[..., Tensor]:
-        """What computes logits [B, labels] from a batch as :func:`collate` makes it."""
+    def __repr__(self) -> str:
+        about = self.about
+        what = f"task={about.task!r}, labels={about.labels}, backbone={about.backbone['name']!r}"
+        return f"{type(self).__name__}({what})"
+
+    def probabilities(self, texts: list[list[str]], batch_tokens: int) -> list[list[float]]:
+        """Of every label, for every text or pair of texts, in their order."""
         raise NotImplementedError
 
     def predict(
@@ -73,23 +78,13 @@ class Classifier:
     def _stream(self, examples: Iterable[Example], batch_tokens: int) -> Iterator[Prediction]:
         texts = (example_texts(self.about, x, n) for n, x in enumerate(examples, 1))
         while chunk := list(islice(texts, CHUNK)):
-            for row in self._probabilities(chunk, batch_tokens):
+            for row in self.probabilities(chunk, batch_tokens):
                 yield self._answer(row)
 
     def _answer(self, row: list[float]) -> Prediction:
         best = max(range(len(row)), key=row.__getitem__)
         probabilities = dict(zip(self.about.labels, row, strict=True))
         return {"label": self.about.labels[best], "probabilities": probabilities}
-
-    @torch.inference_mode()
-    def _probabilities(self, texts: list[list[str]], batch_tokens: int) -> list[list[float]]:
-        rows = encode_texts(self.tokenizer, texts, self.about.max_length)
-        probabilities_by_row: dict[int, list[float]] = {}
-        logits = self.ready()
-        for batch in token_batches([len(row["input_ids"]) for row in rows], batch_tokens):
-            inputs = collate([rows[i] for i in batch], self.tokenizer.pad_token_id)
-            probabilities_by_row |= zip(batch, logits(**inputs).softmax(-1).tolist(), strict=True)
-        return [probabilities_by_row[i] for i in range(len(rows))]
 
 
 def example_texts(about: SkillAbout, example: Example, number: int) -> list[str]:
@@ -133,7 +128,7 @@ def _text(value: object, number: int, what: str) -> str:
 
 
 def encode_texts(
-    tokenizer: PreTrainedTokenizerBase, texts: list[list[str]], max_length: int
+    tokenizer: "PreTrainedTokenizerBase", texts: list[list[str]], max_length: int
 ) -> list[dict[str, list[int]]]:
     """Token ids, mask and, where the model has them, token types of every text or pair."""
     columns = [list(column) for column in zip(*texts, strict=True)]

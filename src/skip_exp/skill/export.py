@@ -8,11 +8,11 @@ from pathlib import Path
 import torch
 
 from skip_exp.errors import SkipError
-from skip_exp.skill.files import CONFIG, VERSION
+from skip_exp.skill.about import CONFIG, VERSION
 from skip_exp.skill.huggingface.folder import write_folder
-from skip_exp.skill.onnx import write_onnx
 from skip_exp.skill.skill import Skill
 from skip_exp.skill.standalone import describe, write_standalone
+from skip_exp.skill.to_onnx import check_tokens, write_onnx
 
 FORMATS = ("safetensors", "onnx", "hf")
 
@@ -40,6 +40,8 @@ def export(skill: Skill, out: Path, format: str, *, int8: bool = False) -> int:
             write_standalone(temporary, skill.about, skill.model, skill.keep)
         if format != "hf":  # which has a tokenizer that truncates as the skill does
             skill.tokenizer.save_pretrained(temporary)
+        if format == "onnx":
+            check_tokens(skill, temporary)
         os.replace(temporary, out)
     except OSError as error:
         raise SkipError(f"{out}: cannot be written: {error.strerror or error}") from error

@@ -7,50 +7,24 @@ backbone they need, and the SHA-256 over both files. Nothing here touches a back
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any, get_origin
+from typing import Any
 
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor
 
-from skip_exp.errors import SkipError
+from skip_exp.errors import SkipError, first_line
 from skip_exp.machine import files
-from skip_exp.models.backbones import first_line
 from skip_exp.models.sites import Keep
 from skip_exp.models.soft_prompt import SoftPromptModel, trainable_state
 from skip_exp.pruning.reconstruct import Changes
+from skip_exp.skill.about import ABOUT, VERSION, SkillAbout, parse_about, read_bytes, read_json
 
-VERSION = 1
-TENSORS, ABOUT = "skill.safetensors", "skill.json"
-CONFIG, ONNX = "config.json", "model.onnx"  # of an export
+TENSORS = "skill.safetensors"
 KEEP, CHANGE = "keep/", "change/"  # what the names of these tensors begin with
-
-
-@dataclass(frozen=True)
-class SkillAbout:
-    """What ``skill.json`` says beside version and checksum.
-
-    Attributes:
-        labels: class names in label order; ``words``: their label words.
-        backbone: {name, path, family, readout, pooling, content_hash}.
-        prompt: {kind, length, decoder}.
-        max_length: tokens that a text is truncated to.
-        scores: main metric and what it was.
-        train: what re-tuning trained; ``bias``: biases and norms are in the file, too.
-    """
-
-    task: str
-    text: list[str]
-    labels: list[str]
-    words: list[str]
-    backbone: dict[str, str]
-    prompt: dict[str, Any]
-    max_length: int
-    scores: dict[str, str | float | None]
-    train: str = "prompt_readout"
 
 
 def save_skill(
@@ -104,7 +78,9 @@ def read_skill(folder: Path) -> tuple[SkillAbout, dict[str, Tensor]]:
         SkipError: see :meth:`Skill.load`.
     """
     described, tensors = read_described(folder, TENSORS, ABOUT)
-    return parse_about(folder / ABOUT, described), tensors
+    about = parse_about(folder / ABOUT, described)
+    check_tensors(folder / TENSORS, about, tensors)
+    return about, tensors
 
 
 def read_described(
@@ -112,60 +88,48 @@ def read_described(
 ) -> tuple[dict[str, Any], dict[str, Tensor]]:
     """What :func:`write_described` wrote: ``about`` and all tensors. Raises SkipError."""
     described = read_json(folder / about_name)
-    content = _bytes(folder / tensors_name)
-    if described.pop("sha256", None) != _checksum(content, described):
+    content = read_bytes(folder / tensors_name)
+    try:
+        is_right = described.pop("sha256", None) == _checksum(content, described)
+    except (ValueError, RecursionError):  # nested to the limit, half a character
+        is_right = False
+    if not is_right:
         raise SkipError(
             f"{folder}: damaged or altered: the checksum of {tensors_name} and {about_name} "
             "does not match"
         )
     try:
         return described, load(content)
-    except SafetensorError as error:
+    except (SafetensorError, ValueError, KeyError) as error:  # KeyError: a type torch has not
         raise SkipError(f"{folder / tensors_name}: damaged: {first_line(error)}") from error
 
 
-def read_json(path: Path) -> dict[str, Any]:
-    """The description in ``path``, of the version that is known. Raises SkipError."""
-    try:
-        described = json.loads(_bytes(path))
-    except ValueError as error:
-        raise SkipError(f"{path}: damaged, not JSON: {first_line(error)}") from error
-    if not isinstance(described, dict) or "version" not in described:
-        raise SkipError(f"{path}: not a skill: it has no version")
-    if described.pop("version") != VERSION:
-        version = json.loads(_bytes(path))["version"]
-        raise SkipError(f"{path}: version {version!r} is unknown; this skip_exp reads {VERSION}")
-    return described
+def check_tensors(path: Path, about: SkillAbout, tensors: Mapping[str, Tensor]) -> None:
+    """Refuse tensors that no skill has, and a prompt longer than what is stored of it.
 
+    The file is read by then, so nothing that is built for it later is larger by more than a
+    layer's width. ``path`` is for the message.
 
-def _bytes(path: Path) -> bytes:
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        hint = path.parent / "skill" / path.name
-        where = f"; is it {hint.parent}?" if hint.is_file() else ""
-        raise SkipError(f"{path}: cannot be read: {error.strerror}{where}") from error
-
-
-def parse_about(path: Path, described: Mapping[str, Any]) -> SkillAbout:
-    """The known fields of ``described``; raises SkipError where one is missing or of a wrong type.
-
-    ``path`` is for the message.
+    Raises:
+        SkipError: a keep that is not sorted indices, another tensor that is not finite numbers.
     """
-    for field in fields(SkillAbout):
-        kind: Any = get_origin(field.type) or field.type
-        if not isinstance(described.get(field.name), kind):
-            what = f"missing or not of type {kind.__name__}"
-            raise SkipError(f"{path}: field {field.name!r} is {what}")
-    about = SkillAbout(**{field.name: described[field.name] for field in fields(SkillAbout)})
-    for name, part, keys in (
-        ("backbone", about.backbone, "name path family readout pooling content_hash"),
-        ("prompt", about.prompt, "kind length decoder"),
-    ):
-        for key in keys.split():
-            if key not in part:
-                raise SkipError(f"{path}: field '{name}.{key}' is missing")
-    return about
+    for name, tensor in tensors.items():
+        if name.startswith(KEEP):
+            is_right = tensor.dtype in (torch.int32, torch.int64) and tensor.dim() in (1, 2)
+            is_right = is_right and bool((tensor >= 0).all() and (tensor.diff() > 0).all())
+            needed = "sorted indices from 0"
+        else:
+            is_right = not tensor.is_floating_point() or bool(tensor.isfinite().all())
+            needed = "finite numbers"
+        if not is_right:
+            raise SkipError(f"{path}: {name} must be {needed}")
+    stored = [t for name, t in tensors.items() if name.startswith("prompt.")]
+    longest = max((t.numel() for t in stored), default=0)
+    if "." not in about.prompt["kind"]:  # one of ours: a virtual token a row
+        longest = max((t.shape[0] for t in stored if t.dim()), default=0)
+    if about.prompt["kind"] != "none" and about.prompt["length"] > longest:
+        length = about.prompt["length"]
+        raise SkipError(f"{path}: prompt.length={length}: more than the {longest} stored")
 
 
 def split(tensors: Mapping[str, Tensor]) -> tuple[Keep, Changes, dict[str, Tensor]]:

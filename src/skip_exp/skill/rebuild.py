@@ -9,16 +9,17 @@ from transformers import PreTrainedTokenizerBase
 from transformers.modeling_utils import PreTrainedModel
 
 from skip_exp.config.named import check_imported
-from skip_exp.errors import ConfigError, SkipError
-from skip_exp.models.backbones import first_line, load_backbone
+from skip_exp.errors import ConfigError, SkipError, first_line
+from skip_exp.models.backbones import load_backbone
 from skip_exp.models.families import FAMILIES
 from skip_exp.models.prompts.build import build_prompt
 from skip_exp.models.readouts.build import build_readout
-from skip_exp.models.sites import Keep, site_sizes
+from skip_exp.models.sites import Keep, Site, site_sizes
 from skip_exp.models.soft_prompt import SoftPromptModel
 from skip_exp.pruning.reconstruct import Changes, apply
 from skip_exp.pruning.surgery import cut
-from skip_exp.skill.files import SkillAbout
+from skip_exp.skill.about import SkillAbout
+from skip_exp.skill.files import KEEP
 
 
 def check_parts(folder: Path, about: SkillAbout) -> None:
@@ -41,15 +42,35 @@ def cut_model(
     """``backbone`` cut to ``keep`` and changed; its prompt and readout are yet to be filled."""
     try:
         whole = uncut_model(about, backbone, tokenizer)
-        unknown = set(keep) - set(site_sizes(whole.shapes()))
-        if unknown:
-            raise ValueError(f"the backbone has no {min(unknown)}")
+        _check_keep(keep, site_sizes(whole.shapes()))
+        _check_length(about, whole, tokenizer)
         smaller = cut(whole, keep)
         apply(smaller, changes)
         smaller.train_only(about.train)
         return smaller
-    except (SkipError, ValueError, RuntimeError, IndexError, KeyError, TypeError) as error:
+    except (SkipError, ValueError, RuntimeError, LookupError, TypeError, AttributeError) as error:
         raise SkipError(f"{folder}: does not fit its backbone: {first_line(error)}") from error
+
+
+def _check_keep(keep: Keep, sizes: Mapping[Site, tuple[int, ...]]) -> None:
+    for name, kept in keep.items():
+        size = sizes.get(Site(name))
+        if size is None:
+            raise ValueError(f"the backbone has no {name}")
+        if kept.shape[:-1] != size[:-1] or (kept.numel() and int(kept.max()) >= size[-1]):
+            raise ValueError(f"{KEEP}{name} must be indices below {size[-1]}")
+
+
+def _check_length(
+    about: SkillAbout, model: SoftPromptModel, tokenizer: PreTrainedTokenizerBase
+) -> None:
+    special = tokenizer.num_special_tokens_to_add(len(about.text) == 2)
+    if special >= about.max_length:
+        raise ValueError(f"max_length={about.max_length}: {special} are special tokens")
+    limit = model.family.positions(model.backbone)
+    virtual = model.prompt.input_length + model.readout.added
+    if limit is not None and about.max_length + virtual > limit:
+        raise ValueError(f"max_length={about.max_length}: it has positions for {limit - virtual}")
 
 
 def uncut_model(

@@ -1,20 +1,22 @@
 """A skill at work: the shared backbone cut to what one task needs, answering texts."""
 
 import threading
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from torch import Tensor
+import torch
+from transformers import PreTrainedTokenizerBase
 
+from skip_exp.data.batches import collate
 from skip_exp.errors import SkipError
 from skip_exp.models.backbones import Backbone, load_backbone
 from skip_exp.models.precision import check_precision, to_bf16, wants_bf16
 from skip_exp.models.sites import Keep
 from skip_exp.models.soft_prompt import SoftPromptModel
-from skip_exp.skill.classifier import Classifier
-from skip_exp.skill.files import ABOUT, SkillAbout, read_skill, split
+from skip_exp.skill.about import ABOUT, SkillAbout
+from skip_exp.skill.classifier import Classifier, encode_texts, token_batches
+from skip_exp.skill.files import read_skill, split
 from skip_exp.skill.huggingface.folder import write_folder
 from skip_exp.skill.huggingface.hub import check_push, download, upload
 from skip_exp.skill.rebuild import check_parts, cut_model, fill
@@ -23,7 +25,7 @@ from skip_exp.skill.standalone import read_standalone
 _LOADING = threading.Lock()  # else threads each read a backbone of their own, or half of one
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Skill(Classifier):
     """A tuned prompt on its cut backbone. Skills of one backbone share its untouched weights.
 
@@ -31,6 +33,7 @@ class Skill(Classifier):
         folder: where it was read from.
     """
 
+    tokenizer: PreTrainedTokenizerBase
     model: SoftPromptModel
     keep: Keep
     folder: Path | None = None
@@ -105,9 +108,15 @@ class Skill(Classifier):
             write_folder(Path(name), self.about, self.model, self.tokenizer, self.folder)
             return upload(Path(name), repo_id)
 
-    def ready(self) -> Callable[..., Tensor]:
+    @torch.inference_mode()
+    def probabilities(self, texts: list[list[str]], batch_tokens: int) -> list[list[float]]:
+        rows = encode_texts(self.tokenizer, texts, self.about.max_length)
+        answers: dict[int, list[float]] = {}
         self.model.prompt.install(self.model.attention_blocks())  # constant from here on
-        return self.model.logits
+        for batch in token_batches([len(row["input_ids"]) for row in rows], batch_tokens):
+            inputs = collate([rows[i] for i in batch], self.tokenizer.pad_token_id)
+            answers |= zip(batch, self.model.logits(**inputs).softmax(-1).tolist(), strict=True)
+        return [answers[i] for i in range(len(rows))]
 
 
 def _backbone(folder: Path, about: SkillAbout, backbone_path: str | Path | None) -> Backbone:
@@ -115,7 +124,7 @@ def _backbone(folder: Path, about: SkillAbout, backbone_path: str | Path | None)
     path = needed["path"] if backbone_path is None else str(backbone_path)
     try:
         loaded = load_backbone(needed["name"], path, needed["family"], needed["readout"])
-    except SkipError as error:
+    except (SkipError, OSError, ValueError) as error:
         raise SkipError(
             f"{folder}: its backbone {needed['name']} is not to be had: {error}"
         ) from error

@@ -5,30 +5,29 @@ the size of every layer, the backbone's settings) and the tokenizer.
 """
 
 import json
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
+from transformers.modeling_utils import PreTrainedModel
 
-from skip_exp.errors import SkipError
-from skip_exp.models.backbones import first_line, skeleton
+from skip_exp.errors import SkipError, first_line
+from skip_exp.models.backbones import skeleton
 from skip_exp.models.sites import Keep
 from skip_exp.models.soft_prompt import SoftPromptModel
 from skip_exp.pruning.reconstruct import gain_biases
-from skip_exp.skill.files import (
-    CONFIG,
-    ONNX,
-    SkillAbout,
-    parse_about,
-    read_described,
-    split,
-    write_described,
-)
+from skip_exp.skill.about import CONFIG, ONNX, SkillAbout, parse_about
+from skip_exp.skill.files import check_tensors, read_described, split, write_described
 from skip_exp.skill.rebuild import check_parts, cut_model
 
 WEIGHTS = "model.safetensors"
+BESIDE = ("format", "layers", "settings")  # fields of `config.json` beside the skill's own
+LAYERS = ("num_hidden_layers", "num_layers", "num_decoder_layers")  # in the families' settings
+LARGEST_CUT = 1000  # times the parameters that are left: embeddings are never cut
 
 
 def describe(about: SkillAbout, model: SoftPromptModel, format: str) -> dict[str, Any]:
@@ -63,21 +62,48 @@ def read_standalone(
     if (folder / ONNX).is_file():
         raise SkipError(f"{folder}: an ONNX export; skip_exp.OnnxSkill.load reads it")
     described, tensors = read_described(folder, WEIGHTS, CONFIG)
-    about = parse_about(folder / CONFIG, described)
+    about = parse_about(folder / CONFIG, described, *BESIDE)
+    check_tensors(folder / WEIGHTS, about, tensors)
     check_parts(folder, about)
     keep, _, state = split(tensors)
     try:
         tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
-        whole = skeleton(described["settings"], about.backbone["family"], about.backbone["readout"])
+        whole = _whole(about, described["settings"], state)
+        _check_tokenizer(tokenizer, whole.get_input_embeddings().weight.shape[0])
         model = cut_model(folder, about, whole, tokenizer, keep, {})
         gain_biases(model, state.keys())
         first = _tied(model)
         model.load_state_dict({name: state[first[name]] for name in first}, assign=True)
         _tie(model, first)
-    except (OSError, ValueError, KeyError, RuntimeError, TypeError) as error:
+    except SkipError:
+        raise
+    except Exception as error:  # whatever the libraries make of settings that are not theirs
         raise SkipError(f"{folder}: cannot be loaded: {first_line(error)}") from error
     _materialise_buffers(model)
     return about, tokenizer, model.eval(), keep
+
+
+def _whole(
+    about: SkillAbout, settings: dict[str, Any], state: Mapping[str, Tensor]
+) -> PreTrainedModel:
+    """The uncut backbone without its weights; none larger than the stored ones can be cut from."""
+    layers = max(int(settings.get(name) or 0) for name in LAYERS)
+    if layers > len(state):
+        raise ValueError(f"settings of {layers} layers, but {len(state)} tensors")
+    whole = skeleton(settings, about.backbone["family"], about.backbone["readout"])
+    needed = sum(parameter.numel() for parameter in whole.parameters())
+    stored = sum(tensor.numel() for tensor in state.values())
+    if needed > LARGEST_CUT * stored:
+        raise ValueError(f"settings of {needed} parameters, but {stored} stored")
+    return whole
+
+
+def _check_tokenizer(tokenizer: PreTrainedTokenizerBase, embeddings: int) -> None:
+    if tokenizer.pad_token_id is None:
+        raise ValueError("the tokenizer has no padding token")
+    last = max(tokenizer.get_vocab().values(), default=0)
+    if last >= embeddings:
+        raise ValueError(f"the tokenizer has token {last}, the model {embeddings} embeddings")
 
 
 def _tied(model: SoftPromptModel) -> dict[str, str]:

@@ -11,7 +11,7 @@ from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
 from skip_exp import results
 from skip_exp.models.soft_prompt import SoftPromptModel
-from skip_exp.skill.files import SkillAbout
+from skip_exp.skill.about import SkillAbout
 
 # Where a backbone is on the hub, and its licence. All others: their id, and no licence is claimed.
 EMBEDDED = {

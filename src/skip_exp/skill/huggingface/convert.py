@@ -22,7 +22,7 @@ from skip_exp.models.readouts.mlm import MlmReadout
 from skip_exp.models.readouts.seq2seq import Seq2SeqReadout
 from skip_exp.models.sites import Sublayer
 from skip_exp.models.soft_prompt import SoftPromptModel
-from skip_exp.skill.files import SkillAbout
+from skip_exp.skill.about import SkillAbout
 from skip_exp.skill.huggingface.modeling_skip import SkipConfig, SkipForSequenceClassification
 
 AutoConfig.register(SkipConfig.model_type, SkipConfig, exist_ok=True)

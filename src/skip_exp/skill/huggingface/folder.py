@@ -6,7 +6,8 @@ from pathlib import Path
 from transformers import PreTrainedTokenizerBase
 
 from skip_exp.models.soft_prompt import SoftPromptModel
-from skip_exp.skill.files import ABOUT, TENSORS, SkillAbout, read_described, write_described
+from skip_exp.skill.about import ABOUT, SkillAbout
+from skip_exp.skill.files import TENSORS, read_described, write_described
 from skip_exp.skill.huggingface.card import model_card
 from skip_exp.skill.huggingface.convert import write_huggingface
 

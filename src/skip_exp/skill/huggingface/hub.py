@@ -4,10 +4,10 @@ from pathlib import Path
 
 import huggingface_hub
 
-from skip_exp.errors import SkipError
+from skip_exp.errors import SkipError, first_line
 from skip_exp.machine.hub import hub_reachable, offline_if_unreachable
-from skip_exp.models.backbones import first_line
-from skip_exp.skill.files import ABOUT, TENSORS, SkillAbout
+from skip_exp.skill.about import ABOUT, SkillAbout
+from skip_exp.skill.files import TENSORS
 
 
 def check_push(about: SkillAbout, repo_id: str) -> None:

@@ -1,0 +1,137 @@
+"""What a skill or an export says of itself, checked field by field. Imports no torch."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any, Literal, TypedDict, get_type_hints
+
+from skip_exp.errors import SkipError
+from skip_exp.machine.files import parse_json
+from skip_exp.machine.kinds import mismatch
+
+VERSION = 1
+ABOUT = "skill.json"
+CONFIG, ONNX = "config.json", "model.onnx"  # of an export
+LONGEST = 100_000  # tokens of a text
+
+
+class _Backbone(TypedDict):
+    name: str
+    path: str
+    family: str
+    readout: str
+    pooling: Literal["mean", "cls"]
+    content_hash: str
+
+
+class _Prompt(TypedDict):
+    kind: str
+    length: int
+    decoder: bool
+
+
+@dataclass(frozen=True)
+class SkillAbout:
+    """What ``skill.json`` says beside version and checksum.
+
+    Attributes:
+        labels: class names in label order; ``words``: their label words.
+        backbone: {name, path, family, readout, pooling, content_hash}.
+        prompt: {kind, length, decoder}.
+        max_length: tokens that a text is truncated to.
+        scores: main metric and what it was.
+        train: what was trained; ``bias``: biases and norms are in the file, too.
+    """
+
+    task: str
+    text: list[str]
+    labels: list[str]
+    words: list[str]
+    backbone: dict[str, str]
+    prompt: dict[str, Any]
+    max_length: int
+    scores: dict[str, str | float | None]
+    train: str = "prompt_readout"
+
+
+class _Stored(TypedDict):
+    """The types of the fields, in full."""
+
+    task: str
+    text: list[str]
+    labels: list[str]
+    words: list[str]
+    backbone: _Backbone
+    prompt: _Prompt
+    max_length: int
+    scores: dict[str, Any]
+    train: Literal["prompt", "prompt_readout", "bias", "full"]
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """The description in ``path``, of the version that is known. Raises SkipError."""
+    try:
+        described = parse_json(read_bytes(path))
+    except ValueError as error:
+        raise SkipError(f"{path}: damaged, not JSON: {error}") from error
+    if not isinstance(described, dict) or "version" not in described:
+        raise SkipError(f"{path}: not a skill: it has no version")
+    version = described.pop("version")
+    if type(version) is not int or version != VERSION:
+        raise SkipError(f"{path}: version {version!r} is unknown; this skip_exp reads {VERSION}")
+    return described
+
+
+def read_bytes(path: Path) -> bytes:
+    """The content of ``path``. Raises SkipError."""
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        hint = path.parent / "skill" / path.name
+        where = f"; is it {hint.parent}?" if hint.is_file() else ""
+        raise SkipError(f"{path}: cannot be read: {error.strerror}{where}") from error
+
+
+def parse_about(path: Path, described: Mapping[str, Any], *beside: str) -> SkillAbout:
+    """``described`` as an object.
+
+    Args:
+        path: for the message.
+        beside: further keys that may be there.
+
+    Raises:
+        SkipError: a field is missing, unknown, of a wrong type or out of range.
+    """
+    known = get_type_hints(_Stored)
+    parts = [("", described, {**known, **dict.fromkeys(beside)}, known)]
+    for name, kind in (("backbone", _Backbone), ("prompt", _Prompt)):
+        keys = get_type_hints(kind)
+        if isinstance(described.get(name), Mapping):
+            parts.append((f"{name}.", described[name], keys, keys))
+    for prefix, part, allowed, needed in parts:
+        for key in [*needed, *part]:
+            if key not in part:
+                raise SkipError(f"{path}: field '{prefix}{key}' is missing")
+            if key not in allowed:
+                raise SkipError(f"{path}: field {prefix + key!r} is unknown")
+    problem = mismatch(described, _Stored, "") or _out_of_range(described)
+    if problem:
+        raise SkipError(f"{path}: field {problem}")
+    return SkillAbout(**{field.name: described[field.name] for field in fields(SkillAbout)})
+
+
+def _out_of_range(described: Mapping[str, Any]) -> str | None:
+    """Which field, all of them being of the right type, has a value that no skill has."""
+    text, labels, words = (described[name] for name in ("text", "labels", "words"))
+    length, prompt = described["max_length"], described["prompt"]
+    if not (len(text) in (1, 2) and all(text)):
+        return f"text must name one column or two, not {text}"
+    if not 2 <= len(set(labels)) == len(labels):
+        return f"labels must be two or more different names, not {labels}"
+    if words and len(words) != len(labels):
+        return f"words must be none, or one per label of {labels}"
+    if not 1 <= length <= LONGEST:
+        return f"max_length must be from 1 to {LONGEST}, not {length}"
+    if prompt["length"] < 0:
+        return f"prompt.length must be 0 or more, not {prompt['length']}"
+    return None

@@ -1,0 +1,115 @@
+"""Linears and embeddings of an ONNX graph in 8-bit integers, with a scale per token.
+
+onnxruntime's own dynamic quantisation has one scale for the activations of a whole batch: an answer
+would depend on its neighbours, and one large token would cost all others their digits. Here every
+token has its own: x is near round(x / s) s with s = max|x| / 63, and a weight W near round(W / w) w
+with w = max|W| / 127 per output unit (per word, of an embedding). Activations take seven of their
+eight bits so that no pair of products leaves the 16 bits in which processors without VNNI add them.
+"""
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+ACTIVATION, WEIGHT = 63, 127  # largest integers, on either side of 0
+TINY = 1e-12  # instead of 0, where all is 0
+MIDDLE = ACTIVATION + 1  # what stands for 0
+
+
+def round_weights(model: Any) -> None:
+    """Round, in ``model`` (an ``onnx.ModelProto``), every matrix that is multiplied or looked up.
+
+    Matrices with nothing left in them stay as they are.
+    """
+    import onnx  # an extra, and slow: only for 8-bit weights
+
+    graph = model.graph
+    weights = {w.name: w for w in graph.initializer if len(w.dims) == 2 and 0 not in w.dims}
+    floats = {name for name, w in weights.items() if w.data_type == onnx.TensorProto.FLOAT}
+    nodes: list[Any] = []
+    rounded: set[str] = set()  # what several nodes read is rounded once
+    for node in graph.node:
+        is_linear = node.op_type == "MatMul" and node.input[1] in floats
+        if is_linear or (node.op_type == "Gather" and node.input[0] in floats):
+            data, weight = node.input if is_linear else reversed(node.input)
+            if weight not in rounded:
+                matrix = onnx.numpy_helper.to_array(weights[weight])
+                graph.initializer.extend(_weight(matrix, weight, 0 if is_linear else 1))
+            if is_linear and data not in rounded:
+                nodes += _activation(data)
+            rounded |= {weight, data} if is_linear else {weight}
+            nodes += (_product if is_linear else _lookup)(data, weight, node.output[0])
+        else:
+            nodes.append(node)
+    graph.initializer.extend(_constants())
+    _put(graph, nodes)
+    if not any(used.domain == "com.microsoft" for used in model.opset_import):
+        model.opset_import.append(onnx.helper.make_opsetid("com.microsoft", 1))
+
+
+def _weight(matrix: NDArray[Any], name: str, axis: int) -> Iterator[Any]:
+    """``matrix`` / scale as int8, its scale without (or, of an embedding, with) ``axis``, zeros."""
+    from onnx import numpy_helper  # the same
+
+    scale = np.maximum(np.abs(matrix).max(axis, keepdims=True), TINY) / WEIGHT
+    kept = scale if axis else scale[0]
+    whole = np.rint(matrix / scale).astype(np.int8)
+    parts = {"int8": whole, "scale": kept.astype(np.float32), "zero": np.zeros(kept.shape, np.int8)}
+    return (numpy_helper.from_array(part, f"{name}/{key}") for key, part in parts.items())
+
+
+def _constants() -> Iterator[Any]:
+    from onnx import numpy_helper  # the same
+
+    floats = {"largest": ACTIVATION, "tiny": TINY, "one": 1.0}
+    values = {name: np.array(value, np.float32) for name, value in floats.items()}
+    values |= {"middle": np.array(MIDDLE, np.uint8), "last": np.array([-1], np.int64)}
+    return (numpy_helper.from_array(value, f"round/{name}") for name, value in values.items())
+
+
+def _activation(x: str) -> list[Any]:
+    """x [..., n] -> ``x/uint8`` [..., n] and its scale ``x/scale`` [..., 1]."""
+    return [
+        _node("Abs", [x], f"{x}/abs"),
+        _node("ReduceMax", [f"{x}/abs", "round/last"], f"{x}/max", keepdims=1),
+        _node("Max", [f"{x}/max", "round/tiny"], f"{x}/size"),
+        _node("Div", ["round/largest", f"{x}/size"], f"{x}/inverse"),
+        _node("Div", [f"{x}/size", "round/largest"], f"{x}/scale"),
+        _node("Mul", [x, f"{x}/inverse"], f"{x}/wide"),
+        _node("QuantizeLinear", [f"{x}/wide", "round/one", "round/middle"], f"{x}/uint8"),
+    ]
+
+
+def _product(x: str, weight: str, out: str) -> list[Any]:
+    of = [f"{x}/uint8", f"{weight}/int8", "round/one", f"{weight}/scale"]
+    of += ["round/middle", f"{weight}/zero"]
+    return [
+        _node("MatMulIntegerToFloat", of, f"{out}/whole", domain="com.microsoft"),
+        _node("Mul", [f"{out}/whole", f"{x}/scale"], out),
+    ]
+
+
+def _lookup(ids: str, weight: str, out: str) -> list[Any]:
+    return [
+        _node("Gather", [f"{weight}/int8", ids], f"{out}/int8"),
+        _node("Cast", [f"{out}/int8"], f"{out}/whole", to=1),  # to fp32
+        _node("Gather", [f"{weight}/scale", ids], f"{out}/scale"),
+        _node("Mul", [f"{out}/whole", f"{out}/scale"], out),
+    ]
+
+
+def _node(kind: str, inputs: list[str], output: str, **options: Any) -> Any:
+    from onnx import helper  # the same
+
+    return helper.make_node(kind, inputs, [output], **options)
+
+
+def _put(graph: Any, nodes: list[Any]) -> None:
+    """Replace the nodes of ``graph``, and drop the constants that none of them reads."""
+    read = {name for node in nodes for name in node.input}
+    kept = [each for each in graph.initializer if each.name in read]
+    for field, values in ((graph.node, nodes), (graph.initializer, kept)):
+        del field[:]
+        field.extend(values)

@@ -1,0 +1,28 @@
+"""One tiny skill and its ONNX exports, made once: an export takes seconds."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from skip_exp import Skill
+from skip_exp.models.backbones import load_backbone
+from skip_exp.skill.export import export
+from tests.helpers.saved import Saved, save_tiny_skill
+
+
+@pytest.fixture(scope="session")
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> Saved:
+    """A BERT's skill; not to be changed."""
+    return save_tiny_skill(tmp_path_factory.mktemp("tiny"))
+
+
+@pytest.fixture(scope="session")
+def onnx_folder(tiny: Saved) -> Iterator[Path]:
+    """Its export with 8-bit weights; not to be changed."""
+    for package in ("onnx", "onnxruntime", "onnxscript"):
+        pytest.importorskip(package)
+    folder = tiny.folder.parent / "int8"
+    export(Skill.load(tiny.folder), folder, "onnx", int8=True)
+    load_backbone.cache_clear()
+    yield folder
