@@ -17,6 +17,7 @@ from skip_exp.config import schema as config
 from skip_exp.data.module import TextDataModule
 from skip_exp.errors import ConfigError, SkipError
 from skip_exp.job import phase_seed
+from skip_exp.phases import timing
 from skip_exp.phases.fit import teacher_logits
 from skip_exp.phases.prepare import prepare
 from skip_exp.phases.prune import Pruned
@@ -409,16 +410,20 @@ def evaluate_skill(skill: Skill, job: Any) -> float:
 @pytest.mark.parametrize("allocation", ["latency", "global", "uniform"])
 def test_a_speed_up_asked_for(job: Any, allocation: str, monkeypatch: pytest.MonkeyPatch) -> None:
     def linear(model: Any, inputs: Any) -> latency.Table:
-        sizes = model.shapes()
-        blocks = {s.name: latency.Timing([0, s.units], [0.0, 1.0]) for s in sizes}
-        return latency.Table(len(sizes) + 1.0, blocks)
+        sites = {
+            site: latency.Timing([0, size[-1]], [0.0, 1.0])
+            for shape in model.shapes()
+            for site, size in shape.sites().items()
+        }
+        return latency.Table(len(model.shapes()) + 1.0, sites)
 
-    monkeypatch.setattr(latency, "measure", linear)
+    monkeypatch.setattr(timing, "measure", linear)
     result = pipeline.run(job("prune.target_speedup=2", f"prune.allocation={allocation}"))
     kept = [kept / of for kept, of in result["keep_sizes"].values()]
     predicted = (len(kept) + 1) / (sum(kept) + 1)
     assert 1.95 < predicted < 2.6  # few units: steps are coarse
     assert result["method"]["target_speedup"] == 2
+    assert result["method"]["table"]["speedup"] == pytest.approx(predicted)
     assert result["ratio"] == pytest.approx(result["ratio_reached"], abs=1e-3)
 
 

@@ -49,6 +49,8 @@ class Method(TypedDict, total=False):
     distill: float
     train: str  # what re-tuning trained; none
     init: str  # what it started from: warm | scratch
+    # Where a speed-up was asked for, the timing that decided what goes, and what it predicts:
+    table: Mapping[str, Any]  # {device, threads, contended, speedup}
 
 
 class Params(TypedDict, total=False):

@@ -186,21 +186,11 @@ def machine() -> dict[str, Any]:
     on_linux = hasattr(os, "sched_getaffinity")
     return {
         "device": torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu",
-        "processor": processor(),
+        "processor": provenance.processor(),
         "cores": len(os.sched_getaffinity(0)) if on_linux else os.cpu_count(),
         "threads": torch.get_num_threads(),
         "versions": {"python": platform.python_version()} | provenance.installed(PACKAGES),
     }
-
-
-def processor() -> str:
-    """The processor's name, as far as the system tells."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        lines = []
-    names = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
-    return next(names, platform.processor() or platform.machine())
 
 
 if __name__ == "__main__":

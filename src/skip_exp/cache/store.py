@@ -30,11 +30,15 @@ JOBS = "jobs"  # folder of the pointers, beside one folder per stage
 
 @dataclass(frozen=True)
 class Entry:
-    """What a stage leaves behind: tensors and JSON values; ``hit`` says where it came from."""
+    """What a stage leaves behind: tensors and JSON values; ``hit`` says where it came from.
+
+    With ``keep`` False it is for the job at hand alone: no other may find it.
+    """
 
     tensors: dict[str, Tensor]
     values: dict[str, Any]
     hit: bool = False
+    keep: bool = True
 
 
 @dataclass(frozen=True)
@@ -119,6 +123,8 @@ class StageCache:
             entry = read_entry(path)
             if entry is None:
                 entry = compute()
+                if not entry.keep:
+                    return entry
                 about = {"stage": stage, "key": dict(key), "label": dict(label or {})}
                 self._store(path, entry, about)
         finally:

@@ -1,5 +1,6 @@
 """What made a result: versions of packages and code, and the commit of the checkout."""
 
+import platform
 import subprocess
 from collections.abc import Iterable, Mapping
 from functools import lru_cache
@@ -40,3 +41,13 @@ def git_commit() -> str | None:
     except (OSError, subprocess.SubprocessError):
         return None
     return done.stdout.strip() or None
+
+
+def processor() -> str:
+    """The processor's name, as far as the system tells."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        lines = []
+    names = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    return next(names, platform.processor() or platform.machine())

@@ -26,7 +26,7 @@ STAGES = {
     "teacher": ("phases.fit",),
     "score": ("phases.test",),
     "probe": ("phases.search",),
-    "latency": ("phases.prune",),
+    "latency": ("phases.timing",),
 }
 PHASES = ("tune", "attribute", "prune", "retune", "test", "benchmark", "search")
 BESIDE = {"transformers": ("tokenizers",)}  # libraries that compute, imported by others only

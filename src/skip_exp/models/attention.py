@@ -73,9 +73,13 @@ class Attention(nn.Module):
     def _attend(self, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
         dropout = self.dropout_p if self.training else 0.0
         if self._fused(q, k):
-            return F.scaled_dot_product_attention(
+            # The fast kernels want one width: zeros change no score and are cut off again.
+            width = max(self.qk_dim, self.vo_dim)
+            q, k, v = (_widened(x, width) for x in (q, k, v))
+            out = F.scaled_dot_product_attention(
                 q, k, v, attn_mask=mask, dropout_p=dropout, scale=self.scaling
             )
+            return out[..., : self.vo_dim]
         scores = q @ k.transpose(2, 3) * self.scaling
         if mask is not None:
             scores = scores + mask
@@ -92,6 +96,10 @@ class Attention(nn.Module):
             return False
         slow = q.dtype == torch.bfloat16 and q.device.type == "cpu" and k.shape[2] <= SHORT
         return not (slow and q.requires_grad)
+
+
+def _widened(x: Tensor, width: int) -> Tensor:
+    return x if x.shape[-1] == width else F.pad(x, (0, width - x.shape[-1]))
 
 
 class BertAttention(Attention):

@@ -64,6 +64,8 @@ def assemble(job: Job, measured: Measured) -> results.Result:
     before, after = (flops(model, length) for model in (measured.dense, measured.final))
     configured = results.from_config(asdict(job.cfg))
     method = configured["method"] | {"epochs": _epochs(job, measured.ratio)}
+    if measured.pruned.table:
+        method["table"] = measured.pruned.table
     measurements: dict[str, Any] = {
         "job_id": job.job_id,
         "status": "done",

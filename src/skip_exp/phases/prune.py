@@ -1,24 +1,20 @@
 """prune: from relevance to the subnetwork; the irrelevant neurons are really gone."""
 
 import logging
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
+from typing import Any
 
-import torch
-
-from skip_exp.cache.store import Entry
 from skip_exp.callbacks.pruning import PruningCallback
 from skip_exp.config.prune import PruneConfig
 from skip_exp.data.metrics import build_metrics
 from skip_exp.job import Job
-from skip_exp.machine.timing import alone
-from skip_exp.models.cost import random_batch
 from skip_exp.models.sites import Keep, Relevance
 from skip_exp.models.soft_prompt import SoftPromptModel
 from skip_exp.phases.attribute import calibration, relevance_of
 from skip_exp.phases.fit import fit, teacher_logits
+from skip_exp.phases.timing import Timed, time_sublayers
 from skip_exp.pruning import allocate, latency, reconstruct, steps
-from skip_exp.pruning.latency import Table, Timing
 from skip_exp.pruning.reconstruct import Changes
 from skip_exp.pruning.surgery import cut
 from skip_exp.training.module import PromptTuner
@@ -27,7 +23,6 @@ from skip_exp.training.trainer import act_between
 log = logging.getLogger(__name__)
 
 FAR = 0.05  # from the ratio asked for
-ATTEMPTS = 3  # at a quiet moment for the latency table
 
 
 @dataclass(frozen=True)
@@ -38,11 +33,13 @@ class Pruned:
         model: the smaller model with the dense prompt and readout, cut alike.
         keep: what stays, in indices of the dense model.
         changes: what reconstruction added to it for what it lost.
+        table: of the timing that decided (``Timed.about``); empty where none did.
     """
 
     model: SoftPromptModel
     keep: Keep
     changes: Changes
+    table: dict[str, Any] = field(default_factory=dict)
 
 
 def prune(job: Job, dense: SoftPromptModel, relevance: Relevance, ratio: float | None) -> Pruned:
@@ -54,11 +51,14 @@ def prune(job: Job, dense: SoftPromptModel, relevance: Relevance, ratio: float |
     Raises:
         ConfigError: a speed-up out of reach.
     """
-    callback = PruningCallback(lambda model: subnetwork(job, model, relevance, ratio))
+    target = job.cfg.prune.goal.target_speedup
+    timed = None if target is None else time_sublayers(job, dense)
+    callback = PruningCallback(lambda model: subnetwork(job, model, relevance, ratio, timed))
     module = PromptTuner(dense, "prune", job.cfg.retune, build_metrics(job.data.spec))
     act_between(job.trainer, module, callback)
     _tell_reached(dense, module.model, ratio)
-    return Pruned(module.model, callback.keep, callback.changes)
+    table = {} if timed is None else timed.about(callback.keep)
+    return Pruned(module.model, callback.keep, callback.changes, table)
 
 
 def _tell_reached(dense: SoftPromptModel, pruned: SoftPromptModel, ratio: float | None) -> None:
@@ -71,7 +71,11 @@ def _tell_reached(dense: SoftPromptModel, pruned: SoftPromptModel, ratio: float 
 
 
 def subnetwork(
-    job: Job, dense: SoftPromptModel, relevance: Relevance, ratio: float | None
+    job: Job,
+    dense: SoftPromptModel,
+    relevance: Relevance,
+    ratio: float | None,
+    timed: Timed | None = None,
 ) -> tuple[SoftPromptModel, Keep, Changes]:
     """The smaller model, what it keeps and its changes, both in indices of ``dense``.
 
@@ -87,7 +91,7 @@ def subnetwork(
         _tune_between(job, dense, model, step)
         model.to(device).eval()  # a fit leaves it elsewhere
         relevance = steps.lift(relevance_of(job, model), keep, relevance)
-    kept = choose(job, dense, relevance, ratio, keep)
+    kept = choose(job, dense, relevance, ratio, keep, timed)
     changes = _changes(job, dense, kept)
     smaller = cut(model, steps.relative(kept, keep))
     reconstruct.apply(smaller, changes)
@@ -95,17 +99,22 @@ def subnetwork(
 
 
 def choose(
-    job: Job, dense: SoftPromptModel, relevance: Relevance, ratio: float | None, earlier: Keep
+    job: Job,
+    dense: SoftPromptModel,
+    relevance: Relevance,
+    ratio: float | None,
+    earlier: Keep,
+    timed: Timed | None,
 ) -> Keep:
-    """The neurons to keep: for ``ratio`` or, where that is None, for the speed-up.
+    """The neurons to keep: for ``ratio`` or, where there is a timing, for the speed-up.
 
     Raises:
         ConfigError: a speed-up out of reach.
     """
     prune, target = job.cfg.prune, job.cfg.prune.goal.target_speedup
-    if target is None:
+    if timed is None or target is None:
         return _allocate(prune, dense, relevance, ratio or 0.0, earlier)
-    table, sizes = _table(job, dense), dense.shapes()
+    table, sizes = timed.table, dense.shapes()
     if prune.allocation == "latency":
         return latency.choose(
             relevance,
@@ -154,28 +163,3 @@ def _changes(job: Job, dense: SoftPromptModel, keep: Keep) -> Changes:
         return {}
     batches = calibration(job, next(dense.parameters()).device)
     return reconstruct.changes(dense, keep, batches, reconstruct=prune.reconstruct, rank=prune.rank)
-
-
-def _table(job: Job, dense: SoftPromptModel) -> Table:
-    """Measured once per machine and shape, so that a job's keep can be had again."""
-    size, device = job.cfg.benchmark, next(dense.parameters()).device
-    key = {
-        **{name: job.keys["tune"][name] for name in ("backbone", "prompt", "own")},
-        "size": [size.batch, size.seq_len],
-        "device": torch.cuda.get_device_name() if device.type == "cuda" else "cpu",
-        "threads": torch.get_num_threads(),
-    }
-    label = {"backbone": job.cfg.backbone.name, "prompt": job.cfg.prompt.kind}
-    entry = job.cache.get("latency", key, lambda: _measure(job, dense), label)
-    blocks = {name: Timing(*timing) for name, timing in entry.values["blocks"].items()}
-    return Table(entry.values["total"], blocks)
-
-
-def _measure(job: Job, dense: SoftPromptModel) -> Entry:
-    inputs = random_batch(dense, job.cfg.benchmark.batch, job.cfg.benchmark.seq_len)
-    for _ in range(ATTEMPTS):
-        table, contended = alone(partial(latency.measure, dense.eval(), inputs))
-        if not contended:
-            break
-    blocks = {name: [t.widths, t.seconds] for name, t in table.blocks.items()}
-    return Entry({}, {"total": table.total, "blocks": blocks})

@@ -1,36 +1,26 @@
 """Choosing by measured time: a speed-up asked for -> the keep that loses the least relevance.
 
 A sublayer's time does not fall in proportion to its parameters, so it is measured on this device
-for several widths (as in HALP, Shen et al. 2022, and ZipLM, Kurtic et al. 2023), and dynamic
-programming picks one width per sublayer.
+for several widths (as in HALP, Shen et al. 2022, and ZipLM, Kurtic et al. 2023; see ``measure``),
+and dynamic programming picks one width per sublayer.
 """
 
-import statistics
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import partial
 
 import numpy as np
-import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from skip_exp.errors import ConfigError
-from skip_exp.machine.timing import interleave
-from skip_exp.models.families import AttentionBlock, Block
-from skip_exp.models.sites import Keep, Relevance, Shape, Site
-from skip_exp.models.soft_prompt import SoftPromptModel
+from skip_exp.models.sites import Keep, Relevance, Shape, Site, Sublayer
 from skip_exp.pruning.allocate import top
-from skip_exp.pruning.surgery import cut
 
-POINTS = 12  # widths of an FFN that are measured, beside 0; between them time is interpolated
 BINS = 4000  # of the time budget; each block's time is rounded up to whole ones
-REPEATS, WARMUP = 7, 2
 
 
 @dataclass(frozen=True)
 class Timing:
-    """Seconds of one sublayer at some of its widths (heads, or FFN units), both ascending."""
+    """Seconds of one sublayer at some widths of one of its sites, both ascending."""
 
     widths: list[int]
     seconds: list[float]
@@ -44,23 +34,42 @@ class Table:
     """Where a forward pass spends its time."""
 
     total: float  # seconds of the dense model
-    blocks: Mapping[str, Timing]
+    sites: Mapping[str, Timing]  # those of one sublayer all end with the whole sublayer's time
 
     @property
     def rest(self) -> float:
         """What no cut makes faster: embeddings, norms, readout."""
-        return max(0.0, self.total - sum(t.seconds[-1] for t in self.blocks.values()))
+        return max(0.0, self.total - self._blocks({}))
 
     def speedup(self, widths: Mapping[str, int]) -> float:
-        """Of a model with these widths; a block that is not named is whole."""
-        blocks = (t.at(widths.get(name, t.widths[-1])) for name, t in self.blocks.items())
-        return self.total / (self.rest + sum(blocks))
+        """Of a model with these widths; a site that is not named is whole."""
+        return self.total / (self.rest + self._blocks(widths))
+
+    def _blocks(self, widths: Mapping[str, int]) -> float:
+        by_sublayer: dict[Sublayer, list[Site]] = {}
+        for site in map(Site, self.sites):
+            by_sublayer.setdefault(site.sublayer, []).append(site)
+        return sum(self._seconds(sites, widths) for sites in by_sublayer.values())
+
+    def _seconds(self, sites: list[Site], widths: Mapping[str, int]) -> float:
+        """Of one sublayer: queries and keys save by themselves, values do, and heads both."""
+        whole = left = self.sites[sites[0]].seconds[-1]
+        if not whole:
+            return 0.0
+        saved = 0.0
+        for site in sites:
+            timing = self.sites[site]
+            seconds = timing.at(widths.get(site, timing.widths[-1]))
+            if site.kind in ("qk", "vo"):
+                saved += whole - seconds
+            else:
+                left = seconds
+        return left * max(0.0, 1 - saved / whole)
 
 
 def widths(keep: Keep) -> dict[str, int]:
-    """Width of every sublayer that ``keep`` cuts in units or heads."""
-    sites = ((Site(name), kept) for name, kept in keep.items())
-    return {site.sublayer: len(kept) for site, kept in sites if site.kind in ("ffn", "heads")}
+    """How many neurons of each site ``keep`` keeps; of dims, in every head."""
+    return {site: kept.shape[-1] for site, kept in keep.items()}
 
 
 def choose(
@@ -83,7 +92,7 @@ def choose(
     if not sites or set(sites) - {"ffn", "heads"}:
         raise ConfigError("prune.sites", sites, "must be ffn, heads or both where time is the goal")
     options = {shape.name: _options(shape, sites, round_to) for shape in sizes}
-    fastest = table.speedup({name: option_widths[0] for name, option_widths in options.items()})
+    fastest = table.speedup({_whole(shape): options[shape.name][0] for shape in sizes})
     if not 1 <= target_speedup <= fastest:
         most = f"must be between 1 and {int(fastest * 100) / 100} with prune.sites={sites}"
         raise ConfigError("prune.target_speedup", target_speedup, most)
@@ -92,7 +101,8 @@ def choose(
     lost, seconds = [], []
     for name, option_widths in options.items():
         lost.append([float(scores[name][: len(scores[name]) - k].sum()) for k in option_widths])
-        seconds.append([table.blocks[name].at(k) for k in option_widths])
+    for shape in sizes:
+        seconds.append([table.sites[_whole(shape)].at(k) for k in options[shape.name]])
     picked = _knapsack(lost, seconds, table.total / target_speedup - table.rest)
     return {
         _whole(shape): top(relevance[_whole(shape)], shape.units - options[shape.name][i])
@@ -166,65 +176,3 @@ def _options(shape: Shape, sites: list[str], round_to: int) -> list[int]:
 
 def _whole(shape: Shape) -> Site:
     return shape.name.site(shape.whole)
-
-
-@torch.inference_mode()
-def measure(model: SoftPromptModel, inputs: Mapping[str, Tensor]) -> Table:
-    """Time ``model`` and, where they differ in shape, its sublayers at several widths.
-
-    Args:
-        model: the dense model in eval mode, on its device.
-        inputs: a full batch, see :func:`skip_exp.models.cost.random_batch`.
-
-    The caller holds the machine's benchmark lock. Costs some hundred sublayer passes.
-    """
-    gone: Keep = {_whole(shape): torch.arange(0) for shape in model.shapes()}
-    whole_pass, rest_pass = (partial(m, **inputs) for m in (model, cut(model, gone)))
-    total, rest = _median([whole_pass, rest_pass], model)
-    model.prompt.install(model.attention_blocks())
-    batch, length = inputs["input_ids"].shape
-    timings_by_shape: dict[tuple[object, ...], Timing] = {}
-    timings: dict[str, Timing] = {}
-    for block, shape in zip(model.blocks(), model.shapes(), strict=True):
-        kind = block.name.part, *(v for k, v in vars(shape).items() if k != "name")
-        if kind not in timings_by_shape:
-            timings_by_shape[kind] = _time_block(model, block, shape, batch, length)
-        timings[block.name] = timings_by_shape[kind]
-    # By itself, its weights in the cache, a sublayer is faster than in its place: only the shape of
-    # the curves is taken from there.
-    scale = max(0.0, total - rest) / sum(timing.seconds[-1] for timing in timings.values())
-    scaled: dict[str, Timing] = {
-        n: Timing(t.widths, [scale * x for x in t.seconds]) for n, t in timings.items()
-    }
-    return Table(total, scaled)
-
-
-def _time_block(
-    model: SoftPromptModel, block: Block, shape: Shape, batch: int, length: int
-) -> Timing:
-    step = 1 if shape.whole == "heads" else -(-shape.units // (POINTS * 8)) * 8
-    points = sorted({*range(0, shape.units, step), shape.units})
-    size, device = block.output.out_features, block.output.weight.device
-    hidden = torch.randn(batch, length, size, device=device)
-    calls: list[Callable[[], object]] = []
-    for width in points:
-        smaller = cut(model, {_whole(shape): torch.arange(width)})
-        smaller.prompt.install(smaller.attention_blocks())
-        smaller_block = next(b for b in smaller.blocks() if b.name == block.name)
-        calls.append(partial(_run, smaller_block, hidden))
-    seconds = _median(calls, model)
-    return Timing(points, np.maximum.accumulate(seconds).tolist())  # a wider one is never faster
-
-
-def _median(calls: list[Callable[[], object]], model: SoftPromptModel) -> list[float]:
-    on_gpu = next(model.parameters()).is_cuda
-    wait = torch.cuda.synchronize if on_gpu else None
-    times = interleave(calls, repeats=REPEATS, warmup=WARMUP, synchronise=wait)
-    return [statistics.median(times_of_call) for times_of_call in times]
-
-
-def _run(block: Block, hidden: Tensor) -> Tensor:
-    if isinstance(block, AttentionBlock):
-        return block.output(block.attention.context(hidden, hidden, None))
-    inner = F.gelu(block.up[0](hidden))
-    return block.down(inner * block.up[1](hidden) if len(block.up) == 2 else inner)

@@ -1,0 +1,82 @@
+"""The timing behind a speed-up: kept where it was undisturbed, and told in the result."""
+
+import logging
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from skip_exp import pipeline
+from skip_exp.phases import timing
+from skip_exp.pruning.latency import Table, Timing
+from tests.helpers.toy import save_toy, toy_job
+
+GOAL = ("prune.target_speedup=1.5", "retune.enabled=false")
+
+
+@pytest.fixture(scope="module")
+def toy(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
+    return save_toy(tmp_path_factory.mktemp("toy"))
+
+
+@pytest.fixture
+def timed(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    """What `measure` finds, whether it is disturbed, and how often it was asked."""
+    state: dict[str, Any] = {"busy": 0, "asked": 0}
+
+    def measure(model: Any, inputs: Any) -> Table:
+        state["asked"] += 1
+        sites = {
+            site: Timing([0, size[-1]], [0.0, 1.0])
+            for shape in model.shapes()
+            for site, size in shape.sites().items()
+        }
+        return Table(len(model.shapes()) + 1.0, sites)
+
+    def alone(measured: Any) -> tuple[Any, bool]:
+        state["busy"] -= 1
+        return measured(), state["busy"] >= 0
+
+    monkeypatch.setattr(timing, "measure", measure)
+    monkeypatch.setattr(timing, "alone", alone)
+    monkeypatch.setattr(timing, "processor", lambda: state.get("processor", "one"))
+    return state
+
+
+def tables(root: Path) -> int:
+    return len(list((root / "cache" / "latency").glob("*.safetensors")))
+
+
+def test_a_table_is_measured_once_for_a_processor(
+    toy: list[str], tmp_path: Path, timed: dict[str, Any]
+) -> None:
+    for folder, processor, asked in (("a", "one", 1), ("b", "one", 1), ("c", "two", 2)):
+        timed["processor"] = processor
+        seed = {"a": 1, "b": 2, "c": 3}[folder]
+        result = pipeline.run(toy_job(toy, tmp_path, folder, *GOAL, f"seed={seed}"))
+        assert (timed["asked"], tables(tmp_path)) == (asked, asked)
+        told = result["method"]["table"]
+        assert (told["device"], told["contended"]) == (processor, False)
+        assert 1.5 <= told["speedup"] < 2 and told["threads"] >= 1
+
+
+def test_a_contended_table_serves_its_own_job_alone(
+    toy: list[str], tmp_path: Path, timed: dict[str, Any], caplog: pytest.LogCaptureFixture
+) -> None:
+    timed["busy"] = 3
+    with caplog.at_level(logging.WARNING):
+        result = pipeline.run(toy_job(toy, tmp_path, "busy", *GOAL))
+    assert result["method"]["table"]["contended"]
+    assert (timed["asked"], tables(tmp_path)) == (3, 0)  # it tried for a quiet moment
+    assert "contended timing, which is not kept" in caplog.text
+    timed["busy"] = 1
+    result = pipeline.run(toy_job(toy, tmp_path, "quiet", *GOAL, "seed=2"))
+    assert not result["method"]["table"]["contended"]
+    assert (timed["asked"], tables(tmp_path)) == (5, 1)  # the second attempt was quiet
+
+
+def test_without_a_speed_up_nothing_is_timed(
+    toy: list[str], tmp_path: Path, timed: dict[str, Any]
+) -> None:
+    result = pipeline.run(toy_job(toy, tmp_path, "ratio"))
+    assert "table" not in result["method"] and timed["asked"] == 0
