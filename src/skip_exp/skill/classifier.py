@@ -73,7 +73,7 @@ class Classifier:
     def _stream(self, examples: Iterable[Example], batch_tokens: int) -> Iterator[Prediction]:
         texts = (example_texts(self.about, x, n) for n, x in enumerate(examples, 1))
         while chunk := list(islice(texts, CHUNK)):
-            for row in self._probabilities(chunk, batch_tokens):
+            for row in self.probabilities(chunk, batch_tokens):
                 yield self._answer(row)
 
     def _answer(self, row: list[float]) -> Prediction:
@@ -82,7 +82,8 @@ class Classifier:
         return {"label": self.about.labels[best], "probabilities": probabilities}
 
     @torch.inference_mode()
-    def _probabilities(self, texts: list[list[str]], batch_tokens: int) -> list[list[float]]:
+    def probabilities(self, texts: list[list[str]], batch_tokens: int) -> list[list[float]]:
+        """Of every label, for every text or pair of texts, in their order."""
         rows = encode_texts(self.tokenizer, texts, self.about.max_length)
         probabilities_by_row: dict[int, list[float]] = {}
         logits = self.ready()
