@@ -19,10 +19,6 @@ class ConfigError(SkipError):
         self.key = key
 
 
-class DataError(SkipError):
-    """Data that is missing, unreachable or not in the shape that its task describes."""
-
-
 class ExampleError(SkipError):
     """An example to be answered that is not what the task takes.
 
