@@ -95,3 +95,54 @@ def test_the_offline_block_ends_after_an_error() -> None:
         raise ValueError
     assert not is_offline_mode()
     assert not datasets.config.HF_HUB_OFFLINE
+
+
+class GatedRepoError(OSError):
+    """By this name huggingface_hub raises it, from a response that is hard to make up."""
+
+
+class DatasetNotFoundError(OSError):
+    """By this name datasets does."""
+
+
+def caused(error: Exception, cause: Exception) -> Exception:
+    error.__cause__ = cause
+    return error
+
+
+@pytest.mark.parametrize(
+    ("error", "line"),
+    [
+        (
+            caused(OSError("many\nlines"), GatedRepoError("401")),
+            "gated: ask for access at https://hub/a/b, then log in with `hf auth login`, or set "
+            "HF_TOKEN",
+        ),
+        (
+            DatasetNotFoundError("Dataset 'a/b' is a gated dataset on the Hub."),
+            "gated: ask for access at https://hub/a/b, then log in with `hf auth login`, or set "
+            "HF_TOKEN",
+        ),
+        (
+            DatasetNotFoundError("Dataset 'a/b' doesn't exist on the Hub or cannot be accessed."),
+            "not on https://hub; if it is private, log in with `hf auth login`, or set HF_TOKEN",
+        ),
+        (
+            caused(OSError("Can't load it"), hub.HTTPError("Server disconnected\nhalfway")),
+            "the hub did not deliver it, give the command again: Server disconnected halfway",
+        ),
+        (
+            ValueError("Config name is missing.\nOne of:  a, b"),
+            "Config name is missing. One of: a, b",
+        ),
+        (RuntimeError(), "RuntimeError"),
+    ],
+)
+def test_what_the_hub_refuses_is_one_line_with_what_to_do(
+    monkeypatch: pytest.MonkeyPatch, error: Exception, line: str
+) -> None:
+    monkeypatch.setattr(hub.constants, "ENDPOINT", "https://hub")
+    monkeypatch.setattr(hub, "hub_reachable", lambda: True)
+    assert hub.explain(error, "a/b") == line
+    monkeypatch.setattr(hub, "hub_reachable", lambda: False)
+    assert "the hub cannot be reached from here" in hub.explain(error, "a/b")

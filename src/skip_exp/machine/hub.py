@@ -70,10 +70,10 @@ def explain(error: BaseException, name: str) -> str:
         return f"gated: ask for access at {constants.ENDPOINT}/{name}, then {login}"
     if kinds & {"RepositoryNotFoundError", "DatasetNotFoundError"}:
         return f"not on {constants.ENDPOINT}; if it is private, {login}"
-    failed = [one for one in chain if isinstance(one, HTTPError)]
-    text = str((failed or [error])[0]).strip() or type(error).__name__
+    failure = next((one for one in chain if isinstance(one, HTTPError)), None)
+    text = str(failure or error).strip() or type(error).__name__
     text = textwrap.shorten(text, 200, placeholder=" ...")  # some have many lines of advice
-    return f"the hub did not deliver it, give the command again: {text}" if failed else text
+    return f"the hub did not deliver it, give the command again: {text}" if failure else text
 
 
 def _chain(error: BaseException | None) -> Iterator[BaseException]:
