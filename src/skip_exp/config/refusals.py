@@ -155,7 +155,8 @@ def _missing_choice(error: MissingConfigException) -> str:
         names = sorted({file.stem for folder in folders for file in Path(folder).glob("*.yaml")})
         near = difflib.get_close_matches(error.missing_cfg_file or "", names, n=1)
         hint = f"; did you mean {near[0]}?" if near else ""
-        return f"--config-name={error.missing_cfg_file}: no such file; must be one of {_list(names)}{hint}"
+        there = f"no such file; must be one of {_list(names)}"
+        return f"--config-name={error.missing_cfg_file}: {there}{hint}"
     group, _, choice = match.group(1).rpartition("/")
     near = difflib.get_close_matches(choice, error.options or [], n=1)
     hint = f"; did you mean {near[0]}?" if near else ""

@@ -151,11 +151,11 @@ def _check_length(cfg: Config, backbone: Backbone) -> None:
     limit = backbone.max_positions
     virtual = cfg.prompt.length if prompt_class(cfg.prompt.kind).at_input else 0
     virtual += readout_class(backbone.readout).added
-    if cfg.prompt.kind == "prefix" and cfg.prompt.init != "normal":
-        # It starts from the keys and values that the backbone computes for as many tokens.
-        if limit is not None and cfg.prompt.length > limit:
-            why = f"must be at most {limit}, the positions of {backbone.name}"
-            raise ConfigError("prompt.length", cfg.prompt.length, why)
+    # It starts from the keys and values that the backbone computes for as many tokens.
+    computed = cfg.prompt.kind == "prefix" and cfg.prompt.init != "normal"
+    if computed and limit is not None and cfg.prompt.length > limit:
+        why = f"must be at most {limit}, the positions of {backbone.name}"
+        raise ConfigError("prompt.length", cfg.prompt.length, why)
     lengths = {"data.max_length": cfg.data.max_length, "benchmark.seq_len": cfg.benchmark.seq_len}
     for key, length in lengths.items():
         if limit is None or length + virtual <= limit:
