@@ -33,6 +33,10 @@ class ExampleError(SkipError):
         self.why = why
 
 
+class DataError(SkipError):
+    """Data that is missing, unreachable or not in the shape that its task describes."""
+
+
 def first_line(error: BaseException) -> str:
     """What an error says first, or its name where it says nothing."""
     lines = str(error).strip().splitlines()
