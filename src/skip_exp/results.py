@@ -18,6 +18,7 @@ log = logging.getLogger(__name__)
 
 SCHEMA = 1
 FILE = "result.json"
+CONFIG = "config.yaml"  # beside it: the resolved configuration, written when the job begins
 
 
 class Scores(TypedDict, total=False):

@@ -23,8 +23,6 @@ from skip_exp.machine import files
 
 log = logging.getLogger(__name__)
 
-CONFIG = "config.yaml"  # resolved configuration of an attempt, in its folder
-
 
 def write_config(job: Job) -> None:
     """The resolved configuration, beside where the result will be.
@@ -36,7 +34,7 @@ def write_config(job: Job) -> None:
     try:
         job.output.mkdir(parents=True, exist_ok=True)
         content = OmegaConf.to_yaml(OmegaConf.create(asdict(job.cfg))).encode()
-        files.replace(job.output / CONFIG, content)
+        files.replace(job.output / results.CONFIG, content)
     except OSError as error:
         why = f"output_dir={job.output}: cannot be written: {error.strerror}"
         raise SkipError(why) from error
@@ -127,6 +125,6 @@ def _done(folder: Path) -> dict[str, Any] | None:
 
 def _configuration(folder: Path) -> Config | None:
     try:
-        return typed(OmegaConf.load(folder / CONFIG), Config)
+        return typed(OmegaConf.load(folder / results.CONFIG), Config)
     except (OSError, YAMLError, OmegaConfBaseException, SkipError):
         return None
