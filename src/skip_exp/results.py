@@ -20,6 +20,7 @@ log = logging.getLogger(__name__)
 
 SCHEMA = 1
 FILE = "result.json"
+CONFIG = "config.yaml"  # beside it: the resolved configuration, written when the job begins
 # Of `keep_sizes`: what `models.sites` calls them, and more neurons than any of them has.
 NEURONS = 10**6
 SITE = re.compile(r"(encoder|decoder)\.\d{1,4}\.(ffn|(self|cross)\.(heads|qk|vo))")

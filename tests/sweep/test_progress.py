@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from skip_exp.errors import SkipError
 from skip_exp.sweep import progress
 from tests.conftest import Cli, finished
 
@@ -83,3 +84,15 @@ def test_the_table_has_the_jobs_of_this_sweep_only(cli: Cli) -> None:
     assert re.findall(r"accuracy +│ +(\S+)", ended.out) == ["0.3", "0.7"]
     again = cli("+task=rte", "seed=20,21", "hydra.sweep.dir=all", "-m")
     assert re.findall(r"minilm +│ (\d+) ", again.out) == ["20", "21"]
+
+
+def test_a_job_that_was_refused_for_what_lies_there_is_not_told_as_done(cli: Cli) -> None:
+    def refused(cfg: Any) -> None:
+        raise SkipError("holds the finished result of another job")
+
+    given = ["+task=rte", "seed=20", "hydra.sweep.dir=all", "-m"]
+    assert cli(*given).code == 0
+    ended = cli(*given, "attribution=random", run=refused)
+    assert ended.code == 1
+    assert "minilm │" not in ended.out
+    assert ended.err.endswith("error: 0-rte-minilm-0.5-20: ended without a result\n")

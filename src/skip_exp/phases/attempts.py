@@ -27,8 +27,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-CONFIG = "config.yaml"  # resolved configuration of an attempt, in its folder
-
 
 def write_config(cfg: Config, job_id: str) -> None:
     """The resolved configuration, beside where the result will be.
@@ -41,7 +39,7 @@ def write_config(cfg: Config, job_id: str) -> None:
     try:
         output.mkdir(parents=True, exist_ok=True)
         content = OmegaConf.to_yaml(OmegaConf.create(asdict(cfg))).encode()
-        files.replace(output / CONFIG, content)
+        files.replace(output / results.CONFIG, content)
     except OSError as error:
         why = f"output_dir={output}: cannot be written: {error.strerror}"
         raise SkipError(why) from error
@@ -131,6 +129,6 @@ def _done(folder: Path) -> dict[str, Any] | None:
 
 def _configuration(folder: Path) -> Config | None:
     try:
-        return typed(OmegaConf.load(folder / CONFIG), Config)
+        return typed(OmegaConf.load(folder / results.CONFIG), Config)
     except (OSError, YAMLError, OmegaConfBaseException, SkipError):
         return None

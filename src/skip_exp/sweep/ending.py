@@ -7,7 +7,6 @@ import os
 import re
 import shlex
 import sys
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,13 +17,16 @@ from skip_exp.report import summary
 from skip_exp.sweep import progress
 from skip_exp.sweep.state import STARTED
 
+STARTED_JOB = ".hydra/config.yaml"  # Hydra writes it as a job starts
+
 
 def finish() -> bool:
     """Show what the jobs of this command left behind; whether all of them are done."""
     folder = STARTED.folder
     if folder is None or not folder.is_dir():
         return not STARTED.failed
-    all_results = sorted(filter(_is_of_this_command, results.load(folder)), key=_number)
+    every = results.load(folder)
+    all_results = sorted((r for r in every if _is_own(Path(r["path"]).parent)), key=_number)
     done = [result for result in all_results if result["status"] == "done"]
     lost = _without_result(folder)
     if all_results and (STARTED.multirun or not STARTED.failed):
@@ -39,16 +41,20 @@ def finish() -> bool:
     return 0 < len(done) == len(all_results) and not lost and not STARTED.failed
 
 
-def _is_of_this_command(result: Mapping[str, Any]) -> bool:
-    """An earlier sweep may have left its jobs in the same folder."""
-    return not STARTED.multirun or _began(Path(result["path"]).parent)
+def _is_own(job: Path) -> bool:
+    """Whether this command left the result there: an earlier sweep may have left others.
+
+    A job that was reused where it lies has its configuration written anew; one that was refused for
+    what lies there has not.
+    """
+    return any(_is_new(job / name) for name in (results.FILE, results.CONFIG))
 
 
-def _began(job: Path) -> bool:
-    """Whether the job of this folder was begun by this sweep, which wrote its overrides then."""
-    notes = (job / ".hydra/overrides.yaml", job / results.FILE)
-    note = next((file for file in notes if file.is_file()), None)
-    return note is not None and note.stat().st_mtime >= progress.start_of(STARTED.folder or job)
+def _is_new(file: Path) -> bool:
+    """Whether the file is there, and not from before this command's sweep."""
+    folder = STARTED.folder
+    began = progress.start_of(folder) if STARTED.multirun and folder else 0.0
+    return file.is_file() and file.stat().st_mtime >= began
 
 
 def _show(all_results: list[dict[str, Any]]) -> None:
@@ -68,9 +74,8 @@ def _number(result: dict[str, Any]) -> tuple[int, str]:
 def _without_result(folder: Path) -> list[str]:
     """Jobs that were started and left nothing: their process was killed."""
     pattern = "*/.hydra" if STARTED.multirun else ".hydra"
-    jobs = [path.parent for path in folder.glob(pattern)]
-    jobs = [job for job in jobs if not STARTED.multirun or _began(job)]
-    return sorted(job.name for job in jobs if not (job / results.FILE).is_file())
+    jobs = [path.parent for path in folder.glob(pattern) if _is_new(path.parent / STARTED_JOB)]
+    return sorted(job.name for job in jobs if not ((job / results.FILE).is_file() and _is_own(job)))
 
 
 def _next_command(folder: Path) -> str:

@@ -67,15 +67,15 @@ def combinations(overrides: Sequence[str]) -> int:
 
 
 def _total(hydra: Any) -> int | None:
-    file = Path(hydra.sweep.dir) / SWEEP
-    if not (file.is_file() and hydra.sweeper._target_.endswith(_BASIC)):
+    """Number of jobs of the sweep; None where another sweeper decides as it goes."""
+    if not hydra.sweeper._target_.endswith(_BASIC):
         return None
-    sweep: Any = OmegaConf.load(file)
-    params = sweep.hydra.sweeper.get("params") or {}
-    given = [f"{key}={value}" for key, value in params.items()]
     try:
+        sweep: Any = OmegaConf.load(Path(hydra.sweep.dir) / SWEEP)
+        params = sweep.hydra.sweeper.get("params") or {}
+        given = [f"{key}={value}" for key, value in params.items()]
         return combinations([*given, *sweep.hydra.overrides.task])
-    except Exception as problem:  # it is only told
+    except Exception as problem:  # it is only told: no job fails for it
         log.debug("number of jobs: %s", problem)
         return None
 
