@@ -1,24 +1,22 @@
-"""The model card says what is known and nothing else; pushes and pulls, with the hub stubbed."""
+"""The model card says what is known and nothing else; pushes to a hub on the loopback and pulls."""
 
 import json
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
-import huggingface_hub
 import pytest
-from huggingface_hub import ModelCard
-from huggingface_hub.errors import HfHubHTTPError
+from huggingface_hub import ModelCard, constants
 
 from skip_exp import Skill, results
 from skip_exp.errors import SkipError
 from skip_exp.export import main
-from skip_exp.machine import hub as machine_hub
+from skip_exp.machine.hub import hub_reachable
 from skip_exp.models.backbones import load_backbone
 from skip_exp.skill.files import read_skill, save_skill
 from skip_exp.skill.huggingface import card
-from skip_exp.skill.huggingface import hub as hub_module
+from tests.helpers.push_hub import PushHub, push_hub
 from tests.helpers.saved import Saved, save_tiny_skill
 
 RESULT: Any = {
@@ -162,69 +160,41 @@ def test_id_and_licence_of_a_backbone(saved: Saved, path: str, expected: Any) ->
 # --- pushing and pulling ----------------------------------------------------------------------
 
 
-class StubHub:
-    """A hub in memory: {repository: {file: bytes}}; ``error`` is raised in answer to anything."""
-
-    def __init__(self) -> None:
-        self.repos: dict[str, dict[str, bytes]] = {}
-        self.error: Exception | None = None
-
-    def create_repo(self, repo_id: str, **_: Any) -> Any:
-        if self.error:
-            raise self.error
-        self.repos.setdefault(repo_id, {})
-        return type("Url", (str,), {"repo_id": repo_id})(f"https://hub/{repo_id}")
-
-    def upload_folder(self, *, repo_id: str, folder_path: Path, commit_message: str) -> None:
-        files = {path.name: path.read_bytes() for path in Path(folder_path).iterdir()}
-        self.repos[repo_id] |= files
-
-    def snapshot_download(
-        self, repo_id: str, *, revision: str | None, allow_patterns: list[str] | None = None
-    ) -> str:
-        if self.error or repo_id not in self.repos:
-            raise self.error or OSError(f"no {repo_id}\nhere")
-        folder = self.cache / repo_id
-        folder.mkdir(parents=True, exist_ok=True)
-        for name, content in self.repos[repo_id].items():
-            if allow_patterns is None or name in allow_patterns:
-                (folder / name).write_bytes(content)
-        return str(folder)
-
-
 @pytest.fixture
-def hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> StubHub:
-    stub = StubHub()
-    stub.cache = tmp_path / "cache"
-    monkeypatch.setattr(huggingface_hub, "HfApi", lambda: stub)
-    monkeypatch.setattr(huggingface_hub, "snapshot_download", stub.snapshot_download)
-    monkeypatch.setattr(huggingface_hub, "get_token", lambda: "hf_token")
-    for module in (hub_module, machine_hub):
-        monkeypatch.setattr(module, "hub_reachable", lambda: True)
-    return stub
+def hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[PushHub]:
+    """The hub of this process, with its cache and token."""
+    hub_reachable.cache_clear()
+    with push_hub() as server:
+        monkeypatch.setattr(constants, "ENDPOINT", server.url)
+        template = server.url + "/{repo_id}/resolve/{revision}/{filename}"
+        monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)
+        monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+        monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
+        monkeypatch.setenv("HF_TOKEN", "hf_token")
+        yield server
+    hub_reachable.cache_clear()
 
 
-def test_pushed_and_pulled_it_answers_alike(saved: Saved, hub: StubHub) -> None:
+def test_pushed_and_pulled_it_answers_alike(saved: Saved, hub: PushHub) -> None:
     skill = Skill.load(saved.folder)
-    assert skill.push_to_hub("me/toy") == "https://hub/me/toy"
-    assert {"README.md", "config.json", "modeling_skip.py", "skill.json"} <= hub.repos[
-        "me/toy"
-    ].keys()
+    assert skill.push_to_hub("me/toy") == f"{hub.url}/me/toy"
+    assert hub.tokens == {"Bearer hf_token"}
+    files = hub.repos["me/toy"].keys()
+    assert {"README.md", "config.json", "modeling_skip.py", "skill.json"} < files
     pulled = Skill.from_pretrained("me/toy")
     assert pulled.predict(["a warm film"]) == skill.predict(["a warm film"])
-    taken = {path.name for path in (hub.cache / "me/toy").iterdir()}
-    assert taken == {"skill.json", "skill.safetensors"}  # not the model
+    assert set(hub.read) == {"skill.json", "skill.safetensors"}  # not the model
 
 
-def test_the_command_pushes_what_it_wrote(saved: Saved, hub: StubHub, capsys: Any) -> None:
+def test_the_command_pushes_what_it_wrote(saved: Saved, hub: PushHub, capsys: Any) -> None:
     out = saved.folder.parent / "out"
     order = [str(saved.folder), str(out), "--format", "hf", "--push-to-hub", "me/toy"]
     assert main(order) == 0
-    assert capsys.readouterr().out.endswith("pushed: https://hub/me/toy\n")
+    assert capsys.readouterr().out.endswith(f"pushed: {hub.url}/me/toy\n")
     assert hub.repos["me/toy"] == {path.name: path.read_bytes() for path in out.iterdir()}
 
 
-def test_an_export_on_the_hub_is_pulled_whole(saved: Saved, hub: StubHub, tmp_path: Path) -> None:
+def test_an_export_on_the_hub_is_pulled_whole(saved: Saved, hub: PushHub, tmp_path: Path) -> None:
     small = tmp_path / "small"
     assert main([str(saved.folder), str(small)]) == 0
     hub.repos["me/small"] = {path.name: path.read_bytes() for path in small.iterdir()}
@@ -234,9 +204,10 @@ def test_an_export_on_the_hub_is_pulled_whole(saved: Saved, hub: StubHub, tmp_pa
 
 
 def test_without_a_token_nothing_is_done(
-    saved: Saved, hub: StubHub, monkeypatch: pytest.MonkeyPatch, capsys: Any
+    saved: Saved, hub: PushHub, monkeypatch: pytest.MonkeyPatch, capsys: Any
 ) -> None:
-    monkeypatch.setattr(huggingface_hub, "get_token", lambda: None)
+    monkeypatch.delenv("HF_TOKEN")
+    monkeypatch.setattr(constants, "HF_TOKEN_PATH", str(saved.folder / "none"))
     out = saved.folder.parent / "out"
     order = [str(saved.folder), str(out), "--format", "hf", "--push-to-hub", "me/toy"]
     assert main(order) == 2
@@ -245,7 +216,7 @@ def test_without_a_token_nothing_is_done(
     assert not hub.repos and not out.exists()
 
 
-def test_sample_data_are_not_pushed(saved: Saved, hub: StubHub) -> None:
+def test_sample_data_are_not_pushed(saved: Saved, hub: PushHub) -> None:
     tell(saved, data="sample")
     with pytest.raises(SkipError, match="tuned on generated sample data"):
         Skill.load(saved.folder).push_to_hub("me/toy")
@@ -258,13 +229,21 @@ def test_only_the_hf_format_is_pushed(saved: Saved, capsys: Any) -> None:
     assert "--push-to-hub: not for --format safetensors" in capsys.readouterr().err
 
 
-def test_what_the_hub_says_is_one_line(saved: Saved, hub: StubHub, monkeypatch: Any) -> None:
-    response = SimpleNamespace(headers={}, request=None, status_code=403)
-    hub.error = HfHubHTTPError("403 Forbidden: not yours\nmore", response=response)
-    with pytest.raises(SkipError, match=r"^push to me/toy: 403 Forbidden: not yours$"):
-        Skill.load(saved.folder).push_to_hub("me/toy")
-    with pytest.raises(SkipError, match=r"^me/toy: neither a folder nor to be had: 403 Forbidden"):
-        Skill.from_pretrained("me/toy")
-    monkeypatch.setattr(hub_module, "hub_reachable", lambda: False)
-    with pytest.raises(SkipError, match=r"had: the hub cannot be reached from here$"):
-        Skill.from_pretrained("me/toy")
+def test_what_the_hub_says_is_one_line(saved: Saved, hub: PushHub) -> None:
+    hub.refusal = "not yours"
+    for repo, why in (("me/toy", ".*403.*"), ("me/toy/more", ".*me/toy/more.*")):
+        with pytest.raises(SkipError, match=rf"^push to {repo}: {why}$"):
+            Skill.load(saved.folder).push_to_hub(repo)
+    for repo in ("me/none", "no\nname"):
+        with pytest.raises(SkipError, match=r"neither a folder nor to be had: .+") as caught:
+            Skill.from_pretrained(repo)
+        assert "\n" not in str(caught.value).removeprefix(repo)
+
+
+def test_a_hub_that_does_not_answer_is_one_line(
+    saved: Saved, hub: PushHub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(constants, "ENDPOINT", "http://127.0.0.1:9")
+    for act in (Skill.load(saved.folder).push_to_hub, Skill.from_pretrained):
+        with pytest.raises(SkipError, match=r"^(push to )?me/toy: .*cannot be reached from here$"):
+            act("me/toy")

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import huggingface_hub
+from huggingface_hub.errors import EntryNotFoundError
 
 from skip_exp.errors import SkipError, first_line
 from skip_exp.machine.hub import hub_reachable, offline_if_unreachable
@@ -52,11 +53,15 @@ def download(repo_id: str, revision: str | None = None) -> Path:
     """
     offline_if_unreachable()
     try:
-        own = [ABOUT, TENSORS]
-        folder = huggingface_hub.snapshot_download(repo_id, revision=revision, allow_patterns=own)
-        if not (Path(folder) / ABOUT).is_file():
-            folder = huggingface_hub.snapshot_download(repo_id, revision=revision)
-    except Exception as error:  # the same
+        wanted: list[str] | None = [ABOUT, TENSORS]
+        try:
+            huggingface_hub.hf_hub_download(repo_id, ABOUT, revision=revision)
+        except EntryNotFoundError:  # an export
+            wanted = None
+        folder = huggingface_hub.snapshot_download(
+            repo_id, revision=revision, allow_patterns=wanted
+        )
+    except Exception as error:  # whatever its HTTP library raises
         raise SkipError(f"{repo_id}: neither a folder nor to be had: {_why(error)}") from error
     return Path(folder)
 
