@@ -80,7 +80,7 @@ def finished(cfg: Any) -> None:
     """A job that is done: its result file says so."""
     from skip_exp import results
 
-    fields = {"task": cfg.task.name, "backbone": cfg.backbone.name, "ratio": cfg.prune.ratio}
+    fields = {"task": cfg.task.name, "backbone": cfg.backbone.name, "ratio": cfg.prune.goal.ratio}
     scores = {"name": "accuracy", "dense": 0.8, "pruned": 0.7, "final": 0.75}
     result = results.new(**fields, seed=cfg.seed, sweep=cfg.logger.group, metric=scores)  # type: ignore[typeddict-item]
     results.write(cfg.output_dir, result)

@@ -17,7 +17,9 @@ def test_rows_and_weights_that_changed_on_disk_are_seen_by_the_next_job(
     toy = save_toy(tmp_path)
     reads: list[Path] = []
     read = sources.read_table
-    monkeypatch.setattr(sources, "read_table", lambda path: reads.append(path) or read(path))
+    monkeypatch.setattr(
+        sources, "read_table", lambda path, *columns: reads.append(path) or read(path, *columns)
+    )
     first = prepare(toy_job(toy, tmp_path, "first"))
     again = prepare(toy_job(toy, tmp_path, "again", "prune.ratio=0.3"))
     assert again.data is first.data and again.backbone is first.backbone
