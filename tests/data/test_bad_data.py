@@ -163,6 +163,12 @@ def test_what_only_looks_odd_reads_the_same(tmp_path: Path, name: str, content: 
     assert split.label == [row["label"] for row in GOOD]
 
 
+def test_a_document_is_a_text_too(tmp_path: Path) -> None:
+    long = "word " * 50_000
+    (tmp_path / "t.csv").write_bytes(csv(f"{long},0"))
+    assert load(tmp_path / "t.csv").splits["train"].text_a[0] == long
+
+
 def in_every_format(folder: Path, texts: list[Any], labels: list[Any]) -> list[Path]:
     table = pd.DataFrame({"s": texts, "label": labels})
     paths = [folder / f"t{ending}" for ending in (".jsonl", ".json", ".csv", ".parquet")]

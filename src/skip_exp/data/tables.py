@@ -15,6 +15,7 @@ import pandas as pd
 from skip_exp.data.text import shown, shown_names
 from skip_exp.errors import DataError
 
+_FIELD = 2**31 - 1  # characters of a CSV field
 _LONG = 500  # characters of a parser's message
 
 
@@ -51,6 +52,7 @@ def check_columns(names: Sequence[str], wanted: Sequence[str], where: str) -> No
 
 
 def _read_csv(path: Path, wanted: Sequence[str]) -> pd.DataFrame:
+    csv.field_size_limit(_FIELD)  # of the process; its own, 131,072, is less than a long document
     reader = csv.reader(io.StringIO(_content(path), newline=""), strict=True)
     rows: list[list[str | None]] = []
     try:
