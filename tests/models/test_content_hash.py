@@ -145,6 +145,13 @@ def test_a_skill_of_an_earlier_release_still_loads(
         Skill.load(saved.folder)
 
 
+def test_the_hash_of_earlier_releases_is_what_they_computed() -> None:
+    b = load_backbone("t5_mini", "embedded:t5_mini", "t5", "seq2seq")
+    assert b.has_hash("b138c36b362b774ca5089afde52f41da")
+    assert b.has_hash(b.content_hash)
+    assert not b.has_hash("b138c36b362b774ca5089afde52f41db")
+
+
 # --- one process ----------------------------------------------------------------------------------
 
 
