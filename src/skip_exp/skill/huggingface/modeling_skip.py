@@ -290,7 +290,7 @@ class SkipFeedForward(nn.Module):
     def forward(self, hidden: Tensor) -> Tensor:
         up = self.up(hidden)
         units = self.act(up) if self.gate is None else self.act(self.gate(hidden)) * up
-        return self.down(self.dropout(units).to(self.down.weight.dtype))  # see `_keep_in_fp32`
+        return self.down(self.dropout(units).to(self.down.weight.dtype))  # which may be fp32
 
 
 class SkipSublayer(nn.Module):
@@ -307,16 +307,16 @@ class SkipSublayer(nn.Module):
         self.bias: nn.Parameter | None = None
         if inner is None and bias:
             self.bias = nn.Parameter(torch.zeros(config.hidden_size))
-        self.norm = None if inner is None and self.norm_first else new_norm(config)
+        self.norm = nn.Identity() if inner is None and self.norm_first else new_norm(config)
         self.dropout = nn.Dropout(config.hidden_dropout)
 
     def forward(self, hidden: Tensor, *more: Tensor | None) -> Tensor:
         if self.inner is not None:
-            normed = self.norm(hidden) if self.norm_first and self.norm else hidden
-            hidden = hidden + self.dropout(self.inner(normed, *more))
+            added = self.inner(self.norm(hidden) if self.norm_first else hidden, *more)
+            hidden = hidden + self.dropout(added)
         elif self.bias is not None:
             hidden = hidden + self.dropout(self.bias.expand_as(hidden))
-        return hidden if self.norm_first or self.norm is None else self.norm(hidden)
+        return hidden if self.norm_first else self.norm(hidden)
 
 
 class SkipLayer(nn.Module):
@@ -444,7 +444,7 @@ class SkipForSequenceClassification(PreTrainedModel):
             return self.transform(text[:, 1])
         if self.config.pooling == "cls":
             return text[:, 0]
-        weight = weight[..., None].float()
+        weight = weight[..., None].to(text.device, torch.float32)
         return ((text.float() * weight).sum(1) / weight.sum(1)).to(self.classifier.weight.dtype)
 
     def label_words(self, hidden: Tensor, mask: Tensor) -> Tensor:
@@ -452,7 +452,7 @@ class SkipForSequenceClassification(PreTrainedModel):
         words, width = self.config.label_words, max(map(len, self.config.label_words))
         padded = [[*ids, *[0] * (width - len(ids))] for ids in words]
         targets = torch.tensor(padded, device=hidden.device)
-        real = torch.tensor([[i < len(ids) for i in range(width)] for ids in words]).to(targets)
+        real = torch.tensor([[i < len(ids) for i in range(width)] for ids in words])
         inputs = F.pad(targets[:, :-1], (1, 0), value=self.config.start_id)
         if width == 1:  # all labels share the one step
             inputs = inputs[:1]
@@ -468,8 +468,8 @@ class SkipForSequenceClassification(PreTrainedModel):
             decoded = decoded * self.config.hidden_size**-0.5
         scores = self.lm_head(decoded).log_softmax(-1, dtype=torch.float32)
         scores = scores.unflatten(0, (batch, rows)).expand(-1, len(words), -1, -1)
-        scores = scores.gather(3, targets.expand(batch, -1, -1)[..., None])[..., 0]
-        return (scores * real).sum(2)
+        targets = targets.to(scores.device).expand(batch, -1, -1)[..., None]
+        return (scores.gather(3, targets)[..., 0] * real.to(scores.device)).sum(2)
 
 
 # `save_pretrained` copies this file into the folder and names it in `config.json`.
