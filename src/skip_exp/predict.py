@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from skip_exp.errors import SkipError
+from skip_exp.skill.about import ONNX
 
 if TYPE_CHECKING:
     from skip_exp.skill.classifier import Classifier
@@ -49,13 +50,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def load(folder: str, backbone: str | None, precision: str) -> "Classifier":
     """A skill or an export of either format. Raises SkipError."""
-    from skip_exp import OnnxSkill, Skill  # seconds of import, after whatever is refused at once
-    from skip_exp.skill.about import ONNX
-
     if not (Path(folder) / ONNX).is_file():
+        from skip_exp import Skill  # seconds of import, after whatever is refused at once
+
         return Skill.load(folder, backbone, precision)
     if precision != "32-true":
         raise SkipError(f"--precision {precision}: {folder} is an ONNX export and has its own")
+    from skip_exp import OnnxSkill  # without the other's torch
+
     return OnnxSkill.load(folder)
 
 

@@ -116,6 +116,11 @@ def test_examples_that_do_not_fit(tmp_path: Path, examples: Any, message: str) -
         skill.predict(examples)
 
 
+def test_a_skill_is_shown_in_a_line(tiny: Saved) -> None:
+    shown = "Skill(task='toy', labels=['negative', 'positive'], backbone='bert')"
+    assert repr(Skill.load(tiny.folder)) == shown
+
+
 def test_skills_share_one_backbone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folders = [
         save_tiny_skill(tmp_path, name="one", vanish=True, seed=1).folder,
