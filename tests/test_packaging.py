@@ -17,6 +17,7 @@ import yaml
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
+import skip_exp
 from skip_exp import __version__
 from skip_exp.config.schema import conf_dir
 
@@ -41,8 +42,12 @@ def test_the_wheel_holds_every_config(wheel: Path) -> None:
     }
     assert "skip_exp/conf/config.yaml" in wanted
     assert wanted <= names
-    assert "skip_exp/__main__.py" in names
+    assert {"skip_exp/__main__.py", "skip_exp/py.typed"} <= names
     assert not [name for name in names if name.startswith(("conf/", "tests/", "src/"))]
+
+
+def test_what_the_package_offers_is_seen() -> None:
+    assert {"OnnxSkill", "Skill", "__version__"} <= set(dir(skip_exp))
 
 
 def test_the_wheel_runs_away_from_the_source_tree(wheel: Path, tmp_path: Path) -> None:

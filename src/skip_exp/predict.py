@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
 from skip_exp.errors import ExampleError, SkipError
+from skip_exp.skill.about import ONNX
 
 if TYPE_CHECKING:
     from skip_exp.skill.classifier import Classifier, Prediction
@@ -58,13 +59,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def load(folder: str, backbone: str | None, precision: str) -> "Classifier":
     """A skill or an export of either format. Raises SkipError."""
-    from skip_exp import OnnxSkill, Skill  # seconds of import, after whatever is refused at once
-    from skip_exp.skill.about import ONNX
-
     if not (Path(folder) / ONNX).is_file():
+        from skip_exp import Skill  # seconds of import, after whatever is refused at once
+
         return Skill.load(folder, backbone, precision)
     if precision != "32-true":
         raise SkipError(f"--precision {precision}: {folder} is an ONNX export and has its own")
+    from skip_exp import OnnxSkill  # without the other's torch
+
     return OnnxSkill.load(folder)
 
 

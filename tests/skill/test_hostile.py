@@ -101,7 +101,7 @@ def altered_tensors(content: bytes) -> st.SearchStrategy[bytes]:
             "turned": {name: t.flip(0)} if t.dim() else {},
             "wrapped": {name: t[None]},
         }[how]
-        return save({n: x.contiguous() for n, x in (rest | changed).items()})
+        return save({n: x.clone().contiguous() for n, x in (rest | changed).items()})
 
     ways = "gone renamed foreign negative large nan halves whole true flat scalar empty longer"
     ways += " turned wrapped"

@@ -160,6 +160,11 @@ def test_no_more_than_a_chunk_of_examples_is_held(
     assert (len(ahead), max(ahead), made) == (number, 500, number)
 
 
+def test_a_skill_is_shown_in_a_line(tiny: Saved) -> None:
+    shown = "Skill(task='toy', labels=['negative', 'positive'], backbone='bert')"
+    assert repr(Skill.load(tiny.folder)) == shown
+
+
 def test_skills_share_one_backbone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folders = [
         save_tiny_skill(tmp_path, name="one", vanish=True, seed=1).folder,

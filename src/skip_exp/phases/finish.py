@@ -47,7 +47,6 @@ class Measured:
 def finish(job: Job, measured: Measured, logger: Logger | None) -> results.Result:
     """Write skill and result, mirror them to the logger."""
     about = skill_about(job, measured.scores, measured.final)
-    measured.final.train_only(about.train)  # all that the file is to hold, whichever phase ended
     keep, changes = measured.pruned.keep, measured.pruned.changes
     save_skill(job.output / "skill", measured.final, keep, about, changes)
     result = assemble(job, measured)
@@ -158,4 +157,4 @@ def _trained(job: Job, model: SoftPromptModel) -> str:
     if job.cfg.tune.train == "full":
         return "full"
     own = any(name.startswith("backbone.") for name in model.skill_parameters())
-    return "bias" if own else "prompt_readout"
+    return "bias" if own else job.cfg.retune.train

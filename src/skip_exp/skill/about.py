@@ -1,11 +1,12 @@
 """What a skill or an export says of itself, checked field by field. Imports no torch."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, Literal, TypedDict, get_type_hints
 
-from skip_exp.errors import SkipError
+from skip_exp.errors import SkipError, first_line
 from skip_exp.machine.files import parse_json
 from skip_exp.machine.kinds import mismatch
 
@@ -66,6 +67,17 @@ class _Stored(TypedDict):
     max_length: int
     scores: dict[str, Any]
     train: Literal["prompt", "prompt_readout", "bias", "full"]
+
+
+@contextmanager
+def loading(what: Path) -> Iterator[None]:
+    """Whatever a library makes of a file that it did not write is one line. Raises SkipError."""
+    try:
+        yield
+    except (SkipError, KeyboardInterrupt, SystemExit):
+        raise
+    except BaseException as error:  # a panic of tokenizers is no Exception
+        raise SkipError(f"{what}: cannot be loaded: {first_line(error)}") from error
 
 
 def read_json(path: Path) -> dict[str, Any]:

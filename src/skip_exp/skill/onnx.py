@@ -10,7 +10,15 @@ from typing import TYPE_CHECKING, Any
 
 from skip_exp.errors import SkipError, first_line
 from skip_exp.machine.files import parse_json
-from skip_exp.skill.about import CONFIG, ONNX, SkillAbout, parse_about, read_bytes, read_json
+from skip_exp.skill.about import (
+    CONFIG,
+    ONNX,
+    SkillAbout,
+    loading,
+    parse_about,
+    read_bytes,
+    read_json,
+)
 from skip_exp.skill.classifier import Classifier, token_batches
 
 if TYPE_CHECKING:
@@ -79,7 +87,7 @@ def read_tokenizer(folder: Path, about: SkillAbout) -> tuple["Tokenizer", int]:
 
     path, config_path = folder / "tokenizer.json", folder / "tokenizer_config.json"
     read_bytes(path)
-    try:
+    with loading(path):
         config = parse_json(read_bytes(config_path))
         tokenizer = Tokenizer.from_file(str(path))
         pad = config["pad_token"]
@@ -92,10 +100,7 @@ def read_tokenizer(folder: Path, about: SkillAbout) -> tuple["Tokenizer", int]:
         side = {"direction": config.get("truncation_side", "right")}
         tokenizer.enable_truncation(about.max_length, **side)
         tokenizer.no_padding()
-    except SkipError:
-        raise
-    except Exception as error:  # the library raises the base class
-        raise SkipError(f"{path}: cannot be loaded: {error}") from error
+        encode(tokenizer, [about.text])
     return tokenizer, pad_id
 
 
@@ -128,10 +133,8 @@ def runner(path: Path, threads: int | None = None) -> Run:
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads or (int(given) if given.isdecimal() else 0)
     options.log_severity_level = 4  # what fails is raised, in one line
-    try:
+    with loading(path):
         session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
-    except Exception as error:  # its errors have no base class of their own
-        raise SkipError(f"{path}: cannot be loaded: {first_line(error)}") from error
     names = [argument.name for argument in session.get_inputs()]
     if not set(names) <= set(INPUTS) or len(session.get_outputs()) != 1:
         raise SkipError(f"{path}: has inputs {', '.join(names)}, not {', '.join(INPUTS)}")

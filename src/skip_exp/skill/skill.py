@@ -115,7 +115,10 @@ class Skill(Classifier):
         self.model.prompt.install(self.model.attention_blocks())  # constant from here on
         for batch in token_batches([len(row["input_ids"]) for row in rows], batch_tokens):
             inputs = collate([rows[i] for i in batch], self.tokenizer.pad_token_id)
-            answers |= zip(batch, self.model.logits(**inputs).softmax(-1).tolist(), strict=True)
+            probabilities = self.model.logits(**inputs).softmax(-1)
+            if not probabilities.isfinite().all():
+                raise SkipError("an answer is no finite number: weights or tokenizer are damaged")
+            answers |= zip(batch, probabilities.tolist(), strict=True)
         return [answers[i] for i in range(len(rows))]
 
 

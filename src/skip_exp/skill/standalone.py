@@ -15,12 +15,13 @@ from torch import Tensor
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 from transformers.modeling_utils import PreTrainedModel
 
-from skip_exp.errors import SkipError, first_line
+from skip_exp.errors import SkipError
 from skip_exp.models.backbones import skeleton
 from skip_exp.models.sites import Keep
 from skip_exp.models.soft_prompt import SoftPromptModel
 from skip_exp.pruning.reconstruct import gain_biases
-from skip_exp.skill.about import CONFIG, ONNX, SkillAbout, parse_about
+from skip_exp.skill.about import CONFIG, ONNX, SkillAbout, loading, parse_about
+from skip_exp.skill.classifier import encode_texts
 from skip_exp.skill.files import check_tensors, read_described, split, write_described
 from skip_exp.skill.rebuild import check_parts, cut_model
 
@@ -66,19 +67,19 @@ def read_standalone(
     check_tensors(folder / WEIGHTS, about, tensors)
     check_parts(folder, about)
     keep, _, state = split(tensors)
-    try:
+    with loading(folder):
         tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
         whole = _whole(about, described["settings"], state)
+        encode_texts(tokenizer, [about.text], about.max_length)
         _check_tokenizer(tokenizer, whole.get_input_embeddings().weight.shape[0])
         model = cut_model(folder, about, whole, tokenizer, keep, {})
         gain_biases(model, state.keys())
         first = _tied(model)
+        for name, tensor in model.state_dict().items():
+            if state[first[name]].dtype != tensor.dtype:
+                raise ValueError(f"{name} is of {state[first[name]].dtype}, not {tensor.dtype}")
         model.load_state_dict({name: state[first[name]] for name in first}, assign=True)
         _tie(model, first)
-    except SkipError:
-        raise
-    except Exception as error:  # whatever the libraries make of settings that are not theirs
-        raise SkipError(f"{folder}: cannot be loaded: {first_line(error)}") from error
     _materialise_buffers(model)
     return about, tokenizer, model.eval(), keep
 

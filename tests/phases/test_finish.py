@@ -1,0 +1,41 @@
+"""The skill that a job leaves is the model that it scored, whichever phase trained what."""
+
+import csv
+from pathlib import Path
+
+import pytest
+
+from skip_exp import pipeline
+from skip_exp.skill.skill import Skill
+from tests.helpers.toy import save_toy, toy_job
+
+
+@pytest.fixture(scope="module")
+def toy(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
+    return save_toy(tmp_path_factory.mktemp("toy"))
+
+
+@pytest.mark.parametrize(
+    ("tuned", "retuned", "enabled", "ratio", "held"),
+    [
+        ("bias", "prompt_readout", False, 0, "bias"),
+        ("bias", "prompt", False, 0, "bias"),
+        ("full", "prompt_readout", False, 0, "full"),
+        ("prompt_readout", "bias", False, 0.5, "bias"),
+        ("prompt_readout", "bias", True, 0.5, "bias"),
+        ("prompt", "prompt", True, 0.5, "prompt"),
+    ],
+)
+def test_it_can_be_read(
+    toy: list[str], tmp_path: Path, tuned: str, retuned: str, enabled: bool, ratio: float, held: str
+) -> None:
+    asked = [f"tune.train={tuned}", f"retune.train={retuned}", f"prune.ratio={ratio}"]
+    result = pipeline.run(toy_job(toy, tmp_path, "run", *asked, f"retune.enabled={enabled}"))
+    skill = Skill.load(tmp_path / "run/skill")
+    assert skill.about.train == held
+    validation = next(part for part in toy if "files.validation" in part).partition("=")[2]
+    rows = list(csv.DictReader(Path(validation).read_text().splitlines()))
+    answers = skill.predict([row["text"] for row in rows])
+    names = ["bad", "good"]
+    right = [a["label"] == names[int(row["label"])] for a, row in zip(answers, rows, strict=True)]
+    assert sum(right) / len(rows) == pytest.approx(result["metric"]["final"], abs=1e-6)
