@@ -1,5 +1,6 @@
 """What the phases of one job are given: data, a backbone, settings, seeds and the cache."""
 
+import copy
 import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -18,6 +19,7 @@ from skip_exp.models.prompts.build import build_prompt, init_ids
 from skip_exp.models.readouts.build import build_readout
 from skip_exp.models.sites import Relevance
 from skip_exp.models.soft_prompt import SoftPromptModel
+from skip_exp.training.trainer import root_device
 
 
 @dataclass(frozen=True)
@@ -74,7 +76,11 @@ class Job:
         return TextDataModule(self.data, settings.batch, self.seed(phase), teacher=teacher)
 
     def new_model(self) -> SoftPromptModel:
-        """The backbone with a fresh prompt and readout."""
+        """The backbone with a fresh prompt and readout, on the CPU.
+
+        Where the trainer moves it to a GPU, the backbone is a copy: the loaded one serves further
+        jobs and skills, and stays on the CPU.
+        """
         prompt, b, task = self.cfg.prompt, self.backbone, self.data.spec
         seed = self.seed("init")
         L.seed_everything(seed, verbose=False)
@@ -103,7 +109,9 @@ class Job:
             words=tuple(task.words),
             pooling=self.cfg.backbone.pooling,
         )
-        model = SoftPromptModel(b.model, b.family, soft, readout)
+        on_cpu = root_device(self.trainer).type == "cpu"
+        backbone = b.model if on_cpu else copy.deepcopy(b.model)
+        model = SoftPromptModel(backbone, b.family, soft, readout)
         if self.cfg.tune.train in BASELINES:  # others share this backbone
             model = model.copy()
         model.train_only(self.cfg.tune.train)

@@ -59,7 +59,7 @@ def run_phases(job: Job) -> Result:
     with clock("prune"):
         pruned = prune(job, dense, relevance, ratio)
     with clock("retune"):
-        final = retune(job, dense, pruned, ratio, logger)
+        final = retune(job, dense, pruned, logger)
     with clock("test"):
         scores = test(job, dense, pruned.model, final)
     if job.cfg.benchmark.enabled:

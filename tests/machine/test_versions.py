@@ -54,8 +54,9 @@ def versions(root: Path) -> dict[str, str]:
         ("report/tables.py", set()),
         ("logger/build.py", set()),
         ("config/schema.py", set()),
-        ("phases/attribute.py", {"attribute", "probe", "latency", "job"}),  # calibration rows
+        ("phases/attribute.py", {"attribute", "probe", "job"}),  # calibration rows
         ("pruning/allocate.py", {"probe", "latency", "job"}),
+        ("phases/timing.py", {"probe", "latency", "job"}),
         ("phases/benchmark.py", {"job"}),
         ("data/encode.py", {*STAGES, "job"}),
         ("job.py", {*STAGES, "job"}),  # seeds, new models

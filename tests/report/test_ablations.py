@@ -279,10 +279,10 @@ def test_a_budget_of_re_tuning_is_known_by_the_epochs_it_comes_to(run, tmp_path,
     screen = screens.read("ablation_budget")
     assert list(screen.points["option"].unique()) == ["0.9", "0"]
     assert screen.is_default and screen.reference == "0.9"
-    none, nine = {"retune.budget": 0}, {"retune.epochs": 9, "retune.patience": 6}
+    none, six = {"retune.budget": 0}, {"retune.epochs": 6, "retune.patience": 4}
     heavy = {"ratio": 0.9, "retune": True, "final": 0.7}
-    found = [run(DEFAULT, 1, **heavy), run(none | nine, 2, **heavy), run(none, 3, **heavy)]
-    found += [run(DEFAULT, 1, **heavy | {"ratio": 0}), run(nine, 2, **heavy | {"ratio": 0})]
+    found = [run(DEFAULT, 1, **heavy), run(none | six, 2, **heavy), run(none, 3, **heavy)]
+    found += [run(DEFAULT, 1, **heavy | {"ratio": 0}), run(six, 2, **heavy | {"ratio": 0})]
     scored = screens.scored(loaded(found))
     points = screen.points[(screen.points["ratio"] == 0.9) & (screen.points["phase"] == "final")]
     seeds = points.merge(scored, on=["phase", "ratio", "identity"]).groupby("option")["seed"]

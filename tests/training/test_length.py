@@ -31,6 +31,17 @@ def test_patience_grows_with_the_epochs() -> None:
     assert after_cut(settings, 1 - 0.7) == settings
 
 
+@pytest.mark.parametrize(
+    ("ratio", "epochs"), [(0.0, 3), (0.52, 3), (0.7, 3), (0.85, 3), (0.9, 6), (0.95, 9), (0.99, 21)]
+)
+def test_the_default_epochs_stay_within_the_budget(ratio: float, epochs: int) -> None:
+    """What no cut makes cheaper counts in every epoch: with 0.1 and 0.01 they were 9 and 90."""
+    settings = RetuneConfig()
+    cost = cost_left(1 - ratio)
+    assert after_cut(settings, cost).epochs == epochs
+    assert epochs * cost <= settings.budget or epochs == settings.epochs
+
+
 @pytest.mark.parametrize("budget", [-0.1, float("inf"), float("nan")])
 def test_a_budget_is_a_number_of_epochs(budget: float) -> None:
     with pytest.raises(ConfigError, match=r"retune\.budget=.*: must be at least 0 epochs"):
@@ -38,5 +49,6 @@ def test_a_budget_is_a_number_of_epochs(budget: float) -> None:
 
 
 def test_what_a_pass_costs_after_the_cut() -> None:
-    assert cost_left(0.25, None) == 0.75
-    assert cost_left(None, 4.0) == 0.25
+    assert cost_left(1.0) == 1.0
+    assert cost_left(0.1) == pytest.approx(0.127)
+    assert cost_left(0.0) == 0.03

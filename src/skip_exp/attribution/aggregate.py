@@ -42,7 +42,8 @@ class Totals:
 
     def add(self, site: str, rows: Tensor) -> None:
         """``rows``: [rows, shape of the site]."""
-        self.sums[site] += rows.double().sum(0).cpu()
+        total = rows.double().sum(0)
+        self.sums[site] = self.sums[site].to(total.device) + total  # moves with the first batch
 
     def add_positions(
         self, tap: Tap, values: Tensor, mask: Tensor | None, tokens: str, sign: str
@@ -59,7 +60,7 @@ class Totals:
 
     def means(self, texts: int) -> Relevance:
         """fp32 on the CPU."""
-        return {site: (total / texts).float() for site, total in self.sums.items()}
+        return {site: (total / texts).float().cpu() for site, total in self.sums.items()}
 
 
 def over_tokens(scores: Tensor, mask: Tensor | None, how: str) -> Tensor:

@@ -31,6 +31,8 @@ class Attention(nn.Module):
     def __init__(self, *, heads: int, head_dim: int, scaling: float, dropout: float) -> None:
         super().__init__()
         self.head_ids = list(range(heads))
+        self.head_index: Tensor  # head_ids where the weights are: an index need not be copied there
+        self.register_buffer("head_index", torch.arange(heads), persistent=False)
         self.total_heads = heads
         self.qk_dim = head_dim
         self.vo_dim = head_dim
@@ -42,6 +44,11 @@ class Attention(nn.Module):
     @property
     def heads(self) -> int:
         return len(self.head_ids)
+
+    def keep_heads(self, heads: list[int]) -> None:
+        """Of the present heads only these stay; the weights are cut elsewhere."""
+        self.head_ids = [self.head_ids[i] for i in heads]
+        self.head_index = torch.tensor(self.head_ids, dtype=torch.long).to(self.head_index.device)
 
     def projections(self) -> tuple[nn.Linear, nn.Linear, nn.Linear]:
         """The query, key and value layers."""
@@ -181,7 +188,7 @@ class T5BlockAttention(Attention):
             and bias_of_heads.shape[1] > 1
             and self.heads < self.total_heads
         ):
-            bias_of_heads = bias_of_heads[:, self.head_ids]
+            bias_of_heads = bias_of_heads.index_select(1, self.head_index)
         out = self.o(self.context(hidden_states, source, bias_of_heads))
         return out, position_bias, None
 

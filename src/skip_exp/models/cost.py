@@ -18,7 +18,7 @@ def random_batch(model: SoftPromptModel, batch: int, seq_len: int) -> dict[str, 
 
 def flops(model: SoftPromptModel, seq_len: int) -> int:
     """Floating-point operations of one text of ``seq_len`` tokens, attention included."""
-    eager = model.copy().eval()
+    eager = model.on("cpu").copy().eval()  # parts of a job's models may be elsewhere
     eager.set_attention("eager")  # the fused attention kernel of the CPU is not counted
     # The counter cannot follow a parameter into a module (as a prompt with layers has it) in
     # inference mode.

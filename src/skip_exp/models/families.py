@@ -99,9 +99,13 @@ class Family:
 
 
 def key_mask(attention_mask: Tensor, prefix: int) -> Tensor | None:
-    """Additive mask [B, 1, 1, prefix + S] from a 0/1 mask [B, S]; None where nothing is padded."""
-    # An exported or compiled model cannot branch on data: there the mask is always applied.
-    if not torch.compiler.is_compiling() and bool(attention_mask.all()):
+    """Additive mask [B, 1, 1, prefix + S] from a 0/1 mask [B, S].
+
+    None where nothing is padded, which saves time on a CPU. A GPU would have to be waited for to
+    know, and an exported or compiled model cannot branch on data: there the mask always applies.
+    """
+    looks = attention_mask.device.type == "cpu" and not torch.compiler.is_compiling()
+    if looks and bool(attention_mask.all()):
         return None
     mask = (1.0 - attention_mask.to(torch.float32)) * HIDDEN
     return F.pad(mask, (prefix, 0))[:, None, None, :]

@@ -83,6 +83,18 @@ class SoftPromptModel(nn.Module):
         shared |= {id(b): b for b in self.backbone.buffers()}
         return copy.deepcopy(self, shared)
 
+    def on(self, device: torch.device | str) -> "SoftPromptModel":
+        """This model where all of it is on ``device``, or else a copy there.
+
+        ``to`` would move the weights of every model that shares them, the loaded backbone's, too.
+        """
+        place = torch.device(device)
+        if all(t.device.type == place.type for t in (*self.parameters(), *self.buffers())):
+            return self
+        for block in self.attention_blocks().values():
+            block.attention.prefix = None
+        return copy.deepcopy(self).to(place)
+
     def train_only(self, what: str) -> None:
         """Choose what requires gradients: ``prompt``, ``prompt_readout``, ``bias`` or ``full``.
 

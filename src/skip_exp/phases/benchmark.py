@@ -35,7 +35,7 @@ def compare(
         the ratios, pair by pair), ``spread`` (half the interquartile range of these ratios),
         ``contended`` (other processes used the machine meanwhile).
     """
-    models = [model.to(device).eval() for model in (dense, final)]
+    models = [model.on(device).eval() for model in (dense, final)]
     inputs = random_batch(models[0], settings.batch, settings.seq_len)
     times, contended = alone(
         lambda: interleave(

@@ -13,10 +13,10 @@ from skip_exp.models.cost import flops
 from skip_exp.models.sites import keep_sizes
 from skip_exp.models.soft_prompt import SoftPromptModel
 from skip_exp.phases.prune import Pruned
+from skip_exp.phases.retune import lengthened
 from skip_exp.phases.test import Scores
 from skip_exp.skill.about import SkillAbout
 from skip_exp.skill.files import save_skill
-from skip_exp.training.length import after_cut, cost_left
 
 STATES = ("dense", "pruned", "final")
 
@@ -62,7 +62,7 @@ def assemble(job: Job, measured: Measured) -> results.Result:
     length = job.cfg.benchmark.seq_len
     before, after = (flops(model, length) for model in (measured.dense, measured.final))
     configured = results.from_config(asdict(job.cfg))
-    method = configured["method"] | {"epochs": _epochs(job, measured.ratio)}
+    method = configured["method"] | {"epochs": _epochs(job, measured)}
     if measured.pruned.table:
         method["table"] = measured.pruned.table
     measurements: dict[str, Any] = {
@@ -92,10 +92,11 @@ def assemble(job: Job, measured: Measured) -> results.Result:
     return results.new(**configured | measurements)
 
 
-def _epochs(job: Job, ratio: float | None) -> int:
+def _epochs(job: Job, measured: Measured) -> int:
     """Of re-tuning, at most."""
-    cost = cost_left(ratio, job.cfg.prune.goal.target_speedup)
-    return after_cut(job.cfg.retune, cost).epochs if job.cfg.retune.enabled else 0
+    if not job.cfg.retune.enabled:
+        return 0
+    return lengthened(job, measured.dense, measured.pruned).epochs
 
 
 def params(dense: SoftPromptModel, final: SoftPromptModel) -> dict[str, float]:

@@ -2,7 +2,9 @@
 
 from lightning.pytorch.loggers import Logger
 
+from skip_exp.config.schema import RetuneConfig
 from skip_exp.job import Job
+from skip_exp.models.cost import flops
 from skip_exp.models.soft_prompt import SoftPromptModel, load_trainable, trainable_state
 from skip_exp.phases.fit import fit, teacher_logits
 from skip_exp.phases.prune import Pruned
@@ -11,20 +13,25 @@ from skip_exp.training.length import after_cut, cost_left
 
 
 def retune(
-    job: Job, dense: SoftPromptModel, pruned: Pruned, ratio: float | None, logger: Logger | None
+    job: Job, dense: SoftPromptModel, pruned: Pruned, logger: Logger | None
 ) -> SoftPromptModel:
-    """The final model; ``pruned`` stays as it is.
-
-    Args:
-        ratio: what was removed, which tells how much longer re-tuning may take; None where the
-            goal was a speed-up.
-    """
+    """The final model; ``pruned`` stays as it is."""
     model, settings = pruned.model.copy(), job.cfg.retune
     model.train_only(settings.train)
     if settings.init == "scratch":
         load_trainable(model, trainable_state(cut(job.new_model(), pruned.keep)))
     if settings.enabled:
-        cost = cost_left(ratio, job.cfg.prune.goal.target_speedup)
         teacher = teacher_logits(job, dense)
-        fit(job, model, after_cut(settings, cost), "retune", logger, teacher)
+        fit(job, model, lengthened(job, dense, pruned), "retune", logger, teacher)
     return model.eval()
+
+
+def lengthened(job: Job, dense: SoftPromptModel, pruned: Pruned) -> RetuneConfig:
+    """The settings with as many epochs as ``retune.budget`` allows on what is left.
+
+    Operations are counted for a text of the train rows' mean length: the same on every machine.
+    """
+    lengths = [len(row["input_ids"]) for row in job.data.train]
+    mean = round(sum(lengths) / len(lengths))
+    left = flops(pruned.model, mean) / flops(dense, mean)
+    return after_cut(job.cfg.retune, cost_left(left))

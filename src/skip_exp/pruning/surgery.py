@@ -63,7 +63,7 @@ def _cut_attention(block: AttentionBlock, keep: Keep) -> None:
         narrow_out(linear, rows)
     narrow_in(block.output, rows_vo)
     heads = keep.get(site("heads"), torch.arange(a.heads)).tolist()
-    a.head_ids = [a.head_ids[i] for i in heads]
+    a.keep_heads(heads)
     for kind in ("qk", "vo"):
         if site(kind) in keep:
             setattr(a, f"{kind}_dim", keep[site(kind)].shape[1])

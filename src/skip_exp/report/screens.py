@@ -12,7 +12,7 @@ import pandas as pd
 from skip_exp.errors import SkipError
 from skip_exp.report import grid as grids
 from skip_exp.report.frame import CONFIG, settings, settings_of
-from skip_exp.training.length import times
+from skip_exp.training.length import cost_left, times
 
 PHASES = ("pruned", "final")
 CONTINUED = "continued"  # dense_continued: the same re-tuning with nothing cut
@@ -84,7 +84,7 @@ def _identity(values: Mapping[str, str], kind: str, ratio: float) -> str:
     if {"retune.epochs", "retune.patience"} <= set(values):
         # What counts is how long re-tuning was, whether asked for or by `retune.budget`.
         epochs, budget = int(values["retune.epochs"]), float(values.get("retune.budget", 0))
-        k = times(epochs, budget, 1 - ratio)
+        k = times(epochs, budget, cost_left(1 - ratio))
         patience = k * int(values["retune.patience"])
         known |= {"retune.epochs": str(k * epochs), "retune.patience": str(patience)}
         known |= {"retune.budget": ""}

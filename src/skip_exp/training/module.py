@@ -18,6 +18,7 @@ TARGETS = ("labels", "weight", "teacher")  # of a batch: what the model must not
 
 
 TEMPERATURE = 2.0  # of both sides' answers in `distill`
+LOOK_EVERY = 10  # steps: reading a loss waits for the GPU
 
 
 class PromptTuner(L.LightningModule):
@@ -45,9 +46,11 @@ class PromptTuner(L.LightningModule):
         self.settings = settings
         self.distill = distill
         # Lightning's own mean goes wrong where processes score different numbers of rows.
-        self.select_loss = MeanMetric()
+        # A loss that is not finite has raised before: looking for one would wait for the GPU.
+        self.select_loss = MeanMetric(nan_strategy="disable")
         self.select_metrics = metrics.clone()
         self.test_metrics = metrics.clone()
+        self._losses: list[tuple[int, Tensor]] = []  # with their steps; not looked at yet
 
     def train(self, mode: bool = True) -> "PromptTuner":
         """Training mode; the frozen backbone stays in eval mode unless its dropout is wanted."""
@@ -74,14 +77,29 @@ class PromptTuner(L.LightningModule):
             )
         # One process's share of a batch counts for its rows: see data.module.share.
         loss = loss * batch.get("weight", 1)
-        if not math.isfinite(loss.item()):
-            raise SkipError(
-                f"{self.phase}.lr={self.settings.lr}: the loss became {loss.item()} at step "
-                f"{self.global_step}; a smaller learning rate, or trainer.precision=32-true"
-            )
+        self._losses.append((self.global_step, loss.detach()))
+        if len(self._losses) == LOOK_EVERY:
+            self._check_losses()
         name, rows = f"{self.phase}/train_loss", len(batch["labels"])
         self.log(name, loss, batch_size=rows, prog_bar=True, sync_dist=True)
         return loss
+
+    def _check_losses(self) -> None:
+        """Raises SkipError: a loss since the last look is not finite."""
+        if not self._losses:
+            return
+        steps, losses = zip(*self._losses, strict=True)
+        self._losses.clear()
+        for step, loss in zip(steps, torch.stack(losses).tolist(), strict=True):
+            if not math.isfinite(loss):
+                raise SkipError(
+                    f"{self.phase}.lr={self.settings.lr}: the loss became {loss} at step {step}; "
+                    "a smaller learning rate, or trainer.precision=32-true"
+                )
+
+    def on_validation_start(self) -> None:
+        """Before a score is made of it: an epoch need not end with a look."""
+        self._check_losses()
 
     def validation_step(self, batch: dict[str, Tensor], _: int) -> None:
         logits, loss = self._loss(batch)

@@ -60,9 +60,9 @@ def cut_heads(x: Tensor, keep: Keep, block: Sublayer, kind: str) -> Tensor:
     """The kept part of ``x`` [length, heads, dims]: dims of each head first, then whole heads."""
     dims = keep.get(block.site(kind))
     if dims is not None:
-        x = x.gather(2, dims[None].expand(x.shape[0], -1, -1))
+        x = x.gather(2, dims.to(x.device)[None].expand(x.shape[0], -1, -1))
     heads = keep.get(block.site("heads"))
-    return x if heads is None else x[:, heads]
+    return x if heads is None else x[:, heads.to(x.device)]
 
 
 def _noise(blocks: list[AttentionBlock], start: Start) -> tuple[list[Tensor], list[Tensor]]:

@@ -1,0 +1,157 @@
+"""On a GPU no step is waited for, and no tensor is elsewhere: shown on the meta device."""
+
+import copy
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+from torchmetrics import MetricCollection
+
+from skip_exp.attribution.aggregate import Totals
+from skip_exp.config.schema import BenchmarkConfig, RetuneConfig, TrainConfig
+from skip_exp.errors import SkipError
+from skip_exp.models.families import key_mask
+from skip_exp.models.sites import Keep, site_sizes
+from skip_exp.models.soft_prompt import SoftPromptModel
+from skip_exp.phases.benchmark import compare
+from skip_exp.pruning.surgery import cut
+from skip_exp.training.module import LOOK_EVERY, PromptTuner
+from tests.helpers.tiny import tiny_batch, tiny_model
+from tests.helpers.watch import NOTHING, Watch
+
+READOUTS = {
+    "bert": ("head", "mlm"),
+    "roberta": ("head", "mlm"),
+    "t5": ("head", "seq2seq"),
+    "t5_gated": ("seq2seq",),
+}
+CASES = [
+    (kind, prompt, readout)
+    for kind, readouts in READOUTS.items()
+    for readout in readouts
+    for prompt in ("input", "prefix", "none")
+]
+
+
+def some(model: SoftPromptModel) -> Keep:
+    """A keep that cuts every site; in every layer another number of heads."""
+    keep = {}
+    for site, size in site_sizes(model.shapes()).items():
+        number = {"ffn": 7, "heads": 1 + site.sublayer.layer % 2}.get(site.kind, 3)
+        keep[site] = torch.arange(number).expand(*size[:-1], number)
+    return keep
+
+
+def elsewhere(model: SoftPromptModel, batch: dict[str, Tensor]) -> tuple[Any, dict[str, Tensor]]:
+    """Copies on the meta device, which stands in for a GPU."""
+    return copy.deepcopy(model).to("meta"), {name: x.to("meta") for name, x in batch.items()}
+
+
+@pytest.mark.parametrize("is_cut", [False, True])
+@pytest.mark.parametrize(("kind", "prompt", "readout"), CASES)
+def test_a_pass_waits_for_nothing(kind: str, prompt: str, readout: str, is_cut: bool) -> None:
+    model, batch = elsewhere(tiny_model(kind, prompt, readout), tiny_batch(kind))
+    model = cut(model, some(model)) if is_cut else model  # with indices that are on the CPU
+    del batch["labels"]
+    with Watch() as watch, torch.no_grad():
+        logits = model(**batch)
+    assert watch.found == NOTHING
+    assert (logits.device.type, logits.shape) == ("meta", (4, 3))
+
+
+@pytest.mark.parametrize(("kind", "prompt", "readout"), CASES)
+def test_a_training_step_waits_for_nothing(
+    kind: str, prompt: str, readout: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = cut(full := tiny_model(kind, prompt, readout), some(full))
+    model.train_only("bias")
+    model, batch = elsewhere(model, tiny_batch(kind))
+    batch["teacher"] = torch.empty(4, 3, device="meta")
+    tuner = PromptTuner(model, "retune", RetuneConfig(), MetricCollection({}), distill=0.5)
+    monkeypatch.setattr(tuner, "log", lambda *_, **__: None)
+    parameters = [p for p in model.parameters() if p.requires_grad]
+    optimizer = torch.optim.AdamW(parameters)
+    with Watch() as watch:
+        tuner.training_step(batch, 0).backward()
+        torch.nn.utils.clip_grad_norm_(parameters, 1.0, foreach=False)
+        optimizer.step()
+    assert watch.found == NOTHING
+
+
+def test_a_loss_is_looked_at_every_few_steps_and_before_a_score(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    tuner = PromptTuner(tiny_model(), "tune", TrainConfig(), MetricCollection({}))
+    monkeypatch.setattr(tuner, "log", lambda *_, **__: None)
+    step = 0
+    monkeypatch.setattr(PromptTuner, "global_step", property(lambda _: step))
+    losses = torch.ones(40)
+    losses[[12, 38]] = torch.tensor([torch.nan, torch.inf])
+    monkeypatch.setattr(tuner, "_loss", lambda _: (torch.zeros(1, 3), losses[step]))
+    batch = {"labels": torch.zeros(1)}
+    for step in range(19):  # noqa: B007  (the step that the tuner reads)
+        tuner.training_step(batch, 0)
+    assert LOOK_EVERY == 10
+    with pytest.raises(SkipError, match=r"tune\.lr=0\.02: the loss became nan at step 12;"):
+        tuner.training_step(batch, 0)
+    for step in range(30, 40):
+        if step < 39:
+            tuner.training_step(batch, 0)
+    with pytest.raises(SkipError, match="the loss became inf at step 38;"):
+        tuner.on_validation_start()
+    tuner.on_validation_start()  # nothing is left to look at
+
+
+def test_nothing_is_masked_on_a_cpu_where_nothing_is_padded() -> None:
+    ones = torch.ones(2, 3, dtype=torch.long)
+    assert key_mask(ones, 1) is None
+    padded = torch.tensor([[1, 1, 1], [1, 0, 0]])
+    assert key_mask(padded, 1)[1].flatten().tolist() == [0, 0, -1e4, -1e4]  # type: ignore[index]
+    assert key_mask(ones.to("meta"), 1) is not None  # to look would be to wait
+
+
+def test_scores_are_summed_where_they_are_computed() -> None:
+    model = tiny_model()
+    totals, rows = Totals(model), torch.empty(4, 20, device="meta")
+    with Watch() as watch:
+        for _ in range(3):
+            totals.add("encoder.0.ffn", rows)
+    assert watch.found == NOTHING | {"copies": ["_to_copy"]}  # the zeros that they begin with
+
+
+@pytest.mark.parametrize("prompt", ["input", "prefix"])
+@pytest.mark.parametrize("kind", ["bert", "t5"])
+def test_on_another_device_is_a_copy(kind: str, prompt: str) -> None:
+    model = tiny_model(kind, prompt, "seq2seq" if kind == "t5" else "head")
+    assert model.on("cpu") is model
+    moved = model.on("meta")
+    assert {p.device.type for p in moved.parameters()} == {"meta"}
+    assert {p.device.type for p in (*model.parameters(), *model.buffers())} == {"cpu"}
+    partly = copy.deepcopy(model)
+    partly.prompt.to("meta")
+    assert partly.on("meta") is not partly
+
+
+def test_timing_leaves_the_models_where_they_are() -> None:
+    """The loaded backbone serves further skills, which are made on the CPU."""
+    dense = tiny_model()
+    final = cut(dense, some(dense))
+    settings = BenchmarkConfig(batch=2, seq_len=8, repeats=2, warmup=0)
+    assert compare(dense, final, settings, "meta")["batch"] == 2
+    for model in (dense, final):
+        assert {p.device.type for p in model.parameters()} == {"cpu"}
+
+
+def test_what_would_be_waited_for_is_found() -> None:
+    here, there = torch.ones(2), torch.ones(2, device="meta")
+    with Watch() as watch:
+        for wrong in (lambda: here + there, lambda: there[there > 0], lambda: bool(there.all())):
+            with pytest.raises(Exception):  # noqa: B017  (whatever the meta device says)
+                wrong()
+        here.to("meta")
+    assert watch.found == {
+        "waits": ["index", "_local_scalar_dense"],
+        "copies": ["_to_copy"],
+        "mixed": ["add"],
+    }
