@@ -17,12 +17,11 @@ from skip_exp.phases.timing import Timed, time_sublayers
 from skip_exp.pruning import allocate, latency, reconstruct, steps
 from skip_exp.pruning.reconstruct import Changes
 from skip_exp.pruning.surgery import cut
+from skip_exp.results import MISSED
 from skip_exp.training.module import PromptTuner
 from skip_exp.training.trainer import act_between
 
 log = logging.getLogger(__name__)
-
-FAR = 0.05  # from the ratio asked for
 
 
 @dataclass(frozen=True)
@@ -65,7 +64,7 @@ def _tell_reached(dense: SoftPromptModel, pruned: SoftPromptModel, ratio: float 
     """Say so where the ratio reached is not the one asked for: wide groups, or groups left out."""
     after, before = (sum(s.parameters for s in model.shapes()) for model in (pruned, dense))
     reached = 1 - after / before
-    if ratio is not None and abs(reached - ratio) > FAR:
+    if ratio is not None and abs(reached - ratio) > MISSED:
         message = "prune: prune.ratio=%g: %.3f of the block parameters went"
         log.warning(message, ratio, reached)
 

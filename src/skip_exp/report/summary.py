@@ -7,10 +7,11 @@ from rich.console import Console
 from rich.measure import Measurement
 from rich.table import Table
 
+from skip_exp.results import MISSED
+
 if TYPE_CHECKING:
     import pandas as pd
 
-MISSED = 0.02  # of the block parameters: how far from its ratio a job may end without a remark
 NOTE = 16  # columns that a note needs at least; it wraps within its cell
 
 
