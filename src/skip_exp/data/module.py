@@ -117,11 +117,12 @@ class TextDataModule(L.LightningDataModule):
         return self._sorted_loader(self.encoded.extra[split])
 
     def train_logits(self, model: Callable[[Batch], Tensor]) -> Tensor:
-        """``model(batch)`` [n, labels] of every train row, in the order of the rows."""
+        """``model(batch)`` [n, labels] of every train row, in the order of the rows; on the CPU."""
         rows = self.encoded.train
         order = sorted(range(len(rows)), key=lambda i: _length(rows[i]))
         parts = [order[i : i + self.eval_batch] for i in range(0, len(order), self.eval_batch)]
-        logits = torch.cat([model(self._collate([rows[i] for i in part])) for part in parts])
+        # One copy at the end: one of each batch would be waited for.
+        logits = torch.cat([model(self._collate([rows[i] for i in part])) for part in parts]).cpu()
         return torch.empty_like(logits).index_copy_(0, torch.tensor(order), logits)
 
     def attribution_batches(self, samples: int, batch: int, seed: int) -> list[Batch]:

@@ -86,7 +86,7 @@ class Attention(nn.Module):
             out = F.scaled_dot_product_attention(
                 q, k, v, attn_mask=mask, dropout_p=dropout, scale=self.scaling
             )
-            return out[..., : self.vo_dim]
+            return out if width == self.vo_dim else out[..., : self.vo_dim]
         scores = q @ k.transpose(2, 3) * self.scaling
         if mask is not None:
             scores = scores + mask

@@ -52,7 +52,7 @@ def teacher_logits(job: Job, dense: SoftPromptModel) -> Tensor | None:
         @torch.inference_mode()
         def answer(batch: Batch) -> Tensor:
             on_device = {name: t.to(device) for name, t in batch.items() if name != "labels"}
-            return model(**on_device).cpu()
+            return model(**on_device)
 
         return Entry({"logits": job.batches(job.cfg.retune, "retune").train_logits(answer)}, {})
 

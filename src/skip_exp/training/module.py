@@ -46,8 +46,7 @@ class PromptTuner(L.LightningModule):
         self.settings = settings
         self.distill = distill
         # Lightning's own mean goes wrong where processes score different numbers of rows.
-        # A loss that is not finite has raised before: looking for one would wait for the GPU.
-        self.select_loss = MeanMetric(nan_strategy="disable")
+        self.select_loss = MeanMetric()
         self.select_metrics = metrics.clone()
         self.test_metrics = metrics.clone()
         self._losses: list[tuple[int, Tensor]] = []  # with their steps; not looked at yet
