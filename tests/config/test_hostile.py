@@ -50,7 +50,9 @@ def mangled(draw: st.DrawFn) -> bytes:
             case "value":
                 key = draw(st.sampled_from([b"name", b"files", b"text", b"labels", b"metrics"]))
                 value = draw(st.sampled_from(VALUES)).encode()
-                content = re.sub(rb"(?m)^%s: .*$" % key, lambda _: key + b": " + value, content)
+                lines = content.split(b"\n")
+                mine = [key + b": " + value if x.startswith(key + b":") else x for x in lines]
+                content = b"\n".join(mine)
             case "line":
                 content += draw(st.sampled_from(VALUES)).encode() + b"\n"
             case "twice":

@@ -1,4 +1,4 @@
-"""YAML that grows when it is read: aliases of aliases, a file of a kilobyte and a billion values."""
+"""YAML that grows when it is read: aliases of aliases, a kilobyte that is a billion values."""
 
 import math
 from pathlib import Path
