@@ -119,6 +119,16 @@ def test_a_sweep_without_a_factor_is_no_section():
     assert [screen.name for screen in screens.read_all()] == ["ablation_allocation"]
 
 
+def test_sweeps_of_ones_own_stand_beside_the_packages(tmp_path):
+    params = "prune.allocation: 'uniform,global', prune.ratio: '0.4'"
+    write(tmp_path, "ablation_mine", "prune.allocation", params, SCREEN)
+    names = [screen.name for screen in screens.read_all(tmp_path)]
+    assert names == ["ablation_allocation", "ablation_mine"]
+    mine = screens.read("ablation_mine", tmp_path)
+    assert mine.reference == "global"
+    assert mine.command == f"python -m skip_exp --config-dir {tmp_path} --config-name ablation_mine"
+
+
 def test_several_factors_and_no_default_among_the_options(sweeps):
     text = "prune.allocation: 'uniform,per_cost', 'prune.sites': '[ffn],[ffn,heads]'"
     write(sweeps, "several", "prune.allocation, prune.sites", text)

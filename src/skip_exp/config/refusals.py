@@ -34,7 +34,7 @@ _LAUNCHERS = ("joblib", "submitit", "ray")  # optional dependencies of pyproject
 def is_composition_error(error: Exception) -> bool:
     """Whether the configuration itself was refused, so that no job can have started."""
     # A job that fails says so itself: what comes out of Hydra comes from before the first one.
-    own = (SkipError, YAMLError, ValueError)
+    own = (SkipError, YAMLError, ValueError, RecursionError)
     composition_errors = (CompactHydraException, OmegaConfBaseException, *own)
     return isinstance(error, composition_errors)
 
@@ -50,6 +50,10 @@ def explain(error: BaseException) -> str:
         return f"{error.override}: not of the form key=value ({' '.join(lines)})"
     if isinstance(error, CompactHydraException | OmegaConfBaseException):
         return _composition(error)
+    if isinstance(error, RecursionError):
+        return "a value of the configuration is nested too deeply"
+    if isinstance(error, UnicodeDecodeError):
+        return f"a YAML file of the configuration is not UTF-8 text: {_one_line(error)}"
     if isinstance(error, YAMLError | ValueError):
         return _one_line(error)
     if isinstance(error, OSError):
@@ -173,6 +177,8 @@ def _composition(error: BaseException) -> str:
     if second_choice := re.match(r"Multiple values for (\S+)\. .*'override \S+: (\S+)'", text):
         group, choice = second_choice.groups()
         return f"{group}={choice}: {group} has a choice already; write {group}={choice}, no plus"
+    if group := _search(r"^(\S+) appears more than once in the final defaults list", text):
+        return f"{group}: has a choice already; write {group}=CHOICE, no plus"
     if empty := _search(r"Missing mandatory value: (\S+)", detail):
         return missing(empty)
     key = _search(r"full_key: (\S+)", detail) or ""

@@ -8,6 +8,9 @@ _NEED_WORDS = ("mlm", "seq2seq")  # readouts that answer with a word
 
 def check(cfg: Config) -> None:
     """Refuse what no job could use, before any work; raises ConfigError."""
+    for key, name in (("task.name", cfg.task.name), ("backbone.name", cfg.backbone.name)):
+        if not 0 < len(name) <= 100 or not name.isprintable():  # it names folders and table rows
+            raise ConfigError(key, ascii(name[:100]), "must be 1 to 100 printable characters")
     _check_training(cfg)
     if cfg.prune.step_epochs and not cfg.retune.enabled:
         why = "must be 0 with retune.enabled=false"

@@ -17,7 +17,7 @@ from skip_exp.report import frame
 from skip_exp.report.cells import backbone_notes
 from skip_exp.report.contrasts import ABOUT, FEW, Difference, Study, study
 from skip_exp.report.reconstruction import provenance
-from skip_exp.report.screens import read_all, scored
+from skip_exp.report.screens import check_folder, read_all, scored
 from skip_exp.report.tables import markdown, percent, save, speed, spread
 
 PHASE = {"pruned": "before", "final": "after"}  # re-tuning
@@ -52,6 +52,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--config-dir", type=Path, metavar="DIR", help=of_own)
     options = parser.parse_args(arguments)
     try:
+        check_folder(options.config_dir)
         save({options.out: page(frame.load(options.folders), options.config_dir)})
     except SkipError as error:
         print(f"error: {error}", file=sys.stderr)

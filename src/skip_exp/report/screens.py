@@ -92,14 +92,18 @@ def _identity(values: Mapping[str, str], kind: str, ratio: float) -> str:
     return "\n".join(f"{key}={value}" for key, value in items if not key.startswith(_WITHOUT[kind]))
 
 
+def check_folder(own: Path | None) -> None:
+    """Raise SkipError where the folder of further sweeps is none."""
+    if own and not own.is_dir():
+        raise SkipError(f"--config-dir {own}: not a folder")
+
+
 def read_all(own: Path | None = None) -> list[Screen]:
     """Every sweep file that names a factor: the package's, its controls last, then one's ``own``.
 
     Raises:
-        SkipError: a file does not compose, or ``own`` is no folder.
+        SkipError: a file does not compose.
     """
-    if own and not own.is_dir():
-        raise SkipError(f"--config-dir {own}: not a folder")
     names = _with_factor(grids.sweep_dir(), None)
     screens = [read(name) for name in sorted(names, key=lambda name: name == "ablation_controls")]
     if own and own.resolve() != grids.sweep_dir().resolve():

@@ -30,7 +30,7 @@ def check(composed: DictConfig) -> None:
     before = HydraConfig.instance().cfg
     try:
         HydraConfig.instance().set_config(composed)
-        job = OmegaConf.masked_copy(composed, [key for key in composed if key != "hydra"])
+        job = OmegaConf.masked_copy(composed, [str(key) for key in composed if key != "hydra"])
         if line := refusals.missing_key(job):
             raise SkipError(line)
         with env_override(hydra.job.env_set):
@@ -41,7 +41,7 @@ def check(composed: DictConfig) -> None:
 
 def check_every_job() -> None:
     """From now on a sweeper checks a batch of jobs whole before it starts any of them."""
-    Sweeper.validate_batch_is_legal = _validate  # type: ignore[method-assign]
+    Sweeper.validate_batch_is_legal = _validate  # type: ignore[method-assign, assignment]
 
 
 def _validate(sweeper: Any, batch: Sequence[Sequence[str]]) -> None:

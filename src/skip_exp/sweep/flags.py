@@ -5,10 +5,12 @@ Hydra's own parser knows no ``+task=rte -m seed=1,2``: the overrides have to sta
 
 from collections.abc import Iterator, Sequence
 from itertools import pairwise
+from pathlib import Path
 from typing import NoReturn
 
 from hydra._internal.utils import get_args_parser
 
+from skip_exp.config.bombs import bomb
 from skip_exp.errors import SkipError
 
 # Flags whose value is the next argument, unless it is joined to them by "=".
@@ -24,18 +26,21 @@ _ONCE = {
 
 
 def refused(arguments: Sequence[str]) -> str | None:
-    """One line where a flag is unknown, lacks its value or, replacing the first, is given twice."""
+    """One line where a flag is unknown, lacks its value or, replacing the first, is given twice.
+
+    Or where a file of ``--config-dir`` could not be read without the memory being gone.
+    """
     parser = get_args_parser()
     parser.error = _raise  # type: ignore[method-assign]  # its own prints eight lines of usage
     try:
-        parser.parse_args(overrides_first(arguments))
+        options = parser.parse_args(overrides_first(arguments))
     except SkipError as error:
         return f"{error} (--help tells more)"
     for names, hint in _ONCE.items():
         values = [value for flag, value in _valued(arguments) if _is_one_of(names, flag)]
         if len(values) > 1:
             return f"{names[0]} {values[1]}: {names[0]} {values[0]} is given already; {hint}"
-    return None
+    return bomb(Path(options.config_dir)) if options.config_dir else None
 
 
 def _raise(message: str) -> NoReturn:
