@@ -8,7 +8,6 @@ from transformers import PreTrainedTokenizerBase
 from skip_exp.models.soft_prompt import SoftPromptModel
 from skip_exp.skill.about import ABOUT, SkillAbout
 from skip_exp.skill.files import TENSORS, read_described, write_described
-from skip_exp.skill.huggingface.card import model_card
 from skip_exp.skill.huggingface.convert import write_huggingface
 
 CARD = "README.md"
@@ -29,6 +28,9 @@ def write_folder(
     Raises:
         SkipError: a prompt or readout of somebody's own.
     """
+    # With the results and the configuration, which a skill that only answers does not need.
+    from skip_exp.skill.huggingface.card import model_card
+
     data = str(about.scores.get("data"))
     about = replace(
         about, scores=about.scores | {"data": "local" if data[:6] == "local:" else data}
