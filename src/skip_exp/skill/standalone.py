@@ -13,10 +13,10 @@ from typing import Any
 import torch
 from torch import Tensor
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
-from transformers.modeling_utils import PreTrainedModel
 
 from skip_exp.errors import SkipError
 from skip_exp.models.backbones import skeleton
+from skip_exp.models.families import HFModel
 from skip_exp.models.sites import Keep
 from skip_exp.models.soft_prompt import SoftPromptModel
 from skip_exp.pruning.reconstruct import gain_biases
@@ -86,7 +86,7 @@ def read_standalone(
 
 def _whole(
     about: SkillAbout, settings: dict[str, Any], state: Mapping[str, Tensor]
-) -> PreTrainedModel:
+) -> HFModel:
     """The uncut backbone without its weights; none larger than the stored ones can be cut from."""
     layers = max(int(settings.get(name) or 0) for name in LAYERS)
     if layers > len(state):
