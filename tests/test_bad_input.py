@@ -144,7 +144,7 @@ OTHERS: dict[str, str] = {
     "cache precious": "precious: not a cache: it holds",
     "cache --prune everything": "--prune: invalid choice: 'everything'",
     "cache --dry-run": "--dry-run goes with --prune",
-    "dashboard": "required: --entity",
+    "dashboard": "--entity: needed to save",
 }
 
 

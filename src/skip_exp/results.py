@@ -19,7 +19,6 @@ from skip_exp.machine.provenance import git_commit, versions
 log = logging.getLogger(__name__)
 
 SCHEMA = 1
-MISSED = 0.02  # of the block parameters: how far from its ratio a job may end without a remark
 FILE = "result.json"
 CONFIG = "config.yaml"  # beside it: the resolved configuration, written when the job begins
 # Of `keep_sizes`: what `models.sites` calls them, and more neurons than any of them has.

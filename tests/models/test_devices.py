@@ -88,6 +88,7 @@ def test_a_loss_is_looked_at_every_few_steps_and_before_a_score(
     monkeypatch.setattr(PromptTuner, "global_step", property(lambda _: step))
     losses = torch.ones(40)
     losses[[12, 38]] = torch.tensor([torch.nan, torch.inf])
+    losses.requires_grad_()
     monkeypatch.setattr(tuner, "_loss", lambda _: (torch.zeros(1, 3), losses[step]))
     batch = {"labels": torch.zeros(1)}
     for step in range(19):  # noqa: B007  (the step that the tuner reads)

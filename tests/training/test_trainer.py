@@ -21,8 +21,9 @@ from skip_exp.callbacks.curves import Curves
 from skip_exp.callbacks.epochs import EpochLines
 from skip_exp.config.schema import RetuneConfig, TrainConfig, TrainerConfig
 from skip_exp.data.batches import collate
-from skip_exp.errors import ConfigError
+from skip_exp.errors import ConfigError, SkipError
 from skip_exp.phases.tune import after
+from skip_exp.pruning.surgery import cut
 from skip_exp.training.module import PromptTuner, soft_loss
 from skip_exp.training.trainer import fit_trainer, progress
 from tests.helpers.tiny import tiny_model
@@ -35,6 +36,17 @@ def tuner(dropout: bool = False, **settings: Any) -> PromptTuner:
     model = tiny_model("bert", "prefix", "head", labels=2).eval()  # as attribution leaves it
     config = TrainConfig(lr=0.1, batch=4, dropout=dropout, train="prompt", **settings)
     return PromptTuner(model, "tune", config, MetricCollection({"accuracy": BinaryAccuracy()}))
+
+
+def test_a_prompt_that_was_cut_away_whole_cannot_be_trained() -> None:
+    model = tiny_model("t5", "prefix", "seq2seq", labels=2)
+    names = [shape.name for shape in model.shapes() if shape.name.part == "self"]
+    keep = {name.site("heads"): torch.arange(0) for name in names}
+    smaller = cut(model, keep)
+    smaller.train_only("prompt")
+    module = PromptTuner(smaller, "retune", RetuneConfig(train="prompt"), MetricCollection({}))
+    with pytest.raises(SkipError, match=r"retune\.train=prompt: all of it was cut away; needs"):
+        module.training_step(collate(ROWS[:2], 0), 0)
 
 
 def fit(tuned: PromptTuner, tmp_path: Any) -> L.Trainer:

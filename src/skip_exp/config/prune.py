@@ -11,6 +11,7 @@ AUTO = "auto"
 # Refused here before torch is imported; what they do: `pruning.allocate`, `models.sites`.
 ALLOCATIONS = ("global", "per_cost", "uniform", "latency")
 SITES = ("ffn", "heads", "qk", "vo")
+MISSED = 0.02  # of the block parameters: how far from its ratio a job may end without a remark
 
 
 @dataclass(frozen=True)

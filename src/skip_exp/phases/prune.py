@@ -6,7 +6,7 @@ from functools import partial
 from typing import Any
 
 from skip_exp.callbacks.pruning import PruningCallback
-from skip_exp.config.prune import PruneConfig
+from skip_exp.config.prune import MISSED, PruneConfig
 from skip_exp.data.metrics import build_metrics
 from skip_exp.job import Job
 from skip_exp.models.sites import Keep, Relevance
@@ -17,7 +17,6 @@ from skip_exp.phases.timing import Timed, time_sublayers
 from skip_exp.pruning import allocate, latency, reconstruct, steps
 from skip_exp.pruning.reconstruct import Changes
 from skip_exp.pruning.surgery import cut
-from skip_exp.results import MISSED
 from skip_exp.training.module import PromptTuner
 from skip_exp.training.trainer import act_between
 

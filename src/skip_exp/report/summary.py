@@ -7,7 +7,7 @@ from rich.console import Console
 from rich.measure import Measurement
 from rich.table import Table
 
-from skip_exp.results import MISSED
+from skip_exp.config.prune import MISSED
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -84,9 +84,7 @@ def read_standalone(
     return about, tokenizer, model.eval(), keep
 
 
-def _whole(
-    about: SkillAbout, settings: dict[str, Any], state: Mapping[str, Tensor]
-) -> HFModel:
+def _whole(about: SkillAbout, settings: dict[str, Any], state: Mapping[str, Tensor]) -> HFModel:
     """The uncut backbone without its weights; none larger than the stored ones can be cut from."""
     layers = max(int(settings.get(name) or 0) for name in LAYERS)
     if layers > len(state):

@@ -71,8 +71,8 @@ class PromptTuner(L.LightningModule):
             loss = torch.lerp(loss, soft_loss(logits, batch["teacher"]), self.distill)
         if not loss.requires_grad:
             raise SkipError(
-                f"{self.phase}.train={self.settings.train}: nothing of it reaches the answer:"
-                " it was cut away; a smaller prune.ratio, or train=prompt_readout"
+                f"{self.phase}.train={self.settings.train}: all of it was cut away; needs a"
+                " smaller prune.ratio, or a readout or biases to train"
             )
         # One process's share of a batch counts for its rows: see data.module.share.
         loss = loss * batch.get("weight", 1)
