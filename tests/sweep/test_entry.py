@@ -73,6 +73,7 @@ def status_of(folder: Path) -> dict[str, str]:
         (["+task=rte", "tune.epochs=3,-1", "-m"], ["tune.epochs=-1: must be positive"]),
         (["+task=rte", "prompt.kind=foo,prefix", "-m"], ["prompt.kind=foo: .* input, prefix"]),
         (["+task=rte", "seed=1,-1", "-m"], [r"seed=-1: must be in \[0, 4294967295\]"]),
+        (["+task=rte", "output_dir=x"], ["output_dir=x: is Hydra's: set hydra.run.dir"]),
         (["+task=rte", "prune=0.5"], ["prune=0.5: must be one of default, uniform"]),
         (["+task=rte", "data.dir=${oc.env:NO_SUCH}"], ["data.dir: the environment .*NO_SUCH is"]),
     ],

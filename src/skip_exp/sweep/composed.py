@@ -14,7 +14,7 @@ from omegaconf import DictConfig, OmegaConf, flag_override
 
 from skip_exp.config import refusals, together
 from skip_exp.config.schema import Config, typed
-from skip_exp.errors import SkipError
+from skip_exp.errors import ConfigError, SkipError
 
 
 def check(composed: DictConfig) -> None:
@@ -34,7 +34,11 @@ def check(composed: DictConfig) -> None:
         if line := refusals.missing_key(job):
             raise SkipError(line)
         with env_override(hydra.job.env_set):
-            together.check(typed(job, Config))
+            settings = typed(job, Config)
+            if settings.output_dir != hydra.runtime.output_dir:
+                why = "is Hydra's: set hydra.run.dir, or hydra.sweep.dir of a sweep"
+                raise ConfigError("output_dir", settings.output_dir, why)
+            together.check(settings)
     finally:
         HydraConfig.instance().cfg = before
 
