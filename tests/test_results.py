@@ -179,7 +179,6 @@ ODD = {
     "reused": (1, "reused must be true or false, not 1"),
     "method": ({"sites": [3]}, "method.sites.0 must be text, not 3"),
     "keep_sizes": ({"encoder.0.ffn": [9, 8]}, "keep_sizes.encoder.0.ffn must be a site's"),
-    "error": ("\ud800", "error must be text"),
     "schema": (9, "schema 9 is unknown; this skip_exp reads 1"),
 }
 

@@ -17,6 +17,7 @@ from tests.helpers.toy import save_toy
 from tests.helpers.wandb_backend import Backend, Run, backend
 
 pytestmark = pytest.mark.slow
+METHOD = "def scores(model, batches, tokens, sign, target, at): return None\n"  # fails
 TAGS = ["adjectives", "tiny", "prefix", "activation_gradient", "mine"]
 
 
@@ -68,7 +69,11 @@ class Swept:
 @pytest.fixture(scope="module")
 def swept(toy: list[str], tmp_path_factory: pytest.TempPathFactory) -> Swept:
     folder = tmp_path_factory.mktemp("swept")
-    given = ["retune.lr=0.01,1e30", "logger.tags=[mine]", "hydra.sweep.dir=all", "-m"]
+    (folder / "mine").mkdir()
+    (folder / "mine/activation_gradient.py").write_text(METHOD)
+    methods = "skip_exp.attribution.activation_gradient.scores,mine.activation_gradient.scores"
+    given = ["logger.tags=[mine]", "hydra.sweep.dir=all", "-m"]
+    given += [f"attribution._target_={methods}"]
     with backend() as server:
         out, err = ended(start(server.url, folder, *toy, *given))
     return Swept(err, out, results.load(folder / "all"), list(server.runs.values()))
@@ -111,7 +116,7 @@ def test_a_run_ends_as_its_job_did(swept: Swept) -> None:
     assert {name: done.summary.get(name) for name in fields} == fields
     assert failed.summary["status"] == "failed"
     assert failed.summary["error"] == swept.found[1]["error"]
-    assert failed.summary["error"].startswith("retune.lr=1e+30: the loss became ")
+    assert "mine.activation_gradient.scores" in failed.summary["error"]
     assert "metric/final" not in failed.summary
 
 

@@ -325,7 +325,7 @@ DAMAGES: dict[str, tuple[Callable[[Saved], Any], str]] = {
     "hash a number": (_backbone(content_hash=5), "field backbone.content_hash must be text, not 5"),
     "pooling unknown": (_backbone(pooling="max"), "backbone.pooling must be one of mean, cls"),
     "family unknown": (_backbone(family="gpt"), "backbone.family=gpt: must be one of"),
-    "half a character": (_forge(task="\ud800"), "field task must be text"),
+    "half a character": (_forge(task="\ud800"), "half a character stands alone in a text"),
     "nested": (_bytes("skill.json", lambda b: b"[" * 100_000), "not JSON: nested too deep"),
     "nested inside": (
         _bytes("skill.json", lambda b: b[:-3] + b', "x": ' + b"[" * 900 + b"]" * 900 + b"}"),

@@ -19,6 +19,7 @@ import pytest
 import torch
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
+from safetensors.torch import load_file, save_file
 from torch.multiprocessing.spawn import ProcessExitedException, ProcessRaisedException
 from torchmetrics import MetricCollection
 
@@ -270,11 +271,15 @@ def test_processes_are_started_for_what_is_not_cached(
 
 @pytest.mark.slow
 def test_a_refusal_in_a_process_fails_the_job_in_one_line(start: Any, tmp_path: Path) -> None:
-    running = start("tune.lr=1e30", "tune.clip=1e30", "hydra.run.dir=out")
+    backbone = save_backbone(tmp_path / "broken", "bert")
+    weights = load_file(backbone / "model.safetensors")
+    weights["bert.encoder.layer.1.output.dense.bias"][3] = torch.nan
+    save_file(weights, backbone / "model.safetensors", {"format": "pt"})
+    running = start(f"backbone.path={backbone}", "hydra.run.dir=out")
     told = running.communicate(timeout=300)[0]
     assert running.returncode == 1
     [line] = [line for line in told.splitlines() if "error" in line]
-    assert re.match(r"error: tune\.lr=1e\+30: the loss became (nan|inf) at step", line)
+    assert re.match(r"error: tune\.lr=0\.03: the loss became nan at step 0;", line)
     assert json.loads((tmp_path / "out" / "result.json").read_text())["status"] == "failed"
 
 

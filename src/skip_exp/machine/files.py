@@ -40,12 +40,17 @@ def parse_json(content: str | bytes) -> Any:
     """The value that ``content`` holds.
 
     Raises:
-        ValueError: not JSON, an object that names a key twice, or nested too deep to be read.
+        ValueError: not JSON, an object that names a key twice, nested too deep to be read, or a
+            text with half a character, which no file and no terminal takes.
     """
     try:
-        return json.loads(content, object_pairs_hook=_unique)
+        value = json.loads(content, object_pairs_hook=_unique)
+        json.dumps(value, ensure_ascii=False).encode()
     except RecursionError as error:
         raise ValueError("nested too deep") from error
+    except UnicodeEncodeError as error:
+        raise ValueError("half a character stands alone in a text") from error
+    return value
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

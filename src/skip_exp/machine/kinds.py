@@ -47,9 +47,6 @@ def _is(value: object, origin: Any) -> bool:
         of = int if origin is int else int | float
         # false for NaN, too
         return type(value) is not bool and isinstance(value, of) and abs(value) <= LARGEST[origin]
-    if origin is str:
-        # half a character is text for no file and no terminal
-        return isinstance(value, str) and not any("\ud800" <= x <= "\udfff" for x in value)
     return isinstance(value, origin)
 
 
