@@ -248,6 +248,7 @@ def typed(place: Place) -> Place:
     return place
 
 
+@pytest.mark.slow
 def test_all_at_once_from_the_command_line(typed: Place) -> None:
     result = json.loads((typed.root / "job/result.json").read_text())
     assert result["status"] == "done" and 0.42 < result["ratio_reached"] <= 0.5

@@ -283,26 +283,26 @@ def test_other_re_tuning_is_no_dense_continued(run, screen):
 
 
 def test_a_budget_of_re_tuning_is_known_by_the_epochs_it_comes_to(run, tmp_path, monkeypatch):
-    params = "retune.budget: '0,0.9', prune.ratio: '0.5,0.9'"
+    params = "retune.budget: '0,1.2', prune.ratio: '0.5,0.9'"
     write(tmp_path, "ablation_budget", "retune.budget", params)
     monkeypatch.setattr(grids, "sweep_dir", lambda: tmp_path)
     screen = screens.read("ablation_budget")
-    assert list(screen.points["option"].unique()) == ["0.9", "0"]
-    assert screen.is_default and screen.reference == "0.9"
-    none, six = {"retune.budget": 0}, {"retune.epochs": 6, "retune.patience": 4}
+    assert list(screen.points["option"].unique()) == ["1.2", "0"]
+    assert screen.is_default and screen.reference == "1.2"
+    none, nine = {"retune.budget": 0}, {"retune.epochs": 9, "retune.patience": 6}
     heavy = {"ratio": 0.9, "retune": True, "final": 0.7}
-    found = [run(DEFAULT, 1, **heavy), run(none | six, 2, **heavy), run(none, 3, **heavy)]
-    found += [run(DEFAULT, 1, **heavy | {"ratio": 0}), run(six, 2, **heavy | {"ratio": 0})]
+    found = [run(DEFAULT, 1, **heavy), run(none | nine, 2, **heavy), run(none, 3, **heavy)]
+    found += [run(DEFAULT, 1, **heavy | {"ratio": 0}), run(nine, 2, **heavy | {"ratio": 0})]
     scored = screens.scored(loaded(found))
     points = screen.points[(screen.points["ratio"] == 0.9) & (screen.points["phase"] == "final")]
     seeds = points.merge(scored, on=["phase", "ratio", "identity"]).groupby("option")["seed"]
-    assert seeds.agg(list).to_dict() == {"0": [3], "0.9": [1, 2]}
+    assert seeds.agg(list).to_dict() == {"0": [3], "1.2": [1, 2]}
     continued = scored[scored["phase"] == screens.CONTINUED].rename(columns={"ratio": "of"})
     points = points.drop(columns="identity").rename(columns={screens.CONTINUED: "identity"})
     seeds = points.drop(columns="phase").merge(continued, on="identity").groupby("option")["seed"]
-    assert seeds.agg(list).to_dict() == {"0": [1], "0.9": [2]}
+    assert seeds.agg(list).to_dict() == {"0": [1], "1.2": [2]}
     compared = screen.points[(screen.points["ratio"] == 0.5) & (screen.points["phase"] == "final")]
-    assert list(compared["option"]) == ["0.9"]  # at 0.5 the budget makes no difference
+    assert list(compared["option"]) == ["1.2"]  # at 0.5 the budget makes no difference
 
 
 @pytest.fixture
