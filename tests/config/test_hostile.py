@@ -82,7 +82,11 @@ def test_the_file_is_good_before(cli: Cli) -> None:
     assert outcome(cli, GOOD.encode()) == ""
 
 
-@pytest.mark.parametrize("value", VALUES, ids=lambda value: ascii(value[:20]))
+@pytest.mark.parametrize(
+    "value",
+    [*VALUES[:6], *(pytest.param(value, marks=pytest.mark.slow) for value in VALUES[6:])],
+    ids=lambda value: ascii(value[:20]),
+)
 def test_every_odd_value_is_a_line_or_composes(cli: Cli, value: str) -> None:
     outcome(cli, GOOD.replace("name: mine", f"name: {value}").encode())
     outcome(cli, GOOD.replace("labels: [bad, good]", f"labels: {value}").encode())

@@ -129,6 +129,7 @@ def test_an_interrupted_search_goes_on(
     ]
 
 
+@pytest.mark.slow
 def test_a_search_with_another_bound_starts_from_the_same_probes(
     auto: Any, cuts: list[float]
 ) -> None:
