@@ -83,7 +83,7 @@ def altered_json(draw: st.DrawFn, document: dict[str, Any], beside: tuple[Any, .
             holder = holder[step]
         how = draw(st.sampled_from(["odd", "odd", "odd", "gone", "renamed", "swapped", "wrapped"]))
         if how == "odd":
-            holder[key] = draw(st.sampled_from((*ODD, *beside)))
+            holder[key] = copy.deepcopy(draw(st.sampled_from((*ODD, *beside))))
         elif how == "gone":
             del holder[key]
         elif how == "renamed" and isinstance(holder, dict):
