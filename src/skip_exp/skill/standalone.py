@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
+from skip_exp.data.batches import collate
 from skip_exp.errors import SkipError
 from skip_exp.models.backbones import skeleton
 from skip_exp.models.families import HFModel
@@ -70,7 +71,7 @@ def read_standalone(
     with loading(folder):
         tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
         whole = _whole(about, described["settings"], state)
-        encode_texts(tokenizer, [about.text], about.max_length)
+        rows = encode_texts(tokenizer, [about.text], about.max_length)
         _check_tokenizer(tokenizer, whole.get_input_embeddings().weight.shape[0])
         model = cut_model(folder, about, whole, tokenizer, keep, {})
         gain_biases(model, state.keys())
@@ -80,8 +81,10 @@ def read_standalone(
                 raise ValueError(f"{name} is of {state[first[name]].dtype}, not {tensor.dtype}")
         model.load_state_dict({name: state[first[name]] for name in first}, assign=True)
         _tie(model, first)
-    _materialise_buffers(model)
-    return about, tokenizer, model.eval(), keep
+        _materialise_buffers(model)
+        with torch.inference_mode():  # odd settings may show no sooner than at an answer
+            model.eval()(**collate(rows, tokenizer.pad_token_id))
+    return about, tokenizer, model, keep
 
 
 def _whole(about: SkillAbout, settings: dict[str, Any], state: Mapping[str, Tensor]) -> HFModel:
