@@ -119,6 +119,7 @@ def test_unwritable_out_is_one_line(tmp_path, capsys):
     assert "cannot be written" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_a_thousand_results_in_five_seconds(tmp_path):
     tasks = ["sst2", "rte", "cola", "mrpc", "qnli", "boolq"]
     found = grid(tasks, ["a", "b", "c"], [0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.67, 0.7, 0.8, 0.9])

@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Iterator, Mapping, Sequence
+from functools import cache
 from reprlib import repr as shown
 from types import NoneType, UnionType
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints, is_typeddict
@@ -50,10 +51,13 @@ def _is(value: object, origin: Any) -> bool:
     return isinstance(value, origin)
 
 
+_types = cache(get_type_hints)  # a page of results asks for the same few a thousand times
+
+
 def _inside(value: Any, kind: Any) -> Iterator[tuple[str, object, Any]]:
     """What is in a container, with its name and its type."""
     if is_typeddict(kind):
-        parts = get_type_hints(kind)
+        parts = _types(kind)
         yield from ((key, value[key], parts[key]) for key in value if key in parts)
     elif isinstance(value, Mapping):
         yield from ((key, item, part) for key, item in value.items() for part in get_args(kind)[1:])
