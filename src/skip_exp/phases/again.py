@@ -9,6 +9,7 @@ import json
 import os
 import platform
 import sys
+from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
@@ -33,7 +34,7 @@ def find(cfg: Config) -> dict[str, Any] | None:
         return None
     try:
         note = json.loads(_file(cfg).read_bytes())
-        if any(_state(Path(path)) != state for path, state in note["read"].items()):
+        if _stamp(note["read"]) != note["stamp"]:
             return None
         result = finished(Path(note["result"]).parent, note["job_id"])
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
@@ -65,7 +66,8 @@ def note(job: "Job", result: Path) -> None:
             "result": str(result.resolve()),
             "entries": [],
             "job_id": job.job_id,
-            "read": {str(path): _state(path) for path in read},
+            "read": [str(path) for path in read],
+            "stamp": _stamp(read),
         }
         file = _file(job.cfg)
         file.parent.mkdir(parents=True, exist_ok=True)
@@ -106,9 +108,6 @@ def _read(job: "Job") -> list[Path] | None:
     return [model, Path(source.removeprefix("local:")).expanduser() / cfg.task.name]
 
 
-def _state(path: Path) -> Any:
-    """Size and time of change of a file; of a folder those of every file in it. Raises OSError."""
-    if path.is_dir():
-        return {file.name: _state(file) for file in sorted(path.iterdir()) if file.is_file()}
-    status = path.stat()
-    return [status.st_size, status.st_mtime_ns]
+def _stamp(paths: Iterable[Path | str]) -> list[list[str | int]]:
+    """:func:`files.stamp` as JSON gives it back."""
+    return [list(file) for file in files.stamp(*map(Path, paths))]
