@@ -293,12 +293,12 @@ def test_recipes_of_baselines_cut_nothing(job: Any, recipe: str, trained: str) -
         (["attribution._target_=no.where"], r"attribution\._target_=no\.where: cannot be imported"),
         (
             ["tune.train=all"],
-            r"tune\.train=all: must be one of prompt, prompt_readout, bias, full$",
+            r"tune\.train=all: must be one of prompt, prompt_readout, bias, lora, full$",
         ),
         (["tune.train=full"], r"tune\.train=full: a baseline .* needs prune\.ratio=0 retune\.enab"),
         (
             ["retune.train=full"],
-            r"retune\.train=full: must be one of prompt, prompt_readout, b.{3}$",
+            r"retune\.train=full: must be one of prompt, prompt_readout, bias, lora$",
         ),
         (["prompt=none", "tune.train=prompt"], r"prompt\.kind=none: leaves nothing to train"),
         (["trainer.precision=8"], r"trainer\.precision=8: must be one of auto"),

@@ -73,7 +73,7 @@ def test_safetensors_needs_no_backbone(tmp_path: Path, case: str) -> None:
 
 
 @pytest.mark.parametrize("reconstruct", ["none", "mean", "least_squares"])
-@pytest.mark.parametrize("train", ["prompt_readout", "bias"])
+@pytest.mark.parametrize("train", ["prompt_readout", "lora"])
 @pytest.mark.parametrize("kind", ["bert", "t5"])
 def test_biases_and_changes_are_exported(
     tmp_path: Path, kind: str, train: str, reconstruct: str
@@ -159,7 +159,7 @@ def test_a_folder_in_use_is_left_alone(tmp_path: Path, capsys: Any) -> None:
 )
 def test_onnx_gives_the_same_logits(tmp_path: Path, case: str, capsys: Any) -> None:
     onnxruntime = pytest.importorskip("onnxruntime")
-    saved = made(tmp_path, case, train="bias", reconstruct="least_squares")
+    saved = made(tmp_path, case, train="lora", reconstruct="least_squares")
     out = tmp_path / "out"
     assert main([str(saved.folder), str(out), "--format", "onnx"]) == 0
     told = capsys.readouterr()

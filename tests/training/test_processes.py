@@ -213,7 +213,7 @@ def curves(folder: Path) -> list[dict[str, float]]:
 
 @pytest.mark.slow
 def test_a_sweep_over_two_processes(start: Any, tmp_path: Path) -> None:
-    running = start("prune.ratio=0.4,0.9", "hydra.sweep.dir=out", "-m")
+    running = start("prune.ratio=0.4,0.9", "retune.train=lora", "hydra.sweep.dir=out", "-m")
     told = running.communicate(timeout=300)[0]
     assert running.returncode == 0, told
     assert not re.search(r"warning|error|traceback", told, re.I)

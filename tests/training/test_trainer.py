@@ -22,6 +22,8 @@ from skip_exp.callbacks.epochs import EpochLines
 from skip_exp.config.schema import RetuneConfig, TrainConfig, TrainerConfig
 from skip_exp.data.batches import collate
 from skip_exp.errors import ConfigError, SkipError
+from skip_exp.models import lora
+from skip_exp.models.soft_prompt import trainable_state
 from skip_exp.phases.tune import after
 from skip_exp.pruning.surgery import cut
 from skip_exp.training.module import PromptTuner, soft_loss
@@ -84,6 +86,23 @@ def test_the_loss_on_the_selection_slice_is_the_mean_over_its_rows(tmp_path: Any
     with torch.no_grad():
         _, expected = tuned._loss(collate(ROWS, 0))  # batches of 4, 4 and 2 rows
     assert float(trainer.callback_metrics["tune/select_loss"]) == pytest.approx(float(expected))
+
+
+def test_factors_have_a_learning_rate_of_their_own(tmp_path: Any) -> None:
+    settings = {"lr": 0.1, "readout_lr": 0.2, "bias_lr": 0.3, "lora_lr": 0.4, "weight_decay": 0.0}
+    tuned = tuner()
+    tuned.settings = TrainConfig(batch=4, train="lora", **settings)  # type: ignore[arg-type]
+    tuned.model.train_only("lora", rank=2)
+    before = trainable_state(tuned.model)
+    trainer = fit(tuned, tmp_path)
+    (optimizer,) = trainer.optimizers
+    assert [group["initial_lr"] for group in optimizer.param_groups] == [0.1, 0.2, 0.3, 0.4]
+    trained = [p for p in tuned.model.parameters() if p.requires_grad]
+    assert {id(p) for g in optimizer.param_groups for p in g["params"]} == {id(p) for p in trained}
+    factors = lora.factors(tuned.model.backbone)
+    assert [id(p) for p in optimizer.param_groups[3]["params"]] == [id(p) for p in factors]
+    after_fit = trainable_state(tuned.model)
+    assert not any(after_fit[name].equal(before[name]) for name in before if "left" in name)
 
 
 def test_soft_loss() -> None:

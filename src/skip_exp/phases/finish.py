@@ -9,6 +9,7 @@ from skip_exp import results
 from skip_exp.job import Job
 from skip_exp.logger.build import log_summary
 from skip_exp.logger.picture import log_keep_picture
+from skip_exp.models import lora
 from skip_exp.models.cost import flops
 from skip_exp.models.sites import keep_sizes
 from skip_exp.models.soft_prompt import SoftPromptModel
@@ -102,7 +103,7 @@ def _epochs(job: Job, measured: Measured) -> int:
 def params(dense: SoftPromptModel, final: SoftPromptModel) -> dict[str, float]:
     """Parameters before and after: of the blocks, and of everything in use, prompt included."""
     blocks = [sum(shape.parameters for shape in model.shapes()) for model in (dense, final)]
-    everything = [sum(p.numel() for p in model.parameters()) for model in (dense, final)]
+    everything = [_parameters(model) for model in (dense, final)]
     return {
         "block_before": blocks[0],
         "block_after": blocks[1],
@@ -111,6 +112,13 @@ def params(dense: SoftPromptModel, final: SoftPromptModel) -> dict[str, float]:
         "block_pruned": 1 - blocks[1] / blocks[0],
         "all_pruned": 1 - everything[1] / everything[0],
     }
+
+
+def _parameters(model: SoftPromptModel) -> int:
+    """As it is served: low-rank updates are merged."""
+    served = model.copy()
+    lora.fold(served.backbone)
+    return sum(p.numel() for p in served.parameters())
 
 
 def _by_state(scores: dict[str, Scores], split: str, metric: str) -> Any:
@@ -144,6 +152,7 @@ def skill_about(job: Job, scores: dict[str, Scores], model: SoftPromptModel) -> 
         },
         prompt={"kind": prompt.kind, "length": prompt.length, "decoder": prompt.decoder},
         train=_trained(job, model),
+        factors=_factors(model),
         max_length=job.cfg.data.max_length,
         scores={
             "metric": job.metric,
@@ -153,9 +162,18 @@ def skill_about(job: Job, scores: dict[str, Scores], model: SoftPromptModel) -> 
     )
 
 
+def _factors(model: SoftPromptModel) -> dict[str, int] | None:
+    factors = lora.factors(model.backbone)
+    if not factors:
+        return None
+    return {"rank": factors[0].shape[1], "bytes": 4 * sum(factor.numel() for factor in factors)}
+
+
 def _trained(job: Job, model: SoftPromptModel) -> str:
     """Weights of the backbone that any phase trained are the skill's own, whatever came after."""
     if job.cfg.tune.train == "full":
         return "full"
+    if lora.layers(model.backbone):
+        return "lora"
     own = any(name.startswith("backbone.") for name in model.skill_parameters())
     return "bias" if own else job.cfg.retune.train

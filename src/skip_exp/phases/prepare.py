@@ -12,7 +12,7 @@ from hydra.utils import get_method
 
 from skip_exp.cache.store import StageCache
 from skip_exp.config import together
-from skip_exp.config.schema import AttributionConfig, Config
+from skip_exp.config.schema import AttributionConfig, Config, TrainConfig
 from skip_exp.config.task import TaskConfig
 from skip_exp.data.encode import EncodedTask, encode
 from skip_exp.data.sources import load_task, local_stamp
@@ -81,14 +81,14 @@ def _keys(
         "labels": task.labels,
         "backbone": [backbone.content_hash, b.family, b.readout, b.pooling, task.words],
         "prompt": asdict(cfg.prompt),
-        "tune": asdict(cfg.tune),
+        "tune": _training(cfg.tune),
         "seed": cfg.seed,
         "precision": precision,
         "own": own_code(cfg.prompt.kind, b.readout),
     }
     # The method may be anybody's function: its code is no part of this package's.
     method = {"attribution": asdict(cfg.attribution), "method": _code(cfg.attribution._target_)}
-    cut = {"retune": asdict(cfg.retune), "allocation": own_code(cfg.prune.allocation)}
+    cut = {"retune": _training(cfg.retune), "allocation": own_code(cfg.prune.allocation)}
     return {
         "tune": tune,
         "teacher": tune,
@@ -96,6 +96,14 @@ def _keys(
         "attribute": tune | method,
         "probe": tune | method | cut,  # and how much is cut: see phases.search
     }
+
+
+def _training(settings: TrainConfig) -> dict[str, Any]:
+    """What counts of ``tune`` or ``retune``: of low-rank updates only where there are some."""
+    values = asdict(settings)
+    if settings.train != "lora":
+        del values["rank"], values["lora_lr"]
+    return values
 
 
 def _code(target: str) -> str:

@@ -17,9 +17,10 @@ def retune(
 ) -> SoftPromptModel:
     """The final model; ``pruned`` stays as it is."""
     model, settings = pruned.model.copy(), job.cfg.retune
-    model.train_only(settings.train)
+    model.train_only(settings.train, settings.rank, job.seed("retune"))
     if settings.init == "scratch":
-        load_trainable(model, trainable_state(cut(job.new_model(), pruned.keep)))
+        new = trainable_state(cut(job.new_model(), pruned.keep))
+        load_trainable(model, {n: t for n, t in new.items() if not n.startswith("backbone.")})
     if settings.enabled:
         teacher = teacher_logits(job, dense)
         fit(job, model, lengthened(job, dense, pruned), "retune", logger, teacher)

@@ -12,6 +12,7 @@ from transformers import get_linear_schedule_with_warmup
 
 from skip_exp.config.schema import TrainConfig
 from skip_exp.errors import SkipError
+from skip_exp.models import lora
 from skip_exp.models.soft_prompt import SoftPromptModel
 
 TARGETS = ("labels", "weight", "teacher")  # of a batch: what the model must not see
@@ -58,8 +59,9 @@ class PromptTuner(L.LightningModule):
         return self
 
     def on_fit_start(self) -> None:
-        """Lightning trains in whatever mode it finds."""
+        """Lightning trains in whatever mode it finds; low-rank updates are trained unmerged."""
         self.train()
+        lora.unmerge(self.model.backbone)
 
     def _loss(self, batch: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
         logits = self.model(**{k: v for k, v in batch.items() if k not in TARGETS})
@@ -124,11 +126,15 @@ class PromptTuner(L.LightningModule):
     def configure_optimizers(self) -> Any:
         prompt = [p for p in self.model.prompt.parameters() if p.requires_grad]
         readout = [p for p in self.model.readout.parameters() if p.requires_grad]
-        biases = [p for p in self.model.backbone.parameters() if p.requires_grad]
+        factors = lora.factors(self.model.backbone)
+        low_rank = {id(factor) for factor in factors}
+        trained = [p for p in self.model.backbone.parameters() if p.requires_grad]
+        biases = [p for p in trained if id(p) not in low_rank]
         groups = [
             {"params": prompt, "lr": self.settings.lr},
             {"params": readout, "lr": self.settings.readout_lr},
             {"params": biases, "lr": self.settings.bias_lr},
+            {"params": factors, "lr": self.settings.lora_lr},
         ]
         optimizer = torch.optim.AdamW(
             [g for g in groups if g["params"]], weight_decay=self.settings.weight_decay
