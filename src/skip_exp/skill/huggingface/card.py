@@ -19,6 +19,7 @@ EMBEDDED = {
     "embedded:minilm_roberta": "sentence-transformers/all-MiniLM-L6-v2",
 }
 LICENCES = {
+    "embedded:roberta_mini": "apache-2.0",
     "embedded:t5_mini": "mit",
     "sentence-transformers/all-MiniLM-L6-v2": "apache-2.0",
     "google-bert/bert-base-uncased": "apache-2.0",
