@@ -162,6 +162,8 @@ def _scores(about: SkillAbout, result: Mapping[str, Any]) -> str:
     data = {"local": "local files", "sample": "generated sample data"}
     count = f", {rows} rows" if rows else ""
     source = hub or data.get(str(about.scores["data"]), "of unknown origin")
+    if drawn := result.get("train_rows"):
+        source += f", {drawn} of its train rows"
     return "\n".join(lines) + f"\n\nOn the validation split{count}. Data: {source}."
 
 
