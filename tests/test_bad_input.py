@@ -79,6 +79,8 @@ WRONG: dict[str, str] = {
     f"{R} prompt.kind=softer": "prompt.kind=softer: must be one of input, prefix, none, or module",
     f"{R} prompt.init=random": "prompt.init=random: must be one of vocab, text, normal",
     f"{R} data.max_length=2": r"data.max_length=2: must be in \[8, 1000000\]",
+    f"{R} data.train_rows=0": "data.train_rows=0: must be positive, at most 1000000000",
+    f"{R} data.train_rows=half": "data.train_rows=half: must be a whole number",
     f"{R} data.source=web": "data.source=web: must be one of auto, local, hub, sample",
     f"{R} seed=99999999999999": r"seed=99999999999999: must be in \[0, 4294967295\]",
     f"{R} attribution.samples=0": "attribution.samples=0: must be positive",

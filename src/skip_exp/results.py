@@ -97,6 +97,7 @@ class Result(TypedDict, total=False):
     method: Method
     data_source: str | None  # local:<dir> | hub:<id> | sample
     data_is_sample: bool
+    train_rows: int | None  # how many were drawn to train on; null: all there are
     n_eval: int | None  # validation rows
     majority: Mapping[str, float]  # {metric: score of always answering the majority class}
     metric: MainScores  # the task's main metric on the validation split
@@ -221,6 +222,7 @@ def from_config(cfg: Mapping[str, Any]) -> Any:
         "method": some("prune", "sites", "allocation", "steps", "reconstruct") | _retuning(get),
         "data_source": get("data", "source"),
         "data_is_sample": get("data", "source") == "sample",
+        "train_rows": get("data", "train_rows"),
         "config": cfg,
     }
 

@@ -92,7 +92,8 @@ def test_the_folder_says_what_is_in_it(tmp_path: Path) -> None:
     size = export.export(Skill.load(saved.folder), out, "safetensors")
     assert size == sum(file.stat().st_size for file in out.iterdir())
     assert {f.name for f in out.iterdir()} == {
-        *("model.safetensors", "config.json", "tokenizer.json", "tokenizer_config.json")
+        *("model.safetensors", "config.json", "tokenizer.json", "tokenizer_config.json"),
+        "README.md",
     }
     config = json.loads((out / "config.json").read_text())
     assert config["labels"] == ["negative", "positive"]

@@ -159,11 +159,16 @@ class DataConfig:
     source: str = "auto"  # auto | local | hub | sample
     dir: str | None = None  # folder of `local`
     max_length: int = 128  # tokens, special tokens included
+    # As many of the rows that train, drawn by the seed, for cheap screens; the selection slice and
+    # the validation split stay whole. null, or more than there are: all of them.
+    train_rows: int | None = None
 
     def __post_init__(self) -> None:
         one_of("data.source", self.source, ("auto", "local", "hub", "sample"))
         # Below it two special tokens, or the four of a pair, leave no room for a text.
         within("data", self, max_length=(8, 10**6))
+        if self.train_rows is not None:
+            positive("data", self, train_rows=10**9)
 
 
 @dataclass

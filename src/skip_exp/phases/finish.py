@@ -76,6 +76,7 @@ def assemble(job: Job, measured: Measured) -> results.Result:
         "method": method,
         "data_source": job.data.source,
         "data_is_sample": job.data.is_sample,
+        "train_rows": job.data.train_rows,
         "n_eval": len(job.data.validation),
         "majority": job.data.majority,
         "metric": {"name": job.metric, **_by_state(scores, "validation", job.metric)},
