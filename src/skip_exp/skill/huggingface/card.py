@@ -31,19 +31,27 @@ LICENCES = {
     "google/flan-t5-base": "apache-2.0",
 }
 METRICS = {"matthews": "matthews_correlation", "f1_macro": "f1"}  # the hub's names of ours
+Vocabulary = Mapping[str, Any]  # {kept, of, texts} of one that was cut; else empty
 HUB_ID = re.compile(r"[\w.-]+(/[\w.-]+)?")
 # What changes no result, and may name folders of the machine.
 LEFT_OUT = ("output_dir=", "hydra.", "cache.", "logger", "data.dir=", "sweep.")
 
 
-def model_card(about: SkillAbout, model: SoftPromptModel, source: Path | None) -> ModelCard:
-    """The card of a skill that was read from ``source``, beside which its job's result may lie."""
+def model_card(
+    about: SkillAbout, model: SoftPromptModel, source: Path | None, repo_id: str | None = None
+) -> ModelCard:
+    """The card of a skill that was read from ``source``, beside which its job's result may lie.
+
+    Args:
+        repo_id: where it will be on the hub, if that is known.
+    """
     result = job_result(source)
+    vocabulary: Vocabulary = getattr(model.backbone.config, "vocabulary", {})
     parts = {
         "": _introduction(about),
-        "Use": _use(about),
-        "Scores": _scores(about, result),
-        "What was cut": _cut(model, result),
+        "Use": _use(about, repo_id),
+        "Scores": _scores(about, result, vocabulary),
+        "What was cut": _cut(model, result, vocabulary),
         "Speed": _speed(result),
         "How it was made": _made(source, result),
         "Limits": _limits(about, result),
@@ -53,7 +61,8 @@ def model_card(about: SkillAbout, model: SoftPromptModel, source: Path | None) -
         for title, content in parts.items()
         if content
     )
-    return ModelCard(f"---\n{_metadata(about, result).to_yaml()}\n---\n\n{text}\n")
+    scores = {} if vocabulary else final_scores(about, result)  # not those of this model
+    return ModelCard(f"---\n{_metadata(about, result, scores).to_yaml()}\n---\n\n{text}\n")
 
 
 def job_result(source: Path | None) -> Mapping[str, Any]:
@@ -64,7 +73,9 @@ def job_result(source: Path | None) -> Mapping[str, Any]:
     return found[0] if found and found[0].get("skill") == source.name else {}
 
 
-def _metadata(about: SkillAbout, result: Mapping[str, Any]) -> ModelCardData:
+def _metadata(
+    about: SkillAbout, result: Mapping[str, Any], scores: Mapping[str, float]
+) -> ModelCardData:
     hub_id, licence = backbone_origin(about)
     hub = _hub(about, result)
     return ModelCardData(
@@ -86,7 +97,7 @@ def _metadata(about: SkillAbout, result: Mapping[str, Any]) -> ModelCardData:
                 metric_name=name,
                 metric_value=value,
             )
-            for name, value in final_scores(about, result).items()
+            for name, value in scores.items()
         ],
     )
 
@@ -132,7 +143,8 @@ whose neurons that the task does not need were cut away: its matrices are smalle
 masked. Made by skip_exp."""
 
 
-def _use(about: SkillAbout) -> str:
+def _use(about: SkillAbout, repo_id: str | None) -> str:
+    place = f'"{repo_id}"' if repo_id else "FOLDER_OR_ID"
     one = len(about.text) == 1
     example = '"a text"' if one else '{"text": "one text", "text_pair": "another"}'
     columns = ", ".join(f"`{column}`" for column in about.text)
@@ -140,7 +152,7 @@ def _use(about: SkillAbout) -> str:
     return f"""```python
 from transformers import pipeline
 
-classify = pipeline("text-classification", model=FOLDER_OR_ID, trust_remote_code=True)
+classify = pipeline("text-classification", model={place}, trust_remote_code=True)
 classify({example}, truncation=True)
 ```
 
@@ -149,7 +161,7 @@ the code is the one file `modeling_skip.py`. {takes} as in the task's {columns};
 {", ".join(f"`{label}`" for label in about.labels)}."""
 
 
-def _scores(about: SkillAbout, result: Mapping[str, Any]) -> str:
+def _scores(about: SkillAbout, result: Mapping[str, Any], vocabulary: Vocabulary) -> str:
     majority, rows = result.get("majority", {}), result.get("n_eval")
     lines = ["| metric | before the cut | this model | majority class |", "|---|---|---|---|"]
     for name, value in final_scores(about, result).items():
@@ -161,14 +173,20 @@ def _scores(about: SkillAbout, result: Mapping[str, Any]) -> str:
     data = {"local": "local files", "sample": "generated sample data"}
     count = f", {rows} rows" if rows else ""
     source = hub or data.get(str(about.scores["data"]), "of unknown origin")
-    return "\n".join(lines) + f"\n\nOn the validation split{count}. Data: {source}."
+    told = f"On the validation split{count}. Data: {source}."
+    if vocabulary:
+        told += (
+            " Measured with the whole vocabulary: with this one, texts of words that it lacks may "
+            "be answered in another way."
+        )
+    return "\n".join(lines) + f"\n\n{told}"
 
 
 def _number(value: float | None) -> str:
     return "" if value is None else f"{value:.3f}"
 
 
-def _cut(model: SoftPromptModel, result: Mapping[str, Any]) -> str:
+def _cut(model: SoftPromptModel, result: Mapping[str, Any], vocabulary: Vocabulary) -> str:
     params = result.get("params", {})
     lines = []
     if params:
@@ -178,11 +196,29 @@ def _cut(model: SoftPromptModel, result: Mapping[str, Any]) -> str:
             f"{params['all_after'] / 1e6:.1f} M after.",
             "",
         ]
+    if vocabulary:
+        lines += [_vocabulary(model, params, vocabulary), ""]
     lines += ["What is left:", "", "| sublayer | heads or units | of each head |", "|---|---|---|"]
     for shape in model.shapes():
         dims = f"{shape.qk} query/key, {shape.vo} value" if shape.whole == "heads" else ""
         lines.append(f"| `{shape.name}` | {shape.units} | {dims} |")
     return "\n".join(lines)
+
+
+def _vocabulary(model: SoftPromptModel, params: Mapping[str, Any], vocabulary: Vocabulary) -> str:
+    texts = vocabulary["texts"]
+    told = (
+        f"Of the vocabulary, {vocabulary['kept']:,} of {vocabulary['of']:,} tokens are left: those "
+        f"that {'the train rows' if texts == 'train' else f'the texts of `{texts}`'} use, special "
+        "tokens, and all single characters, into which other words are split."
+    )
+    if params:
+        before, after = params["all_before"], sum(p.numel() for p in model.parameters())
+        told += (
+            f" With it {1 - after / before:.0%} of all parameters are gone: {before / 1e6:.1f} M "
+            f"before, {after / 1e6:.1f} M after."
+        )
+    return told
 
 
 def _speed(result: Mapping[str, Any]) -> str:
