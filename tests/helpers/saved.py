@@ -38,7 +38,7 @@ def tokenizer(family: str) -> PreTrainedTokenizerFast:
     words += [f"w{i}" for i in range(VOCAB - len(words))]
     ids = {word: i for i, word in enumerate(words)}
     unknown = next(token for token in special if "unk" in token.lower())
-    fast = Tokenizer(models.WordLevel(ids, unk_token=unknown))
+    fast = Tokenizer(models.WordPiece(ids, unk_token=unknown))
     fast.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
     start, end = {"bert": special[2:4], "roberta": special[0:3:2], "t5": ("", special[1])}[family]
     fast.post_processor = processors.TemplateProcessing(

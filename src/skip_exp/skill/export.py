@@ -17,8 +17,14 @@ from skip_exp.skill.to_onnx import check_tokens, write_onnx
 FORMATS = ("safetensors", "onnx", "hf")
 
 
-def export(skill: Skill, out: Path, format: str, *, int8: bool = False) -> int:
+def export(
+    skill: Skill, out: Path, format: str, *, int8: bool = False, repo_id: str | None = None
+) -> int:
     """Write ``skill`` as a stand-alone folder that appears whole or not at all; its bytes.
+
+    Args:
+        int8: of onnx: weights of 8 bits.
+        repo_id: of hf: where it will be on the hub.
 
     Raises:
         SkipError: ``out`` is not empty or cannot be written; for onnx, a package is missing or the
@@ -31,7 +37,8 @@ def export(skill: Skill, out: Path, format: str, *, int8: bool = False) -> int:
     try:
         temporary.mkdir(parents=True)
         if format == "hf":
-            write_folder(temporary, skill.about, skill.model, skill.tokenizer, skill.folder)
+            parts = (skill.about, skill.model, skill.tokenizer, skill.folder)
+            write_folder(temporary, *parts, repo_id)
         elif format == "onnx":
             about = write_onnx(skill, temporary, int8=int8)
             described = {"version": VERSION} | describe(skill.about, skill.model, "onnx") | about

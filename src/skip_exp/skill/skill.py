@@ -106,7 +106,8 @@ class Skill(Classifier):
         """
         check_push(self.about, repo_id)
         with TemporaryDirectory() as name:
-            write_folder(Path(name), self.about, self.model, self.tokenizer, self.folder)
+            parts = (self.about, self.model, self.tokenizer, self.folder)
+            write_folder(Path(name), *parts, repo_id)
             return upload(Path(name), repo_id)
 
     @torch.inference_mode()
