@@ -56,7 +56,9 @@ def scored(results: pd.DataFrame) -> pd.DataFrame:
     """Finished results on real data, a row per result and what it is a score of.
 
     Columns beside the frame's: phase (`PHASES` or CONTINUED), identity, select and validation
-    (scores). A result without re-tuning has no final score of its own, so it counts as pruned only.
+    (scores), and crossfit: select where no epoch was chosen on it, else the cross-fitted score, NaN
+    where the result does not tell it. A result without re-tuning has no final score of its own, so
+    it counts as pruned only.
     """
     real = results[
         (results["status"] == "done") & ~results["sample"] & (results[PLACE] != "").all(axis=1)
@@ -73,6 +75,7 @@ def scored(results: pd.DataFrame) -> pd.DataFrame:
             phase=kind,
             identity=pd.Series(identity, index=part.index, dtype=object),
             select=part[f"select/{phase}"],
+            crossfit=part["select/pruned" if phase == "pruned" else f"select_crossfit/{phase}"],
             validation=part[f"metric/{phase}"],
         )
     return pd.concat(parts.values(), ignore_index=True)
