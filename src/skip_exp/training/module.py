@@ -48,7 +48,7 @@ class PromptTuner(L.LightningModule):
         # Lightning's own mean goes wrong where processes score different numbers of rows.
         self.select_loss = MeanMetric()
         self.select_metrics = metrics.clone()
-        self.half_metrics = torch.nn.ModuleList(metrics.clone() for _ in range(2))
+        self.half_metrics: Any = torch.nn.ModuleList(metrics.clone() for _ in range(2))
         self.test_metrics = metrics.clone()
         self._losses: list[tuple[int, Tensor]] = []  # with their steps; not looked at yet
 
