@@ -31,7 +31,9 @@ from skip_exp.training.trainer import fit_trainer, progress
 from tests.helpers.tiny import tiny_model
 
 QUIET = TrainerConfig(accelerator="cpu", precision="32-true", progress=False)
-ROWS: Any = [{"input_ids": [5 + i, 20, 30 + i], "label": i % 2} for i in range(10)]
+ROWS: Any = [
+    {"input_ids": [5 + i, 20, 30 + i], "label": i % 2, "half": i % 3 % 2} for i in range(10)
+]
 
 
 def tuner(dropout: bool = False, **settings: Any) -> PromptTuner:
@@ -103,6 +105,26 @@ def test_factors_have_a_learning_rate_of_their_own(tmp_path: Any) -> None:
     assert [id(p) for p in optimizer.param_groups[3]["params"]] == [id(p) for p in factors]
     after_fit = trainable_state(tuned.model)
     assert not any(after_fit[name].equal(before[name]) for name in before if "left" in name)
+
+
+def test_both_halves_of_the_slice_are_scored(tmp_path: Any) -> None:
+    tuned, logger = tuner(epochs=1), CSVLogger(tmp_path, name=None, version="csv")
+    trainer = fit_trainer(tuned, QUIET, "accuracy", logger, [Curves("tune")])
+    trainer.fit(tuned, loader(), loader())
+    for half in (0, 1):  # six rows and four; the last batch of two has one of each
+        rows = collate([row for row in ROWS if row["half"] == half], 0)
+        with torch.no_grad():
+            logits, _ = tuned._loss(rows)
+        expected = (logits.argmax(-1) == rows["labels"]).float().mean()
+        assert float(trainer.callback_metrics[f"half{half}/accuracy"]) == pytest.approx(expected)
+    assert "half" not in (tmp_path / "csv/metrics.csv").read_text()  # no curve of them
+
+
+def test_a_batch_of_one_half_alone(tmp_path: Any) -> None:
+    tuned = tuner()
+    tuned.validation_step(collate([row | {"half": 1} for row in ROWS], 0), 0)
+    first, second = tuned.half_metrics
+    assert not first.accuracy.update_called and second.accuracy.update_called
 
 
 def test_soft_loss() -> None:

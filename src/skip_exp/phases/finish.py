@@ -30,6 +30,7 @@ class Measured:
         ratio: asked for or found by a search; None where the goal was a speed-up.
         probes: of the search: ratio -> select score.
         scores: by state (dense, pruned, final).
+        crossfit: by state, of the fits that made one.
         seconds: by phase.
         hits: by stage, whether it came from the cache.
     """
@@ -40,6 +41,7 @@ class Measured:
     ratio: float | None
     probes: dict[str, float]
     scores: dict[str, Scores]
+    crossfit: dict[str, float | None]
     latency: dict[str, Any]
     seconds: dict[str, float]
     hits: dict[str, bool]
@@ -82,6 +84,7 @@ def assemble(job: Job, measured: Measured) -> results.Result:
         "metric": {"name": job.metric, **_by_state(scores, "validation", job.metric)},
         "metrics": _metrics(job, scores),
         "select": _by_state(scores, "select", job.metric),
+        "select_crossfit": measured.crossfit,
         "probes": measured.probes,
         "params": sizes,
         "flops": {"before": before, "after": after, "ratio": before / after},

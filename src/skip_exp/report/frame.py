@@ -12,6 +12,7 @@ from skip_exp.config.schema import method_name
 from skip_exp.errors import SkipError
 
 PHASES = ("dense", "pruned", "final")
+CHOOSING = ("dense", "final")  # those that kept the best epoch on the selection slice
 CONFIG = "config/"  # what the columns of `comparable` start with
 TEXT = (  # never missing: "" where a result does not tell
     *("job_id", "status", "error", "sweep", "task", "backbone", "backbone_note", "family"),
@@ -21,7 +22,8 @@ TEXT = (  # never missing: "" where a result does not tell
 NUMBERS = (  # NaN where a result does not tell
     *("seed", "ratio", "train_rows", "n_eval"),
     *(f"{split}/{phase}" for split in ("metric", "select") for phase in PHASES),
-    *("params/block_pruned", "params/all_pruned", "flops/ratio", "seconds/total"),
+    *(f"select_crossfit/{phase}" for phase in CHOOSING),
+    *("method/epochs", "params/block_pruned", "params/all_pruned", "flops/ratio", "seconds/total"),
     *("latency/dense_ms", "latency/final_ms", "latency/batch", "latency/seq_len"),
     *("latency/threads", "latency/speedup"),  # no speed-up where the timing was disturbed
     "majority",  # of the main metric: score of always answering the majority class

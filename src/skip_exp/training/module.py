@@ -15,7 +15,7 @@ from skip_exp.errors import SkipError
 from skip_exp.models import lora
 from skip_exp.models.soft_prompt import SoftPromptModel
 
-TARGETS = ("labels", "weight", "teacher")  # of a batch: what the model must not see
+TARGETS = ("labels", "weight", "teacher", "half")  # of a batch: what the model must not see
 
 
 TEMPERATURE = 2.0  # of both sides' answers in `distill`
@@ -49,6 +49,7 @@ class PromptTuner(L.LightningModule):
         # Lightning's own mean goes wrong where processes score different numbers of rows.
         self.select_loss = MeanMetric()
         self.select_metrics = metrics.clone()
+        self.half_metrics: Any = torch.nn.ModuleList(metrics.clone() for _ in range(2))
         self.test_metrics = metrics.clone()
         self._losses: list[tuple[int, Tensor]] = []  # with their steps; not looked at yet
 
@@ -104,13 +105,23 @@ class PromptTuner(L.LightningModule):
 
     def validation_step(self, batch: dict[str, Tensor], _: int) -> None:
         logits, loss = self._loss(batch)
-        self.select_metrics.update(logits.argmax(-1), batch["labels"])
-        self.select_loss.update(loss, len(batch["labels"]))
+        predicted, labels = logits.argmax(-1), batch["labels"]
+        self.select_metrics.update(predicted, labels)
+        self.select_loss.update(loss, len(labels))
+        for half, metrics in enumerate(self.half_metrics):
+            rows = batch["half"] == half
+            if rows.any():  # a small batch may hold none, which torchmetrics refuses
+                metrics.update(predicted[rows], labels[rows])
 
     def on_validation_epoch_end(self) -> None:
         self.log(f"{self.phase}/select_loss", self.select_loss.compute())
         for name, value in self.select_metrics.compute().items():
             self.log(f"{self.phase}/select_{name}", value, prog_bar=True)
+        for half, metrics in enumerate(self.half_metrics):
+            for name, value in metrics.compute().items():
+                # For `KeepBest` alone: neither curves nor loggers show halves.
+                self.log(f"half{half}/{name}", value, logger=False)
+            metrics.reset()
         self.select_loss.reset()
         self.select_metrics.reset()
 
