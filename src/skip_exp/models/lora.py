@@ -5,7 +5,7 @@ the sum, so that whatever scores or times a model sees linear layers of that wei
 frozen weight and the factors are applied side by side: no gradient has the size of the weight.
 """
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 
 import torch
@@ -66,26 +66,23 @@ def layers(module: nn.Module) -> list[LowRankLinear]:
 
 def add(module: nn.Module, linears: Iterable[nn.Linear], rank: int, seed: int) -> None:
     """Give those of ``linears`` an update, in place, that have none and are not empty."""
-    generator, chosen = torch.Generator().manual_seed(seed), list(linears)
-    new: dict[nn.Module, nn.Module] = {
-        linear: LowRankLinear(linear, rank, generator)
-        for linear in chosen
-        if not isinstance(linear, LowRankLinear) and linear.weight.numel()
-    }
-    _replace(module, new.get)
+    generator = torch.Generator().manual_seed(seed)
+    bare = [x for x in linears if not isinstance(x, LowRankLinear) and x.weight.numel()]
+    _replace(module, {linear: LowRankLinear(linear, rank, generator) for linear in bare})
 
 
 def merge(module: nn.Module) -> None:
     """Merge every update; a layer of which nothing is left has none any more."""
     for layer in layers(module):
         layer.merge()
-    _replace(module, lambda m: m.plain() if _is_empty(m) else None)
+    empty = [layer for layer in layers(module) if layer.weight.numel() == 0]
+    _replace(module, {layer: layer.plain() for layer in empty})
 
 
 def fold(module: nn.Module) -> None:
     """Plain linear layers again, of the merged weights."""
     merge(module)
-    _replace(module, lambda m: m.plain() if isinstance(m, LowRankLinear) else None)
+    _replace(module, {layer: layer.plain() for layer in layers(module)})
 
 
 def unmerge(module: nn.Module) -> None:
@@ -107,12 +104,8 @@ def factors(module: nn.Module) -> list[nn.Parameter]:
     return [factor for layer in layers(module) for factor in (layer.left, layer.right)]
 
 
-def _is_empty(module: nn.Module) -> bool:
-    return isinstance(module, LowRankLinear) and module.weight.numel() == 0
-
-
-def _replace(module: nn.Module, by: Callable[[nn.Module], nn.Module | None]) -> None:
+def _replace(module: nn.Module, by: Mapping[nn.Module, nn.Module]) -> None:
     for parent in list(module.modules()):
         for name, child in list(parent.named_children()):
-            if (other := by(child)) is not None:
-                setattr(parent, name, other)
+            if child in by:
+                setattr(parent, name, by[child])
