@@ -7,8 +7,8 @@ from lightning.pytorch.loggers import Logger
 
 from skip_exp import results
 from skip_exp.job import Job
-from skip_exp.logger.build import log_summary
-from skip_exp.logger.picture import log_keep_picture
+from skip_exp.logger import picture
+from skip_exp.logger.build import mirror
 from skip_exp.models import lora
 from skip_exp.models.cost import flops
 from skip_exp.models.sites import keep_sizes
@@ -48,14 +48,14 @@ class Measured:
 
 
 def finish(job: Job, measured: Measured, logger: Logger | None) -> results.Result:
-    """Write skill and result, mirror them to the logger."""
+    """Write skill, picture and result, then show them in W&B."""
     about = skill_about(job, measured.scores, measured.final)
     keep, changes = measured.pruned.keep, measured.pruned.changes
     save_skill(job.output / "skill", measured.final, keep, about, changes)
     result = assemble(job, measured)
-    log_keep_picture(logger, result["keep_sizes"], job.output / "keep.png")
-    log_summary(logger, result)
+    picture.save(result["keep_sizes"], job.output / picture.FILE)
     results.write(job.output, result)
+    mirror(logger, result, job.output, job.data.fingerprint, job.backbone.content_hash)
     return result
 
 

@@ -5,7 +5,7 @@ import logging
 from lightning.pytorch.loggers import Logger
 
 from skip_exp.cache.store import Entry
-from skip_exp.callbacks.curves import replay
+from skip_exp.callbacks.curves import kept, replay
 from skip_exp.job import Job
 from skip_exp.models.soft_prompt import SoftPromptModel, load_trainable, trainable_state
 from skip_exp.phases.fit import fit
@@ -28,7 +28,8 @@ def tune(job: Job, logger: Logger | None) -> tuple[SoftPromptModel, float, bool]
     entry = job.stage("tune", compute)
     if entry.hit:
         load_trainable(model, entry.tensors)
-        replay(logger, entry.values["curves"])
+        curves, epoch = entry.values["curves"], entry.values["epoch"]
+        replay(logger, [*curves, kept("tune", curves, epoch)])
         log.info("tune: cached (best %s)", after(entry.values["epoch"] + 1))
     return model, entry.values["crossfit"], entry.hit
 
