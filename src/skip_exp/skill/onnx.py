@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 INPUTS = ("input_ids", "attention_mask", "token_type_ids")  # the last where the tokenizer has it
 BESIDE = ("format", "layers", "settings", "int8", "sha256")  # fields of `config.json`, too
-# onnxruntime adds up and normalises in one operator, which on a CPU takes five times as long as two.
+# onnxruntime's sum and norm in one operator take five times as long on a CPU as in two.
 SLOWER = ["SkipLayerNormFusion"]
 Run = Callable[[Mapping[str, "NDArray[Any]"]], "NDArray[Any]"]
 
