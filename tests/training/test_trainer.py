@@ -26,7 +26,7 @@ from skip_exp.models import lora
 from skip_exp.models.soft_prompt import trainable_state
 from skip_exp.phases.tune import after
 from skip_exp.pruning.surgery import cut
-from skip_exp.training.module import PromptTuner, soft_loss
+from skip_exp.training.module import PromptTuner, linear, soft_loss
 from skip_exp.training.trainer import fit_trainer, progress
 from tests.helpers.tiny import tiny_model
 
@@ -40,6 +40,13 @@ def tuner(dropout: bool = False, **settings: Any) -> PromptTuner:
     model = tiny_model("bert", "prefix", "head", labels=2).eval()  # as attribution leaves it
     config = TrainConfig(lr=0.1, batch=4, dropout=dropout, train="prompt", **settings)
     return PromptTuner(model, "tune", config, MetricCollection({"accuracy": BinaryAccuracy()}))
+
+
+def test_the_rate_goes_up_then_down() -> None:
+    factor = linear(2, 6)
+    assert [factor(step) for step in range(8)] == [0.0, 0.5, 1.0, 0.75, 0.5, 0.25, 0.0, 0.0]
+    assert linear(0, 2)(0) == 1.0
+    assert linear(3, 3)(3) == 0.0  # nothing but a start
 
 
 def test_a_prompt_that_was_cut_away_whole_cannot_be_trained() -> None:

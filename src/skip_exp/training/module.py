@@ -1,14 +1,15 @@
 """The LightningModule of the `tune` and `retune` phases."""
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import lightning as L
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.optim.lr_scheduler import LambdaLR
 from torchmetrics import MeanMetric, MetricCollection
-from transformers import get_linear_schedule_with_warmup
 
 from skip_exp.config.schema import TrainConfig
 from skip_exp.errors import SkipError
@@ -151,13 +152,26 @@ class PromptTuner(L.LightningModule):
             [g for g in groups if g["params"]], weight_decay=self.settings.weight_decay
         )
         steps = int(self.trainer.estimated_stepping_batches)
-        schedule = get_linear_schedule_with_warmup(
-            optimizer, int(self.settings.warmup * steps), steps
-        )
+        schedule = LambdaLR(optimizer, linear(int(self.settings.warmup * steps), steps))
         return {
             "optimizer": optimizer,
             "lr_scheduler": {"scheduler": schedule, "interval": "step"},
         }
+
+
+def linear(warmup: int, steps: int) -> Callable[[int], float]:
+    """Step -> factor of a learning rate: up from 0 in ``warmup`` steps, down to 0 at ``steps``.
+
+    The schedule of the same name in transformers; importing that takes half a second where peft is
+    installed, since it brings it along.
+    """
+
+    def factor(step: int) -> float:
+        if step < warmup:
+            return step / max(1, warmup)
+        return max(0.0, (steps - step) / max(1, steps - warmup))
+
+    return factor
 
 
 def soft_loss(logits: Tensor, teacher: Tensor) -> Tensor:
