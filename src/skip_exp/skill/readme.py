@@ -14,7 +14,7 @@ MODEL = {
     "needed. Without skip_exp, follow the steps below with onnxruntime, tokenizers and numpy: "
     "`examples/onnxruntime_only.py` of its repository does.",
 }
-ROUNDED = " Weights of linears and embeddings are 8-bit integers."
+ROUNDED = " Weights of linears and embeddings are 8-bit integers; the scores below are of fp32."
 
 
 def readme(skill: Skill, format: str, *, int8: bool = False) -> str:
@@ -49,8 +49,8 @@ def _preprocessing(skill: Skill) -> str:
     types = " `token_type_ids` are the tokenizer's, 0 on padding."
     return f"""`predict` does all of this; who feeds the model otherwise must do the same.
 
-1. {"Two texts" if two else "One text"}: {columns}, a column of the task's rows or what fills the
-   `{{braces}}` (`text` in `{CONFIG}`).
+1. {"Two texts" if two else "One text"}: {columns} (`text` in `{CONFIG}`: a column of the task,
+   or a template with columns in braces).
 2. Tokens by `tokenizer.json`, special tokens {"of a pair " if two else ""}included, cut on the
    {tokenizer.truncation_side} to at most {about.max_length} (`max_length`).{pair}
 3. Batches are padded on the right to their longest text with the id {tokenizer.pad_token_id}
