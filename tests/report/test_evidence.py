@@ -71,7 +71,6 @@ def run(sweeps):
             "select": scores,
             "metric": metric | more.pop("metric", {}),
             "params": {"block_pruned": more.pop("removed", ratio)},
-            "method": {"epochs": 3 if retune else 0},
         }
         return result(task=task, seed=seed, ratio=ratio, **given | more)
 
@@ -168,7 +167,8 @@ def test_both_groups_stand_side_by_side(told, sweeps):
     assert list(rows) == [(0.5, "default"), (0.5, DENSE), (0.5, "opponents: random")]
     own, drop, random = rows.values()
     assert (own["development_score"], own["confirmation_score"]) == pytest.approx((78, 78))
-    assert own["default"] == "" and own["development_bare"] == 0
+    assert own["default"] == "" and drop["development_bare"] == 0
+    assert drop["development_speedup"] == 1 < own["development_speedup"]
     # Means over tasks of 2 and 0 points, and of 1 and 1; of four draws of two tasks one is 0, 0.
     assert (drop["development"], drop["confirmation"]) == pytest.approx((1.0, 1.0))
     assert (drop["development_low"], drop["development_high"]) == pytest.approx((0.0, 2.0))
@@ -186,10 +186,13 @@ def test_what_is_measured_against_the_better_dense(run, told, sweeps):
     same_but = [each for each in told if not (each["ratio"] == 0 and each["task"] == "sst2")]
     drop = summary([*same_but, *better], sweeps)[0.5, DENSE]
     assert drop["development_by_task"] == "mrpc +0.00, sst2 +5.00"
-    longer = [each | {"method": {"epochs": 9}} for each in better]
-    rows = summary([*same_but, *longer], sweeps)
+    nine = {"retune.epochs": 9, "retune.patience": 6}
+    longer = [run(0.83, "sst2", seed, ratio=0, values=nine) for seed in (1, 2, 3)]
+    heavy = [run(0.70, "sst2", seed, ratio=0.9) for seed in (1, 2, 3)]
+    rows = summary([*same_but, *longer, *heavy], sweeps)
+    assert rows[0.9, DENSE]["development_by_task"] == "sst2 +13.00"
     assert rows[0.5, DENSE]["development_by_task"] == "mrpc +0.00, sst2 +2.00"
-    assert rows[0.5, "default"]["development_bare"] == 3
+    assert rows[0.5, DENSE]["development_bare"] == 3
 
 
 def test_select_is_cross_fitted_where_all_tell_it(told, sweeps):

@@ -94,4 +94,4 @@ def test_how_often_the_interval_holds_the_truth(tasks, covered):
             values = effects + within * rng.standard_normal((tasks, 3))
             low, high = np.quantile(resample(list(values), 999, seed), [0.025, 0.975])
             held += low <= 0 <= high
-        assert held / 2000 == pytest.approx(expected, abs=0.025)  # 2.5 standard errors
+        assert held / 2000 == pytest.approx(expected, abs=0.035)  # 3.5 standard errors

@@ -25,8 +25,8 @@ from skip_exp.report.screens import read_all
 
 RUNS, SUMMARY = "evidence_runs.csv", "evidence.csv"
 GROUPS = ("development", "confirmation")
-# Column, behind the group's name: of `contrasts.figures`. bare: without a dense_continued.
-BESIDE = {"speedup": "speed", "bare": "bare", "crossfit": "crossfit"}
+# Column, behind the group's name: of `opponents.figures`.
+BESIDE = {"speedup": "speed", "crossfit": "crossfit"}
 READING = (
     "Points, option - default, validation split, and on the selection slice of the development"
     f" tasks, which alone chose. {ABOUT}. {LIMITS}",
@@ -89,9 +89,10 @@ def load(folders: Sequence[str]) -> pd.DataFrame:
 def summary(runs: pd.DataFrame, groups: Mapping[str, Sequence[str]]) -> pd.DataFrame:
     """A row per backbone, ratio and option (`DEFAULT` first, then `DENSE`); points.
 
-    ``groups``: tasks by name of GROUPS. Per group score, pairs, and the difference to the default
-    on validation: mean over tasks, interval (``low``, ``high``), by task; of the development tasks
-    the same on select. ``p`` and ``verdict`` are corrected, of what `standing` goes by.
+    ``groups``: tasks by name of GROUPS. Per group score, pairs (``bare``: without a
+    dense_continued), and the difference to the default on validation: mean over tasks, interval
+    (``low``, ``high``), by task; of the development tasks the same on select. ``p`` and ``verdict``
+    are corrected, of what `standing` goes by.
     """
     found = {group: opponents.figures(runs[runs["task"].isin(groups[group])]) for group in GROUPS}
     chosen = _corrected(found["development"], "select")
@@ -106,6 +107,7 @@ def summary(runs: pd.DataFrame, groups: Mapping[str, Sequence[str]]) -> pd.DataF
             of = here.get(group, pd.Series(dtype=object))
             row[f"{group}_score"] = 100 * of.get("validation", np.nan)
             row |= {f"{group}_{name}": of.get(column) for name, column in BESIDE.items()}
+            row[f"{group}_bare"] = of.get("bare") if at[-1] == DENSE else None
             is_judged = group == "confirmation"
             row |= _told(group, confirmed.get(at) if is_judged else of.get("validation difference"))
         told.append(row)

@@ -23,7 +23,7 @@ NUMBERS = (  # NaN where a result does not tell
     *("seed", "ratio", "train_rows", "n_eval"),
     *(f"{split}/{phase}" for split in ("metric", "select") for phase in PHASES),
     *(f"select_crossfit/{phase}" for phase in CHOOSING),
-    *("method/epochs", "params/block_pruned", "params/all_pruned", "flops/ratio", "seconds/total"),
+    *("params/block_pruned", "params/all_pruned", "flops/ratio", "seconds/total"),
     *("latency/dense_ms", "latency/final_ms", "latency/batch", "latency/seq_len"),
     *("latency/threads", "latency/speedup"),  # no speed-up where the timing was disturbed
     "majority",  # of the main metric: score of always answering the majority class

@@ -24,7 +24,7 @@ def figures(runs: pd.DataFrame) -> pd.DataFrame:
 
 def _scores(runs: pd.DataFrame) -> pd.DataFrame:
     """Compact rows with the columns that `contrasts` reads; fractions."""
-    epochs = runs["epochs"].map("{:g}".format)
+    epochs = runs["epochs"].astype(str)
     scores = {name: runs[column] / 100 for name, column in SCORES.items()}
     return runs.assign(
         **scores,
@@ -50,6 +50,7 @@ def _of_backbone(runs: pd.DataFrame) -> pd.DataFrame:
     dense = dense.assign(
         option=DENSE,
         is_reference=False,
+        **{"latency/speedup": 1.0},
         **{split: dense[f"base/{split}"] for split in contrasts.SPLITS},
     )
     found = contrasts.figures(pd.concat([compared, dense]))
@@ -68,7 +69,7 @@ def opponents(others: pd.DataFrame, ratio: float) -> pd.DataFrame:
     removed = whole["block_removed"]
     whole = whole[removed > removed.groupby(whole["recipe"]).transform("max") - SLACK]
     here = pd.concat([others[others["ratio"] == ratio], whole]).assign(ratio=ratio)
-    means = here.groupby(["recipe", "task", "setting", "epochs"], dropna=False)["select"].mean()
+    means = here.groupby(["recipe", "task", "setting", "epochs"])["select"].mean()
     best = (
         means.sort_values(kind="stable")
         .reset_index()

@@ -15,6 +15,7 @@ from skip_exp.report.screens import (
     default_settings,
     identity,
     is_retuned,
+    length,
 )
 
 DEFAULT, AGAIN, SMALLER = "default", "dense_continued", "smaller dense"
@@ -27,11 +28,10 @@ PERCENT = {
     **{"dense": "metric/dense", "pruned": "metric/pruned", "final": "metric/final"},
 }
 PLAIN = {  # the same of columns that stay as they are
-    **{"epochs": "method/epochs", "metric": "metric", "speedup": "latency/speedup"},
-    **{"processor": "latency/device", "commit": "git_commit", "finished": "finished"},
-    "job": "job_id",
+    **{"metric": "metric", "speedup": "latency/speedup", "processor": "latency/device"},
+    **{"commit": "git_commit", "finished": "finished", "job": "job_id"},
 }
-COLUMNS = [*JOB[:6], *PERCENT, *PLAIN]
+COLUMNS = [*JOB, *PERCENT, *PLAIN]
 TEXT = ("task", "backbone", "recipe", "setting", "metric", "processor", "commit", "finished", "job")
 _SOME_TASK = "+task=sst2"  # recipes are the same for all of them
 _PART = r"(.+)\[(\d+ layers?)\]"  # name of a backbone cut to its first layers
@@ -43,18 +43,21 @@ def compact(results: pd.DataFrame, screens: Sequence[Screen]) -> pd.DataFrame:
     ``results``: of `frame`. ``recipe`` is `DEFAULT`; `AGAIN`, the same re-tuning with nothing cut;
     `SMALLER`, that on the first layers of the backbone; an option of a sweep file; of a sweep
     without the default the sweep, every option of which is a ``setting``; else what differs from
-    the default. ``epochs``: of re-tuning, at most.
+    the default. ``epochs``: of re-tuning, see `screens.length`.
     """
     is_done = (results["status"] == "done") & ~results["sample"] & ~results["searched"]
     real = results[is_done & (results[PLACE] != "").all(axis=1)].dropna(subset=["seed", "ratio"])
-    names = list(_named(real, screens))
-    pruned = crossfit(real, "pruned")
-    real = real.assign(crossfit=crossfit(real, "final").where(is_retuned(real), pruned))
-    columns = {name: real[name] for name in ("task", "backbone", "seed", "ratio")}
-    columns |= {"recipe": [recipe for recipe, _ in names], "setting": [of for _, of in names]}
+    retuned = is_retuned(real)
+    # Without re-tuning, final is pruned.
+    chosen = crossfit(real, "final").where(retuned, crossfit(real, "pruned"))
+    names = pd.DataFrame(
+        _named(real, screens, retuned), real.index, columns=["recipe", "setting", "epochs"]
+    )
+    real = real.assign(crossfit=chosen, **names)
+    columns = {name: real[name] for name in JOB}
     columns |= {name: (100 * real[source]).round(2) for name, source in PERCENT.items()}
     columns |= {name: real[source] for name, source in PLAIN.items()}
-    rows = pd.DataFrame(columns, columns=COLUMNS)
+    rows = pd.DataFrame(columns, columns=COLUMNS).round({"speedup": 3})
     part = rows["backbone"].str.extract(_PART)
     rows["backbone"] = part[0].fillna(rows["backbone"])
     is_smaller = part[1].notna() & (rows["recipe"] == AGAIN)
@@ -65,7 +68,7 @@ def compact(results: pd.DataFrame, screens: Sequence[Screen]) -> pd.DataFrame:
 
 def together(parts: Iterable[pd.DataFrame]) -> pd.DataFrame:
     """Compact rows put together, of repeated jobs the last; sorted."""
-    rows = pd.concat(list(parts), ignore_index=True).astype({"seed": int, "epochs": float})
+    rows = pd.concat(list(parts), ignore_index=True).astype({"seed": int, "epochs": int})
     rows = rows.sort_values("finished", kind="stable").drop_duplicates("job", keep="last")
     rows = rows.drop_duplicates(JOB, keep="last")
     return rows.sort_values(["backbone", "recipe", *JOB], ignore_index=True)[COLUMNS]
@@ -79,18 +82,20 @@ def read(file: Path) -> pd.DataFrame:
     return rows.fillna(dict.fromkeys(TEXT, ""))
 
 
-def _named(results: pd.DataFrame, screens: Sequence[Screen]) -> Iterator[tuple[str, str]]:
-    """Recipe and setting per result."""
+def _named(
+    results: pd.DataFrame, screens: Sequence[Screen], retuned: pd.Series
+) -> Iterator[tuple[str, str, int]]:
+    """Recipe, setting and epochs of re-tuning, per result."""
     known = _known(screens, results["ratio"].unique())
-    rows = zip(settings(results), results["ratio"], is_retuned(results), strict=True)
-    for values, ratio, retuned in rows:
-        phase = "final" if retuned else "pruned"
-        if retuned and ratio == 0 and identity(values, CONTINUED, 0) in known[CONTINUED]:
-            yield AGAIN, ""
+    for values, ratio, is_so in zip(settings(results), results["ratio"], retuned, strict=True):
+        phase = "final" if is_so else "pruned"
+        epochs = length(values, ratio)[0] if is_so and "retune.epochs" in values else 0
+        if is_so and ratio == 0 and identity(values, CONTINUED, 0) in known[CONTINUED]:
+            yield AGAIN, "", epochs
             continue
         recipe, setting = known[phase].get(identity(values, phase, ratio), ("", ""))
         recipe = recipe or _differing(values)
-        yield recipe if retuned or ratio == 0 else f"{recipe}, before re-tuning", setting
+        yield recipe if is_so or ratio == 0 else f"{recipe}, before re-tuning", setting, epochs
 
 
 def _known(

@@ -101,13 +101,17 @@ def identity(values: Mapping[str, str], kind: str, ratio: float) -> str:
     known = dict(values)
     if {"retune.epochs", "retune.patience"} <= set(values):
         # What counts is how long re-tuning was, whether asked for or by `retune.budget`.
-        epochs, budget = int(values["retune.epochs"]), float(values.get("retune.budget", 0))
-        k = times(epochs, budget, cost_left(1 - ratio))
-        patience = k * int(values["retune.patience"])
-        known |= {"retune.epochs": str(k * epochs), "retune.patience": str(patience)}
-        known |= {"retune.budget": ""}
+        epochs, patience = map(str, length(values, ratio))
+        known |= {"retune.epochs": epochs, "retune.patience": patience, "retune.budget": ""}
     items = sorted(known.items())
     return "\n".join(f"{key}={value}" for key, value in items if not key.startswith(_WITHOUT[kind]))
+
+
+def length(values: Mapping[str, str], ratio: float) -> tuple[int, int]:
+    """Epochs and patience of re-tuning at ``ratio``; in a job, texts' lengths may shift them."""
+    epochs, budget = int(values["retune.epochs"]), float(values.get("retune.budget", 0))
+    k = times(epochs, budget, cost_left(1 - ratio))
+    return k * epochs, k * int(values["retune.patience"])
 
 
 def check_folder(own: Path | None) -> None:
