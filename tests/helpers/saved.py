@@ -1,12 +1,13 @@
 """Tiny backbones with a tokenizer, and skills on them, saved to folders."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
 from transformers import PreTrainedTokenizerFast
 
+from skip_exp.models import lora
 from skip_exp.models.backbones import load_backbone
 from skip_exp.models.prompts.build import build_prompt
 from skip_exp.models.readouts.build import build_readout
@@ -124,10 +125,14 @@ def save_tiny_skill(
     model = cut(whole, keep)
     found = changes(whole, keep, [tiny_batch(kind)], reconstruct=reconstruct, rank=2)
     apply(model, found)
-    model.train_only(train)
+    model.train_only(train, rank=2, seed=seed)
     with torch.no_grad():  # as tuning would
         for parameter in model.skill_parameters().values():
             parameter.add_(torch.randn_like(parameter) * 0.01)
+    lora.merge(model.backbone)
+    if factors := lora.factors(model.backbone):
+        told = {"rank": 2, "bytes": sum(4 * factor.numel() for factor in factors)}
+        about = replace(about, factors=told)
     return Saved(save_skill(root / name, model, keep, about, found), path, model, keep, about)
 
 

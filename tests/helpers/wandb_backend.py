@@ -1,7 +1,8 @@
 """A stub of W&B's backend on the loopback: it agrees to everything and remembers what came.
 
 It has what wandb-core needs to keep a run online: ``UpsertBucket``, addresses to put files at, the
-file stream. It checks nothing, so that a newer client gets through as well.
+file stream, artifacts and what uses them, alerts. It checks nothing, so that a newer client gets
+through as well. As W&B, it keeps one version of an artifact for each digest.
 """
 
 import json
@@ -15,6 +16,37 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 ENTITY = "team"
+MANIFEST = "wandb_manifest.json"
+
+
+@dataclass
+class Artifact:
+    """One version of an artifact."""
+
+    id: str
+    told: dict[str, Any]  # input of ``CreateArtifact``
+    manifest: dict[str, Any] = field(default_factory=dict)  # contents: {file: {digest, size, ...}}
+    files: dict[str, bytes] = field(default_factory=dict)
+    committed: bool = False
+
+    @property
+    def name(self) -> str:
+        return str(self.told["artifactCollectionName"])
+
+    @property
+    def type(self) -> str:
+        return str(self.told["artifactTypeName"])
+
+    @property
+    def metadata(self) -> dict[str, Any]:
+        return dict(json.loads(self.told["metadata"] or "{}"))
+
+    def keep(self, name: str, content: bytes) -> None:
+        """Take a file that was put: one of its own, or its manifest."""
+        if name == MANIFEST:
+            self.manifest = json.loads(content)
+        else:
+            self.files[name] = content
 
 
 @dataclass
@@ -27,6 +59,9 @@ class Run:
     summary: dict[str, Any] = field(default_factory=dict)
     files: dict[str, bytes] = field(default_factory=dict)
     exit_code: int | None = None
+    alerts: list[dict[str, Any]] = field(default_factory=list)
+    logged: list[str] = field(default_factory=list)  # ids of artifacts: its outputs
+    used: list[str] = field(default_factory=list)  # ids of artifacts: its inputs
 
     def told(self, variable: str) -> Any:
         """What a variable of the run was last set to; None where it never was."""
@@ -58,6 +93,7 @@ class Backend:
 
     def __init__(self) -> None:
         self.runs: dict[str, Run] = {}
+        self.artifacts: dict[str, Artifact] = {}  # by id
         self.hangs = False  # requests get no answer any more
         handler = type("Handler", (_Handler,), {"backend": self})
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
@@ -89,8 +125,56 @@ class Backend:
                 entity = {"id": "e", "name": ENTITY}
                 bucket = _resumed(self.runs.get(given["name"]))
                 return {"model": {"id": "m", "name": "p", "entity": entity, "bucket": bucket}}
+            case "NotifyScriptableRunAlert":
+                self.run(given["runName"]).alerts.append(given)
+                return {"notifyScriptableRunAlert": {"success": True}}
+            case "Viewer":
+                return {"viewer": {"id": "u", "entity": ENTITY, "username": "user"}}
+            case _:
+                return self._artifact(operation, given)
+
+    def _artifact(self, operation: str, given: dict[str, Any]) -> dict[str, Any]:
+        """Answers to what is asked of artifacts."""
+        about = given.get("input") or {}
+        match operation:
+            case "CreateArtifact":
+                return {"createArtifact": {"artifact": self._version(about)}}
+            case "CreateArtifactManifest":
+                at = f"{self.url}/artifact/{given['artifactID']}/{MANIFEST}"
+                file = {"id": "f", "uploadUrl": at, "uploadHeaders": []}
+                manifest = {"id": given["artifactID"], "file": file}
+                return {"createArtifactManifest": {"artifactManifest": manifest}}
+            case "CreateArtifactFiles":
+                edges = [{"node": self._place(file)} for file in about["artifactFiles"]]
+                return {"createArtifactFiles": {"files": {"edges": edges}}}
+            case "CommitArtifact":
+                self.artifacts[given["artifactID"]].committed = True
+                return {"commitArtifact": {"artifact": {"id": given["artifactID"], "digest": "d"}}}
+            case "UseArtifact":
+                self.run(about["runName"]).used.append(about["artifactID"])
+                return {"useArtifact": {"artifact": {"id": about["artifactID"]}}}
+            case "ArtifactType":  # of an earlier one of that name
+                return {"project": None}
             case _:
                 return {}
+
+    def _version(self, about: dict[str, Any]) -> dict[str, Any]:
+        """The version of that content: one that is there, or a new one."""
+        name, digest = about["artifactCollectionName"], about["digest"]
+        same = (a for a in self.artifacts.values() if (a.name, a.told["digest"]) == (name, digest))
+        new = Artifact(f"a{len(self.artifacts)}", about)
+        version = next(same, new)
+        self.artifacts[version.id] = version
+        if about["runName"]:  # of a run's inputs none is told
+            self.run(about["runName"]).logged.append(version.id)
+        state = "COMMITTED" if version.committed else "PENDING"
+        sequence = {"id": name, "latestArtifact": None}
+        return {"id": version.id, "state": state, "artifactSequence": sequence}
+
+    def _place(self, file: dict[str, Any]) -> dict[str, Any]:
+        owner, name = file["artifactID"], file["name"]
+        at = {"uploadUrl": f"{self.url}/artifact/{owner}/{name}", "uploadHeaders": []}
+        return {**at, "storagePath": name, "uploadMultipartUrls": None, "artifact": {"id": owner}}
 
     def stream(self, run: Run, told: dict[str, Any]) -> None:
         for name, chunk in (told.get("files") or {}).items():
@@ -101,6 +185,11 @@ class Backend:
                 run.summary = lines[-1]
         if told.get("complete"):
             run.exit_code = told["exitcode"]
+
+
+def _named(query: str) -> str:
+    """The operation's name, where the client tells it in the query only."""
+    return re.search(r"(?:query|mutation)\s+(\w+)", query)[1]  # type: ignore[index]
 
 
 def _bucket(given: dict[str, Any]) -> dict[str, Any]:
@@ -140,14 +229,19 @@ class _Handler(BaseHTTPRequestHandler):
         stream = re.fullmatch(r"/files/[^/]+/[^/]+/([^/]+)/file_stream", self.path)
         if self.path == "/graphql":
             request = json.loads(told)
-            data = {"data": self.backend.answer(request["operationName"], request["variables"])}
+            operation = request.get("operationName") or _named(request["query"])
+            given = request.get("variables") or {}
+            data = {"data": self.backend.answer(operation, given)}
         elif stream:
             self.backend.stream(self.backend.run(stream[1]), json.loads(told))
         self._answer(data)
 
     def do_PUT(self) -> None:
-        _, _, run, name = self.path.split("/", 3)
-        self.backend.run(run).files[name] = self._body()
+        _, kind, owner, name = self.path.split("/", 3)
+        if kind == "artifact":
+            self.backend.artifacts[owner].keep(name, self._body())
+        else:
+            self.backend.run(owner).files[name] = self._body()
         self._answer({})
 
     def _body(self) -> bytes:

@@ -1,6 +1,7 @@
 """W&B: a whole offline run, read back with W&B's own tool; the other loggers beside it."""
 
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -14,11 +15,13 @@ import wandb
 from hydra import compose, initialize_config_dir
 from lightning.pytorch.loggers import CSVLogger
 
-from skip_exp.callbacks.curves import replay
+from skip_exp import results
+from skip_exp.callbacks.curves import kept, replay
 from skip_exp.config import schema as config
 from skip_exp.errors import ConfigError
-from skip_exp.logger import build, picture, runs
+from skip_exp.logger import artifacts, build, picture, runs
 from tests.conftest import Cli
+from tests.helpers.fakes import result
 
 KEEP = {"encoder.0.ffn": [8, 16], "encoder.0.self.heads": [3, 4]}
 
@@ -82,25 +85,28 @@ def history(folder: Path) -> list[dict[str, Any]]:
     return [record["history"]["item"] for record in records if record.get("type") == "history"]
 
 
+def show(logger: Any, folder: Path, **fields: Any) -> dict[str, Any]:
+    """Show a finished job, whose skill is two files, and what its result holds."""
+    (folder / "skill").mkdir()
+    for name in results.SKILL:
+        (folder / "skill" / name).write_text(name)
+    picture.save(KEEP, folder / picture.FILE)
+    config = {"tune": {"train": "prompt_readout"}}
+    stored = result(keep_sizes=KEEP, config=config, skill="skill", data_source="sample", **fields)
+    build.mirror(logger, stored, folder, "fingerprint", "hash")
+    return dict(stored)
+
+
 def test_a_whole_offline_run_reads_back(tmp_path: Path) -> None:
     overrides = ["seed=3", "prune.ratio=0.3", "logger.group=sweep-1", "logger.tags=[mine]"]
     logger = build.build_logger(job(tmp_path, *overrides))
     run = wandb.run
     assert run is not None
-    assert run.group == "sweep-1"
+    assert (run.group, run.job_type) == ("sweep-1", "prune")
     assert run.tags == ("rte", "minilm", "prefix", "activation_gradient", "mine")
     fit(logger, "tune")
     fit(logger, "retune")
-    picture.log_keep_picture(logger, KEEP, tmp_path / "keep.png")
-    result = {
-        "status": "done",
-        "metric": {"name": "accuracy", "final": 0.5},
-        "params": {"block_pruned": 0.3},
-        "latency": {"speedup": 1.5},
-        "data_is_sample": True,
-        "error": None,
-    }
-    build.log_summary(logger, result)
+    stored = show(logger, tmp_path, latency={"speedup": 1.5}, data_is_sample=True)
     assert "sample" in run.tags
     runs.close()
     assert wandb.run is None
@@ -110,30 +116,54 @@ def test_a_whole_offline_run_reads_back(tmp_path: Path) -> None:
     assert (run_summary["name"], run_summary["project"]) == ("rte-minilm-0.3-3", "skip_exp")
     assert run_summary["config"]["prune"]["ratio"] == 0.3
     assert run_summary["config"]["task"]["labels"] == ["entailment", "not_entailment"]
-    wanted = {
-        "status": "done",
-        "metric/final": 0.5,
-        "params/block_pruned": 0.3,
-        "latency/speedup": 1.5,
-        "tune/step": 5,
-        "retune/step": 5,
-    }
-    assert {key: run_summary["summary"][key] for key in wanted} == wanted
-    assert run_summary["summary"]["keep"]["_type"] == "image-file"
+    wanted = results.flatten(stored)
+    assert {"status", "metric/final", "params/block_pruned", "latency/speedup"} <= wanted.keys()
+    told = run_summary["summary"]
+    assert {key: told[key] for key in wanted} == wanted
+    assert told["keep"]["_type"] == "image-file" and told["sites"]["nrows"] == 2
     assert (tmp_path / "keep.png").read_bytes().startswith(b"\x89PNG")
+    # What is to be uploaded waits in the job's folder.
+    waiting = [path.read_bytes() for path in (tmp_path / "wandb/artifacts/staging").iterdir()]
+    assert {b"skill.json", b"skill.safetensors"} < set(waiting)
+    assert "WANDB_DATA_DIR" not in os.environ
 
 
-def test_each_phase_counts_its_own_steps(tmp_path: Path) -> None:
+def test_trouble_with_wandb_costs_a_warning(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def refuse(*_: Any) -> None:
+        raise wandb.errors.CommError("no room\nleft")
+
+    monkeypatch.setattr(artifacts, "log_artifacts", refuse)
     logger = build.build_logger(job(tmp_path))
-    replay(logger, [{"phase": "tune", "step": s, "select_accuracy": s / 10} for s in (4, 8)])
+    show(logger, tmp_path)
+    assert "W&B: not all of the result is shown: no room" in caplog.text
+
+
+def test_each_phase_has_steps_and_a_kept_epoch_of_its_own(tmp_path: Path) -> None:
+    logger = build.build_logger(job(tmp_path))
+    rows = [
+        {"phase": "tune", "step": 4 * (epoch + 1), "select_accuracy": score, "select_loss": 1.0}
+        for epoch, score in enumerate((0.5, 0.9, 0.7))
+    ]
+    replay(logger, [*rows, kept("tune", rows, 1)])
     fit(logger, "retune")
+    replay(logger, [kept("retune", [], -1)])
     runs.close()
-    rows = history(tmp_path)
-    tuned = [(row["tune/step"], row["tune/select_accuracy"]) for row in rows if "tune/step" in row]
-    assert tuned == [(4, 0.4), (8, 0.8)]
-    steps = [row["retune/step"] for row in rows if "retune/train_loss" in row]
+    logged = history(tmp_path)
+    tuned = [
+        (row["tune/step"], row["tune/select_accuracy"]) for row in logged if "tune/step" in row
+    ]
+    assert tuned == [(4, 0.5), (8, 0.9), (12, 0.7)]
+    steps = [row["retune/step"] for row in logged if "retune/train_loss" in row]
     assert steps == [0, 1, 2, 3, 4, 5]
-    assert not any("trainer/global_step" in row for row in rows)
+    assert not any("trainer/global_step" in row for row in logged)
+    told = summary(tmp_path)["summary"]
+    assert (told["tune/kept_epoch"], told["tune/step"]) == (1, 8)
+    assert (told["tune/select_accuracy"], told["tune/select_loss"]) == (0.9, 1.0)
+    # The state before the first epoch was the best: what an epoch had is not told as the run's.
+    assert (told["retune/kept_epoch"], told["retune/step"]) == (-1, 0)
+    assert "retune/train_loss" not in told
 
 
 def test_a_failed_job_is_a_failed_run(cli: Cli, tmp_path: Path) -> None:
@@ -178,7 +208,7 @@ def test_csv(tmp_path: Path) -> None:
     assert isinstance(logger, CSVLogger)
     replay(logger, [{"phase": "tune", "step": 4, "select_accuracy": 0.5}])
     fit(logger, "retune")
-    build.log_summary(logger, {"status": "done"})
+    show(logger, tmp_path)
     lines = (tmp_path / "csv/metrics.csv").read_text().splitlines()
     assert "tune/select_accuracy" in lines[0] and "retune/train_loss" in lines[0]
     assert len(lines) == 1 + 1 + 6
@@ -188,6 +218,5 @@ def test_none(tmp_path: Path) -> None:
     logger = build.build_logger(job(tmp_path, "logger=none"))
     assert logger is None and wandb.run is None
     replay(logger, [{"phase": "tune", "step": 4, "select_accuracy": 0.5}])
-    build.log_summary(logger, {"status": "done"})
-    picture.log_keep_picture(logger, KEEP, tmp_path / "keep.png")
-    assert [path.name for path in tmp_path.iterdir()] == ["keep.png"]
+    show(logger, tmp_path)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["keep.png", "skill"]

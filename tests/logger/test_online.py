@@ -1,5 +1,6 @@
 """W&B online: whole jobs with W&B's own client, against a stub of its backend on the loopback."""
 
+import json
 import os
 import re
 import subprocess
@@ -14,10 +15,14 @@ import pytest
 
 from skip_exp import results
 from tests.helpers.toy import save_toy
-from tests.helpers.wandb_backend import Backend, Run, backend
+from tests.helpers.wandb_backend import Artifact, Backend, Run, backend
 
 pytestmark = pytest.mark.slow
 METHOD = "def scores(model, batches, tokens, sign, target, at): return None\n"  # fails
+GIT = (
+    "git init -q . && git remote add origin https://example.org/mine.git &&"
+    " git -c user.name=me -c user.email=me@example.org commit -q --allow-empty -m begun"
+)
 TAGS = ["adjectives", "tiny", "prefix", "activation_gradient", "mine"]
 
 
@@ -64,6 +69,7 @@ class Swept:
     out: str
     found: list[dict[str, Any]]
     runs: list[Run]
+    artifacts: dict[str, Artifact]
 
 
 @pytest.fixture(scope="module")
@@ -74,9 +80,12 @@ def swept(toy: list[str], tmp_path_factory: pytest.TempPathFactory) -> Swept:
     methods = "skip_exp.attribution.activation_gradient.scores,mine.activation_gradient.scores"
     given = ["logger.tags=[mine]", "hydra.sweep.dir=all", "-m"]
     given += [f"attribution._target_={methods}"]
+    subprocess.run(GIT, shell=True, cwd=folder, check=True)
     with backend() as server:
         out, err = ended(start(server.url, folder, *toy, *given))
-    return Swept(err, out, results.load(folder / "all"), list(server.runs.values()))
+    return Swept(
+        err, out, results.load(folder / "all"), list(server.runs.values()), server.artifacts
+    )
 
 
 def test_every_job_is_a_run_of_its_own(swept: Swept) -> None:
@@ -86,6 +95,9 @@ def test_every_job_is_a_run_of_its_own(swept: Swept) -> None:
         assert run.told("displayName") == "adjectives-tiny-0.5-1"
         assert run.told("groupName") == result["sweep"]
         assert run.told("tags") == TAGS
+        assert run.told("jobType") == "prune"
+        assert run.told("repo") == "https://example.org/mine.git"
+        assert re.fullmatch("[0-9a-f]{40}", run.told("commit"))
         config = {key: result["config"][key] for key in run.config if key not in ("_wandb", "task")}
         assert {"tune", "prune", "seed", "cache", "output_dir"} <= config.keys()
         assert {key: run.config[key] for key in config} == config
@@ -118,6 +130,84 @@ def test_a_run_ends_as_its_job_did(swept: Swept) -> None:
     assert failed.summary["error"] == swept.found[1]["error"]
     assert "mine.activation_gradient.scores" in failed.summary["error"]
     assert "metric/final" not in failed.summary
+
+
+def test_the_summary_is_of_the_epoch_that_was_kept(swept: Swept) -> None:
+    for run in swept.runs:
+        epoch, curve = run.summary["tune/kept_epoch"], run.curve("tune/select_accuracy")
+        assert epoch in (-1, 0, 1)
+        kept = [curve[epoch][1]] if epoch >= 0 else []
+        assert [run.summary[name] for name in ("tune/select_accuracy",) if name in run.summary] == (
+            pytest.approx(kept)
+        )
+    assert "retune/kept_epoch" not in swept.runs[1].summary
+
+
+def test_a_failure_is_an_alert(swept: Swept) -> None:
+    done, failed = swept.runs
+    assert not done.alerts
+    (alert,) = failed.alerts
+    assert (alert["title"], alert["severity"]) == ("adjectives-tiny-0.5-1 failed", "ERROR")
+    assert alert["text"] == swept.found[1]["error"]
+
+
+def lineage(run: Run, artifacts: dict[str, Artifact]) -> dict[str, Artifact]:
+    """By type, what went into the run and what came out of it; all of it is there whole."""
+    ins, outs = [artifacts[i] for i in run.used], [artifacts[i] for i in run.logged]
+    assert sorted(artifact.type for artifact in ins) == ["backbone", "dataset"]
+    assert sorted(artifact.type for artifact in outs) == ["model", "run_table"]
+    for artifact in ins + outs:
+        assert artifact.committed
+        contents = artifact.manifest["contents"]
+        assert {name: len(file) for name, file in artifact.files.items()} == {
+            name: entry["size"] for name, entry in contents.items()
+        }
+    return {artifact.type: artifact for artifact in ins + outs}
+
+
+def test_a_skill_comes_from_its_data_and_its_backbone(swept: Swept) -> None:
+    done, failed = swept.runs
+    result = swept.found[0]
+    of = lineage(done, swept.artifacts)
+    skill = Path(result["path"]).with_name("skill")
+    assert of["model"].files == {file.name: file.read_bytes() for file in skill.iterdir()}
+    assert of["model"].name == "skill-adjectives-tiny"
+    told = results.flatten(result)
+    assert of["model"].metadata == {name: told[name] for name in of["model"].metadata}
+    assert {"job_id", "seed", "ratio", "metric/final"} < of["model"].metadata.keys()
+    about = json.loads((skill / "skill.json").read_text())
+    hashed = json.loads(of["backbone"].files["backbone.json"])["content_hash"]
+    assert (of["backbone"].name, hashed) == ("backbone-tiny", about["backbone"]["content_hash"])
+    data = json.loads(of["dataset"].files["dataset.json"])
+    assert (data["task"], data["source"], data["is_sample"]) == ("adjectives", "local", False)
+    assert data["fingerprint"]
+    table = json.loads(of["run_table"].files["sites.table.json"])
+    assert len(table["data"]) == len(result["keep_sizes"])
+    assert not failed.logged
+
+
+def test_offline_runs_carry_their_artifacts_along(toy: list[str], tmp_path: Path) -> None:
+    given = ["logger.mode=offline", "seed=1,2", "hydra.sweep.dir=all", "-m"]
+    with backend() as server:
+        out, err = ended(start(server.url, tmp_path, *toy, *given))
+        assert not server.runs and not err
+        for folder in (tmp_path / "all").glob("?-*"):  # each has its own
+            assert list((folder / "wandb/artifacts/staging").iterdir())
+        synced = [
+            line.strip() for line in out.splitlines() if line.strip().startswith("wandb sync")
+        ]
+        assert len(synced) == 2
+        for command in synced:
+            typed = f"{sys.executable} -m {command}"
+            subprocess.run(typed, shell=True, cwd=tmp_path, env=client(server.url), check=True)
+    first, second = (lineage(run, server.artifacts) for run in server.runs.values())
+    # The same data, the same backbone: the same versions. A skill has its own.
+    assert first["dataset"] is second["dataset"] and first["backbone"] is second["backbone"]
+    assert first["model"].name == second["model"].name
+    skills = [folder / "skill/skill.safetensors" for folder in (tmp_path / "all").glob("?-*")]
+    assert sorted(of["model"].files["skill.safetensors"] for of in (first, second)) == sorted(
+        file.read_bytes() for file in skills
+    )
 
 
 def test_the_picture_is_uploaded(swept: Swept) -> None:
@@ -159,7 +249,7 @@ def test_a_backend_that_goes_away_ends_no_sweep(toy: list[str], tmp_path: Path) 
     (run_id,) = server.runs
     assert re.fullmatch(rf"wandb sync --include-online all/0-\S+-{run_id}", gone)
     assert re.fullmatch(r"wandb sync all/1-\S+/wandb/offline-run-\*", offline)
-    assert waited(Path(first["path"]).parent) < 30  # for W&B, after the last phase
+    assert waited(Path(first["path"]).parent) < 45  # for W&B, after the last phase
     with backend() as server:
         for command in (gone, offline):
             typed = f"{sys.executable} -m {command}"

@@ -1,4 +1,4 @@
-"""The picture of what each layer kept."""
+"""The picture and the table of what each layer kept."""
 
 from pathlib import Path
 
@@ -31,7 +31,7 @@ def test_the_picture_has_a_cell_per_site() -> None:
 
 def test_the_file_is_whole_or_absent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "keep.png"
-    picture.log_keep_picture(None, KEEP, path)
+    picture.save(KEEP, path)
     assert path.read_bytes().startswith(b"\x89PNG")
 
     def full_disk(*_: object, **__: object) -> None:
@@ -39,5 +39,15 @@ def test_the_file_is_whole_or_absent(tmp_path: Path, monkeypatch: pytest.MonkeyP
 
     monkeypatch.setattr(picture.Figure, "savefig", full_disk)
     with pytest.raises(OSError, match="No space left"):
-        picture.log_keep_picture(None, KEEP, path)
+        picture.save(KEEP, path)
     assert not path.exists()
+
+
+def test_the_table_has_a_row_per_site() -> None:
+    table = picture.table(KEEP)
+    assert table.columns == ["site", "layer", "kind", "kept", "of", "fraction"]
+    assert table.data[:2] == [
+        ["encoder.0.ffn", 0, "ffn", 8, 16, 0.5],
+        ["encoder.0.self.heads", 0, "heads", 3, 4, 0.75],
+    ]
+    assert table.data[4] == ["decoder.0.cross.heads", 0, "heads", 1, 4, 0.25]

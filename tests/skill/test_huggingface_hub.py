@@ -147,6 +147,7 @@ def test_a_sweeps_file_is_in_the_command(saved: Saved) -> None:
     ("path", "expected"),
     [
         ("embedded:minilm", ("sentence-transformers/all-MiniLM-L6-v2", "apache-2.0")),
+        ("embedded:roberta_mini", (None, "apache-2.0")),
         ("embedded:t5_mini", (None, "mit")),
         ("FacebookAI/roberta-base", ("FacebookAI/roberta-base", "mit")),
         ("somebody/model", ("somebody/model", None)),

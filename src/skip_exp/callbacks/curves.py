@@ -1,6 +1,6 @@
 """The curves of a phase, so that a cached phase can be logged again."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import lightning as L
@@ -29,6 +29,15 @@ class Curves(Callback):
             if phase == self.phase:
                 point[metric] = value.item()
         self.points.append(point)
+
+
+def kept(phase: str, curves: Sequence[Mapping[str, Any]], epoch: int) -> dict[str, Any]:
+    """The row of the epoch that a phase kept, with ``kept_epoch``: its number from 0 on.
+
+    -1 is the state before the first epoch, which has no row of its own.
+    """
+    row = curves[epoch] if epoch >= 0 else {"phase": phase, "step": 0}
+    return {**row, "kept_epoch": epoch}
 
 
 def replay(logger: Logger | None, curves: Iterable[Mapping[str, Any]]) -> None:

@@ -1,18 +1,29 @@
 """The logger of a job, and what is logged beside what Lightning logs by itself."""
 
+import logging
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
+import wandb
 from lightning.pytorch.loggers import CSVLogger, Logger, WandbLogger
 from lightning.pytorch.utilities import rank_zero_only
 
 from skip_exp import results
 from skip_exp.config.schema import Config
-from skip_exp.logger import runs
+from skip_exp.errors import first_line
+from skip_exp.logger import artifacts, picture, runs
+
+log = logging.getLogger(__name__)
+
+KEPT = "/kept_epoch"  # a row that has it is of the epoch that the phase kept
 
 
 class PhaseLogger(WandbLogger):
-    """Logs ``tune/...`` against ``tune/step`` and ``retune/...`` against ``retune/step``."""
+    """Logs ``tune/...`` against ``tune/step`` and ``retune/...`` against ``retune/step``.
+
+    A phase's row in the summary is that of the epoch it kept (:data:`KEPT`), not of its last.
+    """
 
     @rank_zero_only
     def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
@@ -23,7 +34,11 @@ class PhaseLogger(WandbLogger):
             row[f"{phase}/step"] = step
             if "epoch" in metrics:
                 row[f"{phase}/epoch"] = metrics["epoch"]
-        self.experiment.log({name: value for name, value in row.items() if value is not None})
+        told = {name: value for name, value in row.items() if value is not None}
+        if any(name.endswith(KEPT) for name in told):
+            self.experiment.summary.update(told)
+        else:
+            self.experiment.log(told)
 
 
 def build_logger(cfg: Config) -> Logger | None:
@@ -44,11 +59,37 @@ def build_logger(cfg: Config) -> Logger | None:
 
 
 @rank_zero_only
-def log_summary(logger: Logger | None, result: Mapping[str, Any]) -> None:
-    """W&B's summary: the fields of ``result.json``, nested ones joined by ``/``."""
+def mirror(
+    logger: Logger | None,
+    result: Mapping[str, Any],
+    folder: Path,
+    fingerprint: str,
+    content_hash: str,
+) -> None:
+    """Show a finished job in W&B: summary, picture, table and artifacts; trouble costs a warning.
+
+    Args:
+        folder: of the job, where its skill and its picture are.
+        fingerprint, content_hash: of its data and of its backbone.
+    """
     if not isinstance(logger, WandbLogger):
         return
     run = logger.experiment
+    try:
+        _log_summary(run, result)
+        run.log({"keep": wandb.Image(str(folder / picture.FILE))})
+        with artifacts.staged(folder):
+            # The table first: to log it asks the server, if there is one, and gives up in time.
+            # With artifacts on their way to a server that is gone, a run would not end.
+            run.log({"sites": picture.table(result["keep_sizes"])})
+            if result["config"]["tune"]["train"] != "full":  # that skill is a whole model
+                artifacts.log_artifacts(run, result, folder, fingerprint, content_hash)
+    except Exception as problem:  # the job is done, whatever W&B makes of it
+        log.warning("W&B: not all of the result is shown: %s", first_line(problem))
+
+
+def _log_summary(run: wandb.Run, result: Mapping[str, Any]) -> None:
+    """The fields of ``result.json``, nested ones joined by ``/``."""
     run.summary.update(results.flatten(result))
     if result.get("data_is_sample"):
-        run.tags = (*run.tags, "sample")  # generated rows are marked wherever they show
+        run.tags = (*(run.tags or ()), "sample")  # generated rows are marked wherever they show

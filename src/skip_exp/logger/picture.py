@@ -1,21 +1,18 @@
-"""The picture of a job: what each layer kept."""
+"""What each layer kept, as a picture and as a table."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import wandb
-from lightning.pytorch.loggers import Logger, WandbLogger
-from lightning.pytorch.utilities import rank_zero_only
 from matplotlib.figure import Figure
 
 from skip_exp.models.sites import Site
 
+FILE = "keep.png"  # in the job's folder
 
-@rank_zero_only
-def log_keep_picture(
-    logger: Logger | None, keep_sizes: Mapping[str, Sequence[int]], path: Path | str
-) -> None:
-    """Draw what each layer kept ({site: [kept, total]}) as a PNG at ``path``; show it in W&B.
+
+def save(keep_sizes: Mapping[str, Sequence[int]], path: Path | str) -> None:
+    """Draw what each layer kept ({site: [kept, total]}) as a PNG at ``path``.
 
     Raises:
         OSError: the file cannot be written; no part of it is left.
@@ -25,8 +22,15 @@ def log_keep_picture(
     except OSError:
         Path(path).unlink(missing_ok=True)  # half a picture is none
         raise
-    if isinstance(logger, WandbLogger):
-        logger.experiment.log({"keep": wandb.Image(str(path))})
+
+
+def table(keep_sizes: Mapping[str, Sequence[int]]) -> wandb.Table:
+    """A row per site, for W&B; its columns can be filtered and drawn there."""
+    rows = [
+        [name, Site(name).sublayer.layer, Site(name).kind, kept, of, _share((kept, of))]
+        for name, (kept, of) in keep_sizes.items()
+    ]
+    return wandb.Table(columns=["site", "layer", "kind", "kept", "of", "fraction"], data=rows)
 
 
 def draw(keep_sizes: Mapping[str, Sequence[int]]) -> Figure:

@@ -2,6 +2,7 @@
 
 import logging
 import os
+from contextlib import suppress
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -9,12 +10,13 @@ from typing import Any
 import wandb
 from lightning.pytorch.utilities import rank_zero_only
 
-from skip_exp.config.schema import Config
+from skip_exp.config.schema import BASELINES, Config
 from skip_exp.errors import ConfigError, SkipError
 from skip_exp.logger import key
 
 log = logging.getLogger(__name__)
 
+INTERRUPTED = "interrupted"  # the error of a job that Ctrl-C or SIGTERM ended
 PHASES = ("tune", "retune")  # each fits anew, so Lightning's global step starts again
 WAIT = 15.0  # seconds that W&B's server gets to answer, at the beginning of a run and at its end
 
@@ -47,7 +49,8 @@ def open_run(cfg: Config) -> wandb.Run:
         run = _init(cfg, "offline")
     for phase in PHASES:
         run.define_metric(f"{phase}/step", hidden=True)
-        run.define_metric(f"{phase}/*", step_metric=f"{phase}/step")
+        # The summary is of the epoch that is kept: `build.PhaseLogger` writes it.
+        run.define_metric(f"{phase}/*", step_metric=f"{phase}/step", summary="none")
     if run.offline:
         runs = f"{os.path.dirname(_folder(run))}/offline-run-*"  # short: it should not wrap
         log.info("W&B: offline; upload with:\n  wandb sync %s", runs)
@@ -64,7 +67,6 @@ def _init(cfg: Config, mode: Any, **resumed: Any) -> wandb.Run:
         init_timeout=WAIT,
         finish_timeout=WAIT,
         finish_timeout_raises=True,
-        disable_git=True,
         x_save_requirements=False,
     )
     tags = [
@@ -78,6 +80,7 @@ def _init(cfg: Config, mode: Any, **resumed: Any) -> wandb.Run:
         project=cfg.logger.project,
         entity=cfg.logger.entity,
         group=cfg.logger.group,
+        job_type=job_type(cfg),
         name=f"{cfg.task.name}-{cfg.backbone.name}-{cfg.prune.ratio}-{cfg.seed}",
         tags=[tag for tag in dict.fromkeys(tags) if tag],
         config=asdict(cfg),
@@ -86,6 +89,13 @@ def _init(cfg: Config, mode: Any, **resumed: Any) -> wandb.Run:
         settings=settings,
         **resumed,
     )
+
+
+def job_type(cfg: Config) -> str:
+    """``baseline`` (no prompt, or the whole model tuned), ``dense_continued`` or ``prune``."""
+    if cfg.prompt.kind == "none" or cfg.tune.train in BASELINES:
+        return "baseline"
+    return "dense_continued" if cfg.prune.goal.ratio == 0 else "prune"
 
 
 def _mode(mode: str) -> str:
@@ -103,14 +113,22 @@ def _mode(mode: str) -> str:
 
 
 def close(error: str | None = None) -> None:
-    """End the W&B run of this job, if one is open; with an error it is marked failed.
+    """End the W&B run of this job, if one is open; an error marks it failed and is an alert.
 
-    Where W&B went away meanwhile, what was logged stays in the run's folder, and a line says so.
+    Who pressed Ctrl-C needs no alert. Where W&B went away meanwhile, what was logged stays in the
+    run's folder, and a line says so.
     """
-    global _is_gone
     run = wandb.run
     if run is None:
         return
+    if error and error != INTERRUPTED:
+        with suppress(Exception):  # `_end` tells of W&B's troubles
+            run.alert(f"{run.name} failed"[:63], error, level=wandb.AlertLevel.ERROR)
+    _end(run, error)
+
+
+def _end(run: wandb.Run, error: str | None) -> None:
+    global _is_gone
     folder = _folder(run)
     try:
         if error:
@@ -157,4 +175,5 @@ def supersede(cfg: Config, folder: Path, error: str) -> None:
     except Exception as problem:
         why = " ".join(str(problem).split())
         log.warning("W&B: run %s is not tagged as superseded: %s", run_id, why)
-    close(error)
+    if wandb.run is not None:
+        _end(wandb.run, error)

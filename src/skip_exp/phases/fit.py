@@ -5,7 +5,7 @@ from lightning.pytorch.loggers import Logger
 from torch import Tensor
 
 from skip_exp.cache.store import Entry
-from skip_exp.callbacks.curves import Curves
+from skip_exp.callbacks.curves import Curves, kept, replay
 from skip_exp.callbacks.keep_best import KeepBest
 from skip_exp.config.schema import TrainConfig
 from skip_exp.data.batches import Batch
@@ -34,7 +34,9 @@ def fit(
     tuner = PromptTuner(model, phase, settings, build_metrics(job.data.spec), distill)
     run = processes.fit if job.trainer.devices > 1 else trainer.fit
     data = job.batches(settings, phase, teacher)
-    return run(tuner, data, job.trainer, job.metric, job.seed(phase), logger)
+    best, curves = run(tuner, data, job.trainer, job.metric, job.seed(phase), logger)
+    replay(logger, [kept(phase, curves.points, best.epoch)])
+    return best, curves
 
 
 def teacher_logits(job: Job, dense: SoftPromptModel) -> Tensor | None:

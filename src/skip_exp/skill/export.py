@@ -9,7 +9,7 @@ import torch
 
 from skip_exp.errors import SkipError
 from skip_exp.skill.about import CONFIG, VERSION
-from skip_exp.skill.huggingface.folder import write_folder
+from skip_exp.skill.huggingface.folder import CARD, write_folder
 from skip_exp.skill.skill import Skill
 from skip_exp.skill.standalone import describe, write_standalone
 from skip_exp.skill.to_onnx import check_tokens, write_onnx
@@ -45,8 +45,9 @@ def export(
             (temporary / CONFIG).write_text(json.dumps(described, indent=1) + "\n")
         else:
             write_standalone(temporary, skill.about, skill.model, skill.keep)
-        if format != "hf":  # which has a tokenizer that truncates as the skill does
+        if format != "hf":  # which has a tokenizer that truncates as the skill does, and a card
             skill.tokenizer.save_pretrained(temporary)
+            _write_readme(temporary, skill, format, int8)
         if format == "onnx":
             check_tokens(skill, temporary)
         os.replace(temporary, out)
@@ -55,6 +56,13 @@ def export(
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
     return sum(file.stat().st_size for file in out.iterdir())
+
+
+def _write_readme(folder: Path, skill: Skill, format: str, int8: bool) -> None:
+    # With the results and the configuration, which a skill that only answers does not need.
+    from skip_exp.skill.readme import readme
+
+    (folder / CARD).write_text(readme(skill, format, int8=int8), encoding="utf-8")
 
 
 def _check_out(out: Path) -> None:

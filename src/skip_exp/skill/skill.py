@@ -79,7 +79,8 @@ class Skill(Classifier):
         check_parts(folder, about)
         loaded = _backbone(folder, about, backbone)
         keep, changes, state = split(tensors)
-        model = cut_model(folder, about, loaded.model, loaded.tokenizer, keep, changes)
+        given = loaded.model, loaded.tokenizer, keep, changes, about.factors
+        model = cut_model(folder, about, *given)
         fill(folder, model, state)
         return cls(about, loaded.tokenizer, model.eval(), keep, folder)
 

@@ -10,6 +10,7 @@ import yaml
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
 from skip_exp import results
+from skip_exp.models.backbones import NOTES
 from skip_exp.models.soft_prompt import SoftPromptModel
 from skip_exp.skill.about import SkillAbout
 
@@ -19,6 +20,7 @@ EMBEDDED = {
     "embedded:minilm_roberta": "sentence-transformers/all-MiniLM-L6-v2",
 }
 LICENCES = {
+    "embedded:roberta_mini": "apache-2.0",
     "embedded:t5_mini": "mit",
     "sentence-transformers/all-MiniLM-L6-v2": "apache-2.0",
     "google-bert/bert-base-uncased": "apache-2.0",
@@ -45,24 +47,39 @@ def model_card(
     Args:
         repo_id: where it will be on the hub, if that is known.
     """
+    written = document(about, model, source, {"Use": _use(about, repo_id)})
     result = job_result(source)
-    vocabulary: Vocabulary = getattr(model.backbone.config, "vocabulary", {})
+    # What was scored had the whole vocabulary.
+    scores = {} if _kept_tokens(model) else final_scores(about, result)
+    return ModelCard(f"---\n{_metadata(about, result, scores).to_yaml()}\n---\n\n{written}\n")
+
+
+def document(
+    about: SkillAbout, model: SoftPromptModel, source: Path | None, use: Mapping[str, str]
+) -> str:
+    """Markdown on a skill: ``use``, parts by their title, and what is the same in every format."""
+    result = job_result(source)
+    vocabulary = _kept_tokens(model)
     parts = {
         "": _introduction(about),
-        "Use": _use(about, repo_id),
+        **use,
         "Scores": _scores(about, result, vocabulary),
         "What was cut": _cut(model, result, vocabulary),
         "Speed": _speed(result),
         "How it was made": _made(source, result),
         "Limits": _limits(about, result),
     }
-    text = "\n\n".join(
+    return "\n\n".join(
         (f"## {title}\n\n" if title else "") + content.strip()
         for title, content in parts.items()
         if content
     )
-    scores = {} if vocabulary else final_scores(about, result)  # not those of this model
-    return ModelCard(f"---\n{_metadata(about, result, scores).to_yaml()}\n---\n\n{text}\n")
+
+
+def _kept_tokens(model: SoftPromptModel) -> Vocabulary:
+    """What was kept of it; empty: all."""
+    kept: Vocabulary = getattr(model.backbone.config, "vocabulary", {})
+    return kept
 
 
 def job_result(source: Path | None) -> Mapping[str, Any]:
@@ -172,7 +189,9 @@ def _scores(about: SkillAbout, result: Mapping[str, Any], vocabulary: Vocabulary
     hub = "/".join(_hub(about, result).values())
     data = {"local": "local files", "sample": "generated sample data"}
     count = f", {rows} rows" if rows else ""
-    source = hub or data.get(str(about.scores["data"]), "of unknown origin")
+    source = hub or data.get(str(about.scores["data"]).partition(":")[0], "of unknown origin")
+    if drawn := result.get("train_rows"):
+        source += f", {drawn} of its train rows"
     told = f"On the validation split{count}. Data: {source}."
     if vocabulary:
         told += (
@@ -262,13 +281,13 @@ def job_command(source: Path | None) -> str:
 
 def _limits(about: SkillAbout, result: Mapping[str, Any]) -> str:
     limits = [
-        f"Texts are read up to {about.max_length} tokens (`truncation=True`).",
+        f"Texts are read up to {about.max_length} tokens.",
         "It answers this one task; what was cut away is what other tasks might need.",
         "It carries whatever bias its backbone and its training data have; none was looked for.",
         "Scores are of one run with one seed, on the split that is named, and say nothing of texts "
         "of another kind.",
     ]
-    if note := result.get("backbone_note"):
+    if note := result.get("backbone_note") or NOTES.get(about.backbone["path"]):
         limits.insert(0, f"Backbone: {note}.")
     if about.scores["data"] == "sample":
         limits.insert(0, "**Tuned on generated sample data: its scores prove nothing.**")
