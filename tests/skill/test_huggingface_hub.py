@@ -189,6 +189,15 @@ def test_pushed_and_pulled_it_answers_alike(saved: Saved, hub: PushHub) -> None:
     assert b'pipeline("text-classification", model="me/toy",' in hub.repos["me/toy"]["README.md"]
 
 
+def test_a_skill_that_is_all_weights_is_pulled_with_them(hub: PushHub, tmp_path: Path) -> None:
+    load_backbone.cache_clear()
+    saved = save_tiny_skill(tmp_path, train="full")
+    skill = Skill.load(saved.folder)
+    skill.push_to_hub("me/full")
+    assert Skill.from_pretrained("me/full").predict(["a film"]) == skill.predict(["a film"])
+    assert set(hub.read) == {"skill.json", "skill.safetensors", "model.safetensors"}
+
+
 def test_the_command_pushes_what_it_wrote(saved: Saved, hub: PushHub, capsys: Any) -> None:
     out = saved.folder.parent / "out"
     order = [str(saved.folder), str(out), "--format", "hf", "--push-to-hub", "me/toy"]

@@ -194,7 +194,10 @@ def test_its_logits_are_the_same(kind: str, readout: str) -> None:
 
 def test_padding_start_and_label_words_have_their_new_ids() -> None:
     model, whole = made("Unigram", "seq2seq")
+    model.backbone.config.eos_token_id = 40
     smaller, words, kept = cut_vocabulary(model, whole, [["a ball"]])
+    assert kept[smaller.backbone.config.eos_token_id] == 40 != kept.index(40)
+    assert model.backbone.config.eos_token_id == 40
     assert [kept[i] for i in smaller.readout.targets.flatten()] == [7, 9, 40]
     config = smaller.backbone.config
     assert (config.pad_token_id, config.decoder_start_token_id) == (words.pad_token_id, 0)

@@ -25,6 +25,9 @@ from skip_exp.skill.about import ABOUT, VERSION, SkillAbout, parse_about, read_b
 
 TENSORS = "skill.safetensors"
 KEEP, CHANGE = "keep/", "change/"  # what the names of these tensors begin with
+# Of a skill whose every weight was trained, in the folder of the hf format: its weights stand in
+# that format's file alone. A field of `skill.json`: {sha256 of the file, names {ours: there}}.
+SHARED, MODEL = "shared", "model.safetensors"
 
 
 def save_skill(
@@ -78,13 +81,35 @@ def read_skill(folder: Path) -> tuple[SkillAbout, dict[str, Tensor]]:
     Raises:
         SkipError: see :meth:`Skill.load`.
     """
-    described, tensors = read_described(folder, TENSORS, ABOUT)
+    described, tensors = read_whole(folder)
     about = parse_about(folder / ABOUT, described)
     check_tensors(folder / TENSORS, about, tensors)
     stored, told = _factor_bytes(tensors), (about.factors or {}).get("bytes", 0)
     if stored != told:  # a rank is believed only where it fits the bytes, see skill.rebuild
         raise SkipError(f"{folder / TENSORS}: factors.bytes={told}: {stored} are stored")
     return about, tensors
+
+
+def read_whole(folder: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """What describes a skill, unchecked, and all its tensors, shared ones too. Raises SkipError."""
+    described, tensors = read_described(folder, TENSORS, ABOUT)
+    if SHARED in described:
+        tensors |= _shared(folder, described.pop(SHARED))
+    return described, tensors
+
+
+def _shared(folder: Path, shared: Any) -> dict[str, Tensor]:
+    content = read_bytes(folder / MODEL)
+    keys = shared.keys() if isinstance(shared, dict) else set()
+    if keys != {"sha256", "names"} or not isinstance(shared["names"], dict):
+        raise SkipError(f"{folder / ABOUT}: field {SHARED!r} must have sha256 and names")
+    if shared["sha256"] != hashlib.sha256(content).hexdigest():
+        raise SkipError(f"{folder}: damaged or altered: {MODEL} is not what {ABOUT} describes")
+    try:
+        stored = load(content)
+        return {ours: stored[there] for ours, there in shared["names"].items()}
+    except (SafetensorError, ValueError, KeyError, TypeError) as error:  # a name that is none
+        raise SkipError(f"{folder / MODEL}: damaged: {first_line(error)}") from error
 
 
 def _factor_bytes(tensors: Mapping[str, Tensor]) -> int:

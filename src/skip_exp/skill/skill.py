@@ -17,7 +17,7 @@ from skip_exp.models.soft_prompt import SoftPromptModel
 from skip_exp.skill.about import ABOUT, SkillAbout
 from skip_exp.skill.classifier import Classifier, encode_texts, token_batches
 from skip_exp.skill.files import read_skill, split
-from skip_exp.skill.huggingface.folder import write_folder
+from skip_exp.skill.huggingface.folder import CODE, write_folder
 from skip_exp.skill.huggingface.hub import check_push, download, upload
 from skip_exp.skill.rebuild import check_parts, cut_model, fill
 from skip_exp.skill.standalone import read_standalone
@@ -60,6 +60,11 @@ class Skill(Classifier):
         check_precision(precision)
         folder = Path(folder)
         with _LOADING:
+            if not (folder / ABOUT).is_file() and (folder / CODE).is_file():
+                raise SkipError(
+                    f"{folder}: a model for transformers alone, without a skill's own files; "
+                    "AutoModelForSequenceClassification.from_pretrained loads it"
+                )
             if not (folder / ABOUT).is_file() and (folder / "config.json").is_file():
                 skill = cls(*read_standalone(folder), folder)
             else:

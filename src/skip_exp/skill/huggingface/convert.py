@@ -174,6 +174,14 @@ def _sizes(model: SoftPromptModel, stack: str) -> list[dict[str, dict[str, Any]]
     return [layers[i] for i in sorted(layers)]
 
 
+def shared_names(model: SoftPromptModel) -> dict[str, str]:
+    """{parameter: its name in the other model} of those that are the same there and here."""
+    there: dict[int, str] = {}
+    for name, tensor in _state(model):
+        there.setdefault(id(tensor), name)  # of tied ones the first, which the library stores
+    return {ours: there[id(p)] for ours, p in model.named_parameters() if id(p) in there}
+
+
 # --- weights by their names in the other model ----------------------------------------------------
 
 

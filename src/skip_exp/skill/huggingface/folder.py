@@ -1,5 +1,6 @@
 """The folder that plain transformers loads: model, tokenizer, the skill's own files, model card."""
 
+import hashlib
 from dataclasses import replace
 from pathlib import Path
 
@@ -7,10 +8,11 @@ from transformers import PreTrainedTokenizerBase
 
 from skip_exp.models.soft_prompt import SoftPromptModel
 from skip_exp.skill.about import ABOUT, SkillAbout
-from skip_exp.skill.files import TENSORS, read_described, write_described
-from skip_exp.skill.huggingface.convert import write_huggingface
+from skip_exp.skill.files import MODEL, SHARED, TENSORS, read_whole, write_described
+from skip_exp.skill.huggingface.convert import shared_names, write_huggingface
 
 CARD = "README.md"
+CODE = "modeling_skip.py"  # which the library puts there
 
 
 def write_folder(
@@ -24,7 +26,9 @@ def write_folder(
     """Write everything of a skill that was read from ``source``.
 
     The skill's own files, a few kilobytes, come along, so that ``Skill.load`` takes the folder, too
-    (an export has none). No file tells in which folder of this machine the data were.
+    (an export has none). Where every weight was trained, they share the model's weights; with a cut
+    vocabulary they cannot, and are left out. No file tells in which folder of this machine the
+    data were.
 
     Args:
         repo_id: where it will be on the hub, if that is known.
@@ -40,8 +44,15 @@ def write_folder(
         about, scores=about.scores | {"data": "local" if data[:6] == "local:" else data}
     )
     write_huggingface(folder, about, model, tokenizer)
-    if source is not None and (source / ABOUT).is_file():
-        described, tensors = read_described(source, TENSORS, ABOUT)
+    is_full, is_cut = about.train == "full", hasattr(model.backbone.config, "vocabulary")
+    # Of a skill whose embeddings were trained, the whole ones would outweigh the cut ones.
+    if source is not None and (source / ABOUT).is_file() and not (is_full and is_cut):
+        described, tensors = read_whole(source)
         described["scores"] = about.scores
+        if is_full:
+            names = {ours: name for ours, name in shared_names(model).items() if ours in tensors}
+            digest = hashlib.sha256((folder / MODEL).read_bytes()).hexdigest()
+            described[SHARED] = {"sha256": digest, "names": names}
+            tensors = {name: t for name, t in tensors.items() if name not in names}
         write_described(folder, TENSORS, tensors, {}, ABOUT, described)
     (folder / CARD).write_text(str(model_card(about, model, source, repo_id)), encoding="utf-8")

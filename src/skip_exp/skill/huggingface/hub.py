@@ -6,9 +6,10 @@ import huggingface_hub
 from huggingface_hub.errors import EntryNotFoundError
 
 from skip_exp.errors import SkipError, first_line
+from skip_exp.machine.files import parse_json
 from skip_exp.machine.hub import hub_reachable, offline_if_unreachable
 from skip_exp.skill.about import ABOUT, SkillAbout
-from skip_exp.skill.files import TENSORS
+from skip_exp.skill.files import MODEL, SHARED, TENSORS
 
 
 def check_push(about: SkillAbout, repo_id: str) -> None:
@@ -46,7 +47,8 @@ def upload(folder: Path, repo_id: str) -> str:
 def download(repo_id: str, revision: str | None = None) -> Path:
     """Folder of the skill ``repo_id``, from the hub or its cache.
 
-    Of a repository with a skill's own files only these are taken, not the model cut by it.
+    Of a repository with a skill's own files only these are taken, not the model cut by it, unless
+    they share its weights.
 
     Raises:
         SkipError: there is none, or the hub cannot be reached.
@@ -55,7 +57,9 @@ def download(repo_id: str, revision: str | None = None) -> Path:
     try:
         wanted: list[str] | None = [ABOUT, TENSORS]
         try:
-            huggingface_hub.hf_hub_download(repo_id, ABOUT, revision=revision)
+            about = Path(huggingface_hub.hf_hub_download(repo_id, ABOUT, revision=revision))
+            if SHARED in parse_json(about.read_bytes()):
+                wanted.append(MODEL)
         except EntryNotFoundError:  # an export
             wanted = None
         folder = huggingface_hub.snapshot_download(
