@@ -35,7 +35,7 @@ PAGES = {
     "Change": ["docs/extending", "CONTRIBUTING", "CHANGELOG"],
     "Reference": [
         "docs/api/skip_exp",
-        *(f"{WEIGHTS}/{name}" for name in ("minilm", "t5_mini/README")),
+        *(f"{WEIGHTS}/{name}" for name in ("minilm", "roberta_mini/README", "t5_mini/README")),
     ],
 }
 

@@ -1,5 +1,6 @@
 """The wheel, and the targets of the Makefile."""
 
+import ast
 import json
 import os
 import re
@@ -10,6 +11,7 @@ import sysconfig
 import tomllib
 import venv
 import zipfile
+from importlib.metadata import packages_distributions
 from pathlib import Path
 
 import pytest
@@ -136,6 +138,9 @@ def test_an_installed_package_runs_the_main_job_from_any_folder(
         ("skip-exp +task=rt", ["+task=rte"]),
         ("skip-exp +task=rte backbone=t5_m", ["backbone=t5_mini"]),
         ("skip-exp +task=rte prune.al", ["prune.allocation="]),
+        ("skip-exp pr", ["predict", "prompt.", "prompt=", "prune.", "prune="]),
+        ("skip-exp tab", ["table2"]),
+        ("skip-exp report outp", ["outputs"]),
     ],
 )
 def test_bash_completes(installed: Path, tmp_path: Path, typed: str, choices: list[str]) -> None:
@@ -147,6 +152,7 @@ def test_bash_completes(installed: Path, tmp_path: Path, typed: str, choices: li
     hydra_bash_completion
     printf '%s\\n' "${{COMPREPLY[@]}}"
     """
+    (tmp_path / "outputs").mkdir()
     done = subprocess.run(
         ["bash", "-c", script], cwd=tmp_path, env=away(installed), capture_output=True, text=True
     )
@@ -208,6 +214,31 @@ def test_the_tested_versions_are_allowed_ones() -> None:
         if requirement.name == "hydra-ray-launcher":  # its cloudpickle is not among them
             continue
         assert tested[canonicalize_name(requirement.name)] in requirement.specifier, requirement
+
+
+def test_what_is_imported_is_named() -> None:
+    """Not left to what happens to bring it along; joblib is the joblib launcher's own."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    extras = project["optional-dependencies"].values()
+    asked = [*project["dependencies"], *(text for extra in extras for text in extra)]
+    named = {canonicalize_name(Requirement(text).name) for text in asked} | {"joblib"}
+    imported = {
+        module.partition(".")[0]
+        for path in (ROOT / "src").rglob("*.py")
+        for node in ast.walk(ast.parse(path.read_text("utf-8")))
+        for module in (
+            [node.module or ""]
+            if isinstance(node, ast.ImportFrom)
+            else [each.name for each in node.names]
+            if isinstance(node, ast.Import)
+            else []
+        )
+    }
+    ours = imported - sys.stdlib_module_names - {"skip_exp", ""}
+    brings = packages_distributions()
+    assert {"yaml", "huggingface_hub", "tokenizers", "pyarrow"} <= ours
+    for module in ours & brings.keys():  # an extra may be absent
+        assert named & {canonicalize_name(name) for name in brings[module]}, module
 
 
 @pytest.mark.parametrize(

@@ -123,7 +123,18 @@ def job(backbone: Path, task: list[str], tmp_path: Path) -> Any:
 
 def numbers(result: dict[str, Any]) -> Any:
     """What must be the same when a job is run again."""
-    return [result[key] for key in ("metric", "metrics", "select", "params", "keep_sizes", "flops")]
+    return [
+        result[key]
+        for key in (
+            "metric",
+            "metrics",
+            "select",
+            "select_crossfit",
+            "params",
+            "keep_sizes",
+            "flops",
+        )
+    ]
 
 
 def test_a_whole_job(job: Any, tmp_path: Path) -> None:
@@ -135,6 +146,8 @@ def test_a_whole_job(job: Any, tmp_path: Path) -> None:
     assert stored["metric"]["name"] == "accuracy"
     assert stored["metric"]["dense"] > 0.8  # a word that decides, seen in training
     assert stored["params"]["block_pruned"] == pytest.approx(0.5, abs=0.03)
+    assert stored["select_crossfit"].keys() == {"dense", "final"}  # pruned chose no epoch
+    assert stored["select_crossfit"]["dense"] > 0.8
     assert stored["ratio_reached"] == stored["params"]["block_pruned"]
     assert 0 < stored["params"]["all_pruned"] < stored["params"]["block_pruned"]
     assert stored["cache"] == {"tune": "miss", "attribution": "miss"}
@@ -200,13 +213,14 @@ def test_baselines_of_another_size(job: Any, tmp_path: Path, train: str) -> None
     assert result["metric"]["final"] == result["metric"]["dense"] >= 0.9
     skill = Skill.load(tmp_path / "run" / "skill")
     assert evaluate_skill(skill, job) == pytest.approx(result["select"]["final"])
+    assert result["select_crossfit"]["final"] is None  # it was not tuned again
     assert all(torch.equal(t, shared[n]) for n, t in backbone.state_dict().items())
 
 
 def test_the_teacher_is_the_dense_model_once(job: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     given = ["retune.distill=1.0", "tune.epochs=1", "retune.epochs=1"]
     first = prepare(job(*given))
-    dense, _ = tune(first, None)
+    dense, _, _ = tune(first, None)
     found = teacher_logits(first, dense)
     assert found is not None
     rows = first.data.train
@@ -226,7 +240,7 @@ def test_a_start_from_scratch_is_that_of_a_new_model(job: Any) -> None:
     with torch.no_grad():
         dense.prompt.keys[0].fill_(9.0)
         dense.readout.linear.weight.fill_(9.0)
-    final = retune(new, dense, Pruned(cut(dense, keep), keep, {}), None)
+    final, _ = retune(new, dense, Pruned(cut(dense, keep), keep, {}), None)
     assert torch.equal(final.prompt.keys[0], fresh.prompt.keys[0][:, [1, 3]])
     assert torch.equal(final.readout.linear.weight, fresh.readout.linear.weight)
 
@@ -293,12 +307,12 @@ def test_recipes_of_baselines_cut_nothing(job: Any, recipe: str, trained: str) -
         (["attribution._target_=no.where"], r"attribution\._target_=no\.where: cannot be imported"),
         (
             ["tune.train=all"],
-            r"tune\.train=all: must be one of prompt, prompt_readout, bias, full$",
+            r"tune\.train=all: must be one of prompt, prompt_readout, bias, lora, full$",
         ),
         (["tune.train=full"], r"tune\.train=full: a baseline .* needs prune\.ratio=0 retune\.enab"),
         (
             ["retune.train=full"],
-            r"retune\.train=full: must be one of prompt, prompt_readout, b.{3}$",
+            r"retune\.train=full: must be one of prompt, prompt_readout, bias, lora$",
         ),
         (["prompt=none", "tune.train=prompt"], r"prompt\.kind=none: leaves nothing to train"),
         (["trainer.precision=8"], r"trainer\.precision=8: must be one of auto"),

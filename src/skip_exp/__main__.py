@@ -42,8 +42,23 @@ def main() -> int:
     match sys.argv[1:]:
         case [word, *arguments] if word in COMMANDS:
             return _command(word, arguments)
+        case ["-sc", query] if query.startswith("query=") and _complete():
+            return 0
         case arguments:
             return _jobs(arguments)
+
+
+def _complete() -> bool:
+    """Tell the shell which commands may stand at the end of its line; whether nothing else may.
+
+    Hydra knows groups, choices and keys. A command takes files: the shell has them itself.
+    """
+    line = os.environ.get("COMP_LINE", "")
+    words = line.split()[1:] + ([""] if line[-1:].isspace() else [])
+    if len(words) < 2:
+        print("\n".join(word for word in COMMANDS if word.startswith("".join(words))))
+        return False
+    return words[0] in COMMANDS
 
 
 def _command(word: str, arguments: Sequence[str]) -> int:

@@ -11,7 +11,7 @@ import lightning as L
 from torch import Tensor
 
 from skip_exp.cache.store import Entry, StageCache
-from skip_exp.config.schema import BASELINES, Config, TrainConfig, TrainerConfig
+from skip_exp.config.schema import OWN, Config, TrainConfig, TrainerConfig
 from skip_exp.data.encode import EncodedTask
 from skip_exp.data.module import TextDataModule
 from skip_exp.models.backbones import Backbone
@@ -112,9 +112,10 @@ class Job:
         on_cpu = root_device(self.trainer).type == "cpu"
         backbone = b.model if on_cpu else copy.deepcopy(b.model)
         model = SoftPromptModel(backbone, b.family, soft, readout)
-        if self.cfg.tune.train in BASELINES:  # others share this backbone
+        tune = self.cfg.tune
+        if tune.train in OWN:  # others share this backbone
             model = model.copy()
-        model.train_only(self.cfg.tune.train)
+        model.train_only(tune.train, tune.rank, seed)
         return model
 
 

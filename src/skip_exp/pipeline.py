@@ -49,7 +49,7 @@ def run_phases(job: Job) -> Result:
     latency: dict[str, Any] = {}
     probes: dict[str, float] = {}
     with clock("tune"):
-        dense, tune_hit = tune(job, logger)
+        dense, dense_crossfit, tune_hit = tune(job, logger)
     with clock("attribute"):
         relevance, attribution_hit = attribute(job, dense)
     ratio = job.cfg.prune.goal.ratio
@@ -59,12 +59,22 @@ def run_phases(job: Job) -> Result:
     with clock("prune"):
         pruned = prune(job, dense, relevance, ratio)
     with clock("retune"):
-        final = retune(job, dense, pruned, logger)
+        final, final_crossfit = retune(job, dense, pruned, logger)
     with clock("test"):
         scores = test(job, dense, pruned.model, final)
     if job.cfg.benchmark.enabled:
         with clock("benchmark"):
             latency = benchmark(job, dense, final)
-    hits = {"tune": tune_hit, "attribution": attribution_hit}
-    measured = Measured(dense, pruned, final, ratio, probes, scores, latency, clock.seconds, hits)
+    measured = Measured(
+        dense=dense,
+        pruned=pruned,
+        final=final,
+        ratio=ratio,
+        probes=probes,
+        scores=scores,
+        crossfit={"dense": dense_crossfit, "final": final_crossfit},
+        latency=latency,
+        seconds=clock.seconds,
+        hits={"tune": tune_hit, "attribution": attribution_hit},
+    )
     return finish(job, measured, logger)

@@ -97,11 +97,14 @@ class Result(TypedDict, total=False):
     method: Method
     data_source: str | None  # local:<dir> | hub:<id> | sample
     data_is_sample: bool
+    train_rows: int | None  # how many were drawn to train on; null: all there are
     n_eval: int | None  # validation rows
     majority: Mapping[str, float]  # {metric: score of always answering the majority class}
     metric: MainScores  # the task's main metric on the validation split
     metrics: Mapping[str, Any]  # {metric: Scores}; extra: {split: {metric: Scores}}
     select: Scores  # the main metric on the selection slice
+    # The same of dense and final, which chose their epoch on that slice, cross-fitted.
+    select_crossfit: Scores
     probes: Mapping[str, float]  # of the search for a ratio: {ratio: select score, final}
     params: Params
     flops: Mapping[str, float]  # {before, after, ratio}
@@ -120,8 +123,8 @@ class Result(TypedDict, total=False):
 
 
 _MAPPINGS = {
-    *("prompt", "method", "majority", "metric", "metrics", "select", "probes", "params", "flops"),
-    *("keep_sizes", "latency", "seconds", "cache", "config", "versions"),
+    *("prompt", "method", "majority", "metric", "metrics", "select", "select_crossfit", "probes"),
+    *("params", "flops", "keep_sizes", "latency", "seconds", "cache", "config", "versions"),
 }
 
 
@@ -221,6 +224,7 @@ def from_config(cfg: Mapping[str, Any]) -> Any:
         "method": some("prune", "sites", "allocation", "steps", "reconstruct") | _retuning(get),
         "data_source": get("data", "source"),
         "data_is_sample": get("data", "source") == "sample",
+        "train_rows": get("data", "train_rows"),
         "config": cfg,
     }
 

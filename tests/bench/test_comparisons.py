@@ -1,6 +1,7 @@
 """Every comparison compares the same thing: on tiny models, in numbers other than seconds."""
 
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -18,13 +19,14 @@ from skip_exp.bench import (
     baseline,
     forward,
     growth,
+    ladder,
     models,
     prefix,
-    served,
     sweep,
     training,
 )
 from skip_exp.bench.tables import Options
+from skip_exp.bench.timing import Times
 from skip_exp.data.encode import EncodedTask
 from skip_exp.errors import SkipError
 from skip_exp.report.__main__ import write
@@ -125,8 +127,10 @@ def test_both_sides_train_on_the_same_rows(monkeypatch: pytest.MonkeyPatch) -> N
         seen["ours"].clear()
         assert training.ours(backbone, kind, task, "32-true")() > 0
         assert sorted(seen["ours"]) == wanted
-    assert training.theirs(config(), task)() > 0
-    assert sorted(seen["theirs"]) == wanted
+    for at_best in (False, True):
+        seen["theirs"].clear()
+        assert training.theirs(config(), task, at_best)() > 0
+        assert sorted(seen["theirs"]) == wanted
 
 
 def test_the_baseline_trains_its_prompt_and_classifier_only() -> None:
@@ -166,34 +170,119 @@ def test_the_baseline_answers_in_order_whatever_its_batches() -> None:
     assert alone == answers
 
 
-def test_what_is_served_is_what_the_skill_predicts(tmp_path: Path) -> None:
+def test_every_way_to_serve_a_skill_answers_as_it_predicts(tmp_path: Path) -> None:
     pytest.importorskip("onnxscript")
-    saved = save_tiny_skill(tmp_path)
+    folder, work = save_tiny_skill(tmp_path).folder, tmp_path / "work"
     texts = [("a good film",), ("the plot was dull",), ("w40 w41",)]
-    expected = [answer["label"] for answer in Skill.load(saved.folder).predict(texts)]
+    expected = [answer["label"] for answer in Skill.load(folder).predict(texts)]
     for _ in range(2):  # exported, then found
-        ours = served.served(saved.folder, tmp_path / "work")
-        assert list(ours) == ["int8", "bf16"]
-        for classifier in ours.values():
-            assert [answer["label"] for answer in classifier.predict(texts)] == expected
+        steps = ladder.our_steps({0.0: folder, 0.9: folder}, work)
+        assert list(steps) == ["our dense model", "90 % cut", "90 % cut, int8"]
+        assert [answer(texts) for answer in steps.values()] == [expected] * 3
 
 
-def test_a_skill_that_is_given_is_not_tuned_again(tmp_path: Path) -> None:
-    saved = save_tiny_skill(tmp_path)
-    options = Options(False, tmp_path, tmp_path, (saved.folder,))
-    assert served.skill_folder("toy", options) == saved.folder
+def finished_job(folder: Path, **fields: Any) -> None:
+    folder.mkdir(parents=True)
+    growth.invent(folder / "invented", 1)
+    (file,) = (folder / "invented").rglob(results.FILE)
+    (folder / results.FILE).write_text(json.dumps(json.loads(file.read_text()) | fields))
+    shutil.rmtree(folder / "invented")
 
 
-def test_the_score_is_compared_with_the_better_model() -> None:
-    row = served.score("sst2", "bf16", ours=0.83, peft=0.80, dense=0.84)
-    assert row.name == "score, bf16 (PEFT 80.0, our dense 84.0)"
-    assert row.ratio == pytest.approx(-1.0) and row.met
-    assert row.theirs == pytest.approx(84.0)
-    row = served.score("sst2", "bf16", ours=0.83, peft=0.85, dense=0.84)
-    assert row.ratio == pytest.approx(-2.0) and not row.met
-    row = served.score("sst2", "bf16", ours=0.83, peft=0.82, dense=None)
-    assert (row.name, row.theirs) == ("score, bf16", pytest.approx(82.0))
-    assert served.accuracy(["a", "b", "a"], ["a", "a", "a"]) == pytest.approx(2 / 3)
+def test_jobs_that_are_given_are_not_run_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for ratio in ladder.RATIOS:
+        finished_job(tmp_path / f"jobs/{ratio}", task="toy", ratio=ratio, skill="skill")
+    finished_job(tmp_path / "jobs/other", task="other", ratio=0.9)
+    monkeypatch.setattr(ladder, "job", lambda overrides: pytest.fail(f"ran {overrides}"))
+    options = Options(False, tmp_path, tmp_path, (tmp_path / "jobs",))
+    expected = {ratio: tmp_path / f"jobs/{ratio}/skill" for ratio in ladder.RATIOS}
+    assert ladder.skill_folders("toy", options) == expected
+    assert list(ladder.skill_folders("toy", options)) == list(ladder.RATIOS)
+
+
+def test_jobs_that_are_not_given_are_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    ran: list[list[str]] = []
+
+    def job(overrides: list[str]) -> None:
+        ran.append(overrides)
+        for ratio in ladder.RATIOS:
+            finished_job(tmp_path / f"ladder-toy/{ratio}", task="toy", ratio=ratio, skill="skill")
+
+    monkeypatch.setattr(ladder, "job", job)
+    options = Options(False, tmp_path, tmp_path, tasks=("toy",), conf=tmp_path / "conf")
+    assert ladder.skill_folders("toy", options)[0.9] == tmp_path / "ladder-toy/0.9/skill"
+    (overrides,) = ran
+    assert overrides[:2] == ["--config-dir", str(tmp_path / "conf")]
+    assert {"+task=toy", "prune.ratio=0.0,0.52,0.9", "-m"} <= set(overrides)
+
+
+def climbed(peft: float, dense: float, cut: float, int8: float) -> ladder.Ladder:
+    """Four steps on ten texts that take 10, 5, 2 and 1 seconds and score what is given."""
+    names, texts = [ladder.PEFT, "dense", "cut", "int8"], [("a",)] * 10
+    times = Times([[10.0] * 3, [5.0] * 3, [2.0] * 3, [1.0] * 3], contended=False)
+    scores = dict(zip(names, (peft, dense, cut, int8), strict=True))
+    work = ladder.Work("toy, 10 texts", texts, ["b"] * 10)
+    return ladder.Ladder(work, names[:1], names[1:], times, scores)
+
+
+def test_every_step_is_compared_with_the_one_before() -> None:
+    rows = climbed(0.8, 0.8, 0.8, 0.8).climbed()
+    assert [row.name for row in rows] == [ladder.PEFT, "dense", "cut", "int8"]
+    assert [row.ours for row in rows] == [1.0, 2.0, 5.0, 10.0]
+    assert [row.theirs for row in rows] == [None, 1.0, 2.0, 5.0]
+    assert [row.ratio for row in rows] == [None, 2.0, 2.5, 2.0]
+
+
+def test_what_is_cut_is_scored_against_the_better_of_two() -> None:
+    rows = climbed(peft=0.80, dense=0.84, cut=0.83, int8=0.82).scored()
+    assert [row.ratio for row in rows] == pytest.approx([-4.0, 0.0, -1.0, -2.0])
+    assert [row.met for row in rows] == [None, None, True, False]
+    assert all(row.theirs == pytest.approx(84.0) for row in rows)
+    rows = climbed(peft=0.85, dense=0.84, cut=0.83, int8=0.85).scored()
+    assert [row.met for row in rows] == [None, None, False, True]
+
+
+def test_the_fastest_that_scores_well_enough_is_compared_with_peft() -> None:
+    rows = climbed(0.80, 0.84, 0.83, 0.84).reached()
+    assert [row.name for row in rows] == [f"int8, against {ladder.PEFT}"] * 2
+    assert [row.ratio for row in rows] == [10.0, 10.0]
+    assert [row.met for row in rows] == [False, True]  # 30 and 10
+    rows = climbed(0.80, 0.84, 0.83, 0.82).reached()
+    assert [row.name for row in rows] == [f"cut, against {ladder.PEFT}"] * 2
+    assert [row.ratio for row in rows] == [5.0, 5.0]
+    assert climbed(0.9, 0.8, 0.8, 0.8).reached() == []
+    assert ladder.accuracy(["a", "b", "a"], ["a", "a", "a"]) == pytest.approx(2 / 3)
+
+
+def test_single_texts_are_the_same_for_all(tmp_path: Path) -> None:
+    pytest.importorskip("onnxscript")
+    seen: list[str] = []
+
+    def peft(texts: Any) -> list[str]:
+        seen.extend(text for (text,) in texts)
+        return ["no"] * len(texts)
+
+    work = ladder.Work("toy", [("a good film",), ("dull",)], ["no", "no"])
+    folder, options = save_tiny_skill(tmp_path).folder, Options(True, tmp_path, tmp_path / "work")
+    rows = ladder.single_texts(work, peft, folder, options)
+    assert seen == ["a good film", "dull"] * 2  # one round to warm up, three that count
+    names = ["torch, fp32", "torch, bf16", "onnx, fp32", "onnx, int8"]
+    assert [row.name for row in rows[::2]] == [f"one text, {name}" for name in names]
+    assert [row.name for row in rows[1::2]] == [
+        f"one text, {name}, 99th percentile" for name in names
+    ]
+    assert all(row.ours >= median.ours for median, row in zip(rows[::2], rows[1::2], strict=True))  # type: ignore[operator]
+
+
+def test_steps_of_training() -> None:
+    times = Times([[8.0] * 2, [4.0] * 2, [2.0] * 2, [1.0] * 2], contended=False)
+    rows = training.climbed("toy", times, 16, "bf16")
+    assert [row.name for row in rows[:2]] == ["PEFT, fp32, shuffled", "PEFT, bf16, by length"]
+    assert [row.ours for row in rows] == [2.0, 4.0, 8.0, 16.0, 8.0, 8.0, 16.0, 16.0]
+    assert [row.ratio for row in rows] == [None, 2.0, 2.0, 2.0, 4.0, 2.0, 8.0, 4.0]
+    assert [row.met for row in rows] == [None] * 4 + [True, None, True, None]
 
 
 def test_captum_and_ours_score_alike() -> None:

@@ -165,7 +165,8 @@ def test_a_library_that_is_missing_names_the_extra(monkeypatch: pytest.MonkeyPat
 def test_the_process_of_a_comparison_writes_rows_or_one_line(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    asked, file = Options(True, tmp_path, tmp_path, (Path("a"),)), tmp_path / "rows.json"
+    file, ladder = tmp_path / "rows.json", ((Path("a"),), ("cr", "sst2"), Path("conf"))
+    asked = Options(True, tmp_path, tmp_path, *ladder)
     given = bench.command("forward", asked, file)[3:]
     seen: list[Options] = []
     monkeypatch.setattr(forward, "measure", lambda options: seen.append(options) or [ROW])

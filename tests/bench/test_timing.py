@@ -17,6 +17,11 @@ def test_ratios_are_taken_pair_by_pair() -> None:
     assert Times([[3.0], [2.0]], False).ratio(0, 1) == (1.5, 0.0)
 
 
+def test_the_tail_is_the_99th_percentile() -> None:
+    times = Times([[float(i) for i in range(101)]], contended=False)
+    assert (times.median(0), times.tail(0)) == (50.0, 99.0)
+
+
 def test_rows_of_times_costs_and_rates() -> None:
     times = Times([[0.5] * 3, [2.0] * 3], contended=False)
     row = compare("a", "b", times, unit="ms", reach=Reach(low=4.0))

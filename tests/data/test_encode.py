@@ -5,9 +5,10 @@ import torch
 from transformers import PreTrainedTokenizerFast
 
 from skip_exp.data.batches import collate
-from skip_exp.data.encode import encode
+from skip_exp.data.encode import draw_rows, encode
 from skip_exp.data.rows import Split
 from skip_exp.data.sources import RawTask
+from skip_exp.errors import ConfigError
 
 from .conftest import spec
 
@@ -91,3 +92,57 @@ def test_tokens_are_counted_in_the_train_rows_without_the_selection_slice(
     counts = encode(raw(), tokenizer, 16).token_counts().tolist()
     # 8 rows of each length; the slice takes 4 of the 8 that have 5 words.
     assert counts[4:] == [36, 28, 20, 12, 4]  # a to e; f stands in no train row
+
+
+# --- data.train_rows ----------------------------------------------------------------------------
+
+
+def numbered() -> RawTask:
+    """Train row i has the text ``a`` i + 1 times, and the labels take turns."""
+    texts, labels = [" ".join("a" * (i + 1)) for i in range(40)], [i % 2 for i in range(40)]
+    splits = {"train": Split(texts, None, labels), "validation": Split(["a"], None, [0])}
+    return RawTask(spec(), splits, "local:here", "abc")
+
+
+def test_the_rows_drawn_are_the_same_everywhere(
+    tokenizer: PreTrainedTokenizerFast, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Written down, so that every process, machine and library version is held to them."""
+    caplog.set_level(logging.INFO)
+    task = encode(numbered(), tokenizer, 64)
+
+    def indices(count: int, seed: int) -> list[int]:
+        return [len(row["input_ids"]) - 3 for row in draw_rows(task, count, seed).train]
+
+    assert indices(6, seed=1) == [0, 3, 6, 7, 10, 38]
+    assert indices(6, seed=2) == [3, 6, 15, 22, 31, 36]
+    assert "6 of 36 train rows drawn" in caplog.text
+    assert set(indices(6, seed=1)) < set(indices(20, seed=1))
+    assert not {i for i in indices(35, seed=1) if i % 10 == 9}  # those select
+
+
+def test_all_but_the_train_rows_stays(tokenizer: PreTrainedTokenizerFast) -> None:
+    task = encode(numbered(), tokenizer, 64)
+    drawn = draw_rows(task, 6, seed=1)
+    assert (drawn.train_rows, task.train_rows) == (6, None)
+    assert (drawn.select, drawn.validation, drawn.majority) == (
+        task.select,
+        task.validation,
+        task.majority,
+    )
+    assert drawn.token_counts()[4] == sum(len(row["input_ids"]) - 2 for row in drawn.train)
+
+
+def test_more_rows_than_there_are_is_all_of_them(
+    tokenizer: PreTrainedTokenizerFast, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    task = encode(numbered(), tokenizer, 64)
+    assert draw_rows(task, 36, seed=1) is draw_rows(task, 99, seed=1) is task
+    assert "data.train_rows=99: all 36 train rows are used" in caplog.text
+
+
+def test_rows_of_one_label_are_refused(tokenizer: PreTrainedTokenizerFast) -> None:
+    task = encode(numbered(), tokenizer, 64)
+    with pytest.raises(ConfigError, match=r"data.train_rows=1: all rows drawn have the label '"):
+        draw_rows(task, 1, seed=1)

@@ -28,8 +28,8 @@ RUN = [each for each in OTHERS if each.needs is None]
 MARKED = [each for each in OTHERS if each.needs is not None]
 RUNNABLE = {  # what is run here unless it is marked
     *(f"skip_exp.{name}" for name in ("predict", "export", "benchmark", "cache", "dashboard")),
-    *("skip_exp.report", "skip_exp.report.ablations"),
-    "examples/two_skills.py",
+    *("skip_exp.report", "skip_exp.report.ablations", "skip_exp.report.evidence"),
+    *("examples/two_skills.py", "examples/onnxruntime_only.py"),
 }
 PYTHONPATH = re.compile(r"^export PYTHONPATH=(\S+)$", re.MULTILINE)  # of all commands of a page
 PLACES = {  # what stands for a finished job's files, and the tiny job's own

@@ -1,12 +1,13 @@
 """Tiny backbones with a tokenizer, and skills on them, saved to folders."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
 from transformers import PreTrainedTokenizerFast
 
+from skip_exp.models import lora
 from skip_exp.models.backbones import load_backbone
 from skip_exp.models.prompts.build import build_prompt
 from skip_exp.models.readouts.build import build_readout
@@ -37,7 +38,7 @@ def tokenizer(family: str) -> PreTrainedTokenizerFast:
     words += [f"w{i}" for i in range(VOCAB - len(words))]
     ids = {word: i for i, word in enumerate(words)}
     unknown = next(token for token in special if "unk" in token.lower())
-    fast = Tokenizer(models.WordLevel(ids, unk_token=unknown))
+    fast = Tokenizer(models.WordPiece(ids, unk_token=unknown))
     fast.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
     start, end = {"bert": special[2:4], "roberta": special[0:3:2], "t5": ("", special[1])}[family]
     fast.post_processor = processors.TemplateProcessing(
@@ -124,10 +125,14 @@ def save_tiny_skill(
     model = cut(whole, keep)
     found = changes(whole, keep, [tiny_batch(kind)], reconstruct=reconstruct, rank=2)
     apply(model, found)
-    model.train_only(train)
+    model.train_only(train, rank=2, seed=seed)
     with torch.no_grad():  # as tuning would
         for parameter in model.skill_parameters().values():
             parameter.add_(torch.randn_like(parameter) * 0.01)
+    lora.merge(model.backbone)
+    if factors := lora.factors(model.backbone):
+        told = {"rank": 2, "bytes": sum(4 * factor.numel() for factor in factors)}
+        about = replace(about, factors=told)
     return Saved(save_skill(root / name, model, keep, about, found), path, model, keep, about)
 
 

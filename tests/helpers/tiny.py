@@ -25,7 +25,7 @@ VOCAB, HIDDEN, LAYERS, HEADS = 50, 24, 2, 3
 KINDS = ("bert", "roberta", "t5", "t5_gated")
 
 
-def tiny_backbone(kind: str, seed: int = 0) -> PreTrainedModel:
+def tiny_backbone(kind: str, seed: int = 0, vocab: int = VOCAB) -> PreTrainedModel:
     """An untouched Hugging Face model; RoBERTa with its real pad id 1; no dropout differences."""
     torch.manual_seed(seed)
     if kind in ("bert", "roberta"):
@@ -34,7 +34,7 @@ def tiny_backbone(kind: str, seed: int = 0) -> PreTrainedModel:
             "roberta": (RobertaConfig, RobertaForMaskedLM),
         }[kind]
         config = config_class(
-            vocab_size=VOCAB,
+            vocab_size=vocab,
             hidden_size=HIDDEN,
             num_hidden_layers=LAYERS,
             num_attention_heads=HEADS,
@@ -46,7 +46,7 @@ def tiny_backbone(kind: str, seed: int = 0) -> PreTrainedModel:
         )
         return _noisy(model_class(config).eval())
     config = T5Config(
-        vocab_size=VOCAB,
+        vocab_size=vocab,
         d_model=HIDDEN,
         d_kv=8,
         d_ff=20,
@@ -89,8 +89,9 @@ def tiny_model(
     labels: int = 3,
     length: int = 4,
     decoder: bool = False,
+    vocab: int = VOCAB,
 ) -> SoftPromptModel:
-    backbone = tiny_backbone(kind, seed)
+    backbone = tiny_backbone(kind, seed, vocab)
     swap_attention(backbone)
     family = FAMILIES[kind.split("_")[0]]
     ids = torch.randint(12, VOCAB, (length,), generator=torch.Generator().manual_seed(seed))

@@ -163,12 +163,62 @@ def test_t5_mini_says_what_it_has_seen(t5_mini: Backbone) -> None:
         assert said in card
 
 
-def test_t5_mini_is_in_the_wheel() -> None:
+@pytest.mark.parametrize("backbone", backbones.SHIPPED)
+def test_what_is_shipped_is_in_the_wheel(backbone: str) -> None:
     builders = pytest.importorskip("hatchling.builders.wheel")
     builder = builders.WheelBuilder(str(conf_dir().parent))
     files = {file.distribution_path for file in builder.recurse_included_files()}
     names = ("model.safetensors", "config.json", "tokenizer.json", "README.md")
-    assert {f"skip_exp/weights/t5_mini/{name}" for name in names} <= files
+    assert {f"skip_exp/weights/{backbone}/{name}" for name in names} <= files
+
+
+# --- roberta_mini -------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def roberta_mini() -> Backbone:
+    return load_backbone("roberta_mini", "embedded:roberta_mini", "roberta", "head")
+
+
+def test_roberta_mini_is_called_distilled(roberta_mini: Backbone) -> None:
+    assert roberta_mini.note.startswith("distilled from MiniLM: ")
+    assert roberta_mini.is_embedded and roberta_mini.max_positions == 512
+    assert {p.dtype for p in roberta_mini.model.parameters()} == {torch.float32}
+    assert sum(p.numel() for p in roberta_mini.model.parameters()) == 15_453_312
+    card = (backbones.WEIGHTS / "roberta_mini/README.md").read_text()
+    for said in ("**Distilled from MiniLM**", "Apache-2.0", "## Limits", "never the labels"):
+        assert said in card
+
+
+def test_roberta_mini_has_tokens_of_its_own(roberta_mini: Backbone) -> None:
+    tokenizer = roberta_mini.tokenizer
+    ids = tokenizer("A FILM", "a mess")["input_ids"]
+    pieces = tokenizer.convert_ids_to_tokens(ids)
+    assert pieces[0] == "<s>" and pieces[-1] == "</s>" and pieces.count("</s>") == 3
+    assert ids == tokenizer("a film", "a mess")["input_ids"]
+    assert "token_type_ids" not in tokenizer("a film", "a mess")
+    assert (tokenizer.pad_token_id, len(tokenizer)) == (1, 12_000)
+
+
+def test_roberta_minis_sentence_vectors_are_minilms(roberta_mini: Backbone) -> None:
+    """The mean over the tokens is what it was distilled on; minilm's other texts are far away."""
+    pytest.importorskip(backbones.MINILM)
+    texts = [
+        "A warm and quietly funny film.",
+        "The shares of the company fell by 3 percent on Friday.",
+        "How do I repair the chain of a bicycle?",
+        "It rained for days in the north of Spain.",
+    ]
+    vectors = []
+    for b in (roberta_mini, load_backbone("minilm", "embedded:minilm", "bert", "head")):
+        batch = b.tokenizer(texts, padding=True, return_tensors="pt")
+        with torch.no_grad():
+            states = b.model(**batch).last_hidden_state
+        mask = batch["attention_mask"][..., None]
+        vectors.append(torch.nn.functional.normalize((states * mask).sum(1) / mask.sum(1)))
+    likeness = vectors[0] @ vectors[1].T
+    assert likeness.diagonal().min() > 0.8
+    assert (likeness - torch.diag(likeness.diagonal())).max() < 0.4
 
 
 # --- what a backbone is ---------------------------------------------------------------------------
@@ -232,9 +282,14 @@ def test_refusals(tmp_path: Path) -> None:
         (cut, "bert", "head", r"backbone.path=.*cut: cannot be loaded"),
         (empty, "bert", "head", r"backbone.path=.*empty: cannot be loaded"),
         (tmp_path / "nowhere", "bert", "head", r"backbone.path=.*nowhere: no such folder"),
-        ("embedded:gpt", "bert", "head", "embedded backbones: minilm, minilm_roberta, t5_mini"),
+        ("embedded:gpt", "bert", "head", r"embedded backbones: minilm, .*roberta_mini, t5_mini"),
         ("embedded:minilm_roberta", "bert", "head", r"backbone.family=bert: .* is a roberta"),
-        ("nobody/nothing", "bert", "head", "the hub cannot be reached from here; minilm and t5_"),
+        (
+            "nobody/nothing",
+            "bert",
+            "head",
+            "the hub cannot be reached from here; minilm, .* off",
+        ),
     ):
         if "minilm" in str(path):
             pytest.importorskip(backbones.MINILM)

@@ -91,6 +91,7 @@ def test_what_changes_the_function_changes_the_hash(tmp_path: Path, what: str) -
     ("path", "family", "readout"),
     [
         ("embedded:minilm", "bert", "head"),
+        ("embedded:roberta_mini", "roberta", "head"),
         ("embedded:t5_mini", "t5", "seq2seq"),
         ("bert", "bert", "mlm"),
         ("roberta", "roberta", "mlm"),

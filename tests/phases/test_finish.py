@@ -39,3 +39,10 @@ def test_it_can_be_read(
     names = ["bad", "good"]
     right = [a["label"] == names[int(row["label"])] for a, row in zip(answers, rows, strict=True)]
     assert sum(right) / len(rows) == pytest.approx(result["metric"]["final"], abs=1e-6)
+
+
+def test_the_result_tells_how_few_rows_trained(toy: list[str], tmp_path: Path) -> None:
+    few = ["data.train_rows=50", "attribution=magnitude", "retune.enabled=false"]
+    result = pipeline.run(toy_job(toy, tmp_path, "run", *few))
+    assert (result["train_rows"], result["n_eval"]) == (50, 100)
+    assert result["config"]["data"]["train_rows"] == 50

@@ -51,3 +51,25 @@ def test_rows_of_a_data_folder_count_too(tmp_path: Path) -> None:
         file.write("the film was warm,1\n")
     second = prepare(toy_job(own, tmp_path, "second"))
     assert [len(job.data.validation) for job in (first, second)] == [100, 101]
+
+
+def test_fewer_train_rows_are_another_job(tmp_path: Path) -> None:
+    toy = save_toy(tmp_path)
+    whole, few, same, other, more = (
+        prepare(toy_job(toy, tmp_path, "job", *overrides))
+        for overrides in (
+            [],
+            ["data.train_rows=50"],
+            ["data.train_rows=50"],
+            ["data.train_rows=50", "seed=2"],
+            ["data.train_rows=5000"],
+        )
+    )
+    assert [len(job.data.train) for job in (whole, few, more)] == [360, 50, 360]
+    assert len(few.data.select) == 40
+    for stage in whole.keys:
+        keys = [job.keys[stage] for job in (whole, few, same, other, more)]
+        assert keys[1] == keys[2] and keys[0] == keys[4]
+        assert keys[0] != keys[1] != keys[3]
+    assert len({job.job_id for job in (whole, few, same, other, more)}) == 3
+    assert few.data.train == same.data.train != other.data.train

@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 
 import pandas as pd
 import pytest
@@ -174,6 +175,51 @@ def test_differences_are_exact_and_paired(run, screen):
     assert select.mean == pytest.approx(-0.05) and validation.mean == pytest.approx(-0.05)
     assert other["select drop"] == pytest.approx(0.0)
     assert select.verdict == "none: under 5 pairs"
+
+
+def test_options_are_compared_on_what_picked_no_epoch(run, screen):
+    """Before re-tuning by the score itself, after it by the cross-fitted one, where all tell it."""
+    told = {"select_crossfit": {"dense": 0.78, "final": 0.72}}
+    less = {"select_crossfit": {"dense": 0.78, "final": 0.71}}
+    found = [run(DEFAULT, 1, pruned=0.7, final=0.75, retune=True, **told)]
+    found += [run(OTHER, 1, pruned=0.6, final=0.75, retune=True, **less)]
+    final, pruned = row(found, screen, phase="final"), row(found, screen)
+    assert final["select"] == pytest.approx(0.71)
+    assert final["select difference"].mean == pytest.approx(-0.01)
+    assert final["select drop"] == pytest.approx(0.78 - 0.71)
+    assert final["validation"] == pytest.approx(0.74)
+    assert pruned["select difference"].mean == pytest.approx(-0.1)
+    assert pruned["select drop"] == pytest.approx(0.78 - 0.6)
+    assert study(screen, found).crossfit and "not cross-fitted here" not in page(found)
+    # dense_continued is one of those that have to tell it.
+    continued = run(DEFAULT, 1, ratio=0, retune=True, final=0.82)
+    for more, drop in ((told, 0.06), ({}, 0.07)):  # 0.78 - 0.72; 0.82 - 0.75
+        every = [*found, continued | more]
+        assert study(screen, every).crossfit == bool(more)
+        assert row(every, screen, "global", "final")["select drop"] == pytest.approx(drop)
+    line = "Select is not cross-fitted here: not all results tell it."
+    assert line in page([*found, continued]).splitlines()
+
+
+def test_verdicts_are_corrected_for_all_comparisons_of_the_page(run, screen):
+    """Doubtful at 0.5, nothing at 0.7: p counts twice where two were asked about."""
+    found = []
+    for seed in (1, 2, 3):
+        for task, at in {
+            "sst2": {0.5: 0.004 * (seed - 2), 0.7: -0.01},
+            "rte": {0.5: 0.01, 0.7: 0.01},
+            "mrpc": {0.5: 0.011, 0.7: 0.0},
+        }.items():
+            for ratio, gain in at.items():
+                found.append(run(DEFAULT, seed, task, ratio, pruned=0.6))
+                found.append(run(OTHER, seed, task, ratio, pruned=0.6 + gain))
+    three = replace(screen, pairs=screen.pairs.replace({"cola": "mrpc"}))
+    alone = study(three, found)
+    (corrected,) = contrasts.corrected([alone])
+    before, after = (of.rows["select difference"].dropna().to_list() for of in (alone, corrected))
+    assert [d.verdict for d in before] == ["better", "tie"] and 0.025 < before[0].p < 0.05
+    assert [d.verdict for d in after] == ["tie", "tie"]
+    assert after[0].corrected == pytest.approx(2 * before[0].p)
 
 
 def test_without_a_pair_there_are_no_figures(run, screen):
@@ -377,7 +423,7 @@ def test_what_did_not_work_is_listed_by_itself(told):
     listed = [line for line in worse.splitlines() if line.startswith("- ")]
     assert listed == [
         "- allocation: `uniform` at ratio 0.5, before re-tuning:"
-        " -10.00 [-10.00, -10.00] on select (6 pairs)"
+        " -10.00 [-10.00, -10.00] on select (6 pairs: rte -10.00, sst2 -10.00)"
     ]
 
 

@@ -66,6 +66,17 @@ def test_a_key_that_only_some_configs_have_is_no_difference():
     assert frame.variants(frame.rows(found)) == ["", ""]
 
 
+def test_results_on_few_train_rows_are_a_variant_of_their_own_beside_any_others():
+    def trained_on(rows):
+        return result(train_rows=rows, config={"data": {"train_rows": rows}, "tune": {"lr": 0.1}})
+
+    found = [trained_on(500), result(config={"tune": {"lr": 0.1}}, seed=2)]  # of before the key
+    assert frame.variants(frame.rows(found)) == ["data.train_rows=500", ""]
+    assert frame.variants(frame.rows([trained_on(500)])) == ["data.train_rows=500"]
+    assert frame.variants(frame.rows([trained_on(None)])) == [""]
+    assert list(frame.rows(found)["train_rows"].fillna(0)) == [500, 0]
+
+
 def test_settings_of_a_result_are_those_of_its_config():
     config = {
         "attribution": {"_target_": "skip_exp.attribution.random.scores"},

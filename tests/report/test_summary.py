@@ -38,6 +38,11 @@ def test_table_row():
     ]
 
 
+def test_few_train_rows_are_told():
+    shown = text(summary.table([done(train_rows=500), done()]))
+    assert shown.count("500 train rows") == 1 and shown.count("train rows") == 1
+
+
 def test_table_marks_what_is_not_a_plain_result():
     found = [
         done(latency={"speedup": 1.234, "contended": True}),

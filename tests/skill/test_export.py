@@ -73,7 +73,7 @@ def test_safetensors_needs_no_backbone(tmp_path: Path, case: str) -> None:
 
 
 @pytest.mark.parametrize("reconstruct", ["none", "mean", "least_squares"])
-@pytest.mark.parametrize("train", ["prompt_readout", "bias"])
+@pytest.mark.parametrize("train", ["prompt_readout", "lora"])
 @pytest.mark.parametrize("kind", ["bert", "t5"])
 def test_biases_and_changes_are_exported(
     tmp_path: Path, kind: str, train: str, reconstruct: str
@@ -92,7 +92,8 @@ def test_the_folder_says_what_is_in_it(tmp_path: Path) -> None:
     size = export.export(Skill.load(saved.folder), out, "safetensors")
     assert size == sum(file.stat().st_size for file in out.iterdir())
     assert {f.name for f in out.iterdir()} == {
-        *("model.safetensors", "config.json", "tokenizer.json", "tokenizer_config.json")
+        *("model.safetensors", "config.json", "tokenizer.json", "tokenizer_config.json"),
+        "README.md",
     }
     config = json.loads((out / "config.json").read_text())
     assert config["labels"] == ["negative", "positive"]
@@ -159,7 +160,7 @@ def test_a_folder_in_use_is_left_alone(tmp_path: Path, capsys: Any) -> None:
 )
 def test_onnx_gives_the_same_logits(tmp_path: Path, case: str, capsys: Any) -> None:
     onnxruntime = pytest.importorskip("onnxruntime")
-    saved = made(tmp_path, case, train="bias", reconstruct="least_squares")
+    saved = made(tmp_path, case, train="lora", reconstruct="least_squares")
     out = tmp_path / "out"
     assert main([str(saved.folder), str(out), "--format", "onnx"]) == 0
     told = capsys.readouterr()

@@ -94,6 +94,7 @@ def test_the_card_tells_what_the_job_found(saved: Saved) -> None:
         "seed 3, commit abc; torch 2.13",
         "- Backbone: saw train labels: all of them.",
         "- Texts are read up to 24 tokens",
+        "model=FOLDER_OR_ID",
     ):
         assert text in found.content, text
     assert "/my/folder" not in found.content
@@ -146,6 +147,7 @@ def test_a_sweeps_file_is_in_the_command(saved: Saved) -> None:
     ("path", "expected"),
     [
         ("embedded:minilm", ("sentence-transformers/all-MiniLM-L6-v2", "apache-2.0")),
+        ("embedded:roberta_mini", (None, "apache-2.0")),
         ("embedded:t5_mini", (None, "mit")),
         ("FacebookAI/roberta-base", ("FacebookAI/roberta-base", "mit")),
         ("somebody/model", ("somebody/model", None)),
@@ -184,6 +186,7 @@ def test_pushed_and_pulled_it_answers_alike(saved: Saved, hub: PushHub) -> None:
     pulled = Skill.from_pretrained("me/toy")
     assert pulled.predict(["a warm film"]) == skill.predict(["a warm film"])
     assert set(hub.read) == {"skill.json", "skill.safetensors"}  # not the model
+    assert b'pipeline("text-classification", model="me/toy",' in hub.repos["me/toy"]["README.md"]
 
 
 def test_the_command_pushes_what_it_wrote(saved: Saved, hub: PushHub, capsys: Any) -> None:
@@ -192,6 +195,7 @@ def test_the_command_pushes_what_it_wrote(saved: Saved, hub: PushHub, capsys: An
     assert main(order) == 0
     assert capsys.readouterr().out.endswith(f"pushed: {hub.url}/me/toy\n")
     assert hub.repos["me/toy"] == {path.name: path.read_bytes() for path in out.iterdir()}
+    assert 'model="me/toy"' in (out / "README.md").read_text()
 
 
 def test_an_export_on_the_hub_is_pulled_whole(saved: Saved, hub: PushHub, tmp_path: Path) -> None:

@@ -192,7 +192,7 @@ def test_skills_share_one_backbone(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 
 
 @pytest.mark.parametrize("reconstruct", ["none", "mean", "least_squares"])
-@pytest.mark.parametrize("train", ["prompt_readout", "bias"])
+@pytest.mark.parametrize("train", ["prompt_readout", "bias", "lora"])
 @pytest.mark.parametrize("kind", ["bert", "t5_gated"])
 def test_biases_and_changes_are_the_skills_own(
     tmp_path: Path, kind: str, train: str, reconstruct: str
@@ -207,6 +207,27 @@ def test_biases_and_changes_are_the_skills_own(
     with torch.no_grad():
         assert torch.equal(skill.model(**batch), saved.model(**batch))
     assert other.predict(TEXTS) == expected
+
+
+def test_a_rank_is_believed_only_where_it_fits_what_is_stored(tmp_path: Path) -> None:
+    saved = save_tiny_skill(tmp_path, train="lora")
+    told = saved.about.factors
+    assert told is not None and Skill.load(saved.folder).about == saved.about
+    _forge(factors=told | {"rank": 3})(saved)
+    with pytest.raises(SkipError, match=r"does not fit its backbone: factors of rank 3 take"):
+        Skill.load(saved.folder)
+    _forge(factors=told | {"bytes": 10**12})(saved)
+    with pytest.raises(SkipError, match=r"factors\.bytes=1000000000000: \d+ are stored$"):
+        Skill.load(saved.folder)
+    _forge(factors=told | {"rank": "two"})(saved)
+    with pytest.raises(SkipError, match=r"field factors\.rank must be a whole number, not 'two'"):
+        Skill.load(saved.folder)
+    _forge(factors={"rank": 2})(saved)
+    with pytest.raises(SkipError, match=r"field 'factors\.bytes' is missing"):
+        Skill.load(saved.folder)
+    _forge(train="bias")(saved)
+    with pytest.raises(SkipError, match=r"field factors must not be there with train=bias"):
+        Skill.load(saved.folder)
 
 
 def test_a_backbone_that_has_moved(tmp_path: Path) -> None:

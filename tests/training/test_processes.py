@@ -213,7 +213,7 @@ def curves(folder: Path) -> list[dict[str, float]]:
 
 @pytest.mark.slow
 def test_a_sweep_over_two_processes(start: Any, tmp_path: Path) -> None:
-    running = start("prune.ratio=0.4,0.9", "hydra.sweep.dir=out", "-m")
+    running = start("prune.ratio=0.4,0.9", "retune.train=lora", "hydra.sweep.dir=out", "-m")
     told = running.communicate(timeout=300)[0]
     assert running.returncode == 0, told
     assert not re.search(r"warning|error|traceback", told, re.I)
@@ -224,7 +224,7 @@ def test_a_sweep_over_two_processes(start: Any, tmp_path: Path) -> None:
     assert [0, 3] in results[1]["keep_sizes"].values()  # its prefix has no gradient
     for job, result in zip(jobs, results, strict=True):
         reference = alone(job / "config.yaml", tmp_path / "alone")
-        for key in ("metric", "metrics", "select", "keep_sizes", "params"):
+        for key in ("metric", "metrics", "select", "select_crossfit", "keep_sizes", "params"):
             assert result[key] == reference[key]
         # Rounding only: same batches, same averaged gradient, every row scored once.
         for one, other in zip(

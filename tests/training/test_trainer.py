@@ -22,20 +22,31 @@ from skip_exp.callbacks.epochs import EpochLines
 from skip_exp.config.schema import RetuneConfig, TrainConfig, TrainerConfig
 from skip_exp.data.batches import collate
 from skip_exp.errors import ConfigError, SkipError
+from skip_exp.models import lora
+from skip_exp.models.soft_prompt import trainable_state
 from skip_exp.phases.tune import after
 from skip_exp.pruning.surgery import cut
-from skip_exp.training.module import PromptTuner, soft_loss
+from skip_exp.training.module import PromptTuner, linear, soft_loss
 from skip_exp.training.trainer import fit_trainer, progress
 from tests.helpers.tiny import tiny_model
 
 QUIET = TrainerConfig(accelerator="cpu", precision="32-true", progress=False)
-ROWS: Any = [{"input_ids": [5 + i, 20, 30 + i], "label": i % 2} for i in range(10)]
+ROWS: Any = [
+    {"input_ids": [5 + i, 20, 30 + i], "label": i % 2, "half": i % 3 % 2} for i in range(10)
+]
 
 
 def tuner(dropout: bool = False, **settings: Any) -> PromptTuner:
     model = tiny_model("bert", "prefix", "head", labels=2).eval()  # as attribution leaves it
     config = TrainConfig(lr=0.1, batch=4, dropout=dropout, train="prompt", **settings)
     return PromptTuner(model, "tune", config, MetricCollection({"accuracy": BinaryAccuracy()}))
+
+
+def test_the_rate_goes_up_then_down() -> None:
+    factor = linear(2, 6)
+    assert [factor(step) for step in range(8)] == [0.0, 0.5, 1.0, 0.75, 0.5, 0.25, 0.0, 0.0]
+    assert linear(0, 2)(0) == 1.0
+    assert linear(3, 3)(3) == 0.0  # nothing but a start
 
 
 def test_a_prompt_that_was_cut_away_whole_cannot_be_trained() -> None:
@@ -84,6 +95,43 @@ def test_the_loss_on_the_selection_slice_is_the_mean_over_its_rows(tmp_path: Any
     with torch.no_grad():
         _, expected = tuned._loss(collate(ROWS, 0))  # batches of 4, 4 and 2 rows
     assert float(trainer.callback_metrics["tune/select_loss"]) == pytest.approx(float(expected))
+
+
+def test_factors_have_a_learning_rate_of_their_own(tmp_path: Any) -> None:
+    settings = {"lr": 0.1, "readout_lr": 0.2, "bias_lr": 0.3, "lora_lr": 0.4, "weight_decay": 0.0}
+    tuned = tuner()
+    tuned.settings = TrainConfig(batch=4, train="lora", **settings)  # type: ignore[arg-type]
+    tuned.model.train_only("lora", rank=2)
+    before = trainable_state(tuned.model)
+    trainer = fit(tuned, tmp_path)
+    (optimizer,) = trainer.optimizers
+    assert [group["initial_lr"] for group in optimizer.param_groups] == [0.1, 0.2, 0.3, 0.4]
+    trained = [p for p in tuned.model.parameters() if p.requires_grad]
+    assert {id(p) for g in optimizer.param_groups for p in g["params"]} == {id(p) for p in trained}
+    factors = lora.factors(tuned.model.backbone)
+    assert [id(p) for p in optimizer.param_groups[3]["params"]] == [id(p) for p in factors]
+    after_fit = trainable_state(tuned.model)
+    assert not any(after_fit[name].equal(before[name]) for name in before if "left" in name)
+
+
+def test_both_halves_of_the_slice_are_scored(tmp_path: Any) -> None:
+    tuned, logger = tuner(epochs=1), CSVLogger(tmp_path, name=None, version="csv")
+    trainer = fit_trainer(tuned, QUIET, "accuracy", logger, [Curves("tune")])
+    trainer.fit(tuned, loader(), loader())
+    for half in (0, 1):  # six rows and four; the last batch of two has one of each
+        rows = collate([row for row in ROWS if row["half"] == half], 0)
+        with torch.no_grad():
+            logits, _ = tuned._loss(rows)
+        expected = (logits.argmax(-1) == rows["labels"]).float().mean()
+        assert float(trainer.callback_metrics[f"half{half}/accuracy"]) == pytest.approx(expected)
+    assert "half" not in (tmp_path / "csv/metrics.csv").read_text()  # no curve of them
+
+
+def test_a_batch_of_one_half_alone(tmp_path: Any) -> None:
+    tuned = tuner()
+    tuned.validation_step(collate([row | {"half": 1} for row in ROWS], 0), 0)
+    first, second = tuned.half_metrics
+    assert not first.accuracy.update_called and second.accuracy.update_called
 
 
 def test_soft_loss() -> None:

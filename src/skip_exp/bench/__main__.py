@@ -29,7 +29,7 @@ from skip_exp.machine import provenance
 
 # In order of running; each is a module of this package with TITLE, ABOUT and measure(options).
 COMPARISONS = (
-    *("forward", "prefix", "served", "training", "attribution", "sweep", "handling", "growth"),
+    *("forward", "prefix", "ladder", "training", "attribution", "sweep", "handling", "growth"),
 )
 TIMEOUT = 900.0  # seconds of one comparison
 GRACE = 5.0  # seconds for an interrupted comparison to remove its files
@@ -42,7 +42,8 @@ PACKAGES = ("skip_exp", "torch", "transformers", "lightning", "peft", "captum", 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Exit code: 0, 1 where a comparison failed, 2 where the command is refused."""
     asked = parser().parse_args(arguments)
-    options = Options(asked.quick, asked.out, asked.work, tuple(asked.skill))
+    ladder = tuple(asked.jobs), tuple(asked.task), asked.config_dir
+    options = Options(asked.quick, asked.out, asked.work, *ladder)
     try:
         if asked.rows:  # the process of one comparison
             return measure(asked.only[0], options, asked.rows)
@@ -65,7 +66,8 @@ def parser() -> argparse.ArgumentParser:
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    skill = "a finished sst2 or rte skill to serve, in place of a newly tuned one"
+    jobs = "finished jobs whose skills the ladder serves, in place of newly tuned ones"
+    conf = "further configuration, as of jobs: its task/NAME.yaml are tasks of the ladder, too"
     some: dict[str, Any] = {
         "nargs": "+",
         "choices": COMPARISONS,
@@ -77,9 +79,9 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--only", **some, help=names)
     made.add_argument("--out", type=Path, default=Path("outputs/bench"), metavar="DIR")
     made.add_argument("--work", type=Path, default=Path("outputs/.bench"), metavar="DIR")
-    made.add_argument(
-        "--skill", type=Path, action="append", default=[], metavar="FOLDER", help=skill
-    )
+    made.add_argument("--task", nargs="+", default=["sst2"], metavar="TASK", help="of the ladder")
+    made.add_argument("--config-dir", type=Path, metavar="DIR", help=conf)
+    made.add_argument("--jobs", type=Path, nargs="+", default=[], metavar="DIR", help=jobs)
     made.add_argument("--rows", type=Path, help=argparse.SUPPRESS)
     return made
 
@@ -119,7 +121,9 @@ def run(name: str, options: Options, timeout: float = TIMEOUT) -> Report:
 def command(name: str, options: Options, rows: Path) -> list[str]:
     """The process of one comparison: this program once more, to write its rows to a file."""
     arguments = ["--only", name, "--out", str(options.out), "--work", str(options.work)]
-    arguments += [part for skill in options.skills for part in ("--skill", str(skill))]
+    arguments += ["--task", *options.tasks]
+    arguments += ["--jobs", *map(str, options.jobs)] if options.jobs else []
+    arguments += ["--config-dir", str(options.conf)] if options.conf else []
     arguments += ["--quick"] if options.quick else []
     return [sys.executable, "-m", "skip_exp.bench", *arguments, "--rows", str(rows)]
 

@@ -2,6 +2,7 @@
 
 import importlib
 import os
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -87,9 +88,17 @@ def data_folder() -> str | None:
     return os.environ.get("SKIP_EXP_DATA") or None
 
 
-def texts(task: str) -> RawTask:
-    """Texts and labels of ``conf/task/<task>.yaml``."""
-    spec = task_spec(OmegaConf.load(schema.conf_dir() / "task" / f"{task}.yaml"))
+def texts(task: str, conf: Path | None = None) -> RawTask:
+    """Texts and labels of ``task/<task>.yaml`` in ``conf``, or else in the package's own ``conf``.
+
+    Raises:
+        SkipError: there is no such task, or its rows are not to be had.
+    """
+    files = [folder / "task" / f"{task}.yaml" for folder in (conf, schema.conf_dir()) if folder]
+    file = next((file for file in files if file.is_file()), None)
+    if file is None:
+        raise SkipError(f"--task {task}: no {' and no '.join(map(str, files))}")
+    spec = task_spec(OmegaConf.load(file))
     folder = data_folder()
     return load_task(spec, "local" if folder else "sample", folder, allow_sample=True)
 

@@ -31,13 +31,17 @@ class Options:
         quick: every comparison on little, in minutes; the figures are no result.
         out: folder of tables and picture.
         work: folder of what later runs may use again (tuned models, caches).
-        skills: folders of finished skills to serve, in place of newly tuned ones.
+        jobs: folders of finished jobs whose skills the ladder serves, in place of newly tuned ones.
+        tasks: of the ladder.
+        conf: folder with further tasks (``task/NAME.yaml``), or None.
     """
 
     quick: bool
     out: Path
     work: Path
-    skills: tuple[Path, ...] = ()
+    jobs: tuple[Path, ...] = ()
+    tasks: tuple[str, ...] = ("sst2",)
+    conf: Path | None = None
 
     @property
     def shape(self) -> str:

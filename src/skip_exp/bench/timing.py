@@ -32,6 +32,11 @@ class Times:
     def median(self, call: int) -> float:
         return statistics.median(self.seconds[call])
 
+    def tail(self, call: int) -> float:
+        """The 99th percentile; of fewer than a hundred rounds no more than a glimpse."""
+        seconds = self.seconds[call]
+        return statistics.quantiles(seconds, n=100, method="inclusive")[-1]
+
     def ratio(self, over: int, under: int) -> tuple[float, float]:
         """Median of ``over`` / ``under``, pair by pair, and half its interquartile range."""
         pairs = zip(self.seconds[over], self.seconds[under], strict=True)

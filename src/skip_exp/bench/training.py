@@ -13,7 +13,7 @@ from transformers import BertConfig
 
 from skip_exp.bench import baseline, models
 from skip_exp.bench.tables import Options, Reach, Row
-from skip_exp.bench.timing import clock, compare, reported, synchronise
+from skip_exp.bench.timing import Times, clock, compare, reported, synchronise
 from skip_exp.config.schema import TrainConfig, TrainerConfig
 from skip_exp.data.encode import EncodedTask
 from skip_exp.data.metrics import build_metrics
@@ -27,13 +27,15 @@ from skip_exp.training.trainer import fit_trainer, resolve_precision
 TITLE = "Training throughput"
 ABOUT = (
     "Prompt tuning on the same train rows, batch 32, a prompt of 16, set-up and validation left "
-    "out. Ours: the `tune` phase at its defaults (prefix prompt), and once more with a prompt at "
-    "the input; precision `auto`, given beside it. Theirs: PEFT prompt tuning in a plain loop, "
-    "fp32, shuffled rows, dynamic padding. Tokens of the texts per second, padding and prompt not "
-    "counted. Ratio: how many times as many."
+    "out; train rows a second. PEFT: prompt tuning in a plain loop, dynamic padding, in fp32 and "
+    "shuffled; then by autocast in bf16 (where the machine computes it natively) and in batches "
+    "of similar length. Ours: the `tune` phase at its defaults, in bf16 likewise, with a prompt at "
+    "the input; then with a prefix, the default. Theirs: the step before; ratio: what a step adds. "
+    "Then each of ours against both of PEFT's."
 )
 SIZES = {"minilm": (8, 3), "bert-base": (2, 3)}  # batches per turn, turns
 SELECT = 8  # rows that the trainer validates on, after the time was taken
+STEPS = ("PEFT, fp32, shuffled", "PEFT, {}, by length", "input prompt", "prefix prompt")
 
 
 def measure(options: Options) -> list[Row]:
@@ -45,16 +47,24 @@ def measure(options: Options) -> list[Row]:
         part = first_rows(task, batches * baseline.BATCH)
         real = shape == "minilm"  # the other one has random weights
         backbone = models.minilm().model if real else models.backbone(models.config(shape))
-        calls = [ours(backbone, kind, part, precision) for kind in ("prefix", "input")]
-        calls.append(theirs(embedded_folder("minilm") if real else models.config(shape), part))
-        tokens, reach = sum(len(row["input_ids"]) for row in part.train), Reach(low=2.5)
-        against = partial(compare, theirs=2, unit="tokens/s", of=tokens, reach=reach)
+        source = embedded_folder("minilm") if real else models.config(shape)
+        calls = [theirs(source, part), theirs(source, part, at_best=True)]
+        calls += [ours(backbone, kind, part, precision) for kind in ("input", "prefix")]
+        setting = f"{shape}{'' if real else ' shape'}, {name}"
         times = reported(calls, repeats=turns)
-        setting = f"{shape}{'' if real else ' shape'}, {name}, {precision}"
-        rows += [
-            against(f"{kind} prompt", setting, times, ours=call)
-            for call, kind in enumerate(("prefix", "input"))
-        ]
+        rows += climbed(setting, times, len(part.train), precision.removesuffix("-mixed"))
+    return rows
+
+
+def climbed(setting: str, times: Times, size: int, precision: str) -> list[Row]:
+    """Every step against the one before, then ours against both of PEFT's."""
+    names = [name.format(precision) for name in STEPS]
+    against = partial(compare, setting=setting, times=times, unit="rows/s", of=size)
+    rows = [against(name, ours=i, theirs=i - 1 if i else None) for i, name in enumerate(names)]
+    for step in (2, 3):
+        for other, reach in ((0, Reach(low=2.5)), (1, None)):
+            name = f"{names[step]}, against {names[other]}"
+            rows.append(against(name, ours=step, theirs=other, reach=reach))
     return rows
 
 
@@ -95,15 +105,23 @@ def ours(backbone: HFModel, kind: str, task: EncodedTask, precision: str) -> Cal
     return turn
 
 
-def theirs(source: Path | BertConfig, task: EncodedTask) -> Callable[[], float]:
-    """Seconds that one epoch of PEFT in a plain loop takes."""
+def theirs(
+    source: Path | BertConfig, task: EncodedTask, at_best: bool = False
+) -> Callable[[], float]:
+    """Seconds that one epoch of PEFT in a plain loop takes.
+
+    Shuffled and in fp32, or ``at_best``: in batches of similar length, and bf16 where it is native.
+    """
     model = baseline.prompt_tuned(source).to(best_device())
     pad = task.tokenizer.pad_token_id
     order = torch.randperm(len(task.train), generator=torch.Generator().manual_seed(0))
     rows = [task.train[i] for i in order]
 
     def turn() -> float:
-        loop = baseline.Loop(model, -(-len(rows) // baseline.BATCH))
-        return clock(lambda: loop.run(baseline.batches(rows, pad)))
+        bf16 = at_best and baseline.native_bf16()
+        loop = baseline.Loop(model, -(-len(rows) // baseline.BATCH), bf16=bf16)
+        return clock(
+            lambda: loop.run((baseline.grouped if at_best else baseline.batches)(rows, pad))
+        )
 
     return turn

@@ -22,8 +22,9 @@ from skip_exp.config.prune import PruneConfig
 from skip_exp.config.task import TaskConfig
 from skip_exp.errors import ConfigError
 
-TRAIN = ("prompt", "prompt_readout", "bias", "full")
-BASELINES = ("bias", "full")  # `tune.train` of a size that no skill file should have; never pruned
+TRAIN = ("prompt", "prompt_readout", "bias", "lora", "full")
+OWN = TRAIN[2:]  # what trains some of the backbone's weights, which become a model's own
+BASELINES = ("bias", "full")  # `tune.train` of models that are never pruned
 # Names of the parts that come with the package: refused here before torch is imported, looked up in
 # the registries of `models`.
 PROMPTS = ("input", "prefix", "none")
@@ -87,21 +88,24 @@ class TrainConfig:
     clip: float = 1.0  # gradient norm
     patience: int = 3  # epochs without a better score on the selection slice
     dropout: bool = False  # whether the frozen backbone's own dropout is active
-    # prompt | prompt_readout | bias (biases and norms, too) | full (all weights; tune only)
+    # prompt | prompt_readout | bias (biases and norms, too) | lora (bias, and low-rank updates of
+    # every linear of the blocks) | full (all weights; tune only)
     train: str = "prompt_readout"
-    bias_lr: float = 1e-3  # of what `bias` and `full` train beside prompt and readout
+    bias_lr: float = 1e-3  # of the backbone's parameters: biases and norms, or all of them
+    lora_lr: float = 1e-3  # of the factors of low-rank updates
+    rank: int = 8  # of each update
 
     def __post_init__(self) -> None:
-        positive(self.phase, self, epochs=10**6, batch=10**6, lr=10, patience=10**6)
+        positive(self.phase, self, epochs=10**6, batch=10**6, lr=10, patience=10**6, rank=10**4)
         within(self.phase, self, readout_lr=(0, 10), bias_lr=(0, 10), weight_decay=(0, 10))
-        within(self.phase, self, warmup=(0, 1), clip=(0, 10**6))
+        within(self.phase, self, lora_lr=(0, 10), warmup=(0, 1), clip=(0, 10**6))
         one_of(f"{self.phase}.train", self.train, self.trains)
 
 
 @dataclass
 class RetuneConfig(TrainConfig):
     phase: ClassVar[str] = "retune"
-    trains: ClassVar[tuple[str, ...]] = TRAIN[:3]
+    trains: ClassVar[tuple[str, ...]] = TRAIN[:4]
 
     # A warm start: the dense model's prompt on what is left, whose biases and norms may follow.
     epochs: int = 3
@@ -155,11 +159,16 @@ class DataConfig:
     source: str = "auto"  # auto | local | hub | sample
     dir: str | None = None  # folder of `local`
     max_length: int = 128  # tokens, special tokens included
+    # As many of the rows that train, drawn by the seed, for cheap screens; the selection slice and
+    # the validation split stay whole. null, or more than there are: all of them.
+    train_rows: int | None = None
 
     def __post_init__(self) -> None:
         one_of("data.source", self.source, ("auto", "local", "hub", "sample"))
         # Below it two special tokens, or the four of a pair, leave no room for a text.
         within("data", self, max_length=(8, 10**6))
+        if self.train_rows is not None:
+            positive("data", self, train_rows=10**9)
 
 
 @dataclass

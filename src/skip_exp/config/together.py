@@ -28,6 +28,12 @@ def _check_training(cfg: Config) -> None:
     if baseline and (cfg.prune.goal.ratio != 0 or cfg.retune.enabled):
         why = "a baseline of its own size: needs prune.ratio=0 retune.enabled=false"
         raise ConfigError("tune.train", cfg.tune.train, why)
+    if cfg.tune.train == "lora":  # re-tuning goes on with the factors that are there
+        for key in ("train", "rank"):
+            given, needed = getattr(cfg.retune, key), getattr(cfg.tune, key)
+            if given != needed:
+                why = f"must be {needed}, as tune.{key}, with tune.train=lora"
+                raise ConfigError(f"retune.{key}", given, why)
     if cfg.prompt.kind == "none" and "prompt" in (cfg.tune.train, cfg.retune.train):
         raise ConfigError("prompt.kind", "none", "leaves nothing to train with train=prompt")
     if not cfg.tune.enabled:

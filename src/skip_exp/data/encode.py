@@ -1,7 +1,7 @@
 """Tokenised rows, the selection slice, and batches padded only as far as they need."""
 
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import chain
 
 import numpy as np
@@ -13,6 +13,7 @@ from skip_exp.config.task import TaskConfig
 from skip_exp.data.batches import Row
 from skip_exp.data.rows import Split
 from skip_exp.data.sources import RawTask
+from skip_exp.errors import ConfigError
 
 log = logging.getLogger(__name__)
 
@@ -35,6 +36,7 @@ class EncodedTask:
     truncated: dict[str, int]  # rows cut to max_length, per split as read
     majority: dict[str, float]  # {"accuracy": of always answering validation's commonest label}
     tokenizer: PreTrainedTokenizerBase
+    train_rows: int | None = None  # how many were drawn for ``train``; None: it has all there are
 
     def token_counts(self) -> Tensor:
         """Occurrences by token id in the train rows (the selection slice is not among them)."""
@@ -75,6 +77,27 @@ def encode(raw: RawTask, tokenizer: PreTrainedTokenizerBase, max_length: int) ->
         majority={"accuracy": max(map(labels.count, set(labels))) / len(labels)},
         tokenizer=tokenizer,
     )
+
+
+def draw_rows(task: EncodedTask, count: int, seed: int) -> EncodedTask:
+    """The task with ``count`` of its train rows, drawn by ``seed`` alone, in their own order.
+
+    The draw of a smaller count is part of that of a larger one. Where there are no more than
+    ``count`` rows, the task itself.
+
+    Raises:
+        ConfigError: all rows drawn have one label.
+    """
+    if count >= len(task.train):
+        log.info("data: data.train_rows=%d: all %d train rows are used", count, len(task.train))
+        return task
+    drawn = np.random.default_rng(seed).permutation(len(task.train))[:count]
+    rows = [task.train[i] for i in sorted(drawn)]
+    if len(labels := {row["label"] for row in rows}) == 1:
+        name = task.spec.labels[labels.pop()]
+        raise ConfigError("data.train_rows", count, f"all rows drawn have the label {name!r}")
+    log.info("data: %d of %d train rows drawn (data.train_rows)", count, len(task.train))
+    return replace(task, train=rows, train_rows=count)
 
 
 def _encode_split(

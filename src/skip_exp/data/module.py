@@ -62,6 +62,7 @@ def share(rows: Sequence[Row], rank: int, world: int) -> tuple[Sequence[Row], fl
 class TextDataModule(L.LightningDataModule):
     """Train on ``train``, validate on ``select``, test on ``validation``; rows stay in memory.
 
+    Every row of ``select`` tells its half, 0 and 1 in turn: see ``callbacks.keep_best.crossfit``.
     Where a trainer runs several processes, each gets its :func:`share` of every train batch, with
     the weight as ``weight`` [], and every n-th row of ``select``.
 
@@ -103,7 +104,7 @@ class TextDataModule(L.LightningDataModule):
 
     def val_dataloader(self) -> DataLoader[Row]:
         rank, world = self._place()
-        rows = self.encoded.select
+        rows = [row | {"half": i % 2} for i, row in enumerate(self.encoded.select)]
         if len(rows) < world:
             why = f"the selection slice has {len(rows)} rows only, and each process scores some"
             raise ConfigError("trainer.devices", world, why)

@@ -13,7 +13,9 @@ from transformers.models.roberta.modeling_roberta import RobertaSelfAttention
 from transformers.models.t5.modeling_t5 import T5Attention
 
 Prefix = tuple[Tensor, Tensor]  # keys [length, heads, qk_dim], values [length, heads, vo_dim]
-SHORT = 256  # keys up to which plain products beat the fused kernel's backward pass, see `_fused`
+# Keys up to which plain products beat the fused kernel in bf16 on a CPU, see `_fused`: answering,
+# and with a backward pass.
+TINY, SHORT = 48, 256
 
 
 class Attention(nn.Module):
@@ -96,13 +98,14 @@ class Attention(nn.Module):
     def _fused(self, q: Tensor, k: Tensor) -> bool:
         """Whether the fused kernel computes this call.
 
-        Its backward pass in bf16 on a CPU takes four times as long as plain products where texts
-        are short (a third of a training step); on long ones these would fill the memory.
+        In bf16 on a CPU its backward pass takes four times as long as plain products where texts
+        are short (a third of a training step); on long ones these would fill the memory. Without
+        a backward pass plain products pay where texts are very short.
         """
         if self.implementation != "sdpa" or self.qk_dim == 0:
             return False
-        slow = q.dtype == torch.bfloat16 and q.device.type == "cpu" and k.shape[2] <= SHORT
-        return not (slow and q.requires_grad)
+        few = k.shape[2] <= (SHORT if q.requires_grad else TINY)
+        return not (few and q.dtype == torch.bfloat16 and q.device.type == "cpu")
 
 
 def _widened(x: Tensor, width: int) -> Tensor:

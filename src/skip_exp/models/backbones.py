@@ -28,11 +28,14 @@ log = logging.getLogger(__name__)
 
 MINILM = PACKAGE
 WEIGHTS = Path(__file__).parents[1] / "weights"
-EMBEDDED = ("minilm", "minilm_roberta", "t5_mini")
+SHIPPED = ("roberta_mini", "t5_mini")  # folders of WEIGHTS
+EMBEDDED = ("minilm", "minilm_roberta", *SHIPPED)
 BERT_DERIVED = "embedded:minilm_roberta"
 NOTES = {  # "<short>: <in full>"; the short form stands in every table
     BERT_DERIVED: "BERT-derived: minilm's weights in RoBERTa's layout, the same function; "
     "no evidence beside minilm",
+    "embedded:roberta_mini": "distilled from MiniLM: starts from its weights and learnt its "
+    "sentence vectors, on texts of train rows, too, without their labels",
     "embedded:t5_mini": "saw train labels: pre-trained on those of sst2, mrpc, cola and rte, too",
 }
 
@@ -76,7 +79,7 @@ def embedded_folder(name: str) -> Path:
     if name not in EMBEDDED:
         names = ", ".join(EMBEDDED)
         raise ConfigError("backbone.path", f"embedded:{name}", f"embedded backbones: {names}")
-    if name == "t5_mini":
+    if name in SHIPPED:
         return WEIGHTS / name
     return minilm_folder()
 
@@ -151,7 +154,7 @@ def _load(path: str, family: str, readout: str) -> tuple[PreTrainedModel, PreTra
             raise SkipError(
                 f"backbone.path={path}: cannot be loaded: {first_line(error)}"
             ) from error
-        hint = "" if hub_reachable() else "; minilm and t5_mini work offline"
+        hint = "" if hub_reachable() else "; minilm, roberta_mini and t5_mini work offline"
         raise ConfigError("backbone.path", path, f"{explain(error, path)}{hint}") from error
 
 

@@ -29,6 +29,11 @@ class AttentionBlock:
     attention: Attention
     output: nn.Linear
 
+    @property
+    def linears(self) -> tuple[nn.Linear, ...]:
+        """All of them, in order of execution."""
+        return (*self.attention.projections(), self.output)
+
     def shape(self) -> Shape:
         """Its sizes as they are now."""
         a = self.attention
@@ -56,6 +61,11 @@ class FfnBlock:
         """Its sizes as they are now."""
         cost = sum(_per_unit(up) for up in self.up) + self.down.out_features
         return Shape(self.name, self.down.in_features, _bias(self.down), cost)
+
+    @property
+    def linears(self) -> tuple[nn.Linear, ...]:
+        """All of them, in order of execution."""
+        return (*self.up, self.down)
 
     @property
     def output(self) -> nn.Linear:

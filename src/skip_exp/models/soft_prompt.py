@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 from transformers.modeling_utils import PreTrainedModel
 
+from skip_exp.models import lora
 from skip_exp.models.attention import Attention
 from skip_exp.models.families import AttentionBlock, Block, Family, key_mask
 from skip_exp.models.prompts.base import SoftPrompt
@@ -95,27 +96,36 @@ class SoftPromptModel(nn.Module):
             block.attention.prefix = None
         return copy.deepcopy(self).to(place)
 
-    def train_only(self, what: str) -> None:
-        """Choose what requires gradients: ``prompt``, ``prompt_readout``, ``bias`` or ``full``.
+    def train_only(self, what: str, rank: int = 0, seed: int = 0) -> None:
+        """Choose what requires gradients: one of ``config.schema.TRAIN``.
 
         ``bias``: the vectors of the layers in use, too (biases and norms; BitFit, Zaken et al.
-        2022); ``full``: every weight of the backbone. They become this model's own, so that others
-        that share its backbone's weights keep theirs: call it on a :meth:`copy`.
+        2022); ``lora``: these and the factors of low-rank updates of every linear of the blocks;
+        ``full``: every weight of the backbone. They become this model's own, so that others that
+        share its backbone's weights keep theirs: call it on a :meth:`copy`.
+
+        Args:
+            rank, seed: of the factors that ``lora`` starts where there are none; 0: it adds none.
         """
         self.readout.requires_grad_(what != "prompt")
-        if what not in ("bias", "full"):
+        if what not in ("bias", "lora", "full"):
             return
+        if what == "lora" and rank:
+            linears = [linear for block in self.blocks() for linear in block.linears]
+            lora.add(self.backbone, linears, rank, seed)
         copies: dict[nn.Parameter, nn.Parameter] = {}  # tied weights stay tied
-        modules = self.layer_modules() if what == "bias" else list(self.backbone.modules())
+        modules = list(self.backbone.modules()) if what == "full" else self.layer_modules()
         for module in modules:
+            small = lora.FACTORS if isinstance(module, lora.LowRankLinear) else ()
             for name, parameter in list(module.named_parameters(recurse=False)):
-                if parameter.numel() and (what == "full" or parameter.dim() == 1):
+                is_own = what == "full" or parameter.dim() == 1 or name in small
+                if parameter.numel() and is_own:
                     if parameter not in copies:
                         copies[parameter] = nn.Parameter(parameter.detach().clone())
                     setattr(module, name, copies[parameter])
 
     def skill_parameters(self) -> dict[str, nn.Parameter]:
-        """What is this skill's own: prompt, readout, and vectors trained by ``train: bias``."""
+        """What is this skill's own: prompt, readout, and trained vectors and factors."""
         return {
             name: parameter
             for name, parameter in self.named_parameters()
@@ -135,13 +145,14 @@ class SoftPromptModel(nn.Module):
 
 
 def trainable_state(model: SoftPromptModel) -> State:
-    """A copy of what is the skill's own (prompt, readout, trained biases), on the CPU."""
+    """A copy of what is the skill's own (prompt, readout, biases, factors), on the CPU."""
     return {name: p.detach().cpu().clone() for name, p in model.skill_parameters().items()}
 
 
 def load_trainable(model: SoftPromptModel, state: State) -> None:
-    """Put a :func:`trainable_state` back in place."""
+    """Put a :func:`trainable_state` back in place; low-rank updates are merged."""
     parameters = dict(model.named_parameters())
     with torch.no_grad():
         for name, tensor in state.items():
             parameters[name].copy_(tensor)
+    lora.merge(model.backbone)

@@ -9,6 +9,7 @@ from skip_exp import results
 from skip_exp.job import Job
 from skip_exp.logger import picture
 from skip_exp.logger.build import mirror
+from skip_exp.models import lora
 from skip_exp.models.cost import flops
 from skip_exp.models.sites import keep_sizes
 from skip_exp.models.soft_prompt import SoftPromptModel
@@ -29,6 +30,7 @@ class Measured:
         ratio: asked for or found by a search; None where the goal was a speed-up.
         probes: of the search: ratio -> select score.
         scores: by state (dense, pruned, final).
+        crossfit: by state, of the fits that made one.
         seconds: by phase.
         hits: by stage, whether it came from the cache.
     """
@@ -39,6 +41,7 @@ class Measured:
     ratio: float | None
     probes: dict[str, float]
     scores: dict[str, Scores]
+    crossfit: dict[str, float | None]
     latency: dict[str, Any]
     seconds: dict[str, float]
     hits: dict[str, bool]
@@ -75,11 +78,13 @@ def assemble(job: Job, measured: Measured) -> results.Result:
         "method": method,
         "data_source": job.data.source,
         "data_is_sample": job.data.is_sample,
+        "train_rows": job.data.train_rows,
         "n_eval": len(job.data.validation),
         "majority": job.data.majority,
         "metric": {"name": job.metric, **_by_state(scores, "validation", job.metric)},
         "metrics": _metrics(job, scores),
         "select": _by_state(scores, "select", job.metric),
+        "select_crossfit": measured.crossfit,
         "probes": measured.probes,
         "params": sizes,
         "flops": {"before": before, "after": after, "ratio": before / after},
@@ -102,7 +107,7 @@ def _epochs(job: Job, measured: Measured) -> int:
 def params(dense: SoftPromptModel, final: SoftPromptModel) -> dict[str, float]:
     """Parameters before and after: of the blocks, and of everything in use, prompt included."""
     blocks = [sum(shape.parameters for shape in model.shapes()) for model in (dense, final)]
-    everything = [sum(p.numel() for p in model.parameters()) for model in (dense, final)]
+    everything = [_parameters(model) for model in (dense, final)]
     return {
         "block_before": blocks[0],
         "block_after": blocks[1],
@@ -111,6 +116,13 @@ def params(dense: SoftPromptModel, final: SoftPromptModel) -> dict[str, float]:
         "block_pruned": 1 - blocks[1] / blocks[0],
         "all_pruned": 1 - everything[1] / everything[0],
     }
+
+
+def _parameters(model: SoftPromptModel) -> int:
+    """As it is served: low-rank updates are merged."""
+    served = model.copy()
+    lora.fold(served.backbone)
+    return sum(p.numel() for p in served.parameters())
 
 
 def _by_state(scores: dict[str, Scores], split: str, metric: str) -> Any:
@@ -144,6 +156,7 @@ def skill_about(job: Job, scores: dict[str, Scores], model: SoftPromptModel) -> 
         },
         prompt={"kind": prompt.kind, "length": prompt.length, "decoder": prompt.decoder},
         train=_trained(job, model),
+        factors=_factors(model),
         max_length=job.cfg.data.max_length,
         scores={
             "metric": job.metric,
@@ -153,9 +166,18 @@ def skill_about(job: Job, scores: dict[str, Scores], model: SoftPromptModel) -> 
     )
 
 
+def _factors(model: SoftPromptModel) -> dict[str, int] | None:
+    factors = lora.factors(model.backbone)
+    if not factors:
+        return None
+    return {"rank": factors[0].shape[1], "bytes": 4 * sum(factor.numel() for factor in factors)}
+
+
 def _trained(job: Job, model: SoftPromptModel) -> str:
     """Weights of the backbone that any phase trained are the skill's own, whatever came after."""
     if job.cfg.tune.train == "full":
         return "full"
+    if lora.layers(model.backbone):
+        return "lora"
     own = any(name.startswith("backbone.") for name in model.skill_parameters())
     return "bias" if own else job.cfg.retune.train

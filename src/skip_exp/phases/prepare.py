@@ -12,9 +12,9 @@ from hydra.utils import get_method
 
 from skip_exp.cache.store import StageCache
 from skip_exp.config import together
-from skip_exp.config.schema import AttributionConfig, Config
+from skip_exp.config.schema import AttributionConfig, Config, TrainConfig
 from skip_exp.config.task import TaskConfig
-from skip_exp.data.encode import EncodedTask, encode
+from skip_exp.data.encode import EncodedTask, draw_rows, encode
 from skip_exp.data.sources import load_task, local_stamp
 from skip_exp.errors import ConfigError, SkipError, first_line
 from skip_exp.job import Job, phase_seed
@@ -42,6 +42,8 @@ def prepare(cfg: Config) -> Job:
     _check_goal(cfg, backbone)
     trainer = usable(cfg.trainer)
     data = _data(cfg.task, cfg, backbone)
+    if cfg.data.train_rows is not None:
+        data = draw_rows(data, cfg.data.train_rows, phase_seed(cfg.seed, "rows"))
     log.info(
         "%s: %d train, %d select, %d validation rows from %s",
         *(cfg.task.name, len(data.train), len(data.select), len(data.validation), data.source),
@@ -77,18 +79,19 @@ def _keys(
     task, b = data.spec, cfg.backbone
     tune = {
         "data": [data.fingerprint, task.name, cfg.data.max_length, task.text],
+        "train_rows": data.train_rows,  # which ones follows from the seed
         "metrics": task.metrics,
         "labels": task.labels,
         "backbone": [backbone.content_hash, b.family, b.readout, b.pooling, task.words],
         "prompt": asdict(cfg.prompt),
-        "tune": asdict(cfg.tune),
+        "tune": _training(cfg.tune),
         "seed": cfg.seed,
         "precision": precision,
         "own": own_code(cfg.prompt.kind, b.readout),
     }
     # The method may be anybody's function: its code is no part of this package's.
     method = {"attribution": asdict(cfg.attribution), "method": _code(cfg.attribution._target_)}
-    cut = {"retune": asdict(cfg.retune), "allocation": own_code(cfg.prune.allocation)}
+    cut = {"retune": _training(cfg.retune), "allocation": own_code(cfg.prune.allocation)}
     return {
         "tune": tune,
         "teacher": tune,
@@ -96,6 +99,14 @@ def _keys(
         "attribute": tune | method,
         "probe": tune | method | cut,  # and how much is cut: see phases.search
     }
+
+
+def _training(settings: TrainConfig) -> dict[str, Any]:
+    """What counts of ``tune`` or ``retune``: of low-rank updates only where there are some."""
+    values = asdict(settings)
+    if settings.train != "lora":
+        del values["rank"], values["lora_lr"]
+    return values
 
 
 def _code(target: str) -> str:

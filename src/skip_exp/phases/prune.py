@@ -9,6 +9,7 @@ from skip_exp.callbacks.pruning import PruningCallback
 from skip_exp.config.prune import MISSED, PruneConfig
 from skip_exp.data.metrics import build_metrics
 from skip_exp.job import Job
+from skip_exp.models.lora import unmerged
 from skip_exp.models.sites import Keep, Relevance
 from skip_exp.models.soft_prompt import SoftPromptModel
 from skip_exp.phases.attribute import calibration, relevance_of
@@ -92,7 +93,8 @@ def subnetwork(
     kept = choose(job, dense, relevance, ratio, keep, timed)
     changes = _changes(job, dense, kept)
     smaller = cut(model, steps.relative(kept, keep))
-    reconstruct.apply(smaller, changes)
+    with unmerged(smaller.backbone):  # as in a skill: change the frozen weights, then update
+        reconstruct.apply(smaller, changes)
     return smaller, kept, changes
 
 
@@ -150,7 +152,7 @@ def _tune_between(job: Job, dense: SoftPromptModel, model: SoftPromptModel, step
     """``prune.step_epochs`` of re-tuning after a step of pruning that is not the last."""
     if job.cfg.prune.step_epochs:
         settings = replace(job.cfg.retune, epochs=job.cfg.prune.step_epochs)
-        model.train_only(settings.train)
+        model.train_only(settings.train, settings.rank, job.seed(f"step{step}"))
         fit(job, model, settings, f"step{step}", None, teacher_logits(job, dense))
 
 

@@ -14,16 +14,22 @@ from skip_exp.training.length import after_cut, cost_left
 
 def retune(
     job: Job, dense: SoftPromptModel, pruned: Pruned, logger: Logger | None
-) -> SoftPromptModel:
-    """The final model; ``pruned`` stays as it is."""
+) -> tuple[SoftPromptModel, float | None]:
+    """The final model and, where it was tuned again, its cross-fitted score.
+
+    ``pruned`` stays as it is.
+    """
+    crossfit = None
     model, settings = pruned.model.copy(), job.cfg.retune
-    model.train_only(settings.train)
+    model.train_only(settings.train, settings.rank, job.seed("retune"))
     if settings.init == "scratch":
-        load_trainable(model, trainable_state(cut(job.new_model(), pruned.keep)))
+        new = trainable_state(cut(job.new_model(), pruned.keep))
+        load_trainable(model, {n: t for n, t in new.items() if not n.startswith("backbone.")})
     if settings.enabled:
         teacher = teacher_logits(job, dense)
-        fit(job, model, lengthened(job, dense, pruned), "retune", logger, teacher)
-    return model.eval()
+        settings = lengthened(job, dense, pruned)
+        crossfit = fit(job, model, settings, "retune", logger, teacher)[0].crossfit
+    return model.eval(), crossfit
 
 
 def lengthened(job: Job, dense: SoftPromptModel, pruned: Pruned) -> RetuneConfig:

@@ -13,16 +13,17 @@ from skip_exp.phases.fit import fit
 log = logging.getLogger(__name__)
 
 
-def tune(job: Job, logger: Logger | None) -> tuple[SoftPromptModel, bool]:
+def tune(job: Job, logger: Logger | None) -> tuple[SoftPromptModel, float, bool]:
     """The dense model: prompt and readout tuned on the frozen backbone, or from the cache.
 
-    Returns it and whether it was cached; its curves are logged in any case.
+    Returns it, its cross-fitted score and whether it was cached; its curves are logged in any case.
     """
     model = job.new_model()
 
     def compute() -> Entry:
         best, curves = fit(job, model, job.cfg.tune, "tune", logger)
-        return Entry(trainable_state(model), {"curves": curves.points, "epoch": best.epoch})
+        values = {"curves": curves.points, "epoch": best.epoch, "crossfit": best.crossfit}
+        return Entry(trainable_state(model), values)
 
     entry = job.stage("tune", compute)
     if entry.hit:
@@ -30,7 +31,7 @@ def tune(job: Job, logger: Logger | None) -> tuple[SoftPromptModel, bool]:
         curves, epoch = entry.values["curves"], entry.values["epoch"]
         replay(logger, [*curves, kept("tune", curves, epoch)])
         log.info("tune: cached (best %s)", after(entry.values["epoch"] + 1))
-    return model, entry.hit
+    return model, entry.values["crossfit"], entry.hit
 
 
 def after(epochs: int) -> str:

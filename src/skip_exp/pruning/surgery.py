@@ -4,6 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from skip_exp.models.families import AttentionBlock, FfnBlock
+from skip_exp.models.lora import LowRankLinear, unmerged
 from skip_exp.models.sites import Keep
 from skip_exp.models.soft_prompt import SoftPromptModel
 
@@ -16,14 +17,16 @@ def cut(model: SoftPromptModel, keep: Keep) -> SoftPromptModel:
             ``.qk`` / ``.vo`` -> dim indices [heads, k], the same count in every head. A site that
             is absent keeps everything; an empty one vanishes and its sublayer adds its bias alone.
 
-    Untouched weights are shared with ``model``; prompt and readout are copied and cut alike.
+    Untouched weights are shared with ``model``; prompt and readout are copied and cut alike, and so
+    are the factors of low-rank updates.
     """
     smaller = model.copy()
-    for block in smaller.blocks():
-        if isinstance(block, AttentionBlock):
-            _cut_attention(block, keep)
-        else:
-            _cut_ffn(block, keep)
+    with unmerged(smaller.backbone):
+        for block in smaller.blocks():
+            if isinstance(block, AttentionBlock):
+                _cut_attention(block, keep)
+            else:
+                _cut_ffn(block, keep)
     smaller.prompt.cut(keep)
     return smaller
 
@@ -83,6 +86,8 @@ def narrow_out(linear: nn.Linear, rows: Tensor) -> None:
         return
     rows = rows.to(linear.weight.device)
     linear.weight = frozen(linear.weight.detach()[rows])
+    if isinstance(linear, LowRankLinear):
+        linear.left = nn.Parameter(linear.left.detach()[rows])
     if linear.bias is not None:
         linear.bias = frozen(linear.bias.detach()[rows])
     linear.out_features = len(rows)
@@ -92,7 +97,10 @@ def narrow_in(linear: nn.Linear, columns: Tensor) -> None:
     """Keep the given input units of ``linear``; its bias stays."""
     if len(columns) == linear.in_features:
         return
-    linear.weight = frozen(linear.weight.detach()[:, columns.to(linear.weight.device)].contiguous())
+    columns = columns.to(linear.weight.device)
+    linear.weight = frozen(linear.weight.detach()[:, columns].contiguous())
+    if isinstance(linear, LowRankLinear):
+        linear.right = nn.Parameter(linear.right.detach()[:, columns].contiguous())
     linear.in_features = len(columns)
 
 

@@ -15,7 +15,8 @@ import pandas as pd
 from skip_exp.errors import SkipError
 from skip_exp.report import frame
 from skip_exp.report.cells import backbone_notes
-from skip_exp.report.contrasts import ABOUT, FEW, Difference, Study, study
+from skip_exp.report.contrasts import Study, corrected, study
+from skip_exp.report.intervals import ABOUT, FEW, LIMITS, RATE, Difference
 from skip_exp.report.reconstruction import provenance
 from skip_exp.report.screens import check_folder, read_all, scored
 from skip_exp.report.tables import markdown, percent, save, speed, spread
@@ -27,16 +28,22 @@ READING = (
     "Written by `python -m skip_exp.report.ablations` from result files. Options of one factor are"
     " compared with the default over pairs of the same task, backbone and seed, everything else"
     " being equal; screens share the results whose settings are the same.",
-    "Percent and points (100 x the task's main metric), means over n of the pairs that there could"
-    " be. *pruned*: before re-tuning; *final*: after it. select: the selection slice, which alone"
-    " is used to choose; val: the validation split, **not used to choose**.",
+    "Percent and points (100 x the task's main metric), means over the tasks of the means over"
+    " their pairs; n: of the pairs that there could be. *pruned*: before re-tuning; *final*: after"
+    " it. select: the selection slice, which alone is used to choose; val: the validation split,"
+    " **not used to choose**.",
+    "What picks epochs is not what compares options: dense and final, which keep their best epoch"
+    " on select, are cross-fitted there (each half of the slice is scored at the epoch that the"
+    " other half likes best; mean of the two). A section says so where results do not tell it.",
     "drop: before re-tuning against dense; after it against the better of dense and dense_continued"
     " (the same re-tuning with nothing cut; which is better is told by the means on select, per"
     f" task and backbone). {BARE}: some or all pairs have no dense_continued and are measured"
     " against dense.",
-    f"difference: to the default, with its interval: {ABOUT}. Verdict on select: better, worse, or"
-    f" tie where the interval holds 0; none under {FEW} pairs. Pairs count as independent, which"
-    " seeds of one task are not quite; nothing is corrected for the number of comparisons.",
+    f"difference: to the default, with its interval: {ABOUT}. {LIMITS}",
+    "Verdict, on select: better or worse where the same resamples cross 0 rarely enough after"
+    " correction for all comparisons of this page, so that of all such verdicts at most"
+    f" {100 * RATE:.0f} % are expected to be false (Benjamini and Hochberg), else tie, even where"
+    f" the interval leaves out 0; none under {FEW} pairs.",
     "At chance: dense is not above the majority class by two standard errors (validation split);"
     " such tasks are in no mean and no difference.",
 )
@@ -64,7 +71,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def page(results: pd.DataFrame, own: Path | None = None) -> str:
     """The whole page, Markdown, from a frame of results; ``own``: a folder of further sweeps."""
     scores = scored(results)
-    studies = [study(screen, scores) for screen in read_all(own)]
+    studies = corrected([study(screen, scores) for screen in read_all(own)])
     rows = pd.concat([of.rows for of in studies], ignore_index=True)
     used = pd.concat([of.used for of in studies]).drop_duplicates("job_id")
     costs = {of.screen.name: of.used for of in studies if of.compares} | {"total": used}
@@ -163,6 +170,11 @@ def points(difference: Difference | float) -> str:
     return f"{mean} [{low}, {high}]"
 
 
+def by_task(difference: Difference) -> str:
+    """``cola +0.30, sst2 -1.20``"""
+    return ", ".join(f"{task} {100 * mean:+.2f}" for task, mean in difference.tasks.items())
+
+
 def _left_out(results: pd.DataFrame, used: pd.DataFrame) -> str:
     is_done, is_used = results["status"] == "done", results["job_id"].isin(used["job_id"])
     is_real = is_done & ~results["sample"]
@@ -194,6 +206,8 @@ def section(study: Study) -> list[str]:
         for (task, backbone), place in study.chance.iterrows()
     ]
     parts += [f"At chance, left out: {'; '.join(at_chance)}."] if at_chance else []
+    if not study.crossfit:
+        parts += ["Select is not cross-fitted here: not all results tell it."]
     parts += _baseline(study)
     for ratio, rows in study.rows[study.rows["n"] > 0].groupby("ratio"):
         # The name keeps headings apart: links to them would be the same.
@@ -255,7 +269,7 @@ def _listed(rows: pd.DataFrame, verdict: str) -> str:
         lines += [
             f"- {section}: `{row['option']}` at ratio {row['ratio']:g}, {PHASE[row['phase']]}"
             f" re-tuning: {points(row['select difference'])} on select"
-            f" ({row['select difference'].n} pairs)"
+            f" ({row['select difference'].n} pairs: {by_task(row['select difference'])})"
             for _, row in group.loc[(-size).sort_values(kind="stable").index].iterrows()
         ]
     return "\n".join(lines) or "Nothing so far."

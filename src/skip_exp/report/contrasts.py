@@ -1,44 +1,18 @@
 """The figures of one ablation: per ratio and phase every option against the default."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import islice
 
-import numpy as np
 import pandas as pd
-from scipy.stats import bootstrap
 
 from skip_exp.report.cells import chance, without
+from skip_exp.report.intervals import Difference, correct, difference
 from skip_exp.report.screens import CONTINUED, PAIR, PLACE, Screen
 
 SPLITS = {"select": "select/dense", "validation": "metric/dense"}  # split to its dense score
+CROSSFIT = {"select": "crossfit", "select/dense": "select_crossfit/dense"}  # in whose place
 ROW = ["ratio", "phase", "option"]
-
-FEW = 5  # below this many pairs there is no verdict
-CONFIDENCE = 0.95
-RESAMPLES = 9999
-ABOUT = (
-    f"{100 * CONFIDENCE:.0f} % percentile bootstrap of the mean over the pairs"
-    f" ({RESAMPLES} resamples, fixed random state)"
-)
-
-
-@dataclass(frozen=True)
-class Difference:
-    """Mean of paired differences with its confidence interval; without one for few pairs."""
-
-    n: int
-    mean: float
-    interval: tuple[float, float] | None
-
-    @property
-    def verdict(self) -> str:
-        """``better``, ``worse``, ``tie`` where the interval holds 0, or that pairs are too few."""
-        if self.interval is None:
-            return f"none: under {FEW} pairs"
-        low, high = self.interval
-        if low <= 0 <= high:
-            return "tie"
-        return "better" if low > 0 else "worse"
 
 
 @dataclass(frozen=True)
@@ -49,12 +23,14 @@ class Study:
     # Per row of `Screen.points`: section (title), is_default (as of the screen), n (pairs with the
     # default; of the default its results), bare (of them final and without a dense_continued to be
     # measured against), and, NaN without a pair, speed (mean, std), contended, and per split score,
-    # drop (means over the pairs, fractions) and difference (`Difference` to the default).
+    # drop (means over the tasks of those over their pairs, fractions) and difference (`Difference`
+    # to the default).
     rows: pd.DataFrame
     chance: pd.DataFrame  # by PLACE: those at chance, left out of every mean; see `cells.chance`
     expected: int  # pairs that are not at chance
     used: pd.DataFrame  # all results of the section, each job once
     base: pd.DataFrame  # the default's final ones by PAIR, with what they are measured against
+    crossfit: bool  # whether select is cross-fitted: all results that count must tell it
 
     @property
     def compares(self) -> bool:
@@ -66,27 +42,41 @@ def study(screen: Screen, scored: pd.DataFrame) -> Study:
     """All rows of an ablation, and the results they are made of; ``scored``: of `screens`."""
     scored = scored.merge(screen.pairs, on=PAIR)
     continued = scored[scored["phase"] == CONTINUED]
+    used = continued[continued["identity"].isin(screen.points[CONTINUED])]
     every = screen.points.merge(scored, on=["ratio", "phase", "identity"])
     runs = _latest(every)
+    crossfit = has_crossfit(pd.concat([runs, _last(used)]))
+    if crossfit:
+        runs, continued = crossfitted(runs), crossfitted(continued)
     at_chance = _at_chance(runs)
     pairs = without(screen.pairs, at_chance.reset_index(), PLACE)
     runs = pairs.merge(runs, on=PAIR)  # in the order of the pairs: so the bootstrap is the same
     finals = runs[runs["is_reference"] & (runs["phase"] == "final")]
     finals = finals.drop_duplicates(PAIR, keep="last")
     finals = finals.assign(**{CONTINUED: screen.points[CONTINUED].iloc[0]})
-    used = continued[continued["identity"].isin(screen.points[CONTINUED])]
-    rows = screen.points.merge(_figures(_against(runs, continued)), how="left", on=ROW)
+    rows = screen.points.merge(figures(against(runs, continued)), how="left", on=ROW)
     rows[["n", "bare"]] = rows[["n", "bare"]].fillna(0).astype(int)
-    against = "" if screen.is_default else f" (against {screen.reference})"
-    rows = rows.assign(section=screen.title + against, is_default=screen.is_default)
+    other = "" if screen.is_default else f" (against {screen.reference})"
+    rows = rows.assign(section=screen.title + other, is_default=screen.is_default)
     return Study(
         screen=screen,
         rows=rows,
         chance=at_chance,
         expected=len(pairs),
         used=pd.concat([every, used] if len(every) else [every]).drop_duplicates("job_id"),
-        base=_against(finals, continued),
+        base=against(finals, continued),
+        crossfit=crossfit,
     )
+
+
+def corrected(studies: Sequence[Study]) -> list[Study]:
+    """The same with all their differences on select corrected together, see `intervals.correct`."""
+    every = [of.rows["select difference"] for of in studies]
+    found = iter(correct([d if isinstance(d, Difference) else None for of in every for d in of]))
+    return [
+        replace(of, rows=of.rows.assign(**{"select difference": list(islice(found, len(of.rows)))}))
+        for of in studies
+    ]
 
 
 def _latest(runs: pd.DataFrame) -> pd.DataFrame:
@@ -98,6 +88,21 @@ def _latest(runs: pd.DataFrame) -> pd.DataFrame:
     return last.assign(contended=last["contended"] & last["latency/speedup"].isna())
 
 
+def has_crossfit(runs: pd.DataFrame) -> bool:
+    """Whether all of them tell it: next to one that does not, it would be too low."""
+    return bool(len(runs) and runs[list(CROSSFIT.values())].notna().all(axis=None))
+
+
+def crossfitted(runs: pd.DataFrame) -> pd.DataFrame:
+    """The runs with cross-fitted scores as their scores on select."""
+    return runs.assign(**{whole: runs[crossfit] for whole, crossfit in CROSSFIT.items()})
+
+
+def _last(continued: pd.DataFrame) -> pd.DataFrame:
+    """Of repeated runs the last."""
+    return continued.drop_duplicates(["identity", *PAIR], keep="last")
+
+
 def _at_chance(runs: pd.DataFrame) -> pd.DataFrame:
     """Places whose dense is at chance: the default's dense or, where it has no result, any."""
     reference = runs[runs["is_reference"]]
@@ -106,14 +111,14 @@ def _at_chance(runs: pd.DataFrame) -> pd.DataFrame:
     return judged[judged["at chance"]]
 
 
-def _against(runs: pd.DataFrame, continued: pd.DataFrame) -> pd.DataFrame:
+def against(runs: pd.DataFrame, continued: pd.DataFrame) -> pd.DataFrame:
     """The runs that have all scores, with ``again/<split>``, ``base/<split>`` and ``better``.
 
     Base is dense before re-tuning; after it the better of dense and dense_continued (``again``).
     Which is better is decided per task and backbone by the means on ``select`` over the seeds that
     have both: per seed, the maximum of two noisy scores would be too high.
     """
-    again = continued.drop_duplicates(["identity", *PAIR], keep="last").dropna(subset=list(SPLITS))
+    again = _last(continued).dropna(subset=list(SPLITS))
     again = again[["identity", *PAIR, *SPLITS]].rename(columns={"identity": CONTINUED})
     again = again.rename(columns={split: f"again/{split}" for split in SPLITS})
     runs = runs.dropna(subset=list(SPLITS.values()))
@@ -128,8 +133,8 @@ def _against(runs: pd.DataFrame, continued: pd.DataFrame) -> pd.DataFrame:
     return runs.dropna(subset=list(SPLITS))
 
 
-def _figures(runs: pd.DataFrame) -> pd.DataFrame:
-    """Means over the pairs of each row, columns as of `Study.rows`."""
+def figures(runs: pd.DataFrame) -> pd.DataFrame:
+    """Figures of each row, columns as of `Study.rows`."""
     reference = runs.loc[runs["is_reference"], ["ratio", "phase", *PAIR, *SPLITS]]
     pairs = runs.merge(reference, on=["ratio", "phase", *PAIR], suffixes=("", " of default"))
     for split in SPLITS:
@@ -138,36 +143,21 @@ def _figures(runs: pd.DataFrame) -> pd.DataFrame:
     pairs["bare"] = (pairs["phase"] == "final") & pairs["again/select"].isna()
     groups = pairs.groupby(ROW)
     # Every timing disturbed, where there is one: `_latest` leaves the flag where no speed is known.
-    figures = {
+    counts = {
         "n": groups.size(),
         "bare": groups["bare"].sum(),
         "speed": groups["latency/speedup"].mean(),
         "speed std": groups["latency/speedup"].std(),
         "contended": groups["contended"].any() & groups["latency/speedup"].count().eq(0),
     }
+    found = pd.DataFrame(counts)
     for split in SPLITS:
-        values = groups[f"{split} difference"].agg(list)
-        figures |= {split: groups[split].mean(), f"{split} drop": groups[f"{split} drop"].mean()}
-        figures[f"{split} difference"] = values.map(difference).where(~groups["is_reference"].any())
-    return pd.DataFrame(figures).reset_index()
-
-
-def difference(values: Sequence[float]) -> Difference | None:
-    """Of the differences option - default, one per pair; None for no pairs.
-
-    The percentile method, not BCa: that one is undefined where all differences are equal.
-    """
-    if not values:
-        return None
-    interval = None
-    if len(values) >= FEW:
-        bounds = bootstrap(
-            (np.asarray(values, dtype=float),),
-            np.mean,
-            n_resamples=RESAMPLES,
-            confidence_level=CONFIDENCE,
-            method="percentile",
-            rng=np.random.default_rng(0),
-        ).confidence_interval
-        interval = float(bounds.low), float(bounds.high)
-    return Difference(len(values), float(np.mean(values)), interval)
+        scores = [split, f"{split} drop"]
+        by_task = pairs.groupby([*ROW, "task"])[scores].mean()
+        found = found.join(by_task.groupby(ROW).mean())
+        differences = [
+            None if of["is_reference"].any() else difference(of[f"{split} difference"], of["task"])
+            for _, of in groups
+        ]
+        found[f"{split} difference"] = pd.Series(differences, index=found.index, dtype=object)
+    return found.reset_index()

@@ -12,6 +12,7 @@ from skip_exp.config.schema import method_name
 from skip_exp.errors import SkipError
 
 PHASES = ("dense", "pruned", "final")
+CHOOSING = ("dense", "final")  # those that kept the best epoch on the selection slice
 CONFIG = "config/"  # what the columns of `comparable` start with
 TEXT = (  # never missing: "" where a result does not tell
     *("job_id", "status", "error", "sweep", "task", "backbone", "backbone_note", "family"),
@@ -19,9 +20,10 @@ TEXT = (  # never missing: "" where a result does not tell
     *("versions/torch", "latency/device", "latency/dtype", "path", "skill"),
 )
 NUMBERS = (  # NaN where a result does not tell
-    *("seed", "ratio", "n_eval"),
+    *("seed", "ratio", "train_rows", "n_eval"),
     *(f"{split}/{phase}" for split in ("metric", "select") for phase in PHASES),
-    *("params/block_pruned", "params/all_pruned", "flops/ratio", "seconds/total"),
+    *(f"select_crossfit/{phase}" for phase in CHOOSING),
+    *("method/epochs", "params/block_pruned", "params/all_pruned", "flops/ratio", "seconds/total"),
     *("latency/dense_ms", "latency/final_ms", "latency/batch", "latency/seq_len"),
     *("latency/threads", "latency/speedup"),  # no speed-up where the timing was disturbed
     "majority",  # of the main metric: score of always answering the majority class
@@ -38,6 +40,8 @@ _LEFT_OUT |= {"data.source", "data.dir", "trainer.progress", "trainer.accelerato
 _LEFT_OUT_GROUPS = {"task", "backbone", "logger", "cache", "sweep"}
 # Where one of these is set, each job looked for a ratio of its own.
 _GOALS = ("max_drop", "target_speedup")
+# Named wherever they are set: results of before there was the key are not of such a setting.
+_NAMED = {*(f"{CONFIG}prune.{goal}" for goal in _GOALS), f"{CONFIG}data.train_rows"}
 
 
 def load(paths: Iterable[Path | str]) -> pd.DataFrame:
@@ -178,18 +182,17 @@ def settings_of(config: Mapping[str, Any]) -> dict[str, str]:
 def variants(frame: pd.DataFrame) -> list[str]:
     """Per row the config values that not all results of its task, backbone and method share.
 
-    What a ratio was looked for by is always named.
+    What a ratio was looked for by, and how few rows trained, is always named.
     """
-    goals = [f"{CONFIG}prune.{goal}" for goal in _GOALS]
     config = frame[[name for name in frame if str(name).startswith(CONFIG)]]
-    config = config.loc[:, [name in goals or config[name].nunique() > 1 for name in config]]
+    config = config.loc[:, [name in _NAMED or config[name].nunique() > 1 for name in config]]
     config = config.where(config != "")
     if config.empty:
         return [""] * len(frame)
     groups = config.groupby([frame["task"], frame["backbone"], frame["attribution"]], sort=False)
     named = groups.transform("nunique") > 1
-    for goal in named.columns.intersection(goals):
-        named[goal] |= config[goal].notna() & (config[goal] != "None")
+    for name in named.columns.intersection(sorted(_NAMED)):
+        named[name] |= config[name].notna() & (config[name] != "None")
     return [
         ", ".join(f"{name.removeprefix(CONFIG)}={value}" for name, value in row.dropna().items())
         for _, row in config.where(named).iterrows()

@@ -1,7 +1,7 @@
 """What an ablation's sweep file compares, and by what its results are known."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from itertools import product
 from pathlib import Path
@@ -41,6 +41,8 @@ class Screen:
     is_default: bool  # whether that is what `python -m skip_exp` does, told nothing
     pairs: pd.DataFrame  # columns PAIR
     folder: Path | None = None  # of the file, where it is none of the package's
+    # Per option (label) what decides its results at any ratio.
+    settings: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
 
     @property
     def title(self) -> str:
@@ -56,29 +58,45 @@ def scored(results: pd.DataFrame) -> pd.DataFrame:
     """Finished results on real data, a row per result and what it is a score of.
 
     Columns beside the frame's: phase (`PHASES` or CONTINUED), identity, select and validation
-    (scores). A result without re-tuning has no final score of its own, so it counts as pruned only.
+    (scores), and crossfit. A result without re-tuning has no final score of its own, so
+    it counts as pruned only.
     """
     real = results[
         (results["status"] == "done") & ~results["sample"] & (results[PLACE] != "").all(axis=1)
     ]
     real = real.dropna(subset=["seed", "ratio"]).round({"ratio": 6})
-    enabled = real.get(f"{CONFIG}retune.enabled", pd.Series("", index=real.index))
-    retuned = real[enabled != "False"]
+    retuned = real[is_retuned(real)]
     parts = {"pruned": real, "final": retuned, CONTINUED: retuned[retuned["ratio"] == 0]}
     for kind, part in parts.items():
         rows = zip(settings(part), part["ratio"], strict=True)
-        identity = [_identity(values, kind, ratio) for values, ratio in rows]
+        known = [identity(values, kind, ratio) for values, ratio in rows]
         phase = "pruned" if kind == "pruned" else "final"
         parts[kind] = part.assign(
             phase=kind,
-            identity=pd.Series(identity, index=part.index, dtype=object),
+            identity=pd.Series(known, index=part.index, dtype=object),
             select=part[f"select/{phase}"],
+            crossfit=crossfit(part, phase),
             validation=part[f"metric/{phase}"],
         )
     return pd.concat(parts.values(), ignore_index=True)
 
 
-def _identity(values: Mapping[str, str], kind: str, ratio: float) -> str:
+def is_retuned(results: pd.DataFrame) -> pd.Series:
+    enabled = results.get(f"{CONFIG}retune.enabled", pd.Series("", index=results.index))
+    return enabled != "False"
+
+
+def crossfit(results: pd.DataFrame, phase: str) -> pd.Series:
+    """Score on select of ``phase``, cross-fitted where an epoch was chosen on it.
+
+    A cut chooses none, and where nothing is cut pruned is dense. NaN where a result does not tell.
+    """
+    if phase == "final":
+        return results["select_crossfit/final"]
+    return results["select/pruned"].where(results["ratio"] > 0, results["select_crossfit/dense"])
+
+
+def identity(values: Mapping[str, str], kind: str, ratio: float) -> str:
     """What decided the score of a result, or decides those of an option, at ``ratio``."""
     known = dict(values)
     if {"retune.epochs", "retune.patience"} <= set(values):
@@ -137,16 +155,17 @@ def read(name: str, own: Path | None = None) -> Screen:
     task = f"+task={swept['task'][0]}"
     default = _composed(name, task, own=own)
     ratios = [float(ratio) for ratio in swept.get("prune.ratio", [default["prune"]["ratio"]])]
-    options = {}
+    options, by_option = {}, {}
     for values in product(*(swept[factor] for factor in factors)):
         given = [f"{factor}={value}" for factor, value in zip(factors, values, strict=True)]
         label = ", ".join(given) if len(given) > 1 else values[0]
-        options[label] = _points(_composed(name, task, *given, own=own), ratios)
-    of_default = _points(default, ratios)
+        by_option[label] = settings_of(_composed(name, task, *given, own=own))
+        options[label] = _points(by_option[label], ratios)
+    of_default = _points(settings_of(default), ratios)
     same = (label for label, points in options.items() if points.equals(of_default))
     reference = next(same, next(iter(options)))
     # A sweep may set more than it compares: attribution on fewer texts, say.
-    plain = _points(_plain(task), ratios)
+    plain = _points(default_settings(task), ratios)
     seeds = [int(seed) for seed in swept.get("seed", [default["seed"]])]
     pairs = product(swept["task"], swept.get("backbone", [default["backbone"]["name"]]), seeds)
     return Screen(
@@ -158,6 +177,7 @@ def read(name: str, own: Path | None = None) -> Screen:
         is_default=options[reference].equals(plain),
         pairs=pd.DataFrame(pairs, columns=PAIR).astype({"seed": "Int64"}),
         folder=own,
+        settings=by_option,
     )
 
 
@@ -167,16 +187,15 @@ def _composed(name: str, task: str, *given: str, own: Path | None = None) -> dic
 
 
 @cache
-def _plain(task: str) -> dict[str, Any]:
-    """The default job; composed once for all sweep files."""
-    return _composed(grids.PLAIN, task)
+def default_settings(task: str) -> dict[str, str]:
+    """Of the job that is told nothing but its ``task`` (``+task=NAME``); composed once for all."""
+    return settings_of(_composed(grids.PLAIN, task))
 
 
-def _points(cfg: Mapping[str, Any], ratios: Sequence[float]) -> pd.DataFrame:
+def _points(values: Mapping[str, str], ratios: Sequence[float]) -> pd.DataFrame:
     """Per ratio and phase the identities of an option's results and of its dense_continued."""
-    values = settings_of(cfg)
     rows = [
-        (round(ratio, 6), phase, *(_identity(values, kind, ratio) for kind in (phase, CONTINUED)))
+        (round(ratio, 6), phase, *(identity(values, kind, ratio) for kind in (phase, CONTINUED)))
         for ratio, phase in product(ratios, PHASES)
     ]
     return pd.DataFrame(rows, columns=["ratio", "phase", "identity", CONTINUED])

@@ -68,6 +68,7 @@ def _notes(jobs: "pd.DataFrame") -> list[str]:
         jobs["backbone_note"].str.split(":").str[0],
         at_chance.map({True: "at chance", False: ""}),
         ("reached " + reached.map("{:.2f}".format).astype(str)).where(is_missed, ""),
+        (jobs["train_rows"].map("{:g} train rows".format)).where(jobs["train_rows"].notna(), ""),
         jobs["reused"].map({True: "reused", False: ""}),
         strict=True,
     )

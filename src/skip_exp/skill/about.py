@@ -1,10 +1,10 @@
 """What a skill or an export says of itself, checked field by field. Imports no torch."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, fields
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Any, Literal, TypedDict, get_type_hints
+from typing import Any, Literal, NotRequired, TypedDict, get_type_hints
 
 from skip_exp.errors import SkipError, first_line
 from skip_exp.machine.files import parse_json
@@ -41,7 +41,9 @@ class SkillAbout:
         prompt: {kind, length, decoder}.
         max_length: tokens that a text is truncated to.
         scores: main metric and what it was.
-        train: what was trained; ``bias``: biases and norms are in the file, too.
+        train: what was trained; ``bias``: biases and norms are in the file, too; ``lora``: these
+            and the factors of low-rank updates.
+        factors: {rank, bytes}: of these factors; None where there are none.
     """
 
     task: str
@@ -53,6 +55,16 @@ class SkillAbout:
     max_length: int
     scores: dict[str, str | float | None]
     train: str = "prompt_readout"
+    factors: dict[str, int] | None = None
+
+    def stored(self) -> dict[str, Any]:
+        """The fields as a file has them."""
+        return {name: value for name, value in asdict(self).items() if value is not None}
+
+
+class _Factors(TypedDict):
+    rank: int
+    bytes: int
 
 
 class _Stored(TypedDict):
@@ -66,7 +78,8 @@ class _Stored(TypedDict):
     prompt: _Prompt
     max_length: int
     scores: dict[str, Any]
-    train: Literal["prompt", "prompt_readout", "bias", "full"]
+    train: Literal["prompt", "prompt_readout", "bias", "lora", "full"]
+    factors: NotRequired[_Factors]
 
 
 @contextmanager
@@ -115,8 +128,11 @@ def parse_about(path: Path, described: Mapping[str, Any], *beside: str) -> Skill
         SkipError: a field is missing, unknown, of a wrong type or out of range.
     """
     known = get_type_hints(_Stored)
-    parts = [("", described, {**known, **dict.fromkeys(beside)}, known)]
-    for name, kind in (("backbone", _Backbone), ("prompt", _Prompt)):
+    needed_keys = [key for key in known if key in _Stored.__required_keys__]
+    parts: list[tuple[str, Mapping[str, Any], Iterable[str], Iterable[str]]] = [
+        ("", described, [*known, *beside], needed_keys)
+    ]
+    for name, kind in (("backbone", _Backbone), ("prompt", _Prompt), ("factors", _Factors)):
         keys = get_type_hints(kind)
         if isinstance(described.get(name), Mapping):
             parts.append((f"{name}.", described[name], keys, keys))
@@ -129,7 +145,8 @@ def parse_about(path: Path, described: Mapping[str, Any], *beside: str) -> Skill
     problem = mismatch(described, _Stored, "") or _out_of_range(described)
     if problem:
         raise SkipError(f"{path}: field {problem}")
-    return SkillAbout(**{field.name: described[field.name] for field in fields(SkillAbout)})
+    named = [field.name for field in fields(SkillAbout)]
+    return SkillAbout(**{name: described[name] for name in named if name in described})
 
 
 def _out_of_range(described: Mapping[str, Any]) -> str | None:
@@ -146,4 +163,6 @@ def _out_of_range(described: Mapping[str, Any]) -> str | None:
         return f"max_length must be from 1 to {LONGEST}, not {length}"
     if prompt["length"] < 0:
         return f"prompt.length must be 0 or more, not {prompt['length']}"
+    if "factors" in described and described["train"] != "lora":
+        return f"factors must not be there with train={described['train']}"
     return None

@@ -9,7 +9,7 @@ import torch
 
 from skip_exp.errors import SkipError
 from skip_exp.skill.about import CONFIG, VERSION
-from skip_exp.skill.huggingface.folder import write_folder
+from skip_exp.skill.huggingface.folder import CARD, write_folder
 from skip_exp.skill.skill import Skill
 from skip_exp.skill.standalone import describe, write_standalone
 from skip_exp.skill.to_onnx import check_tokens, write_onnx
@@ -17,8 +17,14 @@ from skip_exp.skill.to_onnx import check_tokens, write_onnx
 FORMATS = ("safetensors", "onnx", "hf")
 
 
-def export(skill: Skill, out: Path, format: str, *, int8: bool = False) -> int:
+def export(
+    skill: Skill, out: Path, format: str, *, int8: bool = False, repo_id: str | None = None
+) -> int:
     """Write ``skill`` as a stand-alone folder that appears whole or not at all; its bytes.
+
+    Args:
+        int8: of onnx: weights of 8 bits.
+        repo_id: of hf: where it will be on the hub.
 
     Raises:
         SkipError: ``out`` is not empty or cannot be written; for onnx, a package is missing or the
@@ -31,15 +37,17 @@ def export(skill: Skill, out: Path, format: str, *, int8: bool = False) -> int:
     try:
         temporary.mkdir(parents=True)
         if format == "hf":
-            write_folder(temporary, skill.about, skill.model, skill.tokenizer, skill.folder)
+            parts = (skill.about, skill.model, skill.tokenizer, skill.folder)
+            write_folder(temporary, *parts, repo_id)
         elif format == "onnx":
             about = write_onnx(skill, temporary, int8=int8)
             described = {"version": VERSION} | describe(skill.about, skill.model, "onnx") | about
             (temporary / CONFIG).write_text(json.dumps(described, indent=1) + "\n")
         else:
             write_standalone(temporary, skill.about, skill.model, skill.keep)
-        if format != "hf":  # which has a tokenizer that truncates as the skill does
+        if format != "hf":  # which has a tokenizer that truncates as the skill does, and a card
             skill.tokenizer.save_pretrained(temporary)
+            _write_readme(temporary, skill, format, int8)
         if format == "onnx":
             check_tokens(skill, temporary)
         os.replace(temporary, out)
@@ -48,6 +56,13 @@ def export(skill: Skill, out: Path, format: str, *, int8: bool = False) -> int:
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
     return sum(file.stat().st_size for file in out.iterdir())
+
+
+def _write_readme(folder: Path, skill: Skill, format: str, int8: bool) -> None:
+    # With the results and the configuration, which a skill that only answers does not need.
+    from skip_exp.skill.readme import readme
+
+    (folder / CARD).write_text(readme(skill, format, int8=int8), encoding="utf-8")
 
 
 def _check_out(out: Path) -> None:

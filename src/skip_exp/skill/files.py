@@ -7,7 +7,6 @@ backbone they need, and the SHA-256 over both files. Nothing here touches a back
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +17,7 @@ from torch import Tensor
 
 from skip_exp.errors import SkipError, first_line
 from skip_exp.machine import files
+from skip_exp.models.lora import FACTORS
 from skip_exp.models.sites import Keep
 from skip_exp.models.soft_prompt import SoftPromptModel, trainable_state
 from skip_exp.pruning.reconstruct import Changes
@@ -36,13 +36,14 @@ def save_skill(
 ) -> Path:
     """Write the skill of a cut ``model`` into ``folder`` and return the folder.
 
-    Tensors: ``prompt.*`` and ``readout.*`` as trained (fp32), ``keep/<site>`` int32 indices,
-    ``change/<block>.*`` what reconstruction added before re-tuning (fp32). A write that is cut
+    Tensors: ``prompt.*``, ``readout.*`` and of ``backbone.*`` biases, norms and low-rank factors as
+    trained (fp32), ``keep/<site>`` int32 indices, ``change/<block>.*`` what reconstruction added
+    before re-tuning (fp32). A write that is cut
     short leaves the old skill, or files that are refused, never a wrong skill.
     """
     changed = {f"{CHANGE}{name}": tensor for name, tensor in (changes or {}).items()}
     state = trainable_state(model) | changed
-    write_described(folder, TENSORS, state, keep, ABOUT, asdict(about))
+    write_described(folder, TENSORS, state, keep, ABOUT, about.stored())
     return folder
 
 
@@ -80,7 +81,17 @@ def read_skill(folder: Path) -> tuple[SkillAbout, dict[str, Tensor]]:
     described, tensors = read_described(folder, TENSORS, ABOUT)
     about = parse_about(folder / ABOUT, described)
     check_tensors(folder / TENSORS, about, tensors)
+    stored, told = _factor_bytes(tensors), (about.factors or {}).get("bytes", 0)
+    if stored != told:  # a rank is believed only where it fits the bytes, see skill.rebuild
+        raise SkipError(f"{folder / TENSORS}: factors.bytes={told}: {stored} are stored")
     return about, tensors
+
+
+def _factor_bytes(tensors: Mapping[str, Tensor]) -> int:
+    """Of low-rank updates, in fp32."""
+    ends = tuple(f".{name}" for name in FACTORS)
+    names = [name for name in tensors if name.startswith("backbone.") and name.endswith(ends)]
+    return sum(4 * tensors[name].numel() for name in names)
 
 
 def read_described(

@@ -3,19 +3,19 @@
 from collections.abc import Mapping
 from pathlib import Path
 
-import torch
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 from transformers.modeling_utils import PreTrainedModel
 
 from skip_exp.config.named import check_imported
 from skip_exp.errors import ConfigError, SkipError, first_line
+from skip_exp.models import lora
 from skip_exp.models.backbones import load_backbone
 from skip_exp.models.families import FAMILIES
 from skip_exp.models.prompts.build import build_prompt
 from skip_exp.models.readouts.build import build_readout
 from skip_exp.models.sites import Keep, Site, site_sizes
-from skip_exp.models.soft_prompt import SoftPromptModel
+from skip_exp.models.soft_prompt import SoftPromptModel, load_trainable
 from skip_exp.pruning.reconstruct import Changes, apply
 from skip_exp.pruning.surgery import cut
 from skip_exp.skill.about import SkillAbout
@@ -38,15 +38,21 @@ def cut_model(
     tokenizer: PreTrainedTokenizerBase,
     keep: Keep,
     changes: Changes,
+    factors: Mapping[str, int] | None = None,
 ) -> SoftPromptModel:
-    """``backbone`` cut to ``keep`` and changed; its prompt and readout are yet to be filled."""
+    """``backbone`` cut to ``keep`` and changed; what was trained is yet to be filled.
+
+    Args:
+        factors: rank and bytes of low-rank updates; None: they are merged already.
+    """
     try:
         whole = uncut_model(about, backbone, tokenizer)
         _check_keep(keep, site_sizes(whole.shapes()))
         _check_length(about, whole, tokenizer)
         smaller = cut(whole, keep)
         apply(smaller, changes)
-        smaller.train_only(about.train)
+        _check_factors(smaller, factors)
+        smaller.train_only(about.train, factors["rank"] if factors else 0)
         return smaller
     except (SkipError, ValueError, RuntimeError, LookupError, TypeError, AttributeError) as error:
         raise SkipError(f"{folder}: does not fit its backbone: {first_line(error)}") from error
@@ -59,6 +65,15 @@ def _check_keep(keep: Keep, sizes: Mapping[Site, tuple[int, ...]]) -> None:
             raise ValueError(f"the backbone has no {name}")
         if kept.shape[:-1] != size[:-1] or (kept.numel() and int(kept.max()) >= size[-1]):
             raise ValueError(f"{KEEP}{name} must be indices below {size[-1]}")
+
+
+def _check_factors(model: SoftPromptModel, factors: Mapping[str, int] | None) -> None:
+    linears = [linear for block in model.blocks() for linear in block.linears]
+    sizes = sum(x.in_features + x.out_features for x in linears if x.weight.numel())
+    if factors and factors["bytes"] != 4 * factors["rank"] * sizes:
+        raise ValueError(
+            f"factors of rank {factors['rank']} take {4 * factors['rank'] * sizes} bytes"
+        )
 
 
 def _check_length(
@@ -107,7 +122,7 @@ def whole_model(about: SkillAbout, tokenizer: PreTrainedTokenizerBase) -> SoftPr
 
 
 def fill(folder: Path, model: SoftPromptModel, state: Mapping[str, Tensor]) -> None:
-    """Put prompt and readout in place; nothing is made to fit."""
+    """Put what was trained in place, low-rank updates merged for good; nothing is made to fit."""
     trained = model.skill_parameters()
     for name in sorted(trained.keys() | state.keys()):
         expected = tuple(trained[name].shape) if name in trained else "nothing"
@@ -116,6 +131,5 @@ def fill(folder: Path, model: SoftPromptModel, state: Mapping[str, Tensor]) -> N
             raise SkipError(
                 f"{folder}: does not fit its backbone: {name} is {stored}, not {expected}"
             )
-    with torch.no_grad():
-        for name, parameter in trained.items():
-            parameter.copy_(state[name])
+    load_trainable(model, dict(state))
+    lora.fold(model.backbone)

@@ -74,7 +74,8 @@ class Skill(Classifier):
         check_parts(folder, about)
         loaded = _backbone(folder, about, backbone)
         keep, changes, state = split(tensors)
-        model = cut_model(folder, about, loaded.model, loaded.tokenizer, keep, changes)
+        given = loaded.model, loaded.tokenizer, keep, changes, about.factors
+        model = cut_model(folder, about, *given)
         fill(folder, model, state)
         return cls(about, loaded.tokenizer, model.eval(), keep, folder)
 
@@ -105,7 +106,8 @@ class Skill(Classifier):
         """
         check_push(self.about, repo_id)
         with TemporaryDirectory() as name:
-            write_folder(Path(name), self.about, self.model, self.tokenizer, self.folder)
+            parts = (self.about, self.model, self.tokenizer, self.folder)
+            write_folder(Path(name), *parts, repo_id)
             return upload(Path(name), repo_id)
 
     @torch.inference_mode()

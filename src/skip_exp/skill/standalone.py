@@ -6,7 +6,6 @@ the size of every layer, the backbone's settings) and the tokenizer.
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -41,7 +40,7 @@ def describe(about: SkillAbout, model: SoftPromptModel, format: str) -> dict[str
         for shape in model.shapes()
     }
     settings = json.loads(model.backbone.config.to_json_string(use_diff=False))
-    return {"format": format} | asdict(about) | {"layers": layers, "settings": settings}
+    return {"format": format} | about.stored() | {"layers": layers, "settings": settings}
 
 
 def write_standalone(folder: Path, about: SkillAbout, model: SoftPromptModel, keep: Keep) -> None:

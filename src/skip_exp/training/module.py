@@ -1,20 +1,22 @@
 """The LightningModule of the `tune` and `retune` phases."""
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import lightning as L
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.optim.lr_scheduler import LambdaLR
 from torchmetrics import MeanMetric, MetricCollection
-from transformers import get_linear_schedule_with_warmup
 
 from skip_exp.config.schema import TrainConfig
 from skip_exp.errors import SkipError
+from skip_exp.models import lora
 from skip_exp.models.soft_prompt import SoftPromptModel
 
-TARGETS = ("labels", "weight", "teacher")  # of a batch: what the model must not see
+TARGETS = ("labels", "weight", "teacher", "half")  # of a batch: what the model must not see
 
 
 TEMPERATURE = 2.0  # of both sides' answers in `distill`
@@ -48,6 +50,7 @@ class PromptTuner(L.LightningModule):
         # Lightning's own mean goes wrong where processes score different numbers of rows.
         self.select_loss = MeanMetric()
         self.select_metrics = metrics.clone()
+        self.half_metrics: Any = torch.nn.ModuleList(metrics.clone() for _ in range(2))
         self.test_metrics = metrics.clone()
         self._losses: list[tuple[int, Tensor]] = []  # with their steps; not looked at yet
 
@@ -58,8 +61,9 @@ class PromptTuner(L.LightningModule):
         return self
 
     def on_fit_start(self) -> None:
-        """Lightning trains in whatever mode it finds."""
+        """Lightning trains in whatever mode it finds; low-rank updates are trained unmerged."""
         self.train()
+        lora.unmerge(self.model.backbone)
 
     def _loss(self, batch: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
         logits = self.model(**{k: v for k, v in batch.items() if k not in TARGETS})
@@ -102,13 +106,23 @@ class PromptTuner(L.LightningModule):
 
     def validation_step(self, batch: dict[str, Tensor], _: int) -> None:
         logits, loss = self._loss(batch)
-        self.select_metrics.update(logits.argmax(-1), batch["labels"])
-        self.select_loss.update(loss, len(batch["labels"]))
+        predicted, labels = logits.argmax(-1), batch["labels"]
+        self.select_metrics.update(predicted, labels)
+        self.select_loss.update(loss, len(labels))
+        for half, metrics in enumerate(self.half_metrics):
+            rows = batch["half"] == half
+            if rows.any():  # a small batch may hold none, which torchmetrics refuses
+                metrics.update(predicted[rows], labels[rows])
 
     def on_validation_epoch_end(self) -> None:
         self.log(f"{self.phase}/select_loss", self.select_loss.compute())
         for name, value in self.select_metrics.compute().items():
             self.log(f"{self.phase}/select_{name}", value, prog_bar=True)
+        for half, metrics in enumerate(self.half_metrics):
+            for name, value in metrics.compute().items():
+                # For `KeepBest` alone: neither curves nor loggers show halves.
+                self.log(f"half{half}/{name}", value, logger=False)
+            metrics.reset()
         self.select_loss.reset()
         self.select_metrics.reset()
 
@@ -124,23 +138,40 @@ class PromptTuner(L.LightningModule):
     def configure_optimizers(self) -> Any:
         prompt = [p for p in self.model.prompt.parameters() if p.requires_grad]
         readout = [p for p in self.model.readout.parameters() if p.requires_grad]
-        biases = [p for p in self.model.backbone.parameters() if p.requires_grad]
+        factors = lora.factors(self.model.backbone)
+        low_rank = {id(factor) for factor in factors}
+        trained = [p for p in self.model.backbone.parameters() if p.requires_grad]
+        biases = [p for p in trained if id(p) not in low_rank]
         groups = [
             {"params": prompt, "lr": self.settings.lr},
             {"params": readout, "lr": self.settings.readout_lr},
             {"params": biases, "lr": self.settings.bias_lr},
+            {"params": factors, "lr": self.settings.lora_lr},
         ]
         optimizer = torch.optim.AdamW(
             [g for g in groups if g["params"]], weight_decay=self.settings.weight_decay
         )
         steps = int(self.trainer.estimated_stepping_batches)
-        schedule = get_linear_schedule_with_warmup(
-            optimizer, int(self.settings.warmup * steps), steps
-        )
+        schedule = LambdaLR(optimizer, linear(int(self.settings.warmup * steps), steps))
         return {
             "optimizer": optimizer,
             "lr_scheduler": {"scheduler": schedule, "interval": "step"},
         }
+
+
+def linear(warmup: int, steps: int) -> Callable[[int], float]:
+    """Step -> factor of a learning rate: up from 0 in ``warmup`` steps, down to 0 at ``steps``.
+
+    The schedule of the same name in transformers; importing that takes half a second where peft is
+    installed, since it brings it along.
+    """
+
+    def factor(step: int) -> float:
+        if step < warmup:
+            return step / max(1, warmup)
+        return max(0.0, (steps - step) / max(1, steps - warmup))
+
+    return factor
 
 
 def soft_loss(logits: Tensor, teacher: Tensor) -> Tensor:

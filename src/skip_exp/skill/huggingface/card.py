@@ -10,6 +10,7 @@ import yaml
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
 from skip_exp import results
+from skip_exp.models.backbones import NOTES
 from skip_exp.models.soft_prompt import SoftPromptModel
 from skip_exp.skill.about import SkillAbout
 
@@ -19,6 +20,7 @@ EMBEDDED = {
     "embedded:minilm_roberta": "sentence-transformers/all-MiniLM-L6-v2",
 }
 LICENCES = {
+    "embedded:roberta_mini": "apache-2.0",
     "embedded:t5_mini": "mit",
     "sentence-transformers/all-MiniLM-L6-v2": "apache-2.0",
     "google-bert/bert-base-uncased": "apache-2.0",
@@ -31,29 +33,53 @@ LICENCES = {
     "google/flan-t5-base": "apache-2.0",
 }
 METRICS = {"matthews": "matthews_correlation", "f1_macro": "f1"}  # the hub's names of ours
+Vocabulary = Mapping[str, Any]  # {kept, of, texts} of one that was cut; else empty
 HUB_ID = re.compile(r"[\w.-]+(/[\w.-]+)?")
 # What changes no result, and may name folders of the machine.
 LEFT_OUT = ("output_dir=", "hydra.", "cache.", "logger", "data.dir=", "sweep.")
 
 
-def model_card(about: SkillAbout, model: SoftPromptModel, source: Path | None) -> ModelCard:
-    """The card of a skill that was read from ``source``, beside which its job's result may lie."""
+def model_card(
+    about: SkillAbout, model: SoftPromptModel, source: Path | None, repo_id: str | None = None
+) -> ModelCard:
+    """The card of a skill that was read from ``source``, beside which its job's result may lie.
+
+    Args:
+        repo_id: where it will be on the hub, if that is known.
+    """
+    written = document(about, model, source, {"Use": _use(about, repo_id)})
     result = job_result(source)
+    # What was scored had the whole vocabulary.
+    scores = {} if _kept_tokens(model) else final_scores(about, result)
+    return ModelCard(f"---\n{_metadata(about, result, scores).to_yaml()}\n---\n\n{written}\n")
+
+
+def document(
+    about: SkillAbout, model: SoftPromptModel, source: Path | None, use: Mapping[str, str]
+) -> str:
+    """Markdown on a skill: ``use``, parts by their title, and what is the same in every format."""
+    result = job_result(source)
+    vocabulary = _kept_tokens(model)
     parts = {
         "": _introduction(about),
-        "Use": _use(about),
-        "Scores": _scores(about, result),
-        "What was cut": _cut(model, result),
+        **use,
+        "Scores": _scores(about, result, vocabulary),
+        "What was cut": _cut(model, result, vocabulary),
         "Speed": _speed(result),
         "How it was made": _made(source, result),
         "Limits": _limits(about, result),
     }
-    text = "\n\n".join(
+    return "\n\n".join(
         (f"## {title}\n\n" if title else "") + content.strip()
         for title, content in parts.items()
         if content
     )
-    return ModelCard(f"---\n{_metadata(about, result).to_yaml()}\n---\n\n{text}\n")
+
+
+def _kept_tokens(model: SoftPromptModel) -> Vocabulary:
+    """What was kept of it; empty: all."""
+    kept: Vocabulary = getattr(model.backbone.config, "vocabulary", {})
+    return kept
 
 
 def job_result(source: Path | None) -> Mapping[str, Any]:
@@ -64,7 +90,9 @@ def job_result(source: Path | None) -> Mapping[str, Any]:
     return found[0] if found and found[0].get("skill") == source.name else {}
 
 
-def _metadata(about: SkillAbout, result: Mapping[str, Any]) -> ModelCardData:
+def _metadata(
+    about: SkillAbout, result: Mapping[str, Any], scores: Mapping[str, float]
+) -> ModelCardData:
     hub_id, licence = backbone_origin(about)
     hub = _hub(about, result)
     return ModelCardData(
@@ -86,7 +114,7 @@ def _metadata(about: SkillAbout, result: Mapping[str, Any]) -> ModelCardData:
                 metric_name=name,
                 metric_value=value,
             )
-            for name, value in final_scores(about, result).items()
+            for name, value in scores.items()
         ],
     )
 
@@ -132,7 +160,8 @@ whose neurons that the task does not need were cut away: its matrices are smalle
 masked. Made by skip_exp."""
 
 
-def _use(about: SkillAbout) -> str:
+def _use(about: SkillAbout, repo_id: str | None) -> str:
+    place = f'"{repo_id}"' if repo_id else "FOLDER_OR_ID"
     one = len(about.text) == 1
     example = '"a text"' if one else '{"text": "one text", "text_pair": "another"}'
     columns = ", ".join(f"`{column}`" for column in about.text)
@@ -140,7 +169,7 @@ def _use(about: SkillAbout) -> str:
     return f"""```python
 from transformers import pipeline
 
-classify = pipeline("text-classification", model=FOLDER_OR_ID, trust_remote_code=True)
+classify = pipeline("text-classification", model={place}, trust_remote_code=True)
 classify({example}, truncation=True)
 ```
 
@@ -149,7 +178,7 @@ the code is the one file `modeling_skip.py`. {takes} as in the task's {columns};
 {", ".join(f"`{label}`" for label in about.labels)}."""
 
 
-def _scores(about: SkillAbout, result: Mapping[str, Any]) -> str:
+def _scores(about: SkillAbout, result: Mapping[str, Any], vocabulary: Vocabulary) -> str:
     majority, rows = result.get("majority", {}), result.get("n_eval")
     lines = ["| metric | before the cut | this model | majority class |", "|---|---|---|---|"]
     for name, value in final_scores(about, result).items():
@@ -160,15 +189,23 @@ def _scores(about: SkillAbout, result: Mapping[str, Any]) -> str:
     hub = "/".join(_hub(about, result).values())
     data = {"local": "local files", "sample": "generated sample data"}
     count = f", {rows} rows" if rows else ""
-    source = hub or data.get(str(about.scores["data"]), "of unknown origin")
-    return "\n".join(lines) + f"\n\nOn the validation split{count}. Data: {source}."
+    source = hub or data.get(str(about.scores["data"]).partition(":")[0], "of unknown origin")
+    if drawn := result.get("train_rows"):
+        source += f", {drawn} of its train rows"
+    told = f"On the validation split{count}. Data: {source}."
+    if vocabulary:
+        told += (
+            " Measured with the whole vocabulary: with this one, texts of words that it lacks may "
+            "be answered in another way."
+        )
+    return "\n".join(lines) + f"\n\n{told}"
 
 
 def _number(value: float | None) -> str:
     return "" if value is None else f"{value:.3f}"
 
 
-def _cut(model: SoftPromptModel, result: Mapping[str, Any]) -> str:
+def _cut(model: SoftPromptModel, result: Mapping[str, Any], vocabulary: Vocabulary) -> str:
     params = result.get("params", {})
     lines = []
     if params:
@@ -178,11 +215,29 @@ def _cut(model: SoftPromptModel, result: Mapping[str, Any]) -> str:
             f"{params['all_after'] / 1e6:.1f} M after.",
             "",
         ]
+    if vocabulary:
+        lines += [_vocabulary(model, params, vocabulary), ""]
     lines += ["What is left:", "", "| sublayer | heads or units | of each head |", "|---|---|---|"]
     for shape in model.shapes():
         dims = f"{shape.qk} query/key, {shape.vo} value" if shape.whole == "heads" else ""
         lines.append(f"| `{shape.name}` | {shape.units} | {dims} |")
     return "\n".join(lines)
+
+
+def _vocabulary(model: SoftPromptModel, params: Mapping[str, Any], vocabulary: Vocabulary) -> str:
+    texts = vocabulary["texts"]
+    told = (
+        f"Of the vocabulary, {vocabulary['kept']:,} of {vocabulary['of']:,} tokens are left: those "
+        f"that {'the train rows' if texts == 'train' else f'the texts of `{texts}`'} use, special "
+        "tokens, and all single characters, into which other words are split."
+    )
+    if params:
+        before, after = params["all_before"], sum(p.numel() for p in model.parameters())
+        told += (
+            f" With it {1 - after / before:.0%} of all parameters are gone: {before / 1e6:.1f} M "
+            f"before, {after / 1e6:.1f} M after."
+        )
+    return told
 
 
 def _speed(result: Mapping[str, Any]) -> str:
@@ -226,13 +281,13 @@ def job_command(source: Path | None) -> str:
 
 def _limits(about: SkillAbout, result: Mapping[str, Any]) -> str:
     limits = [
-        f"Texts are read up to {about.max_length} tokens (`truncation=True`).",
+        f"Texts are read up to {about.max_length} tokens.",
         "It answers this one task; what was cut away is what other tasks might need.",
         "It carries whatever bias its backbone and its training data have; none was looked for.",
         "Scores are of one run with one seed, on the split that is named, and say nothing of texts "
         "of another kind.",
     ]
-    if note := result.get("backbone_note"):
+    if note := result.get("backbone_note") or NOTES.get(about.backbone["path"]):
         limits.insert(0, f"Backbone: {note}.")
     if about.scores["data"] == "sample":
         limits.insert(0, "**Tuned on generated sample data: its scores prove nothing.**")

@@ -49,6 +49,8 @@ def write_huggingface(
         "backbone": {key: about.backbone[key] for key in ("name", "content_hash")},
         "scores": about.scores,
     }
+    if kept := getattr(model.backbone.config, "vocabulary", None):
+        origin["vocabulary"] = kept
     to_huggingface(model, about.labels, origin).save_pretrained(folder)
     own = copy.deepcopy(tokenizer)  # the skill's is shared with others of its backbone
     own.model_max_length = about.max_length  # what `truncation=True` truncates to

@@ -19,11 +19,15 @@ def write_folder(
     model: SoftPromptModel,
     tokenizer: PreTrainedTokenizerBase,
     source: Path | None,
+    repo_id: str | None = None,
 ) -> None:
     """Write everything of a skill that was read from ``source``.
 
     The skill's own files, a few kilobytes, come along, so that ``Skill.load`` takes the folder, too
     (an export has none). No file tells in which folder of this machine the data were.
+
+    Args:
+        repo_id: where it will be on the hub, if that is known.
 
     Raises:
         SkipError: a prompt or readout of somebody's own.
@@ -40,4 +44,4 @@ def write_folder(
         described, tensors = read_described(source, TENSORS, ABOUT)
         described["scores"] = about.scores
         write_described(folder, TENSORS, tensors, {}, ABOUT, described)
-    (folder / CARD).write_text(str(model_card(about, model, source)), encoding="utf-8")
+    (folder / CARD).write_text(str(model_card(about, model, source, repo_id)), encoding="utf-8")

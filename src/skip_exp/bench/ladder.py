@@ -1,0 +1,251 @@
+"""The ladder: from PEFT as a user starts with it to a cut model in 8 bits, step by step."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from itertools import cycle
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from skip_exp import results
+from skip_exp.bench import baseline
+from skip_exp.bench.models import RATIO, data_folder, minilm, task_name, texts
+from skip_exp.bench.tables import Options, Reach, Row
+from skip_exp.bench.timing import Times, compare, job, side_by_side
+from skip_exp.data.sources import RawTask
+from skip_exp.machine.timing import best_device
+from skip_exp.machine.versions import digest
+from skip_exp.skill.classifier import Classifier
+from skip_exp.skill.export import export
+from skip_exp.skill.files import TENSORS
+from skip_exp.skill.onnx import OnnxSkill
+from skip_exp.skill.skill import Skill
+
+TITLE = "The ladder"
+ABOUT = (
+    "Validation texts in, labels out, tokeniser included; minilm. PEFT: prompt tuning on the dense "
+    "model, batches of 32 with dynamic padding, in file order; then tokenised at once and in order "
+    "of length; then with bf16 weights, where the machine computes bf16 natively. Ours: skills of "
+    "one sweep over prune.ratio, by their `predict`, precision `auto`: bf16 likewise; the last one "
+    "also exported with 8-bit weights. Theirs: the step before; ratio: what a step adds. "
+    "Accuracy: in percent, theirs the better of PEFT in fp32 and our dense model, ratio the "
+    "difference in points; all were trained for the cost of three epochs of the dense model. Then "
+    "the fastest of ours that is within 1.5 points of it, against PEFT in file order and at its "
+    "best. One text: a call of `predict` for one text after another, on the smallest model; "
+    "theirs: PEFT in fp32."
+)
+RATIOS = (0.0, RATIO, 0.9)  # of the skills; the first is our dense model
+EPOCHS = (2, 1)  # of tune and retune; PEFT trains for the sum
+QUICK = 64  # texts
+WITHIN = 1.5  # points that a setting may score less
+PEFT = "PEFT, fp32, file order"
+PEFT_SORTED = "PEFT, fp32, sorted"
+PEFT_BF16 = "PEFT, bf16, sorted"
+
+Text = tuple[str, ...]  # one text or a pair
+Answer = Callable[[Sequence[Text]], list[str]]  # texts -> names of labels
+
+
+@dataclass(frozen=True)
+class Work:
+    """A task's validation texts and what they are labelled; how a row names them."""
+
+    setting: str
+    texts: list[Text]
+    labels: list[str]
+
+
+def measure(options: Options) -> list[Row]:
+    """Rows of every task."""
+    return [row for task in options.tasks for row in measure_task(task, options)]
+
+
+def measure_task(task: str, options: Options) -> list[Row]:
+    """The steps, what they score, how fast the best is, and single texts."""
+    raw = texts(task, options.conf)
+    skills, work = skill_folders(task, options), validation(raw, QUICK if options.quick else None)
+    peft = baseline.task_model(raw, options.work, 0 if options.quick else sum(EPOCHS))
+    theirs, ours = peft_steps(peft, raw.spec.labels), our_steps(skills, options.work)
+    steps = {**theirs, **ours}
+    calls = [partial(answer, work.texts) for answer in steps.values()]
+    times = side_by_side(calls, seconds=options.seconds(90.0))
+    scores = {name: accuracy(answer(work.texts), work.labels) for name, answer in steps.items()}
+    ladder = Ladder(work, list(theirs), list(ours), times, scores)
+    table = [*ladder.climbed(), *ladder.scored(), *ladder.reached()]
+    return table + single_texts(work, theirs[PEFT], skills[RATIOS[-1]], options)
+
+
+def validation(raw: RawTask, first: int | None) -> Work:
+    """The ``first`` texts of the validation split; None: all."""
+    split = raw.splits[raw.spec.validation]
+    columns = [split.text_a] if split.text_b is None else [split.text_a, split.text_b]
+    rows = list(zip(*columns, strict=True))[:first]
+    labels = [raw.spec.labels[i] for i in split.label[:first]]
+    return Work(f"{task_name(raw.spec.name, raw.is_sample)}, {len(rows)} texts", rows, labels)
+
+
+def peft_steps(model: nn.Module, labels: Sequence[str]) -> dict[str, Answer]:
+    """PEFT's model as it is first used, sorted, and in bf16."""
+    words = minilm().tokenizer
+
+    def answer(model: nn.Module, by_length: bool, rows: Sequence[Text]) -> list[str]:
+        return [labels[i] for i in baseline.answer(model, words, rows, by_length)]
+
+    steps = {PEFT: partial(answer, model, False), PEFT_SORTED: partial(answer, model, True)}
+    if baseline.native_bf16():
+        steps[PEFT_BF16] = partial(answer, baseline.in_bf16(model), True)
+    return steps
+
+
+def our_steps(skills: Mapping[float, Path], work: Path) -> dict[str, Answer]:
+    """Our dense model, the cut ones, and the smallest in 8 bits; on a GPU there is no int8."""
+    steps = {
+        "our dense model" if ratio == 0 else f"{100 * ratio:.0f} % cut": in_torch(folder, "auto")
+        for ratio, folder in skills.items()
+    }
+    if best_device() == "cpu":
+        last = list(skills)[-1]
+        steps[f"{100 * last:.0f} % cut, int8"] = in_onnx(skills[last], work, int8=True)
+    return {name: partial(labels_of, classifier) for name, classifier in steps.items()}
+
+
+def in_torch(folder: Path, precision: str) -> Classifier:
+    """A skill on the best device."""
+    skill = Skill.load(folder, precision=precision)
+    skill.model.to(best_device())
+    return skill
+
+
+def in_onnx(folder: Path, work: Path, *, int8: bool) -> Classifier:
+    """A skill's export, made once."""
+    name = f"{'int8' if int8 else 'onnx'}-{digest((folder / TENSORS).read_bytes().hex())[:16]}"
+    if not (work / name).is_dir():
+        export(Skill.load(folder), work / name, "onnx", int8=int8)
+    return OnnxSkill.load(work / name, torch.get_num_threads())
+
+
+def labels_of(classifier: Classifier, rows: Sequence[Text]) -> list[str]:
+    return [answer["label"] for answer in classifier.predict(rows)]
+
+
+def accuracy(answers: Sequence[object], labels: Sequence[object]) -> float:
+    """Fraction that is right."""
+    return sum(a == b for a, b in zip(answers, labels, strict=True)) / len(labels)
+
+
+@dataclass(frozen=True)
+class Ladder:
+    """The steps of one task, as they were measured.
+
+    Attributes:
+        theirs, ours: names of the steps, in order; the first of ours is the dense model.
+        times: of all of theirs, then of all of ours.
+        scores: accuracy by name.
+    """
+
+    work: Work
+    theirs: list[str]
+    ours: list[str]
+    times: Times
+    scores: dict[str, float]
+
+    @property
+    def better(self) -> float:
+        """The accuracy to compare with: of PEFT in fp32 or our dense model."""
+        return max(self.scores[self.theirs[0]], self.scores[self.ours[0]])
+
+    def against(self, name: str, ours: int, theirs: int | None, reach: Reach | None = None) -> Row:
+        """Texts a second of two steps."""
+        of = len(self.work.texts)
+        pair = {"ours": ours, "theirs": theirs}
+        return compare(
+            name, self.work.setting, self.times, **pair, unit="texts/s", of=of, reach=reach
+        )
+
+    def climbed(self) -> list[Row]:
+        """Every step against the one before."""
+        names = enumerate([*self.theirs, *self.ours])
+        return [self.against(name, i, i - 1 if i else None) for i, name in names]
+
+    def scored(self) -> list[Row]:
+        """Every step's accuracy; what is cut should be within WITHIN points of the better one."""
+        rows = []
+        for name, score in self.scores.items():
+            points = 100 * (score - self.better)
+            reach = Reach(low=-WITHIN) if name in self.ours[1:] else None
+            figures = (100 * score, 100 * self.better, "%", points)
+            rows.append(Row(f"accuracy, {name}", self.work.setting, *figures, reach=reach))
+        return rows
+
+    def reached(self) -> list[Row]:
+        """The fastest of ours that scores well enough, against PEFT as it is first and at best."""
+        names = [*self.theirs, *self.ours]
+        good = [n for n in self.ours if 100 * (self.scores[n] - self.better) >= -WITHIN]
+        if not good:  # the rows of the scores say so
+            return []
+        best = min(map(names.index, good), key=self.times.median)
+        last = len(self.theirs) - 1
+        return [
+            self.against(f"{names[best]}, against {names[other]}", best, other, Reach(low=low))
+            for other, low in ((0, 30.0), (last, 10.0))
+        ]
+
+
+def single_texts(work: Work, peft: Answer, folder: Path, options: Options) -> list[Row]:
+    """Median and 99th percentile of one text at a time: the same texts for all, in turn."""
+    served = {"torch, fp32": in_torch(folder, "32-true"), "torch, bf16": in_torch(folder, "auto")}
+    if best_device() == "cpu":
+        served["onnx, fp32"] = in_onnx(folder, options.work, int8=False)
+        served["onnx, int8"] = in_onnx(folder, options.work, int8=True)
+    answers = [peft, *(partial(labels_of, classifier) for classifier in served.values())]
+    turns = [cycle(work.texts) for _ in answers]
+    calls = [
+        lambda answer=answer, turn=turn: answer([next(turn)])
+        for answer, turn in zip(answers, turns, strict=True)
+    ]
+    times = side_by_side(calls, seconds=options.seconds(30.0), most=len(work.texts))
+    rows = []
+    for call, name in enumerate(served, 1):
+        rows.append(
+            compare(f"one text, {name}", work.setting, times, ours=call, theirs=0, unit="ms")
+        )
+        ours, theirs = (1e3 * times.tail(i) for i in (call, 0))
+        name = f"one text, {name}, 99th percentile"
+        rows.append(
+            Row(name, work.setting, ours, theirs, "ms", theirs / ours, contended=times.contended)
+        )
+    return rows
+
+
+def skill_folders(task: str, options: Options) -> dict[float, Path]:
+    """A finished skill of the task at every one of RATIOS: given, or of a sweep run here, once."""
+    found = finished(task, options.jobs)
+    if not set(RATIOS) <= found.keys():
+        folder = options.work / f"ladder-{task}"
+        job(sweep(task, folder, options))
+        found = finished(task, [folder])
+    return {ratio: found[ratio] for ratio in RATIOS}
+
+
+def finished(task: str, folders: Sequence[Path]) -> dict[float, Path]:
+    """Ratio -> skill of the finished jobs of a task below ``folders``."""
+    return {
+        result["ratio"]: Path(result["path"]).parent / result["skill"]
+        for result in (results.load(folders) if folders else [])
+        if result["status"] == "done" and result["task"] == task
+    }
+
+
+def sweep(task: str, folder: Path, options: Options) -> list[str]:
+    """What makes the skills: the default recipe, in few epochs."""
+    tune, retune = (1, 1) if options.quick else EPOCHS
+    return [
+        *([] if options.conf is None else ["--config-dir", str(options.conf)]),
+        *(f"+task={task}", f"prune.ratio={','.join(map(str, RATIOS))}", "-m"),
+        *(f"tune.epochs={tune}", f"retune.epochs={retune}", "benchmark.enabled=false"),
+        *("logger=none", "trainer.progress=false", f"hydra.sweep.dir={folder}"),
+        f"cache.dir={options.work / 'cache'}",
+        *([] if data_folder() else ["data.source=sample"]),
+    ]

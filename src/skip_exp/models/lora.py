@@ -1,0 +1,111 @@
+"""Low-rank updates of linear layers (LoRA, Hu et al. 2021), kept as factors, merged to serve.
+
+W + left @ right, scaled by one (alpha = rank). Outside of a fit an update is merged: ``weight`` is
+the sum, so that whatever scores or times a model sees linear layers of that weight. Within one the
+frozen weight and the factors are applied side by side: no gradient has the size of the weight.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+FACTORS = ("left", "right")
+
+
+class LowRankLinear(nn.Linear):
+    """``linear`` with an update of its weight, which is zero at first.
+
+    Attributes:
+        left, right: its factors [out, rank] and [rank, in]; trained.
+        base: the weight without it, frozen; None while unmerged, where ``weight`` is that weight.
+    """
+
+    base: Tensor | None
+
+    def __init__(self, linear: nn.Linear, rank: int, generator: torch.Generator) -> None:
+        super().__init__(linear.in_features, linear.out_features, bias=False, device="meta")
+        self.weight, self.bias = linear.weight, linear.bias
+        reach = self.in_features**-0.5  # as of a linear layer's own weight
+        right = torch.empty(rank, self.in_features).uniform_(-reach, reach, generator=generator)
+        self.left = nn.Parameter(self.weight.new_zeros(self.out_features, rank))
+        self.right = nn.Parameter(right.to(self.weight))
+        self.register_buffer("base", self.weight.detach(), persistent=False)
+
+    def forward(self, input: Tensor) -> Tensor:
+        out = super().forward(input)
+        if self.base is not None:
+            return out
+        return out + F.linear(F.linear(input, self.right), self.left)
+
+    def unmerge(self) -> None:
+        """Take the update out of the weight, exactly."""
+        if self.base is not None:
+            self.weight, self.base = nn.Parameter(self.base, requires_grad=False), None
+
+    def merge(self) -> None:
+        """Put the update, as it is now, into a weight of this layer's own."""
+        base = self.weight.detach() if self.base is None else self.base
+        merged = base + self.left.detach() @ self.right.detach()
+        self.weight, self.base = nn.Parameter(merged, requires_grad=False), base
+
+    def plain(self) -> nn.Linear:
+        """The layer as it computes now, without factors."""
+        linear = nn.Linear(1, 1, bias=False, device="meta")  # torch warns of empty ones
+        linear.in_features, linear.out_features = self.in_features, self.out_features
+        linear.weight, linear.bias = self.weight, self.bias
+        return linear.train(self.training)
+
+
+def layers(module: nn.Module) -> list[LowRankLinear]:
+    """All that have an update."""
+    return [layer for layer in module.modules() if isinstance(layer, LowRankLinear)]
+
+
+def add(module: nn.Module, linears: Iterable[nn.Linear], rank: int, seed: int) -> None:
+    """Give those of ``linears`` an update, in place, that have none and are not empty."""
+    generator = torch.Generator().manual_seed(seed)
+    bare = [x for x in linears if not isinstance(x, LowRankLinear) and x.weight.numel()]
+    _replace(module, {linear: LowRankLinear(linear, rank, generator) for linear in bare})
+
+
+def merge(module: nn.Module) -> None:
+    """Merge every update; a layer of which nothing is left has none any more."""
+    for layer in layers(module):
+        layer.merge()
+    empty = [layer for layer in layers(module) if layer.weight.numel() == 0]
+    _replace(module, {layer: layer.plain() for layer in empty})
+
+
+def fold(module: nn.Module) -> None:
+    """Plain linear layers again, of the merged weights."""
+    merge(module)
+    _replace(module, {layer: layer.plain() for layer in layers(module)})
+
+
+def unmerge(module: nn.Module) -> None:
+    """Take every update out of its weight."""
+    for layer in layers(module):
+        layer.unmerge()
+
+
+@contextmanager
+def unmerged(module: nn.Module) -> Iterator[None]:
+    """Within the block every ``weight`` is without its update; afterwards all are merged."""
+    unmerge(module)
+    yield
+    merge(module)
+
+
+def factors(module: nn.Module) -> list[nn.Parameter]:
+    """Of every update."""
+    return [factor for layer in layers(module) for factor in (layer.left, layer.right)]
+
+
+def _replace(module: nn.Module, by: Mapping[nn.Module, nn.Module]) -> None:
+    for parent in list(module.modules()):
+        for name, child in list(parent.named_children()):
+            if child in by:
+                setattr(parent, name, by[child])

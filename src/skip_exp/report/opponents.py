@@ -1,0 +1,77 @@
+"""The default recipe against its opponents at the same size, from the compact rows of `recipes`."""
+
+import pandas as pd
+
+from skip_exp.report import contrasts
+from skip_exp.report.recipes import AGAIN, DEFAULT
+from skip_exp.report.screens import CONTINUED
+
+DENSE = "the better of dense and dense_continued"  # the difference to it is the drop
+AT = ["backbone", "ratio", "option"]
+SLACK = 1.0  # percent of the block parameters: ratios are reached up to whole neurons
+SCORES = {  # column that `contrasts` reads, a fraction: column of the compact rows, in percent
+    **{"select": "select", "crossfit": "select_crossfit", "validation": "final"},
+    **{"select/dense": "dense_select", "select_crossfit/dense": "dense_select_crossfit"},
+    "metric/dense": "dense",
+}
+
+
+def figures(runs: pd.DataFrame) -> pd.DataFrame:
+    """`contrasts.figures` by AT, and ``crossfit``: whether select is; of compact rows."""
+    found = [_of_backbone(_scores(of)) for _, of in runs.groupby("backbone")]
+    return pd.concat([pd.DataFrame(columns=AT), *found]).set_index(AT)
+
+
+def _scores(runs: pd.DataFrame) -> pd.DataFrame:
+    """Compact rows with the columns that `contrasts` reads; fractions."""
+    epochs = runs["epochs"].map("{:g}".format)
+    scores = {name: runs[column] / 100 for name, column in SCORES.items()}
+    return runs.assign(
+        **scores,
+        phase="final",
+        option=runs["recipe"],
+        is_reference=runs["recipe"] == DEFAULT,
+        identity=epochs,
+        contended=False,
+        **{"latency/speedup": runs["speedup"], CONTINUED: epochs.where(runs["recipe"] == DEFAULT)},
+    )
+
+
+def _of_backbone(runs: pd.DataFrame) -> pd.DataFrame:
+    ours = runs[runs["is_reference"] & (runs["ratio"] > 0)]
+    again = runs[runs["recipe"] == AGAIN]
+    others = runs[~runs["recipe"].str.startswith(DEFAULT) & (runs["recipe"] != AGAIN)]
+    every = [ours, *(opponents(others, ratio) for ratio in ours["ratio"].unique())]
+    against, crossfit = pd.concat(every), False
+    if crossfit := contrasts.has_crossfit(pd.concat([against, again])):
+        against, again = contrasts.crossfitted(against), contrasts.crossfitted(again)
+    compared = contrasts.against(against, again)
+    dense = compared[compared["is_reference"]]
+    dense = dense.assign(
+        option=DENSE,
+        is_reference=False,
+        **{split: dense[f"base/{split}"] for split in contrasts.SPLITS},
+    )
+    found = contrasts.figures(pd.concat([compared, dense]))
+    return found.assign(backbone=runs["backbone"].iloc[0], crossfit=crossfit)
+
+
+def opponents(others: pd.DataFrame, ratio: float) -> pd.DataFrame:
+    """What the default is compared with at ``ratio``.
+
+    A recipe that is at 0 only (fine-tuning, a smaller dense model) counts everywhere, at the
+    largest size removed that is not above the ratio: it keeps as much or more. Of a recipe's
+    settings the best on select counts, per task.
+    """
+    highest = others.groupby("recipe")["ratio"].transform("max")
+    whole = others[(highest == 0) & (others["block_removed"] <= 100 * ratio + SLACK)]
+    removed = whole["block_removed"]
+    whole = whole[removed > removed.groupby(whole["recipe"]).transform("max") - SLACK]
+    here = pd.concat([others[others["ratio"] == ratio], whole]).assign(ratio=ratio)
+    means = here.groupby(["recipe", "task", "setting", "epochs"], dropna=False)["select"].mean()
+    best = (
+        means.sort_values(kind="stable")
+        .reset_index()
+        .drop_duplicates(["recipe", "task"], keep="last")
+    )
+    return here.merge(best.drop(columns="select"), on=["recipe", "task", "setting", "epochs"])

@@ -1,0 +1,167 @@
+"""A model without the rows of its vocabulary that texts do not use, and its tokenizer."""
+
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers import PreTrainedTokenizerBase
+
+from skip_exp import results
+from skip_exp.errors import SkipError
+from skip_exp.models.families import HFModel
+from skip_exp.models.readouts.head import HeadReadout
+from skip_exp.models.readouts.mlm import MlmReadout
+from skip_exp.models.readouts.seq2seq import Seq2SeqReadout
+from skip_exp.models.soft_prompt import SoftPromptModel
+from skip_exp.skill.huggingface.card import job_result
+from skip_exp.skill.pieces import Texts, cut_tokenizer
+from skip_exp.skill.skill import Skill
+
+
+def with_vocabulary(skill: Skill, texts: Texts, source: str) -> Skill:
+    """The skill with the tokens that ``texts`` and its label words use, and no others.
+
+    Its backbone's settings, which every export carries, say ``vocabulary``: {kept, of, texts}.
+
+    Args:
+        source: what ``texts`` are, for whoever reads the export.
+
+    Raises:
+        SkipError: there are no texts; see :func:`cut_vocabulary`.
+    """
+    if not texts:
+        raise SkipError(f"--vocabulary {source}: has no text")
+    words = [[word] for word in skill.about.words]
+    try:
+        model, tokenizer, kept = cut_vocabulary(skill.model, skill.tokenizer, [*texts, *words])
+    except SkipError as error:
+        raise SkipError(f"--vocabulary {source}: {error}") from error
+    rows = _rows(skill.model.backbone)
+    model.backbone.config.vocabulary = {"kept": len(kept), "of": rows, "texts": source}
+    return replace(skill, model=model, tokenizer=tokenizer)
+
+
+def train_texts(skill: Skill) -> list[list[str]]:
+    """The train rows of the skill's task, from where its job read them.
+
+    Raises:
+        SkipError: nothing beside the skill says where that was, or they are not there any more.
+    """
+    # Seconds of import, which no other source of texts needs.
+    from skip_exp.data.sources import load_task
+    from skip_exp.data.spec import task_spec  # the same
+
+    task = job_result(skill.folder).get("config", {}).get("task")
+    if not task:
+        raise SkipError(
+            f"--vocabulary train: no {results.FILE} beside {skill.folder} says where the train "
+            "rows are; give a file of texts"
+        )
+    source, _, place = str(skill.about.scores["data"]).partition(":")
+    try:
+        spec = task_spec(task)
+        raw = load_task(spec, source, place if source == "local" else None, allow_sample=True)
+    except SkipError as error:
+        raise SkipError(f"--vocabulary train: {error}") from error
+    split = raw.splits[spec.train]
+    columns = [split.text_a] if split.text_b is None else [split.text_a, split.text_b]
+    return [list(row) for row in zip(*columns, strict=True)]
+
+
+def cut_vocabulary(
+    model: SoftPromptModel, tokenizer: PreTrainedTokenizerBase, texts: Texts
+) -> tuple[SoftPromptModel, PreTrainedTokenizerBase, list[int]]:
+    """Model and tokenizer with the tokens that ``texts`` use, and the ids [kept] that these had.
+
+    Both are new and share the other weights. A text of these tokens has the same logits as before;
+    with the ``seq2seq`` readout the same probabilities, but all its logits moved by one number, for
+    they are log-probabilities of the label words among fewer words.
+
+    Args:
+        texts: texts or pairs; what they use stays, and what :func:`cut_tokenizer` adds.
+
+    Raises:
+        SkipError: a readout or tokenizer that cannot be cut, named.
+    """
+    rows = _rows(model.backbone)
+    needed = {*_ids(model.backbone.config, rows).values(), *_readout_ids(model)}
+    if model.family.name == "roberta":  # whose positions count from the padding id
+        needed |= set(range(model.backbone.config.pad_token_id))
+    smaller_tokenizer, kept = cut_tokenizer(tokenizer, texts, needed)
+    if kept[-1] >= rows:
+        raise SkipError(f"cannot be cut: the tokenizer has token {kept[-1]}, the model {rows} rows")
+    new_ids = torch.full((rows,), -1)
+    new_ids[kept] = torch.arange(len(kept))
+    smaller = model.copy()
+    _cut_rows(smaller.backbone, torch.tensor(kept), new_ids)
+    _renumber_settings(smaller.backbone, len(kept), new_ids)
+    _renumber_readout(smaller, new_ids)
+    return smaller, smaller_tokenizer, kept
+
+
+def _rows(backbone: HFModel) -> int:
+    return int(backbone.get_input_embeddings().weight.shape[0])
+
+
+def _ids(config: Any, rows: int) -> dict[str, int]:
+    """The token ids among a model's settings, as far as it has their rows."""
+    settings = config.to_dict().items()
+    ids = {k: v for k, v in settings if k.endswith("_token_id") and type(v) is int}
+    return {key: i for key, i in ids.items() if 0 <= i < rows}
+
+
+def _readout_ids(model: SoftPromptModel) -> list[int]:
+    """The tokens that the readout reads or writes."""
+    readout = model.readout
+    if type(readout) is HeadReadout:
+        return []
+    if type(readout) is MlmReadout:
+        return [readout.mask_id, *readout.word_ids.tolist()]
+    if type(readout) is not Seq2SeqReadout:
+        name = f"{type(readout).__module__}.{type(readout).__qualname__}"
+        raise SkipError(f"cannot be cut: which tokens the readout {name} needs is not known")
+    if readout.targets.shape[1] > 1:
+        raise SkipError(
+            "cannot be cut: label words of several tokens, whose probability depends on every "
+            "word of the vocabulary"
+        )
+    return [readout.start_id, *readout.targets.flatten().tolist()]
+
+
+def _cut_rows(backbone: HFModel, kept: Tensor, new_ids: Tensor) -> None:
+    """Leave the rows ``kept`` of the embeddings, and of a language model's head; tied stay tied."""
+    parts = [backbone.get_input_embeddings(), backbone.get_output_embeddings()]
+    of_words = {id(p) for part in parts if part is not None for p in part.parameters()}
+    cut: dict[int, nn.Parameter] = {}
+    for module in backbone.modules():
+        for name, parameter in list(module.named_parameters(recurse=False)):
+            if id(parameter) not in of_words:
+                continue
+            if id(parameter) not in cut:
+                rows = parameter.detach()[kept]
+                cut[id(parameter)] = nn.Parameter(rows, requires_grad=parameter.requires_grad)
+            setattr(module, name, cut[id(parameter)])
+            if isinstance(module, nn.Linear):
+                module.out_features = len(kept)
+            elif isinstance(module, nn.Embedding):
+                module.num_embeddings = len(kept)
+                if module.padding_idx is not None:
+                    module.padding_idx = int(new_ids[module.padding_idx])
+
+
+def _renumber_settings(backbone: HFModel, count: int, new_ids: Tensor) -> None:
+    """Of the model and of its stacks, which may have settings of their own."""
+    configs = {id(m.config): m.config for m in backbone.modules() if hasattr(m, "config")}
+    for config in configs.values():
+        for key, old in _ids(config, len(new_ids)).items():
+            setattr(config, key, int(new_ids[old]))
+        config.vocab_size = count
+
+
+def _renumber_readout(model: SoftPromptModel, new_ids: Tensor) -> None:
+    readout = model.readout
+    if isinstance(readout, MlmReadout):
+        readout.word_ids, readout.mask_id = new_ids[readout.word_ids], int(new_ids[readout.mask_id])
+    elif isinstance(readout, Seq2SeqReadout):
+        readout.targets, readout.start_id = new_ids[readout.targets], int(new_ids[readout.start_id])

@@ -1,0 +1,149 @@
+"""Low-rank updates: what they compute, merged and not, and what a cut leaves of them."""
+
+import random
+
+import pytest
+import torch
+from torch import nn
+
+from skip_exp.models import lora
+from skip_exp.models.lora import LowRankLinear
+from skip_exp.models.soft_prompt import SoftPromptModel, load_trainable, trainable_state
+from skip_exp.pruning.surgery import cut
+from tests.helpers.tiny import KINDS, tiny_batch, tiny_model
+from tests.models.test_exactness import case, random_keep
+
+RANK = 2
+
+
+def updated(model: SoftPromptModel, seed: int = 0) -> SoftPromptModel:
+    """A copy whose every linear has an update, as training would leave it."""
+    own = model.copy()
+    own.train_only("lora", RANK, seed)
+    generator = torch.Generator().manual_seed(seed)
+    state = trainable_state(own)
+    for name, tensor in state.items():
+        if name.endswith(lora.FACTORS):
+            state[name] = torch.randn(tensor.shape, generator=generator) * 0.2
+    load_trainable(own, state)
+    return own
+
+
+def test_by_hand() -> None:
+    linear = nn.Linear(2, 2)
+    linear.weight.data, linear.bias.data = torch.tensor([[1.0, 2], [3, 4]]), torch.tensor([0.5, 0])
+    layer = LowRankLinear(linear, 1, torch.Generator())
+    x, frozen = torch.tensor([[1.0, 1]]), linear.weight.detach().clone()
+    assert layer(x).tolist() == [[3.5, 7]]
+    layer.left.data, layer.right.data = torch.tensor([[1.0], [0]]), torch.tensor([[0.0, 10]])
+    layer.merge()
+    assert layer.weight.tolist() == [[1, 12], [3, 4]]
+    assert layer(x).tolist() == layer.plain()(x).tolist() == [[13.5, 7]]
+    layer.unmerge()
+    assert layer.weight.equal(frozen) and linear.weight.equal(frozen)
+    assert layer(x).tolist() == [[13.5, 7]]
+    layer(x).sum().backward()
+    assert layer.left.grad is not None and layer.right.grad is not None
+    assert layer.left.grad.tolist() == [[10], [10]]  # right x
+    assert layer.right.grad.tolist() == [[1, 1]]  # (sum of left) x
+    assert layer.weight.grad is None
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_fresh_factors_change_nothing(kind: str) -> None:
+    readout = "seq2seq" if kind.startswith("t5") else "head"
+    dense, batch = tiny_model(kind, "prefix", readout), tiny_batch(kind)
+    del batch["labels"]
+    expected, own = dense(**batch), dense.copy()
+    own.train_only("lora", RANK, seed=3)
+    assert torch.equal(own(**batch), expected)
+    lora.unmerge(own.backbone)
+    assert torch.equal(own(**batch), expected)
+    linears = [linear for block in own.blocks() for linear in block.linears]
+    assert len(linears) == len(lora.layers(own.backbone)) > 0
+    sizes = sum(linear.in_features + linear.out_features for linear in linears)
+    assert sum(factor.numel() for factor in lora.factors(own.backbone)) == RANK * sizes
+    assert all(linear.left.shape[1] == linear.right.shape[0] == RANK for linear in linears)
+    assert not lora.layers(dense.backbone)
+    again, other = dense.copy(), dense.copy()
+    again.train_only("lora", RANK, seed=3)
+    other.train_only("lora", RANK, seed=4)
+    first, second, third = (lora.factors(m.backbone)[1] for m in (own, again, other))
+    assert first.equal(second) and not first.equal(third)
+    biases = dense.copy()
+    biases.train_only("bias")
+    more = own.skill_parameters().keys() - biases.skill_parameters().keys()
+    assert len(more) == 2 * len(linears) and all(name.endswith(lora.FACTORS) for name in more)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("prompt", ["input", "prefix"])
+def test_merged_equals_unmerged(kind: str, prompt: str) -> None:
+    readout = "seq2seq" if kind.startswith("t5") else "head"
+    model = updated(tiny_model(kind, prompt, readout, decoder=prompt == "prefix"))
+    batch = tiny_batch(kind)
+    del batch["labels"]
+    with torch.no_grad():
+        merged = model(**batch)
+        folded = model.copy()
+        lora.fold(folded.backbone)
+        assert torch.equal(folded(**batch), merged)
+        assert not lora.layers(folded.backbone) and not lora.factors(folded.backbone)
+        with lora.unmerged(model.backbone):
+            apart = model(**batch)
+        torch.testing.assert_close(apart, merged, atol=1e-5, rtol=1e-6)
+        assert (merged - tiny_model(kind, prompt, readout)(**batch)).abs().max() > 1e-3
+        assert torch.equal(model(**batch), merged)  # merged again, exactly
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_cut_cuts_the_factors(kind: str) -> None:
+    """cut(merged) == merged(cut), and what is left still is frozen weight + left @ right."""
+    for seed in range(6):
+        dense, batch, keep = case(kind, seed)
+        del batch["labels"]
+        model = updated(dense, seed)
+        folded = model.copy()
+        lora.fold(folded.backbone)
+        smaller = cut(model, keep)
+        with torch.no_grad():
+            expected = cut(folded, keep)(**batch)
+            torch.testing.assert_close(smaller(**batch), expected, atol=1e-5, rtol=1e-5)
+            with lora.unmerged(smaller.backbone):
+                torch.testing.assert_close(smaller(**batch), expected, atol=1e-5, rtol=1e-5)
+        linears = zip(cut(dense, keep).blocks(), smaller.blocks(), strict=True)
+        for plain, of_update in linears:
+            for frozen, linear in zip(plain.linears, of_update.linears, strict=True):
+                assert isinstance(linear, LowRankLinear) == bool(frozen.weight.numel())
+                if isinstance(linear, LowRankLinear):
+                    assert linear.base is not None and linear.base.equal(frozen.weight)
+                    assert linear.weight.equal(frozen.weight + linear.left @ linear.right)
+
+
+def test_two_cuts_are_one() -> None:
+    model = updated(tiny_model("bert"))
+    once = cut(model, {"encoder.0.ffn": torch.tensor([2, 9])})
+    twice = cut(
+        cut(model, {"encoder.0.ffn": torch.tensor([2, 5, 9])}),
+        {"encoder.0.ffn": torch.tensor([0, 2])},
+    )
+    for name, tensor in once.state_dict().items():
+        assert twice.state_dict()[name].equal(tensor), name
+
+
+def test_a_copy_trains_factors_of_its_own() -> None:
+    dense, batch = updated(tiny_model("t5", "prefix", "head")), tiny_batch("t5")
+    del batch["labels"]
+    before = dense(**batch).detach()
+    smaller = cut(dense, random_keep(dense, random.Random(0)))
+    smaller.train_only("lora", RANK)
+    layers, shared = lora.layers(smaller.backbone), lora.factors(dense.backbone)
+    assert not {id(f) for f in lora.factors(smaller.backbone)} & {id(f) for f in shared}
+    lora.unmerge(smaller.backbone)
+    smaller(**batch).sum().backward()
+    assert any(layer.left.grad is not None for layer in layers)
+    with torch.no_grad():
+        for parameter in smaller.skill_parameters().values():
+            parameter.add_(0.1)
+    lora.merge(smaller.backbone)
+    assert torch.equal(dense(**batch), before)

@@ -1,0 +1,95 @@
+"""Whole jobs with low-rank updates, on a tiny random BERT."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from skip_exp import pipeline
+from skip_exp.models import lora
+from skip_exp.models.soft_prompt import trainable_state
+from skip_exp.phases.finish import Measured
+from skip_exp.phases.prepare import prepare
+from skip_exp.phases.tune import tune
+from skip_exp.skill.skill import Skill
+from tests.helpers.toy import save_toy, toy_job
+
+QUICK = ["tune.lora_lr=0.02", "retune.lora_lr=0.02", "retune.budget=0"]
+BOTH = ["tune.train=lora", "retune.train=lora", *QUICK]
+
+
+@pytest.fixture(scope="module")
+def toy(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
+    return save_toy(tmp_path_factory.mktemp("toy"))
+
+
+@pytest.fixture
+def measured(monkeypatch: pytest.MonkeyPatch) -> list[Measured]:
+    """What every job leaves behind."""
+    found: list[Measured] = []
+    finish = pipeline.finish
+
+    def noted(job: Any, left: Measured, logger: Any) -> Any:
+        found.append(left)
+        return finish(job, left, logger)
+
+    monkeypatch.setattr(pipeline, "finish", noted)
+    return found
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [
+        ["retune.train=lora", "prune.ratio=0.5"],
+        ["retune.train=lora", "prune.ratio=0"],  # the dense model's as many updates
+        [*BOTH, "prune.ratio=0.5"],
+        [*BOTH, "prune.ratio=0.5", "prune.reconstruct=least_squares", "retune.enabled=false"],
+        [*BOTH, "prune.ratio=0.7", "prune.steps=2", "prune.step_epochs=1", "retune.init=scratch"],
+        ["experiment=lora"],
+    ],
+)
+def test_the_skill_is_the_model_that_was_scored(
+    toy: list[str], tmp_path: Path, asked: list[str], measured: list[Measured]
+) -> None:
+    result = pipeline.run(toy_job(toy, tmp_path, "run", *QUICK, *asked))
+    skill, final = Skill.load(tmp_path / "run/skill"), measured[0].final
+    factors = lora.factors(final.backbone)
+    assert any(factor.abs().max() > 0 for factor in factors[::2])  # left ones start at 0
+    assert skill.about.train == "lora" and skill.about.factors is not None
+    assert skill.about.factors["bytes"] == 4 * sum(factor.numel() for factor in factors)
+    assert not lora.layers(skill.model)
+    scored = dict(final.named_parameters())
+    served = dict(skill.model.named_parameters())
+    assert all(served[name].equal(scored[name]) for name in served)
+    # Merged, they are no parameters any more.
+    assert result["params"]["all_after"] == sum(p.numel() for p in served.values())
+    if asked[-1] == "prune.ratio=0":
+        assert result["params"]["all_before"] == result["params"]["all_after"]
+        # Two layers: q, k, v and o of 24 to 24, FFN of 24 to 20 and back.
+        size = 4 * 8 * 2 * (4 * (24 + 24) + 2 * (24 + 20))
+        assert skill.about.factors == {"rank": 8, "bytes": size}
+
+
+def test_a_tuned_model_comes_back_from_the_cache(toy: list[str], tmp_path: Path) -> None:
+    jobs = [prepare(toy_job(toy, tmp_path, name, *BOTH)) for name in ("a", "b")]
+    (dense, _, missed), (again, _, hit) = (tune(job, None) for job in jobs)
+    assert (missed, hit) == (False, True)
+    merged, cached = dense.state_dict(), again.state_dict()
+    assert merged.keys() == cached.keys() and all(merged[n].equal(cached[n]) for n in merged)
+    state = trainable_state(dense)
+    assert sum(name.endswith(lora.FACTORS) for name in state) == 2 * 2 * 6
+    fresh = prepare(toy_job(toy, tmp_path, "c", *BOTH)).new_model()  # the backbone is as it was
+    with torch.no_grad():
+        update = dense.backbone.state_dict()["encoder.layer.0.output.dense.weight"]
+        assert not update.equal(fresh.backbone.state_dict()["encoder.layer.0.output.dense.weight"])
+
+
+def test_rank_and_rate_count_where_there_are_updates(toy: list[str], tmp_path: Path) -> None:
+    def job_id(*asked: str) -> str:
+        return prepare(toy_job(toy, tmp_path, "x", *asked)).job_id
+
+    other = ["retune.rank=4", "retune.lora_lr=0.1", "tune.rank=3"]
+    assert job_id() == job_id(*other)
+    ids = {job_id("retune.train=lora", *more) for more in ([], other[:1], other[1:2], other[2:])}
+    assert len(ids) == 3  # that of `tune` is none

@@ -1,0 +1,173 @@
+"""``skip_exp.export --vocabulary``: every format answers as the skill, with fewer tokens."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from huggingface_hub import ModelCard
+from safetensors.torch import load_file
+from transformers import AutoModelForSequenceClassification, AutoTokenizer, pipeline
+
+from skip_exp import OnnxSkill, Skill, results
+from skip_exp.export import main
+from skip_exp.models.backbones import load_backbone
+from skip_exp.skill.files import save_skill
+from tests.helpers.saved import Saved, save_tiny_skill
+
+TEXTS = ["the film was warm", "the plot was dull and long", "w12 w13"]
+USED = ["the", "film", "was", "warm", "plot", "dull", "and", "long", "w12", "w13"]
+WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "no", "yes", *USED, "a"]  # of the BERT
+
+
+@pytest.fixture(autouse=True)
+def fresh_process() -> Iterator[None]:
+    load_backbone.cache_clear()
+    yield
+    load_backbone.cache_clear()
+
+
+@pytest.fixture
+def saved(tmp_path: Path) -> Saved:
+    """A finished job's skill, its result and its train rows, whose texts are TEXTS."""
+    made = save_tiny_skill(tmp_path)
+    rows = [f"{TEXTS[i % 3]},{i % 2}" for i in range(24)]
+    (tmp_path / "train.csv").write_text("\n".join(["sentence,label", *rows]))
+    (tmp_path / "validation.csv").write_text("sentence,label\ngood,1\nbad,0\n")
+    files = {split: str(tmp_path / f"{split}.csv") for split in ("train", "validation")}
+    task = {"name": "toy", "text": ["sentence"], "labels": made.about.labels, "files": files}
+    params = {"block_pruned": 0.5, "all_pruned": 0.2, "all_before": 12_000, "all_after": 9_600}
+    result: Any = {"skill": "skill", "config": {"task": task | {"metrics": ["accuracy"]}}}
+    results.write(tmp_path, results.new(**result, params=params, metric={}, seed=1))
+    tell(made, f"local:{tmp_path}")
+    return made
+
+
+def tell(saved: Saved, data: str) -> None:
+    saved.about.scores["data"] = data
+    save_skill(saved.folder, saved.model, saved.keep, saved.about)
+
+
+def exported(saved: Saved, *options: str) -> Path:
+    out = saved.folder.parent / "out"
+    assert main([str(saved.folder), str(out), *options]) == 0
+    return out
+
+
+def probabilities(answers: Any) -> torch.Tensor:
+    return torch.tensor([list(answer["probabilities"].values()) for answer in answers])
+
+
+def test_safetensors(saved: Saved, capsys: Any) -> None:
+    out = exported(saved, "--vocabulary", "train")
+    assert capsys.readouterr().out.startswith("vocabulary: 18 of 50 tokens\nwritten: ")
+    small, skill = Skill.load(out), Skill.load(saved.folder)
+    assert set(small.tokenizer.get_vocab()) == set(WORDS)
+    assert small.predict(TEXTS) == skill.predict(TEXTS)
+    settings = json.loads((out / "config.json").read_text())["settings"]
+    assert settings["vocab_size"] == 18 and settings["pad_token_id"] == 0
+    assert settings["vocabulary"] == {"kept": 18, "of": 50, "texts": "train"}
+    tensors = load_file(out / "model.safetensors")
+    assert tensors["backbone.embeddings.word_embeddings.weight"].shape == (18, 24)
+    again = saved.folder.parent / "again"  # an export of an export knows it, too
+    assert main([str(out), str(again), "--format", "hf"]) == 0
+    assert "18 of 50 tokens" in (again / "README.md").read_text()
+    assert skill.tokenizer.vocab_size == 50  # the shared one is as it was
+
+
+def test_huggingface(saved: Saved) -> None:
+    out = exported(saved, "--format", "hf", "--vocabulary", "train")
+    model = AutoModelForSequenceClassification.from_pretrained(out)
+    config = json.loads((out / "config.json").read_text())
+    assert config["vocab_size"] == 18 == len(model.embeddings.words.weight)
+    assert config["skill"]["vocabulary"] == {"kept": 18, "of": 50, "texts": "train"}
+    skill = Skill.load(saved.folder)
+    answers = pipeline("text-classification", model=str(out))(TEXTS, top_k=None)
+    for ours, theirs in zip(skill.predict(TEXTS), answers, strict=True):
+        found = {each["label"]: each["score"] for each in theirs}
+        assert found == pytest.approx(ours["probabilities"], abs=1e-6)
+    assert Skill.load(out).predict(["bad film"]) == skill.predict(["bad film"])  # it has all words
+    assert AutoTokenizer.from_pretrained(out)("bad film")["input_ids"] == [2, 1, 7, 3]
+    card = ModelCard.load(out / "README.md")
+    after = sum(p.numel() for p in skill.model.parameters()) - (50 - 18) * 24
+    for text in (
+        "18 of 50 tokens are left: those that the train rows use,",
+        f"With it {1 - after / 12_000:.0%} of all parameters are gone: 0.0 M before",
+        "Measured with the whole vocabulary:",
+    ):
+        assert text in card.content, text
+    assert not card.data.eval_results  # those of the whole vocabulary are not this model's
+
+
+@pytest.mark.slow
+def test_onnx(saved: Saved) -> None:
+    for package in ("onnx", "onnxruntime", "onnxscript"):
+        pytest.importorskip(package)
+    out = exported(saved, "--format", "onnx", "--vocabulary", "train")
+    found, expected = OnnxSkill.load(out).predict(TEXTS), Skill.load(saved.folder).predict(TEXTS)
+    torch.testing.assert_close(probabilities(found), probabilities(expected), atol=1e-5, rtol=0)
+    assert json.loads((out / "config.json").read_text())["settings"]["vocab_size"] == 18
+
+
+@pytest.mark.parametrize(
+    ("kind", "readout", "text"),
+    [("roberta", "mlm", ("a", "b")), ("bert", "mlm", ("a",)), ("t5", "head", ("a",))],
+)
+def test_texts_of_a_file(tmp_path: Path, kind: str, readout: str, text: tuple[str, ...]) -> None:
+    """Pairs by a TAB, as ``predict`` reads them; a label word is read again by whoever loads it."""
+    saved = save_tiny_skill(tmp_path, kind, "input", readout, text=text)
+    examples: list[Any] = [each if len(text) == 1 else [each, "good"] for each in TEXTS]
+    lines = ["\t".join(each) if isinstance(each, list) else each for each in examples]
+    (tmp_path / "mine.txt").write_text("\n".join(lines))
+    out = exported(saved, "--vocabulary", str(tmp_path / "mine.txt"))
+    small = Skill.load(out)
+    found, expected = small.predict(examples), Skill.load(saved.folder).predict(examples)
+    torch.testing.assert_close(probabilities(found), probabilities(expected), atol=1e-6, rtol=0)
+    kept = {*USED, "no", "yes", *(["good"] if len(text) == 2 else [])}
+    assert kept < set(small.tokenizer.get_vocab()) and len(small.tokenizer) < 25
+    assert small.model.backbone.config.vocabulary["texts"] == "mine.txt"  # not where it lies
+
+
+# --- refusals -------------------------------------------------------------------------------------
+
+
+def refusal(saved: Saved, vocabulary: object, capsys: Any) -> str:
+    """The one line, after which nothing is there."""
+    out = saved.folder.parent / "out"
+    assert main([str(saved.folder), str(out), "--vocabulary", str(vocabulary)]) == 2
+    told = capsys.readouterr()
+    assert told.out == "" and told.err.startswith("error: ") and told.err.count("\n") == 1
+    assert not out.exists()
+    return told.err.removeprefix("error: ").rstrip("\n")
+
+
+def test_a_file_that_has_no_texts(saved: Saved, tmp_path: Path, capsys: Any) -> None:
+    mine = tmp_path / "mine.txt"
+    assert refusal(saved, mine, capsys) == f"{mine}: cannot be read: No such file or directory"
+    mine.write_text("\n")
+    assert refusal(saved, mine, capsys) == "--vocabulary mine.txt: has no text"
+    mine.write_text("a film\na film\tand another\n")
+    assert refusal(saved, mine, capsys).startswith(f"line 2 of {mine}: task toy takes one text")
+    mine.write_text('{"sentence": "a film"}\n{"text": "a film"}\n')
+    assert "line 2 of" in refusal(saved, mine, capsys)
+
+
+def test_train_rows_that_are_not_there(saved: Saved, tmp_path: Path, capsys: Any) -> None:
+    (tmp_path / "train.csv").rename(tmp_path / "moved.csv")
+    told = refusal(saved, "train", capsys)
+    assert told.startswith("--vocabulary train: cannot read ") and "train.csv" in told
+    (tmp_path / "result.json").unlink()
+    told = refusal(saved, "train", capsys)
+    assert told.startswith("--vocabulary train: no result.json beside ")
+    assert told.endswith("give a file of texts")
+
+
+def test_what_cannot_be_cut_is_named(tmp_path: Path, capsys: Any) -> None:
+    saved = save_tiny_skill(
+        tmp_path, "t5", "prefix", "seq2seq"
+    )  # whose words are "very good", "no"
+    (tmp_path / "mine.txt").write_text("good")
+    told = refusal(saved, tmp_path / "mine.txt", capsys)
+    assert told.startswith("--vocabulary mine.txt: cannot be cut: label words of several tokens")
