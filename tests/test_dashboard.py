@@ -109,7 +109,7 @@ def test_paired_comparisons_have_their_intervals(tmp_path, monkeypatch):
             more = {"select": scores, "job_id": f"{allocation}-{seed}", "config": config}
             found.append(result(seed=seed, metric={"name": "accuracy", **scores}, **more))
     head, section = dashboard.comparisons(frame.ordered(frame.rows(found)))
-    assert head.startswith("## Paired comparisons") and "percentile bootstrap" in head
+    assert head.startswith("## Paired comparisons") and "percentile interval of a bootstrap" in head
     assert "-5.00 [-5.00, -5.00] | worse" in section
     assert dashboard.comparisons(frame.ordered(frame.rows(found[:5]))) == []
 

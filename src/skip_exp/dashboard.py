@@ -18,7 +18,7 @@ import wandb
 from skip_exp.errors import SkipError
 from skip_exp.logger import key
 from skip_exp.report import ablations, cells, frame, tables
-from skip_exp.report.contrasts import study
+from skip_exp.report.contrasts import corrected, study
 from skip_exp.report.screens import read_all, scored
 
 SCORES = ("metric/dense", "metric/pruned", "metric/final")
@@ -162,7 +162,9 @@ def front(every: pd.DataFrame, measure: str) -> pd.DataFrame:
 def comparisons(loaded: pd.DataFrame) -> list[str]:
     """As on the page of ablations, of the sweeps that have results to compare."""
     scores = scored(loaded)
-    studies = [of for of in (study(screen, scores) for screen in read_all()) if of.compares]
+    # All of them are corrected together, as on that page: the verdicts are the same here and there.
+    studies = corrected([study(screen, scores) for screen in read_all()])
+    studies = [of for of in studies if of.compares]
     if not studies:
         return []
     head = ["## Paired comparisons", *ablations.READING]
