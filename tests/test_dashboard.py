@@ -1,5 +1,7 @@
 import json
+import os
 import re
+import subprocess
 import sys
 from types import SimpleNamespace
 
@@ -10,7 +12,19 @@ from skip_exp import dashboard, results
 from skip_exp.config.task import METRICS
 from skip_exp.errors import SkipError
 from skip_exp.logger import key
-from tests.helpers.fakes import result
+from skip_exp.report import frame, screens
+from skip_exp.report import grid as grids
+from tests.helpers.fakes import grid, result, store
+from tests.helpers.wandb_backend import backend
+
+SWEEP = """# Cost: little
+defaults: [config, _self_]
+sweep: {question: 'Does it matter?', factor: [prune.allocation]}
+hydra:
+  mode: MULTIRUN
+  sweeper:
+    params: {+task: sst2, seed: "1,2,3,4,5", prune.allocation: "global,uniform"}
+"""
 
 
 @pytest.fixture
@@ -27,22 +41,112 @@ def panels(view):
     return [panel for section in sections for panel in section["panels"]]
 
 
-def test_dry_run_writes_both_views(dry):
-    assert [view["displayName"] for view in dry] == ["skip_exp: runs", "skip_exp: sweeps"]
-    assert {(view["entity"], view["project"]) for view in dry} == {("team", "proj")}
-    groups = [view["spec"]["section"]["runSets"][0]["grouping"] for view in dry]
+def test_dry_run_writes_both_views_and_a_report(dry):
+    names = ["skip_exp: runs", "skip_exp: sweeps", "skip_exp: results"]
+    assert [view["displayName"] for view in dry] == names
+    assert {(view["entity"], view["project"]) for view in dry[:2]} == {("team", "proj")}
+    assert dry[2]["project"] == {"name": "proj", "entityName": "team"}
+    groups = [view["spec"]["section"]["runSets"][0]["grouping"] for view in dry[:2]]
     assert groups == [[], [{"section": "run", "name": "group"}]]
+
+
+def test_without_folders_the_report_has_the_panels_alone(dry):
+    blocks = dry[2]["spec"]["blocks"]
+    headings = [block["children"][0]["text"] for block in blocks if block["type"] == "heading"]
+    assert headings[:2] == ["Runs", "Speed-up and size against metric"]
+    grids = [block["metadata"] for block in blocks if block["type"] == "panel-grid"]
+    shown = [
+        panel["viewType"] for each in grids for panel in each["panelBankSectionConfig"]["panels"]
+    ]
+    assert shown == [panel["viewType"] for panel in panels(dry[0])]
+    assert "markdown-block" not in {block["type"] for block in blocks}
+
+
+def test_the_reports_tables_are_of_the_results(tmp_path, monkeypatch):
+    pytest.importorskip("wandb_workspaces")
+    monkeypatch.setattr(dashboard, "read_all", list)  # composing every sweep takes its time
+    found = store(tmp_path / "results", grid(["sst2"], ["minilm"], [0.3, 0.7], seeds=(1, 2)))
+    out = tmp_path / "dashboard.json"
+    assert dashboard.main([str(found), "--dry-run", "--out", str(out)]) == 0
+    blocks = json.loads(out.read_text())[2]["spec"]["blocks"]
+    (text,) = [block["content"] for block in blocks if block["type"] == "markdown-block"]
+    every, speed, size = text.split("Pareto fronts")[0], *text.split("### ")[1:]
+    assert every.count("| sst2 | minilm |") == 4
+    # Random keep is as fast and as small, and worse: it is on no front.
+    for front in (speed, size):
+        assert "random" not in front
+        assert [line.split(" | ")[3] for line in front.splitlines() if "sst2" in line] == [
+            *("0.3", "0.7")
+        ]
+
+
+def test_the_front_has_what_nothing_else_beats():
+    points = {0.3: (1.4, 0.80), 0.5: (1.8, 0.79), 0.6: (1.7, 0.78), 0.7: (2.2, 0.70)}
+    found = [
+        result(
+            ratio=ratio,
+            metric={"name": "accuracy", "dense": 0.8, "pruned": 0.5, "final": final},
+            latency={"speedup": speed, "contended": False},
+        )
+        for ratio, (speed, final) in points.items()
+    ]
+    every = dashboard.cells.gather(frame.ordered(frame.rows(found))).cells
+    front = dashboard.front(every, "latency/speedup")
+    assert front["ratio"].tolist() == ["0.3", "0.5", "0.7"]
+    assert dashboard.front(every.assign(**{"latency/speedup mean": None}), "latency/speedup").empty
+
+
+def test_paired_comparisons_have_their_intervals(tmp_path, monkeypatch):
+    (tmp_path / "ablation_mine.yaml").write_text(SWEEP)
+    screen = screens.read("ablation_mine", tmp_path)
+    monkeypatch.setattr(dashboard, "read_all", lambda: [screen])
+    found = []
+    for allocation, final in (("global", 0.75), ("uniform", 0.70)):
+        given = [f"prune.allocation={allocation}", "+task=sst2"]
+        config = grids.composed("ablation_mine", given, tmp_path)
+        for seed in range(1, 6):
+            scores = {"dense": 0.8, "pruned": 0.6, "final": final}
+            more = {"select": scores, "job_id": f"{allocation}-{seed}", "config": config}
+            found.append(result(seed=seed, metric={"name": "accuracy", **scores}, **more))
+    head, section = dashboard.comparisons(frame.ordered(frame.rows(found)))
+    assert head.startswith("## Paired comparisons") and "percentile interval of a bootstrap" in head
+    assert "-5.00 [-5.00, -5.00] | worse" in section
+    assert dashboard.comparisons(frame.ordered(frame.rows(found[:5]))) == []
+
+
+def test_folders_without_a_result_are_one_line(tmp_path, capsys):
+    pytest.importorskip("wandb_workspaces")
+    assert dashboard.main([str(tmp_path), "--dry-run", "--out", str(tmp_path / "out.json")]) == 1
+    assert "no result.json below" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_the_backend_is_given_views_and_report():
+    pytest.importorskip("wandb_workspaces")
+    command = [sys.executable, "-m", "skip_exp.dashboard", "--entity", "team"]
+    with backend() as server:
+        env = {name: value for name, value in os.environ.items() if not name.startswith("WANDB_")}
+        env |= {"WANDB_BASE_URL": server.url, "WANDB_API_KEY": "0" * 40}
+        ended = subprocess.run(command, env=env, capture_output=True, text=True, timeout=300)
+        assert ended.returncode == 0, ended.stderr
+        saved = [(view["type"], view["displayName"]) for view in server.views]
+    assert saved == [
+        *(("project-view", "skip_exp: runs"), ("project-view", "skip_exp: sweeps")),
+        ("runs", "skip_exp: results"),
+    ]
+    assert ended.stdout.count(f"saved: {server.url}/team/skip_exp") == 3
 
 
 def test_only_saving_needs_an_entity(tmp_path, capsys):
     pytest.importorskip("wandb_workspaces")
     assert dashboard.main(["--dry-run", "--out", str(tmp_path / "views.json")]) == 0
-    assert {view["entity"] for view in json.loads((tmp_path / "views.json").read_text())} == {
-        "ENTITY"
-    }
+    views = json.loads((tmp_path / "views.json").read_text())
+    assert {view["entity"] for view in views[:2]} == {"ENTITY"}
     with pytest.raises(SystemExit):
         dashboard.main(["--project", "proj"])
-    assert capsys.readouterr().err.endswith("error: --entity: needed to save the workspaces\n")
+    assert capsys.readouterr().err.endswith(
+        "error: --entity: needed to save workspaces and report\n"
+    )
 
 
 def test_the_view_by_run_has_every_kind_of_panel(dry):

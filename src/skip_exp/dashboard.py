@@ -1,7 +1,8 @@
-"""``python -m skip_exp.dashboard --entity E [--project P] [--dry-run]``: saved W&B workspaces.
+"""``python -m skip_exp.dashboard [FOLDER ...] --entity E [--project P] [--dry-run]``.
 
-Every panel reads the fields of ``result.json``, as the runs' summaries carry them. Needs
-wandb-workspaces: ``pip install 'skip_exp[dashboard]'``.
+Saves two W&B workspaces and a report. Every panel reads the fields of ``result.json``, as the runs'
+summaries carry them; the report's tables are computed here, from the results in the folders given.
+Needs wandb-workspaces: ``pip install 'skip_exp[dashboard]'``.
 """
 
 import argparse
@@ -11,10 +12,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import wandb
 
 from skip_exp.errors import SkipError
 from skip_exp.logger import key
+from skip_exp.report import ablations, cells, frame, tables
+from skip_exp.report.contrasts import corrected, study
+from skip_exp.report.screens import read_all, scored
 
 SCORES = ("metric/dense", "metric/pruned", "metric/final")
 COLUMNS = (
@@ -29,6 +34,19 @@ PARALLEL = (
 BARS = (*SCORES, "latency/speedup", "params/all_pruned")
 PHASES = ("tune", "retune")  # those with curves
 METRICS = ("accuracy", "f1", "f1_macro", "matthews")
+FRONTS = {"latency/speedup": "speed-up", "params/all_pruned": "parameters pruned"}
+FRONT = "Of each task, what nothing else beats in both; contended timings are not among it."
+
+
+def _library() -> tuple[Any, Any]:
+    """The modules of W&B's reports and workspaces."""
+    try:
+        import wandb_workspaces.reports.v2 as wr  # an extra
+        import wandb_workspaces.workspaces as ws  # an extra
+    except ImportError as error:
+        advice = "pip install 'skip_exp[dashboard]'"
+        raise SkipError(f"dashboard: wandb-workspaces is not installed: {advice}") from error
+    return wr, ws
 
 
 def workspaces(entity: str, project: str) -> list[Any]:
@@ -37,12 +55,7 @@ def workspaces(entity: str, project: str) -> list[Any]:
     Raises:
         SkipError: the extra is not installed.
     """
-    try:
-        import wandb_workspaces.reports.v2 as wr  # an extra
-        import wandb_workspaces.workspaces as ws  # an extra
-    except ImportError as error:
-        advice = "pip install 'skip_exp[dashboard]'"
-        raise SkipError(f"dashboard: wandb-workspaces is not installed: {advice}") from error
+    wr, ws = _library()
 
     def view(name: str, sections: list[Any], groupby: list[Any]) -> Any:
         columns = [f"summary:{column}" for column in COLUMNS]
@@ -56,8 +69,7 @@ def workspaces(entity: str, project: str) -> list[Any]:
         return ws.Section(name=name, panels=panels, is_open=True)
 
     runs = [section(name, panels) for name, panels in _panels(wr).items()]
-    panels: Any = wr  # its names are assembled at import: no type checker sees them
-    bars = [panels.BarPlot(title=name, metrics=[panels.SummaryMetric(name)]) for name in BARS]
+    bars = [wr.BarPlot(title=name, metrics=[wr.SummaryMetric(name)]) for name in BARS]
     return [
         view("skip_exp: runs", runs, []),
         view("skip_exp: sweeps", [section("Mean over a sweep", bars)], [ws.Metric("Group")]),
@@ -97,6 +109,71 @@ def _panels(wr: Any) -> dict[str, list[Any]]:
     }
 
 
+def report(entity: str, project: str, folders: Sequence[str]) -> Any:
+    """Tables of the results in the folders, and panels of the project's runs.
+
+    Without folders it has the panels alone.
+
+    Raises:
+        SkipError: the extra is not installed; folders without a result.
+    """
+    wr, _ = _library()
+    blocks = [wr.H1("Tables"), *map(wr.MarkdownBlock, sections(folders))] if folders else []
+    columns = [f"summary:{column}" for column in COLUMNS]
+    # Without a project it is that of the report; with one, the server would be asked for it here.
+    runs = wr.Runset(name="runs", pinned_columns=columns)
+    blocks += [wr.H1("Runs")]
+    for name, panels in _panels(wr).items():
+        blocks += [wr.H2(name), wr.PanelGrid(runsets=[runs], panels=panels)]
+    about = "Prompt tuning on what a task needs of a model: scores, sizes, speed."
+    return wr.Report(project, entity, "skip_exp: results", about, blocks, width="fluid")
+
+
+def sections(folders: Sequence[str]) -> list[str]:
+    """Markdown: the results, their Pareto fronts, the paired comparisons with their intervals.
+
+    Raises:
+        SkipError: no result there.
+    """
+    loaded = frame.load(folders)
+    gathered = cells.gather(loaded)
+    text = tables.lines(gathered.cells)
+    parts = ["## Results", *cells.warnings(gathered), tables.markdown(text), tables.CAPTION]
+    parts += ["## Pareto fronts", FRONT]
+    for measure, name in FRONTS.items():
+        parts += [
+            f"### Final score against {name}",
+            tables.markdown(front(gathered.cells, measure)),
+        ]
+    return ["\n\n".join(parts), *comparisons(loaded)]
+
+
+def front(every: pd.DataFrame, measure: str) -> pd.DataFrame:
+    """The rows of `tables.lines` that are on the Pareto front of their task, by task.
+
+    ``measure``: the column that is to be large, beside the final score.
+    """
+    points = every.assign(x=every[f"{measure} mean"], y=every["metric/final mean"])
+    points = points.dropna(subset=["x", "y"])
+    parts = [cells.front(part) for _, part in points.groupby(["task", "sample"])]
+    return tables.lines(pd.concat(parts)) if parts else pd.DataFrame()
+
+
+def comparisons(loaded: pd.DataFrame) -> list[str]:
+    """As on the page of ablations, of the sweeps that have results to compare."""
+    scores = scored(loaded)
+    # All of them are corrected together, as on that page: the verdicts are the same here and there.
+    studies = corrected([study(screen, scores) for screen in read_all()])
+    studies = [of for of in studies if of.compares]
+    if not studies:
+        return []
+    head = ["## Paired comparisons", *ablations.READING]
+    every = ablations.overview(pd.concat([of.rows for of in studies], ignore_index=True))
+    return [
+        "\n\n".join(filter(None, part)) for part in (head + every, *map(ablations.section, studies))
+    ]
+
+
 def specification(views: Sequence[Any]) -> str:
     """What would be sent to W&B, as JSON."""
     plain = [
@@ -106,7 +183,7 @@ def specification(views: Sequence[Any]) -> str:
 
 
 def save(views: Sequence[Any]) -> list[str]:
-    """Save the views; returns their addresses.
+    """Save workspaces and report; returns their addresses.
 
     Raises:
         SkipError: no API key, or W&B refuses or cannot be reached.
@@ -121,15 +198,17 @@ def save(views: Sequence[Any]) -> list[str]:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m skip_exp.dashboard", description=__doc__)
+    parser.add_argument("folders", nargs="*", metavar="FOLDER", help="results for the tables")
     parser.add_argument("--entity", help="W&B user or team; not needed with --dry-run")
     parser.add_argument("--project", default="skip_exp")
     parser.add_argument("--dry-run", action="store_true", help="only write the specification")
     parser.add_argument("--out", type=Path, default=Path("outputs/dashboard.json"), metavar="FILE")
     options = parser.parse_args(arguments)
     if not (options.entity or options.dry_run):
-        parser.error("--entity: needed to save the workspaces")
+        parser.error("--entity: needed to save workspaces and report")
+    place = options.entity or "ENTITY", options.project
     try:
-        views = workspaces(options.entity or "ENTITY", options.project)
+        views = [*workspaces(*place), report(*place, options.folders)]
         if options.dry_run:
             _write(specification(views), options.out)
             print(f"written: {options.out}")

@@ -94,6 +94,7 @@ class Backend:
     def __init__(self) -> None:
         self.runs: dict[str, Run] = {}
         self.artifacts: dict[str, Artifact] = {}  # by id
+        self.views: list[dict[str, Any]] = []  # workspaces and reports, as they were saved
         self.hangs = False  # requests get no answer any more
         handler = type("Handler", (_Handler,), {"backend": self})
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
@@ -130,6 +131,14 @@ class Backend:
                 return {"notifyScriptableRunAlert": {"success": True}}
             case "Viewer":
                 return {"viewer": {"id": "u", "entity": ENTITY, "username": "user"}}
+            case "UpsertView2" | "upsertView":  # a workspace, a report
+                self.views.append(given)
+                project = {"id": "p", "name": given["projectName"], "entityName": ENTITY}
+                view = {**given, "id": f"v{len(self.views)}", "project": project}
+                return {"upsertView": {"view": view, "inserted": True}}
+            case "GetProjects":
+                page = {"endCursor": None, "hasNextPage": False}
+                return {"models": {"edges": [], "pageInfo": page}}
             case _:
                 return self._artifact(operation, given)
 

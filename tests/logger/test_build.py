@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import lightning as L
+import psutil
 import pytest
 import torch
 import wandb
@@ -87,7 +88,7 @@ def history(folder: Path) -> list[dict[str, Any]]:
 
 def show(logger: Any, folder: Path, **fields: Any) -> dict[str, Any]:
     """Show a finished job, whose skill is two files, and what its result holds."""
-    (folder / "skill").mkdir()
+    (folder / "skill").mkdir(parents=True)
     for name in results.SKILL:
         (folder / "skill" / name).write_text(name)
     picture.save(KEEP, folder / picture.FILE)
@@ -134,8 +135,12 @@ def test_trouble_with_wandb_costs_a_warning(
     def refuse(*_: Any) -> None:
         raise wandb.errors.CommError("no room\nleft")
 
-    monkeypatch.setattr(artifacts, "log_artifacts", refuse)
     logger = build.build_logger(job(tmp_path))
+    with monkeypatch.context() as gone:  # W&B's process was killed
+        gone.setattr(wandb.Run, "log", refuse)
+        fit(logger, "tune")
+    assert caplog.text.count("W&B: curves are lost: no room") == 1
+    monkeypatch.setattr(artifacts, "log_artifacts", refuse)
     show(logger, tmp_path)
     assert "W&B: not all of the result is shown: no room" in caplog.text
 
@@ -164,6 +169,30 @@ def test_each_phase_has_steps_and_a_kept_epoch_of_its_own(tmp_path: Path) -> Non
     # The state before the first epoch was the best: what an epoch had is not told as the run's.
     assert (told["retune/kept_epoch"], told["retune/step"]) == (-1, 0)
     assert "retune/train_loss" not in told
+
+
+@pytest.mark.slow
+def test_a_killed_wandb_core_ends_no_job(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    logger = build.build_logger(job(tmp_path / "one"))
+    (core,) = (p for p in psutil.Process().children(True) if p.name() == "wandb-core")
+    core.kill()
+    core.wait()
+    fit(logger, "tune")
+    show(logger, tmp_path / "one")
+    runs.close()
+    assert wandb.run is None
+    told = [
+        r.message for r in caplog.records if r.name.startswith("skip_exp") and "lost" in r.message
+    ]
+    assert [line.rpartition(": ")[0] for line in told] == [
+        "W&B: curves are lost",
+        "W&B: not all of the result is shown",
+        "W&B: the run did not end cleanly",
+    ]
+    logger = build.build_logger(job(tmp_path / "two"))  # the next job's
+    fit(logger, "tune")
+    runs.close()
+    assert summary(tmp_path / "two")["state"] == "finished"
 
 
 def test_a_failed_job_is_a_failed_run(cli: Cli, tmp_path: Path) -> None:

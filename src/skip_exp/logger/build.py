@@ -23,7 +23,10 @@ class PhaseLogger(WandbLogger):
     """Logs ``tune/...`` against ``tune/step`` and ``retune/...`` against ``retune/step``.
 
     A phase's row in the summary is that of the epoch it kept (:data:`KEPT`), not of its last.
+    Where W&B's own process is gone, a warning says so, once; the job goes on.
     """
+
+    is_lost = False
 
     @rank_zero_only
     def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
@@ -35,10 +38,13 @@ class PhaseLogger(WandbLogger):
             if "epoch" in metrics:
                 row[f"{phase}/epoch"] = metrics["epoch"]
         told = {name: value for name, value in row.items() if value is not None}
-        if any(name.endswith(KEPT) for name in told):
-            self.experiment.summary.update(told)
-        else:
-            self.experiment.log(told)
+        is_kept = any(name.endswith(KEPT) for name in told)
+        try:
+            (self.experiment.summary.update if is_kept else self.experiment.log)(told)
+        except Exception as problem:
+            if not self.is_lost:
+                log.warning("W&B: curves are lost: %s", first_line(problem))
+            self.is_lost = True
 
 
 def build_logger(cfg: Config) -> Logger | None:

@@ -123,7 +123,7 @@ def close(error: str | None = None) -> None:
         return
     if error and error != INTERRUPTED:
         with suppress(Exception):  # `_end` tells of W&B's troubles
-            run.alert(f"{run.name} failed"[:63], error, level=wandb.AlertLevel.ERROR)
+            run.alert(f"{run.name} failed"[:63], error, level="ERROR")
     _end(run, error)
 
 
@@ -140,6 +140,10 @@ def _end(run: wandb.Run, error: str | None) -> None:
         _is_gone = True
     except Exception as problem:  # a finished job stays finished when its upload fails
         log.warning("W&B: the run did not end cleanly: %s", problem)
+        if isinstance(problem, ConnectionError):  # W&B's own process was killed
+            with suppress(Exception, SystemExit):
+                wandb.teardown()  # so that the next job starts another
+            wandb.run = None
 
 
 def _folder(run: wandb.Run) -> str:
