@@ -62,9 +62,11 @@ def run_phases(job: Job) -> Result:
         final = retune(job, dense, pruned, logger)
     with clock("test"):
         scores = test(job, dense, pruned.model, final)
+    whole = job.whole(dense)
     if job.cfg.benchmark.enabled:
         with clock("benchmark"):
-            latency = benchmark(job, dense, final)
+            latency = benchmark(job, whole, final)
     hits = {"tune": tune_hit, "attribution": attribution_hit}
-    measured = Measured(dense, pruned, final, ratio, probes, scores, latency, clock.seconds, hits)
+    models = (dense, pruned, final, whole)
+    measured = Measured(*models, ratio, probes, scores, latency, clock.seconds, hits)
     return finish(job, measured, logger)

@@ -69,7 +69,7 @@ def _init(cfg: Config, mode: Any, **resumed: Any) -> wandb.Run:
     )
     tags = [
         cfg.task.name,
-        cfg.backbone.name,
+        cfg.backbone.label,
         cfg.prompt.kind,
         cfg.attribution.name,
         *cfg.logger.tags,
@@ -78,7 +78,7 @@ def _init(cfg: Config, mode: Any, **resumed: Any) -> wandb.Run:
         project=cfg.logger.project,
         entity=cfg.logger.entity,
         group=cfg.logger.group,
-        name=f"{cfg.task.name}-{cfg.backbone.name}-{cfg.prune.ratio}-{cfg.seed}",
+        name=f"{cfg.task.name}-{cfg.backbone.label}-{cfg.prune.ratio}-{cfg.seed}",
         tags=[tag for tag in dict.fromkeys(tags) if tag],
         config=asdict(cfg),
         dir=cfg.output_dir,
