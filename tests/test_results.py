@@ -45,6 +45,12 @@ def test_new_gives_every_field_a_value():
     assert results.new()["metric"] == {} and results.new()["error"] is None
 
 
+def test_the_first_layers_of_a_backbone_are_one_of_their_own():
+    for layers, expected in ((None, "minilm"), (1, "minilm[1 layer]"), (3, "minilm[3 layers]")):
+        backbone = CONFIG["backbone"] | {"layers": layers}
+        assert results.from_config(CONFIG | {"backbone": backbone})["backbone"] == expected
+
+
 def test_new_shares_no_container_between_results():
     results.new()["seconds"]["tune"] = 1.0  # type: ignore[index]
     assert results.new()["seconds"] == {}

@@ -3,7 +3,7 @@
 import copy
 import hashlib
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ from skip_exp.cache.store import Entry, StageCache
 from skip_exp.config.schema import OWN, Config, TrainConfig, TrainerConfig
 from skip_exp.data.encode import EncodedTask
 from skip_exp.data.module import TextDataModule
-from skip_exp.models.backbones import Backbone
+from skip_exp.models.backbones import Backbone, load_backbone
 from skip_exp.models.prompts.build import build_prompt, init_ids
 from skip_exp.models.readouts.build import build_readout
 from skip_exp.models.sites import Relevance
@@ -58,7 +58,7 @@ class Job:
     def label(self) -> dict[str, Any]:
         """What a reader of the cache is told of an entry."""
         cfg = self.cfg
-        names = {"task": cfg.task.name, "backbone": cfg.backbone.name, "prompt": cfg.prompt.kind}
+        names = {"task": cfg.task.name, "backbone": cfg.backbone.label, "prompt": cfg.prompt.kind}
         return names | {"seed": cfg.seed}
 
     def seed(self, phase: str) -> int:
@@ -117,6 +117,14 @@ class Job:
             model = model.copy()
         model.train_only(tune.train, tune.rank, seed)
         return model
+
+    def whole(self, dense: SoftPromptModel) -> SoftPromptModel:
+        """What ``dense`` is compared with in size and speed: itself, or all layers, untrained."""
+        b = self.cfg.backbone
+        if b.layers is None:
+            return dense
+        backbone = load_backbone(b.name, b.path, b.family, b.readout)
+        return replace(self, backbone=backbone).new_model()
 
 
 def phase_seed(seed: int, phase: str) -> int:

@@ -62,13 +62,15 @@ def run_phases(job: Job) -> Result:
         final, final_crossfit = retune(job, dense, pruned, logger)
     with clock("test"):
         scores = test(job, dense, pruned.model, final)
+    whole = job.whole(dense)
     if job.cfg.benchmark.enabled:
         with clock("benchmark"):
-            latency = benchmark(job, dense, final)
+            latency = benchmark(job, whole, final)
     measured = Measured(
         dense=dense,
         pruned=pruned,
         final=final,
+        whole=whole,
         ratio=ratio,
         probes=probes,
         scores=scores,

@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal, TypedDict, Unpack, cast
 
-from skip_exp.config.schema import method_name
+from skip_exp.config.schema import backbone_label, method_name
 from skip_exp.errors import SkipError
 from skip_exp.machine import files
 from skip_exp.machine.kinds import mismatch
@@ -55,6 +55,8 @@ class Method(TypedDict, total=False):
 
 
 class Params(TypedDict, total=False):
+    # Before: of the dense model or, with `backbone.layers`, of one on the whole backbone. The same
+    # holds for `flops` and for `dense_ms` of `latency`.
     block_before: int  # weights and biases of the attention and FFN linears of the layers in use
     block_after: int
     all_before: int
@@ -214,7 +216,7 @@ def from_config(cfg: Mapping[str, Any]) -> Any:
     return {
         "sweep": get("logger", "group"),
         "task": get("task", "name"),
-        "backbone": get("backbone", "name"),
+        "backbone": _backbone(get("backbone", "name"), get("backbone", "layers")),
         "family": get("backbone", "family"),
         "readout": get("backbone", "readout"),
         "seed": get("seed"),
@@ -227,6 +229,11 @@ def from_config(cfg: Mapping[str, Any]) -> Any:
         "train_rows": get("data", "train_rows"),
         "config": cfg,
     }
+
+
+def _backbone(name: Any, layers: Any) -> Any:
+    """Its label, whatever a configuration that failed holds."""
+    return backbone_label(name, layers) if isinstance(layers, int) else name
 
 
 def _retuning(get: Callable[..., Any]) -> dict[str, Any]:

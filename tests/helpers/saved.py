@@ -82,6 +82,8 @@ def save_tiny_skill(
     *,
     name: str = "skill",
     text: tuple[str, ...] = ("sentence",),
+    pooling: str = "mean",
+    layers: int | None = None,
     decoder: bool = False,
     vanish: bool = True,
     train: str = "prompt_readout",
@@ -92,13 +94,13 @@ def save_tiny_skill(
     path, family = root / "backbone", kind.split("_")[0]
     if not path.exists():
         save_backbone(path, kind)
-    b = load_backbone(kind, str(path), family, readout)
+    b = load_backbone(kind, str(path), family, readout, layers)
     ids = torch.arange(10 + seed, 14 + seed)
     soft = build_prompt(
         prompt, b.model, b.family, length=4, ids=ids, std=0.0, seed=seed, decoder=decoder
     )
     words = ("no", "very good") if readout == "seq2seq" else ("no", "yes")
-    head = build_readout(readout, b.model, b.tokenizer, labels=2, words=words, pooling="mean")
+    head = build_readout(readout, b.model, b.tokenizer, labels=2, words=words, pooling=pooling)
     if readout == "head":
         torch.manual_seed(seed)
         torch.nn.init.normal_(head.linear.weight, std=0.2)
@@ -114,8 +116,9 @@ def save_tiny_skill(
             "path": str(path),
             "family": family,
             "readout": readout,
-            "pooling": "mean",
+            "pooling": pooling,
             "content_hash": b.content_hash,
+            **({} if layers is None else {"layers": layers}),
         },
         prompt={"kind": prompt, "length": 4, "decoder": decoder},
         max_length=24,

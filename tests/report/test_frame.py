@@ -37,6 +37,7 @@ def test_generated_rows_are_sample_whatever_their_source_is_called():
 def test_comparable_leaves_out_what_does_not_change_the_numbers():
     config = {
         "task": {"name": "rte"},
+        "backbone": {"name": "minilm", "pooling": "pair"},
         "logger": {"name": "wandb"},
         "sweep": {"question": "Why?", "factor": ["tune.lr"]},
         "seed": 1,
@@ -45,6 +46,7 @@ def test_comparable_leaves_out_what_does_not_change_the_numbers():
         "attribution": {"_target_": "f", "samples": 256},
     }
     assert frame.comparable(config) == {
+        "backbone.pooling": "pair",
         "data.max_length": "128",
         "prune.sites": "ffn+heads",
         "attribution.samples": "256",

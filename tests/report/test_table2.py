@@ -93,6 +93,7 @@ def test_every_sweep_file_says_how_to_run_it():
 
 def test_every_ablation_asks_a_question_and_compares_all_that_it_sweeps():
     names = [file.stem for file in SWEEPS.glob("ablation_*.yaml")] + ["dense_continued"]
+    names += [f"opponents{of}" for of in ("", "_paper", "_finetune")]
     without_factor = set()
     for name in names:
         about = grids.parsed(name)["sweep"]

@@ -345,6 +345,17 @@ DAMAGES: dict[str, tuple[Callable[[Saved], Any], str]] = {
     "path endless": (_backbone(path="x" * 5000), "is not to be had"),
     "hash a number": (_backbone(content_hash=5), "field backbone.content_hash must be text, not 5"),
     "pooling unknown": (_backbone(pooling="max"), "backbone.pooling must be one of mean, cls"),
+    "a pair of one text": (
+        _backbone(pooling="pair"),
+        "must be mean or cls where there is one text",
+    ),
+    "no layers": (_backbone(layers=0), "field backbone.layers must be 1 or more, not 0"),
+    "layers a text": (
+        _backbone(layers="1"),
+        "field backbone.layers must be a whole number, not '1'",
+    ),
+    "more layers than there are": (_backbone(layers=3), "backbone.layers=3: must be at most 2"),
+    "fewer layers": (_backbone(layers=1), "is not the one it was made on"),
     "family unknown": (_backbone(family="gpt"), "backbone.family=gpt: must be one of"),
     "half a character": (_forge(task="\ud800"), "half a character stands alone in a text"),
     "nested": (_bytes("skill.json", lambda b: b"[" * 100_000), "not JSON: nested too deep"),

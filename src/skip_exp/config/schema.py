@@ -40,10 +40,14 @@ class BackboneConfig:
     family: str = MISSING  # bert | roberta | t5
     path: str = MISSING  # hub id, folder, or embedded:NAME
     readout: str = "head"  # head | mlm | seq2seq, or module.Class of your own
-    pooling: str = "mean"  # mean | cls: what the head readout reads
+    # mean | cls | pair (both segments of a pair of texts): what the head readout reads
+    pooling: str = "mean"
+    layers: int | None = None  # only the first ones, of T5's encoder and decoder alike; null: all
 
     def __post_init__(self) -> None:
-        one_of("backbone.pooling", self.pooling, ("mean", "cls"))
+        one_of("backbone.pooling", self.pooling, ("mean", "cls", "pair"))
+        if self.layers is not None:
+            positive("backbone", self, layers=1000)
         if unset(self):
             return
         one_of("backbone.family", self.family, tuple(READOUTS))
@@ -53,6 +57,18 @@ class BackboneConfig:
         if self.readout in every and self.readout not in has:
             why = f"{self.family} has the readouts {', '.join(has)}"
             raise ConfigError("backbone.readout", self.readout, why)
+        if self.pooling == "pair" and self.readout in ("mlm", "seq2seq"):
+            raise ConfigError("backbone.pooling", "pair", "needs backbone.readout=head")
+
+    @property
+    def label(self) -> str:
+        """What it is called in results: ``minilm``, or ``minilm[3 layers]`` of a part of it."""
+        return backbone_label(self.name, self.layers)
+
+
+def backbone_label(name: str, layers: int | None) -> str:
+    """The name of a backbone cut to its first ``layers``."""
+    return name if layers is None else f"{name}[{layers} layer{'s' if layers > 1 else ''}]"
 
 
 @dataclass

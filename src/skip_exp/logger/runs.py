@@ -71,7 +71,7 @@ def _init(cfg: Config, mode: Any, **resumed: Any) -> wandb.Run:
     )
     tags = [
         cfg.task.name,
-        cfg.backbone.name,
+        cfg.backbone.label,
         cfg.prompt.kind,
         cfg.attribution.name,
         *cfg.logger.tags,
@@ -81,7 +81,7 @@ def _init(cfg: Config, mode: Any, **resumed: Any) -> wandb.Run:
         entity=cfg.logger.entity,
         group=cfg.logger.group,
         job_type=job_type(cfg),
-        name=f"{cfg.task.name}-{cfg.backbone.name}-{cfg.prune.ratio}-{cfg.seed}",
+        name=f"{cfg.task.name}-{cfg.backbone.label}-{cfg.prune.ratio}-{cfg.seed}",
         tags=[tag for tag in dict.fromkeys(tags) if tag],
         config=asdict(cfg),
         dir=cfg.output_dir,

@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 import transformers
-from torch import Tensor
+from torch import Tensor, nn
 from transformers import AutoConfig, AutoTokenizer, PreTrainedTokenizerBase, RobertaConfig
 from transformers.modeling_utils import PreTrainedModel
 
@@ -46,6 +46,7 @@ class Backbone:
 
     Attributes:
         path: where it came from (``embedded:minilm``, hub id or folder).
+        layers: how many of its first layers were kept; None: all.
         readout: the readout it was loaded for (``head`` needs no language-model head).
         content_hash: see :func:`models.content.content_hash`.
         note: what a reader of its scores must know, or empty.
@@ -59,6 +60,7 @@ class Backbone:
     tokenizer: PreTrainedTokenizerBase
     content_hash: str
     note: str = ""
+    layers: int | None = None
 
     @property
     def is_embedded(self) -> bool:
@@ -84,18 +86,25 @@ def embedded_folder(name: str) -> Path:
     return minilm_folder()
 
 
-def load_backbone(name: str, path: str, family: str, readout: str) -> Backbone:
+def load_backbone(
+    name: str, path: str, family: str, readout: str, layers: int | None = None
+) -> Backbone:
     """Load a backbone in fp32, frozen, in eval mode; once per process while its files stay.
+
+    Args:
+        layers: keep so many of the first layers only; None: all.
 
     Raises:
         ConfigError: unknown family or readout, nothing to be had under ``path``, or not what
-            ``family`` and ``readout`` need.
+            ``family``, ``readout`` and ``layers`` need.
     """
-    return _loaded(name, path, family, readout, stamp(Path(_source(path))))
+    return _loaded(name, path, family, readout, layers, stamp(Path(_source(path))))
 
 
 @lru_cache(maxsize=4)  # the last few, as tokenised data
-def _loaded(name: str, path: str, family: str, readout: str, files: Stamp) -> Backbone:
+def _loaded(
+    name: str, path: str, family: str, readout: str, layers: int | None, files: Stamp
+) -> Backbone:
     if family not in FAMILIES:
         raise ConfigError("backbone.family", family, f"must be one of {', '.join(FAMILIES)}")
     description = FAMILIES[family]
@@ -105,16 +114,35 @@ def _loaded(name: str, path: str, family: str, readout: str, files: Stamp) -> Ba
             "backbone.readout", readout, f"{family} has the readouts {', '.join(has)}"
         )
     model, tokenizer = _load(path, family, readout)
+    if layers is not None:
+        _keep_first(model, description, layers)
     swap_attention(model)  # first: modules of ours start in training mode, too
     model.eval().requires_grad_(False)
     note = NOTES.get(path, "")
     if note:
         log.info("%s: %s", name, note)
     digest = content_hash(model, tokenizer)
-    return Backbone(name, path, readout, description, model, tokenizer, digest, note)
+    return Backbone(name, path, readout, description, model, tokenizer, digest, note, layers)
 
 
 load_backbone.cache_clear = _loaded.cache_clear  # type: ignore[attr-defined]
+
+
+def _keep_first(model: HFModel, family: Family, count: int) -> None:
+    """Drop all but the first ``count`` layers of every stack; a T5's final norms stay.
+
+    Raises:
+        ConfigError: a stack has fewer.
+    """
+    stacks = [stack for stack in family.layers(model) if isinstance(stack, nn.ModuleList)]
+    most = min(map(len, stacks))
+    if count > most:
+        raise ConfigError("backbone.layers", count, f"must be at most {most}, all that there are")
+    for stack in stacks:
+        del stack[count:]
+    for key in ("num_hidden_layers", "num_decoder_layers"):  # an export is rebuilt from these
+        if hasattr(model.config, key):
+            setattr(model.config, key, count)
 
 
 def skeleton(config: dict[str, Any], family: str, readout: str) -> PreTrainedModel:

@@ -74,7 +74,8 @@ class SoftPromptModel(nn.Module):
             token_type_ids = torch.cat([extra, token_type_ids], dim=1)
         prefix = self.prompt.length - virtual
         hidden = self.family.encode(self.backbone, embeds, key_mask(mask, prefix), token_type_ids)
-        return self.readout(self.backbone, self.family, Encoded(hidden, mask, virtual)).float()
+        encoded = Encoded(hidden, mask, virtual, ids)
+        return self.readout(self.backbone, self.family, encoded).float()
 
     def copy(self) -> "SoftPromptModel":
         """A model of its own modules that shares the frozen weights; prompt and readout copied."""

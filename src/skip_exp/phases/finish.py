@@ -27,6 +27,8 @@ class Measured:
     """What the phases leave behind.
 
     Attributes:
+        whole: what size and speed are compared with: the dense model or, where that is on the
+            first layers only, one on the whole backbone.
         ratio: asked for or found by a search; None where the goal was a speed-up.
         probes: of the search: ratio -> select score.
         scores: by state (dense, pruned, final).
@@ -38,6 +40,7 @@ class Measured:
     dense: SoftPromptModel
     pruned: Pruned
     final: SoftPromptModel
+    whole: SoftPromptModel
     ratio: float | None
     probes: dict[str, float]
     scores: dict[str, Scores]
@@ -61,9 +64,9 @@ def finish(job: Job, measured: Measured, logger: Logger | None) -> results.Resul
 
 def assemble(job: Job, measured: Measured) -> results.Result:
     """The result of a finished job: what its configuration tells, and what was measured."""
-    scores, sizes = measured.scores, params(measured.dense, measured.final)
-    length = job.cfg.benchmark.seq_len
-    before, after = (flops(model, length) for model in (measured.dense, measured.final))
+    scores, length = measured.scores, job.cfg.benchmark.seq_len
+    reached = params(measured.dense, measured.final)["block_pruned"]
+    before, after = (flops(model, length) for model in (measured.whole, measured.final))
     configured = results.from_config(asdict(job.cfg))
     method = configured["method"] | {"epochs": _epochs(job, measured)}
     if measured.pruned.table:
@@ -73,8 +76,8 @@ def assemble(job: Job, measured: Measured) -> results.Result:
         "status": "done",
         "backbone_note": job.backbone.note or None,
         # Where a speed-up was asked for, the ratio that it took.
-        "ratio": measured.ratio if measured.ratio is not None else round(sizes["block_pruned"], 3),
-        "ratio_reached": sizes["block_pruned"],
+        "ratio": measured.ratio if measured.ratio is not None else round(reached, 3),
+        "ratio_reached": reached,
         "method": method,
         "data_source": job.data.source,
         "data_is_sample": job.data.is_sample,
@@ -86,7 +89,7 @@ def assemble(job: Job, measured: Measured) -> results.Result:
         "select": _by_state(scores, "select", job.metric),
         "select_crossfit": measured.crossfit,
         "probes": measured.probes,
-        "params": sizes,
+        "params": params(measured.whole, measured.final),
         "flops": {"before": before, "after": after, "ratio": before / after},
         "keep_sizes": keep_sizes(measured.dense.shapes(), measured.pruned.keep),
         "latency": measured.latency,
@@ -104,10 +107,10 @@ def _epochs(job: Job, measured: Measured) -> int:
     return lengthened(job, measured.dense, measured.pruned).epochs
 
 
-def params(dense: SoftPromptModel, final: SoftPromptModel) -> dict[str, float]:
+def params(before: SoftPromptModel, after: SoftPromptModel) -> dict[str, float]:
     """Parameters before and after: of the blocks, and of everything in use, prompt included."""
-    blocks = [sum(shape.parameters for shape in model.shapes()) for model in (dense, final)]
-    everything = [_parameters(model) for model in (dense, final)]
+    blocks = [sum(shape.parameters for shape in model.shapes()) for model in (before, after)]
+    everything = [_parameters(model) for model in (before, after)]
     return {
         "block_before": blocks[0],
         "block_after": blocks[1],
@@ -153,6 +156,7 @@ def skill_about(job: Job, scores: dict[str, Scores], model: SoftPromptModel) -> 
             "readout": b.readout,
             "pooling": job.cfg.backbone.pooling,
             "content_hash": b.content_hash,
+            **({} if b.layers is None else {"layers": b.layers}),
         },
         prompt={"kind": prompt.kind, "length": prompt.length, "decoder": prompt.decoder},
         train=_trained(job, model),

@@ -37,7 +37,7 @@ def prepare(cfg: Config) -> Job:
     """
     together.check(cfg)
     b = cfg.backbone
-    backbone = load_backbone(b.name, b.path, b.family, b.readout)
+    backbone = load_backbone(b.label, b.path, b.family, b.readout, b.layers)
     _check_length(cfg, backbone)
     _check_goal(cfg, backbone)
     trainer = usable(cfg.trainer)
@@ -57,6 +57,7 @@ def prepare(cfg: Config) -> Job:
     prune = asdict(cfg.prune) | {"ratio": cfg.prune.goal.ratio}
     identity = keys["probe"] | {
         "prune": prune,
+        "layers": b.layers,  # the whole, which sizes and times are compared with, is in no hash
         "benchmark": asdict(cfg.benchmark),
         "code": job_code(),
     }

@@ -57,7 +57,7 @@ def time_sublayers(job: Job, dense: SoftPromptModel) -> Timed:
         "device": name,
         "threads": torch.get_num_threads(),
     }
-    label = {"backbone": job.cfg.backbone.name, "prompt": job.cfg.prompt.kind}
+    label = {"backbone": job.cfg.backbone.label, "prompt": job.cfg.prompt.kind}
     model = dense.to(device).eval()
     values = job.cache.get("latency", key, lambda: _measure(job, model), label).values
     sites = {site: Timing(*timing) for site, timing in values["sites"].items()}

@@ -20,7 +20,7 @@ TEXT = (  # never missing: "" where a result does not tell
     *("versions/torch", "latency/device", "latency/dtype", "path", "skill"),
 )
 NUMBERS = (  # NaN where a result does not tell
-    *("seed", "ratio", "train_rows", "n_eval"),
+    *("seed", "ratio", "ratio_reached", "train_rows", "n_eval"),
     *(f"{split}/{phase}" for split in ("metric", "select") for phase in PHASES),
     *(f"select_crossfit/{phase}" for phase in CHOOSING),
     *("params/block_pruned", "params/all_pruned", "flops/ratio", "seconds/total"),
@@ -38,6 +38,7 @@ LOCAL = ["path", "skill", KEPT]  # not in the compact file: they tell of files b
 _LEFT_OUT = {"seed", "output_dir", "debug", "prune.ratio", "attribution._target_"}
 _LEFT_OUT |= {"data.source", "data.dir", "trainer.progress", "trainer.accelerator"}
 _LEFT_OUT_GROUPS = {"task", "backbone", "logger", "cache", "sweep"}
+_COUNTS = {"backbone.pooling"}  # all the same: not told by the backbone's name
 # Where one of these is set, each job looked for a ratio of its own.
 _GOALS = ("max_drop", "target_speedup")
 # Named wherever they are set: results of before there was the key are not of such a setting.
@@ -154,7 +155,9 @@ def comparable(config: Mapping[str, Any]) -> dict[str, str]:
         if isinstance(value, Mapping):
             for key, item in value.items():
                 add(f"{prefix}.{key}" if prefix else str(key), item)
-        elif prefix not in _LEFT_OUT and prefix.split(".")[0] not in _LEFT_OUT_GROUPS:
+        elif prefix in _COUNTS or not (
+            prefix in _LEFT_OUT or prefix.split(".")[0] in _LEFT_OUT_GROUPS
+        ):
             text = "+".join(map(str, value)) if isinstance(value, list) else str(value)
             flat[prefix] = text or "(empty)"  # "" says that there is no such key
 

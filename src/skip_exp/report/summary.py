@@ -62,7 +62,8 @@ def _notes(jobs: "pd.DataFrame") -> list[str]:
     from skip_exp.report.cells import chance  # it brings pandas
 
     at_chance = chance(jobs.assign(row=range(len(jobs))), ["row"])["at chance"]
-    reached = jobs["params/block_pruned"]
+    # Of a backbone's first layers, `params` are relative to the whole of it.
+    reached = jobs["ratio_reached"].fillna(jobs["params/block_pruned"])
     is_missed = (reached - jobs["ratio"]).abs() > MISSED
     marks = zip(
         jobs["backbone_note"].str.split(":").str[0],

@@ -21,8 +21,9 @@ class _Backbone(TypedDict):
     path: str
     family: str
     readout: str
-    pooling: Literal["mean", "cls"]
+    pooling: Literal["mean", "cls", "pair"]
     content_hash: str
+    layers: NotRequired[int]  # of a backbone cut to its first layers
 
 
 class _Prompt(TypedDict):
@@ -37,7 +38,8 @@ class SkillAbout:
 
     Attributes:
         labels: class names in label order; ``words``: their label words.
-        backbone: {name, path, family, readout, pooling, content_hash}.
+        backbone: {name, path, family, readout, pooling, content_hash}, and ``layers`` where only
+            the first ones are in use.
         prompt: {kind, length, decoder}.
         max_length: tokens that a text is truncated to.
         scores: main metric and what it was.
@@ -50,7 +52,7 @@ class SkillAbout:
     text: list[str]
     labels: list[str]
     words: list[str]
-    backbone: dict[str, str]
+    backbone: dict[str, Any]
     prompt: dict[str, Any]
     max_length: int
     scores: dict[str, str | float | None]
@@ -135,7 +137,8 @@ def parse_about(path: Path, described: Mapping[str, Any], *beside: str) -> Skill
     for name, kind in (("backbone", _Backbone), ("prompt", _Prompt), ("factors", _Factors)):
         keys = get_type_hints(kind)
         if isinstance(described.get(name), Mapping):
-            parts.append((f"{name}.", described[name], keys, keys))
+            needed = {key: keys[key] for key in keys if key in kind.__required_keys__}
+            parts.append((f"{name}.", described[name], keys, needed))
     for prefix, part, allowed, needed in parts:
         for key in [*needed, *part]:
             if key not in part:
@@ -161,6 +164,10 @@ def _out_of_range(described: Mapping[str, Any]) -> str | None:
         return f"words must be none, or one per label of {labels}"
     if not 1 <= length <= LONGEST:
         return f"max_length must be from 1 to {LONGEST}, not {length}"
+    if (layers := described["backbone"].get("layers", 1)) < 1:
+        return f"backbone.layers must be 1 or more, not {layers}"
+    if described["backbone"]["pooling"] == "pair" and len(text) != 2:
+        return "backbone.pooling must be mean or cls where there is one text, not pair"
     if prompt["length"] < 0:
         return f"prompt.length must be 0 or more, not {prompt['length']}"
     if "factors" in described and described["train"] != "lora":

@@ -115,7 +115,10 @@ def uncut_model(
 
 
 def whole_model(about: SkillAbout, tokenizer: PreTrainedTokenizerBase) -> SoftPromptModel:
-    """As fast as the skill's dense model was: the whole backbone, prompt and readout untrained."""
+    """What the skill's size and speed are compared with: prompt and readout untrained.
+
+    The whole backbone, also where the skill is on its first layers only.
+    """
     b = about.backbone
     backbone = load_backbone(b["name"], b["path"], b["family"], b["readout"])
     return uncut_model(about, backbone.model, tokenizer)

@@ -133,7 +133,8 @@ def _backbone(folder: Path, about: SkillAbout, backbone_path: str | Path | None)
     needed = about.backbone
     path = needed["path"] if backbone_path is None else str(backbone_path)
     try:
-        loaded = load_backbone(needed["name"], path, needed["family"], needed["readout"])
+        family, readout, layers = needed["family"], needed["readout"], needed.get("layers")
+        loaded = load_backbone(needed["name"], path, family, readout, layers)
     except (SkipError, OSError, ValueError) as error:
         raise SkipError(
             f"{folder}: its backbone {needed['name']} is not to be had: {error}"

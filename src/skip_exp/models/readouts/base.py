@@ -15,11 +15,13 @@ class Encoded:
     Attributes:
         hidden: [B, V + T, H].
         mask: 0/1 [B, V + T].
+        ids: token ids of the text [B, T], for readouts that look at them.
     """
 
     hidden: Tensor
     mask: Tensor
     virtual: int
+    ids: Tensor | None = None
 
     @property
     def text(self) -> Tensor:

@@ -1,0 +1,90 @@
+"""Layer truncation: whole layers go from the end, whatever is ranked together."""
+
+import pytest
+import torch
+
+from skip_exp.attribution import depth
+from skip_exp.models import backbones
+from skip_exp.models.families import FAMILIES
+from skip_exp.models.sites import site_sizes
+from skip_exp.pruning.allocate import allocate
+from skip_exp.pruning.surgery import cut
+from tests.helpers import tiny
+from tests.helpers.tiny import KINDS, tiny_batch, tiny_model
+
+LAYERS = 6
+EVERY_SITE = ["ffn", "heads", "qk", "vo"]
+
+
+@pytest.fixture
+def six_layers(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tiny, "LAYERS", LAYERS)
+
+
+def test_by_hand() -> None:
+    """24 hidden; FFN units of 25 + 24 parameters, heads of 8 dims of 25 + 25 and 25 + 24."""
+    found = depth.scores(tiny_model(), [])
+    assert found["encoder.0.ffn"].tolist() == [49.0] * 20
+    assert found["encoder.1.ffn"].tolist() == [24.5] * 20
+    assert found["encoder.1.self.heads"].tolist() == [8 * (50 + 49) / 2] * 3
+    assert found["encoder.1.self.qk"].tolist() == [[25.0] * 8] * 3
+    assert found["encoder.0.self.vo"].tolist() == [[49.0] * 8] * 3
+
+
+@pytest.mark.parametrize("allocation", ["global", "per_cost"])
+@pytest.mark.parametrize("sites", [["ffn", "heads"], EVERY_SITE], ids="+".join)
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.usefixtures("six_layers")
+def test_at_k_of_l_exactly_the_last_k_layers_are_gone(
+    kind: str, sites: list[str], allocation: str
+) -> None:
+    """Of the others no more than makes up for BERT's output biases, which stay of those k."""
+    model = tiny_model(kind, readout="seq2seq" if kind.startswith("t5") else "head")
+    relevance, sizes = depth.scores(model, []), model.shapes()
+    for k in (2, 5):
+        keep = allocate(relevance, sizes, ratio=k / LAYERS, sites=sites, allocation=allocation)
+        left, more = {shape.name: shape for shape in cut(model, keep).shapes()}, 0
+        for whole in sizes:
+            if whole.name.layer >= LAYERS - k:
+                assert left[whole.name].units == 0, (k, whole.name)
+                more += whole.rest
+            else:
+                more -= whole.parameters - left[whole.name].parameters
+        assert more >= 0, k
+
+
+@pytest.mark.usefixtures("six_layers")
+def test_the_rest_of_a_ratio_narrows_the_next_layer_from_its_first_neurons() -> None:
+    """0.4 of 20424 is two layers and 1457: three times four units of 49, and a head of 792."""
+    model = tiny_model()
+    keep = allocate(
+        depth.scores(model, []), model.shapes(), ratio=0.4, sites=["ffn", "heads"], round_to=4
+    )
+    assert [len(keep[f"encoder.{i}.ffn"]) for i in range(6)] == [20, 20, 20, 8, 0, 0]
+    assert keep["encoder.3.ffn"].tolist() == list(range(12, 20))
+    assert keep["encoder.3.self.heads"].tolist() == [1, 2]
+
+
+@pytest.mark.parametrize("kind", ["t5", "t5_gated"])
+@pytest.mark.usefixtures("six_layers")
+def test_a_t5_cut_so_is_the_t5_of_the_first_layers(kind: str) -> None:
+    """Nothing is left of its vanished sublayers; BERT keeps their biases and norms."""
+    whole, batch = tiny_model(kind, "input", "seq2seq"), tiny_batch(kind)
+    shorter = tiny_model(kind, "input", "seq2seq")
+    backbones._keep_first(shorter.backbone, FAMILIES["t5"], 2)
+    keep = allocate(
+        depth.scores(whole, []), whole.shapes(), ratio=4 / 6, sites=["ffn", "heads"], round_to=1
+    )
+    del batch["labels"]
+    with torch.no_grad():
+        torch.testing.assert_close(cut(whole, keep)(**batch), shorter(**batch))
+
+
+@pytest.mark.usefixtures("six_layers")
+def test_layers_that_went_in_an_earlier_step_still_count() -> None:
+    model = tiny_model()
+    none = torch.empty(0, dtype=torch.long)
+    smaller = cut(model, {"encoder.5.ffn": none, "encoder.5.self.heads": none})
+    before, after = depth.scores(model, []), depth.scores(smaller, [])
+    assert {site: x.shape for site, x in after.items()} == site_sizes(smaller.shapes())
+    assert torch.equal(after["encoder.4.ffn"], before["encoder.4.ffn"])

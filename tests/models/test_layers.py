@@ -1,0 +1,110 @@
+"""``backbone.layers``: the first layers of a backbone are a backbone of their own."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+from transformers import AutoModel, T5EncoderModel
+
+from skip_exp import OnnxSkill, Skill
+from skip_exp.errors import ConfigError
+from skip_exp.export import main
+from skip_exp.models.backbones import load_backbone
+from skip_exp.skill.rebuild import whole_model
+from tests.helpers import tiny
+from tests.helpers.saved import Saved, save_backbone, save_tiny_skill
+from tests.helpers.tiny import KINDS, tiny_batch
+
+READOUT = {"bert": "head", "roberta": "mlm", "t5": "seq2seq", "t5_gated": "head"}
+TEXTS = ["a warm film", "dull", "w1 w2 w3"]
+
+
+@pytest.fixture(autouse=True)
+def four_layers(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    monkeypatch.setattr(tiny, "LAYERS", 4)
+    load_backbone.cache_clear()
+    yield
+    load_backbone.cache_clear()
+
+
+def skill_of_three_layers(root: Path, kind: str, **more: object) -> Saved:
+    return save_tiny_skill(root, kind, readout=READOUT[kind], layers=3, **more)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_it_has_the_first_layers_of_every_stack(tmp_path: Path, kind: str) -> None:
+    path, family = str(save_backbone(tmp_path, kind)), kind.split("_")[0]
+    whole, short, again = (
+        load_backbone("b", path, family, READOUT[kind], layers) for layers in (None, 3, 4)
+    )
+    names = [block.name for block in whole.family.blocks(whole.model)]
+    kept = [block.name for block in short.family.blocks(short.model)]
+    assert kept == [name for name in names if name.layer < 3]
+    assert {name.stack for name in kept} == {name.stack for name in names}
+    assert short.content_hash != whole.content_hash == again.content_hash
+    assert (whole.layers, short.layers) == (None, 3)
+    assert short.model.config.num_hidden_layers == 3
+
+
+@pytest.mark.parametrize("kind", ["bert", "roberta", "t5"])
+def test_it_computes_what_the_whole_one_does_up_to_there(tmp_path: Path, kind: str) -> None:
+    path, batch = str(save_backbone(tmp_path, kind)), tiny_batch(kind)
+    short = load_backbone("b", path, kind, "head", 3)
+    embeds = short.model.get_input_embeddings()(batch["input_ids"])
+    mask = (1 - batch["attention_mask"][:, None, None].float()) * -1e4
+    found = short.family.encode(short.model, embeds, mask, batch.get("token_type_ids"))
+    plain = (T5EncoderModel if kind == "t5" else AutoModel).from_pretrained(path)
+    batch.pop("labels")
+    if kind == "roberta":  # its own positions would leave out what looks like padding
+        batch["position_ids"] = torch.arange(embeds.shape[1])[None] + 2
+    with torch.no_grad():
+        expected = plain(**batch, output_hidden_states=True).hidden_states[3]
+        if kind == "t5":
+            expected = plain.encoder.final_layer_norm(expected)
+    real = batch["attention_mask"].bool()
+    torch.testing.assert_close(found[real], expected[real], atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("kind", ["bert", "t5"])
+def test_more_than_there_are_is_refused(tmp_path: Path, kind: str) -> None:
+    path = str(save_backbone(tmp_path, kind))
+    with pytest.raises(ConfigError, match=r"^backbone\.layers=5: must be at most 4, all that"):
+        load_backbone("b", path, kind, READOUT[kind], 5)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_skill_and_its_export_need_no_more_layers(tmp_path: Path, kind: str) -> None:
+    saved = skill_of_three_layers(tmp_path, kind)
+    skill, batch = Skill.load(saved.folder), tiny_batch(kind)
+    assert skill.about.backbone["layers"] == 3
+    del batch["labels"]
+    with torch.no_grad():
+        torch.testing.assert_close(skill.model(**batch), saved.model(**batch))
+    whole = whole_model(skill.about, skill.tokenizer)
+    assert {shape.name.layer for shape in whole.shapes()} == {0, 1, 2, 3}
+    assert main([str(saved.folder), str(tmp_path / "out")]) == 0
+    for file in saved.backbone.iterdir():
+        file.unlink()
+    load_backbone.cache_clear()
+    assert Skill.load(tmp_path / "out").predict(TEXTS) == skill.predict(TEXTS)
+
+
+@pytest.mark.slow
+def test_as_onnx_and_for_transformers(tmp_path: Path) -> None:
+    pytest.importorskip("onnxruntime")
+    saved = skill_of_three_layers(tmp_path, "bert")
+    expected = [each["label"] for each in Skill.load(saved.folder).predict(TEXTS)]
+    for form in ("onnx", "hf"):
+        assert main([str(saved.folder), str(tmp_path / form), "--format", form]) == 0
+    found = OnnxSkill.load(tmp_path / "onnx").predict(TEXTS)
+    assert [each["label"] for each in found] == expected
+    from transformers import AutoModelForSequenceClassification, AutoTokenizer
+
+    model = AutoModelForSequenceClassification.from_pretrained(tmp_path / "hf")
+    assert len(model.config.encoder) == 3
+    tokens = AutoTokenizer.from_pretrained(tmp_path / "hf")(
+        TEXTS, padding=True, return_tensors="pt"
+    )
+    labels = [model.config.id2label[int(i)] for i in model(**tokens).logits.argmax(1)]
+    assert labels == expected

@@ -1,0 +1,72 @@
+"""Whole jobs: truncation as an attribution, a smaller dense backbone, a readout of pairs."""
+
+from pathlib import Path
+
+import pytest
+
+from skip_exp import Skill, pipeline
+from skip_exp.benchmark import retime
+from skip_exp.phases.prepare import prepare
+from skip_exp.report import frame, summary
+from tests.helpers.toy import save_toy, toy_job
+
+ROWS = [["the film was good", "it was good"], ["the plot was dull", "it was dull"]]
+
+
+@pytest.fixture(scope="module")
+def toy(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
+    return save_toy(tmp_path_factory.mktemp("toy"))
+
+
+def test_by_depth_the_second_of_two_layers_goes(toy: list[str], tmp_path: Path) -> None:
+    cfg = toy_job(toy, tmp_path, "job", "attribution=depth", "prune.ratio=0.5")
+    result = pipeline.run(cfg)
+    assert result["attribution"] == "depth"
+    left = {site: kept for site, (kept, _) in result["keep_sizes"].items()}
+    assert left == {
+        **{"encoder.0.ffn": 20, "encoder.0.self.heads": 3},
+        **{"encoder.1.ffn": 0, "encoder.1.self.heads": 0},
+    }
+    assert Skill.load(tmp_path / "job/skill").predict(["the film was good"])
+
+
+def test_a_part_of_a_backbone_is_compared_with_the_whole(toy: list[str], tmp_path: Path) -> None:
+    more = ["attribution=magnitude", "prune.ratio=0", "benchmark.enabled=true"]
+    whole = pipeline.run(cfg := toy_job(toy, tmp_path, "whole", *more))
+    half = pipeline.run(toy_job(toy, tmp_path, "half", *more, "backbone.layers=1"))
+    assert (whole["backbone"], half["backbone"]) == ("tiny", "tiny[1 layer]")
+    assert half["cache"] == {"tune": "miss", "attribution": "miss"}
+    before, after = (half["params"][f"block_{when}"] for when in ("before", "after"))
+    assert before == whole["params"]["block_before"] == 2 * after
+    assert half["params"]["block_pruned"] == 0.5
+    assert 0 < half["params"]["all_pruned"] < 0.5
+    assert (half["ratio"], half["ratio_reached"]) == (0, 0)
+    assert half["flops"]["before"] == whole["flops"]["before"] > 1.5 * half["flops"]["after"]
+    skill = Skill.load(tmp_path / "half/skill")
+    assert skill.about.backbone["name"] == "tiny[1 layer]"
+    assert {shape.name.layer for shape in skill.model.shapes()} == {0}
+    assert retime(tmp_path / "half/result.json")["dense_ms"] > 0
+    notes = summary._notes(frame.load([tmp_path / "half"]))
+    assert "reached" not in notes[0]
+    every = prepare(toy_job(toy, tmp_path, "every", *more, "backbone.layers=2"))
+    assert every.backbone.content_hash == prepare(cfg).backbone.content_hash  # one tuned prompt
+    assert every.job_id != whole["job_id"]
+
+
+def test_a_part_can_be_cut_like_a_whole(toy: list[str], tmp_path: Path) -> None:
+    cfg = toy_job(toy, tmp_path, "job", "backbone.layers=1", "prune.ratio=0.5")
+    result = pipeline.run(cfg)
+    assert result["ratio_reached"] == pytest.approx(0.5, abs=0.1)
+    assert result["params"]["block_pruned"] == pytest.approx(0.75, abs=0.05)
+    assert set(result["keep_sizes"]) == {"encoder.0.ffn", "encoder.0.self.heads"}
+
+
+def test_a_head_that_reads_pairs(toy: list[str], tmp_path: Path) -> None:
+    toy = [x for x in toy if not x.startswith(("task.text", "data.max_length"))]
+    toy += ["task.text=[text,'it was {text}']", "data.max_length=24", "backbone.pooling=pair"]
+    result = pipeline.run(toy_job(toy, tmp_path, "job", "prune.ratio=0.5"))
+    assert result["params"]["block_pruned"] > 0.4
+    skill = Skill.load(tmp_path / "job/skill")
+    assert skill.about.backbone["pooling"] == "pair"
+    assert skill.model.readout.linear.in_features == 4 * 24
+    assert {each["label"] for each in skill.predict(ROWS)} <= {"bad", "good"}
