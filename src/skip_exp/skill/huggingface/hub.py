@@ -1,5 +1,6 @@
 """A skill's way to the Hugging Face hub and back."""
 
+from contextlib import suppress
 from pathlib import Path
 
 import huggingface_hub
@@ -55,13 +56,11 @@ def download(repo_id: str, revision: str | None = None) -> Path:
     """
     offline_if_unreachable()
     try:
-        wanted: list[str] | None = [ABOUT, TENSORS]
-        try:
+        wanted: list[str] | None = None  # of an export: all
+        with suppress(EntryNotFoundError):
             about = Path(huggingface_hub.hf_hub_download(repo_id, ABOUT, revision=revision))
-            if SHARED in parse_json(about.read_bytes()):
-                wanted.append(MODEL)
-        except EntryNotFoundError:  # an export
-            wanted = None
+            shared = SHARED in parse_json(about.read_bytes())
+            wanted = [ABOUT, TENSORS, *([MODEL] if shared else [])]
         folder = huggingface_hub.snapshot_download(
             repo_id, revision=revision, allow_patterns=wanted
         )
