@@ -55,11 +55,11 @@ def download(repo_id: str, revision: str | None = None) -> Path:
     """
     offline_if_unreachable()
     try:
-        wanted: list[str] | None = [ABOUT, TENSORS]
+        wanted: list[str] | None
         try:
             about = Path(huggingface_hub.hf_hub_download(repo_id, ABOUT, revision=revision))
-            if SHARED in parse_json(about.read_bytes()):
-                wanted.append(MODEL)
+            shares = SHARED in parse_json(about.read_bytes())
+            wanted = [ABOUT, TENSORS, MODEL] if shares else [ABOUT, TENSORS]
         except EntryNotFoundError:  # an export
             wanted = None
         folder = huggingface_hub.snapshot_download(
