@@ -8,7 +8,6 @@ from lightning.pytorch.utilities import rank_zero_only
 
 from skip_exp import results
 from skip_exp.config.schema import Config
-from skip_exp.logger import runs
 
 
 class PhaseLogger(WandbLogger):
@@ -39,6 +38,8 @@ def build_logger(cfg: Config) -> Logger | None:
         case "csv":
             return CSVLogger(save_dir=cfg.output_dir, name=None, version="csv")
         case _:
+            from skip_exp.logger import runs  # wandb takes a third of a second: where it is used
+
             run = runs.open_run(cfg)
             return PhaseLogger(project=cfg.logger.project, experiment=run)
 

@@ -3,7 +3,6 @@
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-import wandb
 from lightning.pytorch.loggers import Logger, WandbLogger
 from lightning.pytorch.utilities import rank_zero_only
 from matplotlib.figure import Figure
@@ -26,6 +25,8 @@ def log_keep_picture(
         Path(path).unlink(missing_ok=True)  # half a picture is none
         raise
     if isinstance(logger, WandbLogger):
+        import wandb  # it is there: a run is open
+
         logger.experiment.log({"keep": wandb.Image(str(path))})
 
 
