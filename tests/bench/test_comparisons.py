@@ -178,8 +178,9 @@ def test_every_way_to_serve_a_skill_answers_as_it_predicts(tmp_path: Path) -> No
     for _ in range(2):  # exported, then found
         steps = ladder.our_steps(dict.fromkeys((0.0, 0.9, 0.95), folder), work)
         cut = [f"{ratio} % cut" for ratio in (90, 95)]
-        assert list(steps) == ["our dense model", *cut, *(f"{name}, int8" for name in cut)]
-        assert [answer(texts) for answer in steps.values()] == [expected] * 5
+        exports = [f"{name}, onnx {kind}" for kind in ("fp32", "int8") for name in cut]
+        assert list(steps) == ["our dense model", *cut, *exports]
+        assert [answer(texts) for answer in steps.values()] == [expected] * 7
 
 
 def finished_job(folder: Path, **fields: Any) -> None:
@@ -236,9 +237,9 @@ def test_every_step_is_compared_with_the_one_before() -> None:
     assert [row.ratio for row in rows] == [None, 2.0, 2.5, 2.0]
 
 
-def test_8_bits_are_compared_with_the_same_model() -> None:
+def test_exports_are_compared_with_the_same_model() -> None:
     made = climbed(0.8, 0.8, 0.8, 0.8)
-    rows = replace(made, ours=["dense", "cut", "dense, int8"]).climbed()
+    rows = replace(made, ours=["dense", "cut", "dense, onnx int8"]).climbed()
     assert [row.theirs for row in rows] == [None, 1.0, 2.0, 2.0]
 
 

@@ -29,12 +29,12 @@ ABOUT = (
     "model, batches of 32 with dynamic padding, in file order; then tokenised at once and in order "
     "of length; then with bf16 weights, where the machine computes bf16 natively. Ours: skills of "
     "one sweep over prune.ratio, by their `predict`, precision `auto`: bf16 likewise; the last two "
-    "also exported with 8-bit weights. Theirs: the step before, of 8 bits the same model in bf16; "
-    "ratio: what a step adds. Accuracy: in percent, theirs the better of PEFT in fp32 and our "
-    "dense model, ratio the difference in points; all were trained for the cost of three epochs of "
-    "the dense model. Then the fastest of ours that is within 1.5 points of it, against PEFT in "
-    "file order and at its best. One text: a call of `predict` for one text after another, at "
-    "90 %; theirs: PEFT in fp32."
+    "also exported, in fp32 and with 8-bit weights. Theirs: the step before, of an export the same "
+    "model in PyTorch; ratio: what a step adds. Accuracy: in percent, theirs the better of PEFT in "
+    "fp32 and our dense model, ratio the difference in points; all were trained for the cost of "
+    "three epochs of the dense model. Then the fastest of ours that is within 1.5 points of it, "
+    "against PEFT in file order and at its best. One text: a call of `predict` for one text after "
+    "another, at 90 %; theirs: PEFT in fp32."
 )
 RATIOS = (0.0, RATIO, 0.9, 0.95)  # of the skills; the first is our dense model
 SINGLE = 0.9  # the skill that answers single texts
@@ -44,7 +44,7 @@ WITHIN = 1.5  # points that a setting may score less
 PEFT = "PEFT, fp32, file order"
 PEFT_SORTED = "PEFT, fp32, sorted"
 PEFT_BF16 = "PEFT, bf16, sorted"
-INT8 = ", int8"  # behind the name of a model
+EXPORTS = {", onnx fp32": False, ", onnx int8": True}  # behind a model's name: whether in 8 bits
 
 Text = tuple[str, ...]  # one text or a pair
 Answer = Callable[[Sequence[Text]], list[str]]  # texts -> names of labels
@@ -95,23 +95,22 @@ def peft_steps(model: nn.Module, labels: Sequence[str]) -> dict[str, Answer]:
     def answer(model: nn.Module, by_length: bool, rows: Sequence[Text]) -> list[str]:
         return [labels[i] for i in baseline.answer(model, words, rows, by_length)]
 
-    steps = {PEFT: partial(answer, model, False), PEFT_SORTED: partial(answer, model, True)}
+    steps: dict[str, Answer] = {PEFT: partial(answer, model, False)}
+    steps[PEFT_SORTED] = partial(answer, model, True)
     if baseline.native_bf16():
         steps[PEFT_BF16] = partial(answer, baseline.in_bf16(model), True)
     return steps
 
 
 def our_steps(skills: Mapping[float, Path], work: Path) -> dict[str, Answer]:
-    """Our dense model, the cut ones, and the two smallest in 8 bits; on a GPU there is no int8."""
-    steps = {
-        "our dense model" if ratio == 0 else f"{100 * ratio:.0f} % cut": in_torch(folder, "auto")
-        for ratio, folder in skills.items()
-    }
+    """Our dense model, the cut ones, and exports of the two smallest; on a GPU there are none."""
+    names = {r: f"{100 * r:.0f} % cut" if r else "our dense model" for r in skills}
+    served = {names[ratio]: in_torch(folder, "auto") for ratio, folder in skills.items()}
     if best_device() == "cpu":
-        for ratio in list(skills)[-2:]:
-            name = f"{100 * ratio:.0f} % cut{INT8}"
-            steps[name] = in_onnx(skills[ratio], work, int8=True)
-    return {name: partial(labels_of, classifier) for name, classifier in steps.items()}
+        for export_name, int8 in EXPORTS.items():
+            for ratio in list(skills)[-2:]:
+                served[names[ratio] + export_name] = in_onnx(skills[ratio], work, int8=int8)
+    return {name: partial(labels_of, classifier) for name, classifier in served.items()}
 
 
 def in_torch(folder: Path, precision: str) -> Classifier:
@@ -161,17 +160,15 @@ class Ladder:
 
     def against(self, name: str, ours: int, theirs: int | None, reach: Reach | None = None) -> Row:
         """Texts a second of two steps."""
-        of = len(self.work.texts)
-        pair = {"ours": ours, "theirs": theirs}
-        return compare(
-            name, self.work.setting, self.times, **pair, unit="texts/s", of=of, reach=reach
-        )
+        whole = partial(compare, unit="texts/s", of=len(self.work.texts), reach=reach)
+        return whole(name, self.work.setting, self.times, ours=ours, theirs=theirs)
 
     def climbed(self) -> list[Row]:
-        """Every step against the one before; one in 8 bits against the same model in bf16."""
+        """Every step against the one before; an export against the same model in PyTorch."""
         names, rows = [*self.theirs, *self.ours], []
         for i, name in enumerate(names):
-            other = names.index(name.removesuffix(INT8)) if name.endswith(INT8) else i - 1
+            of = next((name.removesuffix(end) for end in EXPORTS if name.endswith(end)), None)
+            other = i - 1 if of is None else names.index(of)
             rows.append(self.against(name, i, other if i else None))
         return rows
 
