@@ -3,9 +3,9 @@
 onnxruntime's own dynamic quantisation has one scale for the activations of a whole batch: an answer
 would depend on its neighbours, and one large token would cost all others their digits. Here every
 token has its own: x is near round(x / s) s with s = max|x| / 127, and a weight W near
-round(W / w) w with w = max|W| / 63 per output unit (127 per word, of an embedding). Weights take seven of their
-eight bits so that no pair of products leaves the 16 bits in which processors without VNNI add them;
-activations have the larger tails, so that the bit is worth more to them.
+round(W / w) w with w = max|W| / 63 per output unit (127 per word, of an embedding). Weights take
+seven of their eight bits so that no pair of products leaves the 16 bits in which processors without
+VNNI add them; activations have the larger tails: the bit is worth more to them.
 """
 
 from collections.abc import Iterator
