@@ -2,6 +2,8 @@
 
 import json
 import random
+import subprocess
+import sys
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -458,3 +460,13 @@ def test_a_speed_up_asked_for(job: Any, allocation: str, monkeypatch: pytest.Mon
 def test_refused_before_any_work(job: Any, override: str, told: str) -> None:
     with pytest.raises(ConfigError, match=told):
         pipeline.run(job(override))
+
+
+@pytest.mark.slow
+def test_a_job_imports_only_what_every_job_needs() -> None:
+    """Each costs a third of a second or more; lightning and torchmetrics bring the rest."""
+    code = "import sys, skip_exp.__main__, skip_exp.pipeline; print(*sys.modules)"
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    loaded = set(found.stdout.split())
+    assert "lightning" in loaded
+    assert not loaded & {"peft", "wandb", "datasets", "onnx", "onnxruntime", "captum"}

@@ -176,9 +176,11 @@ def test_every_way_to_serve_a_skill_answers_as_it_predicts(tmp_path: Path) -> No
     texts = [("a good film",), ("the plot was dull",), ("w40 w41",)]
     expected = [answer["label"] for answer in Skill.load(folder).predict(texts)]
     for _ in range(2):  # exported, then found
-        steps = ladder.our_steps({0.0: folder, 0.9: folder}, work)
-        assert list(steps) == ["our dense model", "90 % cut", "90 % cut, int8"]
-        assert [answer(texts) for answer in steps.values()] == [expected] * 3
+        steps = ladder.our_steps(dict.fromkeys((0.0, 0.9, 0.95), folder), work)
+        cut = [f"{ratio} % cut" for ratio in (90, 95)]
+        exports = [f"{name}, onnx {kind}" for kind in ("fp32", "int8") for name in cut]
+        assert list(steps) == ["our dense model", *cut, *exports]
+        assert [answer(texts) for answer in steps.values()] == [expected] * 7
 
 
 def finished_job(folder: Path, **fields: Any) -> None:
@@ -215,7 +217,7 @@ def test_jobs_that_are_not_given_are_run(tmp_path: Path, monkeypatch: pytest.Mon
     assert ladder.skill_folders("toy", options)[0.9] == tmp_path / "ladder-toy/0.9/skill"
     (overrides,) = ran
     assert overrides[:2] == ["--config-dir", str(tmp_path / "conf")]
-    assert {"+task=toy", "prune.ratio=0.0,0.52,0.9", "-m"} <= set(overrides)
+    assert {"+task=toy", "prune.ratio=0.0,0.52,0.9,0.95", "-m"} <= set(overrides)
 
 
 def climbed(peft: float, dense: float, cut: float, int8: float) -> ladder.Ladder:
@@ -233,6 +235,12 @@ def test_every_step_is_compared_with_the_one_before() -> None:
     assert [row.ours for row in rows] == [1.0, 2.0, 5.0, 10.0]
     assert [row.theirs for row in rows] == [None, 1.0, 2.0, 5.0]
     assert [row.ratio for row in rows] == [None, 2.0, 2.5, 2.0]
+
+
+def test_exports_are_compared_with_the_same_model() -> None:
+    made = climbed(0.8, 0.8, 0.8, 0.8)
+    rows = replace(made, ours=["dense", "cut", "dense, onnx int8"]).climbed()
+    assert [row.theirs for row in rows] == [None, 1.0, 2.0, 2.0]
 
 
 def test_what_is_cut_is_scored_against_the_better_of_two() -> None:
@@ -316,7 +324,7 @@ def test_the_overhead_is_what_no_phase_names() -> None:
     # In a further job's the start of the process is no part: it is in both commands, once.
     assert [row.ours for row in rows[1:]] == [4.0, 2.0, 8.0]
     assert all(row.contended for row in rows)
-    assert [row.met for row in sweep.compared(one, many, "rte")] == [True, False, True, None]
+    assert [row.met for row in sweep.compared(one, many, "rte")] == [True, False, True, False]
     assert sweep.phases({"seconds": {"tune": 2.0, "test": 1.5, "total": 9.0}}) == 3.5
 
 

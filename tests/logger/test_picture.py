@@ -44,10 +44,10 @@ def test_the_file_is_whole_or_absent(tmp_path: Path, monkeypatch: pytest.MonkeyP
 
 
 def test_the_table_has_a_row_per_site() -> None:
-    table = picture.table(KEEP)
-    assert table.columns == ["site", "layer", "kind", "kept", "of", "fraction"]
-    assert table.data[:2] == [
+    columns, rows = picture.table(KEEP)
+    assert columns == ["site", "layer", "kind", "kept", "of", "fraction"]
+    assert rows[:2] == [
         ["encoder.0.ffn", 0, "ffn", 8, 16, 0.5],
         ["encoder.0.self.heads", 0, "heads", 3, 4, 0.75],
     ]
-    assert table.data[4] == ["decoder.0.cross.heads", 0, "heads", 1, 4, 0.25]
+    assert rows[4] == ["decoder.0.cross.heads", 0, "heads", 1, 4, 0.25]

@@ -71,7 +71,7 @@ def test_a_product_is_rounded_by_row_and_column() -> None:
     onnx = pytest.importorskip("onnx")
     onnxruntime = pytest.importorskip("onnxruntime")
     helper, kinds = onnx.helper, onnx.TensorProto
-    weight = np.array([[127, -1], [2, 0.5]], np.float32)  # columns in steps of 1 and 1/127
+    weight = np.array([[63, -1], [2, 0.25]], np.float32)  # columns in steps of 1 and 1/63
     graph = helper.make_graph(
         [helper.make_node("MatMul", ["x", "w"], ["y"])],
         "product",
@@ -82,9 +82,9 @@ def test_a_product_is_rounded_by_row_and_column() -> None:
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10)
     round_weights(model)
     run = onnxruntime.InferenceSession(model.SerializeToString()).run
-    x = np.array([[63, 1], [0.63, 0.01], [0, 0]], np.float32)  # whole in steps of 1 and 0.01
-    half = np.rint(0.5 * 127) / 127
-    row = np.array([63 * 127 + 2, -63 + half])
+    x = np.array([[127, 1], [1.27, 0.01], [0, 0]], np.float32)  # whole in steps of 1 and 0.01
+    quarter = 16 / 63  # 15.75, rounded
+    row = np.array([127 * 63 + 2, -127 + quarter])
     np.testing.assert_allclose(run(None, {"x": x})[0], [row, row / 100, [0, 0]], rtol=1e-5)
 
 

@@ -31,7 +31,7 @@ from skip_exp.machine import provenance
 COMPARISONS = (
     *("forward", "prefix", "ladder", "training", "attribution", "sweep", "handling", "growth"),
 )
-TIMEOUT = 900.0  # seconds of one comparison
+TIMEOUT = 1800.0  # seconds of one comparison
 GRACE = 5.0  # seconds for an interrupted comparison to remove its files
 # Threads that OpenMP binds to cores take the main thread with them, and every process that it
 # starts afterwards inherits its one core.

@@ -5,14 +5,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import wandb
 from lightning.pytorch.loggers import CSVLogger, Logger, WandbLogger
 from lightning.pytorch.utilities import rank_zero_only
 
 from skip_exp import results
 from skip_exp.config.schema import Config
 from skip_exp.errors import first_line
-from skip_exp.logger import artifacts, picture, runs
+from skip_exp.logger import picture
 
 log = logging.getLogger(__name__)
 
@@ -60,6 +59,8 @@ def build_logger(cfg: Config) -> Logger | None:
         case "csv":
             return CSVLogger(save_dir=cfg.output_dir, name=None, version="csv")
         case _:
+            from skip_exp.logger import runs  # wandb takes a third of a second: where it is used
+
             run = runs.open_run(cfg)
             return PhaseLogger(project=cfg.logger.project, experiment=run)
 
@@ -80,6 +81,10 @@ def mirror(
     """
     if not isinstance(logger, WandbLogger):
         return
+    import wandb  # it is there: a run is open
+
+    from skip_exp.logger import artifacts  # imports it, too
+
     run = logger.experiment
     try:
         _log_summary(run, result)
@@ -87,14 +92,15 @@ def mirror(
         with artifacts.staged(folder):
             # The table first: to log it asks the server, if there is one, and gives up in time.
             # With artifacts on their way to a server that is gone, a run would not end.
-            run.log({"sites": picture.table(result["keep_sizes"])})
+            columns, rows = picture.table(result["keep_sizes"])
+            run.log({"sites": wandb.Table(columns=columns, data=rows)})
             if result["config"]["tune"]["train"] != "full":  # that skill is a whole model
                 artifacts.log_artifacts(run, result, folder, fingerprint, content_hash)
     except Exception as problem:  # the job is done, whatever W&B makes of it
         log.warning("W&B: not all of the result is shown: %s", first_line(problem))
 
 
-def _log_summary(run: wandb.Run, result: Mapping[str, Any]) -> None:
+def _log_summary(run: Any, result: Mapping[str, Any]) -> None:
     """The fields of ``result.json``, nested ones joined by ``/``."""
     run.summary.update(results.flatten(result))
     if result.get("data_is_sample"):

@@ -2,8 +2,8 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
-import wandb
 from matplotlib.figure import Figure
 
 from skip_exp.models.sites import Site
@@ -24,13 +24,13 @@ def save(keep_sizes: Mapping[str, Sequence[int]], path: Path | str) -> None:
         raise
 
 
-def table(keep_sizes: Mapping[str, Sequence[int]]) -> wandb.Table:
-    """A row per site, for W&B; its columns can be filtered and drawn there."""
+def table(keep_sizes: Mapping[str, Sequence[int]]) -> tuple[list[str], list[list[Any]]]:
+    """Columns and rows, one per site: for W&B, where they can be filtered and drawn."""
     rows = [
         [name, Site(name).sublayer.layer, Site(name).kind, kept, of, _share((kept, of))]
         for name, (kept, of) in keep_sizes.items()
     ]
-    return wandb.Table(columns=["site", "layer", "kind", "kept", "of", "fraction"], data=rows)
+    return ["site", "layer", "kind", "kept", "of", "fraction"], rows
 
 
 def draw(keep_sizes: Mapping[str, Sequence[int]]) -> Figure:

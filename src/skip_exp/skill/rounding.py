@@ -2,9 +2,10 @@
 
 onnxruntime's own dynamic quantisation has one scale for the activations of a whole batch: an answer
 would depend on its neighbours, and one large token would cost all others their digits. Here every
-token has its own: x is near round(x / s) s with s = max|x| / 63, and a weight W near round(W / w) w
-with w = max|W| / 127 per output unit (per word, of an embedding). Activations take seven of their
-eight bits so that no pair of products leaves the 16 bits in which processors without VNNI add them.
+token has its own: x is near round(x / s) s with s = max|x| / 127, and a weight W near
+round(W / w) w with w = max|W| / 63 per output unit (127 per word, of an embedding). Weights take
+seven of their eight bits so that no pair of products leaves the 16 bits in which processors without
+VNNI add them; activations have the larger tails: the bit is worth more to them.
 """
 
 from collections.abc import Iterator
@@ -13,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-ACTIVATION, WEIGHT = 63, 127  # largest integers, on either side of 0
+ACTIVATION, WEIGHT, EMBEDDING = 127, 63, 127  # largest integers, on either side of 0
 TINY = 1e-12  # instead of 0, where all is 0
 MIDDLE = ACTIVATION + 1  # what stands for 0
 
@@ -53,7 +54,8 @@ def _weight(matrix: NDArray[Any], name: str, axis: int) -> Iterator[Any]:
     """``matrix`` / scale as int8, its scale without (or, of an embedding, with) ``axis``, zeros."""
     from onnx import numpy_helper  # the same
 
-    scale = np.maximum(np.abs(matrix).max(axis, keepdims=True), TINY) / WEIGHT
+    largest = np.maximum(np.abs(matrix).max(axis, keepdims=True), TINY)
+    scale = largest / (EMBEDDING if axis else WEIGHT)
     kept = scale if axis else scale[0]
     whole = np.rint(matrix / scale).astype(np.int8)
     parts = {"int8": whole, "scale": kept.astype(np.float32), "zero": np.zeros(kept.shape, np.int8)}
