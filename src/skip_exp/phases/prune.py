@@ -12,10 +12,11 @@ from skip_exp.job import Job
 from skip_exp.models.sites import Keep, Relevance
 from skip_exp.models.soft_prompt import SoftPromptModel
 from skip_exp.phases.attribute import calibration, relevance_of
-from skip_exp.phases.fit import fit, teacher_logits
+from skip_exp.phases.fit import fit, teacher_of
 from skip_exp.phases.timing import Timed, time_sublayers
-from skip_exp.pruning import allocate, latency, reconstruct, steps
-from skip_exp.pruning.reconstruct import Changes
+from skip_exp.pruning import allocate, latency, steps
+from skip_exp.pruning.reconstruct import compute
+from skip_exp.pruning.reconstruct.changes import Changes, apply
 from skip_exp.pruning.surgery import cut
 from skip_exp.training.module import PromptTuner
 from skip_exp.training.trainer import act_between
@@ -92,7 +93,7 @@ def subnetwork(
     kept = choose(job, dense, relevance, ratio, keep, timed)
     changes = _changes(job, dense, kept)
     smaller = cut(model, steps.relative(kept, keep))
-    reconstruct.apply(smaller, changes)
+    apply(smaller, changes)
     return smaller, kept, changes
 
 
@@ -151,7 +152,7 @@ def _tune_between(job: Job, dense: SoftPromptModel, model: SoftPromptModel, step
     if job.cfg.prune.step_epochs:
         settings = replace(job.cfg.retune, epochs=job.cfg.prune.step_epochs)
         model.train_only(settings.train)
-        fit(job, model, settings, f"step{step}", None, teacher_logits(job, dense))
+        fit(job, model, settings, f"step{step}", None, teacher_of(job, dense))
 
 
 def _changes(job: Job, dense: SoftPromptModel, keep: Keep) -> Changes:
@@ -160,4 +161,4 @@ def _changes(job: Job, dense: SoftPromptModel, keep: Keep) -> Changes:
     if prune.reconstruct == "none":  # no batches to draw
         return {}
     batches = calibration(job, next(dense.parameters()).device)
-    return reconstruct.changes(dense, keep, batches, reconstruct=prune.reconstruct, rank=prune.rank)
+    return compute.changes(dense, keep, batches, reconstruct=prune.reconstruct, rank=prune.rank)

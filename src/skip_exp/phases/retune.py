@@ -6,7 +6,7 @@ from skip_exp.config.schema import RetuneConfig
 from skip_exp.job import Job
 from skip_exp.models.cost import flops
 from skip_exp.models.soft_prompt import SoftPromptModel, load_trainable, trainable_state
-from skip_exp.phases.fit import fit, teacher_logits
+from skip_exp.phases.fit import fit, teacher_of
 from skip_exp.phases.prune import Pruned
 from skip_exp.pruning.surgery import cut
 from skip_exp.training.length import after_cut, cost_left
@@ -21,7 +21,7 @@ def retune(
     if settings.init == "scratch":
         load_trainable(model, trainable_state(cut(job.new_model(), pruned.keep)))
     if settings.enabled:
-        teacher = teacher_logits(job, dense)
+        teacher = teacher_of(job, dense)
         fit(job, model, lengthened(job, dense, pruned), "retune", logger, teacher)
     return model.eval()
 

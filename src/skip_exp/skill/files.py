@@ -20,7 +20,7 @@ from skip_exp.errors import SkipError, first_line
 from skip_exp.machine import files
 from skip_exp.models.sites import Keep
 from skip_exp.models.soft_prompt import SoftPromptModel, trainable_state
-from skip_exp.pruning.reconstruct import Changes
+from skip_exp.pruning.reconstruct.changes import Changes
 from skip_exp.skill.about import ABOUT, VERSION, SkillAbout, parse_about, read_bytes, read_json
 
 TENSORS = "skill.safetensors"
@@ -37,7 +37,7 @@ def save_skill(
     """Write the skill of a cut ``model`` into ``folder`` and return the folder.
 
     Tensors: ``prompt.*`` and ``readout.*`` as trained (fp32), ``keep/<site>`` int32 indices,
-    ``change/<block>.*`` what reconstruction added before re-tuning (fp32). A write that is cut
+    ``change/<linear>.*`` what reconstruction changed before re-tuning (fp32). A write that is cut
     short leaves the old skill, or files that are refused, never a wrong skill.
     """
     changed = {f"{CHANGE}{name}": tensor for name, tensor in (changes or {}).items()}

@@ -1,6 +1,7 @@
 """The LightningModule of the `tune` and `retune` phases."""
 
 import math
+from contextlib import nullcontext
 from typing import Any
 
 import lightning as L
@@ -12,9 +13,11 @@ from transformers import get_linear_schedule_with_warmup
 
 from skip_exp.config.schema import TrainConfig
 from skip_exp.errors import SkipError
+from skip_exp.models.hidden import layer_states, layers_left, text_means
 from skip_exp.models.soft_prompt import SoftPromptModel
+from skip_exp.training.hidden import HiddenTargets
 
-TARGETS = ("labels", "weight", "teacher")  # of a batch: what the model must not see
+TARGETS = ("labels", "weight", "teacher", "hidden")  # of a batch: what the model must not see
 
 
 TEMPERATURE = 2.0  # of both sides' answers in `distill`
@@ -30,6 +33,7 @@ class PromptTuner(L.LightningModule):
         settings: learning rates, schedule, clipping.
         metrics: the task's metrics, main one first.
         distill: weight of the ``teacher`` logits of each batch in the loss, in [0, 1].
+        hidden: loss of the layers' text means against the ``hidden`` ones of each batch, or None.
     """
 
     def __init__(
@@ -39,12 +43,14 @@ class PromptTuner(L.LightningModule):
         settings: TrainConfig,
         metrics: MetricCollection,
         distill: float = 0.0,
+        hidden: HiddenTargets | None = None,
     ) -> None:
         super().__init__()
         self.model = model
         self.phase = phase
         self.settings = settings
         self.distill = distill
+        self.hidden = hidden
         # Lightning's own mean goes wrong where processes score different numbers of rows.
         self.select_loss = MeanMetric()
         self.select_metrics = metrics.clone()
@@ -65,10 +71,21 @@ class PromptTuner(L.LightningModule):
         logits = self.model(**{k: v for k, v in batch.items() if k not in TARGETS})
         return logits, F.cross_entropy(logits, batch["labels"])
 
-    def training_step(self, batch: dict[str, Tensor], _: int) -> Tensor:
-        logits, loss = self._loss(batch)
+    def _train_loss(self, batch: dict[str, Tensor]) -> Tensor:
+        """Of the labels, and of what the dense model made of the texts."""
+        reading = layer_states(self.model) if self.hidden else nullcontext(list[Tensor]())
+        with reading as states:
+            logits, loss = self._loss(batch)
         if self.distill:
             loss = torch.lerp(loss, soft_loss(logits, batch["teacher"]), self.distill)
+        if self.hidden:
+            means = text_means(states, batch["attention_mask"])
+            own = self.hidden.loss(means, batch["hidden"], layers_left(self.model))
+            loss = loss + self.hidden.weight * own
+        return loss
+
+    def training_step(self, batch: dict[str, Tensor], _: int) -> Tensor:
+        loss = self._train_loss(batch)
         if not loss.requires_grad:
             raise SkipError(
                 f"{self.phase}.train={self.settings.train}: all of it was cut away; needs a"
