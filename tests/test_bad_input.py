@@ -73,6 +73,8 @@ WRONG: dict[str, str] = {
     f"{R} retune.lora_lr=11": r"retune.lora_lr=11.0: must be in \[0, 10\]",
     f"{R} tune.patience=0": "tune.patience=0: must be positive",
     f"{R} retune.distill=2": r"retune.distill=2.0: must be in \[0, 1\]",
+    f"{R} retune.distill_hidden=-1": r"retune.distill_hidden=-1.0: must be in \[0, 1000\]",
+    f"{R} prune.steps=2 prune.step_epochs=1 prune.reconstruct=sublayer": "prune.step_epochs=1: mus",
     f"{R} retune.init=cold": "retune.init=cold: must be one of warm, scratch",
     f"{R} tune.train=everything": "tune.train=everything: must be one of prompt, prompt_readout",
     f"{R} prompt.length=5000": "prompt.length=5000: must be positive, at most 1000",

@@ -301,13 +301,14 @@ def test_an_onnx_export_needs_no_class(place: Place) -> None:
 
 # --- keys ---------------------------------------------------------------------------------------
 
+TUNED = {"tune", "score", "teacher", "hidden"}
 PARTS = {  # a part's file: what chooses it, and the stages whose entries it decides
     "my_attribution.py": (["attribution=activation_power"], {"attribute", "probe"}),
     "my_allocation.py": (["prune=top_down"], {"probe"}),
-    "my_prompt.py": (["prompt=residual"], {"tune", "score", "teacher", "attribute", "probe"}),
+    "my_prompt.py": (["prompt=residual"], TUNED | {"attribute", "probe"}),
     "my_readout.py": (
         ["backbone.readout=my_readout.MyReadout"],
-        {"tune", "score", "teacher", "attribute", "probe"},
+        TUNED | {"attribute", "probe"},
     ),
 }
 

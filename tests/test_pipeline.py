@@ -224,14 +224,13 @@ def test_the_teacher_is_the_dense_model_once(job: Any, monkeypatch: pytest.Monke
     first = prepare(job(*given))
     dense, _, _ = tune(first, None)
     found = teacher_logits(first, dense)
-    assert found is not None
     rows = first.data.train
     assert found.shape == (len(rows), 2)
     inputs = torch.tensor([rows[3]["input_ids"]])
     with torch.no_grad():
         expected = dense(inputs, torch.ones_like(inputs))
     assert torch.allclose(found[3], expected[0], atol=1e-5)
-    monkeypatch.setattr(TextDataModule, "train_logits", lambda *_: pytest.fail("answered again"))
+    monkeypatch.setattr(TextDataModule, "of_train_rows", lambda *_: pytest.fail("answered again"))
     assert pipeline.run(job(*given))["method"]["distill"] == 1
 
 
@@ -273,6 +272,7 @@ def test_what_is_cheap_to_re_tune_is_re_tuned_for_longer(job: Any) -> None:
         ["backbone.pooling=cls", "prompt.init=text"],
         ["prompt=none"],
         ["retune.distill=0.5"],
+        ["retune.distill=0", "retune.distill_hidden=0.5"],
         ["retune.init=scratch"],
     ],
 )
@@ -399,7 +399,7 @@ def test_what_tuning_trains(job: Any, train: str) -> None:
     assert trained == set(train.split("_"))
 
 
-@pytest.mark.parametrize("how", ["mean", "least_squares"])
+@pytest.mark.parametrize("how", ["mean", "least_squares", "sublayer", "mask_tuning"])
 def test_what_was_cut_is_made_up_for(job: Any, tmp_path: Path, how: str) -> None:
     plain = pipeline.run(job("retune.enabled=false"))
     result = pipeline.run(

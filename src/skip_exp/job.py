@@ -2,7 +2,7 @@
 
 import copy
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -70,10 +70,10 @@ class Job:
         return self.cache.get(name, self.keys[name], compute, self.label | label)
 
     def batches(
-        self, settings: TrainConfig, phase: str, teacher: Tensor | None = None
+        self, settings: TrainConfig, phase: str, taught: Mapping[str, Tensor] | None = None
     ) -> TextDataModule:
         """The rows in batches of ``settings``, in the order of the phase's seed."""
-        return TextDataModule(self.data, settings.batch, self.seed(phase), teacher=teacher)
+        return TextDataModule(self.data, settings.batch, self.seed(phase), taught=taught)
 
     def new_model(self) -> SoftPromptModel:
         """The backbone with a fresh prompt and readout, on the CPU.

@@ -204,14 +204,14 @@ def test_lightning_reshuffles_every_epoch_and_a_resumed_run_continues(
     assert resumed.seen == {1: whole.seen[1], 2: whole.seen[2]}
 
 
-def test_logits_of_the_train_rows_come_in_their_order(encoded: EncodedTask) -> None:
+def test_answers_to_the_train_rows_come_in_their_order(encoded: EncodedTask) -> None:
     module = TextDataModule(encoded, batch=16, seed=1, eval_batch=7)
 
     def lengths(batch: dict[str, torch.Tensor]) -> torch.Tensor:
         return batch["attention_mask"].sum(1, keepdim=True).float()
 
-    found = module.train_logits(lengths)
+    found = module.of_train_rows(lengths)
     assert found[:, 0].tolist() == [len(row["input_ids"]) for row in encoded.train]
-    taught = TextDataModule(encoded, batch=16, seed=1, teacher=found)
+    taught = TextDataModule(encoded, batch=16, seed=1, taught={"teacher": found})
     for batch in taught.train_dataloader():
         assert torch.equal(batch["teacher"], lengths(batch))

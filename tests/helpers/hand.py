@@ -5,7 +5,7 @@ from types import SimpleNamespace
 import torch
 from torch import Tensor, nn
 
-from skip_exp.models.families import FfnBlock
+from skip_exp.models.families import FfnBlock, Stream
 from skip_exp.models.prompts.input import InputPrompt
 from skip_exp.models.prompts.none import NoPrompt
 from skip_exp.models.sites import Shape, Sublayer, shapes
@@ -28,7 +28,8 @@ class TwoUnits(nn.Module):
         self.readout = SimpleNamespace(kind="head")
 
     def blocks(self) -> list[FfnBlock]:
-        return [FfnBlock(Sublayer("encoder.0.ffn"), (self.up,), self.down)]
+        stream = Stream(self.down, before=False)
+        return [FfnBlock(Sublayer("encoder.0.ffn"), (self.up,), self.down, stream)]
 
     def shapes(self) -> list[Shape]:
         return shapes(self.blocks())

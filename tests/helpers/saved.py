@@ -13,7 +13,8 @@ from skip_exp.models.prompts.build import build_prompt
 from skip_exp.models.readouts.build import build_readout
 from skip_exp.models.sites import Keep
 from skip_exp.models.soft_prompt import SoftPromptModel
-from skip_exp.pruning.reconstruct import apply, changes
+from skip_exp.pruning.reconstruct.changes import apply
+from skip_exp.pruning.reconstruct.compute import changes
 from skip_exp.pruning.surgery import cut
 from skip_exp.skill.about import SkillAbout
 from skip_exp.skill.files import save_skill

@@ -16,6 +16,7 @@ from skip_exp.models.sites import Keep, site_sizes
 from skip_exp.models.soft_prompt import SoftPromptModel
 from skip_exp.phases.benchmark import compare
 from skip_exp.pruning.surgery import cut
+from skip_exp.training.hidden import HiddenTargets
 from skip_exp.training.module import LOOK_EVERY, PromptTuner
 from tests.helpers.tiny import tiny_batch, tiny_model
 from tests.helpers.watch import NOTHING, Watch
@@ -68,7 +69,9 @@ def test_a_training_step_waits_for_nothing(
     model.train_only("bias")
     model, batch = elsewhere(model, tiny_batch(kind))
     batch["teacher"] = torch.empty(4, 3, device="meta")
-    tuner = PromptTuner(model, "retune", RetuneConfig(), MetricCollection({}), distill=0.5)
+    batch["hidden"] = torch.empty(4, 2, 24, device="meta")
+    hidden = HiddenTargets.of(torch.randn(5, 2, 24), 0.1).to("meta")
+    tuner = PromptTuner(model, "retune", RetuneConfig(), MetricCollection({}), 0.5, hidden)
     monkeypatch.setattr(tuner, "log", lambda *_, **__: None)
     parameters = [p for p in model.parameters() if p.requires_grad]
     optimizer = torch.optim.AdamW(parameters)

@@ -11,7 +11,7 @@ from skip_exp.callbacks.pruning import PruningCallback
 from skip_exp.errors import ConfigError
 from skip_exp.phases import attribute, fit, prune, retune, tune
 from skip_exp.phases.prepare import prepare
-from skip_exp.pruning import reconstruct
+from skip_exp.pruning.reconstruct import compute
 from skip_exp.skill.skill import Skill
 from tests.helpers.toy import save_toy, toy_job
 
@@ -124,7 +124,7 @@ def test_changes_are_those_of_the_dense_model_and_the_last_keep(
     pipeline.run(cfg)
     ((dense, keep, changes),) = cuts
     rows = attribute.calibration(prepare(cfg), torch.device("cpu"))
-    wanted = reconstruct.changes(dense, keep, rows, reconstruct="mean")
+    wanted = compute.changes(dense, keep, rows, reconstruct="mean")
     assert changes.keys() == wanted.keys() != set()
     for name, change in wanted.items():
         torch.testing.assert_close(changes[name], change)

@@ -10,6 +10,7 @@ import torch
 from safetensors.torch import load_file
 
 from skip_exp import OnnxSkill, Skill, export, predict
+from skip_exp.config.prune import RECONSTRUCT
 from skip_exp.data.batches import collate
 from skip_exp.errors import SkipError
 from skip_exp.export import main
@@ -72,7 +73,7 @@ def test_safetensors_needs_no_backbone(tmp_path: Path, case: str) -> None:
     assert (again / "model.safetensors").read_bytes() == (out / "model.safetensors").read_bytes()
 
 
-@pytest.mark.parametrize("reconstruct", ["none", "mean", "least_squares"])
+@pytest.mark.parametrize("reconstruct", RECONSTRUCT)
 @pytest.mark.parametrize("train", ["prompt_readout", "lora"])
 @pytest.mark.parametrize("kind", ["bert", "t5"])
 def test_biases_and_changes_are_exported(

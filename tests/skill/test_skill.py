@@ -16,6 +16,7 @@ import pytest
 import torch
 
 from skip_exp import Skill
+from skip_exp.config.prune import RECONSTRUCT
 from skip_exp.data.batches import collate
 from skip_exp.errors import SkipError
 from skip_exp.models import backbones
@@ -191,7 +192,7 @@ def test_skills_share_one_backbone(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert len(reads) == 1
 
 
-@pytest.mark.parametrize("reconstruct", ["none", "mean", "least_squares"])
+@pytest.mark.parametrize("reconstruct", RECONSTRUCT)
 @pytest.mark.parametrize("train", ["prompt_readout", "bias", "lora"])
 @pytest.mark.parametrize("kind", ["bert", "t5_gated"])
 def test_biases_and_changes_are_the_skills_own(

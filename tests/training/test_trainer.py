@@ -143,7 +143,7 @@ def test_soft_loss() -> None:
 
 
 def test_distillation_mixes_hard_and_soft_labels() -> None:
-    batch = collate([row | {"teacher": [1.0, -1.0]} for row in ROWS], 0)
+    batch = collate([row | {"teacher": torch.tensor([1.0, -1.0])} for row in ROWS], 0)
     losses = {}
     for alpha in (0.0, 0.25, 1.0):
         tuned = tuner()

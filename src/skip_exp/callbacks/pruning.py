@@ -8,7 +8,7 @@ from lightning.pytorch.callbacks import Callback
 
 from skip_exp.models.sites import Keep
 from skip_exp.models.soft_prompt import SoftPromptModel
-from skip_exp.pruning.reconstruct import Changes
+from skip_exp.pruning.reconstruct.changes import Changes
 
 Prune = Callable[[SoftPromptModel], tuple[SoftPromptModel, Keep, Changes]]
 

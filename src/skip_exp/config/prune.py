@@ -10,6 +10,7 @@ from skip_exp.errors import ConfigError
 AUTO = "auto"
 # Refused here before torch is imported; what they do: `pruning.allocate`, `models.sites`.
 ALLOCATIONS = ("global", "per_cost", "uniform", "latency")
+RECONSTRUCT = ("none", "mean", "least_squares", "sublayer", "mask_tuning")
 SITES = ("ffn", "heads", "qk", "vo")
 MISSED = 0.02  # of the block parameters: how far from its ratio a job may end without a remark
 
@@ -35,8 +36,9 @@ class PruneConfig:
     target_speedup: float | None = None  # takes the place of `ratio`
     steps: int = 1  # of equal size, each after an attribution of what the last one left
     step_epochs: int = 0  # of re-tuning between two steps
-    reconstruct: str = "none"  # none | mean | least_squares: what makes up for what was cut
-    rank: int = 8  # of least_squares: of the change of each weight
+    # none | mean | least_squares | sublayer | mask_tuning: what makes up for what was cut
+    reconstruct: str = "none"
+    rank: int = 8  # of least_squares and sublayer: of the change of each weight
 
     @property
     def goal(self) -> Goal:
@@ -54,7 +56,7 @@ class PruneConfig:
         one_of_or_own("prune.allocation", self.allocation, ALLOCATIONS)
         if not self.sites or set(self.sites) - set(SITES):
             raise ConfigError("prune.sites", self.sites, f"must be some of {', '.join(SITES)}")
-        one_of("prune.reconstruct", self.reconstruct, ("none", "mean", "least_squares"))
+        one_of("prune.reconstruct", self.reconstruct, RECONSTRUCT)
         if self.allocation == "latency" and self.target_speedup is None:
             raise ConfigError("prune.allocation", "latency", "needs prune.target_speedup, e.g. 2.0")
         if self.allocation == "latency" and not set(self.sites) <= {"ffn", "heads"}:

@@ -131,6 +131,8 @@ class RetuneConfig(TrainConfig):
     bias_lr: float = 3e-3
     init: str = "warm"  # warm | scratch: prompt and readout anew
     distill: float = 0.5  # weight of the dense model's answers in the loss, in [0, 1]
+    # Of its layers' text means, beside all else in the loss (see `training.hidden`). 0: none.
+    distill_hidden: float = 0.0
     # What re-tuning may cost, in epochs of the dense model: `epochs` and `patience` are multiplied
     # by how often they fit. Nine epochs at 90 % cost 1.14 of one (see `training.length`). 0: never.
     budget: float = 1.2
@@ -139,6 +141,7 @@ class RetuneConfig(TrainConfig):
         super().__post_init__()
         if not 0 <= self.distill <= 1:
             raise ConfigError("retune.distill", self.distill, "must be in [0, 1]")
+        within("retune", self, distill_hidden=(0, 1000))
         one_of("retune.init", self.init, ("warm", "scratch"))
         if not 0 <= self.budget < math.inf:
             raise ConfigError("retune.budget", self.budget, "must be at least 0 epochs")

@@ -6,17 +6,20 @@ from typing import Any
 import torch
 from torch import Tensor
 
-# input_ids, (token_type_ids): list[int]; (label, half: int; teacher: list[float])
+# input_ids, (token_type_ids): list[int]; (label, half: int; TAUGHT: Tensor)
 Row = dict[str, Any]
 # input_ids, attention_mask, (token_type_ids): [n, longest]; (labels, half: [n]);
-# (teacher: [n, labels])
+# (TAUGHT: [n, ...])
 Batch = dict[str, Tensor]
+
+# What the dense model made of a row: logits [labels]; text means [layers, H].
+TAUGHT = ("teacher", "hidden")
 
 
 def collate(rows: Sequence[Mapping[str, Any]], pad_id: int) -> Batch:
     """Right-pad rows to the longest of them; padding has mask 0 and token type 0.
 
-    ``labels``, ``half`` and ``teacher`` (logits, fp32 [n, labels]), where the rows carry them.
+    ``labels``, ``half``, and what a teacher made of the rows (fp32), where the rows carry them.
     """
     lengths = torch.tensor([len(row["input_ids"]) for row in rows])
     width = int(lengths.max())
@@ -34,6 +37,7 @@ def collate(rows: Sequence[Mapping[str, Any]], pad_id: int) -> Batch:
         batch["labels"] = torch.tensor([row["label"] for row in rows])
     if "half" in rows[0]:
         batch["half"] = torch.tensor([row["half"] for row in rows])
-    if "teacher" in rows[0]:
-        batch["teacher"] = torch.tensor([row["teacher"] for row in rows])
+    for name in TAUGHT:
+        if name in rows[0]:
+            batch[name] = torch.stack([row[name] for row in rows]).float()
     return batch

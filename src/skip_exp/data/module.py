@@ -1,6 +1,6 @@
 """Batches for Lightning and for attribution: little padding, same order for the same seed."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 
 import lightning as L
@@ -70,7 +70,7 @@ class TextDataModule(L.LightningDataModule):
         batch: train rows per step.
         seed: of the order of the train rows.
         eval_batch: rows per batch of the other loaders, which run in order of length.
-        teacher: logits [train rows, labels] that train batches carry as ``teacher``, or None.
+        taught: by name (see ``batches.TAUGHT``), [train rows, ...]: what train batches carry.
     """
 
     def __init__(
@@ -79,10 +79,10 @@ class TextDataModule(L.LightningDataModule):
         batch: int,
         seed: int,
         eval_batch: int = 64,
-        teacher: Tensor | None = None,
+        taught: Mapping[str, Tensor] | None = None,
     ) -> None:
         super().__init__()
-        self.teacher = teacher
+        self.taught = dict(taught or {})
         self.encoded = encoded
         self.batch = batch
         self.seed = seed
@@ -94,9 +94,8 @@ class TextDataModule(L.LightningDataModule):
 
     def train_dataloader(self) -> DataLoader[Row]:
         rows = self.encoded.train
-        if self.teacher is not None:
-            answers = self.teacher.tolist()
-            rows = [row | {"teacher": logits} for row, logits in zip(rows, answers, strict=True)]
+        for name, answers in self.taught.items():
+            rows = [row | {name: own} for row, own in zip(rows, answers, strict=True)]
         sampler = LengthGroupedSampler([_length(row) for row in rows], self.batch, self.seed)
         rank, world = self._place()
         collate = self._collate if world == 1 else partial(self._share, rank=rank, world=world)
@@ -117,14 +116,14 @@ class TextDataModule(L.LightningDataModule):
         """Loader of one of the task's ``extra`` splits."""
         return self._sorted_loader(self.encoded.extra[split])
 
-    def train_logits(self, model: Callable[[Batch], Tensor]) -> Tensor:
-        """``model(batch)`` [n, labels] of every train row, in the order of the rows; on the CPU."""
+    def of_train_rows(self, model: Callable[[Batch], Tensor]) -> Tensor:
+        """``model(batch)`` [n, ...] of every train row, in the order of the rows; on the CPU."""
         rows = self.encoded.train
         order = sorted(range(len(rows)), key=lambda i: _length(rows[i]))
         parts = [order[i : i + self.eval_batch] for i in range(0, len(order), self.eval_batch)]
         # One copy at the end: one of each batch would be waited for.
-        logits = torch.cat([model(self._collate([rows[i] for i in part])) for part in parts]).cpu()
-        return torch.empty_like(logits).index_copy_(0, torch.tensor(order), logits)
+        found = torch.cat([model(self._collate([rows[i] for i in part])) for part in parts]).cpu()
+        return torch.empty_like(found).index_copy_(0, torch.tensor(order), found)
 
     def attribution_batches(self, samples: int, batch: int, seed: int) -> list[Batch]:
         """Batches of ``samples`` train rows drawn without replacement, sorted by length."""

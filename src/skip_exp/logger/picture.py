@@ -24,7 +24,7 @@ def save(keep_sizes: Mapping[str, Sequence[int]], path: Path | str) -> None:
         raise
 
 
-def table(keep_sizes: Mapping[str, Sequence[int]]) -> tuple[list[str], list[list[Any]]]:
+def table(keep_sizes: Mapping[str, Sequence[int]]) -> tuple[list[str | int], list[list[Any]]]:
     """Columns and rows, one per site: for W&B, where they can be filtered and drawn."""
     rows = [
         [name, Site(name).sublayer.layer, Site(name).kind, kept, of, _share((kept, of))]

@@ -22,17 +22,31 @@ HIDDEN = -1e4  # additive mask of a padding key: exp() underflows to 0 in fp16, 
 
 
 @dataclass(frozen=True)
+class Stream:
+    """Where the hidden state passes once a sublayer's output was added to it, [R, T, H].
+
+    What enters ``module`` (the LayerNorm behind the sum) or, where ``before`` is not set, what
+    leaves it, be it alone or the first of several.
+    """
+
+    module: nn.Module
+    before: bool
+
+
+@dataclass(frozen=True)
 class AttentionBlock:
     """One attention sublayer, e.g. ``encoder.3.self``."""
 
     name: Sublayer
     attention: Attention
     output: nn.Linear
+    stream: Stream
 
-    @property
-    def linears(self) -> tuple[nn.Linear, ...]:
-        """All of them, in order of execution."""
-        return (*self.attention.projections(), self.output)
+    def linears(self) -> dict[str, nn.Linear]:
+        """All of its linears by name; the output projection has the sublayer's own."""
+        query, key, value = self.attention.projections()
+        n = self.name
+        return {n: self.output, f"{n}.q": query, f"{n}.k": key, f"{n}.v": value}
 
     def shape(self) -> Shape:
         """Its sizes as they are now."""
@@ -56,6 +70,7 @@ class FfnBlock:
     name: Sublayer
     up: tuple[nn.Linear, ...]
     down: nn.Linear
+    stream: Stream
 
     def shape(self) -> Shape:
         """Its sizes as they are now."""
@@ -63,14 +78,13 @@ class FfnBlock:
         return Shape(self.name, self.down.in_features, _bias(self.down), cost)
 
     @property
-    def linears(self) -> tuple[nn.Linear, ...]:
-        """All of them, in order of execution."""
-        return (*self.up, self.down)
-
-    @property
     def output(self) -> nn.Linear:
         """What writes to the hidden state, by the same name as of attention."""
         return self.down
+
+    def linears(self) -> dict[str, nn.Linear]:
+        """All of its linears by name; the output projection has the sublayer's own."""
+        return {self.name: self.down} | {f"{self.name}.up{i}": up for i, up in enumerate(self.up)}
 
 
 def _per_unit(linear: nn.Linear) -> int:
@@ -140,8 +154,10 @@ def _bert_blocks(model: HFModel) -> list[Block]:
     blocks: list[Block] = []
     for i, layer in enumerate(_bert_core(model).encoder.layer):
         attention, name = layer.attention, partial(Sublayer.of, "encoder", i)
-        blocks.append(AttentionBlock(name("self"), attention.self, attention.output.dense))
-        blocks.append(FfnBlock(name("ffn"), (layer.intermediate.dense,), layer.output.dense))
+        of_both = [Stream(part.output.LayerNorm, before=True) for part in (attention, layer)]
+        dense, up = attention.output.dense, (layer.intermediate.dense,)
+        blocks.append(AttentionBlock(name("self"), attention.self, dense, of_both[0]))
+        blocks.append(FfnBlock(name("ffn"), up, layer.output.dense, of_both[1]))
     return blocks
 
 
@@ -176,13 +192,14 @@ def _t5_stack_blocks(stack: Any, stack_name: str) -> list[Block]:
     blocks: list[Block] = []
     for i, block in enumerate(stack.block):
         self_attention, name = block.layer[0].SelfAttention, partial(Sublayer.of, stack_name, i)
-        blocks.append(AttentionBlock(name("self"), self_attention, self_attention.o))
+        streams = [Stream(sublayer, before=False) for sublayer in block.layer]
+        blocks.append(AttentionBlock(name("self"), self_attention, self_attention.o, streams[0]))
         if len(block.layer) == 3:
             cross = block.layer[1].EncDecAttention
-            blocks.append(AttentionBlock(name("cross"), cross, cross.o))
+            blocks.append(AttentionBlock(name("cross"), cross, cross.o, streams[1]))
         ffn = block.layer[-1].DenseReluDense
-        gated = hasattr(ffn, "wi_0")
-        blocks.append(FfnBlock(name("ffn"), (ffn.wi_0, ffn.wi_1) if gated else (ffn.wi,), ffn.wo))
+        up = (ffn.wi_0, ffn.wi_1) if hasattr(ffn, "wi_0") else (ffn.wi,)
+        blocks.append(FfnBlock(name("ffn"), up, ffn.wo, streams[-1]))
     return blocks
 
 

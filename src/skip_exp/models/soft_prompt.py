@@ -112,7 +112,7 @@ class SoftPromptModel(nn.Module):
         if what not in ("bias", "lora", "full"):
             return
         if what == "lora" and rank:
-            linears = [linear for block in self.blocks() for linear in block.linears]
+            linears = [linear for block in self.blocks() for linear in block.linears().values()]
             lora.add(self.backbone, linears, rank, seed)
         copies: dict[nn.Parameter, nn.Parameter] = {}  # tied weights stay tied
         modules = list(self.backbone.modules()) if what == "full" else self.layer_modules()

@@ -1,5 +1,8 @@
 """What tune and retune share: one fit of a model's trainable part, on one process or several."""
 
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
 import torch
 from lightning.pytorch.loggers import Logger
 from torch import Tensor
@@ -11,9 +14,25 @@ from skip_exp.config.schema import TrainConfig
 from skip_exp.data.batches import Batch
 from skip_exp.data.metrics import build_metrics
 from skip_exp.job import Job
+from skip_exp.models.hidden import layer_states, text_means
 from skip_exp.models.soft_prompt import SoftPromptModel
 from skip_exp.training import processes, trainer
+from skip_exp.training.hidden import HiddenTargets
 from skip_exp.training.module import PromptTuner
+
+
+@dataclass(frozen=True)
+class Teacher:
+    """What re-tuning learns from the dense model, beside the labels.
+
+    Attributes:
+        taught: by name, of every train row: ``teacher``, its logits [rows, labels]; ``hidden``, its
+            layers' text means [rows, layers, H], scaled.
+        hidden: the loss of the latter; None where there are none.
+    """
+
+    taught: dict[str, Tensor] = field(default_factory=dict)
+    hidden: HiddenTargets | None = None
 
 
 def fit(
@@ -22,40 +41,74 @@ def fit(
     settings: TrainConfig,
     phase: str,
     logger: Logger | None,
-    teacher: Tensor | None = None,
+    teacher: Teacher | None = None,
 ) -> tuple[KeepBest, Curves]:
     """Train ``model`` in place; it ends on the best epoch of the selection slice.
 
     Args:
         phase: prefix of what is logged; also tells the seed.
-        teacher: the dense model's logits [train rows, labels] where the loss has them.
+        teacher: what the loss has of the dense model.
     """
-    distill = 0.0 if teacher is None else job.cfg.retune.distill
-    tuner = PromptTuner(model, phase, settings, build_metrics(job.data.spec), distill)
+    teacher = teacher or Teacher()
+    distill = job.cfg.retune.distill if "teacher" in teacher.taught else 0.0
+    metrics = build_metrics(job.data.spec)
+    tuner = PromptTuner(model, phase, settings, metrics, distill, teacher.hidden)
     run = processes.fit if job.trainer.devices > 1 else trainer.fit
-    data = job.batches(settings, phase, teacher)
+    data = job.batches(settings, phase, teacher.taught)
     best, curves = run(tuner, data, job.trainer, job.metric, job.seed(phase), logger)
     replay(logger, [kept(phase, curves.points, best.epoch)])
     return best, curves
 
 
-def teacher_logits(job: Job, dense: SoftPromptModel) -> Tensor | None:
-    """The dense model's answers to every train row [rows, labels], once for all ratios.
+def teacher_of(job: Job, dense: SoftPromptModel) -> Teacher:
+    """What re-tuning asks of the dense model, computed once for all ratios."""
+    settings, taught, loss = job.cfg.retune, {}, None
+    if settings.enabled and settings.distill:
+        taught["teacher"] = teacher_logits(job, dense)
+    if settings.enabled and settings.distill_hidden:
+        taught["hidden"], loss = teacher_means(job, dense)
+    return Teacher(taught, loss)
 
-    None where re-tuning does not ask for them.
-    """
-    if not (job.cfg.retune.enabled and job.cfg.retune.distill):
-        return None
+
+def teacher_logits(job: Job, dense: SoftPromptModel) -> Tensor:
+    """The dense model's answers to every train row [rows, labels]."""
 
     def compute() -> Entry:
-        device = trainer.root_device(job.trainer)
-        model = dense.to(device).eval()
-
-        @torch.inference_mode()
-        def answer(batch: Batch) -> Tensor:
-            on_device = {name: t.to(device) for name, t in batch.items() if name != "labels"}
-            return model(**on_device)
-
-        return Entry({"logits": job.batches(job.cfg.retune, "retune").train_logits(answer)}, {})
+        return Entry({"logits": _of_train_rows(job, dense, lambda model, x: model(**x))}, {})
 
     return job.stage("teacher", compute).tensors["logits"]
+
+
+def teacher_means(job: Job, dense: SoftPromptModel) -> tuple[Tensor, HiddenTargets]:
+    """Its layers' text means of every train row [rows, layers, H], scaled, and their loss."""
+
+    def compute() -> Entry:
+        means = _of_train_rows(job, dense, _means)
+        scale = HiddenTargets.of(means, 0.0)
+        # Of size 1 each, so half the bytes tell enough: 30 MB for 7,000 rows on minilm.
+        tensors = {"means": scale.scaled(means).half()}
+        return Entry(tensors | {"centre": scale.centre, "spread": scale.spread}, {})
+
+    found = job.stage("hidden", compute).tensors
+    weight = job.cfg.retune.distill_hidden
+    return found["means"], HiddenTargets(weight, found["centre"], found["spread"])
+
+
+def _means(model: SoftPromptModel, inputs: Batch) -> Tensor:
+    with layer_states(model) as states:
+        model(**inputs)
+    return text_means(states, inputs["attention_mask"])
+
+
+def _of_train_rows(
+    job: Job, dense: SoftPromptModel, ask: Callable[[SoftPromptModel, Batch], Tensor]
+) -> Tensor:
+    device = trainer.root_device(job.trainer)
+    model = dense.to(device).eval()
+
+    @torch.inference_mode()
+    def answer(batch: Batch) -> Tensor:
+        on_device = {name: t.to(device) for name, t in batch.items() if name != "labels"}
+        return ask(model, on_device)
+
+    return job.batches(job.cfg.retune, "retune").of_train_rows(answer)

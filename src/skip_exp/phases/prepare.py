@@ -96,6 +96,7 @@ def _keys(
     return {
         "tune": tune,
         "teacher": tune,
+        "hidden": tune,
         "score": tune | {"extra": task.extra},
         "attribute": tune | method,
         "probe": tune | method | cut,  # and how much is cut: see phases.search

@@ -13,10 +13,11 @@ from skip_exp.models.lora import unmerged
 from skip_exp.models.sites import Keep, Relevance
 from skip_exp.models.soft_prompt import SoftPromptModel
 from skip_exp.phases.attribute import calibration, relevance_of
-from skip_exp.phases.fit import fit, teacher_logits
+from skip_exp.phases.fit import fit, teacher_of
 from skip_exp.phases.timing import Timed, time_sublayers
-from skip_exp.pruning import allocate, latency, reconstruct, steps
-from skip_exp.pruning.reconstruct import Changes
+from skip_exp.pruning import allocate, latency, steps
+from skip_exp.pruning.reconstruct import compute
+from skip_exp.pruning.reconstruct.changes import Changes, apply
 from skip_exp.pruning.surgery import cut
 from skip_exp.training.module import PromptTuner
 from skip_exp.training.trainer import act_between
@@ -94,7 +95,7 @@ def subnetwork(
     changes = _changes(job, dense, kept)
     smaller = cut(model, steps.relative(kept, keep))
     with unmerged(smaller.backbone):  # as in a skill: change the frozen weights, then update
-        reconstruct.apply(smaller, changes)
+        apply(smaller, changes)
     return smaller, kept, changes
 
 
@@ -153,7 +154,7 @@ def _tune_between(job: Job, dense: SoftPromptModel, model: SoftPromptModel, step
     if job.cfg.prune.step_epochs:
         settings = replace(job.cfg.retune, epochs=job.cfg.prune.step_epochs)
         model.train_only(settings.train, settings.rank, job.seed(f"step{step}"))
-        fit(job, model, settings, f"step{step}", None, teacher_logits(job, dense))
+        fit(job, model, settings, f"step{step}", None, teacher_of(job, dense))
 
 
 def _changes(job: Job, dense: SoftPromptModel, keep: Keep) -> Changes:
@@ -162,4 +163,4 @@ def _changes(job: Job, dense: SoftPromptModel, keep: Keep) -> Changes:
     if prune.reconstruct == "none":  # no batches to draw
         return {}
     batches = calibration(job, next(dense.parameters()).device)
-    return reconstruct.changes(dense, keep, batches, reconstruct=prune.reconstruct, rank=prune.rank)
+    return compute.changes(dense, keep, batches, reconstruct=prune.reconstruct, rank=prune.rank)

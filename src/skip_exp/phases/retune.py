@@ -6,7 +6,7 @@ from skip_exp.config.schema import RetuneConfig
 from skip_exp.job import Job
 from skip_exp.models.cost import flops
 from skip_exp.models.soft_prompt import SoftPromptModel, load_trainable, trainable_state
-from skip_exp.phases.fit import fit, teacher_logits
+from skip_exp.phases.fit import fit, teacher_of
 from skip_exp.phases.prune import Pruned
 from skip_exp.pruning.surgery import cut
 from skip_exp.training.length import after_cut, cost_left
@@ -26,7 +26,7 @@ def retune(
         new = trainable_state(cut(job.new_model(), pruned.keep))
         load_trainable(model, {n: t for n, t in new.items() if not n.startswith("backbone.")})
     if settings.enabled:
-        teacher = teacher_logits(job, dense)
+        teacher = teacher_of(job, dense)
         settings = lengthened(job, dense, pruned)
         crossfit = fit(job, model, settings, "retune", logger, teacher)[0].crossfit
     return model.eval(), crossfit

@@ -1,6 +1,6 @@
 """What a skill or an export says of itself, checked field by field. Imports no torch."""
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
@@ -129,21 +129,16 @@ def parse_about(path: Path, described: Mapping[str, Any], *beside: str) -> Skill
     Raises:
         SkipError: a field is missing, unknown, of a wrong type or out of range.
     """
-    known = get_type_hints(_Stored)
-    needed_keys = [key for key in known if key in _Stored.__required_keys__]
-    parts: list[tuple[str, Mapping[str, Any], Iterable[str], Iterable[str]]] = [
-        ("", described, [*known, *beside], needed_keys)
-    ]
+    parts: list[tuple[str, Mapping[str, Any], Any]] = [("", described, _Stored)]
     for name, kind in (("backbone", _Backbone), ("prompt", _Prompt), ("factors", _Factors)):
-        keys = get_type_hints(kind)
         if isinstance(described.get(name), Mapping):
-            needed = {key: keys[key] for key in keys if key in kind.__required_keys__}
-            parts.append((f"{name}.", described[name], keys, needed))
-    for prefix, part, allowed, needed in parts:
-        for key in [*needed, *part]:
+            parts.append((f"{name}.", described[name], kind))
+    for prefix, part, kind in parts:
+        known = get_type_hints(kind)
+        for key in [*(key for key in known if key in kind.__required_keys__), *part]:
             if key not in part:
                 raise SkipError(f"{path}: field '{prefix}{key}' is missing")
-            if key not in allowed:
+            if key not in known and (prefix or key not in beside):
                 raise SkipError(f"{path}: field {prefix + key!r} is unknown")
     problem = mismatch(described, _Stored, "") or _out_of_range(described)
     if problem:

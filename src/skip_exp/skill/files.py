@@ -20,7 +20,7 @@ from skip_exp.machine import files
 from skip_exp.models.lora import FACTORS
 from skip_exp.models.sites import Keep
 from skip_exp.models.soft_prompt import SoftPromptModel, trainable_state
-from skip_exp.pruning.reconstruct import Changes
+from skip_exp.pruning.reconstruct.changes import Changes
 from skip_exp.skill.about import ABOUT, VERSION, SkillAbout, parse_about, read_bytes, read_json
 
 TENSORS = "skill.safetensors"
@@ -40,7 +40,7 @@ def save_skill(
     """Write the skill of a cut ``model`` into ``folder`` and return the folder.
 
     Tensors: ``prompt.*``, ``readout.*`` and of ``backbone.*`` biases, norms and low-rank factors as
-    trained (fp32), ``keep/<site>`` int32 indices, ``change/<block>.*`` what reconstruction added
+    trained (fp32), ``keep/<site>`` int32 indices, ``change/<linear>.*`` what reconstruction changed
     before re-tuning (fp32). A write that is cut
     short leaves the old skill, or files that are refused, never a wrong skill.
     """

@@ -16,7 +16,7 @@ from skip_exp.models.prompts.build import build_prompt
 from skip_exp.models.readouts.build import build_readout
 from skip_exp.models.sites import Keep, Site, site_sizes
 from skip_exp.models.soft_prompt import SoftPromptModel, load_trainable
-from skip_exp.pruning.reconstruct import Changes, apply
+from skip_exp.pruning.reconstruct.changes import Changes, apply
 from skip_exp.pruning.surgery import cut
 from skip_exp.skill.about import SkillAbout
 from skip_exp.skill.files import KEEP
@@ -68,7 +68,7 @@ def _check_keep(keep: Keep, sizes: Mapping[Site, tuple[int, ...]]) -> None:
 
 
 def _check_factors(model: SoftPromptModel, factors: Mapping[str, int] | None) -> None:
-    linears = [linear for block in model.blocks() for linear in block.linears]
+    linears = [linear for block in model.blocks() for linear in block.linears().values()]
     sizes = sum(x.in_features + x.out_features for x in linears if x.weight.numel())
     if factors and factors["bytes"] != 4 * factors["rank"] * sizes:
         raise ValueError(

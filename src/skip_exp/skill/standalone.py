@@ -19,7 +19,7 @@ from skip_exp.models.backbones import skeleton
 from skip_exp.models.families import HFModel
 from skip_exp.models.sites import Keep
 from skip_exp.models.soft_prompt import SoftPromptModel
-from skip_exp.pruning.reconstruct import gain_biases
+from skip_exp.pruning.reconstruct.changes import gain_biases
 from skip_exp.skill.about import CONFIG, ONNX, SkillAbout, loading, parse_about
 from skip_exp.skill.classifier import encode_texts
 from skip_exp.skill.files import check_tensors, read_described, split, write_described

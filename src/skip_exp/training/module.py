@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable
+from contextlib import nullcontext
 from typing import Any
 
 import lightning as L
@@ -14,9 +15,17 @@ from torchmetrics import MeanMetric, MetricCollection
 from skip_exp.config.schema import TrainConfig
 from skip_exp.errors import SkipError
 from skip_exp.models import lora
+from skip_exp.models.hidden import layer_states, layers_left, text_means
 from skip_exp.models.soft_prompt import SoftPromptModel
+from skip_exp.training.hidden import HiddenTargets
 
-TARGETS = ("labels", "weight", "teacher", "half")  # of a batch: what the model must not see
+TARGETS = (
+    "labels",
+    "weight",
+    "teacher",
+    "hidden",
+    "half",
+)  # of a batch: what the model must not see
 
 
 TEMPERATURE = 2.0  # of both sides' answers in `distill`
@@ -32,6 +41,7 @@ class PromptTuner(L.LightningModule):
         settings: learning rates, schedule, clipping.
         metrics: the task's metrics, main one first.
         distill: weight of the ``teacher`` logits of each batch in the loss, in [0, 1].
+        hidden: loss of the layers' text means against the ``hidden`` ones of each batch, or None.
     """
 
     def __init__(
@@ -41,12 +51,14 @@ class PromptTuner(L.LightningModule):
         settings: TrainConfig,
         metrics: MetricCollection,
         distill: float = 0.0,
+        hidden: HiddenTargets | None = None,
     ) -> None:
         super().__init__()
         self.model = model
         self.phase = phase
         self.settings = settings
         self.distill = distill
+        self.hidden = hidden
         # Lightning's own mean goes wrong where processes score different numbers of rows.
         self.select_loss = MeanMetric()
         self.select_metrics = metrics.clone()
@@ -69,10 +81,21 @@ class PromptTuner(L.LightningModule):
         logits = self.model(**{k: v for k, v in batch.items() if k not in TARGETS})
         return logits, F.cross_entropy(logits, batch["labels"])
 
-    def training_step(self, batch: dict[str, Tensor], _: int) -> Tensor:
-        logits, loss = self._loss(batch)
+    def _train_loss(self, batch: dict[str, Tensor]) -> Tensor:
+        """Of the labels, and of what the dense model made of the texts."""
+        reading = layer_states(self.model) if self.hidden else nullcontext(list[Tensor]())
+        with reading as states:
+            logits, loss = self._loss(batch)
         if self.distill:
             loss = torch.lerp(loss, soft_loss(logits, batch["teacher"]), self.distill)
+        if self.hidden:
+            means = text_means(states, batch["attention_mask"])
+            own = self.hidden.loss(means, batch["hidden"], layers_left(self.model))
+            loss = loss + self.hidden.weight * own
+        return loss
+
+    def training_step(self, batch: dict[str, Tensor], _: int) -> Tensor:
+        loss = self._train_loss(batch)
         if not loss.requires_grad:
             raise SkipError(
                 f"{self.phase}.train={self.settings.train}: all of it was cut away; needs a"

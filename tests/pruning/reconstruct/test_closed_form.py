@@ -3,10 +3,13 @@
 import pytest
 import torch
 
+from skip_exp.config.prune import RECONSTRUCT
 from skip_exp.models.readouts.seq2seq import Seq2SeqReadout
 from skip_exp.models.soft_prompt import SoftPromptModel
-from skip_exp.pruning import reconstruct
-from skip_exp.pruning.reconstruct import Moments, apply, changes, solve
+from skip_exp.pruning.reconstruct import closed_form
+from skip_exp.pruning.reconstruct.changes import apply
+from skip_exp.pruning.reconstruct.closed_form import Moments, solve
+from skip_exp.pruning.reconstruct.compute import changes
 from skip_exp.pruning.surgery import cut
 from tests.helpers.tiny import KINDS, tiny_batch, tiny_model
 
@@ -77,8 +80,8 @@ def test_exact_where_the_removed_units_depend_on_kept_ones(kind: str) -> None:
         if up.bias is not None:
             up.bias[12:] = up.bias[:8]
     keep = {first_ffn(model): KEEP}
-    how = {"reconstruct": "least_squares", "ridge": 1e-9}
-    smaller = mended(model, keep, [batch], rank=8, **how)
+    smaller = cut(model, keep)
+    apply(smaller, closed_form.changes(model, keep, [batch], second=True, rank=8, ridge=1e-9))
     assert torch.allclose(logits(smaller, batch), logits(model, batch), atol=1e-4)
     worse = mended(model, keep, [batch], reconstruct="mean")
     assert not torch.allclose(logits(worse, batch), logits(model, batch), atol=1e-3)
@@ -123,7 +126,7 @@ def test_a_decoder_step_that_all_texts_share(kind: str) -> None:
 
 def test_a_small_variance_beside_a_large_mean_is_seen() -> None:
     rows = 1e4 + torch.tensor([[-1.0, 2.0], [0.0, 0.0], [1.0, -2.0], [0.0, 0.0]])
-    sums = reconstruct._Sums(rows[:2], torch.ones(2), second=True)
+    sums = closed_form.Sums(rows[:2], torch.ones(2), second=True)
     for part in (rows[:2], rows[2:]):
         sums.add(part, torch.ones(2))
     found = sums.moments()
@@ -148,7 +151,7 @@ def test_padding_does_not_count_and_the_model_stays() -> None:
 def test_what_lost_nothing_is_left_alone() -> None:
     model = tiny_model("bert")
     keep = {first_ffn(model): torch.arange(20)}
-    for how in ("none", "mean", "least_squares"):
+    for how in RECONSTRUCT:
         assert changes(model, keep, [tiny_batch("bert")], reconstruct=how) == {}
 
 
@@ -165,8 +168,8 @@ def test_a_few_large_tokens_do_not_decide_for_all() -> None:
     output.requires_grad_(False)
     output.weight.copy_(torch.tensor([[3.0], [4.0]]))  # |W x| = 5 |x|
     rows = torch.tensor([[1.0], [1.0], [1.0], [7.0]])
-    found = reconstruct.token_weights(output, rows)
+    found = closed_form.token_weights(output, rows)
     assert found.tolist() == pytest.approx([1 / 50, 1 / 50, 1 / 50, 1 / (25 * 50)])
     mean = float((found * rows[:, 0]).sum() / found.sum())
     assert mean == pytest.approx(1.079, abs=1e-3)  # unweighted: 2.5
-    assert reconstruct.token_weights(output, torch.zeros(3, 1)).isfinite().all()
+    assert closed_form.token_weights(output, torch.zeros(3, 1)).isfinite().all()

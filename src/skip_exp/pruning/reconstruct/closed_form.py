@@ -1,4 +1,4 @@
-"""Making up for what was cut: no labels, no gradient, a closed form per sublayer.
+"""``mean`` and ``least_squares``: no gradient, a closed form for each output projection.
 
 What a removed neuron gave on average, or as far as the kept ones tell, goes into the sublayer's
 output projection. ``mean``: into its bias (Wang et al. 2022 fold what they remove alike).
@@ -17,13 +17,9 @@ from torch import Tensor, nn
 
 from skip_exp.attribution.observe import Tap, logits, observe, taps, token_mask
 from skip_exp.data.batches import Batch
-from skip_exp.models.families import AttentionBlock, Block
 from skip_exp.models.sites import Keep
 from skip_exp.models.soft_prompt import SoftPromptModel
-from skip_exp.pruning.surgery import attention_rows, frozen
-
-# `<block>.bias` [H], `<block>.left` [H, rank] and `<block>.right` [rank, kept]: see `apply`.
-Changes = dict[str, Tensor]
+from skip_exp.pruning.reconstruct.changes import Changes, kept_columns, lost_blocks
 
 
 @dataclass
@@ -39,8 +35,8 @@ def changes(
     keep: Keep,
     batches: Iterable[Batch],
     *,
-    reconstruct: str,
-    rank: int = 8,
+    second: bool,
+    rank: int,
     ridge: float = 1e-3,
 ) -> Changes:
     """What to add to the output projections of ``cut(model, keep)``.
@@ -48,60 +44,19 @@ def changes(
     Args:
         model: the dense model, on the device of the batches; left as it was.
         batches: ``input_ids``, ``attention_mask`` (and token types); padding does not count.
-        reconstruct: none, mean or least_squares.
+        second: ``least_squares``, from second moments; else ``mean``.
         rank: of the change of each weight (least_squares).
         ridge: penalty, in mean variances of the kept neurons: a few hundred texts tell less of
             the dependence than they seem to.
-
-    Returns:
-        fp32 tensors on the CPU; sublayers that lost nothing have none.
     """
-    lost: dict[str, Block] = {block.name: block for block in model.blocks() if _lost(block, keep)}
-    if reconstruct == "none" or not lost:
-        return {}
+    lost = lost_blocks(model, keep)
     added: Changes = {}
-    second = reconstruct == "least_squares"
     for name, moments in _moments(model, set(lost), batches, second).items():
-        kept = _kept(lost[name], keep)
+        kept = kept_columns(lost[name], keep)
         weight = lost[name].output.weight.detach().double().cpu()
         change = solve(weight, kept, moments, rank=rank if second else 0, ridge=ridge)
         added |= {f"{name}.{part}": tensor.float() for part, tensor in change.items()}
     return added
-
-
-def apply(smaller: SoftPromptModel, changes: Changes) -> None:
-    """Add ``changes`` to a cut model, in place; an output projection without a bias gains one.
-
-    Raises:
-        ValueError: a change that does not fit.
-    """
-    blocks: dict[str, nn.Linear] = {block.name: block.output for block in smaller.blocks()}
-    for key, change in changes.items():
-        name, _, part = key.rpartition(".")
-        if name not in blocks or part not in ("bias", "left", "right"):
-            raise ValueError(f"the backbone has no {key}")
-        output = blocks[name]
-        if part == "bias":
-            _add_bias(output, change)
-        elif part == "left":
-            weight = output.weight.detach()
-            output.weight = frozen(weight + (change @ changes[f"{name}.right"]).to(weight))
-
-
-def gain_biases(model: SoftPromptModel, names: Iterable[str]) -> None:
-    """Give output projections the (zero) biases that parameters called ``names`` will fill."""
-    modules = {id(module): name for name, module in model.named_modules()}
-    for block in model.blocks():
-        output = block.output
-        if output.bias is None and f"{modules[id(output)]}.bias" in names:
-            _add_bias(output, torch.zeros(output.out_features))
-
-
-def _add_bias(output: nn.Linear, change: Tensor) -> None:
-    change = change.to(output.weight)
-    if change.shape != (output.out_features,):
-        raise ValueError(f"a bias of shape {tuple(change.shape)}, not {output.out_features}")
-    output.bias = frozen(change if output.bias is None else output.bias.detach() + change)
 
 
 def solve(
@@ -156,7 +111,7 @@ def token_weights(output: nn.Linear, rows: Tensor) -> Tensor:
     return 1 / (sizes + sizes.median()).clamp_min(torch.finfo(sizes.dtype).tiny)
 
 
-class _Sums:
+class Sums:
     """Weighted sums over the rows of batch after batch, in fp64 on the rows' device.
 
     About the mean of the first batch: in sums about zero an input that hardly varies would lose its
@@ -194,7 +149,7 @@ def _moments(
     outputs: dict[str, Tap] = {  # what enters the output projections
         tap.sublayer: tap for tap in taps(model).values() if tap.before and tap.sublayer in names
     }
-    sums: dict[str, _Sums] = {}
+    sums: dict[str, Sums] = {}
     for batch in batches:
         with observe(model, outputs) as activations:
             logits(model, batch)
@@ -204,17 +159,6 @@ def _moments(
             rows = rows.flatten(0, 1) if mask is None else rows[mask]
             weights = token_weights(outputs[name].linear, rows)
             if name not in sums:
-                sums[name] = _Sums(rows, weights, second)
+                sums[name] = Sums(rows, weights, second)
             sums[name].add(rows, weights)
     return {name: of_block.moments() for name, of_block in sums.items()}
-
-
-def _kept(block: Block, keep: Keep) -> Tensor:
-    """Input columns of the output projection that stay."""
-    if isinstance(block, AttentionBlock):
-        return attention_rows(block, keep)[1]
-    return keep.get(block.name.site("ffn"), torch.arange(block.down.in_features))
-
-
-def _lost(block: Block, keep: Keep) -> bool:
-    return len(_kept(block, keep)) < block.output.in_features
