@@ -92,7 +92,7 @@ def _init(cfg: Config, mode: Any, **resumed: Any) -> wandb.Run:
 
 
 def job_type(cfg: Config) -> str:
-    """``baseline`` (no prompt, or the whole model tuned), ``dense_continued`` or ``prune``."""
+    """``prune``, ``dense_continued`` (nothing is cut) or ``baseline`` (no prompt, or no skill)."""
     if cfg.prompt.kind == "none" or cfg.tune.train in BASELINES:
         return "baseline"
     return "dense_continued" if cfg.prune.goal.ratio == 0 else "prune"
