@@ -15,7 +15,7 @@ class HeadReadout(Readout):
 
     Args:
         pooling: ``mean`` over the text, ``cls``: its first token, or ``pair``: of the means u and v
-            over its two segments, [u, v, |u - v|, u * v] (Conneau et al. 2017), 4 x hidden.
+            over its two segments, ``[u, v, |u - v|, u * v]`` (Conneau et al. 2017), 4 x hidden.
         separator: for ``pair``, the token that ends the first segment; the second is what stands
             behind the first one of these. So it is known from the ids, in every family alike.
     """

@@ -4,7 +4,7 @@ Sublayer by sublayer in order, the scales s of the kept neurons are those that b
 nearest to the dense one's hidden state behind the sublayer, residual connection included (their
 equation 11), given what the sublayers before it were scaled to:
 
-    min |A s - b|^2,  A = what each kept neuron adds,  b = dense hidden state - residual - bias
+    ``min |A s - b|^2``, A: what each kept neuron adds, b: dense hidden state - residual - bias,
 
 over all real tokens, solved about s = 1 as theirs: on the normal equations, damped by 1. Where a
 scale would leave [-10, 10], that sublayer and those after it keep 1. Where theirs differs: it
@@ -52,7 +52,7 @@ def changes(model: SoftPromptModel, keep: Keep, batches: Sequence[Batch]) -> Cha
 def solve(products: Tensor, goal: Tensor) -> Tensor:
     """Scales s [k] from A^T A [k, k] and A^T b [k].
 
-    min |A^T A (s - 1) - A^T (b - A 1)|^2 + |s - 1|^2.
+    ``min |A^T A (s - 1) - A^T (b - A 1)|^2 + |s - 1|^2``.
     """
     rest = goal - products.sum(1)
     damped = torch.cat([products, DAMPING * torch.eye(len(goal), dtype=products.dtype)])

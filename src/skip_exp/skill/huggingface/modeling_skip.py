@@ -38,7 +38,7 @@ class SkipConfig(PreTrainedConfig):
     Args:
         family: ``bert``, ``roberta`` or ``t5``.
         readout: ``head``, ``mlm`` or ``seq2seq``; ``pooling`` of a head: ``mean``, ``cls`` or
-            ``pair`` (of the means u and v of two texts: u, v, |u - v|, u * v).
+            ``pair`` (of the means u and v of two texts: ``[u, v, |u - v|, u * v]``).
         separator_id: of ``pair``, the token that ends the first text.
         prompt: ``{"kind": "input" | "prefix" | "none", "length": tokens, "decoder": whether T5's
             decoder has a prefix, too}``.
