@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -85,6 +86,16 @@ def test_biases_and_changes_are_exported(
     rows = collate(encode_texts(Skill.load(tmp_path / "out").tokenizer, [["dull film"]], 24), 0)
     with torch.no_grad():
         assert torch.equal(Skill.load(tmp_path / "out").model(**rows), saved.model(**rows))
+
+
+@pytest.mark.parametrize("format", ["safetensors", "hf"])
+def test_the_folders_of_the_machine_stay_at_home(tmp_path: Path, format: str) -> None:
+    skill = Skill.load(made(tmp_path, "bert").folder)
+    scores = skill.about.scores | {"data": "local:/home/somebody/data"}
+    out = tmp_path / "out"
+    export.export(replace(skill, about=replace(skill.about, scores=scores)), out, format)
+    assert not [path for path in out.iterdir() if b"/home/somebody" in path.read_bytes()]
+    assert Skill.load(out).about.scores["data"] == "local"
 
 
 def test_the_folder_says_what_is_in_it(tmp_path: Path) -> None:

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any, Literal, NotRequired, TypedDict, get_type_hints
 
@@ -58,6 +58,12 @@ class SkillAbout:
     scores: dict[str, str | float | None]
     train: str = "prompt_readout"
     factors: dict[str, int] | None = None
+
+    def to_share(self) -> "SkillAbout":
+        """The same, without the folder of this machine that its rows came from."""
+        if not str(self.scores.get("data")).startswith("local:"):
+            return self
+        return replace(self, scores=self.scores | {"data": "local"})
 
     def stored(self) -> dict[str, Any]:
         """The fields as a file has them."""

@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -31,6 +32,7 @@ def export(
             check failed; for hf, a prompt or readout of somebody's own.
     """
     _check_out(out)
+    skill = replace(skill, about=skill.about.to_share())
     if any(p.dtype != torch.float32 for p in skill.model.parameters()):
         raise SkipError(f"{out}: weights are exported in fp32; load the skill with 32-true")
     temporary = out.with_name(f".{out.name}.{os.getpid()}.tmp")

@@ -111,7 +111,7 @@ class Skill(Classifier):
         """
         check_push(self.about, repo_id)
         with TemporaryDirectory() as name:
-            parts = (self.about, self.model, self.tokenizer, self.folder)
+            parts = (self.about.to_share(), self.model, self.tokenizer, self.folder)
             write_folder(Path(name), *parts, repo_id)
             return upload(Path(name), repo_id)
 

@@ -1,7 +1,6 @@
 """The folder that plain transformers loads: model, tokenizer, the skill's own files, model card."""
 
 import hashlib
-from dataclasses import replace
 from pathlib import Path
 
 from transformers import PreTrainedTokenizerBase
@@ -27,8 +26,7 @@ def write_folder(
 
     The skill's own files, a few kilobytes, come along, so that ``Skill.load`` takes the folder, too
     (an export has none). Where every weight was trained, they share the model's weights; with a cut
-    vocabulary they cannot, and are left out. No file tells in which folder of this machine the
-    data were.
+    vocabulary they cannot, and are left out.
 
     Args:
         repo_id: where it will be on the hub, if that is known.
@@ -39,10 +37,6 @@ def write_folder(
     # With the results and the configuration, which a skill that only answers does not need.
     from skip_exp.skill.huggingface.card import model_card
 
-    data = str(about.scores.get("data"))
-    about = replace(
-        about, scores=about.scores | {"data": "local" if data[:6] == "local:" else data}
-    )
     write_huggingface(folder, about, model, tokenizer)
     is_full, is_cut = about.train == "full", hasattr(model.backbone.config, "vocabulary")
     # Of a skill whose embeddings were trained, the whole ones would outweigh the cut ones.
