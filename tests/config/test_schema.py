@@ -131,7 +131,7 @@ def test_the_attribution_of_the_paper_goes_with_every_backbone() -> None:
 
 ABLATIONS = [*sorted(SWEEPS.glob("ablation_*.yaml")), SWEEPS / "dense_continued.yaml"]
 RETUNED = {  # by name
-    *("allocation", "retune", "distill", "init", "budget", "recipe"),
+    *("allocation", "retune", "distill", "hidden", "init", "budget", "recipe"),
     *("confirm", "controls", "continued", "t5_mini", "integrated_gradients"),
 }
 
