@@ -19,15 +19,8 @@ from skip_exp.models.hidden import layer_states, layers_left, text_means
 from skip_exp.models.soft_prompt import SoftPromptModel
 from skip_exp.training.hidden import HiddenTargets
 
-TARGETS = (
-    "labels",
-    "weight",
-    "teacher",
-    "hidden",
-    "half",
-)  # of a batch: what the model must not see
-
-
+# Of a batch: what the model must not see.
+TARGETS = ("labels", "weight", "teacher", "hidden", "half")
 TEMPERATURE = 2.0  # of both sides' answers in `distill`
 LOOK_EVERY = 10  # steps: reading a loss waits for the GPU
 
