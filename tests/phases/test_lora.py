@@ -91,6 +91,6 @@ def test_rank_and_rate_count_where_there_are_updates(toy: list[str], tmp_path: P
         return prepare(toy_job(toy, tmp_path, "x", *asked)).job_id
 
     other = ["retune.rank=4", "retune.lora_lr=0.1", "tune.rank=3"]
-    assert job_id() == job_id(*other)
-    ids = {job_id("retune.train=lora", *more) for more in ([], other[:1], other[1:2], other[2:])}
+    assert job_id("retune.train=bias") == job_id("retune.train=bias", *other)
+    ids = {job_id(*more) for more in ([], other[:1], other[1:2], other[2:])}
     assert len(ids) == 3  # that of `tune` is none

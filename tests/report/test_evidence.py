@@ -181,7 +181,7 @@ def test_both_groups_stand_side_by_side(told, sweeps):
 
 
 def test_what_is_measured_against_the_better_dense(run, told, sweeps):
-    """dense_continued with as many epochs of re-tuning, where select says that it is better."""
+    """The longest dense_continued that is not longer, where select says that it is better."""
     better = [run(0.83, "sst2", seed, ratio=0) for seed in (1, 2, 3)]
     same_but = [each for each in told if not (each["ratio"] == 0 and each["task"] == "sst2")]
     drop = summary([*same_but, *better], sweeps)[0.5, DENSE]
@@ -193,6 +193,9 @@ def test_what_is_measured_against_the_better_dense(run, told, sweeps):
     assert rows[0.9, DENSE]["development_by_task"] == "sst2 +13.00"
     assert rows[0.5, DENSE]["development_by_task"] == "mrpc +0.00, sst2 +2.00"
     assert rows[0.5, DENSE]["development_bare"] == 3
+    shorter = summary([*same_but, *better, *heavy], sweeps)  # three epochs against nine
+    assert shorter[0.9, DENSE]["development_by_task"] == "sst2 +13.00"
+    assert shorter[0.9, DENSE]["development_bare"] == 0
 
 
 def test_select_is_cross_fitted_where_all_tell_it(told, sweeps):

@@ -123,14 +123,14 @@ class RetuneConfig(TrainConfig):
     phase: ClassVar[str] = "retune"
     trains: ClassVar[tuple[str, ...]] = TRAIN[:4]
 
-    # A warm start: the dense model's prompt on what is left, whose biases and norms may follow.
+    # A warm start: the dense model's prompt on what is left, whose weights may follow.
     epochs: int = 3
     lr: float = 1e-2
     patience: int = 2
-    train: str = "bias"
+    train: str = "lora"
     bias_lr: float = 3e-3
     init: str = "warm"  # warm | scratch: prompt and readout anew
-    distill: float = 0.5  # weight of the dense model's answers in the loss, in [0, 1]
+    distill: float = 0.9  # weight of the dense model's answers in the loss, in [0, 1]
     # Of its layers' text means, beside all else in the loss (see `training.hidden`). 0: none.
     distill_hidden: float = 0.0
     # What re-tuning may cost, in epochs of the dense model: `epochs` and `patience` are multiplied

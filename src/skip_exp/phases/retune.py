@@ -1,4 +1,4 @@
-"""retune: the prompt, with biases and norms, is trained again on what is left."""
+"""retune: the prompt, with low-rank updates of what is left, is trained again."""
 
 from lightning.pytorch.loggers import Logger
 
@@ -21,7 +21,8 @@ def retune(
     """
     crossfit = None
     model, settings = pruned.model.copy(), job.cfg.retune
-    model.train_only(settings.train, settings.rank, job.seed("retune"))
+    rank = settings.rank if settings.enabled else 0  # no updates that nothing trains
+    model.train_only(settings.train, rank, job.seed("retune"))
     if settings.init == "scratch":
         new = trainable_state(cut(job.new_model(), pruned.keep))
         load_trainable(model, {n: t for n, t in new.items() if not n.startswith("backbone.")})

@@ -24,22 +24,21 @@ def figures(runs: pd.DataFrame) -> pd.DataFrame:
 
 def _scores(runs: pd.DataFrame) -> pd.DataFrame:
     """Compact rows with the columns that `contrasts` reads; fractions."""
-    epochs = runs["epochs"].astype(str)
     scores = {name: runs[column] / 100 for name, column in SCORES.items()}
     return runs.assign(
         **scores,
         phase="final",
         option=runs["recipe"],
         is_reference=runs["recipe"] == DEFAULT,
-        identity=epochs,
+        identity=runs["epochs"].astype(str),
         contended=False,
-        **{"latency/speedup": runs["speedup"], CONTINUED: epochs.where(runs["recipe"] == DEFAULT)},
+        **{"latency/speedup": runs["speedup"]},
     )
 
 
 def _of_backbone(runs: pd.DataFrame) -> pd.DataFrame:
-    ours = runs[runs["is_reference"] & (runs["ratio"] > 0)]
     again = runs[runs["recipe"] == AGAIN]
+    ours = _continued(runs[runs["is_reference"] & (runs["ratio"] > 0)], again)
     others = runs[~runs["recipe"].str.startswith(DEFAULT) & (runs["recipe"] != AGAIN)]
     every = [ours, *(opponents(others, ratio) for ratio in ours["ratio"].unique())]
     against, crossfit = pd.concat(every), False
@@ -55,6 +54,17 @@ def _of_backbone(runs: pd.DataFrame) -> pd.DataFrame:
     )
     found = contrasts.figures(pd.concat([compared, dense]))
     return found.assign(backbone=runs["backbone"].iloc[0], crossfit=crossfit)
+
+
+def _continued(ours: pd.DataFrame, again: pd.DataFrame) -> pd.DataFrame:
+    """The default's rows with CONTINUED: the longest dense_continued, of those not longer."""
+    job = ["task", "seed", "epochs"]
+    pairs = ours[job].drop_duplicates().merge(again[job], on=job[:2], suffixes=("", " again"))
+    pairs = pairs[pairs["epochs again"] <= pairs["epochs"]]
+    longest = pairs.groupby(job, as_index=False)["epochs again"].max()
+    found = ours.merge(longest.astype({"epochs again": "Int64"}), how="left", on=job)
+    names = found.pop("epochs again").astype("string").astype(object)
+    return found.assign(**{CONTINUED: names.where(names.notna(), None)})
 
 
 def opponents(others: pd.DataFrame, ratio: float) -> pd.DataFrame:
