@@ -1,9 +1,11 @@
 """Every command of the pages: run on a tiny job, composed, or marked with what it needs."""
 
-import importlib
 import importlib.util
 import re
+import runpy
 import sys
+import warnings
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -181,14 +183,24 @@ def makers(command: Command) -> list[Command]:
 
 
 def start(command: Command) -> int:
-    """Run the command's own ``main`` in this process; its exit code."""
+    """Run the command in this process; its exit code."""
     arguments = [PLACES.get(word, word) for word in command.arguments]
     if command.program.endswith(".py"):
         return int(example(command.program).main(arguments) or 0)
-    try:
-        return int(main_of(command.program)(arguments) or 0)
-    except SystemExit as stop:
-        return int(stop.code or 0)
+    return run_module(command.program, arguments)
+
+
+def run_module(program: str, arguments: Sequence[str]) -> int:
+    """``python -m program arguments``, in this process; its exit code."""
+    with (
+        pytest.MonkeyPatch.context() as patch,
+        pytest.raises(SystemExit) as stop,
+        warnings.catch_warnings(),
+    ):
+        warnings.simplefilter("ignore", RuntimeWarning)  # of runpy: some were imported before
+        patch.setattr(sys, "argv", [program, *arguments])
+        runpy.run_module(program, run_name="__main__")
+    return int(stop.value.code or 0)
 
 
 def example(path: str) -> Any:
@@ -199,20 +211,10 @@ def example(path: str) -> Any:
     return module
 
 
-def main_of(module: str) -> Any:
-    spec = importlib.util.find_spec(module)
-    assert spec, f"no module {module}"
-    inside = f"{module}.__main__" if spec.submodule_search_locations else module
-    return importlib.import_module(inside).main
-
-
 @pytest.mark.parametrize("command", MARKED, ids=name)
 def test_what_is_marked_has_the_flags_that_it_is_given(
-    command: Command, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    command: Command, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(sys, "argv", [command.program])
-    with pytest.raises(SystemExit) as stop:
-        main_of(command.program)(["--help"])
-    assert stop.value.code == 0
+    assert run_module(command.program, ["--help"]) == 0
     shown = capsys.readouterr().out
     assert all(word in shown for word in command.arguments if word.startswith("--"))

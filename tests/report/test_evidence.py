@@ -27,10 +27,11 @@ FINETUNE = {"tune.train": "full", "tune.bias_lr": 5e-5, "tune.epochs": 4, "promp
 
 @pytest.fixture(scope="module", autouse=True)
 def sweeps(tmp_path_factory):
-    """Two sweep files in place of the real ones: one with the default, one without."""
+    """Sweep files in place of the real ones: two with the default, one without."""
     folder = tmp_path_factory.mktemp("sweeps")
     files = {
         "opponents": ("", "attribution", "attribution: 'activation_gradient,random'"),
+        "budget": ("", "retune.budget", "retune.budget: '0,1.2'"),
         "finetune": (
             "override experiment: finetune, ",
             "tune.bias_lr",
@@ -115,6 +116,18 @@ def test_recipes_are_known_by_what_was_swept(run, sweeps):
         ("retune.lr=1.0", "", 0.5),
     }
     assert set(rows["backbone"]) == {"minilm"}
+
+
+def test_what_an_option_is_depends_on_the_ratio(run, sweeps):
+    """Three epochs are the default at 0.5, and what is left of it without a budget at 0.9."""
+    short = {"retune.budget": 0}
+    found = [run(0.7, ratio=0.9, values=short), run(0.7), run(0.7, seed=2, values=short)]
+    rows = compact(found, sweeps)
+    assert sorted(zip(rows["ratio"], rows["recipe"], strict=True)) == [
+        (0.5, "default"),
+        (0.5, "default"),
+        (0.9, "budget: 0"),
+    ]
 
 
 def test_a_compact_row(run, sweeps):

@@ -169,3 +169,7 @@ def lines(found: pd.DataFrame) -> pd.DataFrame:
     columns |= {"select": points("select")}
     columns |= {group: points(group) for group in GROUPS}
     return pd.DataFrame(columns)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -86,34 +86,37 @@ def _named(
     results: pd.DataFrame, screens: Sequence[Screen], retuned: pd.Series
 ) -> Iterator[tuple[str, str, int]]:
     """Recipe, setting and epochs of re-tuning, per result."""
-    known = _known(screens, results["ratio"].unique())
+    ratios = results["ratio"].unique()
+    known = _known(screens, ratios)
+    plain = default_settings(_SOME_TASK)
+    again = {identity(plain, CONTINUED, ratio) for ratio in ratios}  # as long as at any of them
     for values, ratio, is_so in zip(settings(results), results["ratio"], retuned, strict=True):
         phase = "final" if is_so else "pruned"
         epochs = length(values, ratio)[0] if is_so and "retune.epochs" in values else 0
-        if is_so and ratio == 0 and identity(values, CONTINUED, 0) in known[CONTINUED]:
+        if is_so and ratio == 0 and identity(values, CONTINUED, 0) in again:
             yield AGAIN, "", epochs
             continue
-        recipe, setting = known[phase].get(identity(values, phase, ratio), ("", ""))
+        recipe, setting = known[phase, ratio].get(identity(values, phase, ratio), ("", ""))
         recipe = recipe or _differing(values)
         yield recipe if is_so or ratio == 0 else f"{recipe}, before re-tuning", setting, epochs
 
 
 def _known(
     screens: Sequence[Screen], ratios: Iterable[float]
-) -> dict[str, dict[str, tuple[str, str]]]:
-    """Per phase the names of what is known, by identity; the default first."""
+) -> dict[tuple[str, float], dict[str, tuple[str, str]]]:
+    """Per phase and ratio the names of what is known, by identity; the default first."""
     plain = default_settings(_SOME_TASK)
     options = [(plain, (DEFAULT, ""))]
     for screen in screens:
         for option, values in screen.settings.items():
             named = f"{screen.title}: {option}", ""
             options.append((dict(values), named if screen.is_default else (screen.title, option)))
-    known: dict[str, dict[str, tuple[str, str]]] = {phase: {} for phase in (*PHASES, CONTINUED)}
+    known = {}
     for ratio in ratios:
-        known[CONTINUED][identity(plain, CONTINUED, ratio)] = AGAIN, ""
-        for values, names in options:
-            for phase in PHASES:
-                known[phase].setdefault(identity(values, phase, ratio), names)
+        for phase in PHASES:
+            found = known[phase, ratio] = dict[str, tuple[str, str]]()
+            for values, names in options:
+                found.setdefault(identity(values, phase, ratio), names)
     return known
 
 
