@@ -187,7 +187,8 @@ def finished_job(folder: Path, **fields: Any) -> None:
     folder.mkdir(parents=True)
     growth.invent(folder / "invented", 1)
     (file,) = (folder / "invented").rglob(results.FILE)
-    (folder / results.FILE).write_text(json.dumps(json.loads(file.read_text()) | fields))
+    told = json.loads(file.read_text()) | {"backbone": "minilm"} | fields
+    (folder / results.FILE).write_text(json.dumps(told))
     shutil.rmtree(folder / "invented")
 
 
@@ -196,7 +197,8 @@ def test_jobs_that_are_given_are_not_run_again(
 ) -> None:
     for ratio in ladder.RATIOS:
         finished_job(tmp_path / f"jobs/{ratio}", task="toy", ratio=ratio, skill="skill")
-    finished_job(tmp_path / "jobs/other", task="other", ratio=0.9)
+    finished_job(tmp_path / "jobs/other", task="other", ratio=0.9, skill="skill")
+    finished_job(tmp_path / "jobs/t5", task="toy", ratio=0.9, skill="skill", backbone="t5_mini")
     monkeypatch.setattr(ladder, "job", lambda overrides: pytest.fail(f"ran {overrides}"))
     options = Options(False, tmp_path, tmp_path, (tmp_path / "jobs",))
     expected = {ratio: tmp_path / f"jobs/{ratio}/skill" for ratio in ladder.RATIOS}

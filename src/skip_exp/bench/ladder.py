@@ -31,10 +31,10 @@ ABOUT = (
     "one sweep over prune.ratio, by their `predict`, precision `auto`: bf16 likewise; the last two "
     "also exported, in fp32 and with 8-bit weights. Theirs: the step before, of an export the same "
     "model in PyTorch; ratio: what a step adds. Accuracy: in percent, theirs the better of PEFT in "
-    "fp32 and our dense model, ratio the difference in points; all were trained for the cost of "
-    "three epochs of the dense model. Then the fastest of ours that is within 1.5 points of it, "
-    "against PEFT in file order and at its best. One text: a call of `predict` for one text after "
-    "another, at 90 %; theirs: PEFT in fp32."
+    "fp32 and our dense model, ratio the difference in points; PEFT was trained for three epochs, "
+    "ours for as much, or as those given by --jobs were. Then the fastest of ours that is within "
+    "1.5 points of it, against PEFT in file order and at its best. One text: a call of `predict` "
+    "for one text after another, at 90 %; theirs: PEFT in fp32."
 )
 RATIOS = (0.0, RATIO, 0.9, 0.95)  # of the skills; the first is our dense model
 SINGLE = 0.9  # the skill that answers single texts
@@ -233,11 +233,11 @@ def skill_folders(task: str, options: Options) -> dict[float, Path]:
 
 
 def finished(task: str, folders: Sequence[Path]) -> dict[float, Path]:
-    """Ratio -> skill of the finished jobs of a task below ``folders``."""
+    """Ratio -> skill of the finished jobs of a task on minilm below ``folders``."""
     return {
         result["ratio"]: Path(result["path"]).parent / result["skill"]
         for result in (results.load(folders) if folders else [])
-        if result["status"] == "done" and result["task"] == task
+        if result["status"] == "done" and (result["task"], result["backbone"]) == (task, "minilm")
     }
 
 
