@@ -18,6 +18,7 @@ from transformers.modeling_utils import PreTrainedModel
 from skip_exp.errors import ConfigError, SkipError, first_line
 from skip_exp.machine.files import Stamp, stamp
 from skip_exp.machine.hub import explain, hub_reachable, offline_if_unreachable
+from skip_exp.machine.memory import keep_freed
 from skip_exp.models.attention import swap_attention
 from skip_exp.models.content import content_hash, earlier_hash
 from skip_exp.models.families import FAMILIES, Family, HFModel
@@ -98,6 +99,7 @@ def load_backbone(
         ConfigError: unknown family or readout, nothing to be had under ``path``, or not what
             ``family``, ``readout`` and ``layers`` need.
     """
+    keep_freed()  # whoever loads one is about to compute
     return _loaded(name, path, family, readout, layers, stamp(Path(_source(path))))
 
 
