@@ -24,7 +24,7 @@ def write_folder(
 ) -> None:
     """Write everything of a skill that was read from ``source``.
 
-    The skill's own files, a few kilobytes, come along, so that ``Skill.load`` takes the folder, too
+    The skill's own files, about 1 MB, come along, so that ``Skill.load`` takes the folder, too
     (an export has none). Where every weight was trained, they share the model's weights; with a cut
     vocabulary they cannot, and are left out.
 
