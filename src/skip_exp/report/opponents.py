@@ -61,10 +61,8 @@ def _continued(ours: pd.DataFrame, again: pd.DataFrame) -> pd.DataFrame:
     job = ["task", "seed", "epochs"]
     pairs = ours[job].drop_duplicates().merge(again[job], on=job[:2], suffixes=("", " again"))
     pairs = pairs[pairs["epochs again"] <= pairs["epochs"]]
-    longest = pairs.groupby(job, as_index=False)["epochs again"].max()
-    found = ours.merge(longest.astype({"epochs again": "Int64"}), how="left", on=job)
-    names = found.pop("epochs again").astype("string").astype(object)
-    return found.assign(**{CONTINUED: names.where(names.notna(), None)})
+    longest = pairs.groupby(job)["epochs again"].max().astype(str).rename(CONTINUED)
+    return ours.merge(longest.reset_index(), how="left", on=job)
 
 
 def opponents(others: pd.DataFrame, ratio: float) -> pd.DataFrame:
