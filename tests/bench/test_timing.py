@@ -5,7 +5,15 @@ import torch
 
 from skip_exp.bench import timing
 from skip_exp.bench.tables import Reach
-from skip_exp.bench.timing import Times, compare, job, peak_memory, reported, side_by_side
+from skip_exp.bench.timing import (
+    Times,
+    compare,
+    job,
+    one_by_one,
+    peak_memory,
+    reported,
+    side_by_side,
+)
 from skip_exp.errors import SkipError
 from skip_exp.machine.timing import alone
 
@@ -83,3 +91,17 @@ def test_the_peak_is_what_is_held_at_once() -> None:
     peak = peak_memory(call)
     if timing.best_device() == "cpu":
         assert 60 < peak < 110
+
+
+@pytest.mark.parametrize(("budget", "answered"), [(0.0, [0, 0, 1]), (1e9, [0, 0, 1, 2, 2])])
+def test_one_by_one_takes_turns_of_blocks_and_lets_each_settle(
+    budget: float, answered: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(timing, "BLOCK", 2)
+    monkeypatch.setattr(timing, "SETTLE", 0.0)  # one call
+    seen: list[tuple[str, int]] = []
+    calls = [lambda one, name=name: seen.append((name, one)) for name in "ab"]
+    times = one_by_one(calls, [0, 1, 2], seconds=budget)
+    assert [len(seconds) for seconds in times.seconds] == [len(set(answered))] * 2
+    assert [name for name, _ in seen] == list("aaabbbaabb")[: 2 * len(answered)]
+    assert [[one for name, one in seen if name == call] for call in "ab"] == [answered] * 2

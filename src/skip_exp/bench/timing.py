@@ -7,9 +7,13 @@ import statistics
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
+from itertools import cycle
 from pathlib import Path
+from typing import TypeVar
 
 import psutil
 import torch
@@ -20,6 +24,9 @@ from skip_exp.machine.timing import alone, best_device, interleave
 
 KEEP_MAPPED = -3  # M_MMAP_THRESHOLD of glibc's mallopt
 SCALES = {"s": 1.0, "ms": 1e3}
+BLOCK = 100  # inputs of a turn of `one_by_one`
+SETTLE = 0.2  # seconds of calls before a turn counts
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -101,6 +108,37 @@ def side_by_side(
         return rounds(max(least, min(most, int(seconds / first))))
 
     return Times(*alone(measure, inference=inference))
+
+
+def one_by_one(
+    calls: Sequence[Callable[[T], object]], inputs: Sequence[T], *, seconds: float
+) -> Times:
+    """Seconds of every call with one input after another, as a server that has one of ``calls``.
+
+    Turns are of BLOCK inputs, the same for all calls; no more turns begin after ``seconds``. The
+    threads of one runtime spin on for a while when it is done, so that what comes next waits for a
+    core: calls of the first SETTLE seconds of a turn do not count.
+    """
+
+    def turn(call: Callable[[T], object], block: Sequence[T]) -> list[float]:
+        start = time.perf_counter()
+        for settling in cycle(block):
+            call(settling)
+            if time.perf_counter() - start >= SETTLE:
+                break
+        return [clock(partial(call, one)) for one in block]
+
+    def measure() -> list[list[float]]:
+        times: list[list[float]] = [[] for _ in calls]
+        start = time.perf_counter()
+        for first in range(0, len(inputs), BLOCK):
+            if first and time.perf_counter() - start > seconds:
+                break
+            for call, taken in zip(calls, times, strict=True):
+                taken += turn(call, inputs[first : first + BLOCK])
+        return times
+
+    return Times(*alone(measure))
 
 
 def reported(calls: Sequence[Callable[[], float]], *, repeats: int) -> Times:
