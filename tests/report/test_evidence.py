@@ -281,17 +281,30 @@ def test_the_command_adds_what_is_finished_by_now(told, run, tmp_path, capsys):
     assert len(partial.splitlines()) == 21
     again = [str(tmp_path / "later"), str(out / "evidence_runs.csv"), *GIVEN, "--out", str(out)]
     assert evidence.main(again) == 0
-    files = [(out / name).read_text() for name in ("evidence_runs.csv", "evidence.csv")]
+    written = ("evidence_runs.csv", "evidence_tasks.csv", "evidence.csv")
+    files = [(out / name).read_text() for name in written]
     assert set(partial.splitlines()) < set(files[0].splitlines())
     shown = capsys.readouterr().out
     assert "confirmed" in shown and "tasks are drawn anew" in shown.replace("\n", " ")
     every = [str(tmp_path / "first"), str(tmp_path / "later")]
     assert evidence.main([*every, *GIVEN, "--out", str(tmp_path / "b")]) == 0
-    assert files == [
-        (tmp_path / "b" / file).read_text() for file in (evidence.RUNS, evidence.SUMMARY)
-    ]
+    assert files == [(tmp_path / "b" / name).read_text() for name in written]
     shown = table(out, "evidence.csv where ratio == 0.5 | option | drop = {confirmation:+.1f}")
     assert shown.splitlines()[3] == f"| {DENSE} | +1.0 |"
+
+
+def test_means_over_seeds(run, sweeps):
+    found = [run(0.70, seed=1), run(0.74, seed=2), run(0.75, seed=1, ratio=0.9)]
+    half, most = evidence.by_task(compact(found, sweeps)).to_dict("records")
+    assert (half["task"], half["ratio"], half["recipe"], half["seeds"]) == (
+        "sst2",
+        0.5,
+        "default",
+        2,
+    )
+    assert (half["final"], half["final_std"]) == (71.0, 2.83)
+    assert (half["dense"], half["dense_std"], half["block_removed"]) == (79.0, 0.0, 50.0)
+    assert (most["final"], most["seeds"]) == (74.0, 1) and pd.isna(most["final_std"])
 
 
 def test_refusals_are_one_line(tmp_path, capsys):

@@ -1,9 +1,9 @@
 """``python -m skip_exp.report.evidence [FOLDER ...] --development T,T --confirmation T,T``.
 
 What was chosen on some tasks, beside the same on tasks that were looked at once. Writes
-``evidence_runs.csv``, a row per finished result, and ``evidence.csv``, a row per ratio and opponent
-of the default recipe. A FOLDER may be an ``evidence_runs.csv`` of before: what is finished by now
-is added to it.
+``evidence_runs.csv``, a row per finished result, ``evidence_tasks.csv``, its means over seeds, and
+``evidence.csv``, a row per ratio and opponent of the default recipe. A FOLDER may be an
+``evidence_runs.csv`` of before: what is finished by now is added to it.
 """
 
 import argparse
@@ -23,7 +23,7 @@ from skip_exp.report.opponents import AT, DENSE
 from skip_exp.report.recipes import DEFAULT
 from skip_exp.report.screens import read_all
 
-RUNS, SUMMARY = "evidence_runs.csv", "evidence.csv"
+RUNS, TASKS, SUMMARY = "evidence_runs.csv", "evidence_tasks.csv", "evidence.csv"
 GROUPS = ("development", "confirmation")
 # Column, behind the group's name: of `opponents.figures`.
 BESIDE = {"speedup": "speed", "crossfit": "crossfit"}
@@ -51,14 +51,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         runs = load(options.folders)
         groups = {group: getattr(options, group).split(",") for group in GROUPS}
         found = summary(runs, groups)
-        texts = {RUNS: runs, SUMMARY: found}
+        texts = {RUNS: runs, TASKS: by_task(runs), SUMMARY: found}
         tables.save({options.out / file: _csv(table) for file, table in texts.items()})
     except SkipError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
     console = Console(width=None if sys.stdout.isatty() else 200)
     console.print(tables.console(lines(found)))
-    for text in (*READING, f"written: {options.out}/{RUNS}, {SUMMARY}"):
+    for text in (*READING, f"written: {options.out}/{RUNS}, {TASKS}, {SUMMARY}"):
         console.print(text, highlight=False)
     return 0
 
@@ -84,6 +84,14 @@ def load(folders: Sequence[str]) -> pd.DataFrame:
     if not parts:
         raise SkipError(f"no result below {', '.join(folders)}: run a job first")
     return recipes.together(parts)
+
+
+def by_task(runs: pd.DataFrame) -> pd.DataFrame:
+    """Means over seeds of the compact rows; of scores the standard deviation, too; ``seeds``."""
+    same = runs.groupby([name for name in recipes.JOB if name != "seed"] + ["metric"])
+    means = same[[*recipes.PERCENT, "speedup"]].mean()
+    spread = same[[*recipes.SCORES]].std().add_suffix("_std")
+    return means.join(spread).assign(seeds=same.size()).round(2).reset_index()
 
 
 def summary(runs: pd.DataFrame, groups: Mapping[str, Sequence[str]]) -> pd.DataFrame:

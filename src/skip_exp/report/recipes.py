@@ -21,12 +21,13 @@ from skip_exp.report.screens import (
 DEFAULT, AGAIN, SMALLER = "default", "dense_continued", "smaller dense"
 JOB = ["task", "backbone", "seed", "ratio", "recipe", "setting", "epochs"]  # what repeats share
 # Column of the compact file, in percent: of the frame, a fraction; crossfit: see `screens`.
-PERCENT = {
-    **{"block_removed": "params/block_pruned", "all_removed": "params/all_pruned"},
+SCORES = {
     **{"select": "select/final", "select_crossfit": "crossfit"},
     **{"dense_select": "select/dense", "dense_select_crossfit": "select_crossfit/dense"},
     **{"dense": "metric/dense", "pruned": "metric/pruned", "final": "metric/final"},
 }
+SIZES = {"block_removed": "params/block_pruned", "all_removed": "params/all_pruned"}
+PERCENT = SIZES | SCORES
 PLAIN = {  # the same of columns that stay as they are
     **{"metric": "metric", "speedup": "latency/speedup", "processor": "latency/device"},
     **{"commit": "git_commit", "finished": "finished", "job": "job_id"},
