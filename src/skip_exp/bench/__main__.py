@@ -178,9 +178,13 @@ def interrupt_on_term() -> None:
 
 
 def unbind() -> None:
-    """Leave all cores to the processes of the comparisons. Before torch is imported."""
+    """Leave all cores to the processes of the comparisons. Before torch is imported.
+
+    oneDNN's kernels are kept for all models that take turns, as for each in a process of its own.
+    """
     for name in BINDING:
         os.environ.pop(name, None)
+    os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "16384")
 
 
 def machine() -> dict[str, Any]:

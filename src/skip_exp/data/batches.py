@@ -16,13 +16,16 @@ Batch = dict[str, Tensor]
 TAUGHT = ("teacher", "hidden")
 
 
-def collate(rows: Sequence[Mapping[str, Any]], pad_id: int) -> Batch:
-    """Right-pad rows to the longest of them; padding has mask 0 and token type 0.
+def collate(rows: Sequence[Mapping[str, Any]], pad_id: int, step: int = 1, most: int = 0) -> Batch:
+    """Right-pad rows to the longest of them, rounded up to a multiple of ``step``.
+
+    Not beyond ``most`` for that. Padding has mask 0 and token type 0.
 
     ``labels``, ``half``, and what a teacher made of the rows (fp32), where the rows carry them.
     """
     lengths = torch.tensor([len(row["input_ids"]) for row in rows])
-    width = int(lengths.max())
+    longest = int(lengths.max())
+    width = max(longest, min(-(-longest // step) * step, most))
 
     def padded(key: str, fill: int) -> Tensor:
         return torch.tensor([row[key] + [fill] * (width - len(row[key])) for row in rows])

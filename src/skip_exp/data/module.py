@@ -14,6 +14,9 @@ from skip_exp.data.encode import EncodedTask
 from skip_exp.errors import ConfigError, DataError
 
 _MEGA = 50  # batches that are sorted by length together
+# Train batches are a multiple of this wide. oneDNN compiles a kernel per shape and keeps 1,024 of
+# them; with all layers cut to sizes of their own and all widths it compiled at nearly every step.
+_STEP = 4
 
 
 class LengthGroupedSampler(Sampler[int]):
@@ -91,6 +94,8 @@ class TextDataModule(L.LightningDataModule):
         if pad is None:
             raise DataError(f"the tokenizer {encoded.tokenizer.name_or_path} has no padding token")
         self._collate = partial(collate, pad_id=pad)
+        longest = max(map(_length, encoded.train), default=0)
+        self._padded = partial(self._collate, step=_STEP, most=longest)
 
     def train_dataloader(self) -> DataLoader[Row]:
         rows = self.encoded.train
@@ -98,7 +103,7 @@ class TextDataModule(L.LightningDataModule):
             rows = [row | {name: own} for row, own in zip(rows, answers, strict=True)]
         sampler = LengthGroupedSampler([_length(row) for row in rows], self.batch, self.seed)
         rank, world = self._place()
-        collate = self._collate if world == 1 else partial(self._share, rank=rank, world=world)
+        collate = self._padded if world == 1 else partial(self._share, rank=rank, world=world)
         return self._loader(rows, self.batch, sampler, collate)
 
     def val_dataloader(self) -> DataLoader[Row]:
@@ -143,7 +148,7 @@ class TextDataModule(L.LightningDataModule):
 
     def _share(self, rows: Sequence[Row], rank: int, world: int) -> Batch:
         rows_of_rank, weight = share(rows, rank, world)
-        return self._collate(rows_of_rank) | {"weight": torch.tensor(weight)}
+        return self._padded(rows_of_rank) | {"weight": torch.tensor(weight)}
 
     def _sorted_loader(self, rows: list[Row], rank: int = 0, world: int = 1) -> DataLoader[Row]:
         rows_of_rank = sorted(rows, key=_length)[rank::world]
