@@ -16,6 +16,7 @@ from skip_exp.training.length import cost_left, times
 
 PHASES = ("pruned", "final")
 CONTINUED = "continued"  # dense_continued: the same re-tuning with nothing cut
+REPEATS = ("ablation_controls", "ablation_t5_mini")  # options of other sweeps, named by those first
 PLACE = ["task", "backbone"]
 PAIR = [*PLACE, "seed"]  # what two results must share to be compared
 # What goes is chosen by these, so that at ratio 0 they change nothing.
@@ -121,13 +122,13 @@ def check_folder(own: Path | None) -> None:
 
 
 def read_all(own: Path | None = None) -> list[Screen]:
-    """Every sweep file that names a factor: the package's, its controls last, then one's ``own``.
+    """Every sweep file that names a factor: the package's, REPEATS last, then one's ``own``.
 
     Raises:
         SkipError: a file does not compose.
     """
     names = _with_factor(grids.sweep_dir(), None)
-    screens = [read(name) for name in sorted(names, key=lambda name: name == "ablation_controls")]
+    screens = [read(name) for name in sorted(names, key=REPEATS.__contains__)]
     if own and own.resolve() != grids.sweep_dir().resolve():
         screens += [read(name, own) for name in _with_factor(own, own)]
     return screens
