@@ -15,7 +15,7 @@ from skip_exp.errors import ConfigError, DataError
 
 _MEGA = 50  # batches that are sorted by length together
 # Train batches are a multiple of this wide. oneDNN compiles a kernel per shape and keeps 1,024 of
-# them; with all layers cut to sizes of their own and all widths it compiled at nearly every step.
+# them: with every width, and layers cut to sizes of their own, it compiled 65 a step (at 95 %, CR).
 _STEP = 4
 
 

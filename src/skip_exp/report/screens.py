@@ -16,7 +16,7 @@ from skip_exp.training.length import cost_left, times
 
 PHASES = ("pruned", "final")
 CONTINUED = "continued"  # dense_continued: the same re-tuning with nothing cut
-REPEATS = ("ablation_controls", "ablation_t5_mini")  # options of other sweeps, named by those first
+REPEATS = ("ablation_controls", "ablation_t5_mini")  # other sweeps name their options
 PLACE = ["task", "backbone"]
 PAIR = [*PLACE, "seed"]  # what two results must share to be compared
 # What goes is chosen by these, so that at ratio 0 they change nothing.
