@@ -31,7 +31,7 @@ exclude_patterns = [".*", "build", "dist", "outputs", "tests", "docs/api/modules
 # What the side bar shows, in this order. A page that is in none of them is an error.
 PAGES = {
     "Use": ["docs/usage", "docs/results", "docs/serving"],
-    "Understand": ["docs/design", "docs/performance", "docs/ladder", "docs/bench"],
+    "Understand": ["docs/design", "docs/choices", "docs/performance", "docs/ladder", "docs/bench"],
     "Change": ["docs/extending", "CONTRIBUTING", "CHANGELOG"],
     "Reference": [
         "docs/api/skip_exp",
