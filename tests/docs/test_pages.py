@@ -48,8 +48,9 @@ def test_the_tables_are_those_of_the_csv_files(page: Path) -> None:
 
 def test_every_csv_file_is_shown() -> None:
     shown = "".join(page.read_text(encoding="utf-8") for page in ROOT.glob("docs/*.md"))
-    for file in (ROOT / "docs/results").glob("*.csv"):
-        assert f"<!-- table: results/{file.name} " in shown or f"](results/{file.name})" in shown
+    for file in (ROOT / "docs/results").rglob("*.csv"):
+        at = file.relative_to(ROOT / "docs").as_posix()
+        assert f"<!-- table: {at} " in shown or f"]({at})" in shown
 
 
 def test_a_table_by_hand(tmp_path: Path) -> None:
