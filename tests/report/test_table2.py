@@ -112,7 +112,7 @@ def test_every_ablation_asks_a_question_and_compares_all_that_it_sweeps():
             "sst2 mrpc rte cola qnli boolq",
             [0.3, 0.52, 0.67, 0.7],
         ),
-        ("table2_offline", "minilm roberta_mini t5_mini", "sst2 mrpc", [0.3, 0.52, 0.7]),
+        ("table2_offline", "minilm roberta_mini t5_mini", "sst2 mrpc", [0.52, 0.9]),
     ],
 )
 def test_the_grids_of_the_table(name, backbones, tasks, ratios):

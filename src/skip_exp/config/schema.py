@@ -8,6 +8,7 @@ names are the vocabulary of the whole project. A class checks its own ranges whe
 
 import math
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar, cast
 
@@ -283,6 +284,7 @@ def typed(composed: Any, kind: type[T]) -> T:
     return cast(T, OmegaConf.to_object(node))
 
 
+@cache  # a report composes a hundred jobs; each store would build the whole schema again
 def register() -> None:
     """Make known to Hydra the schema (the first entry of conf/config.yaml) and the sweep files."""
     ConfigStore.instance().store(name="schema", node=Config)
