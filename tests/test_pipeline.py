@@ -10,12 +10,10 @@ from typing import Any
 
 import pytest
 import torch
-from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
 
 from skip_exp import benchmark, pipeline
-from skip_exp.config import schema as config
 from skip_exp.data.module import TextDataModule
 from skip_exp.errors import ConfigError, SkipError
 from skip_exp.job import phase_seed
@@ -28,6 +26,7 @@ from skip_exp.phases.tune import tune
 from skip_exp.pruning import latency
 from skip_exp.pruning.surgery import cut
 from skip_exp.skill.skill import Skill
+from tests.helpers.toy import composed
 
 WORDS = ["good", "fine", "great", "bad", "poor", "awful", "film", "plot", "the", "a", "was"]
 
@@ -89,36 +88,30 @@ def task(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
 @pytest.fixture
 def job(backbone: Path, task: list[str], tmp_path: Path) -> Any:
     def make(*overrides: str, folder: str = "run") -> Any:
-        config.register()
-        with initialize_config_dir(str(config.conf_dir()), version_base="1.3"):
-            composed = compose(
-                "config",
-                [
-                    *task,
-                    "backbone.name=tiny",
-                    f"backbone.path={backbone}",
-                    "data.max_length=12",
-                    "prompt.length=4",
-                    "prune.round_to=4",
-                    "tune.epochs=25",
-                    "tune.lr=0.02",
-                    "tune.readout_lr=0.03",
-                    "tune.patience=25",
-                    "retune.epochs=2",
-                    "attribution.samples=32",
-                    "benchmark.repeats=2",
-                    "benchmark.batch=2",
-                    "benchmark.seq_len=8",
-                    "trainer.accelerator=cpu",
-                    "trainer.precision=32-true",
-                    "trainer.progress=false",
-                    "logger=none",
-                    f"cache.dir={tmp_path}/cache",
-                    f"output_dir={tmp_path / folder}",
-                    *overrides,
-                ],
-            )
-        return config.typed(composed, config.Config)
+        return composed(
+            *task,
+            "backbone.name=tiny",
+            f"backbone.path={backbone}",
+            "data.max_length=12",
+            "prompt.length=4",
+            "prune.round_to=4",
+            "tune.epochs=25",
+            "tune.lr=0.02",
+            "tune.readout_lr=0.03",
+            "tune.patience=25",
+            "retune.epochs=2",
+            "attribution.samples=32",
+            "benchmark.repeats=2",
+            "benchmark.batch=2",
+            "benchmark.seq_len=8",
+            "trainer.accelerator=cpu",
+            "trainer.precision=32-true",
+            "trainer.progress=false",
+            "logger=none",
+            f"cache.dir={tmp_path}/cache",
+            f"output_dir={tmp_path / folder}",
+            *overrides,
+        )
 
     return make
 

@@ -25,6 +25,7 @@ from skip_exp.models.families import FAMILIES
 from skip_exp.models.prompts.build import KINDS
 from skip_exp.models.readouts.build import READOUTS as READOUT_CLASSES
 from skip_exp.pruning.allocate import ORDERS
+from tests.helpers import toy
 
 CONF = config.conf_dir()
 SWEEPS = CONF.parent / "sweeps"
@@ -47,6 +48,20 @@ def composed(*overrides: str) -> Any:
 
 def test_the_groups_are_the_ones_that_are_promised() -> None:
     assert {choice.parts[0] for choice in CHOICES} == GROUPS
+
+
+def test_the_quick_way_of_other_tests_composes_the_same() -> None:
+    """`toy.composed`: groups once for all jobs, values and added keys after them."""
+    given = ["experiment=kwon", "prune.ratio=0.5", "+task=rte", "seed=7", "prompt=prefix"]
+    given += ["+task.files.train=here.csv", "task.labels=[a,b]", "tune.lr=1e-2", "prune.ratio=0.6"]
+    given += ["+attribution.options.depth=3", "output_dir=here"]
+    asked = OmegaConf.to_container(compose("config", given))
+    GlobalHydra.instance().clear()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(config, "typed", lambda found, kind: OmegaConf.to_container(found))
+        quick: Any = toy.composed(*given)
+    assert quick == asked
+    assert quick["prune"]["ratio"] == 0.6 and quick["prompt"]["kind"] == "prefix"
 
 
 @pytest.mark.parametrize("choice", CHOICES, ids=str)

@@ -1,9 +1,11 @@
 import json
+import os
 import shutil
 import signal
 import subprocess
 import sys
 import time
+from functools import cache
 from itertools import product
 from types import SimpleNamespace
 
@@ -59,7 +61,14 @@ def local(folder, monkeypatch, *tasks):
 
 
 def config(task, overrides=()):
-    return grids.composed("table2_offline", [f"+task={task}", "backbone=minilm", *overrides])
+    """Of a job of `small`'s sweep; a new one each time."""
+    return json.loads(_composed(task, tuple(overrides), os.environ.get("SKIP_EXP_DATA")))
+
+
+@cache  # a quarter of a second each, and the sweep is the same in all tests
+def _composed(task, overrides, data):
+    job = [f"+task={task}", "backbone=minilm", *overrides]
+    return json.dumps(grids.composed("table2_offline", job))
 
 
 def answer(job, overrides=(), **fields):
