@@ -49,7 +49,7 @@ docs: $(STAMP) ## the site in build/docs: the pages, and a reference from the do
 reproduce-table2: $(STAMP) ## run or resume the paper's table (PROFILE=paper|offline|auto)
 	@$(PY) -m skip_exp.report.table2 --profile $(PROFILE)
 
-bench: $(STAMP) ## measure everything side by side, under 20 minutes (OUT=DIR for the tables)
+bench: $(STAMP) ## measure everything side by side, half an hour (OUT=DIR for the tables)
 	@$(PY) -m skip_exp.bench --out $(OUT)
 
 bench-quick: $(STAMP) ## the same on little, to see that it runs
