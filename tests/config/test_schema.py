@@ -59,6 +59,7 @@ def test_the_quick_way_of_other_tests_composes_the_same() -> None:
     GlobalHydra.instance().clear()
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(config, "typed", lambda found, kind: OmegaConf.to_container(found))
+        toy.composed(*given, "tune.epochs=99")  # must not stay for the next
         quick: Any = toy.composed(*given)
     assert quick == asked
     assert quick["prune"]["ratio"] == 0.6 and quick["prompt"]["kind"] == "prefix"

@@ -6,7 +6,6 @@ import runpy
 import sys
 import warnings
 from collections.abc import Sequence
-from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +18,6 @@ from omegaconf import OmegaConf, open_dict
 
 from skip_exp import pipeline
 from skip_exp.config import schema
-from skip_exp.report import screens
 from tests.helpers.toy import save_toy, toy_job
 from tests.helpers.written import ROOT, Command, block, commands
 
@@ -36,7 +34,6 @@ RUNNABLE = {  # what is run here unless it is marked
     *("examples/two_skills.py", "examples/onnxruntime_only.py"),
 }
 PYTHONPATH = re.compile(r"^export PYTHONPATH=(\S+)$", re.MULTILINE)  # of all commands of a page
-READ_ALL = cache(screens.read_all)  # composes a hundred jobs: once for all reports
 PLACES = {  # what stands for a finished job's files, and the tiny job's own
     "outputs/.../skill": "outputs/job/skill",
     "outputs/.../result.json": "outputs/job/result.json",
@@ -166,7 +163,6 @@ def test_a_command_runs(
     if "onnx" in command.arguments or any("int8" in word for word in command.arguments):
         for package in ("onnx", "onnxruntime", "onnxscript"):
             pytest.importorskip(package)
-    monkeypatch.setattr(screens, "read_all", READ_ALL)
     monkeypatch.chdir(tmp_path)
     (tmp_path / "outputs").symlink_to(outputs)
     (tmp_path / "texts.txt").write_text("the film was good\nthe plot was dull\n")

@@ -65,7 +65,7 @@ def config(task, overrides=()):
     return json.loads(_composed(task, tuple(overrides), os.environ.get("SKIP_EXP_DATA")))
 
 
-@cache  # a quarter of a second each, and the sweep is the same in all tests
+@cache  # a quarter of a second each; the sweep is the same in all tests, `data` is composed in
 def _composed(task, overrides, data):
     job = [f"+task={task}", "backbone=minilm", *overrides]
     return json.dumps(grids.composed("table2_offline", job))
