@@ -170,9 +170,16 @@ def test_the_baseline_answers_in_order_whatever_its_batches() -> None:
     assert alone == answers
 
 
-def test_every_way_to_serve_a_skill_answers_as_it_predicts(tmp_path: Path) -> None:
+@pytest.fixture(scope="module")
+def exported(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """A skill, and the folder of its ONNX exports: whoever comes first makes them, in seconds."""
     pytest.importorskip("onnxscript")
-    folder, work = save_tiny_skill(tmp_path).folder, tmp_path / "work"
+    folder = tmp_path_factory.mktemp("exported")
+    return save_tiny_skill(folder).folder, folder / "work"
+
+
+def test_every_way_to_serve_a_skill_answers_as_it_predicts(exported: tuple[Path, Path]) -> None:
+    folder, work = exported
     texts = [("a good film",), ("the plot was dull",), ("w40 w41",)]
     expected = [answer["label"] for answer in Skill.load(folder).predict(texts)]
     for _ in range(2):  # exported, then found
@@ -266,8 +273,7 @@ def test_the_fastest_that_scores_well_enough_is_compared_with_peft() -> None:
     assert ladder.accuracy(["a", "b", "a"], ["a", "a", "a"]) == pytest.approx(2 / 3)
 
 
-def test_single_texts_are_the_same_for_all(tmp_path: Path) -> None:
-    pytest.importorskip("onnxscript")
+def test_single_texts_are_the_same_for_all(exported: tuple[Path, Path], tmp_path: Path) -> None:
     seen: list[str] = []
 
     def peft(texts: Any) -> list[str]:
@@ -275,8 +281,8 @@ def test_single_texts_are_the_same_for_all(tmp_path: Path) -> None:
         return ["no"] * len(texts)
 
     work = ladder.Work("toy", [("a good film",), ("dull",)], ["no", "no"])
-    folder, options = save_tiny_skill(tmp_path).folder, Options(True, tmp_path, tmp_path / "work")
-    rows = ladder.single_texts(work, peft, folder, options)
+    folder, exports = exported
+    rows = ladder.single_texts(work, peft, folder, Options(True, tmp_path, exports))
     assert seen[-2:] == ["a good film", "dull"] and set(seen) == set(seen[-2:])
     names = ["torch, fp32", "torch, bf16", "onnx, fp32", "onnx, int8"]
     assert [row.name for row in rows[::2]] == [f"one text, {name}" for name in names]

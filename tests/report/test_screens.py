@@ -2,7 +2,8 @@
 
 import pytest
 
-from skip_exp.report import screens
+from skip_exp.errors import SkipError
+from skip_exp.report import grid, screens
 
 
 def test_sweeps_that_repeat_options_name_them_last(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -10,3 +11,16 @@ def test_sweeps_that_repeat_options_name_them_last(monkeypatch: pytest.MonkeyPat
     names = list(map(str, screens.read_all()))
     # Random keep on minilm is an opponent: its sweep names it, not the one of T5.
     assert "opponents" in names[:-2] and names[-2:] == list(screens.REPEATS)
+
+
+@pytest.mark.parametrize("name", ["ablation_retune", "ablation_steps", "ablation_prompt"])
+def test_a_job_is_the_same_whether_composed_anew_or_changed(name: str) -> None:
+    ((factor, values),) = (each for each in grid.swept(name).items() if each[0] not in grid.SWEPT)
+    task, further = ["+task=cola"], [[f"{factor}={value}"] for value in values]
+    found = grid.composed_each(name, task, [[], *further])
+    assert found == [grid.composed(name, [*task, *given]) for given in [[], *further]]
+
+
+def test_a_value_of_the_wrong_kind_is_refused() -> None:
+    with pytest.raises(SkipError, match=r"prune\.steps"):
+        grid.composed_each(grid.PLAIN, ["+task=cola"], [["prune.steps=many"]])

@@ -19,6 +19,7 @@ CONTINUED = "continued"  # dense_continued: the same re-tuning with nothing cut
 REPEATS = ("ablation_controls", "ablation_t5_mini")  # other sweeps name their options
 PLACE = ["task", "backbone"]
 PAIR = [*PLACE, "seed"]  # what two results must share to be compared
+_RETUNED = "retune.enabled=true"  # final scores are those with re-tuning, whatever a sweep does
 # What goes is chosen by these, so that at ratio 0 they change nothing.
 _CHOOSING = ("attribution", "prune.sites", "prune.allocation", "prune.round_to", "prune.steps")
 _WITHOUT = {
@@ -158,14 +159,14 @@ def read(name: str, own: Path | None = None) -> Screen:
         file, named = (own or Path("sweeps")) / f"{name}.yaml", ", ".join(factors)
         raise SkipError(f"{file}: sweep.factor is {named}, but it sweeps over another")
     task = f"+task={swept['task'][0]}"
-    default = _composed(name, task, own=own)
-    ratios = [float(ratio) for ratio in swept.get("prune.ratio", [default["prune"]["ratio"]])]
-    options, by_option = {}, {}
+    labels, given = [], []
     for values in product(*(swept[factor] for factor in factors)):
-        given = [f"{factor}={value}" for factor, value in zip(factors, values, strict=True)]
-        label = ", ".join(given) if len(given) > 1 else values[0]
-        by_option[label] = settings_of(_composed(name, task, *given, own=own))
-        options[label] = _points(by_option[label], ratios)
+        given.append([f"{factor}={value}" for factor, value in zip(factors, values, strict=True)])
+        labels.append(", ".join(given[-1]) if len(factors) > 1 else values[0])
+    default, *jobs = grids.composed_each(name, [task, _RETUNED], [[], *given], own)
+    ratios = [float(ratio) for ratio in swept.get("prune.ratio", [default["prune"]["ratio"]])]
+    by_option = {label: settings_of(job) for label, job in zip(labels, jobs, strict=True)}
+    options = {label: _points(values, ratios) for label, values in by_option.items()}
     of_default = _points(settings_of(default), ratios)
     same = (label for label, points in options.items() if points.equals(of_default))
     reference = next(same, next(iter(options)))
@@ -186,15 +187,10 @@ def read(name: str, own: Path | None = None) -> Screen:
     )
 
 
-def _composed(name: str, task: str, *given: str, own: Path | None = None) -> dict[str, Any]:
-    """Final scores are those with re-tuning, also where the sweep itself does without."""
-    return grids.composed(name, [task, "retune.enabled=true", *given], own)
-
-
 @cache
 def default_settings(task: str) -> dict[str, str]:
     """Of the job that is told nothing but its ``task`` (``+task=NAME``); composed once for all."""
-    return settings_of(_composed(grids.PLAIN, task))
+    return settings_of(grids.composed(grids.PLAIN, [task, _RETUNED]))
 
 
 def _points(values: Mapping[str, str], ratios: Sequence[float]) -> pd.DataFrame:
