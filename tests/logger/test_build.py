@@ -145,6 +145,16 @@ def test_trouble_with_wandb_costs_a_warning(
     assert "W&B: not all of the result is shown: no room" in caplog.text
 
 
+def test_disabled_is_no_trouble(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setenv("WANDB_MODE", "disabled")
+    logger = build.build_logger(job(tmp_path))
+    fit(logger, "tune")
+    show(logger, tmp_path)
+    assert "W&B" not in caplog.text and not (tmp_path / "wandb").exists()
+
+
 def test_each_phase_has_steps_and_a_kept_epoch_of_its_own(tmp_path: Path) -> None:
     logger = build.build_logger(job(tmp_path))
     rows = [

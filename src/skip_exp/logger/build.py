@@ -86,6 +86,8 @@ def mirror(
     from skip_exp.logger import artifacts  # imports it, too
 
     run = logger.experiment
+    if run.disabled:  # it has no place for an artifact
+        return
     try:
         _log_summary(run, result)
         run.log({"keep": wandb.Image(str(folder / picture.FILE))})

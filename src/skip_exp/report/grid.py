@@ -145,7 +145,7 @@ def composed_each(
 ) -> list[dict[str, Any]]:
     """As `composed`, one job per list of ``further`` overrides.
 
-    What only replaces values is put into one composed job, as Hydra would: a tenth of the time.
+    What only replaces values is put into one composed job, as Hydra would: composing takes longer.
     """
     parser = OverridesParser.create()
     try:
