@@ -149,6 +149,7 @@ def test_disabled_is_no_trouble(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setenv("WANDB_MODE", "disabled")
+    caplog.set_level("INFO")
     logger = build.build_logger(job(tmp_path))
     fit(logger, "tune")
     show(logger, tmp_path)

@@ -54,7 +54,7 @@ def open_run(cfg: Config) -> wandb.Run:
     if run.offline:
         runs = f"{os.path.dirname(_folder(run))}/offline-run-*"  # short: it should not wrap
         log.info("W&B: offline; upload with:\n  wandb sync %s", runs)
-    else:
+    elif not run.disabled:
         log.info("W&B: %s", run.url)
     return run
 
