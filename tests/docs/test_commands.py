@@ -76,8 +76,8 @@ def test_a_job_composes(command: Command, tmp_path: Path, monkeypatch: pytest.Mo
         inside, more = fixed_and_swept([f"{key}={value}" for key, value in params.items()])
         overrides, swept = [*overrides, *inside], swept | more
     # Every value of the package's own sweeps is composed by the tests of the schema.
-    count = 1 if given.config_name else max(map(len, swept.values()), default=1)
-    for i in range(count):
+    is_composed = given.config_name and not given.config_dir
+    for i in range(1 if is_composed else max(map(len, swept.values()), default=1)):
         picked = [f"{key}={values[min(i, len(values) - 1)]}" for key, values in swept.items()]
         cfg = composed(given, [*overrides, *picked], tmp_path)
         plain = OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True)

@@ -1,4 +1,4 @@
-"""Which sweep names an option that several have."""
+"""What the options of a sweep are, and which sweep names one that several have."""
 
 import pytest
 
