@@ -26,7 +26,7 @@ from skip_exp.phases.tune import tune
 from skip_exp.pruning import latency
 from skip_exp.pruning.surgery import cut
 from skip_exp.skill.skill import Skill
-from tests.helpers.toy import composed
+from tests.helpers.toy import SMALL, composed
 
 WORDS = ["good", "fine", "great", "bad", "poor", "awful", "film", "plot", "the", "a", "was"]
 
@@ -92,21 +92,13 @@ def job(backbone: Path, task: list[str], tmp_path: Path) -> Any:
             *task,
             "backbone.name=tiny",
             f"backbone.path={backbone}",
-            "data.max_length=12",
-            "prompt.length=4",
-            "prune.round_to=4",
+            *SMALL,
             "tune.epochs=25",
             "tune.lr=0.02",
             "tune.readout_lr=0.03",
             "tune.patience=25",
             "retune.epochs=2",
             "attribution.samples=32",
-            "benchmark.repeats=2",
-            "benchmark.batch=2",
-            "benchmark.seq_len=8",
-            "trainer.accelerator=cpu",
-            "trainer.precision=32-true",
-            "trainer.progress=false",
             "logger=none",
             f"cache.dir={tmp_path}/cache",
             f"output_dir={tmp_path / folder}",

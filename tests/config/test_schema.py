@@ -89,7 +89,7 @@ def test_every_sweep_composes_with_every_value(sweep: Path) -> None:
         jobs = [f"{key}={values}" for key, values in cfg.hydra.sweeper.params.items()]
         overrides = OverridesParser.create().parse_overrides(jobs)
         values = [BasicSweeper.split_arguments([key], max_batch_size=None)[0] for key in overrides]
-        # Every value, but not every combination, nor each task and seed: that would take a minute.
+        # Every value, but not every combination, nor each task and seed.
         own = zip(overrides, values, strict=True)
         for i in range(max(len(v) for key, v in own if key.key_or_group not in ("task", "seed"))):
             job = [override for options in values for override in options[i % len(options)]]

@@ -17,6 +17,12 @@ from skip_exp import results
 from skip_exp.config import schema as config
 from tests.helpers.saved import save_backbone
 
+SMALL = (  # of any job on a tiny backbone
+    *("data.max_length=12", "prompt.length=4", "prune.round_to=4"),
+    *("benchmark.repeats=2", "benchmark.batch=2", "benchmark.seq_len=8"),
+    *("trainer.accelerator=cpu", "trainer.precision=32-true", "trainer.progress=false"),
+)
+
 
 def save_toy(folder: Path) -> list[str]:
     """Write backbone and task; the overrides of a job on them: is the adjective a good one?"""
@@ -37,16 +43,8 @@ def save_toy(folder: Path) -> list[str]:
         "task.metrics=[accuracy,f1]",
         "backbone.name=tiny",
         f"backbone.path={backbone}",
-        "data.max_length=12",
-        "prompt.length=4",
-        "prune.round_to=4",
         "attribution.samples=64",
-        "benchmark.repeats=2",
-        "benchmark.batch=2",
-        "benchmark.seq_len=8",
-        "trainer.accelerator=cpu",
-        "trainer.precision=32-true",
-        "trainer.progress=false",
+        *SMALL,
     ]
 
 
