@@ -122,6 +122,7 @@ def _slow(folder: Path) -> None:
     StageCache(folder).get("tune", KEY, compute)
 
 
+@pytest.mark.slow
 def test_processes_wait_for_each_other(tmp_path: Path) -> None:
     spawn = multiprocessing.get_context("spawn")
     workers = [spawn.Process(target=_slow, args=(tmp_path,)) for _ in range(3)]

@@ -8,9 +8,7 @@ from typing import Any
 
 import pytest
 from hydra import compose, initialize_config_dir
-from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.global_hydra import GlobalHydra
-from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.types import RunMode
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
@@ -25,6 +23,7 @@ from skip_exp.models.families import FAMILIES
 from skip_exp.models.prompts.build import KINDS
 from skip_exp.models.readouts.build import READOUTS as READOUT_CLASSES
 from skip_exp.pruning.allocate import ORDERS
+from skip_exp.report import grid
 from tests.helpers import toy
 
 CONF = config.conf_dir()
@@ -51,16 +50,14 @@ def test_the_groups_are_the_ones_that_are_promised() -> None:
 
 
 def test_the_quick_way_of_other_tests_composes_the_same() -> None:
-    """`toy.composed`: groups once for all jobs, values and added keys after them."""
+    """`toy.untyped`: groups once for all jobs, values and added keys after them."""
     given = ["experiment=kwon", "prune.ratio=0.5", "+task=rte", "seed=7", "prompt=prefix"]
     given += ["+task.files.train=here.csv", "task.labels=[a,b]", "tune.lr=1e-2", "prune.ratio=0.6"]
     given += ["+attribution.options.depth=3", "output_dir=here"]
     asked = OmegaConf.to_container(compose("config", given))
     GlobalHydra.instance().clear()
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(config, "typed", lambda found, kind: OmegaConf.to_container(found))
-        toy.composed(*given, "tune.epochs=99")  # must not stay for the next
-        quick: Any = toy.composed(*given)
+    toy.untyped(*given, "tune.epochs=99")  # must not stay for the next
+    quick: Any = OmegaConf.to_container(toy.untyped(*given))
     assert quick == asked
     assert quick["prune"]["ratio"] == 0.6 and quick["prompt"]["kind"] == "prefix"
 
@@ -86,15 +83,15 @@ def test_every_sweep_composes_with_every_value(sweep: Path) -> None:
     with initialize_config_dir(str(SWEEPS), version_base="1.3"):
         cfg = compose(sweep.stem, [search], return_hydra_config=True)
         assert cfg.hydra.mode == RunMode.MULTIRUN
-        jobs = [f"{key}={values}" for key, values in cfg.hydra.sweeper.params.items()]
-        overrides = OverridesParser.create().parse_overrides(jobs)
-        values = [BasicSweeper.split_arguments([key], max_batch_size=None)[0] for key in overrides]
-        # Every value, but not every combination, nor each task and seed.
-        own = zip(overrides, values, strict=True)
-        for i in range(max(len(v) for key, v in own if key.key_or_group not in ("task", "seed"))):
-            job = [override for options in values for override in options[i % len(options)]]
-            one = compose(sweep.stem, [search, *job, "output_dir=here"])
-            assert missing_key(one) is None, job
+    swept = {key: grid.choices(values) for key, values in cfg.hydra.sweeper.params.items()}
+    # Every value, but not every combination, nor each task and seed.
+    first = [f"{key}={swept.pop(key)[0]}" for key in ("+task", "seed") if key in swept]
+    length = max(map(len, swept.values()))
+    jobs = [
+        [f"{k}={values[i % len(values)]}" for k, values in swept.items()] for i in range(length)
+    ]
+    for job, one in zip(jobs, grid.composed_each(sweep.stem, first, jobs), strict=True):
+        assert missing_key(OmegaConf.create(one)) is None, job
 
 
 def bound(cfg: Any) -> inspect.BoundArguments:

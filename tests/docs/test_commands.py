@@ -19,7 +19,7 @@ from omegaconf import OmegaConf, open_dict
 
 from skip_exp import pipeline
 from skip_exp.config import schema
-from tests.helpers.toy import save_toy, toy_job
+from tests.helpers.toy import save_toy, toy_job, untyped
 from tests.helpers.written import ROOT, Command, block, commands
 
 COMMANDS = commands()
@@ -102,9 +102,12 @@ def fixed_and_swept(overrides: list[str]) -> tuple[list[str], dict[str, list[str
 
 def composed(given: Any, overrides: list[str], tmp_path: Path, hydra: bool = False) -> Any:
     """The configuration of one job, as the command line would have it."""
+    own: list[str] = [f"output_dir={tmp_path}"]
+    of_hydra = any(override.startswith("hydra.") for override in overrides)
+    if not (given.config_dir or given.config_name or of_hydra):
+        return untyped(*own, *overrides)
     schema.register()
     conf = folder = schema.conf_dir()
-    own: list[str] = [f"output_dir={tmp_path}"]
     if given.config_dir:
         extra = ROOT / given.config_dir
         if given.config_dir == "my_conf":

@@ -7,6 +7,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+import pytest
 from hydra import compose, initialize_config_dir
 from hydra._internal.config_loader_impl import ConfigLoaderImpl
 from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -56,13 +57,18 @@ def toy_job(toy: list[str], root: Path, folder: str, *overrides: str) -> config.
 
 
 def composed(*overrides: str) -> config.Config:
-    """As the command line would have it, but quicker: groups are composed once for all jobs."""
+    """As the command line would have it, but quicker: see :func:`untyped`."""
+    return config.typed(untyped(*overrides), config.Config)
+
+
+def untyped(*overrides: str) -> DictConfig:
+    """As Hydra composes it; groups are composed once for all jobs."""
     parsed = OverridesParser.create().parse_overrides([*overrides])
     groups = [each for each in parsed if _is_composed(each.key_or_group)]
     found = _composed(tuple(each.input_line for each in groups)).copy()
     values = [each for each in parsed if each not in groups]
     ConfigLoaderImpl._apply_overrides_to_config(values, found)
-    return config.typed(found, config.Config)
+    return found
 
 
 def _is_composed(key: str) -> bool:
@@ -74,6 +80,11 @@ def _composed(groups: tuple[str, ...]) -> DictConfig:
     config.register()
     with initialize_config_dir(str(config.conf_dir()), version_base="1.3"):
         return compose("config", [*groups])
+
+
+def rarely(*cases: Any) -> list[Any]:
+    """Parameters that run with the slow tests: whole jobs, of which the others see most."""
+    return [pytest.param(case, marks=pytest.mark.slow) for case in cases]
 
 
 def numbers(folder: Path) -> dict[str, Any]:

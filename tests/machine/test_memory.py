@@ -36,6 +36,7 @@ def faults(before: str, **environment: str) -> int:
     return int(told.stdout)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(
     os.name != "posix" or not hasattr(ctypes.CDLL(None), "mallopt"), reason="needs glibc"
 )

@@ -13,7 +13,7 @@ from skip_exp.phases.finish import Measured
 from skip_exp.phases.prepare import prepare
 from skip_exp.phases.tune import tune
 from skip_exp.skill.skill import Skill
-from tests.helpers.toy import save_toy, toy_job
+from tests.helpers.toy import rarely, save_toy, toy_job
 
 QUICK = ["tune.lora_lr=0.02", "retune.lora_lr=0.02", "retune.budget=0"]
 BOTH = ["tune.train=lora", "retune.train=lora", *QUICK]
@@ -43,9 +43,11 @@ def measured(monkeypatch: pytest.MonkeyPatch) -> list[Measured]:
     [
         ["retune.train=lora", "prune.ratio=0.5"],
         ["retune.train=lora", "prune.ratio=0"],  # the dense model's as many updates
-        [*BOTH, "prune.ratio=0.5"],
-        [*BOTH, "prune.ratio=0.5", "prune.reconstruct=sublayer", "retune.enabled=false"],
-        [*BOTH, "prune.ratio=0.5", "prune.reconstruct=mask_tuning", "retune.enabled=false"],
+        *rarely(
+            [*BOTH, "prune.ratio=0.5"],
+            [*BOTH, "prune.ratio=0.5", "prune.reconstruct=sublayer", "retune.enabled=false"],
+            [*BOTH, "prune.ratio=0.5", "prune.reconstruct=mask_tuning", "retune.enabled=false"],
+        ),
         [*BOTH, "prune.ratio=0.7", "prune.steps=2", "prune.step_epochs=1", "retune.init=scratch"],
         ["experiment=lora"],
     ],

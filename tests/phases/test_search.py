@@ -156,6 +156,7 @@ def test_the_search_never_reads_the_validation_split(
         pipeline.run(auto(4))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("overrides", [["retune.enabled=false"], ["prune.allocation=uniform"]])
 def test_variants(auto: Any, overrides: list[str]) -> None:
     result = pipeline.run(auto(6, *overrides))
@@ -215,6 +216,7 @@ def test_a_whole_number_is_the_ratio_it_was(auto: Any) -> None:
     assert prepare(zero[0]).job_id == prepare(zero[1]).job_id
 
 
+@pytest.mark.slow
 def test_a_probe_in_steps(auto: Any, cuts: list[float]) -> None:
     result = pipeline.run(auto(6, "prune.steps=2"))
     assert (result["method"]["steps"], result["method"]["max_drop"]) == (2, 6)

@@ -32,6 +32,19 @@ hydra:
 """
 
 
+compose = grids._composed
+
+
+@cache
+def of_small(name, overrides):
+    return compose(name, overrides, None)
+
+
+def composed_once(name, overrides, own):
+    """The sweep is the same in all tests, and composing takes its time."""
+    return of_small(name, tuple(overrides)).copy()
+
+
 @pytest.fixture
 def small(tmp_path, monkeypatch):
     """A sweep of eight jobs in place of the real ones; no hub, no local data."""
@@ -40,6 +53,7 @@ def small(tmp_path, monkeypatch):
     for name in ("table2", "table2_offline"):
         (folder / f"{name}.yaml").write_text(SWEEP)
     monkeypatch.setattr(grids, "sweep_dir", lambda: folder)
+    monkeypatch.setattr(grids, "_composed", composed_once)
     monkeypatch.setattr(hub, "hub_reachable", lambda: False)
     monkeypatch.delenv("SKIP_EXP_DATA", raising=False)
 

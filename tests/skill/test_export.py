@@ -1,6 +1,7 @@
 """Stand-alone folders: the same answers without the backbone, from PyTorch and from onnxruntime."""
 
 import json
+import shutil
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -20,6 +21,7 @@ from skip_exp.skill import to_onnx as onnx_skill
 from skip_exp.skill.classifier import encode_texts
 from skip_exp.skill.to_onnx import compare_onnx
 from tests.helpers.saved import Saved, save_tiny_skill
+from tests.helpers.toy import rarely
 
 TEXTS = ["a warm film", "dull", "the plot is long and the film was not funny", "very good", ""]
 CASES = {
@@ -30,7 +32,7 @@ CASES = {
     "t5": ("t5", "prefix", "seq2seq", True),
     "t5 gated": ("t5_gated", "input", "seq2seq", False),
 }
-IN_THE_NORMAL_RUN = ("bert", "roberta", "t5")  # an ONNX export takes seconds
+IN_THE_NORMAL_RUN = ("bert",)  # an ONNX export takes seconds
 
 
 @pytest.fixture(autouse=True)
@@ -76,7 +78,7 @@ def test_safetensors_needs_no_backbone(tmp_path: Path, case: str) -> None:
 
 @pytest.mark.parametrize("reconstruct", RECONSTRUCT)
 @pytest.mark.parametrize("train", ["prompt_readout", "lora"])
-@pytest.mark.parametrize("kind", ["bert", "t5"])
+@pytest.mark.parametrize("kind", ["t5", *rarely("bert")])
 def test_biases_and_changes_are_exported(
     tmp_path: Path, kind: str, train: str, reconstruct: str
 ) -> None:
@@ -189,6 +191,7 @@ def test_onnx_gives_the_same_logits(tmp_path: Path, case: str, capsys: Any) -> N
     assert [each.name for each in session.get_outputs()] == ["logits"]
     config = json.loads((out / "config.json").read_text())
     assert config["format"] == "onnx" and config["labels"] == ["negative", "positive"]
+    assert config["int8"] is False
     with pytest.raises(SkipError, match=r"an ONNX export; skip_exp.OnnxSkill.load reads it"):
         Skill.load(out)
     same = zip(OnnxSkill.load(out).predict(texts), skill.predict(texts), strict=True)
@@ -224,20 +227,16 @@ def test_pairs_are_checked_as_pairs(tmp_path: Path) -> None:
     assert batch["token_type_ids"].tolist() == [[0, 0, 0, 0, 1, 1], [0, 0, 0, 1, 1, 1]]
 
 
-def test_int8_is_near_and_has_int8_weights(tmp_path: Path) -> None:
+def test_int8_is_near_and_has_int8_weights(tiny: Saved, onnx_folder: Path) -> None:
     onnx = pytest.importorskip("onnx")
-    saved = made(tmp_path, "bert")
-    for name, more in (("fp32", []), ("int8", ["--int8"])):
-        assert main([str(saved.folder), str(tmp_path / name), "--format", "onnx", *more]) == 0
-    path = tmp_path / "int8/model.onnx"
-    logits, probabilities = compare_onnx(Skill.load(saved.folder), path, TEXTS)
+    path = onnx_folder / "model.onnx"
+    logits, probabilities = compare_onnx(Skill.load(tiny.folder), path, TEXTS)
     assert logits > 1e-6 and probabilities <= onnx_skill.ROUNDING
     weights = [w for w in onnx.load(path).graph.initializer if w.data_type == onnx.TensorProto.INT8]
-    linears = [b for b in saved.model.blocks() if b.output.in_features]
+    linears = [b for b in tiny.model.blocks() if b.output.in_features]
     assert len([w for w in weights if len(w.dims) == 2]) >= len(linears)
-    described = [json.loads((tmp_path / n / "config.json").read_text()) for n in ("fp32", "int8")]
-    assert [d["int8"] for d in described] == [False, True]
-    assert not (tmp_path / "int8/simpler.onnx").exists()
+    assert json.loads((onnx_folder / "config.json").read_text())["int8"] is True
+    assert not (onnx_folder / "simpler.onnx").exists()
 
 
 def test_int8_that_differs_is_not_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -257,14 +256,13 @@ def test_int8_is_for_onnx_alone(tmp_path: Path, capsys: Any) -> None:
     assert "--int8: not for --format safetensors" in capsys.readouterr().err
 
 
-def test_predict_takes_an_onnx_export_that_is_whole(tmp_path: Path, capsys: Any) -> None:
-    pytest.importorskip("onnxruntime")
-    saved, out = made(tmp_path, "bert"), tmp_path / "out"
-    assert main([str(saved.folder), str(out), "--format", "onnx"]) == 0
-    capsys.readouterr()
+def test_predict_takes_an_onnx_export_that_is_whole(
+    tiny: Saved, onnx_folder: Path, tmp_path: Path, capsys: Any
+) -> None:
+    out = shutil.copytree(onnx_folder, tmp_path / "out")
     assert predict.main([str(out), TEXTS[0]]) == 0
     answer = json.loads(capsys.readouterr().out)
-    assert answer["label"] == Skill.load(saved.folder).predict([TEXTS[0]])[0]["label"]
+    assert answer["label"] == Skill.load(tiny.folder).predict([TEXTS[0]])[0]["label"]
     assert predict.main([str(out), TEXTS[0], "--precision", "bf16"]) == 2
     assert "--precision bf16: " in capsys.readouterr().err
     with (out / "model.onnx").open("ab") as file:

@@ -30,6 +30,7 @@ from skip_exp.skill.about import SkillAbout
 from skip_exp.skill.classifier import encode_texts, token_batches
 from skip_exp.skill.files import save_skill, write_described
 from tests.helpers.saved import Saved, save_backbone, save_tiny_skill
+from tests.helpers.toy import rarely
 
 TEXTS = ["a warm film", "dull", "the plot is long and the film was not funny", "very good", "bad"]
 
@@ -194,7 +195,7 @@ def test_skills_share_one_backbone(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 
 @pytest.mark.parametrize("reconstruct", RECONSTRUCT)
 @pytest.mark.parametrize("train", ["prompt_readout", "bias", "lora"])
-@pytest.mark.parametrize("kind", ["bert", "t5_gated"])
+@pytest.mark.parametrize("kind", ["bert", *rarely("t5_gated")])
 def test_biases_and_changes_are_the_skills_own(
     tmp_path: Path, kind: str, train: str, reconstruct: str
 ) -> None:
