@@ -28,7 +28,7 @@ run: $(STAMP) ## prune at three ratios and show the table (ARGS=... for another 
 	@$(PY) -m skip_exp $(ARGS)
 
 test: $(STAMP) ## fast tests
-	@OMP_NUM_THREADS=1 $(PY) -m pytest -n 2 -m "not slow"
+	@OMP_NUM_THREADS=1 $(PY) -m pytest -n 2 --dist worksteal -m "not slow"
 
 test-slow: $(STAMP) ## tests that take longer: whole jobs, kills, parallel workers
 	@OMP_NUM_THREADS=1 $(PY) -m pytest -m slow

@@ -34,6 +34,7 @@ RUNNABLE = {  # what is run here unless it is marked
     *("skip_exp.report", "skip_exp.report.ablations", "skip_exp.report.evidence"),
     *("examples/two_skills.py", "examples/onnxruntime_only.py"),
 }
+LONG = {"skip_exp.report.ablations", "skip_exp.report.evidence"}  # they compose every sweep
 PYTHONPATH = re.compile(r"^export PYTHONPATH=(\S+)$", re.MULTILINE)  # of all commands of a page
 PLACES = {  # what stands for a finished job's files, and the tiny job's own
     "outputs/.../skill": "outputs/job/skill",
@@ -157,7 +158,11 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.mark.parametrize("command", RUN, ids=name)
+@pytest.mark.parametrize(
+    "command",
+    [pytest.param(each, marks=pytest.mark.slow) if each.program in LONG else each for each in RUN],
+    ids=name,
+)
 def test_a_command_runs(
     command: Command,
     place: Path,
