@@ -70,10 +70,10 @@ def test_a_measurement_beside_a_busy_process_is_contended() -> None:
 
 
 def test_measurements_wait_for_each_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(timing, "LOCK", tmp_path / "lock")
+    monkeypatch.setattr(timing, "machine_lock", lambda name: FileLock(tmp_path / name))
     order: list[str] = []
     other = threading.Thread(target=lambda: timing.alone(lambda: order.append("second")))
-    with FileLock(tmp_path / "lock"):
+    with FileLock(tmp_path / "benchmark"):
         other.start()
         time.sleep(0.2)
         order.append("first")

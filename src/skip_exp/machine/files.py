@@ -1,9 +1,12 @@
-"""Files that appear whole or not at all, whether they changed, and JSON of any author."""
+"""Files that appear whole or not at all, whether they changed, locks, and JSON of any author."""
 
 import json
 import os
+import tempfile
 from pathlib import Path
 from typing import Any
+
+from filelock import FileLock
 
 Stamp = tuple[tuple[str, int, int], ...]
 
@@ -34,6 +37,14 @@ def stamp(*paths: Path) -> Stamp:
             continue
         found += [(name, about.st_size, about.st_mtime_ns) for name, about in stats]
     return tuple(found)
+
+
+def machine_lock(name: str) -> FileLock:
+    """A lock between the processes of this user on this machine.
+
+    Not between users: filelock opens no lock file of another user in a shared folder.
+    """
+    return FileLock(Path(tempfile.gettempdir()) / f"skip_exp-{os.getuid()}-{name}.lock")
 
 
 def parse_json(content: str | bytes) -> Any:

@@ -1,36 +1,31 @@
-"""Calls timed in turns, on a quiet machine: a lock for all of it, and who else was busy."""
+"""Calls timed in turns, one measurement at a time, and whether others were busy meanwhile."""
 
 import logging
 import os
-import tempfile
 import time
 from collections.abc import Callable
 from contextlib import nullcontext
-from pathlib import Path
 from typing import TypeVar
 
 import psutil
 import torch
-from filelock import FileLock
+
+from skip_exp.machine.files import machine_lock
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
-
-LOCK = Path(tempfile.gettempdir()) / "skip_exp-benchmark.lock"
-
 
 BUSY = 0.25  # cores that other processes may use before a measurement counts as contended
 
 
 def alone(measure: Callable[[], T], *, inference: bool = True, lock: bool = True) -> tuple[T, bool]:
-    """``measure()`` under a lock of the whole machine; whether other processes were busy.
+    """``measure()``, no other of this user beside it; whether other processes were busy.
 
     Args:
         inference: without gradients.
         lock: False where ``measure`` starts commands that take the lock themselves.
     """
-    machine_lock = FileLock(LOCK, mode=0o666) if lock else nullcontext()  # the lock of every user
-    with machine_lock, torch.inference_mode(inference):
+    with machine_lock("benchmark") if lock else nullcontext(), torch.inference_mode(inference):
         load = _Load()
         measured = measure()
         others = load.others()

@@ -6,10 +6,8 @@ The rest is done here, from :func:`skip_exp.sweep.entry.job`, before torch is im
 
 import logging
 import os
-import tempfile
 import warnings
 from collections.abc import Callable, Sequence
-from pathlib import Path
 
 from filelock import FileLock
 from hydra.core.hydra_config import HydraConfig
@@ -17,6 +15,7 @@ from hydra.types import RunMode
 from omegaconf import OmegaConf
 
 from skip_exp.config.schema import TrainerConfig
+from skip_exp.machine.files import machine_lock
 
 log = logging.getLogger(__name__)
 
@@ -93,11 +92,10 @@ def first_free(gpus: Sequence[str], job: int, take: Callable[[str], bool]) -> tu
 
 
 def _take(gpu: str) -> bool:
-    name = f"skip_exp-gpu-{gpu.replace('/', '-')}.lock"
-    lock = FileLock(Path(tempfile.gettempdir()) / name)
+    lock = machine_lock(f"gpu-{gpu.replace('/', '-')}")
     try:
         lock.acquire(blocking=False)
-    except OSError:  # another worker holds it (filelock.Timeout), or it is another user's file
+    except OSError:  # another worker holds it (filelock.Timeout)
         return False
     _held.append(lock)
     return True
