@@ -5,6 +5,7 @@ import torch
 from torch import Tensor
 
 from skip_exp.attribution import activation_gradient
+from skip_exp.attribution.observe import products, taps
 from skip_exp.errors import ConfigError
 from skip_exp.models.families import FfnBlock
 from tests.helpers.hand import BATCH, S, TwoUnits, texts
@@ -69,6 +70,19 @@ def test_raw_outputs_are_those_of_the_projections(kind: str) -> None:
     }
     for site, scores in expected.items():
         torch.testing.assert_close(ours[site], scores.detach(), atol=1e-6, rtol=1e-3)
+
+
+@pytest.mark.parametrize("tokens", ["max", "mean"])
+def test_a_shorter_label_word_has_no_positions_to_spare(tokens: str) -> None:
+    """The words have one piece, two and two: the second position of the first is padding."""
+    model, batch = tiny_model("t5", "prefix", "seq2seq"), tiny_batch("t5")
+    tap = next(tap for name, tap in taps(model).items() if name.startswith("decoder.1.ffn"))
+    (found,) = products(model, batch, {"ffn": tap}, "probability").values()
+    x = found.view(len(batch["labels"]), 3, 2, -1)  # texts, words, positions, units
+    long = x[:, 1:].amax(2) if tokens == "max" else x[:, 1:].mean(2)
+    expected = (x[:, 0, 0] + long.sum(1)).mean(0)
+    scores = activation_gradient.scores(model, [batch], tokens=tokens, sign="signed")
+    torch.testing.assert_close(scores["decoder.1.ffn"], expected, atol=1e-7, rtol=1e-4)
 
 
 @pytest.mark.parametrize("key", ["tokens", "sign", "target", "at"])

@@ -136,8 +136,10 @@ def replaced(tap: Tap, value: Tensor) -> Iterator[None]:
 
 
 def token_mask(model: SoftPromptModel, tap: Tap, attention_mask: Tensor) -> Tensor | None:
-    """Boolean mask [B, T] of the real positions of a tap; None: all are real."""
-    return model.encoder_mask(attention_mask).bool() if tap.reads_encoder else None
+    """Boolean mask [B, T] of the real positions of a tap, or [R, T] in a decoder; None: all."""
+    if tap.reads_encoder:
+        return model.encoder_mask(attention_mask).bool()
+    return model.readout.decoded(len(attention_mask))
 
 
 def logits(model: SoftPromptModel, batch: Batch) -> Tensor:

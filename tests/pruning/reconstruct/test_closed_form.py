@@ -3,13 +3,15 @@
 import pytest
 import torch
 
+from skip_exp.attribution.observe import taps, token_mask
 from skip_exp.config.prune import RECONSTRUCT
 from skip_exp.models.readouts.seq2seq import Seq2SeqReadout
 from skip_exp.models.soft_prompt import SoftPromptModel
-from skip_exp.pruning.reconstruct import closed_form
+from skip_exp.pruning.reconstruct import closed_form, streams
 from skip_exp.pruning.reconstruct.changes import apply
 from skip_exp.pruning.reconstruct.closed_form import Moments, solve
 from skip_exp.pruning.reconstruct.compute import changes
+from skip_exp.pruning.reconstruct.streams import behind
 from skip_exp.pruning.surgery import cut
 from tests.helpers.tiny import KINDS, tiny_batch, tiny_model
 
@@ -153,6 +155,19 @@ def test_what_lost_nothing_is_left_alone() -> None:
     keep = {first_ffn(model): torch.arange(20)}
     for how in RECONSTRUCT:
         assert changes(model, keep, [tiny_batch("bert")], reconstruct=how) == {}
+
+
+def test_a_position_that_pads_a_label_word_tells_nothing() -> None:
+    """Neither the closed form's moments nor the hidden states that others are fitted to have it."""
+    model, batch = tiny_model("t5", "prefix", "seq2seq"), tiny_batch("t5")
+    real = model.readout.real.bool()
+    assert real.tolist() == [[True, False], [True, True], [True, True]]
+    tap = next(tap for tap in taps(model).values() if tap.sublayer == "decoder.1.ffn")
+    texts = len(batch["labels"])
+    assert torch.equal(token_mask(model, tap, batch["attention_mask"]), real.repeat(texts, 1))
+    block = next(block for block in model.blocks() if block.name == "decoder.1.ffn")
+    _, hidden = behind(model, block, batch)
+    assert torch.equal(streams.real(model, block, batch, hidden).bool(), real.repeat(texts, 1))
 
 
 def test_t5_gains_a_bias_and_the_dense_model_does_not() -> None:

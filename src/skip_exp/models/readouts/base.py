@@ -61,6 +61,13 @@ class Readout(nn.Module):
         """Token ids [B, T] with what the readout adds to each text, [B, T + added]."""
         return input_ids
 
+    def decoded(self, texts: int) -> Tensor | None:
+        """Boolean mask [R, T] of the decoder's positions that count, R = ``texts``, or times labels.
+
+        None: all of them do.
+        """
+        return None
+
     def forward(self, model: HFModel, family: Family, encoded: Encoded) -> Tensor:
         """Class logits [B, labels]."""
         raise NotImplementedError

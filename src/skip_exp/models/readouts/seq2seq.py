@@ -36,6 +36,9 @@ class Seq2SeqReadout(Readout):
         ids = word_pieces(tokenizer, words, labels)
         return cls(ids, model.config.decoder_start_token_id)
 
+    def decoded(self, texts: int) -> Tensor | None:
+        return None if self.real.shape[1] == 1 else self.real.bool().repeat(texts, 1)
+
     def forward(self, model: HFModel, family: Family, encoded: Encoded) -> Tensor:
         hidden, encoded_mask = encoded.hidden, encoded.key_mask()
         batch, (labels, width) = hidden.shape[0], self.targets.shape

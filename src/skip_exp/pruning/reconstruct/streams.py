@@ -81,4 +81,5 @@ def real(model: SoftPromptModel, block: Block, batch: Batch, hidden: Tensor) -> 
     """0/1 [R, T] of the positions of ``hidden`` [R, T, H] behind ``block`` that are no padding."""
     if block.name.stack == "encoder":
         return model.encoder_mask(batch["attention_mask"])
-    return torch.ones_like(hidden[..., 0])
+    decoded = model.readout.decoded(len(batch["attention_mask"]))
+    return torch.ones_like(hidden[..., 0]) if decoded is None else decoded.to(hidden.dtype)
