@@ -45,6 +45,7 @@ from tests.helpers.tiny import tiny_model
     ],
 )
 def test_refusals(monkeypatch: pytest.MonkeyPatch, given: dict[str, Any], told: str) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     with pytest.raises(ConfigError, match=told):
         usable(TrainerConfig(precision="32-true", **given))
@@ -55,12 +56,26 @@ def test_refusals(monkeypatch: pytest.MonkeyPatch, given: dict[str, Any], told: 
         usable(TrainerConfig("cpu", 4))
 
 
-@pytest.mark.parametrize("name", ["gpu", "cuda", "mps"])
+@pytest.mark.parametrize("name", ["gpu", "cuda"])
 def test_an_accelerator_that_is_not_there(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
     with pytest.raises(ConfigError, match=f"^trainer.accelerator={name}: there is none that PyTor"):
         usable(TrainerConfig(name))
+
+
+def test_auto_is_cuda_or_the_processor(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Apple's GPU, which Lightning's own `auto` takes first, has no fp64."""
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: True)
+    for cuda, found in ((False, "cpu"), (True, "cuda")):
+        monkeypatch.setattr(torch.cuda, "is_available", lambda cuda=cuda: cuda)
+        assert usable(TrainerConfig("auto", precision="32-true")).accelerator == found
+    assert usable(TrainerConfig("gpu", precision="32-true")).accelerator == "cuda"
+
+
+def test_16_bits_need_a_gpu() -> None:
+    """On the processor Lightning computes in bf16 instead, under the name that was asked for."""
+    with pytest.raises(ConfigError, match=r"^trainer.precision=16-mixed: needs a GPU; must be au"):
+        usable(TrainerConfig("cpu", precision="16-mixed"))
 
 
 @pytest.mark.parametrize("world", [2, 3, 9])

@@ -4,17 +4,12 @@ import torch
 from torch import Tensor
 
 from skip_exp.attribution.observe import Tap
+from skip_exp.config.schema import ATTRIBUTION
 from skip_exp.errors import ConfigError
 from skip_exp.models.sites import Relevance, site_sizes
 from skip_exp.models.soft_prompt import SoftPromptModel
 
-CHOICES = {
-    "tokens": ("max", "mean", "sum"),
-    "sign": ("signed", "absolute"),
-    "target": ("probability", "log_probability"),
-    "options.at": ("neurons", "linears"),
-    "options.norm": (1, 2),
-}
+CHOICES = ATTRIBUTION | {"options.at": ("neurons", "linears"), "options.norm": (1, 2)}
 
 
 def check(name: str, value: object) -> None:

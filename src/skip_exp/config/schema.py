@@ -30,7 +30,13 @@ BASELINES = ("bias", "full")  # `tune.train` of models that are never pruned
 # the registries of `models`.
 PROMPTS = ("input", "prefix", "none")
 READOUTS = {"bert": ("head", "mlm"), "roberta": ("head", "mlm"), "t5": ("head", "seq2seq")}
-ACCELERATORS = ("auto", "cpu", "gpu", "cuda", "mps")
+ACCELERATORS = ("auto", "cpu", "gpu", "cuda")
+# Options that attribution methods share, and their values.
+ATTRIBUTION = {
+    "tokens": ("max", "mean", "sum"),
+    "sign": ("signed", "absolute"),
+    "target": ("probability", "log_probability"),
+}
 
 
 @dataclass
@@ -166,6 +172,9 @@ class AttributionConfig:
 
     def __post_init__(self) -> None:
         positive("attribution", self, samples=10**9, batch=10**6)
+        for name, choices in ATTRIBUTION.items():
+            if (value := getattr(self, name)) is not None:
+                one_of(f"attribution.{name}", value, choices)
 
 
 def method_name(target: str | None) -> str | None:

@@ -62,6 +62,10 @@ class TaskConfig:
             raise ConfigError("task.metrics", self.metrics, f"one or more of {', '.join(METRICS)}")
         if "f1" in self.metrics and len(self.labels) != 2:
             raise ConfigError("task.metrics", "f1", "needs exactly two labels; use f1_macro")
+        for split in (self.validation, *self.extra):
+            if self.splits.count(split) > 1:
+                key = "task.validation" if split == self.validation else "task.extra"
+                raise ConfigError(key, split, "every split counts once: what trains is not scored")
         if self.hub and ("path" not in self.hub or not set(self.hub) <= {"path", "name"}):
             allowed = "path, and name if the data set has configurations"
             raise ConfigError("task.hub", self.hub, allowed)

@@ -1,6 +1,6 @@
 """Values of several groups that do not go together."""
 
-from skip_exp.config.schema import BASELINES, Config
+from skip_exp.config.schema import BASELINES, TRAIN, Config
 from skip_exp.errors import ConfigError
 
 _NEED_WORDS = ("mlm", "seq2seq")  # readouts that answer with a word
@@ -39,5 +39,9 @@ def _check_training(cfg: Config) -> None:
                 raise ConfigError(f"retune.{key}", given, why)
     if cfg.prompt.kind == "none" and "prompt" in (cfg.tune.train, cfg.retune.train):
         raise ConfigError("prompt.kind", "none", "leaves nothing to train with train=prompt")
+    bare = cfg.prompt.kind == "none" and cfg.backbone.readout in _NEED_WORDS
+    if bare and cfg.tune.train in TRAIN[:2]:  # a readout that has no weights either
+        why = f"leaves nothing to train with backbone.readout={cfg.backbone.readout}"
+        raise ConfigError("prompt.kind", "none", why)
     if not cfg.tune.enabled:
         raise ConfigError("tune.enabled", False, "there is nothing to prune without a tuned prompt")

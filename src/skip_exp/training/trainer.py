@@ -24,24 +24,31 @@ log = logging.getLogger(__name__)
 
 
 def usable(settings: TrainerConfig) -> TrainerConfig:
-    """The settings with their precision resolved; ``auto``: bf16 where it is computed natively.
+    """The settings with ``auto`` resolved: CUDA where it is, bf16 where it is computed natively.
+
+    Not Lightning's ``auto``, which takes Apple's GPU first: that has no fp64, which attribution
+    sums in.
 
     Raises:
-        ConfigError: an accelerator or a number of devices that cannot be had.
+        ConfigError: an accelerator, a precision or a number of devices that cannot be had.
     """
-    here = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
-    here["gpu"] = any(here.values())
-    if not here.get(settings.accelerator, True):
+    cuda = torch.cuda.is_available()
+    if settings.accelerator in ("gpu", "cuda") and not cuda:
         why = "there is none that PyTorch can use; must be auto or cpu here"
         raise ConfigError("trainer.accelerator", settings.accelerator, why)
+    accelerator = "cuda" if cuda and settings.accelerator != "cpu" else "cpu"
+    if settings.precision == "16-mixed" and accelerator == "cpu":  # Lightning would take bf16
+        why = "needs a GPU; must be auto, 32-true or bf16-mixed here"
+        raise ConfigError("trainer.precision", settings.precision, why)
     devices = settings.devices
-    gpus = 0 if settings.accelerator == "cpu" else torch.cuda.device_count()
+    gpus = 0 if accelerator == "cpu" else torch.cuda.device_count()
     if gpus and devices > gpus:
         raise ConfigError("trainer.devices", devices, f"at most {gpus} GPUs can be used")
     if devices > 1 and _beside_others():
         why = "hydra/launcher=joblib runs jobs of one device each"  # its workers start nothing
         raise ConfigError("trainer.devices", devices, why)
-    return replace(settings, precision=resolve_precision(settings.precision, settings.accelerator))
+    precision = resolve_precision(settings.precision, accelerator)
+    return replace(settings, accelerator=accelerator, precision=precision)
 
 
 def resolve_precision(precision: str, accelerator: str) -> str:
