@@ -59,7 +59,7 @@ def run_phases(job: Job) -> Result:
     with clock("prune"):
         pruned = prune(job, dense, relevance, ratio)
     with clock("retune"):
-        final, final_crossfit = retune(job, dense, pruned, logger)
+        final, final_crossfit = retune(job, dense, pruned, logger, dense_crossfit)
     with clock("test"):
         scores = test(job, dense, pruned.model, final)
     whole = job.whole(dense)

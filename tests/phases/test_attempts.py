@@ -22,6 +22,7 @@ from skip_exp import pipeline, results
 from skip_exp.cache.store import Pointer
 from skip_exp.errors import SkipError
 from skip_exp.logger import build, key, runs
+from skip_exp.machine.provenance import processor
 from skip_exp.phases import attempts, benchmark, retime
 from skip_exp.report import cells, frame
 from tests.helpers.toy import check_files, save_toy, toy_job
@@ -276,7 +277,7 @@ def test_a_timing_of_another_place_is_not_reused(
         monkeypatch.setattr(module, "place", lambda _: there)
     again = timed("b")
     (name, value), *_ = place.items()
-    assert "its timing is taken again: it is of cpu, threads=" in caplog.text
+    assert f"its timing is taken again: it is of {processor()}, threads=" in caplog.text
     assert (again["latency"][name], again["retimed"]) == (value, True)
     # Beside other work a quiet timing is not given up.
     assert timed("a", contended=True)["latency"] == first["latency"]

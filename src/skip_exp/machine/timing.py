@@ -5,12 +5,13 @@ import os
 import time
 from collections.abc import Callable
 from contextlib import nullcontext
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import psutil
 import torch
 
 from skip_exp.machine.files import machine_lock
+from skip_exp.machine.provenance import processor
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -76,6 +77,13 @@ class _Load:
         return (
             max(0.0, (busy_seconds - self.busy_seconds) - (own_seconds - self.own_seconds)) / wall
         )
+
+
+def place(device: torch.device | str) -> dict[str, Any]:
+    """The ``device``, by name, and the ``threads`` without which two timings do not compare."""
+    device = torch.device(device)
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else processor()
+    return {"device": name, "threads": torch.get_num_threads()}
 
 
 def best_device() -> str:

@@ -8,7 +8,7 @@ import torch
 
 from skip_exp.config.schema import BenchmarkConfig
 from skip_exp.job import Job
-from skip_exp.machine.timing import alone, interleave
+from skip_exp.machine.timing import alone, interleave, place
 from skip_exp.models.cost import random_batch
 from skip_exp.models.soft_prompt import SoftPromptModel
 from skip_exp.training.trainer import root_device
@@ -17,12 +17,6 @@ from skip_exp.training.trainer import root_device
 def benchmark(job: Job, dense: SoftPromptModel, final: SoftPromptModel) -> dict[str, Any]:
     """Latency of both models on the device that the trainer uses; see :func:`compare`."""
     return compare(dense, final, job.cfg.benchmark, str(root_device(job.trainer)))
-
-
-def place(device: str) -> dict[str, Any]:
-    """Where a timing is taken: ``latency`` fields without which two do not compare."""
-    name = torch.cuda.get_device_name() if device.startswith("cuda") else "cpu"
-    return {"device": name, "threads": torch.get_num_threads()}
 
 
 def compare(

@@ -18,13 +18,14 @@ from skip_exp.data.encode import EncodedTask, draw_rows, encode
 from skip_exp.data.sources import load_task, local_stamp
 from skip_exp.errors import ConfigError, SkipError, first_line
 from skip_exp.job import Job, phase_seed
+from skip_exp.machine.timing import place
 from skip_exp.machine.versions import code_version, digest, job_code
 from skip_exp.models.backbones import Backbone, load_backbone
 from skip_exp.models.prompts.build import prompt_class
 from skip_exp.models.readouts.build import readout_class
 from skip_exp.models.sites import Relevance, shapes
 from skip_exp.pruning import allocate
-from skip_exp.training.trainer import usable
+from skip_exp.training.trainer import root_device, usable
 
 log = logging.getLogger(__name__)
 
@@ -61,6 +62,8 @@ def prepare(cfg: Config) -> Job:
         "benchmark": asdict(cfg.benchmark),
         "code": job_code(),
     }
+    if cfg.prune.goal.target_speedup is not None:  # what is cut is chosen by a timing
+        identity |= place(root_device(trainer))
     return Job(
         cfg=cfg,
         data=data,

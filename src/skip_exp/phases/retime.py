@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from skip_exp.job import Job
-from skip_exp.phases.benchmark import compare, place
+from skip_exp.machine.timing import place
+from skip_exp.phases.benchmark import compare
 from skip_exp.skill.rebuild import whole_model
 from skip_exp.skill.skill import Skill
 from skip_exp.training.trainer import root_device

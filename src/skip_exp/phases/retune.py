@@ -13,11 +13,16 @@ from skip_exp.training.length import after_cut, cost_left
 
 
 def retune(
-    job: Job, dense: SoftPromptModel, pruned: Pruned, logger: Logger | None
+    job: Job,
+    dense: SoftPromptModel,
+    pruned: Pruned,
+    logger: Logger | None,
+    dense_crossfit: float | None = None,
 ) -> tuple[SoftPromptModel, float | None]:
     """The final model and, where it was tuned again, its cross-fitted score.
 
-    ``pruned`` stays as it is.
+    ``pruned`` stays as it is. Where nothing was cut and no epoch was better than the dense model,
+    the score is that of the dense one: all rows took part in choosing its epoch.
     """
     crossfit = None
     model, settings = pruned.model.copy(), job.cfg.retune
@@ -29,7 +34,9 @@ def retune(
     if settings.enabled:
         teacher = teacher_of(job, dense)
         settings = lengthened(job, dense, pruned)
-        crossfit = fit(job, model, settings, "retune", logger, teacher)[0].crossfit
+        best, _ = fit(job, model, settings, "retune", logger, teacher)
+        is_dense = best.epoch < 0 and not pruned.keep and settings.init == "warm"
+        crossfit = dense_crossfit if is_dense else best.crossfit
     return model.eval(), crossfit
 
 

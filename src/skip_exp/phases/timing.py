@@ -5,12 +5,9 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-import torch
-
 from skip_exp.cache.store import Entry
 from skip_exp.job import Job
-from skip_exp.machine.provenance import processor
-from skip_exp.machine.timing import alone
+from skip_exp.machine.timing import alone, place
 from skip_exp.models.cost import random_batch
 from skip_exp.models.sites import Keep
 from skip_exp.models.soft_prompt import SoftPromptModel
@@ -50,19 +47,18 @@ def time_sublayers(job: Job, dense: SoftPromptModel) -> Timed:
     A table that was measured beside other work is this job's alone: the cache keeps none.
     """
     size, device = job.cfg.benchmark, root_device(job.trainer)
-    name = torch.cuda.get_device_name(device) if device.type == "cuda" else processor()
+    here = place(device)
     key = {
         **{part: job.keys["tune"][part] for part in ("backbone", "prompt", "own")},
         "size": [size.batch, size.seq_len],
-        "device": name,
-        "threads": torch.get_num_threads(),
+        **here,
     }
     label = {"backbone": job.cfg.backbone.label, "prompt": job.cfg.prompt.kind}
     model = dense.to(device).eval()
     values = job.cache.get("latency", key, lambda: _measure(job, model), label).values
     sites = {site: Timing(*timing) for site, timing in values["sites"].items()}
     contended = values["contended"]
-    return Timed(Table(values["total"], sites), name, torch.get_num_threads(), contended)
+    return Timed(Table(values["total"], sites), contended=contended, **here)
 
 
 def _measure(job: Job, model: SoftPromptModel) -> Entry:

@@ -62,9 +62,9 @@ class Readout(nn.Module):
         return input_ids
 
     def decoded(self, texts: int) -> Tensor | None:
-        """Boolean mask [R, T] of the decoder's positions that count, R = ``texts``, or times labels.
+        """Boolean mask [R, T] of a decoder's positions that count; None: all of them do.
 
-        None: all of them do.
+        Rows R: the texts, or the labels of each of them in turn.
         """
         return None
 
