@@ -128,7 +128,8 @@ def test_refusals(
     folder = save_tiny_skill(tmp_path).folder
     (folder.parent / "skill.json").unlink(missing_ok=True)
     ended = run(*(a.replace("SKILL", str(folder)) for a in arguments), stdin=stdin)
-    assert (ended.code, ended.answers) == (2, [])
+    answered = 1 if "line 2" in message else 0  # what came before
+    assert (ended.code, len(ended.answers)) == (2, answered)
     assert ended.err.startswith("error: ") and ended.err.count("\n") == 1
     assert message in ended.err.replace(f"{folder}/../skill", "SKILL").replace(str(folder), "SKILL")
 
@@ -147,16 +148,18 @@ def test_progress_is_for_terminals_that_do_not_show_the_answers(
     assert (" answers" in terminal.getvalue()) != answers_on_terminal
 
 
-def test_what_was_answered_before_a_bad_line_has_been_written(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
+@pytest.mark.parametrize("chunk", [2, 3, None])
+def test_what_comes_before_a_bad_line_is_answered(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any, chunk: int | None
 ) -> None:
     folder = save_tiny_skill(tmp_path).folder
-    monkeypatch.setattr("skip_exp.skill.classifier.CHUNK", 2)
+    if chunk:
+        monkeypatch.setattr("skip_exp.skill.classifier.CHUNK", chunk)
     (tmp_path / "f").write_bytes(b"a film\na plot\ndull\n\xff\n")
     assert main([str(folder), "--file", str(tmp_path / "f")]) == 2
     told = capsys.readouterr()
     assert [json.loads(line) for line in told.out.splitlines()] == Skill.load(folder).predict(
-        ["a film", "a plot"]
+        ["a film", "a plot", "dull"]
     )
     assert told.err == f"error: line 4 of {tmp_path / 'f'} is not UTF-8 text\n"
 

@@ -1,9 +1,9 @@
 """``python -m skip_exp.predict SKILL "text" ["second text"]``: answers as JSON lines.
 
 Without a text, examples come from ``--file`` or standard input: JSON lines with the task's columns,
-or one text a line, the two texts of a pair apart by a TAB. They are read and answered as they come:
-what was answered before a line that is refused has been written. Exit code: 0, or 2 with one line
-of why.
+or one text a line, the two texts of a pair apart by a TAB. They are read and answered 8,192 at a
+time, or fewer at the end; lines before one that is refused have their answers. Exit code: 0, or 2
+with one line of why.
 """
 
 import argparse

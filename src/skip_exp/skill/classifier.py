@@ -68,7 +68,10 @@ class Classifier:
     def stream(
         self, examples: Iterable[Example], batch_tokens: int = TOKENS_PER_BATCH
     ) -> Iterator[Prediction]:
-        """:meth:`predict`, answer by answer: no more than ``CHUNK`` examples are held at a time."""
+        """:meth:`predict`, answer by answer: no more than ``CHUNK`` examples are held at a time.
+
+        What comes before an example that is refused is answered.
+        """
         if isinstance(examples, str | bytes | Mapping) or not isinstance(examples, Iterable):
             raise SkipError(f"predict takes a list of examples, not {shown(examples)}")
         if hasattr(examples, "columns"):  # iterating a data frame gives the names of its columns
@@ -77,9 +80,19 @@ class Classifier:
 
     def _stream(self, examples: Iterable[Example], batch_tokens: int) -> Iterator[Prediction]:
         texts = (example_texts(self.about, x, n) for n, x in enumerate(examples, 1))
-        while chunk := list(islice(texts, CHUNK)):
+        refused: SkipError | None = None
+        while refused is None:
+            chunk: list[list[str]] = []
+            try:
+                chunk.extend(islice(texts, CHUNK))
+            except SkipError as error:
+                refused = error  # once those before it have their answers
+            if not chunk:
+                break
             for row in self.probabilities(chunk, batch_tokens):
                 yield self._answer(row)
+        if refused is not None:
+            raise refused
 
     def _answer(self, row: list[float]) -> Prediction:
         best = max(range(len(row)), key=row.__getitem__)
