@@ -65,6 +65,8 @@ class Handler(BaseHTTPRequestHandler):
                 if line["key"] == "file":
                     content = base64.b64decode(line["value"]["content"])
                     self.server.repos[repo][line["value"]["path"]] = content
+                elif line["key"] == "deletedFile":
+                    del self.server.repos[repo][line["value"]["path"]]
             address = f"{self.server.url}/{repo}/commit/{COMMIT}"
             self.tell({"commitUrl": address, "commitOid": COMMIT})
         else:

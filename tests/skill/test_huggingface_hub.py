@@ -48,7 +48,8 @@ def saved(tmp_path: Path) -> Saved:
     made = save_tiny_skill(tmp_path)
     tell(made, data="hub:nyu-mll/glue/sst2")
     results.write(tmp_path, results.new(**RESULT))
-    note(tmp_path, ["+task=sst2", "prune.ratio=0.7", "output_dir=/my/folder", "logger=none"])
+    mine = ["output_dir=/my/folder", "task.files.train=/my/folder/a.csv", "logger=none"]
+    note(tmp_path, ["+task=sst2", "prune.ratio=0.7", *mine])
     return made
 
 
@@ -214,6 +215,24 @@ def test_an_export_on_the_hub_is_pulled_whole(saved: Saved, hub: PushHub, tmp_pa
     expected = Skill.load(saved.folder).predict(["dull"])
     assert Skill.from_pretrained("me/small").predict(["dull"]) == expected
     assert Skill.from_pretrained(small).predict(["dull"]) == expected  # a folder is a folder
+
+
+def test_nothing_is_left_of_a_skill_that_was_pushed_before(saved: Saved, hub: PushHub) -> None:
+    """An export of an export has no skill.json: with the old one, the old skill would be pulled."""
+    Skill.load(saved.folder).push_to_hub("me/toy")
+    hub.repos["me/toy"]["notes.md"] = b"mine"
+    small, out = saved.folder.parent / "small", saved.folder.parent / "out"
+    assert main([str(saved.folder), str(small)]) == 0
+    assert main([str(small), str(out), "--format", "hf", "--push-to-hub", "me/toy"]) == 0
+    assert hub.repos["me/toy"].keys() == {path.name for path in out.iterdir()} | {"notes.md"}
+    assert "skill.json" not in hub.repos["me/toy"]
+
+
+def test_rounded_weights_are_not_pushed(saved: Saved, hub: PushHub) -> None:
+    skill = Skill.load(saved.folder, precision="bf16")
+    with pytest.raises(SkipError, match=r"^push to me/toy: weights are written in fp32; load the"):
+        skill.push_to_hub("me/toy")
+    assert not hub.repos
 
 
 def test_without_a_token_nothing_is_done(

@@ -6,8 +6,6 @@ import shutil
 from dataclasses import replace
 from pathlib import Path
 
-import torch
-
 from skip_exp.errors import SkipError
 from skip_exp.skill.about import CONFIG, VERSION
 from skip_exp.skill.huggingface.folder import CARD, write_folder
@@ -32,9 +30,8 @@ def export(
             check failed; for hf, a prompt or readout of somebody's own.
     """
     _check_out(out)
+    skill.check_fp32(str(out))
     skill = replace(skill, about=skill.about.to_share())
-    if any(p.dtype != torch.float32 for p in skill.model.parameters()):
-        raise SkipError(f"{out}: weights are exported in fp32; load the skill with 32-true")
     temporary = out.with_name(f".{out.name}.{os.getpid()}.tmp")
     try:
         temporary.mkdir(parents=True)
@@ -68,5 +65,7 @@ def _write_readme(folder: Path, skill: Skill, format: str, int8: bool) -> None:
 
 
 def _check_out(out: Path) -> None:
+    if not out.name:
+        raise SkipError(f"{out}: give the export a folder of its own, which it makes")
     if out.exists() and not (out.is_dir() and not any(out.iterdir())):
         raise SkipError(f"{out}: exists and is not an empty folder")

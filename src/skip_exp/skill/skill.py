@@ -106,14 +106,20 @@ class Skill(Classifier):
         """Upload what ``skip_exp.export --format hf`` writes, a model card included; its address.
 
         Raises:
-            SkipError: no token, sample data, a prompt or readout of somebody's own, or the hub
-                refuses or cannot be reached.
+            SkipError: no token, sample data, weights that are not fp32, a prompt or readout of
+                somebody's own, or the hub refuses or cannot be reached.
         """
         check_push(self.about, repo_id)
+        self.check_fp32(f"push to {repo_id}")
         with TemporaryDirectory() as name:
             parts = (self.about.to_share(), self.model, self.tokenizer, self.folder)
             write_folder(Path(name), *parts, repo_id)
             return upload(Path(name), repo_id)
+
+    def check_fp32(self, what: str) -> None:
+        """Refuse to write rounded weights under the scores of those that were tested. SkipError."""
+        if any(p.dtype != torch.float32 for p in self.model.parameters()):
+            raise SkipError(f"{what}: weights are written in fp32; load the skill with 32-true")
 
     @torch.inference_mode()
     def probabilities(self, texts: list[list[str]], batch_tokens: int) -> list[list[float]]:

@@ -35,8 +35,8 @@ LICENCES = {
 METRICS = {"matthews": "matthews_correlation", "f1_macro": "f1"}  # the hub's names of ours
 Vocabulary = Mapping[str, Any]  # {kept, of, texts} of one that was cut; else empty
 HUB_ID = re.compile(r"[\w.-]+(/[\w.-]+)?")
-# What changes no result, and may name folders of the machine.
-LEFT_OUT = ("output_dir=", "hydra.", "cache.", "logger", "data.dir=", "sweep.")
+# What changes no result, or names folders of the machine.
+LEFT_OUT = ("output_dir=", "hydra.", "cache.", "logger", "data.dir=", "task.files", "sweep.")
 
 
 def model_card(

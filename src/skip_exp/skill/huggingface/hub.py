@@ -38,7 +38,11 @@ def upload(folder: Path, repo_id: str) -> str:
     try:
         address = api.create_repo(repo_id, repo_type="model", exist_ok=True)
         api.upload_folder(
-            repo_id=address.repo_id, folder_path=folder, commit_message="Skill by skip_exp"
+            repo_id=address.repo_id,
+            folder_path=folder,
+            commit_message="Skill by skip_exp",
+            # Of what was there before: `download` would take an old skill for the new model's.
+            delete_patterns=[ABOUT, "*.safetensors"],
         )
     except Exception as error:  # whatever its HTTP library raises
         raise SkipError(f"push to {repo_id}: {_why(error)}") from error
