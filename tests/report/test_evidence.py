@@ -293,6 +293,27 @@ def test_the_command_adds_what_is_finished_by_now(told, run, tmp_path, capsys):
     assert shown.splitlines()[3] == f"| {DENSE} | +1.0 |"
 
 
+def test_a_job_that_was_timed_again_has_its_new_timing(told, run, tmp_path):
+    store(tmp_path / "a", [run(0.7, latency={"speedup": None, "contended": True})])
+    assert evidence.main([str(tmp_path / "a"), *GIVEN, "--out", str(tmp_path)]) == 0
+    before = str(tmp_path / "evidence_runs.csv")
+    store(tmp_path / "b", [run(0.7, latency={"speedup": 2.5, "contended": False})])
+    found = evidence.load([str(tmp_path / "b"), before])
+    assert found["speedup"].tolist() == [2.5]
+
+
+def test_groups_are_named_with_care(told, run, tmp_path, capsys):
+    store(tmp_path / "a", told)
+    folder, out = str(tmp_path / "a"), ["--out", str(tmp_path)]
+    given = ["--development", "sst2, mrpc", "--confirmation", "rte,mpqq"]
+    assert evidence.main([folder, *given, *out]) == 0
+    first = capsys.readouterr().out
+    assert "No result yet of mpqq." in first, first
+    both = ["--development", "sst2,cr", "--confirmation", "cr"]
+    assert evidence.main([folder, *both, *out]) == 1
+    assert capsys.readouterr().err.startswith("error: cr: a task that chose cannot confirm")
+
+
 def test_means_over_seeds(run, sweeps):
     found = [run(0.70, seed=1), run(0.74, seed=2), run(0.75, seed=1, ratio=0.9)]
     half, most = evidence.by_task(compact(found, sweeps)).to_dict("records")

@@ -46,6 +46,24 @@ def test_kept_reads_the_skill_file(tmp_path):
     }
 
 
+def test_dims_count_head_by_head(tmp_path):
+    """Two heads of four dims each: together they would keep the same dims of one head."""
+    sizes = {"encoder.0.self.qk": [2, 4]}
+    masks = []
+    for name, keep in (("a", [[0, 1], [2, 3]]), ("b", [[2, 3], [0, 1]])):
+        (tmp_path / name).mkdir()
+        made = run(tmp_path / name, **{"keep/encoder.0.self.qk": np.array(keep)})
+        masks.append(overlap.kept(made | {"keep_sizes": sizes}))
+    expected = np.array([1, 1, 0, 0, 0, 0, 1, 1], bool)
+    assert np.array_equal(masks[0]["encoder.0.self.qk"], expected)
+    (tmp_path / "c").mkdir()
+    tensors = {"heads": np.array([1]), "qk": np.array([[0, 1], [2, 3]])}
+    made = run(tmp_path / "c", **{f"keep/encoder.0.self.{k}": v for k, v in tensors.items()})
+    found = overlap.kept(made | {"keep_sizes": sizes | {"encoder.0.self.heads": [1, 2]}})
+    assert np.array_equal(found["encoder.0.self.qk"], expected & (np.arange(8) > 3))
+    assert overlap.compare(*masks) == pytest.approx((0, 2 / 6))  # 4 x 4 of 8 by chance
+
+
 @pytest.mark.parametrize("tensors", [{}, {"keep/encoder.0.ffn": np.array([9])}])
 def test_kept_of_an_unusable_file_is_empty(tmp_path, tensors):
     assert overlap.kept(run(tmp_path, **tensors)) == {}

@@ -48,8 +48,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--out", type=Path, default=Path("outputs/evidence"), metavar="DIR")
     options = parser.parse_args(arguments)
     try:
+        groups = _groups(options)
         runs = load(options.folders)
-        groups = {group: getattr(options, group).split(",") for group in GROUPS}
         found = summary(runs, groups)
         texts = {RUNS: runs, TASKS: by_task(runs), SUMMARY: found}
         tables.save({options.out / file: _csv(table) for file, table in texts.items()})
@@ -58,9 +58,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 1
     console = Console(width=None if sys.stdout.isatty() else 200)
     console.print(tables.console(lines(found)))
+    named = dict.fromkeys(name for names in groups.values() for name in names)
+    if missing := [name for name in named if name not in set(runs["task"])]:
+        console.print(f"No result yet of {', '.join(missing)}.", highlight=False)
     for text in (*READING, f"written: {options.out}/{RUNS}, {TASKS}, {SUMMARY}"):
         console.print(text, highlight=False)
     return 0
+
+
+def _groups(options: argparse.Namespace) -> dict[str, list[str]]:
+    """Tasks by group, as the options name them. Raises SkipError where one is in both."""
+    given = {group: getattr(options, group).split(",") for group in GROUPS}
+    groups = {group: [name.strip() for name in names] for group, names in given.items()}
+    for name in set.intersection(*map(set, groups.values())):
+        raise SkipError(f"{name}: a task that chose cannot confirm: name it in one group")
+    return groups
 
 
 def _csv(table: pd.DataFrame) -> str:
@@ -76,11 +88,12 @@ def load(folders: Sequence[str]) -> pd.DataFrame:
     """
     before = [folder for folder in folders if Path(folder).name == RUNS]
     results = frame.read([folder for folder in folders if folder not in before])
-    parts = [recipes.compact(results, read_all())] if len(results) else []
     try:
-        parts += [recipes.read(Path(file)) for file in before]
+        parts = [recipes.read(Path(file)) for file in before]
     except (OSError, ValueError) as error:
         raise SkipError(f"{', '.join(before)}: cannot be read: {error}") from error
+    if len(results):  # last: a job that was timed again finished when it did
+        parts.append(recipes.compact(results, read_all()))
     if not parts:
         raise SkipError(f"no result below {', '.join(folders)}: run a job first")
     return recipes.together(parts)

@@ -91,7 +91,11 @@ def swept(name: str, folder: Path | None = None) -> dict[str, list[str]]:
     except (KeyError, TypeError, ValueError) as error:
         file = (folder or sweep_dir()) / f"{name}.yaml"
         raise SkipError(f"{file}: hydra.sweeper.params: missing; name what is swept") from error
-    return {key.lstrip("+"): choices(value) for key, value in params.items()}
+    try:
+        return {key.lstrip("+"): choices(value) for key, value in params.items()}
+    except HydraException as error:
+        file = (folder or sweep_dir()) / f"{name}.yaml"
+        raise SkipError(f"{file}: hydra.sweeper.params: {' '.join(str(error).split())}") from error
 
 
 def read(name: str, overrides: Sequence[str] = ()) -> Grid:

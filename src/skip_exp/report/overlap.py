@@ -19,15 +19,28 @@ Masks = Mapping[str, NDArray[np.bool_]]  # per site which of its neurons are kep
 def kept(run: Mapping[str, Any]) -> Masks:
     """What the skill of a run (path, skill, keep_sizes) keeps; empty where there is no file."""
     file = Path(run["path"]).parent / (run["skill"] or "skill") / "skill.safetensors"
-    masks = {site: np.zeros(of, dtype=bool) for site, (_, of) in run["keep_sizes"].items()}
+    sizes = {site: of for site, (_, of) in run["keep_sizes"].items()}
     try:
         with safe_open(file, framework="np") as tensors:
-            names = {f"keep/{site}" for site in masks}.intersection(tensors.keys())
-            for name in names:
-                masks[name.removeprefix("keep/")][tensors.get_tensor(name)] = True
-    except (OSError, SafetensorError, IndexError):
+            names = {f"keep/{site}" for site in sizes}.intersection(tensors.keys())
+            keeps = {name.removeprefix("keep/"): tensors.get_tensor(name) for name in names}
+        masks = {site: _mask(keeps.get(site), of) for site, of in sizes.items()}
+        for site in keeps:  # of a head that is gone no dim is kept
+            heads = keeps.get(f"{Site(site).sublayer}.heads")
+            if heads is not None and keeps[site].ndim == 2:
+                left = masks[f"{Site(site).sublayer}.heads"][:, None]
+                masks[site] = (masks[site].reshape(len(left), -1) & left).ravel()
+    except (OSError, SafetensorError, IndexError, ValueError):
         return {}
-    return masks if names else {}
+    return masks if keeps else {}
+
+
+def _mask(keep: NDArray[Any] | None, of: int) -> NDArray[np.bool_]:
+    """Which of ``of`` neurons are kept; of dims [heads, kept], which of every head's."""
+    mask = np.zeros((len(keep) if keep is not None and keep.ndim == 2 else 1, of), dtype=bool)
+    if keep is not None:
+        np.put_along_axis(mask, np.atleast_2d(keep), True, 1)
+    return mask.ravel()
 
 
 def compare(one: Masks, other: Masks) -> tuple[float, float] | None:

@@ -164,7 +164,12 @@ def read(name: str, own: Path | None = None) -> Screen:
         given.append([f"{factor}={value}" for factor, value in zip(factors, values, strict=True)])
         labels.append(", ".join(given[-1]) if len(factors) > 1 else values[0])
     default, *jobs = grids.composed_each(name, [task, _RETUNED], [[], *given], own)
-    ratios = [float(ratio) for ratio in swept.get("prune.ratio", [default["prune"]["ratio"]])]
+    asked = swept.get("prune.ratio", [default["prune"]["ratio"]])
+    try:
+        ratios = [float(ratio) for ratio in asked]
+    except ValueError as error:  # `auto`
+        why = "must be numbers, at which options compare"
+        raise SkipError(f"{name}.yaml: prune.ratio={', '.join(map(str, asked))}: {why}") from error
     by_option = {label: settings_of(job) for label, job in zip(labels, jobs, strict=True)}
     options = {label: _points(values, ratios) for label, values in by_option.items()}
     of_default = _points(settings_of(default), ratios)
