@@ -16,7 +16,6 @@ class ConfigError(SkipError):
 
     def __init__(self, key: str, value: object, allowed: str) -> None:
         super().__init__(f"{key}={value}: {allowed}")
-        self.key = key
 
 
 class ExampleError(SkipError):

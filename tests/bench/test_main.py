@@ -108,7 +108,6 @@ write_rows = "import sys; open(sys.argv[1], 'w').write('[]')"
 codes = dict(forward=write_rows, prefix={STARTS_A_JOB.format(file=str(file))!r})
 bench.command = lambda name, options, rows: [sys.executable, "-c", codes[name], str(rows)]
 signal.signal(signal.SIGINT, signal.default_int_handler)
-bench.interrupt_on_term()
 sys.exit(bench.main(["--only", "forward", "prefix", *{arguments(tmp_path)!r}]))
 """
     run = subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.PIPE, text=True)

@@ -42,6 +42,8 @@ PACKAGES = ("skip_exp", "torch", "transformers", "lightning", "peft", "captum", 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Exit code: 0, 1 where a comparison failed, 2 where the command is refused."""
     asked = parser().parse_args(arguments)
+    # SIGTERM, too, ends the comparison at work with its jobs.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     ladder = tuple(asked.jobs), tuple(asked.task), asked.config_dir
     options = Options(asked.quick, asked.out, asked.work, *ladder)
     try:
@@ -172,11 +174,6 @@ def measure(name: str, options: Options, rows: Path) -> int:
     return 0
 
 
-def interrupt_on_term() -> None:
-    """Let SIGTERM, too, end the comparison at work with its jobs."""
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
-
-
 def unbind() -> None:
     """Leave all cores to the processes of the comparisons. Before torch is imported.
 
@@ -202,5 +199,4 @@ def machine() -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    interrupt_on_term()
     sys.exit(main())

@@ -31,7 +31,8 @@ def text_means(states: list[Tensor], attention_mask: Tensor) -> Tensor:
     """Means [B, layers, H] over the text's own tokens, in fp32: neither prompt nor padding.
 
     Args:
-        states: of :func:`layer_states`; virtual and added positions come first.
+        states: of :func:`layer_states`; virtual positions come first. With the `mlm` readout, whose
+            [MASK] stands behind the first token, it is counted in that one's place.
         attention_mask: 0/1 [B, T] of the text.
     """
     real = attention_mask[..., None].float()
