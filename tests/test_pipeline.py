@@ -6,6 +6,7 @@ import subprocess
 import sys
 from dataclasses import asdict
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -18,6 +19,7 @@ from skip_exp.data.module import TextDataModule
 from skip_exp.errors import ConfigError, SkipError
 from skip_exp.job import phase_seed
 from skip_exp.machine.provenance import processor
+from skip_exp.phases import retune as retuning
 from skip_exp.phases import timing
 from skip_exp.phases.fit import teacher_logits
 from skip_exp.phases.prepare import prepare
@@ -205,15 +207,24 @@ def test_baselines_of_another_size(job: Any, tmp_path: Path, train: str) -> None
     assert all(torch.equal(t, shared[n]) for n, t in backbone.state_dict().items())
 
 
-def test_where_no_epoch_beats_the_dense_model_its_score_is_not_better_either(
-    job: Any,
+@pytest.mark.parametrize(
+    ("epoch", "overrides", "is_dense"),
+    [
+        (-1, ["prune.ratio=0"], True),
+        (0, ["prune.ratio=0"], False),
+        (-1, ["prune.ratio=0.5"], False),
+        (-1, ["prune.ratio=0", "retune.init=scratch"], False),
+    ],
+)
+def test_a_dense_model_that_was_kept_is_judged_by_the_rows_that_did_not_choose_it(
+    job: Any, monkeypatch: pytest.MonkeyPatch, epoch: int, overrides: list[str], is_dense: bool
 ) -> None:
-    """Both halves of the slice chose that model's epoch: none of them can judge it anew."""
-    ruined = [f"retune.{name}=10" for name in ("lr", "readout_lr", "bias_lr", "lora_lr")]
-    result = pipeline.run(job("prune.ratio=0", "tune.epochs=2", *ruined))
-    assert result["select"]["final"] == result["select"]["dense"]
-    crossfit = result["select_crossfit"]
-    assert crossfit["final"] == crossfit["dense"] < result["select"]["dense"]
+    """Both halves chose it when it was tuned, so that re-tuning's halves cannot judge it."""
+    best = SimpleNamespace(epoch=epoch, crossfit=0.123)
+    monkeypatch.setattr(retuning, "fit", lambda *_: (best, None))
+    found = pipeline.run(job(*overrides))["select_crossfit"]
+    assert found["dense"] != 0.123
+    assert found["final"] == (found["dense"] if is_dense else 0.123)
 
 
 def test_the_teacher_is_the_dense_model_once(job: Any, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -238,7 +249,7 @@ def test_a_start_from_scratch_is_that_of_a_new_model(job: Any) -> None:
     with torch.no_grad():
         dense.prompt.keys[0].fill_(9.0)
         dense.readout.linear.weight.fill_(9.0)
-    final, _ = retune(new, dense, Pruned(cut(dense, keep), keep, {}), None)
+    final, _ = retune(new, dense, Pruned(cut(dense, keep), keep, {}), None, None)
     assert torch.equal(final.prompt.keys[0], fresh.prompt.keys[0][:, [1, 3]])
     assert torch.equal(final.readout.linear.weight, fresh.readout.linear.weight)
 

@@ -37,7 +37,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("skill", metavar="SKILL", help="folder of a skill")
     parser.add_argument("out", type=Path, metavar="OUT", help="folder to write; new or empty")
     parser.add_argument("--format", choices=FORMATS, default="safetensors")
-    parser.add_argument("--int8", action="store_true", help="onnx only: 8-bit weights: a smaller file")
+    parser.add_argument(
+        "--int8", action="store_true", help="onnx only: 8-bit weights: a smaller file"
+    )
     parser.add_argument(
         "--vocabulary",
         default="full",

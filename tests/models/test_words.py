@@ -23,7 +23,8 @@ def test_each_word_has_its_tokens(words: Any) -> None:
 @pytest.mark.parametrize(
     ("given", "told"),
     [
-        (("a", "ball", "A"), "task.words=A: has the same tokens as 'a'"),
+        (("a", "ball", "A"), "task.words=A: begins with all tokens of 'a', so that it would never"),
+        (("a ball", "a"), "task.words=a ball: begins with all tokens of 'a', so that it would"),
         (("a", "☃"), "task.words=☃: the tokenizer does not know it"),
         (("a", " "), "task.words= : the tokenizer does not know it"),
         (("a",), r"task.words=\['a'\]: needs one label word for each of 2"),

@@ -52,6 +52,15 @@ def test_another_job_is_not(job: Make, other: str) -> None:
     assert again.find(job(other)) is None
 
 
+@pytest.mark.parametrize(("name", "other"), [("processor", "another"), ("_cores", 1)])
+def test_on_another_processor_or_with_fewer_cores_it_is_looked_at(
+    job: Make, monkeypatch: pytest.MonkeyPatch, name: str, other: Any
+) -> None:
+    """Its timing is of another place, and with it what `prune.target_speedup` cut."""
+    monkeypatch.setattr(again, name, lambda: other)
+    assert again.find(job()) is None
+
+
 def test_edited_data_are_read_again(job: Make, done: tuple[list[str], Path]) -> None:
     file = done[1] / "train.csv"
     before = file.stat()

@@ -294,12 +294,15 @@ def test_the_command_adds_what_is_finished_by_now(told, run, tmp_path, capsys):
 
 
 def test_a_job_that_was_timed_again_has_its_new_timing(told, run, tmp_path):
-    store(tmp_path / "a", [run(0.7, latency={"speedup": None, "contended": True})])
-    assert evidence.main([str(tmp_path / "a"), *GIVEN, "--out", str(tmp_path)]) == 0
-    before = str(tmp_path / "evidence_runs.csv")
-    store(tmp_path / "b", [run(0.7, latency={"speedup": 2.5, "contended": False})])
-    found = evidence.load([str(tmp_path / "b"), before])
-    assert found["speedup"].tolist() == [2.5]
+    """A quiet one: of those that a file and a folder have, in whichever order they came."""
+    file, busy = str(tmp_path / "evidence_runs.csv"), {"speedup": 2.0, "contended": True}
+    for number, timings in enumerate([(busy, 2.5), (2.5, busy), (2.0, 2.5)]):
+        for name, timing in zip("ab", timings, strict=True):
+            quiet = {"speedup": timing, "contended": False}
+            latency = quiet if isinstance(timing, float) else timing
+            store(tmp_path / f"{number}{name}", [run(0.7, latency=latency)])
+        assert evidence.main([str(tmp_path / f"{number}a"), *GIVEN, "--out", str(tmp_path)]) == 0
+        assert evidence.load([str(tmp_path / f"{number}b"), file])["speedup"].tolist() == [2.5]
 
 
 def test_groups_are_named_with_care(told, run, tmp_path, capsys):

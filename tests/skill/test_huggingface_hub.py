@@ -220,11 +220,12 @@ def test_an_export_on_the_hub_is_pulled_whole(saved: Saved, hub: PushHub, tmp_pa
 def test_nothing_is_left_of_a_skill_that_was_pushed_before(saved: Saved, hub: PushHub) -> None:
     """An export of an export has no skill.json: with the old one, the old skill would be pulled."""
     Skill.load(saved.folder).push_to_hub("me/toy")
-    hub.repos["me/toy"]["notes.md"] = b"mine"
+    mine = {"notes.md", "adapter/x.safetensors"}
+    hub.repos["me/toy"] |= dict.fromkeys(mine, b"mine")
     small, out = saved.folder.parent / "small", saved.folder.parent / "out"
     assert main([str(saved.folder), str(small)]) == 0
     assert main([str(small), str(out), "--format", "hf", "--push-to-hub", "me/toy"]) == 0
-    assert hub.repos["me/toy"].keys() == {path.name for path in out.iterdir()} | {"notes.md"}
+    assert hub.repos["me/toy"].keys() == {path.name for path in out.iterdir()} | mine
     assert "skill.json" not in hub.repos["me/toy"]
 
 

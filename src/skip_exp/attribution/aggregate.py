@@ -59,7 +59,9 @@ class Totals:
 
 
 def over_tokens(scores: Tensor, mask: Tensor | None, how: str) -> Tensor:
-    """Aggregate [R, T, n] over the T positions that ``mask`` [B, T] calls real -> [R, n].
+    """Aggregate [R, T, n] over the T positions that ``mask`` calls real -> [R, n].
+
+    ``mask`` is [R, T], or [B, T] of texts that several rows share.
 
     Padding never counts: a padded zero would lift a maximum of negative scores.
     """

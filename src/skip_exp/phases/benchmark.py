@@ -22,7 +22,7 @@ def benchmark(job: Job, dense: SoftPromptModel, final: SoftPromptModel) -> dict[
 def compare(
     dense: SoftPromptModel, final: SoftPromptModel, settings: BenchmarkConfig, device: str
 ) -> dict[str, Any]:
-    """Forward passes of both models in turn, in fp32, under a lock of the whole machine.
+    """Forward passes of both models in turn, in fp32, no other measurement of this user beside it.
 
     Returns:
         The ``latency`` fields of a result: milliseconds per batch (medians), ``speedup`` (median of

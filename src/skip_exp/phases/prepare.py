@@ -22,7 +22,7 @@ from skip_exp.machine.timing import place
 from skip_exp.machine.versions import code_version, digest, job_code
 from skip_exp.models.backbones import Backbone, load_backbone
 from skip_exp.models.prompts.build import prompt_class
-from skip_exp.models.readouts.build import readout_class
+from skip_exp.models.readouts.build import build_readout, readout_class
 from skip_exp.models.sites import Relevance, shapes
 from skip_exp.pruning import allocate
 from skip_exp.training.trainer import root_device, usable
@@ -40,6 +40,7 @@ def prepare(cfg: Config) -> Job:
     b = cfg.backbone
     backbone = load_backbone(b.label, b.path, b.family, b.readout, b.layers)
     _check_length(cfg, backbone)
+    _check_readout(cfg, backbone)
     _check_goal(cfg, backbone)
     trainer = usable(cfg.trainer)
     data = _data(cfg.task, cfg, backbone)
@@ -182,6 +183,14 @@ def _check_length(cfg: Config, backbone: Backbone) -> None:
             f"with prompt.length={cfg.prompt.length} ({cfg.prompt.kind}) it exceeds the "
             f"{limit} positions of {backbone.name}; at most {limit - virtual}",
         )
+
+
+def _check_readout(cfg: Config, backbone: Backbone) -> None:
+    """What it refuses: label words, or a tokenizer without a token between two texts."""
+    labels, words = cfg.task.num_labels, tuple(cfg.task.words)
+    pooling = cfg.backbone.pooling
+    parts = (backbone.readout, backbone.model, backbone.tokenizer)
+    build_readout(*parts, labels=labels, words=words, pooling=pooling)
 
 
 def _check_goal(cfg: Config, backbone: Backbone) -> None:

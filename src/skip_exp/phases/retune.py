@@ -17,12 +17,12 @@ def retune(
     dense: SoftPromptModel,
     pruned: Pruned,
     logger: Logger | None,
-    dense_crossfit: float | None = None,
+    dense_crossfit: float | None,
 ) -> tuple[SoftPromptModel, float | None]:
     """The final model and, where it was tuned again, its cross-fitted score.
 
     ``pruned`` stays as it is. Where nothing was cut and no epoch was better than the dense model,
-    the score is that of the dense one: all rows took part in choosing its epoch.
+    the score is ``dense_crossfit``: both halves of the slice took part in choosing that model.
     """
     crossfit = None
     model, settings = pruned.model.copy(), job.cfg.retune
@@ -35,7 +35,8 @@ def retune(
         teacher = teacher_of(job, dense)
         settings = lengthened(job, dense, pruned)
         best, _ = fit(job, model, settings, "retune", logger, teacher)
-        is_dense = best.epoch < 0 and not pruned.keep and settings.init == "warm"
+        is_whole = pruned.model.shapes() == dense.shapes() and not job.cfg.prune.step_epochs
+        is_dense = is_whole and best.epoch < 0 and settings.init == "warm"
         crossfit = dense_crossfit if is_dense else best.crossfit
     return model.eval(), crossfit
 

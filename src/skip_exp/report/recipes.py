@@ -68,9 +68,12 @@ def compact(results: pd.DataFrame, screens: Sequence[Screen]) -> pd.DataFrame:
 
 
 def together(parts: Iterable[pd.DataFrame]) -> pd.DataFrame:
-    """Compact rows put together, of repeated jobs the last; sorted."""
+    """Compact rows put together, of repeated jobs the last, with a timing if one has it; sorted."""
     rows = pd.concat(list(parts), ignore_index=True).astype({"seed": int, "epochs": int})
-    rows = rows.sort_values("finished", kind="stable").drop_duplicates("job", keep="last")
+    rows = rows.assign(timed=rows["speedup"].notna())
+    rows = rows.sort_values(["finished", "timed"], kind="stable").drop_duplicates(
+        "job", keep="last"
+    )
     rows = rows.drop_duplicates(JOB, keep="last")
     return rows.sort_values(["backbone", "recipe", *JOB], ignore_index=True)[COLUMNS]
 

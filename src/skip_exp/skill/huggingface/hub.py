@@ -42,7 +42,7 @@ def upload(folder: Path, repo_id: str) -> str:
             folder_path=folder,
             commit_message="Skill by skip_exp",
             # Of what was there before: `download` would take an old skill for the new model's.
-            delete_patterns=[ABOUT, "*.safetensors"],
+            delete_patterns=[ABOUT, TENSORS],
         )
     except Exception as error:  # whatever its HTTP library raises
         raise SkipError(f"push to {repo_id}: {_why(error)}") from error
