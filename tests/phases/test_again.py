@@ -52,7 +52,7 @@ def test_another_job_is_not(job: Make, other: str) -> None:
     assert again.find(job(other)) is None
 
 
-@pytest.mark.parametrize(("name", "other"), [("processor", "another"), ("_cores", 0)])
+@pytest.mark.parametrize(("name", "other"), [("processor", "another"), ("cores", 0)])
 def test_on_another_processor_or_with_fewer_cores_it_is_looked_at(
     job: Make, monkeypatch: pytest.MonkeyPatch, name: str, other: Any
 ) -> None:

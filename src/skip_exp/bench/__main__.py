@@ -188,11 +188,10 @@ def machine() -> dict[str, Any]:
     """Device, threads and library versions of every comparison."""
     import torch  # here: after `unbind`, and `--help` needs none of it
 
-    on_linux = hasattr(os, "sched_getaffinity")
     return {
         "device": torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu",
         "processor": provenance.processor(),
-        "cores": len(os.sched_getaffinity(0)) if on_linux else os.cpu_count(),
+        "cores": provenance.cores(),
         "threads": torch.get_num_threads(),
         "versions": {"python": platform.python_version()} | provenance.installed(PACKAGES),
     }

@@ -1,5 +1,6 @@
 """What made a result: versions of packages and code, and the commit of the checkout."""
 
+import os
 import platform
 import subprocess
 from collections.abc import Iterable, Mapping
@@ -41,6 +42,11 @@ def git_commit() -> str | None:
     except (OSError, subprocess.SubprocessError):
         return None
     return done.stdout.strip() or None
+
+
+def cores() -> int | None:
+    """Cores that this process may use: torch starts as many threads."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
 
 
 def processor() -> str:

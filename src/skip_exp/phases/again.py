@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from skip_exp import results
 from skip_exp.config.schema import Config
 from skip_exp.machine import files
-from skip_exp.machine.provenance import processor
+from skip_exp.machine.provenance import cores, processor
 from skip_exp.machine.versions import digest, job_code
 
 if TYPE_CHECKING:
@@ -80,16 +80,11 @@ def _file(cfg: Config) -> Path:
     settings = {key: value for key, value in asdict(cfg).items() if key not in _LEFT_OUT}
     settings["trainer"].pop("progress")
     # They decide what timings hold for.
-    machine = [platform.node(), sys.prefix, processor(), _cores()]
+    machine = [platform.node(), sys.prefix, processor(), cores()]
     variables = map(os.environ.get, ("SKIP_EXP_DATA", "CUDA_VISIBLE_DEVICES", *_THREADS))
     gpus = sorted(path.name for path in Path("/dev").glob("nvidia[0-9]*"))
     here = [os.getcwd(), *variables, *machine, *gpus]
     return Path(cfg.cache.dir) / "jobs" / digest([settings, job_code(), here])[:32]
-
-
-def _cores() -> int | None:
-    """That this process may use: torch starts as many threads."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
 
 
 def _read(job: "Job") -> list[Path] | None:

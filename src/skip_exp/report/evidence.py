@@ -69,7 +69,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _groups(options: argparse.Namespace) -> dict[str, list[str]]:
     """Tasks by group, as the options name them. Raises SkipError where one is in both."""
     given = {group: getattr(options, group).split(",") for group in GROUPS}
-    groups = {group: [name.strip() for name in names] for group, names in given.items()}
+    groups = {g: [name.strip() for name in names if name.strip()] for g, names in given.items()}
     for name in set.intersection(*map(set, groups.values())):
         raise SkipError(f"{name}: a task that chose cannot confirm: name it in one group")
     return groups
