@@ -5,7 +5,6 @@ of its own. Exit codes of jobs: 0 all done; 1 a job failed; 2 the command was re
 job; 130 Ctrl-C or SIGTERM.
 """
 
-import importlib
 import os
 import signal
 import sys
@@ -15,6 +14,7 @@ import hydra
 
 from skip_exp.config import refusals
 from skip_exp.config import schema as config
+from skip_exp.machine import imports
 from skip_exp.sweep import ending, entry, flags
 from skip_exp.sweep.state import STARTED
 
@@ -62,7 +62,7 @@ def _complete() -> bool:
 
 
 def _command(word: str, arguments: Sequence[str]) -> int:
-    code: int = importlib.import_module(COMMANDS[word]).main(arguments)
+    code: int = imports.load(COMMANDS[word]).main(arguments)
     return code
 
 

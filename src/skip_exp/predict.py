@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
 from skip_exp.errors import ExampleError, SkipError
+from skip_exp.machine import imports
 from skip_exp.skill.about import ONNX
 
 if TYPE_CHECKING:
@@ -60,7 +61,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def load(folder: str, backbone: str | None, precision: str) -> "Classifier":
     """A skill or an export of either format. Raises SkipError."""
     if not (Path(folder) / ONNX).is_file():
-        from skip_exp import Skill  # seconds of import, after whatever is refused at once
+        imports.load("skip_exp.skill.skill")  # seconds, after whatever is refused at once
+        from skip_exp import Skill
 
         return Skill.load(folder, backbone, precision)
     if precision != "32-true":

@@ -20,6 +20,7 @@ from skip_exp import results
 from skip_exp.config import refusals
 from skip_exp.config.schema import Config, typed
 from skip_exp.errors import SkipError
+from skip_exp.machine import imports
 from skip_exp.phases import again, attempts
 from skip_exp.sweep import progress, workers
 from skip_exp.sweep.state import STARTED
@@ -42,8 +43,7 @@ def job(cfg: DictConfig) -> None:
             attempts.reuse(settings, done)
             return
         workers.settle(settings.trainer)
-        from skip_exp import pipeline  # not before: torch takes seconds to import
-
+        pipeline = imports.load("skip_exp.pipeline")  # not before: torch takes seconds to import
         _quiet()
         pipeline.run(settings)
     except KeyboardInterrupt:
