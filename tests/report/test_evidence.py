@@ -243,6 +243,17 @@ def test_opponents_of_one_size_count_where_they_keep_as_much(run, told, sweeps):
     assert rows[0.5, "smaller dense"]["default"] == "chosen"  # nothing to confirm it by
 
 
+def test_settings_are_chosen_between_by_the_seeds_that_have_them_all(run, told, sweeps):
+    """The rate that is better by seed 1 was run with seed 2 as well, where all is worse."""
+    for task in ("sst2", "mrpc"):
+        for seed, rate, final in ((1, 5e-5, 0.85), (1, 1e-4, 0.86), (2, 1e-4, 0.80)):
+            values = FINETUNE | {"tune.bias_lr": rate}
+            told.append(run(final, task, seed, ratio=0, values=values, retune=False))
+    tuned = summary(told, sweeps)[0.5, "finetune"]
+    assert tuned["development_pairs"] == 4
+    assert tuned["development_score"] == pytest.approx(82)
+
+
 @pytest.mark.parametrize(
     ("select", "confirmation", "expected"),
     [

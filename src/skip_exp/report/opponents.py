@@ -70,17 +70,24 @@ def opponents(others: pd.DataFrame, ratio: float) -> pd.DataFrame:
 
     A recipe that is at 0 only (fine-tuning, a smaller dense model) counts everywhere, at the
     largest size removed that is not above the ratio: it keeps as much or more. Of a recipe's
-    settings the best on select counts, per task.
+    settings the best on select counts (then on crossfit), per task, by the seeds that have most of
+    them.
     """
     highest = others.groupby("recipe")["ratio"].transform("max")
     whole = others[(highest == 0) & (others["block_removed"] <= 100 * ratio + SLACK)]
     removed = whole["block_removed"]
     whole = whole[removed > removed.groupby(whole["recipe"]).transform("max") - SLACK]
     here = pd.concat([others[others["ratio"] == ratio], whole]).assign(ratio=ratio)
-    means = here.groupby(["recipe", "task", "setting", "epochs"])["select"].mean()
+    tried = (here["setting"] + " " + here["epochs"].astype(str)).rename("tried")
+    tried = tried.groupby([here["recipe"], here["task"], here["seed"]]).transform("nunique")
+    side_by_side = here[tried == tried.groupby([here["recipe"], here["task"]]).transform("max")]
+    identity = ["recipe", "task", "setting", "epochs"]
+    group = side_by_side.groupby(identity)
     best = (
-        means.sort_values(kind="stable")
+        group[["select", "crossfit"]]
+        .mean()
+        .sort_values(["select", "crossfit"], kind="stable", na_position="first")
         .reset_index()
         .drop_duplicates(["recipe", "task"], keep="last")
     )
-    return here.merge(best.drop(columns="select"), on=["recipe", "task", "setting", "epochs"])
+    return here.merge(best[identity], on=identity)
