@@ -254,6 +254,15 @@ def test_settings_are_chosen_between_by_the_seeds_that_have_them_all(run, told, 
     assert tuned["development_score"] == pytest.approx(82)
 
 
+def test_settings_that_are_equal_on_select_are_told_apart_by_crossfit(run, told, sweeps):
+    for task in ("sst2", "mrpc"):
+        for seed, rate, crossfit in ((1, 5e-5, 0.83), (1, 1e-4, 0.84), (2, 1e-4, 0.84)):
+            values = FINETUNE | {"tune.bias_lr": rate}
+            found = run(0.86, task, seed, ratio=0, values=values, retune=False)
+            told.append(found | {"select_crossfit": {"dense": crossfit, "final": crossfit}})
+    assert summary(told, sweeps)[0.5, "finetune"]["development_pairs"] == 4  # 1e-4: both seeds
+
+
 @pytest.mark.parametrize(
     ("select", "confirmation", "expected"),
     [

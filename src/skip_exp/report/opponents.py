@@ -78,13 +78,12 @@ def opponents(others: pd.DataFrame, ratio: float) -> pd.DataFrame:
     removed = whole["block_removed"]
     whole = whole[removed > removed.groupby(whole["recipe"]).transform("max") - SLACK]
     here = pd.concat([others[others["ratio"] == ratio], whole]).assign(ratio=ratio)
-    tried = (here["setting"] + " " + here["epochs"].astype(str)).rename("tried")
-    tried = tried.groupby([here["recipe"], here["task"], here["seed"]]).transform("nunique")
-    side_by_side = here[tried == tried.groupby([here["recipe"], here["task"]]).transform("max")]
+    tried = here.groupby(["recipe", "task", "seed"])["setting"].transform("size")
+    most = tried.groupby([here["recipe"], here["task"]]).transform("max")
     identity = ["recipe", "task", "setting", "epochs"]
-    group = side_by_side.groupby(identity)
     best = (
-        group[["select", "crossfit"]]
+        here[tried == most]
+        .groupby(identity)[["select", "crossfit"]]
         .mean()
         .sort_values(["select", "crossfit"], kind="stable", na_position="first")
         .reset_index()
