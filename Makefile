@@ -49,18 +49,18 @@ docs: $(STAMP) ## the site in build/docs: the pages, and a reference from the do
 reproduce-table2: $(STAMP) ## run or resume the paper's table (PROFILE=paper|offline|auto)
 	@$(PY) -m skip_exp.report.table2 --profile $(PROFILE)
 
-bench: $(STAMP) ## measure everything side by side, half an hour (OUT=DIR for the tables)
-	@$(PY) -m skip_exp.bench --out $(OUT)
+bench: $(STAMP) ## benchmarks/ against PEFT and Captum, half an hour (OUT=DIR for the tables)
+	@$(PY) -m benchmarks --out $(OUT)
 
-bench-quick: $(STAMP) ## the same on little, to see that it runs
-	@$(PY) -m skip_exp.bench --quick --out $(OUT)-quick
+bench-quick: $(STAMP) ## the same on small inputs, to see that it runs
+	@$(PY) -m benchmarks --quick --out $(OUT)-quick
 
 build: $(STAMP) ## source archive and wheel in dist/
 	@$(PY) -m build
 
 clean: ## remove .venv, builds and caches; results in outputs/ stay
 	rm -rf $(VENV) build dist .mypy_cache .pytest_cache .ruff_cache
-	find src tests -name __pycache__ -type d -prune -exec rm -rf {} +
+	find src tests benchmarks studies -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # The embedded backbone comes without its dependencies (they would bring a second framework),
 # which pyproject.toml cannot say.

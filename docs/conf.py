@@ -26,13 +26,21 @@ extensions = [
 ]
 root_doc = "README"
 WEIGHTS = "src/skip_exp/weights"
-include_patterns = ["*.md", "docs/**", f"{WEIGHTS}/**"]
+include_patterns = [
+    "*.md",
+    "docs/**",
+    "benchmarks/*.md",
+    "studies/*.md",
+    "studies/*.png",
+    f"{WEIGHTS}/**",
+]
 exclude_patterns = [".*", "build", "dist", "outputs", "tests", "docs/api/modules.rst"]
 # What the side bar shows, in this order. A page that is in none of them is an error.
 PAGES = {
     "Use": ["docs/usage", "docs/results", "docs/serving"],
-    "Understand": ["docs/design", "docs/choices", "docs/performance", "docs/ladder", "docs/bench"],
+    "Understand": ["docs/design", "docs/choices", "docs/performance"],
     "Change": ["docs/extending", "CONTRIBUTING", "CHANGELOG"],
+    "Evidence": ["studies/README", "studies/bench", "studies/ladder", "benchmarks/README"],
     "Reference": [
         "docs/api/skip_exp",
         *(f"{WEIGHTS}/{name}" for name in ("minilm", "roberta_mini/README", "t5_mini/README")),

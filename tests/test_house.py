@@ -14,7 +14,7 @@ PACKAGE = Path(skip_exp.__file__).parent
 ROOMS = (
     *("errors", "machine", "config", "results", "data", "models", "attribution", "pruning"),
     *("callbacks", "training", "cache", "logger", "skill", "job", "phases", "pipeline"),
-    *("report", "sweep", "bench"),
+    *("report", "sweep"),
     *("predict", "export", "benchmark", "dashboard", "__main__"),
 )
 

@@ -28,7 +28,6 @@ COMMANDS = {
     "ablations": "skip_exp.report.ablations",
     "cache": "skip_exp.cache.__main__",
     "dashboard": "skip_exp.dashboard",
-    "bench": "skip_exp.bench.__main__",
 }
 
 

@@ -8,7 +8,15 @@ import pytest
 from skip_exp.report import pages
 from tests.helpers.written import ROOT
 
-ALL = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("src/**/*.md")])
+ALL = sorted(
+    [
+        *ROOT.glob("*.md"),
+        *ROOT.glob("docs/**/*.md"),
+        *ROOT.glob("src/**/*.md"),
+        *ROOT.glob("studies/*.md"),
+        *ROOT.glob("benchmarks/*.md"),
+    ]
+)
 LINK = re.compile(r"\]\(([^)\s]+)\)")
 WRITTEN = [page for page in ALL if "<!-- table: " in page.read_text(encoding="utf-8")]
 

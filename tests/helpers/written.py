@@ -15,7 +15,7 @@ NEEDS = re.compile(r"\b(needs a hub|needs a GPU|needs a cluster|needs W&B|long)\
 SHORT = {  # `skip-exp WORD`
     **{word: f"skip_exp.{word}" for word in ("predict", "export", "benchmark", "dashboard")},
     **{word: f"skip_exp.report.{word}" for word in ("table2", "ablations")},
-    **{word: f"skip_exp.{word}" for word in ("report", "cache", "bench")},
+    **{word: f"skip_exp.{word}" for word in ("report", "cache")},
 }
 
 

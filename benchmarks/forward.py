@@ -2,9 +2,9 @@
 
 from functools import partial
 
-from skip_exp.bench.models import keep_at, prompted_shape
-from skip_exp.bench.tables import Options, Reach, Row
-from skip_exp.bench.timing import compare, side_by_side
+from benchmarks.models import keep_at, prompted_shape
+from benchmarks.tables import Options, Reach, Row
+from benchmarks.timing import compare, side_by_side
 from skip_exp.machine.timing import best_device
 from skip_exp.models.cost import flops, random_batch
 from skip_exp.models.soft_prompt import SoftPromptModel

@@ -1,4 +1,4 @@
-"""Measure everything side by side: ``python -m skip_exp.bench [--quick] [--only NAME ...]``.
+"""Measure everything side by side: ``python -m benchmarks [--quick] [--only NAME ...]``.
 
 Each comparison runs in a process of its own, one after the other; the tables are written after each
 of them, so that an interrupted run leaves what it has. Tuned models are kept in ``--work`` and used
@@ -23,7 +23,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from skip_exp.bench.tables import Options, Report, from_json, table, to_json, write
+from benchmarks.tables import Options, Report, from_json, table, to_json, write
 from skip_exp.errors import SkipError
 from skip_exp.machine import provenance
 
@@ -64,7 +64,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def parser() -> argparse.ArgumentParser:
     """The command line."""
     made = argparse.ArgumentParser(
-        prog="python -m skip_exp.bench",
+        prog="python -m benchmarks",
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -112,7 +112,7 @@ def run_all(names: Sequence[str], options: Options) -> int:
 
 def run(name: str, options: Options, timeout: float = TIMEOUT) -> Report:
     """Run one comparison in its own process; whatever goes wrong there is the report's error."""
-    module, start = importlib.import_module(f"skip_exp.bench.{name}"), time.perf_counter()
+    module, start = importlib.import_module(f"benchmarks.{name}"), time.perf_counter()
     with tempfile.TemporaryDirectory() as folder:
         rows = Path(folder) / "rows.json"
         error = wait(command(name, options, rows), options.work / f"{name}.log", timeout)
@@ -127,7 +127,7 @@ def command(name: str, options: Options, rows: Path) -> list[str]:
     arguments += ["--jobs", *map(str, options.jobs)] if options.jobs else []
     arguments += ["--config-dir", str(options.conf)] if options.conf else []
     arguments += ["--quick"] if options.quick else []
-    return [sys.executable, "-m", "skip_exp.bench", *arguments, "--rows", str(rows)]
+    return [sys.executable, "-m", "benchmarks", *arguments, "--rows", str(rows)]
 
 
 def wait(argv: Sequence[str], log: Path, timeout: float) -> str | None:
@@ -169,7 +169,7 @@ def measure(name: str, options: Options, rows: Path) -> int:
     """Make one comparison in this process. Raises SkipError where it cannot be made here."""
     warnings.simplefilter("ignore")
     logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
-    measured = importlib.import_module(f"skip_exp.bench.{name}").measure(options)
+    measured = importlib.import_module(f"benchmarks.{name}").measure(options)
     rows.write_text(json.dumps(to_json(measured)))
     return 0
 

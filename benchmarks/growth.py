@@ -14,10 +14,10 @@ import pandas as pd
 import torch
 from matplotlib.figure import Figure
 
+from benchmarks.models import SHAPES, block_parameters, keep_at, prompted_shape
+from benchmarks.tables import PICTURE, Options, Row
+from benchmarks.timing import compare, job, peak_memory, side_by_side
 from skip_exp import results
-from skip_exp.bench.models import SHAPES, block_parameters, keep_at, prompted_shape
-from skip_exp.bench.tables import PICTURE, Options, Row
-from skip_exp.bench.timing import compare, job, peak_memory, side_by_side
 from skip_exp.machine.timing import alone, best_device
 from skip_exp.models.cost import random_batch
 from skip_exp.models.sites import Sublayer

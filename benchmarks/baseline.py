@@ -20,7 +20,7 @@ from transformers import (
     get_scheduler,
 )
 
-from skip_exp.bench.models import LENGTH, MAX_LENGTH, encoded, extra, minilm
+from benchmarks.models import LENGTH, MAX_LENGTH, encoded, extra, minilm
 from skip_exp.config.schema import TrainConfig
 from skip_exp.data.batches import Batch, Row, collate
 from skip_exp.data.module import LengthGroupedSampler

@@ -7,10 +7,10 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from benchmarks.models import data_folder, task_name
+from benchmarks.tables import Options, Reach, Row
+from benchmarks.timing import clock, job
 from skip_exp import results
-from skip_exp.bench.models import data_folder, task_name
-from skip_exp.bench.tables import Options, Reach, Row
-from skip_exp.bench.timing import clock, job
 from skip_exp.errors import SkipError
 from skip_exp.machine.timing import alone
 

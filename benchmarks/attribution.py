@@ -6,12 +6,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from benchmarks.models import encoded, extra, minilm, prompted, task_name, texts
+from benchmarks.tables import Options, Reach, Row
+from benchmarks.timing import compare, peak_memory, side_by_side
 from skip_exp.attribution import activation_gradient, integrated_gradients
 from skip_exp.attribution.aggregate import Totals
 from skip_exp.attribution.observe import Tap, logits, taps, token_mask, true_label
-from skip_exp.bench.models import encoded, extra, minilm, prompted, task_name, texts
-from skip_exp.bench.tables import Options, Reach, Row
-from skip_exp.bench.timing import compare, peak_memory, side_by_side
 from skip_exp.data.batches import Batch
 from skip_exp.data.module import TextDataModule
 from skip_exp.machine.timing import best_device

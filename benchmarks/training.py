@@ -11,9 +11,9 @@ import torch
 from lightning.pytorch.callbacks import LambdaCallback
 from transformers import BertConfig
 
-from skip_exp.bench import baseline, models
-from skip_exp.bench.tables import Options, Reach, Row
-from skip_exp.bench.timing import Times, clock, compare, reported, synchronise
+from benchmarks import baseline, models
+from benchmarks.tables import Options, Reach, Row
+from benchmarks.timing import Times, clock, compare, reported, synchronise
 from skip_exp.config.schema import TrainConfig, TrainerConfig
 from skip_exp.data.encode import EncodedTask
 from skip_exp.data.metrics import build_metrics

@@ -5,9 +5,9 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from skip_exp.bench.models import backbone, config, keep_at, prompted
-from skip_exp.bench.tables import Options, Reach, Row
-from skip_exp.bench.timing import compare, side_by_side
+from benchmarks.models import backbone, config, keep_at, prompted
+from benchmarks.tables import Options, Reach, Row
+from benchmarks.timing import compare, side_by_side
 from skip_exp.machine.timing import best_device
 from skip_exp.models.cost import random_batch
 from skip_exp.models.soft_prompt import SoftPromptModel

@@ -8,9 +8,9 @@ from typing import Any
 import torch
 from transformers import AutoModel, AutoTokenizer, BertModel
 
-from skip_exp.bench import models
-from skip_exp.bench.tables import Options, Reach, Row
-from skip_exp.bench.timing import compare, side_by_side
+from benchmarks import models
+from benchmarks.tables import Options, Reach, Row
+from benchmarks.timing import compare, side_by_side
 from skip_exp.models.backbones import load_backbone
 from skip_exp.pruning.surgery import cut
 from skip_exp.skill.about import SkillAbout

@@ -8,11 +8,11 @@ from pathlib import Path
 import torch
 from torch import nn
 
+from benchmarks import baseline
+from benchmarks.models import RATIO, data_folder, minilm, task_name, texts
+from benchmarks.tables import Options, Reach, Row
+from benchmarks.timing import Times, compare, job, one_by_one, side_by_side
 from skip_exp import results
-from skip_exp.bench import baseline
-from skip_exp.bench.models import RATIO, data_folder, minilm, task_name, texts
-from skip_exp.bench.tables import Options, Reach, Row
-from skip_exp.bench.timing import Times, compare, job, one_by_one, side_by_side
 from skip_exp.data.sources import RawTask
 from skip_exp.machine.timing import best_device
 from skip_exp.machine.versions import digest

@@ -18,7 +18,7 @@ from typing import TypeVar
 import psutil
 import torch
 
-from skip_exp.bench.tables import Reach, Row
+from benchmarks.tables import Reach, Row
 from skip_exp.errors import SkipError
 from skip_exp.machine.timing import alone, best_device, interleave
 
