@@ -15,9 +15,9 @@ from skip_exp.data.encode import EncodedTask, encode
 from skip_exp.data.sources import RawTask, load_task
 from skip_exp.data.spec import task_spec
 from skip_exp.errors import SkipError
-from skip_exp.models.attention import swap_attention
 from skip_exp.models.backbones import Backbone, load_backbone
-from skip_exp.models.families import FAMILIES, HFModel
+from skip_exp.models.families.base import HFModel
+from skip_exp.models.families.registry import FAMILIES
 from skip_exp.models.prompts.build import build_prompt
 from skip_exp.models.readouts.head import HeadReadout
 from skip_exp.models.sites import Keep
@@ -50,8 +50,7 @@ def backbone(settings: BertConfig) -> HFModel:
     """A frozen BERT with random weights, its attention swapped: as fast as a trained one."""
     torch.manual_seed(0)
     model: HFModel = BertModel(settings, add_pooling_layer=False)
-    swap_attention(model)  # first: modules of ours start in training mode, too
-    return model.eval().requires_grad_(False)
+    return FAMILIES["bert"].prepare(model)
 
 
 def prompted(model: HFModel, prompt: str = "prefix", length: int = LENGTH) -> SoftPromptModel:

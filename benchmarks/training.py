@@ -20,7 +20,7 @@ from skip_exp.data.metrics import build_metrics
 from skip_exp.data.module import TextDataModule
 from skip_exp.machine.timing import best_device
 from skip_exp.models.backbones import embedded_folder
-from skip_exp.models.families import HFModel
+from skip_exp.models.families.base import HFModel
 from skip_exp.training.module import PromptTuner
 from skip_exp.training.trainer import fit_trainer, resolve_precision
 

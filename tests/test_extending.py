@@ -22,7 +22,7 @@ from skip_exp.config import schema
 from skip_exp.errors import SkipError
 from skip_exp.job import Job
 from skip_exp.machine import versions
-from skip_exp.models.families import FfnBlock
+from skip_exp.models.families.base import FfnBlock
 from skip_exp.models.readouts.base import Encoded
 from skip_exp.models.sites import Site, site_sizes
 from skip_exp.phases.prepare import prepare

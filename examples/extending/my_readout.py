@@ -4,7 +4,7 @@ from typing import Any, Self
 
 from torch import Tensor, nn
 
-from skip_exp.models.families import Family, HFModel
+from skip_exp.models.families.base import Family, HFModel
 from skip_exp.models.readouts.base import Encoded, Readout
 
 

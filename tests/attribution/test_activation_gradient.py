@@ -7,7 +7,7 @@ from torch import Tensor
 from skip_exp.attribution import activation_gradient
 from skip_exp.attribution.observe import products, taps
 from skip_exp.errors import ConfigError
-from skip_exp.models.families import FfnBlock
+from skip_exp.models.families.base import FfnBlock
 from tests.helpers.hand import BATCH, S, TwoUnits, texts
 from tests.helpers.tiny import KINDS, tiny_batch, tiny_model
 

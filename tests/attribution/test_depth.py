@@ -5,7 +5,7 @@ import torch
 
 from skip_exp.attribution import depth
 from skip_exp.models import backbones
-from skip_exp.models.families import FAMILIES
+from skip_exp.models.families.registry import FAMILIES
 from skip_exp.models.sites import site_sizes
 from skip_exp.pruning.allocate import allocate
 from skip_exp.pruning.surgery import cut

@@ -5,7 +5,7 @@ import torch
 
 from skip_exp.attribution import magnitude
 from skip_exp.errors import ConfigError
-from skip_exp.models.families import AttentionBlock
+from skip_exp.models.families.base import AttentionBlock
 from skip_exp.pruning.surgery import cut
 from tests.helpers.hand import TwoUnits
 from tests.helpers.tiny import KINDS, tiny_model

@@ -5,7 +5,7 @@ import torch
 
 from skip_exp.attribution.observe import logits, observe, replaced, taps, true_label
 from skip_exp.attribution.replay import record, replay
-from skip_exp.models.families import AttentionBlock
+from skip_exp.models.families.base import AttentionBlock
 from tests.helpers.hand import BATCH, TwoUnits
 from tests.helpers.tiny import KINDS, tiny_batch, tiny_model
 

@@ -5,7 +5,7 @@ import torch
 
 from skip_exp.attribution import taylor
 from skip_exp.attribution.observe import true_label
-from skip_exp.models.families import AttentionBlock
+from skip_exp.models.families.base import AttentionBlock
 from skip_exp.models.soft_prompt import SoftPromptModel
 from tests.helpers.hand import BATCH, S, TwoUnits, texts
 from tests.helpers.tiny import KINDS, tiny_batch, tiny_model

@@ -19,7 +19,7 @@ from skip_exp.config.refusals import missing_key
 from skip_exp.config.task import TaskConfig
 from skip_exp.errors import ConfigError
 from skip_exp.models import sites
-from skip_exp.models.families import FAMILIES
+from skip_exp.models.families.registry import FAMILIES
 from skip_exp.models.prompts.build import KINDS
 from skip_exp.models.readouts.build import READOUTS as READOUT_CLASSES
 from skip_exp.pruning.allocate import ORDERS

@@ -5,7 +5,7 @@ from types import SimpleNamespace
 import torch
 from torch import Tensor, nn
 
-from skip_exp.models.families import FfnBlock, Stream
+from skip_exp.models.families.base import FfnBlock, Stream
 from skip_exp.models.prompts.input import InputPrompt
 from skip_exp.models.prompts.none import NoPrompt
 from skip_exp.models.sites import Shape, Sublayer, shapes

@@ -12,8 +12,7 @@ from transformers import (
 )
 from transformers.modeling_utils import PreTrainedModel
 
-from skip_exp.models.attention import swap_attention
-from skip_exp.models.families import FAMILIES
+from skip_exp.models.families.registry import FAMILIES
 from skip_exp.models.prompts.build import build_prompt
 from skip_exp.models.readouts.base import Readout
 from skip_exp.models.readouts.head import HeadReadout
@@ -91,9 +90,8 @@ def tiny_model(
     decoder: bool = False,
     vocab: int = VOCAB,
 ) -> SoftPromptModel:
-    backbone = tiny_backbone(kind, seed, vocab)
-    swap_attention(backbone)
     family = FAMILIES[kind.split("_")[0]]
+    backbone = family.prepare(tiny_backbone(kind, seed, vocab))
     ids = torch.randint(12, VOCAB, (length,), generator=torch.Generator().manual_seed(seed))
     soft = build_prompt(
         prompt, backbone, family, length=length, ids=ids, std=0.5, seed=seed, decoder=decoder

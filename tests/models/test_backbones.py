@@ -14,8 +14,9 @@ from transformers import T5ForConditionalGeneration
 from skip_exp.config.schema import BackboneConfig, conf_dir
 from skip_exp.errors import ConfigError, SkipError
 from skip_exp.models import backbones
-from skip_exp.models.backbones import Backbone, as_roberta, content_hash, load_backbone, skeleton
-from skip_exp.models.families import FAMILIES
+from skip_exp.models.backbones import Backbone, content_hash, load_backbone, skeleton
+from skip_exp.models.families.registry import FAMILIES
+from skip_exp.models.families.roberta import as_roberta
 from skip_exp.models.prompts.build import build_prompt
 from skip_exp.models.prompts.input import InputPrompt
 from skip_exp.models.readouts.build import build_readout, readout_class

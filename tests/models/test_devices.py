@@ -11,7 +11,7 @@ from torchmetrics import MetricCollection
 from skip_exp.attribution.aggregate import Totals
 from skip_exp.config.schema import BenchmarkConfig, RetuneConfig, TrainConfig
 from skip_exp.errors import SkipError
-from skip_exp.models.families import key_mask
+from skip_exp.models.families.base import key_mask
 from skip_exp.models.sites import Keep, site_sizes
 from skip_exp.models.soft_prompt import SoftPromptModel
 from skip_exp.phases.benchmark import compare

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from skip_exp.models.families import AttentionBlock, causal_mask, key_mask
+from skip_exp.models.families.base import AttentionBlock, causal_mask, key_mask
 from skip_exp.models.prompts.input import InputPrompt
 from skip_exp.models.prompts.prefix import PrefixPrompt, cut_heads
 from skip_exp.models.soft_prompt import SoftPromptModel

@@ -3,7 +3,7 @@
 import torch
 from torch import nn
 
-from skip_exp.models.families import AttentionBlock
+from skip_exp.models.families.base import AttentionBlock
 from skip_exp.models.soft_prompt import SoftPromptModel
 from skip_exp.pruning.surgery import cut, narrow_in, narrow_out
 from tests.helpers.tiny import tiny_batch, tiny_model

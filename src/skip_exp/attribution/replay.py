@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from skip_exp.attribution.observe import Tap, logits, observe
 from skip_exp.data.batches import Batch
-from skip_exp.models.families import AttentionBlock
+from skip_exp.models.families.base import AttentionBlock
 from skip_exp.models.soft_prompt import SoftPromptModel
 
 Returned = dict[nn.Module, Any]  # a module -> what it returned

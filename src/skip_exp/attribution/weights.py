@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from torch import Tensor, nn
 
-from skip_exp.models.families import AttentionBlock, Block
+from skip_exp.models.families.base import AttentionBlock, Block
 from skip_exp.models.sites import Relevance
 
 

@@ -8,9 +8,6 @@ views queries, keys and values with one fixed head size, and has no place for a 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from transformers.models.bert.modeling_bert import BertSelfAttention
-from transformers.models.roberta.modeling_roberta import RobertaSelfAttention
-from transformers.models.t5.modeling_t5 import T5Attention
 
 Prefix = tuple[Tensor, Tensor]  # keys [length, heads, qk_dim], values [length, heads, vo_dim]
 # Keys up to which plain products beat the fused kernel in bf16 on a CPU, see `_fused`: answering,
@@ -110,97 +107,3 @@ class Attention(nn.Module):
 
 def _widened(x: Tensor, width: int) -> Tensor:
     return x if x.shape[-1] == width else F.pad(x, (0, width - x.shape[-1]))
-
-
-class BertAttention(Attention):
-    """Stands in for ``BertSelfAttention`` and ``RobertaSelfAttention``."""
-
-    def __init__(self, original: BertSelfAttention | RobertaSelfAttention) -> None:
-        super().__init__(
-            heads=original.num_attention_heads,
-            head_dim=original.attention_head_size,
-            scaling=original.scaling,
-            dropout=original.dropout.p,
-        )
-        self.query, self.key, self.value = original.query, original.key, original.value
-
-    def projections(self) -> tuple[nn.Linear, nn.Linear, nn.Linear]:
-        return self.query, self.key, self.value
-
-    def forward(
-        self, hidden_states: Tensor, attention_mask: Tensor | None = None, **_: object
-    ) -> tuple[Tensor, None]:
-        return self.context(hidden_states, hidden_states, attention_mask), None
-
-
-class T5BlockAttention(Attention):
-    """Stands in for ``T5Attention`` (self and cross), output projection included.
-
-    Block 0 adds the relative position bias of all original heads to the mask once and hands the
-    sum on; every layer takes the rows of the heads that it kept. Soft prefix keys have no
-    position, hence a bias of zero.
-    """
-
-    def __init__(self, original: T5Attention) -> None:
-        super().__init__(
-            heads=original.n_heads,
-            head_dim=original.key_value_proj_dim,
-            scaling=original.scaling,
-            dropout=original.dropout,
-        )
-        self.q, self.k, self.v, self.o = original.q, original.k, original.v, original.o
-        self.has_relative_attention_bias = original.has_relative_attention_bias
-        if self.has_relative_attention_bias:
-            self.relative_attention_bias = original.relative_attention_bias
-        self.bidirectional = not original.is_decoder
-        self.buckets = original.relative_attention_num_buckets
-        self.max_distance = original.relative_attention_max_distance
-
-    def projections(self) -> tuple[nn.Linear, nn.Linear, nn.Linear]:
-        return self.q, self.k, self.v
-
-    def position_bias(self, queries: int, keys: int, device: torch.device) -> Tensor:
-        """Bias of all original heads, [1, total_heads, queries, prefix length + keys]."""
-        distance = torch.arange(keys, device=device) - torch.arange(queries, device=device)[:, None]
-        bucket = T5Attention._relative_position_bucket(
-            distance, self.bidirectional, self.buckets, self.max_distance
-        )
-        bias = self.relative_attention_bias(bucket).permute(2, 0, 1)[None]
-        prefix = 0 if self.prefix is None else self.prefix[0].shape[0]
-        return F.pad(bias, (prefix, 0))
-
-    def forward(
-        self,
-        hidden_states: Tensor,
-        mask: Tensor | None = None,
-        key_value_states: Tensor | None = None,
-        position_bias: Tensor | None = None,
-        **_: object,
-    ) -> tuple[Tensor, Tensor | None, None]:
-        source = hidden_states if key_value_states is None else key_value_states
-        if position_bias is None:
-            position_bias = mask
-            if self.has_relative_attention_bias:
-                bias = self.position_bias(
-                    hidden_states.shape[1], source.shape[1], hidden_states.device
-                )
-                position_bias = bias if mask is None else bias + mask
-        bias_of_heads = position_bias
-        if (
-            bias_of_heads is not None
-            and bias_of_heads.shape[1] > 1
-            and self.heads < self.total_heads
-        ):
-            bias_of_heads = bias_of_heads.index_select(1, self.head_index)
-        out = self.o(self.context(hidden_states, source, bias_of_heads))
-        return out, position_bias, None
-
-
-def swap_attention(model: nn.Module) -> None:
-    """Replace every attention module of ``model`` in place; the weights are shared, not copied."""
-    for parent in list(model.modules()):
-        for name, child in list(parent.named_children()):
-            if isinstance(child, BertSelfAttention | RobertaSelfAttention):
-                setattr(parent, name, BertAttention(child))
-            elif isinstance(child, T5Attention):
-                setattr(parent, name, T5BlockAttention(child))

@@ -11,17 +11,18 @@ from typing import Any
 
 import torch
 import transformers
-from torch import Tensor, nn
-from transformers import AutoConfig, AutoTokenizer, PreTrainedTokenizerBase, RobertaConfig
+from torch import nn
+from transformers import AutoConfig, AutoTokenizer, PreTrainedTokenizerBase
 from transformers.modeling_utils import PreTrainedModel
 
 from skip_exp.errors import ConfigError, SkipError, first_line
 from skip_exp.machine.files import Stamp, stamp
 from skip_exp.machine.hub import explain, hub_reachable, offline_if_unreachable
 from skip_exp.machine.memory import keep_freed
-from skip_exp.models.attention import swap_attention
 from skip_exp.models.content import content_hash, earlier_hash
-from skip_exp.models.families import FAMILIES, Family, HFModel
+from skip_exp.models.families.base import Family, HFModel
+from skip_exp.models.families.registry import FAMILIES
+from skip_exp.models.families.roberta import as_roberta
 from skip_exp.models.minilm import PACKAGE, minilm_folder
 from skip_exp.models.readouts.build import READOUTS, readout_class
 
@@ -118,8 +119,7 @@ def _loaded(
     model, tokenizer = _load(path, family, readout)
     if layers is not None:
         _keep_first(model, description, layers)
-    swap_attention(model)  # first: modules of ours start in training mode, too
-    model.eval().requires_grad_(False)
+    description.prepare(model)
     note = NOTES.get(path, "")
     if note:
         log.info("%s: %s", name, note)
@@ -151,20 +151,13 @@ def skeleton(config: dict[str, Any], family: str, readout: str) -> PreTrainedMod
     """A model of the given settings, attention swapped; its weights, on ``meta``, are to come."""
     values = dict(config)
     settings = AutoConfig.for_model(values.pop("model_type"), **values)
-    loader = FAMILIES[family].loaders[readout_class(readout).needs]
+    described, needs = FAMILIES[family], readout_class(readout).needs
+    loader = described.loaders[needs]
     with torch.device("meta"), _quiet():
         if hasattr(loader, "from_config"):  # one that looks for the class, maybe in a folder's code
             loader = partial(loader.from_config, trust_remote_code=False)
-        model: PreTrainedModel = loader(settings, **_options(family, readout))
-    swap_attention(model)  # first: modules of ours start in training mode, too
-    model.eval().requires_grad_(False)
-    return model
-
-
-def _options(family: str, readout: str) -> dict[str, bool]:
-    """The pooler belongs to BERT's next-sentence objective; no readout of ours reads it."""
-    needs = readout_class(readout).needs
-    return {"add_pooling_layer": False} if family != "t5" and needs == "encoder" else {}
+        model: PreTrainedModel = loader(settings, **described.loader_options(needs))
+    return described.prepare(model)
 
 
 def _load(path: str, family: str, readout: str) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
@@ -203,16 +196,13 @@ def _read(
     model_type = "roberta" if converted else _model_type(source, path)
     if model_type != family:
         raise ConfigError("backbone.family", family, f"{path} is a {model_type}")
-    model, info = (
-        FAMILIES["bert" if converted else family]
-        .loaders[readout_class(readout).needs]
-        .from_pretrained(
-            source,
-            dtype=torch.float32,
-            output_loading_info=True,
-            trust_remote_code=False,
-            **_options(family, readout),
-        )
+    described, needs = FAMILIES["bert" if converted else family], readout_class(readout).needs
+    model, info = described.loaders[needs].from_pretrained(
+        source,
+        dtype=torch.float32,
+        output_loading_info=True,
+        trust_remote_code=False,
+        **described.loader_options(needs),
     )
     if missing := sorted(info["missing_keys"]):  # the library would make them up at random
         more = f" and {len(missing) - 1} more" if missing[1:] else ""
@@ -232,25 +222,6 @@ def _model_type(source: str, path: str) -> str:
     except ValueError as error:
         why = f"cannot be loaded: {first_line(error)}"
         raise ConfigError("backbone.path", path, why) from error
-
-
-def as_roberta(bert: HFModel) -> HFModel:
-    """A RoBERTa model that computes what the BERT model (without a pooler) computes.
-
-    RoBERTa counts positions from pad id + 1: with pad id 0 one row is put before BERT's table.
-    """
-    settings = bert.config.to_dict() | {
-        "pad_token_id": 0,
-        "max_position_embeddings": bert.config.max_position_embeddings + 1,
-    }
-    for key in ("model_type", "architectures"):
-        settings.pop(key)
-    roberta = transformers.RobertaModel(RobertaConfig(**settings), add_pooling_layer=False)
-    state: dict[str, Tensor] = dict(bert.state_dict())
-    name = "embeddings.position_embeddings.weight"
-    state[name] = torch.cat([torch.zeros_like(state[name][:1]), state[name]])
-    roberta.load_state_dict(state)
-    return roberta
 
 
 @contextmanager

@@ -9,7 +9,7 @@ from transformers.modeling_utils import PreTrainedModel
 
 from skip_exp.models import lora
 from skip_exp.models.attention import Attention
-from skip_exp.models.families import AttentionBlock, Block, Family, key_mask
+from skip_exp.models.families.base import AttentionBlock, Block, Family, key_mask
 from skip_exp.models.prompts.base import SoftPrompt
 from skip_exp.models.readouts.base import Encoded, Readout
 from skip_exp.models.sites import Shape, shapes
@@ -21,7 +21,7 @@ class SoftPromptModel(nn.Module):
     """P(y | [prompt; x]) of a frozen backbone; only ``prompt`` and ``readout`` require gradients.
 
     Args:
-        backbone: a Hugging Face model whose attention was swapped (``models.load_backbone``).
+        backbone: a Hugging Face model whose attention was swapped (``Family.prepare``).
         family: how to reach into it.
         prompt: soft prompt.
         readout: turns hidden states into class logits.

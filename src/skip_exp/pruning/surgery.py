@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from skip_exp.models.families import AttentionBlock, FfnBlock
+from skip_exp.models.families.base import AttentionBlock, FfnBlock
 from skip_exp.models.lora import LowRankLinear, unmerged
 from skip_exp.models.sites import Keep
 from skip_exp.models.soft_prompt import SoftPromptModel

@@ -11,7 +11,7 @@ from skip_exp.config.named import check_imported
 from skip_exp.errors import ConfigError, SkipError, first_line
 from skip_exp.models import lora
 from skip_exp.models.backbones import load_backbone
-from skip_exp.models.families import FAMILIES
+from skip_exp.models.families.registry import FAMILIES
 from skip_exp.models.prompts.build import build_prompt
 from skip_exp.models.readouts.build import build_readout
 from skip_exp.models.sites import Keep, Site, site_sizes

@@ -9,7 +9,7 @@ from transformers import PreTrainedTokenizerBase
 
 from skip_exp import results
 from skip_exp.errors import SkipError
-from skip_exp.models.families import HFModel
+from skip_exp.models.families.base import HFModel
 from skip_exp.models.readouts.head import HeadReadout
 from skip_exp.models.readouts.mlm import MlmReadout
 from skip_exp.models.readouts.seq2seq import Seq2SeqReadout

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from skip_exp.models.families import FfnBlock, Stream
+from skip_exp.models.families.base import FfnBlock, Stream
 from skip_exp.models.sites import Sublayer
 from skip_exp.models.soft_prompt import SoftPromptModel
 from skip_exp.pruning.reconstruct import mask_tuning

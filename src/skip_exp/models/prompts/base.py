@@ -5,7 +5,7 @@ from typing import ClassVar, Self
 
 from torch import Tensor, nn
 
-from skip_exp.models.families import AttentionBlock, Family, HFModel
+from skip_exp.models.families.base import AttentionBlock, Family, HFModel
 from skip_exp.models.sites import Keep
 
 

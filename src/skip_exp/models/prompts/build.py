@@ -8,7 +8,7 @@ from transformers import PreTrainedTokenizerBase
 
 from skip_exp.config.named import named
 from skip_exp.errors import ConfigError
-from skip_exp.models.families import Family, HFModel
+from skip_exp.models.families.base import Family, HFModel
 from skip_exp.models.prompts.base import SoftPrompt, Start
 from skip_exp.models.prompts.input import InputPrompt
 from skip_exp.models.prompts.none import NoPrompt

@@ -8,7 +8,7 @@ from typing import ClassVar, Self
 import torch
 from torch import Tensor, nn
 
-from skip_exp.models.families import Family, HFModel
+from skip_exp.models.families.base import Family, HFModel
 from skip_exp.models.prompts.base import SoftPrompt, Start
 
 

@@ -10,7 +10,7 @@ from typing import Self
 import torch
 from torch import Tensor, nn
 
-from skip_exp.models.families import AttentionBlock, Family, HFModel
+from skip_exp.models.families.base import AttentionBlock, Family, HFModel
 from skip_exp.models.prompts.base import SoftPrompt, Start
 from skip_exp.models.sites import Keep, Sublayer
 
@@ -93,7 +93,7 @@ def _activations(
             )
     try:
         hidden = family.encode(model, embeds[None], None, None)
-        if family.decode is not None and any(b.name.stack == "decoder" for b in blocks):
+        if any(b.name.stack == "decoder" for b in blocks):
             family.decode(model, embeds[None], None, hidden, None)
     finally:
         for handle in handles:

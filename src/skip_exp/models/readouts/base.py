@@ -5,7 +5,7 @@ from typing import Any, ClassVar, Self
 
 from torch import Tensor, nn
 
-from skip_exp.models.families import Family, HFModel, key_mask
+from skip_exp.models.families.base import Family, HFModel, key_mask
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ from transformers import PreTrainedTokenizerBase
 
 from skip_exp.config.named import named
 from skip_exp.errors import ConfigError
-from skip_exp.models.families import HFModel
+from skip_exp.models.families.base import HFModel
 from skip_exp.models.readouts.base import Readout
 from skip_exp.models.readouts.head import HeadReadout
 from skip_exp.models.readouts.mlm import MlmReadout

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from skip_exp.errors import ConfigError
-from skip_exp.models.families import Family, HFModel
+from skip_exp.models.families.base import Family, HFModel
 from skip_exp.models.readouts.base import Encoded, Readout
 
 

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from skip_exp.errors import ConfigError
-from skip_exp.models.families import Family, HFModel
+from skip_exp.models.families.base import Family, HFModel
 from skip_exp.models.readouts.base import Encoded, Readout
 from skip_exp.models.readouts.words import word_pieces
 
@@ -40,5 +40,4 @@ class MlmReadout(Readout):
         return torch.cat([input_ids[:, :1], mask, input_ids[:, 1:]], dim=1)
 
     def forward(self, model: HFModel, family: Family, encoded: Encoded) -> Tensor:
-        head = model.cls if hasattr(model, "cls") else model.lm_head
-        return head(encoded.text[:, 1])[:, self.word_ids]
+        return family.word_scores(model, encoded.text[:, 1])[:, self.word_ids]

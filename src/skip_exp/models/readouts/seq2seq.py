@@ -5,7 +5,7 @@ from typing import Any, ClassVar, Self
 import torch
 from torch import Tensor
 
-from skip_exp.models.families import Family, HFModel, causal_mask
+from skip_exp.models.families.base import Family, HFModel, causal_mask
 from skip_exp.models.readouts.base import Encoded, Readout
 from skip_exp.models.readouts.words import word_pieces
 
@@ -67,5 +67,4 @@ class Seq2SeqReadout(Readout):
         length = 0 if prefix is None else prefix[0].shape[0]
         embeds = model.get_input_embeddings()(ids)
         mask = causal_mask(ids.shape[1], length, ids.device)
-        assert family.decode is not None
         return family.decode(model, embeds, mask, hidden, encoded_mask)

@@ -5,7 +5,7 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor, nn
 
-from skip_exp.models.families import AttentionBlock, Block
+from skip_exp.models.families.base import AttentionBlock, Block
 from skip_exp.models.lora import LowRankLinear
 from skip_exp.models.sites import Keep
 from skip_exp.models.soft_prompt import SoftPromptModel

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from skip_exp.data.batches import Batch
-from skip_exp.models.families import AttentionBlock, Block
+from skip_exp.models.families.base import AttentionBlock, Block
 from skip_exp.models.sites import Keep
 from skip_exp.models.soft_prompt import SoftPromptModel
 from skip_exp.pruning.reconstruct.changes import Changes, apply, lost_blocks

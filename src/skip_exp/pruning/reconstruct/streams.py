@@ -9,7 +9,7 @@ from torch import Tensor
 
 from skip_exp.attribution.observe import logits
 from skip_exp.data.batches import Batch
-from skip_exp.models.families import Block, Stream
+from skip_exp.models.families.base import Block, Stream
 from skip_exp.models.soft_prompt import SoftPromptModel
 
 Streams = dict[str, Tensor]  # by sublayer, the hidden state behind it [R, T, H]

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from transformers import AutoConfig, AutoModelForSequenceClassification, PreTrainedTokenizerBase
 
 from skip_exp.errors import SkipError
-from skip_exp.models.families import AttentionBlock, Block, HFModel
+from skip_exp.models.families.base import AttentionBlock, Block, HFModel
 from skip_exp.models.prompts.input import InputPrompt
 from skip_exp.models.prompts.none import NoPrompt
 from skip_exp.models.prompts.prefix import PrefixPrompt

@@ -1,0 +1,89 @@
+"""BERT (Devlin et al. 2019), and what RoBERTa shares with it."""
+
+from functools import partial
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+from transformers import AutoModel, AutoModelForMaskedLM
+from transformers.models.bert.modeling_bert import BertSelfAttention
+
+from skip_exp.models.attention import Attention
+from skip_exp.models.families.base import (
+    AttentionBlock,
+    Block,
+    Family,
+    FfnBlock,
+    HFModel,
+    StandIns,
+    Stream,
+)
+from skip_exp.models.sites import Sublayer
+
+
+class BertAttention(Attention):
+    """Stands in for ``BertSelfAttention`` and ``RobertaSelfAttention``."""
+
+    def __init__(self, original: Any) -> None:
+        super().__init__(
+            heads=original.num_attention_heads,
+            head_dim=original.attention_head_size,
+            scaling=original.scaling,
+            dropout=original.dropout.p,
+        )
+        self.query, self.key, self.value = original.query, original.key, original.value
+
+    def projections(self) -> tuple[nn.Linear, nn.Linear, nn.Linear]:
+        return self.query, self.key, self.value
+
+    def forward(
+        self, hidden_states: Tensor, attention_mask: Tensor | None = None, **_: object
+    ) -> tuple[Tensor, None]:
+        return self.context(hidden_states, hidden_states, attention_mask), None
+
+
+class Bert(Family):
+    """Post-norm encoder with learnt positions and token types."""
+
+    name = "bert"
+    loaders: ClassVar[dict[str, Any]] = {"encoder": AutoModel, "mlm": AutoModelForMaskedLM}
+    attention: ClassVar[StandIns] = {BertSelfAttention: BertAttention}
+
+    def loader_options(self, needs: str) -> dict[str, bool]:
+        # The pooler belongs to the next-sentence objective; no readout reads it.
+        return {"add_pooling_layer": False} if needs == "encoder" else {}
+
+    def blocks(self, model: HFModel) -> list[Block]:
+        blocks: list[Block] = []
+        for i, layer in enumerate(_core(model).encoder.layer):
+            attention, name = layer.attention, partial(Sublayer.of, "encoder", i)
+            of_both = [Stream(part.output.LayerNorm, before=True) for part in (attention, layer)]
+            dense, up = attention.output.dense, (layer.intermediate.dense,)
+            blocks.append(AttentionBlock(name("self"), attention.self, dense, of_both[0]))
+            blocks.append(FfnBlock(name("ffn"), up, layer.output.dense, of_both[1]))
+        return blocks
+
+    def layers(self, model: HFModel) -> list[nn.Module]:
+        return [_core(model).encoder.layer]
+
+    def encode(
+        self, model: HFModel, embeds: Tensor, mask: Tensor | None, token_types: Tensor | None
+    ) -> Tensor:
+        core = _core(model)
+        positions = torch.arange(embeds.shape[1], device=embeds.device)[None]
+        if token_types is None:
+            token_types = embeds.new_zeros(embeds.shape[:2], dtype=torch.long)
+        hidden = core.embeddings(
+            inputs_embeds=embeds,
+            position_ids=positions + self.position_offset(core.config),
+            token_type_ids=token_types,
+        )
+        return core.encoder(hidden, attention_mask=mask).last_hidden_state
+
+    def word_scores(self, model: HFModel, hidden: Tensor) -> Tensor:
+        return model.cls(hidden)
+
+
+def _core(model: HFModel) -> HFModel:
+    """The encoder, without a language model's head around it."""
+    return getattr(model, model.base_model_prefix, model)

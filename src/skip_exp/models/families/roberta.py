@@ -1,0 +1,43 @@
+"""RoBERTa (Liu et al. 2019): BERT's encoder with positions that count from the padding id."""
+
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+from transformers import RobertaConfig, RobertaModel
+from transformers.models.roberta.modeling_roberta import RobertaSelfAttention
+
+from skip_exp.models.families.base import HFModel, StandIns
+from skip_exp.models.families.bert import Bert, BertAttention
+
+
+class Roberta(Bert):
+    """As BERT, one token type."""
+
+    name = "roberta"
+    attention: ClassVar[StandIns] = {RobertaSelfAttention: BertAttention}
+
+    def position_offset(self, config: Any) -> int:
+        return config.pad_token_id + 1
+
+    def word_scores(self, model: HFModel, hidden: Tensor) -> Tensor:
+        return model.lm_head(hidden)
+
+
+def as_roberta(bert: HFModel) -> HFModel:
+    """A RoBERTa model that computes what the BERT model (without a pooler) computes.
+
+    With a padding id of 0 one row is put before BERT's table of positions.
+    """
+    settings = bert.config.to_dict() | {
+        "pad_token_id": 0,
+        "max_position_embeddings": bert.config.max_position_embeddings + 1,
+    }
+    for key in ("model_type", "architectures"):
+        settings.pop(key)
+    roberta = RobertaModel(RobertaConfig(**settings), add_pooling_layer=False)
+    state: dict[str, Tensor] = dict(bert.state_dict())
+    name = "embeddings.position_embeddings.weight"
+    state[name] = torch.cat([torch.zeros_like(state[name][:1]), state[name]])
+    roberta.load_state_dict(state)
+    return roberta
