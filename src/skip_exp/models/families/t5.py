@@ -1,6 +1,7 @@
 """T5 (Raffel et al. 2020) and its successors: relative positions, maybe gated FFNs, a decoder."""
 
 from functools import partial
+from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
