@@ -25,7 +25,7 @@ from typing import Any
 
 from benchmarks.tables import Options, Report, from_json, table, to_json, write
 from skip_exp.errors import SkipError
-from skip_exp.machine import provenance
+from skip_exp.utils import provenance
 
 # In order of running; each is a module of this package with TITLE, ABOUT and measure(options).
 COMPARISONS = (

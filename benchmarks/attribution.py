@@ -14,9 +14,9 @@ from skip_exp.attribution.aggregate import Totals
 from skip_exp.attribution.observe import Tap, logits, taps, token_mask, true_label
 from skip_exp.data.batches import Batch
 from skip_exp.data.module import TextDataModule
-from skip_exp.machine.timing import best_device
 from skip_exp.models.sites import Relevance
 from skip_exp.models.soft_prompt import SoftPromptModel
+from skip_exp.utils.timing import best_device
 
 TITLE = "Attribution"
 ABOUT = (

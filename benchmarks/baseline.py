@@ -21,14 +21,14 @@ from transformers import (
 )
 
 from benchmarks.models import LENGTH, MAX_LENGTH, encoded, extra, minilm
+from skip_exp.cache.versions import digest
 from skip_exp.config.schema import TrainConfig
 from skip_exp.data.batches import Batch, Row, collate
 from skip_exp.data.module import LengthGroupedSampler
 from skip_exp.data.sources import RawTask
-from skip_exp.machine.timing import best_device
-from skip_exp.machine.versions import digest
 from skip_exp.models.backbones import embedded_folder
 from skip_exp.training.trainer import resolve_precision
+from skip_exp.utils.timing import best_device
 
 BATCH = 32
 

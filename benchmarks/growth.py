@@ -18,10 +18,10 @@ from benchmarks.models import SHAPES, block_parameters, keep_at, prompted_shape
 from benchmarks.tables import PICTURE, Options, Row
 from benchmarks.timing import compare, job, peak_memory, side_by_side
 from skip_exp import results
-from skip_exp.machine.timing import alone, best_device
 from skip_exp.models.cost import random_batch
 from skip_exp.models.sites import Sublayer
 from skip_exp.pruning.surgery import cut
+from skip_exp.utils.timing import alone, best_device
 
 TITLE = "Growth"
 ABOUT = (

@@ -13,14 +13,14 @@ from benchmarks.models import RATIO, data_folder, minilm, task_name, texts
 from benchmarks.tables import Options, Reach, Row
 from benchmarks.timing import Times, compare, job, one_by_one, side_by_side
 from skip_exp import results
+from skip_exp.cache.versions import digest
 from skip_exp.data.sources import RawTask
-from skip_exp.machine.timing import best_device
-from skip_exp.machine.versions import digest
 from skip_exp.skill.classifier import Classifier
 from skip_exp.skill.export import export
 from skip_exp.skill.files import TENSORS
 from skip_exp.skill.onnx import OnnxSkill
 from skip_exp.skill.skill import Skill
+from skip_exp.utils.timing import best_device
 
 TITLE = "The ladder"
 ABOUT = (

@@ -8,10 +8,10 @@ from torch import Tensor
 from benchmarks.models import backbone, config, keep_at, prompted
 from benchmarks.tables import Options, Reach, Row
 from benchmarks.timing import compare, side_by_side
-from skip_exp.machine.timing import best_device
 from skip_exp.models.cost import random_batch
 from skip_exp.models.soft_prompt import SoftPromptModel
 from skip_exp.pruning.surgery import cut
+from skip_exp.utils.timing import best_device
 
 TITLE = "Prefix prompt against no prompt"
 ABOUT = (

@@ -12,7 +12,7 @@ from benchmarks.tables import Options, Reach, Row
 from benchmarks.timing import clock, job
 from skip_exp import results
 from skip_exp.errors import SkipError
-from skip_exp.machine.timing import alone
+from skip_exp.utils.timing import alone
 
 TITLE = "Sweep of three ratios against one job"
 ABOUT = (

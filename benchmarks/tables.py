@@ -11,7 +11,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from skip_exp.machine import files
+from skip_exp.utils import files
 
 HEAD = ("what", "setting", "ours", "theirs", "ratio", "reach", "met")
 PICTURE = "growth.png"

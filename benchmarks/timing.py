@@ -20,7 +20,7 @@ import torch
 
 from benchmarks.tables import Reach, Row
 from skip_exp.errors import SkipError
-from skip_exp.machine.timing import alone, best_device, interleave
+from skip_exp.utils.timing import alone, best_device, interleave
 
 KEEP_MAPPED = -3  # M_MMAP_THRESHOLD of glibc's mallopt
 SCALES = {"s": 1.0, "ms": 1e3}

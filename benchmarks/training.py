@@ -18,11 +18,11 @@ from skip_exp.config.schema import TrainConfig, TrainerConfig
 from skip_exp.data.encode import EncodedTask
 from skip_exp.data.metrics import build_metrics
 from skip_exp.data.module import TextDataModule
-from skip_exp.machine.timing import best_device
 from skip_exp.models.backbones import embedded_folder
 from skip_exp.models.families.base import HFModel
 from skip_exp.training.module import PromptTuner
 from skip_exp.training.trainer import fit_trainer, resolve_precision
+from skip_exp.utils.timing import best_device
 
 TITLE = "Training throughput"
 ABOUT = (

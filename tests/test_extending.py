@@ -20,13 +20,13 @@ from skip_exp import Skill, pipeline
 from skip_exp.cache.store import entry_name
 from skip_exp.config import schema
 from skip_exp.errors import SkipError
-from skip_exp.job import Job
-from skip_exp.machine import versions
+from skip_exp.job.job import Job
+from skip_exp.job.prepare import prepare
 from skip_exp.models.families.base import FfnBlock
 from skip_exp.models.readouts.base import Encoded
 from skip_exp.models.sites import Site, site_sizes
-from skip_exp.phases.prepare import prepare
 from skip_exp.pruning.allocate import Group
+from skip_exp.utils import versions
 from tests.helpers.tiny import tiny_batch, tiny_model
 from tests.helpers.toy import save_toy, toy_job
 from tests.helpers.written import ROOT

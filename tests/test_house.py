@@ -12,8 +12,8 @@ import skip_exp
 PACKAGE = Path(skip_exp.__file__).parent
 # From the ground up: a room imports from those before it, and from itself.
 ROOMS = (
-    *("errors", "machine", "config", "results", "data", "models", "attribution", "pruning"),
-    *("callbacks", "training", "cache", "logger", "skill", "job", "phases", "pipeline"),
+    *("errors", "utils", "config", "cache", "results", "data", "models", "attribution", "pruning"),
+    *("callbacks", "training", "logger", "skill", "job", "phases", "pipeline"),
     *("report", "sweep"),
     *("predict", "export", "benchmark", "dashboard", "__main__"),
 )

@@ -17,18 +17,18 @@ from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
 from skip_exp import benchmark, pipeline
 from skip_exp.data.module import TextDataModule
 from skip_exp.errors import ConfigError, SkipError
-from skip_exp.job import phase_seed
-from skip_exp.machine.provenance import processor
+from skip_exp.job.job import phase_seed
+from skip_exp.job.prepare import prepare
 from skip_exp.phases import retune as retuning
-from skip_exp.phases import timing
+from skip_exp.phases import sublayers
 from skip_exp.phases.fit import teacher_logits
-from skip_exp.phases.prepare import prepare
 from skip_exp.phases.prune import Pruned
 from skip_exp.phases.retune import retune
 from skip_exp.phases.tune import tune
 from skip_exp.pruning import latency
 from skip_exp.pruning.surgery import cut
 from skip_exp.skill.skill import Skill
+from skip_exp.utils.provenance import processor
 from tests.helpers.toy import SMALL, composed, rarely
 
 WORDS = ["good", "fine", "great", "bad", "poor", "awful", "film", "plot", "the", "a", "was"]
@@ -440,7 +440,7 @@ def test_a_speed_up_asked_for(job: Any, allocation: str, monkeypatch: pytest.Mon
         }
         return latency.Table(len(model.shapes()) + 1.0, sites)
 
-    monkeypatch.setattr(timing, "measure", linear)
+    monkeypatch.setattr(sublayers, "measure", linear)
     result = pipeline.run(job("prune.target_speedup=2", f"prune.allocation={allocation}"))
     kept = [kept / of for kept, of in result["keep_sizes"].values()]
     predicted = (len(kept) + 1) / (sum(kept) + 1)

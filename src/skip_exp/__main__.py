@@ -14,9 +14,9 @@ import hydra
 
 from skip_exp.config import refusals
 from skip_exp.config import schema as config
-from skip_exp.machine import imports
 from skip_exp.sweep import ending, entry, flags
 from skip_exp.sweep.state import STARTED
+from skip_exp.utils import imports
 
 # Each module has a main(arguments). They are imported on demand: some of them bring in torch.
 COMMANDS = {

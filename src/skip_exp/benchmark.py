@@ -9,12 +9,12 @@ from typing import Any
 from skip_exp import results
 from skip_exp.config.schema import BenchmarkConfig
 from skip_exp.errors import SkipError
-from skip_exp.machine.timing import best_device
+from skip_exp.job.timing import compare
 from skip_exp.models.soft_prompt import SoftPromptModel
-from skip_exp.phases.benchmark import compare
 from skip_exp.pruning.surgery import zero
 from skip_exp.skill.rebuild import whole_model
 from skip_exp.skill.skill import Skill
+from skip_exp.utils.timing import best_device
 
 log = logging.getLogger(__name__)
 

@@ -5,16 +5,16 @@ from typing import Any
 
 from skip_exp import results
 from skip_exp.config.schema import Config
-from skip_exp.job import Job
+from skip_exp.job import again, attempts, timing
+from skip_exp.job.finish import Measured, finish
+from skip_exp.job.job import Job
+from skip_exp.job.prepare import prepare
+from skip_exp.job.timing import Clock
 from skip_exp.logger.build import build_logger
-from skip_exp.phases import again, attempts, retime
 from skip_exp.phases.attribute import attribute
 from skip_exp.phases.benchmark import benchmark
-from skip_exp.phases.clock import Clock
-from skip_exp.phases.finish import Measured, finish
-from skip_exp.phases.prepare import prepare
 from skip_exp.phases.prune import prune
-from skip_exp.phases.retune import retune
+from skip_exp.phases.retune import lengthened, retune
 from skip_exp.phases.search import search
 from skip_exp.phases.test import test
 from skip_exp.phases.tune import tune
@@ -31,9 +31,9 @@ def run(cfg: Config) -> Result:
     attempts.write_config(cfg, job.job_id)
     with job.cache.job(job.job_id) as earlier:
         if cfg.sweep.skip_done and (done := attempts.finished(earlier, job.job_id)):
-            timing = retime.again(job, done)
-            last = job.output / results.FILE if timing else Path(done["path"])
-            result = attempts.reuse(cfg, done, timing)
+            newer = timing.again(job, done)
+            last = job.output / results.FILE if newer else Path(done["path"])
+            result = attempts.reuse(cfg, done, newer)
             again.note(job, last)
             return result
         attempts.supersede(earlier, cfg)
@@ -66,9 +66,13 @@ def run_phases(job: Job) -> Result:
     if job.cfg.benchmark.enabled:
         with clock("benchmark"):
             latency = benchmark(job, whole, final)
+    epochs = lengthened(job, dense, pruned).epochs if job.cfg.retune.enabled else 0
     measured = Measured(
         dense=dense,
-        pruned=pruned,
+        keep=pruned.keep,
+        changes=pruned.changes,
+        table=pruned.table,
+        epochs=epochs,
         final=final,
         whole=whole,
         ratio=ratio,

@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
 from skip_exp.errors import ExampleError, SkipError
-from skip_exp.machine import imports
 from skip_exp.skill.about import ONNX
+from skip_exp.utils import imports
 
 if TYPE_CHECKING:
     from skip_exp.skill.classifier import Classifier, Prediction

@@ -10,15 +10,18 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal, TypedDict, Unpack, cast
 
+from skip_exp.cache.versions import job_code
 from skip_exp.config.schema import backbone_label, method_name
 from skip_exp.errors import SkipError
-from skip_exp.machine import files
-from skip_exp.machine.kinds import mismatch
-from skip_exp.machine.provenance import git_commit, versions
+from skip_exp.utils import files
+from skip_exp.utils.kinds import mismatch
+from skip_exp.utils.provenance import git_commit, installed
 
 log = logging.getLogger(__name__)
 
 SCHEMA = 1
+# Their versions stand in a result, beside the version of this package's own code.
+PACKAGES = ("skip_exp", "torch", "transformers", "datasets", "lightning", "wandb")
 FILE = "result.json"
 CONFIG = "config.yaml"  # beside it: the resolved configuration, written when the job begins
 # Of `keep_sizes`: what `models.sites` calls them, and more neurons than any of them has.
@@ -142,7 +145,11 @@ def new(**fields: Unpack[Result]) -> Result:
     names = [name for name in Result.__annotations__ if name != "path"]
     result: dict[str, Any] = {name: {} if name in _MAPPINGS else None for name in names}
     result |= {"schema": SCHEMA, "job_id": "", "status": "done", "data_is_sample": False}
-    result |= {"reused": False, "retimed": False, "versions": dict(versions())}
+    result |= {
+        "reused": False,
+        "retimed": False,
+        "versions": {"code": job_code()} | installed(PACKAGES),
+    }
     result |= {"git_commit": git_commit(), "finished": datetime.now(UTC).isoformat("T", "seconds")}
     return cast(Result, result | fields)
 

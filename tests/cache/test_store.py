@@ -20,7 +20,7 @@ from skip_exp.cache.store import (
     read_entry,
     read_pointer,
 )
-from skip_exp.machine.versions import digest, stage_version
+from skip_exp.cache.versions import digest, stage_version
 
 KEY = {"seed": 1, "prompt": {"kind": "prefix"}}
 

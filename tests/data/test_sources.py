@@ -11,7 +11,7 @@ from skip_exp.config.task import TaskConfig
 from skip_exp.data.sources import load_task
 from skip_exp.data.spec import task_spec
 from skip_exp.errors import ConfigError, DataError
-from skip_exp.machine import hub
+from skip_exp.utils import hub
 
 from .conftest import rows, spec
 

@@ -5,9 +5,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from skip_exp import job as jobs
+from skip_exp.job import job as jobs
+from skip_exp.job.prepare import prepare
 from skip_exp.phases import fit
-from skip_exp.phases.prepare import prepare
 from tests.helpers.toy import save_toy, toy_job
 
 

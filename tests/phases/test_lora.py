@@ -7,10 +7,10 @@ import pytest
 import torch
 
 from skip_exp import pipeline
+from skip_exp.job.finish import Measured
+from skip_exp.job.prepare import prepare
 from skip_exp.models import lora
 from skip_exp.models.soft_prompt import trainable_state
-from skip_exp.phases.finish import Measured
-from skip_exp.phases.prepare import prepare
 from skip_exp.phases.tune import tune
 from skip_exp.skill.skill import Skill
 from tests.helpers.toy import rarely, save_toy, toy_job

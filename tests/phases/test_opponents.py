@@ -6,7 +6,7 @@ import pytest
 
 from skip_exp import Skill, pipeline
 from skip_exp.benchmark import retime
-from skip_exp.phases.prepare import prepare
+from skip_exp.job.prepare import prepare
 from skip_exp.report import frame, summary
 from tests.helpers.toy import save_toy, toy_job
 

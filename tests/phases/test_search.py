@@ -9,8 +9,8 @@ import pytest
 from skip_exp import pipeline
 from skip_exp.data.module import TextDataModule
 from skip_exp.errors import ConfigError
+from skip_exp.job.prepare import prepare
 from skip_exp.phases import search
-from skip_exp.phases.prepare import prepare
 from skip_exp.phases.search import grid, largest, within
 from tests.helpers.toy import save_toy, toy_job
 

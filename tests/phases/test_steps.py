@@ -9,8 +9,8 @@ import torch
 from skip_exp import pipeline
 from skip_exp.callbacks.pruning import PruningCallback
 from skip_exp.errors import ConfigError
+from skip_exp.job.prepare import prepare
 from skip_exp.phases import attribute, fit, prune, retune, tune
-from skip_exp.phases.prepare import prepare
 from skip_exp.pruning.reconstruct import compute
 from skip_exp.skill.skill import Skill
 from tests.helpers.toy import save_toy, toy_job

@@ -8,7 +8,6 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from skip_exp.machine import timing
 from skip_exp.models.backbones import load_backbone
 from skip_exp.models.cost import random_batch
 from skip_exp.models.prompts.base import Start
@@ -20,6 +19,7 @@ from skip_exp.pruning import measure as measuring
 from skip_exp.pruning.latency import widths
 from skip_exp.pruning.measure import measure
 from skip_exp.pruning.surgery import cut
+from skip_exp.utils import timing
 from tests.helpers.tiny import KINDS, tiny_model
 
 

@@ -12,13 +12,13 @@ from types import SimpleNamespace
 import pytest
 import yaml
 
+from skip_exp.cache.versions import job_code
 from skip_exp.errors import DataError, SkipError
-from skip_exp.machine import hub
-from skip_exp.machine.versions import job_code
 from skip_exp.report import frame, table2
 from skip_exp.report import grid as grids
 from skip_exp.report.frame import comparable
 from skip_exp.report.reconstruction import REHEARSAL, Plan, caption, rows, to_latex
+from skip_exp.utils import hub
 from tests.helpers.fakes import result, store
 
 SWEEPS = grids.sweep_dir()

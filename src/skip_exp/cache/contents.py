@@ -11,10 +11,9 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from skip_exp import results
 from skip_exp.cache.store import JOBS, entry_name, read_about, read_pointer
+from skip_exp.cache.versions import STAGES
 from skip_exp.errors import SkipError
-from skip_exp.machine.versions import STAGES
 
 # <name>.safetensors in a stage's folder, <job id> in the one of the jobs; .lock and *.tmp in both.
 _FILE = re.compile(r"(?P<name>[0-9a-f]{16,32})(?P<kind>|\.safetensors|\.lock|.*\.tmp)")
@@ -102,7 +101,7 @@ def _stored(path: Path, users: int) -> Stored:
 def _counts(pointer: Path, lock: Path) -> bool:
     """Whether a job has left a result that still exists, or runs at the moment."""
     job = read_pointer(pointer)
-    result_files = [job.result, job.started and job.started / results.FILE]
+    result_files = [job.result, job.started and job.started / "result.json"]
     return any(file and os.path.isfile(file) for file in result_files) or is_held(lock)
 
 

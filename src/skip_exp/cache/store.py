@@ -20,8 +20,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
-from skip_exp.machine import files
-from skip_exp.machine.versions import digest, stage_version
+from skip_exp.cache.versions import digest, stage_version
+from skip_exp.utils import files
 
 log = logging.getLogger(__name__)
 

@@ -16,8 +16,8 @@ from skip_exp.data.sample import sample_tables
 from skip_exp.data.spec import columns
 from skip_exp.data.tables import SUFFIXES, read_table
 from skip_exp.errors import ConfigError, DataError
-from skip_exp.machine import hub
-from skip_exp.machine.files import Stamp, stamp
+from skip_exp.utils import hub
+from skip_exp.utils.files import Stamp, stamp
 
 log = logging.getLogger(__name__)
 

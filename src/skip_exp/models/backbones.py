@@ -16,15 +16,15 @@ from transformers import AutoConfig, AutoTokenizer, PreTrainedTokenizerBase
 from transformers.modeling_utils import PreTrainedModel
 
 from skip_exp.errors import ConfigError, SkipError, first_line
-from skip_exp.machine.files import Stamp, stamp
-from skip_exp.machine.hub import explain, hub_reachable, offline_if_unreachable
-from skip_exp.machine.memory import keep_freed
 from skip_exp.models.content import content_hash, earlier_hash
 from skip_exp.models.families.base import Family, HFModel
 from skip_exp.models.families.registry import FAMILIES
 from skip_exp.models.families.roberta import as_roberta
 from skip_exp.models.minilm import PACKAGE, minilm_folder
 from skip_exp.models.readouts.build import READOUTS, readout_class
+from skip_exp.utils.files import Stamp, stamp
+from skip_exp.utils.hub import explain, hub_reachable, offline_if_unreachable
+from skip_exp.utils.memory import keep_freed
 
 log = logging.getLogger(__name__)
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from huggingface_hub import snapshot_download
 
 from skip_exp.errors import SkipError
-from skip_exp.machine.hub import hub_reachable, offline_if_unreachable
+from skip_exp.utils.hub import hub_reachable, offline_if_unreachable
 
 log = logging.getLogger(__name__)
 

@@ -12,7 +12,7 @@ from skip_exp.callbacks.attribution import AttributionCallback
 from skip_exp.data.batches import Batch
 from skip_exp.data.metrics import build_metrics
 from skip_exp.errors import ConfigError
-from skip_exp.job import Job
+from skip_exp.job.job import Job
 from skip_exp.models.sites import Relevance, Site, site_sizes
 from skip_exp.models.soft_prompt import SoftPromptModel
 from skip_exp.training.module import PromptTuner

@@ -13,7 +13,7 @@ from skip_exp.callbacks.keep_best import KeepBest
 from skip_exp.config.schema import TrainConfig
 from skip_exp.data.batches import Batch
 from skip_exp.data.metrics import build_metrics
-from skip_exp.job import Job
+from skip_exp.job.job import Job
 from skip_exp.models.hidden import layer_states, text_means
 from skip_exp.models.soft_prompt import SoftPromptModel
 from skip_exp.training import processes, trainer

@@ -8,13 +8,13 @@ from typing import Any
 from skip_exp.callbacks.pruning import PruningCallback
 from skip_exp.config.prune import MISSED, PruneConfig
 from skip_exp.data.metrics import build_metrics
-from skip_exp.job import Job
+from skip_exp.job.job import Job
 from skip_exp.models.lora import unmerged
 from skip_exp.models.sites import Keep, Relevance
 from skip_exp.models.soft_prompt import SoftPromptModel
 from skip_exp.phases.attribute import calibration, relevance_of
 from skip_exp.phases.fit import fit, teacher_of
-from skip_exp.phases.timing import Timed, time_sublayers
+from skip_exp.phases.sublayers import Timed, time_sublayers
 from skip_exp.pruning import allocate, latency, steps
 from skip_exp.pruning.reconstruct import compute
 from skip_exp.pruning.reconstruct.changes import Changes, apply

@@ -3,7 +3,7 @@
 from lightning.pytorch.loggers import Logger
 
 from skip_exp.config.schema import RetuneConfig
-from skip_exp.job import Job
+from skip_exp.job.job import Job
 from skip_exp.models.cost import flops
 from skip_exp.models.soft_prompt import SoftPromptModel, load_trainable, trainable_state
 from skip_exp.phases.fit import fit, teacher_of

@@ -9,7 +9,7 @@ from dataclasses import asdict
 from functools import partial
 
 from skip_exp.cache.store import Entry
-from skip_exp.job import Job
+from skip_exp.job.job import Job
 from skip_exp.models.sites import Relevance
 from skip_exp.models.soft_prompt import SoftPromptModel
 from skip_exp.phases.prune import prune

@@ -4,17 +4,15 @@ from typing import Any
 
 from skip_exp.cache.store import Entry
 from skip_exp.data.metrics import build_metrics
-from skip_exp.job import Job
+from skip_exp.job.job import Job
 from skip_exp.models.soft_prompt import SoftPromptModel
 from skip_exp.training.module import PromptTuner
 from skip_exp.training.trainer import eval_trainer
 
-Scores = dict[str, Any]  # {select: {metric: value}, validation: ..., extra: {split: ...}}
-
 
 def test(
     job: Job, dense: SoftPromptModel, pruned: SoftPromptModel, final: SoftPromptModel
-) -> dict[str, Scores]:
+) -> dict[str, Any]:
     """Scores of the three models, in fp32; without re-tuning pruned and final are the same."""
     scores = {
         "dense": job.stage("score", lambda: Entry({}, score(job, dense))).values,
@@ -24,8 +22,11 @@ def test(
     return scores
 
 
-def score(job: Job, model: SoftPromptModel) -> Scores:
-    """Every metric on the selection slice, the validation split and the task's extra splits."""
+def score(job: Job, model: SoftPromptModel) -> dict[str, Any]:
+    """Every metric on the selection slice, the validation split and the task's extra splits.
+
+    Returns {select: {metric: value}, validation: ..., extra: {split: ...}}.
+    """
     data = job.batches(job.cfg.retune, "test")
     extra = {s: score_rows(job, model, data.extra_dataloader(s)) for s in job.data.spec.extra}
     return {

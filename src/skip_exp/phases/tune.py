@@ -6,7 +6,7 @@ from lightning.pytorch.loggers import Logger
 
 from skip_exp.cache.store import Entry
 from skip_exp.callbacks.curves import kept, replay
-from skip_exp.job import Job
+from skip_exp.job.job import Job
 from skip_exp.models.soft_prompt import SoftPromptModel, load_trainable, trainable_state
 from skip_exp.phases.fit import fit
 

@@ -8,11 +8,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from skip_exp.machine.timing import interleave
 from skip_exp.models.sites import Keep, Shape
 from skip_exp.models.soft_prompt import SoftPromptModel
 from skip_exp.pruning.latency import Table, Timing
 from skip_exp.pruning.surgery import cut
+from skip_exp.utils.timing import interleave
 
 # Between the widths that are measured time is interpolated.
 POINTS = {"ffn": 6, "heads": 8, "qk": 4, "vo": 4}

@@ -14,10 +14,10 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from skip_exp.cache.versions import job_code
 from skip_exp.config import refusals
 from skip_exp.config import schema as config
 from skip_exp.errors import SkipError
-from skip_exp.machine.versions import job_code
 from skip_exp.report.cells import without
 from skip_exp.report.frame import settings, settings_of
 

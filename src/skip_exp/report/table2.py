@@ -18,12 +18,12 @@ import pandas as pd
 from omegaconf import OmegaConf
 
 from skip_exp.errors import SkipError
-from skip_exp.machine import hub
 from skip_exp.report import frame
 from skip_exp.report import grid as grids
 from skip_exp.report.grid import Grid
 from skip_exp.report.reconstruction import Plan, to_latex, to_markdown
 from skip_exp.report.tables import save
+from skip_exp.utils import hub
 
 SWEEPS = {"paper": "table2", "offline": "table2_offline"}
 

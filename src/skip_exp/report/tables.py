@@ -8,9 +8,9 @@ from rich.markup import escape
 from rich.table import Table
 
 from skip_exp.errors import SkipError
-from skip_exp.machine import files
 from skip_exp.report.cells import ratio_text
 from skip_exp.report.frame import PHASES
+from skip_exp.utils import files
 
 TEXT_COLUMNS = (  # the others are numbers, aligned to the right
     *("task", "backbone", "keep by", "attribution", "variant", "metric", "data", "notes", "note"),

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any, Literal, NotRequired, TypedDict, get_type_hints
 
 from skip_exp.errors import SkipError, first_line
-from skip_exp.machine.files import parse_json
-from skip_exp.machine.kinds import mismatch
+from skip_exp.utils.files import parse_json
+from skip_exp.utils.kinds import mismatch
 
 VERSION = 1
 ABOUT = "skill.json"

@@ -16,12 +16,12 @@ from safetensors.torch import load, save
 from torch import Tensor
 
 from skip_exp.errors import SkipError, first_line
-from skip_exp.machine import files
 from skip_exp.models.lora import FACTORS
 from skip_exp.models.sites import Keep
 from skip_exp.models.soft_prompt import SoftPromptModel, trainable_state
 from skip_exp.pruning.reconstruct.changes import Changes
 from skip_exp.skill.about import ABOUT, VERSION, SkillAbout, parse_about, read_bytes, read_json
+from skip_exp.utils import files
 
 TENSORS = "skill.safetensors"
 KEEP, CHANGE = "keep/", "change/"  # what the names of these tensors begin with

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from skip_exp.errors import SkipError, first_line
-from skip_exp.machine.files import parse_json
 from skip_exp.skill.about import (
     CONFIG,
     ONNX,
@@ -20,6 +19,7 @@ from skip_exp.skill.about import (
     read_json,
 )
 from skip_exp.skill.classifier import Classifier, token_batches
+from skip_exp.utils.files import parse_json
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

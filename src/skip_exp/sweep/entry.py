@@ -20,10 +20,10 @@ from skip_exp import results
 from skip_exp.config import refusals
 from skip_exp.config.schema import Config, typed
 from skip_exp.errors import SkipError
-from skip_exp.machine import imports
-from skip_exp.phases import again, attempts
+from skip_exp.job import again, attempts
 from skip_exp.sweep import progress, workers
 from skip_exp.sweep.state import STARTED
+from skip_exp.utils import imports
 
 log = logging.getLogger(__name__)
 

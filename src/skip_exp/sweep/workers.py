@@ -15,7 +15,7 @@ from hydra.types import RunMode
 from omegaconf import OmegaConf
 
 from skip_exp.config.schema import TrainerConfig
-from skip_exp.machine.files import machine_lock
+from skip_exp.utils.files import machine_lock
 
 log = logging.getLogger(__name__)
 

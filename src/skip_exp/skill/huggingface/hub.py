@@ -7,10 +7,10 @@ import huggingface_hub
 from huggingface_hub.errors import EntryNotFoundError
 
 from skip_exp.errors import SkipError, first_line
-from skip_exp.machine.files import parse_json
-from skip_exp.machine.hub import hub_reachable, offline_if_unreachable
 from skip_exp.skill.about import ABOUT, SkillAbout
 from skip_exp.skill.files import MODEL, SHARED, TENSORS
+from skip_exp.utils.files import parse_json
+from skip_exp.utils.hub import hub_reachable, offline_if_unreachable
 
 
 def check_push(about: SkillAbout, repo_id: str) -> None:

@@ -10,8 +10,8 @@ from typing import Any, TypeVar
 import psutil
 import torch
 
-from skip_exp.machine.files import machine_lock
-from skip_exp.machine.provenance import processor
+from skip_exp.utils.files import machine_lock
+from skip_exp.utils.provenance import processor
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")

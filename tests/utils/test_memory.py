@@ -9,7 +9,7 @@ import pytest
 
 FAULTS = """
 import resource, torch
-from skip_exp.machine import memory
+from skip_exp.utils import memory
 {before}
 torch.set_num_threads(1)
 x = torch.ones(32, 48, 384)

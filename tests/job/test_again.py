@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from skip_exp import pipeline, results
-from skip_exp.phases import again
+from skip_exp.job import again
 from skip_exp.skill.files import ABOUT, TENSORS
 from tests.helpers.toy import save_toy, toy_job
 

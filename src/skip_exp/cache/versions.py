@@ -27,7 +27,7 @@ STAGES = {
     "hidden": ("phases.fit",),
     "score": ("phases.test",),
     "probe": ("phases.search",),
-    "latency": ("phases.timing",),
+    "latency": ("phases.sublayers",),
 }
 PHASES = ("tune", "attribute", "prune", "retune", "test", "benchmark", "search")
 BESIDE = {"transformers": ("tokenizers",)}  # libraries that compute, imported by others only

@@ -16,13 +16,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from skip_exp import results
+from skip_exp.cache.versions import digest, job_code
 from skip_exp.config.schema import Config
-from skip_exp.machine import files
-from skip_exp.machine.provenance import cores, processor
-from skip_exp.machine.versions import digest, job_code
+from skip_exp.utils import files
+from skip_exp.utils.provenance import cores, processor
 
 if TYPE_CHECKING:
-    from skip_exp.job import Job
+    from skip_exp.job.job import Job
 
 # Of these no job's numbers depend.
 _LEFT_OUT = ("output_dir", "logger", "sweep", "cache", "debug")

@@ -24,7 +24,7 @@ from skip_exp.training.trainer import root_device
 
 @dataclass(frozen=True)
 class Job:
-    """Everything that the phases need; made by :func:`skip_exp.phases.prepare.prepare`.
+    """Everything that the phases need; made by :func:`skip_exp.job.prepare.prepare`.
 
     Attributes:
         data: the task's rows as token ids.

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from skip_exp.machine import imports
+from skip_exp.utils import imports
 
 NAME = "seen_by_a_test"
 

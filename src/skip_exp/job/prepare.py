@@ -11,21 +11,21 @@ from typing import Any
 from hydra.utils import get_method
 
 from skip_exp.cache.store import StageCache
+from skip_exp.cache.versions import code_version, digest, job_code
 from skip_exp.config import together
 from skip_exp.config.schema import AttributionConfig, Config, TrainConfig
 from skip_exp.config.task import TaskConfig
 from skip_exp.data.encode import EncodedTask, draw_rows, encode
 from skip_exp.data.sources import load_task, local_stamp
 from skip_exp.errors import ConfigError, SkipError, first_line
-from skip_exp.job import Job, phase_seed
-from skip_exp.machine.timing import place
-from skip_exp.machine.versions import code_version, digest, job_code
+from skip_exp.job.job import Job, phase_seed
 from skip_exp.models.backbones import Backbone, load_backbone
 from skip_exp.models.prompts.build import prompt_class
 from skip_exp.models.readouts.build import build_readout, readout_class
 from skip_exp.models.sites import Relevance, shapes
 from skip_exp.pruning import allocate
 from skip_exp.training.trainer import root_device, usable
+from skip_exp.utils.timing import place
 
 log = logging.getLogger(__name__)
 

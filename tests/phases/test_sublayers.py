@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 
 from skip_exp import pipeline
-from skip_exp.machine import timing as machine_timing
-from skip_exp.phases import timing
+from skip_exp.phases import sublayers
 from skip_exp.pruning.latency import Table, Timing
+from skip_exp.utils import timing as machine_timing
 from tests.helpers.toy import save_toy, toy_job
 
 GOAL = ("prune.target_speedup=1.5", "retune.enabled=false")
@@ -38,8 +38,8 @@ def timed(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
         state["busy"] -= 1
         return measured(), state["busy"] >= 0
 
-    monkeypatch.setattr(timing, "measure", measure)
-    monkeypatch.setattr(timing, "alone", alone)
+    monkeypatch.setattr(sublayers, "measure", measure)
+    monkeypatch.setattr(sublayers, "alone", alone)
     monkeypatch.setattr(machine_timing, "processor", lambda: state.get("processor", "one"))
     return state
 

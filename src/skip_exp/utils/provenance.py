@@ -1,22 +1,12 @@
-"""What made a result: versions of packages and code, and the commit of the checkout."""
+"""What made a result: versions of packages, the commit of the checkout, the processor."""
 
 import os
 import platform
 import subprocess
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from functools import lru_cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-
-from skip_exp.machine.versions import job_code
-
-PACKAGES = ("skip_exp", "torch", "transformers", "datasets", "lightning", "wandb")
-
-
-@lru_cache
-def versions() -> Mapping[str, str]:
-    """Installed versions of what the numbers depend on; ``code``: hash of this package's part."""
-    return {"code": job_code()} | installed(PACKAGES)
 
 
 def installed(packages: Iterable[str]) -> dict[str, str]:

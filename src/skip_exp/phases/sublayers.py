@@ -6,14 +6,14 @@ from functools import partial
 from typing import Any
 
 from skip_exp.cache.store import Entry
-from skip_exp.job import Job
-from skip_exp.machine.timing import alone, place
+from skip_exp.job.job import Job
 from skip_exp.models.cost import random_batch
 from skip_exp.models.sites import Keep
 from skip_exp.models.soft_prompt import SoftPromptModel
 from skip_exp.pruning.latency import Table, Timing, widths
 from skip_exp.pruning.measure import measure
 from skip_exp.training.trainer import root_device
+from skip_exp.utils.timing import alone, place
 
 ATTEMPTS = 3  # at a quiet moment
 

@@ -1,4 +1,4 @@
-"""Locks between the processes of one user; what else is in `machine/files.py` its callers test."""
+"""Locks between the processes of one user; what else is in `utils/files.py` its callers test."""
 
 import os
 from pathlib import Path
@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from filelock import FileLock
 
-from skip_exp.machine import files
+from skip_exp.utils import files
 
 
 def test_no_user_meets_the_lock_file_of_another(

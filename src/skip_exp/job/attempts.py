@@ -19,8 +19,8 @@ from yaml import YAMLError
 from skip_exp import results
 from skip_exp.config.schema import Config, typed
 from skip_exp.errors import SkipError
-from skip_exp.machine import files
-from skip_exp.phases import again
+from skip_exp.job import again
+from skip_exp.utils import files
 
 if TYPE_CHECKING:
     from skip_exp.cache.store import Pointer
@@ -52,7 +52,7 @@ def reuse(
 
     Args:
         earlier: the result, with its ``path``.
-        timing: fields that take the place of its own: :func:`skip_exp.phases.retime.again`.
+        timing: fields that take the place of its own: :func:`skip_exp.job.timing.again`.
     """
     folder, output = Path(earlier.pop("path")).parent, Path(cfg.output_dir)
     log.info("done before, reused: %s", os.path.relpath(folder))

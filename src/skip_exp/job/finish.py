@@ -6,16 +6,14 @@ from typing import Any
 from lightning.pytorch.loggers import Logger
 
 from skip_exp import results
-from skip_exp.job import Job
+from skip_exp.job.job import Job
 from skip_exp.logger import picture
 from skip_exp.logger.build import mirror
 from skip_exp.models import lora
 from skip_exp.models.cost import flops
-from skip_exp.models.sites import keep_sizes
+from skip_exp.models.sites import Keep, keep_sizes
 from skip_exp.models.soft_prompt import SoftPromptModel
-from skip_exp.phases.prune import Pruned
-from skip_exp.phases.retune import lengthened
-from skip_exp.phases.test import Scores
+from skip_exp.pruning.reconstruct.changes import Changes
 from skip_exp.skill.about import SkillAbout
 from skip_exp.skill.files import save_skill
 
@@ -29,6 +27,9 @@ class Measured:
     Attributes:
         whole: what size and speed are compared with: the dense model or, where that is on the
             first layers only, one on the whole backbone.
+        keep: what stays, in indices of the dense model.
+        table: the timing that decided it, or empty.
+        epochs: of re-tuning, at most.
         ratio: asked for or found by a search; None where the goal was a speed-up.
         probes: of the search: ratio -> select score.
         scores: by state (dense, pruned, final).
@@ -38,12 +39,15 @@ class Measured:
     """
 
     dense: SoftPromptModel
-    pruned: Pruned
+    keep: Keep
+    changes: Changes
+    table: dict[str, Any]
+    epochs: int
     final: SoftPromptModel
     whole: SoftPromptModel
     ratio: float | None
     probes: dict[str, float]
-    scores: dict[str, Scores]
+    scores: dict[str, Any]
     crossfit: dict[str, float | None]
     latency: dict[str, Any]
     seconds: dict[str, float]
@@ -53,8 +57,7 @@ class Measured:
 def finish(job: Job, measured: Measured, logger: Logger | None) -> results.Result:
     """Write skill, picture and result, then show them in W&B."""
     about = skill_about(job, measured.scores, measured.final)
-    keep, changes = measured.pruned.keep, measured.pruned.changes
-    save_skill(job.output / "skill", measured.final, keep, about, changes)
+    save_skill(job.output / "skill", measured.final, measured.keep, about, measured.changes)
     result = assemble(job, measured)
     picture.save(result["keep_sizes"], job.output / picture.FILE)
     results.write(job.output, result)
@@ -68,9 +71,9 @@ def assemble(job: Job, measured: Measured) -> results.Result:
     reached = params(measured.dense, measured.final)["block_pruned"]
     before, after = (flops(model, length) for model in (measured.whole, measured.final))
     configured = results.from_config(asdict(job.cfg))
-    method = configured["method"] | {"epochs": _epochs(job, measured)}
-    if measured.pruned.table:
-        method["table"] = measured.pruned.table
+    method = configured["method"] | {"epochs": measured.epochs}
+    if measured.table:
+        method["table"] = measured.table
     measurements: dict[str, Any] = {
         "job_id": job.job_id,
         "status": "done",
@@ -91,20 +94,13 @@ def assemble(job: Job, measured: Measured) -> results.Result:
         "probes": measured.probes,
         "params": params(measured.whole, measured.final),
         "flops": {"before": before, "after": after, "ratio": before / after},
-        "keep_sizes": keep_sizes(measured.dense.shapes(), measured.pruned.keep),
+        "keep_sizes": keep_sizes(measured.dense.shapes(), measured.keep),
         "latency": measured.latency,
         "seconds": {phase: round(value, 3) for phase, value in measured.seconds.items()},
         "cache": {stage: "hit" if hit else "miss" for stage, hit in measured.hits.items()},
         "skill": "skill",
     }
     return results.new(**configured | measurements)
-
-
-def _epochs(job: Job, measured: Measured) -> int:
-    """Of re-tuning, at most."""
-    if not job.cfg.retune.enabled:
-        return 0
-    return lengthened(job, measured.dense, measured.pruned).epochs
 
 
 def params(before: SoftPromptModel, after: SoftPromptModel) -> dict[str, float]:
@@ -128,11 +124,11 @@ def _parameters(model: SoftPromptModel) -> int:
     return sum(p.numel() for p in served.parameters())
 
 
-def _by_state(scores: dict[str, Scores], split: str, metric: str) -> Any:
+def _by_state(scores: dict[str, Any], split: str, metric: str) -> Any:
     return {state: scores[state][split][metric] for state in STATES}
 
 
-def _metrics(job: Job, scores: dict[str, Scores]) -> dict[str, Any]:
+def _metrics(job: Job, scores: dict[str, Any]) -> dict[str, Any]:
     """Every metric on the validation split and, where the task has some, on its extra splits."""
     names, splits = job.data.spec.metrics, job.data.spec.extra
     metrics = {name: _by_state(scores, "validation", name) for name in names}
@@ -141,7 +137,7 @@ def _metrics(job: Job, scores: dict[str, Scores]) -> dict[str, Any]:
     return metrics | ({"extra": extra} if extra else {})
 
 
-def skill_about(job: Job, scores: dict[str, Scores], model: SoftPromptModel) -> SkillAbout:
+def skill_about(job: Job, scores: dict[str, Any], model: SoftPromptModel) -> SkillAbout:
     """What the skill file says of itself."""
     spec, b, prompt = job.data.spec, job.backbone, job.cfg.prompt
     return SkillAbout(

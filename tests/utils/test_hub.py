@@ -8,7 +8,7 @@ import datasets
 import pytest
 from huggingface_hub import is_offline_mode
 
-from skip_exp.machine import hub
+from skip_exp.utils import hub
 
 
 @pytest.fixture(autouse=True)

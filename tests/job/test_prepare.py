@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from skip_exp.data import sources
-from skip_exp.phases.prepare import prepare
+from skip_exp.job.prepare import prepare
 from tests.helpers.saved import save_backbone
 from tests.helpers.toy import save_toy, toy_job
 

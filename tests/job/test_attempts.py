@@ -21,10 +21,11 @@ from omegaconf import OmegaConf
 from skip_exp import pipeline, results
 from skip_exp.cache.store import Pointer
 from skip_exp.errors import SkipError
+from skip_exp.job import attempts, timing
 from skip_exp.logger import build, key, runs
-from skip_exp.machine.provenance import processor
-from skip_exp.phases import attempts, benchmark, retime
+from skip_exp.phases import benchmark
 from skip_exp.report import cells, frame
+from skip_exp.utils.provenance import processor
 from tests.helpers.toy import check_files, save_toy, toy_job
 
 Make = Callable[..., Any]
@@ -222,11 +223,11 @@ def timed(job: Make, monkeypatch: pytest.MonkeyPatch) -> Callable[..., dict[str,
     def compare(dense: Any, final: Any, settings: Any, device: str) -> dict[str, Any]:
         sizes = [sum(s.parameters for s in model.shapes()) for model in (dense, final)]
         fields = {"speedup": 2.0, "contended": state["contended"], "sizes": sizes}
-        return fields | benchmark.place(device)
+        return fields | timing.place(device)
 
     state: dict[str, bool] = {}
     monkeypatch.setattr(benchmark, "compare", compare)
-    monkeypatch.setattr(retime, "compare", compare)
+    monkeypatch.setattr(timing, "compare", compare)
 
     def run(folder: str, contended: bool = False) -> dict[str, Any]:
         state["contended"] = contended
@@ -262,7 +263,7 @@ def test_a_quiet_timing_of_the_same_place_is_reused(
     timed: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     timed("a")
-    monkeypatch.setattr(retime, "compare", lambda *_: pytest.fail("timed again"))
+    monkeypatch.setattr(timing, "compare", lambda *_: pytest.fail("timed again"))
     assert timed("b")["retimed"] is False
 
 
@@ -273,7 +274,7 @@ def test_a_timing_of_another_place_is_not_reused(
     first = timed("a")
     caplog.set_level("INFO", "skip_exp")
     there = {name: first["latency"][name] for name in ("device", "threads")} | place
-    for module in (benchmark, retime):
+    for module in (timing,):
         monkeypatch.setattr(module, "place", lambda _: there)
     again = timed("b")
     (name, value), *_ = place.items()

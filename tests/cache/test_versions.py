@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 import skip_exp
-from skip_exp.machine.versions import PHASES, STAGES, closure, code_version, libraries
+from skip_exp.cache.versions import PHASES, STAGES, closure, code_version, libraries
 
 PACKAGE = Path(skip_exp.__file__).parent
 
@@ -27,7 +27,7 @@ def test_what_reports_or_logs_or_chooses_counts_for_no_stage(stage: str) -> None
 
 
 def test_a_tuned_prompt_does_not_depend_on_what_comes_after_it() -> None:
-    assert of("tune") >= {"job", "phases.tune", "phases.fit", "training.module", "models.sites"}
+    assert of("tune") >= {"job.job", "phases.tune", "phases.fit", "training.module", "models.sites"}
     assert of("tune") >= {"data.module", "models.prompts.build", "models.prompts.prefix"}
     rooms = {name.partition(".")[0] for name in of("tune")}
     assert not rooms & {"attribution", "pruning", "skill"}
@@ -38,7 +38,7 @@ def test_a_tuned_prompt_does_not_depend_on_what_comes_after_it() -> None:
 def versions(root: Path) -> dict[str, str]:
     """Code version of every stage, and of the job, by a copy of the package."""
     code = (
-        "from skip_exp.machine.versions import STAGES, job_code, stage_version;"
+        "from skip_exp.cache.versions import STAGES, job_code, stage_version;"
         "print(*(f'{s}={stage_version(s)}' for s in STAGES), f'job={job_code()}')"
     )
     done = subprocess.run(
@@ -56,10 +56,10 @@ def versions(root: Path) -> dict[str, str]:
         ("config/schema.py", set()),
         ("phases/attribute.py", {"attribute", "probe", "job"}),  # calibration rows
         ("pruning/allocate.py", {"probe", "latency", "job"}),
-        ("phases/timing.py", {"probe", "latency", "job"}),
+        ("phases/sublayers.py", {"probe", "latency", "job"}),
         ("phases/benchmark.py", {"job"}),
         ("data/encode.py", {*STAGES, "job"}),
-        ("job.py", {*STAGES, "job"}),  # seeds, new models
+        ("job/job.py", {*STAGES, "job"}),  # seeds, new models
     ],
 )
 def test_an_edit_changes_what_it_computes(tmp_path: Path, edited: str, changed: set[str]) -> None:
@@ -83,7 +83,7 @@ def test_a_method_of_ones_own_counts_with_what_it_imports(
         (tmp_path / "own_parts/helper.py").write_text(helper)
         (tmp_path / "own_parts/method.py").write_text(f"from own_parts import helper\n{method}")
         (tmp_path / "own_parts/beside.py").write_text(f"# {method}")
-        for cached in (code_version, skip_exp.machine.versions._imports):
+        for cached in (code_version, skip_exp.cache.versions._imports):
             cached.cache_clear()
         return code_version("own_parts.method")
 

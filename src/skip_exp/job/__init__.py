@@ -1,0 +1,1 @@
+"""One job around its phases: prepare, identity, timing, finish."""
