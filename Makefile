@@ -47,7 +47,7 @@ docs: $(STAMP) ## the site in build/docs: the pages, and a reference from the do
 	@echo "see build/docs/index.html"
 
 reproduce-table2: $(STAMP) ## run or resume the paper's table (PROFILE=paper|offline|auto)
-	@$(PY) -m skip_exp.report.table2 --profile $(PROFILE)
+	@$(PY) -m skip_exp table2 --profile $(PROFILE)
 
 bench: $(STAMP) ## benchmarks/ against PEFT and Captum, half an hour (OUT=DIR for the tables)
 	@$(PY) -m benchmarks --out $(OUT)

@@ -91,8 +91,8 @@ def job_row(walls: Sequence[float], contended: bool) -> Row:
 def reports(quick: bool) -> Part:
     """Reading results and writing all reports of them, in new processes, as a user starts them."""
     counts = [10, 100] if quick else [10, 100, 1000]
-    command = "python -m skip_exp.report"
-    argv = [sys.executable, "-m", "skip_exp.report", "results", "--out", "report"]
+    command = "python -m skip_exp report"
+    argv = [sys.executable, "-m", "skip_exp", "report", "results", "--out", "report"]
     run = partial(subprocess.run, argv, check=True, stdout=subprocess.DEVNULL)
     with tempfile.TemporaryDirectory() as root:
         folders = [Path(root) / str(count) for count in counts]

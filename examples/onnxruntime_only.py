@@ -1,6 +1,6 @@
 """Answers of an ONNX export by onnxruntime, tokenizers and numpy alone: without skip_exp.
 
-python -m skip_exp.export outputs/.../skill small-onnx --format onnx
+skip-exp export outputs/.../skill small-onnx --format onnx
 python examples/onnxruntime_only.py small-onnx "a charming film" "a mess"
 
 One answer a line, as JSON. A task of two texts takes them in turn: "one" "its other" "one" ... All

@@ -225,7 +225,7 @@ def test_the_readout_takes_the_largest_of_the_text(place: Place) -> None:
 
 # --- as a user types it, and what others make of the skill --------------------------------------
 
-LOAD = "import sys; from skip_exp.predict import main; sys.exit(main())"
+LOAD = "import sys; from skip_exp.commands.predict import main; sys.exit(main())"
 
 
 @pytest.fixture

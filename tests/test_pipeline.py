@@ -14,7 +14,8 @@ import torch
 from omegaconf import OmegaConf
 from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
 
-from skip_exp import benchmark, pipeline
+from skip_exp import pipeline
+from skip_exp.commands import benchmark
 from skip_exp.data.module import TextDataModule
 from skip_exp.errors import ConfigError, SkipError
 from skip_exp.job.job import phase_seed

@@ -1,7 +1,7 @@
 """``skip-exp`` and ``python -m skip_exp``: the command line.
 
-``+task=TASK ...`` is a job or a sweep, and Hydra's; a first word of :data:`COMMANDS` is a command
-of its own. Exit codes of jobs: 0 all done; 1 a job failed; 2 the command was refused before any
+``+task=TASK ...`` is a job or a sweep, which Hydra composes. A first word of :data:`COMMANDS` runs
+that command. Exit codes of jobs: 0 all done; 1 a job failed; 2 the command was refused before any
 job; 130 Ctrl-C or SIGTERM.
 """
 
@@ -20,14 +20,14 @@ from skip_exp.utils import imports
 
 # Each module has a main(arguments). They are imported on demand: some of them bring in torch.
 COMMANDS = {
-    "predict": "skip_exp.predict",
-    "export": "skip_exp.export",
-    "benchmark": "skip_exp.benchmark",
-    "report": "skip_exp.report.__main__",
-    "table2": "skip_exp.report.table2",
+    "predict": "skip_exp.commands.predict",
+    "export": "skip_exp.commands.export",
+    "benchmark": "skip_exp.commands.benchmark",
+    "report": "skip_exp.commands.report",
+    "table2": "skip_exp.commands.table2",
     "ablations": "skip_exp.report.ablations",
-    "cache": "skip_exp.cache.__main__",
-    "dashboard": "skip_exp.dashboard",
+    "cache": "skip_exp.commands.cache",
+    "dashboard": "skip_exp.commands.dashboard",
 }
 
 
@@ -38,6 +38,8 @@ def main() -> int:
         SystemExit: with the exit code, where the command ends early (``--help``, a refusal).
         Exception: whatever went wrong outside the jobs, where HYDRA_FULL_ERROR=1 asks for it.
     """
+    if not sys.flags.safe_path and os.getcwd() not in sys.path:
+        sys.path.insert(0, os.getcwd())  # custom modules; `python -m` does so by itself
     match sys.argv[1:]:
         case [word, *arguments] if word in COMMANDS:
             return _command(word, arguments)

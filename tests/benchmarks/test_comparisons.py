@@ -21,9 +21,9 @@ from benchmarks import (
 from benchmarks.tables import Reach
 from benchmarks.timing import Times, compare, job, reported
 from skip_exp import results
+from skip_exp.commands.report import write
 from skip_exp.data.encode import EncodedTask
 from skip_exp.errors import SkipError
-from skip_exp.report.__main__ import write
 from skip_exp.skill.skill import Skill
 from tests.helpers.saved import save_tiny_skill, tokenizer
 from tests.helpers.tiny import HEADS, HIDDEN, LAYERS, VOCAB, tiny_batch, tiny_model

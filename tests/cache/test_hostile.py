@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from safetensors import safe_open
 from safetensors.torch import save
 
-from skip_exp.cache.__main__ import main
 from skip_exp.cache.store import Entry, StageCache
+from skip_exp.commands.cache import main
 from tests.helpers.hostile import altered_bytes, altered_json, examples
 
 EXPECTED = Entry({"x": torch.arange(6.0), "y": torch.ones(2, 3)}, {"score": 0.5, "names": ["a"]})

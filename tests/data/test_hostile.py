@@ -17,10 +17,10 @@ import pytest
 from hypothesis import HealthCheck, given, note, seed, settings
 from hypothesis import strategies as st
 
+from skip_exp.commands.predict import parse_lines
 from skip_exp.data.rows import Split, to_split
 from skip_exp.data.tables import read_table
 from skip_exp.errors import DataError, SkipError
-from skip_exp.predict import parse_lines
 
 from .conftest import spec
 

@@ -18,6 +18,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import OmegaConf, open_dict
 
 from skip_exp import pipeline
+from skip_exp.__main__ import COMMANDS as COMMAND_WORDS
 from skip_exp.config import schema
 from tests.helpers.toy import save_toy, toy_job, untyped
 from tests.helpers.written import ROOT, Command, block, commands
@@ -30,8 +31,8 @@ OTHERS = [each for each in ONCE if each.program not in ("job", "make")]
 RUN = [each for each in OTHERS if each.needs is None]
 MARKED = [each for each in OTHERS if each.needs is not None]
 RUNNABLE = {  # what is run here unless it is marked
-    *(f"skip_exp.{name}" for name in ("predict", "export", "benchmark", "cache", "dashboard")),
-    *("skip_exp.report", "skip_exp.report.ablations", "skip_exp.report.evidence"),
+    *("predict", "export", "benchmark", "cache", "dashboard", "report"),
+    *("skip_exp.report.ablations", "skip_exp.report.evidence"),
     *("examples/two_skills.py", "examples/onnxruntime_only.py"),
 }
 LONG = {"skip_exp.report.ablations", "skip_exp.report.evidence"}  # they compose every sweep
@@ -169,13 +170,13 @@ def test_a_command_runs(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    for package in {"skip_exp.dashboard": ["wandb_workspaces"]}.get(command.program, []):
+    for package in {"dashboard": ["wandb_workspaces"]}.get(command.program, []):
         pytest.importorskip(package)
     if "onnx" in command.arguments or any("int8" in word for word in command.arguments):
         for package in ("onnx", "onnxruntime", "onnxscript"):
             pytest.importorskip(package)
     monkeypatch.chdir(place)
-    if command.program == "skip_exp.export":
+    if command.program == "export":
         shutil.rmtree(command.arguments[1], ignore_errors=True)
     for maker in makers(command):
         assert start(maker) == 0
@@ -187,9 +188,9 @@ def test_a_command_runs(
 
 def makers(command: Command) -> list[Command]:
     """The exports that write what ``command`` reads and what is not there yet."""
-    if command.program == "skip_exp.export":
+    if command.program == "export":
         return []
-    exports = [each for each in RUN if each.program == "skip_exp.export"]
+    exports = [each for each in RUN if each.program == "export"]
     read = [each for each in exports if each.arguments[1] in command.arguments]
     return [each for each in read if not Path(each.arguments[1]).exists()]
 
@@ -203,7 +204,9 @@ def start(command: Command) -> int:
 
 
 def run_module(program: str, arguments: Sequence[str]) -> int:
-    """``python -m program arguments``, in this process; its exit code."""
+    """``python -m program arguments``, or that of a command, in this process; its exit code."""
+    if program in COMMAND_WORDS:
+        program, arguments = "skip_exp", [program, *arguments]
     with (
         pytest.MonkeyPatch.context() as patch,
         pytest.raises(SystemExit) as stop,

@@ -6,17 +6,14 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from skip_exp.__main__ import COMMANDS
+
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
 START = r"(?:python -m skip_exp|skip-exp|python examples/|make )"
 CELL = re.compile(rf"`({START}[^`]*)`([^|]*)")
 LINE = re.compile(rf"({START}.*?)(?:\s+#(.*))?$")
 NEEDS = re.compile(r"\b(needs a hub|needs a GPU|needs a cluster|needs W&B|long)\b")
-SHORT = {  # `skip-exp WORD`
-    **{word: f"skip_exp.{word}" for word in ("predict", "export", "benchmark", "dashboard")},
-    **{word: f"skip_exp.report.{word}" for word in ("table2", "ablations")},
-    **{word: f"skip_exp.{word}" for word in ("report", "cache")},
-}
 
 
 @dataclass(frozen=True)
@@ -33,22 +30,20 @@ class Command:
 
     @property
     def program(self) -> str:
-        """``make``, ``job``, the path of an example, or the module of a command."""
+        """``make``, ``job``, the path of an example, a command's name, or a module of tables."""
         first, *rest = self.words
-        if first == "make":
-            return "make"
-        if first == "skip-exp":
-            return SHORT.get(rest[0], "job")
-        if rest[0] != "-m":
-            return rest[0]
-        return "job" if rest[1] == "skip_exp" else rest[1]
+        if first == "python" and rest[0] == "-m":
+            first, rest = rest[1], rest[2:]
+        if first in ("skip-exp", "skip_exp"):
+            return rest[0] if rest[0] in COMMANDS else "job"
+        return rest[0] if first == "python" else first
 
     @property
     def arguments(self) -> list[str]:
         first, *rest = self.words
         if first == "python":
-            return rest[2 if rest[0] == "-m" else 1 :]
-        return rest[1:] if first == "skip-exp" and self.program != "job" else rest
+            rest = rest[2 if rest[0] == "-m" else 1 :]
+        return rest[1:] if self.program in COMMANDS else rest
 
 
 def commands() -> list[Command]:

@@ -117,9 +117,9 @@ def test_the_papers_table_cut_to_a_seed_a_ratio_and_an_epoch(
         text=True,
         check=False,
     )
-    assert "-m skip_exp.report.table2 --profile paper" in made.stdout
+    assert "-m skip_exp table2 --profile paper" in made.stdout
     settings = ("tune.epochs=1", "retune.epochs=1", "attribution.samples=16", "benchmark.repeats=1")
-    planned = run(hub, *settings, "--profile", "paper", "--no-run", module="skip_exp.report.table2")
+    planned = run(hub, "table2", *settings, "--profile", "paper", "--no-run")
     assert "table2: 0 of 216 jobs done, 216 remain" in planned.stdout
     sweep = ("--config-dir", str(ROOT / "sweeps"), "--config-name", "table2", *settings)
     narrowed = ("seed=1", "prune.ratio=0.52", "trainer.progress=false", "logger=none")
@@ -129,7 +129,7 @@ def test_the_papers_table_cut_to_a_seed_a_ratio_and_an_epoch(
     assert len(found) == 18
     assert {one["ratio"] for one in found} == {0.52}
     assert not [one for one in found if one["data_is_sample"]]
-    table = run(hub, *settings, "--profile", "paper", "--no-run", module="skip_exp.report.table2")
+    table = run(hub, "table2", *settings, "--profile", "paper", "--no-run")
     assert "table2: 18 of 216 jobs done, 198 remain" in table.stdout
     assert "profile paper: asked for; the model hub can be reached" in table.stdout
     text = (tmp_path / "outputs/table2/table2.md").read_text()

@@ -8,8 +8,8 @@ import torch
 from transformers import AutoModel, T5EncoderModel
 
 from skip_exp import OnnxSkill, Skill
+from skip_exp.commands.export import main
 from skip_exp.errors import ConfigError
-from skip_exp.export import main
 from skip_exp.models.backbones import load_backbone
 from skip_exp.skill.rebuild import whole_model
 from tests.helpers import tiny

@@ -9,9 +9,9 @@ import torch
 from tokenizers import processors
 
 from skip_exp import OnnxSkill, Skill
+from skip_exp.commands.export import main
 from skip_exp.data.batches import collate
 from skip_exp.errors import ConfigError
-from skip_exp.export import main
 from skip_exp.models.backbones import load_backbone
 from skip_exp.models.readouts.base import Encoded
 from skip_exp.models.readouts.head import HeadReadout

@@ -5,10 +5,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from skip_exp import Skill, export
+from skip_exp import Skill
+from skip_exp.commands import export
+from skip_exp.commands.predict import main
 from skip_exp.errors import SkipError
 from skip_exp.models import precision
-from skip_exp.predict import main
 from tests.helpers.saved import save_tiny_skill
 
 TEXTS = ["a warm film", "dull", "the plot is long and the film was not funny", "very good", "bad"]

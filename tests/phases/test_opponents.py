@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from skip_exp import Skill, pipeline
-from skip_exp.benchmark import retime
+from skip_exp.commands.benchmark import retime
 from skip_exp.job.prepare import prepare
 from skip_exp.report import frame, summary
 from tests.helpers.toy import save_toy, toy_job

@@ -4,8 +4,8 @@ from dataclasses import replace
 import pandas as pd
 import pytest
 
+from skip_exp.commands import report
 from skip_exp.errors import SkipError
-from skip_exp.report import __main__ as report
 from skip_exp.report import ablations, contrasts, frame, screens
 from skip_exp.report import grid as grids
 from skip_exp.report.ablations import option_lines, overview

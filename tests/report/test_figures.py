@@ -102,5 +102,5 @@ def test_the_control_is_in_the_legend_with_the_methods():
 
 
 def test_matplotlib_is_imported_where_something_is_drawn():
-    code = "import sys, skip_exp.report.__main__; sys.exit('matplotlib' in sys.modules)"
+    code = "import sys, skip_exp.commands.report; sys.exit('matplotlib' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0

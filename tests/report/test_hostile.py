@@ -9,8 +9,8 @@ import pytest
 from hypothesis import strategies as st
 
 from skip_exp import results
+from skip_exp.commands.report import main
 from skip_exp.report import cells, frame, summary, tables
-from skip_exp.report.__main__ import main
 from tests.helpers.fakes import result, store
 from tests.helpers.hostile import altered_bytes, altered_json, examples
 

@@ -11,11 +11,12 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from skip_exp import OnnxSkill, Skill, export, predict
+from skip_exp import OnnxSkill, Skill
+from skip_exp.commands import export, predict
+from skip_exp.commands.export import main
 from skip_exp.config.prune import RECONSTRUCT
 from skip_exp.data.batches import collate
 from skip_exp.errors import SkipError
-from skip_exp.export import main
 from skip_exp.models.backbones import load_backbone
 from skip_exp.skill import to_onnx as onnx_skill
 from skip_exp.skill.classifier import encode_texts

@@ -14,8 +14,8 @@ import torch
 from transformers import AutoModelForSequenceClassification
 
 from skip_exp import Skill, SkipForSequenceClassification
+from skip_exp.commands.export import main
 from skip_exp.errors import SkipError
-from skip_exp.export import main
 from skip_exp.models.backbones import load_backbone
 from skip_exp.models.prompts.none import NoPrompt
 from skip_exp.models.soft_prompt import SoftPromptModel

@@ -10,8 +10,8 @@ import pytest
 from huggingface_hub import ModelCard, constants
 
 from skip_exp import Skill, results
+from skip_exp.commands.export import main
 from skip_exp.errors import SkipError
-from skip_exp.export import main
 from skip_exp.models.backbones import load_backbone
 from skip_exp.skill.files import read_skill, save_skill
 from skip_exp.skill.huggingface import card

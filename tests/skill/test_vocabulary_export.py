@@ -1,4 +1,4 @@
-"""``skip_exp.export --vocabulary``: every format answers as the skill, with fewer tokens."""
+"""``skip-exp export --vocabulary``: every format answers as the skill, with fewer tokens."""
 
 import json
 from collections.abc import Iterator
@@ -12,7 +12,7 @@ from safetensors.torch import load_file
 from transformers import AutoModelForSequenceClassification, AutoTokenizer, pipeline
 
 from skip_exp import OnnxSkill, Skill, results
-from skip_exp.export import main
+from skip_exp.commands.export import main
 from skip_exp.models.backbones import load_backbone
 from skip_exp.skill.files import save_skill
 from tests.helpers.saved import Saved, save_tiny_skill

@@ -149,7 +149,7 @@ def test_a_failing_job_fails_alone(cli: Cli, tmp_path: Path) -> None:
         "2-rte-minilm-0.7-1": "done",
     }
     assert "3 jobs" in ended.out and "failed: prune.ratio=0.99" in ended.out
-    assert re.search(r"results: outputs/\S+\nnext: +python -m skip_exp\.report outputs/", ended.out)
+    assert re.search(r"results: outputs/\S+\nnext: +python -m skip_exp report outputs/", ended.out)
 
 
 def test_a_single_failing_job(cli: Cli) -> None:

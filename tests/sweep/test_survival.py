@@ -120,7 +120,7 @@ def test_a_killed_sweep_goes_on(toy: list[str], tmp_path: Path) -> None:
         assert numbers(tmp_path / name) == reference
         cache = tmp_path / f"{name}-cache"
         check_files(tmp_path / name, cache)
-        command = [sys.executable, "-m", "skip_exp.cache", str(cache)]
+        command = [sys.executable, "-m", "skip_exp", "cache", str(cache)]
         listed = subprocess.run(command, capture_output=True, text=True)
         assert (listed.returncode, listed.stderr) == (0, "")
         assert "8 entries" in listed.stdout and "0 unused, 0 stale" in listed.stdout

@@ -1,4 +1,4 @@
 """Stage cache: a phase whose inputs are unchanged is loaded, not run again.
 
-``python -m skip_exp.cache`` lists what is kept and removes what is of no use any more.
+``skip-exp cache`` lists what is kept and removes what is of no use any more.
 """

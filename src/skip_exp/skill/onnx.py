@@ -45,7 +45,7 @@ class OnnxSkill(Classifier):
 
     @classmethod
     def load(cls, folder: str | Path, threads: int | None = None) -> "OnnxSkill":
-        """Read what ``skip_exp.export --format onnx`` wrote.
+        """Read what ``skip-exp export --format onnx`` wrote.
 
         Args:
             folder: where it was written to.

@@ -45,7 +45,7 @@ class Skill(Classifier):
         backbone: str | Path | None = None,
         precision: str = "32-true",
     ) -> "Skill":
-        """Read a skill, or the stand-alone model that ``skip_exp.export`` wrote, on the CPU.
+        """Read a skill, or the stand-alone model that ``skip-exp export`` wrote, on the CPU.
 
         Args:
             folder: where they were written to.
@@ -103,7 +103,7 @@ class Skill(Classifier):
         return cls.load(folder, backbone, precision)
 
     def push_to_hub(self, repo_id: str) -> str:
-        """Upload what ``skip_exp.export --format hf`` writes, a model card included; its address.
+        """Upload what ``skip-exp export --format hf`` writes, a model card included; its address.
 
         Raises:
             SkipError: no token, sample data, weights that are not fp32, a prompt or readout of

@@ -81,7 +81,7 @@ def _without_result(folder: Path) -> list[str]:
 def _next_command(folder: Path) -> str:
     """After a sweep its report; after a job a sweep over ratios."""
     if STARTED.multirun:
-        return f"python -m skip_exp.report {os.path.relpath(folder)}"
+        return f"python -m skip_exp report {os.path.relpath(folder)}"
     replaced = ("prune.ratio=", "prune.max_drop=", "hydra.")
     kept = [arg for arg in sys.argv[1:] if not arg.startswith(replaced)]
     return f"python -m skip_exp {shlex.join(kept)} prune.ratio=0.3,0.5,0.7 -m"

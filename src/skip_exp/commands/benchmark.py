@@ -1,4 +1,4 @@
-"""``python -m skip_exp.benchmark RESULT ...`` times finished jobs again, on a quiet machine."""
+"""``skip-exp benchmark RESULT ...`` times finished jobs again, on a quiet machine."""
 
 import argparse
 import logging
@@ -63,7 +63,7 @@ def _finished(path: Path) -> tuple[Any, Any, SoftPromptModel]:
 
 def main(arguments: list[str] | None = None) -> int:
     """The command line; exit code 1 if a result could not be timed."""
-    parser = argparse.ArgumentParser(prog="python -m skip_exp.benchmark", description=__doc__)
+    parser = argparse.ArgumentParser(prog="skip-exp benchmark", description=__doc__)
     parser.add_argument("results", nargs="+", type=Path, help="result files or folders of results")
     parser.add_argument(
         "--control",
@@ -87,7 +87,3 @@ def main(arguments: list[str] | None = None) -> int:
                 flush=True,
             )
     return 1 if failed else 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

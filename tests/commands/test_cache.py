@@ -1,4 +1,4 @@
-"""``python -m skip_exp.cache``: what is listed, what goes, what stays."""
+"""``skip-exp cache``: what is listed, what goes, what stays."""
 
 import os
 import time
@@ -12,8 +12,8 @@ from rich.filesize import decimal
 from safetensors.torch import save
 
 from skip_exp.cache import store
-from skip_exp.cache.__main__ import main
 from skip_exp.cache.store import Entry, StageCache
+from skip_exp.commands.cache import main
 
 Told = Callable[..., str]
 

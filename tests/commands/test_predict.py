@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 from skip_exp import Skill
+from skip_exp.commands.predict import main, parse_lines
 from skip_exp.errors import SkipError
-from skip_exp.predict import main, parse_lines
 from tests.helpers.saved import save_tiny_skill
 
 
@@ -176,7 +176,7 @@ def test_a_terminal_is_not_waited_for(
 
 def test_nothing_but_answers_is_written_and_a_closed_pipe_is_no_error(tmp_path: Path) -> None:
     folder = save_tiny_skill(tmp_path).folder
-    command = f"yes film | head -5000 | {sys.executable} -m skip_exp.predict {folder} | head -1"
+    command = f"yes film | head -5000 | {sys.executable} -m skip_exp predict {folder} | head -1"
     done = subprocess.run(command, shell=True, capture_output=True, text=True)
     assert done.stderr == ""
     assert json.loads(done.stdout)["label"] in ("negative", "positive")

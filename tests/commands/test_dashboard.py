@@ -8,7 +8,8 @@ from types import SimpleNamespace
 import pytest
 import wandb
 
-from skip_exp import dashboard, results
+from skip_exp import results
+from skip_exp.commands import dashboard
 from skip_exp.config.task import METRICS
 from skip_exp.errors import SkipError
 from skip_exp.logger import key
@@ -123,7 +124,7 @@ def test_folders_without_a_result_are_one_line(tmp_path, capsys):
 @pytest.mark.slow
 def test_the_backend_is_given_views_and_report():
     pytest.importorskip("wandb_workspaces")
-    command = [sys.executable, "-m", "skip_exp.dashboard", "--entity", "team"]
+    command = [sys.executable, "-m", "skip_exp", "dashboard", "--entity", "team"]
     with backend() as server:
         env = {name: value for name, value in os.environ.items() if not name.startswith("WANDB_")}
         env |= {"WANDB_BASE_URL": server.url, "WANDB_API_KEY": "0" * 40}

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 from filelock import FileLock
 
-from skip_exp import benchmark, results
+from skip_exp import results
+from skip_exp.commands import benchmark
 from skip_exp.config.schema import BenchmarkConfig
 from skip_exp.job import timing as phase
 from skip_exp.job.timing import compare

@@ -1,15 +1,15 @@
-"""``python -m skip_exp.export SKILL OUT --format safetensors|onnx|hf``: without its backbone.
+"""``skip-exp export SKILL OUT --format safetensors|onnx|hf``: without its backbone.
 
 safetensors: ``model.safetensors`` (every weight of the small model, its prompt and readout, keep),
 ``config.json`` (the skill's description, the size of every layer, the backbone's settings) and the
-tokenizer; ``Skill.load(OUT)`` and ``skip_exp.predict`` take it like a skill.
+tokenizer; ``Skill.load(OUT)`` and ``skip-exp predict`` take it like a skill.
 onnx: ``model.onnx`` (input_ids, attention_mask and, for BERT, token_type_ids [batch, length] ->
 logits [batch, labels]), the same ``config.json`` and the tokenizer; checked in onnxruntime before
 it appears. With ``--int8`` the weights of its linears are 8-bit integers (dynamic quantisation).
 hf: what plain transformers loads as a text classifier, without skip_exp (``modeling_skip.py`` comes
 along: ``trust_remote_code=True``), and the skill itself; ``--push-to-hub USER/REPO`` uploads it.
 Every format with ``--vocabulary train|FILE``: of the vocabulary only the tokens that the task's
-train rows use, or the texts of FILE (as ``skip_exp.predict --file`` reads it), and every special
+train rows use, or the texts of FILE (as ``skip-exp predict --file`` reads it), and every special
 token and single character; texts of these tokens are answered as before.
 """
 
@@ -18,8 +18,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from skip_exp.commands.predict import read_examples
 from skip_exp.errors import ExampleError, SkipError
-from skip_exp.predict import read_examples
 from skip_exp.skill.classifier import example_texts
 from skip_exp.skill.export import FORMATS, export
 from skip_exp.skill.huggingface.hub import check_push, upload
@@ -30,7 +30,7 @@ from skip_exp.skill.vocabulary import train_texts, with_vocabulary
 def main(arguments: Sequence[str] | None = None) -> int:
     """Exit code: 0, or 2 with one line of why."""
     parser = argparse.ArgumentParser(
-        prog="python -m skip_exp.export",
+        prog="skip-exp export",
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -84,7 +84,3 @@ def _with_vocabulary(skill: Skill, asked: str) -> Skill:
     kept = cut.model.backbone.config.vocabulary
     print(f"vocabulary: {kept['kept']:,} of {kept['of']:,} tokens")
     return cut
-
-
-if __name__ == "__main__":
-    sys.exit(main())

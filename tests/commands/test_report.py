@@ -6,8 +6,8 @@ import time
 
 import pytest
 
+from skip_exp.commands.report import main
 from skip_exp.report import frame
-from skip_exp.report.__main__ import main
 from skip_exp.report.cells import gather
 from skip_exp.report.page import kept
 from tests.helpers.fakes import failed, grid, result, store

@@ -1,4 +1,4 @@
-"""``python -m skip_exp.predict SKILL "text" ["second text"]``: answers as JSON lines.
+"""``skip-exp predict SKILL "text" ["second text"]``: answers as JSON lines.
 
 Without a text, examples come from ``--file`` or standard input: JSON lines with the task's columns,
 or one text a line, the two texts of a pair apart by a TAB. They are read and answered 8,192 at a
@@ -26,7 +26,7 @@ PLAIN = argparse.RawDescriptionHelpFormatter
 
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
-        prog="python -m skip_exp.predict", description=__doc__, formatter_class=PLAIN
+        prog="skip-exp predict", description=__doc__, formatter_class=PLAIN
     )
     parser.add_argument("skill", metavar="SKILL", help="folder of a skill or of an export")
     parser.add_argument("texts", nargs="*", metavar="TEXT", help="one example: a text or a pair")
@@ -140,7 +140,3 @@ def _json(line: str) -> Any:
         return json.loads(line)
     except (ValueError, RecursionError):
         return None
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -13,8 +13,9 @@ import pytest
 import yaml
 
 from skip_exp.cache.versions import job_code
+from skip_exp.commands import table2
 from skip_exp.errors import DataError, SkipError
-from skip_exp.report import frame, table2
+from skip_exp.report import frame
 from skip_exp.report import grid as grids
 from skip_exp.report.frame import comparable
 from skip_exp.report.reconstruction import REHEARSAL, Plan, caption, rows, to_latex
@@ -403,7 +404,7 @@ def test_a_sweep_that_was_not_told_of_the_interruption_is_ended(small, monkeypat
 
 
 def test_needs_no_torch():
-    code = "import sys; import skip_exp.report.table2; sys.exit('torch' in sys.modules)"
+    code = "import sys; import skip_exp.commands.table2; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
 
 

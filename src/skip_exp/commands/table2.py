@@ -1,4 +1,4 @@
-"""``python -m skip_exp.report.table2``: run the reconstruction's sweep and write its table.
+"""``skip-exp table2``: run the reconstruction's sweep and write its table.
 
 Resumable: what has a result is not waited for again, and the table shows what is still missing.
 """
@@ -111,7 +111,7 @@ def run(chosen: Plan) -> bool:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Exit code: 0 complete, 1 not, 130 interrupted; the table is written in any case."""
-    parser = argparse.ArgumentParser(prog="python -m skip_exp.report.table2", description=__doc__)
+    parser = argparse.ArgumentParser(prog="skip-exp table2", description=__doc__)
     parser.add_argument("--profile", choices=["auto", *SWEEPS], default="auto")
     parser.add_argument("--results", nargs="+", default=["outputs"], metavar="FOLDER")
     parser.add_argument("--out", type=Path, default=Path("outputs/table2"), metavar="DIR")
@@ -157,7 +157,3 @@ def _main(options: argparse.Namespace) -> int:
     print(text)
     print(f"written: {', '.join(map(str, files))}")
     return 130 if interrupted else int(len(grid.remaining(answers)) > 0)
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -1,4 +1,4 @@
-"""``python -m skip_exp.dashboard [FOLDER ...] --entity E [--project P] [--dry-run]``.
+"""``skip-exp dashboard [FOLDER ...] --entity E [--project P] [--dry-run]``.
 
 Saves two W&B workspaces and a report. Every panel reads the fields of ``result.json``, as the runs'
 summaries carry them; the report's tables are computed here, from the results in the folders given.
@@ -197,7 +197,7 @@ def save(views: Sequence[Any]) -> list[str]:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="python -m skip_exp.dashboard", description=__doc__)
+    parser = argparse.ArgumentParser(prog="skip-exp dashboard", description=__doc__)
     parser.add_argument("folders", nargs="*", metavar="FOLDER", help="results for the tables")
     parser.add_argument("--entity", help="W&B user or team; not needed with --dry-run")
     parser.add_argument("--project", default="skip_exp")
@@ -226,7 +226,3 @@ def _write(text: str, out: Path) -> None:
         out.write_text(text + "\n", encoding="utf-8")
     except OSError as error:
         raise SkipError(f"--out {out}: cannot be written: {error.strerror}") from error
-
-
-if __name__ == "__main__":
-    sys.exit(main())

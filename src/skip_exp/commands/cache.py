@@ -1,4 +1,4 @@
-"""``python -m skip_exp.cache [DIR] [--prune unused|stale|all]``: what the stage cache holds.
+"""``skip-exp cache [DIR] [--prune unused|stale|all]``: what the stage cache holds.
 
 Lists the entries: what each is, its size and age, how many jobs that have a result or run use it,
 and whether it is stale (computed by another version of the code, so that no job loads it again)
@@ -27,7 +27,7 @@ _UNITS = (("d", 86400), ("h", 3600), ("min", 60), ("s", 1))
 def main(arguments: Sequence[str] | None = None) -> int:
     """Exit code: 0, also where there is no cache; 1 where the folder is something else."""
     parser = argparse.ArgumentParser(
-        prog="python -m skip_exp.cache",
+        prog="skip-exp cache",
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -114,7 +114,3 @@ def _age(seconds: float) -> str:
         (unit_and_length for unit_and_length in _UNITS if seconds >= unit_and_length[1]), _UNITS[-1]
     )
     return f"{max(0, int(seconds // length))} {unit}"
-
-
-if __name__ == "__main__":
-    sys.exit(main())

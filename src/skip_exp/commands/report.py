@@ -1,4 +1,4 @@
-"""``python -m skip_exp.report [FOLDER ...] [--out DIR]``: tables and a page from result files.
+"""``skip-exp report [FOLDER ...] [--out DIR]``: tables and a page from result files.
 
 A FOLDER may be a ``results.csv`` that an earlier report wrote.
 """
@@ -16,7 +16,7 @@ from skip_exp.report import cells, frame, tables
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Exit code: 0, or 1 where there is nothing to read or the reports cannot be written."""
-    parser = argparse.ArgumentParser(prog="python -m skip_exp.report", description=__doc__)
+    parser = argparse.ArgumentParser(prog="skip-exp report", description=__doc__)
     parser.add_argument("folders", nargs="*", metavar="FOLDER", default=["outputs"])
     parser.add_argument("--out", type=Path, default=Path("outputs/report"), metavar="DIR")
     options = parser.parse_args(arguments)
@@ -57,7 +57,3 @@ def write(folders: Sequence[str], out: Path) -> None:
     for line in left:
         console.print(line, markup=False, highlight=False)
     console.print(f"written: {out}/report.html, .md, .csv, .tex; results.csv", highlight=False)
-
-
-if __name__ == "__main__":
-    sys.exit(main())
