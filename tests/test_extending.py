@@ -266,21 +266,16 @@ def test_all_at_once_from_the_command_line(typed: Place) -> None:
     assert set(json.loads(told.stdout)["probabilities"]) == {"bad", "good"}
 
 
-def test_a_skill_and_its_export_come_back_as_they_were(place: Place) -> None:
-    from skip_exp.skill.export import export
-
+def test_a_skill_comes_back_as_it_was(place: Place) -> None:
     place.run("prompt=residual", "prompt.length=4", backbone="minilm_max")
     skill = Skill.load(place.root / "job/skill")
     assert type(skill.model.prompt).__name__ == "MyPrompt"
     stored = load_file(place.root / "job/skill/skill.safetensors")
     for name, parameter in skill.model.skill_parameters().items():
         assert torch.equal(parameter, stored[name]), name
-    export(skill, place.root / "export", "safetensors")
-    assert Skill.load(place.root / "export").predict(TEXTS) == skill.predict(TEXTS)
     forget()
-    for folder in ("job/skill", "export"):
-        with pytest.raises(SkipError, match=rf"{folder}: prompt.kind=.* import my_prompt first"):
-            Skill.load(place.root / folder)
+    with pytest.raises(SkipError, match=r"prompt.kind=.* import my_prompt first"):
+        Skill.load(place.root / "job/skill")
     assert not set(MODULES) & set(sys.modules)
 
 

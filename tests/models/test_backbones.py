@@ -14,7 +14,7 @@ from transformers import T5ForConditionalGeneration
 from skip_exp.config.schema import BackboneConfig, conf_dir
 from skip_exp.errors import ConfigError, SkipError
 from skip_exp.models import backbones
-from skip_exp.models.backbones import Backbone, content_hash, load_backbone, skeleton
+from skip_exp.models.backbones import Backbone, content_hash, load_backbone
 from skip_exp.models.families.registry import FAMILIES
 from skip_exp.models.families.roberta import as_roberta
 from skip_exp.models.prompts.build import build_prompt
@@ -44,8 +44,7 @@ def test_no_dropout_before_the_first_training(tmp_path: Path, kind: str) -> None
     """The prompt is initialised by a pass of the backbone: it must not depend on chance."""
     readout = "seq2seq" if kind == "t5" else "head"
     model = load_backbone("mine", str(save_backbone(tmp_path, kind)), kind, readout).model
-    bare = skeleton(model.config.to_dict(), kind, readout)
-    assert not any(module.training for module in [*model.modules(), *bare.modules()])
+    assert not any(module.training for module in model.modules())
 
 
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
@@ -243,26 +242,6 @@ def test_a_hash_is_of_what_the_model_computes(tmp_path: Path) -> None:
     assert content_hash(b.model, b.tokenizer) == b.content_hash
     b.model.config.hidden_act = "relu"
     assert content_hash(b.model, b.tokenizer) != b.content_hash
-
-
-@pytest.mark.parametrize(
-    ("kind", "readout"),
-    [
-        ("bert", "head"),
-        ("bert", "mlm"),
-        ("roberta", "mlm"),
-        ("t5", "head"),
-        ("t5_gated", "seq2seq"),
-    ],
-)
-def test_a_skeleton_has_the_shapes_and_no_weights(tmp_path: Path, kind: str, readout: str) -> None:
-    family = kind.split("_")[0]
-    b = load_backbone(kind, str(save_backbone(tmp_path / kind, kind)), family, readout)
-    bones = skeleton(b.model.config.to_dict(), family, readout)
-    assert all(p.is_meta and not p.requires_grad for p in bones.parameters())
-    assert {n: t.shape for n, t in bones.state_dict().items()} == {
-        n: t.shape for n, t in b.model.state_dict().items()
-    }
 
 
 def test_refusals(tmp_path: Path) -> None:

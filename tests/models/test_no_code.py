@@ -7,10 +7,8 @@ from pathlib import Path
 import pytest
 
 from skip_exp.errors import SkipError
-from skip_exp.models.backbones import load_backbone, skeleton
-from skip_exp.skill.export import export
-from skip_exp.skill.skill import Skill
-from tests.helpers.saved import save_backbone, save_tiny_skill
+from skip_exp.models.backbones import load_backbone
+from tests.helpers.saved import save_backbone
 
 
 def with_code(folder: Path, model_type: str | None = None) -> Path:
@@ -42,7 +40,6 @@ def test_code_in_a_folder_is_passed_over_where_the_model_is_known(
     code = with_code(shutil.copytree(folder, tmp_path / "code"))
     plain, own = (load_backbone("b", str(path), "bert", readout) for path in (folder, code))
     assert own.content_hash == plain.content_hash
-    skeleton(own.model.config.to_dict(), "bert", readout)
     assert not (code / "ran").exists()
 
 
@@ -53,17 +50,3 @@ def test_a_model_that_is_nothing_but_code_is_refused(tmp_path: Path) -> None:
         load_backbone("b", str(folder), "bert", "head")
     assert "\n" not in str(refused.value) and "trust_remote_code" not in str(refused.value)
     assert not (folder / "ran").exists()
-
-
-@pytest.mark.usefixtures("nobody_answers")
-def test_code_beside_an_exported_skill_is_never_run(tmp_path: Path) -> None:
-    out = tmp_path / "out"
-    export(Skill.load(save_tiny_skill(tmp_path).folder), out, "safetensors")
-    about = json.loads((out / "tokenizer_config.json").read_text())
-    mine = {"auto_map": {"AutoTokenizer": ["mine.T", None]}, "tokenizer_class": "MyTokenizer"}
-    (out / "tokenizer_config.json").write_text(json.dumps(about | mine))
-    (out / "mine.py").write_text(f"open({str(out / 'ran')!r}, 'w').close()\n")
-    with pytest.raises(SkipError, match="custom code") as refused:
-        Skill.load(out)
-    assert "\n" not in str(refused.value)
-    assert not (out / "ran").exists()

@@ -1,4 +1,4 @@
-"""Stand-alone folders: the same answers without the backbone, from PyTorch and from onnxruntime."""
+"""Exports: the same answers without the backbone, in folders that appear whole or not at all."""
 
 import json
 import shutil
@@ -8,21 +8,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
-from safetensors.torch import load_file
 
 from skip_exp import OnnxSkill, Skill
 from skip_exp.commands import export, predict
 from skip_exp.commands.export import main
-from skip_exp.config.prune import RECONSTRUCT
-from skip_exp.data.batches import collate
 from skip_exp.errors import SkipError
 from skip_exp.models.backbones import load_backbone
 from skip_exp.skill import to_onnx as onnx_skill
-from skip_exp.skill.classifier import encode_texts
 from skip_exp.skill.to_onnx import compare_onnx
 from tests.helpers.saved import Saved, save_tiny_skill
-from tests.helpers.toy import rarely
 
 TEXTS = ["a warm film", "dull", "the plot is long and the film was not funny", "very good", ""]
 CASES = {
@@ -48,108 +42,13 @@ def made(root: Path, case: str, **more: str) -> Saved:
     return save_tiny_skill(root, kind, prompt, readout, decoder=decoder, **more)  # type: ignore[arg-type]
 
 
-def logits(skill: Skill) -> torch.Tensor:
-    rows = encode_texts(skill.tokenizer, [[text] for text in TEXTS], 24)
-    with torch.no_grad():
-        return skill.model(**collate(rows, skill.tokenizer.pad_token_id))
-
-
-def without_backbone(saved: Saved) -> None:
-    for file in saved.backbone.iterdir():
-        file.unlink()
-    load_backbone.cache_clear()
-
-
-@pytest.mark.parametrize("case", CASES)
-def test_safetensors_needs_no_backbone(tmp_path: Path, case: str) -> None:
-    saved = made(tmp_path, case)
-    skill = Skill.load(saved.folder)
-    out = tmp_path / "out"
-    assert main([str(saved.folder), str(out)]) == 0
-    without_backbone(saved)
-    alone = Skill.load(out)
-    assert alone.about == skill.about
-    assert torch.equal(logits(alone), logits(skill))
-    assert alone.predict(TEXTS) == skill.predict(TEXTS)
-    assert not any(t.is_meta for t in [*alone.model.parameters(), *alone.model.buffers()])
-    again = tmp_path / "again"
-    export.export(alone, again, "safetensors")
-    assert (again / "model.safetensors").read_bytes() == (out / "model.safetensors").read_bytes()
-
-
-@pytest.mark.parametrize("reconstruct", RECONSTRUCT)
-@pytest.mark.parametrize("train", ["prompt_readout", "lora"])
-@pytest.mark.parametrize("kind", ["t5", *rarely("bert")])
-def test_biases_and_changes_are_exported(
-    tmp_path: Path, kind: str, train: str, reconstruct: str
-) -> None:
-    saved = save_tiny_skill(tmp_path, kind, train=train, reconstruct=reconstruct)
-    export.export(Skill.load(saved.folder), tmp_path / "out", "safetensors")
-    without_backbone(saved)
-    rows = collate(encode_texts(Skill.load(tmp_path / "out").tokenizer, [["dull film"]], 24), 0)
-    with torch.no_grad():
-        assert torch.equal(Skill.load(tmp_path / "out").model(**rows), saved.model(**rows))
-
-
-@pytest.mark.parametrize("format", ["safetensors", "hf"])
-def test_the_folders_of_the_machine_stay_at_home(tmp_path: Path, format: str) -> None:
+def test_the_folders_of_the_machine_stay_at_home(tmp_path: Path) -> None:
     skill = Skill.load(made(tmp_path, "bert").folder)
     scores = skill.about.scores | {"data": "local:/home/somebody/data"}
     out = tmp_path / "out"
-    export.export(replace(skill, about=replace(skill.about, scores=scores)), out, format)
+    export.export(replace(skill, about=replace(skill.about, scores=scores)), out, "hf")
     assert not [path for path in out.iterdir() if b"/home/somebody" in path.read_bytes()]
     assert Skill.load(out).about.scores["data"] == "local"
-
-
-def test_the_folder_says_what_is_in_it(tmp_path: Path) -> None:
-    saved = made(tmp_path, "t5")
-    out = tmp_path / "out"
-    size = export.export(Skill.load(saved.folder), out, "safetensors")
-    assert size == sum(file.stat().st_size for file in out.iterdir())
-    assert {f.name for f in out.iterdir()} == {
-        *("model.safetensors", "config.json", "tokenizer.json", "tokenizer_config.json"),
-        "README.md",
-    }
-    config = json.loads((out / "config.json").read_text())
-    assert config["labels"] == ["negative", "positive"]
-    assert config["settings"]["model_type"] == "t5"
-    assert config["layers"]["encoder.0.self"] == {"heads": 2, "qk": 2, "vo": 8}
-    assert config["layers"]["encoder.0.ffn"] == {"units": 4}
-    assert config["layers"]["decoder.1.cross"] == {"heads": 0, "qk": 8, "vo": 8}
-    assert config["layers"]["decoder.1.ffn"] == {"units": 0}
-    tensors = load_file(out / "model.safetensors")
-    assert tensors["backbone.encoder.block.0.layer.1.DenseReluDense.wi.weight"].shape == (4, 24)
-    tied = [name for name, t in tensors.items() if t.shape == (50, 24)]
-    assert tied == ["backbone.shared.weight"]  # not once more for encoder, decoder and head
-
-
-def test_the_library_does_not_take_it_for_a_model_of_its_own(tmp_path: Path) -> None:
-    from transformers import AutoModel
-
-    export.export(Skill.load(made(tmp_path, "bert").folder), tmp_path / "out", "safetensors")
-    with pytest.raises(ValueError, match="model_type"):
-        AutoModel.from_pretrained(tmp_path / "out")
-
-
-def test_what_is_damaged_is_refused(tmp_path: Path) -> None:
-    skill = Skill.load(made(tmp_path, "bert").folder)
-    export.export(skill, tmp_path / "weights", "safetensors")
-    path = tmp_path / "weights/model.safetensors"
-    content = path.read_bytes()
-    path.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
-    export.export(skill, tmp_path / "tokenizer", "safetensors")
-    (tmp_path / "tokenizer/tokenizer.json").write_text("{")
-    export.export(skill, tmp_path / "layers", "safetensors")
-    path = tmp_path / "layers/config.json"
-    path.write_text(path.read_text().replace('"units": 4', '"units": 5'))
-    for name, message in (
-        ("weights", "checksum"),
-        ("tokenizer", "cannot be loaded"),
-        ("layers", "checksum"),
-    ):
-        with pytest.raises(SkipError, match=message) as caught:
-            Skill.load(tmp_path / name)
-        assert "\n" not in str(caught.value)
 
 
 def test_a_folder_in_use_is_left_alone(tmp_path: Path, capsys: Any) -> None:
@@ -164,6 +63,15 @@ def test_a_folder_in_use_is_left_alone(tmp_path: Path, capsys: Any) -> None:
     assert [file.name for file in (tmp_path / "full").iterdir()] == ["mine"]
     (tmp_path / "empty").mkdir()
     assert main([str(saved.folder), str(tmp_path / "empty")]) == 0
+
+
+def test_a_stand_alone_export_of_before_is_named(tmp_path: Path, capsys: Any) -> None:
+    described = {"version": 1, "format": "safetensors", "task": "toy"}
+    (tmp_path / "config.json").write_text(json.dumps(described))
+    (tmp_path / "model.safetensors").touch()
+    assert predict.main([str(tmp_path), "a film"]) == 2
+    told = capsys.readouterr().err
+    assert "--format hf" in told and str(tmp_path) in told and told.count("\n") == 1
 
 
 # --- ONNX ---------------------------------------------------------------------------------------
@@ -254,7 +162,7 @@ def test_int8_that_differs_is_not_written(tmp_path: Path, monkeypatch: pytest.Mo
 
 def test_int8_is_for_onnx_alone(tmp_path: Path, capsys: Any) -> None:
     assert main([str(made(tmp_path, "bert").folder), str(tmp_path / "out"), "--int8"]) == 2
-    assert "--int8: not for --format safetensors" in capsys.readouterr().err
+    assert "--int8: not for --format hf" in capsys.readouterr().err
 
 
 def test_predict_takes_an_onnx_export_that_is_whole(

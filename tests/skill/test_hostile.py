@@ -16,7 +16,6 @@ from safetensors.torch import load, save
 from skip_exp import OnnxSkill, Skill
 from skip_exp.errors import SkipError
 from skip_exp.skill.classifier import Classifier
-from skip_exp.skill.export import export
 from skip_exp.skill.files import _checksum
 from skip_exp.skill.onnx import sha256
 from tests.helpers.hostile import altered_bytes, altered_json, examples
@@ -31,13 +30,6 @@ Reader = Callable[[Path], Classifier]
 def folder(tiny: Saved, tmp_path: Path) -> Path:
     """A copy of the skill, to be altered."""
     return Path(shutil.copytree(tiny.folder, tmp_path / "skill"))
-
-
-@pytest.fixture(scope="module")
-def safetensors_folder(tiny: Saved) -> Path:
-    out = tiny.folder.parent / "alone"
-    export(Skill.load(tiny.folder), out, "safetensors")
-    return out
 
 
 def is_refused_or_harmless(read: Reader, folder: Path) -> None:
@@ -122,33 +114,6 @@ def test_skill_safetensors(folder: Path, count: int) -> None:
 
 
 @pytest.mark.parametrize("count", COUNTS)
-def test_a_safetensors_export(safetensors_folder: Path, tmp_path: Path, count: int) -> None:
-    folder = Path(shutil.copytree(safetensors_folder, tmp_path / "export"))
-    document = json.loads((folder / "config.json").read_text())
-    originals = {file.name: file.read_bytes() for file in folder.iterdir()}
-    tokenizer = {name: json.loads(originals[name]) for name in originals if "tokenizer" in name}
-
-    def check(altered: tuple[str, Any]) -> None:
-        for name, content in originals.items():
-            (folder / name).write_bytes(content)
-        name, value = altered
-        if name == "config.json":
-            signed(folder, "model.safetensors", name, value)
-        elif name == "model.safetensors":
-            (folder / name).write_bytes(value)
-            signed(folder, name, "config.json", dict(document))
-        else:
-            (folder / name).write_text(json.dumps(value))
-        is_refused_or_harmless(Skill.load, folder)
-
-    drawn = [st.tuples(st.just("config.json"), altered_json(document))] * 2
-    tensors = altered_tensors(originals["model.safetensors"])
-    drawn += [st.tuples(st.just("model.safetensors"), tensors)]
-    drawn += [st.tuples(st.just(name), altered_json(value)) for name, value in tokenizer.items()]
-    examples(count, st.one_of(drawn), check)
-
-
-@pytest.mark.parametrize("count", COUNTS)
 def test_an_onnx_export(onnx_folder: Path, tmp_path: Path, count: int) -> None:
     folder = Path(shutil.copytree(onnx_folder, tmp_path / "export"))
     originals = {file.name: file.read_bytes() for file in folder.iterdir()}
@@ -170,12 +135,8 @@ def test_an_onnx_export(onnx_folder: Path, tmp_path: Path, count: int) -> None:
 
 
 @pytest.mark.parametrize("where", ["config.json", "tokenizer_config.json"])
-@pytest.mark.parametrize("kind", ["safetensors", "onnx"])
-def test_code_beside_an_export_is_never_run(
-    safetensors_folder: Path, onnx_folder: Path, tmp_path: Path, kind: str, where: str
-) -> None:
-    source = safetensors_folder if kind == "safetensors" else onnx_folder
-    folder = Path(shutil.copytree(source, tmp_path / "export"))
+def test_code_beside_an_export_is_never_run(onnx_folder: Path, tmp_path: Path, where: str) -> None:
+    folder = Path(shutil.copytree(onnx_folder, tmp_path / "export"))
     ran = tmp_path / "ran"
     (folder / "own.py").write_text(f"import pathlib; pathlib.Path({str(ran)!r}).touch()\n")
     described = json.loads((folder / where).read_text())
@@ -185,14 +146,11 @@ def test_code_beside_an_export_is_never_run(
         "AutoTokenizer": ["own.Tokenizer", "own.Tokenizer"],
     }
     if where == "config.json":
-        described["settings"]["auto_map"] = described.pop("auto_map")
-        if kind == "safetensors":
-            signed(folder, "model.safetensors", where, described)
-        else:
-            (folder / where).write_text(json.dumps(described))
+        described["settings"] = {"auto_map": described.pop("auto_map")}
     else:
-        (folder / where).write_text(json.dumps(described | {"tokenizer_class": "OwnTokenizer"}))
-    is_refused_or_harmless(Skill.load if kind == "safetensors" else OnnxSkill.load, folder)
+        described["tokenizer_class"] = "OwnTokenizer"
+    (folder / where).write_text(json.dumps(described))
+    is_refused_or_harmless(OnnxSkill.load, folder)
     assert not ran.exists()
 
 

@@ -208,23 +208,18 @@ def test_the_command_pushes_what_it_wrote(saved: Saved, hub: PushHub, capsys: An
     assert 'model="me/toy"' in (out / "README.md").read_text()
 
 
-def test_an_export_on_the_hub_is_pulled_whole(saved: Saved, hub: PushHub, tmp_path: Path) -> None:
-    small = tmp_path / "small"
-    assert main([str(saved.folder), str(small)]) == 0
-    hub.repos["me/small"] = {path.name: path.read_bytes() for path in small.iterdir()}
-    expected = Skill.load(saved.folder).predict(["dull"])
-    assert Skill.from_pretrained("me/small").predict(["dull"]) == expected
-    assert Skill.from_pretrained(small).predict(["dull"]) == expected  # a folder is a folder
-
-
-def test_nothing_is_left_of_a_skill_that_was_pushed_before(saved: Saved, hub: PushHub) -> None:
-    """An export of an export has no skill.json: with the old one, the old skill would be pulled."""
+def test_nothing_is_left_of_a_skill_that_was_pushed_before(
+    saved: Saved, hub: PushHub, tmp_path: Path
+) -> None:
+    """A fully trained one with a cut vocabulary has no skill.json: the old one would be pulled."""
     Skill.load(saved.folder).push_to_hub("me/toy")
     mine = {"notes.md", "adapter/x.safetensors"}
     hub.repos["me/toy"] |= dict.fromkeys(mine, b"mine")
-    small, out = saved.folder.parent / "small", saved.folder.parent / "out"
-    assert main([str(saved.folder), str(small)]) == 0
-    assert main([str(small), str(out), "--format", "hf", "--push-to-hub", "me/toy"]) == 0
+    full, out = save_tiny_skill(tmp_path, name="full", train="full"), tmp_path / "out"
+    tell(full, data="hub:nyu-mll/glue/sst2")
+    (tmp_path / "texts.txt").write_text("a warm film")
+    how = ["--vocabulary", str(tmp_path / "texts.txt"), "--push-to-hub", "me/toy"]
+    assert main([str(full.folder), str(out), *how]) == 0
     assert hub.repos["me/toy"].keys() == {path.name for path in out.iterdir()} | mine
     assert "skill.json" not in hub.repos["me/toy"]
 
@@ -258,8 +253,8 @@ def test_sample_data_are_not_pushed(saved: Saved, hub: PushHub) -> None:
 
 def test_only_the_hf_format_is_pushed(saved: Saved, capsys: Any) -> None:
     order = [str(saved.folder), str(saved.folder.parent / "out"), "--push-to-hub", "me/toy"]
-    assert main(order) == 2
-    assert "--push-to-hub: not for --format safetensors" in capsys.readouterr().err
+    assert main([*order, "--format", "onnx"]) == 2
+    assert "--push-to-hub: not for --format onnx" in capsys.readouterr().err
 
 
 def test_what_the_hub_says_is_one_line(saved: Saved, hub: PushHub) -> None:

@@ -8,7 +8,6 @@ from typing import Any
 import pytest
 import torch
 from huggingface_hub import ModelCard
-from safetensors.torch import load_file
 from transformers import AutoModelForSequenceClassification, AutoTokenizer, pipeline
 
 from skip_exp import OnnxSkill, Skill, results
@@ -56,40 +55,32 @@ def exported(saved: Saved, *options: str) -> Path:
     return out
 
 
+def asked(out: Path, texts: list[Any]) -> torch.Tensor:
+    """What transformers answers from an hf export: probabilities in label order."""
+    rows = [{"text": t[0], "text_pair": t[1]} if isinstance(t, list) else t for t in texts]
+    answers = pipeline("text-classification", model=str(out))(rows, top_k=None)
+    by_label = [{each["label"]: each["score"] for each in answer} for answer in answers]
+    return torch.tensor([[row["negative"], row["positive"]] for row in by_label])
+
+
 def probabilities(answers: Any) -> torch.Tensor:
     return torch.tensor([list(answer["probabilities"].values()) for answer in answers])
 
 
-def test_safetensors(saved: Saved, capsys: Any) -> None:
+def test_huggingface(saved: Saved, capsys: Any) -> None:
     out = exported(saved, "--vocabulary", "train")
     assert capsys.readouterr().out.startswith("vocabulary: 18 of 50 tokens\nwritten: ")
-    small, skill = Skill.load(out), Skill.load(saved.folder)
-    assert set(small.tokenizer.get_vocab()) == set(WORDS)
-    assert small.predict(TEXTS) == skill.predict(TEXTS)
-    settings = json.loads((out / "config.json").read_text())["settings"]
-    assert settings["vocab_size"] == 18 and settings["pad_token_id"] == 0
-    assert settings["vocabulary"] == {"kept": 18, "of": 50, "texts": "train"}
-    tensors = load_file(out / "model.safetensors")
-    assert tensors["backbone.embeddings.word_embeddings.weight"].shape == (18, 24)
-    again = saved.folder.parent / "again"  # an export of an export knows it, too
-    assert main([str(out), str(again), "--format", "hf"]) == 0
-    assert "18 of 50 tokens" in (again / "README.md").read_text()
-    assert skill.tokenizer.vocab_size == 50  # the shared one is as it was
-
-
-def test_huggingface(saved: Saved) -> None:
-    out = exported(saved, "--format", "hf", "--vocabulary", "train")
     model = AutoModelForSequenceClassification.from_pretrained(out)
     config = json.loads((out / "config.json").read_text())
     assert config["vocab_size"] == 18 == len(model.embeddings.words.weight)
     assert config["skill"]["vocabulary"] == {"kept": 18, "of": 50, "texts": "train"}
     skill = Skill.load(saved.folder)
-    answers = pipeline("text-classification", model=str(out))(TEXTS, top_k=None)
-    for ours, theirs in zip(skill.predict(TEXTS), answers, strict=True):
-        found = {each["label"]: each["score"] for each in theirs}
-        assert found == pytest.approx(ours["probabilities"], abs=1e-6)
+    torch.testing.assert_close(asked(out, TEXTS), probabilities(skill.predict(TEXTS)))
     assert Skill.load(out).predict(["bad film"]) == skill.predict(["bad film"])  # it has all words
-    assert AutoTokenizer.from_pretrained(out)("bad film")["input_ids"] == [2, 1, 7, 3]
+    assert skill.tokenizer.vocab_size == 50  # the shared one is as it was
+    tokenizer = AutoTokenizer.from_pretrained(out)
+    assert set(tokenizer.get_vocab()) == set(WORDS)
+    assert tokenizer("bad film")["input_ids"] == [2, 1, 7, 3]
     card = ModelCard.load(out / "README.md")
     after = sum(p.numel() for p in skill.model.parameters()) - (50 - 18) * 24
     for text in (
@@ -108,7 +99,8 @@ def test_onnx(saved: Saved) -> None:
     out = exported(saved, "--format", "onnx", "--vocabulary", "train")
     found, expected = OnnxSkill.load(out).predict(TEXTS), Skill.load(saved.folder).predict(TEXTS)
     torch.testing.assert_close(probabilities(found), probabilities(expected), atol=1e-5, rtol=0)
-    assert json.loads((out / "config.json").read_text())["settings"]["vocab_size"] == 18
+    vocabulary = json.loads((out / "config.json").read_text())["vocabulary"]
+    assert vocabulary == {"kept": 18, "of": 50, "texts": "train"}
 
 
 @pytest.mark.parametrize(
@@ -122,12 +114,13 @@ def test_texts_of_a_file(tmp_path: Path, kind: str, readout: str, text: tuple[st
     lines = ["\t".join(each) if isinstance(each, list) else each for each in examples]
     (tmp_path / "mine.txt").write_text("\n".join(lines))
     out = exported(saved, "--vocabulary", str(tmp_path / "mine.txt"))
-    small = Skill.load(out)
-    found, expected = small.predict(examples), Skill.load(saved.folder).predict(examples)
-    torch.testing.assert_close(probabilities(found), probabilities(expected), atol=1e-6, rtol=0)
+    expected = probabilities(Skill.load(saved.folder).predict(examples))
+    torch.testing.assert_close(asked(out, examples), expected, atol=1e-6, rtol=0)
     kept = {*USED, "no", "yes", *(["good"] if len(text) == 2 else [])}
-    assert kept < set(small.tokenizer.get_vocab()) and len(small.tokenizer) < 25
-    assert small.model.backbone.config.vocabulary["texts"] == "mine.txt"  # not where it lies
+    vocabulary = AutoTokenizer.from_pretrained(out).get_vocab()
+    assert kept < set(vocabulary) and len(vocabulary) < 25
+    config = json.loads((out / "config.json").read_text())
+    assert config["skill"]["vocabulary"]["texts"] == "mine.txt"  # not where it lies
 
 
 # --- refusals -------------------------------------------------------------------------------------

@@ -1,13 +1,10 @@
-"""``skip-exp export SKILL OUT --format safetensors|onnx|hf``: without its backbone.
+"""``skip-exp export SKILL OUT --format hf|onnx``: without its backbone.
 
-safetensors: ``model.safetensors`` (every weight of the small model, its prompt and readout, keep),
-``config.json`` (the skill's description, the size of every layer, the backbone's settings) and the
-tokenizer; ``Skill.load(OUT)`` and ``skip-exp predict`` take it like a skill.
-onnx: ``model.onnx`` (input_ids, attention_mask and, for BERT, token_type_ids [batch, length] ->
-logits [batch, labels]), the same ``config.json`` and the tokenizer; checked in onnxruntime before
-it appears. With ``--int8`` the weights of its linears are 8-bit integers (dynamic quantisation).
 hf: what plain transformers loads as a text classifier, without skip_exp (``modeling_skip.py`` comes
 along: ``trust_remote_code=True``), and the skill itself; ``--push-to-hub USER/REPO`` uploads it.
+onnx: ``model.onnx`` (input_ids, attention_mask and, for BERT, token_type_ids [batch, length] ->
+logits [batch, labels]), ``config.json`` (the skill's description) and the tokenizer; checked in
+onnxruntime before it appears. With ``--int8`` its weights are 8-bit integers.
 Every format with ``--vocabulary train|FILE``: of the vocabulary only the tokens that the task's
 train rows use, or the texts of FILE (as ``skip-exp predict --file`` reads it), and every special
 token and single character; texts of these tokens are answered as before.
@@ -36,7 +33,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("skill", metavar="SKILL", help="folder of a skill")
     parser.add_argument("out", type=Path, metavar="OUT", help="folder to write; new or empty")
-    parser.add_argument("--format", choices=FORMATS, default="safetensors")
+    parser.add_argument("--format", choices=FORMATS, default="hf")
     parser.add_argument(
         "--int8", action="store_true", help="onnx only: 8-bit weights: a smaller file"
     )

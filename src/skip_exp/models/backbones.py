@@ -5,9 +5,8 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import lru_cache, partial
+from functools import lru_cache
 from pathlib import Path
-from typing import Any
 
 import torch
 import transformers
@@ -145,19 +144,6 @@ def _keep_first(model: HFModel, family: Family, count: int) -> None:
     for key in ("num_hidden_layers", "num_decoder_layers"):  # an export is rebuilt from these
         if hasattr(model.config, key):
             setattr(model.config, key, count)
-
-
-def skeleton(config: dict[str, Any], family: str, readout: str) -> PreTrainedModel:
-    """A model of the given settings, attention swapped; its weights, on ``meta``, are to come."""
-    values = dict(config)
-    settings = AutoConfig.for_model(values.pop("model_type"), **values)
-    described, needs = FAMILIES[family], readout_class(readout).needs
-    loader = described.loaders[needs]
-    with torch.device("meta"), _quiet():
-        if hasattr(loader, "from_config"):  # one that looks for the class, maybe in a folder's code
-            loader = partial(loader.from_config, trust_remote_code=False)
-        model: PreTrainedModel = loader(settings, **described.loader_options(needs))
-    return described.prepare(model)
 
 
 def _load(path: str, family: str, readout: str) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:

@@ -10,10 +10,9 @@ from skip_exp.errors import SkipError
 from skip_exp.skill.about import CONFIG, VERSION
 from skip_exp.skill.huggingface.folder import CARD, write_folder
 from skip_exp.skill.skill import Skill
-from skip_exp.skill.standalone import describe, write_standalone
 from skip_exp.skill.to_onnx import check_tokens, write_onnx
 
-FORMATS = ("safetensors", "onnx", "hf")
+FORMATS = ("hf", "onnx")
 
 
 def export(
@@ -38,16 +37,12 @@ def export(
         if format == "hf":
             parts = (skill.about, skill.model, skill.tokenizer, skill.folder)
             write_folder(temporary, *parts, repo_id)
-        elif format == "onnx":
-            about = write_onnx(skill, temporary, int8=int8)
-            described = {"version": VERSION} | describe(skill.about, skill.model, "onnx") | about
-            (temporary / CONFIG).write_text(json.dumps(described, indent=1) + "\n")
         else:
-            write_standalone(temporary, skill.about, skill.model, skill.keep)
-        if format != "hf":  # which has a tokenizer that truncates as the skill does, and a card
+            described = {"version": VERSION, "format": format} | skill.about.stored()
+            described |= write_onnx(skill, temporary, int8=int8)
+            (temporary / CONFIG).write_text(json.dumps(described, indent=1) + "\n")
             skill.tokenizer.save_pretrained(temporary)
-            _write_readme(temporary, skill, format, int8)
-        if format == "onnx":
+            _write_readme(temporary, skill, int8)
             check_tokens(skill, temporary)
         os.replace(temporary, out)
     except OSError as error:
@@ -57,11 +52,11 @@ def export(
     return sum(file.stat().st_size for file in out.iterdir())
 
 
-def _write_readme(folder: Path, skill: Skill, format: str, int8: bool) -> None:
+def _write_readme(folder: Path, skill: Skill, int8: bool) -> None:
     # With the results and the configuration, which a skill that only answers does not need.
     from skip_exp.skill.readme import readme
 
-    (folder / CARD).write_text(readme(skill, format, int8=int8), encoding="utf-8")
+    (folder / CARD).write_text(readme(skill, int8=int8), encoding="utf-8")
 
 
 def _check_out(out: Path) -> None:

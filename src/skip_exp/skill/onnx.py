@@ -26,7 +26,8 @@ if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
 INPUTS = ("input_ids", "attention_mask", "token_type_ids")  # the last where the tokenizer has it
-BESIDE = ("format", "layers", "settings", "int8", "sha256")  # fields of `config.json`, too
+# Fields of `config.json` beside the record's; the last two are those of earlier exports.
+BESIDE = ("format", "int8", "sha256", "vocabulary", "layers", "settings")
 # onnxruntime's sum and norm in one operator take five times as long on a CPU as in two.
 SLOWER = ["SkipLayerNormFusion"]
 Run = Callable[[Mapping[str, "NDArray[Any]"]], "NDArray[Any]"]

@@ -6,38 +6,34 @@ from skip_exp.skill.about import CONFIG, SkillAbout
 from skip_exp.skill.huggingface.card import document
 from skip_exp.skill.skill import Skill
 
-CLASSES = {"safetensors": "Skill", "onnx": "OnnxSkill"}
-MODEL = {
-    "safetensors": "`model.safetensors` has every weight that is left, prompt and readout among "
-    "them; it needs torch and transformers, and no backbone.",
-    "onnx": "`model.onnx` runs in onnxruntime; neither torch nor transformers nor the backbone is "
+MODEL = (
+    "`model.onnx` runs in onnxruntime; neither torch nor transformers nor the backbone is "
     "needed. Without skip_exp, follow the steps below with onnxruntime, tokenizers and numpy: "
-    "`examples/onnxruntime_only.py` of its repository does.",
-}
+    "`examples/onnxruntime_only.py` of its repository does."
+)
 ROUNDED = " Weights of linears and embeddings are 8-bit integers; the scores below are of fp32."
 
 
-def readme(skill: Skill, format: str, *, int8: bool = False) -> str:
+def readme(skill: Skill, *, int8: bool = False) -> str:
     """What this is, its labels, how to load and feed it, its limits."""
     parts = {
-        "Use": _use(skill.about, format) + (ROUNDED if int8 else ""),
+        "Use": _use(skill.about) + (ROUNDED if int8 else ""),
         "Preprocessing": _preprocessing(skill),
         "Labels": _labels(skill.about),
     }
     return document(skill.about, skill.model, skill.folder, parts) + "\n"
 
 
-def _use(about: SkillAbout, format: str) -> str:
-    name = CLASSES[format]
+def _use(about: SkillAbout) -> str:
     example = "a text" if len(about.text) == 1 else ("one text", "another")
     return f"""```python
-from skip_exp import {name}
+from skip_exp import OnnxSkill
 
-skill = {name}.load(FOLDER)
+skill = OnnxSkill.load(FOLDER)
 skill.predict([{json.dumps(example)}])  # a list of label and probabilities, in order
 ```
 
-{MODEL[format]} Several threads may ask one at once."""
+{MODEL} Several threads may ask one at once."""
 
 
 def _preprocessing(skill: Skill) -> str:

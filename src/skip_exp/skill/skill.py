@@ -14,13 +14,12 @@ from skip_exp.models.backbones import Backbone, load_backbone
 from skip_exp.models.precision import check_precision, to_bf16, wants_bf16
 from skip_exp.models.sites import Keep
 from skip_exp.models.soft_prompt import SoftPromptModel
-from skip_exp.skill.about import ABOUT, SkillAbout
+from skip_exp.skill.about import ABOUT, CONFIG, ONNX, SkillAbout
 from skip_exp.skill.classifier import Classifier, encode_texts, token_batches
 from skip_exp.skill.files import read_skill, split
 from skip_exp.skill.huggingface.folder import CODE, write_folder
 from skip_exp.skill.huggingface.hub import check_push, download, upload
 from skip_exp.skill.rebuild import check_parts, cut_model, fill
-from skip_exp.skill.standalone import read_standalone
 
 _LOADING = threading.Lock()  # else threads each read a backbone of their own, or half of one
 
@@ -45,7 +44,7 @@ class Skill(Classifier):
         backbone: str | Path | None = None,
         precision: str = "32-true",
     ) -> "Skill":
-        """Read a skill, or the stand-alone model that ``skip-exp export`` wrote, on the CPU.
+        """Read a skill on the CPU.
 
         Args:
             folder: where they were written to.
@@ -60,15 +59,9 @@ class Skill(Classifier):
         check_precision(precision)
         folder = Path(folder)
         with _LOADING:
-            if not (folder / ABOUT).is_file() and (folder / CODE).is_file():
-                raise SkipError(
-                    f"{folder}: a model for transformers alone, without a skill's own files; "
-                    "AutoModelForSequenceClassification.from_pretrained loads it"
-                )
-            if not (folder / ABOUT).is_file() and (folder / "config.json").is_file():
-                skill = cls(*read_standalone(folder), folder)
-            else:
-                skill = cls._read(folder, backbone)
+            if not (folder / ABOUT).is_file():
+                _refuse_export(folder)
+            skill = cls._read(folder, backbone)
         if wants_bf16(precision):
             to_bf16(skill.model)
         return skill
@@ -133,6 +126,22 @@ class Skill(Classifier):
                 raise SkipError("an answer is no finite number: weights or tokenizer are damaged")
             answers |= zip(batch, probabilities.tolist(), strict=True)
         return [answers[i] for i in range(len(rows))]
+
+
+def _refuse_export(folder: Path) -> None:
+    """Say what reads an export in ``folder`` that holds no skill. Raises SkipError."""
+    if (folder / CODE).is_file():
+        raise SkipError(
+            f"{folder}: an hf export without the skill's own files; "
+            "AutoModelForSequenceClassification.from_pretrained loads it"
+        )
+    if (folder / ONNX).is_file():
+        raise SkipError(f"{folder}: an ONNX export; skip_exp.OnnxSkill.load reads it")
+    if (folder / CONFIG).is_file():
+        raise SkipError(
+            f"{folder}: a stand-alone safetensors export, a format that is no longer read; "
+            "export the skill again with --format hf"
+        )
 
 
 def _backbone(folder: Path, about: SkillAbout, backbone_path: str | Path | None) -> Backbone:

@@ -66,7 +66,8 @@ def write_onnx(skill: Skill, folder: Path, *, int8: bool = False) -> dict[str, A
                 f"--int8: a text's probabilities differ by {difference:.4f} with its neighbours, "
                 f"more than {NEIGHBOURS}; nothing was written"
             )
-    return {"int8": int8, "sha256": sha256(path)}
+    kept = getattr(skill.model.backbone.config, "vocabulary", None)
+    return {"int8": int8, "sha256": sha256(path)} | ({"vocabulary": kept} if kept else {})
 
 
 class _Served(nn.Module):
