@@ -35,7 +35,7 @@ def test_by_hand() -> None:
     layer = LowRankLinear(linear, 1, torch.Generator())
     x, frozen = torch.tensor([[1.0, 1]]), linear.weight.detach().clone()
     assert layer(x).tolist() == [[3.5, 7]]
-    layer.left.data, layer.right.data = torch.tensor([[1.0], [0]]), torch.tensor([[0.0, 10]])
+    layer.lora_B.data, layer.lora_A.data = torch.tensor([[1.0], [0]]), torch.tensor([[0.0, 10]])
     layer.merge()
     assert layer.weight.tolist() == [[1, 12], [3, 4]]
     assert layer(x).tolist() == layer.plain()(x).tolist() == [[13.5, 7]]
@@ -43,10 +43,22 @@ def test_by_hand() -> None:
     assert layer.weight.equal(frozen) and linear.weight.equal(frozen)
     assert layer(x).tolist() == [[13.5, 7]]
     layer(x).sum().backward()
-    assert layer.left.grad is not None and layer.right.grad is not None
-    assert layer.left.grad.tolist() == [[10], [10]]  # right x
-    assert layer.right.grad.tolist() == [[1, 1]]  # (sum of left) x
+    assert layer.lora_B.grad is not None and layer.lora_A.grad is not None
+    assert layer.lora_B.grad.tolist() == [[10], [10]]  # A x
+    assert layer.lora_A.grad.tolist() == [[1, 1]]  # (sum of B) x
     assert layer.weight.grad is None
+
+
+@pytest.mark.parametrize(("alpha", "scale"), [(None, 1), (2, 1), (4, 2), (1, 0.5)])
+def test_alpha_scales_the_update(alpha: float | None, scale: float) -> None:
+    layer = LowRankLinear(nn.Linear(3, 4), 2, torch.Generator().manual_seed(0), alpha)
+    nn.init.normal_(layer.lora_B)
+    x, frozen = torch.randn(5, 3), layer.weight.detach().clone()
+    layer.unmerge()
+    apart = layer(x)
+    layer.merge()
+    torch.testing.assert_close(layer.weight - frozen, scale * layer.lora_B @ layer.lora_A)
+    torch.testing.assert_close(layer(x), apart)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -63,7 +75,7 @@ def test_fresh_factors_change_nothing(kind: str) -> None:
     assert len(linears) == len(lora.layers(own.backbone)) > 0
     sizes = sum(linear.in_features + linear.out_features for linear in linears)
     assert sum(factor.numel() for factor in lora.factors(own.backbone)) == RANK * sizes
-    assert all(linear.left.shape[1] == linear.right.shape[0] == RANK for linear in linears)
+    assert all(linear.lora_B.shape[1] == linear.lora_A.shape[0] == RANK for linear in linears)
     assert not lora.layers(dense.backbone)
     again, other = dense.copy(), dense.copy()
     again.train_only("lora", RANK, seed=3)
@@ -98,7 +110,7 @@ def test_merged_equals_unmerged(kind: str, prompt: str) -> None:
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_cut_cuts_the_factors(kind: str) -> None:
-    """cut(merged) == merged(cut), and what is left still is frozen weight + left @ right."""
+    """cut(merged) == merged(cut), and what is left still is frozen weight + B @ A."""
     for seed in range(6):
         dense, batch, keep = case(kind, seed)
         del batch["labels"]
@@ -119,7 +131,7 @@ def test_a_cut_cuts_the_factors(kind: str) -> None:
                 assert isinstance(linear, LowRankLinear) == bool(frozen.weight.numel())
                 if isinstance(linear, LowRankLinear):
                     assert linear.base is not None and linear.base.equal(frozen.weight)
-                    assert linear.weight.equal(frozen.weight + linear.left @ linear.right)
+                    assert linear.weight.equal(frozen.weight + linear.lora_B @ linear.lora_A)
 
 
 def test_two_cuts_are_one() -> None:
@@ -143,7 +155,7 @@ def test_a_copy_trains_factors_of_its_own() -> None:
     assert not {id(f) for f in lora.factors(smaller.backbone)} & {id(f) for f in shared}
     lora.unmerge(smaller.backbone)
     smaller(**batch).sum().backward()
-    assert any(layer.left.grad is not None for layer in layers)
+    assert any(layer.lora_B.grad is not None for layer in layers)
     with torch.no_grad():
         for parameter in smaller.skill_parameters().values():
             parameter.add_(0.1)

@@ -58,7 +58,7 @@ def test_the_skill_is_the_model_that_was_scored(
     result = pipeline.run(toy_job(toy, tmp_path, "run", *QUICK, *asked))
     skill, final = Skill.load(tmp_path / "run/skill"), measured[0].final
     factors = lora.factors(final.backbone)
-    assert any(factor.abs().max() > 0 for factor in factors[::2])  # left ones start at 0
+    assert any(factor.abs().max() > 0 for factor in factors[::2])  # every B starts at 0
     assert skill.about.train == "lora" and skill.about.factors is not None
     assert skill.about.factors["bytes"] == 4 * sum(factor.numel() for factor in factors)
     assert not lora.layers(skill.model)

@@ -1,8 +1,9 @@
 """Low-rank updates of linear layers (LoRA, Hu et al. 2021), kept as factors, merged to serve.
 
-W + left @ right, scaled by one (alpha = rank). Outside of a fit an update is merged: ``weight`` is
-the sum, so that whatever scores or times a model sees linear layers of that weight. Within one the
+W + alpha / rank * B @ A, with alpha = rank unless given. Outside a fit an update is merged:
+``weight`` is the sum, so that attribution and timing see plain linear layers. During a fit the
 frozen weight and the factors are applied side by side: no gradient has the size of the weight.
+Factors have PEFT's names, ``lora_A`` [rank, in] and ``lora_B`` [out, rank].
 """
 
 from collections.abc import Iterable, Iterator, Mapping
@@ -12,33 +13,38 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-FACTORS = ("left", "right")
+FACTORS = ("lora_A", "lora_B")
 
 
 class LowRankLinear(nn.Linear):
     """``linear`` with an update of its weight, which is zero at first.
 
     Attributes:
-        left, right: its factors [out, rank] and [rank, in]; trained.
-        base: the weight without it, frozen; None while unmerged, where ``weight`` is that weight.
+        lora_A, lora_B: the factors [rank, in] and [out, rank]; trained.
+        scale: alpha / rank.
+        base: the weight without the update, frozen; None while unmerged, when ``weight`` is it.
     """
 
     base: Tensor | None
 
-    def __init__(self, linear: nn.Linear, rank: int, generator: torch.Generator) -> None:
+    def __init__(
+        self, linear: nn.Linear, rank: int, generator: torch.Generator, alpha: float | None = None
+    ) -> None:
         super().__init__(linear.in_features, linear.out_features, bias=False, device="meta")
         self.weight, self.bias = linear.weight, linear.bias
-        reach = self.in_features**-0.5  # as of a linear layer's own weight
-        right = torch.empty(rank, self.in_features).uniform_(-reach, reach, generator=generator)
-        self.left = nn.Parameter(self.weight.new_zeros(self.out_features, rank))
-        self.right = nn.Parameter(right.to(self.weight))
+        reach = self.in_features**-0.5  # as PyTorch initialises a linear layer
+        a = torch.empty(rank, self.in_features).uniform_(-reach, reach, generator=generator)
+        self.lora_B = nn.Parameter(self.weight.new_zeros(self.out_features, rank))
+        self.lora_A = nn.Parameter(a.to(self.weight))
+        self.scale = 1.0 if alpha is None else alpha / rank
         self.register_buffer("base", self.weight.detach(), persistent=False)
 
     def forward(self, input: Tensor) -> Tensor:
         out = super().forward(input)
         if self.base is not None:
             return out
-        return out + F.linear(F.linear(input, self.right), self.left)
+        # Scaled between the factors, where the tensor is smallest; a scale of 1 changes no bit.
+        return out + F.linear(F.linear(input, self.lora_A) * self.scale, self.lora_B)
 
     def unmerge(self) -> None:
         """Take the update out of the weight, exactly."""
@@ -48,7 +54,7 @@ class LowRankLinear(nn.Linear):
     def merge(self) -> None:
         """Put the update, as it is now, into a weight of this layer's own."""
         base = self.weight.detach() if self.base is None else self.base
-        merged = base + self.left.detach() @ self.right.detach()
+        merged = base + self.lora_B.detach() @ (self.lora_A.detach() * self.scale)
         self.weight, self.base = nn.Parameter(merged, requires_grad=False), base
 
     def plain(self) -> nn.Linear:
@@ -101,7 +107,7 @@ def unmerged(module: nn.Module) -> Iterator[None]:
 
 def factors(module: nn.Module) -> list[nn.Parameter]:
     """Of every update."""
-    return [factor for layer in layers(module) for factor in (layer.left, layer.right)]
+    return [factor for layer in layers(module) for factor in (layer.lora_B, layer.lora_A)]
 
 
 def _replace(module: nn.Module, by: Mapping[nn.Module, nn.Module]) -> None:

@@ -87,7 +87,7 @@ def narrow_out(linear: nn.Linear, rows: Tensor) -> None:
     rows = rows.to(linear.weight.device)
     linear.weight = frozen(linear.weight.detach()[rows])
     if isinstance(linear, LowRankLinear):
-        linear.left = nn.Parameter(linear.left.detach()[rows])
+        linear.lora_B = nn.Parameter(linear.lora_B.detach()[rows])
     if linear.bias is not None:
         linear.bias = frozen(linear.bias.detach()[rows])
     linear.out_features = len(rows)
@@ -100,7 +100,7 @@ def narrow_in(linear: nn.Linear, columns: Tensor) -> None:
     columns = columns.to(linear.weight.device)
     linear.weight = frozen(linear.weight.detach()[:, columns].contiguous())
     if isinstance(linear, LowRankLinear):
-        linear.right = nn.Parameter(linear.right.detach()[:, columns].contiguous())
+        linear.lora_A = nn.Parameter(linear.lora_A.detach()[:, columns].contiguous())
     linear.in_features = len(columns)
 
 

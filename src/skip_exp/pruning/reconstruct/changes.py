@@ -68,7 +68,7 @@ def _scale(linear: nn.Linear, change: Tensor) -> None:
     factors = change.to(linear.weight).repeat_interleave(width)
     linear.weight = frozen(linear.weight.detach() * factors)
     if isinstance(linear, LowRankLinear):  # its update reads the same neurons
-        linear.right = nn.Parameter(linear.right.detach() * factors)
+        linear.lora_A = nn.Parameter(linear.lora_A.detach() * factors)
 
 
 def lost_blocks(model: SoftPromptModel, keep: Keep) -> dict[str, Block]:
