@@ -161,9 +161,9 @@ OTHERS: dict[str, str] = {
     "table2 --no-run --profile offline tune.epoch=1": "tune.epoch=1: no such key",
     "ablations nowhere": "nowhere",
     "ablations --config-dir nowhere precious": "--config-dir nowhere: not a folder",
-    "cache precious": "precious: not a cache: it holds",
-    "cache --prune everything": "--prune: invalid choice: 'everything'",
-    "cache --dry-run": "--dry-run goes with --prune",
+    "cache": "required: verb",
+    "cache empty": "invalid choice: 'empty'",
+    "cache prune": "required: --days",
     "dashboard": "--entity: needed to save",
 }
 

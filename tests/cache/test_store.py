@@ -16,7 +16,6 @@ from skip_exp.cache.store import (
     Pointer,
     StageCache,
     entry_name,
-    read_about,
     read_entry,
     read_pointer,
 )
@@ -51,17 +50,6 @@ def test_computed_once_and_the_same_afterwards(tmp_path: Path) -> None:
     assert compute.calls == 2
     cache.get("attribute", KEY, compute)
     assert compute.calls == 3
-
-
-def test_an_entry_says_what_it_is(tmp_path: Path) -> None:
-    StageCache(tmp_path).get("tune", KEY, Counter(), {"task": "sst2"})
-    assert read_about(file_of(tmp_path)) == {
-        "stage": "tune",
-        "key": KEY,
-        "label": {"task": "sst2"},
-    }
-    file_of(tmp_path).write_bytes(b"damaged")
-    assert read_about(file_of(tmp_path)) == read_about(tmp_path / "nowhere") == {}
 
 
 def test_an_entry_without_tensors(tmp_path: Path) -> None:

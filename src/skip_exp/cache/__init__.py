@@ -1,4 +1,1 @@
-"""Stage cache: a phase whose inputs are unchanged is loaded, not run again.
-
-``skip-exp cache`` lists what is kept and removes what is of no use any more.
-"""
+"""The stage cache: what phases computed, kept in files for later jobs."""

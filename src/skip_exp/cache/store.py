@@ -8,6 +8,7 @@ file and renamed under a lock per key: several processes on one sweep compute a 
 import hashlib
 import json
 import logging
+import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
@@ -121,7 +122,10 @@ class StageCache:
             return compute()
         try:
             entry = read_entry(path)
-            if entry is None:
+            if entry is not None:
+                with suppress(OSError):  # a read-only cache
+                    os.utime(path)  # `skip-exp cache prune` goes by the last use
+            else:
                 entry = compute()
                 if not entry.keep:
                     return entry
@@ -193,16 +197,6 @@ def read_entry(path: Path) -> Entry | None:
     except (SafetensorError, OSError, ValueError, KeyError, TypeError) as error:
         log.warning("cache: %s is damaged (%s) and will be computed again", path.name, error)
         return None
-
-
-def read_about(path: Path) -> dict[str, Any]:
-    """What an entry says of itself, its tensors not read: {stage, key, label}; {} if damaged."""
-    try:
-        with safe_open(path, "pt") as file:
-            about = files.parse_json(file.metadata()["json"])["about"]
-        return {"stage": about["stage"], "key": dict(about["key"]), "label": dict(about["label"])}
-    except (SafetensorError, OSError, ValueError, KeyError, TypeError):
-        return {}
 
 
 def write_pointer(path: Path, pointer: Pointer) -> None:

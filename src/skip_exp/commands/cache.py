@@ -1,116 +1,80 @@
-"""``skip-exp cache [DIR] [--prune unused|stale|all]``: what the stage cache holds.
-
-Lists the entries: what each is, its size and age, how many jobs that have a result or run use it,
-and whether it is stale (computed by another version of the code, so that no job loads it again)
-or damaged. --prune removes the entries that are unused, stale, or all of them, the damaged ones
-each time, and what killed processes left behind: temporary files, locks, notes of results that are
-gone. What a process holds stays.
-"""
+"""Show how large the stage cache is, or remove what no job has used for some days."""
 
 import argparse
 import sys
-from collections.abc import Sequence
+import time
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from rich.console import Console
+from filelock import FileLock, Timeout
 from rich.filesize import decimal
-from rich.markup import escape
-from rich.table import Table
 
-from skip_exp.cache.contents import Group, Stored, entries, remove, scan, to_prune
-from skip_exp.errors import SkipError
+from skip_exp.cache.versions import STAGES
 
-_LABEL = ("task", "backbone", "prompt", "seed", "attribution")
-_UNITS = (("d", 86400), ("h", 3600), ("min", 60), ("s", 1))
+DAY = 24 * 60 * 60  # seconds
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Exit code: 0, also where there is no cache; 1 where the folder is something else."""
-    parser = argparse.ArgumentParser(
-        prog="skip-exp cache",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+    """Exit code: 0, also without a cache; 1 where the folder cannot be read or written."""
+    parser = argparse.ArgumentParser(prog="skip-exp cache", description=__doc__)
+    parser.add_argument(
+        "--dir", type=Path, default=Path("outputs/.cache"), help="cache.dir of jobs"
     )
-    parser.add_argument("folder", nargs="?", default="outputs/.cache", metavar="DIR")
-    parser.add_argument("--prune", choices=("unused", "stale", "all"))
-    parser.add_argument("--dry-run", action="store_true", help="only say what --prune would remove")
+    verbs = parser.add_subparsers(dest="verb", required=True)
+    verbs.add_parser("size", help="bytes and entries per stage")
+    unused = verbs.add_parser("prune", help="remove what was not used for --days; keep what runs")
+    unused.add_argument("--days", type=float, required=True, metavar="N")
     options = parser.parse_args(arguments)
-    if options.dry_run and not options.prune:
-        parser.error("--dry-run goes with --prune")
-    folder = Path(options.folder)
-    if not folder.exists():
-        print(f"no cache at {folder}")
-        return 0
     try:
-        groups = scan(folder)
-        stored = entries(groups)
-        if options.prune:
-            prune(groups, stored, options.prune, options.dry_run)
+        if options.verb == "size":
+            show_size(options.dir)
         else:
-            show(stored)
-    except SkipError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
+            prune(options.dir, options.days)
     except OSError as error:
-        print(f"error: {error.filename or folder}: {error.strerror or error}", file=sys.stderr)
+        print(f"error: {error.filename or options.dir}: {error.strerror or error}", file=sys.stderr)
         return 1
     return 0
 
 
-def show(stored: Sequence[Stored]) -> None:
-    """A row per entry, and the total."""
-    _print_table(stored)
-    size = decimal(sum(entry.size for entry in stored))
-    unused = sum(entry.users == 0 for entry in stored)
-    stale = sum(entry.stale for entry in stored)
-    damaged = sum(entry.damaged for entry in stored)
-    beside = f", {damaged} damaged" if damaged else ""
-    print(f"{_count(len(stored))}, {size}; {unused} unused, {stale} stale{beside}")
+def entries(folder: Path) -> Iterator[Path]:
+    """The entries of all stages; any other file in the folder is left alone."""
+    for stage in STAGES:
+        yield from sorted(folder.glob(f"{stage}/*.safetensors"))
 
 
-def prune(groups: Sequence[Group], stored: Sequence[Stored], which: str, dry_run: bool) -> None:
-    """Remove, or with ``dry_run`` only name, what ``which`` asks for and what is left over."""
-    gone: set[Path] = set()
-    freed = held = 0
-    for group, files in to_prune(groups, stored, which):
-        size = remove(group, files, dry_run)
-        if size is None:
-            held += bool(files)
-        else:
-            freed += size
-            gone.update(files)
-    removed = [entry for entry in stored if entry.path in gone]
-    _print_table(removed)
-    others = len(gone) - len(removed)
-    message = f"{'would free' if dry_run else 'freed'} {decimal(freed)}: {_count(len(removed))}"
-    message += f", {_count(others, 'other file', 'other files')}" if others else ""
-    print(message + (f"; {held} in use, kept" if held else ""))
+def show_size(folder: Path) -> None:
+    """Print bytes and number of entries per stage, and their sums."""
+    sizes: Counter[str] = Counter()
+    counts: Counter[str] = Counter()
+    for path in entries(folder):
+        sizes[path.parent.name] += path.stat().st_size
+        counts[path.parent.name] += 1
+    for stage in counts:
+        print(f"{stage:10} {decimal(sizes[stage]):>10} in {counts[stage]} entries")
+    print(f"{folder}: {decimal(sizes.total())} in {counts.total()} entries")
 
 
-def _count(n: int, one: str = "entry", more: str = "entries") -> str:
-    return f"{n} {one if n == 1 else more}"
+def prune(folder: Path, days: float) -> None:
+    """Remove entries that were last used more than ``days`` days ago, and print what that freed.
 
-
-def _print_table(stored: Sequence[Stored]) -> None:
-    if not stored:
-        return
-    view = Table()
-    for name in ("stage", *_LABEL):
-        view.add_column(name)
-    for name in ("size", "age", "used by"):
-        view.add_column(name, justify="right", no_wrap=True)
-    view.add_column("")
-    for entry in stored:
-        label = [str(entry.label.get(name, "-")) for name in _LABEL]
-        row = [entry.stage, *label, decimal(entry.size), _age(entry.age), str(entry.users)]
-        state = "damaged" if entry.damaged else "stale" if entry.stale else ""
-        view.add_row(*map(escape, row), state)
-    Console(width=None if sys.stdout.isatty() else 160).print(view)
-
-
-def _age(seconds: float) -> str:
-    """In the largest unit that it fills: ``3 d``."""
-    unit, length = next(
-        (unit_and_length for unit_and_length in _UNITS if seconds >= unit_and_length[1]), _UNITS[-1]
-    )
-    return f"{max(0, int(seconds // length))} {unit}"
+    An entry whose lock another process holds is kept.
+    """
+    freed = removed = held = 0
+    for path in entries(folder):
+        if path.stat().st_mtime > time.time() - days * DAY:
+            continue
+        try:
+            lock = FileLock(path.with_suffix(".lock"))
+            with lock.acquire(blocking=False):
+                for file in [path, *path.parent.glob(f"{path.stem}*.tmp")]:
+                    freed += file.stat().st_size
+                    file.unlink()
+                # While it is held: a process that waits for it sees that, and starts again.
+                Path(lock.lock_file).unlink(missing_ok=True)
+        except Timeout:
+            held += 1
+            continue
+        removed += 1
+    kept = f"; kept {held} in use" if held else ""
+    print(f"freed {decimal(freed)}: removed {removed} entries{kept}")
