@@ -13,9 +13,9 @@ from benchmarks.tables import Options, Reach, Row
 from benchmarks.timing import compare, side_by_side
 from skip_exp.models.backbones import load_backbone
 from skip_exp.pruning.surgery import cut
-from skip_exp.skill.about import SkillAbout
 from skip_exp.skill.files import save_skill
-from skip_exp.skill.skill import Skill
+from skip_exp.skill.load import Skill
+from skip_exp.skill.record import SkillRecord
 
 TITLE = "Surgery, loading, switching"
 ABOUT = (
@@ -54,7 +54,7 @@ def save(root: Path, shape: str, name: str) -> Path:
     dense = models.prompted(backbone.model)
     keep = models.keep_at(dense)
     loaded = {"name": shape, "path": str(path), "content_hash": backbone.content_hash}
-    about = SkillAbout(
+    about = SkillRecord(
         task="none",
         text=["sentence"],
         labels=["negative", "positive"],

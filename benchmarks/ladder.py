@@ -16,10 +16,10 @@ from skip_exp import results
 from skip_exp.cache.versions import digest
 from skip_exp.data.sources import RawTask
 from skip_exp.skill.classifier import Classifier
-from skip_exp.skill.export import export
+from skip_exp.skill.export.folder import export
+from skip_exp.skill.export.onnx.runtime import OnnxSkill
 from skip_exp.skill.files import TENSORS
-from skip_exp.skill.onnx import OnnxSkill
-from skip_exp.skill.skill import Skill
+from skip_exp.skill.load import Skill
 from skip_exp.utils.timing import best_device
 
 TITLE = "The ladder"

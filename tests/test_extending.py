@@ -284,7 +284,7 @@ def test_an_onnx_export_needs_no_class(place: Place) -> None:
     for package in ("onnx", "onnxruntime", "onnxscript"):
         pytest.importorskip(package)
     from skip_exp import OnnxSkill
-    from skip_exp.skill.export import export
+    from skip_exp.skill.export.folder import export
 
     place.run("prompt=residual", "prompt.length=4", backbone="minilm_max")
     skill = Skill.load(place.root / "job/skill")

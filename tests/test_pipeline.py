@@ -28,7 +28,7 @@ from skip_exp.phases.retune import retune
 from skip_exp.phases.tune import tune
 from skip_exp.pruning import latency
 from skip_exp.pruning.surgery import cut
-from skip_exp.skill.skill import Skill
+from skip_exp.skill.load import Skill
 from skip_exp.utils.provenance import processor
 from tests.helpers.toy import SMALL, composed, rarely
 

@@ -4,17 +4,17 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from skip_exp.skill.huggingface.modeling_skip import SkipForSequenceClassification
-    from skip_exp.skill.onnx import OnnxSkill
-    from skip_exp.skill.skill import Skill
+    from skip_exp.skill.export.huggingface.modeling_skip import SkipForSequenceClassification
+    from skip_exp.skill.export.onnx.runtime import OnnxSkill
+    from skip_exp.skill.load import Skill
 
 __all__ = ["OnnxSkill", "Skill", "SkipForSequenceClassification", "__version__"]
 __version__ = "0.1.0"
 
 _LATER = {
-    "Skill": "skip_exp.skill.skill",
-    "OnnxSkill": "skip_exp.skill.onnx",
-    "SkipForSequenceClassification": "skip_exp.skill.huggingface.convert",
+    "Skill": "skip_exp.skill.load",
+    "OnnxSkill": "skip_exp.skill.export.onnx.runtime",
+    "SkipForSequenceClassification": "skip_exp.skill.export.huggingface.convert",
 }
 
 

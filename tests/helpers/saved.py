@@ -16,8 +16,8 @@ from skip_exp.models.soft_prompt import SoftPromptModel
 from skip_exp.pruning.reconstruct.changes import apply
 from skip_exp.pruning.reconstruct.compute import changes
 from skip_exp.pruning.surgery import cut
-from skip_exp.skill.about import SkillAbout
 from skip_exp.skill.files import save_skill
+from skip_exp.skill.record import SkillRecord
 from tests.helpers.tiny import VOCAB, tiny_backbone, tiny_batch
 
 WORDS = [
@@ -72,7 +72,7 @@ class Saved:
     backbone: Path
     model: SoftPromptModel
     keep: Keep
-    about: SkillAbout
+    about: SkillRecord
 
 
 def save_tiny_skill(
@@ -107,7 +107,7 @@ def save_tiny_skill(
         torch.nn.init.normal_(head.linear.weight, std=0.2)
     whole = SoftPromptModel(b.model, b.family, soft, head).eval()
     keep = some_keep(whole, vanish)
-    about = SkillAbout(
+    about = SkillRecord(
         task="toy",
         text=list(text),
         labels=["negative", "positive"],

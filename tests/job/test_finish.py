@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from skip_exp import pipeline
-from skip_exp.skill.skill import Skill
+from skip_exp.skill.load import Skill
 from tests.helpers.toy import save_toy, toy_job
 
 

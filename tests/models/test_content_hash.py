@@ -13,7 +13,7 @@ from transformers import AutoTokenizer
 from skip_exp.errors import SkipError
 from skip_exp.models import backbones
 from skip_exp.models.backbones import Backbone, content_hash, load_backbone
-from skip_exp.skill.skill import Skill
+from skip_exp.skill.load import Skill
 from tests.helpers.saved import save_backbone, save_tiny_skill
 
 CONFIG, TOKENIZER = "config.json", "tokenizer.json"

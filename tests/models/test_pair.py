@@ -16,7 +16,7 @@ from skip_exp.models.backbones import load_backbone
 from skip_exp.models.readouts.base import Encoded
 from skip_exp.models.readouts.head import HeadReadout
 from skip_exp.skill.classifier import encode_texts
-from skip_exp.skill.huggingface.convert import to_huggingface
+from skip_exp.skill.export.huggingface.convert import to_huggingface
 from tests.helpers.saved import Saved, save_tiny_skill, tokenizer
 from tests.helpers.tiny import HIDDEN, tiny_model
 

@@ -12,7 +12,7 @@ from skip_exp.errors import ConfigError
 from skip_exp.job.prepare import prepare
 from skip_exp.phases import attribute, fit, prune, retune, tune
 from skip_exp.pruning.reconstruct import compute
-from skip_exp.skill.skill import Skill
+from skip_exp.skill.load import Skill
 from tests.helpers.toy import save_toy, toy_job
 
 NUMBERS = ("metric", "metrics", "select", "params", "keep_sizes", "ratio_reached")

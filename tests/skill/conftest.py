@@ -7,7 +7,7 @@ import pytest
 
 from skip_exp import Skill
 from skip_exp.models.backbones import load_backbone
-from skip_exp.skill.export import export
+from skip_exp.skill.export.folder import export
 from tests.helpers.saved import Saved, save_tiny_skill
 
 

@@ -16,8 +16,8 @@ from safetensors.torch import load, save
 from skip_exp import OnnxSkill, Skill
 from skip_exp.errors import SkipError
 from skip_exp.skill.classifier import Classifier
+from skip_exp.skill.export.onnx.runtime import sha256
 from skip_exp.skill.files import _checksum
-from skip_exp.skill.onnx import sha256
 from tests.helpers.hostile import altered_bytes, altered_json, examples
 from tests.helpers.saved import Saved
 
@@ -164,7 +164,7 @@ def test_an_oversized_prompt_is_refused_before_anything_is_built(
     def refuse(*_: object, **__: object) -> None:
         raise AssertionError("something was built")
 
-    monkeypatch.setattr("skip_exp.skill.skill.load_backbone", refuse)
+    monkeypatch.setattr("skip_exp.skill.load.load_backbone", refuse)
     monkeypatch.setattr(torch, "randn", refuse)
     with pytest.raises(SkipError, match=r"prompt\.length=1000000000: more than the 4 stored"):
         Skill.load(folder)

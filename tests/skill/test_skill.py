@@ -26,9 +26,9 @@ from skip_exp.models.readouts.build import build_readout
 from skip_exp.models.soft_prompt import SoftPromptModel
 from skip_exp.pruning.allocate import allocate
 from skip_exp.pruning.surgery import cut
-from skip_exp.skill.about import SkillAbout
 from skip_exp.skill.classifier import encode_texts, token_batches
 from skip_exp.skill.files import save_skill, write_described
+from skip_exp.skill.record import SkillRecord
 from tests.helpers.saved import Saved, save_backbone, save_tiny_skill
 from tests.helpers.toy import rarely
 
@@ -493,7 +493,7 @@ def test_a_skill_is_below_one_percent_of_its_backbone(tmp_path: Path) -> None:
         "content_hash": b.content_hash,
     }
     prompt = {"kind": "prefix", "length": 16, "decoder": False}
-    about = SkillAbout("t", ["a"], ["x", "y", "z"], [], backbone, prompt, 128, {})
+    about = SkillRecord("t", ["a"], ["x", "y", "z"], [], backbone, prompt, 128, {})
     folder = save_skill(tmp_path / "skill", cut(whole, keep), keep, about)
     size = sum(file.stat().st_size for file in folder.iterdir())
     assert size < 0.01 * sum(p.numel() * 4 for p in b.model.parameters())

@@ -17,7 +17,7 @@ from skip_exp.models.readouts.mlm import MlmReadout
 from skip_exp.models.readouts.seq2seq import Seq2SeqReadout
 from skip_exp.models.soft_prompt import SoftPromptModel
 from skip_exp.skill.classifier import encode_texts
-from skip_exp.skill.pieces import cut_tokenizer
+from skip_exp.skill.cut_tokenizer import cut_tokenizer
 from skip_exp.skill.vocabulary import cut_vocabulary
 from tests.helpers.tiny import tiny_model
 from tests.helpers.tokenizers import CORPUS, KINDS, some_text, tokenizer

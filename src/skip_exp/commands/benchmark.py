@@ -12,8 +12,8 @@ from skip_exp.errors import SkipError
 from skip_exp.job.timing import compare
 from skip_exp.models.soft_prompt import SoftPromptModel
 from skip_exp.pruning.surgery import zero
+from skip_exp.skill.load import Skill
 from skip_exp.skill.rebuild import whole_model
-from skip_exp.skill.skill import Skill
 from skip_exp.utils.timing import best_device
 
 log = logging.getLogger(__name__)

@@ -18,9 +18,9 @@ from pathlib import Path
 from skip_exp.commands.predict import read_examples
 from skip_exp.errors import ExampleError, SkipError
 from skip_exp.skill.classifier import example_texts
-from skip_exp.skill.export import FORMATS, export
-from skip_exp.skill.huggingface.hub import check_push, upload
-from skip_exp.skill.skill import Skill
+from skip_exp.skill.export.folder import FORMATS, export
+from skip_exp.skill.export.huggingface.hub import check_push, upload
+from skip_exp.skill.load import Skill
 from skip_exp.skill.vocabulary import train_texts, with_vocabulary
 
 

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
 from skip_exp.errors import ExampleError, SkipError
-from skip_exp.skill.about import ONNX
+from skip_exp.skill.record import ONNX
 from skip_exp.utils import imports
 
 if TYPE_CHECKING:
@@ -61,7 +61,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def load(folder: str, backbone: str | None, precision: str) -> "Classifier":
     """A skill or an export of either format. Raises SkipError."""
     if not (Path(folder) / ONNX).is_file():
-        imports.load("skip_exp.skill.skill")  # seconds, after whatever is refused at once
+        imports.load("skip_exp.skill.load")  # seconds, after whatever is refused at once
         from skip_exp import Skill
 
         return Skill.load(folder, backbone, precision)

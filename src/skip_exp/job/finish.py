@@ -14,8 +14,8 @@ from skip_exp.models.cost import flops
 from skip_exp.models.sites import Keep, keep_sizes
 from skip_exp.models.soft_prompt import SoftPromptModel
 from skip_exp.pruning.reconstruct.changes import Changes
-from skip_exp.skill.about import SkillAbout
 from skip_exp.skill.files import save_skill
+from skip_exp.skill.record import SkillRecord
 
 STATES = ("dense", "pruned", "final")
 
@@ -137,10 +137,10 @@ def _metrics(job: Job, scores: dict[str, Any]) -> dict[str, Any]:
     return metrics | ({"extra": extra} if extra else {})
 
 
-def skill_about(job: Job, scores: dict[str, Any], model: SoftPromptModel) -> SkillAbout:
+def skill_about(job: Job, scores: dict[str, Any], model: SoftPromptModel) -> SkillRecord:
     """What the skill file says of itself."""
     spec, b, prompt = job.data.spec, job.backbone, job.cfg.prompt
-    return SkillAbout(
+    return SkillRecord(
         task=spec.name,
         text=spec.text,
         labels=spec.labels,

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, TypedDict
 
 from skip_exp.data.text import fill, shown, shown_names, text_columns, text_of
 from skip_exp.errors import ExampleError, SkipError
-from skip_exp.skill.about import SkillAbout
+from skip_exp.skill.record import SkillRecord
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -38,7 +38,7 @@ class Classifier:
         about: the task, its labels, and where the model came from.
     """
 
-    about: SkillAbout
+    about: SkillRecord
 
     def __repr__(self) -> str:
         about = self.about
@@ -100,7 +100,7 @@ class Classifier:
         return {"label": self.about.labels[best], "probabilities": probabilities}
 
 
-def example_texts(about: SkillAbout, example: Example, number: int) -> list[str]:
+def example_texts(about: SkillRecord, example: Example, number: int) -> list[str]:
     """The one or two texts of an example; ``number`` (from 1) is for the message."""
     if isinstance(example, Mapping):
         return _filled(about, example, number)
@@ -123,7 +123,7 @@ def example_texts(about: SkillAbout, example: Example, number: int) -> list[str]
     return texts
 
 
-def _filled(about: SkillAbout, row: Mapping[str, Any], number: int) -> list[str]:
+def _filled(about: SkillRecord, row: Mapping[str, Any], number: int) -> list[str]:
     columns = dict.fromkeys(c for entry in about.text for c in text_columns(entry))
     for column in columns:
         if column not in row:

@@ -20,7 +20,7 @@ from skip_exp.models.lora import FACTORS
 from skip_exp.models.sites import Keep
 from skip_exp.models.soft_prompt import SoftPromptModel, trainable_state
 from skip_exp.pruning.reconstruct.changes import Changes
-from skip_exp.skill.about import ABOUT, VERSION, SkillAbout, parse_about, read_bytes, read_json
+from skip_exp.skill.record import ABOUT, VERSION, SkillRecord, parse_record, read_bytes, read_json
 from skip_exp.utils import files
 
 TENSORS = "skill.safetensors"
@@ -34,7 +34,7 @@ def save_skill(
     folder: Path,
     model: SoftPromptModel,
     keep: Keep,
-    about: SkillAbout,
+    about: SkillRecord,
     changes: Changes | None = None,
 ) -> Path:
     """Write the skill of a cut ``model`` into ``folder`` and return the folder.
@@ -75,14 +75,14 @@ def _checksum(tensors: bytes, about: Mapping[str, Any]) -> str:
     return digest.hexdigest()
 
 
-def read_skill(folder: Path) -> tuple[SkillAbout, dict[str, Tensor]]:
+def read_skill(folder: Path) -> tuple[SkillRecord, dict[str, Tensor]]:
     """A skill's description and tensors, verified; the backbone is not touched.
 
     Raises:
         SkipError: see :meth:`Skill.load`.
     """
     described, tensors = read_whole(folder)
-    about = parse_about(folder / ABOUT, described)
+    about = parse_record(folder / ABOUT, described)
     check_tensors(folder / TENSORS, about, tensors)
     stored, told = _factor_bytes(tensors), (about.factors or {}).get("bytes", 0)
     if stored != told:  # a rank is believed only where it fits the bytes, see skill.rebuild
@@ -140,7 +140,7 @@ def read_described(
         raise SkipError(f"{folder / tensors_name}: damaged: {first_line(error)}") from error
 
 
-def check_tensors(path: Path, about: SkillAbout, tensors: Mapping[str, Tensor]) -> None:
+def check_tensors(path: Path, about: SkillRecord, tensors: Mapping[str, Tensor]) -> None:
     """Refuse tensors that no skill has, and a prompt longer than what is stored of it.
 
     The file is read by then, so nothing that is built for it later is larger by more than a

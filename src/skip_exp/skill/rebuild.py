@@ -18,11 +18,11 @@ from skip_exp.models.sites import Keep, Site, site_sizes
 from skip_exp.models.soft_prompt import SoftPromptModel, load_trainable
 from skip_exp.pruning.reconstruct.changes import Changes, apply
 from skip_exp.pruning.surgery import cut
-from skip_exp.skill.about import SkillAbout
 from skip_exp.skill.files import KEEP
+from skip_exp.skill.record import SkillRecord
 
 
-def check_parts(folder: Path, about: SkillAbout) -> None:
+def check_parts(folder: Path, about: SkillRecord) -> None:
     """Refuse prompts and readouts of somebody's own whose module was not imported before."""
     try:
         check_imported("prompt.kind", about.prompt["kind"])
@@ -33,7 +33,7 @@ def check_parts(folder: Path, about: SkillAbout) -> None:
 
 def cut_model(
     folder: Path,
-    about: SkillAbout,
+    about: SkillRecord,
     backbone: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
     keep: Keep,
@@ -77,7 +77,7 @@ def _check_factors(model: SoftPromptModel, factors: Mapping[str, int] | None) ->
 
 
 def _check_length(
-    about: SkillAbout, model: SoftPromptModel, tokenizer: PreTrainedTokenizerBase
+    about: SkillRecord, model: SoftPromptModel, tokenizer: PreTrainedTokenizerBase
 ) -> None:
     special = tokenizer.num_special_tokens_to_add(len(about.text) == 2)
     if special >= about.max_length:
@@ -89,7 +89,7 @@ def _check_length(
 
 
 def uncut_model(
-    about: SkillAbout, backbone: PreTrainedModel, tokenizer: PreTrainedTokenizerBase
+    about: SkillRecord, backbone: PreTrainedModel, tokenizer: PreTrainedTokenizerBase
 ) -> SoftPromptModel:
     """The whole ``backbone`` with an empty prompt and readout of the skill's kinds and sizes."""
     family, prompt = FAMILIES[about.backbone["family"]], about.prompt
@@ -114,7 +114,7 @@ def uncut_model(
     return SoftPromptModel(backbone, family, soft, readout)
 
 
-def whole_model(about: SkillAbout, tokenizer: PreTrainedTokenizerBase) -> SoftPromptModel:
+def whole_model(about: SkillRecord, tokenizer: PreTrainedTokenizerBase) -> SoftPromptModel:
     """What the skill's size and speed are compared with: prompt and readout untrained.
 
     The whole backbone, also where the skill is on its first layers only.

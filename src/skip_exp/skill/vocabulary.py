@@ -14,9 +14,9 @@ from skip_exp.models.readouts.head import HeadReadout
 from skip_exp.models.readouts.mlm import MlmReadout
 from skip_exp.models.readouts.seq2seq import Seq2SeqReadout
 from skip_exp.models.soft_prompt import SoftPromptModel
-from skip_exp.skill.huggingface.card import job_result
-from skip_exp.skill.pieces import Texts, cut_tokenizer
-from skip_exp.skill.skill import Skill
+from skip_exp.skill.cut_tokenizer import Texts, cut_tokenizer
+from skip_exp.skill.export.card import job_result
+from skip_exp.skill.load import Skill
 
 
 def with_vocabulary(skill: Skill, texts: Texts, source: str) -> Skill:

@@ -10,8 +10,8 @@ import pytest
 
 from skip_exp import OnnxSkill
 from skip_exp.errors import SkipError
-from skip_exp.skill import to_onnx
-from skip_exp.skill.rounding import round_weights
+from skip_exp.skill.export.onnx import write as to_onnx
+from skip_exp.skill.export.onnx.int8 import round_weights
 from tests.helpers.saved import WORDS, Saved
 
 TEXTS = [" ".join(np.random.default_rng(i).choice(WORDS, 1 + i % 9)) for i in range(40)]

@@ -7,13 +7,13 @@ import huggingface_hub
 from huggingface_hub.errors import EntryNotFoundError
 
 from skip_exp.errors import SkipError, first_line
-from skip_exp.skill.about import ABOUT, SkillAbout
 from skip_exp.skill.files import MODEL, SHARED, TENSORS
+from skip_exp.skill.record import ABOUT, SkillRecord
 from skip_exp.utils.files import parse_json
 from skip_exp.utils.hub import hub_reachable, offline_if_unreachable
 
 
-def check_push(about: SkillAbout, repo_id: str) -> None:
+def check_push(about: SkillRecord, repo_id: str) -> None:
     """Refuse, before anything is written, what must not or cannot be pushed.
 
     Raises:

@@ -12,7 +12,7 @@ from huggingface_hub import EvalResult, ModelCard, ModelCardData
 from skip_exp import results
 from skip_exp.models.backbones import NOTES
 from skip_exp.models.soft_prompt import SoftPromptModel
-from skip_exp.skill.about import SkillAbout
+from skip_exp.skill.record import SkillRecord
 
 # Where a backbone is on the hub, and its licence. All others: their id, and no licence is claimed.
 EMBEDDED = {
@@ -40,7 +40,7 @@ LEFT_OUT = ("output_dir=", "hydra.", "cache.", "logger", "data.dir=", "task.file
 
 
 def model_card(
-    about: SkillAbout, model: SoftPromptModel, source: Path | None, repo_id: str | None = None
+    about: SkillRecord, model: SoftPromptModel, source: Path | None, repo_id: str | None = None
 ) -> ModelCard:
     """The card of a skill that was read from ``source``, beside which its job's result may lie.
 
@@ -55,7 +55,7 @@ def model_card(
 
 
 def document(
-    about: SkillAbout, model: SoftPromptModel, source: Path | None, use: Mapping[str, str]
+    about: SkillRecord, model: SoftPromptModel, source: Path | None, use: Mapping[str, str]
 ) -> str:
     """Markdown on a skill: ``use``, parts by their title, and what is the same in every format."""
     result = job_result(source)
@@ -91,7 +91,7 @@ def job_result(source: Path | None) -> Mapping[str, Any]:
 
 
 def _metadata(
-    about: SkillAbout, result: Mapping[str, Any], scores: Mapping[str, float]
+    about: SkillRecord, result: Mapping[str, Any], scores: Mapping[str, float]
 ) -> ModelCardData:
     hub_id, licence = backbone_origin(about)
     hub = _hub(about, result)
@@ -119,7 +119,7 @@ def _metadata(
     )
 
 
-def backbone_origin(about: SkillAbout) -> tuple[str | None, str | None]:
+def backbone_origin(about: SkillRecord) -> tuple[str | None, str | None]:
     """Hub id and licence of the backbone, as far as they are known."""
     path = about.backbone["path"]
     hub_id = EMBEDDED.get(path)
@@ -128,7 +128,7 @@ def backbone_origin(about: SkillAbout) -> tuple[str | None, str | None]:
     return hub_id, LICENCES.get(hub_id or path)
 
 
-def final_scores(about: SkillAbout, result: Mapping[str, Any]) -> dict[str, float]:
+def final_scores(about: SkillRecord, result: Mapping[str, Any]) -> dict[str, float]:
     """{metric: of the finished model on the validation split}."""
     metrics = {name: s for name, s in result.get("metrics", {}).items() if name != "extra"}
     scores = {name: s.get("final") for name, s in metrics.items()}
@@ -136,7 +136,7 @@ def final_scores(about: SkillAbout, result: Mapping[str, Any]) -> dict[str, floa
     return {name: round(value, 4) for name, value in scores.items() if value is not None}
 
 
-def _hub(about: SkillAbout, result: Mapping[str, Any]) -> dict[str, str]:
+def _hub(about: SkillRecord, result: Mapping[str, Any]) -> dict[str, str]:
     """{path, name} of the data on the hub, where they came from there."""
     data = str(about.scores["data"])
     if not data.startswith("hub:"):
@@ -145,7 +145,7 @@ def _hub(about: SkillAbout, result: Mapping[str, Any]) -> dict[str, str]:
     return dict(asked) if asked else {"path": "/".join(data.removeprefix("hub:").split("/")[:2])}
 
 
-def _introduction(about: SkillAbout) -> str:
+def _introduction(about: SkillRecord) -> str:
     hub_id, licence = backbone_origin(about)
     b, prompt = about.backbone, about.prompt
     where = f"[{hub_id}](https://huggingface.co/{hub_id})" if hub_id else f"`{b['name']}`"
@@ -160,7 +160,7 @@ whose neurons that the task does not need were cut away: its matrices are smalle
 masked. Made by skip_exp."""
 
 
-def _use(about: SkillAbout, repo_id: str | None) -> str:
+def _use(about: SkillRecord, repo_id: str | None) -> str:
     place = f'"{repo_id}"' if repo_id else "FOLDER_OR_ID"
     one = len(about.text) == 1
     example = '"a text"' if one else '{"text": "one text", "text_pair": "another"}'
@@ -178,7 +178,7 @@ the code is the one file `modeling_skip.py`. {takes} as in the task's {columns};
 {", ".join(f"`{label}`" for label in about.labels)}."""
 
 
-def _scores(about: SkillAbout, result: Mapping[str, Any], vocabulary: Vocabulary) -> str:
+def _scores(about: SkillRecord, result: Mapping[str, Any], vocabulary: Vocabulary) -> str:
     majority, rows = result.get("majority", {}), result.get("n_eval")
     lines = ["| metric | before the cut | this model | majority class |", "|---|---|---|---|"]
     for name, value in final_scores(about, result).items():
@@ -279,7 +279,7 @@ def job_command(source: Path | None) -> str:
     return shlex.join(["python", "-m", "skip_exp", *named, *own])
 
 
-def _limits(about: SkillAbout, result: Mapping[str, Any]) -> str:
+def _limits(about: SkillRecord, result: Mapping[str, Any]) -> str:
     limits = [
         f"Texts are read up to {about.max_length} tokens.",
         "It answers this one task; what was cut away is what other tasks might need.",

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from skip_exp import OnnxSkill, Skill
-from skip_exp.skill.export import export
-from skip_exp.skill.readme import readme
+from skip_exp.skill.export.folder import export
+from skip_exp.skill.export.onnx.readme import readme
 from tests.helpers.saved import save_tiny_skill
 from tests.helpers.written import ROOT
 

@@ -33,7 +33,7 @@ class _Prompt(TypedDict):
 
 
 @dataclass(frozen=True)
-class SkillAbout:
+class SkillRecord:
     """What ``skill.json`` says beside version and checksum.
 
     Attributes:
@@ -59,7 +59,7 @@ class SkillAbout:
     train: str = "prompt_readout"
     factors: dict[str, int] | None = None
 
-    def to_share(self) -> "SkillAbout":
+    def to_share(self) -> "SkillRecord":
         """The same, without the folder of this machine that its rows came from."""
         if not str(self.scores.get("data")).startswith("local:"):
             return self
@@ -125,7 +125,7 @@ def read_bytes(path: Path) -> bytes:
         raise SkipError(f"{path}: cannot be read: {error.strerror}{where}") from error
 
 
-def parse_about(path: Path, described: Mapping[str, Any], *beside: str) -> SkillAbout:
+def parse_record(path: Path, described: Mapping[str, Any], *beside: str) -> SkillRecord:
     """``described`` as an object.
 
     Args:
@@ -149,8 +149,8 @@ def parse_about(path: Path, described: Mapping[str, Any], *beside: str) -> Skill
     problem = mismatch(described, _Stored, "") or _out_of_range(described)
     if problem:
         raise SkipError(f"{path}: field {problem}")
-    named = [field.name for field in fields(SkillAbout)]
-    return SkillAbout(**{name: described[name] for name in named if name in described})
+    named = [field.name for field in fields(SkillRecord)]
+    return SkillRecord(**{name: described[name] for name in named if name in described})
 
 
 def _out_of_range(described: Mapping[str, Any]) -> str | None:

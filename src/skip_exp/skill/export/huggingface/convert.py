@@ -22,8 +22,11 @@ from skip_exp.models.readouts.mlm import MlmReadout
 from skip_exp.models.readouts.seq2seq import Seq2SeqReadout
 from skip_exp.models.sites import Sublayer
 from skip_exp.models.soft_prompt import SoftPromptModel
-from skip_exp.skill.about import SkillAbout
-from skip_exp.skill.huggingface.modeling_skip import SkipConfig, SkipForSequenceClassification
+from skip_exp.skill.export.huggingface.modeling_skip import (
+    SkipConfig,
+    SkipForSequenceClassification,
+)
+from skip_exp.skill.record import SkillRecord
 
 AutoConfig.register(SkipConfig.model_type, SkipConfig, exist_ok=True)
 AutoModelForSequenceClassification.register(
@@ -35,7 +38,7 @@ PARTS = {"self": "attention", "cross": "cross", "ffn": "ffn"}  # of sublayers, i
 
 
 def write_huggingface(
-    folder: Path, about: SkillAbout, model: SoftPromptModel, tokenizer: PreTrainedTokenizerBase
+    folder: Path, about: SkillRecord, model: SoftPromptModel, tokenizer: PreTrainedTokenizerBase
 ) -> None:
     """``config.json``, ``model.safetensors``, ``modeling_skip.py`` and the tokenizer.
 

@@ -9,16 +9,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from skip_exp.errors import SkipError, first_line
-from skip_exp.skill.about import (
+from skip_exp.skill.classifier import Classifier, token_batches
+from skip_exp.skill.record import (
     CONFIG,
     ONNX,
-    SkillAbout,
+    SkillRecord,
     loading,
-    parse_about,
+    parse_record,
     read_bytes,
     read_json,
 )
-from skip_exp.skill.classifier import Classifier, token_batches
 from skip_exp.utils.files import parse_json
 
 if TYPE_CHECKING:
@@ -62,7 +62,7 @@ class OnnxSkill(Classifier):
         path = folder / ONNX
         if not path.is_file() or described.get("sha256") != sha256(path):
             raise SkipError(f"{folder}: damaged or altered: {ONNX} is not what {CONFIG} describes")
-        about = parse_about(folder / CONFIG, described, *BESIDE)
+        about = parse_record(folder / CONFIG, described, *BESIDE)
         tokenizer, pad_id = read_tokenizer(folder, about)
         return cls(about, tokenizer, pad_id, runner(path, threads))
 
@@ -84,7 +84,7 @@ class OnnxSkill(Classifier):
         return [answers[i] for i in range(len(rows))]
 
 
-def read_tokenizer(folder: Path, about: SkillAbout) -> tuple["Tokenizer", int]:
+def read_tokenizer(folder: Path, about: SkillRecord) -> tuple["Tokenizer", int]:
     """The tokenizer, set to truncate, and the id that pads. Raises SkipError."""
     from tokenizers import Tokenizer  # an extra of an extra: only this format needs it alone
 

@@ -13,11 +13,18 @@ from torch import Tensor, nn
 from skip_exp.data.batches import collate
 from skip_exp.errors import SkipError, first_line
 from skip_exp.models.soft_prompt import SoftPromptModel
-from skip_exp.skill.about import ONNX
 from skip_exp.skill.classifier import encode_texts
-from skip_exp.skill.onnx import INPUTS, check_packages, encode, read_tokenizer, runner, sha256
-from skip_exp.skill.rounding import round_weights
-from skip_exp.skill.skill import Skill
+from skip_exp.skill.export.onnx.int8 import round_weights
+from skip_exp.skill.export.onnx.runtime import (
+    INPUTS,
+    check_packages,
+    encode,
+    read_tokenizer,
+    runner,
+    sha256,
+)
+from skip_exp.skill.load import Skill
+from skip_exp.skill.record import ONNX
 
 TOLERANCE = 1e-4  # between the logits of PyTorch and onnxruntime
 ROUNDING = 0.1  # the same between probabilities, where the weights were rounded to 8 bits
@@ -104,7 +111,7 @@ def _to_onnx(skill: Skill, path: Path) -> None:
 
 
 def _quantise(path: Path) -> None:
-    """Weights to 8 bits, activations as they come; see :mod:`skip_exp.skill.rounding`."""
+    """Weights to 8 bits, activations as they come; see :mod:`skip_exp.skill.export.onnx.int8`."""
     import onnx  # an extra, and slow: only for 8-bit weights
 
     # the same

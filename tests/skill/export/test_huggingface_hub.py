@@ -13,8 +13,8 @@ from skip_exp import Skill, results
 from skip_exp.commands.export import main
 from skip_exp.errors import SkipError
 from skip_exp.models.backbones import load_backbone
+from skip_exp.skill.export import card
 from skip_exp.skill.files import read_skill, save_skill
-from skip_exp.skill.huggingface import card
 from skip_exp.utils.hub import hub_reachable
 from tests.helpers.push_hub import PushHub, push_hub
 from tests.helpers.saved import Saved, save_tiny_skill

@@ -6,9 +6,9 @@ from pathlib import Path
 from transformers import PreTrainedTokenizerBase
 
 from skip_exp.models.soft_prompt import SoftPromptModel
-from skip_exp.skill.about import ABOUT, SkillAbout
+from skip_exp.skill.export.huggingface.convert import shared_names, write_huggingface
 from skip_exp.skill.files import MODEL, SHARED, TENSORS, read_whole, write_described
-from skip_exp.skill.huggingface.convert import shared_names, write_huggingface
+from skip_exp.skill.record import ABOUT, SkillRecord
 
 CARD = "README.md"
 CODE = "modeling_skip.py"  # which the library puts there
@@ -16,7 +16,7 @@ CODE = "modeling_skip.py"  # which the library puts there
 
 def write_folder(
     folder: Path,
-    about: SkillAbout,
+    about: SkillRecord,
     model: SoftPromptModel,
     tokenizer: PreTrainedTokenizerBase,
     source: Path | None,
@@ -35,7 +35,7 @@ def write_folder(
         SkipError: a prompt or readout of somebody's own.
     """
     # With the results and the configuration, which a skill that only answers does not need.
-    from skip_exp.skill.huggingface.card import model_card
+    from skip_exp.skill.export.card import model_card
 
     write_huggingface(folder, about, model, tokenizer)
     is_full, is_cut = about.train == "full", hasattr(model.backbone.config, "vocabulary")

@@ -20,13 +20,13 @@ from skip_exp.models.backbones import load_backbone
 from skip_exp.models.prompts.none import NoPrompt
 from skip_exp.models.soft_prompt import SoftPromptModel
 from skip_exp.pruning.surgery import cut
+from skip_exp.skill.export.huggingface.convert import to_huggingface
 from skip_exp.skill.files import read_described, write_described
-from skip_exp.skill.huggingface.convert import to_huggingface
 from tests.helpers.saved import Saved, save_tiny_skill
 from tests.helpers.tiny import KINDS, tiny_batch, tiny_model
 from tests.models.test_exactness import case as random_case
 
-PLAIN = Path(__file__).parents[1] / "helpers" / "plain.py"
+PLAIN = Path(__file__).parents[2] / "helpers" / "plain.py"
 CASES = {
     "bert": ("bert", "prefix", "head", False),
     "roberta mlm": ("roberta", "input", "mlm", False),

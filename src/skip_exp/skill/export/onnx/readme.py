@@ -2,9 +2,9 @@
 
 import json
 
-from skip_exp.skill.about import CONFIG, SkillAbout
-from skip_exp.skill.huggingface.card import document
-from skip_exp.skill.skill import Skill
+from skip_exp.skill.export.card import document
+from skip_exp.skill.load import Skill
+from skip_exp.skill.record import CONFIG, SkillRecord
 
 MODEL = (
     "`model.onnx` runs in onnxruntime; neither torch nor transformers nor the backbone is "
@@ -24,7 +24,7 @@ def readme(skill: Skill, *, int8: bool = False) -> str:
     return document(skill.about, skill.model, skill.folder, parts) + "\n"
 
 
-def _use(about: SkillAbout) -> str:
+def _use(about: SkillRecord) -> str:
     example = "a text" if len(about.text) == 1 else ("one text", "another")
     return f"""```python
 from skip_exp import OnnxSkill
@@ -56,7 +56,7 @@ def _preprocessing(skill: Skill) -> str:
    logits [batch, {len(about.labels)}]; their softmax are the probabilities."""
 
 
-def _labels(about: SkillAbout) -> str:
+def _labels(about: SkillRecord) -> str:
     rows = [f"| {i} | {label} |" for i, label in enumerate(about.labels)]
     head = [f"By logit, in the order of `labels` in `{CONFIG}` (what others call `id2label`).", ""]
     return "\n".join([*head, "| logit | label |", "|---|---|", *rows])

@@ -7,10 +7,10 @@ from dataclasses import replace
 from pathlib import Path
 
 from skip_exp.errors import SkipError
-from skip_exp.skill.about import CONFIG, VERSION
-from skip_exp.skill.huggingface.folder import CARD, write_folder
-from skip_exp.skill.skill import Skill
-from skip_exp.skill.to_onnx import check_tokens, write_onnx
+from skip_exp.skill.export.huggingface.folder import CARD, write_folder
+from skip_exp.skill.export.onnx.write import check_tokens, write_onnx
+from skip_exp.skill.load import Skill
+from skip_exp.skill.record import CONFIG, VERSION
 
 FORMATS = ("hf", "onnx")
 
@@ -54,7 +54,7 @@ def export(
 
 def _write_readme(folder: Path, skill: Skill, int8: bool) -> None:
     # With the results and the configuration, which a skill that only answers does not need.
-    from skip_exp.skill.readme import readme
+    from skip_exp.skill.export.onnx.readme import readme
 
     (folder / CARD).write_text(readme(skill, int8=int8), encoding="utf-8")
 

@@ -14,8 +14,8 @@ from skip_exp.commands import export, predict
 from skip_exp.commands.export import main
 from skip_exp.errors import SkipError
 from skip_exp.models.backbones import load_backbone
-from skip_exp.skill import to_onnx as onnx_skill
-from skip_exp.skill.to_onnx import compare_onnx
+from skip_exp.skill.export.onnx import write as onnx_skill
+from skip_exp.skill.export.onnx.write import compare_onnx
 from tests.helpers.saved import Saved, save_tiny_skill
 
 TEXTS = ["a warm film", "dull", "the plot is long and the film was not funny", "very good", ""]

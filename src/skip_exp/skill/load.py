@@ -14,12 +14,12 @@ from skip_exp.models.backbones import Backbone, load_backbone
 from skip_exp.models.precision import check_precision, to_bf16, wants_bf16
 from skip_exp.models.sites import Keep
 from skip_exp.models.soft_prompt import SoftPromptModel
-from skip_exp.skill.about import ABOUT, CONFIG, ONNX, SkillAbout
 from skip_exp.skill.classifier import Classifier, encode_texts, token_batches
+from skip_exp.skill.export.huggingface.folder import CODE, write_folder
+from skip_exp.skill.export.huggingface.hub import check_push, download, upload
 from skip_exp.skill.files import read_skill, split
-from skip_exp.skill.huggingface.folder import CODE, write_folder
-from skip_exp.skill.huggingface.hub import check_push, download, upload
 from skip_exp.skill.rebuild import check_parts, cut_model, fill
+from skip_exp.skill.record import ABOUT, CONFIG, ONNX, SkillRecord
 
 _LOADING = threading.Lock()  # else threads each read a backbone of their own, or half of one
 
@@ -144,7 +144,7 @@ def _refuse_export(folder: Path) -> None:
         )
 
 
-def _backbone(folder: Path, about: SkillAbout, backbone_path: str | Path | None) -> Backbone:
+def _backbone(folder: Path, about: SkillRecord, backbone_path: str | Path | None) -> Backbone:
     needed = about.backbone
     path = needed["path"] if backbone_path is None else str(backbone_path)
     try:

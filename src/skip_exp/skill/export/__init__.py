@@ -1,0 +1,1 @@
+"""Formats that need no backbone: transformers and onnxruntime."""

@@ -1,0 +1,1 @@
+"""A skill for onnxruntime: written, and read without torch."""
