@@ -15,7 +15,7 @@ PY := $(VENV)/bin/python
 STAMP := $(VENV)/.installed
 CANDIDATES := $(if $(PYTHON),$(PYTHON),python3.11 python3.12 python3.13 python3 python)
 
-.PHONY: help install run test test-slow lint format docs build clean reproduce-table2 bench bench-quick
+.PHONY: help install run test test-core test-slow lint format docs build clean reproduce-table2 bench bench-quick
 
 help: ## list the targets
 	@echo "usage: make TARGET"
@@ -29,6 +29,11 @@ run: $(STAMP) ## prune at three ratios and show the table (ARGS=... for another 
 
 test: $(STAMP) ## fast tests
 	@OMP_NUM_THREADS=1 $(PY) -m pytest -n 2 --dist worksteal -m "not slow"
+
+# Names its folders, because collecting all of them takes longer than running the core.
+test-core: $(STAMP) ## the method itself, in half a minute: surgery, attribution, one small job
+	@OMP_NUM_THREADS=1 $(PY) -m pytest -n 2 -m "core and not slow" \
+	  tests/attribution tests/data/test_rows.py tests/models tests/pruning tests/test_pipeline.py
 
 test-slow: $(STAMP) ## tests that take longer: whole jobs, kills, parallel workers
 	@OMP_NUM_THREADS=1 $(PY) -m pytest -m slow

@@ -128,6 +128,7 @@ def numbers(result: dict[str, Any]) -> Any:
     ]
 
 
+@pytest.mark.core
 def test_a_whole_job(job: Any, tmp_path: Path) -> None:
     result = pipeline.run(job("prune.ratio=0.5"))
     stored = json.loads((tmp_path / "run" / "result.json").read_text())

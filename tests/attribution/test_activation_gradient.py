@@ -12,6 +12,7 @@ from tests.helpers.hand import BATCH, S, TwoUnits, texts
 from tests.helpers.tiny import KINDS, tiny_batch, tiny_model
 
 
+@pytest.mark.core
 @pytest.mark.parametrize(
     ("options", "expected"),
     [
@@ -27,6 +28,7 @@ def test_by_hand(options: dict[str, str], expected: list[float]) -> None:
     assert found["encoder.0.ffn"].tolist() == pytest.approx(expected, rel=1e-4)
 
 
+@pytest.mark.core
 def test_mean_over_texts_not_over_batches() -> None:
     three = {k: v.expand(3, *v.shape[1:]).clone() for k, v in BATCH.items()}
     three["input_ids"][2] = 0
@@ -34,6 +36,7 @@ def test_mean_over_texts_not_over_batches() -> None:
     assert found["encoder.0.ffn"][1] == pytest.approx(3 / 4 * 8 * S * (1 - S), rel=1e-4)
 
 
+@pytest.mark.core
 def test_raw_outputs_of_the_linears_by_hand() -> None:
     """u = (1, 2), h = u^2, logits 1 and 4: u * dP/du = 2 h * dP/dh."""
     batch, s = texts([1], labels=[1]), float(torch.sigmoid(torch.tensor(3.0)))

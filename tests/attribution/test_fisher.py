@@ -9,6 +9,8 @@ from skip_exp.attribution.observe import taps, true_label
 from tests.helpers.hand import BATCH, S, TwoUnits, texts
 from tests.helpers.tiny import KINDS, tiny_batch, tiny_model
 
+pytestmark = pytest.mark.core
+
 
 def test_by_hand() -> None:
     """h sums to 4 and 8 over the positions; dL/dh = (1 - S) (1, -1)."""

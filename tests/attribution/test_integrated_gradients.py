@@ -14,6 +14,7 @@ from tests.helpers.hand import BATCH, S, TwoUnits
 from tests.helpers.tiny import KINDS, tiny_batch, tiny_model
 
 
+@pytest.mark.core
 @pytest.mark.parametrize(
     ("options", "expected"),
     [
@@ -30,6 +31,7 @@ def test_by_hand(options: dict[str, Any], expected: list[float]) -> None:
     assert found["encoder.0.ffn"].tolist() == pytest.approx(expected, rel=1e-4)
 
 
+@pytest.mark.core
 @pytest.mark.parametrize("kind", KINDS)
 def test_scores_of_a_layer_add_up_to_what_it_changes(kind: str) -> None:
     """Completeness (Sundararajan et al. 2017, proposition 1), in the decoder, too."""

@@ -10,6 +10,8 @@ from skip_exp.pruning.surgery import cut
 from tests.helpers.hand import TwoUnits
 from tests.helpers.tiny import KINDS, tiny_model
 
+pytestmark = pytest.mark.core
+
 
 @pytest.mark.parametrize(("norm", "expected"), [(2, [2**0.5, 5**0.5]), (1, [2.0, 3.0])])
 def test_by_hand(norm: int, expected: list[float]) -> None:

@@ -9,6 +9,8 @@ from skip_exp.errors import SkipError
 from tests.helpers.hand import TwoUnits, texts
 from tests.helpers.tiny import tiny_batch, tiny_model
 
+pytestmark = pytest.mark.core
+
 
 def score(batches: list[dict[str, Tensor]], **model: int) -> list[float]:
     return skill_neuron.scores(TwoUnits(**model), batches)["encoder.0.ffn"].tolist()  # type: ignore[arg-type]

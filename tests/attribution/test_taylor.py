@@ -10,6 +10,8 @@ from skip_exp.models.soft_prompt import SoftPromptModel
 from tests.helpers.hand import BATCH, S, TwoUnits, texts
 from tests.helpers.tiny import KINDS, tiny_batch, tiny_model
 
+pytestmark = pytest.mark.core
+
 
 def test_by_hand() -> None:
     """dL/dh = (1 - S) (1, -1) at x = 1, 3: w * dL/dw = 4 (1 - S) in and out; -8 (1 - S) each."""

@@ -10,6 +10,8 @@ from skip_exp.errors import DataError
 
 from .conftest import spec
 
+pytestmark = pytest.mark.core
+
 WANTED = ("s", "label")
 PAIR = spec(text=["s", "{w}: {t}"])
 

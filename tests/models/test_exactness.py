@@ -106,6 +106,7 @@ def case(kind: str, seed: int) -> tuple[SoftPromptModel, dict[str, Tensor], dict
     return model, tiny_batch(kind, rows=rng.randint(1, 4), seed=seed), random_keep(model, rng)
 
 
+@pytest.mark.core
 @pytest.mark.parametrize(
     "chunk", [0, *(pytest.param(i, marks=pytest.mark.slow) for i in range(1, 8))]
 )
@@ -129,6 +130,7 @@ def test_cut_equals_masked_in_logits_and_gradients(kind: str, chunk: int) -> Non
             torch.testing.assert_close(ours, theirs, atol=1e-5, rtol=1e-4, msg=f"seed {seed}")
 
 
+@pytest.mark.core
 @pytest.mark.parametrize("kind", KINDS)
 def test_zeroed_control_computes_the_same_as_the_cut_model(kind: str) -> None:
     for seed in range(20):

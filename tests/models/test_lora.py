@@ -13,6 +13,8 @@ from skip_exp.pruning.surgery import cut
 from tests.helpers.tiny import KINDS, tiny_batch, tiny_model
 from tests.models.test_exactness import case, random_keep
 
+pytestmark = pytest.mark.core
+
 RANK = 2
 
 

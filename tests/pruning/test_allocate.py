@@ -8,6 +8,8 @@ from skip_exp.models.sites import Shape, Sublayer
 from skip_exp.pruning.allocate import ORDERS, allocate, check
 from tests.helpers.tiny import tiny_model
 
+pytestmark = pytest.mark.core
+
 FFN = [
     Shape(Sublayer("encoder.0.ffn"), 4, 2, 10),
     Shape(Sublayer("encoder.1.ffn"), 4, 2, 10),

@@ -1,5 +1,6 @@
 """The cut model is really smaller, shares what is untouched, and leaves the dense one alone."""
 
+import pytest
 import torch
 from torch import nn
 
@@ -7,6 +8,8 @@ from skip_exp.models.families.base import AttentionBlock
 from skip_exp.models.soft_prompt import SoftPromptModel
 from skip_exp.pruning.surgery import cut, narrow_in, narrow_out
 from tests.helpers.tiny import tiny_batch, tiny_model
+
+pytestmark = pytest.mark.core
 
 KEEP = {
     "encoder.0.ffn": torch.tensor([0, 3, 5]),
