@@ -16,6 +16,8 @@ def test_hooks_are_gone_after_an_error() -> None:
         raise RuntimeError("on purpose")
     with pytest.raises(RuntimeError), replaced(taps(model)["encoder.0.ffn"], torch.ones(1)):
         logits(model, tiny_batch())
+    with pytest.raises(AttributeError), observe(model, {**taps(model), "no tap": None}):
+        pass
     assert not any(m._forward_pre_hooks or m._forward_hooks for m in model.modules())
 
 

@@ -132,27 +132,6 @@ def test_a_skill_is_refused_on_a_backbone_that_splits_texts_otherwise(tmp_path: 
         Skill.load(saved.folder)
 
 
-def test_a_skill_of_an_earlier_release_still_loads(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Its hash is of weights and vocabulary only: these are what can be compared."""
-    monkeypatch.setattr(backbones, "content_hash", backbones.earlier_hash)
-    saved = save_tiny_skill(tmp_path)
-    monkeypatch.undo()
-    load_backbone.cache_clear()
-    assert Skill.load(saved.folder).about == saved.about
-    edit(saved.backbone, TOKENIZER, swap_words)
-    with pytest.raises(SkipError, match="has changed"):
-        Skill.load(saved.folder)
-
-
-def test_the_hash_of_earlier_releases_is_what_they_computed() -> None:
-    b = load_backbone("t5_mini", "embedded:t5_mini", "t5", "seq2seq")
-    assert b.has_hash("b138c36b362b774ca5089afde52f41da")
-    assert b.has_hash(b.content_hash)
-    assert not b.has_hash("b138c36b362b774ca5089afde52f41db")
-
-
 # --- one process ----------------------------------------------------------------------------------
 
 

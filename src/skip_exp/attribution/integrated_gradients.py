@@ -7,8 +7,8 @@ FFN units this way; Captum's ``LayerIntegratedGradients`` with a baseline of zer
 Gauss-Legendre quadrature gives the same numbers. Sites as in ``activation_gradient``.
 
 Cost: for each of the four activations of a layer (queries, keys, context, FFN units) and each step
-the part of a forward and of a backward pass above it; what lies below is computed once (see
-``replay``). By counting layers that is one forward pass on average: 64 per layer with 16 steps.
+a forward pass, and the part of a backward pass above it: about two forward passes, so 128 per layer
+with 16 steps.
 """
 
 from collections.abc import Iterable
@@ -18,8 +18,15 @@ import torch
 from torch import Tensor
 
 from skip_exp.attribution.aggregate import Totals, check, check_positive
-from skip_exp.attribution.observe import Tap, replaced, taps, token_mask, true_label
-from skip_exp.attribution.replay import Returned, record, replay
+from skip_exp.attribution.observe import (
+    Tap,
+    logits,
+    observe,
+    replaced,
+    taps,
+    token_mask,
+    true_label,
+)
 from skip_exp.data.batches import Batch
 from skip_exp.models.sites import Relevance
 from skip_exp.models.soft_prompt import SoftPromptModel
@@ -56,10 +63,11 @@ def scores(
     taps_by_name, totals, texts = taps(model), Totals(model), 0
     for batch in batches:
         at_once = max(1, micro_batch // len(batch["labels"]))
-        for name, (h, below) in record(model, batch, taps_by_name).items():
-            mean = _mean_gradient(
-                model, batch, taps_by_name[name], h, below, target, steps, at_once
-            )
+        with torch.no_grad(), observe(model, taps_by_name) as activations:
+            logits(model, batch)
+        for name, activation in activations.items():
+            h = activation.detach()
+            mean = _mean_gradient(model, batch, taps_by_name[name], h, target, steps, at_once)
             mask = token_mask(model, taps_by_name[name], batch["attention_mask"])
             totals.add_positions(taps_by_name[name], h.float() * mean, mask, tokens, sign)
         texts += len(batch["labels"])
@@ -71,7 +79,6 @@ def _mean_gradient(
     batch: Batch,
     tap: Tap,
     h: Tensor,
-    below: Returned,
     target: str,
     steps: int,
     at_once: int,
@@ -82,8 +89,7 @@ def _mean_gradient(
     for a, w in zip(points.split(at_once), weights.split(at_once), strict=True):
         rows = {name: x.repeat(len(a), *[1] * (x.dim() - 1)) for name, x in batch.items()}
         scaled = torch.cat([h * one for one in a]).requires_grad_()
-        replaying = replay(below, len(a))
-        with torch.enable_grad(), replaying, replaced(tap, scaled):
+        with torch.enable_grad(), replaced(tap, scaled):
             goal = true_label(model, rows, target).sum()
             (gradient,) = torch.autograd.grad(goal, scaled)
         mean += torch.tensordot(w, gradient.float().unflatten(0, (len(a), -1)), 1)

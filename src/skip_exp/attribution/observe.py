@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -10,6 +11,7 @@ from torch.utils.hooks import RemovableHandle
 
 from skip_exp.data.batches import Batch
 from skip_exp.models.families.base import AttentionBlock
+from skip_exp.models.hooks import hooked
 from skip_exp.models.sites import Site, Sublayer
 from skip_exp.models.soft_prompt import SoftPromptModel
 
@@ -104,35 +106,21 @@ def observe(
     taps_by_name = taps(model) if taps_by_name is None else taps_by_name
     activations: dict[str, Tensor] = {}
 
-    def store(name: str) -> Callable[[Tensor], Tensor]:
-        def change(x: Tensor) -> Tensor:
-            if x.numel() == 0:
-                return x
-            if not x.requires_grad:  # below the first trained parameter nothing is on the graph yet
-                x = x.detach().requires_grad_()
-            activations[name] = taps_by_name[name].view(x)
-            return activations[name].view(x.shape)
+    def store(name: str, x: Tensor) -> Tensor:
+        if x.numel() == 0:
+            return x
+        if not x.requires_grad:  # below the first trained parameter nothing is on the graph yet
+            x = x.detach().requires_grad_()
+        activations[name] = taps_by_name[name].view(x)
+        return activations[name].view(x.shape)
 
-        return change
-
-    handles: list[RemovableHandle] = []
-    try:
-        for name, tap in taps_by_name.items():
-            handles.append(tap.hook(store(name)))
+    with hooked(tap.hook(partial(store, name)) for name, tap in taps_by_name.items()):
         yield activations
-    finally:
-        for handle in handles:
-            handle.remove()
 
 
-@contextmanager
-def replaced(tap: Tap, value: Tensor) -> Iterator[None]:
-    """Within the block, ``value`` (in the shape that :func:`observe` gives) is the activation."""
-    handle = tap.hook(lambda x: value.view(x.shape))
-    try:
-        yield
-    finally:
-        handle.remove()
+def replaced(tap: Tap, value: Tensor) -> RemovableHandle:
+    """In a ``with`` block, ``value`` (shaped as :func:`observe` gives it) is the activation."""
+    return tap.hook(lambda x: value.view(x.shape))
 
 
 def token_mask(model: SoftPromptModel, tap: Tap, attention_mask: Tensor) -> Tensor | None:

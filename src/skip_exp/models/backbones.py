@@ -15,7 +15,7 @@ from transformers import AutoConfig, AutoTokenizer, PreTrainedTokenizerBase
 from transformers.modeling_utils import PreTrainedModel
 
 from skip_exp.errors import ConfigError, SkipError, first_line
-from skip_exp.models.content import content_hash, earlier_hash
+from skip_exp.models.content import content_hash
 from skip_exp.models.families.base import Family, HFModel
 from skip_exp.models.families.registry import FAMILIES
 from skip_exp.models.families.roberta import as_roberta
@@ -71,10 +71,6 @@ class Backbone:
     @property
     def max_positions(self) -> int | None:
         return self.family.positions(self.model)
-
-    def has_hash(self, needed: str) -> bool:
-        """Whether ``needed``, maybe of a skill of an earlier release, is the hash of this one."""
-        return needed == self.content_hash or needed == earlier_hash(self.model, self.tokenizer)
 
 
 def embedded_folder(name: str) -> Path:

@@ -8,12 +8,10 @@ from transformers.modeling_utils import PreTrainedModel
 from xxhash import xxh3_128
 
 # What changes the function though no weight changes.
-FUNCTION = (
+SETTINGS = (
     *("model_type", "num_attention_heads", "num_heads", "hidden_act", "feed_forward_proj"),
     *("layer_norm_eps", "layer_norm_epsilon", "pad_token_id", "decoder_start_token_id"),
     *("relative_attention_num_buckets", "relative_attention_max_distance"),
-)
-MORE = (  # what earlier releases left out, the rates of `tune.dropout=true` among it
     *("scale_decoder_outputs", "hidden_dropout_prob", "attention_probs_dropout_prob"),
     "dropout_rate",
 )
@@ -26,19 +24,8 @@ def content_hash(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> 
     XXH3 with 128 bits: it tells models apart at the speed of memory; SHA-256 would take longer than
     loading them. It is no protection against who wants to forge one.
     """
-    settings = {key: getattr(model.config, key, None) for key in FUNCTION + MORE}
-    return _hashed(model, json.dumps([settings, _tokenizing(tokenizer)], sort_keys=True))
-
-
-def earlier_hash(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> str:
-    """The hash in skills of releases that looked at the vocabulary only, not at how it is used."""
-    settings = {key: getattr(model.config, key, None) for key in FUNCTION}
-    vocabulary = tokenizer.get_vocab()
-    words = "\n".join(sorted(vocabulary, key=vocabulary.__getitem__))
-    return _hashed(model, repr((settings, max(vocabulary.values(), default=0))) + words)
-
-
-def _hashed(model: PreTrainedModel, described: str) -> str:
+    settings = {key: getattr(model.config, key, None) for key in SETTINGS}
+    described = json.dumps([settings, _tokenizing(tokenizer)], sort_keys=True)
     digest = xxh3_128(described.encode())
     for name, tensor in sorted(model.state_dict().items()):
         digest.update(name.encode())

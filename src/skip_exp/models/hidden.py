@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from skip_exp.models.hooks import hooked
 from skip_exp.models.soft_prompt import SoftPromptModel
 
 
@@ -19,12 +20,8 @@ def layer_states(model: SoftPromptModel) -> Iterator[list[Tensor]]:
         states.append(out[0] if isinstance(out, tuple) else out)
 
     layers: Any = model.family.layers(model.backbone)[0]
-    handles = [layer.register_forward_hook(store) for layer in layers]
-    try:
+    with hooked(layer.register_forward_hook(store) for layer in layers):
         yield states
-    finally:
-        for handle in handles:
-            handle.remove()
 
 
 def text_means(states: list[Tensor], attention_mask: Tensor) -> Tensor:

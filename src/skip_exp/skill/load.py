@@ -154,7 +154,7 @@ def _backbone(folder: Path, about: SkillRecord, backbone_path: str | Path | None
         raise SkipError(
             f"{folder}: its backbone {needed['name']} is not to be had: {error}"
         ) from error
-    if not loaded.has_hash(needed["content_hash"]):
+    if loaded.content_hash != needed["content_hash"]:
         raise SkipError(
             f"{folder}: backbone {path} is not the one it was made on, or has changed: content "
             f"hash {loaded.content_hash[:12]}, needed {needed['content_hash'][:12]}"
