@@ -406,20 +406,6 @@ def test_what_tuning_trains(job: Any, train: str) -> None:
     assert trained == set(train.split("_"))
 
 
-@pytest.mark.parametrize("how", ["least_squares", *rarely("mean", "sublayer", "mask_tuning")])
-def test_what_was_cut_is_made_up_for(job: Any, tmp_path: Path, how: str) -> None:
-    plain = pipeline.run(job("retune.enabled=false"))
-    result = pipeline.run(
-        job(f"prune.reconstruct={how}", "prune.rank=4", "retune.enabled=false", folder="b")
-    )
-    assert result["method"]["reconstruct"] == how
-    assert result["keep_sizes"] == plain["keep_sizes"]
-    assert result["cache"] == {"tune": "hit", "attribution": "hit"}
-    skill = Skill.load(tmp_path / "b" / "skill")
-    again = evaluate_skill(skill, job)
-    assert again == pytest.approx(result["select"]["final"])
-
-
 def evaluate_skill(skill: Skill, job: Any) -> float:
     """Accuracy of a loaded skill on the selection slice."""
     rows = prepare(job(folder="eval")).data.select
@@ -455,10 +441,8 @@ def test_a_speed_up_asked_for(job: Any, allocation: str, monkeypatch: pytest.Mon
 @pytest.mark.parametrize(
     ("override", "told"),
     [
-        ("prune.reconstruct=median", "prune.reconstruct=median: must be one of none, mean, least"),
         ("benchmark.batch=0", "benchmark.batch=0: must be positive"),
         ("benchmark.seq_len=41", "benchmark.seq_len=41: .* exceeds the 40 positions of tiny"),
-        ("prune.rank=0", "prune.rank=0: must be positive"),
         ("prune.allocation=latency", "prune.allocation=latency: needs prune.target_speedup"),
         ("prune.target_speedup=0.5", "prune.target_speedup=0.5: must be at least 1"),
         ("prune.allocation=best", "prune.allocation=best: must be one of global, per_cost, unif"),

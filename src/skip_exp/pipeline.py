@@ -70,7 +70,6 @@ def run_phases(job: Job) -> Result:
     measured = Measured(
         dense=dense,
         keep=pruned.keep,
-        changes=pruned.changes,
         table=pruned.table,
         epochs=epochs,
         final=final,

@@ -48,7 +48,6 @@ class Method(TypedDict, total=False):
     target_speedup: float | None
     max_drop: float | None  # points on the selection slice; the ratio was looked for
     steps: int
-    reconstruct: str
     epochs: int  # of re-tuning, at most
     distill: float
     train: str  # what re-tuning trained; none
@@ -230,7 +229,7 @@ def from_config(cfg: Mapping[str, Any]) -> Any:
         "prompt": some("prompt", "kind", "length", "init"),
         "attribution": method_name(get("attribution", "_target_")),
         "ratio": ratio if isinstance(ratio, int | float) and not isinstance(ratio, bool) else None,
-        "method": some("prune", "sites", "allocation", "steps", "reconstruct") | _retuning(get),
+        "method": some("prune", "sites", "allocation", "steps") | _retuning(get),
         "data_source": get("data", "source"),
         "data_is_sample": get("data", "source") == "sample",
         "train_rows": get("data", "train_rows"),

@@ -51,7 +51,7 @@ def test_the_groups_are_the_ones_that_are_promised() -> None:
 
 def test_the_quick_way_of_other_tests_composes_the_same() -> None:
     """`toy.untyped`: groups once for all jobs, values and added keys after them."""
-    given = ["experiment=kwon", "prune.ratio=0.5", "+task=rte", "seed=7", "prompt=prefix"]
+    given = ["experiment=lora", "prune.ratio=0.5", "+task=rte", "seed=7", "prompt=prefix"]
     given += ["+task.files.train=here.csv", "task.labels=[a,b]", "tune.lr=1e-2", "prune.ratio=0.6"]
     given += ["+attribution.options.depth=3", "output_dir=here"]
     asked = OmegaConf.to_container(compose("config", given))
@@ -176,7 +176,7 @@ def test_an_ablation_changes_one_factor_and_has_the_default(sweep: Path) -> None
         assert str(value) in params[factor].split(",")
 
 
-@pytest.mark.parametrize("override", ["prune.rank=much", "seed=1.5", "+prune.rank.x=1"])
+@pytest.mark.parametrize("override", ["tune.rank=much", "seed=1.5", "+tune.rank.x=1"])
 def test_wrong_types_do_not_compose(override: str) -> None:
     with pytest.raises(Exception, match="Error merging override") as caught:
         composed(override)

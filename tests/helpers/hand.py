@@ -5,7 +5,7 @@ from types import SimpleNamespace
 import torch
 from torch import Tensor, nn
 
-from skip_exp.models.families.base import FfnBlock, Stream
+from skip_exp.models.families.base import FfnBlock
 from skip_exp.models.prompts.input import InputPrompt
 from skip_exp.models.prompts.none import NoPrompt
 from skip_exp.models.sites import Shape, Sublayer, shapes
@@ -28,8 +28,7 @@ class TwoUnits(nn.Module):
         self.readout = SimpleNamespace(kind="head")
 
     def blocks(self) -> list[FfnBlock]:
-        stream = Stream(self.down, before=False)
-        return [FfnBlock(Sublayer("encoder.0.ffn"), (self.up,), self.down, stream)]
+        return [FfnBlock(Sublayer("encoder.0.ffn"), (self.up,), self.down)]
 
     def shapes(self) -> list[Shape]:
         return shapes(self.blocks())

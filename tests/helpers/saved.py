@@ -13,12 +13,10 @@ from skip_exp.models.prompts.build import build_prompt
 from skip_exp.models.readouts.build import build_readout
 from skip_exp.models.sites import Keep
 from skip_exp.models.soft_prompt import SoftPromptModel
-from skip_exp.pruning.reconstruct.changes import apply
-from skip_exp.pruning.reconstruct.compute import changes
 from skip_exp.pruning.surgery import cut
 from skip_exp.skill.files import save_skill
 from skip_exp.skill.record import SkillRecord
-from tests.helpers.tiny import VOCAB, tiny_backbone, tiny_batch
+from tests.helpers.tiny import VOCAB, tiny_backbone
 
 WORDS = [
     *("no", "yes", "very", "good", "bad", "film", "plot", "dull", "warm", "funny", "long"),
@@ -88,7 +86,6 @@ def save_tiny_skill(
     decoder: bool = False,
     vanish: bool = True,
     train: str = "prompt_readout",
-    reconstruct: str = "none",
     seed: int = 0,
 ) -> Saved:
     """A skill on the backbone ``root/backbone``, which is made where there is none."""
@@ -127,8 +124,6 @@ def save_tiny_skill(
         train=train,
     )
     model = cut(whole, keep)
-    found = changes(whole, keep, [tiny_batch(kind)], reconstruct=reconstruct, rank=2)
-    apply(model, found)
     model.train_only(train, rank=2, seed=seed)
     with torch.no_grad():  # as tuning would
         for parameter in model.skill_parameters().values():
@@ -137,7 +132,7 @@ def save_tiny_skill(
     if factors := lora.factors(model.backbone):
         told = {"rank": 2, "bytes": sum(4 * factor.numel() for factor in factors)}
         about = replace(about, factors=told)
-    return Saved(save_skill(root / name, model, keep, about, found), path, model, keep, about)
+    return Saved(save_skill(root / name, model, keep, about), path, model, keep, about)
 
 
 def some_keep(model: SoftPromptModel, vanish: bool) -> Keep:

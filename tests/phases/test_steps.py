@@ -7,11 +7,9 @@ import pytest
 import torch
 
 from skip_exp import pipeline
-from skip_exp.callbacks.pruning import PruningCallback
 from skip_exp.errors import ConfigError
 from skip_exp.job.prepare import prepare
 from skip_exp.phases import attribute, fit, prune, retune, tune
-from skip_exp.pruning.reconstruct import compute
 from skip_exp.skill.load import Skill
 from tests.helpers.toy import save_toy, toy_job
 
@@ -72,7 +70,6 @@ def test_every_step_is_attributed_and_only_the_first_is_cached(
     [
         ["prune.step_epochs=1", "retune.lr=0.05", "retune.bias_lr=0.05"],
         ["prune.step_epochs=1", "prune.sites=[ffn,heads,qk,vo]", "retune.train=prompt"],
-        ["prune.reconstruct=least_squares", "prune.rank=4", "retune.enabled=false"],
     ],
 )
 def test_the_skill_gives_the_final_model_back(
@@ -108,28 +105,6 @@ def test_tuning_between_the_steps_is_short_and_counts(
     assert fits == [("tune", 2), ("step1", 1), ("step2", 1), ("retune", 3)]
 
 
-def test_changes_are_those_of_the_dense_model_and_the_last_keep(
-    job: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    cuts: list[tuple[Any, ...]] = []
-    real = PruningCallback.setup
-
-    def setup(self: PruningCallback, trainer: Any, pl_module: Any, stage: str) -> None:
-        dense = pl_module.model
-        real(self, trainer, pl_module, stage)
-        cuts.append((dense, self.keep, self.changes))
-
-    monkeypatch.setattr(PruningCallback, "setup", setup)
-    cfg = job("prune.ratio=0.6", "prune.steps=3", "prune.reconstruct=mean")
-    pipeline.run(cfg)
-    ((dense, keep, changes),) = cuts
-    rows = attribute.calibration(prepare(cfg), torch.device("cpu"))
-    wanted = compute.changes(dense, keep, rows, reconstruct="mean")
-    assert changes.keys() == wanted.keys() != set()
-    for name, change in wanted.items():
-        torch.testing.assert_close(changes[name], change)
-
-
 @pytest.mark.parametrize(
     ("overrides", "told"),
     [
@@ -139,10 +114,6 @@ def test_changes_are_those_of_the_dense_model_and_the_last_keep(
         (
             ["prune.steps=2", "prune.step_epochs=1", "retune.enabled=false"],
             r"prune\.step_epochs=1: must be 0 with retune\.enabled=false",
-        ),
-        (
-            ["prune.steps=2", "prune.step_epochs=1", "prune.reconstruct=mean"],
-            r"prune\.step_epochs=1: must be 0 with prune\.reconstruct=mean",
         ),
     ],
 )

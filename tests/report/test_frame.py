@@ -68,6 +68,14 @@ def test_a_key_that_only_some_configs_have_is_no_difference():
     assert frame.variants(frame.rows(found)) == ["", ""]
 
 
+def test_a_key_of_earlier_releases_counts_where_it_was_set():
+    old = [{"reconstruct": how, "steps": 1} for how in ("none", "mean")]
+    found = [result(config={"prune": prune}) for prune in (*old, {"steps": 1})]
+    loaded = frame.rows(found)
+    assert frame.settings(loaded)[0] == frame.settings(loaded)[2]
+    assert frame.settings(loaded)[1]["prune.reconstruct"] == "mean"
+
+
 def test_results_on_few_train_rows_are_a_variant_of_their_own_beside_any_others():
     def trained_on(rows):
         return result(train_rows=rows, config={"data": {"train_rows": rows}, "tune": {"lr": 0.1}})

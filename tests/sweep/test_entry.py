@@ -276,7 +276,7 @@ def test_as_a_program(tmp_path: Path) -> None:
     done = run_python("-m", "skip_exp", "+task=rte", "prune.ratoi=1", cwd=tmp_path)
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr == (
-        "error: prune.ratoi=1: no such key; did you mean prune.ratio or prune.rank?\n"
+        "error: prune.ratoi=1: no such key; did you mean prune.ratio or prune.round_to?\n"
     )
 
 

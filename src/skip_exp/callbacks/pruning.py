@@ -8,28 +8,25 @@ from lightning.pytorch.callbacks import Callback
 
 from skip_exp.models.sites import Keep
 from skip_exp.models.soft_prompt import SoftPromptModel
-from skip_exp.pruning.reconstruct.changes import Changes
 
-Prune = Callable[[SoftPromptModel], tuple[SoftPromptModel, Keep, Changes]]
+Prune = Callable[[SoftPromptModel], tuple[SoftPromptModel, Keep]]
 
 
 class PruningCallback(Callback):
     """Replaces the module's model by a smaller one; the dense model stays untouched.
 
     Args:
-        prune: (dense model in eval mode, on the trainer's device) -> smaller model, what it keeps,
-            and what was added to it for what it lost.
+        prune: (dense model in eval mode, on the trainer's device) -> smaller model, what it keeps.
 
     Attributes:
-        keep, changes: of the smaller model; empty before it acted.
+        keep: of the smaller model; empty before it acted.
     """
 
     def __init__(self, prune: Prune) -> None:
         self.prune = prune
         self.keep: Keep = {}
-        self.changes: Changes = {}
 
     def setup(self, trainer: L.Trainer, pl_module: Any, stage: str) -> None:
         # After an earlier fit, what it shared with its own smaller model may be elsewhere.
         dense = pl_module.model.to(trainer.strategy.root_device).eval()
-        pl_module.model, self.keep, self.changes = self.prune(dense)
+        pl_module.model, self.keep = self.prune(dense)

@@ -4,13 +4,12 @@ import math
 from dataclasses import dataclass, field
 from typing import Any
 
-from skip_exp.config.checks import is_number, one_of, one_of_or_own, positive
+from skip_exp.config.checks import is_number, one_of_or_own, positive
 from skip_exp.errors import ConfigError
 
 AUTO = "auto"
 # Refused here before torch is imported; what they do: `pruning.allocate`, `models.sites`.
 ALLOCATIONS = ("global", "per_cost", "uniform", "latency")
-RECONSTRUCT = ("none", "mean", "least_squares", "sublayer", "mask_tuning")
 SITES = ("ffn", "heads", "qk", "vo")
 MISSED = 0.02  # of the block parameters: how far from its ratio a job may end without a remark
 
@@ -36,9 +35,6 @@ class PruneConfig:
     target_speedup: float | None = None  # takes the place of `ratio`
     steps: int = 1  # of equal size, each after an attribution of what the last one left
     step_epochs: int = 0  # of re-tuning between two steps
-    # none | mean | least_squares | sublayer | mask_tuning: what makes up for what was cut
-    reconstruct: str = "none"
-    rank: int = 8  # of least_squares and sublayer: of the change of each weight
 
     @property
     def goal(self) -> Goal:
@@ -52,11 +48,10 @@ class PruneConfig:
     def __post_init__(self) -> None:
         self._check_goal()
         self._check_steps()
-        positive("prune", self, round_to=10**6, rank=10**6)
+        positive("prune", self, round_to=10**6)
         one_of_or_own("prune.allocation", self.allocation, ALLOCATIONS)
         if not self.sites or set(self.sites) - set(SITES):
             raise ConfigError("prune.sites", self.sites, f"must be some of {', '.join(SITES)}")
-        one_of("prune.reconstruct", self.reconstruct, RECONSTRUCT)
         if self.allocation == "latency" and self.target_speedup is None:
             raise ConfigError("prune.allocation", "latency", "needs prune.target_speedup, e.g. 2.0")
         if self.allocation == "latency" and not set(self.sites) <= {"ffn", "heads"}:
@@ -91,7 +86,3 @@ class PruneConfig:
             raise ConfigError("prune.step_epochs", self.step_epochs, "must be at least 0")
         if self.steps > 1 and self.target_speedup is not None:
             raise ConfigError("prune.steps", self.steps, "must be 1 with prune.target_speedup")
-        if self.step_epochs and self.steps > 1 and self.reconstruct != "none":
-            # The change is computed from the dense model, which is not what was tuned in between.
-            why = f"must be 0 with prune.reconstruct={self.reconstruct}"
-            raise ConfigError("prune.step_epochs", self.step_epochs, why)

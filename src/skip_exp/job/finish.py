@@ -13,7 +13,6 @@ from skip_exp.models import lora
 from skip_exp.models.cost import flops
 from skip_exp.models.sites import Keep, keep_sizes
 from skip_exp.models.soft_prompt import SoftPromptModel
-from skip_exp.pruning.reconstruct.changes import Changes
 from skip_exp.skill.files import save_skill
 from skip_exp.skill.record import SkillRecord
 
@@ -40,7 +39,6 @@ class Measured:
 
     dense: SoftPromptModel
     keep: Keep
-    changes: Changes
     table: dict[str, Any]
     epochs: int
     final: SoftPromptModel
@@ -57,7 +55,7 @@ class Measured:
 def finish(job: Job, measured: Measured, logger: Logger | None) -> results.Result:
     """Write skill, picture and result, then show them in W&B."""
     about = skill_about(job, measured.scores, measured.final)
-    save_skill(job.output / "skill", measured.final, measured.keep, about, measured.changes)
+    save_skill(job.output / "skill", measured.final, measured.keep, about)
     result = assemble(job, measured)
     picture.save(result["keep_sizes"], job.output / picture.FILE)
     results.write(job.output, result)

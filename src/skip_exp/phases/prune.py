@@ -9,15 +9,12 @@ from skip_exp.callbacks.pruning import PruningCallback
 from skip_exp.config.prune import MISSED, PruneConfig
 from skip_exp.data.metrics import build_metrics
 from skip_exp.job.job import Job
-from skip_exp.models.lora import unmerged
 from skip_exp.models.sites import Keep, Relevance
 from skip_exp.models.soft_prompt import SoftPromptModel
-from skip_exp.phases.attribute import calibration, relevance_of
+from skip_exp.phases.attribute import relevance_of
 from skip_exp.phases.fit import fit, teacher_of
 from skip_exp.phases.sublayers import Timed, time_sublayers
 from skip_exp.pruning import allocate, latency, steps
-from skip_exp.pruning.reconstruct import compute
-from skip_exp.pruning.reconstruct.changes import Changes, apply
 from skip_exp.pruning.surgery import cut
 from skip_exp.training.module import PromptTuner
 from skip_exp.training.trainer import act_between
@@ -32,13 +29,11 @@ class Pruned:
     Attributes:
         model: the smaller model with the dense prompt and readout, cut alike.
         keep: what stays, in indices of the dense model.
-        changes: what reconstruction added to it for what it lost.
         table: of the timing that decided (``Timed.about``); empty where none did.
     """
 
     model: SoftPromptModel
     keep: Keep
-    changes: Changes
     table: dict[str, Any] = field(default_factory=dict)
 
 
@@ -58,7 +53,7 @@ def prune(job: Job, dense: SoftPromptModel, relevance: Relevance, ratio: float |
     act_between(job.trainer, module, callback)
     _tell_reached(dense, module.model, ratio)
     table = {} if timed is None else timed.about(callback.keep)
-    return Pruned(module.model, callback.keep, callback.changes, table)
+    return Pruned(module.model, callback.keep, table)
 
 
 def _tell_reached(dense: SoftPromptModel, pruned: SoftPromptModel, ratio: float | None) -> None:
@@ -76,11 +71,11 @@ def subnetwork(
     relevance: Relevance,
     ratio: float | None,
     timed: Timed | None = None,
-) -> tuple[SoftPromptModel, Keep, Changes]:
-    """The smaller model, what it keeps and its changes, both in indices of ``dense``.
+) -> tuple[SoftPromptModel, Keep]:
+    """The smaller model, and what it keeps in indices of ``dense``.
 
     In ``prune.steps`` steps: after each but the last the model cut so far may be tuned a little,
-    and what is left of it is attributed anew. Changes make up for all that is gone.
+    and what is left of it is attributed anew.
     """
     keep: Keep = {}
     model, device, count = dense, next(dense.parameters()).device, job.cfg.prune.steps
@@ -92,11 +87,7 @@ def subnetwork(
         model.to(device).eval()  # a fit leaves it elsewhere
         relevance = steps.lift(relevance_of(job, model), keep, relevance)
     kept = choose(job, dense, relevance, ratio, keep, timed)
-    changes = _changes(job, dense, kept)
-    smaller = cut(model, steps.relative(kept, keep))
-    with unmerged(smaller.backbone):  # as in a skill: change the frozen weights, then update
-        apply(smaller, changes)
-    return smaller, kept, changes
+    return cut(model, steps.relative(kept, keep)), kept
 
 
 def choose(
@@ -155,12 +146,3 @@ def _tune_between(job: Job, dense: SoftPromptModel, model: SoftPromptModel, step
         settings = replace(job.cfg.retune, epochs=job.cfg.prune.step_epochs)
         model.train_only(settings.train, settings.rank, job.seed(f"step{step}"))
         fit(job, model, settings, f"step{step}", None, teacher_of(job, dense))
-
-
-def _changes(job: Job, dense: SoftPromptModel, keep: Keep) -> Changes:
-    """What ``prune.reconstruct`` adds to the cut model, from the rows that attribution reads."""
-    prune = job.cfg.prune
-    if prune.reconstruct == "none":  # no batches to draw
-        return {}
-    batches = calibration(job, next(dense.parameters()).device)
-    return compute.changes(dense, keep, batches, reconstruct=prune.reconstruct, rank=prune.rank)

@@ -25,7 +25,7 @@ _CHOOSING = ("attribution", "prune.sites", "prune.allocation", "prune.round_to",
 _WITHOUT = {
     "pruned": ("benchmark.", "retune."),
     "final": ("benchmark.",),
-    CONTINUED: ("benchmark.", *_CHOOSING, "prune.reconstruct", "prune.rank"),
+    CONTINUED: ("benchmark.", *_CHOOSING),
 }
 
 

@@ -19,12 +19,11 @@ from skip_exp.errors import SkipError, first_line
 from skip_exp.models.lora import FACTORS
 from skip_exp.models.sites import Keep
 from skip_exp.models.soft_prompt import SoftPromptModel, trainable_state
-from skip_exp.pruning.reconstruct.changes import Changes
 from skip_exp.skill.record import ABOUT, VERSION, SkillRecord, parse_record, read_bytes, read_json
 from skip_exp.utils import files
 
 TENSORS = "skill.safetensors"
-KEEP, CHANGE = "keep/", "change/"  # what the names of these tensors begin with
+KEEP = "keep/"  # what the names of these tensors begin with
 # Of a skill whose every weight was trained, in the folder of the hf format: its weights stand in
 # that format's file alone. A field of `skill.json`: {sha256 of the file, names {ours: there}}.
 SHARED, MODEL = "shared", "model.safetensors"
@@ -35,18 +34,14 @@ def save_skill(
     model: SoftPromptModel,
     keep: Keep,
     about: SkillRecord,
-    changes: Changes | None = None,
 ) -> Path:
     """Write the skill of a cut ``model`` into ``folder`` and return the folder.
 
     Tensors: ``prompt.*``, ``readout.*`` and of ``backbone.*`` biases, norms and low-rank factors as
-    trained (fp32), ``keep/<site>`` int32 indices, ``change/<linear>.*`` what reconstruction changed
-    before re-tuning (fp32). A write that is cut
-    short leaves the old skill, or files that are refused, never a wrong skill.
+    trained (fp32), ``keep/<site>`` int32 indices. A write that is cut short leaves the old skill,
+    or files that are refused, never a wrong skill.
     """
-    changed = {f"{CHANGE}{name}": tensor for name, tensor in (changes or {}).items()}
-    state = trainable_state(model) | changed
-    write_described(folder, TENSORS, state, keep, ABOUT, about.stored())
+    write_described(folder, TENSORS, trainable_state(model), keep, ABOUT, about.stored())
     return folder
 
 
@@ -168,8 +163,7 @@ def check_tensors(path: Path, about: SkillRecord, tensors: Mapping[str, Tensor])
         raise SkipError(f"{path}: prompt.length={length}: more than the {longest} stored")
 
 
-def split(tensors: Mapping[str, Tensor]) -> tuple[Keep, Changes, dict[str, Tensor]]:
-    """keep, what reconstruction changed, and the parameters."""
+def split(tensors: Mapping[str, Tensor]) -> tuple[Keep, dict[str, Tensor]]:
+    """keep, and the parameters."""
     keep = {n.removeprefix(KEEP): t.long() for n, t in tensors.items() if n.startswith(KEEP)}
-    changes = {n.removeprefix(CHANGE): t for n, t in tensors.items() if n.startswith(CHANGE)}
-    return keep, changes, {n: t for n, t in tensors.items() if not n.startswith((KEEP, CHANGE))}
+    return keep, {n: t for n, t in tensors.items() if not n.startswith(KEEP)}

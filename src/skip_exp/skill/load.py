@@ -71,8 +71,8 @@ class Skill(Classifier):
         about, tensors = read_skill(folder)
         check_parts(folder, about)
         loaded = _backbone(folder, about, backbone)
-        keep, changes, state = split(tensors)
-        given = loaded.model, loaded.tokenizer, keep, changes, about.factors
+        keep, state = split(tensors)
+        given = loaded.model, loaded.tokenizer, keep, about.factors
         model = cut_model(folder, about, *given)
         fill(folder, model, state)
         return cls(about, loaded.tokenizer, model.eval(), keep, folder)

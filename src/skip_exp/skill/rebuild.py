@@ -16,7 +16,6 @@ from skip_exp.models.prompts.build import build_prompt
 from skip_exp.models.readouts.build import build_readout
 from skip_exp.models.sites import Keep, Site, site_sizes
 from skip_exp.models.soft_prompt import SoftPromptModel, load_trainable
-from skip_exp.pruning.reconstruct.changes import Changes, apply
 from skip_exp.pruning.surgery import cut
 from skip_exp.skill.files import KEEP
 from skip_exp.skill.record import SkillRecord
@@ -37,10 +36,9 @@ def cut_model(
     backbone: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
     keep: Keep,
-    changes: Changes,
     factors: Mapping[str, int] | None = None,
 ) -> SoftPromptModel:
-    """``backbone`` cut to ``keep`` and changed; what was trained is yet to be filled.
+    """``backbone`` cut to ``keep``; what was trained is yet to be filled.
 
     Args:
         factors: rank and bytes of low-rank updates; None: they are merged already.
@@ -50,7 +48,6 @@ def cut_model(
         _check_keep(keep, site_sizes(whole.shapes()))
         _check_length(about, whole, tokenizer)
         smaller = cut(whole, keep)
-        apply(smaller, changes)
         _check_factors(smaller, factors)
         smaller.train_only(about.train, factors["rank"] if factors else 0)
         return smaller

@@ -83,7 +83,7 @@ def test_a_stand_alone_export_of_before_is_named(tmp_path: Path, capsys: Any) ->
 )
 def test_onnx_gives_the_same_logits(tmp_path: Path, case: str, capsys: Any) -> None:
     onnxruntime = pytest.importorskip("onnxruntime")
-    saved = made(tmp_path, case, train="lora", reconstruct="least_squares")
+    saved = made(tmp_path, case, train="lora")
     out = tmp_path / "out"
     assert main([str(saved.folder), str(out), "--format", "onnx"]) == 0
     told = capsys.readouterr()

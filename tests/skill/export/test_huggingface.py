@@ -73,7 +73,7 @@ def alone(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, dic
     work = tmp_path_factory.mktemp("alone")
     for case, (kind, *_) in CASES.items():
         load_backbone.cache_clear()
-        saved = made(work / case, case, train="lora", reconstruct="least_squares")
+        saved = made(work / case, case, train="lora")
         exported(saved, work / case / "out")
         torch.save(batch := inputs(kind), work / case / "batch.pt")
         skill = Skill.load(saved.folder)

@@ -20,25 +20,12 @@ HIDDEN = -1e4  # additive mask of a padding key: exp() underflows to 0 in fp16, 
 
 
 @dataclass(frozen=True)
-class Stream:
-    """Where the hidden state passes once a sublayer's output was added to it, [R, T, H].
-
-    What enters ``module`` (the LayerNorm behind the sum) or, where ``before`` is not set, what
-    leaves it, be it alone or the first of several.
-    """
-
-    module: nn.Module
-    before: bool
-
-
-@dataclass(frozen=True)
 class AttentionBlock:
     """One attention sublayer, e.g. ``encoder.3.self``."""
 
     name: Sublayer
     attention: Attention
     output: nn.Linear
-    stream: Stream
 
     def linears(self) -> dict[str, nn.Linear]:
         """All of its linears by name; the output projection has the sublayer's own."""
@@ -68,7 +55,6 @@ class FfnBlock:
     name: Sublayer
     up: tuple[nn.Linear, ...]
     down: nn.Linear
-    stream: Stream
 
     def shape(self) -> Shape:
         """Its sizes as they are now."""

@@ -16,7 +16,6 @@ from skip_exp.models.families.base import (
     FfnBlock,
     HFModel,
     StandIns,
-    Stream,
 )
 from skip_exp.models.sites import Sublayer
 
@@ -57,10 +56,8 @@ class Bert(Family):
         blocks: list[Block] = []
         for i, layer in enumerate(_core(model).encoder.layer):
             attention, name = layer.attention, partial(Sublayer.of, "encoder", i)
-            of_both = [Stream(part.output.LayerNorm, before=True) for part in (attention, layer)]
-            dense, up = attention.output.dense, (layer.intermediate.dense,)
-            blocks.append(AttentionBlock(name("self"), attention.self, dense, of_both[0]))
-            blocks.append(FfnBlock(name("ffn"), up, layer.output.dense, of_both[1]))
+            blocks.append(AttentionBlock(name("self"), attention.self, attention.output.dense))
+            blocks.append(FfnBlock(name("ffn"), (layer.intermediate.dense,), layer.output.dense))
         return blocks
 
     def layers(self, model: HFModel) -> list[nn.Module]:

@@ -17,7 +17,6 @@ from skip_exp.models.families.base import (
     FfnBlock,
     HFModel,
     StandIns,
-    Stream,
 )
 from skip_exp.models.sites import Sublayer
 
@@ -141,12 +140,11 @@ def _stack_blocks(stack: HFModel, stack_name: str) -> list[Block]:
     blocks: list[Block] = []
     for i, block in enumerate(stack.block):
         self_attention, name = block.layer[0].SelfAttention, partial(Sublayer.of, stack_name, i)
-        streams = [Stream(sublayer, before=False) for sublayer in block.layer]
-        blocks.append(AttentionBlock(name("self"), self_attention, self_attention.o, streams[0]))
+        blocks.append(AttentionBlock(name("self"), self_attention, self_attention.o))
         if len(block.layer) == 3:
             cross = block.layer[1].EncDecAttention
-            blocks.append(AttentionBlock(name("cross"), cross, cross.o, streams[1]))
+            blocks.append(AttentionBlock(name("cross"), cross, cross.o))
         ffn = block.layer[-1].DenseReluDense
         up = (ffn.wi_0, ffn.wi_1) if hasattr(ffn, "wi_0") else (ffn.wi,)
-        blocks.append(FfnBlock(name("ffn"), up, ffn.wo, streams[-1]))
+        blocks.append(FfnBlock(name("ffn"), up, ffn.wo))
     return blocks
