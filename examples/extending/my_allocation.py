@@ -1,21 +1,21 @@
-"""Allocation from the top down: the upper layers go first, whatever their relevance.
+"""Allocation from the top down: the upper layers are removed first.
 
-Of BERT and RoBERTa the top layers can be dropped at the least cost (Sajjad et al. 2020). Relevance
-decides inside the one layer that is cut in part.
+Dropping the top layers of BERT and RoBERTa costs least (Sajjad et al. 2020). Relevance decides
+inside the one layer that is cut in part.
 """
 
 from skip_exp.pruning.allocate import Group
 
 
 def order(groups: list[Group]) -> list[Group]:
-    """The order in which groups of neurons go, until the asked ratio is reached.
+    """The order in which groups of neurons are removed until the ratio is reached.
 
     Args:
-        groups: of every site in ``prune.sites``: its site, size (neurons), relevance (of all of
-            them together) and cost (parameters). A site's least relevant group stands first.
+        groups: the groups of every site in ``prune.sites``. A group has a site, a size in neurons,
+            a relevance (their sum) and a cost in parameters. A site's least relevant comes first.
 
     Returns:
-        The same groups: the highest layer first, within it the least relevance per parameter.
+        The same groups, by layer from the top, then by relevance per parameter.
     """
 
     def first(group: Group) -> tuple[int, float]:

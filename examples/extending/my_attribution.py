@@ -1,7 +1,7 @@
 """Attribution by the power of the activations: a neuron that hardly fires is hardly needed.
 
-Reads no labels and needs no gradient: one forward pass. It cannot tell a neuron that fires for
-every task from one that this task needs; activation x gradient can.
+One forward pass, without labels or gradients. Unlike activation x gradient, it does not
+distinguish neurons that this task needs from neurons that fire for every task.
 """
 
 from collections.abc import Iterable
@@ -29,7 +29,7 @@ def scores(
     """
     found, totals, texts = taps(model), Totals(model), 0
     for batch in batches:
-        with observe(model, found) as seen:  # what enters the down and the output projections
+        with observe(model, found) as seen:  # inputs of the down and the output projections
             logits(model, batch)
         for name, h in seen.items():  # [B, T, units] or [B, T, heads, dim]
             real = token_mask(model, found[name], batch["attention_mask"])

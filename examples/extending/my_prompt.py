@@ -1,20 +1,20 @@
 """Residual prompts (after Razdaibiedina et al. 2023): input embeddings e, used as e + MLP(e).
 
-All virtual tokens share the MLP, so that each learns from the gradients of the others.
+All virtual tokens share the MLP, so each of them learns from the gradients of the others.
 """
 
 from torch import Tensor, cat, nn
 
 from skip_exp.models.prompts.input import InputPrompt
 
-WIDTH = 16  # of the MLP; a setting of one's own is a constant, and its change a change of the code
+WIDTH = 16  # of the MLP; settings of a custom prompt are constants in its code
 
 
 class MyPrompt(InputPrompt):
     """Virtual word embeddings [length, H], starting where those of ``prompt=input`` do.
 
-    ``build``, ``length`` and ``at_input`` are the parent's: only what the encoder reads is new.
-    Parameters are what a skill keeps; a buffer would have to be made again by ``build``.
+    ``build``, ``length`` and ``at_input`` are the parent's; only ``embed`` is new. A skill keeps
+    parameters. Buffers are not stored, so ``build`` must create them again.
     """
 
     def __init__(self, embedding: Tensor) -> None:
@@ -27,5 +27,5 @@ class MyPrompt(InputPrompt):
     def embed(self, embeds: Tensor) -> Tensor:
         """Word embeddings [B, T, H] of the texts -> [B, length + T, H]."""
         soft = self.embedding + self.up(self.down(self.embedding).relu())
-        # .shape, not len(): the ONNX exporter would take that for a constant
+        # .shape instead of len(), which the ONNX exporter would treat as a constant
         return cat([soft.to(embeds.dtype).expand(embeds.shape[0], -1, -1), embeds], dim=1)
