@@ -17,6 +17,7 @@ import torch
 from safetensors.torch import load_file
 
 from skip_exp import Skill, pipeline
+from skip_exp.cache import versions
 from skip_exp.cache.store import entry_name
 from skip_exp.config import schema
 from skip_exp.errors import SkipError
@@ -26,7 +27,6 @@ from skip_exp.models.families.base import FfnBlock
 from skip_exp.models.readouts.base import Encoded
 from skip_exp.models.sites import Site, site_sizes
 from skip_exp.pruning.allocate import Group
-from skip_exp.utils import versions
 from tests.helpers.tiny import tiny_batch, tiny_model
 from tests.helpers.toy import save_toy, toy_job
 from tests.helpers.written import ROOT
