@@ -54,20 +54,20 @@ def save(root: Path, shape: str, name: str) -> Path:
     dense = models.prompted(backbone.model)
     keep = models.keep_at(dense)
     loaded = {"name": shape, "path": str(path), "content_hash": backbone.content_hash}
-    about = SkillRecord(
-        task="none",
-        text=["sentence"],
-        labels=["negative", "positive"],
-        words=[],
-        backbone={"family": "bert", "readout": "head", "pooling": "mean"} | loaded,
-        prompt={"kind": "prefix", "length": models.LENGTH, "decoder": False},
-        max_length=models.MAX_LENGTH,
-        scores={"metric": "none", "validation": None, "data": "none"},
-        train="bias",
-    )
+    record = {
+        "task": "none",
+        "text": ["sentence"],
+        "labels": ["negative", "positive"],
+        "words": [],
+        "backbone": {"family": "bert", "readout": "head", "pooling": "mean"} | loaded,
+        "prompt": {"kind": "prefix", "length": models.LENGTH, "decoder": False},
+        "max_length": models.MAX_LENGTH,
+        "scores": {},
+        "train": "bias",
+    }
     smaller = cut(dense, keep)
     smaller.train_only("bias")
-    return save_skill(root / name, smaller, keep, about)
+    return save_skill(root / name, smaller, keep, SkillRecord.model_validate(record))
 
 
 def loading(skill: Path, other: Path, setting: str, seconds: float) -> list[Row]:

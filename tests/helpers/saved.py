@@ -1,6 +1,6 @@
 """Tiny backbones with a tokenizer, and skills on them, saved to folders."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -15,7 +15,7 @@ from skip_exp.models.sites import Keep
 from skip_exp.models.soft_prompt import SoftPromptModel
 from skip_exp.pruning.surgery import cut
 from skip_exp.skill.files import save_skill
-from skip_exp.skill.record import SkillRecord
+from skip_exp.skill.record import FactorsRecord, SkillRecord
 from tests.helpers.tiny import VOCAB, tiny_backbone
 
 WORDS = [
@@ -130,8 +130,8 @@ def save_tiny_skill(
             parameter.add_(torch.randn_like(parameter) * 0.01)
     lora.merge(model.backbone)
     if factors := lora.factors(model.backbone):
-        told = {"rank": 2, "bytes": sum(4 * factor.numel() for factor in factors)}
-        about = replace(about, factors=told)
+        size = sum(4 * factor.numel() for factor in factors)
+        about = about.changed(factors=FactorsRecord(rank=2, bytes=size))
     return Saved(save_skill(root / name, model, keep, about), path, model, keep, about)
 
 

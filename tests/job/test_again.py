@@ -13,7 +13,8 @@ import pytest
 
 from skip_exp import pipeline, results
 from skip_exp.job import again
-from skip_exp.skill.files import ABOUT, TENSORS
+from skip_exp.skill.files import TENSORS
+from skip_exp.skill.record import RECORD
 from tests.helpers.toy import save_toy, toy_job
 
 Make = Callable[..., Any]
@@ -89,7 +90,7 @@ def test_without_its_skill_a_job_is_run_again_from_the_cache(
     result = pipeline.run(job())
     assert not result["reused"]
     assert result["cache"] == {"tune": "hit", "attribution": "hit"}
-    assert (done[1] / "second" / str(result["skill"]) / ABOUT).is_file()
+    assert (done[1] / "second" / str(result["skill"]) / RECORD).is_file()
     shutil.move(aside, skill)
 
 
@@ -103,7 +104,7 @@ def test_a_note_that_is_damaged_is_none(job: Make, done: tuple[list[str], Path])
 
 
 def test_the_files_of_a_skill_have_one_name() -> None:
-    assert results.SKILL == (TENSORS, ABOUT)
+    assert results.SKILL == (TENSORS, RECORD)
 
 
 def test_the_command_line_needs_no_torch_to_say_so() -> None:

@@ -43,7 +43,7 @@ def test_a_part_of_a_backbone_is_compared_with_the_whole(toy: list[str], tmp_pat
     assert (half["ratio"], half["ratio_reached"]) == (0, 0)
     assert half["flops"]["before"] == whole["flops"]["before"] > 1.5 * half["flops"]["after"]
     skill = Skill.load(tmp_path / "half/skill")
-    assert skill.about.backbone["name"] == "tiny[1 layer]"
+    assert skill.about.backbone.name == "tiny[1 layer]"
     assert {shape.name.layer for shape in skill.model.shapes()} == {0}
     assert retime(tmp_path / "half/result.json")["dense_ms"] > 0
     notes = summary._notes(frame.load([tmp_path / "half"]))
@@ -67,6 +67,6 @@ def test_a_head_that_reads_pairs(toy: list[str], tmp_path: Path) -> None:
     result = pipeline.run(toy_job(toy, tmp_path, "job", "prune.ratio=0.5"))
     assert result["params"]["block_pruned"] > 0.4
     skill = Skill.load(tmp_path / "job/skill")
-    assert skill.about.backbone["pooling"] == "pair"
+    assert skill.about.backbone.pooling == "pair"
     assert skill.model.readout.linear.in_features == 4 * 24
     assert {each["label"] for each in skill.predict(ROWS)} <= {"bad", "good"}

@@ -3,7 +3,6 @@
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import replace
 from pathlib import Path
 from threading import Barrier, Event
 from typing import Any
@@ -63,7 +62,7 @@ def test_skills_of_one_backbone_truncate_as_each_was_made_to(tmp_path: Path) -> 
     skills = []
     for name, length in (("short", 5), ("long", 24)):
         saved = save_tiny_skill(tmp_path, name=name)
-        about = replace(saved.about, max_length=length)
+        about = saved.about.changed(max_length=length)
         save_skill(saved.folder, saved.model, saved.keep, about)
         skills.append(Skill.load(saved.folder))
     alone = [skill.predict(TEXTS) for skill in skills]

@@ -138,30 +138,31 @@ def _metrics(job: Job, scores: dict[str, Any]) -> dict[str, Any]:
 def skill_about(job: Job, scores: dict[str, Any], model: SoftPromptModel) -> SkillRecord:
     """What the skill file says of itself."""
     spec, b, prompt = job.data.spec, job.backbone, job.cfg.prompt
-    return SkillRecord(
-        task=spec.name,
-        text=spec.text,
-        labels=spec.labels,
-        words=spec.words,
-        backbone={
+    record = {
+        "task": spec.name,
+        "text": spec.text,
+        "labels": spec.labels,
+        "words": spec.words,
+        "backbone": {
             "name": b.name,
             "path": b.path,
             "family": b.family.name,
             "readout": b.readout,
             "pooling": job.cfg.backbone.pooling,
             "content_hash": b.content_hash,
-            **({} if b.layers is None else {"layers": b.layers}),
+            "layers": b.layers,
         },
-        prompt={"kind": prompt.kind, "length": prompt.length, "decoder": prompt.decoder},
-        train=_trained(job, model),
-        factors=_factors(model),
-        max_length=job.cfg.data.max_length,
-        scores={
+        "prompt": {"kind": prompt.kind, "length": prompt.length, "decoder": prompt.decoder},
+        "max_length": job.cfg.data.max_length,
+        "scores": {
             "metric": job.metric,
             "validation": scores["final"]["validation"][job.metric],
             "data": job.data.source,
         },
-    )
+        "train": _trained(job, model),
+        "factors": _factors(model),
+    }
+    return SkillRecord.model_validate(record)
 
 
 def _factors(model: SoftPromptModel) -> dict[str, int] | None:

@@ -42,7 +42,7 @@ class Classifier:
 
     def __repr__(self) -> str:
         about = self.about
-        what = f"task={about.task!r}, labels={about.labels}, backbone={about.backbone['name']!r}"
+        what = f"task={about.task!r}, labels={about.labels}, backbone={about.backbone.name!r}"
         return f"{type(self).__name__}({what})"
 
     def probabilities(self, texts: list[list[str]], batch_tokens: int) -> list[list[float]]:

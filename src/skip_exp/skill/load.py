@@ -19,7 +19,7 @@ from skip_exp.skill.export.huggingface.folder import CODE, write_folder
 from skip_exp.skill.export.huggingface.hub import check_push, download, upload
 from skip_exp.skill.files import read_skill, split
 from skip_exp.skill.rebuild import check_parts, cut_model, fill
-from skip_exp.skill.record import ABOUT, CONFIG, ONNX, SkillRecord
+from skip_exp.skill.record import CONFIG, ONNX, RECORD, SkillRecord
 
 _LOADING = threading.Lock()  # else threads each read a backbone of their own, or half of one
 
@@ -59,7 +59,7 @@ class Skill(Classifier):
         check_precision(precision)
         folder = Path(folder)
         with _LOADING:
-            if not (folder / ABOUT).is_file():
+            if not (folder / RECORD).is_file():
                 _refuse_export(folder)
             skill = cls._read(folder, backbone)
         if wants_bf16(precision):
@@ -72,8 +72,7 @@ class Skill(Classifier):
         check_parts(folder, about)
         loaded = _backbone(folder, about, backbone)
         keep, state = split(tensors)
-        given = loaded.model, loaded.tokenizer, keep, about.factors
-        model = cut_model(folder, about, *given)
+        model = cut_model(folder, about, loaded.model, loaded.tokenizer, keep)
         fill(folder, model, state)
         return cls(about, loaded.tokenizer, model.eval(), keep, folder)
 
@@ -146,17 +145,16 @@ def _refuse_export(folder: Path) -> None:
 
 def _backbone(folder: Path, about: SkillRecord, backbone_path: str | Path | None) -> Backbone:
     needed = about.backbone
-    path = needed["path"] if backbone_path is None else str(backbone_path)
+    path = needed.path if backbone_path is None else str(backbone_path)
     try:
-        family, readout, layers = needed["family"], needed["readout"], needed.get("layers")
-        loaded = load_backbone(needed["name"], path, family, readout, layers)
+        loaded = load_backbone(needed.name, path, needed.family, needed.readout, needed.layers)
     except (SkipError, OSError, ValueError) as error:
         raise SkipError(
-            f"{folder}: its backbone {needed['name']} is not to be had: {error}"
+            f"{folder}: its backbone {needed.name} is not to be had: {error}"
         ) from error
-    if loaded.content_hash != needed["content_hash"]:
+    if loaded.content_hash != needed.content_hash:
         raise SkipError(
             f"{folder}: backbone {path} is not the one it was made on, or has changed: content "
-            f"hash {loaded.content_hash[:12]}, needed {needed['content_hash'][:12]}"
+            f"hash {loaded.content_hash[:12]}, needed {needed.content_hash[:12]}"
         )
     return loaded

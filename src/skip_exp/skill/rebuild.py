@@ -18,14 +18,14 @@ from skip_exp.models.sites import Keep, Site, site_sizes
 from skip_exp.models.soft_prompt import SoftPromptModel, load_trainable
 from skip_exp.pruning.surgery import cut
 from skip_exp.skill.files import KEEP
-from skip_exp.skill.record import SkillRecord
+from skip_exp.skill.record import FactorsRecord, SkillRecord
 
 
 def check_parts(folder: Path, about: SkillRecord) -> None:
     """Refuse prompts and readouts of somebody's own whose module was not imported before."""
     try:
-        check_imported("prompt.kind", about.prompt["kind"])
-        check_imported("backbone.readout", about.backbone["readout"])
+        check_imported("prompt.kind", about.prompt.kind)
+        check_imported("backbone.readout", about.backbone.readout)
     except ConfigError as error:
         raise SkipError(f"{folder}: {error}") from error
 
@@ -36,20 +36,15 @@ def cut_model(
     backbone: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
     keep: Keep,
-    factors: Mapping[str, int] | None = None,
 ) -> SoftPromptModel:
-    """``backbone`` cut to ``keep``; what was trained is yet to be filled.
-
-    Args:
-        factors: rank and bytes of low-rank updates; None: they are merged already.
-    """
+    """``backbone`` cut to ``keep``; what was trained is yet to be filled."""
     try:
         whole = uncut_model(about, backbone, tokenizer)
         _check_keep(keep, site_sizes(whole.shapes()))
         _check_length(about, whole, tokenizer)
         smaller = cut(whole, keep)
-        _check_factors(smaller, factors)
-        smaller.train_only(about.train, factors["rank"] if factors else 0)
+        _check_factors(smaller, about.factors)
+        smaller.train_only(about.train, about.factors.rank if about.factors else 0)
         return smaller
     except (SkipError, ValueError, RuntimeError, LookupError, TypeError, AttributeError) as error:
         raise SkipError(f"{folder}: does not fit its backbone: {first_line(error)}") from error
@@ -64,13 +59,11 @@ def _check_keep(keep: Keep, sizes: Mapping[Site, tuple[int, ...]]) -> None:
             raise ValueError(f"{KEEP}{name} must be indices below {size[-1]}")
 
 
-def _check_factors(model: SoftPromptModel, factors: Mapping[str, int] | None) -> None:
+def _check_factors(model: SoftPromptModel, factors: FactorsRecord | None) -> None:
     linears = [linear for block in model.blocks() for linear in block.linears().values()]
     sizes = sum(x.in_features + x.out_features for x in linears if x.weight.numel())
-    if factors and factors["bytes"] != 4 * factors["rank"] * sizes:
-        raise ValueError(
-            f"factors of rank {factors['rank']} take {4 * factors['rank'] * sizes} bytes"
-        )
+    if factors and factors.bytes != 4 * factors.rank * sizes:
+        raise ValueError(f"factors of rank {factors.rank} take {4 * factors.rank * sizes} bytes")
 
 
 def _check_length(
@@ -89,24 +82,24 @@ def uncut_model(
     about: SkillRecord, backbone: PreTrainedModel, tokenizer: PreTrainedTokenizerBase
 ) -> SoftPromptModel:
     """The whole ``backbone`` with an empty prompt and readout of the skill's kinds and sizes."""
-    family, prompt = FAMILIES[about.backbone["family"]], about.prompt
+    family, prompt = FAMILIES[about.backbone.family], about.prompt
     soft = build_prompt(
-        prompt["kind"],
+        prompt.kind,
         backbone,
         family,
-        length=prompt["length"],
+        length=prompt.length,
         ids=None,
         std=0.0,
         seed=0,
-        decoder=prompt["decoder"],
+        decoder=prompt.decoder,
     )
     readout = build_readout(
-        about.backbone["readout"],
+        about.backbone.readout,
         backbone,
         tokenizer,
         labels=len(about.labels),
         words=tuple(about.words),
-        pooling=about.backbone["pooling"],
+        pooling=about.backbone.pooling,
     )
     return SoftPromptModel(backbone, family, soft, readout)
 
@@ -117,7 +110,7 @@ def whole_model(about: SkillRecord, tokenizer: PreTrainedTokenizerBase) -> SoftP
     The whole backbone, also where the skill is on its first layers only.
     """
     b = about.backbone
-    backbone = load_backbone(b["name"], b["path"], b["family"], b["readout"])
+    backbone = load_backbone(b.name, b.path, b.family, b.readout)
     return uncut_model(about, backbone.model, tokenizer)
 
 

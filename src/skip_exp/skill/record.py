@@ -1,98 +1,170 @@
-"""What a skill or an export says of itself, checked field by field. Imports no torch."""
+"""The record of a skill: what ``skill.json`` and an ONNX export's ``config.json`` say.
 
-from collections.abc import Iterator, Mapping
+Imports no torch: an ONNX export needs none.
+"""
+
+from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
-from typing import Any, Literal, NotRequired, TypedDict, get_type_hints
+from reprlib import repr as shown
+from typing import Any, Literal, Self, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
 
 from skip_exp.errors import SkipError, first_line
 from skip_exp.utils.files import parse_json
-from skip_exp.utils.kinds import mismatch
 
 VERSION = 1
-ABOUT = "skill.json"
-CONFIG, ONNX = "config.json", "model.onnx"  # of an export
-LONGEST = 100_000  # tokens of a text
+RECORD = "skill.json"
+CONFIG, ONNX = "config.json", "model.onnx"  # files of an export
+LONGEST = 100_000  # tokens per text
 
 
-class _Backbone(TypedDict):
+class _Part(BaseModel):
+    model_config = ConfigDict(strict=True, extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+class BackboneRecord(_Part):
+    """The backbone that a skill needs, and how its hidden states are read."""
+
     name: str
     path: str
     family: str
     readout: str
     pooling: Literal["mean", "cls", "pair"]
     content_hash: str
-    layers: NotRequired[int]  # of a backbone cut to its first layers
+    layers: int | None = Field(None, ge=1)  # where only the first layers are in use
 
 
-class _Prompt(TypedDict):
+class PromptRecord(_Part):
     kind: str
-    length: int
+    length: int = Field(ge=0)
     decoder: bool
 
 
-@dataclass(frozen=True)
-class SkillRecord:
-    """What ``skill.json`` says beside version and checksum.
+class ScoreRecord(_Part):
+    """The main metric of the final model, and the data it was measured on."""
 
-    Attributes:
-        labels: class names in label order; ``words``: their label words.
-        backbone: {name, path, family, readout, pooling, content_hash}, and ``layers`` where only
-            the first ones are in use.
-        prompt: {kind, length, decoder}.
-        max_length: tokens that a text is truncated to.
-        scores: main metric and what it was.
-        train: what was trained; ``bias``: biases and norms are in the file, too; ``lora``: these
-            and the factors of low-rank updates.
-        factors: {rank, bytes}: of these factors; None where there are none.
-    """
-
-    task: str
-    text: list[str]
-    labels: list[str]
-    words: list[str]
-    backbone: dict[str, Any]
-    prompt: dict[str, Any]
-    max_length: int
-    scores: dict[str, str | float | None]
-    train: str = "prompt_readout"
-    factors: dict[str, int] | None = None
-
-    def to_share(self) -> "SkillRecord":
-        """The same, without the folder of this machine that its rows came from."""
-        if not str(self.scores.get("data")).startswith("local:"):
-            return self
-        return replace(self, scores=self.scores | {"data": "local"})
-
-    def stored(self) -> dict[str, Any]:
-        """The fields as a file has them."""
-        return {name: value for name, value in asdict(self).items() if value is not None}
+    metric: str | None = None
+    validation: float | None = None
+    data: str | None = None
 
 
-class _Factors(TypedDict):
-    rank: int
+class FactorsRecord(_Part):
+    """Low-rank updates that are stored as factors."""
+
+    rank: int = Field(ge=1)
     bytes: int
 
 
-class _Stored(TypedDict):
-    """The types of the fields, in full."""
+class SharedRecord(_Part):
+    """Weights that stand in the hf format's file alone, where every weight was trained.
+
+    Attributes:
+        sha256: of that file.
+        names: {a tensor of the skill: its name in that file}.
+    """
+
+    sha256: str
+    names: dict[str, str]
+
+
+class SkillRecord(_Part):
+    """What a skill file says beside its version and checksum.
+
+    Attributes:
+        text: the one or two columns, or templates of columns, that the task reads.
+        labels: class names in label order.
+        words: their label words; none for a ``head`` readout.
+        max_length: tokens that a text is truncated to.
+        train: what was trained. ``bias`` adds biases and norms to the file, ``lora`` also the
+            factors of low-rank updates, ``full`` every weight.
+        shared: of an hf export; None once the tensors are read.
+    """
 
     task: str
-    text: list[str]
-    labels: list[str]
+    text: list[str] = Field(min_length=1, max_length=2)
+    labels: list[str] = Field(min_length=2)
     words: list[str]
-    backbone: _Backbone
-    prompt: _Prompt
-    max_length: int
-    scores: dict[str, Any]
+    backbone: BackboneRecord
+    prompt: PromptRecord
+    max_length: int = Field(ge=1, le=LONGEST)
+    scores: ScoreRecord
     train: Literal["prompt", "prompt_readout", "bias", "lora", "full"]
-    factors: NotRequired[_Factors]
+    factors: FactorsRecord | None = None
+    shared: SharedRecord | None = None
+
+    @field_validator("text", "labels")
+    @classmethod
+    def _distinct(cls, value: list[str]) -> list[str]:
+        if not all(value) or len(set(value)) < len(value):
+            raise ValueError("must be different names, none of them empty")
+        return value
+
+    @field_validator("words")
+    @classmethod
+    def _one_per_label(cls, words: list[str], info: ValidationInfo) -> list[str]:
+        if words and len(words) != len(info.data.get("labels", words)):
+            raise ValueError(f"must be none, or one per label of {info.data['labels']}")
+        return words
+
+    @field_validator("backbone")
+    @classmethod
+    def _pair_of_two(cls, backbone: BackboneRecord, info: ValidationInfo) -> BackboneRecord:
+        if backbone.pooling == "pair" and len(info.data.get("text", "ab")) != 2:
+            raise ValueError("pooling must be mean or cls where the task reads one text")
+        return backbone
+
+    @field_validator("factors")
+    @classmethod
+    def _of_lora(cls, factors: FactorsRecord | None, info: ValidationInfo) -> FactorsRecord | None:
+        if factors is not None and info.data.get("train", "lora") != "lora":
+            raise ValueError(f"must not be there with train={info.data['train']}")
+        return factors
+
+    def changed(self, **fields: Any) -> Self:
+        """A copy with other values of ``fields``."""
+        return self.model_copy(update=fields)
+
+    def to_share(self) -> Self:
+        """A copy without the folder of this machine that its rows came from."""
+        if not str(self.scores.data).startswith("local:"):
+            return self
+        return self.changed(scores=self.scores.model_copy(update={"data": "local"}))
+
+    def stored(self) -> dict[str, Any]:
+        """The fields as a file has them."""
+        return self.model_dump(exclude_none=True)
+
+
+R = TypeVar("R", bound=SkillRecord)
+
+
+def parse_record(path: Path, described: Any, kind: type[R]) -> R:
+    """The fields of ``described``, which was read from ``path``, checked.
+
+    Raises:
+        SkipError: a field is missing, unknown, of a wrong type or out of range.
+    """
+    try:
+        return kind.model_validate(described)
+    except ValidationError as error:
+        raise SkipError(f"{path}: field {_problem(error)}") from error
+
+
+def _problem(error: ValidationError) -> str:
+    """The first problem: field, value and what is allowed."""
+    first = error.errors(include_url=False)[0]
+    name = ".".join(map(str, first["loc"]))
+    told = {"missing": "is missing", "extra_forbidden": "is unknown"}.get(first["type"])
+    if told:
+        return f"{shown(name)} {told}"
+    return f"{name}={shown(first['input'])}: {first['msg'].removeprefix('Value error, ')}"
 
 
 @contextmanager
 def loading(what: Path) -> Iterator[None]:
-    """Whatever a library makes of a file that it did not write is one line. Raises SkipError."""
+    """Turn any error of a library that reads a damaged file into one line. Raises SkipError."""
     try:
         yield
     except (SkipError, KeyboardInterrupt, SystemExit):
@@ -102,7 +174,7 @@ def loading(what: Path) -> Iterator[None]:
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """The description in ``path``, of the version that is known. Raises SkipError."""
+    """The fields in ``path``, unchecked, of the version that is known. Raises SkipError."""
     try:
         described = parse_json(read_bytes(path))
     except ValueError as error:
@@ -123,54 +195,3 @@ def read_bytes(path: Path) -> bytes:
         hint = path.parent / "skill" / path.name
         where = f"; is it {hint.parent}?" if hint.is_file() else ""
         raise SkipError(f"{path}: cannot be read: {error.strerror}{where}") from error
-
-
-def parse_record(path: Path, described: Mapping[str, Any], *beside: str) -> SkillRecord:
-    """``described`` as an object.
-
-    Args:
-        path: for the message.
-        beside: further keys that may be there.
-
-    Raises:
-        SkipError: a field is missing, unknown, of a wrong type or out of range.
-    """
-    parts: list[tuple[str, Mapping[str, Any], Any]] = [("", described, _Stored)]
-    for name, kind in (("backbone", _Backbone), ("prompt", _Prompt), ("factors", _Factors)):
-        if isinstance(described.get(name), Mapping):
-            parts.append((f"{name}.", described[name], kind))
-    for prefix, part, kind in parts:
-        known = get_type_hints(kind)
-        for key in [*(key for key in known if key in kind.__required_keys__), *part]:
-            if key not in part:
-                raise SkipError(f"{path}: field '{prefix}{key}' is missing")
-            if key not in known and (prefix or key not in beside):
-                raise SkipError(f"{path}: field {prefix + key!r} is unknown")
-    problem = mismatch(described, _Stored, "") or _out_of_range(described)
-    if problem:
-        raise SkipError(f"{path}: field {problem}")
-    named = [field.name for field in fields(SkillRecord)]
-    return SkillRecord(**{name: described[name] for name in named if name in described})
-
-
-def _out_of_range(described: Mapping[str, Any]) -> str | None:
-    """Which field, all of them being of the right type, has a value that no skill has."""
-    text, labels, words = (described[name] for name in ("text", "labels", "words"))
-    length, prompt = described["max_length"], described["prompt"]
-    if not (len(text) in (1, 2) and all(text)):
-        return f"text must name one column or two, not {text}"
-    if not 2 <= len(set(labels)) == len(labels):
-        return f"labels must be two or more different names, not {labels}"
-    if words and len(words) != len(labels):
-        return f"words must be none, or one per label of {labels}"
-    if not 1 <= length <= LONGEST:
-        return f"max_length must be from 1 to {LONGEST}, not {length}"
-    if (layers := described["backbone"].get("layers", 1)) < 1:
-        return f"backbone.layers must be 1 or more, not {layers}"
-    if described["backbone"]["pooling"] == "pair" and len(text) != 2:
-        return "backbone.pooling must be mean or cls where there is one text, not pair"
-    if prompt["length"] < 0:
-        return f"prompt.length must be 0 or more, not {prompt['length']}"
-    if "factors" in described and described["train"] != "lora":
-        return f"factors must not be there with train={described['train']}"
-    return None

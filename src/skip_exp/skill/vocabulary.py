@@ -58,7 +58,7 @@ def train_texts(skill: Skill) -> list[list[str]]:
             f"--vocabulary train: no {results.FILE} beside {skill.folder} says where the train "
             "rows are; give a file of texts"
         )
-    source, _, place = str(skill.about.scores["data"]).partition(":")
+    source, _, place = str(skill.about.scores.data).partition(":")
     try:
         spec = task_spec(task)
         raw = load_task(spec, source, place if source == "local" else None, allow_sample=True)

@@ -21,7 +21,7 @@ from skip_exp.models.prompts.none import NoPrompt
 from skip_exp.models.soft_prompt import SoftPromptModel
 from skip_exp.pruning.surgery import cut
 from skip_exp.skill.export.huggingface.convert import to_huggingface
-from skip_exp.skill.files import read_described, write_described
+from skip_exp.skill.files import read_skill, write_skill
 from tests.helpers.saved import Saved, save_tiny_skill
 from tests.helpers.tiny import KINDS, tiny_batch, tiny_model
 from tests.models.test_exactness import case as random_case
@@ -228,17 +228,16 @@ def test_of_a_skill_that_is_all_weights_they_are_stored_once(tmp_path: Path, cas
 def test_weights_that_are_shared_are_checked(tmp_path: Path) -> None:
     out = exported(made(tmp_path, "bert", train="full"), tmp_path / "out")
     weights = (out / "model.safetensors").read_bytes()
+    record, tensors = read_skill(out)
     (out / "model.safetensors").write_bytes(weights[:-1] + bytes([weights[-1] ^ 1]))
-    with pytest.raises(SkipError, match=r"altered: model.safetensors is not what skill.json desc"):
+    with pytest.raises(SkipError, match=r"altered: model\.safetensors"):
         Skill.load(out)
-    described, tensors = read_described(out, "skill.safetensors", "skill.json")
     digest = hashlib.sha256((out / "model.safetensors").read_bytes()).hexdigest()
     for shared in (
         *(3, {}, {"sha256": digest, "names": 3}, {"sha256": 3, "names": {}}),
         *({"sha256": digest, "names": {"a": "b"}}, {"sha256": digest, "names": {"a": []}}),
     ):
-        again = described | {"shared": shared}
-        write_described(out, "skill.safetensors", tensors, {}, "skill.json", again)
+        write_skill(out, tensors, record.stored() | {"shared": shared})
         with pytest.raises(SkipError) as caught:
             Skill.load(out)
         assert "\n" not in str(caught.value)

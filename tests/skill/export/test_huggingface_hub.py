@@ -54,8 +54,7 @@ def saved(tmp_path: Path) -> Saved:
 
 
 def tell(saved: Saved, **scores: Any) -> None:
-    about = saved.about
-    about.scores.update(scores)
+    about = saved.about.changed(scores=saved.about.scores.model_copy(update=scores))
     save_skill(saved.folder, saved.model, saved.keep, about)
 
 
@@ -128,7 +127,7 @@ def test_the_folders_of_the_machine_stay_at_home(saved: Saved) -> None:
     out = saved.folder.parent / "out"
     assert "Data: local files." in found.content
     assert not [path for path in out.iterdir() if b"/home/somebody" in path.read_bytes()]
-    assert read_skill(out)[0].scores["data"] == "local"
+    assert read_skill(out)[0].scores.data == "local"
 
 
 def test_sample_data_are_told(saved: Saved) -> None:
@@ -156,8 +155,8 @@ def test_a_sweeps_file_is_in_the_command(saved: Saved) -> None:
     ],
 )
 def test_id_and_licence_of_a_backbone(saved: Saved, path: str, expected: Any) -> None:
-    saved.about.backbone["path"] = path
-    assert card.backbone_origin(saved.about) == expected
+    backbone = saved.about.backbone.model_copy(update={"path": path})
+    assert card.backbone_origin(saved.about.changed(backbone=backbone)) == expected
 
 
 # --- pushing and pulling ----------------------------------------------------------------------

@@ -9,10 +9,8 @@ import numpy as np
 import pytest
 
 from skip_exp import OnnxSkill
-from skip_exp.errors import SkipError
-from skip_exp.skill.export.onnx import write as to_onnx
 from skip_exp.skill.export.onnx.int8 import round_weights
-from tests.helpers.saved import WORDS, Saved
+from tests.helpers.saved import WORDS
 
 TEXTS = [" ".join(np.random.default_rng(i).choice(WORDS, 1 + i % 9)) for i in range(40)]
 
@@ -52,19 +50,6 @@ def test_8_bit_answers_do_not_depend_on_neighbours(onnx_folder: Path) -> None:
     together = [each["probabilities"]["positive"] for each in skill.predict([*TEXTS, long])]
     alone = [skill.predict([text])[0]["probabilities"]["positive"] for text in [*TEXTS, long]]
     assert together == pytest.approx(alone, abs=1e-4)
-
-
-def test_an_export_whose_answers_do_is_not_written(
-    tiny: Saved, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, onnx_folder: Path
-) -> None:
-    monkeypatch.setattr(to_onnx, "_to_onnx", lambda skill, path: path.write_bytes(b"graph"))
-    monkeypatch.setattr(to_onnx, "_quantise", lambda path: None)
-    monkeypatch.setattr(to_onnx, "compare_onnx", lambda *_: (0.0, 0.0))
-    monkeypatch.setattr(to_onnx, "by_neighbours", lambda *_: 0.05)
-    from skip_exp import Skill
-
-    with pytest.raises(SkipError, match=r"--int8: .* differ by 0\.0500 with its neighbours"):
-        to_onnx.write_onnx(Skill.load(tiny.folder), tmp_path, int8=True)
 
 
 def test_a_product_is_rounded_by_row_and_column() -> None:

@@ -13,6 +13,7 @@ import pytest
 from skip_exp import OnnxSkill, Skill
 from skip_exp.skill.export.folder import export
 from skip_exp.skill.export.onnx.readme import readme
+from skip_exp.skill.record import ScoreRecord
 from tests.helpers.saved import save_tiny_skill
 from tests.helpers.written import ROOT
 
@@ -116,13 +117,13 @@ def test_of_a_pair_and_of_a_model_without_token_types(tmp_path: Path) -> None:
     ],
 )
 def test_where_the_data_came_from_and_no_folder(skill: Skill, data: str, told: str) -> None:
-    about = replace(skill.about, scores=skill.about.scores | {"data": data})
+    about = skill.about.changed(scores=ScoreRecord(metric="accuracy", validation=0.5, data=data))
     text = readme(replace(skill, about=about))
     assert told in text and "secret" not in text
 
 
 def test_licence_and_label_of_the_backbone(skill: Skill) -> None:
-    backbone = skill.about.backbone | {"name": "roberta_mini", "path": "embedded:roberta_mini"}
-    about = replace(skill.about, backbone=backbone)
+    there = {"name": "roberta_mini", "path": "embedded:roberta_mini"}
+    about = skill.about.changed(backbone=skill.about.backbone.model_copy(update=there))
     text = readme(replace(skill, about=about))
     assert "licence apache-2.0" in text and "distilled from MiniLM" in text

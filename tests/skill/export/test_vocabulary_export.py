@@ -45,8 +45,8 @@ def saved(tmp_path: Path) -> Saved:
 
 
 def tell(saved: Saved, data: str) -> None:
-    saved.about.scores["data"] = data
-    save_skill(saved.folder, saved.model, saved.keep, saved.about)
+    scores = saved.about.scores.model_copy(update={"data": data})
+    save_skill(saved.folder, saved.model, saved.keep, saved.about.changed(scores=scores))
 
 
 def exported(saved: Saved, *options: str) -> Path:

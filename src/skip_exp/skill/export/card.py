@@ -102,7 +102,7 @@ def _metadata(
         library_name="transformers",
         pipeline_tag="text-classification",
         tags=["skip_exp", "pruned", "prompt-tuning"],
-        model_name=f"{about.task}-{about.backbone['name']}",
+        model_name=f"{about.task}-{about.backbone.name}",
         eval_results=[
             EvalResult(
                 task_type="text-classification",
@@ -121,7 +121,7 @@ def _metadata(
 
 def backbone_origin(about: SkillRecord) -> tuple[str | None, str | None]:
     """Hub id and licence of the backbone, as far as they are known."""
-    path = about.backbone["path"]
+    path = about.backbone.path
     hub_id = EMBEDDED.get(path)
     if hub_id is None and HUB_ID.fullmatch(path) and not Path(path).exists():
         hub_id = path
@@ -132,13 +132,13 @@ def final_scores(about: SkillRecord, result: Mapping[str, Any]) -> dict[str, flo
     """{metric: of the finished model on the validation split}."""
     metrics = {name: s for name, s in result.get("metrics", {}).items() if name != "extra"}
     scores = {name: s.get("final") for name, s in metrics.items()}
-    scores = scores or {str(about.scores.get("metric")): about.scores.get("validation")}
+    scores = scores or {str(about.scores.metric): about.scores.validation}
     return {name: round(value, 4) for name, value in scores.items() if value is not None}
 
 
 def _hub(about: SkillRecord, result: Mapping[str, Any]) -> dict[str, str]:
     """{path, name} of the data on the hub, where they came from there."""
-    data = str(about.scores["data"])
+    data = str(about.scores.data)
     if not data.startswith("hub:"):
         return {}
     asked = result.get("config", {}).get("task", {}).get("hub") or {}
@@ -148,14 +148,14 @@ def _hub(about: SkillRecord, result: Mapping[str, Any]) -> dict[str, str]:
 def _introduction(about: SkillRecord) -> str:
     hub_id, licence = backbone_origin(about)
     b, prompt = about.backbone, about.prompt
-    where = f"[{hub_id}](https://huggingface.co/{hub_id})" if hub_id else f"`{b['name']}`"
+    where = f"[{hub_id}](https://huggingface.co/{hub_id})" if hub_id else f"`{b.name}`"
     terms = f"licence {licence}" if licence else "its licence holds for this model, too"
     tuned = {"none": "A readout"}.get(
-        prompt["kind"], f"A soft prompt ({prompt['kind']}, {prompt['length']} tokens)"
+        prompt.kind, f"A soft prompt ({prompt.kind}, {prompt.length} tokens)"
     )
-    return f"""# {about.task} on {b["name"]}, cut
+    return f"""# {about.task} on {b.name}, cut
 
-{tuned} for the task {about.task}, tuned on {where} ({terms}; content hash `{b["content_hash"]}`),
+{tuned} for the task {about.task}, tuned on {where} ({terms}; content hash `{b.content_hash}`),
 whose neurons that the task does not need were cut away: its matrices are smaller, nothing is
 masked. Made by skip_exp."""
 
@@ -189,7 +189,7 @@ def _scores(about: SkillRecord, result: Mapping[str, Any], vocabulary: Vocabular
     hub = "/".join(_hub(about, result).values())
     data = {"local": "local files", "sample": "generated sample data"}
     count = f", {rows} rows" if rows else ""
-    source = hub or data.get(str(about.scores["data"]).partition(":")[0], "of unknown origin")
+    source = hub or data.get(str(about.scores.data).partition(":")[0], "of unknown origin")
     if drawn := result.get("train_rows"):
         source += f", {drawn} of its train rows"
     told = f"On the validation split{count}. Data: {source}."
@@ -287,8 +287,8 @@ def _limits(about: SkillRecord, result: Mapping[str, Any]) -> str:
         "Scores are of one run with one seed, on the split that is named, and say nothing of texts "
         "of another kind.",
     ]
-    if note := result.get("backbone_note") or NOTES.get(about.backbone["path"]):
+    if note := result.get("backbone_note") or NOTES.get(about.backbone.path):
         limits.insert(0, f"Backbone: {note}.")
-    if about.scores["data"] == "sample":
+    if about.scores.data == "sample":
         limits.insert(0, "**Tuned on generated sample data: its scores prove nothing.**")
     return "\n".join(f"- {limit}" for limit in limits)

@@ -1,6 +1,5 @@
 """A skill as a folder that appears whole or not at all, in one of the formats."""
 
-import json
 import os
 import shutil
 from dataclasses import replace
@@ -8,9 +7,8 @@ from pathlib import Path
 
 from skip_exp.errors import SkipError
 from skip_exp.skill.export.huggingface.folder import CARD, write_folder
-from skip_exp.skill.export.onnx.write import check_tokens, write_onnx
+from skip_exp.skill.export.onnx.write import write_onnx
 from skip_exp.skill.load import Skill
-from skip_exp.skill.record import CONFIG, VERSION
 
 FORMATS = ("hf", "onnx")
 
@@ -38,12 +36,8 @@ def export(
             parts = (skill.about, skill.model, skill.tokenizer, skill.folder)
             write_folder(temporary, *parts, repo_id)
         else:
-            described = {"version": VERSION, "format": format} | skill.about.stored()
-            described |= write_onnx(skill, temporary, int8=int8)
-            (temporary / CONFIG).write_text(json.dumps(described, indent=1) + "\n")
-            skill.tokenizer.save_pretrained(temporary)
+            write_onnx(skill, temporary, int8=int8)
             _write_readme(temporary, skill, int8)
-            check_tokens(skill, temporary)
         os.replace(temporary, out)
     except OSError as error:
         raise SkipError(f"{out}: cannot be written: {error.strerror or error}") from error

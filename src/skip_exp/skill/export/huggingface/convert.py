@@ -49,8 +49,8 @@ def write_huggingface(
         "task": about.task,
         "text": about.text,
         "max_length": about.max_length,
-        "backbone": {key: about.backbone[key] for key in ("name", "content_hash")},
-        "scores": about.scores,
+        "backbone": about.backbone.model_dump(include={"name", "content_hash"}),
+        "scores": about.scores.model_dump(),
     }
     if kept := getattr(model.backbone.config, "vocabulary", None):
         origin["vocabulary"] = kept

@@ -7,8 +7,8 @@ from transformers import PreTrainedTokenizerBase
 
 from skip_exp.models.soft_prompt import SoftPromptModel
 from skip_exp.skill.export.huggingface.convert import shared_names, write_huggingface
-from skip_exp.skill.files import MODEL, SHARED, TENSORS, read_whole, write_described
-from skip_exp.skill.record import ABOUT, SkillRecord
+from skip_exp.skill.files import MODEL, read_skill, write_skill
+from skip_exp.skill.record import RECORD, SharedRecord, SkillRecord
 
 CARD = "README.md"
 CODE = "modeling_skip.py"  # which the library puts there
@@ -40,13 +40,13 @@ def write_folder(
     write_huggingface(folder, about, model, tokenizer)
     is_full, is_cut = about.train == "full", hasattr(model.backbone.config, "vocabulary")
     # Of a skill whose embeddings were trained, the whole ones would outweigh the cut ones.
-    if source is not None and (source / ABOUT).is_file() and not (is_full and is_cut):
-        described, tensors = read_whole(source)
-        described["scores"] = about.scores
+    if source is not None and (source / RECORD).is_file() and not (is_full and is_cut):
+        record, tensors = read_skill(source)
+        record = record.changed(scores=about.scores)
         if is_full:
             names = {ours: name for ours, name in shared_names(model).items() if ours in tensors}
             digest = hashlib.sha256((folder / MODEL).read_bytes()).hexdigest()
-            described[SHARED] = {"sha256": digest, "names": names}
+            record = record.changed(shared=SharedRecord(sha256=digest, names=names))
             tensors = {name: t for name, t in tensors.items() if name not in names}
-        write_described(folder, TENSORS, tensors, {}, ABOUT, described)
+        write_skill(folder, tensors, record.stored())
     (folder / CARD).write_text(str(model_card(about, model, source, repo_id)), encoding="utf-8")

@@ -7,8 +7,8 @@ import huggingface_hub
 from huggingface_hub.errors import EntryNotFoundError
 
 from skip_exp.errors import SkipError, first_line
-from skip_exp.skill.files import MODEL, SHARED, TENSORS
-from skip_exp.skill.record import ABOUT, SkillRecord
+from skip_exp.skill.files import MODEL, TENSORS
+from skip_exp.skill.record import RECORD, SkillRecord
 from skip_exp.utils.files import parse_json
 from skip_exp.utils.hub import hub_reachable, offline_if_unreachable
 
@@ -19,7 +19,7 @@ def check_push(about: SkillRecord, repo_id: str) -> None:
     Raises:
         SkipError: scores on sample data, or no token.
     """
-    if about.scores.get("data") == "sample":
+    if about.scores.data == "sample":
         raise SkipError(
             f"push to {repo_id}: {about.task} was tuned on generated sample data, which proves "
             "nothing; tune it on the task's own"
@@ -42,7 +42,7 @@ def upload(folder: Path, repo_id: str) -> str:
             folder_path=folder,
             commit_message="Skill by skip_exp",
             # Of what was there before: `download` would take an old skill for the new model's.
-            delete_patterns=[ABOUT, TENSORS],
+            delete_patterns=[RECORD, TENSORS],
         )
     except Exception as error:  # whatever its HTTP library raises
         raise SkipError(f"push to {repo_id}: {_why(error)}") from error
@@ -62,9 +62,9 @@ def download(repo_id: str, revision: str | None = None) -> Path:
     try:
         wanted: list[str] | None = None  # of an export: all
         with suppress(EntryNotFoundError):
-            about = Path(huggingface_hub.hf_hub_download(repo_id, ABOUT, revision=revision))
-            shared = SHARED in parse_json(about.read_bytes())
-            wanted = [ABOUT, TENSORS, *([MODEL] if shared else [])]
+            record = Path(huggingface_hub.hf_hub_download(repo_id, RECORD, revision=revision))
+            shared = "shared" in parse_json(record.read_bytes())
+            wanted = [RECORD, TENSORS, *([MODEL] if shared else [])]
         folder = huggingface_hub.snapshot_download(
             repo_id, revision=revision, allow_patterns=wanted
         )

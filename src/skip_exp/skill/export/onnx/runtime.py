@@ -6,7 +6,9 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
+
+from pydantic import BaseModel
 
 from skip_exp.errors import SkipError, first_line
 from skip_exp.skill.classifier import Classifier, token_batches
@@ -26,11 +28,33 @@ if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
 INPUTS = ("input_ids", "attention_mask", "token_type_ids")  # the last where the tokenizer has it
-# Fields of `config.json` beside the record's; the last two are those of earlier exports.
-BESIDE = ("format", "int8", "sha256", "vocabulary", "layers", "settings")
 # onnxruntime's sum and norm in one operator take five times as long on a CPU as in two.
 SLOWER = ["SkipLayerNormFusion"]
 Run = Callable[[Mapping[str, "NDArray[Any]"]], "NDArray[Any]"]
+
+
+class VocabularyRecord(BaseModel):
+    """How many tokens are left of how many, and of which texts."""
+
+    kept: int
+    of: int
+    texts: str
+
+
+class OnnxRecord(SkillRecord):
+    """What ``config.json`` says: the skill's record, and of the model beside it.
+
+    Attributes:
+        sha256: of ``model.onnx``.
+        layers, settings: of exports that were written earlier; not read.
+    """
+
+    format: Literal["onnx"]
+    int8: bool
+    sha256: str
+    vocabulary: VocabularyRecord | None = None
+    layers: Any = None
+    settings: Any = None
 
 
 @dataclass(frozen=True, repr=False)
@@ -62,7 +86,7 @@ class OnnxSkill(Classifier):
         path = folder / ONNX
         if not path.is_file() or described.get("sha256") != sha256(path):
             raise SkipError(f"{folder}: damaged or altered: {ONNX} is not what {CONFIG} describes")
-        about = parse_record(folder / CONFIG, described, *BESIDE)
+        about = parse_record(folder / CONFIG, described, OnnxRecord)
         tokenizer, pad_id = read_tokenizer(folder, about)
         return cls(about, tokenizer, pad_id, runner(path, threads))
 

@@ -1,11 +1,11 @@
 """The same model for onnxruntime: written, and checked against PyTorch before it appears."""
 
+import json
 import logging
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -17,6 +17,7 @@ from skip_exp.skill.classifier import encode_texts
 from skip_exp.skill.export.onnx.int8 import round_weights
 from skip_exp.skill.export.onnx.runtime import (
     INPUTS,
+    OnnxRecord,
     check_packages,
     encode,
     read_tokenizer,
@@ -24,7 +25,7 @@ from skip_exp.skill.export.onnx.runtime import (
     sha256,
 )
 from skip_exp.skill.load import Skill
-from skip_exp.skill.record import ONNX
+from skip_exp.skill.record import CONFIG, ONNX, VERSION
 
 TOLERANCE = 1e-4  # between the logits of PyTorch and onnxruntime
 ROUNDING = 0.1  # the same between probabilities, where the weights were rounded to 8 bits
@@ -41,40 +42,38 @@ CHECKED = (  # from one word to several lines
 )
 
 
-def write_onnx(skill: Skill, folder: Path, *, int8: bool = False) -> dict[str, Any]:
-    """``model.onnx`` with dynamic batch and length, checked against PyTorch; what to note of it.
+def write_onnx(skill: Skill, folder: Path, *, int8: bool = False) -> None:
+    """``model.onnx`` with dynamic batch and length, ``config.json`` and the tokenizer, checked.
 
     Raises:
-        SkipError: a package is missing, or the check failed.
+        SkipError: a package is missing, or the answers differ from PyTorch's.
     """
     check_packages("onnx", "onnxruntime", "onnxscript")
     path = folder / ONNX
     try:
-        _to_onnx(skill, path)
+        to_onnx(skill, path)
     except torch.onnx.OnnxExporterError as error:
         raise SkipError(f"--format onnx: the exporter failed: {first_line(error)}") from error
-    difference, _ = compare_onnx(skill, path, CHECKED)
-    if not difference <= TOLERANCE:
-        raise SkipError(
-            f"--format onnx: logits differ by {difference:.1e} from PyTorch's, more than "
-            f"{TOLERANCE:.0e}; nothing was written"
-        )
+    logits, _ = compare_onnx(skill, path, CHECKED)
+    _refuse_above(TOLERANCE, logits, "--format onnx: logits differ from PyTorch's")
     if int8:
-        _quantise(path)
-        _, difference = compare_onnx(skill, path, CHECKED)
-        if not difference <= ROUNDING:
-            raise SkipError(
-                f"--int8: probabilities differ by {difference:.2f} from PyTorch's, more than "
-                f"{ROUNDING}; nothing was written"
-            )
-        difference = by_neighbours(skill, path, CHECKED)
-        if not difference <= NEIGHBOURS:
-            raise SkipError(
-                f"--int8: a text's probabilities differ by {difference:.4f} with its neighbours, "
-                f"more than {NEIGHBOURS}; nothing was written"
-            )
+        quantise(path)
+        _, probabilities = compare_onnx(skill, path, CHECKED)
+        _refuse_above(ROUNDING, probabilities, "--int8: probabilities differ from PyTorch's")
+        alone = by_neighbours(skill, path, CHECKED)
+        _refuse_above(NEIGHBOURS, alone, "--int8: probabilities differ with the texts beside them")
     kept = getattr(skill.model.backbone.config, "vocabulary", None)
-    return {"int8": int8, "sha256": sha256(path)} | ({"vocabulary": kept} if kept else {})
+    more = {"format": "onnx", "int8": int8, "sha256": sha256(path), "vocabulary": kept}
+    record = OnnxRecord.model_validate(skill.about.stored() | more)
+    described = {"version": VERSION} | record.stored()
+    (folder / CONFIG).write_text(json.dumps(described, indent=1) + "\n")
+    skill.tokenizer.save_pretrained(folder)
+    check_tokens(skill, folder)
+
+
+def _refuse_above(limit: float, difference: float, what: str) -> None:
+    if not difference <= limit:  # NaN is refused, too
+        raise SkipError(f"{what} by {difference:.1e}, allowed: {limit}; nothing was written")
 
 
 class _Served(nn.Module):
@@ -90,7 +89,7 @@ class _Served(nn.Module):
         return self.model.logits(input_ids, attention_mask, token_type_ids)
 
 
-def _to_onnx(skill: Skill, path: Path) -> None:
+def to_onnx(skill: Skill, path: Path) -> None:
     inputs = _batch(skill, CHECKED[1:3])
     sizes = {0: torch.export.Dim("batch"), 1: torch.export.Dim("length")}
     skill.model.prompt.install(skill.model.attention_blocks())
@@ -110,7 +109,7 @@ def _to_onnx(skill: Skill, path: Path) -> None:
         )
 
 
-def _quantise(path: Path) -> None:
+def quantise(path: Path) -> None:
     """Weights to 8 bits, activations as they come; see :mod:`skip_exp.skill.export.onnx.int8`."""
     import onnx  # an extra, and slow: only for 8-bit weights
 
