@@ -22,7 +22,6 @@ extensions = [
     "sphinx.ext.apidoc",
     "sphinx.ext.autodoc",
     "sphinx.ext.napoleon",
-    "sphinxcontrib.mermaid",
 ]
 root_doc = "README"
 WEIGHTS = "src/skip_exp/weights"
@@ -49,7 +48,6 @@ PAGES = {
 
 highlight_language = "none"  # a block names its language
 myst_heading_anchors = 3
-myst_fence_as_directive = ["mermaid"]
 apidoc_modules = [{"path": "../src/skip_exp", "destination": "docs/api", "module_first": True}]
 # Its key for this, apidoc_automodule_options, does not reach the pages of packages.
 os.environ["SPHINX_APIDOC_OPTIONS"] = "members"
