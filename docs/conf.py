@@ -37,9 +37,15 @@ exclude_patterns = [".*", "build", "dist", "outputs", "tests", "docs/api/modules
 # What the side bar shows, in this order. A page that is in none of them is an error.
 PAGES = {
     "Use": ["docs/usage", "docs/results", "docs/serving"],
-    "Understand": ["docs/design", "docs/choices", "docs/performance"],
+    "Understand": ["docs/design", "docs/performance"],
     "Change": ["docs/extending", "CONTRIBUTING", "CHANGELOG"],
-    "Evidence": ["studies/README", "studies/bench", "studies/ladder", "benchmarks/README"],
+    "Evidence": [
+        "studies/README",
+        "studies/results",
+        "studies/bench",
+        "studies/ladder",
+        "benchmarks/README",
+    ],
     "Reference": [
         "docs/api/skip_exp",
         *(f"{WEIGHTS}/{name}" for name in ("minilm", "roberta_mini/README", "t5_mini/README")),

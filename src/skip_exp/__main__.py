@@ -25,7 +25,7 @@ COMMANDS = {
     "benchmark": "skip_exp.commands.benchmark",
     "report": "skip_exp.commands.report",
     "table2": "skip_exp.commands.table2",
-    "ablations": "skip_exp.report.ablations",
+    "compare": "skip_exp.commands.compare",
     "cache": "skip_exp.commands.cache",
     "dashboard": "skip_exp.commands.dashboard",
 }

@@ -13,19 +13,9 @@ from skip_exp.commands import dashboard
 from skip_exp.config.task import METRICS
 from skip_exp.errors import SkipError
 from skip_exp.logger import key
-from skip_exp.report import frame, screens
-from skip_exp.report import grid as grids
+from skip_exp.report import frame
 from tests.helpers.fakes import grid, result, store
 from tests.helpers.wandb_backend import backend
-
-SWEEP = """# Cost: little
-defaults: [config, _self_]
-sweep: {question: 'Does it matter?', factor: [prune.allocation]}
-hydra:
-  mode: MULTIRUN
-  sweeper:
-    params: {+task: sst2, seed: "1,2,3,4,5", prune.allocation: "global,uniform"}
-"""
 
 
 @pytest.fixture
@@ -63,14 +53,14 @@ def test_without_folders_the_report_has_the_panels_alone(dry):
     assert "markdown-block" not in {block["type"] for block in blocks}
 
 
-def test_the_reports_tables_are_of_the_results(tmp_path, monkeypatch):
+def test_the_reports_tables_are_of_the_results(tmp_path):
     pytest.importorskip("wandb_workspaces")
-    monkeypatch.setattr(dashboard, "read_all", list)  # composing every sweep takes its time
     found = store(tmp_path / "results", grid(["sst2"], ["minilm"], [0.3, 0.7], seeds=(1, 2)))
     out = tmp_path / "dashboard.json"
     assert dashboard.main([str(found), "--dry-run", "--out", str(out)]) == 0
     blocks = json.loads(out.read_text())[2]["spec"]["blocks"]
-    (text,) = [block["content"] for block in blocks if block["type"] == "markdown-block"]
+    text, compared = [block["content"] for block in blocks if block["type"] == "markdown-block"]
+    assert "random against activation_gradient" in compared
     every, speed, size = text.split("Pareto fronts")[0], *text.split("### ")[1:]
     assert every.count("| sst2 | minilm |") == 4
     # Random keep is as fast and as small, and worse: it is on no front.
@@ -95,24 +85,6 @@ def test_the_front_has_what_nothing_else_beats():
     front = dashboard.front(every, "latency/speedup")
     assert front["ratio"].tolist() == ["0.3", "0.5", "0.7"]
     assert dashboard.front(every.assign(**{"latency/speedup mean": None}), "latency/speedup").empty
-
-
-def test_paired_comparisons_have_their_intervals(tmp_path, monkeypatch):
-    (tmp_path / "ablation_mine.yaml").write_text(SWEEP)
-    screen = screens.read("ablation_mine", tmp_path)
-    monkeypatch.setattr(dashboard, "read_all", lambda: [screen])
-    found = []
-    for allocation, final in (("global", 0.75), ("uniform", 0.70)):
-        given = [f"prune.allocation={allocation}", "+task=sst2"]
-        config = grids.composed("ablation_mine", given, tmp_path)
-        for seed in range(1, 6):
-            scores = {"dense": 0.8, "pruned": 0.6, "final": final}
-            more = {"select": scores, "job_id": f"{allocation}-{seed}", "config": config}
-            found.append(result(seed=seed, metric={"name": "accuracy", **scores}, **more))
-    head, section = dashboard.comparisons(frame.ordered(frame.rows(found)))
-    assert head.startswith("## Paired comparisons") and "percentile interval of a bootstrap" in head
-    assert "-5.00 [-5.00, -5.00] | worse" in section
-    assert dashboard.comparisons(frame.ordered(frame.rows(found[:5]))) == []
 
 
 def test_folders_without_a_result_are_one_line(tmp_path, capsys):

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from skip_exp.report import pages
+from studies import pages
 from tests.helpers.written import ROOT
 
 ALL = sorted(
@@ -55,9 +55,9 @@ def test_the_tables_are_those_of_the_csv_files(page: Path) -> None:
 
 
 def test_every_csv_file_is_shown() -> None:
-    shown = "".join(page.read_text(encoding="utf-8") for page in ROOT.glob("docs/*.md"))
-    for file in (ROOT / "docs/results").rglob("*.csv"):
-        at = file.relative_to(ROOT / "docs").as_posix()
+    shown = "".join(page.read_text(encoding="utf-8") for page in ROOT.glob("studies/*.md"))
+    for file in (ROOT / "studies/results").rglob("*.csv"):
+        at = file.relative_to(ROOT / "studies").as_posix()
         assert f"<!-- table: {at} " in shown or f"]({at})" in shown
 
 

@@ -37,16 +37,17 @@ def test_generated_rows_are_sample_whatever_their_source_is_called():
 def test_comparable_leaves_out_what_does_not_change_the_numbers():
     config = {
         "task": {"name": "rte"},
-        "backbone": {"name": "minilm", "pooling": "pair"},
+        "backbone": {"name": "minilm", "pooling": "cls", "path": "embedded:minilm"},
         "logger": {"name": "wandb"},
-        "sweep": {"question": "Why?", "factor": ["tune.lr"]},
+        "sweep": {"skip_done": True},
         "seed": 1,
         "data": {"source": "local", "dir": "/x", "max_length": 128},
         "prune": {"ratio": 0.5, "sites": ["ffn", "heads"]},
         "attribution": {"_target_": "f", "samples": 256},
     }
     assert frame.comparable(config) == {
-        "backbone.pooling": "pair",
+        "backbone.pooling": "cls",
+        "backbone.path": "embedded:minilm",
         "data.max_length": "128",
         "prune.sites": "ffn+heads",
         "attribution.samples": "256",
@@ -66,14 +67,6 @@ def test_variants_name_only_what_differs():
 def test_a_key_that_only_some_configs_have_is_no_difference():
     found = [result(config={"tune": {"lr": 0.1}}), result(config={"tune": {}}, seed=2)]
     assert frame.variants(frame.rows(found)) == ["", ""]
-
-
-def test_a_key_of_earlier_releases_counts_where_it_was_set():
-    old = [{"reconstruct": how, "steps": 1} for how in ("none", "mean")]
-    found = [result(config={"prune": prune}) for prune in (*old, {"steps": 1})]
-    loaded = frame.rows(found)
-    assert frame.settings(loaded)[0] == frame.settings(loaded)[2]
-    assert frame.settings(loaded)[1]["prune.reconstruct"] == "mean"
 
 
 def test_results_on_few_train_rows_are_a_variant_of_their_own_beside_any_others():

@@ -17,9 +17,7 @@ import wandb
 
 from skip_exp.errors import SkipError
 from skip_exp.logger import key
-from skip_exp.report import ablations, cells, frame, tables
-from skip_exp.report.contrasts import corrected, study
-from skip_exp.report.screens import read_all, scored
+from skip_exp.report import cells, compare, frame, tables
 
 SCORES = ("metric/dense", "metric/pruned", "metric/final")
 COLUMNS = (
@@ -130,7 +128,7 @@ def report(entity: str, project: str, folders: Sequence[str]) -> Any:
 
 
 def sections(folders: Sequence[str]) -> list[str]:
-    """Markdown: the results, their Pareto fronts, the paired comparisons with their intervals.
+    """Markdown: the results, their Pareto fronts, and attribution methods compared in pairs.
 
     Raises:
         SkipError: no result there.
@@ -160,18 +158,12 @@ def front(every: pd.DataFrame, measure: str) -> pd.DataFrame:
 
 
 def comparisons(loaded: pd.DataFrame) -> list[str]:
-    """As on the page of ablations, of the sweeps that have results to compare."""
-    scores = scored(loaded)
-    # All of them are corrected together, as on that page: the verdicts are the same here and there.
-    studies = corrected([study(screen, scores) for screen in read_all()])
-    studies = [of for of in studies if of.compares]
-    if not studies:
+    """The attribution methods compared in pairs; nothing where the results have one only."""
+    score = "metric/final"
+    try:
+        return [compare.page(compare.compare(loaded, "attribution"), "attribution", score)]
+    except SkipError:
         return []
-    head = ["## Paired comparisons", *ablations.READING]
-    every = ablations.overview(pd.concat([of.rows for of in studies], ignore_index=True))
-    return [
-        "\n\n".join(filter(None, part)) for part in (head + every, *map(ablations.section, studies))
-    ]
 
 
 def specification(views: Sequence[Any]) -> str:

@@ -251,9 +251,6 @@ class CacheConfig:
 @dataclass
 class SweepConfig:
     skip_done: bool = True
-    # Of a sweep file whose results `python -m skip_exp.report.ablations` compares:
-    question: str | None = None  # what it asks
-    factor: list[str] = field(default_factory=list)  # the swept keys that are compared
 
 
 @dataclass

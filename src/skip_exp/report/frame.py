@@ -37,10 +37,8 @@ LOCAL = ["path", "skill", KEPT]  # not in the compact file: they tell of files b
 # Config keys that name the setting in columns of their own, or that do not change the numbers.
 _LEFT_OUT = {"seed", "output_dir", "debug", "prune.ratio", "attribution._target_"}
 _LEFT_OUT |= {"data.source", "data.dir", "trainer.progress", "trainer.accelerator"}
-_LEFT_OUT_GROUPS = {"task", "backbone", "logger", "cache", "sweep"}
-_COUNTS = {"backbone.pooling"}  # all the same: not told by the backbone's name
-# Keys of earlier releases, and the value that every job has today: as if they were not there.
-_GONE = {"prune.reconstruct": "none", "prune.rank": "8"}
+_LEFT_OUT |= {"task.name", "backbone.name", "backbone.family", "backbone.layers"}
+_LEFT_OUT_GROUPS = {"logger", "cache", "sweep", "task.hub", "task.files"}
 # Where one of these is set, each job looked for a ratio of its own.
 _GOALS = ("max_drop", "target_speedup")
 # Named wherever they are set: results of before there was the key are not of such a setting.
@@ -134,9 +132,6 @@ def _typed(parts: list[pd.DataFrame]) -> pd.DataFrame:
     names = [name for name in frame if str(name).startswith(CONFIG)]
     frame = frame.reindex(columns=[*TEXT, *NUMBERS, *FLAGS, KEPT, *names]).astype(object)
     columns = {name: frame[name].where(frame[name].notna(), "") for name in (*TEXT, *names)}
-    for key, value in _GONE.items():
-        if (name := CONFIG + key) in columns:
-            columns[name] = columns[name].where(columns[name] != value, "")
     columns |= {name: frame[name].map(_number).astype(float) for name in NUMBERS}
     columns |= {name: frame[name].isin([True, "True"]) for name in FLAGS}
     columns["seed"] = columns["seed"].astype("Int64")
@@ -157,12 +152,12 @@ def comparable(config: Mapping[str, Any]) -> dict[str, str]:
     flat: dict[str, str] = {}
 
     def add(prefix: str, value: Any) -> None:
+        if prefix in _LEFT_OUT_GROUPS:
+            return
         if isinstance(value, Mapping):
             for key, item in value.items():
                 add(f"{prefix}.{key}" if prefix else str(key), item)
-        elif prefix in _COUNTS or not (
-            prefix in _LEFT_OUT or prefix.split(".")[0] in _LEFT_OUT_GROUPS
-        ):
+        elif prefix not in _LEFT_OUT:
             text = "+".join(map(str, value)) if isinstance(value, list) else str(value)
             flat[prefix] = text or "(empty)"  # "" says that there is no such key
 

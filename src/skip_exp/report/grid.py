@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import product
-from pathlib import Path
 from typing import Any
 
 import pandas as pd
@@ -11,7 +10,7 @@ import yaml
 from hydra import compose, initialize_config_dir
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from skip_exp.cache.versions import job_code
@@ -22,7 +21,6 @@ from skip_exp.report.cells import without
 from skip_exp.report.frame import settings, settings_of
 
 SWEPT = ("task", "backbone", "prune.ratio", "seed")
-PLAIN = "config"  # conf/config.yaml: a job of no sweep
 JOB = ["task", "backbone", "ratio", "seed"]
 
 
@@ -38,19 +36,19 @@ class Grid:
     def answers(self, results: pd.DataFrame, source: str) -> pd.DataFrame:
         """The results, done or failed, of the grid's jobs and settings on rows of ``source``.
 
-        Those of another version of the code are among them where nothing newer is there: better
-        than a hole, but :meth:`remaining` counts them, since the sweep does their jobs again.
+        A result of another version of the code is among them where there is no newer one.
+        :meth:`remaining` counts its job, since the sweep runs it again.
         """
         placed = results.merge(self.jobs, on=JOB)
         rows = zip(placed["task"], placed["backbone"], settings(placed), strict=True)
         is_same = [self.settings[task, backbone] == values for task, backbone, values in rows]
         placed = placed[pd.Series(is_same, dtype=bool)]
         placed = placed[(placed["status"] != "done") | (placed["data"] == source)]
-        newer = without(placed[~is_current(placed)], _finished(placed), JOB)
-        return pd.concat([newer, placed[is_current(placed)]], ignore_index=True)
+        older = without(placed[~is_current(placed)], _finished(placed), JOB)
+        return pd.concat([older, placed[is_current(placed)]], ignore_index=True)
 
     def remaining(self, answers: pd.DataFrame) -> pd.DataFrame:
-        """The jobs, as rows of JOB, that this version of the code has no finished result of."""
+        """The jobs, as rows of JOB, without a finished result of this version of the code."""
         return without(self.jobs, _finished(answers), JOB)
 
 
@@ -63,57 +61,23 @@ def _finished(frame: pd.DataFrame) -> pd.DataFrame:
     return frame[is_current(frame) & (frame["status"] == "done")]
 
 
-def sweep_dir() -> Path:
-    """The folder of the package's own sweep files."""
-    return config.sweep_dir()
-
-
-def parsed(name: str, folder: Path | None = None) -> dict[str, Any]:
-    """``<name>.yaml`` of the package's sweeps, or of a ``folder`` of the user's own, as it stands.
-
-    Raises:
-        SkipError: no YAML, or not a mapping.
-    """
-    file = (folder or sweep_dir()) / f"{name}.yaml"
-    try:
-        content = yaml.safe_load(file.read_text("utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise SkipError(f"{file}: {' '.join(str(error).split())}") from error
-    if not isinstance(content, dict):
-        raise SkipError(f"{file}: must be a mapping, as the package's sweeps are")
-    return content
-
-
-def swept(name: str, folder: Path | None = None) -> dict[str, list[str]]:
-    """What a sweep file sweeps over: {key: choices}, in the file's order; raises SkipError."""
-    try:
-        params = dict(parsed(name, folder)["hydra"]["sweeper"]["params"])
-    except (KeyError, TypeError, ValueError) as error:
-        file = (folder or sweep_dir()) / f"{name}.yaml"
-        raise SkipError(f"{file}: hydra.sweeper.params: missing; name what is swept") from error
-    try:
-        return {key.lstrip("+"): choices(value) for key, value in params.items()}
-    except HydraException as error:
-        file = (folder or sweep_dir()) / f"{name}.yaml"
-        raise SkipError(f"{file}: hydra.sweeper.params: {' '.join(str(error).split())}") from error
-
-
 def read(name: str, overrides: Sequence[str] = ()) -> Grid:
     """The grid of ``sweeps/<name>.yaml`` with further overrides of values it does not sweep.
 
     Raises:
         SkipError: the file sweeps over something else, or does not compose.
     """
-    values = swept(name)
+    file = config.sweep_dir() / f"{name}.yaml"
+    params = yaml.safe_load(file.read_text("utf-8"))["hydra"]["sweeper"]["params"]
+    values = {key.lstrip("+"): choices(value) for key, value in params.items()}
     if set(values) != set(SWEPT):
-        asked, has = ", ".join(SWEPT), ", ".join(values)
-        raise SkipError(f"{sweep_dir() / name}.yaml: must sweep over {asked}; it has {has}")
+        raise SkipError(f"{file}: must sweep over {', '.join(SWEPT)}; it has {', '.join(values)}")
     for override in overrides:
         if override.lstrip("+").split("=")[0] in SWEPT:
             raise SkipError(f"{override}: {name} sweeps over it; run a sweep of your own instead")
     names, task_configs, grid_settings = {}, {}, {}
     for task, backbone in product(values["task"], values["backbone"]):
-        cfg = composed(name, [f"+task={task}", f"backbone={backbone}", *overrides])
+        cfg = composed(name, (f"+task={task}", f"backbone={backbone}", *overrides))
         names[task], names[backbone] = cfg["task"]["name"], cfg["backbone"]["name"]
         task_configs[names[task]] = cfg["task"]
         grid_settings[names[task], names[backbone]] = settings_of(cfg)
@@ -133,49 +97,17 @@ def choices(text: Any) -> list[str]:
     return [str(value) for value in override.sweep_string_iterator()]
 
 
-def composed(name: str, overrides: Sequence[str], own: Path | None = None) -> dict[str, Any]:
-    """The resolved config of one job of sweep ``name`` (or PLAIN); its folder is not known yet.
-
-    ``own``: the folder of a sweep file of the user's own.
+def composed(name: str, overrides: Sequence[str]) -> dict[str, Any]:
+    """The resolved configuration of one job of sweep ``name``.
 
     Raises:
         SkipError: it does not compose.
     """
-    return composed_each(name, overrides, [[]], own)[0]
-
-
-def composed_each(
-    name: str, overrides: Sequence[str], further: Sequence[Sequence[str]], own: Path | None = None
-) -> list[dict[str, Any]]:
-    """As `composed`, one job per list of ``further`` overrides.
-
-    What only replaces values is put into one composed job, as Hydra would: composing takes longer.
-    """
-    parser = OverridesParser.create()
-    try:
-        first, found = _composed(name, overrides, own), []
-        for given in further:
-            parsed = parser.parse_overrides([*given])
-            if all(_is_value(first, each.key_or_group) for each in parsed):
-                cfg = first.copy()
-                for each in parsed:
-                    OmegaConf.update(cfg, each.key_or_group, each.value())
-            else:
-                cfg = _composed(name, [*overrides, *given], own)
-            found.append(OmegaConf.to_container(cfg, resolve=True))
-    except (HydraException, OmegaConfBaseException) as error:
-        raise SkipError(f"sweep {name}: {refusals.explain(error)}") from error
-    return found  # type: ignore[return-value]
-
-
-def _is_value(cfg: DictConfig, key: str) -> bool:
-    value = OmegaConf.select(cfg, key)
-    return value is not None and not isinstance(value, DictConfig)
-
-
-def _composed(name: str, overrides: Sequence[str], own: Path | None) -> DictConfig:
     config.register()
     search = f"hydra.searchpath=[file://{config.conf_dir()}]"
-    folder = config.conf_dir() if name == PLAIN else (own or sweep_dir()).resolve()
-    with initialize_config_dir(str(folder), version_base="1.3"):
-        return compose(name, overrides=[search, "output_dir=.", *overrides])
+    try:
+        with initialize_config_dir(str(config.sweep_dir()), version_base="1.3"):
+            cfg = compose(name, overrides=[search, "output_dir=.", *overrides])
+            return OmegaConf.to_container(cfg, resolve=True)  # type: ignore[return-value]
+    except (HydraException, OmegaConfBaseException) as error:
+        raise SkipError(f"sweep {name}: {refusals.explain(error)}") from error

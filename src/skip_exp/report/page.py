@@ -17,7 +17,6 @@ from skip_exp.report.cells import (
     ratio_text,
     warnings,
 )
-from skip_exp.report.overlap import overlaps
 from skip_exp.report.tables import CAPTION, SAMPLE, TEXT_COLUMNS
 
 
@@ -54,7 +53,6 @@ def page(report: Gathered, text: pd.DataFrame, folders: Sequence[str]) -> str:
         tradeoff=figures.tradeoff(main),
         pruning=figures.pruning(report.cells),
         heat=kept(runs),
-        overlaps=overlap_tables(runs),
         failed=[describe_failure(run) for _, run in report.failed.iterrows()],
         missing=[describe(job) for _, job in report.missing.iterrows()],
         folders=folders,
@@ -93,16 +91,6 @@ def _kind(site: Site, sites: Sequence[str]) -> str:
     several = len({Site(name).sublayer.stack for name in sites}) > 1
     stack = f"{site.sublayer.stack[:3]} " if several else ""
     return stack + ("cross " if site.sublayer.part == "cross" else "") + site.kind
-
-
-def overlap_tables(runs: pd.DataFrame) -> list[Shaded]:
-    """Overlap of the tasks, in brackets what is expected by chance; on real data only."""
-    return [
-        _shaded(
-            title, seen, seen.map("{:.2f}".format) + chance.map("<small>({:.2f})</small>".format)
-        )
-        for title, seen, chance in overlaps(runs[~runs["sample"]])
-    ]
 
 
 def _shaded(title: str, values: pd.DataFrame, texts: pd.DataFrame) -> Shaded:

@@ -5,9 +5,10 @@ from dataclasses import dataclass
 
 import pandas as pd
 
+from skip_exp.config import schema
 from skip_exp.report import tables
 from skip_exp.report.cells import backbone_notes, gather
-from skip_exp.report.grid import Grid, is_current, sweep_dir
+from skip_exp.report.grid import Grid, is_current
 from skip_exp.report.tables import percent, spread
 
 DENSE = "dense"
@@ -40,7 +41,7 @@ class Plan:
 
     @property
     def command(self) -> list[str]:
-        sweep = ["--config-dir", str(sweep_dir()), "--config-name", self.grid.name]
+        sweep = ["--config-dir", str(schema.sweep_dir()), "--config-name", self.grid.name]
         return [sys.executable, "-m", "skip_exp", *sweep, *self.overrides]
 
 

@@ -14,7 +14,7 @@ from skip_exp.utils import files
 
 TEXT_COLUMNS = (  # the others are numbers, aligned to the right
     *("task", "backbone", "keep by", "attribution", "variant", "metric", "data", "notes", "note"),
-    *("seed", "section", "option", "phase", "verdict"),
+    *("seed", "at"),
 )
 SAMPLE = "*sample*"  # data of generated rows: never told as real ones
 CAPTION = (
@@ -28,6 +28,11 @@ CAPTION = (
 def percent(value: float | None) -> str:
     """A fraction times 100; ``-`` where there is none."""
     return "-" if value is None or pd.isna(value) else f"{100 * value:.1f}"
+
+
+def points(difference: float) -> str:
+    """A difference of fractions in points, ``+1.25``; ``-`` where there is none."""
+    return "-" if pd.isna(difference) else f"{100 * difference:+.2f}"
 
 
 def spread(

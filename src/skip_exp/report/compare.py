@@ -1,0 +1,219 @@
+"""Is one setting better than another? Paired differences over tasks and seeds."""
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from scipy import stats
+
+from skip_exp.errors import SkipError
+from skip_exp.report import frame
+from skip_exp.report.cells import SEARCHED, ratio_text
+from skip_exp.report.frame import CONFIG
+from skip_exp.report.tables import markdown, percent, points
+
+FOLDER = "folder"  # compared in place of a key: whole folders, whatever their settings
+ALL = "all"  # in the column `task`: the mean over the tasks
+CONFIDENCE = 0.95
+_OWN_COLUMN = {name: name for name in ("attribution", "backbone", "ratio", FOLDER)}
+_OWN_COLUMN |= {"prune.ratio": "ratio"}
+_YAML = {"true": "True", "false": "False", "null": "None"}
+NOTE = (
+    "Scores in percent on {split}; difference: in points, positive where the second setting scores"
+    " higher. A task counts once: its seeds are averaged first. The interval is the 95 %"
+    " t-interval over the tasks' differences; it needs two tasks. Results on generated rows and"
+    " failed jobs are left out."
+)
+
+
+def load(folders: Iterable[str]) -> pd.DataFrame:
+    """Results of all folders as one frame, with a column ``folder``.
+
+    Raises:
+        SkipError: a folder has no result.
+    """
+    parts = [frame.load([folder]).assign(**{FOLDER: folder}) for folder in folders]
+    every = pd.concat(parts, ignore_index=True)
+    config = [name for name in every if name.startswith(CONFIG)]
+    every[config] = every[config].fillna("")
+    return frame.ordered(every)
+
+
+def compare(
+    results: pd.DataFrame, by: str, values: Sequence[str] = (), score: str = "metric/final"
+) -> pd.DataFrame:
+    """Every other value of a key against a baseline value, a row per task and their mean.
+
+    Args:
+        results: of `load`.
+        by: what is compared, such as ``attribution`` or ``prune.sites``; or ``folder``.
+        values: the first is the baseline; none: all, against the one with most results.
+        score: column of the scores, such as ``select/pruned``.
+
+    Returns:
+        Columns baseline, option, backbone, ratio, setting (further keys that tell the rows apart),
+        task, metric, pairs, baseline_score, option_score, difference, low and high (of the rows
+        whose task is `ALL`); fractions, not percent.
+
+    Raises:
+        SkipError: no such key or value, or no two results that differ in it alone.
+    """
+    real = results[(results["status"] == "done") & ~results["sample"]]
+    real = real.dropna(subset=["seed", score])
+    real = real.assign(ratio=real["ratio"].round(6).mask(real["searched"], SEARCHED))
+    options = _options(real, by)
+    known = options[options != ""].value_counts()
+    given = values if by == FOLDER else map(_plain, values)
+    chosen = list(given) or list(known.index)
+    if unknown := [value for value in chosen if value not in known]:
+        raise SkipError(f"--by {by}={unknown[0]}: no result; there are: {', '.join(known.index)}")
+    if len(chosen) < 2:
+        raise SkipError(f"--by {by}: needs two values; the results have: {', '.join(known.index)}")
+    parts = []
+    for option in chosen[1:]:
+        paired = _pairs(real[options == chosen[0]], real[options == option], by, score)
+        if len(paired):
+            parts.append(_rows(paired).assign(baseline=chosen[0], option=option))
+    if not parts:
+        raise SkipError(f"--by {by}: no two results differ in {by} alone")
+    rows = pd.concat(parts, ignore_index=True)
+    return rows[["baseline", "option", *rows.columns.drop(["baseline", "option"])]]
+
+
+def _options(results: pd.DataFrame, by: str) -> pd.Series:
+    """The value of the compared key, per result, as text."""
+    column = _OWN_COLUMN.get(by, CONFIG + by)
+    if column not in results:
+        keys = [name for name in results if name.startswith(CONFIG) and results[name].nunique() > 1]
+        differ = ", ".join(key.removeprefix(CONFIG) for key in keys) or "none"
+        raise SkipError(f"--by {by}: no such key in these results; keys that differ: {differ}")
+    return results[column].map(str if column == FOLDER else _plain)
+
+
+def _plain(value: Any) -> str:
+    """One text for what YAML, Hydra and Python write differently: ``[a,b]``, ``1e-3``, ``null``."""
+    text = str(value).strip("[]").replace(", ", ",").replace(",", "+")
+    try:
+        return f"{float(text):g}"
+    except ValueError:
+        return _YAML.get(text, text)
+
+
+def _pairs(left: pd.DataFrame, right: pd.DataFrame, by: str, score: str) -> pd.DataFrame:
+    """Results that agree in all but ``by``: columns of both, ``baseline`` and ``option``.
+
+    A key that only one side has at all, such as an option of one attribution method, is ignored.
+    """
+    compared = _OWN_COLUMN.get(by, CONFIG + by)
+    on = [name for name in ("task", "backbone", "ratio", "seed") if name != compared]
+    if by == FOLDER:
+        for side in (left, right):
+            if (side.groupby(on)["job_id"].nunique() > 1).any():
+                where = side[FOLDER].iloc[0]
+                raise SkipError(f"--by {FOLDER}: {where} has several settings of one job")
+    else:
+        keys = [name for name in left if name.startswith(CONFIG) or name == "attribution"]
+        keys = [name for name in keys if not name.startswith(f"{CONFIG}benchmark.")]
+        both = [n for n in keys if (left[n] != "").any() and (right[n] != "").any()]
+        on += [name for name in both if name != compared]
+    sides = {"baseline": left, "option": right}
+    last = [
+        side.drop_duplicates(on, keep="last")[[*on, "metric", score]].rename(columns={score: name})
+        for name, side in sides.items()
+    ]
+    return last[0].merge(last[1].drop(columns="metric"), on=on)
+
+
+def _rows(pairs: pd.DataFrame) -> pd.DataFrame:
+    """Per backbone, ratio and further setting a row per task, then that of their mean."""
+    pairs = pairs.assign(setting=_settings(pairs), difference=pairs["option"] - pairs["baseline"])
+    for name in ("backbone", "ratio"):
+        if name not in pairs:  # it is what is compared
+            pairs[name] = "" if name == "backbone" else np.nan
+    parts = []
+    at = ["backbone", "ratio", "setting"]
+    for place, group in pairs.groupby(at, dropna=False):
+        tasks = group.groupby("task", as_index=False).agg(
+            metric=("metric", "first"),
+            pairs=("seed", "size"),
+            baseline_score=("baseline", "mean"),
+            option_score=("option", "mean"),
+            difference=("difference", "mean"),
+        )
+        low, high = interval(tasks["difference"])
+        scores = tasks[["baseline_score", "option_score", "difference"]].mean().to_dict()
+        whole = {"task": ALL, "metric": "", "pairs": len(group), "low": low, "high": high}
+        rows = pd.concat([tasks, pd.DataFrame([whole | scores])], ignore_index=True)
+        parts.append(rows.assign(**dict(zip(at, place, strict=True))))
+    rows = pd.concat(parts, ignore_index=True)
+    return rows[[*at, *rows.columns.drop(at)]]
+
+
+def _settings(pairs: pd.DataFrame) -> list[str]:
+    """Per pair the keys, other than the task's own, that not all pairs share."""
+    keys = [n for n in pairs if n.startswith(CONFIG) and not n.startswith(f"{CONFIG}task.")]
+    keys += [name for name in ("attribution",) if name in pairs]
+    differ = [name for name in keys if pairs[name].nunique() > 1]
+    names = [name.removeprefix(CONFIG) for name in differ]
+    return [
+        ", ".join(f"{name}={value}" for name, value in zip(names, row, strict=True))
+        for row in pairs[differ].to_numpy()
+    ]
+
+
+def interval(differences: Sequence[float] | pd.Series) -> tuple[float, float]:
+    """The 95 % t-interval of their mean; NaN for fewer than two."""
+    values = np.asarray(differences, dtype=float)
+    if len(values) < 2:
+        return np.nan, np.nan
+    error = stats.sem(values)
+    if error == 0:
+        return float(values.mean()), float(values.mean())
+    low, high = stats.t.interval(CONFIDENCE, len(values) - 1, values.mean(), error)
+    return float(low), float(high)
+
+
+def page(rows: pd.DataFrame, by: str, score: str) -> str:
+    """The comparison as Markdown: per option the means with their intervals, then every task."""
+    split = "the selection slice" if score.startswith("select/") else "the validation split"
+    parts = [f"# {by}: {score}"]
+    for (baseline, option), group in rows.groupby(["baseline", "option"], sort=False):
+        is_mean = group["task"] == ALL
+        parts += [f"## {option} against {baseline}", markdown(_means(group, is_mean))]
+        parts += [markdown(_tasks(group[~is_mean], baseline, option))]
+    return "\n\n".join([*parts, NOTE.format(split=split)]) + "\n"
+
+
+def _means(group: pd.DataFrame, is_mean: pd.Series) -> pd.DataFrame:
+    means = group[is_mean]
+    counts = group[~is_mean].groupby(_places(group[~is_mean])).size()
+    ends = zip(means["low"], means["high"], strict=True)
+    columns = {
+        "at": _places(means),
+        "tasks": _places(means).map(counts).astype(str),
+        "pairs": means["pairs"].astype(str),
+        "difference": means["difference"].map(points),
+        "95 % interval": [
+            "-" if np.isnan(low) else f"{points(low)} to {points(high)}" for low, high in ends
+        ],
+    }
+    return pd.DataFrame(columns)
+
+
+def _tasks(tasks: pd.DataFrame, baseline: str, option: str) -> pd.DataFrame:
+    columns = {
+        **{"at": _places(tasks), "task": tasks["task"], "metric": tasks["metric"]},
+        baseline: tasks["baseline_score"].map(percent),
+        option: tasks["option_score"].map(percent),
+        "difference": tasks["difference"].map(points),
+        "seeds": tasks["pairs"].astype(str),
+    }
+    return pd.DataFrame(columns)
+
+
+def _places(rows: pd.DataFrame) -> pd.Series:
+    """``minilm, ratio 0.5, tune.lr=0.1``"""
+    ratios = rows["ratio"].map(lambda ratio: "" if pd.isna(ratio) else f"ratio {ratio_text(ratio)}")
+    parts = zip(rows["backbone"], ratios, rows["setting"], strict=True)
+    return pd.Series([", ".join(filter(None, each)) for each in parts], index=rows.index)

@@ -1,0 +1,166 @@
+"""Paired comparisons, by hand-worked numbers."""
+
+import json
+
+import pandas as pd
+import pytest
+
+from skip_exp.commands.compare import main
+from skip_exp.errors import SkipError
+from skip_exp.report import compare
+from skip_exp.report.compare import ALL, interval
+from tests.helpers.fakes import failed, result, store
+
+# Per task and seed the final scores of A and B.
+FINALS = {
+    "sst2": {1: (0.80, 0.83), 2: (0.82, 0.83)},  # differences 3 and 1: 2 points
+    "rte": {1: (0.60, 0.60)},  # 0 points
+    "mrpc": {1: (0.70, 0.71)},  # 1 point
+}
+
+
+def job(value, task="sst2", seed=1, final=0.8, key="lr", **fields):
+    config = {"task": {"name": task}, "tune": {key: value, "epochs": 3}, "seed": seed}
+    metric = {"name": "accuracy", "dense": 0.9, "pruned": 0.5, "final": final}
+    given = {"config": config, "metric": metric, "job_id": f"{task}-{seed}-{value}-{fields}"}
+    return result(task, seed=seed, **given | fields)
+
+
+@pytest.fixture
+def folder(tmp_path):
+    found = [
+        job(value, task, seed, final)
+        for task, seeds in FINALS.items()
+        for seed, finals in seeds.items()
+        for value, final in zip((0.1, 0.2), finals, strict=True)
+    ]
+    return store(tmp_path / "jobs", found)
+
+
+def compared(folder, by="tune.lr", values=("0.1", "0.2"), score="metric/final"):
+    return compare.compare(compare.load([str(folder)]), by, values, score)
+
+
+def test_seeds_are_averaged_before_tasks(folder):
+    rows = compared(folder)
+    tasks = rows[rows["task"] != ALL].set_index("task")
+    assert tasks["difference"].to_dict() == pytest.approx({"sst2": 0.02, "rte": 0.0, "mrpc": 0.01})
+    assert tasks["pairs"].to_dict() == {"sst2": 2, "rte": 1, "mrpc": 1}
+    assert tasks.loc["sst2", "baseline_score"] == pytest.approx(0.81)
+    (mean,) = rows[rows["task"] == ALL].to_dict("records")
+    # Differences 2, 0 and 1: mean 1, standard error 1 / sqrt(3), t(0.975, 2) = 4.302653.
+    assert mean["difference"] == pytest.approx(0.01)
+    assert (mean["low"], mean["high"]) == pytest.approx((-0.0148414, 0.0348414), abs=1e-6)
+    assert mean["pairs"] == 4
+
+
+def test_the_interval_by_hand():
+    # Mean 0, standard deviation 1, standard error 1 / sqrt(2), t(0.975, 1) = 12.7062.
+    low, high = interval([-(0.5**0.5), 0.5**0.5])
+    assert (low, high) == pytest.approx((-8.98464, 8.98464), abs=1e-4)
+    assert interval([0.5, 0.5]) == (0.5, 0.5)
+    assert all(map(pd.isna, interval([0.5])))
+
+
+def test_the_first_value_is_the_baseline_else_the_commonest(folder):
+    turned = compared(folder, values=("0.2", "0.1"))
+    assert turned.loc[turned["task"] == ALL, "difference"].item() == pytest.approx(-0.01)
+    store(folder / "more", [job(0.2, "cola", final=0.3)])
+    assert set(compared(folder, values=())["baseline"]) == {"0.2"}
+
+
+def test_jobs_that_differ_in_another_key_are_no_pair(tmp_path):
+    other = job(0.2)
+    other["config"]["tune"]["epochs"] = 9
+    with pytest.raises(SkipError):
+        compared(store(tmp_path, [job(0.1), other]))
+
+
+def test_a_task_of_other_words_is_no_pair(tmp_path):
+    other = job(0.2)
+    other["config"]["task"]["words"] = ["bad", "good"]
+    first = job(0.1)
+    first["config"]["task"]["words"] = ["no", "yes"]
+    with pytest.raises(SkipError):
+        compared(store(tmp_path, [first, other]))
+
+
+def test_options_of_one_method_alone_do_not_part_a_pair(tmp_path):
+    ours = job(0.1, config={"attribution": {"tokens": "sum", "samples": 9}})
+    random = job(0.1, attribution="random", config={"attribution": {"samples": 9}}, final=0.7)
+    (row, _) = compared(store(tmp_path, [ours, random]), "attribution", ()).to_dict("records")
+    assert {row["baseline"], row["option"]} == {"activation_gradient", "random"}
+
+
+def test_further_settings_are_rows_of_their_own(tmp_path):
+    found = []
+    for epochs in (3, 9):
+        for value, final in ((0.1, 0.8), (0.2, 0.8 + epochs / 100)):
+            one = job(value, final=final, job_id=f"{epochs} {value}")
+            one["config"]["tune"]["epochs"] = epochs
+            found.append(one)
+    rows = compared(store(tmp_path, found))
+    means = rows[rows["task"] == ALL].set_index("setting")["difference"]
+    assert means.to_dict() == pytest.approx({"tune.epochs=3": 0.03, "tune.epochs=9": 0.09})
+
+
+def test_ratios_and_backbones_are_compared_too(tmp_path):
+    found = [job(0.1, ratio=ratio, final=1 - ratio) for ratio in (0.3, 0.5)]
+    rows = compared(store(tmp_path / "a", found), "prune.ratio", ("0.3", "0.5"))
+    assert rows["difference"].tolist() == pytest.approx([-0.2, -0.2]) and rows["ratio"].isna().all()
+    found = [job(0.1, backbone=name, final=0.8) for name in ("minilm", "t5_mini")]
+    rows = compared(store(tmp_path / "b", found), "backbone", ())
+    assert rows["difference"].tolist() == [0.0, 0.0] and set(rows["backbone"]) == {""}
+
+
+def test_whole_folders_are_compared_whatever_their_settings(tmp_path):
+    one = store(tmp_path / "one", [job(0.1, final=0.8)])
+    two = store(tmp_path / "two", [job(0.2, final=0.7, attribution="random")])
+    loaded = compare.load([str(one), str(two)])
+    rows = compare.compare(loaded, "folder", [str(one), str(two)])
+    assert rows["difference"].tolist() == pytest.approx([-0.1, -0.1])
+    store(two / "more", [job(0.3)])
+    with pytest.raises(SkipError):
+        compare.compare(compare.load([str(one), str(two)]), "folder", [str(one), str(two)])
+
+
+def test_generated_rows_and_failures_are_left_out(tmp_path):
+    found = [job(0.1, final=0.8), job(0.2, final=0.9)]
+    found += [job(0.1, "rte", data_is_sample=True), job(0.2, "rte", data_is_sample=True)]
+    found += [failed(task="mrpc"), job(0.1, "cola", final=None), job(0.2, "cola")]
+    assert set(compared(store(tmp_path, found))["task"]) == {"sst2", ALL}
+
+
+@pytest.mark.parametrize("asked", ["prune.allocation", "tune.lr=0.1,0.3", "tune.epochs"])
+def test_what_cannot_be_compared_is_one_line(folder, capsys, asked):
+    assert main([str(folder), "--by", asked]) == 1
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1 and f"--by {asked.partition('=')[0]}" in error
+
+
+def test_values_are_read_as_hydra_reads_them(tmp_path, capsys):
+    found = [job(["ffn"], key="sites", final=0.8), job(["ffn", "heads"], key="sites", final=0.9)]
+    store(tmp_path / "jobs", found)
+    asked = ["--by", "tune.sites=[ffn],[ffn,heads]"]
+    assert main([str(tmp_path / "jobs"), *asked]) == 0
+    assert "ffn+heads against ffn" in capsys.readouterr().out
+
+
+def test_the_page_and_the_files(folder, tmp_path, capsys):
+    for suffix in ("md", "csv", "jsonl"):
+        out = tmp_path / f"compared.{suffix}"
+        assert main([str(folder), "--by", "tune.lr=0.1,0.2", "--out", str(out)]) == 0
+    page = (tmp_path / "compared.md").read_text()
+    assert page in capsys.readouterr().out
+    assert "| minilm, ratio 0.5 | 3 | 4 | +1.00 | -1.48 to +3.48 |" in page
+    assert "| minilm, ratio 0.5 | sst2 | accuracy | 81.0 | 83.0 | +2.00 | 2 |" in page
+    lines = (tmp_path / "compared.jsonl").read_text().splitlines()
+    assert [json.loads(line)["task"] for line in lines] == ["mrpc", "rte", "sst2", ALL]
+    assert pd.read_csv(tmp_path / "compared.csv")["difference"].tolist() == pytest.approx(
+        [0.01, 0.0, 0.02, 0.01]
+    )
+
+
+def test_an_unknown_suffix_is_refused(folder):
+    with pytest.raises(SystemExit):
+        main([str(folder), "--by", "tune.lr", "--out", "x.txt"])
