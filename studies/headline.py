@@ -11,8 +11,8 @@ from pathlib import Path
 import pandas as pd
 
 ROOT = Path(__file__).resolve().parents[1]
-ROWS = ROOT / "docs/results/evidence_runs.csv"
-BASELINES = ROOT / "docs/results/opponents/evidence_runs.csv"
+ROWS = ROOT / "studies/results/evidence.csv"
+BASELINES = ROOT / "studies/results/baselines.csv"
 TASKS = {"sst2": "SST-2", "cr": "CR", "sst5": "SST-5", "mrpc": "MRPC", "cola": "CoLA"}
 RATIOS = (0.52, 0.7, 0.9, 0.95)
 T_FOUR = 2.776  # 97.5 % quantile of Student's t, four degrees of freedom: five tasks
@@ -21,11 +21,11 @@ UNCUT = {  # recipe -> the learning rate that seed 1 chose on the selection slic
     "fine-tuning": dict(zip(TASKS, ("0.0001", "0.0001", "5e-05", "0.0001", "5e-05"), strict=True)),
 }
 NAMES = {  # the end of a recipe in the rows -> its name in the table
-    "attribution=paper, attribution.samples=20": "attribution of the paper",
+    "paper's attribution, 20 texts": "attribution of the paper",
     "magnitude": "magnitude",
     "depth": "upper layers removed",
     "random": "random neurons",
-    "recipe: paper": "recipe of the paper",
+    "paper's recipe": "recipe of the paper",
 }
 Table = list[list[str]]
 
@@ -38,7 +38,7 @@ def frame(path: Path) -> pd.DataFrame:
 
 def uncut(rows: pd.DataFrame, name: str) -> pd.DataFrame:
     """The rows of LoRA or fine-tuning of the whole backbone, at the chosen learning rates."""
-    recipe = {"LoRA": "lora", "fine-tuning": "finetune"}[name]
+    recipe = {"LoRA": "LoRA of the whole backbone", "fine-tuning": "fine-tuning"}[name]
     part = rows[rows.recipe.str.endswith(recipe)]
     return part[part.setting == part.task.map(UNCUT[name])]
 

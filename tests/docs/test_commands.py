@@ -31,7 +31,7 @@ OTHERS = [each for each in ONCE if each.program not in ("job", "make")]
 RUN = [each for each in OTHERS if each.needs is None]
 MARKED = [each for each in OTHERS if each.needs is not None]
 RUNNABLE = {  # what is run here unless it is marked
-    *("predict", "export", "benchmark", "cache", "dashboard", "report"),
+    *("predict", "export", "benchmark", "cache", "dashboard", "report", "compare"),
     *("examples/two_skills.py", "examples/onnxruntime_only.py"),
 }
 PYTHONPATH = re.compile(r"^export PYTHONPATH=(\S+)$", re.MULTILINE)  # of all commands of a page
@@ -151,8 +151,9 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("docs")
     toy = save_toy(folder / "toy")
     own = [f"cache.dir={folder}/outputs/.cache", "benchmark.enabled=true"]
-    cfg = toy_job(toy, folder / "outputs", "job", *own)
-    assert pipeline.run(cfg)["status"] == "done"
+    for name, more in (("job", []), ("control", ["attribution=random"])):
+        cfg = toy_job(toy, folder / "outputs", name, *own, *more)
+        assert pipeline.run(cfg)["status"] == "done"
     (folder / "texts.txt").write_text("the film was good\nthe plot was dull\n")
     return folder
 
