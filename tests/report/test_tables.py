@@ -102,7 +102,7 @@ def test_csv_is_unrounded():
     (row,) = csv.DictReader(io.StringIO(tables.to_csv(gathered(*found).cells)))
     mean = sum(each["metric"]["final"] for each in found) / 2
     assert float(row["metric/final mean"]) == pytest.approx(mean, abs=1e-12)
-    assert (row["task"], row["ratio"], row["n"], row["is_sample"]) == ("sst2", "0.5", "2", "False")
+    assert (row["task"], row["ratio"], row["n"], row["sample"]) == ("sst2", "0.5", "2", "False")
     assert row["select/final mean"] == ""
 
 

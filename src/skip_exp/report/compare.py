@@ -180,36 +180,20 @@ def page(rows: pd.DataFrame, by: str, score: str) -> str:
     parts = [f"# {by}: {score}"]
     for (baseline, option), group in rows.groupby(["baseline", "option"], sort=False):
         is_mean = group["task"] == ALL
-        parts += [f"## {option} against {baseline}", markdown(_means(group, is_mean))]
-        parts += [markdown(_tasks(group[~is_mean], baseline, option))]
+        group = group.assign(at=_places(group), difference=group["difference"].map(points))
+        group = group.astype({"pairs": str})
+        tasks, means = group[~is_mean], group[is_mean]
+        ends = zip(means["low"], means["high"], strict=True)
+        intervals = ["-" if np.isnan(a) else f"{points(a)} to {points(b)}" for a, b in ends]
+        counts = means["at"].map(tasks["at"].value_counts()).astype(str)
+        means = means.assign(**{"tasks": counts, "95 % interval": intervals})
+        tasks = tasks.assign(seeds=tasks["pairs"])
+        tasks[[baseline, option]] = tasks[["baseline_score", "option_score"]].map(percent)
+        columns = ["at", "tasks", "pairs", "difference", "95 % interval"]
+        parts += [f"## {option} against {baseline}", markdown(means[columns])]
+        columns = ["at", "task", "metric", baseline, option, "difference", "seeds"]
+        parts += [markdown(tasks[columns])]
     return "\n\n".join([*parts, NOTE.format(split=split)]) + "\n"
-
-
-def _means(group: pd.DataFrame, is_mean: pd.Series) -> pd.DataFrame:
-    means = group[is_mean]
-    counts = group[~is_mean].groupby(_places(group[~is_mean])).size()
-    ends = zip(means["low"], means["high"], strict=True)
-    columns = {
-        "at": _places(means),
-        "tasks": _places(means).map(counts).astype(str),
-        "pairs": means["pairs"].astype(str),
-        "difference": means["difference"].map(points),
-        "95 % interval": [
-            "-" if np.isnan(low) else f"{points(low)} to {points(high)}" for low, high in ends
-        ],
-    }
-    return pd.DataFrame(columns)
-
-
-def _tasks(tasks: pd.DataFrame, baseline: str, option: str) -> pd.DataFrame:
-    columns = {
-        **{"at": _places(tasks), "task": tasks["task"], "metric": tasks["metric"]},
-        baseline: tasks["baseline_score"].map(percent),
-        option: tasks["option_score"].map(percent),
-        "difference": tasks["difference"].map(points),
-        "seeds": tasks["pairs"].astype(str),
-    }
-    return pd.DataFrame(columns)
 
 
 def _places(rows: pd.DataFrame) -> pd.Series:

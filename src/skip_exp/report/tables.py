@@ -96,13 +96,8 @@ def notes(cells: pd.DataFrame) -> list[str]:
 
 def to_csv(cells: pd.DataFrame) -> str:
     """Unrounded means and deviations (fractions, not percent), one line per cell."""
-    stats = [name for name in cells if name.endswith((" mean", " std"))]
-    ratio = cells["ratio"].astype(object).where(cells["ratio"] >= 0, "found")
-    table = cells.assign(ratio=ratio, notes=notes(cells)).rename(columns={"sample": "is_sample"})
-    head = ["task", "backbone", "attribution", "variant", "ratio", "metric", "is_sample", "n"]
-    table = table[[*head, *stats, "failed", "notes"]]
-    text: str = table.to_csv(index=False, lineterminator="\n")
-    return text
+    ratios = map(ratio_text, cells["ratio"])
+    return str(cells.assign(ratio=list(ratios), notes=notes(cells)).to_csv(index=False))
 
 
 def console(text: pd.DataFrame, title: str | None = None, caption: str | None = None) -> Table:
