@@ -105,27 +105,24 @@ def test_rows_are_filled_into_the_tasks_templates(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("examples", "message"),
     [
-        ("a film", "a list of examples"),
-        ({"sentence": "a film"}, "a list of examples"),
-        (["a film", ("a", "b")], r"example 2: task toy takes one text \(sentence\), not 2"),
-        (None, "a list of examples, not None"),
-        (b"a film", "a list of examples, not b'a film'"),
-        (pd.DataFrame({"sentence": ["a film"]}), r"rows, not a data frame: give df.to_dict\("),
-        ([None], "example 1: None is no text, pair of texts or mapping"),
-        (["a film", 3], "example 2: 3 is no text, pair of texts or mapping"),
-        ([b"a film"], "example 1: b'a film' is no text"),
-        ([{"a film"}], "example 1: {'a film'} is no text"),
-        ([[3]], "example 1: 3 is not a text"),
-        (
-            ["\ud83d"],
-            r"example 1: its text is no valid Unicode: half a character, '\\ud83d', stands",
-        ),
-        ([{"text": "a"}], r"example 1: task toy needs column 'sentence' \(it has: text\)"),
-        ([{"sentence": None}], r"example 1: column 'sentence' is empty \(null\), not a text"),
-        ([{"sentence": math.nan}], "example 1: column 'sentence' is nan, not a text"),
-        ([{"sentence": pd.NaT}], "example 1: column 'sentence' is NaT, not a text"),
-        ([{"sentence": pd.NA}], "example 1: column 'sentence' is <NA>, not a text"),
-        ([{"sentence": ["a"]}], r"example 1: column 'sentence' is \['a'\], not a text"),
+        ("a film", "list"),
+        ({"sentence": "a film"}, "list"),
+        (None, "list.*None"),
+        (b"a film", "list.*b'a film'"),
+        (pd.DataFrame({"sentence": ["a film"]}), "data frame"),
+        (["a film", ("a", "b")], r"example 2: .*sentence.*2"),
+        ([None], "example 1: None"),
+        (["a film", 3], "example 2: 3"),
+        ([b"a film"], "example 1: b'a film'"),
+        ([{"a film"}], "example 1: {'a film'}"),
+        ([[3]], "example 1: 3"),
+        (["\ud83d"], r"example 1: .*'\\ud83d'"),
+        ([{"text": "a"}], r"example 1: .*'sentence'.*text"),
+        ([{"sentence": None}], r"example 1: .*'sentence'.*null"),
+        ([{"sentence": math.nan}], "example 1: .*'sentence'.*nan"),
+        ([{"sentence": pd.NaT}], "example 1: .*'sentence'.*NaT"),
+        ([{"sentence": pd.NA}], "example 1: .*'sentence'.*<NA>"),
+        ([{"sentence": ["a"]}], r"example 1: .*'sentence'.*\['a'\]"),
     ],
 )
 def test_examples_that_do_not_fit(tmp_path: Path, examples: Any, message: str) -> None:
@@ -226,7 +223,7 @@ def test_a_backbone_that_has_moved(tmp_path: Path) -> None:
     expected = Skill.load(saved.folder).predict(TEXTS)
     moved = saved.backbone.rename(tmp_path / "elsewhere")
     load_backbone.cache_clear()
-    with pytest.raises(SkipError, match=r"its backbone bert is not to be had: .*no such folder"):
+    with pytest.raises(SkipError, match=r"backbone bert .*backbone\.path=.*"):
         Skill.load(saved.folder)
     assert Skill.load(saved.folder, backbone=moved).predict(TEXTS) == expected
 
@@ -332,7 +329,7 @@ DAMAGES: dict[str, tuple[Callable[[Saved], Any], str]] = {
     "more than positions": (_forge(max_length=65), "max_length=65: it has positions for 64"),
     "train unknown": (_forge(train="all"), "train='all': .*'prompt'.*'bias'"),
     "path null": (_backbone(path=None), "backbone.path=None: .* string"),
-    "path endless": (_backbone(path="x" * 5000), "is not to be had"),
+    "path endless": (_backbone(path="x" * 5000), "backbone.path=xxx"),
     "hash a number": (_backbone(content_hash=5), "backbone.content_hash=5: .* string"),
     "pooling unknown": (_backbone(pooling="max"), "backbone.pooling='max': .*'mean'.*'cls'"),
     "a pair of one text": (

@@ -1,6 +1,6 @@
-"""Texts in, labels out, whatever computes the logits: a skill, or an exported model.
+"""The interface of a skill and of an ONNX export: texts in, labels and probabilities out.
 
-Imports no torch: an exported model needs none.
+Imports no torch: an ONNX export needs none.
 """
 
 import threading
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 TOKENS_PER_BATCH = 1024  # padding included; on a CPU larger batches fall out of the cache
 CHUNK = 8192  # texts that are read, and sorted by length, together
-_ENCODING = threading.Lock()  # a fast tokenizer keeps how to truncate, and refuses a second user
+_ENCODING = threading.Lock()  # a fast tokenizer keeps its truncation, and refuses a second user
 
 Example = str | Sequence[str] | Mapping[str, Any]  # a text, two texts, or the task's columns
 
@@ -32,10 +32,10 @@ class Prediction(TypedDict):
 
 @dataclass(frozen=True, repr=False)
 class Classifier:
-    """What answers texts.
+    """A model that answers texts.
 
     Attributes:
-        about: the task, its labels, and where the model came from.
+        about: its record: the task, its labels, where the model came from.
     """
 
     about: SkillRecord
@@ -46,7 +46,7 @@ class Classifier:
         return f"{type(self).__name__}({what})"
 
     def probabilities(self, texts: list[list[str]], batch_tokens: int) -> list[list[float]]:
-        """Of every label, for every text or pair of texts, in their order."""
+        """Probabilities of every label, for every text or pair, in their order."""
         raise NotImplementedError
 
     def predict(
@@ -70,7 +70,7 @@ class Classifier:
     ) -> Iterator[Prediction]:
         """:meth:`predict`, answer by answer: no more than ``CHUNK`` examples are held at a time.
 
-        What comes before an example that is refused is answered.
+        Examples before one that is refused are answered.
         """
         if isinstance(examples, str | bytes | Mapping) or not isinstance(examples, Iterable):
             raise SkipError(f"predict takes a list of examples, not {shown(examples)}")

@@ -1,6 +1,6 @@
-"""A fast tokenizer with fewer tokens, which cuts the texts that it was made for as before.
+"""Make a fast tokenizer smaller: texts of the tokens that are left keep their tokens.
 
-Why texts keep their tokens, by what the tokenizer's model does:
+Why texts keep their tokens, by the kind of the tokenizer's model:
 
 * WordPiece takes the longest piece that fits, again and again: a piece that it took before is still
   there, and still the longest.
@@ -225,7 +225,7 @@ def _check(whole: Tokenizer, smaller: Tokenizer, new_ids: Mapping[int, int], tex
     """Raise SkipError unless tokens and texts have the ids that they had, by their new numbers."""
     ids = {token: new_ids[i] for token, i in whole.get_vocab().items() if i in new_ids}
     if smaller.get_vocab() != ids:
-        raise SkipError("cannot be cut: the tokenizer gives some tokens ids of its own")
+        raise SkipError("cannot be cut: the tokenizer class changes the ids of some tokens")
     both = zip(_encoded(whole, texts), _encoded(smaller, texts), strict=True)
     for number, (before, after) in enumerate(both, 1):
         if [new_ids[i] for i in before] != after:

@@ -1,4 +1,4 @@
-"""A skill at work: the shared backbone cut to what one task needs, answering texts."""
+"""Load a skill: the shared backbone, cut to what one task needs, answers texts."""
 
 import threading
 from dataclasses import dataclass
@@ -21,7 +21,7 @@ from skip_exp.skill.files import read_skill, split
 from skip_exp.skill.rebuild import check_parts, cut_model, fill
 from skip_exp.skill.record import CONFIG, ONNX, RECORD, SkillRecord
 
-_LOADING = threading.Lock()  # else threads each read a backbone of their own, or half of one
+_LOADING = threading.Lock()  # otherwise each thread reads its own backbone, or half of one
 
 
 @dataclass(frozen=True, repr=False)
@@ -54,7 +54,7 @@ class Skill(Classifier):
 
         Raises:
             SkipError: another precision; a file is missing, damaged, altered or of an unknown
-                version; the backbone cannot be had or is not the one that the skill was made on.
+                version; the backbone cannot be loaded or is not the one that the skill was made on.
         """
         check_precision(precision)
         folder = Path(folder)
@@ -99,7 +99,7 @@ class Skill(Classifier):
 
         Raises:
             SkipError: no token, sample data, weights that are not fp32, a prompt or readout of
-                somebody's own, or the hub refuses or cannot be reached.
+                the user's own, or the hub refuses or cannot be reached.
         """
         check_push(self.about, repo_id)
         self.check_fp32(f"push to {repo_id}")
@@ -109,7 +109,7 @@ class Skill(Classifier):
             return upload(Path(name), repo_id)
 
     def check_fp32(self, what: str) -> None:
-        """Refuse to write rounded weights under the scores of those that were tested. SkipError."""
+        """Refuse to write bf16 weights: the scores are of fp32 ones. Raises SkipError."""
         if any(p.dtype != torch.float32 for p in self.model.parameters()):
             raise SkipError(f"{what}: weights are written in fp32; load the skill with 32-true")
 
@@ -150,7 +150,7 @@ def _backbone(folder: Path, about: SkillRecord, backbone_path: str | Path | None
         loaded = load_backbone(needed.name, path, needed.family, needed.readout, needed.layers)
     except (SkipError, OSError, ValueError) as error:
         raise SkipError(
-            f"{folder}: its backbone {needed.name} is not to be had: {error}"
+            f"{folder}: its backbone {needed.name} could not be loaded: {error}"
         ) from error
     if loaded.content_hash != needed.content_hash:
         raise SkipError(

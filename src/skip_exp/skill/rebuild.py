@@ -1,4 +1,4 @@
-"""From a skill's description to its model: the backbone cut, prompt and readout put in place."""
+"""Rebuild a skill's model: cut the backbone, put prompt and readout in place."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -22,7 +22,7 @@ from skip_exp.skill.record import FactorsRecord, SkillRecord
 
 
 def check_parts(folder: Path, about: SkillRecord) -> None:
-    """Refuse prompts and readouts of somebody's own whose module was not imported before."""
+    """Refuse custom prompts and readouts whose module was not imported before. SkipError."""
     try:
         check_imported("prompt.kind", about.prompt.kind)
         check_imported("backbone.readout", about.backbone.readout)
@@ -105,9 +105,9 @@ def uncut_model(
 
 
 def whole_model(about: SkillRecord, tokenizer: PreTrainedTokenizerBase) -> SoftPromptModel:
-    """What the skill's size and speed are compared with: prompt and readout untrained.
+    """The dense model that size and speed are compared with: prompt and readout untrained.
 
-    The whole backbone, also where the skill is on its first layers only.
+    It has the whole backbone, even where the skill is on its first layers only.
     """
     b = about.backbone
     backbone = load_backbone(b.name, b.path, b.family, b.readout)
@@ -115,7 +115,7 @@ def whole_model(about: SkillRecord, tokenizer: PreTrainedTokenizerBase) -> SoftP
 
 
 def fill(folder: Path, model: SoftPromptModel, state: Mapping[str, Tensor]) -> None:
-    """Put what was trained in place, low-rank updates merged for good; nothing is made to fit."""
+    """Copy the trained parameters into ``model`` and merge low-rank updates. Raises SkipError."""
     trained = model.skill_parameters()
     for name in sorted(trained.keys() | state.keys()):
         expected = tuple(trained[name].shape) if name in trained else "nothing"

@@ -1,4 +1,4 @@
-"""A model without the rows of its vocabulary that texts do not use, and its tokenizer."""
+"""Cut a model's vocabulary to the tokens that given texts use, and its tokenizer with it."""
 
 from dataclasses import replace
 from typing import Any
@@ -151,7 +151,7 @@ def _cut_rows(backbone: HFModel, kept: Tensor, new_ids: Tensor) -> None:
 
 
 def _renumber_settings(backbone: HFModel, count: int, new_ids: Tensor) -> None:
-    """Of the model and of its stacks, which may have settings of their own."""
+    """New token ids in the settings of the model and of its stacks."""
     configs = {id(m.config): m.config for m in backbone.modules() if hasattr(m, "config")}
     for config in configs.values():
         for key, old in _ids(config, len(new_ids)).items():

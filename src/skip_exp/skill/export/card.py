@@ -1,4 +1,4 @@
-"""The model card of a skill: what it is, how good, what was cut, how it was made, its limits."""
+"""The model card of an export: what was trained and pruned, how good and fast it is, its limits."""
 
 import re
 import shlex
@@ -8,12 +8,15 @@ from typing import Any
 
 import yaml
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
+from transformers import PreTrainedTokenizerBase
 
 from skip_exp import results
 from skip_exp.models.backbones import NOTES
 from skip_exp.models.soft_prompt import SoftPromptModel
 from skip_exp.skill.record import SkillRecord
 
+CARD = "README.md"
+TEMPLATE = Path(__file__).with_name("card.md.jinja")
 # Where a backbone is on the hub, and its licence. All others: their id, and no licence is claimed.
 EMBEDDED = {
     "embedded:minilm": "sentence-transformers/all-MiniLM-L6-v2",
@@ -32,54 +35,63 @@ LICENCES = {
     "google-t5/t5-large": "apache-2.0",
     "google/flan-t5-base": "apache-2.0",
 }
-METRICS = {"matthews": "matthews_correlation", "f1_macro": "f1"}  # the hub's names of ours
-Vocabulary = Mapping[str, Any]  # {kept, of, texts} of one that was cut; else empty
+METRICS = {"matthews": "matthews_correlation", "f1_macro": "f1"}  # ours -> the hub's
 HUB_ID = re.compile(r"[\w.-]+(/[\w.-]+)?")
-# What changes no result, or names folders of the machine.
-LEFT_OUT = ("output_dir=", "hydra.", "cache.", "logger", "data.dir=", "task.files", "sweep.")
+# Overrides that change no result.
+NO_RESULT = ("output_dir=", "hydra.", "cache.", "logger", "sweep.")
+CONFIG_SOURCES = {"hydra", "main", "sweeps", "schema"}  # a user's own folder is none of them
 
 
 def model_card(
-    about: SkillRecord, model: SoftPromptModel, source: Path | None, repo_id: str | None = None
+    record: SkillRecord,
+    model: SoftPromptModel,
+    tokenizer: PreTrainedTokenizerBase,
+    source: Path | None,
+    *,
+    repo_id: str | None = None,
+    onnx: bool = False,
+    int8: bool = False,
 ) -> ModelCard:
     """The card of a skill that was read from ``source``, beside which its job's result may lie.
 
     Args:
         repo_id: where it will be on the hub, if that is known.
+        onnx, int8: the export that it describes; else the one for transformers.
     """
-    written = document(about, model, source, {"Use": _use(about, repo_id)})
     result = job_result(source)
-    # What was scored had the whole vocabulary.
-    scores = {} if _kept_tokens(model) else final_scores(about, result)
-    return ModelCard(f"---\n{_metadata(about, result, scores).to_yaml()}\n---\n\n{written}\n")
-
-
-def document(
-    about: SkillRecord, model: SoftPromptModel, source: Path | None, use: Mapping[str, str]
-) -> str:
-    """Markdown on a skill: ``use``, parts by their title, and what is the same in every format."""
-    result = job_result(source)
-    vocabulary = _kept_tokens(model)
-    parts = {
-        "": _introduction(about),
-        **use,
-        "Scores": _scores(about, result, vocabulary),
-        "What was cut": _cut(model, result, vocabulary),
-        "Speed": _speed(result),
-        "How it was made": _made(source, result),
-        "Limits": _limits(about, result),
-    }
-    return "\n\n".join(
-        (f"## {title}\n\n" if title else "") + content.strip()
-        for title, content in parts.items()
-        if content
+    vocabulary = getattr(model.backbone.config, "vocabulary", {})
+    scores = final_scores(record, result)
+    hub_id, licence = backbone_origin(record)
+    return ModelCard.from_template(
+        # What was scored had the whole vocabulary, and weights in fp32.
+        _metadata(record, result, {} if vocabulary or int8 else scores, onnx),
+        template_path=str(TEMPLATE),
+        record=record,
+        result=result,
+        hub_id=hub_id,
+        licence=licence,
+        trained=what_was_trained(record),
+        cut=_was_cut(result),
+        pair=len(record.text) == 2,
+        columns=" and ".join(f"`{entry}`" for entry in record.text),
+        tokenizer=tokenizer,
+        inputs=tokenizer.model_input_names,
+        repo_id=repo_id,
+        onnx=onnx,
+        int8=int8,
+        scores=scores,
+        **{name: result.get(name) or {} for name in ("metrics", "majority", "params", "latency")},
+        split=_task(result).get("validation"),
+        data=_data(record, result),
+        vocabulary=vocabulary,
+        parameters=sum(p.numel() for p in model.parameters()),
+        shapes=model.shapes(),
+        command=job_command(source),
+        note=result.get("backbone_note") or NOTES.get(record.backbone.path),
+        number=lambda value: "" if value is None else f"{value:.3f}",
+        percent=lambda value: f"{value:.0%}",
+        millions=lambda value: f"{value / 1e6:.1f}",
     )
-
-
-def _kept_tokens(model: SoftPromptModel) -> Vocabulary:
-    """What was kept of it; empty: all."""
-    kept: Vocabulary = getattr(model.backbone.config, "vocabulary", {})
-    return kept
 
 
 def job_result(source: Path | None) -> Mapping[str, Any]:
@@ -90,26 +102,58 @@ def job_result(source: Path | None) -> Mapping[str, Any]:
     return found[0] if found and found[0].get("skill") == source.name else {}
 
 
+def _task(result: Mapping[str, Any]) -> Mapping[str, Any]:
+    return result.get("config", {}).get("task") or {}
+
+
+def _was_cut(result: Mapping[str, Any]) -> bool | None:
+    """Whether neurons were removed; None where no result says so."""
+    if not (sizes := result.get("keep_sizes")):
+        return None
+    return any(kept < of for kept, of in sizes.values())
+
+
+def what_was_trained(record: SkillRecord) -> list[str]:
+    """The parts of the model that tuning changed."""
+    prompt, train = record.prompt, record.train
+    parts = []
+    if prompt.kind != "none":
+        parts.append(f"a soft prompt ({prompt.kind}, {prompt.length} tokens)")
+    if train == "full":
+        parts.append("every weight of the backbone")
+    if train in ("bias", "lora"):
+        parts.append("biases and norms")
+    if train == "lora":
+        rank = f", rank {record.factors.rank}" if record.factors else ""
+        parts.append(f"low-rank updates (LoRA{rank})")
+    if train != "prompt" and record.backbone.readout == "head":
+        parts.append("the classification head")
+    return parts or ["nothing"]
+
+
 def _metadata(
-    about: SkillRecord, result: Mapping[str, Any], scores: Mapping[str, float]
+    record: SkillRecord, result: Mapping[str, Any], scores: Mapping[str, float], onnx: bool
 ) -> ModelCardData:
-    hub_id, licence = backbone_origin(about)
-    hub = _hub(about, result)
+    hub_id, licence = backbone_origin(record)
+    hub = _hub(record, result)
+    tags = ["skip_exp"]
+    tags += ["pruned"] if _was_cut(result) else []
+    tags += ["prompt-tuning"] if record.prompt.kind != "none" else []
     return ModelCardData(
         license=licence,
         base_model=hub_id,
         datasets=[hub["path"]] if hub else None,
-        library_name="transformers",
+        library_name="onnx" if onnx else "transformers",
         pipeline_tag="text-classification",
-        tags=["skip_exp", "pruned", "prompt-tuning"],
-        model_name=f"{about.task}-{about.backbone.name}",
+        tags=tags,
+        model_name=f"{record.task}-{record.backbone.name}",
         eval_results=[
             EvalResult(
                 task_type="text-classification",
-                dataset_type=hub.get("path", about.task),
-                dataset_name=about.task,
+                dataset_type=hub.get("path", record.task),
+                dataset_name=record.task,
                 dataset_config=hub.get("name"),
-                dataset_split="validation",
+                dataset_split=_task(result).get("validation"),
                 metric_type=METRICS.get(name, name),
                 metric_name=name,
                 metric_value=value,
@@ -119,176 +163,53 @@ def _metadata(
     )
 
 
-def backbone_origin(about: SkillRecord) -> tuple[str | None, str | None]:
+def backbone_origin(record: SkillRecord) -> tuple[str | None, str | None]:
     """Hub id and licence of the backbone, as far as they are known."""
-    path = about.backbone.path
+    path = record.backbone.path
     hub_id = EMBEDDED.get(path)
     if hub_id is None and HUB_ID.fullmatch(path) and not Path(path).exists():
         hub_id = path
     return hub_id, LICENCES.get(hub_id or path)
 
 
-def final_scores(about: SkillRecord, result: Mapping[str, Any]) -> dict[str, float]:
-    """{metric: of the finished model on the validation split}."""
+def final_scores(record: SkillRecord, result: Mapping[str, Any]) -> dict[str, float]:
+    """{metric: score of the final model on the reported split}."""
     metrics = {name: s for name, s in result.get("metrics", {}).items() if name != "extra"}
     scores = {name: s.get("final") for name, s in metrics.items()}
-    scores = scores or {str(about.scores.metric): about.scores.validation}
+    scores = scores or {str(record.scores.metric): record.scores.validation}
     return {name: round(value, 4) for name, value in scores.items() if value is not None}
 
 
-def _hub(about: SkillRecord, result: Mapping[str, Any]) -> dict[str, str]:
+def _hub(record: SkillRecord, result: Mapping[str, Any]) -> dict[str, str]:
     """{path, name} of the data on the hub, where they came from there."""
-    data = str(about.scores.data)
+    data = str(record.scores.data)
     if not data.startswith("hub:"):
         return {}
-    asked = result.get("config", {}).get("task", {}).get("hub") or {}
+    asked = _task(result).get("hub")
     return dict(asked) if asked else {"path": "/".join(data.removeprefix("hub:").split("/")[:2])}
 
 
-def _introduction(about: SkillRecord) -> str:
-    hub_id, licence = backbone_origin(about)
-    b, prompt = about.backbone, about.prompt
-    where = f"[{hub_id}](https://huggingface.co/{hub_id})" if hub_id else f"`{b.name}`"
-    terms = f"licence {licence}" if licence else "its licence holds for this model, too"
-    tuned = {"none": "A readout"}.get(
-        prompt.kind, f"A soft prompt ({prompt.kind}, {prompt.length} tokens)"
-    )
-    return f"""# {about.task} on {b.name}, cut
-
-{tuned} for the task {about.task}, tuned on {where} ({terms}; content hash `{b.content_hash}`),
-whose neurons that the task does not need were cut away: its matrices are smaller, nothing is
-masked. Made by skip_exp."""
-
-
-def _use(about: SkillRecord, repo_id: str | None) -> str:
-    place = f'"{repo_id}"' if repo_id else "FOLDER_OR_ID"
-    one = len(about.text) == 1
-    example = '"a text"' if one else '{"text": "one text", "text_pair": "another"}'
-    columns = ", ".join(f"`{column}`" for column in about.text)
-    takes = "One text" if one else "Two texts"
-    return f"""```python
-from transformers import pipeline
-
-classify = pipeline("text-classification", model={place}, trust_remote_code=True)
-classify({example}, truncation=True)
-```
-
-`AutoModelForSequenceClassification.from_pretrained(..., trust_remote_code=True)` has the logits;
-the code is the one file `modeling_skip.py`. {takes} as in the task's {columns}; labels:
-{", ".join(f"`{label}`" for label in about.labels)}."""
-
-
-def _scores(about: SkillRecord, result: Mapping[str, Any], vocabulary: Vocabulary) -> str:
-    majority, rows = result.get("majority", {}), result.get("n_eval")
-    lines = ["| metric | before the cut | this model | majority class |", "|---|---|---|---|"]
-    for name, value in final_scores(about, result).items():
-        dense = result.get("metrics", {}).get(name, {}).get("dense")
-        lines.append(
-            f"| {name} | {_number(dense)} | {_number(value)} | {_number(majority.get(name))} |"
-        )
-    hub = "/".join(_hub(about, result).values())
-    data = {"local": "local files", "sample": "generated sample data"}
-    count = f", {rows} rows" if rows else ""
-    source = hub or data.get(str(about.scores.data).partition(":")[0], "of unknown origin")
-    if drawn := result.get("train_rows"):
-        source += f", {drawn} of its train rows"
-    told = f"On the validation split{count}. Data: {source}."
-    if vocabulary:
-        told += (
-            " Measured with the whole vocabulary: with this one, texts of words that it lacks may "
-            "be answered in another way."
-        )
-    return "\n".join(lines) + f"\n\n{told}"
-
-
-def _number(value: float | None) -> str:
-    return "" if value is None else f"{value:.3f}"
-
-
-def _cut(model: SoftPromptModel, result: Mapping[str, Any], vocabulary: Vocabulary) -> str:
-    params = result.get("params", {})
-    lines = []
-    if params:
-        lines += [
-            f"{params['block_pruned']:.0%} of the parameters of attention and FFN layers, "
-            f"{params['all_pruned']:.0%} of all: {params['all_before'] / 1e6:.1f} M before, "
-            f"{params['all_after'] / 1e6:.1f} M after.",
-            "",
-        ]
-    if vocabulary:
-        lines += [_vocabulary(model, params, vocabulary), ""]
-    lines += ["What is left:", "", "| sublayer | heads or units | of each head |", "|---|---|---|"]
-    for shape in model.shapes():
-        dims = f"{shape.qk} query/key, {shape.vo} value" if shape.whole == "heads" else ""
-        lines.append(f"| `{shape.name}` | {shape.units} | {dims} |")
-    return "\n".join(lines)
-
-
-def _vocabulary(model: SoftPromptModel, params: Mapping[str, Any], vocabulary: Vocabulary) -> str:
-    texts = vocabulary["texts"]
-    told = (
-        f"Of the vocabulary, {vocabulary['kept']:,} of {vocabulary['of']:,} tokens are left: those "
-        f"that {'the train rows' if texts == 'train' else f'the texts of `{texts}`'} use, special "
-        "tokens, and all single characters, into which other words are split."
-    )
-    if params:
-        before, after = params["all_before"], sum(p.numel() for p in model.parameters())
-        told += (
-            f" With it {1 - after / before:.0%} of all parameters are gone: {before / 1e6:.1f} M "
-            f"before, {after / 1e6:.1f} M after."
-        )
-    return told
-
-
-def _speed(result: Mapping[str, Any]) -> str:
-    latency = result.get("latency", {})
-    if not latency.get("speedup"):
-        return "Not measured."
-    if latency.get("contended"):
-        return "Not known: it was measured beside other load."
-    return (
-        f"{latency['speedup']:.2f} times as fast as before the cut: {latency['dense_ms']:.1f} ms "
-        f"-> {latency['final_ms']:.1f} ms a batch of {latency['batch']} texts of "
-        f"{latency['seq_len']} tokens, "
-        f"{latency['dtype']}, {latency['threads']} threads, on {latency['device']}."
-    )
-
-
-def _made(source: Path | None, result: Mapping[str, Any]) -> str:
-    lines = []
-    if command := job_command(source):
-        lines += ["```", command, "```", ""]
-    if result:
-        with_ = ", ".join(f"{name} {number}" for name, number in result["versions"].items())
-        lines.append(
-            f"{result['finished']}, seed {result['seed']}, commit {result['git_commit']}; {with_}."
-        )
-    return "\n".join(lines)
+def _data(record: SkillRecord, result: Mapping[str, Any]) -> str:
+    kinds = {"local": "local files", "sample": "generated sample data"}
+    kind = str(record.scores.data).partition(":")[0]
+    return "/".join(_hub(record, result).values()) or kinds.get(kind, "of unknown origin")
 
 
 def job_command(source: Path | None) -> str:
-    """The command of the job that wrote the skill, from what Hydra noted of it; or empty."""
+    """The command of the job that wrote the skill, from what Hydra noted of it.
+
+    Empty where it would not run elsewhere: it names a path of the machine, or took a folder of
+    configurations with ``--config-dir``.
+    """
     notes = None if source is None else source.parent / ".hydra" / "hydra.yaml"
     try:
         hydra = yaml.safe_load(notes.read_text(encoding="utf-8"))["hydra"] if notes else {}
         given, name = hydra["overrides"]["task"], hydra["job"]["config_name"]
+        sources = {each["provider"] for each in hydra["runtime"]["config_sources"]}
     except (OSError, KeyError, TypeError, yaml.YAMLError):
         return ""
+    own = [each for each in given if not each.lstrip("+~").startswith(NO_RESULT)]
+    if sources - CONFIG_SOURCES or any(re.search(r"=['\"]?[/~.]", each) for each in own):
+        return ""
     named = [] if name in (None, "config") else ["--config-name", name]
-    own = [override for override in given if not override.lstrip("+~").startswith(LEFT_OUT)]
     return shlex.join(["python", "-m", "skip_exp", *named, *own])
-
-
-def _limits(about: SkillRecord, result: Mapping[str, Any]) -> str:
-    limits = [
-        f"Texts are read up to {about.max_length} tokens.",
-        "It answers this one task; what was cut away is what other tasks might need.",
-        "It carries whatever bias its backbone and its training data have; none was looked for.",
-        "Scores are of one run with one seed, on the split that is named, and say nothing of texts "
-        "of another kind.",
-    ]
-    if note := result.get("backbone_note") or NOTES.get(about.backbone.path):
-        limits.insert(0, f"Backbone: {note}.")
-    if about.scores.data == "sample":
-        limits.insert(0, "**Tuned on generated sample data: its scores prove nothing.**")
-    return "\n".join(f"- {limit}" for limit in limits)

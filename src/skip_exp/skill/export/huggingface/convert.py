@@ -1,9 +1,11 @@
-"""A cut model in the form that transformers loads without this package; registers its classes.
+"""Convert a cut model to one that transformers loads without this package; register its classes.
 
-Who imports this module (``from skip_exp import Skill`` does) needs no ``trust_remote_code``.
+With this module imported (``from skip_exp import Skill`` does it), nobody needs
+``trust_remote_code``.
 """
 
 import copy
+import shutil
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -43,7 +45,7 @@ def write_huggingface(
     """``config.json``, ``model.safetensors``, ``modeling_skip.py`` and the tokenizer.
 
     Raises:
-        SkipError: a prompt or readout of somebody's own.
+        SkipError: a custom prompt or readout.
     """
     origin = {
         "task": about.task,
@@ -55,6 +57,8 @@ def write_huggingface(
     if kept := getattr(model.backbone.config, "vocabulary", None):
         origin["vocabulary"] = kept
     to_huggingface(model, about.labels, origin).save_pretrained(folder)
+    for weights in folder.glob("*.safetensors"):  # the library leaves them to their owner alone
+        shutil.copymode(folder / "config.json", weights)
     own = copy.deepcopy(tokenizer)  # the skill's is shared with others of its backbone
     own.model_max_length = about.max_length  # what `truncation=True` truncates to
     own.save_pretrained(folder)
@@ -70,7 +74,7 @@ def to_huggingface(
         origin: what ``config.json`` says of where the model comes from.
 
     Raises:
-        SkipError: a prompt or readout of somebody's own.
+        SkipError: a custom prompt or readout.
     """
     if type(model.prompt) not in PROMPTS:
         raise SkipError(f"--format hf: has no place for the prompt {_name(model.prompt)}")
@@ -103,7 +107,7 @@ def _name(part: nn.Module) -> str:
 
 
 def _settings(model: SoftPromptModel) -> dict[str, Any]:
-    """What the family and its prompt say."""
+    """The settings that follow from family and prompt."""
     backbone: HFModel = model.backbone
     core, prompt = backbone.config, model.prompt
     attention = next(iter(model.attention_blocks().values())).attention
@@ -164,7 +168,7 @@ def _readout_settings(model: SoftPromptModel) -> dict[str, Any]:
 
 
 def _sizes(model: SoftPromptModel, stack: str) -> list[dict[str, dict[str, Any]]]:
-    """Of every layer of ``stack``, as :class:`SkipConfig` describes them."""
+    """The sizes of every layer of ``stack``, as :class:`SkipConfig` describes them."""
     layers: dict[int, dict[str, dict[str, Any]]] = {}
     for block in model.blocks():
         if block.name.stack == stack:

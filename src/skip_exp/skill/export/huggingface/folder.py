@@ -1,4 +1,4 @@
-"""The folder that plain transformers loads: model, tokenizer, the skill's own files, model card."""
+"""Write the folder that plain transformers loads: model, tokenizer, skill, model card."""
 
 import hashlib
 from pathlib import Path
@@ -10,7 +10,6 @@ from skip_exp.skill.export.huggingface.convert import shared_names, write_huggin
 from skip_exp.skill.files import MODEL, read_skill, write_skill
 from skip_exp.skill.record import RECORD, SharedRecord, SkillRecord
 
-CARD = "README.md"
 CODE = "modeling_skip.py"  # which the library puts there
 
 
@@ -32,10 +31,10 @@ def write_folder(
         repo_id: where it will be on the hub, if that is known.
 
     Raises:
-        SkipError: a prompt or readout of somebody's own.
+        SkipError: a custom prompt or readout.
     """
     # With the results and the configuration, which a skill that only answers does not need.
-    from skip_exp.skill.export.card import model_card
+    from skip_exp.skill.export.card import CARD, model_card
 
     write_huggingface(folder, about, model, tokenizer)
     is_full, is_cut = about.train == "full", hasattr(model.backbone.config, "vocabulary")
@@ -49,4 +48,4 @@ def write_folder(
             record = record.changed(shared=SharedRecord(sha256=digest, names=names))
             tensors = {name: t for name, t in tensors.items() if name not in names}
         write_skill(folder, tensors, record.stored())
-    (folder / CARD).write_text(str(model_card(about, model, source, repo_id)), encoding="utf-8")
+    model_card(about, model, tokenizer, source, repo_id=repo_id).save(folder / CARD)

@@ -1,4 +1,4 @@
-"""A skill's way to the Hugging Face hub and back."""
+"""Push a skill to the Hugging Face hub, and pull it."""
 
 from contextlib import suppress
 from pathlib import Path
@@ -17,12 +17,12 @@ def check_push(about: SkillRecord, repo_id: str) -> None:
     """Refuse, before anything is written, what must not or cannot be pushed.
 
     Raises:
-        SkipError: scores on sample data, or no token.
+        SkipError: the scores are on sample data, or there is no token.
     """
     if about.scores.data == "sample":
         raise SkipError(
             f"push to {repo_id}: {about.task} was tuned on generated sample data, which proves "
-            "nothing; tune it on the task's own"
+            "nothing; tune it on the task's own data"
         )
     if not huggingface_hub.get_token():
         raise SkipError(f"push to {repo_id}: no token of the hub; run `hf auth login`, or HF_TOKEN")
@@ -41,7 +41,7 @@ def upload(folder: Path, repo_id: str) -> str:
             repo_id=address.repo_id,
             folder_path=folder,
             commit_message="Skill by skip_exp",
-            # Of what was there before: `download` would take an old skill for the new model's.
+            # Otherwise `download` would take an old skill for the new model's.
             delete_patterns=[RECORD, TENSORS],
         )
     except Exception as error:  # whatever its HTTP library raises
@@ -60,7 +60,7 @@ def download(repo_id: str, revision: str | None = None) -> Path:
     """
     offline_if_unreachable()
     try:
-        wanted: list[str] | None = None  # of an export: all
+        wanted: list[str] | None = None  # everything, where there is no skill
         with suppress(EntryNotFoundError):
             record = Path(huggingface_hub.hf_hub_download(repo_id, RECORD, revision=revision))
             shared = "shared" in parse_json(record.read_bytes())
@@ -69,7 +69,7 @@ def download(repo_id: str, revision: str | None = None) -> Path:
             repo_id, revision=revision, allow_patterns=wanted
         )
     except Exception as error:  # whatever its HTTP library raises
-        raise SkipError(f"{repo_id}: neither a folder nor to be had: {_why(error)}") from error
+        raise SkipError(f"{repo_id}: neither a folder nor on the hub: {_why(error)}") from error
     return Path(folder)
 
 

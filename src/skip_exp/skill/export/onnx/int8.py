@@ -1,4 +1,4 @@
-"""Linears and embeddings of an ONNX graph in 8-bit integers, with a scale per token.
+"""Quantise linears and embeddings of an ONNX graph to 8 bits, with a scale per token.
 
 onnxruntime's own dynamic quantisation has one scale for the activations of a whole batch: an answer
 would depend on its neighbours, and one large token would cost all others their digits. Here every

@@ -1,4 +1,4 @@
-"""An ONNX export at work, by onnxruntime and tokenizers alone: no torch, no transformers."""
+"""Answer texts with an ONNX export: onnxruntime and tokenizers, no torch or transformers."""
 
 import hashlib
 import importlib.util
@@ -59,7 +59,7 @@ class OnnxRecord(SkillRecord):
 
 @dataclass(frozen=True, repr=False)
 class OnnxSkill(Classifier):
-    """An ONNX export at work; it needs no backbone.
+    """An ONNX export, loaded; it needs no backbone.
 
     :meth:`predict` may be called from several threads at once: nothing changes after ``load``.
     """
@@ -187,7 +187,7 @@ def check_packages(*packages: str) -> None:
 
 
 def sha256(path: Path) -> str:
-    """Of the model, with what lies beside it where it is too large for one file."""
+    """SHA-256 of the model, and of the files beside it where it is too large for one."""
     digest = hashlib.sha256()
     for part in sorted(path.parent.glob(f"{path.name}*")):
         with part.open("rb") as file:

@@ -1,4 +1,4 @@
-"""The same model for onnxruntime: written, and checked against PyTorch before it appears."""
+"""Write a skill's model for onnxruntime, checked against PyTorch before it appears."""
 
 import json
 import logging
@@ -159,7 +159,7 @@ def compare_onnx(skill: Skill, path: Path, texts: Sequence[str]) -> tuple[float,
 
 
 def check_tokens(skill: Skill, folder: Path) -> None:
-    """Refuse a tokenizer that is another one without its library. Raises SkipError."""
+    """Refuse a tokenizer whose file alone gives other tokens. Raises SkipError."""
     texts = _examples(skill, CHECKED)
     tokenizer, pad_id = read_tokenizer(folder, skill.about)
     expected = encode_texts(skill.tokenizer, texts, skill.about.max_length)
@@ -184,7 +184,7 @@ def _batch(skill: Skill, texts: Sequence[str]) -> dict[str, Tensor]:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Without the exporter's notes on packages that we do not use."""
+    """Silence the exporter's notes on packages that are not used."""
     before = logging.root.manager.disable
     logging.disable(logging.WARNING)
     try:
