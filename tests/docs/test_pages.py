@@ -1,11 +1,12 @@
 """The pages themselves: their links, their length, their tables."""
 
 import re
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from studies import pages
+from studies import headline, pages
 from tests.helpers.written import ROOT
 
 ALL = sorted(
@@ -45,6 +46,20 @@ def anchors(page: Path) -> set[str]:
 
 def test_the_readme_is_one_page() -> None:
     assert len((ROOT / "README.md").read_text(encoding="utf-8").splitlines()) <= 100
+
+
+@pytest.mark.parametrize("table", [headline.minilm, headline.others, headline.baselines])
+def test_the_results_are_those_of_the_rows(table: Callable[[], headline.Table]) -> None:
+    text = (ROOT / "docs/results.md").read_text(encoding="utf-8")
+    assert "\n".join(headline.lines(table())) in text
+
+
+def test_the_readme_has_the_means_of_the_rows() -> None:
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    shown = [re.findall(r"\d+\.\d(?!x)", line) for line in text.splitlines() if line[:1] == "|"]
+    rows = {row[0]: [cell.split(" ± ")[0] for cell in row[1:-1]] for row in headline.minilm()}
+    for name in ("none", "52 %", "70 %", "90 %", "95 %", "none, LoRA"):
+        assert rows[name] in shown
 
 
 @pytest.mark.parametrize("page", WRITTEN, ids=name)
