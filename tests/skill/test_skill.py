@@ -329,7 +329,7 @@ DAMAGES: dict[str, tuple[Callable[[Saved], Any], str]] = {
     "more than positions": (_forge(max_length=65), "max_length=65: it has positions for 64"),
     "train unknown": (_forge(train="all"), "train='all': .*'prompt'.*'bias'"),
     "path null": (_backbone(path=None), "backbone.path=None: .* string"),
-    "path endless": (_backbone(path="x" * 5000), "backbone.path=xxx"),
+    "path endless": (_backbone(path="x" * 5000), "its backbone bert .* too long"),
     "hash a number": (_backbone(content_hash=5), "backbone.content_hash=5: .* string"),
     "pooling unknown": (_backbone(pooling="max"), "backbone.pooling='max': .*'mean'.*'cls'"),
     "a pair of one text": (

@@ -62,36 +62,36 @@ def model_card(
     vocabulary = getattr(model.backbone.config, "vocabulary", {})
     scores = final_scores(record, result)
     hub_id, licence = backbone_origin(record)
-    return ModelCard.from_template(
-        # What was scored had the whole vocabulary, and weights in fp32.
-        _metadata(record, result, {} if vocabulary or int8 else scores, onnx),
-        template_path=str(TEMPLATE),
-        record=record,
-        result=result,
-        hub_id=hub_id,
-        licence=licence,
-        trained=what_was_trained(record),
-        cut=_was_cut(result),
-        pair=len(record.text) == 2,
-        columns=" and ".join(f"`{entry}`" for entry in record.text),
-        tokenizer=tokenizer,
-        inputs=tokenizer.model_input_names,
-        repo_id=repo_id,
-        onnx=onnx,
-        int8=int8,
-        scores=scores,
+    told: dict[str, Any] = {
+        "record": record,
+        "result": result,
+        "hub_id": hub_id,
+        "licence": licence,
+        "trained": what_was_trained(record),
+        "cut": _was_cut(result),
+        "pair": len(record.text) == 2,
+        "columns": " and ".join(f"`{entry}`" for entry in record.text),
+        "tokenizer": tokenizer,
+        "inputs": tokenizer.model_input_names,
+        "repo_id": repo_id,
+        "onnx": onnx,
+        "int8": int8,
+        "scores": scores,
         **{name: result.get(name) or {} for name in ("metrics", "majority", "params", "latency")},
-        split=_task(result).get("validation"),
-        data=_data(record, result),
-        vocabulary=vocabulary,
-        parameters=sum(p.numel() for p in model.parameters()),
-        shapes=model.shapes(),
-        command=job_command(source),
-        note=result.get("backbone_note") or NOTES.get(record.backbone.path),
-        number=lambda value: "" if value is None else f"{value:.3f}",
-        percent=lambda value: f"{value:.0%}",
-        millions=lambda value: f"{value / 1e6:.1f}",
-    )
+        "split": _task(result).get("validation"),
+        "data": _data(record, result),
+        "vocabulary": vocabulary,
+        "parameters": sum(p.numel() for p in model.parameters()),
+        "shapes": model.shapes(),
+        "command": job_command(source),
+        "note": result.get("backbone_note") or NOTES.get(record.backbone.path),
+        "number": lambda value: "" if value is None else f"{value:.3f}",
+        "percent": lambda value: f"{value:.0%}",
+        "millions": lambda value: f"{value / 1e6:.1f}",
+    }
+    # The scores are of the whole vocabulary, and of weights in fp32.
+    data = _metadata(record, result, {} if vocabulary or int8 else scores, onnx)
+    return ModelCard.from_template(data, template_path=str(TEMPLATE), **told)
 
 
 def job_result(source: Path | None) -> Mapping[str, Any]:
