@@ -1,11 +1,9 @@
 """The job, phase by phase: tune -> attribute -> prune -> retune -> test -> benchmark."""
 
-from pathlib import Path
 from typing import Any
 
-from skip_exp import results
 from skip_exp.config.schema import Config
-from skip_exp.job import again, attempts, timing
+from skip_exp.job import attempts, timing
 from skip_exp.job.finish import Measured, finish
 from skip_exp.job.job import Job
 from skip_exp.job.prepare import prepare
@@ -28,19 +26,11 @@ def run(cfg: Config) -> Result:
         SkipError: whatever the user can act on, in one line.
     """
     job = prepare(cfg)
-    attempts.write_config(cfg, job.job_id)
-    with job.cache.job(job.job_id) as earlier:
-        if cfg.sweep.skip_done and (done := attempts.finished(earlier, job.job_id)):
-            newer = timing.again(job, done)
-            last = job.output / results.FILE if newer else Path(done["path"])
-            result = attempts.reuse(cfg, done, newer)
-            again.note(job, last)
-            return result
-        attempts.supersede(earlier, cfg)
-        with job.cache.attempt(job.output / results.FILE), attempts.told_full_disk(job.output):
-            result = run_phases(job)
-        again.note(job, job.output / results.FILE)
-    return result
+    with attempts.hold(cfg, job.job_id, job.cache) as held:
+        if done := held.finished():
+            return held.reuse(done, timing.again(job, done))
+        with held.attempt():
+            return run_phases(job)
 
 
 def run_phases(job: Job) -> Result:

@@ -7,14 +7,18 @@ import os
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
+from functools import cache
 from pathlib import Path
-from typing import Any, Literal, TypedDict, Unpack, cast
+from reprlib import repr as shown
+from typing import Annotated, Any, Literal, Unpack, cast
+
+from pydantic import ConfigDict, Field, TypeAdapter, ValidationError, with_config
+from typing_extensions import TypedDict  # pydantic reads it on every Python
 
 from skip_exp.cache.versions import job_code
 from skip_exp.config.schema import backbone_label, method_name
 from skip_exp.errors import SkipError
 from skip_exp.utils import files
-from skip_exp.utils.kinds import mismatch
 from skip_exp.utils.provenance import git_commit, installed
 
 log = logging.getLogger(__name__)
@@ -28,6 +32,10 @@ CONFIG = "config.yaml"  # beside it: the resolved configuration, written when th
 NEURONS = 10**6
 SITE = re.compile(r"(encoder|decoder)\.\d{1,4}\.(ffn|(self|cross)\.(heads|qk|vo))")
 SKILL = ("skill.safetensors", "skill.json")  # of a finished job, in the folder `skill`
+
+
+STRICT = ConfigDict(strict=True, allow_inf_nan=False)
+Count = Annotated[int, Field(ge=-(2**53), le=2**53)]  # what a float holds exactly
 
 
 class Scores(TypedDict, total=False):
@@ -47,8 +55,8 @@ class Method(TypedDict, total=False):
     allocation: str
     target_speedup: float | None
     max_drop: float | None  # points on the selection slice; the ratio was looked for
-    steps: int
-    epochs: int  # of re-tuning, at most
+    steps: Count
+    epochs: Count  # of re-tuning, at most
     distill: float
     train: str  # what re-tuning trained; none
     init: str  # what it started from: warm | scratch
@@ -59,19 +67,19 @@ class Method(TypedDict, total=False):
 class Params(TypedDict, total=False):
     # Before: of the dense model or, with `backbone.layers`, of one on the whole backbone. The same
     # holds for `flops` and for `dense_ms` of `latency`.
-    block_before: int  # weights and biases of the attention and FFN linears of the layers in use
-    block_after: int
-    all_before: int
-    all_after: int
+    block_before: Count  # weights and biases of the attention and FFN linears of the layers in use
+    block_after: Count
+    all_before: Count
+    all_after: Count
     block_pruned: float  # fraction removed
     all_pruned: float
 
 
 class Latency(TypedDict, total=False):
-    batch: int
-    seq_len: int
+    batch: Count
+    seq_len: Count
     device: str
-    threads: int
+    threads: Count
     dtype: str
     dense_ms: float
     final_ms: float
@@ -80,10 +88,11 @@ class Latency(TypedDict, total=False):
     contended: bool  # measured beside other load: never shown as a speed-up
 
 
+@with_config(STRICT)  # for its parts, too
 class Result(TypedDict, total=False):
     """The fields of ``result.json``; `new` gives every one of them a value."""
 
-    schema: int
+    schema: Count
     job_id: str
     status: Literal["done", "failed"]
     error: str | None
@@ -92,17 +101,18 @@ class Result(TypedDict, total=False):
     backbone: str | None
     backbone_note: str | None  # what a reader must know of it: "BERT-derived ..."
     family: str | None
-    seed: int | None
+    seed: Count | None
     prompt: Mapping[str, Any]  # {kind, length, init}
     readout: str | None
     attribution: str | None  # name of the method; its options are in `config`
     ratio: float | None  # asked for, or found
     ratio_reached: float | None
+    precision: str | None  # of the trainers, `auto` resolved
     method: Method
     data_source: str | None  # local:<dir> | hub:<id> | sample
     data_is_sample: bool
-    train_rows: int | None  # how many were drawn to train on; null: all there are
-    n_eval: int | None  # validation rows
+    train_rows: Count | None  # how many were drawn to train on; null: all there are
+    n_eval: Count | None  # validation rows
     majority: Mapping[str, float]  # {metric: score of always answering the majority class}
     metric: MainScores  # the task's main metric on the validation split
     metrics: Mapping[str, Any]  # {metric: Scores}; extra: {split: {metric: Scores}}
@@ -112,7 +122,7 @@ class Result(TypedDict, total=False):
     probes: Mapping[str, float]  # of the search for a ratio: {ratio: select score, final}
     params: Params
     flops: Mapping[str, float]  # {before, after, ratio}
-    keep_sizes: Mapping[str, Sequence[int]]  # {site: [kept, of]}
+    keep_sizes: Mapping[str, Sequence[Count]]  # {site: [kept, of]}
     latency: Latency
     seconds: Mapping[str, float]  # {phase: seconds}, total
     cache: Mapping[str, str]  # {tune, attribution: hit | miss}
@@ -186,10 +196,16 @@ def write(folder: Path | str, result: Result) -> Path:
 
 def check_folder(folder: Path | str, job_id: str) -> None:
     """Raise SkipError where ``folder`` holds the finished result of another job."""
-    path = Path(folder) / FILE
-    earlier = _parsed(path) if path.is_file() else None
-    if earlier and earlier["status"] == "done" and earlier.get("job_id") != job_id:
+    earlier = finished(folder)
+    if earlier and earlier.get("job_id") != job_id:
         raise SkipError(f"output_dir={folder}: holds the finished result of another job")
+
+
+def finished(folder: Path | str) -> dict[str, Any] | None:
+    """The finished result in ``folder``, of any schema and unchecked; None where there is none."""
+    path = Path(folder) / FILE
+    result = _parsed(path) if path.is_file() else None
+    return result if result and result["status"] == "done" else None
 
 
 def write_failed(folder: Path | str, cfg: Mapping[str, Any], error: str) -> Path:
@@ -197,10 +213,9 @@ def write_failed(folder: Path | str, cfg: Mapping[str, Any], error: str) -> Path
 
     A finished result already in the folder stays: what failed came after it.
     """
-    path = Path(folder) / FILE
-    earlier = _parsed(path) if path.is_file() else None
-    if earlier and earlier["status"] == "done":
-        log.warning("kept the finished %s; after it: %s", path, error)
+    if finished(folder):
+        path = Path(folder) / FILE
+        log.warning("keeping the finished %s; later error: %s", path, error)
         return path
     return write(folder, new(**from_config(cfg), status="failed", error=" ".join(error.split())))
 
@@ -269,13 +284,21 @@ def _odd(result: Mapping[str, Any]) -> str | None:
     """Why a result cannot be read as one of this schema."""
     if result.get("schema") != SCHEMA:
         return f"schema {result.get('schema')!r} is unknown; this skip_exp reads {SCHEMA}"
-    if problem := mismatch(_told(result), Result, ""):
-        return problem
+    try:
+        _checked().validate_python(_told(result))
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        return f"{'.'.join(map(str, first['loc']))}: {first['msg']}, not {shown(first['input'])}"
     for site, sizes in (result.get("keep_sizes") or {}).items():
         kept, of = sizes if sizes and len(sizes) == 2 else (0, 0)
         if not (SITE.fullmatch(site) and 0 <= kept <= of <= NEURONS and of):
             return f"keep_sizes.{site} must be a site's [kept, of], not {sizes}"
     return None
+
+
+@cache
+def _checked() -> TypeAdapter[Result]:
+    return TypeAdapter(Result)
 
 
 def _told(value: Any) -> Any:

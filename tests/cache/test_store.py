@@ -1,23 +1,18 @@
 """A stage is computed once; a damaged entry is computed again, never believed."""
 
 import errno
-import json
 import multiprocessing
 import time
-from contextlib import suppress
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
 
 from skip_exp.cache.store import (
     Entry,
-    Pointer,
     StageCache,
     entry_name,
     read_entry,
-    read_pointer,
 )
 from skip_exp.cache.versions import digest, stage_version
 
@@ -122,64 +117,13 @@ def test_processes_wait_for_each_other(tmp_path: Path) -> None:
     assert (tmp_path / "calls").read_text() == "x"
 
 
-def read_note(folder: Path, job_id: str = "abc") -> dict[str, Any]:
-    return json.loads((folder / "jobs" / job_id).read_text())
-
-
-def test_a_finished_job_is_noted_with_the_entries_it_used(tmp_path: Path) -> None:
-    result = tmp_path / "run" / "result.json"
-    cache = StageCache(tmp_path)
-    with cache.job("abc") as earlier:
-        assert earlier == Pointer()
-        with cache.attempt(result):
-            for stage in ("tune", "score", "tune"):
-                cache.get(stage, KEY, Counter())
-            started = read_note(tmp_path)
-    names = [f"{stage}/{entry_name(stage, KEY)}" for stage in ("tune", "score")]
-    assert all((tmp_path / f"{name}.safetensors").is_file() for name in names)
-    assert started == {"output": str(result.parent), "status": "started", "entries": names}
-    assert read_note(tmp_path) == {"result": str(result), "entries": names}
-    with StageCache(tmp_path).job("abc") as earlier:
-        assert earlier == Pointer(result, tuple(names))
-    with StageCache(None).job("abc") as earlier:
-        assert earlier == Pointer()
-
-
-def test_a_failed_attempt_leaves_no_note_a_killed_one_does(tmp_path: Path) -> None:
-    def attempt(folder: str, problem: type[BaseException] | None) -> Pointer:
-        cache, result = StageCache(tmp_path), tmp_path / folder / "result.json"
-        ending = suppress(RuntimeError, KeyboardInterrupt)
-        with ending, cache.job("abc") as earlier, cache.attempt(result):
-            if problem:
-                raise problem
-        return earlier
-
-    assert attempt("a", RuntimeError) == Pointer()
-    assert not (tmp_path / "jobs" / "abc").exists()
-    assert attempt("b", KeyboardInterrupt) == Pointer()
-    assert attempt("c", None) == Pointer(started=tmp_path / "b")
-    done = Pointer(tmp_path / "c" / "result.json")
-    assert attempt("d", RuntimeError) == done  # what finished before stays known
-    assert attempt("e", KeyboardInterrupt) == done
-    assert attempt("f", None) == Pointer(done.result, started=tmp_path / "e")
-
-
-@pytest.mark.parametrize("text", ["/runs/a/result.json", "", "[]", '{"result": "x"}', "\x80", "3"])
-def test_a_note_of_another_format_is_none(tmp_path: Path, text: str) -> None:
-    (tmp_path / "note").write_text(text, encoding="latin-1")
-    assert read_pointer(tmp_path / "note") == Pointer()
-
-
 def test_what_a_killed_writer_left_goes(tmp_path: Path) -> None:
     name = entry_name("tune", KEY)
     mine, other = (tmp_path / "tune" / f"{n}.safetensors.1.tmp" for n in (name, "0" * 32))
-    note = tmp_path / "jobs" / "abc.1.tmp"
-    for path in (mine, other, note):
+    for path in (mine, other):
         path.parent.mkdir(exist_ok=True)
         path.touch()
-    cache = StageCache(tmp_path)
-    with cache.job("abc"):
-        cache.get("tune", KEY, Counter())
+    StageCache(tmp_path).get("tune", KEY, Counter())
     assert list(tmp_path.rglob("*.tmp")) == [other]  # whose lock was not held
 
 
@@ -193,8 +137,8 @@ def test_a_full_disk_costs_one_warning(
 
     monkeypatch.setattr(Path, "write_bytes", full)
     cache = StageCache(tmp_path)
-    with cache.job("abc"), cache.attempt(tmp_path / "result.json"):
-        assert cache.get("tune", KEY, Counter()).values["epoch"] == 4
+    for stage in ("tune", "attribute"):
+        assert cache.get(stage, KEY, Counter()).values["epoch"] == 4
     assert caplog.text.count("No space left on device") == len(caplog.records) == 1
     assert not [path for path in tmp_path.rglob("*") if path.is_file() and path.suffix != ".lock"]
 

@@ -11,7 +11,7 @@ from typing import Any
 import matplotlib
 import pytest
 
-from skip_exp.models import minilm
+from skip_exp.models import embedded
 from tests.helpers.written import ROOT
 
 NOTEBOOK = json.loads((ROOT / "examples/quickstart.ipynb").read_text(encoding="utf-8"))
@@ -33,7 +33,7 @@ def test_a_command_may_go_over_several_lines() -> None:
 
 @pytest.mark.slow
 def test_every_cell_runs(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture) -> None:
-    pytest.importorskip(minilm.PACKAGE)
+    pytest.importorskip(embedded.PACKAGE)
     matplotlib.use("agg")
     monkeypatch.chdir(Path.cwd())  # back again at the end
     monkeypatch.setenv("PATH", f"{Path(sys.executable).parent}:{os.environ['PATH']}")

@@ -19,7 +19,8 @@ import wandb
 from omegaconf import OmegaConf
 
 from skip_exp import pipeline, results
-from skip_exp.cache.store import Pointer
+from skip_exp.cache.store import StageCache
+from skip_exp.cache.versions import JOBS
 from skip_exp.errors import SkipError
 from skip_exp.job import attempts, timing
 from skip_exp.logger import build, key, runs
@@ -124,6 +125,20 @@ def test_another_jobs_folder_is_refused_before_any_work(
     assert before == {path: path.read_bytes() for path in before}
 
 
+def supersede(old: Path, cfg: Any) -> None:
+    """Begin an attempt at a job whose last one was killed in ``old``."""
+    cache = StageCache(Path(cfg.cache.dir))
+    attempts.Note(started=old).write(_note(cfg))
+    with attempts.hold(cfg, "abc", cache) as held, held.attempt():
+        pass
+
+
+def _note(cfg: Any) -> Path:
+    path = Path(cfg.cache.dir) / JOBS / "abc"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    return path
+
+
 def begin_run(cfg: Any) -> str:
     """A job that opened its W&B run and was killed then; the run's id."""
     folder = Path(cfg.output_dir)
@@ -151,7 +166,7 @@ def test_the_run_of_a_killed_attempt_is_tagged(job: Make, tmp_path: Path) -> Non
     old, new = tmp_path / "old", job("new", "logger=wandb", "logger.group=other")
     given = ["logger.project=p", "logger.group=g", "logger.tags=[mine]"]
     run_id = begin_run(job("old", "logger=wandb", *given))
-    attempts.supersede(Pointer(started=old), new)
+    supersede(old, new)
     assert wandb.run is None
     name, records = last_run(old)
     assert name.endswith(f"-{run_id}") and len([*old.glob("wandb/offline-run-*")]) == 2
@@ -166,7 +181,7 @@ def test_the_run_of_a_killed_attempt_is_tagged(job: Make, tmp_path: Path) -> Non
         "failed",
         f"superseded: ended without a result; done again in {tmp_path}/new",
     )
-    assert not (tmp_path / "new").exists()
+    assert not (tmp_path / "new/result.json").exists()
 
 
 def test_without_wandb_no_run_is_touched(
@@ -175,7 +190,7 @@ def test_without_wandb_no_run_is_touched(
     (tmp_path / "old" / "wandb" / "offline-run-20250101_000000-abc").mkdir(parents=True)
     monkeypatch.setattr(wandb, "init", lambda **_: pytest.fail("opened"))
     for logger in ("none", "csv"):
-        attempts.supersede(Pointer(started=tmp_path / "old"), job("new", f"logger={logger}"))
+        supersede(tmp_path / "old", job("new", f"logger={logger}"))
         assert status(tmp_path / "old")[0] == "failed"
 
 
@@ -191,7 +206,7 @@ def test_trouble_with_wandb_costs_a_warning(
 
     monkeypatch.setattr(wandb, "init", init)
     monkeypatch.setattr(key, "has_key", lambda: False)
-    attempts.supersede(Pointer(started=tmp_path / "old"), job("new", "logger=wandb"))
+    supersede(tmp_path / "old", job("new", "logger=wandb"))
     why = "no such luck" if run.startswith("off") else "logger.mode=online: needs an API key"
     assert f"W&B: run abc is not tagged as superseded: {why}" in caplog.text
 
@@ -208,7 +223,7 @@ def test_an_online_run_is_resumed(
 
     monkeypatch.setattr(wandb, "init", init)
     monkeypatch.setattr(key, "has_key", lambda: True)
-    attempts.supersede(Pointer(started=tmp_path / "old"), job("new", "logger=wandb"))
+    supersede(tmp_path / "old", job("new", "logger=wandb"))
     assert (given["id"], given["resume"], given["mode"]) == ("abc", "allow", "online")
     assert run.tags == ("from the server", "superseded")
 
@@ -252,7 +267,7 @@ def test_a_contended_timing_is_not_reused(
     monkeypatch.setattr(pipeline, "run_phases", lambda *_: pytest.fail("ran again"))
     caplog.set_level("INFO", "skip_exp")
     again = timed("b")
-    assert "its timing is taken again: it was contended" in caplog.text
+    assert "timed again: it was contended" in caplog.text
     assert (again["latency"]["contended"], again["retimed"], again["reused"]) == (False, True, True)
     assert again["latency"]["sizes"] == first["latency"]["sizes"]  # of the same two models
     assert without_timing(again) == without_timing(first)
@@ -274,14 +289,31 @@ def test_a_timing_of_another_place_is_not_reused(
     first = timed("a")
     caplog.set_level("INFO", "skip_exp")
     there = {name: first["latency"][name] for name in ("device", "threads")} | place
-    for module in (timing,):
-        monkeypatch.setattr(module, "place", lambda _: there)
+    monkeypatch.setattr(timing, "place", lambda _: there)
     again = timed("b")
     (name, value), *_ = place.items()
-    assert f"its timing is taken again: it is of {processor()}, threads=" in caplog.text
+    assert f"timed again: measured on {processor()}, threads=" in caplog.text
     assert (again["latency"][name], again["retimed"]) == (value, True)
     # Beside other work a quiet timing is not given up.
     assert timed("a", contended=True)["latency"] == first["latency"]
+
+
+def test_a_timing_is_reused_only_with_its_number_of_threads(
+    timed: Any, job: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The same command in one folder, with 1 thread, then 2, then 1, and once more."""
+    cfg = job("a", "benchmark.enabled=true")
+    repeated = []
+    for threads in (1, 2, 1, 1):
+        monkeypatch.setenv("OMP_NUM_THREADS", str(threads))
+        monkeypatch.setattr(timing, "place", lambda _, n=threads: {"device": "x", "threads": n})
+        done = attempts.repeat(cfg)
+        if not done:
+            timed("a")
+        (stored,) = results.load(tmp_path / "a")
+        assert stored["latency"]["threads"] == threads
+        repeated.append(done is not None)
+    assert repeated == [False, False, False, True]
 
 
 def test_a_job_whose_skill_is_gone_is_done_again(job: Make, tmp_path: Path) -> None:

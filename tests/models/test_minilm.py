@@ -9,14 +9,14 @@ from pathlib import Path
 import pytest
 
 from skip_exp.errors import SkipError
-from skip_exp.models import minilm
+from skip_exp.models import embedded, minilm
 from skip_exp.models.backbones import load_backbone
 
 
 @pytest.fixture
 def package() -> Path:
-    pytest.importorskip(minilm.PACKAGE)
-    spec = importlib.util.find_spec(minilm.PACKAGE)
+    pytest.importorskip(embedded.PACKAGE)
+    spec = importlib.util.find_spec(embedded.PACKAGE)
     assert spec and spec.origin
     return Path(spec.origin).parent / "model"
 
@@ -33,7 +33,7 @@ def anew() -> Iterator[None]:
 
 @pytest.fixture
 def no_package(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(minilm, "PACKAGE", "not_installed_here")
+    monkeypatch.setattr(embedded, "PACKAGE", "not_installed_here")
 
 
 def on_the_hub(monkeypatch: pytest.MonkeyPatch, folder: Path) -> list[str]:

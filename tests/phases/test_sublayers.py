@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from skip_exp import pipeline
+from skip_exp.job import identity
 from skip_exp.phases import sublayers
 from skip_exp.pruning.latency import Table, Timing
 from skip_exp.utils import timing as machine_timing
@@ -40,7 +41,8 @@ def timed(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
 
     monkeypatch.setattr(sublayers, "measure", measure)
     monkeypatch.setattr(sublayers, "alone", alone)
-    monkeypatch.setattr(machine_timing, "processor", lambda: state.get("processor", "one"))
+    for module in (machine_timing, identity):
+        monkeypatch.setattr(module, "processor", lambda: state.get("processor", "one"))
     return state
 
 

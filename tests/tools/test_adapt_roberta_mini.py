@@ -11,7 +11,7 @@ import pytest
 import torch
 from transformers import AutoModel, AutoTokenizer
 
-from skip_exp.models import backbones, minilm
+from skip_exp.models import backbones, embedded
 from tests.helpers.written import ROOT
 
 
@@ -48,7 +48,7 @@ def test_a_batch_holds_singles_or_pairs_of_like_length(tool: Any) -> None:
 
 @pytest.mark.slow
 def test_it_makes_a_roberta_of_the_shipped_ones_shape(tool: Any, tmp_path: Path) -> None:
-    pytest.importorskip(minilm.PACKAGE)
+    pytest.importorskip(embedded.PACKAGE)
     random.seed(0)
     words = (ROOT / "README.md").read_text().split()
     texts = [" ".join(random.choices(words, k=5)) for _ in range(400)]

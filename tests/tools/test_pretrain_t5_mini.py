@@ -10,7 +10,7 @@ import pytest
 import torch
 from transformers import AutoTokenizer, T5ForConditionalGeneration
 
-from skip_exp.models import backbones, minilm
+from skip_exp.models import backbones, embedded
 from tests.helpers.written import ROOT
 
 
@@ -48,7 +48,7 @@ def test_a_stream_gives_every_chunk_once_before_any_again(tool: Any) -> None:
 
 @pytest.mark.slow
 def test_it_makes_a_t5_of_the_embedded_ones_shape(tool: Any, tmp_path: Path) -> None:
-    pytest.importorskip(minilm.PACKAGE)
+    pytest.importorskip(embedded.PACKAGE)
     random.seed(0)
     words = (ROOT / "README.md").read_text().split()
     (tmp_path / "corpus").mkdir()
@@ -67,11 +67,11 @@ def test_it_makes_a_t5_of_the_embedded_ones_shape(tool: Any, tmp_path: Path) -> 
     tool.main([*folders, "--minutes", "0.03", "--second"])
 
     made = T5ForConditionalGeneration.from_pretrained(tmp_path / "out").config.to_dict()
-    embedded = backbones.embedded_folder("t5_mini")
-    shipped = T5ForConditionalGeneration.from_pretrained(embedded).config.to_dict()
+    folder = backbones.embedded_folder("t5_mini")
+    shipped = T5ForConditionalGeneration.from_pretrained(folder).config.to_dict()
     for key in ("d_model", "d_kv", "d_ff", "num_layers", "num_decoder_layers", "num_heads"):
         assert made[key] == shipped[key]
-    tokenizer, ours = (AutoTokenizer.from_pretrained(f) for f in (tmp_path / "out", embedded))
+    tokenizer, ours = (AutoTokenizer.from_pretrained(f) for f in (tmp_path / "out", folder))
     assert tokenizer("a film", "a mess")["input_ids"][-1] == tool.EOS
     assert tokenizer.all_special_tokens == ours.all_special_tokens
     rows = tool.supervised(tokenizer, tmp_path / "tasks")

@@ -1,10 +1,9 @@
-"""Which version of the code computed a number: computed from imports, never kept by hand.
+"""The version of the code that computed a number, found by following imports.
 
-A module's code version is a hash of its source and of all that it imports, directly or not, from
-its own package and from this one, and of the versions of the libraries that these import. So an
-edit of what draws the calibration rows makes relevances stale, and an edit of a report nothing.
-What is declared in ``skip_exp.config`` does not count: its values are in the keys themselves.
-Imports no torch.
+A module's code version is a hash of its source, of all that it imports from this package or from
+the user's own modules, and of the versions of the libraries in them. So an edit of the function
+that draws calibration rows makes relevances stale, and an edit of a report nothing. Imports no
+torch.
 """
 
 import ast
@@ -18,21 +17,32 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 ROOT = __name__.partition(".")[0]
-LEFT_OUT = f"{ROOT}.config"
-# By stage of the cache, the modules that compute its entries.
+PIPELINE = f"{ROOT}.pipeline"  # imports all that a job runs
+# They declare, refuse, record or look up, and compute no number.
+LEFT_OUT = tuple(
+    f"{ROOT}.{name}"
+    for name in ("config", "logger", "results", "job.attempts", "job.checks", "job.identity")
+)
+JOBS = "jobs"  # the cache's folder of notes, beside one folder per stage
+# By stage of the cache, the modules that compute its entries. `prepare` draws the rows of all.
 STAGES = {
-    "tune": ("phases.tune",),
-    "attribute": ("phases.attribute",),
-    "teacher": ("phases.fit",),
-    "hidden": ("phases.fit",),
-    "score": ("phases.test",),
-    "probe": ("phases.search",),
-    "latency": ("phases.sublayers",),
+    stage: ("job.prepare", module)
+    for stage, module in {
+        "tune": "phases.tune",
+        "attribute": "phases.attribute",
+        "teacher": "phases.fit",
+        "hidden": "phases.fit",
+        "score": "phases.test",
+        "probe": "phases.search",
+        "latency": "phases.sublayers",
+    }.items()
 }
-PHASES = ("tune", "attribute", "prune", "retune", "test", "benchmark", "search")
 BESIDE = {"transformers": ("tokenizers",)}  # libraries that compute, imported by others only
-# They bring bytes or wait for them, and compute nothing.
-CARRIERS = {"datasets", "filelock", "huggingface_hub", "omegaconf", "psutil", "safetensors"}
+# They bring bytes, wait for them or check them, and compute nothing.
+CARRIERS = {
+    *("datasets", "filelock", "huggingface_hub", "hydra", "omegaconf", "psutil", "pydantic"),
+    "safetensors",
+}
 
 
 def digest(value: object) -> str:
@@ -47,8 +57,8 @@ def stage_version(stage: str) -> str:
 
 @lru_cache
 def job_code() -> str:
-    """Code version of all phases, as it stands in a result and in its id."""
-    return code_version(*(f"{ROOT}.phases.{phase}" for phase in PHASES))[:16]
+    """Code version of what every job runs, as it stands in a result."""
+    return code_version(PIPELINE)[:16]
 
 
 @lru_cache
@@ -78,16 +88,34 @@ def libraries(modules: Iterable[str]) -> dict[str, str]:
 
 
 def closure(modules: tuple[str, ...]) -> set[str]:
-    """``modules`` and everything that they import from their own packages and from this one."""
-    packages = {name.partition(".")[0] for name in modules} | {ROOT}
+    """``modules`` and all that they import, from this package and from the user's own modules."""
     reached, waiting = set[str](), list(modules)
     while waiting:
         name = waiting.pop()
         if name in reached or source_of(name) is None or name.startswith(LEFT_OUT):
             continue
         reached.add(name)
-        waiting += [i for i in _imports(name) if i.partition(".")[0] in packages]
+        waiting += [found for found in _imports(name) if _is_followed(found)]
     return reached
+
+
+def _is_followed(name: str) -> bool:
+    package = name.partition(".")[0]
+    return package == ROOT or _is_users(package)
+
+
+@cache
+def _is_users(package: str) -> bool:
+    """Whether a package is neither installed nor of the standard library."""
+    if package in sys.stdlib_module_names:
+        return False
+    try:
+        spec = importlib.util.find_spec(package)
+    except (ImportError, ValueError):
+        return False
+    places = [] if spec is None else [*(spec.submodule_search_locations or [spec.origin or ""])]
+    parts = {part for place in places for part in Path(place).parts}
+    return bool(parts) and not parts & {"site-packages", "dist-packages"}
 
 
 @cache
@@ -130,8 +158,7 @@ def _import_names(name: str) -> Iterator[str]:
             whole = ".".join(filter(None, (base, node.module)))
             for alias in node.names:
                 inner = f"{whole}.{alias.name}"
-                is_own = whole.partition(".")[0] in (ROOT, name.partition(".")[0])
-                yield inner if is_own and source_of(inner) else whole
+                yield inner if _is_followed(whole) and source_of(inner) else whole
 
 
 def _run(node: ast.AST) -> Iterator[ast.AST]:

@@ -3,7 +3,7 @@
 Each class is one config group (``conf/<group>/*.yaml``) and the place of its defaults; the field
 names are the vocabulary of the whole project. A class checks its own ranges when it is made
 (:func:`typed`); what depends on several groups, or on the backbone, is checked in
-``phases.prepare``. Declarations only: what is computed from them lives where it is used.
+``job.prepare``. Declarations only: what is computed from them lives where it is used.
 """
 
 import math

@@ -11,10 +11,11 @@ from typing import Any
 import pandas as pd
 
 from skip_exp.config.task import TaskConfig
+from skip_exp.data.local import ENV_DIR, local_files, split_file
 from skip_exp.data.rows import Split, fingerprint, to_split
 from skip_exp.data.sample import sample_tables
 from skip_exp.data.spec import columns
-from skip_exp.data.tables import SUFFIXES, read_table
+from skip_exp.data.tables import read_table
 from skip_exp.errors import ConfigError, DataError
 from skip_exp.utils import hub
 from skip_exp.utils.files import Stamp, stamp
@@ -22,7 +23,6 @@ from skip_exp.utils.files import Stamp, stamp
 log = logging.getLogger(__name__)
 
 SOURCES = ("auto", "local", "hub", "sample")
-ENV_DIR = "SKIP_EXP_DATA"
 MIN_TRAIN = 20  # fewer rows leave next to nothing in the selection slice
 
 Tables = dict[str, tuple[pd.DataFrame, str]]  # split: rows, what they were read from
@@ -116,10 +116,7 @@ def _check_classes(spec: TaskConfig, labels: list[int], where: str) -> None:
 
 def local_stamp(spec: TaskConfig, dir: str | None) -> Stamp:
     """Of the local files that the task may be read from: equal while none of them changes."""
-    if spec.files:
-        return stamp(*(Path(file).expanduser() for file in spec.files.values()))
-    root = dir or os.environ.get(ENV_DIR)
-    return stamp(Path(root).expanduser() / spec.name) if root else ()
+    return stamp(*local_files(spec, dir).values())
 
 
 def _local(spec: TaskConfig, dir: str | None) -> tuple[Tables, str]:
@@ -140,9 +137,8 @@ def _local(spec: TaskConfig, dir: str | None) -> tuple[Tables, str]:
 
 
 def _split_file(folder: Path, spec: TaskConfig, split: str) -> Path:
-    for suffix in SUFFIXES:
-        if (path := folder / f"{split}{suffix}").exists():
-            return path
+    if path := split_file(folder, split):
+        return path
     has = ", ".join(sorted(p.name for p in folder.iterdir())) or "nothing"
     raise DataError(
         f"task {spec.name}: no {split}.jsonl, .json, .csv or .parquet in {folder} (it has: {has})"

@@ -12,6 +12,7 @@ from typing import Any
 
 import pandas as pd
 
+from skip_exp.data.local import SUFFIXES
 from skip_exp.data.text import shown, shown_names
 from skip_exp.errors import DataError
 
@@ -112,7 +113,6 @@ _READERS: dict[str, Callable[[Path, Sequence[str]], pd.DataFrame]] = {
     ".csv": _read_csv,
     ".parquet": _read_parquet,
 }
-SUFFIXES = tuple(_READERS)
 
 
 def _content(path: Path) -> str:

@@ -79,6 +79,7 @@ def assemble(job: Job, measured: Measured) -> results.Result:
         # Where a speed-up was asked for, the ratio that it took.
         "ratio": measured.ratio if measured.ratio is not None else round(reached, 3),
         "ratio_reached": reached,
+        "precision": job.trainer.precision,
         "method": method,
         "data_source": job.data.source,
         "data_is_sample": job.data.is_sample,

@@ -54,20 +54,13 @@ class Job:
         """Name of the task's main metric."""
         return self.data.spec.metrics[0]
 
-    @property
-    def label(self) -> dict[str, Any]:
-        """What a reader of the cache is told of an entry."""
-        cfg = self.cfg
-        names = {"task": cfg.task.name, "backbone": cfg.backbone.label, "prompt": cfg.prompt.kind}
-        return names | {"seed": cfg.seed}
-
     def seed(self, phase: str) -> int:
         """Each phase has a seed of its own, so that a cached phase changes nothing after it."""
         return phase_seed(self.cfg.seed, phase)
 
-    def stage(self, name: str, compute: Callable[[], Entry], **label: Any) -> Entry:
+    def stage(self, name: str, compute: Callable[[], Entry]) -> Entry:
         """The entry of a stage, from the cache where it is there."""
-        return self.cache.get(name, self.keys[name], compute, self.label | label)
+        return self.cache.get(name, self.keys[name], compute)
 
     def batches(
         self, settings: TrainConfig, phase: str, taught: Mapping[str, Tensor] | None = None

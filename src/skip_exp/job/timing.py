@@ -90,7 +90,7 @@ def again(job: Job, earlier: Mapping[str, Any]) -> dict[str, Any]:
     why = _why(earlier["latency"], place(device))
     if not (why and job.cfg.benchmark.enabled):
         return {}
-    log.info("done before; its timing is taken again: %s", why)
+    log.info("done before; timed again: %s", why)
     skill = Skill.load(Path(earlier["path"]).parent / earlier["skill"])
     dense = whole_model(skill.about, skill.tokenizer)  # as fast as the tuned one
     return {"latency": compare(dense, skill.model, job.cfg.benchmark, device), "retimed": True}
@@ -102,4 +102,4 @@ def _why(latency: Mapping[str, Any], here: Mapping[str, Any]) -> str:
         return "it was contended"
     there = {name: latency.get(name) for name in here}
     told = ["{device}, threads={threads}".format(**place) for place in (there, here)]
-    return "" if there == here else f"it is of {told[0]}; this is {told[1]}"
+    return "" if there == here else f"measured on {told[0]}, running on {told[1]}"

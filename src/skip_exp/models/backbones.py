@@ -16,10 +16,11 @@ from transformers.modeling_utils import PreTrainedModel
 
 from skip_exp.errors import ConfigError, SkipError, first_line
 from skip_exp.models.content import content_hash
+from skip_exp.models.embedded import PACKAGE, SHIPPED, WEIGHTS
 from skip_exp.models.families.base import Family, HFModel
 from skip_exp.models.families.registry import FAMILIES
 from skip_exp.models.families.roberta import as_roberta
-from skip_exp.models.minilm import PACKAGE, minilm_folder
+from skip_exp.models.minilm import minilm_folder
 from skip_exp.models.readouts.build import READOUTS, readout_class
 from skip_exp.utils.files import Stamp, stamp
 from skip_exp.utils.hub import explain, hub_reachable, offline_if_unreachable
@@ -28,8 +29,6 @@ from skip_exp.utils.memory import keep_freed
 log = logging.getLogger(__name__)
 
 MINILM = PACKAGE
-WEIGHTS = Path(__file__).parents[1] / "weights"
-SHIPPED = ("roberta_mini", "t5_mini")  # folders of WEIGHTS
 EMBEDDED = ("minilm", "minilm_roberta", *SHIPPED)
 BERT_DERIVED = "embedded:minilm_roberta"
 NOTES = {  # "<short>: <in full>"; the short form stands in every table

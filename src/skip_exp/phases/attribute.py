@@ -32,7 +32,7 @@ def attribute(job: Job, dense: SoftPromptModel) -> tuple[Relevance, bool]:
         _check_they_tell(job, callback.relevance)
         return Entry(callback.relevance, {})
 
-    entry = job.stage("attribute", compute, attribution=job.cfg.attribution.name)
+    entry = job.stage("attribute", compute)
     return entry.tensors, entry.hit
 
 

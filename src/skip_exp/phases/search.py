@@ -102,5 +102,5 @@ def probe(
         final, _ = retune(job, dense, prune(job, dense, relevance, ratio), None, None)
         return Entry({}, {"select": select_score(job, final)})
 
-    entry = job.cache.get("probe", key, compute, job.label | {"ratio": ratio})
+    entry = job.cache.get("probe", key, compute)
     return entry.values["select"], entry.hit

@@ -53,9 +53,8 @@ def time_sublayers(job: Job, dense: SoftPromptModel) -> Timed:
         "size": [size.batch, size.seq_len],
         **here,
     }
-    label = {"backbone": job.cfg.backbone.label, "prompt": job.cfg.prompt.kind}
     model = dense.to(device).eval()
-    values = job.cache.get("latency", key, lambda: _measure(job, model), label).values
+    values = job.cache.get("latency", key, lambda: _measure(job, model)).values
     sites = {site: Timing(*timing) for site, timing in values["sites"].items()}
     contended = values["contended"]
     return Timed(Table(values["total"], sites), contended=contended, **here)

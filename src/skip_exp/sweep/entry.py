@@ -20,7 +20,7 @@ from skip_exp import results
 from skip_exp.config import refusals
 from skip_exp.config.schema import Config, typed
 from skip_exp.errors import SkipError
-from skip_exp.job import again, attempts
+from skip_exp.job import attempts
 from skip_exp.sweep import progress, workers
 from skip_exp.sweep.state import STARTED
 from skip_exp.utils import imports
@@ -38,11 +38,9 @@ def job(cfg: DictConfig) -> None:
         progress.announce()
         _check(cfg)
         settings = typed(cfg, Config)
-        if done := again.find(settings):
-            attempts.write_config(settings, done["job_id"])
-            attempts.reuse(settings, done)
-            return
         workers.settle(settings.trainer)
+        if attempts.repeat(settings):
+            return
         pipeline = imports.load("skip_exp.pipeline")  # not before: torch takes seconds to import
         _quiet()
         pipeline.run(settings)

@@ -8,6 +8,7 @@ import logging
 import os
 import warnings
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 from filelock import FileLock
 from hydra.core.hydra_config import HydraConfig
@@ -66,6 +67,8 @@ def visible_gpus() -> list[str]:
     named = os.environ.get("CUDA_VISIBLE_DEVICES")
     if named is not None:
         return [name.strip() for name in named.split(",") if name.strip()]
+    if not any(Path("/dev").glob("nvidia[0-9]*")):
+        return []
     import torch  # takes seconds: only where GPUs may be shared out
 
     return [str(index) for index in range(torch.cuda.device_count())]

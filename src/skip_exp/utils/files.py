@@ -1,12 +1,19 @@
-"""Files that appear whole or not at all, whether they changed, locks, and JSON of any author."""
+"""Files: written whole or not at all, their stamps and content, locks, and untrusted JSON."""
 
+import errno
+import hashlib
 import json
 import os
 import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 from filelock import FileLock
+
+from skip_exp.errors import SkipError
 
 Stamp = tuple[tuple[str, int, int], ...]
 
@@ -37,6 +44,41 @@ def stamp(*paths: Path) -> Stamp:
             continue
         found += [(name, about.st_size, about.st_mtime_ns) for name, about in stats]
     return tuple(found)
+
+
+def content(paths: Mapping[str, Path]) -> str:
+    """SHA-256 over the bytes of files and what they are called here; empty where one is missing.
+
+    Files are read once per process while they stay.
+    """
+    stamps = {name: stamp(path) for name, path in paths.items()}
+    if not all(stamps.values()):
+        return ""
+    return (
+        _content(tuple((name, *found) for name, found in sorted(stamps.items()))) if paths else ""
+    )
+
+
+@lru_cache(maxsize=16)
+def _content(files: tuple[tuple[str, tuple[str, int, int]], ...]) -> str:
+    digest = hashlib.sha256()
+    for name, (path, *_) in files:
+        with open(path, "rb") as file:
+            found = hashlib.file_digest(file, "sha256").hexdigest()
+        digest.update(f"{name}{Path(path).suffix} {found}\n".encode())
+    return digest.hexdigest()
+
+
+@contextmanager
+def full_disk_is_refused(output: Path) -> Iterator[None]:
+    """Turn a full disk, or an exhausted quota, into one line. Raises SkipError."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        where = error.filename2 or error.filename or f"output_dir={output}"
+        raise SkipError(f"{where}: cannot be written: {error.strerror}") from error
 
 
 def machine_lock(name: str) -> FileLock:
