@@ -8,7 +8,8 @@ its 95 % interval over the tasks and the number of pairs::
     skip-exp compare outputs --by prune.sites=[ffn],[ffn,heads] --out sites.csv
     skip-exp compare outputs/mine outputs/paper --by folder          # whole recipes
 
-The first value is the baseline. To choose a setting, compare with ``--score select/final``: the
+KEY may be a group, such as ``attribution`` or ``retune``: then everything in it may differ. The
+first value is the baseline. To choose a setting, compare with ``--score select/final``: the
 selection slice is never the split that is reported.
 """
 
@@ -37,7 +38,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("folders", nargs="*", metavar="FOLDER", default=["outputs"])
-    parser.add_argument("--by", required=True, metavar="KEY[=A,B]", help="what is compared")
+    parser.add_argument(
+        "--by", required=True, metavar="KEY[=A,B]", help="key or group that is compared"
+    )
     parser.add_argument("--score", choices=SCORES, default="metric/final", help="which score")
     parser.add_argument("--out", type=Path, metavar="FILE", help=f"written too: {SUFFIXES}")
     options = parser.parse_args(arguments)

@@ -47,7 +47,7 @@ def compare(
 
     Args:
         results: of `load`.
-        by: what is compared, such as ``attribution`` or ``prune.sites``; or ``folder``.
+        by: a key such as ``prune.sites``, a group such as ``attribution``, or ``folder``.
         values: the first is the baseline; none: all, against the one with most results.
         score: column of the scores, such as ``select/pruned``.
 
@@ -82,13 +82,34 @@ def compare(
 
 
 def _options(results: pd.DataFrame, by: str) -> pd.Series:
-    """The value of the compared key, per result, as text."""
-    column = _OWN_COLUMN.get(by, CONFIG + by)
+    """The value of the compared key, per result, as text; of a group all that differs in it."""
+    column, below = _OWN_COLUMN.get(by, CONFIG + by), _below(results, by)
+    if below:
+        no_name = pd.Series("", index=results.index)
+        methods = results["attribution"] if by == "attribution" else no_name
+        parts = [_described(part, below) for _, part in results.groupby(methods)]
+        labels = methods + ", " + pd.concat([*parts, pd.Series(dtype=object)])
+        return labels.str.strip(", ")
     if column not in results:
         keys = [name for name in results if name.startswith(CONFIG) and results[name].nunique() > 1]
         differ = ", ".join(key.removeprefix(CONFIG) for key in keys) or "none"
         raise SkipError(f"--by {by}: no such key in these results; keys that differ: {differ}")
     return results[column].map(str if column == FOLDER else _plain)
+
+
+def _below(results: pd.DataFrame, group: str) -> list[str]:
+    return [name for name in results if name.startswith(f"{CONFIG}{group}.")]
+
+
+def _described(results: pd.DataFrame, columns: Sequence[str]) -> pd.Series:
+    """``tune.lr=0.1, tune.epochs=3``: per result the columns in which the results differ."""
+    differ = [name for name in columns if results[name].nunique() > 1]
+    names = [name.removeprefix(CONFIG) for name in differ]
+    texts = [
+        ", ".join(f"{name}={value}" for name, value in zip(names, row, strict=True) if value)
+        for row in results[differ].to_numpy()
+    ]
+    return pd.Series(texts, index=results.index, dtype=object)
 
 
 def _plain(value: Any) -> str:
@@ -103,7 +124,7 @@ def _plain(value: Any) -> str:
 def _pairs(left: pd.DataFrame, right: pd.DataFrame, by: str, score: str) -> pd.DataFrame:
     """Results that agree in all but ``by``: columns of both, ``baseline`` and ``option``.
 
-    A key that only one side has at all, such as an option of one attribution method, is ignored.
+    Keys below a compared group are ignored, and keys that only one side has at all.
     """
     compared = _OWN_COLUMN.get(by, CONFIG + by)
     on = [name for name in ("task", "backbone", "ratio", "seed") if name != compared]
@@ -114,7 +135,8 @@ def _pairs(left: pd.DataFrame, right: pd.DataFrame, by: str, score: str) -> pd.D
                 raise SkipError(f"--by {FOLDER}: {where} has several settings of one job")
     else:
         keys = [name for name in left if name.startswith(CONFIG) or name == "attribution"]
-        keys = [name for name in keys if not name.startswith(f"{CONFIG}benchmark.")]
+        ignored = {*_below(left, "benchmark"), *_below(left, by)}
+        keys = [name for name in keys if name not in ignored]
         both = [n for n in keys if (left[n] != "").any() and (right[n] != "").any()]
         on += [name for name in both if name != compared]
     sides = {"baseline": left, "option": right}
@@ -150,16 +172,10 @@ def _rows(pairs: pd.DataFrame) -> pd.DataFrame:
     return rows[[*at, *rows.columns.drop(at)]]
 
 
-def _settings(pairs: pd.DataFrame) -> list[str]:
+def _settings(pairs: pd.DataFrame) -> pd.Series:
     """Per pair the keys, other than the task's own, that not all pairs share."""
-    keys = [n for n in pairs if n.startswith(CONFIG) and not n.startswith(f"{CONFIG}task.")]
-    keys += [name for name in ("attribution",) if name in pairs]
-    differ = [name for name in keys if pairs[name].nunique() > 1]
-    names = [name.removeprefix(CONFIG) for name in differ]
-    return [
-        ", ".join(f"{name}={value}" for name, value in zip(names, row, strict=True))
-        for row in pairs[differ].to_numpy()
-    ]
+    names = [n for n in pairs if n == "attribution" or n.startswith(CONFIG)]
+    return _described(pairs, [n for n in names if not n.startswith(f"{CONFIG}task.")])
 
 
 def interval(differences: Sequence[float] | pd.Series) -> tuple[float, float]:
