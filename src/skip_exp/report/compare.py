@@ -86,9 +86,9 @@ def _options(results: pd.DataFrame, by: str) -> pd.Series:
     column, below = _OWN_COLUMN.get(by, CONFIG + by), _below(results, by)
     if below:
         no_name = pd.Series("", index=results.index)
-        methods = results["attribution"] if by == "attribution" else no_name
-        parts = [_described(part, below) for _, part in results.groupby(methods)]
-        labels = methods + ", " + pd.concat([*parts, pd.Series(dtype=object)])
+        names = results[column] if by in _OWN_COLUMN else no_name
+        parts = [_described(part, below) for _, part in results.groupby(names)]
+        labels = names + ", " + pd.concat([*parts, pd.Series(dtype=object)])
         return labels.str.strip(", ")
     if column not in results:
         keys = [name for name in results if name.startswith(CONFIG) and results[name].nunique() > 1]
