@@ -25,7 +25,7 @@ from skip_exp.models.soft_prompt import SoftPromptModel
 from skip_exp.pruning.allocate import allocate
 from skip_exp.pruning.surgery import cut
 from skip_exp.skill.classifier import encode_texts, token_batches
-from skip_exp.skill.files import save_skill, write_skill
+from skip_exp.skill.files import read_skill, save_skill, write_skill
 from skip_exp.skill.record import SkillRecord
 from tests.helpers.saved import Saved, save_backbone, save_tiny_skill
 from tests.helpers.toy import rarely
@@ -216,6 +216,15 @@ def test_a_rank_is_believed_only_where_it_fits_what_is_stored(tmp_path: Path) ->
         _forge(**changes)(saved)
         with pytest.raises(SkipError, match=named):
             Skill.load(saved.folder)
+
+
+def test_factors_under_their_former_names_are_read(tmp_path: Path) -> None:
+    saved = save_tiny_skill(tmp_path, train="lora")
+    record, tensors = read_skill(saved.folder)
+    former = {n.replace("lora_B", "left").replace("lora_A", "right"): t for n, t in tensors.items()}
+    assert former.keys() != tensors.keys()
+    write_skill(saved.folder, former, record.stored())
+    assert read_skill(saved.folder)[1].keys() == tensors.keys()
 
 
 def test_a_backbone_that_has_moved(tmp_path: Path) -> None:
