@@ -1,17 +1,17 @@
-"""Errors a user can act on: one line that names the key, the value and what is allowed."""
+"""Errors a user can act on: one line with the key, the value and what is allowed."""
 
 
 class SkipError(Exception):
-    """A refusal or failure whose message is complete on one line; shown without a traceback."""
+    """A failure explained in one line and shown without a traceback."""
 
 
 class ConfigError(SkipError):
     """A configuration value that cannot work.
 
     Args:
-        key: dotted config key, as typed on the command line (``prune.ratio``).
-        value: what was given.
-        allowed: what would have been accepted, in words.
+        key: dotted config key, such as ``prune.ratio``.
+        value: the given value.
+        allowed: the allowed values, in words.
     """
 
     def __init__(self, key: str, value: object, allowed: str) -> None:
@@ -19,10 +19,10 @@ class ConfigError(SkipError):
 
 
 class ExampleError(SkipError):
-    """An example to be answered that is not what the task takes.
+    """An example for inference that does not fit the task.
 
     Args:
-        number: of the example, from 1.
+        number: position of the example, from 1.
         why: what is wrong with it.
     """
 
@@ -33,10 +33,10 @@ class ExampleError(SkipError):
 
 
 class DataError(SkipError):
-    """Data that is missing, unreachable or not in the shape that its task describes."""
+    """Data that is missing, unreachable or does not fit its task's description."""
 
 
 def first_line(error: BaseException) -> str:
-    """What an error says first, or its name where it says nothing."""
+    """First line of an error's message, or the error's name if it has none."""
     lines = str(error).strip().splitlines()
     return lines[0] if lines else type(error).__name__

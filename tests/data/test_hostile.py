@@ -21,6 +21,7 @@ from skip_exp.commands.predict import parse_lines
 from skip_exp.data.rows import Split, to_split
 from skip_exp.data.tables import read_table
 from skip_exp.errors import DataError, SkipError
+from tests.helpers.hostile import altered_bytes
 
 from .conftest import spec
 
@@ -40,41 +41,6 @@ ODD = st.recursive(
 )
 ROW = st.fixed_dictionaries({"s": TEXT, "t": TEXT, "label": LABEL})
 ODD_ROW = st.dictionaries(st.sampled_from(["s", "t", "label", "", "S", "x"]), ODD, max_size=5)
-
-
-@st.composite
-def damaged(draw: st.DrawFn, content: bytes) -> bytes:
-    """``content`` with bits flipped, parts cut out, swapped, said twice or put in anew."""
-    data = bytearray(content)
-    for _ in range(draw(st.integers(0, 4))):
-        a, b = sorted(draw(st.tuples(*[st.integers(0, len(data))] * 2)))
-        how = draw(st.sampled_from(["flip", "cut", "end", "twice", "swap", "put"]))
-        if how == "flip" and a < len(data):
-            data[a] ^= 1 << draw(st.integers(0, 7))
-        elif how == "cut":
-            del data[a:b]
-        elif how == "end":
-            del data[a:]
-        elif how == "twice":
-            data[b:b] = data[a:b]
-        elif how == "swap":
-            data = data[b:] + data[a:b] + data[:a]
-        elif how == "put":
-            odd = [
-                b'"',
-                b",",
-                b"\r",
-                b"\n",
-                b"\0",
-                b"[",
-                b"{",
-                b"\xff",
-                b"1e999",
-                b"NaN",
-                b"\\ud83d",
-            ]
-            data[a:a] = draw(st.sampled_from(odd)) * draw(st.sampled_from([1, 1, 3, 2000]))
-    return bytes(data)
 
 
 def written(ending: str, rows: list[dict[str, Any]], folder: Path) -> bytes:
@@ -142,7 +108,7 @@ def many(examples: int) -> Callable[[Any], Any]:
 def test_a_damaged_file(ending: str, data: st.DataObject, rows: list[dict[str, Any]]) -> None:
     with tempfile.TemporaryDirectory() as folder:
         good = written(ending, rows, Path(folder))
-    check(ending, data.draw(damaged(good)))
+    check(ending, data.draw(altered_bytes(good)))
 
 
 @pytest.mark.parametrize("ending", [".json", ".jsonl"])
@@ -187,7 +153,7 @@ def test_parquet_of_any_types(kinds: list[str], missing: bool) -> None:
 @given(data=st.data(), rows=st.lists(ROW | TEXT, max_size=4))
 def test_lines_to_be_answered(data: st.DataObject, rows: list[Any]) -> None:
     good = "\n".join(row if isinstance(row, str) else json.dumps(row) for row in rows)
-    content = data.draw(damaged(good.encode()))
+    content = data.draw(altered_bytes(good.encode())) if good else b""
     try:
         examples = list(parse_lines(content.splitlines(keepends=True), "it"))
     except SkipError as error:

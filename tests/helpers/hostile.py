@@ -15,6 +15,7 @@ ODD: tuple[Any, ...] = (
     *("../../etc/passwd", "/etc/passwd", "os.system", "torch", "a" * 5000, "done", "encoder.0.ffn"),
     *([], {}, [1], ["a", "b"], [[1, 2], [3]], [None], {"x": 1}, {"": {}}, [-1, 2], [2, -1]),
 )
+PIECES = (b'"', b",", b"\r", b"\n", b"\0", b"[", b"{", b"\xff", b"1e999", b"NaN", b"\\ud83d")
 
 
 def examples(count: int, drawn: st.SearchStrategy[Any], check: Callable[[Any], None]) -> None:
@@ -55,7 +56,8 @@ def altered_bytes(draw: st.DrawFn, content: bytes) -> bytes:
             draw(st.sampled_from([0, 1, 2**20, 2**62, 2**64 - 1])).to_bytes(8, "little")
             + content[8:]
         )
-    return content[:at] + draw(st.binary(min_size=1, max_size=64)) + content[at:]
+    piece = draw(st.sampled_from(PIECES) | st.binary(min_size=1, max_size=64))
+    return content[:at] + piece * draw(st.sampled_from([1, 1, 3, 2000])) + content[at:]
 
 
 def places(value: Any, at: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:

@@ -1,1 +1,1 @@
-"""Tasks: description, sources, tokenisation and batches."""
+"""Tasks: sources, rows, tokenization and batches."""

@@ -1,4 +1,4 @@
-"""Rows of token ids put together to batches; for training and for answering alike."""
+"""Collates rows of token ids into padded batches, for training and for inference."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -12,16 +12,18 @@ Row = dict[str, Any]
 # (TAUGHT: [n, ...])
 Batch = dict[str, Tensor]
 
-# What the dense model made of a row: logits [labels]; text means [layers, H].
+# Distillation targets of a row: the teacher's logits [labels] and its text means [layers, H].
 TAUGHT = ("teacher", "hidden")
 
 
 def collate(rows: Sequence[Mapping[str, Any]], pad_id: int, step: int = 1, most: int = 0) -> Batch:
-    """Right-pad rows to the longest of them, rounded up to a multiple of ``step``.
+    """Right-pad rows to a common width; padding has mask 0 and token type 0.
 
-    Not beyond ``most`` for that. Padding has mask 0 and token type 0.
+    Labels, halves and distillation targets (as fp32) are included where the rows have them.
 
-    ``labels``, ``half``, and what a teacher made of the rows (fp32), where the rows carry them.
+    Args:
+        step: the width is rounded up to a multiple of this.
+        most: rounding never exceeds this width.
     """
     lengths = torch.tensor([len(row["input_ids"]) for row in rows])
     longest = int(lengths.max())
@@ -36,10 +38,9 @@ def collate(rows: Sequence[Mapping[str, Any]], pad_id: int, step: int = 1, most:
     }
     if "token_type_ids" in rows[0]:
         batch["token_type_ids"] = padded("token_type_ids", 0)
-    if "label" in rows[0]:
-        batch["labels"] = torch.tensor([row["label"] for row in rows])
-    if "half" in rows[0]:
-        batch["half"] = torch.tensor([row["half"] for row in rows])
+    for key, name in (("label", "labels"), ("half", "half")):
+        if key in rows[0]:
+            batch[name] = torch.tensor([row[key] for row in rows])
     for name in TAUGHT:
         if name in rows[0]:
             batch[name] = torch.stack([row[name] for row in rows]).float()

@@ -1,4 +1,4 @@
-"""Tokenised rows, the selection slice, and batches padded only as far as they need."""
+"""Tokenizes a task and sets its selection slice apart."""
 
 import logging
 from dataclasses import dataclass, replace
@@ -17,7 +17,7 @@ from skip_exp.errors import ConfigError
 
 log = logging.getLogger(__name__)
 
-SELECT_EVERY = 10  # train rows with index % 10 == 9 stop, choose and search; nothing else
+SELECT_EVERY = 10  # train rows with index % 10 == 9 are the selection slice
 _CHUNK = 1000  # rows per tokenizer call
 
 
@@ -32,35 +32,33 @@ class EncodedTask:
     extra: dict[str, list[Row]]
     source: str
     is_sample: bool
-    fingerprint: str  # of the raw content
-    truncated: dict[str, int]  # rows cut to max_length, per split as read
-    majority: dict[str, float]  # {"accuracy": of always answering validation's commonest label}
+    fingerprint: str  # hash of the raw texts and labels
+    majority: dict[str, float]  # scores of always predicting validation's most frequent label
     tokenizer: PreTrainedTokenizerBase
-    train_rows: int | None = None  # how many were drawn for ``train``; None: it has all there are
+    train_rows: int | None = None  # number of rows drawn for ``train``; None: all of them
 
     def token_counts(self) -> Tensor:
-        """Occurrences by token id in the train rows (the selection slice is not among them)."""
+        """Occurrences by token id in the train rows, without the selection slice."""
         ids = chain.from_iterable(row["input_ids"] for row in self.train)
         return torch.bincount(torch.from_numpy(np.fromiter(ids, np.int64)))
 
 
 def encode(raw: RawTask, tokenizer: PreTrainedTokenizerBase, max_length: int) -> EncodedTask:
-    """Tokenise every split (a pair as one input) and set the selection slice apart.
+    """Tokenize every split (pairs as one input) and set the selection slice apart.
 
     Args:
         tokenizer: a fast tokenizer.
-        max_length: tokens per row, special tokens included; longer rows are truncated (of a pair,
-            the longer text first) and counted in the log.
+        max_length: tokens per row, special tokens included. Longer rows are truncated, pairs
+            longest-first; the log says how many.
     """
     spec = raw.spec
     rows: dict[str, list[Row]] = {}
-    truncated: dict[str, int] = {}
     for name, split in raw.splits.items():
-        rows[name], truncated[name] = _encode_split(split, tokenizer, max_length)
-        if truncated[name]:
+        rows[name], truncated = _encode_split(split, tokenizer, max_length)
+        if truncated:
             log.info(
-                "data: %d of %d rows of %s truncated to %d tokens (data.max_length)",
-                truncated[name], len(split), name, max_length,
+                "data: truncated %d of %d %s rows to %d tokens (data.max_length)",
+                truncated, len(split), name, max_length,
             )  # fmt: skip
     train = rows[spec.train]
     labels = raw.splits[spec.validation].label
@@ -73,30 +71,30 @@ def encode(raw: RawTask, tokenizer: PreTrainedTokenizerBase, max_length: int) ->
         source=raw.source,
         is_sample=raw.is_sample,
         fingerprint=raw.fingerprint,
-        truncated=truncated,
         majority={"accuracy": max(map(labels.count, set(labels))) / len(labels)},
         tokenizer=tokenizer,
     )
 
 
 def draw_rows(task: EncodedTask, count: int, seed: int) -> EncodedTask:
-    """The task with ``count`` of its train rows, drawn by ``seed`` alone, in their own order.
+    """The task with ``count`` random train rows, kept in their original order.
 
-    The draw of a smaller count is part of that of a larger one. Where there are no more than
-    ``count`` rows, the task itself.
+    The draw depends on ``seed`` alone, and a smaller draw is a subset of a larger one.
 
     Raises:
-        ConfigError: all rows drawn have one label.
+        ConfigError: all drawn rows have the same label.
     """
     if count >= len(task.train):
-        log.info("data: data.train_rows=%d: all %d train rows are used", count, len(task.train))
+        log.info("data: data.train_rows=%d: using all %d train rows", count, len(task.train))
         return task
     drawn = np.random.default_rng(seed).permutation(len(task.train))[:count]
     rows = [task.train[i] for i in sorted(drawn)]
     if len(labels := {row["label"] for row in rows}) == 1:
         name = task.spec.labels[labels.pop()]
-        raise ConfigError("data.train_rows", count, f"all rows drawn have the label {name!r}")
-    log.info("data: %d of %d train rows drawn (data.train_rows)", count, len(task.train))
+        raise ConfigError(
+            "data.train_rows", count, f"all drawn rows have the label {name!r}; draw more"
+        )
+    log.info("data: drew %d of %d train rows (data.train_rows)", count, len(task.train))
     return replace(task, train=rows, train_rows=count)
 
 

@@ -1,4 +1,4 @@
-"""Batches for Lightning and for attribution: little padding, same order for the same seed."""
+"""Batches for Lightning and for attribution, with little padding and a reproducible order."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
@@ -13,17 +13,17 @@ from skip_exp.data.batches import Batch, Row, collate
 from skip_exp.data.encode import EncodedTask
 from skip_exp.errors import ConfigError, DataError
 
-_MEGA = 50  # batches that are sorted by length together
-# Train batches are a multiple of this wide. oneDNN compiles a kernel per shape and keeps 1,024 of
-# them: with every width, and layers cut to sizes of their own, it compiled 65 a step (at 95 %, CR).
+_MEGA = 50  # batches whose rows are sorted by length together
+# Train batches are padded to a multiple of this width. oneDNN compiles a kernel per shape and
+# caches 1,024 of them; with arbitrary widths and pruned layers it recompiles in every step.
 _STEP = 4
 
 
 class LengthGroupedSampler(Sampler[int]):
-    """Random order in which each run of ``batch`` rows is of similar length.
+    """Random order in which the rows of each batch have similar lengths.
 
     Shuffles, sorts within mega-batches of 50 batches, then shuffles the batches. The order depends
-    on (seed, epoch) alone, so a resumed run goes on as an uninterrupted one. Lightning calls
+    on (seed, epoch) alone, so a resumed run continues like an uninterrupted one. Lightning calls
     ``set_epoch`` on a loader's sampler (not on a batch sampler) before each epoch.
     """
 
@@ -45,35 +45,35 @@ class LengthGroupedSampler(Sampler[int]):
         mega = self.batch * _MEGA
         parts = [order[i : i + mega] for i in range(0, len(order), mega)]
         order = np.concatenate([p[np.argsort(self.lengths[p], kind="stable")] for p in parts])
-        # The incomplete batch stays last: elsewhere it would shift the borders of all others.
+        # The incomplete batch stays last: elsewhere it would shift all later batches.
         full = len(order) // self.batch * self.batch
         batches = rng.permutation(order[:full].reshape(-1, self.batch))
         return iter([*batches.ravel().tolist(), *order[full:].tolist()])
 
 
 def share(rows: Sequence[Row], rank: int, world: int) -> tuple[Sequence[Row], float]:
-    """The rows of one batch that fall to process ``rank``, and the weight of their mean loss.
+    """One process's rows of a batch (every ``world``-th), and the weight of their mean loss.
 
-    Every ``world``-th row. Gradients are averaged over the processes, and the last batch of an
-    epoch rarely divides: with these weights the average is the gradient of the whole batch's mean
-    loss. A process must take part in every step, so one without a row takes the first, weighted 0.
+    DDP averages gradients over processes, but the last batch rarely divides evenly. With these
+    weights the average is the gradient of the whole batch's mean loss. Every process must take part
+    in every step, so one without rows takes the first row with weight 0.
     """
     rows_of_rank = rows[rank::world]
     return rows_of_rank or rows[:1], len(rows_of_rank) * world / len(rows)
 
 
 class TextDataModule(L.LightningDataModule):
-    """Train on ``train``, validate on ``select``, test on ``validation``; rows stay in memory.
+    """Trains on ``train``, validates on ``select`` and tests on ``validation``, all in memory.
 
-    Every row of ``select`` tells its half, 0 and 1 in turn: see ``callbacks.keep_best.crossfit``.
-    Where a trainer runs several processes, each gets its :func:`share` of every train batch, with
-    the weight as ``weight`` [], and every n-th row of ``select``.
+    Rows of ``select`` carry a ``half``, alternately 0 and 1 (see ``callbacks.keep_best.crossfit``).
+    With several processes, each gets its :func:`share` of every train batch, with the weight as
+    ``weight`` [], and every n-th row of ``select``.
 
     Args:
         batch: train rows per step.
-        seed: of the order of the train rows.
+        seed: seed of the train order.
         eval_batch: rows per batch of the other loaders, which run in order of length.
-        taught: by name (see ``batches.TAUGHT``), [train rows, ...]: what train batches carry.
+        taught: distillation targets [train rows, ...] by name, see ``batches.TAUGHT``.
     """
 
     def __init__(
@@ -92,7 +92,7 @@ class TextDataModule(L.LightningDataModule):
         self.eval_batch = eval_batch
         pad = encoded.tokenizer.pad_token_id
         if pad is None:
-            raise DataError(f"the tokenizer {encoded.tokenizer.name_or_path} has no padding token")
+            raise DataError(f"tokenizer {encoded.tokenizer.name_or_path}: it has no padding token")
         self._collate = partial(collate, pad_id=pad)
         longest = max(map(_length, encoded.train), default=0)
         self._padded = partial(self._collate, step=_STEP, most=longest)
@@ -104,13 +104,13 @@ class TextDataModule(L.LightningDataModule):
         sampler = LengthGroupedSampler([_length(row) for row in rows], self.batch, self.seed)
         rank, world = self._place()
         collate = self._padded if world == 1 else partial(self._share, rank=rank, world=world)
-        return self._loader(rows, self.batch, sampler, collate)
+        return DataLoader(rows, self.batch, sampler=sampler, collate_fn=collate)  # type: ignore[arg-type]
 
     def val_dataloader(self) -> DataLoader[Row]:
         rank, world = self._place()
         rows = [row | {"half": i % 2} for i, row in enumerate(self.encoded.select)]
         if len(rows) < world:
-            why = f"the selection slice has {len(rows)} rows only, and each process scores some"
+            why = f"must be at most {len(rows)}, the rows of the selection slice"
             raise ConfigError("trainer.devices", world, why)
         return self._sorted_loader(rows, rank, world)
 
@@ -122,28 +122,23 @@ class TextDataModule(L.LightningDataModule):
         return self._sorted_loader(self.encoded.extra[split])
 
     def of_train_rows(self, model: Callable[[Batch], Tensor]) -> Tensor:
-        """``model(batch)`` [n, ...] of every train row, in the order of the rows; on the CPU."""
+        """``model(batch)`` [n, ...] for all train rows, in their order, on the CPU."""
         rows = self.encoded.train
         order = sorted(range(len(rows)), key=lambda i: _length(rows[i]))
         parts = [order[i : i + self.eval_batch] for i in range(0, len(order), self.eval_batch)]
-        # One copy at the end: one of each batch would be waited for.
+        # A single copy at the end: a copy per batch would synchronize with the GPU each time.
         found = torch.cat([model(self._collate([rows[i] for i in part])) for part in parts]).cpu()
         return torch.empty_like(found).index_copy_(0, torch.tensor(order), found)
 
     def attribution_batches(self, samples: int, batch: int, seed: int) -> list[Batch]:
-        """Batches of ``samples`` train rows drawn without replacement, sorted by length."""
-        if samples < 1:
-            raise ConfigError("attribution.samples", samples, "must be at least 1")
+        """Batches of ``samples`` random train rows (without replacement), sorted by length."""
         rows = self.encoded.train
-        indices = np.random.default_rng(seed).permutation(len(rows))[:samples]
-        rows_by_length = sorted((rows[i] for i in indices), key=_length)
-        return [
-            self._collate(rows_by_length[i : i + batch])
-            for i in range(0, len(rows_by_length), batch)
-        ]
+        drawn = np.random.default_rng(seed).permutation(len(rows))[:samples]
+        chosen = sorted((rows[i] for i in drawn), key=_length)
+        return [self._collate(chosen[i : i + batch]) for i in range(0, len(chosen), batch)]
 
     def _place(self) -> tuple[int, int]:
-        """Rank of this process, and number of processes, of the trainer at hand: else 0 of 1."""
+        """This process's rank and the number of processes; (0, 1) without a trainer."""
         return (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
 
     def _share(self, rows: Sequence[Row], rank: int, world: int) -> Batch:
@@ -152,23 +147,8 @@ class TextDataModule(L.LightningDataModule):
 
     def _sorted_loader(self, rows: list[Row], rank: int = 0, world: int = 1) -> DataLoader[Row]:
         rows_of_rank = sorted(rows, key=_length)[rank::world]
-        return self._loader(rows_of_rank, self.eval_batch, None, self._collate)
-
-    def _loader(
-        self,
-        rows: list[Row],
-        batch: int,
-        sampler: Sampler[int] | None,
-        collate: Callable[[list[Row]], Batch],
-    ) -> DataLoader[Row]:
         # A list is a map-style data set.
-        return DataLoader(
-            rows,  # type: ignore[arg-type]
-            batch,
-            sampler=sampler,
-            collate_fn=collate,
-            num_workers=0,
-        )
+        return DataLoader(rows_of_rank, self.eval_batch, collate_fn=self._collate)  # type: ignore[arg-type]
 
 
 def _length(row: Row) -> int:

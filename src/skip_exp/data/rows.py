@@ -1,9 +1,10 @@
-"""From a table in the task's own columns to texts and integer labels; refuses what does not fit."""
+"""Turns a table in the task's own columns into texts and integer labels."""
 
 import hashlib
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import pandas as pd
@@ -14,7 +15,8 @@ from skip_exp.data.tables import check_columns
 from skip_exp.data.text import fill, shown, text_of
 from skip_exp.errors import DataError
 
-_WHOLE = re.compile(r"^(\d+)\.0+$")  # an index among floats: 1.0
+_WHOLE = re.compile(r"^(\d+)\.0+$")  # an index in a column of floats: 1.0
+_BOOLEANS = {"true": ("true", "yes", "1"), "false": ("false", "no", "0")}
 
 
 @dataclass(frozen=True)
@@ -30,14 +32,14 @@ class Split:
 
 
 def to_split(table: pd.DataFrame, spec: TaskConfig, split: str, where: str) -> Split:
-    """Check a table and fill the task's texts.
+    """Check a table and build the task's texts and labels.
 
     Args:
-        table: the rows in the task's own columns.
-        where: what the table was read from, for the messages.
+        table: rows in the task's own columns.
+        where: where the table was read from, for messages.
 
     Raises:
-        DataError: no rows, a column missing, an empty cell, or a label outside the names.
+        DataError: no rows, a missing column, an empty cell, or an unknown label.
     """
     if table.empty:
         raise DataError(f"task {spec.name}: split {split} of {where} has no rows")
@@ -61,41 +63,49 @@ def _texts(table: pd.DataFrame, column: str, where: str) -> list[str]:
 
 
 def _labels(values: list[Any], spec: TaskConfig, where: str) -> list[int]:
-    """Indices of labels that are given by name or by index."""
-    index_of = _readings(spec.labels)
+    """Label indices of a column that holds names, booleans or indices."""
+    names = spec.labels
+    # A name that is the index of another label ("1" to "5" for stars) makes indices ambiguous.
+    indices = [str(i) for i in range(len(names))]
+    with_indices = not any(name in indices and names[int(name)] != name for name in names)
+    index = cache(lambda text: _index(text, names, with_indices))
     labels: list[int] = []
     for row, value in enumerate(values, 1):
-        text = str(value)
-        index = index_of.get(text, index_of.get(_WHOLE.sub(r"\1", text.strip())))
-        if index is None:
-            names = ", ".join(spec.labels)
-            allowed = (
-                f"none of {names}, whose names are numbers: nothing else may stand for them"
-                if index_of.keys() == set(spec.labels)
-                else f"neither 0 to {spec.num_labels - 1} nor one of {names}"
-            )
+        if (label := index(str(value))) is None:
+            allowed = f"one of {', '.join(names)}"
+            if with_indices:
+                allowed = f"0 to {len(names) - 1} or {allowed}"
+            if isinstance(value, bool):
+                allowed += " (for booleans, set task.labels to true and false)"
             raise DataError(
-                f"row {row} of {where}: label {shown(value)} in column {spec.label!r} is {allowed}"
+                f"row {row} of {where}: label {shown(value)} in column {spec.label!r}: "
+                f"must be {allowed}"
             )
-        labels.append(index)
+        labels.append(label)
     return labels
 
 
-def _readings(names: Sequence[str]) -> dict[str, int]:
-    """What a label may be called -> its index, whatever the format: names first, then indices.
+def _index(text: str, names: Sequence[str], with_indices: bool) -> int | None:
+    """The label that a text stands for; None if there is none, or if it is ambiguous.
 
-    Where a name is the index of another label ("1" to "5" for stars), names alone: a column of ones
-    and twos could mean either.
+    Names count first, in any case. A boolean counts by meaning, never by index: in ["yes", "no"]
+    true is index 0.
     """
-    by_name = {name: i for i, name in enumerate(names)}
-    by_index = {str(i): i for i in range(len(names))}
-    if any(by_index.get(name, i) != i for name, i in by_name.items()):
-        return by_name
-    return {"False": 0, "True": 1} | by_index | by_name
+    whole = _WHOLE.sub(r"\1", text.strip())
+    for name in (text, whole):
+        if name in names:
+            return names.index(name)
+    folded = [name.casefold() for name in names]
+    if (word := text.casefold()) in folded:
+        return folded.index(word) if folded.count(word) == 1 else None
+    if word in _BOOLEANS:
+        found = {w: [i for i, f in enumerate(folded) if f in _BOOLEANS[w]] for w in _BOOLEANS}
+        return found[word][0] if all(len(indices) == 1 for indices in found.values()) else None
+    return int(whole) if with_indices and whole in map(str, range(len(names))) else None
 
 
 def fingerprint(splits: Mapping[str, Split]) -> str:
-    """Hash of texts, labels and split names: equal content is equal wherever it was read from."""
+    """Hash of split names, texts and labels; independent of where they were read from."""
     digest = hashlib.sha256()
     for name, split in splits.items():
         for part in (name, split.text_a, split.text_b, split.label):

@@ -1,9 +1,8 @@
-"""Generated stand-in rows in a task's own columns: small, deterministic and never real data.
+"""Generates small, deterministic stand-in rows in a task's own columns; never real data.
 
-One text, two labels: sentiment. Two texts: does the second follow from the first (three labels:
-or contradict it, or speak of something else)? More labels: topics. Train and validation share
-function words only, and every frame is filled for every label alike, so that counting words does
-not get beyond chance on validation.
+Single texts with two labels are sentiment, pairs are entailment, and more labels are topics. Train
+and validation share function words only, and all labels use the same sentence frames, so a bag of
+words stays at chance on validation.
 """
 
 import random
@@ -18,17 +17,17 @@ from skip_exp.data.text import text_columns
 from skip_exp.errors import DataError
 
 TRAIN_ROWS, VALIDATION_ROWS = 800, 400
-P_POSITIVE = 0.8  # of claims, which is also what reading the statement alone is worth
+P_POSITIVE = 0.8  # share of positive claims; also the accuracy of reading one text only
 
 _POSITIVE = ("positive", "pos", "yes", "true")
 _FOLLOWS = ("entailment", "equivalent", "duplicate", "true", "yes", "same")
 _CONTRADICTS = ("contradiction", "contradictory")
-Texts = tuple[str, str, str]  # two texts and the thing that they are about
+Texts = tuple[str, str, str]  # two texts and their subject
 Make = Callable[[random.Random, Words, str], Texts]
 
 
 def sample_tables(spec: TaskConfig) -> dict[str, tuple[pd.DataFrame, str]]:
-    """Rows for every split of a task, with equally many of each label, and where they are from.
+    """Rows of every split, balanced over the labels, and their origin for messages.
 
     Raises:
         DataError: the task has more labels than the sample has topics.
@@ -52,12 +51,12 @@ def _table(spec: TaskConfig, words: Words, rows: int, rng: random.Random) -> pd.
         for entry, text in zip(spec.text, (text_a, text_b), strict=False):
             row[text_columns(entry)[-1]] = text
         table.append({**row, spec.label: spec.labels[label]})
-    rng.shuffle(table)  # else row number would tell the label, and the selection slice have one
+    rng.shuffle(table)  # else the row number gives the label away, and select has one label
     return pd.DataFrame(table)
 
 
 def _plan(spec: TaskConfig) -> tuple[Make, tuple[str, ...]]:
-    """The kind of text for a task and what each of its labels means in it."""
+    """A generator for the task's texts, and the meaning of each label."""
     n = spec.num_labels
     if spec.pair and n == 2:
         return _pair_maker(spec), _two(spec, _FOLLOWS, "follows", "contradicts")
@@ -66,9 +65,7 @@ def _plan(spec: TaskConfig) -> tuple[Make, tuple[str, ...]]:
     if n == 2:
         return _sentiment, _two(spec, _POSITIVE, "positive", "negative")
     if n > len(TRAIN.topics):
-        raise DataError(
-            f"task {spec.name}: the sample has no more than {len(TRAIN.topics)} labels, not {n}"
-        )
+        raise DataError(f"task {spec.name}: {n} labels; the sample has at most {len(TRAIN.topics)}")
     return _topic, tuple(map(str, range(n)))
 
 
@@ -109,7 +106,7 @@ def _topic(rng: random.Random, words: Words, meaning: str) -> Texts:
 
 
 def _pair_maker(spec: TaskConfig) -> Make:
-    """Statement and claim; a column called question holds questions, one called passage more."""
+    """Pairs of a statement and a claim, phrased by the columns' names (question, passage)."""
     first, second = (text_columns(entry)[-1].lower() for entry in spec.text)
     is_question = ("question" in first, "question" in second)
     passage = "passage" in first or "passage" in second
@@ -130,12 +127,12 @@ def _pair_maker(spec: TaskConfig) -> Make:
 
 
 def _relation(rng: random.Random, words: Words, meaning: str) -> tuple[str, str, str, str, str]:
-    """What a thing was (two words), what is claimed (one), the thing, and the thing claimed of."""
+    """Two words of the statement, one of the claim, and the subjects of both."""
     positive = rng.random() < P_POSITIVE
     same, other = words.positive, words.negative
     if not positive:
         same, other = other, same
-    # Of something else either may be claimed: it follows as little as it contradicts.
+    # A claim about another subject is unrelated, whether or not it agrees.
     agrees = meaning == "follows" or (meaning == "other" and rng.random() < 0.5)
     c = rng.choice(same)
     a, b = rng.sample([word for word in (same if agrees else other) if word != c], 2)

@@ -1,7 +1,6 @@
-"""Words and sentence frames of the generated sample, one set for train and one for validation.
+"""Words and sentence frames of the generated sample, for train and for validation.
 
-The two sets share function words only, so that a model must know what the words mean (from its
-pre-training) to do on validation what it learned on train.
+The two sets share function words only, so transfer requires word meanings from pre-training.
 """
 
 from dataclasses import dataclass
@@ -9,20 +8,23 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Words:
-    """One side. In the frames: {h} a thing, {a} and {b} what it was, {c} what is claimed, {o} the
-    opposite of {a}; {x}, {y}, {z} three words of a topic."""
+    """Vocabulary of one split.
+
+    Frames have the fields {h} subject, {a} and {b} adjectives, {c} claimed adjective, {o} opposite
+    of {a}, and {x}, {y}, {z} words of a topic.
+    """
 
     things: tuple[str, ...]
     positive: tuple[str, ...]
     negative: tuple[str, ...]
     topics: tuple[tuple[str, ...], ...]  # in label order
-    plain: tuple[str, ...]  # says of a thing what it was
-    negated: tuple[str, ...]  # ... that it was not
-    contrasted: tuple[str, ...]  # ... after a word of the other kind about a detail
+    plain: tuple[str, ...]  # states the adjectives
+    negated: tuple[str, ...]  # negates them
+    contrasted: tuple[str, ...]  # concedes an opposite detail first
     claims: tuple[str, ...]
     questions: tuple[str, ...]
     filler: tuple[str, ...]
-    about: tuple[str, ...]  # names three words of a topic
+    about: tuple[str, ...]  # lists topic words
 
 
 def _words(text: str) -> tuple[str, ...]:

@@ -1,4 +1,4 @@
-"""The description of a task, checked, and the columns that it reads."""
+"""A checked task description, and the columns it reads."""
 
 from typing import Any
 
@@ -11,17 +11,17 @@ from skip_exp.errors import ConfigError
 
 
 def columns(task: TaskConfig) -> tuple[str, ...]:
-    """The columns that the texts are made of, in order of first use."""
+    """Columns that the task's texts use, in order of first use."""
     return tuple(dict.fromkeys(column for entry in task.text for column in text_columns(entry)))
 
 
 def task_spec(described: Any) -> TaskConfig:
-    """The ``task`` group (DictConfig or dict) as an object, checked.
+    """The ``task`` group (a DictConfig or dict) as a checked object.
 
     Raises:
-        ConfigError: a required key is missing, or a value cannot describe a classification task.
+        ConfigError: a required key is missing, or a value is not allowed.
     """
     merged = OmegaConf.merge(OmegaConf.structured(TaskConfig), described)
     for key in sorted(OmegaConf.missing_keys(merged)):
-        raise ConfigError(f"task.{key}", "???", "must be given in the task's YAML")
+        raise ConfigError(f"task.{key}", "???", "must be set in the task's YAML")
     return typed(merged, TaskConfig)

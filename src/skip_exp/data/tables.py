@@ -1,6 +1,6 @@
-"""A data file as a table of the columns that are wanted; what cannot be one is refused, and where.
+"""Reads the wanted columns of a data file; errors say where the file is wrong.
 
-Values stay as the file has them: nothing is guessed, so "NA" and "007" are texts.
+Values stay as the file has them. No types are guessed, so "NA" and "007" are texts.
 """
 
 import csv
@@ -16,21 +16,21 @@ from skip_exp.data.local import SUFFIXES
 from skip_exp.data.text import shown, shown_names
 from skip_exp.errors import DataError
 
-_FIELD = 2**31 - 1  # characters of a CSV field
+_FIELD = 2**31 - 1  # characters of a CSV field; the default of 131,072 is too short for documents
 _LONG = 500  # characters of a parser's message
 
 
 def read_table(path: Path, wanted: Sequence[str]) -> pd.DataFrame:
     """Read a .jsonl, .json (lines or one array), .csv or .parquet file.
 
-    An empty cell of a CSV file is None, for nothing tells an empty text from a missing one; in the
-    other formats ``""`` is an empty text. Columns of JSON are those of the first object.
+    An empty CSV cell is None, because CSV does not distinguish empty from missing. In the other
+    formats ``""`` is an empty text. The first object of a JSON file defines its columns.
 
     Args:
-        wanted: columns that are kept, and must be there once.
+        wanted: columns to read; each must occur exactly once.
 
     Raises:
-        DataError: the file is missing, of another kind, cannot be parsed or lacks a column.
+        DataError: the file is missing, has another format, cannot be parsed or lacks a column.
     """
     if path.is_dir():
         raise DataError(f"cannot read {path}: it is a folder, not a file")
@@ -45,7 +45,7 @@ def read_table(path: Path, wanted: Sequence[str]) -> pd.DataFrame:
 
 
 def check_columns(names: Sequence[str], wanted: Sequence[str], where: str) -> None:
-    """Raise DataError where a wanted column is not there, or there twice."""
+    """Raise a DataError if a wanted column is missing or occurs twice."""
     for column in wanted:
         if (found := list(names).count(column)) != 1:
             says = f"{found} columns" if found else "no column"
@@ -53,7 +53,7 @@ def check_columns(names: Sequence[str], wanted: Sequence[str], where: str) -> No
 
 
 def _read_csv(path: Path, wanted: Sequence[str]) -> pd.DataFrame:
-    csv.field_size_limit(_FIELD)  # of the process; its own, 131,072, is less than a long document
+    csv.field_size_limit(_FIELD)
     reader = csv.reader(io.StringIO(_content(path), newline=""), strict=True)
     rows: list[list[str | None]] = []
     try:
@@ -67,8 +67,8 @@ def _read_csv(path: Path, wanted: Sequence[str]) -> pd.DataFrame:
                 continue  # a blank line
             if len(record) != len(header):
                 raise ValueError(
-                    f"row {len(rows) + 1} has another number of fields ({len(record)}) than the "
-                    f"header ({len(header)}); a text with a comma in it must stand in quotes"
+                    f"row {len(rows) + 1} has {len(record)} fields, the header has {len(header)}; "
+                    "texts that contain commas need quotes"
                 )
             rows.append([record[place] or None for place in places])
     except csv.Error as error:
@@ -82,7 +82,7 @@ def _read_json(path: Path, wanted: Sequence[str]) -> pd.DataFrame:
         rows, unit = _parsed(content, "the array"), "element"
         numbered = list(enumerate(rows, 1))
     else:
-        # Not splitlines: it would cut texts at every Unicode line separator, too.
+        # Not splitlines: it also splits at Unicode line separators inside texts.
         lines, unit = enumerate(content.split("\n"), 1), "line"
         numbered = [(n, _parsed(line, f"line {n}")) for n, line in lines if line.strip()]
     for number, row in numbered:
@@ -94,7 +94,7 @@ def _read_json(path: Path, wanted: Sequence[str]) -> pd.DataFrame:
 
 
 def _read_parquet(path: Path, wanted: Sequence[str]) -> pd.DataFrame:
-    import pyarrow.parquet as pq  # half a second, for this format only
+    import pyarrow.parquet as pq  # takes half a second, needed for this format only
 
     try:
         with pq.ParquetFile(path) as file:
@@ -103,7 +103,7 @@ def _read_parquet(path: Path, wanted: Sequence[str]) -> pd.DataFrame:
             return _table({column: table[column].to_pylist() for column in wanted})
     except DataError:
         raise
-    except Exception as error:  # a damaged file ends in many kinds of errors
+    except Exception as error:  # a damaged file raises many kinds of errors
         raise ValueError(_one_line(error)) from error
 
 
@@ -138,6 +138,6 @@ def _table(columns: dict[str, list[Any]]) -> pd.DataFrame:
 
 
 def _one_line(error: Exception) -> str:
-    """What a parser says, which may quote what it read."""
+    """A parser's message on one line; it may quote unprintable input."""
     line = " ".join(str(error).split()) or type(error).__name__
     return "".join(c if c.isprintable() else "?" for c in line)[:_LONG]

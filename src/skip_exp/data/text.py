@@ -1,4 +1,4 @@
-"""The texts of an example: which columns they are made of, how, and what counts as one."""
+"""Builds an example's texts from the columns of a row."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -11,23 +11,23 @@ _NAMES = 20  # columns listed in a message
 
 
 def text_columns(entry: str) -> list[str]:
-    """Columns named by an entry of ``text``: its ``{fields}``, or the entry itself."""
+    """Columns named by an entry of ``task.text``: its ``{fields}``, or the entry itself."""
     return _FIELD.findall(entry) or [entry]
 
 
 def fill(entry: str, row: Mapping[str, str]) -> str:
-    """The text that an entry of ``text`` (a column name or a template) gives for a row."""
-    # Not str.format: a template must not reach into attributes, nor choke on odd column names.
+    """The text of a row for an entry of ``task.text`` (a column name or a template)."""
+    # Not str.format: a template must not reach attributes, and column names may be arbitrary.
     if not _FIELD.search(entry):
         return row[entry]
     return _FIELD.sub(lambda match: row[match.group(1)], entry)
 
 
 def text_of(value: object) -> str:
-    """A cell as text; numbers, truth values and dates as Python writes them.
+    """A cell as text; numbers, booleans and dates are written as Python prints them.
 
     Raises:
-        ValueError: there is nothing in it, or what is in it is no text; completes "column 's' ...".
+        ValueError: the cell is empty or not a text. The message completes "column 's' ...".
     """
     if value is None:
         raise ValueError("is empty (null), not a text")
@@ -38,20 +38,20 @@ def text_of(value: object) -> str:
     text = str(value)
     try:
         text.encode()
-    except UnicodeEncodeError as error:  # half of a surrogate pair: no tokenizer takes it
+    except UnicodeEncodeError as error:
         half = text[error.start]
-        raise ValueError(f"is no valid Unicode: half a character, {half!r}, stands alone") from None
+        raise ValueError(f"is not valid Unicode: it has half of a character, {half!r}") from None
     return text
 
 
 def shown(value: object) -> str:
-    """``repr`` on one line, cut short where it is long; for messages."""
+    """``repr`` on one line, shortened, for messages."""
     line = " ".join(repr(value).split())
     return line if len(line) <= _SHOWN else f"{line[:_SHOWN]}..."
 
 
 def shown_names(names: Sequence[object]) -> str:
-    """Names of columns, listed as they are unless they are odd or many; for messages."""
+    """A list of column names for messages; odd names are quoted, long lists are shortened."""
     texts = map(str, names[:_NAMES])
     listed = [t if t.isprintable() and len(t) <= _SHOWN else shown(t) for t in texts]
     more = f", and {len(names) - _NAMES} more" if len(names) > _NAMES else ""
