@@ -45,7 +45,7 @@ def test_the_default_epochs_stay_within_the_budget(ratio: float, epochs: int) ->
 
 @pytest.mark.parametrize("budget", [-0.1, float("inf"), float("nan")])
 def test_a_budget_is_a_number_of_epochs(budget: float) -> None:
-    with pytest.raises(ConfigError, match=r"retune\.budget=.*: must be at least 0 epochs"):
+    with pytest.raises(ConfigError, match=r"^retune\.budget="):
         RetuneConfig(budget=budget)
 
 

@@ -25,57 +25,14 @@ from torchmetrics import MetricCollection
 
 from skip_exp import pipeline
 from skip_exp.config import schema as config
-from skip_exp.config.schema import TrainConfig, TrainerConfig
+from skip_exp.config.schema import TrainConfig
 from skip_exp.data.batches import collate
 from skip_exp.data.module import share
-from skip_exp.errors import ConfigError, SkipError
+from skip_exp.errors import SkipError
 from skip_exp.training import processes as ranks
 from skip_exp.training.module import PromptTuner
-from skip_exp.training.trainer import usable
 from tests.helpers.saved import save_backbone
 from tests.helpers.tiny import tiny_model
-
-
-@pytest.mark.parametrize(
-    ("given", "told"),
-    [
-        ({"devices": 0}, r"^trainer\.devices=0: must be at least 1$"),
-        ({"devices": -1}, r"^trainer\.devices=-1: must be at least 1$"),
-        ({"devices": 4}, r"^trainer\.devices=4: at most 2 GPUs can be used$"),
-    ],
-)
-def test_refusals(monkeypatch: pytest.MonkeyPatch, given: dict[str, Any], told: str) -> None:
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
-    with pytest.raises(ConfigError, match=told):
-        usable(TrainerConfig(precision="32-true", **given))
-    assert usable(TrainerConfig("cpu", 4)).devices == 4  # as many processes as one likes
-    monkeypatch.setattr(multiprocessing, "get_start_method", lambda **_: "loky")
-    assert usable(TrainerConfig("cpu", 1, "32-true")) == TrainerConfig("cpu", 1, "32-true")
-    with pytest.raises(ConfigError, match=r"trainer\.devices=4: hydra/launcher=joblib runs jobs"):
-        usable(TrainerConfig("cpu", 4))
-
-
-@pytest.mark.parametrize("name", ["gpu", "cuda"])
-def test_an_accelerator_that_is_not_there(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    with pytest.raises(ConfigError, match=f"^trainer.accelerator={name}: there is none that PyTor"):
-        usable(TrainerConfig(name))
-
-
-def test_auto_is_cuda_or_the_processor(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Apple's GPU, which Lightning's own `auto` takes first, has no fp64."""
-    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: True)
-    for cuda, found in ((False, "cpu"), (True, "cuda")):
-        monkeypatch.setattr(torch.cuda, "is_available", lambda cuda=cuda: cuda)
-        assert usable(TrainerConfig("auto", precision="32-true")).accelerator == found
-    assert usable(TrainerConfig("gpu", precision="32-true")).accelerator == "cuda"
-
-
-def test_16_bits_need_a_gpu() -> None:
-    """On the processor Lightning computes in bf16 instead, under the name that was asked for."""
-    with pytest.raises(ConfigError, match=r"^trainer.precision=16-mixed: needs a GPU; must be au"):
-        usable(TrainerConfig("cpu", precision="16-mixed"))
 
 
 @pytest.mark.parametrize("world", [2, 3, 9])
@@ -110,42 +67,22 @@ def raised(last: str) -> ProcessRaisedException:
     return ProcessRaisedException(f"\n\n-- Process 1 ...:\n{inner}{during}{outer}", 1, 99)
 
 
-def test_the_failure_of_a_process_is_one_line() -> None:
-    refusal = ranks._process_failure(
-        raised("skip_exp.errors.ConfigError: tune.lr=9.0: too large"), 2
-    )
-    assert type(refusal) is SkipError
-    assert str(refusal) == "tune.lr=9.0: too large"
-    other = ranks._process_failure(raised("RuntimeError: CUDA: first line\nsecond: line"), 2)
-    assert type(other) is RuntimeError
-    assert str(other) == "process 2 of 2: RuntimeError: CUDA: first line"
-    killed = ranks._process_failure(ProcessExitedException("", 0, 99, -9, "SIGKILL"), 2)
-    assert type(killed) is SkipError
-    assert str(killed) == (
-        "trainer.devices=2: process 1 of 2 was ended by SIGKILL (out of memory?)"
-    )
-    left = ranks._process_failure(ProcessExitedException("", 0, 99, 3), 2)
-    assert str(left) == "trainer.devices=2: process 1 of 2 was ended by exit code 3"
-
-
-def test_what_a_process_logs_reaches_the_logger() -> None:
-    rows, reports = multiprocessing.Pipe(duplex=False)
-    ranks.Relay(reports).log_metrics({"tune/train_loss": 0.5}, step=9)
-    ranks.Relay(reports).log_metrics({"tune/train_loss": 0.25}, step=19)
-    logged: list[Any] = []
-
-    class Real:
-        def log_metrics(self, metrics: dict[str, float], step: int) -> None:
-            logged.append((metrics, step))
-
-        def save(self) -> None:
-            logged.append("saved")
-
-    ranks._log(rows, Real())  # type: ignore[arg-type]
-    assert logged == [
-        *(({"tune/train_loss": 0.5}, 9), "saved"),
-        *(({"tune/train_loss": 0.25}, 19), "saved"),
-    ]
+@pytest.mark.parametrize(
+    ("error", "kind", "says"),
+    [
+        (raised("skip_exp.errors.ConfigError: tune.lr=9.0: too large"), SkipError, "tune.lr=9.0: "),
+        (raised("RuntimeError: CUDA: one\ntwo"), RuntimeError, "process 2 of 2: RuntimeError: CUD"),
+        (
+            ProcessExitedException("", 0, 99, -9, "SIGKILL"),
+            SkipError,
+            "trainer.devices=2: process 1",
+        ),
+        (ProcessExitedException("", 0, 99, 3), SkipError, "trainer.devices=2: process 1 of 2"),
+    ],
+)
+def test_the_failure_of_a_process_is_one_line(error: Any, kind: type, says: str) -> None:
+    found = ranks.process_failure(error, 2)
+    assert type(found) is kind and str(found).startswith(says) and "\n" not in str(found)
 
 
 # Whole jobs. Each start of a process costs seconds, so a test looks at many things at once.
@@ -312,11 +249,9 @@ def test_a_killed_process_fails_its_job_only(start: Any, tmp_path: Path) -> None
     running.send_signal(signal.SIGTERM)
     told = running.communicate(timeout=60)[0]
     assert running.returncode == 130
-    assert re.findall("error: (.*)", told) == [
-        "job 1 (toy, tiny, 0.3): trainer.devices=2: process 2 of 2 was ended by SIGKILL"
-        " (out of memory?)",
-        "interrupted; results so far: out",
-    ]
+    failed, stopped = re.findall("error: (.*)", told)
+    assert "trainer.devices=2: process 2 of 2" in failed and "SIGKILL" in failed
+    assert "interrupted" in stopped
     assert "Traceback" not in told
     assert not psutil.wait_procs(again, timeout=30)[1]
 

@@ -1,6 +1,6 @@
 """Lightning callbacks, thin over pure functions.
 
-`attribution` and `pruning` act between the fits, in ``setup`` of a pass of their own (see
-``training.trainer.act_between``): whether what follows trains or only scores, and whether what went
-before was run or cached. `keep_best`, `curves` and `epochs` act within a fit.
+`attribution` and `pruning` act between the fits, in a pass of their own (see
+``training.trainer.act_between``), so they also run when a fit is cached or skipped. `keep_best`,
+`curves` and `epochs` act within a fit.
 """

@@ -1,4 +1,4 @@
-"""Neuron attribution between the phases."""
+"""Runs neuron attribution between the two fits."""
 
 from collections.abc import Callable
 from typing import Any
@@ -17,7 +17,7 @@ class AttributionCallback(Callback):
         score: (model in eval mode, on the trainer's device) -> relevance.
 
     Attributes:
-        relevance: what it found; empty before it acted.
+        relevance: the scores; empty before the callback ran.
     """
 
     def __init__(self, score: Callable[[SoftPromptModel], Relevance]) -> None:

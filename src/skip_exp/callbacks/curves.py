@@ -1,4 +1,4 @@
-"""The curves of a phase, so that a cached phase can be logged again."""
+"""Records a phase's curves, so that a cached phase can be logged again."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -9,14 +9,14 @@ from lightning.pytorch.loggers import Logger
 
 
 class Curves(Callback):
-    """Records the phase's curves, so that a cached phase can replay them to the loggers."""
+    """Collects a row of metrics per epoch in ``points``; see :func:`replay`."""
 
     def __init__(self, phase: str) -> None:
         self.phase = phase
         self.points: list[dict[str, float | str]] = []
 
     def on_train_start(self, trainer: Any, pl_module: Any) -> None:
-        # The trainer counts steps; an epoch of fewer than that has a training loss as well.
+        # The trainer logs every n-th step; an epoch shorter than that also needs a training loss.
         every = min(trainer.log_every_n_steps, int(trainer.num_training_batches))
         trainer.log_every_n_steps = every
 
@@ -32,16 +32,16 @@ class Curves(Callback):
 
 
 def kept(phase: str, curves: Sequence[Mapping[str, Any]], epoch: int) -> dict[str, Any]:
-    """The row of the epoch that a phase kept, with ``kept_epoch``: its number from 0 on.
+    """The row of the epoch that a phase kept, with its number from 0 as ``kept_epoch``.
 
-    -1 is the state before the first epoch, which has no row of its own.
+    Epoch -1 is the state before training, which has no row.
     """
     row = curves[epoch] if epoch >= 0 else {"phase": phase, "step": 0}
     return {**row, "kept_epoch": epoch}
 
 
 def replay(logger: Logger | None, curves: Iterable[Mapping[str, Any]]) -> None:
-    """Log the curves of a phase that was not run again: {phase, step, metric: value} per row."""
+    """Log the stored curves of a phase: {phase, step, metric: value} per row."""
     if logger is None:
         return
     for row in curves:

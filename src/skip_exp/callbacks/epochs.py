@@ -1,4 +1,4 @@
-"""One line per epoch, for output that nobody watches as it is redrawn."""
+"""Logs one line per epoch where a progress bar would clutter the output."""
 
 import logging
 from typing import Any
@@ -10,12 +10,12 @@ log = logging.getLogger(__name__)
 
 
 class EpochLines(Callback):
-    """Says after each epoch how far the phase is: ``tune: epoch 3 of 8: train_loss 0.43, ...``."""
+    """Logs lines such as ``tune: epoch 3 of 8: train_loss 0.43, ...``."""
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: Any) -> None:
         if not trainer.is_global_zero:
             return
-        # Of several processes of one fit none has the job's log.
+        # The processes of a distributed fit have no access to the job's log.
         say = log.info if trainer.world_size == 1 else print
         prefix = f"{pl_module.phase}/"
         metrics = [

@@ -1,4 +1,4 @@
-"""The best epoch of a fit, kept in memory and put back."""
+"""Restores the best epoch of a fit, and estimates what choosing it is worth."""
 
 from collections.abc import Sequence
 from statistics import mean
@@ -11,14 +11,14 @@ from skip_exp.models.soft_prompt import State, load_trainable, trainable_state
 
 
 class KeepBest(Callback):
-    """Keeps the prompt and readout of the best epoch on the selection slice and puts them back.
+    """Keeps the trained parameters of the best epoch on the selection slice and restores them.
 
-    In memory, since it is kilobytes. Ties go to the lower loss. The state before the first epoch
-    counts as well (as epoch -1: Lightning's sanity check scores the whole slice), so that
+    They stay in memory, since they are kilobytes. Ties go to the lower loss. The state before the
+    first epoch competes as epoch -1 (Lightning's sanity check scores the whole slice), so
     re-tuning cannot make things worse.
 
     Attributes:
-        halves: the metric on both halves of the slice, per state that was scored.
+        halves: the metric on both halves of the slice, for every scored state.
     """
 
     def __init__(self, phase: str, metric: str) -> None:
@@ -51,19 +51,19 @@ class KeepBest(Callback):
 
 
 def crossfit(halves: Sequence[tuple[float, float]]) -> float:
-    """What choosing an epoch is worth, on rows that took no part in the choice.
+    """Score of the chosen epoch on rows that took no part in the choice.
 
-    The best of several noisy scores is too high. So each half of the slice is scored where the
-    other one is best, and the two are averaged (cross-fitting; Chernozhukov et al. 2018, section
-    3). Each choice sees half of the rows only, so it is a little worse than that of the whole
-    slice. Where the best is reached several times, their mean counts.
+    The maximum of several noisy scores is biased upwards. So each half of the slice is scored at
+    the epoch where the other half is best, and the two scores are averaged (cross-fitting;
+    Chernozhukov et al. 2018, section 3). Each choice sees only half of the rows, so it is slightly
+    worse than a choice on the whole slice. Ties are averaged.
 
     Args:
-        halves: scores on both halves, per state that might have been kept.
+        halves: scores on both halves, for every candidate state.
     """
 
-    def judged(pairs: Sequence[tuple[float, float]]) -> float:
-        best = max(chooses for chooses, _ in pairs)
-        return mean(judges for chooses, judges in pairs if chooses == best)
+    def held_out(pairs: Sequence[tuple[float, float]]) -> float:
+        best = max(choice for choice, _ in pairs)
+        return mean(score for choice, score in pairs if choice == best)
 
-    return mean([judged(halves), judged([(second, first) for first, second in halves])])
+    return mean([held_out(halves), held_out([(second, first) for first, second in halves])])

@@ -1,4 +1,4 @@
-"""Structured pruning between the phases."""
+"""Runs structured pruning between the two fits."""
 
 from collections.abc import Callable
 from typing import Any
@@ -13,7 +13,7 @@ Prune = Callable[[SoftPromptModel], tuple[SoftPromptModel, Keep]]
 
 
 class PruningCallback(Callback):
-    """Replaces the module's model by a smaller one; the dense model stays untouched.
+    """Replaces the module's model by a smaller one; the dense model is not modified.
 
     Args:
         prune: (dense model in eval mode, on the trainer's device) -> smaller model, what it keeps.
@@ -27,6 +27,6 @@ class PruningCallback(Callback):
         self.keep: Keep = {}
 
     def setup(self, trainer: L.Trainer, pl_module: Any, stage: str) -> None:
-        # After an earlier fit, what it shared with its own smaller model may be elsewhere.
+        # The weights it shares with an earlier smaller model may be on another device.
         dense = pl_module.model.to(trainer.strategy.root_device).eval()
         pl_module.model, self.keep = self.prune(dense)

@@ -1,39 +1,37 @@
-"""After a cut an epoch is cheaper, so that there may be more of them. Imports no torch."""
+"""Computes the number of re-tuning epochs: pruned models are cheaper, so they get more."""
 
 import math
 from dataclasses import replace
 
 from skip_exp.config.schema import RetuneConfig
 
-SLACK = 1e-9  # 1 - 0.9 is a little less than 0.1
-# Of a dense epoch: what no cut makes cheaper and no count of operations sees (norms, embeddings,
-# the optimizer, the loop), as measured on minilm in fp32. A constant, not a clock: a job must have
-# as many epochs wherever it runs.
+SLACK = 1e-9  # rounding: 1 - 0.9 is slightly less than 0.1
+# Fraction of a dense epoch that pruning does not reduce (norms, embeddings, optimizer, loop), as
+# measured on minilm in fp32. A constant, so that the number of epochs is the same on all machines.
 FIXED = 0.03
 
 
 def cost_left(operations: float) -> float:
-    """Cost of an epoch after the cut, as a fraction of the dense model's; in (0, 1].
+    """Cost of an epoch after pruning, as a fraction in (0, 1] of a dense epoch.
 
     Args:
-        operations: of a pass of what is left, as a fraction of the dense model's; about
-            1 - ratio where the readout is small.
+        operations: FLOPs of a forward pass as a fraction of the dense model's, about 1 - ratio.
     """
     return FIXED + (1 - FIXED) * operations
 
 
 def after_cut(settings: RetuneConfig, cost: float) -> RetuneConfig:
-    """The settings for a model of ``cost``, a fraction of the dense one's: see `retune.budget`."""
+    """Settings with epochs and patience multiplied as far as ``retune.budget`` allows."""
     k = times(settings.epochs, settings.budget, cost)
     return replace(settings, epochs=k * settings.epochs, patience=k * settings.patience)
 
 
 def times(epochs: int, budget: float, cost: float) -> int:
-    """How many times over ``epochs`` of what is kept fit into ``budget``; once in any case.
+    """How many multiples of ``epochs`` fit into ``budget``; at least one.
 
     Args:
-        epochs: of re-tuning, as configured.
-        budget: epochs of the dense model that re-tuning may cost in all.
-        cost: of an epoch after the cut, as a fraction of the dense model's, in (0, 1].
+        epochs: configured epochs of re-tuning.
+        budget: total cost of re-tuning, in dense epochs.
+        cost: see :func:`cost_left`.
     """
     return max(1, math.floor(budget / (epochs * cost) + SLACK))

@@ -1,4 +1,4 @@
-"""The LightningModule of the `tune` and `retune` phases."""
+"""The LightningModule of the ``tune`` and ``retune`` phases."""
 
 import math
 from collections.abc import Callable
@@ -19,22 +19,22 @@ from skip_exp.models.hidden import layer_states, layers_left, text_means
 from skip_exp.models.soft_prompt import SoftPromptModel
 from skip_exp.training.hidden import HiddenTargets
 
-# Of a batch: what the model must not see.
+# Entries of a batch that are not model inputs.
 TARGETS = ("labels", "weight", "teacher", "hidden", "half")
-TEMPERATURE = 2.0  # of both sides' answers in `distill`
-LOOK_EVERY = 10  # steps: reading a loss waits for the GPU
+TEMPERATURE = 2.0  # softens the logits of teacher and student
+LOOK_EVERY = 10  # steps between checks of the loss, which synchronize with the GPU
 
 
 class PromptTuner(L.LightningModule):
     """Trains prompt and readout on a frozen backbone and scores splits.
 
     Args:
-        model: what is tuned; the pruning callback may replace it by a smaller one.
-        phase: prefix of everything that is logged (``tune/train_loss``).
+        model: the model to tune; the pruning callback may replace it by a smaller one.
+        phase: prefix of all logged names (``tune/train_loss``).
         settings: learning rates, schedule, clipping.
         metrics: the task's metrics, main one first.
-        distill: weight of the ``teacher`` logits of each batch in the loss, in [0, 1].
-        hidden: loss of the layers' text means against the ``hidden`` ones of each batch, or None.
+        distill: weight in [0, 1] of the distillation loss against the batch's ``teacher`` logits.
+        hidden: distillation loss against the batch's ``hidden`` text means, or None.
     """
 
     def __init__(
@@ -52,21 +52,21 @@ class PromptTuner(L.LightningModule):
         self.settings = settings
         self.distill = distill
         self.hidden = hidden
-        # Lightning's own mean goes wrong where processes score different numbers of rows.
+        # Lightning's own mean is wrong if processes score different numbers of rows.
         self.select_loss = MeanMetric()
         self.select_metrics = metrics.clone()
         self.half_metrics: Any = torch.nn.ModuleList(metrics.clone() for _ in range(2))
         self.test_metrics = metrics.clone()
-        self._losses: list[tuple[int, Tensor]] = []  # with their steps; not looked at yet
+        self._losses: list[tuple[int, Tensor]] = []  # (step, loss) not checked yet
 
     def train(self, mode: bool = True) -> "PromptTuner":
-        """Training mode; the frozen backbone stays in eval mode unless its dropout is wanted."""
+        """Set the mode; the frozen backbone trains only if ``settings.dropout`` asks for it."""
         super().train(mode)
         self.model.backbone.train(mode and self.settings.dropout)
         return self
 
     def on_fit_start(self) -> None:
-        """Lightning trains in whatever mode it finds; low-rank updates are trained unmerged."""
+        """Enter training mode, which Lightning does not set, and unmerge low-rank updates."""
         self.train()
         lora.unmerge(self.model.backbone)
 
@@ -75,7 +75,7 @@ class PromptTuner(L.LightningModule):
         return logits, F.cross_entropy(logits, batch["labels"])
 
     def _train_loss(self, batch: dict[str, Tensor]) -> Tensor:
-        """Of the labels, and of what the dense model made of the texts."""
+        """Cross-entropy plus the distillation losses."""
         reading = layer_states(self.model) if self.hidden else nullcontext(list[Tensor]())
         with reading as states:
             logits, loss = self._loss(batch)
@@ -91,10 +91,10 @@ class PromptTuner(L.LightningModule):
         loss = self._train_loss(batch)
         if not loss.requires_grad:
             raise SkipError(
-                f"{self.phase}.train={self.settings.train}: all of it was cut away; needs a"
-                " smaller prune.ratio, or a readout or biases to train"
+                f"{self.phase}.train={self.settings.train}: pruning removed all of it; use a"
+                " smaller prune.ratio, or also train the readout or the biases"
             )
-        # One process's share of a batch counts for its rows: see data.module.share.
+        # A process's share of a batch is weighted by its rows, see data.module.share.
         loss = loss * batch.get("weight", 1)
         self._losses.append((self.global_step, loss.detach()))
         if len(self._losses) == LOOK_EVERY:
@@ -104,7 +104,7 @@ class PromptTuner(L.LightningModule):
         return loss
 
     def _check_losses(self) -> None:
-        """Raises SkipError: a loss since the last look is not finite."""
+        """Raise a SkipError if a loss since the last check is not finite."""
         if not self._losses:
             return
         steps, losses = zip(*self._losses, strict=True)
@@ -113,11 +113,11 @@ class PromptTuner(L.LightningModule):
             if not math.isfinite(loss):
                 raise SkipError(
                     f"{self.phase}.lr={self.settings.lr}: the loss became {loss} at step {step}; "
-                    "a smaller learning rate, or trainer.precision=32-true"
+                    "use a smaller learning rate or trainer.precision=32-true"
                 )
 
     def on_validation_start(self) -> None:
-        """Before a score is made of it: an epoch need not end with a look."""
+        """Check the remaining losses, so that no broken model is scored."""
         self._check_losses()
 
     def validation_step(self, batch: dict[str, Tensor], _: int) -> None:
@@ -127,7 +127,7 @@ class PromptTuner(L.LightningModule):
         self.select_loss.update(loss, len(labels))
         for half, metrics in enumerate(self.half_metrics):
             rows = batch["half"] == half
-            if rows.any():  # a small batch may hold none, which torchmetrics refuses
+            if rows.any():  # torchmetrics rejects empty updates
                 metrics.update(predicted[rows], labels[rows])
 
     def on_validation_epoch_end(self) -> None:
@@ -136,7 +136,7 @@ class PromptTuner(L.LightningModule):
             self.log(f"{self.phase}/select_{name}", value, prog_bar=True)
         for half, metrics in enumerate(self.half_metrics):
             for name, value in metrics.compute().items():
-                # For `KeepBest` alone: neither curves nor loggers show halves.
+                # Only `KeepBest` reads the halves; curves and loggers omit them.
                 self.log(f"half{half}/{name}", value, logger=False)
             metrics.reset()
         self.select_loss.reset()
@@ -176,10 +176,9 @@ class PromptTuner(L.LightningModule):
 
 
 def linear(warmup: int, steps: int) -> Callable[[int], float]:
-    """Step -> factor of a learning rate: up from 0 in ``warmup`` steps, down to 0 at ``steps``.
+    """Learning rate factor by step: up from 0 in ``warmup`` steps, then down to 0 at ``steps``.
 
-    The schedule of the same name in transformers; importing that takes half a second where peft is
-    installed, since it brings it along.
+    Equals the linear schedule of transformers, whose import takes half a second if peft is present.
     """
 
     def factor(step: int) -> float:
@@ -191,10 +190,10 @@ def linear(warmup: int, steps: int) -> Callable[[int], float]:
 
 
 def soft_loss(logits: Tensor, teacher: Tensor) -> Tensor:
-    """Divergence from a teacher's softened answers, both logits [B, labels] (Hinton et al. 2015).
+    """Distillation loss T^2 * KL(teacher/T || logits/T), mean over the batch (Hinton et al. 2015).
 
-    T^2 * KL(teacher/T || logits/T), mean over the batch: its gradient is of the size of the hard
-    labels', whatever the temperature.
+    Both arguments are logits [B, labels]. The factor T^2 keeps the gradient on the scale of the
+    hard-label gradient for any temperature.
     """
     student_log_p, teacher_log_p = (F.log_softmax(x / TEMPERATURE, -1) for x in (logits, teacher))
     return TEMPERATURE**2 * F.kl_div(

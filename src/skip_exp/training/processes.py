@@ -1,14 +1,13 @@
-"""One fit over several processes (``trainer.devices``), each with its share of every batch.
+"""Fits a model in several processes (``trainer.devices``) that share every batch.
 
-The job's own process takes no part in it: it starts the processes, logs what the first of them
-reports, waits, and takes over the best prompt. So Hydra, caches, loggers and result files exist
-once; whatever happens to a process fails this job only, even where the others wait for it in the
-driver; and the phases that follow find no process group. Lightning's own launchers would run the
-command line again, which may be a whole sweep (``ddp``), or keep all weights in shared memory and
-bring back nothing but the last ones (``ddp_spawn``).
+The job's own process does not train. It starts the processes, logs the metrics of the first one,
+and loads the best state at the end. So Hydra, caches, loggers and result files exist once, a dying
+process fails only its own job, and later phases find no process group. Lightning's launchers do
+not fit: ``ddp`` reruns the command line, which may be a whole sweep, and ``ddp_spawn`` returns the
+last weights instead of the best.
 
-How many processes there are is no part of a cache key, as little as the number of threads or the
-device: batches and averaged gradients are the same up to rounding (and dropout, where it is on).
+The number of processes is not part of any cache key: batches and averaged gradients are equal up
+to rounding (and dropout, if enabled).
 """
 
 import logging
@@ -43,9 +42,9 @@ from skip_exp.models.soft_prompt import load_trainable
 from skip_exp.training import trainer as tuning
 from skip_exp.training.module import PromptTuner
 
-WORK, GROUP, DONE = "work.pt", "group", "done.pt"  # files of one fit, in a folder of its own
-POLL = 0.2  # seconds between looks at the processes and what they logged
-GRACE = 3.0  # seconds that the other processes get to notice that one has failed
+WORK, GROUP, DONE = "work.pt", "group", "done.pt"  # files in the temporary folder of a fit
+POLL = 0.2  # seconds between checks of the processes and their metrics
+GRACE = 3.0  # seconds that the other processes get to notice a failure
 
 
 def fit(
@@ -56,11 +55,11 @@ def fit(
     seed: int,
     logger: Logger | None,
 ) -> tuple[KeepBest, Curves]:
-    """:func:`skip_exp.training.trainer.fit` by ``settings.devices`` processes.
+    """Like :func:`skip_exp.training.trainer.fit`, but in ``settings.devices`` processes.
 
     Raises:
-        SkipError: what a process refused, or that one of them was killed.
-        RuntimeError: whatever else one of them raised.
+        SkipError: a process raised one, or was killed.
+        RuntimeError: a process raised any other error.
     """
     backend = "nccl" if tuning.root_device(settings).type == "cuda" else "gloo"
     with tempfile.TemporaryDirectory(prefix="skip_exp-") as name:
@@ -73,8 +72,8 @@ def fit(
 
 
 def _run(folder: Path, world: int, backend: str, logger: Logger | None) -> None:
-    """Start the processes and wait for them; none is left when this returns or raises."""
-    # Of one that does not notice in time it would say on the console that it ends it.
+    """Start the processes and wait for them; all have ended when this returns or raises."""
+    # PyTorch logs a warning for every process that it has to terminate.
     logging.getLogger("torch.multiprocessing.spawn").setLevel(logging.ERROR)
     rows, reports = multiprocessing.Pipe(duplex=False)
     arguments = (folder, world, backend, reports if logger else None)
@@ -86,7 +85,7 @@ def _run(folder: Path, world: int, backend: str, logger: Logger | None) -> None:
             _log(rows, logger)
         _log(rows, logger)
     except ProcessException as error:
-        raise _process_failure(error, world) from error
+        raise process_failure(error, world) from error
     finally:
         for process in multiprocessing.active_children():
             if process not in others:
@@ -96,9 +95,9 @@ def _run(folder: Path, world: int, backend: str, logger: Logger | None) -> None:
 
 @contextmanager
 def _inherited() -> Iterator[None]:
-    """What a started process inherits: no ear for Ctrl-C and SIGTERM, and quiet C++ libraries.
+    """Let started processes ignore Ctrl-C and SIGTERM, and silence their C++ libraries.
 
-    Both signals are this process's to answer, by ending the others.
+    This process handles both signals and ends the others.
     """
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
     os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
@@ -115,8 +114,8 @@ def _log(rows: Connection, logger: Logger | None) -> None:
         logger.save()
 
 
-def _process_failure(error: ProcessException, world: int) -> Exception:
-    """The failure of one process as this process's own."""
+def process_failure(error: ProcessException, world: int) -> Exception:
+    """The error of one process, to be raised by the job."""
     which = f"process {error.error_index + 1} of {world}"
     if isinstance(error, ProcessExitedException):
         how = error.signal_name or f"exit code {error.exit_code}"
@@ -131,12 +130,12 @@ def _process_failure(error: ProcessException, world: int) -> Exception:
 
 
 def _rank(rank: int, folder: Path, world: int, backend: str, reports: Connection | None) -> None:
-    """One process of the fit, from its start to its end."""
+    """Main function of one process of the fit."""
     threading.Thread(target=_end_with_parent, args=(folder,), daemon=True).start()
     logging.disable(logging.WARNING)
     warnings.simplefilter("ignore")
-    os.environ |= {"LOCAL_RANK": str(rank), "NODE_RANK": "0"}  # to Lightning: all are started
-    # Pickle is safe here: the folder is this user's alone, and its parent wrote it just now.
+    os.environ |= {"LOCAL_RANK": str(rank), "NODE_RANK": "0"}  # Lightning: already launched
+    # Pickle is safe here: the parent has just written the file to a private folder.
     tuner, data, settings, metric, seed = torch.load(
         folder / WORK, map_location="cpu", weights_only=False
     )
@@ -147,9 +146,9 @@ def _rank(rank: int, folder: Path, world: int, backend: str, reports: Connection
     )
     dist.barrier()
     if rank == 0:
-        (folder / WORK).unlink()  # all have read it, and it may be large
+        (folder / WORK).unlink()  # it may be large, and every process has read it
     logger = Relay(reports) if reports and rank == 0 else None
-    # Rows differ between the processes, so their dropout should, too.
+    # Processes see different rows, so their dropout masks must differ too.
     own_seed = (seed + rank) % 2**32
     result = tuning.fit(tuner, data, settings, metric, own_seed, logger)
     if rank == 0:
@@ -158,7 +157,7 @@ def _rank(rank: int, folder: Path, world: int, backend: str, reports: Connection
 
 
 def _end_with_parent(folder: Path) -> None:
-    """Wait for the end of the job's process; one that was killed could not clean up itself."""
+    """Clean up and exit when the job's process ends, which may have been killed."""
     parent = multiprocessing.parent_process()
     assert parent is not None
     parent.join()
@@ -167,7 +166,7 @@ def _end_with_parent(folder: Path) -> None:
 
 
 class Relay(Logger):
-    """Hands what is logged to the job's process, where the real logger is."""
+    """Sends metrics to the job's process, which has the real logger."""
 
     name = version = None
 
@@ -179,4 +178,4 @@ class Relay(Logger):
         self.reports.send((dict(metrics), step))
 
     def log_hyperparams(self, params: Any, *args: Any, **kwargs: Any) -> None:
-        """Nothing: the job's process logs the whole configuration."""
+        """Do nothing: the job's process logs the whole configuration."""

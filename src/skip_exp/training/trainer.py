@@ -1,9 +1,9 @@
-"""The trainers that fit and score a `PromptTuner`."""
+"""Lightning trainers that fit and score a `PromptTuner`."""
 
-import logging
 import multiprocessing
 import sys
 from dataclasses import replace
+from typing import Any
 
 import lightning as L
 import torch
@@ -20,44 +20,32 @@ from skip_exp.errors import ConfigError
 from skip_exp.models.precision import multiplies_bf16
 from skip_exp.training.module import PromptTuner
 
-log = logging.getLogger(__name__)
-
 
 def usable(settings: TrainerConfig) -> TrainerConfig:
-    """The settings with ``auto`` resolved: CUDA where it is, bf16 where it is computed natively.
+    """Resolve ``auto`` to CUDA if present, and to bf16 if the device computes it natively.
 
-    Not Lightning's ``auto``, which takes Apple's GPU first: that has no fp64, which attribution
-    sums in.
+    Lightning's own ``auto`` prefers Apple's GPU, which lacks the fp64 that attribution sums in.
 
     Raises:
-        ConfigError: an accelerator, a precision or a number of devices that cannot be had.
+        ConfigError: this machine lacks the accelerator, the precision or the number of devices.
     """
+    wanted, precision, devices = settings.accelerator, settings.precision, settings.devices
     cuda = torch.cuda.is_available()
-    if settings.accelerator in ("gpu", "cuda") and not cuda:
-        why = "there is none that PyTorch can use; must be auto or cpu here"
-        raise ConfigError("trainer.accelerator", settings.accelerator, why)
-    accelerator = "cuda" if cuda and settings.accelerator != "cpu" else "cpu"
-    if settings.precision == "16-mixed" and accelerator == "cpu":  # Lightning would take bf16
+    if wanted in ("gpu", "cuda") and not cuda:
+        why = "PyTorch finds no GPU; must be auto or cpu here"
+        raise ConfigError("trainer.accelerator", wanted, why)
+    accelerator = "cuda" if cuda and wanted != "cpu" else "cpu"
+    if precision == "16-mixed" and accelerator == "cpu":  # Lightning would silently use bf16
         why = "needs a GPU; must be auto, 32-true or bf16-mixed here"
-        raise ConfigError("trainer.precision", settings.precision, why)
-    devices = settings.devices
-    gpus = 0 if accelerator == "cpu" else torch.cuda.device_count()
-    if gpus and devices > gpus:
-        raise ConfigError("trainer.devices", devices, f"at most {gpus} GPUs can be used")
-    if devices > 1 and _beside_others():
-        why = "hydra/launcher=joblib runs jobs of one device each"  # its workers start nothing
-        raise ConfigError("trainer.devices", devices, why)
-    precision = resolve_precision(settings.precision, accelerator)
+        raise ConfigError("trainer.precision", precision, why)
+    if accelerator == "cuda" and devices > (gpus := torch.cuda.device_count()):
+        raise ConfigError("trainer.devices", devices, f"must be at most {gpus}, the GPUs here")
+    if devices > 1 and _is_joblib_worker():  # those cannot start processes of their own
+        raise ConfigError("trainer.devices", devices, "must be 1 with hydra/launcher=joblib")
+    if precision == "auto":
+        native = torch.cuda.is_bf16_supported() if accelerator == "cuda" else multiplies_bf16()
+        precision = "bf16-mixed" if native else "32-true"
     return replace(settings, accelerator=accelerator, precision=precision)
-
-
-def resolve_precision(precision: str, accelerator: str) -> str:
-    """``auto`` -> bf16-mixed where the processor or the GPU computes it natively, else 32-true."""
-    if precision != "auto":
-        return precision
-    if accelerator in ("auto", "gpu", "cuda") and torch.cuda.is_available():
-        return "bf16-mixed" if torch.cuda.is_bf16_supported() else "32-true"
-    return "bf16-mixed" if multiplies_bf16() else "32-true"
 
 
 def fit(
@@ -68,14 +56,17 @@ def fit(
     seed: int,
     logger: Logger | None,
 ) -> tuple[KeepBest, Curves]:
-    """Train ``tuner``; its model ends on the best epoch of the selection slice.
+    """Train ``tuner``; its model ends on the best epoch of the selection slice, in eval mode.
 
-    With several devices, this is one of the processes that ``training.processes.fit`` starts.
+    With several devices this runs in each process that ``training.processes.fit`` starts.
     """
     best, curves = KeepBest(tuner.phase, metric), Curves(tuner.phase)
     trainer = fit_trainer(tuner, settings, metric, logger, [best, curves])
     L.seed_everything(seed, verbose=False)
-    trainer.fit(tuner, data)
+    try:
+        trainer.fit(tuner, data)
+    finally:
+        tuner.eval()  # later jobs of this process share the backbone
     return best, curves
 
 
@@ -86,54 +77,58 @@ def fit_trainer(
     logger: Logger | None,
     callbacks: list[Callback],
 ) -> L.Trainer:
-    """A trainer for one phase: early stopping on the selection slice, clipping, no checkpoints."""
+    """Trainer of one phase: early stopping on the selection slice, clipping, no checkpoints."""
     several = settings.devices > 1
     name = f"{tuner.phase}/select_{metric}"
-    told = progress(settings)
+    output = progress(settings)
     stop = EarlyStopping(name, mode="max", patience=tuner.settings.patience, check_finite=False)
-    return L.Trainer(
-        accelerator=settings.accelerator,
+    return _trainer(
+        settings,
         devices=settings.devices,
-        # A sublayer that was cut away entirely leaves its norm and its prefix without a gradient.
-        # Buffers are constants, and the processes score different numbers of batches.
+        # A sublayer that was removed entirely leaves its norm and its prefix without a gradient.
+        # Broadcasting buffers would hang where processes score different numbers of batches.
         strategy=DDPStrategy(find_unused_parameters=True, broadcast_buffers=False)
         if several
         else "auto",
-        plugins=LightningEnvironment() if several else None,  # on a cluster, too
-        use_distributed_sampler=False,  # the data module deals out the rows
-        precision=settings.precision,  # type: ignore[arg-type]  # checked by TrainerConfig
+        plugins=LightningEnvironment() if several else None,  # also on a cluster
+        use_distributed_sampler=False,  # the data module splits the batches
+        precision=settings.precision,
         max_epochs=tuner.settings.epochs,
         gradient_clip_val=tuner.settings.clip,
         logger=logger or False,
-        callbacks=[*callbacks, stop, *told],
-        deterministic=True,
+        callbacks=[*callbacks, stop, *output],
         num_sanity_val_steps=-1,
         log_every_n_steps=10,
-        enable_progress_bar=any(isinstance(callback, TQDMProgressBar) for callback in told),
-        enable_checkpointing=False,
-        enable_model_summary=False,
+        enable_progress_bar=any(isinstance(callback, TQDMProgressBar) for callback in output),
     )
 
 
 def eval_trainer(settings: TrainerConfig, callbacks: list[Callback] | None = None) -> L.Trainer:
-    """A trainer that scores splits in fp32, whatever precision trained."""
-    return L.Trainer(
-        accelerator=settings.accelerator,
+    """Trainer that scores splits in fp32, whatever precision was used for training."""
+    return _trainer(
+        settings,
         devices=1,
         precision="32-true",
         logger=False,
         callbacks=callbacks or [],
-        deterministic=True,
         enable_progress_bar=False,
+    )
+
+
+def _trainer(settings: TrainerConfig, **options: Any) -> L.Trainer:
+    return L.Trainer(
+        accelerator=settings.accelerator,
+        deterministic=True,
         enable_checkpointing=False,
         enable_model_summary=False,
+        **options,
     )
 
 
 def act_between(settings: TrainerConfig, module: PromptTuner, callback: Callback) -> None:
-    """A pass over no batches: the callback acts in its ``setup``, with the trainer's device.
+    """Run a callback's ``setup`` in an empty pass, on the trainer's device.
 
-    ``module.model`` may be another one afterwards.
+    The callback may replace ``module.model``.
     """
     trainer = eval_trainer(settings, [callback])
     trainer.limit_val_batches = 0
@@ -141,18 +136,18 @@ def act_between(settings: TrainerConfig, module: PromptTuner, callback: Callback
 
 
 def root_device(settings: TrainerConfig) -> torch.device:
-    """The device that a trainer with these settings works on."""
+    """Device of a trainer with these settings."""
     return eval_trainer(settings).strategy.root_device
 
 
 def progress(settings: TrainerConfig) -> list[Callback]:
-    """A bar on a terminal of one's own, which it redraws; elsewhere a line per epoch."""
+    """A progress bar on an interactive terminal, elsewhere one line per epoch."""
     if not settings.progress:
         return []
-    draws = sys.stdout.isatty() and not _beside_others()
+    draws = sys.stdout.isatty() and not _is_joblib_worker()
     return [TQDMProgressBar(refresh_rate=10) if draws else EpochLines()]
 
 
-def _beside_others() -> bool:
-    """Whether this is a worker of joblib: they share a terminal."""
+def _is_joblib_worker() -> bool:
+    """Whether this process is a joblib worker, which shares its terminal with others."""
     return multiprocessing.get_start_method(allow_none=True) == "loky"
