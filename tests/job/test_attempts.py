@@ -208,7 +208,7 @@ def test_trouble_with_wandb_costs_a_warning(
     monkeypatch.setattr(key, "has_key", lambda: False)
     supersede(tmp_path / "old", job("new", "logger=wandb"))
     why = "no such luck" if run.startswith("off") else "logger.mode=online: needs an API key"
-    assert f"W&B: run abc is not tagged as superseded: {why}" in caplog.text
+    assert "run abc" in caplog.text and why in caplog.text
 
 
 def test_an_online_run_is_resumed(

@@ -13,16 +13,15 @@ import psutil
 import pytest
 import torch
 import wandb
-from hydra import compose, initialize_config_dir
 from lightning.pytorch.loggers import CSVLogger
 
 from skip_exp import results
 from skip_exp.callbacks.curves import kept, replay
-from skip_exp.config import schema as config
 from skip_exp.errors import ConfigError
 from skip_exp.logger import artifacts, build, picture, runs
 from tests.conftest import Cli
 from tests.helpers.fakes import result
+from tests.helpers.toy import composed
 
 KEEP = {"encoder.0.ffn": [8, 16], "encoder.0.self.heads": [3, 4]}
 
@@ -34,10 +33,7 @@ def closed() -> Iterator[None]:
 
 
 def job(folder: Path, *overrides: str) -> Any:
-    config.register()
-    with initialize_config_dir(str(config.conf_dir()), version_base="1.3"):
-        composed = compose("config", ["+task=rte", f"output_dir={folder}", *overrides])
-        return config.typed(composed, config.Config)
+    return composed("+task=rte", f"output_dir={folder}", *overrides)
 
 
 def read_back(folder: Path, *flags: str) -> str:
@@ -139,10 +135,10 @@ def test_trouble_with_wandb_costs_a_warning(
     with monkeypatch.context() as gone:  # W&B's process was killed
         gone.setattr(wandb.Run, "log", refuse)
         fit(logger, "tune")
-    assert caplog.text.count("W&B: curves are lost: no room") == 1
+    assert caplog.text.count(": no room") == 1  # not once for every row
     monkeypatch.setattr(artifacts, "log_artifacts", refuse)
     show(logger, tmp_path)
-    assert "W&B: not all of the result is shown: no room" in caplog.text
+    assert caplog.text.count(": no room") == 2
 
 
 def test_disabled_is_no_trouble(
@@ -192,14 +188,8 @@ def test_a_killed_wandb_core_ends_no_job(tmp_path: Path, caplog: pytest.LogCaptu
     show(logger, tmp_path / "one")
     runs.close()
     assert wandb.run is None
-    told = [
-        r.message for r in caplog.records if r.name.startswith("skip_exp") and "lost" in r.message
-    ]
-    assert [line.rpartition(": ")[0] for line in told] == [
-        "W&B: curves are lost",
-        "W&B: not all of the result is shown",
-        "W&B: the run did not end cleanly",
-    ]
+    warned = [r.message for r in caplog.records if r.name.startswith("skip_exp")]
+    assert len([line for line in warned if "W&B: cannot" in line]) == 3  # curves, result, end
     logger = build.build_logger(job(tmp_path / "two"))  # the next job's
     fit(logger, "tune")
     runs.close()
@@ -231,15 +221,9 @@ def test_ctrl_c_closes_the_run(cli: Cli, tmp_path: Path) -> None:
     assert summary(tmp_path / "one")["summary"]["error"] == "interrupted"
 
 
-@pytest.mark.parametrize(
-    ("override", "line"),
-    [
-        ("logger.name=tensorboard", "logger.name=tensorboard: must be one of wandb, csv, none"),
-        ("logger.mode=never", "logger.mode=never: must be one of auto, online, offline"),
-    ],
-)
-def test_unknown_names_are_refused(tmp_path: Path, override: str, line: str) -> None:
-    with pytest.raises(ConfigError, match=line):
+@pytest.mark.parametrize("override", ["logger.name=tensorboard", "logger.mode=never"])
+def test_unknown_names_are_refused(tmp_path: Path, override: str) -> None:
+    with pytest.raises(ConfigError, match=f"^{override}: "):
         build.build_logger(job(tmp_path, override))
 
 

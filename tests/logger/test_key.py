@@ -78,7 +78,7 @@ def test_the_file(home: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> Non
 def test_an_unreadable_file_costs_a_warning(home: Path, caplog: Any) -> None:
     (home / ".netrc").write_text("machine\nnonsense here")
     assert not key.has_key()
-    assert "W&B: " in caplog.text and ".netrc cannot be read: " in caplog.text
+    assert str(home / ".netrc") in caplog.text
 
 
 def test_it_brings_in_no_torch() -> None:

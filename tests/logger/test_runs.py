@@ -1,24 +1,45 @@
 """Which mode a W&B run is opened in, and what it is filed under."""
 
+from pathlib import Path
+from unittest.mock import MagicMock
+
 import pytest
-from hydra import compose, initialize_config_dir
+import wandb
 
 from skip_exp.config import schema
 from skip_exp.errors import ConfigError
 from skip_exp.logger import key, runs
+from tests.helpers.toy import composed
 
 
-def test_auto_is_online_only_with_a_key(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("mode", "environment", "has_key", "expected"),
+    [
+        ("auto", None, False, "offline"),
+        ("auto", None, True, "online"),
+        ("auto", "disabled", True, "disabled"),
+        ("offline", None, True, "offline"),
+    ],
+)
+def test_auto_is_online_only_with_a_key(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, mode: str, environment: str | None,
+    has_key: bool, expected: str,
+) -> None:  # fmt: skip
+    opened: list[str] = []
+    run = MagicMock(offline=False, disabled=True)
     monkeypatch.delenv("WANDB_MODE")
+    if environment:
+        monkeypatch.setenv("WANDB_MODE", environment)
+    monkeypatch.setattr(key, "has_key", lambda: has_key)
+    monkeypatch.setattr(wandb, "init", lambda mode, **_: opened.append(mode) or run)
+    runs.open_run(job("logger.mode=" + mode, f"output_dir={tmp_path}"))
+    assert opened == [expected]
+
+
+def test_online_without_a_key_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(key, "has_key", lambda: False)
-    assert runs._mode("auto") == "offline"
-    with pytest.raises(ConfigError, match="online: needs an API key"):
-        runs._mode("online")
-    monkeypatch.setattr(key, "has_key", lambda: True)
-    assert runs._mode("auto") == "online"
-    assert runs._mode("offline") == "offline"
-    monkeypatch.setenv("WANDB_MODE", "disabled")
-    assert runs._mode("auto") == "disabled"
+    with pytest.raises(ConfigError, match=r"^logger\.mode=online: "):
+        runs.open_run(job("logger.mode=online"))
 
 
 @pytest.mark.parametrize(
@@ -32,7 +53,8 @@ def test_auto_is_online_only_with_a_key(monkeypatch: pytest.MonkeyPatch) -> None
     ],
 )
 def test_job_type(override: str, job_type: str) -> None:
-    schema.register()
-    with initialize_config_dir(str(schema.conf_dir()), version_base="1.3"):
-        composed = compose("config", ["+task=rte", "output_dir=here", override])
-    assert runs.job_type(schema.typed(composed, schema.Config)) == job_type
+    assert runs.job_type(job(override)) == job_type
+
+
+def job(*overrides: str) -> schema.Config:
+    return composed("+task=rte", "output_dir=here", *overrides)

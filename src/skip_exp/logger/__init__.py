@@ -1,1 +1,1 @@
-"""Where a job's curves, summary and picture go: W&B, a CSV file, or nowhere."""
+"""Logs a job's curves, summary and picture to W&B, a CSV file or nowhere."""

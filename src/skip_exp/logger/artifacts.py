@@ -1,8 +1,7 @@
-"""Lineage in W&B: a run's skill is an artifact, made from its data and its backbone.
+"""Lineage in W&B: a run uses a data and a backbone artifact and logs its skill as an artifact.
 
-The inputs are small files that tell what they are; neither rows nor weights are uploaded. W&B keeps
-one version of an artifact for each content, so these files hold nothing that changes from job to
-job, and no path of a machine.
+The inputs are small JSON descriptions; neither rows nor weights are uploaded. W&B creates a new
+version whenever content changes, so the descriptions hold no path and nothing specific to a job.
 """
 
 import json
@@ -17,9 +16,9 @@ import wandb
 
 from skip_exp import results
 
-DATA, BACKBONE, SKILL = "dataset", "backbone", "model"  # types of artifacts
-_STAGED = "WANDB_DATA_DIR"  # W&B copies what it is to upload below it
-# Fields of the result that a skill's artifact tells; measured times would differ from run to run.
+DATA, BACKBONE, SKILL = "dataset", "backbone", "model"  # artifact types
+_STAGED = "WANDB_DATA_DIR"  # W&B stages uploads in this folder
+# Result fields in the metadata of a skill artifact; without measured times, which vary.
 ABOUT = (
     *("job_id", "task", "backbone", "family", "prompt/kind", "prompt/length", "readout", "seed"),
     *("attribution", "ratio", "ratio_reached", "metric/name", "metric/dense", "metric/final"),
@@ -29,10 +28,9 @@ ABOUT = (
 
 @contextmanager
 def staged(folder: Path) -> Iterator[None]:
-    """What W&B is to upload waits in ``folder``/wandb, or where WANDB_DATA_DIR says.
+    """Stage W&B uploads in ``folder``/wandb unless WANDB_DATA_DIR is set.
 
-    Its own default is the home folder, where a run that is synced on another day, or from another
-    node of a cluster, may not find it.
+    W&B's default is the home folder, which may be missing when another cluster node syncs the run.
     """
     given = os.environ.get(_STAGED)
     os.environ[_STAGED] = given or str(folder / "wandb")
@@ -46,15 +44,15 @@ def staged(folder: Path) -> Iterator[None]:
 def log_artifacts(
     run: wandb.Run, result: Mapping[str, Any], folder: Path, fingerprint: str, content_hash: str
 ) -> None:
-    """The data and the backbone of a finished job become inputs of its run, its skill the output.
+    """Log a finished job's data and backbone as inputs of its run, and its skill as output.
 
     Args:
-        folder: of the job; ``result["skill"]`` is in it.
-        fingerprint: of the data.
-        content_hash: of the backbone.
+        folder: the job's folder, which contains ``result["skill"]``.
+        fingerprint: hash of the data.
+        content_hash: hash of the backbone.
     """
     for used in (data(result, fingerprint), backbone(result, content_hash)):
-        # As `use_artifact`, which refuses to be offline and waits for the server without a limit.
+        # Like `use_artifact`, which fails offline and waits for the server without a timeout.
         run._log_artifact(used, is_user_created=True, use_after_commit=True)
     made = wandb.Artifact(
         _name("skill", result["task"], result["backbone"], _sample(result)), SKILL
@@ -66,7 +64,7 @@ def log_artifacts(
 
 
 def data(result: Mapping[str, Any], fingerprint: str) -> wandb.Artifact:
-    """``data-<task>``: which rows they were; of generated ones name and metadata say so."""
+    """``data-<task>``: describes the rows; name and metadata mark generated ones."""
     source = result["data_source"]
     about = {
         "task": result["task"],
@@ -74,18 +72,18 @@ def data(result: Mapping[str, Any], fingerprint: str) -> wandb.Artifact:
         "is_sample": result["data_is_sample"],
         "fingerprint": fingerprint,
     }
-    return _told(_name("data", result["task"], _sample(result)), DATA, about)
+    return _described(_name("data", result["task"], _sample(result)), DATA, about)
 
 
 def backbone(result: Mapping[str, Any], content_hash: str) -> wandb.Artifact:
-    """``backbone-<name>``: which weights and which tokenizer."""
+    """``backbone-<name>``: describes the weights and the tokenizer."""
     about = {name: result[name] for name in ("backbone", "family", "backbone_note")}
     about["content_hash"] = content_hash
-    return _told(_name("backbone", result["backbone"]), BACKBONE, about)
+    return _described(_name("backbone", result["backbone"]), BACKBONE, about)
 
 
-def _told(name: str, kind: str, about: dict[str, Any]) -> wandb.Artifact:
-    """An artifact of one file, which holds what its metadata tell."""
+def _described(name: str, kind: str, about: dict[str, Any]) -> wandb.Artifact:
+    """An artifact whose only file repeats its metadata."""
     artifact = wandb.Artifact(name, kind, metadata=about)
     with artifact.new_file(f"{kind}.json") as file:
         json.dump(about, file, indent=1, sort_keys=True)
@@ -97,5 +95,5 @@ def _sample(result: Mapping[str, Any]) -> str:
 
 
 def _name(*parts: str) -> str:
-    """Of letters that W&B takes, and no longer than it takes."""
+    """A name with the characters and length that W&B allows."""
     return re.sub(r"[^a-zA-Z0-9_.-]", "_", "-".join(filter(None, parts)))[:128]

@@ -1,4 +1,4 @@
-"""The logger of a job, and what is logged beside what Lightning logs by itself."""
+"""A job's logger, and the final results that Lightning does not log by itself."""
 
 import logging
 from collections.abc import Mapping
@@ -15,14 +15,14 @@ from skip_exp.logger import picture
 
 log = logging.getLogger(__name__)
 
-KEPT = "/kept_epoch"  # a row that has it is of the epoch that the phase kept
+KEPT = "/kept_epoch"  # marks the row of the epoch that a phase kept
 
 
 class PhaseLogger(WandbLogger):
     """Logs ``tune/...`` against ``tune/step`` and ``retune/...`` against ``retune/step``.
 
-    A phase's row in the summary is that of the epoch it kept (:data:`KEPT`), not of its last.
-    Where W&B's own process is gone, a warning says so, once; the job goes on.
+    The summary shows the epoch that a phase kept (:data:`KEPT`), not its last one. If W&B's own
+    process dies, the job continues after one warning.
     """
 
     is_lost = False
@@ -36,18 +36,18 @@ class PhaseLogger(WandbLogger):
             row[f"{phase}/step"] = step
             if "epoch" in metrics:
                 row[f"{phase}/epoch"] = metrics["epoch"]
-        told = {name: value for name, value in row.items() if value is not None}
-        is_kept = any(name.endswith(KEPT) for name in told)
+        logged = {name: value for name, value in row.items() if value is not None}
+        is_kept = any(name.endswith(KEPT) for name in logged)
         try:
-            (self.experiment.summary.update if is_kept else self.experiment.log)(told)
+            (self.experiment.summary.update if is_kept else self.experiment.log)(logged)
         except Exception as problem:
             if not self.is_lost:
-                log.warning("W&B: curves are lost: %s", first_line(problem))
+                log.warning("W&B: cannot log curves: %s", first_line(problem))
             self.is_lost = True
 
 
 def build_logger(cfg: Config) -> Logger | None:
-    """The logger that ``cfg.logger`` names; W&B's run is open when this returns.
+    """Build the logger that ``cfg.logger`` selects, and open its W&B run.
 
     Raises:
         ConfigError: online without a key.
@@ -59,7 +59,7 @@ def build_logger(cfg: Config) -> Logger | None:
         case "csv":
             return CSVLogger(save_dir=cfg.output_dir, name=None, version="csv")
         case _:
-            from skip_exp.logger import runs  # wandb takes a third of a second: where it is used
+            from skip_exp.logger import runs  # importing wandb takes a third of a second
 
             run = runs.open_run(cfg)
             return PhaseLogger(project=cfg.logger.project, experiment=run)
@@ -73,37 +73,37 @@ def mirror(
     fingerprint: str,
     content_hash: str,
 ) -> None:
-    """Show a finished job in W&B: summary, picture, table and artifacts; trouble costs a warning.
+    """Log a finished job's summary, picture, table and artifacts to W&B; failures only warn.
 
     Args:
-        folder: of the job, where its skill and its picture are.
-        fingerprint, content_hash: of its data and of its backbone.
+        folder: the job's folder, with its skill and its picture.
+        fingerprint, content_hash: hashes of its data and its backbone.
     """
     if not isinstance(logger, WandbLogger):
         return
-    import wandb  # it is there: a run is open
+    import wandb  # takes a third of a second, needed by this logger only
 
-    from skip_exp.logger import artifacts  # imports it, too
+    from skip_exp.logger import artifacts  # imports wandb, too
 
     run = logger.experiment
-    if run.disabled:  # it has no place for an artifact
+    if run.disabled:  # a disabled run cannot take artifacts
         return
     try:
         _log_summary(run, result)
         run.log({"keep": wandb.Image(str(folder / picture.FILE))})
         with artifacts.staged(folder):
-            # The table first: to log it asks the server, if there is one, and gives up in time.
-            # With artifacts on their way to a server that is gone, a run would not end.
+            # The table first: logging it contacts the server with a timeout. Artifacts queued for
+            # a server that is gone would keep the run from ending.
             columns, rows = picture.table(result["keep_sizes"])
             run.log({"sites": wandb.Table(columns=columns, data=rows)})
-            if result["config"]["tune"]["train"] != "full":  # that skill is a whole model
+            if result["config"]["tune"]["train"] != "full":  # a full skill is a whole model
                 artifacts.log_artifacts(run, result, folder, fingerprint, content_hash)
-    except Exception as problem:  # the job is done, whatever W&B makes of it
-        log.warning("W&B: not all of the result is shown: %s", first_line(problem))
+    except Exception as problem:  # the job is done even if W&B fails
+        log.warning("W&B: cannot log the whole result: %s", first_line(problem))
 
 
 def _log_summary(run: Any, result: Mapping[str, Any]) -> None:
-    """The fields of ``result.json``, nested ones joined by ``/``."""
+    """Log the fields of ``result.json``; nested names are joined by ``/``."""
     run.summary.update(results.flatten(result))
     if result.get("data_is_sample"):
-        run.tags = (*(run.tags or ()), "sample")  # generated rows are marked wherever they show
+        run.tags = (*(run.tags or ()), "sample")  # marks generated rows

@@ -1,4 +1,4 @@
-"""Whether W&B has an API key: only then it goes online, and it never asks for one."""
+"""Detects W&B's API key; without one runs stay offline instead of prompting."""
 
 import logging
 import netrc
@@ -11,12 +11,12 @@ import wandb
 
 log = logging.getLogger(__name__)
 
-# W&B's own server has two names; keys saved under the older one are valid at the newer one.
+# W&B's server has two names; keys saved for the older name are valid at the newer one.
 _OTHER_NAMES = {"api.forge.coreweave.com": "api.wandb.ai"}
 
 
 def has_key() -> bool:
-    """Whether W&B would find a key by itself: environment, netrc file, settings."""
+    """Whether W&B would find a key in the environment, its settings or the netrc file."""
     if os.environ.get("WANDB_API_KEY") or os.environ.get("WANDB_IDENTITY_TOKEN_FILE"):
         return True
     settings = wandb.setup().settings
@@ -24,9 +24,9 @@ def has_key() -> bool:
 
 
 def _in_netrc(host: str) -> bool:
-    """Whether the netrc file has a password for the host; one that cannot be read costs a warning.
+    """Whether the netrc file has a password for the host; an unreadable file only warns.
 
-    As in W&B, an entry for all hosts (``default``) counts.
+    As in W&B, a ``default`` entry matches every host.
     """
     file = _netrc_file()
     try:
@@ -34,14 +34,14 @@ def _in_netrc(host: str) -> bool:
     except FileNotFoundError:
         return False
     except (netrc.NetrcParseError, OSError, UnicodeDecodeError) as error:
-        log.warning("W&B: %s cannot be read: %s", file, error)
+        log.warning("W&B: cannot read %s: %s", file, error)
         return False
     entry = entries.authenticators(host) or entries.authenticators(_OTHER_NAMES.get(host, host))
     return bool(entry and entry[2])
 
 
 def _netrc_file() -> Path:
-    """Where W&B and other programs look: NETRC, ``~/.netrc``, or Windows' ``~/_netrc``."""
+    """The netrc file that W&B reads: NETRC, ``~/.netrc``, or ``~/_netrc`` on Windows."""
     if from_environment := os.environ.get("NETRC"):
         return Path(from_environment).expanduser()
     dot_netrc, underscore_netrc = Path.home() / ".netrc", Path.home() / "_netrc"

@@ -1,4 +1,4 @@
-"""What each layer kept, as a picture and as a table."""
+"""Shows what each layer kept, as a picture and as a table."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -12,20 +12,20 @@ FILE = "keep.png"  # in the job's folder
 
 
 def save(keep_sizes: Mapping[str, Sequence[int]], path: Path | str) -> None:
-    """Draw what each layer kept ({site: [kept, total]}) as a PNG at ``path``.
+    """Draw ``keep_sizes`` ({site: [kept, total]}) as a PNG.
 
     Raises:
-        OSError: the file cannot be written; no part of it is left.
+        OSError: the file cannot be written; a partial file is removed.
     """
     try:
         draw(keep_sizes).savefig(path, dpi=120, bbox_inches="tight")
     except OSError:
-        Path(path).unlink(missing_ok=True)  # half a picture is none
+        Path(path).unlink(missing_ok=True)
         raise
 
 
 def table(keep_sizes: Mapping[str, Sequence[int]]) -> tuple[list[str | int], list[list[Any]]]:
-    """Columns and rows, one per site: for W&B, where they can be filtered and drawn."""
+    """Columns and one row per site, for a W&B table."""
     rows = [
         [name, Site(name).sublayer.layer, Site(name).kind, kept, of, _share((kept, of))]
         for name, (kept, of) in keep_sizes.items()
@@ -34,7 +34,7 @@ def table(keep_sizes: Mapping[str, Sequence[int]]) -> tuple[list[str | int], lis
 
 
 def draw(keep_sizes: Mapping[str, Sequence[int]]) -> Figure:
-    """Heat map: a row per kind of site, a column per layer, the fraction kept in each cell."""
+    """Heat map of the fraction kept: a row per kind of site, a column per layer."""
     cells = {}
     for name, (kept, total) in keep_sizes.items():
         site = Site(name)

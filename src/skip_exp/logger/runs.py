@@ -1,4 +1,4 @@
-"""W&B runs: opening one, ending it, marking that of a killed job as superseded."""
+"""Opens and closes W&B runs, and tags those of killed jobs as superseded."""
 
 import logging
 import os
@@ -16,18 +16,18 @@ from skip_exp.logger import key
 
 log = logging.getLogger(__name__)
 
-INTERRUPTED = "interrupted"  # the error of a job that Ctrl-C or SIGTERM ended
-PHASES = ("tune", "retune")  # each fits anew, so Lightning's global step starts again
-WAIT = 15.0  # seconds that W&B's server gets to answer, at the beginning of a run and at its end
+INTERRUPTED = "interrupted"  # error of a job ended by Ctrl-C or SIGTERM
+PHASES = ("tune", "retune")  # Lightning's global step restarts with each
+WAIT = 15.0  # seconds to wait for W&B's server when a run starts and ends
 
-_is_gone = False  # the server did not answer to this process: its further jobs do not wait for it
+_is_gone = False  # the server stopped answering; later jobs of this process do not wait for it
 
 
 @rank_zero_only
 def open_run(cfg: Config) -> wandb.Run:
-    """Open the W&B run of a job, on the first rank; elsewhere None.
+    """Open a job's W&B run.
 
-    With mode ``auto`` it is offline where W&B cannot be reached, or went away in an earlier job.
+    With mode ``auto`` the run is offline if W&B cannot be reached, now or in an earlier job.
 
     Raises:
         ConfigError: online without a key.
@@ -44,15 +44,15 @@ def open_run(cfg: Config) -> wandb.Run:
         reason = " ".join(str(error).split())
         if cfg.logger.mode != "auto":
             raise SkipError(f"logger.mode={cfg.logger.mode}: W&B refused: {reason}") from error
-        log.warning("W&B cannot be reached, logging offline: %s", reason)
+        log.warning("W&B: cannot be reached, logging offline: %s", reason)
         _is_gone = True
         run = _init(cfg, "offline")
     for phase in PHASES:
         run.define_metric(f"{phase}/step", hidden=True)
-        # The summary is of the epoch that is kept: `build.PhaseLogger` writes it.
+        # `build.PhaseLogger` writes the summary, for the epoch that the phase kept.
         run.define_metric(f"{phase}/*", step_metric=f"{phase}/step", summary="none")
     if run.offline:
-        runs = f"{os.path.dirname(_folder(run))}/offline-run-*"  # short: it should not wrap
+        runs = f"{os.path.dirname(_folder(run))}/offline-run-*"  # short, so it does not wrap
         log.info("W&B: offline; upload with:\n  wandb sync %s", runs)
     elif not run.disabled:
         log.info("W&B: %s", run.url)
@@ -60,7 +60,7 @@ def open_run(cfg: Config) -> wandb.Run:
 
 
 def _init(cfg: Config, mode: Any, **resumed: Any) -> wandb.Run:
-    """Begin a run that is described by the job's configuration."""
+    """Start a run named and tagged after the job's configuration."""
     settings = wandb.Settings(
         silent=True,
         console="off",
@@ -92,14 +92,14 @@ def _init(cfg: Config, mode: Any, **resumed: Any) -> wandb.Run:
 
 
 def job_type(cfg: Config) -> str:
-    """``prune``, ``dense_continued`` (nothing is cut) or ``baseline`` (no prompt, or no skill)."""
+    """``prune``, ``dense_continued`` (ratio 0) or ``baseline`` (no prompt or a full model)."""
     if cfg.prompt.kind == "none" or cfg.tune.train in BASELINES:
         return "baseline"
     return "dense_continued" if cfg.prune.goal.ratio == 0 else "prune"
 
 
 def _mode(mode: str) -> str:
-    """W&B's mode; ``auto`` is WANDB_MODE, or else online where there is a key. Never asks for one.
+    """W&B's mode; ``auto`` is WANDB_MODE if set, else online if there is a key.
 
     Raises:
         ConfigError: online without a key.
@@ -107,22 +107,22 @@ def _mode(mode: str) -> str:
     if mode == "auto":
         mode = os.environ.get("WANDB_MODE") or ("online" if key.has_key() else "offline")
     if mode == "online" and not key.has_key():
-        needs = "needs an API key: set WANDB_API_KEY or run `wandb login`; offline needs none"
+        needs = "needs an API key: set WANDB_API_KEY, run `wandb login` or use offline"
         raise ConfigError("logger.mode", mode, needs)
     return mode
 
 
 def close(error: str | None = None) -> None:
-    """End the W&B run of this job, if one is open; an error marks it failed and is an alert.
+    """Close this process's W&B run, if any; an error marks it failed and sends an alert.
 
-    Who pressed Ctrl-C needs no alert. Where W&B went away meanwhile, what was logged stays in the
-    run's folder, and a line says so.
+    Interrupted jobs send no alert. If W&B is unreachable, the data stay in the run's folder and a
+    warning shows how to upload them.
     """
     run = wandb.run
     if run is None:
         return
     if error and error != INTERRUPTED:
-        with suppress(Exception):  # `_end` tells of W&B's troubles
+        with suppress(Exception):  # `_end` reports W&B's failures
             run.alert(f"{run.name} failed"[:63], error, level="ERROR")
     _end(run, error)
 
@@ -136,34 +136,32 @@ def _end(run: wandb.Run, error: str | None) -> None:
         run.finish(exit_code=1 if error else 0)
     except TimeoutError:
         command = f"wandb sync --include-online {folder}"
-        log.warning("W&B does not answer any more; upload this run later: %s", command)
+        log.warning("W&B: no answer from the server; upload this run later: %s", command)
         _is_gone = True
-    except Exception as problem:  # a finished job stays finished when its upload fails
-        log.warning("W&B: the run did not end cleanly: %s", problem)
+    except Exception as problem:  # a failed upload must not fail the job
+        log.warning("W&B: cannot close the run: %s", problem)
         if isinstance(problem, ConnectionError):  # W&B's own process was killed
             with suppress(Exception, SystemExit):
-                wandb.teardown()  # so that the next job starts another
+                wandb.teardown()  # the next job starts another
             wandb.run = None
 
 
 def _folder(run: wandb.Run) -> str:
-    """Where W&B keeps the run's files, as one would type it."""
+    """The run's folder, relative to the working directory."""
     return os.path.relpath(Path(run.dir).parent)
 
 
 @rank_zero_only
 def supersede(cfg: Config, folder: Path, error: str) -> None:
-    """Tag the W&B run of a killed job ``superseded`` and end it as failed.
+    """Tag a killed job's W&B run ``superseded`` and close it as failed; failures only warn.
 
     Args:
         cfg: configuration of the killed job.
-        folder: its output folder; W&B keeps runs in ``wandb/[offline-]run-<time>-<id>`` below.
-        error: what the run's summary is to say.
-
-    Trouble with W&B costs a warning. No run, nothing to do.
+        folder: its output folder, with runs in ``wandb/[offline-]run-<time>-<id>``.
+        error: error for the run's summary.
     """
     folders = folder.glob("wandb/*run-*-*")
-    # The latest is the one that was killed: an earlier one was ended, or tagged, before it began.
+    # The latest run is the killed one; earlier ones ended or were tagged before it started.
     latest = max(folders, key=lambda path: path.name.partition("run-")[2], default=None)
     if latest is None:
         return
@@ -173,11 +171,11 @@ def supersede(cfg: Config, folder: Path, error: str) -> None:
     try:
         if online:
             run = _init(killed, _mode("online"), id=run_id, resume="allow")
-        else:  # a second folder of the same id, to be synced after the first
+        else:  # a second folder with the same id, synced after the first
             run = _init(killed, "offline", id=run_id)
         run.tags = (*(run.tags or ()), "superseded")
     except Exception as problem:
         why = " ".join(str(problem).split())
-        log.warning("W&B: run %s is not tagged as superseded: %s", run_id, why)
+        log.warning("W&B: cannot tag run %s as superseded: %s", run_id, why)
     if wandb.run is not None:
         _end(wandb.run, error)
