@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -102,15 +103,39 @@ def forget() -> None:
         cached.cache_clear()
 
 
+@contextmanager
+def inside(place: Place) -> Iterator[None]:
+    """In the user's folder, as a new process that finds the user's modules."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(place.root)
+        patch.syspath_prepend(place.own)
+        patch.setattr(sys, "dont_write_bytecode", True)  # two edits within one second
+        forget()
+        yield
+    forget()
+
+
 @pytest.fixture
-def place(tmp_path: Path, toy: list[str], monkeypatch: pytest.MonkeyPatch) -> Iterator[Place]:
+def place(tmp_path: Path, toy: list[str]) -> Iterator[Place]:
     shutil.copytree(ROOT / EXAMPLES, tmp_path / EXAMPLES)
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.syspath_prepend(tmp_path / EXAMPLES)
-    monkeypatch.setattr(sys, "dont_write_bytecode", True)  # two edits within one second
-    forget()
-    yield Place(tmp_path, toy)
-    forget()
+    place = Place(tmp_path, toy)
+    with inside(place):
+        yield place
+
+
+ALL = (
+    *("attribution=activation_power", "prune=top_down"),
+    *("prompt=residual", "prompt.length=4", "tune.epochs=4", "tune.readout_lr=0.02"),
+)
+
+
+@pytest.fixture(scope="module")
+def done(toy: list[str], tmp_path_factory: pytest.TempPathFactory) -> tuple[Place, dict[str, Any]]:
+    """The folder and the result of a job with a part of every kind."""
+    place = Place(tmp_path_factory.mktemp("all"), toy)
+    shutil.copytree(ROOT / EXAMPLES, place.own)
+    with inside(place):
+        return place, place.run(*ALL, task="my_reviews", backbone="minilm_max")
 
 
 # --- the page -----------------------------------------------------------------------------------
@@ -127,30 +152,46 @@ def test_the_page_shows_the_files_themselves() -> None:
 # --- each of the six, used in a job -------------------------------------------------------------
 
 
-def test_a_task(place: Place) -> None:
-    result = place.run(task="my_reviews")
+def test_a_job_has_all_parts(done: tuple[Place, dict[str, Any]]) -> None:
+    place, result = done
     assert (result["task"], result["n_eval"]) == ("my_reviews", 10)
     assert result["data_source"] == f"local:{EXAMPLES}/made_up"
     assert set(result["metrics"]) == {"accuracy", "f1"}
-    (answer,) = Skill.load(place.root / "job/skill").predict([{"title": "Home", "review": "good"}])
+    assert result["config"]["attribution"]["_target_"] == "my_attribution.scores"
+    assert result["method"]["allocation"] == "my_allocation.order"
+    sizes = {Site(site): kept for site, (kept, _) in result["keep_sizes"].items()}
+    assert not any(kept for site, kept in sizes.items() if site.sublayer.layer == 1)
+    assert all(kept for site, kept in sizes.items() if site.sublayer.layer == 0)
+    tensors = result["tensors"]
+    assert tensors["prompt.embedding"].shape == (4, 24)
+    assert tensors["prompt.up.weight"].abs().sum() > 0  # it starts at zero
+    assert {"readout.linear.weight", "readout.linear.bias"} < set(tensors)
+    about = json.loads((place.root / "job/skill/skill.json").read_text())
+    assert about["backbone"]["readout"] == "my_readout.MyReadout"
+
+
+def test_its_skill_is_loaded_where_its_classes_are_imported(
+    done: tuple[Place, dict[str, Any]],
+) -> None:
+    place, result = done
+    folder = place.root / "job/skill"
+    with pytest.raises(SkipError, match=r"prompt\.kind=.* import my_prompt"):
+        Skill.load(folder)
+    assert not set(MODULES) & set(sys.modules)
+    with inside(place):
+        for name in ("my_prompt", "my_readout"):
+            importlib.import_module(name)
+        skill = Skill.load(folder)
+    for name, parameter in skill.model.skill_parameters().items():
+        assert torch.equal(parameter, result["tensors"][name]), name
+    (answer,) = skill.predict([{"title": "Home", "review": "good"}])
     assert set(answer["probabilities"]) == {"bad", "good"}
 
 
 def test_a_backbone(place: Place) -> None:
     cfg = place.config(backbone="bert_small")
     assert (cfg.backbone.family, cfg.backbone.pooling) == ("bert", "cls")
-    result = place.run(backbone="bert_small")  # the toy's path stands in for the hub's
-    about = json.loads((place.root / "job/skill/skill.json").read_text())
-    assert result["backbone"] == about["backbone"]["name"] == "bert_small"
-    assert about["backbone"]["pooling"] == "cls"
-
-
-def test_an_attribution(place: Place) -> None:
-    default = place.run()
-    result = place.run("attribution=activation_power", f"output_dir={place.root}/other")
-    assert result["config"]["attribution"]["_target_"] == "my_attribution.scores"
-    assert result["cache"] == {"tune": "hit", "attribution": "miss"}
-    assert result["keep"] != default["keep"]
+    assert prepare(cfg).backbone.name == "bert_small"  # the toy's path stands in for the hub's
 
 
 def test_the_scores_of_the_attribution(place: Place) -> None:
@@ -169,15 +210,6 @@ def test_the_scores_of_the_attribution(place: Place) -> None:
     torch.testing.assert_close(scores[block.name.site("ffn")], expected)
 
 
-@pytest.mark.parametrize("steps", [1, 2])
-def test_an_allocation(place: Place, steps: int) -> None:
-    result = place.run("prune=top_down", f"prune.steps={steps}")
-    sizes = {Site(site): kept for site, (kept, _) in result["keep_sizes"].items()}
-    upper = [kept for site, kept in sizes.items() if site.sublayer.layer == 1]
-    lower = [kept for site, kept in sizes.items() if site.sublayer.layer == 0]
-    assert upper == [0, 0] and all(lower)
-
-
 def test_the_order_of_the_allocation(place: Place) -> None:
     order = importlib.import_module("my_allocation").order
     low, high = Site("encoder.0.ffn"), Site("encoder.1.ffn")
@@ -185,31 +217,9 @@ def test_the_order_of_the_allocation(place: Place) -> None:
     assert order(groups) == [groups[2], groups[1], groups[0]]
 
 
-def test_a_prompt(place: Place) -> None:
-    result = place.run(
-        "prompt=residual", "prompt.length=4", "tune.epochs=4", "tune.readout_lr=0.02"
-    )
-    tensors = result["tensors"]
-    assert tensors["prompt.embedding"].shape == (4, 24)
-    assert tensors["prompt.up.weight"].shape == (24, 16)
-    assert tensors["prompt.up.weight"].abs().sum() > 0  # it starts at zero
-    assert set(tensors) >= {"prompt.down.weight", "prompt.down.bias", "prompt.up.bias"}
-
-
 def test_a_prompt_counts_its_tokens(place: Place) -> None:
-    why = r"data.max_length=62: .*prompt.length=4 \(my_prompt.MyPrompt\).* at most 60"
-    with pytest.raises(SkipError, match=why):
+    with pytest.raises(SkipError, match=r"^data\.max_length=62: .*prompt\.length=4"):
         prepare(place.config("prompt=residual", "prompt.length=4", "data.max_length=62"))
-
-
-def test_a_readout(place: Place) -> None:
-    result = place.run(backbone="minilm_max")
-    about = json.loads((place.root / "job/skill/skill.json").read_text())
-    assert about["backbone"]["readout"] == "my_readout.MyReadout"
-    assert {name for name in result["tensors"] if name.startswith("readout.")} == {
-        "readout.linear.weight",
-        "readout.linear.bias",
-    }
 
 
 def test_the_readout_takes_the_largest_of_the_text(place: Place) -> None:
@@ -228,70 +238,46 @@ def test_the_readout_takes_the_largest_of_the_text(place: Place) -> None:
 LOAD = "import sys; from skip_exp.commands.predict import main; sys.exit(main())"
 
 
-@pytest.fixture
-def typed(place: Place) -> Place:
-    """A job with all parts at once was run by the command line."""
+@pytest.mark.slow
+def test_all_at_once_from_the_command_line(place: Place) -> None:
     backbone = next(x for x in place.toy if x.startswith("backbone.path="))
-    arguments = ["-m", "skip_exp", "--config-dir", f"{EXAMPLES}/conf", "+task=my_reviews"]
-    arguments += ["prompt=residual", "backbone=minilm_max", backbone, "prune=top_down"]
-    arguments += ["attribution=activation_power", "hydra.run.dir=job", "prune.round_to=4"]
-    arguments += [
-        "prompt.length=4",
-        "data.max_length=24",
-        "benchmark.seq_len=24",
-        "tune.epochs=1",
-        "retune.epochs=1",
-    ]
-    arguments += ["logger=none", "benchmark.enabled=false", "trainer=cpu", "trainer.progress=false"]
-    done = place.python(*arguments, path=place.own)
-    assert done.returncode == 0, done.stderr
-    return place
-
-
-@pytest.mark.slow
-def test_all_at_once_from_the_command_line(typed: Place) -> None:
-    result = json.loads((typed.root / "job/result.json").read_text())
+    arguments = f"-m skip_exp --config-dir {EXAMPLES}/conf +task=my_reviews backbone=minilm_max"
+    arguments += " prompt=residual prune=top_down attribution=activation_power hydra.run.dir=job"
+    arguments += " prompt.length=4 prune.round_to=4 data.max_length=24 benchmark.seq_len=24"
+    arguments += " tune.epochs=1 retune.epochs=1 logger=none benchmark.enabled=false trainer=cpu"
+    ended = place.python(*arguments.split(), backbone, path=place.own)
+    assert ended.returncode == 0, ended.stderr
+    result = json.loads((place.root / "job/result.json").read_text())
     assert result["status"] == "done" and 0.42 < result["ratio_reached"] <= 0.5
-    assert result["method"]["allocation"] == "my_allocation.order"
 
-    refused = typed.python("-c", LOAD, "job/skill", TEXTS[0], path=typed.own)
-    assert (refused.returncode, refused.stdout) == (2, "")
-    why = "prompt.kind=my_prompt.MyPrompt: a part of somebody's own: import my_prompt first"
-    assert refused.stderr == f"error: job/skill: {why}, if you trust it\n"
-    half = typed.python("-c", f"import my_prompt; {LOAD}", "job/skill", TEXTS[0], path=typed.own)
-    assert half.returncode == 2 and "backbone.readout=my_readout.MyReadout" in half.stderr
-    trusting = f"import my_prompt, my_readout; {LOAD}"
-    told = typed.python("-c", trusting, "job/skill", TEXTS[0], path=typed.own)
-    assert told.returncode == 0, told.stderr
-    assert set(json.loads(told.stdout)["probabilities"]) == {"bad", "good"}
+    def predict(imports: str) -> subprocess.CompletedProcess[str]:
+        return place.python("-c", f"{imports}{LOAD}", "job/skill", TEXTS[0], path=place.own)
 
-
-def test_a_skill_comes_back_as_it_was(place: Place) -> None:
-    place.run("prompt=residual", "prompt.length=4", backbone="minilm_max")
-    skill = Skill.load(place.root / "job/skill")
-    assert type(skill.model.prompt).__name__ == "MyPrompt"
-    stored = load_file(place.root / "job/skill/skill.safetensors")
-    for name, parameter in skill.model.skill_parameters().items():
-        assert torch.equal(parameter, stored[name]), name
-    forget()
-    with pytest.raises(SkipError, match=r"prompt.kind=.* import my_prompt first"):
-        Skill.load(place.root / "job/skill")
-    assert not set(MODULES) & set(sys.modules)
+    for imports, missing in (("", "my_prompt"), ("import my_prompt; ", "my_readout")):
+        refused = predict(imports)
+        assert (refused.returncode, refused.stdout) == (2, "")
+        assert refused.stderr.startswith("error: job/skill: ")
+        assert f"import {missing}" in refused.stderr
+    told = predict("import my_prompt, my_readout; ")
+    assert set(json.loads(told.stdout)["probabilities"]) == {"bad", "good"}, told.stderr
 
 
 @pytest.mark.slow
-def test_an_onnx_export_needs_no_class(place: Place) -> None:
+def test_an_onnx_export_needs_no_class(done: tuple[Place, dict[str, Any]]) -> None:
     for package in ("onnx", "onnxruntime", "onnxscript"):
         pytest.importorskip(package)
     from skip_exp import OnnxSkill
     from skip_exp.skill.export.folder import export
 
-    place.run("prompt=residual", "prompt.length=4", backbone="minilm_max")
-    skill = Skill.load(place.root / "job/skill")
-    export(skill, place.root / "onnx", "onnx")
-    forget()
-    answers = OnnxSkill.load(place.root / "onnx").predict(TEXTS)
-    assert [a["label"] for a in answers] == [a["label"] for a in skill.predict(TEXTS)]
+    place, _ = done
+    rows = [{"title": "Home", "review": text} for text in TEXTS]
+    with inside(place):
+        for name in ("my_prompt", "my_readout"):
+            importlib.import_module(name)
+        skill = Skill.load(place.root / "job/skill")
+        export(skill, place.root / "onnx", "onnx")
+    answers = OnnxSkill.load(place.root / "onnx").predict(rows)
+    assert [a["label"] for a in answers] == [a["label"] for a in skill.predict(rows)]
 
 
 # --- keys ---------------------------------------------------------------------------------------
@@ -338,45 +324,40 @@ def test_without_parts_of_ones_own_their_files_do_not_count(place: Place) -> Non
 
 # --- what is refused, in one line ---------------------------------------------------------------
 
-NOT_A_PROMPT = "must be a subclass of models.prompts.base.SoftPrompt"
-REFUSED = {
-    "prompt.kind=my_readout.MyReadout": NOT_A_PROMPT,
-    "prompt.kind=my_allocation.order": NOT_A_PROMPT,
-    "prompt.kind=my_prompt.Missing": "cannot be imported: .* no attribute 'Missing'",
-    "prompt.kind=no_such_module.MyPrompt": "cannot be imported: No module named 'no_such_module'",
-    "prompt.kind=residual": "must be one of input, prefix, none, or module.name of your own",
-    "backbone.readout=my_prompt.MyPrompt": "must be a subclass of models.readouts.base.Readout",
-    "backbone.readout=no_such_module.R": "cannot be imported: No module named 'no_such_module'",
-    "backbone.readout=max": "must be one of head, mlm, seq2seq, or module.name of your own",
-    "prune.allocation=order": "must be one of global, .*, latency, or module.name of your own",
-    "prune.allocation=my_allocation.missing": "cannot be imported: .* no attribute 'missing'",
-    "prune.allocation=my_prompt.WIDTH": r"must be a function \(groups\) -> groups",
-    "attribution._target_=my_attribution.missing": "cannot be imported: ",
-    "attribution._target_=my_allocation.order": "has no such option",
-}
+REFUSED = (
+    *("prompt.kind=my_readout.MyReadout", "prompt.kind=my_allocation.order"),  # no prompts
+    *("prompt.kind=my_prompt.Missing", "prompt.kind=no_such_module.MyPrompt"),
+    *("prompt.kind=residual", "backbone.readout=my_prompt.MyPrompt"),
+    *("backbone.readout=no_such_module.R", "backbone.readout=max"),
+    *("prune.allocation=order", "prune.allocation=my_allocation.missing"),
+    "prune.allocation=my_prompt.WIDTH",  # no function
+    "attribution._target_=my_attribution.missing",
+)
 
 
 @pytest.mark.parametrize("override", REFUSED)
 def test_what_is_no_such_part_is_refused_by_its_key(place: Place, override: str) -> None:
     with pytest.raises(SkipError) as refused:
         prepare(place.config(override))
-    told = str(refused.value)
-    assert "\n" not in told and re.search(REFUSED[override], told), told
-    key = "attribution." if "no such option" in told else f"{override}: "
-    assert told.startswith(key)
+    assert str(refused.value).startswith(f"{override}: ") and "\n" not in str(refused.value)
+
+
+def test_a_method_without_the_options_of_its_file_is_refused(place: Place) -> None:
+    with pytest.raises(SkipError, match=r"^attribution\.\w+="):
+        prepare(place.config("attribution._target_=my_allocation.order"))
 
 
 @pytest.mark.parametrize(
     ("change", "found"),
     [
-        ("scores.pop('encoder.0.ffn')", "encoder.0.ffn: found nothing, needed a tensor [20]"),
+        ("scores.pop('encoder.0.ffn')", "encoder.0.ffn: "),
         (
             "scores['encoder.0.ffn'] = scores['encoder.0.ffn'][:3]",
-            "encoder.0.ffn: found scores [3], needed [20]",
+            "encoder.0.ffn: ",
         ),
         (
             "scores = {site: x * 0 for site, x in scores.items()}",
-            "all 142 scores are 0: they do not tell what the task needs",
+            "all 142 scores are 0",
         ),
     ],
 )
@@ -395,4 +376,4 @@ def test_scores_that_do_not_fit_the_model_are_refused(
     with pytest.raises(SkipError) as refused:
         pipeline.run(place.config("attribution=random", *overrides))
     sys.modules.pop("odd")
-    assert str(refused.value) == f"attribution._target_=odd.scores: {found}"
+    assert str(refused.value).startswith(f"attribution._target_=odd.scores: {found}")
