@@ -22,12 +22,12 @@ from transformers import (
 
 from benchmarks.models import LENGTH, MAX_LENGTH, encoded, extra, minilm
 from skip_exp.cache.versions import digest
-from skip_exp.config.schema import TrainConfig
+from skip_exp.config.schema import TrainConfig, TrainerConfig
 from skip_exp.data.batches import Batch, Row, collate
 from skip_exp.data.module import LengthGroupedSampler
 from skip_exp.data.sources import RawTask
 from skip_exp.models.backbones import embedded_folder
-from skip_exp.training.trainer import resolve_precision
+from skip_exp.training.trainer import usable
 from skip_exp.utils.timing import best_device
 
 BATCH = 32
@@ -118,7 +118,7 @@ def grouped(rows: Sequence[Row], pad_id: int, epoch: int = 0) -> Iterator[Batch]
 
 def native_bf16() -> bool:
     """Whether our training takes bf16 here."""
-    return resolve_precision("auto", "auto") == "bf16-mixed"
+    return usable(TrainerConfig()).precision == "bf16-mixed"
 
 
 def in_bf16(model: nn.Module) -> nn.Module:

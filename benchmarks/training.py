@@ -21,7 +21,7 @@ from skip_exp.data.module import TextDataModule
 from skip_exp.models.backbones import embedded_folder
 from skip_exp.models.families.base import HFModel
 from skip_exp.training.module import PromptTuner
-from skip_exp.training.trainer import fit_trainer, resolve_precision
+from skip_exp.training.trainer import fit_trainer, usable
 from skip_exp.utils.timing import best_device
 
 TITLE = "Training throughput"
@@ -41,7 +41,7 @@ STEPS = ("PEFT, fp32, shuffled", "PEFT, {}, by length", "input prompt", "prefix 
 def measure(options: Options) -> list[Row]:
     """Rows of both shapes and both kinds of prompt."""
     task = models.encoded(models.texts("sst2"))
-    name, precision = models.task_name("sst2", task.is_sample), resolve_precision("auto", "auto")
+    name, precision = models.task_name("sst2", task.is_sample), usable(TrainerConfig()).precision
     rows = []
     for shape, (batches, turns) in ({"minilm": (2, 2)} if options.quick else SIZES).items():
         part = first_rows(task, batches * baseline.BATCH)
