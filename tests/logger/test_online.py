@@ -54,6 +54,12 @@ def ended(process: subprocess.Popen[str]) -> tuple[str, str]:
         process.kill()
 
 
+def sync(command: str, server: Backend, folder: Path) -> None:
+    """Give the command that a log line shows."""
+    typed = f"{sys.executable} -m {command}"
+    subprocess.run(typed, shell=True, cwd=folder, env=client(server.url), check=True)
+
+
 def wait_for_a_run(server: Backend, process: subprocess.Popen[str]) -> None:
     deadline = time.monotonic() + 120
     while not server.runs:
@@ -198,8 +204,7 @@ def test_offline_runs_carry_their_artifacts_along(toy: list[str], tmp_path: Path
         ]
         assert len(synced) == 2
         for command in synced:
-            typed = f"{sys.executable} -m {command}"
-            subprocess.run(typed, shell=True, cwd=tmp_path, env=client(server.url), check=True)
+            sync(command, server, tmp_path)
     first, second = (lineage(run, server.artifacts) for run in server.runs.values())
     # The same data, the same backbone: the same versions. A skill has its own.
     assert first["dataset"] is second["dataset"] and first["backbone"] is second["backbone"]
@@ -251,8 +256,7 @@ def test_a_backend_that_goes_away_ends_no_sweep(toy: list[str], tmp_path: Path) 
     assert waited(Path(first["path"]).parent) < 45  # for W&B, after the last phase
     with backend() as server:
         for command in (gone, offline):
-            typed = f"{sys.executable} -m {command}"
-            subprocess.run(typed, shell=True, cwd=tmp_path, env=client(server.url), check=True)
+            sync(command, server, tmp_path)
     assert len(server.runs) == 2
     for result, run in zip((first, second), server.runs.values(), strict=True):
         assert run.summary["job_id"] == result["job_id"]

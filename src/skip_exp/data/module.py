@@ -23,8 +23,8 @@ class LengthGroupedSampler(Sampler[int]):
     """Random order in which the rows of each batch have similar lengths.
 
     Shuffles, sorts within mega-batches of 50 batches, then shuffles the batches. The order depends
-    on (seed, epoch) alone, so a resumed run continues like an uninterrupted one. Lightning calls
-    ``set_epoch`` on a loader's sampler (not on a batch sampler) before each epoch.
+    on (seed, epoch) alone. Lightning calls ``set_epoch`` on a loader's sampler (not on a batch
+    sampler) before each epoch.
     """
 
     def __init__(self, lengths: Sequence[int], batch: int, seed: int) -> None:

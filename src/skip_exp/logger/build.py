@@ -29,14 +29,12 @@ class PhaseLogger(WandbLogger):
 
     @rank_zero_only
     def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
-        row: dict[str, float | None] = {
-            name: value for name, value in metrics.items() if name != "epoch"
-        }
-        for phase in {name.partition("/")[0] for name in row if "/" in name}:
-            row[f"{phase}/step"] = step
+        logged = {name: value for name, value in metrics.items() if name != "epoch"}
+        for phase in {name.partition("/")[0] for name in logged if "/" in name}:
+            if step is not None:
+                logged[f"{phase}/step"] = step
             if "epoch" in metrics:
-                row[f"{phase}/epoch"] = metrics["epoch"]
-        logged = {name: value for name, value in row.items() if value is not None}
+                logged[f"{phase}/epoch"] = metrics["epoch"]
         is_kept = any(name.endswith(KEPT) for name in logged)
         try:
             (self.experiment.summary.update if is_kept else self.experiment.log)(logged)
@@ -89,7 +87,9 @@ def mirror(
     if run.disabled:  # a disabled run cannot take artifacts
         return
     try:
-        _log_summary(run, result)
+        run.summary.update(results.flatten(result))
+        if result.get("data_is_sample"):
+            run.tags = (*(run.tags or ()), "sample")
         run.log({"keep": wandb.Image(str(folder / picture.FILE))})
         with artifacts.staged(folder):
             # The table first: logging it contacts the server with a timeout. Artifacts queued for
@@ -100,10 +100,3 @@ def mirror(
                 artifacts.log_artifacts(run, result, folder, fingerprint, content_hash)
     except Exception as problem:  # the job is done even if W&B fails
         log.warning("W&B: cannot log the whole result: %s", first_line(problem))
-
-
-def _log_summary(run: Any, result: Mapping[str, Any]) -> None:
-    """Log the fields of ``result.json``; nested names are joined by ``/``."""
-    run.summary.update(results.flatten(result))
-    if result.get("data_is_sample"):
-        run.tags = (*(run.tags or ()), "sample")  # marks generated rows

@@ -69,20 +69,14 @@ def _init(cfg: Config, mode: Any, **resumed: Any) -> wandb.Run:
         finish_timeout_raises=True,
         x_save_requirements=False,
     )
-    tags = [
-        cfg.task.name,
-        cfg.backbone.label,
-        cfg.prompt.kind,
-        cfg.attribution.name,
-        *cfg.logger.tags,
-    ]
+    tags = [cfg.task.name, cfg.backbone.label, cfg.prompt.kind, cfg.attribution.name]
     return wandb.init(
         project=cfg.logger.project,
         entity=cfg.logger.entity,
         group=cfg.logger.group,
         job_type=job_type(cfg),
         name=f"{cfg.task.name}-{cfg.backbone.label}-{cfg.prune.ratio}-{cfg.seed}",
-        tags=[tag for tag in dict.fromkeys(tags) if tag],
+        tags=[tag for tag in dict.fromkeys([*tags, *cfg.logger.tags]) if tag],
         config=asdict(cfg),
         dir=cfg.output_dir,
         mode=mode,
@@ -165,14 +159,12 @@ def supersede(cfg: Config, folder: Path, error: str) -> None:
     latest = max(folders, key=lambda path: path.name.partition("run-")[2], default=None)
     if latest is None:
         return
-    prefix, _, rest = latest.name.partition("run-")
-    run_id, online = rest.partition("-")[2], not prefix
-    killed = replace(cfg, output_dir=str(folder))
+    run_id = latest.name.partition("run-")[2].partition("-")[2]
     try:
-        if online:
-            run = _init(killed, _mode("online"), id=run_id, resume="allow")
-        else:  # a second folder with the same id, synced after the first
-            run = _init(killed, "offline", id=run_id)
+        # An offline run gets a second folder with the same id, synced after the first.
+        offline = latest.name.startswith("offline")
+        mode, resumed = ("offline", {}) if offline else (_mode("online"), {"resume": "allow"})
+        run = _init(replace(cfg, output_dir=str(folder)), mode, id=run_id, **resumed)
         run.tags = (*(run.tags or ()), "superseded")
     except Exception as problem:
         why = " ".join(str(problem).split())

@@ -158,21 +158,14 @@ class PromptTuner(L.LightningModule):
         low_rank = {id(factor) for factor in factors}
         trained = [p for p in self.model.backbone.parameters() if p.requires_grad]
         biases = [p for p in trained if id(p) not in low_rank]
-        groups = [
-            {"params": prompt, "lr": self.settings.lr},
-            {"params": readout, "lr": self.settings.readout_lr},
-            {"params": biases, "lr": self.settings.bias_lr},
-            {"params": factors, "lr": self.settings.lora_lr},
-        ]
-        optimizer = torch.optim.AdamW(
-            [g for g in groups if g["params"]], weight_decay=self.settings.weight_decay
-        )
+        settings = self.settings
+        rates = (settings.lr, settings.readout_lr, settings.bias_lr, settings.lora_lr)
+        parts = zip((prompt, readout, biases, factors), rates, strict=True)
+        groups = [{"params": params, "lr": rate} for params, rate in parts if params]
+        optimizer = torch.optim.AdamW(groups, weight_decay=settings.weight_decay)
         steps = int(self.trainer.estimated_stepping_batches)
-        schedule = LambdaLR(optimizer, linear(int(self.settings.warmup * steps), steps))
-        return {
-            "optimizer": optimizer,
-            "lr_scheduler": {"scheduler": schedule, "interval": "step"},
-        }
+        schedule = LambdaLR(optimizer, linear(int(settings.warmup * steps), steps))
+        return [optimizer], [{"scheduler": schedule, "interval": "step"}]
 
 
 def linear(warmup: int, steps: int) -> Callable[[int], float]:
