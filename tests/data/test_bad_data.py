@@ -9,9 +9,9 @@ from typing import Any
 import pandas as pd
 import pytest
 
+from skip_exp.data.local import SUFFIXES
 from skip_exp.data.rows import to_split
 from skip_exp.data.sources import RawTask, load_task
-from skip_exp.data.local import SUFFIXES
 from skip_exp.errors import DataError
 
 from .conftest import rows, spec

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from transformers import AutoTokenizer, T5ForConditionalGeneration
 
-from skip_exp.models import backbones, minilm
+from skip_exp.models import backbones, embedded
 from tests.helpers.written import ROOT
 
 
@@ -51,7 +51,7 @@ def test_span_corruption_loses_nothing() -> None:
 
 @pytest.mark.slow
 def test_roberta_mini(tmp_path: Path) -> None:
-    pytest.importorskip(minilm.PACKAGE)
+    pytest.importorskip(embedded.PACKAGE)
     random.seed(0)
     words = (ROOT / "README.md").read_text().split()
     (tmp_path / "texts").mkdir()
@@ -75,7 +75,7 @@ def test_roberta_mini(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_t5_mini(tmp_path: Path) -> None:
-    pytest.importorskip(minilm.PACKAGE)
+    pytest.importorskip(embedded.PACKAGE)
     module = tool("pretrain_t5_mini")
     random.seed(0)
     words = (ROOT / "README.md").read_text().split()
@@ -94,11 +94,11 @@ def test_t5_mini(tmp_path: Path) -> None:
     module.main([*folders, "--minutes", "0.03"])
     module.main([*folders, "--minutes", "0.03", "--second"])
     made = T5ForConditionalGeneration.from_pretrained(tmp_path / "out").config.to_dict()
-    embedded = backbones.embedded_folder("t5_mini")
-    shipped = T5ForConditionalGeneration.from_pretrained(embedded).config.to_dict()
+    folder = backbones.embedded_folder("t5_mini")
+    shipped = T5ForConditionalGeneration.from_pretrained(folder).config.to_dict()
     for key in ("d_model", "d_kv", "d_ff", "num_layers", "num_decoder_layers", "num_heads"):
         assert made[key] == shipped[key]
-    tokenizer, ours = (AutoTokenizer.from_pretrained(f) for f in (tmp_path / "out", embedded))
+    tokenizer, ours = (AutoTokenizer.from_pretrained(f) for f in (tmp_path / "out", folder))
     assert tokenizer("a film", "a mess")["input_ids"][-1] == module.EOS
     assert tokenizer.all_special_tokens == ours.all_special_tokens
     rows = module.supervised(tokenizer, tmp_path / "tasks")
