@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 import skip_exp
-from skip_exp.cache.versions import PIPELINE, STAGES, closure, code_version, libraries
+from skip_exp.cache.versions import PIPELINE, STAGES, closure, libraries
 
 PACKAGE = Path(skip_exp.__file__).parent
 
@@ -75,27 +75,6 @@ def test_an_edit_changes_what_it_computes(tmp_path: Path, edited: str, changed: 
         file.write("\n# edited\n")
     after = versions(tmp_path)
     assert {name for name in before if before[name] != after[name]} == changed
-
-
-def test_a_method_of_ones_own_counts_with_what_it_imports(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.syspath_prepend(tmp_path)
-
-    def version(method: str, helper: str) -> str:
-        (tmp_path / "own_parts").mkdir(exist_ok=True)
-        (tmp_path / "own_parts/__init__.py").touch()
-        (tmp_path / "own_parts/helper.py").write_text(helper)
-        (tmp_path / "own_parts/method.py").write_text(f"from own_parts import helper\n{method}")
-        (tmp_path / "own_parts/beside.py").write_text(f"# {method}")
-        for cached in (code_version, skip_exp.cache.versions._imports):
-            cached.cache_clear()
-        return code_version("own_parts.method")
-
-    first = version("x = 1", "y = 1")
-    assert version("x = 1", "y = 1") == first
-    assert version("x = -1", "y = 1") != first
-    assert version("x = 1", "y = 2") != first
 
 
 def test_libraries_that_compute_count() -> None:

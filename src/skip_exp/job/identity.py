@@ -37,9 +37,12 @@ def local_content(cfg: Config) -> Content:
     if cfg.data.source in ("auto", "local"):
         data = files.content(local_files(cfg.task, cfg.data.dir)) or None
     folder = local_folder(cfg.backbone.path)
-    inside = sorted(folder.iterdir()) if folder else []
-    model = {path.name: path for path in inside if path.suffix in MODEL_FILES and path.is_file()}
+    model = {path.name: path for path in folder.glob("*") if _is_model(path)} if folder else {}
     return Content(data, files.content(model) or None)
+
+
+def _is_model(path: Path) -> bool:
+    return path.suffix in MODEL_FILES and path.is_file()
 
 
 def job_id(cfg: Config, content: Content, precision: str) -> str:

@@ -47,16 +47,17 @@ def stamp(*paths: Path) -> Stamp:
 
 
 def content(paths: Mapping[str, Path]) -> str:
-    """SHA-256 over the bytes of files and what they are called here; empty where one is missing.
+    """SHA-256 over files and what they are called here; empty where one cannot be read.
 
     Files are read once per process while they stay.
     """
     stamps = {name: stamp(path) for name, path in paths.items()}
-    if not all(stamps.values()):
+    if not (paths and all(stamps.values())):
         return ""
-    return (
-        _content(tuple((name, *found) for name, found in sorted(stamps.items()))) if paths else ""
-    )
+    try:
+        return _content(tuple((name, *stamps[name]) for name in sorted(stamps)))
+    except OSError:
+        return ""
 
 
 @lru_cache(maxsize=16)
