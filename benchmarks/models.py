@@ -57,7 +57,7 @@ def prompted(model: HFModel, prompt: str = "prefix", length: int = LENGTH) -> So
     """``model`` with a prompt (``prefix``, ``input`` or ``none``) and a readout of two labels."""
     family = FAMILIES["bert"]
     ids = torch.arange(length)
-    soft = build_prompt(prompt, model, family, length=length, ids=ids, std=0.0, seed=0)
+    soft = build_prompt(prompt, model, family, length=length, ids=ids)
     readout = HeadReadout(model.config.hidden_size, 2)
     return SoftPromptModel(model, family, soft, readout).eval()
 

@@ -59,7 +59,6 @@ class Method(TypedDict, total=False):
     epochs: Count  # of re-tuning, at most
     distill: float
     train: str  # what re-tuning trained; none
-    init: str  # what it started from: warm | scratch
     # Where a speed-up was asked for, the timing that decided what goes, and what it predicts:
     table: Mapping[str, Any]  # {device, threads, contended, speedup}
 
@@ -267,7 +266,6 @@ def _retuning(get: Callable[..., Any]) -> dict[str, Any]:
         "max_drop": get("prune", "max_drop"),
         "distill": get("retune", "distill") if enabled else 0.0,
         "train": get("retune", "train") if enabled else "none",
-        "init": get("retune", "init"),
     }
 
 

@@ -31,18 +31,15 @@ def test_by_hand() -> None:
     assert found["encoder.0.self.vo"].tolist() == [[49.0] * 8] * 3
 
 
-@pytest.mark.parametrize("allocation", ["global", "per_cost"])
 @pytest.mark.parametrize("sites", [["ffn", "heads"], EVERY_SITE], ids="+".join)
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.usefixtures("six_layers")
-def test_at_k_of_l_exactly_the_last_k_layers_are_gone(
-    kind: str, sites: list[str], allocation: str
-) -> None:
+def test_at_k_of_l_exactly_the_last_k_layers_are_gone(kind: str, sites: list[str]) -> None:
     """Of the others no more than makes up for BERT's output biases, which stay of those k."""
     model = tiny_model(kind, readout="seq2seq" if kind.startswith("t5") else "head")
     relevance, sizes = depth.scores(model, []), model.shapes()
     for k in (2, 5):
-        keep = allocate(relevance, sizes, ratio=k / LAYERS, sites=sites, allocation=allocation)
+        keep = allocate(relevance, sizes, ratio=k / LAYERS, sites=sites)
         left, more = {shape.name: shape for shape in cut(model, keep).shapes()}, 0
         for whole in sizes:
             if whole.name.layer >= LAYERS - k:

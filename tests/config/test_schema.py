@@ -190,7 +190,7 @@ def test_the_schema_knows_the_names_of_the_registries() -> None:
         assert names == tuple(name for name, need in needs.items() if need in has)
     assert FAMILIES.keys() == config.READOUTS.keys()
     assert tuple(KINDS) == config.PROMPTS
-    assert (*sorted(ORDERS), "latency") == (*sorted(ALLOCATIONS[:-1]), ALLOCATIONS[-1])
+    assert tuple(ORDERS) == ALLOCATIONS
     assert SITES == sites.KINDS
 
 

@@ -94,9 +94,7 @@ def save_tiny_skill(
         save_backbone(path, kind)
     b = load_backbone(kind, str(path), family, readout, layers)
     ids = torch.arange(10 + seed, 14 + seed)
-    soft = build_prompt(
-        prompt, b.model, b.family, length=4, ids=ids, std=0.0, seed=seed, decoder=decoder
-    )
+    soft = build_prompt(prompt, b.model, b.family, length=4, ids=ids, decoder=decoder)
     words = ("no", "very good") if readout == "seq2seq" else ("no", "yes")
     head = build_readout(readout, b.model, b.tokenizer, labels=2, words=words, pooling=pooling)
     if readout == "head":

@@ -93,9 +93,7 @@ def tiny_model(
     family = FAMILIES[kind.split("_")[0]]
     backbone = family.prepare(tiny_backbone(kind, seed, vocab))
     ids = torch.randint(12, VOCAB, (length,), generator=torch.Generator().manual_seed(seed))
-    soft = build_prompt(
-        prompt, backbone, family, length=length, ids=ids, std=0.5, seed=seed, decoder=decoder
-    )
+    soft = build_prompt(prompt, backbone, family, length=length, ids=ids, decoder=decoder)
     torch.manual_seed(seed + 1)
     head = tiny_readout(kind, readout, labels)
     if readout == "head":

@@ -95,7 +95,7 @@ def test_minilm_roberta_has_minilms_logits(minilms: tuple[Backbone, Backbone], k
     for b in minilms:
         if prompt is None:
             ids = torch.arange(2000, 2016)
-            prompt = build_prompt(kind, b.model, b.family, length=16, ids=ids, std=0.0, seed=0)
+            prompt = build_prompt(kind, b.model, b.family, length=16, ids=ids)
             readout = HeadReadout(384, 2)
             torch.nn.init.normal_(readout.linear.weight)
         batch = b.tokenizer(*PAIRS, padding=True, return_tensors="pt")

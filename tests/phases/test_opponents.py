@@ -59,14 +59,3 @@ def test_a_part_can_be_cut_like_a_whole(toy: list[str], tmp_path: Path) -> None:
     assert result["ratio_reached"] == pytest.approx(0.5, abs=0.1)
     assert result["params"]["block_pruned"] == pytest.approx(0.75, abs=0.05)
     assert set(result["keep_sizes"]) == {"encoder.0.ffn", "encoder.0.self.heads"}
-
-
-def test_a_head_that_reads_pairs(toy: list[str], tmp_path: Path) -> None:
-    toy = [x for x in toy if not x.startswith(("task.text", "data.max_length"))]
-    toy += ["task.text=[text,'it was {text}']", "data.max_length=24", "backbone.pooling=pair"]
-    result = pipeline.run(toy_job(toy, tmp_path, "job", "prune.ratio=0.5"))
-    assert result["params"]["block_pruned"] > 0.4
-    skill = Skill.load(tmp_path / "job/skill")
-    assert skill.about.backbone.pooling == "pair"
-    assert skill.model.readout.linear.in_features == 4 * 24
-    assert {each["label"] for each in skill.predict(ROWS)} <= {"bad", "good"}

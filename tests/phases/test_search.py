@@ -200,7 +200,6 @@ def test_ratio_zero_is_an_answer(auto: Any, monkeypatch: pytest.MonkeyPatch) -> 
         (["prune.ratio=1.5", "prune.max_drop=null"], r"^prune\.ratio=1\.5: must be in \[0, 1\)$"),
         (["prune.ratio=nan", "prune.max_drop=null"], r"^prune\.ratio=nan: must be in \[0, 1\)$"),
         (["prune.sites=[neurons]"], r"^prune\.sites=\['neurons'\]: must be some of"),
-        (["prune.allocation=latency"], r"^prune\.allocation=latency: needs prune\.target_speedup"),
     ],
 )
 def test_refused_before_any_work(

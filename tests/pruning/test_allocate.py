@@ -35,7 +35,7 @@ def test_uniform_takes_the_same_from_every_layer() -> None:
     assert choose(0.48, allocation="uniform") == {"encoder.0.ffn": [0, 3], "encoder.1.ffn": [2, 3]}
 
 
-@pytest.mark.parametrize("allocation", ["global", "uniform", "per_cost"])
+@pytest.mark.parametrize("allocation", ["global", "uniform"])
 def test_ties_take_no_more_than_was_asked_for(allocation: str) -> None:
     """0.5 of 84 is 42 parameters, four of eight equal units; the same ones every time."""
     equal = {site: torch.zeros(4) for site in RELEVANCE}
@@ -53,20 +53,6 @@ def test_rounding_keeps_widths_multiples() -> None:
 
 def test_ratio_zero_keeps_everything() -> None:
     assert choose(0.0) == {"encoder.0.ffn": [0, 1, 2, 3], "encoder.1.ffn": [0, 1, 2, 3]}
-
-
-def test_per_cost_weighs_kinds_against_each_other() -> None:
-    """A head of 40 parameters and relevance 3 goes before a unit of 10 and relevance 1."""
-    sizes = [
-        Shape(Sublayer("a.0.self"), 2, 0, qk=2, vo=2, qk_cost=10, vo_cost=10),
-        Shape(Sublayer("a.0.ffn"), 8, 0, 10),
-    ]
-    relevance = {"a.0.self.heads": torch.tensor([3.0, 50.0]), "a.0.ffn": torch.full((8,), 1.0)}
-    keep = allocate(
-        relevance, sizes, ratio=0.25, sites=["ffn", "heads"], allocation="per_cost", round_to=1
-    )
-    assert keep["a.0.self.heads"].tolist() == [1]
-    assert len(keep["a.0.ffn"]) == 8
 
 
 def test_global_ranks_a_decoder_by_itself() -> None:

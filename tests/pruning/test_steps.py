@@ -110,7 +110,7 @@ def walk(
     return kept
 
 
-@pytest.mark.parametrize("allocation", ["global", "per_cost", "uniform"])
+@pytest.mark.parametrize("allocation", ["global", "uniform"])
 @pytest.mark.parametrize("sites", [["ffn"], ["ffn", "heads"], ["qk", "vo"], list(KINDS)], ids=len)
 @pytest.mark.parametrize("kind", ["bert", "t5_gated"])
 def test_steps_of_the_same_relevance_are_one_step(

@@ -341,10 +341,6 @@ DAMAGES: dict[str, tuple[Callable[[Saved], Any], str]] = {
     "path endless": (_backbone(path="x" * 5000), "its backbone bert .* too long"),
     "hash a number": (_backbone(content_hash=5), "backbone.content_hash=5: .* string"),
     "pooling unknown": (_backbone(pooling="max"), "backbone.pooling='max': .*'mean'.*'cls'"),
-    "a pair of one text": (
-        _backbone(pooling="pair"),
-        "mean or cls",
-    ),
     "no layers": (_backbone(layers=0), "backbone.layers=0: .* 1"),
     "layers a text": (
         _backbone(layers="1"),
@@ -471,7 +467,7 @@ def test_a_write_that_is_cut_short_leaves_no_wrong_skill(
 def test_a_skill_is_below_one_percent_of_its_backbone(tmp_path: Path) -> None:
     pytest.importorskip(backbones.MINILM)
     b = load_backbone("minilm", "embedded:minilm", "bert", "head")
-    options = {"length": 16, "ids": None, "std": 0.1, "seed": 0}
+    options = {"length": 16, "ids": torch.arange(2000, 2016)}
     soft = build_prompt("prefix", b.model, b.family, **options)
     head = build_readout("head", b.model, b.tokenizer, labels=3, words=(), pooling="mean")
     whole = SoftPromptModel(b.model, b.family, soft, head)

@@ -192,20 +192,6 @@ def test_its_logits_are_the_same(kind: str, readout: str) -> None:
     assert all(torch.equal(after[name], tensor) for name, tensor in before.items())
 
 
-def test_the_segments_of_a_pair_end_where_they_did() -> None:
-    """At a token whose id is another one in the cut vocabulary, as BERT's own separator's is."""
-    model, whole = made("WordPiece", "head")
-    rng = random.Random(1)
-    texts = [[some_text(rng), some_text(rng)] for _ in range(12)]
-    used = sorted({i for pair in texts for text in pair for i in ids(whole, text)})
-    model.readout = HeadReadout(24, 3, "pair", separator=used[-1])
-    expected = logits(model, whole, texts)
-    smaller, words, kept = cut_vocabulary(model, whole, texts)
-    torch.testing.assert_close(logits(smaller, words, texts), expected, atol=1e-6, rtol=0)
-    assert kept[smaller.readout.separator] == model.readout.separator == used[-1] >= len(kept)
-    assert used[-1] in cut_vocabulary(model, whole, [["a"]])[2]  # it stays, used or not
-
-
 def test_padding_start_and_label_words_have_their_new_ids() -> None:
     model, whole = made("Unigram", "seq2seq")
     model.backbone.config.eos_token_id = 40

@@ -55,7 +55,7 @@ def status_of(folder: Path) -> dict[str, str]:
         (["+task=rte", "prune.sites=ffn"], [r"prune.sites=ffn: must be a list such as \[a,b\]"]),
         (["+task=rte", "debug=perhaps"], ["debug=perhaps: must be true or false"]),
         (["+task=rte", "data.dir=[a]"], [r"data.dir=\[a\]: must be text or null"]),
-        (["+task=rte", "tune=3"], ["tune=3: must be set key by key: tune.enabled"]),
+        (["+task=rte", "tune=3"], ["tune=3: must be set key by key: tune.epochs"]),
         (["+task=rte", "prune.ratio=0.3,0.5"], ["prune.ratio=0.3,0.5: several values.*add -m"]),
         (["+task=rte", "prune.ratio"], ["prune.ratio: not of the form key=value"]),
         (["+task=rte", "prune.ratio=[0.3"], [r"prune.ratio=\[0.3: not of the form key=value"]),

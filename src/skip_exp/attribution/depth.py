@@ -2,7 +2,7 @@
 
 The control for "keep the first layers": relevance falls with depth and reads no data. A neuron
 counts by its parameters, so that the last of k of L layers is gone before the next is touched,
-whether kinds are ranked apart (``global``) or together (``per_cost``). Depth is relative to the
+whether kinds are ranked apart or together. Depth is relative to the
 stack: at k / L encoder and decoder of a T5 lose the same part. What is left of the ratio takes the
 first neurons of the next layer. Of a layer that went BERT keeps its output biases and norms: see
 ``backbone.layers`` for a backbone without them.

@@ -9,7 +9,7 @@ from skip_exp.errors import ConfigError
 
 AUTO = "auto"
 # Refused here before torch is imported; what they do: `pruning.allocate`, `models.sites`.
-ALLOCATIONS = ("global", "per_cost", "uniform", "latency")
+ALLOCATIONS = ("global", "uniform")
 SITES = ("ffn", "heads", "qk", "vo")
 MISSED = 0.02  # of the block parameters: how far from its ratio a job may end without a remark
 
@@ -29,8 +29,7 @@ class PruneConfig:
     ratio: Any = 0.5
     max_drop: float | None = None  # of `auto`: points of the main metric, on the selection slice
     sites: list[str] = field(default_factory=lambda: ["ffn", "heads"])
-    # global | uniform | per_cost | latency, or module.function of your own
-    allocation: str = "global"
+    allocation: str = "global"  # global | uniform, or module.function of your own
     round_to: int = 8  # FFN widths are multiples of this
     target_speedup: float | None = None  # takes the place of `ratio`
     steps: int = 1  # of equal size, each after an attribution of what the last one left
@@ -52,11 +51,6 @@ class PruneConfig:
         one_of_or_own("prune.allocation", self.allocation, ALLOCATIONS)
         if not self.sites or set(self.sites) - set(SITES):
             raise ConfigError("prune.sites", self.sites, f"must be some of {', '.join(SITES)}")
-        if self.allocation == "latency" and self.target_speedup is None:
-            raise ConfigError("prune.allocation", "latency", "needs prune.target_speedup, e.g. 2.0")
-        if self.allocation == "latency" and not set(self.sites) <= {"ffn", "heads"}:
-            why = "must be ffn, heads or both with prune.allocation=latency"
-            raise ConfigError("prune.sites", self.sites, why)
 
     def _check_goal(self) -> None:
         """`max_drop` and ratio=auto go together, and with nothing else that asks."""

@@ -47,12 +47,11 @@ class BackboneConfig:
     family: str = MISSING  # bert | roberta | t5
     path: str = MISSING  # hub id, folder, or embedded:NAME
     readout: str = "head"  # head | mlm | seq2seq, or module.Class of your own
-    # mean | cls | pair (both segments of a pair of texts): what the head readout reads
-    pooling: str = "mean"
+    pooling: str = "mean"  # mean (of the text) | cls (its first token): what a head reads
     layers: int | None = None  # only the first ones, of T5's encoder and decoder alike; null: all
 
     def __post_init__(self) -> None:
-        one_of("backbone.pooling", self.pooling, ("mean", "cls", "pair"))
+        one_of("backbone.pooling", self.pooling, ("mean", "cls"))
         if self.layers is not None:
             positive("backbone", self, layers=1000)
         if unset(self):
@@ -64,8 +63,6 @@ class BackboneConfig:
         if self.readout in every and self.readout not in has:
             why = f"{self.family} has the readouts {', '.join(has)}"
             raise ConfigError("backbone.readout", self.readout, why)
-        if self.pooling == "pair" and self.readout in ("mlm", "seq2seq"):
-            raise ConfigError("backbone.pooling", "pair", "needs backbone.readout=head")
 
     @property
     def label(self) -> str:
@@ -82,14 +79,12 @@ def backbone_label(name: str, layers: int | None) -> str:
 class PromptConfig:
     kind: str = MISSING  # input | prefix | none (baselines), or module.Class of your own
     length: int = 16
-    init: str = "vocab"  # vocab (tokens of the train rows) | text (the label names) | normal
-    std: float = 0.02  # of `normal`
+    init: str = "vocab"  # vocab (tokens of the train rows) | text (the label names)
     decoder: bool = False  # prefix of T5's decoder, too
 
     def __post_init__(self) -> None:
-        one_of("prompt.init", self.init, ("vocab", "text", "normal"))
+        one_of("prompt.init", self.init, ("vocab", "text"))
         positive("prompt", self, length=1000)
-        within("prompt", self, std=(0, 100))
         if not unset(self):
             one_of_or_own("prompt.kind", self.kind, PROMPTS)
 
@@ -101,7 +96,6 @@ class TrainConfig:
     phase: ClassVar[str] = "tune"
     trains: ClassVar[tuple[str, ...]] = TRAIN
 
-    enabled: bool = True
     epochs: int = 8
     lr: float = 2e-2
     readout_lr: float = 1e-3
@@ -130,13 +124,13 @@ class RetuneConfig(TrainConfig):
     phase: ClassVar[str] = "retune"
     trains: ClassVar[tuple[str, ...]] = TRAIN[:4]
 
-    # A warm start: the dense model's prompt on what is left, whose weights may follow.
+    # It starts from the dense model's prompt on what is left, whose weights may follow.
+    enabled: bool = True
     epochs: int = 3
     lr: float = 1e-2
     patience: int = 2
     train: str = "lora"
     bias_lr: float = 3e-3
-    init: str = "warm"  # warm | scratch: prompt and readout anew
     distill: float = 0.9  # weight of the dense model's answers in the loss, in [0, 1]
     # Of its layers' text means, beside all else in the loss (see `training.hidden`). 0: none.
     distill_hidden: float = 0.0
@@ -149,7 +143,6 @@ class RetuneConfig(TrainConfig):
         if not 0 <= self.distill <= 1:
             raise ConfigError("retune.distill", self.distill, "must be in [0, 1]")
         within("retune", self, distill_hidden=(0, 1000))
-        one_of("retune.init", self.init, ("warm", "scratch"))
         if not 0 <= self.budget < math.inf:
             raise ConfigError("retune.budget", self.budget, "must be at least 0 epochs")
 

@@ -18,9 +18,6 @@ def check(cfg: Config) -> None:
     if cfg.backbone.readout in _NEED_WORDS and not cfg.task.words:
         why = f"backbone.readout={cfg.backbone.readout} needs a word for each of {cfg.task.labels}"
         raise ConfigError("task.words", cfg.task.words, why)
-    if cfg.backbone.pooling == "pair" and len(cfg.task.text) != 2:
-        why = f"needs a task of two texts; {cfg.task.name} has one"
-        raise ConfigError("backbone.pooling", "pair", why)
     if cfg.data.source == "sample" and not cfg.backbone.path.startswith("embedded:"):
         why = "generated data goes with an embedded backbone only"
         raise ConfigError("data.source", cfg.data.source, why)
@@ -43,5 +40,3 @@ def _check_training(cfg: Config) -> None:
     if bare and cfg.tune.train in TRAIN[:2]:  # a readout that has no weights either
         why = f"leaves nothing to train with backbone.readout={cfg.backbone.readout}"
         raise ConfigError("prompt.kind", "none", why)
-    if not cfg.tune.enabled:
-        raise ConfigError("tune.enabled", False, "there is nothing to prune without a tuned prompt")

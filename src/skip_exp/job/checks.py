@@ -21,8 +21,7 @@ def _length(cfg: Config, backbone: Backbone) -> None:
     virtual = cfg.prompt.length if prompt_class(cfg.prompt.kind).at_input else 0
     virtual += readout_class(backbone.readout).added
     # It starts from the keys and values that the backbone computes for as many tokens.
-    computed = cfg.prompt.kind == "prefix" and cfg.prompt.init != "normal"
-    if computed and limit is not None and cfg.prompt.length > limit:
+    if cfg.prompt.kind == "prefix" and limit is not None and cfg.prompt.length > limit:
         why = f"must be at most {limit}, the positions of {backbone.name}"
         raise ConfigError("prompt.length", cfg.prompt.length, why)
     lengths = {"data.max_length": cfg.data.max_length, "benchmark.seq_len": cfg.benchmark.seq_len}
@@ -38,7 +37,7 @@ def _length(cfg: Config, backbone: Backbone) -> None:
 
 
 def _readout(cfg: Config, backbone: Backbone) -> None:
-    """What it refuses: label words, or a tokenizer without a token between two texts."""
+    """What it refuses: label words."""
     labels, words = cfg.task.num_labels, tuple(cfg.task.words)
     pooling = cfg.backbone.pooling
     parts = (backbone.readout, backbone.model, backbone.tokenizer)
@@ -52,5 +51,4 @@ def _goal(cfg: Config, backbone: Backbone) -> None:
         raise SkipError(f"backbone={backbone.name}: has no layers")
     prune = cfg.prune
     ratio = 0.0 if prune.goal.ratio is None else prune.goal.ratio
-    allocation = "global" if prune.allocation == "latency" else prune.allocation
-    allocate.check(shapes(blocks), ratio=ratio, sites=prune.sites, allocation=allocation)
+    allocate.check(shapes(blocks), ratio=ratio, sites=prune.sites, allocation=prune.allocation)

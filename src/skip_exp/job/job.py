@@ -90,8 +90,6 @@ class Job:
                 text=" ".join(task.labels),
                 counts=self.data.token_counts,
             ),
-            std=prompt.std,
-            seed=seed,
             decoder=prompt.decoder,
         )
         readout = build_readout(

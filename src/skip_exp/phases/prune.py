@@ -107,15 +107,6 @@ def choose(
     if timed is None or target is None:
         return _allocate(prune, dense, relevance, ratio or 0.0, earlier)
     table, sizes = timed.table, dense.shapes()
-    if prune.allocation == "latency":
-        return latency.choose(
-            relevance,
-            sizes,
-            table,
-            target_speedup=target,
-            sites=prune.sites,
-            round_to=prune.round_to,
-        )
     pick = partial(_allocate, prune, dense, relevance, earlier={})
     return latency.search(table, target, allocate.most(sizes, prune.sites), pick)
 

@@ -5,10 +5,9 @@ from lightning.pytorch.loggers import Logger
 from skip_exp.config.schema import RetuneConfig
 from skip_exp.job.job import Job
 from skip_exp.models.cost import flops
-from skip_exp.models.soft_prompt import SoftPromptModel, load_trainable, trainable_state
+from skip_exp.models.soft_prompt import SoftPromptModel
 from skip_exp.phases.fit import fit, teacher_of
 from skip_exp.phases.prune import Pruned
-from skip_exp.pruning.surgery import cut
 from skip_exp.training.length import after_cut, cost_left
 
 
@@ -28,15 +27,12 @@ def retune(
     model, settings = pruned.model.copy(), job.cfg.retune
     rank = settings.rank if settings.enabled else 0  # no updates that nothing trains
     model.train_only(settings.train, rank, job.seed("retune"))
-    if settings.init == "scratch":
-        new = trainable_state(cut(job.new_model(), pruned.keep))
-        load_trainable(model, {n: t for n, t in new.items() if not n.startswith("backbone.")})
     if settings.enabled:
         teacher = teacher_of(job, dense)
         settings = lengthened(job, dense, pruned)
         best, _ = fit(job, model, settings, "retune", logger, teacher)
         is_whole = pruned.model.shapes() == dense.shapes() and not job.cfg.prune.step_epochs
-        is_dense = is_whole and best.epoch < 0 and settings.init == "warm"
+        is_dense = is_whole and best.epoch < 0
         crossfit = dense_crossfit if is_dense else best.crossfit
     return model.eval(), crossfit
 

@@ -41,9 +41,8 @@ def allocate(
         sizes: the blocks' shapes; the budget is a fraction of their parameters.
         sites: kinds of neuron that may go: ffn, heads, qk, vo.
         allocation: ``global``: each kind is ranked across all layers of its stack (T5's self- and
-            cross-attention by themselves), and every kind loses the same fraction; ``per_cost``:
-            one ranking of everything by relevance per parameter; ``uniform``: every site loses
-            the same fraction.
+            cross-attention by themselves), and every kind loses the same fraction; ``uniform``:
+            every site loses the same fraction.
         round_to: FFN units and dims are removed in such steps, so that widths stay multiples of it.
         earlier: what an earlier step kept; all else goes first, whatever its relevance.
         last: whether small groups may fill what the next large one leaves of the budget. Without
@@ -132,13 +131,9 @@ def _groups(
     return groups
 
 
-def _by_cost(groups: list[Group]) -> list[Group]:
-    return sorted(groups, key=lambda group: group.relevance / group.cost)
-
-
 def _quantiles(groups: list[Group], of: Callable[[Group], str]) -> list[Group]:
     """Order that takes the same fraction, by cost, from every class that ``of`` tells apart."""
-    ranked = _by_cost(groups)
+    ranked = sorted(groups, key=lambda group: group.relevance / group.cost)
     totals: dict[str, int] = {}
     for group in ranked:
         totals[of(group)] = totals.get(of(group), 0) + group.cost
@@ -152,7 +147,6 @@ def _quantiles(groups: list[Group], of: Callable[[Group], str]) -> list[Group]:
 
 ORDERS: dict[str, Callable[[list[Group]], list[Group]]] = {
     "global": lambda groups: _quantiles(groups, lambda group: group.site.like),
-    "per_cost": _by_cost,
     "uniform": lambda groups: _quantiles(groups, lambda group: group.site),
 }
 
@@ -165,7 +159,7 @@ def order_of(allocation: str) -> Callable[[list[Group]], list[Group]]:
     """
     if allocation in ORDERS:
         return ORDERS[allocation]
-    found = named("prune.allocation", allocation, (*ORDERS, "latency"))
+    found = named("prune.allocation", allocation, tuple(ORDERS))
     if not callable(found):
         raise ConfigError("prune.allocation", allocation, "must be a function (groups) -> groups")
     return cast(Callable[[list[Group]], list[Group]], found)

@@ -89,8 +89,6 @@ def uncut_model(
         family,
         length=prompt.length,
         ids=None,
-        std=0.0,
-        seed=0,
         decoder=prompt.decoder,
     )
     readout = build_readout(

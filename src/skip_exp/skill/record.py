@@ -31,7 +31,7 @@ class BackboneRecord(_Part):
     path: str
     family: str
     readout: str
-    pooling: Literal["mean", "cls", "pair"]
+    pooling: Literal["mean", "cls"]
     content_hash: str
     layers: int | None = Field(None, ge=1)  # where only the first layers are in use
 
@@ -107,13 +107,6 @@ class SkillRecord(_Part):
         if words and len(words) != len(info.data.get("labels", words)):
             raise ValueError(f"must be none, or one per label of {info.data['labels']}")
         return words
-
-    @field_validator("backbone")
-    @classmethod
-    def _pair_of_two(cls, backbone: BackboneRecord, info: ValidationInfo) -> BackboneRecord:
-        if backbone.pooling == "pair" and len(info.data.get("text", "ab")) != 2:
-            raise ValueError("pooling must be mean or cls where the task reads one text")
-        return backbone
 
     @field_validator("factors")
     @classmethod

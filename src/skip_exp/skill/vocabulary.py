@@ -115,7 +115,7 @@ def _readout_ids(model: SoftPromptModel) -> list[int]:
     """The tokens that the readout reads or writes."""
     readout = model.readout
     if type(readout) is HeadReadout:
-        return [readout.separator] if readout.pooling == "pair" else []
+        return []
     if type(readout) is MlmReadout:
         return [readout.mask_id, *readout.word_ids.tolist()]
     if type(readout) is not Seq2SeqReadout:
@@ -161,9 +161,7 @@ def _renumber_settings(backbone: HFModel, count: int, new_ids: Tensor) -> None:
 
 def _renumber_readout(model: SoftPromptModel, new_ids: Tensor) -> None:
     readout = model.readout
-    if isinstance(readout, HeadReadout) and readout.pooling == "pair":
-        readout.separator = int(new_ids[readout.separator])
-    elif isinstance(readout, MlmReadout):
+    if isinstance(readout, MlmReadout):
         readout.word_ids, readout.mask_id = new_ids[readout.word_ids], int(new_ids[readout.mask_id])
     elif isinstance(readout, Seq2SeqReadout):
         readout.targets, readout.start_id = new_ids[readout.targets], int(new_ids[readout.start_id])

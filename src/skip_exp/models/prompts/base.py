@@ -15,14 +15,12 @@ class Start:
 
     Attributes:
         length: virtual tokens.
-        ids: token ids [length] to start from; None: from N(0, ``std``), drawn by ``seed``.
+        ids: token ids [length] to start from; None: zeros, to be filled.
         decoder: whether T5's decoder gets a prompt of its own, too.
     """
 
     length: int
     ids: Tensor | None
-    std: float = 0.0
-    seed: int = 0
     decoder: bool = False
 
 

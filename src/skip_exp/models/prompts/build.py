@@ -42,12 +42,10 @@ def build_prompt(
     *,
     length: int,
     ids: Tensor | None,
-    std: float,
-    seed: int,
     decoder: bool = False,
 ) -> SoftPrompt:
     """A new prompt of ``kind``; see :class:`skip_exp.models.prompts.base.Start`."""
-    return prompt_class(kind).build(model, family, Start(length, ids, std, seed, decoder))
+    return prompt_class(kind).build(model, family, Start(length, ids, decoder))
 
 
 def init_ids(
@@ -58,16 +56,14 @@ def init_ids(
     *,
     text: str,
     counts: Callable[[], Tensor],
-) -> Tensor | None:
-    """Token ids [length] that a prompt starts from, or None for ``normal``.
+) -> Tensor:
+    """Token ids [length] that a prompt starts from.
 
     ``vocab``: different tokens of the task's own train rows, drawn by how often they occur there
     (``counts()``: occurrences by token id), so that no virtual token starts from an embedding that
     no text ever trained; ``text``: the tokens of ``text``. Both are repeated where they are fewer
-    than ``length`` (Lester et al. 2021 compare the three starts).
+    than ``length`` (Lester et al. 2021 compare such starts).
     """
-    if init == "normal":
-        return None
     if init == "text":
         ids = tokenizer(text, add_special_tokens=False)["input_ids"]
     else:

@@ -24,9 +24,8 @@ class InputPrompt(SoftPrompt):
     @classmethod
     def build(cls, model: HFModel, family: Family, start: Start) -> Self:
         words = model.get_input_embeddings().weight.detach()
-        generator = torch.Generator().manual_seed(start.seed)
-        noise = torch.randn(start.length, words.shape[1], generator=generator) * start.std
-        return cls(noise if start.ids is None else words[start.ids])
+        empty = torch.zeros(start.length, words.shape[1])
+        return cls(empty if start.ids is None else words[start.ids])
 
     @property
     def length(self) -> int:

@@ -34,7 +34,8 @@ class PrefixPrompt(SoftPrompt):
             and (start.decoder or b.name.stack == "encoder")
         ]
         if start.ids is None:
-            keys, values = _noise(blocks, start)
+            sizes = [(start.length, b.attention.heads, b.attention.qk_dim) for b in blocks]
+            keys, values = ([torch.zeros(size) for size in sizes] for _ in range(2))
         else:
             words = model.get_input_embeddings().weight.detach()
             keys, values = _activations(model, family, blocks, words[start.ids])
@@ -63,16 +64,6 @@ def cut_heads(x: Tensor, keep: Keep, block: Sublayer, kind: str) -> Tensor:
         x = x.gather(2, dims.to(x.device)[None].expand(x.shape[0], -1, -1))
     heads = keep.get(block.site("heads"))
     return x if heads is None else x[:, heads.to(x.device)]
-
-
-def _noise(blocks: list[AttentionBlock], start: Start) -> tuple[list[Tensor], list[Tensor]]:
-    """Keys and values [length, heads, dim] from N(0, std)."""
-    generator = torch.Generator().manual_seed(start.seed)
-    sizes = [(start.length, b.attention.heads, b.attention.qk_dim) for b in blocks]
-    keys, values = (
-        [torch.randn(size, generator=generator) * start.std for size in sizes] for _ in range(2)
-    )
-    return keys, values
 
 
 @torch.no_grad()

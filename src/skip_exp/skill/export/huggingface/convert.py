@@ -151,8 +151,7 @@ def _settings(model: SoftPromptModel) -> dict[str, Any]:
 def _readout_settings(model: SoftPromptModel) -> dict[str, Any]:
     readout = model.readout
     if isinstance(readout, HeadReadout):
-        head = {"readout": "head", "pooling": readout.pooling}
-        return head | ({"separator_id": readout.separator} if readout.pooling == "pair" else {})
+        return {"readout": "head", "pooling": readout.pooling}
     if isinstance(readout, MlmReadout):
         return {"readout": "mlm", "mask_id": readout.mask_id}
     assert isinstance(readout, Seq2SeqReadout)

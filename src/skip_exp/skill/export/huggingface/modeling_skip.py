@@ -37,9 +37,7 @@ class SkipConfig(PreTrainedConfig):
 
     Args:
         family: ``bert``, ``roberta`` or ``t5``.
-        readout: ``head``, ``mlm`` or ``seq2seq``; ``pooling`` of a head: ``mean``, ``cls`` or
-            ``pair`` (of the means u and v of two texts: ``[u, v, |u - v|, u * v]``).
-        separator_id: of ``pair``, the token that ends the first text.
+        readout: ``head``, ``mlm`` or ``seq2seq``; ``pooling`` of a head: ``mean`` or ``cls``.
         prompt: ``{"kind": "input" | "prefix" | "none", "length": tokens, "decoder": whether T5's
             decoder has a prefix, too}``.
         encoder, decoder: the sizes of each layer: ``{"self": attention, "ffn": ffn}``, in a decoder
@@ -64,7 +62,6 @@ class SkipConfig(PreTrainedConfig):
         family: str = "bert",
         readout: str = "head",
         pooling: str = "mean",
-        separator_id: int | None = None,
         prompt: Sizes | None = None,
         encoder: list[dict[str, Sizes]] | None = None,
         decoder: list[dict[str, Sizes]] | None = None,
@@ -94,7 +91,6 @@ class SkipConfig(PreTrainedConfig):
         self.family = family
         self.readout = readout
         self.pooling = pooling
-        self.separator_id = separator_id
         self.prompt = prompt or {"kind": "none", "length": 0, "decoder": False}
         self.encoder = encoder or []
         self.decoder = decoder or []
@@ -403,8 +399,7 @@ class SkipForSequenceClassification(PreTrainedModel):
             if config.readout == "mlm":
                 act = ACT2FN["gelu" if config.family == "roberta" else config.hidden_act]
                 self.transform = nn.Sequential(nn.Linear(hidden, hidden), act, new_norm(config))
-            reads = 4 * hidden if config.readout == "head" and config.pooling == "pair" else hidden
-            self.classifier = nn.Linear(reads, config.num_labels or 2)
+            self.classifier = nn.Linear(hidden, config.num_labels or 2)
         if config.family == "t5":  # its FFNs and the sums behind them can overflow in fp16
             self._keep_in_fp32_modules = ["down"]
         self.post_init()
@@ -437,31 +432,21 @@ class SkipForSequenceClassification(PreTrainedModel):
         if self.config.readout == "seq2seq":
             logits = self.label_words(hidden, mask)
         else:
-            logits = self.classifier(self.pooled(hidden, seen, input_ids)).float()
+            logits = self.classifier(self.pooled(hidden, seen)).float()
         loss = None if labels is None else F.cross_entropy(logits, labels.to(logits.device))
         output = SequenceClassifierOutput(loss=loss, logits=logits)
         return output.to_tuple() if return_dict is False else output
 
-    def pooled(self, hidden: Tensor, seen: Tensor, ids: Tensor) -> Tensor:
-        """What the classifier reads [B, H or 4 H], of ``hidden`` [B, prompt + T, H]."""
+    def pooled(self, hidden: Tensor, seen: Tensor) -> Tensor:
+        """What the classifier reads [B, H], of ``hidden`` [B, prompt + T, H]."""
         text, weight = hidden[:, self.config.input_length :], seen[:, self.config.input_length :]
         if self.config.readout == "mlm":
             return self.transform(text[:, 1])
         if self.config.pooling == "cls":
             return text[:, 0]
         text, weight = text.float(), weight.to(text.device, torch.float32)
-        if self.config.pooling == "mean":
-            return self.mean(text, weight).to(self.classifier.weight.dtype)
-        ends = (ids == self.config.separator_id).long().to(text.device)
-        second = (ends.cumsum(1) > ends).float()  # a separator came before it
-        u, v = self.mean(text, weight * (1 - second)), self.mean(text, weight * second)
-        both = torch.cat([u, v, (u - v).abs(), u * v], 1)
-        return both.to(self.classifier.weight.dtype)
-
-    @staticmethod
-    def mean(text: Tensor, weight: Tensor) -> Tensor:
-        """Over the positions of ``text`` [B, T, H] with ``weight`` 1; zeros where there is none."""
-        return (text * weight[..., None]).sum(1) / weight.sum(1, keepdim=True).clamp_min(1)
+        mean = (text * weight[..., None]).sum(1) / weight.sum(1, keepdim=True).clamp_min(1)
+        return mean.to(self.classifier.weight.dtype)
 
     def label_words(self, hidden: Tensor, mask: Tensor) -> Tensor:
         """Log-probability [B, labels] of every label's words under the decoder, in one pass."""
