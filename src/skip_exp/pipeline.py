@@ -12,7 +12,7 @@ from skip_exp.logger.build import build_logger
 from skip_exp.phases.attribute import attribute
 from skip_exp.phases.benchmark import benchmark
 from skip_exp.phases.prune import prune
-from skip_exp.phases.retune import lengthened, retune
+from skip_exp.phases.retune import retune
 from skip_exp.phases.search import search
 from skip_exp.phases.test import test
 from skip_exp.phases.tune import tune
@@ -49,25 +49,24 @@ def run_phases(job: Job) -> Result:
     with clock("prune"):
         pruned = prune(job, dense, relevance, ratio)
     with clock("retune"):
-        final, final_crossfit = retune(job, dense, pruned, logger, dense_crossfit)
+        retuned = retune(job, dense, pruned, logger, dense_crossfit)
     with clock("test"):
-        scores = test(job, dense, pruned.model, final)
+        scores = test(job, dense, pruned.model, retuned.model)
     whole = job.whole(dense)
     if job.cfg.benchmark.enabled:
         with clock("benchmark"):
-            latency = benchmark(job, whole, final)
-    epochs = lengthened(job, dense, pruned).epochs if job.cfg.retune.enabled else 0
+            latency = benchmark(job, whole, retuned.model)
     measured = Measured(
         dense=dense,
         keep=pruned.keep,
         table=pruned.table,
-        epochs=epochs,
-        final=final,
+        epochs=retuned.epochs,
+        final=retuned.model,
         whole=whole,
         ratio=ratio,
         probes=probes,
         scores=scores,
-        crossfit={"dense": dense_crossfit, "final": final_crossfit},
+        crossfit={"dense": dense_crossfit, "final": retuned.crossfit},
         latency=latency,
         seconds=clock.seconds,
         hits={"tune": tune_hit, "attribution": attribution_hit},

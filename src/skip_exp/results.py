@@ -16,6 +16,7 @@ from pydantic import ConfigDict, Field, TypeAdapter, ValidationError, with_confi
 from typing_extensions import TypedDict  # pydantic reads it on every Python
 
 from skip_exp.cache.versions import job_code
+from skip_exp.config.names import KINDS
 from skip_exp.config.schema import backbone_label, method_name
 from skip_exp.errors import SkipError
 from skip_exp.utils import files
@@ -30,7 +31,9 @@ FILE = "result.json"
 CONFIG = "config.yaml"  # beside it: the resolved configuration, written when the job begins
 # Of `keep_sizes`: what `models.sites` calls them, and more neurons than any of them has.
 NEURONS = 10**6
-SITE = re.compile(r"(encoder|decoder)\.\d{1,4}\.(ffn|(self|cross)\.(heads|qk|vo))")
+_FFN, *_ATTENTION = KINDS
+_PART = rf"({_FFN}|(self|cross)\.({'|'.join(_ATTENTION)}))"
+SITE = re.compile(rf"(encoder|decoder)\.\d{{1,4}}\.{_PART}")
 SKILL = ("skill.safetensors", "skill.json")  # of a finished job, in the folder `skill`
 
 

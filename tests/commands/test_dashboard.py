@@ -10,7 +10,6 @@ import wandb
 
 from skip_exp import results
 from skip_exp.commands import dashboard
-from skip_exp.config.task import METRICS
 from skip_exp.errors import SkipError
 from skip_exp.logger import key
 from skip_exp.report import frame
@@ -134,10 +133,6 @@ def test_panels_read_fields_that_results_have(dry):
     asked = set(re.findall(r'"summary:([^"]+)"', json.dumps(dry)))
     assert asked >= {"latency/speedup", "metric/final", "ratio", "seed", "attribution"}
     assert asked - stored.keys() == set()
-
-
-def test_curves_are_those_of_the_tasks_metrics():
-    assert set(dashboard.METRICS) == set(METRICS)
 
 
 def test_without_the_extra_it_is_one_line(monkeypatch, capsys):

@@ -14,11 +14,11 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from skip_exp.config import schema as config
-from skip_exp.config.prune import ALLOCATIONS, SITES, Goal, PruneConfig
+from skip_exp.config.names import ALLOCATIONS, PROMPTS, READOUTS
+from skip_exp.config.prune import Goal, PruneConfig
 from skip_exp.config.refusals import missing_key
 from skip_exp.config.task import TaskConfig
 from skip_exp.errors import ConfigError
-from skip_exp.models import sites
 from skip_exp.models.families.registry import FAMILIES
 from skip_exp.models.prompts.build import KINDS
 from skip_exp.models.readouts.build import READOUTS as READOUT_CLASSES
@@ -185,13 +185,12 @@ def test_a_group_checks_its_own_ranges(group: type, values: dict[str, object], t
 
 def test_the_schema_knows_the_names_of_the_registries() -> None:
     needs = {name: readout.needs for name, readout in READOUT_CLASSES.items()}
-    for family, names in config.READOUTS.items():
+    for family, names in READOUTS.items():
         has = FAMILIES[family].loaders
         assert names == tuple(name for name, need in needs.items() if need in has)
-    assert FAMILIES.keys() == config.READOUTS.keys()
-    assert tuple(KINDS) == config.PROMPTS
+    assert FAMILIES.keys() == READOUTS.keys()
+    assert tuple(KINDS) == PROMPTS
     assert tuple(ORDERS) == ALLOCATIONS
-    assert SITES == sites.KINDS
 
 
 def test_what_prune_asks_for_is_one_goal() -> None:

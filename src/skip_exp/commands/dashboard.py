@@ -15,6 +15,7 @@ from typing import Any
 import pandas as pd
 import wandb
 
+from skip_exp.config.names import METRICS
 from skip_exp.errors import SkipError
 from skip_exp.logger import key
 from skip_exp.report import cells, compare, frame, tables
@@ -30,8 +31,6 @@ PARALLEL = (
     *("metric/dense", "metric/pruned", "metric/final"),
 )
 BARS = (*SCORES, "latency/speedup", "params/all_pruned")
-PHASES = ("tune", "retune")  # those with curves
-METRICS = ("accuracy", "f1", "f1_macro", "matthews")
 FRONTS = {"latency/speedup": "speed-up", "params/all_pruned": "parameters pruned"}
 FRONT = "Of each task, what nothing else beats in both; contended timings are not among it."
 

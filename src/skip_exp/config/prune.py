@@ -5,12 +5,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from skip_exp.config.checks import is_number, one_of_or_own, positive
+from skip_exp.config.names import ALLOCATIONS, KINDS
 from skip_exp.errors import ConfigError
 
 AUTO = "auto"
-# Refused here before torch is imported; what they do: `pruning.allocate`, `models.sites`.
-ALLOCATIONS = ("global", "uniform")
-SITES = ("ffn", "heads", "qk", "vo")
 MISSED = 0.02  # of the block parameters: how far from its ratio a job may end without a remark
 
 
@@ -49,8 +47,8 @@ class PruneConfig:
         self._check_steps()
         positive("prune", self, round_to=10**6)
         one_of_or_own("prune.allocation", self.allocation, ALLOCATIONS)
-        if not self.sites or set(self.sites) - set(SITES):
-            raise ConfigError("prune.sites", self.sites, f"must be some of {', '.join(SITES)}")
+        if not self.sites or set(self.sites) - set(KINDS):
+            raise ConfigError("prune.sites", self.sites, f"must be some of {', '.join(KINDS)}")
 
     def _check_goal(self) -> None:
         """`max_drop` and ratio=auto go together, and with nothing else that asks."""

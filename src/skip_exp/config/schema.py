@@ -19,6 +19,7 @@ from hydra.plugins.search_path_plugin import SearchPathPlugin
 from omegaconf import MISSING, OmegaConf
 
 from skip_exp.config.checks import one_of, one_of_or_own, positive, unset, within
+from skip_exp.config.names import PROMPTS, READOUTS
 from skip_exp.config.prune import PruneConfig
 from skip_exp.config.task import TaskConfig
 from skip_exp.errors import ConfigError
@@ -26,10 +27,6 @@ from skip_exp.errors import ConfigError
 TRAIN = ("prompt", "prompt_readout", "bias", "lora", "full")
 OWN = TRAIN[2:]  # what trains some of the backbone's weights, which become a model's own
 BASELINES = ("bias", "full")  # `tune.train` of models that are never pruned
-# Names of the parts that come with the package: refused here before torch is imported, looked up in
-# the registries of `models`.
-PROMPTS = ("input", "prefix", "none")
-READOUTS = {"bert": ("head", "mlm"), "roberta": ("head", "mlm"), "t5": ("head", "seq2seq")}
 ACCELERATORS = ("auto", "cpu", "gpu", "cuda")
 # Options that attribution methods share, and their values.
 ATTRIBUTION = {

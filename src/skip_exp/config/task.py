@@ -6,9 +6,9 @@ from typing import Any
 from omegaconf import MISSING
 
 from skip_exp.config.checks import unset
+from skip_exp.config.names import METRICS
 from skip_exp.errors import ConfigError
 
-METRICS = ("accuracy", "f1", "f1_macro", "matthews")
 _QUOTES = (
     "must be texts; without quotes YAML reads yes, no, on, off, true, false and null as values "
     'and 1, 2, 3 as numbers: write "yes", "no" or "1", "2"'

@@ -6,6 +6,7 @@ from typing import Any
 from lightning.pytorch.loggers import Logger
 
 from skip_exp import results
+from skip_exp.config.names import STATES
 from skip_exp.job.job import Job
 from skip_exp.logger import picture
 from skip_exp.logger.build import mirror
@@ -15,8 +16,6 @@ from skip_exp.models.sites import Keep, keep_sizes
 from skip_exp.models.soft_prompt import SoftPromptModel
 from skip_exp.skill.files import save_skill
 from skip_exp.skill.record import SkillRecord
-
-STATES = ("dense", "pruned", "final")
 
 
 @dataclass(frozen=True)

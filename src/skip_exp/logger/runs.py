@@ -10,6 +10,7 @@ from typing import Any
 import wandb
 from lightning.pytorch.utilities import rank_zero_only
 
+from skip_exp.config.names import FITS
 from skip_exp.config.schema import BASELINES, Config
 from skip_exp.errors import ConfigError, SkipError
 from skip_exp.logger import key
@@ -17,7 +18,6 @@ from skip_exp.logger import key
 log = logging.getLogger(__name__)
 
 INTERRUPTED = "interrupted"  # error of a job ended by Ctrl-C or SIGTERM
-PHASES = ("tune", "retune")  # Lightning's global step restarts with each
 WAIT = 15.0  # seconds to wait for W&B's server when a run starts and ends
 
 _is_gone = False  # the server stopped answering; later jobs of this process do not wait for it
@@ -47,7 +47,7 @@ def open_run(cfg: Config) -> wandb.Run:
         log.warning("W&B: cannot be reached, logging offline: %s", reason)
         _is_gone = True
         run = _init(cfg, "offline")
-    for phase in PHASES:
+    for phase in FITS:  # each fits anew, so Lightning's global step starts again
         run.define_metric(f"{phase}/step", hidden=True)
         # `build.PhaseLogger` writes the summary, for the epoch that the phase kept.
         run.define_metric(f"{phase}/*", step_metric=f"{phase}/step", summary="none")

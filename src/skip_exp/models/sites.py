@@ -9,10 +9,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Protocol
 
+from skip_exp.config.names import KINDS
+
 if TYPE_CHECKING:
     from torch import Tensor
 
-KINDS = ("ffn", "heads", "qk", "vo")
 ATTENTION_KINDS = KINDS[1:]
 
 

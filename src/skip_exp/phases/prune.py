@@ -6,7 +6,7 @@ from functools import partial
 from typing import Any
 
 from skip_exp.callbacks.pruning import PruningCallback
-from skip_exp.config.prune import MISSED, PruneConfig
+from skip_exp.config.prune import MISSED
 from skip_exp.data.metrics import build_metrics
 from skip_exp.job.job import Job
 from skip_exp.models.sites import Keep, Relevance
@@ -76,59 +76,33 @@ def subnetwork(
 
     In ``prune.steps`` steps: after each but the last the model cut so far may be tuned a little,
     and what is left of it is attributed anew.
-    """
-    keep: Keep = {}
-    model, device, count = dense, next(dense.parameters()).device, job.cfg.prune.steps
-    for step in range(1, count if ratio is not None else 1):
-        part = (ratio or 0.0) * step / count
-        kept = _allocate(job.cfg.prune, dense, relevance, part, keep, last=False)
-        model, keep = cut(model, steps.relative(kept, keep)), kept
-        _tune_between(job, dense, model, step)
-        model.to(device).eval()  # a fit leaves it elsewhere
-        relevance = steps.lift(relevance_of(job, model), keep, relevance)
-    kept = choose(job, dense, relevance, ratio, keep, timed)
-    return cut(model, steps.relative(kept, keep)), kept
-
-
-def choose(
-    job: Job,
-    dense: SoftPromptModel,
-    relevance: Relevance,
-    ratio: float | None,
-    earlier: Keep,
-    timed: Timed | None,
-) -> Keep:
-    """The neurons to keep: for ``ratio`` or, where there is a timing, for the speed-up.
 
     Raises:
         ConfigError: a speed-up out of reach.
     """
-    prune, target = job.cfg.prune, job.cfg.prune.goal.target_speedup
-    if timed is None or target is None:
-        return _allocate(prune, dense, relevance, ratio or 0.0, earlier)
-    table, sizes = timed.table, dense.shapes()
-    pick = partial(_allocate, prune, dense, relevance, earlier={})
-    return latency.search(table, target, allocate.most(sizes, prune.sites), pick)
-
-
-def _allocate(
-    prune: PruneConfig,
-    dense: SoftPromptModel,
-    relevance: Relevance,
-    ratio: float,
-    earlier: Keep,
-    last: bool = True,
-) -> Keep:
-    return allocate.allocate(
-        relevance,
-        dense.shapes(),
-        ratio=ratio,
+    prune, sizes, target = job.cfg.prune, dense.shapes(), job.cfg.prune.goal.target_speedup
+    choose = partial(
+        allocate.allocate,
+        sizes=sizes,
         sites=prune.sites,
         allocation=prune.allocation,
         round_to=prune.round_to,
-        earlier=earlier,
-        last=last,
     )
+    if ratio is None and timed is not None and target is not None:
+        most = allocate.most(sizes, prune.sites)
+        keep = latency.search(timed.table, target, most, lambda part: choose(relevance, ratio=part))
+        return cut(dense, keep), keep
+    total, count, device = ratio or 0.0, prune.steps, next(dense.parameters()).device
+    earlier: Keep = {}
+    model = dense
+    for step in range(1, count):
+        keep = choose(relevance, ratio=total * step / count, earlier=earlier, last=False)
+        model, earlier = cut(model, steps.relative(keep, earlier)), keep
+        _tune_between(job, dense, model, step)
+        model.to(device).eval()  # a fit leaves it elsewhere
+        relevance = steps.lift(relevance_of(job, model), earlier, relevance)
+    keep = choose(relevance, ratio=total, earlier=earlier)
+    return cut(model, steps.relative(keep, earlier)), keep
 
 
 def _tune_between(job: Job, dense: SoftPromptModel, model: SoftPromptModel, step: int) -> None:

@@ -1,5 +1,7 @@
 """retune: the prompt, with low-rank updates of what is left, is trained again."""
 
+from dataclasses import dataclass
+
 from lightning.pytorch.loggers import Logger
 
 from skip_exp.config.schema import RetuneConfig
@@ -11,30 +13,43 @@ from skip_exp.phases.prune import Pruned
 from skip_exp.training.length import after_cut, cost_left
 
 
+@dataclass(frozen=True)
+class Retuned:
+    """The final model.
+
+    Attributes:
+        crossfit: its cross-fitted score; None where it was not tuned again.
+        epochs: of re-tuning, at most; 0 where there was none.
+    """
+
+    model: SoftPromptModel
+    crossfit: float | None = None
+    epochs: int = 0
+
+
 def retune(
     job: Job,
     dense: SoftPromptModel,
     pruned: Pruned,
     logger: Logger | None,
     dense_crossfit: float | None,
-) -> tuple[SoftPromptModel, float | None]:
-    """The final model and, where it was tuned again, its cross-fitted score.
+) -> Retuned:
+    """The final model, tuned again where ``retune.enabled`` says so.
 
     ``pruned`` stays as it is. Where nothing was cut and no epoch was better than the dense model,
     the score is ``dense_crossfit``: both halves of the slice took part in choosing that model.
     """
-    crossfit = None
     model, settings = pruned.model.copy(), job.cfg.retune
     rank = settings.rank if settings.enabled else 0  # no updates that nothing trains
     model.train_only(settings.train, rank, job.seed("retune"))
-    if settings.enabled:
-        teacher = teacher_of(job, dense)
-        settings = lengthened(job, dense, pruned)
-        best, _ = fit(job, model, settings, "retune", logger, teacher)
-        is_whole = pruned.model.shapes() == dense.shapes() and not job.cfg.prune.step_epochs
-        is_dense = is_whole and best.epoch < 0
-        crossfit = dense_crossfit if is_dense else best.crossfit
-    return model.eval(), crossfit
+    if not settings.enabled:
+        return Retuned(model.eval())
+    settings = lengthened(job, dense, pruned)
+    best, _ = fit(job, model, settings, "retune", logger, teacher_of(job, dense))
+    is_whole = pruned.model.shapes() == dense.shapes() and not job.cfg.prune.step_epochs
+    is_dense = is_whole and best.epoch < 0
+    crossfit = dense_crossfit if is_dense else best.crossfit
+    return Retuned(model.eval(), crossfit, settings.epochs)
 
 
 def lengthened(job: Job, dense: SoftPromptModel, pruned: Pruned) -> RetuneConfig:

@@ -99,7 +99,7 @@ def probe(
     key = job.keys["probe"] | {"prune": prune_settings}
 
     def compute() -> Entry:
-        final, _ = retune(job, dense, prune(job, dense, relevance, ratio), None, None)
+        final = retune(job, dense, prune(job, dense, relevance, ratio), None, None).model
         return Entry({}, {"select": select_score(job, final)})
 
     entry = job.cache.get("probe", key, compute)

@@ -9,8 +9,9 @@ import torch
 from torch import Tensor
 
 from skip_exp.config.named import named
+from skip_exp.config.names import KINDS
 from skip_exp.errors import ConfigError, SkipError
-from skip_exp.models.sites import KINDS, Keep, Relevance, Shape, Site
+from skip_exp.models.sites import Keep, Relevance, Shape, Site
 
 
 @dataclass(frozen=True)

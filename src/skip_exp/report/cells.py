@@ -6,13 +6,13 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from skip_exp.report.frame import PHASES
+from skip_exp.config.names import STATES
 
 SETTING = ["task", "backbone", "attribution", "variant", "ratio"]
 CELL = [*SETTING, "sample"]  # generated rows and real ones never share a cell
 SEARCHED = -1.0  # ratio of a setting whose jobs looked for it: it differs from seed to seed
 MEASURES = [
-    *(f"{split}/{phase}" for split in ("metric", "select") for phase in PHASES),
+    *(f"{split}/{phase}" for split in ("metric", "select") for phase in STATES),
     *("params/block_pruned", "params/all_pruned", "flops/ratio"),
     *("latency/dense_ms", "latency/final_ms", "latency/speedup"),
 ]

@@ -8,10 +8,10 @@ import numpy as np
 import pandas as pd
 
 from skip_exp import results
+from skip_exp.config.names import STATES
 from skip_exp.config.schema import method_name
 from skip_exp.errors import SkipError
 
-PHASES = ("dense", "pruned", "final")
 CHOOSING = ("dense", "final")  # those that kept the best epoch on the selection slice
 CONFIG = "config/"  # what the columns of `comparable` start with
 TEXT = (  # never missing: "" where a result does not tell
@@ -21,7 +21,7 @@ TEXT = (  # never missing: "" where a result does not tell
 )
 NUMBERS = (  # NaN where a result does not tell
     *("seed", "ratio", "ratio_reached", "train_rows", "n_eval"),
-    *(f"{split}/{phase}" for split in ("metric", "select") for phase in PHASES),
+    *(f"{split}/{phase}" for split in ("metric", "select") for phase in STATES),
     *(f"select_crossfit/{phase}" for phase in CHOOSING),
     *("params/block_pruned", "params/all_pruned", "flops/ratio", "seconds/total"),
     *("latency/dense_ms", "latency/final_ms", "latency/batch", "latency/seq_len"),

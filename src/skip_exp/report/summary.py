@@ -7,6 +7,7 @@ from rich.console import Console
 from rich.measure import Measurement
 from rich.table import Table
 
+from skip_exp.config.names import STATES
 from skip_exp.config.prune import MISSED
 
 if TYPE_CHECKING:
@@ -44,7 +45,7 @@ def _text(results: Sequence[Mapping[str, Any]]) -> "pd.DataFrame":
     optional = [name for name in ("attribution", "seed") if jobs[name].nunique(dropna=False) > 1]
     columns: dict[str, Any] = {name: jobs[name] for name in ("task", "backbone", *optional)}
     columns |= {"metric": jobs["metric"], "ratio": jobs["ratio"].map("{:g}".format)}
-    columns |= {phase: jobs[f"metric/{phase}"].map(tables.percent) for phase in frame.PHASES}
+    columns |= {phase: jobs[f"metric/{phase}"].map(tables.percent) for phase in STATES}
     columns |= {
         "block %": jobs["params/block_pruned"].map(tables.percent),
         "all %": jobs["params/all_pruned"].map(tables.percent),

@@ -7,9 +7,9 @@ import pandas as pd
 from rich.markup import escape
 from rich.table import Table
 
+from skip_exp.config.names import STATES
 from skip_exp.errors import SkipError
 from skip_exp.report.cells import ratio_text
-from skip_exp.report.frame import PHASES
 from skip_exp.utils import files
 
 TEXT_COLUMNS = (  # the others are numbers, aligned to the right
@@ -62,7 +62,7 @@ def lines(cells: pd.DataFrame) -> pd.DataFrame:
         **{"task": cells["task"], "backbone": cells["backbone"], "keep by": cells["attribution"]},
         **{"variant": cells["variant"], "ratio": map(ratio_text, cells["ratio"])},
         "metric": cells["metric"].replace("", "-"),
-        **{p: map(spread, cells[f"metric/{p} mean"], cells[f"metric/{p} std"]) for p in PHASES},
+        **{p: map(spread, cells[f"metric/{p} mean"], cells[f"metric/{p} std"]) for p in STATES},
         "block %": map(percent, cells["params/block_pruned mean"]),
         "all %": map(percent, cells["params/all_pruned mean"]),
         "speed-up": map(

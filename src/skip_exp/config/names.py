@@ -1,0 +1,11 @@
+"""Names that several rooms share, each list once. Imports nothing, so that refusals come first."""
+
+FITS = ("tune", "retune")  # the phases that train, each with curves of its own
+STATES = ("dense", "pruned", "final")  # the model after tune, after prune and after retune
+KINDS = ("ffn", "heads", "qk", "vo")  # of neurons; `models.sites` says what they are
+METRICS = ("accuracy", "f1", "f1_macro", "matthews")
+# Parts that come with the package; what they do is in `models.prompts`, `models.readouts` (by
+# family) and `pruning.allocate`.
+PROMPTS = ("input", "prefix", "none")
+READOUTS = {"bert": ("head", "mlm"), "roberta": ("head", "mlm"), "t5": ("head", "seq2seq")}
+ALLOCATIONS = ("global", "uniform")
