@@ -55,7 +55,7 @@ def versions(root: Path) -> dict[str, str]:
         ("logger/build.py", set()),
         ("config/schema.py", set()),
         ("phases/attribute.py", {"attribute", "probe", "job"}),  # calibration rows
-        ("pruning/allocate.py", {"probe", "latency", "job"}),
+        ("pruning/allocate.py", {"probe", "job"}),
         ("phases/sublayers.py", {"probe", "latency", "job"}),
         ("phases/benchmark.py", {"job"}),
         ("job/prepare.py", {*STAGES, "job"}),  # which rows are drawn

@@ -20,13 +20,13 @@ from pathlib import Path
 
 import pandas as pd
 
+from skip_exp.config.names import STATES
 from skip_exp.errors import SkipError
 from skip_exp.report import compare
-from skip_exp.report.frame import PHASES
 from skip_exp.report.grid import choices
 from skip_exp.report.tables import save
 
-SCORES = [f"{split}/{phase}" for split in ("metric", "select") for phase in PHASES]
+SCORES = [f"{split}/{phase}" for split in ("metric", "select") for phase in STATES]
 SUFFIXES = (".md", ".csv", ".jsonl")
 
 
