@@ -18,7 +18,7 @@ from skip_exp.errors import SkipError
 from skip_exp.models.backbones import Backbone, load_backbone
 from skip_exp.models.families.base import HFModel
 from skip_exp.models.families.registry import FAMILIES
-from skip_exp.models.prompts.build import build_prompt
+from skip_exp.models.prompts.build import prompt_class
 from skip_exp.models.readouts.head import HeadReadout
 from skip_exp.models.sites import Keep
 from skip_exp.models.soft_prompt import SoftPromptModel
@@ -57,7 +57,7 @@ def prompted(model: HFModel, prompt: str = "prefix", length: int = LENGTH) -> So
     """``model`` with a prompt (``prefix``, ``input`` or ``none``) and a readout of two labels."""
     family = FAMILIES["bert"]
     ids = torch.arange(length)
-    soft = build_prompt(prompt, model, family, length=length, ids=ids)
+    soft = prompt_class(prompt).build(model, family, length, ids)
     readout = HeadReadout(model.config.hidden_size, 2)
     return SoftPromptModel(model, family, soft, readout).eval()
 

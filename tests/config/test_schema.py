@@ -20,7 +20,7 @@ from skip_exp.config.refusals import missing_key
 from skip_exp.config.task import TaskConfig
 from skip_exp.errors import ConfigError
 from skip_exp.models.families.registry import FAMILIES
-from skip_exp.models.prompts.build import KINDS
+from skip_exp.models.prompts.build import PROMPTS as PROMPT_CLASSES
 from skip_exp.models.readouts.build import READOUTS as READOUT_CLASSES
 from skip_exp.pruning.allocate import ORDERS
 from skip_exp.report import grid
@@ -189,7 +189,7 @@ def test_the_schema_knows_the_names_of_the_registries() -> None:
         has = FAMILIES[family].loaders
         assert names == tuple(name for name, need in needs.items() if need in has)
     assert FAMILIES.keys() == READOUTS.keys()
-    assert tuple(KINDS) == PROMPTS
+    assert tuple(PROMPT_CLASSES) == PROMPTS
     assert tuple(ORDERS) == ALLOCATIONS
 
 

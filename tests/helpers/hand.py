@@ -6,8 +6,8 @@ import torch
 from torch import Tensor, nn
 
 from skip_exp.models.families.base import FfnBlock
+from skip_exp.models.prompts.base import NoPrompt
 from skip_exp.models.prompts.input import InputPrompt
-from skip_exp.models.prompts.none import NoPrompt
 from skip_exp.models.sites import Shape, Sublayer, shapes
 
 

@@ -9,8 +9,8 @@ from transformers import PreTrainedTokenizerFast
 
 from skip_exp.models import lora
 from skip_exp.models.backbones import load_backbone
-from skip_exp.models.prompts.build import build_prompt
-from skip_exp.models.readouts.build import build_readout
+from skip_exp.models.prompts.build import prompt_class
+from skip_exp.models.readouts.build import readout_class
 from skip_exp.models.sites import Keep
 from skip_exp.models.soft_prompt import SoftPromptModel
 from skip_exp.pruning.surgery import cut
@@ -94,9 +94,9 @@ def save_tiny_skill(
         save_backbone(path, kind)
     b = load_backbone(kind, str(path), family, readout, layers)
     ids = torch.arange(10 + seed, 14 + seed)
-    soft = build_prompt(prompt, b.model, b.family, length=4, ids=ids, decoder=decoder)
+    soft = prompt_class(prompt).build(b.model, b.family, 4, ids, decoder)
     words = ("no", "very good") if readout == "seq2seq" else ("no", "yes")
-    head = build_readout(readout, b.model, b.tokenizer, labels=2, words=words, pooling=pooling)
+    head = readout_class(readout).build(b.model, b.tokenizer, 2, words, pooling)
     if readout == "head":
         torch.manual_seed(seed)
         torch.nn.init.normal_(head.linear.weight, std=0.2)

@@ -13,7 +13,7 @@ from transformers import (
 from transformers.modeling_utils import PreTrainedModel
 
 from skip_exp.models.families.registry import FAMILIES
-from skip_exp.models.prompts.build import build_prompt
+from skip_exp.models.prompts.build import prompt_class
 from skip_exp.models.readouts.base import Readout
 from skip_exp.models.readouts.head import HeadReadout
 from skip_exp.models.readouts.mlm import MlmReadout
@@ -93,7 +93,7 @@ def tiny_model(
     family = FAMILIES[kind.split("_")[0]]
     backbone = family.prepare(tiny_backbone(kind, seed, vocab))
     ids = torch.randint(12, VOCAB, (length,), generator=torch.Generator().manual_seed(seed))
-    soft = build_prompt(prompt, backbone, family, length=length, ids=ids, decoder=decoder)
+    soft = prompt_class(prompt).build(backbone, family, length, ids, decoder)
     torch.manual_seed(seed + 1)
     head = tiny_readout(kind, readout, labels)
     if readout == "head":

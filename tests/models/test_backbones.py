@@ -17,9 +17,9 @@ from skip_exp.models import backbones
 from skip_exp.models.backbones import Backbone, content_hash, load_backbone
 from skip_exp.models.families.registry import FAMILIES
 from skip_exp.models.families.roberta import as_roberta
-from skip_exp.models.prompts.build import build_prompt
+from skip_exp.models.prompts.build import prompt_class
 from skip_exp.models.prompts.input import InputPrompt
-from skip_exp.models.readouts.build import build_readout, readout_class
+from skip_exp.models.readouts.build import readout_class
 from skip_exp.models.readouts.head import HeadReadout
 from skip_exp.models.soft_prompt import SoftPromptModel
 from tests.helpers.saved import save_backbone
@@ -95,7 +95,7 @@ def test_minilm_roberta_has_minilms_logits(minilms: tuple[Backbone, Backbone], k
     for b in minilms:
         if prompt is None:
             ids = torch.arange(2000, 2016)
-            prompt = build_prompt(kind, b.model, b.family, length=16, ids=ids)
+            prompt = prompt_class(kind).build(b.model, b.family, 16, ids)
             readout = HeadReadout(384, 2)
             torch.nn.init.normal_(readout.linear.weight)
         batch = b.tokenizer(*PAIRS, padding=True, return_tensors="pt")
@@ -134,9 +134,7 @@ def t5_mini() -> Backbone:
 def test_t5_mini_without_a_prompt(t5_mini: Backbone) -> None:
     """The label words at the first decoder step, as the library scores them; sentiment is known."""
     words = ("negative", "positive")
-    readout = build_readout(
-        "seq2seq", t5_mini.model, t5_mini.tokenizer, labels=2, words=words, pooling="mean"
-    )
+    readout = readout_class("seq2seq").build(t5_mini.model, t5_mini.tokenizer, 2, words, "mean")
     assert readout.targets.shape == (2, 1)
     empty = InputPrompt(torch.zeros(0, 256))
     model = SoftPromptModel(t5_mini.model, t5_mini.family, empty, readout).eval()

@@ -5,11 +5,11 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 from torch import Tensor
 from transformers import PreTrainedTokenizerFast
 
-from skip_exp.models.prompts.build import init_ids
+from skip_exp.models.prompts.build import start_ids
 
 
 def start(init: str, length: int, counts: Tensor, seed: int = 0) -> list[int]:
-    ids = init_ids(init, tokenizer(), length, seed, text="b c", counts=lambda: counts)
+    ids = start_ids(init, tokenizer(), length, seed, text="b c", counts=lambda: counts)
     return ids.tolist()
 
 

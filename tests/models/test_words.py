@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from skip_exp.errors import ConfigError
-from skip_exp.models.readouts.words import word_pieces
+from skip_exp.models.readouts.base import word_pieces
 from tests.helpers.tokenizers import tokenizer
 
 

@@ -10,9 +10,8 @@ import torch
 
 from skip_exp.models.backbones import load_backbone
 from skip_exp.models.cost import random_batch
-from skip_exp.models.prompts.base import Start
 from skip_exp.models.prompts.prefix import PrefixPrompt
-from skip_exp.models.readouts.build import build_readout
+from skip_exp.models.readouts.build import readout_class
 from skip_exp.models.sites import Keep, site_sizes
 from skip_exp.models.soft_prompt import SoftPromptModel
 from skip_exp.pruning import measure as measuring
@@ -97,11 +96,9 @@ def offline(backbone: str) -> SoftPromptModel:
     readout = "seq2seq" if family == "t5" else "head"
     loaded = load_backbone(backbone, f"embedded:{backbone}", family, readout)
     ids = torch.arange(1000, 1016)
-    prompt = PrefixPrompt.build(loaded.model, loaded.family, Start(16, ids))
+    prompt = PrefixPrompt.build(loaded.model, loaded.family, 16, ids)
     words = ("bad", "good")
-    head = build_readout(
-        readout, loaded.model, loaded.tokenizer, labels=2, words=words, pooling="mean"
-    )
+    head = readout_class(readout).build(loaded.model, loaded.tokenizer, 2, words, "mean")
     return SoftPromptModel(loaded.model, loaded.family, prompt, head).eval()
 
 

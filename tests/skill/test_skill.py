@@ -19,8 +19,8 @@ from skip_exp.data.batches import collate
 from skip_exp.errors import SkipError
 from skip_exp.models import backbones
 from skip_exp.models.backbones import load_backbone
-from skip_exp.models.prompts.build import build_prompt
-from skip_exp.models.readouts.build import build_readout
+from skip_exp.models.prompts.build import prompt_class
+from skip_exp.models.readouts.build import readout_class
 from skip_exp.models.soft_prompt import SoftPromptModel
 from skip_exp.pruning.allocate import allocate
 from skip_exp.pruning.surgery import cut
@@ -467,9 +467,8 @@ def test_a_write_that_is_cut_short_leaves_no_wrong_skill(
 def test_a_skill_is_below_one_percent_of_its_backbone(tmp_path: Path) -> None:
     pytest.importorskip(backbones.MINILM)
     b = load_backbone("minilm", "embedded:minilm", "bert", "head")
-    options = {"length": 16, "ids": torch.arange(2000, 2016)}
-    soft = build_prompt("prefix", b.model, b.family, **options)
-    head = build_readout("head", b.model, b.tokenizer, labels=3, words=(), pooling="mean")
+    soft = prompt_class("prefix").build(b.model, b.family, 16)
+    head = readout_class("head").build(b.model, b.tokenizer, 3, (), "mean")
     whole = SoftPromptModel(b.model, b.family, soft, head)
     sizes = whole.shapes()
     relevance = {s.name + (".heads" if s.qk_cost else ""): torch.rand(s.units) for s in sizes}

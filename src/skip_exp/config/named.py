@@ -1,11 +1,13 @@
-"""Parts of the user's own: named by their place (``module.name``), not by a short name."""
+"""Custom parts: named by their place (``module.name``), not by a short name."""
 
-import importlib
 import sys
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from pkgutil import resolve_name
+from typing import Any, TypeVar
 
 from skip_exp.errors import ConfigError
+
+Part = TypeVar("Part")
 
 
 def named(key: str, name: str, short_names: Sequence[str]) -> Any:
@@ -18,14 +20,28 @@ def named(key: str, name: str, short_names: Sequence[str]) -> Any:
     Raises:
         ConfigError: no dot in it, or nothing there.
     """
-    module, _, attribute = name.rpartition(".")
-    if not module:
+    if "." not in name:
         allowed = f"must be one of {', '.join(short_names)}, or module.name of your own"
         raise ConfigError(key, name, allowed)
     try:
-        return getattr(importlib.import_module(module), attribute)
-    except (ImportError, AttributeError) as error:
+        return resolve_name(name)
+    except (ImportError, AttributeError, ValueError) as error:
         raise ConfigError(key, name, f"cannot be imported: {error}") from error
+
+
+def part_class(
+    key: str, name: str, known: Mapping[str, type[Part]], base: type[Part]
+) -> type[Part]:
+    """The class ``known`` by the short ``name``, or a custom subclass of ``base`` by its place.
+
+    Raises:
+        ConfigError: neither.
+    """
+    found = known[name] if name in known else named(key, name, tuple(known))
+    if not (isinstance(found, type) and issubclass(found, base)):
+        place = f"{base.__module__}.{base.__name__}".removeprefix("skip_exp.")
+        raise ConfigError(key, name, f"must be a subclass of {place}")
+    return found
 
 
 def check_imported(key: str, name: str) -> None:
@@ -36,5 +52,5 @@ def check_imported(key: str, name: str) -> None:
     """
     module = name.rpartition(".")[0]
     if module and module not in sys.modules:
-        allowed = f"a part of somebody's own: import {module} first, if you trust it"
+        allowed = f"a custom part: import {module} first, if you trust it"
         raise ConfigError(key, name, allowed)

@@ -4,7 +4,7 @@ from skip_exp.config.schema import Config
 from skip_exp.errors import ConfigError, SkipError
 from skip_exp.models.backbones import Backbone
 from skip_exp.models.prompts.build import prompt_class
-from skip_exp.models.readouts.build import build_readout, readout_class
+from skip_exp.models.readouts.build import readout_class
 from skip_exp.models.sites import shapes
 from skip_exp.pruning import allocate
 
@@ -40,8 +40,8 @@ def _readout(cfg: Config, backbone: Backbone) -> None:
     """What it refuses: label words."""
     labels, words = cfg.task.num_labels, tuple(cfg.task.words)
     pooling = cfg.backbone.pooling
-    parts = (backbone.readout, backbone.model, backbone.tokenizer)
-    build_readout(*parts, labels=labels, words=words, pooling=pooling)
+    readout = readout_class(backbone.readout)
+    readout.build(backbone.model, backbone.tokenizer, labels, words, pooling)
 
 
 def _goal(cfg: Config, backbone: Backbone) -> None:

@@ -15,8 +15,8 @@ from skip_exp.config.schema import OWN, Config, TrainConfig, TrainerConfig
 from skip_exp.data.encode import EncodedTask
 from skip_exp.data.module import TextDataModule
 from skip_exp.models.backbones import Backbone, load_backbone
-from skip_exp.models.prompts.build import build_prompt, init_ids
-from skip_exp.models.readouts.build import build_readout
+from skip_exp.models.prompts.build import prompt_class, start_ids
+from skip_exp.models.readouts.build import readout_class
 from skip_exp.models.sites import Relevance
 from skip_exp.models.soft_prompt import SoftPromptModel
 from skip_exp.training.trainer import root_device
@@ -77,28 +77,19 @@ class Job:
         prompt, b, task = self.cfg.prompt, self.backbone, self.data.spec
         seed = self.seed("init")
         L.seed_everything(seed, verbose=False)
-        soft = build_prompt(
-            prompt.kind,
-            b.model,
-            b.family,
-            length=prompt.length,
-            ids=init_ids(
-                prompt.init,
-                b.tokenizer,
-                prompt.length,
-                seed,
-                text=" ".join(task.labels),
-                counts=self.data.token_counts,
-            ),
-            decoder=prompt.decoder,
-        )
-        readout = build_readout(
-            b.readout,
-            b.model,
+        ids = start_ids(
+            prompt.init,
             b.tokenizer,
-            labels=task.num_labels,
-            words=tuple(task.words),
-            pooling=self.cfg.backbone.pooling,
+            prompt.length,
+            seed,
+            text=" ".join(task.labels),
+            counts=self.data.token_counts,
+        )
+        soft = prompt_class(prompt.kind).build(
+            b.model, b.family, prompt.length, ids, prompt.decoder
+        )
+        readout = readout_class(b.readout).build(
+            b.model, b.tokenizer, task.num_labels, tuple(task.words), self.cfg.backbone.pooling
         )
         on_cpu = root_device(self.trainer).type == "cpu"
         backbone = b.model if on_cpu else copy.deepcopy(b.model)

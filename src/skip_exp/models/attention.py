@@ -5,6 +5,8 @@ their own names, so a state dict reads the same before and after. Two things nee
 views queries, keys and values with one fixed head size, and has no place for a soft prefix.
 """
 
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -39,6 +41,10 @@ class Attention(nn.Module):
         self.dropout_p = dropout
         self.prefix: Prefix | None = None
         self.implementation = "sdpa"
+
+    def __getstate__(self) -> dict[str, Any]:
+        """A copy has no prefix until its own prompt puts one in place."""
+        return self.__dict__ | {"prefix": None}
 
     @property
     def heads(self) -> int:

@@ -95,7 +95,9 @@ def load_backbone(
             ``family``, ``readout`` and ``layers`` need.
     """
     keep_freed()  # whoever loads one is about to compute
-    return _loaded(name, path, family, readout, layers, stamp(Path(_source(path))))
+    loaded = _loaded(name, path, family, readout, layers, stamp(Path(_source(path))))
+    loaded.model.eval()  # a fit that failed may have left it in training mode
+    return loaded
 
 
 @lru_cache(maxsize=4)  # the last few, as tokenised data

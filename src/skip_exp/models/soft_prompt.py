@@ -31,7 +31,7 @@ class SoftPromptModel(nn.Module):
         self, backbone: PreTrainedModel, family: Family, prompt: SoftPrompt, readout: Readout
     ) -> None:
         super().__init__()
-        self.backbone = backbone.requires_grad_(False)
+        self.backbone = backbone.eval().requires_grad_(False)
         self.family = family
         self.prompt = prompt
         self.readout = readout
@@ -79,8 +79,6 @@ class SoftPromptModel(nn.Module):
 
     def copy(self) -> "SoftPromptModel":
         """A model of its own modules that shares the frozen weights; prompt and readout copied."""
-        for block in self.attention_blocks().values():
-            block.attention.prefix = None
         shared: dict[int, Any] = {id(p): p for p in self.backbone.parameters()}
         shared |= {id(b): b for b in self.backbone.buffers()}
         return copy.deepcopy(self, shared)
@@ -93,8 +91,6 @@ class SoftPromptModel(nn.Module):
         place = torch.device(device)
         if all(t.device.type == place.type for t in (*self.parameters(), *self.buffers())):
             return self
-        for block in self.attention_blocks().values():
-            block.attention.prefix = None
         return copy.deepcopy(self).to(place)
 
     def train_only(self, what: str, rank: int = 0, seed: int = 0) -> None:

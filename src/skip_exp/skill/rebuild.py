@@ -12,8 +12,8 @@ from skip_exp.errors import ConfigError, SkipError, first_line
 from skip_exp.models import lora
 from skip_exp.models.backbones import load_backbone
 from skip_exp.models.families.registry import FAMILIES
-from skip_exp.models.prompts.build import build_prompt
-from skip_exp.models.readouts.build import build_readout
+from skip_exp.models.prompts.build import prompt_class
+from skip_exp.models.readouts.build import readout_class
 from skip_exp.models.sites import Keep, Site, site_sizes
 from skip_exp.models.soft_prompt import SoftPromptModel, load_trainable
 from skip_exp.pruning.surgery import cut
@@ -83,21 +83,11 @@ def uncut_model(
 ) -> SoftPromptModel:
     """The whole ``backbone`` with an empty prompt and readout of the skill's kinds and sizes."""
     family, prompt = FAMILIES[about.backbone.family], about.prompt
-    soft = build_prompt(
-        prompt.kind,
-        backbone,
-        family,
-        length=prompt.length,
-        ids=None,
-        decoder=prompt.decoder,
+    soft = prompt_class(prompt.kind).build(
+        backbone, family, prompt.length, decoder=prompt.decoder
     )
-    readout = build_readout(
-        about.backbone.readout,
-        backbone,
-        tokenizer,
-        labels=len(about.labels),
-        words=tuple(about.words),
-        pooling=about.backbone.pooling,
+    readout = readout_class(about.backbone.readout).build(
+        backbone, tokenizer, len(about.labels), tuple(about.words), about.backbone.pooling
     )
     return SoftPromptModel(backbone, family, soft, readout)
 

@@ -1,6 +1,5 @@
-"""What a kind of prompt has to say of itself; the rest of the model knows no kinds."""
+"""The interface of a soft prompt; the rest of the model knows no kinds."""
 
-from dataclasses import dataclass
 from typing import ClassVar, Self
 
 from torch import Tensor, nn
@@ -8,35 +7,35 @@ from torch import Tensor, nn
 from skip_exp.models.families.base import AttentionBlock, Family, HFModel
 from skip_exp.models.sites import Keep
 
-
-@dataclass(frozen=True)
-class Start:
-    """What a new prompt starts from.
-
-    Attributes:
-        length: virtual tokens.
-        ids: token ids [length] to start from; None: zeros, to be filled.
-        decoder: whether T5's decoder gets a prompt of its own, too.
-    """
-
-    length: int
-    ids: Tensor | None
-    decoder: bool = False
-
-
 class SoftPrompt(nn.Module):
     """Base of all kinds: a prompt of no tokens that changes nothing.
 
+    A kind at the input overrides ``build``, ``length`` and ``embed``; one of keys and values
+    ``build``, ``length``, ``install`` and ``cut``.
+
     Attributes:
-        at_input: whether its tokens stand before the text at the encoder's input, or else are keys
-            and values beside the text's own.
+        at_input: whether its tokens stand before the text at the encoder's input; otherwise they
+            are keys and values beside the text's own.
     """
 
     at_input: ClassVar[bool] = False
 
     @classmethod
-    def build(cls, model: HFModel, family: Family, start: Start) -> Self:
-        """A new prompt for a backbone."""
+    def build(
+        cls,
+        model: HFModel,
+        family: Family,
+        length: int,
+        ids: Tensor | None = None,
+        decoder: bool = False,
+    ) -> Self:
+        """A new prompt for a backbone.
+
+        Args:
+            length: virtual tokens.
+            ids: token ids [length] to start from; None: zeros, to be loaded over.
+            decoder: whether T5's decoder gets a prompt of its own, too.
+        """
         return cls()
 
     @property
@@ -60,3 +59,7 @@ class SoftPrompt(nn.Module):
 
     def cut(self, keep: Keep) -> None:
         """Keep what the backbone keeps (see ``pruning.surgery``)."""
+
+
+class NoPrompt(SoftPrompt):
+    """The baselines that train a readout alone, or the whole model."""

@@ -1,4 +1,4 @@
-"""A new prompt of a kind, and the tokens that it starts from."""
+"""Every kind of prompt by its name, and the tokens that one starts from."""
 
 from collections.abc import Callable
 
@@ -6,15 +6,12 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
-from skip_exp.config.named import named
-from skip_exp.errors import ConfigError
-from skip_exp.models.families.base import Family, HFModel
-from skip_exp.models.prompts.base import SoftPrompt, Start
+from skip_exp.config.named import part_class
+from skip_exp.models.prompts.base import NoPrompt, SoftPrompt
 from skip_exp.models.prompts.input import InputPrompt
-from skip_exp.models.prompts.none import NoPrompt
 from skip_exp.models.prompts.prefix import PrefixPrompt
 
-KINDS: dict[str, type[SoftPrompt]] = {
+PROMPTS: dict[str, type[SoftPrompt]] = {
     "input": InputPrompt,
     "prefix": PrefixPrompt,
     "none": NoPrompt,
@@ -22,33 +19,11 @@ KINDS: dict[str, type[SoftPrompt]] = {
 
 
 def prompt_class(kind: str) -> type[SoftPrompt]:
-    """The class of a kind: of KINDS, or one of the user's own by its place (``module.Class``).
-
-    Raises:
-        ConfigError: neither.
-    """
-    class_ = KINDS[kind] if kind in KINDS else named("prompt.kind", kind, tuple(KINDS))
-    if not (isinstance(class_, type) and issubclass(class_, SoftPrompt)):
-        raise ConfigError(
-            "prompt.kind", kind, "must be a subclass of models.prompts.base.SoftPrompt"
-        )
-    return class_
+    """The class of a kind of PROMPTS, or a custom one (``module.Class``). Raises ConfigError."""
+    return part_class("prompt.kind", kind, PROMPTS, SoftPrompt)
 
 
-def build_prompt(
-    kind: str,
-    model: HFModel,
-    family: Family,
-    *,
-    length: int,
-    ids: Tensor | None,
-    decoder: bool = False,
-) -> SoftPrompt:
-    """A new prompt of ``kind``; see :class:`skip_exp.models.prompts.base.Start`."""
-    return prompt_class(kind).build(model, family, Start(length, ids, decoder))
-
-
-def init_ids(
+def start_ids(
     init: str,
     tokenizer: PreTrainedTokenizerBase,
     length: int,

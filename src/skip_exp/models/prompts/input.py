@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from skip_exp.models.families.base import Family, HFModel
-from skip_exp.models.prompts.base import SoftPrompt, Start
+from skip_exp.models.prompts.base import SoftPrompt
 
 
 class InputPrompt(SoftPrompt):
@@ -22,10 +22,16 @@ class InputPrompt(SoftPrompt):
         self.embedding = nn.Parameter(embedding.clone())
 
     @classmethod
-    def build(cls, model: HFModel, family: Family, start: Start) -> Self:
+    def build(
+        cls,
+        model: HFModel,
+        family: Family,
+        length: int,
+        ids: Tensor | None = None,
+        decoder: bool = False,
+    ) -> Self:
         words = model.get_input_embeddings().weight.detach()
-        empty = torch.zeros(start.length, words.shape[1])
-        return cls(empty if start.ids is None else words[start.ids])
+        return cls(torch.zeros(length, words.shape[1]) if ids is None else words[ids])
 
     @property
     def length(self) -> int:

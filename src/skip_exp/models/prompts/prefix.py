@@ -5,13 +5,14 @@ that the backbone itself computes for the start's tokens (Li & Liang 2021 found 
 start far better than random ones).
 """
 
-from typing import Self
+from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
 
 from skip_exp.models.families.base import AttentionBlock, Family, HFModel
-from skip_exp.models.prompts.base import SoftPrompt, Start
+from skip_exp.models.hooks import hooked
+from skip_exp.models.prompts.base import SoftPrompt
 from skip_exp.models.sites import Keep, Sublayer
 
 
@@ -25,20 +26,27 @@ class PrefixPrompt(SoftPrompt):
         self.values = nn.ParameterList(nn.Parameter(v.clone()) for v in values)
 
     @classmethod
-    def build(cls, model: HFModel, family: Family, start: Start) -> Self:
+    def build(
+        cls,
+        model: HFModel,
+        family: Family,
+        length: int,
+        ids: Tensor | None = None,
+        decoder: bool = False,
+    ) -> Self:
         blocks = [
             b
             for b in family.blocks(model)
             if isinstance(b, AttentionBlock)
             and b.name.part == "self"
-            and (start.decoder or b.name.stack == "encoder")
+            and (decoder or b.name.stack == "encoder")
         ]
-        if start.ids is None:
-            sizes = [(start.length, b.attention.heads, b.attention.qk_dim) for b in blocks]
+        if ids is None:
+            sizes = [(length, b.attention.heads, b.attention.qk_dim) for b in blocks]
             keys, values = ([torch.zeros(size) for size in sizes] for _ in range(2))
         else:
             words = model.get_input_embeddings().weight.detach()
-            keys, values = _activations(model, family, blocks, words[start.ids])
+            keys, values = _activations(model, family, blocks, words[ids])
         return cls([b.name for b in blocks], keys, values)
 
     @property
@@ -71,29 +79,23 @@ def _activations(
     model: HFModel, family: Family, blocks: list[AttentionBlock], embeds: Tensor
 ) -> tuple[list[Tensor], list[Tensor]]:
     """Keys and values [length, heads, dim] that ``blocks`` compute for ``embeds`` [length, H]."""
-    captured: dict[str, Tensor] = {}
-    handles = []
+    projected: dict[nn.Linear, Tensor] = {}
+
+    def store(linear: nn.Linear, _inputs: Any, out: Tensor) -> None:
+        projected[linear] = out[0]
+
     for block in blocks:
         block.attention.prefix = None
-        for kind, linear in zip("qkv", block.attention.projections(), strict=True):
-            name = f"{block.name}.{kind}"
-            handles.append(
-                linear.register_forward_hook(
-                    lambda _m, _i, out, name=name: captured.__setitem__(name, out[0])
-                )
-            )
-    try:
+    linears = [block.attention.projections() for block in blocks]
+    with hooked(x.register_forward_hook(store) for three in linears for x in three):
         hidden = family.encode(model, embeds[None], None, None)
         if any(b.name.stack == "decoder" for b in blocks):
             family.decode(model, embeds[None], None, hidden, None)
-    finally:
-        for handle in handles:
-            handle.remove()
-
-    def heads(kind: str) -> list[Tensor]:
-        return [
-            captured[f"{b.name}.{kind}"].view(embeds.shape[0], b.attention.heads, -1)
-            for b in blocks
+    keys, values = (
+        [
+            projected[three[i]].unflatten(1, (block.attention.heads, -1))
+            for three, block in zip(linears, blocks, strict=True)
         ]
-
-    return heads("k"), heads("v")
+        for i in (1, 2)
+    )
+    return keys, values

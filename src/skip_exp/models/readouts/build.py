@@ -1,10 +1,6 @@
-"""A new readout by its name."""
+"""Every readout by its name."""
 
-from transformers import PreTrainedTokenizerBase
-
-from skip_exp.config.named import named
-from skip_exp.errors import ConfigError
-from skip_exp.models.families.base import HFModel
+from skip_exp.config.named import part_class
 from skip_exp.models.readouts.base import Readout
 from skip_exp.models.readouts.head import HeadReadout
 from skip_exp.models.readouts.mlm import MlmReadout
@@ -18,27 +14,5 @@ READOUTS: dict[str, type[Readout]] = {
 
 
 def readout_class(name: str) -> type[Readout]:
-    """The class of a readout: of READOUTS, or one of the user's own by its place.
-
-    Raises:
-        ConfigError: neither.
-    """
-    names = tuple(READOUTS)
-    class_ = READOUTS[name] if name in READOUTS else named("backbone.readout", name, names)
-    if not (isinstance(class_, type) and issubclass(class_, Readout)):
-        allowed = "must be a subclass of models.readouts.base.Readout"
-        raise ConfigError("backbone.readout", name, allowed)
-    return class_
-
-
-def build_readout(
-    name: str,
-    model: HFModel,
-    tokenizer: PreTrainedTokenizerBase,
-    *,
-    labels: int,
-    words: tuple[str, ...],
-    pooling: str,
-) -> Readout:
-    """The readout ``name`` for a task of ``labels`` classes named by ``words``."""
-    return readout_class(name).build(model, tokenizer, labels, words, pooling)
+    """The class of one of READOUTS, or a custom one (``module.Class``). Raises ConfigError."""
+    return part_class("backbone.readout", name, READOUTS, Readout)

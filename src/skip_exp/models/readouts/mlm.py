@@ -7,8 +7,7 @@ from torch import Tensor
 
 from skip_exp.errors import ConfigError
 from skip_exp.models.families.base import Family, HFModel
-from skip_exp.models.readouts.base import Encoded, Readout
-from skip_exp.models.readouts.words import word_pieces
+from skip_exp.models.readouts.base import Encoded, Readout, word_pieces
 
 
 class MlmReadout(Readout):

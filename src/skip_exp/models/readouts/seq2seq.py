@@ -6,8 +6,7 @@ import torch
 from torch import Tensor
 
 from skip_exp.models.families.base import Family, HFModel, causal_mask
-from skip_exp.models.readouts.base import Encoded, Readout
-from skip_exp.models.readouts.words import word_pieces
+from skip_exp.models.readouts.base import Encoded, Readout, word_pieces
 
 
 class Seq2SeqReadout(Readout):

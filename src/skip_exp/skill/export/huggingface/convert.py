@@ -16,8 +16,8 @@ from transformers import AutoConfig, AutoModelForSequenceClassification, PreTrai
 
 from skip_exp.errors import SkipError
 from skip_exp.models.families.base import AttentionBlock, Block, HFModel
+from skip_exp.models.prompts.base import NoPrompt
 from skip_exp.models.prompts.input import InputPrompt
-from skip_exp.models.prompts.none import NoPrompt
 from skip_exp.models.prompts.prefix import PrefixPrompt
 from skip_exp.models.readouts.head import HeadReadout
 from skip_exp.models.readouts.mlm import MlmReadout

@@ -1,0 +1,63 @@
+"""Reading a model never changes it, and no failed fit leaves its backbone in training mode."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from skip_exp.models.backbones import load_backbone
+from skip_exp.models.cost import flops
+from skip_exp.models.prompts.build import prompt_class
+from skip_exp.models.soft_prompt import SoftPromptModel
+from tests.helpers.saved import save_backbone
+from tests.helpers.tiny import tiny_model
+
+READS: dict[str, Callable[[SoftPromptModel], Any]] = {
+    "copy": lambda model: model.copy(),
+    "on another device": lambda model: model.on("meta"),
+    "flops": lambda model: flops(model, 8),
+}
+
+
+@pytest.mark.parametrize("read", READS)
+@pytest.mark.parametrize("kind", ["bert", "t5"])
+def test_a_prefix_stays_in_place(kind: str, read: str) -> None:
+    """Another thread may be asking the model at that time."""
+    model = tiny_model(kind, "prefix")
+    blocks = model.attention_blocks()
+    model.prompt.install(blocks)
+    before = {name: block.attention.prefix for name, block in blocks.items()}
+    assert any(prefix is not None for prefix in before.values())
+    READS[read](model)
+    after = {name: block.attention.prefix for name, block in model.attention_blocks().items()}
+    assert all(after[name] is prefix for name, prefix in before.items())
+
+
+def test_a_copy_reads_its_own_prompt_only() -> None:
+    model = tiny_model("bert", "prefix")
+    model.prompt.install(model.attention_blocks())
+    own = model.copy()
+    assert all(block.attention.prefix is None for block in own.attention_blocks().values())
+
+
+@pytest.mark.parametrize("kind", ["prefix", "input"])
+def test_a_backbone_left_in_training_mode_starts_the_same_prompt(tmp_path: Path, kind: str) -> None:
+    path = str(save_backbone(tmp_path, "bert"))
+
+    def start() -> dict[str, torch.Tensor]:
+        b = load_backbone("one", path, "bert", "head")
+        soft = prompt_class(kind).build(b.model, b.family, 4, torch.arange(10, 14))
+        b.model.train()  # as a fit with dropout that fails
+        return soft.state_dict()
+
+    first, second = start(), start()
+    assert first and all(second[name].equal(tensor) for name, tensor in first.items())
+
+
+def test_a_model_is_built_in_eval_mode() -> None:
+    model = tiny_model("bert", "prefix")
+    model.backbone.train()
+    built = SoftPromptModel(model.backbone, model.family, model.prompt, model.readout)
+    assert not built.backbone.training
