@@ -83,9 +83,7 @@ def uncut_model(
 ) -> SoftPromptModel:
     """The whole ``backbone`` with an empty prompt and readout of the skill's kinds and sizes."""
     family, prompt = FAMILIES[about.backbone.family], about.prompt
-    soft = prompt_class(prompt.kind).build(
-        backbone, family, prompt.length, decoder=prompt.decoder
-    )
+    soft = prompt_class(prompt.kind).build(backbone, family, prompt.length, decoder=prompt.decoder)
     readout = readout_class(about.backbone.readout).build(
         backbone, tokenizer, len(about.labels), tuple(about.words), about.backbone.pooling
     )

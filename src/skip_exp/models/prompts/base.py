@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from skip_exp.models.families.base import AttentionBlock, Family, HFModel
 from skip_exp.models.sites import Keep
 
+
 class SoftPrompt(nn.Module):
     """Base of all kinds: a prompt of no tokens that changes nothing.
 
