@@ -13,23 +13,23 @@ CHOICES = ATTRIBUTION | {"options.at": ("neurons", "linears"), "options.norm": (
 
 
 def check(name: str, value: object) -> None:
-    """Refuse an option's value that is none of its choices; raises ConfigError."""
+    """Raise ConfigError unless the value of an option is one of its choices."""
     if value not in CHOICES[name]:
         allowed = ", ".join(map(str, CHOICES[name]))
         raise ConfigError(f"attribution.{name}", value, f"must be one of {allowed}")
 
 
 def check_positive(name: str, value: object) -> None:
-    """Refuse what is no whole number above zero; raises ConfigError."""
+    """Raise ConfigError unless the value is a whole number of at least 1."""
     if not isinstance(value, int) or value < 1:
         raise ConfigError(f"attribution.{name}", value, "must be a whole number of at least 1")
 
 
 class Totals:
-    """Sums over the texts for every site of a model; zero where nothing flows any more."""
+    """Sums over the texts for every site of a model; zero at empty sites."""
 
     def __init__(self, model: SoftPromptModel) -> None:
-        # Double precision, so that neither the order nor the size of the batches shows.
+        # Double precision: the order and size of the batches must not matter.
         self.sums: Relevance = {
             site: torch.zeros(shape, dtype=torch.float64)
             for site, shape in site_sizes(model.shapes()).items()
@@ -43,10 +43,9 @@ class Totals:
     def add_positions(
         self, tap: Tap, values: Tensor, mask: Tensor | None, tokens: str, sign: str
     ) -> None:
-        """Values of a tap per position, [R, T, n] or [R, T, heads, dim], to each of its sites.
+        """Add values of a tap per position, [R, T, n] or [R, T, heads, dim], to each of its sites.
 
-        ``sign`` applies to every position, ``tokens`` to those that ``mask`` calls real (see
-        ``observe.token_mask``).
+        ``sign`` applies to every position, ``tokens`` to the real ones (``observe.token_mask``).
         """
         for site, x in tap.shares(values):
             x = x.abs() if sign == "absolute" else x
@@ -59,11 +58,10 @@ class Totals:
 
 
 def over_tokens(scores: Tensor, mask: Tensor | None, how: str) -> Tensor:
-    """Aggregate [R, T, n] over the T positions that ``mask`` calls real -> [R, n].
+    """Aggregate [R, T, n] over the real positions of T -> [R, n].
 
-    ``mask`` is [R, T], or [B, T] of texts that several rows share.
-
-    Padding never counts: a padded zero would lift a maximum of negative scores.
+    ``mask`` is [R, T], or [B, T] where several rows share a text. Padding never counts: a padded
+    zero would raise a maximum of negative scores.
     """
     if mask is None:
         mask = torch.ones(scores.shape[:2], dtype=torch.bool, device=scores.device)

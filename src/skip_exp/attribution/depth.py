@@ -1,11 +1,10 @@
-"""Layer truncation: the last layers go first, whatever the task (Sajjad et al. 2023, top layers).
+"""Layer truncation: the last layers go first, for every task (Sajjad et al. 2023, top layers).
 
-The control for "keep the first layers": relevance falls with depth and reads no data. A neuron
-counts by its parameters, so that the last of k of L layers is gone before the next is touched,
-whether kinds are ranked apart or together. Depth is relative to the
-stack: at k / L encoder and decoder of a T5 lose the same part. What is left of the ratio takes the
-first neurons of the next layer. Of a layer that went BERT keeps its output biases and norms: see
-``backbone.layers`` for a backbone without them.
+The control for "keep the first layers": relevance falls with depth and needs no data. A neuron
+counts by its parameters, so the last of k of L layers is removed before the next is touched,
+whether kinds are ranked apart or together. Depth is relative to the stack, so a T5's encoder and
+decoder lose the same part. A rest of the ratio takes the first neurons of the next layer. Output
+biases and norms of a removed layer stay; ``backbone.layers`` removes them, too.
 """
 
 from collections import Counter
@@ -24,7 +23,7 @@ def scores(model: SoftPromptModel, batches: Iterable[Batch]) -> Relevance:
     Layer i of L, counted from 0: (1 - i / L) x the parameters that go with the neuron.
 
     Args:
-        model: whose layers are counted; a layer that vanished in an earlier step counts, too.
+        model: layers that vanished in an earlier step count, too.
         batches: not read.
     """
     sizes = model.shapes()

@@ -2,9 +2,9 @@
 
 I_i = mean over the texts of (dL/dm_i)^2, L the cross entropy of the true label, m_i a mask of one
 that multiplies the neuron at every position, so that dL/dm_i is the sum over them of h_i * dL/dh_i.
-The masks are those that a cut equals: on what enters the down projection, on the context of a head
-or of a dim, and for a query/key dim on the query. (The authors' code squares the gradient of a
-whole batch; that of a text does not depend on how the texts are batched.)
+The masks sit where a cut removes values: before the down projection, on the context of a head or
+dim, and on the query for a query/key dim. The authors' code squares the gradient of a whole batch;
+per text, the result does not depend on the batches.
 
 Cost: one forward and one backward pass without weight gradients, about two forward passes.
 """

@@ -1,7 +1,7 @@
-"""Magnitude: the norm of all weights that a neuron owns (Li et al. 2017 for filters).
+"""Magnitude: the norm of all weights of a neuron (Li et al. 2017 for filters).
 
 A neuron's weights are those that go with it: in and out of an FFN unit, all four projections of a
-head, with their biases. The norm is L2, or L1 as in the paper. Costs no pass and reads no data.
+head, with their biases. The norm is L2, or L1 as in the paper. It needs no pass and no data.
 """
 
 from collections.abc import Iterable

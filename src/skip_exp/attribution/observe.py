@@ -15,7 +15,7 @@ from skip_exp.models.hooks import hooked
 from skip_exp.models.sites import Site, Sublayer
 from skip_exp.models.soft_prompt import SoftPromptModel
 
-NOWHERE = Sublayer()  # of a tap that belongs to no site
+NOWHERE = Sublayer()  # for a tap that belongs to no site
 
 
 @dataclass(frozen=True)
@@ -23,12 +23,10 @@ class Tap:
     """One activation: what enters or what leaves a linear layer.
 
     Attributes:
-        linear: the layer.
-        before: its input (or else its output).
-        signal: what it is to its sublayer: q, k, v, context, units or up.
-        sublayer: where it is.
+        before: the layer's input; otherwise its output.
+        signal: its role in the sublayer: q, k, v, context, units or up.
         sites: the sites whose neurons this activation belongs to.
-        heads: how many heads share it; None where there are none.
+        heads: number of heads that share it; None in an FFN.
     """
 
     linear: nn.Linear
@@ -40,27 +38,27 @@ class Tap:
 
     @property
     def reads_encoder(self) -> bool:
-        """Whether its positions are the encoder's, as those of a decoder's cross keys are."""
+        """Whether its positions are the encoder's, as for a decoder's cross keys and values."""
         at = self.sublayer
         return at.stack == "encoder" or (at.part == "cross" and self.signal in ("k", "v"))
 
     def view(self, x: Tensor) -> Tensor:
-        """[R, T, n] as [R, T, heads, dim], where there are heads."""
+        """[R, T, n] as [R, T, heads, dim] in an attention."""
         return x if self.heads is None else x.view(*x.shape[:2], self.heads, -1)
 
     def shares(self, x: Tensor) -> list[tuple[Site, Tensor]]:
-        """What ``x`` (in :meth:`view`) is to each site; a head takes the sum over its dims."""
+        """``x`` (shaped by :meth:`view`) for each site; a head gets the sum over its dims."""
         return [(site, x.sum(3) if site.kind == "heads" else x) for site in self.sites]
 
     def hook(self, change: Callable[[Tensor], Tensor]) -> RemovableHandle:
-        """Put every activation through ``change`` until the handle is removed."""
+        """Pass every activation through ``change`` until the handle is removed."""
         if self.before:
             return self.linear.register_forward_pre_hook(lambda _m, x: (change(x[0]),))
         return self.linear.register_forward_hook(lambda _m, _x, out: change(out))
 
 
 def taps(model: SoftPromptModel, at: str = "neurons") -> dict[str, Tap]:
-    """The activations that decide the relevance of every site, by names of their own.
+    """The activations that relevance is computed from, by name.
 
     ``neurons``: ``<ffn block>``, the input of the down projection (the product, where gated);
     ``<attention block>.vo``, the context that enters the output projection; ``.q`` and ``.k``.
@@ -98,10 +96,14 @@ def observe(
 ) -> Iterator[dict[str, Tensor]]:
     """Within the block, a forward pass fills the dictionary that this yields.
 
-    Its keys are those of ``taps_by_name``, or else of ``taps(model)``. Shapes: [R, T, n], or
-    [R, T, heads, dim]; rows R = batch, or batch x labels in a decoder of several steps. All of them
-    are on the autograd graph, whatever is frozen; a sublayer that was cut away leaves none. The
-    hooks are gone afterwards, after an error too.
+    Example:
+        with observe(model) as activations:
+            logits(model, batch)
+        activations["encoder.0.ffn"].shape  # [R, T, units]
+
+    Keys are those of ``taps_by_name``, by default of ``taps(model)``. Shapes are [R, T, n] or
+    [R, T, heads, dim]; rows R = batch, or batch x labels in a decoder of several steps. All
+    activations are on the autograd graph, frozen layers included. Empty sublayers have none.
     """
     taps_by_name = taps(model) if taps_by_name is None else taps_by_name
     activations: dict[str, Tensor] = {}
@@ -109,7 +111,7 @@ def observe(
     def store(name: str, x: Tensor) -> Tensor:
         if x.numel() == 0:
             return x
-        if not x.requires_grad:  # below the first trained parameter nothing is on the graph yet
+        if not x.requires_grad:  # nothing below the first trained parameter is on the graph
             x = x.detach().requires_grad_()
         activations[name] = taps_by_name[name].view(x)
         return activations[name].view(x.shape)
@@ -124,14 +126,14 @@ def replaced(tap: Tap, value: Tensor) -> RemovableHandle:
 
 
 def token_mask(model: SoftPromptModel, tap: Tap, attention_mask: Tensor) -> Tensor | None:
-    """Boolean mask [B, T] of the real positions of a tap, or [R, T] in a decoder; None: all."""
+    """Boolean mask of a tap's real positions: [B, T], in a decoder [R, T]; None: all."""
     if tap.reads_encoder:
         return model.encoder_mask(attention_mask).bool()
     return model.readout.decoded(len(attention_mask))
 
 
 def logits(model: SoftPromptModel, batch: Batch) -> Tensor:
-    """Class logits [B, labels] of a batch that has its labels with it."""
+    """Class logits [B, labels] of a batch that includes its labels."""
     return model(**{name: x for name, x in batch.items() if name != "labels"})
 
 
@@ -144,7 +146,7 @@ def true_label(model: SoftPromptModel, batch: Batch, target: str) -> Tensor:
 def products(
     model: SoftPromptModel, batch: Batch, taps_by_name: dict[str, Tap], target: str
 ) -> dict[str, Tensor]:
-    """Activation x gradient of the true label's (log) probability at every tap that was passed."""
+    """Activation x gradient of the true label's (log) probability at every tap in use."""
     with torch.enable_grad(), observe(model, taps_by_name) as activations:
         goal = true_label(model, batch, target).sum()
         gradients = torch.autograd.grad(goal, list(activations.values()))

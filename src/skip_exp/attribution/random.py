@@ -1,4 +1,4 @@
-"""Random relevance: the control that every method has to beat. Costs no pass at all."""
+"""Random relevance, the control that every method has to beat. It needs no pass."""
 
 from collections.abc import Iterable
 

@@ -1,8 +1,8 @@
-"""One attention module for every family: heads and dims may be cut, keys and values prefixed.
+"""One attention module for every family: heads and dims can be cut, keys and values prefixed.
 
-It takes the place of Hugging Face's own attention modules and keeps their Linear layers under
-their own names, so a state dict reads the same before and after. Two things need it: the library
-views queries, keys and values with one fixed head size, and has no place for a soft prefix.
+It replaces Hugging Face's attention modules and keeps their Linear layers under the same names, so
+the state dict stays the same. The library's modules have one fixed head size for queries, keys and
+values, and no place for a soft prefix.
 """
 
 from typing import Any
@@ -12,19 +12,22 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 Prefix = tuple[Tensor, Tensor]  # keys [length, heads, qk_dim], values [length, heads, vo_dim]
-# Keys up to which plain products beat the fused kernel in bf16 on a CPU, see `_fused`: answering,
-# and with a backward pass.
+# Up to so many keys plain products beat the fused kernel in bf16 on a CPU: without and with a
+# backward pass.
 TINY, SHORT = 48, 256
 
 
 class Attention(nn.Module):
     """Scaled dot-product attention over the heads and dims that a layer kept.
 
+    A family's subclass takes over the linears of the module that it replaces, and names them in
+    :meth:`projections`.
+
     Attributes:
-        heads: number of heads kept.
-        head_ids: their positions among the original heads (a shared position bias is sliced by it).
+        head_ids: positions of the kept heads among the original ones; a shared position bias is
+            sliced by them.
         qk_dim, vo_dim: query/key and value/output dims kept per head.
-        scaling: factor of the scores; stays the original one whatever is cut.
+        scaling: factor of the scores; a cut does not change it.
         prefix: soft keys and values that every query sees before the text's own, or None.
         implementation: ``sdpa`` or ``eager``.
     """
@@ -32,7 +35,7 @@ class Attention(nn.Module):
     def __init__(self, *, heads: int, head_dim: int, scaling: float, dropout: float) -> None:
         super().__init__()
         self.head_ids = list(range(heads))
-        self.head_index: Tensor  # head_ids where the weights are: an index need not be copied there
+        self.head_index: Tensor  # head_ids on the device of the weights
         self.register_buffer("head_index", torch.arange(heads), persistent=False)
         self.total_heads = heads
         self.qk_dim = head_dim
@@ -51,7 +54,7 @@ class Attention(nn.Module):
         return len(self.head_ids)
 
     def keep_heads(self, heads: list[int]) -> None:
-        """Of the present heads only these stay; the weights are cut elsewhere."""
+        """Keep only these of the present heads; ``pruning.surgery`` cuts the weights."""
         self.head_ids = [self.head_ids[i] for i in heads]
         self.head_index = torch.tensor(self.head_ids, dtype=torch.long).to(self.head_index.device)
 
@@ -85,7 +88,7 @@ class Attention(nn.Module):
     def _attend(self, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
         dropout = self.dropout_p if self.training else 0.0
         if self._fused(q, k):
-            # The fast kernels want one width: zeros change no score and are cut off again.
+            # The fast kernels need one width: zeros change no score and are cut off again.
             width = max(self.qk_dim, self.vo_dim)
             q, k, v = (_widened(x, width) for x in (q, k, v))
             out = F.scaled_dot_product_attention(
@@ -101,9 +104,9 @@ class Attention(nn.Module):
     def _fused(self, q: Tensor, k: Tensor) -> bool:
         """Whether the fused kernel computes this call.
 
-        In bf16 on a CPU its backward pass takes four times as long as plain products where texts
-        are short (a third of a training step); on long ones these would fill the memory. Without
-        a backward pass plain products pay where texts are very short.
+        On short texts in bf16 on a CPU its backward pass takes four times as long as plain
+        products, a third of a training step. On long texts plain products would fill the memory.
+        Without a backward pass they are faster on very short texts only.
         """
         if self.implementation != "sdpa" or self.qk_dim == 0:
             return False

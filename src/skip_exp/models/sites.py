@@ -1,8 +1,8 @@
-"""Which neurons there are, what they are called and what they cost: the one answer for all rooms.
+"""Sites: the neurons of a model, their names and their cost in parameters.
 
-A *site* is one kind of neuron in one sublayer: the units of an FFN, or of an attention its heads,
-its query/key dims or its value/output dims. Relevance, keep, skill files and results are keyed by
-sites. No names are put together or taken apart elsewhere. Imports no torch: reports use it, too.
+A site is one kind of neuron in one sublayer: the units of an FFN, or the heads, query/key dims or
+value/output dims of an attention. Relevance, keep, skill files and results are keyed by site. Only
+this module builds and parses the names. It imports no torch, because reports use it, too.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -66,26 +66,27 @@ class Site(str):
 
     @property
     def like(self) -> str:
-        """What it has in common with its like in all layers, e.g. ``decoder.cross.heads``.
+        """Its name without the layer, e.g. ``decoder.cross.heads``.
 
         Relevances compare within it only: an encoder's add up over a text's tokens, a decoder's
-        over one or two, and ranked together a T5 would lose all cross-attention first.
+        over one or two. Ranked together, a T5 would lose all cross-attention first.
         """
         stack, _, rest = self.split(".", 2)
         return f"{stack}.{rest}"
 
 
-# Units or heads: [n]. Dims: [heads, dims]; the same number of dims is kept in every head.
+# Units or heads: [n]. Dims: [heads, dims]; every head keeps the same number of dims.
 Relevance = dict[str, "Tensor"]  # by site; fp32 on the CPU
-Keep = dict[str, "Tensor"]  # by site: sorted indices along the last dimension; absent: all stay
+Keep = dict[str, "Tensor"]  # by site: sorted indices along the last dimension; absent: keep all
 
 
 @dataclass(frozen=True)
 class Shape:
-    """Sizes of one sublayer and what its neurons cost, in parameters.
+    """Sizes of one sublayer and the parameters of its neurons.
 
-    Attention: ``units`` heads of ``qk`` query/key and ``vo`` value/output dims; ``qk_cost`` and
-    ``vo_cost`` are for one dim of one head. FFN: ``units`` of ``unit_cost``. ``rest``: output bias.
+    An attention has ``units`` heads of ``qk`` query/key and ``vo`` value/output dims; ``qk_cost``
+    and ``vo_cost`` are for one dim of one head. An FFN has ``units`` of ``unit_cost``. ``rest``
+    counts the output bias.
     """
 
     name: Sublayer
@@ -104,7 +105,7 @@ class Shape:
 
     @property
     def whole(self) -> str:
-        """The kind whose loss takes the whole sublayer: ``ffn`` or ``heads``."""
+        """The kind whose removal removes the whole sublayer: ``ffn`` or ``heads``."""
         return "ffn" if self.name.part == "ffn" else "heads"
 
     def sites(self) -> dict[Site, tuple[int, ...]]:
@@ -118,7 +119,7 @@ class Shape:
         return {self.name.site(kind): sizes[kind] for kind in self.name.kinds}
 
     def cost(self, kind: str) -> int:
-        """Parameters that one neuron of the kind takes with it, everything else being kept."""
+        """Parameters that go with one neuron of ``kind`` while all others stay."""
         return {
             "ffn": self.unit_cost,
             "heads": self.qk * self.qk_cost + self.vo * self.vo_cost,
@@ -127,28 +128,28 @@ class Shape:
         }[kind]
 
     def without(self, kind: str, number: int) -> "Shape":
-        """What is left when ``number`` of its neurons of the kind go."""
+        """The sizes after ``number`` neurons of ``kind`` are removed."""
         field = {"ffn": "units", "heads": "units"}.get(kind, kind)
         return replace(self, **{field: getattr(self, field) - number})
 
 
 class HasShape(Protocol):
-    """A sublayer of a model, as ``models.families`` describes it."""
+    """A sublayer of a model (:mod:`models.families`)."""
 
     def shape(self) -> Shape: ...
 
 
 def shapes(blocks: Iterable[HasShape]) -> list[Shape]:
-    """The sizes of a model's sublayers as they are now."""
+    """The current sizes of a model's sublayers."""
     return [block.shape() for block in blocks]
 
 
 def site_sizes(sizes: Sequence[Shape]) -> dict[Site, tuple[int, ...]]:
-    """Every site that there is, with the shape of its relevance."""
+    """All sites with the shape of their relevance."""
     return {site: size for shape in sizes for site, size in shape.sites().items()}
 
 
 def keep_sizes(sizes: Sequence[Shape], keep: Mapping[str, "Tensor"]) -> dict[str, list[int]]:
-    """{site: [kept, of]} of a keep of the model with these ``sizes``."""
+    """``{site: [kept, total]}`` for a keep of the model with these ``sizes``."""
     of = site_sizes(sizes)
     return {site: [kept.shape[-1], of[Site(site)][-1]] for site, kept in keep.items()}
