@@ -64,7 +64,7 @@ def cli(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: Any) -> Iterato
         except SystemExit as stop:
             code = int(stop.code or 0)
         finally:
-            os.environ.pop("HYDRA_FULL_ERROR")
+            os.environ.pop("HYDRA_FULL_ERROR", None)
             os.environ |= {"HYDRA_FULL_ERROR": full_error} if full_error else {}
         printed = capsys.readouterr()
         return Ended(code, printed.out, printed.err, jobs)

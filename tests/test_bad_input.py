@@ -10,154 +10,165 @@ from typing import Any
 
 import pytest
 
-from skip_exp.__main__ import COMMANDS, main
+from skip_exp.__main__ import main
 from tests.conftest import Cli
 
-R = "+task=rte"
-WRONG: dict[str, str] = {
-    # groups
-    "+task=sst": "task=sst: no such choice; must be one of ag_news, .*; did you mean sst2",
-    "+task=RTE": "task=RTE: no such choice; must be one of",
-    "+task=": "task",
-    "+task=3": "task=3: must be one of ag_news",
-    f"{R} backbone=bert": "backbone=bert: no such choice; must be one of .*did you mean bert_",
-    f"{R} backbone=minilm,minlm -m": "backbone=minlm: .*did you mean minilm",
-    f"{R} attribution=taylr": "attribution=taylr: no such choice; .*did you mean taylor",
-    f"{R} attribution=0.5": "attribution=0.5: must be one of activation_gradient",
-    f"{R} prompt=prefx": "prompt=prefx: .*did you mean prefix",
-    f"{R} prompt=true": "prompt=true: must be one of input, none, prefix",
-    f"{R} prune=0.5,0.7 -m": r"prune=0\.5: must be one of default, uniform",
-    f"{R} prune={{ratio:0.5}}": "prune={ratio:0.5}: must be one of default, uniform",
-    f"{R} trainer=tpu": "trainer=tpu: no such choice; must be one of cpu, ddp",
-    f"{R} logger=tensorboard": "logger=tensorboard: no such choice; must be one of csv",
-    f"{R} experiment=papr": "experiment=papr: .*did you mean paper",
-    f"{R} +backbone=minilm": "backbone: has a choice already; write backbone=CHOICE, no plus",
-    # keys
-    f"{R} ratio=0.5": "ratio=0.5: no such key; did you mean prune.ratio",
-    f"{R} prune.ration=0.5": "prune.ration=0.5: no such key; did you mean prune.ratio",
-    f"{R} tune.epoch=3": "tune.epoch=3: no such key; did you mean tune.epochs",
-    f"{R} +learning_rate=1": "learning_rate=1: no such key",
-    f"{R} prompt.size=4": "prompt.size=4: no such key; did you mean prompt.",
-    f"{R} --ratio=0.5": "unrecognized arguments: --ratio=0.5",
-    f"{R} ratio 0.5": "ratio: not of the form key=value",
-    f"{R} prune.ratio:0.5": "prune.ratio:0.5: not of the form key=value",
-    f"{R} prune.ratio==0.5": "prune.ratio==0.5: ",
-    f"{R} prune.sites=[ffn": r"prune.sites=\[ffn: not of the form key=value",
-    # types
-    f"{R} tune.epochs=three": "tune.epochs=three: must be a whole number",
-    f"{R} tune.epochs=null": "tune.epochs=null: must be a whole number",
-    f"{R} tune.lr=fast": "tune.lr=fast: must be a number",
-    f"{R} seed=1.5": "seed=1.5: must be a whole number",
-    f"{R} retune.enabled=maybe": "retune.enabled=maybe: must be true or false",
-    f"{R} prune.ratio=50%": r"prune.ratio=50%: must be a number in \[0, 1\) or auto",
-    f"{R} prune.ratio=[0.3,0.5]": r"prune.ratio=\[0\.3,? ?0\.5\]: must be a number in \[0, 1\)",
-    f"{R} prune.ratio=true": "prune.ratio=True: must be a number|prune.ratio=true: must be",
-    f"{R} task.labels=yes": "task.labels=yes: must be a list",
-    f"{R} data.dir={{a:1}}": r"data.dir={a:1}: must be text or null",
-    # ranges
-    f"{R} prune.ratio=1": r"prune.ratio=1: must be in \[0, 1\)",
-    f"{R} prune.ratio=0.3,-0.1 -m": r"prune.ratio=-0.1: must be in \[0, 1\)",
-    f"{R} prune.ratio=nan": r"prune.ratio=nan: must be",
-    f"{R} prune.sites=[mlp]": "prune.sites=.*mlp.*: must be some of ffn, heads, qk, vo",
-    f"{R} prune.sites=[]": r"prune.sites=\[\]: must be some of ffn",
-    f"{R} prune.allocation=best": "prune.allocation=best: must be one of global",
-    f"{R} prune.steps=0": "prune.steps=0: must be at least 1",
-    f"{R} prune.target_speedup=0.5": "prune.target_speedup=0.5: must be at least 1",
-    f"{R} tune.epochs=0": "tune.epochs=0: must be positive, at most 1000000",
-    f"{R} tune.batch=-8": "tune.batch=-8: must be positive",
-    f"{R} tune.lr=1e9": r"tune.lr=1000000000.0: must be positive, at most 10",
-    f"{R} tune.lr=.inf": "tune.lr=inf: must be positive, at most 10|tune.lr=.inf: must be a number",
-    f"{R} tune.warmup=6": r"tune.warmup=6.0: must be in \[0, 1\]",
-    f"{R} retune.rank=0": "retune.rank=0: must be positive, at most 10000",
-    f"{R} retune.lora_lr=11": r"retune.lora_lr=11.0: must be in \[0, 10\]",
-    f"{R} tune.patience=0": "tune.patience=0: must be positive",
-    f"{R} retune.distill=2": r"retune.distill=2.0: must be in \[0, 1\]",
-    f"{R} retune.distill_hidden=-1": r"retune.distill_hidden=-1.0: must be in \[0, 1000\]",
-    f"{R} tune.train=everything": "tune.train=everything: must be one of prompt, prompt_readout",
-    f"{R} prompt.length=5000": "prompt.length=5000: must be positive, at most 1000",
-    f"{R} prompt.kind=softer": "prompt.kind=softer: must be one of input, prefix, none, or module",
-    f"{R} prompt.init=random": "prompt.init=random: must be one of vocab, text",
-    f"{R} data.max_length=2": r"data.max_length=2: must be in \[8, 1000000\]",
-    f"{R} data.train_rows=0": "data.train_rows=0: must be positive, at most 1000000000",
-    f"{R} data.train_rows=half": "data.train_rows=half: must be a whole number",
-    f"{R} data.source=web": "data.source=web: must be one of auto, local, hub, sample",
-    f"{R} seed=99999999999999": r"seed=99999999999999: must be in \[0, 4294967295\]",
-    f"{R} attribution.samples=0": "attribution.samples=0: must be positive",
-    f"{R} attribution.tokens=maximum": "attribution.tokens=maximum: must be one of max, mean, sum",
-    f"{R} attribution.sign=abs": "attribution.sign=abs: must be one of signed, absolute",
-    f"{R} attribution.target=loss": "attribution.target=loss: must be one of probability, log_pro",
-    f"{R} task.validation=train": "task.validation=train: every split counts once",
-    f"{R} task.extra=[test,test]": "task.extra=test: every split counts once",
-    f"{R} benchmark.repeats=0": "benchmark.repeats=0: must be positive",
-    f"{R} trainer.accelerator=tpu9": "trainer.accelerator=tpu9: must be one of auto, cpu, gpu",
-    f"{R} trainer.accelerator=mps": "trainer.accelerator=mps: must be one of auto, cpu, gpu, cuda",
-    f"{R} trainer.devices=0": "trainer.devices=0: must be at least 1",
-    f"{R} trainer.precision=8": "trainer.precision=8: must be one of auto, 32-true",
-    f"{R} logger.mode=on": "logger.mode=(on|True|true): must be one of auto, online, offline",
-    f"{R} backbone.layers=0": "backbone.layers=0: must be positive, at most 1000",
-    f"{R} backbone.layers=two": "backbone.layers=two: must be a whole number or null",
-    f"{R} backbone.pooling=max": "backbone.pooling=max: must be one of mean, cls",
-    f"{R} backbone.family=gpt": "backbone.family=gpt: must be one of bert, roberta, t5",
-    # what does not go together
-    f"{R} backbone=t5_mini backbone.readout=mlm": "readout=mlm: t5 has the readouts head, seq2seq",
-    f"{R} backbone.readout=seq2seq": "readout=seq2seq: bert has the readouts head, mlm",
-    f"{R} backbone.readout=mlm task.words=[]": r"task.words=\[\]: backbone.readout=mlm needs a wor",
-    f"{R} task.words=[yes]": "task.words=.*: one per label",
-    f"{R} prune.max_drop=1": "prune.max_drop=1.0: needs prune.ratio=auto",
-    f"{R} prune.ratio=auto": "prune.ratio=auto: needs prune.max_drop",
-    f"{R} prune.ratio=auto prune.max_drop=1 prune.target_speedup=2": "prune.target_speedup=2.0: ",
-    f"{R} prune.target_speedup=2 prune.steps=3": "prune.steps=3: must be 1 with prune.target_sp",
-    f"{R} prune.steps=2 prune.step_epochs=1 retune.enabled=false": "prune.step_epochs=1: must be 0",
-    f"{R} tune.train=full": "tune.train=full: a baseline of its own size: needs prune.ratio=0",
-    f"{R} tune.train=lora retune.train=bias": "retune.train=bias: must be lora, as tune.train",
-    f"{R} tune.train=lora tune.rank=4": "retune.rank=8: must be 4, as tune.rank",
-    f"{R} prompt=none tune.train=prompt": "prompt.kind=none: leaves nothing to train",
-    f"{R} experiment=readout backbone=t5_mini": "prompt.kind=none: leaves nothing to train with b",
-    f"{R} data.source=sample backbone=bert_base": "data.source=sample: generated data goes with",
-    # interpolations, flags
-    f"{R} data.dir=${{oc.env:NO_SUCH}}": "data.dir: the environment variable NO_SUCH is not set",
-    f"{R} seed=${{nowhere}}": "seed.*nowhere",
-    f"{R} seed=${{seed}}": "seed.*",
-    f"{R} -cn": "argument --config-name/-cn: expected one argument",
-    f"{R} --cfg nope": "argument --cfg/-c: invalid choice: 'nope'",
-    "-cn tabel2": "--config-name=tabel2: no such file; must be one of .*did you mean table2",
-    "--config-dir nowhere +task=rte": "nowhere' not found",
-    "--config-dir . +task=rte --config-dir own": "--config-dir own: .*is given already",
-    "-cn table2 -cn smoke": "--config-name smoke: .*table2 is given already",
-    "predict": "predict: not of the form key=value|required",
-    "trane": "trane: not of the form key=value",
+WRONG = {  # command: what its line has to name
+    "+task=sst": "task=sst sst2",
+    "+task=RTE": "task=RTE rte",
+    "+task=": "task= rte",
+    "+task=3": "group int",
+    "+task=rte backbone=bert": "backbone=bert bert_base",
+    "+task=rte backbone=minilm,minlm -m": "backbone=minlm minilm",
+    "+task=rte attribution=taylr": "attribution=taylr taylor",
+    "+task=rte attribution=0.5": "group float",
+    "+task=rte prompt=prefx": "prompt=prefx",
+    "+task=rte prompt=true": "group bool",
+    "+task=rte prune=0.5,0.7 -m": "group float",
+    "+task=rte trainer=tpu": "trainer=tpu",
+    "+task=rte logger=tensorboard": "logger=tensorboard",
+    "+task=rte experiment=papr": "experiment=papr paper",
+    "+task=rte +backbone=minilm": "backbone",
+    "+task=rte ratio=0.5": "ratio prune.ratio",
+    "+task=rte prune.ration=0.5": "prune.ration prune.ratio",
+    "+task=rte tune.epoch=3": "tune.epoch tune.epochs",
+    "+task=rte +learning_rate=1": "learning_rate",
+    "+task=rte prompt.size=4": "prompt.size",
+    "+task=rte --ratio=0.5": "--ratio=0.5",
+    "+task=rte ratio 0.5": "ratio",
+    "+task=rte prune.ratio:0.5": "prune.ratio",
+    "+task=rte prune.ratio==0.5": "prune.ratio",
+    "+task=rte prune.sites=[ffn": "[ffn",
+    "+task=rte tune.epochs=three": "tune.epochs=three",
+    "+task=rte tune.epochs=null": "tune.epochs=null",
+    "+task=rte tune.lr=fast": "tune.lr=fast",
+    "+task=rte seed=1.5": "seed",
+    "+task=rte retune.enabled=maybe": "retune.enabled=maybe",
+    "+task=rte prune.ratio=50%": "prune.ratio",
+    "+task=rte prune.ratio=[0.3,0.5]": "prune.ratio",
+    "+task=rte prune.ratio=true": "prune.ratio",
+    "+task=rte task.labels=yes": "task.labels",
+    "+task=rte data.dir={a:1}": "data.dir",
+    "+task=rte prune.ratio=1": "prune.ratio",
+    "+task=rte prune.ratio=0.3,-0.1 -m": "prune.ratio",
+    "+task=rte prune.ratio=nan": "prune.ratio=nan",
+    "+task=rte prune.sites=[mlp]": "prune.sites",
+    "+task=rte prune.sites=[]": "prune.sites",
+    "+task=rte prune.allocation=best": "prune.allocation=best",
+    "+task=rte prune.steps=0": "prune.steps",
+    "+task=rte prune.target_speedup=0.5": "prune.target_speedup",
+    "+task=rte tune.epochs=0": "tune.epochs",
+    "+task=rte tune.batch=-8": "tune.batch",
+    "+task=rte tune.lr=1e9": "tune.lr",
+    "+task=rte tune.lr=.inf": "tune.lr=.inf",
+    "+task=rte tune.warmup=6": "tune.warmup",
+    "+task=rte retune.rank=0": "retune.rank",
+    "+task=rte retune.lora_lr=11": "retune.lora_lr",
+    "+task=rte tune.patience=0": "tune.patience",
+    "+task=rte retune.distill=2": "retune.distill",
+    "+task=rte retune.distill_hidden=-1": "retune.distill_hidden",
+    "+task=rte tune.train=everything": "tune.train=everything",
+    "+task=rte prompt.length=5000": "prompt.length",
+    "+task=rte prompt.kind=softer": "prompt.kind=softer",
+    "+task=rte prompt.init=random": "prompt.init=random",
+    "+task=rte data.max_length=2": "data.max_length",
+    "+task=rte data.train_rows=0": "data.train_rows",
+    "+task=rte data.train_rows=half": "data.train_rows=half",
+    "+task=rte data.source=web": "data.source=web",
+    "+task=rte seed=99999999999999": "seed",
+    "+task=rte attribution.samples=0": "attribution.samples",
+    "+task=rte attribution.tokens=maximum": "attribution.tokens=maximum",
+    "+task=rte attribution.sign=abs": "attribution.sign=abs",
+    "+task=rte attribution.target=loss": "attribution.target=loss",
+    "+task=rte task.validation=train": "task.validation=train",
+    "+task=rte task.extra=[test,test]": "task.extra",
+    "+task=rte benchmark.repeats=0": "benchmark.repeats",
+    "+task=rte trainer.accelerator=tpu9": "trainer.accelerator=tpu9",
+    "+task=rte trainer.accelerator=mps": "trainer.accelerator=mps",
+    "+task=rte trainer.devices=0": "trainer.devices",
+    "+task=rte trainer.precision=8": "trainer.precision",
+    "+task=rte logger.mode=on": "logger.mode",
+    "+task=rte backbone.layers=0": "backbone.layers",
+    "+task=rte backbone.layers=two": "backbone.layers=two",
+    "+task=rte backbone.pooling=max": "backbone.pooling=max",
+    "+task=rte backbone.family=gpt": "backbone.family=gpt",
+    "+task=rte backbone=t5_mini backbone.readout=mlm": "backbone.readout",
+    "+task=rte backbone.readout=seq2seq": "backbone.readout",
+    "+task=rte backbone.readout=mlm task.words=[]": "task.words",
+    "+task=rte task.words=[yes]": "task.words",
+    "+task=rte prune.max_drop=1": "prune.max_drop",
+    "+task=rte prune.ratio=auto": "prune.ratio=auto",
+    "+task=rte prune.ratio=auto prune.max_drop=1 prune.target_speedup=2": "prune.target_speedup",
+    "+task=rte prune.target_speedup=2 prune.steps=3": "prune.steps",
+    "+task=rte prune.allocation=latency": "prune.allocation=latency",
+    "+task=rte prune.steps=2 prune.step_epochs=1 retune.enabled=false": "prune.step_epochs",
+    "+task=rte tune.train=full": "tune.train=full",
+    "+task=rte tune.train=lora retune.train=bias": "retune.train=bias",
+    "+task=rte tune.train=lora tune.rank=4": "retune.rank",
+    "+task=rte prompt=none tune.train=prompt": "prompt.kind=none",
+    "+task=rte experiment=readout backbone=t5_mini": "prompt.kind=none",
+    "+task=rte data.source=sample backbone=bert_base": "data.source=sample",
+    "+task=rte data.dir=${oc.env:NO_SUCH}": "data.dir NO_SUCH",
+    "+task=rte seed=${nowhere}": "seed nowhere",
+    "+task=rte seed=${seed}": "seed",
+    "+task=rte -cn": "--config-name",
+    "+task=rte --cfg nope": "--cfg nope",
+    "-cn tabel2": "tabel2 table2",
+    "--config-dir nowhere +task=rte": "nowhere",
+    "trane": "trane",
+    "": "+task rte",
+    "prune.ratio=0.1,0.2 -m": "+task rte",
+    "task=rte": "+task=rte",
+    "+task=rte hydra.nonsense=1": "hydra.nonsense",
+    "+task=rte +prune.ratoi=0.3": "prune.ratoi prune.ratio",
+    "+task=rte seed=1,2 prune.ratoi=1 -m": "prune.ratoi prune.ratio",
+    "+task=rte prune.ratio=half": "prune.ratio=half auto",
+    "+task=rte prune.ratio=0.3,half -m": "prune.ratio=half auto",
+    "+task=rte prune.ratio=null": "prune.ratio=None",
+    "+task=rte prune.ratio=0.3,0.5": "prune.ratio=0.3,0.5 --multirun",
+    "+task=rte prune.sites=ffn": "prune.sites=ffn",
+    "+task=rte tune=3": "tune=3",
+    "+task=rte ~prune.ratio": "prune.ratio",
+    "+task=rte ~backbone": "backbone.name",
+    "task.name=mine": "task.text",
+    "+task=rte prune.ratio=${nowhere}": "prune.ratio nowhere",
+    "+task=rte output_dir=x": "output_dir=x hydra.run.dir",
+    "+task=rte tune.epochs=3,-1 -m": "tune.epochs=-1",
+    "+task=rte prompt.kind=foo,prefix -m": "prompt.kind=foo",
+    "+task=rte seed=1,-1 -m": "seed=-1",
+    "+task=rte --nonsense": "--nonsense",
 }
-FILES: dict[str, tuple[str, str]] = {
-    "cut off": ("name: [mine", "mine.yaml.*line 1"),
-    "a tab": ("name: mine\n\tlabel: x", "mine.yaml.*line 2"),
-    "a key twice": ("name: mine\nname: yours", "mine.yaml.*duplicate key name"),
-    "an unknown key": ("name: mine\nlables: [a, b]", "task.lables: no such key.*task.labels"),
-    "a wrong type": ("name: mine\nlabels: 3", "task.labels: must be a list"),
-    "a list": ("- name: mine", "mine"),
-    "a text": ("mine", "mine"),
-    "nothing": ("", "task: missing|task.name: missing|task.text: missing"),
-    "too little": ("name: mine", "task.text: missing"),
-    "not UTF-8": ("name: m\udcffine", "YAML file of the configuration is not UTF-8"),
+FILES = {  # task files: text, and what the line has to name
+    "cut off": ("name: [mine", "mine.yaml line 1"),
+    "a tab": ("name: mine\n\tlabel: x", "mine.yaml line 2"),
+    "a key twice": ("name: mine\nname: yours", "mine.yaml name"),
+    "an unknown key": ("name: mine\nlables: [a, b]", "task/mine task.lables"),
+    "a wrong type": ("name: mine\nlabels: 3", "task/mine task.labels"),
+    "a list": ("- name: mine", "task/mine"),
+    "a text": ("mine", "task/mine"),
+    "nothing": ("", "+task"),
+    "too little": ("name: mine", "task.text"),
+    "not UTF-8": ("name: m\udcffine", "utf-8"),
     "a Python object": ("name: !!python/object/apply:os.system ['touch ran']", "mine.yaml"),
-    "one label": ("name: mine\ntext: [a]\nlabels: [x]\nmetrics: [accuracy]", "task.labels=.*two"),
-    "no metric": ("name: mine\ntext: [a]\nlabels: [x, y]\nmetrics: [auc]", "task.metrics=.*accura"),
+    "one label": ("name: mine\ntext: [a]\nlabels: [x]\nmetrics: [accuracy]", "task.labels"),
+    "no metric": ("name: mine\ntext: [a]\nlabels: [x, y]\nmetrics: [auc]", "task.metrics auc"),
 }
-OTHERS: dict[str, str] = {
+OTHERS = {
     "predict nowhere text": "nowhere",
-    "predict": "required: SKILL",
+    "predict": "SKILL",
     "export nowhere out": "nowhere",
-    "export nowhere out --format tflite": "--format: invalid choice: 'tflite'",
+    "export nowhere out --format tflite": "--format tflite",
     "benchmark nowhere": "nowhere",
     "report nowhere": "nowhere",
-    "table2 --profile=full": "--profile: invalid choice: 'full'",
-    "table2 --no-run --profile offline prune.ratio=0.1": "prune.ratio=0.1: .*sweeps over it",
-    "table2 --no-run --profile offline tune.epoch=1": "tune.epoch=1: no such key",
-    "compare": "required: --by",
+    "table2 --profile=full": "--profile full",
+    "table2 --no-run --profile offline prune.ratio=0.1": "prune.ratio",
+    "table2 --no-run --profile offline tune.epoch=1": "tune.epoch tune.epochs",
+    "compare": "--by",
     "compare nowhere --by attribution": "nowhere",
-    "cache": "required: verb",
-    "cache empty": "invalid choice: 'empty'",
-    "cache prune": "required: --days",
-    "dashboard": "--entity: needed to save",
+    "cache": "verb",
+    "cache empty": "empty",
+    "cache prune": "--days",
+    "dashboard": "--entity",
 }
 
 
@@ -172,13 +183,17 @@ def outputs(tmp_path: Path) -> Iterator[None]:
         assert (tmp_path / name).read_text() == "{}"
 
 
+def check_line(told: str, words: str) -> None:
+    """``told`` is one line that names all the words."""
+    assert re.fullmatch(r"error: [^\n]+\n", told)
+    assert not [word for word in words.split() if word not in told], told
+
+
 @pytest.mark.parametrize("command", WRONG)
 def test_a_wrong_command_is_one_line(cli: Cli, command: str) -> None:
-    if command.split()[0] in COMMANDS:
-        pytest.skip("a command of its own")
     ended = cli(*command.split())
     assert (ended.code, ended.jobs, ended.out) == (2, [], "")
-    assert re.fullmatch(rf"error: .*({WRONG[command]}).*\n", ended.err)
+    check_line(ended.err, WRONG[command])
 
 
 @pytest.mark.parametrize("name", FILES)
@@ -188,7 +203,7 @@ def test_a_wrong_file_is_one_line(cli: Cli, tmp_path: Path, name: str) -> None:
     (tmp_path / "own/task/mine.yaml").write_bytes(text.encode("utf-8", "surrogateescape"))
     ended = cli("--config-dir", "own", "+task=mine")
     assert (ended.code, ended.jobs) == (2, [])
-    assert re.fullmatch(rf"error: .*({told}).*\n", ended.err)
+    check_line(ended.err, told)
     assert not (tmp_path / "ran").exists()
 
 
@@ -204,7 +219,7 @@ def test_a_wrong_argument_of_another_command_is_one_line(
         code = int(stop.code or 0)
     told = capsys.readouterr().err
     assert code != 0
-    assert re.search(OTHERS[command], told.splitlines()[-1])
+    assert all(word in told.splitlines()[-1] for word in OTHERS[command].split())
     assert len(re.findall("error: ", told)) == 1 and "Traceback" not in told
 
 
@@ -212,14 +227,10 @@ def test_a_wrong_argument_of_another_command_is_one_line(
 @pytest.mark.parametrize(
     ("command", "told"),
     [
-        ("+task=rte prune.ratio=1.0", r"prune.ratio=1.0: must be in \[0, 1\)"),
-        ("+task=rte seed=1,2 prompt.kind=foo -m", "prompt.kind=foo: must be one of input"),
-        ("-cn nope", "--config-name=nope: no such file; must be one of .*table2"),
-        (
-            "+task=rte data.source=local data.dir=nowhere logger=none",
-            "data.dir=nowhere: not a fold",
-        ),
-        ("+task=rte data.source=local data.dir=. logger=none", "data.dir=. has no folder rte"),
+        ("+task=rte prune.ratio=1.0", "prune.ratio=1.0"),
+        ("+task=rte seed=1,2 prompt.kind=foo -m", "prompt.kind=foo"),
+        ("+task=rte data.source=local data.dir=nowhere logger=none", "data.dir=nowhere"),
+        ("+task=rte data.source=local data.dir=. logger=none", "data.dir=. rte"),
     ],
 )
 def test_as_programs(tmp_path: Path, command: str, told: str) -> None:
@@ -227,6 +238,6 @@ def test_as_programs(tmp_path: Path, command: str, told: str) -> None:
     run = [sys.executable, "-m", "skip_exp", *command.split()]
     done = subprocess.run(run, cwd=tmp_path, capture_output=True, text=True)
     assert done.returncode in (1, 2)
-    assert re.fullmatch(rf"error: .*{told}.*\n", done.stderr)
+    check_line(done.stderr, told)
     if done.returncode == 2:  # at composition, before torch; a loaded machine has its allowance
         assert time.monotonic() - started < 10

@@ -41,7 +41,7 @@ def test_help_names_every_command(cli: Cli) -> None:
 def test_any_other_word_is_refused(cli: Cli, arguments: list[str]) -> None:
     ended = cli(*arguments)
     assert (ended.code, ended.jobs) == (2, [])
-    assert re.fullmatch(r"error: predicts?: not of the form key=value [^\n]+\n", ended.err)
+    assert re.fullmatch(r"error: [^\n]*predicts?[^\n]*\n", ended.err)
 
 
 @pytest.mark.parametrize(

@@ -68,6 +68,7 @@ def _command(word: str, arguments: Sequence[str]) -> int:
 
 
 def _jobs(arguments: Sequence[str]) -> int:
+    sys.argv[1:] = flags.overrides_first(arguments)
     config.register()
     # As Ctrl-C: Lightning alone would note the signal and, between fits, forget it.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
@@ -76,10 +77,6 @@ def _jobs(arguments: Sequence[str]) -> int:
         os.environ[entry.TRACEBACKS] = "1"
     # With this set Hydra raises what it would otherwise print over several lines.
     os.environ["HYDRA_FULL_ERROR"] = "1"
-    if line := flags.refused(arguments) or refusals.group_value(arguments):
-        print(f"error: {line}", file=sys.stderr)
-        return 2
-    sys.argv[1:] = flags.overrides_first(arguments)
     start = hydra.main(
         version_base="1.3", config_path=str(config.conf_dir()), config_name="config"
     )(entry.job)
@@ -93,7 +90,7 @@ def _jobs(arguments: Sequence[str]) -> int:
         if wants_tracebacks:
             raise
         print(f"error: {refusals.explain(error)}", file=sys.stderr)
-        if refusals.is_composition_error(error):
+        if STARTED.folder is None and refusals.is_refusal(error):
             return 2
         ending.finish()
         return 1

@@ -16,6 +16,7 @@ from safetensors import safe_open
 
 from skip_exp import results
 from skip_exp.config import schema as config
+from skip_exp.config import together
 from tests.helpers.saved import save_backbone
 
 SMALL = (  # of any job on a tiny backbone
@@ -58,7 +59,7 @@ def toy_job(toy: list[str], root: Path, folder: str, *overrides: str) -> config.
 
 def composed(*overrides: str) -> config.Config:
     """As the command line would have it, but quicker: see :func:`untyped`."""
-    return config.typed(untyped(*overrides), config.Config)
+    return together.job_config(untyped(*overrides))
 
 
 def untyped(*overrides: str) -> DictConfig:

@@ -205,10 +205,7 @@ def test_a_launcher_that_is_not_installed_is_one_line(
     ended = cli("+task=rte", "seed=1,2", f"hydra/launcher={launcher}", "-m")
     extra = launcher.partition("_")[0]
     assert (ended.code, ended.jobs, ended.out) == (2, [], "")
-    assert ended.err == (
-        f"error: hydra/launcher={launcher}: needs an extra package:"
-        f" pip install 'skip_exp[{extra}]'\n"
-    )
+    assert f"'skip_exp[{extra}]'" in ended.err and ended.err.count("\n") == 1
     assert not (tmp_path / "outputs").exists()
 
 

@@ -37,7 +37,7 @@ def test_time_left(elapsed: float, done: int, total: int, told: str) -> None:
     ],
 )
 def test_number_of_jobs(overrides: list[str], jobs: int) -> None:
-    assert progress.combinations(overrides) == jobs
+    assert len(progress.combinations(overrides)) == jobs
 
 
 def test_every_job_says_its_place(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,7 +1,7 @@
-"""Custom parts: named by their place (``module.name``), not by a short name."""
+"""Custom parts, named by their place (``module.name``) instead of a short name."""
 
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pkgutil import resolve_name
 from typing import Any, TypeVar
 
@@ -10,34 +10,28 @@ from skip_exp.errors import ConfigError
 Part = TypeVar("Part")
 
 
-def named(key: str, name: str, short_names: Sequence[str]) -> Any:
-    """What the dotted ``name`` leads to: an attribute of a module that can be imported.
-
-    Args:
-        key: config key, for the message.
-        short_names: for the message.
+def named(key: str, name: str) -> Any:
+    """The object at the dotted ``name``, which the configuration has under ``key``.
 
     Raises:
-        ConfigError: no dot in it, or nothing there.
+        ConfigError: it cannot be imported.
     """
-    if "." not in name:
-        allowed = f"must be one of {', '.join(short_names)}, or module.name of your own"
-        raise ConfigError(key, name, allowed)
     try:
         return resolve_name(name)
-    except (ImportError, AttributeError, ValueError) as error:
-        raise ConfigError(key, name, f"cannot be imported: {error}") from error
+    except Exception as error:  # whatever a module raises while it is imported
+        reason = " ".join(str(error).split())
+        raise ConfigError(key, name, f"cannot be imported: {reason}") from error
 
 
 def part_class(
     key: str, name: str, known: Mapping[str, type[Part]], base: type[Part]
 ) -> type[Part]:
-    """The class ``known`` by the short ``name``, or a custom subclass of ``base`` by its place.
+    """The class that ``known`` has by the short ``name``, or a custom subclass of ``base``.
 
     Raises:
-        ConfigError: neither.
+        ConfigError: it cannot be imported, or is no subclass.
     """
-    found = known[name] if name in known else named(key, name, tuple(known))
+    found = known[name] if name in known else named(key, name)
     if not (isinstance(found, type) and issubclass(found, base)):
         place = f"{base.__module__}.{base.__name__}".removeprefix("skip_exp.")
         raise ConfigError(key, name, f"must be a subclass of {place}")
@@ -45,12 +39,11 @@ def part_class(
 
 
 def check_imported(key: str, name: str) -> None:
-    """Refuse a dotted ``name`` that comes from a file: reading one must not import modules.
+    """Refuse a dotted ``name`` that comes from a file: reading a file must not import modules.
 
     Raises:
         ConfigError: its module was not imported before.
     """
     module = name.rpartition(".")[0]
     if module and module not in sys.modules:
-        allowed = f"a custom part: import {module} first, if you trust it"
-        raise ConfigError(key, name, allowed)
+        raise ConfigError(key, name, f"a custom part: import {module} first, if you trust it")

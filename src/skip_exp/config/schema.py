@@ -276,8 +276,9 @@ def typed(composed: Any, kind: type[T]) -> T:
         ConfigError: a value out of its range.
         omegaconf.errors.OmegaConfBaseException: a key that ``kind`` lacks, or a missing value.
     """
-    node = OmegaConf.merge(OmegaConf.structured(kind), composed)
-    return cast(T, OmegaConf.to_object(node))
+    if OmegaConf.is_config(composed):  # as a plain mapping: `+prune.ratoi=1` has added a key
+        composed = OmegaConf.to_container(composed, resolve=True)
+    return cast(T, OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(kind), composed)))
 
 
 @cache  # a report composes a hundred jobs; each store would build the whole schema again

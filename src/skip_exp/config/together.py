@@ -1,13 +1,27 @@
-"""Values of several groups that do not go together."""
+"""A job's configuration as an object, with checks of values that exclude each other."""
 
-from skip_exp.config.schema import BASELINES, TRAIN, Config
+from omegaconf import DictConfig
+
+from skip_exp.config.schema import BASELINES, TRAIN, Config, typed
 from skip_exp.errors import ConfigError
 
 _NEED_WORDS = ("mlm", "seq2seq")  # readouts that answer with a word
 
 
+def job_config(composed: DictConfig) -> Config:
+    """The composed configuration of a job, without ``hydra``, typed and checked.
+
+    Raises:
+        ConfigError: a value out of its range, or values that exclude each other.
+        omegaconf.errors.OmegaConfBaseException: an unknown key, or a missing value.
+    """
+    settings = typed(composed, Config)
+    check(settings)
+    return settings
+
+
 def check(cfg: Config) -> None:
-    """Refuse what no job could use, before any work; raises ConfigError."""
+    """Raise ConfigError where values of different groups exclude each other."""
     for key, name in (("task.name", cfg.task.name), ("backbone.name", cfg.backbone.name)):
         if not 0 < len(name) <= 100 or not name.isprintable():  # it names folders and table rows
             raise ConfigError(key, ascii(name[:100]), "must be 1 to 100 printable characters")

@@ -8,16 +8,14 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from hydra.utils import get_method
-
 from skip_exp.cache.store import StageCache
 from skip_exp.cache.versions import code_version, digest
-from skip_exp.config import together
+from skip_exp.config.named import named
 from skip_exp.config.schema import AttributionConfig, Config
 from skip_exp.config.task import TaskConfig
 from skip_exp.data.encode import EncodedTask, draw_rows, encode
 from skip_exp.data.sources import load_task, local_stamp
-from skip_exp.errors import ConfigError, first_line
+from skip_exp.errors import ConfigError
 from skip_exp.job import checks
 from skip_exp.job.identity import (
     SAMPLE,
@@ -41,7 +39,6 @@ def prepare(cfg: Config) -> Job:
     Raises:
         SkipError: data or a backbone that cannot be had, or values that do not go together.
     """
-    together.check(cfg)
     local, b = local_content(cfg), cfg.backbone  # before the files are read
     backbone = load_backbone(b.label, b.path, b.family, b.readout, b.layers)
     checks.check(cfg, backbone)
@@ -129,22 +126,18 @@ def _data(task: TaskConfig, cfg: Config, backbone: Backbone) -> EncodedTask:
 def _method(settings: AttributionConfig, seed: int) -> Callable[..., Relevance]:
     """The attribution method with its options, and the seed where it draws at random."""
     target = settings._target_
-    try:
-        method = get_method(target)
-    except Exception as error:  # Hydra wraps whatever the import raised
-        why = first_line(error)
-        raise ConfigError("attribution._target_", target, f"cannot be imported: {why}") from error
+    method = named("attribution._target_", target)
     parameters = inspect.signature(method).parameters
     common_options = {key: getattr(settings, key) for key in ("tokens", "sign", "target")}
-    named = {
+    given = {
         key: (f"attribution.{key}", value)
         for key, value in common_options.items()
         if value is not None
     }
     for key, value in settings.options.items():
-        named[key] = (f"attribution.options.{key}", value)
-    for key, (name, value) in named.items():
+        given[key] = (f"attribution.options.{key}", value)
+    for key, (name, value) in given.items():
         if key not in parameters:
             raise ConfigError(name, value, f"{target} has no such option")
-    options = {key: value for key, (_, value) in named.items()}
+    options = {key: value for key, (_, value) in given.items()}
     return partial(method, **options | ({"seed": seed} if "seed" in parameters else {}))

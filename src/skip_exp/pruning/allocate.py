@@ -160,7 +160,7 @@ def order_of(allocation: str) -> Callable[[list[Group]], list[Group]]:
     """
     if allocation in ORDERS:
         return ORDERS[allocation]
-    found = named("prune.allocation", allocation, tuple(ORDERS))
+    found = named("prune.allocation", allocation)
     if not callable(found):
         raise ConfigError("prune.allocation", allocation, "must be a function (groups) -> groups")
     return cast(Callable[[list[Group]], list[Group]], found)

@@ -1,26 +1,30 @@
-"""Hydra's callback: what is refused at composition, before any job, and what is started."""
+"""Hydra's callback: checks every job of a command before the first one starts.
+
+It imports no torch, so that a wrong value is refused within a second or so.
+"""
 
 import copy
-import re
 import sys
 from pathlib import Path
 from typing import Any, NoReturn
 
 from hydra.core.config_loader import ConfigLoader
 from hydra.core.global_hydra import GlobalHydra
+from hydra.core.hydra_config import HydraConfig
 from hydra.core.plugins import Plugins
 from hydra.experimental.callback import Callback
-from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
+from omegaconf import DictConfig, OmegaConf, flag_override
 
-from skip_exp.config import refusals
-from skip_exp.errors import SkipError
-from skip_exp.sweep import composed
+from skip_exp.config import refusals, together
+from skip_exp.errors import ConfigError, SkipError
+from skip_exp.sweep import progress
 from skip_exp.sweep.state import STARTED
+
+_EXTRAS = ("joblib", "submitit", "ray")  # launchers among pyproject.toml's optional dependencies
 
 
 class Started(Callback):
-    """Refuses what no job could use, on one line and with exit code 2; notes what starts."""
+    """Refuses a wrong configuration with exit code 2, and notes what starts."""
 
     def on_run_start(self, config: DictConfig, **_: Any) -> None:
         """Before a single job.
@@ -28,30 +32,23 @@ class Started(Callback):
         Raises:
             SystemExit: the command is refused.
         """
-        _refuse_overrides(config.hydra.overrides)
-        if OmegaConf.is_missing(config.task, "name"):
-            _refuse_missing_task()
-        if line := refusals.missing_key(config):
-            _refuse(line)
         try:
-            composed.check(copy.deepcopy(config))
-        except (SkipError, OmegaConfBaseException) as error:
-            _refuse(refusals.explain(error))
+            check(copy.deepcopy(config))
+        except Exception as error:
+            _refuse(error)
 
     def on_multirun_start(self, config: DictConfig, **_: Any) -> None:
-        """Before a sweep; a task may be named by its overrides or by its sweeper's parameters.
+        """Before a sweep. Jobs that another sweeper chooses as it goes are checked one by one.
 
         Raises:
             SystemExit: the command is refused.
         """
-        params = OmegaConf.select(config, "hydra.sweeper.params") or {}
-        overrides = [*_refuse_overrides(config.hydra.overrides), *params]
-        names_task = any(re.match(r"\+*task(\.name)?(=|$)", override) for override in overrides)
-        if not names_task and OmegaConf.is_missing(config.task, "name"):
-            _refuse_missing_task()
-        if line := refusals.missing_extra(config.hydra, Plugins.instance().class_name_to_class):
-            _refuse(line)
-        composed.check_every_job()
+        try:
+            _check_launcher(config.hydra)
+            for overrides in progress.jobs(config.hydra) or []:
+                check(_loader().load_sweep_config(config, overrides))
+        except Exception as error:
+            _refuse(error)
         STARTED.folder, STARTED.multirun = Path(config.hydra.sweep.dir), True
 
     def on_job_start(self, config: DictConfig, **_: Any) -> None:
@@ -60,23 +57,44 @@ class Started(Callback):
             STARTED.folder = Path(config.hydra.runtime.output_dir)
 
 
+def check(composed: DictConfig) -> None:
+    """Check a job's composed configuration, ``hydra`` included; it is changed on the way.
+
+    Raises:
+        SkipError: a value out of its range, or values that exclude each other.
+        omegaconf.errors.OmegaConfBaseException: a missing value, or a broken interpolation.
+    """
+    if OmegaConf.is_missing(composed.task, "name"):
+        tasks = ", ".join(_loader().get_group_options("task"))
+        raise SkipError(f"task: missing; write +task=NAME, e.g. +task=rte; one of {tasks}")
+    hydra = composed.hydra
+    with flag_override(hydra, ["readonly", "struct"], False):  # known when a job starts
+        hydra.job.num, hydra.job.id, hydra.runtime.output_dir = 0, "0", "."
+    before = HydraConfig.instance().cfg
+    try:
+        HydraConfig.instance().set_config(composed)  # for interpolations
+        job = OmegaConf.masked_copy(composed, [str(key) for key in composed if key != "hydra"])
+        settings = together.job_config(job)
+    finally:
+        HydraConfig.instance().cfg = before
+    if settings.output_dir != hydra.runtime.output_dir:
+        why = "is set by Hydra: use hydra.run.dir, or hydra.sweep.dir for a sweep"
+        raise ConfigError("output_dir", settings.output_dir, why)
+
+
+def _check_launcher(hydra: DictConfig) -> None:
+    """Raise SkipError where the launcher's package is not installed."""
+    launcher = hydra.launcher._target_
+    extra = next((name for name in _EXTRAS if f"hydra_{name}_" in launcher), None)
+    if extra and launcher not in Plugins.instance().class_name_to_class:
+        raise SkipError(f"hydra/launcher: needs the package: pip install 'skip_exp[{extra}]'")
+
+
 def _loader() -> ConfigLoader:
     return GlobalHydra.instance().config_loader()
 
 
-def _refuse_missing_task() -> NoReturn:
-    _refuse(refusals.missing_task(_loader().get_group_options("task")))
-
-
-def _refuse_overrides(overrides: DictConfig) -> list[str]:
-    """The overrides of the job's configuration, none of which is refused."""
-    task_overrides: Any = OmegaConf.to_container(overrides.task, resolve=False)
-    if line := refusals.refused(task_overrides, _loader().list_groups("")):
-        _refuse(line)
-    return list(task_overrides)
-
-
-def _refuse(line: str) -> NoReturn:
-    """End the program; an exception would not do: Hydra turns those of callbacks into warnings."""
-    print(f"error: {line}", file=sys.stderr)
+def _refuse(error: Exception) -> NoReturn:
+    """End the program: Hydra would turn an exception of a callback into a warning."""
+    print(f"error: {refusals.explain(error)}", file=sys.stderr)
     raise SystemExit(2)

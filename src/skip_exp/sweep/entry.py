@@ -1,7 +1,4 @@
-"""One job of a command, in whichever process it runs: it fails alone, and says why.
-
-:mod:`skip_exp.sweep.ending` tells of all of them.
-"""
+"""One job of a command, in whichever process it runs. It fails alone and reports why."""
 
 import hashlib
 import json
@@ -15,11 +12,11 @@ from typing import Any
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 
 from skip_exp import results
-from skip_exp.config import refusals
-from skip_exp.config.schema import Config, typed
-from skip_exp.errors import SkipError
+from skip_exp.config import refusals, together
+from skip_exp.errors import SkipError, first_line
 from skip_exp.job import attempts
 from skip_exp.sweep import progress, workers
 from skip_exp.sweep.state import STARTED
@@ -31,13 +28,14 @@ TRACEBACKS = "SKIP_EXP_TRACEBACKS"  # set where the user asked for them with HYD
 
 
 def job(cfg: DictConfig) -> None:
-    """Run one job. Whatever goes wrong fails this job only, and says so in its result file."""
+    """Run one job. An error fails this job only, and is written to its result file."""
     error = None
     logging.raiseExceptions = False  # a log file on a full disk: the job tells of it, once
     try:
         progress.announce()
-        _check(cfg)
-        settings = typed(cfg, Config)
+        OmegaConf.resolve(cfg)
+        cfg.logger.group = cfg.logger.group or sweep_id()
+        settings = together.job_config(cfg)
         workers.settle(settings.trainer)
         if attempts.repeat(settings):
             return
@@ -68,15 +66,6 @@ def _quiet() -> None:
         logging.getLogger(name).setLevel(logging.WARNING)
 
 
-def _check(cfg: DictConfig) -> None:
-    """Raise SkipError on what the schema cannot see; fill in what depends on the sweep."""
-    OmegaConf.resolve(cfg)
-    if line := refusals.missing_key(cfg):
-        raise SkipError(line)
-    if cfg.logger.group is None:
-        cfg.logger.group = sweep_id()
-
-
 def sweep_id() -> str | None:
     """Name of the sweep this job belongs to, the same whenever the same command is given."""
     hydra = HydraConfig.get()
@@ -92,10 +81,9 @@ def sweep_id() -> str | None:
 
 
 def _one_line(problem: Exception) -> str:
-    if isinstance(problem, SkipError):
+    if isinstance(problem, SkipError | OmegaConfBaseException):
         return refusals.explain(problem)
-    first = (str(problem).strip().splitlines() or [""])[0]
-    return f"{type(problem).__name__}: {first}"
+    return f"{type(problem).__name__}: {first_line(problem)}"
 
 
 def _fail(cfg: DictConfig, problem: Exception, error: str) -> None:

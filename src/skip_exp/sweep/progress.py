@@ -1,5 +1,6 @@
-"""How far a sweep is: told at the start of each of its jobs, in whichever process it runs."""
+"""How far a sweep is: logged at the start of each job, in whichever process it runs."""
 
+import itertools
 import logging
 import math
 import time
@@ -7,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.types import RunMode
@@ -21,9 +23,9 @@ _BASIC = ("BasicSweeper", "BasicLauncher")  # Hydra's own: all combinations, one
 
 
 def announce() -> None:
-    """Say which job of the sweep begins and how long the rest may take; nothing for a single job.
+    """Log which job of a sweep begins and how long the rest may take; nothing for a single job.
 
-    Where jobs run side by side, every line that follows begins with the job's number.
+    Where jobs run in parallel, every following line begins with the job's number.
     """
     hydra = HydraConfig.get()
     if hydra.mode != RunMode.MULTIRUN:
@@ -45,43 +47,53 @@ def start_of(sweep_folder: Path) -> float:
 
 
 def left(elapsed: float, done: int, total: int) -> str:
-    """``8 min``: for the rest, after ``done`` jobs in ``elapsed`` seconds; empty where unknown."""
+    """Time left, e.g. ``8 min``, after ``done`` jobs in ``elapsed`` seconds; empty if unknown."""
     if not 0 < done < total:
         return ""
     minutes = elapsed / done * (total - done) / 60
     return f"{math.ceil(minutes)} min" if minutes < 90 else f"{minutes / 60:.1f} h"
 
 
-def combinations(overrides: Sequence[str]) -> int:
-    """How many jobs Hydra's own sweeper makes of a command's overrides; the last of a key counts.
+def jobs(hydra: Any) -> list[list[str]] | None:
+    """The overrides of every job of a sweep; None where another sweeper chooses them as it goes.
 
-    Raises:
-        Exception: overrides that Hydra itself has to resolve, such as ``seed=glob(*)``.
+    ``hydra``: the sweep's configuration of Hydra.
     """
-    counts = {}
-    for override in OverridesParser.create().parse_overrides(list(overrides)):
-        is_swept = override.is_sweep_override()
-        choices = len(list(override.sweep_string_iterator())) if is_swept else 1
-        counts[override.get_key_element()] = choices
-    return math.prod(counts.values())
+    if not hydra.sweeper._target_.endswith(_BASIC):
+        return None
+    params = [f"{key}={value}" for key, value in (hydra.sweeper.get("params") or {}).items()]
+    return combinations([*params, *hydra.overrides.task])
+
+
+def combinations(overrides: Sequence[str]) -> list[list[str]]:
+    """What Hydra's own sweeper makes of overrides: one list per job. The last of a key wins."""
+    initialized = GlobalHydra.instance().is_initialized()
+    loader = GlobalHydra.instance().config_loader() if initialized else None
+    choices: dict[str, list[str]] = {}
+    for override in OverridesParser.create(loader).parse_overrides([*overrides]):
+        key = override.get_key_element()
+        values = (
+            [*override.sweep_string_iterator()]
+            if override.is_sweep_override()
+            else [override.get_value_element_as_str()]
+        )
+        choices[key] = [f"{key}={value}" for value in values]
+    return [[*job] for job in itertools.product(*choices.values())]
 
 
 def _total(hydra: Any) -> int | None:
-    """Number of jobs of the sweep; None where another sweeper decides as it goes."""
-    if not hydra.sweeper._target_.endswith(_BASIC):
-        return None
+    """Number of jobs of the sweep; None where it is unknown."""
     try:
         sweep: Any = OmegaConf.load(Path(hydra.sweep.dir) / SWEEP)
-        params = sweep.hydra.sweeper.get("params") or {}
-        given = [f"{key}={value}" for key, value in params.items()]
-        return combinations([*given, *sweep.hydra.overrides.task])
-    except Exception as problem:  # it is only told: no job fails for it
+        every = jobs(sweep.hydra)
+    except Exception as problem:  # a missing number fails no job
         log.debug("number of jobs: %s", problem)
         return None
+    return None if every is None else len(every)
 
 
 def _mark(handlers: Sequence[logging.Handler], mark: str) -> None:
-    """Let console lines begin with ``mark``; a job's log file is its own anyway."""
+    """Let console lines begin with ``mark``; each job has its own log file."""
     for handler in handlers:
         if isinstance(handler, logging.StreamHandler) and not isinstance(
             handler, logging.FileHandler
