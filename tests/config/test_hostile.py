@@ -1,6 +1,6 @@
 """A task file that was mangled, by accident or on purpose: it composes, or it is one line.
 
-Nothing in it is ever run, and none of it takes the machine down.
+Nothing in it is ever run.
 """
 
 import re
@@ -21,10 +21,6 @@ words: [bad, good]
 metrics: [accuracy, f1]
 extra: []
 """
-LAUGHS = "a: &a [x, x, x, x, x, x, x, x, x]\n" + "".join(
-    f"{new}: &{new} [{', '.join([f'*{old}'] * 9)}]\n"
-    for old, new in zip("abcdefgh", "bcdefghi", strict=True)
-)
 VALUES = (
     *("!!python/object/apply:os.system ['touch ran']", "!!python/name:os.system"),
     *("!!python/object/new:subprocess.Popen [[touch, ran]]", "!!binary aGk=", "!foo bar"),
@@ -38,10 +34,10 @@ VALUES = (
 
 @st.composite
 def mangled(draw: st.DrawFn) -> bytes:
-    """The good file with bits flipped, cut off, a value or a line of VALUES put in, or a bomb."""
+    """The good file with bits flipped, cut off, a value or a line of VALUES put in."""
     content = GOOD.encode()
     for _ in range(draw(st.integers(1, 3))):
-        match draw(st.sampled_from(["flip", "cut", "value", "line", "twice", "bomb"])):
+        match draw(st.sampled_from(["flip", "cut", "value", "line", "twice"])):
             case "flip" if content:
                 at, bit = draw(st.integers(0, len(content) - 1)), draw(st.integers(0, 7))
                 content = content[:at] + bytes([content[at] ^ 1 << bit]) + content[at + 1 :]
@@ -57,8 +53,6 @@ def mangled(draw: st.DrawFn) -> bytes:
                 content += draw(st.sampled_from(VALUES)).encode() + b"\n"
             case "twice":
                 content += content[: draw(st.integers(0, 60))]
-            case "bomb":
-                content += LAUGHS.encode()
     return content
 
 
@@ -90,10 +84,6 @@ def test_the_file_is_good_before(cli: Cli) -> None:
 def test_every_odd_value_is_a_line_or_composes(cli: Cli, value: str) -> None:
     outcome(cli, GOOD.replace("name: mine", f"name: {value}").encode())
     outcome(cli, GOOD.replace("labels: [bad, good]", f"labels: {value}").encode())
-
-
-def test_a_thousand_million_laughs_are_refused(cli: Cli) -> None:
-    assert "mine.yaml: its aliases stand for " in outcome(cli, (GOOD + LAUGHS).encode())
 
 
 @pytest.mark.slow
