@@ -226,7 +226,7 @@ def test_other_tokenizers_are_named() -> None:
     assert "BPE tokenizer that is not byte-level" in refusal(plain(of_letters), "ab")
     slow = tokenizer("WordPiece")
     slow.__class__ = type("Slow", (type(slow),), {"is_fast": False})
-    assert "Slow is no fast tokenizer" in refusal(slow, "a")
+    assert "Slow is not a fast tokenizer" in refusal(slow, "a")
 
 
 def test_a_text_that_would_get_other_tokens_is_refused() -> None:

@@ -1,18 +1,19 @@
-"""Make a fast tokenizer smaller: texts of the tokens that are left keep their tokens.
+"""Make a fast tokenizer smaller: texts of the remaining tokens keep their tokens.
 
-Why texts keep their tokens, by the kind of the tokenizer's model:
+The reason depends on the tokenizer's model:
 
-* WordPiece takes the longest piece that fits, again and again: a piece that it took before is still
-  there, and still the longest.
-* Byte-level BPE joins the pair of the lowest rank, again and again: a pair that it joined before is
-  still there, and still the lowest. All pairs that any of the tokens may be joined from stay.
-* Unigram takes the path of the highest score: the path that it took before is still there, and has
-  fewer rivals. An unknown character costs as much as before: the lowest score stays, too.
+* WordPiece repeatedly takes the longest piece that fits. The piece it took before is still there
+  and still the longest.
+* Byte-level BPE repeatedly merges the pair with the lowest rank. The pair it merged before is still
+  there and still the lowest. All pairs from which a kept token can be merged stay.
+* Unigram takes the path with the highest score. The path it took before is still there and has
+  fewer rivals. The piece with the lowest score stays, because it sets the cost of an unknown
+  character.
 """
 
 import json
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -32,20 +33,20 @@ _CHUNK = 1000  # texts that are encoded together
 def cut_tokenizer(
     tokenizer: PreTrainedTokenizerBase, texts: Texts, needed: Iterable[int] = ()
 ) -> tuple[PreTrainedTokenizerBase, list[int]]:
-    """A tokenizer of the tokens that ``texts`` use, and the ids [kept] that these had before.
+    """A tokenizer with the tokens that ``texts`` use, and the old ids [kept] of its tokens.
 
-    A token's new id is the place of its old one among them. All special and added tokens stay, and
-    all single characters (or bytes), so that no word of known characters becomes unknown.
+    A token's new id is the index of its old id in that list. All special and added tokens stay.
+    All single characters (or bytes) stay, so that no word of known characters becomes unknown.
 
     Args:
-        tokenizer: is left as it is.
-        needed: further ids that stay.
+        tokenizer: not changed.
+        needed: more ids to keep.
 
     Raises:
-        SkipError: a tokenizer that cannot be cut, named; a text that would get other tokens.
+        SkipError: the tokenizer cannot be cut, or a text would get other tokens.
     """
     if not tokenizer.is_fast:
-        raise SkipError(f"cannot be cut: {type(tokenizer).__name__} is no fast tokenizer")
+        raise SkipError(f"cannot be cut: {type(tokenizer).__name__} is not a fast tokenizer")
     whole = _without_limits(tokenizer)
     described: Described = json.loads(whole.to_str())
     used = {*needed, *tokenizer.all_special_ids}
@@ -53,19 +54,15 @@ def cut_tokenizer(
     used |= {i for ids in _encoded(whole, texts) for i in ids}
     kept = sorted(_kept(described, used))
     new_ids = {old: new for new, old in enumerate(kept)}
-    smaller = _rebuilt(tokenizer, _renumbered(json.loads(_full(tokenizer)), new_ids))
+    full: Described = json.loads(tokenizer.backend_tokenizer.to_str())
+    smaller = _rebuilt(tokenizer, _renumbered(full, new_ids))
     _check(whole, _without_limits(smaller), new_ids, texts)
     return smaller, kept
 
 
-def _full(tokenizer: PreTrainedTokenizerBase) -> str:
-    described: str = tokenizer.backend_tokenizer.to_str()
-    return described
-
-
 def _without_limits(tokenizer: PreTrainedTokenizerBase) -> Tokenizer:
     """A copy that neither truncates nor pads."""
-    copied: Tokenizer = Tokenizer.from_str(_full(tokenizer))
+    copied: Tokenizer = Tokenizer.from_str(tokenizer.backend_tokenizer.to_str())
     copied.no_truncation()
     copied.no_padding()
     return copied
@@ -82,15 +79,14 @@ def _encoded(tokenizer: Tokenizer, texts: Texts) -> Iterator[list[int]]:
 
 
 def _kept(described: Described, used: set[int]) -> set[int]:
-    """The ids that stay: ``used``, single characters, and whatever they are made from."""
+    """The ids to keep: ``used``, single characters, and the parts of both."""
     model = described["model"]
-    if model["type"] not in _MODELS:
-        known = ", ".join(_MODELS)
+    if model["type"] not in _KEEP:
+        known = ", ".join(_KEEP)
         raise SkipError(f"cannot be cut: a tokenizer of the kind {model['type']}, not {known}")
     if model["type"] == "BPE" and not _is_byte_level(described):
         raise SkipError("cannot be cut: a BPE tokenizer that is not byte-level")
-    keep, _ = _MODELS[model["type"]]
-    return used | keep(model, used)
+    return used | _KEEP[model["type"]](model, used)
 
 
 def _word_pieces(model: Described, used: set[int]) -> set[int]:
@@ -106,14 +102,14 @@ def _is_byte_level(described: Described) -> bool:
     model, before = described["model"], [described["normalizer"], described["pre_tokenizer"]]
     affixes = model["continuing_subword_prefix"] or model["end_of_word_suffix"]
     return (
-        '"type": "ByteLevel"' in json.dumps(before)  # on its own, or in a sequence
+        '"type": "ByteLevel"' in json.dumps(before)  # alone or in a sequence
         and model["vocab"].keys() >= set(ByteLevel.alphabet())
         and not affixes
     )
 
 
 def _bytes_and_halves(model: Described, used: set[int]) -> set[int]:
-    """All bytes; of every token, all that a merge on some way to it joins."""
+    """All bytes, and the halves of every merge that can lead to a used token."""
     vocab: dict[str, int] = model["vocab"]
     halves: dict[str, list[str]] = defaultdict(list)
     for left, right in model["merges"]:
@@ -130,7 +126,7 @@ def _bytes_and_halves(model: Described, used: set[int]) -> set[int]:
 
 def _unigram_pieces(model: Described, used: set[int]) -> set[int]:
     pieces = model["vocab"]
-    lowest = min(range(len(pieces)), key=lambda i: pieces[i][1])  # unknown characters cost by it
+    lowest = min(range(len(pieces)), key=lambda i: pieces[i][1])  # the cost of the unknown
     kept = {i for i, (piece, _) in enumerate(pieces) if len(piece) == 1} | {lowest}
     if model["unk_id"] is not None:
         kept.add(model["unk_id"])
@@ -140,16 +136,17 @@ def _unigram_pieces(model: Described, used: set[int]) -> set[int]:
     return kept
 
 
+_KEEP = {"WordPiece": _word_pieces, "BPE": _bytes_and_halves, "Unigram": _unigram_pieces}
+
+
 # --- the smaller one ------------------------------------------------------------------------------
 
 
 def _renumbered(described: Described, new_ids: Mapping[int, int]) -> Described:
-    """The tokenizer with the tokens of ``new_ids`` {old: new} alone."""
-    model = described["model"]
-    _, cut = _MODELS[model["type"]]
+    """The tokenizer with only the tokens of ``new_ids`` {old: new}."""
     added = [token | {"id": new_ids[token["id"]]} for token in described["added_tokens"]]
     described = described | {
-        "model": model | cut(model, new_ids),
+        "model": _cut_model(described["model"], new_ids),
         "added_tokens": added,
         "post_processor": _processor(described["post_processor"], new_ids),
     }
@@ -158,58 +155,38 @@ def _renumbered(described: Described, new_ids: Mapping[int, int]) -> Described:
     return described
 
 
-def _cut_vocab(model: Described, new_ids: Mapping[int, int]) -> Described:
-    return {"vocab": {token: new_ids[i] for token, i in model["vocab"].items() if i in new_ids}}
-
-
-def _cut_merges(model: Described, new_ids: Mapping[int, int]) -> Described:
-    cut = _cut_vocab(model, new_ids)
-    merges = [pair for pair in model["merges"] if {*pair, "".join(pair)} <= cut["vocab"].keys()]
-    return cut | {"merges": merges}
-
-
-def _cut_pieces(model: Described, new_ids: Mapping[int, int]) -> Described:
-    pieces = [piece for i, piece in enumerate(model["vocab"]) if i in new_ids]
-    unknown = model["unk_id"]
-    return {"vocab": pieces, "unk_id": None if unknown is None else new_ids[unknown]}
-
-
-_MODELS: dict[
-    str,
-    tuple[
-        Callable[[Described, set[int]], set[int]],
-        Callable[[Described, Mapping[int, int]], Described],
-    ],
-] = {
-    "WordPiece": (_word_pieces, _cut_vocab),
-    "BPE": (_bytes_and_halves, _cut_merges),
-    "Unigram": (_unigram_pieces, _cut_pieces),
-}
+def _cut_model(model: Described, new_ids: Mapping[int, int]) -> Described:
+    if model["type"] == "Unigram":
+        pieces = [piece for i, piece in enumerate(model["vocab"]) if i in new_ids]
+        unknown = model["unk_id"]
+        unknown = None if unknown is None else new_ids[unknown]
+        return model | {"vocab": pieces, "unk_id": unknown}
+    vocab = {token: new_ids[i] for token, i in model["vocab"].items() if i in new_ids}
+    if model["type"] == "WordPiece":
+        return model | {"vocab": vocab}
+    merges = [pair for pair in model["merges"] if {*pair, "".join(pair)} <= vocab.keys()]
+    return model | {"vocab": vocab, "merges": merges}
 
 
 def _processor(processor: Described | None, new_ids: Mapping[int, int]) -> Described | None:
-    """What adds special tokens, by their new ids."""
+    """The part that adds special tokens, with their new ids."""
     match processor:
         case None | {"type": "ByteLevel"}:
             return processor
         case {"type": "Sequence", "processors": parts}:
             return processor | {"processors": [_processor(part, new_ids) for part in parts]}
         case {"type": "BertProcessing" | "RobertaProcessing"}:
-            ends = {
-                end: [token, new_ids[i]] for end in ("cls", "sep") for token, i in [processor[end]]
-            }
-            return processor | ends
+            ends = {end: processor[end] for end in ("cls", "sep")}
+            return processor | {end: [token, new_ids[i]] for end, (token, i) in ends.items()}
         case {"type": "TemplateProcessing", "special_tokens": tokens}:
-            renumbered = {
-                name: token | {"ids": [new_ids[i] for i in token["ids"]]}
-                for name, token in tokens.items()
-            }
+            ids = {name: [new_ids[i] for i in token["ids"]] for name, token in tokens.items()}
+            renumbered = {name: token | {"ids": ids[name]} for name, token in tokens.items()}
             return processor | {"special_tokens": renumbered}
     raise SkipError(f"cannot be cut: a tokenizer with the post-processor {processor['type']}")
 
 
 def _rebuilt(tokenizer: PreTrainedTokenizerBase, described: Described) -> PreTrainedTokenizerBase:
-    """As readers of an export get it: some classes build their own from what the file says."""
+    """The tokenizer as loaded from a file: some classes build their own from its content."""
     with TemporaryDirectory() as folder:
         try:
             tokenizer.save_pretrained(folder)
@@ -222,7 +199,7 @@ def _rebuilt(tokenizer: PreTrainedTokenizerBase, described: Described) -> PreTra
 
 
 def _check(whole: Tokenizer, smaller: Tokenizer, new_ids: Mapping[int, int], texts: Texts) -> None:
-    """Raise SkipError unless tokens and texts have the ids that they had, by their new numbers."""
+    """Raise SkipError unless tokens and texts have the same ids as before, renumbered."""
     ids = {token: new_ids[i] for token, i in whole.get_vocab().items() if i in new_ids}
     if smaller.get_vocab() != ids:
         raise SkipError("cannot be cut: the tokenizer class changes the ids of some tokens")

@@ -15,7 +15,7 @@ from skip_exp.commands.export import main
 from skip_exp.errors import SkipError
 from skip_exp.models.backbones import load_backbone
 from skip_exp.skill.export.onnx import write as onnx_skill
-from skip_exp.skill.export.onnx.write import compare_onnx
+from skip_exp.skill.export.onnx.write import Differences, compare_onnx
 from tests.helpers.saved import Saved, save_tiny_skill
 
 TEXTS = ["a warm film", "dull", "the plot is long and the film was not funny", "very good", ""]
@@ -91,7 +91,7 @@ def test_onnx_gives_the_same_logits(tmp_path: Path, case: str, capsys: Any) -> N
     skill = Skill.load(saved.folder)
     long = " ".join(f"w{i}" for i in range(40))
     texts = [*TEXTS, long, "a", "bad bad film"]
-    assert compare_onnx(skill, out / "model.onnx", texts)[0] < 1e-5
+    assert compare_onnx(skill, out / "model.onnx", texts).logits < 1e-5
 
     session = onnxruntime.InferenceSession(out / "model.onnx")
     inputs = ["input_ids", "attention_mask"] + (["token_type_ids"] if "bert" in case[:4] else [])
@@ -112,10 +112,10 @@ def test_onnx_gives_the_same_logits(tmp_path: Path, case: str, capsys: Any) -> N
 @pytest.mark.parametrize(
     ("int8", "found", "named"),
     [
-        (False, (2e-4, 0.0, 0.0), "--format onnx: logits .* 2.0e-04"),
-        (False, (float("nan"), 0.0, 0.0), "--format onnx: logits .* nan"),
-        (True, (0.0, 0.2, 0.0), "--int8: .* 2.0e-01"),
-        (True, (0.0, 0.0, 0.05), "--int8: .* beside them by 5.0e-02"),
+        (False, (2e-4, 0.0, 0.0), "--format onnx: logits .*2.0e-04"),
+        (False, (float("nan"), 0.0, 0.0), "--format onnx: logits .*nan"),
+        (True, (0.0, 0.2, 0.0), "--int8: .*2.0e-01"),
+        (True, (0.0, 0.0, 0.05), "--int8: .*5.0e-02"),
     ],
 )
 def test_onnx_that_differs_is_not_written(
@@ -130,8 +130,7 @@ def test_onnx_that_differs_is_not_written(
         pytest.importorskip(package)
     monkeypatch.setattr(onnx_skill, "to_onnx", lambda skill, path: path.write_bytes(b"graph"))
     monkeypatch.setattr(onnx_skill, "quantise", lambda path: None)
-    monkeypatch.setattr(onnx_skill, "compare_onnx", lambda *_: found[:2])
-    monkeypatch.setattr(onnx_skill, "by_neighbours", lambda *_: found[2])
+    monkeypatch.setattr(onnx_skill, "compare_onnx", lambda *_: Differences(*found))
     with pytest.raises(SkipError, match=named):
         export.export(Skill.load(tiny.folder), tmp_path / "out", "onnx", int8=int8)
     assert not list(tmp_path.iterdir())
@@ -155,8 +154,9 @@ def test_pairs_are_checked_as_pairs(tmp_path: Path) -> None:
 def test_int8_is_near_and_has_int8_weights(tiny: Saved, onnx_folder: Path) -> None:
     onnx = pytest.importorskip("onnx")
     path = onnx_folder / "model.onnx"
-    logits, probabilities = compare_onnx(Skill.load(tiny.folder), path, TEXTS)
-    assert logits > 1e-6 and probabilities <= onnx_skill.ROUNDING
+    found = compare_onnx(Skill.load(tiny.folder), path, TEXTS)
+    assert found.logits > 1e-6 and found.probabilities <= onnx_skill.ROUNDING
+    assert found.neighbours <= onnx_skill.NEIGHBOURS
     weights = [w for w in onnx.load(path).graph.initializer if w.data_type == onnx.TensorProto.INT8]
     linears = [b for b in tiny.model.blocks() if b.output.in_features]
     assert len([w for w in weights if len(w.dims) == 2]) >= len(linears)

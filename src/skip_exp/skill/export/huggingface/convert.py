@@ -1,7 +1,7 @@
 """Convert a cut model to one that transformers loads without this package; register its classes.
 
-With this module imported (``from skip_exp import Skill`` does it), nobody needs
-``trust_remote_code``.
+Once this module is imported, loading such a model needs no ``trust_remote_code``.
+``from skip_exp import Skill`` imports it.
 """
 
 import copy
@@ -22,7 +22,6 @@ from skip_exp.models.prompts.prefix import PrefixPrompt
 from skip_exp.models.readouts.head import HeadReadout
 from skip_exp.models.readouts.mlm import MlmReadout
 from skip_exp.models.readouts.seq2seq import Seq2SeqReadout
-from skip_exp.models.sites import Sublayer
 from skip_exp.models.soft_prompt import SoftPromptModel
 from skip_exp.skill.export.huggingface.modeling_skip import (
     SkipConfig,
@@ -36,7 +35,8 @@ AutoModelForSequenceClassification.register(
 )
 
 PROMPTS = {InputPrompt: "input", PrefixPrompt: "prefix", NoPrompt: "none"}
-PARTS = {"self": "attention", "cross": "cross", "ffn": "ffn"}  # of sublayers, in the other model
+PARTS = {"self": "attention", "cross": "cross", "ffn": "ffn"}  # names of sublayers in SkipLayer
+Weights = Iterator[tuple[str, Tensor]]
 
 
 def write_huggingface(
@@ -57,21 +57,21 @@ def write_huggingface(
     if kept := getattr(model.backbone.config, "vocabulary", None):
         origin["vocabulary"] = kept
     to_huggingface(model, about.labels, origin).save_pretrained(folder)
-    for weights in folder.glob("*.safetensors"):  # the library leaves them to their owner alone
+    for weights in folder.glob("*.safetensors"):  # the library lets only their owner read them
         shutil.copymode(folder / "config.json", weights)
-    own = copy.deepcopy(tokenizer)  # the skill's is shared with others of its backbone
-    own.model_max_length = about.max_length  # what `truncation=True` truncates to
+    own = copy.deepcopy(tokenizer)  # skills of one backbone share theirs
+    own.model_max_length = about.max_length  # `truncation=True` truncates to this
     own.save_pretrained(folder)
 
 
 def to_huggingface(
     model: SoftPromptModel, labels: Sequence[str], origin: dict[str, Any] | None = None
 ) -> SkipForSequenceClassification:
-    """The same function as a Hugging Face model; it shares what weights it can with ``model``.
+    """The same function as a Hugging Face model, which shares most weights with ``model``.
 
     Args:
         labels: class names in label order.
-        origin: what ``config.json`` says of where the model comes from.
+        origin: where the model comes from, for ``config.json``.
 
     Raises:
         SkipError: a custom prompt or readout.
@@ -80,16 +80,15 @@ def to_huggingface(
         raise SkipError(f"--format hf: has no place for the prompt {_name(model.prompt)}")
     if type(model.readout) not in (HeadReadout, MlmReadout, Seq2SeqReadout):
         raise SkipError(f"--format hf: has no place for the readout {_name(model.readout)}")
-    names = dict(enumerate(labels))
     config = SkipConfig(
         **_settings(model),
         **_readout_settings(model),
         encoder=_sizes(model, "encoder"),
         decoder=_sizes(model, "decoder") if isinstance(model.readout, Seq2SeqReadout) else [],
-        id2label=names,
-        label2id={name: i for i, name in names.items()},
+        id2label=dict(enumerate(labels)),
+        label2id={name: i for i, name in enumerate(labels)},
         problem_type="single_label_classification",
-        skill=origin,
+        skill=origin or {},
     )
     state = {name: tensor.detach().contiguous() for name, tensor in _state(model)}
     with torch.device("meta"):
@@ -108,29 +107,23 @@ def _name(part: nn.Module) -> str:
 
 def _settings(model: SoftPromptModel) -> dict[str, Any]:
     """The settings that follow from family and prompt."""
-    backbone: HFModel = model.backbone
-    core, prompt = backbone.config, model.prompt
+    core, prompt, family = model.backbone.config, model.prompt, model.family
     attention = next(iter(model.attention_blocks().values())).attention
-    in_decoder = isinstance(prompt, PrefixPrompt) and any(
-        n.stack == "decoder" for n in prompt.names
-    )
+    stacks = {n.stack for n in prompt.names} if isinstance(prompt, PrefixPrompt) else set()
+    kind = {"kind": PROMPTS[type(prompt)], "length": prompt.length, "decoder": "decoder" in stacks}
     settings = {
-        "family": model.family.name,
-        "prompt": {
-            "kind": PROMPTS[type(prompt)],
-            "length": prompt.length,
-            "decoder": in_decoder,
-        },
-        "vocab_size": backbone.get_input_embeddings().weight.shape[0],
+        "family": family.name,
+        "prompt": kind,
+        "vocab_size": model.backbone.get_input_embeddings().weight.shape[0],
         "hidden_size": core.hidden_size,
         "original_heads": attention.total_heads,
         "attention_scaling": attention.scaling,
+        "linear_bias": family.name != "t5",
     }
-    if model.family.name == "t5":
+    if family.name == "t5":
         return settings | {
             "hidden_act": core.dense_act_fn,
             "gated": core.is_gated_act,
-            "linear_bias": False,
             "norm_eps": core.layer_norm_epsilon,
             "hidden_dropout": core.dropout_rate,
             "attention_dropout": core.dropout_rate,
@@ -143,7 +136,7 @@ def _settings(model: SoftPromptModel) -> dict[str, Any]:
         "hidden_dropout": core.hidden_dropout_prob,
         "attention_dropout": core.attention_probs_dropout_prob,
         "max_position_embeddings": core.max_position_embeddings,
-        "position_offset": core.pad_token_id + 1 if model.family.name == "roberta" else 0,
+        "position_offset": family.position_offset(core),
         "type_vocab_size": core.type_vocab_size,
     }
 
@@ -169,54 +162,53 @@ def _readout_settings(model: SoftPromptModel) -> dict[str, Any]:
 def _sizes(model: SoftPromptModel, stack: str) -> list[dict[str, dict[str, Any]]]:
     """The sizes of every layer of ``stack``, as :class:`SkipConfig` describes them."""
     layers: dict[int, dict[str, dict[str, Any]]] = {}
-    for block in model.blocks():
-        if block.name.stack == stack:
-            sizes: dict[str, Any] = {"bias": block.output.bias is not None}
-            if isinstance(block, AttentionBlock):
-                a = block.attention
-                sizes = {"heads": a.head_ids, "qk": a.qk_dim, "vo": a.vo_dim} | sizes
-            else:
-                sizes = {"units": block.down.in_features} | sizes
-            layers.setdefault(block.name.layer, {})[block.name.part] = sizes
+    for block in (b for b in model.blocks() if b.name.stack == stack):
+        sizes: dict[str, Any] = {"units": block.output.in_features}
+        if isinstance(block, AttentionBlock):
+            a = block.attention
+            sizes = {"heads": a.head_ids, "qk": a.qk_dim, "vo": a.vo_dim}
+        sizes["bias"] = block.output.bias is not None
+        layers.setdefault(block.name.layer, {})[block.name.part] = sizes
     return [layers[i] for i in sorted(layers)]
 
 
 def shared_names(model: SoftPromptModel) -> dict[str, str]:
-    """{parameter: its name in the other model} of those that are the same there and here."""
+    """{parameter: its name in the exported model} of the parameters that both models share."""
     there: dict[int, str] = {}
     for name, tensor in _state(model):
-        there.setdefault(id(tensor), name)  # of tied ones the first, which the library stores
+        there.setdefault(id(tensor), name)  # the library stores the first of tied weights
     return {ours: there[id(p)] for ours, p in model.named_parameters() if id(p) in there}
 
 
-# --- weights by their names in the other model ----------------------------------------------------
+# --- weights by their names in SkipForSequenceClassification --------------------------------------
 
 
-def _state(model: SoftPromptModel) -> Iterator[tuple[str, Tensor]]:
-    yield from _all("embeddings.words", model.backbone.get_input_embeddings())
+def _state(model: SoftPromptModel) -> Weights:
+    is_t5 = model.family.name == "t5"
+    modules = {"embeddings.words": model.backbone.get_input_embeddings()}
+    modules |= (_t5_modules if is_t5 else _bert_modules)(model.backbone)
     if isinstance(model.prompt, InputPrompt):
         yield "embeddings.prompt", model.prompt.embedding
-    is_t5 = model.family.name == "t5"
-    yield from _t5_parts(model) if is_t5 else _bert_parts(model)
-    norms = (_t5_norms if is_t5 else _bert_norms)(model.backbone)
     for block in model.blocks():
         name = f"{block.name.stack}.layers.{block.name.layer}.{PARTS[block.name.part]}"
-        vanished = block.output.in_features == 0
-        if not (vanished and is_t5):
-            yield from _all(f"{name}.norm", norms[block.name])
-        if not vanished:
+        if block.output.in_features:
             yield from _block(f"{name}.inner", block, model)
-        elif block.output.bias is not None:
+            continue
+        if block.output.bias is not None:
             yield f"{name}.bias", block.output.bias
+        if is_t5:  # its norm serves the removed neurons alone
+            del modules[f"{name}.norm"]
+    for name, module in modules.items():
+        yield from _all(name, module)
     yield from _readout(model)
 
 
-def _all(name: str, module: nn.Module) -> Iterator[tuple[str, Tensor]]:
+def _all(name: str, module: nn.Module) -> Weights:
     for key, tensor in module.named_parameters():
         yield f"{name}.{key}", tensor
 
 
-def _block(name: str, block: Block, model: SoftPromptModel) -> Iterator[tuple[str, Tensor]]:
+def _block(name: str, block: Block, model: SoftPromptModel) -> Weights:
     if not isinstance(block, AttentionBlock):
         names = ("up",) if len(block.up) == 1 else ("gate", "up")
         for part, linear in zip(names, block.up, strict=True):
@@ -237,67 +229,52 @@ def _block(name: str, block: Block, model: SoftPromptModel) -> Iterator[tuple[st
         yield f"{name}.prefix_value", prompt.values[i].transpose(0, 1)
 
 
-def _bert_parts(model: SoftPromptModel) -> Iterator[tuple[str, Tensor]]:
-    embeddings = _bert(model.backbone).embeddings
-    yield "embeddings.positions.weight", embeddings.position_embeddings.weight
-    yield "embeddings.types.weight", embeddings.token_type_embeddings.weight
-    yield from _all("embeddings.norm", embeddings.LayerNorm)
-
-
-def _bert(backbone: HFModel) -> HFModel:
-    return getattr(backbone, backbone.base_model_prefix, backbone)
-
-
-def _bert_norms(backbone: HFModel) -> dict[Sublayer, nn.Module]:
-    norms: dict[Sublayer, nn.Module] = {}
-    for i, layer in enumerate(_bert(backbone).encoder.layer):
-        norms[Sublayer.of("encoder", i, "self")] = layer.attention.output.LayerNorm
-        norms[Sublayer.of("encoder", i, "ffn")] = layer.output.LayerNorm
-    return norms
-
-
-def _t5_stacks(backbone: HFModel) -> dict[str, HFModel]:
-    return {
-        name: getattr(backbone, name) for name in ("encoder", "decoder") if hasattr(backbone, name)
+def _bert_modules(backbone: HFModel) -> dict[str, nn.Module]:
+    """Embeddings and norms of a BERT or RoBERTa."""
+    core: HFModel = getattr(backbone, backbone.base_model_prefix, backbone)
+    modules: dict[str, nn.Module] = {
+        "embeddings.positions": core.embeddings.position_embeddings,
+        "embeddings.types": core.embeddings.token_type_embeddings,
+        "embeddings.norm": core.embeddings.LayerNorm,
     }
+    for i, layer in enumerate(core.encoder.layer):
+        modules[f"encoder.layers.{i}.attention.norm"] = layer.attention.output.LayerNorm
+        modules[f"encoder.layers.{i}.ffn.norm"] = layer.output.LayerNorm
+    return modules
 
 
-def _t5_parts(model: SoftPromptModel) -> Iterator[tuple[str, Tensor]]:
-    for name, stack in _t5_stacks(model.backbone).items():
+def _t5_modules(backbone: HFModel) -> dict[str, nn.Module]:
+    """Position tables and norms of a T5."""
+    modules: dict[str, nn.Module] = {}
+    for name in ("encoder", "decoder"):
+        if (stack := getattr(backbone, name, None)) is None:
+            continue
         table = stack.block[0].layer[0].SelfAttention.relative_attention_bias
-        yield f"{name}.position_bias.table.weight", table.weight
-        yield from _all(f"{name}.norm", stack.final_layer_norm)
-
-
-def _t5_norms(backbone: HFModel) -> dict[Sublayer, nn.Module]:
-    norms: dict[Sublayer, nn.Module] = {}
-    for name, stack in _t5_stacks(backbone).items():
+        modules |= {f"{name}.position_bias.table": table, f"{name}.norm": stack.final_layer_norm}
         for i, block in enumerate(stack.block):
-            parts = ("self", "cross", "ffn") if len(block.layer) == 3 else ("self", "ffn")
+            parts = ("attention", "cross", "ffn") if len(block.layer) == 3 else ("attention", "ffn")
             for part, layer in zip(parts, block.layer, strict=True):
-                norms[Sublayer.of(name, i, part)] = layer.layer_norm
-    return norms
+                modules[f"{name}.layers.{i}.{part}.norm"] = layer.layer_norm
+    return modules
 
 
-def _readout(model: SoftPromptModel) -> Iterator[tuple[str, Tensor]]:
+def _readout(model: SoftPromptModel) -> Weights:
     readout, backbone = model.readout, model.backbone
     if isinstance(readout, HeadReadout):
         yield from _all("classifier", readout.linear)
-    elif isinstance(readout, MlmReadout):
-        yield from _mlm_head(backbone, readout.word_ids)
-    else:
+    elif isinstance(readout, Seq2SeqReadout):
         yield "lm_head.weight", backbone.lm_head.weight
-
-
-def _mlm_head(backbone: HFModel, word_ids: Tensor) -> Iterator[tuple[str, Tensor]]:
-    """The language model's head: of its output embeddings, the rows of the label words."""
-    if hasattr(backbone, "cls"):
-        transform, decoder = backbone.cls.predictions.transform, backbone.cls.predictions.decoder
-        dense, norm = transform.dense, transform.LayerNorm
+    elif hasattr(backbone, "cls"):  # BERT's masked language model
+        head = backbone.cls.predictions
+        yield from _words(head.transform.dense, head.transform.LayerNorm, head.decoder, readout)
     else:
         head = backbone.lm_head
-        dense, norm, decoder = head.dense, head.layer_norm, head.decoder
+        yield from _words(head.dense, head.layer_norm, head.decoder, readout)
+
+
+def _words(dense: nn.Linear, norm: nn.Module, decoder: nn.Linear, readout: Any) -> Weights:
+    """The masked language model's head, with the output rows of the label words only."""
     yield from _all("transform.0", dense)
     yield from _all("transform.2", norm)
-    yield "classifier.weight", decoder.weight[word_ids]
-    yield "classifier.bias", decoder.bias[word_ids]
+    yield "classifier.weight", decoder.weight[readout.word_ids]
+    yield "classifier.bias", decoder.bias[readout.word_ids]

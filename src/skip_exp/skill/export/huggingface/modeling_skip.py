@@ -2,23 +2,24 @@
 
     AutoModelForSequenceClassification.from_pretrained(FOLDER, trust_remote_code=True)
 
-One file for BERT, RoBERTa and T5; it needs torch and transformers alone. It differs from the
+One file for BERT, RoBERTa and T5; it needs only torch and transformers. It differs from the
 library's own models in four points:
 
-* Every layer has sizes of its own: which attention heads, how many query/key and value/output
-  dimensions of each, how many FFN units. They stand in ``config.json``.
-* A sublayer that lost all its neurons is skipped; where it had an output bias, it adds that alone.
+* Every layer has its own sizes: which attention heads, how many query/key and value/output
+  dimensions per head, how many FFN units. ``config.json`` lists them.
+* A sublayer without neurons is skipped; if it had an output bias, only the bias is added.
 * A soft prompt goes before the text: embeddings at the input, or constant keys and values (a
   prefix) in every self-attention.
 * Class logits come from a linear head, from a masked language model's scores of label words at a
   [MASK], or from the log-probabilities of label words under T5's decoder.
 
-Shapes: B texts of T tokens, of hidden size H. Masks are additive: 0 to see a key, HIDDEN not to.
-Texts are padded on the right.
+Shapes: B texts of T tokens with hidden size H, padded on the right. Masks are additive: 0 shows a
+key, HIDDEN hides it.
 """
 
 # mypy: disable-error-code="no-untyped-call"
 import math
+from dataclasses import field
 from typing import Any
 
 import torch
@@ -29,101 +30,57 @@ from transformers.activations import ACT2FN
 from transformers.modeling_outputs import SequenceClassifierOutput
 
 HIDDEN = -1e4  # exp() underflows to 0 in fp16, bf16 and fp32
+NO_PROMPT = {"kind": "none", "length": 0, "decoder": False}
 Sizes = dict[str, Any]
 
 
 class SkipConfig(PreTrainedConfig):
-    """What is in ``config.json``.
+    """The settings in ``config.json``.
 
-    Args:
-        family: ``bert``, ``roberta`` or ``t5``.
-        readout: ``head``, ``mlm`` or ``seq2seq``; ``pooling`` of a head: ``mean`` or ``cls``.
-        prompt: ``{"kind": "input" | "prefix" | "none", "length": tokens, "decoder": whether T5's
-            decoder has a prefix, too}``.
-        encoder, decoder: the sizes of each layer: ``{"self": attention, "ffn": ffn}``, in a decoder
-            ``"cross"``, too. Of an attention: ``heads`` (which of the original ones), ``qk`` and
-            ``vo`` (dimensions of each). Of an FFN: ``units``. Of both: ``bias`` of the output.
-        original_heads: heads of each attention before the cut.
-        attention_scaling: what scores are multiplied by; the original, whatever was cut.
-        hidden_act, gated: activation of the FFNs; whether T5's have a gate.
-        linear_bias: whether the other linear layers of a sublayer have biases.
-        position_offset: RoBERTa's positions start behind its padding id.
-        position_buckets, position_max_distance: of T5's relative position bias.
-        mask_id: token of the ``mlm`` readout.
-        label_words, start_id: tokens of each label (``seq2seq``), and the decoder's first.
-        scale_decoder: whether T5's tied output embeddings take a scaled hidden state.
-        skill: where the model comes from; nothing is computed from it.
+    ``encoder`` and ``decoder`` list the sizes of each layer: ``{"self": attention, "ffn": ffn}``,
+    and ``"cross"`` in a decoder. An attention has ``heads`` (which of the original ones are left)
+    and ``qk`` and ``vo`` (dimensions of each head). An FFN has ``units``. Both have ``bias``:
+    whether the output has one.
     """
 
     model_type = "skip_exp"
 
-    def __init__(
-        self,
-        family: str = "bert",
-        readout: str = "head",
-        pooling: str = "mean",
-        prompt: Sizes | None = None,
-        encoder: list[dict[str, Sizes]] | None = None,
-        decoder: list[dict[str, Sizes]] | None = None,
-        vocab_size: int = 30522,
-        hidden_size: int = 768,
-        original_heads: int = 12,
-        attention_scaling: float = 0.125,
-        hidden_act: str = "gelu",
-        gated: bool = False,
-        linear_bias: bool = True,
-        norm_eps: float = 1e-12,
-        hidden_dropout: float = 0.1,
-        attention_dropout: float = 0.1,
-        max_position_embeddings: int = 512,
-        position_offset: int = 0,
-        type_vocab_size: int = 2,
-        position_buckets: int = 32,
-        position_max_distance: int = 128,
-        mask_id: int | None = None,
-        label_words: list[list[int]] | None = None,
-        start_id: int = 0,
-        scale_decoder: bool = False,
-        tie_word_embeddings: bool = False,
-        skill: dict[str, Any] | None = None,
-        **kwargs: Any,
-    ) -> None:
-        self.family = family
-        self.readout = readout
-        self.pooling = pooling
-        self.prompt = prompt or {"kind": "none", "length": 0, "decoder": False}
-        self.encoder = encoder or []
-        self.decoder = decoder or []
-        self.vocab_size = vocab_size
-        self.hidden_size = hidden_size
-        self.original_heads = original_heads
-        self.attention_scaling = attention_scaling
-        self.hidden_act = hidden_act
-        self.gated = gated
-        self.linear_bias = linear_bias
-        self.norm_eps = norm_eps
-        self.hidden_dropout = hidden_dropout
-        self.attention_dropout = attention_dropout
-        self.max_position_embeddings = max_position_embeddings
-        self.position_offset = position_offset
-        self.type_vocab_size = type_vocab_size
-        self.position_buckets = position_buckets
-        self.position_max_distance = position_max_distance
-        self.mask_id = mask_id
-        self.label_words = label_words or []
-        self.start_id = start_id
-        self.scale_decoder = scale_decoder
-        self.skill = skill or {}
-        kwargs["tie_word_embeddings"] = tie_word_embeddings
-        super().__init__(**kwargs)
+    family: str = "bert"  # bert, roberta or t5
+    readout: str = "head"  # head, mlm or seq2seq
+    pooling: str = "mean"  # head: mean or cls
+    # kind (input, prefix or none), length in tokens, decoder: whether T5's decoder has a prefix
+    prompt: Sizes = field(default_factory=lambda: dict(NO_PROMPT))
+    encoder: list[dict[str, Sizes]] = field(default_factory=list)
+    decoder: list[dict[str, Sizes]] = field(default_factory=list)
+    vocab_size: int = 30522
+    hidden_size: int = 768
+    original_heads: int = 12  # of each attention before pruning
+    attention_scaling: float = 0.125  # factor of the scores, the same before and after pruning
+    hidden_act: str = "gelu"  # activation of the FFNs
+    gated: bool = False  # whether T5's FFNs have a gate
+    linear_bias: bool = True  # of the linear layers other than a sublayer's output
+    norm_eps: float = 1e-12
+    hidden_dropout: float = 0.1
+    attention_dropout: float = 0.1
+    max_position_embeddings: int = 512
+    position_offset: int = 0  # RoBERTa's positions start after its padding id
+    type_vocab_size: int = 2
+    position_buckets: int = 32  # of T5's relative position bias
+    position_max_distance: int = 128
+    mask_id: int | None = None  # mlm: the token [MASK]
+    label_words: list[list[int]] = field(default_factory=list)  # seq2seq: tokens of each label
+    start_id: int = 0  # seq2seq: the decoder's first token
+    scale_decoder: bool = False  # whether T5's tied output embeddings take a scaled hidden state
+    tie_word_embeddings: bool = False
+    skill: dict[str, Any] = field(default_factory=dict)  # where the model comes from
 
     @property
     def input_length(self) -> int:
-        """Prompt tokens that stand before the text."""
+        """Prompt tokens before the text."""
         return self.prompt["length"] if self.prompt["kind"] == "input" else 0
 
     def prefix_length(self, stack: str) -> int:
-        """Keys and values that every self-attention of ``encoder`` or ``decoder`` sees first."""
+        """Prefix tokens of every self-attention of ``encoder`` or ``decoder``."""
         has = self.prompt["kind"] == "prefix" and (stack == "encoder" or self.prompt["decoder"])
         return self.prompt["length"] if has else 0
 
@@ -148,7 +105,7 @@ def new_norm(config: SkipConfig) -> nn.Module:
 
 
 class SkipEmbeddings(nn.Module):
-    """Embeddings of prompt and text; BERT and RoBERTa add those of positions and token types."""
+    """Embeddings of prompt and text; BERT and RoBERTa add position and token type embeddings."""
 
     def __init__(self, config: SkipConfig) -> None:
         super().__init__()
@@ -175,7 +132,7 @@ class SkipEmbeddings(nn.Module):
             if length > self.positions.num_embeddings - self.offset:
                 most = self.positions.num_embeddings - self.offset - (length - ids.shape[1])
                 raise ValueError(
-                    f"a text of {ids.shape[1]} tokens, but at most {most} have positions: "
+                    f"the text has {ids.shape[1]} tokens, but at most {most} have positions: "
                     "tokenize with truncation=True"
                 )
             if token_types is None:
@@ -187,9 +144,9 @@ class SkipEmbeddings(nn.Module):
 
 
 class SkipPositionBias(nn.Module):
-    """T5's bias of attention scores, by the distance from query to key.
+    """T5's bias of attention scores by the distance from query to key.
 
-    Its table has all original heads; an attention takes those that it kept.
+    The table has all original heads. An attention uses the rows of its remaining heads.
     """
 
     def __init__(self, config: SkipConfig, bidirectional: bool) -> None:
@@ -204,7 +161,7 @@ class SkipPositionBias(nn.Module):
         return self.table(self.buckets(places - places[:, None])).permute(2, 0, 1)[None]
 
     def buckets(self, distance: Tensor) -> Tensor:
-        """One bucket a distance when near, then logarithmically wider ones; later keys apart."""
+        """One bucket per small distance, then logarithmically wider ones; later keys apart."""
         count = self.table.num_embeddings
         if self.bidirectional:
             count //= 2
@@ -218,14 +175,14 @@ class SkipPositionBias(nn.Module):
 
 
 class SkipAttention(nn.Module):
-    """Attention over the heads and dimensions that are left, and over the prefix if it has one."""
+    """Attention with the remaining heads and dimensions, and with a prefix if there is one."""
 
     def __init__(self, config: SkipConfig, sizes: Sizes, prefix: int) -> None:
         super().__init__()
         self.heads, self.qk, self.vo = list(sizes["heads"]), sizes["qk"], sizes["vo"]
         self.config, self.prefix = config, prefix
         count, hidden, bias = len(self.heads), config.hidden_size, config.linear_bias
-        if self.qk:  # without any, every score is zero
+        if self.qk:  # otherwise every score is zero
             self.query = nn.Linear(hidden, count * self.qk, bias=bias)
             self.key = nn.Linear(hidden, count * self.qk, bias=bias)
         self.value = nn.Linear(hidden, count * self.vo, bias=bias)
@@ -236,7 +193,7 @@ class SkipAttention(nn.Module):
             self.prefix_value = nn.Parameter(torch.zeros(count, prefix, self.vo))
 
     def forward(self, hidden: Tensor, mask: Tensor, source: Tensor | None = None) -> Tensor:
-        """Attend from ``hidden`` [B, T, H] to ``source`` [B, S, H], without one to itself.
+        """Attend from ``hidden`` [B, T, H] to ``source`` [B, S, H], by default to itself.
 
         ``mask``: [B or 1, original heads or 1, T or 1, prefix + S].
         """
@@ -271,12 +228,12 @@ class SkipAttention(nn.Module):
         return x.unflatten(2, (len(self.heads), dims)).transpose(1, 2)
 
     def behind(self, prefix: Tensor, x: Tensor) -> Tensor:
-        """``x`` [B, heads, T, dims] behind the ``prefix`` [heads, length, dims]."""
+        """``x`` [B, heads, T, dims] after the ``prefix`` [heads, length, dims]."""
         return torch.cat([prefix.to(x.dtype).expand(len(x), -1, -1, -1), x], dim=2)
 
 
 class SkipFeedForward(nn.Module):
-    """The units of an FFN that are left."""
+    """An FFN with its remaining units."""
 
     def __init__(self, config: SkipConfig, sizes: Sizes) -> None:
         super().__init__()
@@ -290,14 +247,14 @@ class SkipFeedForward(nn.Module):
     def forward(self, hidden: Tensor) -> Tensor:
         up = self.up(hidden)
         units = self.act(up) if self.gate is None else self.act(self.gate(hidden)) * up
-        return self.down(self.dropout(units).to(self.down.weight.dtype))  # which may be fp32
+        return self.down(self.dropout(units).to(self.down.weight.dtype))  # may be fp32
 
 
 class SkipSublayer(nn.Module):
     """An attention or FFN with its norm and residual connection.
 
-    Without neurons (``inner`` is None) nothing is computed but what cannot be left out: its bias,
-    and in BERT and RoBERTa the norm behind it.
+    Without neurons (``inner`` is None) only the output bias is added. BERT and RoBERTa then still
+    apply the norm.
     """
 
     def __init__(self, config: SkipConfig, inner: nn.Module | None, bias: bool) -> None:
@@ -320,7 +277,7 @@ class SkipSublayer(nn.Module):
 
 
 class SkipLayer(nn.Module):
-    """Self-attention, in a decoder cross-attention, FFN."""
+    """Self-attention, cross-attention (in a decoder only), FFN."""
 
     def __init__(self, config: SkipConfig, sizes: dict[str, Sizes], prefix: int) -> None:
         super().__init__()
@@ -373,7 +330,7 @@ class SkipStack(nn.Module):
         """``hidden`` [B, T, H] and its mask; a decoder also sees ``source`` [B, S, H]."""
         if self.is_t5:
             mask = mask + self.position_bias(hidden.shape[1]).to(mask)
-        mask = F.pad(mask, (self.prefix, 0))  # a prefix is seen from everywhere, without a distance
+        mask = F.pad(mask, (self.prefix, 0))  # every query sees the prefix, at no distance
         for layer in self.layers:
             hidden = layer(hidden, mask, source, source_mask)
         return self.dropout(self.norm(hidden)) if self.is_t5 else hidden
@@ -421,7 +378,7 @@ class SkipForSequenceClassification(PreTrainedModel):
         """Token ids, 0/1 mask and types [B, T], labels [B] -> logits [B, labels] in fp32, loss."""
         if attention_mask is None:
             attention_mask = torch.ones_like(input_ids)
-        if self.config.readout == "mlm":  # [MASK] behind the first token
+        if self.config.readout == "mlm":  # [MASK] after the first token
             mask_token = torch.full_like(input_ids[:, :1], self.config.mask_id)
             input_ids = torch.cat([input_ids[:, :1], mask_token, input_ids[:, 1:]], dim=1)
         hidden = self.embeddings(input_ids, token_type_ids)
@@ -438,7 +395,7 @@ class SkipForSequenceClassification(PreTrainedModel):
         return output.to_tuple() if return_dict is False else output
 
     def pooled(self, hidden: Tensor, seen: Tensor) -> Tensor:
-        """What the classifier reads [B, H], of ``hidden`` [B, prompt + T, H]."""
+        """``hidden`` [B, prompt + T, H] -> the classifier's input [B, H]."""
         text, weight = hidden[:, self.config.input_length :], seen[:, self.config.input_length :]
         if self.config.readout == "mlm":
             return self.transform(text[:, 1])
@@ -449,7 +406,7 @@ class SkipForSequenceClassification(PreTrainedModel):
         return mean.to(self.classifier.weight.dtype)
 
     def label_words(self, hidden: Tensor, mask: Tensor) -> Tensor:
-        """Log-probability [B, labels] of every label's words under the decoder, in one pass."""
+        """Log-probability [B, labels] of each label's words under the decoder, in one pass."""
         words, width = self.config.label_words, max(map(len, self.config.label_words))
         padded = [[*ids, *[0] * (width - len(ids))] for ids in words]
         targets = torch.tensor(padded, device=hidden.device)
@@ -473,6 +430,6 @@ class SkipForSequenceClassification(PreTrainedModel):
         return (scores.gather(3, targets)[..., 0] * real.to(scores.device)).sum(2)
 
 
-# `save_pretrained` copies this file into the folder and names it in `config.json`.
+# Lets `save_pretrained` copy this file into the folder and name it in `config.json`.
 SkipConfig.register_for_auto_class()
 SkipForSequenceClassification.register_for_auto_class("AutoModelForSequenceClassification")

@@ -6,6 +6,7 @@ import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -27,10 +28,9 @@ from skip_exp.skill.export.onnx.runtime import (
 from skip_exp.skill.load import Skill
 from skip_exp.skill.record import CONFIG, ONNX, VERSION
 
-TOLERANCE = 1e-4  # between the logits of PyTorch and onnxruntime
-ROUNDING = 0.1  # the same between probabilities, where the weights were rounded to 8 bits
-NEIGHBOURS = 0.01  # of a text's probabilities, alone and in a batch: rounding of a rounding
-PROTOBUF_LIMIT = 2_000_000_000  # bytes of one ONNX file; larger weights go beside it
+# The largest allowed differences, see Differences. The last two hold for 8-bit weights.
+TOLERANCE, ROUNDING, NEIGHBOURS = 1e-4, 0.1, 0.01
+PROTOBUF_LIMIT = 2_000_000_000  # bytes of one ONNX file; larger weights get a file of their own
 CHECKED = (  # from one word to several lines
     "Splendid.",
     "The plot is thin, the jokes are old, and it is an hour too long.",
@@ -43,7 +43,7 @@ CHECKED = (  # from one word to several lines
 
 
 def write_onnx(skill: Skill, folder: Path, *, int8: bool = False) -> None:
-    """``model.onnx`` with dynamic batch and length, ``config.json`` and the tokenizer, checked.
+    """Write ``model.onnx`` (dynamic batch and length), ``config.json`` and the tokenizer.
 
     Raises:
         SkipError: a package is missing, or the answers differ from PyTorch's.
@@ -54,14 +54,13 @@ def write_onnx(skill: Skill, folder: Path, *, int8: bool = False) -> None:
         to_onnx(skill, path)
     except torch.onnx.OnnxExporterError as error:
         raise SkipError(f"--format onnx: the exporter failed: {first_line(error)}") from error
-    logits, _ = compare_onnx(skill, path, CHECKED)
-    _refuse_above(TOLERANCE, logits, "--format onnx: logits differ from PyTorch's")
+    found = compare_onnx(skill, path, CHECKED)
+    _refuse_above(TOLERANCE, found.logits, "--format onnx: logits differ from PyTorch's")
     if int8:
         quantise(path)
-        _, probabilities = compare_onnx(skill, path, CHECKED)
-        _refuse_above(ROUNDING, probabilities, "--int8: probabilities differ from PyTorch's")
-        alone = by_neighbours(skill, path, CHECKED)
-        _refuse_above(NEIGHBOURS, alone, "--int8: probabilities differ with the texts beside them")
+        found = compare_onnx(skill, path, CHECKED)
+        _refuse_above(ROUNDING, found.probabilities, "--int8: probabilities differ from PyTorch's")
+        _refuse_above(NEIGHBOURS, found.neighbours, "--int8: probabilities differ within a batch")
     kept = getattr(skill.model.backbone.config, "vocabulary", None)
     more = {"format": "onnx", "int8": int8, "sha256": sha256(path), "vocabulary": kept}
     record = OnnxRecord.model_validate(skill.about.stored() | more)
@@ -77,7 +76,7 @@ def _refuse_above(limit: float, difference: float, what: str) -> None:
 
 
 class _Served(nn.Module):
-    """A model whose prompt was installed beforehand, so that a prefix is a constant."""
+    """A model whose prompt is already installed, so that a prefix is a constant."""
 
     def __init__(self, model: SoftPromptModel) -> None:
         super().__init__()
@@ -90,6 +89,7 @@ class _Served(nn.Module):
 
 
 def to_onnx(skill: Skill, path: Path) -> None:
+    """Write the graph in fp32, unchecked."""
     inputs = _batch(skill, CHECKED[1:3])
     sizes = {0: torch.export.Dim("batch"), 1: torch.export.Dim("length")}
     skill.model.prompt.install(skill.model.attention_blocks())
@@ -110,56 +110,49 @@ def to_onnx(skill: Skill, path: Path) -> None:
 
 
 def quantise(path: Path) -> None:
-    """Weights to 8 bits, activations as they come; see :mod:`skip_exp.skill.export.onnx.int8`."""
-    import onnx  # an extra, and slow: only for 8-bit weights
-
-    # the same
-    from onnxruntime.quantization import quant_pre_process
+    """Round the graph in ``path`` to 8 bits, see :mod:`skip_exp.skill.export.onnx.int8`."""
+    # An optional dependency, slow to import, and used for 8-bit weights only.
+    import onnx
+    from onnxruntime.quantization import quant_pre_process  # the same
 
     simpler = path.with_name("simpler.onnx")
     with _quiet():
-        quant_pre_process(path, simpler, skip_symbolic_shape=True)  # merges what it can
+        quant_pre_process(path, simpler, skip_symbolic_shape=True)  # merges operators
     model = onnx.load(simpler)
     round_weights(model)
     onnx.save(model, path)
     simpler.unlink()
 
 
-def by_neighbours(skill: Skill, path: Path, texts: Sequence[str]) -> float:
-    """Largest difference of a text's probabilities, answered alone and among all ``texts``."""
-    run = runner(path, torch.get_num_threads())
+class Differences(NamedTuple):
+    """The largest differences between answers; NaN if any answer is.
 
-    def answer(*batch: str) -> Tensor:
-        inputs = {name: tensor.numpy() for name, tensor in _batch(skill, batch).items()}
-        return torch.from_numpy(run(inputs)).softmax(-1)
-
-    alone = torch.cat([answer(text) for text in texts])
-    return float((alone - answer(*texts)).abs().max())
-
-
-def compare_onnx(skill: Skill, path: Path, texts: Sequence[str]) -> tuple[float, float]:
-    """Largest difference of the logits, and of the probabilities: onnxruntime against PyTorch.
-
-    For batches of 1 to all.
+    Attributes:
+        logits, probabilities: between PyTorch and onnxruntime.
+        neighbours: between onnxruntime's probabilities of a text alone and in a batch.
     """
+
+    logits: float
+    probabilities: float
+    neighbours: float
+
+
+@torch.inference_mode()
+def compare_onnx(skill: Skill, path: Path, texts: Sequence[str]) -> Differences:
+    """Compare the graph in ``path`` with PyTorch on each text alone and on all in one batch."""
     run = runner(path, torch.get_num_threads())
-    differences: list[tuple[Tensor, Tensor]] = []
-    for batch in (*((text,) for text in texts), tuple(texts)):
-        inputs = _batch(skill, batch)
-        with torch.inference_mode():
-            expected = skill.model(**inputs)
-        found = run({name: tensor.numpy() for name, tensor in inputs.items()})
-        both = torch.from_numpy(found), expected
-        of_logits, of_probabilities = (a - b for a, b in (both, [x.softmax(-1) for x in both]))
-        differences.append((of_logits.abs().max(), of_probabilities.abs().max()))
-    logits, probabilities = (
-        torch.stack(maxima).max().item() for maxima in zip(*differences, strict=True)
-    )
-    return logits, probabilities  # NaN if any is
+    batches = [_batch(skill, batch) for batch in (*([text] for text in texts), texts)]
+    expected = torch.cat([skill.model(**inputs) for inputs in batches])
+    arrays = [{name: x.numpy() for name, x in inputs.items()} for inputs in batches]
+    found = torch.cat([torch.from_numpy(run(inputs)) for inputs in arrays])
+    answers = found.softmax(-1)
+    alone, together = answers.split(len(texts))
+    pairs = (found, expected), (answers, expected.softmax(-1)), (alone, together)
+    return Differences(*((a - b).abs().max().item() for a, b in pairs))
 
 
 def check_tokens(skill: Skill, folder: Path) -> None:
-    """Refuse a tokenizer whose file alone gives other tokens. Raises SkipError."""
+    """Refuse a tokenizer file that gives other tokens on its own. Raises SkipError."""
     texts = _examples(skill, CHECKED)
     tokenizer, pad_id = read_tokenizer(folder, skill.about)
     expected = encode_texts(skill.tokenizer, texts, skill.about.max_length)
@@ -170,13 +163,13 @@ def check_tokens(skill: Skill, folder: Path) -> None:
 
 
 def _examples(skill: Skill, texts: Sequence[str]) -> list[list[str]]:
-    """The texts, or as many pairs of them."""
+    """The texts as examples, or one pair per text where the task takes pairs."""
     pairs = len(skill.about.text) == 2
     return [[text, *([texts[i - 1]] if pairs else [])] for i, text in enumerate(texts)]
 
 
 def _batch(skill: Skill, texts: Sequence[str]) -> dict[str, Tensor]:
-    """The texts, or as many pairs of them, as a padded batch."""
+    """:func:`_examples` as a padded batch."""
     rows = encode_texts(skill.tokenizer, _examples(skill, texts), skill.about.max_length)
     batch = collate(rows, skill.tokenizer.pad_token_id)
     return {name: batch[name] for name in INPUTS if name in batch}
@@ -184,7 +177,7 @@ def _batch(skill: Skill, texts: Sequence[str]) -> dict[str, Tensor]:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Silence the exporter's notes on packages that are not used."""
+    """Silence the exporter's warnings about packages it does not need here."""
     before = logging.root.manager.disable
     logging.disable(logging.WARNING)
     try:
