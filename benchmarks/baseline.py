@@ -27,7 +27,7 @@ from skip_exp.data.batches import Batch, Row, collate
 from skip_exp.data.module import LengthGroupedSampler
 from skip_exp.data.sources import RawTask
 from skip_exp.models.backbones import embedded_folder
-from skip_exp.training.trainer import usable
+from skip_exp.training.trainer import CLIP, usable
 from skip_exp.utils.timing import best_device
 
 BATCH = 32
@@ -78,7 +78,7 @@ class Loop:
         parameters = trained(model)
         prompt = [p for name, p in parameters.items() if "prompt" in name]
         classifier = [p for name, p in parameters.items() if "prompt" not in name]
-        self.model, self.clip, self.bf16 = model, settings.clip, bf16
+        self.model, self.bf16 = model, bf16
         self.optimizer = torch.optim.AdamW(
             [
                 {"params": prompt, "lr": settings.lr},
@@ -98,7 +98,7 @@ class Loop:
                 loss = self.model(**inputs).loss
             self.optimizer.zero_grad()
             loss.backward()
-            torch.nn.utils.clip_grad_norm_(trained(self.model).values(), self.clip)
+            torch.nn.utils.clip_grad_norm_(trained(self.model).values(), CLIP)
             self.optimizer.step()
             self.schedule.step()
 

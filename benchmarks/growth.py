@@ -34,7 +34,7 @@ ABOUT = (
 LITTLE = [
     *("+task=sst2", "data.source=sample", "data.max_length=32", "logger=none", "seed=1"),
     *("tune.epochs=2", "retune.epochs=1", "attribution.samples=32", "trainer.progress=false"),
-    *("benchmark.batch=2", "benchmark.seq_len=16", "benchmark.repeats=2", "benchmark.warmup=1"),
+    *("benchmark.batch=2", "benchmark.seq_len=16", "benchmark.repeats=2"),
 ]
 
 

@@ -379,7 +379,6 @@ def test_scores_that_do_not_fit_the_model_are_refused(
         "    return scores\n"
     )
     overrides = ["attribution._target_=odd.scores", "attribution.options={}"]
-    overrides += [f"attribution.{key}=null" for key in ("tokens", "sign", "target")]
     with pytest.raises(SkipError) as refused:
         pipeline.run(place.config("attribution=random", *overrides))
     sys.modules.pop("odd")

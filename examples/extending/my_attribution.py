@@ -21,7 +21,7 @@ def scores(
     """Mean over the texts of |activation|^power, over a text's positions as ``tokens`` says.
 
     Args:
-        tokens: sum, mean or max; the key ``attribution.tokens``.
+        tokens: sum, mean or max; the key ``attribution.options.tokens``.
         power: the key ``attribution.options.power``.
 
     Returns:

@@ -115,5 +115,5 @@ def test_what_is_no_number_of_steps_is_refused(key: str, value: Any) -> None:
 
 @pytest.mark.parametrize("key", ["tokens", "sign", "target"])
 def test_unknown_option_is_refused(key: str) -> None:
-    with pytest.raises(ConfigError, match=rf"attribution\.{key}=nonsense: must be one of"):
+    with pytest.raises(ConfigError, match=rf"attribution\.options\.{key}=nonsense: must be one of"):
         integrated_gradients.scores(TwoUnits(), [BATCH], **{key: "nonsense"})  # type: ignore[arg-type]

@@ -21,7 +21,7 @@ from skip_exp.utils.timing import interleave
 from tests.helpers.tiny import tiny_model
 from tests.pruning.test_surgery import KEEP
 
-SETTINGS = BenchmarkConfig(enabled=True, batch=2, seq_len=6, repeats=4, warmup=1)
+SETTINGS = BenchmarkConfig(enabled=True, batch=2, seq_len=6, repeats=4)
 
 
 def test_calls_take_turns_and_warm_up_is_not_counted() -> None:

@@ -53,7 +53,7 @@ def test_a_job_of_every_family_then_the_same_without_the_hub(
     everything: Path, run: Run, tmp_path: Path
 ) -> None:
     backbones = "backbone=bert_base,roberta_base,t5_base,flan_t5_base"
-    command = (*SMALL, "+task=rte", backbones, "cache.enabled=false", "sweep.skip_done=false", "-m")
+    command = (*SMALL, "+task=rte", backbones, "cache.dir=null", "sweep.skip_done=false", "-m")
     with serving(everything) as hub:
         ended = run(hub, *command)
     assert ended.returncode == 0, ended.stderr

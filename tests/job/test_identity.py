@@ -51,7 +51,7 @@ def test_the_same_job_is_known(job: Make, tmp_path: Path) -> None:
 
 
 def test_where_it_writes_and_what_it_logs_does_not_count(job: Make) -> None:
-    assert attempts.repeat(job("trainer.progress=true", "logger=csv", "debug=true"))
+    assert attempts.repeat(job("trainer.progress=true", "logger=csv"))
 
 
 def test_rows_count_wherever_they_lie(
@@ -64,7 +64,7 @@ def test_rows_count_wherever_they_lie(
 @pytest.mark.parametrize(
     "other",
     [
-        *("prune.ratio=0.3", "seed=2", "sweep.skip_done=false", "cache.enabled=false"),
+        *("prune.ratio=0.3", "seed=2", "sweep.skip_done=false", "cache.dir=null"),
         *("trainer.precision=bf16-mixed", "trainer.accelerator=auto", "benchmark.batch=3"),
         "data.train_rows=50",
     ],

@@ -141,7 +141,7 @@ def test_timing_leaves_the_models_where_they_are() -> None:
     """The loaded backbone serves further skills, which are made on the CPU."""
     dense = tiny_model()
     final = cut(dense, some(dense))
-    settings = BenchmarkConfig(batch=2, seq_len=8, repeats=2, warmup=0)
+    settings = BenchmarkConfig(batch=2, seq_len=8, repeats=2)
     assert compare(dense, final, settings, "meta")["batch"] == 2
     for model in (dense, final):
         assert {p.device.type for p in model.parameters()} == {"cpu"}

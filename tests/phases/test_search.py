@@ -105,7 +105,7 @@ def test_a_whole_search(auto: Any, cuts: list[float], monkeypatch: pytest.Monkey
 def test_an_interrupted_search_goes_on(
     auto: Any, cuts: list[float], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    whole = pipeline.run(auto(4, "cache.enabled=false", folder="whole"))
+    whole = pipeline.run(auto(4, "cache.dir=null", folder="whole"))
     assert whole["cache"] == {"tune": "miss", "attribution": "miss"}
     order = cuts.copy()
     assert len(order) > 3

@@ -100,10 +100,10 @@ def test_a_group_is_compared_by_all_that_differs_in_it(tmp_path):
     found += [job(0.1, job_id=str(i), **more) for i, more in enumerate((ours, paper, control))]
     rows = compared(store(tmp_path, found), "attribution", ())
     assert set(rows["baseline"]) == {
-        "activation_gradient, attribution.tokens=sum, attribution.samples=256"
+        "activation_gradient, attribution.options.tokens=sum, attribution.samples=256"
     }
     assert set(rows["option"]) == {
-        *("activation_gradient, attribution.tokens=max, attribution.samples=20", "random"),
+        *("activation_gradient, attribution.options.tokens=max, attribution.samples=20", "random"),
     }
 
 

@@ -31,6 +31,17 @@ def environ() -> Iterator[None]:
         yield
 
 
+@pytest.fixture(autouse=True)
+def machine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    """The device files of a machine with two GPUs."""
+    devices = tmp_path / "dev"
+    devices.mkdir()
+    for name in ("nvidia0", "nvidia1", "nvidiactl"):
+        (devices / name).touch()
+    monkeypatch.setattr(workers, "DEVICES", devices)
+    return devices
+
+
 @pytest.mark.parametrize(("cores", "half"), [(1, 2), (2, 2), (5, 2), (8, 4), (64, 32)])
 def test_half_the_cores(monkeypatch: pytest.MonkeyPatch, cores: int, half: int) -> None:
     joblib = pytest.importorskip("joblib")
@@ -66,8 +77,8 @@ def test_the_first_free_gpu_from_the_jobs_turn_on(
         ("GPU-8f, GPU-3c", ["GPU-8f", "GPU-3c"]),
     ],
 )
-def test_visible_gpus(monkeypatch: pytest.MonkeyPatch, given: str | None, seen: list[str]) -> None:
-    monkeypatch.setattr("torch.cuda.device_count", lambda: 3)
+def test_visible_gpus(machine: Path, given: str | None, seen: list[str]) -> None:
+    (machine / "nvidia2").touch()
     if given is not None:
         os.environ["CUDA_VISIBLE_DEVICES"] = given
     assert workers.visible_gpus() == seen
@@ -81,7 +92,6 @@ def settle(monkeypatch: pytest.MonkeyPatch, target: str, **more: Any) -> list[li
     monkeypatch.setattr(
         HydraConfig, "get", lambda: OmegaConf.create({**hydra, "launcher": launcher})
     )
-    monkeypatch.setattr("torch.cuda.device_count", lambda: 2)
     monkeypatch.setattr(workers, "claim_gpu", lambda gpus, job: claims.append(gpus))
     trainer = {"accelerator": more.get("accelerator", "auto"), "devices": more.get("devices", 1)}
     workers.settle(OmegaConf.create(trainer))

@@ -49,7 +49,7 @@ def scores(
     Raises:
         ConfigError: an option outside of its choices.
     """
-    options = {"tokens": tokens, "sign": sign, "target": target, "options.at": at}
+    options = {"tokens": tokens, "sign": sign, "target": target, "at": at}
     for name, value in options.items():
         check(name, value)
     taps_by_name, totals, texts = taps(model, at), Totals(model), 0

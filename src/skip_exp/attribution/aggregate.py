@@ -4,25 +4,24 @@ import torch
 from torch import Tensor
 
 from skip_exp.attribution.observe import Tap
-from skip_exp.config.schema import ATTRIBUTION
+from skip_exp.config.checks import one_of
+from skip_exp.config.names import OPTIONS
 from skip_exp.errors import ConfigError
 from skip_exp.models.sites import Relevance, site_sizes
 from skip_exp.models.soft_prompt import SoftPromptModel
 
-CHOICES = ATTRIBUTION | {"options.at": ("neurons", "linears"), "options.norm": (1, 2)}
-
 
 def check(name: str, value: object) -> None:
     """Raise ConfigError unless the value of an option is one of its choices."""
-    if value not in CHOICES[name]:
-        allowed = ", ".join(map(str, CHOICES[name]))
-        raise ConfigError(f"attribution.{name}", value, f"must be one of {allowed}")
+    one_of(f"attribution.options.{name}", value, OPTIONS[name])
 
 
 def check_positive(name: str, value: object) -> None:
     """Raise ConfigError unless the value is a whole number of at least 1."""
     if not isinstance(value, int) or value < 1:
-        raise ConfigError(f"attribution.{name}", value, "must be a whole number of at least 1")
+        raise ConfigError(
+            f"attribution.options.{name}", value, "must be a whole number of at least 1"
+        )
 
 
 class Totals:

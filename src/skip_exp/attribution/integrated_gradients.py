@@ -58,7 +58,7 @@ def scores(
     """
     for name, value in {"tokens": tokens, "sign": sign, "target": target}.items():
         check(name, value)
-    for name, number in {"options.steps": steps, "options.micro_batch": micro_batch}.items():
+    for name, number in {"steps": steps, "micro_batch": micro_batch}.items():
         check_positive(name, number)
     taps_by_name, totals, texts = taps(model), Totals(model), 0
     for batch in batches:

@@ -26,7 +26,7 @@ def scores(model: SoftPromptModel, batches: Iterable[Batch], *, norm: int = 2) -
     Raises:
         ConfigError: another norm.
     """
-    check("options.norm", norm)
+    check("norm", norm)
     relevance: Relevance = {}
     for block in model.blocks():
         sums = by_site(block, [_powers(part, norm) for part in parts(block)])

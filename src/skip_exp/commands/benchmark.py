@@ -3,6 +3,8 @@
 import argparse
 import logging
 import sys
+from collections.abc import Mapping
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +30,7 @@ def retime(path: Path) -> dict[str, Any]:
         SkipError: no finished result there, or its skill or backbone is gone.
     """
     result, skill, dense = _finished(path)
-    settings = BenchmarkConfig(**result["config"]["benchmark"])
+    settings = _settings(result)
     before, latency = result["latency"], compare(dense, skill.model, settings, best_device())
     if latency["contended"] and before and not before.get("contended"):
         log.warning("%s: keeps the timing it has, taken on a quiet machine", path)
@@ -45,8 +47,15 @@ def control(path: Path) -> dict[str, Any]:
     Raises as :func:`retime`.
     """
     result, skill, dense = _finished(path)
-    settings = BenchmarkConfig(**result["config"]["benchmark"])
+    settings = _settings(result)
     return compare(dense, zero(dense, skill.keep), settings, best_device())
+
+
+def _settings(result: Mapping[str, Any]) -> BenchmarkConfig:
+    """The job's settings; earlier results also have keys that are constants now."""
+    names = {field.name for field in fields(BenchmarkConfig)}
+    found = result["config"]["benchmark"]
+    return BenchmarkConfig(**{name: value for name, value in found.items() if name in names})
 
 
 def _finished(path: Path) -> tuple[Any, Any, SoftPromptModel]:

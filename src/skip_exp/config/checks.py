@@ -5,10 +5,10 @@ from omegaconf import MISSING
 from skip_exp.errors import ConfigError
 
 
-def one_of(key: str, value: object, choices: tuple[str, ...]) -> None:
+def one_of(key: str, value: object, choices: tuple[str | int, ...]) -> None:
     """Raise ConfigError where ``value`` is none of the choices."""
     if value not in choices:
-        raise ConfigError(key, value, f"must be one of {', '.join(choices)}")
+        raise ConfigError(key, value, f"must be one of {', '.join(map(str, choices))}")
 
 
 def positive(prefix: str, settings: object, **most: float) -> None:

@@ -9,3 +9,11 @@ METRICS = ("accuracy", "f1", "f1_macro", "matthews")
 PROMPTS = ("input", "prefix", "none")
 READOUTS = {"bert": ("head", "mlm"), "roberta": ("head", "mlm"), "t5": ("head", "seq2seq")}
 ALLOCATIONS = ("global", "uniform")
+# Values of the attribution methods' options (`attribution.options`).
+OPTIONS: dict[str, tuple[str | int, ...]] = {
+    "tokens": ("max", "mean", "sum"),
+    "sign": ("signed", "absolute"),
+    "target": ("probability", "log_probability"),
+    "at": ("neurons", "linears"),
+    "norm": (1, 2),
+}

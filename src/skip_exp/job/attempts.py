@@ -83,7 +83,7 @@ def finished(folders: Iterable[Path | None], job_id: str) -> dict[str, Any] | No
 def repeat(cfg: Config) -> results.Result | None:
     """The result of the same job, where that is certain before torch is loaded; else None."""
     content = local_content(cfg)
-    if not (cfg.sweep.skip_done and cfg.cache.enabled and content.data and content.backbone):
+    if not (cfg.sweep.skip_done and cfg.cache.dir and content.data and content.backbone):
         return None
     auto = cfg.trainer.precision == "auto"
     for precision in AUTO if auto else (cfg.trainer.precision,):

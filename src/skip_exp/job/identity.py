@@ -17,7 +17,7 @@ from skip_exp.utils import files
 from skip_exp.utils.provenance import cores, processor
 
 # These settings change no number. Of `trainer` the resolved precision counts.
-LEFT_OUT = ("output_dir", "logger", "sweep", "cache", "debug", "trainer")
+LEFT_OUT = ("output_dir", "logger", "sweep", "cache", "trainer")
 SAMPLE = "sample"  # the content of generated rows follows from code and task
 MODEL_FILES = (".json", ".txt", ".model", ".bin", ".safetensors")
 PLACE = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "CUDA_VISIBLE_DEVICES")

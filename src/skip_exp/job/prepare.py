@@ -65,7 +65,7 @@ def prepare(cfg: Config) -> Job:
         backbone=backbone,
         trainer=trainer,
         method=_method(cfg.attribution, phase_seed(cfg.seed, "attribute")),
-        cache=StageCache(Path(cfg.cache.dir) if cfg.cache.enabled else None),
+        cache=StageCache(Path(cfg.cache.dir) if cfg.cache.dir else None),
         keys=keys,
         job_id=job_id(cfg, content, trainer.precision),
     )
@@ -128,16 +128,8 @@ def _method(settings: AttributionConfig, seed: int) -> Callable[..., Relevance]:
     target = settings._target_
     method = named("attribution._target_", target)
     parameters = inspect.signature(method).parameters
-    common_options = {key: getattr(settings, key) for key in ("tokens", "sign", "target")}
-    given = {
-        key: (f"attribution.{key}", value)
-        for key, value in common_options.items()
-        if value is not None
-    }
     for key, value in settings.options.items():
-        given[key] = (f"attribution.options.{key}", value)
-    for key, (name, value) in given.items():
         if key not in parameters:
-            raise ConfigError(name, value, f"{target} has no such option")
-    options = {key: value for key, (_, value) in given.items()}
-    return partial(method, **options | ({"seed": seed} if "seed" in parameters else {}))
+            why = f"{target} has no such option"
+            raise ConfigError(f"attribution.options.{key}", value, why)
+    return partial(method, **settings.options | ({"seed": seed} if "seed" in parameters else {}))

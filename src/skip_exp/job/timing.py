@@ -22,6 +22,8 @@ from skip_exp.utils.timing import alone, interleave, place
 
 log = logging.getLogger(__name__)
 
+WARMUP = 3  # untimed passes of each model
+
 
 class Clock:
     """Announces each phase and measures it; ``seconds`` by phase, and of all since it was made."""
@@ -59,7 +61,7 @@ def compare(
         lambda: interleave(
             [partial(model, **inputs) for model in models],
             repeats=settings.repeats,
-            warmup=settings.warmup,
+            warmup=WARMUP,
             synchronise=torch.cuda.synchronize if device.startswith("cuda") else None,
         )
     )

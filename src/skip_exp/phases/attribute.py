@@ -18,6 +18,8 @@ from skip_exp.models.soft_prompt import SoftPromptModel
 from skip_exp.training.module import PromptTuner
 from skip_exp.training.trainer import act_between
 
+BATCH = 32  # texts of one pass; the size does not change the scores
+
 
 def attribute(job: Job, dense: SoftPromptModel) -> tuple[Relevance, bool]:
     """Every neuron's relevance in the tuned model, by a pass of its own or from the cache.
@@ -93,8 +95,8 @@ def _check_they_tell(job: Job, relevance: Relevance) -> None:
 
 def calibration(job: Job, device: torch.device) -> list[Batch]:
     """Batches of train rows on ``device``: ``attribution.samples`` of them, by the job's seed."""
-    settings = job.cfg.attribution
+    samples = job.cfg.attribution.samples
     batches = job.batches(job.cfg.tune, "attribute").attribution_batches(
-        settings.samples, settings.batch, job.seed("attribute")
+        samples, BATCH, job.seed("attribute")
     )
     return [{name: t.to(device) for name, t in batch.items()} for batch in batches]

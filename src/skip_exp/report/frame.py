@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from skip_exp import results
-from skip_exp.config.names import STATES
+from skip_exp.config.names import OPTIONS, STATES
 from skip_exp.config.schema import method_name
 from skip_exp.errors import SkipError
 
@@ -35,10 +35,13 @@ KEPT = "keep_sizes"  # {site: [kept, of]}
 LOCAL = ["path", "skill", KEPT]  # not in the compact file: they tell of files beside the result
 
 # Config keys that name the setting in columns of their own, or that do not change the numbers.
-_LEFT_OUT = {"seed", "output_dir", "debug", "prune.ratio", "attribution._target_"}
+_LEFT_OUT = {"seed", "output_dir", "prune.ratio", "attribution._target_"}
 _LEFT_OUT |= {"data.source", "data.dir", "trainer.progress", "trainer.accelerator"}
 _LEFT_OUT |= {"task.name", "backbone.name", "backbone.family", "backbone.layers"}
 _LEFT_OUT_GROUPS = {"logger", "cache", "sweep", "task.hub", "task.files"}
+# Keys of earlier results: what became a constant or an option.
+_LEFT_OUT |= {"debug", "tune.clip", "retune.clip", "attribution.batch", "benchmark.warmup"}
+_RENAMED = {f"attribution.{key}": f"attribution.options.{key}" for key in OPTIONS}
 # Where one of these is set, each job looked for a ratio of its own.
 _GOALS = ("max_drop", "target_speedup")
 # Named wherever they are set: results of before there was the key are not of such a setting.
@@ -95,7 +98,7 @@ def _read_compact(file: Path) -> pd.DataFrame:
         raise SkipError(f"{file}: cannot be read: {error}") from error
     if missing := {"job_id", "status", "finished"} - set(table):
         raise SkipError(f"{file}: not a results.csv of the report: no {', '.join(sorted(missing))}")
-    return table
+    return table.rename(columns={CONFIG + old: CONFIG + new for old, new in _RENAMED.items()})
 
 
 def _row(result: Mapping[str, Any]) -> dict[str, Any]:
@@ -157,9 +160,11 @@ def comparable(config: Mapping[str, Any]) -> dict[str, str]:
         if isinstance(value, Mapping):
             for key, item in value.items():
                 add(f"{prefix}.{key}" if prefix else str(key), item)
-        elif prefix not in _LEFT_OUT:
+        elif prefix not in _LEFT_OUT and not (prefix in _RENAMED and value is None):
             text = "+".join(map(str, value)) if isinstance(value, list) else str(value)
-            flat[prefix] = text or "(empty)"  # "" says that there is no such key
+            flat[_RENAMED.get(prefix, prefix)] = (
+                text or "(empty)"
+            )  # "" says that there is no such key
 
     add("", config)
     return flat

@@ -89,7 +89,7 @@ def _one_line(problem: Exception) -> str:
 def _fail(cfg: DictConfig, problem: Exception, error: str) -> None:
     STARTED.failed = True
     log.debug(error, exc_info=problem)  # DEBUG goes to the job's log file only
-    if cfg.debug or os.environ.get(TRACEBACKS):
+    if os.environ.get(TRACEBACKS):
         traceback.print_exception(problem)
     plain: Any = OmegaConf.to_container(cfg)
     try:

@@ -22,6 +22,7 @@ log = logging.getLogger(__name__)
 
 # Launchers whose workers run side by side on one machine and all see its GPUs.
 SIDE_BY_SIDE = ("JoblibLauncher", "LocalLauncher")
+DEVICES = Path("/dev")  # has a file nvidia<n> per GPU
 FOLDER = "SKIP_EXP_FOLDER"  # set in conf/hydra/launcher/ray.yaml
 
 _held: list[FileLock] = []  # released by the system when the process ends, however it ends
@@ -63,15 +64,11 @@ def settle(trainer: TrainerConfig) -> None:
 
 
 def visible_gpus() -> list[str]:
-    """CUDA's names of the GPUs that this process may use; CUDA itself stays uninitialised."""
+    """CUDA's names of the GPUs that this process may use, found without importing torch."""
     named = os.environ.get("CUDA_VISIBLE_DEVICES")
     if named is not None:
         return [name.strip() for name in named.split(",") if name.strip()]
-    if not any(Path("/dev").glob("nvidia[0-9]*")):
-        return []
-    import torch  # takes seconds: only where GPUs may be shared out
-
-    return [str(index) for index in range(torch.cuda.device_count())]
+    return [str(index) for index, _ in enumerate(DEVICES.glob("nvidia[0-9]*"))]
 
 
 def claim_gpu(gpus: Sequence[str], job: int) -> None:

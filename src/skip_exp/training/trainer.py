@@ -20,6 +20,8 @@ from skip_exp.errors import ConfigError
 from skip_exp.models.precision import multiplies_bf16
 from skip_exp.training.module import PromptTuner
 
+CLIP = 1.0  # largest norm of the gradient
+
 
 def usable(settings: TrainerConfig) -> TrainerConfig:
     """Resolve ``auto`` to CUDA if present, and to bf16 if the device computes it natively.
@@ -94,7 +96,7 @@ def fit_trainer(
         use_distributed_sampler=False,  # the data module splits the batches
         precision=settings.precision,
         max_epochs=tuner.settings.epochs,
-        gradient_clip_val=tuner.settings.clip,
+        gradient_clip_val=CLIP,
         logger=logger or False,
         callbacks=[*callbacks, stop, *output],
         num_sanity_val_steps=-1,
