@@ -26,7 +26,7 @@ from skip_exp.config.schema import TrainConfig, TrainerConfig
 from skip_exp.data.batches import Batch, Row, collate
 from skip_exp.data.module import LengthGroupedSampler
 from skip_exp.data.sources import RawTask
-from skip_exp.models.backbones import embedded_folder
+from skip_exp.models.embedded import embedded_folder
 from skip_exp.training.trainer import CLIP, usable
 from skip_exp.utils.timing import best_device
 

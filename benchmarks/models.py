@@ -18,8 +18,8 @@ from skip_exp.errors import SkipError
 from skip_exp.models.backbones import Backbone, load_backbone
 from skip_exp.models.families.base import HFModel
 from skip_exp.models.families.registry import FAMILIES
-from skip_exp.models.prompts.build import prompt_class
-from skip_exp.models.readouts.head import HeadReadout
+from skip_exp.models.prompts import prompt_class
+from skip_exp.models.readouts import HeadReadout
 from skip_exp.models.sites import Keep
 from skip_exp.models.soft_prompt import SoftPromptModel
 from skip_exp.pruning.allocate import allocate

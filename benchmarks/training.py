@@ -18,7 +18,7 @@ from skip_exp.config.schema import TrainConfig, TrainerConfig
 from skip_exp.data.encode import EncodedTask
 from skip_exp.data.metrics import build_metrics
 from skip_exp.data.module import TextDataModule
-from skip_exp.models.backbones import embedded_folder
+from skip_exp.models.embedded import embedded_folder
 from skip_exp.models.families.base import HFModel
 from skip_exp.training.module import PromptTuner
 from skip_exp.training.trainer import fit_trainer, usable

@@ -25,7 +25,7 @@ from skip_exp.errors import SkipError
 from skip_exp.job.job import Job
 from skip_exp.job.prepare import prepare
 from skip_exp.models.families.base import FfnBlock
-from skip_exp.models.readouts.base import Encoded
+from skip_exp.models.readouts import Encoded
 from skip_exp.models.sites import Site, site_sizes
 from skip_exp.pruning.allocate import Group
 from tests.helpers.tiny import tiny_batch, tiny_model

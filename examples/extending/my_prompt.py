@@ -5,7 +5,7 @@ All virtual tokens share the MLP, so each of them learns from the gradients of t
 
 from torch import Tensor, cat, nn
 
-from skip_exp.models.prompts.input import InputPrompt
+from skip_exp.models.prompts import InputPrompt
 
 WIDTH = 16  # of the MLP; settings of a custom prompt are constants in its code
 

@@ -5,7 +5,7 @@ from typing import Any, Self
 from torch import Tensor, nn
 
 from skip_exp.models.families.base import Family, HFModel
-from skip_exp.models.readouts.base import Encoded, Readout
+from skip_exp.models.readouts import Encoded, Readout
 
 
 class MyReadout(Readout):

@@ -19,8 +19,8 @@ from skip_exp.config.prune import Goal, PruneConfig
 from skip_exp.config.task import TaskConfig
 from skip_exp.errors import ConfigError
 from skip_exp.models.families.registry import FAMILIES
-from skip_exp.models.prompts.build import PROMPTS as PROMPT_CLASSES
-from skip_exp.models.readouts.build import READOUTS as READOUT_CLASSES
+from skip_exp.models.prompts import PROMPTS as PROMPT_CLASSES
+from skip_exp.models.readouts import READOUTS as READOUT_CLASSES
 from skip_exp.pruning.allocate import ORDERS
 from skip_exp.report import grid
 from tests.helpers import toy

@@ -6,9 +6,8 @@ import torch
 from torch import Tensor, nn
 
 from skip_exp.models.families.base import FfnBlock
-from skip_exp.models.prompts.base import NoPrompt
-from skip_exp.models.prompts.input import InputPrompt
-from skip_exp.models.sites import Shape, Sublayer, shapes
+from skip_exp.models.prompts import InputPrompt, NoPrompt
+from skip_exp.models.sites import Shape, Sublayer
 
 
 class TwoUnits(nn.Module):
@@ -31,7 +30,7 @@ class TwoUnits(nn.Module):
         return [FfnBlock(Sublayer("encoder.0.ffn"), (self.up,), self.down)]
 
     def shapes(self) -> list[Shape]:
-        return shapes(self.blocks())
+        return [block.shape() for block in self.blocks()]
 
     def encoder_mask(self, mask: Tensor) -> Tensor:
         return mask

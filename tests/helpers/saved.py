@@ -9,8 +9,8 @@ from transformers import PreTrainedTokenizerFast
 
 from skip_exp.models import lora
 from skip_exp.models.backbones import load_backbone
-from skip_exp.models.prompts.build import prompt_class
-from skip_exp.models.readouts.build import readout_class
+from skip_exp.models.prompts import prompt_class
+from skip_exp.models.readouts import readout_class
 from skip_exp.models.sites import Keep
 from skip_exp.models.soft_prompt import SoftPromptModel
 from skip_exp.pruning.surgery import cut

@@ -13,11 +13,8 @@ from transformers import (
 from transformers.modeling_utils import PreTrainedModel
 
 from skip_exp.models.families.registry import FAMILIES
-from skip_exp.models.prompts.build import prompt_class
-from skip_exp.models.readouts.base import Readout
-from skip_exp.models.readouts.head import HeadReadout
-from skip_exp.models.readouts.mlm import MlmReadout
-from skip_exp.models.readouts.seq2seq import Seq2SeqReadout
+from skip_exp.models.prompts import prompt_class
+from skip_exp.models.readouts import HeadReadout, MlmReadout, Readout, Seq2SeqReadout
 from skip_exp.models.soft_prompt import SoftPromptModel
 
 VOCAB, HIDDEN, LAYERS, HEADS = 50, 24, 2, 3

@@ -13,14 +13,12 @@ from transformers import T5ForConditionalGeneration
 
 from skip_exp.config.schema import BackboneConfig, conf_dir
 from skip_exp.errors import ConfigError, SkipError
-from skip_exp.models import backbones
+from skip_exp.models import backbones, embedded
 from skip_exp.models.backbones import Backbone, content_hash, load_backbone
 from skip_exp.models.families.registry import FAMILIES
 from skip_exp.models.families.roberta import as_roberta
-from skip_exp.models.prompts.build import prompt_class
-from skip_exp.models.prompts.input import InputPrompt
-from skip_exp.models.readouts.build import readout_class
-from skip_exp.models.readouts.head import HeadReadout
+from skip_exp.models.prompts import InputPrompt, prompt_class
+from skip_exp.models.readouts import HeadReadout, readout_class
 from skip_exp.models.soft_prompt import SoftPromptModel
 from tests.helpers.saved import save_backbone
 from tests.helpers.tiny import tiny_backbone
@@ -54,13 +52,13 @@ def test_every_config_fits_its_family(path: Path) -> None:
     assert readout_class(cfg.readout).needs in FAMILIES[cfg.family].loaders
     assert cfg.readout == ("seq2seq" if cfg.family == "t5" else "head")
     assert cfg.pooling in ("mean", "cls")
-    embedded = cfg.path.removeprefix("embedded:")
-    assert embedded in backbones.EMBEDDED if embedded != cfg.path else cfg.path.count("/") == 1
+    name = cfg.path.removeprefix("embedded:")
+    assert name in embedded.EMBEDDED if name != cfg.path else cfg.path.count("/") == 1
 
 
 def test_the_backbones_that_are_promised() -> None:
     hub = "bert_base bert_large roberta_base roberta_large t5_small t5_base t5_large flan_t5_base"
-    assert {path.stem for path in CONFIGS} == {*hub.split(), *backbones.EMBEDDED}
+    assert {path.stem for path in CONFIGS} == {*hub.split(), *embedded.EMBEDDED}
 
 
 # --- minilm_roberta -----------------------------------------------------------------------------
@@ -82,7 +80,7 @@ def test_bert_in_robertas_layout_is_the_same_function() -> None:
 
 @pytest.fixture
 def minilms() -> tuple[Backbone, Backbone]:
-    pytest.importorskip(backbones.MINILM)
+    pytest.importorskip(embedded.PACKAGE)
     bert = load_backbone("minilm", "embedded:minilm", "bert", "head")
     roberta = load_backbone("minilm_roberta", "embedded:minilm_roberta", "roberta", "head")
     return bert, roberta
@@ -141,7 +139,7 @@ def test_t5_mini_without_a_prompt(t5_mini: Backbone) -> None:
     texts = ["a charming and often moving film .", "a dull , witless mess of a movie ."]
     batch = t5_mini.tokenizer(texts, padding=True, return_tensors="pt")
     untouched = T5ForConditionalGeneration.from_pretrained(
-        backbones.embedded_folder("t5_mini"), dtype=torch.float32
+        embedded.embedded_folder("t5_mini"), dtype=torch.float32
     )
     with torch.no_grad():
         logits = model(**batch)
@@ -156,12 +154,12 @@ def test_t5_mini_says_what_it_has_seen(t5_mini: Backbone) -> None:
     assert (
         t5_mini.note.startswith("saw train labels: ") and "sst2, mrpc, cola and rte" in t5_mini.note
     )
-    card = (backbones.WEIGHTS / "t5_mini/README.md").read_text()
+    card = (embedded.WEIGHTS / "t5_mini/README.md").read_text()
     for said in ("span corruption", "Apache-2.0", "## Limits", "| sst2 | 0.780 | 0.783 | 0.509 |"):
         assert said in card
 
 
-@pytest.mark.parametrize("backbone", backbones.SHIPPED)
+@pytest.mark.parametrize("backbone", embedded.SHIPPED)
 def test_what_is_shipped_is_in_the_wheel(backbone: str) -> None:
     builders = pytest.importorskip("hatchling.builders.wheel")
     builder = builders.WheelBuilder(str(conf_dir().parent))
@@ -183,7 +181,7 @@ def test_roberta_mini_is_called_distilled(roberta_mini: Backbone) -> None:
     assert roberta_mini.is_embedded and roberta_mini.max_positions == 512
     assert {p.dtype for p in roberta_mini.model.parameters()} == {torch.float32}
     assert sum(p.numel() for p in roberta_mini.model.parameters()) == 15_453_312
-    card = (backbones.WEIGHTS / "roberta_mini/README.md").read_text()
+    card = (embedded.WEIGHTS / "roberta_mini/README.md").read_text()
     for said in ("**Distilled from MiniLM**", "Apache-2.0", "## Limits", "never the labels"):
         assert said in card
 
@@ -200,7 +198,7 @@ def test_roberta_mini_has_tokens_of_its_own(roberta_mini: Backbone) -> None:
 
 def test_roberta_minis_sentence_vectors_are_minilms(roberta_mini: Backbone) -> None:
     """The mean over the tokens is what it was distilled on; minilm's other texts are far away."""
-    pytest.importorskip(backbones.MINILM)
+    pytest.importorskip(embedded.PACKAGE)
     texts = [
         "A warm and quietly funny film.",
         "The shares of the company fell by 3 percent on Friday.",
@@ -270,7 +268,7 @@ def test_refusals(tmp_path: Path) -> None:
         ),
     ):
         if "minilm" in str(path):
-            pytest.importorskip(backbones.MINILM)
+            pytest.importorskip(embedded.PACKAGE)
         with pytest.raises((ConfigError, SkipError), match=message) as caught:
             load_backbone("b", str(path), family, readout)
         assert "\n" not in str(caught.value)

@@ -11,7 +11,7 @@ from tokenizers import normalizers
 from transformers import AutoTokenizer
 
 from skip_exp.errors import SkipError
-from skip_exp.models import backbones
+from skip_exp.models import embedded
 from skip_exp.models.backbones import Backbone, content_hash, load_backbone
 from skip_exp.skill.load import Skill
 from tests.helpers.saved import save_backbone, save_tiny_skill
@@ -102,7 +102,7 @@ def test_a_copy_that_the_library_saved_has_the_same_hash(
     tmp_path: Path, path: str, family: str, readout: str
 ) -> None:
     if path == "embedded:minilm":
-        pytest.importorskip(backbones.MINILM)
+        pytest.importorskip(embedded.PACKAGE)
     if not path.startswith("embedded"):
         path = str(save_backbone(tmp_path / path, path))
     b = load_backbone("one", path, family, readout)

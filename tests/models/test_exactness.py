@@ -9,8 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from skip_exp.models.families.base import AttentionBlock, causal_mask, key_mask
-from skip_exp.models.prompts.input import InputPrompt
-from skip_exp.models.prompts.prefix import PrefixPrompt, cut_heads
+from skip_exp.models.prompts import InputPrompt, PrefixPrompt, cut_heads
 from skip_exp.models.soft_prompt import SoftPromptModel
 from skip_exp.pruning.surgery import cut, zero
 from tests.helpers.tiny import KINDS, tiny_backbone, tiny_batch, tiny_model

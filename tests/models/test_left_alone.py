@@ -9,7 +9,7 @@ import torch
 
 from skip_exp.models.backbones import load_backbone
 from skip_exp.models.cost import flops
-from skip_exp.models.prompts.build import prompt_class
+from skip_exp.models.prompts import prompt_class
 from skip_exp.models.soft_prompt import SoftPromptModel
 from tests.helpers.saved import save_backbone
 from tests.helpers.tiny import tiny_model

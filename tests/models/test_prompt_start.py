@@ -5,7 +5,7 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 from torch import Tensor
 from transformers import PreTrainedTokenizerFast
 
-from skip_exp.models.prompts.build import start_ids
+from skip_exp.models.prompts import start_ids
 
 
 def start(init: str, length: int, counts: Tensor, seed: int = 0) -> list[int]:

@@ -10,8 +10,8 @@ import torch
 
 from skip_exp.models.backbones import load_backbone
 from skip_exp.models.cost import random_batch
-from skip_exp.models.prompts.prefix import PrefixPrompt
-from skip_exp.models.readouts.build import readout_class
+from skip_exp.models.prompts import PrefixPrompt
+from skip_exp.models.readouts import readout_class
 from skip_exp.models.sites import Keep, site_sizes
 from skip_exp.models.soft_prompt import SoftPromptModel
 from skip_exp.pruning import measure as measuring

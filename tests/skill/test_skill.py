@@ -17,10 +17,10 @@ import torch
 from skip_exp import Skill
 from skip_exp.data.batches import collate
 from skip_exp.errors import SkipError
-from skip_exp.models import backbones
+from skip_exp.models import backbones, embedded
 from skip_exp.models.backbones import load_backbone
-from skip_exp.models.prompts.build import prompt_class
-from skip_exp.models.readouts.build import readout_class
+from skip_exp.models.prompts import prompt_class
+from skip_exp.models.readouts import readout_class
 from skip_exp.models.soft_prompt import SoftPromptModel
 from skip_exp.pruning.allocate import allocate
 from skip_exp.pruning.surgery import cut
@@ -465,7 +465,7 @@ def test_a_write_that_is_cut_short_leaves_no_wrong_skill(
 
 
 def test_a_skill_is_below_one_percent_of_its_backbone(tmp_path: Path) -> None:
-    pytest.importorskip(backbones.MINILM)
+    pytest.importorskip(embedded.PACKAGE)
     b = load_backbone("minilm", "embedded:minilm", "bert", "head")
     soft = prompt_class("prefix").build(b.model, b.family, 16)
     head = readout_class("head").build(b.model, b.tokenizer, 3, (), "mean")

@@ -12,9 +12,7 @@ from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
 from skip_exp.data.batches import collate
 from skip_exp.errors import SkipError
-from skip_exp.models.readouts.head import HeadReadout
-from skip_exp.models.readouts.mlm import MlmReadout
-from skip_exp.models.readouts.seq2seq import Seq2SeqReadout
+from skip_exp.models.readouts import HeadReadout, MlmReadout, Seq2SeqReadout
 from skip_exp.models.soft_prompt import SoftPromptModel
 from skip_exp.skill.classifier import encode_texts
 from skip_exp.skill.cut_tokenizer import cut_tokenizer

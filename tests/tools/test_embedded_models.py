@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from transformers import AutoTokenizer, T5ForConditionalGeneration
 
-from skip_exp.models import backbones, embedded
+from skip_exp.models import embedded
 from tests.helpers.written import ROOT
 
 
@@ -59,7 +59,7 @@ def test_roberta_mini(tmp_path: Path) -> None:
     (tmp_path / "texts/all.txt").write_text("\n".join(texts))
     folders = [str(tmp_path / name) for name in ("texts", "out")]
     tool("adapt_roberta_mini").main([*folders, "--minutes", "0.1"])
-    shipped = backbones.WEIGHTS / "roberta_mini"
+    shipped = embedded.WEIGHTS / "roberta_mini"
     found, ours = (json.loads((f / "config.json").read_text()) for f in (tmp_path / "out", shipped))
     assert found.pop("vocab_size") < ours.pop("vocab_size")  # too few texts for as many tokens
     for config in (found, ours):  # rates of dropout that was off; which library wrote it
@@ -94,7 +94,7 @@ def test_t5_mini(tmp_path: Path) -> None:
     module.main([*folders, "--minutes", "0.03"])
     module.main([*folders, "--minutes", "0.03", "--second"])
     made = T5ForConditionalGeneration.from_pretrained(tmp_path / "out").config.to_dict()
-    folder = backbones.embedded_folder("t5_mini")
+    folder = embedded.embedded_folder("t5_mini")
     shipped = T5ForConditionalGeneration.from_pretrained(folder).config.to_dict()
     for key in ("d_model", "d_kv", "d_ff", "num_layers", "num_decoder_layers", "num_heads"):
         assert made[key] == shipped[key]

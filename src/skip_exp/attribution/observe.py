@@ -10,8 +10,7 @@ from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
 from skip_exp.data.batches import Batch
-from skip_exp.models.families.base import AttentionBlock
-from skip_exp.models.hooks import hooked
+from skip_exp.models.families.base import AttentionBlock, hooked
 from skip_exp.models.sites import Site, Sublayer
 from skip_exp.models.soft_prompt import SoftPromptModel
 

@@ -3,9 +3,8 @@
 from skip_exp.config.schema import Config
 from skip_exp.errors import ConfigError, SkipError
 from skip_exp.models.backbones import Backbone
-from skip_exp.models.prompts.build import prompt_class
-from skip_exp.models.readouts.build import readout_class
-from skip_exp.models.sites import shapes
+from skip_exp.models.prompts import prompt_class
+from skip_exp.models.readouts import readout_class
 from skip_exp.pruning import allocate
 
 
@@ -51,4 +50,9 @@ def _goal(cfg: Config, backbone: Backbone) -> None:
         raise SkipError(f"backbone={backbone.name}: has no layers")
     prune = cfg.prune
     ratio = 0.0 if prune.goal.ratio is None else prune.goal.ratio
-    allocate.check(shapes(blocks), ratio=ratio, sites=prune.sites, allocation=prune.allocation)
+    allocate.check(
+        [block.shape() for block in blocks],
+        ratio=ratio,
+        sites=prune.sites,
+        allocation=prune.allocation,
+    )

@@ -15,8 +15,8 @@ from skip_exp.config.schema import OWN, Config, TrainConfig, TrainerConfig
 from skip_exp.data.encode import EncodedTask
 from skip_exp.data.module import TextDataModule
 from skip_exp.models.backbones import Backbone, load_backbone
-from skip_exp.models.prompts.build import prompt_class, start_ids
-from skip_exp.models.readouts.build import readout_class
+from skip_exp.models.prompts import prompt_class, start_ids
+from skip_exp.models.readouts import readout_class
 from skip_exp.models.sites import Relevance
 from skip_exp.models.soft_prompt import SoftPromptModel
 from skip_exp.training.trainer import root_device

@@ -1,5 +1,6 @@
-"""Loading frozen backbones: embedded in a package, from a folder, or from the Hugging Face hub."""
+"""Load frozen backbones: embedded ones, from a folder, or from the Hugging Face hub."""
 
+import json
 import logging
 import warnings
 from collections.abc import Iterator
@@ -13,31 +14,37 @@ import transformers
 from torch import nn
 from transformers import AutoConfig, AutoTokenizer, PreTrainedTokenizerBase
 from transformers.modeling_utils import PreTrainedModel
+from xxhash import xxh3_128
 
 from skip_exp.errors import ConfigError, SkipError, first_line
-from skip_exp.models.content import content_hash
-from skip_exp.models.embedded import PACKAGE, SHIPPED, WEIGHTS
+from skip_exp.models.embedded import embedded_folder
 from skip_exp.models.families.base import Family, HFModel
 from skip_exp.models.families.registry import FAMILIES
 from skip_exp.models.families.roberta import as_roberta
-from skip_exp.models.minilm import minilm_folder
-from skip_exp.models.readouts.build import READOUTS, readout_class
+from skip_exp.models.readouts import READOUTS, readout_class
 from skip_exp.utils.files import Stamp, stamp
 from skip_exp.utils.hub import explain, hub_reachable, offline_if_unreachable
 from skip_exp.utils.memory import keep_freed
 
 log = logging.getLogger(__name__)
 
-MINILM = PACKAGE
-EMBEDDED = ("minilm", "minilm_roberta", *SHIPPED)
 BERT_DERIVED = "embedded:minilm_roberta"
-NOTES = {  # "<short>: <in full>"; the short form stands in every table
+NOTES = {  # "<short>: <in full>"; tables show the short form
     BERT_DERIVED: "BERT-derived: minilm's weights in RoBERTa's layout, the same function; "
     "no evidence beside minilm",
     "embedded:roberta_mini": "distilled from MiniLM: starts from its weights and learnt its "
-    "sentence vectors, on texts of train rows, too, without their labels",
-    "embedded:t5_mini": "saw train labels: pre-trained on those of sst2, mrpc, cola and rte, too",
+    "sentence vectors, also on texts of train rows, without their labels",
+    "embedded:t5_mini": "saw train labels: its pre-training included those of sst2, mrpc, cola "
+    "and rte",
 }
+SETTINGS = (  # they change the function or the training without changing a weight
+    *("model_type", "num_attention_heads", "num_heads", "hidden_act", "feed_forward_proj"),
+    *("layer_norm_eps", "layer_norm_epsilon", "pad_token_id", "decoder_start_token_id"),
+    *("relative_attention_num_buckets", "relative_attention_max_distance"),
+    *("scale_decoder_outputs", "hidden_dropout_prob", "attention_probs_dropout_prob"),
+    "dropout_rate",
+)
+SPECIAL = ("bos", "cls", "eos", "mask", "pad", "sep", "unk")
 
 
 @dataclass(frozen=True)
@@ -45,11 +52,11 @@ class Backbone:
     """A frozen pre-trained model with its tokenizer.
 
     Attributes:
-        path: where it came from (``embedded:minilm``, hub id or folder).
-        layers: how many of its first layers were kept; None: all.
+        path: where it came from (``embedded:minilm``, a hub id or a folder).
         readout: the readout it was loaded for (``head`` needs no language-model head).
-        content_hash: see :func:`models.content.content_hash`.
-        note: what a reader of its scores must know, or empty.
+        content_hash: see :func:`content_hash`.
+        note: a caveat that readers of its scores must know, or empty.
+        layers: how many of its first layers were kept; None: all.
     """
 
     name: str
@@ -64,73 +71,74 @@ class Backbone:
 
     @property
     def is_embedded(self) -> bool:
-        """Whether it comes without a hub."""
+        """Whether it needs no hub."""
         return self.path.startswith("embedded:")
 
     @property
     def max_positions(self) -> int | None:
+        """Longest input in tokens; None: unlimited."""
         return self.family.positions(self.model)
-
-
-def embedded_folder(name: str) -> Path:
-    """Folder of an embedded backbone."""
-    if name not in EMBEDDED:
-        names = ", ".join(EMBEDDED)
-        raise ConfigError("backbone.path", f"embedded:{name}", f"embedded backbones: {names}")
-    if name in SHIPPED:
-        return WEIGHTS / name
-    return minilm_folder()
 
 
 def load_backbone(
     name: str, path: str, family: str, readout: str, layers: int | None = None
 ) -> Backbone:
-    """Load a backbone in fp32, frozen, in eval mode; once per process while its files stay.
+    """Load a backbone in fp32, frozen and in eval mode.
+
+    A process loads it once, as long as its files do not change.
+
+    Example:
+        >>> backbone = load_backbone("minilm", "embedded:minilm", "bert", "head")
+        >>> backbone.max_positions
+        512
 
     Args:
-        layers: keep so many of the first layers only; None: all.
+        name: its name in results and tables.
+        path: ``embedded:NAME``, a folder or a hub id.
+        family: ``bert``, ``roberta`` or ``t5``.
+        readout: ``head``, ``mlm``, ``seq2seq`` or a custom class.
+        layers: how many of the first layers to keep; None: all.
 
     Raises:
-        ConfigError: unknown family or readout, nothing to be had under ``path``, or not what
-            ``family``, ``readout`` and ``layers`` need.
+        ConfigError: unknown family or readout, nothing to load at ``path``, or a model that lacks
+            what ``family``, ``readout`` or ``layers`` needs.
     """
-    keep_freed()  # whoever loads one is about to compute
+    keep_freed()  # a caller is about to compute
     loaded = _loaded(name, path, family, readout, layers, stamp(Path(_source(path))))
     loaded.model.eval()  # a fit that failed may have left it in training mode
     return loaded
 
 
-@lru_cache(maxsize=4)  # the last few, as tokenised data
+@lru_cache(maxsize=4)  # the last few, as for tokenised data
 def _loaded(
     name: str, path: str, family: str, readout: str, layers: int | None, files: Stamp
 ) -> Backbone:
     if family not in FAMILIES:
         raise ConfigError("backbone.family", family, f"must be one of {', '.join(FAMILIES)}")
-    description = FAMILIES[family]
-    if readout_class(readout).needs not in description.loaders:
-        has = [name for name, kind in READOUTS.items() if kind.needs in description.loaders]
+    described = FAMILIES[family]
+    if readout_class(readout).needs not in described.loaders:
+        has = [name for name, kind in READOUTS.items() if kind.needs in described.loaders]
         raise ConfigError(
             "backbone.readout", readout, f"{family} has the readouts {', '.join(has)}"
         )
     model, tokenizer = _load(path, family, readout)
     if layers is not None:
-        _keep_first(model, description, layers)
-    description.prepare(model)
+        _keep_first(model, described, layers)
+    described.prepare(model)
     note = NOTES.get(path, "")
     if note:
         log.info("%s: %s", name, note)
     digest = content_hash(model, tokenizer)
-    return Backbone(name, path, readout, description, model, tokenizer, digest, note, layers)
+    return Backbone(name, path, readout, described, model, tokenizer, digest, note, layers)
 
 
 load_backbone.cache_clear = _loaded.cache_clear  # type: ignore[attr-defined]
 
 
 def _keep_first(model: HFModel, family: Family, count: int) -> None:
-    """Drop all but the first ``count`` layers of every stack; a T5's final norms stay.
+    """Drop all but the first ``count`` layers of every stack; raises ConfigError if it has fewer.
 
-    Raises:
-        ConfigError: a stack has fewer.
+    T5's final norms stay.
     """
     stacks = [stack for stack in family.layers(model) if isinstance(stack, nn.ModuleList)]
     most = min(map(len, stacks))
@@ -141,6 +149,14 @@ def _keep_first(model: HFModel, family: Family, count: int) -> None:
     for key in ("num_hidden_layers", "num_decoder_layers"):  # an export is rebuilt from these
         if hasattr(model.config, key):
             setattr(model.config, key, count)
+
+
+def _source(path: str) -> str:
+    """Folder or hub id."""
+    if path.startswith("embedded:"):
+        return str(embedded_folder(path.removeprefix("embedded:")))
+    folder = Path(path).expanduser()
+    return str(folder) if folder.is_dir() else path
 
 
 def _load(path: str, family: str, readout: str) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
@@ -155,28 +171,25 @@ def _load(path: str, family: str, readout: str) -> tuple[PreTrainedModel, PreTra
             return _read(source, path, family, readout)
     except SkipError:
         raise
-    except Exception as error:  # the library's own, of many kinds, and its HTTP client's
+    except Exception as error:  # of many kinds, from transformers and its HTTP client
         if not is_hub:
-            raise SkipError(
-                f"backbone.path={path}: cannot be loaded: {first_line(error)}"
-            ) from error
+            why = f"cannot be loaded: {first_line(error)}"
+            raise SkipError(f"backbone.path={path}: {why}") from error
         hint = "" if hub_reachable() else "; minilm, roberta_mini and t5_mini work offline"
         raise ConfigError("backbone.path", path, f"{explain(error, path)}{hint}") from error
-
-
-def _source(path: str) -> str:
-    """Folder or hub id."""
-    if path.startswith("embedded:"):
-        return str(embedded_folder(path.removeprefix("embedded:")))
-    folder = Path(path).expanduser()
-    return str(folder) if folder.is_dir() else path
 
 
 def _read(
     source: str, path: str, family: str, readout: str
 ) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+    """Read model and tokenizer; code in the folder is never run."""
     converted = path == BERT_DERIVED
-    model_type = "roberta" if converted else _model_type(source, path)
+    try:
+        config = AutoConfig.from_pretrained(source, trust_remote_code=False)
+    except ValueError as error:  # it would need custom code
+        why = f"cannot be loaded: {first_line(error)}"
+        raise ConfigError("backbone.path", path, why) from error
+    model_type = "roberta" if converted else config.model_type
     if model_type != family:
         raise ConfigError("backbone.family", family, f"{path} is a {model_type}")
     described, needs = FAMILIES["bert" if converted else family], readout_class(readout).needs
@@ -187,29 +200,19 @@ def _read(
         trust_remote_code=False,
         **described.loader_options(needs),
     )
-    if missing := sorted(info["missing_keys"]):  # the library would make them up at random
+    if missing := sorted(info["missing_keys"]):  # transformers would initialise them at random
         more = f" and {len(missing) - 1} more" if missing[1:] else ""
-        raise ConfigError(
-            "backbone.readout", readout, f"{path} lacks weights for it: {missing[0]}{more}"
-        )
+        why = f"{path} lacks weights for it: {missing[0]}{more}"
+        raise ConfigError("backbone.readout", readout, why)
     tokenizer = AutoTokenizer.from_pretrained(source, trust_remote_code=False)
     if not tokenizer.is_fast:
         raise ConfigError("backbone.path", path, "has no fast tokenizer (tokenizer.json)")
     return as_roberta(model) if converted else model, tokenizer
 
 
-def _model_type(source: str, path: str) -> str:
-    """Of a model that the library knows; code that comes with one is never run, nor asked about."""
-    try:
-        return AutoConfig.from_pretrained(source, trust_remote_code=False).model_type
-    except ValueError as error:
-        why = f"cannot be loaded: {first_line(error)}"
-        raise ConfigError("backbone.path", path, why) from error
-
-
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Without the library's load report: it lists heads that no readout of ours uses."""
+    """Silence transformers' load report, which lists heads that no readout uses."""
     verbosity = transformers.logging.get_verbosity()
     transformers.logging.set_verbosity_error()
     transformers.logging.disable_progress_bar()
@@ -219,3 +222,36 @@ def _quiet() -> Iterator[None]:
             yield
     finally:
         transformers.logging.set_verbosity(verbosity)
+
+
+def content_hash(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> str:
+    """Hash weights, tokenizer and settings: equal for the same model from any file.
+
+    XXH3 with 128 bits runs at the speed of memory; SHA-256 would take longer than loading. It does
+    not protect against forgery.
+    """
+    settings = {key: getattr(model.config, key, None) for key in SETTINGS}
+    described = json.dumps([settings, _tokenizing(tokenizer)], sort_keys=True)
+    digest = xxh3_128(described.encode())
+    for name, tensor in sorted(model.state_dict().items()):
+        digest.update(name.encode())
+        digest.update(tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()
+
+
+def _tokenizing(tokenizer: PreTrainedTokenizerBase) -> dict[str, object]:
+    """Everything that decides which ids a text becomes."""
+    # Settings that are off are left out: later releases of the library add new ones.
+    pipeline = json.loads(
+        tokenizer.backend_tokenizer.to_str(),
+        object_hook=lambda d: {key: value for key, value in d.items() if value is not False},
+    )
+    for last_call in ("truncation", "padding"):
+        pipeline.pop(last_call, None)
+    return {
+        "vocabulary": json.dumps(pipeline["model"].pop("vocab")),  # in order: sorting is slow
+        "pipeline": pipeline,
+        "special": {name: getattr(tokenizer, f"{name}_token_id") for name in SPECIAL},
+        "truncation": tokenizer.truncation_side,
+        "inputs": tokenizer.model_input_names,
+    }

@@ -1,4 +1,4 @@
-"""What a forward pass of a model costs, and the batch that it is measured on."""
+"""The floating-point operations of a forward pass, and the batch it is measured on."""
 
 import torch
 from torch import Tensor
@@ -8,7 +8,7 @@ from skip_exp.models.soft_prompt import SoftPromptModel
 
 
 def random_batch(model: SoftPromptModel, batch: int, seq_len: int) -> dict[str, Tensor]:
-    """A full batch [batch, seq_len] of random tokens, nothing padded, on the model's device."""
+    """Draw a full batch [batch, seq_len] of random token ids on the model's device."""
     device = next(model.parameters()).device
     vocabulary = model.backbone.config.vocab_size
     generator = torch.Generator().manual_seed(0)
@@ -17,11 +17,10 @@ def random_batch(model: SoftPromptModel, batch: int, seq_len: int) -> dict[str, 
 
 
 def flops(model: SoftPromptModel, seq_len: int) -> int:
-    """Floating-point operations of one text of ``seq_len`` tokens, attention included."""
-    eager = model.on("cpu").copy().eval()  # parts of a job's models may be elsewhere
-    eager.set_attention("eager")  # the fused attention kernel of the CPU is not counted
-    # The counter cannot follow a parameter into a module (as a prompt with layers has it) in
-    # inference mode.
+    """Count the floating-point operations of one text of ``seq_len`` tokens."""
+    eager = model.on("cpu").copy().eval()  # parts of a job's models may be on another device
+    eager.set_attention("eager")  # the CPU's fused attention kernel is not counted
+    # In inference mode the counter cannot follow parameters into a module, e.g. a prompt's layers.
     with FlopCounterMode(display=False) as counter, torch.no_grad():
         eager(**random_batch(eager, 1, seq_len))
     return counter.get_total_flops()

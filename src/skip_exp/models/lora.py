@@ -1,9 +1,9 @@
-"""Low-rank updates of linear layers (LoRA, Hu et al. 2021), kept as factors, merged to serve.
+"""Low-rank updates of linear layers (LoRA, Hu et al. 2021), trained as factors, merged to serve.
 
-W + alpha / rank * B @ A, with alpha = rank unless given. Outside a fit an update is merged:
-``weight`` is the sum, so that attribution and timing see plain linear layers. During a fit the
-frozen weight and the factors are applied side by side: no gradient has the size of the weight.
-Factors have PEFT's names, ``lora_A`` [rank, in] and ``lora_B`` [out, rank].
+The weight is W + alpha / rank * B @ A, with alpha = rank unless given. Outside a fit ``weight`` is
+this sum, so attribution and timing see plain linear layers. During a fit W and the factors are
+applied side by side, so no gradient has the size of W. Factors have PEFT's names, ``lora_A``
+[rank, in] and ``lora_B`` [out, rank].
 """
 
 from collections.abc import Iterable, Iterator, Mapping
@@ -17,12 +17,12 @@ FACTORS = ("lora_A", "lora_B")
 
 
 class LowRankLinear(nn.Linear):
-    """``linear`` with an update of its weight, which is zero at first.
+    """``linear`` with an update of its weight, which starts at zero.
 
     Attributes:
-        lora_A, lora_B: the factors [rank, in] and [out, rank]; trained.
+        lora_A, lora_B: trained factors [rank, in] and [out, rank].
         scale: alpha / rank.
-        base: the weight without the update, frozen; None while unmerged, when ``weight`` is it.
+        base: the frozen weight without the update; None while unmerged, when ``weight`` is it.
     """
 
     base: Tensor | None
@@ -52,43 +52,42 @@ class LowRankLinear(nn.Linear):
             self.weight, self.base = nn.Parameter(self.base, requires_grad=False), None
 
     def merge(self) -> None:
-        """Put the update, as it is now, into a weight of this layer's own."""
+        """Put the current update into a weight that this layer owns."""
         base = self.weight.detach() if self.base is None else self.base
         merged = base + self.lora_B.detach() @ (self.lora_A.detach() * self.scale)
         self.weight, self.base = nn.Parameter(merged, requires_grad=False), base
 
     def plain(self) -> nn.Linear:
-        """The layer as it computes now, without factors."""
-        linear = nn.Linear(1, 1, bias=False, device="meta")  # torch warns of empty ones
+        """A plain linear layer with the current weight."""
+        linear = nn.Linear(1, 1, bias=False, device="meta")  # torch warns about empty ones
         linear.in_features, linear.out_features = self.in_features, self.out_features
         linear.weight, linear.bias = self.weight, self.bias
         return linear.train(self.training)
 
 
 def layers(module: nn.Module) -> list[LowRankLinear]:
-    """All that have an update."""
+    """List the layers of ``module`` that have an update."""
     return [layer for layer in module.modules() if isinstance(layer, LowRankLinear)]
 
 
+def factors(module: nn.Module) -> list[nn.Parameter]:
+    """List the factors of every update, B before A."""
+    return [factor for layer in layers(module) for factor in (layer.lora_B, layer.lora_A)]
+
+
 def add(module: nn.Module, linears: Iterable[nn.Linear], rank: int, seed: int) -> None:
-    """Give those of ``linears`` an update, in place, that have none and are not empty."""
+    """Give each of ``linears`` an update, in place, unless it has one or is empty."""
     generator = torch.Generator().manual_seed(seed)
     bare = [x for x in linears if not isinstance(x, LowRankLinear) and x.weight.numel()]
     _replace(module, {linear: LowRankLinear(linear, rank, generator) for linear in bare})
 
 
 def merge(module: nn.Module) -> None:
-    """Merge every update; a layer of which nothing is left has none any more."""
+    """Merge every update; a layer that was cut away becomes a plain one."""
     for layer in layers(module):
         layer.merge()
     empty = [layer for layer in layers(module) if layer.weight.numel() == 0]
     _replace(module, {layer: layer.plain() for layer in empty})
-
-
-def fold(module: nn.Module) -> None:
-    """Plain linear layers again, of the merged weights."""
-    merge(module)
-    _replace(module, {layer: layer.plain() for layer in layers(module)})
 
 
 def unmerge(module: nn.Module) -> None:
@@ -97,17 +96,18 @@ def unmerge(module: nn.Module) -> None:
         layer.unmerge()
 
 
+def fold(module: nn.Module) -> None:
+    """Replace every layer with an update by a plain one with the merged weight."""
+    merge(module)
+    _replace(module, {layer: layer.plain() for layer in layers(module)})
+
+
 @contextmanager
 def unmerged(module: nn.Module) -> Iterator[None]:
-    """Within the block every ``weight`` is without its update; afterwards all are merged."""
+    """Unmerge every update within the block and merge all of them at its end."""
     unmerge(module)
     yield
     merge(module)
-
-
-def factors(module: nn.Module) -> list[nn.Parameter]:
-    """Of every update."""
-    return [factor for layer in layers(module) for factor in (layer.lora_B, layer.lora_A)]
 
 
 def _replace(module: nn.Module, by: Mapping[nn.Module, nn.Module]) -> None:

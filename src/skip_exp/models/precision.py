@@ -1,4 +1,4 @@
-"""Weights in half the bytes, for answering: bf16, the readout in fp32."""
+"""Half-size weights for prediction: backbone and prompt in bf16, the readout in fp32."""
 
 import torch
 from torch import Tensor, nn
@@ -9,32 +9,29 @@ from skip_exp.models.soft_prompt import SoftPromptModel
 
 PRECISIONS = ("32-true", "bf16", "auto")
 
-# A weight that several skills share stays one weight; it goes when its original does.
+# A weight that several skills share stays one weight; it is freed with its original.
 _cast: WeakIdKeyDictionary = WeakIdKeyDictionary()
 
 
 def check_precision(precision: str) -> None:
-    """Raises SkipError."""
+    """Raise SkipError unless ``precision`` is one of PRECISIONS."""
     if precision not in PRECISIONS:
         raise SkipError(f"precision={precision}: must be one of {', '.join(PRECISIONS)}")
 
 
 def wants_bf16(precision: str) -> bool:
-    """Whether ``precision`` (one of PRECISIONS) means bf16 on this processor.
-
-    ``auto``: where it multiplies bf16 (AVX512-BF16 or AMX).
-    """
+    """Whether ``precision`` means bf16 here; ``auto`` does if the processor multiplies bf16."""
     return precision == "bf16" or (precision == "auto" and multiplies_bf16())
 
 
 def multiplies_bf16() -> bool:
-    """Whether this processor does: elsewhere bf16 is emulated, and slower than fp32."""
+    """Whether this processor has AVX512-BF16 or AMX; without them bf16 is slower than fp32."""
     native = torch.cpu.get_capabilities()
     return bool(native.get("avx512_bf16") or native.get("amx_bf16"))
 
 
 def to_bf16(model: SoftPromptModel) -> None:
-    """Give ``model`` a bf16 backbone and prompt of its own, in place; the readout stays fp32.
+    """Convert backbone and prompt of ``model`` to bf16, in place.
 
     Parameters are replaced, never written to: other models that share the originals keep them.
     """

@@ -2,19 +2,17 @@
 
 A site is one kind of neuron in one sublayer: the units of an FFN, or the heads, query/key dims or
 value/output dims of an attention. Relevance, keep, skill files and results are keyed by site. Only
-this module builds and parses the names. It imports no torch, because reports use it, too.
+this module builds and parses the names. Reports use it, too, so it does not import torch.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 from skip_exp.config.names import KINDS
 
 if TYPE_CHECKING:
     from torch import Tensor
-
-ATTENTION_KINDS = KINDS[1:]
 
 
 class Sublayer(str):
@@ -24,6 +22,7 @@ class Sublayer(str):
 
     @classmethod
     def of(cls, stack: str, layer: int, part: str) -> "Sublayer":
+        """Build the name from its parts."""
         return cls(f"{stack}.{layer}.{part}")
 
     @property
@@ -33,6 +32,7 @@ class Sublayer(str):
 
     @property
     def layer(self) -> int:
+        """Index of its layer in the stack."""
         return int(self.split(".")[1])
 
     @property
@@ -40,13 +40,8 @@ class Sublayer(str):
         """``self``, ``cross`` or ``ffn``."""
         return self.split(".")[2]
 
-    @property
-    def kinds(self) -> tuple[str, ...]:
-        """The kinds of its neurons."""
-        return KINDS[:1] if self.part == "ffn" else ATTENTION_KINDS
-
     def site(self, kind: str) -> "Site":
-        """Its neurons of one kind: an FFN's site has the name of the FFN itself."""
+        """Name the site of its neurons of one kind; an FFN's site is named like the FFN."""
         return Site(self if kind == "ffn" else f"{self}.{kind}")
 
 
@@ -57,6 +52,7 @@ class Site(str):
 
     @property
     def sublayer(self) -> Sublayer:
+        """The sublayer that it belongs to."""
         return Sublayer(".".join(self.split(".")[:3]))
 
     @property
@@ -68,8 +64,9 @@ class Site(str):
     def like(self) -> str:
         """Its name without the layer, e.g. ``decoder.cross.heads``.
 
-        Relevances compare within it only: an encoder's add up over a text's tokens, a decoder's
-        over one or two. Ranked together, a T5 would lose all cross-attention first.
+        Relevances are comparable only within it. Those of an encoder add up over the tokens of a
+        text, those of a decoder over one or two. Ranked together, a T5 would lose all
+        cross-attention first.
         """
         stack, _, rest = self.split(".", 2)
         return f"{stack}.{rest}"
@@ -84,9 +81,12 @@ Keep = dict[str, "Tensor"]  # by site: sorted indices along the last dimension; 
 class Shape:
     """Sizes of one sublayer and the parameters of its neurons.
 
-    An attention has ``units`` heads of ``qk`` query/key and ``vo`` value/output dims; ``qk_cost``
-    and ``vo_cost`` are for one dim of one head. An FFN has ``units`` of ``unit_cost``. ``rest``
-    counts the output bias.
+    Attributes:
+        units: units of an FFN, or heads of an attention.
+        rest: parameters that belong to no neuron, i.e. the output bias.
+        unit_cost: parameters of one FFN unit.
+        qk, vo: query/key and value/output dims per head.
+        qk_cost, vo_cost: parameters of one dim of one head.
     """
 
     name: Sublayer
@@ -100,8 +100,8 @@ class Shape:
 
     @property
     def parameters(self) -> int:
-        attention = self.qk * self.qk_cost + self.vo * self.vo_cost
-        return self.rest + self.units * (self.unit_cost + attention)
+        """Parameters of the whole sublayer."""
+        return self.rest + self.units * self.cost(self.whole)
 
     @property
     def whole(self) -> str:
@@ -110,16 +110,13 @@ class Shape:
 
     def sites(self) -> dict[Site, tuple[int, ...]]:
         """Its sites with the shape of their relevance: (units,), (heads,) or (heads, dims)."""
-        sizes: dict[str, tuple[int, ...]] = {
-            "ffn": (self.units,),
-            "heads": (self.units,),
-            "qk": (self.units, self.qk),
-            "vo": (self.units, self.vo),
-        }
-        return {self.name.site(kind): sizes[kind] for kind in self.name.kinds}
+        if self.whole == "ffn":
+            return {self.name.site("ffn"): (self.units,)}
+        sizes = ((self.units,), (self.units, self.qk), (self.units, self.vo))
+        return dict(zip(map(self.name.site, KINDS[1:]), sizes, strict=True))
 
     def cost(self, kind: str) -> int:
-        """Parameters that go with one neuron of ``kind`` while all others stay."""
+        """Parameters that are removed with one neuron of ``kind`` while all others stay."""
         return {
             "ffn": self.unit_cost,
             "heads": self.qk * self.qk_cost + self.vo * self.vo_cost,
@@ -133,19 +130,8 @@ class Shape:
         return replace(self, **{field: getattr(self, field) - number})
 
 
-class HasShape(Protocol):
-    """A sublayer of a model (:mod:`models.families`)."""
-
-    def shape(self) -> Shape: ...
-
-
-def shapes(blocks: Iterable[HasShape]) -> list[Shape]:
-    """The current sizes of a model's sublayers."""
-    return [block.shape() for block in blocks]
-
-
 def site_sizes(sizes: Sequence[Shape]) -> dict[Site, tuple[int, ...]]:
-    """All sites with the shape of their relevance."""
+    """All sites of a model with the shape of their relevance."""
     return {site: size for shape in sizes for site, size in shape.sites().items()}
 
 

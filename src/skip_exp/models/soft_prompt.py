@@ -1,4 +1,4 @@
-"""The model that is tuned, attributed, cut and served: a frozen backbone, a prompt, a readout."""
+"""The model that is tuned, attributed, pruned and served: frozen backbone, prompt, readout."""
 
 import copy
 from typing import Any
@@ -10,18 +10,25 @@ from transformers.modeling_utils import PreTrainedModel
 from skip_exp.models import lora
 from skip_exp.models.attention import Attention
 from skip_exp.models.families.base import AttentionBlock, Block, Family, key_mask
-from skip_exp.models.prompts.base import SoftPrompt
-from skip_exp.models.readouts.base import Encoded, Readout
-from skip_exp.models.sites import Shape, shapes
+from skip_exp.models.prompts import SoftPrompt
+from skip_exp.models.readouts import Encoded, Readout
+from skip_exp.models.sites import Shape
 
-State = dict[str, Tensor]  # what is a skill's own, by parameter name
+State = dict[str, Tensor]  # a skill's own parameters, by name
 
 
 class SoftPromptModel(nn.Module):
-    """P(y | [prompt; x]) of a frozen backbone; only ``prompt`` and ``readout`` require gradients.
+    """P(y | [prompt; x]) of a frozen backbone; at first only prompt and readout are trainable.
+
+    Example:
+        >>> b = load_backbone("minilm", "embedded:minilm", "bert", "head")
+        >>> prompt = PrefixPrompt.build(b.model, b.family, 16, torch.arange(2000, 2016))
+        >>> model = SoftPromptModel(b.model, b.family, prompt, HeadReadout(384, labels=2)).eval()
+        >>> model(**b.tokenizer(["a warm film"], return_tensors="pt")).shape
+        torch.Size([1, 2])
 
     Args:
-        backbone: a Hugging Face model whose attention was swapped (``Family.prepare``).
+        backbone: a Hugging Face model after ``Family.prepare``.
         family: how to reach into it.
         prompt: soft prompt.
         readout: turns hidden states into class logits.
@@ -37,34 +44,34 @@ class SoftPromptModel(nn.Module):
         self.readout = readout
 
     def blocks(self) -> list[Block]:
-        """The attention and FFN sublayers in use, in order of execution."""
+        """List the attention and FFN sublayers in use, in order of execution."""
         return self.family.blocks(self.backbone)
 
-    def shapes(self) -> list[Shape]:
-        """Their sizes: which neurons there are, and what they cost."""
-        return shapes(self.blocks())
-
     def attention_blocks(self) -> dict[str, AttentionBlock]:
+        """The attention sublayers among :meth:`blocks`, by name."""
         return {b.name: b for b in self.blocks() if isinstance(b, AttentionBlock)}
 
+    def shapes(self) -> list[Shape]:
+        """Sizes of the sublayers: their neurons and what these cost."""
+        return [block.shape() for block in self.blocks()]
+
     def encoder_mask(self, attention_mask: Tensor) -> Tensor:
-        """0/1 mask [B, T] of the encoder's positions: virtual, added and real tokens."""
+        """Extend the text's 0/1 mask [B, T] by ones for virtual and added tokens."""
         added = self.prompt.input_length + self.readout.added
-        return torch.cat(
-            [attention_mask.new_ones(attention_mask.shape[0], added), attention_mask], 1
-        )
+        ones = attention_mask.new_ones(attention_mask.shape[0], added)
+        return torch.cat([ones, attention_mask], 1)
 
     def forward(
         self, input_ids: Tensor, attention_mask: Tensor, token_type_ids: Tensor | None = None
     ) -> Tensor:
-        """Token ids and 0/1 mask [B, T], right-padded -> class logits [B, labels] in fp32."""
+        """Compute class logits [B, labels] in fp32 from right-padded ids and 0/1 mask [B, T]."""
         self.prompt.install(self.attention_blocks())
         return self.logits(input_ids, attention_mask, token_type_ids)
 
     def logits(
         self, input_ids: Tensor, attention_mask: Tensor, token_type_ids: Tensor | None = None
     ) -> Tensor:
-        """:meth:`forward` once the prompt is installed."""
+        """Compute what :meth:`forward` does, with a prompt that is already installed."""
         ids = self.readout.text_ids(input_ids)
         embeds = self.backbone.get_input_embeddings()(ids)
         mask = self.encoder_mask(attention_mask)
@@ -78,15 +85,15 @@ class SoftPromptModel(nn.Module):
         return self.readout(self.backbone, self.family, encoded).float()
 
     def copy(self) -> "SoftPromptModel":
-        """A model of its own modules that shares the frozen weights; prompt and readout copied."""
+        """Copy modules, prompt and readout, and share the backbone's weights."""
         shared: dict[int, Any] = {id(p): p for p in self.backbone.parameters()}
         shared |= {id(b): b for b in self.backbone.buffers()}
         return copy.deepcopy(self, shared)
 
     def on(self, device: torch.device | str) -> "SoftPromptModel":
-        """This model where all of it is on ``device``, or else a copy there.
+        """Return this model if it is on ``device``, otherwise a copy there.
 
-        ``to`` would move the weights of every model that shares them, the loaded backbone's, too.
+        ``to`` would also move the weights of every other model that shares them.
         """
         place = torch.device(device)
         if all(t.device.type == place.type for t in (*self.parameters(), *self.buffers())):
@@ -94,15 +101,16 @@ class SoftPromptModel(nn.Module):
         return copy.deepcopy(self).to(place)
 
     def train_only(self, what: str, rank: int = 0, seed: int = 0) -> None:
-        """Choose what requires gradients: one of ``config.schema.TRAIN``.
+        """Choose which parameters require gradients.
 
-        ``bias``: the vectors of the layers in use, too (biases and norms; BitFit, Zaken et al.
-        2022); ``lora``: these and the factors of low-rank updates of every linear of the blocks;
-        ``full``: every weight of the backbone. They become this model's own, so that others that
-        share its backbone's weights keep theirs: call it on a :meth:`copy`.
+        Trained backbone parameters become this model's own. Call it on a :meth:`copy`, so that
+        models with the same backbone keep theirs.
 
         Args:
-            rank, seed: of the factors that ``lora`` starts where there are none; 0: it adds none.
+            what: ``prompt``; ``prompt_readout``; ``bias``, these and all vectors of the layers in
+                use (biases and norms; BitFit, Zaken et al. 2022); ``lora``, these and low-rank
+                updates of every linear of the blocks; ``full``, every weight.
+            rank, seed: of new ``lora`` factors; rank 0 adds none.
         """
         self.readout.requires_grad_(what != "prompt")
         if what not in ("bias", "lora", "full"):
@@ -111,8 +119,8 @@ class SoftPromptModel(nn.Module):
             linears = [linear for block in self.blocks() for linear in block.linears().values()]
             lora.add(self.backbone, linears, rank, seed)
         copies: dict[nn.Parameter, nn.Parameter] = {}  # tied weights stay tied
-        modules = list(self.backbone.modules()) if what == "full" else self.layer_modules()
-        for module in modules:
+        stacks = [self.backbone] if what == "full" else self.family.layers(self.backbone)
+        for module in [module for stack in stacks for module in stack.modules()]:
             small = lora.FACTORS if isinstance(module, lora.LowRankLinear) else ()
             for name, parameter in list(module.named_parameters(recurse=False)):
                 is_own = what == "full" or parameter.dim() == 1 or name in small
@@ -122,17 +130,12 @@ class SoftPromptModel(nn.Module):
                     setattr(module, name, copies[parameter])
 
     def skill_parameters(self) -> dict[str, nn.Parameter]:
-        """What is this skill's own: prompt, readout, and trained vectors and factors."""
+        """This skill's own parameters: prompt, readout, and trained vectors and factors."""
         return {
             name: parameter
             for name, parameter in self.named_parameters()
             if parameter.requires_grad or not name.startswith("backbone.")
         }
-
-    def layer_modules(self) -> list[nn.Module]:
-        """Every module inside the transformer layers in use, embeddings and heads left out."""
-        stacks = self.family.layers(self.backbone)
-        return [module for stack in stacks for module in stack.modules()]
 
     def set_attention(self, implementation: str) -> None:
         """Choose ``sdpa`` or ``eager`` for every attention module."""
@@ -142,12 +145,12 @@ class SoftPromptModel(nn.Module):
 
 
 def trainable_state(model: SoftPromptModel) -> State:
-    """A copy of what is the skill's own (prompt, readout, biases, factors), on the CPU."""
+    """Copy a skill's own parameters (prompt, readout, biases, factors) to the CPU."""
     return {name: p.detach().cpu().clone() for name, p in model.skill_parameters().items()}
 
 
 def load_trainable(model: SoftPromptModel, state: State) -> None:
-    """Put a :func:`trainable_state` back in place; low-rank updates are merged."""
+    """Load a :func:`trainable_state`, and merge low-rank updates."""
     parameters = dict(model.named_parameters())
     with torch.no_grad():
         for name, tensor in state.items():

@@ -12,8 +12,8 @@ from skip_exp.errors import ConfigError, SkipError, first_line
 from skip_exp.models import lora
 from skip_exp.models.backbones import load_backbone
 from skip_exp.models.families.registry import FAMILIES
-from skip_exp.models.prompts.build import prompt_class
-from skip_exp.models.readouts.build import readout_class
+from skip_exp.models.prompts import prompt_class
+from skip_exp.models.readouts import readout_class
 from skip_exp.models.sites import Keep, Site, site_sizes
 from skip_exp.models.soft_prompt import SoftPromptModel, load_trainable
 from skip_exp.pruning.surgery import cut

@@ -10,9 +10,7 @@ from transformers import PreTrainedTokenizerBase
 from skip_exp import results
 from skip_exp.errors import SkipError
 from skip_exp.models.families.base import HFModel
-from skip_exp.models.readouts.head import HeadReadout
-from skip_exp.models.readouts.mlm import MlmReadout
-from skip_exp.models.readouts.seq2seq import Seq2SeqReadout
+from skip_exp.models.readouts import HeadReadout, MlmReadout, Seq2SeqReadout
 from skip_exp.models.soft_prompt import SoftPromptModel
 from skip_exp.skill.cut_tokenizer import Texts, cut_tokenizer
 from skip_exp.skill.export.card import job_result

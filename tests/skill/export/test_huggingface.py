@@ -17,7 +17,7 @@ from skip_exp import Skill, SkipForSequenceClassification
 from skip_exp.commands.export import main
 from skip_exp.errors import SkipError
 from skip_exp.models.backbones import load_backbone
-from skip_exp.models.prompts.base import NoPrompt
+from skip_exp.models.prompts import NoPrompt
 from skip_exp.models.soft_prompt import SoftPromptModel
 from skip_exp.pruning.surgery import cut
 from skip_exp.skill.export.huggingface.convert import to_huggingface

@@ -1,21 +1,24 @@
-"""What a family of backbones has to say of itself, and what all of them share.
+"""Descriptions of backbones: where their sublayers and linears are, and how they encode text.
 
-Prompts, readouts, attribution, surgery and skills reach into a backbone through these
-descriptions only, so that there is one pipeline for all families.
+Prompts, readouts, attribution, surgery and skills reach into a backbone only through these
+descriptions, so one pipeline serves all families.
 """
 
-from collections.abc import Callable
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
 
 from skip_exp.models.attention import Attention
 from skip_exp.models.sites import Shape, Sublayer
 
-HFModel = Any  # a Hugging Face model: how its submodules are named has no static type
+HFModel = Any  # a Hugging Face model: the names of its submodules have no static type
+Mask = Tensor | None  # additive; None hides nothing
 HIDDEN = -1e4  # additive mask of a padding key: exp() underflows to 0 in fp16, bf16 and fp32
 
 
@@ -28,47 +31,40 @@ class AttentionBlock:
     output: nn.Linear
 
     def linears(self) -> dict[str, nn.Linear]:
-        """All of its linears by name; the output projection has the sublayer's own."""
+        """All linears by name; the output projection has the sublayer's own name."""
         query, key, value = self.attention.projections()
         n = self.name
         return {n: self.output, f"{n}.q": query, f"{n}.k": key, f"{n}.v": value}
 
     def shape(self) -> Shape:
-        """Its sizes as they are now."""
+        """Current sizes, after any cut."""
         a = self.attention
         query, key, value = (_per_unit(linear) for linear in a.projections())
-        return Shape(
-            self.name,
-            a.heads,
-            _bias(self.output),
-            qk=a.qk_dim,
-            vo=a.vo_dim,
-            qk_cost=query + key,
-            vo_cost=value + self.output.out_features,
-        )
+        costs = {"qk_cost": query + key, "vo_cost": value + self.output.out_features}
+        return Shape(self.name, a.heads, _bias(self.output), qk=a.qk_dim, vo=a.vo_dim, **costs)
 
 
 @dataclass(frozen=True)
 class FfnBlock:
-    """One feed-forward sublayer, e.g. ``encoder.3.ffn``; ``up`` has two layers where gated."""
+    """One feed-forward sublayer, e.g. ``encoder.3.ffn``; a gated one has two ``up`` layers."""
 
     name: Sublayer
     up: tuple[nn.Linear, ...]
     down: nn.Linear
 
-    def shape(self) -> Shape:
-        """Its sizes as they are now."""
-        cost = sum(_per_unit(up) for up in self.up) + self.down.out_features
-        return Shape(self.name, self.down.in_features, _bias(self.down), cost)
-
     @property
     def output(self) -> nn.Linear:
-        """What writes to the hidden state, by the same name as of attention."""
+        """The linear that writes to the hidden state, named as in attention."""
         return self.down
 
     def linears(self) -> dict[str, nn.Linear]:
-        """All of its linears by name; the output projection has the sublayer's own."""
+        """All linears by name; the down projection has the sublayer's own name."""
         return {self.name: self.down} | {f"{self.name}.up{i}": up for i, up in enumerate(self.up)}
+
+    def shape(self) -> Shape:
+        """Current sizes, after any cut."""
+        cost = sum(_per_unit(up) for up in self.up) + self.down.out_features
+        return Shape(self.name, self.down.in_features, _bias(self.down), cost)
 
 
 def _per_unit(linear: nn.Linear) -> int:
@@ -81,58 +77,53 @@ def _bias(linear: nn.Linear) -> int:
 
 
 Block = AttentionBlock | FfnBlock
-StandIns = dict[type[nn.Module], Callable[[Any], Attention]]
 
 
 class Family:
     """How to reach into one kind of transformer.
 
-    A subclass in a file of its own, a line in ``registry`` and a YAML file of a backbone add one.
+    To add one: a subclass in its own file, a line in ``registry`` and a backbone's YAML file.
 
     Attributes:
         name: ``model_type`` of its Hugging Face configuration.
-        loaders: what a readout needs (encoder, mlm or seq2seq) -> Hugging Face class that has it.
-        attention: Hugging Face attention module -> its stand-in.
+        loaders: what a readout needs (``encoder``, ``mlm`` or ``seq2seq``) -> Hugging Face class.
+        attention: Hugging Face attention module -> subclass of :class:`Attention` that replaces it.
     """
 
     name: ClassVar[str]
     loaders: ClassVar[dict[str, Any]]
-    attention: ClassVar[StandIns]
+    attention: ClassVar[dict[type[nn.Module], Any]]
 
     def loader_options(self, needs: str) -> dict[str, bool]:
-        """Arguments of the loader of ``needs``."""
+        """Arguments of ``loaders[needs].from_pretrained``."""
         return {}
 
     def blocks(self, model: HFModel) -> list[Block]:
-        """Its sublayers in order of execution, only those in use."""
+        """List the sublayers in use, in order of execution."""
         raise NotImplementedError
 
     def layers(self, model: HFModel) -> list[nn.Module]:
-        """The lists of layers in use, the encoder's first, and norms behind them."""
+        """List the stacks of layers in use, the encoder's first, and their final norms."""
         raise NotImplementedError
 
     def encode(
         self, model: HFModel, embeds: Tensor, mask: Tensor | None, token_types: Tensor | None
     ) -> Tensor:
-        """Embeddings [B, T, H] under an additive mask -> hidden states [B, T, H]."""
+        """Encode embeddings [B, T, H] under an additive mask into hidden states [B, T, H]."""
         raise NotImplementedError
 
     def decode(
-        self,
-        model: HFModel,
-        embeds: Tensor,
-        mask: Tensor | None,
-        encoded: Tensor,
-        encoded_mask: Tensor | None,
+        self, model: HFModel, embeds: Tensor, mask: Mask, hidden: Tensor, seen: Mask
     ) -> Tensor:
         """Vocabulary logits [B, T, V] of the decoder, teacher-forced on ``embeds`` [B, T, H].
 
-        ``mask`` hides later positions, ``encoded_mask`` the padding of ``encoded`` [B, S, H].
+        ``mask`` hides later positions; ``seen`` hides the padding of the
+        encoder's ``hidden`` [B, S, H].
         """
         raise NotImplementedError
 
     def word_scores(self, model: HFModel, hidden: Tensor) -> Tensor:
-        """The masked language model's vocabulary logits [B, V] of hidden states [B, H]."""
+        """Vocabulary logits [B, V] of the masked language model for hidden states [B, H]."""
         raise NotImplementedError
 
     def position_offset(self, config: Any) -> int:
@@ -140,13 +131,13 @@ class Family:
         return 0
 
     def positions(self, model: HFModel) -> int | None:
-        """Longest input in tokens, or None where unlimited."""
+        """Longest input in tokens; None: unlimited."""
         return model.config.max_position_embeddings - self.position_offset(model.config)
 
     def prepare(self, model: HFModel) -> HFModel:
-        """The model, frozen, in eval mode, its attention modules replaced by ours in place.
+        """Freeze ``model`` in eval mode and replace its attention modules, all in place.
 
-        The weights are shared, not copied.
+        The replacements share the weights.
         """
         for parent in list(model.modules()):
             for name, child in list(parent.named_children()):
@@ -156,10 +147,10 @@ class Family:
 
 
 def key_mask(attention_mask: Tensor, prefix: int) -> Tensor | None:
-    """Additive mask [B, 1, 1, prefix + S] from a 0/1 mask [B, S].
+    """Turn a 0/1 mask [B, S] into an additive one [B, 1, 1, prefix + S]; None: nothing is padded.
 
-    None where nothing is padded, which saves time on a CPU. A GPU would have to be waited for to
-    know, and an exported or compiled model cannot branch on data: there the mask always applies.
+    None saves time on a CPU. A GPU would have to synchronise to know, and an exported or compiled
+    model cannot branch on data: there the mask always applies.
     """
     looks = attention_mask.device.type == "cpu" and not torch.compiler.is_compiling()
     if looks and bool(attention_mask.all()):
@@ -174,3 +165,19 @@ def causal_mask(length: int, prefix: int, device: torch.device) -> Tensor | None
         return None
     future_mask = torch.full((length, length), HIDDEN, device=device).triu(1)
     return F.pad(future_mask, (prefix, 0))[None, None]
+
+
+@contextmanager
+def hooked(handles: Iterable[RemovableHandle]) -> Iterator[None]:
+    """Remove ``handles`` at the end of the block, also after an error.
+
+    Pass a generator that registers the hooks. If one of them fails, those before it are removed.
+
+    Example:
+        >>> with hooked(layer.register_forward_hook(store) for layer in layers):
+        ...     model(**batch)
+    """
+    with ExitStack() as stack:
+        for handle in handles:
+            stack.enter_context(handle)
+        yield

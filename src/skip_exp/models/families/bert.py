@@ -9,19 +9,12 @@ from transformers import AutoModel, AutoModelForMaskedLM
 from transformers.models.bert.modeling_bert import BertSelfAttention
 
 from skip_exp.models.attention import Attention
-from skip_exp.models.families.base import (
-    AttentionBlock,
-    Block,
-    Family,
-    FfnBlock,
-    HFModel,
-    StandIns,
-)
+from skip_exp.models.families.base import AttentionBlock, Block, Family, FfnBlock, HFModel
 from skip_exp.models.sites import Sublayer
 
 
 class BertAttention(Attention):
-    """Stands in for ``BertSelfAttention`` and ``RobertaSelfAttention``."""
+    """Replaces ``BertSelfAttention`` and ``RobertaSelfAttention``."""
 
     def __init__(self, original: Any) -> None:
         super().__init__(
@@ -46,7 +39,7 @@ class Bert(Family):
 
     name = "bert"
     loaders: ClassVar[dict[str, Any]] = {"encoder": AutoModel, "mlm": AutoModelForMaskedLM}
-    attention: ClassVar[StandIns] = {BertSelfAttention: BertAttention}
+    attention: ClassVar[dict[type[nn.Module], Any]] = {BertSelfAttention: BertAttention}
 
     def loader_options(self, needs: str) -> dict[str, bool]:
         # The pooler belongs to the next-sentence objective; no readout reads it.

@@ -3,19 +3,19 @@
 from typing import Any, ClassVar
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from transformers import RobertaConfig, RobertaModel
 from transformers.models.roberta.modeling_roberta import RobertaSelfAttention
 
-from skip_exp.models.families.base import HFModel, StandIns
+from skip_exp.models.families.base import HFModel
 from skip_exp.models.families.bert import Bert, BertAttention
 
 
 class Roberta(Bert):
-    """As BERT, one token type."""
+    """Like BERT, with one token type."""
 
     name = "roberta"
-    attention: ClassVar[StandIns] = {RobertaSelfAttention: BertAttention}
+    attention: ClassVar[dict[type[nn.Module], Any]] = {RobertaSelfAttention: BertAttention}
 
     def position_offset(self, config: Any) -> int:
         return config.pad_token_id + 1
@@ -25,17 +25,15 @@ class Roberta(Bert):
 
 
 def as_roberta(bert: HFModel) -> HFModel:
-    """A RoBERTa model that computes what the BERT model (without a pooler) computes.
+    """Convert a BERT model without a pooler into a RoBERTa model that computes the same.
 
-    With a padding id of 0 one row is put before BERT's table of positions.
+    The padding id is 0, so BERT's table of positions gets one more row at its start.
     """
-    settings = bert.config.to_dict() | {
-        "pad_token_id": 0,
-        "max_position_embeddings": bert.config.max_position_embeddings + 1,
-    }
+    config = bert.config.to_dict()
+    config |= {"pad_token_id": 0, "max_position_embeddings": config["max_position_embeddings"] + 1}
     for key in ("model_type", "architectures"):
-        settings.pop(key)
-    roberta = RobertaModel(RobertaConfig(**settings), add_pooling_layer=False)
+        config.pop(key)
+    roberta = RobertaModel(RobertaConfig(**config), add_pooling_layer=False)
     state: dict[str, Tensor] = dict(bert.state_dict())
     name = "embeddings.position_embeddings.weight"
     state[name] = torch.cat([torch.zeros_like(state[name][:1]), state[name]])

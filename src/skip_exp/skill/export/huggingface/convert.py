@@ -16,12 +16,8 @@ from transformers import AutoConfig, AutoModelForSequenceClassification, PreTrai
 
 from skip_exp.errors import SkipError
 from skip_exp.models.families.base import AttentionBlock, Block, HFModel
-from skip_exp.models.prompts.base import NoPrompt
-from skip_exp.models.prompts.input import InputPrompt
-from skip_exp.models.prompts.prefix import PrefixPrompt
-from skip_exp.models.readouts.head import HeadReadout
-from skip_exp.models.readouts.mlm import MlmReadout
-from skip_exp.models.readouts.seq2seq import Seq2SeqReadout
+from skip_exp.models.prompts import InputPrompt, NoPrompt, PrefixPrompt
+from skip_exp.models.readouts import HeadReadout, MlmReadout, Seq2SeqReadout
 from skip_exp.models.soft_prompt import SoftPromptModel
 from skip_exp.skill.export.huggingface.modeling_skip import (
     SkipConfig,

@@ -1,1 +1,0 @@
-"""Soft prompts, one kind a file: what is trained, beside the readout."""

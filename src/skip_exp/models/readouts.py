@@ -1,0 +1,230 @@
+"""Readouts: how class logits come out of the frozen backbone.
+
+``head`` trains a linear layer on the text's hidden states. ``mlm`` scores one label word per class
+at a [MASK] token. ``seq2seq`` scores label words under T5's decoder.
+"""
+
+from dataclasses import dataclass
+from itertools import permutations
+from typing import Any, ClassVar, Self
+
+import torch
+from torch import Tensor, nn
+
+from skip_exp.config.named import part_class
+from skip_exp.errors import ConfigError
+from skip_exp.models.families.base import Family, HFModel, causal_mask, key_mask
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """The encoder's output for a batch: V virtual positions, then T of the text.
+
+    Attributes:
+        hidden: hidden states [B, V + T, H].
+        mask: 0/1 mask [B, V + T].
+        virtual: V.
+        ids: token ids of the text [B, T], for custom readouts.
+    """
+
+    hidden: Tensor
+    mask: Tensor
+    virtual: int
+    ids: Tensor | None = None
+
+    @property
+    def text(self) -> Tensor:
+        """Hidden states of the text's own positions [B, T, H]."""
+        return self.hidden[:, self.virtual :]
+
+    @property
+    def text_mask(self) -> Tensor:
+        """0/1 mask of the text [B, T]."""
+        return self.mask[:, self.virtual :]
+
+
+class Readout(nn.Module):
+    """Base class of all readouts.
+
+    Attributes:
+        needs: what the backbone must have: ``encoder``, ``mlm`` (a masked language model's head) or
+            ``seq2seq`` (a decoder).
+        added: number of tokens that it adds to each text.
+    """
+
+    needs: ClassVar[str] = "encoder"
+    added: ClassVar[int] = 0
+
+    @classmethod
+    def build(
+        cls, model: HFModel, tokenizer: Any, labels: int, words: tuple[str, ...], pooling: str
+    ) -> Self:
+        """Build a new readout for ``labels`` classes named by ``words``; may raise ConfigError."""
+        raise NotImplementedError
+
+    def text_ids(self, input_ids: Tensor) -> Tensor:
+        """Add this readout's tokens to token ids [B, T], giving [B, T + added]."""
+        return input_ids
+
+    def decoded(self, texts: int) -> Tensor | None:
+        """Boolean mask [R, T] of a decoder's real positions; None: all are real.
+
+        R is the number of texts, or texts x labels with the labels of a text in a row.
+        """
+        return None
+
+    def forward(self, model: HFModel, family: Family, encoded: Encoded) -> Tensor:
+        """Compute class logits [B, labels]."""
+        raise NotImplementedError
+
+
+class HeadReadout(Readout):
+    """A trained linear layer on the pooled hidden states of the text.
+
+    Args:
+        pooling: ``mean`` over the text, or ``cls`` for its first token.
+    """
+
+    def __init__(self, hidden: int, labels: int, pooling: str = "mean") -> None:
+        super().__init__()
+        self.pooling = pooling
+        self.linear = nn.Linear(hidden, labels)
+        nn.init.normal_(self.linear.weight, std=0.02)
+        nn.init.zeros_(self.linear.bias)
+
+    @classmethod
+    def build(
+        cls, model: HFModel, tokenizer: Any, labels: int, words: tuple[str, ...], pooling: str
+    ) -> Self:
+        return cls(model.config.hidden_size, labels, pooling)
+
+    def forward(self, model: HFModel, family: Family, encoded: Encoded) -> Tensor:
+        hidden = encoded.text.to(self.linear.weight.dtype)  # fp32, also on a bf16 backbone
+        if self.pooling == "cls":
+            return self.linear(hidden[:, 0])
+        weight = encoded.text_mask.to(hidden.dtype)
+        total = (hidden * weight[..., None]).sum(1)
+        return self.linear(total / weight.sum(1, keepdim=True).clamp_min(1))
+
+
+class MlmReadout(Readout):
+    """The masked language model's logits of one label word per class at a [MASK] token.
+
+    The [MASK] stands behind the first token, so no search for the end of each text is needed.
+    """
+
+    needs: ClassVar[str] = "mlm"
+    added: ClassVar[int] = 1
+    word_ids: Tensor  # [labels]
+
+    def __init__(self, word_ids: Tensor, mask_id: int) -> None:
+        super().__init__()
+        self.register_buffer("word_ids", word_ids, persistent=False)
+        self.mask_id = mask_id
+
+    @classmethod
+    def build(
+        cls, model: HFModel, tokenizer: Any, labels: int, words: tuple[str, ...], pooling: str
+    ) -> Self:
+        ids = word_pieces(tokenizer, words, labels)
+        if long := [w for w, i in zip(words, ids, strict=True) if len(i) != 1]:
+            raise ConfigError("task.words", long[0], "the mlm readout needs words of one piece")
+        return cls(torch.tensor([i[0] for i in ids]), tokenizer.mask_token_id)
+
+    def text_ids(self, input_ids: Tensor) -> Tensor:
+        mask = torch.full_like(input_ids[:, :1], self.mask_id)
+        return torch.cat([input_ids[:, :1], mask, input_ids[:, 1:]], dim=1)
+
+    def forward(self, model: HFModel, family: Family, encoded: Encoded) -> Tensor:
+        return family.word_scores(model, encoded.text[:, 1])[:, self.word_ids]
+
+
+class Seq2SeqReadout(Readout):
+    """Log-probability of each class's label words under T5's decoder, in one teacher-forced pass.
+
+    A label word may have several pieces; a class's logit is the sum over its pieces.
+    """
+
+    needs: ClassVar[str] = "seq2seq"
+    targets: Tensor  # [labels, width]
+    real: Tensor  # [labels, width], 0 where a class has fewer pieces
+
+    def __init__(self, word_ids: list[list[int]], start_id: int) -> None:
+        super().__init__()
+        width = max(len(ids) for ids in word_ids)
+        padded = torch.tensor([ids + [0] * (width - len(ids)) for ids in word_ids])
+        real = torch.tensor([[1.0] * len(ids) + [0.0] * (width - len(ids)) for ids in word_ids])
+        self.register_buffer("targets", padded, persistent=False)
+        self.register_buffer("real", real, persistent=False)
+        self.start_id = start_id
+
+    @classmethod
+    def build(
+        cls, model: HFModel, tokenizer: Any, labels: int, words: tuple[str, ...], pooling: str
+    ) -> Self:
+        ids = word_pieces(tokenizer, words, labels)
+        return cls(ids, model.config.decoder_start_token_id)
+
+    def decoded(self, texts: int) -> Tensor | None:
+        return None if self.real.shape[1] == 1 else self.real.bool().repeat(texts, 1)
+
+    def forward(self, model: HFModel, family: Family, encoded: Encoded) -> Tensor:
+        hidden, seen = encoded.hidden, key_mask(encoded.mask, 0)
+        batch, (labels, width) = hidden.shape[0], self.targets.shape
+        start = torch.full_like(self.targets[:, :1], self.start_id)
+        inputs = torch.cat([start, self.targets[:, :-1]], dim=1)
+        if width == 1:  # all classes share the one decoder step
+            logits = _decode(model, family, inputs[:1].expand(batch, -1), hidden, seen)
+            return logits[:, 0].log_softmax(-1, dtype=torch.float32)[:, self.targets[:, 0]]
+        hidden = hidden.repeat_interleave(labels, 0)
+        seen = None if seen is None else seen.repeat_interleave(labels, 0)
+        logits = _decode(model, family, inputs.repeat(batch, 1), hidden, seen)
+        scores = logits.log_softmax(-1, dtype=torch.float32)
+        scores = scores.gather(2, self.targets.repeat(batch, 1)[..., None])[..., 0]
+        return (scores.view(batch, labels, width) * self.real).sum(2)
+
+
+def _decode(
+    model: HFModel, family: Family, ids: Tensor, hidden: Tensor, seen: Tensor | None
+) -> Tensor:
+    prefix = model.decoder.block[0].layer[0].SelfAttention.prefix
+    length = 0 if prefix is None else prefix[0].shape[0]
+    embeds = model.get_input_embeddings()(ids)
+    return family.decode(model, embeds, causal_mask(ids.shape[1], length, ids.device), hidden, seen)
+
+
+def word_pieces(tokenizer: Any, words: tuple[str, ...], labels: int) -> list[list[int]]:
+    """Tokenize the label words, one list of ids for each of ``labels`` classes.
+
+    Raises:
+        ConfigError: the number of words differs from ``labels``, a word is unknown to the
+            tokenizer, or a word starts with all tokens of another. The other would always be at
+            least as likely.
+    """
+    if len(words) != labels:
+        raise ConfigError("task.words", list(words), f"needs one label word for each of {labels}")
+    ids = [tokenizer(word, add_special_tokens=False)["input_ids"] for word in words]
+    for word, own in zip(words, ids, strict=True):
+        if not own or tokenizer.unk_token_id in own:
+            raise ConfigError("task.words", word, "the tokenizer does not know it")
+    for (a, first), (b, second) in permutations(zip(words, ids, strict=True), 2):
+        if second[: len(first)] == first:
+            why = f"begins with all tokens of {a!r}, so that it could never be the answer"
+            raise ConfigError("task.words", b, why)
+    return ids
+
+
+READOUTS: dict[str, type[Readout]] = {
+    "head": HeadReadout,
+    "mlm": MlmReadout,
+    "seq2seq": Seq2SeqReadout,
+}
+
+
+def readout_class(name: str) -> type[Readout]:
+    """Find the class of ``backbone.readout``: one of READOUTS, or a custom ``module.Class``.
+
+    Raises:
+        ConfigError: it cannot be imported, or is no subclass of Readout.
+    """
+    return part_class("backbone.readout", name, READOUTS, Readout)

@@ -1,1 +1,0 @@
-"""How class logits come out of the frozen backbone, one readout a file."""
