@@ -36,14 +36,16 @@ def job(folder: Path, *overrides: str) -> Any:
     return composed("+task=rte", f"output_dir={folder}", *overrides)
 
 
-def read_back(folder: Path, *flags: str) -> str:
+def read_back(folder: Path, *flags: str) -> list[dict[str, Any]]:
+    """Records of the offline run in a folder, or its ``--summary``."""
     (file,) = folder.glob("wandb/offline-run-*/*.wandb")
     command = [sys.executable, "-m", "wandb", "leet", "inspect", *flags, "--json", str(file)]
-    return subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    told = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    return [json.loads(told)] if flags else [json.loads(line) for line in told.splitlines()]
 
 
 def summary(folder: Path) -> dict[str, Any]:
-    return json.loads(read_back(folder, "--summary"))
+    return read_back(folder, "--summary")[0]
 
 
 class Line(L.LightningModule):
@@ -76,12 +78,6 @@ def fit(logger: Any, phase: str) -> None:
     trainer.fit(Line(phase), torch.utils.data.DataLoader(torch.ones(3, 1)))
 
 
-def history(folder: Path) -> list[dict[str, Any]]:
-    """The values of every logged row."""
-    records = [json.loads(line) for line in read_back(folder).splitlines()]
-    return [record["history"]["item"] for record in records if record.get("type") == "history"]
-
-
 def show(logger: Any, folder: Path, **fields: Any) -> dict[str, Any]:
     """Show a finished job, whose skill is two files, and what its result holds."""
     (folder / "skill").mkdir(parents=True)
@@ -101,25 +97,43 @@ def test_a_whole_offline_run_reads_back(tmp_path: Path) -> None:
     assert run is not None
     assert (run.group, run.job_type) == ("sweep-1", "prune")
     assert run.tags == ("rte", "minilm", "prefix", "activation_gradient", "mine")
-    fit(logger, "tune")
+    rows = [
+        {"phase": "tune", "step": 4 * (epoch + 1), "select_accuracy": score, "select_loss": 1.0}
+        for epoch, score in enumerate((0.5, 0.9, 0.7))
+    ]
+    replay(logger, [*rows, kept("tune", rows, 1)])
     fit(logger, "retune")
+    replay(logger, [kept("retune", [], -1)])
     stored = show(logger, tmp_path, latency={"speedup": 1.5}, data_is_sample=True)
     assert "sample" in run.tags
     runs.close()
     assert wandb.run is None
 
-    run_summary = summary(tmp_path)
-    assert (run_summary["state"], run_summary["exit_code"]) == ("finished", 0)
-    assert (run_summary["name"], run_summary["project"]) == ("rte-minilm-0.3-3", "skip_exp")
-    assert run_summary["config"]["prune"]["ratio"] == 0.3
-    assert run_summary["config"]["task"]["labels"] == ["entailment", "not_entailment"]
+    found = summary(tmp_path)
+    assert (found["state"], found["exit_code"]) == ("finished", 0)
+    assert (found["name"], found["project"]) == ("rte-minilm-0.3-3", "skip_exp")
+    assert found["config"]["prune"]["ratio"] == 0.3
+    assert found["config"]["task"]["labels"] == ["entailment", "not_entailment"]
     wanted = results.flatten(stored)
     assert {"status", "metric/final", "params/block_pruned", "latency/speedup"} <= wanted.keys()
-    told = run_summary["summary"]
+    told = found["summary"]
     assert {key: told[key] for key in wanted} == wanted
     assert told["keep"]["_type"] == "image-file" and told["sites"]["nrows"] == 2
-    assert (tmp_path / "keep.png").read_bytes().startswith(b"\x89PNG")
-    # What is to be uploaded waits in the job's folder.
+    # The summary is of the kept epoch: here the second, and the state before the first.
+    assert (told["tune/kept_epoch"], told["tune/step"]) == (1, 8)
+    assert (told["tune/select_accuracy"], told["tune/select_loss"]) == (0.9, 1.0)
+    assert (told["retune/kept_epoch"], told["retune/step"]) == (-1, 0)
+    assert "retune/train_loss" not in told
+    # Each phase has steps of its own.
+    records = read_back(tmp_path)
+    logged = [each["history"]["item"] for each in records if each.get("type") == "history"]
+    curve = [
+        (row["tune/step"], row["tune/select_accuracy"]) for row in logged if "tune/step" in row
+    ]
+    assert curve == [(4, 0.5), (8, 0.9), (12, 0.7)]
+    assert [row["retune/step"] for row in logged if "retune/train_loss" in row] == [*range(6)]
+    assert not any("trainer/global_step" in row for row in logged)
+    # Uploads wait in the job's folder.
     waiting = [path.read_bytes() for path in (tmp_path / "wandb/artifacts/staging").iterdir()]
     assert {b"skill.json", b"skill.safetensors"} < set(waiting)
     assert "WANDB_DATA_DIR" not in os.environ
@@ -152,32 +166,6 @@ def test_disabled_is_no_trouble(
     assert "W&B" not in caplog.text and not (tmp_path / "wandb").exists()
 
 
-def test_each_phase_has_steps_and_a_kept_epoch_of_its_own(tmp_path: Path) -> None:
-    logger = build.build_logger(job(tmp_path))
-    rows = [
-        {"phase": "tune", "step": 4 * (epoch + 1), "select_accuracy": score, "select_loss": 1.0}
-        for epoch, score in enumerate((0.5, 0.9, 0.7))
-    ]
-    replay(logger, [*rows, kept("tune", rows, 1)])
-    fit(logger, "retune")
-    replay(logger, [kept("retune", [], -1)])
-    runs.close()
-    logged = history(tmp_path)
-    tuned = [
-        (row["tune/step"], row["tune/select_accuracy"]) for row in logged if "tune/step" in row
-    ]
-    assert tuned == [(4, 0.5), (8, 0.9), (12, 0.7)]
-    steps = [row["retune/step"] for row in logged if "retune/train_loss" in row]
-    assert steps == [0, 1, 2, 3, 4, 5]
-    assert not any("trainer/global_step" in row for row in logged)
-    told = summary(tmp_path)["summary"]
-    assert (told["tune/kept_epoch"], told["tune/step"]) == (1, 8)
-    assert (told["tune/select_accuracy"], told["tune/select_loss"]) == (0.9, 1.0)
-    # The state before the first epoch was the best: what an epoch had is not told as the run's.
-    assert (told["retune/kept_epoch"], told["retune/step"]) == (-1, 0)
-    assert "retune/train_loss" not in told
-
-
 @pytest.mark.slow
 def test_a_killed_wandb_core_ends_no_job(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     logger = build.build_logger(job(tmp_path / "one"))
@@ -196,29 +184,20 @@ def test_a_killed_wandb_core_ends_no_job(tmp_path: Path, caplog: pytest.LogCaptu
     assert summary(tmp_path / "two")["state"] == "finished"
 
 
-def test_a_failed_job_is_a_failed_run(cli: Cli, tmp_path: Path) -> None:
-    def fails_late(cfg: Any) -> None:
+def test_jobs_that_fail_or_are_interrupted_are_failed_runs(cli: Cli, tmp_path: Path) -> None:
+    def ends(cfg: Any) -> None:
         build.build_logger(cfg)
-        raise RuntimeError("loss is NaN")
+        raise RuntimeError("loss is NaN") if cfg.seed == 1 else KeyboardInterrupt
 
-    ended = cli("+task=rte", "seed=1,2", "hydra.sweep.dir=all", "-m", run=fails_late)
-    assert ended.code == 1
-    for seed, folder in enumerate(sorted((tmp_path / "all").glob("?-*")), start=1):
-        run_summary = summary(folder)
-        assert run_summary["name"] == f"rte-minilm-0.5-{seed}"  # a run of its own for each job
-        assert (run_summary["state"], run_summary["exit_code"]) == ("failed", 1)
-        assert run_summary["summary"]["status"] == "failed"
-        assert run_summary["summary"]["error"] == "RuntimeError: loss is NaN"
-
-
-def test_ctrl_c_closes_the_run(cli: Cli, tmp_path: Path) -> None:
-    def pressed(cfg: Any) -> None:
-        build.build_logger(cfg)
-        raise KeyboardInterrupt
-
-    assert cli("+task=rte", "hydra.run.dir=one", run=pressed).code == 130
+    assert cli("+task=rte", "seed=1,2", "hydra.sweep.dir=all", "-m", run=ends).code == 130
     assert wandb.run is None
-    assert summary(tmp_path / "one")["summary"]["error"] == "interrupted"
+    errors = ("RuntimeError: loss is NaN", "interrupted")
+    for seed, error in enumerate(errors, start=1):
+        (folder,) = (tmp_path / "all").glob(f"{seed - 1}-*")
+        found = summary(folder)
+        assert found["name"] == f"rte-minilm-0.5-{seed}"
+        assert (found["state"], found["exit_code"]) == ("failed", 1)
+        assert (found["summary"]["status"], found["summary"]["error"]) == ("failed", error)
 
 
 @pytest.mark.parametrize("override", ["logger.name=tensorboard", "logger.mode=never"])

@@ -19,7 +19,6 @@ from torch.utils.data import DataLoader
 from torchmetrics import MetricCollection
 from torchmetrics.classification import BinaryAccuracy
 
-from skip_exp.callbacks.curves import Curves
 from skip_exp.callbacks.epochs import EpochLines
 from skip_exp.config.schema import RetuneConfig, TrainConfig, TrainerConfig
 from skip_exp.data.batches import collate
@@ -30,7 +29,7 @@ from skip_exp.phases.tune import after
 from skip_exp.pruning.surgery import cut
 from skip_exp.training import trainer as trainers
 from skip_exp.training.module import PromptTuner, linear, soft_loss
-from skip_exp.training.trainer import fit_trainer, progress, usable
+from skip_exp.training.trainer import progress, usable
 from tests.helpers.tiny import tiny_model
 
 QUIET = TrainerConfig(accelerator="cpu", precision="32-true", progress=False)
@@ -142,12 +141,11 @@ def test_factors_have_a_learning_rate_of_their_own(tmp_path: Any) -> None:
 
 def test_both_halves_are_scored_and_short_epochs_have_a_training_loss(tmp_path: Any) -> None:
     tuned, logger = tuner(epochs=2), CSVLogger(tmp_path, name=None, version="csv")
-    trainer = fit_trainer(tuned, QUIET, "accuracy", logger, [Curves("tune")])
-    trainer.fit(tuned, loader(), loader())
+    best, _ = trainers.fit(tuned, Batches(), QUIET, "accuracy", 1, logger)
     for half in (0, 1):  # six rows and four; the last batch of two has one of each
         logits, labels = predicted(tuned, [row for row in ROWS if row["half"] == half])
         expected = (logits.argmax(-1) == labels).float().mean()
-        assert float(trainer.callback_metrics[f"half{half}/accuracy"]) == pytest.approx(expected)
+        assert best.halves[best.epoch + 1][half] == pytest.approx(expected)
     text = (tmp_path / "csv/metrics.csv").read_text()
     assert "half" not in text  # no curve of them
     rows = list(csv.DictReader(text.splitlines()))
@@ -194,10 +192,8 @@ def machine(monkeypatch: pytest.MonkeyPatch, gpus: int) -> None:
     ("given", "gpus", "key"),
     [
         ({"devices": 0}, 2, "devices=0"),
-        ({"devices": -1}, 2, "devices=-1"),
         ({"devices": 4}, 2, "devices=4"),
         ({"accelerator": "gpu"}, 0, "accelerator=gpu"),
-        ({"accelerator": "cuda"}, 0, "accelerator=cuda"),
         # Lightning would compute in bf16 instead.
         ({"accelerator": "cpu", "precision": "16-mixed"}, 0, "precision=16-mixed"),
     ],
@@ -225,7 +221,7 @@ def test_workers_of_joblib_start_no_processes(monkeypatch: pytest.MonkeyPatch) -
     assert usable(TrainerConfig("cpu", 4)).devices == 4
     monkeypatch.setattr(multiprocessing, "get_start_method", lambda **_: "loky")
     assert usable(TrainerConfig("cpu", 1)).devices == 1
-    with pytest.raises(ConfigError, match=r"^trainer\.devices=4: .*joblib"):
+    with pytest.raises(ConfigError, match=r"^trainer\.devices=4: "):
         usable(TrainerConfig("cpu", 4))
 
 
@@ -237,8 +233,7 @@ def test_a_file_gets_a_line_per_epoch_and_a_terminal_a_bar(
 ) -> None:
     caplog.set_level("INFO", "skip_exp")
     tuned = tuner(epochs=2)
-    trainer = fit_trainer(tuned, replace(QUIET, progress=True), "accuracy", None, [])
-    trainer.fit(tuned, loader(), loader())
+    trainers.fit(tuned, Batches(), replace(QUIET, progress=True), "accuracy", 1, None)
     told = [r.getMessage() for r in caplog.records if r.name == "skip_exp.callbacks.epochs"]
     assert [re.sub(r"0\.\d+", "0.x", line) for line in told] == [
         f"tune: epoch {n} of 2: train_loss 0.x, select_loss 0.x, select_accuracy 0.x"

@@ -1,6 +1,6 @@
 """Lightning callbacks, thin over pure functions.
 
-`attribution` and `pruning` act between the fits, in a pass of their own (see
-``training.trainer.act_between``), so they also run when a fit is cached or skipped. `keep_best`,
+`between` acts between the fits, in a pass of its own (see
+``training.trainer.act_between``), so it also runs when a fit is cached or skipped. `keep_best`,
 `curves` and `epochs` act within a fit.
 """

@@ -32,13 +32,14 @@ def staged(folder: Path) -> Iterator[None]:
 
     W&B's default is the home folder, which may be missing when another cluster node syncs the run.
     """
-    given = os.environ.get(_STAGED)
-    os.environ[_STAGED] = given or str(folder / "wandb")
+    if os.environ.get(_STAGED):
+        yield
+        return
+    os.environ[_STAGED] = str(folder / "wandb")
     try:
         yield
     finally:
-        if given is None:
-            del os.environ[_STAGED]
+        del os.environ[_STAGED]
 
 
 def log_artifacts(
@@ -54,11 +55,10 @@ def log_artifacts(
     for used in (data(result, fingerprint), backbone(result, content_hash)):
         # Like `use_artifact`, which fails offline and waits for the server without a timeout.
         run._log_artifact(used, is_user_created=True, use_after_commit=True)
-    made = wandb.Artifact(
-        _name("skill", result["task"], result["backbone"], _sample(result)), SKILL
-    )
     flat = results.flatten(result)
-    made.metadata = {name: flat[name] for name in ABOUT if name in flat}
+    about = {name: flat[name] for name in ABOUT if name in flat}
+    name = _name("skill", result["task"], result["backbone"], _sample(result))
+    made = wandb.Artifact(name, SKILL, metadata=about)
     made.add_dir(str(folder / result["skill"]))
     run.log_artifact(made)
 

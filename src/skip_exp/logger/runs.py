@@ -36,8 +36,6 @@ def open_run(cfg: Config) -> wandb.Run:
     os.environ.setdefault("WANDB_SILENT", "true")
     global _is_gone
     mode = _mode(cfg.logger.mode)
-    if _is_gone and cfg.logger.mode == "auto" and mode == "online":
-        mode = "offline"
     try:
         run = _init(cfg, mode)
     except wandb.errors.Error as error:
@@ -100,6 +98,7 @@ def _mode(mode: str) -> str:
     """
     if mode == "auto":
         mode = os.environ.get("WANDB_MODE") or ("online" if key.has_key() else "offline")
+        mode = "offline" if mode == "online" and _is_gone else mode
     if mode == "online" and not key.has_key():
         needs = "needs an API key: set WANDB_API_KEY, run `wandb login` or use offline"
         raise ConfigError("logger.mode", mode, needs)
@@ -112,8 +111,7 @@ def close(error: str | None = None) -> None:
     Interrupted jobs send no alert. If W&B is unreachable, the data stay in the run's folder and a
     warning shows how to upload them.
     """
-    run = wandb.run
-    if run is None:
+    if (run := wandb.run) is None:
         return
     if error and error != INTERRUPTED:
         with suppress(Exception):  # `_end` reports W&B's failures

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from skip_exp.cache.store import Entry
-from skip_exp.callbacks.attribution import AttributionCallback
+from skip_exp.callbacks.between import AttributionCallback
 from skip_exp.data.batches import Batch
 from skip_exp.data.metrics import build_metrics
 from skip_exp.errors import ConfigError

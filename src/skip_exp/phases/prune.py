@@ -5,7 +5,7 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
-from skip_exp.callbacks.pruning import PruningCallback
+from skip_exp.callbacks.between import PruningCallback
 from skip_exp.config.prune import MISSED
 from skip_exp.data.metrics import build_metrics
 from skip_exp.job.job import Job

@@ -21,17 +21,10 @@ def cost_left(operations: float) -> float:
 
 
 def after_cut(settings: RetuneConfig, cost: float) -> RetuneConfig:
-    """Settings with epochs and patience multiplied as far as ``retune.budget`` allows."""
-    k = times(settings.epochs, settings.budget, cost)
-    return replace(settings, epochs=k * settings.epochs, patience=k * settings.patience)
-
-
-def times(epochs: int, budget: float, cost: float) -> int:
-    """How many multiples of ``epochs`` fit into ``budget``; at least one.
+    """Settings with epochs and patience multiplied as far as ``retune.budget`` dense epochs allow.
 
     Args:
-        epochs: configured epochs of re-tuning.
-        budget: total cost of re-tuning, in dense epochs.
-        cost: see :func:`cost_left`.
+        cost: cost of an epoch, see :func:`cost_left`.
     """
-    return max(1, math.floor(budget / (epochs * cost) + SLACK))
+    k = max(1, math.floor(settings.budget / (settings.epochs * cost) + SLACK))
+    return replace(settings, epochs=k * settings.epochs, patience=k * settings.patience)

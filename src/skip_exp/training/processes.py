@@ -11,7 +11,6 @@ to rounding (and dropout, if enabled).
 """
 
 import logging
-import multiprocessing
 import os
 import shutil
 import signal
@@ -26,12 +25,9 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
+import torch.multiprocessing as mp
 from lightning.pytorch.loggers import Logger
-from torch.multiprocessing.spawn import (
-    ProcessException,
-    ProcessExitedException,
-    start_processes,
-)
+from torch.multiprocessing.spawn import ProcessException
 
 from skip_exp.callbacks.curves import Curves
 from skip_exp.callbacks.keep_best import KeepBest
@@ -75,19 +71,19 @@ def _run(folder: Path, world: int, backend: str, logger: Logger | None) -> None:
     """Start the processes and wait for them; all have ended when this returns or raises."""
     # PyTorch logs a warning for every process that it has to terminate.
     logging.getLogger("torch.multiprocessing.spawn").setLevel(logging.ERROR)
-    rows, reports = multiprocessing.Pipe(duplex=False)
+    rows, reports = mp.Pipe(duplex=False)
     arguments = (folder, world, backend, reports if logger else None)
-    others = multiprocessing.active_children()
+    others = mp.active_children()
     try:
         with _inherited():
-            processes = start_processes(_rank, arguments, world, join=False)
+            processes = mp.start_processes(_rank, arguments, world, join=False)
         while not processes.join(POLL, GRACE):
             _log(rows, logger)
         _log(rows, logger)
     except ProcessException as error:
         raise process_failure(error, world) from error
     finally:
-        for process in multiprocessing.active_children():
+        for process in mp.active_children():
             if process not in others:
                 process.kill()
                 process.join()
@@ -117,7 +113,7 @@ def _log(rows: Connection, logger: Logger | None) -> None:
 def process_failure(error: ProcessException, world: int) -> Exception:
     """The error of one process, to be raised by the job."""
     which = f"process {error.error_index + 1} of {world}"
-    if isinstance(error, ProcessExitedException):
+    if isinstance(error, mp.ProcessExitedException):
         how = error.signal_name or f"exit code {error.exit_code}"
         how += " (out of memory?)" if how == "SIGKILL" else ""
         return SkipError(f"trainer.devices={world}: {which} was ended by {how}")
@@ -158,7 +154,7 @@ def _rank(rank: int, folder: Path, world: int, backend: str, reports: Connection
 
 def _end_with_parent(folder: Path) -> None:
     """Clean up and exit when the job's process ends, which may have been killed."""
-    parent = multiprocessing.parent_process()
+    parent = mp.parent_process()
     assert parent is not None
     parent.join()
     shutil.rmtree(folder, ignore_errors=True)

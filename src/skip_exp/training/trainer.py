@@ -2,6 +2,7 @@
 
 import multiprocessing
 import sys
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -80,49 +81,43 @@ def fit_trainer(
     callbacks: list[Callback],
 ) -> L.Trainer:
     """Trainer of one phase: early stopping on the selection slice, clipping, no checkpoints."""
-    several = settings.devices > 1
-    name = f"{tuner.phase}/select_{metric}"
-    output = progress(settings)
-    stop = EarlyStopping(name, mode="max", patience=tuner.settings.patience, check_finite=False)
+    name, patience = f"{tuner.phase}/select_{metric}", tuner.settings.patience
+    stop = EarlyStopping(name, mode="max", patience=patience, check_finite=False)
     return _trainer(
         settings,
+        [*callbacks, stop, *progress(settings)],
+        **(_distributed() if settings.devices > 1 else {}),
         devices=settings.devices,
-        # A sublayer that was removed entirely leaves its norm and its prefix without a gradient.
-        # Broadcasting buffers would hang where processes score different numbers of batches.
-        strategy=DDPStrategy(find_unused_parameters=True, broadcast_buffers=False)
-        if several
-        else "auto",
-        plugins=LightningEnvironment() if several else None,  # also on a cluster
         use_distributed_sampler=False,  # the data module splits the batches
         precision=settings.precision,
         max_epochs=tuner.settings.epochs,
         gradient_clip_val=CLIP,
         logger=logger or False,
-        callbacks=[*callbacks, stop, *output],
         num_sanity_val_steps=-1,
         log_every_n_steps=10,
-        enable_progress_bar=any(isinstance(callback, TQDMProgressBar) for callback in output),
     )
 
 
-def eval_trainer(settings: TrainerConfig, callbacks: list[Callback] | None = None) -> L.Trainer:
+def _distributed() -> dict[str, Any]:
+    # A sublayer that was removed entirely leaves its norm and its prefix without a gradient.
+    # Broadcasting buffers would hang where processes score different numbers of batches.
+    strategy = DDPStrategy(find_unused_parameters=True, broadcast_buffers=False)
+    return {"strategy": strategy, "plugins": LightningEnvironment()}  # the latter for clusters
+
+
+def eval_trainer(settings: TrainerConfig, callbacks: Sequence[Callback] = ()) -> L.Trainer:
     """Trainer that scores splits in fp32, whatever precision was used for training."""
-    return _trainer(
-        settings,
-        devices=1,
-        precision="32-true",
-        logger=False,
-        callbacks=callbacks or [],
-        enable_progress_bar=False,
-    )
+    return _trainer(settings, [*callbacks], devices=1, precision="32-true", logger=False)
 
 
-def _trainer(settings: TrainerConfig, **options: Any) -> L.Trainer:
+def _trainer(settings: TrainerConfig, callbacks: list[Callback], **options: Any) -> L.Trainer:
     return L.Trainer(
         accelerator=settings.accelerator,
         deterministic=True,
         enable_checkpointing=False,
         enable_model_summary=False,
+        enable_progress_bar=any(isinstance(each, TQDMProgressBar) for each in callbacks),
+        callbacks=callbacks,
         **options,
     )
 
