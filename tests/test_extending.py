@@ -174,7 +174,7 @@ def test_its_skill_is_loaded_where_its_classes_are_imported(
 ) -> None:
     place, result = done
     folder = place.root / "job/skill"
-    with pytest.raises(SkipError, match=r"prompt\.kind=.* import my_prompt"):
+    with pytest.raises(SkipError, match=r"prompt\.kind=.*my_prompt"):
         Skill.load(folder)
     assert not set(MODULES) & set(sys.modules)
     with inside(place):
@@ -225,7 +225,7 @@ def test_a_prompt_is_trained(place: Place) -> None:
 
 
 def test_a_prompt_counts_its_tokens(place: Place) -> None:
-    with pytest.raises(SkipError, match=r"^data\.max_length=62: .*prompt\.length=4"):
+    with pytest.raises(SkipError, match=r"^data\.max_length=62: "):
         prepare(place.config("prompt=residual", "prompt.length=4", "data.max_length=62"))
 
 
@@ -301,25 +301,18 @@ PARTS = {  # a part's file: what chooses it, and the stages whose entries it dec
 }
 
 
-@pytest.mark.parametrize("file", PARTS)
-def test_an_edit_of_a_part_makes_another_job(place: Place, file: str) -> None:
-    overrides, stages = PARTS[file]
+def test_an_edit_of_a_part_makes_another_job(place: Place) -> None:
+    """Each changes the entries of the stages that it decides, and no others."""
+    overrides = [override for given, _ in PARTS.values() for override in given]
     before = place.job(*overrides)
-    for other in MODULES:
-        if f"{other}.py" != file:
-            (place.own / f"{other}.py").write_text("NOTHING = 0\n")
-    unrelated = place.job(*overrides)
-    assert (unrelated.job_id, unrelated.keys) == (before.job_id, before.keys)
-    with (place.own / file).open("a") as edited:
-        edited.write("\nEDITED = True\n")
-    after = place.job(*overrides)
-    assert after.job_id != before.job_id
-    changed = {
-        stage
-        for stage in before.keys
-        if entry_name(stage, before.keys[stage]) != entry_name(stage, after.keys[stage])
-    }
-    assert changed == stages
+    for file, (_, stages) in PARTS.items():
+        with (place.own / file).open("a") as edited:
+            edited.write("\nEDITED = True\n")
+        after = place.job(*overrides)
+        assert after.job_id != before.job_id
+        names = [{s: entry_name(s, job.keys[s]) for s in before.keys} for job in (before, after)]
+        assert {stage for stage in before.keys if names[0][stage] != names[1][stage]} == stages
+        before = after
 
 
 def test_without_parts_of_ones_own_their_files_do_not_count(place: Place) -> None:
@@ -354,32 +347,22 @@ def test_a_method_without_the_options_of_its_file_is_refused(place: Place) -> No
         prepare(place.config("attribution._target_=my_allocation.order"))
 
 
-@pytest.mark.parametrize(
-    ("change", "found"),
-    [
-        ("scores.pop('encoder.0.ffn')", "encoder.0.ffn: "),
-        (
-            "scores['encoder.0.ffn'] = scores['encoder.0.ffn'][:3]",
-            "encoder.0.ffn: ",
-        ),
-        (
-            "scores = {site: x * 0 for site, x in scores.items()}",
-            "all 142 scores are 0",
-        ),
-    ],
-)
-def test_scores_that_do_not_fit_the_model_are_refused(
-    place: Place, change: str, found: str
-) -> None:
-    (place.own / "odd.py").write_text(
-        "from skip_exp.attribution import magnitude\n\n\n"
-        "def scores(model, batches):\n"
-        "    scores = magnitude.scores(model, batches)\n"
-        f"    {change}\n"
-        "    return scores\n"
-    )
-    overrides = ["attribution._target_=odd.scores", "attribution.options={}"]
-    with pytest.raises(SkipError) as refused:
-        pipeline.run(place.config("attribution=random", *overrides))
-    sys.modules.pop("odd")
-    assert str(refused.value).startswith(f"attribution._target_=odd.scores: {found}")
+def test_scores_that_do_not_fit_the_model_are_refused(place: Place) -> None:
+    changes = {
+        "scores.pop('encoder.0.ffn')": "encoder.0.ffn: ",
+        "scores['encoder.0.ffn'] = scores['encoder.0.ffn'][:3]": "encoder.0.ffn: ",
+        "scores = {site: x * 0 for site, x in scores.items()}": "all 142 scores are 0",
+    }
+    for i, (change, found) in enumerate(changes.items()):
+        (place.own / f"odd{i}.py").write_text(
+            "from skip_exp.attribution import magnitude\n\n\n"
+            "def scores(model, batches):\n"
+            "    scores = magnitude.scores(model, batches)\n"
+            f"    {change}\n"
+            "    return scores\n"
+        )
+        override = f"attribution._target_=odd{i}.scores"
+        with pytest.raises(SkipError) as refused:  # the tuned prompt comes from the cache
+            pipeline.run(place.config("attribution=random", override, "attribution.options={}"))
+        sys.modules.pop(f"odd{i}")
+        assert str(refused.value).startswith(f"{override}: {found}")

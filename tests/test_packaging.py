@@ -141,6 +141,7 @@ def test_bash_completes(installed: Path, tmp_path: Path, typed: str, choices: li
     assert away(installed, tmp_path, "bash", "-c", script).split() == choices
 
 
+@pytest.mark.slow
 def test_the_image_is_built_from_what_the_package_is_built_from(tmp_path: Path) -> None:
     """The wheel builds from the files that the Dockerfile copies; none of them is ignored."""
     builders = pytest.importorskip("hatchling.builders.wheel")

@@ -2,9 +2,10 @@
 
 import json
 import random
+import shutil
 import subprocess
 import sys
-from dataclasses import asdict
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -16,6 +17,7 @@ from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
 
 from skip_exp import pipeline
 from skip_exp.commands import benchmark
+from skip_exp.config.schema import Config
 from skip_exp.data.module import TextDataModule
 from skip_exp.errors import ConfigError, SkipError
 from skip_exp.job.job import phase_seed
@@ -86,9 +88,15 @@ def task(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
     ]
 
 
-@pytest.fixture
-def job(backbone: Path, task: list[str], tmp_path: Path) -> Any:
-    def make(*overrides: str, folder: str = "run") -> Any:
+Make = Callable[..., Config]
+
+
+@pytest.fixture(scope="module")
+def toy(backbone: Path, task: list[str], tmp_path_factory: pytest.TempPathFactory) -> Make:
+    """``toy(folder, *overrides)``: a job; all of them share a cache, hence one tuned prompt."""
+    cache = tmp_path_factory.mktemp("cache")
+
+    def make(folder: Path, *overrides: str) -> Config:
         return composed(
             *task,
             "backbone.name=tiny",
@@ -101,10 +109,27 @@ def job(backbone: Path, task: list[str], tmp_path: Path) -> Any:
             "retune.epochs=2",
             "attribution.samples=32",
             "logger=none",
-            f"cache.dir={tmp_path}/cache",
-            f"output_dir={tmp_path / folder}",
+            f"cache.dir={cache}",
+            f"output_dir={folder}",
             *overrides,
         )
+
+    return make
+
+
+@pytest.fixture(scope="module")
+def done(toy: Make, tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """The result of the first whole job, which finds an empty cache."""
+    return pipeline.run(toy(tmp_path_factory.mktemp("first") / "run", "prune.ratio=0.5"))
+
+
+@pytest.fixture
+def job(toy: Make, done: Any, tmp_path: Path) -> Make:
+    """``job(*overrides)``: one that is run though it may be finished, and is not timed."""
+
+    def make(*overrides: str, folder: str = "run") -> Config:
+        quick = ("benchmark.enabled=false", "sweep.skip_done=false")
+        return toy(tmp_path / folder, *quick, *overrides)
 
     return make
 
@@ -126,10 +151,10 @@ def numbers(result: dict[str, Any]) -> Any:
 
 
 @pytest.mark.core
-def test_a_whole_job(job: Any, tmp_path: Path) -> None:
-    result = pipeline.run(job("prune.ratio=0.5"))
-    stored = json.loads((tmp_path / "run" / "result.json").read_text())
-    assert numbers(stored) == numbers(result)
+def test_a_whole_job(done: Any) -> None:
+    folder = Path(done["config"]["output_dir"])
+    stored = json.loads((folder / "result.json").read_text())
+    assert numbers(stored) == numbers(done)
     assert stored["status"] == "done"
     assert stored["data_is_sample"] is False
     assert stored["metric"]["name"] == "accuracy"
@@ -146,35 +171,38 @@ def test_a_whole_job(job: Any, tmp_path: Path) -> None:
     assert stored["n_eval"] == 40
     assert stored["latency"]["device"] == processor()  # "cpu" would not tell two of them apart
     assert all(width % 4 == 0 for site, (width, _) in stored["keep_sizes"].items() if "ffn" in site)
-    assert (tmp_path / "run" / "keep.png").stat().st_size > 0
-    assert (tmp_path / "run" / "skill" / "skill.safetensors").exists()
+    assert (folder / "keep.png").stat().st_size > 0
+    assert (folder / "skill" / "skill.safetensors").exists()
+    resolved: Any = OmegaConf.load(folder / "config.yaml")
+    assert resolved.output_dir == str(folder)
+    assert json.dumps(OmegaConf.to_container(resolved)) == json.dumps(stored["config"])
 
 
-def test_other_ratios_tune_and_attribute_once(job: Any) -> None:
-    first = pipeline.run(job("prune.ratio=0.3", folder="a"))
+def test_other_ratios_tune_and_attribute_once(done: Any, job: Make) -> None:
     other = pipeline.run(job("prune.ratio=0.6", folder="b"))
-    assert first["cache"] == {"tune": "miss", "attribution": "miss"}
     assert other["cache"] == {"tune": "hit", "attribution": "hit"}
-    assert other["metric"]["dense"] == first["metric"]["dense"]
+    assert other["metric"]["dense"] == done["metric"]["dense"]
     cold = pipeline.run(job("prune.ratio=0.6", "cache.dir=null", folder="c"))
     assert numbers(cold) == numbers(other)  # a hit and a miss agree
 
 
-def test_a_finished_job_is_not_run_again(job: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    first = pipeline.run(job(folder="a"))
+def test_a_finished_job_is_not_run_again(
+    done: Any, job: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
     with monkeypatch.context() as patched:
         patched.setattr(pipeline, "run_phases", lambda _: pytest.fail("ran again"))
-        again = pipeline.run(job(folder="b"))
+        skip = ("sweep.skip_done=true", "benchmark.enabled=true")
+        again = pipeline.run(job("prune.ratio=0.5", *skip, folder="b"))
     assert again["reused"] is True
-    assert numbers(again) == numbers(first)
+    assert numbers(again) == numbers(done)
     assert Path(again["skill"]).is_dir()
-    forced = pipeline.run(job("sweep.skip_done=false", folder="c"))
+    forced = pipeline.run(job("prune.ratio=0.5", folder="c"))
     assert forced["reused"] is False
-    assert numbers(forced) == numbers(first)
+    assert numbers(forced) == numbers(done)
 
 
 @pytest.mark.parametrize("train", ["bias", *rarely("prompt", "prompt_readout")])
-def test_the_skill_file_gives_the_final_model_back(job: Any, tmp_path: Path, train: str) -> None:
+def test_the_skill_file_gives_the_final_model_back(job: Make, tmp_path: Path, train: str) -> None:
     result = pipeline.run(job("prune.ratio=0.5", f"retune.train={train}", "retune.lr=0.05"))
     assert result["method"]["train"] == train
     skill = Skill.load(tmp_path / "run" / "skill")
@@ -185,7 +213,7 @@ def test_the_skill_file_gives_the_final_model_back(job: Any, tmp_path: Path, tra
     assert sum(hits) / len(hits) == pytest.approx(result["metric"]["final"])
 
 
-def test_ratio_zero_is_the_identity(job: Any) -> None:
+def test_ratio_zero_is_the_identity(job: Make) -> None:
     result = pipeline.run(job("prune.ratio=0", "retune.enabled=false"))
     assert result["metric"]["final"] == result["metric"]["pruned"] == result["metric"]["dense"]
     assert result["params"]["block_pruned"] == result["params"]["all_pruned"] == 0
@@ -193,7 +221,7 @@ def test_ratio_zero_is_the_identity(job: Any) -> None:
 
 
 @pytest.mark.parametrize("train", ["bias", "full"])
-def test_baselines_of_another_size(job: Any, tmp_path: Path, train: str) -> None:
+def test_baselines_of_another_size(job: Make, tmp_path: Path, train: str) -> None:
     prompt = "none" if train == "full" else "prefix"
     given = [f"tune.train={train}", "tune.bias_lr=0.01", f"prompt={prompt}"]
     backbone = prepare(job()).backbone.model
@@ -215,7 +243,7 @@ def test_baselines_of_another_size(job: Any, tmp_path: Path, train: str) -> None
     ],
 )
 def test_a_dense_model_that_was_kept_is_judged_by_the_rows_that_did_not_choose_it(
-    job: Any, monkeypatch: pytest.MonkeyPatch, epoch: int, overrides: list[str], is_dense: bool
+    job: Make, monkeypatch: pytest.MonkeyPatch, epoch: int, overrides: list[str], is_dense: bool
 ) -> None:
     """Both halves chose it when it was tuned, so that re-tuning's halves cannot judge it."""
     best = SimpleNamespace(epoch=epoch, crossfit=0.123)
@@ -225,7 +253,7 @@ def test_a_dense_model_that_was_kept_is_judged_by_the_rows_that_did_not_choose_i
     assert found["final"] == (found["dense"] if is_dense else 0.123)
 
 
-def test_the_teacher_is_the_dense_model_once(job: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_teacher_is_the_dense_model_once(job: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     given = ["retune.distill=1.0", "tune.epochs=1", "retune.epochs=1"]
     first = prepare(job(*given))
     dense, _, _ = tune(first, None)
@@ -240,21 +268,20 @@ def test_the_teacher_is_the_dense_model_once(job: Any, monkeypatch: pytest.Monke
     assert pipeline.run(job(*given))["method"]["distill"] == 1
 
 
-def test_retuning_never_ends_below_its_start(job: Any) -> None:
+def test_retuning_never_ends_below_its_start(job: Make) -> None:
     result = pipeline.run(job("prune.ratio=0.8", "retune.lr=5.0"))
     assert result["select"]["final"] >= result["select"]["pruned"]
 
 
-def test_what_is_cheap_to_re_tune_is_re_tuned_for_longer(job: Any) -> None:
-    cut = ["prune.ratio=0.8", "tune.epochs=1", "retune.patience=1"]  # and retune.epochs=2
+def test_what_is_cheap_to_re_tune_is_re_tuned_for_longer(job: Make, done: Any) -> None:
+    cut = ["prune.ratio=0.8", "retune.patience=1"]  # and retune.epochs=2
     result = pipeline.run(job(*cut, "retune.budget=1.2"))
     before, after = (result["flops"][which] for which in ("before", "after"))
     assert 0.2 < 0.03 + 0.97 * after / before < 0.3  # of texts of another length, but about that
     assert result["method"]["epochs"] == 4  # 2 x floor(1.2 / (2 x 0.2...))
     by_hand = ["retune.epochs=4", "retune.patience=2", "retune.budget=0"]
     assert numbers(pipeline.run(job(*cut, *by_hand, folder="by hand"))) == numbers(result)
-    short = pipeline.run(job("prune.ratio=0.5", "tune.epochs=1", folder="short"))
-    assert short["method"]["epochs"] == 2
+    assert done["method"]["epochs"] == 2
 
 
 @pytest.mark.parametrize(
@@ -267,7 +294,7 @@ def test_what_is_cheap_to_re_tune_is_re_tuned_for_longer(job: Any) -> None:
         *rarely(["prompt=none"], ["retune.distill=0.5"]),
     ],
 )
-def test_variants_run(job: Any, overrides: list[str]) -> None:
+def test_variants_run(job: Make, overrides: list[str]) -> None:
     result = pipeline.run(job("prune.ratio=0.4", "tune.epochs=1", "retune.epochs=1", *overrides))
     assert result["params"]["block_pruned"] == pytest.approx(0.4, abs=0.06)
 
@@ -275,7 +302,7 @@ def test_variants_run(job: Any, overrides: list[str]) -> None:
 @pytest.mark.parametrize(
     ("recipe", "trained"), [("readout", "prompt_readout"), ("finetune", "full")]
 )
-def test_recipes_of_baselines_cut_nothing(job: Any, recipe: str, trained: str) -> None:
+def test_recipes_of_baselines_cut_nothing(job: Make, recipe: str, trained: str) -> None:
     result = pipeline.run(job(f"experiment={recipe}", "tune.epochs=1"))
     assert (result["prompt"]["kind"], result["config"]["tune"]["train"]) == ("none", trained)
     assert result["params"]["block_pruned"] == 0
@@ -316,20 +343,20 @@ def test_recipes_of_baselines_cut_nothing(job: Any, recipe: str, trained: str) -
         (["tune.lr=1e30"], r"tune\.lr=1e\+30: must be positive, at most 10"),
     ],
 )
-def test_refusals(job: Any, overrides: list[str], told: str) -> None:
+def test_refusals(job: Make, overrides: list[str], told: str) -> None:
     with pytest.raises(SkipError, match=told) as refused:
         pipeline.run(job(*overrides))
     assert "\n" not in str(refused.value)
 
 
-def test_a_loss_that_is_no_number_ends_the_job(job: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_loss_that_is_no_number_ends_the_job(job: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     cross_entropy = "skip_exp.training.module.F.cross_entropy"
     monkeypatch.setattr(cross_entropy, lambda logits, _: logits.sum() * float("nan"))
-    with pytest.raises(SkipError, match=r"tune\.lr=\S+: the loss became nan at step 0"):
+    with pytest.raises(SkipError, match=r"^tune\.lr=\S+: .* nan .* 0"):
         pipeline.run(job("cache.dir=null"))
 
 
-def test_a_bad_ratio_is_refused_before_any_work(job: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_bad_ratio_is_refused_before_any_work(job: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pipeline, "tune", lambda *_: pytest.fail("tuned"))
     with pytest.raises(ConfigError, match=r"prune\.ratio=0\.99"):
         pipeline.run(job("prune.ratio=0.99", "prune.sites=[heads]"))
@@ -341,16 +368,11 @@ def test_phases_have_seeds_of_their_own() -> None:
     assert phase_seed(1, "tune") == phase_seed(1, "tune") < 2**32
 
 
-def test_the_resolved_configuration_is_in_the_result(job: Any) -> None:
-    cfg = job("tune.epochs=1", "retune.enabled=false")
-    assert pipeline.run(cfg)["config"] == asdict(cfg)
-
-
 def test_finished_results_are_timed_again(
-    job: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    done: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    first = pipeline.run(job("prune.ratio=0.5"))
     file = tmp_path / "run" / "result.json"
+    shutil.copytree(Path(done["config"]["output_dir"]), file.parent)
     fields = {"dense_ms": 4.0, "final_ms": 2.0, "speedup": 2.0, "spread": 0.1, "contended": False}
     seen = []
 
@@ -362,38 +384,35 @@ def test_finished_results_are_timed_again(
     monkeypatch.setattr(benchmark, "compare", compare)
     assert benchmark.main([str(file)]) == 0
     assert "2.00x +- 0.10" in capsys.readouterr().out
-    before, after = first["params"]["block_before"], first["params"]["block_after"]
+    before, after = done["params"]["block_before"], done["params"]["block_after"]
     assert seen == [[before, after]]
     again = json.loads(file.read_text())
     assert again["latency"] == fields
-    assert numbers(again) == numbers(first)
+    assert numbers(again) == numbers(done)
     assert benchmark.main([str(tmp_path / "run"), "--control"]) == 0
     assert seen[1] == [before, before]  # zeroed, not cut
     assert benchmark.main([str(tmp_path / "nowhere.json")]) == 1
 
 
-def test_the_resolved_configuration_lies_beside_the_result(job: Any, tmp_path: Path) -> None:
-    pipeline.run(job("tune.epochs=1", "retune.enabled=false"))
-    stored = OmegaConf.load(tmp_path / "run" / "config.yaml")
-    assert stored.output_dir == str(tmp_path / "run")
+def test_an_output_folder_that_cannot_be_made_is_refused(job: Make, tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    with pytest.raises(SkipError, match=r"output_dir=.*file/run: cannot be written"):
+    with pytest.raises(SkipError, match=r"^output_dir=.*file/run: "):
         pipeline.run(job(folder="file/run"))
 
 
-def test_options_of_a_method_of_ones_own(job: Any) -> None:
-    with pytest.raises(ConfigError, match=r"attribution\.options\.depth=3: .* has no such option"):
-        pipeline.run(job("tune.epochs=1", "+attribution.options.depth=3"))
+def test_options_of_a_method_of_ones_own(job: Make) -> None:
+    with pytest.raises(ConfigError, match=r"^attribution\.options\.depth=3: "):
+        pipeline.run(job("+attribution.options.depth=3"))
 
 
 @pytest.mark.parametrize("train", ["prompt", "prompt_readout"])
-def test_what_tuning_trains(job: Any, train: str) -> None:
+def test_what_tuning_trains(job: Make, train: str) -> None:
     model = prepare(job(f"tune.train={train}")).new_model()
     trained = {name.split(".")[0] for name, p in model.named_parameters() if p.requires_grad}
     assert trained == set(train.split("_"))
 
 
-def evaluate_skill(skill: Skill, job: Any) -> float:
+def evaluate_skill(skill: Skill, job: Make) -> float:
     """Accuracy of a loaded skill on the selection slice."""
     rows = prepare(job(folder="eval")).data.select
     right = 0
@@ -406,7 +425,7 @@ def evaluate_skill(skill: Skill, job: Any) -> float:
 
 
 @pytest.mark.parametrize("allocation", ["global", *rarely("uniform")])
-def test_a_speed_up_asked_for(job: Any, allocation: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_speed_up_asked_for(job: Make, allocation: str, monkeypatch: pytest.MonkeyPatch) -> None:
     def linear(model: Any, inputs: Any) -> latency.Table:
         sites = {
             site: latency.Timing([0, size[-1]], [0.0, 1.0])
@@ -434,7 +453,7 @@ def test_a_speed_up_asked_for(job: Any, allocation: str, monkeypatch: pytest.Mon
         ("prune.allocation=best", "prune.allocation=best: must be one of global, uniform"),
     ],
 )
-def test_refused_before_any_work(job: Any, override: str, told: str) -> None:
+def test_refused_before_any_work(job: Make, override: str, told: str) -> None:
     with pytest.raises(ConfigError, match=told):
         pipeline.run(job(override))
 

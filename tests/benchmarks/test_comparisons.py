@@ -54,7 +54,6 @@ def encoded(rows: int) -> EncodedTask:
         source="none",
         is_sample=False,
         fingerprint="none",
-        truncated={},
         majority={},
         tokenizer=tokenizer("bert"),
     )
@@ -89,6 +88,7 @@ def exported(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     return save_tiny_skill(folder).folder, folder / "work"
 
 
+@pytest.mark.slow
 def test_every_way_to_serve_a_skill_answers_as_it_predicts(exported: tuple[Path, Path]) -> None:
     folder, work = exported
     texts = [("a good film",), ("the plot was dull",), ("w40 w41",)]

@@ -102,6 +102,7 @@ def test_a_whole_search(auto: Any, cuts: list[float], monkeypatch: pytest.Monkey
     assert fixed["probes"] == {} and fixed["method"]["max_drop"] is None
 
 
+@pytest.mark.slow
 def test_an_interrupted_search_goes_on(
     auto: Any, cuts: list[float], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -140,5 +140,5 @@ def test_refusals(options: dict[str, object], told: str) -> None:
 
 def test_relevance_that_is_not_finite_is_refused() -> None:
     broken = RELEVANCE | {"encoder.1.ffn": torch.tensor([float("nan")] * 4)}
-    with pytest.raises(SkipError, match=r"encoder\.1\.ffn is not finite"):
+    with pytest.raises(SkipError, match=r"encoder\.1\.ffn"):
         allocate(broken, FFN, ratio=0.5, sites=["ffn"])

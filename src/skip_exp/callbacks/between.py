@@ -51,4 +51,4 @@ class PruningCallback(Callback):
 
 def _model(trainer: L.Trainer, module: Any) -> SoftPromptModel:
     """The module's model in eval mode, on the device that Lightning moves it to after `setup`."""
-    return module.model.to(trainer.strategy.root_device).eval()  # type: ignore[no-any-return]
+    return module.model.to(trainer.strategy.root_device).eval()

@@ -27,7 +27,7 @@ import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
 from lightning.pytorch.loggers import Logger
-from torch.multiprocessing.spawn import ProcessException
+from torch.multiprocessing.spawn import ProcessException, ProcessExitedException, start_processes
 
 from skip_exp.callbacks.curves import Curves
 from skip_exp.callbacks.keep_best import KeepBest
@@ -76,7 +76,7 @@ def _run(folder: Path, world: int, backend: str, logger: Logger | None) -> None:
     others = mp.active_children()
     try:
         with _inherited():
-            processes = mp.start_processes(_rank, arguments, world, join=False)
+            processes = start_processes(_rank, arguments, world, join=False)
         while not processes.join(POLL, GRACE):
             _log(rows, logger)
         _log(rows, logger)
@@ -113,7 +113,7 @@ def _log(rows: Connection, logger: Logger | None) -> None:
 def process_failure(error: ProcessException, world: int) -> Exception:
     """The error of one process, to be raised by the job."""
     which = f"process {error.error_index + 1} of {world}"
-    if isinstance(error, mp.ProcessExitedException):
+    if isinstance(error, ProcessExitedException):
         how = error.signal_name or f"exit code {error.exit_code}"
         how += " (out of memory?)" if how == "SIGKILL" else ""
         return SkipError(f"trainer.devices={world}: {which} was ended by {how}")
