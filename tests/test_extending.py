@@ -343,7 +343,7 @@ def test_what_is_no_such_part_is_refused_by_its_key(place: Place, override: str)
 
 
 def test_a_method_without_the_options_of_its_file_is_refused(place: Place) -> None:
-    with pytest.raises(SkipError, match=r"^attribution\.\w+="):
+    with pytest.raises(SkipError, match=r"^attribution\.options\.\w+="):
         prepare(place.config("attribution._target_=my_allocation.order"))
 
 
