@@ -10,7 +10,9 @@ from pathlib import Path
 
 from sphinx.application import Sphinx
 
-from skip_exp import __version__
+from skip_exp import __version__, usage
+from skip_exp.config.keys import keys
+from skip_exp.config.schema import Config
 
 project = "skip_exp"
 author = "skip_exp maintainers"
@@ -36,7 +38,7 @@ include_patterns = [
 exclude_patterns = [".*", "build", "dist", "outputs", "tests", "docs/api/modules.rst"]
 # What the side bar shows, in this order. A page that is in none of them is an error.
 PAGES = {
-    "Use": ["docs/usage", "docs/results", "docs/serving"],
+    "Use": ["docs/usage", "docs/keys", "docs/results", "docs/serving"],
     "Understand": ["docs/design", "docs/performance"],
     "Change": ["docs/extending", "CONTRIBUTING", "CHANGELOG"],
     "Evidence": [
@@ -86,6 +88,21 @@ def _first_page(app: Sphinx, error: Exception | None) -> None:
         shutil.copy(built, built.with_name("index.html"))
 
 
+def keys_page() -> str:
+    """docs/keys.md: a table of keys for each group."""
+    lines = ["# Configuration keys", "", "Set a key as `key=value`. This page is generated."]
+    lines += ["", "| key | default | what it sets |", "|---|---|---|"]
+    single = [each for each in keys(Config) if not each.is_group and "." not in each.name]
+    for each in [*single, *(each for each in keys(Config) if each not in single)]:
+        if each.is_group:
+            lines += ["", f"## {each.name}", "", each.sentence, ""]
+            lines += ["| key | default | what it sets |", "|---|---|---|"]
+        else:
+            lines.append(f"| `{each.name}` | `{usage.shown(each.default)}` | {each.sentence} |")
+    return "\n".join(lines) + "\n"
+
+
 def setup(app: Sphinx) -> None:
+    Path(__file__).with_name("keys.md").write_text(keys_page(), encoding="utf-8")
     app.connect("source-read", _side_bar)
     app.connect("build-finished", _first_page)

@@ -3,6 +3,7 @@
 import re
 import sys
 import tomllib
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -31,10 +32,16 @@ def test_a_command_gets_its_arguments_and_gives_its_exit_code(
     assert f"below {tmp_path}" in capsys.readouterr().err
 
 
-def test_help_names_every_command(cli: Cli) -> None:
-    ended = cli("--help")
+def test_help_fits_a_screen_and_names_commands_groups_and_choices(cli: Cli, tmp_path: Path) -> None:
+    (tmp_path / "own/task").mkdir(parents=True)
+    (tmp_path / "own/task/mine.yaml").touch()
+    ended = cli("-cd", "own", "--help")
+    lines = ended.out.splitlines()
     assert ended.code == 0
-    assert re.findall(r"^ +skip-exp (\w+)", ended.out, re.M) == list(COMMANDS)
+    assert len(lines) <= 60 and max(map(len, lines)) <= 100
+    assert re.findall(r"^  skip-exp ([a-z]\w+)", ended.out, re.M) == list(COMMANDS)
+    for word in ("bert_base", "wandb", "mine", "rte", "prune.ratio=0.5", "joblib"):
+        assert re.search(rf"[ ]{re.escape(word)}(,|$| )", ended.out, re.M), word
 
 
 @pytest.mark.parametrize("arguments", [["predicts"], ["+task=rte", "predict"]])

@@ -1,8 +1,8 @@
 """``skip-exp`` and ``python -m skip_exp``: the command line.
 
-``+task=TASK ...`` is a job or a sweep, which Hydra composes. A first word of :data:`COMMANDS` runs
-that command. Exit codes of jobs: 0 all done; 1 a job failed; 2 the command was refused before any
-job; 130 Ctrl-C or SIGTERM.
+``+task=TASK ...`` runs a job or a sweep, composed by Hydra. A first word in :data:`COMMANDS` runs
+that command. Exit codes of jobs: 0 all done; 1 a job failed; 2 refused before any job; 130 Ctrl-C
+or SIGTERM.
 """
 
 import os
@@ -12,31 +12,32 @@ from collections.abc import Sequence
 
 import hydra
 
+from skip_exp import usage
 from skip_exp.config import refusals
 from skip_exp.config import schema as config
 from skip_exp.sweep import ending, entry, flags
 from skip_exp.sweep.state import STARTED
 from skip_exp.utils import imports
 
-# Each module has a main(arguments). They are imported on demand: some of them bring in torch.
+# Each is a module of skip_exp.commands with a main(arguments), imported when it is asked for.
 COMMANDS = {
-    "predict": "skip_exp.commands.predict",
-    "export": "skip_exp.commands.export",
-    "benchmark": "skip_exp.commands.benchmark",
-    "report": "skip_exp.commands.report",
-    "table2": "skip_exp.commands.table2",
-    "compare": "skip_exp.commands.compare",
-    "cache": "skip_exp.commands.cache",
-    "dashboard": "skip_exp.commands.dashboard",
+    "predict": "Classify texts with a skill.",
+    "export": "Write a skill as a model that needs no backbone.",
+    "benchmark": "Time finished jobs again, on a quiet machine.",
+    "report": "Write tables, figures and a page from result files.",
+    "table2": "Run or resume the sweep of the paper's Table 2, and write the table.",
+    "compare": "Compare two values of a setting by paired jobs, with an interval.",
+    "cache": "Show the size of the stage cache, or remove unused entries.",
+    "dashboard": "Create saved W&B workspaces.",
 }
 
 
 def main() -> int:
-    """Do what ``sys.argv`` asks for; returns the exit code.
+    """Run the command line in ``sys.argv`` and return the exit code.
 
     Raises:
-        SystemExit: with the exit code, where the command ends early (``--help``, a refusal).
-        Exception: whatever went wrong outside the jobs, where HYDRA_FULL_ERROR=1 asks for it.
+        SystemExit: with the exit code, when the command ends early (a command's help, a refusal).
+        Exception: any error outside the jobs, if HYDRA_FULL_ERROR=1 is set.
     """
     if not sys.flags.safe_path and os.getcwd() not in sys.path:
         sys.path.insert(0, os.getcwd())  # custom modules; `python -m` does so by itself
@@ -50,9 +51,9 @@ def main() -> int:
 
 
 def _complete() -> bool:
-    """Tell the shell which commands may stand at the end of its line; whether nothing else may.
+    """Print the commands that may end the shell's line; return whether only a command's files may.
 
-    Hydra knows groups, choices and keys. A command takes files: the shell has them itself.
+    Hydra completes groups, choices and keys; the shell completes files.
     """
     line = os.environ.get("COMP_LINE", "")
     words = line.split()[1:] + ([""] if line[-1:].isspace() else [])
@@ -63,19 +64,23 @@ def _complete() -> bool:
 
 
 def _command(word: str, arguments: Sequence[str]) -> int:
-    code: int = imports.load(COMMANDS[word]).main(arguments)
+    code: int = imports.load(f"skip_exp.commands.{word}").main(arguments)
     return code
 
 
 def _jobs(arguments: Sequence[str]) -> int:
-    sys.argv[1:] = flags.overrides_first(arguments)
+    given = flags.parse(arguments)
+    if given.help:
+        print(usage.text(COMMANDS, given.config_dir))
+        return 0
+    sys.argv[1:] = given.arguments
     config.register()
-    # As Ctrl-C: Lightning alone would note the signal and, between fits, forget it.
+    # SIGTERM acts as Ctrl-C. Lightning's own handler would ignore it between fits.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     wants_tracebacks = os.environ.get("HYDRA_FULL_ERROR") == "1"
     if wants_tracebacks:
         os.environ[entry.TRACEBACKS] = "1"
-    # With this set Hydra raises what it would otherwise print over several lines.
+    # Makes Hydra raise its errors instead of printing them over several lines.
     os.environ["HYDRA_FULL_ERROR"] = "1"
     start = hydra.main(
         version_base="1.3", config_path=str(config.conf_dir()), config_name="config"

@@ -2,6 +2,8 @@
 
 import importlib
 import inspect
+import re
+import runpy
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,6 +16,7 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from skip_exp.config import schema as config
+from skip_exp.config.keys import keys
 from skip_exp.config.names import ALLOCATIONS, PROMPTS, READOUTS
 from skip_exp.config.prune import Goal, PruneConfig
 from skip_exp.config.task import TaskConfig
@@ -195,6 +198,20 @@ def test_what_prune_asks_for_is_one_goal() -> None:
     assert PruneConfig(ratio=0).goal == Goal(ratio=0.0)
     assert PruneConfig(ratio="auto", max_drop=1.0).goal == Goal(max_drop=1.0)
     assert PruneConfig(target_speedup=2.0).goal == Goal(target_speedup=2.0)
+
+
+def test_every_key_has_a_sentence() -> None:
+    every = list(keys(config.Config))
+    assert len([one for one in every if not one.is_group]) <= 82
+    for one in every:
+        assert re.fullmatch(r"\S[^\n]+\.", one.sentence), one.name
+    inherited = next(one for one in every if one.name == "retune.epochs")
+    assert inherited.default == 3 and inherited.sentence
+
+
+def test_the_page_of_keys_is_up_to_date() -> None:
+    page = runpy.run_path(str(CONF.parent / "docs/conf.py"))["keys_page"]()
+    assert (CONF.parent / "docs/keys.md").read_text("utf-8") == page
 
 
 CLASSES = {

@@ -1,41 +1,41 @@
-"""The config group ``prune``: how much is to go, and how."""
+"""The config group ``prune``: how much is pruned, and how."""
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from skip_exp.config.checks import is_number, one_of_or_own, positive
+from skip_exp.config.keys import key
 from skip_exp.config.names import ALLOCATIONS, KINDS
 from skip_exp.errors import ConfigError
 
 AUTO = "auto"
-MISSED = 0.02  # of the block parameters: how far from its ratio a job may end without a remark
+MISSED = 0.02  # a job that ends further from its ratio warns; in block parameters
 
 
 @dataclass(frozen=True)
 class Goal:
-    """How much is to go: exactly one of the three is set."""
+    """What `prune` asks for: exactly one of the three is set."""
 
-    ratio: float | None = None  # of the block parameters
-    max_drop: float | None = None  # points of the main metric: the largest ratio within it
-    target_speedup: float | None = None  # times dense: the smallest ratio that is as fast
+    ratio: float | None = None  # fraction of the block parameters
+    max_drop: float | None = None  # points of the main metric: find the largest ratio within them
+    target_speedup: float | None = None  # times dense: find the smallest ratio that is as fast
 
 
 @dataclass
 class PruneConfig:
-    # Fraction of block parameters to remove, in [0, 1), or `auto`: as large as max_drop allows.
-    ratio: Any = 0.5
-    max_drop: float | None = None  # of `auto`: points of the main metric, on the selection slice
-    sites: list[str] = field(default_factory=lambda: ["ffn", "heads"])
-    allocation: str = "global"  # global | uniform, or module.function of your own
-    round_to: int = 8  # FFN widths are multiples of this
-    target_speedup: float | None = None  # takes the place of `ratio`
-    steps: int = 1  # of equal size, each after an attribution of what the last one left
-    step_epochs: int = 0  # of re-tuning between two steps
+    ratio: Any = key(0.5, "Fraction of the block parameters to remove, or auto: see max_drop.")
+    max_drop: float | None = key(None, "Largest loss in metric points that ratio=auto accepts.")
+    sites: list[str] = key(lambda: ["ffn", "heads"], "What is pruned: some of ffn, heads, qk, vo.")
+    allocation: str = key("global", "global or uniform over layers, or a custom module.function.")
+    round_to: int = key(8, "FFN widths are multiples of this.")
+    target_speedup: float | None = key(None, "Prune until this many times faster, not by ratio.")
+    steps: int = key(1, "Prune in equal steps, each after an attribution of the remaining neurons.")
+    step_epochs: int = key(0, "Epochs of re-tuning between two steps.")
 
     @property
     def goal(self) -> Goal:
-        """What `ratio`, `max_drop` and `target_speedup` ask for together."""
+        """The goal that `ratio`, `max_drop` and `target_speedup` set together."""
         if self.ratio == AUTO:
             return Goal(max_drop=self.max_drop)
         if self.target_speedup is not None:
@@ -51,14 +51,14 @@ class PruneConfig:
             raise ConfigError("prune.sites", self.sites, f"must be some of {', '.join(KINDS)}")
 
     def _check_goal(self) -> None:
-        """`max_drop` and ratio=auto go together, and with nothing else that asks."""
+        """`max_drop` and ratio=auto need each other and exclude `target_speedup`."""
         auto, bound, speedup = self.ratio == AUTO, self.max_drop, self.target_speedup
         if not auto and not is_number(self.ratio):
             raise ConfigError("prune.ratio", self.ratio, "must be a number in [0, 1) or auto")
         if not auto and not 0 <= float(self.ratio) < 1:
             raise ConfigError("prune.ratio", self.ratio, "must be in [0, 1)")
         if auto and speedup is not None:
-            why = f"prune.ratio={AUTO} looks for a ratio by itself: give one of the two"
+            why = f"excludes prune.ratio={AUTO}, which finds a ratio by itself"
             raise ConfigError("prune.target_speedup", speedup, why)
         if auto and bound is None:
             why = "needs prune.max_drop, in points of the main metric, e.g. 1.0"
@@ -71,7 +71,7 @@ class PruneConfig:
             raise ConfigError("prune.target_speedup", speedup, "must be at least 1")
 
     def _check_steps(self) -> None:
-        """Several steps go with a ratio; what is tuned between them is what was cut."""
+        """Several steps need a ratio, not a speed-up."""
         if self.steps < 1:
             raise ConfigError("prune.steps", self.steps, "must be at least 1")
         if self.step_epochs < 0:

@@ -1,19 +1,20 @@
-"""One line for whatever goes wrong before a job runs."""
+"""One line for every error before a job runs."""
 
 import difflib
-from collections.abc import Iterable, Iterator
-from dataclasses import fields, is_dataclass
-from typing import get_type_hints
+import sys
+from collections.abc import Iterable
+from pathlib import Path
 
 from hydra.errors import HydraException, MissingConfigException
 from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException
 
-from skip_exp.config.schema import Config, sweep_dir
+from skip_exp.config.keys import keys
+from skip_exp.config.schema import Config, conf_dir, sweep_dir
 from skip_exp.errors import SkipError
 
 
 def is_refusal(error: Exception) -> bool:
-    """Whether the command is at fault, not the machine (an output folder on a full disk)."""
+    """Whether the command is wrong, not the machine (an output folder on a full disk)."""
     return isinstance(error, HydraException) or not isinstance(error, OSError)
 
 
@@ -27,10 +28,14 @@ def explain(error: BaseException) -> str:
         return f"{error.filename or 'output folder'}: {error.strerror or error}"
     cause = error.__cause__ or error
     text = one_line(error)
+    if text.startswith("Config group override"):
+        return f"{_group_without_choice()}: {text}"
+    if isinstance(cause, UnicodeDecodeError):
+        return f"{_not_utf8()}: {text}"
     if isinstance(cause, OmegaConfBaseException):
         key = cause.full_key or ""
         if isinstance(cause, ConfigAttributeError | ConfigKeyError) and "nterpolation" not in text:
-            return f"{key}: no such key{did_you_mean(key, keys())}"
+            return f"{key}: no such key{did_you_mean(key, [each.name for each in keys(Config)])}"
         reason = str(cause).splitlines()[0]
         text = reason if cause is error else f"{text.rstrip(':')}: {reason}"
         return text if key in text else f"{key}: {text}"
@@ -47,18 +52,30 @@ def _missing_choice(error: MissingConfigException) -> str:
     return f"{group}={name}: {known}{did_you_mean(name, error.options)}"
 
 
+def _group_without_choice() -> str:
+    """The overrides of the command line whose value is no choice of their group."""
+    for argument in sys.argv[1:]:
+        group, _, choice = argument.lstrip("+").partition("=")
+        folder = conf_dir() / group
+        if choice and folder.is_dir() and not (folder / f"{choice}.yaml").is_file():
+            return argument
+    return "group"
+
+
+def _not_utf8() -> str:
+    """The file of a folder on the command line that is no UTF-8 text."""
+    files = [file for folder in sys.argv[1:] for file in sorted(Path(folder).rglob("*.yaml"))]
+    for file in files:
+        try:
+            file.read_text("utf-8")
+        except UnicodeDecodeError:
+            return str(file)
+    return "configuration"
+
+
 def did_you_mean(word: str, words: Iterable[str]) -> str:
     near = difflib.get_close_matches(word, [*words], n=2)
     return f"; did you mean {' or '.join(near)}?" if near else ""
-
-
-def keys(node: type = Config, prefix: str = "") -> Iterator[str]:
-    """Every key of the configuration, dotted."""
-    hints = get_type_hints(node)
-    for field in fields(node):
-        yield f"{prefix}{field.name}"
-        if is_dataclass(hints[field.name]):
-            yield from keys(hints[field.name], f"{prefix}{field.name}.")
 
 
 def one_line(error: BaseException) -> str:

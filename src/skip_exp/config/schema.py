@@ -1,13 +1,12 @@
 """Typed schema of the configuration: a misspelt key or a wrong type fails at composition.
 
-Each class is one config group (``conf/<group>/*.yaml``) and the place of its defaults; the field
-names are the vocabulary of the whole project. A class checks its own ranges when it is made
-(:func:`typed`); what depends on several groups, or on the backbone, is checked in
-``job.prepare``. Declarations only: what is computed from them lives where it is used.
+Each class is one config group (``conf/<group>/*.yaml``) and the one place of its defaults. A class
+checks its own ranges when :func:`typed` makes it. ``config.together`` checks several groups
+together, and ``job.checks`` what depends on the backbone.
 """
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar, cast
@@ -19,27 +18,27 @@ from hydra.plugins.search_path_plugin import SearchPathPlugin
 from omegaconf import MISSING, OmegaConf
 
 from skip_exp.config.checks import one_of, one_of_or_own, positive, unset, within
+from skip_exp.config.keys import key
 from skip_exp.config.names import OPTIONS, PROMPTS, READOUTS
 from skip_exp.config.prune import PruneConfig
 from skip_exp.config.task import TaskConfig
 from skip_exp.errors import ConfigError
 
 TRAIN = ("prompt", "prompt_readout", "bias", "lora", "full")
-OWN = TRAIN[2:]  # what trains some of the backbone's weights, which become a model's own
+OWN = TRAIN[2:]  # these train weights of the backbone, so the model needs a copy of it
 BASELINES = ("bias", "full")  # `tune.train` of models that are never pruned
 ACCELERATORS = ("auto", "cpu", "gpu", "cuda")
+PRECISIONS = ("auto", "32-true", "bf16-mixed", "16-mixed")
 
 
 @dataclass
 class BackboneConfig:
-    """One frozen pre-trained model."""
-
-    name: str = MISSING
-    family: str = MISSING  # bert | roberta | t5
-    path: str = MISSING  # hub id, folder, or embedded:NAME
-    readout: str = "head"  # head | mlm | seq2seq, or module.Class of your own
-    pooling: str = "mean"  # mean (of the text) | cls (its first token): what a head reads
-    layers: int | None = None  # only the first ones, of T5's encoder and decoder alike; null: all
+    name: str = key(MISSING, "Name in results and folders.")
+    family: str = key(MISSING, "bert, roberta or t5.")
+    path: str = key(MISSING, "Hub id, folder, or `embedded:NAME`.")
+    readout: str = key("head", "How logits come out: head, mlm, seq2seq, or a custom module.Class.")
+    pooling: str = key("mean", "What a head reads: mean (of the text) or cls (the first token).")
+    layers: int | None = key(None, "Use the first layers only, in T5's decoder too; null: all.")
 
     def __post_init__(self) -> None:
         one_of("backbone.pooling", self.pooling, ("mean", "cls"))
@@ -57,7 +56,7 @@ class BackboneConfig:
 
     @property
     def label(self) -> str:
-        """What it is called in results: ``minilm``, or ``minilm[3 layers]`` of a part of it."""
+        """Its name in results: ``minilm``, or ``minilm[3 layers]`` for a part of it."""
         return backbone_label(self.name, self.layers)
 
 
@@ -68,10 +67,10 @@ def backbone_label(name: str, layers: int | None) -> str:
 
 @dataclass
 class PromptConfig:
-    kind: str = MISSING  # input | prefix | none (baselines), or module.Class of your own
-    length: int = 16
-    init: str = "vocab"  # vocab (tokens of the train rows) | text (the label names)
-    decoder: bool = False  # prefix of T5's decoder, too
+    kind: str = key(MISSING, "input, prefix, none (baselines), or a custom module.Class.")
+    length: int = key(16, "Number of prompt tokens.")
+    init: str = key("vocab", "First values: vocab (tokens of train rows) or text (label names).")
+    decoder: bool = key(False, "Give T5's decoder a prefix as well.")
 
     def __post_init__(self) -> None:
         one_of("prompt.init", self.init, ("vocab", "text"))
@@ -82,25 +81,25 @@ class PromptConfig:
 
 @dataclass
 class TrainConfig:
-    """Settings of one training phase (`tune` or `retune`)."""
-
     phase: ClassVar[str] = "tune"
     trains: ClassVar[tuple[str, ...]] = TRAIN
 
-    epochs: int = 8
-    lr: float = 2e-2
-    readout_lr: float = 1e-3
-    batch: int = 32
-    weight_decay: float = 0.0
-    warmup: float = 0.06  # fraction of all steps
-    patience: int = 3  # epochs without a better score on the selection slice
-    dropout: bool = False  # whether the frozen backbone's own dropout is active
-    # prompt | prompt_readout | bias (biases and norms, too) | lora (bias, and low-rank updates of
-    # every linear of the blocks) | full (all weights; tune only)
-    train: str = "prompt_readout"
-    bias_lr: float = 1e-3  # of the backbone's parameters: biases and norms, or all of them
-    lora_lr: float = 1e-3  # of the factors of low-rank updates
-    rank: int = 8  # of each update
+    epochs: int = key(8, "Largest number of epochs.")
+    lr: float = key(2e-2, "Learning rate of the prompt.")
+    readout_lr: float = key(1e-3, "Learning rate of the readout.")
+    batch: int = key(32, "Texts per step.")
+    weight_decay: float = key(0.0, "Weight decay of AdamW.")
+    warmup: float = key(0.06, "Fraction of all steps in which the learning rate rises.")
+    patience: int = key(3, "Epochs without a better selection score before training stops.")
+    dropout: bool = key(False, "Keep the backbone's own dropout active.")
+    train: str = key(
+        "prompt_readout",
+        "prompt, prompt_readout, bias (also biases and norms), lora (bias, and low-rank updates of "
+        "the block linears) or full (all weights; tune only).",
+    )
+    bias_lr: float = key(1e-3, "Learning rate of the backbone's weights: biases and norms, or all.")
+    lora_lr: float = key(1e-3, "Learning rate of the factors of low-rank updates.")
+    rank: int = key(8, "Rank of each low-rank update.")
 
     def __post_init__(self) -> None:
         positive(self.phase, self, epochs=10**6, batch=10**6, lr=10, patience=10**6, rank=10**4)
@@ -114,38 +113,35 @@ class RetuneConfig(TrainConfig):
     phase: ClassVar[str] = "retune"
     trains: ClassVar[tuple[str, ...]] = TRAIN[:4]
 
-    # It starts from the dense model's prompt on what is left, whose weights may follow.
-    enabled: bool = True
+    enabled: bool = key(True, "Train the pruned model again, from the dense model's prompt.")
     epochs: int = 3
     lr: float = 1e-2
     patience: int = 2
     train: str = "lora"
     bias_lr: float = 3e-3
-    distill: float = 0.9  # weight of the dense model's answers in the loss, in [0, 1]
-    # Of its layers' text means, beside all else in the loss (see `training.hidden`). 0: none.
-    distill_hidden: float = 0.0
-    # What re-tuning may cost, in epochs of the dense model: `epochs` and `patience` are multiplied
-    # by how often they fit. Nine epochs at 90 % cost 1.14 of one (see `training.length`). 0: never.
-    budget: float = 1.2
+    distill: float = key(0.9, "Weight of the dense model's predictions in the loss, in [0, 1].")
+    distill_hidden: float = key(0.0, "Weight of the dense model's hidden states in the loss.")
+    budget: float = key(
+        1.2,
+        "Cost in dense epochs: a cheaper model gets more epochs and patience; 0: never more.",
+    )
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not 0 <= self.distill <= 1:
-            raise ConfigError("retune.distill", self.distill, "must be in [0, 1]")
-        within("retune", self, distill_hidden=(0, 1000))
+        within("retune", self, distill=(0, 1), distill_hidden=(0, 1000))
         if not 0 <= self.budget < math.inf:
             raise ConfigError("retune.budget", self.budget, "must be at least 0 epochs")
 
 
 @dataclass
 class AttributionConfig:
-    _target_: str = MISSING  # function (model, batches, **options) -> relevance
-    samples: int = 256  # train rows
-    options: dict[str, Any] = field(default_factory=dict)  # of the method: steps, at, norm, ...
+    _target_: str = key(MISSING, "Function (model, batches, **options) -> relevance.")
+    samples: int = key(256, "Number of train rows that are scored.")
+    options: dict[str, Any] = key(dict, "Arguments of the function: see `conf/attribution/*.yaml`.")
 
     @property
     def name(self) -> str:
-        """Of the method: ``skip_exp.attribution.random.scores`` is ``random``."""
+        """Name of the method: ``skip_exp.attribution.random.scores`` is ``random``."""
         return method_name(self._target_) or "-"
 
     def __post_init__(self) -> None:
@@ -156,23 +152,21 @@ class AttributionConfig:
 
 
 def method_name(target: str | None) -> str | None:
-    """What an attribution method is called, from its ``_target_``."""
+    """The name of an attribution method, from its ``_target_``."""
     parts = [part for part in (target or "").split(".") if part != "scores"]
     return parts[-1] or None if parts else None
 
 
 @dataclass
 class DataConfig:
-    source: str = "auto"  # auto | local | hub | sample
-    dir: str | None = None  # folder of `local`
-    max_length: int = 128  # tokens, special tokens included
-    # As many of the rows that train, drawn by the seed, for cheap screens; the selection slice and
-    # the validation split stay whole. null, or more than there are: all of them.
-    train_rows: int | None = None
+    source: str = key("auto", "auto, local, hub, or sample (generated rows).")
+    dir: str | None = key(None, "Folder of local data; null: $SKIP_EXP_DATA.")
+    max_length: int = key(128, "Tokens of a text, special tokens included; the rest is cut off.")
+    train_rows: int | None = key(None, "Train on this many rows, drawn by the seed; null: all.")
 
     def __post_init__(self) -> None:
         one_of("data.source", self.source, ("auto", "local", "hub", "sample"))
-        # Below it two special tokens, or the four of a pair, leave no room for a text.
+        # Below 8, the special tokens of a pair leave no room for its texts.
         within("data", self, max_length=(8, 10**6))
         if self.train_rows is not None:
             positive("data", self, train_rows=10**9)
@@ -180,24 +174,24 @@ class DataConfig:
 
 @dataclass
 class TrainerConfig:
-    accelerator: str = "auto"
-    devices: int = 1  # processes of a fit: one GPU each, or the CPU
-    precision: str = "auto"  # auto | 32-true | bf16-mixed | 16-mixed
-    progress: bool = True
+    accelerator: str = key("auto", "auto, cpu, gpu or cuda.")
+    devices: int = key(1, "Processes of a fit: one per GPU, or several on the CPU.")
+    precision: str = key("auto", "auto, 32-true, bf16-mixed or 16-mixed.")
+    progress: bool = key(True, "Show progress bars.")
 
     def __post_init__(self) -> None:
         one_of("trainer.accelerator", self.accelerator, ACCELERATORS)
-        one_of("trainer.precision", self.precision, ("auto", "32-true", "bf16-mixed", "16-mixed"))
+        one_of("trainer.precision", self.precision, PRECISIONS)
         if self.devices < 1:
             raise ConfigError("trainer.devices", self.devices, "must be at least 1")
 
 
 @dataclass
 class BenchmarkConfig:
-    enabled: bool = True
-    batch: int = 32
-    seq_len: int = 128
-    repeats: int = 10
+    enabled: bool = key(True, "Time the dense and the final model.")
+    batch: int = key(32, "Texts per timed batch.")
+    seq_len: int = key(128, "Tokens per timed text.")
+    repeats: int = key(10, "Timed passes of each model.")
 
     def __post_init__(self) -> None:
         positive("benchmark", self, batch=10**6, seq_len=10**6, repeats=10**6)
@@ -205,12 +199,12 @@ class BenchmarkConfig:
 
 @dataclass
 class LoggerConfig:
-    name: str = MISSING  # wandb | csv | none
-    project: str = "skip_exp"
-    entity: str | None = None
-    group: str | None = None  # default: the sweep
-    tags: list[str] = field(default_factory=list)
-    mode: str = "auto"  # auto | online | offline
+    name: str = key(MISSING, "wandb, csv or none.")
+    project: str = key("skip_exp", "W&B project.")
+    entity: str | None = key(None, "W&B entity; null: your default.")
+    group: str | None = key(None, "W&B group; null: the sweep.")
+    tags: list[str] = key(list, "Further tags of the W&B run.")
+    mode: str = key("auto", "auto (online with an API key, else offline), online or offline.")
 
     def __post_init__(self) -> None:
         if not unset(self):
@@ -220,31 +214,31 @@ class LoggerConfig:
 
 @dataclass
 class CacheConfig:
-    dir: str | None = "outputs/.cache"
+    dir: str | None = key("outputs/.cache", "Folder of cached stages; null switches the cache off.")
 
 
 @dataclass
 class SweepConfig:
-    skip_done: bool = True
+    skip_done: bool = key(True, "Reuse the results of jobs that are done already.")
 
 
 @dataclass
 class Config:
-    task: TaskConfig = field(default_factory=TaskConfig)
-    backbone: BackboneConfig = field(default_factory=BackboneConfig)
-    prompt: PromptConfig = field(default_factory=PromptConfig)
-    tune: TrainConfig = field(default_factory=TrainConfig)
-    attribution: AttributionConfig = field(default_factory=AttributionConfig)
-    prune: PruneConfig = field(default_factory=PruneConfig)
-    retune: RetuneConfig = field(default_factory=RetuneConfig)
-    benchmark: BenchmarkConfig = field(default_factory=BenchmarkConfig)
-    data: DataConfig = field(default_factory=DataConfig)
-    trainer: TrainerConfig = field(default_factory=TrainerConfig)
-    logger: LoggerConfig = field(default_factory=LoggerConfig)
-    cache: CacheConfig = field(default_factory=CacheConfig)
-    sweep: SweepConfig = field(default_factory=SweepConfig)
-    seed: int = 1
-    output_dir: str = MISSING  # the job's own folder
+    task: TaskConfig = key(TaskConfig, "The classification task, its rows and labels.")
+    backbone: BackboneConfig = key(BackboneConfig, "The frozen pre-trained model.")
+    prompt: PromptConfig = key(PromptConfig, "The soft prompt, its place and length.")
+    tune: TrainConfig = key(TrainConfig, "Training of the prompt on the dense model.")
+    attribution: AttributionConfig = key(AttributionConfig, "How the neurons' relevance is scored.")
+    prune: PruneConfig = key(PruneConfig, "How much is pruned, and which neurons.")
+    retune: RetuneConfig = key(RetuneConfig, "Training of the pruned model.")
+    benchmark: BenchmarkConfig = key(BenchmarkConfig, "Timing of the dense and the final model.")
+    data: DataConfig = key(DataConfig, "Where the rows come from, and how many.")
+    trainer: TrainerConfig = key(TrainerConfig, "The hardware and the precision of training.")
+    logger: LoggerConfig = key(LoggerConfig, "Where curves and scores are shown.")
+    cache: CacheConfig = key(CacheConfig, "Stages that several jobs share.")
+    sweep: SweepConfig = key(SweepConfig, "How sweeps treat finished jobs.")
+    seed: int = key(1, "Seed of the prompt's start, the batches, drawn rows and random scores.")
+    output_dir: str = key(MISSING, "Folder of the job; Hydra sets it.")
 
     def __post_init__(self) -> None:
         within("", self, seed=(0, 2**32 - 1))

@@ -1,11 +1,12 @@
 """The config group ``task``."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from omegaconf import MISSING
 
 from skip_exp.config.checks import unset
+from skip_exp.config.keys import key
 from skip_exp.config.names import METRICS
 from skip_exp.errors import ConfigError
 
@@ -17,20 +18,18 @@ _QUOTES = (
 
 @dataclass
 class TaskConfig:
-    """One classification task: where its rows are and what they mean."""
-
-    name: str = MISSING
-    hub: dict[str, str] = field(default_factory=dict)  # {path, name}: arguments of load_dataset
-    files: dict[str, str] = field(default_factory=dict)  # {split: file}: a task of the user's own
-    text: list[str] = MISSING  # one or two column names, or templates such as "{word}: {sentence1}"
-    label: str = "label"  # column of integer labels, or of the names in `labels`
-    # Texts, both. Typed Any, for a list of str would make the text "True" of yes, unseen.
-    labels: list[Any] = MISSING  # names, in label order
-    words: list[Any] = field(default_factory=list)  # label words for the mlm and seq2seq readouts
-    metrics: list[str] = MISSING  # accuracy | f1 | f1_macro | matthews; the first is the main one
-    train: str = "train"  # split names
-    validation: str = "validation"
-    extra: list[str] = field(default_factory=list)  # further splits scored in `test`
+    name: str = key(MISSING, "Name in results and folders.")
+    hub: dict[str, str] = key(dict, "Hub data set: {path, name}, arguments of load_dataset.")
+    files: dict[str, str] = key(dict, "Local files: {split: file}, for a custom task.")
+    text: list[str] = key(MISSING, 'One or two columns, or templates such as "{word}: {context}".')
+    label: str = key("label", "Column of the label: its index, or its name in `labels`.")
+    # Any, because a list of str would silently turn an unquoted yes into the text "True".
+    labels: list[Any] = key(MISSING, "Label names, in the order of their indices.")
+    words: list[Any] = key(list, "A word per label, for the readouts mlm and seq2seq.")
+    metrics: list[str] = key(MISSING, "accuracy, f1, f1_macro or matthews; the first is the main.")
+    train: str = key("train", "Split to train on.")
+    validation: str = key("validation", "Split whose scores are reported.")
+    extra: list[str] = key(list, "Further splits to score.")
 
     @property
     def num_labels(self) -> int:

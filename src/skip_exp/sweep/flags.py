@@ -1,12 +1,13 @@
-"""Flags among the overrides of a command line.
+"""Flags on a command line of jobs.
 
-Hydra's own parser refuses ``+task=rte -m seed=1,2``: it wants the overrides to stand together.
+Hydra's own parser refuses ``+task=rte -m seed=1,2``, because the overrides do not stand together.
 """
 
 import argparse
 import sys
 from collections.abc import Sequence
-from typing import NoReturn
+from pathlib import Path
+from typing import NamedTuple, NoReturn
 
 from skip_exp import __version__
 
@@ -20,6 +21,14 @@ WITH_VALUE = (
 )
 
 
+class Given(NamedTuple):
+    """A parsed command line; ``arguments`` has overrides before flags."""
+
+    arguments: list[str]
+    help: bool
+    config_dir: Path | None
+
+
 class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         """One line, without the usage."""
@@ -27,25 +36,31 @@ class _Parser(argparse.ArgumentParser):
         raise SystemExit(2)
 
 
-def overrides_first(arguments: Sequence[str]) -> list[str]:
-    """The same arguments, overrides before flags.
+def parse(arguments: Sequence[str]) -> Given:
+    """Sort a command line of jobs.
 
     Raises:
-        SystemExit: an unknown flag, or one without its value; also after ``--version``.
+        SystemExit: an unknown flag, one without its value or with two; also after ``--version``.
     """
     parser = _Parser("skip-exp", add_help=False)
     parser.add_argument("overrides", nargs="*")
     for names in SWITCHES:
         parser.add_argument(*names, action="store_true")
     for names in WITH_VALUE:
-        parser.add_argument(*names)
+        parser.add_argument(*names, action="append")
     parser.add_argument("--cfg", "-c", choices=["job", "hydra", "all"])
     parser.add_argument("--info", "-i", nargs="?", const="all")
     parser.add_argument("--version", action="version", version=f"skip_exp {__version__}")
     given = vars(parser.parse_intermixed_args(arguments))
-    sorted_ones: list[str] = given.pop("overrides")
+    ordered: list[str] = given.pop("overrides")
+    folder = Path(given["config_dir"][0]) if given["config_dir"] else None
     for name, value in given.items():
+        flag = f"--{name.replace('_', '-')}"
+        if isinstance(value, list) and len(value) > 1:
+            parser.error(f"{flag} given twice: {', '.join(value)}")
         if value:
-            sorted_ones.append(f"--{name.replace('_', '-')}")
-            sorted_ones += [] if value is True else [value]
-    return sorted_ones
+            ordered += [
+                flag,
+                *(value if isinstance(value, list) else [value] * (value is not True)),
+            ]
+    return Given(ordered, given["help"], folder)
