@@ -99,7 +99,9 @@ def test_timing_again(
     file = results.write(tmp_path, result)
     skill = type("Skill", (), {"model": None})
     new = {"speedup": 2.0, "contended": after}
-    monkeypatch.setattr(benchmark, "_finished", lambda _: (results.load(file)[0], skill, None))
+    monkeypatch.setattr(
+        benchmark, "_finished", lambda _: (results.load(file)[0], skill, None, SETTINGS)
+    )
     monkeypatch.setattr(benchmark, "compare", lambda *_: new)
     assert benchmark.retime(file) == new
     assert results.load(file)[0]["latency"]["speedup"] == kept

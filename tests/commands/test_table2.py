@@ -210,7 +210,7 @@ def test_auto_picks_by_what_is_reachable(small, monkeypatch):
     assert (chosen.profile, chosen.source, chosen.rehearsal) == ("paper", "hub", False)
     chosen = table2.plan("offline", [])
     assert (chosen.profile, chosen.source) == ("offline", "local")
-    assert "asked for" in chosen.why
+    assert "--profile" in chosen.why
 
 
 def test_data_that_is_not_all_local(small, monkeypatch):
@@ -265,6 +265,18 @@ def test_rows(small):
     ]
 
 
+def test_precisions_are_lines_of_their_own(small):
+    precision = {1: "bf16-mixed", 2: "32-true"}
+    answers = [answer(j, precision=precision[j.seed]) for j in jobs(grids.read("table2_offline"))]
+    plan, found = table(answers)
+    answered = plan.grid.answers(found, "local")
+    assert len(plan.grid.remaining(answered)) == 0  # the sweep leaves the precision open
+    assert list(rows(plan, answered)["variant"]) == [
+        *["trainer.precision=32-true"] * 3,
+        *["trainer.precision=bf16-mixed"] * 3,
+    ]
+
+
 def test_contended_timings_are_no_speedup(small):
     loud = {"speedup": 1.5, "contended": True}
     answers = [answer(job, latency=loud) for job in jobs(grids.read("table2_offline"))]
@@ -295,12 +307,10 @@ def test_latex(small):
 
 def test_estimate(small):
     grid = grids.read("table2_offline")
-    assert table2.estimate(grid, loaded([])) is None
 
     def taking(seconds, count=2):
         return loaded([answer(job, seconds={"total": seconds}) for job in jobs(grid)[:count]])
 
-    assert table2.estimate(grid, taking(90)) == 6 * 90
     assert table2.progress(grid, taking(90)) == "2 of 8 jobs done, 6 remain: about 9 min"
     assert table2.progress(grid, taking(3000)) == "2 of 8 jobs done, 6 remain: about 5.0 h"
     assert table2.progress(grid, taking(1)) == "2 of 8 jobs done, 6 remain: about a minute"

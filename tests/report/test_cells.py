@@ -1,11 +1,13 @@
+import io
+
 import pandas as pd
 import pytest
+from rich.console import Console
 
-from skip_exp.report import frame
+from skip_exp.report import compare, frame, summary
 from skip_exp.report.cells import (
     SEARCHED,
     describe,
-    describe_failure,
     front,
     gather,
     main_method,
@@ -104,6 +106,48 @@ def test_contended_timings_are_no_speedup():
 def test_settings_that_differ_are_cells_of_their_own():
     found = [result(config={"tune": {"lr": lr}}) for lr in (0.1, 0.2)]
     assert list(gathered(found).cells["variant"]) == ["tune.lr=0.1", "tune.lr=0.2"]
+
+
+@pytest.mark.parametrize(
+    ("key", "values"),
+    [
+        ("backbone.readout", ("head", "mlm")),
+        ("backbone.path", ("embedded:minilm", "/models/mine")),
+        ("task.words", (["no", "yes"], ["bad", "good"])),
+        ("task.text", (["sentence"], ["{word}: {sentence}"])),
+        ("precision", ("bf16-mixed", "32-true")),
+    ],
+)
+def test_what_changes_a_number_tells_cells_apart_wherever_results_are_shown(key, values):
+    group, _, name = key.rpartition(".")
+
+    def job(value, seed, **fields):
+        config = {"task": {"name": "sst2"}, "trainer": {"precision": "auto"}, "tune": {}}
+        config |= {group: {"name": result()[group], name: value}} if group else {}
+        return result(seed=seed, config=config, **fields | ({} if group else {name: value}))
+
+    key = key if group else "trainer.precision"
+    texts = ["+".join(v) if isinstance(v, list) else v for v in values]
+    variants = [f"{key}={text}" for text in texts]
+    found = [job(value, seed) for value in values for seed in (1, 2)]
+    cells = gathered(found).cells
+    assert sorted(cells["variant"]) == sorted(variants) and list(cells["n"]) == [2, 2]
+    shown = Console(file=io.StringIO(), width=300)
+    shown.print(summary.table(found, 300))
+    assert all(variant in shown.file.getvalue() for variant in variants)
+
+    loaded = frame.ordered(frame.rows(found))
+    pairs = compare.compare(loaded.assign(folder=""), key)
+    assert set(pairs["option"]) | set(pairs["baseline"]) == set(texts)
+    random = [job(value, seed, attribution="random") for value in values for seed in (1, 2)]
+    loaded = frame.ordered(frame.rows(found + random))
+    assert set(compare.compare(loaded, "attribution")["setting"]) == set(variants)
+
+
+def test_a_failure_whose_precision_is_unknown_is_in_the_cell_of_the_finished_ones():
+    config = {"trainer": {"precision": "auto"}}
+    cell = only([result(precision="bf16-mixed", config=config), failed(seed=2, config=config)])
+    assert (cell["n"], cell["failed"], cell["variant"]) == (1, 1, "")
 
 
 def missing(found):
@@ -209,12 +253,15 @@ def test_a_search_that_failed_belongs_to_its_cell():
 
 
 def test_failures_and_gaps_in_words():
-    (run,) = (row for _, row in gathered([failed(seed=3)]).failed.iterrows())
-    assert describe_failure(run) == (
+    (run,) = gathered([failed(seed=3)]).failed.itertuples()
+    assert describe(run) == (
         "sst2, minilm, activation_gradient, ratio 0.5, seed 3: prune.ratio=0.9: too much"
     )
-    cell = only([result()])
-    cell["seed"] = 7
-    assert describe(cell) == "sst2, minilm, activation_gradient, ratio 0.5, seed 7"
-    cell["variant"], cell["ratio"] = "prune.max_drop=1.0", SEARCHED
-    assert "(prune.max_drop=1.0), ratio found, seed 7" in describe(cell)
+    (lost,) = gathered(
+        [failed() | {"task": None, "ratio": None, "error": "no"}]
+    ).failed.itertuples()
+    assert describe(lost) == "minilm, activation_gradient, seed 1: no"
+    found = [looked(0.5, seed, task, **AUTO) for seed in (1, 2) for task in ("sst2", "rte")]
+    (gap,) = gathered(found[:-1]).missing.itertuples()
+    method = "activation_gradient (prune.max_drop=1.0)"
+    assert describe(gap) == f"rte, minilm, {method}, ratio found, seed 2"

@@ -85,14 +85,6 @@ def test_latex_over_pages():
     assert tables.latex(pd.DataFrame(), "") == "% no results\n"
 
 
-@pytest.mark.parametrize("long", [False, True])
-def test_rules_stand_above_the_rows_named(long):
-    text = pd.DataFrame({"task": ["a", "b", "c"], "n": ["1", "2", "3"]})
-    written = tables.latex(text, "", long=long, rules=[1, 2]).splitlines()
-    first = written.index(r"a & 1 \\")
-    assert written[first:][:5] == [r"a & 1 \\", r"\midrule", r"b & 2 \\", r"\midrule", r"c & 3 \\"]
-
-
 def test_tex_escapes():
     assert tables.tex(r"50% a_b \x") == r"50\% a\_b \textbackslash{}x"
 

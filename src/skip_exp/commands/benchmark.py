@@ -1,14 +1,22 @@
-"""``skip-exp benchmark RESULT ...`` times finished jobs again, on a quiet machine."""
+"""Time finished jobs again, for instance on a quiet machine.
 
-import argparse
+Example:
+
+    skip-exp benchmark outputs/.../result.json
+
+Each result file gets the new timing of its dense and its final model. A timing from a quiet machine
+stays where the new one is contended.
+"""
+
 import logging
 import sys
-from collections.abc import Mapping
+from collections.abc import Sequence
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
 from skip_exp import results
+from skip_exp.commands.line import parser
 from skip_exp.config.schema import BenchmarkConfig
 from skip_exp.errors import SkipError
 from skip_exp.job.timing import compare
@@ -22,44 +30,31 @@ log = logging.getLogger(__name__)
 
 
 def retime(path: Path) -> dict[str, Any]:
-    """Time a finished job's dense and final model again and put the figures into its result file.
-
-    Figures of a quiet machine that are there already stay where the new ones are contended.
+    """Time a finished job's dense and final model again, and write that to its result file.
 
     Raises:
         SkipError: no finished result there, or its skill or backbone is gone.
     """
-    result, skill, dense = _finished(path)
-    settings = _settings(result)
+    result, skill, dense, settings = _finished(path)
     before, latency = result["latency"], compare(dense, skill.model, settings, best_device())
     if latency["contended"] and before and not before.get("contended"):
-        log.warning("%s: keeps the timing it has, taken on a quiet machine", path)
+        log.warning("%s: keeping its timing, which was taken on a quiet machine", path)
         return latency
-    result |= {"latency": latency, "retimed": True}
-    results.write(path.parent, result)
+    results.write(path.parent, result | {"latency": latency, "retimed": True})
     return latency
 
 
 def control(path: Path) -> dict[str, Any]:
-    """Latency fields of a job's dense model against itself with the removed neurons zeroed.
+    """Time a job's dense model against itself with the removed neurons zeroed.
 
-    Nothing is cut, so the ratio must be 1: what is gained by cutting is not gained by masking.
-    Raises as :func:`retime`.
+    Nothing is removed, so the speed-up must be 1. Raises SkipError as `retime` does.
     """
-    result, skill, dense = _finished(path)
-    settings = _settings(result)
+    _, skill, dense, settings = _finished(path)
     return compare(dense, zero(dense, skill.keep), settings, best_device())
 
 
-def _settings(result: Mapping[str, Any]) -> BenchmarkConfig:
-    """The job's settings; earlier results also have keys that are constants now."""
-    names = {field.name for field in fields(BenchmarkConfig)}
-    found = result["config"]["benchmark"]
-    return BenchmarkConfig(**{name: value for name, value in found.items() if name in names})
-
-
-def _finished(path: Path) -> tuple[Any, Any, SoftPromptModel]:
-    """Result, skill and dense model of the job whose ``result.json`` is ``path``.
+def _finished(path: Path) -> tuple[Any, Any, SoftPromptModel, BenchmarkConfig]:
+    """Result, skill, dense model and settings of the job whose ``result.json`` is ``path``.
 
     The dense model's weights do not matter to its speed: it is rebuilt, not loaded.
     """
@@ -67,19 +62,19 @@ def _finished(path: Path) -> tuple[Any, Any, SoftPromptModel]:
     if not loaded or loaded[0]["status"] != "done":
         raise SkipError(f"{path}: no finished result")
     skill = Skill.load(path.parent / loaded[0]["skill"])
-    return loaded[0], skill, whole_model(skill.about, skill.tokenizer)
+    found = loaded[0]["config"]["benchmark"]  # earlier results also have keys that are gone
+    settings = {field.name: found[field.name] for field in fields(BenchmarkConfig)}
+    dense = whole_model(skill.about, skill.tokenizer)
+    return loaded[0], skill, dense, BenchmarkConfig(**settings)
 
 
-def main(arguments: list[str] | None = None) -> int:
-    """The command line; exit code 1 if a result could not be timed."""
-    parser = argparse.ArgumentParser(prog="skip-exp benchmark", description=__doc__)
-    parser.add_argument("results", nargs="+", type=Path, help="result files or folders of results")
-    parser.add_argument(
-        "--control",
-        action="store_true",
-        help="time the dense model against itself with the removed neurons zeroed; writes nothing",
-    )
-    options, failed = parser.parse_args(arguments), False
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Exit code: 0, or 1 where a result could not be timed."""
+    line = parser("benchmark", __doc__)
+    line.add_argument("results", nargs="+", type=Path, help="result files or folders of results")
+    about = "time the dense model against itself with the removed neurons zeroed; writes nothing"
+    line.add_argument("--control", action="store_true", help=about)
+    options, failed = line.parse_args(arguments), False
     measure = control if options.control else retime
     for path in options.results:
         for file in sorted(path.rglob(results.FILE)) if path.is_dir() else [path]:

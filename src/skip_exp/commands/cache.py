@@ -1,7 +1,11 @@
-"""Show how large the stage cache is, or remove what no job has used for some days."""
+"""Show the size of the stage cache, or remove what no job has used for some days.
 
-import argparse
-import sys
+Examples:
+
+    skip-exp cache size
+    skip-exp cache prune --days 30
+"""
+
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -11,29 +15,30 @@ from filelock import FileLock, Timeout
 from rich.filesize import decimal
 
 from skip_exp.cache.versions import STAGES
+from skip_exp.commands.line import one_line_errors, parser
+from skip_exp.errors import SkipError
 
 DAY = 24 * 60 * 60  # seconds
 
 
+@one_line_errors(1)
 def main(arguments: Sequence[str] | None = None) -> int:
     """Exit code: 0, also without a cache; 1 where the folder cannot be read or written."""
-    parser = argparse.ArgumentParser(prog="skip-exp cache", description=__doc__)
-    parser.add_argument(
-        "--dir", type=Path, default=Path("outputs/.cache"), help="cache.dir of jobs"
-    )
-    verbs = parser.add_subparsers(dest="verb", required=True)
+    line = parser("cache", __doc__)
+    folder = Path("outputs/.cache")
+    line.add_argument("--dir", type=Path, default=folder, help="cache.dir of the jobs")
+    verbs = line.add_subparsers(dest="verb", required=True)
     verbs.add_parser("size", help="bytes and entries per stage")
-    unused = verbs.add_parser("prune", help="remove what was not used for --days; keep what runs")
+    unused = verbs.add_parser("prune", help="remove entries without use for --days")
     unused.add_argument("--days", type=float, required=True, metavar="N")
-    options = parser.parse_args(arguments)
+    options = line.parse_args(arguments)
     try:
         if options.verb == "size":
             show_size(options.dir)
         else:
             prune(options.dir, options.days)
     except OSError as error:
-        print(f"error: {error.filename or options.dir}: {error.strerror or error}", file=sys.stderr)
-        return 1
+        raise SkipError(f"{error.filename or options.dir}: {error.strerror or error}") from error
     return 0
 
 

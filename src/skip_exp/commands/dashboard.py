@@ -1,38 +1,40 @@
-"""``skip-exp dashboard [FOLDER ...] --entity E [--project P] [--dry-run]``.
+"""Save two Weights & Biases workspaces and a report of this project's runs.
 
-Saves two W&B workspaces and a report. Every panel reads the fields of ``result.json``, as the runs'
-summaries carry them; the report's tables are computed here, from the results in the folders given.
-Needs wandb-workspaces: ``pip install 'skip_exp[dashboard]'``.
+Example:
+
+    skip-exp dashboard outputs --entity my-team --project skip_exp
+
+Panels read the runs' summaries, which have the fields of result.json. The report's tables come from
+the results in the folders given. Needs wandb-workspaces: pip install 'skip_exp[dashboard]'.
 """
 
-import argparse
 import json
-import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import wandb
 
-from skip_exp.config.names import METRICS
+from skip_exp.commands.line import one_line_errors, parser
+from skip_exp.config.names import FITS, METRICS, STATES
 from skip_exp.errors import SkipError
 from skip_exp.logger import key
 from skip_exp.report import cells, compare, frame, tables
 
-SCORES = ("metric/dense", "metric/pruned", "metric/final")
+SCORES = tuple(f"metric/{phase}" for phase in STATES)
 COLUMNS = (
     *("task", "backbone", "attribution", "ratio", "seed", "metric/name", *SCORES),
     *("params/block_pruned", "params/all_pruned", "latency/speedup", "latency/contended"),
     *("data_is_sample", "status", "error"),
 )
-PARALLEL = (
-    *("ratio", "attribution", "seed", "params/all_pruned", "latency/speedup"),
-    *("metric/dense", "metric/pruned", "metric/final"),
-)
+SHOWN = [f"summary:{column}" for column in COLUMNS]
+PARALLEL = (*("ratio", "attribution", "seed", "params/all_pruned", "latency/speedup", *SCORES),)
 BARS = (*SCORES, "latency/speedup", "params/all_pruned")
 FRONTS = {"latency/speedup": "speed-up", "params/all_pruned": "parameters pruned"}
-FRONT = "Of each task, what nothing else beats in both; contended timings are not among it."
+FRONT = "Per task the models that no other beats in both; without contended timings."
+ABOUT = "Prompt tuning on the neurons that a task needs: scores, sizes, speed."
 
 
 def _library() -> tuple[Any, Any]:
@@ -54,22 +56,16 @@ def workspaces(entity: str, project: str) -> list[Any]:
     """
     wr, ws = _library()
 
-    def view(name: str, sections: list[Any], groupby: list[Any]) -> Any:
-        columns = [f"summary:{column}" for column in COLUMNS]
-        runs = ws.RunsetSettings(groupby=groupby, pinned_columns=columns)
+    def view(name: str, sections: dict[str, list[Any]], groupby: list[Any]) -> Any:
+        shown = [ws.Section(name=n, panels=panels, is_open=True) for n, panels in sections.items()]
+        runs = ws.RunsetSettings(groupby=groupby, pinned_columns=SHOWN)
         settings = ws.WorkspaceSettings(max_runs=100)
-        return ws.Workspace(
-            entity, project, name, sections, settings=settings, runset_settings=runs
-        )
+        return ws.Workspace(entity, project, name, shown, settings=settings, runset_settings=runs)
 
-    def section(name: str, panels: list[Any]) -> Any:
-        return ws.Section(name=name, panels=panels, is_open=True)
-
-    runs = [section(name, panels) for name, panels in _panels(wr).items()]
     bars = [wr.BarPlot(title=name, metrics=[wr.SummaryMetric(name)]) for name in BARS]
     return [
-        view("skip_exp: runs", runs, []),
-        view("skip_exp: sweeps", [section("Mean over a sweep", bars)], [ws.Metric("Group")]),
+        view("skip_exp: runs", _panels(wr), []),
+        view("skip_exp: sweeps", {"Mean over a sweep": bars}, [ws.Metric("Group")]),
     ]
 
 
@@ -97,9 +93,7 @@ def _panels(wr: Any) -> dict[str, list[Any]]:
                 title="from settings to scores", columns=columns, layout=wide
             )
         ],
-        "Curves per phase": [
-            curves(phase, name) for phase in ("tune", "retune") for name in fitted
-        ],
+        "Curves per phase": [curves(phase, name) for phase in FITS for name in fitted],
         "Neurons kept": [
             wr.MediaBrowser(title="by layer and site", media_keys=["keep"], layout=wide)
         ],
@@ -116,14 +110,12 @@ def report(entity: str, project: str, folders: Sequence[str]) -> Any:
     """
     wr, _ = _library()
     blocks = [wr.H1("Tables"), *map(wr.MarkdownBlock, sections(folders))] if folders else []
-    columns = [f"summary:{column}" for column in COLUMNS]
-    # Without a project it is that of the report; with one, the server would be asked for it here.
-    runs = wr.Runset(name="runs", pinned_columns=columns)
+    # A runset without a project takes the report's; with one, the server would be asked here.
+    runs = wr.Runset(name="runs", pinned_columns=SHOWN)
     blocks += [wr.H1("Runs")]
     for name, panels in _panels(wr).items():
         blocks += [wr.H2(name), wr.PanelGrid(runsets=[runs], panels=panels)]
-    about = "Prompt tuning on what a task needs of a model: scores, sizes, speed."
-    return wr.Report(project, entity, "skip_exp: results", about, blocks, width="fluid")
+    return wr.Report(project, entity, "skip_exp: results", ABOUT, blocks, width="fluid")
 
 
 def sections(folders: Sequence[str]) -> list[str]:
@@ -134,15 +126,15 @@ def sections(folders: Sequence[str]) -> list[str]:
     """
     loaded = frame.load(folders)
     gathered = cells.gather(loaded)
-    text = tables.lines(gathered.cells)
-    parts = ["## Results", *cells.warnings(gathered), tables.markdown(text), tables.CAPTION]
-    parts += ["## Pareto fronts", FRONT]
+    parts = ["## Results", *tables.parts(gathered), "## Pareto fronts", FRONT]
     for measure, name in FRONTS.items():
-        parts += [
-            f"### Final score against {name}",
-            tables.markdown(front(gathered.cells, measure)),
-        ]
-    return ["\n\n".join(parts), *comparisons(loaded)]
+        best = tables.markdown(front(gathered.cells, measure))
+        parts += [f"### Final score against {name}", best]
+    texts = ["\n\n".join(parts)]
+    with suppress(SkipError):  # nothing to compare
+        compared = compare.compare(loaded, "attribution")
+        texts.append(compare.page(compared, "attribution", "metric/final"))
+    return texts
 
 
 def front(every: pd.DataFrame, measure: str) -> pd.DataFrame:
@@ -154,15 +146,6 @@ def front(every: pd.DataFrame, measure: str) -> pd.DataFrame:
     points = points.dropna(subset=["x", "y"])
     parts = [cells.front(part) for _, part in points.groupby(["task", "sample"])]
     return tables.lines(pd.concat(parts)) if parts else pd.DataFrame()
-
-
-def comparisons(loaded: pd.DataFrame) -> list[str]:
-    """The attribution methods compared in pairs; nothing where the results have one only."""
-    score = "metric/final"
-    try:
-        return [compare.page(compare.compare(loaded, "attribution"), "attribution", score)]
-    except SkipError:
-        return []
 
 
 def specification(views: Sequence[Any]) -> str:
@@ -187,33 +170,22 @@ def save(views: Sequence[Any]) -> list[str]:
         raise SkipError(f"dashboard: W&B refused: {' '.join(str(error).split())}") from error
 
 
+@one_line_errors(1)
 def main(arguments: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="skip-exp dashboard", description=__doc__)
-    parser.add_argument("folders", nargs="*", metavar="FOLDER", help="results for the tables")
-    parser.add_argument("--entity", help="W&B user or team; not needed with --dry-run")
-    parser.add_argument("--project", default="skip_exp")
-    parser.add_argument("--dry-run", action="store_true", help="only write the specification")
-    parser.add_argument("--out", type=Path, default=Path("outputs/dashboard.json"), metavar="FILE")
-    options = parser.parse_args(arguments)
+    line = parser("dashboard", __doc__)
+    line.add_argument("folders", nargs="*", metavar="FOLDER", help="results for the tables")
+    line.add_argument("--entity", help="W&B user or team; not needed with --dry-run")
+    line.add_argument("--project", default="skip_exp")
+    line.add_argument("--dry-run", action="store_true", help="only write the specification")
+    line.add_argument("--out", type=Path, default=Path("outputs/dashboard.json"), metavar="FILE")
+    options = line.parse_args(arguments)
     if not (options.entity or options.dry_run):
-        parser.error("--entity: needed to save workspaces and report")
+        line.error("--entity: needed to save workspaces and report")
     place = options.entity or "ENTITY", options.project
-    try:
-        views = [*workspaces(*place), report(*place, options.folders)]
-        if options.dry_run:
-            _write(specification(views), options.out)
-            print(f"written: {options.out}")
-        else:
-            print("\n".join(f"saved: {address}" for address in save(views)))
-    except SkipError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
+    views = [*workspaces(*place), report(*place, options.folders)]
+    if options.dry_run:
+        tables.save({options.out: specification(views) + "\n"})
+        print(f"written: {options.out}")
+    else:
+        print("\n".join(f"saved: {address}" for address in save(views)))
     return 0
-
-
-def _write(text: str, out: Path) -> None:
-    try:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        out.write_text(text + "\n", encoding="utf-8")
-    except OSError as error:
-        raise SkipError(f"--out {out}: cannot be written: {error.strerror}") from error

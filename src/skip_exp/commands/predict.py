@@ -1,12 +1,17 @@
-"""``skip-exp predict SKILL "text" ["second text"]``: answers as JSON lines.
+"""Answer texts with a skill or an export; one JSON line per answer.
 
-Without a text, examples come from ``--file`` or standard input: JSON lines with the task's columns,
-or one text a line, the two texts of a pair apart by a TAB. They are read and answered 8,192 at a
-time, or fewer at the end; lines before one that is refused have their answers. Exit code: 0, or 2
-with one line of why.
+Examples:
+
+    skip-exp predict outputs/.../skill "a dull film"
+    skip-exp predict outputs/.../skill "premise" "hypothesis"
+    skip-exp predict outputs/.../skill --file texts.txt > answers.jsonl
+
+Without a text, examples come from --file or standard input: JSON lines with the task's columns, or
+one text a line, with a TAB between the two texts of a pair. Examples are read and answered in
+batches of 8,192. Lines before a refused one have their answers. Exit code: 0, or 2 with the reason
+in one line.
 """
 
-import argparse
 import json
 import os
 import sys
@@ -14,6 +19,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
+from skip_exp.commands.line import one_line_errors, parser
 from skip_exp.errors import ExampleError, SkipError
 from skip_exp.skill.record import ONNX
 from skip_exp.utils import imports
@@ -21,39 +27,27 @@ from skip_exp.utils import imports
 if TYPE_CHECKING:
     from skip_exp.skill.classifier import Classifier, Prediction
 
-PLAIN = argparse.RawDescriptionHelpFormatter
 
-
+@one_line_errors(2)
 def main(arguments: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(
-        prog="skip-exp predict", description=__doc__, formatter_class=PLAIN
-    )
-    parser.add_argument("skill", metavar="SKILL", help="folder of a skill or of an export")
-    parser.add_argument("texts", nargs="*", metavar="TEXT", help="one example: a text or a pair")
-    parser.add_argument("--file", type=Path, help="examples, one a line")
-    parser.add_argument("--backbone", help="folder or hub id of the backbone, where it has moved")
-    parser.add_argument(
-        "--precision",
-        default="32-true",
-        help="32-true (default) | bf16 | auto: bf16 where the processor multiplies it",
-    )
-    options = parser.parse_args(arguments)
+    line = parser("predict", __doc__)
+    line.add_argument("skill", metavar="SKILL", help="folder of a skill or of an export")
+    line.add_argument("texts", nargs="*", metavar="TEXT", help="one example: a text or a pair")
+    line.add_argument("--file", type=Path, help="examples, one a line")
+    line.add_argument("--backbone", help="folder or hub id of the backbone, where it has moved")
+    about = "32-true (default) | bf16 | auto: bf16 where the processor has fast bf16"
+    line.add_argument("--precision", default="32-true", help=about)
+    options = line.parse_args(arguments)
+    examples, where = read_examples(options.texts, options.file)
+    classifier = load(options.skill, options.backbone, options.precision)
     try:
-        examples, where = read_examples(options.texts, options.file)
-        classifier = load(options.skill, options.backbone, options.precision)
         for answer in with_progress(classifier.stream(examples)):
             print(json.dumps(answer, ensure_ascii=False))
         sys.stdout.flush()
     except ExampleError as error:
-        print(
-            f"error: line {error.number} of {where}: {error.why}" if where else f"error: {error}",
-            file=sys.stderr,
-        )
-        return 2
-    except SkipError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except BrokenPipeError:  # `| head` has seen enough; keep the interpreter from telling, too
+        what = f"line {error.number} of {where}: {error.why}" if where else str(error)
+        raise SkipError(what) from error
+    except BrokenPipeError:  # `| head` has seen enough; keeps the interpreter silent, too
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     return 0
 
@@ -61,7 +55,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def load(folder: str, backbone: str | None, precision: str) -> "Classifier":
     """A skill or an export of either format. Raises SkipError."""
     if not (Path(folder) / ONNX).is_file():
-        imports.load("skip_exp.skill.load")  # seconds, after whatever is refused at once
+        imports.load("skip_exp.skill.load")  # takes seconds: not for a refusal
         from skip_exp import Skill
 
         return Skill.load(folder, backbone, precision)
@@ -81,9 +75,9 @@ def with_progress(answers: "Iterable[Prediction]") -> "Iterable[Prediction]":
 
 
 def read_examples(texts: Sequence[str], file: Path | None) -> tuple[Iterable[Any], str]:
-    """Examples as ``Skill.predict`` takes them, from arguments, a file or standard input.
+    """Examples as ``Skill.predict`` takes them, and where their lines come from.
 
-    And what the lines are of, empty for arguments.
+    That is a file or standard input, and empty for arguments.
     """
     if texts and file:
         raise SkipError(f"--file {file}: a text is given, too; give one of them")
@@ -105,7 +99,7 @@ def _close_after(file: IO[bytes]) -> Iterator[bytes]:
 
 
 def parse_lines(lines: Iterable[bytes], where: str) -> Iterator[Any]:
-    """One example a line; JSON objects where the first line is one, else texts apart by TABs.
+    """One example a line; JSON objects where the first line is one, else texts separated by TABs.
 
     Raises:
         SkipError: a line that is no UTF-8 text, or broken JSON, or empty with others after it

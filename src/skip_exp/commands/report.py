@@ -1,30 +1,31 @@
-"""``skip-exp report [FOLDER ...] [--out DIR]``: tables and a page from result files.
+"""Write tables, figures and one HTML page from the results of jobs.
 
-A FOLDER may be a ``results.csv`` that an earlier report wrote.
+Example:
+
+    skip-exp report outputs --out outputs/report
+
+The folder gets report.md, report.csv, report.tex, report.html and results.csv. A FOLDER may also be
+a results.csv that an earlier report wrote.
 """
 
-import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 from rich.console import Console
 
-from skip_exp.errors import SkipError
+from skip_exp.commands.line import one_line_errors, parser
 from skip_exp.report import cells, frame, tables
 
 
+@one_line_errors(1)
 def main(arguments: Sequence[str] | None = None) -> int:
     """Exit code: 0, or 1 where there is nothing to read or the reports cannot be written."""
-    parser = argparse.ArgumentParser(prog="skip-exp report", description=__doc__)
-    parser.add_argument("folders", nargs="*", metavar="FOLDER", default=["outputs"])
-    parser.add_argument("--out", type=Path, default=Path("outputs/report"), metavar="DIR")
-    options = parser.parse_args(arguments)
-    try:
-        write(options.folders, options.out)
-    except SkipError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
+    line = parser("report", __doc__)
+    line.add_argument("folders", nargs="*", metavar="FOLDER", default=["outputs"])
+    line.add_argument("--out", type=Path, default=Path("outputs/report"), metavar="DIR")
+    options = line.parse_args(arguments)
+    write(options.folders, options.out)
     return 0
 
 
@@ -39,9 +40,9 @@ def write(folders: Sequence[str], out: Path) -> None:
 
     report = cells.gather(loaded)
     text = tables.lines(report.cells)
-    left = [f"failed: {cells.describe_failure(run)}" for _, run in report.failed.iterrows()]
-    left += [f"missing: {cells.describe(job)}" for _, job in report.missing.iterrows()]
-    parts = ["# Results", *cells.warnings(report), tables.markdown(text), tables.CAPTION]
+    left = [f"failed: {cells.describe(run)}" for run in report.failed.itertuples()]
+    left += [f"missing: {cells.describe(job)}" for job in report.missing.itertuples()]
+    parts = ["# Results", *tables.parts(report)]
     if left:
         parts += ["## Failed and missing", "\n".join(f"- {line}" for line in left)]
     texts = {

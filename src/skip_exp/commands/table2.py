@@ -1,15 +1,19 @@
-"""``skip-exp table2``: run the reconstruction's sweep and write its table.
+"""Run the sweep behind the paper's Table 2, and write the reconstructed table.
 
-Resumable: what has a result is not waited for again, and the table shows what is still missing.
+Example:
+
+    skip-exp table2 --profile offline
+
+The command is resumable: it runs only jobs without a result, and the table shows what is missing.
 """
 
-import argparse
 import logging
 import os
 import shlex
 import signal
 import subprocess
 import sys
+from argparse import Namespace
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -17,6 +21,7 @@ from typing import Any
 import pandas as pd
 from omegaconf import OmegaConf
 
+from skip_exp.commands.line import one_line_errors, parser
 from skip_exp.errors import SkipError
 from skip_exp.report import frame
 from skip_exp.report import grid as grids
@@ -35,7 +40,7 @@ def plan(profile: str, overrides: Sequence[str]) -> Plan:
         SkipError: the sweep file or an override does not compose.
     """
     reachable = hub.hub_reachable()
-    why = "" if profile == "auto" else "asked for; "
+    why = "" if profile == "auto" else "chosen by --profile; "
     why += "the model hub can be reached" if reachable else "the model hub cannot be reached"
     if profile == "auto":
         profile = "paper" if reachable else "offline"
@@ -47,7 +52,7 @@ def plan(profile: str, overrides: Sequence[str]) -> Plan:
 
 
 def _data(grid: Grid, reachable: bool) -> tuple[str, str]:
-    """Where the rows of every task of the grid are: ``data.source`` and words for it."""
+    """Where the rows of every task of the grid are: ``data.source``, and that in words."""
     folder = os.environ.get("SKIP_EXP_DATA")
     if folder and all((Path(folder) / task).is_dir() for task in grid.task_configs):
         return "local", "data: local folder"
@@ -69,68 +74,64 @@ def load_from_hub(task: dict[str, Any]) -> None:
     load_task(task_spec(OmegaConf.create(task)), "hub", None, allow_sample=False)
 
 
-def estimate(grid: Grid, answers: pd.DataFrame) -> float | None:
-    """Seconds the remaining jobs take, by what finished ones of their backbone took."""
+def progress(grid: Grid, answers: pd.DataFrame) -> str:
+    """``12 of 36 jobs done, 24 remain: about 40 min``
+
+    The estimate is the mean time of finished jobs of the same backbone, else of all.
+    """
+    left, every = grid.remaining(answers), len(grid.jobs)
+    text = f"{every - len(left)} of {every} jobs done"
+    if left.empty:
+        return text
     done = answers[answers["status"] == "done"]
     typical = done.groupby("backbone")["seconds/total"].mean()
-    seconds = grid.remaining(answers)["backbone"].map(typical).fillna(done["seconds/total"].mean())
-    return None if seconds.isna().any() else float(seconds.sum())
-
-
-def progress(grid: Grid, answers: pd.DataFrame) -> str:
-    """``12 of 36 jobs done, 24 remain: about 40 min``"""
-    left, every = len(grid.remaining(answers)), len(grid.jobs)
-    text = f"{every - left} of {every} jobs done"
-    if not left:
-        return text
-    seconds = estimate(grid, answers)
-    if seconds is None:
+    each = left["backbone"].map(typical).fillna(done["seconds/total"].mean())
+    minutes = each.sum(skipna=False) / 60
+    if pd.isna(minutes):
         time = f"no estimate before the first result (Cost: in sweeps/{grid.name}.yaml)"
-    elif seconds < 60:
+    elif minutes < 1:
         time = "about a minute"
     else:
-        minutes = seconds / 60
         time = f"about {minutes:.0f} min" if minutes < 90 else f"about {minutes / 60:.1f} h"
-    return f"{text}, {left} remain: {time}"
+    return f"{text}, {len(left)} remain: {time}"
 
 
 def run(chosen: Plan) -> bool:
-    """Run the sweep in the foreground; whether it was interrupted. It skips what is done."""
+    """Run the sweep in the foreground; whether it was interrupted. It skips finished jobs."""
     print(f"running: {shlex.join(chosen.command)}", flush=True)
     interruptions: list[int] = []
-    # Ctrl-C reaches the sweep as well; it is waited for, so that it can close its job.
+    # Ctrl-C reaches the sweep as well. Waiting for it lets it close its job.
     before = signal.signal(signal.SIGINT, lambda number, _: interruptions.append(number))
     try:
         subprocess.run(chosen.command, check=False)
-    except KeyboardInterrupt:  # SIGTERM reaches nobody else, so that this ends the sweep
+    except KeyboardInterrupt:  # SIGTERM reaches this process alone, and this ends the sweep
         return True
     finally:
         signal.signal(signal.SIGINT, before)
     return bool(interruptions)
 
 
+@one_line_errors(1)
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Exit code: 0 complete, 1 not, 130 interrupted; the table is written in any case."""
-    parser = argparse.ArgumentParser(prog="skip-exp table2", description=__doc__)
-    parser.add_argument("--profile", choices=["auto", *SWEEPS], default="auto")
-    parser.add_argument("--results", nargs="+", default=["outputs"], metavar="FOLDER")
-    parser.add_argument("--out", type=Path, default=Path("outputs/table2"), metavar="DIR")
-    parser.add_argument("--no-run", action="store_true", help="only write the table")
-    parser.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="for every job")
-    options = parser.parse_args(arguments)
+    """Exit code: 0 complete, 1 incomplete, 130 interrupted; the table is always written."""
+    line = parser("table2", __doc__)
+    about = "backbones and data; auto: paper where the hub can be reached, else offline"
+    line.add_argument("--profile", choices=["auto", *SWEEPS], default="auto", help=about)
+    line.add_argument("--results", nargs="+", default=["outputs"], metavar="FOLDER")
+    line.add_argument("--out", type=Path, default=Path("outputs/table2"), metavar="DIR")
+    line.add_argument("--no-run", action="store_true", help="only write the table")
+    line.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="for every job")
+    options = line.parse_args(arguments)
     logging.basicConfig(format="%(message)s", level=logging.WARNING)
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C
     try:
         return _main(options)
-    except SkipError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
     except KeyboardInterrupt:
         print("\nerror: interrupted", file=sys.stderr)
         return 130
 
 
-def _main(options: argparse.Namespace) -> int:
+def _main(options: Namespace) -> int:
     chosen = plan(options.profile, options.overrides)
     grid = chosen.grid
 
@@ -142,7 +143,7 @@ def _main(options: argparse.Namespace) -> int:
 
     print(f"profile {chosen.profile}: {chosen.why}", flush=True)
     if chosen.rehearsal:
-        print("this is a rehearsal on generated data: its output is no result", flush=True)
+        print("this is a rehearsal on generated data: its numbers are no results", flush=True)
     answers, interrupted = answered(), False
     if old := ((answers["status"] == "done") & ~grids.is_current(answers)).sum():
         print(f"{old} results of another version of the code: their jobs are run again", flush=True)

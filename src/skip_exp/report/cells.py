@@ -10,9 +10,10 @@ from skip_exp.config.names import STATES
 
 SETTING = ["task", "backbone", "attribution", "variant", "ratio"]
 CELL = [*SETTING, "sample"]  # generated rows and real ones never share a cell
-SEARCHED = -1.0  # ratio of a setting whose jobs looked for it: it differs from seed to seed
+SEARCHED = -1.0  # ratio of a setting whose jobs searched for it: it differs from seed to seed
 MEASURES = [
-    *(f"{split}/{phase}" for split in ("metric", "select") for phase in STATES),
+    *(f"metric/{phase}" for phase in STATES),
+    *(f"select/{phase}" for phase in STATES),
     *("params/block_pruned", "params/all_pruned", "flops/ratio"),
     *("latency/dense_ms", "latency/final_ms", "latency/speedup"),
 ]
@@ -26,7 +27,7 @@ class Gathered:
     # one value), majority, at chance, timed, contended (both counts), failed, data, labels.
     cells: pd.DataFrame
     runs: pd.DataFrame  # the results that count: per cell and seed the latest finished one
-    failed: pd.DataFrame  # the latest failed ones that no finished run has made up for
+    failed: pd.DataFrame  # the latest failed ones without a finished run of the same seed
     missing: pd.DataFrame  # SETTING and seed of jobs that a sweep spans and no result covers
 
 
@@ -46,7 +47,7 @@ def gather(frame: pd.DataFrame) -> Gathered:
     runs = placed[is_done].drop_duplicates([*CELL, "seed"], keep="last")
     failed = placed[~is_done].drop_duplicates([*SETTING, "seed"], keep="last")
     failed = without(failed, runs, [*SETTING, "seed"])
-    # Those ended before their data was known: they are in the cell of the finished ones.
+    # A failure before the data was known belongs to the cell of the finished runs.
     finished = failed.join(runs.groupby(SETTING)["sample"].first(), on=SETTING, rsuffix=" of runs")
     is_sample = finished["sample of runs"].combine_first(finished["sample"]).astype(bool)
     failed = failed.assign(sample=is_sample)
@@ -76,7 +77,7 @@ def _cells(runs: pd.DataFrame, failed: pd.DataFrame) -> pd.DataFrame:
         majority=groups["majority"].first(),
         timed=groups["timed"].sum(),
         contended=groups["contended"].sum(),
-        **chance(runs, CELL)[["at chance"]],
+        **{"at chance": at_chance(runs, CELL)},
     )
     cells = cells.join(failed.groupby(CELL).size().rename("failed"), how="outer")
     counts, words = ["n", "timed", "contended", "failed"], ["metric", "data", "labels"]
@@ -86,25 +87,22 @@ def _cells(runs: pd.DataFrame, failed: pd.DataFrame) -> pd.DataFrame:
     return cells.sort_index().reset_index()
 
 
-def chance(runs: pd.DataFrame, by: list[str]) -> pd.DataFrame:
-    """Per group dense (mean, std), majority, and ``at chance``: whether dense is not above it.
+def at_chance(runs: pd.DataFrame, by: list[str]) -> pd.Series:
+    """Per group whether the dense score is within two standard errors of the majority class.
 
-    That is by two standard errors, on the main metric where its error at chance is known
-    (accuracy; Matthews, whose majority is 0 with error 1/sqrt(n)), else on accuracy. Seeds share
+    The main metric is judged where its error at chance is known, else accuracy is. That is known
+    of accuracy and of Matthews correlation, whose majority is 0 with error 1/sqrt(n). Seeds share
     their validation rows, so they do not make the error smaller. Unknown counts as not at chance.
     """
     groups = runs.groupby(by).agg(
         metric=("metric", "max"),
         dense=("chance/dense", "mean"),
-        std=("chance/dense", "std"),
         majority=("chance/majority", "first"),
         rows=("n_eval", "first"),
     )
-    is_matthews = groups["metric"] == "matthews"
-    variance = (groups["majority"] * (1 - groups["majority"])).mask(is_matthews, 1.0)
-    limit = groups["majority"] + 2 * np.sqrt(variance / groups["rows"])
-    judged = groups["metric"].where(is_matthews, "accuracy")
-    return groups.assign(**{"at chance": groups["dense"] <= limit, "metric": judged})
+    variance = groups["majority"] * (1 - groups["majority"])
+    variance = variance.mask(groups["metric"] == "matthews", 1.0)
+    return groups["dense"] <= groups["majority"] + 2 * np.sqrt(variance / groups["rows"])
 
 
 def _missing(placed: pd.DataFrame) -> pd.DataFrame:
@@ -113,7 +111,7 @@ def _missing(placed: pd.DataFrame) -> pd.DataFrame:
     spans = [placed[points].head(0)]
     for _, sweep in placed[placed["sweep"] != ""].groupby("sweep"):
         methods = sweep[["attribution", "variant", "searched"]].drop_duplicates()
-        # A ratio that was looked for is no ratio of the jobs that were given one.
+        # A ratio found by a search is no ratio of the jobs that were given one.
         span = methods.merge(sweep[["ratio", "searched"]].drop_duplicates(), on="searched")
         for name in ("task", "backbone", "seed"):
             span = span.merge(sweep[[name]].drop_duplicates(), how="cross")
@@ -137,27 +135,21 @@ def front(points: pd.DataFrame) -> pd.DataFrame:
 
 
 def ratio_text(ratio: float) -> str:
-    """``0.5``, or ``found`` where each job looked for its own."""
+    """``0.5``, or ``found`` where each job searched for its own."""
     return "found" if ratio == SEARCHED else f"{ratio:g}"
 
 
 def describe(job: Any) -> str:
-    """A missing job (row of `Gathered.missing`) in words."""
-    variant = f" ({job.variant})" if job.variant else ""
-    method = f"{job.attribution}{variant}"
-    return f"{job.task}, {job.backbone}, {method}, ratio {ratio_text(job.ratio)}, seed {job.seed}"
-
-
-def describe_failure(run: Any) -> str:
-    """A failed result (row of `Gathered.failed`) in words, and why it failed."""
-    known = [name for name in (run.task, run.backbone, run.attribution) if name not in ("", "-")]
-    known += [f"ratio {ratio_text(run.ratio)}"] if pd.notna(run.ratio) else []
-    known += [f"seed {run.seed}"] if pd.notna(run.seed) else []
-    return f"{', '.join(known)}: {run.error}"
+    """A row of `Gathered.missing` or `Gathered.failed` in words, with its error."""
+    known = [name for name in (job.task, job.backbone, job.attribution) if name not in ("", "-")]
+    known[-1:] = [f"{name} ({job.variant})" if job.variant else name for name in known[-1:]]
+    known += [f"ratio {ratio_text(job.ratio)}"] if pd.notna(job.ratio) else []
+    known += [f"seed {job.seed}"] if pd.notna(job.seed) else []
+    return ": ".join(filter(None, [", ".join(known), getattr(job, "error", "")]))
 
 
 def backbone_notes(runs: pd.DataFrame) -> list[str]:
-    """What a reader must know of the backbones, a sentence each."""
+    """One sentence for each backbone that is not what its name says."""
     notes = runs.loc[runs["backbone_note"] != "", ["backbone", "backbone_note"]].drop_duplicates()
     return [f"{name}: {note}." for name, note in sorted(notes.to_numpy().tolist())]
 

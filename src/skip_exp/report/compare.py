@@ -16,8 +16,8 @@ from skip_exp.report.tables import markdown, percent, points
 FOLDER = "folder"  # compared in place of a key: whole folders, whatever their settings
 ALL = "all"  # in the column `task`: the mean over the tasks
 CONFIDENCE = 0.95
-_OWN_COLUMN = {name: name for name in ("attribution", "backbone", "ratio", FOLDER)}
-_OWN_COLUMN |= {"prune.ratio": "ratio"}
+_COLUMNS = {name: name for name in ("attribution", "backbone", "ratio", FOLDER)}
+_COLUMNS |= {"prune.ratio": "ratio"}  # the others are in the columns of the configuration
 _YAML = {"true": "True", "false": "False", "null": "None"}
 NOTE = (
     "Scores in percent on {split}; difference: in points, positive where the second setting scores"
@@ -36,8 +36,7 @@ def load(folders: Iterable[str]) -> pd.DataFrame:
     parts = [frame.load([folder]).assign(**{FOLDER: folder}) for folder in folders]
     every = pd.concat(parts, ignore_index=True)
     config = [name for name in every if name.startswith(CONFIG)]
-    every[config] = every[config].fillna("")
-    return frame.ordered(every)
+    return frame.ordered(every.fillna(dict.fromkeys(config, "")))
 
 
 def compare(
@@ -46,7 +45,7 @@ def compare(
     """Every other value of a key against a baseline value, a row per task and their mean.
 
     Args:
-        results: of `load`.
+        results: from `load`.
         by: a key such as ``prune.sites``, a group such as ``attribution``, or ``folder``.
         values: the first is the baseline; none: all, against the one with most results.
         score: column of the scores, such as ``select/pruned``.
@@ -64,8 +63,7 @@ def compare(
     real = real.assign(ratio=real["ratio"].round(6).mask(real["searched"], SEARCHED))
     options = _options(real, by)
     known = options[options != ""].value_counts()
-    given = values if by == FOLDER else map(_plain, values)
-    chosen = list(given) or list(known.index)
+    chosen = list(values if by == FOLDER else map(_plain, values)) or list(known.index)
     if unknown := [value for value in chosen if value not in known]:
         raise SkipError(f"--by {by}={unknown[0]}: no result; there are: {', '.join(known.index)}")
     if len(chosen) < 2:
@@ -83,10 +81,9 @@ def compare(
 
 def _options(results: pd.DataFrame, by: str) -> pd.Series:
     """The value of the compared key, per result, as text; of a group all that differs in it."""
-    column, below = _OWN_COLUMN.get(by, CONFIG + by), _below(results, by)
+    column, below = _COLUMNS.get(by, CONFIG + by), _below(results, by)
     if below:
-        no_name = pd.Series("", index=results.index)
-        names = results[column] if by in _OWN_COLUMN else no_name
+        names = results[column] if by in _COLUMNS else pd.Series("", index=results.index)
         parts = [_described(part, below) for _, part in results.groupby(names)]
         labels = names + ", " + pd.concat([*parts, pd.Series(dtype=object)])
         return labels.str.strip(", ")
@@ -97,8 +94,9 @@ def _options(results: pd.DataFrame, by: str) -> pd.Series:
     return results[column].map(str if column == FOLDER else _plain)
 
 
-def _below(results: pd.DataFrame, group: str) -> list[str]:
-    return [name for name in results if name.startswith(f"{CONFIG}{group}.")]
+def _below(results: pd.DataFrame, *groups: str) -> list[str]:
+    starts = tuple(f"{CONFIG}{group}." for group in groups)
+    return [name for name in results if name.startswith(starts)]
 
 
 def _described(results: pd.DataFrame, columns: Sequence[str]) -> pd.Series:
@@ -126,7 +124,7 @@ def _pairs(left: pd.DataFrame, right: pd.DataFrame, by: str, score: str) -> pd.D
 
     Keys below a compared group are ignored, and keys that only one side has at all.
     """
-    compared = _OWN_COLUMN.get(by, CONFIG + by)
+    compared = _COLUMNS.get(by, CONFIG + by)
     on = [name for name in ("task", "backbone", "ratio", "seed") if name != compared]
     if by == FOLDER:
         for side in (left, right):
@@ -135,24 +133,19 @@ def _pairs(left: pd.DataFrame, right: pd.DataFrame, by: str, score: str) -> pd.D
                 raise SkipError(f"--by {FOLDER}: {where} has several settings of one job")
     else:
         keys = [name for name in left if name.startswith(CONFIG) or name == "attribution"]
-        ignored = {*_below(left, "benchmark"), *_below(left, by)}
-        keys = [name for name in keys if name not in ignored]
+        ignored = {compared, *_below(left, "benchmark", by)}
         both = [n for n in keys if (left[n] != "").any() and (right[n] != "").any()]
-        on += [name for name in both if name != compared]
-    sides = {"baseline": left, "option": right}
-    last = [
-        side.drop_duplicates(on, keep="last")[[*on, "metric", score]].rename(columns={score: name})
-        for name, side in sides.items()
-    ]
-    return last[0].merge(last[1].drop(columns="metric"), on=on)
+        on += [name for name in both if name not in ignored]
+    baseline, option = (side.drop_duplicates(on, keep="last") for side in (left, right))
+    baseline = baseline[[*on, "metric", score]].rename(columns={score: "baseline"})
+    return baseline.merge(option[[*on, score]].rename(columns={score: "option"}), on=on)
 
 
 def _rows(pairs: pd.DataFrame) -> pd.DataFrame:
     """Per backbone, ratio and further setting a row per task, then that of their mean."""
+    compared: dict[str, Any] = {"backbone": "", "ratio": np.nan}
+    pairs = pairs.assign(**{name: x for name, x in compared.items() if name not in pairs})
     pairs = pairs.assign(setting=_settings(pairs), difference=pairs["option"] - pairs["baseline"])
-    for name in ("backbone", "ratio"):
-        if name not in pairs:  # it is what is compared
-            pairs[name] = "" if name == "backbone" else np.nan
     parts = []
     at = ["backbone", "ratio", "setting"]
     for place, group in pairs.groupby(at, dropna=False):
@@ -173,9 +166,15 @@ def _rows(pairs: pd.DataFrame) -> pd.DataFrame:
 
 
 def _settings(pairs: pd.DataFrame) -> pd.Series:
-    """Per pair the keys, other than the task's own, that not all pairs share."""
+    """Per pair the keys that not all pairs share.
+
+    Keys of a task or backbone differ between tasks and backbones; they count within each alone.
+    """
     names = [n for n in pairs if n == "attribution" or n.startswith(CONFIG)]
-    return _described(pairs, [n for n in names if not n.startswith(f"{CONFIG}task.")])
+    own = _below(pairs, "task", "backbone")
+    differ = pairs.groupby(["task", "backbone"])[own].transform("nunique") > 1
+    named = pairs[names].assign(**{name: pairs[name].where(differ[name], "") for name in own})
+    return _described(named, names)
 
 
 def interval(differences: Sequence[float] | pd.Series) -> tuple[float, float]:

@@ -12,29 +12,29 @@ from skip_exp.config.names import OPTIONS, STATES
 from skip_exp.config.schema import method_name
 from skip_exp.errors import SkipError
 
-CHOOSING = ("dense", "final")  # those that kept the best epoch on the selection slice
 CONFIG = "config/"  # what the columns of `comparable` start with
-TEXT = (  # never missing: "" where a result does not tell
-    *("job_id", "status", "error", "sweep", "task", "backbone", "backbone_note", "family"),
+TEXT = (  # never missing: "" where a result lacks the field
+    *("job_id", "status", "error", "sweep", "task", "backbone", "backbone_note"),
     *("attribution", "metric", "data", "finished", "git_commit", "versions/code"),
-    *("versions/torch", "latency/device", "latency/dtype", "path", "skill"),
+    *("versions/torch", "latency/device", "latency/dtype", "path"),
 )
-NUMBERS = (  # NaN where a result does not tell
+NUMBERS = (  # NaN where a result lacks the field
     *("seed", "ratio", "ratio_reached", "train_rows", "n_eval"),
     *(f"{split}/{phase}" for split in ("metric", "select") for phase in STATES),
-    *(f"select_crossfit/{phase}" for phase in CHOOSING),
     *("params/block_pruned", "params/all_pruned", "flops/ratio", "seconds/total"),
     *("latency/dense_ms", "latency/final_ms", "latency/batch", "latency/seq_len"),
     *("latency/threads", "latency/speedup"),  # no speed-up where the timing was disturbed
     "majority",  # of the main metric: score of always answering the majority class
     *("chance/dense", "chance/majority"),  # the same on the metric by which chance is judged
 )
-# searched: the job looked for its ratio; timed: there is a timing; contended: it was disturbed.
+# searched: the job searched for its ratio; timed: there is a timing; contended: it was disturbed.
 FLAGS = ("sample", "reused", "searched", "timed", "contended")
 KEPT = "keep_sizes"  # {site: [kept, of]}
-LOCAL = ["path", "skill", KEPT]  # not in the compact file: they tell of files beside the result
+LOCAL = ["path", KEPT]  # not in the compact file: they describe files beside the result
 
-# Config keys that name the setting in columns of their own, or that do not change the numbers.
+PRECISION = "trainer.precision"  # of a result the one that its trainers used, `auto` resolved
+
+# Config keys that have columns of their own, or that do not change the numbers.
 _LEFT_OUT = {"seed", "output_dir", "prune.ratio", "attribution._target_"}
 _LEFT_OUT |= {"data.source", "data.dir", "trainer.progress", "trainer.accelerator"}
 _LEFT_OUT |= {"task.name", "backbone.name", "backbone.family", "backbone.layers"}
@@ -42,9 +42,9 @@ _LEFT_OUT_GROUPS = {"logger", "cache", "sweep", "task.hub", "task.files"}
 # Keys of earlier results: what became a constant or an option.
 _LEFT_OUT |= {"debug", "tune.clip", "retune.clip", "attribution.batch", "benchmark.warmup"}
 _RENAMED = {f"attribution.{key}": f"attribution.options.{key}" for key in OPTIONS}
-# Where one of these is set, each job looked for a ratio of its own.
+# Where one of these is set, each job searched for a ratio of its own.
 _GOALS = ("max_drop", "target_speedup")
-# Named wherever they are set: results of before there was the key are not of such a setting.
+# Named wherever they are set, even where the other results lack the key.
 _NAMED = {*(f"{CONFIG}prune.{goal}" for goal in _GOALS), f"{CONFIG}data.train_rows"}
 
 
@@ -78,7 +78,7 @@ def rows(stored: Iterable[Mapping[str, Any]]) -> pd.DataFrame:
 def ordered(frame: pd.DataFrame) -> pd.DataFrame:
     """Repeated runs with the one that counts last, and a column ``variant``, see `variants`.
 
-    That is the latest; a reused result is a copy, whose original may have been timed anew.
+    The latest counts. A reused result is a copy, whose original may have been timed anew.
     """
     by = {"finished": True, "contended": False, "reused": False, "path": True}
     frame = frame.sort_values(list(by), ascending=list(by.values()), ignore_index=True)
@@ -111,7 +111,10 @@ def _row(result: Mapping[str, Any]) -> dict[str, Any]:
     zero = 0.0 if metric == "matthews" else None
     sample = bool(result.get("data_is_sample"))
     prune = config.get("prune")
-    looked_for = [prune.get(goal) if isinstance(prune, Mapping) else None for goal in _GOALS]
+    settings = comparable(config)
+    if precision := result.get("precision"):
+        settings[PRECISION] = str(precision)
+    goals = [prune.get(goal) if isinstance(prune, Mapping) else None for goal in _GOALS]
     return {
         **{name: flat.get(name) for name in (*TEXT, *NUMBERS)},
         "path": result.get("path"),
@@ -122,11 +125,11 @@ def _row(result: Mapping[str, Any]) -> dict[str, Any]:
         "chance/majority": flat.get(f"majority/{metric if is_known else 'accuracy'}", zero),
         "sample": sample,
         "reused": bool(result.get("reused")),
-        "searched": any(goal is not None for goal in looked_for),
+        "searched": any(goal is not None for goal in goals),
         "timed": bool(result.get("latency")),
         "contended": bool(flat.get("latency/contended")),
         KEPT: result.get("keep_sizes") or {},
-        **{CONFIG + key: value for key, value in comparable(config).items()},
+        **{CONFIG + key: value for key, value in settings.items()},
     }
 
 
@@ -146,7 +149,7 @@ def _typed(parts: list[pd.DataFrame]) -> pd.DataFrame:
 def _number(value: Any) -> float:
     try:
         return float(value)
-    except (TypeError, ValueError):  # not told, or a ratio that is still to be looked for
+    except (TypeError, ValueError):  # missing, or a ratio that is not found yet
         return np.nan
 
 
@@ -162,23 +165,20 @@ def comparable(config: Mapping[str, Any]) -> dict[str, str]:
                 add(f"{prefix}.{key}" if prefix else str(key), item)
         elif prefix not in _LEFT_OUT and not (prefix in _RENAMED and value is None):
             text = "+".join(map(str, value)) if isinstance(value, list) else str(value)
-            flat[_RENAMED.get(prefix, prefix)] = (
-                text or "(empty)"
-            )  # "" says that there is no such key
+            # "" says that there is no such key.
+            flat[_RENAMED.get(prefix, prefix)] = text or "(empty)"
 
     add("", config)
+    if flat.get(PRECISION) == "auto":  # each machine resolves it for itself
+        del flat[PRECISION]
     return flat
 
 
 def settings(frame: pd.DataFrame) -> list[dict[str, str]]:
     """Per row the method and the comparable config: what decides the numbers beside the job."""
-    names = [name for name in frame if name.startswith(CONFIG)]
-    keys = [name.removeprefix(CONFIG) for name in names]
-    return [
-        {"attribution": method}
-        | {key: value for key, value in zip(keys, values, strict=True) if value}
-        for method, values in zip(frame["attribution"], frame[names].to_numpy(), strict=True)
-    ]
+    names = [name for name in frame if name == "attribution" or name.startswith(CONFIG)]
+    found = frame[names].rename(columns=lambda name: name.removeprefix(CONFIG)).to_dict("records")
+    return [{key: value for key, value in row.items() if value} for row in found]
 
 
 def settings_of(config: Mapping[str, Any]) -> dict[str, str]:
@@ -190,7 +190,7 @@ def settings_of(config: Mapping[str, Any]) -> dict[str, str]:
 def variants(frame: pd.DataFrame) -> list[str]:
     """Per row the config values that not all results of its task, backbone and method share.
 
-    What a ratio was looked for by, and how few rows trained, is always named.
+    The goal of a search for the ratio and a limit on train rows are always named.
     """
     config = frame[[name for name in frame if str(name).startswith(CONFIG)]]
     config = config.loc[:, [name in _NAMED or config[name].nunique() > 1 for name in config]]

@@ -1,6 +1,6 @@
 """The jobs that a sweep file asks for, and which results answer them."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
 from typing import Any
@@ -18,7 +18,7 @@ from skip_exp.config import refusals
 from skip_exp.config import schema as config
 from skip_exp.errors import SkipError
 from skip_exp.report.cells import without
-from skip_exp.report.frame import settings, settings_of
+from skip_exp.report.frame import PRECISION, settings, settings_of
 
 SWEPT = ("task", "backbone", "prune.ratio", "seed")
 JOB = ["task", "backbone", "ratio", "seed"]
@@ -41,7 +41,7 @@ class Grid:
         """
         placed = results.merge(self.jobs, on=JOB)
         rows = zip(placed["task"], placed["backbone"], settings(placed), strict=True)
-        is_same = [self.settings[task, backbone] == values for task, backbone, values in rows]
+        is_same = [_agree(self.settings[task, backbone], found) for task, backbone, found in rows]
         placed = placed[pd.Series(is_same, dtype=bool)]
         placed = placed[(placed["status"] != "done") | (placed["data"] == source)]
         older = without(placed[~is_current(placed)], _finished(placed), JOB)
@@ -55,6 +55,11 @@ class Grid:
 def is_current(frame: pd.DataFrame) -> pd.Series:
     """Whether this version of the code computed a result, so that its job is not run again."""
     return frame["versions/code"] == job_code()
+
+
+def _agree(wanted: Mapping[str, str], found: Mapping[str, str]) -> bool:
+    """Whether the settings are the same; a precision that ``wanted`` leaves open may be any."""
+    return wanted == {k: v for k, v in found.items() if k != PRECISION or k in wanted}
 
 
 def _finished(frame: pd.DataFrame) -> pd.DataFrame:

@@ -9,14 +9,7 @@ from jinja2 import Environment, PackageLoader
 
 from skip_exp.models.sites import Site
 from skip_exp.report import figures
-from skip_exp.report.cells import (
-    Gathered,
-    describe,
-    describe_failure,
-    main_method,
-    ratio_text,
-    warnings,
-)
+from skip_exp.report.cells import Gathered, describe, main_method, ratio_text, warnings
 from skip_exp.report.tables import CAPTION, SAMPLE, TEXT_COLUMNS
 
 
@@ -25,8 +18,7 @@ class Shaded(NamedTuple):
 
     title: str
     columns: list[str]
-    # Name of the row, and per column (shade 0-10, HTML) or None.
-    rows: list[tuple[str, list[tuple[int, str] | None]]]
+    rows: list[tuple[str, list[tuple[int, str] | None]]]  # name; per column shade 0-10 and text
 
 
 def page(report: Gathered, text: pd.DataFrame, folders: Sequence[str]) -> str:
@@ -53,8 +45,8 @@ def page(report: Gathered, text: pd.DataFrame, folders: Sequence[str]) -> str:
         tradeoff=figures.tradeoff(main),
         pruning=figures.pruning(report.cells),
         heat=kept(runs),
-        failed=[describe_failure(run) for _, run in report.failed.iterrows()],
-        missing=[describe(job) for _, job in report.missing.iterrows()],
+        failed=list(map(describe, report.failed.itertuples())),
+        missing=list(map(describe, report.missing.itertuples())),
         folders=folders,
         written=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
     )
@@ -80,9 +72,11 @@ def kept(runs: pd.DataFrame) -> list[Shaded]:
     shaded = []
     for (sample, task, backbone), group in sites.groupby(setting) if len(sites) else ():
         means = group.pivot_table("kept", ["row", "ratio"], "layer")
-        means.index = [f"{row} {ratio_text(ratio)}" for row, ratio in means.index]
+        cells = means.map(lambda mean: (round(10 * mean), f"{100 * mean:.0f}"), na_action="ignore")
+        names = [f"{row} {ratio_text(ratio)}" for row, ratio in means.index]
+        rows = cells.astype(object).where(means.notna(), None).to_numpy().tolist()
         title = f"{task} · {backbone}" + (f" {SAMPLE}" if sample else "")
-        shaded.append(_shaded(title, means, (100 * means).map("{:.0f}".format)))
+        shaded.append(Shaded(title, list(map(str, means)), list(zip(names, rows, strict=True))))
     return shaded
 
 
@@ -91,11 +85,3 @@ def _kind(site: Site, sites: Sequence[str]) -> str:
     several = len({Site(name).sublayer.stack for name in sites}) > 1
     stack = f"{site.sublayer.stack[:3]} " if several else ""
     return stack + ("cross " if site.sublayer.part == "cross" else "") + site.kind
-
-
-def _shaded(title: str, values: pd.DataFrame, texts: pd.DataFrame) -> Shaded:
-    rows = [
-        (str(name), [None if pd.isna(v) else (round(10 * v), t) for v, t in zip(*row, strict=True)])
-        for name, *row in zip(values.index, values.to_numpy(), texts.to_numpy(), strict=True)
-    ]
-    return Shaded(title, [str(column) for column in values], rows)

@@ -1,6 +1,7 @@
 """The reconstructed table: backbones and ratios down, tasks across."""
 
 import sys
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import pandas as pd
@@ -11,13 +12,19 @@ from skip_exp.report.cells import backbone_notes, gather
 from skip_exp.report.grid import Grid, is_current
 from skip_exp.report.tables import percent, spread
 
-DENSE = "dense"
 REHEARSAL = "Rehearsal on generated data: no figure here says anything about the method"
 RECONSTRUCTED = "Table 2, reconstructed"
 ABOUT = (
-    "The paper's own table was not at hand: backbones, tasks and ratios are set by what is known of"
+    "The paper's own table was not available: backbones, tasks and ratios follow what is known of"
     " it, so this is a reconstruction, not a copy."
 )
+SCORES = (
+    "Scores times 100 on the validation split, mean ± standard deviation over {seeds} seeds: dense"
+    " after prompt tuning with nothing removed, the other rows after pruning and re-tuning. ratio:"
+    " fraction of the block parameters to remove; block %, all %: removed of the block parameters"
+    ' and of all. On BERT-base ratio 0.67 is the row of "52 % of all parameters".'
+)
+CHANCE = "at chance: dense is not above the majority class by two standard errors."
 
 
 @dataclass(frozen=True)
@@ -32,7 +39,7 @@ class Plan:
 
     @property
     def rehearsal(self) -> bool:
-        """Then the table never carries the name of the paper's."""
+        """Whether the rows are generated: then the table never has the title of the paper's."""
         return self.source == "sample"
 
     @property
@@ -46,39 +53,48 @@ class Plan:
 
 
 def rows(plan: Plan, answers: pd.DataFrame) -> pd.DataFrame:
-    """Text: a dense row per backbone, then one per ratio; cells without a result say so.
+    """Per backbone and variant a dense row, then one per ratio, as text.
 
-    ``answers``: the results that belong to the plan's grid.
+    Cells without a result say so. ``answers``: the results that belong to the plan's grid.
     """
-    heads = {
-        task: f"{task} ({next(iter(cfg['metrics']), '-')})"
-        for task, cfg in plan.grid.task_configs.items()
+    report, at = gather(answers), ["backbone", "variant"]
+    found = report.cells[at].drop_duplicates()
+    wanted = pd.DataFrame({"backbone": plan.grid.jobs["backbone"].unique()})
+    places = wanted.merge(found, how="left").fillna({"variant": ""})
+    lines = []
+    for place in places.to_dict("records"):
+        cells = report.cells[report.cells[at].eq(place).all(axis=1)]
+        runs = report.runs[report.runs[at].eq(place).all(axis=1)]
+        lines += [place | line for line in _block(plan.grid, cells, runs)]
+    return tables.without_empty(pd.DataFrame(lines))
+
+
+def _block(grid: Grid, cells: pd.DataFrame, runs: pd.DataFrame) -> Iterator[dict[str, str]]:
+    """The rows of one backbone: dense, then every ratio."""
+    configs, seeds = grid.task_configs, grid.jobs["seed"].nunique()
+    heads = {task: f"{task} ({next(iter(cfg['metrics']), '-')})" for task, cfg in configs.items()}
+    scores = {
+        head: _dense(seeds, cells[cells["task"] == task], runs[runs["task"] == task])
+        for task, head in heads.items()
     }
-    report, lines, seeds = gather(answers), [], plan.grid.jobs["seed"].nunique()
-    for backbone in plan.grid.jobs["backbone"].unique():
-        cells = report.cells[report.cells["backbone"] == backbone]
-        runs = report.runs[report.runs["backbone"] == backbone]
-        line = {"backbone": backbone, "ratio": DENSE, "block %": "0.0", "all %": "0.0"}
-        scores = {head: _dense(seeds, cells, runs, task) for task, head in heads.items()}
-        lines.append(line | {"speed-up": "1.00x"} | scores)
-        for ratio in plan.grid.jobs["ratio"].unique():
-            at, of = cells[cells["ratio"] == ratio], runs[runs["ratio"] == ratio]
-            line = {"backbone": backbone, "ratio": f"{ratio:g}"}
-            line |= {"block %": percent(of["params/block_pruned"].mean())}
-            line |= {"all %": percent(of["params/all_pruned"].mean()), "speed-up": _speed(at)}
-            scores = {head: _final(seeds, at[at["task"] == task]) for task, head in heads.items()}
-            lines.append(line | scores)
-    return pd.DataFrame(lines)
+    yield {"ratio": "dense", "block %": "0.0", "all %": "0.0", "speed-up": "1.00x"} | scores
+    for ratio in grid.jobs["ratio"].unique():
+        at, of = cells[cells["ratio"] == ratio], runs[runs["ratio"] == ratio]
+        yield {
+            "ratio": f"{ratio:g}",
+            "block %": percent(of["params/block_pruned"].mean()),
+            "all %": percent(of["params/all_pruned"].mean()),
+            "speed-up": _speed(at),
+            **{head: _final(seeds, at[at["task"] == task]) for task, head in heads.items()},
+        }
 
 
-def _dense(seeds: int, cells: pd.DataFrame, runs: pd.DataFrame, task: str) -> str:
+def _dense(seeds: int, cells: pd.DataFrame, runs: pd.DataFrame) -> str:
     """Dense is the same for every ratio of a seed: it counts once."""
-    dense = runs[runs["task"] == task].sort_values("ratio", kind="stable")
-    dense = dense.drop_duplicates("seed", keep="last")["metric/dense"]
-    if dense.empty:
-        return "missing"
-    is_chance = cells.loc[cells["task"] == task, "at chance"].any()
-    return _score(seeds, dense.mean(), dense.std(), is_chance, len(dense))
+    dense = runs.sort_values("ratio", kind="stable").drop_duplicates("seed", keep="last")
+    scores = dense["metric/dense"]
+    is_chance = cells["at chance"].any()
+    return _score(seeds, scores.mean(), scores.std(), is_chance, len(dense))
 
 
 def _final(seeds: int, cells: pd.DataFrame) -> str:
@@ -89,13 +105,15 @@ def _final(seeds: int, cells: pd.DataFrame) -> str:
 
 
 def _score(seeds: int, mean: float, std: float, is_chance: bool, done: int) -> str:
+    if not done:
+        return "missing"
     marks = ["at chance"] if is_chance else []
     marks += [f"{done} of {seeds} seeds"] if done < seeds else []
     return spread(mean, std) + (f" ({', '.join(marks)})" if marks else "")
 
 
 def _speed(cells: pd.DataFrame) -> str:
-    """Mean over tasks, and their range: what is kept differs, so does its speed."""
+    """Mean over tasks, and their range: each task keeps other neurons."""
     means = cells["latency/speedup mean"].dropna()
     if means.empty:
         return "contended" if cells["contended"].any() else "-"
@@ -106,25 +124,23 @@ def _speed(cells: pd.DataFrame) -> str:
 def caption(plan: Plan, answers: pd.DataFrame) -> str:
     """What the reader must know."""
     seeds, left = plan.grid.jobs["seed"].nunique(), len(plan.grid.remaining(answers))
+    done = answers[answers["status"] == "done"]
+    old = (~is_current(done)).sum()
+    new = " of this version of the code" if old else ""
+    outdated = f"OUTDATED: {old} results come from another version of the code."
+    incomplete = f"INCOMPLETE: {left} of {len(plan.grid.jobs)} jobs have no result{new} yet."
     texts = [
         f"{plan.title}.",
         "" if plan.rehearsal else ABOUT,
         f"Profile {plan.profile}: {plan.why}.",
-        f"Scores times 100 on the validation split, mean ± standard deviation over {seeds}"
-        " seeds: dense after prompt tuning with nothing removed, the other rows after pruning and"
-        " tuning again. ratio: fraction of the block parameters to remove; block %, all %: removed"
-        " of the block parameters and of all. On BERT-base ratio 0.67 is the row of"
-        ' "52 % of all parameters".',
+        SCORES.format(seeds=seeds),
         _timing(answers),
-        "at chance: dense is not above the majority class by two standard errors.",
+        CHANCE,
         *backbone_notes(answers),
-        provenance(answers),
+        _provenance(done),
+        outdated if old else "",
+        incomplete if left else "",
     ]
-    if old := ((answers["status"] == "done") & ~is_current(answers)).sum():
-        texts.append(f"OUTDATED: {old} results come from another version of the code.")
-    if left:
-        new = " of this version of the code" if old else ""
-        texts.append(f"INCOMPLETE: {left} of {len(plan.grid.jobs)} jobs have no result{new} yet.")
     return " ".join(filter(None, texts))
 
 
@@ -139,16 +155,12 @@ def _timing(answers: pd.DataFrame) -> str:
     return f"{text}; measured at {'; '.join(sorted(settings))}." if settings else ""
 
 
-def provenance(answers: pd.DataFrame) -> str:
+def _provenance(done: pd.DataFrame) -> str:
     """Data, torch and commit of the finished results."""
-    done = answers[answers["status"] == "done"]
-    columns = (
-        done["data"],
-        done["versions/torch"].replace("", "?"),
-        done["git_commit"].replace("", "unknown").str[:12],
-    )
-    data, torch, commits = (", ".join(sorted(set(column))) for column in columns)
-    return f"Data: {data}; torch {torch}; commit {commits}." if len(done) else ""
+    commits = done["git_commit"].replace("", "unknown").str[:12]
+    columns = done["data"], done["versions/torch"].replace("", "?"), commits
+    data, torch, commit = (", ".join(sorted(set(column))) for column in columns)
+    return f"Data: {data}; torch {torch}; commit {commit}." if len(done) else ""
 
 
 def to_markdown(plan: Plan, answers: pd.DataFrame) -> str:
@@ -158,7 +170,5 @@ def to_markdown(plan: Plan, answers: pd.DataFrame) -> str:
 
 
 def to_latex(plan: Plan, answers: pd.DataFrame) -> str:
-    """A ``table`` environment (package: booktabs), a rule between backbones."""
-    text = rows(plan, answers)
-    starts = [row for row in text.index[text["ratio"] == DENSE] if row]
-    return tables.latex(text, caption(plan, answers), rules=starts)
+    """The same as a ``table`` environment (package: booktabs)."""
+    return tables.latex(rows(plan, answers), caption(plan, answers))

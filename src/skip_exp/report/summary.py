@@ -13,20 +13,22 @@ from skip_exp.config.prune import MISSED
 if TYPE_CHECKING:
     import pandas as pd
 
-NOTE = 16  # columns that a note needs at least; it wraps within its cell
+REMARKS = ("variant", "note")  # columns that wrap within their cells
+REMARK = 16  # characters that a remark needs at least
 
 
 def table(results: Sequence[Mapping[str, Any]], width: int = 160) -> Table:
     """The jobs in the order given, within ``width``; attribution and seed only where they differ.
 
-    Where the columns are too wide, what all jobs share goes into the title, then the rules go, then
-    the sizes, which follow from the ratio.
+    Where the columns are too wide, values that all jobs share go into the title, then the rules go,
+    then the sizes, which follow from the ratio.
     """
-    text = _text(results)
-    for shown, title, has_rules in _views(text):
-        view = _view(shown, title, has_rules)
-        clipped = shown.assign(note=shown["note"].str[:NOTE]) if "note" in shown else shown
-        if _width(_view(clipped, None, has_rules)) <= width:
+    for text, title, has_rules in _views(_text(results)):
+        view = _view(text, title, has_rules)
+        remarks = {name: text[name].str[:REMARK] for name in REMARKS if name in text}
+        console = Console(width=10_000)
+        clipped = _view(text.assign(**remarks), None, has_rules)
+        if Measurement.get(console, console.options, clipped).maximum <= width:
             break
     else:
         for column in view.columns:  # at last a name may go over two lines
@@ -44,31 +46,33 @@ def _text(results: Sequence[Mapping[str, Any]]) -> "pd.DataFrame":
     jobs = frame.rows(results)
     optional = [name for name in ("attribution", "seed") if jobs[name].nunique(dropna=False) > 1]
     columns: dict[str, Any] = {name: jobs[name] for name in ("task", "backbone", *optional)}
-    columns |= {"metric": jobs["metric"], "ratio": jobs["ratio"].map("{:g}".format)}
+    columns |= {"variant": frame.variants(jobs), "metric": jobs["metric"]}
+    columns |= {"ratio": jobs["ratio"].map("{:g}".format)}
     columns |= {phase: jobs[f"metric/{phase}"].map(tables.percent) for phase in STATES}
     columns |= {
         "block %": jobs["params/block_pruned"].map(tables.percent),
         "all %": jobs["params/all_pruned"].map(tables.percent),
         "speed-up": map(tables.speed, jobs["latency/speedup"], jobs["contended"]),
         "data": map(tables.source, jobs["data"], jobs["sample"]),
+        "note": ("failed: " + jobs["error"]).where(jobs["status"] != "done", _notes(jobs)),
     }
     text = pd.DataFrame({name: list(map(str, values)) for name, values in columns.items()})
-    text = text.replace({"": "-", "nan": "-", "<NA>": "-"})
-    text["note"] = ("failed: " + jobs["error"]).where(jobs["status"] != "done", _notes(jobs))
-    return text if text["note"].any() else text.drop(columns="note")
+    text = tables.without_empty(text)
+    others = text.columns.difference(["note"])
+    return text.assign(**text[others].replace({"": "-", "nan": "-", "<NA>": "-"}))
 
 
 def _notes(jobs: "pd.DataFrame") -> list[str]:
     """Per job what keeps it from being read as a plain result."""
-    from skip_exp.report.cells import chance  # it brings pandas
+    from skip_exp.report.cells import at_chance  # it brings pandas
 
-    at_chance = chance(jobs.assign(row=range(len(jobs))), ["row"])["at chance"]
-    # Of a backbone's first layers, `params` are relative to the whole of it.
+    is_chance = at_chance(jobs.assign(row=range(len(jobs))), ["row"])
+    # With `backbone.layers`, `params` are relative to the whole backbone.
     reached = jobs["ratio_reached"].fillna(jobs["params/block_pruned"])
     is_missed = (reached - jobs["ratio"]).abs() > MISSED
     marks = zip(
         jobs["backbone_note"].str.split(":").str[0],
-        at_chance.map({True: "at chance", False: ""}),
+        is_chance.map({True: "at chance", False: ""}),
         ("reached " + reached.map("{:.2f}".format).astype(str)).where(is_missed, ""),
         (jobs["train_rows"].map("{:g} train rows".format)).where(jobs["train_rows"].notna(), ""),
         jobs["reused"].map({True: "reused", False: ""}),
@@ -95,12 +99,7 @@ def _view(text: "pd.DataFrame", title: str | None, has_rules: bool) -> Table:
 
     view = tables.console(text, title)
     for column in view.columns:
-        column.no_wrap = column.header != "note"
+        column.no_wrap = column.header not in REMARKS
     if not has_rules:
         view.box, view.collapse_padding, view.pad_edge = None, True, False
     return view
-
-
-def _width(view: Table) -> int:
-    console = Console(width=10_000)
-    return Measurement.get(console, console.options, view).maximum

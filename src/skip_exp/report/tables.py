@@ -1,6 +1,6 @@
-"""Text of tables, and the one writer: a frame of text as console table, Markdown or LaTeX."""
+"""Every table: cells as a frame of text, and that frame for the console, as Markdown or LaTeX."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import pandas as pd
@@ -9,17 +9,17 @@ from rich.table import Table
 
 from skip_exp.config.names import STATES
 from skip_exp.errors import SkipError
-from skip_exp.report.cells import ratio_text
+from skip_exp.report.cells import Gathered, ratio_text, warnings
 from skip_exp.utils import files
 
-TEXT_COLUMNS = (  # the others are numbers, aligned to the right
+TEXT_COLUMNS = (  # aligned to the left; the others are numbers
     *("task", "backbone", "keep by", "attribution", "variant", "metric", "data", "notes", "note"),
     *("seed", "at"),
 )
-SAMPLE = "*sample*"  # data of generated rows: never told as real ones
+SAMPLE = "*sample*"  # data of generated rows
 CAPTION = (
     "Metrics and fractions in percent, mean ± standard deviation over n seeds, on the validation"
-    " split. dense: prompt-tuned, nothing removed; pruned: before tuning again; final: after."
+    " split. dense: prompt-tuned, nothing removed; pruned: before re-tuning; final: after it."
     " block %, all %: parameters removed, of the attention and FFN linears and of the whole model."
     " Speed-up: measured against dense, same process and batches."
 )
@@ -35,19 +35,16 @@ def points(difference: float) -> str:
     return "-" if pd.isna(difference) else f"{100 * difference:+.2f}"
 
 
-def spread(
-    mean: float, std: float = float("nan"), scale: float = 100, digits: int = 1, unit: str = ""
-) -> str:
-    """``81.8 ± 0.3``; without a deviation for a single run; ``-`` for none."""
-    if pd.isna(mean):
-        return "-"
-    text = f"{scale * mean:.{digits}f}"
-    return text + ("" if pd.isna(std) else f" ± {scale * std:.{digits}f}") + unit
+def spread(mean: float, std: float) -> str:
+    """``81.8 ± 0.3`` for fractions; without a deviation for a single run; ``-`` for none."""
+    return percent(mean) + ("" if pd.isna(std) else f" ± {100 * std:.1f}")
 
 
 def speed(mean: float, contended: bool, std: float = float("nan")) -> str:
     """``1.95 ± 0.02x``; ``contended`` where every timing was disturbed."""
-    return "contended" if contended else spread(mean, std, scale=1, digits=2, unit="x")
+    if contended or pd.isna(mean):
+        return "contended" if contended else "-"
+    return f"{mean:.2f}" + ("x" if pd.isna(std) else f" ± {std:.2f}x")
 
 
 def source(data: str, sample: bool) -> str:
@@ -56,8 +53,9 @@ def source(data: str, sample: bool) -> str:
 
 
 def lines(cells: pd.DataFrame) -> pd.DataFrame:
-    """The cells of a report as text, without the columns that nobody fills."""
+    """The cells of a report as text, without empty columns."""
     every_timing = (cells["timed"] > 0) & (cells["contended"] == cells["timed"])
+    speed_ups = cells["latency/speedup mean"], every_timing, cells["latency/speedup std"]
     columns = {
         **{"task": cells["task"], "backbone": cells["backbone"], "keep by": cells["attribution"]},
         **{"variant": cells["variant"], "ratio": map(ratio_text, cells["ratio"])},
@@ -65,15 +63,17 @@ def lines(cells: pd.DataFrame) -> pd.DataFrame:
         **{p: map(spread, cells[f"metric/{p} mean"], cells[f"metric/{p} std"]) for p in STATES},
         "block %": map(percent, cells["params/block_pruned mean"]),
         "all %": map(percent, cells["params/all_pruned mean"]),
-        "speed-up": map(
-            speed, cells["latency/speedup mean"], every_timing, cells["latency/speedup std"]
-        ),
+        "speed-up": map(speed, *speed_ups),
         "n": cells["n"].astype(str),
         "data": map(source, cells["data"], cells["sample"]),
         "notes": notes(cells),
     }
-    text = pd.DataFrame({name: list(values) for name, values in columns.items()})
-    unused = [name for name in ("variant", "notes") if not (text[name] != "").any()]
+    return without_empty(pd.DataFrame({name: list(values) for name, values in columns.items()}))
+
+
+def without_empty(text: pd.DataFrame) -> pd.DataFrame:
+    """The table without remarks that no row has."""
+    unused = [name for name in ("variant", "notes", "note") if name in text and not any(text[name])]
     return text.drop(columns=unused)
 
 
@@ -92,6 +92,11 @@ def notes(cells: pd.DataFrame) -> list[str]:
         }
         texts.append(", ".join(text for text, is_so in marks.items() if is_so))
     return texts
+
+
+def parts(report: Gathered) -> list[str]:
+    """Paragraphs of Markdown: warnings, the table of the cells, and its caption."""
+    return [*warnings(report), markdown(lines(report.cells)), CAPTION]
 
 
 def to_csv(cells: pd.DataFrame) -> str:
@@ -128,21 +133,23 @@ def _md(text: str) -> str:
     return "".join("\\" + letter if letter in "\\|*_`" else letter for letter in text)
 
 
-def latex(text: pd.DataFrame, caption: str, long: bool = False, rules: Sequence[int] = ()) -> str:
-    """A ``table``, or a ``longtable`` over several pages (packages: booktabs, longtable).
-
-    ``rules``: numbers of the rows that a rule stands above.
-    """
+def latex(text: pd.DataFrame, caption: str, long: bool = False) -> str:
+    """A ``table``, or a ``longtable`` over several pages (packages: booktabs, longtable)."""
     if text.empty:
         return "% no results\n"
     align = "".join("l" if name in TEXT_COLUMNS else "r" for name in text)
     table = text.map(tex).set_axis([tex(name) for name in text], axis=1)
     body = table.to_latex(index=False, column_format=align, caption=tex(caption), longtable=long)
-    written = body.replace(r"\begin{table}", "\\begin{table}\n\\centering\\small").splitlines()
-    first = written.index(r"\endlastfoot" if long else r"\midrule") + 1
-    for row in sorted(rules, reverse=True):
-        written.insert(first + row, r"\midrule")
-    return "\n".join([r"% \usepackage{booktabs,longtable}", *written, ""])
+    body = body.replace(r"\begin{table}", "\\begin{table}\n\\centering\\small")
+    return f"% \\usepackage{{booktabs,longtable}}\n{body}"
+
+
+def tex(text: str) -> str:
+    """Escape for LaTeX."""
+    marks = {mark: "\\" + mark for mark in "&%$#_{}"}
+    marks |= {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"}
+    marks |= {"±": r"$\pm$", "<": r"$<$", ">": r"$>$"}
+    return "".join(marks.get(letter, letter) for letter in text)
 
 
 def save(texts: Mapping[Path, str]) -> None:
@@ -153,11 +160,3 @@ def save(texts: Mapping[Path, str]) -> None:
             files.replace(file, text.encode())
         except OSError as error:
             raise SkipError(f"--out {file}: cannot be written: {error.strerror}") from error
-
-
-def tex(text: str) -> str:
-    """Escape for LaTeX."""
-    marks = {mark: "\\" + mark for mark in "&%$#_{}"}
-    marks |= {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"}
-    marks |= {"±": r"$\pm$", "<": r"$<$", ">": r"$>$"}
-    return "".join(marks.get(letter, letter) for letter in text)

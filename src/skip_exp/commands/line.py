@@ -1,0 +1,34 @@
+"""What the commands share: a parser that shows a module's docstring, and errors as one line."""
+
+import sys
+from argparse import ArgumentParser, RawDescriptionHelpFormatter
+from collections.abc import Callable, Sequence
+from functools import wraps
+from typing import Any
+
+from skip_exp.errors import SkipError
+
+Main = Callable[[Sequence[str] | None], int]
+
+
+def parser(word: str, about: str | None) -> ArgumentParser:
+    """A parser of ``skip-exp WORD ...``; ``about`` is shown by ``--help`` as it stands."""
+    kind: Any = RawDescriptionHelpFormatter
+    return ArgumentParser(prog=f"skip-exp {word}", description=about, formatter_class=kind)
+
+
+def one_line_errors(code: int) -> Callable[[Main], Main]:
+    """Make a command print a `SkipError` as one line and return ``code``."""
+
+    def decorate(main: Main) -> Main:
+        @wraps(main)
+        def wrapped(arguments: Sequence[str] | None = None) -> int:
+            try:
+                return main(arguments)
+            except SkipError as error:
+                print(f"error: {error}", file=sys.stderr)
+                return code
+
+        return wrapped
+
+    return decorate
