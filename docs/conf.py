@@ -45,7 +45,6 @@ PAGES = {
         "studies/README",
         "studies/results",
         "studies/bench",
-        "studies/ladder",
         "benchmarks/README",
     ],
     "Reference": [

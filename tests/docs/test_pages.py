@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from studies import headline, pages
+from studies import pages, summary
 from tests.helpers.written import ROOT
 
 ALL = sorted(
@@ -48,16 +48,16 @@ def test_the_readme_is_one_page() -> None:
     assert len((ROOT / "README.md").read_text(encoding="utf-8").splitlines()) <= 100
 
 
-@pytest.mark.parametrize("table", [headline.minilm, headline.others, headline.baselines])
-def test_the_results_are_those_of_the_rows(table: Callable[[], headline.Table]) -> None:
+@pytest.mark.parametrize("table", [summary.minilm, summary.others, summary.baselines])
+def test_the_results_are_those_of_the_rows(table: Callable[[], summary.Table]) -> None:
     text = (ROOT / "docs/results.md").read_text(encoding="utf-8")
-    assert "\n".join(headline.lines(table())) in text
+    assert "\n".join(summary.lines(table())) in text
 
 
 def test_the_readme_has_the_means_of_the_rows() -> None:
     text = (ROOT / "README.md").read_text(encoding="utf-8")
     shown = [re.findall(r"\d+\.\d(?!x)", line) for line in text.splitlines() if line[:1] == "|"]
-    rows = {row[0]: [cell.split(" ± ")[0] for cell in row[1:-1]] for row in headline.minilm()}
+    rows = {row[0]: [cell.split(" ± ")[0] for cell in row[1:-1]] for row in summary.minilm()}
     for name in ("none", "52 %", "70 %", "90 %", "95 %", "none, LoRA"):
         assert rows[name] in shown
 
