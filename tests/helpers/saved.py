@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
@@ -131,6 +132,12 @@ def save_tiny_skill(
         size = sum(4 * factor.numel() for factor in factors)
         about = about.changed(factors=FactorsRecord(rank=2, bytes=size))
     return Saved(save_skill(root / name, model, keep, about), path, model, keep, about)
+
+
+def tell(saved: Saved, **scores: Any) -> None:
+    """Write the skill again with other ``scores``."""
+    about = saved.about.changed(scores=saved.about.scores.model_copy(update=scores))
+    save_skill(saved.folder, saved.model, saved.keep, about)
 
 
 def some_keep(model: SoftPromptModel, vanish: bool) -> Keep:

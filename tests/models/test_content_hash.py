@@ -128,7 +128,7 @@ def test_what_says_nothing_of_the_function_leaves_the_hash(tmp_path: Path) -> No
 def test_a_skill_is_refused_on_a_backbone_that_splits_texts_otherwise(tmp_path: Path) -> None:
     saved = save_tiny_skill(tmp_path)
     edit(saved.backbone, TOKENIZER, lower)
-    with pytest.raises(SkipError, match="is not the one it was made on, or has changed"):
+    with pytest.raises(SkipError, match="has changed"):
         Skill.load(saved.folder)
 
 

@@ -1,4 +1,4 @@
-"""One tiny skill and its ONNX exports, made once: an export takes seconds."""
+"""A tiny skill and its 8-bit ONNX export, made once: an export takes seconds."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,6 +11,14 @@ from skip_exp.skill.export.folder import export
 from tests.helpers.saved import Saved, save_tiny_skill
 
 
+@pytest.fixture(autouse=True)
+def fresh_process() -> Iterator[None]:
+    """Backbones are read once per process; here once per test."""
+    load_backbone.cache_clear()
+    yield
+    load_backbone.cache_clear()
+
+
 @pytest.fixture(scope="session")
 def tiny(tmp_path_factory: pytest.TempPathFactory) -> Saved:
     """A BERT's skill; not to be changed."""
@@ -18,11 +26,14 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Saved:
 
 
 @pytest.fixture(scope="session")
-def onnx_folder(tiny: Saved) -> Iterator[Path]:
-    """Its export with 8-bit weights; not to be changed."""
+def onnx_packages() -> None:
     for package in ("onnx", "onnxruntime", "onnxscript"):
         pytest.importorskip(package)
+
+
+@pytest.fixture(scope="session")
+def onnx_folder(tiny: Saved, onnx_packages: None) -> Path:
+    """Its ONNX export with 8-bit weights; not to be changed."""
     folder = tiny.folder.parent / "int8"
     export(Skill.load(tiny.folder), folder, "onnx", int8=True)
-    load_backbone.cache_clear()
-    yield folder
+    return folder

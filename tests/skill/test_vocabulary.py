@@ -259,5 +259,5 @@ class OwnReadout(HeadReadout):
 def test_a_readout_of_ones_own_is_refused() -> None:
     model, whole = made("WordPiece", "head")
     model.readout = OwnReadout(24, 3)
-    with pytest.raises(SkipError, match=r"which tokens the readout .*OwnReadout needs"):
+    with pytest.raises(SkipError, match=r"OwnReadout"):
         cut_vocabulary(model, whole, [["a ball"]])

@@ -1,6 +1,6 @@
 """The interface of a skill and of an ONNX export: texts in, labels and probabilities out.
 
-Imports no torch: an ONNX export needs none.
+Imports no torch, because an ONNX export needs none.
 """
 
 import threading
@@ -16,9 +16,9 @@ from skip_exp.skill.record import SkillRecord
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-TOKENS_PER_BATCH = 1024  # padding included; on a CPU larger batches fall out of the cache
-CHUNK = 8192  # texts that are read, and sorted by length, together
-_ENCODING = threading.Lock()  # a fast tokenizer keeps its truncation, and refuses a second user
+TOKENS_PER_BATCH = 1024  # padding included; larger batches do not fit the cache of a CPU
+CHUNK = 8192  # examples that are read and sorted by length together
+_ENCODING = threading.Lock()  # truncation is a state of a fast tokenizer
 
 Example = str | Sequence[str] | Mapping[str, Any]  # a text, two texts, or the task's columns
 
@@ -32,10 +32,10 @@ class Prediction(TypedDict):
 
 @dataclass(frozen=True, repr=False)
 class Classifier:
-    """A model that answers texts.
+    """A model that classifies texts.
 
     Attributes:
-        about: its record: the task, its labels, where the model came from.
+        about: its record, with the task, the labels and the backbone.
     """
 
     about: SkillRecord
@@ -46,31 +46,31 @@ class Classifier:
         return f"{type(self).__name__}({what})"
 
     def probabilities(self, texts: list[list[str]], batch_tokens: int) -> list[list[float]]:
-        """Probabilities of every label, for every text or pair, in their order."""
+        """Probabilities of every label, for every text or pair in order."""
         raise NotImplementedError
 
     def predict(
         self, examples: Iterable[Example], batch_tokens: int = TOKENS_PER_BATCH
     ) -> list[Prediction]:
-        """Labels and probabilities of any number of examples, in their order.
+        """Labels and probabilities of any number of examples, in order.
 
-        Several threads may ask one skill, or skills of one backbone, at once.
+        Several threads may call one skill, or skills of one backbone, at once.
 
         Args:
             examples: texts, pairs of texts, or mappings with the task's columns.
             batch_tokens: batch size in tokens, padding included; examples run in order of length.
 
         Raises:
-            SkipError: an example that is not what the task takes; none is answered then.
+            SkipError: an example does not fit the task; no answer is returned.
         """
         return list(self.stream(examples, batch_tokens))
 
     def stream(
         self, examples: Iterable[Example], batch_tokens: int = TOKENS_PER_BATCH
     ) -> Iterator[Prediction]:
-        """:meth:`predict`, answer by answer: no more than ``CHUNK`` examples are held at a time.
+        """:meth:`predict` one by one, with at most ``CHUNK`` examples in memory.
 
-        Examples before one that is refused are answered.
+        Examples before a refused one are answered.
         """
         if isinstance(examples, str | bytes | Mapping) or not isinstance(examples, Iterable):
             raise SkipError(f"predict takes a list of examples, not {shown(examples)}")
@@ -86,7 +86,7 @@ class Classifier:
             try:
                 chunk.extend(islice(texts, CHUNK))
             except SkipError as error:
-                refused = error  # once those before it have their answers
+                refused = error  # raised after the answers of the examples before it
             if not chunk:
                 break
             for row in self.probabilities(chunk, batch_tokens):
@@ -109,13 +109,11 @@ def example_texts(about: SkillRecord, example: Example, number: int) -> list[str
     elif isinstance(example, Sequence) and not isinstance(example, bytes):
         texts = list(example)
     else:
-        raise ExampleError(number, f"{shown(example)} is no text, pair of texts or mapping")
+        raise ExampleError(number, f"{shown(example)} is not a text, pair of texts or mapping")
     if len(texts) != len(about.text):
         wanted = "one text" if len(about.text) == 1 else "two texts"
-        columns = ", ".join(about.text)
-        raise ExampleError(
-            number, f"task {about.task} takes {wanted} ({columns}), not {len(texts)}"
-        )
+        wanted += f" ({', '.join(about.text)})"
+        raise ExampleError(number, f"task {about.task} takes {wanted}, not {len(texts)}")
     for text in texts:
         if not isinstance(text, str):
             raise ExampleError(number, f"{shown(text)} is not a text")
@@ -143,7 +141,7 @@ def _text(value: object, number: int, what: str) -> str:
 def encode_texts(
     tokenizer: "PreTrainedTokenizerBase", texts: list[list[str]], max_length: int
 ) -> list[dict[str, list[int]]]:
-    """Token ids, mask and, where the model has them, token types of every text or pair."""
+    """Token ids, mask and, if the model has them, token types of every text or pair."""
     columns = [list(column) for column in zip(*texts, strict=True)]
     with _ENCODING:
         encoded = tokenizer(*columns, truncation=True, max_length=max_length)
@@ -155,7 +153,7 @@ def encode_texts(
 def token_batches(lengths: Sequence[int], max_tokens: int) -> Iterator[list[int]]:
     """Indices in order of length, in batches of at most ``max_tokens`` tokens, padding included.
 
-    A single text longer than that is a batch of its own.
+    A longer text forms its own batch.
     """
     batch: list[int] = []
     for i in sorted(range(len(lengths)), key=lengths.__getitem__):

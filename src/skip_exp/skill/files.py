@@ -1,7 +1,7 @@
 """The files of a skill: safetensors and JSON under one checksum, no pickle.
 
-``skill.safetensors`` has prompt, readout and keep. ``skill.json`` says what they are, which
-backbone they need, and the SHA-256 over both files. No backbone is loaded here.
+``skill.safetensors`` holds prompt, readout and keep. ``skill.json`` holds their record and the
+SHA-256 over both files. No backbone is loaded here.
 """
 
 import hashlib
@@ -23,21 +23,16 @@ from skip_exp.skill.record import RECORD, VERSION, SkillRecord, parse_record, re
 from skip_exp.utils import files
 
 TENSORS = "skill.safetensors"
-MODEL = "model.safetensors"  # of the hf format; see `SharedRecord`
-KEEP = "keep/"  # how the names of kept indices begin
-FORMER = {"left": "lora_B", "right": "lora_A"}  # factors in skills that were written earlier
+MODEL = "model.safetensors"  # of an hf export; see `SharedRecord`
+KEEP = "keep/"  # prefix of the names of kept indices
+FORMER = {"left": "lora_B", "right": "lora_A"}  # names of factors in older skills
 
 
-def save_skill(
-    folder: Path,
-    model: SoftPromptModel,
-    keep: Keep,
-    record: SkillRecord,
-) -> Path:
-    """Write the skill of a cut ``model`` into ``folder`` and return the folder.
+def save_skill(folder: Path, model: SoftPromptModel, keep: Keep, record: SkillRecord) -> Path:
+    """Write the skill of a pruned ``model`` into ``folder`` and return the folder.
 
-    Tensors: ``prompt.*`` and ``readout.*``; of ``backbone.*`` the biases, norms and low-rank
-    factors as trained (fp32); ``keep/<site>`` int32 indices.
+    Tensors: ``prompt.*``, ``readout.*`` and what was trained of ``backbone.*``, in fp32;
+    ``keep/<site>``, int32 indices.
     """
     tensors = trainable_state(model)
     tensors |= {f"{KEEP}{site}": kept.to(torch.int32) for site, kept in keep.items()}
@@ -48,7 +43,7 @@ def save_skill(
 def write_skill(folder: Path, tensors: Mapping[str, Tensor], described: dict[str, Any]) -> None:
     """Write the two files of a skill, each by renaming.
 
-    A write that is cut short leaves the old skill, or files that are refused: never a wrong skill.
+    An interrupted write leaves the old skill or files that are refused, never a wrong skill.
     """
     content = save({name: t.detach().cpu().contiguous() for name, t in tensors.items()})
     head = {"version": VERSION, "sha256": checksum(content, described)}
@@ -58,28 +53,27 @@ def write_skill(folder: Path, tensors: Mapping[str, Tensor], described: dict[str
 
 
 def checksum(tensors: bytes, described: Mapping[str, Any]) -> str:
-    """SHA-256 over the tensors' file and all fields but version and checksum."""
+    """SHA-256 over the tensors' file and all fields except version and checksum."""
     digest = hashlib.sha256(tensors)
     digest.update(json.dumps(described, sort_keys=True).encode())
     return digest.hexdigest()
 
 
 def read_skill(folder: Path) -> tuple[SkillRecord, dict[str, Tensor]]:
-    """A skill's record and tensors, verified; the backbone is not touched.
+    """Read and verify a skill's record and tensors, without a backbone.
 
     Raises:
         SkipError: see :meth:`Skill.load`.
     """
     described = read_json(folder / RECORD)
     content = read_bytes(folder / TENSORS)
+    found = described.pop("sha256", None)
     try:
-        is_right = described.pop("sha256", None) == checksum(content, described)
-    except (ValueError, RecursionError):  # nested to the limit, half a character
+        is_right = found == checksum(content, described)
+    except (ValueError, RecursionError):  # nested too deep, or half a character
         is_right = False
     if not is_right:
-        raise SkipError(
-            f"{folder}: damaged or altered: the checksum of {TENSORS} and {RECORD} does not match"
-        )
+        raise SkipError(f"{folder}: damaged or altered: wrong checksum of {TENSORS} and {RECORD}")
     record = parse_record(folder / RECORD, described, SkillRecord)
     tensors = _tensors(folder / TENSORS, content)
     if record.shared is not None:
@@ -104,25 +98,24 @@ def _tensors(path: Path, content: bytes) -> dict[str, Tensor]:
         stored = load(content)
     except (SafetensorError, ValueError, KeyError) as error:  # KeyError: a type torch lacks
         raise SkipError(f"{path}: damaged: {first_line(error)}") from error
-    return {_present_name(name): tensor for name, tensor in stored.items()}
-
-
-def _present_name(name: str) -> str:
-    layer, _, last = name.rpartition(".")
-    return f"{layer}.{FORMER[last]}" if name.startswith("backbone.") and last in FORMER else name
+    for name in [name for name in stored if name.startswith("backbone.")]:
+        layer, _, last = name.rpartition(".")
+        if last in FORMER:
+            stored[f"{layer}.{FORMER[last]}"] = stored.pop(name)
+    return stored
 
 
 def check_tensors(path: Path, record: SkillRecord, tensors: Mapping[str, Tensor]) -> None:
-    """Refuse tensors that no skill has, and sizes in the record beyond what is stored.
+    """Refuse impossible tensors, and sizes in the record that do not match what is stored.
 
-    So nothing that is built from them later is larger than the file by more than a layer's width.
+    This bounds the memory of everything that is built from the record later.
 
     Args:
         path: for the message.
 
     Raises:
-        SkipError: a keep that is not sorted indices, another tensor that is not finite, a prompt
-            longer than what is stored, low-rank factors of other bytes.
+        SkipError: a keep is not sorted indices, another tensor is not finite, the prompt is longer
+            than what is stored, or the low-rank factors have other sizes.
     """
     for name, tensor in tensors.items():
         if name.startswith(KEEP):
@@ -137,7 +130,7 @@ def check_tensors(path: Path, record: SkillRecord, tensors: Mapping[str, Tensor]
     prompt = record.prompt
     stored = [t for name, t in tensors.items() if name.startswith("prompt.")]
     longest = max((t.numel() for t in stored), default=0)
-    if "." not in prompt.kind:  # one of the package: a virtual token a row
+    if "." not in prompt.kind:  # the package's own kinds store one virtual token per row
         longest = max((t.shape[0] for t in stored if t.dim()), default=0)
     if prompt.kind != "none" and prompt.length > longest:
         raise SkipError(f"{path}: prompt.length={prompt.length}: more than the {longest} stored")
@@ -145,11 +138,11 @@ def check_tensors(path: Path, record: SkillRecord, tensors: Mapping[str, Tensor]
     names = [name for name in tensors if name.startswith("backbone.") and name.endswith(ends)]
     found = sum(4 * tensors[name].numel() for name in names)
     told = record.factors.bytes if record.factors else 0
-    if found != told:  # a rank is believed only where it fits the bytes, see skill.rebuild
+    if found != told:  # skill.rebuild then checks that the rank fits the bytes
         raise SkipError(f"{path}: factors.bytes={told}: {found} are stored")
 
 
 def split(tensors: Mapping[str, Tensor]) -> tuple[Keep, dict[str, Tensor]]:
-    """keep, and the parameters."""
+    """Separate the keep from the parameters."""
     keep = {n.removeprefix(KEEP): t.long() for n, t in tensors.items() if n.startswith(KEEP)}
     return keep, {n: t for n, t in tensors.items() if not n.startswith(KEEP)}

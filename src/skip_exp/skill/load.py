@@ -1,4 +1,4 @@
-"""Load a skill: the shared backbone, cut to what one task needs, answers texts."""
+"""Load a skill: the shared backbone, pruned for one task, classifies texts."""
 
 import threading
 from dataclasses import dataclass
@@ -19,17 +19,17 @@ from skip_exp.skill.export.huggingface.folder import CODE, write_folder
 from skip_exp.skill.export.huggingface.hub import check_push, download, upload
 from skip_exp.skill.files import read_skill, split
 from skip_exp.skill.rebuild import check_parts, cut_model, fill
-from skip_exp.skill.record import CONFIG, ONNX, RECORD, SkillRecord
+from skip_exp.skill.record import ONNX, RECORD, SkillRecord
 
-_LOADING = threading.Lock()  # otherwise each thread reads its own backbone, or half of one
+_LOADING = threading.Lock()  # two threads must not read one backbone at once
 
 
 @dataclass(frozen=True, repr=False)
 class Skill(Classifier):
-    """A tuned prompt on its cut backbone. Skills of one backbone share its untouched weights.
+    """A tuned prompt on its pruned backbone. Skills of one backbone share its untouched weights.
 
     Attributes:
-        folder: where it was read from.
+        folder: the folder it was read from.
     """
 
     tokenizer: PreTrainedTokenizerBase
@@ -39,41 +39,33 @@ class Skill(Classifier):
 
     @classmethod
     def load(
-        cls,
-        folder: str | Path,
-        backbone: str | Path | None = None,
-        precision: str = "32-true",
+        cls, folder: str | Path, backbone: str | Path | None = None, precision: str = "32-true"
     ) -> "Skill":
         """Read a skill on the CPU.
 
         Args:
-            folder: where they were written to.
-            backbone: folder or hub id to take the backbone from, where it has moved.
+            folder: the folder of the skill.
+            backbone: folder or hub id of the backbone, if it has moved.
             precision: ``32-true``; ``bf16``: weights and activations in bf16, the readout in fp32;
-                ``auto``: bf16 where the processor multiplies it, else fp32.
+                ``auto``: bf16 if the processor multiplies it, else fp32.
 
         Raises:
-            SkipError: another precision; a file is missing, damaged, altered or of an unknown
-                version; the backbone cannot be loaded or is not the one that the skill was made on.
+            SkipError: the precision is unknown; a file is missing, damaged, altered or of an
+                unknown version; the backbone cannot be loaded or is not the skill's own.
         """
         check_precision(precision)
         folder = Path(folder)
         with _LOADING:
             if not (folder / RECORD).is_file():
                 _refuse_export(folder)
-            skill = cls._read(folder, backbone)
+            about, tensors = read_skill(folder)
+            keep, state = split(tensors)
+            check_parts(folder, about)
+            loaded = _backbone(folder, about, backbone)
+            model = cut_model(folder, about, loaded.model, loaded.tokenizer, keep)
+            fill(folder, model, state)
         if wants_bf16(precision):
-            to_bf16(skill.model)
-        return skill
-
-    @classmethod
-    def _read(cls, folder: Path, backbone: str | Path | None) -> "Skill":
-        about, tensors = read_skill(folder)
-        check_parts(folder, about)
-        loaded = _backbone(folder, about, backbone)
-        keep, state = split(tensors)
-        model = cut_model(folder, about, loaded.model, loaded.tokenizer, keep)
-        fill(folder, model, state)
+            to_bf16(model)
         return cls(about, loaded.tokenizer, model.eval(), keep, folder)
 
     @classmethod
@@ -84,10 +76,10 @@ class Skill(Classifier):
         precision: str = "32-true",
         revision: str | None = None,
     ) -> "Skill":
-        """:meth:`load` a skill of the Hugging Face hub (``USER/REPO``), or of a folder.
+        """:meth:`load` a skill from the Hugging Face hub (``USER/REPO``) or from a folder.
 
         Raises:
-            SkipError: see :meth:`load`; the hub has no such skill, or cannot be reached.
+            SkipError: see :meth:`load`; the hub has no such skill or cannot be reached.
         """
         folder = Path(repo_id)
         if not folder.is_dir():
@@ -95,11 +87,11 @@ class Skill(Classifier):
         return cls.load(folder, backbone, precision)
 
     def push_to_hub(self, repo_id: str) -> str:
-        """Upload what ``skip-exp export --format hf`` writes, a model card included; its address.
+        """Upload the skill as ``skip-exp export --format hf`` writes it; return its address.
 
         Raises:
-            SkipError: no token, sample data, weights that are not fp32, a prompt or readout of
-                the user's own, or the hub refuses or cannot be reached.
+            SkipError: there is no token, the data is sample data, the weights are not fp32, the
+                prompt or readout is custom, or the hub refuses or cannot be reached.
         """
         check_push(self.about, repo_id)
         self.check_fp32(f"push to {repo_id}")
@@ -109,7 +101,7 @@ class Skill(Classifier):
             return upload(Path(name), repo_id)
 
     def check_fp32(self, what: str) -> None:
-        """Refuse to write bf16 weights: the scores are of fp32 ones. Raises SkipError."""
+        """Refuse to write bf16 weights: the scores belong to fp32 weights. Raises SkipError."""
         if any(p.dtype != torch.float32 for p in self.model.parameters()):
             raise SkipError(f"{what}: weights are written in fp32; load the skill with 32-true")
 
@@ -122,13 +114,13 @@ class Skill(Classifier):
             inputs = collate([rows[i] for i in batch], self.tokenizer.pad_token_id)
             probabilities = self.model.logits(**inputs).softmax(-1)
             if not probabilities.isfinite().all():
-                raise SkipError("an answer is no finite number: weights or tokenizer are damaged")
+                raise SkipError("an answer is not finite: weights or tokenizer are damaged")
             answers |= zip(batch, probabilities.tolist(), strict=True)
         return [answers[i] for i in range(len(rows))]
 
 
 def _refuse_export(folder: Path) -> None:
-    """Say what reads an export in ``folder`` that holds no skill. Raises SkipError."""
+    """Name the right reader for an export in ``folder`` without a skill. Raises SkipError."""
     if (folder / CODE).is_file():
         raise SkipError(
             f"{folder}: an hf export without the skill's own files; "
@@ -136,11 +128,6 @@ def _refuse_export(folder: Path) -> None:
         )
     if (folder / ONNX).is_file():
         raise SkipError(f"{folder}: an ONNX export; skip_exp.OnnxSkill.load reads it")
-    if (folder / CONFIG).is_file():
-        raise SkipError(
-            f"{folder}: a stand-alone safetensors export, a format that is no longer read; "
-            "export the skill again with --format hf"
-        )
 
 
 def _backbone(folder: Path, about: SkillRecord, backbone_path: str | Path | None) -> Backbone:
@@ -149,12 +136,11 @@ def _backbone(folder: Path, about: SkillRecord, backbone_path: str | Path | None
     try:
         loaded = load_backbone(needed.name, path, needed.family, needed.readout, needed.layers)
     except (SkipError, OSError, ValueError) as error:
-        raise SkipError(
-            f"{folder}: its backbone {needed.name} could not be loaded: {error}"
-        ) from error
+        message = f"{folder}: its backbone {needed.name} could not be loaded: {error}"
+        raise SkipError(message) from error
     if loaded.content_hash != needed.content_hash:
         raise SkipError(
-            f"{folder}: backbone {path} is not the one it was made on, or has changed: content "
+            f"{folder}: backbone {path} is not the skill's backbone, or it has changed: content "
             f"hash {loaded.content_hash[:12]}, needed {needed.content_hash[:12]}"
         )
     return loaded

@@ -1,4 +1,4 @@
-"""Rebuild a skill's model: cut the backbone, put prompt and readout in place."""
+"""Rebuild a skill's model: prune the backbone, add prompt and readout."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -22,7 +22,7 @@ from skip_exp.skill.record import FactorsRecord, SkillRecord
 
 
 def check_parts(folder: Path, about: SkillRecord) -> None:
-    """Refuse custom prompts and readouts whose module was not imported before. SkipError."""
+    """Refuse custom prompts and readouts whose module is not imported. Raises SkipError."""
     try:
         check_imported("prompt.kind", about.prompt.kind)
         check_imported("backbone.readout", about.backbone.readout)
@@ -37,7 +37,7 @@ def cut_model(
     tokenizer: PreTrainedTokenizerBase,
     keep: Keep,
 ) -> SoftPromptModel:
-    """``backbone`` cut to ``keep``; what was trained is yet to be filled."""
+    """``backbone`` pruned to ``keep``, before :func:`fill`. Raises SkipError."""
     try:
         whole = uncut_model(about, backbone, tokenizer)
         _check_keep(keep, site_sizes(whole.shapes()))
@@ -81,7 +81,7 @@ def _check_length(
 def uncut_model(
     about: SkillRecord, backbone: PreTrainedModel, tokenizer: PreTrainedTokenizerBase
 ) -> SoftPromptModel:
-    """The whole ``backbone`` with an empty prompt and readout of the skill's kinds and sizes."""
+    """The whole ``backbone`` with a new prompt and readout of the skill's kinds and sizes."""
     family, prompt = FAMILIES[about.backbone.family], about.prompt
     soft = prompt_class(prompt.kind).build(backbone, family, prompt.length, decoder=prompt.decoder)
     readout = readout_class(about.backbone.readout).build(
@@ -91,9 +91,9 @@ def uncut_model(
 
 
 def whole_model(about: SkillRecord, tokenizer: PreTrainedTokenizerBase) -> SoftPromptModel:
-    """The dense model that size and speed are compared with: prompt and readout untrained.
+    """The dense baseline for size and speed: prompt and readout are untrained.
 
-    It has the whole backbone, even where the skill is on its first layers only.
+    It has the whole backbone, even if the skill uses only the first layers.
     """
     b = about.backbone
     backbone = load_backbone(b.name, b.path, b.family, b.readout)

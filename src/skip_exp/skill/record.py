@@ -1,6 +1,6 @@
-"""The record of a skill: what ``skill.json`` and an ONNX export's ``config.json`` say.
+"""The record of a skill: the fields of ``skill.json`` and of an ONNX export's ``config.json``.
 
-Imports no torch: an ONNX export needs none.
+Imports no torch, because an ONNX export needs none.
 """
 
 from collections.abc import Iterator
@@ -17,7 +17,6 @@ from skip_exp.utils.files import parse_json
 VERSION = 1
 RECORD = "skill.json"
 CONFIG, ONNX = "config.json", "model.onnx"  # files of an export
-LONGEST = 100_000  # tokens per text
 
 
 class _Part(BaseModel):
@@ -25,7 +24,7 @@ class _Part(BaseModel):
 
 
 class BackboneRecord(_Part):
-    """The backbone that a skill needs, and how its hidden states are read."""
+    """The backbone that a skill needs, and how the readout uses it."""
 
     name: str
     path: str
@@ -33,7 +32,7 @@ class BackboneRecord(_Part):
     readout: str
     pooling: Literal["mean", "cls"]
     content_hash: str
-    layers: int | None = Field(None, ge=1)  # where only the first layers are in use
+    layers: int | None = Field(None, ge=1)  # None: all; else only the first ones
 
 
 class PromptRecord(_Part):
@@ -43,7 +42,7 @@ class PromptRecord(_Part):
 
 
 class ScoreRecord(_Part):
-    """The main metric of the final model, and the data it was measured on."""
+    """The main metric of the final model, and the source of the data."""
 
     metric: str | None = None
     validation: float | None = None
@@ -51,18 +50,18 @@ class ScoreRecord(_Part):
 
 
 class FactorsRecord(_Part):
-    """Low-rank updates that are stored as factors."""
+    """Low-rank updates, which are stored as factors."""
 
     rank: int = Field(ge=1)
     bytes: int
 
 
 class SharedRecord(_Part):
-    """Weights that stand in the hf format's file alone, where every weight was trained.
+    """Weights that only ``model.safetensors`` of an hf export holds: all of them were trained.
 
     Attributes:
-        sha256: of that file.
-        names: {a tensor of the skill: its name in that file}.
+        sha256: of ``model.safetensors``.
+        names: {tensor of the skill: its name in ``model.safetensors``}.
     """
 
     sha256: str
@@ -70,16 +69,16 @@ class SharedRecord(_Part):
 
 
 class SkillRecord(_Part):
-    """What a skill file says beside its version and checksum.
+    """All fields of a skill except version and checksum.
 
     Attributes:
-        text: the one or two columns, or templates of columns, that the task reads.
+        text: one or two columns of the task, or templates of columns.
         labels: class names in label order.
         words: their label words; none for a ``head`` readout.
-        max_length: tokens that a text is truncated to.
-        train: what was trained. ``bias`` adds biases and norms to the file, ``lora`` also the
-            factors of low-rank updates, ``full`` every weight.
-        shared: of an hf export; None once the tensors are read.
+        max_length: texts are truncated to this many tokens.
+        train: the trained parameters. ``bias`` adds biases and norms to the file, ``lora`` also
+            the factors of low-rank updates, ``full`` every weight.
+        shared: set in an hf export; None once the tensors are read.
     """
 
     task: str
@@ -88,7 +87,7 @@ class SkillRecord(_Part):
     words: list[str]
     backbone: BackboneRecord
     prompt: PromptRecord
-    max_length: int = Field(ge=1, le=LONGEST)
+    max_length: int = Field(ge=1, le=100_000)
     scores: ScoreRecord
     train: Literal["prompt", "prompt_readout", "bias", "lora", "full"]
     factors: FactorsRecord | None = None
@@ -112,7 +111,7 @@ class SkillRecord(_Part):
     @classmethod
     def _of_lora(cls, factors: FactorsRecord | None, info: ValidationInfo) -> FactorsRecord | None:
         if factors is not None and info.data.get("train", "lora") != "lora":
-            raise ValueError(f"must not be there with train={info.data['train']}")
+            raise ValueError(f"not allowed with train={info.data['train']}")
         return factors
 
     def changed(self, **fields: Any) -> Self:
@@ -120,13 +119,13 @@ class SkillRecord(_Part):
         return self.model_copy(update=fields)
 
     def to_share(self) -> Self:
-        """A copy without the folder of this machine that its rows came from."""
+        """A copy without the local folder of its data."""
         if not str(self.scores.data).startswith("local:"):
             return self
         return self.changed(scores=self.scores.model_copy(update={"data": "local"}))
 
     def stored(self) -> dict[str, Any]:
-        """The fields as a file has them."""
+        """The fields for a file."""
         return self.model_dump(exclude_none=True)
 
 
@@ -134,40 +133,35 @@ R = TypeVar("R", bound=SkillRecord)
 
 
 def parse_record(path: Path, described: Any, kind: type[R]) -> R:
-    """The fields of ``described``, which was read from ``path``, checked.
+    """Check the fields ``described`` that were read from ``path``.
 
     Raises:
-        SkipError: a field is missing, unknown, of a wrong type or out of range.
+        SkipError: a field is missing, unknown, has a wrong type or is out of range.
     """
     try:
         return kind.model_validate(described)
     except ValidationError as error:
-        raise SkipError(f"{path}: field {_problem(error)}") from error
-
-
-def _problem(error: ValidationError) -> str:
-    """The first problem: field, value and what is allowed."""
-    first = error.errors(include_url=False)[0]
-    name = ".".join(map(str, first["loc"]))
-    told = {"missing": "is missing", "extra_forbidden": "is unknown"}.get(first["type"])
-    if told:
-        return f"{shown(name)} {told}"
-    return f"{name}={shown(first['input'])}: {first['msg'].removeprefix('Value error, ')}"
+        first = error.errors(include_url=False)[0]
+        name = ".".join(map(str, first["loc"]))
+        problem = f"{name}={shown(first['input'])}: {first['msg'].removeprefix('Value error, ')}"
+        if told := {"missing": "missing", "extra_forbidden": "unknown"}.get(first["type"]):
+            problem = f"{shown(name)} is {told}"
+        raise SkipError(f"{path}: field {problem}") from error
 
 
 @contextmanager
 def loading(what: Path) -> Iterator[None]:
-    """Turn any error of a library that reads a damaged file into one line. Raises SkipError."""
+    """Turn any error of a library that reads a file into one line. Raises SkipError."""
     try:
         yield
     except (SkipError, KeyboardInterrupt, SystemExit):
         raise
-    except BaseException as error:  # a panic of tokenizers is no Exception
+    except BaseException as error:  # a panic of tokenizers is not an Exception
         raise SkipError(f"{what}: cannot be loaded: {first_line(error)}") from error
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """The fields in ``path``, unchecked, of the version that is known. Raises SkipError."""
+    """The unchecked fields in ``path``, without the version. Raises SkipError."""
     try:
         described = parse_json(read_bytes(path))
     except ValueError as error:

@@ -1,5 +1,7 @@
 """Cut a model's vocabulary to the tokens that given texts use, and its tokenizer with it."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
@@ -18,12 +20,12 @@ from skip_exp.skill.load import Skill
 
 
 def with_vocabulary(skill: Skill, texts: Texts, source: str) -> Skill:
-    """The skill with the tokens that ``texts`` and its label words use, and no others.
+    """The skill with only the tokens that ``texts`` and its label words use.
 
-    Its backbone's settings, which every export carries, say ``vocabulary``: {kept, of, texts}.
+    Its backbone's settings get ``vocabulary``: {kept, of, texts}. Every export includes them.
 
     Args:
-        source: what ``texts`` are, for whoever reads the export.
+        source: name of ``texts``.
 
     Raises:
         SkipError: there are no texts; see :func:`cut_vocabulary`.
@@ -31,37 +33,42 @@ def with_vocabulary(skill: Skill, texts: Texts, source: str) -> Skill:
     if not texts:
         raise SkipError(f"--vocabulary {source}: has no text")
     words = [[word] for word in skill.about.words]
-    try:
+    with _naming(source):
         model, tokenizer, kept = cut_vocabulary(skill.model, skill.tokenizer, [*texts, *words])
-    except SkipError as error:
-        raise SkipError(f"--vocabulary {source}: {error}") from error
     rows = _rows(skill.model.backbone)
     model.backbone.config.vocabulary = {"kept": len(kept), "of": rows, "texts": source}
     return replace(skill, model=model, tokenizer=tokenizer)
 
 
+@contextmanager
+def _naming(source: str) -> Iterator[None]:
+    """Errors name the option and its value."""
+    try:
+        yield
+    except SkipError as error:
+        raise SkipError(f"--vocabulary {source}: {error}") from error
+
+
 def train_texts(skill: Skill) -> list[list[str]]:
-    """The train rows of the skill's task, from where its job read them.
+    """The train rows of the skill's task, from the source of its job.
 
     Raises:
-        SkipError: nothing beside the skill says where that was, or they are not there any more.
+        SkipError: no result beside the skill names the source, or the rows cannot be read.
     """
-    # Seconds of import, which no other source of texts needs.
+    # Importing these takes seconds, and no other source of texts needs them.
     from skip_exp.data.sources import load_task
     from skip_exp.data.spec import task_spec  # the same
 
     task = job_result(skill.folder).get("config", {}).get("task")
     if not task:
         raise SkipError(
-            f"--vocabulary train: no {results.FILE} beside {skill.folder} says where the train "
-            "rows are; give a file of texts"
+            f"--vocabulary train: no {results.FILE} beside {skill.folder} names the train rows; "
+            "give a file of texts"
         )
     source, _, place = str(skill.about.scores.data).partition(":")
-    try:
+    with _naming("train"):
         spec = task_spec(task)
         raw = load_task(spec, source, place if source == "local" else None, allow_sample=True)
-    except SkipError as error:
-        raise SkipError(f"--vocabulary train: {error}") from error
     split = raw.splits[spec.train]
     columns = [split.text_a] if split.text_b is None else [split.text_a, split.text_b]
     return [list(row) for row in zip(*columns, strict=True)]
@@ -70,21 +77,21 @@ def train_texts(skill: Skill) -> list[list[str]]:
 def cut_vocabulary(
     model: SoftPromptModel, tokenizer: PreTrainedTokenizerBase, texts: Texts
 ) -> tuple[SoftPromptModel, PreTrainedTokenizerBase, list[int]]:
-    """Model and tokenizer with the tokens that ``texts`` use, and the ids [kept] that these had.
+    """Model and tokenizer with only the tokens that ``texts`` use, and their old ids [kept].
 
-    Both are new and share the other weights. A text of these tokens has the same logits as before;
-    with the ``seq2seq`` readout the same probabilities, but all its logits moved by one number, for
-    they are log-probabilities of the label words among fewer words.
+    Both are new and share the other weights. A text of these tokens keeps its probabilities. It
+    also keeps its logits, except with the ``seq2seq`` readout: these are log-probabilities among
+    fewer words, so all logits of a text move by one number.
 
     Args:
-        texts: texts or pairs; what they use stays, and what :func:`cut_tokenizer` adds.
+        texts: texts or pairs. :func:`cut_tokenizer` keeps more tokens than they use.
 
     Raises:
-        SkipError: a readout or tokenizer that cannot be cut, named.
+        SkipError: the readout or the tokenizer cannot be cut.
     """
     rows = _rows(model.backbone)
     needed = {*_ids(model.backbone.config, rows).values(), *_readout_ids(model)}
-    if model.family.name == "roberta":  # whose positions count from the padding id
+    if model.family.name == "roberta":  # its positions count from the padding id
         needed |= set(range(model.backbone.config.pad_token_id))
     smaller_tokenizer, kept = cut_tokenizer(tokenizer, texts, needed)
     if kept[-1] >= rows:
@@ -103,10 +110,9 @@ def _rows(backbone: HFModel) -> int:
 
 
 def _ids(config: Any, rows: int) -> dict[str, int]:
-    """The token ids among a model's settings, as far as it has their rows."""
-    settings = config.to_dict().items()
-    ids = {k: v for k, v in settings if k.endswith("_token_id") and type(v) is int}
-    return {key: i for key, i in ids.items() if 0 <= i < rows}
+    """The token ids among a model's settings that have a row."""
+    ids = {k: v for k, v in config.to_dict().items() if k.endswith("_token_id")}
+    return {key: i for key, i in ids.items() if type(i) is int and 0 <= i < rows}
 
 
 def _readout_ids(model: SoftPromptModel) -> list[int]:
@@ -118,17 +124,16 @@ def _readout_ids(model: SoftPromptModel) -> list[int]:
         return [readout.mask_id, *readout.word_ids.tolist()]
     if type(readout) is not Seq2SeqReadout:
         name = f"{type(readout).__module__}.{type(readout).__qualname__}"
-        raise SkipError(f"cannot be cut: which tokens the readout {name} needs is not known")
+        raise SkipError(f"cannot be cut: unknown which tokens the custom readout {name} needs")
     if readout.targets.shape[1] > 1:
         raise SkipError(
-            "cannot be cut: label words of several tokens, whose probability depends on every "
-            "word of the vocabulary"
+            "cannot be cut: label words of several tokens depend on the whole vocabulary"
         )
     return [readout.start_id, *readout.targets.flatten().tolist()]
 
 
 def _cut_rows(backbone: HFModel, kept: Tensor, new_ids: Tensor) -> None:
-    """Leave the rows ``kept`` of the embeddings, and of a language model's head; tied stay tied."""
+    """Keep the rows ``kept`` of the embeddings and of a language model's head; ties remain."""
     parts = [backbone.get_input_embeddings(), backbone.get_output_embeddings()]
     of_words = {id(p) for part in parts if part is not None for p in part.parameters()}
     cut: dict[int, nn.Parameter] = {}

@@ -13,9 +13,8 @@ from skip_exp import Skill, results
 from skip_exp.commands.export import main
 from skip_exp.models.backbones import load_backbone
 from skip_exp.skill.export import card
-from skip_exp.skill.files import save_skill
-from skip_exp.skill.record import FactorsRecord, SkillRecord
-from tests.helpers.saved import Saved, save_tiny_skill
+from skip_exp.skill.record import FactorsRecord
+from tests.helpers.saved import Saved, save_tiny_skill, tell
 
 RESULT: Any = {
     "skill": "skill",
@@ -50,11 +49,6 @@ def saved(tmp_path: Path) -> Saved:
     results.write(tmp_path, results.new(**RESULT))
     note(tmp_path, ["+task=sst2", "prune.ratio=0.7", "output_dir=/my/folder", "logger=none"])
     return made
-
-
-def tell(saved: Saved, **scores: Any) -> None:
-    about = saved.about.changed(scores=saved.about.scores.model_copy(update=scores))
-    save_skill(saved.folder, saved.model, saved.keep, about)
 
 
 def change(saved: Saved, **fields: Any) -> None:
@@ -109,40 +103,30 @@ def test_the_card_tells_what_the_job_found(saved: Saved) -> None:
     assert not re.search(r"\n\n\n|[{}]{2}|None", found.content)
 
 
-def trained(record: SkillRecord, **fields: Any) -> str:
-    return ", ".join(card.what_was_trained(record.changed(**fields)))
-
-
 def test_all_that_was_trained_is_named(saved: Saved) -> None:
-    told = trained(saved.about, train="lora", factors=FactorsRecord(rank=8, bytes=1))
+    def trained(**fields: Any) -> str:
+        return ", ".join(card.what_was_trained(saved.about.changed(**fields)))
+
+    told = trained(train="lora", factors=FactorsRecord(rank=8, bytes=1))
     assert "biases and norms" in told and "low-rank updates (LoRA, rank 8)" in told
-    assert "biases and norms" in trained(saved.about, train="bias")
-    assert "head" not in trained(saved.about, train="prompt")
-
-
-def test_fine_tuning_is_no_prompt(saved: Saved) -> None:
+    assert "biases and norms" in trained(train="bias")
+    assert "head" not in trained(train="prompt")
     prompt = saved.about.prompt.model_copy(update={"kind": "none"})
-    told = trained(saved.about, train="full", prompt=prompt)
+    told = trained(train="full", prompt=prompt)
     assert "every weight of the backbone" in told and "prompt" not in told
 
 
-def test_at_ratio_0_nothing_is_said_to_be_removed(saved: Saved) -> None:
+def test_an_unpruned_contended_job_without_a_commit(saved: Saved) -> None:
     params = RESULT["params"] | {"block_pruned": 0.0, "all_pruned": 0.0}
-    change(saved, params=params, keep_sizes={"encoder.0.ffn": [20, 20]})
+    latency = RESULT["latency"] | {"contended": True}
+    sizes = {"encoder.0.ffn": [20, 20]}
+    change(saved, params=params, keep_sizes=sizes, latency=latency, git_commit=None)
     found = exported(saved)
-    assert "removed" not in found.content and "## Size" not in found.content
+    for text in ("removed", "## Size", "times as fast", "commit", "validation"):
+        assert text not in found.content, text
+    assert "other load" in found.content and "On the dev split" in found.content
     assert "pruned" not in found.data.tags
-
-
-def test_the_scored_split_is_named(saved: Saved) -> None:
-    found = exported(saved)
-    assert "On the dev split" in found.content and "validation" not in found.content
     assert found.data.eval_results[0].dataset_split == "dev"
-
-
-def test_without_a_commit_none_is_named(saved: Saved) -> None:
-    change(saved, git_commit=None)
-    assert "commit" not in exported(saved).content
 
 
 @pytest.mark.parametrize(
@@ -158,19 +142,12 @@ def test_a_command_that_runs_on_this_machine_alone_is_left_out(
 ) -> None:
     note(saved.folder.parent, overrides, sources=sources)
     assert card.job_command(saved.folder) == ""
-    assert "python -m skip_exp" not in exported(saved).content
 
 
 def test_a_sweeps_file_is_in_the_command(saved: Saved) -> None:
     note(saved.folder.parent, ["+task=rte", "seed=1"], "table2")
     found = card.job_command(saved.folder)
     assert found == "python -m skip_exp --config-name table2 +task=rte seed=1"
-
-
-def test_contended_timings_are_not_printed(saved: Saved) -> None:
-    change(saved, latency=RESULT["latency"] | {"contended": True})
-    content = exported(saved).content
-    assert "other load" in content and "times as fast" not in content
 
 
 def test_without_the_job_only_the_skill_speaks(saved: Saved) -> None:

@@ -5,7 +5,6 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -35,13 +34,6 @@ CASES = {
     "t5 gated": ("t5_gated", "input", "seq2seq", False),
 }
 LABELS = ["a", "b", "c"]
-
-
-@pytest.fixture(autouse=True)
-def fresh_process() -> Iterator[None]:
-    load_backbone.cache_clear()
-    yield
-    load_backbone.cache_clear()
 
 
 def made(root: Path, case: str, **more: Any) -> Saved:

@@ -11,10 +11,9 @@ from skip_exp import Skill
 from skip_exp.commands.export import main
 from skip_exp.errors import SkipError
 from skip_exp.models.backbones import load_backbone
-from skip_exp.skill.files import save_skill
 from skip_exp.utils.hub import hub_reachable
 from tests.helpers.push_hub import PushHub, push_hub
-from tests.helpers.saved import Saved, save_tiny_skill
+from tests.helpers.saved import Saved, save_tiny_skill, tell
 
 
 @pytest.fixture
@@ -23,11 +22,6 @@ def saved(tmp_path: Path) -> Saved:
     made = save_tiny_skill(tmp_path)
     tell(made, data="hub:nyu-mll/glue/sst2")
     return made
-
-
-def tell(saved: Saved, **scores: Any) -> None:
-    about = saved.about.changed(scores=saved.about.scores.model_copy(update=scores))
-    save_skill(saved.folder, saved.model, saved.keep, about)
 
 
 @pytest.fixture

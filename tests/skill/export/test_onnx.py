@@ -1,18 +1,109 @@
-"""An ONNX export at work: few imports, any thread, an answer that no neighbour changes."""
+"""An ONNX export answers as its skill: without torch, from any thread, without skip_exp."""
 
+import json
+import shutil
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
-from skip_exp import OnnxSkill
+from skip_exp import OnnxSkill, Skill
+from skip_exp.commands import predict
+from skip_exp.commands.export import main
+from skip_exp.errors import SkipError
 from skip_exp.skill.export.onnx.int8 import round_weights
-from tests.helpers.saved import WORDS
+from skip_exp.skill.export.onnx.write import NEIGHBOURS, ROUNDING, compare_onnx
+from tests.helpers.saved import WORDS, Saved, save_tiny_skill
+from tests.helpers.written import ROOT
 
-TEXTS = [" ".join(np.random.default_rng(i).choice(WORDS, 1 + i % 9)) for i in range(40)]
+TEXTS = ["a warm film", "dull", "the plot is long and the film was not funny", "very good", ""]
+MANY = [" ".join(np.random.default_rng(i).choice(WORDS, 1 + i % 9)) for i in range(40)]
+CASES = {
+    "bert": ("bert", "prefix", "head", False),
+    "bert mlm": ("bert", "input", "mlm", False),
+    "roberta": ("roberta", "prefix", "head", False),
+    "t5 encoder": ("t5", "prefix", "head", False),
+    "t5": ("t5", "prefix", "seq2seq", True),
+    "t5 gated": ("t5_gated", "input", "seq2seq", False),
+}
+EXAMPLE = ROOT / "examples/onnxruntime_only.py"
+ABSENT = ("skip_exp", "torch", "transformers", "pandas", "huggingface_hub")
+
+
+def alone(folder: Path, *texts: str) -> list[dict]:
+    """What the example prints, in a process that cannot import what is ABSENT."""
+    code = f"import runpy, sys; sys.modules |= dict.fromkeys({ABSENT}); sys.argv = sys.argv[1:]; "
+    code += "runpy.run_path(sys.argv[0], run_name='__main__')"
+    command = [sys.executable, "-I", "-c", code, str(EXAMPLE), str(folder), *texts]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return [json.loads(line) for line in done.stdout.splitlines()]
+
+
+def same(found: list[Any], expected: list[Any]) -> None:
+    for one, other in zip(found, expected, strict=True):
+        assert one["label"] == other["label"]
+        assert one["probabilities"] == pytest.approx(other["probabilities"], abs=1e-5)
+
+
+@pytest.mark.parametrize(  # an export takes seconds: one kind in the normal run
+    "case", [c if c == "bert" else pytest.param(c, marks=pytest.mark.slow) for c in CASES]
+)
+@pytest.mark.usefixtures("onnx_packages")
+def test_onnx_gives_the_same_logits(tmp_path: Path, case: str, capsys: Any) -> None:
+    kind, prompt, readout, decoder = CASES[case]
+    saved = save_tiny_skill(tmp_path, kind, prompt, readout, decoder=decoder, train="lora")
+    out = tmp_path / "out"
+    assert main([str(saved.folder), str(out), "--format", "onnx"]) == 0
+    assert capsys.readouterr().out.startswith(f"written: {out} (")
+    skill = Skill.load(saved.folder)
+    texts = [*TEXTS, " ".join(f"w{i}" for i in range(40)), "a", "bad bad film"]
+    assert compare_onnx(skill, out / "model.onnx", texts).logits < 1e-5
+
+    session = pytest.importorskip("onnxruntime").InferenceSession(out / "model.onnx")
+    inputs = ["input_ids", "attention_mask"] + (["token_type_ids"] if "bert" in case[:4] else [])
+    assert [each.name for each in session.get_inputs()] == inputs
+    assert all(each.shape == ["batch", "length"] for each in session.get_inputs())
+    assert [each.name for each in session.get_outputs()] == ["logits"]
+    config = json.loads((out / "config.json").read_text())
+    assert config["format"] == "onnx" and config["labels"] == ["negative", "positive"]
+    assert config["int8"] is False
+    with pytest.raises(SkipError, match=r"skip_exp.OnnxSkill.load"):
+        Skill.load(out)
+    same(OnnxSkill.load(out).predict(texts), skill.predict(texts))
+    same(alone(out, *texts), skill.predict(texts))
+
+
+def test_int8_is_near_and_has_int8_weights(tiny: Saved, onnx_folder: Path) -> None:
+    onnx = pytest.importorskip("onnx")
+    path = onnx_folder / "model.onnx"
+    found = compare_onnx(Skill.load(tiny.folder), path, TEXTS)
+    assert found.logits > 1e-6 and found.probabilities <= ROUNDING
+    assert found.neighbours <= NEIGHBOURS
+    weights = [w for w in onnx.load(path).graph.initializer if w.data_type == onnx.TensorProto.INT8]
+    linears = [b for b in tiny.model.blocks() if b.output.in_features]
+    assert len([w for w in weights if len(w.dims) == 2]) >= len(linears)
+    assert json.loads((onnx_folder / "config.json").read_text())["int8"] is True
+    assert not (onnx_folder / "simpler.onnx").exists()
+
+
+def test_predict_takes_an_onnx_export_that_is_whole(
+    tiny: Saved, onnx_folder: Path, tmp_path: Path, capsys: Any
+) -> None:
+    out = shutil.copytree(onnx_folder, tmp_path / "out")
+    assert predict.main([str(out), TEXTS[0]]) == 0
+    answer = json.loads(capsys.readouterr().out)
+    assert answer["label"] == Skill.load(tiny.folder).predict([TEXTS[0]])[0]["label"]
+    assert predict.main([str(out), TEXTS[0], "--precision", "bf16"]) == 2
+    assert "--precision bf16: " in capsys.readouterr().err
+    with (out / "model.onnx").open("ab") as file:
+        file.write(b"x")
+    assert predict.main([str(out), TEXTS[0]]) == 2
+    assert "damaged or altered: model.onnx is not what config.json" in capsys.readouterr().err
 
 
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="memory is read from /proc")
@@ -37,7 +128,7 @@ print(f"{{seconds:.2f}} s, {{int(peak[0].split()[1]) / 1024:.0f}} MB")
 
 def test_eight_threads_get_the_answers_of_one(onnx_folder: Path) -> None:
     skill = OnnxSkill.load(onnx_folder, threads=1)
-    parts = [TEXTS[i:] + TEXTS[:i] for i in range(8)]
+    parts = [MANY[i:] + MANY[:i] for i in range(8)]
     alone = [skill.predict(part) for part in parts]
     with ThreadPoolExecutor(8) as pool:
         for _ in range(5):
@@ -47,9 +138,20 @@ def test_eight_threads_get_the_answers_of_one(onnx_folder: Path) -> None:
 def test_8_bit_answers_do_not_depend_on_neighbours(onnx_folder: Path) -> None:
     skill = OnnxSkill.load(onnx_folder)
     long = "w30 " * 60
-    together = [each["probabilities"]["positive"] for each in skill.predict([*TEXTS, long])]
-    alone = [skill.predict([text])[0]["probabilities"]["positive"] for text in [*TEXTS, long]]
+    together = [each["probabilities"]["positive"] for each in skill.predict([*MANY, long])]
+    alone = [skill.predict([text])[0]["probabilities"]["positive"] for text in [*MANY, long]]
     assert together == pytest.approx(alone, abs=1e-4)
+
+
+PAIRS = [("a warm film", "dull " * 40), ("w12 " * 30, "very good"), ("bad", "")]
+FLAT = [text for pair in PAIRS for text in pair]
+
+
+def test_so_they_are_for_pairs(onnx_folder: Path, tmp_path: Path) -> None:
+    out = shutil.copytree(onnx_folder, tmp_path / "out")
+    config = json.loads((out / "config.json").read_text())
+    (out / "config.json").write_text(json.dumps(config | {"text": ["first", "second"]}))
+    same(alone(out, *FLAT), OnnxSkill.load(out).predict(PAIRS))
 
 
 def test_a_product_is_rounded_by_row_and_column() -> None:
@@ -74,8 +176,7 @@ def test_a_product_is_rounded_by_row_and_column() -> None:
 
 
 def test_threads_and_repr(onnx_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    import onnxruntime
-
+    onnxruntime = pytest.importorskip("onnxruntime")
     asked: list[int] = []
 
     class Session(onnxruntime.InferenceSession):  # type: ignore[misc]

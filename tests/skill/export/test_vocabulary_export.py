@@ -1,7 +1,6 @@
 """``skip-exp export --vocabulary``: every format answers as the skill, with fewer tokens."""
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,20 +11,11 @@ from transformers import AutoModelForSequenceClassification, AutoTokenizer, pipe
 
 from skip_exp import OnnxSkill, Skill, results
 from skip_exp.commands.export import main
-from skip_exp.models.backbones import load_backbone
-from skip_exp.skill.files import save_skill
-from tests.helpers.saved import Saved, save_tiny_skill
+from tests.helpers.saved import Saved, save_tiny_skill, tell
 
 TEXTS = ["the film was warm", "the plot was dull and long", "w12 w13"]
 USED = ["the", "film", "was", "warm", "plot", "dull", "and", "long", "w12", "w13"]
 WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "no", "yes", *USED, "a"]  # of the BERT
-
-
-@pytest.fixture(autouse=True)
-def fresh_process() -> Iterator[None]:
-    load_backbone.cache_clear()
-    yield
-    load_backbone.cache_clear()
 
 
 @pytest.fixture
@@ -40,13 +30,8 @@ def saved(tmp_path: Path) -> Saved:
     params = {"block_pruned": 0.5, "all_pruned": 0.2, "all_before": 12_000, "all_after": 9_600}
     result: Any = {"skill": "skill", "config": {"task": task | {"metrics": ["accuracy"]}}}
     results.write(tmp_path, results.new(**result, params=params, metric={}, seed=1))
-    tell(made, f"local:{tmp_path}")
+    tell(made, data=f"local:{tmp_path}")
     return made
-
-
-def tell(saved: Saved, data: str) -> None:
-    scores = saved.about.scores.model_copy(update={"data": data})
-    save_skill(saved.folder, saved.model, saved.keep, saved.about.changed(scores=scores))
 
 
 def exported(saved: Saved, *options: str) -> Path:

@@ -1,4 +1,4 @@
-"""The model card of an export: what was trained and pruned, how good and fast it is, its limits."""
+"""The model card of an export: training, pruning, scores, speed and limits."""
 
 import re
 import shlex
@@ -17,7 +17,7 @@ from skip_exp.skill.record import SkillRecord
 
 CARD = "README.md"
 TEMPLATE = Path(__file__).with_name("card.md.jinja")
-# Where a backbone is on the hub, and its licence. All others: their id, and no licence is claimed.
+# Hub ids and licences of known backbones. The card of another one names no licence.
 EMBEDDED = {
     "embedded:minilm": "sentence-transformers/all-MiniLM-L6-v2",
     "embedded:minilm_roberta": "sentence-transformers/all-MiniLM-L6-v2",
@@ -37,9 +37,8 @@ LICENCES = {
 }
 METRICS = {"matthews": "matthews_correlation", "f1_macro": "f1"}  # ours -> the hub's
 HUB_ID = re.compile(r"[\w.-]+(/[\w.-]+)?")
-# Overrides that change no result.
-NO_RESULT = ("output_dir=", "hydra.", "cache.", "logger", "sweep.")
-CONFIG_SOURCES = {"hydra", "main", "sweeps", "schema"}  # a user's own folder is none of them
+NO_RESULT = ("output_dir=", "hydra.", "cache.", "logger", "sweep.")  # overrides left out
+CONFIG_SOURCES = {"hydra", "main", "sweeps", "schema"}  # those of the package
 
 
 def model_card(
@@ -52,32 +51,26 @@ def model_card(
     onnx: bool = False,
     int8: bool = False,
 ) -> ModelCard:
-    """The card of a skill that was read from ``source``, beside which its job's result may lie.
+    """The card of a skill that was read from ``source``, where its job's result may be found.
 
     Args:
-        repo_id: where it will be on the hub, if that is known.
-        onnx, int8: the export that it describes; else the one for transformers.
+        repo_id: address of the model on the hub, if known.
+        onnx, int8: the described export; by default the one for transformers.
     """
     result = job_result(source)
     vocabulary = getattr(model.backbone.config, "vocabulary", {})
     scores = final_scores(record, result)
-    hub_id, licence = backbone_origin(record)
     told: dict[str, Any] = {
         "record": record,
         "result": result,
-        "hub_id": hub_id,
-        "licence": licence,
+        "origin": backbone_origin(record),
         "trained": what_was_trained(record),
         "cut": _was_cut(result),
-        "pair": len(record.text) == 2,
-        "columns": " and ".join(f"`{entry}`" for entry in record.text),
         "tokenizer": tokenizer,
-        "inputs": tokenizer.model_input_names,
         "repo_id": repo_id,
         "onnx": onnx,
         "int8": int8,
         "scores": scores,
-        **{name: result.get(name) or {} for name in ("metrics", "majority", "params", "latency")},
         "split": _task(result).get("validation"),
         "data": _data(record, result),
         "vocabulary": vocabulary,
@@ -85,17 +78,14 @@ def model_card(
         "shapes": model.shapes(),
         "command": job_command(source),
         "note": result.get("backbone_note") or NOTES.get(record.backbone.path),
-        "number": lambda value: "" if value is None else f"{value:.3f}",
-        "percent": lambda value: f"{value:.0%}",
-        "millions": lambda value: f"{value / 1e6:.1f}",
     }
-    # The scores are of the whole vocabulary, and of weights in fp32.
+    # The scores were measured with the whole vocabulary and with fp32 weights.
     data = _metadata(record, result, {} if vocabulary or int8 else scores, onnx)
     return ModelCard.from_template(data, template_path=str(TEMPLATE), **told)
 
 
 def job_result(source: Path | None) -> Mapping[str, Any]:
-    """The result of the job that wrote the skill in ``source``; empty if it is not there."""
+    """The result of the job that wrote the skill in ``source``; empty if there is none."""
     if source is None or not (path := source.parent / results.FILE).is_file():
         return {}
     found = results.load(path)
@@ -107,7 +97,7 @@ def _task(result: Mapping[str, Any]) -> Mapping[str, Any]:
 
 
 def _was_cut(result: Mapping[str, Any]) -> bool | None:
-    """Whether neurons were removed; None where no result says so."""
+    """Whether neurons were removed; None without a result."""
     if not (sizes := result.get("keep_sizes")):
         return None
     return any(kept < of for kept, of in sizes.values())
@@ -116,19 +106,15 @@ def _was_cut(result: Mapping[str, Any]) -> bool | None:
 def what_was_trained(record: SkillRecord) -> list[str]:
     """The parts of the model that tuning changed."""
     prompt, train = record.prompt, record.train
-    parts = []
-    if prompt.kind != "none":
-        parts.append(f"a soft prompt ({prompt.kind}, {prompt.length} tokens)")
-    if train == "full":
-        parts.append("every weight of the backbone")
-    if train in ("bias", "lora"):
-        parts.append("biases and norms")
-    if train == "lora":
-        rank = f", rank {record.factors.rank}" if record.factors else ""
-        parts.append(f"low-rank updates (LoRA{rank})")
-    if train != "prompt" and record.backbone.readout == "head":
-        parts.append("the classification head")
-    return parts or ["nothing"]
+    rank = f", rank {record.factors.rank}" if record.factors else ""
+    parts = {
+        f"a soft prompt ({prompt.kind}, {prompt.length} tokens)": prompt.kind != "none",
+        "every weight of the backbone": train == "full",
+        "biases and norms": train in ("bias", "lora"),
+        f"low-rank updates (LoRA{rank})": train == "lora",
+        "the classification head": train != "prompt" and record.backbone.readout == "head",
+    }
+    return [part for part, was_trained in parts.items() if was_trained] or ["nothing"]
 
 
 def _metadata(
@@ -164,7 +150,7 @@ def _metadata(
 
 
 def backbone_origin(record: SkillRecord) -> tuple[str | None, str | None]:
-    """Hub id and licence of the backbone, as far as they are known."""
+    """Hub id and licence of the backbone; None where unknown."""
     path = record.backbone.path
     hub_id = EMBEDDED.get(path)
     if hub_id is None and HUB_ID.fullmatch(path) and not Path(path).exists():
@@ -181,7 +167,7 @@ def final_scores(record: SkillRecord, result: Mapping[str, Any]) -> dict[str, fl
 
 
 def _hub(record: SkillRecord, result: Mapping[str, Any]) -> dict[str, str]:
-    """{path, name} of the data on the hub, where they came from there."""
+    """{path, name} of the dataset on the hub; empty for other data."""
     data = str(record.scores.data)
     if not data.startswith("hub:"):
         return {}
@@ -196,10 +182,10 @@ def _data(record: SkillRecord, result: Mapping[str, Any]) -> str:
 
 
 def job_command(source: Path | None) -> str:
-    """The command of the job that wrote the skill, from what Hydra noted of it.
+    """The command of the job that wrote the skill, from Hydra's records.
 
-    Empty where it would not run elsewhere: it names a path of the machine, or took a folder of
-    configurations with ``--config-dir``.
+    Empty for a command that would not run elsewhere: one with a local path, or with a custom
+    ``--config-dir``.
     """
     notes = None if source is None else source.parent / ".hydra" / "hydra.yaml"
     try:
