@@ -1,8 +1,12 @@
-"""Measure everything side by side: ``python -m benchmarks [--quick] [--only NAME ...]``.
+"""Measure skip_exp side by side with PEFT and Captum.
 
-Each comparison runs in a process of its own, one after the other; the tables are written after each
-of them, so that an interrupted run leaves what it has. Tuned models are kept in ``--work`` and used
-again. Real rows are read where SKIP_EXP_DATA names their folder, generated ones otherwise.
+Example:
+
+    python -m benchmarks --quick --only forward prefix
+
+Each comparison runs in its own process, one after the other. The tables are written after each of
+them, so an interrupted run keeps its earlier tables. Tuned models are kept in --work and used
+again. Real rows are read from the folder in SKIP_EXP_DATA; without it rows are generated.
 """
 
 import argparse
@@ -68,8 +72,8 @@ def parser() -> argparse.ArgumentParser:
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    jobs = "finished jobs whose skills the ladder serves, in place of newly tuned ones"
-    conf = "further configuration, as of jobs: its task/NAME.yaml are tasks of the ladder, too"
+    jobs = "finished jobs whose skills the ladder serves; default: newly tuned ones"
+    conf = "folder with further configuration, such as task/NAME.yaml of the ladder's tasks"
     some: dict[str, Any] = {
         "nargs": "+",
         "choices": COMPARISONS,
@@ -77,11 +81,13 @@ def parser() -> argparse.ArgumentParser:
         "metavar": "NAME",
     }
     names = f"some of: {', '.join(COMPARISONS)}"
-    made.add_argument("--quick", action="store_true", help="on little: does everything run?")
+    made.add_argument("--quick", action="store_true", help="smoke run on small inputs")
     made.add_argument("--only", **some, help=names)
     made.add_argument("--out", type=Path, default=Path("outputs/bench"), metavar="DIR")
     made.add_argument("--work", type=Path, default=Path("outputs/.bench"), metavar="DIR")
-    made.add_argument("--task", nargs="+", default=["sst2"], metavar="TASK", help="of the ladder")
+    made.add_argument(
+        "--task", nargs="+", default=["sst2"], metavar="TASK", help="tasks of the ladder"
+    )
     made.add_argument("--config-dir", type=Path, metavar="DIR", help=conf)
     made.add_argument("--jobs", type=Path, nargs="+", default=[], metavar="DIR", help=jobs)
     made.add_argument("--rows", type=Path, help=argparse.SUPPRESS)

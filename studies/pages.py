@@ -1,9 +1,17 @@
-"""``python -m studies.pages PAGE ...``: the tables of Markdown pages, from their CSV files.
+"""Write the tables of Markdown pages from their CSV files.
 
-A table stands between ``<!-- table: FILE.csv where CONDITION | COLUMN | TITLE = TEMPLATE -->`` and
-``<!-- /table -->``: the file beside the page, a pandas query that picks its rows (may be left out),
-and its columns: one of the file as it stands, or a title and what it shows, such as
-``final = {final:.1f} ± {final_std:.1f}``. Where a value of a cell is missing, the cell is ``-``.
+Example:
+
+    python -m studies.pages studies/results.md
+
+A table stands between two comments:
+
+    <!-- table: FILE.csv where CONDITION | COLUMN | TITLE = TEMPLATE -->
+    <!-- /table -->
+
+FILE.csv lies beside the page. CONDITION is a pandas query that picks rows and may be left out. A
+column is one of the file, or a title with a template such as "final = {final:.1f} ± {std:.1f}". A
+cell with a missing value is "-".
 """
 
 import argparse
@@ -23,7 +31,11 @@ TABLE = re.compile(r"(<!-- table: (.+?) -->\n).*?(<!-- /table -->)", re.DOTALL)
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Exit code: 0, or 1 where a page or its CSV file cannot be read or written."""
-    parser = argparse.ArgumentParser(prog="python -m studies.pages", description=__doc__)
+    parser = argparse.ArgumentParser(
+        prog="python -m studies.pages",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     parser.add_argument("pages", nargs="+", type=Path, metavar="PAGE")
     for page in parser.parse_args(arguments).pages:
         try:

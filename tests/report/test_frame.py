@@ -24,16 +24,6 @@ def test_what_is_not_known_is_empty_or_nan():
     assert frame.rows([failed() | {"ratio": "auto"}])["ratio"].isna().all()
 
 
-def test_a_contended_timing_is_no_speedup():
-    row = frame.rows([result(latency={"speedup": 1.2, "contended": True})]).iloc[0]
-    assert row["contended"] and pd.isna(row["latency/speedup"])
-
-
-def test_generated_rows_are_sample_whatever_their_source_is_called():
-    row = frame.rows([result(data_is_sample=True)]).iloc[0]
-    assert (row["data"], row["sample"]) == ("sample", True)
-
-
 def test_comparable_leaves_out_what_does_not_change_the_numbers():
     config = {
         "task": {"name": "rte"},

@@ -105,13 +105,3 @@ def test_what_a_backbone_is_goes_with_it():
     assert list(lines(*found)["notes"]) == ["", "BERT-derived"]
     assert "minilm_roberta: BERT-derived: minilm's weights." in warnings(gathered(*found))
     assert "BERT-derived" in tables.to_csv(gathered(*found).cells)
-
-
-def test_a_ratio_that_was_looked_for_is_no_number():
-    config = {"prune": {"ratio": "auto", "max_drop": 1.0}}
-    found = [result(ratio=0.55, seed=1, config=config), result(seed=2, config=config)]
-    (line,) = lines(*found).to_dict("records")
-    assert (line["ratio"], line["variant"]) == ("found", "prune.max_drop=1.0")
-    (stored,) = csv.DictReader(io.StringIO(tables.to_csv(gathered(*found).cells)))
-    assert stored["ratio"] == "found"
-    assert float(stored["params/block_pruned mean"]) == pytest.approx(0.525)

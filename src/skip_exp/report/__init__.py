@@ -1,1 +1,1 @@
-"""Reads result files, and nothing else: tables, figures, one page, and the reconstructed table."""
+"""Turns result files into tables, figures, one page, and the reconstructed table."""

@@ -1,4 +1,4 @@
-"""The figures of the page: drawn by matplotlib as SVG whose colours follow the page's."""
+"""Draws the figures of the page with matplotlib, as SVG in the colours of the page."""
 
 import io
 import re
@@ -59,7 +59,7 @@ def tradeoff(cells: pd.DataFrame) -> Drawings:
     legend, drawings = styles(shown["backbone"]), []
     for (_, task), part in shown.groupby(["sample", "task"]):
         if part["metric/final mean"].isna().all():
-            continue  # dense alone tells nothing
+            continue  # dense alone shows no trade-off
         axes = _axes("speed-up, times dense", part)
         for backbone, group in part.groupby("backbone"):
             dense = _points(group.head(1), "dense", 1.0)
@@ -72,7 +72,7 @@ def tradeoff(cells: pd.DataFrame) -> Drawings:
 
 @rc_context(SETTINGS)
 def pruning(cells: pd.DataFrame) -> Drawings:
-    """Metric against the fraction pruned, per task and backbone: final, and before tuning again."""
+    """Metric against the fraction pruned, per task and backbone: pruned and final."""
     variant = (" (" + cells["variant"] + ")").where(cells["variant"] != "", "")
     cells = cells.assign(method=cells["attribution"] + variant)[cells["n"] > 0]
     legend, drawings = styles(cells["method"]), []
@@ -111,9 +111,9 @@ def _axes(x_label: str, cells: pd.DataFrame) -> Axes:
 def _add(
     axes: Axes, style: Style, points: pd.DataFrame, path: pd.DataFrame, is_hollow: bool = False
 ) -> None:
-    """Marks at the points, with bars of a deviation, and a line along the path.
+    """Marks at the points, with error bars, and a line along the path.
 
-    Nothing is clipped: an SVG's clip paths are links by names, which the page has once only.
+    Nothing is clipped, because clip paths are links to names that must be unique on the page.
     """
     if points.empty:
         return
@@ -135,7 +135,7 @@ def _svg(axes: Axes, title: str, cells: pd.DataFrame) -> tuple[str, str]:
     )
     _, _, svg = content.getvalue().partition("<svg")
     svg = re.sub("^[^>]*>|<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
-    svg = re.sub(r'<g id="[^"]*"', "<g", svg)  # the page would have each name many times
+    svg = re.sub(r'<g id="[^"]*"', "<g", svg)  # names must be unique on the page
     for name, colour in INK.items():
         svg = svg.replace(colour, f"var(--{name})")
     label = escape(f"{title}: {axes.get_ylabel()} against {axes.get_xlabel()}")

@@ -79,7 +79,7 @@ def read(name: str, overrides: Sequence[str] = ()) -> Grid:
         raise SkipError(f"{file}: must sweep over {', '.join(SWEPT)}; it has {', '.join(values)}")
     for override in overrides:
         if override.lstrip("+").split("=")[0] in SWEPT:
-            raise SkipError(f"{override}: {name} sweeps over it; run a sweep of your own instead")
+            raise SkipError(f"{override}: {name} sweeps over it; run a custom sweep instead")
     names, task_configs, grid_settings = {}, {}, {}
     for task, backbone in product(values["task"], values["backbone"]):
         cfg = composed(name, (f"+task={task}", f"backbone={backbone}", *overrides))

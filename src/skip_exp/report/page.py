@@ -1,4 +1,4 @@
-"""One HTML page that needs nothing but itself: no network, no script, no other file."""
+"""The report as one HTML page, without network, scripts or other files."""
 
 from collections.abc import Sequence
 from datetime import UTC, datetime
