@@ -1,1 +1,1 @@
-"""The jobs of one command: each by itself, earlier attempts, workers, the end."""
+"""The jobs of one command: checks before the first, each job, workers, the summary."""

@@ -1,6 +1,6 @@
 """Hydra's callback: checks every job of a command before the first one starts.
 
-It imports no torch, so that a wrong value is refused within a second or so.
+Without torch, a wrong value is refused within about a second.
 """
 
 import copy
@@ -24,7 +24,7 @@ _EXTRAS = ("joblib", "submitit", "ray")  # launchers among pyproject.toml's opti
 
 
 class Started(Callback):
-    """Refuses a wrong configuration with exit code 2, and notes what starts."""
+    """Refuses a wrong configuration with exit code 2, and notes the folder of the results."""
 
     def on_run_start(self, config: DictConfig, **_: Any) -> None:
         """Before a single job.
@@ -38,7 +38,7 @@ class Started(Callback):
             _refuse(error)
 
     def on_multirun_start(self, config: DictConfig, **_: Any) -> None:
-        """Before a sweep. Jobs that another sweeper chooses as it goes are checked one by one.
+        """Before a sweep. Jobs chosen by another sweeper are checked when they start.
 
         Raises:
             SystemExit: the command is refused.
@@ -58,7 +58,7 @@ class Started(Callback):
 
 
 def check(composed: DictConfig) -> None:
-    """Check a job's composed configuration, ``hydra`` included; it is changed on the way.
+    """Check a job's composed configuration with its node ``hydra``, which is changed.
 
     Raises:
         SkipError: a value out of its range, or values that exclude each other.
@@ -68,7 +68,7 @@ def check(composed: DictConfig) -> None:
         tasks = ", ".join(_loader().get_group_options("task"))
         raise SkipError(f"task: missing; write +task=NAME, e.g. +task=rte; one of {tasks}")
     hydra = composed.hydra
-    with flag_override(hydra, ["readonly", "struct"], False):  # known when a job starts
+    with flag_override(hydra, ["readonly", "struct"], False):  # set when a job starts
         hydra.job.num, hydra.job.id, hydra.runtime.output_dir = 0, "0", "."
     before = HydraConfig.instance().cfg
     try:
@@ -83,7 +83,7 @@ def check(composed: DictConfig) -> None:
 
 
 def _check_launcher(hydra: DictConfig) -> None:
-    """Raise SkipError where the launcher's package is not installed."""
+    """Raise SkipError if the launcher's package is not installed."""
     launcher = hydra.launcher._target_
     extra = next((name for name in _EXTRAS if f"hydra_{name}_" in launcher), None)
     if extra and launcher not in Plugins.instance().class_name_to_class:

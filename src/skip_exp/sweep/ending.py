@@ -1,6 +1,6 @@
-"""What is told when the jobs of a command have ended.
+"""The summary after the last job.
 
-Jobs may run in other processes (joblib, submitit), so it is told from the result files.
+It reads the result files, because jobs may run in other processes (joblib, submitit).
 """
 
 import os
@@ -17,44 +17,36 @@ from skip_exp.report import summary
 from skip_exp.sweep import progress
 from skip_exp.sweep.state import STARTED
 
-STARTED_JOB = ".hydra/config.yaml"  # Hydra writes it as a job starts
-
 
 def finish() -> bool:
-    """Show what the jobs of this command left behind; whether all of them are done."""
+    """Show the results of this command's jobs; return whether all of them are done."""
     folder = STARTED.folder
     if folder is None or not folder.is_dir():
         return not STARTED.failed
-    every = results.load(folder)
-    all_results = sorted((r for r in every if _is_own(Path(r["path"]).parent)), key=_number)
-    done = [result for result in all_results if result["status"] == "done"]
-    lost = _without_result(folder)
-    if all_results and (STARTED.multirun or not STARTED.failed):
-        _show(all_results)
+    # Reusing a result in its own folder writes only the configuration anew.
+    own = {file.parent for name in (results.FILE, results.CONFIG) for file in _new(folder, name)}
+    found = sorted((r for r in results.load(folder) if Path(r["path"]).parent in own), key=_number)
+    done = [result for result in found if result["status"] == "done"]
+    started = {file.parents[1] for file in _new(folder, ".hydra/config.yaml")}
+    lost = sorted(job.name for job in started - {Path(result["path"]).parent for result in found})
+    if found and (STARTED.multirun or not STARTED.failed):
+        _show(found)
     for name in lost:
         print(f"error: {name}: ended without a result", file=sys.stderr)
-    if STARTED.multirun and not (all_results or lost):  # workers elsewhere, or a failed launcher
+    if STARTED.multirun and not (found or lost):  # workers elsewhere, or a failed launcher
         print(f"error: {os.path.relpath(folder)}: no job left a result there", file=sys.stderr)
     if STARTED.multirun or (done and not STARTED.failed):
         print(f"results: {os.path.relpath(folder)}")
         print(f"next:    {_next_command(folder)}")
-    return 0 < len(done) == len(all_results) and not lost and not STARTED.failed
+    return 0 < len(done) == len(found) and not lost and not STARTED.failed
 
 
-def _is_own(job: Path) -> bool:
-    """Whether this command left the result there: an earlier sweep may have left others.
-
-    A job that was reused where it lies has its configuration written anew; one that was refused for
-    what lies there has not.
-    """
-    return any(_is_new(job / name) for name in (results.FILE, results.CONFIG))
-
-
-def _is_new(file: Path) -> bool:
-    """Whether the file is there, and not from before this command's sweep."""
-    folder = STARTED.folder
-    began = progress.start_of(folder) if STARTED.multirun and folder else 0.0
-    return file.is_file() and file.stat().st_mtime >= began
+def _new(folder: Path, name: str) -> list[Path]:
+    """This command's files ``name`` in its job folders: an earlier sweep may have left others."""
+    if not STARTED.multirun:
+        return [file for file in [folder / name] if file.is_file()]
+    began = progress.start_of(folder)
+    return [file for file in folder.glob(f"*/{name}") if file.stat().st_mtime >= began]
 
 
 def _show(all_results: list[dict[str, Any]]) -> None:
@@ -71,15 +63,8 @@ def _number(result: dict[str, Any]) -> tuple[int, str]:
     return int(number.group()) if number and STARTED.multirun else 0, name
 
 
-def _without_result(folder: Path) -> list[str]:
-    """Jobs that were started and left nothing: their process was killed."""
-    pattern = "*/.hydra" if STARTED.multirun else ".hydra"
-    jobs = [path.parent for path in folder.glob(pattern) if _is_new(path.parent / STARTED_JOB)]
-    return sorted(job.name for job in jobs if not ((job / results.FILE).is_file() and _is_own(job)))
-
-
 def _next_command(folder: Path) -> str:
-    """After a sweep its report; after a job a sweep over ratios."""
+    """The report of a sweep, or a sweep over ratios after a single job."""
     if STARTED.multirun:
         return f"python -m skip_exp report {os.path.relpath(folder)}"
     replaced = ("prune.ratio=", "prune.max_drop=", "hydra.")

@@ -1,4 +1,4 @@
-"""One job of a command, in whichever process it runs. It fails alone and reports why."""
+"""One job of a command: if it fails, the others still run, and its result file says why."""
 
 import hashlib
 import json
@@ -24,13 +24,13 @@ from skip_exp.utils import imports
 
 log = logging.getLogger(__name__)
 
-TRACEBACKS = "SKIP_EXP_TRACEBACKS"  # set where the user asked for them with HYDRA_FULL_ERROR=1
+TRACEBACKS = "SKIP_EXP_TRACEBACKS"  # set if the user set HYDRA_FULL_ERROR=1
 
 
 def job(cfg: DictConfig) -> None:
-    """Run one job. An error fails this job only, and is written to its result file."""
+    """Run one job. An error fails this job only and is written to its result file."""
     error = None
-    logging.raiseExceptions = False  # a log file on a full disk: the job tells of it, once
+    logging.raiseExceptions = False  # the job reports a full disk once, not each log line
     try:
         progress.announce()
         OmegaConf.resolve(cfg)
@@ -39,7 +39,7 @@ def job(cfg: DictConfig) -> None:
         workers.settle(settings.trainer)
         if attempts.repeat(settings):
             return
-        pipeline = imports.load("skip_exp.pipeline")  # not before: torch takes seconds to import
+        pipeline = imports.load("skip_exp.pipeline")  # late: torch takes seconds to import
         _quiet()
         pipeline.run(settings)
     except KeyboardInterrupt:
@@ -54,12 +54,12 @@ def job(cfg: DictConfig) -> None:
         error = _one_line(problem)
         _fail(cfg, problem, error)
     finally:
-        if runs := sys.modules.get("skip_exp.logger.runs"):  # without it no run is open
+        if runs := sys.modules.get("skip_exp.logger.runs"):  # otherwise no run is open
             runs.close(error)
 
 
 def _quiet() -> None:
-    """Lightning announces hardware and tips at every fit; warnings belong in the log file."""
+    """Silence Lightning's hardware notes and tips; warnings go to the log file."""
     logging.captureWarnings(True)
     logging.getLogger("lightning").handlers.clear()
     for name in ("lightning", "lightning.pytorch", "lightning.fabric"):
@@ -67,7 +67,7 @@ def _quiet() -> None:
 
 
 def sweep_id() -> str | None:
-    """Name of the sweep this job belongs to, the same whenever the same command is given."""
+    """Name of the job's sweep, the same for every run of the same command."""
     hydra = HydraConfig.get()
     file = Path(hydra.sweep.dir) / "multirun.yaml"
     if hydra.mode != RunMode.MULTIRUN or not file.is_file():
@@ -95,7 +95,7 @@ def _fail(cfg: DictConfig, problem: Exception, error: str) -> None:
     try:
         results.write_failed(cfg.output_dir, plain, error)
     except SkipError as unwritable:
-        if not isinstance(problem.__cause__, OSError):  # the same trouble, told already
+        if not isinstance(problem.__cause__, OSError):  # else it says the same
             error = f"{error}; {unwritable}"
     if not isinstance(problem, SkipError):
         folder = os.path.relpath(cfg.output_dir)

@@ -11,14 +11,8 @@ from typing import NamedTuple, NoReturn
 
 from skip_exp import __version__
 
-SWITCHES = (
-    *(("--multirun", "-m"), ("--run", "-r"), ("--help", "-h"), ("--hydra-help",)),
-    *(("--resolve",), ("--shell-completion", "-sc")),
-)
-WITH_VALUE = (
-    *(("--config-dir", "-cd"), ("--config-name", "-cn"), ("--config-path", "-cp")),
-    *(("--package", "-p"), ("--experimental-rerun",)),
-)
+SWITCHES = ("--multirun -m", "--run -r", "--help -h", "--hydra-help", "--resolve")
+WITH_VALUE = ("--config-dir -cd", "--config-name -cn", "--config-path -cp", "--package -p")
 
 
 class Given(NamedTuple):
@@ -44,23 +38,20 @@ def parse(arguments: Sequence[str]) -> Given:
     """
     parser = _Parser("skip-exp", add_help=False)
     parser.add_argument("overrides", nargs="*")
-    for names in SWITCHES:
-        parser.add_argument(*names, action="store_true")
-    for names in WITH_VALUE:
-        parser.add_argument(*names, action="append")
-    parser.add_argument("--cfg", "-c", choices=["job", "hydra", "all"])
-    parser.add_argument("--info", "-i", nargs="?", const="all")
+    for names in (*SWITCHES, "--shell-completion -sc"):
+        parser.add_argument(*names.split(), action="store_true")
+    for names in (*WITH_VALUE, "--experimental-rerun"):
+        parser.add_argument(*names.split(), action="append")
+    parser.add_argument("--cfg", "-c", choices=["job", "hydra", "all"], action="append")
+    parser.add_argument("--info", "-i", nargs="?", const="all", action="append")
     parser.add_argument("--version", action="version", version=f"skip_exp {__version__}")
     given = vars(parser.parse_intermixed_args(arguments))
     ordered: list[str] = given.pop("overrides")
     folder = Path(given["config_dir"][0]) if given["config_dir"] else None
     for name, value in given.items():
-        flag = f"--{name.replace('_', '-')}"
-        if isinstance(value, list) and len(value) > 1:
-            parser.error(f"{flag} given twice: {', '.join(value)}")
+        flag, values = f"--{name.replace('_', '-')}", value if isinstance(value, list) else []
+        if len(values) > 1:
+            parser.error(f"{flag} given twice: {', '.join(values)}")
         if value:
-            ordered += [
-                flag,
-                *(value if isinstance(value, list) else [value] * (value is not True)),
-            ]
+            ordered += [flag, *values]
     return Given(ordered, given["help"], folder)

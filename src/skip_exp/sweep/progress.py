@@ -1,6 +1,5 @@
-"""How far a sweep is: logged at the start of each job, in whichever process it runs."""
+"""Progress of a sweep, logged at the start of each job by the process that runs it."""
 
-import itertools
 import logging
 import math
 import time
@@ -8,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -23,9 +23,9 @@ _BASIC = ("BasicSweeper", "BasicLauncher")  # Hydra's own: all combinations, one
 
 
 def announce() -> None:
-    """Log which job of a sweep begins and how long the rest may take; nothing for a single job.
+    """Log the number of a sweep's job and the time left.
 
-    Where jobs run in parallel, every following line begins with the job's number.
+    If jobs run in parallel, their following lines begin with their number.
     """
     hydra = HydraConfig.get()
     if hydra.mode != RunMode.MULTIRUN:
@@ -41,7 +41,7 @@ def announce() -> None:
 
 
 def start_of(sweep_folder: Path) -> float:
-    """When the latest sweep into this folder began, by the clock of its file system; 0: unknown."""
+    """Start of the latest sweep into this folder, by the clock of its file system; 0 if unknown."""
     file = sweep_folder / SWEEP
     return file.stat().st_mtime if file.is_file() else 0.0
 
@@ -55,9 +55,10 @@ def left(elapsed: float, done: int, total: int) -> str:
 
 
 def jobs(hydra: Any) -> list[list[str]] | None:
-    """The overrides of every job of a sweep; None where another sweeper chooses them as it goes.
+    """The overrides of every job of a sweep; None if another sweeper chooses them on the way.
 
-    ``hydra``: the sweep's configuration of Hydra.
+    Args:
+        hydra: the node ``hydra`` of the sweep's configuration.
     """
     if not hydra.sweeper._target_.endswith(_BASIC):
         return None
@@ -66,36 +67,24 @@ def jobs(hydra: Any) -> list[list[str]] | None:
 
 
 def combinations(overrides: Sequence[str]) -> list[list[str]]:
-    """What Hydra's own sweeper makes of overrides: one list per job. The last of a key wins."""
-    initialized = GlobalHydra.instance().is_initialized()
-    loader = GlobalHydra.instance().config_loader() if initialized else None
-    choices: dict[str, list[str]] = {}
-    for override in OverridesParser.create(loader).parse_overrides([*overrides]):
-        key = override.get_key_element()
-        values = (
-            [*override.sweep_string_iterator()]
-            if override.is_sweep_override()
-            else [override.get_value_element_as_str()]
-        )
-        choices[key] = [f"{key}={value}" for value in values]
-    return [[*job] for job in itertools.product(*choices.values())]
+    """The overrides of each job, by Hydra's own sweeper. The last override of a key wins."""
+    hydra = GlobalHydra.instance()
+    parser = OverridesParser.create(hydra.config_loader() if hydra.is_initialized() else None)
+    return BasicSweeper.split_arguments(parser.parse_overrides([*overrides]), None)[0]
 
 
 def _total(hydra: Any) -> int | None:
-    """Number of jobs of the sweep; None where it is unknown."""
+    """Number of jobs of the sweep; None if unknown."""
     try:
         sweep: Any = OmegaConf.load(Path(hydra.sweep.dir) / SWEEP)
-        every = jobs(sweep.hydra)
+        return len(jobs(sweep.hydra) or []) or None
     except Exception as problem:  # a missing number fails no job
         log.debug("number of jobs: %s", problem)
         return None
-    return None if every is None else len(every)
 
 
 def _mark(handlers: Sequence[logging.Handler], mark: str) -> None:
-    """Let console lines begin with ``mark``; each job has its own log file."""
+    """Start console lines with ``mark``; each job has its own log file."""
     for handler in handlers:
-        if isinstance(handler, logging.StreamHandler) and not isinstance(
-            handler, logging.FileHandler
-        ):
+        if not isinstance(handler, logging.FileHandler):
             handler.setFormatter(logging.Formatter(f"{mark}%(message)s"))

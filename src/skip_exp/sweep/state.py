@@ -1,8 +1,4 @@
-"""What the command of this process started.
-
-Hydra makes the callback by itself and calls the job by itself: they and the end of the command,
-which tells of them, meet here.
-"""
+"""What this process started, shared by the callback and the jobs, which Hydra calls by itself."""
 
 from dataclasses import dataclass
 from pathlib import Path

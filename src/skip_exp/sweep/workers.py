@@ -1,13 +1,12 @@
-"""What a worker process of a parallel launcher may use of its machine: threads, and one GPU.
+"""A parallel launcher's worker takes its threads and one GPU, before torch is imported.
 
-joblib's workers inherit their share of the cores, Slurm and Ray hand out cores and GPUs themselves.
-The rest is done here, from :func:`skip_exp.sweep.entry.job`, before torch is imported.
+joblib's workers inherit their share of the cores; Slurm and Ray assign cores and GPUs themselves.
 """
 
 import logging
 import os
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from filelock import FileLock
@@ -36,23 +35,19 @@ def half_the_cores() -> int:
     return max(2, cores // 2)
 
 
-# At import, because every worker composes its job's configuration before it runs any of our code.
+# At import, because a worker composes its job's configuration before it runs a job.
 OmegaConf.register_new_resolver("half_the_cores", half_the_cores, replace=True)
-# The files of conf/hydra/launcher have the names of the plugins' own entries, whose further keys
-# Hydra merges in, with a deprecation note each time. They are complete without these.
+# Hydra merges the plugins' entries of the same name into conf/hydra/launcher, with a warning.
 warnings.filterwarnings("ignore", message=r"\n'hydra/launcher/\w+' is validated against")
 
 
 def enter_folder() -> None:
-    """Work where the command was given; Ray's workers would work where Ray was started."""
+    """Change to the command's folder; Ray's workers start where Ray was started."""
     os.chdir(os.environ[FOLDER])
 
 
 def settle(trainer: TrainerConfig) -> None:
-    """Take this process's share of the machine; nothing to do outside a parallel launcher.
-
-    Environment variables of the user's own (OMP_NUM_THREADS, CUDA_VISIBLE_DEVICES) are respected.
-    """
+    """Take this process's share of the machine; the user's OMP_NUM_THREADS and GPUs are kept."""
     hydra = HydraConfig.get()
     if hydra.mode != RunMode.MULTIRUN:
         return
@@ -72,30 +67,25 @@ def visible_gpus() -> list[str]:
 
 
 def claim_gpu(gpus: Sequence[str], job: int) -> None:
-    """Show this process one of several GPUs only: one that no other worker holds, if there is one.
+    """Show this process one of several GPUs only: from the job's turn on, the first free one.
 
-    A worker that runs several jobs keeps its GPU: from the first one on it sees no other.
+    A worker that runs several jobs keeps its GPU: after the first job it sees no other.
     """
     if len(gpus) < 2:
         return
-    gpu, free = first_free(gpus, job, _take)
-    os.environ["CUDA_VISIBLE_DEVICES"] = gpu
-    if not free:
-        log.warning("GPU %s is shared: all %d are taken by other workers", gpu, len(gpus))
-
-
-def first_free(gpus: Sequence[str], job: int, take: Callable[[str], bool]) -> tuple[str, bool]:
-    """The first GPU that ``take`` gets, from the job's turn on, and True; else its turn, False."""
     start = job % len(gpus)
-    turns = [*gpus[start:], *gpus[:start]]
-    return next(((gpu, True) for gpu in turns if take(gpu)), (turns[0], False))
+    free = next((gpu for gpu in [*gpus[start:], *gpus[:start]] if _lock(gpu)), None)
+    os.environ["CUDA_VISIBLE_DEVICES"] = gpu = free or gpus[start]
+    if free is None:
+        log.warning("GPU %s is shared: other workers hold all %d GPUs", gpu, len(gpus))
 
 
-def _take(gpu: str) -> bool:
+def _lock(gpu: str) -> bool:
+    """Hold a GPU until this process ends; return whether no other worker holds it."""
     lock = machine_lock(f"gpu-{gpu.replace('/', '-')}")
     try:
         lock.acquire(blocking=False)
-    except OSError:  # another worker holds it (filelock.Timeout)
+    except OSError:  # filelock.Timeout
         return False
     _held.append(lock)
     return True
