@@ -331,7 +331,7 @@ REFUSED = (
     *("backbone.readout=no_such_module.R", "backbone.readout=max"),
     *("prune.allocation=order", "prune.allocation=my_allocation.missing"),
     "prune.allocation=my_prompt.WIDTH",  # no function
-    "attribution._target_=my_attribution.missing",
+    *("attribution._target_=my_attribution.missing", "attribution.options.at=nowhere"),
 )
 
 

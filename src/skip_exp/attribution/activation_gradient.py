@@ -1,17 +1,16 @@
 """Activation x gradient, the method of SKIP (Yang et al. 2024): A_i = h_i * dP(y|P,x)/dh_i.
 
-``at=neurons`` scores what a cut removes: an FFN unit by what enters the down projection, a
-value/output dim by the context that enters the output projection, a query/key dim by
-q * dP/dq + k * dP/dk, a head by the sum over its value/output dims.
+``at=neurons`` scores what a cut removes. An FFN unit is scored by the input of the down projection,
+a value/output dim by the context that enters the output projection, a query/key dim by
+q * dP/dq + k * dP/dk, and a head by the sum over its value/output dims.
 
-``at=linears`` scores the raw outputs of the linears, as the first author's later code: an FFN unit
-by the output of the up projection before the activation function (both outputs, where gated),
-query/key and value/output dims by the outputs of Q, K and V, a head by the sum over all of these.
-The outputs of O and of the down projection are coordinates of the hidden state, which no structured
-cut removes; they are not scored.
+``at=linears`` scores the raw outputs of the linears, like the first author's later code. An FFN
+unit is scored by the output of the up projection before the activation function (both outputs, if
+gated), query/key and value/output dims by the outputs of Q, K and V, and a head by the sum over all
+of these. The outputs of O and of the down projection are coordinates of the hidden state, which no
+structured cut removes; they are not scored.
 
-Cost: one forward and one backward pass without weight gradients, about two forward passes for all
-sites together.
+Cost: one forward and one backward pass without weight gradients, about two forward passes.
 """
 
 from collections.abc import Iterable
@@ -32,26 +31,29 @@ def scores(
     target: str = "probability",
     at: str = "neurons",
 ) -> Relevance:
-    """Relevance of every neuron of every site.
+    """Score every neuron by the mean of activation x gradient over the texts.
+
+    Example:
+        >>> relevance = scores(model, batches, tokens="sum", sign="absolute")
+        >>> relevance["encoder.0.ffn"].shape
+        torch.Size([1536])
 
     Args:
-        model: the tuned model, on the device of the batches; left as it was.
-        batches: ``input_ids``, ``attention_mask``, ``labels`` (and token types).
-        tokens: aggregation over the real positions of a text: max, mean or sum.
-        sign: signed, or absolute (taken per position, before the aggregation).
-        target: gradient of the true label's probability, or of its logarithm.
-        at: which activations: neurons, or linears.
+        model: the tuned model, on the device of the batches; it is not changed.
+        batches: ``input_ids``, ``attention_mask``, ``labels``, and token types if any.
+        tokens: aggregation over the real positions of a text: ``max``, ``mean`` or ``sum``.
+        sign: ``signed``, or ``absolute``, taken per position before the aggregation.
+        target: gradient of the true label's ``probability`` or ``log_probability``.
+        at: which activations: ``neurons`` or ``linears``.
 
     Returns:
-        Means over the texts, fp32 on the CPU: ``<block>.ffn`` [units], ``<block>.heads`` [heads],
-        ``.vo`` and ``.qk`` [heads, dim].
+        Scores by site, fp32 on the CPU: ``<block>.ffn`` [units], ``<block>.heads`` [heads],
+        ``<block>.vo`` and ``<block>.qk`` [heads, dims].
 
     Raises:
-        ConfigError: an option outside of its choices.
+        ConfigError: a value that an option does not allow.
     """
-    options = {"tokens": tokens, "sign": sign, "target": target, "at": at}
-    for name, value in options.items():
-        check(name, value)
+    check(tokens=tokens, sign=sign, target=target, at=at)
     taps_by_name, totals, texts = taps(model, at), Totals(model), 0
     for batch in batches:
         for name, product in products(model, batch, taps_by_name, target).items():

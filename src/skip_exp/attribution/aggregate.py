@@ -1,4 +1,4 @@
-"""From values per text and position to one number per neuron."""
+"""Sums of scores over positions and texts, and the allowed values of the methods' options."""
 
 import torch
 from torch import Tensor
@@ -10,18 +10,17 @@ from skip_exp.errors import ConfigError
 from skip_exp.models.sites import Relevance, site_sizes
 from skip_exp.models.soft_prompt import SoftPromptModel
 
-
-def check(name: str, value: object) -> None:
-    """Raise ConfigError unless the value of an option is one of its choices."""
-    one_of(f"attribution.options.{name}", value, OPTIONS[name])
+COUNTS = ("steps", "micro_batch")
 
 
-def check_positive(name: str, value: object) -> None:
-    """Raise ConfigError unless the value is a whole number of at least 1."""
-    if not isinstance(value, int) or value < 1:
-        raise ConfigError(
-            f"attribution.options.{name}", value, "must be a whole number of at least 1"
-        )
+def check(**options: object) -> None:
+    """Raise ConfigError unless each option of this package's methods has an allowed value."""
+    for name, value in options.items():
+        key = f"attribution.options.{name}"
+        if name in OPTIONS:
+            one_of(key, value, OPTIONS[name])
+        if name in COUNTS and (not isinstance(value, int) or value < 1):
+            raise ConfigError(key, value, "must be a whole number of at least 1")
 
 
 class Totals:
@@ -35,16 +34,20 @@ class Totals:
         }
 
     def add(self, site: str, rows: Tensor) -> None:
-        """``rows``: [rows, shape of the site]."""
+        """Add ``rows`` [rows, *shape of the site]."""
         total = rows.double().sum(0)
         self.sums[site] = self.sums[site].to(total.device) + total  # moves with the first batch
 
     def add_positions(
         self, tap: Tap, values: Tensor, mask: Tensor | None, tokens: str, sign: str
     ) -> None:
-        """Add values of a tap per position, [R, T, n] or [R, T, heads, dim], to each of its sites.
+        """Add the values of a tap to each of its sites.
 
-        ``sign`` applies to every position, ``tokens`` to the real ones (``observe.token_mask``).
+        Args:
+            values: per position, [R, T, n] or [R, T, heads, dims].
+            mask: real positions, from :func:`observe.token_mask`.
+            tokens: aggregation over the real positions: ``max``, ``mean`` or ``sum``.
+            sign: ``signed``, or ``absolute``, taken per position.
         """
         for site, x in tap.shares(values):
             x = x.abs() if sign == "absolute" else x
@@ -52,19 +55,19 @@ class Totals:
             self.add(site, over.view(len(x), *x.shape[2:]))
 
     def means(self, texts: int) -> Relevance:
-        """fp32 on the CPU."""
+        """Divide by the number of texts; fp32 on the CPU."""
         return {site: (total / texts).float().cpu() for site, total in self.sums.items()}
 
 
 def over_tokens(scores: Tensor, mask: Tensor | None, how: str) -> Tensor:
-    """Aggregate [R, T, n] over the real positions of T -> [R, n].
+    """Aggregate [R, T, n] over the real positions of T, giving [R, n].
 
-    ``mask`` is [R, T], or [B, T] where several rows share a text. Padding never counts: a padded
-    zero would raise a maximum of negative scores.
+    ``mask`` is [R, T], or [B, T] if several rows share a text. Padding never counts: a padded zero
+    would raise a maximum of negative scores.
     """
     if mask is None:
         mask = torch.ones(scores.shape[:2], dtype=torch.bool, device=scores.device)
-    elif len(mask) != len(scores):  # several decoder rows a text
+    elif len(mask) != len(scores):  # several decoder rows per text
         mask = mask.repeat_interleave(len(scores) // len(mask), 0)
     real = mask[..., None]
     if how == "max":

@@ -3,8 +3,8 @@
 The control for "keep the first layers": relevance falls with depth and needs no data. A neuron
 counts by its parameters, so the last of k of L layers is removed before the next is touched,
 whether kinds are ranked apart or together. Depth is relative to the stack, so a T5's encoder and
-decoder lose the same part. A rest of the ratio takes the first neurons of the next layer. Output
-biases and norms of a removed layer stay; ``backbone.layers`` removes them, too.
+decoder lose the same fraction. The rest of a ratio takes the first neurons of the next layer.
+Output biases and norms of a removed layer stay; ``backbone.layers`` removes them, too.
 """
 
 from collections import Counter
@@ -18,13 +18,10 @@ from skip_exp.models.soft_prompt import SoftPromptModel
 
 
 def scores(model: SoftPromptModel, batches: Iterable[Batch]) -> Relevance:
-    """Relevance of every neuron, in the shapes of :func:`activation_gradient.scores`.
+    """Score every neuron of layer i of L by (1 - i / L) x the parameters that go with it.
 
-    Layer i of L, counted from 0: (1 - i / L) x the parameters that go with the neuron.
-
-    Args:
-        model: layers that vanished in an earlier step count, too.
-        batches: not read.
+    Layers that vanished in an earlier step count in L. ``batches`` are not read. Shapes as in
+    :func:`activation_gradient.scores`.
     """
     sizes = model.shapes()
     layers = Counter(shape.name.stack for shape in sizes if shape.whole == "ffn")

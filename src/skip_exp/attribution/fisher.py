@@ -1,10 +1,10 @@
 """Fisher information of a mask on every neuron (Kwon et al. 2022, diagonal approximation).
 
-I_i = mean over the texts of (dL/dm_i)^2, L the cross entropy of the true label, m_i a mask of one
-that multiplies the neuron at every position, so that dL/dm_i is the sum over them of h_i * dL/dh_i.
-The masks sit where a cut removes values: before the down projection, on the context of a head or
-dim, and on the query for a query/key dim. The authors' code squares the gradient of a whole batch;
-per text, the result does not depend on the batches.
+I_i is the mean over the texts of (dL/dm_i)^2. L is the cross entropy of the true label. The mask
+m_i = 1 multiplies the neuron at every position, so dL/dm_i is the sum over them of h_i * dL/dh_i.
+Masks sit where a cut removes values: before the down projection, on the context of a head or dim,
+and on the query for a query/key dim. The authors' code squares the gradient of a whole batch. Here
+it is squared per text, so the result does not depend on the batches.
 
 Cost: one forward and one backward pass without weight gradients, about two forward passes.
 """
@@ -19,13 +19,16 @@ from skip_exp.models.soft_prompt import SoftPromptModel
 
 
 def scores(model: SoftPromptModel, batches: Iterable[Batch]) -> Relevance:
-    """Relevance of every neuron, in the shapes of :func:`activation_gradient.scores`."""
+    """Score every neuron by the Fisher information of its mask.
+
+    Arguments and result as in :func:`activation_gradient.scores`.
+    """
     taps_by_name = {name: tap for name, tap in taps(model).items() if tap.signal != "k"}
     totals, texts = Totals(model), 0
     for batch in batches:
         count = len(batch["labels"])
         for name, product in products(model, batch, taps_by_name, "log_probability").items():
-            # Padding reaches no logit: its gradient is zero. A decoder may have rows of each label.
+            # The gradient of padding is zero. A decoder may have one row per label.
             masks = product.sum(1).unflatten(0, (count, -1)).sum(1, keepdim=True)
             for site, gradient in taps_by_name[name].shares(masks):
                 totals.add(site, gradient.flatten(0, 1).square())

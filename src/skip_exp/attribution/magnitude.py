@@ -6,36 +6,29 @@ head, with their biases. The norm is L2, or L1 as in the paper. It needs no pass
 
 from collections.abc import Iterable
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from skip_exp.attribution.aggregate import check
-from skip_exp.attribution.weights import Part, by_site, parts
+from skip_exp.attribution.weights import by_site, per_neuron
 from skip_exp.data.batches import Batch
 from skip_exp.models.sites import Relevance
 from skip_exp.models.soft_prompt import SoftPromptModel
 
 
 def scores(model: SoftPromptModel, batches: Iterable[Batch], *, norm: int = 2) -> Relevance:
-    """Relevance of every neuron, in the shapes of :func:`activation_gradient.scores`.
+    """Score every neuron by the L1 or L2 norm of its weights; ``batches`` are not read.
 
-    Args:
-        model: whose weights are read.
-        batches: not read.
-        norm: 1 or 2.
-
-    Raises:
-        ConfigError: another norm.
+    Shapes and errors as in :func:`activation_gradient.scores`.
     """
-    check("norm", norm)
+    check(norm=norm)
+
+    def powers(linear: nn.Linear, is_output: bool) -> Tensor:
+        weight, bias = linear.weight.detach().float().abs() ** norm, linear.bias
+        if bias is not None:
+            bias = bias.detach().float().abs() ** norm
+        return per_neuron(weight, bias, is_output)
+
     relevance: Relevance = {}
     for block in model.blocks():
-        sums = by_site(block, [_powers(part, norm) for part in parts(block)])
-        relevance |= {site: (x ** (1 / norm)).cpu() for site, x in sums.items()}
+        relevance |= {s: (x ** (1 / norm)).cpu() for s, x in by_site(block, powers).items()}
     return relevance
-
-
-def _powers(part: Part, norm: int) -> Tensor:
-    """Sum of |w|^norm over each neuron's weights: [neurons]."""
-    weight, bias = part.linear.weight.detach().float(), part.linear.bias
-    of_bias = None if bias is None else bias.detach().float().abs() ** norm
-    return part.per_neuron(weight.abs() ** norm, of_bias)

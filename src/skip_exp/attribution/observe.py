@@ -19,10 +19,10 @@ NOWHERE = Sublayer()  # for a tap that belongs to no site
 
 @dataclass(frozen=True)
 class Tap:
-    """One activation: what enters or what leaves a linear layer.
+    """One activation: what enters or leaves a linear layer.
 
     Attributes:
-        before: the layer's input; otherwise its output.
+        before: whether it is the layer's input; otherwise its output.
         signal: its role in the sublayer: q, k, v, context, units or up.
         sites: the sites whose neurons this activation belongs to.
         heads: number of heads that share it; None in an FFN.
@@ -42,11 +42,11 @@ class Tap:
         return at.stack == "encoder" or (at.part == "cross" and self.signal in ("k", "v"))
 
     def view(self, x: Tensor) -> Tensor:
-        """[R, T, n] as [R, T, heads, dim] in an attention."""
+        """Reshape [R, T, n] to [R, T, heads, dims] in an attention."""
         return x if self.heads is None else x.view(*x.shape[:2], self.heads, -1)
 
     def shares(self, x: Tensor) -> list[tuple[Site, Tensor]]:
-        """``x`` (shaped by :meth:`view`) for each site; a head gets the sum over its dims."""
+        """Split ``x`` (shaped by :meth:`view`) by site; a head gets the sum over its dims."""
         return [(site, x.sum(3) if site.kind == "heads" else x) for site in self.sites]
 
     def hook(self, change: Callable[[Tensor], Tensor]) -> RemovableHandle:
@@ -57,36 +57,32 @@ class Tap:
 
 
 def taps(model: SoftPromptModel, at: str = "neurons") -> dict[str, Tap]:
-    """The activations that relevance is computed from, by name.
+    """Find the activations that relevance is computed from, by name.
 
-    ``neurons``: ``<ffn block>``, the input of the down projection (the product, where gated);
+    ``neurons``: ``<ffn block>``, the input of the down projection (the product, if gated);
     ``<attention block>.vo``, the context that enters the output projection; ``.q`` and ``.k``.
     ``linears``: ``<ffn block>.up<i>``, the outputs of the up projections before the activation
     function; ``<attention block>.q``, ``.k`` and ``.v``, the outputs of these projections.
     """
-    taps: dict[str, Tap] = {}
+    raw, found = at == "linears", dict[str, Tap]()
     for block in model.blocks():
         n, site = block.name, block.name.site
         if not isinstance(block, AttentionBlock):
             units = (site("ffn"),)
-            if at == "linears":
-                ups = enumerate(block.up)
-                taps |= {f"{n}.up{i}": Tap(up, False, "up", n, units) for i, up in ups}
-            else:
-                taps[n] = Tap(block.down, True, "units", n, units)
+            for i, up in enumerate(block.up if raw else ()):
+                found[f"{n}.up{i}"] = Tap(up, False, "up", n, units)
+            if not raw:
+                found[n] = Tap(block.down, True, "units", n, units)
             continue
-        heads = block.attention.heads
-        query, key, value = block.attention.projections()
-        also_heads = (site("heads"),) if at == "linears" else ()
-        for signal, linear in (("q", query), ("k", key)):
-            sites = (site("qk"), *also_heads)
-            taps[f"{n}.{signal}"] = Tap(linear, False, signal, n, sites, heads)
-        of_values = (site("vo"), site("heads"))
-        if at == "linears":
-            taps[f"{n}.v"] = Tap(value, False, "v", n, of_values, heads)
+        heads, (query, key, value) = block.attention.heads, block.attention.projections()
+        qk, vo = (site("qk"), site("heads"))[: 1 + raw], (site("vo"), site("heads"))
+        found[f"{n}.q"] = Tap(query, False, "q", n, qk, heads)
+        found[f"{n}.k"] = Tap(key, False, "k", n, qk, heads)
+        if raw:
+            found[f"{n}.v"] = Tap(value, False, "v", n, vo, heads)
         else:
-            taps[f"{n}.vo"] = Tap(block.output, True, "context", n, of_values, heads)
-    return taps
+            found[f"{n}.vo"] = Tap(block.output, True, "context", n, vo, heads)
+    return found
 
 
 @contextmanager
@@ -96,13 +92,13 @@ def observe(
     """Within the block, a forward pass fills the dictionary that this yields.
 
     Example:
-        with observe(model) as activations:
-            logits(model, batch)
-        activations["encoder.0.ffn"].shape  # [R, T, units]
+        >>> with observe(model) as activations:
+        ...     logits(model, batch)
+        >>> activations["encoder.0.ffn"].shape  # [R, T, units]
 
     Keys are those of ``taps_by_name``, by default of ``taps(model)``. Shapes are [R, T, n] or
-    [R, T, heads, dim]; rows R = batch, or batch x labels in a decoder of several steps. All
-    activations are on the autograd graph, frozen layers included. Empty sublayers have none.
+    [R, T, heads, dims]; R is the batch, or batch x labels in a decoder of several steps. All
+    activations are on the autograd graph, also of frozen layers. Empty sublayers have none.
     """
     taps_by_name = taps(model) if taps_by_name is None else taps_by_name
     activations: dict[str, Tensor] = {}
@@ -120,24 +116,24 @@ def observe(
 
 
 def replaced(tap: Tap, value: Tensor) -> RemovableHandle:
-    """In a ``with`` block, ``value`` (shaped as :func:`observe` gives it) is the activation."""
+    """Within the block, replace the activation by ``value`` (shaped as in :func:`observe`)."""
     return tap.hook(lambda x: value.view(x.shape))
 
 
 def token_mask(model: SoftPromptModel, tap: Tap, attention_mask: Tensor) -> Tensor | None:
-    """Boolean mask of a tap's real positions: [B, T], in a decoder [R, T]; None: all."""
+    """Boolean mask of a tap's real positions: [B, T], or [R, T] in a decoder; None: all."""
     if tap.reads_encoder:
         return model.encoder_mask(attention_mask).bool()
     return model.readout.decoded(len(attention_mask))
 
 
 def logits(model: SoftPromptModel, batch: Batch) -> Tensor:
-    """Class logits [B, labels] of a batch that includes its labels."""
+    """Compute class logits [B, labels] of a batch that includes its labels."""
     return model(**{name: x for name, x in batch.items() if name != "labels"})
 
 
 def true_label(model: SoftPromptModel, batch: Batch, target: str) -> Tensor:
-    """P(y | prompt, x) of every text's true label, or log P for ``log_probability``: [B]."""
+    """Compute P(y | prompt, x) of each true label [B], or log P for ``log_probability``."""
     log_p = logits(model, batch).log_softmax(-1).gather(1, batch["labels"][:, None])[:, 0]
     return log_p if target == "log_probability" else log_p.exp()
 
@@ -145,7 +141,7 @@ def true_label(model: SoftPromptModel, batch: Batch, target: str) -> Tensor:
 def products(
     model: SoftPromptModel, batch: Batch, taps_by_name: dict[str, Tap], target: str
 ) -> dict[str, Tensor]:
-    """Activation x gradient of the true label's (log) probability at every tap in use."""
+    """Compute activation x gradient of the true label's (log) probability at every tap in use."""
     with torch.enable_grad(), observe(model, taps_by_name) as activations:
         goal = true_label(model, batch, target).sum()
         gradients = torch.autograd.grad(goal, list(activations.values()))

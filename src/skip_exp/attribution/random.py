@@ -1,4 +1,4 @@
-"""Random relevance, the control that every method has to beat. It needs no pass."""
+"""Random relevance: the control that every method has to beat. It needs no pass."""
 
 from collections.abc import Iterable
 
@@ -10,9 +10,7 @@ from skip_exp.models.soft_prompt import SoftPromptModel
 
 
 def scores(model: SoftPromptModel, batches: Iterable[Batch], *, seed: int = 0) -> Relevance:
-    """Uniform random scores in the shapes of :func:`activation_gradient.scores`."""
+    """Draw uniform random scores in the shapes of :func:`activation_gradient.scores`."""
     generator = torch.Generator().manual_seed(seed)
-    return {
-        site: torch.rand(size, generator=generator)
-        for site, size in site_sizes(model.shapes()).items()
-    }
+    sizes = site_sizes(model.shapes())
+    return {site: torch.rand(size, generator=generator) for site, size in sizes.items()}

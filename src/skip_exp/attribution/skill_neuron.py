@@ -1,21 +1,21 @@
-"""Skill neurons: how well an activation on the prompt's tokens tells the classes apart.
+"""Skill neurons: how well an activation on the prompt's tokens separates the classes.
 
-Wang et al. 2022. The baseline of a neuron on one prompt token is its mean activation there over the
-training texts; the classifier "the second class where the activation is above the baseline" has an
-accuracy Acc, the neuron a predictivity of max(Acc, 1 - Acc) on the token, and over the prompt that
-of its best token. Returned is the predictivity minus 1/2: what it adds to chance. Departures:
+Wang et al. 2022. The baseline of a neuron on a prompt token is its mean activation there over the
+training texts. The classifier "the second class if the activation is above the baseline" has an
+accuracy Acc. The neuron's predictivity on the token is max(Acc, 1 - Acc), and over the prompt that
+of its best token. The score is the predictivity minus 1/2, the gain over chance. Departures:
 
-- Acc is the mean of the two classes' accuracies (the same where they are balanced): otherwise a
-  unit that never moves would beat one that knows something wherever one class is rare. So the
-  predictivity minus 1/2 is half the difference of how often either class is above the baseline.
-- Of more than two classes a neuron counts by the pair that it tells apart best, under one baseline.
+- Acc is the mean of the two classes' accuracies (the same if they are balanced). Otherwise a
+  constant unit would beat an informative one whenever one class is rare. The score is therefore
+  half the difference between the classes' shares above the baseline.
+- With more than two classes a neuron counts by the pair that it separates best, with one baseline.
   The paper splits into tasks of two classes and unites the best neurons of each.
-- Baseline and accuracy come from the same texts; the paper takes the accuracy from the development
+- Baseline and accuracy come from the same texts. The paper takes the accuracy from the development
   set, and the mean over several prompts.
 - The paper scores FFN units only. Context values (``vo``), queries and keys are classified in the
-  same way; a head gets the sum over its value/output dims, a query/key dim the sum of both.
-- Prefix prompts have no positions of their own, nor has a decoder under an input prompt: there the
-  one token is the mean over the text's positions.
+  same way. A head gets the sum over its value/output dims, a query/key dim the sum of both.
+- Prefix prompts have no positions, nor has a decoder under an input prompt. There the one token is
+  the mean over the text's positions.
 
 Cost: two forward passes without gradients, and the comparisons: about two and a half.
 """
@@ -35,7 +35,9 @@ from skip_exp.models.soft_prompt import SoftPromptModel
 
 @torch.no_grad()
 def scores(model: SoftPromptModel, batches: Iterable[Batch]) -> Relevance:
-    """Relevance of every neuron, in the shapes of :func:`activation_gradient.scores`.
+    """Score every neuron by its predictivity minus 1/2.
+
+    Arguments and result as in :func:`activation_gradient.scores`.
 
     Raises:
         SkipError: all texts are of one class.
@@ -44,8 +46,8 @@ def scores(model: SoftPromptModel, batches: Iterable[Batch]) -> Relevance:
     counts = torch.cat([batch["labels"] for batch in batches]).bincount()
     if (counts > 0).sum() < 2:
         raise SkipError(
-            "attribution: skill_neuron tells classes apart, but the texts scored are all of one; "
-            "raise attribution.samples"
+            "attribution: skill_neuron needs texts of two classes, but all scored texts are of "
+            "one; raise attribution.samples"
         )
     taps_by_name, totals = taps(model), Totals(model)
     for name, above in _above_baseline(model, taps_by_name, batches, counts).items():
@@ -59,7 +61,7 @@ def scores(model: SoftPromptModel, batches: Iterable[Batch]) -> Relevance:
 def _above_baseline(
     model: SoftPromptModel, taps_by_name: dict[str, Tap], batches: list[Batch], counts: Tensor
 ) -> dict[str, Tensor]:
-    """How many texts of each class are above the mean of all: {tap: [classes, tokens, n]}."""
+    """Count the texts of each class above the mean of all: {tap: [classes, tokens, n]}."""
     sums: dict[str, Tensor] = {}
     for _, activations in _on_prompt(model, taps_by_name, batches):
         for name, x in activations.items():
@@ -68,7 +70,7 @@ def _above_baseline(
     for labels, activations in _on_prompt(model, taps_by_name, batches):
         for name, x in activations.items():
             baseline = sums[name] / counts.sum()
-            # A token that reads no text yet (layer 0) differs between batches in its last bits.
+            # Layer 0 of the prompt reads no text: batches differ in the last bits only.
             higher = (x - baseline > 1e-5 * baseline.abs()).double()
             empty = higher.new_zeros(len(counts), *higher.shape[1:])
             above[name] = above.get(name, 0) + empty.index_add(0, labels, higher)
@@ -78,7 +80,7 @@ def _above_baseline(
 def _on_prompt(
     model: SoftPromptModel, taps_by_name: dict[str, Tap], batches: list[Batch]
 ) -> Iterator[tuple[Tensor, dict[str, Tensor]]]:
-    """Labels [B] and activations on the prompt's tokens, {tap: [B, tokens, n]}, of every batch."""
+    """Yield labels [B] and activations on the prompt's tokens, {tap: [B, tokens, n]}."""
     for batch in batches:
         with observe(model, taps_by_name) as activations:
             logits(model, batch)

@@ -1,6 +1,8 @@
-"""Which weights belong to a neuron: what surgery removes together with it."""
+"""Which weights belong to a neuron: those that surgery removes with it."""
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from functools import reduce
+from operator import add
 
 from torch import Tensor, nn
 
@@ -8,43 +10,31 @@ from skip_exp.models.families.base import AttentionBlock, Block
 from skip_exp.models.sites import Relevance
 
 
-@dataclass(frozen=True)
-class Part:
-    """A linear layer of a block; a neuron owns one row (and its bias) or one column of it."""
+def per_neuron(weight: Tensor, bias: Tensor | None, is_output: bool) -> Tensor:
+    """Sum values in the shapes of a linear's weight and bias over each neuron's share, giving [n].
 
-    linear: nn.Linear
-    rows: bool
-
-    def per_neuron(self, weight: Tensor, bias: Tensor | None) -> Tensor:
-        """Sums [n] of values in the shapes of the layer's weight and bias over what a neuron owns.
-
-        The bias of an output projection belongs to no neuron.
-        """
-        if not self.rows:
-            return weight.sum(0)
-        return weight.sum(1) if bias is None else weight.sum(1) + bias
+    A neuron owns a column of an output (or down) projection, whose bias belongs to no neuron, and a
+    row and its bias of any other linear.
+    """
+    if is_output:
+        return weight.sum(0)
+    return weight.sum(1) if bias is None else weight.sum(1) + bias
 
 
-def parts(block: Block) -> list[Part]:
-    """FFN: the up projections, then down. Attention: query, key, value, output."""
-    if isinstance(block, AttentionBlock):
-        into = [Part(linear, True) for linear in block.attention.projections()]
-        return [*into, Part(block.output, False)]
-    return [*(Part(up, True) for up in block.up), Part(block.down, False)]
-
-
-def by_site(block: Block, sums: list[Tensor]) -> Relevance:
-    """Sums of each of :func:`parts`, put together for the block's sites.
+def by_site(block: Block, sums: Callable[[nn.Linear, bool], Tensor]) -> Relevance:
+    """Add up the sums of the linears of a block for each of its sites.
 
     A query/key dim owns its rows of both layers, a value/output dim its value row and its output
     column, a head all of its dims.
+
+    Args:
+        sums: (linear, whether it is the output projection) -> [n], see :func:`per_neuron`.
     """
-    site = block.name.site
+    site, output = block.name.site, sums(block.output, True)
     if not isinstance(block, AttentionBlock):
-        return {site("ffn"): sum(sums[1:], sums[0])}
+        return {site("ffn"): reduce(add, [sums(up, False) for up in block.up]) + output}
     a = block.attention
-    query, key, value, output = sums
+    query, key, value = (sums(linear, False) for linear in a.projections())
     qk = (query + key).view(a.heads, a.qk_dim)
     vo = (value + output).view(a.heads, a.vo_dim)
-    heads = qk.sum(1) + vo.sum(1)
-    return {site("heads"): heads, site("qk"): qk, site("vo"): vo}
+    return {site("heads"): qk.sum(1) + vo.sum(1), site("qk"): qk, site("vo"): vo}

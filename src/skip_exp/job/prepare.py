@@ -8,6 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from skip_exp.attribution.aggregate import check
 from skip_exp.cache.store import StageCache
 from skip_exp.cache.versions import code_version, digest
 from skip_exp.config.named import named
@@ -132,4 +133,6 @@ def _method(settings: AttributionConfig, seed: int) -> Callable[..., Relevance]:
         if key not in parameters:
             why = f"{target} has no such option"
             raise ConfigError(f"attribution.options.{key}", value, why)
+    if target.startswith("skip_exp.attribution."):  # a custom method checks its own
+        check(**settings.options)
     return partial(method, **settings.options | ({"seed": seed} if "seed" in parameters else {}))

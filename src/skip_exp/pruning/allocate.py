@@ -1,7 +1,7 @@
-"""Choosing: relevance and a budget -> what to keep. No model is touched, no data is read."""
+"""Choose what to keep, from relevance and a budget. No model is changed and no data is read."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import pairwise
 from typing import cast
 
@@ -16,12 +16,12 @@ from skip_exp.models.sites import Keep, Relevance, Shape, Site
 
 @dataclass(frozen=True)
 class Group:
-    """Neurons of one site that go together: the next ``size`` least relevant ones."""
+    """Neurons of one site that are removed together: the next ``size`` least relevant ones."""
 
     site: Site
     size: int
     relevance: float  # of the whole group
-    cost: int  # parameters, everything else being kept
+    cost: int  # parameters that are removed with it while all else stays
 
 
 def allocate(
@@ -35,25 +35,33 @@ def allocate(
     earlier: Keep | None = None,
     last: bool = True,
 ) -> Keep:
-    """The neurons to keep so that ``ratio`` of the block parameters goes, the least relevant first.
+    """Choose the neurons to keep, so that ``ratio`` of the block parameters is removed.
+
+    The least relevant go first. The ratio reached is at most ``ratio``.
+
+    Example:
+        >>> keep = allocate(relevance, model.shapes(), ratio=0.5, sites=["ffn", "heads"])
+        >>> keep["encoder.0.ffn"]  # sorted indices of the units to keep
+        tensor([  0,   3,   4, ...])
 
     Args:
         relevance: scores of every site in ``sites`` (see ``attribution``).
         sizes: the blocks' shapes; the budget is a fraction of their parameters.
-        sites: kinds of neuron that may go: ffn, heads, qk, vo.
-        allocation: ``global``: each kind is ranked across all layers of its stack (T5's self- and
-            cross-attention by themselves), and every kind loses the same fraction; ``uniform``:
-            every site loses the same fraction.
-        round_to: FFN units and dims are removed in such steps, so that widths stay multiples of it.
-        earlier: what an earlier step kept; all else goes first, whatever its relevance.
-        last: whether small groups may fill what the next large one leaves of the budget. Without
-            it a later step with the same relevance goes on where this one ends, as if at once.
+        sites: kinds of neurons that may be removed: ffn, heads, qk, vo.
+        allocation: ``global`` ranks each kind across all layers of its stack (T5's self- and
+            cross-attention apart), and every kind loses the same fraction; ``uniform`` removes the
+            same fraction from every site; or a custom order as ``module.function``.
+        round_to: step in which FFN units and dims are removed, so that widths stay multiples of it.
+        earlier: what an earlier step kept; everything else goes first, whatever its relevance.
+        last: whether smaller groups may fill what the next large one leaves of the budget. Without
+            it, a later step with the same relevance continues where this one ends, as if at once.
 
     Returns:
-        keep, see :func:`skip_exp.pruning.surgery.cut`; the ratio reached is at most ``ratio``.
+        keep, see :func:`skip_exp.pruning.surgery.cut`.
 
     Raises:
-        ConfigError: a ratio outside [0, 1) or beyond what ``sites`` can reach; an unknown choice.
+        ConfigError: ``ratio`` is beyond what ``sites`` can reach, or an unknown choice.
+        SkipError: a relevance is not finite.
     """
     check(sizes, ratio=ratio, sites=sites, allocation=allocation)
     earlier = earlier or {}
@@ -67,49 +75,38 @@ def allocate(
 
 
 def check(sizes: list[Shape], *, ratio: float, sites: list[str], allocation: str) -> None:
-    """Refuse what :func:`allocate` cannot do, before any work is spent; raises ConfigError."""
+    """Raise ConfigError for what :func:`allocate` cannot do, before any work is spent."""
     if not sites or set(sites) - set(KINDS):
         raise ConfigError("prune.sites", list(sites), f"must be some of {', '.join(KINDS)}")
     order_of(allocation)
     limit = most(sizes, sites)
     if ratio > limit:
-        raise ConfigError(
-            "prune.ratio",
-            ratio,
-            f"with prune.sites={list(sites)} at most {int(limit * 1000) / 1000} can be reached",
-        )
+        why = f"with prune.sites={list(sites)} at most {int(limit * 1000) / 1000} can be reached"
+        raise ConfigError("prune.ratio", ratio, why)
 
 
 def most(sizes: list[Shape], sites: list[str]) -> float:
-    """The ratio that is left when everything in ``sites`` goes."""
-    least = sum(_without(shape, sites).parameters for shape in sizes)
+    """The largest ratio that ``sites`` can reach."""
+    least = 0
+    for shape in sizes:
+        for site, size in shape.sites().items():
+            if site.kind in sites:
+                shape = shape.without(site.kind, size[-1])
+        least += shape.parameters
     return 1 - least / sum(shape.parameters for shape in sizes)
 
 
-def _without(shape: Shape, sites: list[str]) -> Shape:
-    """``shape`` once everything in ``sites`` is gone."""
-    if shape.whole in sites:
-        return shape.without(shape.whole, shape.units)
-    if shape.whole == "ffn":
-        return shape
-    return replace(shape, qk=0 if "qk" in sites else shape.qk, vo=0 if "vo" in sites else shape.vo)
-
-
 def _gone_first(scores: Tensor, kept: Tensor | None) -> Tensor:
-    """``scores`` with all but the ``kept`` indices (of each row) below every other."""
+    """``scores`` with minus infinity for all but the ``kept`` indices of each row."""
     if kept is None:
         return scores
     return torch.full_like(scores, -torch.inf).scatter(-1, kept, scores.gather(-1, kept))
 
 
 def _groups(
-    relevance: Relevance,
-    sizes: list[Shape],
-    sites: list[str],
-    round_to: int,
-    earlier: Keep,
+    relevance: Relevance, sizes: list[Shape], sites: list[str], round_to: int, earlier: Keep
 ) -> list[Group]:
-    """Every site's neurons in groups, least relevant first."""
+    """Group the neurons of every site, least relevant first."""
     groups = []
     for shape in sizes:
         for site in shape.sites():
@@ -119,7 +116,7 @@ def _groups(
             if not scores.isfinite().all():
                 raise SkipError(f"attribution: the relevance of {site} is not finite")
             scores = _gone_first(scores, earlier.get(site))
-            if scores.dim() == 2:  # dims: the r-th least relevant of every head go together
+            if scores.dim() == 2:  # dims: the r-th least relevant ones of all heads go together
                 scores = scores.sort(dim=1).values.sum(0)
             scores = scores.sort().values
             step = 1 if site.kind == "heads" else min(round_to, len(scores))
@@ -133,7 +130,7 @@ def _groups(
 
 
 def _quantiles(groups: list[Group], of: Callable[[Group], str]) -> list[Group]:
-    """Order that takes the same fraction, by cost, from every class that ``of`` tells apart."""
+    """Order that takes the same fraction, by cost, from every class that ``of`` names."""
     ranked = sorted(groups, key=lambda group: group.relevance / group.cost)
     totals: dict[str, int] = {}
     for group in ranked:
@@ -153,10 +150,10 @@ ORDERS: dict[str, Callable[[list[Group]], list[Group]]] = {
 
 
 def order_of(allocation: str) -> Callable[[list[Group]], list[Group]]:
-    """The order in which groups go: of ORDERS, or a function of the user's own by its place.
+    """Find the order in which groups go: one of ORDERS, or a custom one as ``module.function``.
 
     Raises:
-        ConfigError: neither.
+        ConfigError: it cannot be imported, or is not a function.
     """
     if allocation in ORDERS:
         return ORDERS[allocation]
@@ -167,10 +164,13 @@ def order_of(allocation: str) -> Callable[[list[Group]], list[Group]]:
 
 
 def _fill(order: list[Group], sizes: list[Shape], max_removed: float, last: bool) -> dict[str, int]:
-    """How many neurons of each site go: in order, whatever fits; or else, up to what does not."""
+    """Count the neurons of each site to remove, in order.
+
+    With ``last`` whatever fits the budget; otherwise up to the first group that does not fit.
+    """
     now = {shape.name: shape for shape in sizes}
     removed: dict[str, int] = {}
-    closed = set()  # sites whose next group did not fit: those after it must stay, too
+    closed = set()  # sites whose next group did not fit: all groups after it stay
     spent = 0
     for group in order:
         if group.site in closed:
@@ -190,5 +190,5 @@ def _fill(order: list[Group], sizes: list[Shape], max_removed: float, last: bool
 
 
 def top(scores: Tensor, removed: int) -> Tensor:
-    """Sorted indices of all but the ``removed`` lowest scores, along the last dimension."""
+    """Sorted indices of all but the ``removed`` lowest scores along the last dimension."""
     return scores.argsort(dim=-1, stable=True)[..., removed:].sort(dim=-1).values

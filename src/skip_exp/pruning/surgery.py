@@ -1,38 +1,44 @@
-"""Cutting: model, keep -> smaller model. Nothing is masked; the weights are really gone."""
+"""Cut neurons out of a model. Nothing is masked: the weights are removed."""
 
 import torch
 from torch import Tensor, nn
 
-from skip_exp.models.families.base import AttentionBlock, FfnBlock
+from skip_exp.models.families.base import AttentionBlock
 from skip_exp.models.lora import LowRankLinear, unmerged
 from skip_exp.models.sites import Keep
 from skip_exp.models.soft_prompt import SoftPromptModel
 
 
 def cut(model: SoftPromptModel, keep: Keep) -> SoftPromptModel:
-    """A smaller copy of ``model`` with only the neurons in ``keep``; ``model`` stays as it is.
+    """Build a smaller copy of ``model`` with only the neurons in ``keep``.
+
+    Example:
+        >>> smaller = cut(model, {"encoder.0.ffn": torch.arange(8)})
+        >>> smaller.shapes()[1].units
+        8
 
     Args:
+        model: stays as it is. Untouched weights are shared; prompt and readout are copied. The
+            prompt and the factors of low-rank updates are cut alike.
         keep: ``<block>.ffn`` -> sorted unit indices [k]; ``.heads`` -> sorted head indices [k];
-            ``.qk`` / ``.vo`` -> dim indices [heads, k], the same count in every head. A site that
-            is absent keeps everything; an empty one vanishes and its sublayer adds its bias alone.
-
-    Untouched weights are shared with ``model``; prompt and readout are copied and cut alike, and so
-    are the factors of low-rank updates.
+            ``.qk`` / ``.vo`` -> dim indices [heads, k], the same number in every head. A site that
+            is absent keeps everything. The sublayer of an empty site adds only its bias.
     """
     smaller = model.copy()
     with unmerged(smaller.backbone):
         for block in smaller.blocks():
             if isinstance(block, AttentionBlock):
                 _cut_attention(block, keep)
-            else:
-                _cut_ffn(block, keep)
+            elif (units := keep.get(block.name.site("ffn"))) is not None:
+                for up in block.up:
+                    narrow_out(up, units)
+                narrow_in(block.down, units)
     smaller.prompt.cut(keep)
     return smaller
 
 
 def zero(model: SoftPromptModel, keep: Keep) -> SoftPromptModel:
-    """A full-size copy with the removed neurons zeroed: computes what ``cut`` does, no faster."""
+    """Build a full-size copy with the removed neurons zeroed: computes the same as ``cut``."""
     masked = model.copy()
     for block in masked.blocks():
         if isinstance(block, AttentionBlock):
@@ -46,7 +52,7 @@ def zero(model: SoftPromptModel, keep: Keep) -> SoftPromptModel:
 
 
 def attention_rows(block: AttentionBlock, keep: Keep) -> tuple[Tensor, Tensor]:
-    """Rows of the query/key and of the value projection that ``keep`` leaves, head by head."""
+    """Rows of the query/key and of the value projection that ``keep`` keeps, head by head."""
     a, site = block.attention, block.name.site
     heads = keep.get(site("heads"), torch.arange(a.heads))
 
@@ -65,19 +71,10 @@ def _cut_attention(block: AttentionBlock, keep: Keep) -> None:
     for linear, rows in ((query, rows_qk), (key, rows_qk), (value, rows_vo)):
         narrow_out(linear, rows)
     narrow_in(block.output, rows_vo)
-    heads = keep.get(site("heads"), torch.arange(a.heads)).tolist()
-    a.keep_heads(heads)
+    a.keep_heads(keep.get(site("heads"), torch.arange(a.heads)).tolist())
     for kind in ("qk", "vo"):
         if site(kind) in keep:
             setattr(a, f"{kind}_dim", keep[site(kind)].shape[1])
-
-
-def _cut_ffn(block: FfnBlock, keep: Keep) -> None:
-    units = keep.get(block.name.site("ffn"))
-    if units is not None:
-        for up in block.up:
-            narrow_out(up, units)
-        narrow_in(block.down, units)
 
 
 def narrow_out(linear: nn.Linear, rows: Tensor) -> None:
@@ -105,6 +102,7 @@ def narrow_in(linear: nn.Linear, columns: Tensor) -> None:
 
 
 def frozen(weight: Tensor) -> nn.Parameter:
+    """Wrap a weight that is not trained."""
     return nn.Parameter(weight, requires_grad=False)
 
 
