@@ -185,5 +185,5 @@ def test_weights_of_onnx_outside_the_folder_are_not_read(onnx_folder: Path, tmp_
     described = json.loads((folder / "config.json").read_text())
     described["sha256"] = sha256(folder / "model.onnx")
     (folder / "config.json").write_text(json.dumps(described))
-    with pytest.raises(SkipError, match=r"model\.onnx: cannot be loaded"):
+    with pytest.raises(SkipError, match=r"model\.onnx: cannot be used"):
         OnnxSkill.load(folder)

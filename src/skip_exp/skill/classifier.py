@@ -7,6 +7,7 @@ import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
+from math import isfinite
 from typing import TYPE_CHECKING, Any, TypedDict
 
 from skip_exp.data.text import fill, shown, shown_names, text_columns, text_of
@@ -20,6 +21,7 @@ TOKENS_PER_BATCH = 1024  # padding included; larger batches do not fit the cache
 CHUNK = 8192  # examples that are read and sorted by length together
 _ENCODING = threading.Lock()  # truncation is a state of a fast tokenizer
 
+Row = dict[str, list[int]]  # token ids, and the model's other inputs, of one text or pair
 Example = str | Sequence[str] | Mapping[str, Any]  # a text, two texts, or the task's columns
 
 
@@ -45,9 +47,24 @@ class Classifier:
         what = f"task={about.task!r}, labels={about.labels}, backbone={about.backbone.name!r}"
         return f"{type(self).__name__}({what})"
 
-    def probabilities(self, texts: list[list[str]], batch_tokens: int) -> list[list[float]]:
-        """Probabilities of every label, for every text or pair in order."""
+    def encode(self, texts: list[list[str]]) -> list[Row]:
+        """Token ids and the model's other inputs of every text or pair."""
         raise NotImplementedError
+
+    def answer(self, rows: list[Row]) -> list[list[float]]:
+        """Probabilities of every label, for every row of a batch. Raises SkipError."""
+        raise NotImplementedError
+
+    def probabilities(self, texts: list[list[str]], batch_tokens: int) -> list[list[float]]:
+        """Probabilities of every label, for every text or pair in order. Raises SkipError."""
+        rows = self.encode(texts)
+        answers: dict[int, list[float]] = {}
+        for batch in token_batches([len(row["input_ids"]) for row in rows], batch_tokens):
+            found = self.answer([rows[i] for i in batch])
+            if not all(isfinite(value) for row in found for value in row):
+                raise SkipError("an answer is not finite: weights or tokenizer are damaged")
+            answers |= zip(batch, found, strict=True)
+        return [answers[i] for i in range(len(rows))]
 
     def predict(
         self, examples: Iterable[Example], batch_tokens: int = TOKENS_PER_BATCH
@@ -90,11 +107,11 @@ class Classifier:
             if not chunk:
                 break
             for row in self.probabilities(chunk, batch_tokens):
-                yield self._answer(row)
+                yield self._prediction(row)
         if refused is not None:
             raise refused
 
-    def _answer(self, row: list[float]) -> Prediction:
+    def _prediction(self, row: list[float]) -> Prediction:
         best = max(range(len(row)), key=row.__getitem__)
         probabilities = dict(zip(self.about.labels, row, strict=True))
         return {"label": self.about.labels[best], "probabilities": probabilities}
@@ -140,7 +157,7 @@ def _text(value: object, number: int, what: str) -> str:
 
 def encode_texts(
     tokenizer: "PreTrainedTokenizerBase", texts: list[list[str]], max_length: int
-) -> list[dict[str, list[int]]]:
+) -> list[Row]:
     """Token ids, mask and, if the model has them, token types of every text or pair."""
     columns = [list(column) for column in zip(*texts, strict=True)]
     with _ENCODING:

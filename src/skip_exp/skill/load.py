@@ -14,7 +14,7 @@ from skip_exp.models.backbones import Backbone, load_backbone
 from skip_exp.models.precision import check_precision, to_bf16, wants_bf16
 from skip_exp.models.sites import Keep
 from skip_exp.models.soft_prompt import SoftPromptModel
-from skip_exp.skill.classifier import Classifier, encode_texts, token_batches
+from skip_exp.skill.classifier import Classifier, Row, encode_texts
 from skip_exp.skill.export.huggingface.folder import CODE, write_folder
 from skip_exp.skill.export.huggingface.hub import check_push, download, upload
 from skip_exp.skill.files import read_skill, split
@@ -106,17 +106,15 @@ class Skill(Classifier):
             raise SkipError(f"{what}: weights are written in fp32; load the skill with 32-true")
 
     @torch.inference_mode()
-    def probabilities(self, texts: list[list[str]], batch_tokens: int) -> list[list[float]]:
-        rows = encode_texts(self.tokenizer, texts, self.about.max_length)
-        answers: dict[int, list[float]] = {}
-        self.model.prompt.install(self.model.attention_blocks())  # constant from here on
-        for batch in token_batches([len(row["input_ids"]) for row in rows], batch_tokens):
-            inputs = collate([rows[i] for i in batch], self.tokenizer.pad_token_id)
-            probabilities = self.model.logits(**inputs).softmax(-1)
-            if not probabilities.isfinite().all():
-                raise SkipError("an answer is not finite: weights or tokenizer are damaged")
-            answers |= zip(batch, probabilities.tolist(), strict=True)
-        return [answers[i] for i in range(len(rows))]
+    def encode(self, texts: list[list[str]]) -> list[Row]:
+        self.model.prompt.install(self.model.attention_blocks())  # constant for all batches
+        return encode_texts(self.tokenizer, texts, self.about.max_length)
+
+    @torch.inference_mode()
+    def answer(self, rows: list[Row]) -> list[list[float]]:
+        logits = self.model.logits(**collate(rows, self.tokenizer.pad_token_id))
+        answers: list[list[float]] = logits.softmax(-1).tolist()
+        return answers
 
 
 def _refuse_export(folder: Path) -> None:

@@ -157,7 +157,7 @@ def loading(what: Path) -> Iterator[None]:
     except (SkipError, KeyboardInterrupt, SystemExit):
         raise
     except BaseException as error:  # a panic of tokenizers is not an Exception
-        raise SkipError(f"{what}: cannot be loaded: {first_line(error)}") from error
+        raise SkipError(f"{what}: cannot be used: {first_line(error)}") from error
 
 
 def read_json(path: Path) -> dict[str, Any]:

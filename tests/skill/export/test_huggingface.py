@@ -77,10 +77,20 @@ def alone(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, dic
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_plain_transformers_computes_the_skills_logits(alone: Any, case: str) -> None:
+def test_plain_transformers_answers_as_the_skill(alone: Any, case: str) -> None:
+    """The logits, a pipeline's answers, and the folder saved again."""
     work, found = alone
-    expected = torch.load(work / case / "expected.pt")
-    torch.testing.assert_close(found[case]["logits"], expected, atol=1e-5, rtol=1e-5)
+    logits = torch.load(work / case / "expected.pt")
+    torch.testing.assert_close(found[case]["logits"], logits, atol=1e-5, rtol=1e-5)
+    expected = json.loads((work / case / "answers.json").read_text())
+    for ours, theirs in zip(expected, found[case]["answer"], strict=True):
+        assert theirs[0]["label"] == ours["label"]
+        probabilities = {each["label"]: each["score"] for each in theirs}
+        assert probabilities == pytest.approx(ours["probabilities"], abs=1e-5)
+    files = {path.name for path in (work / case / "out").iterdir()}
+    own = {"README.md", "skill.json", "skill.safetensors"}  # not written by the library
+    assert found[case]["again"] == dict.fromkeys(files - own, True)
+    assert {"config.json", "model.safetensors", "modeling_skip.py"} < files - own
 
 
 @pytest.mark.slow
@@ -99,25 +109,6 @@ def test_it_does_all_that_the_librarys_own_models_do(alone: Any) -> None:
             torch.testing.assert_close(logits, expected, atol=far, rtol=0, msg=case)
         before, after, same = of["trained"]
         assert after < before - 0.05 and same, case
-
-
-@pytest.mark.parametrize("case", CASES)
-def test_a_pipeline_answers_as_the_skill(alone: Any, case: str) -> None:
-    work, found = alone
-    expected = json.loads((work / case / "answers.json").read_text())
-    for ours, theirs in zip(expected, found[case]["answer"], strict=True):
-        assert theirs[0]["label"] == ours["label"]
-        probabilities = {each["label"]: each["score"] for each in theirs}
-        assert probabilities == pytest.approx(ours["probabilities"], abs=1e-5)
-
-
-@pytest.mark.parametrize("case", CASES)
-def test_saved_again_it_is_the_same_folder(alone: Any, case: str) -> None:
-    work, found = alone
-    theirs = {path.name for path in (work / case / "out").iterdir()}
-    own = {"README.md", "skill.json", "skill.safetensors"}  # beside what the library writes
-    assert found[case]["again"] == dict.fromkeys(theirs - own, True)
-    assert {"config.json", "model.safetensors", "modeling_skip.py"} < theirs - own
 
 
 def compare(model: SoftPromptModel, batch: dict[str, torch.Tensor], name: str) -> None:

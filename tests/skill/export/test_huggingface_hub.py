@@ -101,13 +101,13 @@ def test_without_a_token_nothing_is_done(
     order = [str(saved.folder), str(out), "--format", "hf", "--push-to-hub", "me/toy"]
     assert main(order) == 2
     told = capsys.readouterr().err
-    assert told == "error: push to me/toy: no token of the hub; run `hf auth login`, or HF_TOKEN\n"
+    assert told.startswith("error: push to me/toy: ") and "HF_TOKEN" in told
     assert not hub.repos and not out.exists()
 
 
 def test_sample_data_are_not_pushed(saved: Saved, hub: PushHub) -> None:
     tell(saved, data="sample")
-    with pytest.raises(SkipError, match="tuned on generated sample data"):
+    with pytest.raises(SkipError, match="sample data"):
         Skill.load(saved.folder).push_to_hub("me/toy")
     assert not hub.repos
 

@@ -15,7 +15,6 @@ from skip_exp import OnnxSkill, Skill
 from skip_exp.commands import predict
 from skip_exp.commands.export import main
 from skip_exp.errors import SkipError
-from skip_exp.skill.export.onnx.int8 import round_weights
 from skip_exp.skill.export.onnx.write import NEIGHBOURS, ROUNDING, compare_onnx
 from tests.helpers.saved import WORDS, Saved, save_tiny_skill
 from tests.helpers.written import ROOT
@@ -157,6 +156,8 @@ def test_so_they_are_for_pairs(onnx_folder: Path, tmp_path: Path) -> None:
 def test_a_product_is_rounded_by_row_and_column() -> None:
     onnx = pytest.importorskip("onnx")
     onnxruntime = pytest.importorskip("onnxruntime")
+    from skip_exp.skill.export.onnx.int8 import round_weights  # needs onnx
+
     helper, kinds = onnx.helper, onnx.TensorProto
     weight = np.array([[63, -1], [2, 0.25]], np.float32)  # columns in steps of 1 and 1/63
     graph = helper.make_graph(

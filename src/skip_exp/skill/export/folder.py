@@ -20,12 +20,12 @@ def export(
     """Write ``skill`` as a folder that appears whole or not at all; return its size in bytes.
 
     Args:
-        int8: of onnx: weights of 8 bits.
-        repo_id: of hf: where it will be on the hub.
+        int8: onnx only: round weights to 8 bits.
+        repo_id: hf only: future address on the hub.
 
     Raises:
         SkipError: ``out`` is not empty or cannot be written; for onnx, a package is missing or the
-            check failed; for hf, a custom prompt or readout.
+            check failed; for hf, the prompt or readout is custom.
     """
     _check_out(out)
     skill.check_fp32(str(out))
@@ -49,6 +49,6 @@ def export(
 
 def _check_out(out: Path) -> None:
     if not out.name:
-        raise SkipError(f"{out}: name a folder that the export can make")
+        raise SkipError(f"{out}: not the name of a new folder")
     if out.exists() and not (out.is_dir() and not any(out.iterdir())):
         raise SkipError(f"{out}: exists and is not an empty folder")

@@ -1,4 +1,4 @@
-"""Write the folder that plain transformers loads: model, tokenizer, skill, model card."""
+"""Write a folder for plain transformers: model, tokenizer, skill, model card."""
 
 import hashlib
 from pathlib import Path
@@ -10,7 +10,7 @@ from skip_exp.skill.export.huggingface.convert import shared_names, write_huggin
 from skip_exp.skill.files import MODEL, read_skill, write_skill
 from skip_exp.skill.record import RECORD, SharedRecord, SkillRecord
 
-CODE = "modeling_skip.py"  # which the library puts there
+CODE = "modeling_skip.py"  # the library copies it there
 
 
 def write_folder(
@@ -21,24 +21,24 @@ def write_folder(
     source: Path | None,
     repo_id: str | None = None,
 ) -> None:
-    """Write everything of a skill that was read from ``source``.
+    """Write the export of a skill that was read from ``source``.
 
-    The skill's own files, about 1 MB, come along, so that ``Skill.load`` takes the folder, too
-    (an export has none). Where every weight was trained, they share the model's weights; with a cut
-    vocabulary they cannot, and are left out.
+    It includes the skill's own files, about 1 MB, so that ``Skill.load`` also reads the folder.
+    If every weight was trained, they refer to the model's weights. With a cut vocabulary that is
+    impossible, so they are left out.
 
     Args:
-        repo_id: where it will be on the hub, if that is known.
+        repo_id: future address on the hub, if known.
 
     Raises:
-        SkipError: a custom prompt or readout.
+        SkipError: the prompt or readout is custom.
     """
-    # With the results and the configuration, which a skill that only answers does not need.
+    # This imports results and configuration, which a loaded skill does not need.
     from skip_exp.skill.export.card import CARD, model_card
 
     write_huggingface(folder, about, model, tokenizer)
     is_full, is_cut = about.train == "full", hasattr(model.backbone.config, "vocabulary")
-    # Of a skill whose embeddings were trained, the whole ones would outweigh the cut ones.
+    # The whole trained embeddings would outweigh the cut ones.
     if source is not None and (source / RECORD).is_file() and not (is_full and is_cut):
         record, tensors = read_skill(source)
         record = record.changed(scores=about.scores)

@@ -14,25 +14,25 @@ from skip_exp.utils.hub import hub_reachable, offline_if_unreachable
 
 
 def check_push(about: SkillRecord, repo_id: str) -> None:
-    """Refuse, before anything is written, what must not or cannot be pushed.
+    """Check that a skill may be pushed, before anything is written.
 
     Raises:
         SkipError: the scores are on sample data, or there is no token.
     """
     if about.scores.data == "sample":
         raise SkipError(
-            f"push to {repo_id}: {about.task} was tuned on generated sample data, which proves "
-            "nothing; tune it on the task's own data"
+            f"push to {repo_id}: {about.task} was tuned on generated sample data; tune it on the "
+            "task's own data"
         )
     if not huggingface_hub.get_token():
-        raise SkipError(f"push to {repo_id}: no token of the hub; run `hf auth login`, or HF_TOKEN")
+        raise SkipError(f"push to {repo_id}: no hub token; run `hf auth login` or set HF_TOKEN")
 
 
 def upload(folder: Path, repo_id: str) -> str:
-    """Put the files of ``folder`` into the model ``repo_id``, made if there is none; its address.
+    """Upload ``folder`` as the model ``repo_id``, which may exist, and return its address.
 
     Raises:
-        SkipError: the hub refuses, or cannot be reached.
+        SkipError: the hub refuses or cannot be reached.
     """
     api = huggingface_hub.HfApi()
     try:
@@ -41,10 +41,10 @@ def upload(folder: Path, repo_id: str) -> str:
             repo_id=address.repo_id,
             folder_path=folder,
             commit_message="Skill by skip_exp",
-            # Otherwise `download` would take an old skill for the new model's.
+            # Otherwise `download` would find the old skill beside a new model.
             delete_patterns=[RECORD, TENSORS],
         )
-    except Exception as error:  # whatever its HTTP library raises
+    except Exception as error:  # any error of its HTTP library
         raise SkipError(f"push to {repo_id}: {_why(error)}") from error
     return str(address)
 
@@ -52,15 +52,15 @@ def upload(folder: Path, repo_id: str) -> str:
 def download(repo_id: str, revision: str | None = None) -> Path:
     """Folder of the skill ``repo_id``, from the hub or its cache.
 
-    Of a repository with a skill's own files only these are taken, not the model cut by it, unless
-    they share its weights.
+    If the repository has a skill's own files, only these are downloaded, and the model only if
+    they refer to its weights.
 
     Raises:
         SkipError: there is none, or the hub cannot be reached.
     """
     offline_if_unreachable()
     try:
-        wanted: list[str] | None = None  # everything, where there is no skill
+        wanted: list[str] | None = None  # everything, if there is no skill
         with suppress(EntryNotFoundError):
             record = Path(huggingface_hub.hf_hub_download(repo_id, RECORD, revision=revision))
             shared = "shared" in parse_json(record.read_bytes())
@@ -68,7 +68,7 @@ def download(repo_id: str, revision: str | None = None) -> Path:
         folder = huggingface_hub.snapshot_download(
             repo_id, revision=revision, allow_patterns=wanted
         )
-    except Exception as error:  # whatever its HTTP library raises
+    except Exception as error:  # any error of its HTTP library
         raise SkipError(f"{repo_id}: neither a folder nor on the hub: {_why(error)}") from error
     return Path(folder)
 

@@ -1,42 +1,44 @@
 """Quantise linears and embeddings of an ONNX graph to 8 bits, with a scale per token.
 
-onnxruntime's own dynamic quantisation has one scale for the activations of a whole batch: an answer
-would depend on its neighbours, and one large token would cost all others their digits. Here every
-token has its own: x is near round(x / s) s with s = max|x| / 127, and a weight W near
-round(W / w) w with w = max|W| / 63 per output unit (127 per word, of an embedding). Weights take
-seven of their eight bits so that no pair of products leaves the 16 bits in which processors without
-VNNI add them; activations have the larger tails: the bit is worth more to them.
+onnxruntime's own dynamic quantisation uses one scale for the activations of a whole batch. An
+answer would depend on its neighbours, and one large token would cost all others precision. Here
+every token has its own scale: x becomes round(x / s) s with s = max|x| / 127. A weight W becomes
+round(W / w) w with w = max|W| / 63 per output unit, or / 127 per word of an embedding. Weights use
+seven bits, so that a pair of products fits the 16 bits in which processors without VNNI add them.
+Activations keep all eight bits, because their tails are larger.
+
+Importing this module needs onnx, which is optional and slow to import.
 """
 
 from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
+import onnx
 from numpy.typing import NDArray
+from onnx import numpy_helper
 
-ACTIVATION, WEIGHT, EMBEDDING = 127, 63, 127  # largest integers, on either side of 0
-TINY = 1e-12  # instead of 0, where all is 0
-MIDDLE = ACTIVATION + 1  # what stands for 0
+ACTIVATION, WEIGHT, EMBEDDING = 127, 63, 127  # largest absolute integers
+TINY = 1e-12  # the least scale, for rows of zeros
+MIDDLE = ACTIVATION + 1  # the unsigned integer for 0
 
 
 def round_weights(model: Any) -> None:
-    """Round, in ``model`` (an ``onnx.ModelProto``), every matrix that is multiplied or looked up.
+    """Round every multiplied or looked-up matrix of ``model``, an ``onnx.ModelProto``.
 
-    Matrices with nothing left in them stay as they are.
+    Empty matrices stay as they are.
     """
-    import onnx  # an extra, and slow: only for 8-bit weights
-
     graph = model.graph
     weights = {w.name: w for w in graph.initializer if len(w.dims) == 2 and 0 not in w.dims}
     floats = {name for name, w in weights.items() if w.data_type == onnx.TensorProto.FLOAT}
     nodes: list[Any] = []
-    rounded: set[str] = set()  # what several nodes read is rounded once
+    rounded: set[str] = set()  # shared tensors are rounded once
     for node in graph.node:
         is_linear = node.op_type == "MatMul" and node.input[1] in floats
         if is_linear or (node.op_type == "Gather" and node.input[0] in floats):
             data, weight = node.input if is_linear else reversed(node.input)
             if weight not in rounded:
-                matrix = onnx.numpy_helper.to_array(weights[weight])
+                matrix = numpy_helper.to_array(weights[weight])
                 graph.initializer.extend(_weight(matrix, weight, 0 if is_linear else 1))
             if is_linear and data not in rounded:
                 nodes += _activation(data)
@@ -51,9 +53,7 @@ def round_weights(model: Any) -> None:
 
 
 def _weight(matrix: NDArray[Any], name: str, axis: int) -> Iterator[Any]:
-    """``matrix`` / scale as int8, its scale without (or, of an embedding, with) ``axis``, zeros."""
-    from onnx import numpy_helper  # the same
-
+    """``matrix`` / scale as int8, its scale (an embedding's keeps ``axis``), and zeros."""
     largest = np.maximum(np.abs(matrix).max(axis, keepdims=True), TINY)
     scale = largest / (EMBEDDING if axis else WEIGHT)
     kept = scale if axis else scale[0]
@@ -63,8 +63,6 @@ def _weight(matrix: NDArray[Any], name: str, axis: int) -> Iterator[Any]:
 
 
 def _constants() -> Iterator[Any]:
-    from onnx import numpy_helper  # the same
-
     floats = {"largest": ACTIVATION, "tiny": TINY, "one": 1.0}
     values = {name: np.array(value, np.float32) for name, value in floats.items()}
     values |= {"middle": np.array(MIDDLE, np.uint8), "last": np.array([-1], np.int64)}
@@ -103,13 +101,11 @@ def _lookup(ids: str, weight: str, out: str) -> list[Any]:
 
 
 def _node(kind: str, inputs: list[str], output: str, **options: Any) -> Any:
-    from onnx import helper  # the same
-
-    return helper.make_node(kind, inputs, [output], **options)
+    return onnx.helper.make_node(kind, inputs, [output], **options)
 
 
 def _put(graph: Any, nodes: list[Any]) -> None:
-    """Replace the nodes of ``graph``, and drop the constants that none of them reads."""
+    """Replace the nodes of ``graph`` and drop unused constants."""
     read = {name for node in nodes for name in node.input}
     kept = [each for each in graph.initializer if each.name in read]
     for field, values in ((graph.node, nodes), (graph.initializer, kept)):

@@ -8,10 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from pydantic import BaseModel
-
-from skip_exp.errors import SkipError, first_line
-from skip_exp.skill.classifier import Classifier, token_batches
+from skip_exp.errors import SkipError
+from skip_exp.skill.classifier import Classifier, Row
 from skip_exp.skill.record import (
     CONFIG,
     ONNX,
@@ -27,41 +25,33 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from tokenizers import Tokenizer
 
-INPUTS = ("input_ids", "attention_mask", "token_type_ids")  # the last where the tokenizer has it
-# onnxruntime's sum and norm in one operator take five times as long on a CPU as in two.
-SLOWER = ["SkipLayerNormFusion"]
+INPUTS = ("input_ids", "attention_mask", "token_type_ids")  # the last only if the model has it
+SLOWER = ["SkipLayerNormFusion"]  # a fusion that makes sum and norm five times slower on a CPU
 Run = Callable[[Mapping[str, "NDArray[Any]"]], "NDArray[Any]"]
 
 
-class VocabularyRecord(BaseModel):
-    """How many tokens are left of how many, and of which texts."""
-
-    kept: int
-    of: int
-    texts: str
-
-
 class OnnxRecord(SkillRecord):
-    """What ``config.json`` says: the skill's record, and of the model beside it.
+    """The fields of ``config.json``: the skill's record and the export's own.
 
     Attributes:
         sha256: of ``model.onnx``.
-        layers, settings: of exports that were written earlier; not read.
+        vocabulary: {kept, of, texts} of a cut vocabulary.
+        layers, settings: of older exports; not used.
     """
 
     format: Literal["onnx"]
     int8: bool
     sha256: str
-    vocabulary: VocabularyRecord | None = None
+    vocabulary: dict[str, int | str] | None = None
     layers: Any = None
     settings: Any = None
 
 
 @dataclass(frozen=True, repr=False)
 class OnnxSkill(Classifier):
-    """An ONNX export, loaded; it needs no backbone.
+    """A loaded ONNX export; it needs no backbone.
 
-    :meth:`predict` may be called from several threads at once: nothing changes after ``load``.
+    Several threads may call :meth:`predict` at once.
     """
 
     tokenizer: "Tokenizer"
@@ -70,11 +60,11 @@ class OnnxSkill(Classifier):
 
     @classmethod
     def load(cls, folder: str | Path, threads: int | None = None) -> "OnnxSkill":
-        """Read what ``skip-exp export --format onnx`` wrote.
+        """Read an export of ``skip-exp export --format onnx``.
 
         Args:
-            folder: where it was written to.
-            threads: of onnxruntime; None: OMP_NUM_THREADS, or every core.
+            folder: the folder of the export.
+            threads: threads of onnxruntime; None: OMP_NUM_THREADS, or every core.
 
         Raises:
             SkipError: a file is missing, damaged, altered or of an unknown version, or a package
@@ -90,27 +80,24 @@ class OnnxSkill(Classifier):
         tokenizer, pad_id = read_tokenizer(folder, about)
         return cls(about, tokenizer, pad_id, runner(path, threads))
 
-    def probabilities(self, texts: list[list[str]], batch_tokens: int) -> list[list[float]]:
+    def encode(self, texts: list[list[str]]) -> list[Row]:
+        return encode(self.tokenizer, texts)
+
+    def answer(self, rows: list[Row]) -> list[list[float]]:
         import numpy as np  # with onnxruntime, a tenth of a second
 
-        rows = encode(self.tokenizer, texts)
-        answers: dict[int, list[float]] = {}
-        for batch in token_batches([len(row["input_ids"]) for row in rows], batch_tokens):
-            logits = self.run(padded([rows[i] for i in batch], self.pad_id))
-            if (
-                logits.shape != (len(batch), len(self.about.labels))
-                or not np.isfinite(logits).all()
-            ):
-                wanted = f"{len(batch)} rows of {len(self.about.labels)} finite numbers"
-                raise SkipError(f"{ONNX}: logits must be {wanted}, not {logits.shape}")
-            powers = np.exp(logits - logits.max(1, keepdims=True))
-            answers |= zip(batch, (powers / powers.sum(1, keepdims=True)).tolist(), strict=True)
-        return [answers[i] for i in range(len(rows))]
+        logits = self.run(padded(rows, self.pad_id))
+        wanted = len(rows), len(self.about.labels)
+        if logits.shape != wanted or not np.isfinite(logits).all():
+            raise SkipError(f"{ONNX}: logits must be {wanted} finite numbers, not {logits.shape}")
+        powers = np.exp(logits - logits.max(1, keepdims=True))
+        answers: list[list[float]] = (powers / powers.sum(1, keepdims=True)).tolist()
+        return answers
 
 
 def read_tokenizer(folder: Path, about: SkillRecord) -> tuple["Tokenizer", int]:
-    """The tokenizer, set to truncate, and the id that pads. Raises SkipError."""
-    from tokenizers import Tokenizer  # an extra of an extra: only this format needs it alone
+    """The tokenizer, set to truncate, and the padding id. Raises SkipError."""
+    from tokenizers import Tokenizer  # an optional dependency of this format
 
     path, config_path = folder / "tokenizer.json", folder / "tokenizer_config.json"
     read_bytes(path)
@@ -131,14 +118,14 @@ def read_tokenizer(folder: Path, about: SkillRecord) -> tuple["Tokenizer", int]:
     return tokenizer, pad_id
 
 
-def encode(tokenizer: "Tokenizer", texts: Sequence[Sequence[str]]) -> list[dict[str, list[int]]]:
+def encode(tokenizer: "Tokenizer", texts: Sequence[Sequence[str]]) -> list[Row]:
     """Token ids and token types of every text or pair."""
     inputs = [tuple(row) if len(row) == 2 else row[0] for row in texts]
     encoded = tokenizer.encode_batch(inputs)
     return [{"input_ids": row.ids, "token_type_ids": row.type_ids} for row in encoded]
 
 
-def padded(rows: Sequence[Mapping[str, list[int]]], pad_id: int) -> dict[str, "NDArray[Any]"]:
+def padded(rows: Sequence[Row], pad_id: int) -> dict[str, "NDArray[Any]"]:
     """INPUTS, int64 [n, longest], right-padded as ``data.batches.collate`` does."""
     import numpy as np  # with onnxruntime
 
@@ -154,12 +141,12 @@ def padded(rows: Sequence[Mapping[str, list[int]]], pad_id: int) -> dict[str, "N
 
 def runner(path: Path, threads: int | None = None) -> Run:
     """INPUTS [B, T] -> logits fp32 [B, labels], by onnxruntime. Raises SkipError."""
-    import onnxruntime  # an extra: only this format needs it
+    import onnxruntime  # an optional dependency of this format
 
     given = os.environ.get("OMP_NUM_THREADS", "")
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads or (int(given) if given.isdecimal() else 0)
-    options.log_severity_level = 4  # what fails is raised, in one line
+    options.log_severity_level = 4  # failures are raised, in one line
     with loading(path):
         session = onnxruntime.InferenceSession(
             path, options, providers=["CPUExecutionProvider"], disabled_optimizers=SLOWER
@@ -169,25 +156,23 @@ def runner(path: Path, threads: int | None = None) -> Run:
         raise SkipError(f"{path}: has inputs {', '.join(names)}, not {', '.join(INPUTS)}")
 
     def run(inputs: Mapping[str, "NDArray[Any]"]) -> "NDArray[Any]":
-        try:
+        with loading(path):
             (logits,) = session.run(None, {name: inputs[name] for name in names})
-        except Exception as error:  # the same
-            raise SkipError(f"{path}: cannot be run: {first_line(error)}") from error
         return logits
 
     return run
 
 
 def check_packages(*packages: str) -> None:
-    """Raise SkipError where one is not installed."""
-    for package in packages:
-        if importlib.util.find_spec(package) is None:
-            advice = "pip install 'skip_exp[export]'"
-            raise SkipError(f"--format onnx: {package} is not installed: {advice}")
+    """Raise SkipError if a package is not installed."""
+    for name in packages:
+        if importlib.util.find_spec(name) is None:
+            fix = "pip install 'skip_exp[export]'"
+            raise SkipError(f"--format onnx: {name} is not installed: {fix}")
 
 
 def sha256(path: Path) -> str:
-    """SHA-256 of the model, and of the files beside it where it is too large for one."""
+    """SHA-256 of the model, including the extra files of a large one."""
     digest = hashlib.sha256()
     for part in sorted(path.parent.glob(f"{path.name}*")):
         with part.open("rb") as file:

@@ -15,7 +15,6 @@ from skip_exp.data.batches import collate
 from skip_exp.errors import SkipError, first_line
 from skip_exp.models.soft_prompt import SoftPromptModel
 from skip_exp.skill.classifier import encode_texts
-from skip_exp.skill.export.onnx.int8 import round_weights
 from skip_exp.skill.export.onnx.runtime import (
     INPUTS,
     OnnxRecord,
@@ -114,6 +113,8 @@ def quantise(path: Path) -> None:
     # An optional dependency, slow to import, and used for 8-bit weights only.
     import onnx
     from onnxruntime.quantization import quant_pre_process  # the same
+
+    from skip_exp.skill.export.onnx.int8 import round_weights  # the same
 
     simpler = path.with_name("simpler.onnx")
     with _quiet():
