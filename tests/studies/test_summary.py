@@ -75,3 +75,8 @@ def test_the_published_summaries_are_those_of_the_rows(
     monkeypatch.setattr(summary, "RESULTS", tmp_path)
     assert summary.main() == 0
     assert (tmp_path / name).read_text() == (RESULTS / name).read_text()
+
+
+def test_every_speed_up_has_a_file_with_its_rows_or_says_that_there_is_none() -> None:
+    for source in pd.read_csv(RESULTS.parent / "speedups.csv")["source"]:
+        assert source == "rows not kept" or (RESULTS.parent / source).is_file()
