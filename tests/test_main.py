@@ -70,7 +70,7 @@ def test_commands_are_completed(
     monkeypatch.setattr(sys, "argv", ["skip-exp", "-sc", "query=bash"])
     monkeypatch.setenv("COMP_LINE", line)
     asked: list[list[str]] = []
-    monkeypatch.setattr("skip_exp.__main__._jobs", lambda words: asked.append(words) or 0)
+    monkeypatch.setattr("skip_exp.__main__.jobs", lambda words: asked.append(words) or 0)
     assert main() == 0
     assert capsys.readouterr().out.split() == offered
     assert asked == ([["-sc", "query=bash"]] if hydra_too else [])

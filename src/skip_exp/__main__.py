@@ -47,7 +47,7 @@ def main() -> int:
         case ["-sc", query] if query.startswith("query=") and _complete():
             return 0
         case arguments:
-            return _jobs(arguments)
+            return jobs(arguments)
 
 
 def _complete() -> bool:
@@ -68,7 +68,7 @@ def _command(word: str, arguments: Sequence[str]) -> int:
     return code
 
 
-def _jobs(arguments: Sequence[str]) -> int:
+def jobs(arguments: Sequence[str]) -> int:
     given = flags.parse(arguments)
     if given.help:
         print(usage.text(COMMANDS, given.config_dir))

@@ -57,5 +57,5 @@ def test_a_whole_block_is_the_norm_of_its_neurons(kind: str) -> None:
 
 
 def test_another_norm_is_refused() -> None:
-    with pytest.raises(ConfigError, match=r"attribution\.options\.norm=3: must be one of 1, 2"):
+    with pytest.raises(ConfigError, match=r"attribution\.options\.norm=3: "):
         magnitude.scores(TwoUnits(), [], norm=3)  # type: ignore[arg-type]

@@ -34,13 +34,13 @@ def test_calls_take_turns_and_warm_up_is_not_counted() -> None:
 def test_fields_of_a_comparison(monkeypatch: pytest.MonkeyPatch) -> None:
     dense = tiny_model()
     monkeypatch.setattr(phase, "interleave", lambda *_, **__: [[3.0] * 4, [1.0, 1.0, 2.0, 1.0]])
-    monkeypatch.setattr(timing, "_Load", lambda: type("Quiet", (), {"others": lambda _: 0.0})())
+    monkeypatch.setattr(timing, "Load", lambda: type("Quiet", (), {"others": lambda _: 0.0})())
     found = compare(dense, cut(dense, KEEP), SETTINGS, "cpu")
     assert found["dense_ms"] == 3000
     assert found["final_ms"] == 1000
     assert (found["speedup"], found["spread"], found["contended"]) == (3.0, 0.5625, False)
     assert (found["batch"], found["seq_len"], found["dtype"]) == (2, 6, "float32")
-    monkeypatch.setattr(timing, "_Load", lambda: type("Busy", (), {"others": lambda _: 0.9})())
+    monkeypatch.setattr(timing, "Load", lambda: type("Busy", (), {"others": lambda _: 0.9})())
     assert compare(dense, dense, SETTINGS, "cpu")["contended"] is True
 
 
@@ -100,7 +100,7 @@ def test_timing_again(
     skill = type("Skill", (), {"model": None})
     new = {"speedup": 2.0, "contended": after}
     monkeypatch.setattr(
-        benchmark, "_finished", lambda _: (results.load(file)[0], skill, None, SETTINGS)
+        benchmark, "finished", lambda _: (results.load(file)[0], skill, None, SETTINGS)
     )
     monkeypatch.setattr(benchmark, "compare", lambda *_: new)
     assert benchmark.retime(file) == new

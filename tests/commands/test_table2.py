@@ -190,7 +190,7 @@ def test_a_misspelt_override_is_one_line(small):
 
 def test_a_sweep_over_something_else_is_refused(small):
     (small / "sweeps" / "table2.yaml").write_text(SWEEP.replace("seed", "tune.lr"))
-    with pytest.raises(SkipError, match=r"must sweep over .*; it has backbone, task, tune.lr"):
+    with pytest.raises(SkipError, match=r"backbone, task, tune\.lr"):
         grids.read("table2")
 
 

@@ -120,7 +120,7 @@ def test_another_jobs_folder_is_refused_before_any_work(
     pipeline.run(job("a"))
     before = {path: path.read_bytes() for path in (tmp_path / "a").rglob("*") if path.is_file()}
     monkeypatch.setattr(pipeline, "run_phases", lambda *_: pytest.fail("ran"))
-    with pytest.raises(SkipError, match=r"output_dir=.*a: holds the finished result of another"):
+    with pytest.raises(SkipError, match=r"^output_dir=.*a: "):
         pipeline.run(job("a", "prune.ratio=0.3"))
     assert before == {path: path.read_bytes() for path in before}
 

@@ -92,17 +92,18 @@ def test_a_loss_is_looked_at_every_few_steps_and_before_a_score(
     losses = torch.ones(40)
     losses[[12, 38]] = torch.tensor([torch.nan, torch.inf])
     losses.requires_grad_()
-    monkeypatch.setattr(tuner, "_loss", lambda _: (torch.zeros(1, 3), losses[step]))
-    batch = {"labels": torch.zeros(1)}
+    cross_entropy = "skip_exp.training.module.F.cross_entropy"
+    monkeypatch.setattr(cross_entropy, lambda *_: losses[step])
+    batch = tiny_batch()
     for step in range(19):  # noqa: B007  (the step that the tuner reads)
         tuner.training_step(batch, 0)
     assert LOOK_EVERY == 10
-    with pytest.raises(SkipError, match=r"tune\.lr=0\.02: the loss became nan at step 12;"):
+    with pytest.raises(SkipError, match=r"tune\.lr=0\.02: .* nan .* 12;"):
         tuner.training_step(batch, 0)
     for step in range(30, 40):
         if step < 39:
             tuner.training_step(batch, 0)
-    with pytest.raises(SkipError, match="the loss became inf at step 38;"):
+    with pytest.raises(SkipError, match=r" inf .* 38;"):
         tuner.on_validation_start()
     tuner.on_validation_start()  # nothing is left to look at
 

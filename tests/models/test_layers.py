@@ -69,7 +69,7 @@ def test_it_computes_what_the_whole_one_does_up_to_there(tmp_path: Path, kind: s
 @pytest.mark.parametrize("kind", ["bert", "t5"])
 def test_more_than_there_are_is_refused(tmp_path: Path, kind: str) -> None:
     path = str(save_backbone(tmp_path, kind))
-    with pytest.raises(ConfigError, match=r"^backbone\.layers=5: must be at most 4, all that"):
+    with pytest.raises(ConfigError, match=r"^backbone\.layers=5: .* 4"):
         load_backbone("b", path, kind, READOUT[kind], 5)
 
 

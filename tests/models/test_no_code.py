@@ -46,7 +46,7 @@ def test_code_in_a_folder_is_passed_over_where_the_model_is_known(
 @pytest.mark.usefixtures("nobody_answers")
 def test_a_model_that_is_nothing_but_code_is_refused(tmp_path: Path) -> None:
     folder = with_code(save_backbone(tmp_path, "bert"), "my_bert")
-    with pytest.raises(SkipError, match=r"^backbone.path=.*custom code") as refused:
+    with pytest.raises(SkipError, match=r"^backbone\.path=") as refused:
         load_backbone("b", str(folder), "bert", "head")
     assert "\n" not in str(refused.value) and "trust_remote_code" not in str(refused.value)
     assert not (folder / "ran").exists()

@@ -86,5 +86,5 @@ def even_table(model: object) -> Table:
 def test_what_cannot_be_reached_is_refused() -> None:
     table = Table(10.0, {"encoder.0.ffn": Timing([0, 4], [0.0, 8.0])})
     for target in (5.1, 0.5):
-        with pytest.raises(ConfigError, match=r"prune.target_speedup=.*: must be between 1 and 5"):
+        with pytest.raises(ConfigError, match=r"prune\.target_speedup=.* 1 "):
             search(table, target, 1.0, lambda _: {"encoder.0.ffn": torch.arange(0)})

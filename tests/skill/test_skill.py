@@ -84,7 +84,7 @@ def test_rows_are_filled_into_the_tasks_templates(tmp_path: Path) -> None:
     skill = Skill.load(save_tiny_skill(tmp_path, text=text).folder)
     row = {"word": "film", "first": "a dull film", "second": "very long", "idx": 3}
     assert skill.predict([row]) == skill.predict([("film : a dull film", "very long")])
-    with pytest.raises(SkipError, match=r"example 2: .* 'second' \(it has: word, first\)"):
+    with pytest.raises(SkipError, match=r"^example 2: .*'second'"):
         skill.predict([row, {"word": "film", "first": "it"}])
 
 
@@ -150,8 +150,8 @@ def test_skills_share_one_backbone(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     ]
     load_backbone.cache_clear()
     reads: list[str] = []
-    read = backbones._read
-    monkeypatch.setattr(backbones, "_read", lambda *args: reads.append(args[0]) or read(*args))
+    read = backbones.read
+    monkeypatch.setattr(backbones, "read", lambda *args: reads.append(args[0]) or read(*args))
     one, two = (Skill.load(folder) for folder in folders)
     assert len(reads) == 1
 

@@ -60,7 +60,7 @@ def test_a_sweep_file_counts(cli: Cli, tmp_path: Path) -> None:
 def test_lines_of_jobs_side_by_side_begin_with_their_number(
     cli: Cli, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(progress, "_BASIC", ("BasicSweeper",))  # as under another launcher
+    monkeypatch.setattr(progress, "BASIC", ("BasicSweeper",))  # as under another launcher
 
     def speaks(cfg: Any) -> None:
         logging.getLogger("skip_exp.some").info("tune ...")

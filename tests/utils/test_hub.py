@@ -68,13 +68,13 @@ def test_a_silent_hub_is_given_up_within_two_seconds(monkeypatch: pytest.MonkeyP
 
 def test_slow_name_resolution_counts_too(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(hub, "TIMEOUT", 0.1)
-    monkeypatch.setattr(hub, "_ask", lambda: time.sleep(1) or True)
+    monkeypatch.setattr(hub, "ask", lambda: time.sleep(1) or True)
     assert not hub.hub_reachable()
 
 
 def test_offline_by_environment_asks_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(hub.constants, "HF_HUB_OFFLINE", True)
-    monkeypatch.setattr(hub, "_ask", lambda: pytest.fail("asked"))
+    monkeypatch.setattr(hub, "ask", lambda: pytest.fail("asked"))
     assert not hub.hub_reachable()
     assert hub.offline_if_unreachable()
 

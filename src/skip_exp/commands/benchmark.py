@@ -35,7 +35,7 @@ def retime(path: Path) -> dict[str, Any]:
     Raises:
         SkipError: no finished result there, or its skill or backbone is gone.
     """
-    result, skill, dense, settings = _finished(path)
+    result, skill, dense, settings = finished(path)
     before, latency = result["latency"], compare(dense, skill.model, settings, best_device())
     if latency["contended"] and before and not before.get("contended"):
         log.warning("%s: keeping its timing, which was taken on a quiet machine", path)
@@ -49,11 +49,11 @@ def control(path: Path) -> dict[str, Any]:
 
     Nothing is removed, so the speed-up must be 1. Raises SkipError as `retime` does.
     """
-    _, skill, dense, settings = _finished(path)
+    _, skill, dense, settings = finished(path)
     return compare(dense, zero(dense, skill.keep), settings, best_device())
 
 
-def _finished(path: Path) -> tuple[Any, Any, SoftPromptModel, BenchmarkConfig]:
+def finished(path: Path) -> tuple[Any, Any, SoftPromptModel, BenchmarkConfig]:
     """Result, skill, dense model and settings of the job whose ``result.json`` is ``path``.
 
     The dense model's weights do not matter to its speed: it is rebuilt, not loaded.

@@ -168,7 +168,7 @@ def _load(path: str, family: str, readout: str) -> tuple[PreTrainedModel, PreTra
         if is_hub:
             offline_if_unreachable()
         with _quiet():
-            return _read(source, path, family, readout)
+            return read(source, path, family, readout)
     except SkipError:
         raise
     except Exception as error:  # of many kinds, from transformers and its HTTP client
@@ -179,7 +179,7 @@ def _load(path: str, family: str, readout: str) -> tuple[PreTrainedModel, PreTra
         raise ConfigError("backbone.path", path, f"{explain(error, path)}{hint}") from error
 
 
-def _read(
+def read(
     source: str, path: str, family: str, readout: str
 ) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     """Read model and tokenizer; code in the folder is never run."""

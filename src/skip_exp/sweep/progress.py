@@ -19,7 +19,7 @@ from skip_exp import results
 log = logging.getLogger(__name__)
 
 SWEEP = "multirun.yaml"  # Hydra writes it before the first job of a sweep starts
-_BASIC = ("BasicSweeper", "BasicLauncher")  # Hydra's own: all combinations, one after the other
+BASIC = ("BasicSweeper", "BasicLauncher")  # Hydra's own: all combinations, one after the other
 
 
 def announce() -> None:
@@ -36,7 +36,7 @@ def announce() -> None:
     done = sum(file.stat().st_mtime >= began for file in folder.glob(f"*/{results.FILE}"))
     rest = left(now - began, done, total) if total else ""
     log.info("job %s%s", place, f", about {rest} left" if rest else "")
-    if not hydra.launcher._target_.endswith(_BASIC):
+    if not hydra.launcher._target_.endswith(BASIC):
         _mark(logging.getLogger().handlers, f"[{number}] ")
 
 
@@ -60,7 +60,7 @@ def jobs(hydra: Any) -> list[list[str]] | None:
     Args:
         hydra: the node ``hydra`` of the sweep's configuration.
     """
-    if not hydra.sweeper._target_.endswith(_BASIC):
+    if not hydra.sweeper._target_.endswith(BASIC):
         return None
     params = [f"{key}={value}" for key, value in (hydra.sweeper.get("params") or {}).items()]
     return combinations([*params, *hydra.overrides.task])

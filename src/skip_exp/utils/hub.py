@@ -28,13 +28,13 @@ def hub_reachable() -> bool:
         return False
     answers: list[bool] = []
     # A thread, because no client's timeout covers name resolution and its phases add up.
-    thread = threading.Thread(target=lambda: answers.append(_ask()), daemon=True)
+    thread = threading.Thread(target=lambda: answers.append(ask()), daemon=True)
     thread.start()
     thread.join(TIMEOUT)
     return bool(answers and answers[0])
 
 
-def _ask() -> bool:
+def ask() -> bool:
     try:
         # The hub's own session: proxies and certificates are those of the later downloads.
         response = huggingface_hub.get_session().head(constants.ENDPOINT, timeout=TIMEOUT)

@@ -27,7 +27,7 @@ def alone(measure: Callable[[], T], *, inference: bool = True, lock: bool = True
         lock: False where ``measure`` starts commands that take the lock themselves.
     """
     with machine_lock("benchmark") if lock else nullcontext(), torch.inference_mode(inference):
-        load = _Load()
+        load = Load()
         measured = measure()
         others = load.others()
     if others > BUSY:
@@ -57,7 +57,7 @@ def interleave(
     return times
 
 
-class _Load:
+class Load:
     """How many cores the processes beside this one kept busy since it was made."""
 
     def __init__(self) -> None:

@@ -198,7 +198,7 @@ def test_weights_that_are_shared_are_checked(tmp_path: Path) -> None:
     weights = (out / "model.safetensors").read_bytes()
     record, tensors = read_skill(out)
     (out / "model.safetensors").write_bytes(weights[:-1] + bytes([weights[-1] ^ 1]))
-    with pytest.raises(SkipError, match=r"altered: model\.safetensors"):
+    with pytest.raises(SkipError, match=r"model\.safetensors"):
         Skill.load(out)
     digest = hashlib.sha256((out / "model.safetensors").read_bytes()).hexdigest()
     for shared in (
@@ -218,7 +218,7 @@ def test_with_a_cut_vocabulary_there_is_no_skill_of_all_weights(tmp_path: Path) 
     order = [str(saved.folder), str(out), "--format", "hf", "--vocabulary"]
     assert main([*order, str(tmp_path / "mine.txt")]) == 0
     assert not (out / "skill.json").exists() and not (out / "skill.safetensors").exists()
-    with pytest.raises(SkipError, match="AutoModelForSequenceClassification"):
+    with pytest.raises(SkipError, match="AutoModel"):
         Skill.load(out)
 
 
@@ -229,14 +229,14 @@ class OwnPrompt(NoPrompt):
 def test_a_prompt_of_ones_own_is_refused() -> None:
     model = tiny_model("bert")
     model.prompt = OwnPrompt()
-    with pytest.raises(SkipError, match=r"no place for the prompt .*OwnPrompt"):
+    with pytest.raises(SkipError, match="OwnPrompt"):
         to_huggingface(model, LABELS)
 
 
 def test_a_text_too_long_for_its_positions_is_one_line() -> None:
     model = to_huggingface(tiny_model("bert", "input"), LABELS)  # 64 positions, a prompt of 4
     ids = torch.full((1, 61), 7)
-    with pytest.raises(ValueError, match=r"61 tokens, but at most 60 .* truncation=True"):
+    with pytest.raises(ValueError, match=r"61 .* 60 .*truncation=True"):
         model(ids)
     assert model(ids[:, :60]).logits.shape == (1, 3)
 

@@ -87,7 +87,7 @@ def test_nothing_is_left_of_a_skill_that_was_pushed_before(
 
 def test_rounded_weights_are_not_pushed(saved: Saved, hub: PushHub) -> None:
     skill = Skill.load(saved.folder, precision="bf16")
-    with pytest.raises(SkipError, match=r"^push to me/toy: weights are written in fp32; load the"):
+    with pytest.raises(SkipError, match=r"^push to me/toy: .*fp32"):
         skill.push_to_hub("me/toy")
     assert not hub.repos
 
@@ -134,5 +134,5 @@ def test_a_hub_that_does_not_answer_is_one_line(
 ) -> None:
     monkeypatch.setattr(constants, "ENDPOINT", "http://127.0.0.1:9")
     for act in (Skill.load(saved.folder).push_to_hub, Skill.from_pretrained):
-        with pytest.raises(SkipError, match=r"^(push to )?me/toy: .*cannot be reached from here$"):
+        with pytest.raises(SkipError, match=r"^(push to )?me/toy: "):
             act("me/toy")
