@@ -417,3 +417,10 @@ def test_the_package_stays_light_until_a_skill_is_asked_for() -> None:
     code += "assert 'torch' in sys.modules and 'lightning' not in sys.modules"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
+
+
+def test_an_old_stand_alone_export_is_named(tmp_path: Path) -> None:
+    for name in ("config.json", "model.safetensors"):
+        (tmp_path / name).write_text("{}")
+    with pytest.raises(SkipError, match="--format hf"):
+        Skill.load(tmp_path)
