@@ -19,7 +19,7 @@ from skip_exp import pipeline
 from skip_exp.commands import benchmark
 from skip_exp.config.schema import Config
 from skip_exp.data.module import TextDataModule
-from skip_exp.errors import ConfigError, SkipError
+from skip_exp.errors import SkipError
 from skip_exp.job.job import phase_seed
 from skip_exp.job.prepare import prepare
 from skip_exp.phases import retune as retuning
@@ -28,7 +28,7 @@ from skip_exp.phases.fit import teacher_logits
 from skip_exp.phases.tune import tune
 from skip_exp.pruning import latency
 from skip_exp.skill.load import Skill
-from skip_exp.utils.provenance import processor
+from skip_exp.utils.machine import processor
 from tests.helpers.toy import SMALL, composed, rarely
 
 WORDS = ["good", "fine", "great", "bad", "poor", "awful", "film", "plot", "the", "a", "was"]
@@ -310,43 +310,34 @@ def test_recipes_of_baselines_cut_nothing(job: Make, recipe: str, trained: str) 
 
 
 @pytest.mark.parametrize(
-    ("overrides", "told"),
-    [
-        (["prune.ratio=1.0"], r"prune\.ratio=1\.0: must be in \[0, 1\)"),
-        (["prune.ratio=0.9", "prune.sites=[ffn]"], r"prune\.ratio=0\.9: with .* at most 0\.49"),
-        (["data.max_length=50"], r"data\.max_length=50: .*exceeds the 40 positions of tiny"),
-        (["prompt=input", "prompt.length=30"], r"data\.max_length=12: with prompt\.length=30"),
-        (["prompt.length=41"], r"prompt\.length=41: must be at most 40, the positions of tiny"),
-        (["prompt.length=5000"], r"prompt\.length=5000: must be positive, at most 1000"),
-        (["trainer.accelerator=tpu9"], r"trainer\.accelerator=tpu9: must be one of auto, cpu"),
-        (["data.max_length=1"], r"data\.max_length=1: must be in \[8, 1000000\]"),
-        (["prompt.length=0"], r"prompt\.length=0: must be positive"),
-        (["tune.epochs=0"], r"tune\.epochs=0: must be positive"),
-        (["backbone.family=gpt"], r"backbone\.family=gpt: must be one of bert, roberta, t5"),
-        (["backbone.path=./nowhere"], r"backbone\.path=\./nowhere: no such folder"),
-        (["attribution._target_=no.where"], r"attribution\._target_=no\.where: cannot be imported"),
-        (
-            ["tune.train=all"],
-            r"tune\.train=all: must be one of prompt, prompt_readout, bias, lora, full$",
-        ),
-        (["tune.train=full"], r"tune\.train=full: a baseline .* needs prune\.ratio=0 retune\.enab"),
-        (
-            ["retune.train=full"],
-            r"retune\.train=full: must be one of prompt, prompt_readout, bias, lora$",
-        ),
-        (["prompt=none", "tune.train=prompt"], r"prompt\.kind=none: leaves nothing to train"),
-        (["trainer.precision=8"], r"trainer\.precision=8: must be one of auto"),
-        (
-            ["attribution=random", "+attribution.options.sign=signed"],
-            r"attribution\.options\.sign=signed",
-        ),
-        (["tune.lr=1e30"], r"tune\.lr=1e\+30: must be positive, at most 10"),
+    "overrides",
+    [  # the first is the one that the message names
+        *("prune.ratio=1.0", "prune.ratio=1.5", "prune.ratio=nan", "prune.ratio=abc"),
+        *("prune.ratio=0.9 prune.sites=[ffn]", "prune.ratio=0.99 prune.sites=[heads]"),
+        *("prune.ratio=auto", "prune.max_drop=1.0 prune.ratio=0.5", "prune.target_speedup=0.5"),
+        *("prune.max_drop=-0.5 prune.ratio=auto", "prune.max_drop=nan prune.ratio=auto"),
+        "prune.target_speedup=2.0 prune.ratio=auto prune.max_drop=1",
+        *("prune.allocation=best", "prune.steps=0", "prune.steps=2 prune.target_speedup=2"),
+        *("prune.step_epochs=-1", "prune.step_epochs=1 prune.steps=2 retune.enabled=false"),
+        *("data.max_length=50", "data.max_length=12 prompt=input prompt.length=30"),
+        *("data.max_length=1", "prompt.length=41", "prompt.length=5000", "prompt.length=0"),
+        *("backbone.family=gpt", "backbone.path=./nowhere"),
+        *("attribution._target_=no.where", "prompt.kind=none tune.train=prompt"),
+        "attribution.options.depth=3 +attribution.options.depth=3",
+        *("tune.epochs=0", "tune.lr=1e+30", "tune.train=all", "tune.train=full"),
+        *("retune.train=full", "trainer.precision=8", "trainer.accelerator=tpu9"),
+        *("benchmark.batch=0", "benchmark.seq_len=41"),
     ],
 )
-def test_refusals(job: Make, overrides: list[str], told: str) -> None:
-    with pytest.raises(SkipError, match=told) as refused:
-        pipeline.run(job(*overrides))
-    assert "\n" not in str(refused.value)
+def test_refused_before_any_work(
+    job: Make, overrides: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pipeline, "run_phases", lambda *_: pytest.fail("worked"))
+    named, *more = overrides.split()
+    given = more if any(named in other for other in more) else [named, *more]
+    with pytest.raises(SkipError) as refused:
+        pipeline.run(job(*given))
+    assert str(refused.value).startswith(f"{named}: ") and "\n" not in str(refused.value)
 
 
 def test_a_loss_that_is_no_number_ends_the_job(job: Make, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -354,12 +345,6 @@ def test_a_loss_that_is_no_number_ends_the_job(job: Make, monkeypatch: pytest.Mo
     monkeypatch.setattr(cross_entropy, lambda logits, _: logits.sum() * float("nan"))
     with pytest.raises(SkipError, match=r"^tune\.lr=\S+: .* nan .* 0"):
         pipeline.run(job("cache.dir=null"))
-
-
-def test_a_bad_ratio_is_refused_before_any_work(job: Make, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pipeline, "tune", lambda *_: pytest.fail("tuned"))
-    with pytest.raises(ConfigError, match=r"prune\.ratio=0\.99"):
-        pipeline.run(job("prune.ratio=0.99", "prune.sites=[heads]"))
 
 
 def test_phases_have_seeds_of_their_own() -> None:
@@ -387,7 +372,7 @@ def test_finished_results_are_timed_again(
     before, after = done["params"]["block_before"], done["params"]["block_after"]
     assert seen == [[before, after]]
     again = json.loads(file.read_text())
-    assert again["latency"] == fields
+    assert again["latency"].items() >= fields.items()
     assert numbers(again) == numbers(done)
     assert benchmark.main([str(tmp_path / "run"), "--control"]) == 0
     assert seen[1] == [before, before]  # zeroed, not cut
@@ -398,11 +383,6 @@ def test_an_output_folder_that_cannot_be_made_is_refused(job: Make, tmp_path: Pa
     (tmp_path / "file").touch()
     with pytest.raises(SkipError, match=r"^output_dir=.*file/run: "):
         pipeline.run(job(folder="file/run"))
-
-
-def test_options_of_a_method_of_ones_own(job: Make) -> None:
-    with pytest.raises(ConfigError, match=r"^attribution\.options\.depth=3: "):
-        pipeline.run(job("+attribution.options.depth=3"))
 
 
 @pytest.mark.parametrize("train", ["prompt", "prompt_readout"])
@@ -442,20 +422,6 @@ def test_a_speed_up_asked_for(job: Make, allocation: str, monkeypatch: pytest.Mo
     assert result["method"]["target_speedup"] == 2
     assert result["method"]["table"]["speedup"] == pytest.approx(predicted)
     assert result["ratio"] == pytest.approx(result["ratio_reached"], abs=1e-3)
-
-
-@pytest.mark.parametrize(
-    ("override", "told"),
-    [
-        ("benchmark.batch=0", "benchmark.batch=0: must be positive"),
-        ("benchmark.seq_len=41", "benchmark.seq_len=41: .* exceeds the 40 positions of tiny"),
-        ("prune.target_speedup=0.5", "prune.target_speedup=0.5: must be at least 1"),
-        ("prune.allocation=best", "prune.allocation=best: must be one of global, uniform"),
-    ],
-)
-def test_refused_before_any_work(job: Make, override: str, told: str) -> None:
-    with pytest.raises(ConfigError, match=told):
-        pipeline.run(job(override))
 
 
 @pytest.mark.slow

@@ -1,4 +1,4 @@
-"""Soft prompts on frozen language models, with the neurons a prompt does not need cut away."""
+"""Soft prompts for frozen language models, with structured pruning of irrelevant neurons."""
 
 from importlib import import_module
 from typing import TYPE_CHECKING
@@ -19,7 +19,7 @@ _LATER = {
 
 
 def __getattr__(name: str) -> object:
-    """On demand: what they need, ``--help`` has no time for."""
+    """Import on demand: these modules import torch, which takes seconds."""
     if name in _LATER:
         return getattr(import_module(_LATER[name]), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -3,38 +3,38 @@
 from typing import Any
 
 from skip_exp.config.schema import Config
-from skip_exp.job import attempts, timing
+from skip_exp.job import attempts
 from skip_exp.job.finish import Measured, finish
 from skip_exp.job.job import Job
 from skip_exp.job.prepare import prepare
-from skip_exp.job.timing import Clock
 from skip_exp.logger.build import build_logger
 from skip_exp.phases.attribute import attribute
-from skip_exp.phases.benchmark import benchmark
+from skip_exp.phases.benchmark import again, benchmark
 from skip_exp.phases.prune import prune
 from skip_exp.phases.retune import retune
 from skip_exp.phases.search import search
 from skip_exp.phases.test import test
 from skip_exp.phases.tune import tune
 from skip_exp.results import Result
+from skip_exp.utils.timing import Clock
 
 
 def run(cfg: Config) -> Result:
-    """Run one job, unless it is done, and leave result, configuration and skill in its folder.
+    """Run one job, unless it is done, and write result, configuration and skill to its folder.
 
     Raises:
-        SkipError: whatever the user can act on, in one line.
+        SkipError: anything the user can fix, in one line.
     """
     job = prepare(cfg)
     with attempts.hold(cfg, job.job_id, job.cache) as held:
         if done := held.finished():
-            return held.reuse(done, timing.again(job, done))
+            return held.reuse(done, again(job, done))
         with held.attempt():
             return run_phases(job)
 
 
 def run_phases(job: Job) -> Result:
-    """Tune a soft prompt, find the neurons that it needs, cut the rest, tune it again."""
+    """Tune a soft prompt, find the neurons that it needs, prune the others, tune it again."""
     clock, logger = Clock(), build_logger(job.cfg)
     latency: dict[str, Any] = {}
     probes: dict[str, float] = {}
@@ -58,11 +58,10 @@ def run_phases(job: Job) -> Result:
             latency = benchmark(job, whole, retuned.model)
     measured = Measured(
         dense=dense,
-        keep=pruned.keep,
-        table=pruned.table,
-        epochs=retuned.epochs,
         final=retuned.model,
         whole=whole,
+        keep=pruned.keep,
+        method=pruned.method | {"epochs": retuned.epochs},
         ratio=ratio,
         probes=probes,
         scores=scores,

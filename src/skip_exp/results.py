@@ -2,17 +2,16 @@
 
 import json
 import logging
-import math
 import os
-import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
-from functools import cache
+from functools import cache, reduce
 from pathlib import Path
 from reprlib import repr as shown
 from typing import Annotated, Any, Literal, Unpack, cast
 
-from pydantic import ConfigDict, Field, TypeAdapter, ValidationError, with_config
+from pydantic import AfterValidator, ConfigDict, Field, TypeAdapter, ValidationError, with_config
+from pydantic_core import to_jsonable_python
 from typing_extensions import TypedDict  # pydantic reads it on every Python
 
 from skip_exp.cache.versions import job_code
@@ -20,25 +19,29 @@ from skip_exp.config.names import KINDS
 from skip_exp.config.schema import backbone_label, method_name
 from skip_exp.errors import SkipError
 from skip_exp.utils import files
-from skip_exp.utils.provenance import git_commit, installed
+from skip_exp.utils.machine import git_commit, installed
 
 log = logging.getLogger(__name__)
 
 SCHEMA = 1
-# Their versions stand in a result, beside the version of this package's own code.
-PACKAGES = ("skip_exp", "torch", "transformers", "datasets", "lightning", "wandb")
+PACKAGES = ("skip_exp", "torch", "transformers", "datasets", "lightning", "wandb")  # in `versions`
 FILE = "result.json"
 CONFIG = "config.yaml"  # beside it: the resolved configuration, written when the job begins
-# Of `keep_sizes`: what `models.sites` calls them, and more neurons than any of them has.
-NEURONS = 10**6
-_FFN, *_ATTENTION = KINDS
-_PART = rf"({_FFN}|(self|cross)\.({'|'.join(_ATTENTION)}))"
-SITE = re.compile(rf"(encoder|decoder)\.\d{{1,4}}\.{_PART}")
 SKILL = ("skill.safetensors", "skill.json")  # of a finished job, in the folder `skill`
+NEURONS = 10**6  # more than any site has
+SITE = rf"^(encoder|decoder)\.\d{{1,4}}\.({KINDS[0]}|(self|cross)\.({'|'.join(KINDS[1:])}))$"
 
 
-STRICT = ConfigDict(strict=True, allow_inf_nan=False)
+def _fitting(sizes: Sequence[int]) -> Sequence[int]:
+    kept, of = sizes
+    if not 0 <= kept <= of <= NEURONS or not of:
+        raise ValueError("must be [kept, of]")
+    return sizes
+
+
 Count = Annotated[int, Field(ge=-(2**53), le=2**53)]  # what a float holds exactly
+Site = Annotated[str, Field(pattern=SITE)]  # as `models.sites` names it
+Sizes = Annotated[Sequence[Count], Field(min_length=2, max_length=2), AfterValidator(_fitting)]
 
 
 class Scores(TypedDict, total=False):
@@ -87,10 +90,11 @@ class Latency(TypedDict, total=False):
     final_ms: float
     speedup: float
     spread: float
-    contended: bool  # measured beside other load: never shown as a speed-up
+    contended: bool  # under other load: never shown as a speed-up
+    place: str  # hash of processor, threads and GPUs, for which it holds
 
 
-@with_config(STRICT)  # for its parts, too
+@with_config(ConfigDict(strict=True, allow_inf_nan=False))  # for its parts, too
 class Result(TypedDict, total=False):
     """The fields of ``result.json``; `new` gives every one of them a value."""
 
@@ -124,7 +128,7 @@ class Result(TypedDict, total=False):
     probes: Mapping[str, float]  # of the search for a ratio: {ratio: select score, final}
     params: Params
     flops: Mapping[str, float]  # {before, after, ratio}
-    keep_sizes: Mapping[str, Sequence[Count]]  # {site: [kept, of]}
+    keep_sizes: Mapping[Site, Sizes]  # {site: [kept, of]}
     latency: Latency
     seconds: Mapping[str, float]  # {phase: seconds}, total
     cache: Mapping[str, str]  # {tune, attribution: hit | miss}
@@ -138,10 +142,12 @@ class Result(TypedDict, total=False):
     path: str  # set by `load`: where the file lies; never stored
 
 
-_MAPPINGS = {
+NOT_RETUNED = {"distill": 0.0, "train": "none"}
+FIELDS = [name for name in Result.__annotations__ if name != "path"]
+MAPPINGS = (
     *("prompt", "method", "majority", "metric", "metrics", "select", "select_crossfit", "probes"),
     *("params", "flops", "keep_sizes", "latency", "seconds", "cache", "config", "versions"),
-}
+)
 
 
 def new(**fields: Unpack[Result]) -> Result:
@@ -150,32 +156,16 @@ def new(**fields: Unpack[Result]) -> Result:
     Raises:
         TypeError: a field that the schema does not have.
     """
-    unknown = sorted(fields.keys() - Result.__annotations__.keys() | fields.keys() & {"path"})
-    if unknown:
+    if unknown := sorted(fields.keys() - set(FIELDS)):
         raise TypeError(f"not a field of {FILE}: {', '.join(unknown)}")
-    names = [name for name in Result.__annotations__ if name != "path"]
-    result: dict[str, Any] = {name: {} if name in _MAPPINGS else None for name in names}
-    result |= {"schema": SCHEMA, "job_id": "", "status": "done", "data_is_sample": False}
-    result |= {
-        "reused": False,
-        "retimed": False,
+    defaults: dict[str, Any] = {
+        **{name: {} if name in MAPPINGS else None for name in FIELDS},
+        **{"schema": SCHEMA, "job_id": "", "status": "done", "data_is_sample": False},
+        **{"reused": False, "retimed": False, "git_commit": git_commit()},
         "versions": {"code": job_code()} | installed(PACKAGES),
+        "finished": datetime.now(UTC).isoformat("T", "seconds"),
     }
-    result |= {"git_commit": git_commit(), "finished": datetime.now(UTC).isoformat("T", "seconds")}
-    return cast(Result, result | fields)
-
-
-def _plain(value: Any) -> Any:
-    """JSON values only: non-finite numbers become null, tensors and paths plain values."""
-    if isinstance(value, Mapping):
-        return {str(key): _plain(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(item) for item in value]
-    if hasattr(value, "tolist"):  # numpy and torch
-        return _plain(value.tolist())
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
-    return str(value) if isinstance(value, Path) else value
+    return cast(Result, defaults | fields)
 
 
 def write(folder: Path | str, result: Result) -> Path:
@@ -187,10 +177,11 @@ def write(folder: Path | str, result: Result) -> Path:
     path = Path(folder) / FILE
     check_folder(folder, result["job_id"])
     stored = {key: value for key, value in result.items() if key != "path"}
-    content = json.dumps(_plain(stored), indent=1, allow_nan=False) + "\n"
+    # Non-finite numbers become null, tensors and arrays lists.
+    plain = to_jsonable_python(stored, inf_nan_mode="null", fallback=lambda value: value.tolist())
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        files.replace(path, content.encode())
+        files.replace(path, (json.dumps(plain, indent=1, allow_nan=False) + "\n").encode())
     except OSError as error:
         raise SkipError(f"output_dir={folder}: cannot write {FILE}: {error.strerror}") from error
     return path
@@ -205,75 +196,62 @@ def check_folder(folder: Path | str, job_id: str) -> None:
 
 def finished(folder: Path | str) -> dict[str, Any] | None:
     """The finished result in ``folder``, of any schema and unchecked; None where there is none."""
-    path = Path(folder) / FILE
-    result = _parsed(path) if path.is_file() else None
+    result = _parsed(Path(folder) / FILE)
     return result if result and result["status"] == "done" else None
 
 
 def write_failed(folder: Path | str, cfg: Mapping[str, Any], error: str) -> Path:
-    """Record a failed job with what its config (plain containers) tells.
+    """Record a failed job with the fields that its config (plain containers) determines.
 
-    A finished result already in the folder stays: what failed came after it.
+    A finished result that is already in the folder stays.
     """
     if finished(folder):
         path = Path(folder) / FILE
-        log.warning("keeping the finished %s; later error: %s", path, error)
+        log.warning("keeping finished %s; later error: %s", path, error)
         return path
     return write(folder, new(**from_config(cfg), status="failed", error=" ".join(error.split())))
 
 
 def from_config(cfg: Mapping[str, Any]) -> Any:
-    """The fields that a configuration (plain containers) tells, of a job done or failed."""
+    """The fields that a configuration (plain containers) determines, of a job done or failed."""
 
-    def get(*keys: str) -> Any:
-        value: Any = cfg
-        for key in keys:
-            value = value.get(key) if isinstance(value, Mapping) else None
+    def get(key: str) -> Any:
+        value: Any = reduce(_item, key.split("."), cast(Any, cfg))
         return None if value == "???" else value
 
     def some(group: str, *keys: str) -> dict[str, Any]:
-        values = {key: get(group, key) for key in keys}
+        values = {key: get(f"{group}.{key}") for key in keys}
         return {key: value for key, value in values.items() if value is not None}
 
-    ratio = get("prune", "ratio")
+    name, layers, ratio = get("backbone.name"), get("backbone.layers"), get("prune.ratio")
+    method = some("prune", "sites", "allocation", "steps")
+    if (is_retuned := get("retune.enabled")) is not None:
+        method |= {key: get(f"prune.{key}") for key in ("target_speedup", "max_drop")}
+        method |= some("retune", "distill", "train") if is_retuned else NOT_RETUNED
     return {
-        "sweep": get("logger", "group"),
-        "task": get("task", "name"),
-        "backbone": _backbone(get("backbone", "name"), get("backbone", "layers")),
-        "family": get("backbone", "family"),
-        "readout": get("backbone", "readout"),
+        "sweep": get("logger.group"),
+        "task": get("task.name"),
+        "backbone": backbone_label(name, layers) if isinstance(layers, int) else name,
+        "family": get("backbone.family"),
+        "readout": get("backbone.readout"),
         "seed": get("seed"),
         "prompt": some("prompt", "kind", "length", "init"),
-        "attribution": method_name(get("attribution", "_target_")),
-        "ratio": ratio if isinstance(ratio, int | float) and not isinstance(ratio, bool) else None,
-        "method": some("prune", "sites", "allocation", "steps") | _retuning(get),
-        "data_source": get("data", "source"),
-        "data_is_sample": get("data", "source") == "sample",
-        "train_rows": get("data", "train_rows"),
+        "attribution": method_name(get("attribution._target_")),
+        "ratio": ratio if type(ratio) in (int, float) else None,
+        "method": method,
+        "data_source": get("data.source"),
+        "data_is_sample": get("data.source") == "sample",
+        "train_rows": get("data.train_rows"),
         "config": cfg,
     }
 
 
-def _backbone(name: Any, layers: Any) -> Any:
-    """Its label, whatever a configuration that failed holds."""
-    return backbone_label(name, layers) if isinstance(layers, int) else name
-
-
-def _retuning(get: Callable[..., Any]) -> dict[str, Any]:
-    """How the goal was put and what re-tuning did; nothing where the configuration lacks it."""
-    if get("retune", "enabled") is None:
-        return {}
-    enabled = get("retune", "enabled")
-    return {
-        "target_speedup": get("prune", "target_speedup"),
-        "max_drop": get("prune", "max_drop"),
-        "distill": get("retune", "distill") if enabled else 0.0,
-        "train": get("retune", "train") if enabled else "none",
-    }
+def _item(value: Any, key: str) -> Any:
+    return value.get(key) if isinstance(value, Mapping) else None
 
 
 def _parsed(path: Path) -> dict[str, Any] | None:
-    """A result of any version of the schema, whatever its fields hold."""
+    """A result of any version of the schema, with unchecked fields."""
     try:
         result = files.parse_json(path.read_bytes())
     except (OSError, ValueError):
@@ -281,46 +259,42 @@ def _parsed(path: Path) -> dict[str, Any] | None:
     return result if isinstance(result, dict) and "status" in result else None
 
 
-def _odd(result: Mapping[str, Any]) -> str | None:
+def _problem(result: Mapping[str, Any]) -> str | None:
     """Why a result cannot be read as one of this schema."""
     if result.get("schema") != SCHEMA:
         return f"schema {result.get('schema')!r} is unknown; this skip_exp reads {SCHEMA}"
     try:
-        _checked().validate_python(_told(result))
+        _schema().validate_python(_known(result))
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         return f"{'.'.join(map(str, first['loc']))}: {first['msg']}, not {shown(first['input'])}"
-    for site, sizes in (result.get("keep_sizes") or {}).items():
-        kept, of = sizes if sizes and len(sizes) == 2 else (0, 0)
-        if not (SITE.fullmatch(site) and 0 <= kept <= of <= NEURONS and of):
-            return f"keep_sizes.{site} must be a site's [kept, of], not {sizes}"
     return None
 
 
 @cache
-def _checked() -> TypeAdapter[Result]:
+def _schema() -> TypeAdapter[Result]:
     return TypeAdapter(Result)
 
 
-def _told(value: Any) -> Any:
-    """Without nulls: they stand for what is not known."""
+def _known(value: Any) -> Any:
+    """Without nulls, which mark unknown values."""
     if not isinstance(value, Mapping):
         return value
-    return {key: _told(item) for key, item in value.items() if item is not None}
+    return {key: _known(item) for key, item in value.items() if item is not None}
 
 
 def load(paths: Path | str | Iterable[Path | str]) -> list[dict[str, Any]]:
     """Results below the folders (or in the files) given, each with its ``path``, in path order.
 
-    Files that cannot be read, are of another schema or hold what no job writes are skipped and
-    named in one warning.
+    Files that cannot be read, have another schema or have invalid fields are skipped and named in
+    one warning.
     """
     roots = [paths] if isinstance(paths, str | Path) else list(paths)
-    files = [file for root in map(Path, roots) for file in _files(root)]
+    found = dict.fromkeys(file for root in map(Path, roots) for file in _files(root))
     loaded, unreadable = [], []
-    for file in dict.fromkeys(files):
+    for file in found:
         result = _parsed(file)
-        problem = _odd(result) if result else None
+        problem = _problem(result) if result else None
         if result is None or problem:
             unreadable.append(f"{file} ({problem})" if problem else str(file))
         else:
@@ -344,7 +318,7 @@ def flatten(result: Mapping[str, Any]) -> dict[str, Any]:
     """W&B summary: nested fields joined by ``/`` (``metric/final``), unset ones left out.
 
     ``config`` is left out: W&B has a place for it. A keep size gives ``<site>/kept`` and ``/of``.
-    A contended timing has no ``latency/speedup``: no chart may show it as one.
+    A contended timing has no ``latency/speedup``, so that no chart shows one.
     """
     flat: dict[str, Any] = {}
 

@@ -4,6 +4,7 @@ What is reused holds here: a timing that was disturbed, or is of another place, 
 """
 
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -22,11 +23,10 @@ from skip_exp import pipeline, results
 from skip_exp.cache.store import StageCache
 from skip_exp.cache.versions import JOBS
 from skip_exp.errors import SkipError
-from skip_exp.job import attempts, timing
+from skip_exp.job import attempts
 from skip_exp.logger import build, key, runs
 from skip_exp.phases import benchmark
 from skip_exp.report import cells, frame
-from skip_exp.utils.provenance import processor
 from tests.helpers.toy import check_files, save_toy, toy_job
 
 Make = Callable[..., Any]
@@ -230,24 +230,26 @@ def test_an_online_run_is_resumed(
 
 @pytest.fixture
 def timed(job: Make, monkeypatch: pytest.MonkeyPatch) -> Callable[..., dict[str, Any]]:
-    """``timed("a", contended=False)``: a job's result, its timing by one invented clock.
+    """``timed("a", contended=False, busy=0.0)``: a job's result, its timing by an invented clock.
 
-    It tells of every timing in ``latency``: the block parameters of both models.
+    Its ``latency`` tells the block parameters of both models. ``busy``: cores of other processes.
     """
 
     def compare(dense: Any, final: Any, settings: Any, device: str) -> dict[str, Any]:
         sizes = [sum(s.parameters for s in model.shapes()) for model in (dense, final)]
         fields = {"speedup": 2.0, "contended": state["contended"], "sizes": sizes}
-        return fields | timing.place(device)
+        return fields | {"device": "x", "threads": int(os.environ["OMP_NUM_THREADS"])}
 
-    state: dict[str, bool] = {}
+    state: dict[str, Any] = {}
     monkeypatch.setattr(benchmark, "compare", compare)
-    monkeypatch.setattr(timing, "compare", compare)
+    monkeypatch.setattr(attempts, "busy_cores", lambda: state["busy"])
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
 
-    def run(folder: str, contended: bool = False) -> dict[str, Any]:
-        state["contended"] = contended
+    def run(folder: str, contended: bool = False, busy: float = 0.0) -> dict[str, Any]:
+        state.update(contended=contended, busy=busy)
         cfg = job(folder, "benchmark.enabled=true")
-        pipeline.run(cfg)
+        if not attempts.repeat(cfg):
+            pipeline.run(cfg)
         (stored,) = results.load(cfg.output_dir)
         return stored
 
@@ -259,61 +261,40 @@ def without_timing(result: dict[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in result.items() if key not in own}
 
 
-def test_a_contended_timing_is_not_reused(
+def test_a_contended_timing_is_repeated_once_nothing_else_runs(
     timed: Any, monkeypatch: pytest.MonkeyPatch, caplog: Any
 ) -> None:
     first = timed("a", contended=True)
     assert (first["latency"]["contended"], first["retimed"]) == (True, False)
     monkeypatch.setattr(pipeline, "run_phases", lambda *_: pytest.fail("ran again"))
     caplog.set_level("INFO", "skip_exp")
-    again = timed("b")
-    assert "timed again: it was contended" in caplog.text
+    kept = timed("b", busy=1.3)
+    assert (kept["latency"], kept["reused"]) == (first["latency"], True)
+    assert "1.3 cores" in caplog.text
+    again = timed("c")
     assert (again["latency"]["contended"], again["retimed"], again["reused"]) == (False, True, True)
     assert again["latency"]["sizes"] == first["latency"]["sizes"]  # of the same two models
     assert without_timing(again) == without_timing(first)
-    assert timed("a")["latency"]["contended"] is False  # in its own folder as well
+    monkeypatch.setattr(benchmark, "compare", lambda *_: pytest.fail("timed again"))
+    assert [timed(folder)["latency"]["contended"] for folder in "dca"] == [False] * 3
+    assert not timed("a")["reused"]  # the original, with a later timing
 
 
-def test_a_quiet_timing_of_the_same_place_is_reused(
-    timed: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    timed("a")
-    monkeypatch.setattr(timing, "compare", lambda *_: pytest.fail("timed again"))
-    assert timed("b")["retimed"] is False
-
-
-@pytest.mark.parametrize("place", [{"threads": 64}, {"device": "Some GPU"}])
-def test_a_timing_of_another_place_is_not_reused(
-    timed: Any, monkeypatch: pytest.MonkeyPatch, caplog: Any, place: dict[str, Any]
-) -> None:
-    first = timed("a")
-    caplog.set_level("INFO", "skip_exp")
-    there = {name: first["latency"][name] for name in ("device", "threads")} | place
-    monkeypatch.setattr(timing, "place", lambda _: there)
-    again = timed("b")
-    (name, value), *_ = place.items()
-    assert f"timed again: measured on {processor()}, threads=" in caplog.text
-    assert (again["latency"][name], again["retimed"]) == (value, True)
-    # Beside other work a quiet timing is not given up.
-    assert timed("a", contended=True)["latency"] == first["latency"]
-
-
-def test_a_timing_is_reused_only_with_its_number_of_threads(
-    timed: Any, job: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The same command in one folder, with 1 thread, then 2, then 1, and once more."""
-    cfg = job("a", "benchmark.enabled=true")
-    repeated = []
-    for threads in (1, 2, 1, 1):
+def test_a_timing_of_another_place_is_not_reused(timed: Any, monkeypatch: Any) -> None:
+    """One folder with 1 thread, then 2, then 1; a loaded machine keeps the earlier timing."""
+    for threads in (1, 2, 1):
         monkeypatch.setenv("OMP_NUM_THREADS", str(threads))
-        monkeypatch.setattr(timing, "place", lambda _, n=threads: {"device": "x", "threads": n})
-        done = attempts.repeat(cfg)
-        if not done:
-            timed("a")
-        (stored,) = results.load(tmp_path / "a")
-        assert stored["latency"]["threads"] == threads
-        repeated.append(done is not None)
-    assert repeated == [False, False, False, True]
+        found = timed("a")
+        assert found["latency"]["threads"] == threads
+    assert found["retimed"]
+    with monkeypatch.context() as patched:
+        patched.setattr(benchmark, "compare", lambda *_: pytest.fail("timed again"))
+        assert timed("a") == found
+        patched.setenv("OMP_NUM_THREADS", "2")
+        assert timed("a", busy=1.0) == found
+    monkeypatch.setenv("OMP_NUM_THREADS", "2")
+    assert timed("a", contended=True) == found  # a quiet timing is not given up
+    assert timed("b")["latency"]["threads"] == 2
 
 
 def test_a_job_whose_skill_is_gone_is_done_again(job: Make, tmp_path: Path) -> None:

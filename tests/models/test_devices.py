@@ -11,10 +11,10 @@ from torchmetrics import MetricCollection
 from skip_exp.attribution.aggregate import Totals
 from skip_exp.config.schema import BenchmarkConfig, RetuneConfig, TrainConfig
 from skip_exp.errors import SkipError
-from skip_exp.job.timing import compare
 from skip_exp.models.families.base import key_mask
 from skip_exp.models.sites import Keep, site_sizes
 from skip_exp.models.soft_prompt import SoftPromptModel
+from skip_exp.phases.benchmark import compare
 from skip_exp.pruning.surgery import cut
 from skip_exp.training.hidden import HiddenTargets
 from skip_exp.training.module import LOOK_EVERY, PromptTuner

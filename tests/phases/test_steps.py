@@ -7,7 +7,6 @@ import pytest
 import torch
 
 from skip_exp import pipeline
-from skip_exp.errors import ConfigError
 from skip_exp.job.prepare import prepare
 from skip_exp.phases import attribute, fit, prune, retune, tune
 from skip_exp.skill.load import Skill
@@ -103,23 +102,3 @@ def test_tuning_between_the_steps_is_short_and_counts(
     own = ["prune.ratio=0.6", "prune.steps=3", "tune.epochs=2", "retune.epochs=3"]
     pipeline.run(job(*own, "prune.step_epochs=1"))
     assert fits == [("tune", 2), ("step1", 1), ("step2", 1), ("retune", 3)]
-
-
-@pytest.mark.parametrize(
-    ("overrides", "told"),
-    [
-        (["prune.steps=0"], r"prune\.steps=0: must be at least 1"),
-        (["prune.step_epochs=-1"], r"prune\.step_epochs=-1: must be at least 0"),
-        (["prune.steps=2", "prune.target_speedup=2"], r"prune\.steps=2: must be 1 with prune\.tar"),
-        (
-            ["prune.steps=2", "prune.step_epochs=1", "retune.enabled=false"],
-            r"prune\.step_epochs=1: must be 0 with retune\.enabled=false",
-        ),
-    ],
-)
-def test_refused_before_any_work(
-    job: Any, overrides: list[str], told: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(pipeline, "tune", lambda *_: pytest.fail("tuned"))
-    with pytest.raises(ConfigError, match=told):
-        pipeline.run(job(*overrides))

@@ -71,7 +71,7 @@ def test_a_contended_table_serves_its_own_job_alone(
         result = pipeline.run(toy_job(toy, tmp_path, "busy", *GOAL))
     assert result["method"]["table"]["contended"]
     assert (timed["asked"], tables(tmp_path)) == (3, 0)  # it tried for a quiet moment
-    assert "contended timing, which is not kept" in caplog.text
+    assert "contended" in caplog.text
     timed["busy"] = 1
     result = pipeline.run(toy_job(toy, tmp_path, "quiet", *GOAL, "seed=2"))
     assert not result["method"]["table"]["contended"]

@@ -287,7 +287,7 @@ DAMAGES: dict[str, tuple[Callable[[Saved], Any], str]] = {
         _bytes("skill.json", lambda b: b.replace(b'": 24', b'": ' + b"9" * 5000)),
         "not JSON",
     ),
-    "half a character": (_forge(task="\ud800"), "half a character"),
+    "half a character": (_forge(task="\ud800"), "surrogate"),
     "tensors cut": (_bytes("skill.safetensors", lambda b: b[:-8]), "checksum"),
     "a bit flipped": (_bytes("skill.safetensors", lambda b: b[:-1] + bytes([b[-1] ^ 1])), "checks"),
     "labels swapped": (_edit(lambda d: d["labels"].reverse()), "checksum"),

@@ -25,7 +25,6 @@ from skip_exp.data.batches import collate
 from skip_exp.errors import ConfigError, SkipError
 from skip_exp.models import lora
 from skip_exp.models.soft_prompt import trainable_state
-from skip_exp.phases.tune import after
 from skip_exp.pruning.surgery import cut
 from skip_exp.training import trainer as trainers
 from skip_exp.training.module import PromptTuner, linear, soft_loss
@@ -247,9 +246,3 @@ def test_a_file_gets_a_line_per_epoch_and_a_terminal_a_bar(
     monkeypatch.setattr(multiprocessing, "get_start_method", lambda **_: "loky")
     (lines,) = progress(replace(QUIET, progress=True))  # several jobs share that terminal
     assert isinstance(lines, EpochLines)
-
-
-def test_when_a_fit_was_best() -> None:
-    assert [after(n) for n in (0, 1, 2)] == [
-        "before its first epoch", "after 1 epoch", "after 2 epochs"
-    ]  # fmt: skip

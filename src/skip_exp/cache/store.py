@@ -1,8 +1,7 @@
-"""The stage cache: entries as files that appear whole or not at all.
+"""The stage cache: one safetensors file per entry, written whole or not at all.
 
-One entry is one safetensors file: the tensors, and a JSON part with a SHA-256 over both. A
-truncated or altered entry is computed again. Each key has a lock, so that several processes of one
-sweep compute a stage once.
+A file holds the tensors, and a JSON part with a SHA-256 over both. A damaged entry is computed
+again. Each key has a lock, so that several processes of a sweep compute a stage once.
 """
 
 import hashlib
@@ -11,7 +10,7 @@ import logging
 import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -29,28 +28,28 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Entry:
-    """What a stage leaves behind: tensors and JSON values.
+    """The output of a stage: tensors and JSON values.
 
     Attributes:
         hit: whether it came from the cache.
         keep: whether other jobs may use it.
     """
 
-    tensors: dict[str, Tensor]
-    values: dict[str, Any]
+    tensors: dict[str, Tensor] = field(default_factory=dict)
+    values: dict[str, Any] = field(default_factory=dict)
     hit: bool = False
     keep: bool = True
 
 
 def entry_name(stage: str, key: Mapping[str, Any]) -> str:
-    """Name under which this version of the code keeps the stage's entry for ``key``."""
+    """File name of a stage's entry for ``key``, by this version of the code."""
     return digest({"key": key, "code": stage_version(stage)})[:32]
 
 
 class StageCache:
-    """Entries under ``folder/<stage>/<name>.safetensors``; without a folder nothing is kept.
+    """Entries under ``folder/<stage>/<name>.safetensors``; without a folder nothing is stored.
 
-    A cache that cannot be written costs one warning, not the result.
+    A cache that cannot be written causes one warning.
     """
 
     def __init__(self, folder: Path | None) -> None:
@@ -58,9 +57,9 @@ class StageCache:
         self._has_warned = False
 
     def get(self, stage: str, key: Mapping[str, Any], compute: Callable[[], Entry]) -> Entry:
-        """The entry of ``stage`` for ``key``, computed by ``compute`` where there is none.
+        """The entry of ``stage`` for ``key``, computed if missing.
 
-        Another process that computes the same entry is waited for.
+        Waits for another process that computes the same entry.
         """
         if self.folder is None:
             return compute()

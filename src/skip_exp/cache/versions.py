@@ -1,9 +1,8 @@
 """The version of the code that computed a number, found by following imports.
 
 A module's code version is a hash of its source, of all that it imports from this package or from
-the user's own modules, and of the versions of the libraries in them. So an edit of the function
-that draws calibration rows makes relevances stale, and an edit of a report nothing. Imports no
-torch.
+custom modules, and of the versions of their libraries. An edit of the function that draws
+calibration rows makes cached relevances stale; an edit of a report does not. Imports no torch.
 """
 
 import ast
@@ -13,18 +12,19 @@ import json
 import sys
 from collections.abc import Iterable, Iterator
 from functools import cache, lru_cache
+from importlib.machinery import ModuleSpec
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 ROOT = __name__.partition(".")[0]
 PIPELINE = f"{ROOT}.pipeline"  # imports all that a job runs
-# They declare, refuse, record or look up, and compute no number.
+# They declare, refuse, record or look up; they compute no number.
 LEFT_OUT = tuple(
     f"{ROOT}.{name}"
     for name in ("config", "logger", "results", "job.attempts", "job.checks", "job.identity")
 )
 JOBS = "jobs"  # the cache's folder of notes, beside one folder per stage
-# By stage of the cache, the modules that compute its entries. `prepare` draws the rows of all.
+# By stage of the cache, the modules that compute its entries. `prepare` draws the rows.
 STAGES = {
     stage: ("job.prepare", module)
     for stage, module in {
@@ -37,8 +37,8 @@ STAGES = {
         "latency": "phases.sublayers",
     }.items()
 }
-BESIDE = {"transformers": ("tokenizers",)}  # libraries that compute, imported by others only
-# They bring bytes, wait for them or check them, and compute nothing.
+BESIDE = {"transformers": ("tokenizers",)}  # libraries that compute, imported only by others
+# Libraries that transport, wait or check, and compute nothing.
 CARRIERS = {
     *("datasets", "filelock", "huggingface_hub", "hydra", "omegaconf", "psutil", "pydantic"),
     "safetensors",
@@ -63,13 +63,11 @@ def job_code() -> str:
 
 @lru_cache
 def code_version(*modules: str) -> str:
-    """Hash of the sources of ``modules``, of what they import, and of the libraries in them.
+    """Hash of the sources of ``modules``, of what they import, and of their libraries.
 
     Args:
-        modules: dotted names; of this package, or a user's own. Parents of a user's module are
-            imported, the modules themselves are only read.
-
-    A module that cannot be found counts as empty: whoever runs it is told so by the import.
+        modules: dotted names, of this package or custom ones. Parents of a custom module are
+            imported, the modules themselves are only read. A missing module counts as empty.
     """
     content, names = hashlib.sha256(), closure(modules)
     for name in sorted(names):
@@ -79,7 +77,7 @@ def code_version(*modules: str) -> str:
 
 
 def libraries(modules: Iterable[str]) -> dict[str, str]:
-    """Versions of the libraries that these modules, read as they stand, import."""
+    """Versions of the libraries that these modules import."""
     own_packages = {name.partition(".")[0] for name in modules} | {ROOT}
     tops = {top.partition(".")[0] for name in modules for top in _imports(name)}
     used = tops - own_packages - CARRIERS - sys.stdlib_module_names
@@ -88,31 +86,23 @@ def libraries(modules: Iterable[str]) -> dict[str, str]:
 
 
 def closure(modules: tuple[str, ...]) -> set[str]:
-    """``modules`` and all that they import, from this package and from the user's own modules."""
+    """``modules`` and all that they import, from this package and from custom modules."""
     reached, waiting = set[str](), list(modules)
     while waiting:
         name = waiting.pop()
         if name in reached or source_of(name) is None or name.startswith(LEFT_OUT):
             continue
         reached.add(name)
-        waiting += [found for found in _imports(name) if _is_followed(found)]
+        waiting += [found for found in _imports(name) if _is_own(found.partition(".")[0])]
     return reached
 
 
-def _is_followed(name: str) -> bool:
-    package = name.partition(".")[0]
-    return package == ROOT or _is_users(package)
-
-
 @cache
-def _is_users(package: str) -> bool:
-    """Whether a package is neither installed nor of the standard library."""
-    if package in sys.stdlib_module_names:
-        return False
-    try:
-        spec = importlib.util.find_spec(package)
-    except (ImportError, ValueError):
-        return False
+def _is_own(package: str) -> bool:
+    """Whether it is this package, or neither installed nor of the standard library."""
+    if package == ROOT or package in sys.stdlib_module_names:
+        return package == ROOT
+    spec = _spec(package)
     places = [] if spec is None else [*(spec.submodule_search_locations or [spec.origin or ""])]
     parts = {part for place in places for part in Path(place).parts}
     return bool(parts) and not parts & {"site-packages", "dist-packages"}
@@ -126,12 +116,16 @@ def source_of(name: str) -> Path | None:
         place = Path(__file__).parents[1].joinpath(*rest)
         files = (place.with_suffix(".py"), place / "__init__.py")
         return next((file for file in files if file.is_file()), None)
+    spec = _spec(name)
+    origin = (spec.origin if spec else None) or ""
+    return Path(origin) if origin.endswith(".py") else None
+
+
+def _spec(name: str) -> ModuleSpec | None:
     try:
-        spec = importlib.util.find_spec(name)
+        return importlib.util.find_spec(name)
     except (ImportError, ValueError):
         return None
-    is_source = spec is not None and spec.origin and spec.origin.endswith(".py")
-    return Path(str(spec.origin)) if spec is not None and is_source else None
 
 
 def _read(name: str) -> bytes:
@@ -158,11 +152,12 @@ def _import_names(name: str) -> Iterator[str]:
             whole = ".".join(filter(None, (base, node.module)))
             for alias in node.names:
                 inner = f"{whole}.{alias.name}"
-                yield inner if _is_followed(whole) and source_of(inner) else whole
+                is_module = _is_own(whole.partition(".")[0]) and source_of(inner)
+                yield inner if is_module else whole
 
 
 def _run(node: ast.AST) -> Iterator[ast.AST]:
-    """Every node below ``node`` but what stands under ``if TYPE_CHECKING``."""
+    """Every node below ``node``, except those under ``if TYPE_CHECKING``."""
     for child in ast.iter_child_nodes(node):
         if isinstance(child, ast.If) and "TYPE_CHECKING" in ast.unparse(child.test):
             continue

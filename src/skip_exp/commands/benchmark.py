@@ -19,8 +19,9 @@ from skip_exp import results
 from skip_exp.commands.line import parser
 from skip_exp.config.schema import BenchmarkConfig
 from skip_exp.errors import SkipError
-from skip_exp.job.timing import compare
+from skip_exp.job.identity import here
 from skip_exp.models.soft_prompt import SoftPromptModel
+from skip_exp.phases.benchmark import compare
 from skip_exp.pruning.surgery import zero
 from skip_exp.skill.load import Skill
 from skip_exp.skill.rebuild import whole_model
@@ -40,7 +41,9 @@ def retime(path: Path) -> dict[str, Any]:
     if latency["contended"] and before and not before.get("contended"):
         log.warning("%s: keeping its timing, which was taken on a quiet machine", path)
         return latency
-    results.write(path.parent, result | {"latency": latency, "retimed": True})
+    place = here(result["config"].get("trainer", {}).get("accelerator", "auto"))
+    timed = {"latency": latency | {"place": place}, "retimed": True}
+    results.write(path.parent, result | timed)
     return latency
 
 

@@ -1,13 +1,13 @@
 """Was this job done before? One note per job, and one answer for the command and the pipeline.
 
-A job that finished is reused, one that was killed is marked and run again. Imports no torch.
+A finished job is reused; a killed one is marked and runs again. Imports no torch.
 """
 
 import json
 import logging
 import os
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -22,6 +22,7 @@ from skip_exp.config.schema import Config, typed
 from skip_exp.errors import SkipError
 from skip_exp.job.identity import here, job_id, local_content
 from skip_exp.utils import files
+from skip_exp.utils.machine import BUSY, busy_cores
 
 if TYPE_CHECKING:
     from skip_exp.cache.store import StageCache
@@ -33,23 +34,20 @@ AUTO = ("32-true", "bf16-mixed")  # what the precision `auto` may stand for
 
 @dataclass(frozen=True)
 class Note:
-    """What is known of a job's attempts: a small file in the cache.
+    """A small file in the cache about the attempts at a job.
 
     Attributes:
-        result: ``result.json`` of the last attempt that finished.
-        timed: that file, or a copy of it with a timing that holds at the place ``here``.
+        results: ``result.json`` of the attempt that finished, and copies with later timings.
         started: output folder of the attempt that runs or, its lock free, was killed.
     """
 
-    result: Path | None = None
-    timed: Path | None = None
-    here: str = ""
+    results: tuple[Path, ...] = ()
     started: Path | None = None
 
     def write(self, path: Path) -> None:
         """Write the note, or remove it where it says nothing. Raises OSError."""
-        fields = {name: str(value) for name, value in asdict(self).items() if value}
-        if fields:
+        fields = {"results": [*map(str, self.results)], "started": str(self.started or "")}
+        if any(fields.values()):
             files.replace(path, json.dumps(fields, indent=1).encode())
         else:
             path.unlink(missing_ok=True)
@@ -58,26 +56,51 @@ class Note:
     def read(cls, path: Path) -> "Note":
         """The note in ``path``; an empty one where it is missing or damaged."""
         try:
-            content = dict(files.parse_json(path.read_bytes()))
-        except (OSError, ValueError, TypeError):
+            content = files.parse_json(path.read_bytes())
+            started = content["started"]
+            return cls((*map(Path, content["results"]),), Path(started) if started else None)
+        except (OSError, ValueError, TypeError, KeyError):
             return cls()
-        names = ("result", "timed", "started")
-        paths = {name: Path(str(content[name])) for name in names if content.get(name)}
-        return cls(here=str(content.get("here", "")), **paths)
 
 
-def finished(folders: Iterable[Path | None], job_id: str) -> dict[str, Any] | None:
-    """The first finished result of a job in ``folders``, with its ``path``, if its skill is there.
+def finished(cfg: Config, job_id: str, note: Note) -> dict[str, Any] | None:
+    """The finished result of a job, with its ``path``, whose skill is there; else None.
 
-    This is the one answer to "was this job done before?".
+    This is the one answer to "was this job done before?". Results with a timing that holds here
+    come first. An attempt may have been killed after it wrote its result.
     """
-    for folder in filter(None, folders):
-        done = results.finished(folder)
-        if done and done.get("job_id") == job_id:
-            skill = folder / str(done.get("skill"))
-            if all((skill / name).is_file() for name in results.SKILL):
-                return next(iter(results.load(folder / results.FILE)), None)
-    return None
+    folders = [Path(cfg.output_dir), *(file.parent for file in note.results), note.started]
+    found = [done for folder in folders if folder and (done := _finished(folder, job_id))]
+    return min(found, key=lambda done: stale(cfg, done) != "", default=None)
+
+
+def _finished(folder: Path, job_id: str) -> dict[str, Any] | None:
+    done = results.finished(folder)
+    if not done or done.get("job_id") != job_id:
+        return None
+    skill = folder / str(done.get("skill"))
+    if not all((skill / name).is_file() for name in results.SKILL):
+        return None
+    return next(iter(results.load(folder / results.FILE)), None)
+
+
+def stale(cfg: Config, done: Mapping[str, Any]) -> str:
+    """Why the timing of an earlier result does not hold here; empty where it does."""
+    latency = done["latency"]
+    if not cfg.benchmark.enabled:
+        return ""
+    if latency.get("place") != here(cfg.trainer.accelerator):
+        return f"measured on {latency.get('device')}, threads={latency.get('threads')}"
+    return "contended" if latency.get("contended") else ""
+
+
+def holds(cfg: Config, done: Mapping[str, Any]) -> bool:
+    """Whether to answer with the timing of an earlier result: nothing is timed under load."""
+    why = stale(cfg, done)
+    if why and (busy := busy_cores()) > BUSY:
+        log.info("keeping the earlier timing (%s): other processes use %.1f cores", why, busy)
+        return True
+    return not why
 
 
 def repeat(cfg: Config) -> results.Result | None:
@@ -88,10 +111,8 @@ def repeat(cfg: Config) -> results.Result | None:
     auto = cfg.trainer.precision == "auto"
     for precision in AUTO if auto else (cfg.trainer.precision,):
         this = job_id(cfg, content, precision)
-        note = Note.read(Path(cfg.cache.dir) / JOBS / this)
-        timed = note.timed.parent if note.timed and note.here == here(cfg) else None
-        done = finished([timed], this)
-        if done and not done["latency"].get("contended"):
+        done = finished(cfg, this, Note.read(Path(cfg.cache.dir) / JOBS / this))
+        if done and holds(cfg, done):
             write_config(cfg, this)
             return _reuse(cfg, done, {})
     return None
@@ -105,28 +126,22 @@ class Attempts:
         self.note = Note() if path is None else Note.read(path)
 
     def finished(self) -> dict[str, Any] | None:
-        """The result to reuse, with its ``path``; None where the job is to be run.
-
-        A process may be killed after it wrote its result and before that was noted.
-        """
+        """The result to reuse, with its ``path``; None where the job is to be run."""
         if self.path is None or not self.cfg.sweep.skip_done:
             return None
-        noted = self.note.result and self.note.result.parent
-        return finished([Path(self.cfg.output_dir), noted, self.note.started], self.job_id)
+        return finished(self.cfg, self.job_id, self.note)
 
     def reuse(self, done: dict[str, Any], timing: Mapping[str, Any]) -> results.Result:
-        """The earlier result as this job's; ``timing``: fields that replace its own, if any."""
+        """The earlier result as this job's, with the fields of ``timing`` replaced."""
         result = _reuse(self.cfg, done, timing)
-        original = Path(done["path"]).resolve()
-        timed = Path(self.cfg.output_dir).resolve() / results.FILE if timing else original
-        holds = not timing or result["latency"] == timing["latency"]
-        known = self.note.result if self.note.result and self.note.result.is_file() else original
-        self._put(Note(known, timed if holds else None, here(self.cfg) if holds else ""))
+        latest = Path(self.cfg.output_dir) / results.FILE if timing else Path(done["path"])
+        known = dict.fromkeys([latest.resolve(), *filter(Path.is_file, self.note.results)])
+        self._put(Note(results=(*known,)))
         return result
 
     @contextmanager
     def attempt(self) -> Iterator[None]:
-        """Note that an attempt runs, and that it left a result. A killed one stays noted."""
+        """Note that an attempt runs, then its result. A killed attempt stays noted."""
         _supersede(self.note.started, self.cfg)
         output = Path(self.cfg.output_dir).resolve()
         self._put(replace(self.note, started=output))
@@ -136,8 +151,7 @@ class Attempts:
         except Exception:
             self._put(replace(self.note, started=None))  # its own result says that it failed
             raise
-        file = output / results.FILE
-        self._put(Note(file, file, here(self.cfg)))
+        self._put(Note(results=(output / results.FILE,)))
 
     def _put(self, note: Note) -> None:
         if self.path is not None and note != self.note:
@@ -148,17 +162,14 @@ class Attempts:
 
 @contextmanager
 def hold(cfg: Config, job_id: str, cache: "StageCache") -> Iterator[Attempts]:
-    """Hold a job: a second process that is given the same one waits for the first.
+    """Hold a job's lock: a second process with the same job waits for the first.
 
     Raises:
         SkipError: the output folder cannot be written, or holds another job's finished result.
     """
     write_config(cfg, job_id)
     path = cache.folder / JOBS / job_id if cache.folder else None
-    if path is None:
-        yield Attempts(cfg, job_id, cache, None)
-        return
-    with cache.held(path) as is_held:
+    with cache.held(path) if path else nullcontext(False) as is_held:
         yield Attempts(cfg, job_id, cache, path if is_held else None)
 
 
@@ -182,31 +193,27 @@ def write_config(cfg: Config, job_id: str) -> None:
 def _reuse(cfg: Config, done: dict[str, Any], timing: Mapping[str, Any]) -> results.Result:
     """Write an earlier result as that of ``cfg``; no W&B run is opened."""
     folder, output = Path(done["path"]).parent, Path(cfg.output_dir)
-    log.info("done before, reused: %s", os.path.relpath(folder))
-    earlier = {name: value for name, value in done.items() if name != "path"}
-    result: Any = {**earlier, **timing}
-    if folder.resolve() == output.resolve():  # the same command again
-        is_worse = result["latency"].get("contended") and not earlier["latency"].get("contended")
-        if not timing or is_worse:
-            return cast(results.Result, earlier)  # the original stays as it is
-    else:
-        result |= {"reused": True, "sweep": cfg.logger.group}
-        result["skill"] = str((folder / earlier["skill"]).resolve())
-    results.write(output, result)
+    log.info("done before, reusing %s", os.path.relpath(folder))
+    result: Any = {**done, **timing, "reused": True, "sweep": cfg.logger.group}
+    result["skill"] = str((folder / done["skill"]).resolve())
+    own = results.finished(output)
+    if own:  # the same command again: only its timing may change
+        result = own | {name: result[name] for name in ("latency", "retimed")}
+    if result != own:
+        results.write(output, result)
     return cast(results.Result, result)
 
 
 def _supersede(old: Path | None, cfg: Config) -> None:
-    """Mark an attempt that was killed, before the one that ``cfg`` describes takes its place.
+    """Mark a killed attempt: a failed result in its folder, the tag ``superseded`` in W&B.
 
-    Its folder gets a failed result and its W&B run the tag ``superseded``. The job's lock is held
-    and the new attempt not yet noted: if this process is killed as well, the next one marks the old
-    attempt, and marking twice does no harm. A failure costs a warning, never the new attempt.
+    The job's lock is held and the new attempt not yet noted, so that the next process marks the old
+    one if this process is killed, too. A failure causes a warning only.
     """
     new = Path(cfg.output_dir).resolve()
     if old is None or not old.is_dir() or results.finished(old):
         return
-    log.info("an earlier attempt was killed; running it again: %s", os.path.relpath(old))
+    log.info("running again: the earlier attempt in %s was killed", os.path.relpath(old))
     for leftover in (*old.glob("*.tmp"), *old.glob("skill/*.tmp")):
         with suppress(OSError):
             leftover.unlink()

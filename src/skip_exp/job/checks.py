@@ -1,4 +1,4 @@
-"""Refusals that need the backbone: what its positions, readout and neurons do not allow."""
+"""Refusals that need the backbone: its positions, its readout and its neurons."""
 
 from skip_exp.config.schema import Config
 from skip_exp.errors import ConfigError, SkipError
@@ -10,49 +10,31 @@ from skip_exp.pruning import allocate
 
 def check(cfg: Config, backbone: Backbone) -> None:
     """Refuse what ``backbone`` cannot do, before any work. Raises SkipError."""
-    _length(cfg, backbone)
-    _readout(cfg, backbone)
-    _goal(cfg, backbone)
-
-
-def _length(cfg: Config, backbone: Backbone) -> None:
-    limit = backbone.max_positions
-    virtual = cfg.prompt.length if prompt_class(cfg.prompt.kind).at_input else 0
-    virtual += readout_class(backbone.readout).added
-    # It starts from the keys and values that the backbone computes for as many tokens.
-    if cfg.prompt.kind == "prefix" and limit is not None and cfg.prompt.length > limit:
-        why = f"must be at most {limit}, the positions of {backbone.name}"
-        raise ConfigError("prompt.length", cfg.prompt.length, why)
-    lengths = {"data.max_length": cfg.data.max_length, "benchmark.seq_len": cfg.benchmark.seq_len}
-    for key, length in lengths.items():
-        if limit is None or length + virtual <= limit:
-            continue
-        raise ConfigError(
-            key,
-            length,
-            f"with prompt.length={cfg.prompt.length} ({cfg.prompt.kind}) it exceeds the "
-            f"{limit} positions of {backbone.name}; at most {limit - virtual}",
-        )
-
-
-def _readout(cfg: Config, backbone: Backbone) -> None:
-    """What it refuses: label words."""
-    labels, words = cfg.task.num_labels, tuple(cfg.task.words)
+    task, readout = cfg.task, readout_class(backbone.readout)
+    _check_length(cfg, backbone, readout.added)
+    words = tuple(task.words)  # the readout refuses unsuitable ones
     pooling = cfg.backbone.pooling
-    readout = readout_class(backbone.readout)
-    readout.build(backbone.model, backbone.tokenizer, labels, words, pooling)
-
-
-def _goal(cfg: Config, backbone: Backbone) -> None:
-    """What the backbone's neurons can give; a speed-up is known once the sublayers are timed."""
+    readout.build(backbone.model, backbone.tokenizer, task.num_labels, words, pooling)
     blocks = backbone.family.blocks(backbone.model)
     if not blocks:
         raise SkipError(f"backbone={backbone.name}: has no layers")
-    prune = cfg.prune
-    ratio = 0.0 if prune.goal.ratio is None else prune.goal.ratio
-    allocate.check(
-        [block.shape() for block in blocks],
-        ratio=ratio,
-        sites=prune.sites,
-        allocation=prune.allocation,
-    )
+    prune, ratio = cfg.prune, cfg.prune.goal.ratio or 0.0  # a speed-up is checked once timed
+    sizes = [block.shape() for block in blocks]
+    allocate.check(sizes, ratio=ratio, sites=prune.sites, allocation=prune.allocation)
+
+
+def _check_length(cfg: Config, backbone: Backbone, added: int) -> None:
+    limit, prompt = backbone.max_positions, cfg.prompt
+    if limit is None:
+        return
+    # A prefix starts from the keys and values that the backbone computes for as many tokens.
+    if prompt.kind == "prefix" and prompt.length > limit:
+        why = f"must be at most {limit}, the positions of {backbone.name}"
+        raise ConfigError("prompt.length", prompt.length, why)
+    virtual = added + (prompt.length if prompt_class(prompt.kind).at_input else 0)
+    lengths = {"data.max_length": cfg.data.max_length, "benchmark.seq_len": cfg.benchmark.seq_len}
+    for key, length in lengths.items():
+        if length + virtual > limit:
+            why = f"must be at most {limit - virtual} with prompt.length={prompt.length} "
+            why += f"({prompt.kind}) and the {limit} positions of {backbone.name}"
+            raise ConfigError(key, length, why)

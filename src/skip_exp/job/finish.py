@@ -15,7 +15,13 @@ from skip_exp.models.cost import flops
 from skip_exp.models.sites import Keep, keep_sizes
 from skip_exp.models.soft_prompt import SoftPromptModel
 from skip_exp.skill.files import save_skill
-from skip_exp.skill.record import SkillRecord
+from skip_exp.skill.record import (
+    BackboneRecord,
+    FactorsRecord,
+    PromptRecord,
+    ScoreRecord,
+    SkillRecord,
+)
 
 
 @dataclass(frozen=True)
@@ -23,12 +29,12 @@ class Measured:
     """What the phases leave behind.
 
     Attributes:
-        whole: what size and speed are compared with: the dense model or, where that is on the
-            first layers only, one on the whole backbone.
+        final: the re-tuned model.
+        whole: the reference for size and speed: the dense model or, where that has the first layers
+            only, one on the whole backbone.
         keep: what stays, in indices of the dense model.
-        table: the timing that decided it, or empty.
-        epochs: of re-tuning, at most.
-        ratio: asked for or found by a search; None where the goal was a speed-up.
+        method: fields of the result's ``method`` that the configuration does not determine.
+        ratio: given or found by a search; None where the goal was a speed-up.
         probes: of the search: ratio -> select score.
         scores: by state (dense, pruned, final).
         crossfit: by state, of the fits that made one.
@@ -37,11 +43,10 @@ class Measured:
     """
 
     dense: SoftPromptModel
-    keep: Keep
-    table: dict[str, Any]
-    epochs: int
     final: SoftPromptModel
     whole: SoftPromptModel
+    keep: Keep
+    method: dict[str, Any]
     ratio: float | None
     probes: dict[str, float]
     scores: dict[str, Any]
@@ -52,9 +57,9 @@ class Measured:
 
 
 def finish(job: Job, measured: Measured, logger: Logger | None) -> results.Result:
-    """Write skill, picture and result, then show them in W&B."""
-    about = skill_about(job, measured.scores, measured.final)
-    save_skill(job.output / "skill", measured.final, measured.keep, about)
+    """Write skill, picture and result, then log them to W&B."""
+    record = skill_record(job, measured)
+    save_skill(job.output / "skill", measured.final, measured.keep, record)
     result = assemble(job, measured)
     picture.save(result["keep_sizes"], job.output / picture.FILE)
     results.write(job.output, result)
@@ -63,28 +68,24 @@ def finish(job: Job, measured: Measured, logger: Logger | None) -> results.Resul
 
 
 def assemble(job: Job, measured: Measured) -> results.Result:
-    """The result of a finished job: what its configuration tells, and what was measured."""
-    scores, length = measured.scores, job.cfg.benchmark.seq_len
-    reached = params(measured.dense, measured.final)["block_pruned"]
+    """The result of a finished job: what its configuration determines, and what was measured."""
+    scores, length, data = measured.scores, job.cfg.benchmark.seq_len, job.data
     before, after = (flops(model, length) for model in (measured.whole, measured.final))
+    reached = 1 - _in_blocks(measured.final) / _in_blocks(measured.dense)
     configured = results.from_config(asdict(job.cfg))
-    method = configured["method"] | {"epochs": measured.epochs}
-    if measured.table:
-        method["table"] = measured.table
     measurements: dict[str, Any] = {
         "job_id": job.job_id,
-        "status": "done",
         "backbone_note": job.backbone.note or None,
-        # Where a speed-up was asked for, the ratio that it took.
-        "ratio": measured.ratio if measured.ratio is not None else round(reached, 3),
+        # Where a speed-up was the goal, the ratio that reached it.
+        "ratio": round(reached, 3) if measured.ratio is None else measured.ratio,
         "ratio_reached": reached,
         "precision": job.trainer.precision,
-        "method": method,
-        "data_source": job.data.source,
-        "data_is_sample": job.data.is_sample,
-        "train_rows": job.data.train_rows,
-        "n_eval": len(job.data.validation),
-        "majority": job.data.majority,
+        "method": configured["method"] | measured.method,
+        "data_source": data.source,
+        "data_is_sample": data.is_sample,
+        "train_rows": data.train_rows,
+        "n_eval": len(data.validation),
+        "majority": data.majority,
         "metric": {"name": job.metric, **_by_state(scores, "validation", job.metric)},
         "metrics": _metrics(job, scores),
         "select": _by_state(scores, "select", job.metric),
@@ -103,16 +104,16 @@ def assemble(job: Job, measured: Measured) -> results.Result:
 
 def params(before: SoftPromptModel, after: SoftPromptModel) -> dict[str, float]:
     """Parameters before and after: of the blocks, and of everything in use, prompt included."""
-    blocks = [sum(shape.parameters for shape in model.shapes()) for model in (before, after)]
-    everything = [_parameters(model) for model in (before, after)]
-    return {
-        "block_before": blocks[0],
-        "block_after": blocks[1],
-        "all_before": everything[0],
-        "all_after": everything[1],
-        "block_pruned": 1 - blocks[1] / blocks[0],
-        "all_pruned": 1 - everything[1] / everything[0],
-    }
+    fields: dict[str, float] = {}
+    for which, count in (("block", _in_blocks), ("all", _parameters)):
+        more, less = count(before), count(after)
+        fields |= {f"{which}_before": more, f"{which}_after": less}
+        fields[f"{which}_pruned"] = 1 - less / more
+    return fields
+
+
+def _in_blocks(model: SoftPromptModel) -> int:
+    return sum(shape.parameters for shape in model.shapes())
 
 
 def _parameters(model: SoftPromptModel) -> int:
@@ -135,45 +136,39 @@ def _metrics(job: Job, scores: dict[str, Any]) -> dict[str, Any]:
     return metrics | ({"extra": extra} if extra else {})
 
 
-def skill_about(job: Job, scores: dict[str, Any], model: SoftPromptModel) -> SkillRecord:
-    """What the skill file says of itself."""
+def skill_record(job: Job, measured: Measured) -> SkillRecord:
+    """The record that is stored in the skill file."""
     spec, b, prompt = job.data.spec, job.backbone, job.cfg.prompt
-    record = {
-        "task": spec.name,
-        "text": spec.text,
-        "labels": spec.labels,
-        "words": spec.words,
-        "backbone": {
-            "name": b.name,
-            "path": b.path,
-            "family": b.family.name,
-            "readout": b.readout,
-            "pooling": job.cfg.backbone.pooling,
-            "content_hash": b.content_hash,
-            "layers": b.layers,
-        },
-        "prompt": {"kind": prompt.kind, "length": prompt.length, "decoder": prompt.decoder},
-        "max_length": job.cfg.data.max_length,
-        "scores": {
-            "metric": job.metric,
-            "validation": scores["final"]["validation"][job.metric],
-            "data": job.data.source,
-        },
-        "train": _trained(job, model),
-        "factors": _factors(model),
-    }
-    return SkillRecord.model_validate(record)
+    factors = lora.factors(measured.final.backbone)
+    size = 4 * sum(factor.numel() for factor in factors)
+    return SkillRecord(
+        task=spec.name,
+        text=spec.text,
+        labels=spec.labels,
+        words=spec.words,
+        backbone=BackboneRecord(
+            name=b.name,
+            path=b.path,
+            family=b.family.name,
+            readout=b.readout,
+            pooling=job.cfg.backbone.pooling,  # type: ignore[arg-type]  # checked by the schema
+            content_hash=b.content_hash,
+            layers=b.layers,
+        ),
+        prompt=PromptRecord(kind=prompt.kind, length=prompt.length, decoder=prompt.decoder),
+        max_length=job.cfg.data.max_length,
+        scores=ScoreRecord(
+            metric=job.metric,
+            validation=measured.scores["final"]["validation"][job.metric],
+            data=job.data.source,
+        ),
+        train=_trained(job, measured.final),
+        factors=FactorsRecord(rank=factors[0].shape[1], bytes=size) if factors else None,
+    )
 
 
-def _factors(model: SoftPromptModel) -> dict[str, int] | None:
-    factors = lora.factors(model.backbone)
-    if not factors:
-        return None
-    return {"rank": factors[0].shape[1], "bytes": 4 * sum(factor.numel() for factor in factors)}
-
-
-def _trained(job: Job, model: SoftPromptModel) -> str:
-    """Weights of the backbone that any phase trained are the skill's own, whatever came after."""
+def _trained(job: Job, model: SoftPromptModel) -> Any:
+    """What any phase trained of the backbone: the skill stores it, whatever came after."""
     if job.cfg.tune.train == "full":
         return "full"
     if lora.layers(model.backbone):

@@ -1,7 +1,7 @@
-"""What a job is: an id over all settings, code and content that can change one of its numbers.
+"""The identity of a job: a hash of all settings, code and content that can change its numbers.
 
-Imports no torch, so that a repeated command is answered within a second. Content of a hub is the
-exception: it is unknown until it is loaded.
+Imports no torch, so that a repeated command is answered within a second. Content from a hub is
+unknown until it is loaded.
 """
 
 import os
@@ -14,25 +14,25 @@ from skip_exp.config.schema import Config, TrainConfig
 from skip_exp.data.local import local_files
 from skip_exp.models.embedded import local_folder
 from skip_exp.utils import files
-from skip_exp.utils.provenance import cores, processor
+from skip_exp.utils.machine import cores, processor
 
-# These settings change no number. Of `trainer` the resolved precision counts.
+# Settings that do not affect results. Only the resolved precision of `trainer` counts.
 LEFT_OUT = ("output_dir", "logger", "sweep", "cache", "trainer")
-SAMPLE = "sample"  # the content of generated rows follows from code and task
+SAMPLE = "sample"  # code and task determine generated rows
 MODEL_FILES = (".json", ".txt", ".model", ".bin", ".safetensors")
 PLACE = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "CUDA_VISIBLE_DEVICES")
 
 
 @dataclass(frozen=True)
 class Content:
-    """Hashes of the rows and of the backbone that a job reads; None where they are not known."""
+    """Hashes of the rows and the backbone of a job; None where unknown."""
 
     data: str | None
     backbone: str | None
 
 
 def local_content(cfg: Config) -> Content:
-    """The content of local files; None for what comes from a hub."""
+    """The content of local files; None for content from a hub."""
     data = SAMPLE if cfg.data.source == "sample" else None
     if cfg.data.source in ("auto", "local"):
         data = files.content(local_files(cfg.task, cfg.data.dir)) or None
@@ -49,27 +49,29 @@ def job_id(cfg: Config, content: Content, precision: str) -> str:
     """The id of a job.
 
     Args:
-        content: what it reads, both parts known.
-        precision: of its trainers, ``auto`` resolved.
+        content: both parts known.
+        precision: of the trainers, ``auto`` resolved.
     """
     settings = {key: value for key, value in asdict(cfg).items() if key not in LEFT_OUT}
     settings["prune"]["ratio"] = cfg.prune.goal.ratio
     settings |= {"tune": training(cfg.tune), "retune": training(cfg.retune)}
-    # Content counts, wherever it lies.
+    # The content of files counts, not their place.
     del settings["data"]["source"], settings["data"]["dir"], settings["task"]["files"]
     identity = {
         "settings": settings,
         "content": asdict(content),
         "precision": precision,
         "code": code_version(PIPELINE, *own_modules(*_parts(cfg))),
-        # A timing chooses what is pruned.
-        "place": here(cfg) if cfg.prune.goal.target_speedup is not None else None,
+        # A timing decides what is pruned.
+        "place": here(cfg.trainer.accelerator)
+        if cfg.prune.goal.target_speedup is not None
+        else None,
     }
     return digest(identity)[:16]
 
 
 def training(settings: TrainConfig) -> dict[str, Any]:
-    """What counts of ``tune`` or ``retune``: those of low-rank updates only where there are any."""
+    """The settings of ``tune`` or ``retune`` that count: rank and its rate with LoRA only."""
     values = asdict(settings)
     if settings.train != "lora":
         del values["rank"], values["lora_lr"]
@@ -77,7 +79,7 @@ def training(settings: TrainConfig) -> dict[str, Any]:
 
 
 def own_modules(*names: str) -> list[str]:
-    """The modules of parts that are named in full (``module.Class``), not by a short name."""
+    """The modules of custom parts, which are named in full (``module.Class``)."""
     return [name.rpartition(".")[0] for name in names if "." in name]
 
 
@@ -86,8 +88,8 @@ def _parts(cfg: Config) -> tuple[str, ...]:
     return (cfg.attribution._target_, *named)
 
 
-def here(cfg: Config) -> str:
-    """The place of this process: processor, cores, threads and GPUs, for which a timing holds."""
+def here(accelerator: str) -> str:
+    """Hash of processor, cores, threads and GPUs of this process, for which a timing holds."""
     gpus: list[str] = sorted(map(str, Path("/dev").glob("nvidia[0-9]*")))
     variables = map(os.environ.get, PLACE)
-    return digest([cfg.trainer.accelerator, processor(), cores(), gpus, *variables])[:16]
+    return digest([accelerator, processor(), cores(), gpus, *variables])[:16]

@@ -1,4 +1,4 @@
-"""What the phases of one job are given: data, a backbone, settings, seeds and the cache."""
+"""The input of a job's phases: data, a backbone, settings, seeds and the cache."""
 
 import copy
 import hashlib
@@ -24,15 +24,14 @@ from skip_exp.training.trainer import root_device
 
 @dataclass(frozen=True)
 class Job:
-    """Everything that the phases need; made by :func:`skip_exp.job.prepare.prepare`.
+    """Everything that the phases need; built by :func:`skip_exp.job.prepare.prepare`.
 
     Attributes:
         data: the task's rows as token ids.
         trainer: settings of the trainers, precision resolved.
         method: the attribution method with its options: (model, batches) -> relevance.
-        keys: by stage, what its cached entries depend on: never the ratio, the logger, the device
-            or a path where they do not count.
-        job_id: hash of all that decides the job's numbers.
+        keys: by stage, what its cached entries depend on: never the ratio, the logger or a path.
+        job_id: see :mod:`skip_exp.job.identity`.
     """
 
     cfg: Config
@@ -55,11 +54,11 @@ class Job:
         return self.data.spec.metrics[0]
 
     def seed(self, phase: str) -> int:
-        """Each phase has a seed of its own, so that a cached phase changes nothing after it."""
+        """The seed of a phase: separate, so that a cached phase does not change later ones."""
         return phase_seed(self.cfg.seed, phase)
 
     def stage(self, name: str, compute: Callable[[], Entry]) -> Entry:
-        """The entry of a stage, from the cache where it is there."""
+        """The entry of a stage, from the cache or computed."""
         return self.cache.get(name, self.keys[name], compute)
 
     def batches(
@@ -71,8 +70,7 @@ class Job:
     def new_model(self) -> SoftPromptModel:
         """The backbone with a fresh prompt and readout, on the CPU.
 
-        Where the trainer moves it to a GPU, the backbone is a copy: the loaded one serves further
-        jobs and skills, and stays on the CPU.
+        With a GPU the backbone is a copy, because later jobs and skills use the loaded one.
         """
         prompt, b, task = self.cfg.prompt, self.backbone, self.data.spec
         seed = self.seed("init")
@@ -101,7 +99,7 @@ class Job:
         return model
 
     def whole(self, dense: SoftPromptModel) -> SoftPromptModel:
-        """What ``dense`` is compared with in size and speed: itself, or all layers, untrained."""
+        """The reference for size and speed: ``dense``, or all layers of its backbone, untrained."""
         b = self.cfg.backbone
         if b.layers is None:
             return dense

@@ -1,4 +1,4 @@
-"""Before the phases: from a configuration to a job, refusing whatever can be refused for free."""
+"""Before the phases: from a configuration to a job, with all refusals that need no work."""
 
 import inspect
 import logging
@@ -18,14 +18,7 @@ from skip_exp.data.encode import EncodedTask, draw_rows, encode
 from skip_exp.data.sources import load_task, local_stamp
 from skip_exp.errors import ConfigError
 from skip_exp.job import checks
-from skip_exp.job.identity import (
-    SAMPLE,
-    Content,
-    job_id,
-    local_content,
-    own_modules,
-    training,
-)
+from skip_exp.job.identity import SAMPLE, Content, job_id, local_content, own_modules, training
 from skip_exp.job.job import Job, phase_seed
 from skip_exp.models.backbones import Backbone, load_backbone
 from skip_exp.models.sites import Relevance
@@ -35,10 +28,10 @@ log = logging.getLogger(__name__)
 
 
 def prepare(cfg: Config) -> Job:
-    """Build a job and refuse everything that can be refused before any work is spent.
+    """Build a job and refuse everything that can be refused before any work.
 
     Raises:
-        SkipError: data or a backbone that cannot be had, or values that do not go together.
+        SkipError: data or a backbone that cannot be loaded, or values that exclude each other.
     """
     local, b = local_content(cfg), cfg.backbone  # before the files are read
     backbone = load_backbone(b.label, b.path, b.family, b.readout, b.layers)
@@ -53,7 +46,7 @@ def prepare(cfg: Config) -> Job:
     )
     if data.is_sample:
         log.warning(
-            "%s: GENERATED SAMPLE DATA, not the real task: no score means anything for it",
+            "%s: GENERATED SAMPLE DATA, not the real task: scores say nothing about the task",
             cfg.task.name,
         )
     keys = _keys(cfg, data, backbone, trainer.precision)
@@ -75,11 +68,11 @@ def prepare(cfg: Config) -> Job:
 def _keys(
     cfg: Config, data: EncodedTask, backbone: Backbone, precision: str
 ) -> dict[str, dict[str, Any]]:
-    """By stage, the values that its entries depend on beside its code."""
+    """By stage, the values that its entries depend on, in addition to its code."""
     task, b = data.spec, cfg.backbone
     tune = {
         "data": [data.fingerprint, task.name, cfg.data.max_length, task.text],
-        "train_rows": data.train_rows,  # which ones follows from the seed
+        "train_rows": data.train_rows,  # the seed determines which
         "metrics": task.metrics,
         "labels": task.labels,
         "backbone": [backbone.content_hash, b.family, b.readout, b.pooling, task.words],
@@ -98,21 +91,21 @@ def _keys(
         "hidden": tune,
         "score": tune | {"extra": task.extra},
         "attribute": tune | method,
-        "probe": tune | method | cut,  # and how much is cut: see phases.search
+        "probe": tune | method | cut,  # and the ratio: see phases.search
     }
 
 
 def _code(*names: str) -> str | None:
-    """Code version of those parts that are named in full, if any."""
+    """Code version of the custom parts among ``names``, if any."""
     modules = own_modules(*names)
     return code_version(*modules) if modules else None
 
 
-_loaded: dict[str, EncodedTask] = {}  # tokenised data, once per process; the last few tasks
+_loaded: dict[str, EncodedTask] = {}  # tokenised data of the last few tasks of this process
 
 
 def _data(task: TaskConfig, cfg: Config, backbone: Backbone) -> EncodedTask:
-    """The task's rows as token ids; only an embedded backbone may end on generated data."""
+    """The task's rows as token ids; only an embedded backbone may use generated data."""
     source, folder, length = cfg.data.source, cfg.data.dir, cfg.data.max_length
     files = local_stamp(task, folder)
     key = digest([asdict(task), source, folder, files, length, backbone.content_hash])

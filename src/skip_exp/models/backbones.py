@@ -24,7 +24,7 @@ from skip_exp.models.families.roberta import as_roberta
 from skip_exp.models.readouts import READOUTS, readout_class
 from skip_exp.utils.files import Stamp, stamp
 from skip_exp.utils.hub import explain, hub_reachable, offline_if_unreachable
-from skip_exp.utils.memory import keep_freed
+from skip_exp.utils.machine import keep_freed
 
 log = logging.getLogger(__name__)
 

@@ -1,4 +1,4 @@
-"""attribute: every neuron's relevance for the task, once for all ratios."""
+"""attribute: the relevance of every neuron for the task, computed once for all ratios."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -22,43 +22,38 @@ BATCH = 32  # texts of one pass; the size does not change the scores
 
 
 def attribute(job: Job, dense: SoftPromptModel) -> tuple[Relevance, bool]:
-    """Every neuron's relevance in the tuned model, by a pass of its own or from the cache.
-
-    Returns it and whether it was cached.
-    """
+    """The relevance of the dense model's neurons, and whether it came from the cache."""
 
     def compute() -> Entry:
         callback = AttributionCallback(lambda model: relevance_of(job, model))
         module = PromptTuner(dense, "attribute", job.cfg.tune, build_metrics(job.data.spec))
         act_between(job.trainer, module, callback)
-        _check_they_tell(job, callback.relevance)
-        return Entry(callback.relevance, {})
+        _check_not_constant(job, callback.relevance)
+        return Entry(callback.relevance)
 
     entry = job.stage("attribute", compute)
     return entry.tensors, entry.hit
 
 
 def relevance_of(job: Job, model: SoftPromptModel) -> Relevance:
-    """The method's scores of ``model``, on the device where it is; raises ConfigError."""
+    """The method's scores of ``model``, on the model's device; raises ConfigError."""
     found = job.method(model, calibration(job, next(model.parameters()).device))
     try:
         return checked(found, site_sizes(model.shapes()))
     except ValueError as error:
-        raise ConfigError(
-            "attribution._target_", job.cfg.attribution._target_, str(error)
-        ) from None
+        target = job.cfg.attribution._target_
+        raise ConfigError("attribution._target_", target, str(error)) from None
 
 
 def checked(found: Any, sizes: Mapping[Site, tuple[int, ...]]) -> Relevance:
-    """What a method returned, which may be anybody's, as relevance: fp32 on the CPU.
+    """The scores that a (custom) method returned, as relevance: fp32 on the CPU.
 
     Args:
         found: {site: scores}, as tensors or NumPy arrays.
-        sizes: the sites that there are, with the shape that the scores of each must have.
+        sizes: the shape of each site's scores.
 
     Raises:
-        ValueError: no mapping, a site that is missing or unknown, or scores of another shape or
-            that are no finite numbers.
+        ValueError: not a mapping, a missing or unknown site, scores of a wrong shape or not finite.
     """
     if not isinstance(found, Mapping):
         raise ValueError(f"must return {{site: scores}}, found {type(found).__name__}")
@@ -85,16 +80,16 @@ def _scores(site: Site, scores: Any, size: tuple[int, ...]) -> Tensor:
     return tensor
 
 
-def _check_they_tell(job: Job, relevance: Relevance) -> None:
-    """Equal scores would cut whatever stands first; raises ConfigError."""
+def _check_not_constant(job: Job, relevance: Relevance) -> None:
+    """Equal scores would prune in arbitrary order; raises ConfigError."""
     values = torch.cat([scores.flatten() for scores in relevance.values()])
     if len(values) > 1 and bool((values == values[0]).all()):
-        why = f"all {len(values)} scores are {values[0]:g}: they do not tell what the task needs"
+        why = f"all {len(values)} scores are {values[0]:g}: pruning needs different scores"
         raise ConfigError("attribution._target_", job.cfg.attribution._target_, why)
 
 
 def calibration(job: Job, device: torch.device) -> list[Batch]:
-    """Batches of train rows on ``device``: ``attribution.samples`` of them, by the job's seed."""
+    """``attribution.samples`` train rows, drawn by the job's seed, as batches on ``device``."""
     samples = job.cfg.attribution.samples
     batches = job.batches(job.cfg.tune, "attribute").attribution_batches(
         samples, BATCH, job.seed("attribute")

@@ -26,9 +26,9 @@ class Teacher:
     """What re-tuning learns from the dense model, beside the labels.
 
     Attributes:
-        taught: by name, of every train row: ``teacher``, its logits [rows, labels]; ``hidden``, its
-            layers' text means [rows, layers, H], scaled.
-        hidden: the loss of the latter; None where there are none.
+        taught: tensors with a row per train row: ``teacher``, logits [rows, labels]; ``hidden``,
+            the layers' text means [rows, layers, H], scaled.
+        hidden: the loss on ``hidden``, if there is one.
     """
 
     taught: dict[str, Tensor] = field(default_factory=dict)
@@ -43,11 +43,10 @@ def fit(
     logger: Logger | None,
     teacher: Teacher | None = None,
 ) -> tuple[KeepBest, Curves]:
-    """Train ``model`` in place; it ends on the best epoch of the selection slice.
+    """Train ``model`` in place and restore its best epoch on the selection slice.
 
     Args:
-        phase: prefix of what is logged; also tells the seed.
-        teacher: what the loss has of the dense model.
+        phase: prefix of the logged metrics; also determines the seed.
     """
     teacher = teacher or Teacher()
     distill = job.cfg.retune.distill if "teacher" in teacher.taught else 0.0
@@ -61,33 +60,33 @@ def fit(
 
 
 def teacher_of(job: Job, dense: SoftPromptModel) -> Teacher:
-    """What re-tuning asks of the dense model, computed once for all ratios."""
+    """The teacher of re-tuning, computed once for all ratios."""
     settings, taught, loss = job.cfg.retune, {}, None
-    if settings.enabled and settings.distill:
+    if settings.distill:
         taught["teacher"] = teacher_logits(job, dense)
-    if settings.enabled and settings.distill_hidden:
+    if settings.distill_hidden:
         taught["hidden"], loss = teacher_means(job, dense)
     return Teacher(taught, loss)
 
 
 def teacher_logits(job: Job, dense: SoftPromptModel) -> Tensor:
-    """The dense model's answers to every train row [rows, labels]."""
+    """The dense model's logits of every train row [rows, labels]."""
 
     def compute() -> Entry:
-        return Entry({"logits": _of_train_rows(job, dense, lambda model, x: model(**x))}, {})
+        return Entry({"logits": _of_train_rows(job, dense, lambda model, x: model(**x))})
 
     return job.stage("teacher", compute).tensors["logits"]
 
 
 def teacher_means(job: Job, dense: SoftPromptModel) -> tuple[Tensor, HiddenTargets]:
-    """Its layers' text means of every train row [rows, layers, H], scaled, and their loss."""
+    """The dense model's text means of every train row [rows, layers, H], scaled, and their loss."""
 
     def compute() -> Entry:
         means = _of_train_rows(job, dense, _means)
         scale = HiddenTargets.of(means, 0.0)
-        # Of size 1 each, so half the bytes tell enough: 30 MB for 7,000 rows on minilm.
-        tensors = {"means": scale.scaled(means).half()}
-        return Entry(tensors | {"centre": scale.centre, "spread": scale.spread}, {})
+        # About 1 in size, so half precision is enough: 30 MB for 7,000 rows on minilm.
+        scaled = scale.scaled(means).half()
+        return Entry({"means": scaled, "centre": scale.centre, "spread": scale.spread})
 
     found = job.stage("hidden", compute).tensors
     weight = job.cfg.retune.distill_hidden
@@ -103,6 +102,7 @@ def _means(model: SoftPromptModel, inputs: Batch) -> Tensor:
 def _of_train_rows(
     job: Job, dense: SoftPromptModel, ask: Callable[[SoftPromptModel, Batch], Tensor]
 ) -> Tensor:
+    """``ask(model, inputs)`` for every train row, concatenated in the order of the rows."""
     device = trainer.root_device(job.trainer)
     model = dense.to(device).eval()
 

@@ -1,4 +1,4 @@
-"""prune: from relevance to the subnetwork; the irrelevant neurons are really gone."""
+"""prune: irrelevant neurons are removed from the weights; what stays is the subnetwork."""
 
 import logging
 from dataclasses import dataclass, field, replace
@@ -9,7 +9,7 @@ from skip_exp.callbacks.between import PruningCallback
 from skip_exp.config.prune import MISSED
 from skip_exp.data.metrics import build_metrics
 from skip_exp.job.job import Job
-from skip_exp.models.sites import Keep, Relevance
+from skip_exp.models.sites import Keep, Relevance, Site, keep_sizes
 from skip_exp.models.soft_prompt import SoftPromptModel
 from skip_exp.phases.attribute import relevance_of
 from skip_exp.phases.fit import fit, teacher_of
@@ -27,42 +27,49 @@ class Pruned:
     """The subnetwork before re-tuning.
 
     Attributes:
-        model: the smaller model with the dense prompt and readout, cut alike.
+        model: the smaller model with the dense model's prompt and readout.
         keep: what stays, in indices of the dense model.
-        table: of the timing that decided (``Timed.about``); empty where none did.
+        method: fields of the result's ``method``: the timing, where a speed-up was the goal.
     """
 
     model: SoftPromptModel
     keep: Keep
-    table: dict[str, Any] = field(default_factory=dict)
+    method: dict[str, Any] = field(default_factory=dict)
 
 
 def prune(job: Job, dense: SoftPromptModel, relevance: Relevance, ratio: float | None) -> Pruned:
-    """Cut ``dense`` to what is relevant, in a pass of its own; ``dense`` stays as it is.
+    """The relevant part of ``dense``, which is not changed, from a separate pass.
 
     Args:
         ratio: fraction of the block parameters to remove; None where the goal is a speed-up.
 
     Raises:
-        ConfigError: a speed-up out of reach.
+        ConfigError: a speed-up that cannot be reached.
     """
     target = job.cfg.prune.goal.target_speedup
     timed = None if target is None else time_sublayers(job, dense)
     callback = PruningCallback(lambda model: subnetwork(job, model, relevance, ratio, timed))
     module = PromptTuner(dense, "prune", job.cfg.retune, build_metrics(job.data.spec))
     act_between(job.trainer, module, callback)
-    _tell_reached(dense, module.model, ratio)
-    table = {} if timed is None else timed.about(callback.keep)
-    return Pruned(module.model, callback.keep, table)
+    _log_reached(dense, module.model, callback.keep, ratio)
+    method = {} if timed is None else {"table": timed.about(callback.keep)}
+    return Pruned(module.model, callback.keep, method)
 
 
-def _tell_reached(dense: SoftPromptModel, pruned: SoftPromptModel, ratio: float | None) -> None:
-    """Say so where the ratio reached is not the one asked for: wide groups, or groups left out."""
-    after, before = (sum(s.parameters for s in model.shapes()) for model in (pruned, dense))
-    reached = 1 - after / before
-    if ratio is not None and abs(reached - ratio) > MISSED:
-        message = "prune: prune.ratio=%g: %.3f of the block parameters went"
-        log.warning(message, ratio, reached)
+def _log_reached(
+    dense: SoftPromptModel, pruned: SoftPromptModel, keep: Keep, ratio: float | None
+) -> None:
+    """Log what was pruned, as a warning where ``ratio`` could not be met."""
+    left, whole = (sum(s.parameters for s in model.shapes()) for model in (pruned, dense))
+    reached, kinds = 1 - left / whole, dict[str, tuple[int, int]]()
+    for site, (kept, of) in keep_sizes(dense.shapes(), keep).items():
+        before, after = kinds.get(kind := Site(site).kind, (0, 0))
+        kinds[kind] = before + of, after + kept
+    sizes = ", ".join(f"{kind} {of:,} -> {kept:,}" for kind, (of, kept) in kinds.items())
+    missed = ratio is not None and abs(reached - ratio) > MISSED
+    level, why = (logging.WARNING, f", not prune.ratio={ratio}") if missed else (logging.INFO, "")
+    message = "pruned %.1f %% of the block parameters%s: %s"
+    log.log(level, message, 100 * reached, why, sizes)
 
 
 def subnetwork(
@@ -74,11 +81,11 @@ def subnetwork(
 ) -> tuple[SoftPromptModel, Keep]:
     """The smaller model, and what it keeps in indices of ``dense``.
 
-    In ``prune.steps`` steps: after each but the last the model cut so far may be tuned a little,
-    and what is left of it is attributed anew.
+    With ``prune.steps`` > 1, the smaller model is tuned for ``prune.step_epochs`` and attributed
+    again after each step but the last.
 
     Raises:
-        ConfigError: a speed-up out of reach.
+        ConfigError: a speed-up that cannot be reached.
     """
     prune, sizes, target = job.cfg.prune, dense.shapes(), job.cfg.prune.goal.target_speedup
     choose = partial(
@@ -99,15 +106,15 @@ def subnetwork(
         keep = choose(relevance, ratio=total * step / count, earlier=earlier, last=False)
         model, earlier = cut(model, steps.relative(keep, earlier)), keep
         _tune_between(job, dense, model, step)
-        model.to(device).eval()  # a fit leaves it elsewhere
+        model.to(device).eval()  # a fit may leave it on the CPU
         relevance = steps.lift(relevance_of(job, model), earlier, relevance)
     keep = choose(relevance, ratio=total, earlier=earlier)
     return cut(model, steps.relative(keep, earlier)), keep
 
 
 def _tune_between(job: Job, dense: SoftPromptModel, model: SoftPromptModel, step: int) -> None:
-    """``prune.step_epochs`` of re-tuning after a step of pruning that is not the last."""
-    if job.cfg.prune.step_epochs:
-        settings = replace(job.cfg.retune, epochs=job.cfg.prune.step_epochs)
-        model.train_only(settings.train, settings.rank, job.seed(f"step{step}"))
-        fit(job, model, settings, f"step{step}", None, teacher_of(job, dense))
+    """Re-tune for ``prune.step_epochs`` after a step of pruning that is not the last."""
+    if epochs := job.cfg.prune.step_epochs:
+        settings, phase = replace(job.cfg.retune, epochs=epochs), f"step{step}"
+        model.train_only(settings.train, settings.rank, job.seed(phase))
+        fit(job, model, settings, phase, None, teacher_of(job, dense))

@@ -18,8 +18,8 @@ class Retuned:
     """The final model.
 
     Attributes:
-        crossfit: its cross-fitted score; None where it was not tuned again.
-        epochs: of re-tuning, at most; 0 where there was none.
+        crossfit: its cross-fitted score; None without re-tuning.
+        epochs: the maximum number of re-tuning epochs; 0 without re-tuning.
     """
 
     model: SoftPromptModel
@@ -34,10 +34,10 @@ def retune(
     logger: Logger | None,
     dense_crossfit: float | None,
 ) -> Retuned:
-    """The final model, tuned again where ``retune.enabled`` says so.
+    """The final model, trained again if ``retune.enabled``; ``pruned`` is not changed.
 
-    ``pruned`` stays as it is. Where nothing was cut and no epoch was better than the dense model,
-    the score is ``dense_crossfit``: both halves of the slice took part in choosing that model.
+    If nothing was pruned and no epoch beat the dense model, its score is ``dense_crossfit``: that
+    model was chosen on both halves of the slice.
     """
     model, settings = pruned.model.copy(), job.cfg.retune
     rank = settings.rank if settings.enabled else 0  # no updates that nothing trains
@@ -47,17 +47,15 @@ def retune(
     settings = lengthened(job, dense, pruned)
     best, _ = fit(job, model, settings, "retune", logger, teacher_of(job, dense))
     is_whole = pruned.model.shapes() == dense.shapes() and not job.cfg.prune.step_epochs
-    is_dense = is_whole and best.epoch < 0
-    crossfit = dense_crossfit if is_dense else best.crossfit
+    crossfit = dense_crossfit if is_whole and best.epoch < 0 else best.crossfit
     return Retuned(model.eval(), crossfit, settings.epochs)
 
 
 def lengthened(job: Job, dense: SoftPromptModel, pruned: Pruned) -> RetuneConfig:
-    """The settings with as many epochs as ``retune.budget`` allows on what is left.
+    """The settings with as many epochs as ``retune.budget`` allows for the pruned model.
 
-    Operations are counted for a text of the train rows' mean length: the same on every machine.
+    FLOPs are counted at the mean length of the train rows, so all machines get the same number.
     """
     lengths = [len(row["input_ids"]) for row in job.data.train]
     mean = round(sum(lengths) / len(lengths))
-    left = flops(pruned.model, mean) / flops(dense, mean)
-    return after_cut(job.cfg.retune, cost_left(left))
+    return after_cut(job.cfg.retune, cost_left(flops(pruned.model, mean) / flops(dense, mean)))

@@ -1,6 +1,6 @@
 """``prune.ratio=auto``: the largest ratio that costs no more than ``prune.max_drop``.
 
-Bisection: as if more pruning never scored better, which noise can make untrue by a step.
+Bisection assumes that more pruning never scores better, which noise can violate by a step.
 """
 
 import logging
@@ -20,7 +20,7 @@ from skip_exp.pruning.allocate import most
 log = logging.getLogger(__name__)
 
 STEPS = 20  # of the ratio, from 0 to 1
-SLACK = 1e-9  # points: 100 * (0.91 - 0.9) is a little more than 1
+SLACK = 1e-9  # points: 100 * (0.91 - 0.9) is slightly more than 1
 
 
 def grid(most: float) -> list[float]:
@@ -31,8 +31,8 @@ def grid(most: float) -> list[float]:
 def largest(ratios: Sequence[float], holds: Callable[[float], bool]) -> float:
     """The last of the ascending ``ratios`` that holds, by bisection; 0 where none does.
 
-    ``holds`` is asked once per ratio at most, and of its answers the one for the ratio returned
-    is always True, the one for the next larger ratio False.
+    ``holds`` is called at most once per ratio: it was True for the returned ratio and False for the
+    next larger one.
     """
     low, high = -1, len(ratios)
     while high - low > 1:
@@ -44,11 +44,10 @@ def largest(ratios: Sequence[float], holds: Callable[[float], bool]) -> float:
 def search(
     job: Job, dense: SoftPromptModel, relevance: Relevance
 ) -> tuple[float, dict[str, float]]:
-    """The largest ratio of :func:`grid` whose final model stays within ``prune.max_drop``.
+    """The largest ratio whose final model stays within ``prune.max_drop``.
 
-    Every probe is pruned, re-tuned and scored on the selection slice. What it tells is kept in the
-    cache, so that a search goes on where it was interrupted, and one with another bound starts
-    there.
+    Every probe is pruned, re-tuned and scored on the selection slice. Scores are cached, so an
+    interrupted search continues, and one with another bound reuses them.
 
     Returns:
         The ratio, and the probes: ratio -> main metric of its final model on the selection slice.
@@ -68,7 +67,7 @@ def within(
 
     Args:
         dense: score of the dense model, a fraction.
-        ask: (ratio) -> score of its final model, and whether it was known already.
+        ask: (ratio) -> score of its final model, and whether it was cached.
     """
     probes: dict[str, float] = {}
 
@@ -78,16 +77,16 @@ def within(
         drop = 100 * (dense - score)
         fits = drop <= bound + SLACK
         message = f"{drop:.2f} points below dense, {'within' if fits else 'beyond'} the bound"
-        log.info("search: ratio %g: %s (%s)", ratio, message, "cached" if hit else "probed")
+        log.info("search: ratio %g: %s%s", ratio, message, " (cached)" if hit else "")
         return fits
 
     ratio = largest(ratios, holds)
     if ratio:
         log.info("search: the largest ratio within %g points is %g", bound, ratio)
     else:
-        costs = f"ratio {1 / STEPS} costs more than {bound:g} points already"
+        costs = f"ratio {1 / STEPS} costs more than {bound:g} points"
         why = costs if ratios else f"prune.sites cannot reach ratio {1 / STEPS}"
-        log.warning("search: %s: ratio 0 it is, nothing is cut", why)
+        log.warning("search: %s: falling back to ratio 0 (no pruning)", why)
     return ratio, probes
 
 
@@ -95,12 +94,11 @@ def probe(
     job: Job, dense: SoftPromptModel, relevance: Relevance, ratio: float
 ) -> tuple[float, bool]:
     """Select score of the final model at ``ratio``, and whether it was cached."""
-    prune_settings = asdict(job.cfg.prune) | {"ratio": ratio, "max_drop": None}
-    key = job.keys["probe"] | {"prune": prune_settings}
 
     def compute() -> Entry:
         final = retune(job, dense, prune(job, dense, relevance, ratio), None, None).model
-        return Entry({}, {"select": select_score(job, final)})
+        return Entry(values={"select": select_score(job, final)})
 
-    entry = job.cache.get("probe", key, compute)
+    settings = asdict(job.cfg.prune) | {"ratio": ratio, "max_drop": None}
+    entry = job.cache.get("probe", job.keys["probe"] | {"prune": settings}, compute)
     return entry.values["select"], entry.hit

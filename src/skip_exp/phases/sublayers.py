@@ -1,4 +1,4 @@
-"""Where a speed-up is asked for: the sublayers' times on this device, which decide what is cut."""
+"""Times the sublayers on this device, which decides what to prune where the goal is a speed-up."""
 
 import logging
 from dataclasses import dataclass
@@ -15,49 +15,42 @@ from skip_exp.pruning.measure import measure
 from skip_exp.training.trainer import root_device
 from skip_exp.utils.timing import alone, place
 
-ATTEMPTS = 3  # at a quiet moment
-
 log = logging.getLogger(__name__)
+
+ATTEMPTS = 3  # to measure while nothing else runs
 
 
 @dataclass(frozen=True)
 class Timed:
-    """A table, and what a reader must know of it.
+    """A table of times, and the conditions of the measurement.
 
     Attributes:
-        device: the GPU or the processor that was timed.
-        contended: other processes used the machine meanwhile.
+        place: ``device`` and ``threads``.
+        contended: other processes used the machine.
     """
 
     table: Table
-    device: str
-    threads: int
+    place: dict[str, Any]
     contended: bool
 
     def about(self, keep: Keep) -> dict[str, Any]:
-        """What decided ``keep``, as it stands in a result; ``speedup`` is what it predicts."""
+        """The entry in a result; ``speedup`` is what the table predicts for ``keep``."""
         speedup = self.table.speedup(widths(keep))
-        told = {"device": self.device, "threads": self.threads, "contended": self.contended}
-        return told | {"speedup": speedup}
+        return {**self.place, "contended": self.contended, "speedup": speedup}
 
 
 def time_sublayers(job: Job, dense: SoftPromptModel) -> Timed:
-    """Measured once per machine and shape, so that a job's keep can be had again.
+    """Measure once per machine and shape, so that repeated jobs keep the same neurons.
 
-    A table that was measured beside other work is this job's alone: the cache keeps none.
+    A contended table is used by this job only and not cached.
     """
     size, device = job.cfg.benchmark, root_device(job.trainer)
-    here = place(device)
-    key = {
-        **{part: job.keys["tune"][part] for part in ("backbone", "prompt", "own")},
-        "size": [size.batch, size.seq_len],
-        **here,
-    }
-    model = dense.to(device).eval()
+    here, model = place(device), dense.to(device).eval()
+    shape = {part: job.keys["tune"][part] for part in ("backbone", "prompt", "own")}
+    key = shape | {"size": [size.batch, size.seq_len]} | here
     values = job.cache.get("latency", key, lambda: _measure(job, model)).values
     sites = {site: Timing(*timing) for site, timing in values["sites"].items()}
-    contended = values["contended"]
-    return Timed(Table(values["total"], sites), contended=contended, **here)
+    return Timed(Table(values["total"], sites), here, values["contended"])
 
 
 def _measure(job: Job, model: SoftPromptModel) -> Entry:
@@ -67,7 +60,7 @@ def _measure(job: Job, model: SoftPromptModel) -> Entry:
         if not contended:
             break
     else:
-        log.warning("prune: chosen by a contended timing, which is not kept for other jobs")
+        log.warning("prune: the sublayers' timing is contended, so it is not cached for other jobs")
     sites = {site: [timing.widths, timing.seconds] for site, timing in table.sites.items()}
     values = {"total": table.total, "sites": sites, "contended": contended}
-    return Entry({}, values, keep=not contended)
+    return Entry(values=values, keep=not contended)

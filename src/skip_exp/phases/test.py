@@ -1,4 +1,4 @@
-"""test: the dense, the pruned and the final model are scored; the reported split once."""
+"""test: the dense, the pruned and the final model are scored, the reported split once."""
 
 from typing import Any
 
@@ -14,12 +14,10 @@ def test(
     job: Job, dense: SoftPromptModel, pruned: SoftPromptModel, final: SoftPromptModel
 ) -> dict[str, Any]:
     """Scores of the three models, in fp32; without re-tuning pruned and final are the same."""
-    scores = {
-        "dense": job.stage("score", lambda: Entry({}, score(job, dense))).values,
-        "final": score(job, final),
-    }
-    scores["pruned"] = score(job, pruned) if job.cfg.retune.enabled else scores["final"]
-    return scores
+    of_dense = job.stage("score", lambda: Entry(values=score(job, dense))).values
+    of_final = score(job, final)
+    of_pruned = score(job, pruned) if job.cfg.retune.enabled else of_final
+    return {"dense": of_dense, "pruned": of_pruned, "final": of_final}
 
 
 def score(job: Job, model: SoftPromptModel) -> dict[str, Any]:

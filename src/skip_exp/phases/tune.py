@@ -14,9 +14,9 @@ log = logging.getLogger(__name__)
 
 
 def tune(job: Job, logger: Logger | None) -> tuple[SoftPromptModel, float, bool]:
-    """The dense model: prompt and readout tuned on the frozen backbone, or from the cache.
+    """Train the prompt and the readout, or load them from the cache; the curves are logged.
 
-    Returns it, its cross-fitted score and whether it was cached; its curves are logged in any case.
+    Returns the dense model, its cross-fitted score and whether it was cached.
     """
     model = job.new_model()
 
@@ -30,12 +30,5 @@ def tune(job: Job, logger: Logger | None) -> tuple[SoftPromptModel, float, bool]
         load_trainable(model, entry.tensors)
         curves, epoch = entry.values["curves"], entry.values["epoch"]
         replay(logger, [*curves, kept("tune", curves, epoch)])
-        log.info("tune: cached (best %s)", after(entry.values["epoch"] + 1))
+        log.info("tune: loaded from the cache (best epoch: %d of %d)", epoch + 1, len(curves))
     return model, entry.values["crossfit"], entry.hit
-
-
-def after(epochs: int) -> str:
-    """When a fit was at its best, in words."""
-    if not epochs:
-        return "before its first epoch"
-    return f"after {epochs} epoch{'s' if epochs > 1 else ''}"

@@ -31,9 +31,9 @@ def replace(path: Path, content: bytes) -> None:
 
 
 def stamp(*paths: Path) -> Stamp:
-    """Path, size and time of the last change (ns) of files, and of folders' files.
+    """Path, size and time of the last change (ns) of files, and of the files in folders.
 
-    Equal while they stay. What is not there or cannot be read is left out: its reader says so.
+    Missing and unreadable files are left out; their reader reports them.
     """
     found: list[tuple[str, int, int]] = []
     for path in paths:
@@ -47,9 +47,9 @@ def stamp(*paths: Path) -> Stamp:
 
 
 def content(paths: Mapping[str, Path]) -> str:
-    """SHA-256 over files and what they are called here; empty where one cannot be read.
+    """SHA-256 over files and their names in ``paths``; empty if one cannot be read.
 
-    Files are read once per process while they stay.
+    Unchanged files are read once per process.
     """
     stamps = {name: stamp(path) for name, path in paths.items()}
     if not (paths and all(stamps.values())):
@@ -85,17 +85,17 @@ def full_disk_is_refused(output: Path) -> Iterator[None]:
 def machine_lock(name: str) -> FileLock:
     """A lock between the processes of this user on this machine.
 
-    Not between users: filelock opens no lock file of another user in a shared folder.
+    It does not work between users: filelock refuses another user's file in a shared folder.
     """
     return FileLock(Path(tempfile.gettempdir()) / f"skip_exp-{os.getuid()}-{name}.lock")
 
 
 def parse_json(content: str | bytes) -> Any:
-    """The value that ``content`` holds.
+    """The value in ``content``.
 
     Raises:
-        ValueError: not JSON, an object that names a key twice, nested too deep to be read, or a
-            text with half a character, which no file and no terminal takes.
+        ValueError: not JSON, a duplicate key, nested too deep, or a text with a lone surrogate,
+            which cannot be written to files and terminals.
     """
     try:
         value = json.loads(content, object_pairs_hook=_unique)
@@ -103,13 +103,14 @@ def parse_json(content: str | bytes) -> Any:
     except RecursionError as error:
         raise ValueError("nested too deep") from error
     except UnicodeEncodeError as error:
-        raise ValueError("half a character stands alone in a text") from error
+        raise ValueError("a text has a lone surrogate") from error
     return value
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    value = dict(pairs)
-    if len(value) < len(pairs):
-        twice = next(key for key in value if sum(key == other for other, _ in pairs) > 1)
-        raise ValueError(f"key {twice!r} stands there twice")
+    value: dict[str, Any] = {}
+    for key, item in pairs:
+        if key in value:
+            raise ValueError(f"duplicate key {key!r}")
+        value[key] = item
     return value

@@ -1,7 +1,7 @@
 """Whether the Hugging Face hub can be reached, decided once and in at most two seconds.
 
-Left to themselves the hub clients retry for ~25 s per file before they give up, and
-``HF_HUB_OFFLINE`` is read only at import, so the flags that they look at later are set here.
+By default the hub clients retry for about 25 s per file, and ``HF_HUB_OFFLINE`` is read only at
+import, so the flags that they read later are set here.
 """
 
 import logging
@@ -36,9 +36,9 @@ def hub_reachable() -> bool:
 
 def ask() -> bool:
     try:
-        # The hub's own session: proxies and certificates are those of the later downloads.
+        # The hub's session has the proxies and certificates of the later downloads.
         response = huggingface_hub.get_session().head(constants.ENDPOINT, timeout=TIMEOUT)
-    except Exception as err:  # whatever its HTTP library raises, the answer is no
+    except Exception as err:  # any error of the HTTP library means no
         log.debug("hub check failed: %s", err)
         return False
     # A filter or a proxy answers 403, 407 or 5xx in the hub's place.
@@ -46,12 +46,9 @@ def ask() -> bool:
 
 
 def offline_if_unreachable() -> bool:
-    """Put the hub clients offline for the rest of the process if the hub cannot be reached.
+    """Set the hub clients offline for this process if the hub cannot be reached.
 
-    transformers, datasets and huggingface_hub then look in their caches at once, without retries.
-
-    Returns:
-        True if they are offline now.
+    They then use their caches without retries. Returns whether they are offline now.
     """
     if hub_reachable():
         return False
@@ -60,7 +57,7 @@ def offline_if_unreachable() -> bool:
 
 
 def explain(error: BaseException, name: str) -> str:
-    """Why ``name`` could not be had from the hub, and what to do, in one line."""
+    """Why ``name`` could not be loaded from the hub, and the fix, in one line."""
     if not hub_reachable():
         return "not in the Hugging Face cache, and the hub cannot be reached from here"
     chain = list(_chain(error))
@@ -84,7 +81,7 @@ def _chain(error: BaseException | None) -> Iterator[BaseException]:
 
 @contextmanager
 def offline() -> Iterator[None]:
-    """Only the caches are looked at inside the block."""
+    """Inside the block, only the caches are used."""
     before = constants.HF_HUB_OFFLINE
     _set_offline(True)
     try:

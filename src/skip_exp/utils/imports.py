@@ -1,4 +1,4 @@
-"""Importing libraries that take seconds."""
+"""Imports of libraries that take seconds."""
 
 import gc
 import importlib
@@ -7,12 +7,12 @@ from types import ModuleType
 
 
 def load(name: str) -> ModuleType:
-    """Import a module without looking for garbage meanwhile, once per process.
+    """Import a module with garbage collection disabled, once per process.
 
-    What the libraries create stays: searching it again and again takes a sixth of the time that
-    they take, and it is left out of later searches, too (docs/performance.md).
+    Searching the libraries' permanent objects takes a sixth of the import time, so that later
+    collections leave them out, too (docs/performance.md).
     """
-    if name in sys.modules:  # what came since may well be garbage, and must not be kept
+    if name in sys.modules:  # objects created since may be garbage
         return sys.modules[name]
     was_enabled = gc.isenabled()
     gc.disable()

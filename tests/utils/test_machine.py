@@ -9,7 +9,7 @@ import pytest
 
 FAULTS = """
 import resource, torch
-from skip_exp.utils import memory
+from skip_exp.utils import machine
 {before}
 torch.set_num_threads(1)
 x = torch.ones(32, 48, 384)
@@ -41,8 +41,8 @@ def faults(before: str, **environment: str) -> int:
     os.name != "posix" or not hasattr(ctypes.CDLL(None), "mallopt"), reason="needs glibc"
 )
 def test_freed_memory_is_kept() -> None:
-    without, kept = faults(""), faults("memory.keep_freed()")
+    without, kept = faults(""), faults("machine.keep_freed()")
     assert kept < 100 and without > 1000
     # Who has set this by hand keeps it: here every tensor is the system's own.
-    by_hand = faults("memory.keep_freed()", MALLOC_MMAP_THRESHOLD_="65536")
+    by_hand = faults("machine.keep_freed()", MALLOC_MMAP_THRESHOLD_="65536")
     assert by_hand > 1000

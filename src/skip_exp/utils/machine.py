@@ -1,0 +1,103 @@
+"""The machine and what runs on it: processor, load, memory, package versions, commit."""
+
+import ctypes
+import os
+import platform
+import subprocess
+import time
+from collections.abc import Iterable
+from contextlib import suppress
+from functools import cache, lru_cache
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+import psutil
+
+BUSY = 0.25  # cores that other processes may use before a measurement counts as contended
+# Arguments of glibc's mallopt: what may stay free at the end of the heap, and from which size on a
+# block is the system's own. Larger values are refused.
+TRIM_THRESHOLD, MMAP_THRESHOLD = -1, -3
+KEPT, LARGEST = 2**31 - 1, 32 * 2**20  # bytes
+GIVEN = ("MALLOC_TRIM_THRESHOLD_", "MALLOC_MMAP_THRESHOLD_", "GLIBC_TUNABLES")
+
+
+def installed(packages: Iterable[str]) -> dict[str, str]:
+    """Versions of the packages that are installed."""
+    versions = {}
+    for package in packages:
+        with suppress(PackageNotFoundError):
+            versions[package] = version(package)
+    return versions
+
+
+@lru_cache
+def git_commit() -> str | None:
+    """Commit of the checkout this code runs from (``-dirty`` where edited); None when installed."""
+    folder = Path(__file__).resolve().parent
+    if "site-packages" in folder.parts:  # a repository around it would be somebody else's
+        return None
+    command = ["git", "-C", str(folder), "describe", "--always", "--dirty", "--abbrev=40"]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=10, check=True)
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return done.stdout.strip() or None
+
+
+def cores() -> int | None:
+    """Cores that this process may use: torch starts as many threads."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+
+
+def processor() -> str:
+    """The processor's name, if the system tells it."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        lines = []
+    names = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    return next(names, platform.processor() or platform.machine())
+
+
+class Load:
+    """How many cores other processes have kept busy since it was made."""
+
+    def __init__(self) -> None:
+        self.start = time.perf_counter()
+        self.busy, self.own = self._seconds()
+
+    @staticmethod
+    def _seconds() -> tuple[float, float]:
+        """CPU seconds of all processes, and of this one with the commands it waited for."""
+        every = psutil.cpu_times()
+        idle = every.idle + getattr(every, "iowait", 0.0) + getattr(every, "guest", 0.0)
+        return sum(every) - idle, sum(os.times()[:4])
+
+    def others(self) -> float:
+        """Cores in use by other processes, on average."""
+        busy, own = self._seconds()
+        others = (busy - self.busy) - (own - self.own)
+        return max(0.0, others) / (time.perf_counter() - self.start)
+
+
+def busy_cores(seconds: float = 0.25) -> float:
+    """How many cores other processes keep busy now, measured for ``seconds``."""
+    load = Load()
+    time.sleep(seconds)
+    return load.others()
+
+
+@cache
+def keep_freed() -> None:
+    """Have glibc keep freed memory, once per process; settings of the environment come first.
+
+    By default it returns a layer's tensors to the system and requests them again: on a CPU, page
+    faults took a quarter of a pass at 90 % pruned, a third at 95 % (docs/performance.md). The
+    process keeps the memory of its peak. Without glibc nothing happens.
+    """
+    if os.name != "posix" or any(name in os.environ for name in GIVEN):
+        return
+    libc = ctypes.CDLL(None)
+    if hasattr(libc, "mallopt"):
+        libc.mallopt(TRIM_THRESHOLD, KEPT)
+        libc.mallopt(MMAP_THRESHOLD, LARGEST)
