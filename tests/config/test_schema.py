@@ -13,14 +13,12 @@ from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from hydra.types import RunMode
 from omegaconf import OmegaConf
-from omegaconf.errors import OmegaConfBaseException
 
 from skip_exp.config import schema as config
 from skip_exp.config.keys import keys
 from skip_exp.config.names import ALLOCATIONS, PROMPTS, READOUTS
 from skip_exp.config.prune import Goal, PruneConfig
 from skip_exp.config.task import TaskConfig
-from skip_exp.errors import ConfigError
 from skip_exp.models.families.registry import FAMILIES
 from skip_exp.models.prompts import PROMPTS as PROMPT_CLASSES
 from skip_exp.models.readouts import READOUTS as READOUT_CLASSES
@@ -110,7 +108,7 @@ def test_every_attribution_binds_to_its_function(method: str) -> None:
 
 
 def test_an_option_that_a_method_does_not_have_does_not_bind() -> None:
-    with pytest.raises(TypeError, match="tokens"):
+    with pytest.raises(TypeError):
         bound(composed("attribution=random", "+attribution.options.tokens=max"))
 
 
@@ -146,13 +144,6 @@ def test_the_attribution_of_the_paper_goes_with_every_backbone() -> None:
     assert a.options == options
 
 
-@pytest.mark.parametrize("override", ["tune.rank=much", "seed=1.5", "+tune.rank.x=1"])
-def test_wrong_types_do_not_compose(override: str) -> None:
-    with pytest.raises(Exception, match="Error merging override") as caught:
-        composed(override)
-    assert isinstance(caught.value.__cause__, OmegaConfBaseException)
-
-
 def test_conf_is_found_in_an_installed_package(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -161,27 +152,6 @@ def test_conf_is_found_in_an_installed_package(
     (package / "conf").mkdir(parents=True)
     monkeypatch.setattr(config, "__file__", str(package / "config/schema.py"))
     assert config.conf_dir() == package / "conf"
-
-
-@pytest.mark.parametrize(
-    ("group", "values", "told"),
-    [
-        (PruneConfig, {"ratio": 1.0}, r"^prune\.ratio=1\.0: must be in \[0, 1\)$"),
-        (PruneConfig, {"ratio": -0.1}, r"^prune\.ratio=-0\.1: must be in \[0, 1\)$"),
-        (PruneConfig, {"round_to": 0}, r"^prune\.round_to=0: must be positive"),
-        (config.TrainConfig, {"batch": 0}, r"^tune\.batch=0: must be positive"),
-        (config.RetuneConfig, {"lr": -1.0}, r"^retune\.lr=-1\.0: must be positive, at most 10$"),
-        (config.DataConfig, {"source": "web"}, r"^data\.source=web: must be one of auto, local"),
-        (
-            config.LoggerConfig,
-            {"name": "tb"},
-            r"^logger\.name=tb: must be one of wandb",
-        ),
-    ],
-)
-def test_a_group_checks_its_own_ranges(group: type, values: dict[str, object], told: str) -> None:
-    with pytest.raises(ConfigError, match=told):
-        group(**values)
 
 
 def test_the_schema_knows_the_names_of_the_registries() -> None:

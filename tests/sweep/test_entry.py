@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hydra.errors import HydraException
 
 from skip_exp.errors import ConfigError
 from skip_exp.sweep import entry
@@ -100,7 +101,7 @@ def test_a_traceback_is_shown_when_asked_for(cli: Cli, monkeypatch: pytest.Monke
     monkeypatch.setenv("HYDRA_FULL_ERROR", "1")
     monkeypatch.setenv(entry.TRACEBACKS, "")  # set by the command: taken back after the test
     assert "in broken" in cli("+task=rte", run=broken).err
-    with pytest.raises(Exception, match="task/nope"):
+    with pytest.raises(HydraException, match="task/nope"):
         cli("+task=nope")
 
 
@@ -115,9 +116,17 @@ def pressed_in_a_fit(cfg: Any) -> None:
         sys.exit(1)  # as Lightning's trainer does
 
 
-@pytest.mark.parametrize("run", [pressed, pressed_in_a_fit])
-def test_ctrl_c_ends_the_sweep(cli: Cli, run: Any) -> None:
-    ended = cli("+task=rte", "seed=1,2", "-m", run=run)
+def terminated(cfg: Any) -> None:
+    os.kill(os.getpid(), signal.SIGTERM)
+
+
+@pytest.mark.parametrize("run", [pressed, pressed_in_a_fit, terminated])
+def test_ctrl_c_and_sigterm_end_the_sweep(cli: Cli, run: Any) -> None:
+    before = signal.getsignal(signal.SIGTERM)
+    try:
+        ended = cli("+task=rte", "seed=1,2", "-m", run=run)
+    finally:
+        signal.signal(signal.SIGTERM, before)
     assert ended.code == 130
     assert len(ended.jobs) == 1
     assert re.fullmatch(r"\nerror: interrupted; results so far: outputs/\S+\n", ended.err)
@@ -153,17 +162,6 @@ def test_one_sweep_has_one_name(cli: Cli) -> None:
     assert cli("+task=rte", "logger.group=mine").jobs[0].logger.group == "mine"
 
 
-def test_a_sweep_file_gives_its_name_to_the_group(cli: Cli, tmp_path: Path) -> None:
-    (tmp_path / "pairs.yaml").write_text(
-        "defaults: [config, _self_]\n"
-        "hydra: {mode: MULTIRUN, sweeper: {params: {+task: rte, prune.ratio: '0.3,0.7'}}}\n"
-    )
-    ended = cli("--config-dir", ".", "--config-name", "pairs")
-    assert ended.code == 0
-    assert [job.prune.ratio for job in ended.jobs] == [0.3, 0.7]
-    assert ended.jobs[0].logger.group.startswith("pairs-")
-
-
 def test_two_commands_in_one_second_have_two_folders(cli: Cli) -> None:
     folders = {cli("+task=rte").jobs[0].output_dir for _ in range(3)}
     assert len(folders) == 3
@@ -187,17 +185,3 @@ finally:
     assert done.returncode == 0, done.stderr
     assert done.stdout.rstrip().endswith("[]")
     assert not (tmp_path / "outputs").exists()
-
-
-def test_sigterm_ends_the_sweep_as_ctrl_c_does(cli: Cli) -> None:
-    def terminated(cfg: Any) -> None:
-        os.kill(os.getpid(), signal.SIGTERM)
-
-    before = signal.getsignal(signal.SIGTERM)
-    try:
-        ended = cli("+task=rte", "seed=1,2", "-m", run=terminated)
-    finally:
-        signal.signal(signal.SIGTERM, before)
-    assert ended.code == 130
-    assert len(ended.jobs) == 1
-    assert "error: interrupted; results so far: " in ended.err

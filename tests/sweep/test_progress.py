@@ -48,12 +48,14 @@ def test_every_job_says_its_place(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> 
     assert not re.search(r"^job ", cli("+task=rte").out, re.M)
 
 
-def test_a_sweep_file_counts(cli: Cli, tmp_path: Path) -> None:
+def test_a_sweep_file_counts_and_names_the_group(cli: Cli, tmp_path: Path) -> None:
     (tmp_path / "pairs.yaml").write_text(
         "defaults: [config, _self_]\n"
         "hydra: {mode: MULTIRUN, sweeper: {params: {+task: rte, prune.ratio: '0.3,0.7'}}}\n"
     )
     ended = cli("--config-dir", ".", "--config-name", "pairs", "seed=7")
+    assert [job.prune.ratio for job in ended.jobs] == [0.3, 0.7]
+    assert ended.jobs[0].logger.group.startswith("pairs-")
     assert "job 1 of 2\n" in ended.out and "job 2 of 2, about 1 min left\n" in ended.out
 
 
