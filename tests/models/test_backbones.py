@@ -14,7 +14,7 @@ from transformers import T5ForConditionalGeneration
 from skip_exp.config.schema import BackboneConfig, conf_dir
 from skip_exp.errors import ConfigError, SkipError
 from skip_exp.models import backbones, embedded
-from skip_exp.models.backbones import Backbone, content_hash, load_backbone
+from skip_exp.models.backbones import Backbone, load_backbone
 from skip_exp.models.families.registry import FAMILIES
 from skip_exp.models.families.roberta import as_roberta
 from skip_exp.models.prompts import InputPrompt, prompt_class
@@ -217,27 +217,7 @@ def test_roberta_minis_sentence_vectors_are_minilms(roberta_mini: Backbone) -> N
     assert (likeness - torch.diag(likeness.diagonal())).max() < 0.4
 
 
-# --- what a backbone is ---------------------------------------------------------------------------
-
-
-def test_a_hash_is_of_what_the_model_computes(tmp_path: Path) -> None:
-    folder = save_backbone(tmp_path / "one", "bert")
-    copy = save_backbone(tmp_path / "two", "bert")
-
-    def loaded(path: Path) -> Backbone:
-        load_backbone.cache_clear()
-        return load_backbone("b", str(path), "bert", "head")
-
-    b = loaded(folder)
-    assert b.content_hash == loaded(copy).content_hash
-    assert b.content_hash != loaded(save_backbone(copy, "bert", seed=1)).content_hash
-    bias = b.model.encoder.layer[1].output.dense.bias.data
-    bias[3] += 1e-3
-    assert content_hash(b.model, b.tokenizer) != b.content_hash
-    bias.copy_(loaded(folder).model.encoder.layer[1].output.dense.bias)
-    assert content_hash(b.model, b.tokenizer) == b.content_hash
-    b.model.config.hidden_act = "relu"
-    assert content_hash(b.model, b.tokenizer) != b.content_hash
+# --- refusals -------------------------------------------------------------------------------
 
 
 def test_refusals(tmp_path: Path) -> None:

@@ -15,9 +15,8 @@ from skip_exp.models.prompts import PrefixPrompt
 from skip_exp.models.readouts import readout_class
 from skip_exp.models.sites import Keep, site_sizes
 from skip_exp.models.soft_prompt import SoftPromptModel
-from skip_exp.pruning import measure as measuring
-from skip_exp.pruning.latency import widths
-from skip_exp.pruning.measure import measure
+from skip_exp.pruning import latency as measuring
+from skip_exp.pruning.latency import measure, widths
 from skip_exp.pruning.surgery import cut
 from skip_exp.utils import timing
 from tests.helpers.tiny import KINDS, tiny_model

@@ -15,8 +15,9 @@ Cost: one forward and one backward pass without weight gradients, about two forw
 
 from collections.abc import Iterable
 
-from skip_exp.attribution.aggregate import Totals, check
+from skip_exp.attribution.aggregate import Totals
 from skip_exp.attribution.observe import products, taps, token_mask
+from skip_exp.config.checks import method_options
 from skip_exp.data.batches import Batch
 from skip_exp.models.sites import Relevance
 from skip_exp.models.soft_prompt import SoftPromptModel
@@ -53,7 +54,7 @@ def scores(
     Raises:
         ConfigError: a value that an option does not allow.
     """
-    check(tokens=tokens, sign=sign, target=target, at=at)
+    method_options(tokens=tokens, sign=sign, target=target, at=at)
     taps_by_name, totals, texts = taps(model, at), Totals(model), 0
     for batch in batches:
         for name, product in products(model, batch, taps_by_name, target).items():

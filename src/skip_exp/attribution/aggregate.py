@@ -4,23 +4,8 @@ import torch
 from torch import Tensor
 
 from skip_exp.attribution.observe import Tap
-from skip_exp.config.checks import one_of
-from skip_exp.config.names import OPTIONS
-from skip_exp.errors import ConfigError
 from skip_exp.models.sites import Relevance, site_sizes
 from skip_exp.models.soft_prompt import SoftPromptModel
-
-COUNTS = ("steps", "micro_batch")
-
-
-def check(**options: object) -> None:
-    """Raise ConfigError unless each option of this package's methods has an allowed value."""
-    for name, value in options.items():
-        key = f"attribution.options.{name}"
-        if name in OPTIONS:
-            one_of(key, value, OPTIONS[name])
-        if name in COUNTS and (not isinstance(value, int) or value < 1):
-            raise ConfigError(key, value, "must be a whole number of at least 1")
 
 
 class Totals:

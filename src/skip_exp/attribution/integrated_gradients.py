@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from skip_exp.attribution.aggregate import Totals, check
+from skip_exp.attribution.aggregate import Totals
 from skip_exp.attribution.observe import (
     Tap,
     logits,
@@ -27,6 +27,7 @@ from skip_exp.attribution.observe import (
     token_mask,
     true_label,
 )
+from skip_exp.config.checks import method_options
 from skip_exp.data.batches import Batch
 from skip_exp.models.sites import Relevance
 from skip_exp.models.soft_prompt import SoftPromptModel
@@ -51,7 +52,7 @@ def scores(
         micro_batch: rows (texts x steps) of one pass, which bounds the memory; at least the texts
             of one batch.
     """
-    check(tokens=tokens, sign=sign, target=target, steps=steps, micro_batch=micro_batch)
+    method_options(tokens=tokens, sign=sign, target=target, steps=steps, micro_batch=micro_batch)
     taps_by_name, totals, texts = taps(model), Totals(model), 0
     for batch in batches:
         at_once = max(1, micro_batch // len(batch["labels"]))

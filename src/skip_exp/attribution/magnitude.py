@@ -8,8 +8,8 @@ from collections.abc import Iterable
 
 from torch import Tensor, nn
 
-from skip_exp.attribution.aggregate import check
 from skip_exp.attribution.weights import by_site, per_neuron
+from skip_exp.config.checks import method_options
 from skip_exp.data.batches import Batch
 from skip_exp.models.sites import Relevance
 from skip_exp.models.soft_prompt import SoftPromptModel
@@ -20,7 +20,7 @@ def scores(model: SoftPromptModel, batches: Iterable[Batch], *, norm: int = 2) -
 
     Shapes and errors as in :func:`activation_gradient.scores`.
     """
-    check(norm=norm)
+    method_options(norm=norm)
 
     def powers(linear: nn.Linear, is_output: bool) -> Tensor:
         weight, bias = linear.weight.detach().float().abs() ** norm, linear.bias

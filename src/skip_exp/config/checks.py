@@ -2,6 +2,7 @@
 
 from omegaconf import MISSING
 
+from skip_exp.config.names import OPTIONS
 from skip_exp.errors import ConfigError
 
 
@@ -47,3 +48,13 @@ def unset(settings: object) -> bool:
 def is_number(value: object) -> bool:
     """A number, and no truth value."""
     return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def method_options(**options: object) -> None:
+    """Raise ConfigError unless each option of this package's attribution methods is allowed."""
+    for name, value in options.items():
+        key = f"attribution.options.{name}"
+        if name in OPTIONS:
+            one_of(key, value, OPTIONS[name])
+        if name in ("steps", "micro_batch") and (not isinstance(value, int) or value < 1):
+            raise ConfigError(key, value, "must be a whole number of at least 1")

@@ -1,8 +1,8 @@
-"""One attention module for every family: heads and dims can be cut, keys and values prefixed.
+"""One attention module for all families: heads and dims can be cut, keys and values prefixed.
 
-It replaces Hugging Face's attention modules and keeps their Linear layers under the same names, so
-the state dict stays the same. The library's modules have one fixed head size for queries, keys and
-values, and no place for a soft prefix.
+It replaces Hugging Face's attention modules and keeps their linears under the same names, so the
+state dict stays the same. Theirs have one fixed head size for queries, keys and values, and no
+place for a soft prefix.
 """
 
 from typing import Any
@@ -12,23 +12,23 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 Prefix = tuple[Tensor, Tensor]  # keys [length, heads, qk_dim], values [length, heads, vo_dim]
-# Up to so many keys plain products beat the fused kernel in bf16 on a CPU: without and with a
-# backward pass.
+# Number of keys up to which plain products beat the fused kernel in bf16 on a CPU: without and with
+# a backward pass.
 TINY, SHORT = 48, 256
 
 
 class Attention(nn.Module):
     """Scaled dot-product attention over the heads and dims that a layer kept.
 
-    A family's subclass takes over the linears of the module that it replaces, and names them in
+    A family's subclass takes the linears of the module that it replaces and returns them from
     :meth:`projections`.
 
     Attributes:
         head_ids: positions of the kept heads among the original ones; a shared position bias is
             sliced by them.
         qk_dim, vo_dim: query/key and value/output dims kept per head.
-        scaling: factor of the scores; a cut does not change it.
-        prefix: soft keys and values that every query sees before the text's own, or None.
+        scaling: factor of the attention scores; a cut does not change it.
+        prefix: soft keys and values before those of the text, or None.
         implementation: ``sdpa`` or ``eager``.
     """
 
@@ -46,20 +46,21 @@ class Attention(nn.Module):
         self.implementation = "sdpa"
 
     def __getstate__(self) -> dict[str, Any]:
-        """A copy has no prefix until its own prompt puts one in place."""
+        """Leave out the prefix: a copy gets one from its own prompt."""
         return self.__dict__ | {"prefix": None}
 
     @property
     def heads(self) -> int:
+        """Number of kept heads."""
         return len(self.head_ids)
 
     def keep_heads(self, heads: list[int]) -> None:
-        """Keep only these of the present heads; ``pruning.surgery`` cuts the weights."""
+        """Keep only these of the current heads; ``pruning.surgery`` cuts the weights."""
         self.head_ids = [self.head_ids[i] for i in heads]
         self.head_index = torch.tensor(self.head_ids, dtype=torch.long).to(self.head_index.device)
 
     def projections(self) -> tuple[nn.Linear, nn.Linear, nn.Linear]:
-        """The query, key and value layers."""
+        """The query, key and value linears."""
         raise NotImplementedError
 
     def context(self, hidden: Tensor, source: Tensor, mask: Tensor | None) -> Tensor:

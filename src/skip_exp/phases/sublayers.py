@@ -10,8 +10,7 @@ from skip_exp.job.job import Job
 from skip_exp.models.cost import random_batch
 from skip_exp.models.sites import Keep
 from skip_exp.models.soft_prompt import SoftPromptModel
-from skip_exp.pruning.latency import Table, Timing, widths
-from skip_exp.pruning.measure import measure
+from skip_exp.pruning.latency import Table, Timing, measure, widths
 from skip_exp.training.trainer import root_device
 from skip_exp.utils.timing import alone, place
 
