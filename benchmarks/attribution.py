@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from benchmarks.models import encoded, extra, minilm, prompted, task_name, texts
+from benchmarks.models import any_task, encoded, extra, minilm, prompted, task_name, texts
 from benchmarks.tables import Options, Reach, Row
 from benchmarks.timing import compare, peak_memory, side_by_side
 from skip_exp.attribution import activation_gradient, integrated_gradients
@@ -36,9 +36,9 @@ Products = Callable[[Batch], Iterable[tuple[Tap, Tensor]]]
 
 def measure(options: Options) -> list[Row]:
     """Rows of activation x gradient and of integrated gradients."""
-    task = encoded(texts("sst2"))
+    task = encoded(texts(any_task()))
     model, module = prompted(minilm().model).to(best_device()), TextDataModule(task, BATCH, seed=1)
-    name, rows = task_name("sst2", task.is_sample), []
+    name, rows = task_name(task.spec.name, task.is_sample), []
     samples = (32, 1) if options.quick else (SAMPLES, IG_SAMPLES)
     for method, number in zip((gradients, integrated), samples, strict=True):
         batches = [

@@ -25,15 +25,16 @@ from skip_exp.utils.timing import alone, best_device
 
 TITLE = "Growth"
 ABOUT = (
-    "Jobs: one sweep over that many ratios on generated rows, with little training, from the "
+    "Jobs: one sweep over that many ratios on SNLI pairs, with little training, from the "
     "command to each job's result; ratio: seconds a job of the second half over those of the first "
     "(1: linear). Results: reading that many result files and writing report and page. Memory: "
     "peak of a forward pass beyond the weights, minilm's shape, fp32. Size: forward passes of 8 "
     "texts of 128 tokens, ours with 52 % cut, theirs dense; ratio: how many times faster."
 )
 LITTLE = [
-    *("+task=sst2", "data.source=sample", "data.max_length=32", "logger=none", "seed=1"),
-    *("tune.epochs=2", "retune.epochs=1", "attribution.samples=32", "trainer.progress=false"),
+    *("+task=rte", "data.source=embedded", "data.max_length=32", "logger=none", "seed=1"),
+    *("data.train_rows=720", "tune.epochs=2", "retune.epochs=1", "attribution.samples=32"),
+    "trainer.progress=false",
     *("benchmark.batch=2", "benchmark.seq_len=16", "benchmark.repeats=2"),
 ]
 

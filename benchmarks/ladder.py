@@ -247,5 +247,5 @@ def sweep(task: str, folder: Path, options: Options) -> list[str]:
         *(f"tune.epochs={tune}", f"retune.epochs={retune}", "benchmark.enabled=false"),
         *("logger=none", "trainer.progress=false", f"hydra.sweep.dir={folder}"),
         f"cache.dir={options.work / 'cache'}",
-        *([] if data_folder() else ["data.source=sample"]),
+        *([] if data_folder() else ["data.source=embedded"]),
     ]

@@ -83,8 +83,13 @@ def minilm() -> Backbone:
 
 
 def data_folder() -> str | None:
-    """The folder of real rows, where SKIP_EXP_DATA names one; else rows are generated."""
+    """The folder that SKIP_EXP_DATA names, if any."""
     return os.environ.get("SKIP_EXP_DATA") or None
+
+
+def any_task() -> str:
+    """SST-2 where there is a folder of rows; else RTE, for which the package has stand-ins."""
+    return "sst2" if data_folder() else "rte"
 
 
 def texts(task: str, conf: Path | None = None) -> RawTask:
@@ -99,7 +104,7 @@ def texts(task: str, conf: Path | None = None) -> RawTask:
         raise SkipError(f"--task {task}: no {' and no '.join(map(str, files))}")
     spec = task_spec(OmegaConf.load(file))
     folder = data_folder()
-    return load_task(spec, "local" if folder else "sample", folder, allow_sample=True)
+    return load_task(spec, "local" if folder else "embedded", folder)
 
 
 def encoded(raw: RawTask) -> EncodedTask:
@@ -109,7 +114,7 @@ def encoded(raw: RawTask) -> EncodedTask:
 
 def task_name(task: str, is_sample: bool) -> str:
     """The task as a setting names it."""
-    return f"{task} (generated sample)" if is_sample else task
+    return f"{task} (SNLI pairs in its place)" if is_sample else task
 
 
 def extra(name: str) -> Any:

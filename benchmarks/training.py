@@ -40,8 +40,11 @@ STEPS = ("PEFT, fp32, shuffled", "PEFT, {}, by length", "input prompt", "prefix 
 
 def measure(options: Options) -> list[Row]:
     """Rows of both shapes and both kinds of prompt."""
-    task = models.encoded(models.texts("sst2"))
-    name, precision = models.task_name("sst2", task.is_sample), usable(TrainerConfig()).precision
+    task = models.encoded(models.texts(models.any_task()))
+    name, precision = (
+        models.task_name(task.spec.name, task.is_sample),
+        usable(TrainerConfig()).precision,
+    )
     rows = []
     for shape, (batches, turns) in ({"minilm": (2, 2)} if options.quick else SIZES).items():
         part = first_rows(task, batches * baseline.BATCH)

@@ -89,7 +89,7 @@ WRONG = {  # command: what its line has to name
     "+task=rte tune.train=lora tune.rank=4": "retune.rank",
     "+task=rte prompt=none tune.train=prompt": "prompt.kind=none",
     "+task=rte experiment=readout backbone=t5_mini": "prompt.kind=none",
-    "+task=rte data.source=sample backbone=bert_base": "data.source=sample",
+    "+task=rte data.source=sample": "data.source=sample embedded",
     "+task=rte data.dir=${oc.env:NO_SUCH}": "data.dir NO_SUCH",
     "+task=rte seed=${nowhere}": "seed nowhere",
     "+task=rte seed=${seed}": "seed",

@@ -44,6 +44,15 @@ def test_the_wheel_holds_every_config(wheel: Path) -> None:
     assert "skip_exp/conf/config.yaml" in wanted
     assert wanted <= names
     assert {"skip_exp/__main__.py", "skip_exp/py.typed"} <= names
+    data = [name for name in names if name.startswith("skip_exp/data/embedded/")]
+    assert {name.rpartition("embedded/")[2] for name in data} == {
+        *("LICENSE", "README.md", "banking77/train.parquet", "banking77/validation.parquet"),
+        *("snli_pairs/train.parquet", "snli_pairs/validation.parquet"),
+    }
+    with zipfile.ZipFile(wheel) as packed:
+        assert sum(packed.getinfo(name).file_size for name in data) < 1.5e6
+        licence = packed.read("skip_exp/data/embedded/LICENSE").decode()
+    assert "CC BY 4.0" in licence and "CC BY-SA 4.0" in licence
     assert not [name for name in names if name.startswith(("conf/", "tests/", "src/"))]
 
 
@@ -107,13 +116,14 @@ def test_the_source_archive_builds_the_same_wheel(installed: Path, wheel: Path) 
 def test_an_installed_package_runs_the_main_job_from_any_folder(
     installed: Path, tmp_path: Path
 ) -> None:
-    job = "+task=sst2 backbone=t5_mini experiment=smoke tune.epochs=1 data.source=sample"
+    job = "+task=rte backbone=t5_mini experiment=smoke tune.epochs=1 data.source=embedded"
+    job += " data.train_rows=200"
     away(installed, tmp_path, "skip-exp", *job.split(), "benchmark.enabled=false")
     (result,) = tmp_path.glob("outputs/**/result.json")
     assert json.loads(result.read_text())["status"] == "done"
     (skill,) = tmp_path.glob("outputs/**/skill")
-    told = away(installed, tmp_path, "skip-exp", "predict", str(skill), "a charming film")
-    assert "positive" in told
+    told = away(installed, tmp_path, "skip-exp", "predict", str(skill), "a", "b")
+    assert "entailment" in told
 
 
 @pytest.mark.slow

@@ -115,7 +115,7 @@ class Result(TypedDict, total=False):
     ratio_reached: float | None
     precision: str | None  # of the trainers, `auto` resolved
     method: Method
-    data_source: str | None  # local:<dir> | hub:<id> | sample
+    data_source: str | None  # local:<dir> | hub:<id> | embedded:<name>
     data_is_sample: bool
     train_rows: Count | None  # how many were drawn to train on; null: all there are
     n_eval: Count | None  # validation rows
@@ -240,7 +240,6 @@ def from_config(cfg: Mapping[str, Any]) -> Any:
         "ratio": ratio if type(ratio) in (int, float) else None,
         "method": method,
         "data_source": get("data.source"),
-        "data_is_sample": get("data.source") == "sample",
         "train_rows": get("data.train_rows"),
         "config": cfg,
     }

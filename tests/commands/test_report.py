@@ -23,7 +23,7 @@ def mixed():
     gone = found.pop(20)
     same = {key: gone[key] for key in ("task", "backbone", "ratio", "seed", "attribution")}
     found.append(failed("CUDA <b>out</b> of memory", **same))
-    found.append(result("rte", data_is_sample=True, data_source="sample"))
+    found.append(result("rte", data_is_sample=True, data_source="embedded:snli_pairs"))
     found.append(result("qnli", metric={"name": "accuracy", "dense": 0.5}, sweep=None))
     found.append(result("mrpc", latency={"speedup": 1.23, "contended": True}, sweep=None))
     return found
@@ -48,7 +48,7 @@ def test_names_what_is_failed_missing_or_marked(made, name):
     text = html.unescape((made / name).read_text())
     assert "CUDA <b>out</b> of memory" in text
     assert "sst2, minilm, random, ratio 0.3, seed 3" in text  # the missing one
-    for mark in ("sample", "at chance", "contended"):
+    for mark in ("stand-in", "at chance", "contended"):
         assert mark in text
     assert "1.23" not in text
 

@@ -47,7 +47,7 @@ def small(tmp_path, monkeypatch):
     """A sweep of eight jobs in place of the real ones; no hub, no local data."""
     folder = tmp_path / "sweeps"
     folder.mkdir()
-    for name in ("table2", "table2_offline"):
+    for name in ("table2", "table2_offline", "table2_embedded"):
         (folder / f"{name}.yaml").write_text(SWEEP)
     monkeypatch.setattr(schema, "sweep_dir", lambda: folder)
     monkeypatch.setattr(grids, "composed", composed_once)
@@ -142,7 +142,8 @@ def test_answers_are_results_with_the_same_settings(small):
         answer(job, ["tune.epochs=3"], job_id="a"),
         answer(job, attribution="random", job_id="b"),
         answer(strange, job_id="c"),
-        answer(job, data_is_sample=True, data_source="sample", job_id="d"),
+        answer(job, data_source="embedded:banking77", job_id="d"),
+        answer(job, data_is_sample=True, data_source="embedded:snli_pairs", job_id="g"),
         answer(job, data_source="hub:glue", job_id="e"),
         good | {"task": None, "job_id": "f"},
     ]
@@ -151,7 +152,7 @@ def test_answers_are_results_with_the_same_settings(small):
         return list(grid.answers(loaded(found), source)["job_id"])
 
     assert answering([good, *strangers], "local") == [good["job_id"]]
-    assert answering([good, *strangers], "sample") == ["d"]
+    assert answering([good, *strangers], "embedded") == ["d"]
     assert answering([good, *strangers], "hub") == ["e"]
     assert answer(job, ["trainer.progress=false", "logger=none"])["config"] != good["config"]
     same = answer(job, ["trainer.progress=false", "logger=none", "data.dir=/elsewhere"])
@@ -196,8 +197,9 @@ def test_a_sweep_over_something_else_is_refused(small):
 
 def test_auto_picks_by_what_is_reachable(small, monkeypatch):
     chosen = table2.plan("auto", [])
-    assert (chosen.profile, chosen.source, chosen.rehearsal) == ("offline", "sample", True)
-    assert "hub cannot be reached" in chosen.why and "generated" in chosen.why
+    assert (chosen.profile, chosen.source, chosen.rehearsal) == ("offline", "embedded", True)
+    assert chosen.grid.name == "table2_embedded"
+    assert "hub cannot be reached" in chosen.why and "SKIP_EXP_DATA" in chosen.why
     local(small, monkeypatch, "sst2", "rte")
     chosen = table2.plan("auto", ["trainer=cpu"])
     assert (chosen.profile, chosen.source, chosen.rehearsal) == ("offline", "local", False)
@@ -215,20 +217,20 @@ def test_auto_picks_by_what_is_reachable(small, monkeypatch):
 
 def test_data_that_is_not_all_local(small, monkeypatch):
     local(small, monkeypatch, "sst2")
-    assert table2.plan("offline", []).source == "sample"
+    assert table2.plan("offline", []).source == "embedded"
     monkeypatch.setattr(table2, "load_from_hub", lambda _: None)
     assert table2.plan("offline", []).source == "hub"  # from its cache
     reachable(monkeypatch)
     assert table2.plan("offline", []).source == "hub"
 
 
-def test_the_paper_profile_never_ends_on_generated_data(small):
+def test_the_paper_profile_never_ends_on_embedded_rows(small):
     chosen = table2.plan("paper", [])
     assert (chosen.source, chosen.rehearsal) == ("hub", False)
 
 
 def table(answers, rehearsal=False):
-    source = "sample" if rehearsal else "local"
+    source = "embedded" if rehearsal else "local"
     plan = Plan(grids.read("table2_offline"), "offline", "because", source, [])
     return plan, loaded(answers)
 
@@ -393,7 +395,7 @@ def test_a_sweep_that_was_not_told_of_the_interruption_is_ended(small, monkeypat
 
 
 def test_a_rehearsal_goes_to_a_folder_of_its_own(small, monkeypatch, capsys):
-    shutil.move(made(small, data_is_sample=True, data_source="sample"), small / "outputs")
+    shutil.move(made(small, data_source="embedded:banking77"), small / "outputs")
     assert run(small) == 0
     assert not (small / "t2").exists()
     assert "table 2" not in (small / "t2-rehearsal" / "table2.md").read_text().lower()

@@ -9,7 +9,7 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from skip_exp.data.local import SUFFIXES
+from skip_exp.data.files import SUFFIXES
 from skip_exp.data.rows import to_split
 from skip_exp.data.sources import RawTask, load_task
 from skip_exp.errors import DataError
@@ -33,7 +33,7 @@ def jsonl(*lines: str) -> bytes:
 
 def load(path: Path, **changes: Any) -> RawTask:
     files = {"train": str(path), "validation": str(path)}
-    return load_task(spec(files=files, **changes), "local", None, allow_sample=False)
+    return load_task(spec(files=files, **changes), "local", None)
 
 
 BAD: dict[str, tuple[str, bytes, str]] = {  # file, content, and where or what is wrong

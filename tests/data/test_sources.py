@@ -1,5 +1,6 @@
 import logging
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import datasets
@@ -7,9 +8,10 @@ import pytest
 from omegaconf import OmegaConf
 
 from skip_exp.config.task import TaskConfig
+from skip_exp.data import sources
 from skip_exp.data.sources import load_task
 from skip_exp.data.spec import task_spec
-from skip_exp.errors import ConfigError, DataError
+from skip_exp.errors import DataError
 from skip_exp.utils import hub
 
 from .conftest import rows, spec
@@ -70,7 +72,7 @@ def test_local_by_folder_and_by_environment(
 ) -> None:
     root = folder(train=rows(30), validation=rows(6), more=rows(4))
     caplog.set_level(logging.INFO)
-    raw = load_task(spec(extra=["more"]), "auto", str(root), allow_sample=True)
+    raw = load_task(spec(extra=["more"]), "auto", str(root))
     assert raw.source == f"local:{root}"
     assert not raw.is_sample
     assert {name: len(split) for name, split in raw.splits.items()} == {
@@ -79,7 +81,7 @@ def test_local_by_folder_and_by_environment(
     assert raw.splits["validation"].text_a[5] == "text 5"
     assert caplog.records[-1].args[:2] == ("toy", f"local:{root}")
     monkeypatch.setenv("SKIP_EXP_DATA", str(root))
-    again = load_task(spec(extra=["more"]), "local", None, allow_sample=False)
+    again = load_task(spec(extra=["more"]), "local", None)
     assert again == raw
 
 
@@ -87,7 +89,7 @@ def test_a_users_own_files_win_and_mix_formats(tmp_path: Path) -> None:
     (tmp_path / "t.csv").write_text("s,label\n" + "x,yes\ny,no\n" * 10)
     (tmp_path / "v.json").write_text('[{"s": "z", "label": 1}]')
     files = {"train": str(tmp_path / "t.csv"), "validation": str(tmp_path / "v.json")}
-    raw = load_task(spec(files=files), "auto", None, allow_sample=False)
+    raw = load_task(spec(files=files), "auto", None)
     assert raw.source == f"local:{tmp_path}"
     assert raw.splits["train"].label == [1, 0] * 10
     assert raw.splits["validation"].text_a == ["z"]
@@ -95,88 +97,123 @@ def test_a_users_own_files_win_and_mix_formats(tmp_path: Path) -> None:
 
 def test_content_not_place_makes_the_fingerprint(folder: Folder, tmp_path: Path) -> None:
     root = folder(train=rows(30), validation=rows(6))
-    first = load_task(spec(), "local", str(root), allow_sample=False)
+    first = load_task(spec(), "local", str(root))
     files = {n: str(root / "toy" / f"{n}.jsonl") for n in ("train", "validation")}
-    second = load_task(spec(files=files), "local", None, allow_sample=False)
+    second = load_task(spec(files=files), "local", None)
     assert first.fingerprint == second.fingerprint
 
 
-def test_auto_prefers_local_then_hub_then_the_sample(
+def test_auto_prefers_local_then_hub_then_embedded(
     folder: Folder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    stored = {
+        "train": Path(tmp_path / "embedded.csv"),
+        "validation": Path(tmp_path / "embedded.csv"),
+    }
+    stored["train"].write_text("s,label\n" + "x,yes\ny,no\n" * 10)
+    monkeypatch.setattr(sources, "embedded_files", lambda spec: stored)
+    monkeypatch.setitem(sources.EMBEDDED, "toy", "rows")
     task = spec(hub=HUB)
-    none = load_task(task, "auto", str(tmp_path), allow_sample=True)
-    assert (none.source, none.is_sample) == ("sample", True)
+    assert load_task(task, "auto", str(tmp_path)).source == "embedded:rows"
     reachable_hub(monkeypatch, train=rows(40), validation=rows(8))
-    online = load_task(task, "auto", str(tmp_path), allow_sample=True)
+    online = load_task(task, "auto", str(tmp_path))
     assert (online.source, len(online.splits["train"])) == ("hub:someone/toy/toy", 40)
     root = folder(train=rows(30), validation=rows(6))
-    assert load_task(task, "auto", str(root), allow_sample=True).source == f"local:{root}"
+    assert load_task(task, "auto", str(root)).source == f"local:{root}"
 
 
 def test_the_cache_is_asked_before_the_hub(monkeypatch: pytest.MonkeyPatch) -> None:
     calls = reachable_hub(monkeypatch, train=rows(40), validation=rows(8))
-    load_task(spec(hub=HUB), "hub", None, allow_sample=False)
+    load_task(spec(hub=HUB), "hub", None)
     assert calls == [True, False]  # offline first
 
 
 def test_a_cached_data_set_needs_no_hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     fill_cache(monkeypatch, tmp_path)
     monkeypatch.setattr(hub, "hub_reachable", lambda: pytest.fail("asked the hub"))
-    raw = load_task(spec(hub=HUB), "auto", None, allow_sample=True)
+    raw = load_task(spec(hub=HUB), "auto", None)
     assert raw.source == "hub:someone/toy/toy"
     assert raw.splits["train"].text_a == [f"text {i}" for i in range(30)]
 
 
-def test_a_fall_back_to_the_sample_says_why(caplog: pytest.LogCaptureFixture) -> None:
-    load_task(spec(hub=HUB), "auto", None, allow_sample=True)
+def described(task: str) -> TaskConfig:
+    return task_spec(OmegaConf.load(CONF / f"{task}.yaml"))
+
+
+def test_stand_in_rows_say_so_and_why(caplog: pytest.LogCaptureFixture) -> None:
+    raw = load_task(described("rte"), "auto", None)
+    assert (raw.source, raw.is_sample) == ("embedded:snli_pairs", True)
+    assert [len(split) for split in raw.splits.values()] == [2490, 500]
+    assert [split.label.count(0) for split in raw.splits.values()] == [1245, 250]
+    first = (raw.splits["train"].text_a[1], (raw.splits["train"].text_b or [])[1])
+    assert first == ("The skier is doing a flip through some trees", "A skier is doing tricks .")
+    assert raw.splits["train"].label[1] == 0  # entailment
     (warning,) = [record for record in caplog.records if record.levelname == "WARNING"]
-    assert "toy" in warning.args and "someone/toy/toy" in warning.getMessage()
+    assert "SNLI" in warning.getMessage() and "nyu-mll/glue/rte" in warning.getMessage()
 
 
-def test_without_data_or_leave_for_the_sample_auto_says_what_to_do() -> None:
-    with pytest.raises(DataError) as refused:
-        load_task(spec(hub=HUB), "auto", None, allow_sample=False)
-    for part in ("data.dir", "SKIP_EXP_DATA", "someone/toy/toy", "data.source=sample"):
-        assert part in str(refused.value)
-    assert "\n" not in str(refused.value)
+def test_the_rows_of_banking77_are_its_own(caplog: pytest.LogCaptureFixture) -> None:
+    task = described("banking77")
+    raw = load_task(task, "auto", None)
+    assert (raw.source, raw.is_sample) == ("embedded:banking77", False)
+    assert {name: len(split) for name, split in raw.splits.items()} == {
+        "train": 10003,
+        "test": 3080,
+    }
+    assert set(raw.splits["test"].label) == set(range(77))
+    assert task.labels[raw.splits["train"].label[0]] == "card_arrival"
+    assert not [record for record in caplog.records if record.levelname == "WARNING"]
+
+
+def test_labels_of_embedded_rows_count_by_name() -> None:
+    task = described("rte")
+    swapped = replace(task, labels=task.labels[::-1])
+    labels = [load_task(each, "embedded", None).splits["train"].label for each in (task, swapped)]
+    assert labels[0] == [1 - label for label in labels[1]]
+
+
+def test_without_data_it_says_which_tasks_are_embedded_and_what_to_do() -> None:
+    for task in (spec(hub=HUB), spec(hub=HUB, name="rte", extra=["more"])):
+        with pytest.raises(DataError) as refused:
+            load_task(task, "auto", None)
+        for part in ("data.dir", "SKIP_EXP_DATA", "someone/toy/toy", "banking77", "rte"):
+            assert part in str(refused.value)
+        assert "\n" not in str(refused.value)
     with pytest.raises(DataError, match="someone/toy/toy"):
-        load_task(spec(hub=HUB), "hub", None, allow_sample=True)
-    with pytest.raises(ConfigError, match=r"^data\.source=disk: "):
-        load_task(spec(), "disk", None, allow_sample=True)
+        load_task(spec(hub=HUB), "hub", None)
 
 
 def test_local_without_a_folder_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(DataError, match="SKIP_EXP_DATA"):
-        load_task(spec(), "local", None, allow_sample=True)
+        load_task(spec(), "local", None)
     with pytest.raises(DataError, match=r"^data\.dir=/no/where: "):
-        load_task(spec(), "auto", "/no/where", allow_sample=True)
+        load_task(spec(), "auto", "/no/where")
     monkeypatch.setenv("SKIP_EXP_DATA", str(tmp_path / "typo"))
     with pytest.raises(DataError, match=r"^SKIP_EXP_DATA=.*typo: "):
-        load_task(spec(), "auto", None, allow_sample=True)
+        load_task(spec(), "auto", None)
 
 
-def test_a_missing_split_is_never_replaced_by_the_sample(
+def test_a_missing_split_is_never_replaced_by_a_stand_in(
     folder: Folder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     root = folder(train=rows(30), test=rows(6))
     with pytest.raises(DataError, match=r"validation\.jsonl.*: test\.jsonl, train\.jsonl\)"):
-        load_task(spec(), "auto", str(root), allow_sample=True)
+        load_task(spec(), "auto", str(root))
     with pytest.raises(DataError, match=r"task\.files: .*'validation'"):
-        load_task(spec(files={"train": "t.csv"}), "auto", None, allow_sample=True)
+        load_task(spec(files={"train": "t.csv"}), "auto", None)
     reachable_hub(monkeypatch, train=rows(30), test=rows(6))
     with pytest.raises(DataError, match=r"'validation' .*: train, test\)"):
-        load_task(spec(hub=HUB), "auto", None, allow_sample=True)
+        load_task(spec(hub=HUB), "auto", None)
 
 
-def test_a_hub_that_fails_is_never_replaced_by_the_sample(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_hub_that_fails_is_never_replaced_by_a_stand_in(monkeypatch: pytest.MonkeyPatch) -> None:
     def fails(*_: object) -> None:
         raise RuntimeError("half of it came\nthen nothing")
 
     reachable_hub(monkeypatch)
     monkeypatch.setattr(datasets, "load_dataset", fails)
     with pytest.raises(DataError, match=r"task\.hub=someone/toy/toy: "):
-        load_task(spec(hub=HUB), "auto", None, allow_sample=True)
+        load_task(spec(hub=HUB), "auto", None)
 
 
 def test_labels_of_the_hub_count_by_name_where_the_names_are_the_tasks(
@@ -193,7 +230,7 @@ def test_labels_of_the_hub_count_by_name_where_the_names_are_the_tasks(
         monkeypatch.setattr(datasets, "load_dataset", lambda *_: data)
 
     def labels(task: TaskConfig) -> list[int]:
-        return load_task(task, "hub", None, allow_sample=False).splits["train"].label[:3]
+        return load_task(task, "hub", None).splits["train"].label[:3]
 
     reachable_hub(monkeypatch)
     published(["no", "yes"])
@@ -206,10 +243,9 @@ def test_labels_of_the_hub_count_by_name_where_the_names_are_the_tasks(
 
 @pytest.mark.parametrize(
     ("task", "train", "validation"),
-    [("rte", 2490, 277), ("sst2", 6920, 872), ("mrpc", 3576, 500), ("cola", 8551, 1043)],
+    [("rte", 2490, 277), ("sst2", 6920, 872), ("cola", 8551, 1043), ("banking77", 10003, 3080)],
 )
 def test_real_tasks_load(real_data: Path, task: str, train: int, validation: int) -> None:
-    real = task_spec(OmegaConf.load(CONF / f"{task}.yaml"))
-    raw = load_task(real, "local", str(real_data), allow_sample=False)
+    raw = load_task(described(task), "local", str(real_data))
     assert [len(split) for split in raw.splits.values()] == [train, validation]
-    assert {*raw.splits["train"].label} == {0, 1}
+    assert len({*raw.splits["train"].label}) == raw.spec.num_labels

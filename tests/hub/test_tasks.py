@@ -27,7 +27,7 @@ from skip_exp.data.spec import task_spec
 found = {}
 for path in sys.argv[1:]:
     spec = task_spec(OmegaConf.load(path))
-    raw = load_task(spec, "hub", None, allow_sample=False)
+    raw = load_task(spec, "hub", None)
     splits = {name: asdict(split) for name, split in raw.splits.items()}
     found[spec.name] = {"source": raw.source, "splits": splits}
 print(json.dumps(found))
@@ -74,7 +74,7 @@ def test_rows_texts_and_labels(read: dict[str, Any], task: str) -> None:
     for name, split in read[task]["splits"].items():
         assert table.splits[name], f"{name} has no labels"
         assert split["label"] == [i % len(described.labels) for i in range(sizes[name])]
-        for i, label in ((1, 1), (len(described.labels), 0)):
+        for i, label in ((1, 1), (0, 0)):
             ending = f"{name} {i}: a {described.labels[label]} one"
             expected = [
                 f"word {ending}: {column} {ending}" if task == "wic" else f"{column} {ending}"
@@ -88,6 +88,7 @@ TEXTS = {  # the rest are sentence1 and sentence2
     "cola": ["sentence"],
     "sst2": ["sentence"],
     "imdb": ["text"],
+    "banking77": ["text"],
     "ag_news": ["text"],
     "qqp": ["question1", "question2"],
     "mnli": ["premise", "hypothesis"],

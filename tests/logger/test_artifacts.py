@@ -37,9 +37,12 @@ def test_one_version_for_each_content() -> None:
 
 
 def test_generated_rows_are_named_so() -> None:
-    artifact = artifacts.data(result(data_source="sample", data_is_sample=True), "f1")
-    assert artifact.name.endswith("-sample")
-    assert artifact.metadata["is_sample"] is True and artifact.metadata["source"] == "sample"
+    artifact = artifacts.data(result(data_source="embedded:snli_pairs", data_is_sample=True), "f1")
+    assert artifact.name.endswith("-stand-in")
+    assert (
+        artifact.metadata["is_sample"] is True
+        and artifact.metadata["source"] == "embedded:snli_pairs"
+    )
 
 
 def test_names_are_of_letters_that_wandb_takes() -> None:

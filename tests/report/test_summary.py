@@ -46,13 +46,13 @@ def test_few_train_rows_are_told():
 def test_table_marks_what_is_not_a_plain_result():
     found = [
         done(latency={"speedup": 1.234, "contended": True}),
-        done(data_is_sample=True, data_source="sample"),
+        done(data_is_sample=True, data_source="embedded:snli_pairs"),
         done(status="failed", error="prune.ratio=2: in [0, 1)", metric={}, params={}, latency={}),
         done(reused=True, seed=2),
     ]
     shown = text(summary.table(found))
     assert "contended" in shown and "1.23" not in shown
-    assert "*sample*" in shown
+    assert "*stand-in*" in shown
     assert "failed: prune.ratio=2: in [0, 1)" in shown  # not eaten as markup
     assert "reused" in shown and "seed" in shown and "attribution" not in shown
 

@@ -63,7 +63,7 @@ def test_what_is_no_plain_result_is_marked():
         result(ratio=0.3, seed=2, latency={"speedup": 2.0}),
         failed(ratio=0.3, seed=3),
     ).to_dict("records")
-    assert (sample["data"], sample["notes"]) == ("*sample*", "sample data")
+    assert (sample["data"], sample["notes"]) == ("*stand-in*", "stand-in rows")
     assert (chance["speed-up"], chance["notes"]) == ("contended", "at chance")
     assert mixed["speed-up"] == "2.00x"
     assert mixed["notes"] == "1 failed, 1 of 2 timings contended"
@@ -73,7 +73,7 @@ def test_markdown():
     text = tables.markdown(lines(result(data_is_sample=True))).splitlines()
     assert text[0].startswith("| task | backbone | keep by | ratio | metric | dense |")
     assert text[1].startswith("| --- | --- | --- | ---: | --- | ---: |")
-    assert "activation\\_gradient" in text[2] and "\\*sample\\*" in text[2]
+    assert "activation\\_gradient" in text[2] and "\\*stand-in\\*" in text[2]
     assert tables.markdown(pd.DataFrame()) == "No results."
 
 

@@ -31,6 +31,7 @@ from skip_exp.report.tables import save
 from skip_exp.utils import hub
 
 SWEEPS = {"paper": "table2", "offline": "table2_offline"}
+REHEARSAL = "table2_embedded"  # the sweep on rows that come with the package
 
 
 def plan(profile: str, overrides: Sequence[str]) -> Plan:
@@ -44,11 +45,13 @@ def plan(profile: str, overrides: Sequence[str]) -> Plan:
     why += "the model hub can be reached" if reachable else "the model hub cannot be reached"
     if profile == "auto":
         profile = "paper" if reachable else "offline"
-    source, where = "hub", "data: hub, no stand-ins"
+    source, where, sweep = "hub", "data: hub", SWEEPS[profile]
     if profile != "paper":
-        source, where = _data(grids.read(SWEEPS[profile], overrides), reachable)
+        source, where = _data(grids.read(sweep, overrides), reachable)
+    if source == "embedded":
+        sweep = REHEARSAL
     given = [*overrides, f"data.source={source}"]
-    return Plan(grids.read(SWEEPS[profile], given), profile, f"{why}; {where}", source, given)
+    return Plan(grids.read(sweep, given), profile, f"{why}; {where}", source, given)
 
 
 def _data(grid: Grid, reachable: bool) -> tuple[str, str]:
@@ -62,7 +65,7 @@ def _data(grid: Grid, reachable: bool) -> tuple[str, str]:
         for task in grid.task_configs.values():
             load_from_hub(task)
     except SkipError:
-        return "sample", "no real data (SKIP_EXP_DATA is not set or lacks a task): generated rows"
+        return "embedded", "data: embedded, because SKIP_EXP_DATA is not set or lacks a task"
     return "hub", "data: what the hub's cache has"
 
 
@@ -71,7 +74,7 @@ def load_from_hub(task: dict[str, Any]) -> None:
     from skip_exp.data.sources import load_task  # takes seconds to import: only where asked
     from skip_exp.data.spec import task_spec  # takes seconds to import: only where asked
 
-    load_task(task_spec(OmegaConf.create(task)), "hub", None, allow_sample=False)
+    load_task(task_spec(OmegaConf.create(task)), "hub", None)
 
 
 def progress(grid: Grid, answers: pd.DataFrame) -> str:
@@ -143,7 +146,7 @@ def _main(options: Namespace) -> int:
 
     print(f"profile {chosen.profile}: {chosen.why}", flush=True)
     if chosen.rehearsal:
-        print("this is a rehearsal on generated data: its numbers are no results", flush=True)
+        print("this is a rehearsal: these are not the tasks of the table", flush=True)
     answers, interrupted = answered(), False
     if old := ((answers["status"] == "done") & ~grids.is_current(answers)).sum():
         print(f"{old} results of another version of the code: their jobs are run again", flush=True)

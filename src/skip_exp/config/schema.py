@@ -159,13 +159,13 @@ def method_name(target: str | None) -> str | None:
 
 @dataclass
 class DataConfig:
-    source: str = key("auto", "auto, local, hub, or sample (generated rows).")
+    source: str = key("auto", "auto, local, hub, or embedded (rows of the package).")
     dir: str | None = key(None, "Folder of local data; null: $SKIP_EXP_DATA.")
     max_length: int = key(128, "Tokens of a text, special tokens included; the rest is cut off.")
     train_rows: int | None = key(None, "Train on this many rows, drawn by the seed; null: all.")
 
     def __post_init__(self) -> None:
-        one_of("data.source", self.source, ("auto", "local", "hub", "sample"))
+        one_of("data.source", self.source, ("auto", "local", "hub", "embedded"))
         # Below 8, the special tokens of a pair leave no room for its texts.
         within("data", self, max_length=(8, 10**6))
         if self.train_rows is not None:

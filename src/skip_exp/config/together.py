@@ -32,9 +32,6 @@ def check(cfg: Config) -> None:
     if cfg.backbone.readout in _NEED_WORDS and not cfg.task.words:
         why = f"backbone.readout={cfg.backbone.readout} needs a word for each of {cfg.task.labels}"
         raise ConfigError("task.words", cfg.task.words, why)
-    if cfg.data.source == "sample" and not cfg.backbone.path.startswith("embedded:"):
-        why = "generated data goes with an embedded backbone only"
-        raise ConfigError("data.source", cfg.data.source, why)
 
 
 def _check_training(cfg: Config) -> None:

@@ -1,4 +1,4 @@
-"""Reads a task's rows from local files, the hub or the generated sample."""
+"""Reads a task's rows from local files, the hub or the rows that come with the package."""
 
 import logging
 import os
@@ -10,11 +10,17 @@ from typing import Any
 
 import pandas as pd
 
-from skip_exp.config.checks import one_of
 from skip_exp.config.task import TaskConfig
-from skip_exp.data.local import ENV_DIR, SUFFIXES, local_files, split_file
+from skip_exp.data.files import (
+    EMBEDDED,
+    ENV_DIR,
+    STAND_IN,
+    SUFFIXES,
+    embedded_files,
+    local_files,
+    split_file,
+)
 from skip_exp.data.rows import Split, fingerprint, to_split
-from skip_exp.data.sample import sample_tables
 from skip_exp.data.spec import columns
 from skip_exp.data.tables import read_table
 from skip_exp.errors import DataError
@@ -38,58 +44,49 @@ class RawTask:
 
     spec: TaskConfig
     splits: dict[str, Split]
-    source: str  # local:<dir> | hub:<id> | sample
+    source: str  # local:<dir> | hub:<id> | embedded:<name>
     fingerprint: str  # see rows.fingerprint
 
     @property
     def is_sample(self) -> bool:
-        return self.source == "sample"
+        """Whether rows of another data set stand in for the task's own."""
+        return self.source == STAND_IN
 
 
-def load_task(spec: TaskConfig, source: str, dir: str | None, *, allow_sample: bool) -> RawTask:
+def load_task(spec: TaskConfig, source: str, dir: str | None) -> RawTask:
     """Read every split of a task.
 
     Args:
-        source: ``auto`` tries local files, then the hub, then (if ``allow_sample``) the sample.
+        source: one of ``local``, ``hub`` and ``embedded``, or ``auto`` to try them in this order.
         dir: folder with ``<task>/<split>.jsonl``; None reads the environment's SKIP_EXP_DATA.
-        allow_sample: whether ``auto`` may fall back to generated rows.
 
     Raises:
-        ConfigError: unknown source.
         DataError: no source has the task, or its rows do not fit the task's description.
     """
-    tables, found_source, reasons = _find(spec, source, dir, allow_sample)
+    tables, found_source, reasons = _find(spec, source, dir)
     raw = _check(spec, tables, found_source)
-    if raw.is_sample and reasons:
-        log.warning(
-            "data: using generated rows, NOT the real %s: %s", spec.name, "; ".join(reasons)
-        )
+    if raw.is_sample:
+        why = f": {'; '.join(reasons)}" if reasons else ""
+        log.warning("data: SNLI pairs stand in for %s, no score is of %s%s", *[spec.name] * 2, why)
     sizes = ", ".join(f"{len(split)} {name} rows" for name, split in raw.splits.items())
     log.info("data: read %s from %s (%s)", spec.name, raw.source, sizes)
     return raw
 
 
-def _find(
-    spec: TaskConfig, source: str, dir: str | None, allow_sample: bool
-) -> tuple[Tables, str, list[str]]:
+def _find(spec: TaskConfig, source: str, dir: str | None) -> tuple[Tables, str, list[str]]:
     """Tables of the first source that has the task, its name, and why earlier ones failed."""
     readers: dict[str, Callable[[], tuple[Tables, str]]] = {
         "local": lambda: _local(spec, dir),
         "hub": lambda: _hub(spec),
-        "sample": lambda: (sample_tables(spec), "sample"),
+        "embedded": lambda: _embedded(spec),
     }
-    if source != "auto":
-        one_of("data.source", source, ("auto", *readers))
-        readers = {source: readers[source]}
-    elif not allow_sample:
-        del readers["sample"]
     reasons: list[str] = []
-    for read in readers.values():
+    for read in readers.values() if source == "auto" else [readers[source]]:
         try:
             return (*read(), reasons)
         except NotFound as err:
             reasons.append(str(err))
-    advice = "set data.dir to a folder that has the task, or data.source=sample for generated rows"
+    advice = f"set data.dir or {ENV_DIR} to a folder that has {spec.name}/{spec.train}.jsonl"
     raise DataError(f"task {spec.name} not found: {'; '.join(reasons)} ({advice})")
 
 
@@ -129,9 +126,19 @@ def _local(spec: TaskConfig, dir: str | None) -> tuple[Tables, str]:
         key, source = ("data.dir", dir) if dir else (ENV_DIR, os.environ.get(ENV_DIR, ""))
         folder = _task_folder(spec, key, source)
         paths = {name: _split_file(folder, spec, name) for name in spec.splits}
+    return _tables(spec, paths), f"local:{source}"
+
+
+def _embedded(spec: TaskConfig) -> tuple[Tables, str]:
+    paths = embedded_files(spec)
+    if not paths:
+        raise NotFound(f"the package comes with rows for {' and '.join(EMBEDDED)} only")
+    return _tables(spec, paths), f"embedded:{EMBEDDED[spec.name]}"
+
+
+def _tables(spec: TaskConfig, paths: dict[str, Path]) -> Tables:
     wanted = (*columns(spec), spec.label)
-    tables = {name: (read_table(path, wanted), str(path)) for name, path in paths.items()}
-    return tables, f"local:{source}"
+    return {name: (read_table(path, wanted), str(path)) for name, path in paths.items()}
 
 
 def _task_folder(spec: TaskConfig, key: str, data_dir: str) -> Path:
@@ -146,7 +153,7 @@ def _task_folder(spec: TaskConfig, key: str, data_dir: str) -> Path:
 
 
 def _split_file(folder: Path, spec: TaskConfig, split: str) -> Path:
-    if path := split_file(folder, split):
+    if path := split_file(folder, spec, split):
         return path
     has = ", ".join(sorted(p.name for p in folder.iterdir())) or "nothing"
     allowed = ", ".join(f"{split}{suffix}" for suffix in SUFFIXES)
@@ -167,7 +174,7 @@ def _hub(spec: TaskConfig) -> tuple[Tables, str]:
             raise NotFound(f"hub unreachable and {name} is not in the Hugging Face cache") from None
         try:
             splits = _load_dataset(spec)
-        except Exception as err:  # a reachable hub that fails must not fall back to the sample
+        except Exception as err:  # a reachable hub that fails must not fall back to a stand-in
             why = hub.explain(err, f"datasets/{spec.hub['path']}")
             raise DataError(f"task {spec.name}: task.hub={name}: {why}") from err
     for split in spec.splits:

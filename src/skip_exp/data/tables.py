@@ -12,7 +12,7 @@ from typing import Any
 
 import pandas as pd
 
-from skip_exp.data.local import SUFFIXES
+from skip_exp.data.files import SUFFIXES
 from skip_exp.data.text import shown, shown_names
 from skip_exp.errors import DataError
 

@@ -11,14 +11,13 @@ from typing import Any
 
 from skip_exp.cache.versions import PIPELINE, code_version, digest
 from skip_exp.config.schema import Config, TrainConfig
-from skip_exp.data.local import local_files
+from skip_exp.data.files import embedded_files, local_files
 from skip_exp.models.embedded import local_folder
 from skip_exp.utils import files
 from skip_exp.utils.machine import cores, processor
 
 # Settings that do not affect results. Only the resolved precision of `trainer` counts.
 LEFT_OUT = ("output_dir", "logger", "sweep", "cache", "trainer")
-SAMPLE = "sample"  # code and task determine generated rows
 MODEL_FILES = (".json", ".txt", ".model", ".bin", ".safetensors")
 PLACE = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "CUDA_VISIBLE_DEVICES")
 
@@ -33,9 +32,11 @@ class Content:
 
 def local_content(cfg: Config) -> Content:
     """The content of local files; None for content from a hub."""
-    data = SAMPLE if cfg.data.source == "sample" else None
+    data = None
     if cfg.data.source in ("auto", "local"):
         data = files.content(local_files(cfg.task, cfg.data.dir)) or None
+    elif cfg.data.source == "embedded":
+        data = files.content(embedded_files(cfg.task)) or None
     folder = local_folder(cfg.backbone.path)
     model = {path.name: path for path in folder.glob("*") if _is_model(path)} if folder else {}
     return Content(data, files.content(model) or None)

@@ -15,14 +15,16 @@ from skip_exp.config.named import named
 from skip_exp.config.schema import AttributionConfig, Config
 from skip_exp.config.task import TaskConfig
 from skip_exp.data.encode import EncodedTask, draw_rows, encode
+from skip_exp.data.files import embedded_files
 from skip_exp.data.sources import load_task, local_stamp
 from skip_exp.errors import ConfigError
 from skip_exp.job import checks
-from skip_exp.job.identity import SAMPLE, Content, job_id, local_content, own_modules, training
+from skip_exp.job.identity import Content, job_id, local_content, own_modules, training
 from skip_exp.job.job import Job, phase_seed
 from skip_exp.models.backbones import Backbone, load_backbone
 from skip_exp.models.sites import Relevance
 from skip_exp.training.trainer import usable
+from skip_exp.utils.files import content
 
 log = logging.getLogger(__name__)
 
@@ -46,13 +48,14 @@ def prepare(cfg: Config) -> Job:
     )
     if data.is_sample:
         log.warning(
-            "%s: GENERATED SAMPLE DATA, not the real task: scores say nothing about the task",
-            cfg.task.name,
+            "%s: rows of %s STAND IN for the task's own: no score is one of the task",
+            *(cfg.task.name, data.source),
         )
     keys = _keys(cfg, data, backbone, trainer.precision)
-    is_local = data.source.startswith("local:")
-    rows = SAMPLE if data.is_sample else local.data if is_local else None
-    content = Content(rows or data.fingerprint, local.backbone or backbone.content_hash)
+    rows = local.data if data.source.startswith("local:") else None
+    if data.source.startswith("embedded:"):
+        rows = content(embedded_files(cfg.task))
+    read = Content(rows or data.fingerprint, local.backbone or backbone.content_hash)
     return Job(
         cfg=cfg,
         data=data,
@@ -61,7 +64,7 @@ def prepare(cfg: Config) -> Job:
         method=_method(cfg.attribution, phase_seed(cfg.seed, "attribute")),
         cache=StageCache(Path(cfg.cache.dir) if cfg.cache.dir else None),
         keys=keys,
-        job_id=job_id(cfg, content, trainer.precision),
+        job_id=job_id(cfg, read, trainer.precision),
     )
 
 
@@ -105,12 +108,12 @@ _loaded: dict[str, EncodedTask] = {}  # tokenised data of the last few tasks of 
 
 
 def _data(task: TaskConfig, cfg: Config, backbone: Backbone) -> EncodedTask:
-    """The task's rows as token ids; only an embedded backbone may use generated data."""
+    """The task's rows as token ids."""
     source, folder, length = cfg.data.source, cfg.data.dir, cfg.data.max_length
     files = local_stamp(task, folder)
     key = digest([asdict(task), source, folder, files, length, backbone.content_hash])
     if key not in _loaded:
-        raw = load_task(task, source, folder, allow_sample=backbone.is_embedded)
+        raw = load_task(task, source, folder)
         while len(_loaded) >= 4:
             _loaded.pop(next(iter(_loaded)))
         _loaded[key] = encode(raw, backbone.tokenizer, length)

@@ -64,7 +64,7 @@ def log_artifacts(
 
 
 def data(result: Mapping[str, Any], fingerprint: str) -> wandb.Artifact:
-    """``data-<task>``: describes the rows; name and metadata mark generated ones."""
+    """``data-<task>``: describes the rows; name and metadata mark stand-ins."""
     source = result["data_source"]
     about = {
         "task": result["task"],
@@ -91,7 +91,7 @@ def _described(name: str, kind: str, about: dict[str, Any]) -> wandb.Artifact:
 
 
 def _sample(result: Mapping[str, Any]) -> str:
-    return "sample" if result["data_is_sample"] else ""
+    return "stand-in" if result["data_is_sample"] else ""
 
 
 def _name(*parts: str) -> str:

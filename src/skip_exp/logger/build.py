@@ -89,7 +89,7 @@ def mirror(
     try:
         run.summary.update(results.flatten(result))
         if result.get("data_is_sample"):
-            run.tags = (*(run.tags or ()), "sample")
+            run.tags = (*(run.tags or ()), "stand-in")
         run.log({"keep": wandb.Image(str(folder / picture.FILE))})
         with artifacts.staged(folder):
             # The table first: logging it contacts the server with a timeout. Artifacts queued for

@@ -70,11 +70,6 @@ class Backbone:
     layers: int | None = None
 
     @property
-    def is_embedded(self) -> bool:
-        """Whether it needs no hub."""
-        return self.path.startswith("embedded:")
-
-    @property
     def max_positions(self) -> int | None:
         """Longest input in tokens; None: unlimited."""
         return self.family.positions(self.model)

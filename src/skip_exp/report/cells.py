@@ -9,7 +9,7 @@ import pandas as pd
 from skip_exp.config.names import STATES
 
 SETTING = ["task", "backbone", "attribution", "variant", "ratio"]
-CELL = [*SETTING, "sample"]  # generated rows and real ones never share a cell
+CELL = [*SETTING, "sample"]  # stand-in rows and real ones never share a cell
 SEARCHED = -1.0  # ratio of a setting whose jobs searched for it: it differs from seed to seed
 MEASURES = [
     *(f"metric/{phase}" for phase in STATES),
@@ -157,8 +157,8 @@ def backbone_notes(runs: pd.DataFrame) -> list[str]:
 def warnings(report: Gathered) -> list[str]:
     """What a reader must know before the numbers."""
     texts = {
-        "sample": "Rows marked *sample* come from generated stand-in data: they show that the job"
-        " runs, not how well the method works.",
+        "sample": "Rows marked *stand-in* use SNLI pairs in place of the task's own rows: they are"
+        " no scores of the task.",
         "at chance": "Cells marked at chance have a dense model that is not above the majority"
         " class by two standard errors: what pruning does there says little.",
         "contended": "Contended timings were taken beside other load and are not shown as"

@@ -12,7 +12,7 @@ from skip_exp.report.cells import backbone_notes, gather
 from skip_exp.report.grid import Grid, is_current
 from skip_exp.report.tables import percent, spread
 
-REHEARSAL = "Rehearsal on generated data: no figure here says anything about the method"
+REHEARSAL = "Rehearsal on embedded data: not the tasks of the paper's table"
 RECONSTRUCTED = "Table 2, reconstructed"
 ABOUT = (
     "The paper's own table was not available: backbones, tasks and ratios follow what is known of"
@@ -39,8 +39,8 @@ class Plan:
 
     @property
     def rehearsal(self) -> bool:
-        """Whether the rows are generated: then the table never has the title of the paper's."""
-        return self.source == "sample"
+        """Whether the rows are embedded: then the table never has the title of the paper's."""
+        return self.source == "embedded"
 
     @property
     def title(self) -> str:

@@ -16,7 +16,7 @@ TEXT_COLUMNS = (  # aligned to the left; the others are numbers
     *("task", "backbone", "keep by", "attribution", "variant", "metric", "data", "notes", "note"),
     *("seed", "at"),
 )
-SAMPLE = "*sample*"  # data of generated rows
+SAMPLE = "*stand-in*"  # rows of another data set in place of the task's own
 CAPTION = (
     "Metrics and fractions in percent, mean ± standard deviation over n seeds, on the validation"
     " split. dense: prompt-tuned, nothing removed; pruned: before re-tuning; final: after it."
@@ -48,7 +48,7 @@ def speed(mean: float, contended: bool, std: float = float("nan")) -> str:
 
 
 def source(data: str, sample: bool) -> str:
-    """``local``, ``hub``, or ``*sample*``."""
+    """``local``, ``hub``, ``embedded``, or ``*stand-in*``."""
     return SAMPLE if sample else data or "-"
 
 
@@ -82,7 +82,7 @@ def notes(cells: pd.DataFrame) -> list[str]:
     texts = []
     for _, cell in cells.iterrows():
         marks = {
-            "sample data": cell["sample"],
+            "stand-in rows": cell["sample"],
             cell["labels"]: cell["labels"],
             "at chance": cell["at chance"],
             f"{cell['failed']} failed": cell["failed"],

@@ -90,7 +90,7 @@ class Skill(Classifier):
         """Upload the skill as ``skip-exp export --format hf`` writes it; return its address.
 
         Raises:
-            SkipError: there is no token, the data is sample data, the weights are not fp32, the
+            SkipError: there is no token, the rows are stand-ins, the weights are not fp32, the
                 prompt or readout is custom, or the hub refuses or cannot be reached.
         """
         check_push(self.about, repo_id)

@@ -68,7 +68,7 @@ def train_texts(skill: Skill) -> list[list[str]]:
     source, _, place = str(skill.about.scores.data).partition(":")
     with _naming("train"):
         spec = task_spec(task)
-        raw = load_task(spec, source, place if source == "local" else None, allow_sample=True)
+        raw = load_task(spec, source, place if source == "local" else None)
     split = raw.splits[spec.train]
     columns = [split.text_a] if split.text_b is None else [split.text_a, split.text_b]
     return [list(row) for row in zip(*columns, strict=True)]

@@ -167,7 +167,8 @@ def test_a_result_of_another_skill_is_not_taken(saved: Saved) -> None:
 @pytest.mark.parametrize(
     ("data", "told"),
     [
-        ("sample", "**Tuned on generated sample data: its scores prove nothing.**"),
+        ("embedded:snli_pairs", "**Tuned on SNLI pairs"),
+        ("embedded:banking77", "Data: rows that come with skip_exp."),
         ("local:/home/somebody/data", "Data: local files."),
         ("hub:nyu-mll/glue/sst2", "Data: nyu-mll/glue."),
     ],

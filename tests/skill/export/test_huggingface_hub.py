@@ -105,9 +105,9 @@ def test_without_a_token_nothing_is_done(
     assert not hub.repos and not out.exists()
 
 
-def test_sample_data_are_not_pushed(saved: Saved, hub: PushHub) -> None:
-    tell(saved, data="sample")
-    with pytest.raises(SkipError, match="sample data"):
+def test_a_skill_of_stand_in_rows_is_not_pushed(saved: Saved, hub: PushHub) -> None:
+    tell(saved, data="embedded:snli_pairs")
+    with pytest.raises(SkipError, match="SNLI"):
         Skill.load(saved.folder).push_to_hub("me/toy")
     assert not hub.repos
 

@@ -176,7 +176,7 @@ def _hub(record: SkillRecord, result: Mapping[str, Any]) -> dict[str, str]:
 
 
 def _data(record: SkillRecord, result: Mapping[str, Any]) -> str:
-    kinds = {"local": "local files", "sample": "generated sample data"}
+    kinds = {"local": "local files", "embedded": "rows that come with skip_exp"}
     kind = str(record.scores.data).partition(":")[0]
     return "/".join(_hub(record, result).values()) or kinds.get(kind, "of unknown origin")
 

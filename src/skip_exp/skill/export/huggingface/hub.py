@@ -6,6 +6,7 @@ from pathlib import Path
 import huggingface_hub
 from huggingface_hub.errors import EntryNotFoundError
 
+from skip_exp.data.files import STAND_IN
 from skip_exp.errors import SkipError, first_line
 from skip_exp.skill.files import MODEL, TENSORS
 from skip_exp.skill.record import RECORD, SkillRecord
@@ -17,11 +18,11 @@ def check_push(about: SkillRecord, repo_id: str) -> None:
     """Check that a skill may be pushed, before anything is written.
 
     Raises:
-        SkipError: the scores are on sample data, or there is no token.
+        SkipError: stand-in rows, or there is no token.
     """
-    if about.scores.data == "sample":
+    if about.scores.data == STAND_IN:
         raise SkipError(
-            f"push to {repo_id}: {about.task} was tuned on generated sample data; tune it on the "
+            f"push to {repo_id}: {about.task} was tuned on SNLI pairs as stand-ins; tune it on the "
             "task's own data"
         )
     if not huggingface_hub.get_token():

@@ -1,0 +1,47 @@
+"""Where a task's files are: the user's and those of the package. Imports no pandas."""
+
+import os
+from pathlib import Path
+
+from skip_exp.config.task import TaskConfig
+
+ENV_DIR = "SKIP_EXP_DATA"
+SUFFIXES = (".jsonl", ".json", ".csv", ".parquet")
+EMBEDDED = {"banking77": "banking77", "rte": "snli_pairs"}  # task: its folder in embedded/
+STAND_IN = "embedded:snli_pairs"  # the source whose rows are not the task's own
+
+
+def local_files(spec: TaskConfig, dir: str | None) -> dict[str, Path]:
+    """The files of a task's splits, as far as they exist: {split: file}.
+
+    Args:
+        dir: folder laid out as ``<dir>/<task>/<split>.jsonl``; None = environment SKIP_EXP_DATA.
+    """
+    if spec.files:
+        named = [(name, spec.files[name]) for name in spec.splits if name in spec.files]
+        paths = {name: Path(file).expanduser() for name, file in named}
+        return {name: path for name, path in paths.items() if path.is_file()}
+    root = dir or os.environ.get(ENV_DIR)
+    if not root:
+        return {}
+    folder = Path(root).expanduser() / spec.name
+    files = {name: split_file(folder, spec, name) for name in spec.splits}
+    return {name: file for name, file in files.items() if file}
+
+
+def split_file(folder: Path, spec: TaskConfig, split: str) -> Path | None:
+    """The file of a split in a task's folder; None where there is none.
+
+    ``validation`` also names the file of a validation split that the hub calls otherwise.
+    """
+    names = (split, "validation") if split == spec.validation else (split,)
+    files = (folder / f"{name}{suffix}" for name in names for suffix in SUFFIXES)
+    return next((file for file in files if file.exists()), None)
+
+
+def embedded_files(spec: TaskConfig) -> dict[str, Path]:
+    """The task's files in the package: {split: file}; empty if it is not embedded."""
+    if spec.name not in EMBEDDED or spec.extra:
+        return {}
+    folder = Path(__file__).parent / "embedded" / EMBEDDED[spec.name]
+    return {spec.train: folder / "train.parquet", spec.validation: folder / "validation.parquet"}
