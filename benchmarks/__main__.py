@@ -29,7 +29,7 @@ from typing import Any
 
 from benchmarks.tables import Options, Report, from_json, table, to_json, write
 from skip_exp.errors import SkipError
-from skip_exp.utils import machine
+from skip_exp.utils.machine import cores, installed, processor
 
 # In order of running; each is a module of this package with TITLE, ABOUT and measure(options).
 COMPARISONS = (
@@ -197,10 +197,10 @@ def machine() -> dict[str, Any]:
 
     return {
         "device": torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu",
-        "processor": machine.processor(),
-        "cores": machine.cores(),
+        "processor": processor(),
+        "cores": cores(),
         "threads": torch.get_num_threads(),
-        "versions": {"python": platform.python_version()} | machine.installed(PACKAGES),
+        "versions": {"python": platform.python_version()} | installed(PACKAGES),
     }
 
 
