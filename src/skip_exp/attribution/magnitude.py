@@ -23,10 +23,8 @@ def scores(model: SoftPromptModel, batches: Iterable[Batch], *, norm: int = 2) -
     method_options(norm=norm)
 
     def powers(linear: nn.Linear, is_output: bool) -> Tensor:
-        weight, bias = linear.weight.detach().float().abs() ** norm, linear.bias
-        if bias is not None:
-            bias = bias.detach().float().abs() ** norm
-        return per_neuron(weight, bias, is_output)
+        bias = None if linear.bias is None else linear.bias.detach().float().abs() ** norm
+        return per_neuron(linear.weight.detach().float().abs() ** norm, bias, is_output)
 
     relevance: Relevance = {}
     for block in model.blocks():
