@@ -4,10 +4,10 @@ import logging
 import math
 import time
 from collections.abc import Sequence
+from itertools import product
 from pathlib import Path
 from typing import Any
 
-from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -67,10 +67,19 @@ def jobs(hydra: Any) -> list[list[str]] | None:
 
 
 def combinations(overrides: Sequence[str]) -> list[list[str]]:
-    """The overrides of each job, by Hydra's own sweeper. The last override of a key wins."""
+    """The overrides of each job, as Hydra's own sweeper combines them.
+
+    The last override of a key wins: a value of the command line replaces that of a sweep file.
+    """
     hydra = GlobalHydra.instance()
     parser = OverridesParser.create(hydra.config_loader() if hydra.is_initialized() else None)
-    return BasicSweeper.split_arguments(parser.parse_overrides([*overrides]), None)[0]
+    values: dict[str, list[str]] = {}
+    for override in parser.parse_overrides([*overrides]):
+        key = override.get_key_element()
+        swept = override.is_sweep_override()
+        each = override.sweep_string_iterator() if swept else [override.get_value_element_as_str()]
+        values[key] = [f"{key}={value}" for value in each]
+    return [list(job) for job in product(*values.values())]
 
 
 def _total(hydra: Any) -> int | None:
