@@ -1,6 +1,7 @@
 """Tokenizes a task and sets its selection slice apart."""
 
 import logging
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from itertools import chain
 
@@ -35,6 +36,7 @@ class EncodedTask:
     fingerprint: str  # hash of the raw texts and labels
     majority: dict[str, float]  # scores of always predicting validation's most frequent label
     tokenizer: PreTrainedTokenizerBase
+    duplicates: int = 0  # validation rows whose texts are also a train row's
     train_rows: int | None = None  # number of rows drawn for ``train``; None: all of them
 
     def token_counts(self) -> Tensor:
@@ -61,7 +63,14 @@ def encode(raw: RawTask, tokenizer: PreTrainedTokenizerBase, max_length: int) ->
                 truncated, len(split), name, max_length,
             )  # fmt: skip
     train = rows[spec.train]
-    labels = raw.splits[spec.validation].label
+    validation = raw.splits[spec.validation]
+    labels = validation.label
+    known = set(_texts(raw.splits[spec.train]))
+    duplicates = sum(texts in known for texts in _texts(validation))
+    if duplicates:
+        log.warning(
+            "data: %d of %d %s rows are also train rows", duplicates, len(labels), spec.validation
+        )
     return EncodedTask(
         spec=spec,
         train=[row for i, row in enumerate(train) if i % SELECT_EVERY != SELECT_EVERY - 1],
@@ -73,6 +82,7 @@ def encode(raw: RawTask, tokenizer: PreTrainedTokenizerBase, max_length: int) ->
         fingerprint=raw.fingerprint,
         majority={"accuracy": max(map(labels.count, set(labels))) / len(labels)},
         tokenizer=tokenizer,
+        duplicates=duplicates,
     )
 
 
@@ -96,6 +106,10 @@ def draw_rows(task: EncodedTask, count: int, seed: int) -> EncodedTask:
         )
     log.info("data: drew %d of %d train rows (data.train_rows)", count, len(task.train))
     return replace(task, train=rows, train_rows=count)
+
+
+def _texts(split: Split) -> Iterable[tuple[str, str]]:
+    return zip(split.text_a, split.text_b or [""] * len(split), strict=True)
 
 
 def _encode_split(
