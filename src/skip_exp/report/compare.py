@@ -22,7 +22,7 @@ _YAML = {"true": "True", "false": "False", "null": "None"}
 NOTE = (
     "Scores in percent on {split}; difference: in points, positive where the second setting scores"
     " higher. A task counts once: its seeds are averaged first. The interval is the 95 %"
-    " t-interval over the tasks' differences; it needs two tasks. Results on generated rows and"
+    " t-interval over the tasks' differences; it needs two tasks. Results on stand-in rows and"
     " failed jobs are left out."
 )
 
