@@ -282,7 +282,7 @@ DAMAGES: dict[str, tuple[Callable[[Saved], Any], str]] = {
         _bytes("skill.json", lambda b: b[:-3] + b', "x": ' + b"[" * 900 + b"]" * 900 + b"}"),
         "damaged",
     ),
-    "a key twice": (_bytes("skill.json", lambda b: b[:-3] + b', "task": "x"}'), "'task' .* twice"),
+    "a key twice": (_bytes("skill.json", lambda b: b[:-3] + b', "task": "x"}'), "key 'task'"),
     "a number of 5000 digits": (
         _bytes("skill.json", lambda b: b.replace(b'": 24', b'": ' + b"9" * 5000)),
         "not JSON",
