@@ -19,7 +19,7 @@ class Totals:
         }
 
     def add(self, site: str, rows: Tensor) -> None:
-        """Add ``rows`` [rows, *shape of the site]."""
+        """Add ``rows``, a leading dimension over the shape of the site, to its sums."""
         total = rows.double().sum(0)
         self.sums[site] = self.sums[site].to(total.device) + total  # moves with the first batch
 

@@ -126,16 +126,11 @@ def quantise(path: Path) -> None:
 
 
 class Differences(NamedTuple):
-    """The largest differences between answers; NaN if any answer is.
+    """The largest differences between answers; NaN if any answer is."""
 
-    Attributes:
-        logits, probabilities: between PyTorch and onnxruntime.
-        neighbours: between onnxruntime's probabilities of a text alone and in a batch.
-    """
-
-    logits: float
-    probabilities: float
-    neighbours: float
+    logits: float  # between PyTorch and onnxruntime
+    probabilities: float  # the same
+    neighbours: float  # between onnxruntime's probabilities of a text alone and in a batch
 
 
 @torch.inference_mode()
