@@ -17,9 +17,9 @@ from hydra.core.plugins import Plugins
 from hydra.plugins.search_path_plugin import SearchPathPlugin
 from omegaconf import MISSING, OmegaConf
 
-from skip_exp.config.checks import one_of, one_of_or_own, positive, unset, within
+from skip_exp.config.checks import method_options, one_of, one_of_or_own, positive, unset, within
 from skip_exp.config.keys import key
-from skip_exp.config.names import OPTIONS, PROMPTS, READOUTS
+from skip_exp.config.names import PROMPTS, READOUTS
 from skip_exp.config.prune import PruneConfig
 from skip_exp.config.task import TaskConfig
 from skip_exp.errors import ConfigError
@@ -146,9 +146,8 @@ class AttributionConfig:
 
     def __post_init__(self) -> None:
         positive("attribution", self, samples=10**9)
-        if self._target_.startswith("skip_exp."):  # a custom method may give them other values
-            for name in self.options.keys() & OPTIONS:
-                one_of(f"attribution.options.{name}", self.options[name], OPTIONS[name])
+        if self._target_.startswith("skip_exp."):  # a custom method checks its own
+            method_options(**self.options)
 
 
 def method_name(target: str | None) -> str | None:

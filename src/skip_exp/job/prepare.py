@@ -10,7 +10,6 @@ from typing import Any
 
 from skip_exp.cache.store import StageCache
 from skip_exp.cache.versions import code_version, digest
-from skip_exp.config.checks import method_options
 from skip_exp.config.named import named
 from skip_exp.config.schema import AttributionConfig, Config
 from skip_exp.config.task import TaskConfig
@@ -129,6 +128,4 @@ def _method(settings: AttributionConfig, seed: int) -> Callable[..., Relevance]:
         if key not in parameters:
             why = f"{target} has no such option"
             raise ConfigError(f"attribution.options.{key}", value, why)
-    if target.startswith("skip_exp.attribution."):  # a custom method checks its own
-        method_options(**settings.options)
     return partial(method, **settings.options | ({"seed": seed} if "seed" in parameters else {}))

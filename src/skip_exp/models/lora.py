@@ -1,9 +1,9 @@
 """Low-rank updates of linear layers (LoRA, Hu et al. 2021), trained as factors, merged to serve.
 
-The weight is W + alpha / rank * B @ A, with alpha = rank unless given. Outside a fit ``weight`` is
-this sum, so attribution and timing see plain linear layers. During a fit W and the factors are
-applied side by side, so no gradient has the size of W. Factors have PEFT's names, ``lora_A``
-[rank, in] and ``lora_B`` [out, rank].
+The weight is W + alpha / rank * B @ A with alpha = rank, so the scale is 1. Outside a fit
+``weight`` is this sum, so attribution and timing see plain linear layers. During a fit W and the
+factors are applied side by side, so no gradient has the size of W. Factors have PEFT's names,
+``lora_A`` [rank, in] and ``lora_B`` [out, rank].
 """
 
 from collections.abc import Iterable, Iterator, Mapping
@@ -21,30 +21,25 @@ class LowRankLinear(nn.Linear):
 
     Attributes:
         lora_A, lora_B: trained factors [rank, in] and [out, rank].
-        scale: alpha / rank.
         base: the frozen weight without the update; None while unmerged, when ``weight`` is it.
     """
 
     base: Tensor | None
 
-    def __init__(
-        self, linear: nn.Linear, rank: int, generator: torch.Generator, alpha: float | None = None
-    ) -> None:
+    def __init__(self, linear: nn.Linear, rank: int, generator: torch.Generator) -> None:
         super().__init__(linear.in_features, linear.out_features, bias=False, device="meta")
         self.weight, self.bias = linear.weight, linear.bias
         reach = self.in_features**-0.5  # as PyTorch initialises a linear layer
         a = torch.empty(rank, self.in_features).uniform_(-reach, reach, generator=generator)
         self.lora_B = nn.Parameter(self.weight.new_zeros(self.out_features, rank))
         self.lora_A = nn.Parameter(a.to(self.weight))
-        self.scale = 1.0 if alpha is None else alpha / rank
         self.register_buffer("base", self.weight.detach(), persistent=False)
 
     def forward(self, input: Tensor) -> Tensor:
         out = super().forward(input)
         if self.base is not None:
             return out
-        # Scaled between the factors, where the tensor is smallest; a scale of 1 changes no bit.
-        return out + F.linear(F.linear(input, self.lora_A) * self.scale, self.lora_B)
+        return out + F.linear(F.linear(input, self.lora_A), self.lora_B)
 
     def unmerge(self) -> None:
         """Take the update out of the weight, exactly."""
@@ -54,7 +49,7 @@ class LowRankLinear(nn.Linear):
     def merge(self) -> None:
         """Put the current update into a weight that this layer owns."""
         base = self.weight.detach() if self.base is None else self.base
-        merged = base + self.lora_B.detach() @ (self.lora_A.detach() * self.scale)
+        merged = base + self.lora_B.detach() @ self.lora_A.detach()
         self.weight, self.base = nn.Parameter(merged, requires_grad=False), base
 
     def plain(self) -> nn.Linear:
