@@ -7,7 +7,6 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -22,7 +21,6 @@ from skip_exp.data.module import TextDataModule
 from skip_exp.errors import SkipError
 from skip_exp.job.job import phase_seed
 from skip_exp.job.prepare import prepare
-from skip_exp.phases import retune as retuning
 from skip_exp.phases import sublayers
 from skip_exp.phases.fit import teacher_logits
 from skip_exp.phases.tune import tune
@@ -142,7 +140,6 @@ def numbers(result: dict[str, Any]) -> Any:
             "metric",
             "metrics",
             "select",
-            "select_crossfit",
             "params",
             "keep_sizes",
             "flops",
@@ -160,8 +157,6 @@ def test_a_whole_job(done: Any) -> None:
     assert stored["metric"]["name"] == "accuracy"
     assert stored["metric"]["dense"] > 0.8  # a word that decides, seen in training
     assert stored["params"]["block_pruned"] == pytest.approx(0.5, abs=0.03)
-    assert stored["select_crossfit"].keys() == {"dense", "final"}  # pruned chose no epoch
-    assert stored["select_crossfit"]["dense"] > 0.8
     assert stored["ratio_reached"] == stored["params"]["block_pruned"]
     assert 0 < stored["params"]["all_pruned"] < stored["params"]["block_pruned"]
     assert stored["cache"] == {"tune": "miss", "attribution": "miss"}
@@ -230,33 +225,13 @@ def test_baselines_of_another_size(job: Make, tmp_path: Path, train: str) -> Non
     assert result["metric"]["final"] == result["metric"]["dense"] >= 0.9
     skill = Skill.load(tmp_path / "run" / "skill")
     assert evaluate_skill(skill, job) == pytest.approx(result["select"]["final"])
-    assert result["select_crossfit"]["final"] is None  # it was not tuned again
     assert all(torch.equal(t, shared[n]) for n, t in backbone.state_dict().items())
-
-
-@pytest.mark.parametrize(
-    ("epoch", "overrides", "is_dense"),
-    [
-        (-1, ["prune.ratio=0"], True),
-        (0, ["prune.ratio=0"], False),
-        (-1, ["prune.ratio=0.5"], False),
-    ],
-)
-def test_a_dense_model_that_was_kept_is_judged_by_the_rows_that_did_not_choose_it(
-    job: Make, monkeypatch: pytest.MonkeyPatch, epoch: int, overrides: list[str], is_dense: bool
-) -> None:
-    """Both halves chose it when it was tuned, so that re-tuning's halves cannot judge it."""
-    best = SimpleNamespace(epoch=epoch, crossfit=0.123)
-    monkeypatch.setattr(retuning, "fit", lambda *_: (best, None))
-    found = pipeline.run(job(*overrides))["select_crossfit"]
-    assert found["dense"] != 0.123
-    assert found["final"] == (found["dense"] if is_dense else 0.123)
 
 
 def test_the_teacher_is_the_dense_model_once(job: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     given = ["retune.distill=1.0", "tune.epochs=1", "retune.epochs=1"]
     first = prepare(job(*given))
-    dense, _, _ = tune(first, None)
+    dense, _ = tune(first, None)
     found = teacher_logits(first, dense)
     rows = first.data.train
     assert found.shape == (len(rows), 2)

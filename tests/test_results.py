@@ -172,6 +172,11 @@ def test_load_skips_the_unreadable_in_one_line(tmp_path, caplog):
     assert "missing.json" in caplog.text
 
 
+def test_results_of_earlier_versions_load(tmp_path):
+    (tmp_path / "result.json").write_text(json.dumps(done("a") | {"select_crossfit": {"a": "b"}}))
+    assert [r["job_id"] for r in results.load(tmp_path)] == ["a"]
+
+
 ODD = {  # field: a value that no job writes, and the name in the warning
     "ratio": ("x", "ratio"),
     "metric": ("x", "metric"),

@@ -39,7 +39,7 @@ def run_phases(job: Job) -> Result:
     latency: dict[str, Any] = {}
     probes: dict[str, float] = {}
     with clock("tune"):
-        dense, dense_crossfit, tune_hit = tune(job, logger)
+        dense, tune_hit = tune(job, logger)
     with clock("attribute"):
         relevance, attribution_hit = attribute(job, dense)
     ratio = job.cfg.prune.goal.ratio
@@ -49,23 +49,22 @@ def run_phases(job: Job) -> Result:
     with clock("prune"):
         pruned = prune(job, dense, relevance, ratio)
     with clock("retune"):
-        retuned = retune(job, dense, pruned, logger, dense_crossfit)
+        final, epochs = retune(job, dense, pruned, logger)
     with clock("test"):
-        scores = test(job, dense, pruned.model, retuned.model)
+        scores = test(job, dense, pruned.model, final)
     whole = job.whole(dense)
     if job.cfg.benchmark.enabled:
         with clock("benchmark"):
-            latency = benchmark(job, whole, retuned.model)
+            latency = benchmark(job, whole, final)
     measured = Measured(
         dense=dense,
-        final=retuned.model,
+        final=final,
         whole=whole,
         keep=pruned.keep,
-        method=pruned.method | {"epochs": retuned.epochs},
+        method=pruned.method | {"epochs": epochs},
         ratio=ratio,
         probes=probes,
         scores=scores,
-        crossfit={"dense": dense_crossfit, "final": retuned.crossfit},
         latency=latency,
         seconds=clock.seconds,
         hits={"tune": tune_hit, "attribution": attribution_hit},

@@ -124,8 +124,6 @@ class Result(TypedDict, total=False):
     metric: MainScores  # the task's main metric on the validation split
     metrics: Mapping[str, Any]  # {metric: Scores}; extra: {split: {metric: Scores}}
     select: Scores  # the main metric on the selection slice
-    # The same of dense and final, which chose their epoch on that slice, cross-fitted.
-    select_crossfit: Scores
     probes: Mapping[str, float]  # of the search for a ratio: {ratio: select score, final}
     params: Params
     flops: Mapping[str, float]  # {before, after, ratio}
@@ -146,7 +144,7 @@ class Result(TypedDict, total=False):
 NOT_RETUNED = {"distill": 0.0, "train": "none"}
 FIELDS = [name for name in Result.__annotations__ if name != "path"]
 MAPPINGS = (
-    *("prompt", "method", "majority", "metric", "metrics", "select", "select_crossfit", "probes"),
+    *("prompt", "method", "majority", "metric", "metrics", "select", "probes"),
     *("params", "flops", "keep_sizes", "latency", "seconds", "cache", "config", "versions"),
 )
 

@@ -68,9 +68,6 @@ def test_loaders_read_their_own_slice(encoded: EncodedTask) -> None:
     }  # fmt: skip
     assert all(b["labels"].eq(0).all() for b in module.train_dataloader())
     assert all(b["labels"].eq(1).all() for b in module.val_dataloader())
-    halves = [half for b in module.val_dataloader() for half in b["half"].tolist()]
-    assert halves.count(0) == halves.count(1) == 10
-    assert all("half" not in b for b in (*module.train_dataloader(), *module.test_dataloader()))
     [extra] = module.extra_dataloader("more")
     assert extra["input_ids"].tolist() == [[2, 4, 3]]
 

@@ -176,7 +176,7 @@ def test_a_sweep_over_two_processes(start: Any, tmp_path: Path) -> None:
     assert [0, 3] in results[1]["keep_sizes"].values()  # its prefix has no gradient
     for job, result in zip(jobs, results, strict=True):
         reference = alone(job / "config.yaml", tmp_path / "alone")
-        for key in ("metric", "metrics", "select", "select_crossfit", "keep_sizes", "params"):
+        for key in ("metric", "metrics", "select", "keep_sizes", "params"):
             assert result[key] == reference[key]
         # Rounding only: same batches, same averaged gradient, every row scored once.
         for one, other in zip(

@@ -32,9 +32,7 @@ from skip_exp.training.trainer import progress, usable
 from tests.helpers.tiny import tiny_model
 
 QUIET = TrainerConfig(accelerator="cpu", precision="32-true", progress=False)
-ROWS: Any = [
-    {"input_ids": [5 + i, 20, 30 + i], "label": i % 2, "half": i % 3 % 2} for i in range(10)
-]
+ROWS: Any = [{"input_ids": [5 + i, 20, 30 + i], "label": i % 2} for i in range(10)]
 
 
 def tuner(dropout: bool = False, **settings: Any) -> PromptTuner:
@@ -138,24 +136,11 @@ def test_factors_have_a_learning_rate_of_their_own(tmp_path: Any) -> None:
     assert not any(after_fit[name].equal(before[name]) for name in before if "lora_B" in name)
 
 
-def test_both_halves_are_scored_and_short_epochs_have_a_training_loss(tmp_path: Any) -> None:
+def test_short_epochs_have_a_training_loss(tmp_path: Any) -> None:
     tuned, logger = tuner(epochs=2), CSVLogger(tmp_path, name=None, version="csv")
-    best, _ = trainers.fit(tuned, Batches(), QUIET, "accuracy", 1, logger)
-    for half in (0, 1):  # six rows and four; the last batch of two has one of each
-        logits, labels = predicted(tuned, [row for row in ROWS if row["half"] == half])
-        expected = (logits.argmax(-1) == labels).float().mean()
-        assert best.halves[best.epoch + 1][half] == pytest.approx(expected)
-    text = (tmp_path / "csv/metrics.csv").read_text()
-    assert "half" not in text  # no curve of them
-    rows = list(csv.DictReader(text.splitlines()))
+    trainers.fit(tuned, Batches(), QUIET, "accuracy", 1, logger)
+    rows = list(csv.DictReader((tmp_path / "csv/metrics.csv").read_text().splitlines()))
     assert [int(row["step"]) for row in rows if row["tune/train_loss"]] == [2, 5]
-
-
-def test_a_batch_of_one_half_alone(tmp_path: Any) -> None:
-    tuned = tuner()
-    tuned.validation_step(collate([row | {"half": 1} for row in ROWS], 0), 0)
-    first, second = tuned.half_metrics
-    assert not first.accuracy.update_called and second.accuracy.update_called
 
 
 def test_soft_loss() -> None:

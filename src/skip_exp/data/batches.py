@@ -6,10 +6,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-# input_ids, (token_type_ids): list[int]; (label, half: int; TAUGHT: Tensor)
+# input_ids, (token_type_ids): list[int]; (label: int; TAUGHT: Tensor)
 Row = dict[str, Any]
-# input_ids, attention_mask, (token_type_ids): [n, longest]; (labels, half: [n]);
-# (TAUGHT: [n, ...])
+# input_ids, attention_mask, (token_type_ids): [n, longest]; (labels: [n]; TAUGHT: [n, ...])
 Batch = dict[str, Tensor]
 
 # Distillation targets of a row: the teacher's logits [labels] and its text means [layers, H].
@@ -19,7 +18,7 @@ TAUGHT = ("teacher", "hidden")
 def collate(rows: Sequence[Mapping[str, Any]], pad_id: int, step: int = 1, most: int = 0) -> Batch:
     """Right-pad rows to a common width; padding has mask 0 and token type 0.
 
-    Labels, halves and distillation targets (as fp32) are included where the rows have them.
+    Labels and distillation targets (as fp32) are included where the rows have them.
 
     Args:
         step: the width is rounded up to a multiple of this.
@@ -38,9 +37,8 @@ def collate(rows: Sequence[Mapping[str, Any]], pad_id: int, step: int = 1, most:
     }
     if "token_type_ids" in rows[0]:
         batch["token_type_ids"] = padded("token_type_ids", 0)
-    for key, name in (("label", "labels"), ("half", "half")):
-        if key in rows[0]:
-            batch[name] = torch.tensor([row[key] for row in rows])
+    if "label" in rows[0]:
+        batch["labels"] = torch.tensor([row["label"] for row in rows])
     for name in TAUGHT:
         if name in rows[0]:
             batch[name] = torch.stack([row[name] for row in rows]).float()

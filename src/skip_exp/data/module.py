@@ -65,7 +65,6 @@ def share(rows: Sequence[Row], rank: int, world: int) -> tuple[Sequence[Row], fl
 class TextDataModule(L.LightningDataModule):
     """Trains on ``train``, validates on ``select`` and tests on ``validation``, all in memory.
 
-    Rows of ``select`` carry a ``half``, alternately 0 and 1 (see ``callbacks.keep_best.crossfit``).
     With several processes, each gets its :func:`share` of every train batch, with the weight as
     ``weight`` [], and every n-th row of ``select``.
 
@@ -108,7 +107,7 @@ class TextDataModule(L.LightningDataModule):
 
     def val_dataloader(self) -> DataLoader[Row]:
         rank, world = self._place()
-        rows = [row | {"half": i % 2} for i, row in enumerate(self.encoded.select)]
+        rows = self.encoded.select
         if len(rows) < world:
             why = f"must be at most {len(rows)}, the rows of the selection slice"
             raise ConfigError("trainer.devices", world, why)

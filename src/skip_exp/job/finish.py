@@ -37,7 +37,6 @@ class Measured:
         ratio: given or found by a search; None where the goal was a speed-up.
         probes: of the search: ratio -> select score.
         scores: by state (dense, pruned, final).
-        crossfit: by state, of the fits that made one.
         seconds: by phase.
         hits: by stage, whether it came from the cache.
     """
@@ -50,7 +49,6 @@ class Measured:
     ratio: float | None
     probes: dict[str, float]
     scores: dict[str, Any]
-    crossfit: dict[str, float | None]
     latency: dict[str, Any]
     seconds: dict[str, float]
     hits: dict[str, bool]
@@ -90,7 +88,6 @@ def assemble(job: Job, measured: Measured) -> results.Result:
         "metric": {"name": job.metric, **_by_state(scores, "validation", job.metric)},
         "metrics": _metrics(job, scores),
         "select": _by_state(scores, "select", job.metric),
-        "select_crossfit": measured.crossfit,
         "probes": measured.probes,
         "params": params(measured.whole, measured.final),
         "flops": {"before": before, "after": after, "ratio": before / after},

@@ -1,7 +1,5 @@
 """retune: the prompt, with low-rank updates of what is left, is trained again."""
 
-from dataclasses import dataclass
-
 from lightning.pytorch.loggers import Logger
 
 from skip_exp.config.schema import RetuneConfig
@@ -13,42 +11,21 @@ from skip_exp.phases.prune import Pruned
 from skip_exp.training.length import after_cut, cost_left
 
 
-@dataclass(frozen=True)
-class Retuned:
-    """The final model.
-
-    Attributes:
-        crossfit: its cross-fitted score; None without re-tuning.
-        epochs: the maximum number of re-tuning epochs; 0 without re-tuning.
-    """
-
-    model: SoftPromptModel
-    crossfit: float | None = None
-    epochs: int = 0
-
-
 def retune(
-    job: Job,
-    dense: SoftPromptModel,
-    pruned: Pruned,
-    logger: Logger | None,
-    dense_crossfit: float | None,
-) -> Retuned:
+    job: Job, dense: SoftPromptModel, pruned: Pruned, logger: Logger | None
+) -> tuple[SoftPromptModel, int]:
     """The final model, trained again if ``retune.enabled``; ``pruned`` is not changed.
 
-    If nothing was pruned and no epoch beat the dense model, its score is ``dense_crossfit``: that
-    model was chosen on both halves of the slice.
+    Returns the model and the maximum number of re-tuning epochs, 0 without re-tuning.
     """
     model, settings = pruned.model.copy(), job.cfg.retune
     rank = settings.rank if settings.enabled else 0  # no updates that nothing trains
     model.train_only(settings.train, rank, job.seed("retune"))
     if not settings.enabled:
-        return Retuned(model.eval())
+        return model.eval(), 0
     settings = lengthened(job, dense, pruned)
-    best, _ = fit(job, model, settings, "retune", logger, teacher_of(job, dense))
-    is_whole = pruned.model.shapes() == dense.shapes() and not job.cfg.prune.step_epochs
-    crossfit = dense_crossfit if is_whole and best.epoch < 0 else best.crossfit
-    return Retuned(model.eval(), crossfit, settings.epochs)
+    fit(job, model, settings, "retune", logger, teacher_of(job, dense))
+    return model.eval(), settings.epochs
 
 
 def lengthened(job: Job, dense: SoftPromptModel, pruned: Pruned) -> RetuneConfig:

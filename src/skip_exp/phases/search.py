@@ -96,7 +96,7 @@ def probe(
     """Select score of the final model at ``ratio``, and whether it was cached."""
 
     def compute() -> Entry:
-        final = retune(job, dense, prune(job, dense, relevance, ratio), None, None).model
+        final, _ = retune(job, dense, prune(job, dense, relevance, ratio), None)
         return Entry(values={"select": select_score(job, final)})
 
     settings = asdict(job.cfg.prune) | {"ratio": ratio, "max_drop": None}

@@ -13,17 +13,16 @@ from skip_exp.phases.fit import fit
 log = logging.getLogger(__name__)
 
 
-def tune(job: Job, logger: Logger | None) -> tuple[SoftPromptModel, float, bool]:
+def tune(job: Job, logger: Logger | None) -> tuple[SoftPromptModel, bool]:
     """Train the prompt and the readout, or load them from the cache; the curves are logged.
 
-    Returns the dense model, its cross-fitted score and whether it was cached.
+    Returns the dense model and whether it was cached.
     """
     model = job.new_model()
 
     def compute() -> Entry:
         best, curves = fit(job, model, job.cfg.tune, "tune", logger)
-        values = {"curves": curves.points, "epoch": best.epoch, "crossfit": best.crossfit}
-        return Entry(trainable_state(model), values)
+        return Entry(trainable_state(model), {"curves": curves.points, "epoch": best.epoch})
 
     entry = job.stage("tune", compute)
     if entry.hit:
@@ -31,4 +30,4 @@ def tune(job: Job, logger: Logger | None) -> tuple[SoftPromptModel, float, bool]
         curves, epoch = entry.values["curves"], entry.values["epoch"]
         replay(logger, [*curves, kept("tune", curves, epoch)])
         log.info("tune: loaded from the cache (best epoch: %d of %d)", epoch + 1, len(curves))
-    return model, entry.values["crossfit"], entry.hit
+    return model, entry.hit

@@ -20,7 +20,7 @@ from skip_exp.models.soft_prompt import SoftPromptModel
 from skip_exp.training.hidden import HiddenTargets
 
 # Entries of a batch that are not model inputs.
-TARGETS = ("labels", "weight", "teacher", "hidden", "half")
+TARGETS = ("labels", "weight", "teacher", "hidden")
 TEMPERATURE = 2.0  # softens the logits of teacher and student
 LOOK_EVERY = 10  # steps between checks of the loss, which synchronize with the GPU
 
@@ -55,7 +55,6 @@ class PromptTuner(L.LightningModule):
         # Lightning's own mean is wrong if processes score different numbers of rows.
         self.select_loss = MeanMetric()
         self.select_metrics = metrics.clone()
-        self.half_metrics: Any = torch.nn.ModuleList(metrics.clone() for _ in range(2))
         self.test_metrics = metrics.clone()
         self._losses: list[tuple[int, Tensor]] = []  # (step, loss) not checked yet
 
@@ -122,23 +121,13 @@ class PromptTuner(L.LightningModule):
 
     def validation_step(self, batch: dict[str, Tensor], _: int) -> None:
         logits, loss = self._loss(batch)
-        predicted, labels = logits.argmax(-1), batch["labels"]
-        self.select_metrics.update(predicted, labels)
-        self.select_loss.update(loss, len(labels))
-        for half, metrics in enumerate(self.half_metrics):
-            rows = batch["half"] == half
-            if rows.any():  # torchmetrics rejects empty updates
-                metrics.update(predicted[rows], labels[rows])
+        self.select_metrics.update(logits.argmax(-1), batch["labels"])
+        self.select_loss.update(loss, len(batch["labels"]))
 
     def on_validation_epoch_end(self) -> None:
         self.log(f"{self.phase}/select_loss", self.select_loss.compute())
         for name, value in self.select_metrics.compute().items():
             self.log(f"{self.phase}/select_{name}", value, prog_bar=True)
-        for half, metrics in enumerate(self.half_metrics):
-            for name, value in metrics.compute().items():
-                # Only `KeepBest` reads the halves; curves and loggers omit them.
-                self.log(f"half{half}/{name}", value, logger=False)
-            metrics.reset()
         self.select_loss.reset()
         self.select_metrics.reset()
 
