@@ -105,7 +105,7 @@ class Result(TypedDict, total=False):
     sweep: str | None  # group
     task: str | None
     backbone: str | None
-    backbone_note: str | None  # what a reader must know of it: "BERT-derived ..."
+    backbone_note: str | None  # what a reader must know of it: "distilled from MiniLM ..."
     family: str | None
     seed: Count | None
     prompt: Mapping[str, Any]  # {kind, length, init}

@@ -1,6 +1,5 @@
 """Backbones: the embedded ones compute what their cards say, and what cannot work is refused."""
 
-import logging
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,12 +12,11 @@ from transformers import T5ForConditionalGeneration
 
 from skip_exp.config.schema import BackboneConfig, conf_dir
 from skip_exp.errors import ConfigError, SkipError
-from skip_exp.models import backbones, embedded
+from skip_exp.models import embedded
 from skip_exp.models.backbones import Backbone, load_backbone
 from skip_exp.models.families.registry import FAMILIES
-from skip_exp.models.families.roberta import as_roberta
-from skip_exp.models.prompts import InputPrompt, prompt_class
-from skip_exp.models.readouts import HeadReadout, readout_class
+from skip_exp.models.prompts import InputPrompt
+from skip_exp.models.readouts import readout_class
 from skip_exp.models.soft_prompt import SoftPromptModel
 from tests.helpers.saved import save_backbone
 from tests.helpers.tiny import tiny_backbone
@@ -59,66 +57,6 @@ def test_every_config_fits_its_family(path: Path) -> None:
 def test_the_backbones_that_are_promised() -> None:
     hub = "bert_base bert_large roberta_base roberta_large t5_small t5_base t5_large flan_t5_base"
     assert {path.stem for path in CONFIGS} == {*hub.split(), *embedded.EMBEDDED}
-
-
-# --- minilm_roberta -----------------------------------------------------------------------------
-
-
-def test_bert_in_robertas_layout_is_the_same_function() -> None:
-    bert = tiny_backbone("bert").bert
-    roberta = as_roberta(bert).eval()
-    ids = torch.tensor([[2, 8, 9, 3], [2, 7, 3, 0]])
-    mask = (ids != 0).long()
-    types = torch.tensor([[0, 0, 1, 1], [0, 1, 1, 0]])
-    with torch.no_grad():
-        found, expected = (
-            m(ids, attention_mask=mask, token_type_ids=types).last_hidden_state
-            for m in (roberta, bert)
-        )
-    assert torch.equal(found[mask.bool()], expected[mask.bool()])
-
-
-@pytest.fixture
-def minilms() -> tuple[Backbone, Backbone]:
-    pytest.importorskip(embedded.PACKAGE)
-    bert = load_backbone("minilm", "embedded:minilm", "bert", "head")
-    roberta = load_backbone("minilm_roberta", "embedded:minilm_roberta", "roberta", "head")
-    return bert, roberta
-
-
-@pytest.mark.parametrize("kind", ["prefix", "input"])
-def test_minilm_roberta_has_minilms_logits(minilms: tuple[Backbone, Backbone], kind: str) -> None:
-    found = []
-    prompt = None
-    for b in minilms:
-        if prompt is None:
-            ids = torch.arange(2000, 2016)
-            prompt = prompt_class(kind).build(b.model, b.family, 16, ids)
-            readout = HeadReadout(384, 2)
-            torch.nn.init.normal_(readout.linear.weight)
-        batch = b.tokenizer(*PAIRS, padding=True, return_tensors="pt")
-        with torch.no_grad():
-            found.append(SoftPromptModel(b.model, b.family, prompt, readout).eval()(**batch))
-    torch.testing.assert_close(found[0], found[1], rtol=0, atol=1e-5)
-    assert found[0].std() > 1e-2
-
-
-def test_minilm_roberta_is_labelled(
-    caplog: pytest.LogCaptureFixture, request: pytest.FixtureRequest
-) -> None:
-    caplog.set_level(logging.INFO)
-    bert, roberta = request.getfixturevalue("minilms")
-    assert roberta.note.startswith("BERT-derived: ")
-    told = [r.message for r in caplog.get_records("call") if r.name == backbones.__name__]
-    assert told == [f"minilm_roberta: {roberta.note}"]
-    assert roberta.model.config.model_type == "roberta"
-    assert roberta.model.config.pad_token_id == roberta.tokenizer.pad_token_id == 0
-    assert roberta.max_positions == bert.max_positions == 512
-    assert bert.note == ""
-    assert bert.content_hash != roberta.content_hash
-    first, second = (b.tokenizer(*PAIRS, padding=True) for b in (bert, roberta))
-    assert first.data == second.data
-    assert first["input_ids"][1][-1] == 102 and first["input_ids"][0][-1] == 0
 
 
 # --- t5_mini ------------------------------------------------------------------------------------
@@ -239,7 +177,6 @@ def test_refusals(tmp_path: Path) -> None:
         (empty, "bert", "head", r"backbone.path=.*empty: cannot be loaded"),
         (tmp_path / "nowhere", "bert", "head", r"backbone.path=.*nowhere: no such folder"),
         ("embedded:gpt", "bert", "head", r"embedded backbones: minilm, .*roberta_mini, t5_mini"),
-        ("embedded:minilm_roberta", "bert", "head", r"backbone.family=bert: .* is a roberta"),
         (
             "nobody/nothing",
             "bert",

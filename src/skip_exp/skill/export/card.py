@@ -18,10 +18,7 @@ from skip_exp.skill.record import SkillRecord
 CARD = "README.md"
 TEMPLATE = Path(__file__).with_name("card.md.jinja")
 # Hub ids and licences of known backbones. The card of another one names no licence.
-EMBEDDED = {
-    "embedded:minilm": "sentence-transformers/all-MiniLM-L6-v2",
-    "embedded:minilm_roberta": "sentence-transformers/all-MiniLM-L6-v2",
-}
+EMBEDDED = {"embedded:minilm": "sentence-transformers/all-MiniLM-L6-v2"}
 LICENCES = {
     "embedded:roberta_mini": "apache-2.0",
     "embedded:t5_mini": "mit",
