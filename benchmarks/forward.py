@@ -2,12 +2,13 @@
 
 from functools import partial
 
+from benchmarks.masked import zero
 from benchmarks.models import keep_at, prompted_shape
 from benchmarks.tables import Options, Reach, Row
 from benchmarks.timing import compare, side_by_side
 from skip_exp.models.cost import flops, random_batch
 from skip_exp.models.soft_prompt import SoftPromptModel
-from skip_exp.pruning.surgery import cut, zero
+from skip_exp.pruning.surgery import cut
 from skip_exp.utils.timing import best_device
 
 TITLE = "Final model against dense model"

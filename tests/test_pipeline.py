@@ -349,8 +349,6 @@ def test_finished_results_are_timed_again(
     again = json.loads(file.read_text())
     assert again["latency"].items() >= fields.items()
     assert numbers(again) == numbers(done)
-    assert benchmark.main([str(tmp_path / "run"), "--control"]) == 0
-    assert seen[1] == [before, before]  # zeroed, not cut
     assert benchmark.main([str(tmp_path / "nowhere.json")]) == 1
 
 

@@ -8,10 +8,11 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from benchmarks.masked import zero
 from skip_exp.models.families.base import AttentionBlock, causal_mask, key_mask
 from skip_exp.models.prompts import InputPrompt, PrefixPrompt, cut_heads
 from skip_exp.models.soft_prompt import SoftPromptModel
-from skip_exp.pruning.surgery import cut, zero
+from skip_exp.pruning.surgery import cut
 from tests.helpers.tiny import KINDS, tiny_backbone, tiny_batch, tiny_model
 
 CASES = 200  # per family, an eighth of them in the normal run

@@ -20,7 +20,7 @@ from skip_exp.errors import SkipError
 from skip_exp.models import backbones
 from skip_exp.models.backbones import load_backbone
 from skip_exp.skill.classifier import encode_texts, token_batches
-from skip_exp.skill.files import read_skill, save_skill, write_skill
+from skip_exp.skill.files import save_skill, write_skill
 from tests.helpers.saved import Saved, save_backbone, save_tiny_skill
 from tests.helpers.toy import rarely
 
@@ -197,15 +197,6 @@ def test_a_rank_is_believed_only_where_it_fits_what_is_stored(tmp_path: Path) ->
         _forge(**changes)(saved)
         with pytest.raises(SkipError, match=named):
             Skill.load(saved.folder)
-
-
-def test_factors_under_their_former_names_are_read(tmp_path: Path) -> None:
-    saved = save_tiny_skill(tmp_path, train="lora")
-    record, tensors = read_skill(saved.folder)
-    former = {n.replace("lora_B", "left").replace("lora_A", "right"): t for n, t in tensors.items()}
-    assert former.keys() != tensors.keys()
-    write_skill(saved.folder, former, record.stored())
-    assert read_skill(saved.folder)[1].keys() == tensors.keys()
 
 
 def test_a_backbone_that_has_moved(tmp_path: Path) -> None:
@@ -417,10 +408,3 @@ def test_the_package_stays_light_until_a_skill_is_asked_for() -> None:
     code += "assert 'torch' in sys.modules and 'lightning' not in sys.modules"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-
-
-def test_an_old_stand_alone_export_is_named(tmp_path: Path) -> None:
-    for name in ("config.json", "model.safetensors"):
-        (tmp_path / name).write_text("{}")
-    with pytest.raises(SkipError, match="--format hf"):
-        Skill.load(tmp_path)

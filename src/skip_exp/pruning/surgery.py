@@ -37,20 +37,6 @@ def cut(model: SoftPromptModel, keep: Keep) -> SoftPromptModel:
     return smaller
 
 
-def zero(model: SoftPromptModel, keep: Keep) -> SoftPromptModel:
-    """Build a full-size copy with the removed neurons zeroed: computes the same as ``cut``."""
-    masked = model.copy()
-    for block in masked.blocks():
-        if isinstance(block, AttentionBlock):
-            query, _, _ = block.attention.projections()
-            rows_qk, rows_vo = attention_rows(block, keep)
-            _zero_rows(query, rows_qk)
-            _zero_columns(block.output, rows_vo)
-        elif (units := keep.get(block.name.site("ffn"))) is not None:
-            _zero_columns(block.down, units)
-    return masked
-
-
 def attention_rows(block: AttentionBlock, keep: Keep) -> tuple[Tensor, Tensor]:
     """Rows of the query/key and of the value projection that ``keep`` keeps, head by head."""
     a, site = block.attention, block.name.site
@@ -104,17 +90,3 @@ def narrow_in(linear: nn.Linear, columns: Tensor) -> None:
 def frozen(weight: Tensor) -> nn.Parameter:
     """Wrap a weight that is not trained."""
     return nn.Parameter(weight, requires_grad=False)
-
-
-def _zero_rows(linear: nn.Linear, kept: Tensor) -> None:
-    mask = torch.zeros(linear.out_features, 1, device=linear.weight.device)
-    mask[kept] = 1
-    linear.weight = frozen(linear.weight.detach() * mask)
-    if linear.bias is not None:
-        linear.bias = frozen(linear.bias.detach() * mask[:, 0])
-
-
-def _zero_columns(linear: nn.Linear, kept: Tensor) -> None:
-    mask = torch.zeros(linear.in_features, device=linear.weight.device)
-    mask[kept] = 1
-    linear.weight = frozen(linear.weight.detach() * mask)

@@ -23,9 +23,7 @@ from skip_exp.skill.record import RECORD, VERSION, SkillRecord, parse_record, re
 from skip_exp.utils import files
 
 TENSORS = "skill.safetensors"
-MODEL = "model.safetensors"  # of an hf export; see `SharedRecord`
 KEEP = "keep/"  # prefix of the names of kept indices
-FORMER = {"left": "lora_B", "right": "lora_A"}  # names of factors in older skills
 
 
 def save_skill(folder: Path, model: SoftPromptModel, keep: Keep, record: SkillRecord) -> Path:
@@ -76,33 +74,15 @@ def read_skill(folder: Path) -> tuple[SkillRecord, dict[str, Tensor]]:
         raise SkipError(f"{folder}: damaged or altered: wrong checksum of {TENSORS} and {RECORD}")
     record = parse_record(folder / RECORD, described, SkillRecord)
     tensors = _tensors(folder / TENSORS, content)
-    if record.shared is not None:
-        tensors |= _shared(folder, record.shared.sha256, record.shared.names)
-        record = record.changed(shared=None)
     check_tensors(folder / TENSORS, record, tensors)
     return record, tensors
 
 
-def _shared(folder: Path, sha256: str, names: Mapping[str, str]) -> dict[str, Tensor]:
-    content = read_bytes(folder / MODEL)
-    if sha256 != hashlib.sha256(content).hexdigest():
-        raise SkipError(f"{folder}: damaged or altered: {MODEL} is not what {RECORD} describes")
-    stored = _tensors(folder / MODEL, content)
-    if missing := sorted(set(names.values()) - stored.keys()):
-        raise SkipError(f"{folder / MODEL}: has no tensor {missing[0]!r}")
-    return {ours: stored[there] for ours, there in names.items()}
-
-
 def _tensors(path: Path, content: bytes) -> dict[str, Tensor]:
     try:
-        stored = load(content)
+        return load(content)
     except (SafetensorError, ValueError, KeyError) as error:  # KeyError: a type torch lacks
         raise SkipError(f"{path}: damaged: {first_line(error)}") from error
-    for name in [name for name in stored if name.startswith("backbone.")]:
-        layer, _, last = name.rpartition(".")
-        if last in FORMER:
-            stored[f"{layer}.{FORMER[last]}"] = stored.pop(name)
-    return stored
 
 
 def check_tensors(path: Path, record: SkillRecord, tensors: Mapping[str, Tensor]) -> None:

@@ -15,11 +15,11 @@ from skip_exp.models.precision import check_precision, to_bf16, wants_bf16
 from skip_exp.models.sites import Keep
 from skip_exp.models.soft_prompt import SoftPromptModel
 from skip_exp.skill.classifier import Classifier, Row, encode_texts
-from skip_exp.skill.export.huggingface.folder import CODE, write_folder
+from skip_exp.skill.export.huggingface.folder import write_folder
 from skip_exp.skill.export.huggingface.hub import check_push, download, upload
 from skip_exp.skill.files import read_skill, split
 from skip_exp.skill.rebuild import check_parts, cut_model, fill
-from skip_exp.skill.record import CONFIG, ONNX, RECORD, SkillRecord
+from skip_exp.skill.record import CODE, ONNX, RECORD, SkillRecord
 
 _LOADING = threading.Lock()  # two threads must not read one backbone at once
 
@@ -126,11 +126,6 @@ def _refuse_export(folder: Path) -> None:
         )
     if (folder / ONNX).is_file():
         raise SkipError(f"{folder}: an ONNX export; skip_exp.OnnxSkill.load reads it")
-    if (folder / CONFIG).is_file():
-        raise SkipError(
-            f"{folder}: a stand-alone safetensors export, a format that is no longer read; "
-            "export the skill again with --format hf"
-        )
 
 
 def _backbone(folder: Path, about: SkillRecord, backbone_path: str | Path | None) -> Backbone:

@@ -17,6 +17,7 @@ from skip_exp.utils.files import parse_json
 VERSION = 1
 RECORD = "skill.json"
 CONFIG, ONNX = "config.json", "model.onnx"  # files of an export
+CODE = "modeling_skip.py"  # of an hf export; transformers copies it there
 
 
 class _Part(BaseModel):
@@ -56,18 +57,6 @@ class FactorsRecord(_Part):
     bytes: int
 
 
-class SharedRecord(_Part):
-    """Weights that only ``model.safetensors`` of an hf export holds: all of them were trained.
-
-    Attributes:
-        sha256: of ``model.safetensors``.
-        names: {tensor of the skill: its name in ``model.safetensors``}.
-    """
-
-    sha256: str
-    names: dict[str, str]
-
-
 class SkillRecord(_Part):
     """All fields of a skill except version and checksum.
 
@@ -78,7 +67,6 @@ class SkillRecord(_Part):
         max_length: texts are truncated to this many tokens.
         train: the trained parameters. ``bias`` adds biases and norms to the file, ``lora`` also
             the factors of low-rank updates, ``full`` every weight.
-        shared: set in an hf export; None once the tensors are read.
     """
 
     task: str
@@ -91,7 +79,6 @@ class SkillRecord(_Part):
     scores: ScoreRecord
     train: Literal["prompt", "prompt_readout", "bias", "lora", "full"]
     factors: FactorsRecord | None = None
-    shared: SharedRecord | None = None
 
     @field_validator("text", "labels")
     @classmethod

@@ -168,14 +168,6 @@ def _sizes(model: SoftPromptModel, stack: str) -> list[dict[str, dict[str, Any]]
     return [layers[i] for i in sorted(layers)]
 
 
-def shared_names(model: SoftPromptModel) -> dict[str, str]:
-    """{parameter: its name in the exported model} of the parameters that both models share."""
-    there: dict[int, str] = {}
-    for name, tensor in _state(model):
-        there.setdefault(id(tensor), name)  # the library stores the first of tied weights
-    return {ours: there[id(p)] for ours, p in model.named_parameters() if id(p) in there}
-
-
 # --- weights by their names in SkipForSequenceClassification --------------------------------------
 
 

@@ -1,16 +1,13 @@
 """Push a skill to the Hugging Face hub, and pull it."""
 
-from contextlib import suppress
 from pathlib import Path
 
 import huggingface_hub
-from huggingface_hub.errors import EntryNotFoundError
 
 from skip_exp.data.files import STAND_IN
 from skip_exp.errors import SkipError, first_line
-from skip_exp.skill.files import MODEL, TENSORS
-from skip_exp.skill.record import RECORD, SkillRecord
-from skip_exp.utils.files import parse_json
+from skip_exp.skill.files import TENSORS
+from skip_exp.skill.record import CODE, RECORD, SkillRecord
 from skip_exp.utils.hub import hub_reachable, offline_if_unreachable
 
 
@@ -53,19 +50,14 @@ def upload(folder: Path, repo_id: str) -> str:
 def download(repo_id: str, revision: str | None = None) -> Path:
     """Folder of the skill ``repo_id``, from the hub or its cache.
 
-    If the repository has a skill's own files, only these are downloaded, and the model only if
-    they refer to its weights.
+    Only the skill's own files are downloaded, and the model's code, which marks an hf export.
 
     Raises:
         SkipError: there is none, or the hub cannot be reached.
     """
     offline_if_unreachable()
     try:
-        wanted: list[str] | None = None  # everything, if there is no skill
-        with suppress(EntryNotFoundError):
-            record = Path(huggingface_hub.hf_hub_download(repo_id, RECORD, revision=revision))
-            shared = "shared" in parse_json(record.read_bytes())
-            wanted = [RECORD, TENSORS, *([MODEL] if shared else [])]
+        wanted = [RECORD, TENSORS, CODE]
         folder = huggingface_hub.snapshot_download(
             repo_id, revision=revision, allow_patterns=wanted
         )

@@ -36,15 +36,12 @@ class OnnxRecord(SkillRecord):
     Attributes:
         sha256: of ``model.onnx``.
         vocabulary: {kept, of, texts} of a cut vocabulary.
-        layers, settings: of older exports; not used.
     """
 
     format: Literal["onnx"]
     int8: bool
     sha256: str
     vocabulary: dict[str, int | str] | None = None
-    layers: Any = None
-    settings: Any = None
 
 
 @dataclass(frozen=True, repr=False)
