@@ -94,7 +94,7 @@ class Backend:
     def __init__(self) -> None:
         self.runs: dict[str, Run] = {}
         self.artifacts: dict[str, Artifact] = {}  # by id
-        self.views: list[dict[str, Any]] = []  # workspaces and reports, as they were saved
+        self.views: list[dict[str, Any]] = []  # workspaces, as they were saved
         self.hangs = False  # requests get no answer any more
         handler = type("Handler", (_Handler,), {"backend": self})
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
@@ -131,7 +131,7 @@ class Backend:
                 return {"notifyScriptableRunAlert": {"success": True}}
             case "Viewer":
                 return {"viewer": {"id": "u", "entity": ENTITY, "username": "user"}}
-            case "UpsertView2" | "upsertView":  # a workspace, a report
+            case "UpsertView2":  # a workspace
                 self.views.append(given)
                 project = {"id": "p", "name": given["projectName"], "entityName": ENTITY}
                 view = {**given, "id": f"v{len(self.views)}", "project": project}

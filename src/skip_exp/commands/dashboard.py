@@ -1,27 +1,25 @@
-"""Save two Weights & Biases workspaces and a report of this project's runs.
+"""Save two Weights & Biases workspaces: panels of this project's runs.
 
 Example:
 
-    skip-exp dashboard outputs --entity my-team --project skip_exp
+    skip-exp dashboard --entity my-team --project skip_exp
 
-Panels read the runs' summaries, which have the fields of result.json. The report's tables come from
-the results in the folders given. Needs wandb-workspaces: pip install 'skip_exp[dashboard]'.
+Panels read the runs' summaries, which have the fields of result.json. For tables, see skip-exp
+report. Needs wandb-workspaces: pip install 'skip_exp[dashboard]'.
 """
 
 import json
 from collections.abc import Sequence
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
 import wandb
 
 from skip_exp.commands.line import one_line_errors, parser
 from skip_exp.config.names import FITS, METRICS, STATES
 from skip_exp.errors import SkipError
 from skip_exp.logger import key
-from skip_exp.report import cells, compare, frame, tables
+from skip_exp.report import tables
 
 SCORES = tuple(f"metric/{phase}" for phase in STATES)
 COLUMNS = (
@@ -30,22 +28,8 @@ COLUMNS = (
     *("data_is_sample", "status", "error"),
 )
 SHOWN = [f"summary:{column}" for column in COLUMNS]
-PARALLEL = (*("ratio", "attribution", "seed", "params/all_pruned", "latency/speedup", *SCORES),)
+PARALLEL = ("ratio", "attribution", "seed", "params/all_pruned", "latency/speedup", *SCORES)
 BARS = (*SCORES, "latency/speedup", "params/all_pruned")
-FRONTS = {"latency/speedup": "speed-up", "params/all_pruned": "parameters pruned"}
-FRONT = "Per task the models that no other beats in both; without contended timings."
-ABOUT = "Prompt tuning on the neurons that a task needs: scores, sizes, speed."
-
-
-def _library() -> tuple[Any, Any]:
-    """The modules of W&B's reports and workspaces."""
-    try:
-        import wandb_workspaces.reports.v2 as wr  # an extra
-        import wandb_workspaces.workspaces as ws  # an extra
-    except ImportError as error:
-        advice = "pip install 'skip_exp[dashboard]'"
-        raise SkipError(f"dashboard: wandb-workspaces is not installed: {advice}") from error
-    return wr, ws
 
 
 def workspaces(entity: str, project: str) -> list[Any]:
@@ -54,7 +38,12 @@ def workspaces(entity: str, project: str) -> list[Any]:
     Raises:
         SkipError: the extra is not installed.
     """
-    wr, ws = _library()
+    try:
+        import wandb_workspaces.reports.v2 as wr  # an extra
+        import wandb_workspaces.workspaces as ws  # an extra
+    except ImportError as error:
+        advice = "pip install 'skip_exp[dashboard]'"
+        raise SkipError(f"dashboard: wandb-workspaces is not installed: {advice}") from error
 
     def view(name: str, sections: dict[str, list[Any]], groupby: list[Any]) -> Any:
         shown = [ws.Section(name=n, panels=panels, is_open=True) for n, panels in sections.items()]
@@ -100,54 +89,6 @@ def _panels(wr: Any) -> dict[str, list[Any]]:
     }
 
 
-def report(entity: str, project: str, folders: Sequence[str]) -> Any:
-    """Tables of the results in the folders, and panels of the project's runs.
-
-    Without folders it has the panels alone.
-
-    Raises:
-        SkipError: the extra is not installed; folders without a result.
-    """
-    wr, _ = _library()
-    blocks = [wr.H1("Tables"), *map(wr.MarkdownBlock, sections(folders))] if folders else []
-    # A runset without a project takes the report's; with one, the server would be asked here.
-    runs = wr.Runset(name="runs", pinned_columns=SHOWN)
-    blocks += [wr.H1("Runs")]
-    for name, panels in _panels(wr).items():
-        blocks += [wr.H2(name), wr.PanelGrid(runsets=[runs], panels=panels)]
-    return wr.Report(project, entity, "skip_exp: results", ABOUT, blocks, width="fluid")
-
-
-def sections(folders: Sequence[str]) -> list[str]:
-    """Markdown: the results, their Pareto fronts, and attribution methods compared in pairs.
-
-    Raises:
-        SkipError: no result there.
-    """
-    loaded = frame.load(folders)
-    gathered = cells.gather(loaded)
-    parts = ["## Results", *tables.parts(gathered), "## Pareto fronts", FRONT]
-    for measure, name in FRONTS.items():
-        best = tables.markdown(front(gathered.cells, measure))
-        parts += [f"### Final score against {name}", best]
-    texts = ["\n\n".join(parts)]
-    with suppress(SkipError):  # nothing to compare
-        compared = compare.compare(loaded, "attribution")
-        texts.append(compare.page(compared, "attribution", "metric/final"))
-    return texts
-
-
-def front(every: pd.DataFrame, measure: str) -> pd.DataFrame:
-    """The rows of `tables.lines` that are on the Pareto front of their task, by task.
-
-    ``measure``: the column that is to be large, beside the final score.
-    """
-    points = every.assign(x=every[f"{measure} mean"], y=every["metric/final mean"])
-    points = points.dropna(subset=["x", "y"])
-    parts = [cells.front(part) for _, part in points.groupby(["task", "sample"])]
-    return tables.lines(pd.concat(parts)) if parts else pd.DataFrame()
-
-
 def specification(views: Sequence[Any]) -> str:
     """What would be sent to W&B, as JSON."""
     plain = [
@@ -157,7 +98,7 @@ def specification(views: Sequence[Any]) -> str:
 
 
 def save(views: Sequence[Any]) -> list[str]:
-    """Save workspaces and report; returns their addresses.
+    """Save workspaces; returns their addresses.
 
     Raises:
         SkipError: no API key, or W&B refuses or cannot be reached.
@@ -173,16 +114,14 @@ def save(views: Sequence[Any]) -> list[str]:
 @one_line_errors(1)
 def main(arguments: Sequence[str] | None = None) -> int:
     line = parser("dashboard", __doc__)
-    line.add_argument("folders", nargs="*", metavar="FOLDER", help="results for the tables")
     line.add_argument("--entity", help="W&B user or team; not needed with --dry-run")
     line.add_argument("--project", default="skip_exp")
     line.add_argument("--dry-run", action="store_true", help="only write the specification")
     line.add_argument("--out", type=Path, default=Path("outputs/dashboard.json"), metavar="FILE")
     options = line.parse_args(arguments)
     if not (options.entity or options.dry_run):
-        line.error("--entity: needed to save workspaces and report")
-    place = options.entity or "ENTITY", options.project
-    views = [*workspaces(*place), report(*place, options.folders)]
+        line.error("--entity: needed to save workspaces")
+    views = workspaces(options.entity or "ENTITY", options.project)
     if options.dry_run:
         tables.save({options.out: specification(views) + "\n"})
         print(f"written: {options.out}")

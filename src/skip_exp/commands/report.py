@@ -42,7 +42,7 @@ def write(folders: Sequence[str], out: Path) -> None:
     text = tables.lines(report.cells)
     left = [f"failed: {cells.describe(run)}" for run in report.failed.itertuples()]
     left += [f"missing: {cells.describe(job)}" for job in report.missing.itertuples()]
-    parts = ["# Results", *tables.parts(report)]
+    parts = ["# Results", *cells.warnings(report), tables.markdown(text), tables.CAPTION]
     if left:
         parts += ["## Failed and missing", "\n".join(f"- {line}" for line in left)]
     texts = {

@@ -9,7 +9,7 @@ from rich.table import Table
 
 from skip_exp.config.names import STATES
 from skip_exp.errors import SkipError
-from skip_exp.report.cells import Gathered, ratio_text, warnings
+from skip_exp.report.cells import ratio_text
 from skip_exp.utils import files
 
 TEXT_COLUMNS = (  # aligned to the left; the others are numbers
@@ -92,11 +92,6 @@ def notes(cells: pd.DataFrame) -> list[str]:
         }
         texts.append(", ".join(text for text, is_so in marks.items() if is_so))
     return texts
-
-
-def parts(report: Gathered) -> list[str]:
-    """Paragraphs of Markdown: warnings, the table of the cells, and its caption."""
-    return [*warnings(report), markdown(lines(report.cells)), CAPTION]
 
 
 def to_csv(cells: pd.DataFrame) -> str:
