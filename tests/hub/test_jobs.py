@@ -120,7 +120,7 @@ def test_the_papers_table_cut_to_a_seed_a_ratio_and_an_epoch(
     assert "-m skip_exp table2 --profile paper" in made.stdout
     settings = ("tune.epochs=1", "retune.epochs=1", "attribution.samples=16", "benchmark.repeats=1")
     planned = run(hub, "table2", *settings, "--profile", "paper", "--no-run")
-    assert "table2: 0 of 216 jobs done, 216 remain" in planned.stdout
+    assert "table2: 0 of 216 jobs done" in planned.stdout
     sweep = ("--config-dir", str(ROOT / "sweeps"), "--config-name", "table2", *settings)
     narrowed = ("seed=1", "prune.ratio=0.52", "trainer.progress=false", "logger=none")
     ended = run(hub, *sweep, *narrowed)
@@ -130,7 +130,7 @@ def test_the_papers_table_cut_to_a_seed_a_ratio_and_an_epoch(
     assert {one["ratio"] for one in found} == {0.52}
     assert not [one for one in found if one["data_is_sample"]]
     table = run(hub, "table2", *settings, "--profile", "paper", "--no-run")
-    assert "table2: 18 of 216 jobs done, 198 remain" in table.stdout
+    assert "table2: 18 of 216 jobs done" in table.stdout
     assert "profile paper: " in table.stdout and "hub can be reached" in table.stdout
     text = (tmp_path / "outputs/table2/table2.md").read_text()
     lines = [line for line in text.splitlines() if "| 0.52 |" in line]

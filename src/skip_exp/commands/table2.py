@@ -16,7 +16,6 @@ import sys
 from argparse import Namespace
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 from omegaconf import OmegaConf
@@ -26,7 +25,7 @@ from skip_exp.errors import SkipError
 from skip_exp.report import frame
 from skip_exp.report import grid as grids
 from skip_exp.report.grid import Grid
-from skip_exp.report.reconstruction import Plan, to_latex, to_markdown
+from skip_exp.report.reconstruction import to_latex, to_markdown
 from skip_exp.report.tables import save
 from skip_exp.utils import hub
 
@@ -34,7 +33,7 @@ SWEEPS = {"paper": "table2", "offline": "table2_offline"}
 REHEARSAL = "table2_embedded"  # the sweep on rows that come with the package
 
 
-def plan(profile: str, overrides: Sequence[str]) -> Plan:
+def plan(profile: str, overrides: Sequence[str]) -> Grid:
     """Choose the profile (``auto``) and the data by what can be reached.
 
     Raises:
@@ -45,68 +44,38 @@ def plan(profile: str, overrides: Sequence[str]) -> Plan:
     why += "the model hub can be reached" if reachable else "the model hub cannot be reached"
     if profile == "auto":
         profile = "paper" if reachable else "offline"
-    source, where, sweep = "hub", "data: hub", SWEEPS[profile]
-    if profile != "paper":
-        source, where = _data(grids.read(sweep, overrides), reachable)
-    if source == "embedded":
-        sweep = REHEARSAL
-    given = [*overrides, f"data.source={source}"]
-    return Plan(grids.read(sweep, given), profile, f"{why}; {where}", source, given)
+    sweep, source, where = SWEEPS[profile], "hub", "data: hub"
+    if profile == "offline":
+        tasks, folder = grids.swept(sweep)["task"], os.environ.get("SKIP_EXP_DATA")
+        if folder and all((Path(folder) / task).is_dir() for task in tasks):
+            source, where = "local", "data: local folder"
+        elif not (reachable or all(is_cached(task, overrides) for task in tasks)):
+            sweep, source = REHEARSAL, "embedded"
+            where = "data: embedded, because SKIP_EXP_DATA is not set or lacks a task"
+    return grids.read(sweep, source, overrides, f"Profile {profile}: {why}; {where}")
 
 
-def _data(grid: Grid, reachable: bool) -> tuple[str, str]:
-    """Where the rows of every task of the grid are: ``data.source``, and that in words."""
-    folder = os.environ.get("SKIP_EXP_DATA")
-    if folder and all((Path(folder) / task).is_dir() for task in grid.task_configs):
-        return "local", "data: local folder"
-    if reachable:
-        return "hub", "data: hub"
-    try:
-        for task in grid.task_configs.values():
-            load_from_hub(task)
-    except SkipError:
-        return "embedded", "data: embedded, because SKIP_EXP_DATA is not set or lacks a task"
-    return "hub", "data: what the hub's cache has"
-
-
-def load_from_hub(task: dict[str, Any]) -> None:
-    """Raise SkipError where the hub, or its cache, does not have the task's rows."""
+def is_cached(task: str, overrides: Sequence[str]) -> bool:
+    """Whether the hub's cache has the task's rows."""
     from skip_exp.data.sources import load_task  # takes seconds to import: only where asked
     from skip_exp.data.spec import task_spec  # takes seconds to import: only where asked
 
-    load_task(task_spec(OmegaConf.create(task)), "hub", None)
+    composed = grids.composed(SWEEPS["offline"], [f"+task={task}", *overrides])
+    try:
+        load_task(task_spec(OmegaConf.create(composed["task"])), "hub", None)
+    except SkipError:
+        return False
+    return True
 
 
-def progress(grid: Grid, answers: pd.DataFrame) -> str:
-    """``12 of 36 jobs done, 24 remain: about 40 min``
-
-    The estimate is the mean time of finished jobs of the same backbone, else of all.
-    """
-    left, every = grid.remaining(answers), len(grid.jobs)
-    text = f"{every - len(left)} of {every} jobs done"
-    if left.empty:
-        return text
-    done = answers[answers["status"] == "done"]
-    typical = done.groupby("backbone")["seconds/total"].mean()
-    each = left["backbone"].map(typical).fillna(done["seconds/total"].mean())
-    minutes = each.sum(skipna=False) / 60
-    if pd.isna(minutes):
-        time = f"no estimate before the first result (Cost: in sweeps/{grid.name}.yaml)"
-    elif minutes < 1:
-        time = "about a minute"
-    else:
-        time = f"about {minutes:.0f} min" if minutes < 90 else f"about {minutes / 60:.1f} h"
-    return f"{text}, {len(left)} remain: {time}"
-
-
-def run(chosen: Plan) -> bool:
+def run(grid: Grid) -> bool:
     """Run the sweep in the foreground; whether it was interrupted. It skips finished jobs."""
-    print(f"running: {shlex.join(chosen.command)}", flush=True)
+    print(f"running: {shlex.join(grid.command)}", flush=True)
     interruptions: list[int] = []
     # Ctrl-C reaches the sweep as well. Waiting for it lets it close its job.
     before = signal.signal(signal.SIGINT, lambda number, _: interruptions.append(number))
     try:
-        subprocess.run(chosen.command, check=False)
+        subprocess.run(grid.command, check=False)
     except KeyboardInterrupt:  # SIGTERM reaches this process alone, and this ends the sweep
         return True
     finally:
@@ -135,28 +104,26 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _main(options: Namespace) -> int:
-    chosen = plan(options.profile, options.overrides)
-    grid = chosen.grid
+    grid, out = plan(options.profile, options.overrides), options.out
 
     def answered() -> pd.DataFrame:
         folders = [folder for folder in options.results if Path(folder).exists()]
-        answers = grid.answers(frame.read(folders), chosen.source)
-        print(f"{grid.name}: {progress(grid, answers)}", flush=True)
+        answers = grid.answers(frame.read(folders))
+        done = len(grid.jobs) - len(grid.remaining(answers))
+        print(f"{grid.name}: {done} of {len(grid.jobs)} jobs done", flush=True)
         return answers
 
-    print(f"profile {chosen.profile}: {chosen.why}", flush=True)
-    if chosen.rehearsal:
+    print(grid.about, flush=True)
+    if grid.is_rehearsal:
         print("this is a rehearsal: these are not the tasks of the table", flush=True)
+        out = out.with_name(f"{out.name}-rehearsal")
     answers, interrupted = answered(), False
     if old := ((answers["status"] == "done") & ~grids.is_current(answers)).sum():
         print(f"{old} results of another version of the code: their jobs are run again", flush=True)
     if len(grid.remaining(answers)) and not options.no_run:
-        interrupted, answers = run(chosen), answered()
-    out = options.out
-    if chosen.rehearsal:
-        out = out.with_name(f"{out.name}-rehearsal")
-    text = to_markdown(chosen, answers)
-    files = {out / "table2.md": text, out / "table2.tex": to_latex(chosen, answers)}
+        interrupted, answers = run(grid), answered()
+    text = to_markdown(grid, answers)
+    files = {out / "table2.md": text, out / "table2.tex": to_latex(grid, answers)}
     save(files)
     print(text)
     print(f"written: {', '.join(map(str, files))}")

@@ -1,5 +1,6 @@
 """The jobs that a sweep file asks for, and which results answer them."""
 
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
@@ -20,7 +21,6 @@ from skip_exp.errors import SkipError
 from skip_exp.report.cells import without
 from skip_exp.report.frame import PRECISION, settings, settings_of
 
-SWEPT = ("task", "backbone", "prune.ratio", "seed")
 JOB = ["task", "backbone", "ratio", "seed"]
 
 
@@ -29,12 +29,26 @@ class Grid:
     """A sweep over tasks, backbones, ratios and seeds."""
 
     name: str
+    overrides: list[str]  # of every job
+    source: str  # data.source of every job
+    about: str  # why this sweep, and this data
     jobs: pd.DataFrame  # a row per job, columns JOB
-    task_configs: dict[str, dict[str, Any]]  # by task
+    heads: dict[str, str]  # task -> "task (metric)"
     settings: dict[tuple[str, str], dict[str, str]]  # by task and backbone: see `settings_of`
 
-    def answers(self, results: pd.DataFrame, source: str) -> pd.DataFrame:
-        """The results, done or failed, of the grid's jobs and settings on rows of ``source``.
+    @property
+    def is_rehearsal(self) -> bool:
+        """Whether the rows are those that come with the package."""
+        return self.source == "embedded"
+
+    @property
+    def command(self) -> list[str]:
+        """The sweep as a command."""
+        sweep = ["--config-dir", str(config.sweep_dir()), "--config-name", self.name]
+        return [sys.executable, "-m", "skip_exp", *sweep, *self.overrides]
+
+    def answers(self, results: pd.DataFrame) -> pd.DataFrame:
+        """The results, done or failed, of the grid's jobs, settings and source.
 
         A result of another version of the code is among them where there is no newer one.
         :meth:`remaining` counts its job, since the sweep runs it again.
@@ -43,7 +57,7 @@ class Grid:
         rows = zip(placed["task"], placed["backbone"], settings(placed), strict=True)
         is_same = [_agree(self.settings[task, backbone], found) for task, backbone, found in rows]
         placed = placed[pd.Series(is_same, dtype=bool)]
-        placed = placed[(placed["status"] != "done") | (placed["data"] == source)]
+        placed = placed[(placed["status"] != "done") | (placed["data"] == self.source)]
         older = without(placed[~is_current(placed)], _finished(placed), JOB)
         return pd.concat([older, placed[is_current(placed)]], ignore_index=True)
 
@@ -66,32 +80,34 @@ def _finished(frame: pd.DataFrame) -> pd.DataFrame:
     return frame[is_current(frame) & (frame["status"] == "done")]
 
 
-def read(name: str, overrides: Sequence[str] = ()) -> Grid:
-    """The grid of ``sweeps/<name>.yaml`` with further overrides of values it does not sweep.
+def read(name: str, source: str, overrides: Sequence[str] = (), about: str = "") -> Grid:
+    """The grid of ``sweeps/<name>.yaml`` with overrides of keys that it does not sweep over.
 
     Raises:
-        SkipError: the file sweeps over something else, or does not compose.
+        SkipError: the file does not compose with them.
     """
-    file = config.sweep_dir() / f"{name}.yaml"
-    params = yaml.safe_load(file.read_text("utf-8"))["hydra"]["sweeper"]["params"]
-    values = {key.lstrip("+"): choices(value) for key, value in params.items()}
-    if set(values) != set(SWEPT):
-        raise SkipError(f"{file}: must sweep over {', '.join(SWEPT)}; it has {', '.join(values)}")
+    values = swept(name)
     for override in overrides:
-        if override.lstrip("+").split("=")[0] in SWEPT:
+        if override.lstrip("+").split("=")[0] in values:
             raise SkipError(f"{override}: {name} sweeps over it; run a custom sweep instead")
-    names, task_configs, grid_settings = {}, {}, {}
+    given = [*overrides, f"data.source={source}"]
+    heads, found, every = {}, {}, []
     for task, backbone in product(values["task"], values["backbone"]):
-        cfg = composed(name, (f"+task={task}", f"backbone={backbone}", *overrides))
-        names[task], names[backbone] = cfg["task"]["name"], cfg["backbone"]["name"]
-        task_configs[names[task]] = cfg["task"]
-        grid_settings[names[task], names[backbone]] = settings_of(cfg)
-    every = [
-        (names[task], names[backbone], float(ratio), int(seed))
-        for task, backbone, ratio, seed in product(*(values[key] for key in SWEPT))
-    ]
+        cfg = composed(name, (f"+task={task}", f"backbone={backbone}", *given))
+        names = cfg["task"]["name"], cfg["backbone"]["name"]
+        heads[names[0]] = f"{names[0]} ({cfg['task']['metrics'][0]})"
+        found[names] = settings_of(cfg)
+        points = product(values["prune.ratio"], values["seed"])
+        every += [(*names, float(ratio), int(seed)) for ratio, seed in points]
     jobs = pd.DataFrame(every, columns=JOB).astype({"seed": "Int64"})
-    return Grid(name, jobs, task_configs, grid_settings)
+    return Grid(name, given, source, about, jobs, heads, found)
+
+
+def swept(name: str) -> dict[str, list[str]]:
+    """The values that ``sweeps/<name>.yaml`` sweeps over."""
+    content = yaml.safe_load((config.sweep_dir() / f"{name}.yaml").read_text("utf-8"))
+    params = content["hydra"]["sweeper"]["params"]
+    return {key.lstrip("+"): choices(value) for key, value in params.items()}
 
 
 def choices(text: Any) -> list[str]:

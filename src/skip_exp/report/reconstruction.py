@@ -1,12 +1,10 @@
 """The reconstructed table: backbones and ratios down, tasks across."""
 
-import sys
-from collections.abc import Iterator
-from dataclasses import dataclass
+from itertools import product
+from typing import Any
 
 import pandas as pd
 
-from skip_exp.config import schema
 from skip_exp.report import tables
 from skip_exp.report.cells import backbone_notes, gather
 from skip_exp.report.grid import Grid, is_current
@@ -22,94 +20,63 @@ SCORES = (
     "Scores times 100 on the validation split, mean ± standard deviation over {seeds} seeds: dense"
     " after prompt tuning with nothing removed, the other rows after pruning and re-tuning. ratio:"
     " fraction of the block parameters to remove; block %, all %: removed of the block parameters"
-    ' and of all. On BERT-base ratio 0.67 is the row of "52 % of all parameters".'
+    ' and of all. On BERT-base ratio 0.67 is the row of "52 % of all parameters". at chance: dense'
+    " is not above the majority class by two standard errors."
 )
-CHANCE = "at chance: dense is not above the majority class by two standard errors."
+TIMING = ("latency/batch", "latency/seq_len", "latency/dtype", "latency/device", "latency/threads")
+PLACE = ["backbone", "variant"]
 
 
-@dataclass(frozen=True)
-class Plan:
-    """What is run, and why."""
-
-    grid: Grid
-    profile: str
-    why: str  # this profile
-    source: str  # data.source of every job
-    overrides: list[str]
-
-    @property
-    def rehearsal(self) -> bool:
-        """Whether the rows are embedded: then the table never has the title of the paper's."""
-        return self.source == "embedded"
-
-    @property
-    def title(self) -> str:
-        return REHEARSAL if self.rehearsal else RECONSTRUCTED
-
-    @property
-    def command(self) -> list[str]:
-        sweep = ["--config-dir", str(schema.sweep_dir()), "--config-name", self.grid.name]
-        return [sys.executable, "-m", "skip_exp", *sweep, *self.overrides]
+def title(grid: Grid) -> str:
+    """Rows that come with the package never have the title of the paper's table."""
+    return REHEARSAL if grid.is_rehearsal else RECONSTRUCTED
 
 
-def rows(plan: Plan, answers: pd.DataFrame) -> pd.DataFrame:
+def rows(grid: Grid, answers: pd.DataFrame) -> pd.DataFrame:
     """Per backbone and variant a dense row, then one per ratio, as text.
 
-    Cells without a result say so. ``answers``: the results that belong to the plan's grid.
+    Cells without a result say so. ``answers``: the results that belong to the grid.
     """
-    report, at = gather(answers), ["backbone", "variant"]
-    found = report.cells[at].drop_duplicates()
-    wanted = pd.DataFrame({"backbone": plan.grid.jobs["backbone"].unique()})
-    places = wanted.merge(found, how="left").fillna({"variant": ""})
-    lines = []
-    for place in places.to_dict("records"):
-        cells = report.cells[report.cells[at].eq(place).all(axis=1)]
-        runs = report.runs[report.runs[at].eq(place).all(axis=1)]
-        lines += [place | line for line in _block(plan.grid, cells, runs)]
-    return tables.without_empty(pd.DataFrame(lines))
+    report = gather(answers)
+    final = report.cells.rename(columns=lambda name: name.removeprefix("metric/final "))
+    at = [*PLACE, "task"]
+    # Dense is the same for every ratio of a seed: it counts once.
+    runs = report.runs.sort_values("ratio", kind="stable")
+    dense = runs.drop_duplicates([*at, "seed"], keep="last").groupby(at)["metric/dense"]
+    dense = dense.agg(["mean", "std", "count"]).rename(columns={"count": "n"})
+    dense["at chance"] = final.groupby(at)["at chance"].any()
+    every = pd.concat([dense.reset_index().assign(ratio="dense"), final], ignore_index=True)
+    seeds = grid.jobs["seed"].nunique()
+    every["text"] = [_score(row, seeds) for row in every.to_dict("records")]
+    scores = every.pivot_table("text", [*PLACE, "ratio"], "task", aggfunc="first")
+
+    places = pd.DataFrame({"backbone": grid.jobs["backbone"].unique()})
+    places = places.merge(final[PLACE].drop_duplicates(), how="left").fillna({"variant": ""})
+    ratios = ["dense", *grid.jobs["ratio"].unique()]
+    keys = [(*place, ratio) for place, ratio in product(places.to_numpy().tolist(), ratios)]
+    wanted = pd.MultiIndex.from_tuples(keys, names=[*PLACE, "ratio"])
+    text = pd.DataFrame(index=wanted)
+    for name in ("block", "all"):
+        removed = runs.groupby([*PLACE, "ratio"])[f"params/{name}_pruned"].mean()
+        text[f"{name} %"] = removed.reindex(wanted).map(percent)
+    speeds = {key: _speed(group) for key, group in final.groupby([*PLACE, "ratio"])}
+    text["speed-up"] = [speeds.get(key, "-") for key in keys]
+    text.loc[wanted.get_level_values("ratio") == "dense", :] = ["0.0", "0.0", "1.00x"]
+    scores = scores.reindex(index=wanted, columns=list(grid.heads)).fillna("missing")
+    text = text.join(scores.rename(columns=grid.heads)).reset_index()
+    return tables.without_empty(text.assign(ratio=text["ratio"].map(_ratio)))
 
 
-def _block(grid: Grid, cells: pd.DataFrame, runs: pd.DataFrame) -> Iterator[dict[str, str]]:
-    """The rows of one backbone: dense, then every ratio."""
-    configs, seeds = grid.task_configs, grid.jobs["seed"].nunique()
-    heads = {task: f"{task} ({next(iter(cfg['metrics']), '-')})" for task, cfg in configs.items()}
-    scores = {
-        head: _dense(seeds, cells[cells["task"] == task], runs[runs["task"] == task])
-        for task, head in heads.items()
-    }
-    yield {"ratio": "dense", "block %": "0.0", "all %": "0.0", "speed-up": "1.00x"} | scores
-    for ratio in grid.jobs["ratio"].unique():
-        at, of = cells[cells["ratio"] == ratio], runs[runs["ratio"] == ratio]
-        yield {
-            "ratio": f"{ratio:g}",
-            "block %": percent(of["params/block_pruned"].mean()),
-            "all %": percent(of["params/all_pruned"].mean()),
-            "speed-up": _speed(at),
-            **{head: _final(seeds, at[at["task"] == task]) for task, head in heads.items()},
-        }
+def _ratio(ratio: str | float) -> str:
+    return ratio if isinstance(ratio, str) else f"{ratio:g}"
 
 
-def _dense(seeds: int, cells: pd.DataFrame, runs: pd.DataFrame) -> str:
-    """Dense is the same for every ratio of a seed: it counts once."""
-    dense = runs.sort_values("ratio", kind="stable").drop_duplicates("seed", keep="last")
-    scores = dense["metric/dense"]
-    is_chance = cells["at chance"].any()
-    return _score(seeds, scores.mean(), scores.std(), is_chance, len(dense))
-
-
-def _final(seeds: int, cells: pd.DataFrame) -> str:
-    for _, cell in cells.iterrows():  # one, or none
-        mean, std = cell["metric/final mean"], cell["metric/final std"]
-        return _score(seeds, mean, std, cell["at chance"], cell["n"]) if cell["n"] else "failed"
-    return "missing"
-
-
-def _score(seeds: int, mean: float, std: float, is_chance: bool, done: int) -> str:
-    if not done:
-        return "missing"
-    marks = ["at chance"] if is_chance else []
-    marks += [f"{done} of {seeds} seeds"] if done < seeds else []
-    return spread(mean, std) + (f" ({', '.join(marks)})" if marks else "")
+def _score(cell: dict[str, Any], seeds: int) -> str:
+    if not cell["n"]:
+        return "failed"
+    marks = ["at chance"] if cell["at chance"] else []
+    marks += [f"{cell['n']} of {seeds} seeds"] if cell["n"] < seeds else []
+    return spread(cell["mean"], cell["std"]) + (f" ({', '.join(marks)})" if marks else "")
 
 
 def _speed(cells: pd.DataFrame) -> str:
@@ -121,54 +88,45 @@ def _speed(cells: pd.DataFrame) -> str:
     return text if len(means) == 1 else f"{text} ({means.min():.2f} to {means.max():.2f})"
 
 
-def caption(plan: Plan, answers: pd.DataFrame) -> str:
+def caption(grid: Grid, answers: pd.DataFrame) -> str:
     """What the reader must know."""
-    seeds, left = plan.grid.jobs["seed"].nunique(), len(plan.grid.remaining(answers))
+    seeds, left = grid.jobs["seed"].nunique(), len(grid.remaining(answers))
     done = answers[answers["status"] == "done"]
+    timed = answers.loc[answers["timed"] & ~answers["contended"], list(TIMING)].drop_duplicates()
+    settings = [
+        f"batch {batch:g}, {length:g} tokens, {dtype}, {device}, {threads:g} threads"
+        for batch, length, dtype, device, threads in timed.to_numpy()
+    ]
+    speed = "Speed-up: final against dense, mean over tasks (range); measured at "
     old = (~is_current(done)).sum()
     new = " of this version of the code" if old else ""
-    outdated = f"OUTDATED: {old} results come from another version of the code."
-    incomplete = f"INCOMPLETE: {left} of {len(plan.grid.jobs)} jobs have no result{new} yet."
     texts = [
-        f"{plan.title}.",
-        "" if plan.rehearsal else ABOUT,
-        f"Profile {plan.profile}: {plan.why}.",
+        f"{title(grid)}.",
+        "" if grid.is_rehearsal else ABOUT,
+        f"{grid.about}.",
         SCORES.format(seeds=seeds),
-        _timing(answers),
-        CHANCE,
+        f"{speed}{'; '.join(sorted(settings))}." if settings else "",
         *backbone_notes(answers),
-        _provenance(done),
-        outdated if old else "",
-        incomplete if left else "",
+        _provenance(done) if len(done) else "",
+        f"OUTDATED: {old} results come from another version of the code." if old else "",
+        f"INCOMPLETE: {left} of {len(grid.jobs)} jobs have no result{new} yet." if left else "",
     ]
     return " ".join(filter(None, texts))
 
 
-def _timing(answers: pd.DataFrame) -> str:
-    names = [f"latency/{name}" for name in ("batch", "seq_len", "dtype", "device", "threads")]
-    timed = answers.loc[answers["timed"] & ~answers["contended"], names]
-    settings = {
-        f"batch {batch:g}, {length:g} tokens, {dtype}, {device}, {threads:g} threads"
-        for batch, length, dtype, device, threads in timed.to_numpy()
-    }
-    text = "Speed-up: final against dense, mean over tasks (range)"
-    return f"{text}; measured at {'; '.join(sorted(settings))}." if settings else ""
-
-
 def _provenance(done: pd.DataFrame) -> str:
     """Data, torch and commit of the finished results."""
-    commits = done["git_commit"].replace("", "unknown").str[:12]
-    columns = done["data"], done["versions/torch"].replace("", "?"), commits
-    data, torch, commit = (", ".join(sorted(set(column))) for column in columns)
-    return f"Data: {data}; torch {torch}; commit {commit}." if len(done) else ""
+    columns = done["data"], done["versions/torch"], done["git_commit"].str[:12]
+    known = (", ".join(sorted(set(column.replace("", "unknown")))) for column in columns)
+    return "Data: {}; torch {}; commit {}.".format(*known)
 
 
-def to_markdown(plan: Plan, answers: pd.DataFrame) -> str:
+def to_markdown(grid: Grid, answers: pd.DataFrame) -> str:
     """The table with its title above and its caption below."""
-    table = tables.markdown(rows(plan, answers))
-    return f"# {plan.title}\n\n{table}\n\n{caption(plan, answers)}\n"
+    table = tables.markdown(rows(grid, answers))
+    return f"# {title(grid)}\n\n{table}\n\n{caption(grid, answers)}\n"
 
 
-def to_latex(plan: Plan, answers: pd.DataFrame) -> str:
+def to_latex(grid: Grid, answers: pd.DataFrame) -> str:
     """The same as a ``table`` environment (package: booktabs)."""
-    return tables.latex(rows(plan, answers), caption(plan, answers))
+    return tables.latex(rows(grid, answers), caption(grid, answers))
