@@ -16,6 +16,7 @@ from skip_exp.phases.search import search
 from skip_exp.phases.test import test
 from skip_exp.phases.tune import tune
 from skip_exp.results import Result
+from skip_exp.utils.files import full_disk_is_refused
 from skip_exp.utils.timing import Clock
 
 
@@ -26,11 +27,13 @@ def run(cfg: Config) -> Result:
         SkipError: anything the user can fix, in one line.
     """
     job = prepare(cfg)
-    with attempts.hold(cfg, job.job_id, job.cache) as held:
-        if done := held.finished():
-            return held.reuse(done, again(job, done))
-        with held.attempt():
-            return run_phases(job)
+    with attempts.hold(cfg, job.job_id, job.cache) as note:
+        if done := attempts.finished(cfg, job.job_id, note):
+            return attempts.reuse(cfg, done, again(job, done), note)
+        with full_disk_is_refused(job.output):
+            result = run_phases(job)
+        attempts.add(note, job.output)
+        return result
 
 
 def run_phases(job: Job) -> Result:

@@ -124,8 +124,7 @@ class Backend:
                 return {"createRunFiles": about}
             case "RunResumeStatus":
                 entity = {"id": "e", "name": ENTITY}
-                bucket = _resumed(self.runs.get(given["name"]))
-                return {"model": {"id": "m", "name": "p", "entity": entity, "bucket": bucket}}
+                return {"model": {"id": "m", "name": "p", "entity": entity, "bucket": None}}
             case "NotifyScriptableRunAlert":
                 self.run(given["runName"]).alerts.append(given)
                 return {"notifyScriptableRunAlert": {"success": True}}
@@ -207,16 +206,6 @@ def _bucket(given: dict[str, Any]) -> dict[str, Any]:
         **{"id": given["name"], "name": given["name"], "displayName": given["displayName"]},
         **{"description": "", "config": "{}", "sweepName": None, "project": project},
         "historyLineCount": 0,
-    }
-
-
-def _resumed(run: Run | None) -> dict[str, Any] | None:
-    return run and {
-        **{"id": run.id, "name": run.id, "displayName": run.told("displayName")},
-        **{"summaryMetrics": json.dumps(run.summary), "config": run.told("config")},
-        **{"logLineCount": 0, "historyLineCount": len(run.rows), "eventsLineCount": 0},
-        **{"historyTail": "[]", "eventsTail": "[]", "tags": run.told("tags"), "notes": None},
-        "wandbConfig": '{"t": 1}',
     }
 
 

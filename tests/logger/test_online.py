@@ -222,22 +222,6 @@ def test_the_picture_is_uploaded(swept: Swept) -> None:
     assert "keep" not in failed.summary
 
 
-def test_the_run_of_a_killed_job_is_tagged(toy: list[str], tmp_path: Path) -> None:
-    with backend() as server:
-        killed = start(server.url, tmp_path, *toy, "hydra.run.dir=old")
-        wait_for_a_run(server, killed)
-        killed.kill()
-        killed.communicate()
-        again = start(server.url, tmp_path, *toy, "hydra.run.dir=new", "logger.tags=[mine]")
-        _, err = ended(again)
-        assert again.returncode == 0, err
-    old, new = server.runs.values()
-    assert old.told("tags") == [*TAGS[:-1], "superseded"]
-    assert (old.exit_code, old.summary["status"]) == (1, "failed")
-    assert old.summary["error"].startswith("superseded: ended without a result; done again in ")
-    assert (new.exit_code, new.told("tags")) == (0, TAGS)
-
-
 def test_a_backend_that_goes_away_ends_no_sweep(toy: list[str], tmp_path: Path) -> None:
     with backend() as server:
         sweep = start(server.url, tmp_path, *toy, "seed=1,2", "hydra.sweep.dir=all", "-m")

@@ -1,9 +1,9 @@
-"""Opens and closes W&B runs, and tags those of killed jobs as superseded."""
+"""Opens and closes W&B runs."""
 
 import logging
 import os
 from contextlib import suppress
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -57,7 +57,7 @@ def open_run(cfg: Config) -> wandb.Run:
     return run
 
 
-def _init(cfg: Config, mode: Any, **resumed: Any) -> wandb.Run:
+def _init(cfg: Config, mode: Any) -> wandb.Run:
     """Start a run named and tagged after the job's configuration."""
     settings = wandb.Settings(
         silent=True,
@@ -79,7 +79,6 @@ def _init(cfg: Config, mode: Any, **resumed: Any) -> wandb.Run:
         dir=cfg.output_dir,
         mode=mode,
         settings=settings,
-        **resumed,
     )
 
 
@@ -141,31 +140,3 @@ def _end(run: wandb.Run, error: str | None) -> None:
 def _folder(run: wandb.Run) -> str:
     """The run's folder, relative to the working directory."""
     return os.path.relpath(Path(run.dir).parent)
-
-
-@rank_zero_only
-def supersede(cfg: Config, folder: Path, error: str) -> None:
-    """Tag a killed job's W&B run ``superseded`` and close it as failed; failures only warn.
-
-    Args:
-        cfg: configuration of the killed job.
-        folder: its output folder, with runs in ``wandb/[offline-]run-<time>-<id>``.
-        error: error for the run's summary.
-    """
-    folders = folder.glob("wandb/*run-*-*")
-    # The latest run is the killed one; earlier ones ended or were tagged before it started.
-    latest = max(folders, key=lambda path: path.name.partition("run-")[2], default=None)
-    if latest is None:
-        return
-    run_id = latest.name.partition("run-")[2].partition("-")[2]
-    try:
-        # An offline run gets a second folder with the same id, synced after the first.
-        offline = latest.name.startswith("offline")
-        mode, resumed = ("offline", {}) if offline else (_mode("online"), {"resume": "allow"})
-        run = _init(replace(cfg, output_dir=str(folder)), mode, id=run_id, **resumed)
-        run.tags = (*(run.tags or ()), "superseded")
-    except Exception as problem:
-        why = " ".join(str(problem).split())
-        log.warning("W&B: cannot tag run %s as superseded: %s", run_id, why)
-    if wandb.run is not None:
-        _end(wandb.run, error)
