@@ -118,6 +118,7 @@ class Result(TypedDict, total=False):
     data_source: str | None  # local:<dir> | hub:<id> | embedded:<name>
     data_is_sample: bool
     duplicates: Count  # validation rows whose texts are also a train row's
+    dropped: Count  # rows left out: bad ones, and duplicates in train
     train_rows: Count | None  # how many were drawn to train on; null: all there are
     n_eval: Count | None  # validation rows
     majority: Mapping[str, float]  # {metric: score of always answering the majority class}

@@ -199,8 +199,8 @@ def test_a_missing_split_is_never_replaced_by_a_stand_in(
     root = folder(train=rows(30), test=rows(6))
     with pytest.raises(DataError, match=r"validation\.jsonl.*: test\.jsonl, train\.jsonl\)"):
         load_task(spec(), "auto", str(root))
-    with pytest.raises(DataError, match=r"task\.files: .*'validation'"):
-        load_task(spec(files={"train": "t.csv"}), "auto", None)
+    with pytest.raises(DataError, match=r"task\.files: .*'train'"):
+        load_task(spec(files={"validation": "t.csv"}), "auto", None)
     reachable_hub(monkeypatch, train=rows(30), test=rows(6))
     with pytest.raises(DataError, match=r"'validation' .*: train, test\)"):
         load_task(spec(hub=HUB), "auto", None)

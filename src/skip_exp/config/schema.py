@@ -162,6 +162,8 @@ class DataConfig:
     dir: str | None = key(None, "Folder of local data; null: $SKIP_EXP_DATA.")
     max_length: int = key(128, "Tokens of a text, special tokens included; the rest is cut off.")
     train_rows: int | None = key(None, "Train on this many rows, drawn by the seed; null: all.")
+    deduplicate: bool = key(False, "Drop train rows whose texts are also validation texts.")
+    drop_bad: bool = key(False, "Leave out rows with an empty text or an unknown label.")
 
     def __post_init__(self) -> None:
         one_of("data.source", self.source, ("auto", "local", "hub", "embedded"))

@@ -20,7 +20,7 @@ _QUOTES = (
 class TaskConfig:
     name: str = key(MISSING, "Name in results and folders.")
     hub: dict[str, str] = key(dict, "Hub data set: {path, name}, arguments of load_dataset.")
-    files: dict[str, str] = key(dict, "Local files: {split: file}, for a custom task.")
+    files: dict[str, str] = key(dict, "Own files: {train, validation, select}; train is enough.")
     text: list[str] = key(MISSING, 'One or two columns, or templates such as "{word}: {context}".')
     label: str = key("label", "Column of the label: its index, or its name in `labels`.")
     # Any, because a list of str would silently turn an unquoted yes into the text "True".
@@ -30,6 +30,7 @@ class TaskConfig:
     train: str = key("train", "Split to train on.")
     validation: str = key("validation", "Split whose scores are reported.")
     extra: list[str] = key(list, "Further splits to score.")
+    group: str | None = key(None, "Column whose equal values stay on one side of a made split.")
 
     @property
     def num_labels(self) -> int:
@@ -65,6 +66,10 @@ class TaskConfig:
             if self.splits.count(split) > 1:
                 key = "task.validation" if split == self.validation else "task.extra"
                 raise ConfigError(key, split, "every split counts once: what trains is not scored")
+        known = (*self.splits, "select")
+        for split in self.files:
+            if split not in known:
+                raise ConfigError("task.files", split, f"no such split: {', '.join(known)}")
         if self.hub and ("path" not in self.hub or not set(self.hub) <= {"path", "name"}):
             allowed = "path, and name if the data set has configurations"
             raise ConfigError("task.hub", self.hub, allowed)

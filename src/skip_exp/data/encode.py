@@ -1,7 +1,6 @@
 """Tokenizes a task and sets its selection slice apart."""
 
 import logging
-from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from itertools import chain
 
@@ -12,13 +11,14 @@ from transformers import PreTrainedTokenizerBase
 
 from skip_exp.config.task import TaskConfig
 from skip_exp.data.batches import Row
+from skip_exp.data.files import SELECT
 from skip_exp.data.rows import Split
 from skip_exp.data.sources import RawTask
+from skip_exp.data.splits import selection
 from skip_exp.errors import ConfigError
 
 log = logging.getLogger(__name__)
 
-SELECT_EVERY = 10  # train rows with index % 10 == 9 are the selection slice
 _CHUNK = 1000  # rows per tokenizer call
 
 
@@ -37,6 +37,7 @@ class EncodedTask:
     majority: dict[str, float]  # scores of always predicting validation's most frequent label
     tokenizer: PreTrainedTokenizerBase
     duplicates: int = 0  # validation rows whose texts are also a train row's
+    dropped: int = 0  # rows left out: bad ones, and duplicates in train
     train_rows: int | None = None  # number of rows drawn for ``train``; None: all of them
 
     def token_counts(self) -> Tensor:
@@ -62,19 +63,23 @@ def encode(raw: RawTask, tokenizer: PreTrainedTokenizerBase, max_length: int) ->
                 "data: truncated %d of %d %s rows to %d tokens (data.max_length)",
                 truncated, len(split), name, max_length,
             )  # fmt: skip
-    train = rows[spec.train]
+    train, select, chosen = rows[spec.train], rows.get(SELECT), set[int]()
+    if select is None:
+        chosen = set(selection(len(train), raw.splits[spec.train].group))
+        select = [train[i] for i in sorted(chosen)]
     validation = raw.splits[spec.validation]
     labels = validation.label
-    known = set(_texts(raw.splits[spec.train]))
-    duplicates = sum(texts in known for texts in _texts(validation))
+    known = set(raw.splits[spec.train].texts)
+    duplicates = sum(texts in known for texts in validation.texts)
     if duplicates:
         log.warning(
-            "data: %d of %d %s rows are also train rows", duplicates, len(labels), spec.validation
-        )
+            "data: %d of %d %s rows are also train rows (data.deduplicate=true drops those)",
+            duplicates, len(labels), spec.validation,
+        )  # fmt: skip
     return EncodedTask(
         spec=spec,
-        train=[row for i, row in enumerate(train) if i % SELECT_EVERY != SELECT_EVERY - 1],
-        select=train[SELECT_EVERY - 1 :: SELECT_EVERY],
+        train=[row for i, row in enumerate(train) if i not in chosen],
+        select=select,
         validation=rows[spec.validation],
         extra={name: rows[name] for name in spec.extra},
         source=raw.source,
@@ -83,6 +88,7 @@ def encode(raw: RawTask, tokenizer: PreTrainedTokenizerBase, max_length: int) ->
         majority={"accuracy": max(map(labels.count, set(labels))) / len(labels)},
         tokenizer=tokenizer,
         duplicates=duplicates,
+        dropped=raw.dropped,
     )
 
 
@@ -106,10 +112,6 @@ def draw_rows(task: EncodedTask, count: int, seed: int) -> EncodedTask:
         )
     log.info("data: drew %d of %d train rows (data.train_rows)", count, len(task.train))
     return replace(task, train=rows, train_rows=count)
-
-
-def _texts(split: Split) -> Iterable[tuple[str, str]]:
-    return zip(split.text_a, split.text_b or [""] * len(split), strict=True)
 
 
 def _encode_split(

@@ -8,6 +8,7 @@ from skip_exp.config.task import TaskConfig
 ENV_DIR = "SKIP_EXP_DATA"
 SUFFIXES = (".jsonl", ".json", ".csv", ".parquet")
 EMBEDDED = {"banking77": "banking77", "rte": "snli_pairs"}  # task: its folder in embedded/
+SELECT = "select"  # an optional split that replaces the selection slice of train
 STAND_IN = "embedded:snli_pairs"  # the source whose rows are not the task's own
 
 
@@ -18,14 +19,13 @@ def local_files(spec: TaskConfig, dir: str | None) -> dict[str, Path]:
         dir: folder laid out as ``<dir>/<task>/<split>.jsonl``; None = environment SKIP_EXP_DATA.
     """
     if spec.files:
-        named = [(name, spec.files[name]) for name in spec.splits if name in spec.files]
-        paths = {name: Path(file).expanduser() for name, file in named}
+        paths = {name: Path(file).expanduser() for name, file in spec.files.items()}
         return {name: path for name, path in paths.items() if path.is_file()}
     root = dir or os.environ.get(ENV_DIR)
     if not root:
         return {}
     folder = Path(root).expanduser() / spec.name
-    files = {name: split_file(folder, spec, name) for name in spec.splits}
+    files = {name: split_file(folder, spec, name) for name in (*spec.splits, SELECT)}
     return {name: file for name, file in files.items() if file}
 
 

@@ -1,9 +1,10 @@
 """Turns a table in the task's own columns into texts and integer labels."""
 
 import hashlib
+import logging
 import re
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any
 
@@ -11,78 +12,140 @@ import pandas as pd
 
 from skip_exp.config.task import TaskConfig
 from skip_exp.data.spec import columns
-from skip_exp.data.tables import check_columns
+from skip_exp.data.tables import BAD, check_columns
 from skip_exp.data.text import fill, shown, text_of
 from skip_exp.errors import DataError
 
+log = logging.getLogger(__name__)
+
 _WHOLE = re.compile(r"^(\d+)\.0+$")  # an index in a column of floats: 1.0
 _BOOLEANS = {"true": ("true", "yes", "1"), "false": ("false", "no", "0")}
+_TOLD = 20  # bad rows that a message names
 
 
 @dataclass(frozen=True)
 class Split:
-    """One split, column-wise; ``text_b`` is None for a single-text task."""
+    """One split, column-wise.
+
+    Attributes:
+        text_b: None for a task of one text.
+        group: what ``task.group`` says of each row; None without it.
+        dropped: number of bad rows that were left out.
+    """
 
     text_a: list[str]
     text_b: list[str] | None
     label: list[int]
+    group: list[str] | None = None
+    dropped: int = 0
 
     def __len__(self) -> int:
         return len(self.label)
 
+    @property
+    def texts(self) -> list[tuple[str, str]]:
+        """Both texts of every row; the second is empty for a task of one text."""
+        return list(zip(self.text_a, self.text_b or [""] * len(self), strict=True))
 
-def to_split(table: pd.DataFrame, spec: TaskConfig, split: str, where: str) -> Split:
+    def take(self, rows: Sequence[int]) -> "Split":
+        """The split with these rows only."""
+
+        def taken(values: list[Any] | None) -> Any:
+            return None if values is None else [values[i] for i in rows]
+
+        texts = taken(self.text_a), taken(self.text_b)
+        return replace(
+            self, text_a=texts[0], text_b=texts[1], label=taken(self.label), group=taken(self.group)
+        )
+
+
+def to_split(
+    table: pd.DataFrame, spec: TaskConfig, split: str, where: str, drop_bad: bool = False
+) -> Split:
     """Check a table and build the task's texts and labels.
 
     Args:
-        table: rows in the task's own columns.
+        table: rows in the task's own columns, numbered as :mod:`tables` describes.
         where: where the table was read from, for messages.
+        drop_bad: leave bad rows out, with a warning, instead of refusing the table.
 
     Raises:
-        DataError: no rows, a missing column, an empty cell, or an unknown label.
+        DataError: no rows, a missing column, an empty cell, or an unknown label: all bad rows at
+            once.
     """
-    if table.empty:
+    bad: dict[int, str] = dict(table.attrs.get(BAD, {}))
+    if table.empty and not bad:
         raise DataError(f"task {spec.name}: split {split} of {where} has no rows")
-    check_columns(list(table.columns), (*columns(spec), spec.label), where)
-    texts = {column: _texts(table, column, where) for column in columns(spec)}
-    rows = [dict(zip(texts, row, strict=True)) for row in zip(*texts.values(), strict=True)]
-    filled_entries = [[fill(entry, row) for row in rows] for entry in spec.text]
-    labels = _labels(table[spec.label].tolist(), spec, where)
-    return Split(filled_entries[0], filled_entries[1] if spec.pair else None, labels)
-
-
-def _texts(table: pd.DataFrame, column: str, where: str) -> list[str]:
-    cells = table[column].astype(object)
-    texts: list[str] = []
-    for row, value in enumerate(cells.where(cells.notna(), None).tolist(), 1):
+    own = columns(spec)
+    wanted = (*own, spec.label, *([spec.group] if spec.group else []))
+    check_columns(list(table.columns), wanted, where)
+    numbers = table.index if table.index.name else range(1, len(table) + 1)
+    cells = table[list(dict.fromkeys(wanted))].astype(object)
+    records = cells.where(cells.notna(), None).to_dict("records")
+    label_of = _labels(spec)
+    rows: list[tuple[list[str], int, str]] = []
+    for number, record in zip(numbers, records, strict=True):
         try:
-            texts.append(text_of(value))
+            texts = {column: _text(record, column) for column in own}
+            group = _text(record, spec.group) if spec.group else ""
+            filled = [fill(entry, texts) for entry in spec.text]
+            rows.append((filled, label_of(record[spec.label]), group))
         except ValueError as error:
-            raise DataError(f"row {row} of {where}: column {column!r} {error}") from error
-    return texts
+            bad[number] = str(error)
+    if bad:
+        _report(bad, spec, str(table.index.name or "row"), where, drop_bad)
+    if not rows:
+        raise DataError(f"task {spec.name}: split {split} of {where} has no good rows")
+    filled_entries, labels, groups = map(list, zip(*rows, strict=True))
+    first, *second = map(list, zip(*filled_entries, strict=True))
+    group_of = groups if spec.group else None
+    return Split(first, second[0] if second else None, labels, group_of, len(bad))
 
 
-def _labels(values: list[Any], spec: TaskConfig, where: str) -> list[int]:
-    """Label indices of a column that holds names, booleans or indices."""
-    names = spec.labels
-    # A name that is the index of another label ("1" to "5" for stars) makes indices ambiguous.
+def _report(bad: Mapping[int, str], spec: TaskConfig, unit: str, where: str, drop: bool) -> None:
+    """Name all bad rows at once: as a warning where they are dropped, else a DataError."""
+    told = [f"{unit} {number}: {bad[number]}" for number in sorted(bad)]
+    more = f"; and {len(told) - _TOLD} more" if len(told) > _TOLD else ""
+    listed = "; ".join(told[:_TOLD]) + more
+    allowed = (
+        f" (labels: {_allowed(spec)})" if any(w.startswith("label") for w in bad.values()) else ""
+    )
+    text = f"{where}: {len(bad)} bad row{'s' if len(bad) > 1 else ''}: {listed}{allowed}"
+    if not drop:
+        raise DataError(f"{text}; data.drop_bad=true leaves them out")
+    log.warning("data: left out, data.drop_bad=true: %s", text)
+
+
+def _text(record: Mapping[str, Any], column: str) -> str:
+    try:
+        return text_of(record[column])
+    except ValueError as error:
+        raise ValueError(f"column {column!r} {error}") from error
+
+
+def _allowed(spec: TaskConfig) -> str:
+    names = ", ".join(spec.labels)
+    indices = f"0 to {len(spec.labels) - 1} or " if _with_indices(spec.labels) else ""
+    return f"{indices}one of {names}"
+
+
+def _with_indices(names: Sequence[str]) -> bool:
+    """Whether a label may be an index: not where a name ("1" to "5" for stars) is another's."""
     indices = [str(i) for i in range(len(names))]
-    with_indices = not any(name in indices and names[int(name)] != name for name in names)
-    index = cache(lambda text: _index(text, names, with_indices))
-    labels: list[int] = []
-    for row, value in enumerate(values, 1):
-        if (label := index(str(value))) is None:
-            allowed = f"one of {', '.join(names)}"
-            if with_indices:
-                allowed = f"0 to {len(names) - 1} or {allowed}"
-            if isinstance(value, bool):
-                allowed += " (for booleans, set task.labels to true and false)"
-            raise DataError(
-                f"row {row} of {where}: label {shown(value)} in column {spec.label!r}: "
-                f"must be {allowed}"
-            )
-        labels.append(label)
-    return labels
+    return not any(name in indices and names[int(name)] != name for name in names)
+
+
+def _labels(spec: TaskConfig) -> Callable[[Any], int]:
+    """A function from a name, boolean or index to the label's index; raises ValueError."""
+    index = cache(lambda text: _index(text, spec.labels, _with_indices(spec.labels)))
+
+    def label(value: Any) -> int:
+        if (found := index(str(value))) is None:
+            hint = ", set task.labels to true and false" if isinstance(value, bool) else ""
+            raise ValueError(f"label {shown(value)} in column {spec.label!r}{hint}")
+        return found
+
+    return label
 
 
 def _index(text: str, names: Sequence[str], with_indices: bool) -> int | None:
@@ -105,9 +168,10 @@ def _index(text: str, names: Sequence[str], with_indices: bool) -> int | None:
 
 
 def fingerprint(splits: Mapping[str, Split]) -> str:
-    """Hash of split names, texts and labels; independent of where they were read from."""
+    """Hash of split names, texts, labels and groups; independent of where they were read from."""
     digest = hashlib.sha256()
     for name, split in splits.items():
-        for part in (name, split.text_a, split.text_b, split.label):
+        groups = [] if split.group is None else [split.group]
+        for part in (name, split.text_a, split.text_b, split.label, *groups):
             digest.update(repr(part).encode())
     return digest.hexdigest()[:16]

@@ -4,7 +4,7 @@ import logging
 import os
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ from skip_exp.config.task import TaskConfig
 from skip_exp.data.files import (
     EMBEDDED,
     ENV_DIR,
+    SELECT,
     STAND_IN,
     SUFFIXES,
     embedded_files,
@@ -22,6 +23,7 @@ from skip_exp.data.files import (
 )
 from skip_exp.data.rows import Split, fingerprint, to_split
 from skip_exp.data.spec import columns
+from skip_exp.data.splits import stratified
 from skip_exp.data.tables import read_table
 from skip_exp.errors import DataError
 from skip_exp.utils import hub
@@ -46,6 +48,7 @@ class RawTask:
     splits: dict[str, Split]
     source: str  # local:<dir> | hub:<id> | embedded:<name>
     fingerprint: str  # see rows.fingerprint
+    dropped: int = 0  # rows left out: bad ones, and duplicates in train
 
     @property
     def is_sample(self) -> bool:
@@ -53,18 +56,40 @@ class RawTask:
         return self.source == STAND_IN
 
 
-def load_task(spec: TaskConfig, source: str, dir: str | None) -> RawTask:
+def load_task(
+    spec: TaskConfig,
+    source: str,
+    dir: str | None,
+    *,
+    seed: int = 1,
+    drop_bad: bool = False,
+    deduplicate: bool = False,
+) -> RawTask:
     """Read every split of a task.
 
     Args:
         source: one of ``local``, ``hub`` and ``embedded``, or ``auto`` to try them in this order.
         dir: folder with ``<task>/<split>.jsonl``; None reads the environment's SKIP_EXP_DATA.
+        seed: draws the validation split of a task whose files have none.
+        drop_bad: leave out rows that do not fit, instead of refusing all.
+        deduplicate: drop train rows whose texts are also validation texts.
 
     Raises:
         DataError: no source has the task, or its rows do not fit the task's description.
     """
     tables, found_source, reasons = _find(spec, source, dir)
-    raw = _check(spec, tables, found_source)
+    splits = {
+        name: to_split(table, spec, name, where, drop_bad)
+        for name, (table, where) in tables.items()
+    }
+    if spec.validation not in splits:
+        splits = _set_apart(spec, splits, seed)
+    dropped = sum(split.dropped for split in splits.values())
+    if deduplicate:
+        splits, repeated = _without_duplicates(spec, splits)
+        dropped += repeated
+    raw = RawTask(spec, splits, found_source, fingerprint(splits), dropped)
+    _check_train(spec, splits[spec.train].label, tables[spec.train][1])
     if raw.is_sample:
         why = f": {'; '.join(reasons)}" if reasons else ""
         log.warning("data: SNLI pairs stand in for %s, no score is of %s%s", *[spec.name] * 2, why)
@@ -90,9 +115,29 @@ def _find(spec: TaskConfig, source: str, dir: str | None) -> tuple[Tables, str, 
     raise DataError(f"task {spec.name} not found: {'; '.join(reasons)} ({advice})")
 
 
-def _check(spec: TaskConfig, tables: Tables, source: str) -> RawTask:
-    splits = {name: to_split(table, spec, name, where) for name, (table, where) in tables.items()}
-    labels, where = splits[spec.train].label, tables[spec.train][1]
+def _set_apart(spec: TaskConfig, splits: dict[str, Split], seed: int) -> dict[str, Split]:
+    """Make a validation split of train rows, where a task has none."""
+    train = splits.pop(spec.train)
+    held = stratified(train.label, train.group, seed)
+    rest = sorted({*range(len(train))} - {*held})
+    message = "data: no %s file: %d of %d train rows are set apart, stratified, by seed %d"
+    log.info(message, spec.validation, len(held), len(train), seed)
+    if not held:
+        raise DataError(f"task {spec.name}: too few rows to set some apart for {spec.validation}")
+    made = replace(train.take(held), dropped=0)
+    return {spec.train: train.take(rest), spec.validation: made, **splits}
+
+
+def _without_duplicates(spec: TaskConfig, splits: dict[str, Split]) -> tuple[dict[str, Split], int]:
+    """The splits without train rows that are also validation rows, and how many these were."""
+    train, known = splits[spec.train], set(splits[spec.validation].texts)
+    kept = [row for row, texts in enumerate(train.texts) if texts not in known]
+    if dropped := len(train) - len(kept):
+        log.info("data: dropped %d train rows that are also %s rows", dropped, spec.validation)
+    return splits | {spec.train: train.take(kept)}, dropped
+
+
+def _check_train(spec: TaskConfig, labels: list[int], where: str) -> None:
     if len(labels) < MIN_TRAIN:
         raise DataError(
             f"task {spec.name}: {len(labels)} train rows in {where}, must be at least {MIN_TRAIN} "
@@ -106,7 +151,6 @@ def _check(spec: TaskConfig, tables: Tables, source: str) -> RawTask:
         )
     if absent := [name for i, name in enumerate(spec.labels) if i not in present]:
         log.warning("data: no train row of %s has the label %s", where, " or ".join(absent))
-    return RawTask(spec, splits, source, fingerprint(splits))
 
 
 def local_stamp(spec: TaskConfig, dir: str | None) -> Stamp:
@@ -116,16 +160,19 @@ def local_stamp(spec: TaskConfig, dir: str | None) -> Stamp:
 
 def _local(spec: TaskConfig, dir: str | None) -> tuple[Tables, str]:
     if spec.files:
-        for name in spec.splits:
+        for name in (spec.train, *spec.extra):  # without a validation file, rows are set apart
             if name not in spec.files:
                 has = ", ".join(spec.files)
                 raise DataError(f"task {spec.name}: task.files: no split {name!r} (it has: {has})")
-        paths = {name: Path(spec.files[name]).expanduser() for name in spec.splits}
+        names = [name for name in (*spec.splits, SELECT) if name in spec.files]
+        paths = {name: Path(spec.files[name]).expanduser() for name in names}
         source = str(paths[spec.train].parent)
     else:
         key, source = ("data.dir", dir) if dir else (ENV_DIR, os.environ.get(ENV_DIR, ""))
         folder = _task_folder(spec, key, source)
         paths = {name: _split_file(folder, spec, name) for name in spec.splits}
+        if select := split_file(folder, spec, SELECT):
+            paths[SELECT] = select
     return _tables(spec, paths), f"local:{source}"
 
 
@@ -137,7 +184,7 @@ def _embedded(spec: TaskConfig) -> tuple[Tables, str]:
 
 
 def _tables(spec: TaskConfig, paths: dict[str, Path]) -> Tables:
-    wanted = (*columns(spec), spec.label)
+    wanted = tuple(dict.fromkeys([*columns(spec), spec.label, *filter(None, [spec.group])]))
     return {name: (read_table(path, wanted), str(path)) for name, path in paths.items()}
 
 

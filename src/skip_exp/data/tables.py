@@ -1,12 +1,14 @@
 """Reads the wanted columns of a data file; errors say where the file is wrong.
 
-Values stay as the file has them. No types are guessed, so "NA" and "007" are texts.
+Values stay as the file has them. No types are guessed, so "NA" and "007" are texts. The index of a
+table has the numbers of its rows in the file, and its name says what they count: ``line``, say.
+Rows that cannot be read are in ``table.attrs[BAD]``: {number: why}.
 """
 
 import csv
 import io
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +20,7 @@ from skip_exp.errors import DataError
 
 _FIELD = 2**31 - 1  # characters of a CSV field; the default of 131,072 is too short for documents
 _LONG = 500  # characters of a parser's message
+BAD = "bad"  # of a table's attrs
 
 
 def read_table(path: Path, wanted: Sequence[str]) -> pd.DataFrame:
@@ -55,42 +58,45 @@ def check_columns(names: Sequence[str], wanted: Sequence[str], where: str) -> No
 def _read_csv(path: Path, wanted: Sequence[str]) -> pd.DataFrame:
     csv.field_size_limit(_FIELD)
     reader = csv.reader(io.StringIO(_content(path), newline=""), strict=True)
-    rows: list[list[str | None]] = []
+    rows: dict[int, list[str | None]] = {}  # by the line where they begin
+    bad: dict[int, str] = {}
     try:
         header = next(reader, None)
         if header is None:
             return pd.DataFrame(columns=list(wanted))
         check_columns(header, wanted, str(path))
-        places = [header.index(column) for column in wanted]
+        places, last = [header.index(column) for column in wanted], reader.line_num
         for record in reader:
-            if not record:
-                continue  # a blank line
-            if len(record) != len(header):
-                raise ValueError(
-                    f"row {len(rows) + 1} has {len(record)} fields, the header has {len(header)}; "
-                    "texts that contain commas need quotes"
-                )
-            rows.append([record[place] or None for place in places])
+            line, last = last + 1, reader.line_num
+            if len(record) == len(header):
+                rows[line] = [record[place] or None for place in places]
+            elif record:  # else a blank line
+                bad[line] = f"{len(record)} fields, not {len(header)} (quote texts with commas)"
     except csv.Error as error:
         raise ValueError(f"line {reader.line_num}: {error} (is every quote closed?)") from error
-    return pd.DataFrame(rows, columns=list(wanted), dtype=object)
+    columns = zip(*rows.values(), strict=True) if rows else ([] for _ in wanted)
+    return _table(dict(zip(wanted, columns, strict=True)), [*rows], "line", bad)
 
 
 def _read_json(path: Path, wanted: Sequence[str]) -> pd.DataFrame:
     content = _content(path)
+    bad: dict[int, str] = {}
     if path.suffix == ".json" and content.lstrip().startswith("["):
-        rows, unit = _parsed(content, "the array"), "element"
-        numbered = list(enumerate(rows, 1))
+        values, unit = dict(enumerate(_parsed(content), 1)), "element"
     else:
         # Not splitlines: it also splits at Unicode line separators inside texts.
-        lines, unit = enumerate(content.split("\n"), 1), "line"
-        numbered = [(n, _parsed(line, f"line {n}")) for n, line in lines if line.strip()]
-    for number, row in numbered:
-        if not isinstance(row, dict):
-            raise ValueError(f"{unit} {number} is {shown(row)}, not a JSON object")
-    if numbered:
-        check_columns(list(numbered[0][1]), wanted, str(path))
-    return _table({column: [row.get(column) for _, row in numbered] for column in wanted})
+        lines, unit, values = enumerate(content.split("\n"), 1), "line", {}
+        for number, line in lines:
+            try:
+                values |= {number: _parsed(line)} if line.strip() else {}
+            except ValueError as error:
+                bad[number] = str(error)
+    rows = {number: row for number, row in values.items() if isinstance(row, dict)}
+    bad |= {n: f"{shown(row)} is no JSON object" for n, row in values.items() if n not in rows}
+    if rows:
+        check_columns(list(next(iter(rows.values()))), wanted, str(path))
+    columns = {column: [row.get(column) for row in rows.values()] for column in wanted}
+    return _table(columns, [*rows], unit, dict(sorted(bad.items())))
 
 
 def _read_parquet(path: Path, wanted: Sequence[str]) -> pd.DataFrame:
@@ -100,7 +106,8 @@ def _read_parquet(path: Path, wanted: Sequence[str]) -> pd.DataFrame:
         with pq.ParquetFile(path) as file:
             check_columns(file.schema_arrow.names, wanted, str(path))
             table = file.read(columns=list(wanted))
-            return _table({column: table[column].to_pylist() for column in wanted})
+            columns = {column: table[column].to_pylist() for column in wanted}
+            return _table(columns, range(1, table.num_rows + 1), "row")
     except DataError:
         raise
     except Exception as error:  # a damaged file raises many kinds of errors
@@ -124,17 +131,27 @@ def _content(path: Path) -> str:
         raise ValueError(f"line {line} is not UTF-8 text") from error
 
 
-def _parsed(text: str, what: str) -> Any:
+def _parsed(text: str) -> Any:
     try:
         return json.loads(text)
     except json.JSONDecodeError as error:
-        raise ValueError(f"{what} is not JSON: {error.msg} (character {error.pos + 1})") from error
+        raise ValueError(f"not JSON: {error.msg} (character {error.pos + 1})") from error
     except RecursionError as error:
-        raise ValueError(f"{what} is nested too deeply") from error
+        raise ValueError("nested too deeply") from error
 
 
-def _table(columns: dict[str, list[Any]]) -> pd.DataFrame:
-    return pd.DataFrame({name: pd.Series(values, dtype=object) for name, values in columns.items()})
+def _table(
+    columns: Mapping[str, Sequence[Any]],
+    numbers: Sequence[int],
+    unit: str,
+    bad: Mapping[int, str] | None = None,
+) -> pd.DataFrame:
+    index = pd.Index(numbers, name=unit)
+    table = pd.DataFrame(
+        {name: pd.Series(values, index, dtype=object) for name, values in columns.items()}
+    )
+    table.attrs[BAD] = dict(bad or {})
+    return table
 
 
 def _one_line(error: Exception) -> str:

@@ -83,6 +83,7 @@ def assemble(job: Job, measured: Measured) -> results.Result:
         "data_is_sample": data.is_sample,
         "train_rows": data.train_rows,
         "duplicates": data.duplicates,
+        "dropped": data.dropped,
         "n_eval": len(data.validation),
         "majority": data.majority,
         "metric": {"name": job.metric, **_by_state(scores, "validation", job.metric)},

@@ -12,7 +12,6 @@ from skip_exp.cache.store import StageCache
 from skip_exp.cache.versions import code_version, digest
 from skip_exp.config.named import named
 from skip_exp.config.schema import AttributionConfig, Config
-from skip_exp.config.task import TaskConfig
 from skip_exp.data.encode import EncodedTask, draw_rows, encode
 from skip_exp.data.files import embedded_files
 from skip_exp.data.sources import load_task, local_stamp
@@ -38,7 +37,7 @@ def prepare(cfg: Config) -> Job:
     backbone = load_backbone(b.label, b.path, b.family, b.readout, b.layers)
     checks.check(cfg, backbone)
     trainer = usable(cfg.trainer)
-    data = _data(cfg.task, cfg, backbone)
+    data = _data(cfg, backbone)
     if cfg.data.train_rows is not None:
         data = draw_rows(data, cfg.data.train_rows, phase_seed(cfg.seed, "rows"))
     log.info(
@@ -106,13 +105,23 @@ def _code(*names: str) -> str | None:
 _loaded: dict[str, EncodedTask] = {}  # tokenised data of the last few tasks of this process
 
 
-def _data(task: TaskConfig, cfg: Config, backbone: Backbone) -> EncodedTask:
+def _data(cfg: Config, backbone: Backbone) -> EncodedTask:
     """The task's rows as token ids."""
-    source, folder, length = cfg.data.source, cfg.data.dir, cfg.data.max_length
-    files = local_stamp(task, folder)
-    key = digest([asdict(task), source, folder, files, length, backbone.content_hash])
+    task, data, length = cfg.task, cfg.data, cfg.data.max_length
+    files, options = local_stamp(task, data.dir), (data.drop_bad, data.deduplicate)
+    # Where a task has no validation file, the seed decides which rows are set apart.
+    seed = cfg.seed if task.files and task.validation not in task.files else None
+    described = (asdict(task), data.source, data.dir, files, length, options, seed)
+    key = digest([*described, backbone.content_hash])
     if key not in _loaded:
-        raw = load_task(task, source, folder)
+        raw = load_task(
+            task,
+            data.source,
+            data.dir,
+            seed=cfg.seed,
+            drop_bad=data.drop_bad,
+            deduplicate=data.deduplicate,
+        )
         while len(_loaded) >= 4:
             _loaded.pop(next(iter(_loaded)))
         _loaded[key] = encode(raw, backbone.tokenizer, length)

@@ -1,0 +1,124 @@
+"""Rows that are set apart: for validation, for selection, and those that are left out."""
+
+import json
+import logging
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import pytest
+from transformers import PreTrainedTokenizerFast
+
+from skip_exp.config.schema import typed
+from skip_exp.config.task import TaskConfig
+from skip_exp.data.encode import encode
+from skip_exp.data.sources import RawTask, load_task
+from skip_exp.data.splits import selection, stratified
+from skip_exp.errors import ConfigError, DataError
+
+from .conftest import rows, spec
+
+
+def file(path: Path, content: list[dict[str, Any]]) -> str:
+    path.write_text("".join(json.dumps(row) + "\n" for row in content))
+    return str(path)
+
+
+def load(files: dict[str, str], task: dict[str, Any] | None = None, **options: Any) -> RawTask:
+    return load_task(spec(files=files, **(task or {})), "local", None, **options)
+
+
+def test_a_fifth_of_every_label_is_set_apart_by_the_seed() -> None:
+    labels = [0] * 50 + [1] * 20 + [2] * 2
+    held = stratified(labels, None, seed=1)
+    assert Counter(labels[i] for i in held) == {0: 10, 1: 4}  # a rare label stays in train
+    assert held == sorted(set(held)) == stratified(labels, None, seed=1)
+    assert held != stratified(labels, None, seed=2)
+
+
+def test_the_rows_of_a_group_stay_together() -> None:
+    groups = [str(i // 3) for i in range(90)]
+    labels = [i // 3 % 2 for i in range(90)]
+    held = set(stratified(labels, groups, seed=1))
+    assert 15 <= len(held) <= 21
+    assert not {groups[i] for i in held} & {groups[i] for i in range(90) if i not in held}
+    assert selection(90, groups) == [*range(27, 30), *range(57, 60), *range(87, 90)]
+    assert selection(25, None) == [9, 19]
+
+
+def test_one_file_is_enough(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+    path = file(tmp_path / "t.jsonl", rows(100))
+    raw = load({"train": path}, seed=3)
+    assert {name: len(split) for name, split in raw.splits.items()} == {
+        "train": 80,
+        "validation": 20,
+    }
+    texts = raw.splits["train"].text_a + raw.splits["validation"].text_a
+    assert sorted(texts) == sorted(row["s"] for row in rows(100))
+    assert ("validation", 20, 100, 3) in [record.args for record in caplog.records]
+    assert load({"train": path}, seed=4).fingerprint != raw.fingerprint
+
+
+def test_a_split_that_no_task_has_is_refused() -> None:
+    with pytest.raises(ConfigError, match=r"^task\.files=valid: .*train, validation, select"):
+        typed({**vars(spec()), "files": {"train": "t.csv", "valid": "v.csv"}}, TaskConfig)
+
+
+def test_a_select_file_replaces_every_tenth_row(
+    tmp_path: Path, tokenizer: PreTrainedTokenizerFast
+) -> None:
+    train, select = rows(40), [{"s": f"e {i}", "label": i % 2} for i in range(6)]
+    names = {"train": train, "select": select, "validation": rows(10)}
+    files = {name: file(tmp_path / f"{name}.jsonl", each) for name, each in names.items()}
+    encoded = encode(load(files), tokenizer, 32)
+    assert (len(encoded.train), len(encoded.select), len(encoded.validation)) == (40, 6, 10)
+    files.pop("select")
+    encoded = encode(load(files), tokenizer, 32)
+    assert (len(encoded.train), len(encoded.select)) == (36, 4)
+
+
+def test_groups_stand_on_one_side(tmp_path: Path, tokenizer: PreTrainedTokenizerFast) -> None:
+    many = [{"s": f"{'abcde'[i // 4 % 5]} {i}", "label": i % 2, "of": i // 4} for i in range(200)]
+    path = file(tmp_path / "t.jsonl", many)
+    raw = load({"train": path}, {"group": "of"})
+    train, validation = raw.splits["train"], raw.splits["validation"]
+    assert train.group and validation.group
+    assert not {*train.group} & {*validation.group}
+    encoded = encode(raw, tokenizer, 32)
+    assert len(encoded.select) % 4 == 0 and len(encoded.train) + len(encoded.select) == len(train)
+    assert raw.fingerprint != load({"train": path}).fingerprint
+    with pytest.raises(DataError, match="'no'"):
+        load({"train": path}, {"group": "no"})
+
+
+def test_all_bad_rows_are_named_at_once_or_dropped(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    good = [f"text {i},{i % 2}" for i in range(40)]
+    lines = ["s,label", '"two', 'lines",0', ",1", "x,maybe", "a,b,1", *good]
+    path = tmp_path / "t.csv"
+    path.write_text("\n".join(lines) + "\n")
+    files = {"train": str(path), "validation": file(tmp_path / "v.jsonl", rows(5))}
+    with pytest.raises(DataError) as refused:
+        load(files)
+    message = str(refused.value)
+    assert "\n" not in message and "data.drop_bad=true" in message
+    places = ["3 bad rows", "line 4: column 's'", "line 5: label 'maybe'", "line 6: 3 fields"]
+    assert all(place in message for place in places)
+    raw = load(files, drop_bad=True)
+    assert (len(raw.splits["train"]), raw.dropped) == (41, 3)
+    assert raw.splits["train"].text_a[0] == "two\nlines"
+    assert "line 5" in caplog.text
+    path.write_text("s,label\n" + ",1\n" * 30)
+    with pytest.raises(DataError, match="no good rows"):
+        load(files, drop_bad=True)
+
+
+def test_train_rows_that_are_validation_rows_are_dropped(tmp_path: Path) -> None:
+    train = file(tmp_path / "t.jsonl", [*rows(60), *rows(3)])
+    files = {"train": train, "validation": file(tmp_path / "v.jsonl", rows(5))}
+    assert load(files).dropped == 0
+    raw = load(files, deduplicate=True)
+    assert (len(raw.splits["train"]), raw.dropped) == (55, 8)
+    assert not {*raw.splits["train"].texts} & {*raw.splits["validation"].texts}
