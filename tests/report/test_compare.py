@@ -93,9 +93,9 @@ def test_options_of_one_method_alone_do_not_part_a_pair(tmp_path):
 
 
 def test_a_group_is_compared_by_all_that_differs_in_it(tmp_path):
-    paper = {"config": {"attribution": {"tokens": "max", "samples": 20}}, "final": 0.7}
-    ours = {"config": {"attribution": {"tokens": "sum", "samples": 256}}, "final": 0.8}
-    control = {"config": {"attribution": {"tokens": None, "samples": 256}}, "attribution": "random"}
+    paper = {"config": {"attribution": {"options": {"tokens": "max"}, "samples": 20}}, "final": 0.7}
+    ours = {"config": {"attribution": {"options": {"tokens": "sum"}, "samples": 256}}, "final": 0.8}
+    control = {"config": {"attribution": {"options": {}, "samples": 256}}, "attribution": "random"}
     found = [job(0.1, "cola", 2, job_id="a", **ours)]
     found += [job(0.1, job_id=str(i), **more) for i, more in enumerate((ours, paper, control))]
     rows = compared(store(tmp_path, found), "attribution", ())

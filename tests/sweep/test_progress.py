@@ -83,9 +83,9 @@ def test_the_table_has_the_jobs_of_this_sweep_only(cli: Cli) -> None:
     ended = cli("+task=rte", "prune.ratio=0.3,0.7", "hydra.sweep.dir=all", "-m")
     assert ended.code == 0
     assert "2 jobs" in ended.out and "ended without a result" not in ended.err
-    assert re.findall(r"accuracy +│ +(\S+)", ended.out) == ["0.3", "0.7"]
+    assert re.findall(r"accuracy +(\S+)", ended.out) == ["0.3", "0.7"]
     again = cli("+task=rte", "seed=20,21", "hydra.sweep.dir=all", "-m")
-    assert re.findall(r"minilm +│ (\d+) ", again.out) == ["20", "21"]
+    assert re.findall(r"minilm +(\d+) ", again.out) == ["20", "21"]
 
 
 def test_a_job_that_was_refused_for_what_lies_there_is_not_told_as_done(cli: Cli) -> None:
@@ -96,5 +96,5 @@ def test_a_job_that_was_refused_for_what_lies_there_is_not_told_as_done(cli: Cli
     assert cli(*given).code == 0
     ended = cli(*given, "attribution=random", run=refused)
     assert ended.code == 1
-    assert "minilm │" not in ended.out
+    assert "minilm " not in ended.out
     assert ended.err.endswith("error: 0-rte-minilm-0.5-20: ended without a result\n")

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from skip_exp import results
-from skip_exp.config.names import OPTIONS, STATES
+from skip_exp.config.names import STATES
 from skip_exp.config.schema import method_name
 from skip_exp.errors import SkipError
 
@@ -39,9 +39,6 @@ _LEFT_OUT = {"seed", "output_dir", "prune.ratio", "attribution._target_"}
 _LEFT_OUT |= {"data.source", "data.dir", "trainer.progress", "trainer.accelerator"}
 _LEFT_OUT |= {"task.name", "backbone.name", "backbone.family", "backbone.layers"}
 _LEFT_OUT_GROUPS = {"logger", "cache", "sweep", "task.hub", "task.files"}
-# Keys of earlier results: what became a constant or an option.
-_LEFT_OUT |= {"debug", "tune.clip", "retune.clip", "attribution.batch", "benchmark.warmup"}
-_RENAMED = {f"attribution.{key}": f"attribution.options.{key}" for key in OPTIONS}
 # Where one of these is set, each job searched for a ratio of its own.
 _GOALS = ("max_drop", "target_speedup")
 # Named wherever they are set, even where the other results lack the key.
@@ -98,7 +95,7 @@ def _read_compact(file: Path) -> pd.DataFrame:
         raise SkipError(f"{file}: cannot be read: {error}") from error
     if missing := {"job_id", "status", "finished"} - set(table):
         raise SkipError(f"{file}: not a results.csv of the report: no {', '.join(sorted(missing))}")
-    return table.rename(columns={CONFIG + old: CONFIG + new for old, new in _RENAMED.items()})
+    return table
 
 
 def _row(result: Mapping[str, Any]) -> dict[str, Any]:
@@ -163,10 +160,9 @@ def comparable(config: Mapping[str, Any]) -> dict[str, str]:
         if isinstance(value, Mapping):
             for key, item in value.items():
                 add(f"{prefix}.{key}" if prefix else str(key), item)
-        elif prefix not in _LEFT_OUT and not (prefix in _RENAMED and value is None):
+        elif prefix not in _LEFT_OUT:
             text = "+".join(map(str, value)) if isinstance(value, list) else str(value)
-            # "" says that there is no such key.
-            flat[_RENAMED.get(prefix, prefix)] = text or "(empty)"
+            flat[prefix] = text or "(empty)"  # "" says that there is no such key
 
     add("", config)
     if flat.get(PRECISION) == "auto":  # each machine resolves it for itself

@@ -1,6 +1,6 @@
 """The table at the end of a multirun: one row per job."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
@@ -20,20 +20,33 @@ REMARK = 16  # characters that a remark needs at least
 def table(results: Sequence[Mapping[str, Any]], width: int = 160) -> Table:
     """The jobs in the order given, within ``width``; attribution and seed only where they differ.
 
-    Where the columns are too wide, values that all jobs share go into the title, then the rules go,
-    then the sizes, which follow from the ratio.
+    Where the columns are too wide, values that all jobs share go into the title, then the sizes,
+    which follow from the ratio, are left out.
     """
-    for text, title, has_rules in _views(_text(results)):
-        view = _view(text, title, has_rules)
-        remarks = {name: text[name].str[:REMARK] for name in REMARKS if name in text}
-        console = Console(width=10_000)
-        clipped = _view(text.assign(**remarks), None, has_rules)
-        if Measurement.get(console, console.options, clipped).maximum <= width:
-            break
-    else:
-        for column in view.columns:  # at last a name may go over two lines
-            column.no_wrap = False
+    from skip_exp.report import tables  # it brings pandas
+
+    text = _text(results)
+    title = f"{len(text)} job{'' if len(text) == 1 else 's'}, metrics in percent"
+    if _width(text) > width:
+        shared = [n for n in ("task", "backbone", "metric", "data") if text[n].nunique() == 1]
+        title = ", ".join([title, *text[shared].iloc[0]])
+        text = text.drop(columns=shared)
+    if _width(text) > width:
+        text = text.drop(columns=["block %", "all %"])
+    view, fits = tables.console(text, title), _width(text) <= width
+    for column in view.columns:  # at last a name may go over two lines
+        column.no_wrap = fits and column.header not in REMARKS
     return view
+
+
+def _width(text: "pd.DataFrame") -> int:
+    """Characters that the table needs."""
+    from skip_exp.report import tables  # it brings pandas
+
+    remarks, console = text.columns.intersection(list(REMARKS)), Console(width=10_000)
+    others = tables.console(text.drop(columns=remarks))
+    needed = Measurement.get(console, console.options, others).maximum
+    return needed + (REMARK + 1) * len(remarks)
 
 
 def _text(results: Sequence[Mapping[str, Any]]) -> "pd.DataFrame":
@@ -79,27 +92,3 @@ def _notes(jobs: "pd.DataFrame") -> list[str]:
         strict=True,
     )
     return [", ".join(filter(None, texts)) for texts in marks]
-
-
-def _views(text: "pd.DataFrame") -> Iterator[tuple["pd.DataFrame", str, bool]]:
-    """What may be shown, the widest first: cells, title, whether with rules."""
-    count = f"{len(text)} job{'' if len(text) == 1 else 's'}"
-    yield text, f"{count}, metrics in percent", True
-    names = [name for name in ("task", "backbone", "metric", "data") if text[name].nunique() == 1]
-    shared = ", ".join(text[name].iloc[0] for name in names)
-    title = f"{count}{': ' if shared else ''}{shared}; metrics in percent"
-    text = text.drop(columns=names)
-    yield text, title, True
-    yield text, title, False
-    yield text.drop(columns=["block %", "all %"]), title, False
-
-
-def _view(text: "pd.DataFrame", title: str | None, has_rules: bool) -> Table:
-    from skip_exp.report import tables  # it brings pandas
-
-    view = tables.console(text, title)
-    for column in view.columns:
-        column.no_wrap = column.header not in REMARKS
-    if not has_rules:
-        view.box, view.collapse_padding, view.pad_edge = None, True, False
-    return view

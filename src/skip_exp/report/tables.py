@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 from rich.markup import escape
@@ -102,7 +103,9 @@ def to_csv(cells: pd.DataFrame) -> str:
 
 def console(text: pd.DataFrame, title: str | None = None, caption: str | None = None) -> Table:
     """A table for the terminal; rows of generated data are yellow."""
-    table = Table(title=title, title_justify="left", caption=caption, caption_justify="left")
+    texts: Any = {"title": title, "caption": caption}
+    texts |= {"title_justify": "left", "caption_justify": "left"}
+    table = Table(box=None, collapse_padding=True, pad_edge=False, **texts)
     for name in text:
         right = name not in TEXT_COLUMNS
         table.add_column(name, justify="right" if right else "left", no_wrap=right, overflow="fold")
