@@ -113,7 +113,7 @@ def test_what_all_jobs_share_goes_into_the_title_then_sizes_go():
     found = [done(seed=seed, attribution=10 * "x") for seed in (1, 2)]
     for width, is_shared, has_sizes in ((100, False, True), (70, True, True), (50, True, False)):
         *title, head, _, _ = shown(found, width)
-        assert ("rte, minilm, accuracy" in " ".join(title)) == is_shared
+        assert ("rte," in " ".join(title)) == is_shared
         assert head.startswith("seed" if is_shared else "task") and ("all %" in head) == has_sizes
 
 
