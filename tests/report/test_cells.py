@@ -30,21 +30,13 @@ def setting(cell):
     return tuple(cell[["task", "backbone", "attribution", "variant", "ratio"]])
 
 
-def test_a_cell_gathers_seeds():
-    cell = only([result(seed=seed) for seed in (1, 2, 3)])
-    finals = [result(seed=seed)["metric"]["final"] for seed in (1, 2, 3)]
+def test_a_cell_gathers_seeds_with_the_deviation_of_the_sample():
+    found = [result(seed=s, params={"block_pruned": s}) for s in (1, 3)]
+    cell = only([*found, result(seed=5, params={})])
     assert setting(cell) == ("sst2", "minilm", "activation_gradient", "", 0.5)
-    assert (cell["n"], cell["metric"]) == (3, "accuracy")
-    assert cell["metric/final mean"] == pytest.approx(sum(finals) / 3)
-    assert cell["metric/final std"] == pytest.approx(pd.Series(finals).std())
-
-
-def test_deviations_are_of_the_sample_and_unknown_for_one_value():
-    values = [result(seed=s, params={"block_pruned": s}) for s in (1, 3)]
-    cell = only([*values, result(seed=5, params={})])
-    assert (cell["params/block_pruned mean"], cell["n"]) == (2, 3)
+    assert (cell["n"], cell["metric"], cell["params/block_pruned mean"]) == (3, "accuracy", 2)
     assert cell["params/block_pruned std"] == pytest.approx(2**0.5)
-    assert pd.isna(only(values[:1])["params/block_pruned std"])
+    assert pd.isna(only(found[:1])["params/block_pruned std"])
 
 
 def test_of_repeated_runs_the_latest_counts():
@@ -70,26 +62,17 @@ def test_a_failure_counts_until_the_same_seed_is_done():
 
 def test_a_setting_that_only_failed_is_a_cell_without_runs():
     cell = only([failed()])
-    assert (cell["n"], cell["failed"]) == (0, 1)
-    assert cell["metric"] == "" and pd.isna(cell["metric/final mean"])
-    assert not cell["at chance"] and cell["timed"] == 0
+    assert (cell["n"], cell["failed"], cell["metric"], cell["timed"]) == (0, 1, "", 0)
+    assert pd.isna(cell["metric/final mean"]) and not cell["at chance"]
+    lost = gathered([failed() | {"task": None}])  # before its task was known
+    assert lost.cells.empty and list(lost.failed["backbone"]) == ["minilm"]
 
 
-def test_a_failure_before_the_task_was_known_is_listed_and_in_no_cell():
-    lost = failed(task="sst2") | {"task": None}
-    report = gathered([lost])
-    assert report.cells.empty and report.runs.empty
-    assert list(report.failed["backbone"]) == ["minilm"]
-
-
-def test_sample_rows_are_a_cell_of_their_own():
+def test_stand_in_rows_are_a_cell_of_their_own():
     found = [result(seed=1), result(seed=1, data_is_sample=True)]
     cells = gathered(found).cells
     assert (list(cells["sample"]), list(cells["n"])) == ([False, True], [1, 1])
-
-
-def test_a_failure_is_in_the_cell_of_the_finished_runs_on_generated_rows():
-    cell = only([result(seed=1, data_is_sample=True), failed(seed=2)])
+    cell = only([found[1], failed(seed=2)])  # the failure is in the cell of the finished run
     assert (cell["sample"], cell["n"], cell["failed"]) == (True, 1, 1)
 
 
@@ -103,18 +86,12 @@ def test_contended_timings_are_no_speedup():
     assert only([result(latency={})])["timed"] == 0
 
 
-def test_settings_that_differ_are_cells_of_their_own():
-    found = [result(config={"tune": {"lr": lr}}) for lr in (0.1, 0.2)]
-    assert list(gathered(found).cells["variant"]) == ["tune.lr=0.1", "tune.lr=0.2"]
-
-
 @pytest.mark.parametrize(
     ("key", "values"),
     [
-        ("backbone.readout", ("head", "mlm")),
+        ("tune.lr", ("0.1", "0.2")),
         ("backbone.path", ("embedded:minilm", "/models/mine")),
         ("task.words", (["no", "yes"], ["bad", "good"])),
-        ("task.text", (["sentence"], ["{word}: {sentence}"])),
         ("precision", ("bf16-mixed", "32-true")),
     ],
 )
@@ -123,7 +100,7 @@ def test_what_changes_a_number_tells_cells_apart_wherever_results_are_shown(key,
 
     def job(value, seed, **fields):
         config = {"task": {"name": "sst2"}, "trainer": {"precision": "auto"}, "tune": {}}
-        config |= {group: {"name": result()[group], name: value}} if group else {}
+        config |= {group: {"name": result().get(group), name: value}} if group else {}
         return result(seed=seed, config=config, **fields | ({} if group else {name: value}))
 
     key = key if group else "trainer.precision"
@@ -170,26 +147,23 @@ def test_sweeps_of_different_grids_are_not_multiplied():
     assert missing(single) == []
 
 
-@pytest.mark.parametrize(("dense", "expected"), [(0.5, True), (0.599, True), (0.601, False)])
-def test_at_chance_is_two_standard_errors_of_the_majority(dense, expected):
-    scores = {"name": "accuracy", "dense": dense}
-    cell = only([result(metric=scores, majority={"accuracy": 0.5}, n_eval=100)])
+@pytest.mark.parametrize(
+    ("name", "dense", "more", "expected"),
+    [
+        ("accuracy", 0.599, {}, True),
+        ("accuracy", 0.601, {}, False),
+        ("matthews", 0.199, {}, True),  # its majority is 0
+        ("matthews", 0.201, {}, False),
+        ("f1", 0.9, {"accuracy": {"dense": 0.55}}, True),  # judged on accuracy
+        ("f1", 0.9, {"accuracy": {"dense": 0.65}}, False),
+        ("f1", 0.9, {}, False),  # not known
+    ],
+)
+def test_at_chance_is_two_standard_errors_of_the_majority(name, dense, more, expected):
+    majority = {"accuracy": 0.9 if name == "matthews" else 0.5}
+    scores = {"metric": {"name": name, "dense": dense}, "metrics": more}
+    cell = only([result(**scores, majority=majority, n_eval=100)])
     assert cell["at chance"] == expected
-
-
-@pytest.mark.parametrize(("dense", "expected"), [(0.0, True), (0.199, True), (0.201, False)])
-def test_at_chance_of_matthews(dense, expected):
-    scores = {"name": "matthews", "dense": dense}
-    cell = only([result(metric=scores, majority={"accuracy": 0.9}, n_eval=100)])
-    assert cell["at chance"] == expected
-    assert cell["majority"] == 0
-
-
-def test_at_chance_of_f1_is_judged_on_accuracy():
-    fields = {"metric": {"name": "f1", "dense": 0.9}, "majority": {"accuracy": 0.5}, "n_eval": 100}
-    assert only([result(metrics={"accuracy": {"dense": 0.55}}, **fields)])["at chance"]
-    assert not only([result(metrics={"accuracy": {"dense": 0.65}}, **fields)])["at chance"]
-    assert not only([result(metrics={}, **fields)])["at chance"]  # not known
 
 
 def test_main_method_is_never_the_control():
@@ -222,8 +196,11 @@ def test_seeds_that_found_different_ratios_are_one_cell():
     assert setting(cell) == ("sst2", "minilm", "activation_gradient", goal, SEARCHED)
     assert ratio_text(cell["ratio"]) == "found"
     assert cell["params/block_pruned mean"] == pytest.approx(0.6)
-    speed = only([looked(0.41, 1, target_speedup=2.0), looked(0.43, 2, target_speedup=2.0)])
-    assert speed["variant"] == "prune.target_speedup=2.0"
+    broken = looked(0.5, 3, **AUTO) | {"status": "failed", "ratio": None, "error": "no"}
+    cell = only([looked(0.5, 1, target_speedup=2.0), looked(0.4, 2, target_speedup=2.0)])
+    assert cell["variant"] == "prune.target_speedup=2.0"
+    cell = only([looked(0.5, 1, **AUTO), broken])
+    assert (cell["n"], cell["failed"]) == (1, 1)
 
 
 def test_what_was_looked_for_is_apart_from_what_was_asked_for():
@@ -244,12 +221,6 @@ def test_a_sweep_of_searches_spans_no_ratio_of_another_job():
     assert (gap[0], gap[3], gap[5]) == ("rte", "prune.max_drop=2.0", 2)
     mixed = [looked(0.3), looked(0.4, seed=2, target_speedup=2.0), looked(0.41, target_speedup=2.0)]
     assert [(gap[4], gap[5]) for gap in missing(mixed)] == [(0.3, 2)]
-
-
-def test_a_search_that_failed_belongs_to_its_cell():
-    broken = looked(0.5, 2, **AUTO) | {"status": "failed", "ratio": None, "error": "no"}
-    cell = only([looked(0.5, 1, **AUTO), broken])
-    assert (cell["n"], cell["failed"]) == (1, 1)
 
 
 def test_failures_and_gaps_in_words():

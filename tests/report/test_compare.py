@@ -69,20 +69,13 @@ def test_the_first_value_is_the_baseline_else_the_commonest(folder):
     assert set(compared(folder, values=())["baseline"]) == {"0.2"}
 
 
-def test_jobs_that_differ_in_another_key_are_no_pair(tmp_path):
-    other = job(0.2)
-    other["config"]["tune"]["epochs"] = 9
+@pytest.mark.parametrize(("group", "key"), [("tune", "epochs"), ("task", "words")])
+def test_jobs_that_differ_in_another_key_are_no_pair(tmp_path, group, key):
+    found = [job(0.1), job(0.2)]
+    for one, value in zip(found, (["a", "b"], ["c", "d"]), strict=True):
+        one["config"][group][key] = value
     with pytest.raises(SkipError):
-        compared(store(tmp_path, [job(0.1), other]))
-
-
-def test_a_task_of_other_words_is_no_pair(tmp_path):
-    other = job(0.2)
-    other["config"]["task"]["words"] = ["bad", "good"]
-    first = job(0.1)
-    first["config"]["task"]["words"] = ["no", "yes"]
-    with pytest.raises(SkipError):
-        compared(store(tmp_path, [first, other]))
+        compared(store(tmp_path, found))
 
 
 def test_options_of_one_method_alone_do_not_part_a_pair(tmp_path):
@@ -155,9 +148,8 @@ def test_what_cannot_be_compared_is_one_line(folder, capsys, asked):
 
 def test_values_are_read_as_hydra_reads_them(tmp_path, capsys):
     found = [job(["ffn"], key="sites", final=0.8), job(["ffn", "heads"], key="sites", final=0.9)]
-    store(tmp_path / "jobs", found)
-    asked = ["--by", "tune.sites=[ffn],[ffn,heads]"]
-    assert main([str(tmp_path / "jobs"), *asked]) == 0
+    jobs = str(store(tmp_path / "jobs", found))
+    assert main([jobs, "--by", "tune.sites=[ffn],[ffn,heads]"]) == 0
     assert "ffn+heads against ffn" in capsys.readouterr().out
 
 
@@ -175,7 +167,5 @@ def test_the_page_and_the_files(folder, tmp_path, capsys):
         [0.01, 0.0, 0.02, 0.01]
     )
 
-
-def test_an_unknown_suffix_is_refused(folder):
     with pytest.raises(SystemExit):
         main([str(folder), "--by", "tune.lr", "--out", "x.txt"])

@@ -52,22 +52,15 @@ def test_variants_name_only_what_differs():
         result(attribution="random", config={"tune": {"lr": 0.4, "epochs": 3}}),
     ]
     assert frame.variants(frame.rows(found)) == ["tune.lr=0.1", "tune.lr=0.2", "", ""]
-
-
-def test_a_key_that_only_some_configs_have_is_no_difference():
     found = [result(config={"tune": {"lr": 0.1}}), result(config={"tune": {}}, seed=2)]
-    assert frame.variants(frame.rows(found)) == ["", ""]
+    assert frame.variants(frame.rows(found)) == ["", ""]  # a key that only one has
 
 
-def test_results_on_few_train_rows_are_a_variant_of_their_own_beside_any_others():
-    def trained_on(rows):
-        return result(train_rows=rows, config={"data": {"train_rows": rows}, "tune": {"lr": 0.1}})
-
-    found = [trained_on(500), result(config={"tune": {"lr": 0.1}}, seed=2)]  # of before the key
-    assert frame.variants(frame.rows(found)) == ["data.train_rows=500", ""]
-    assert frame.variants(frame.rows([trained_on(500)])) == ["data.train_rows=500"]
-    assert frame.variants(frame.rows([trained_on(None)])) == [""]
-    assert list(frame.rows(found)["train_rows"].fillna(0)) == [500, 0]
+def test_results_on_few_train_rows_are_a_variant_of_their_own():
+    few, every = (result(config={"data": {"train_rows": rows}}) for rows in (500, None))
+    assert frame.variants(frame.rows([few, result()])) == ["data.train_rows=500", ""]
+    assert frame.variants(frame.rows([few])) == ["data.train_rows=500"]
+    assert frame.variants(frame.rows([every])) == [""]
 
 
 def test_settings_of_a_result_are_those_of_its_config():

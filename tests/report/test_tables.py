@@ -17,17 +17,6 @@ def lines(*found):
     return tables.lines(gathered(*found).cells)
 
 
-NONE = float("nan")
-
-
-@pytest.mark.parametrize(
-    ("mean", "std", "text"),
-    [(NONE, NONE, "-"), (0.8181, NONE, "81.8"), (0.8181, 0.0026, "81.8 ± 0.3")],
-)
-def test_spread(mean, std, text):
-    assert tables.spread(mean, std) == text
-
-
 def test_row():
     one = result(
         metric={"name": "accuracy", "dense": 0.7, "pruned": 0.5, "final": 0.651},
@@ -83,9 +72,6 @@ def test_latex_over_pages():
     assert text.count(r"\begin{longtable}{lllrlrrrrrrrl}") == 1
     assert r"\caption{a\_b 5\%}" in text and text.endswith("\\end{longtable}\n")
     assert tables.latex(pd.DataFrame(), "") == "% no results\n"
-
-
-def test_tex_escapes():
     assert tables.tex(r"50% a_b \x") == r"50\% a\_b \textbackslash{}x"
 
 
