@@ -1,10 +1,8 @@
 """The wheel, and the targets of the Makefile."""
 
-import ast
 import json
 import os
 import re
-import shutil
 import subprocess
 import sys
 import sysconfig
@@ -44,15 +42,11 @@ def test_the_wheel_holds_every_config(wheel: Path) -> None:
     assert "skip_exp/conf/config.yaml" in wanted
     assert wanted <= names
     assert {"skip_exp/__main__.py", "skip_exp/py.typed"} <= names
-    data = [name for name in names if name.startswith("skip_exp/data/embedded/")]
-    assert {name.rpartition("embedded/")[2] for name in data} == {
-        *("LICENSE", "README.md", "banking77/train.parquet", "banking77/validation.parquet"),
-        *("snli_pairs/train.parquet", "snli_pairs/validation.parquet"),
+    data = {name.rpartition("embedded/")[2] for name in names if "data/embedded/" in name}
+    sets = {
+        f"{a}/{b}.parquet" for a in ("banking77", "snli_pairs") for b in ("train", "validation")
     }
-    with zipfile.ZipFile(wheel) as packed:
-        assert sum(packed.getinfo(name).file_size for name in data) < 1.5e6
-        licence = packed.read("skip_exp/data/embedded/LICENSE").decode()
-    assert "CC BY 4.0" in licence and "CC BY-SA 4.0" in licence
+    assert data == {"LICENSE", "README.md", *sets}
     assert not [name for name in names if name.startswith(("conf/", "tests/", "src/"))]
 
 
@@ -151,19 +145,13 @@ def test_bash_completes(installed: Path, tmp_path: Path, typed: str, choices: li
     assert away(installed, tmp_path, "bash", "-c", script).split() == choices
 
 
-@pytest.mark.slow
-def test_the_image_is_built_from_what_the_package_is_built_from(tmp_path: Path) -> None:
-    """The wheel builds from the files that the Dockerfile copies; none of them is ignored."""
-    builders = pytest.importorskip("hatchling.builders.wheel")
+def test_the_image_is_built_from_what_the_package_is_built_from() -> None:
+    """The Dockerfile copies what the wheel is built from; none of that is ignored."""
     ignored = (ROOT / ".dockerignore").read_text().splitlines()
     copies = re.findall(r"^COPY (.*) \S+$", (ROOT / "Dockerfile").read_text(), re.MULTILINE)
-    for name in " ".join(copies).split():
-        assert f"!{name}" in ignored
-        (shutil.copytree if (ROOT / name).is_dir() else shutil.copy)(ROOT / name, tmp_path / name)
-    builder = builders.WheelBuilder(str(tmp_path))
-    built = next(iter(builder.build(directory=str(tmp_path / "dist"), versions=["standard"])))
-    names = zipfile.ZipFile(built).namelist()
-    assert {"skip_exp/conf/config.yaml", "skip_exp/sweeps/smoke.yaml"} <= set(names)
+    names = " ".join(copies).split()
+    assert {"src", "conf", "sweeps", "pyproject.toml", "README.md"} <= set(names)
+    assert not [name for name in names if f"!{name}" not in ignored]
 
 
 # --- the Makefile -------------------------------------------------------------------------------
@@ -172,9 +160,8 @@ def test_the_image_is_built_from_what_the_package_is_built_from(tmp_path: Path) 
 def test_help_lists_every_target() -> None:
     targets = set(re.findall(r"^([a-z][a-z0-9-]*):(?!=)", (ROOT / "Makefile").read_text(), re.M))
     assert {"install", "run", "test", "lint", "format", "clean", "build"} <= targets
-    for command in (["make"], ["make", "help"]):
-        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
-        assert set(re.findall(r"^  ([a-z][a-z0-9-]*) ", done.stdout, re.M)) == targets
+    done = subprocess.run(["make"], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert set(re.findall(r"^  ([a-z][a-z0-9-]*) ", done.stdout, re.M)) == targets
 
 
 def test_a_machine_without_a_fitting_python_is_told_so(tmp_path: Path) -> None:
@@ -206,34 +193,26 @@ def test_constraints_are_versions_that_are_allowed() -> None:
 def test_what_is_imported_is_named() -> None:
     """Not left to what happens to bring it along; joblib is the joblib launcher's own."""
     named = {canonicalize_name(each.name) for each in ASKED} | {"joblib"}
-    imported = {
-        module.partition(".")[0]
-        for path in (ROOT / "src").rglob("*.py")
-        for node in ast.walk(ast.parse(path.read_text("utf-8")))
-        for module in (
-            [node.module or ""]
-            if isinstance(node, ast.ImportFrom)
-            else [each.name for each in node.names]
-            if isinstance(node, ast.Import)
-            else []
-        )
-    }
-    ours = imported - sys.stdlib_module_names - {"skip_exp", ""}
+    texts = [path.read_text("utf-8") for path in (ROOT / "src").rglob("*.py")]
+    imported = re.findall(r"^ *(?:import|from) (\w+)", "\n".join(texts), re.MULTILINE)
+    ours = set(imported) - sys.stdlib_module_names - {"skip_exp"}
     brings = packages_distributions()
     assert {"yaml", "huggingface_hub", "tokenizers", "pyarrow"} <= ours
     for module in ours & brings.keys():  # an extra may be absent
         assert named & {canonicalize_name(name) for name in brings[module]}, module
 
 
-def test_a_version_with_a_known_hole_is_not_allowed() -> None:
-    for name, hole in (
+@pytest.mark.parametrize(
+    ("name", "hole"),
+    [
         ("hydra-core", "1.3.6"),  # CVE-2026-106439: a YAML could call anything
         ("transformers", "5.4"),  # CVE-2026-5241: remote code, though not asked for
-        ("lightning", "2.6.2"),  # compromised releases
-        ("lightning", "2.6.3"),
-    ):
-        (asked,) = [each for each in ASKED if each.name == name]
-        assert hole not in asked.specifier
+        *(("lightning", "2.6.2"), ("lightning", "2.6.3")),  # compromised releases
+    ],
+)
+def test_a_version_with_a_known_hole_is_not_allowed(name: str, hole: str) -> None:
+    (asked,) = [each for each in ASKED if each.name == name]
+    assert hole not in asked.specifier
 
 
 def test_the_citation_and_the_metadata_are_true() -> None:

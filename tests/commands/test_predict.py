@@ -4,9 +4,9 @@ import io
 import json
 import subprocess
 import sys
-from dataclasses import dataclass
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 
@@ -16,38 +16,39 @@ from skip_exp.errors import SkipError
 from tests.helpers.saved import save_tiny_skill
 
 
-@dataclass
-class Ended:
+class Ended(NamedTuple):
     code: int
     answers: list[Any]
     err: str
 
 
-class Run:
+@pytest.fixture
+def run(monkeypatch: pytest.MonkeyPatch, capsys: Any) -> Callable[..., Ended]:
     """``run(*arguments, stdin=...)``: the command line in this process."""
 
-    def __init__(self, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
-        self.monkeypatch, self.capsys = monkeypatch, capsys
-
-    def __call__(self, *arguments: str | Path, stdin: str | bytes = "") -> Ended:
+    def run(*arguments: str | Path, stdin: str | bytes = "") -> Ended:
         given = stdin if isinstance(stdin, bytes) else stdin.encode()
-        self.monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(given)))
-        self.capsys.readouterr()
+        monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(given)))
+        capsys.readouterr()
         code = main([str(argument) for argument in arguments])
-        told = self.capsys.readouterr()
+        told = capsys.readouterr()
         return Ended(code, [json.loads(line) for line in told.out.splitlines()], told.err)
 
-
-@pytest.fixture
-def run(monkeypatch: pytest.MonkeyPatch, capsys: Any) -> Run:
-    return Run(monkeypatch, capsys)
+    return run
 
 
-def test_one_text(tmp_path: Path, run: Run) -> None:
-    folder = save_tiny_skill(tmp_path).folder
-    ended = run(folder, "a dull film")
+Run = Callable[..., Ended]
+
+
+@pytest.fixture(scope="module")
+def saved(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return save_tiny_skill(tmp_path_factory.mktemp("saved")).folder
+
+
+def test_one_text(saved: Path, run: Run) -> None:
+    ended = run(saved, "a dull film")
     assert (ended.code, ended.err) == (0, "")
-    assert ended.answers == Skill.load(folder).predict(["a dull film"])
+    assert ended.answers == Skill.load(saved).predict(["a dull film"])
     assert sum(ended.answers[0]["probabilities"].values()) == pytest.approx(1)
 
 
@@ -94,89 +95,71 @@ def test_lines() -> None:
     ("arguments", "stdin", "message"),
     [
         (["SKILL", "a", "b"], "", "task toy takes one text"),
-        (["SKILL"], '{"text": "a"}', "needs column 'sentence' (it has: text)"),
-        (["SKILL"], "a\n\nb", "line 2 of standard input is empty"),
-        (["SKILL", "--file", "SKILL"], "", "SKILL: cannot be read: Is a directory"),
-        (["SKILL"], "{}", "line 1 of standard input: task toy needs column 'sentence' (it has: no"),
-        (["SKILL"], '{"sentence": "a"}\n["b"]', "line 2 of standard input is not a JSON object"),
-        (["SKILL"], "a\tb", "line 1 of standard input: task toy takes one text (sentence), not 2"),
-        (["SKILL"], b"a\nna\xefve", "error: line 2 of standard input is not UTF-8 text"),
-        (
-            ["SKILL"],
-            '{"sentence": "a"}\n{"sentence": null}',
-            "error: line 2 of standard input: column 'sentence' is empty (null), not a text",
-        ),
-        (["SKILL"], '{"sentence": NaN}', "line 1 of standard input: column 'sentence' is nan, not"),
-        (["SKILL"], '{"sentence": ["a"]}', "line 1 of standard input: column 'sentence' is ['a']"),
-        (["SKILL"], '{"sentence": "\\ud83d"}', "half of a character, '\\ud83d'"),
-        (["SKILL"], "a\nb\tc", "line 2 of standard input: task toy takes one text (sentence), not"),
+        (["SKILL"], '{"text": "a"}', "line 1 of standard input: task toy needs column 'sentence'"),
+        (["SKILL"], "a\n\nb", "line 2 of standard input"),
+        (["SKILL"], "{}", "needs column 'sentence'"),
+        (["SKILL"], '{"sentence": "a"}\n["b"]', "line 2 of standard input"),
+        (["SKILL"], "a\tb", "line 1 of standard input"),
+        (["SKILL"], b"a\nna\xefve", "line 2 of standard input"),
+        (["SKILL"], '{"sentence": "a"}\n{"sentence": null}', "line 2 of standard input: column"),
+        (["SKILL"], '{"sentence": ["a"]}', "line 1 of standard input: column 'sentence'"),
+        (["SKILL"], '{"sentence": "\\ud83d"}', "'\\ud83d'"),
+        (["SKILL"], "a\nb\tc", "line 2 of standard input"),
         (["SKILL", "na\udcefve"], "", "error: example 1: "),
-        (["SKILL", "a", "--file", "x"], "", "--file x: a text is given, too"),
-        (["SKILL", "--file", "nowhere"], "", "nowhere: cannot be read: No such file"),
-        (
-            ["SKILL", "--file", "SKILL/skill.safetensors"],
-            "",
-            "line 1 of SKILL/skill.safetensors is",
-        ),
+        (["SKILL", "a", "--file", "x"], "", "--file x"),
+        (["SKILL", "--file", "nowhere"], "", "nowhere"),
+        (["SKILL", "--file", "SKILL"], "", "SKILL: "),
+        (["SKILL", "--file", "SKILL/skill.safetensors"], "", "line 1 of SKILL/skill.safetensors"),
         (["SKILL/..", "a"], "", "is it SKILL?"),
-        (["SKILL", "a", "--backbone", "./nowhere"], "", "backbone.path=./nowhere: no such folder"),
+        (["SKILL", "a", "--backbone", "./nowhere"], "", "backbone.path=./nowhere"),
     ],
 )
 def test_refusals(
-    tmp_path: Path, run: Run, arguments: list[str], stdin: str | bytes, message: str
+    saved: Path, run: Run, arguments: list[str], stdin: str | bytes, message: str
 ) -> None:
-    folder = save_tiny_skill(tmp_path).folder
-    (folder.parent / "skill.json").unlink(missing_ok=True)
-    ended = run(*(a.replace("SKILL", str(folder)) for a in arguments), stdin=stdin)
+    ended = run(*(a.replace("SKILL", str(saved)) for a in arguments), stdin=stdin)
     answered = 1 if "line 2" in message else 0  # what came before
     assert (ended.code, len(ended.answers)) == (2, answered)
     assert ended.err.startswith("error: ") and ended.err.count("\n") == 1
-    assert message in ended.err.replace(f"{folder}/../skill", "SKILL").replace(str(folder), "SKILL")
+    assert message in ended.err.replace(f"{saved}/../skill", "SKILL").replace(str(saved), "SKILL")
+
+
+def terminal(monkeypatch: pytest.MonkeyPatch, name: str) -> io.StringIO:
+    stream = io.StringIO()
+    monkeypatch.setattr(stream, "isatty", lambda: True)
+    monkeypatch.setattr(sys, name, stream)
+    return stream
 
 
 @pytest.mark.parametrize("answers_on_terminal", [False, True])
 def test_progress_is_for_terminals_that_do_not_show_the_answers(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any, answers_on_terminal: bool
+    saved: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any, answers_on_terminal: bool
 ) -> None:
-    folder = save_tiny_skill(tmp_path).folder
-    terminal = io.StringIO()
-    monkeypatch.setattr(terminal, "isatty", lambda: True)
-    monkeypatch.setattr(sys, "stderr", terminal)
+    told = terminal(monkeypatch, "stderr")
     monkeypatch.setattr(sys.stdout, "isatty", lambda: answers_on_terminal)
-    assert main([str(folder), "a film"]) == 0
+    assert main([str(saved), "a film"]) == 0
     assert len(capsys.readouterr().out.splitlines()) == 1
-    assert (" answers" in terminal.getvalue()) != answers_on_terminal
+    assert (" answers" in told.getvalue()) != answers_on_terminal
 
 
-@pytest.mark.parametrize("chunk", [2, 3, None])
+@pytest.mark.parametrize("chunk", [2, 3, 8192])
 def test_what_comes_before_a_bad_line_is_answered(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any, chunk: int | None
+    saved: Path, run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, chunk: int
 ) -> None:
-    folder = save_tiny_skill(tmp_path).folder
-    if chunk:
-        monkeypatch.setattr("skip_exp.skill.classifier.CHUNK", chunk)
+    monkeypatch.setattr("skip_exp.skill.classifier.CHUNK", chunk)
     (tmp_path / "f").write_bytes(b"a film\na plot\ndull\n\xff\n")
-    assert main([str(folder), "--file", str(tmp_path / "f")]) == 2
-    told = capsys.readouterr()
-    assert [json.loads(line) for line in told.out.splitlines()] == Skill.load(folder).predict(
-        ["a film", "a plot", "dull"]
-    )
-    assert told.err == f"error: line 4 of {tmp_path / 'f'} is not UTF-8 text\n"
+    ended = run(saved, "--file", tmp_path / "f")
+    assert ended.answers == Skill.load(saved).predict(["a film", "a plot", "dull"])
+    assert ended.code == 2 and f"line 4 of {tmp_path / 'f'}" in ended.err
 
 
-def test_a_terminal_is_not_waited_for(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
-) -> None:
-    terminal = io.StringIO()
-    monkeypatch.setattr(terminal, "isatty", lambda: True)
-    monkeypatch.setattr(sys, "stdin", terminal)
+def test_a_terminal_is_not_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    terminal(monkeypatch, "stdin")
     assert main([str(tmp_path)]) == 2
-    assert "error: no text: give it as an argument" in capsys.readouterr().err
 
 
-def test_nothing_but_answers_is_written_and_a_closed_pipe_is_no_error(tmp_path: Path) -> None:
-    folder = save_tiny_skill(tmp_path).folder
-    command = f"yes film | head -5000 | {sys.executable} -m skip_exp predict {folder} | head -1"
+def test_nothing_but_answers_is_written_and_a_closed_pipe_is_no_error(saved: Path) -> None:
+    command = f"yes film | head -5000 | {sys.executable} -m skip_exp predict {saved} | head -1"
     done = subprocess.run(command, shell=True, capture_output=True, text=True)
     assert done.stderr == ""
     assert json.loads(done.stdout)["label"] in ("negative", "positive")

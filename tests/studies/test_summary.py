@@ -66,15 +66,15 @@ def test_every_row_is_a_job_with_its_commit(name: str) -> None:
     assert rows["job"].is_unique and rows["commit"].str.fullmatch("[0-9a-f]{40}(-dirty)?").all()
 
 
-@pytest.mark.parametrize("name", ["tasks.csv", "drops.csv", "differences.csv"])
 def test_the_published_summaries_are_those_of_the_rows(
-    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for file in ("evidence.csv", "baselines.csv"):
         (tmp_path / file).write_bytes((RESULTS / file).read_bytes())
     monkeypatch.setattr(summary, "RESULTS", tmp_path)
     assert summary.main() == 0
-    assert (tmp_path / name).read_text() == (RESULTS / name).read_text()
+    for name in ("tasks.csv", "drops.csv", "differences.csv"):
+        assert (tmp_path / name).read_text() == (RESULTS / name).read_text()
 
 
 def test_every_speed_up_has_a_file_with_its_rows_or_says_that_there_is_none() -> None:
