@@ -6,32 +6,37 @@ from torch import Tensor, nn
 from skip_exp.models.families.base import AttentionBlock
 from skip_exp.models.sites import Keep
 from skip_exp.models.soft_prompt import SoftPromptModel
-from skip_exp.pruning.surgery import attention_rows, frozen
 
 
 def zero(model: SoftPromptModel, keep: Keep) -> SoftPromptModel:
-    """Build a full-size copy with the removed neurons zeroed: computes the same as ``cut``."""
+    """Build a full-size copy with the removed neurons zeroed: computes the same as ``cut``.
+
+    It shares no code with ``cut``, so that tests can compare the two.
+    """
     masked = model.copy()
     for block in masked.blocks():
-        if isinstance(block, AttentionBlock):
-            query, _, _ = block.attention.projections()
-            rows_qk, rows_vo = attention_rows(block, keep)
-            _zero_rows(query, rows_qk)
-            _zero_columns(block.output, rows_vo)
-        elif (units := keep.get(block.name.site("ffn"))) is not None:
-            _zero_columns(block.down, units)
+        site = block.name.site
+        if not isinstance(block, AttentionBlock):
+            _zero(block.down, _mask((block.down.in_features,), keep.get(site("ffn"))), dim=1)
+            continue
+        a = block.attention
+        heads = _mask((a.heads,), keep.get(site("heads")))[:, None]
+        query_dims = heads * _mask((a.heads, a.qk_dim), keep.get(site("qk")))
+        value_dims = heads * _mask((a.heads, a.vo_dim), keep.get(site("vo")))
+        _zero(a.projections()[0], query_dims.flatten(), dim=0)
+        _zero(block.output, value_dims.flatten(), dim=1)
     return masked
 
 
-def _zero_rows(linear: nn.Linear, kept: Tensor) -> None:
-    mask = torch.zeros(linear.out_features, 1, device=linear.weight.device)
-    mask[kept] = 1
-    linear.weight = frozen(linear.weight.detach() * mask)
-    if linear.bias is not None:
-        linear.bias = frozen(linear.bias.detach() * mask[:, 0])
+def _mask(shape: tuple[int, ...], kept: Tensor | None) -> Tensor:
+    """1 at the ``kept`` indices of each row, or everywhere for None."""
+    return torch.ones(shape) if kept is None else torch.zeros(shape).scatter_(-1, kept, 1.0)
 
 
-def _zero_columns(linear: nn.Linear, kept: Tensor) -> None:
-    mask = torch.zeros(linear.in_features, device=linear.weight.device)
-    mask[kept] = 1
-    linear.weight = frozen(linear.weight.detach() * mask)
+def _zero(linear: nn.Linear, mask: Tensor, dim: int) -> None:
+    """Zero the output units (``dim`` 0, with their biases) or input units (1) not in ``mask``."""
+    mask = mask.to(linear.weight.device)
+    weight = linear.weight.detach() * mask.unsqueeze(1 - dim)
+    linear.weight = nn.Parameter(weight, requires_grad=False)
+    if dim == 0 and linear.bias is not None:
+        linear.bias = nn.Parameter(linear.bias.detach() * mask, requires_grad=False)

@@ -11,7 +11,6 @@ from torchmetrics import MetricCollection
 from skip_exp.attribution.aggregate import Totals
 from skip_exp.config.schema import BenchmarkConfig, RetuneConfig, TrainConfig
 from skip_exp.errors import SkipError
-from skip_exp.models.families.base import key_mask
 from skip_exp.models.sites import Keep, site_sizes
 from skip_exp.models.soft_prompt import SoftPromptModel
 from skip_exp.phases.benchmark import compare
@@ -108,14 +107,6 @@ def test_a_loss_is_looked_at_every_few_steps_and_before_a_score(
     tuner.on_validation_start()  # nothing is left to look at
 
 
-def test_nothing_is_masked_on_a_cpu_where_nothing_is_padded() -> None:
-    ones = torch.ones(2, 3, dtype=torch.long)
-    assert key_mask(ones, 1) is None
-    padded = torch.tensor([[1, 1, 1], [1, 0, 0]])
-    assert key_mask(padded, 1)[1].flatten().tolist() == [0, 0, -1e4, -1e4]  # type: ignore[index]
-    assert key_mask(ones.to("meta"), 1) is not None  # to look would be to wait
-
-
 def test_scores_are_summed_where_they_are_computed() -> None:
     model = tiny_model()
     totals, rows = Totals(model), torch.empty(4, 20, device="meta")
@@ -146,17 +137,3 @@ def test_timing_leaves_the_models_where_they_are() -> None:
     assert compare(dense, final, settings, "meta")["batch"] == 2
     for model in (dense, final):
         assert {p.device.type for p in model.parameters()} == {"cpu"}
-
-
-def test_what_would_be_waited_for_is_found() -> None:
-    here, there = torch.ones(2), torch.ones(2, device="meta")
-    with Watch() as watch:
-        for wrong in (lambda: here + there, lambda: there[there > 0], lambda: bool(there.all())):
-            with pytest.raises(Exception):  # noqa: B017  (whatever the meta device says)
-                wrong()
-        here.to("meta")
-    assert watch.found == {
-        "waits": ["index", "_local_scalar_dense"],
-        "copies": ["_to_copy"],
-        "mixed": ["add"],
-    }

@@ -1,8 +1,6 @@
 """The promises of the surgery, over random models, keeps, paddings and seeds of every family."""
 
 import random
-from collections.abc import Iterator
-from contextlib import contextmanager
 
 import pytest
 import torch
@@ -11,51 +9,12 @@ from torch import Tensor, nn
 from benchmarks.masked import zero
 from skip_exp.models.families.base import AttentionBlock, causal_mask, key_mask
 from skip_exp.models.prompts import InputPrompt, PrefixPrompt, cut_heads
+from skip_exp.models.sites import site_sizes
 from skip_exp.models.soft_prompt import SoftPromptModel
 from skip_exp.pruning.surgery import cut
 from tests.helpers.tiny import KINDS, tiny_backbone, tiny_batch, tiny_model
 
-CASES = 200  # per family, an eighth of them in the normal run
-
-
-@contextmanager
-def masked(model: SoftPromptModel, keep: dict[str, Tensor]) -> Iterator[None]:
-    """The definition that surgery must meet: removed neurons output zero, everything else stays."""
-    handles = []
-
-    def before(linear: nn.Module, mask: Tensor) -> None:
-        handles.append(linear.register_forward_pre_hook(lambda _m, x: (x[0] * mask,)))
-
-    for block in model.blocks():
-        if not isinstance(block, AttentionBlock):
-            if block.name in keep:
-                before(block.down, mask_of(block.down.in_features, keep[block.name]))
-            continue
-        a = block.attention
-        heads = mask_of(a.heads, keep.get(f"{block.name}.heads", torch.arange(a.heads)))
-        for kind, dim in (("qk", a.qk_dim), ("vo", a.vo_dim)):
-            mask = torch.ones(a.heads, dim)
-            if f"{block.name}.{kind}" in keep:
-                mask = torch.zeros(a.heads, dim).scatter_(1, keep[f"{block.name}.{kind}"], 1.0)
-            flat = (mask * heads[:, None]).flatten()
-            if kind == "vo":
-                before(block.output, flat)
-            else:
-                query = a.projections()[0]
-                handles.append(
-                    query.register_forward_hook(lambda _m, _i, out, mask=flat: out * mask)
-                )
-    try:
-        yield
-    finally:
-        for handle in handles:
-            handle.remove()
-
-
-def mask_of(size: int, kept: Tensor) -> Tensor:
-    mask = torch.zeros(size)
-    mask[kept] = 1
-    return mask
+CASES = 200  # per family, a tenth of them in the normal run
 
 
 def random_keep(model: SoftPromptModel, rng: random.Random) -> dict[str, Tensor]:
@@ -108,15 +67,14 @@ def case(kind: str, seed: int) -> tuple[SoftPromptModel, dict[str, Tensor], dict
 
 @pytest.mark.core
 @pytest.mark.parametrize(
-    "chunk", [0, *(pytest.param(i, marks=pytest.mark.slow) for i in range(1, 8))]
+    "chunk", [0, *(pytest.param(i, marks=pytest.mark.slow) for i in range(1, 10))]
 )
 @pytest.mark.parametrize("kind", KINDS)
-def test_cut_equals_masked_in_logits_and_gradients(kind: str, chunk: int) -> None:
-    for seed in range(chunk * CASES // 8, (chunk + 1) * CASES // 8):
+def test_cut_equals_zeroed_in_logits_and_gradients(kind: str, chunk: int) -> None:
+    for seed in range(chunk * CASES // 10, (chunk + 1) * CASES // 10):
         model, batch, keep = case(kind, seed)
         smaller = cut(model, keep)
-        with masked(model, keep):
-            expected, gradients = loss_and_gradients(model, batch)
+        expected, gradients = loss_and_gradients(zero(model, keep), batch)
         logits, found = loss_and_gradients(smaller, batch)
         torch.testing.assert_close(logits, expected, atol=1e-5, rtol=1e-5, msg=f"seed {seed}")
         if isinstance(model.prompt, PrefixPrompt):
@@ -128,17 +86,6 @@ def test_cut_equals_masked_in_logits_and_gradients(kind: str, chunk: int) -> Non
             ]
         for ours, theirs in zip(found, gradients, strict=True):
             torch.testing.assert_close(ours, theirs, atol=1e-5, rtol=1e-4, msg=f"seed {seed}")
-
-
-@pytest.mark.core
-@pytest.mark.parametrize("kind", KINDS)
-def test_zeroed_control_computes_the_same_as_the_cut_model(kind: str) -> None:
-    for seed in range(20):
-        model, batch, keep = case(kind, seed)
-        del batch["labels"]
-        torch.testing.assert_close(
-            zero(model, keep)(**batch), cut(model, keep)(**batch), atol=1e-5, rtol=1e-5
-        )
 
 
 def without_prompt(model: SoftPromptModel) -> SoftPromptModel:
@@ -153,14 +100,8 @@ def without_prompt(model: SoftPromptModel) -> SoftPromptModel:
 def test_keeping_everything_is_the_hugging_face_model(kind: str, everything: bool) -> None:
     model, batch = without_prompt(tiny_model(kind, "input", "mlm")), tiny_batch(kind)
     if everything:
-        sizes = {b.name: b for b in model.blocks()}
-        keep = {n: torch.arange(b.down.in_features) for n, b in sizes.items() if n.endswith("ffn")}
-        keep |= {
-            f"{n}.heads": torch.arange(b.attention.heads)
-            for n, b in sizes.items()
-            if n.endswith("self")
-        }
-        model = cut(model, keep)
+        sizes = site_sizes(model.shapes())
+        model = cut(model, {s: torch.arange(n[-1]).expand(n) for s, n in sizes.items()})
     del batch["labels"]
     ids = model.readout.text_ids(batch["input_ids"])
     mask = model.encoder_mask(batch["attention_mask"])
@@ -261,6 +202,7 @@ def test_masks() -> None:
     mask = key_mask(torch.tensor([[1, 1, 0]]), 2)
     assert mask is not None
     assert mask.tolist() == [[[[0.0, 0.0, 0.0, 0.0, -1e4]]]]
+    assert key_mask(torch.ones(2, 3, device="meta"), 1) is not None  # to look would be to wait
     causal = causal_mask(2, 1, torch.device("cpu"))
     assert causal is not None
     assert causal.tolist() == [[[[0.0, 0.0, -1e4], [0.0, 0.0, 0.0]]]]
