@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -124,17 +125,14 @@ def test_random_cuts_keep_their_logits(kind: str) -> None:
         compare(cut(model, keep), batch, f"{kind} {seed}")
 
 
-@pytest.mark.parametrize("kind", ["bert", "roberta"])
-@pytest.mark.parametrize("pooling", ["mean", "cls"])
-def test_heads_on_an_encoder(kind: str, pooling: str) -> None:
-    model = tiny_model(kind, "prefix", "head")
-    model.readout.pooling = pooling
-    compare(model, inputs(kind), pooling)
-    model.prompt = NoPrompt()
-    compare(model, inputs(kind), "no prompt")
-
-
-def test_words_of_one_piece_share_a_decoder_step() -> None:
+def test_what_random_cuts_leave_out() -> None:
+    """Either pooling, no prompt, and words of one piece, which share a decoder step."""
+    for kind, pooling in product(("bert", "roberta"), ("mean", "cls")):
+        model = tiny_model(kind, "prefix", "head")
+        model.readout.pooling = pooling
+        compare(model, inputs(kind), pooling)
+        model.prompt = NoPrompt()
+        compare(model, inputs(kind), "no prompt")
     model = tiny_model("t5", "input", "seq2seq", labels=1)
     model.readout = type(model.readout)([[7], [9], [11]], start_id=0)
     compare(model, inputs("t5"), "one piece")
@@ -151,28 +149,17 @@ def test_what_was_cut_is_in_no_tensor() -> None:
     assert made.lm_head.weight is made.embeddings.words.weight
 
 
-def test_here_it_needs_no_remote_code(tmp_path: Path) -> None:
-    out = exported(made(tmp_path, "bert"), tmp_path / "out")
+def test_here_it_needs_no_remote_code_and_the_skill_is_in_the_folder(alone: Any) -> None:
+    out = alone[0] / "bert" / "out"
     model = AutoModelForSequenceClassification.from_pretrained(out)
     assert isinstance(model, SkipForSequenceClassification)
     assert model.config.id2label == {0: "negative", 1: "positive"}
     assert model.config.label2id == {"negative": 0, "positive": 1}
     assert model.config.problem_type == "single_label_classification"
-    assert {path.stat().st_mode & 0o777 for path in out.iterdir()} == {0o666 & ~umask()}
-
-
-def umask() -> int:
-    now = os.umask(0)
-    os.umask(now)
-    return now
-
-
-def test_the_skill_itself_is_in_the_folder(tmp_path: Path) -> None:
-    saved = made(tmp_path, "bert")
-    out = exported(saved, tmp_path / "out")
-    texts = ["a warm film", "dull", "w1 w2 w3"]
-    assert Skill.load(out).predict(texts) == Skill.load(saved.folder).predict(texts)
-    assert (out / "skill.safetensors").stat().st_size < (out / "model.safetensors").stat().st_size
+    os.umask(umask := os.umask(0))
+    assert {path.stat().st_mode & 0o777 for path in out.iterdir()} == {0o666 & ~umask}
+    expected = json.loads((alone[0] / "bert/answers.json").read_text())
+    assert Skill.load(out).predict(["a warm film", "dull"]) == expected
 
 
 def test_a_skill_that_is_all_weights_has_no_files_of_its_own(tmp_path: Path) -> None:
