@@ -60,8 +60,11 @@ def test_a_loaded_skill_is_the_model_that_was_saved(
     assert shrunk == {name: tuple(p.shape) for name, p in saved.model.named_parameters()}
 
 
-def test_any_number_of_texts_in_any_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    skill = Skill.load(save_tiny_skill(tmp_path).folder)
+def test_any_number_of_texts_in_any_order(tiny: Saved, monkeypatch: pytest.MonkeyPatch) -> None:
+    skill = Skill.load(tiny.folder)
+    answers = skill.predict(TEXTS)
+    assert skill.predict(text for text in TEXTS) == skill.predict(pd.Series(TEXTS)) == answers
+    assert list(skill.stream(iter(TEXTS))) == answers
     assert skill.predict([]) == []
     monkeypatch.setattr("skip_exp.skill.classifier.CHUNK", 7)
     many = TEXTS * 4 + ["", "w3 " * 60]  # nothing, and more than max_length
@@ -111,36 +114,27 @@ def test_rows_are_filled_into_the_tasks_templates(tmp_path: Path) -> None:
         ([{"sentence": ["a"]}], r"example 1: .*'sentence'.*\['a'\]"),
     ],
 )
-def test_examples_that_do_not_fit(tmp_path: Path, examples: Any, message: str) -> None:
-    skill = Skill.load(save_tiny_skill(tmp_path).folder)
+def test_examples_that_do_not_fit(tiny: Saved, examples: Any, message: str) -> None:
+    skill = Skill.load(tiny.folder)
     with pytest.raises(SkipError, match=message):
         skill.predict(examples)
 
 
-def test_examples_may_be_made_as_they_are_asked_for(tmp_path: Path) -> None:
-    skill = Skill.load(save_tiny_skill(tmp_path).folder)
-    answers = skill.predict(TEXTS)
-    assert skill.predict(text for text in TEXTS) == answers
-    assert skill.predict(pd.Series(TEXTS)) == answers
-    assert list(skill.stream(iter(TEXTS))) == answers
-
-
-@pytest.mark.parametrize("number", [5_000, pytest.param(100_000, marks=pytest.mark.slow)])
 def test_no_more_than_a_chunk_of_examples_is_held(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
+    tiny: Saved, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    skill = Skill.load(save_tiny_skill(tmp_path).folder)
-    monkeypatch.setattr("skip_exp.skill.classifier.CHUNK", 500)
+    monkeypatch.setattr("skip_exp.skill.classifier.CHUNK", 50)
     made = 0
 
     def examples() -> Iterator[str]:
         nonlocal made
-        for _ in range(number):
+        for _ in range(500):
             made += 1
             yield "a dull film"
 
-    ahead = [made - answered for answered, _ in enumerate(skill.stream(examples()))]
-    assert (len(ahead), max(ahead), made) == (number, 500, number)
+    answers = Skill.load(tiny.folder).stream(examples())
+    ahead = [made - answered for answered, _ in enumerate(answers)]
+    assert (len(ahead), max(ahead), made) == (500, 50, 500)
 
 
 def test_skills_share_one_backbone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -244,12 +238,6 @@ def _another_backbone(saved: Saved) -> None:
     save_backbone(saved.backbone, "bert", seed=5)
 
 
-def _another_kind_of_backbone(saved: Saved) -> None:
-    for file in saved.backbone.iterdir():
-        file.unlink()
-    save_backbone(saved.backbone, "t5")
-
-
 def _prompt(**changes: Any) -> Callable[[Saved], None]:
     return lambda saved: _forge(prompt=saved.about.prompt.model_dump() | changes)(saved)
 
@@ -266,49 +254,28 @@ DAMAGES: dict[str, tuple[Callable[[Saved], Any], str]] = {
     "no json": (lambda s: (s.folder / "skill.json").unlink(), "skill.json: cannot be read"),
     "no tensors": (lambda s: (s.folder / "skill.safetensors").unlink(), "cannot be read: No such"),
     "json cut": (_bytes("skill.json", lambda b: b[:100]), "not JSON"),
-    "json not text": (_bytes("skill.json", lambda b: b"\xff\xfe\x00"), "not JSON"),
     "json a list": (_bytes("skill.json", lambda b: b"[]"), "not a skill"),
     "nested": (_bytes("skill.json", lambda b: b"[" * 100_000), "not JSON: nested too deep"),
-    "nested inside": (
-        _bytes("skill.json", lambda b: b[:-3] + b', "x": ' + b"[" * 900 + b"]" * 900 + b"}"),
-        "damaged",
-    ),
     "a key twice": (_bytes("skill.json", lambda b: b[:-3] + b', "task": "x"}'), "key 'task'"),
-    "a number of 5000 digits": (
-        _bytes("skill.json", lambda b: b.replace(b'": 24', b'": ' + b"9" * 5000)),
-        "not JSON",
-    ),
     "half a character": (_forge(task="\ud800"), "surrogate"),
     "tensors cut": (_bytes("skill.safetensors", lambda b: b[:-8]), "checksum"),
     "a bit flipped": (_bytes("skill.safetensors", lambda b: b[:-1] + bytes([b[-1] ^ 1])), "checks"),
     "labels swapped": (_edit(lambda d: d["labels"].reverse()), "checksum"),
-    "no checksum": (_edit(lambda d: d.pop("sha256")), "checksum"),
     "newer version": (_edit(lambda d: d.update(version=2)), "version 2 .* 1"),
-    "version true": (_edit(lambda d: d.update(version=True)), "version True"),
     "no version": (_edit(lambda d: d.pop("version")), "no version"),
     "field missing": (_forge(labels=None), "'labels' is missing"),
-    "nested field missing": (_forge(prompt={"kind": "prefix"}), "'prompt.length' is missing"),
     "unknown field": (_forge(more=1), "'more' is unknown"),
-    "unknown part of a prompt": (_prompt(x=1), "'prompt.x' is unknown"),
     "length true": (_prompt(length=True), "prompt.length=True: "),
-    "length negative": (_prompt(length=-1), "prompt.length=-1: .* 0"),
     "length huge": (_prompt(length=10**9), "prompt.length=1000000000: .* 4 stored"),
     "length short": (_prompt(length=3), r"prompt.keys.0 is \(4, .*\), not \(3, "),
     "unknown prompt": (_prompt(kind="foo"), "prompt.kind=foo: "),
-    "labels of numbers": (_forge(labels=[0, 1]), "labels.0=0: .* string"),
     "labels twice": (_forge(labels=["a", "a"]), r"labels=\['a', 'a'\]: .* different"),
-    "no text": (_forge(text=[]), r"text=\[\]: .* 1"),
     "a word too many": (_forge(words=["a", "b", "c"]), r"words=\[.*\]: .* one per label"),
     "max_length a text": (_forge(max_length="24"), "max_length='24': "),
-    "max_length zero": (_forge(max_length=0), "max_length=0: .* 1"),
-    "max_length huge": (_forge(max_length=10**9), "max_length=1000000000: .* 100000"),
     "max_length of specials": (_forge(max_length=2), "max_length=2: 2 "),
     "more than positions": (_forge(max_length=65), "max_length=65: .* 64"),
     "train unknown": (_forge(train="all"), "train='all': .*'prompt'.*'bias'"),
-    "path null": (_backbone(path=None), "backbone.path=None: .* string"),
     "path endless": (_backbone(path="x" * 5000), "its backbone bert .* too long"),
-    "pooling unknown": (_backbone(pooling="max"), "backbone.pooling='max': .*'mean'.*'cls'"),
-    "no layers": (_backbone(layers=0), "backbone.layers=0: .* 1"),
     "more layers than there are": (_backbone(layers=3), "backbone.layers=3: .* 2"),
     "fewer layers": (_backbone(layers=1), "is not the skill's backbone"),
     "family unknown": (_backbone(family="gpt"), "backbone.family=gpt: "),
@@ -322,23 +289,16 @@ DAMAGES: dict[str, tuple[Callable[[Saved], Any], str]] = {
     ),
     "keep negative": (_forge(keep={"encoder.0.ffn": _long(1) - 1}), "sorted indices from 0"),
     "keep unsorted": (_forge(keep={"encoder.0.ffn": torch.tensor([3, 1])}), "sorted indices"),
-    "keep twice": (_forge(keep={"encoder.0.ffn": torch.tensor([3, 3])}), "sorted indices"),
     "keep of two dimensions": (_forge(keep={"encoder.0.ffn": _long(1, 1)}), "indices below 20"),
     "dims of a head missing": (_forge(keep={"encoder.0.self.qk": _long(1, 1)}), "indices below 8"),
     "keep of no site": (_forge(keep={"encoder.7.ffn": _long(1)}), "encoder.7.ffn"),
     "keep out of range": (_forge(keep={"encoder.0.ffn": _long(1) + 99}), "does not fit"),
-    "keep of another size": (_forge(keep={"encoder.0.self.heads": _long(1)}), "prompt.keys.0 is"),
     "a tensor of another shape": (
         _forge(state={"readout.linear.bias": torch.zeros(1)}),
         r"readout.linear.bias is \(1,\), not \(2,\)",
     ),
     "a tensor too many": (_forge(state={"prompt.x": torch.zeros(1)}), "prompt.x is .*not nothing"),
     "weights changed": (_another_backbone, "is not the skill's backbone"),
-    "another model": (_another_kind_of_backbone, "backbone.family=bert: .* t5"),
-    "vocabulary changed": (
-        _bytes("tokenizer.json", lambda b: b.replace(b'"yes"', b'"aye"')),
-        "has changed",
-    ),
     "heads changed": (
         _bytes("config.json", lambda b: b.replace(b'heads": 3', b'heads": 2')),
         "has changed",
