@@ -3,6 +3,7 @@
 ``root/models/OWNER/NAME/FILE`` and ``root/datasets/OWNER/NAME/FILE``; one commit each.
 """
 
+import base64
 import hashlib
 import json
 import os
@@ -27,6 +28,8 @@ class Hub:
         gated: repositories that nobody may read.
         broken: ends of the names of files whose first answer ends halfway; later ones never come.
         asked: ``METHOD path`` of every request.
+        tokens: what commits were signed with.
+        refusal: why nobody may commit; None: all may.
     """
 
     def __init__(self, root: Path) -> None:
@@ -35,6 +38,8 @@ class Hub:
         self.broken: str | tuple[str, ...] = ()
         self.asked: list[str] = []
         self.halves: set[str] = set()
+        self.tokens: set[str | None] = set()
+        self.refusal: str | None = None
         self.url = ""
 
     def folder(self, kind: str, repo: str) -> Path:
@@ -96,7 +101,35 @@ class Handler(BaseHTTPRequestHandler):
         self.do_GET()
 
     def do_POST(self) -> None:
-        self.do_GET()
+        parts = self.path.partition("?")[0].strip("/").split("/")
+        if "paths-info" in parts:
+            self.do_GET()
+            return
+        body = self.rfile.read(int(self.headers["Content-Length"]))
+        if self.hub.refusal:
+            self.answer(403, {"Content-Type": "application/json", "X-Error-Message": "not yours"})
+        elif parts[1:] == ["repos", "create"]:
+            asked = json.loads(body)
+            repo = f"{asked.get('organization') or 'me'}/{asked['name']}"
+            self.hub.tokens.add(self.headers["Authorization"])
+            self.hub.folder("models", repo).mkdir(parents=True, exist_ok=True)
+            self.json({"url": f"{self.hub.url}/{repo}"})
+        elif "preupload" in parts:
+            regular = {"uploadMode": "regular", "shouldIgnore": False}
+            self.json({"files": [file | regular for file in json.loads(body)["files"]]})
+        elif "commit" in parts:
+            folder = self.hub.folder("models", "/".join(parts[2:4]))
+            for line in map(json.loads, body.splitlines()):
+                if line["key"] == "file":
+                    content = base64.b64decode(line["value"]["content"])
+                    (folder / line["value"]["path"]).write_bytes(content)
+                elif line["key"] == "deletedFile":
+                    (folder / line["value"]["path"]).unlink()
+            oid = commit(folder)
+            address = f"{self.hub.url}/{folder.relative_to(self.hub.root / 'models')}/commit/{oid}"
+            self.json({"commitUrl": address, "commitOid": oid})
+        else:
+            self.json({"errors": [], "warnings": []})  # of the card's YAML
 
     def do_GET(self) -> None:
         body = self.rfile.read(int(self.headers.get("Content-Length") or 0))

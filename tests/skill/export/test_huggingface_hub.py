@@ -12,7 +12,7 @@ from skip_exp.commands.export import main
 from skip_exp.errors import SkipError
 from skip_exp.models.backbones import load_backbone
 from skip_exp.utils.hub import hub_reachable
-from tests.helpers.push_hub import PushHub, push_hub
+from tests.helpers.hub import Hub, serving
 from tests.helpers.saved import Saved, save_tiny_skill, tell
 
 
@@ -25,10 +25,10 @@ def saved(tmp_path: Path) -> Saved:
 
 
 @pytest.fixture
-def hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[PushHub]:
+def hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Hub]:
     """The hub of this process, with its cache and token."""
     hub_reachable.cache_clear()
-    with push_hub() as server:
+    with serving(tmp_path / "hub") as server:
         monkeypatch.setattr(constants, "ENDPOINT", server.url)
         template = server.url + "/{repo_id}/resolve/{revision}/{filename}"
         monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)
@@ -39,49 +39,51 @@ def hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[PushHub]:
     hub_reachable.cache_clear()
 
 
-def test_pushed_and_pulled_it_answers_alike(saved: Saved, hub: PushHub) -> None:
+def pushed(hub: Hub) -> dict[str, bytes]:
+    """The files of ``me/toy``."""
+    return {path.name: path.read_bytes() for path in hub.folder("models", "me/toy").iterdir()}
+
+
+def test_pushed_and_pulled_it_answers_alike(saved: Saved, hub: Hub) -> None:
     skill = Skill.load(saved.folder)
     assert skill.push_to_hub("me/toy") == f"{hub.url}/me/toy"
     assert hub.tokens == {"Bearer hf_token"}
-    files = hub.repos["me/toy"].keys()
-    assert {"README.md", "config.json", "modeling_skip.py", "skill.json"} < files
+    assert {"README.md", "config.json", "modeling_skip.py", "skill.json"} < pushed(hub).keys()
+    assert b'model="me/toy"' in pushed(hub)["README.md"]
+    hub.asked.clear()
     pulled = Skill.from_pretrained("me/toy")
     assert pulled.predict(["a warm film"]) == skill.predict(["a warm film"])
-    assert "model.safetensors" not in hub.read
-    assert b'pipeline("text-classification", model="me/toy",' in hub.repos["me/toy"]["README.md"]
+    assert not any("model.safetensors" in each for each in hub.asked)
 
 
-def test_the_command_pushes_what_it_wrote(saved: Saved, hub: PushHub, capsys: Any) -> None:
+def test_the_command_pushes_what_it_wrote(saved: Saved, hub: Hub, capsys: Any) -> None:
     out = saved.folder.parent / "out"
     order = [str(saved.folder), str(out), "--format", "hf", "--push-to-hub", "me/toy"]
     assert main(order) == 0
     assert capsys.readouterr().out.endswith(f"pushed: {hub.url}/me/toy\n")
-    assert hub.repos["me/toy"] == {path.name: path.read_bytes() for path in out.iterdir()}
-    assert 'model="me/toy"' in (out / "README.md").read_text()
+    assert pushed(hub) == {path.name: path.read_bytes() for path in out.iterdir()}
 
 
-def test_nothing_is_left_of_a_skill_that_was_pushed_before(saved: Saved, hub: PushHub) -> None:
+def test_nothing_is_left_of_a_skill_that_was_pushed_before(saved: Saved, hub: Hub) -> None:
     """A fully trained one has no skill.json: the old one would be pulled."""
     Skill.load(saved.folder).push_to_hub("me/toy")
-    mine = {"notes.md", "adapter/x.safetensors"}
-    hub.repos["me/toy"] |= dict.fromkeys(mine, b"mine")
+    (hub.folder("models", "me/toy") / "notes.md").touch()
     full = save_tiny_skill(saved.folder.parent, name="full", train="full")
     Skill.load(full.folder).push_to_hub("me/toy")
-    assert hub.repos["me/toy"].keys() > mine
-    assert "skill.json" not in hub.repos["me/toy"]
+    assert "notes.md" in pushed(hub) and "skill.json" not in pushed(hub)
     with pytest.raises(SkipError, match="AutoModel"):
         Skill.from_pretrained("me/toy")
 
 
-def test_rounded_weights_are_not_pushed(saved: Saved, hub: PushHub) -> None:
+def test_rounded_weights_are_not_pushed(saved: Saved, hub: Hub) -> None:
     skill = Skill.load(saved.folder, precision="bf16")
     with pytest.raises(SkipError, match=r"^push to me/toy: .*fp32"):
         skill.push_to_hub("me/toy")
-    assert not hub.repos
+    assert not hub.root.exists()
 
 
 def test_without_a_token_nothing_is_done(
-    saved: Saved, hub: PushHub, monkeypatch: pytest.MonkeyPatch, capsys: Any
+    saved: Saved, hub: Hub, monkeypatch: pytest.MonkeyPatch, capsys: Any
 ) -> None:
     monkeypatch.delenv("HF_TOKEN")
     monkeypatch.setattr(constants, "HF_TOKEN_PATH", str(saved.folder / "none"))
@@ -90,14 +92,14 @@ def test_without_a_token_nothing_is_done(
     assert main(order) == 2
     told = capsys.readouterr().err
     assert told.startswith("error: push to me/toy: ") and "HF_TOKEN" in told
-    assert not hub.repos and not out.exists()
+    assert not hub.root.exists() and not out.exists()
 
 
-def test_a_skill_of_stand_in_rows_is_not_pushed(saved: Saved, hub: PushHub) -> None:
+def test_a_skill_of_stand_in_rows_is_not_pushed(saved: Saved, hub: Hub) -> None:
     tell(saved, data="embedded:snli_pairs")
     with pytest.raises(SkipError, match="SNLI"):
         Skill.load(saved.folder).push_to_hub("me/toy")
-    assert not hub.repos
+    assert not hub.root.exists()
 
 
 def test_only_the_hf_format_is_pushed(saved: Saved, capsys: Any) -> None:
@@ -106,7 +108,7 @@ def test_only_the_hf_format_is_pushed(saved: Saved, capsys: Any) -> None:
     assert "--push-to-hub: not for --format onnx" in capsys.readouterr().err
 
 
-def test_what_the_hub_says_is_one_line(saved: Saved, hub: PushHub) -> None:
+def test_what_the_hub_says_is_one_line(saved: Saved, hub: Hub) -> None:
     hub.refusal = "not yours"
     for repo, why in (("me/toy", ".*403.*"), ("me/toy/more", ".*me/toy/more.*")):
         with pytest.raises(SkipError, match=rf"^push to {repo}: {why}$"):
@@ -118,7 +120,7 @@ def test_what_the_hub_says_is_one_line(saved: Saved, hub: PushHub) -> None:
 
 
 def test_a_hub_that_does_not_answer_is_one_line(
-    saved: Saved, hub: PushHub, monkeypatch: pytest.MonkeyPatch
+    saved: Saved, hub: Hub, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(constants, "ENDPOINT", "http://127.0.0.1:9")
     for act in (Skill.load(saved.folder).push_to_hub, Skill.from_pretrained):
