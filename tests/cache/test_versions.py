@@ -1,17 +1,18 @@
 """Code versions follow imports: what computes a number counts, what reports it does not."""
 
 import importlib.metadata
-import shutil
-import subprocess
-import sys
-from pathlib import Path
 
 import pytest
 
-import skip_exp
-from skip_exp.cache.versions import PIPELINE, STAGES, closure, libraries
-
-PACKAGE = Path(skip_exp.__file__).parent
+from skip_exp.cache import versions
+from skip_exp.cache.versions import (
+    PIPELINE,
+    STAGES,
+    closure,
+    code_version,
+    libraries,
+    stage_version,
+)
 
 
 def of(stage: str) -> set[str]:
@@ -35,19 +36,6 @@ def test_a_tuned_prompt_does_not_depend_on_what_comes_after_it() -> None:
     assert of("probe") >= {"pruning.allocate", "pruning.surgery", "phases.retune"}
 
 
-def versions(root: Path) -> dict[str, str]:
-    """Code version of every stage, and of the job, by a copy of the package."""
-    code = (
-        "from skip_exp.cache.versions import STAGES, job_code, stage_version;"
-        "print(*(f'{s}={stage_version(s)}' for s in STAGES), f'job={job_code()}')"
-    )
-    done = subprocess.run(
-        [sys.executable, "-c", code], cwd=root, env={"PYTHONPATH": str(root)}, check=True,
-        capture_output=True, text=True,
-    )  # fmt: skip
-    return dict(line.split("=") for line in done.stdout.split())
-
-
 @pytest.mark.parametrize(
     ("edited", "changed"),
     [
@@ -67,14 +55,20 @@ def versions(root: Path) -> dict[str, str]:
         ("job/job.py", {*STAGES, "job"}),  # seeds, new models
     ],
 )
-def test_an_edit_changes_what_it_computes(tmp_path: Path, edited: str, changed: set[str]) -> None:
-    ignored = shutil.ignore_patterns("weights", "__pycache__", "templates")
-    shutil.copytree(PACKAGE, tmp_path / "skip_exp", ignore=ignored)
-    before = versions(tmp_path)
-    with (tmp_path / "skip_exp" / edited).open("a") as file:
-        file.write("\n# edited\n")
-    after = versions(tmp_path)
+def test_an_edit_changes_what_it_computes(
+    monkeypatch: pytest.MonkeyPatch, edited: str, changed: set[str]
+) -> None:
+    before, read = code_versions(), versions._read
+    module = f"skip_exp.{edited.removesuffix('.py').replace('/', '.')}"
+    monkeypatch.setattr(versions, "_read", lambda name: read(name) + b"#" * (name == module))
+    after = code_versions()
     assert {name for name in before if before[name] != after[name]} == changed
+
+
+def code_versions() -> dict[str, str]:
+    """Code version of every stage, and of the job."""
+    versions.code_version.cache_clear()
+    return {stage: stage_version(stage) for stage in STAGES} | {"job": code_version(PIPELINE)}
 
 
 def test_libraries_that_compute_count() -> None:

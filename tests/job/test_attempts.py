@@ -38,7 +38,13 @@ def test_a_killed_job_runs_again(job: Make, monkeypatch: pytest.MonkeyPatch) -> 
     assert done["cache"] == {"tune": "hit", "attribution": "miss"}
     assert pipeline.run(job("again"))["reused"]
     assert pipeline.run(job("new"))["reused"] is False  # the original, not a copy of it
-    assert pipeline.run(job("forced", "sweep.skip_done=false"))["reused"] is False
+    shutil.rmtree(Path(job("new").output_dir, "skill"))
+    assert attempts.repeat(job("without its skill")) is None
+
+
+def test_a_job_is_run_again_where_that_is_asked(job: Make) -> None:
+    for _ in range(2):
+        assert pipeline.run(job("a", "sweep.skip_done=false"))["reused"] is False
 
 
 def test_another_jobs_folder_is_refused_before_any_work(
@@ -119,10 +125,3 @@ def test_a_timing_of_another_place_is_not_reused(timed: Any, monkeypatch: Any) -
     monkeypatch.setenv("OMP_NUM_THREADS", "2")
     assert timed("a", contended=True) == found  # a quiet timing is not given up
     assert timed("b")["latency"]["threads"] == 2
-
-
-def test_a_job_whose_skill_is_gone_is_done_again(job: Make, tmp_path: Path) -> None:
-    pipeline.run(job("a"))
-    shutil.rmtree(tmp_path / "a/skill")
-    assert pipeline.run(job("b"))["reused"] is False
-    assert (tmp_path / "b/skill").is_dir()

@@ -60,7 +60,11 @@ def test_a_table_is_measured_once_for_a_processor(
         assert (timed["asked"], tables(tmp_path)) == (asked, asked)
         told = result["method"]["table"]
         assert (told["device"], told["contended"]) == (processor, False)
+        kept = [kept / of for kept, of in result["keep_sizes"].values()]
         assert 1.5 <= told["speedup"] < 2 and told["threads"] >= 1
+        assert told["speedup"] == pytest.approx((len(kept) + 1) / (sum(kept) + 1))
+        assert result["method"]["target_speedup"] == 1.5
+        assert result["ratio"] == pytest.approx(result["ratio_reached"], abs=1e-3)
 
 
 def test_a_contended_table_serves_its_own_job_alone(
