@@ -30,6 +30,12 @@ class Curves(Callback):
                 point[metric] = value.item()
         self.points.append(point)
 
+    def state_dict(self) -> dict[str, Any]:
+        return {"points": self.points}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self.points = state_dict["points"]
+
 
 def kept(phase: str, curves: Sequence[Mapping[str, Any]], epoch: int) -> dict[str, Any]:
     """The row of the epoch that a phase kept, with its number from 0 as ``kept_epoch``.

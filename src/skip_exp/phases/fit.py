@@ -16,7 +16,7 @@ from skip_exp.data.metrics import build_metrics
 from skip_exp.job.job import Job
 from skip_exp.models.hidden import layer_states, text_means
 from skip_exp.models.soft_prompt import SoftPromptModel
-from skip_exp.training import processes, trainer
+from skip_exp.training import trainer
 from skip_exp.training.hidden import HiddenTargets
 from skip_exp.training.module import PromptTuner
 
@@ -52,9 +52,8 @@ def fit(
     distill = job.cfg.retune.distill if "teacher" in teacher.taught else 0.0
     metrics = build_metrics(job.data.spec)
     tuner = PromptTuner(model, phase, settings, metrics, distill, teacher.hidden)
-    run = processes.fit if job.trainer.devices > 1 else trainer.fit
     data = job.batches(settings, phase, teacher.taught)
-    best, curves = run(tuner, data, job.trainer, job.metric, job.seed(phase), logger)
+    best, curves = trainer.fit(tuner, data, job.trainer, job.metric, job.seed(phase), logger)
     replay(logger, [kept(phase, curves.points, best.epoch)])
     return best, curves
 

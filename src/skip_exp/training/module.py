@@ -1,13 +1,14 @@
 """The LightningModule of the ``tune`` and ``retune`` phases."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import nullcontext
 from typing import Any
 
 import lightning as L
 import torch
 import torch.nn.functional as F
+from lightning.pytorch.callbacks import Callback
 from torch import Tensor
 from torch.optim.lr_scheduler import LambdaLR
 from torchmetrics import MeanMetric, MetricCollection
@@ -16,7 +17,7 @@ from skip_exp.config.schema import TrainConfig
 from skip_exp.errors import SkipError
 from skip_exp.models import lora
 from skip_exp.models.hidden import layer_states, layers_left, text_means
-from skip_exp.models.soft_prompt import SoftPromptModel
+from skip_exp.models.soft_prompt import SoftPromptModel, load_trainable, trainable_state
 from skip_exp.training.hidden import HiddenTargets
 
 # Entries of a batch that are not model inputs.
@@ -139,6 +140,20 @@ class PromptTuner(L.LightningModule):
         for name, value in self.test_metrics.compute().items():
             self.log(name, value)
         self.test_metrics.reset()
+
+    def _callbacks(self) -> list[Callback]:
+        return self.trainer.callbacks  # type: ignore[attr-defined]
+
+    def state_dict(self, *_: Any, **__: Any) -> Any:
+        """What a fit in other processes returns: the skill, and what the callbacks found."""
+        found = [each.state_dict() for each in self._callbacks()]
+        return {"skill": trainable_state(self.model), "callbacks": found}
+
+    def load_state_dict(self, state_dict: Mapping[str, Any], *_: Any, **__: Any) -> None:
+        """Load what the processes of a fit return."""
+        load_trainable(self.model, state_dict["skill"])
+        for each, found in zip(self._callbacks(), state_dict["callbacks"], strict=True):
+            each.load_state_dict(found)
 
     def configure_optimizers(self) -> Any:
         prompt = [p for p in self.model.prompt.parameters() if p.requires_grad]

@@ -11,15 +11,15 @@ import torch
 from lightning.fabric.plugins.environments.lightning import LightningEnvironment
 from lightning.pytorch.callbacks import Callback, EarlyStopping, TQDMProgressBar
 from lightning.pytorch.loggers import Logger
-from lightning.pytorch.strategies import DDPStrategy
 
-from skip_exp.callbacks.curves import Curves
+from skip_exp.callbacks.curves import Curves, replay
 from skip_exp.callbacks.epochs import EpochLines
 from skip_exp.callbacks.keep_best import KeepBest
 from skip_exp.config.schema import TrainerConfig
 from skip_exp.errors import ConfigError
 from skip_exp.models.precision import multiplies_bf16
 from skip_exp.training.module import PromptTuner
+from skip_exp.training.processes import Processes, watched
 
 CLIP = 1.0  # largest norm of the gradient
 
@@ -61,15 +61,20 @@ def fit(
 ) -> tuple[KeepBest, Curves]:
     """Train ``tuner``; its model ends on the best epoch of the selection slice, in eval mode.
 
-    With several devices this runs in each process that ``training.processes.fit`` starts.
+    A fit in several processes is logged when it has ended, with one row per epoch.
     """
     best, curves = KeepBest(tuner.phase, metric), Curves(tuner.phase)
-    trainer = fit_trainer(tuner, settings, metric, logger, [best, curves])
+    live = logger if settings.devices == 1 else None  # a W&B run cannot be sent to a process
+    trainer = fit_trainer(tuner, settings, metric, live, [best, curves])
+    tuner.trainer = trainer  # else other processes alone attach it
     L.seed_everything(seed, verbose=False)
     try:
-        trainer.fit(tuner, data)
+        with watched(settings.devices):
+            trainer.fit(tuner, data)
     finally:
         tuner.eval()  # later jobs of this process share the backbone
+    if not live:
+        replay(logger, curves.points)
     return best, curves
 
 
@@ -82,11 +87,12 @@ def fit_trainer(
 ) -> L.Trainer:
     """Trainer of one phase: early stopping on the selection slice, clipping, no checkpoints."""
     name, patience = f"{tuner.phase}/select_{metric}", tuner.settings.patience
+    several = settings.devices > 1
     stop = EarlyStopping(name, mode="max", patience=patience, check_finite=False)
     return _trainer(
         settings,
         [*callbacks, stop, *progress(settings)],
-        **(_distributed() if settings.devices > 1 else {}),
+        **({"strategy": Processes(), "plugins": LightningEnvironment()} if several else {}),
         devices=settings.devices,
         use_distributed_sampler=False,  # the data module splits the batches
         precision=settings.precision,
@@ -96,13 +102,6 @@ def fit_trainer(
         num_sanity_val_steps=-1,
         log_every_n_steps=10,
     )
-
-
-def _distributed() -> dict[str, Any]:
-    # A sublayer that was removed entirely leaves its norm and its prefix without a gradient.
-    # Broadcasting buffers would hang where processes score different numbers of batches.
-    strategy = DDPStrategy(find_unused_parameters=True, broadcast_buffers=False)
-    return {"strategy": strategy, "plugins": LightningEnvironment()}  # the latter for clusters
 
 
 def eval_trainer(settings: TrainerConfig, callbacks: Sequence[Callback] = ()) -> L.Trainer:
