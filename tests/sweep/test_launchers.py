@@ -1,4 +1,4 @@
-"""Sweeps whose jobs run in other processes: joblib, submitit (also on a Slurm) and Ray."""
+"""Sweeps whose jobs run in other processes: joblib and submitit (also on a Slurm)."""
 
 import json
 import os
@@ -23,7 +23,7 @@ from tests.conftest import Cli
 from tests.helpers.saved import save_backbone
 
 pytestmark = pytest.mark.filterwarnings(r"ignore:\n'hydra/launcher")  # as sweep.workers does
-LAUNCHERS = ("joblib", "submitit_local", "ray")
+LAUNCHERS = ("joblib", "submitit_local")
 NAMES = sorted(path.stem for path in (config.conf_dir() / "hydra/launcher").glob("*.yaml"))
 SETTINGS = [
     *("task.name=adjectives", "task.text=[text]", "task.labels=[bad,good]"),
@@ -80,9 +80,7 @@ def command(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Any]:
         return {
             "args": [sys.executable, "-m", "skip_exp", *SETTINGS, *overrides, "-m"],
             "cwd": root / name,
-            "env": os.environ
-            | {"SKIP_EXP_DATA": "../data", "OMP_NUM_THREADS": "1", "RAY_AUTH_MODE": "disabled"}
-            | env,
+            "env": os.environ | {"SKIP_EXP_DATA": "../data", "OMP_NUM_THREADS": "1"} | env,
         }
 
     return make
@@ -193,25 +191,17 @@ def test_what_a_slurm_is_asked_for(command: Callable[..., Any], tmp_path: Path) 
     assert lines.index("export SRUN_CPUS_PER_TASK=$SLURM_CPUS_PER_TASK") < len(lines) - 1
 
 
-def test_there_is_a_file_for_every_launcher() -> None:
-    assert NAMES == ["joblib", "ray", "submitit_local", "submitit_slurm"]
-
-
-@pytest.mark.parametrize("launcher", NAMES)
+@pytest.mark.parametrize("launcher", ["joblib", "submitit_slurm"])
 def test_a_launcher_that_is_not_installed_is_one_line(
     cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, launcher: str
 ) -> None:
-    monkeypatch.setattr(Plugins.instance(), "class_name_to_class", known_without_launchers())
-    ended = cli("+task=rte", "seed=1,2", f"hydra/launcher={launcher}", "-m")
-    extra = launcher.partition("_")[0]
-    assert (ended.code, ended.jobs, ended.out) == (2, [], "")
-    assert f"'skip_exp[{extra}]'" in ended.err and ended.err.count("\n") == 1
-    assert not (tmp_path / "outputs").exists()
-
-
-def known_without_launchers() -> dict[str, Any]:
     known = Plugins.instance().class_name_to_class
-    return {name: kind for name, kind in known.items() if not name.startswith("hydra_plugins.")}
+    without = {name: kind for name, kind in known.items() if not name.startswith("hydra_plugins.")}
+    monkeypatch.setattr(Plugins.instance(), "class_name_to_class", without)
+    ended = cli("+task=rte", "seed=1,2", f"hydra/launcher={launcher}", "-m")
+    assert (ended.code, ended.jobs, ended.out) == (2, [], "")
+    assert f"'skip_exp[{launcher.partition('_')[0]}]'" in ended.err and ended.err.count("\n") == 1
+    assert not (tmp_path / "outputs").exists()
 
 
 @pytest.mark.parametrize("launcher", NAMES)

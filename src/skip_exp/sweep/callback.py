@@ -20,7 +20,7 @@ from skip_exp.errors import ConfigError, SkipError
 from skip_exp.sweep import progress
 from skip_exp.sweep.state import STARTED
 
-_EXTRAS = ("joblib", "submitit", "ray")  # launchers among pyproject.toml's optional dependencies
+_EXTRAS = ("joblib", "submitit")  # launchers among pyproject.toml's optional dependencies
 
 
 class Started(Callback):

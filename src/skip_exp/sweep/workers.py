@@ -1,6 +1,6 @@
 """A parallel launcher's worker takes its threads and one GPU, before torch is imported.
 
-joblib's workers inherit their share of the cores; Slurm and Ray assign cores and GPUs themselves.
+joblib's workers inherit their share of the cores; Slurm assigns cores and GPUs itself.
 """
 
 import logging
@@ -22,7 +22,6 @@ log = logging.getLogger(__name__)
 # Launchers whose workers run side by side on one machine and all see its GPUs.
 SIDE_BY_SIDE = ("JoblibLauncher", "LocalLauncher")
 DEVICES = Path("/dev")  # has a file nvidia<n> per GPU
-FOLDER = "SKIP_EXP_FOLDER"  # set in conf/hydra/launcher/ray.yaml
 
 _held: list[FileLock] = []  # released by the system when the process ends, however it ends
 
@@ -39,11 +38,6 @@ def half_the_cores() -> int:
 OmegaConf.register_new_resolver("half_the_cores", half_the_cores, replace=True)
 # Hydra merges the plugins' entries of the same name into conf/hydra/launcher, with a warning.
 warnings.filterwarnings("ignore", message=r"\n'hydra/launcher/\w+' is validated against")
-
-
-def enter_folder() -> None:
-    """Change to the command's folder; Ray's workers start where Ray was started."""
-    os.chdir(os.environ[FOLDER])
 
 
 def settle(trainer: TrainerConfig) -> None:
