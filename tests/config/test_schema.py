@@ -15,10 +15,12 @@ from hydra.types import RunMode
 from omegaconf import OmegaConf
 
 from skip_exp.config import schema as config
+from skip_exp.config import together
 from skip_exp.config.keys import keys
 from skip_exp.config.names import ALLOCATIONS, PROMPTS, READOUTS
 from skip_exp.config.prune import Goal, PruneConfig
 from skip_exp.config.task import TaskConfig
+from skip_exp.errors import ConfigError
 from skip_exp.models.families.registry import FAMILIES
 from skip_exp.models.prompts import PROMPTS as PROMPT_CLASSES
 from skip_exp.models.readouts import READOUTS as READOUT_CLASSES
@@ -107,23 +109,14 @@ def test_every_attribution_binds_to_its_function(method: str) -> None:
     assert {"model", "batches"} <= bound(composed(f"attribution={method}")).arguments.keys()
 
 
-def test_an_option_that_a_method_does_not_have_does_not_bind() -> None:
-    with pytest.raises(TypeError):
-        bound(composed("attribution=random", "+attribution.options.tokens=max"))
-
-
-def test_the_defaults() -> None:
+def test_the_defaults(monkeypatch: pytest.MonkeyPatch) -> None:
     cfg = composed()
     assert cfg.backbone.path == "embedded:minilm"
     assert (cfg.prune.ratio, cfg.prune.sites) == (0.5, ["ffn", "heads"])
     assert cfg.data.dir is None
     assert cfg.logger.name == "wandb" and cfg.sweep.skip_done
-
-
-def test_the_data_folder_comes_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SKIP_EXP_DATA", "/somewhere")
     assert composed().data.dir == "/somewhere"
-    assert composed("data.dir=elsewhere").data.dir == "elsewhere"
 
 
 def test_an_experiment_changes_several_groups_and_yields_to_the_command_line() -> None:
@@ -168,6 +161,71 @@ def test_what_prune_asks_for_is_one_goal() -> None:
     assert PruneConfig(ratio=0).goal == Goal(ratio=0.0)
     assert PruneConfig(ratio="auto", max_drop=1.0).goal == Goal(max_drop=1.0)
     assert PruneConfig(target_speedup=2.0).goal == Goal(target_speedup=2.0)
+
+
+REFUSED = """
+prune.ratio=nan
+prune.ratio=true
+prune.ratio=half
+prune.ratio=null
+prune.ratio=auto
+prune.ratio=-0.1
+prune.sites=[mlp]
+prune.allocation=best
+prune.round_to=0
+prune.steps=0
+prune.steps=3 prune.target_speedup=2
+prune.step_epochs=1 prune.steps=2 retune.enabled=false
+prune.target_speedup=0.5
+prune.target_speedup=2 prune.ratio=auto prune.max_drop=1
+prune.max_drop=1
+tune.epochs=0
+tune.batch=-8
+tune.lr=inf
+tune.warmup=6
+tune.train=everything
+tune.train=full
+retune.train=full
+retune.train=bias tune.train=lora
+retune.rank=8 tune.train=lora tune.rank=4
+retune.distill=2
+retune.distill_hidden=-1
+retune.budget=-1
+prompt.length=5000
+prompt.kind=softer
+prompt.kind=none tune.train=prompt
+prompt.kind=none backbone=t5_mini experiment=readout
+prompt.init=random
+data.max_length=2
+data.train_rows=0
+data.source=web
+seed=99999999999999
+attribution.samples=0
+attribution.options.tokens=maximum
+task.validation=train
+task.extra=[test,test]
+task.words=[yes]
+task.words=[] backbone.readout=mlm
+benchmark.repeats=0
+trainer.accelerator=tpu9
+trainer.devices=0
+logger.name=tb
+logger.mode=on
+backbone.layers=0
+backbone.pooling=max
+backbone.family=gpt
+backbone.readout=mlm backbone=t5_mini
+backbone.readout=seq2seq
+"""
+
+
+@pytest.mark.parametrize("line", REFUSED.split("\n")[1:-1])
+def test_a_value_that_cannot_work_is_refused_by_its_key(line: str) -> None:
+    GlobalHydra.instance().clear()
+    key = line.partition("=")[0]
+    with pytest.raises(ConfigError) as refused:
+        together.job_config(toy.untyped(*reversed(line.split()), "+task=rte", "output_dir=here"))
+    assert str(refused.value).startswith(f"{key}=")
 
 
 def test_every_key_has_a_sentence() -> None:

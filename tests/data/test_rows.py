@@ -26,16 +26,10 @@ def test_texts_are_filled_and_labels_indexed() -> None:
 
 
 @pytest.mark.parametrize(
-    "given", [[0, 1], ["no", "yes"], ["0", "1"], [False, True], [0.0, 1.0], ["no", 1]]
-)
-def test_a_label_is_an_index_or_a_name(given: list[object]) -> None:
-    table = pd.DataFrame({"s": ["x", "y"], "label": pd.Series(given, dtype=object)})
-    assert to_split(table, spec(), "train", "here").label == [0, 1]
-
-
-@pytest.mark.parametrize(
     ("names", "given", "expected"),
     [
+        *((["no", "yes"], given, [0, 1]) for given in ([0, 1], ["0", "1"], [0.0, 1.0], ["no", 1])),
+        (["no", "yes"], [False, True], [0, 1]),
         (["true", "false"], [True, False], [0, 1]),  # not by index: True == 1 is "false"
         (["true", "false"], ["True", "FALSE"], [0, 1]),
         (["yes", "no"], [True, False], [0, 1]),
@@ -43,9 +37,13 @@ def test_a_label_is_an_index_or_a_name(given: list[object]) -> None:
         (["0", "1"], [True, False], [1, 0]),
         (["Good", "Bad"], ["good", "BAD"], [0, 1]),
         (["a", "A", "b"], ["a", "A", "B"], [0, 1, 2]),
+        (["1", "0"], [1, "0"], [0, 1]),  # by name, though both are indices, too
+        (["1", "2", "3"], [1, 2.0, "3"], [0, 1, 2]),
+        (["10", "20"], [1, 0], [1, 0]),  # no name is an index: nothing is ambiguous
+        (["10", "20"], [10, "20"], [0, 1]),
     ],
 )
-def test_names_count_in_any_case_and_booleans_by_meaning(
+def test_a_label_is_a_name_in_any_case_a_boolean_by_meaning_or_an_index(
     names: list[str], given: list[object], expected: list[int]
 ) -> None:
     table = pd.DataFrame({"s": ["x"] * len(given), "label": pd.Series(given, dtype=object)})

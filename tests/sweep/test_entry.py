@@ -12,8 +12,10 @@ from typing import Any
 import pytest
 from hydra.errors import HydraException
 
+from skip_exp import results
 from skip_exp.errors import ConfigError
-from skip_exp.sweep import entry
+from skip_exp.sweep import ending, entry
+from skip_exp.sweep.state import STARTED
 from tests.conftest import Cli, finished
 
 
@@ -79,9 +81,16 @@ def test_a_single_failing_job(cli: Cli) -> None:
     assert ended.err == "error: prune.ratio=0.99: at most 0.9 can be reached\n"
 
 
-def test_jobs_are_listed_in_their_order(cli: Cli) -> None:
-    ended = cli("+task=rte", f"seed={','.join(map(str, range(20, 32)))}", "-m")
-    assert re.findall(r"minilm +(\d+) ", ended.out) == [str(n) for n in range(20, 32)]
+def test_jobs_are_listed_in_their_order(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> None:
+    for seed in (10, 9):
+        result = results.new(task="rte", backbone="minilm", ratio=0.5, seed=seed)
+        results.write(tmp_path / f"{seed}-rte-minilm-0.5-{seed}", result)
+    monkeypatch.setattr(STARTED, "folder", tmp_path)
+    monkeypatch.setattr(STARTED, "multirun", True)
+    assert ending.finish()
+    assert re.findall(r"minilm +(\d+) ", capsys.readouterr().out) == ["9", "10"]
 
 
 def broken(cfg: Any) -> None:
