@@ -5,6 +5,7 @@ import sys
 import threading
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from filelock import FileLock
@@ -94,14 +95,14 @@ def test_measurements_wait_for_each_other(tmp_path: Path, monkeypatch: pytest.Mo
 def test_timing_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, before: bool, after: bool, kept: float
 ) -> None:
-    result = results.new(job_id="a", latency={"speedup": 1.0, "contended": before})
+    latency = {"speedup": 1.0, "contended": before}
+    result = results.new(job_id="a", status="done", skill="skill", latency=latency)
     result["config"] = {"benchmark": SETTINGS.__dict__}
     file = results.write(tmp_path, result)
-    skill = type("Skill", (), {"model": None})
     new = {"speedup": 2.0, "contended": after}
-    monkeypatch.setattr(
-        benchmark, "finished", lambda _: (results.load(file)[0], skill, None, SETTINGS)
-    )
+    skill = SimpleNamespace(model=None, about=None, tokenizer=None)
+    monkeypatch.setattr(benchmark.Skill, "load", lambda _: skill)
+    monkeypatch.setattr(benchmark, "whole_model", lambda *_: None)
     monkeypatch.setattr(benchmark, "compare", lambda *_: new)
     assert benchmark.retime(file) == new
     assert results.load(file)[0]["latency"]["speedup"] == kept

@@ -23,7 +23,7 @@ from skip_exp.report.grid import choices
 from skip_exp.report.tables import save
 
 SCORES = [f"{split}/{phase}" for split in ("metric", "select") for phase in STATES]
-SUFFIXES = (".md", ".csv", ".jsonl")
+SUFFIXES = (".md", ".csv")
 
 
 @one_line_errors(1)
@@ -45,12 +45,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     rows = compare.compare(compare.load(options.folders), key, values, options.score)
     page = compare.page(rows, key, options.score)
     if options.out:
-        texts = {
-            ".md": page,
-            ".csv": rows.to_csv(index=False, lineterminator="\n"),
-            ".jsonl": rows.to_json(orient="records", lines=True),
-        }
-        save({options.out: texts[options.out.suffix]})
+        is_page = options.out.suffix == ".md"
+        save({options.out: page if is_page else rows.to_csv(index=False, lineterminator="\n")})
     print(page, end="")
     if options.out:
         print(f"\nwritten: {options.out}")

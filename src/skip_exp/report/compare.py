@@ -68,25 +68,25 @@ def compare(
         raise SkipError(f"--by {by}={unknown[0]}: no result; there are: {', '.join(known.index)}")
     if len(chosen) < 2:
         raise SkipError(f"--by {by}: needs two values; the results have: {', '.join(known.index)}")
-    parts = []
-    for option in chosen[1:]:
-        paired = _pairs(real[options == chosen[0]], real[options == option], by, score)
-        if len(paired):
-            parts.append(_rows(paired).assign(baseline=chosen[0], option=option))
-    if not parts:
+    baseline, *others = chosen
+    paired = {
+        (baseline, option): _pairs(real[options == baseline], real[options == option], by, score)
+        for option in others
+    }
+    rows = {names: _rows(pairs) for names, pairs in paired.items() if len(pairs)}
+    if not rows:
         raise SkipError(f"--by {by}: no two results differ in {by} alone")
-    rows = pd.concat(parts, ignore_index=True)
-    return rows[["baseline", "option", *rows.columns.drop(["baseline", "option"])]]
+    every = pd.concat(rows, names=["baseline", "option", "row"])
+    return every.reset_index().drop(columns="row")
 
 
 def _options(results: pd.DataFrame, by: str) -> pd.Series:
     """The value of the compared key, per result, as text; of a group all that differs in it."""
-    column, below = _COLUMNS.get(by, CONFIG + by), _below(results, by)
-    if below:
+    column = _COLUMNS.get(by, CONFIG + by)
+    if below := _below(results, by):
         names = results[column] if by in _COLUMNS else pd.Series("", index=results.index)
         parts = [_described(part, below) for _, part in results.groupby(names)]
-        labels = names + ", " + pd.concat([*parts, pd.Series(dtype=object)])
-        return labels.str.strip(", ")
+        return (names + ", " + pd.concat([*parts, pd.Series(dtype=object)])).str.strip(", ")
     if column not in results:
         keys = [name for name in results if name.startswith(CONFIG) and results[name].nunique() > 1]
         differ = ", ".join(key.removeprefix(CONFIG) for key in keys) or "none"
@@ -102,10 +102,9 @@ def _below(results: pd.DataFrame, *groups: str) -> list[str]:
 def _described(results: pd.DataFrame, columns: Sequence[str]) -> pd.Series:
     """``tune.lr=0.1, tune.epochs=3``: per result the columns in which the results differ."""
     differ = [name for name in columns if results[name].nunique() > 1]
-    names = [name.removeprefix(CONFIG) for name in differ]
     texts = [
-        ", ".join(f"{name}={value}" for name, value in zip(names, row, strict=True) if value)
-        for row in results[differ].to_numpy()
+        ", ".join(f"{name.removeprefix(CONFIG)}={value}" for name, value in row.items() if value)
+        for row in results[differ].to_dict("records")
     ]
     return pd.Series(texts, index=results.index, dtype=object)
 
@@ -146,8 +145,7 @@ def _rows(pairs: pd.DataFrame) -> pd.DataFrame:
     compared: dict[str, Any] = {"backbone": "", "ratio": np.nan}
     pairs = pairs.assign(**{name: x for name, x in compared.items() if name not in pairs})
     pairs = pairs.assign(setting=_settings(pairs), difference=pairs["option"] - pairs["baseline"])
-    parts = []
-    at = ["backbone", "ratio", "setting"]
+    at, parts = ["backbone", "ratio", "setting"], []
     for place, group in pairs.groupby(at, dropna=False):
         tasks = group.groupby("task", as_index=False).agg(
             metric=("metric", "first"),
@@ -159,7 +157,7 @@ def _rows(pairs: pd.DataFrame) -> pd.DataFrame:
         low, high = interval(tasks["difference"])
         scores = tasks[["baseline_score", "option_score", "difference"]].mean().to_dict()
         whole = {"task": ALL, "metric": "", "pairs": len(group), "low": low, "high": high}
-        rows = pd.concat([tasks, pd.DataFrame([whole | scores])], ignore_index=True)
+        rows = pd.concat([tasks, pd.DataFrame([whole | scores])])
         parts.append(rows.assign(**dict(zip(at, place, strict=True))))
     rows = pd.concat(parts, ignore_index=True)
     return rows[[*at, *rows.columns.drop(at)]]
@@ -182,11 +180,8 @@ def interval(differences: Sequence[float] | pd.Series) -> tuple[float, float]:
     values = np.asarray(differences, dtype=float)
     if len(values) < 2:
         return np.nan, np.nan
-    error = stats.sem(values)
-    if error == 0:
-        return float(values.mean()), float(values.mean())
-    low, high = stats.t.interval(CONFIDENCE, len(values) - 1, values.mean(), error)
-    return float(low), float(high)
+    half = stats.t.ppf((1 + CONFIDENCE) / 2, len(values) - 1) * stats.sem(values)
+    return float(values.mean() - half), float(values.mean() + half)
 
 
 def page(rows: pd.DataFrame, by: str, score: str) -> str:
