@@ -6,51 +6,14 @@ from torch import Tensor
 
 from skip_exp.attribution import activation_gradient
 from skip_exp.attribution.observe import products, taps
-from skip_exp.errors import ConfigError
 from skip_exp.models.families.base import FfnBlock
-from tests.helpers.hand import BATCH, S, TwoUnits, texts
-from tests.helpers.tiny import KINDS, tiny_batch, tiny_model
-
-
-@pytest.mark.core
-@pytest.mark.parametrize(
-    ("options", "expected"),
-    [
-        ({}, [-1.0 * S * (1 - S), 6.0 * S * (1 - S)]),
-        ({"tokens": "sum"}, [-4.0 * S * (1 - S), 8.0 * S * (1 - S)]),
-        ({"tokens": "mean"}, [-2.0 * S * (1 - S), 4.0 * S * (1 - S)]),
-        ({"sign": "absolute"}, [3.0 * S * (1 - S), 6.0 * S * (1 - S)]),
-        ({"target": "log_probability"}, [-1.0 * (1 - S), 6.0 * (1 - S)]),
-    ],
-)
-def test_by_hand(options: dict[str, str], expected: list[float]) -> None:
-    found = activation_gradient.scores(TwoUnits(), [BATCH], **options)  # type: ignore[arg-type]
-    assert found["encoder.0.ffn"].tolist() == pytest.approx(expected, rel=1e-4)
-
-
-@pytest.mark.core
-def test_mean_over_texts_not_over_batches() -> None:
-    three = {k: v.expand(3, *v.shape[1:]).clone() for k, v in BATCH.items()}
-    three["input_ids"][2] = 0
-    found = activation_gradient.scores(TwoUnits(), [three, BATCH], tokens="sum")  # type: ignore[arg-type]
-    assert found["encoder.0.ffn"][1] == pytest.approx(3 / 4 * 8 * S * (1 - S), rel=1e-4)
-
-
-@pytest.mark.core
-def test_raw_outputs_of_the_linears_by_hand() -> None:
-    """u = (1, 2), h = u^2, logits 1 and 4: u * dP/du = 2 h * dP/dh."""
-    batch, s = texts([1], labels=[1]), float(torch.sigmoid(torch.tensor(3.0)))
-    for at, factor in (("neurons", 1), ("linears", 2)):
-        found = activation_gradient.scores(TwoUnits(power=2), [batch], at=at)  # type: ignore[arg-type]
-        expected = [-factor * s * (1 - s), 4 * factor * s * (1 - s)]
-        assert found["encoder.0.ffn"].tolist() == pytest.approx(expected, rel=1e-4)
+from tests.helpers.tiny import KINDS, READOUT, tiny_batch, tiny_model
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_raw_outputs_are_those_of_the_projections(kind: str) -> None:
     """Gradients of the linears' own outputs, by autograd; a head sums over its Q, K and V."""
-    readout = "seq2seq" if kind.startswith("t5") else "head"
-    model, batch = tiny_model(kind, "prefix", readout), tiny_batch(kind)
+    model, batch = tiny_model(kind, "prefix", READOUT[kind]), tiny_batch(kind)
     ours = activation_gradient.scores(model, [batch], tokens="sum", at="linears")
     blocks = {b.name: b for b in model.blocks()}
     ffn, own = blocks["encoder.1.ffn"], blocks["encoder.1.self"]
@@ -88,18 +51,11 @@ def test_a_shorter_label_word_has_no_positions_to_spare(tokens: str) -> None:
     torch.testing.assert_close(scores["decoder.1.ffn"], expected, atol=1e-7, rtol=1e-4)
 
 
-@pytest.mark.parametrize("key", ["tokens", "sign", "target", "at"])
-def test_unknown_option_is_refused(key: str) -> None:
-    with pytest.raises(ConfigError, match=rf"attribution\..*{key}=nonsense: must be one of"):
-        activation_gradient.scores(TwoUnits(), [BATCH], **{key: "nonsense"})  # type: ignore[arg-type]
-
-
 @pytest.mark.parametrize("kind", KINDS)
 def test_captum_gives_the_same(kind: str) -> None:
     """Layer gradient x activation at the input of every down and output projection."""
     captum = pytest.importorskip("captum.attr")
-    readout = "seq2seq" if kind.startswith("t5") else "head"
-    model, batch = tiny_model(kind, "prefix", readout), tiny_batch(kind)
+    model, batch = tiny_model(kind, "prefix", READOUT[kind]), tiny_batch(kind)
     inputs = {k: v for k, v in batch.items() if k != "labels"}
     ours = activation_gradient.scores(model, [batch], tokens="sum")
 

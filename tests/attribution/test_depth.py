@@ -10,7 +10,7 @@ from skip_exp.models.sites import site_sizes
 from skip_exp.pruning.allocate import allocate
 from skip_exp.pruning.surgery import cut
 from tests.helpers import tiny
-from tests.helpers.tiny import KINDS, tiny_batch, tiny_model
+from tests.helpers.tiny import KINDS, READOUT, tiny_inputs, tiny_model
 
 LAYERS = 6
 EVERY_SITE = ["ffn", "heads", "qk", "vo"]
@@ -36,7 +36,7 @@ def test_by_hand() -> None:
 @pytest.mark.usefixtures("six_layers")
 def test_at_k_of_l_exactly_the_last_k_layers_are_gone(kind: str, sites: list[str]) -> None:
     """Of the others no more than makes up for BERT's output biases, which stay of those k."""
-    model = tiny_model(kind, readout="seq2seq" if kind.startswith("t5") else "head")
+    model = tiny_model(kind, readout=READOUT[kind])
     relevance, sizes = depth.scores(model, []), model.shapes()
     for k in (2, 5):
         keep = allocate(relevance, sizes, ratio=k / LAYERS, sites=sites)
@@ -66,13 +66,12 @@ def test_the_rest_of_a_ratio_narrows_the_next_layer_from_its_first_neurons() -> 
 @pytest.mark.usefixtures("six_layers")
 def test_a_t5_cut_so_is_the_t5_of_the_first_layers(kind: str) -> None:
     """Nothing is left of its vanished sublayers; BERT keeps their biases and norms."""
-    whole, batch = tiny_model(kind, "input", "seq2seq"), tiny_batch(kind)
+    whole, batch = tiny_model(kind, "input", "seq2seq"), tiny_inputs(kind)
     shorter = tiny_model(kind, "input", "seq2seq")
     backbones._keep_first(shorter.backbone, FAMILIES["t5"], 2)
     keep = allocate(
         depth.scores(whole, []), whole.shapes(), ratio=4 / 6, sites=["ffn", "heads"], round_to=1
     )
-    del batch["labels"]
     with torch.no_grad():
         torch.testing.assert_close(cut(whole, keep)(**batch), shorter(**batch))
 

@@ -4,27 +4,11 @@ import pytest
 import torch
 
 from skip_exp.attribution import magnitude
-from skip_exp.errors import ConfigError
 from skip_exp.models.families.base import AttentionBlock
 from skip_exp.pruning.surgery import cut
-from tests.helpers.hand import TwoUnits
 from tests.helpers.tiny import KINDS, tiny_model
 
 pytestmark = pytest.mark.core
-
-
-@pytest.mark.parametrize(("norm", "expected"), [(2, [2**0.5, 5**0.5]), (1, [2.0, 3.0])])
-def test_by_hand(norm: int, expected: list[float]) -> None:
-    """Weights in 1 and 2, out 1 and 1."""
-    found = magnitude.scores(TwoUnits(), [], norm=norm)  # type: ignore[arg-type]
-    assert found["encoder.0.ffn"].tolist() == pytest.approx(expected)
-
-
-def test_the_bias_of_a_unit_counts() -> None:
-    model = TwoUnits()
-    model.up.bias = torch.nn.Parameter(torch.tensor([2.0, -2.0]))
-    found = magnitude.scores(model, [])["encoder.0.ffn"]  # type: ignore[arg-type]
-    assert found.tolist() == pytest.approx([6**0.5, 3.0])
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -54,8 +38,3 @@ def test_a_whole_block_is_the_norm_of_its_neurons(kind: str) -> None:
         torch.testing.assert_close(found[f"{name}.heads"].norm(), expected)
         dims = torch.cat([found[f"{name}.{site}"].flatten() for site in ("qk", "vo")])
         torch.testing.assert_close(dims.norm(), expected)
-
-
-def test_another_norm_is_refused() -> None:
-    with pytest.raises(ConfigError, match=r"attribution\.options\.norm=3: "):
-        magnitude.scores(TwoUnits(), [], norm=3)  # type: ignore[arg-type]

@@ -19,6 +19,7 @@ from skip_exp.models.soft_prompt import SoftPromptModel
 
 VOCAB, HIDDEN, LAYERS, HEADS = 50, 24, 2, 3
 KINDS = ("bert", "roberta", "t5", "t5_gated")
+READOUT = {kind: "seq2seq" if kind.startswith("t5") else "head" for kind in KINDS}  # the usual
 
 
 def tiny_backbone(kind: str, seed: int = 0, vocab: int = VOCAB) -> PreTrainedModel:
@@ -116,3 +117,8 @@ def tiny_batch(
     if kind == "bert":
         batch["token_type_ids"] = (torch.arange(width) >= 3).long().expand(rows, -1) * mask
     return batch
+
+
+def tiny_inputs(kind: str = "bert", **how: int) -> dict[str, Tensor]:
+    """A :func:`tiny_batch` without its labels."""
+    return {name: x for name, x in tiny_batch(kind, **how).items() if name != "labels"}

@@ -17,7 +17,7 @@ from skip_exp.phases.benchmark import compare
 from skip_exp.pruning.surgery import cut
 from skip_exp.training.hidden import HiddenTargets
 from skip_exp.training.module import LOOK_EVERY, PromptTuner
-from tests.helpers.tiny import tiny_batch, tiny_model
+from tests.helpers.tiny import tiny_batch, tiny_inputs, tiny_model
 from tests.helpers.watch import NOTHING, Watch
 
 READOUTS = {
@@ -51,9 +51,8 @@ def elsewhere(model: SoftPromptModel, batch: dict[str, Tensor]) -> tuple[Any, di
 @pytest.mark.parametrize("is_cut", [False, True])
 @pytest.mark.parametrize(("kind", "prompt", "readout"), CASES)
 def test_a_pass_waits_for_nothing(kind: str, prompt: str, readout: str, is_cut: bool) -> None:
-    model, batch = elsewhere(tiny_model(kind, prompt, readout), tiny_batch(kind))
+    model, batch = elsewhere(tiny_model(kind, prompt, readout), tiny_inputs(kind))
     model = cut(model, some(model)) if is_cut else model  # with indices that are on the CPU
-    del batch["labels"]
     with Watch() as watch, torch.no_grad():
         logits = model(**batch)
     assert watch.found == NOTHING

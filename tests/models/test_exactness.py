@@ -12,7 +12,7 @@ from skip_exp.models.prompts import InputPrompt, PrefixPrompt, cut_heads
 from skip_exp.models.sites import site_sizes
 from skip_exp.models.soft_prompt import SoftPromptModel
 from skip_exp.pruning.surgery import cut
-from tests.helpers.tiny import KINDS, tiny_backbone, tiny_batch, tiny_model
+from tests.helpers.tiny import KINDS, READOUT, tiny_backbone, tiny_batch, tiny_inputs, tiny_model
 
 CASES = 200  # per family, a tenth of them in the normal run
 
@@ -98,11 +98,10 @@ def without_prompt(model: SoftPromptModel) -> SoftPromptModel:
 @pytest.mark.parametrize("kind", ["bert", "roberta"])
 @pytest.mark.parametrize("everything", [False, True])
 def test_keeping_everything_is_the_hugging_face_model(kind: str, everything: bool) -> None:
-    model, batch = without_prompt(tiny_model(kind, "input", "mlm")), tiny_batch(kind)
+    model, batch = without_prompt(tiny_model(kind, "input", "mlm")), tiny_inputs(kind)
     if everything:
         sizes = site_sizes(model.shapes())
         model = cut(model, {s: torch.arange(n[-1]).expand(n) for s, n in sizes.items()})
-    del batch["labels"]
     ids = model.readout.text_ids(batch["input_ids"])
     mask = model.encoder_mask(batch["attention_mask"])
     types = batch.get("token_type_ids")
@@ -135,9 +134,7 @@ def test_t5_is_the_hugging_face_model(kind: str) -> None:
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("prompt", ["input", "prefix"])
 def test_padding_and_batch_order_change_no_row(kind: str, prompt: str) -> None:
-    readout = "seq2seq" if kind.startswith("t5") else "head"
-    model, batch = tiny_model(kind, prompt, readout), tiny_batch(kind, rows=5)
-    del batch["labels"]
+    model, batch = tiny_model(kind, prompt, READOUT[kind]), tiny_inputs(kind, rows=5)
     with torch.no_grad():
         together = model(**batch)
         order = torch.tensor([3, 0, 4, 2, 1])
@@ -150,8 +147,7 @@ def test_padding_and_batch_order_change_no_row(kind: str, prompt: str) -> None:
 
 def test_input_prompt_enters_at_the_word_embeddings() -> None:
     """Position, type and LayerNorm apply once; the mean is over the text, not over the prompt."""
-    model, batch = tiny_model("bert", "input", "head"), tiny_batch("bert")
-    del batch["labels"]
+    model, batch = tiny_model("bert", "input", "head"), tiny_inputs("bert")
     bert = tiny_backbone("bert").bert
     words = bert.embeddings.word_embeddings(batch["input_ids"])
     soft = model.prompt.embedding.detach().expand(len(words), -1, -1)

@@ -10,7 +10,7 @@ from skip_exp.models import lora
 from skip_exp.models.lora import LowRankLinear
 from skip_exp.models.soft_prompt import SoftPromptModel, load_trainable, trainable_state
 from skip_exp.pruning.surgery import cut
-from tests.helpers.tiny import KINDS, tiny_batch, tiny_model
+from tests.helpers.tiny import KINDS, READOUT, tiny_inputs, tiny_model
 from tests.models.test_exactness import case, random_keep
 
 pytestmark = pytest.mark.core
@@ -53,9 +53,7 @@ def test_by_hand() -> None:
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_fresh_factors_change_nothing(kind: str) -> None:
-    readout = "seq2seq" if kind.startswith("t5") else "head"
-    dense, batch = tiny_model(kind, "prefix", readout), tiny_batch(kind)
-    del batch["labels"]
+    dense, batch = tiny_model(kind, "prefix", READOUT[kind]), tiny_inputs(kind)
     expected, own = dense(**batch), dense.copy()
     own.train_only("lora", RANK, seed=3)
     assert torch.equal(own(**batch), expected)
@@ -81,10 +79,8 @@ def test_fresh_factors_change_nothing(kind: str) -> None:
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("prompt", ["input", "prefix"])
 def test_merged_equals_unmerged(kind: str, prompt: str) -> None:
-    readout = "seq2seq" if kind.startswith("t5") else "head"
-    model = updated(tiny_model(kind, prompt, readout, decoder=prompt == "prefix"))
-    batch = tiny_batch(kind)
-    del batch["labels"]
+    model = updated(tiny_model(kind, prompt, READOUT[kind], decoder=prompt == "prefix"))
+    batch = tiny_inputs(kind)
     with torch.no_grad():
         merged = model(**batch)
         folded = model.copy()
@@ -94,7 +90,7 @@ def test_merged_equals_unmerged(kind: str, prompt: str) -> None:
         with lora.unmerged(model.backbone):
             apart = model(**batch)
         torch.testing.assert_close(apart, merged, atol=1e-5, rtol=1e-6)
-        assert (merged - tiny_model(kind, prompt, readout)(**batch)).abs().max() > 1e-3
+        assert (merged - tiny_model(kind, prompt, READOUT[kind])(**batch)).abs().max() > 1e-3
         assert torch.equal(model(**batch), merged)  # merged again, exactly
 
 
@@ -136,8 +132,7 @@ def test_two_cuts_are_one() -> None:
 
 
 def test_a_copy_trains_factors_of_its_own() -> None:
-    dense, batch = updated(tiny_model("t5", "prefix", "head")), tiny_batch("t5")
-    del batch["labels"]
+    dense, batch = updated(tiny_model("t5", "prefix", "head")), tiny_inputs("t5")
     before = dense(**batch).detach()
     smaller = cut(dense, random_keep(dense, random.Random(0)))
     smaller.train_only("lora", RANK)

@@ -4,14 +4,12 @@ import pytest
 import torch
 
 from skip_exp.pruning.surgery import cut
-from tests.helpers.tiny import KINDS, tiny_batch, tiny_model
+from tests.helpers.tiny import KINDS, READOUT, tiny_inputs, tiny_model
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_biases_become_the_cut_models_own(kind: str) -> None:
-    readout = "seq2seq" if kind.startswith("t5") else "head"
-    dense, batch = tiny_model(kind, "prefix", readout), tiny_batch(kind)
-    del batch["labels"]
+    dense, batch = tiny_model(kind, "prefix", READOUT[kind]), tiny_inputs(kind)
     before = dense(**batch).detach()
     smaller = cut(dense, {"encoder.0.ffn": torch.arange(4)})
     same = smaller(**batch).detach()
@@ -40,9 +38,7 @@ def test_prompt_alone() -> None:
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_whole_model_of_its_own(kind: str) -> None:
-    readout = "seq2seq" if kind.startswith("t5") else "head"
-    shared, batch = tiny_model(kind, "none", readout), tiny_batch(kind)
-    del batch["labels"]
+    shared, batch = tiny_model(kind, "none", READOUT[kind]), tiny_inputs(kind)
     before = shared(**batch).detach()
     own = shared.copy()
     own.train_only("full")

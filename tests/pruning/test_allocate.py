@@ -6,7 +6,7 @@ import torch
 from skip_exp.errors import ConfigError, SkipError
 from skip_exp.models.sites import Shape, Sublayer
 from skip_exp.pruning.allocate import ORDERS, allocate, check
-from tests.helpers.tiny import tiny_model
+from tests.helpers.tiny import READOUT, tiny_model
 
 pytestmark = pytest.mark.core
 
@@ -113,7 +113,7 @@ def test_reached_within_a_point_on_a_real_shape(
 
 def test_shapes_count_what_the_model_has() -> None:
     for kind in ("bert", "t5", "t5_gated"):
-        model = tiny_model(kind, readout="seq2seq" if kind.startswith("t5") else "head")
+        model = tiny_model(kind, readout=READOUT[kind])
         for shape, block in zip(model.shapes(), model.blocks(), strict=True):
             linears = (
                 [*block.up, block.down]

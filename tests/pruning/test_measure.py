@@ -19,14 +19,14 @@ from skip_exp.pruning import latency as measuring
 from skip_exp.pruning.latency import measure, widths
 from skip_exp.pruning.surgery import cut
 from skip_exp.utils import timing
-from tests.helpers.tiny import KINDS, tiny_model
+from tests.helpers.tiny import READOUT, tiny_model
 
 
 def built(kind: str) -> SoftPromptModel:
-    return tiny_model(kind, readout="seq2seq" if kind.startswith("t5") else "head")
+    return tiny_model(kind, readout=READOUT[kind])
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", ["bert", "t5_gated"])
 def test_measuring_leaves_the_model_alone(kind: str) -> None:
     model = built(kind)
     inputs = random_batch(model, 2, 8)
@@ -45,7 +45,7 @@ def test_measuring_leaves_the_model_alone(kind: str) -> None:
     assert table.total >= sum(ends.values())
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", ["bert", "t5_gated"])
 def test_a_sublayer_takes_what_it_takes_in_its_place(
     kind: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

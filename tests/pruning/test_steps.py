@@ -9,7 +9,7 @@ from skip_exp.models.soft_prompt import SoftPromptModel
 from skip_exp.pruning.allocate import allocate
 from skip_exp.pruning.steps import lift, relative
 from skip_exp.pruning.surgery import cut
-from tests.helpers.tiny import tiny_batch, tiny_model
+from tests.helpers.tiny import tiny_inputs, tiny_model
 
 Keep = dict[str, Tensor]
 EARLIER = {
@@ -142,8 +142,7 @@ def test_cuts_of_a_cut_model_add_up(kind: str) -> None:
     settings = {"sites": list(KINDS), "allocation": "uniform", "round_to": 2}
     keeps = walk(drawn(dense, 0), dense, 4, 0.6, renewed=10, **settings)
     model, earlier = dense, Keep()
-    batch = tiny_batch(kind)
-    del batch["labels"]
+    batch = tiny_inputs(kind)
     lost_heads = 0
     for keep in keeps:
         for site, kept in keep.items():  # nothing comes back

@@ -7,7 +7,7 @@ from torch import nn
 from skip_exp.models.families.base import AttentionBlock
 from skip_exp.models.soft_prompt import SoftPromptModel
 from skip_exp.pruning.surgery import cut, narrow_in, narrow_out
-from tests.helpers.tiny import tiny_batch, tiny_model
+from tests.helpers.tiny import tiny_inputs, tiny_model
 
 pytestmark = pytest.mark.core
 
@@ -20,8 +20,7 @@ KEEP = {
 
 
 def logits(model: SoftPromptModel) -> torch.Tensor:
-    batch = tiny_batch()
-    del batch["labels"]
+    batch = tiny_inputs()
     with torch.no_grad():
         return model(**batch)
 
@@ -86,8 +85,7 @@ def test_keeping_all_is_the_identity() -> None:
 def test_cutting_twice_is_cutting_once() -> None:
     """T5 slices its position bias by the original heads, also after a second cut."""
     dense = tiny_model("t5", readout="seq2seq")
-    batch = tiny_batch("t5")
-    del batch["labels"]
+    batch = tiny_inputs("t5")
     twice = cut(
         cut(dense, {"encoder.0.self.heads": torch.tensor([0, 2])}),
         {"encoder.0.self.heads": torch.tensor([1])},
