@@ -10,11 +10,9 @@ import pytest
 from tokenizers import normalizers
 from transformers import AutoTokenizer
 
-from skip_exp.errors import SkipError
 from skip_exp.models import embedded
 from skip_exp.models.backbones import Backbone, content_hash, load_backbone
-from skip_exp.skill.load import Skill
-from tests.helpers.saved import save_backbone, save_tiny_skill
+from tests.helpers.saved import save_backbone
 
 CONFIG, TOKENIZER = "config.json", "tokenizer.json"
 TOKENIZER_CONFIG = "tokenizer_config.json"
@@ -120,19 +118,6 @@ def test_what_says_nothing_of_the_function_leaves_the_hash(tmp_path: Path) -> No
     edit(tmp_path, CONFIG, lambda c: c.update(note="of mine"))
     edit(tmp_path, TOKENIZER_CONFIG, lambda t: t.update(padding_side="left", model_max_length=7))
     assert content_hash(b.model, AutoTokenizer.from_pretrained(tmp_path)) == b.content_hash
-
-
-# --- skills -------------------------------------------------------------------------------------
-
-
-def test_a_skill_is_refused_on_a_backbone_that_splits_texts_otherwise(tmp_path: Path) -> None:
-    saved = save_tiny_skill(tmp_path)
-    edit(saved.backbone, TOKENIZER, lower)
-    with pytest.raises(SkipError, match="has changed"):
-        Skill.load(saved.folder)
-
-
-# --- one process ----------------------------------------------------------------------------------
 
 
 def test_weights_that_changed_on_disk_are_read_again(tmp_path: Path) -> None:

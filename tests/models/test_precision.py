@@ -14,11 +14,11 @@ from tests.helpers.saved import save_tiny_skill
 
 TEXTS = ["a warm film", "dull", "the plot is long and the film was not funny", "very good", "bad"]
 CASES = [
-    ("bert", "prefix", "head", False),
-    ("bert", "input", "mlm", False),
-    ("roberta", "input", "head", False),
-    ("t5", "prefix", "seq2seq", True),
-    ("t5_gated", "input", "seq2seq", False),
+    ("bert", "prefix", "head", False, "bias"),
+    ("bert", "input", "mlm", False, "prompt_readout"),
+    ("roberta", "input", "head", False, "bias"),
+    ("t5", "prefix", "seq2seq", True, "prompt_readout"),
+    ("t5_gated", "input", "seq2seq", False, "bias"),
 ]
 
 
@@ -26,8 +26,7 @@ def probabilities(skill: Skill) -> torch.Tensor:
     return torch.tensor([list(a["probabilities"].values()) for a in skill.predict(TEXTS)])
 
 
-@pytest.mark.parametrize(("kind", "prompt", "readout", "decoder"), CASES)
-@pytest.mark.parametrize("train", ["prompt_readout", "bias"])
+@pytest.mark.parametrize(("kind", "prompt", "readout", "decoder", "train"), CASES)
 def test_near_fp32_which_stays_as_it_was(
     tmp_path: Path, kind: str, prompt: str, readout: str, decoder: bool, train: str
 ) -> None:

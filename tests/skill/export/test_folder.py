@@ -20,8 +20,7 @@ def test_a_folder_in_use_is_left_alone(tiny: Saved, tmp_path: Path, capsys: Any)
     for out in ("full", "full/mine"):
         assert main([str(tiny.folder), str(tmp_path / out)]) == 2
         told = capsys.readouterr()
-        assert told.err.startswith("error: ") and "is not an empty folder" in told.err
-        assert told.out == ""
+        assert told.err.startswith("error: ") and told.out == ""
     assert [file.name for file in (tmp_path / "full").iterdir()] == ["mine"]
     (tmp_path / "empty").mkdir()
     assert main([str(tiny.folder), str(tmp_path / "empty")]) == 0
