@@ -15,7 +15,7 @@ from skip_exp import OnnxSkill, Skill
 from skip_exp.commands import predict
 from skip_exp.commands.export import main
 from skip_exp.errors import SkipError
-from skip_exp.skill.export.onnx.write import NEIGHBOURS, ROUNDING, compare_onnx
+from skip_exp.skill.export.onnx.write import ROUNDING, compare_onnx
 from tests.helpers.saved import WORDS, Saved, save_tiny_skill
 from tests.helpers.written import ROOT
 
@@ -49,44 +49,47 @@ def same(found: list[Any], expected: list[Any]) -> None:
         assert one["probabilities"] == pytest.approx(other["probabilities"], abs=1e-5)
 
 
-@pytest.mark.parametrize(  # an export takes seconds: one kind in the normal run
-    "case", [c if c == "bert" else pytest.param(c, marks=pytest.mark.slow) for c in CASES]
-)
+@pytest.mark.slow  # an export takes seconds; the normal run has the 8-bit one of a BERT
+@pytest.mark.parametrize("case", CASES)
 @pytest.mark.usefixtures("onnx_packages")
-def test_onnx_gives_the_same_logits(tmp_path: Path, case: str, capsys: Any) -> None:
+def test_onnx_gives_the_same_logits(tmp_path: Path, case: str) -> None:
     kind, prompt, readout, decoder = CASES[case]
     saved = save_tiny_skill(tmp_path, kind, prompt, readout, decoder=decoder, train="lora")
     out = tmp_path / "out"
     assert main([str(saved.folder), str(out), "--format", "onnx"]) == 0
-    assert capsys.readouterr().out.startswith(f"written: {out} (")
     skill = Skill.load(saved.folder)
     texts = [*TEXTS, " ".join(f"w{i}" for i in range(40)), "a", "bad bad film"]
     assert compare_onnx(skill, out / "model.onnx", texts).logits < 1e-5
+    check_form(out, int8=False, types=kind == "bert")
+    same(OnnxSkill.load(out).predict(texts), skill.predict(texts))
+    same(alone(out, *texts), skill.predict(texts))
 
+
+def check_form(out: Path, *, int8: bool, types: bool) -> None:
+    """Names and shapes of inputs and outputs, and what ``config.json`` says."""
     session = pytest.importorskip("onnxruntime").InferenceSession(out / "model.onnx")
-    inputs = ["input_ids", "attention_mask"] + (["token_type_ids"] if "bert" in case[:4] else [])
+    inputs = ["input_ids", "attention_mask"] + (["token_type_ids"] if types else [])
     assert [each.name for each in session.get_inputs()] == inputs
     assert all(each.shape == ["batch", "length"] for each in session.get_inputs())
     assert [each.name for each in session.get_outputs()] == ["logits"]
     config = json.loads((out / "config.json").read_text())
     assert config["format"] == "onnx" and config["labels"] == ["negative", "positive"]
-    assert config["int8"] is False
+    assert config["int8"] is int8
     with pytest.raises(SkipError, match=r"skip_exp.OnnxSkill.load"):
         Skill.load(out)
-    same(OnnxSkill.load(out).predict(texts), skill.predict(texts))
-    same(alone(out, *texts), skill.predict(texts))
 
 
 def test_int8_is_near_and_has_int8_weights(tiny: Saved, onnx_folder: Path) -> None:
+    """Its fp32 graph was compared with PyTorch before it was rounded."""
     onnx = pytest.importorskip("onnx")
     path = onnx_folder / "model.onnx"
-    found = compare_onnx(Skill.load(tiny.folder), path, TEXTS)
+    check_form(onnx_folder, int8=True, types=True)
+    found = compare_onnx(Skill.load(tiny.folder), path, [*TEXTS, *MANY, "w30 " * 60])
     assert found.logits > 1e-6 and found.probabilities <= ROUNDING
-    assert found.neighbours <= NEIGHBOURS
+    assert found.neighbours <= 1e-4
     weights = [w for w in onnx.load(path).graph.initializer if w.data_type == onnx.TensorProto.INT8]
     linears = [b for b in tiny.model.blocks() if b.output.in_features]
     assert len([w for w in weights if len(w.dims) == 2]) >= len(linears)
-    assert json.loads((onnx_folder / "config.json").read_text())["int8"] is True
     assert not (onnx_folder / "simpler.onnx").exists()
 
 
@@ -108,21 +111,17 @@ def test_predict_takes_an_onnx_export_that_is_whole(
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="memory is read from /proc")
 def test_it_brings_neither_torch_nor_transformers(onnx_folder: Path) -> None:
     code = f"""
-import sys, time
-start = time.perf_counter()
+import sys
 from skip_exp import OnnxSkill
 (answer,) = OnnxSkill.load({str(onnx_folder)!r}).predict(["a warm film"])
-seconds = time.perf_counter() - start
 heavy = {{"torch", "transformers", "pandas", "omegaconf", "skip_exp.config"}} & set(sys.modules)
 assert not heavy, heavy
-assert answer["label"] in ("negative", "positive")
 peak = [line for line in open("/proc/self/status") if line.startswith("VmHWM")]  # of this program
-print(f"{{seconds:.2f}} s, {{int(peak[0].split()[1]) / 1024:.0f}} MB")
+print(int(peak[0].split()[1]) / 1024)
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    print(done.stdout)
-    assert float(done.stdout.split(", ")[1].split()[0]) < 150
+    assert float(done.stdout) < 150  # MB
 
 
 def test_eight_threads_get_the_answers_of_one(onnx_folder: Path) -> None:
@@ -132,14 +131,6 @@ def test_eight_threads_get_the_answers_of_one(onnx_folder: Path) -> None:
     with ThreadPoolExecutor(8) as pool:
         for _ in range(5):
             assert list(pool.map(skill.predict, parts)) == alone
-
-
-def test_8_bit_answers_do_not_depend_on_neighbours(onnx_folder: Path) -> None:
-    skill = OnnxSkill.load(onnx_folder)
-    long = "w30 " * 60
-    together = [each["probabilities"]["positive"] for each in skill.predict([*MANY, long])]
-    alone = [skill.predict([text])[0]["probabilities"]["positive"] for text in [*MANY, long]]
-    assert together == pytest.approx(alone, abs=1e-4)
 
 
 PAIRS = [("a warm film", "dull " * 40), ("w12 " * 30, "very good"), ("bad", "")]
