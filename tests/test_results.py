@@ -1,7 +1,6 @@
 import json
 import logging
 import math
-import os
 
 import numpy as np
 import pytest
@@ -39,26 +38,20 @@ CONFIG = {
 }
 
 
-def test_new_gives_every_field_a_value():
+def test_new_gives_every_field_a_value_of_its_own():
     assert results.new().keys() == Result.__annotations__.keys() - {"path"}
     assert results.new()["schema"] == results.SCHEMA
-    assert results.new()["metric"] == {} and results.new()["error"] is None
+    assert results.new()["error"] is None
+    results.new()["seconds"]["tune"] = 1.0  # type: ignore[index]
+    assert results.new()["seconds"] == {}
+    with pytest.raises(TypeError, match="speed"):
+        results.new(speed=2)
 
 
 def test_the_first_layers_of_a_backbone_are_one_of_their_own():
     for layers, expected in ((None, "minilm"), (1, "minilm[1 layer]"), (3, "minilm[3 layers]")):
         backbone = CONFIG["backbone"] | {"layers": layers}
         assert results.from_config(CONFIG | {"backbone": backbone})["backbone"] == expected
-
-
-def test_new_shares_no_container_between_results():
-    results.new()["seconds"]["tune"] = 1.0  # type: ignore[index]
-    assert results.new()["seconds"] == {}
-
-
-def test_new_refuses_an_unknown_field():
-    with pytest.raises(TypeError, match="speed"):
-        results.new(speed=2)
 
 
 def test_write_then_load_is_the_same_plus_its_path(tmp_path):
@@ -70,28 +63,21 @@ def test_write_then_load_is_the_same_plus_its_path(tmp_path):
 
 
 def test_written_json_is_strict(tmp_path):
-    odd = {
-        "nan": math.nan,
-        "inf": math.inf,
-        "np": np.float32(0.5),
-        "array": np.arange(2),
-        "at": tmp_path,
-    }
+    odd = {"nan": math.nan, "np": np.float32(0.5), "array": np.arange(2), "at": tmp_path}
     path = results.write(tmp_path, done(metrics=odd))
     stored = json.loads(path.read_text(), parse_constant=lambda name: pytest.fail(name))
-    assert stored["metrics"] == {
-        "nan": None,
-        "inf": None,
-        "np": 0.5,
-        "array": [0, 1],
-        "at": str(tmp_path),
-    }
+    assert stored["metrics"] == {"nan": None, "np": 0.5, "array": [0, 1], "at": str(tmp_path)}
 
 
-def test_a_done_result_is_kept_from_other_jobs(tmp_path):
-    results.write(tmp_path, done("a", seed=1))
-    with pytest.raises(SkipError, match=r"output_dir=.*another job"):
+@pytest.mark.parametrize("fields", [{}, {"schema": 9}])
+def test_a_done_result_is_kept_from_other_jobs(tmp_path, caplog, fields):
+    content = json.dumps(done("a", seed=1) | fields)
+    (tmp_path / "result.json").write_text(content)
+    with pytest.raises(SkipError, match=r"^output_dir="):
         results.write(tmp_path, done("b"))
+    results.write_failed(tmp_path, CONFIG, "upload failed")
+    assert (tmp_path / "result.json").read_text() == content
+    assert "upload failed" in caplog.text
     results.write(tmp_path, done("a", seed=2))
     assert [r["seed"] for r in results.load(tmp_path)] == [2]
 
@@ -101,25 +87,6 @@ def test_what_is_not_done_is_overwritten(tmp_path, before):
     (tmp_path / "result.json").write_text(before)
     results.write(tmp_path, done())
     assert results.load(tmp_path)[0]["job_id"] == "a"
-
-
-def test_unwritable_folder_is_one_line(tmp_path):
-    (tmp_path / "file").write_text("")
-    with pytest.raises(SkipError, match=r"output_dir=.*/file/job: "):
-        results.write(tmp_path / "file" / "job", done())
-
-
-def test_full_disk_leaves_the_old_result_and_no_temporary_file(tmp_path, monkeypatch):
-    results.write(tmp_path, done(seed=1))
-
-    def full(_):
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(os, "fsync", full)
-    with pytest.raises(SkipError, match="No space left on device"):
-        results.write(tmp_path, done(seed=2))
-    assert [file.name for file in tmp_path.iterdir()] == ["result.json"]
-    assert results.load(tmp_path)[0]["seed"] == 1
 
 
 def test_failed_result_tells_what_the_config_tells(tmp_path):
@@ -144,18 +111,18 @@ def test_failed_result_tells_what_the_config_tells(tmp_path):
     assert {key: found[key] for key in expected} == expected
 
 
-@pytest.mark.parametrize("cfg", [{}, {"task": None, "backbone": "???", "prune": {"ratio": "???"}}])
-def test_failed_result_of_a_config_that_tells_little(tmp_path, cfg):
-    results.write_failed(tmp_path, cfg, "no task")
-    found = results.load(tmp_path)[0]
+@pytest.mark.parametrize("ratio", ["auto", "abc", None, [0.5], "???"])
+def test_failed_result_of_a_config_that_tells_little(tmp_path, ratio):
+    results.write_failed(tmp_path, {"task": None, "prune": {"ratio": ratio}}, "no task")
+    (found,) = results.load(tmp_path)
     assert (found["status"], found["task"], found["ratio"]) == ("failed", None, None)
+    assert found["config"]["prune"]["ratio"] == ratio
 
 
-def test_a_failure_after_the_result_does_not_lose_it(tmp_path, caplog):
-    results.write(tmp_path, done())
-    results.write_failed(tmp_path, CONFIG, "upload failed")
-    assert results.load(tmp_path)[0]["status"] == "done"
-    assert "upload failed" in caplog.text
+def test_a_folder_that_cannot_be_written_is_one_line(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(SkipError, match=r"output_dir=.*/file/job: "):
+        results.write(tmp_path / "file" / "job", done())
 
 
 def test_load_skips_the_unreadable_in_one_line(tmp_path, caplog):
@@ -211,15 +178,6 @@ def test_a_key_that_stands_there_twice_is_not_read(tmp_path, caplog):
     assert results.load(tmp_path) == []
 
 
-def test_a_finished_result_of_another_schema_is_not_written_over(tmp_path):
-    content = json.dumps(done("a") | {"schema": 9})
-    (tmp_path / "result.json").write_text(content)
-    with pytest.raises(SkipError, match=r"^output_dir="):
-        results.write(tmp_path, done("b"))
-    results.write_failed(tmp_path, CONFIG, "later")
-    assert (tmp_path / "result.json").read_text() == content
-
-
 @pytest.mark.parametrize(
     ("target", "name"),
     [
@@ -259,20 +217,5 @@ def test_flatten():
 
 def test_a_contended_timing_is_no_speedup_in_wandb():
     latency = {"speedup": 1.2, "contended": True, "final_ms": 3.0}
-    flat = results.flatten({"latency": latency})
-    assert flat == {"latency/contended": True, "latency/final_ms": 3.0}
+    assert results.flatten({"latency": latency}).keys() == {"latency/contended", "latency/final_ms"}
     assert results.flatten({"latency": latency | {"contended": False}})["latency/speedup"] == 1.2
-
-
-@pytest.mark.parametrize("ratio", ["auto", "abc", None, [0.5]])
-def test_a_failed_job_has_no_ratio_that_is_no_number(tmp_path, ratio):
-    config = CONFIG | {"prune": CONFIG["prune"] | {"ratio": ratio}}
-    results.write_failed(tmp_path, config, "no")
-    (found,) = results.load(tmp_path)
-    assert found["ratio"] is None
-    assert found["config"]["prune"]["ratio"] == ratio
-
-
-def test_probes_are_flat_numbers():
-    flat = results.flatten(results.new(probes={"0.5": 0.9, "0.75": 0.8}))
-    assert (flat["probes/0.5"], flat["probes/0.75"]) == (0.9, 0.8)

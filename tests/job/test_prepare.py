@@ -74,3 +74,9 @@ def test_fewer_train_rows_are_another_job(tmp_path: Path) -> None:
     assert few.job_id == same.job_id
     assert len({job.job_id for job in (whole, few, other, more)}) == 4
     assert few.data.train == same.data.train != other.data.train
+
+
+def test_a_whole_number_is_the_ratio_it_was(tmp_path: Path) -> None:
+    toy = save_toy(tmp_path)
+    ids = {prepare(toy_job(toy, tmp_path, "x", f"prune.ratio={r}")).job_id for r in ("0", "0.0")}
+    assert len(ids) == 1

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import lightning as L
-import psutil
 import pytest
 import torch
 import wandb
@@ -166,24 +165,6 @@ def test_disabled_is_no_trouble(
     fit(logger, "tune")
     show(logger, tmp_path)
     assert "W&B" not in caplog.text and not (tmp_path / "wandb").exists()
-
-
-@pytest.mark.slow
-def test_a_killed_wandb_core_ends_no_job(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    logger = build.build_logger(job(tmp_path / "one"))
-    (core,) = (p for p in psutil.Process().children(True) if p.name() == "wandb-core")
-    core.kill()
-    core.wait()
-    fit(logger, "tune")
-    show(logger, tmp_path / "one")
-    runs.close()
-    assert wandb.run is None
-    warned = [r.message for r in caplog.records if r.name.startswith("skip_exp")]
-    assert len([line for line in warned if "W&B: cannot" in line]) == 3  # curves, result, end
-    logger = build.build_logger(job(tmp_path / "two"))  # the next job's
-    fit(logger, "tune")
-    runs.close()
-    assert summary(tmp_path / "two")["state"] == "finished"
 
 
 def test_jobs_that_fail_or_are_interrupted_are_failed_runs(cli: Cli, tmp_path: Path) -> None:

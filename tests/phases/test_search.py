@@ -8,7 +8,6 @@ import pytest
 
 from skip_exp import pipeline
 from skip_exp.data.module import TextDataModule
-from skip_exp.job.prepare import prepare
 from skip_exp.phases import search
 from skip_exp.phases.search import grid, largest, within
 from tests.helpers.toy import save_toy, toy_job
@@ -69,19 +68,24 @@ def test_bisection_finds_the_last_that_holds(threshold: float) -> None:
     assert len(asked) == len(set(asked)) <= 5  # 20 answers are possible
 
 
-def test_without_ratios_nothing_is_asked() -> None:
+def test_bisection_without_ratios_or_with_a_gap() -> None:
     assert largest([], lambda _: pytest.fail("asked")) == 0.0
-
-
-def test_a_drop_that_ends_where_the_bisection_looks_first() -> None:
     scores = {0.05: True, 0.1: False, 0.15: True, 0.2: False, 0.25: False}
     assert largest(list(scores), scores.__getitem__) == 0.15  # 0.1 is never asked
 
 
 def test_a_whole_search(auto: Any, cuts: list[float], monkeypatch: pytest.MonkeyPatch) -> None:
     scored: list[Any] = []
-    real = pipeline.attribute
-    monkeypatch.setattr(pipeline, "attribute", lambda *a: scored.append(a) or real(*a))
+    attribute, found = pipeline.attribute, pipeline.search
+    monkeypatch.setattr(pipeline, "attribute", lambda *a: scored.append(a) or attribute(*a))
+
+    def search_alone(*given: Any) -> Any:
+        with monkeypatch.context() as patched:
+            unread = "test_dataloader"
+            patched.setattr(TextDataModule, unread, lambda _: pytest.fail("validation read"))
+            return found(*given)
+
+    monkeypatch.setattr(pipeline, "search", search_alone)
     result = pipeline.run(auto(4))
     ratio, probes, dense = result["ratio"], result["probes"], result["select"]["dense"]
     assert cuts == [*map(float, probes), ratio]
@@ -141,30 +145,6 @@ def test_a_search_with_another_bound_starts_from_the_same_probes(
     assert cuts[-1] == other["ratio"] == 0.95  # nothing costs a hundred points
 
 
-def test_the_search_never_reads_the_validation_split(
-    auto: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    class Enough(Exception):
-        pass
-
-    def stop(*_: Any) -> None:
-        raise Enough
-
-    monkeypatch.setattr(TextDataModule, "test_dataloader", lambda _: pytest.fail("validation read"))
-    monkeypatch.setattr(pipeline, "test", stop)
-    with pytest.raises(Enough):
-        pipeline.run(auto(4))
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("overrides", [["retune.enabled=false"], ["prune.allocation=uniform"]])
-def test_variants(auto: Any, overrides: list[str]) -> None:
-    result = pipeline.run(auto(6, *overrides))
-    assert result["select"]["dense"] - result["select"]["final"] <= 0.06 + 1e-9
-    if result["ratio"]:
-        assert result["select"]["final"] == result["probes"][f"{result['ratio']:g}"]
-
-
 def test_exact_drops_and_nothing_within_the_bound(caplog: pytest.LogCaptureFixture) -> None:
     scores = {0.05: 0.92, 0.1: 0.91, 0.15: 0.9, 0.2: 0.8, 0.25: 0.7, 0.3: 0.6}
     found = within(grid(0.3), 0.91, 1.0, lambda ratio: (scores[ratio], False))
@@ -183,11 +163,6 @@ def test_ratio_zero_is_an_answer(auto: Any, monkeypatch: pytest.MonkeyPatch) -> 
     result = pipeline.run(auto(0))
     assert result["ratio"] == result["ratio_reached"] == 0
     assert result["select"]["final"] >= result["select"]["dense"]
-
-
-def test_a_whole_number_is_the_ratio_it_was(auto: Any) -> None:
-    zero = [auto(1, f"prune.ratio={text}", "prune.max_drop=null") for text in ("0", "0.0")]
-    assert prepare(zero[0]).job_id == prepare(zero[1]).job_id
 
 
 @pytest.mark.slow

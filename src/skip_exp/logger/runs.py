@@ -131,10 +131,6 @@ def _end(run: wandb.Run, error: str | None) -> None:
         _is_gone = True
     except Exception as problem:  # a failed upload must not fail the job
         log.warning("W&B: cannot close the run: %s", problem)
-        if isinstance(problem, ConnectionError):  # W&B's own process was killed
-            with suppress(Exception, SystemExit):
-                wandb.teardown()  # the next job starts another
-            wandb.run = None
 
 
 def _folder(run: wandb.Run) -> str:

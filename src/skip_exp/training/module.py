@@ -23,7 +23,6 @@ from skip_exp.training.hidden import HiddenTargets
 # Entries of a batch that are not model inputs.
 TARGETS = ("labels", "weight", "teacher", "hidden")
 TEMPERATURE = 2.0  # softens the logits of teacher and student
-LOOK_EVERY = 10  # steps between checks of the loss, which synchronize with the GPU
 
 
 class PromptTuner(L.LightningModule):
@@ -57,7 +56,7 @@ class PromptTuner(L.LightningModule):
         self.select_loss = MeanMetric()
         self.select_metrics = metrics.clone()
         self.test_metrics = metrics.clone()
-        self._losses: list[tuple[int, Tensor]] = []  # (step, loss) not checked yet
+        self._total: Tensor | float = 0.0  # of the losses since the last validation
 
     def train(self, mode: bool = True) -> "PromptTuner":
         """Set the mode; the frozen backbone trains only if ``settings.dropout`` asks for it."""
@@ -96,29 +95,19 @@ class PromptTuner(L.LightningModule):
             )
         # A process's share of a batch is weighted by its rows, see data.module.share.
         loss = loss * batch.get("weight", 1)
-        self._losses.append((self.global_step, loss.detach()))
-        if len(self._losses) == LOOK_EVERY:
-            self._check_losses()
+        self._total = self._total + loss.detach()
         name, rows = f"{self.phase}/train_loss", len(batch["labels"])
         self.log(name, loss, batch_size=rows, prog_bar=True, sync_dist=True)
         return loss
 
-    def _check_losses(self) -> None:
-        """Raise a SkipError if a loss since the last check is not finite."""
-        if not self._losses:
-            return
-        steps, losses = zip(*self._losses, strict=True)
-        self._losses.clear()
-        for step, loss in zip(steps, torch.stack(losses).tolist(), strict=True):
-            if not math.isfinite(loss):
-                raise SkipError(
-                    f"{self.phase}.lr={self.settings.lr}: the loss became {loss} at step {step}; "
-                    "use a smaller learning rate or trainer.precision=32-true"
-                )
-
     def on_validation_start(self) -> None:
-        """Check the remaining losses, so that no broken model is scored."""
-        self._check_losses()
+        """Raise a SkipError if a loss since the last validation was not finite."""
+        total, self._total = float(self._total), 0.0
+        if not math.isfinite(total):
+            raise SkipError(
+                f"{self.phase}.lr={self.settings.lr}: the loss became {total}; use a smaller "
+                "learning rate or trainer.precision=32-true"
+            )
 
     def validation_step(self, batch: dict[str, Tensor], _: int) -> None:
         logits, loss = self._loss(batch)
