@@ -40,14 +40,6 @@ def test_number_of_jobs(overrides: list[str], jobs: int) -> None:
     assert len(progress.combinations(overrides)) == jobs
 
 
-def test_every_job_says_its_place(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(progress, "left", lambda _, done, total: f"{total - done}")
-    ended = cli("+task=rte", "seed=1,2,3", "-m")
-    lines = re.findall(r"^job .*$", ended.out, re.M)
-    assert lines == [f"job {n} of 3, about {4 - n} left" for n in (1, 2, 3)]
-    assert not re.search(r"^job ", cli("+task=rte").out, re.M)
-
-
 def test_a_sweep_file_counts_and_names_the_group(cli: Cli, tmp_path: Path) -> None:
     (tmp_path / "pairs.yaml").write_text(
         "defaults: [config, _self_]\n"
@@ -57,6 +49,7 @@ def test_a_sweep_file_counts_and_names_the_group(cli: Cli, tmp_path: Path) -> No
     assert [job.prune.ratio for job in ended.jobs] == [0.3, 0.7]
     assert ended.jobs[0].logger.group.startswith("pairs-")
     assert "job 1 of 2\n" in ended.out and "job 2 of 2, about 1 min left\n" in ended.out
+    assert not re.search(r"^job ", cli("+task=rte").out, re.M)
 
 
 def test_lines_of_jobs_side_by_side_begin_with_their_number(
@@ -75,11 +68,7 @@ def test_lines_of_jobs_side_by_side_begin_with_their_number(
 
 
 def test_the_table_has_the_jobs_of_this_sweep_only(cli: Cli) -> None:
-    def silent(cfg: Any) -> None:
-        """Leaves nothing, as a process that is killed."""
-
     cli("+task=rte", "seed=20,21", "hydra.sweep.dir=all", "-m")
-    cli("+task=rte", "seed=30", "hydra.sweep.dir=all", "-m", run=silent)
     ended = cli("+task=rte", "prune.ratio=0.3,0.7", "hydra.sweep.dir=all", "-m")
     assert ended.code == 0
     assert "2 jobs" in ended.out and "ended without a result" not in ended.err

@@ -3,7 +3,6 @@
 import difflib
 import sys
 from collections.abc import Iterable
-from pathlib import Path
 
 from hydra.errors import HydraException, MissingConfigException
 from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException
@@ -30,8 +29,6 @@ def explain(error: BaseException) -> str:
     text = one_line(error)
     if text.startswith("Config group override"):
         return f"{_group_without_choice()}: {text}"
-    if isinstance(cause, UnicodeDecodeError):
-        return f"{_not_utf8()}: {text}"
     if isinstance(cause, OmegaConfBaseException):
         key = cause.full_key or ""
         if isinstance(cause, ConfigAttributeError | ConfigKeyError) and "nterpolation" not in text:
@@ -60,17 +57,6 @@ def _group_without_choice() -> str:
         if choice and folder.is_dir() and not (folder / f"{choice}.yaml").is_file():
             return argument
     return "group"
-
-
-def _not_utf8() -> str:
-    """The file of a folder on the command line that is no UTF-8 text."""
-    files = [file for folder in sys.argv[1:] for file in sorted(Path(folder).rglob("*.yaml"))]
-    for file in files:
-        try:
-            file.read_text("utf-8")
-        except UnicodeDecodeError:
-            return str(file)
-    return "configuration"
 
 
 def did_you_mean(word: str, words: Iterable[str]) -> str:

@@ -11,8 +11,14 @@ from typing import NamedTuple, NoReturn
 
 from skip_exp import __version__
 
-SWITCHES = ("--multirun -m", "--run -r", "--help -h", "--hydra-help", "--resolve")
-WITH_VALUE = ("--config-dir -cd", "--config-name -cn", "--config-path -cp", "--package -p")
+SWITCHES = (
+    *("--multirun -m", "--run -r", "--help -h", "--hydra-help", "--resolve"),
+    "--shell-completion -sc",
+)
+WITH_VALUE = (
+    *("--config-dir -cd", "--config-name -cn", "--config-path -cp", "--package -p"),
+    "--experimental-rerun",
+)
 
 
 class Given(NamedTuple):
@@ -34,24 +40,21 @@ def parse(arguments: Sequence[str]) -> Given:
     """Sort a command line of jobs.
 
     Raises:
-        SystemExit: an unknown flag, one without its value or with two; also after ``--version``.
+        SystemExit: an unknown flag, or one without its value; also after ``--version``.
     """
     parser = _Parser("skip-exp", add_help=False)
     parser.add_argument("overrides", nargs="*")
-    for names in (*SWITCHES, "--shell-completion -sc"):
+    for names in SWITCHES:
         parser.add_argument(*names.split(), action="store_true")
-    for names in (*WITH_VALUE, "--experimental-rerun"):
-        parser.add_argument(*names.split(), action="append")
-    parser.add_argument("--cfg", "-c", choices=["job", "hydra", "all"], action="append")
-    parser.add_argument("--info", "-i", nargs="?", const="all", action="append")
+    for names in WITH_VALUE:
+        parser.add_argument(*names.split())
+    parser.add_argument("--cfg", "-c", choices=["job", "hydra", "all"])
+    parser.add_argument("--info", "-i", nargs="?", const="all")
     parser.add_argument("--version", action="version", version=f"skip_exp {__version__}")
     given = vars(parser.parse_intermixed_args(arguments))
     ordered: list[str] = given.pop("overrides")
-    folder = Path(given["config_dir"][0]) if given["config_dir"] else None
     for name, value in given.items():
-        flag, values = f"--{name.replace('_', '-')}", value if isinstance(value, list) else []
-        if len(values) > 1:
-            parser.error(f"{flag} given twice: {', '.join(values)}")
         if value:
-            ordered += [flag, *values]
-    return Given(ordered, given["help"], folder)
+            ordered += [f"--{name.replace('_', '-')}", *([] if value is True else [value])]
+    folder = given["config_dir"]
+    return Given(ordered, given["help"], Path(folder) if folder else None)
