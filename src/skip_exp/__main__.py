@@ -21,6 +21,7 @@ from skip_exp.utils import imports
 
 # Each is a module of skip_exp.commands with a main(arguments), imported when it is asked for.
 COMMANDS = {
+    "train": "Train a small classifier on a file of your own.",
     "predict": "Classify texts with a skill.",
     "export": "Write a skill as a model that needs no backbone.",
     "benchmark": "Time finished jobs again, on a quiet machine.",

@@ -13,7 +13,7 @@ PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").g
 START = r"(?:python -m skip_exp|skip-exp|python examples/|make )"
 CELL = re.compile(rf"`({START}[^`]*)`([^|]*)")
 LINE = re.compile(rf"({START}.*?)(?:\s+#(.*))?$")
-NEEDS = re.compile(r"\b(needs a hub|needs a GPU|needs a cluster|needs W&B|long)\b")
+NEEDS = re.compile(r"\b(needs a hub|needs a GPU|needs a cluster|needs W&B|needs rows|long)\b")
 
 
 @dataclass(frozen=True)

@@ -26,6 +26,7 @@ from skip_exp.skill.classifier import example_texts
 from skip_exp.skill.export.folder import FORMATS, export
 from skip_exp.skill.export.huggingface.hub import check_push, upload
 from skip_exp.skill.load import Skill
+from skip_exp.skill.served import Served
 from skip_exp.skill.vocabulary import train_texts, with_vocabulary
 
 
@@ -47,7 +48,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         raise SkipError(f"--int8: not for --format {options.format}, only for onnx")
     if repo_id and options.format != "hf":
         raise SkipError(f"--push-to-hub: not for --format {options.format}, only for hf")
-    skill = Skill.load(options.skill, options.backbone)
+    skill: Served = Skill.load(options.skill, options.backbone)
     if repo_id:
         check_push(skill.about, repo_id)
     if options.vocabulary != "full":
@@ -59,7 +60,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
-def _with_vocabulary(skill: Skill, asked: str) -> Skill:
+def _with_vocabulary(skill: Served, asked: str) -> Served:
     """The skill with the tokens of ``asked`` alone, and a line that says how many. SkipError."""
     if asked == "train":
         cut = with_vocabulary(skill, train_texts(skill), asked)

@@ -143,6 +143,7 @@ def skill_record(job: Job, measured: Measured) -> SkillRecord:
     return SkillRecord(
         task=spec.name,
         text=spec.text,
+        label=spec.label,
         labels=spec.labels,
         words=spec.words,
         backbone=BackboneRecord(

@@ -1,41 +1,36 @@
 """Load a skill: the shared backbone, pruned for one task, classifies texts."""
 
 import threading
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
-import torch
-from transformers import PreTrainedTokenizerBase
-
-from skip_exp.data.batches import collate
 from skip_exp.errors import SkipError
 from skip_exp.models.backbones import Backbone, load_backbone
 from skip_exp.models.precision import check_precision, to_bf16, wants_bf16
-from skip_exp.models.sites import Keep
-from skip_exp.models.soft_prompt import SoftPromptModel
-from skip_exp.skill.classifier import Classifier, Row, encode_texts
 from skip_exp.skill.export.huggingface.folder import write_folder
 from skip_exp.skill.export.huggingface.hub import check_push, download, upload
 from skip_exp.skill.files import read_skill, split
 from skip_exp.skill.rebuild import check_parts, cut_model, fill
 from skip_exp.skill.record import CODE, ONNX, RECORD, SkillRecord
+from skip_exp.skill.served import Served
 
 _LOADING = threading.Lock()  # two threads must not read one backbone at once
 
 
 @dataclass(frozen=True, repr=False)
-class Skill(Classifier):
+class Skill(Served):
     """A tuned prompt on its pruned backbone. Skills of one backbone share its untouched weights.
 
-    Attributes:
-        folder: the folder it was read from.
+    Example:
+        >>> model = Skill.load("outputs/.../skill")
+        >>> model.predict(["a warm film"])
+        [{'label': 'good', 'probabilities': {'bad': 0.03, 'good': 0.97}}]
+        >>> model.evaluate("test.csv")["accuracy"]
+        0.92
     """
-
-    tokenizer: PreTrainedTokenizerBase
-    model: SoftPromptModel
-    keep: Keep
-    folder: Path | None = None
 
     @classmethod
     def load(
@@ -100,21 +95,55 @@ class Skill(Classifier):
             write_folder(Path(name), *parts, repo_id)
             return upload(Path(name), repo_id)
 
-    def check_fp32(self, what: str) -> None:
-        """Refuse to write bf16 weights: the scores belong to fp32 weights. Raises SkipError."""
-        if any(p.dtype != torch.float32 for p in self.model.parameters()):
-            raise SkipError(f"{what}: weights are written in fp32; load the skill with 32-true")
+    def evaluate(
+        self,
+        data: Any,
+        labels: Sequence[Any] | None = None,
+        *,
+        label: str | None = None,
+        drop_bad: bool = False,
+    ) -> dict[str, Any]:
+        """Score the skill on rows: {rows, metric: value, confusion: {true: {predicted: count}}}.
 
-    @torch.inference_mode()
-    def encode(self, texts: list[list[str]]) -> list[Row]:
-        self.model.prompt.install(self.model.attention_blocks())  # constant for all batches
-        return encode_texts(self.tokenizer, texts, self.about.max_length)
+        Args:
+            data: rows in the task's columns: a file, a data frame, a data set, a list of rows as
+                dictionaries, or a list of texts or pairs with ``labels``.
+            labels: one per text of a list.
+            label: column of the labels; None: the one that the skill was trained on.
+            drop_bad: leave out rows without a text or with an unknown label.
 
-    @torch.inference_mode()
-    def answer(self, rows: list[Row]) -> list[list[float]]:
-        logits = self.model.logits(**collate(rows, self.tokenizer.pad_token_id))
-        answers: list[list[float]] = logits.softmax(-1).tolist()
-        return answers
+        Raises:
+            SkipError: the rows do not fit the task.
+        """
+        # pandas and torchmetrics, which a skill that only predicts does not need.
+        from skip_exp.data.given import table_of
+        from skip_exp.skill import evaluate  # the same
+
+        column = label or self.about.label
+        table, where = table_of(data, self.about.text, column, labels)
+        return evaluate.evaluate(self, evaluate.task_of(self, column), table, where, drop_bad)
+
+    def save(self, folder: str | Path) -> Path:
+        """Copy the skill, and its job's result, into ``folder``; return it.
+
+        Raises:
+            SkipError: ``folder`` is not empty, or cannot be written.
+        """
+        from skip_exp.skill.export.folder import save  # the exports' writers, not for serving
+
+        return save(self, Path(folder))
+
+    def export(self, folder: str | Path, format: str = "hf", *, int8: bool = False) -> Path:
+        """Write the model for others: ``hf`` (plain transformers) or ``onnx``; return the folder.
+
+        Raises:
+            SkipError: ``folder`` is not empty or cannot be written, a package is missing, or the
+                prompt or readout is custom.
+        """
+        from skip_exp.skill.export.folder import export  # the exports' writers, not for serving
+
+        export(self, Path(folder), format, int8=int8)
+        return Path(folder)
 
 
 def _refuse_export(folder: Path) -> None:

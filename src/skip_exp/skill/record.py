@@ -62,6 +62,7 @@ class SkillRecord(_Part):
 
     Attributes:
         text: one or two columns of the task, or templates of columns.
+        label: column of the labels that it was trained on.
         labels: class names in label order.
         words: their label words; none for a ``head`` readout.
         max_length: texts are truncated to this many tokens.
@@ -71,6 +72,7 @@ class SkillRecord(_Part):
 
     task: str
     text: list[str] = Field(min_length=1, max_length=2)
+    label: str = "label"
     labels: list[str] = Field(min_length=2)
     words: list[str]
     backbone: BackboneRecord

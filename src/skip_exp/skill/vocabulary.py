@@ -15,11 +15,10 @@ from skip_exp.models.families.base import HFModel
 from skip_exp.models.readouts import HeadReadout, MlmReadout, Seq2SeqReadout
 from skip_exp.models.soft_prompt import SoftPromptModel
 from skip_exp.skill.cut_tokenizer import Texts, cut_tokenizer
-from skip_exp.skill.export.card import job_result
-from skip_exp.skill.load import Skill
+from skip_exp.skill.served import Served, job_result
 
 
-def with_vocabulary(skill: Skill, texts: Texts, source: str) -> Skill:
+def with_vocabulary(skill: Served, texts: Texts, source: str) -> Served:
     """The skill with only the tokens that ``texts`` and its label words use.
 
     Its backbone's settings get ``vocabulary``: {kept, of, texts}. Every export includes them.
@@ -49,7 +48,7 @@ def _naming(source: str) -> Iterator[None]:
         raise SkipError(f"--vocabulary {source}: {error}") from error
 
 
-def train_texts(skill: Skill) -> list[list[str]]:
+def train_texts(skill: Served) -> list[list[str]]:
     """The train rows of the skill's task, from the source of its job.
 
     Raises:
@@ -59,7 +58,8 @@ def train_texts(skill: Skill) -> list[list[str]]:
     from skip_exp.data.sources import load_task
     from skip_exp.data.spec import task_spec  # the same
 
-    task = job_result(skill.folder).get("config", {}).get("task")
+    config = job_result(skill.folder).get("config", {})
+    task, data = config.get("task"), config.get("data", {})
     if not task:
         raise SkipError(
             f"--vocabulary train: no {results.FILE} beside {skill.folder} names the train rows; "
@@ -68,7 +68,14 @@ def train_texts(skill: Skill) -> list[list[str]]:
     source, _, place = str(skill.about.scores.data).partition(":")
     with _naming("train"):
         spec = task_spec(task)
-        raw = load_task(spec, source, place if source == "local" else None)
+        raw = load_task(
+            spec,
+            source,
+            place if source == "local" else None,
+            seed=config.get("seed", 1),
+            drop_bad=data.get("drop_bad", False),
+            deduplicate=data.get("deduplicate", False),
+        )
     split = raw.splits[spec.train]
     columns = [split.text_a] if split.text_b is None else [split.text_a, split.text_b]
     return [list(row) for row in zip(*columns, strict=True)]

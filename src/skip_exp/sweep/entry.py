@@ -20,7 +20,7 @@ from skip_exp.errors import SkipError, first_line
 from skip_exp.job import attempts
 from skip_exp.sweep import progress, workers
 from skip_exp.sweep.state import STARTED
-from skip_exp.utils import imports
+from skip_exp.utils import console, imports
 
 log = logging.getLogger(__name__)
 
@@ -40,7 +40,8 @@ def job(cfg: DictConfig) -> None:
         if attempts.repeat(settings):
             return
         pipeline = imports.load("skip_exp.pipeline")  # late: torch takes seconds to import
-        _quiet()
+        logging.captureWarnings(True)  # into the log file
+        console.quiet_lightning()
         pipeline.run(settings)
     except KeyboardInterrupt:
         error = "interrupted"
@@ -56,14 +57,6 @@ def job(cfg: DictConfig) -> None:
     finally:
         if runs := sys.modules.get("skip_exp.logger.runs"):  # otherwise no run is open
             runs.close(error)
-
-
-def _quiet() -> None:
-    """Silence Lightning's hardware notes and tips; warnings go to the log file."""
-    logging.captureWarnings(True)
-    logging.getLogger("lightning").handlers.clear()
-    for name in ("lightning", "lightning.pytorch", "lightning.fabric"):
-        logging.getLogger(name).setLevel(logging.WARNING)
 
 
 def sweep_id() -> str | None:

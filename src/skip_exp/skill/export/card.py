@@ -10,10 +10,10 @@ import yaml
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 from transformers import PreTrainedTokenizerBase
 
-from skip_exp import results
 from skip_exp.models.backbones import NOTES
 from skip_exp.models.soft_prompt import SoftPromptModel
 from skip_exp.skill.record import SkillRecord
+from skip_exp.skill.served import job_result
 
 CARD = "README.md"
 TEMPLATE = Path(__file__).with_name("card.md.jinja")
@@ -79,14 +79,6 @@ def model_card(
     # The scores were measured with the whole vocabulary and with fp32 weights.
     data = _metadata(record, result, {} if vocabulary or int8 else scores, onnx)
     return ModelCard.from_template(data, template_path=str(TEMPLATE), **told)
-
-
-def job_result(source: Path | None) -> Mapping[str, Any]:
-    """The result of the job that wrote the skill in ``source``; empty if there is none."""
-    if source is None or not (path := source.parent / results.FILE).is_file():
-        return {}
-    found = results.load(path)
-    return found[0] if found and found[0].get("skill") == source.name else {}
 
 
 def _task(result: Mapping[str, Any]) -> Mapping[str, Any]:

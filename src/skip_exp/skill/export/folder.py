@@ -1,21 +1,27 @@
 """Export a skill as a folder that appears whole or not at all."""
 
+import json
 import os
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
+from skip_exp import results
 from skip_exp.errors import SkipError
 from skip_exp.skill.export.card import CARD, model_card
 from skip_exp.skill.export.huggingface.folder import write_folder
 from skip_exp.skill.export.onnx.write import write_onnx
-from skip_exp.skill.load import Skill
+from skip_exp.skill.files import TENSORS
+from skip_exp.skill.record import RECORD
+from skip_exp.skill.served import Served
 
 FORMATS = ("hf", "onnx")
 
 
 def export(
-    skill: Skill, out: Path, format: str, *, int8: bool = False, repo_id: str | None = None
+    skill: Served, out: Path, format: str, *, int8: bool = False, repo_id: str | None = None
 ) -> int:
     """Write ``skill`` as a folder that appears whole or not at all; return its size in bytes.
 
@@ -27,24 +33,48 @@ def export(
         SkipError: ``out`` is not empty or cannot be written; for onnx, a package is missing or the
             check failed; for hf, the prompt or readout is custom.
     """
-    _check_out(out)
+    if format not in FORMATS:
+        raise SkipError(f"format={format}: must be one of {', '.join(FORMATS)}")
+    if int8 and format != "onnx":
+        raise SkipError(f"int8: not for format={format}, only for onnx")
     skill.check_fp32(str(out))
     skill = replace(skill, about=skill.about.to_share())
-    temporary = out.with_name(f".{out.name}.{os.getpid()}.tmp")
-    try:
-        temporary.mkdir(parents=True)
+    with whole(out) as temporary:
         parts = (skill.about, skill.model, skill.tokenizer, skill.folder)
         if format == "hf":
             write_folder(temporary, *parts, repo_id)
         else:
             write_onnx(skill, temporary, int8=int8)
             model_card(*parts, onnx=True, int8=int8).save(temporary / CARD)
+    return sum(file.stat().st_size for file in out.iterdir())
+
+
+def save(skill: Served, out: Path) -> Path:
+    """Copy a skill's files and its job's result into ``out``. Raises SkipError."""
+    source = skill.folder
+    if source is None or not (source / RECORD).is_file():
+        raise SkipError(f"{out}: the skill was not read from a folder")
+    with whole(out) as temporary:
+        for name in (RECORD, TENSORS):
+            shutil.copyfile(source / name, temporary / name)
+        if result := {key: value for key, value in skill.result.items() if key != "path"}:
+            (temporary / results.FILE).write_text(json.dumps(result | {"skill": "."}, indent=1))
+    return out
+
+
+@contextmanager
+def whole(out: Path) -> Iterator[Path]:
+    """A temporary folder that becomes ``out`` at the end of the block. Raises SkipError."""
+    _check_out(out)
+    temporary = out.with_name(f".{out.name}.{os.getpid()}.tmp")
+    try:
+        temporary.mkdir(parents=True)
+        yield temporary
         os.replace(temporary, out)
     except OSError as error:
         raise SkipError(f"{out}: cannot be written: {error.strerror or error}") from error
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
-    return sum(file.stat().st_size for file in out.iterdir())
 
 
 def _check_out(out: Path) -> None:

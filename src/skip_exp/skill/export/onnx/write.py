@@ -24,8 +24,8 @@ from skip_exp.skill.export.onnx.runtime import (
     runner,
     sha256,
 )
-from skip_exp.skill.load import Skill
 from skip_exp.skill.record import CONFIG, ONNX, VERSION
+from skip_exp.skill.served import Served
 
 # The largest allowed differences, see Differences. The last two hold for 8-bit weights.
 TOLERANCE, ROUNDING, NEIGHBOURS = 1e-4, 0.1, 0.01
@@ -41,7 +41,7 @@ CHECKED = (  # from one word to several lines
 )
 
 
-def write_onnx(skill: Skill, folder: Path, *, int8: bool = False) -> None:
+def write_onnx(skill: Served, folder: Path, *, int8: bool = False) -> None:
     """Write ``model.onnx`` (dynamic batch and length), ``config.json`` and the tokenizer.
 
     Raises:
@@ -87,7 +87,7 @@ class _Served(nn.Module):
         return self.model.logits(input_ids, attention_mask, token_type_ids)
 
 
-def to_onnx(skill: Skill, path: Path) -> None:
+def to_onnx(skill: Served, path: Path) -> None:
     """Write the graph in fp32, unchecked."""
     inputs = _batch(skill, CHECKED[1:3])
     sizes = {0: torch.export.Dim("batch"), 1: torch.export.Dim("length")}
@@ -134,7 +134,7 @@ class Differences(NamedTuple):
 
 
 @torch.inference_mode()
-def compare_onnx(skill: Skill, path: Path, texts: Sequence[str]) -> Differences:
+def compare_onnx(skill: Served, path: Path, texts: Sequence[str]) -> Differences:
     """Compare the graph in ``path`` with PyTorch on each text alone and on all in one batch."""
     run = runner(path, torch.get_num_threads())
     batches = [_batch(skill, batch) for batch in (*([text] for text in texts), texts)]
@@ -147,7 +147,7 @@ def compare_onnx(skill: Skill, path: Path, texts: Sequence[str]) -> Differences:
     return Differences(*((a - b).abs().max().item() for a, b in pairs))
 
 
-def check_tokens(skill: Skill, folder: Path) -> None:
+def check_tokens(skill: Served, folder: Path) -> None:
     """Refuse a tokenizer file that gives other tokens on its own. Raises SkipError."""
     texts = _examples(skill, CHECKED)
     tokenizer, pad_id = read_tokenizer(folder, skill.about)
@@ -158,13 +158,13 @@ def check_tokens(skill: Skill, folder: Path) -> None:
         raise SkipError("--format onnx: the tokenizer's file alone gives other tokens")
 
 
-def _examples(skill: Skill, texts: Sequence[str]) -> list[list[str]]:
+def _examples(skill: Served, texts: Sequence[str]) -> list[list[str]]:
     """The texts as examples, or one pair per text where the task takes pairs."""
     pairs = len(skill.about.text) == 2
     return [[text, *([texts[i - 1]] if pairs else [])] for i, text in enumerate(texts)]
 
 
-def _batch(skill: Skill, texts: Sequence[str]) -> dict[str, Tensor]:
+def _batch(skill: Served, texts: Sequence[str]) -> dict[str, Tensor]:
     """:func:`_examples` as a padded batch."""
     rows = encode_texts(skill.tokenizer, _examples(skill, texts), skill.about.max_length)
     batch = collate(rows, skill.tokenizer.pad_token_id)

@@ -1,0 +1,101 @@
+"""``skip_exp.fit``: from rows to a small classifier, by the pipeline of the command line."""
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from skip_exp import pipeline
+from skip_exp.api.task import task_of
+from skip_exp.config.compose import composed
+from skip_exp.config.schema import Config
+from skip_exp.skill.load import Skill
+from skip_exp.utils import console
+
+
+def fit(
+    data: Any,
+    labels: Sequence[Any] | None = None,
+    *,
+    text: str | Sequence[str] = "text",
+    label: str = "label",
+    validation: Any = None,
+    classes: Sequence[str] | None = None,
+    ratio: float | str = 0.5,
+    backbone: str = "minilm",
+    name: str | None = None,
+    output: str | Path = "outputs",
+    overrides: Sequence[str] = (),
+) -> Skill:
+    """Tune a soft prompt on ``data``, prune what the task does not need, tune again.
+
+    Example:
+        >>> model = skip_exp.fit("tickets.csv", text="comment", label="verdict", ratio=0.7)
+        >>> model.predict(["late again"])[0]["label"]
+        'bad'
+
+    The job is that of ``python -m skip_exp``: same phases, same cache, same result file. A second
+    call with the same rows and settings answers at once.
+
+    Args:
+        data: path of a CSV, JSON lines or Parquet file, a data frame, a ``datasets.Dataset``, a
+            list of rows as dictionaries, or a list of texts or pairs with ``labels``.
+        labels: one per text, where ``data`` is a list of texts.
+        text: the column of the texts; two for a task on pairs.
+        label: the column of the labels.
+        validation: rows that are scored, of any of these kinds; lists as (texts, labels). None: a
+            fifth of ``data`` is set apart, stratified.
+        classes: names of the classes, in order; None: all that the labels have.
+        ratio: fraction of the block parameters to remove, or ``auto``.
+        backbone: a choice of ``conf/backbone``.
+        name: of the task in results; None: the file's.
+        output: folder of results, of the cache and of rows that are no file yet.
+        overrides: further settings, as on the command line: ``["tune.epochs=4"]``.
+
+    Returns:
+        The skill, with its job's numbers in ``result``.
+
+    Raises:
+        SkipError: anything that you can fix, in one line.
+    """
+    columns = [text] if isinstance(text, str) else list(text)
+    root = Path(output)
+    task = task_of(
+        data,
+        labels,
+        text=columns,
+        label=label,
+        validation=validation,
+        classes=classes,
+        name=name,
+        root=root,
+    )
+    settings = [f"backbone={backbone}", f"prune.ratio={ratio}", *overrides]
+    return run(task, settings, root)
+
+
+def run(task: Mapping[str, Any], settings: Sequence[str], root: Path) -> Skill:
+    """Run a job on ``task`` below ``root`` and load what it leaves. Raises SkipError."""
+    given = {each.lstrip("+").partition("=")[0] for each in settings}
+    own = [] if "logger" in given else ["logger=none"]
+    own += [] if "cache.dir" in given else [f"cache.dir={root / '.cache'}"]
+    began = datetime.now().strftime("%Y-%m-%d/%H-%M-%S-%f")
+    cfg = composed(task, [*own, *settings], str(root / f"{began}-{task['name']}"))
+    with console.shown():
+        console.quiet_lightning()
+        result = _run(cfg)
+    return Skill.load(Path(cfg.output_dir) / str(result["skill"]))
+
+
+def _run(cfg: Config) -> Any:
+    error = None
+    try:
+        return pipeline.run(cfg)
+    except BaseException as problem:
+        error = f"{type(problem).__name__}: {problem}"
+        raise
+    finally:
+        if cfg.logger.name == "wandb":
+            from skip_exp.logger import runs  # imports wandb
+
+            runs.close(error)

@@ -1,0 +1,122 @@
+"""A task from rows: its classes, its files and its config group."""
+
+import hashlib
+import json
+import logging
+import re
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from skip_exp.data.given import table_of
+from skip_exp.data.tables import check_columns
+from skip_exp.data.text import text_columns
+from skip_exp.errors import DataError
+from skip_exp.utils import files
+
+log = logging.getLogger(__name__)
+
+FOLDER = ".data"  # below the output folder: rows that are no file yet
+MOST = 1000  # classes; more are rather a column of texts
+
+
+def task_of(
+    data: Any,
+    labels: Sequence[Any] | None,
+    *,
+    text: Sequence[str],
+    label: str,
+    validation: Any,
+    classes: Sequence[str] | None,
+    name: str | None,
+    root: Path,
+) -> dict[str, Any]:
+    """The config group ``task`` for rows of any kind.
+
+    Args:
+        validation: rows of the reported split, of any kind; None: a part of ``data``. Lists are
+            given as (texts, labels).
+        classes: names of the classes, in order; None: all that the label column has.
+        name: of the task; None: the file's.
+        root: folder below which rows that are no file are written.
+
+    Raises:
+        DataError: rows that cannot be read, a missing column, or a label column of free text.
+    """
+    table, where = table_of(data, text, label, labels)
+    check_columns(list(table.columns), [label], where)
+    given = {"train": (data, table, where)}
+    if isinstance(validation, tuple):
+        given["validation"] = (None, *table_of(validation[0], text, label, validation[1]))
+    elif validation is not None:
+        given["validation"] = (validation, *table_of(validation, text, label))
+    columns = [column for entry in text for column in text_columns(entry)]
+    for _, table_of_split, place in given.values():
+        check_columns(list(table_of_split.columns), [*columns, label], place)
+    named = name or (Path(data).stem if isinstance(data, str | Path) else "task")
+    return {
+        "name": re.sub(r"[^\w.-]+", "_", named).strip("_") or "task",
+        "files": {split: _file(*each, [*columns, label], root) for split, each in given.items()},
+        "text": list(text),
+        "label": label,
+        "labels": list(classes or classes_of(table[label].tolist(), where, label)),
+        "metrics": ["accuracy", "f1_macro"],
+    }
+
+
+def _file(given: Any, table: pd.DataFrame, where: str, columns: Sequence[str], root: Path) -> str:
+    """The file of a split: the user's own, else one named by its content."""
+    if isinstance(given, str | Path):
+        return str(Path(where).resolve())
+    kept = table[list(dict.fromkeys(columns))].astype(object)
+    records = kept.where(kept.notna(), None).to_dict("records")
+    content = "".join(json.dumps(row, default=_plain) + "\n" for row in records).encode()
+    path = root / FOLDER / f"{hashlib.sha256(content).hexdigest()[:16]}.jsonl"
+    if not path.is_file():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        files.replace(path, content)
+    return str(path.resolve())
+
+
+def _plain(value: Any) -> Any:
+    """A NumPy number as Python's, anything else as text."""
+    return value.item() if hasattr(value, "item") else str(value)
+
+
+def classes_of(values: Sequence[Any], where: str, column: str) -> list[str]:
+    """The classes that a label column has, in order; spellings that differ in case are one.
+
+    Raises:
+        DataError: fewer than two, or so many that the column holds texts.
+    """
+    counts = Counter(_name(value) for value in values if value is not None and value == value)
+    spellings: dict[str, list[str]] = {}
+    for spelling, _ in counts.most_common():
+        spellings.setdefault(spelling.casefold(), []).append(spelling)
+    for joined in (each for each in spellings.values() if len(each) > 1):
+        log.warning("data: the labels %s are one class, %s", " and ".join(joined), joined[0])
+    names = sorted((each[0] for each in spellings.values()), key=_natural)
+    if len(names) < 2 or len(names) > min(MOST, counts.total() / 2):
+        what = f"{len(names)} different values in {counts.total()} rows"
+        raise DataError(f"{where}: label={column}: {what}: not a column of classes")
+    return names
+
+
+def _name(value: Any) -> str:
+    if isinstance(value, bool):
+        return str(value).lower()
+    return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
+
+
+def _natural(name: str) -> tuple[bool, int, str]:
+    return not name.isdecimal(), int(name) if name.isdecimal() else 0, name
+
+
+def as_yaml_task(task: Mapping[str, Any]) -> str:
+    """The task as the YAML file that a sweep takes (``--config-dir DIR +task=NAME``)."""
+    import yaml  # not for those who only fit
+
+    return yaml.safe_dump(dict(task), sort_keys=False, allow_unicode=True, width=100)

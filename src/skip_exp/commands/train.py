@@ -1,0 +1,69 @@
+"""Train a small classifier on a file of your own: tune, prune, tune again, test, time.
+
+Examples:
+
+    skip-exp train tickets.csv --text comment --label verdict
+    skip-exp train pairs.jsonl --text premise --text hypothesis --ratio 0.7 tune.epochs=4
+
+The file is CSV, JSON lines or Parquet. Without --validation a fifth of its rows is set apart. The
+last lines name the skill, the commands that use it, and the task file of a sweep.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from rich.console import Console
+
+from skip_exp import results
+from skip_exp.commands.line import one_line_errors, parser
+from skip_exp.report import steps, summary
+from skip_exp.utils import imports
+
+
+@one_line_errors(1)
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Exit code: 0, or 1 with the reason in one line."""
+    line = parser("train", __doc__)
+    line.add_argument("file", metavar="FILE", help="rows with texts and labels")
+    about = "column of the texts; twice for pairs (default: text)"
+    line.add_argument("--text", action="append", metavar="COLUMN", help=about)
+    line.add_argument("--label", default="label", metavar="COLUMN", help="default: label")
+    line.add_argument("--validation", metavar="FILE", help="rows that are scored")
+    line.add_argument("--ratio", default="0.5", help="fraction to remove (default: 0.5), or auto")
+    line.add_argument("--backbone", default="minilm", help="a choice of backbone=")
+    line.add_argument("--name", help="of the task (default: the file's)")
+    line.add_argument("--output", default="outputs", metavar="DIR")
+    line.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="further settings")
+    options = line.parse_intermixed_args(arguments)
+    api = imports.load("skip_exp.api.fit")  # torch takes seconds: not for a refused argument
+    model = api.fit(
+        options.file,
+        text=options.text or ["text"],
+        label=options.label,
+        validation=options.validation,
+        ratio=options.ratio,
+        backbone=options.backbone,
+        name=options.name,
+        output=options.output,
+        overrides=options.overrides,
+    )
+    show(model.folder)
+    return 0
+
+
+def show(skill: Path) -> None:
+    """The job's table, what to do with its skill, and its task as a file for sweeps."""
+    (result,) = results.load(skill.parent / results.FILE)
+    console = Console(width=None if Console().is_terminal else 160)
+    console.print(summary.table([result], console.width))
+    from skip_exp.api.task import as_yaml_task  # pandas takes a third of a second
+
+    kept = ("name", "files", "text", "label", "labels", "metrics")
+    task = {name: result["config"]["task"][name] for name in kept}
+    folder = skill.parent / "conf"
+    file = folder / "task" / f"{task['name']}.yaml"
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(as_yaml_task(task))
+    print(steps.steps(result))
+    sweep = f"--config-dir {folder} +task={task['name']} prune.ratio=0.3,0.5,0.7 -m"
+    print(f"sweep:   skip-exp {sweep}")

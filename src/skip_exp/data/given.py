@@ -1,0 +1,62 @@
+"""Rows as a Python user has them: a file, a data frame, a data set, or lists."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from skip_exp.data.tables import read_table
+from skip_exp.data.text import shown, text_columns
+from skip_exp.errors import DataError
+
+
+def table_of(
+    data: Any, text: Sequence[str], label: str, labels: Sequence[Any] | None = None
+) -> tuple[pd.DataFrame, str]:
+    """The rows of ``data`` in named columns, and where they come from, for messages.
+
+    Args:
+        data: path of a CSV, JSON, JSON lines or Parquet file; a pandas data frame; a
+            ``datasets.Dataset``; a list of rows as dictionaries; or, with ``labels``, a list of
+            texts or pairs.
+        text: columns, or templates of columns; lists of texts get these names.
+        label: column of the labels.
+        labels: one per text of a list.
+
+    Raises:
+        DataError: none of these, a file that cannot be read, or lists of different lengths.
+    """
+    if labels is not None:
+        return _of_lists(data, text, label, labels), "the lists"
+    if isinstance(data, str | Path):
+        path = Path(data).expanduser()
+        columns = [column for entry in text for column in text_columns(entry)]
+        return read_table(path, tuple(dict.fromkeys([*columns, label]))), str(path)
+    if isinstance(data, pd.DataFrame):
+        return data, "the data frame"
+    if hasattr(data, "to_pandas") and hasattr(data, "features"):  # datasets.Dataset
+        return _of_dataset(data, label), "the data set"
+    if isinstance(data, Sequence) and data and all(isinstance(row, Mapping) for row in data):
+        return pd.DataFrame(list(data)), "the rows"
+    raise DataError(
+        f"data: {shown(data)}: must be a file, a data frame, a data set, a list of rows as "
+        "dictionaries, or a list of texts with labels="
+    )
+
+
+def _of_lists(data: Any, text: Sequence[str], label: str, labels: Sequence[Any]) -> pd.DataFrame:
+    texts = [[each] if isinstance(each, str) else list(each) for each in data]
+    if len(texts) != len(labels):
+        raise DataError(f"{len(texts)} texts, but {len(labels)} labels")
+    if wrong := [each for each in texts if len(each) != len(text)]:
+        what = "a text" if len(text) == 1 else "a pair of texts"
+        raise DataError(f"{shown(wrong[0])}: must be {what}, as text={list(text)} says")
+    return pd.DataFrame(texts, columns=list(text)).assign(**{label: list(labels)})
+
+
+def _of_dataset(data: Any, label: str) -> pd.DataFrame:
+    table: pd.DataFrame = data.to_pandas()
+    if label in table and (names := getattr(data.features[label], "names", None)):
+        table[label] = [names[i] if i in range(len(names)) else None for i in table[label]]
+    return table

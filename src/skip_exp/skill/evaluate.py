@@ -1,0 +1,58 @@
+"""Score a skill on rows of the user's."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import pandas as pd
+import torch
+
+from skip_exp.config.task import TaskConfig
+from skip_exp.data.metrics import build_metrics
+from skip_exp.data.rows import to_split
+from skip_exp.skill.classifier import TOKENS_PER_BATCH, Classifier
+
+
+def task_of(skill: Classifier, label: str) -> TaskConfig:
+    """The skill's task as the data's readers need it, with its main metric first."""
+    about = skill.about
+    metrics = dict.fromkeys([about.scores.metric or "accuracy", "accuracy", "f1_macro"])
+    return TaskConfig(
+        name=about.task,
+        text=about.text,
+        label=label,
+        labels=list(about.labels),
+        metrics=list(metrics),
+    )
+
+
+def evaluate(
+    skill: Classifier, task: TaskConfig, table: pd.DataFrame, where: str, drop_bad: bool = False
+) -> dict[str, Any]:
+    """{rows, metric: value, confusion: {true label: {predicted label: count}}}.
+
+    Raises:
+        DataError: the rows do not fit the task.
+    """
+    split = to_split(table, task, "test", where, drop_bad)
+    second = [] if split.text_b is None else [split.text_b]
+    texts = [list(row) for row in zip(split.text_a, *second, strict=True)]
+    found = skill.probabilities(texts, TOKENS_PER_BATCH)
+    predicted = [max(range(len(row)), key=row.__getitem__) for row in found]
+    metrics = build_metrics(task)
+    metrics.update(torch.tensor(predicted), torch.tensor(split.label))
+    scores = {name: value.item() for name, value in metrics.compute().items()}
+    return {
+        "rows": len(split),
+        **scores,
+        "confusion": confusion(skill.about.labels, split.label, predicted),
+    }
+
+
+def confusion(
+    names: Sequence[str], true: Sequence[int], predicted: Sequence[int]
+) -> dict[str, dict[str, int]]:
+    """How often each true label was answered by each label."""
+    counts = {one: dict.fromkeys(names, 0) for one in names}
+    for actual, answer in zip(true, predicted, strict=True):
+        counts[names[actual]][names[answer]] += 1
+    return counts

@@ -1,0 +1,36 @@
+"""Progress for those who call from Python, and silence for what others would add to it."""
+
+import logging
+import sys
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+
+def quiet_lightning() -> None:
+    """Silence Lightning's hardware notes and tips."""
+    logging.getLogger("lightning").handlers.clear()
+    for name in ("lightning", "lightning.pytorch", "lightning.fabric"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+
+
+@contextmanager
+def shown() -> Iterator[None]:
+    """Print the package's log lines within the block, unless the caller has set up logging."""
+    log = logging.getLogger("skip_exp")
+    if log.handlers or log.level:
+        yield
+        return
+    handler, level = logging.StreamHandler(sys.stdout), log.level
+    handler.setFormatter(logging.Formatter("%(message)s"))
+    log.addHandler(handler)
+    log.setLevel(logging.INFO)
+    log.propagate = False  # a notebook's root handler would print each line again
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        log.propagate = True
+        log.removeHandler(handler)
+        log.setLevel(level)

@@ -1,0 +1,162 @@
+"""`skip_exp.fit` and what it returns, on a tiny backbone; `skip-exp train`, the same by command."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+from datasets import ClassLabel, Dataset
+
+import skip_exp
+from skip_exp import Skill, results
+from skip_exp.api.task import classes_of, task_of
+from skip_exp.commands import train
+from skip_exp.errors import DataError, SkipError
+from skip_exp.skill.evaluate import confusion
+from tests.helpers.saved import save_backbone
+from tests.helpers.toy import SMALL, save_toy
+
+COLUMNS = {"text": ["text"], "label": "label", "classes": None, "name": None, "validation": None}
+
+
+@pytest.fixture(scope="module")
+def toy(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("toy")
+    save_toy(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def settings(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
+    backbone = save_backbone(tmp_path_factory.mktemp("backbone"), "bert")
+    own = ["backbone.name=tiny", f"backbone.path={backbone}", "attribution.samples=64"]
+    return [*own, *SMALL, "tune.epochs=1", "retune.epochs=1", "benchmark.enabled=false"]
+
+
+@pytest.fixture(scope="module")
+def model(toy: Path, settings: list[str], tmp_path_factory: pytest.TempPathFactory) -> Skill:
+    output = tmp_path_factory.mktemp("output")
+    return skip_exp.fit(toy / "train.csv", ratio=0.3, output=output, overrides=settings)
+
+
+def test_one_call_from_a_file_to_a_skill(model: Skill, toy: Path) -> None:
+    assert model.result["status"] == "done"
+    assert model.result["ratio"] == 0.3
+    assert model.result["n_eval"] == 80  # a fifth of 400
+    assert model.about.labels == ["0", "1"]
+    answer = model.predict(["the film was dull"])[0]
+    assert sorted(answer["probabilities"]) == ["0", "1"]
+    found = model.evaluate(toy / "validation.csv")
+    assert found["rows"] == 100 == sum(sum(row.values()) for row in found["confusion"].values())
+    right = sum(found["confusion"][name][name] for name in ("0", "1"))
+    assert found["accuracy"] == pytest.approx(right / 100)
+
+
+def test_the_same_rows_and_settings_again_are_answered_at_once(
+    model: Skill, toy: Path, settings: list[str]
+) -> None:
+    assert model.folder is not None
+    output = model.folder.parents[2]
+    again = skip_exp.fit(toy / "train.csv", ratio=0.3, output=output, overrides=settings)
+    assert again.folder == model.folder
+    table = pd.read_csv(toy / "train.csv")
+    assert again.evaluate(table) == model.evaluate(table["text"].tolist(), table["label"].tolist())
+
+
+def test_a_saved_skill_keeps_answers_and_result(model: Skill, tmp_path: Path) -> None:
+    saved = Skill.load(model.save(tmp_path / "mine"))
+    texts = ["the plot was long", "the film was warm"]
+    assert saved.predict(texts) == model.predict(texts)
+    assert saved.result["metric"] == model.result["metric"]
+    assert (model.export(tmp_path / "hf") / "config.json").is_file()
+    for refused in (
+        lambda: model.save(tmp_path / "mine"),
+        lambda: model.export(tmp_path / "x", "pickle"),
+        lambda: model.export(tmp_path / "x", int8=True),
+        lambda: Skill(model.about, model.tokenizer, model.model, model.keep).save(tmp_path / "x"),
+    ):
+        with pytest.raises(SkipError):
+            refused()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["hf", "mine"]
+
+
+def test_rows_of_every_kind_are_the_same_task(tmp_path: Path) -> None:
+    rows = [{"text": f"text {i}", "label": ("no", "yes")[i % 2]} for i in range(6)]
+    table, texts = pd.DataFrame(rows), [row["text"] for row in rows]
+    dataset = Dataset.from_pandas(table).cast_column("label", ClassLabel(names=["no", "yes"]))
+    kinds = [(table, None), (rows, None), (dataset, None), (texts, list(table["label"]))]
+    tasks = [task_of(data, labels, **COLUMNS, root=tmp_path) for data, labels in kinds]
+    assert all(task == tasks[0] for task in tasks)
+    assert tasks[0]["labels"] == ["no", "yes"]
+    stored = Path(tasks[0]["files"]["train"]).read_text().splitlines()
+    assert [json.loads(line) for line in stored] == rows
+    pairs = [(text, "b") for text in texts]
+    given = COLUMNS | {"text": ["first", "second"], "validation": (pairs, list(table["label"]))}
+    task = task_of(pairs, list(table["label"]), **given, root=tmp_path)
+    assert task["text"] == ["first", "second"] and set(task["files"]) == {"train", "validation"}
+
+
+@pytest.mark.parametrize(
+    ("values", "names"),
+    [
+        (["b", "a", "b"], ["a", "b"]),
+        ([10, 2, 2, 10], ["2", "10"]),
+        ([1.0, 0.0, None, float("nan"), 1.0, 0.0], ["0", "1"]),
+        ([True, False, True], ["false", "true"][:2]),
+        (["Happy", "happy", "happy", "sad", "sad"], ["happy", "sad"]),
+    ],
+)
+def test_classes_are_found_in_the_label_column(values: list[Any], names: list[str]) -> None:
+    assert classes_of([*values, *values], "here", "label") == names
+
+
+@pytest.mark.parametrize(
+    ("data", "labels"),
+    [
+        ("no/file.csv", None),
+        ({"text": 1}, None),
+        (["a", "b"], None),
+        (["a", "b"], ["x"]),
+        ([("a", "b")] * 4, ["x", "y"] * 2),
+        ([{"text": str(i), "label": i} for i in range(30)], None),  # each its own class
+        ([{"text": "a", "label": 1}] * 30, None),  # one class
+        ([{"words": "a", "label": i % 2} for i in range(30)], None),
+    ],
+)
+def test_what_is_no_task_is_refused(data: Any, labels: Any, tmp_path: Path) -> None:
+    with pytest.raises(DataError) as refused:
+        task_of(data, labels, **COLUMNS, root=tmp_path)
+    assert "\n" not in str(refused.value)
+
+
+def test_overrides_are_checked_as_on_the_command_line(toy: Path, tmp_path: Path) -> None:
+    for wrong, key in {"tune.epohs=3": "tune.epohs", "hydra.run.dir=x": "hydra.run.dir"}.items():
+        with pytest.raises(SkipError, match=key):
+            skip_exp.fit(toy / "train.csv", output=tmp_path, overrides=[wrong])
+    with pytest.raises(SkipError, match=r"^prune\.ratio=2"):
+        skip_exp.fit(toy / "train.csv", ratio=2, output=tmp_path)
+    assert not list(tmp_path.glob("*/*"))  # nothing ran
+
+
+def test_confusion_counts() -> None:
+    found = confusion(["a", "b"], [0, 0, 1], [0, 1, 1])
+    assert found == {"a": {"a": 1, "b": 1}, "b": {"a": 0, "b": 1}}
+
+
+def test_train_is_fit_on_the_command_line(
+    toy: Path, settings: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = [str(toy / "train.csv"), "--validation", str(toy / "validation.csv")]
+    place = ["--output", str(tmp_path), "--name", "mine", "--ratio", "0.3"]
+    assert train.main([*arguments, *place, *settings]) == 0
+    (result,) = results.load(tmp_path)
+    skill = Path(result["path"]).parent / result["skill"]
+    printed = capsys.readouterr().out
+    lines = dict(line.split(None, 1) for line in printed.splitlines() if line[:1].islower())
+    assert {"skill:", "predict:", "export:", "sweep:"} <= set(lines)
+    assert "skip-exp predict" in lines["predict:"] and "skill" in lines["predict:"]
+    task = skill.parent / "conf" / "task" / "mine.yaml"
+    assert "validation" in task.read_text()
+    assert train.main([str(toy / "no.csv")]) == 1
+    assert capsys.readouterr().err.startswith("error: cannot read ")
