@@ -6,14 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.tables import (
-    Reach,
-    Report,
-    Row,
-    from_json,
-    page,
-    to_json,
-)
+from benchmarks.tables import Reach, Report, Row, from_json, page, to_json
 
 ROOT = Path(__file__).resolve().parents[2]
 ROW = Row("forward", "batch 8", ours=2.0, theirs=5.0, unit="ms", ratio=2.5)

@@ -27,10 +27,6 @@ def test_it_is_stored_without_what_a_run_printed() -> None:
     assert not [cell for cell in cells if cell["outputs"] or cell["execution_count"]]
 
 
-def test_a_command_may_go_over_several_lines() -> None:
-    assert COMMAND.findall("!a \\\n  b\n!c\nd") == ["a \\\n  b", "c"]
-
-
 @pytest.mark.slow
 def test_every_cell_runs(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture) -> None:
     pytest.importorskip(embedded.PACKAGE)

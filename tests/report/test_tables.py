@@ -58,21 +58,17 @@ def test_what_is_no_plain_result_is_marked():
     assert mixed["notes"] == "1 failed, 1 of 2 timings contended"
 
 
-def test_markdown():
+def test_markdown_and_latex():
     text = tables.markdown(lines(result(data_is_sample=True))).splitlines()
     assert text[0].startswith("| task | backbone | keep by | ratio | metric | dense |")
     assert text[1].startswith("| --- | --- | --- | ---: | --- | ---: |")
     assert "activation\\_gradient" in text[2] and "\\*stand-in\\*" in text[2]
-    assert tables.markdown(pd.DataFrame()) == "No results."
-
-
-def test_latex_over_pages():
     text = tables.latex(lines(result(seed=1), result(seed=2)), "a_b 5%", long=True)
     assert r"activation\_gradient" in text and r"$\pm$" in text and r"block \%" in text
     assert text.count(r"\begin{longtable}{lllrlrrrrrrrl}") == 1
     assert r"\caption{a\_b 5\%}" in text and text.endswith("\\end{longtable}\n")
+    assert tables.markdown(pd.DataFrame()) == "No results."
     assert tables.latex(pd.DataFrame(), "") == "% no results\n"
-    assert tables.tex(r"50% a_b \x") == r"50\% a\_b \textbackslash{}x"
 
 
 def test_csv_is_unrounded():

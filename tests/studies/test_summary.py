@@ -54,9 +54,7 @@ def test_a_rate_is_chosen_on_select_by_the_seeds_that_all_rates_have() -> None:
 
 
 def test_means_over_seeds() -> None:
-    (found,) = summary.tasks(pd.DataFrame([row(final=80.0), row(seed=2, final=82.0)])).to_dict(
-        "records"
-    )
+    found = summary.tasks(pd.DataFrame([row(final=80.0), row(seed=2, final=82.0)])).iloc[0]
     assert (found["final"], found["final_std"], found["seeds"]) == (81.0, 1.41, 2)
 
 

@@ -28,10 +28,10 @@ def test_a_sweep_composes_and_says_how_it_is_run(sweep: Path) -> None:
     OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True)
 
 
-@pytest.mark.parametrize("task", sorted(SWEEPS.glob("task/*.yaml")), ids=lambda path: path.stem)
-def test_a_task_composes(task: Path) -> None:
+def test_every_task_composes() -> None:
     schema.register()
     with initialize_config_dir(str(schema.conf_dir()), version_base="1.3"):
         search = f"hydra.searchpath=[file://{SWEEPS}]"
-        cfg = compose("config", [search, f"+task={task.stem}", "output_dir=."])
-    assert cfg.task.name == task.stem
+        for task in SWEEPS.glob("task/*.yaml"):
+            cfg = compose("config", [search, f"+task={task.stem}", "output_dir=."])
+            assert cfg.task.name == task.stem
