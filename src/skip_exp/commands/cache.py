@@ -7,7 +7,6 @@ Examples:
 """
 
 import time
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -50,14 +49,11 @@ def entries(folder: Path) -> Iterator[Path]:
 
 def show_size(folder: Path) -> None:
     """Print bytes and number of entries per stage, and their sums."""
-    sizes: Counter[str] = Counter()
-    counts: Counter[str] = Counter()
-    for path in entries(folder):
-        sizes[path.parent.name] += path.stat().st_size
-        counts[path.parent.name] += 1
-    for stage in counts:
-        print(f"{stage:10} {decimal(sizes[stage]):>10} in {counts[stage]} entries")
-    print(f"{folder}: {decimal(sizes.total())} in {counts.total()} entries")
+    found = [(path.parent.name, path.stat().st_size) for path in entries(folder)]
+    for stage in dict.fromkeys(name for name, _ in found):
+        sizes = [size for name, size in found if name == stage]
+        print(f"{stage:10} {decimal(sum(sizes)):>10} in {len(sizes)} entries")
+    print(f"{folder}: {decimal(sum(size for _, size in found))} in {len(found)} entries")
 
 
 def prune(folder: Path, days: float) -> None:

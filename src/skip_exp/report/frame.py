@@ -4,7 +4,6 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
 from skip_exp import results
@@ -135,19 +134,12 @@ def _typed(parts: list[pd.DataFrame]) -> pd.DataFrame:
     names = [name for name in frame if str(name).startswith(CONFIG)]
     frame = frame.reindex(columns=[*TEXT, *NUMBERS, *FLAGS, KEPT, *names]).astype(object)
     columns = {name: frame[name].where(frame[name].notna(), "") for name in (*TEXT, *names)}
-    columns |= {name: frame[name].map(_number).astype(float) for name in NUMBERS}
+    # Not a number: missing, or a ratio that is not found yet.
+    columns |= {n: pd.to_numeric(frame[n], errors="coerce").astype(float) for n in NUMBERS}
     columns |= {name: frame[name].isin([True, "True"]) for name in FLAGS}
     columns["seed"] = columns["seed"].astype("Int64")
-    kept = [sizes if isinstance(sizes, Mapping) else {} for sizes in frame[KEPT]]
-    columns[KEPT] = pd.Series(kept, dtype=object)
+    columns[KEPT] = frame[KEPT].map(lambda sizes: sizes if isinstance(sizes, Mapping) else {})
     return pd.DataFrame(columns)
-
-
-def _number(value: Any) -> float:
-    try:
-        return float(value)
-    except (TypeError, ValueError):  # missing, or a ratio that is not found yet
-        return np.nan
 
 
 def comparable(config: Mapping[str, Any]) -> dict[str, str]:
