@@ -16,7 +16,7 @@ from skip_exp.models.sites import Keep
 from skip_exp.models.soft_prompt import SoftPromptModel
 from skip_exp.pruning.surgery import cut
 from skip_exp.skill.files import save_skill
-from skip_exp.skill.record import FactorsRecord, SkillRecord
+from skip_exp.skill.record import SkillRecord
 from tests.helpers.tiny import VOCAB, tiny_backbone
 
 WORDS = [
@@ -128,9 +128,8 @@ def save_tiny_skill(
         for parameter in model.skill_parameters().values():
             parameter.add_(torch.randn_like(parameter) * 0.01)
     lora.merge(model.backbone)
-    if factors := lora.factors(model.backbone):
-        size = sum(4 * factor.numel() for factor in factors)
-        about = about.changed(factors=FactorsRecord(rank=2, bytes=size))
+    if lora.factors(model.backbone):
+        about = about.changed(rank=2)
     return Saved(save_skill(root / name, model, keep, about), path, model, keep, about)
 
 

@@ -15,13 +15,7 @@ from skip_exp.models.cost import flops
 from skip_exp.models.sites import Keep, keep_sizes
 from skip_exp.models.soft_prompt import SoftPromptModel
 from skip_exp.skill.files import save_skill
-from skip_exp.skill.record import (
-    BackboneRecord,
-    FactorsRecord,
-    PromptRecord,
-    ScoreRecord,
-    SkillRecord,
-)
+from skip_exp.skill.record import BackboneRecord, PromptRecord, ScoreRecord, SkillRecord
 
 
 @dataclass(frozen=True)
@@ -139,7 +133,6 @@ def skill_record(job: Job, measured: Measured) -> SkillRecord:
     """The record that is stored in the skill file."""
     spec, b, prompt = job.data.spec, job.backbone, job.cfg.prompt
     factors = lora.factors(measured.final.backbone)
-    size = 4 * sum(factor.numel() for factor in factors)
     return SkillRecord(
         task=spec.name,
         text=spec.text,
@@ -163,7 +156,7 @@ def skill_record(job: Job, measured: Measured) -> SkillRecord:
             data=job.data.source,
         ),
         train=_trained(job, measured.final),
-        factors=FactorsRecord(rank=factors[0].shape[1], bytes=size) if factors else None,
+        rank=factors[0].shape[1] if factors else None,
     )
 
 

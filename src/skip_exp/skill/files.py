@@ -16,7 +16,6 @@ from safetensors.torch import load, save
 from torch import Tensor
 
 from skip_exp.errors import SkipError, first_line
-from skip_exp.models.lora import FACTORS
 from skip_exp.models.sites import Keep
 from skip_exp.models.soft_prompt import SoftPromptModel, trainable_state
 from skip_exp.skill.record import RECORD, VERSION, SkillRecord, parse_record, read_bytes, read_json
@@ -88,14 +87,15 @@ def _tensors(path: Path, content: bytes) -> dict[str, Tensor]:
 def check_tensors(path: Path, record: SkillRecord, tensors: Mapping[str, Tensor]) -> None:
     """Refuse impossible tensors, and sizes in the record that do not match what is stored.
 
-    This bounds the memory of everything that is built from the record later.
+    This bounds the memory of everything that is built from the record later; ``skill.rebuild``
+    checks the rank.
 
     Args:
         path: for the message.
 
     Raises:
-        SkipError: a keep is not sorted indices, another tensor is not finite, the prompt is longer
-            than what is stored, or the low-rank factors have other sizes.
+        SkipError: a keep is not sorted indices, another tensor is not finite, or the prompt is
+            longer than what is stored.
     """
     for name, tensor in tensors.items():
         if name.startswith(KEEP):
@@ -114,12 +114,6 @@ def check_tensors(path: Path, record: SkillRecord, tensors: Mapping[str, Tensor]
         longest = max((t.shape[0] for t in stored if t.dim()), default=0)
     if prompt.kind != "none" and prompt.length > longest:
         raise SkipError(f"{path}: prompt.length={prompt.length}: more than the {longest} stored")
-    ends = tuple(f".{name}" for name in FACTORS)
-    names = [name for name in tensors if name.startswith("backbone.") and name.endswith(ends)]
-    found = sum(4 * tensors[name].numel() for name in names)
-    told = record.factors.bytes if record.factors else 0
-    if found != told:  # skill.rebuild then checks that the rank fits the bytes
-        raise SkipError(f"{path}: factors.bytes={told}: {found} are stored")
 
 
 def split(tensors: Mapping[str, Tensor]) -> tuple[Keep, dict[str, Tensor]]:

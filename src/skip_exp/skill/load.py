@@ -57,7 +57,7 @@ class Skill(Served):
             keep, state = split(tensors)
             check_parts(folder, about)
             loaded = _backbone(folder, about, backbone)
-            model = cut_model(folder, about, loaded.model, loaded.tokenizer, keep)
+            model = cut_model(folder, about, loaded.model, loaded.tokenizer, keep, state)
             fill(folder, model, state)
         if wants_bf16(precision):
             to_bf16(model)

@@ -18,7 +18,7 @@ from skip_exp.models.sites import Keep, Site, site_sizes
 from skip_exp.models.soft_prompt import SoftPromptModel, load_trainable
 from skip_exp.pruning.surgery import cut
 from skip_exp.skill.files import KEEP
-from skip_exp.skill.record import FactorsRecord, SkillRecord
+from skip_exp.skill.record import SkillRecord
 
 
 def check_parts(folder: Path, about: SkillRecord) -> None:
@@ -36,15 +36,16 @@ def cut_model(
     backbone: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
     keep: Keep,
+    state: Mapping[str, Tensor],
 ) -> SoftPromptModel:
-    """``backbone`` pruned to ``keep``, before :func:`fill`. Raises SkipError."""
+    """``backbone`` pruned to ``keep``, before :func:`fill` with ``state``. Raises SkipError."""
     try:
         whole = uncut_model(about, backbone, tokenizer)
         _check_keep(keep, site_sizes(whole.shapes()))
         _check_length(about, whole, tokenizer)
         smaller = cut(whole, keep)
-        _check_factors(smaller, about.factors)
-        smaller.train_only(about.train, about.factors.rank if about.factors else 0)
+        _check_rank(smaller, about.rank or 0, state)
+        smaller.train_only(about.train, about.rank or 0)
         return smaller
     except (SkipError, ValueError, RuntimeError, LookupError, TypeError, AttributeError) as error:
         raise SkipError(f"{folder}: does not fit its backbone: {first_line(error)}") from error
@@ -59,11 +60,14 @@ def _check_keep(keep: Keep, sizes: Mapping[Site, tuple[int, ...]]) -> None:
             raise ValueError(f"{KEEP}{name} must be indices below {size[-1]}")
 
 
-def _check_factors(model: SoftPromptModel, factors: FactorsRecord | None) -> None:
+def _check_rank(model: SoftPromptModel, rank: int, state: Mapping[str, Tensor]) -> None:
+    """A rank that is not that of the stored factors would take any amount of memory."""
     linears = [linear for block in model.blocks() for linear in block.linears().values()]
     sizes = sum(x.in_features + x.out_features for x in linears if x.weight.numel())
-    if factors and factors.bytes != 4 * factors.rank * sizes:
-        raise ValueError(f"factors of rank {factors.rank} take {4 * factors.rank * sizes} bytes")
+    own = [name for name in state if name.startswith("backbone.")]
+    stored = sum(state[name].numel() for name in own if name.endswith(lora.FACTORS))
+    if stored != rank * sizes:
+        raise ValueError(f"rank={rank}: {stored} numbers are stored, not {rank * sizes}")
 
 
 def _check_length(

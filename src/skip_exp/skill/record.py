@@ -50,13 +50,6 @@ class ScoreRecord(_Part):
     data: str | None = None
 
 
-class FactorsRecord(_Part):
-    """Low-rank updates, which are stored as factors."""
-
-    rank: int = Field(ge=1)
-    bytes: int
-
-
 class SkillRecord(_Part):
     """All fields of a skill except version and checksum.
 
@@ -68,6 +61,7 @@ class SkillRecord(_Part):
         max_length: texts are truncated to this many tokens.
         train: the trained parameters. ``bias`` adds biases and norms to the file, ``lora`` also
             the factors of low-rank updates, ``full`` every weight.
+        rank: of the low-rank updates; None: there are none.
     """
 
     task: str
@@ -80,7 +74,7 @@ class SkillRecord(_Part):
     max_length: int = Field(ge=1, le=100_000)
     scores: ScoreRecord
     train: Literal["prompt", "prompt_readout", "bias", "lora", "full"]
-    factors: FactorsRecord | None = None
+    rank: int | None = Field(None, ge=1)
 
     @field_validator("text", "labels")
     @classmethod
@@ -95,13 +89,6 @@ class SkillRecord(_Part):
         if words and len(words) != len(info.data.get("labels", words)):
             raise ValueError(f"must be none, or one per label of {info.data['labels']}")
         return words
-
-    @field_validator("factors")
-    @classmethod
-    def _of_lora(cls, factors: FactorsRecord | None, info: ValidationInfo) -> FactorsRecord | None:
-        if factors is not None and info.data.get("train", "lora") != "lora":
-            raise ValueError(f"not allowed with train={info.data['train']}")
-        return factors
 
     def changed(self, **fields: Any) -> Self:
         """A copy with other values of ``fields``."""

@@ -13,7 +13,6 @@ from skip_exp import Skill, results
 from skip_exp.commands.export import main
 from skip_exp.models.backbones import load_backbone
 from skip_exp.skill.export import card
-from skip_exp.skill.record import FactorsRecord
 from tests.helpers.saved import Saved, save_tiny_skill, tell
 
 RESULT: Any = {
@@ -97,7 +96,7 @@ def test_all_that_was_trained_is_named(saved: Saved) -> None:
     def trained(**fields: Any) -> str:
         return ", ".join(card.what_was_trained(saved.about.changed(**fields)))
 
-    told = trained(train="lora", factors=FactorsRecord(rank=8, bytes=1))
+    told = trained(train="lora", rank=8)
     assert "biases and norms" in told and "rank 8" in told
     assert "biases and norms" in trained(train="bias")
     assert "head" not in trained(train="prompt")

@@ -95,7 +95,7 @@ def _was_cut(result: Mapping[str, Any]) -> bool | None:
 def what_was_trained(record: SkillRecord) -> list[str]:
     """The parts of the model that tuning changed."""
     prompt, train = record.prompt, record.train
-    rank = f", rank {record.factors.rank}" if record.factors else ""
+    rank = f", rank {record.rank}" if record.rank else ""
     parts = {
         f"a soft prompt ({prompt.kind}, {prompt.length} tokens)": prompt.kind != "none",
         "every weight of the backbone": train == "full",
