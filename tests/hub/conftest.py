@@ -17,11 +17,9 @@ def tables(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def everything(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    root = tmp_path_factory.mktemp("hub")
-    publish_tables(root)
-    publish_models(root)
-    return root
+def everything(tables: Path) -> Path:
+    publish_models(tables)
+    return tables
 
 
 @pytest.fixture

@@ -46,18 +46,15 @@ def test_indices_by_hand() -> None:
     }
 
 
-@pytest.mark.parametrize(
-    ("site", "kept"),
-    [
+def test_what_is_gone_cannot_be_kept() -> None:
+    for site, kept in (
         ("encoder.0.ffn", [3, 5]),
         ("encoder.0.ffn", [3, 8]),
         ("encoder.0.self.heads", [1]),
         ("encoder.0.self.qk", [[0, 2], [0, 1], [1, 2]]),
-    ],
-)
-def test_what_is_gone_cannot_be_kept(site: str, kept: list[int]) -> None:
-    with pytest.raises(ValueError, match=rf"{site}: cannot keep what is gone"):
-        relative({site: torch.tensor(kept)}, EARLIER)
+    ):
+        with pytest.raises(ValueError, match=f"{site}: "):
+            relative({site: torch.tensor(kept)}, EARLIER)
 
 
 def test_relevance_by_hand() -> None:

@@ -5,7 +5,6 @@ import torch
 from torch import nn
 
 from skip_exp.models.families.base import AttentionBlock
-from skip_exp.models.soft_prompt import SoftPromptModel
 from skip_exp.pruning.surgery import cut, narrow_in, narrow_out
 from tests.helpers.tiny import tiny_inputs, tiny_model
 
@@ -17,12 +16,6 @@ KEEP = {
     "encoder.0.self.heads": torch.tensor([2]),
     "encoder.1.self.heads": torch.tensor([], dtype=torch.long),
 }
-
-
-def logits(model: SoftPromptModel) -> torch.Tensor:
-    batch = tiny_inputs()
-    with torch.no_grad():
-        return model(**batch)
 
 
 def test_narrowing_by_hand() -> None:
@@ -52,34 +45,11 @@ def test_weights_are_gone_and_the_rest_is_shared() -> None:
     assert smaller.prompt.keys[1].shape == (4, 0, 8)
     words = [m.backbone.get_input_embeddings().weight for m in (dense, smaller)]
     assert words[0] is words[1]
-    assert all(torch.equal(before[n], p) for n, p in dense.named_parameters())
-
-
-def test_training_the_smaller_model_leaves_the_dense_one_alone() -> None:
-    dense = tiny_model()
-    before = logits(dense)
-    smaller = cut(dense, KEEP)
-    with torch.no_grad():
+    with torch.no_grad():  # as training would
         for parameter in smaller.parameters():
             if parameter.requires_grad:
                 parameter.add_(1.0)
-    assert torch.equal(logits(dense), before)
-
-
-def test_cutting_what_contributes_nothing_keeps_the_logits() -> None:
-    dense = tiny_model()
-    useless = torch.tensor([1, 2, 8, 19])
-    for block in dense.blocks():
-        if not isinstance(block, AttentionBlock):
-            block.down.weight.data[:, useless] = 0
-    kept = torch.tensor([i for i in range(20) if i not in useless])
-    smaller = cut(dense, {"encoder.0.ffn": kept, "encoder.1.ffn": kept})
-    torch.testing.assert_close(logits(smaller), logits(dense), atol=1e-6, rtol=1e-6)
-
-
-def test_keeping_all_is_the_identity() -> None:
-    dense = tiny_model()
-    assert torch.equal(logits(cut(dense, {})), logits(dense))
+    assert all(torch.equal(before[n], p) for n, p in dense.named_parameters())
 
 
 def test_cutting_twice_is_cutting_once() -> None:
