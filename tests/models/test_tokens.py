@@ -1,11 +1,17 @@
-"""The tokens that a prompt starts from."""
+"""Tokens: those that a prompt starts from, and label words that no answer could tell apart."""
 
+from typing import Any
+
+import pytest
 import torch
 from tokenizers import Tokenizer, models, pre_tokenizers
 from torch import Tensor
 from transformers import PreTrainedTokenizerFast
 
+from skip_exp.errors import ConfigError
 from skip_exp.models.prompts import start_ids
+from skip_exp.models.readouts import word_pieces
+from tests.helpers import tokenizers
 
 
 def start(init: str, length: int, counts: Tensor, seed: int = 0) -> list[int]:
@@ -50,3 +56,30 @@ def test_few_words_are_repeated() -> None:
 
 def test_label_names_are_repeated() -> None:
     assert start("text", 5, torch.ones(11)) == [6, 7, 6, 7, 6]
+
+
+@pytest.fixture(scope="module")
+def words() -> Any:
+    return tokenizers.tokenizer("WordPiece")
+
+
+def test_each_word_has_its_tokens(words: Any) -> None:
+    assert word_pieces(words, ("a", "ball"), 2) == [
+        words.convert_tokens_to_ids(words.tokenize(word)) for word in ("a", "ball")
+    ]
+
+
+@pytest.mark.parametrize(
+    ("given", "refused"),
+    [
+        (("a", "ball", "A"), "task.words=A: "),
+        (("a ball", "a"), "task.words=a ball: "),
+        (("a", "☃"), "task.words=☃: "),
+        (("a", " "), "task.words= : "),
+        (("a",), "task.words=['a']: "),
+    ],
+)
+def test_words_of_equal_or_of_no_tokens(words: Any, given: tuple[str, ...], refused: str) -> None:
+    with pytest.raises(ConfigError) as error:
+        word_pieces(words, given, max(2, len(given)))
+    assert str(error.value).startswith(refused)
