@@ -9,6 +9,7 @@ to rounding (and dropout, if enabled).
 
 import logging
 import os
+import signal
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -36,6 +37,10 @@ class Processes(DDPStrategy):
         super().setup_environment()
         # Processes see different rows, so their dropout masks must differ too.
         torch.manual_seed((torch.initial_seed() + self.global_rank) % 2**32)
+
+    def on_validation_start(self) -> None:
+        """Let SIGTERM end this process at once: Lightning's handler would wait for the others."""
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
 @contextmanager
