@@ -18,12 +18,11 @@ def toy(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
 @pytest.mark.parametrize(
     ("tuned", "retuned", "enabled", "ratio", "held"),
     [
-        ("bias", "prompt_readout", False, 0, "bias"),
         ("bias", "prompt", False, 0, "bias"),
-        ("full", "prompt_readout", False, 0, "full"),
-        ("prompt_readout", "bias", False, 0.5, "bias"),
         ("prompt_readout", "bias", True, 0.5, "bias"),
-        ("prompt", "prompt", True, 0.5, "prompt"),
+        pytest.param("full", "prompt_readout", False, 0, "full", marks=pytest.mark.slow),
+        pytest.param("prompt_readout", "bias", False, 0.5, "bias", marks=pytest.mark.slow),
+        pytest.param("prompt", "prompt", True, 0.5, "prompt", marks=pytest.mark.slow),
     ],
 )
 def test_it_can_be_read(

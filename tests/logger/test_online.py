@@ -136,6 +136,10 @@ def test_a_run_ends_as_its_job_did(swept: Swept) -> None:
     assert failed.summary["error"] == swept.found[1]["error"]
     assert "mine.activation_gradient.scores" in failed.summary["error"]
     assert "metric/final" not in failed.summary
+    assert not done.alerts
+    (alert,) = failed.alerts
+    assert (alert["title"], alert["severity"]) == ("adjectives-tiny-0.5-1 failed", "ERROR")
+    assert alert["text"] == swept.found[1]["error"]
 
 
 def test_the_summary_is_of_the_epoch_that_was_kept(swept: Swept) -> None:
@@ -147,14 +151,6 @@ def test_the_summary_is_of_the_epoch_that_was_kept(swept: Swept) -> None:
             pytest.approx(kept)
         )
     assert "retune/kept_epoch" not in swept.runs[1].summary
-
-
-def test_a_failure_is_an_alert(swept: Swept) -> None:
-    done, failed = swept.runs
-    assert not done.alerts
-    (alert,) = failed.alerts
-    assert (alert["title"], alert["severity"]) == ("adjectives-tiny-0.5-1 failed", "ERROR")
-    assert alert["text"] == swept.found[1]["error"]
 
 
 def lineage(run: Run, artifacts: dict[str, Artifact]) -> dict[str, Artifact]:
@@ -187,37 +183,9 @@ def test_a_skill_comes_from_its_data_and_its_backbone(swept: Swept) -> None:
     data = json.loads(of["dataset"].files["dataset.json"])
     assert (data["task"], data["source"], data["is_sample"]) == ("adjectives", "local", False)
     assert data["fingerprint"]
-    assert not failed.logged
-
-
-def test_offline_runs_carry_their_artifacts_along(toy: list[str], tmp_path: Path) -> None:
-    given = ["logger.mode=offline", "seed=1,2", "hydra.sweep.dir=all", "-m"]
-    with backend() as server:
-        out, err = ended(start(server.url, tmp_path, *toy, *given))
-        assert not server.runs and not err
-        for folder in (tmp_path / "all").glob("?-*"):  # each has its own
-            assert list((folder / "wandb/artifacts/staging").iterdir())
-        synced = [
-            line.strip() for line in out.splitlines() if line.strip().startswith("wandb sync")
-        ]
-        assert len(synced) == 2
-        for command in synced:
-            sync(command, server, tmp_path)
-    first, second = (lineage(run, server.artifacts) for run in server.runs.values())
-    # The same data, the same backbone: the same versions. A skill has its own.
-    assert first["dataset"] is second["dataset"] and first["backbone"] is second["backbone"]
-    assert first["model"].name == second["model"].name
-    skills = [folder / "skill/skill.safetensors" for folder in (tmp_path / "all").glob("?-*")]
-    assert sorted(of["model"].files["skill.safetensors"] for of in (first, second)) == sorted(
-        file.read_bytes() for file in skills
-    )
-
-
-def test_the_picture_is_uploaded(swept: Swept) -> None:
-    done, failed = swept.runs
-    picture = Path(swept.found[0]["path"]).with_name("keep.png")
+    picture = Path(result["path"]).with_name("keep.png")
     assert done.files[done.summary["keep"]["path"]] == picture.read_bytes()
-    assert "keep" not in failed.summary
+    assert not failed.logged and "keep" not in failed.summary
 
 
 def test_a_backend_that_goes_away_ends_no_sweep(toy: list[str], tmp_path: Path) -> None:

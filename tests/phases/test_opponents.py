@@ -1,4 +1,4 @@
-"""Whole jobs: truncation as an attribution, a smaller dense backbone, a readout of pairs."""
+"""Whole jobs on the first layers of a backbone."""
 
 from pathlib import Path
 
@@ -10,24 +10,10 @@ from skip_exp.job.prepare import prepare
 from skip_exp.report import frame, summary
 from tests.helpers.toy import save_toy, toy_job
 
-ROWS = [["the film was good", "it was good"], ["the plot was dull", "it was dull"]]
-
 
 @pytest.fixture(scope="module")
 def toy(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
     return save_toy(tmp_path_factory.mktemp("toy"))
-
-
-def test_by_depth_the_second_of_two_layers_goes(toy: list[str], tmp_path: Path) -> None:
-    cfg = toy_job(toy, tmp_path, "job", "attribution=depth", "prune.ratio=0.5")
-    result = pipeline.run(cfg)
-    assert result["attribution"] == "depth"
-    left = {site: kept for site, (kept, _) in result["keep_sizes"].items()}
-    assert left == {
-        **{"encoder.0.ffn": 20, "encoder.0.self.heads": 3},
-        **{"encoder.1.ffn": 0, "encoder.1.self.heads": 0},
-    }
-    assert Skill.load(tmp_path / "job/skill").predict(["the film was good"])
 
 
 def test_a_part_of_a_backbone_is_compared_with_the_whole(toy: list[str], tmp_path: Path) -> None:
