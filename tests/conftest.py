@@ -30,11 +30,13 @@ Cli = Callable[..., Ended]
 
 
 @pytest.fixture(autouse=True)
-def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
+def undrawn() -> Iterator[None]:
     """Jobs of this process do not draw their picture, which takes longer than a phase."""
-    if finish := sys.modules.get("skip_exp.job.finish"):
-        instead = types.SimpleNamespace(FILE="keep.png", save=lambda _, path: path.touch())
-        monkeypatch.setattr(finish, "picture", instead)
+    with pytest.MonkeyPatch.context() as patched:  # a test's own is undone before its fixtures
+        if finish := sys.modules.get("skip_exp.job.finish"):
+            instead = types.SimpleNamespace(FILE="keep.png", save=lambda _, path: path.touch())
+            patched.setattr(finish, "picture", instead)
+        yield
 
 
 @pytest.fixture
