@@ -22,6 +22,7 @@ from skip_exp.utils import imports
 # Each is a module of skip_exp.commands with a main(arguments), imported when it is asked for.
 COMMANDS = {
     "train": "Train a small classifier on a file of your own.",
+    "compress": "Cut a classifier that is fine-tuned already.",
     "predict": "Classify texts with a skill.",
     "export": "Write a skill as a model that needs no backbone.",
     "benchmark": "Time finished jobs again, on a quiet machine.",

@@ -9,8 +9,10 @@ The file is CSV, JSON lines or Parquet. Without --validation a fifth of its rows
 last lines name the skill, the commands that use it, and the task file of a sweep.
 """
 
+from argparse import Action, ArgumentParser, Namespace
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 
@@ -24,31 +26,33 @@ from skip_exp.utils import imports
 def main(arguments: Sequence[str] | None = None) -> int:
     """Exit code: 0, or 1 with the reason in one line."""
     line = parser("train", __doc__)
+    add_arguments(line)
+    line.add_argument("--backbone", default="minilm", help="a choice of backbone=")
+    options = vars(line.parse_intermixed_args(arguments))
+    api = imports.load("skip_exp.api.fit")  # torch takes seconds: not for a refused argument
+    show(api.fit(options.pop("file"), **options).folder)
+    return 0
+
+
+def add_arguments(line: ArgumentParser) -> None:
+    """The arguments of `skip_exp.fit` that name the rows and the cut."""
     line.add_argument("file", metavar="FILE", help="rows with texts and labels")
     about = "column of the texts; twice for pairs (default: text)"
-    line.add_argument("--text", action="append", metavar="COLUMN", help=about)
+    line.add_argument("--text", action=Columns, default="text", metavar="COLUMN", help=about)
     line.add_argument("--label", default="label", metavar="COLUMN", help="default: label")
     line.add_argument("--validation", metavar="FILE", help="rows that are scored")
     line.add_argument("--ratio", default="0.5", help="fraction to remove (default: 0.5), or auto")
-    line.add_argument("--backbone", default="minilm", help="a choice of backbone=")
     line.add_argument("--name", help="of the task (default: the file's)")
     line.add_argument("--output", default="outputs", metavar="DIR")
     line.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="further settings")
-    options = line.parse_intermixed_args(arguments)
-    api = imports.load("skip_exp.api.fit")  # torch takes seconds: not for a refused argument
-    model = api.fit(
-        options.file,
-        text=options.text or ["text"],
-        label=options.label,
-        validation=options.validation,
-        ratio=options.ratio,
-        backbone=options.backbone,
-        name=options.name,
-        output=options.output,
-        overrides=options.overrides,
-    )
-    show(model.folder)
-    return 0
+
+
+class Columns(Action):
+    """Collects columns; the default gives way to the first."""
+
+    def __call__(self, line: Any, options: Namespace, value: Any, flag: Any = None) -> None:
+        given = getattr(options, self.dest)
+        setattr(options, self.dest, [*(given if isinstance(given, list) else []), value])
 
 
 def show(skill: Path) -> None:

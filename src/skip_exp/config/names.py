@@ -7,7 +7,11 @@ METRICS = ("accuracy", "f1", "f1_macro", "matthews")
 # Parts that come with the package; what they do is in `models.prompts`, `models.readouts` (by
 # family) and `pruning.allocate`.
 PROMPTS = ("input", "prefix", "none")
-READOUTS = {"bert": ("head", "mlm"), "roberta": ("head", "mlm"), "t5": ("head", "seq2seq")}
+READOUTS = {
+    "bert": ("head", "mlm", "classifier"),
+    "roberta": ("head", "mlm", "classifier"),
+    "t5": ("head", "seq2seq", "classifier"),
+}
 ALLOCATIONS = ("global", "uniform")
 # Values of the attribution methods' options (`attribution.options`).
 OPTIONS: dict[str, tuple[str | int, ...]] = {

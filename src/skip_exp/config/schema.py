@@ -24,8 +24,8 @@ from skip_exp.config.prune import PruneConfig
 from skip_exp.config.task import TaskConfig
 from skip_exp.errors import ConfigError
 
-TRAIN = ("prompt", "prompt_readout", "bias", "lora", "full")
-OWN = TRAIN[2:]  # these train weights of the backbone, so the model needs a copy of it
+TRAIN = ("none", "prompt", "prompt_readout", "bias", "lora", "full")
+OWN = TRAIN[3:]  # these train weights of the backbone, so the model needs a copy of it
 BASELINES = ("bias", "full")  # `tune.train` of models that are never pruned
 ACCELERATORS = ("auto", "cpu", "gpu", "cuda")
 PRECISIONS = ("auto", "32-true", "bf16-mixed", "16-mixed")
@@ -36,7 +36,9 @@ class BackboneConfig:
     name: str = key(MISSING, "Name in results and folders.")
     family: str = key(MISSING, "bert, roberta or t5.")
     path: str = key(MISSING, "Hub id, folder, or `embedded:NAME`.")
-    readout: str = key("head", "How logits come out: head, mlm, seq2seq, or a custom module.Class.")
+    readout: str = key(
+        "head", "Where logits come from: head, mlm, seq2seq, classifier, or a custom module.Class."
+    )
     pooling: str = key("mean", "What a head reads: mean (of the text) or cls (the first token).")
     layers: int | None = key(None, "Use the first layers only, in T5's decoder too; null: all.")
 
@@ -94,8 +96,8 @@ class TrainConfig:
     dropout: bool = key(False, "Keep the backbone's own dropout active.")
     train: str = key(
         "prompt_readout",
-        "prompt, prompt_readout, bias (also biases and norms), lora (bias, and low-rank updates of "
-        "the block linears) or full (all weights; tune only).",
+        "none (tune only), prompt, prompt_readout, bias (also biases and norms), lora (bias, and "
+        "low-rank updates of the block linears) or full (all weights; tune only).",
     )
     bias_lr: float = key(1e-3, "Learning rate of the backbone's weights: biases and norms, or all.")
     lora_lr: float = key(1e-3, "Learning rate of the factors of low-rank updates.")
@@ -111,7 +113,7 @@ class TrainConfig:
 @dataclass
 class RetuneConfig(TrainConfig):
     phase: ClassVar[str] = "retune"
-    trains: ClassVar[tuple[str, ...]] = TRAIN[:4]
+    trains: ClassVar[tuple[str, ...]] = TRAIN[1:5]
 
     enabled: bool = key(True, "Train the pruned model again, from the dense model's prompt.")
     epochs: int = 3

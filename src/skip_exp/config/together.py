@@ -48,6 +48,10 @@ def _check_training(cfg: Config) -> None:
     if cfg.prompt.kind == "none" and "prompt" in (cfg.tune.train, cfg.retune.train):
         raise ConfigError("prompt.kind", "none", "leaves nothing to train with train=prompt")
     bare = cfg.prompt.kind == "none" and cfg.backbone.readout in _NEED_WORDS
-    if bare and cfg.tune.train in TRAIN[:2]:  # a readout that has no weights either
+    is_fixed = cfg.tune.train == "none"
+    if is_fixed and cfg.backbone.readout == "head":
+        why = "leaves an untrained head; use backbone.readout=classifier"
+        raise ConfigError("tune.train", "none", why)
+    if bare and cfg.tune.train in TRAIN[1:3]:  # a readout that has no weights either
         why = f"leaves nothing to train with backbone.readout={cfg.backbone.readout}"
         raise ConfigError("prompt.kind", "none", why)

@@ -1,5 +1,7 @@
 """Refusals that need the backbone: its positions, its readout and its neurons."""
 
+from typing import Any
+
 from skip_exp.config.schema import Config
 from skip_exp.errors import ConfigError, SkipError
 from skip_exp.models.backbones import Backbone
@@ -15,12 +17,23 @@ def check(cfg: Config, backbone: Backbone) -> None:
     words = tuple(task.words)  # the readout refuses unsuitable ones
     pooling = cfg.backbone.pooling
     readout.build(backbone.model, backbone.tokenizer, task.num_labels, words, pooling)
+    if cfg.backbone.readout == "classifier":
+        _check_classes(task.labels, dict(backbone.model.config.id2label or {}))
     blocks = backbone.family.blocks(backbone.model)
     if not blocks:
         raise SkipError(f"backbone={backbone.name}: has no layers")
     prune, ratio = cfg.prune, cfg.prune.goal.ratio or 0.0  # a speed-up is checked once timed
     sizes = [block.shape() for block in blocks]
     allocate.check(sizes, ratio=ratio, sites=prune.sites, allocation=prune.allocation)
+
+
+def _check_classes(labels: list[str], classes: dict[Any, str]) -> None:
+    """The task's labels must be the checkpoint's classes, in its order, where these have names."""
+    names = [classes[i] for i in sorted(classes)]
+    unnamed = all(name == f"LABEL_{i}" for i, name in enumerate(names))
+    if not unnamed and [*labels] != names:
+        why = f"must be the checkpoint's classes, in its order: {', '.join(names)}"
+        raise ConfigError("task.labels", labels, why)
 
 
 def _check_length(cfg: Config, backbone: Backbone, added: int) -> None:

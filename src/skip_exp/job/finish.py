@@ -167,4 +167,5 @@ def _trained(job: Job, model: SoftPromptModel) -> Any:
     if lora.layers(model.backbone):
         return "lora"
     own = any(name.startswith("backbone.") for name in model.skill_parameters())
-    return "bias" if own else job.cfg.retune.train
+    retuned = job.cfg.retune.enabled
+    return "bias" if own else (job.cfg.retune if retuned else job.cfg.tune).train

@@ -1,9 +1,11 @@
 """Readouts: how class logits come out of the frozen backbone.
 
 ``head`` trains a linear layer on the text's hidden states. ``mlm`` scores one label word per class
-at a [MASK] token. ``seq2seq`` scores label words under T5's decoder.
+at a [MASK] token. ``seq2seq`` scores label words under T5's decoder. ``classifier`` is the head of
+a fine-tuned classifier.
 """
 
+import copy
 from dataclasses import dataclass
 from itertools import permutations
 from typing import Any, ClassVar, Self
@@ -13,7 +15,14 @@ from torch import Tensor, nn
 
 from skip_exp.config.named import part_class
 from skip_exp.errors import ConfigError
-from skip_exp.models.families.base import Family, HFModel, causal_mask, key_mask
+from skip_exp.models.families.base import (
+    AttentionBlock,
+    Family,
+    HFModel,
+    causal_mask,
+    key_mask,
+)
+from skip_exp.models.families.registry import FAMILIES
 
 
 @dataclass(frozen=True)
@@ -66,10 +75,13 @@ class Readout(nn.Module):
         """Add this readout's tokens to token ids [B, T], giving [B, T + added]."""
         return input_ids
 
-    def decoded(self, texts: int) -> Tensor | None:
+    def decoded(self, attention_mask: Tensor) -> Tensor | None:
         """Boolean mask [R, T] of a decoder's real positions; None: all are real.
 
         R is the number of texts, or texts x labels with the labels of a text in a row.
+
+        Args:
+            attention_mask: 0/1 mask [B, T] of the texts.
         """
         return None
 
@@ -165,8 +177,9 @@ class Seq2SeqReadout(Readout):
         ids = word_pieces(tokenizer, words, labels)
         return cls(ids, model.config.decoder_start_token_id)
 
-    def decoded(self, texts: int) -> Tensor | None:
-        return None if self.real.shape[1] == 1 else self.real.bool().repeat(texts, 1)
+    def decoded(self, attention_mask: Tensor) -> Tensor | None:
+        width, texts = self.real.shape[1], len(attention_mask)
+        return None if width == 1 else self.real.bool().repeat(texts, 1)
 
     def forward(self, model: HFModel, family: Family, encoded: Encoded) -> Tensor:
         hidden, seen = encoded.hidden, key_mask(encoded.mask, 0)
@@ -174,20 +187,69 @@ class Seq2SeqReadout(Readout):
         start = torch.full_like(self.targets[:, :1], self.start_id)
         inputs = torch.cat([start, self.targets[:, :-1]], dim=1)
         if width == 1:  # all classes share the one decoder step
-            logits = _decode(model, family, inputs[:1].expand(batch, -1), hidden, seen)
+            states = _decode(model, family, inputs[:1].expand(batch, -1), hidden, seen)
+            logits = family.word_scores(model, states)
             return logits[:, 0].log_softmax(-1, dtype=torch.float32)[:, self.targets[:, 0]]
         hidden = hidden.repeat_interleave(labels, 0)
         seen = None if seen is None else seen.repeat_interleave(labels, 0)
-        logits = _decode(model, family, inputs.repeat(batch, 1), hidden, seen)
-        scores = logits.log_softmax(-1, dtype=torch.float32)
+        states = _decode(model, family, inputs.repeat(batch, 1), hidden, seen)
+        scores = family.word_scores(model, states).log_softmax(-1, dtype=torch.float32)
         scores = scores.gather(2, self.targets.repeat(batch, 1)[..., None])[..., 0]
         return (scores.view(batch, labels, width) * self.real).sum(2)
+
+
+class ClassifierReadout(Readout):
+    """The head of a fine-tuned classifier: linear, tanh, linear on one hidden state.
+
+    That is the state of the first token or, in T5, of the decoder at the last token of the text,
+    which it reads shifted by one.
+    """
+
+    needs: ClassVar[str] = "classifier"
+
+    def __init__(self, dense: nn.Linear, out: nn.Linear) -> None:
+        super().__init__()
+        self.dense, self.out = copy.deepcopy(dense), copy.deepcopy(out)  # others share theirs
+        self.requires_grad_(True)
+
+    @classmethod
+    def build(
+        cls, model: HFModel, tokenizer: Any, labels: int, words: tuple[str, ...], pooling: str
+    ) -> Self:
+        dense, out = FAMILIES[model.config.model_type].head(model)
+        if out.out_features != labels:
+            why = f"the checkpoint has {out.out_features} classes, the task {labels}"
+            raise ConfigError("backbone.readout", "classifier", why)
+        return cls(dense, out)
+
+    def decoded(self, attention_mask: Tensor) -> Tensor | None:
+        return attention_mask.bool()
+
+    def forward(self, model: HFModel, family: Family, encoded: Encoded) -> Tensor:
+        if model.config.is_encoder_decoder:
+            state = self._last(model, family, encoded)
+        else:
+            state = encoded.text[:, 0]
+        hidden = self.dense(state.to(self.dense.weight.dtype)).tanh()
+        return self.out(hidden)
+
+    def _last(self, model: HFModel, family: Family, encoded: Encoded) -> Tensor:
+        """T5's decoder at each text's last token [B, H]."""
+        ids = encoded.ids
+        assert ids is not None
+        start = torch.full_like(ids[:, :1], model.config.decoder_start_token_id)
+        shifted = torch.cat([start, ids[:, :-1]], dim=1)
+        states = _decode(model, family, shifted, encoded.hidden, key_mask(encoded.mask, 0))
+        last = encoded.text_mask.sum(1).long() - 1
+        return states[torch.arange(len(ids), device=ids.device), last]
 
 
 def _decode(
     model: HFModel, family: Family, ids: Tensor, hidden: Tensor, seen: Tensor | None
 ) -> Tensor:
-    prefix = model.decoder.block[0].layer[0].SelfAttention.prefix
+    blocks = family.blocks(model)
+    own = (b for b in blocks if b.name.stack == "decoder" and isinstance(b, AttentionBlock))
+    prefix = next(own).attention.prefix
     length = 0 if prefix is None else prefix[0].shape[0]
     embeds = model.get_input_embeddings()(ids)
     return family.decode(model, embeds, causal_mask(ids.shape[1], length, ids.device), hidden, seen)
@@ -218,6 +280,7 @@ READOUTS: dict[str, type[Readout]] = {
     "head": HeadReadout,
     "mlm": MlmReadout,
     "seq2seq": Seq2SeqReadout,
+    "classifier": ClassifierReadout,
 }
 
 

@@ -107,12 +107,13 @@ class SoftPromptModel(nn.Module):
         models with the same backbone keep theirs.
 
         Args:
-            what: ``prompt``; ``prompt_readout``; ``bias``, these and all vectors of the layers in
-                use (biases and norms; BitFit, Zaken et al. 2022); ``lora``, these and low-rank
-                updates of every linear of the blocks; ``full``, every weight.
+            what: ``none``; ``prompt``; ``prompt_readout``; ``bias``, these and all vectors of the
+                layers in use (biases and norms; BitFit, Zaken et al. 2022); ``lora``, these and
+                low-rank updates of every linear of the blocks; ``full``, every weight.
             rank, seed: of new ``lora`` factors; rank 0 adds none.
         """
-        self.readout.requires_grad_(what != "prompt")
+        self.prompt.requires_grad_(what != "none")
+        self.readout.requires_grad_(what not in ("none", "prompt"))
         if what not in ("bias", "lora", "full"):
             return
         if what == "lora" and rank:

@@ -19,10 +19,10 @@ def retune(
     Returns the model and the maximum number of re-tuning epochs, 0 without re-tuning.
     """
     model, settings = pruned.model.copy(), job.cfg.retune
-    rank = settings.rank if settings.enabled else 0  # no updates that nothing trains
-    model.train_only(settings.train, rank, job.seed("retune"))
     if not settings.enabled:
+        model.train_only(job.cfg.tune.train)  # the skill stores what was trained, nothing else
         return model.eval(), 0
+    model.train_only(settings.train, settings.rank, job.seed("retune"))
     settings = lengthened(job, dense, pruned)
     fit(job, model, settings, "retune", logger, teacher_of(job, dense))
     return model.eval(), settings.epochs

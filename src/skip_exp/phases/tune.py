@@ -19,6 +19,9 @@ def tune(job: Job, logger: Logger | None) -> tuple[SoftPromptModel, bool]:
     Returns the dense model and whether it was cached.
     """
     model = job.new_model()
+    if job.cfg.tune.train == "none":
+        log.info("tune: the model stays as it is (tune.train=none)")
+        return model, False
 
     def compute() -> Entry:
         best, curves = fit(job, model, job.cfg.tune, "tune", logger)

@@ -73,7 +73,7 @@ class SkillRecord(_Part):
     prompt: PromptRecord
     max_length: int = Field(ge=1, le=100_000)
     scores: ScoreRecord
-    train: Literal["prompt", "prompt_readout", "bias", "lora", "full"]
+    train: Literal["none", "prompt", "prompt_readout", "bias", "lora", "full"]
     rank: int | None = Field(None, ge=1)
 
     @field_validator("text", "labels")

@@ -12,7 +12,7 @@ from transformers import PreTrainedTokenizerBase
 from skip_exp import results
 from skip_exp.errors import SkipError
 from skip_exp.models.families.base import HFModel
-from skip_exp.models.readouts import HeadReadout, MlmReadout, Seq2SeqReadout
+from skip_exp.models.readouts import ClassifierReadout, HeadReadout, MlmReadout, Seq2SeqReadout
 from skip_exp.models.soft_prompt import SoftPromptModel
 from skip_exp.skill.cut_tokenizer import Texts, cut_tokenizer
 from skip_exp.skill.served import Served, job_result
@@ -125,7 +125,7 @@ def _ids(config: Any, rows: int) -> dict[str, int]:
 def _readout_ids(model: SoftPromptModel) -> list[int]:
     """The tokens that the readout reads or writes."""
     readout = model.readout
-    if type(readout) is HeadReadout:
+    if type(readout) in (HeadReadout, ClassifierReadout):
         return []
     if type(readout) is MlmReadout:
         return [readout.mask_id, *readout.word_ids.tolist()]

@@ -86,7 +86,8 @@ class Family:
 
     Attributes:
         name: ``model_type`` of its Hugging Face configuration.
-        loaders: what a readout needs (``encoder``, ``mlm`` or ``seq2seq``) -> Hugging Face class.
+        loaders: what a readout needs (``encoder``, ``mlm``, ``seq2seq`` or ``classifier``) -> the
+            Hugging Face class.
         attention: Hugging Face attention module -> subclass of :class:`Attention` that replaces it.
     """
 
@@ -115,7 +116,7 @@ class Family:
     def decode(
         self, model: HFModel, embeds: Tensor, mask: Mask, hidden: Tensor, seen: Mask
     ) -> Tensor:
-        """Vocabulary logits [B, T, V] of the decoder, teacher-forced on ``embeds`` [B, T, H].
+        """Hidden states [B, T, H] of the decoder, teacher-forced on ``embeds`` [B, T, H].
 
         ``mask`` hides later positions; ``seen`` hides the padding of the
         encoder's ``hidden`` [B, S, H].
@@ -123,7 +124,11 @@ class Family:
         raise NotImplementedError
 
     def word_scores(self, model: HFModel, hidden: Tensor) -> Tensor:
-        """Vocabulary logits [B, V] of the masked language model for hidden states [B, H]."""
+        """Vocabulary logits [..., V] of the language model for hidden states [..., H]."""
+        raise NotImplementedError
+
+    def head(self, model: HFModel) -> tuple[nn.Linear, nn.Linear]:
+        """Both layers, a tanh between them, of a sequence classifier's head."""
         raise NotImplementedError
 
     def position_offset(self, config: Any) -> int:

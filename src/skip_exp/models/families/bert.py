@@ -5,7 +5,7 @@ from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
-from transformers import AutoModel, AutoModelForMaskedLM
+from transformers import AutoModel, AutoModelForMaskedLM, AutoModelForSequenceClassification
 from transformers.models.bert.modeling_bert import BertSelfAttention
 
 from skip_exp.models.attention import Attention
@@ -38,7 +38,11 @@ class Bert(Family):
     """Post-norm encoder with learnt positions and token types."""
 
     name = "bert"
-    loaders: ClassVar[dict[str, Any]] = {"encoder": AutoModel, "mlm": AutoModelForMaskedLM}
+    loaders: ClassVar[dict[str, Any]] = {
+        "encoder": AutoModel,
+        "mlm": AutoModelForMaskedLM,
+        "classifier": AutoModelForSequenceClassification,
+    }
     attention: ClassVar[dict[type[nn.Module], Any]] = {BertSelfAttention: BertAttention}
 
     def loader_options(self, needs: str) -> dict[str, bool]:
@@ -72,6 +76,9 @@ class Bert(Family):
 
     def word_scores(self, model: HFModel, hidden: Tensor) -> Tensor:
         return model.cls(hidden)
+
+    def head(self, model: HFModel) -> tuple[nn.Linear, nn.Linear]:
+        return model.bert.pooler.dense, model.classifier
 
 
 def _core(model: HFModel) -> HFModel:

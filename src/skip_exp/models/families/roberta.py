@@ -20,3 +20,6 @@ class Roberta(Bert):
 
     def word_scores(self, model: HFModel, hidden: Tensor) -> Tensor:
         return model.lm_head(hidden)
+
+    def head(self, model: HFModel) -> tuple[nn.Linear, nn.Linear]:
+        return model.classifier.dense, model.classifier.out_proj

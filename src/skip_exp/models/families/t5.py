@@ -6,7 +6,11 @@ from typing import Any, ClassVar
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from transformers import T5EncoderModel, T5ForConditionalGeneration
+from transformers import (
+    T5EncoderModel,
+    T5ForConditionalGeneration,
+    T5ForSequenceClassification,
+)
 from transformers.models.t5.modeling_t5 import T5Attention
 
 from skip_exp.models.attention import Attention
@@ -76,6 +80,7 @@ class T5(Family):
     loaders: ClassVar[dict[str, Any]] = {
         "encoder": T5EncoderModel,
         "seq2seq": T5ForConditionalGeneration,
+        "classifier": T5ForSequenceClassification,
     }
     attention: ClassVar[dict[type[nn.Module], Any]] = {T5Attention: T5BlockAttention}
 
@@ -99,7 +104,7 @@ class T5(Family):
     def encode(
         self, model: HFModel, embeds: Tensor, mask: Tensor | None, token_types: Tensor | None
     ) -> Tensor:
-        stack = model.encoder
+        stack = _core(model).encoder
         hidden, bias = stack.dropout(embeds), None
         for block in stack.block:
             hidden, bias, _ = block(hidden, mask, bias)
@@ -108,14 +113,19 @@ class T5(Family):
     def decode(
         self, model: HFModel, embeds: Tensor, mask: Mask, hidden: Tensor, seen: Mask
     ) -> Tensor:
-        stack = model.decoder
+        stack = _core(model).decoder
         x, bias, cross_bias = stack.dropout(embeds), None, None
         for block in stack.block:
             x, bias, cross_bias = block(x, mask, bias, hidden, seen, cross_bias)
-        x = stack.dropout(stack.final_layer_norm(x))
+        return stack.dropout(stack.final_layer_norm(x))
+
+    def word_scores(self, model: HFModel, hidden: Tensor) -> Tensor:
         if model.config.scale_decoder_outputs:
-            x = x * model.config.d_model**-0.5
-        return model.lm_head(x)
+            hidden = hidden * model.config.d_model**-0.5
+        return model.lm_head(hidden)
+
+    def head(self, model: HFModel) -> tuple[nn.Linear, nn.Linear]:
+        return model.classification_head.dense, model.classification_head.out_proj
 
     def positions(self, model: HFModel) -> None:
         return None
@@ -123,5 +133,10 @@ class T5(Family):
 
 def _stacks(model: HFModel) -> list[tuple[str, HFModel]]:
     """The encoder and, if the model has one, the decoder, by name."""
-    names = ("encoder", "decoder")
-    return [(name, getattr(model, name)) for name in names if hasattr(model, name)]
+    core, names = _core(model), ("encoder", "decoder")
+    return [(name, getattr(core, name)) for name in names if hasattr(core, name)]
+
+
+def _core(model: HFModel) -> HFModel:
+    """Encoder and decoder, without a classifier's head around them."""
+    return getattr(model, "transformer", model)

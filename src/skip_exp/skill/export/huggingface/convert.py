@@ -17,7 +17,7 @@ from transformers import AutoConfig, AutoModelForSequenceClassification, PreTrai
 from skip_exp.errors import SkipError
 from skip_exp.models.families.base import AttentionBlock, Block, HFModel
 from skip_exp.models.prompts import InputPrompt, NoPrompt, PrefixPrompt
-from skip_exp.models.readouts import HeadReadout, MlmReadout, Seq2SeqReadout
+from skip_exp.models.readouts import ClassifierReadout, HeadReadout, MlmReadout, Seq2SeqReadout
 from skip_exp.models.soft_prompt import SoftPromptModel
 from skip_exp.skill.export.huggingface.modeling_skip import (
     SkipConfig,
@@ -31,6 +31,7 @@ AutoModelForSequenceClassification.register(
 )
 
 PROMPTS = {InputPrompt: "input", PrefixPrompt: "prefix", NoPrompt: "none"}
+READOUTS = (HeadReadout, MlmReadout, Seq2SeqReadout, ClassifierReadout)
 PARTS = {"self": "attention", "cross": "cross", "ffn": "ffn"}  # names of sublayers in SkipLayer
 Weights = Iterator[tuple[str, Tensor]]
 
@@ -74,13 +75,13 @@ def to_huggingface(
     """
     if type(model.prompt) not in PROMPTS:
         raise SkipError(f"--format hf: has no place for the prompt {_name(model.prompt)}")
-    if type(model.readout) not in (HeadReadout, MlmReadout, Seq2SeqReadout):
+    if type(model.readout) not in READOUTS:
         raise SkipError(f"--format hf: has no place for the readout {_name(model.readout)}")
     config = SkipConfig(
         **_settings(model),
         **_readout_settings(model),
         encoder=_sizes(model, "encoder"),
-        decoder=_sizes(model, "decoder") if isinstance(model.readout, Seq2SeqReadout) else [],
+        decoder=_sizes(model, "decoder"),
         id2label=dict(enumerate(labels)),
         label2id={name: i for i, name in enumerate(labels)},
         problem_type="single_label_classification",
@@ -143,9 +144,12 @@ def _readout_settings(model: SoftPromptModel) -> dict[str, Any]:
         return {"readout": "head", "pooling": readout.pooling}
     if isinstance(readout, MlmReadout):
         return {"readout": "mlm", "mask_id": readout.mask_id}
+    backbone: HFModel = model.backbone
+    if isinstance(readout, ClassifierReadout):
+        start = getattr(backbone.config, "decoder_start_token_id", None) or 0
+        return {"readout": "classifier", "start_id": start}
     assert isinstance(readout, Seq2SeqReadout)
     rows = zip(readout.targets.tolist(), readout.real.sum(1).int().tolist(), strict=True)
-    backbone: HFModel = model.backbone
     return {
         "readout": "seq2seq",
         "label_words": [ids[:count] for ids, count in rows],
@@ -234,8 +238,9 @@ def _bert_modules(backbone: HFModel) -> dict[str, nn.Module]:
 def _t5_modules(backbone: HFModel) -> dict[str, nn.Module]:
     """Position tables and norms of a T5."""
     modules: dict[str, nn.Module] = {}
+    core: HFModel = getattr(backbone, "transformer", backbone)
     for name in ("encoder", "decoder"):
-        if (stack := getattr(backbone, name, None)) is None:
+        if (stack := getattr(core, name, None)) is None:
             continue
         table = stack.block[0].layer[0].SelfAttention.relative_attention_bias
         modules |= {f"{name}.position_bias.table": table, f"{name}.norm": stack.final_layer_norm}
@@ -250,6 +255,9 @@ def _readout(model: SoftPromptModel) -> Weights:
     readout, backbone = model.readout, model.backbone
     if isinstance(readout, HeadReadout):
         yield from _all("classifier", readout.linear)
+    elif isinstance(readout, ClassifierReadout):
+        yield from _all("transform.0", readout.dense)
+        yield from _all("classifier", readout.out)
     elif isinstance(readout, Seq2SeqReadout):
         yield "lm_head.weight", backbone.lm_head.weight
     elif hasattr(backbone, "cls"):  # BERT's masked language model

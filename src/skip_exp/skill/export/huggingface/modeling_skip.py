@@ -11,7 +11,8 @@ library's own models in four points:
 * A soft prompt goes before the text: embeddings at the input, or constant keys and values (a
   prefix) in every self-attention.
 * Class logits come from a linear head, from a masked language model's scores of label words at a
-  [MASK], or from the log-probabilities of label words under T5's decoder.
+  [MASK], from the log-probabilities of label words under T5's decoder, or from the head of the
+  fine-tuned classifier that was cut.
 
 Shapes: B texts of T tokens with hidden size H, padded on the right. Masks are additive: 0 shows a
 key, HIDDEN hides it.
@@ -46,7 +47,7 @@ class SkipConfig(PreTrainedConfig):
     model_type = "skip_exp"
 
     family: str = "bert"  # bert, roberta or t5
-    readout: str = "head"  # head, mlm or seq2seq
+    readout: str = "head"  # head, mlm, seq2seq or classifier
     pooling: str = "mean"  # head: mean or cls
     # kind (input, prefix or none), length in tokens, decoder: whether T5's decoder has a prefix
     prompt: Sizes = field(default_factory=lambda: dict(NO_PROMPT))
@@ -69,7 +70,7 @@ class SkipConfig(PreTrainedConfig):
     position_max_distance: int = 128
     mask_id: int | None = None  # mlm: the token [MASK]
     label_words: list[list[int]] = field(default_factory=list)  # seq2seq: tokens of each label
-    start_id: int = 0  # seq2seq: the decoder's first token
+    start_id: int = 0  # the decoder's first token
     scale_decoder: bool = False  # whether T5's tied output embeddings take a scaled hidden state
     tie_word_embeddings: bool = False
     skill: dict[str, Any] = field(default_factory=dict)  # where the model comes from
@@ -349,13 +350,16 @@ class SkipForSequenceClassification(PreTrainedModel):
         hidden = config.hidden_size
         self.embeddings = SkipEmbeddings(config)
         self.encoder = SkipStack(config, "encoder")
-        if config.readout == "seq2seq":
+        if config.decoder:
             self.decoder = SkipStack(config, "decoder")
+        if config.readout == "seq2seq":
             self.lm_head = nn.Linear(hidden, config.vocab_size, bias=False)
         else:
             if config.readout == "mlm":
                 act = ACT2FN["gelu" if config.family == "roberta" else config.hidden_act]
                 self.transform = nn.Sequential(nn.Linear(hidden, hidden), act, new_norm(config))
+            elif config.readout == "classifier":
+                self.transform = nn.Sequential(nn.Linear(hidden, hidden), nn.Tanh())
             self.classifier = nn.Linear(hidden, config.num_labels or 2)
         if config.family == "t5":  # its FFNs and the sums behind them can overflow in fp16
             self._keep_in_fp32_modules = ["down"]
@@ -388,6 +392,9 @@ class SkipForSequenceClassification(PreTrainedModel):
         hidden = self.encoder(hidden, mask)
         if self.config.readout == "seq2seq":
             logits = self.label_words(hidden, mask)
+        elif self.config.readout == "classifier" and self.config.decoder:
+            last = self.last_state(input_ids, attention_mask, hidden, mask)
+            logits = self.classifier(self.transform(last)).float()
         else:
             logits = self.classifier(self.pooled(hidden, seen)).float()
         loss = None if labels is None else F.cross_entropy(logits, labels.to(logits.device))
@@ -399,11 +406,22 @@ class SkipForSequenceClassification(PreTrainedModel):
         text, weight = hidden[:, self.config.input_length :], seen[:, self.config.input_length :]
         if self.config.readout == "mlm":
             return self.transform(text[:, 1])
+        if self.config.readout == "classifier":
+            return self.transform(text[:, 0])
         if self.config.pooling == "cls":
             return text[:, 0]
         text, weight = text.float(), weight.to(text.device, torch.float32)
         mean = (text * weight[..., None]).sum(1) / weight.sum(1, keepdim=True).clamp_min(1)
         return mean.to(self.classifier.weight.dtype)
+
+    def last_state(self, ids: Tensor, seen: Tensor, hidden: Tensor, mask: Tensor) -> Tensor:
+        """The decoder's state at each text's last token [B, H]; it reads the text, shifted."""
+        inputs = F.pad(ids[:, :-1], (1, 0), value=self.config.start_id)
+        length = inputs.shape[1]
+        later = torch.full((length, length), HIDDEN, device=hidden.device).triu(1)[None, None]
+        words = self.embeddings.dropout(self.embeddings.words(inputs))
+        states = self.decoder(words, later.to(mask.dtype), hidden, mask)
+        return states[torch.arange(len(ids), device=ids.device), seen.sum(1).long() - 1]
 
     def label_words(self, hidden: Tensor, mask: Tensor) -> Tensor:
         """Log-probability [B, labels] of each label's words under the decoder, in one pass."""

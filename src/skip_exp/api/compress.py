@@ -1,0 +1,120 @@
+"""``skip_exp.compress``: cut a classifier that is fine-tuned already."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from transformers import AutoConfig
+
+from skip_exp.api.fit import run
+from skip_exp.api.task import task_of
+from skip_exp.cache.versions import digest
+from skip_exp.errors import SkipError, first_line
+from skip_exp.models.backbones import content_hash
+from skip_exp.models.families.registry import FAMILIES
+from skip_exp.skill.export.folder import whole
+from skip_exp.skill.load import Skill
+from skip_exp.utils.hub import explain, offline_if_unreachable
+
+FOLDER = ".models"  # below the output folder: models that are no checkpoint yet
+
+
+def compress(
+    model: Any,
+    tokenizer: Any,
+    data: Any,
+    labels: Sequence[Any] | None = None,
+    *,
+    text: str | Sequence[str] = "text",
+    label: str = "label",
+    validation: Any = None,
+    classes: Sequence[str] | None = None,
+    ratio: float | str = 0.5,
+    name: str | None = None,
+    output: str | Path = "outputs",
+    overrides: Sequence[str] = (),
+) -> Skill:
+    """Cut a fine-tuned classifier, and re-tune it with its own answers as teacher.
+
+    Example:
+        >>> model = AutoModelForSequenceClassification.from_pretrained("my-bert")
+        >>> small = skip_exp.compress(model, tokenizer, "tickets.csv", ratio=0.7)
+        >>> small.export("my-small-bert")  # a checkpoint for transformers
+
+    The model is the dense model: nothing is tuned before the cut, and at ratio 0 without re-tuning
+    the logits are its own. Its ``id2label`` names the classes.
+
+    Args:
+        model: a BERT, RoBERTa or T5 for sequence classification, or its folder or hub id.
+        tokenizer: its tokenizer; None for a folder or hub id, which has its own.
+        data: rows to re-tune and score on, and the other arguments, as in :func:`skip_exp.fit`.
+        classes: names of the classes in the model's order, where its ``id2label`` has none.
+
+    Raises:
+        SkipError: anything that you can fix, in one line.
+    """
+    root = Path(output)
+    config = model.config if hasattr(model, "config") else _config(str(model))
+    if config.model_type not in FAMILIES:
+        raise SkipError(f"compress: a {config.model_type}, not one of {', '.join(FAMILIES)}")
+    task = task_of(
+        data,
+        labels,
+        text=[text] if isinstance(text, str) else list(text),
+        label=label,
+        validation=validation,
+        classes=classes or _classes(config.id2label),
+        name=name,
+        root=root,
+    )
+    if len(task["labels"]) != config.num_labels:
+        found = f"{len(task['labels'])} classes: {', '.join(task['labels'][:5])}"
+        raise SkipError(f"compress: the model has {config.num_labels} classes, the data {found}")
+    if classes is None and _classes(config.id2label) is None and not _are_indices(task["labels"]):
+        raise SkipError("compress: the model's classes have no names; give classes= in its order")
+    path = str(model) if isinstance(model, str | Path) else str(_saved(model, tokenizer, root))
+    place = str(Path(path).expanduser().resolve()) if Path(path).expanduser().is_dir() else path
+    own = {"name": Path(path).name, "family": config.model_type, "path": place}
+    backbone = [f"backbone.{key}={_quoted(value)}" for key, value in own.items()]
+    settings = ["experiment=compress", *backbone, f"prune.ratio={ratio}", *overrides]
+    return run(task, settings, root)
+
+
+def _config(path: str) -> Any:
+    folder = Path(path).expanduser()
+    try:
+        if not folder.is_dir():
+            offline_if_unreachable()
+        return AutoConfig.from_pretrained(folder if folder.is_dir() else path)
+    except Exception as error:  # of many kinds, from transformers and its HTTP client
+        why = first_line(error) if folder.is_dir() else explain(error, path)
+        raise SkipError(f"compress: {path}: {why}") from error
+
+
+def _classes(id2label: Mapping[int, str]) -> list[str] | None:
+    """The names of the classes in order; None where they have none."""
+    names = [str(id2label[i]) for i in sorted(id2label)]
+    return None if names == [f"LABEL_{i}" for i in range(len(names))] else names
+
+
+def _are_indices(names: Sequence[str]) -> bool:
+    return [*names] == [str(i) for i in range(len(names))]
+
+
+def _saved(model: Any, tokenizer: Any, root: Path) -> Path:
+    """A folder with the model and its tokenizer, named by their content."""
+    if tokenizer is None:
+        raise SkipError("compress: tokenizer=None: a model needs its tokenizer")
+    identity = [content_hash(model, tokenizer), model.config.to_dict()]
+    folder = root / FOLDER / digest(identity)[:16]
+    if not folder.is_dir():
+        with whole(folder) as temporary:
+            model.save_pretrained(temporary)
+            tokenizer.save_pretrained(temporary)
+    return folder
+
+
+def _quoted(value: str) -> str:
+    """A text as Hydra reads it, whatever its characters."""
+    escaped = value.replace("\\", "\\\\").replace("'", "\\'")
+    return f"'{escaped}'"

@@ -1,0 +1,32 @@
+"""Cut a fine-tuned BERT, RoBERTa or T5 classifier, and re-tune it with its own answers.
+
+Example:
+
+    skip-exp compress my-bert tickets.csv --text comment --label verdict --ratio 0.7 --out my-small
+
+MODEL is a folder or a hub id of a model for sequence classification; its id2label names the
+classes. --out writes a checkpoint that transformers loads (trust_remote_code=True).
+"""
+
+from collections.abc import Sequence
+
+from skip_exp.commands.line import one_line_errors, parser
+from skip_exp.commands.train import add_arguments, show
+from skip_exp.utils import imports
+
+
+@one_line_errors(1)
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Exit code: 0, or 1 with the reason in one line."""
+    line = parser("compress", __doc__)
+    line.add_argument("model", metavar="MODEL", help="folder or hub id")
+    add_arguments(line)
+    line.add_argument("--out", metavar="DIR", help="checkpoint to write; new or empty")
+    options = vars(line.parse_intermixed_args(arguments))
+    out = options.pop("out")
+    api = imports.load("skip_exp.api.compress")  # torch takes seconds: not for a refused argument
+    small = api.compress(options.pop("model"), None, options.pop("file"), **options)
+    show(small.folder)
+    if out:
+        print(f"written: {small.export(out)}")
+    return 0

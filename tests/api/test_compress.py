@@ -1,0 +1,151 @@
+"""`skip_exp.compress`: a fine-tuned classifier of every family is cut as it is."""
+
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+import torch
+from transformers import (
+    AutoModelForSequenceClassification,
+    BertForSequenceClassification,
+    RobertaForSequenceClassification,
+    T5ForSequenceClassification,
+)
+
+import skip_exp
+from skip_exp.commands import compress as command
+from skip_exp.errors import SkipError
+from skip_exp.models.backbones import load_backbone
+from skip_exp.models.prompts import NoPrompt
+from skip_exp.models.readouts import ClassifierReadout
+from skip_exp.models.soft_prompt import SoftPromptModel
+from tests.helpers.saved import some_keep, tokenizer
+from tests.helpers.tiny import KINDS, tiny_backbone
+from tests.helpers.toy import SMALL
+
+CLASSES = {
+    "bert": BertForSequenceClassification,
+    "roberta": RobertaForSequenceClassification,
+    "t5": T5ForSequenceClassification,
+}
+TEXTS = ["the film was dull and long", "a plot", "it is not good"]
+QUICK = [*SMALL, "attribution.samples=64", "retune.epochs=1", "benchmark.enabled=false"]
+
+
+def classifier(kind: str) -> Any:
+    family = kind.split("_")[0]
+    config = tiny_backbone(kind).config
+    config.num_labels, config.eos_token_id = 2, 1
+    config.id2label, config.label2id = {0: "bad", 1: "good"}, {"bad": 0, "good": 1}
+    torch.manual_seed(0)
+    model = CLASSES[family](config).eval()
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(torch.randn_like(parameter) * 0.1)
+    return model
+
+
+def ask(model: Any, tokens: Any) -> torch.Tensor:
+    with torch.no_grad():
+        found = model(**tokens)
+    return getattr(found, "logits", found)
+
+
+@pytest.fixture
+def rows(tmp_path: Path) -> Path:
+    adjectives = (("bad", "dull", "long"), ("good", "warm", "funny"))
+    many = [
+        (f"the film was {adjectives[i % 2][i % 3]}", ("bad", "good")[i % 2]) for i in range(200)
+    ]
+    pd.DataFrame(many, columns=["comment", "verdict"]).to_csv(tmp_path / "t.csv", index=False)
+    return tmp_path / "t.csv"
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_uncut_logits_are_the_checkpoints_own(kind: str, tmp_path: Path) -> None:
+    family, original = kind.split("_")[0], classifier(kind)
+    original.save_pretrained(tmp_path)
+    tokenizer(family).save_pretrained(tmp_path)
+    tokens = tokenizer(family)(TEXTS, padding=True, return_tensors="pt")
+    expected = ask(original, tokens)
+    b = load_backbone(kind, str(tmp_path), family, "classifier")
+    readout = ClassifierReadout.build(b.model, b.tokenizer, 2, (), "mean")
+    model = SoftPromptModel(b.model, b.family, NoPrompt(), readout).eval()
+    torch.testing.assert_close(ask(model, tokens), expected, rtol=0, atol=1e-6)
+    alone = [ask(model, tokenizer(family)(text, return_tensors="pt")) for text in TEXTS]
+    torch.testing.assert_close(torch.cat(alone), expected, rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_cut_classifier_is_a_checkpoint_for_transformers(
+    kind: str, tmp_path: Path, rows: Path
+) -> None:
+    family, original = kind.split("_")[0], classifier(kind)
+    given: dict[str, Any] = {"text": "comment", "label": "verdict", "output": tmp_path / "out"}
+    small = skip_exp.compress(
+        original, tokenizer(family), rows, ratio=0.4, overrides=QUICK, **given
+    )
+    assert small.about.labels == ["bad", "good"] and small.result["params"]["block_pruned"] > 0.3
+    assert some_keep(small.model, False).keys() == small.keep.keys() or small.keep
+    tokens = tokenizer(family)(TEXTS, padding=True, return_tensors="pt")
+    loaded = AutoModelForSequenceClassification.from_pretrained(
+        small.export(tmp_path / "hf"), trust_remote_code=True
+    )
+    expected = ask(small.model, tokens)
+    torch.testing.assert_close(ask(loaded.eval(), tokens), expected, rtol=0, atol=1e-5)
+    assert loaded.config.id2label == {0: "bad", 1: "good"}
+
+
+def test_without_a_cut_and_re_tuning_nothing_changes(tmp_path: Path, rows: Path) -> None:
+    original = classifier("bert")
+    same = skip_exp.compress(
+        original,
+        tokenizer("bert"),
+        rows,
+        text="comment",
+        label="verdict",
+        ratio=0,
+        output=tmp_path / "out",
+        overrides=[*QUICK, "retune.enabled=false"],
+    )
+    tokens = tokenizer("bert")(TEXTS, padding=True, return_tensors="pt")
+    assert torch.equal(ask(same.model, tokens), ask(original, tokens))
+    assert same.about.train == "none"
+
+
+def test_the_command_writes_a_checkpoint(
+    tmp_path: Path, rows: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "mine = it's"
+    classifier("bert").save_pretrained(folder)
+    tokenizer("bert").save_pretrained(folder)
+    place = ["--text", "comment", "--label", "verdict", "--output", str(tmp_path / "out")]
+    out = tmp_path / "small"
+    assert command.main([str(folder), str(rows), *place, "--out", str(out), *QUICK]) == 0
+    assert (out / "config.json").is_file()
+    assert command.main([str(tmp_path / "none"), str(rows), *place]) == 1
+    assert "none" in capsys.readouterr().err
+
+
+def test_what_cannot_be_compressed_is_refused(tmp_path: Path, rows: Path) -> None:
+    given: dict[str, Any] = {"text": "comment", "label": "verdict", "output": tmp_path / "out"}
+    model, own = classifier("bert"), tokenizer("bert")
+    unnamed = classifier("bert")
+    unnamed.config.id2label = {0: "LABEL_0", 1: "LABEL_1"}
+    three = classifier("bert")
+    three.config.id2label = {0: "a", 1: "b", 2: "c"}
+    foreign = classifier("bert")
+    foreign.config.model_type = "deberta"
+    for refused in ((model, None), (unnamed, own), (three, own), (foreign, own)):
+        with pytest.raises(SkipError):
+            skip_exp.compress(*refused, rows, **given)
+    named = skip_exp.compress(
+        unnamed,
+        own,
+        rows,
+        classes=["bad", "good"],
+        overrides=[*QUICK, "retune.enabled=false"],
+        **given,
+    )
+    assert named.about.labels == ["bad", "good"]
