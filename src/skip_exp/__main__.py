@@ -24,6 +24,7 @@ COMMANDS = {
     "train": "Train a small classifier on a file of your own.",
     "compress": "Cut a classifier that is fine-tuned already.",
     "predict": "Classify texts with a skill.",
+    "evaluate": "Score a skill on a file with labels.",
     "export": "Write a skill as a model that needs no backbone.",
     "benchmark": "Time finished jobs again, on a quiet machine.",
     "report": "Write tables, figures and a page from result files.",

@@ -8,10 +8,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import pandas as pd
 import pytest
 
 from skip_exp import Skill
-from skip_exp.commands.predict import main, parse_lines
+from skip_exp.commands.examples import parse_lines
+from skip_exp.commands.predict import main
 from skip_exp.errors import SkipError
 from tests.helpers.saved import save_tiny_skill
 
@@ -163,3 +165,46 @@ def test_nothing_but_answers_is_written_and_a_closed_pipe_is_no_error(saved: Pat
     done = subprocess.run(command, shell=True, capture_output=True, text=True)
     assert done.stderr == ""
     assert json.loads(done.stdout)["label"] in ("negative", "positive")
+
+
+ROWS = [{"id": 7, "sentence": "a dull film", "label": "negative"}, {"id": 8, "sentence": "warm"}]
+
+
+@pytest.mark.parametrize("suffix", ["csv", "jsonl", "json", "parquet"])
+def test_a_table_is_read_by_its_columns(saved: Path, run: Run, tmp_path: Path, suffix: str) -> None:
+    file, table = tmp_path / f"rows.{suffix}", pd.DataFrame(ROWS)
+    if suffix == "csv":
+        file.write_text('id,label,sentence\n7,negative,"a dull\nfilm"\n8,,warm\n')
+    elif suffix == "parquet":
+        table.to_parquet(file)
+    else:
+        table.to_json(file, orient="records", lines=suffix == "jsonl")
+    ended = run(saved, "--file", file, "--with", "id", "--with", "label")
+    assert ended.code == 0
+    is_csv, unit = suffix == "csv", {"json": "element", "parquet": "row"}.get(suffix, "line")
+    numbers, ids = ((2, 4), ("7", "8")) if is_csv else ((1, 2), (7, 8))
+    beside = [
+        {unit: number, "columns": {"id": id, "label": label}}
+        for number, id, label in zip(numbers, ids, ("negative", None), strict=True)
+    ]
+    texts = ["a dull\nfilm" if is_csv else "a dull film", "warm"]
+    answers = Skill.load(saved).predict(texts)
+    assert ended.answers == [a | b for a, b in zip(beside, answers, strict=True)]
+    assert not any("columns" in answer for answer in run(saved, "--file", file).answers)
+
+
+def test_what_does_not_fit_a_table_is_refused_before_any_answer(
+    saved: Path, run: Run, tmp_path: Path
+) -> None:
+    file = tmp_path / "rows.csv"
+    file.write_text("text,label\na film,1\n")
+    ended = run(saved, "--file", file)  # the column of the task is missing
+    assert (ended.code, ended.answers) == (2, []) and "'sentence'" in ended.err
+    file.write_text("sentence,id\na film,1\n,2\na,b,c\nwarm,3\n")
+    ended = run(saved, "--file", file)
+    assert (ended.code, ended.answers) == (2, [])
+    assert "line 3" in ended.err and "line 4" in ended.err
+    ended = run(saved, "--file", file, "--drop-bad")
+    assert [answer["line"] for answer in ended.answers] == [2, 5]
+    assert run(saved, "--file", file, "--with", "none").code == 2
+    assert run(saved, "a film", "--with", "id").code == 2

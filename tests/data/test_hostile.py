@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 from hypothesis import strategies as st
 
-from skip_exp.commands.predict import parse_lines
+from skip_exp.commands.examples import parse_lines
 from skip_exp.data.rows import Split, to_split
 from skip_exp.data.tables import read_table
 from skip_exp.errors import DataError, SkipError

@@ -31,7 +31,7 @@ OTHERS = [each for each in ONCE if each.program not in ("job", "make")]
 RUN = [each for each in OTHERS if each.needs is None]
 MARKED = [each for each in OTHERS if each.needs is not None]
 RUNNABLE = {  # what is run here unless it is marked
-    *("predict", "export", "benchmark", "cache", "dashboard", "report", "compare"),
+    *("predict", "evaluate", "export", "benchmark", "cache", "dashboard", "report", "compare"),
     *("examples/two_skills.py", "examples/onnxruntime_only.py"),
 }
 PYTHONPATH = re.compile(r"^export PYTHONPATH=(\S+)$", re.MULTILINE)  # of all commands of a page
@@ -147,6 +147,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
         cfg = toy_job(toy, folder / "outputs", name, *own, *more)
         assert pipeline.run(cfg)["status"] == "done"
     (folder / "texts.txt").write_text("the film was good\nthe plot was dull\n")
+    (folder / "rows.csv").write_text("text,label\nthe film was good,1\nthe plot was dull,0\n")
     return folder
 
 

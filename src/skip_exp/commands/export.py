@@ -19,13 +19,15 @@ texts of these tokens do not change.
 from collections.abc import Sequence
 from pathlib import Path
 
+from skip_exp.commands.examples import is_table, read_examples
 from skip_exp.commands.line import one_line_errors, parser
-from skip_exp.commands.predict import read_examples
+from skip_exp.data.given import unlabelled
 from skip_exp.errors import ExampleError, SkipError
 from skip_exp.skill.classifier import example_texts
 from skip_exp.skill.export.folder import FORMATS, export
 from skip_exp.skill.export.huggingface.hub import check_push, upload
 from skip_exp.skill.load import Skill
+from skip_exp.skill.record import SkillRecord
 from skip_exp.skill.served import Served
 from skip_exp.skill.vocabulary import train_texts, with_vocabulary
 
@@ -65,12 +67,18 @@ def _with_vocabulary(skill: Served, asked: str) -> Served:
     if asked == "train":
         cut = with_vocabulary(skill, train_texts(skill), asked)
     else:
-        examples, _ = read_examples((), Path(asked))
-        try:
-            texts = [example_texts(skill.about, each, n) for n, each in enumerate(examples, 1)]
-        except ExampleError as error:
-            raise SkipError(f"line {error.number} of {asked}: {error.why}") from error
-        cut = with_vocabulary(skill, texts, Path(asked).name)
+        cut = with_vocabulary(skill, _texts(skill.about, Path(asked)), Path(asked).name)
     kept = cut.model.backbone.config.vocabulary
     print(f"vocabulary: {kept['kept']:,} of {kept['of']:,} tokens")
     return cut
+
+
+def _texts(about: SkillRecord, file: Path) -> list[list[str]]:
+    """The examples of a file, which is read as `skip-exp predict` does. SkipError."""
+    if is_table(file):
+        return unlabelled(file, about.text)[0]
+    examples, where = read_examples((), file)
+    try:
+        return [example_texts(about, each, n) for n, each in enumerate(examples, 1)]
+    except ExampleError as error:
+        raise SkipError(f"line {error.number} of {where}: {error.why}") from error

@@ -5,20 +5,29 @@ Examples:
     skip-exp predict outputs/.../skill "a dull film"
     skip-exp predict outputs/.../skill "premise" "hypothesis"
     skip-exp predict outputs/.../skill --file texts.txt > answers.jsonl
+    skip-exp predict outputs/.../skill --file rows.csv --with id > answers.jsonl
 
-Without a text, examples come from --file or standard input: JSON lines with the task's columns, or
-one text a line, with a TAB between the two texts of a pair. Examples are read and answered in
-batches of 8,192. Lines before a refused one have their answers. Exit code: 0, or 2 with the reason
-in one line.
+A file that ends in .csv, .jsonl, .json or .parquet has the task's columns. Each answer then carries
+the number of its line, or of its row in Parquet, and the columns of --with. All bad rows are
+named at once, before any answer.
+
+Any other file, and standard input, has JSON lines with the task's columns, or one text a line, with
+a TAB between the two texts of a pair. They are read and answered in batches of 8,192. Lines before
+a refused one have their answers. Exit code: 0, or 2 with the reason in one line.
 """
 
 import json
 import os
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from argparse import ArgumentParser
+from collections.abc import Iterable, Sequence
+from itertools import repeat
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any
 
+from pydantic_core import to_jsonable_python
+
+from skip_exp.commands.examples import is_table, read_examples
 from skip_exp.commands.line import one_line_errors, parser
 from skip_exp.errors import ExampleError, SkipError
 from skip_exp.skill.record import ONNX
@@ -33,16 +42,26 @@ def main(arguments: Sequence[str] | None = None) -> int:
     line = parser("predict", __doc__)
     line.add_argument("skill", metavar="SKILL", help="folder of a skill or of an export")
     line.add_argument("texts", nargs="*", metavar="TEXT", help="one example: a text or a pair")
-    line.add_argument("--file", type=Path, help="examples, one a line")
-    line.add_argument("--backbone", help="folder or hub id of the backbone, where it has moved")
-    about = "32-true (default) | bf16 | auto: bf16 where the processor has fast bf16"
-    line.add_argument("--precision", default="32-true", help=about)
+    line.add_argument("--file", type=Path, help="a table, or examples, one a line")
+    about = "column of a table to copy into the answers; may be repeated"
+    line.add_argument("--with", action="append", default=[], metavar="COLUMN", help=about)
+    line.add_argument("--drop-bad", action="store_true", help="leave out rows without a text")
+    add_loading(line)
     options = line.parse_args(arguments)
+    kept = vars(options)["with"]
     examples, where = read_examples(options.texts, options.file)
+    if (kept or options.drop_bad) and not is_table(options.file):
+        raise SkipError("--with and --drop-bad: only with --file of a table, such as rows.csv")
     classifier = load(options.skill, options.backbone, options.precision)
+    beside: Iterable[dict[str, Any]] = repeat({})
+    if is_table(options.file):
+        from skip_exp.data.given import unlabelled  # pandas, which a text does not need
+
+        text = classifier.about.text
+        examples, beside = unlabelled(options.file, text, kept, options.drop_bad)
     try:
-        for answer in with_progress(classifier.stream(examples)):
-            print(json.dumps(answer, ensure_ascii=False))
+        for row, answer in zip(beside, with_progress(classifier.stream(examples)), strict=False):
+            print(json_line(row | answer))
         sys.stdout.flush()
     except ExampleError as error:
         what = f"line {error.number} of {where}: {error.why}" if where else str(error)
@@ -50,6 +69,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except BrokenPipeError:  # `| head` has seen enough; keeps the interpreter silent, too
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     return 0
+
+
+def json_line(fields: dict[str, Any]) -> str:
+    """One line of JSON; dates and the like become texts, and what is not finite null."""
+    plain = to_jsonable_python(fields, inf_nan_mode="null", bytes_mode="base64", fallback=str)
+    return json.dumps(plain, ensure_ascii=False)
+
+
+def add_loading(line: ArgumentParser) -> None:
+    """The arguments of :func:`load` beside the folder."""
+    line.add_argument("--backbone", help="folder or hub id of the backbone, where it has moved")
+    about = "32-true (default) | bf16 | auto: bf16 where the processor has fast bf16"
+    line.add_argument("--precision", default="32-true", help=about)
 
 
 def load(folder: str, backbone: str | None, precision: str) -> "Classifier":
@@ -72,65 +104,3 @@ def with_progress(answers: "Iterable[Prediction]") -> "Iterable[Prediction]":
 
     # None: tqdm itself asks whether standard error is a terminal.
     return tqdm(answers, unit=" answers", leave=False, disable=sys.stdout.isatty() or None)
-
-
-def read_examples(texts: Sequence[str], file: Path | None) -> tuple[Iterable[Any], str]:
-    """Examples as ``Skill.predict`` takes them, and where their lines come from.
-
-    That is a file or standard input, and empty for arguments.
-    """
-    if texts and file:
-        raise SkipError(f"--file {file}: a text is given, too; give one of them")
-    if texts:
-        return [list(texts)], ""
-    if file:
-        try:
-            return parse_lines(_close_after(file.open("rb")), str(file)), str(file)
-        except OSError as error:
-            raise SkipError(f"{file}: cannot be read: {error.strerror}") from error
-    if sys.stdin.isatty():
-        raise SkipError("no text: give it as an argument, with --file, or on standard input")
-    return parse_lines(sys.stdin.buffer, "standard input"), "standard input"
-
-
-def _close_after(file: IO[bytes]) -> Iterator[bytes]:
-    with file:
-        yield from file
-
-
-def parse_lines(lines: Iterable[bytes], where: str) -> Iterator[Any]:
-    """One example a line; JSON objects where the first line is one, else texts separated by TABs.
-
-    Raises:
-        SkipError: a line that is no UTF-8 text, or broken JSON, or empty with others after it
-            (answers would no longer match their lines).
-    """
-    as_json = False
-    empty = 0  # the first line of those without a text that came last
-    for number, line in enumerate(lines, 1):
-        text = _decoded(line, number, where)
-        if not text.strip():
-            empty = empty or number
-            continue
-        if empty:
-            raise SkipError(f"line {empty} of {where} is empty")
-        example = _json(text) if number == 1 or as_json else None
-        as_json = as_json or isinstance(example, dict)
-        if as_json and not isinstance(example, dict):
-            raise SkipError(f"line {number} of {where} is not a JSON object, as line 1 is")
-        yield example if as_json else text.split("\t")
-
-
-def _decoded(line: bytes, number: int, where: str) -> str:
-    try:
-        text = line.decode("utf-8-sig" if number == 1 else "utf-8")
-    except UnicodeDecodeError as error:
-        raise SkipError(f"line {number} of {where} is not UTF-8 text") from error
-    return text.removesuffix("\n").removesuffix("\r")
-
-
-def _json(line: str) -> Any:
-    try:
-        return json.loads(line)
-    except (ValueError, RecursionError):
-        return None

@@ -6,7 +6,8 @@ from typing import Any
 
 import pandas as pd
 
-from skip_exp.data.tables import read_table
+from skip_exp.data.rows import report_bad, texts_of
+from skip_exp.data.tables import BAD, read_table
 from skip_exp.data.text import shown, text_columns
 from skip_exp.errors import DataError
 
@@ -31,8 +32,7 @@ def table_of(
         return _of_lists(data, text, label, labels), "the lists"
     if isinstance(data, str | Path):
         path = Path(data).expanduser()
-        columns = [column for entry in text for column in text_columns(entry)]
-        return read_table(path, tuple(dict.fromkeys([*columns, label]))), str(path)
+        return read_table(path, _columns(text, label)), str(path)
     if isinstance(data, pd.DataFrame):
         return data, "the data frame"
     if hasattr(data, "to_pandas") and hasattr(data, "features"):  # datasets.Dataset
@@ -43,6 +43,42 @@ def table_of(
         f"data: {shown(data)}: must be a file, a data frame, a data set, a list of rows as "
         "dictionaries, or a list of texts with labels="
     )
+
+
+def _columns(text: Sequence[str], *more: str) -> list[str]:
+    """What the entries ``text`` read, and ``more``: each column once."""
+    own = (column for entry in text for column in text_columns(entry))
+    return list(dict.fromkeys([*own, *more]))
+
+
+def unlabelled(
+    path: Path, text: Sequence[str], more: Sequence[str] = (), drop_bad: bool = False
+) -> tuple[list[list[str]], list[dict[str, Any]]]:
+    """The texts of a file's rows, and beside each {line: its number, columns: {name: value}}.
+
+    Args:
+        path: of a format of :mod:`tables`.
+        text: columns, or templates of columns.
+        more: columns to keep beside the texts; without any, there is no ``columns``.
+        drop_bad: leave out rows without a text, with a warning.
+
+    Raises:
+        DataError: the file cannot be read, lacks a column, or has bad rows.
+    """
+    table = read_table(path, _columns(text, *more))
+    bad: dict[int, str] = dict(table.attrs.get(BAD, {}))
+    unit = str(table.index.name or "line")
+    texts, beside = [], []
+    for number, row in zip(table.index.tolist(), table.to_dict("records"), strict=True):
+        try:
+            texts.append(texts_of(row, text))
+        except ValueError as error:
+            bad[number] = str(error)
+            continue
+        kept = {"columns": {name: row[name] for name in more}} if more else {}
+        beside.append({unit: number} | kept)
+    report_bad(bad, unit, str(path), drop_bad)
+    return texts, beside
 
 
 def _of_lists(data: Any, text: Sequence[str], label: str, labels: Sequence[Any]) -> pd.DataFrame:

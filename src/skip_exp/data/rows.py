@@ -13,7 +13,7 @@ import pandas as pd
 from skip_exp.config.task import TaskConfig
 from skip_exp.data.spec import columns
 from skip_exp.data.tables import BAD, check_columns
-from skip_exp.data.text import fill, shown, text_of
+from skip_exp.data.text import fill, shown, text_columns, text_of
 from skip_exp.errors import DataError
 
 log = logging.getLogger(__name__)
@@ -86,14 +86,11 @@ def to_split(
     rows: list[tuple[list[str], int, str]] = []
     for number, record in zip(numbers, records, strict=True):
         try:
-            texts = {column: _text(record, column) for column in own}
             group = _text(record, spec.group) if spec.group else ""
-            filled = [fill(entry, texts) for entry in spec.text]
-            rows.append((filled, label_of(record[spec.label]), group))
+            rows.append((texts_of(record, spec.text), label_of(record[spec.label]), group))
         except ValueError as error:
             bad[number] = str(error)
-    if bad:
-        _report(bad, spec, str(table.index.name or "row"), where, drop_bad)
+    report_bad(bad, str(table.index.name or "row"), where, drop_bad, spec)
     if not rows:
         raise DataError(f"task {spec.name}: split {split} of {where} has no good rows")
     filled_entries, labels, groups = map(list, zip(*rows, strict=True))
@@ -102,18 +99,34 @@ def to_split(
     return Split(first, second[0] if second else None, labels, group_of, len(bad))
 
 
-def _report(bad: Mapping[int, str], spec: TaskConfig, unit: str, where: str, drop: bool) -> None:
-    """Name all bad rows at once: as a warning where they are dropped, else a DataError."""
+def texts_of(record: Mapping[str, Any], entries: Sequence[str]) -> list[str]:
+    """The texts of a row for the entries of ``task.text``. Raises ValueError."""
+    own = dict.fromkeys(column for entry in entries for column in text_columns(entry))
+    texts = {column: _text(record, column) for column in own}
+    return [fill(entry, texts) for entry in entries]
+
+
+def report_bad(
+    bad: Mapping[int, str], unit: str, where: str, drop: bool, spec: TaskConfig | None = None
+) -> None:
+    """Name all bad rows at once: as a warning where they are dropped, else a DataError.
+
+    Args:
+        bad: {number of the row: why}.
+        unit: what the numbers count.
+        spec: the task whose labels are allowed; None where no labels are read.
+    """
+    if not bad:
+        return
     told = [f"{unit} {number}: {bad[number]}" for number in sorted(bad)]
     more = f"; and {len(told) - _TOLD} more" if len(told) > _TOLD else ""
     listed = "; ".join(told[:_TOLD]) + more
-    allowed = (
-        f" (labels: {_allowed(spec)})" if any(w.startswith("label") for w in bad.values()) else ""
-    )
+    is_label = spec and any(why.startswith("label") for why in bad.values())
+    allowed = f" (labels: {_allowed(spec)})" if spec and is_label else ""
     text = f"{where}: {len(bad)} bad row{'s' if len(bad) > 1 else ''}: {listed}{allowed}"
     if not drop:
-        raise DataError(f"{text}; data.drop_bad=true leaves them out")
-    log.warning("data: left out, data.drop_bad=true: %s", text)
+        raise DataError(f"{text}; data.drop_bad=true or --drop-bad leaves them out")
+    log.warning("data: left out: %s", text)
 
 
 def _text(record: Mapping[str, Any], column: str) -> str:

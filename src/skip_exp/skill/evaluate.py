@@ -7,6 +7,7 @@ import pandas as pd
 import torch
 
 from skip_exp.config.task import TaskConfig
+from skip_exp.data.given import table_of
 from skip_exp.data.metrics import build_metrics
 from skip_exp.data.rows import to_split
 from skip_exp.skill.classifier import TOKENS_PER_BATCH, Classifier
@@ -23,6 +24,19 @@ def task_of(skill: Classifier, label: str) -> TaskConfig:
         labels=list(about.labels),
         metrics=list(metrics),
     )
+
+
+def on_rows(
+    skill: Classifier,
+    data: Any,
+    labels: Sequence[Any] | None = None,
+    label: str | None = None,
+    drop_bad: bool = False,
+) -> dict[str, Any]:
+    """:meth:`Skill.evaluate` for a skill or an ONNX export. Raises SkipError."""
+    column = label or skill.about.label
+    table, where = table_of(data, skill.about.text, column, labels)
+    return evaluate(skill, task_of(skill, column), table, where, drop_bad)
 
 
 def evaluate(

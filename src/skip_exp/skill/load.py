@@ -116,12 +116,9 @@ class Skill(Served):
             SkipError: the rows do not fit the task.
         """
         # pandas and torchmetrics, which a skill that only predicts does not need.
-        from skip_exp.data.given import table_of
-        from skip_exp.skill import evaluate  # the same
+        from skip_exp.skill import evaluate
 
-        column = label or self.about.label
-        table, where = table_of(data, self.about.text, column, labels)
-        return evaluate.evaluate(self, evaluate.task_of(self, column), table, where, drop_bad)
+        return evaluate.on_rows(self, data, labels, label, drop_bad)
 
     def save(self, folder: str | Path) -> Path:
         """Copy the skill, and its job's result, into ``folder``; return it.

@@ -91,15 +91,18 @@ def test_texts_of_a_file(tmp_path: Path, kind: str, readout: str, text: tuple[st
     saved = save_tiny_skill(tmp_path, kind, "input", readout, text=text)
     examples: list[Any] = [each if len(text) == 1 else [each, "good"] for each in TEXTS]
     lines = ["\t".join(each) if isinstance(each, list) else each for each in examples]
-    (tmp_path / "mine.txt").write_text("\n".join(lines))
-    out = exported(saved, "--vocabulary", str(tmp_path / "mine.txt"))
+    file = tmp_path / ("mine.csv" if kind == "t5" else "mine.txt")
+    head = ["other,a"] if kind == "t5" else []
+    file.write_text("\n".join([*head, *(f"funny,{each}" if head else each for each in lines)]))
+    out = exported(saved, "--vocabulary", str(file))
     expected = probabilities(Skill.load(saved.folder).predict(examples))
     torch.testing.assert_close(asked(out, examples), expected, atol=1e-6, rtol=0)
     kept = {*USED, "no", "yes", *(["good"] if len(text) == 2 else [])}
     vocabulary = AutoTokenizer.from_pretrained(out).get_vocab()
     assert kept < set(vocabulary) and len(vocabulary) < 25
+    assert "funny" not in vocabulary  # a table's other columns are not read
     config = json.loads((out / "config.json").read_text())
-    assert config["skill"]["vocabulary"]["texts"] == "mine.txt"  # not where it lies
+    assert config["skill"]["vocabulary"]["texts"] == file.name  # not where it lies
 
 
 # --- refusals -------------------------------------------------------------------------------------

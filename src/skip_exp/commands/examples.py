@@ -1,0 +1,81 @@
+"""Where the examples of a command come from: arguments, a file, or standard input."""
+
+import json
+import sys
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import IO, Any
+
+from skip_exp.data.files import SUFFIXES
+from skip_exp.errors import SkipError
+
+
+def is_table(file: Path | None) -> bool:
+    """Whether a file has named columns, by its ending."""
+    return file is not None and file.suffix in SUFFIXES
+
+
+def read_examples(texts: Sequence[str], file: Path | None) -> tuple[Iterable[Any], str]:
+    """Examples as ``Skill.predict`` takes them, and where their lines come from.
+
+    That is a file or standard input, and empty for arguments. The columns of a table are read when
+    the task is known: it gives no examples here.
+    """
+    if texts and file:
+        raise SkipError(f"--file {file}: a text is given, too; give one of them")
+    if texts:
+        return [list(texts)], ""
+    if file:
+        try:
+            if is_table(file):
+                file.open("rb").close()
+                return [], str(file)
+            return parse_lines(_close_after(file.open("rb")), str(file)), str(file)
+        except OSError as error:
+            raise SkipError(f"{file}: cannot be read: {error.strerror}") from error
+    if sys.stdin.isatty():
+        raise SkipError("no text: give it as an argument, with --file, or on standard input")
+    return parse_lines(sys.stdin.buffer, "standard input"), "standard input"
+
+
+def _close_after(file: IO[bytes]) -> Iterator[bytes]:
+    with file:
+        yield from file
+
+
+def parse_lines(lines: Iterable[bytes], where: str) -> Iterator[Any]:
+    """One example a line; JSON objects where the first line is one, else texts separated by TABs.
+
+    Raises:
+        SkipError: a line that is no UTF-8 text, or broken JSON, or empty with others after it
+            (answers would no longer match their lines).
+    """
+    as_json = False
+    empty = 0  # the first line of those without a text that came last
+    for number, line in enumerate(lines, 1):
+        text = _decoded(line, number, where)
+        if not text.strip():
+            empty = empty or number
+            continue
+        if empty:
+            raise SkipError(f"line {empty} of {where} is empty")
+        example = _json(text) if number == 1 or as_json else None
+        as_json = as_json or isinstance(example, dict)
+        if as_json and not isinstance(example, dict):
+            raise SkipError(f"line {number} of {where} is not a JSON object, as line 1 is")
+        yield example if as_json else text.split("\t")
+
+
+def _decoded(line: bytes, number: int, where: str) -> str:
+    try:
+        text = line.decode("utf-8-sig" if number == 1 else "utf-8")
+    except UnicodeDecodeError as error:
+        raise SkipError(f"line {number} of {where} is not UTF-8 text") from error
+    return text.removesuffix("\n").removesuffix("\r")
+
+
+def _json(line: str) -> Any:
+    try:
+        return json.loads(line)
+    except (ValueError, RecursionError):
+        return None
