@@ -29,6 +29,8 @@ WRONG = {  # command: what its line has to name
     "+task=rte data.dir={a:1}": "data.dir",
     "+task=rte prune.ratio=1": "prune.ratio",
     "+task=rte prune.ratio=0.3,-0.1 -m": "prune.ratio",
+    "+task=rte prune.target_speedup=4 prune.ratio=0.9": "prune.target_speedup=4.0 prune.ratio=0.9",
+    "+task=rte prune.ratio=0.5 prune.target_speedup=null,4 -m": "prune.target_speedup prune.ratio",
     "+task=rte +tune.rank.x=1": "tune.rank",
     "+task=rte data.source=sample": "data.source=sample embedded",
     "+task=rte data.dir=${oc.env:NO_SUCH}": "data.dir NO_SUCH",

@@ -2,6 +2,8 @@
 
 import errno
 import multiprocessing
+import os
+import threading
 import time
 from pathlib import Path
 
@@ -115,6 +117,28 @@ def test_processes_wait_for_each_other(tmp_path: Path) -> None:
         worker.join()
         assert worker.exitcode == 0
     assert (tmp_path / "calls").read_text() == "x"
+
+
+def test_who_holds_a_stage_is_named(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO", "skip_exp")
+    cache, path = StageCache(tmp_path), tmp_path / "tune" / "x.safetensors"
+
+    def second() -> None:
+        with cache.held(path):
+            pass
+
+    other = threading.Thread(target=second)
+    with cache.held(path):
+        other.start()
+        while other.is_alive() and not caplog.records:
+            time.sleep(0.01)
+    other.join(5)
+    (record,) = caplog.records
+    assert f"waiting for PID {os.getpid()} " in record.getMessage() and not other.is_alive()
+    cache_lock = path.with_suffix(".lock")
+    cache_lock.write_bytes(b"\xff")  # of another version: not shown, and not in the way
+    with cache.held(path) as is_held:
+        assert is_held
 
 
 def test_what_a_killed_writer_left_goes(tmp_path: Path) -> None:

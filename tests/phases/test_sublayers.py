@@ -35,12 +35,13 @@ def timed(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
         }
         return Table(len(model.shapes()) + 1.0, sites)
 
-    def alone(measured: Any) -> tuple[Any, bool]:
-        state["busy"] -= 1
-        return measured(), state["busy"] >= 0
+    class Load:
+        def others(self) -> float:
+            state["busy"] -= 1
+            return float(state["busy"] >= 0)
 
     monkeypatch.setattr(sublayers, "measure", measure)
-    monkeypatch.setattr(sublayers, "alone", alone)
+    monkeypatch.setattr(machine_timing, "Load", Load)
     for module in (machine_timing, identity):
         monkeypatch.setattr(module, "processor", lambda: state.get("processor", "one"))
     return state
@@ -75,7 +76,9 @@ def test_a_contended_table_serves_its_own_job_alone(
         result = pipeline.run(toy_job(toy, tmp_path, "busy", *GOAL))
     assert result["method"]["table"]["contended"]
     assert (timed["asked"], tables(tmp_path)) == (3, 0)  # it tried for a quiet moment
-    assert "contended" in caplog.text
+    told = [record.getMessage() for record in caplog.records if "1.0 cores" in record.getMessage()]
+    assert [f"{n} of 3" in line for n, line in enumerate(told, 1)] == [True] * 3
+    assert ["contended" in line for line in told] == [False, False, True]
     timed["busy"] = 1
     result = pipeline.run(toy_job(toy, tmp_path, "quiet", *GOAL, "seed=2"))
     assert not result["method"]["table"]["contended"]

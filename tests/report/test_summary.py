@@ -42,8 +42,8 @@ def shown(found, width=200):
             "rte minilm - - - - - - - - local",
         ),
         (
-            {"latency": {"speedup": 1.234, "contended": True}},
-            "rte minilm accuracy 0.5 60.0 55.0 59.5 50.0 23.4 contended local",
+            {"latency": {"speedup": 1.234, "contended": True}, "flops": {"ratio": 2.93}},
+            "rte minilm accuracy 0.5 60.0 55.0 59.5 50.0 23.4 ~2.9x FLOPs local",
         ),
     ],
 )

@@ -44,16 +44,16 @@ def test_row():
 
 
 def test_what_is_no_plain_result_is_marked():
-    loud = {"speedup": 1.1, "contended": True}
+    loud, flops = {"speedup": 1.1, "contended": True}, {"ratio": 2.93}
     sample, chance, mixed = lines(
         result(ratio=0.1, data_is_sample=True),
-        result(ratio=0.2, metric={"name": "accuracy", "dense": 0.5}, latency=loud),
+        result(ratio=0.2, metric={"name": "accuracy", "dense": 0.5}, latency=loud, flops=flops),
         result(ratio=0.3, seed=1, latency=loud),
         result(ratio=0.3, seed=2, latency={"speedup": 2.0}),
         failed(ratio=0.3, seed=3),
     ).to_dict("records")
     assert (sample["data"], sample["notes"]) == ("*stand-in*", "stand-in rows")
-    assert (chance["speed-up"], chance["notes"]) == ("contended", "at chance")
+    assert (chance["speed-up"], chance["notes"]) == ("~2.9x FLOPs", "at chance")
     assert mixed["speed-up"] == "2.00x"
     assert mixed["notes"] == "1 failed, 1 of 2 timings contended"
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from transformers import AutoConfig
 
-from skip_exp.api.fit import run
+from skip_exp.api.fit import cut_to, run
 from skip_exp.api.task import task_of
 from skip_exp.cache.versions import digest
 from skip_exp.errors import SkipError, first_line
@@ -29,7 +29,7 @@ def compress(
     label: str = "label",
     validation: Any = None,
     classes: Sequence[str] | None = None,
-    ratio: float | str = 0.5,
+    ratio: float | str | None = None,
     name: str | None = None,
     output: str | Path = "outputs",
     overrides: Sequence[str] = (),
@@ -76,7 +76,7 @@ def compress(
     place = str(Path(path).expanduser().resolve()) if Path(path).expanduser().is_dir() else path
     own = {"name": Path(path).name, "family": config.model_type, "path": place}
     backbone = [f"backbone.{key}={_quoted(value)}" for key, value in own.items()]
-    settings = ["experiment=compress", *backbone, f"prune.ratio={ratio}", *overrides]
+    settings = ["experiment=compress", *backbone, *cut_to(ratio), *overrides]
     return run(task, settings, root)
 
 

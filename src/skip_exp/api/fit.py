@@ -21,7 +21,7 @@ def fit(
     label: str = "label",
     validation: Any = None,
     classes: Sequence[str] | None = None,
-    ratio: float | str = 0.5,
+    ratio: float | str | None = None,
     backbone: str = "minilm",
     name: str | None = None,
     output: str | Path = "outputs",
@@ -46,7 +46,7 @@ def fit(
         validation: rows that are scored, of any of these kinds; lists as (texts, labels). None: a
             fifth of ``data`` is set apart, stratified.
         classes: names of the classes, in order; None: all that the labels have.
-        ratio: fraction of the block parameters to remove, or ``auto``.
+        ratio: fraction of the block parameters to remove, or ``auto``; None: 0.5.
         backbone: a choice of ``conf/backbone``.
         name: of the task in results; None: the file's.
         output: folder of results, of the cache and of rows that are no file yet.
@@ -70,8 +70,12 @@ def fit(
         name=name,
         root=root,
     )
-    settings = [f"backbone={backbone}", f"prune.ratio={ratio}", *overrides]
-    return run(task, settings, root)
+    return run(task, [f"backbone={backbone}", *cut_to(ratio), *overrides], root)
+
+
+def cut_to(ratio: float | str | None) -> list[str]:
+    """The override for a ratio; none leaves the goal to other overrides."""
+    return [] if ratio is None else [f"prune.ratio={ratio}"]
 
 
 def run(task: Mapping[str, Any], settings: Sequence[str], root: Path) -> Skill:

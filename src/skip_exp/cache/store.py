@@ -20,7 +20,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
-from skip_exp.cache.versions import digest, stage_version
+from skip_exp.cache.versions import JOBS, digest, stage_version
 from skip_exp.utils import files
 
 log = logging.getLogger(__name__)
@@ -78,10 +78,12 @@ class StageCache:
     @contextmanager
     def held(self, path: Path) -> Iterator[bool]:
         """Hold the lock of ``path``; False where the folder cannot be written."""
+        stage = path.parent.name
+        what = "runs the same job" if stage == JOBS else f"computes the same stage, {stage}"
         lock = FileLock(path.with_suffix(".lock"))
         with self.warned("cannot be written"):
             path.parent.mkdir(parents=True, exist_ok=True)
-            lock.acquire()
+            files.acquire(lock, what)
             for leftover in path.parent.glob(f"{path.stem}*.tmp"):  # of a killed process
                 leftover.unlink(missing_ok=True)
         try:

@@ -41,7 +41,7 @@ def add_arguments(line: ArgumentParser) -> None:
     line.add_argument("--text", action=Columns, default="text", metavar="COLUMN", help=about)
     line.add_argument("--label", default="label", metavar="COLUMN", help="default: label")
     line.add_argument("--validation", metavar="FILE", help="rows that are scored")
-    line.add_argument("--ratio", default="0.5", help="fraction to remove (default: 0.5), or auto")
+    line.add_argument("--ratio", help="fraction to remove (default: 0.5), or auto")
     line.add_argument("--name", help="of the task (default: the file's)")
     line.add_argument("--output", default="outputs", metavar="DIR")
     line.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="further settings")

@@ -12,7 +12,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from skip_exp.config import refusals
 from skip_exp.config.schema import Config, conf_dir, register
-from skip_exp.config.together import job_config
+from skip_exp.config.together import check_given, job_config
 from skip_exp.errors import SkipError
 
 GIVEN = "given"  # name of a task that is not a file, in Hydra's store
@@ -43,7 +43,9 @@ def composed(task: Mapping[str, Any], overrides: Sequence[str], output_dir: str)
         with initialize_config_dir(str(conf_dir()), version_base="1.3"):
             cfg = compose("config", [f"+task={GIVEN}", *overrides])
         cfg.output_dir = output_dir
-        return job_config(cfg)
+        settings = job_config(cfg)
+        check_given(settings, overrides)
+        return settings
     except (HydraException, OmegaConfBaseException) as error:
         raise SkipError(refusals.explain(error)) from error
     finally:

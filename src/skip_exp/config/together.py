@@ -1,5 +1,7 @@
 """A job's configuration as an object, with checks of values that exclude each other."""
 
+from collections.abc import Iterable
+
 from omegaconf import DictConfig
 
 from skip_exp.config.schema import BASELINES, TRAIN, Config, typed
@@ -18,6 +20,15 @@ def job_config(composed: DictConfig) -> Config:
     settings = typed(composed, Config)
     check(settings)
     return settings
+
+
+def check_given(cfg: Config, overrides: Iterable[str]) -> None:
+    """Raise ConfigError where a value of the command would be ignored."""
+    given = dict(each.lstrip("+").partition("=")[::2] for each in overrides)
+    target = cfg.prune.goal.target_speedup
+    if target is not None and "prune.ratio" in given:
+        why = f"excludes prune.ratio={given['prune.ratio']}; leave one of them out"
+        raise ConfigError("prune.target_speedup", target, why)
 
 
 def check(cfg: Config) -> None:

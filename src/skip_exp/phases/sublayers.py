@@ -1,6 +1,5 @@
 """Times the sublayers on this device, which decides what to prune where the goal is a speed-up."""
 
-import logging
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -13,8 +12,6 @@ from skip_exp.models.soft_prompt import SoftPromptModel
 from skip_exp.pruning.latency import Table, Timing, measure, widths
 from skip_exp.training.trainer import root_device
 from skip_exp.utils.timing import alone, place
-
-log = logging.getLogger(__name__)
 
 ATTEMPTS = 3  # to measure while nothing else runs
 
@@ -54,12 +51,7 @@ def time_sublayers(job: Job, dense: SoftPromptModel) -> Timed:
 
 def _measure(job: Job, model: SoftPromptModel) -> Entry:
     inputs = random_batch(model, job.cfg.benchmark.batch, job.cfg.benchmark.seq_len)
-    for _ in range(ATTEMPTS):
-        table, contended = alone(partial(measure, model, inputs))
-        if not contended:
-            break
-    else:
-        log.warning("prune: the sublayers' timing is contended, so it is not cached for other jobs")
+    table, contended = alone(partial(measure, model, inputs), attempts=ATTEMPTS)
     sites = {site: [timing.widths, timing.seconds] for site, timing in table.sites.items()}
     values = {"total": table.total, "sites": sites, "contended": contended}
     return Entry(values=values, keep=not contended)

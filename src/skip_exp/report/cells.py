@@ -162,7 +162,7 @@ def warnings(report: Gathered) -> list[str]:
         "at chance": "Cells marked at chance have a dense model that is not above the majority"
         " class by two standard errors: what pruning does there says little.",
         "contended": "Contended timings were taken beside other load and are not shown as"
-        " speed-ups; time them again with skip-exp benchmark RESULT.",
+        " speed-ups, but as ratios of FLOPs; time them again with skip-exp benchmark RESULT.",
     }
     sample, *others = [text if report.cells[name].any() else "" for name, text in texts.items()]
     return [text for text in (sample, *backbone_notes(report.runs), *others) if text]

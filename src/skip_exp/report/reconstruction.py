@@ -83,7 +83,8 @@ def _speed(cells: pd.DataFrame) -> str:
     """Mean over tasks, and their range: each task keeps other neurons."""
     means = cells["latency/speedup mean"].dropna()
     if means.empty:
-        return "contended" if cells["contended"].any() else "-"
+        contended = bool(cells["contended"].any())
+        return tables.speed(float("nan"), contended, cells["flops/ratio mean"].mean())
     text = f"{means.mean():.2f}x"
     return text if len(means) == 1 else f"{text} ({means.min():.2f} to {means.max():.2f})"
 

@@ -65,7 +65,9 @@ def _text(results: Sequence[Mapping[str, Any]]) -> "pd.DataFrame":
     columns |= {
         "block %": jobs["params/block_pruned"].map(tables.percent),
         "all %": jobs["params/all_pruned"].map(tables.percent),
-        "speed-up": map(tables.speed, jobs["latency/speedup"], jobs["contended"]),
+        "speed-up": map(
+            tables.speed, jobs["latency/speedup"], jobs["contended"], jobs["flops/ratio"]
+        ),
         "data": map(tables.source, jobs["data"], jobs["sample"]),
         "note": ("failed: " + jobs["error"]).where(jobs["status"] != "done", _notes(jobs)),
     }

@@ -22,7 +22,8 @@ CAPTION = (
     "Metrics and fractions in percent, mean ± standard deviation over n seeds, on the validation"
     " split. dense: prompt-tuned, nothing removed; pruned: before re-tuning; final: after it."
     " block %, all %: parameters removed, of the attention and FFN linears and of the whole model."
-    " Speed-up: measured against dense, same process and batches."
+    " Speed-up: measured against dense, same process and batches; ~: the ratio of FLOPs, where"
+    " every timing was contended."
 )
 
 
@@ -41,10 +42,12 @@ def spread(mean: float, std: float) -> str:
     return percent(mean) + ("" if pd.isna(std) else f" ± {100 * std:.1f}")
 
 
-def speed(mean: float, contended: bool, std: float = float("nan")) -> str:
-    """``1.95 ± 0.02x``; ``contended`` where every timing was disturbed."""
-    if contended or pd.isna(mean):
-        return "contended" if contended else "-"
+def speed(mean: float, contended: bool, flops: float, std: float = float("nan")) -> str:
+    """``1.95 ± 0.02x``; where every timing was disturbed, the FLOPs ratio as ``~2.9x FLOPs``."""
+    if contended:
+        return "contended" if pd.isna(flops) else f"~{flops:.1f}x FLOPs"
+    if pd.isna(mean):
+        return "-"
     return f"{mean:.2f}" + ("x" if pd.isna(std) else f" ± {std:.2f}x")
 
 
@@ -56,7 +59,10 @@ def source(data: str, sample: bool) -> str:
 def lines(cells: pd.DataFrame) -> pd.DataFrame:
     """The cells of a report as text, without empty columns."""
     every_timing = (cells["timed"] > 0) & (cells["contended"] == cells["timed"])
-    speed_ups = cells["latency/speedup mean"], every_timing, cells["latency/speedup std"]
+    speed_ups = (
+        *(cells["latency/speedup mean"], every_timing, cells["flops/ratio mean"]),
+        cells["latency/speedup std"],
+    )
     columns = {
         **{"task": cells["task"], "backbone": cells["backbone"], "keep by": cells["attribution"]},
         **{"variant": cells["variant"], "ratio": map(ratio_text, cells["ratio"])},

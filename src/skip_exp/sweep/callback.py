@@ -75,6 +75,7 @@ def check(composed: DictConfig) -> None:
         HydraConfig.instance().set_config(composed)  # for interpolations
         job = OmegaConf.masked_copy(composed, [str(key) for key in composed if key != "hydra"])
         settings = together.job_config(job)
+        together.check_given(settings, hydra.overrides.task)
     finally:
         HydraConfig.instance().cfg = before
     if settings.output_dir != hydra.runtime.output_dir:

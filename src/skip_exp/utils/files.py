@@ -3,17 +3,21 @@
 import errno
 import hashlib
 import json
+import logging
 import os
+import platform
 import tempfile
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock
+from filelock import FileLock, Timeout
 
 from skip_exp.errors import SkipError
+
+log = logging.getLogger(__name__)
 
 Stamp = tuple[tuple[str, int, int], ...]
 
@@ -88,6 +92,28 @@ def machine_lock(name: str) -> FileLock:
     It does not work between users: filelock refuses another user's file in a shared folder.
     """
     return FileLock(Path(tempfile.gettempdir()) / f"skip_exp-{os.getuid()}-{name}.lock")
+
+
+def acquire(lock: FileLock, what: str) -> None:
+    """Take ``lock``. While another process holds it, a log line names that process.
+
+    Args:
+        what: the other process does, e.g. ``runs the same job``.
+
+    Raises:
+        OSError: the lock's file cannot be written.
+    """
+    file = Path(lock.lock_file)
+    try:
+        lock.acquire(blocking=False)
+    except Timeout:
+        holder = ""
+        with suppress(OSError, ValueError):
+            holder = file.read_text()
+        log.info("waiting for %s, which %s", holder or "another process", what)
+        lock.acquire()
+    with suppress(OSError):
+        file.write_text(f"PID {os.getpid()} on {platform.node()}")
 
 
 def parse_json(content: str | bytes) -> Any:

@@ -3,12 +3,12 @@
 import logging
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from typing import Any, TypeVar
 
 import torch
 
-from skip_exp.utils.files import machine_lock
+from skip_exp.utils.files import acquire, machine_lock
 from skip_exp.utils.machine import BUSY, Load, processor
 
 log = logging.getLogger(__name__)
@@ -35,20 +35,37 @@ class Clock:
         return self.phases | {"total": time.perf_counter() - self.start}
 
 
-def alone(measure: Callable[[], T], *, inference: bool = True, lock: bool = True) -> tuple[T, bool]:
+def alone(
+    measure: Callable[[], T], *, inference: bool = True, lock: bool = True, attempts: int = 1
+) -> tuple[T, bool]:
     """``measure()`` while no other measurement by this user runs; whether it was contended.
 
     Args:
         inference: without gradients.
         lock: False where ``measure`` starts commands that take the lock themselves.
+        attempts: how often to measure until nothing else runs.
     """
-    with machine_lock("benchmark") if lock else nullcontext(), torch.inference_mode(inference):
-        load = Load()
-        measured = measure()
-        others = load.others()
-    if others > BUSY:
-        log.warning("benchmark: other processes used %.1f cores; marked as contended", others)
-    return measured, others > BUSY
+    one_at_a_time = machine_lock("benchmark")
+    if lock:
+        acquire(one_at_a_time, "times a model on this machine")
+    try:
+        for attempt in range(1, attempts + 1):
+            with torch.inference_mode(inference):
+                load = Load()
+                measured = measure()
+                others = load.others()
+            if others <= BUSY:
+                return measured, False
+            _report_load(others, attempt, attempts)
+        return measured, True
+    finally:
+        one_at_a_time.release()
+
+
+def _report_load(others: float, attempt: int, attempts: int) -> None:
+    count = f" in attempt {attempt} of {attempts}" if attempts > 1 else ""
+    then = "the timing is marked as contended" if attempt == attempts else "timing again"
+    log.warning("other processes used %.1f cores%s: %s", others, count, then)
 
 
 def interleave(
