@@ -94,8 +94,8 @@ def fine_tune(task: str, seed: int, data: Path, folder: Path) -> Path:
     trainer = Trainer(
         model,
         arguments,
-        train_dataset=train,  # type: ignore[arg-type]
-        eval_dataset=select,  # type: ignore[arg-type]
+        train_dataset=train,
+        eval_dataset=select,
         processing_class=tokenizer,
         compute_metrics=lambda found: {
             "accuracy": float((np.argmax(found.predictions, 1) == found.label_ids).mean())
