@@ -134,6 +134,8 @@ def test_overrides_are_checked_as_on_the_command_line(toy: Path, tmp_path: Path)
     for wrong, key in {"tune.epohs=3": "tune.epohs", "hydra.run.dir=x": "hydra.run.dir"}.items():
         with pytest.raises(SkipError, match=key):
             skip_exp.fit(toy / "train.csv", output=tmp_path, overrides=[wrong])
+    with pytest.raises(SkipError, match=r"^overrides: "):
+        skip_exp.fit(toy / "train.csv", output=tmp_path, overrides="tune.epochs=3")
     with pytest.raises(SkipError, match=r"^prune\.ratio=2"):
         skip_exp.fit(toy / "train.csv", ratio=2, output=tmp_path)
     assert not list(tmp_path.glob("*/*"))  # nothing ran

@@ -76,8 +76,8 @@ def compress(
     place = str(Path(path).expanduser().resolve()) if Path(path).expanduser().is_dir() else path
     own = {"name": Path(path).name, "family": config.model_type, "path": place}
     backbone = [f"backbone.{key}={_quoted(value)}" for key, value in own.items()]
-    settings = ["experiment=compress", *backbone, *cut_to(ratio), *overrides]
-    return run(task, settings, root)
+    settings = ["experiment=compress", *backbone, *cut_to(ratio)]
+    return run(task, settings, overrides, root)
 
 
 def _config(path: str) -> Any:

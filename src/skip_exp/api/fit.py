@@ -9,6 +9,7 @@ from skip_exp import pipeline
 from skip_exp.api.task import task_of
 from skip_exp.config.compose import composed
 from skip_exp.config.schema import Config
+from skip_exp.errors import SkipError
 from skip_exp.skill.load import Skill
 from skip_exp.utils import console
 
@@ -70,7 +71,7 @@ def fit(
         name=name,
         root=root,
     )
-    return run(task, [f"backbone={backbone}", *cut_to(ratio), *overrides], root)
+    return run(task, [f"backbone={backbone}", *cut_to(ratio)], overrides, root)
 
 
 def cut_to(ratio: float | str | None) -> list[str]:
@@ -78,8 +79,13 @@ def cut_to(ratio: float | str | None) -> list[str]:
     return [] if ratio is None else [f"prune.ratio={ratio}"]
 
 
-def run(task: Mapping[str, Any], settings: Sequence[str], root: Path) -> Skill:
+def run(
+    task: Mapping[str, Any], settings: Sequence[str], overrides: Sequence[str], root: Path
+) -> Skill:
     """Run a job on ``task`` below ``root`` and load what it leaves. Raises SkipError."""
+    if isinstance(overrides, str):
+        raise SkipError(f"overrides: {overrides}: must be a list, such as [{overrides!r}]")
+    settings = [*settings, *overrides]
     given = {each.lstrip("+").partition("=")[0] for each in settings}
     own = [] if "logger" in given else ["logger=none"]
     own += [] if "cache.dir" in given else [f"cache.dir={root / '.cache'}"]
