@@ -205,7 +205,6 @@ attribution.options.tokens=maximum
 task.validation=train
 task.extra=[test,test]
 task.words=[yes]
-task.words=[] backbone.readout=mlm
 benchmark.repeats=0
 trainer.accelerator=tpu9
 trainer.devices=0
@@ -226,6 +225,16 @@ def test_a_value_that_cannot_work_is_refused_by_its_key(line: str) -> None:
     with pytest.raises(ConfigError) as refused:
         together.job_config(toy.untyped(*reversed(line.split()), "+task=rte", "output_dir=here"))
     assert str(refused.value).startswith(f"{key}=")
+
+
+def test_label_names_are_the_default_words() -> None:
+    def words(*overrides: str) -> list[str]:
+        given = ("+task=rte", "task.words=[]", "output_dir=here", *overrides)
+        return together.job_config(toy.untyped(*given)).task.words
+
+    names = ["entailment", "not_entailment"]
+    assert words("backbone=t5_mini") == words("backbone.readout=mlm") == names
+    assert words() == []
 
 
 def test_every_key_has_a_sentence() -> None:

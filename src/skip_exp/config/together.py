@@ -18,6 +18,8 @@ def job_config(composed: DictConfig) -> Config:
         omegaconf.errors.OmegaConfBaseException: an unknown key, or a missing value.
     """
     settings = typed(composed, Config)
+    if settings.backbone.readout in _NEED_WORDS and not settings.task.words:
+        settings.task.words = list(settings.task.labels)  # the tokenizer may still refuse them
     check(settings)
     return settings
 
@@ -40,9 +42,6 @@ def check(cfg: Config) -> None:
     if cfg.prune.step_epochs and not cfg.retune.enabled:
         why = "must be 0 with retune.enabled=false"
         raise ConfigError("prune.step_epochs", cfg.prune.step_epochs, why)
-    if cfg.backbone.readout in _NEED_WORDS and not cfg.task.words:
-        why = f"backbone.readout={cfg.backbone.readout} needs a word for each of {cfg.task.labels}"
-        raise ConfigError("task.words", cfg.task.words, why)
 
 
 def _check_training(cfg: Config) -> None:

@@ -1,13 +1,18 @@
 """Refusals that need the backbone: its positions, its readout and its neurons."""
 
+import logging
 from typing import Any
 
 from skip_exp.config.schema import Config
 from skip_exp.errors import ConfigError, SkipError
 from skip_exp.models.backbones import Backbone
 from skip_exp.models.prompts import prompt_class
-from skip_exp.models.readouts import readout_class
+from skip_exp.models.readouts import Seq2SeqReadout, readout_class
 from skip_exp.pruning import allocate
+
+log = logging.getLogger(__name__)
+
+MANY = 200  # decoder positions per text; at 1,232 a batch of 32 takes 12 GB
 
 
 def check(cfg: Config, backbone: Backbone) -> None:
@@ -16,7 +21,13 @@ def check(cfg: Config, backbone: Backbone) -> None:
     _check_length(cfg, backbone, readout.added)
     words = tuple(task.words)  # the readout refuses unsuitable ones
     pooling = cfg.backbone.pooling
-    readout.build(backbone.model, backbone.tokenizer, task.num_labels, words, pooling)
+    built = readout.build(backbone.model, backbone.tokenizer, task.num_labels, words, pooling)
+    if isinstance(built, Seq2SeqReadout) and built.targets.numel() > MANY:
+        log.warning(
+            "task.words: %d label words of up to %d pieces are decoded for every text; "
+            "backbone.readout=head needs far less time and memory",
+            *built.targets.shape,
+        )
     if cfg.backbone.readout == "classifier":
         _check_classes(task.labels, dict(backbone.model.config.id2label or {}))
     blocks = backbone.family.blocks(backbone.model)
