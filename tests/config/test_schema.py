@@ -229,6 +229,7 @@ def test_a_value_that_cannot_work_is_refused_by_its_key(line: str) -> None:
 
 def test_label_names_are_the_default_words() -> None:
     def words(*overrides: str) -> list[str]:
+        GlobalHydra.instance().clear()
         given = ("+task=rte", "task.words=[]", "output_dir=here", *overrides)
         return together.job_config(toy.untyped(*given)).task.words
 

@@ -25,7 +25,7 @@ class TaskConfig:
     label: str = key("label", "Column of the label: its index, or its name in `labels`.")
     # Any, because a list of str would silently turn an unquoted yes into the text "True".
     labels: list[Any] = key(MISSING, "Label names, in the order of their indices.")
-    words: list[Any] = key(list, "A word per label, for the readouts mlm and seq2seq; none: `labels`.")
+    words: list[Any] = key(list, "A word per label, for mlm and seq2seq; default: the labels.")
     metrics: list[str] = key(MISSING, "accuracy, f1, f1_macro or matthews; the first is the main.")
     train: str = key("train", "Split to train on.")
     validation: str = key("validation", "Split whose scores are reported.")
