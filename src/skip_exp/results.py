@@ -117,6 +117,7 @@ class Result(TypedDict, total=False):
     method: Method
     data_source: str | None  # local:<dir> | hub:<id> | embedded:<name>
     data_is_sample: bool
+    data_hash: str | None  # of the texts and labels that were read
     duplicates: Count  # validation rows whose texts are also a train row's
     dropped: Count  # rows left out: bad ones, and duplicates in train
     train_rows: Count | None  # how many were drawn to train on; null: all there are

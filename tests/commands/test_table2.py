@@ -134,7 +134,8 @@ def test_answers_are_results_with_the_same_settings(every):
     assert answering([good, *strangers], "local") == [good["job_id"]]
     assert answering([good, *strangers], "embedded") == ["d"]
     assert answering([good, *strangers], "hub") == ["e"]
-    same = answer(job, ["trainer.progress=false", "logger=none", "data.dir=/elsewhere"])
+    place = ["trainer.progress=false", "logger=none", "data.dir=/elsewhere"]
+    same = answer(job, place, data_hash="abc")
     assert same["config"] != good["config"]
     assert answering([same], "local") == [same["job_id"]]
     assert jobs(grid().remaining(loaded([good]))) == others

@@ -57,7 +57,8 @@ def test_one_file_is_enough(tmp_path: Path, caplog: pytest.LogCaptureFixture) ->
     texts = raw.splits["train"].text_a + raw.splits["validation"].text_a
     assert sorted(texts) == sorted(row["s"] for row in rows(100))
     assert ("validation", 20, 100, 3) in [record.args for record in caplog.records]
-    assert load({"train": path}, seed=4).fingerprint != raw.fingerprint
+    other = load({"train": path}, seed=4)
+    assert other.fingerprint != raw.fingerprint and other.read == raw.read
 
 
 def test_a_split_that_no_task_has_is_refused() -> None:
@@ -90,6 +91,23 @@ def test_groups_stand_on_one_side(tmp_path: Path, tokenizer: PreTrainedTokenizer
     assert raw.fingerprint != load({"train": path}).fingerprint
     with pytest.raises(DataError, match="'no'"):
         load({"train": path}, {"group": "no"})
+
+
+@pytest.mark.slow
+def test_groups_of_real_rows_stand_on_one_side(real_data: Path) -> None:
+    """GLUE's SST-2 has phrases, whose sentence is in another row."""
+    path = real_data / "sst2_full" / "train.jsonl"
+    if not path.is_file():
+        pytest.skip(f"no {path}")
+    raw = load({"train": path}, {"group": "sentence_id", "text": ["sentence"]})
+    train, validation = raw.splits["train"], raw.splits["validation"]
+    assert train.group and validation.group
+    assert len(validation) / (len(train) + len(validation)) == pytest.approx(0.2, abs=0.01)
+    assert not {*train.group} & {*validation.group}
+    select = {*selection(len(train), train.group)}
+    assert len(select) / len(train) == pytest.approx(0.1, abs=0.01)
+    chosen = {train.group[row] for row in select}
+    assert not chosen & {of for row, of in enumerate(train.group) if row not in select}
 
 
 def test_all_bad_rows_are_named_at_once_or_dropped(

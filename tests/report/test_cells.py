@@ -93,6 +93,7 @@ def test_contended_timings_are_no_speedup():
         ("backbone.path", ("embedded:minilm", "/models/mine")),
         ("task.words", (["no", "yes"], ["bad", "good"])),
         ("precision", ("bf16-mixed", "32-true")),
+        ("data_hash", ("aaaa", "bbbb")),  # two data folders under one task's name
     ],
 )
 def test_what_changes_a_number_tells_cells_apart_wherever_results_are_shown(key, values):
@@ -103,7 +104,7 @@ def test_what_changes_a_number_tells_cells_apart_wherever_results_are_shown(key,
         config |= {group: {"name": result().get(group), name: value}} if group else {}
         return result(seed=seed, config=config, **fields | ({} if group else {name: value}))
 
-    key = key if group else "trainer.precision"
+    key = key if group else {"precision": "trainer.precision", "data_hash": "data.hash"}[name]
     texts = ["+".join(v) if isinstance(v, list) else v for v in values]
     variants = [f"{key}={text}" for text in texts]
     found = [job(value, seed) for value in values for seed in (1, 2)]

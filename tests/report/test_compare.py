@@ -76,6 +76,17 @@ def test_jobs_that_differ_in_another_key_are_no_pair(tmp_path, group, key):
         compared(store(tmp_path, found))
 
 
+def test_results_on_other_rows_are_no_pair_unless_the_task_is_compared(tmp_path):
+    folder = store(tmp_path, [job(0.1, data_hash="a"), job(0.2, data_hash="b")])
+    with pytest.raises(SkipError):
+        compared(folder)
+    found = [job(0.1, data_hash="a"), job(0.1, data_hash="b", job_id="other")]
+    for one, text in zip(found, ("title", "title+body"), strict=True):
+        one["config"]["task"]["text"] = text
+    rows = compared(store(tmp_path / "texts", found), "task.text", ())
+    assert list(rows["pairs"]) == [1, 1]
+
+
 def test_options_of_one_method_alone_do_not_part_a_pair(tmp_path):
     ours = job(0.1, config={"attribution": {"tokens": "sum", "samples": 9}})
     random = job(0.1, attribution="random", config={"attribution": {"samples": 9}}, final=0.7)

@@ -43,6 +43,15 @@ def test_row():
     ]
 
 
+def test_validation_rows_that_are_train_rows_are_noted():
+    found = [result(duplicates=749, seed=seed) for seed in (1, 2)]
+    report = gathered(*found, result(ratio=0.7, duplicates=0), result(ratio=0.9))
+    assert list(tables.lines(report.cells)["notes"]) == ["749 duplicates", "", ""]
+    assert any("duplicates" in text for text in warnings(report))
+    assert "notes" not in lines(result(duplicates=0))
+    assert not warnings(gathered(result(duplicates=0)))
+
+
 def test_what_is_no_plain_result_is_marked():
     loud, flops = {"speedup": 1.1, "contended": True}, {"ratio": 2.93}
     sample, chance, mixed = lines(

@@ -11,7 +11,9 @@ import pytest
 from skip_exp import Skill
 from skip_exp.models.attention import Attention
 from skip_exp.models.backbones import load_backbone
+from skip_exp.models.cost import flops
 from skip_exp.skill.files import save_skill
+from skip_exp.skill.vocabulary import with_vocabulary
 from tests.helpers.saved import save_tiny_skill
 
 TEXTS = ["a warm film", "dull", "the plot is long and the film was not funny " * 3, "very good"]
@@ -55,6 +57,31 @@ def test_a_prefix_is_never_taken_away_to_be_put_in_place(
     monkeypatch.setattr(Attention, "__setattr__", note)
     skill.predict(TEXTS)
     assert seen == [True, True]  # once in each of the two layers
+
+
+@pytest.mark.parametrize("read", ["copy", "flops", "on", "with_vocabulary"])
+def test_reading_a_model_leaves_the_prefix_to_the_thread_that_asks(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, read: str
+) -> None:
+    skill = Skill.load(save_tiny_skill(tmp_path, vanish=False).folder)
+    skill.predict(TEXTS)
+    own = {m: m.prefix for m in skill.model.modules() if isinstance(m, Attention)}
+    taken: list[Attention] = []
+    put = Attention.__setattr__
+
+    def note(self: Attention, name: str, value: Any) -> None:
+        taken.extend([self] if name == "prefix" and value is not own.get(self) else [])
+        put(self, name, value)
+
+    monkeypatch.setattr(Attention, "__setattr__", note)
+    {
+        "copy": skill.model.copy,
+        "flops": lambda: flops(skill.model, 8),
+        "on": lambda: skill.model.on("meta"),
+        "with_vocabulary": lambda: with_vocabulary(skill, [[text] for text in TEXTS], "here"),
+    }[read]()
+    assert all(prefix is not None and m.prefix is prefix for m, prefix in own.items())
+    assert not {*own} & {*taken}
 
 
 def test_skills_of_one_backbone_truncate_as_each_was_made_to(tmp_path: Path) -> None:

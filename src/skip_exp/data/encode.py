@@ -36,6 +36,7 @@ class EncodedTask:
     fingerprint: str  # hash of the raw texts and labels
     majority: dict[str, float]  # scores of always predicting validation's most frequent label
     tokenizer: PreTrainedTokenizerBase
+    read: str = ""  # hash of the rows as they were read: the same for every seed
     duplicates: int = 0  # validation rows whose texts are also a train row's
     dropped: int = 0  # rows left out: bad ones, and duplicates in train
     train_rows: int | None = None  # number of rows drawn for ``train``; None: all of them
@@ -85,6 +86,7 @@ def encode(raw: RawTask, tokenizer: PreTrainedTokenizerBase, max_length: int) ->
         source=raw.source,
         is_sample=raw.is_sample,
         fingerprint=raw.fingerprint,
+        read=raw.read,
         majority={"accuracy": max(map(labels.count, set(labels))) / len(labels)},
         tokenizer=tokenizer,
         duplicates=duplicates,

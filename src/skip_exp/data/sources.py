@@ -48,6 +48,7 @@ class RawTask:
     splits: dict[str, Split]
     source: str  # local:<dir> | hub:<id> | embedded:<name>
     fingerprint: str  # see rows.fingerprint
+    read: str = ""  # the same of the rows as they were read, before any were set apart or dropped
     dropped: int = 0  # rows left out: bad ones, and duplicates in train
 
     @property
@@ -82,13 +83,14 @@ def load_task(
         name: to_split(table, spec, name, where, drop_bad)
         for name, (table, where) in tables.items()
     }
+    read = fingerprint(splits)
     if spec.validation not in splits:
         splits = _set_apart(spec, splits, seed)
     dropped = sum(split.dropped for split in splits.values())
     if deduplicate:
         splits, repeated = _without_duplicates(spec, splits)
         dropped += repeated
-    raw = RawTask(spec, splits, found_source, fingerprint(splits), dropped)
+    raw = RawTask(spec, splits, found_source, fingerprint(splits), read, dropped)
     _check_train(spec, splits[spec.train].label, tables[spec.train][1])
     if raw.is_sample:
         why = f": {'; '.join(reasons)}" if reasons else ""

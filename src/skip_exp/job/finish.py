@@ -75,6 +75,7 @@ def assemble(job: Job, measured: Measured) -> results.Result:
         "method": configured["method"] | measured.method,
         "data_source": data.source,
         "data_is_sample": data.is_sample,
+        "data_hash": data.read,
         "train_rows": data.train_rows,
         "duplicates": data.duplicates,
         "dropped": data.dropped,

@@ -24,7 +24,7 @@ class Gathered:
     """All that a report shows."""
 
     # A row per cell: CELL, metric, n, "<measure> mean" and "<measure> std" (of the sample; NaN for
-    # one value), majority, at chance, timed, contended (both counts), failed, data, labels.
+    # one value), majority, duplicates, at chance, timed, contended, failed (counts), data, labels.
     cells: pd.DataFrame
     runs: pd.DataFrame  # the results that count: per cell and seed the latest finished one
     failed: pd.DataFrame  # the latest failed ones without a finished run of the same seed
@@ -75,12 +75,14 @@ def _cells(runs: pd.DataFrame, failed: pd.DataFrame) -> pd.DataFrame:
         data=groups["data"].agg(joined),
         labels=groups["labels"].agg(joined),
         majority=groups["majority"].first(),
+        duplicates=groups["duplicates"].max(),
         timed=groups["timed"].sum(),
         contended=groups["contended"].sum(),
         **{"at chance": at_chance(runs, CELL)},
     )
     cells = cells.join(failed.groupby(CELL).size().rename("failed"), how="outer")
-    counts, words = ["n", "timed", "contended", "failed"], ["metric", "data", "labels"]
+    counts = ["n", "timed", "contended", "failed", "duplicates"]
+    words = ["metric", "data", "labels"]
     cells[counts] = cells[counts].fillna(0).astype(int)
     cells[words] = cells[words].astype(object).where(cells[words].notna(), "")
     cells["at chance"] = cells["at chance"].eq(True)
@@ -161,6 +163,8 @@ def warnings(report: Gathered) -> list[str]:
         " no scores of the task.",
         "at chance": "Cells marked at chance have a dense model that is not above the majority"
         " class by two standard errors: what pruning does there says little.",
+        "duplicates": "Where validation rows are duplicates of train rows, their labels were seen"
+        " in training; data.deduplicate=true drops them from train.",
         "contended": "Contended timings were taken beside other load and are not shown as"
         " speed-ups, but as ratios of FLOPs; time them again with skip-exp benchmark RESULT.",
     }

@@ -133,6 +133,8 @@ def _pairs(left: pd.DataFrame, right: pd.DataFrame, by: str, score: str) -> pd.D
     else:
         keys = [name for name in left if name.startswith(CONFIG) or name == "attribution"]
         ignored = {compared, *_below(left, "benchmark", by)}
+        if by.startswith(("task", "data")):  # it may change what is read of the same rows
+            ignored.add(CONFIG + frame.ROWS)
         both = [n for n in keys if (left[n] != "").any() and (right[n] != "").any()]
         on += [name for name in both if name not in ignored]
     baseline, option = (side.drop_duplicates(on, keep="last") for side in (left, right))

@@ -18,7 +18,7 @@ TEXT = (  # never missing: "" where a result lacks the field
     *("versions/torch", "latency/device", "latency/dtype", "path"),
 )
 NUMBERS = (  # NaN where a result lacks the field
-    *("seed", "ratio", "ratio_reached", "train_rows", "n_eval"),
+    *("seed", "ratio", "ratio_reached", "train_rows", "n_eval", "duplicates"),
     *(f"{split}/{phase}" for split in ("metric", "select") for phase in STATES),
     *("params/block_pruned", "params/all_pruned", "flops/ratio", "seconds/total"),
     *("latency/dense_ms", "latency/final_ms", "latency/batch", "latency/seq_len"),
@@ -32,6 +32,8 @@ KEPT = "keep_sizes"  # {site: [kept, of]}
 LOCAL = ["path", KEPT]  # not in the compact file: they describe files beside the result
 
 PRECISION = "trainer.precision"  # of a result the one that its trainers used, `auto` resolved
+ROWS = "data.hash"  # no key: the rows that a result's job read, wherever they were
+FOUND = (PRECISION, ROWS)  # what a result knows and a configuration may not
 
 # Config keys that have columns of their own, or that do not change the numbers.
 _LEFT_OUT = {"seed", "output_dir", "prune.ratio", "attribution._target_"}
@@ -110,6 +112,8 @@ def _row(result: Mapping[str, Any]) -> dict[str, Any]:
     settings = comparable(config)
     if precision := result.get("precision"):
         settings[PRECISION] = str(precision)
+    if data_hash := result.get("data_hash"):
+        settings[ROWS] = str(data_hash)[:8]
     goals = [prune.get(goal) if isinstance(prune, Mapping) else None for goal in _GOALS]
     return {
         **{name: flat.get(name) for name in (*TEXT, *NUMBERS)},

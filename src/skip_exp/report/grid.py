@@ -19,7 +19,7 @@ from skip_exp.config import refusals
 from skip_exp.config import schema as config
 from skip_exp.errors import SkipError
 from skip_exp.report.cells import without
-from skip_exp.report.frame import PRECISION, settings, settings_of
+from skip_exp.report.frame import FOUND, settings, settings_of
 
 JOB = ["task", "backbone", "ratio", "seed"]
 
@@ -72,8 +72,8 @@ def is_current(frame: pd.DataFrame) -> pd.Series:
 
 
 def _agree(wanted: Mapping[str, str], found: Mapping[str, str]) -> bool:
-    """Whether the settings are the same; a precision that ``wanted`` leaves open may be any."""
-    return wanted == {k: v for k, v in found.items() if k != PRECISION or k in wanted}
+    """Whether the settings are the same; the precision and rows may be any, where left open."""
+    return wanted == {k: v for k, v in found.items() if k not in FOUND or k in wanted}
 
 
 def _finished(frame: pd.DataFrame) -> pd.DataFrame:
