@@ -87,10 +87,11 @@ def cli(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: Any) -> Iterato
 
 
 def finished(cfg: Any) -> None:
-    """A job that is done: its result file says so."""
+    """A job that is done: its result file says so, and a skill lies beside it."""
     from skip_exp import results
 
     fields = {"task": cfg.task.name, "backbone": cfg.backbone.name, "ratio": cfg.prune.goal.ratio}
     scores = {"name": "accuracy", "dense": 0.8, "pruned": 0.7, "final": 0.75}
-    result = results.new(**fields, seed=cfg.seed, sweep=cfg.logger.group, metric=scores)  # type: ignore[typeddict-item]
-    results.write(cfg.output_dir, result)
+    own: Any = {"seed": cfg.seed, "sweep": cfg.logger.group, "skill": "skill"}
+    results.write(cfg.output_dir, results.new(**fields, **own, metric=scores))  # type: ignore[typeddict-item]
+    (Path(cfg.output_dir) / "skill").mkdir(exist_ok=True)

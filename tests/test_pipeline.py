@@ -90,6 +90,48 @@ def test_a_whole_job(done: Any) -> None:
     assert json.dumps(OmegaConf.to_container(resolved)) == json.dumps(stored["config"])
 
 
+@pytest.mark.parametrize(
+    ("overrides", "number", "last"),
+    [
+        ([], 5, "test"),
+        (["benchmark.enabled=true"], 6, "benchmark"),
+        (["prune.ratio=auto", "prune.max_drop=1", "benchmark.enabled=true"], 7, "benchmark"),
+        (["retune.enabled=false"], 4, "test"),
+    ],
+)
+def test_the_phases_that_a_job_has(job: Make, overrides: list[str], number: int, last: str) -> None:
+    phases = pipeline.phases(job(*overrides))
+    assert (len(phases), phases[-1]) == (number, last)
+    assert ("search" in phases) == ("prune.ratio=auto" in overrides)
+
+
+def test_phases_are_numbered_and_end_with_their_scores(job: Make, caplog: Any) -> None:
+    caplog.set_level("INFO", "skip_exp")
+    result = pipeline.run(job("prune.ratio=0.5", "trainer.progress=true"))
+    told = [record.getMessage() for record in caplog.records]
+    numbered = [line for line in told if line.startswith("[")]
+    names = ("tune", "attribute", "prune", "retune", "test")
+    assert numbered == [f"[{n}/5] {name}" for n, name in enumerate(names, 1)]
+    at = {line.split()[1]: told.index(line) for line in numbered}
+    kept = {
+        phase: [line for line in told[at[phase] : at[after]] if line.startswith(start)]
+        for phase, after, start in (
+            ("tune", "attribute", "from the cache: epoch "),
+            ("retune", "test", "kept epoch "),
+        )
+    }
+    for phase, state in (("tune", "dense"), ("retune", "final")):
+        (line,) = kept[phase]
+        assert line.endswith(f": accuracy {100 * result['select'][state]:.1f}")
+    assert sum(line.startswith("epoch ") for line in told) == 3  # before, first, second
+    for state in ("dense", "pruned", "final"):
+        scores = [
+            f"{name} {100 * result['metrics'][name][state]:.1f}" for name in ("accuracy", "f1")
+        ]
+        (line,) = (line for line in told[at["test"] :] if line.startswith(f"{state} "))
+        assert all(score in line for score in scores)
+
+
 def test_other_ratios_tune_and_attribute_once(done: Any, job: Make) -> None:
     other = pipeline.run(job("prune.ratio=0.6", folder="b"))
     assert other["cache"] == {"tune": "hit", "attribution": "hit"}

@@ -16,6 +16,7 @@ from skip_exp.phases.search import search
 from skip_exp.phases.test import test
 from skip_exp.phases.tune import tune
 from skip_exp.results import Result
+from skip_exp.utils import bars
 from skip_exp.utils.files import full_disk_is_refused
 from skip_exp.utils.timing import Clock
 
@@ -30,15 +31,26 @@ def run(cfg: Config) -> Result:
     with attempts.hold(cfg, job.job_id, job.cache) as note:
         if done := attempts.finished(cfg, job.job_id, note):
             return attempts.reuse(cfg, done, again(job, done), note)
-        with full_disk_is_refused(job.output):
+        with full_disk_is_refused(job.output), bars.allowed(cfg.trainer.progress):
             result = run_phases(job)
         attempts.add(note, job.output)
         return result
 
 
+def phases(cfg: Config) -> list[str]:
+    """The phases that a job works through, in order."""
+    left_out = {
+        "search": cfg.prune.goal.max_drop is None,
+        "retune": not cfg.retune.enabled,
+        "benchmark": not cfg.benchmark.enabled,
+    }
+    every = ("tune", "attribute", "search", "prune", "retune", "test", "benchmark")
+    return [phase for phase in every if not left_out.get(phase)]
+
+
 def run_phases(job: Job) -> Result:
     """Tune a soft prompt, find the neurons that it needs, prune the others, tune it again."""
-    clock, logger = Clock(), build_logger(job.cfg)
+    clock, logger = Clock(phases(job.cfg)), build_logger(job.cfg)
     latency: dict[str, Any] = {}
     probes: dict[str, float] = {}
     with clock("tune"):

@@ -10,9 +10,11 @@ from typing import Any
 import pytest
 
 from skip_exp import pipeline, results
+from skip_exp.commands import predict
 from skip_exp.errors import SkipError
 from skip_exp.job import attempts
 from skip_exp.phases import benchmark
+from skip_exp.report.steps import steps
 from tests.helpers.toy import save_toy, toy_job
 
 Make = Callable[..., Any]
@@ -40,6 +42,18 @@ def test_a_killed_job_runs_again(job: Make, monkeypatch: pytest.MonkeyPatch) -> 
     assert pipeline.run(job("new"))["reused"] is False  # the original, not a copy of it
     shutil.rmtree(Path(job("new").output_dir, "skill"))
     assert attempts.repeat(job("without its skill")) is None
+
+
+def test_every_path_that_a_reused_job_prints_can_be_asked(job: Make, capsys: Any) -> None:
+    pipeline.run(job("a"))
+    assert pipeline.run(job("b"))["reused"]
+    (result,) = results.load(job("b").output_dir)
+    lines = [line.split() for line in steps(result).splitlines()]
+    assert [words[0] for words in lines] == ["skill:", "predict:", "export:"]
+    folder = job("b").output_dir
+    for place in (lines[0][1], lines[1][3], lines[2][3], folder, f"{folder}/skill"):
+        assert predict.main([place, "the film was dull"]) == 0
+    assert len(set(capsys.readouterr().out.splitlines())) == 1  # one skill
 
 
 def test_a_job_is_run_again_where_that_is_asked(job: Make) -> None:

@@ -74,6 +74,14 @@ def test_what_is_no_plain_result_is_marked(fields, note):
     assert note in one and other.rstrip().endswith("local")
 
 
+def test_every_metric_of_a_task_is_shown_where_there_is_room():
+    metrics = {"accuracy": {"final": 0.59}, "f1": {"dense": 0.3, "final": 0.421}, "extra": {}}
+    wide, narrow = (shown([done(metrics=metrics)], width) for width in (120, 36))
+    assert "final f1" in wide[1] and " 42.1 " in wide[2]
+    assert "f1" not in " ".join(narrow)
+    assert "final f1" not in shown([done()])[1]
+
+
 def test_the_order_given_stays():
     found = [done(ratio=0.7, finished="2"), done(ratio=0.3, finished="1")]
     assert ["0.7" in row for row in shown(found)[2:]] == [True, False]

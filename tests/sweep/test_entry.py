@@ -16,6 +16,7 @@ from skip_exp import results
 from skip_exp.errors import ConfigError
 from skip_exp.sweep import ending, entry
 from skip_exp.sweep.state import STARTED
+from skip_exp.utils import console
 from tests.conftest import Cli, finished
 
 
@@ -53,11 +54,23 @@ def test_a_job_shows_its_row_and_where_it_lies(cli: Cli, tmp_path: Path) -> None
     assert re.fullmatch(r"[\d-]+-rte-minilm-0.3-7", folder.name)
     assert folder.parent.parent == tmp_path / "outputs"
     assert re.search(r"rte .* minilm .* 80\.0 .* 70\.0 .* 75\.0", ended.out)
-    assert f"results: {folder.relative_to(tmp_path)}\n" in ended.out
-    assert "python -m skip_exp +task=rte seed=7 prune.ratio=0.3,0.5,0.7 -m" in ended.out
-    ended = cli("+task=rte", "prune.ratio=auto", "prune.max_drop=1", "seed=7")
-    assert ended.jobs[0].prune.ratio == "auto"
-    assert "python -m skip_exp +task=rte seed=7 prune.ratio=0.3,0.5,0.7 -m" in ended.out
+    here = folder.relative_to(tmp_path)
+    assert f"results: {here}\n" in ended.out
+    lines = ended.out.splitlines()[-3:]
+    assert [line.split()[0] for line in lines] == ["skill:", "predict:", "export:"]
+    assert all(f" {here}/skill " in line for line in lines)
+    assert f"skip-exp predict {here}/skill" in lines[1]
+    assert f"skip-exp export {here}/skill" in lines[2]
+
+
+def test_the_slow_imports_are_announced(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert console.LOADING not in cli("+task=rte").out  # loaded already
+    monkeypatch.setattr(entry, "PIPELINE", "skip_exp.later")
+    monkeypatch.setattr(entry.imports, "load", lambda _: sys.modules["skip_exp.pipeline"])
+    assert cli("+task=rte").out.startswith(f"{console.LOADING}\n")
+    assert console.LOADING not in cli("+task=rte", "prune.ratio=2").out  # refused
+    monkeypatch.setattr(entry.attempts, "repeat", lambda cfg: finished(cfg) or True)
+    assert console.LOADING not in cli("+task=rte").out  # reused
 
 
 def test_a_failing_job_fails_alone(cli: Cli, tmp_path: Path) -> None:
@@ -67,7 +80,7 @@ def test_a_failing_job_fails_alone(cli: Cli, tmp_path: Path) -> None:
     assert ended.err == f"error: job 1 (rte, minilm, 0.99): {told}\n"
     assert status_of(tmp_path) == {"0-rte-minilm-0.99-1": "failed", "1-rte-minilm-0.7-1": "done"}
     assert "2 jobs" in ended.out and "failed: prune.ratio=0.99" in ended.out
-    assert re.search(r"results: outputs/\S+\nnext: +python -m skip_exp report outputs/", ended.out)
+    assert re.search(r"results: outputs/\S+\nreport: +skip-exp report outputs/", ended.out)
 
 
 def test_a_single_failing_job(cli: Cli) -> None:

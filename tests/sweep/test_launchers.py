@@ -119,9 +119,9 @@ def test_workers_do_what_one_process_does(
     groups = [{r["sweep"] for r in s.results.values()} for s in (serial, sweep)]
     assert groups[0] == groups[1] != {None}  # one W&B group, however the sweep is run
     assert "4 jobs" in sweep.out
-    assert [line for line in serial.out.splitlines() if line == "tune ..."] == ["tune ..."] * 4
+    assert [line for line in serial.out.splitlines() if line == "[1/6] tune"] == ["[1/6] tune"] * 4
     if launcher == "joblib":  # the others' workers write to files of their own
-        assert {f"[{n}] tune ..." for n in (1, 2, 3, 4)} <= set(sweep.out.splitlines())
+        assert {f"[{n}] [1/6] tune" for n in (1, 2, 3, 4)} <= set(sweep.out.splitlines())
         assert re.search(r"^job 4 of 4", sweep.out, re.M)
     assert "Warning" not in sweep.err
 
@@ -146,7 +146,7 @@ def test_sigterm_ends_the_workers_of_joblib(command: Callable[..., Any]) -> None
     parent = subprocess.Popen(**given, stderr=subprocess.PIPE, text=True)
     try:
         deadline = time.monotonic() + 120
-        while sum("tune ..." in log.read_text() for log in logs(given["cwd"])) < 2:
+        while sum("] tune" in log.read_text() for log in logs(given["cwd"])) < 2:
             assert parent.poll() is None and time.monotonic() < deadline
             time.sleep(0.2)
         workers = psutil.Process(parent.pid).children(recursive=True)

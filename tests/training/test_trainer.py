@@ -13,13 +13,11 @@ import lightning as L
 import pytest
 import torch
 import torch.nn.functional as F
-from lightning.pytorch.callbacks import TQDMProgressBar
 from lightning.pytorch.loggers import CSVLogger
 from torch.utils.data import DataLoader
 from torchmetrics import MetricCollection
 from torchmetrics.classification import BinaryAccuracy
 
-from skip_exp.callbacks.epochs import EpochLines
 from skip_exp.config.schema import RetuneConfig, TrainConfig, TrainerConfig
 from skip_exp.data.batches import collate
 from skip_exp.errors import ConfigError, SkipError
@@ -28,7 +26,8 @@ from skip_exp.models.soft_prompt import trainable_state
 from skip_exp.pruning.surgery import cut
 from skip_exp.training import trainer as trainers
 from skip_exp.training.module import PromptTuner, linear, soft_loss
-from skip_exp.training.trainer import progress, usable
+from skip_exp.training.trainer import usable
+from skip_exp.utils import bars
 from tests.helpers.tiny import tiny_model
 
 QUIET = TrainerConfig(accelerator="cpu", precision="32-true", progress=False)
@@ -211,22 +210,29 @@ def test_workers_of_joblib_start_no_processes(monkeypatch: pytest.MonkeyPatch) -
 # --- output -------------------------------------------------------------------------------------
 
 
-def test_a_file_gets_a_line_per_epoch_and_a_terminal_a_bar(
-    tmp_path: Any, monkeypatch: pytest.MonkeyPatch, capsys: Any, caplog: Any
+def told_by(caplog: pytest.LogCaptureFixture) -> list[str]:
+    records = [r for r in caplog.records if r.name == "skip_exp.callbacks.epochs"]
+    return [re.sub(r"\d+\.\d+", "x", record.getMessage()) for record in records]
+
+
+@pytest.mark.parametrize("is_terminal", [False, True])
+def test_a_line_per_epoch_in_a_file_as_in_a_terminal(
+    is_terminal: bool, monkeypatch: pytest.MonkeyPatch, capsys: Any, caplog: Any
 ) -> None:
     caplog.set_level("INFO", "skip_exp")
-    tuned = tuner(epochs=2)
-    trainers.fit(tuned, Batches(), replace(QUIET, progress=True), "accuracy", 1, None)
-    told = [r.getMessage() for r in caplog.records if r.name == "skip_exp.callbacks.epochs"]
-    assert [re.sub(r"0\.\d+", "0.x", line) for line in told] == [
-        f"tune: epoch {n} of 2: train_loss 0.x, select_loss 0.x, select_accuracy 0.x"
-        for n in (1, 2)
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: is_terminal)
+    with bars.allowed(True):
+        trainers.fit(tuner(epochs=2), Batches(), replace(QUIET, progress=True), "accuracy", 1, None)
+    lines = told_by(caplog)
+    assert [line.partition("  about")[0] for line in lines] == [
+        f"epoch {n} of 2  accuracy x  loss x" for n in (0, 1, 2)
     ]
-    assert "\r" not in "".join(capsys.readouterr())
-    assert progress(QUIET) == []
-    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
-    (bar,) = progress(replace(QUIET, progress=True))
-    assert isinstance(bar, TQDMProgressBar)
-    monkeypatch.setattr(multiprocessing, "get_start_method", lambda **_: "loky")
-    (lines,) = progress(replace(QUIET, progress=True))  # several jobs share that terminal
-    assert isinstance(lines, EpochLines)
+    assert ["  about " in line for line in lines] == [False, True, False]
+    assert max(map(len, lines)) < 80
+    assert "\r" not in "".join(capsys.readouterr())  # quick epochs need no bar
+
+
+def test_without_progress_no_line_is_logged(caplog: Any) -> None:
+    caplog.set_level("INFO", "skip_exp")
+    trainers.fit(tuner(epochs=1), Batches(), QUIET, "accuracy", 1, None)
+    assert told_by(caplog) == []

@@ -41,7 +41,7 @@ BESIDE = {"transformers": ("tokenizers",)}  # libraries that compute, imported o
 # Libraries that transport, wait or check, and compute nothing.
 CARRIERS = {
     *("datasets", "filelock", "huggingface_hub", "hydra", "omegaconf", "psutil", "pydantic"),
-    "safetensors",
+    *("safetensors", "tqdm"),
 }
 
 

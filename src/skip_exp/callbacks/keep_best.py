@@ -1,5 +1,6 @@
 """Restores the best epoch of a fit."""
 
+import math
 from typing import Any
 
 import lightning as L
@@ -18,9 +19,14 @@ class KeepBest(Callback):
 
     def __init__(self, phase: str, metric: str) -> None:
         self.phase, self.metric = phase, metric
-        self.best: tuple[float, float] | None = None
+        self.best: tuple[float, float] | None = None  # score, negative loss
         self.state: State = {}
         self.epoch = -1
+
+    @property
+    def score(self) -> float:
+        """The main metric of the epoch that is kept, on the selection slice."""
+        return self.best[0] if self.best else math.nan
 
     def on_validation_end(self, trainer: L.Trainer, pl_module: Any) -> None:
         if trainer.state.fn != "fit":
@@ -37,7 +43,7 @@ class KeepBest(Callback):
         load_trainable(pl_module.model, self.state)
 
     def state_dict(self) -> dict[str, Any]:
-        return {"epoch": self.epoch}
+        return {"epoch": self.epoch, "best": self.best}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        self.epoch = state_dict["epoch"]
+        self.epoch, self.best = state_dict["epoch"], state_dict["best"]

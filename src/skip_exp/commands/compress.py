@@ -12,7 +12,7 @@ from collections.abc import Sequence
 
 from skip_exp.commands.line import one_line_errors, parser
 from skip_exp.commands.train import add_arguments, show
-from skip_exp.utils import imports
+from skip_exp.utils import console, imports
 
 
 @one_line_errors(1)
@@ -24,6 +24,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     line.add_argument("--out", metavar="DIR", help="checkpoint to write; new or empty")
     options = vars(line.parse_intermixed_args(arguments))
     out = options.pop("out")
+    print(console.LOADING, flush=True)
     api = imports.load("skip_exp.api.compress")  # torch takes seconds: not for a refused argument
     small = api.compress(options.pop("model"), None, options.pop("file"), **options)
     show(small.folder)

@@ -19,7 +19,7 @@ from rich.console import Console
 from skip_exp import results
 from skip_exp.commands.line import one_line_errors, parser
 from skip_exp.report import steps, summary
-from skip_exp.utils import imports
+from skip_exp.utils import console, imports
 
 
 @one_line_errors(1)
@@ -29,6 +29,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     add_arguments(line)
     line.add_argument("--backbone", default="minilm", help="a choice of backbone=")
     options = vars(line.parse_intermixed_args(arguments))
+    print(console.LOADING, flush=True)
     api = imports.load("skip_exp.api.fit")  # torch takes seconds: not for a refused argument
     show(api.fit(options.pop("file"), **options).folder)
     return 0

@@ -180,7 +180,7 @@ class TrainerConfig:
     accelerator: str = key("auto", "auto, cpu, gpu or cuda.")
     devices: int = key(1, "Processes of a fit: one per GPU, or several on the CPU.")
     precision: str = key("auto", "auto, 32-true, bf16-mixed or 16-mixed.")
-    progress: bool = key(True, "Show progress bars.")
+    progress: bool = key(True, "Show a line per epoch, and bars on a terminal.")
 
     def __post_init__(self) -> None:
         one_of("trainer.accelerator", self.accelerator, ACCELERATORS)

@@ -12,6 +12,7 @@ from torch.utils.data import DataLoader, Sampler
 from skip_exp.data.batches import Batch, Row, collate
 from skip_exp.data.encode import EncodedTask
 from skip_exp.errors import ConfigError, DataError
+from skip_exp.utils import bars
 
 _MEGA = 50  # batches whose rows are sorted by length together
 # Train batches are padded to a multiple of this width. oneDNN compiles a kernel per shape and
@@ -126,7 +127,8 @@ class TextDataModule(L.LightningDataModule):
         order = sorted(range(len(rows)), key=lambda i: _length(rows[i]))
         parts = [order[i : i + self.eval_batch] for i in range(0, len(order), self.eval_batch)]
         # A single copy at the end: a copy per batch would synchronize with the GPU each time.
-        found = torch.cat([model(self._collate([rows[i] for i in part])) for part in parts]).cpu()
+        shown = bars.over(parts, len(parts), "teacher")
+        found = torch.cat([model(self._collate([rows[i] for i in part])) for part in shown]).cpu()
         return torch.empty_like(found).index_copy_(0, torch.tensor(order), found)
 
     def attribution_batches(self, samples: int, batch: int, seed: int) -> list[Batch]:

@@ -1,5 +1,6 @@
 """attribute: the relevance of every neuron for the task, computed once for all ratios."""
 
+import logging
 from collections.abc import Mapping
 from typing import Any
 
@@ -17,6 +18,9 @@ from skip_exp.models.sites import Relevance, Site, site_sizes
 from skip_exp.models.soft_prompt import SoftPromptModel
 from skip_exp.training.module import PromptTuner
 from skip_exp.training.trainer import act_between
+from skip_exp.utils import bars
+
+log = logging.getLogger(__name__)
 
 BATCH = 32  # texts of one pass; the size does not change the scores
 
@@ -32,6 +36,8 @@ def attribute(job: Job, dense: SoftPromptModel) -> tuple[Relevance, bool]:
         return Entry(callback.relevance)
 
     entry = job.stage("attribute", compute)
+    scored = sum(scores.numel() for scores in entry.tensors.values())
+    log.info("%s neurons and heads scored%s", f"{scored:,}", " (from the cache)" * entry.hit)
     return entry.tensors, entry.hit
 
 
@@ -94,4 +100,5 @@ def calibration(job: Job, device: torch.device) -> list[Batch]:
     batches = job.batches(job.cfg.tune, "attribute").attribution_batches(
         samples, BATCH, job.seed("attribute")
     )
-    return [{name: t.to(device) for name, t in batch.items()} for batch in batches]
+    moved = ({name: t.to(device) for name, t in batch.items()} for batch in batches)
+    return bars.counted(moved, "attribute")

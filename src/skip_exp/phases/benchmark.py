@@ -69,15 +69,21 @@ def compare(
         )
     )
     ratios = [a / b for a, b in zip(*times, strict=True)]
+    dense_ms, final_ms = (statistics.median(of_model) * 1e3 for of_model in times)
+    speedup = statistics.median(ratios)
+    if not contended:
+        log.info(
+            "%.1f ms -> %.1f ms per batch of %d: %.2fx", dense_ms, final_ms, settings.batch, speedup
+        )
     low, _, high = statistics.quantiles(ratios, n=4) if len(ratios) > 1 else (0.0, 0.0, 0.0)
     return {
         "batch": settings.batch,
         "seq_len": settings.seq_len,
         **place(device),
         "dtype": "float32",
-        "dense_ms": statistics.median(times[0]) * 1e3,
-        "final_ms": statistics.median(times[1]) * 1e3,
-        "speedup": statistics.median(ratios),
+        "dense_ms": dense_ms,
+        "final_ms": final_ms,
+        "speedup": speedup,
         "spread": (high - low) / 2,
         "contended": contended,
     }

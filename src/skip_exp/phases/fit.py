@@ -1,5 +1,6 @@
 """What tune and retune share: one fit of a model's trainable part, on one process or several."""
 
+import logging
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
@@ -19,6 +20,8 @@ from skip_exp.models.soft_prompt import SoftPromptModel
 from skip_exp.training import trainer
 from skip_exp.training.hidden import HiddenTargets
 from skip_exp.training.module import PromptTuner
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -54,8 +57,14 @@ def fit(
     tuner = PromptTuner(model, phase, settings, metrics, distill, teacher.hidden)
     data = job.batches(settings, phase, teacher.taught)
     best, curves = trainer.fit(tuner, data, job.trainer, job.metric, job.seed(phase), logger)
+    log_kept(job.metric, best.epoch, settings.epochs, best.score)
     replay(logger, [kept(phase, curves.points, best.epoch)])
     return best, curves
+
+
+def log_kept(metric: str, epoch: int, epochs: int, score: float, how: str = "kept") -> None:
+    """Log the selection score of the epoch that a fit ends with; -1 is the state before it."""
+    log.info("%s epoch %d of %d: %s %.1f", how, epoch + 1, epochs, metric, 100 * score)
 
 
 def teacher_of(job: Job, dense: SoftPromptModel) -> Teacher:

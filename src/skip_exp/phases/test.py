@@ -1,23 +1,37 @@
 """test: the dense, the pruned and the final model are scored, the reported split once."""
 
+import logging
 from typing import Any
 
 from skip_exp.cache.store import Entry
+from skip_exp.callbacks.epochs import Batches
 from skip_exp.data.metrics import build_metrics
 from skip_exp.job.job import Job
 from skip_exp.models.soft_prompt import SoftPromptModel
 from skip_exp.training.module import PromptTuner
 from skip_exp.training.trainer import eval_trainer
 
+log = logging.getLogger(__name__)
+
 
 def test(
     job: Job, dense: SoftPromptModel, pruned: SoftPromptModel, final: SoftPromptModel
 ) -> dict[str, Any]:
     """Scores of the three models, in fp32; without re-tuning pruned and final are the same."""
-    of_dense = job.stage("score", lambda: Entry(values=score(job, dense))).values
-    of_final = score(job, final)
-    of_pruned = score(job, pruned) if job.cfg.retune.enabled else of_final
-    return {"dense": of_dense, "pruned": of_pruned, "final": of_final}
+    entry = job.stage("score", lambda: Entry(values=score(job, dense)))
+    found = {"dense": entry.values}
+    _log(job, "dense", entry.values, " (from the cache)" if entry.hit else "")
+    for state, model in (("pruned", pruned), ("final", final)):
+        if state == "pruned" or job.cfg.retune.enabled:
+            scored = score(job, model)
+            _log(job, state, scored)
+        found[state] = scored
+    return found
+
+
+def _log(job: Job, state: str, found: dict[str, Any], note: str = "") -> None:
+    scores = (f"{name} {100 * value:.1f}" for name, value in found["validation"].items())
+    log.info("%-6s  %s%s", state, "  ".join(scores), note)
 
 
 def score(job: Job, model: SoftPromptModel) -> dict[str, Any]:
@@ -43,4 +57,5 @@ def select_score(job: Job, model: SoftPromptModel) -> float:
 def score_rows(job: Job, model: SoftPromptModel, loader: Any) -> dict[str, float]:
     """{metric: value} of one model on the rows of ``loader``."""
     tuner = PromptTuner(model, "test", job.cfg.retune, build_metrics(job.data.spec))
-    return dict(eval_trainer(job.trainer).test(tuner, loader, verbose=False)[0])
+    trainer = eval_trainer(job.trainer, [Batches("scoring")])
+    return dict(trainer.test(tuner, loader, verbose=False)[0])

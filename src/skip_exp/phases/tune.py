@@ -8,7 +8,7 @@ from skip_exp.cache.store import Entry
 from skip_exp.callbacks.curves import kept, replay
 from skip_exp.job.job import Job
 from skip_exp.models.soft_prompt import SoftPromptModel, load_trainable, trainable_state
-from skip_exp.phases.fit import fit
+from skip_exp.phases.fit import fit, log_kept
 
 log = logging.getLogger(__name__)
 
@@ -25,12 +25,13 @@ def tune(job: Job, logger: Logger | None) -> tuple[SoftPromptModel, bool]:
 
     def compute() -> Entry:
         best, curves = fit(job, model, job.cfg.tune, "tune", logger)
-        return Entry(trainable_state(model), {"curves": curves.points, "epoch": best.epoch})
+        found = {"curves": curves.points, "epoch": best.epoch, "score": best.score}
+        return Entry(trainable_state(model), found)
 
     entry = job.stage("tune", compute)
     if entry.hit:
         load_trainable(model, entry.tensors)
         curves, epoch = entry.values["curves"], entry.values["epoch"]
         replay(logger, [*curves, kept("tune", curves, epoch)])
-        log.info("tune: loaded from the cache (best epoch: %d of %d)", epoch + 1, len(curves))
+        log_kept(job.metric, epoch, len(curves), entry.values["score"], "from the cache:")
     return model, entry.hit

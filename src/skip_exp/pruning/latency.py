@@ -17,6 +17,7 @@ from skip_exp.errors import ConfigError
 from skip_exp.models.sites import Keep, Shape, Site, Sublayer
 from skip_exp.models.soft_prompt import SoftPromptModel
 from skip_exp.pruning.surgery import cut
+from skip_exp.utils import bars
 from skip_exp.utils.timing import interleave
 
 # Between the widths that are measured time is interpolated.
@@ -121,7 +122,8 @@ def measure(model: SoftPromptModel, inputs: Mapping[str, Tensor]) -> Table:
         sizes = (value for key, value in vars(shape).items() if key != "name")
         alike.setdefault((shape.name.stack, shape.name.part, *sizes), []).append(shape)
     total, rest = _passes(model, inputs, [{}, nothing(model.shapes())])
-    timed = [(shapes, _curves(model, inputs, shapes)) for shapes in alike.values()]
+    counted = bars.over(alike.values(), len(alike), "timing sublayers")
+    timed = [(shapes, _curves(model, inputs, shapes)) for shapes in counted]
     # What they take one by one adds up to somewhat more or less than what they take together.
     together = sum(curves[shapes[0].whole].seconds[-1] for shapes, curves in timed)
     scale = max(0.0, total - rest) / (together or 1.0)

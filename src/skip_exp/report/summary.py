@@ -14,14 +14,15 @@ if TYPE_CHECKING:
     import pandas as pd
 
 REMARKS = ("variant", "note")  # columns that wrap within their cells
+FINAL = "final "  # what columns of metrics beside the main one start with
 REMARK = 16  # characters that a remark needs at least
 
 
 def table(results: Sequence[Mapping[str, Any]], width: int = 160) -> Table:
     """The jobs in the order given, within ``width``; attribution and seed only where they differ.
 
-    Where the columns are too wide, values that all jobs share go into the title, then the sizes,
-    which follow from the ratio, are left out.
+    Where the columns are too wide, values that all jobs share go into the title. Then the sizes,
+    which follow from the ratio, and then the metrics beside the main one are left out.
     """
     from skip_exp.report import tables  # it brings pandas
 
@@ -31,8 +32,10 @@ def table(results: Sequence[Mapping[str, Any]], width: int = 160) -> Table:
         shared = [n for n in ("task", "backbone", "metric", "data") if text[n].nunique() == 1]
         title = ", ".join([title, *text[shared].iloc[0]])
         text = text.drop(columns=shared)
-    if _width(text) > width:
-        text = text.drop(columns=["block %", "all %"])
+    beside = [name for name in text if name.startswith(FINAL)]
+    for less in (["block %", "all %"], beside):
+        if _width(text) > width:
+            text = text.drop(columns=less)
     view, fits = tables.console(text, title), _width(text) <= width
     for column in view.columns:  # at last a name may go over two lines
         column.no_wrap = fits and column.header not in REMARKS
@@ -62,6 +65,7 @@ def _text(results: Sequence[Mapping[str, Any]]) -> "pd.DataFrame":
     columns |= {"variant": frame.variants(jobs), "metric": jobs["metric"]}
     columns |= {"ratio": jobs["ratio"].map("{:g}".format)}
     columns |= {phase: jobs[f"metric/{phase}"].map(tables.percent) for phase in STATES}
+    columns |= {FINAL + name: _finals(results, name) for name in _beside(results)}
     columns |= {
         "block %": jobs["params/block_pruned"].map(tables.percent),
         "all %": jobs["params/all_pruned"].map(tables.percent),
@@ -75,6 +79,21 @@ def _text(results: Sequence[Mapping[str, Any]]) -> "pd.DataFrame":
     text = tables.without_empty(text)
     others = text.columns.difference(["note"])
     return text.assign(**text[others].replace({"": "-", "nan": "-", "<NA>": "-"}))
+
+
+def _beside(results: Sequence[Mapping[str, Any]]) -> list[str]:
+    """The metrics that tasks ask for beside their main one, in order."""
+    asked = dict.fromkeys(name for result in results for name in result.get("metrics") or {})
+    main = {(result.get("metric") or {}).get("name") for result in results}
+    return [name for name in asked if name != "extra" and main != {name}]
+
+
+def _finals(results: Sequence[Mapping[str, Any]], name: str) -> list[str]:
+    """Per job the final model's value of a metric, in percent."""
+    from skip_exp.report import tables  # it brings pandas
+
+    found = ((result.get("metrics") or {}).get(name) or {} for result in results)
+    return [tables.percent(scores.get("final")) for scores in found]
 
 
 def _notes(jobs: "pd.DataFrame") -> list[str]:

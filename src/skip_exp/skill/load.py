@@ -7,6 +7,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+from skip_exp import results
 from skip_exp.errors import SkipError
 from skip_exp.models.backbones import Backbone, load_backbone
 from skip_exp.models.precision import check_precision, to_bf16, wants_bf16
@@ -39,7 +40,7 @@ class Skill(Served):
         """Read a skill on the CPU.
 
         Args:
-            folder: the folder of the skill.
+            folder: the folder of the skill or of its job.
             backbone: folder or hub id of the backbone, if it has moved.
             precision: ``32-true``; ``bf16``: weights and activations in bf16, the readout in fp32;
                 ``auto``: bf16 if the processor multiplies it, else fp32.
@@ -49,7 +50,7 @@ class Skill(Served):
                 unknown version; the backbone cannot be loaded or is not the skill's own.
         """
         check_precision(precision)
-        folder = Path(folder)
+        folder = skill_of(Path(folder))
         with _LOADING:
             if not (folder / RECORD).is_file():
                 _refuse_export(folder)
@@ -141,6 +142,15 @@ class Skill(Served):
 
         export(self, Path(folder), format, int8=int8)
         return Path(folder)
+
+
+def skill_of(folder: Path) -> Path:
+    """The skill of a job's folder; of a reused job it lies elsewhere. Else ``folder`` itself."""
+    if (folder / RECORD).is_file():
+        return folder
+    job = folder.parent if folder.name == "skill" else folder
+    skill = (results.finished(job) or {}).get("skill")
+    return job / skill if isinstance(skill, str) else folder
 
 
 def _refuse_export(folder: Path) -> None:

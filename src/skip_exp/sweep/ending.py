@@ -14,6 +14,7 @@ from rich.console import Console
 
 from skip_exp import results
 from skip_exp.report import summary
+from skip_exp.report.steps import steps
 from skip_exp.sweep import progress
 from skip_exp.sweep.state import STARTED
 
@@ -37,7 +38,10 @@ def finish() -> bool:
         print(f"error: {os.path.relpath(folder)}: no job left a result there", file=sys.stderr)
     if STARTED.multirun or (done and not STARTED.failed):
         print(f"results: {os.path.relpath(folder)}")
-        print(f"next:    {_next_command(folder)}")
+    if STARTED.multirun:
+        print(f"report:  skip-exp report {shlex.quote(os.path.relpath(folder))}")
+    elif done and not STARTED.failed:
+        print(steps(done[0]))
     return 0 < len(done) == len(found) and not lost and not STARTED.failed
 
 
@@ -61,12 +65,3 @@ def _number(result: dict[str, Any]) -> tuple[int, str]:
     name = Path(result["path"]).parent.name
     number = re.match(r"\d+", name)
     return int(number.group()) if number and STARTED.multirun else 0, name
-
-
-def _next_command(folder: Path) -> str:
-    """The report of a sweep, or a sweep over ratios after a single job."""
-    if STARTED.multirun:
-        return f"python -m skip_exp report {os.path.relpath(folder)}"
-    replaced = ("prune.ratio=", "prune.max_drop=", "hydra.")
-    kept = [arg for arg in sys.argv[1:] if not arg.startswith(replaced)]
-    return f"python -m skip_exp {shlex.join(kept)} prune.ratio=0.3,0.5,0.7 -m"

@@ -15,6 +15,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from skip_exp import results
+from skip_exp.cache.versions import PIPELINE
 from skip_exp.config import refusals, together
 from skip_exp.errors import SkipError, first_line
 from skip_exp.job import attempts
@@ -39,7 +40,9 @@ def job(cfg: DictConfig) -> None:
         workers.settle(settings.trainer)
         if attempts.repeat(settings):
             return
-        pipeline = imports.load("skip_exp.pipeline")  # late: torch takes seconds to import
+        if PIPELINE not in sys.modules:
+            log.info(console.LOADING)
+        pipeline = imports.load(PIPELINE)  # late: torch takes seconds to import
         logging.captureWarnings(True)  # into the log file
         console.quiet_lightning()
         pipeline.run(settings)

@@ -1,7 +1,6 @@
 """Progress of a sweep, logged at the start of each job by the process that runs it."""
 
 import logging
-import math
 import time
 from collections.abc import Sequence
 from itertools import product
@@ -15,6 +14,7 @@ from hydra.types import RunMode
 from omegaconf import OmegaConf
 
 from skip_exp import results
+from skip_exp.utils.bars import duration
 
 log = logging.getLogger(__name__)
 
@@ -50,8 +50,7 @@ def left(elapsed: float, done: int, total: int) -> str:
     """Time left, e.g. ``8 min``, after ``done`` jobs in ``elapsed`` seconds; empty if unknown."""
     if not 0 < done < total:
         return ""
-    minutes = elapsed / done * (total - done) / 60
-    return f"{math.ceil(minutes)} min" if minutes < 90 else f"{minutes / 60:.1f} h"
+    return duration(elapsed / done * (total - done))
 
 
 def jobs(hydra: Any) -> list[list[str]] | None:

@@ -97,7 +97,7 @@ class PromptTuner(L.LightningModule):
         loss = loss * batch.get("weight", 1)
         self._total = self._total + loss.detach()
         name, rows = f"{self.phase}/train_loss", len(batch["labels"])
-        self.log(name, loss, batch_size=rows, prog_bar=True, sync_dist=True)
+        self.log(name, loss, batch_size=rows, sync_dist=True)
         return loss
 
     def on_validation_start(self) -> None:
@@ -117,7 +117,7 @@ class PromptTuner(L.LightningModule):
     def on_validation_epoch_end(self) -> None:
         self.log(f"{self.phase}/select_loss", self.select_loss.compute())
         for name, value in self.select_metrics.compute().items():
-            self.log(f"{self.phase}/select_{name}", value, prog_bar=True)
+            self.log(f"{self.phase}/select_{name}", value)
         self.select_loss.reset()
         self.select_metrics.reset()
 

@@ -1,7 +1,5 @@
 """Lightning trainers that fit and score a `PromptTuner`."""
 
-import multiprocessing
-import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
@@ -9,7 +7,7 @@ from typing import Any
 import lightning as L
 import torch
 from lightning.fabric.plugins.environments.lightning import LightningEnvironment
-from lightning.pytorch.callbacks import Callback, EarlyStopping, TQDMProgressBar
+from lightning.pytorch.callbacks import Callback, EarlyStopping
 from lightning.pytorch.loggers import Logger
 
 from skip_exp.callbacks.curves import Curves, replay
@@ -20,6 +18,7 @@ from skip_exp.errors import ConfigError
 from skip_exp.models.precision import multiplies_bf16
 from skip_exp.training.module import PromptTuner
 from skip_exp.training.processes import Processes, watched
+from skip_exp.utils.bars import is_joblib_worker
 
 CLIP = 1.0  # largest norm of the gradient
 
@@ -43,7 +42,7 @@ def usable(settings: TrainerConfig) -> TrainerConfig:
         raise ConfigError("trainer.precision", precision, why)
     if accelerator == "cuda" and devices > (gpus := torch.cuda.device_count()):
         raise ConfigError("trainer.devices", devices, f"must be at most {gpus}, the GPUs here")
-    if devices > 1 and _is_joblib_worker():  # those cannot start processes of their own
+    if devices > 1 and is_joblib_worker():  # those cannot start processes of their own
         raise ConfigError("trainer.devices", devices, "must be 1 with hydra/launcher=joblib")
     if precision == "auto":
         native = torch.cuda.is_bf16_supported() if accelerator == "cuda" else multiplies_bf16()
@@ -89,9 +88,10 @@ def fit_trainer(
     name, patience = f"{tuner.phase}/select_{metric}", tuner.settings.patience
     several = settings.devices > 1
     stop = EarlyStopping(name, mode="max", patience=patience, check_finite=False)
+    lines = [EpochLines(tuner.phase, metric)] if settings.progress else []
     return _trainer(
         settings,
-        [*callbacks, stop, *progress(settings)],
+        [*callbacks, stop, *lines],
         **({"strategy": Processes(), "plugins": LightningEnvironment()} if several else {}),
         devices=settings.devices,
         use_distributed_sampler=False,  # the data module splits the batches
@@ -115,7 +115,7 @@ def _trainer(settings: TrainerConfig, callbacks: list[Callback], **options: Any)
         deterministic=True,
         enable_checkpointing=False,
         enable_model_summary=False,
-        enable_progress_bar=any(isinstance(each, TQDMProgressBar) for each in callbacks),
+        enable_progress_bar=False,
         callbacks=callbacks,
         **options,
     )
@@ -134,16 +134,3 @@ def act_between(settings: TrainerConfig, module: PromptTuner, callback: Callback
 def root_device(settings: TrainerConfig) -> torch.device:
     """Device of a trainer with these settings."""
     return eval_trainer(settings).strategy.root_device
-
-
-def progress(settings: TrainerConfig) -> list[Callback]:
-    """A progress bar on an interactive terminal, elsewhere one line per epoch."""
-    if not settings.progress:
-        return []
-    draws = sys.stdout.isatty() and not _is_joblib_worker()
-    return [TQDMProgressBar(refresh_rate=10) if draws else EpochLines()]
-
-
-def _is_joblib_worker() -> bool:
-    """Whether this process is a joblib worker, which shares its terminal with others."""
-    return multiprocessing.get_start_method(allow_none=True) == "loky"

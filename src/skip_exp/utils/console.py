@@ -6,6 +6,8 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+LOADING = "skip_exp: loading torch ..."  # said before imports that take seconds
+
 
 def quiet_lightning() -> None:
     """Silence Lightning's hardware notes and tips."""

@@ -2,12 +2,13 @@
 
 import logging
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
 import torch
 
+from skip_exp.utils import bars
 from skip_exp.utils.files import acquire, machine_lock
 from skip_exp.utils.machine import BUSY, Load, processor
 
@@ -16,16 +17,23 @@ T = TypeVar("T")
 
 
 class Clock:
-    """Announces each phase and measures it: ``seconds`` by phase, and ``total`` since its start."""
+    """Announces each phase and measures it: ``seconds`` by phase, and ``total`` since its start.
 
-    def __init__(self) -> None:
+    Args:
+        phases: those that are announced, in order, e.g. as ``[2/6] attribute``.
+    """
+
+    def __init__(self, phases: Sequence[str]) -> None:
+        self.announced = phases
         self.start = time.perf_counter()
         self.phases: dict[str, float] = {}
 
     @contextmanager
     def __call__(self, phase: str) -> Iterator[None]:
         """Measure one phase."""
-        log.info("%s ...", phase)
+        if phase in self.announced:
+            place = f"{self.announced.index(phase) + 1}/{len(self.announced)}"
+            log.info("[%s] %s", place, phase)
         start = time.perf_counter()
         yield
         self.phases[phase] = time.perf_counter() - start
@@ -78,7 +86,8 @@ def interleave(
     """Seconds of each call, [calls][repeats]: A B A B ..., so that drift hits all alike."""
     synchronise = synchronise or (lambda: None)
     times: list[list[float]] = [[] for _ in calls]
-    for round_ in range(warmup + repeats):
+    rounds = warmup + repeats
+    for round_ in bars.over(range(rounds), rounds, "benchmark"):
         for call, times_of_call in zip(calls, times, strict=True):
             synchronise()
             start = time.perf_counter()

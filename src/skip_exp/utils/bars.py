@@ -1,0 +1,82 @@
+"""Bars for what takes longer than five seconds, on a terminal only; durations as text."""
+
+import math
+import multiprocessing
+import sys
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from typing import Any, TypeVar
+
+from tqdm import tqdm
+
+T = TypeVar("T")
+
+AFTER = 5  # seconds until a bar appears
+LOOK = "{desc} |{bar:30}| {n_fmt} of {total_fmt}, about {remaining} left"
+
+_allowed = False
+
+
+@contextmanager
+def allowed(wanted: bool) -> Iterator[None]:
+    """Within the block bars are shown, if standard output is a terminal of this process alone."""
+    global _allowed
+    before, _allowed = _allowed, wanted and sys.stdout.isatty() and not is_joblib_worker()
+    try:
+        yield
+    finally:
+        _allowed = before
+
+
+def bar(total: int | None, what: str) -> Any:
+    """A bar of ``total`` steps with ``update()`` and ``close()``; closed, it leaves no trace."""
+    return tqdm(
+        total=total,
+        desc=what,
+        bar_format=LOOK,
+        delay=AFTER,
+        leave=False,
+        dynamic_ncols=True,
+        file=sys.stdout,
+        disable=not _allowed,
+    )
+
+
+def over(items: Iterable[T], total: int, what: str) -> Iterator[T]:
+    """The items, counted by a bar."""
+    shown = bar(total, what)
+    try:
+        for item in items:
+            yield item
+            shown.update()
+    finally:
+        shown.close()
+
+
+class Counted(list[T]):
+    """A list whose iterations are counted by a bar."""
+
+    what = ""
+
+    def __iter__(self) -> Iterator[T]:
+        return over(super().__iter__(), len(self), self.what)
+
+
+def counted(items: Iterable[T], what: str) -> list[T]:
+    """The items as a list that shows a bar whenever they are iterated."""
+    found = Counted(items)
+    found.what = what
+    return found
+
+
+def duration(seconds: float) -> str:
+    """``20 s``, ``8 min`` or ``3.0 h``, rounded up."""
+    if seconds < 90:
+        return f"{max(1, math.ceil(seconds))} s"
+    minutes = seconds / 60
+    return f"{math.ceil(minutes)} min" if minutes < 90 else f"{minutes / 60:.1f} h"
+
+
+def is_joblib_worker() -> bool:
+    """Whether this process is a joblib worker, which shares its terminal with others."""
+    return multiprocessing.get_start_method(allow_none=True) == "loky"
