@@ -114,9 +114,11 @@ addEventListener("load", () => {{
   const limit = root.clientWidth + 1;
   const wide = [...page.body.querySelectorAll("*")].filter(
     (each) => !each.closest(".scroll") && each.getBoundingClientRect().right > limit);
+  const final = [...page.querySelectorAll("thead th")].find((each) => each.innerText == "final");
+  const seen = final.getBoundingClientRect().right < limit;
   const rows = page.querySelectorAll("tbody tr").length;
   document.body.textContent = `width ${{root.clientWidth}} scroll ${{root.scrollWidth}} `
-    + `wide ${{wide.map((each) => each.tagName)}} rows ${{rows}}`;
+    + `wide ${{wide.map((each) => each.tagName)}} final ${{seen}} rows ${{rows}}`;
 }});</script>"""
 
 
@@ -133,5 +135,5 @@ def test_page_fits_in_chromium(made, tmp_path, width):
         f"file://{tmp_path}/probe.html",
     ]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60)
-    assert f"width {width} scroll {width} wide  rows" in done.stdout
+    assert f"width {width} scroll {width} wide  final true rows" in done.stdout
     assert "CONSOLE" not in done.stderr

@@ -83,8 +83,10 @@ def test_paths_of_pruning_start_from_dense_at_zero():
     scores = {"name": "accuracy", "dense": 0.8, "pruned": 0.5, "final": 0.7}
     shown, legend = drawn(figures.pruning, result(metric=scores))
     ((title, svg),) = shown.items()
-    assert title == "sst2 · minilm" and list(legend) == ["activation_gradient"]
-    assert {"majority class", "0", "100"} <= set(inside(svg, "text"))
+    assert title == "sst2 · minilm" and list(legend) == ["activation_gradient", figures.MAJORITY]
+    texts = set(inside(svg, "text"))
+    assert {"0", "100"} <= texts and figures.MAJORITY not in texts  # which would cover a curve
+    assert figures.MAJORITY not in drawn(figures.pruning, result(metric=scores, majority={}))[1]
     left, width = 0.14 * figures.WIDTH, 0.82 * figures.WIDTH
     pruned, final = paths(svg, "c0")
     for path in (pruned, final):
@@ -95,7 +97,7 @@ def test_paths_of_pruning_start_from_dense_at_zero():
 
 def test_the_control_is_in_the_legend_with_the_methods():
     shown, legend = drawn(figures.pruning, result(), result(attribution="random"))
-    assert list(legend) == ["activation_gradient", "random"]
+    assert list(legend) == ["activation_gradient", "random", figures.MAJORITY]
     assert len(paths(shown["sst2 · minilm"], "control")) == 2
 
 

@@ -42,6 +42,7 @@ STYLES = [
     *(Style("c3", "^", "▲"), Style("c4", "v", "▼"), Style("c5", "P", "✚")),
 ]
 CONTROL = Style("control", "x", "✕")
+MAJORITY = "majority class"  # named in the legend alone: in the drawing it would cover a curve
 Drawings = tuple[list[tuple[str, str]], dict[str, Style]]  # titles with their SVG; the legend
 
 
@@ -75,7 +76,7 @@ def pruning(cells: pd.DataFrame) -> Drawings:
     """Metric against the fraction pruned, per task and backbone: pruned and final."""
     variant = (" (" + cells["variant"] + ")").where(cells["variant"] != "", "")
     cells = cells.assign(method=cells["attribution"] + variant)[cells["n"] > 0]
-    legend, drawings = styles(cells["method"]), []
+    legend, drawings, line = styles(cells["method"]), [], dict[str, Style]()
     shown = cells.dropna(subset=["metric/pruned mean", "metric/final mean"], how="all")
     shown = shown.dropna(subset=["params/block_pruned mean"])
     for (_, task, backbone), part in shown.groupby(["sample", "task", "backbone"]):
@@ -83,8 +84,7 @@ def pruning(cells: pd.DataFrame) -> Drawings:
         axes.set_xlim(0, 100)
         if pd.notna(majority := part["majority"].iloc[0]):
             axes.axhline(100 * majority, color=INK["muted"], linestyle=":", lw=1, clip_on=False)
-            place: Any = {"xycoords": ("axes fraction", "data"), "textcoords": "offset points"}
-            axes.annotate("majority class", (1, 100 * majority), (0, 3), ha="right", **place)
+            line = {MAJORITY: Style("muted", "", "⋯")}
         for name, group in part.groupby("method", sort=False):
             dense = _points(group.head(1), "dense", 0.0)
             for phase in ("pruned", "final"):
@@ -92,7 +92,7 @@ def pruning(cells: pd.DataFrame) -> Drawings:
                 path = pd.concat([dense, points.sort_values("x")])
                 _add(axes, legend[str(name)], points, path, is_hollow=phase == "pruned")
         drawings.append(_svg(axes, f"{task} · {backbone}", part))
-    return drawings, legend
+    return drawings, legend | line
 
 
 def _points(cells: pd.DataFrame, phase: str, x: Any) -> pd.DataFrame:

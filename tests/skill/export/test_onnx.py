@@ -19,7 +19,7 @@ from skip_exp.skill.export.onnx.write import ROUNDING, compare_onnx
 from tests.helpers.saved import WORDS, Saved, save_tiny_skill
 from tests.helpers.written import ROOT
 
-TEXTS = ["a warm film", "dull", "the plot is long and the film was not funny", "very good", ""]
+TEXTS = ["a warm film", "dull", "the plot is long [SEP] not </s> funny", "very good", ""]
 MANY = [" ".join(np.random.default_rng(i).choice(WORDS, 1 + i % 9)) for i in range(40)]
 CASES = {
     "bert": ("bert", "prefix", "head", False),
