@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from skip_exp import __version__
 from skip_exp.__main__ import COMMANDS, main
 from skip_exp.config.schema import conf_dir
 from tests.conftest import Cli
@@ -44,6 +45,11 @@ def test_help_fits_a_screen_and_names_commands_groups_and_choices(cli: Cli, tmp_
     assert re.findall(r"^  skip-exp ([a-z]\w+)", ended.out, re.M) == list(COMMANDS)
     for word in ("bert_base", "wandb", "mine", "rte", "prune.ratio=0.5", "joblib"):
         assert re.search(rf"[ ]{re.escape(word)}(,|$| )", ended.out, re.M), word
+
+
+def test_the_version_is_ours(cli: Cli) -> None:
+    ended = cli("--version")
+    assert (ended.code, ended.out) == (0, f"skip_exp {__version__}\n")
 
 
 @pytest.mark.parametrize("arguments", [["predicts"], ["+task=rte", "predict"]])

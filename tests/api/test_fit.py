@@ -157,6 +157,8 @@ def test_train_is_fit_on_the_command_line(
     printed = capsys.readouterr().out
     lines = dict(line.split(None, 1) for line in printed.splitlines() if line[:1].islower())
     assert {"skill:", "predict:", "export:", "sweep:"} <= set(lines)
+    for shown in ("[1/5] tune", "kept epoch ", "[5/5] test", "final   accuracy "):
+        assert f"\n{shown}" in printed
     assert "skip-exp predict" in lines["predict:"] and "skill" in lines["predict:"]
     task = skill.parent / "conf" / "task" / "mine.yaml"
     assert "validation" in task.read_text()

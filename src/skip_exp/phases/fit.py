@@ -64,7 +64,8 @@ def fit(
 
 def log_kept(metric: str, epoch: int, epochs: int, score: float, how: str = "kept") -> None:
     """Log the selection score of the epoch that a fit ends with; -1 is the state before it."""
-    log.info("%s epoch %d of %d: %s %.1f", how, epoch + 1, epochs, metric, 100 * score)
+    place = f"{how} epoch {epoch + 1} of {epochs}"
+    log.info("%s: %s %.1f on the selection slice", place, metric, 100 * score)
 
 
 def teacher_of(job: Job, dense: SoftPromptModel) -> Teacher:

@@ -62,7 +62,9 @@ def _text(results: Sequence[Mapping[str, Any]]) -> "pd.DataFrame":
     jobs = frame.rows(results)
     optional = [name for name in ("attribution", "seed") if jobs[name].nunique(dropna=False) > 1]
     columns: dict[str, Any] = {name: jobs[name] for name in ("task", "backbone", *optional)}
-    columns |= {"variant": frame.variants(jobs), "metric": jobs["metric"]}
+    several = len(jobs) > 1  # what one job varies is its command
+    variants = frame.variants(jobs) if several else [""] * len(jobs)
+    columns |= {"variant": variants, "metric": jobs["metric"]}
     columns |= {"ratio": jobs["ratio"].map("{:g}".format)}
     columns |= {phase: jobs[f"metric/{phase}"].map(tables.percent) for phase in STATES}
     columns |= {FINAL + name: _finals(results, name) for name in _beside(results)}
