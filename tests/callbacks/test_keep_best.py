@@ -1,12 +1,13 @@
-"""The epoch that a fit keeps."""
+"""The epoch that a fit keeps, and the one that ends it."""
 
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
+from lightning.pytorch.callbacks import Callback
 
-from skip_exp.callbacks.keep_best import KeepBest
+from skip_exp.callbacks.keep_best import KeepBest, Patience
 from tests.helpers.tiny import tiny_model
 
 
@@ -19,8 +20,31 @@ from tests.helpers.tiny import tiny_model
     ],
 )
 def test_the_best_epoch_is_kept(scores: list[float], losses: list[float], kept: int) -> None:
-    module: Any = SimpleNamespace(model=tiny_model("bert", "prefix", "head", labels=2))
     best = KeepBest("tune", "f1")
+    assert not any(stops(best, scores, losses))
+    assert best.epoch == kept
+
+
+@pytest.mark.parametrize(
+    ("scores", "losses", "last"),
+    [
+        ([0.1, 0.8, 0.7, 0.7, 0.7], [1.0, 1.0, 0.9, 0.8, 0.7], 3),
+        ([0.1, 0.8, 0.8, 0.8, 0.8], [1.0, 1.0, 0.9, 0.8, 0.7], None),  # tied, but the loss falls
+        ([0.1, 0.8, 0.8, 0.8, 0.8], [1.0, 1.0, 1.0, 1.1, 0.7], 3),
+        ([0.9, 0.7, 0.8, 0.6, 0.8], [1.0, 1.0, 1.0, 1.0, 0.9], None),  # the start does not count
+    ],
+)
+def test_a_fit_ends_after_two_epochs_that_are_no_better(
+    scores: list[float], losses: list[float], last: int | None
+) -> None:
+    ended = stops(Patience("tune", "f1", 2), scores, losses)
+    assert (ended.index(True) if any(ended) else None) == last
+
+
+def stops(callback: Callback, scores: list[float], losses: list[float]) -> list[bool]:
+    """Whether the callback ends the fit, after the state before training and after each epoch."""
+    module: Any = SimpleNamespace(model=tiny_model("bert", "prefix", "head", labels=2))
+    ended = []
     for epoch, (score, loss) in enumerate(zip(scores, losses, strict=True)):
         metrics = {"tune/select_f1": torch.tensor(score), "tune/select_loss": torch.tensor(loss)}
         trainer: Any = SimpleNamespace(
@@ -28,6 +52,8 @@ def test_the_best_epoch_is_kept(scores: list[float], losses: list[float], kept: 
             callback_metrics=metrics,
             sanity_checking=epoch == 0,
             current_epoch=epoch - 1,
+            should_stop=False,
         )
-        best.on_validation_end(trainer, module)
-    assert best.epoch == kept
+        callback.on_validation_end(trainer, module)
+        ended.append(trainer.should_stop)
+    return ended

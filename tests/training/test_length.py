@@ -1,10 +1,13 @@
-"""The number of re-tuning epochs."""
+"""The number of epochs."""
+
+from collections.abc import Sequence
+from typing import Any
 
 import pytest
 
-from skip_exp.config.schema import RetuneConfig
+from skip_exp.config.schema import RetuneConfig, TrainConfig
 from skip_exp.errors import ConfigError
-from skip_exp.training.length import after_cut, cost_left
+from skip_exp.training.length import after_cut, cost_left, for_rows, is_improving
 
 
 @pytest.mark.parametrize(
@@ -29,6 +32,41 @@ def test_epochs_and_patience_are_multiplied(
 def test_the_default_epochs_stay_within_the_budget(ratio: float, epochs: int) -> None:
     """The fixed cost counts in every epoch: without it, 0.99 would get 90 epochs."""
     assert after_cut(RetuneConfig(), cost_left(1 - ratio)).epochs == epochs
+
+
+@pytest.mark.parametrize(
+    ("rows", "epochs", "patience"),
+    [(10_000, 8, 3), (1_200, 8, 3), (1_180, 9, 4), (144, 60, 23), (10, 300, 113)],
+)
+def test_few_rows_get_more_epochs(rows: int, epochs: int, patience: int) -> None:
+    """At least 300 steps of 32 texts; the patience stays the same fraction of the epochs."""
+    found = for_rows(TrainConfig(), rows)
+    assert (found.epochs, found.patience) == (epochs, patience)
+
+
+def test_a_given_number_of_epochs_is_that_number() -> None:
+    assert for_rows(given := TrainConfig(epochs=2), 10) == given
+    assert for_rows(RetuneConfig(), 100_000).epochs == after_cut(RetuneConfig(), 1.0).epochs == 3
+
+
+@pytest.mark.parametrize(
+    ("scores", "losses", "expected"),
+    [
+        ([0.5, 0.6, 0.7, 0.8], [1.0, 0.8, 0.6, 0.599], True),  # the last epoch is the best
+        ([0.5, 0.8, 0.8, 0.8], [1.0, 0.9, 0.8, 0.7], True),  # the score is tied, the loss falls
+        ([0.5, 0.8, 0.7, 0.8], [1.0, 0.6, 0.6, 0.599], False),
+        ([0.5, 0.8, 0.7, 0.9], [1.0, 0.6, 0.5, 0.51], False),
+        ([0.5], [1.0], False),  # nothing to compare with
+    ],
+)
+def test_what_ends_while_it_still_improves(
+    scores: Sequence[float], losses: Sequence[float], expected: bool
+) -> None:
+    curves: list[dict[str, Any]] = [
+        {"select_f1": score, "select_loss": loss}
+        for score, loss in zip(scores, losses, strict=True)
+    ]
+    assert is_improving(curves, "f1") is expected
 
 
 @pytest.mark.parametrize("budget", [-0.1, float("inf"), float("nan")])

@@ -1,4 +1,4 @@
-"""Restores the best epoch of a fit."""
+"""Restores the best epoch of a fit, and ends a fit that gets no better."""
 
 import math
 from typing import Any
@@ -31,9 +31,7 @@ class KeepBest(Callback):
     def on_validation_end(self, trainer: L.Trainer, pl_module: Any) -> None:
         if trainer.state.fn != "fit":
             return
-        metrics = trainer.callback_metrics
-        score = metrics[f"{self.phase}/select_{self.metric}"].item()
-        key = (score, -metrics[f"{self.phase}/select_loss"].item())
+        key = quality(trainer, self.phase, self.metric)
         if self.best is None or key > self.best:
             self.best = key
             self.epoch = -1 if trainer.sanity_checking else trainer.current_epoch
@@ -47,3 +45,31 @@ class KeepBest(Callback):
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self.epoch, self.best = state_dict["epoch"], state_dict["best"]
+
+
+class Patience(Callback):
+    """Ends a fit after ``patience`` epochs that are no better, by score and then by loss.
+
+    The state before the first epoch does not count: a fit may start with a loss.
+    """
+
+    def __init__(self, phase: str, metric: str, patience: int) -> None:
+        self.phase, self.metric, self.patience = phase, metric, patience
+        self.best: tuple[float, float] | None = None
+        self.waited = 0
+
+    def on_validation_end(self, trainer: L.Trainer, pl_module: Any) -> None:
+        if trainer.state.fn != "fit" or trainer.sanity_checking:
+            return
+        key = quality(trainer, self.phase, self.metric)
+        if self.best is None or key > self.best:
+            self.best, self.waited = key, 0
+        else:
+            self.waited += 1
+        trainer.should_stop = trainer.should_stop or self.waited >= self.patience
+
+
+def quality(trainer: L.Trainer, phase: str, metric: str) -> tuple[float, float]:
+    """Selection score of the last epoch, and its negative loss, which decides between equals."""
+    found = trainer.callback_metrics
+    return found[f"{phase}/select_{metric}"].item(), -found[f"{phase}/select_loss"].item()

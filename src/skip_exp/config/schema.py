@@ -86,13 +86,21 @@ class TrainConfig:
     phase: ClassVar[str] = "tune"
     trains: ClassVar[tuple[str, ...]] = TRAIN
 
-    epochs: int = key(8, "Largest number of epochs.")
+    epochs: int | None = key(
+        None,
+        "Largest number of epochs; null: 8 in tune and 3 in retune, with few rows as many as make "
+        "300 and 200 steps.",
+    )
     lr: float = key(2e-2, "Learning rate of the prompt.")
     readout_lr: float = key(1e-3, "Learning rate of the readout.")
     batch: int = key(32, "Texts per step.")
     weight_decay: float = key(0.0, "Weight decay of AdamW.")
     warmup: float = key(0.06, "Fraction of all steps in which the learning rate rises.")
-    patience: int = key(3, "Epochs without a better selection score before training stops.")
+    patience: int = key(
+        3,
+        "Epochs without a better selection score (ties: loss) before training stops; more where "
+        "epochs are more.",
+    )
     dropout: bool = key(False, "Keep the backbone's own dropout active.")
     train: str = key(
         "prompt_readout",
@@ -104,7 +112,9 @@ class TrainConfig:
     rank: int = key(8, "Rank of each low-rank update.")
 
     def __post_init__(self) -> None:
-        positive(self.phase, self, epochs=10**6, batch=10**6, lr=10, patience=10**6, rank=10**4)
+        if self.epochs is not None:
+            positive(self.phase, self, epochs=10**6)
+        positive(self.phase, self, batch=10**6, lr=10, patience=10**6, rank=10**4)
         within(self.phase, self, readout_lr=(0, 10), bias_lr=(0, 10), weight_decay=(0, 10))
         within(self.phase, self, lora_lr=(0, 10), warmup=(0, 1))
         one_of(f"{self.phase}.train", self.train, self.trains)
@@ -116,7 +126,6 @@ class RetuneConfig(TrainConfig):
     trains: ClassVar[tuple[str, ...]] = TRAIN[1:5]
 
     enabled: bool = key(True, "Train the pruned model again, from the dense model's prompt.")
-    epochs: int = 3
     lr: float = 1e-2
     patience: int = 2
     train: str = "lora"

@@ -19,6 +19,7 @@ from skip_exp.models.hidden import layer_states, text_means
 from skip_exp.models.soft_prompt import SoftPromptModel
 from skip_exp.training import trainer
 from skip_exp.training.hidden import HiddenTargets
+from skip_exp.training.length import for_rows, is_improving
 from skip_exp.training.module import PromptTuner
 
 log = logging.getLogger(__name__)
@@ -51,13 +52,19 @@ def fit(
     Args:
         phase: prefix of the logged metrics; also determines the seed.
     """
-    teacher = teacher or Teacher()
+    teacher, settings = teacher or Teacher(), for_rows(settings, len(job.data.train))
     distill = job.cfg.retune.distill if "teacher" in teacher.taught else 0.0
     metrics = build_metrics(job.data.spec)
     tuner = PromptTuner(model, phase, settings, metrics, distill, teacher.hidden)
     data = job.batches(settings, phase, teacher.taught)
     best, curves = trainer.fit(tuner, data, job.trainer, job.metric, job.seed(phase), logger)
-    log_kept(job.metric, best.epoch, settings.epochs, best.score)
+    epochs = settings.epochs or 0  # at most; `for_rows` has set it
+    log_kept(job.metric, best.epoch, epochs, best.score)
+    if len(curves.points) == epochs and is_improving(curves.points, job.metric):
+        log.warning(
+            "%s: stopped after %d epochs while still improving: try a larger %s.epochs",
+            phase, epochs, settings.phase,
+        )  # fmt: skip
     replay(logger, [kept(phase, curves.points, best.epoch)])
     return best, curves
 

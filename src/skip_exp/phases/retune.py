@@ -8,7 +8,7 @@ from skip_exp.models.cost import flops
 from skip_exp.models.soft_prompt import SoftPromptModel
 from skip_exp.phases.fit import fit, teacher_of
 from skip_exp.phases.prune import Pruned
-from skip_exp.training.length import after_cut, cost_left
+from skip_exp.training.length import after_cut, cost_left, for_rows
 
 
 def retune(
@@ -25,14 +25,15 @@ def retune(
     model.train_only(settings.train, settings.rank, job.seed("retune"))
     settings = lengthened(job, dense, pruned)
     fit(job, model, settings, "retune", logger, teacher_of(job, dense))
-    return model.eval(), settings.epochs
+    return model.eval(), settings.epochs or 0
 
 
 def lengthened(job: Job, dense: SoftPromptModel, pruned: Pruned) -> RetuneConfig:
-    """The settings with as many epochs as ``retune.budget`` allows for the pruned model.
+    """The settings with as many epochs as ``retune.budget`` allows, or as few rows need.
 
     FLOPs are counted at the mean length of the train rows, so all machines get the same number.
     """
     lengths = [len(row["input_ids"]) for row in job.data.train]
     mean = round(sum(lengths) / len(lengths))
-    return after_cut(job.cfg.retune, cost_left(flops(pruned.model, mean) / flops(dense, mean)))
+    cheaper = after_cut(job.cfg.retune, cost_left(flops(pruned.model, mean) / flops(dense, mean)))
+    return max(cheaper, for_rows(job.cfg.retune, len(lengths)), key=lambda each: each.epochs or 0)

@@ -7,12 +7,12 @@ from typing import Any
 import lightning as L
 import torch
 from lightning.fabric.plugins.environments.lightning import LightningEnvironment
-from lightning.pytorch.callbacks import Callback, EarlyStopping
+from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.loggers import Logger
 
 from skip_exp.callbacks.curves import Curves, replay
 from skip_exp.callbacks.epochs import EpochLines
-from skip_exp.callbacks.keep_best import KeepBest
+from skip_exp.callbacks.keep_best import KeepBest, Patience
 from skip_exp.config.schema import TrainerConfig
 from skip_exp.errors import ConfigError
 from skip_exp.models.precision import multiplies_bf16
@@ -85,9 +85,8 @@ def fit_trainer(
     callbacks: list[Callback],
 ) -> L.Trainer:
     """Trainer of one phase: early stopping on the selection slice, clipping, no checkpoints."""
-    name, patience = f"{tuner.phase}/select_{metric}", tuner.settings.patience
     several = settings.devices > 1
-    stop = EarlyStopping(name, mode="max", patience=patience, check_finite=False)
+    stop = Patience(tuner.phase, metric, tuner.settings.patience)
     lines = [EpochLines(tuner.phase, metric)] if settings.progress else []
     return _trainer(
         settings,
