@@ -315,6 +315,13 @@ def test_what_is_no_such_part_is_refused_by_its_key(place: Place, override: str)
     assert str(refused.value).startswith(f"{override}: ") and "\n" not in str(refused.value)
 
 
+def test_the_reason_why_a_module_cannot_be_imported_is_told(place: Place) -> None:
+    (place.own / "lacking.py").write_text("import no_such_package\n")
+    for module, lacks in (("lacking", "no_such_package"), ("no_such_module", "no_such_module")):
+        with pytest.raises(SkipError, match=f"'{lacks}'$"):
+            prepare(place.config(f"attribution._target_={module}.scores"))
+
+
 def test_a_method_without_the_options_of_its_file_is_refused(place: Place) -> None:
     with pytest.raises(SkipError, match=r"^attribution\.options\.\w+="):
         prepare(place.config("attribution._target_=my_allocation.order"))

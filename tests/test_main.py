@@ -10,6 +10,7 @@ import pytest
 
 from skip_exp import __version__
 from skip_exp.__main__ import COMMANDS, main
+from skip_exp.config.named import named
 from skip_exp.config.schema import conf_dir
 from tests.conftest import Cli
 
@@ -33,6 +34,16 @@ def test_a_command_gets_its_arguments_and_gives_its_exit_code(
     monkeypatch.setattr(sys, "argv", ["skip-exp", "report", str(tmp_path)])
     assert main() == 1
     assert f"below {tmp_path}" in capsys.readouterr().err
+
+
+def test_modules_of_the_working_directory_are_found_as_by_python_m(
+    cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "beside_the_command.py").write_text("def scores(model, batches): ...\n")
+    monkeypatch.setattr(sys, "path", [each for each in sys.path if each not in ("", ".")])
+    method = "attribution._target_=beside_the_command.scores"
+    ended = cli("+task=rte", method, run=lambda cfg: named("method", cfg.attribution._target_))
+    assert "cannot be imported" not in ended.err + ended.out and len(ended.jobs) == 1
 
 
 def test_help_fits_a_screen_and_names_commands_groups_and_choices(cli: Cli, tmp_path: Path) -> None:

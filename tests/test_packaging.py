@@ -19,6 +19,8 @@ from packaging.utils import canonicalize_name
 
 from skip_exp import __version__
 from skip_exp.config.schema import conf_dir
+from skip_exp.data.sources import load_task
+from tests.helpers.toy import composed
 
 ROOT = conf_dir().parent
 
@@ -162,6 +164,13 @@ def test_help_lists_every_target() -> None:
     assert {"install", "run", "test", "lint", "format", "clean", "build"} <= targets
     done = subprocess.run(["make"], cwd=ROOT, capture_output=True, text=True, check=True)
     assert set(re.findall(r"^  ([a-z][a-z0-9-]*) ", done.stdout, re.M)) == targets
+
+
+def test_the_first_run_prunes_real_rows() -> None:
+    (given,) = re.findall(r"^ARGS \?= (.+) -m$", (ROOT / "Makefile").read_text(), re.M)
+    cfg = composed(*(each for each in given.split() if "," not in each), "output_dir=here")
+    raw = load_task(cfg.task, cfg.data.source, None)
+    assert raw.source.startswith("embedded:") and not raw.is_sample
 
 
 def test_a_machine_without_a_fitting_python_is_told_so(tmp_path: Path) -> None:
