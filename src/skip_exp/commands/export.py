@@ -76,7 +76,7 @@ def _with_vocabulary(skill: Served, asked: str) -> Served:
 def _texts(about: SkillRecord, file: Path) -> list[list[str]]:
     """The examples of a file, which is read as `skip-exp predict` does. SkipError."""
     if is_table(file):
-        return unlabelled(file, about.text)[0]
+        return unlabelled(file, about.text, drop_bad=True)[0]
     examples, where = read_examples((), file)
     try:
         return [example_texts(about, each, n) for n, each in enumerate(examples, 1)]

@@ -77,7 +77,7 @@ def unlabelled(
             continue
         kept = {"columns": {name: row[name] for name in more}} if more else {}
         beside.append({unit: number} | kept)
-    report_bad(bad, unit, str(path), drop_bad)
+    report_bad(bad, unit, str(path), drop_bad, "--drop-bad")
     return texts, beside
 
 

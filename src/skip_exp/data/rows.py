@@ -21,6 +21,7 @@ log = logging.getLogger(__name__)
 _WHOLE = re.compile(r"^(\d+)\.0+$")  # an index in a column of floats: 1.0
 _BOOLEANS = {"true": ("true", "yes", "1"), "false": ("false", "no", "0")}
 _TOLD = 20  # bad rows that a message names
+FIX = "data.drop_bad=true"  # in a job
 
 
 @dataclass(frozen=True)
@@ -60,7 +61,12 @@ class Split:
 
 
 def to_split(
-    table: pd.DataFrame, spec: TaskConfig, split: str, where: str, drop_bad: bool = False
+    table: pd.DataFrame,
+    spec: TaskConfig,
+    split: str,
+    where: str,
+    drop_bad: bool = False,
+    fix: str = FIX,
 ) -> Split:
     """Check a table and build the task's texts and labels.
 
@@ -68,6 +74,7 @@ def to_split(
         table: rows in the task's own columns, numbered as :mod:`tables` describes.
         where: where the table was read from, for messages.
         drop_bad: leave bad rows out, with a warning, instead of refusing the table.
+        fix: what sets ``drop_bad``, for the message.
 
     Raises:
         DataError: no rows, a missing column, an empty cell, or an unknown label: all bad rows at
@@ -90,7 +97,7 @@ def to_split(
             rows.append((texts_of(record, spec.text), label_of(record[spec.label]), group))
         except ValueError as error:
             bad[number] = str(error)
-    report_bad(bad, str(table.index.name or "row"), where, drop_bad, spec)
+    report_bad(bad, str(table.index.name or "row"), where, drop_bad, fix, spec)
     if not rows:
         raise DataError(f"task {spec.name}: split {split} of {where} has no good rows")
     filled_entries, labels, groups = map(list, zip(*rows, strict=True))
@@ -107,13 +114,19 @@ def texts_of(record: Mapping[str, Any], entries: Sequence[str]) -> list[str]:
 
 
 def report_bad(
-    bad: Mapping[int, str], unit: str, where: str, drop: bool, spec: TaskConfig | None = None
+    bad: Mapping[int, str],
+    unit: str,
+    where: str,
+    drop: bool,
+    fix: str = FIX,
+    spec: TaskConfig | None = None,
 ) -> None:
     """Name all bad rows at once: as a warning where they are dropped, else a DataError.
 
     Args:
         bad: {number of the row: why}.
         unit: what the numbers count.
+        fix: what sets ``drop``.
         spec: the task whose labels are allowed; None where no labels are read.
     """
     if not bad:
@@ -125,7 +138,7 @@ def report_bad(
     allowed = f" (labels: {_allowed(spec)})" if spec and is_label else ""
     text = f"{where}: {len(bad)} bad row{'s' if len(bad) > 1 else ''}: {listed}{allowed}"
     if not drop:
-        raise DataError(f"{text}; data.drop_bad=true or --drop-bad leaves them out")
+        raise DataError(f"{text}; {fix} leaves them out")
     log.warning("data: left out: %s", text)
 
 

@@ -47,7 +47,7 @@ def evaluate(
     Raises:
         DataError: the rows do not fit the task.
     """
-    split = to_split(table, task, "test", where, drop_bad)
+    split = to_split(table, task, "test", where, drop_bad, "drop_bad=True or --drop-bad")
     second = [] if split.text_b is None else [split.text_b]
     texts = [list(row) for row in zip(split.text_a, *second, strict=True)]
     found = skill.probabilities(texts, TOKENS_PER_BATCH)
