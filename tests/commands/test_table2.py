@@ -212,8 +212,9 @@ def test_rows(every):
             **{"speed-up": "-", "sst2 (accuracy)": "failed", "rte (accuracy)": "missing"},
         },
     ]
-    loud = [each | {"latency": {"speedup": 1.5, "contended": True}} for each in answers]
-    assert list(rows(grid(), loaded(loud))["speed-up"]) == ["1.00x", "contended", "-"]
+    noise = {"latency": {"speedup": 1.5, "contended": True}, "flops": {"ratio": 1.94}}
+    loud = [each | noise for each in answers]
+    assert list(rows(grid(), loaded(loud))["speed-up"]) == ["1.00x", "~1.9x FLOPs", "-"]
 
 
 def test_precisions_are_lines_of_their_own(every):
