@@ -49,8 +49,8 @@ def cli(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: Any) -> Iterato
     from skip_exp.__main__ import main
     from skip_exp.sweep.state import STARTED, State
 
-    root = logging.getLogger()
-    before = root.handlers[:], root.level
+    root, package = logging.getLogger(), logging.getLogger("skip_exp")
+    before, level = (root.handlers[:], root.level), package.level
     monkeypatch.chdir(tmp_path)
 
     def start(*args: str, run: Callable[[Any], Any] | None = None) -> Ended:
@@ -84,6 +84,7 @@ def cli(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: Any) -> Iterato
     for handler in set(root.handlers) - set(before[0]):
         handler.close()
     root.handlers[:], root.level = before
+    package.setLevel(level)
 
 
 def finished(cfg: Any) -> None:

@@ -23,8 +23,7 @@ tunes the pruned model again, then tests and times both models.
   skip-exp +task=rte --cfg job                   show the configuration, run nothing
 """
 TAIL = """\
-Every key: docs/keys.md. Results: outputs/DATE/TIME.../result.json. HYDRA_FULL_ERROR=1 shows
-tracebacks.
+Every key: docs/keys.md. Results: outputs/DATE/TIME.../. HYDRA_FULL_ERROR=1 shows tracebacks.
 """
 GROUPS = (
     *("task", "backbone", "prompt", "attribution", "prune", "experiment"),
