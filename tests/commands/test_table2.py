@@ -8,6 +8,7 @@ from types import SimpleNamespace
 
 import pytest
 import yaml
+from omegaconf import OmegaConf
 
 from skip_exp.cache.versions import job_code
 from skip_exp.commands import table2
@@ -60,7 +61,7 @@ def grid(source="local"):
 
 def answer(job, overrides=(), **fields):
     given = (f"+task={job.task}", "backbone=minilm", *(overrides or ["data.source=local"]))
-    config = grids.composed("table2_offline", given)
+    config = OmegaConf.to_container(grids.composed("table2_offline", given))
     given = {"config": config, "versions": {"code": job_code()}} | fields
     return result(job.task, job.backbone, job.ratio, job.seed, **given)
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from skip_exp import pipeline
 from skip_exp.api.task import task_of
-from skip_exp.config.compose import composed
+from skip_exp.config.compose import job_of
 from skip_exp.config.schema import Config
 from skip_exp.errors import SkipError
 from skip_exp.skill.load import Skill
@@ -90,7 +90,7 @@ def run(
     own = [] if "logger" in given else ["logger=none"]
     own += [] if "cache.dir" in given else [f"cache.dir={root / '.cache'}"]
     began = datetime.now().strftime("%Y-%m-%d/%H-%M-%S-%f")
-    cfg = composed(task, [*own, *settings], str(root / f"{began}-{task['name']}"))
+    cfg = job_of(task, [*own, *settings], str(root / f"{began}-{task['name']}"))
     with console.shown():
         console.quiet_lightning()
         result = _run(cfg)

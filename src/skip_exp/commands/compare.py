@@ -17,9 +17,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from skip_exp.commands.line import one_line_errors, parser
+from skip_exp.config.compose import choices
 from skip_exp.config.names import STATES
 from skip_exp.report import compare
-from skip_exp.report.grid import choices
 from skip_exp.report.tables import save
 
 SCORES = [f"{split}/{phase}" for split in ("metric", "select") for phase in STATES]

@@ -18,9 +18,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pandas as pd
-from omegaconf import OmegaConf
 
 from skip_exp.commands.line import one_line_errors, parser
+from skip_exp.config.compose import composed
 from skip_exp.errors import SkipError
 from skip_exp.report import frame
 from skip_exp.report import grid as grids
@@ -60,9 +60,9 @@ def is_cached(task: str, overrides: Sequence[str]) -> bool:
     from skip_exp.data.sources import load_task  # takes seconds to import: only where asked
     from skip_exp.data.spec import task_spec  # takes seconds to import: only where asked
 
-    composed = grids.composed(SWEEPS["offline"], [f"+task={task}", *overrides])
+    cfg = composed(SWEEPS["offline"], [f"+task={task}", *overrides])
     try:
-        load_task(task_spec(OmegaConf.create(composed["task"])), "hub", None)
+        load_task(task_spec(cfg.task), "hub", None)
     except SkipError:
         return False
     return True

@@ -6,23 +6,45 @@ from typing import Any
 from hydra import compose, initialize_config_dir
 from hydra.core.config_store import ConfigStore
 from hydra.core.global_hydra import GlobalHydra
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException
-from omegaconf import OmegaConf
+from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from skip_exp.config import refusals
 from skip_exp.config.schema import Config, conf_dir, register
-from skip_exp.config.together import check_given, job_config
+from skip_exp.config.together import job_config
 from skip_exp.errors import SkipError
 
 GIVEN = "given"  # name of a task that is not a file, in Hydra's store
 
 
-def composed(task: Mapping[str, Any], overrides: Sequence[str], output_dir: str) -> Config:
+def composed(name: str, overrides: Sequence[str]) -> DictConfig:
+    """The configuration ``name`` (``config``, or that of a sweep file) with ``overrides``.
+
+    Raises:
+        SkipError: it does not compose.
+    """
+    register()
+    outer = GlobalHydra.instance().hydra  # the caller may be an app of Hydra's
+    GlobalHydra.instance().clear()
+    try:
+        with initialize_config_dir(str(conf_dir()), version_base="1.3"):
+            cfg = compose(name, ["output_dir=.", *overrides])
+            OmegaConf.resolve(cfg)
+            return cfg
+    except (HydraException, OmegaConfBaseException) as error:
+        raise SkipError(refusals.explain(error)) from error
+    finally:
+        GlobalHydra.instance().hydra = outer
+
+
+def job_of(task: Mapping[str, Any], overrides: Sequence[str], output_dir: str) -> Config:
     """The typed and checked configuration of a job on ``task``.
 
     Example:
-        >>> cfg = composed({"name": "mine", ...}, ["prune.ratio=0.7"], "outputs/mine")
+        >>> cfg = job_of({"name": "mine", ...}, ["prune.ratio=0.7"], "outputs/mine")
         >>> cfg.prune.ratio
         0.7
 
@@ -33,20 +55,24 @@ def composed(task: Mapping[str, Any], overrides: Sequence[str], output_dir: str)
     Raises:
         SkipError: a key or a value that the command line would refuse, too.
     """
-    register()
+    if wrong := [each for each in overrides if each.startswith(("hydra.", "output_dir="))]:
+        raise SkipError(f"overrides: {wrong[0]}: is for the command line; give output=")
     ConfigStore.instance().store(group="task", name=GIVEN, node=OmegaConf.create(dict(task)))
-    if swept := [each for each in overrides if each.startswith(("hydra.", "output_dir="))]:
-        raise SkipError(f"overrides: {swept[0]}: is for the command line; give output=")
-    outer = GlobalHydra.instance().hydra  # the caller may be an app of Hydra's
-    GlobalHydra.instance().clear()
+    cfg = composed("config", [f"+task={GIVEN}", *overrides])
+    cfg.output_dir = output_dir
     try:
-        with initialize_config_dir(str(conf_dir()), version_base="1.3"):
-            cfg = compose("config", [f"+task={GIVEN}", *overrides])
-        cfg.output_dir = output_dir
-        settings = job_config(cfg)
-        check_given(settings, overrides)
-        return settings
-    except (HydraException, OmegaConfBaseException) as error:
+        return job_config(cfg)
+    except OmegaConfBaseException as error:
         raise SkipError(refusals.explain(error)) from error
-    finally:
-        GlobalHydra.instance().hydra = outer
+
+
+def choices(text: Any) -> list[str]:
+    """The values of a swept key, as Hydra reads them: ``1,2,3``, ``[ffn],[ffn,heads]``."""
+    return values(OverridesParser.create().parse_override(f"key={text}"))
+
+
+def values(override: Override) -> list[str]:
+    """The values of an override: several where it sweeps."""
+    if not override.is_sweep_override():
+        return [str(override.get_value_element_as_str())]
+    return [str(value) for value in override.sweep_string_iterator()]

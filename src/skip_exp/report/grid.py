@@ -8,15 +8,11 @@ from typing import Any
 
 import pandas as pd
 import yaml
-from hydra import compose, initialize_config_dir
-from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.errors import HydraException
 from omegaconf import OmegaConf
-from omegaconf.errors import OmegaConfBaseException
 
 from skip_exp.cache.versions import job_code
-from skip_exp.config import refusals
 from skip_exp.config import schema as config
+from skip_exp.config.compose import choices, composed
 from skip_exp.errors import SkipError
 from skip_exp.report.cells import without
 from skip_exp.report.frame import FOUND, settings, settings_of
@@ -93,7 +89,8 @@ def read(name: str, source: str, overrides: Sequence[str] = (), about: str = "")
     given = [*overrides, f"data.source={source}"]
     heads, found, every = {}, {}, []
     for task, backbone in product(values["task"], values["backbone"]):
-        cfg = composed(name, (f"+task={task}", f"backbone={backbone}", *given))
+        overrides = (f"+task={task}", f"backbone={backbone}", *given)
+        cfg: Any = OmegaConf.to_container(composed(name, overrides))
         names = cfg["task"]["name"], cfg["backbone"]["name"]
         heads[names[0]] = f"{names[0]} ({cfg['task']['metrics'][0]})"
         found[names] = settings_of(cfg)
@@ -108,27 +105,3 @@ def swept(name: str) -> dict[str, list[str]]:
     content = yaml.safe_load((config.sweep_dir() / f"{name}.yaml").read_text("utf-8"))
     params = content["hydra"]["sweeper"]["params"]
     return {key.lstrip("+"): choices(value) for key, value in params.items()}
-
-
-def choices(text: Any) -> list[str]:
-    """The values of a swept key, as Hydra reads them: ``1,2,3``, ``[ffn],[ffn,heads]``."""
-    override = OverridesParser.create().parse_override(f"key={text}")
-    if not override.is_sweep_override():
-        return [str(override.get_value_element_as_str())]
-    return [str(value) for value in override.sweep_string_iterator()]
-
-
-def composed(name: str, overrides: Sequence[str]) -> dict[str, Any]:
-    """The resolved configuration of one job of sweep ``name``.
-
-    Raises:
-        SkipError: it does not compose.
-    """
-    config.register()
-    search = f"hydra.searchpath=[file://{config.conf_dir()}]"
-    try:
-        with initialize_config_dir(str(config.sweep_dir()), version_base="1.3"):
-            cfg = compose(name, overrides=[search, "output_dir=.", *overrides])
-            return OmegaConf.to_container(cfg, resolve=True)  # type: ignore[return-value]
-    except (HydraException, OmegaConfBaseException) as error:
-        raise SkipError(f"sweep {name}: {refusals.explain(error)}") from error

@@ -14,6 +14,7 @@ from hydra.types import RunMode
 from omegaconf import OmegaConf
 
 from skip_exp import results
+from skip_exp.config.compose import values
 from skip_exp.utils.bars import duration
 
 log = logging.getLogger(__name__)
@@ -72,13 +73,11 @@ def combinations(overrides: Sequence[str]) -> list[list[str]]:
     """
     hydra = GlobalHydra.instance()
     parser = OverridesParser.create(hydra.config_loader() if hydra.is_initialized() else None)
-    values: dict[str, list[str]] = {}
+    by_key: dict[str, list[str]] = {}
     for override in parser.parse_overrides([*overrides]):
         key = override.get_key_element()
-        swept = override.is_sweep_override()
-        each = override.sweep_string_iterator() if swept else [override.get_value_element_as_str()]
-        values[key] = [f"{key}={value}" for value in each]
-    return [list(job) for job in product(*values.values())]
+        by_key[key] = [f"{key}={value}" for value in values(override)]
+    return [list(job) for job in product(*by_key.values())]
 
 
 def _total(hydra: Any) -> int | None:
