@@ -26,6 +26,23 @@ def test_the_best_epoch_is_kept(scores: list[float], losses: list[float], kept: 
 
 
 @pytest.mark.parametrize(
+    ("scores", "kept"),
+    [
+        ([0.6, 0.8, 0.8, 0.8], 2),  # the loss rises, but a small slice cannot tell
+        ([0.6, 0.8, 0.7, 0.75], 2),  # one standard error of 0.8 on 16 rows is 0.1
+        ([0.6, 0.8, 0.65, 0.68], 0),
+        ([0.75, 0.8, 0.72, 0.7], 0),  # never below the start
+    ],
+)
+def test_of_a_small_slice_the_last_epoch_that_is_as_good_is_kept(
+    scores: list[float], kept: int
+) -> None:
+    best = KeepBest("tune", "f1", rows=16)
+    stops(best, scores, [1.0, 1.1, 1.2, 1.3])
+    assert best.epoch == kept
+
+
+@pytest.mark.parametrize(
     ("scores", "losses", "last"),
     [
         ([0.1, 0.8, 0.7, 0.7, 0.7], [1.0, 1.0, 0.9, 0.8, 0.7], 3),

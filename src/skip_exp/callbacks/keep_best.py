@@ -8,6 +8,8 @@ from lightning.pytorch.callbacks import Callback
 
 from skip_exp.models.soft_prompt import State, load_trainable, trainable_state
 
+FEW = 100  # rows of a selection slice that tells no single epoch from the next
+
 
 class KeepBest(Callback):
     """Keeps the trained parameters of the best epoch on the selection slice and restores them.
@@ -15,11 +17,18 @@ class KeepBest(Callback):
     They stay in memory, since they are kilobytes. Ties go to the lower loss. The state before the
     first epoch competes as epoch -1 (Lightning's sanity check scores the whole slice), so
     re-tuning cannot make things worse.
+
+    On a slice of fewer than ``FEW`` rows most scores are equal, and the loss rises before the
+    accuracy has settled. There the last epoch within one standard error of the best is kept.
+
+    Args:
+        rows: of the selection slice.
     """
 
-    def __init__(self, phase: str, metric: str) -> None:
-        self.phase, self.metric = phase, metric
-        self.best: tuple[float, float] | None = None  # score, negative loss
+    def __init__(self, phase: str, metric: str, rows: int = FEW) -> None:
+        self.phase, self.metric, self.rows = phase, metric, rows
+        self.best: tuple[float, float] | None = None  # score, negative loss; of what is kept
+        self.start = self.highest = -math.inf  # scores: before training, and of any epoch
         self.state: State = {}
         self.epoch = -1
 
@@ -32,10 +41,18 @@ class KeepBest(Callback):
         if trainer.state.fn != "fit":
             return
         key = quality(trainer, self.phase, self.metric)
-        if self.best is None or key > self.best:
+        if trainer.sanity_checking:
+            self.start = key[0]
+        self.highest = max(self.highest, key[0])
+        if self.best is None or key > self.best or self._is_as_good(key[0]):
             self.best = key
             self.epoch = -1 if trainer.sanity_checking else trainer.current_epoch
             self.state = trainable_state(pl_module.model)
+
+    def _is_as_good(self, score: float) -> bool:
+        """Whether a small slice cannot tell it from the best score; never one below the start."""
+        spread = math.sqrt(max(0.0, self.highest * (1 - self.highest)) / self.rows)
+        return self.rows < FEW and score >= max(self.start, self.highest - spread)
 
     def on_fit_end(self, trainer: L.Trainer, pl_module: Any) -> None:
         load_trainable(pl_module.model, self.state)

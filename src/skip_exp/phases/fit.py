@@ -57,7 +57,8 @@ def fit(
     metrics = build_metrics(job.data.spec)
     tuner = PromptTuner(model, phase, settings, metrics, distill, teacher.hidden)
     data = job.batches(settings, phase, teacher.taught)
-    best, curves = trainer.fit(tuner, data, job.trainer, job.metric, job.seed(phase), logger)
+    seed, rows = job.seed(phase), len(job.data.select)
+    best, curves = trainer.fit(tuner, data, job.trainer, job.metric, seed, logger, rows)
     epochs = settings.epochs or 0  # at most; `for_rows` has set it
     log_kept(job.metric, best.epoch, epochs, best.score)
     if len(curves.points) == epochs and is_improving(curves.points, job.metric):

@@ -12,7 +12,7 @@ from lightning.pytorch.loggers import Logger
 
 from skip_exp.callbacks.curves import Curves, replay
 from skip_exp.callbacks.epochs import EpochLines
-from skip_exp.callbacks.keep_best import KeepBest, Patience
+from skip_exp.callbacks.keep_best import FEW, KeepBest, Patience
 from skip_exp.config.schema import TrainerConfig
 from skip_exp.errors import ConfigError
 from skip_exp.models.precision import multiplies_bf16
@@ -57,12 +57,17 @@ def fit(
     metric: str,
     seed: int,
     logger: Logger | None,
+    select_rows: int = FEW,
 ) -> tuple[KeepBest, Curves]:
     """Train ``tuner``; its model ends on the best epoch of the selection slice, in eval mode.
 
     A fit in several processes is logged when it has ended, with one row per epoch.
+
+    Args:
+        select_rows: of the selection slice; a small one is read with care, see `KeepBest`.
     """
-    best, curves = KeepBest(tuner.phase, metric), Curves(tuner.phase)
+    best = KeepBest(tuner.phase, metric, select_rows)
+    curves = Curves(tuner.phase)
     live = logger if settings.devices == 1 else None  # a W&B run cannot be sent to a process
     trainer = fit_trainer(tuner, settings, metric, live, [best, curves])
     tuner.trainer = trainer  # else other processes alone attach it
