@@ -1,6 +1,7 @@
 """The tuner under Lightning's trainer."""
 
 import csv
+import io
 import math
 import multiprocessing
 import re
@@ -230,6 +231,21 @@ def test_a_line_per_epoch_in_a_file_as_in_a_terminal(
     assert ["  about " in line for line in lines] == [False, True, False]
     assert max(map(len, lines)) < 80
     assert "\r" not in "".join(capsys.readouterr())  # quick epochs need no bar
+
+
+@pytest.mark.parametrize("is_terminal", [False, True])
+def test_a_long_pass_has_a_bar_on_a_terminal(
+    is_terminal: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    screen: Any = io.StringIO()
+    screen.isatty = lambda: is_terminal
+    monkeypatch.setattr(sys, "stdout", screen)
+    monkeypatch.setattr(bars, "AFTER", 0)  # any pass counts as long
+    with bars.allowed(True):
+        trainers.fit(tuner(epochs=1), Batches(), replace(QUIET, progress=True), "accuracy", 1, None)
+    for name in ("epoch 1 of 1 |", "selection slice |"):
+        assert (name in screen.getvalue()) == is_terminal
+    assert "\n" not in screen.getvalue()
 
 
 def test_without_progress_no_line_is_logged(caplog: Any) -> None:
