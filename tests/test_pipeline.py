@@ -22,6 +22,7 @@ from skip_exp.job.prepare import prepare
 from skip_exp.phases.fit import teacher_logits
 from skip_exp.phases.tune import tune
 from skip_exp.skill.load import Skill
+from skip_exp.training import length
 from skip_exp.utils.machine import processor
 from tests.helpers.toy import rarely, save_toy, toy_job
 
@@ -190,6 +191,13 @@ def test_what_is_cheap_to_re_tune_is_re_tuned_for_longer(job: Make, done: Any) -
     by_hand = ["retune.epochs=4", "retune.patience=2", "retune.budget=0"]
     assert numbers(pipeline.run(job(*cut, *by_hand, folder="by hand"))) == numbers(result)
     assert done["method"]["epochs"] == 2
+
+
+def test_few_rows_are_re_tuned_for_longer(job: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    """160 rows are 5 steps per epoch."""
+    monkeypatch.setitem(length.STEPS, "retune", 30)
+    few = ["retune.epochs=null", "tune.epochs=1", "prune.ratio=0.3"]
+    assert pipeline.run(job(*few))["method"]["epochs"] == 6
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,6 @@ from typing import Any
 
 import pytest
 import torch
-from lightning.pytorch.callbacks import Callback
 
 from skip_exp.callbacks.keep_best import KeepBest, Patience
 from tests.helpers.tiny import tiny_model
@@ -26,18 +25,18 @@ def test_the_best_epoch_is_kept(scores: list[float], losses: list[float], kept: 
 
 
 @pytest.mark.parametrize(
-    ("scores", "kept"),
+    ("phase", "scores", "kept"),
     [
-        ([0.6, 0.8, 0.8, 0.8], 2),  # the loss rises, but a small slice cannot tell
-        ([0.6, 0.8, 0.7, 0.75], 2),  # one standard error of 0.8 on 16 rows is 0.1
-        ([0.6, 0.8, 0.65, 0.68], 0),
-        ([0.75, 0.8, 0.72, 0.7], 0),  # never below the start
+        ("tune", [0.6, 0.8, 0.8, 0.8], 2),  # the loss rises, but a small slice cannot tell
+        ("tune", [0.8, 0.8, 0.5, 0.65], 2),  # two standard errors of 0.8 on 16 rows are 0.2
+        ("tune", [0.6, 0.8, 0.55, 0.58], 0),
+        ("retune", [0.75, 0.8, 0.72, 0.7], 0),  # never below the start
     ],
 )
 def test_of_a_small_slice_the_last_epoch_that_is_as_good_is_kept(
-    scores: list[float], kept: int
+    phase: str, scores: list[float], kept: int
 ) -> None:
-    best = KeepBest("tune", "f1", rows=16)
+    best = KeepBest(phase, "f1", rows=16)
     stops(best, scores, [1.0, 1.1, 1.2, 1.3])
     assert best.epoch == kept
 
@@ -58,12 +57,13 @@ def test_a_fit_ends_after_two_epochs_that_are_no_better(
     assert (ended.index(True) if any(ended) else None) == last
 
 
-def stops(callback: Callback, scores: list[float], losses: list[float]) -> list[bool]:
+def stops(callback: Any, scores: list[float], losses: list[float]) -> list[bool]:
     """Whether the callback ends the fit, after the state before training and after each epoch."""
     module: Any = SimpleNamespace(model=tiny_model("bert", "prefix", "head", labels=2))
     ended = []
     for epoch, (score, loss) in enumerate(zip(scores, losses, strict=True)):
-        metrics = {"tune/select_f1": torch.tensor(score), "tune/select_loss": torch.tensor(loss)}
+        found = {"select_f1": torch.tensor(score), "select_loss": torch.tensor(loss)}
+        metrics = {f"{callback.phase}/{name}": value for name, value in found.items()}
         trainer: Any = SimpleNamespace(
             state=SimpleNamespace(fn="fit"),
             callback_metrics=metrics,

@@ -18,8 +18,9 @@ class KeepBest(Callback):
     first epoch competes as epoch -1 (Lightning's sanity check scores the whole slice), so
     re-tuning cannot make things worse.
 
-    On a slice of fewer than ``FEW`` rows most scores are equal, and the loss rises before the
-    accuracy has settled. There the last epoch within one standard error of the best is kept.
+    A slice of fewer than ``FEW`` rows cannot choose: a model that always answers the majority may
+    be its best epoch, and its loss rises before the accuracy has settled. There the last epoch is
+    kept, but none that is two standard errors below the best, or re-tuned and below its start.
 
     Args:
         rows: of the selection slice.
@@ -41,7 +42,7 @@ class KeepBest(Callback):
         if trainer.state.fn != "fit":
             return
         key = quality(trainer, self.phase, self.metric)
-        if trainer.sanity_checking:
+        if trainer.sanity_checking and self.phase != "tune":  # there nothing is trained yet
             self.start = key[0]
         self.highest = max(self.highest, key[0])
         if self.best is None or key > self.best or self._is_as_good(key[0]):
@@ -50,9 +51,9 @@ class KeepBest(Callback):
             self.state = trainable_state(pl_module.model)
 
     def _is_as_good(self, score: float) -> bool:
-        """Whether a small slice cannot tell it from the best score; never one below the start."""
+        """Whether a small slice cannot tell it from the best score."""
         spread = math.sqrt(max(0.0, self.highest * (1 - self.highest)) / self.rows)
-        return self.rows < FEW and score >= max(self.start, self.highest - spread)
+        return self.rows < FEW and score >= max(self.start, self.highest - 2 * spread)
 
     def on_fit_end(self, trainer: L.Trainer, pl_module: Any) -> None:
         load_trainable(pl_module.model, self.state)
