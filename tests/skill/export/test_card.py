@@ -101,6 +101,9 @@ def test_all_that_was_trained_is_named(saved: Saved) -> None:
     assert "biases and norms" in trained(train="bias")
     assert "head" not in trained(train="prompt")
     prompt = saved.about.prompt.model_copy(update={"kind": "none"})
+    head = saved.about.backbone.model_copy(update={"readout": "classifier"})
+    assert "head" in trained(train="lora", rank=8, prompt=prompt, backbone=head)
+    assert trained(train="none", prompt=prompt, backbone=head) == "nothing"
     told = trained(train="full", prompt=prompt)
     assert "every weight of the backbone" in told and "prompt" not in told
 

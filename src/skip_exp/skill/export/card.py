@@ -96,12 +96,13 @@ def what_was_trained(record: SkillRecord) -> list[str]:
     """The parts of the model that tuning changed."""
     prompt, train = record.prompt, record.train
     rank = f", rank {record.rank}" if record.rank else ""
+    has_head = record.backbone.readout in ("head", "classifier")
     parts = {
         f"a soft prompt ({prompt.kind}, {prompt.length} tokens)": prompt.kind != "none",
         "every weight of the backbone": train == "full",
         "biases and norms": train in ("bias", "lora"),
         f"low-rank updates (LoRA{rank})": train == "lora",
-        "the classification head": train != "prompt" and record.backbone.readout == "head",
+        "the classification head": has_head and train not in ("none", "prompt"),
     }
     return [part for part, was_trained in parts.items() if was_trained] or ["nothing"]
 
