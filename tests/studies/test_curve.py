@@ -5,6 +5,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from skip_exp.report.tables import piped
 from studies import curve
 
 
@@ -29,3 +30,8 @@ def test_a_smaller_draw_is_a_part_of_a_larger_one(
     few, more = (curve.drawn("cr", "train", count, 1) for count in (10, 500))
     assert (len(few), len(more)) == (10, 50)
     assert more[:10] == few
+
+
+def test_the_page_shows_the_rows_of_the_file() -> None:
+    page = (curve.RESULTS.parents[2] / "docs/results.md").read_text(encoding="utf-8")
+    assert piped(curve.table(pd.read_csv(curve.RESULTS))) in page
