@@ -36,7 +36,8 @@ RATIOS = (0.52, 0.7, 0.9)
 EPOCHS, BATCH, LENGTH = 3, 32, 128
 ROWS = Path(__file__).parent / "results" / "compress.csv"
 COLUMNS = (
-    *("task", "seed", "ratio", "metric", "metric/dense", "metric/pruned", "metric/final"),
+    *("job_id", "task", "seed", "ratio"),
+    *("metric", "metric/dense", "metric/pruned", "metric/final"),
     *("select/dense", "select/pruned", "select/final", "params/block_pruned", "params/all_pruned"),
     *("flops/ratio", "seconds/total", "git_commit", "finished"),
 )
@@ -150,6 +151,7 @@ def write(out: Path, rows: Path) -> None:
     found = frame.load([out]).sort_values(["task", "seed", "ratio"])[[*COLUMNS]]
     scores = [name for name in COLUMNS if name.startswith(("metric/", "select/"))]
     found[scores] = 100 * found[scores]
+    found = found.rename(columns={"job_id": "job", "git_commit": "commit"})
     found.round(3).to_csv(rows, index=False, lineterminator="\n")
 
 

@@ -188,6 +188,18 @@ def mean_drops() -> Table:
     return table
 
 
+def compressed() -> Table:
+    """Fine-tuned classifiers cut by `skip_exp.compress`: before, and after every ratio."""
+    rows = pd.read_csv(RESULTS / "compress.csv")
+    table = [["task", "fine-tuned", *(f"{100 * ratio:.0f} %" for ratio in RATIOS[:3])]]
+    for task, part in rows.groupby("task"):
+        shown = [part[part.ratio == RATIOS[0]]["metric/dense"]]
+        shown += [part[part.ratio == ratio]["metric/final"] for ratio in RATIOS[:3]]
+        cells = [f"{each.mean():.1f} ± {each.std():.1f}" for each in shown]
+        table.append([SHOWN[str(task)], *cells])
+    return table
+
+
 def lines(table: Table) -> list[str]:
     """The rows of a Markdown table."""
     head, *body = table
@@ -207,7 +219,7 @@ def main() -> int:
     }
     for name, table in written.items():
         table.to_csv(RESULTS / name, index=False, lineterminator="\n")
-    tables = (minilm, mean_drops, others, baselines)
+    tables = (minilm, mean_drops, others, baselines, compressed)
     print("\n\n".join("\n".join(lines(table())) for table in tables))
     print(f"written: {', '.join(written)} in {RESULTS}")
     return 0

@@ -58,7 +58,7 @@ def test_means_over_seeds() -> None:
     assert (found["final"], found["final_std"], found["seeds"]) == (81.0, 1.41, 2)
 
 
-@pytest.mark.parametrize("name", ["evidence", "baselines"])
+@pytest.mark.parametrize("name", ["evidence", "baselines", "compress"])
 def test_every_row_is_a_job_with_its_commit(name: str) -> None:
     rows = pd.read_csv(RESULTS / f"{name}.csv")
     assert rows["job"].is_unique and rows["commit"].str.fullmatch("[0-9a-f]{40}(-dirty)?").all()
@@ -67,7 +67,7 @@ def test_every_row_is_a_job_with_its_commit(name: str) -> None:
 def test_the_published_summaries_are_those_of_the_rows(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for file in ("evidence.csv", "baselines.csv"):
+    for file in ("evidence.csv", "baselines.csv", "compress.csv"):
         (tmp_path / file).write_bytes((RESULTS / file).read_bytes())
     monkeypatch.setattr(summary, "RESULTS", tmp_path)
     assert summary.main() == 0
