@@ -14,6 +14,11 @@ from tests.helpers.written import ROOT
 NOTEBOOK = json.loads((ROOT / "examples/quickstart.ipynb").read_text(encoding="utf-8"))
 
 
+@pytest.fixture
+def undrawn() -> None:
+    """The notebook shows the picture, which other tests do without."""
+
+
 def code() -> list[str]:
     return ["".join(c["source"]) for c in NOTEBOOK["cells"] if c["cell_type"] == "code"]
 
