@@ -1,5 +1,7 @@
 """Errors a user can act on: one line with the key, the value and what is allowed."""
 
+INTERRUPTED = "interrupted"  # error of a job ended by Ctrl-C or SIGTERM: nobody is alerted
+
 
 class SkipError(Exception):
     """A failure explained in one line and shown without a traceback."""

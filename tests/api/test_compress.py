@@ -1,5 +1,7 @@
 """`skip_exp.compress`: a fine-tuned classifier of every family is cut as it is."""
 
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +22,7 @@ from skip_exp.models.backbones import load_backbone
 from skip_exp.models.prompts import NoPrompt
 from skip_exp.models.readouts import ClassifierReadout
 from skip_exp.models.soft_prompt import SoftPromptModel
+from tests.helpers.hub import serving
 from tests.helpers.saved import some_keep, tokenizer
 from tests.helpers.tiny import KINDS, tiny_backbone
 from tests.helpers.toy import SMALL
@@ -126,6 +129,21 @@ def test_the_command_writes_a_checkpoint(
     assert (out / "config.json").is_file()
     assert command.main([str(tmp_path / "none"), str(rows), *place]) == 1
     assert "none" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_a_classifier_of_the_hub_is_named_by_its_id(tmp_path: Path, rows: Path) -> None:
+    folder = tmp_path / "hub" / "models" / "someone" / "verdicts"
+    classifier("bert").save_pretrained(folder)
+    tokenizer("bert").save_pretrained(folder)
+    told = ["someone/verdicts", str(rows), "--text", "comment", "--label", "verdict"]
+    command = [sys.executable, "-m", "skip_exp", "compress", *told, "--out", "small", *QUICK]
+    with serving(tmp_path / "hub") as hub:
+        env = hub.environment(tmp_path / "home")
+        done = subprocess.run(command, cwd=tmp_path, env=env, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    card = (tmp_path / "small" / "README.md").read_text()
+    assert "base_model: someone/verdicts" in card
 
 
 def test_what_cannot_be_compressed_is_refused(tmp_path: Path, rows: Path) -> None:

@@ -57,20 +57,21 @@ def compress(
     config = model.config if hasattr(model, "config") else _config(str(model))
     if config.model_type not in FAMILIES:
         raise SkipError(f"compress: a {config.model_type}, not one of {', '.join(FAMILIES)}")
+    named = classes or _classes(config.id2label)
     task = task_of(
         data,
         labels,
         text=[text] if isinstance(text, str) else list(text),
         label=label,
         validation=validation,
-        classes=classes or _classes(config.id2label),
+        classes=named,
         name=name,
         root=root,
     )
     if len(task["labels"]) != config.num_labels:
         found = f"{len(task['labels'])} classes: {', '.join(task['labels'][:5])}"
         raise SkipError(f"compress: the model has {config.num_labels} classes, the data {found}")
-    if classes is None and _classes(config.id2label) is None and not _are_indices(task["labels"]):
+    if named is None and not _are_indices(task["labels"]):
         raise SkipError("compress: the model's classes have no names; give classes= in its order")
     path = str(model) if isinstance(model, str | Path) else str(_saved(model, tokenizer, root))
     place = str(Path(path).expanduser().resolve()) if Path(path).expanduser().is_dir() else path

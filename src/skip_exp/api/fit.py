@@ -9,7 +9,7 @@ from skip_exp import pipeline
 from skip_exp.api.task import task_of
 from skip_exp.config.compose import job_of
 from skip_exp.config.schema import Config
-from skip_exp.errors import SkipError
+from skip_exp.errors import INTERRUPTED, SkipError, first_line
 from skip_exp.skill.load import Skill
 from skip_exp.utils import console
 
@@ -101,8 +101,11 @@ def _run(cfg: Config) -> Any:
     error = None
     try:
         return pipeline.run(cfg)
-    except BaseException as problem:
-        error = f"{type(problem).__name__}: {problem}"
+    except KeyboardInterrupt:
+        error = INTERRUPTED
+        raise
+    except Exception as problem:
+        error = f"{type(problem).__name__}: {first_line(problem)}"
         raise
     finally:
         if cfg.logger.name == "wandb":

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+import yaml
 
 from skip_exp.data.given import table_of
 from skip_exp.data.tables import check_columns
@@ -117,6 +118,5 @@ def _natural(name: str) -> tuple[bool, int, str]:
 
 def as_yaml_task(task: Mapping[str, Any]) -> str:
     """The task as the YAML file that a sweep takes (``--config-dir DIR +task=NAME``)."""
-    import yaml  # not for those who only fit
-
-    return yaml.safe_dump(dict(task), sort_keys=False, allow_unicode=True, width=100)
+    text: str = yaml.safe_dump(dict(task), sort_keys=False, allow_unicode=True, width=100)
+    return text

@@ -12,12 +12,11 @@ from lightning.pytorch.utilities import rank_zero_only
 
 from skip_exp.config.names import FITS
 from skip_exp.config.schema import BASELINES, Config
-from skip_exp.errors import ConfigError, SkipError
+from skip_exp.errors import INTERRUPTED, ConfigError, SkipError
 from skip_exp.logger import key
 
 log = logging.getLogger(__name__)
 
-INTERRUPTED = "interrupted"  # error of a job ended by Ctrl-C or SIGTERM
 WAIT = 15.0  # seconds to wait for W&B's server when a run starts and ends
 
 _is_gone = False  # the server stopped answering; later jobs of this process do not wait for it

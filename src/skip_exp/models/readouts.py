@@ -16,7 +16,6 @@ from torch import Tensor, nn
 from skip_exp.config.named import part_class
 from skip_exp.errors import ConfigError
 from skip_exp.models.families.base import (
-    AttentionBlock,
     Family,
     HFModel,
     causal_mask,
@@ -247,12 +246,8 @@ class ClassifierReadout(Readout):
 def _decode(
     model: HFModel, family: Family, ids: Tensor, hidden: Tensor, seen: Tensor | None
 ) -> Tensor:
-    blocks = family.blocks(model)
-    own = (b for b in blocks if b.name.stack == "decoder" and isinstance(b, AttentionBlock))
-    prefix = next(own).attention.prefix
-    length = 0 if prefix is None else prefix[0].shape[0]
-    embeds = model.get_input_embeddings()(ids)
-    return family.decode(model, embeds, causal_mask(ids.shape[1], length, ids.device), hidden, seen)
+    mask = causal_mask(ids.shape[1], family.decoder_prefix(model), ids.device)
+    return family.decode(model, model.get_input_embeddings()(ids), mask, hidden, seen)
 
 
 def word_pieces(tokenizer: Any, words: tuple[str, ...], labels: int) -> list[list[int]]:

@@ -17,7 +17,7 @@ from omegaconf.errors import OmegaConfBaseException
 from skip_exp import results
 from skip_exp.cache.versions import PIPELINE
 from skip_exp.config import refusals, together
-from skip_exp.errors import SkipError, first_line
+from skip_exp.errors import INTERRUPTED, SkipError, first_line
 from skip_exp.job import attempts
 from skip_exp.sweep import progress, workers
 from skip_exp.sweep.state import STARTED
@@ -47,10 +47,10 @@ def job(cfg: DictConfig) -> None:
         console.quiet_lightning()
         pipeline.run(settings)
     except KeyboardInterrupt:
-        error = "interrupted"
+        error = INTERRUPTED
         raise
     except SystemExit as stop:
-        error = "interrupted"
+        error = INTERRUPTED
         if isinstance(stop.__context__, KeyboardInterrupt):  # Lightning turns one into the other
             raise KeyboardInterrupt from stop
         raise

@@ -123,6 +123,10 @@ class Family:
         """
         raise NotImplementedError
 
+    def decoder_prefix(self, model: HFModel) -> int:
+        """Number of prefix keys of the decoder's self-attentions."""
+        raise NotImplementedError
+
     def word_scores(self, model: HFModel, hidden: Tensor) -> Tensor:
         """Vocabulary logits [..., V] of the language model for hidden states [..., H]."""
         raise NotImplementedError

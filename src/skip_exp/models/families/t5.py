@@ -119,6 +119,10 @@ class T5(Family):
             x, bias, cross_bias = block(x, mask, bias, hidden, seen, cross_bias)
         return stack.dropout(stack.final_layer_norm(x))
 
+    def decoder_prefix(self, model: HFModel) -> int:
+        prefix = _core(model).decoder.block[0].layer[0].SelfAttention.prefix
+        return 0 if prefix is None else prefix[0].shape[0]
+
     def word_scores(self, model: HFModel, hidden: Tensor) -> Tensor:
         if model.config.scale_decoder_outputs:
             hidden = hidden * model.config.d_model**-0.5
