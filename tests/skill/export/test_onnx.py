@@ -10,11 +10,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from skip_exp import OnnxSkill, Skill
 from skip_exp.commands import predict
 from skip_exp.commands.export import main
 from skip_exp.errors import SkipError
+from skip_exp.skill.export.onnx import write
 from skip_exp.skill.export.onnx.write import ROUNDING, compare_onnx
 from tests.helpers.saved import WORDS, Saved, save_tiny_skill
 from tests.helpers.written import ROOT
@@ -135,6 +137,18 @@ def test_eight_threads_get_the_answers_of_one(onnx_folder: Path) -> None:
 
 PAIRS = [("a warm film", "dull " * 40), ("w12 " * 30, "very good"), ("bad", "")]
 FLAT = [text for pair in PAIRS for text in pair]
+
+
+def test_a_pair_alone_is_compared_with_itself_in_a_batch(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    skill = Skill.load(save_tiny_skill(tmp_path, text=("first", "second")).folder)
+
+    def run(inputs: dict[str, np.ndarray]) -> np.ndarray:  # the model itself
+        return skill.model(**{name: torch.from_numpy(x) for name, x in inputs.items()}).numpy()
+
+    monkeypatch.setattr(write, "runner", lambda *_: run)
+    assert compare_onnx(skill, tmp_path / "model.onnx", MANY).neighbours < 1e-5
 
 
 def test_so_they_are_for_pairs(onnx_folder: Path, tmp_path: Path) -> None:

@@ -89,7 +89,7 @@ class _Served(nn.Module):
 
 def to_onnx(skill: Served, path: Path) -> None:
     """Write the graph in fp32, unchecked."""
-    inputs = _batch(skill, CHECKED[1:3])
+    inputs = _batch(skill, _examples(skill, CHECKED[1:3]))
     sizes = {0: torch.export.Dim("batch"), 1: torch.export.Dim("length")}
     skill.model.prompt.install(skill.model.attention_blocks())
     weights = sum(p.numel() * p.element_size() for p in skill.model.parameters())
@@ -137,7 +137,8 @@ class Differences(NamedTuple):
 def compare_onnx(skill: Served, path: Path, texts: Sequence[str]) -> Differences:
     """Compare the graph in ``path`` with PyTorch on each text alone and on all in one batch."""
     run = runner(path, torch.get_num_threads())
-    batches = [_batch(skill, batch) for batch in (*([text] for text in texts), texts)]
+    examples = _examples(skill, texts)
+    batches = [_batch(skill, batch) for batch in (*([each] for each in examples), examples)]
     expected = torch.cat([skill.model(**inputs) for inputs in batches])
     arrays = [{name: x.numpy() for name, x in inputs.items()} for inputs in batches]
     found = torch.cat([torch.from_numpy(run(inputs)) for inputs in arrays])
@@ -164,9 +165,9 @@ def _examples(skill: Served, texts: Sequence[str]) -> list[list[str]]:
     return [[text, *([texts[i - 1]] if pairs else [])] for i, text in enumerate(texts)]
 
 
-def _batch(skill: Served, texts: Sequence[str]) -> dict[str, Tensor]:
+def _batch(skill: Served, examples: list[list[str]]) -> dict[str, Tensor]:
     """:func:`_examples` as a padded batch."""
-    rows = encode_texts(skill.tokenizer, _examples(skill, texts), skill.about.max_length)
+    rows = encode_texts(skill.tokenizer, examples, skill.about.max_length)
     batch = collate(rows, skill.tokenizer.pad_token_id)
     return {name: batch[name] for name in INPUTS if name in batch}
 
