@@ -110,6 +110,7 @@ class Result(TypedDict, total=False):
     seed: Count | None
     prompt: Mapping[str, Any]  # {kind, length, init}
     readout: str | None
+    start: str | None  # the skill that tuning started from; null: a new prompt
     attribution: str | None  # name of the method; its options are in `config`
     ratio: float | None  # asked for, or found
     ratio_reached: float | None

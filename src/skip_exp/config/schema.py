@@ -20,7 +20,7 @@ from omegaconf import MISSING, OmegaConf
 from skip_exp.config.checks import method_options, one_of, one_of_or_own, positive, unset, within
 from skip_exp.config.keys import key
 from skip_exp.config.names import PROMPTS, READOUTS
-from skip_exp.config.prune import PruneConfig
+from skip_exp.config.prune import AUTO, PruneConfig
 from skip_exp.config.task import TaskConfig
 from skip_exp.errors import ConfigError
 
@@ -118,6 +118,15 @@ class TrainConfig:
         within(self.phase, self, readout_lr=(0, 10), bias_lr=(0, 10), weight_decay=(0, 10))
         within(self.phase, self, lora_lr=(0, 10), warmup=(0, 1))
         one_of(f"{self.phase}.train", self.train, self.trains)
+
+
+@dataclass
+class TuneConfig(TrainConfig):
+    start: str | None = key(
+        AUTO,
+        "Dense skill to start from: folder, hub id, or one of the package; null: none; auto: "
+        "`task.start`, with tune.train=lora and where it fits.",
+    )
 
 
 @dataclass
@@ -239,7 +248,7 @@ class Config:
     task: TaskConfig = key(TaskConfig, "The classification task, its rows and labels.")
     backbone: BackboneConfig = key(BackboneConfig, "The frozen pre-trained model.")
     prompt: PromptConfig = key(PromptConfig, "The soft prompt, its place and length.")
-    tune: TrainConfig = key(TrainConfig, "Training of the prompt on the dense model.")
+    tune: TuneConfig = key(TuneConfig, "Training of the prompt on the dense model.")
     attribution: AttributionConfig = key(AttributionConfig, "How the neurons' relevance is scored.")
     prune: PruneConfig = key(PruneConfig, "How much is pruned, and which neurons.")
     retune: RetuneConfig = key(RetuneConfig, "Training of the pruned model.")

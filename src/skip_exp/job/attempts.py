@@ -92,7 +92,8 @@ def holds(cfg: Config, done: Mapping[str, Any]) -> bool:
 def repeat(cfg: Config) -> results.Result | None:
     """The result of the same job, where that is certain before torch is loaded; else None."""
     content = local_content(cfg)
-    if not (cfg.cache.dir and content.data and content.backbone):
+    known = content.data and content.backbone and content.start is not None
+    if not (cfg.cache.dir and known):
         return None
     auto = cfg.trainer.precision == "auto"
     for precision in AUTO if auto else (cfg.trainer.precision,):

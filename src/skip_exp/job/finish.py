@@ -72,6 +72,7 @@ def assemble(job: Job, measured: Measured) -> results.Result:
         "ratio": round(reached, 3) if measured.ratio is None else measured.ratio,
         "ratio_reached": reached,
         "precision": job.trainer.precision,
+        "start": job.start.name if job.start else None,
         "method": configured["method"] | measured.method,
         "data_source": data.source,
         "data_is_sample": data.is_sample,

@@ -10,9 +10,11 @@ from pathlib import Path
 from typing import Any
 
 from skip_exp.cache.versions import PIPELINE, code_version, digest
+from skip_exp.config.prune import AUTO
 from skip_exp.config.schema import Config, TrainConfig
 from skip_exp.data.files import embedded_files, local_files
-from skip_exp.models.embedded import local_folder
+from skip_exp.models.embedded import local_folder, shipped_skill
+from skip_exp.skill.record import RECORD
 from skip_exp.utils import files
 from skip_exp.utils.machine import cores, processor
 
@@ -24,10 +26,11 @@ PLACE = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "CUDA_VISIBLE_DEVICES")
 
 @dataclass(frozen=True)
 class Content:
-    """Hashes of the rows and the backbone of a job; None where unknown."""
+    """Hashes of the rows, the backbone and the start of a job; None where unknown."""
 
     data: str | None
     backbone: str | None
+    start: str | None  # empty without one
 
 
 def local_content(cfg: Config) -> Content:
@@ -39,7 +42,28 @@ def local_content(cfg: Config) -> Content:
         data = files.content(embedded_files(cfg.task)) or None
     folder = local_folder(cfg.backbone.path)
     model = {path.name: path for path in folder.glob("*") if _is_model(path)} if folder else {}
-    return Content(data, files.content(model) or None)
+    return Content(data, files.content(model) or None, _start_content(cfg))
+
+
+def start_name(cfg: Config) -> str | None:
+    """The skill that tuning may start from; with ``tune.start=auto`` it need not fit."""
+    if cfg.tune.start != AUTO:
+        return cfg.tune.start
+    return cfg.task.start if cfg.tune.train == "lora" else None
+
+
+def skill_content(folder: Path) -> str:
+    """Hash of a skill's record, which holds the checksum of its tensors; empty without one."""
+    return files.content({RECORD: folder / RECORD})
+
+
+def _start_content(cfg: Config) -> str | None:
+    name = start_name(cfg)
+    if name is None:
+        return ""
+    if folder := shipped_skill(name, cfg.backbone.name):
+        return skill_content(folder)
+    return "" if cfg.tune.start == AUTO else skill_content(Path(name)) or None
 
 
 def _is_model(path: Path) -> bool:
@@ -58,6 +82,7 @@ def job_id(cfg: Config, content: Content, precision: str) -> str:
     settings |= {"tune": training(cfg.tune), "retune": training(cfg.retune)}
     # The content of files counts, not their place.
     del settings["data"]["source"], settings["data"]["dir"], settings["task"]["files"]
+    del settings["task"]["start"]
     identity = {
         "settings": settings,
         "content": asdict(content),
@@ -74,6 +99,7 @@ def job_id(cfg: Config, content: Content, precision: str) -> str:
 def training(settings: TrainConfig) -> dict[str, Any]:
     """The settings of ``tune`` or ``retune`` that count: rank and its rate with LoRA only."""
     values = asdict(settings)
+    values.pop("start", None)  # its content counts
     if settings.train != "lora":
         del values["rank"], values["lora_lr"]
     return values

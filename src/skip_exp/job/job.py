@@ -14,6 +14,7 @@ from skip_exp.cache.store import Entry, StageCache
 from skip_exp.config.schema import OWN, Config, TrainConfig, TrainerConfig
 from skip_exp.data.encode import EncodedTask
 from skip_exp.data.module import TextDataModule
+from skip_exp.job.start import Start
 from skip_exp.models.backbones import Backbone, load_backbone
 from skip_exp.models.prompts import prompt_class, start_ids
 from skip_exp.models.readouts import readout_class
@@ -32,6 +33,7 @@ class Job:
         method: the attribution method with its options: (model, batches) -> relevance.
         keys: by stage, what its cached entries depend on: never the ratio, the logger or a path.
         job_id: see :mod:`skip_exp.job.identity`.
+        start: the skill that tuning starts from, if any.
     """
 
     cfg: Config
@@ -42,6 +44,7 @@ class Job:
     cache: StageCache
     keys: dict[str, dict[str, Any]]
     job_id: str
+    start: Start | None = None
 
     @property
     def output(self) -> Path:
@@ -68,7 +71,9 @@ class Job:
         return TextDataModule(self.data, settings.batch, self.seed(phase), taught=taught)
 
     def new_model(self) -> SoftPromptModel:
-        """The backbone with a fresh prompt and readout, on the CPU.
+        """The backbone with a prompt and a readout before tuning, on the CPU.
+
+        The readout is always new. Prompt and low-rank updates are those of ``start``, if any.
 
         With a GPU the backbone is a copy, because later jobs and skills use the loaded one.
         """
@@ -96,6 +101,8 @@ class Job:
         if tune.train in OWN:  # others share this backbone
             model = model.copy()
         model.train_only(tune.train, tune.rank, seed)
+        if self.start:
+            self.start.load_into(model)
         return model
 
     def whole(self, dense: SoftPromptModel) -> SoftPromptModel:
@@ -104,7 +111,7 @@ class Job:
         if b.layers is None:
             return dense
         backbone = load_backbone(b.name, b.path, b.family, b.readout)
-        return replace(self, backbone=backbone).new_model()
+        return replace(self, backbone=backbone, start=None).new_model()
 
 
 def phase_seed(seed: int, phase: str) -> int:

@@ -19,6 +19,7 @@ from skip_exp.errors import ConfigError
 from skip_exp.job import checks
 from skip_exp.job.identity import Content, job_id, local_content, own_modules, training
 from skip_exp.job.job import Job, phase_seed
+from skip_exp.job.start import Start, find_start
 from skip_exp.models.backbones import Backbone, load_backbone
 from skip_exp.models.sites import Relevance
 from skip_exp.training.trainer import usable
@@ -36,6 +37,7 @@ def prepare(cfg: Config) -> Job:
     local, b = local_content(cfg), cfg.backbone  # before the files are read
     backbone = load_backbone(b.label, b.path, b.family, b.readout, b.layers)
     checks.check(cfg, backbone)
+    start = find_start(cfg, backbone)
     trainer = usable(cfg.trainer)
     data = _data(cfg, backbone)
     if cfg.data.train_rows is not None:
@@ -49,11 +51,15 @@ def prepare(cfg: Config) -> Job:
             "%s: rows of %s STAND IN for the task's own: no score is one of the task",
             *(cfg.task.name, data.source),
         )
-    keys = _keys(cfg, data, backbone, trainer.precision)
+    keys = _keys(cfg, data, backbone, trainer.precision, start)
     rows = local.data if data.source.startswith("local:") else None
     if data.source.startswith("embedded:"):
         rows = content(embedded_files(cfg.task))
-    read = Content(rows or data.fingerprint, local.backbone or backbone.content_hash)
+    read = Content(
+        rows or data.fingerprint,
+        local.backbone or backbone.content_hash,
+        start.content if local.start is None and start else local.start,
+    )
     return Job(
         cfg=cfg,
         data=data,
@@ -62,12 +68,13 @@ def prepare(cfg: Config) -> Job:
         method=_method(cfg.attribution, phase_seed(cfg.seed, "attribute")),
         cache=StageCache(Path(cfg.cache.dir) if cfg.cache.dir else None),
         keys=keys,
+        start=start,
         job_id=job_id(cfg, read, trainer.precision),
     )
 
 
 def _keys(
-    cfg: Config, data: EncodedTask, backbone: Backbone, precision: str
+    cfg: Config, data: EncodedTask, backbone: Backbone, precision: str, start: Start | None
 ) -> dict[str, dict[str, Any]]:
     """By stage, the values that its entries depend on, in addition to its code."""
     task, b = data.spec, cfg.backbone
@@ -79,6 +86,7 @@ def _keys(
         "backbone": [backbone.content_hash, b.family, b.readout, b.pooling, task.words],
         "prompt": asdict(cfg.prompt),
         "tune": training(cfg.tune),
+        "start": start.content if start else None,
         "seed": cfg.seed,
         "precision": precision,
         "own": _code(cfg.prompt.kind, b.readout),

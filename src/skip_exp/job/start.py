@@ -1,0 +1,113 @@
+"""The dense skill that tuning starts from (``tune.start``).
+
+Its prompt and its low-rank updates are taken, its readout is not. Such a start from a larger task
+is SPoT for prompts (Vu et al. 2022) and STILTs for weights (Phang et al. 2018).
+"""
+
+import logging
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from skip_exp.config.prune import AUTO
+from skip_exp.config.schema import TRAIN, Config, backbone_label
+from skip_exp.errors import ConfigError, SkipError
+from skip_exp.job.identity import skill_content, start_name
+from skip_exp.models.backbones import Backbone
+from skip_exp.models.embedded import shipped_skill, shipped_skills
+from skip_exp.models.sites import Keep, Site, site_sizes
+from skip_exp.models.soft_prompt import SoftPromptModel, State, load_trainable
+from skip_exp.skill.export.huggingface.hub import download
+from skip_exp.skill.files import read_skill, split
+from skip_exp.skill.load import skill_of
+from skip_exp.skill.record import SkillRecord
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, repr=False)
+class Start:
+    """What a model takes from a finished dense skill of its backbone.
+
+    Attributes:
+        name: as ``tune.start`` or ``task.start`` gives it.
+        content: hash of the skill.
+        state: prompt, trained vectors and factors, by name.
+    """
+
+    name: str
+    content: str
+    state: State
+
+    def load_into(self, model: SoftPromptModel) -> None:
+        """Copy the state into ``model`` and merge low-rank updates. Raises SkipError."""
+        own = {name: p.shape for name, p in model.skill_parameters().items()}
+        for name, tensor in self.state.items():
+            if own.get(name) != tensor.shape:
+                raise SkipError(f"tune.start={self.name}: does not fit its backbone: {name}")
+        load_trainable(model, self.state)
+
+
+def find_start(cfg: Config, backbone: Backbone) -> Start | None:
+    """The skill that ``tune.start`` names, if any; ``auto`` takes one only if it fits.
+
+    Raises:
+        SkipError: there is no such skill, it is damaged or pruned, or it was trained with another
+            backbone, prompt, rank or ``train``.
+    """
+    name, is_auto = start_name(cfg), cfg.tune.start == AUTO
+    folder = None if name is None else _folder(name, cfg.backbone.name, is_auto)
+    if name is None or folder is None:
+        return None
+    about, tensors = read_skill(folder)
+    keep, state = split(tensors)
+    if problem := _unfit(cfg, backbone, about, keep):
+        if not is_auto:
+            raise ConfigError("tune.start", name, problem)
+        log.debug("tune: a new start, because %s %s", name, problem)
+        return None
+    log.info("tune: starts from the skill %s, trained on %s", name, about.task)
+    taken = {key: t for key, t in state.items() if not key.startswith("readout.")}
+    return Start(name, skill_content(folder), taken)
+
+
+def _folder(name: str, backbone: str, is_auto: bool) -> Path | None:
+    """The skill's folder: one of the package or, unless ``is_auto``, a local one or from a hub."""
+    if (shipped := shipped_skill(name, backbone)) or is_auto:
+        return shipped
+    if Path(name).is_dir():
+        return skill_of(Path(name))
+    if name.count("/") == 1:
+        return download(name)
+    why = f"must be a skill's folder, a hub id, or one of the package: {shipped_skills() or 'none'}"
+    raise ConfigError("tune.start", name, why)
+
+
+def _unfit(cfg: Config, backbone: Backbone, about: SkillRecord, keep: Keep) -> str:
+    """Why a job cannot start from a skill; empty if it can."""
+    needed = about.backbone
+    if needed.content_hash != backbone.content_hash:
+        label = backbone_label(needed.name, needed.layers)
+        return f"is a skill of another backbone, {label}, not of {cfg.backbone.label}"
+    sizes = site_sizes([block.shape() for block in backbone.family.blocks(backbone.model)])
+    if any(tuple(kept.shape) != sizes.get(Site(site)) for site, kept in keep.items()):
+        return "is pruned; needs a dense skill (prune.ratio=0)"
+    differing = [f"{key}={value}" for key, value in _differing(cfg, about)]
+    return f"needs {' '.join(differing)}" if differing else ""
+
+
+def _differing(cfg: Config, about: SkillRecord) -> Iterator[tuple[str, Any]]:
+    """The keys of ``cfg`` that a start from the skill needs otherwise, with the values needed."""
+    prompt, tune = cfg.prompt, cfg.tune
+    fewer = about.train in TRAIN[1:4] and tune.train == "lora"  # trains all that the skill has
+    for key, given, needed in (
+        ("backbone.readout", cfg.backbone.readout, about.backbone.readout),
+        ("prompt.kind", prompt.kind, about.prompt.kind),
+        ("prompt.length", prompt.length, about.prompt.length),
+        ("prompt.decoder", prompt.decoder, about.prompt.decoder),
+        ("tune.train", tune.train, tune.train if fewer else about.train),
+        ("tune.rank", tune.rank, about.rank or tune.rank),
+    ):
+        if given != needed:
+            yield key, needed
