@@ -19,7 +19,7 @@ from skip_exp.data.module import TextDataModule
 from skip_exp.errors import SkipError
 from skip_exp.job.job import phase_seed
 from skip_exp.job.prepare import prepare
-from skip_exp.phases.fit import teacher_logits
+from skip_exp.phases.fit import teacher_of
 from skip_exp.phases.tune import tune
 from skip_exp.skill.load import Skill
 from skip_exp.training import length
@@ -163,16 +163,17 @@ def test_baselines_cut_nothing(job: Make, tmp_path: Path, asked: list[str], trai
 
 
 def test_the_teacher_is_the_dense_model_once(job: Make, monkeypatch: pytest.MonkeyPatch) -> None:
-    given = ["retune.distill=1.0", "tune.epochs=1", "retune.epochs=1"]
+    given = ["retune.distill=1.0", "tune.epochs=1", "retune.epochs=1", "retune.copies=1"]
     first = prepare(job(*given))
     dense, _ = tune(first, None)
-    found = teacher_logits(first, dense)
-    rows = first.data.train
-    assert found.shape == (len(rows), 2)
-    inputs = torch.tensor([rows[3]["input_ids"]])
-    with torch.no_grad():
-        expected = dense(inputs, torch.ones_like(inputs))
-    assert torch.allclose(found[3], expected[0], atol=1e-5)
+    teacher, rows = teacher_of(first, dense), first.data.train
+    assert teacher.logits is not None
+    assert (teacher.logits.shape, len(teacher.copies)) == ((2 * len(rows), 2), len(rows))
+    for place, row in ((3, rows[3]), (len(rows) + 3, teacher.copies[3])):
+        inputs = torch.tensor([row["input_ids"]])
+        with torch.no_grad():
+            expected = dense(inputs, torch.ones_like(inputs))
+        assert torch.allclose(teacher.logits[place], expected[0], atol=1e-5)
     monkeypatch.setattr(TextDataModule, "of_train_rows", lambda *_: pytest.fail("answered again"))
     assert pipeline.run(job(*given))["method"]["distill"] == 1
 
@@ -205,7 +206,7 @@ def test_few_rows_are_re_tuned_for_longer(job: Make, monkeypatch: pytest.MonkeyP
     [
         ["prune.allocation=uniform", "prune.sites=[ffn,heads,qk,vo]"],
         ["backbone.pooling=cls", "prompt.init=text"],
-        ["retune.distill=0", "retune.distill_hidden=0.5"],
+        ["retune.distill=0", "retune.copies=2"],
         ["prompt=input", "attribution=random"],
         *rarely(["prompt=none"], ["retune.distill=0.5"]),
     ],
@@ -223,8 +224,7 @@ def test_variants_run(job: Make, overrides: list[str]) -> None:
         *("prune.ratio=auto", "prune.max_drop=1.0 prune.ratio=0.5", "prune.target_speedup=0.5"),
         *("prune.max_drop=-0.5 prune.ratio=auto", "prune.max_drop=nan prune.ratio=auto"),
         "prune.target_speedup=2.0 prune.ratio=auto prune.max_drop=1",
-        *("prune.allocation=best", "prune.steps=0", "prune.steps=2 prune.target_speedup=2"),
-        *("prune.step_epochs=-1", "prune.step_epochs=1 prune.steps=2 retune.enabled=false"),
+        *("prune.allocation=best", "retune.copies=-1"),
         *("data.max_length=80", "data.max_length=12 prompt=input prompt.length=60"),
         *("data.max_length=1", "prompt.length=65", "prompt.length=5000", "prompt.length=0"),
         *("backbone.family=gpt", "backbone.path=./nowhere"),

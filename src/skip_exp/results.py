@@ -61,7 +61,7 @@ class Method(TypedDict, total=False):
     allocation: str
     target_speedup: float | None
     max_drop: float | None  # points on the selection slice; the ratio was looked for
-    steps: Count
+    steps: Count  # of pruning, in results of before
     epochs: Count  # of re-tuning, at most
     distill: float
     train: str  # what re-tuning trained; none
@@ -226,7 +226,7 @@ def from_config(cfg: Mapping[str, Any]) -> Any:
         return {key: value for key, value in values.items() if value is not None}
 
     name, layers, ratio = get("backbone.name"), get("backbone.layers"), get("prune.ratio")
-    method = some("prune", "sites", "allocation", "steps")
+    method = some("prune", "sites", "allocation")
     if (is_retuned := get("retune.enabled")) is not None:
         method |= {key: get(f"prune.{key}") for key in ("target_speedup", "max_drop")}
         method |= some("retune", "distill", "train") if is_retuned else NOT_RETUNED

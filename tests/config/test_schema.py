@@ -173,9 +173,6 @@ prune.ratio=-0.1
 prune.sites=[mlp]
 prune.allocation=best
 prune.round_to=0
-prune.steps=0
-prune.steps=3 prune.target_speedup=2
-prune.step_epochs=1 prune.steps=2 retune.enabled=false
 prune.target_speedup=0.5
 prune.target_speedup=2 prune.ratio=auto prune.max_drop=1
 prune.max_drop=1
@@ -189,7 +186,7 @@ retune.train=full
 retune.train=bias tune.train=lora
 retune.rank=8 tune.train=lora tune.rank=4
 retune.distill=2
-retune.distill_hidden=-1
+retune.copies=-1
 retune.budget=-1
 prompt.length=5000
 prompt.kind=softer

@@ -7,6 +7,7 @@ import pytest
 import torch
 from transformers import PreTrainedTokenizerFast
 
+from skip_exp.data.batches import UNLABELLED
 from skip_exp.data.encode import EncodedTask, encode
 from skip_exp.data.module import LengthGroupedSampler, TextDataModule, share
 from skip_exp.data.rows import Split
@@ -192,6 +193,21 @@ def test_answers_to_the_train_rows_come_in_their_order(encoded: EncodedTask) -> 
 
     found = module.of_train_rows(lengths)
     assert found[:, 0].tolist() == [len(row["input_ids"]) for row in encoded.train]
-    taught = TextDataModule(encoded, batch=16, seed=1, taught={"teacher": found})
+    taught = TextDataModule(encoded, batch=16, seed=1, teacher=found)
     for batch in taught.train_dataloader():
         assert torch.equal(batch["teacher"], lengths(batch))
+
+
+def test_an_epoch_has_a_version_of_every_row(encoded: EncodedTask) -> None:
+    """Versions are told apart by their teacher: row i of version v has i + 1000 v."""
+    rows = len(encoded.train)
+    copies = [{**row, "label": UNLABELLED} for _ in range(2) for row in encoded.train]
+    numbers = torch.cat([torch.arange(rows) + 1000 * v for v in range(3)]).float()[:, None]
+    module = TextDataModule(encoded, 16, seed=1, teacher=numbers, copies=copies)
+    batches = list(module.train_dataloader())
+    taught = torch.cat([batch["teacher"][:, 0].long() for batch in batches])
+    labels = torch.cat([batch["labels"] for batch in batches])
+    assert sorted((taught % 1000).tolist()) == list(range(rows))
+    assert torch.bincount(taught // 1000).min() > rows / 5
+    assert torch.equal(labels == UNLABELLED, taught >= 1000)
+    assert len(module.of_train_rows(lambda batch: batch["input_ids"][:, :1])) == 3 * rows

@@ -15,7 +15,6 @@ from skip_exp.models.sites import Keep, site_sizes
 from skip_exp.models.soft_prompt import SoftPromptModel
 from skip_exp.phases.benchmark import compare
 from skip_exp.pruning.surgery import cut
-from skip_exp.training.hidden import HiddenTargets
 from skip_exp.training.module import PromptTuner
 from tests.helpers.tiny import tiny_batch, tiny_inputs, tiny_model
 from tests.helpers.watch import NOTHING, Watch
@@ -67,9 +66,7 @@ def test_a_training_step_waits_for_nothing(
     model.train_only("bias")
     model, batch = elsewhere(model, tiny_batch(kind))
     batch["teacher"] = torch.empty(4, 3, device="meta")
-    batch["hidden"] = torch.empty(4, 2, 24, device="meta")
-    hidden = HiddenTargets.of(torch.randn(5, 2, 24), 0.1).to("meta")
-    tuner = PromptTuner(model, "retune", RetuneConfig(), MetricCollection({}), 0.5, hidden)
+    tuner = PromptTuner(model, "retune", RetuneConfig(), MetricCollection({}), 0.5)
     monkeypatch.setattr(tuner, "log", lambda *_, **__: None)
     parameters = [p for p in model.parameters() if p.requires_grad]
     optimizer = torch.optim.AdamW(parameters)
@@ -84,7 +81,7 @@ def test_a_loss_is_looked_at_before_a_score_alone(monkeypatch: pytest.MonkeyPatc
     tuner = PromptTuner(tiny_model(), "tune", TrainConfig(), MetricCollection({}))
     monkeypatch.setattr(tuner, "log", lambda *_, **__: None)
     losses = iter(torch.tensor([1.0, torch.nan, 1.0, 1.0, torch.inf], requires_grad=True))
-    monkeypatch.setattr("skip_exp.training.module.F.cross_entropy", lambda *_: next(losses))
+    monkeypatch.setattr("skip_exp.training.module.F.cross_entropy", lambda *_, **__: next(losses))
     for steps, told in ((3, "nan"), (2, "inf")):
         for _ in range(steps):
             tuner.training_step(tiny_batch(), 0)

@@ -22,7 +22,7 @@ def test_a_job_elsewhere_leaves_the_loaded_backbone(
     monkeypatch.setattr(fit.trainer, "root_device", lambda _: torch.device("meta"))
     job.new_model().to("meta")  # as a trainer does
     with pytest.raises(NotImplementedError, match="meta"):  # its answers cannot be had from there
-        fit.teacher_logits(job, job.new_model())
+        fit.teacher_of(job, job.new_model())
     assert {p.device.type for p in job.backbone.model.parameters()} == {"cpu"}
     later = job.new_model()  # what it starts from is computed on the CPU, whatever ran before
     assert all(

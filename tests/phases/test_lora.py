@@ -43,7 +43,7 @@ def measured(monkeypatch: pytest.MonkeyPatch) -> list[Measured]:
     [
         ["retune.train=lora", "prune.ratio=0"],  # the dense model's as many updates
         *rarely(["retune.train=lora", "prune.ratio=0.5"], [*BOTH, "prune.ratio=0.5"]),
-        [*BOTH, "prune.ratio=0.7", "prune.steps=2", "prune.step_epochs=1"],
+        [*BOTH, "prune.ratio=0.7", "retune.copies=2"],
         ["experiment=lora"],
     ],
 )

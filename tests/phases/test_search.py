@@ -163,12 +163,3 @@ def test_ratio_zero_is_an_answer(auto: Any, monkeypatch: pytest.MonkeyPatch) -> 
     result = pipeline.run(auto(0))
     assert result["ratio"] == result["ratio_reached"] == 0
     assert result["select"]["final"] >= result["select"]["dense"]
-
-
-@pytest.mark.slow
-def test_a_probe_in_steps(auto: Any, cuts: list[float]) -> None:
-    result = pipeline.run(auto(6, "prune.steps=2"))
-    assert (result["method"]["steps"], result["method"]["max_drop"]) == (2, 6)
-    assert cuts[-1] == result["ratio"]
-    if result["ratio"]:
-        assert result["select"]["final"] == result["probes"][f"{result['ratio']:g}"]

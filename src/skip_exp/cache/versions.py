@@ -31,7 +31,6 @@ STAGES = {
         "tune": "phases.tune",
         "attribute": "phases.attribute",
         "teacher": "phases.fit",
-        "hidden": "phases.fit",
         "score": "phases.test",
         "probe": "phases.search",
         "latency": "phases.sublayers",

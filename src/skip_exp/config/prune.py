@@ -30,8 +30,6 @@ class PruneConfig:
     allocation: str = key("global", "global or uniform over layers, or a custom module.function.")
     round_to: int = key(8, "FFN widths are multiples of this.")
     target_speedup: float | None = key(None, "Prune until this many times faster, not by ratio.")
-    steps: int = key(1, "Prune in equal steps, each after an attribution of the remaining neurons.")
-    step_epochs: int = key(0, "Epochs of re-tuning between two steps.")
 
     @property
     def goal(self) -> Goal:
@@ -44,7 +42,6 @@ class PruneConfig:
 
     def __post_init__(self) -> None:
         self._check_goal()
-        self._check_steps()
         positive("prune", self, round_to=10**6)
         one_of_or_own("prune.allocation", self.allocation, ALLOCATIONS)
         if not self.sites or set(self.sites) - set(KINDS):
@@ -69,12 +66,3 @@ class PruneConfig:
             raise ConfigError("prune.max_drop", bound, "must be at least 0 points")
         if speedup is not None and not 1 <= speedup < math.inf:
             raise ConfigError("prune.target_speedup", speedup, "must be at least 1")
-
-    def _check_steps(self) -> None:
-        """Several steps need a ratio, not a speed-up."""
-        if self.steps < 1:
-            raise ConfigError("prune.steps", self.steps, "must be at least 1")
-        if self.step_epochs < 0:
-            raise ConfigError("prune.step_epochs", self.step_epochs, "must be at least 0")
-        if self.steps > 1 and self.target_speedup is not None:
-            raise ConfigError("prune.steps", self.steps, "must be 1 with prune.target_speedup")

@@ -140,7 +140,11 @@ class RetuneConfig(TrainConfig):
     train: str = "lora"
     bias_lr: float = 3e-3
     distill: float = key(0.9, "Weight of the dense model's predictions in the loss, in [0, 1].")
-    distill_hidden: float = key(0.0, "Weight of the dense model's hidden states in the loss.")
+    copies: int = key(
+        0,
+        "Versions of each train text with near words in place of some, labelled by the dense "
+        "model; an epoch has one of them, or the text.",
+    )
     budget: float = key(
         1.2,
         "Cost in dense epochs: a cheaper model gets more epochs and patience; 0: never more.",
@@ -148,7 +152,7 @@ class RetuneConfig(TrainConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        within("retune", self, distill=(0, 1), distill_hidden=(0, 1000))
+        within("retune", self, distill=(0, 1), copies=(0, 100))
         if not 0 <= self.budget < math.inf:
             raise ConfigError("retune.budget", self.budget, "must be at least 0 epochs")
 

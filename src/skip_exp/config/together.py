@@ -39,9 +39,6 @@ def check(cfg: Config) -> None:
         if not 0 < len(name) <= 100 or not name.isprintable():  # it names folders and table rows
             raise ConfigError(key, ascii(name[:100]), "must be 1 to 100 printable characters")
     _check_training(cfg)
-    if cfg.prune.step_epochs and not cfg.retune.enabled:
-        why = "must be 0 with retune.enabled=false"
-        raise ConfigError("prune.step_epochs", cfg.prune.step_epochs, why)
 
 
 def _check_training(cfg: Config) -> None:

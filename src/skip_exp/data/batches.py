@@ -6,19 +6,18 @@ from typing import Any
 import torch
 from torch import Tensor
 
-# input_ids, (token_type_ids): list[int]; (label: int; TAUGHT: Tensor)
+# input_ids, (token_type_ids): list[int]; (label: int; teacher: logits [labels])
 Row = dict[str, Any]
-# input_ids, attention_mask, (token_type_ids): [n, longest]; (labels: [n]; TAUGHT: [n, ...])
+# input_ids, attention_mask, (token_type_ids): [n, longest]; (labels: [n]; teacher: [n, labels])
 Batch = dict[str, Tensor]
 
-# Distillation targets of a row: the teacher's logits [labels] and its text means [layers, H].
-TAUGHT = ("teacher", "hidden")
+UNLABELLED = -100  # label of a row that only a teacher labels; torch's cross-entropy skips it
 
 
 def collate(rows: Sequence[Mapping[str, Any]], pad_id: int, step: int = 1, most: int = 0) -> Batch:
     """Right-pad rows to a common width; padding has mask 0 and token type 0.
 
-    Labels and distillation targets (as fp32) are included where the rows have them.
+    Labels and a teacher's logits (as fp32) are included where the rows have them.
 
     Args:
         step: the width is rounded up to a multiple of this.
@@ -39,7 +38,6 @@ def collate(rows: Sequence[Mapping[str, Any]], pad_id: int, step: int = 1, most:
         batch["token_type_ids"] = padded("token_type_ids", 0)
     if "label" in rows[0]:
         batch["labels"] = torch.tensor([row["label"] for row in rows])
-    for name in TAUGHT:
-        if name in rows[0]:
-            batch[name] = torch.stack([row[name] for row in rows]).float()
+    if "teacher" in rows[0]:
+        batch["teacher"] = torch.stack([row["teacher"] for row in rows]).float()
     return batch

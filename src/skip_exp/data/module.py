@@ -1,6 +1,6 @@
 """Batches for Lightning and for attribution, with little padding and a reproducible order."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 
 import lightning as L
@@ -26,12 +26,18 @@ class LengthGroupedSampler(Sampler[int]):
     Shuffles, sorts within mega-batches of 50 batches, then shuffles the batches. The order depends
     on (seed, epoch) alone. Lightning calls ``set_epoch`` on a loader's sampler (not on a batch
     sampler) before each epoch.
+
+    Args:
+        lengths: tokens of each of n rows.
+        copies: number of versions of each row i, as long as it, at i + n, i + 2 n, ... An epoch has
+            one of them, or row i, at random.
     """
 
-    def __init__(self, lengths: Sequence[int], batch: int, seed: int) -> None:
+    def __init__(self, lengths: Sequence[int], batch: int, seed: int, copies: int = 0) -> None:
         self.lengths = np.asarray(lengths)
         self.batch = batch
         self.seed = seed
+        self.copies = copies
         self.epoch = 0
 
     def set_epoch(self, epoch: int) -> None:
@@ -49,7 +55,10 @@ class LengthGroupedSampler(Sampler[int]):
         # The incomplete batch stays last: elsewhere it would shift all later batches.
         full = len(order) // self.batch * self.batch
         batches = rng.permutation(order[:full].reshape(-1, self.batch))
-        return iter([*batches.ravel().tolist(), *order[full:].tolist()])
+        order = np.concatenate([batches.ravel(), order[full:]])
+        if self.copies:
+            order = order + len(self) * rng.integers(self.copies + 1, size=len(self))
+        return iter(order.tolist())
 
 
 def share(rows: Sequence[Row], rank: int, world: int) -> tuple[Sequence[Row], float]:
@@ -73,7 +82,8 @@ class TextDataModule(L.LightningDataModule):
         batch: train rows per step.
         seed: seed of the train order.
         eval_batch: rows per batch of the other loaders, which run in order of length.
-        taught: distillation targets [train rows, ...] by name, see ``batches.TAUGHT``.
+        teacher: a teacher's logits [train rows and copies, labels], or None.
+        copies: versions of the train rows, see :func:`data.augment.copies_of`.
     """
 
     def __init__(
@@ -82,10 +92,12 @@ class TextDataModule(L.LightningDataModule):
         batch: int,
         seed: int,
         eval_batch: int = 64,
-        taught: Mapping[str, Tensor] | None = None,
+        teacher: Tensor | None = None,
+        copies: Sequence[Row] = (),
     ) -> None:
         super().__init__()
-        self.taught = dict(taught or {})
+        self.teacher = teacher
+        self.rows = [*encoded.train, *copies]
         self.encoded = encoded
         self.batch = batch
         self.seed = seed
@@ -98,10 +110,12 @@ class TextDataModule(L.LightningDataModule):
         self._padded = partial(self._collate, step=_STEP, most=longest)
 
     def train_dataloader(self) -> DataLoader[Row]:
-        rows = self.encoded.train
-        for name, answers in self.taught.items():
-            rows = [row | {name: own} for row, own in zip(rows, answers, strict=True)]
-        sampler = LengthGroupedSampler([_length(row) for row in rows], self.batch, self.seed)
+        rows = self.rows
+        if self.teacher is not None:
+            rows = [row | {"teacher": own} for row, own in zip(rows, self.teacher, strict=True)]
+        lengths = [_length(row) for row in self.encoded.train]
+        copies = len(rows) // len(lengths) - 1
+        sampler = LengthGroupedSampler(lengths, self.batch, self.seed, copies)
         rank, world = self._place()
         collate = self._padded if world == 1 else partial(self._share, rank=rank, world=world)
         return DataLoader(rows, self.batch, sampler=sampler, collate_fn=collate)  # type: ignore[arg-type]
@@ -122,8 +136,8 @@ class TextDataModule(L.LightningDataModule):
         return self._sorted_loader(self.encoded.extra[split])
 
     def of_train_rows(self, model: Callable[[Batch], Tensor]) -> Tensor:
-        """``model(batch)`` [n, ...] for all train rows, in their order, on the CPU."""
-        rows = self.encoded.train
+        """``model(batch)`` [n, ...] for all train rows and copies, in their order, on the CPU."""
+        rows = self.rows
         order = sorted(range(len(rows)), key=lambda i: _length(rows[i]))
         parts = [order[i : i + self.eval_batch] for i in range(0, len(order), self.eval_batch)]
         # A single copy at the end: a copy per batch would synchronize with the GPU each time.

@@ -2,7 +2,7 @@
 
 import copy
 import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,7 @@ from torch import Tensor
 
 from skip_exp.cache.store import Entry, StageCache
 from skip_exp.config.schema import OWN, Config, TrainConfig, TrainerConfig
+from skip_exp.data.batches import Row
 from skip_exp.data.encode import EncodedTask
 from skip_exp.data.module import TextDataModule
 from skip_exp.job.start import Start
@@ -65,10 +66,15 @@ class Job:
         return self.cache.get(name, self.keys[name], compute)
 
     def batches(
-        self, settings: TrainConfig, phase: str, taught: Mapping[str, Tensor] | None = None
+        self,
+        settings: TrainConfig,
+        phase: str,
+        teacher: Tensor | None = None,
+        copies: Sequence[Row] = (),
     ) -> TextDataModule:
         """The rows in batches of ``settings``, in the order of the phase's seed."""
-        return TextDataModule(self.data, settings.batch, self.seed(phase), taught=taught)
+        seed = self.seed(phase)
+        return TextDataModule(self.data, settings.batch, seed, teacher=teacher, copies=copies)
 
     def new_model(self) -> SoftPromptModel:
         """The backbone with a prompt and a readout before tuning, on the CPU.

@@ -96,8 +96,7 @@ def _keys(
     cut = {"retune": training(cfg.retune), "allocation": _code(cfg.prune.allocation)}
     return {
         "tune": tune,
-        "teacher": tune,
-        "hidden": tune,
+        "teacher": tune | {"copies": cfg.retune.copies},
         "score": tune | {"extra": task.extra},
         "attribute": tune | method,
         "probe": tune | method | cut,  # and the ratio: see phases.search

@@ -1,7 +1,7 @@
 """prune: irrelevant neurons are removed from the weights; what stays is the subnetwork."""
 
 import logging
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
@@ -11,10 +11,8 @@ from skip_exp.data.metrics import build_metrics
 from skip_exp.job.job import Job
 from skip_exp.models.sites import Keep, Relevance, Site, keep_sizes
 from skip_exp.models.soft_prompt import SoftPromptModel
-from skip_exp.phases.attribute import relevance_of
-from skip_exp.phases.fit import fit, teacher_of
 from skip_exp.phases.sublayers import Timed, time_sublayers
-from skip_exp.pruning import allocate, latency, steps
+from skip_exp.pruning import allocate, latency
 from skip_exp.pruning.surgery import cut
 from skip_exp.training.module import PromptTuner
 from skip_exp.training.trainer import act_between
@@ -81,9 +79,6 @@ def subnetwork(
 ) -> tuple[SoftPromptModel, Keep]:
     """The smaller model, and what it keeps in indices of ``dense``.
 
-    With ``prune.steps`` > 1, the smaller model is tuned for ``prune.step_epochs`` and attributed
-    again after each step but the last.
-
     Raises:
         ConfigError: a speed-up that cannot be reached.
     """
@@ -99,22 +94,5 @@ def subnetwork(
         most = allocate.most(sizes, prune.sites)
         keep = latency.search(timed.table, target, most, lambda part: choose(relevance, ratio=part))
         return cut(dense, keep), keep
-    total, count, device = ratio or 0.0, prune.steps, next(dense.parameters()).device
-    earlier: Keep = {}
-    model = dense
-    for step in range(1, count):
-        keep = choose(relevance, ratio=total * step / count, earlier=earlier, last=False)
-        model, earlier = cut(model, steps.relative(keep, earlier)), keep
-        _tune_between(job, dense, model, step)
-        model.to(device).eval()  # a fit may leave it on the CPU
-        relevance = steps.lift(relevance_of(job, model), earlier, relevance)
-    keep = choose(relevance, ratio=total, earlier=earlier)
-    return cut(model, steps.relative(keep, earlier)), keep
-
-
-def _tune_between(job: Job, dense: SoftPromptModel, model: SoftPromptModel, step: int) -> None:
-    """Re-tune for ``prune.step_epochs`` after a step of pruning that is not the last."""
-    if epochs := job.cfg.prune.step_epochs:
-        settings, phase = replace(job.cfg.retune, epochs=epochs), f"step{step}"
-        model.train_only(settings.train, settings.rank, job.seed(phase))
-        fit(job, model, settings, phase, None, teacher_of(job, dense))
+    keep = choose(relevance, ratio=ratio or 0.0)
+    return cut(dense, keep), keep

@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import cast
 
-import torch
 from torch import Tensor
 
 from skip_exp.config.named import named
@@ -32,8 +31,6 @@ def allocate(
     sites: list[str],
     allocation: str = "global",
     round_to: int = 8,
-    earlier: Keep | None = None,
-    last: bool = True,
 ) -> Keep:
     """Choose the neurons to keep, so that ``ratio`` of the block parameters is removed.
 
@@ -52,9 +49,6 @@ def allocate(
             cross-attention apart), and every kind loses the same fraction; ``uniform`` removes the
             same fraction from every site; or a custom order as ``module.function``.
         round_to: step in which FFN units and dims are removed, so that widths stay multiples of it.
-        earlier: what an earlier step kept; everything else goes first, whatever its relevance.
-        last: whether smaller groups may fill what the next large one leaves of the budget. Without
-            it, a later step with the same relevance continues where this one ends, as if at once.
 
     Returns:
         keep, see :func:`skip_exp.pruning.surgery.cut`.
@@ -64,12 +58,11 @@ def allocate(
         SkipError: a relevance is not finite.
     """
     check(sizes, ratio=ratio, sites=sites, allocation=allocation)
-    earlier = earlier or {}
-    groups = _groups(relevance, sizes, sites, round_to, earlier)
+    groups = _groups(relevance, sizes, sites, round_to)
     max_removed = ratio * sum(shape.parameters for shape in sizes)
-    removed = _fill(order_of(allocation)(groups), sizes, max_removed, last)
+    removed = _fill(order_of(allocation)(groups), sizes, max_removed)
     return {
-        site: top(_gone_first(relevance[site], earlier.get(site)), removed.get(site, 0))
+        site: top(relevance[site], removed.get(site, 0))
         for site in dict.fromkeys(group.site for group in groups)
     }
 
@@ -96,15 +89,8 @@ def most(sizes: list[Shape], sites: list[str]) -> float:
     return 1 - least / sum(shape.parameters for shape in sizes)
 
 
-def _gone_first(scores: Tensor, kept: Tensor | None) -> Tensor:
-    """``scores`` with minus infinity for all but the ``kept`` indices of each row."""
-    if kept is None:
-        return scores
-    return torch.full_like(scores, -torch.inf).scatter(-1, kept, scores.gather(-1, kept))
-
-
 def _groups(
-    relevance: Relevance, sizes: list[Shape], sites: list[str], round_to: int, earlier: Keep
+    relevance: Relevance, sizes: list[Shape], sites: list[str], round_to: int
 ) -> list[Group]:
     """Group the neurons of every site, least relevant first."""
     groups = []
@@ -115,7 +101,6 @@ def _groups(
             scores = relevance[site].double()
             if not scores.isfinite().all():
                 raise SkipError(f"attribution: the relevance of {site} is not finite")
-            scores = _gone_first(scores, earlier.get(site))
             if scores.dim() == 2:  # dims: the r-th least relevant ones of all heads go together
                 scores = scores.sort(dim=1).values.sum(0)
             scores = scores.sort().values
@@ -163,11 +148,8 @@ def order_of(allocation: str) -> Callable[[list[Group]], list[Group]]:
     return cast(Callable[[list[Group]], list[Group]], found)
 
 
-def _fill(order: list[Group], sizes: list[Shape], max_removed: float, last: bool) -> dict[str, int]:
-    """Count the neurons of each site to remove, in order.
-
-    With ``last`` whatever fits the budget; otherwise up to the first group that does not fit.
-    """
+def _fill(order: list[Group], sizes: list[Shape], max_removed: float) -> dict[str, int]:
+    """Count the neurons of each site to remove, in order: whatever fits the budget."""
     now = {shape.name: shape for shape in sizes}
     removed: dict[str, int] = {}
     closed = set()  # sites whose next group did not fit: all groups after it stay
@@ -179,8 +161,6 @@ def _fill(order: list[Group], sizes: list[Shape], max_removed: float, last: bool
         after = before.without(group.site.kind, group.size)
         cost = before.parameters - after.parameters
         if spent + cost > max_removed:
-            if not last:
-                break
             closed.add(group.site)
             continue
         now[group.site.sublayer] = after

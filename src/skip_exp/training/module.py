@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Callable, Mapping
-from contextlib import nullcontext
 from typing import Any
 
 import lightning as L
@@ -14,14 +13,13 @@ from torch.optim.lr_scheduler import LambdaLR
 from torchmetrics import MeanMetric, MetricCollection
 
 from skip_exp.config.schema import TrainConfig
+from skip_exp.data.batches import UNLABELLED
 from skip_exp.errors import SkipError
 from skip_exp.models import lora
-from skip_exp.models.hidden import layer_states, layers_left, text_means
 from skip_exp.models.soft_prompt import SoftPromptModel, load_trainable, trainable_state
-from skip_exp.training.hidden import HiddenTargets
 
 # Entries of a batch that are not model inputs.
-TARGETS = ("labels", "weight", "teacher", "hidden")
+TARGETS = ("labels", "weight", "teacher")
 TEMPERATURE = 2.0  # softens the logits of teacher and student
 
 
@@ -34,7 +32,6 @@ class PromptTuner(L.LightningModule):
         settings: learning rates, schedule, clipping.
         metrics: the task's metrics, main one first.
         distill: weight in [0, 1] of the distillation loss against the batch's ``teacher`` logits.
-        hidden: distillation loss against the batch's ``hidden`` text means, or None.
     """
 
     def __init__(
@@ -44,14 +41,12 @@ class PromptTuner(L.LightningModule):
         settings: TrainConfig,
         metrics: MetricCollection,
         distill: float = 0.0,
-        hidden: HiddenTargets | None = None,
     ) -> None:
         super().__init__()
         self.model = model
         self.phase = phase
         self.settings = settings
         self.distill = distill
-        self.hidden = hidden
         # Lightning's own mean is wrong if processes score different numbers of rows.
         self.select_loss = MeanMetric()
         self.select_metrics = metrics.clone()
@@ -71,19 +66,15 @@ class PromptTuner(L.LightningModule):
 
     def _loss(self, batch: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
         logits = self.model(**{k: v for k, v in batch.items() if k not in TARGETS})
-        return logits, F.cross_entropy(logits, batch["labels"])
+        # The mean over all rows: those without a label count as 0.
+        loss = F.cross_entropy(logits, batch["labels"], reduction="sum", ignore_index=UNLABELLED)
+        return logits, loss / len(logits)
 
     def _train_loss(self, batch: dict[str, Tensor]) -> Tensor:
-        """Cross-entropy plus the distillation losses."""
-        reading = layer_states(self.model) if self.hidden else nullcontext(list[Tensor]())
-        with reading as states:
-            logits, loss = self._loss(batch)
+        """Cross-entropy, mixed with the distillation loss."""
+        logits, loss = self._loss(batch)
         if self.distill:
             loss = torch.lerp(loss, soft_loss(logits, batch["teacher"]), self.distill)
-        if self.hidden:
-            means = text_means(states, batch["attention_mask"])
-            own = self.hidden.loss(means, batch["hidden"], layers_left(self.model))
-            loss = loss + self.hidden.weight * own
         return loss
 
     def training_step(self, batch: dict[str, Tensor], _: int) -> Tensor:

@@ -1,0 +1,95 @@
+"""Copies of texts with some words replaced by near ones: more texts for a teacher to label.
+
+As in TinyBERT's augmentation (Jiao et al. 2020), but without a model in the loop: near words are
+neighbours in the backbone's own embedding table. A copy has as many tokens as its text.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from transformers import PreTrainedTokenizerBase
+
+from skip_exp.data.batches import UNLABELLED, Row
+
+RATE = 0.25  # probability that a word is replaced
+NEAR = 15  # neighbours that it may be replaced by
+STARTS = ("Ġ", "▁")  # first character of a token that starts a word; without one: "##" continues
+_CHUNK = 1024  # words whose neighbours are searched at once: 100 MB of similarities
+
+
+def word_tokens(tokenizer: PreTrainedTokenizerBase) -> tuple[np.ndarray, np.ndarray]:
+    """Which ids [V] start a word of letters, and which continue one.
+
+    Knows WordPiece (BERT), byte-level BPE (RoBERTa) and SentencePiece (T5).
+    """
+    tokens = tokenizer.convert_ids_to_tokens(list(range(len(tokenizer))))
+    special = set(tokenizer.all_special_tokens)
+    mark = next((m for m in STARTS if sum(t.startswith(m) for t in tokens) > len(tokens) / 4), "")
+    starts = np.zeros(len(tokens), bool)
+    inside = np.zeros(len(tokens), bool)
+    for i, token in enumerate(tokens):
+        if token in special:
+            continue
+        starts_word = token.startswith(mark) if mark else not token.startswith("##")
+        letters = token.removeprefix(mark) if mark else token.removeprefix("##")
+        (starts if starts_word else inside)[i] = letters.isalpha()
+    return starts, inside
+
+
+def near_words(embedding: Tensor, words: np.ndarray, ids: np.ndarray) -> np.ndarray:
+    """The ``NEAR`` words [len(ids), NEAR] with the most similar embeddings (cosine) to ``ids``.
+
+    Args:
+        embedding: word embeddings [V', H]; V' may be larger than the vocabulary.
+        words: which ids [V] are words.
+        ids: words [n] to find neighbours of.
+    """
+    table = torch.from_numpy(np.flatnonzero(words))
+    unit = F.normalize(embedding.detach().float()[table], dim=1)
+    place = torch.from_numpy(np.searchsorted(table.numpy(), ids))
+    found = []
+    for part in place.split(_CHUNK):
+        similar = unit[part] @ unit.T
+        similar[torch.arange(len(part)), part] = -torch.inf  # a word is no neighbour of itself
+        found.append(table[similar.topk(min(NEAR, len(table) - 1), dim=1).indices])
+    return torch.cat(found).numpy() if found else np.empty((0, NEAR), np.int64)
+
+
+def whole_words(ids: np.ndarray, starts: np.ndarray, inside: np.ndarray) -> np.ndarray:
+    """Places in token ``ids`` [T] of words that are one token: what follows does not continue."""
+    continued = np.append(inside[ids[1:]], False)
+    return np.flatnonzero(starts[ids] & ~continued)
+
+
+def copies_of(
+    rows: Sequence[Row],
+    tokenizer: PreTrainedTokenizerBase,
+    embedding: Tensor,
+    copies: int,
+    seed: int,
+) -> list[Row]:
+    """``copies`` versions of all ``rows``: first one of every row, then the next of every row.
+
+    They have no label: a replaced word may change it.
+
+    Args:
+        embedding: word embeddings [V, H] of the backbone.
+    """
+    starts, inside = word_tokens(tokenizer)
+    texts = [np.asarray(row["input_ids"]) for row in rows]
+    places = [whole_words(ids, starts, inside) for ids in texts]
+    seen = np.unique(np.concatenate([ids[at] for ids, at in zip(texts, places, strict=True)]))
+    near = near_words(embedding, starts, seen)
+    rng = np.random.default_rng(seed)
+    found = []
+    for _ in range(copies):
+        for row, ids, at in zip(rows, texts, places, strict=True):
+            replaced = at[rng.random(len(at)) < RATE]
+            choice = rng.integers(near.shape[1], size=len(replaced))
+            new = ids.copy()
+            new[replaced] = near[np.searchsorted(seen, ids[replaced]), choice]
+            found.append({**row, "input_ids": new.tolist(), "label": UNLABELLED})
+    return found

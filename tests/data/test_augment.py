@@ -1,0 +1,67 @@
+from collections import Counter
+
+import numpy as np
+import pytest
+import torch
+from transformers import PreTrainedTokenizerBase
+
+from skip_exp.data.augment import NEAR, copies_of, near_words, whole_words, word_tokens
+from skip_exp.data.batches import UNLABELLED
+from skip_exp.models.backbones import load_backbone
+from skip_exp.models.embedded import embedded_folder
+
+TEXT = "The movie was wonderful, and the transactions' unhappiness was boring."
+WHOLE = {"the", "movie", "was", "wonderful", "and", "boring"}
+
+
+def test_near_words_by_hand() -> None:
+    """Words 0, 1, 3 and 4 of five ids; by angle 0 is nearest to 3, then 1, then 4."""
+    embedding = torch.tensor([[1.0, 0], [0, 1], [1, 0.01], [5, 1], [-1, 0]])
+    near = near_words(embedding, np.array([True, True, False, True, True]), np.array([0, 4]))
+    assert near.tolist() == [[3, 1, 4], [1, 3, 0]]
+
+
+def test_whole_words_by_hand() -> None:
+    starts = np.array([False, True, True, False])  # special, "good", "bad", "##ness"
+    inside = np.array([False, False, False, True])
+    assert whole_words(np.array([0, 1, 2, 3, 1, 0]), starts, inside).tolist() == [1, 4]
+
+
+@pytest.mark.parametrize("name", ["minilm", "roberta_mini", "t5_mini"])
+def test_each_kind_of_tokenizer(name: str) -> None:
+    from transformers import AutoTokenizer
+
+    tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(embedded_folder(name))
+    ids = np.asarray(tokenizer(TEXT)["input_ids"])
+    found = {tokenizer.decode(ids[i]).strip() for i in whole_words(ids, *word_tokens(tokenizer))}
+    assert found & WHOLE == WHOLE
+    assert not any(not word.isalpha() for word in found)
+
+
+def test_copies_of_texts() -> None:
+    backbone = load_backbone("minilm", "embedded:minilm", "bert", "head")
+    tokenizer = backbone.tokenizer
+    ids = tokenizer(TEXT)["input_ids"]
+    rows = [{"input_ids": ids, "label": 1}, {"input_ids": ids, "label": 0}]
+    embedding = backbone.model.get_input_embeddings().weight
+    copies = copies_of(rows, tokenizer, embedding, copies=200, seed=1)
+    assert len(copies) == 400
+    assert {row["label"] for row in copies} == {UNLABELLED}
+    assert {len(row["input_ids"]) for row in copies} == {len(ids)}
+    places = set(whole_words(np.asarray(ids), *word_tokens(tokenizer)).tolist())
+    changed = Counter(
+        i for row in copies for i, new in enumerate(row["input_ids"]) if new != ids[i]
+    )
+    assert set(changed) == places
+    assert sum(changed.values()) / (400 * len(places)) == pytest.approx(0.25, abs=0.03)
+    assert len({row["input_ids"][2] for row in copies}) == 1 + NEAR
+    assert copies == copies_of(rows, tokenizer, embedding, copies=200, seed=1)
+    assert copies != copies_of(rows, tokenizer, embedding, copies=200, seed=2)
+
+
+def test_rows_without_words_stay_as_they_are() -> None:
+    backbone = load_backbone("minilm", "embedded:minilm", "bert", "head")
+    rows = [{"input_ids": backbone.tokenizer("?! 7")["input_ids"], "label": 1}]
+    embedding = backbone.model.get_input_embeddings().weight
+    (copy,) = copies_of(rows, backbone.tokenizer, embedding, copies=1, seed=1)
+    assert copy["input_ids"] == rows[0]["input_ids"]
