@@ -21,7 +21,8 @@ def zero(model: SoftPromptModel, keep: Keep) -> SoftPromptModel:
             continue
         a = block.attention
         heads = _mask((a.heads,), keep.get(site("heads")))[:, None]
-        query_dims = heads * _mask((a.heads, a.qk_dim), keep.get(site("qk")))
+        neurons = _mask((a.heads, a.qk_dim // a.qk_group), keep.get(site("qk")))
+        query_dims = heads * neurons.repeat(1, a.qk_group)
         value_dims = heads * _mask((a.heads, a.vo_dim), keep.get(site("vo")))
         _zero(a.projections()[0], query_dims.flatten(), dim=0)
         _zero(block.output, value_dims.flatten(), dim=1)

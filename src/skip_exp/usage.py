@@ -35,7 +35,7 @@ NO_KEYS = {  # groups that are no key of their own
 }
 MAIN = (
     *("prune.ratio", "prune.target_speedup", "prune.sites", "seed", "tune.epochs"),
-    *("retune.epochs", "retune.enabled", "data.dir", "data.max_length", "benchmark.enabled"),
+    *("retune.enabled", "data.dir", "data.max_length", "benchmark.enabled"),
 )
 
 

@@ -11,6 +11,7 @@ import torch
 from transformers import (
     AutoModelForSequenceClassification,
     BertForSequenceClassification,
+    ModernBertForSequenceClassification,
     RobertaForSequenceClassification,
     T5ForSequenceClassification,
 )
@@ -30,6 +31,7 @@ from tests.helpers.toy import SMALL
 CLASSES = {
     "bert": BertForSequenceClassification,
     "roberta": RobertaForSequenceClassification,
+    "modernbert": ModernBertForSequenceClassification,
     "t5": T5ForSequenceClassification,
 }
 TEXTS = ["the film was dull and long", "a plot", "it is not good"]

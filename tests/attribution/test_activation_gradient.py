@@ -30,7 +30,7 @@ def test_raw_outputs_are_those_of_the_projections(kind: str) -> None:
     q, k, v, *up = ((h * g).sum((0, 1)) for h, g in zip(outputs, gradients, strict=True))
     expected = {
         "encoder.1.ffn": sum(up),
-        "encoder.1.self.qk": (q + k).view(3, -1),
+        "encoder.1.self.qk": (q + k).view(3, own.attention.qk_group, -1).sum(1),
         "encoder.1.self.vo": v.view(3, -1),
         "encoder.1.self.heads": (q + k + v).view(3, -1).sum(1),
     }

@@ -81,7 +81,7 @@ def test_the_model_is_left_as_it_was_after_an_error(
     assert state(model) == before
 
 
-@pytest.mark.parametrize("kind", ["bert", "t5_gated"])
+@pytest.mark.parametrize("kind", ["bert", "modernbert", "t5_gated"])
 @pytest.mark.parametrize("name", WITH_DATA)
 def test_padding_and_batch_order_change_no_relevance(name: str, kind: str) -> None:
     model, batch = model_of(kind, "prefix"), tiny_batch(kind, rows=6)

@@ -11,7 +11,7 @@ from tests.helpers.tiny import READOUT, tiny_batch, tiny_model
 pytestmark = pytest.mark.core
 
 
-@pytest.mark.parametrize("kind", ["bert", "t5_gated"])
+@pytest.mark.parametrize("kind", ["bert", "modernbert", "t5_gated"])
 def test_gradients_of_real_masks_give_the_same(kind: str) -> None:
     """One mask at a time on what a cut removes (as in tests/models/test_exactness.py)."""
     model, batch = tiny_model(kind, "prefix", READOUT[kind], decoder=True), tiny_batch(kind, rows=3)
@@ -30,7 +30,7 @@ def test_gradients_of_real_masks_give_the_same(kind: str) -> None:
 def mask_gradient(model, text: dict[str, Tensor], tap, shape: torch.Size) -> Tensor:  # type: ignore[no-untyped-def]
     mask = torch.ones(shape, requires_grad=True)
     of_heads = len(shape) == 1 and tap.heads is not None
-    factor = mask[:, None] if of_heads else mask
+    factor = mask[:, None] if of_heads else mask.repeat(*[1] * (mask.dim() - 1), tap.group)
 
     handle = tap.hook(lambda x: (tap.view(x) * factor).view(x.shape))
     try:

@@ -26,7 +26,7 @@ def test_a_cut_changes_no_norm_of_what_it_keeps(kind: str) -> None:
         torch.testing.assert_close(scores, before[site][kept])
 
 
-@pytest.mark.parametrize("kind", ["bert", "t5"])
+@pytest.mark.parametrize("kind", ["bert", "modernbert", "t5"])
 def test_a_whole_block_is_the_norm_of_its_neurons(kind: str) -> None:
     model = tiny_model(kind)
     found = magnitude.scores(model, [])

@@ -15,6 +15,7 @@ from datasets import ClassLabel, Features, Value
 from tokenizers import ByteLevelBPETokenizer
 
 from skip_exp.config.schema import conf_dir
+from tests.helpers.tokenizers import modernbert as modernbert_tokenizer
 
 TRAIN, OTHER = 40, 12  # rows of a train split; of any other
 SIZE = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4}
@@ -156,6 +157,8 @@ def publish_models(root: Path) -> None:
     letters = sorted({letter for text in texts() for letter in text.lower()} - {" "})
     _bert(root / "models/google-bert/bert-base-uncased", pieces, letters)
     _roberta(root / "models/FacebookAI/roberta-base")
+    _modernbert(root / "models/answerdotai/ModernBERT-base", local_rope_theta=10000.0)
+    _modernbert(root / "models/jhu-clsp/ettin-encoder-17m", local_rope_theta=160000.0)
     _t5(root / "models/google-t5/t5-base", pieces)
     flan = root / "models/google/flan-t5-base"
     _t5(flan, pieces, feed_forward_proj="gated-gelu")
@@ -188,6 +191,20 @@ def _roberta(folder: Path) -> None:
         type_vocab_size=1,
     )
     _save(folder, transformers.RobertaForMaskedLM(config), tokenizer)
+
+
+def _modernbert(folder: Path, **more: Any) -> None:
+    """Its configuration has the names of 2024: no list of layers, and two bases of rotations."""
+    tokenizer = modernbert_tokenizer(texts(), 400)
+    ids = {f"{name}_token_id": getattr(tokenizer, f"{name}_token_id") for name in ("pad", "cls")}
+    ids |= {"bos_token_id": ids["cls_token_id"], "sep_token_id": tokenizer.sep_token_id}
+    settings = SIZE | ids | {"vocab_size": len(tokenizer) + 5, "eos_token_id": ids["sep_token_id"]}
+    config = transformers.ModernBertConfig(**settings)
+    _save(folder, transformers.ModernBertForMaskedLM(config), tokenizer)
+    older = {"global_attn_every_n_layers": 3, "local_attention": 8, "global_rope_theta": 160000.0}
+    older |= {"classifier_pooling": "mean", "layer_norm_eps": 1e-5, "norm_eps": 1e-5}
+    older |= {"architectures": ["ModernBertForMaskedLM"], "model_type": "modernbert"}
+    (folder / "config.json").write_text(json.dumps(settings | older | more))
 
 
 def _t5(folder: Path, pieces: list[str], **more: Any) -> None:

@@ -26,6 +26,7 @@ WORDS = [
 SPECIAL = {  # in order of their ids
     "bert": ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"),
     "roberta": ("<s>", "<pad>", "</s>", "<unk>", "<mask>"),
+    "modernbert": ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"),
     "t5": ("<pad>", "</s>", "<unk>"),
 }
 NOTHING = torch.tensor([], dtype=torch.long)
@@ -40,7 +41,8 @@ def tokenizer(family: str) -> PreTrainedTokenizerFast:
     unknown = next(token for token in special if "unk" in token.lower())
     fast = Tokenizer(models.WordPiece(ids, unk_token=unknown))
     fast.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
-    start, end = {"bert": special[2:4], "roberta": special[0:3:2], "t5": ("", special[1])}[family]
+    ends = {"roberta": special[0:3:2], "t5": ("", special[1])}
+    start, end = ends.get(family, special[2:4])
     fast.post_processor = processors.TemplateProcessing(
         single=f"{start} $A {end}".split(),
         pair=f"{start} $A {end} $B:1 {end}:1".split(),
@@ -151,5 +153,5 @@ def some_keep(model: SoftPromptModel, vanish: bool) -> Keep:
             keep[f"{block.name}.heads"] = NOTHING
         else:
             keep[f"{block.name}.heads"] = torch.tensor([0, 2])
-            keep[f"{block.name}.qk"] = torch.tensor([[0, 3], [1, 2], [4, 7]])
+            keep[f"{block.name}.qk"] = torch.tensor([[0, 3], [1, 2], [4, 7]]) % block.shape().qk
     return keep

@@ -1,10 +1,14 @@
 """Tiny random-weight models of every family, quick enough to cut by the hundred."""
 
+from typing import Any
+
 import torch
 from torch import Tensor
 from transformers import (
     BertConfig,
     BertForMaskedLM,
+    ModernBertConfig,
+    ModernBertForMaskedLM,
     RobertaConfig,
     RobertaForMaskedLM,
     T5Config,
@@ -18,7 +22,7 @@ from skip_exp.models.readouts import HeadReadout, MlmReadout, Readout, Seq2SeqRe
 from skip_exp.models.soft_prompt import SoftPromptModel
 
 VOCAB, HIDDEN, LAYERS, HEADS = 50, 24, 2, 3
-KINDS = ("bert", "roberta", "t5", "t5_gated")
+KINDS = ("bert", "roberta", "modernbert", "t5", "t5_gated")
 READOUT = {kind: "seq2seq" if kind.startswith("t5") else "head" for kind in KINDS}  # the usual
 
 
@@ -42,6 +46,8 @@ def tiny_backbone(kind: str, seed: int = 0, vocab: int = VOCAB) -> PreTrainedMod
             initializer_range=0.2,
         )
         return _noisy(model_class(config).eval())
+    if kind == "modernbert":
+        return _noisy(ModernBertForMaskedLM(tiny_modernbert(vocab)).eval())
     config = T5Config(
         vocab_size=vocab,
         d_model=HIDDEN,
@@ -56,6 +62,22 @@ def tiny_backbone(kind: str, seed: int = 0, vocab: int = VOCAB) -> PreTrainedMod
         decoder_start_token_id=0,
     )
     return _noisy(T5ForConditionalGeneration(config).eval())
+
+
+def tiny_modernbert(vocab: int = VOCAB, **more: Any) -> ModernBertConfig:
+    """A global and a local layer, which sees 3 tokens to each side: most texts are longer."""
+    settings: dict[str, Any] = {
+        "hidden_size": HIDDEN,
+        "num_hidden_layers": LAYERS,
+        "num_attention_heads": HEADS,
+        "intermediate_size": 20,
+        "max_position_embeddings": 64,
+        "local_attention": 6,
+        "initializer_range": 0.2,
+    }
+    ids = {"pad": 0, "cls": 2, "bos": 2, "sep": 3, "eos": 3}
+    settings |= {f"{name}_token_id": i for name, i in ids.items()}
+    return ModernBertConfig(vocab_size=vocab, **settings | more)
 
 
 def _noisy(model: PreTrainedModel) -> PreTrainedModel:

@@ -1,10 +1,24 @@
-"""Small tokenizers of the three kinds that can be cut, in the classes of their families."""
+"""Small tokenizers of the kinds that can be cut, in the classes of their families."""
 
 import json
 import random
 
-from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, trainers
-from transformers import BertTokenizer, PreTrainedTokenizerBase, RobertaTokenizer, T5Tokenizer
+from tokenizers import (
+    AddedToken,
+    Tokenizer,
+    models,
+    normalizers,
+    pre_tokenizers,
+    processors,
+    trainers,
+)
+from transformers import (
+    BertTokenizer,
+    PreTrainedTokenizerBase,
+    PreTrainedTokenizerFast,
+    RobertaTokenizer,
+    T5Tokenizer,
+)
 
 CORPUS = [
     "the film was charming and the plot was not dull at all",
@@ -15,12 +29,18 @@ CORPUS = [
 ]
 LETTERS = sorted({c for text in CORPUS for c in text if c.isalnum()})
 QUIET = {"show_progress": False}
-KINDS = {"WordPiece": "bert", "BPE": "roberta", "Unigram": "t5"}  # and whose it is
+KINDS = {  # and whose it is
+    "WordPiece": "bert",
+    "BPE": "roberta",
+    "BPE with spaces": "modernbert",
+    "Unigram": "t5",
+}
 
 
 def tokenizer(kind: str) -> PreTrainedTokenizerBase:
     """Trained on CORPUS."""
-    return {"WordPiece": _bert, "BPE": _roberta, "Unigram": _t5}[kind]()
+    makers = {"bert": _bert, "roberta": _roberta, "modernbert": modernbert, "t5": _t5}
+    return makers[KINDS[kind]]()
 
 
 def some_text(rng: random.Random) -> str:
@@ -50,6 +70,30 @@ def _roberta() -> RobertaTokenizer:
     vocab = fast.get_vocab() | {"<mask>": fast.get_vocab_size()}  # the last, as in RoBERTa's own
     merges = json.loads(fast.to_str())["model"]["merges"]
     return RobertaTokenizer(vocab=vocab, merges=[tuple(pair) for pair in merges])
+
+
+def modernbert(corpus: list[str] = CORPUS, size: int = 360) -> PreTrainedTokenizerFast:
+    """As published: runs of spaces are added tokens, the special ones come last."""
+    fast = Tokenizer(models.BPE())
+    fast.normalizer = normalizers.NFC()
+    fast.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    options = {"special_tokens": ["|||IP_ADDRESS|||", "<|padding|>"]}
+    options |= {"initial_alphabet": pre_tokenizers.ByteLevel.alphabet()}
+    fast.train_from_iterator(corpus, trainers.BpeTrainer(vocab_size=size, **options, **QUIET))
+    fast.add_tokens([AddedToken(" " * n, normalized=True) for n in range(4, 1, -1)])
+    special = ["[UNK]", "[CLS]", "[SEP]", "[PAD]", "[MASK]"]
+    fast.add_special_tokens(special)
+    fast.post_processor = processors.TemplateProcessing(
+        single="[CLS] $A [SEP]",
+        pair="[CLS] $A [SEP] $B [SEP]",
+        special_tokens=[(token, fast.token_to_id(token)) for token in ("[CLS]", "[SEP]")],
+    )
+    names = [f"{token[1:-1].lower()}_token" for token in special]
+    return PreTrainedTokenizerFast(
+        tokenizer_object=fast,
+        model_input_names=["input_ids", "attention_mask"],
+        **dict(zip(names, special, strict=True)),
+    )
 
 
 def _t5() -> T5Tokenizer:

@@ -52,15 +52,14 @@ def refusal(ended: subprocess.CompletedProcess[str]) -> str:
 def test_a_job_of_every_family_then_the_same_without_the_hub(
     everything: Path, run: Run, tmp_path: Path
 ) -> None:
-    backbones = "backbone=bert_base,roberta_base,t5_base,flan_t5_base"
+    names = ("bert_base", "roberta_base", "modernbert_base", "ettin_17m", "t5_base", "flan_t5_base")
+    backbones = f"backbone={','.join(names)}"
     command = (*SMALL, "+task=rte", backbones, "cache.dir=null", "sweep.skip_done=false", "-m")
     with serving(everything) as hub:
         ended = run(hub, *command)
     assert ended.returncode == 0, ended.stderr
     first = done(tmp_path)
-    assert {found["backbone"] for found in first} == {
-        *("bert_base", "roberta_base", "t5_base", "flan_t5_base")
-    }
+    assert {found["backbone"] for found in first} == {*names}
     for found in first:
         assert found["data_source"] == "hub:nyu-mll/glue/rte" and not found["data_is_sample"]
     ended = run(hub, *command)  # nobody listens at its address any more

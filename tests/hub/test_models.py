@@ -6,6 +6,7 @@ import pytest
 import torch
 from omegaconf import OmegaConf
 from safetensors.torch import load_file
+from transformers import AutoModelForMaskedLM
 
 from skip_exp.config.schema import conf_dir
 from skip_exp.models.backbones import Backbone, load_backbone
@@ -49,6 +50,26 @@ def test_every_readout_finds_its_weights(
     b.tokenizer.save_pretrained(tmp_path)
     copy = load_backbone("copy", str(tmp_path), b.family.name, readout)
     assert copy.content_hash == b.content_hash
+
+
+@pytest.mark.parametrize("name", ["modernbert_base", "ettin_17m"])
+def test_modernberts_words_score_as_the_library_scores_them(everything: Path, name: str) -> None:
+    """Also in texts longer than the window; its fused layers are stored under other names."""
+    b, stored = published(everything, name, "mlm")
+    assert "model.layers.1.attn.Wqkv.weight" in stored
+    plain = AutoModelForMaskedLM.from_pretrained(b.path).eval()
+    thetas = {kind: of["rope_theta"] for kind, of in plain.config.rope_parameters.items()}
+    local = 10000.0 if name == "modernbert_base" else 160000.0
+    assert thetas == {"full_attention": 160000.0, "sliding_attention": local}
+    texts = ["a warm film", "sentence1 train 0: a not_entailment one " * 5]
+    inputs = b.tokenizer(texts, padding=True, return_tensors="pt")
+    assert b.tokenizer.pad_token_id == b.model.config.pad_token_id
+    real = inputs["attention_mask"].bool()
+    with torch.no_grad():
+        mask = (1.0 - real[:, None, None].float()) * -1e4
+        embeds = b.model.get_input_embeddings()(inputs["input_ids"])
+        found = b.family.word_scores(b.model, b.family.encode(b.model, embeds, mask, None))
+        torch.testing.assert_close(found[real], plain(**inputs).logits[real], atol=1e-5, rtol=1e-4)
 
 
 def test_flan_has_an_output_matrix_of_its_own_and_no_scale(everything: Path) -> None:

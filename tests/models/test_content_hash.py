@@ -11,7 +11,7 @@ from tokenizers import normalizers
 from transformers import AutoTokenizer
 
 from skip_exp.models import embedded
-from skip_exp.models.backbones import Backbone, content_hash, load_backbone
+from skip_exp.models.backbones import Backbone, _load, content_hash, load_backbone
 from tests.helpers.saved import save_backbone
 
 CONFIG, TOKENIZER = "config.json", "tokenizer.json"
@@ -70,6 +70,12 @@ EDITS: dict[str, tuple[str, str, Edit]] = {
     "attention dropout": ("roberta", CONFIG, lambda c: c.update(attention_probs_dropout_prob=0.3)),
     "T5's dropout": ("t5", CONFIG, lambda c: c.update(dropout_rate=0.3)),
     "the scale of T5's logits": ("t5", CONFIG, lambda c: c.update(scale_decoder_outputs=False)),
+    "the window": ("modernbert", CONFIG, lambda c: c.update(local_attention=4)),
+    "the rotation": (
+        "modernbert",
+        CONFIG,
+        lambda c: c["rope_parameters"]["full_attention"].update(rope_theta=100.0),
+    ),
     "the activation": ("bert", CONFIG, lambda c: c.update(hidden_act="relu")),
     "the epsilon": ("bert", CONFIG, lambda c: c.update(layer_norm_eps=1e-3)),
 }
@@ -93,6 +99,7 @@ def test_what_changes_the_function_changes_the_hash(tmp_path: Path, what: str) -
         ("embedded:t5_mini", "t5", "seq2seq"),
         ("bert", "bert", "mlm"),
         ("roberta", "roberta", "mlm"),
+        ("modernbert", "modernbert", "mlm"),
         ("t5_gated", "t5", "seq2seq"),
     ],
 )
@@ -104,7 +111,8 @@ def test_a_copy_that_the_library_saved_has_the_same_hash(
     if not path.startswith("embedded"):
         path = str(save_backbone(tmp_path / path, path))
     b = load_backbone("one", path, family, readout)
-    b.model.save_pretrained(tmp_path / "copy")
+    model, _ = _load(path, family, readout)
+    model.save_pretrained(tmp_path / "copy")
     b.tokenizer.save_pretrained(tmp_path / "copy")
     assert loaded(tmp_path / "copy", family, readout).content_hash == b.content_hash
 

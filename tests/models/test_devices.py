@@ -22,6 +22,7 @@ from tests.helpers.watch import NOTHING, Watch
 READOUTS = {
     "bert": ("head", "mlm"),
     "roberta": ("head", "mlm"),
+    "modernbert": ("head", "mlm"),
     "t5": ("head", "seq2seq"),
     "t5_gated": ("seq2seq",),
 }

@@ -11,7 +11,7 @@ from skip_exp.models.families.base import AttentionBlock, causal_mask, key_mask
 from skip_exp.models.prompts import InputPrompt, PrefixPrompt, cut_heads
 from skip_exp.models.sites import site_sizes
 from skip_exp.models.soft_prompt import SoftPromptModel
-from skip_exp.pruning.surgery import cut
+from skip_exp.pruning.surgery import cut, in_dims
 from tests.helpers.tiny import KINDS, READOUT, tiny_backbone, tiny_batch, tiny_inputs, tiny_model
 
 CASES = 200  # per family, a tenth of them in the normal run
@@ -29,7 +29,7 @@ def random_keep(model: SoftPromptModel, rng: random.Random) -> dict[str, Tensor]
             a = block.attention
             if rng.random() < 0.7:
                 keep[f"{block.name}.heads"] = subset(a.heads)
-            for kind, dim in (("qk", a.qk_dim), ("vo", a.vo_dim)):
+            for kind, dim in (("qk", block.shape().qk), ("vo", a.vo_dim)):
                 if rng.random() < 0.5:
                     size = rng.randint(0, dim)
                     rows = [sorted(rng.sample(range(dim), size)) for _ in range(a.heads)]
@@ -81,7 +81,7 @@ def test_cut_equals_zeroed_in_logits_and_gradients(kind: str, chunk: int) -> Non
             names = model.prompt.names
             kinds = ["qk"] * len(names) + ["vo"] * len(names)
             gradients = [
-                cut_heads(g, keep, name, of)
+                cut_heads(g, in_dims(model, keep), name, of)
                 for g, name, of in zip(gradients, names * 2, kinds, strict=True)
             ]
         for ours, theirs in zip(found, gradients, strict=True):
@@ -95,7 +95,7 @@ def without_prompt(model: SoftPromptModel) -> SoftPromptModel:
     return model
 
 
-@pytest.mark.parametrize("kind", ["bert", "roberta"])
+@pytest.mark.parametrize("kind", ["bert", "roberta", "modernbert"])
 @pytest.mark.parametrize("everything", [False, True])
 def test_keeping_everything_is_the_hugging_face_model(kind: str, everything: bool) -> None:
     model, batch = without_prompt(tiny_model(kind, "input", "mlm")), tiny_inputs(kind)

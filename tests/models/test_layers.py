@@ -16,7 +16,13 @@ from tests.helpers import tiny
 from tests.helpers.saved import Saved, save_backbone, save_tiny_skill
 from tests.helpers.tiny import KINDS, tiny_batch, tiny_inputs
 
-READOUT = {"bert": "head", "roberta": "mlm", "t5": "seq2seq", "t5_gated": "head"}
+READOUT = {
+    "bert": "head",
+    "roberta": "mlm",
+    "modernbert": "mlm",
+    "t5": "seq2seq",
+    "t5_gated": "head",
+}
 TEXTS = ["a warm film", "dull", "w1 w2 w3"]
 
 
@@ -47,7 +53,7 @@ def test_it_has_the_first_layers_of_every_stack(tmp_path: Path, kind: str) -> No
     assert short.model.config.num_hidden_layers == 3
 
 
-@pytest.mark.parametrize("kind", ["bert", "roberta", "t5"])
+@pytest.mark.parametrize("kind", ["bert", "roberta", "modernbert", "t5"])
 def test_it_computes_what_the_whole_one_does_up_to_there(tmp_path: Path, kind: str) -> None:
     path, batch = str(save_backbone(tmp_path, kind)), tiny_batch(kind)
     short = load_backbone("b", path, kind, "head", 3)
@@ -62,6 +68,8 @@ def test_it_computes_what_the_whole_one_does_up_to_there(tmp_path: Path, kind: s
         expected = plain(**batch, output_hidden_states=True).hidden_states[3]
         if kind == "t5":
             expected = plain.encoder.final_layer_norm(expected)
+        if kind == "modernbert":
+            expected = plain.final_norm(expected)
     real = batch["attention_mask"].bool()
     torch.testing.assert_close(found[real], expected[real], atol=1e-5, rtol=1e-5)
 

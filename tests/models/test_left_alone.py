@@ -21,7 +21,7 @@ READS: tuple[Callable[[SoftPromptModel], Any], ...] = (
 )
 
 
-@pytest.mark.parametrize("kind", ["bert", "t5"])
+@pytest.mark.parametrize("kind", ["bert", "modernbert", "t5"])
 def test_a_prefix_stays_in_place(kind: str) -> None:
     """Another thread may be asking the model at that time; a copy reads its own prompt only."""
     model = tiny_model(kind, "prefix")

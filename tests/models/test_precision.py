@@ -17,6 +17,7 @@ CASES = [
     ("bert", "prefix", "head", False, "bias"),
     ("bert", "input", "mlm", False, "prompt_readout"),
     ("roberta", "input", "head", False, "bias"),
+    ("modernbert", "prefix", "mlm", False, "bias"),
     ("t5", "prefix", "seq2seq", True, "prompt_readout"),
     ("t5_gated", "input", "seq2seq", False, "bias"),
 ]

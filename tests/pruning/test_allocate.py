@@ -112,7 +112,7 @@ def test_reached_within_a_point_on_a_real_shape(
 
 
 def test_shapes_count_what_the_model_has() -> None:
-    for kind in ("bert", "t5", "t5_gated"):
+    for kind in ("bert", "modernbert", "t5", "t5_gated"):
         model = tiny_model(kind, readout=READOUT[kind])
         for shape, block in zip(model.shapes(), model.blocks(), strict=True):
             linears = (

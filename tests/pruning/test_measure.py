@@ -26,7 +26,7 @@ def built(kind: str) -> SoftPromptModel:
     return tiny_model(kind, readout=READOUT[kind])
 
 
-@pytest.mark.parametrize("kind", ["bert", "t5_gated"])
+@pytest.mark.parametrize("kind", ["bert", "modernbert", "t5_gated"])
 def test_measuring_leaves_the_model_alone(kind: str) -> None:
     model = built(kind)
     inputs = random_batch(model, 2, 8)

@@ -33,6 +33,8 @@ TEXTS = ["a warm film", "dull", "the plot is long and the film was not funny", "
         ("bert", "input", "mlm", False),
         ("roberta", "prefix", "mlm", False),
         ("roberta", "input", "head", False),
+        ("modernbert", "prefix", "head", False),
+        ("modernbert", "input", "mlm", False),
         ("t5", "prefix", "head", False),
         ("t5", "prefix", "seq2seq", True),
         ("t5_gated", "input", "seq2seq", False),
@@ -163,7 +165,7 @@ def test_skills_share_one_backbone(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 
 
 @pytest.mark.parametrize("train", ["prompt_readout", "bias", "lora"])
-@pytest.mark.parametrize("kind", ["bert", *rarely("t5_gated")])
+@pytest.mark.parametrize("kind", ["bert", "modernbert", *rarely("t5_gated")])
 def test_biases_and_updates_are_the_skills_own(tmp_path: Path, kind: str, train: str) -> None:
     plain = save_tiny_skill(tmp_path, kind, name="plain")
     expected = Skill.load(plain.folder).predict(TEXTS)

@@ -45,7 +45,8 @@ def compress(
     the logits are its own. Its ``id2label`` names the classes.
 
     Args:
-        model: a BERT, RoBERTa or T5 for sequence classification, or its folder or hub id.
+        model: a BERT, RoBERTa, ModernBERT or T5 for sequence classification, or its folder or
+            hub id.
         tokenizer: its tokenizer; None for a folder or hub id, which has its own.
         data: rows to re-tune and score on, and the other arguments, as in :func:`skip_exp.fit`.
         classes: names of the classes in the model's order, where its ``id2label`` has none.

@@ -26,6 +26,7 @@ class Tap:
         signal: its role in the sublayer: q, k, v, context, units or up.
         sites: the sites whose neurons this activation belongs to.
         heads: number of heads that share it; None in an FFN.
+        group: dims of one query/key neuron.
     """
 
     linear: nn.Linear
@@ -34,6 +35,7 @@ class Tap:
     sublayer: Sublayer = NOWHERE
     sites: tuple[Site, ...] = ()
     heads: int | None = None
+    group: int = 1
 
     @property
     def reads_encoder(self) -> bool:
@@ -46,8 +48,13 @@ class Tap:
         return x if self.heads is None else x.view(*x.shape[:2], self.heads, -1)
 
     def shares(self, x: Tensor) -> list[tuple[Site, Tensor]]:
-        """Split ``x`` (shaped by :meth:`view`) by site; a head gets the sum over its dims."""
-        return [(site, x.sum(3) if site.kind == "heads" else x) for site in self.sites]
+        """Split ``x`` (shaped by :meth:`view`) by site; a neuron gets the sum over its dims."""
+        return [(site, self._share(site, x)) for site in self.sites]
+
+    def _share(self, site: Site, x: Tensor) -> Tensor:
+        if site.kind == "qk":
+            return x.unflatten(3, (self.group, -1)).sum(3)
+        return x.sum(3) if site.kind == "heads" else x
 
     def hook(self, change: Callable[[Tensor], Tensor]) -> RemovableHandle:
         """Pass every activation through ``change`` until the handle is removed."""
@@ -75,9 +82,10 @@ def taps(model: SoftPromptModel, at: str = "neurons") -> dict[str, Tap]:
                 found[n] = Tap(block.down, True, "units", n, units)
             continue
         heads, (query, key, value) = block.attention.heads, block.attention.projections()
+        group = block.attention.qk_group
         qk, vo = (site("qk"), site("heads"))[: 1 + raw], (site("vo"), site("heads"))
-        found[f"{n}.q"] = Tap(query, False, "q", n, qk, heads)
-        found[f"{n}.k"] = Tap(key, False, "k", n, qk, heads)
+        found[f"{n}.q"] = Tap(query, False, "q", n, qk, heads, group)
+        found[f"{n}.k"] = Tap(key, False, "k", n, qk, heads, group)
         if raw:
             found[f"{n}.v"] = Tap(value, False, "v", n, vo, heads)
         else:

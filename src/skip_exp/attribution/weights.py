@@ -35,6 +35,6 @@ def by_site(block: Block, sums: Callable[[nn.Linear, bool], Tensor]) -> Relevanc
         return {site("ffn"): reduce(add, [sums(up, False) for up in block.up]) + output}
     a = block.attention
     query, key, value = (sums(linear, False) for linear in a.projections())
-    qk = (query + key).view(a.heads, a.qk_dim)
+    qk = (query + key).view(a.heads, a.qk_group, a.qk_dim // a.qk_group).sum(1)
     vo = (value + output).view(a.heads, a.vo_dim)
     return {site("heads"): qk.sum(1) + vo.sum(1), site("qk"): qk, site("vo"): vo}

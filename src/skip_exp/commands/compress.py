@@ -1,4 +1,4 @@
-"""Cut a fine-tuned BERT, RoBERTa or T5 classifier, and re-tune it with its own answers.
+"""Cut a fine-tuned classifier, and re-tune it with its own answers.
 
 Example:
 

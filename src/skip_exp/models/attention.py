@@ -5,7 +5,8 @@ state dict stays the same. Theirs have one fixed head size for queries, keys and
 place for a soft prefix.
 """
 
-from typing import Any
+from collections.abc import Callable
+from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -27,10 +28,14 @@ class Attention(nn.Module):
         head_ids: positions of the kept heads among the original ones; a shared position bias is
             sliced by them.
         qk_dim, vo_dim: query/key and value/output dims kept per head.
+        qk_group: query/key dims that are one neuron: 2 where a rotation mixes the dims i and
+            i + half, else 1.
         scaling: factor of the attention scores; a cut does not change it.
         prefix: soft keys and values before those of the text, or None.
         implementation: ``sdpa`` or ``eager``.
     """
+
+    qk_group: ClassVar[int] = 1
 
     def __init__(self, *, heads: int, head_dim: int, scaling: float, dropout: float) -> None:
         super().__init__()
@@ -59,14 +64,25 @@ class Attention(nn.Module):
         self.head_ids = [self.head_ids[i] for i in heads]
         self.head_index = torch.tensor(self.head_ids, dtype=torch.long).to(self.head_index.device)
 
+    def keep_dims(self, kind: str, dims: Tensor) -> None:
+        """Keep only these ``qk`` or ``vo`` dims [heads, k]; surgery cuts the weights."""
+        setattr(self, f"{kind}_dim", dims.shape[1])
+
     def projections(self) -> tuple[nn.Linear, nn.Linear, nn.Linear]:
         """The query, key and value linears."""
         raise NotImplementedError
 
-    def context(self, hidden: Tensor, source: Tensor, mask: Tensor | None) -> Tensor:
+    def context(
+        self,
+        hidden: Tensor,
+        source: Tensor,
+        mask: Tensor | None,
+        turn: Callable[[Tensor], Tensor] | None = None,
+    ) -> Tensor:
         """Attend from ``hidden`` [B, T, H] to ``source`` [B, S, H].
 
-        ``mask`` is additive, broadcastable to [B, heads, T, prefix length + S].
+        ``mask`` is additive, broadcastable to [B, heads, T, prefix length + S]. ``turn`` gives
+        queries and keys [B, heads, T, qk_dim] their positions; prefix keys have none.
         Returns [B, T, heads * vo_dim], the input of the output projection.
         """
         batch, length = hidden.shape[:2]
@@ -75,6 +91,8 @@ class Attention(nn.Module):
         query, key, value = self.projections()
         q = self._split(query(hidden), self.qk_dim)
         k, v = self._split(key(source), self.qk_dim), self._split(value(source), self.vo_dim)
+        if turn is not None:
+            q, k = turn(q), turn(k)
         if self.prefix is not None:
             soft_k, soft_v = (
                 p.to(k.dtype).transpose(0, 1).expand(batch, -1, -1, -1) for p in self.prefix

@@ -86,7 +86,7 @@ def load_backbone(
     Args:
         name: its name in results and tables.
         path: ``embedded:NAME``, a folder or a hub id.
-        family: ``bert``, ``roberta`` or ``t5``.
+        family: ``bert``, ``roberta``, ``modernbert`` or ``t5``.
         readout: ``head``, ``mlm``, ``seq2seq`` or a custom class.
         layers: how many of the first layers to keep; None: all.
 
@@ -220,6 +220,8 @@ def content_hash(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> 
     not protect against forgery.
     """
     settings = {key: getattr(model.config, key, None) for key in SETTINGS}
+    own = FAMILIES[model.config.model_type].settings
+    settings |= {key: getattr(model.config, key) for key in own}
     described = json.dumps([settings, _tokenizing(tokenizer)], sort_keys=True)
     digest = xxh3_128(described.encode())
     for name, tensor in sorted(model.state_dict().items()):

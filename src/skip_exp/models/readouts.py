@@ -50,6 +50,15 @@ class Encoded:
         """0/1 mask of the text [B, T]."""
         return self.mask[:, self.virtual :]
 
+    def pooled(self, how: str, dtype: torch.dtype) -> Tensor:
+        """The text's first hidden state (``cls``) or the mean of all, in ``dtype``: [B, H]."""
+        hidden = self.text.to(dtype)
+        if how == "cls":
+            return hidden[:, 0]
+        weight = self.text_mask.to(dtype)
+        total = (hidden * weight[..., None]).sum(1)
+        return total / weight.sum(1, keepdim=True).clamp_min(1)
+
 
 class Readout(nn.Module):
     """Base class of all readouts.
@@ -110,12 +119,8 @@ class HeadReadout(Readout):
         return cls(model.config.hidden_size, labels, pooling)
 
     def forward(self, model: HFModel, family: Family, encoded: Encoded) -> Tensor:
-        hidden = encoded.text.to(self.linear.weight.dtype)  # fp32, also on a bf16 backbone
-        if self.pooling == "cls":
-            return self.linear(hidden[:, 0])
-        weight = encoded.text_mask.to(hidden.dtype)
-        total = (hidden * weight[..., None]).sum(1)
-        return self.linear(total / weight.sum(1, keepdim=True).clamp_min(1))
+        # fp32, also on a bf16 backbone
+        return self.linear(encoded.pooled(self.pooling, self.linear.weight.dtype))
 
 
 class MlmReadout(Readout):
@@ -198,39 +203,49 @@ class Seq2SeqReadout(Readout):
 
 
 class ClassifierReadout(Readout):
-    """The head of a fine-tuned classifier: linear, tanh, linear on one hidden state.
+    """The head of a fine-tuned classifier: two linear layers on one hidden state.
 
-    That is the state of the first token or, in T5, of the decoder at the last token of the text,
-    which it reads shifted by one.
+    That is the state of the first token, in a ModernBERT maybe the mean over the text, or, in T5,
+    that of the decoder at the last token of the text, which it reads shifted by one.
+
+    Args:
+        between: what stands between both layers.
+        pooling: ``cls`` or ``mean``; T5 has none.
     """
 
     needs: ClassVar[str] = "classifier"
 
-    def __init__(self, dense: nn.Linear, out: nn.Linear) -> None:
+    def __init__(
+        self, dense: nn.Linear, between: nn.Module, out: nn.Linear, pooling: str = "cls"
+    ) -> None:
         super().__init__()
         self.dense, self.out = copy.deepcopy(dense), copy.deepcopy(out)  # others share theirs
+        self.between = copy.deepcopy(between)  # the same
+        self.pooling = pooling
         self.requires_grad_(True)
 
     @classmethod
     def build(
         cls, model: HFModel, tokenizer: Any, labels: int, words: tuple[str, ...], pooling: str
     ) -> Self:
-        dense, out = FAMILIES[model.config.model_type].head(model)
+        family = FAMILIES[model.config.model_type]
+        dense, out = family.head(model)
         if out.out_features != labels:
             why = f"the checkpoint has {out.out_features} classes, the task {labels}"
             raise ConfigError("backbone.readout", "classifier", why)
-        return cls(dense, out)
+        pooling = getattr(model.config, "classifier_pooling", "cls")
+        return cls(dense, family.between(model), out, pooling)
 
     def decoded(self, attention_mask: Tensor) -> Tensor | None:
         return attention_mask.bool()
 
     def forward(self, model: HFModel, family: Family, encoded: Encoded) -> Tensor:
+        dtype = self.dense.weight.dtype
         if model.config.is_encoder_decoder:
-            state = self._last(model, family, encoded)
+            state = self._last(model, family, encoded).to(dtype)
         else:
-            state = encoded.text[:, 0]
-        hidden = self.dense(state.to(self.dense.weight.dtype)).tanh()
-        return self.out(hidden)
+            state = encoded.pooled(self.pooling, dtype)
+        return self.out(self.between(self.dense(state)))
 
     def _last(self, model: HFModel, family: Family, encoded: Encoded) -> Tensor:
         """T5's decoder at each text's last token [B, H]."""

@@ -21,10 +21,12 @@ def cut(model: SoftPromptModel, keep: Keep) -> SoftPromptModel:
         model: stays as it is. Untouched weights are shared; prompt and readout are copied. The
             prompt and the factors of low-rank updates are cut alike.
         keep: ``<block>.ffn`` -> sorted unit indices [k]; ``.heads`` -> sorted head indices [k];
-            ``.qk`` / ``.vo`` -> dim indices [heads, k], the same number in every head. A site that
-            is absent keeps everything. The sublayer of an empty site adds only its bias.
+            ``.qk`` / ``.vo`` -> dim indices [heads, k], the same number in every head; ``.qk`` ->
+            indices of pairs where a rotation mixes them. A site that is absent keeps everything.
+            The sublayer of an empty site adds only its bias.
     """
     smaller = model.copy()
+    keep = in_dims(smaller, keep)
     with unmerged(smaller.backbone):
         for block in smaller.blocks():
             if isinstance(block, AttentionBlock):
@@ -35,6 +37,17 @@ def cut(model: SoftPromptModel, keep: Keep) -> SoftPromptModel:
                 narrow_in(block.down, units)
     smaller.prompt.cut(keep)
     return smaller
+
+
+def in_dims(model: SoftPromptModel, keep: Keep) -> Keep:
+    """``keep`` with the dims of each query/key neuron that has several."""
+    dims: Keep = {}
+    for block in model.attention_blocks().values():
+        a, site = block.attention, block.name.site("qk")
+        if site in keep and a.qk_group > 1:
+            step = a.qk_dim // a.qk_group
+            dims[site] = torch.cat([keep[site] + i * step for i in range(a.qk_group)], dim=1)
+    return {**keep, **dims}
 
 
 def attention_rows(block: AttentionBlock, keep: Keep) -> tuple[Tensor, Tensor]:
@@ -57,10 +70,10 @@ def _cut_attention(block: AttentionBlock, keep: Keep) -> None:
     for linear, rows in ((query, rows_qk), (key, rows_qk), (value, rows_vo)):
         narrow_out(linear, rows)
     narrow_in(block.output, rows_vo)
-    a.keep_heads(keep.get(site("heads"), torch.arange(a.heads)).tolist())
     for kind in ("qk", "vo"):
         if site(kind) in keep:
-            setattr(a, f"{kind}_dim", keep[site(kind)].shape[1])
+            a.keep_dims(kind, keep[site(kind)])
+    a.keep_heads(keep.get(site("heads"), torch.arange(a.heads)).tolist())
 
 
 def narrow_out(linear: nn.Linear, rows: Tensor) -> None:

@@ -28,6 +28,8 @@ PLAIN = Path(__file__).parents[2] / "helpers" / "plain.py"
 CASES = {
     "bert": ("bert", "prefix", "head", False),
     "roberta mlm": ("roberta", "input", "mlm", False),
+    "modernbert": ("modernbert", "prefix", "head", False),
+    "modernbert mlm": ("modernbert", "input", "mlm", False),
     "t5 encoder": ("t5", "prefix", "head", False),
     "t5": ("t5", "prefix", "seq2seq", True),
     "t5 gated": ("t5_gated", "input", "seq2seq", False),
@@ -127,7 +129,7 @@ def test_random_cuts_keep_their_logits(kind: str) -> None:
 
 def test_what_random_cuts_leave_out() -> None:
     """Either pooling, no prompt, and words of one piece, which share a decoder step."""
-    for kind, pooling in product(("bert", "roberta"), ("mean", "cls")):
+    for kind, pooling in product(("bert", "roberta", "modernbert"), ("mean", "cls")):
         model = tiny_model(kind, "prefix", "head")
         model.readout.pooling = pooling
         compare(model, inputs(kind), pooling)

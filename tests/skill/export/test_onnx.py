@@ -27,6 +27,8 @@ CASES = {
     "bert": ("bert", "prefix", "head", False),
     "bert mlm": ("bert", "input", "mlm", False),
     "roberta": ("roberta", "prefix", "head", False),
+    "modernbert": ("modernbert", "prefix", "head", False),
+    "modernbert mlm": ("modernbert", "input", "mlm", False),
     "t5 encoder": ("t5", "prefix", "head", False),
     "t5": ("t5", "prefix", "seq2seq", True),
     "t5 gated": ("t5_gated", "input", "seq2seq", False),

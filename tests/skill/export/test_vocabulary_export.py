@@ -84,7 +84,12 @@ def test_onnx(saved: Saved) -> None:
 
 @pytest.mark.parametrize(
     ("kind", "readout", "text"),
-    [("roberta", "mlm", ("a", "b")), ("bert", "mlm", ("a",)), ("t5", "head", ("a",))],
+    [
+        ("roberta", "mlm", ("a", "b")),
+        ("bert", "mlm", ("a",)),
+        ("modernbert", "mlm", ("a",)),
+        ("t5", "head", ("a",)),
+    ],
 )
 def test_texts_of_a_file(tmp_path: Path, kind: str, readout: str, text: tuple[str, ...]) -> None:
     """Pairs by a TAB, as ``predict`` reads them; a label word is read again by whoever loads it."""

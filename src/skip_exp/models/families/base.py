@@ -40,8 +40,9 @@ class AttentionBlock:
         """Current sizes, after any cut."""
         a = self.attention
         query, key, value = (_per_unit(linear) for linear in a.projections())
-        costs = {"qk_cost": query + key, "vo_cost": value + self.output.out_features}
-        return Shape(self.name, a.heads, _bias(self.output), qk=a.qk_dim, vo=a.vo_dim, **costs)
+        sizes = {"qk": a.qk_dim // a.qk_group, "qk_cost": a.qk_group * (query + key)}
+        sizes |= {"vo": a.vo_dim, "vo_cost": value + self.output.out_features}
+        return Shape(self.name, a.heads, _bias(self.output), **sizes)
 
 
 @dataclass(frozen=True)
@@ -88,12 +89,16 @@ class Family:
         name: ``model_type`` of its Hugging Face configuration.
         loaders: what a readout needs (``encoder``, ``mlm``, ``seq2seq`` or ``classifier``) -> the
             Hugging Face class.
-        attention: Hugging Face attention module -> subclass of :class:`Attention` that replaces it.
+        attention: Hugging Face module -> what replaces it; for an attention module that is a
+            subclass of :class:`Attention`.
+        settings: names in the configuration that change the function or the training without
+            changing a weight, beyond those in ``models.backbones``.
     """
 
     name: ClassVar[str]
     loaders: ClassVar[dict[str, Any]]
     attention: ClassVar[dict[type[nn.Module], Any]]
+    settings: ClassVar[tuple[str, ...]] = ()
 
     def loader_options(self, needs: str) -> dict[str, bool]:
         """Arguments of ``loaders[needs].from_pretrained``."""
@@ -132,8 +137,12 @@ class Family:
         raise NotImplementedError
 
     def head(self, model: HFModel) -> tuple[nn.Linear, nn.Linear]:
-        """Both layers, a tanh between them, of a sequence classifier's head."""
+        """Both linear layers of a sequence classifier's head."""
         raise NotImplementedError
+
+    def between(self, model: HFModel) -> nn.Module:
+        """What stands between both layers of :meth:`head`."""
+        return nn.Tanh()
 
     def position_offset(self, config: Any) -> int:
         """Row of the position table that the first token reads."""

@@ -16,10 +16,12 @@ from transformers import AutoConfig, AutoModelForSequenceClassification, PreTrai
 
 from skip_exp.errors import SkipError
 from skip_exp.models.families.base import AttentionBlock, Block, HFModel
+from skip_exp.models.families.modernbert import RotaryAttention
 from skip_exp.models.prompts import InputPrompt, NoPrompt, PrefixPrompt
 from skip_exp.models.readouts import ClassifierReadout, HeadReadout, MlmReadout, Seq2SeqReadout
 from skip_exp.models.soft_prompt import SoftPromptModel
 from skip_exp.skill.export.huggingface.modeling_skip import (
+    NORM_FIRST,
     SkipConfig,
     SkipForSequenceClassification,
 )
@@ -115,8 +117,10 @@ def _settings(model: SoftPromptModel) -> dict[str, Any]:
         "hidden_size": core.hidden_size,
         "original_heads": attention.total_heads,
         "attention_scaling": attention.scaling,
-        "linear_bias": family.name != "t5",
+        "linear_bias": family.name in ("bert", "roberta"),
     }
+    if family.name == "modernbert":
+        return settings | _modernbert_settings(model.backbone)
     if family.name == "t5":
         return settings | {
             "hidden_act": core.dense_act_fn,
@@ -135,6 +139,30 @@ def _settings(model: SoftPromptModel) -> dict[str, Any]:
         "max_position_embeddings": core.max_position_embeddings,
         "position_offset": family.position_offset(core),
         "type_vocab_size": core.type_vocab_size,
+    }
+
+
+def _modernbert_settings(backbone: HFModel) -> dict[str, Any]:
+    core, encoder = backbone.config, _core(backbone)
+    kinds = {"full": "full_attention", "local": "sliding_attention"}
+    used = {name: kind for name, kind in kinds.items() if kind in core.layer_types}
+    types = {core.rope_parameters[kind]["rope_type"] for kind in used.values()}
+    if types != {"default"} or core.attention_bias != core.mlp_bias:
+        raise SkipError("--format hf: has no place for scaled rotations, nor for biases in part")
+    of = {name: getattr(encoder.rotary_emb, f"{kind}_inv_freq") for name, kind in used.items()}
+    return {
+        "hidden_act": core.hidden_activation,
+        "gated": True,
+        "linear_bias": core.attention_bias,
+        "head_act": core.classifier_activation,
+        "head_bias": core.classifier_bias,
+        "classifier_pooling": core.classifier_pooling,
+        "norm_eps": core.norm_eps,
+        "norm_bias": core.norm_bias,
+        "hidden_dropout": 0.0,  # published ones have none
+        "attention_dropout": core.attention_dropout,
+        "rotations": {name: x.tolist() for name, x in of.items()},
+        "window": core.sliding_window,
     }
 
 
@@ -167,6 +195,10 @@ def _sizes(model: SoftPromptModel, stack: str) -> list[dict[str, dict[str, Any]]
         if isinstance(block, AttentionBlock):
             a = block.attention
             sizes = {"heads": a.head_ids, "qk": a.qk_dim, "vo": a.vo_dim}
+            if model.family.name == "modernbert":
+                layer = _core(model.backbone).layers[block.name.layer]
+                sizes["local"] = layer.attention_type == "sliding_attention"
+                sizes["norm"] = not isinstance(layer.attn_norm, nn.Identity)
         sizes["bias"] = block.output.bias is not None
         layers.setdefault(block.name.layer, {})[block.name.part] = sizes
     return [layers[i] for i in sorted(layers)]
@@ -176,9 +208,9 @@ def _sizes(model: SoftPromptModel, stack: str) -> list[dict[str, dict[str, Any]]
 
 
 def _state(model: SoftPromptModel) -> Weights:
-    is_t5 = model.family.name == "t5"
+    family = model.family.name
     modules = {"embeddings.words": model.backbone.get_input_embeddings()}
-    modules |= (_t5_modules if is_t5 else _bert_modules)(model.backbone)
+    modules |= MODULES.get(family, _bert_modules)(model.backbone)
     if isinstance(model.prompt, InputPrompt):
         yield "embeddings.prompt", model.prompt.embedding
     for block in model.blocks():
@@ -188,7 +220,7 @@ def _state(model: SoftPromptModel) -> Weights:
             continue
         if block.output.bias is not None:
             yield f"{name}.bias", block.output.bias
-        if is_t5:  # its norm serves the removed neurons alone
+        if family in NORM_FIRST:  # its norm serves the removed neurons alone
             del modules[f"{name}.norm"]
     for name, module in modules.items():
         yield from _all(name, module)
@@ -211,6 +243,8 @@ def _block(name: str, block: Block, model: SoftPromptModel) -> Weights:
     if block.attention.qk_dim:
         yield from _all(f"{name}.query", query)
         yield from _all(f"{name}.key", key)
+        if isinstance(block.attention, RotaryAttention):
+            yield f"{name}.pairs", block.attention.pairs
     yield from _all(f"{name}.value", value)
     yield from _all(f"{name}.output", block.output)
     prompt = model.prompt
@@ -223,7 +257,7 @@ def _block(name: str, block: Block, model: SoftPromptModel) -> Weights:
 
 def _bert_modules(backbone: HFModel) -> dict[str, nn.Module]:
     """Embeddings and norms of a BERT or RoBERTa."""
-    core: HFModel = getattr(backbone, backbone.base_model_prefix, backbone)
+    core = _core(backbone)
     modules: dict[str, nn.Module] = {
         "embeddings.positions": core.embeddings.position_embeddings,
         "embeddings.types": core.embeddings.token_type_embeddings,
@@ -232,6 +266,21 @@ def _bert_modules(backbone: HFModel) -> dict[str, nn.Module]:
     for i, layer in enumerate(core.encoder.layer):
         modules[f"encoder.layers.{i}.attention.norm"] = layer.attention.output.LayerNorm
         modules[f"encoder.layers.{i}.ffn.norm"] = layer.output.LayerNorm
+    return modules
+
+
+def _core(backbone: HFModel) -> HFModel:
+    """The encoder, without a head around it."""
+    return getattr(backbone, backbone.base_model_prefix, backbone)
+
+
+def _modernbert_modules(backbone: HFModel) -> dict[str, nn.Module]:
+    """Norms of a ModernBERT."""
+    core = _core(backbone)
+    modules = {"embeddings.norm": core.embeddings.norm, "encoder.norm": core.final_norm}
+    for i, layer in enumerate(core.layers):
+        modules[f"encoder.layers.{i}.attention.norm"] = layer.attn_norm
+        modules[f"encoder.layers.{i}.ffn.norm"] = layer.mlp_norm
     return modules
 
 
@@ -251,21 +300,28 @@ def _t5_modules(backbone: HFModel) -> dict[str, nn.Module]:
     return modules
 
 
+MODULES = {"t5": _t5_modules, "modernbert": _modernbert_modules}
+
+
 def _readout(model: SoftPromptModel) -> Weights:
     readout, backbone = model.readout, model.backbone
     if isinstance(readout, HeadReadout):
         yield from _all("classifier", readout.linear)
     elif isinstance(readout, ClassifierReadout):
         yield from _all("transform.0", readout.dense)
+        for i, module in enumerate(readout.between.children(), 1):
+            yield from _all(f"transform.{i}", module)
         yield from _all("classifier", readout.out)
     elif isinstance(readout, Seq2SeqReadout):
         yield "lm_head.weight", backbone.lm_head.weight
     elif hasattr(backbone, "cls"):  # BERT's masked language model
         head = backbone.cls.predictions
         yield from _words(head.transform.dense, head.transform.LayerNorm, head.decoder, readout)
-    else:
+    elif hasattr(backbone, "lm_head"):  # RoBERTa's
         head = backbone.lm_head
         yield from _words(head.dense, head.layer_norm, head.decoder, readout)
+    else:
+        yield from _words(backbone.head.dense, backbone.head.norm, backbone.decoder, readout)
 
 
 def _words(dense: nn.Linear, norm: nn.Module, decoder: nn.Linear, readout: Any) -> Weights:
@@ -273,4 +329,5 @@ def _words(dense: nn.Linear, norm: nn.Module, decoder: nn.Linear, readout: Any) 
     yield from _all("transform.0", dense)
     yield from _all("transform.2", norm)
     yield "classifier.weight", decoder.weight[readout.word_ids]
-    yield "classifier.bias", decoder.bias[readout.word_ids]
+    bias = torch.zeros(len(decoder.weight)) if decoder.bias is None else decoder.bias
+    yield "classifier.bias", bias[readout.word_ids]

@@ -2,8 +2,8 @@
 
     AutoModelForSequenceClassification.from_pretrained(FOLDER, trust_remote_code=True)
 
-One file for BERT, RoBERTa and T5; it needs only torch and transformers. It differs from the
-library's own models in four points:
+One file for BERT, RoBERTa, ModernBERT and T5; it needs only torch and transformers. It differs from
+the library's own models in four points:
 
 * Every layer has its own sizes: which attention heads, how many query/key and value/output
   dimensions per head, how many FFN units. ``config.json`` lists them.
@@ -32,7 +32,9 @@ from transformers.modeling_outputs import SequenceClassifierOutput
 
 HIDDEN = -1e4  # exp() underflows to 0 in fp16, bf16 and fp32
 NO_PROMPT = {"kind": "none", "length": 0, "decoder": False}
+NORM_FIRST = ("t5", "modernbert")  # families whose sublayers begin with a norm
 Sizes = dict[str, Any]
+Turn = tuple[Tensor, Tensor]
 
 
 class SkipConfig(PreTrainedConfig):
@@ -41,14 +43,16 @@ class SkipConfig(PreTrainedConfig):
     ``encoder`` and ``decoder`` list the sizes of each layer: ``{"self": attention, "ffn": ffn}``,
     and ``"cross"`` in a decoder. An attention has ``heads`` (which of the original ones are left)
     and ``qk`` and ``vo`` (dimensions of each head). An FFN has ``units``. Both have ``bias``:
-    whether the output has one.
+    whether the output has one. ModernBERT's attentions also have ``local`` (whether they see only a
+    window) and ``norm`` (the first has none).
     """
 
     model_type = "skip_exp"
 
-    family: str = "bert"  # bert, roberta or t5
+    family: str = "bert"  # bert, roberta, modernbert or t5
     readout: str = "head"  # head, mlm, seq2seq or classifier
     pooling: str = "mean"  # head: mean or cls
+    classifier_pooling: str = "cls"  # classifier: the same
     # kind (input, prefix or none), length in tokens, decoder: whether T5's decoder has a prefix
     prompt: Sizes = field(default_factory=lambda: dict(NO_PROMPT))
     encoder: list[dict[str, Sizes]] = field(default_factory=list)
@@ -58,9 +62,12 @@ class SkipConfig(PreTrainedConfig):
     original_heads: int = 12  # of each attention before pruning
     attention_scaling: float = 0.125  # factor of the scores, the same before and after pruning
     hidden_act: str = "gelu"  # activation of the FFNs
-    gated: bool = False  # whether T5's FFNs have a gate
+    gated: bool = False  # whether the FFNs have a gate
+    head_act: str | None = None  # of the layer before the last one; None: as the family does
+    head_bias: bool = True  # of the same
     linear_bias: bool = True  # of the linear layers other than a sublayer's output
     norm_eps: float = 1e-12
+    norm_bias: bool = True  # of norms other than T5's
     hidden_dropout: float = 0.1
     attention_dropout: float = 0.1
     max_position_embeddings: int = 512
@@ -68,6 +75,10 @@ class SkipConfig(PreTrainedConfig):
     type_vocab_size: int = 2
     position_buckets: int = 32  # of T5's relative position bias
     position_max_distance: int = 128
+    # ModernBERT: the rotations of all original pairs by one token, in layers that see a window
+    # (local) and in others (full); how far local ones see.
+    rotations: dict[str, list[float]] = field(default_factory=dict)
+    window: int = 0
     mask_id: int | None = None  # mlm: the token [MASK]
     label_words: list[list[int]] = field(default_factory=list)  # seq2seq: tokens of each label
     start_id: int = 0  # the decoder's first token
@@ -101,8 +112,9 @@ class SkipRMSNorm(nn.Module):
 
 
 def new_norm(config: SkipConfig) -> nn.Module:
-    kind = SkipRMSNorm if config.family == "t5" else nn.LayerNorm
-    return kind(config.hidden_size, eps=config.norm_eps)
+    if config.family == "t5":
+        return SkipRMSNorm(config.hidden_size, config.norm_eps)
+    return nn.LayerNorm(config.hidden_size, config.norm_eps, bias=config.norm_bias)
 
 
 class SkipEmbeddings(nn.Module):
@@ -115,11 +127,11 @@ class SkipEmbeddings(nn.Module):
         self.prompt: nn.Parameter | None = None
         if config.input_length:
             self.prompt = nn.Parameter(torch.zeros(config.input_length, size))
-        self.has_positions = config.family != "t5"
+        self.has_positions = config.family in ("bert", "roberta")
         if self.has_positions:
             self.positions = nn.Embedding(config.max_position_embeddings, size)
             self.types = nn.Embedding(config.type_vocab_size, size)
-            self.norm = new_norm(config)
+        self.norm = nn.Identity() if config.family == "t5" else new_norm(config)
         self.offset = config.position_offset
         self.dropout = nn.Dropout(config.hidden_dropout)
 
@@ -140,8 +152,8 @@ class SkipEmbeddings(nn.Module):
                 token_types = torch.zeros_like(ids)
             token_types = F.pad(token_types, (length - token_types.shape[1], 0))
             places = torch.arange(length, device=ids.device) + self.offset
-            hidden = self.norm(hidden + self.types(token_types) + self.positions(places))
-        return self.dropout(hidden)
+            hidden = hidden + self.types(token_types) + self.positions(places)
+        return self.dropout(self.norm(hidden))
 
 
 class SkipPositionBias(nn.Module):
@@ -175,8 +187,29 @@ class SkipPositionBias(nn.Module):
         return first + torch.where(far < near, far, wide)
 
 
+class SkipRotations(nn.Module):
+    """ModernBERT's positions: cosines and sines by which pairs of dimensions turn."""
+
+    def __init__(self, config: SkipConfig) -> None:
+        super().__init__()
+        self.by_token, self.window = config.rotations, config.window
+
+    def forward(self, kind: str, hidden: Tensor) -> Turn:
+        """Each [T, original pairs] for ``hidden`` [B, T, H]; ``kind``: full or local."""
+        places = torch.arange(hidden.shape[1], device=hidden.device, dtype=torch.float32)
+        angles = places[:, None] * torch.tensor(self.by_token[kind], device=hidden.device)
+        return angles.cos(), angles.sin()
+
+    def local(self, mask: Tensor, length: int) -> Tensor:
+        """``mask`` [B, 1, 1, T] that also hides keys beyond the window: [B, 1, T, T]."""
+        places = torch.arange(length, device=mask.device)
+        return mask + ((places - places[:, None]).abs() > self.window).to(mask.dtype) * HIDDEN
+
+
 class SkipAttention(nn.Module):
     """Attention with the remaining heads and dimensions, and with a prefix if there is one."""
+
+    pairs: Tensor
 
     def __init__(self, config: SkipConfig, sizes: Sizes, prefix: int) -> None:
         super().__init__()
@@ -186,6 +219,8 @@ class SkipAttention(nn.Module):
         if self.qk:  # otherwise every score is zero
             self.query = nn.Linear(hidden, count * self.qk, bias=bias)
             self.key = nn.Linear(hidden, count * self.qk, bias=bias)
+            if config.rotations:  # which of the original pairs are left
+                self.register_buffer("pairs", torch.zeros(count, self.qk // 2, dtype=torch.long))
         self.value = nn.Linear(hidden, count * self.vo, bias=bias)
         self.output = nn.Linear(count * self.vo, hidden, bias=sizes["bias"])
         if prefix:
@@ -193,10 +228,12 @@ class SkipAttention(nn.Module):
                 self.prefix_key = nn.Parameter(torch.zeros(count, prefix, self.qk))
             self.prefix_value = nn.Parameter(torch.zeros(count, prefix, self.vo))
 
-    def forward(self, hidden: Tensor, mask: Tensor, source: Tensor | None = None) -> Tensor:
+    def forward(
+        self, hidden: Tensor, mask: Tensor, source: Tensor | None = None, turn: Turn | None = None
+    ) -> Tensor:
         """Attend from ``hidden`` [B, T, H] to ``source`` [B, S, H], by default to itself.
 
-        ``mask``: [B or 1, original heads or 1, T or 1, prefix + S].
+        ``mask``: [B or 1, original heads or 1, T or 1, prefix + S]. ``turn``: of SkipRotations.
         """
         source = hidden if source is None else source
         if mask.shape[1] > 1:
@@ -206,7 +243,7 @@ class SkipAttention(nn.Module):
             value = self.behind(self.prefix_value, value)
         dropout = self.config.attention_dropout if self.training else 0.0
         if self.qk and self.config._attn_implementation != "eager":
-            query, key = self.queries_and_keys(hidden, source)
+            query, key = self.queries_and_keys(hidden, source, turn)
             scale = self.config.attention_scaling
             context = F.scaled_dot_product_attention(
                 query, key, value, attn_mask=mask.to(query.dtype), dropout_p=dropout, scale=scale
@@ -214,19 +251,29 @@ class SkipAttention(nn.Module):
         else:
             scores = mask.expand(len(hidden), len(self.heads), hidden.shape[1], -1)
             if self.qk:
-                query, key = self.queries_and_keys(hidden, source)
+                query, key = self.queries_and_keys(hidden, source, turn)
                 scores = scores + query @ key.transpose(2, 3) * self.config.attention_scaling
             weights = scores.softmax(-1, dtype=torch.float32).to(value.dtype)
             context = F.dropout(weights, dropout) @ value
         return self.output(context.transpose(1, 2).flatten(2))
 
-    def queries_and_keys(self, hidden: Tensor, source: Tensor) -> tuple[Tensor, Tensor]:
+    def queries_and_keys(
+        self, hidden: Tensor, source: Tensor, turn: Turn | None
+    ) -> tuple[Tensor, Tensor]:
         query, key = self.split(self.query(hidden), self.qk), self.split(self.key(source), self.qk)
+        if turn is not None:
+            query, key = self.turned(query, turn), self.turned(key, turn)
         return query, self.behind(self.prefix_key, key) if self.prefix else key
 
     def split(self, x: Tensor, dims: int) -> Tensor:
         """[B, T, heads * dims] -> [B, heads, T, dims]."""
         return x.unflatten(2, (len(self.heads), dims)).transpose(1, 2)
+
+    def turned(self, x: Tensor, turn: Turn) -> Tensor:
+        """``x`` [B, heads, T, qk] with its pairs (i, i + half) turned."""
+        cos, sin = (angles[:, self.pairs].transpose(0, 1) for angles in turn)
+        a, b = x.float().chunk(2, dim=3)
+        return torch.cat([a * cos - b * sin, b * cos + a * sin], dim=3).to(x.dtype)
 
     def behind(self, prefix: Tensor, x: Tensor) -> Tensor:
         """``x`` [B, heads, T, dims] after the ``prefix`` [heads, length, dims]."""
@@ -258,14 +305,15 @@ class SkipSublayer(nn.Module):
     apply the norm.
     """
 
-    def __init__(self, config: SkipConfig, inner: nn.Module | None, bias: bool) -> None:
+    def __init__(self, config: SkipConfig, inner: nn.Module | None, sizes: Sizes) -> None:
         super().__init__()
         self.inner = inner
-        self.norm_first = config.family == "t5"
+        self.norm_first = config.family in NORM_FIRST
         self.bias: nn.Parameter | None = None
-        if inner is None and bias:
+        if inner is None and sizes["bias"]:
             self.bias = nn.Parameter(torch.zeros(config.hidden_size))
-        self.norm = nn.Identity() if inner is None and self.norm_first else new_norm(config)
+        has_norm = sizes.get("norm", True) and not (inner is None and self.norm_first)
+        self.norm = new_norm(config) if has_norm else nn.Identity()
         self.dropout = nn.Dropout(config.hidden_dropout)
 
     def forward(self, hidden: Tensor, *more: Tensor | None) -> Tensor:
@@ -282,17 +330,18 @@ class SkipLayer(nn.Module):
 
     def __init__(self, config: SkipConfig, sizes: dict[str, Sizes], prefix: int) -> None:
         super().__init__()
+        self.kind = "local" if sizes["self"].get("local") else "full"
         self.attention = self.attending(config, sizes["self"], prefix)
         self.cross = self.attending(config, sizes["cross"], 0) if "cross" in sizes else None
         ffn = sizes["ffn"]
         inner = SkipFeedForward(config, ffn) if ffn["units"] else None
-        self.ffn = SkipSublayer(config, inner, ffn["bias"])
+        self.ffn = SkipSublayer(config, inner, ffn)
 
     @staticmethod
     def attending(config: SkipConfig, sizes: Sizes, prefix: int) -> SkipSublayer:
         left = sizes["heads"] and sizes["vo"]
         inner = SkipAttention(config, sizes, prefix) if left else None
-        return SkipSublayer(config, inner, sizes["bias"])
+        return SkipSublayer(config, inner, sizes)
 
     def forward(
         self,
@@ -300,8 +349,9 @@ class SkipLayer(nn.Module):
         mask: Tensor,
         source: Tensor | None = None,
         source_mask: Tensor | None = None,
+        turn: Turn | None = None,
     ) -> Tensor:
-        hidden = self.attention(hidden, mask)
+        hidden = self.attention(hidden, mask, None, turn)
         if self.cross is not None:
             hidden = self.cross(hidden, source_mask, source)
         return self.ffn(hidden)
@@ -315,9 +365,12 @@ class SkipStack(nn.Module):
         self.prefix = config.prefix_length(name)
         sizes = config.encoder if name == "encoder" else config.decoder
         self.layers = nn.ModuleList(SkipLayer(config, each, self.prefix) for each in sizes)
-        self.is_t5 = config.family == "t5"
-        if self.is_t5:
+        self.position_bias: nn.Module | None = None
+        if config.family == "t5":
             self.position_bias = SkipPositionBias(config, bidirectional=name == "encoder")
+        self.rotations = SkipRotations(config) if config.rotations else None
+        self.norm_first = config.family in NORM_FIRST
+        if self.norm_first:
             self.norm = new_norm(config)
             self.dropout = nn.Dropout(config.hidden_dropout)
 
@@ -329,12 +382,19 @@ class SkipStack(nn.Module):
         source_mask: Tensor | None = None,
     ) -> Tensor:
         """``hidden`` [B, T, H] and its mask; a decoder also sees ``source`` [B, S, H]."""
-        if self.is_t5:
+        if self.position_bias is not None:
             mask = mask + self.position_bias(hidden.shape[1]).to(mask)
-        mask = F.pad(mask, (self.prefix, 0))  # every query sees the prefix, at no distance
+        masks: dict[str, Tensor] = {"full": mask}
+        turns: dict[str, Turn] = {}
+        if self.rotations is not None:
+            masks["local"] = self.rotations.local(mask, hidden.shape[1])
+            turns = {kind: self.rotations(kind, hidden) for kind in self.rotations.by_token}
+        # Every query sees the prefix, at no distance.
+        masks = {kind: F.pad(x, (self.prefix, 0)) for kind, x in masks.items()}
         for layer in self.layers:
-            hidden = layer(hidden, mask, source, source_mask)
-        return self.dropout(self.norm(hidden)) if self.is_t5 else hidden
+            kind: Any = layer.kind
+            hidden = layer(hidden, masks[kind], source, source_mask, turns.get(kind))
+        return self.dropout(self.norm(hidden)) if self.norm_first else hidden
 
 
 class SkipForSequenceClassification(PreTrainedModel):
@@ -355,11 +415,13 @@ class SkipForSequenceClassification(PreTrainedModel):
         if config.readout == "seq2seq":
             self.lm_head = nn.Linear(hidden, config.vocab_size, bias=False)
         else:
-            if config.readout == "mlm":
-                act = ACT2FN["gelu" if config.family == "roberta" else config.hidden_act]
-                self.transform = nn.Sequential(nn.Linear(hidden, hidden), act, new_norm(config))
+            dense = nn.Linear(hidden, hidden, bias=config.head_bias)
+            if config.readout == "mlm" or (config.readout == "classifier" and config.head_act):
+                usual = "gelu" if config.family == "roberta" else config.hidden_act
+                act = ACT2FN[config.head_act or usual]
+                self.transform = nn.Sequential(dense, act, new_norm(config))
             elif config.readout == "classifier":
-                self.transform = nn.Sequential(nn.Linear(hidden, hidden), nn.Tanh())
+                self.transform = nn.Sequential(dense, nn.Tanh())
             self.classifier = nn.Linear(hidden, config.num_labels or 2)
         if config.family == "t5":  # its FFNs and the sums behind them can overflow in fp16
             self._keep_in_fp32_modules = ["down"]
@@ -406,13 +468,14 @@ class SkipForSequenceClassification(PreTrainedModel):
         text, weight = hidden[:, self.config.input_length :], seen[:, self.config.input_length :]
         if self.config.readout == "mlm":
             return self.transform(text[:, 1])
-        if self.config.readout == "classifier":
-            return self.transform(text[:, 0])
-        if self.config.pooling == "cls":
-            return text[:, 0]
-        text, weight = text.float(), weight.to(text.device, torch.float32)
-        mean = (text * weight[..., None]).sum(1) / weight.sum(1, keepdim=True).clamp_min(1)
-        return mean.to(self.classifier.weight.dtype)
+        is_classifier = self.config.readout == "classifier"
+        how = self.config.classifier_pooling if is_classifier else self.config.pooling
+        state = text[:, 0]
+        if how == "mean":
+            text, weight = text.float(), weight.to(text.device, torch.float32)
+            mean = (text * weight[..., None]).sum(1) / weight.sum(1, keepdim=True).clamp_min(1)
+            state = mean.to(self.classifier.weight.dtype)
+        return self.transform(state) if is_classifier else state
 
     def last_state(self, ids: Tensor, seen: Tensor, hidden: Tensor, mask: Tensor) -> Tensor:
         """The decoder's state at each text's last token [B, H]; it reads the text, shifted."""

@@ -1,0 +1,207 @@
+"""ModernBERT (Warner et al. 2024) and Ettin: rotary positions, local attention, gated FFNs.
+
+Pre-norm, without biases. Every third layer attends to the whole text, the others to a window.
+
+The fused ``Wqkv`` and ``Wi`` are split into linears that share their memory: :meth:`prepare`
+changes no number. Each part can then be cut, scored and updated like any other linear. A cut would
+leave parts of different widths, so an export keeps them apart, too.
+
+A rotation mixes the dims i and i + half of a head. Both are one query/key neuron, a pair.
+
+Prefix keys are not rotated: for every query they stand at position 0, as PEFT's prefixes do in
+other rotary models. All queries see them, also in local layers. A window would hide them from
+the end of a long text.
+"""
+
+from functools import partial
+from typing import Any, ClassVar
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from transformers import AutoModel, AutoModelForMaskedLM, AutoModelForSequenceClassification
+from transformers.models.modernbert.modeling_modernbert import ModernBertAttention, ModernBertMLP
+
+from skip_exp.models.attention import Attention
+from skip_exp.models.families.base import HIDDEN, AttentionBlock, Block, Family, FfnBlock, HFModel
+from skip_exp.models.sites import Sublayer
+
+Turn = tuple[Tensor, Tensor]  # cosines and sines [1, T, half of the original dims]
+
+
+class RotaryAttention(Attention):
+    """Replaces ``ModernBertAttention``, output projection included.
+
+    Attributes:
+        pairs: kept pairs [heads, qk_dim / 2] among the original ones of each kept head.
+    """
+
+    qk_group: ClassVar[int] = 2
+
+    def __init__(self, original: ModernBertAttention) -> None:
+        heads = original.config.num_attention_heads
+        super().__init__(
+            heads=heads,
+            head_dim=original.head_dim,
+            scaling=original.head_dim**-0.5,
+            dropout=original.attention_dropout,
+        )
+        self.query, self.key, self.value = split(original.Wqkv, 3)
+        self.Wo, self.out_drop = original.Wo, original.out_drop
+        self.pairs: Tensor
+        every = torch.arange(original.head_dim // 2, device=original.Wo.weight.device)
+        self.register_buffer("pairs", every.repeat(heads, 1), persistent=False)
+        self.total_pairs = len(every)
+
+    def projections(self) -> tuple[nn.Linear, nn.Linear, nn.Linear]:
+        return self.query, self.key, self.value
+
+    def keep_dims(self, kind: str, dims: Tensor) -> None:
+        super().keep_dims(kind, dims)
+        if kind == "qk":  # both dims of a pair are there: the first half names the pairs
+            kept = dims[:, : dims.shape[1] // 2].to(self.pairs.device)
+            self.pairs = self.pairs.gather(1, kept)
+
+    def keep_heads(self, heads: list[int]) -> None:
+        super().keep_heads(heads)
+        self.pairs = self.pairs[heads]
+
+    def forward(
+        self,
+        hidden_states: Tensor,
+        position_embeddings: Turn,
+        attention_mask: Tensor | None = None,
+        **_: object,
+    ) -> tuple[Tensor, None]:
+        cos, sin = position_embeddings
+        if self.pairs.shape[1] < self.total_pairs:  # each head has its own
+            cos, sin = (x[0][:, self.pairs].transpose(0, 1) for x in (cos, sin))
+        turn = partial(rotate, cos=cos, sin=sin)
+        out = self.context(hidden_states, hidden_states, attention_mask, turn)
+        return self.out_drop(self.Wo(out)), None
+
+
+class GatedMlp(nn.Module):
+    """Replaces ``ModernBertMLP``."""
+
+    def __init__(self, original: ModernBertMLP) -> None:
+        super().__init__()
+        self.input, self.gate = split(original.Wi, 2)
+        self.act, self.drop, self.Wo = original.act, original.drop, original.Wo
+
+    def forward(self, hidden_states: Tensor) -> Tensor:
+        units = self.act(self.input(hidden_states)) * self.gate(hidden_states)
+        return self.Wo(self.drop(units))
+
+
+class ModernBert(Family):
+    """Pre-norm encoder with rotary positions."""
+
+    name = "modernbert"
+    loaders: ClassVar[dict[str, Any]] = {
+        "encoder": AutoModel,
+        "mlm": AutoModelForMaskedLM,
+        "classifier": AutoModelForSequenceClassification,
+    }
+    attention: ClassVar[dict[type[nn.Module], Any]] = {
+        ModernBertAttention: RotaryAttention,
+        ModernBertMLP: GatedMlp,
+    }
+    settings = (
+        *("hidden_activation", "norm_eps", "local_attention", "layer_types", "rope_parameters"),
+        *("classifier_pooling", "classifier_activation", "attention_dropout", "mlp_dropout"),
+        "embedding_dropout",
+    )
+
+    def blocks(self, model: HFModel) -> list[Block]:
+        blocks: list[Block] = []
+        for i, layer in enumerate(_core(model).layers):
+            attention, mlp, name = layer.attn, layer.mlp, partial(Sublayer.of, "encoder", i)
+            blocks.append(AttentionBlock(name("self"), attention, attention.Wo))
+            blocks.append(FfnBlock(name("ffn"), (mlp.input, mlp.gate), mlp.Wo))
+        return blocks
+
+    def layers(self, model: HFModel) -> list[nn.Module]:
+        return [_core(model).layers, _core(model).final_norm]
+
+    def encode(
+        self, model: HFModel, embeds: Tensor, mask: Tensor | None, token_types: Tensor | None
+    ) -> Tensor:
+        core = _core(model)
+        hidden, length = core.embeddings(inputs_embeds=embeds), embeds.shape[1]
+        prefix = core.layers[0].attn.prefix
+        local = local_mask(
+            *(length, core.config.sliding_window, mask),
+            *(0 if prefix is None else len(prefix[0]), embeds.device),
+        )
+        masks = {"full_attention": mask, "sliding_attention": local}
+        places, kinds = torch.arange(length, device=embeds.device), set(core.config.layer_types)
+        turns = {kind: _half(core.rotary_emb(hidden, places[None], kind)) for kind in kinds}
+        for layer in core.layers:
+            kind = layer.attention_type
+            hidden = layer(hidden, masks[kind], turns[kind])
+        return core.final_norm(hidden)
+
+    def word_scores(self, model: HFModel, hidden: Tensor) -> Tensor:
+        return model.decoder(model.head(hidden))
+
+    def head(self, model: HFModel) -> tuple[nn.Linear, nn.Linear]:
+        return model.head.dense, model.classifier
+
+    def between(self, model: HFModel) -> nn.Module:
+        return nn.Sequential(model.head.act, model.head.norm)
+
+
+def split(linear: nn.Linear, parts: int) -> list[nn.Linear]:
+    """Linears with one of ``parts`` equal shares of the output units each, in order.
+
+    Their weights and biases are views of those of ``linear``.
+    """
+    weights = linear.weight.detach().chunk(parts)
+    biases = [None] * parts if linear.bias is None else linear.bias.detach().chunk(parts)
+    made = []
+    for weight, bias in zip(weights, biases, strict=True):
+        outputs, inputs = weight.shape
+        part = nn.Linear(inputs, outputs, bias=bias is not None, device="meta")
+        part.weight = nn.Parameter(weight)
+        if bias is not None:
+            part.bias = nn.Parameter(bias)
+        made.append(part)
+    return made
+
+
+def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+    """Turn the pairs of ``x`` [B, heads, T, dims] by the angles [heads or 1, T, dims / 2]."""
+    a, b = x.float().unflatten(3, (2, cos.shape[-1])).unbind(3)
+    return torch.cat([a * cos - b * sin, b * cos + a * sin], dim=3).to(x.dtype)
+
+
+def local_mask(
+    length: int, window: int, mask: Tensor | None, prefix: int, device: torch.device
+) -> Tensor | None:
+    """``mask`` that also hides keys more than ``window`` tokens away; the prefix stays in sight.
+
+    Args:
+        mask: additive, [B, 1, 1, prefix + length]; None hides nothing.
+
+    Returns:
+        [B or 1, 1, length, prefix + length]; ``mask`` itself if no key is that far away. An
+        exported or compiled model cannot branch on the length: there it always applies.
+    """
+    if not torch.compiler.is_compiling() and length <= window + 1:
+        return mask
+    places = torch.arange(length, device=device)
+    far = (places - places[:, None]).abs() > window
+    hidden = F.pad(far * HIDDEN, (prefix, 0))[None, None]
+    return hidden if mask is None else hidden + mask
+
+
+def _half(turn: Turn) -> Turn:
+    """The library repeats each angle for the second half of the dims."""
+    cos, sin = (x[..., : x.shape[-1] // 2] for x in turn)
+    return cos, sin
+
+
+def _core(model: HFModel) -> HFModel:
+    """The encoder, without a head around it."""
+    return getattr(model, model.base_model_prefix, model)
