@@ -17,10 +17,13 @@ from skip_exp.data.augment import copies_of
 from skip_exp.data.batches import Batch, Row
 from skip_exp.data.metrics import build_metrics
 from skip_exp.job.job import Job
+from skip_exp.models.families.base import hooked
+from skip_exp.models.readouts import HeadReadout
 from skip_exp.models.soft_prompt import SoftPromptModel
 from skip_exp.training import trainer
 from skip_exp.training.length import for_rows, is_improving
 from skip_exp.training.module import PromptTuner
+from skip_exp.training.probe import fit_linear
 
 log = logging.getLogger(__name__)
 
@@ -67,6 +70,23 @@ def fit(
         )  # fmt: skip
     replay(logger, [kept(phase, curves.points, best.epoch)])
     return best, curves
+
+
+def start_readout(job: Job, model: SoftPromptModel) -> None:
+    """Fit a trained linear readout to what the untuned ``model`` gives it."""
+    readout = model.readout
+    if not isinstance(readout, HeadReadout) or not readout.linear.weight.requires_grad:
+        return
+
+    def read(model: SoftPromptModel, inputs: Batch) -> Tensor:
+        seen: list[Tensor] = []
+        linear = cast(HeadReadout, model.readout).linear
+        with hooked([linear.register_forward_pre_hook(lambda _, given: seen.append(given[0]))]):
+            model(**inputs)
+        return seen[0]
+
+    inputs = _of_train_rows(job, model, read)
+    fit_linear(readout.linear, inputs, torch.tensor([row["label"] for row in job.data.train]))
 
 
 def log_kept(metric: str, epoch: int, epochs: int, score: float, how: str = "kept") -> None:

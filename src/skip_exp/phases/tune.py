@@ -8,7 +8,7 @@ from skip_exp.cache.store import Entry
 from skip_exp.callbacks.curves import kept, replay
 from skip_exp.job.job import Job
 from skip_exp.models.soft_prompt import SoftPromptModel, load_trainable, trainable_state
-from skip_exp.phases.fit import fit, log_kept
+from skip_exp.phases.fit import fit, log_kept, start_readout
 
 log = logging.getLogger(__name__)
 
@@ -24,6 +24,7 @@ def tune(job: Job, logger: Logger | None) -> tuple[SoftPromptModel, bool]:
         return model, False
 
     def compute() -> Entry:
+        start_readout(job, model)
         best, curves = fit(job, model, job.cfg.tune, "tune", logger)
         found = {"curves": curves.points, "epoch": best.epoch, "score": best.score}
         return Entry(trainable_state(model), found)

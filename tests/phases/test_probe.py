@@ -1,0 +1,47 @@
+"""Tuning a head starts from logistic regression on what the untuned model gives it."""
+
+from pathlib import Path
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from skip_exp.job.job import Job
+from skip_exp.job.prepare import prepare
+from skip_exp.models.readouts import HeadReadout
+from skip_exp.phases.fit import start_readout
+from tests.helpers.toy import save_toy, toy_job
+
+
+@pytest.fixture(scope="module")
+def toy(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
+    return save_toy(tmp_path_factory.mktemp("toy"))
+
+
+def loss_of(job: Job, model: nn.Module) -> float:
+    total = 0.0
+    for row in job.data.train:
+        ids = torch.tensor([row["input_ids"]])
+        with torch.no_grad():
+            logits = model(ids, torch.ones_like(ids))
+        total += float(F.cross_entropy(logits, torch.tensor([row["label"]])))
+    return total / len(job.data.train)
+
+
+def test_a_head_starts_fitted_and_the_rest_as_it_was(toy: list[str], tmp_path: Path) -> None:
+    job = prepare(toy_job(toy, tmp_path, "run"))
+    model = job.new_model()
+    assert isinstance(model.readout, HeadReadout)
+    before, state = loss_of(job, model), {n: p.clone() for n, p in model.prompt.named_parameters()}
+    start_readout(job, model)
+    assert loss_of(job, model) < 0.8 * before
+    assert all(torch.equal(p, state[n]) for n, p in model.prompt.named_parameters())
+
+
+def test_a_frozen_head_stays(toy: list[str], tmp_path: Path) -> None:
+    job = prepare(toy_job(toy, tmp_path, "run", "tune.train=prompt"))
+    model = job.new_model()
+    before = model.readout.linear.weight.clone()
+    start_readout(job, model)
+    assert torch.equal(model.readout.linear.weight, before)
