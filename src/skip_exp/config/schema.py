@@ -187,6 +187,9 @@ class DataConfig:
     max_length: int = key(128, "Tokens of a text, special tokens included; the rest is cut off.")
     train_rows: int | None = key(None, "Train on this many rows, drawn by the seed; null: all.")
     deduplicate: bool = key(False, "Drop train rows whose texts are also validation texts.")
+    unlabelled: str | None = key(
+        None, "File of more texts, in the task's columns; the dense model labels them in retune."
+    )
     drop_bad: bool = key(False, "Leave out rows with an empty text or an unknown label.")
 
     def __post_init__(self) -> None:

@@ -39,6 +39,10 @@ def check(cfg: Config) -> None:
         if not 0 < len(name) <= 100 or not name.isprintable():  # it names folders and table rows
             raise ConfigError(key, ascii(name[:100]), "must be 1 to 100 printable characters")
     _check_training(cfg)
+    taught = cfg.retune.enabled and cfg.retune.distill > 0
+    if cfg.data.unlabelled is not None and not taught:
+        why = "needs re-tuning with a teacher: retune.enabled=true and retune.distill above 0"
+        raise ConfigError("data.unlabelled", cfg.data.unlabelled, why)
 
 
 def _check_training(cfg: Config) -> None:

@@ -1,21 +1,24 @@
 """Tokenizes a task and sets its selection slice apart."""
 
 import logging
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from itertools import chain
+from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
+from skip_exp.config.schema import DataConfig
 from skip_exp.config.task import TaskConfig
-from skip_exp.data.batches import Row
+from skip_exp.data.batches import UNLABELLED, Row
 from skip_exp.data.files import SELECT
-from skip_exp.data.rows import Split
+from skip_exp.data.given import unlabelled
+from skip_exp.data.rows import FIX, Split
 from skip_exp.data.sources import RawTask
 from skip_exp.data.splits import selection
-from skip_exp.errors import ConfigError
+from skip_exp.errors import ConfigError, DataError
 
 log = logging.getLogger(__name__)
 
@@ -40,6 +43,7 @@ class EncodedTask:
     duplicates: int = 0  # validation rows whose texts are also a train row's
     dropped: int = 0  # rows left out: bad ones, and duplicates in train
     train_rows: int | None = None  # number of rows drawn for ``train``; None: all of them
+    unlabelled: list[Row] = field(default_factory=list)  # more rows, for a teacher to label
 
     def token_counts(self) -> Tensor:
         """Occurrences by token id in the train rows, without the selection slice."""
@@ -114,6 +118,24 @@ def draw_rows(task: EncodedTask, count: int, seed: int) -> EncodedTask:
         )
     log.info("data: drew %d of %d train rows (data.train_rows)", count, len(task.train))
     return replace(task, train=rows, train_rows=count)
+
+
+def with_unlabelled(task: EncodedTask, data: DataConfig) -> EncodedTask:
+    """The task with the texts of the file ``data.unlabelled``.
+
+    Raises:
+        DataError: the file cannot be read, or has bad rows and ``data.drop_bad`` is false.
+    """
+    path = Path(str(data.unlabelled)).expanduser()
+    try:
+        texts, _ = unlabelled(path, task.spec.text, drop_bad=data.drop_bad, fix=FIX)
+    except DataError as error:
+        raise DataError(f"data.unlabelled: {error}") from error
+    first, *second = map(list, zip(*texts, strict=True)) if texts else ([],)
+    split = Split(first, second[0] if second else None, [UNLABELLED] * len(first))
+    rows, _ = _encode_split(split, task.tokenizer, data.max_length)
+    log.info("data: %d texts without a label from %s", len(rows), path)
+    return replace(task, unlabelled=rows)
 
 
 def _encode_split(

@@ -52,7 +52,11 @@ def _columns(text: Sequence[str], *more: str) -> list[str]:
 
 
 def unlabelled(
-    path: Path, text: Sequence[str], more: Sequence[str] = (), drop_bad: bool = False
+    path: Path,
+    text: Sequence[str],
+    more: Sequence[str] = (),
+    drop_bad: bool = False,
+    fix: str = "--drop-bad",
 ) -> tuple[list[list[str]], list[dict[str, Any]]]:
     """The texts of a file's rows, and beside each {line: its number, columns: {name: value}}.
 
@@ -61,6 +65,7 @@ def unlabelled(
         text: columns, or templates of columns.
         more: columns to keep beside the texts; without any, there is no ``columns``.
         drop_bad: leave out rows without a text, with a warning.
+        fix: what sets ``drop_bad``, for messages.
 
     Raises:
         DataError: the file cannot be read, lacks a column, or has bad rows.
@@ -77,7 +82,7 @@ def unlabelled(
             continue
         kept = {"columns": {name: row[name] for name in more}} if more else {}
         beside.append({unit: number} | kept)
-    report_bad(bad, unit, str(path), drop_bad, "--drop-bad")
+    report_bad(bad, unit, str(path), drop_bad, fix)
     return texts, beside
 
 

@@ -83,7 +83,8 @@ class TextDataModule(L.LightningDataModule):
         seed: seed of the train order.
         eval_batch: rows per batch of the other loaders, which run in order of length.
         teacher: a teacher's logits [train rows and copies, labels], or None.
-        copies: versions of the train rows, see :func:`data.augment.copies_of`.
+        copies: versions of these rows, see :func:`data.augment.copies_of`.
+        unlabelled: whether the task's rows without a label are train rows, too.
     """
 
     def __init__(
@@ -94,10 +95,12 @@ class TextDataModule(L.LightningDataModule):
         eval_batch: int = 64,
         teacher: Tensor | None = None,
         copies: Sequence[Row] = (),
+        unlabelled: bool = False,
     ) -> None:
         super().__init__()
         self.teacher = teacher
-        self.rows = [*encoded.train, *copies]
+        self.own = [*encoded.train, *(encoded.unlabelled if unlabelled else [])]
+        self.rows = [*self.own, *copies]
         self.encoded = encoded
         self.batch = batch
         self.seed = seed
@@ -106,14 +109,14 @@ class TextDataModule(L.LightningDataModule):
         if pad is None:
             raise DataError(f"tokenizer {encoded.tokenizer.name_or_path}: it has no padding token")
         self._collate = partial(collate, pad_id=pad)
-        longest = max(map(_length, encoded.train), default=0)
+        longest = max(map(_length, self.own), default=0)
         self._padded = partial(self._collate, step=_STEP, most=longest)
 
     def train_dataloader(self) -> DataLoader[Row]:
         rows = self.rows
         if self.teacher is not None:
             rows = [row | {"teacher": own} for row, own in zip(rows, self.teacher, strict=True)]
-        lengths = [_length(row) for row in self.encoded.train]
+        lengths = [_length(row) for row in self.own]
         copies = len(rows) // len(lengths) - 1
         sampler = LengthGroupedSampler(lengths, self.batch, self.seed, copies)
         rank, world = self._place()

@@ -26,11 +26,12 @@ PLACE = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "CUDA_VISIBLE_DEVICES")
 
 @dataclass(frozen=True)
 class Content:
-    """Hashes of the rows, the backbone and the start of a job; None where unknown."""
+    """Hashes of the rows, the backbone, the start and more texts of a job; None where unknown."""
 
     data: str | None
     backbone: str | None
     start: str | None  # empty without one
+    unlabelled: str = ""  # empty without such a file
 
 
 def local_content(cfg: Config) -> Content:
@@ -42,7 +43,13 @@ def local_content(cfg: Config) -> Content:
         data = files.content(embedded_files(cfg.task)) or None
     folder = local_folder(cfg.backbone.path)
     model = {path.name: path for path in folder.glob("*") if _is_model(path)} if folder else {}
-    return Content(data, files.content(model) or None, _start_content(cfg))
+    return Content(data, files.content(model) or None, _start_content(cfg), unlabelled_content(cfg))
+
+
+def unlabelled_content(cfg: Config) -> str:
+    """Hash of the file ``data.unlabelled``; empty without one."""
+    path = cfg.data.unlabelled
+    return files.content({"unlabelled": Path(path).expanduser()}) if path else ""
 
 
 def start_name(cfg: Config) -> str | None:
@@ -82,7 +89,7 @@ def job_id(cfg: Config, content: Content, precision: str) -> str:
     settings |= {"tune": training(cfg.tune), "retune": training(cfg.retune)}
     # The content of files counts, not their place.
     del settings["data"]["source"], settings["data"]["dir"], settings["task"]["files"]
-    del settings["task"]["start"]
+    del settings["task"]["start"], settings["data"]["unlabelled"]
     identity = {
         "settings": settings,
         "content": asdict(content),

@@ -71,10 +71,18 @@ class Job:
         phase: str,
         teacher: Tensor | None = None,
         copies: Sequence[Row] = (),
+        unlabelled: bool = False,
     ) -> TextDataModule:
         """The rows in batches of ``settings``, in the order of the phase's seed."""
         seed = self.seed(phase)
-        return TextDataModule(self.data, settings.batch, seed, teacher=teacher, copies=copies)
+        return TextDataModule(
+            self.data,
+            settings.batch,
+            seed,
+            teacher=teacher,
+            copies=copies,
+            unlabelled=unlabelled,
+        )
 
     def new_model(self) -> SoftPromptModel:
         """The backbone with a prompt and a readout before tuning, on the CPU.

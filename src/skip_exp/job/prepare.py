@@ -12,12 +12,19 @@ from skip_exp.cache.store import StageCache
 from skip_exp.cache.versions import code_version, digest
 from skip_exp.config.named import named
 from skip_exp.config.schema import AttributionConfig, Config
-from skip_exp.data.encode import EncodedTask, draw_rows, encode
+from skip_exp.data.encode import EncodedTask, draw_rows, encode, with_unlabelled
 from skip_exp.data.files import embedded_files
 from skip_exp.data.sources import load_task, local_stamp
 from skip_exp.errors import ConfigError
 from skip_exp.job import checks
-from skip_exp.job.identity import Content, job_id, local_content, own_modules, training
+from skip_exp.job.identity import (
+    Content,
+    job_id,
+    local_content,
+    own_modules,
+    training,
+    unlabelled_content,
+)
 from skip_exp.job.job import Job, phase_seed
 from skip_exp.job.start import Start, find_start
 from skip_exp.models.backbones import Backbone, load_backbone
@@ -42,6 +49,8 @@ def prepare(cfg: Config) -> Job:
     data = _data(cfg, backbone)
     if cfg.data.train_rows is not None:
         data = draw_rows(data, cfg.data.train_rows, phase_seed(cfg.seed, "rows"))
+    if cfg.data.unlabelled is not None:
+        data = with_unlabelled(data, cfg.data)
     log.info(
         "%s: %d train, %d select, %d validation rows from %s",
         *(cfg.task.name, len(data.train), len(data.select), len(data.validation), data.source),
@@ -59,6 +68,7 @@ def prepare(cfg: Config) -> Job:
         rows or data.fingerprint,
         local.backbone or backbone.content_hash,
         start.content if local.start is None and start else local.start,
+        local.unlabelled,
     )
     return Job(
         cfg=cfg,
@@ -96,7 +106,7 @@ def _keys(
     cut = {"retune": training(cfg.retune), "allocation": _code(cfg.prune.allocation)}
     return {
         "tune": tune,
-        "teacher": tune | {"copies": cfg.retune.copies},
+        "teacher": tune | {"copies": cfg.retune.copies, "unlabelled": unlabelled_content(cfg)},
         "score": tune | {"extra": task.extra},
         "attribute": tune | method,
         "probe": tune | method | cut,  # and the ratio: see phases.search

@@ -33,8 +33,9 @@ class Teacher:
     """What re-tuning learns from the dense model, beside the labels.
 
     Attributes:
-        logits: of every train row and copy [rows, labels]; None without distillation.
-        copies: versions of the train rows, without a label.
+        logits: of every row [rows, labels]: the train rows, the task's rows without a label, and
+            the copies of both. None without distillation.
+        copies: versions of the others, without a label.
     """
 
     logits: Tensor | None = None
@@ -58,7 +59,8 @@ def fit(
     distill = 0.0 if teacher.logits is None else job.cfg.retune.distill
     metrics = build_metrics(job.data.spec)
     tuner = PromptTuner(model, phase, settings, metrics, distill)
-    data = job.batches(settings, phase, teacher.logits, teacher.copies)
+    is_taught = teacher.logits is not None
+    data = job.batches(settings, phase, teacher.logits, teacher.copies, is_taught)
     seed, rows = job.seed(phase), len(job.data.select)
     best, curves = trainer.fit(tuner, data, job.trainer, job.metric, seed, logger, rows)
     epochs = settings.epochs or 0  # at most; `for_rows` has set it
@@ -103,11 +105,11 @@ def teacher_of(job: Job, dense: SoftPromptModel) -> Teacher:
     copies: list[Row] = []
     if settings.copies:
         words = cast(Tensor, job.backbone.model.get_input_embeddings().weight)
-        rows, seed = job.data.train, job.seed("copies")
+        rows, seed = [*job.data.train, *job.data.unlabelled], job.seed("copies")
         copies = copies_of(rows, job.data.tokenizer, words, settings.copies, seed)
 
     def compute() -> Entry:
-        logits = _of_train_rows(job, dense, lambda model, x: model(**x), copies)
+        logits = _of_train_rows(job, dense, lambda model, x: model(**x), copies, unlabelled=True)
         return Entry({"logits": logits})
 
     return Teacher(job.stage("teacher", compute).tensors["logits"], copies)
@@ -118,6 +120,7 @@ def _of_train_rows(
     dense: SoftPromptModel,
     ask: Callable[[SoftPromptModel, Batch], Tensor],
     copies: Sequence[Row] = (),
+    unlabelled: bool = False,
 ) -> Tensor:
     """``ask(model, inputs)`` for every train row, concatenated in the order of the rows."""
     device = trainer.root_device(job.trainer)
@@ -128,4 +131,5 @@ def _of_train_rows(
         on_device = {name: t.to(device) for name, t in batch.items() if name != "labels"}
         return ask(model, on_device)
 
-    return job.batches(job.cfg.retune, "retune", copies=copies).of_train_rows(answer)
+    batches = job.batches(job.cfg.retune, "retune", copies=copies, unlabelled=unlabelled)
+    return batches.of_train_rows(answer)

@@ -33,7 +33,9 @@ def lengthened(job: Job, dense: SoftPromptModel, pruned: Pruned) -> RetuneConfig
 
     FLOPs are counted at the mean length of the train rows, so all machines get the same number.
     """
-    lengths = [len(row["input_ids"]) for row in job.data.train]
+    settings, lengths = job.cfg.retune, [len(row["input_ids"]) for row in job.data.train]
     mean = round(sum(lengths) / len(lengths))
-    cheaper = after_cut(job.cfg.retune, cost_left(flops(pruned.model, mean) / flops(dense, mean)))
-    return max(cheaper, for_rows(job.cfg.retune, len(lengths)), key=lambda each: each.epochs or 0)
+    more = 1 + (len(job.data.unlabelled) / len(lengths) if settings.distill else 0)
+    cost = more * cost_left(flops(pruned.model, mean) / flops(dense, mean))
+    few = for_rows(settings, round(more * len(lengths)))
+    return max(after_cut(settings, cost), few, key=lambda each: each.epochs or 0)

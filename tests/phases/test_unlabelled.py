@@ -1,0 +1,66 @@
+"""More texts without a label, which the dense model labels while re-tuning."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from skip_exp import pipeline
+from skip_exp.data.batches import UNLABELLED
+from skip_exp.errors import SkipError
+from skip_exp.job.prepare import prepare
+from skip_exp.phases.fit import teacher_of
+from skip_exp.phases.tune import tune
+from tests.helpers.toy import save_toy, toy_job
+
+
+@pytest.fixture(scope="module")
+def toy(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
+    return save_toy(tmp_path_factory.mktemp("toy"))
+
+
+@pytest.fixture
+def job(toy: list[str], tmp_path: Path) -> Any:
+    texts = tmp_path / "more.jsonl"
+
+    def make(*overrides: str, rows: int = 40, folder: str = "run") -> Any:
+        lines = [json.dumps({"text": f"a warm film {i}", "id": i}) for i in range(rows)]
+        texts.write_text("\n".join(lines), encoding="utf-8")
+        given = ["tune.epochs=1", "retune.epochs=1", f"data.unlabelled={texts}"]
+        return toy_job(toy, tmp_path, folder, *given, *overrides)
+
+    return make
+
+
+def test_the_dense_model_labels_them_and_their_copies(job: Any) -> None:
+    asked = prepare(job("retune.copies=2"))
+    dense, _ = tune(asked, None)
+    teacher, labelled = teacher_of(asked, dense), len(asked.data.train)
+    assert len(asked.data.unlabelled) == 40
+    assert len(teacher.copies) == 2 * (labelled + 40)
+    assert teacher.logits is not None and len(teacher.logits) == 3 * (labelled + 40)
+    batches = asked.batches(asked.cfg.retune, "retune", teacher.logits, teacher.copies, True)
+    labels = [x for batch in batches.train_dataloader() for x in batch["labels"].tolist()]
+    assert len(labels) == labelled + 40
+    tuned = asked.batches(asked.cfg.tune, "tune")
+    assert UNLABELLED not in [x for b in tuned.train_dataloader() for x in b["labels"].tolist()]
+
+
+def test_a_job_is_another_with_other_texts(job: Any) -> None:
+    ids = {pipeline.run(job(rows=rows, folder=f"run{rows}"))["job_id"] for rows in (30, 40)}
+    assert len(ids) == 2
+
+
+@pytest.mark.parametrize(
+    ("overrides", "told"),
+    [
+        (["retune.distill=0"], "data.unlabelled="),
+        (["retune.enabled=false"], "data.unlabelled="),
+        (["data.unlabelled=nowhere.csv"], "data.unlabelled: "),
+    ],
+)
+def test_refusals(job: Any, overrides: list[str], told: str) -> None:
+    with pytest.raises(SkipError) as refused:
+        pipeline.run(job(*overrides))
+    assert str(refused.value).startswith(told)
