@@ -34,6 +34,7 @@ from skip_exp.utils.machine import cores, installed, processor
 # In order of running; each is a module of this package with TITLE, ABOUT and measure(options).
 COMPARISONS = (
     *("forward", "prefix", "ladder", "training", "attribution", "sweep", "handling", "growth"),
+    "modernbert",
 )
 TIMEOUT = 1800.0  # seconds of one comparison
 GRACE = 5.0  # seconds for an interrupted comparison to remove its files

@@ -16,7 +16,7 @@ from skip_exp.data.sources import RawTask, load_task
 from skip_exp.data.spec import task_spec
 from skip_exp.errors import SkipError
 from skip_exp.models.backbones import Backbone, load_backbone
-from skip_exp.models.families.base import HFModel
+from skip_exp.models.families.base import Family, HFModel
 from skip_exp.models.families.registry import FAMILIES
 from skip_exp.models.prompts import prompt_class
 from skip_exp.models.readouts import HeadReadout
@@ -53,9 +53,13 @@ def backbone(settings: BertConfig) -> HFModel:
     return FAMILIES["bert"].prepare(model)
 
 
-def prompted(model: HFModel, prompt: str = "prefix", length: int = LENGTH) -> SoftPromptModel:
+def prompted(
+    model: HFModel,
+    prompt: str = "prefix",
+    length: int = LENGTH,
+    family: Family = FAMILIES["bert"],
+) -> SoftPromptModel:
     """``model`` with a prompt (``prefix``, ``input`` or ``none``) and a readout of two labels."""
-    family = FAMILIES["bert"]
     ids = torch.arange(length)
     soft = prompt_class(prompt).build(model, family, length, ids)
     readout = HeadReadout(model.config.hidden_size, 2)
@@ -67,10 +71,10 @@ def prompted_shape(shape: str) -> SoftPromptModel:
     return prompted(backbone(config(shape)))
 
 
-def keep_at(model: SoftPromptModel) -> Keep:
-    """A keep that removes RATIO of the block parameters, chosen at random."""
+def keep_at(model: SoftPromptModel, ratio: float = RATIO) -> Keep:
+    """A keep that removes ``ratio`` of the block parameters, chosen at random."""
     relevance = random.scores(model, [])
-    return allocate(relevance, model.shapes(), ratio=RATIO, sites=["ffn", "heads"])
+    return allocate(relevance, model.shapes(), ratio=ratio, sites=["ffn", "heads"])
 
 
 def block_parameters(model: SoftPromptModel) -> int:

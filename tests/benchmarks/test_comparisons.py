@@ -8,8 +8,18 @@ import pytest
 import torch
 from transformers import BertConfig
 
-from benchmarks import attribution, baseline, forward, growth, ladder, models, prefix, sweep
-from benchmarks.tables import Reach
+from benchmarks import (
+    attribution,
+    baseline,
+    forward,
+    growth,
+    ladder,
+    models,
+    modernbert,
+    prefix,
+    sweep,
+)
+from benchmarks.tables import Options, Reach
 from benchmarks.timing import Times, compare, job, reported
 from skip_exp import results
 from skip_exp.commands.report import write
@@ -17,7 +27,7 @@ from skip_exp.data.encode import EncodedTask
 from skip_exp.errors import SkipError
 from skip_exp.skill.load import Skill
 from tests.helpers.saved import save_tiny_skill, tokenizer
-from tests.helpers.tiny import HEADS, HIDDEN, LAYERS, VOCAB, tiny_batch, tiny_model
+from tests.helpers.tiny import HEADS, HIDDEN, LAYERS, VOCAB, tiny_batch, tiny_model, tiny_modernbert
 
 SETTINGS = {
     "vocab_size": VOCAB,
@@ -56,6 +66,16 @@ def test_the_masked_control_computes_what_the_cut_model_computes() -> None:
         cut, whole, zeroed = (m(**prefix.texts(dense, 4, 12)) for m in (final, dense, masked))
     torch.testing.assert_close(cut, zeroed, atol=1e-5, rtol=1e-4)
     assert not torch.allclose(whole, zeroed, atol=1e-4)
+
+
+def test_modernbert_is_cut_at_every_ratio_and_stands_beside_the_library(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(modernbert, "config", tiny_modernbert)
+    rows = modernbert.measure(Options(True, tmp_path, tmp_path))
+    assert [row.name for row in rows] == ["whole", "final", "final", "final"]
+    assert rows[0].ours == rows[1].theirs == rows[3].theirs  # our whole model
+    assert "transformers" in rows[0].setting and "90%" in rows[3].setting
 
 
 def test_the_baseline_trains_its_prompt_and_classifier_only() -> None:
