@@ -50,6 +50,7 @@ PAGES = {
     "Reference": [
         "docs/api/skip_exp",
         *(f"{WEIGHTS}/{name}" for name in ("minilm", "roberta_mini/README", "t5_mini/README")),
+        f"{WEIGHTS}/skills/nli-minilm/README",
     ],
 }
 

@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from skip_exp import pipeline
+from skip_exp.config.schema import conf_dir
 from skip_exp.errors import SkipError
 from skip_exp.job import attempts
 from skip_exp.job.prepare import prepare
@@ -153,6 +154,21 @@ def test_auto_takes_the_skill_that_the_task_names_where_it_fits(
 
 
 def test_the_paper_and_baselines_start_anew() -> None:
+    rte = partial(composed, "+task=rte", "output_dir=here")
+    assert rte().task.start == "nli" and rte().tune.start == "auto"
     for baseline in ("paper", "lora"):
-        asked = ["+task=rte", "task.start=nli", "output_dir=here", f"experiment={baseline}"]
-        assert composed(*asked).tune.start is None
+        assert rte(f"experiment={baseline}").tune.start is None
+
+
+def test_the_skill_of_the_package_fits_the_default_recipe() -> None:
+    folder = embedded.shipped_skill("nli", "minilm")
+    assert folder and embedded.shipped_skill("nli", "roberta_mini") is None
+    about, tensors = read_skill(folder)
+    cfg = composed("+task=rte", "output_dir=here")
+    prompt = cfg.prompt
+    assert (about.prompt.kind, about.prompt.length) == (prompt.kind, prompt.length)
+    assert (about.train, about.rank) == ("lora", cfg.tune.rank)
+    assert {t.dtype for name, t in tensors.items() if "/" not in name} == {torch.float16}
+    for task in (path.stem for path in (conf_dir() / "task").glob("*.yaml")):
+        named = composed(f"+task={task}", "output_dir=here").task.start
+        assert named is None or embedded.shipped_skill(named, "minilm")
