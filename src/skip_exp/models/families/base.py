@@ -83,7 +83,9 @@ Block = AttentionBlock | FfnBlock
 class Family:
     """How to reach into one kind of transformer.
 
-    To add one: a subclass in its own file, a line in ``registry`` and a backbone's YAML file.
+    To add one: a subclass in its own file, lines in ``registry`` and ``config.names``, and a
+    backbone's YAML file. Exports for transformers also need its layout, see
+    ``skill.export.huggingface``.
 
     Attributes:
         name: ``model_type`` of its Hugging Face configuration.

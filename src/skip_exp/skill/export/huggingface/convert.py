@@ -6,25 +6,24 @@ Once this module is imported, loading such a model needs no ``trust_remote_code`
 
 import copy
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 from transformers import AutoConfig, AutoModelForSequenceClassification, PreTrainedTokenizerBase
 
 from skip_exp.errors import SkipError
-from skip_exp.models.families.base import AttentionBlock, Block, HFModel
-from skip_exp.models.families.modernbert import RotaryAttention
+from skip_exp.models.families.base import AttentionBlock, HFModel
 from skip_exp.models.prompts import InputPrompt, NoPrompt, PrefixPrompt
 from skip_exp.models.readouts import ClassifierReadout, HeadReadout, MlmReadout, Seq2SeqReadout
 from skip_exp.models.soft_prompt import SoftPromptModel
 from skip_exp.skill.export.huggingface.modeling_skip import (
-    NORM_FIRST,
     SkipConfig,
     SkipForSequenceClassification,
 )
+from skip_exp.skill.export.huggingface.weights import core_of, named_weights
 from skip_exp.skill.record import SkillRecord
 
 AutoConfig.register(SkipConfig.model_type, SkipConfig, exist_ok=True)
@@ -34,8 +33,6 @@ AutoModelForSequenceClassification.register(
 
 PROMPTS = {InputPrompt: "input", PrefixPrompt: "prefix", NoPrompt: "none"}
 READOUTS = (HeadReadout, MlmReadout, Seq2SeqReadout, ClassifierReadout)
-PARTS = {"self": "attention", "cross": "cross", "ffn": "ffn"}  # names of sublayers in SkipLayer
-Weights = Iterator[tuple[str, Tensor]]
 
 
 def write_huggingface(
@@ -44,7 +41,7 @@ def write_huggingface(
     """``config.json``, ``model.safetensors``, ``modeling_skip.py`` and the tokenizer.
 
     Raises:
-        SkipError: a custom prompt or readout.
+        SkipError: a custom prompt or readout, or rotations that are not ModernBERT's own.
     """
     origin = {
         "task": about.task,
@@ -73,7 +70,7 @@ def to_huggingface(
         origin: where the model comes from, for ``config.json``.
 
     Raises:
-        SkipError: a custom prompt or readout.
+        SkipError: a custom prompt or readout, or rotations that are not ModernBERT's own.
     """
     if type(model.prompt) not in PROMPTS:
         raise SkipError(f"--format hf: has no place for the prompt {_name(model.prompt)}")
@@ -89,7 +86,7 @@ def to_huggingface(
         problem_type="single_label_classification",
         skill=origin or {},
     )
-    state = {name: tensor.detach().contiguous() for name, tensor in _state(model)}
+    state = {name: tensor.detach().contiguous() for name, tensor in named_weights(model)}
     with torch.device("meta"):
         made = SkipForSequenceClassification(config)
     if config.tie_word_embeddings:
@@ -143,7 +140,7 @@ def _settings(model: SoftPromptModel) -> dict[str, Any]:
 
 
 def _modernbert_settings(backbone: HFModel) -> dict[str, Any]:
-    core, encoder = backbone.config, _core(backbone)
+    core, encoder = backbone.config, core_of(backbone)
     kinds = {"full": "full_attention", "local": "sliding_attention"}
     used = {name: kind for name, kind in kinds.items() if kind in core.layer_types}
     types = {core.rope_parameters[kind]["rope_type"] for kind in used.values()}
@@ -196,138 +193,9 @@ def _sizes(model: SoftPromptModel, stack: str) -> list[dict[str, dict[str, Any]]
             a = block.attention
             sizes = {"heads": a.head_ids, "qk": a.qk_dim, "vo": a.vo_dim}
             if model.family.name == "modernbert":
-                layer = _core(model.backbone).layers[block.name.layer]
+                layer = core_of(model.backbone).layers[block.name.layer]
                 sizes["local"] = layer.attention_type == "sliding_attention"
                 sizes["norm"] = not isinstance(layer.attn_norm, nn.Identity)
         sizes["bias"] = block.output.bias is not None
         layers.setdefault(block.name.layer, {})[block.name.part] = sizes
     return [layers[i] for i in sorted(layers)]
-
-
-# --- weights by their names in SkipForSequenceClassification --------------------------------------
-
-
-def _state(model: SoftPromptModel) -> Weights:
-    family = model.family.name
-    modules = {"embeddings.words": model.backbone.get_input_embeddings()}
-    modules |= MODULES.get(family, _bert_modules)(model.backbone)
-    if isinstance(model.prompt, InputPrompt):
-        yield "embeddings.prompt", model.prompt.embedding
-    for block in model.blocks():
-        name = f"{block.name.stack}.layers.{block.name.layer}.{PARTS[block.name.part]}"
-        if block.output.in_features:
-            yield from _block(f"{name}.inner", block, model)
-            continue
-        if block.output.bias is not None:
-            yield f"{name}.bias", block.output.bias
-        if family in NORM_FIRST:  # its norm serves the removed neurons alone
-            del modules[f"{name}.norm"]
-    for name, module in modules.items():
-        yield from _all(name, module)
-    yield from _readout(model)
-
-
-def _all(name: str, module: nn.Module) -> Weights:
-    for key, tensor in module.named_parameters():
-        yield f"{name}.{key}", tensor
-
-
-def _block(name: str, block: Block, model: SoftPromptModel) -> Weights:
-    if not isinstance(block, AttentionBlock):
-        names = ("up",) if len(block.up) == 1 else ("gate", "up")
-        for part, linear in zip(names, block.up, strict=True):
-            yield from _all(f"{name}.{part}", linear)
-        yield from _all(f"{name}.down", block.down)
-        return
-    query, key, value = block.attention.projections()
-    if block.attention.qk_dim:
-        yield from _all(f"{name}.query", query)
-        yield from _all(f"{name}.key", key)
-        if isinstance(block.attention, RotaryAttention):
-            yield f"{name}.pairs", block.attention.pairs
-    yield from _all(f"{name}.value", value)
-    yield from _all(f"{name}.output", block.output)
-    prompt = model.prompt
-    if isinstance(prompt, PrefixPrompt) and block.name in prompt.names:
-        i = prompt.names.index(block.name)
-        if block.attention.qk_dim:
-            yield f"{name}.prefix_key", prompt.keys[i].transpose(0, 1)
-        yield f"{name}.prefix_value", prompt.values[i].transpose(0, 1)
-
-
-def _bert_modules(backbone: HFModel) -> dict[str, nn.Module]:
-    """Embeddings and norms of a BERT or RoBERTa."""
-    core = _core(backbone)
-    modules: dict[str, nn.Module] = {
-        "embeddings.positions": core.embeddings.position_embeddings,
-        "embeddings.types": core.embeddings.token_type_embeddings,
-        "embeddings.norm": core.embeddings.LayerNorm,
-    }
-    for i, layer in enumerate(core.encoder.layer):
-        modules[f"encoder.layers.{i}.attention.norm"] = layer.attention.output.LayerNorm
-        modules[f"encoder.layers.{i}.ffn.norm"] = layer.output.LayerNorm
-    return modules
-
-
-def _core(backbone: HFModel) -> HFModel:
-    """The encoder, without a head around it."""
-    return getattr(backbone, backbone.base_model_prefix, backbone)
-
-
-def _modernbert_modules(backbone: HFModel) -> dict[str, nn.Module]:
-    """Norms of a ModernBERT."""
-    core = _core(backbone)
-    modules = {"embeddings.norm": core.embeddings.norm, "encoder.norm": core.final_norm}
-    for i, layer in enumerate(core.layers):
-        modules[f"encoder.layers.{i}.attention.norm"] = layer.attn_norm
-        modules[f"encoder.layers.{i}.ffn.norm"] = layer.mlp_norm
-    return modules
-
-
-def _t5_modules(backbone: HFModel) -> dict[str, nn.Module]:
-    """Position tables and norms of a T5."""
-    modules: dict[str, nn.Module] = {}
-    core: HFModel = getattr(backbone, "transformer", backbone)
-    for name in ("encoder", "decoder"):
-        if (stack := getattr(core, name, None)) is None:
-            continue
-        table = stack.block[0].layer[0].SelfAttention.relative_attention_bias
-        modules |= {f"{name}.position_bias.table": table, f"{name}.norm": stack.final_layer_norm}
-        for i, block in enumerate(stack.block):
-            parts = ("attention", "cross", "ffn") if len(block.layer) == 3 else ("attention", "ffn")
-            for part, layer in zip(parts, block.layer, strict=True):
-                modules[f"{name}.layers.{i}.{part}.norm"] = layer.layer_norm
-    return modules
-
-
-MODULES = {"t5": _t5_modules, "modernbert": _modernbert_modules}
-
-
-def _readout(model: SoftPromptModel) -> Weights:
-    readout, backbone = model.readout, model.backbone
-    if isinstance(readout, HeadReadout):
-        yield from _all("classifier", readout.linear)
-    elif isinstance(readout, ClassifierReadout):
-        yield from _all("transform.0", readout.dense)
-        for i, module in enumerate(readout.between.children(), 1):
-            yield from _all(f"transform.{i}", module)
-        yield from _all("classifier", readout.out)
-    elif isinstance(readout, Seq2SeqReadout):
-        yield "lm_head.weight", backbone.lm_head.weight
-    elif hasattr(backbone, "cls"):  # BERT's masked language model
-        head = backbone.cls.predictions
-        yield from _words(head.transform.dense, head.transform.LayerNorm, head.decoder, readout)
-    elif hasattr(backbone, "lm_head"):  # RoBERTa's
-        head = backbone.lm_head
-        yield from _words(head.dense, head.layer_norm, head.decoder, readout)
-    else:
-        yield from _words(backbone.head.dense, backbone.head.norm, backbone.decoder, readout)
-
-
-def _words(dense: nn.Linear, norm: nn.Module, decoder: nn.Linear, readout: Any) -> Weights:
-    """The masked language model's head, with the output rows of the label words only."""
-    yield from _all("transform.0", dense)
-    yield from _all("transform.2", norm)
-    yield "classifier.weight", decoder.weight[readout.word_ids]
-    bias = torch.zeros(len(decoder.weight)) if decoder.bias is None else decoder.bias
-    yield "classifier.bias", bias[readout.word_ids]
