@@ -85,6 +85,8 @@ def test_the_start_is_part_of_the_job(
     result = pipeline.run(job(*asked))
     assert result["start"] == str(start) and str(start) in caplog.text
     assert result["cache"]["tune"] == "miss"
+    stored = read_skill(tmp_path / "run/skill")[0]
+    assert stored.start == "adjectives"  # its task, not its local path
     assert attempts.repeat(job(*asked))
     moved = shutil.copytree(start, tmp_path / "moved")  # the content counts, not its place
     assert attempts.repeat(job(*asked[:-1], f"tune.start={moved}"))

@@ -159,6 +159,7 @@ def skill_record(job: Job, measured: Measured) -> SkillRecord:
         ),
         train=_trained(job, measured.final),
         rank=factors[0].shape[1] if factors else None,
+        start=job.start.origin if job.start else None,
     )
 
 

@@ -33,11 +33,13 @@ class Start:
     Attributes:
         name: as ``tune.start`` or ``task.start`` gives it.
         content: hash of the skill.
+        origin: the first skill in a chain of starts, without a local path.
         state: prompt, trained vectors and factors, by name.
     """
 
     name: str
     content: str
+    origin: str
     state: State
 
     def load_into(self, model: SoftPromptModel) -> None:
@@ -69,7 +71,8 @@ def find_start(cfg: Config, backbone: Backbone) -> Start | None:
         return None
     log.info("tune: starts from the skill %s, trained on %s", name, about.task)
     taken = {key: t for key, t in state.items() if not key.startswith("readout.")}
-    return Start(name, skill_content(folder), taken)
+    origin = about.start or (about.task if Path(name).is_dir() else name)
+    return Start(name, skill_content(folder), origin, taken)
 
 
 def _folder(name: str, backbone: str, is_auto: bool) -> Path | None:

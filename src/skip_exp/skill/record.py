@@ -62,6 +62,7 @@ class SkillRecord(_Part):
         train: the trained parameters. ``bias`` adds biases and norms to the file, ``lora`` also
             the factors of low-rank updates, ``full`` every weight.
         rank: of the low-rank updates; None: there are none.
+        start: the skill that tuning started from, first in a chain; None: there is none.
     """
 
     task: str
@@ -75,6 +76,7 @@ class SkillRecord(_Part):
     scores: ScoreRecord
     train: Literal["none", "prompt", "prompt_readout", "bias", "lora", "full"]
     rank: int | None = Field(None, ge=1)
+    start: str | None = None
 
     @field_validator("text", "labels")
     @classmethod

@@ -171,6 +171,20 @@ def test_id_and_licence_of_a_backbone(saved: Saved, path: str, expected: Any) ->
     assert card.backbone_origin(saved.about.changed(backbone=backbone)) == expected
 
 
+@pytest.mark.parametrize(
+    ("start", "licence"), [(None, "apache-2.0"), ("nli", "cc-by-sa-4.0"), ("my_pairs", None)]
+)
+def test_the_card_names_the_start_and_its_licence(
+    saved: Saved, start: str | None, licence: str | None
+) -> None:
+    skill = Skill.load(saved.folder)
+    backbone = skill.about.backbone.model_copy(update={"path": "embedded:minilm"})
+    about = skill.about.changed(start=start, backbone=backbone)
+    made = card.model_card(about, skill.model, skill.tokenizer, skill.folder)
+    assert made.data.license == licence
+    assert (str(start) in made.content) == (start is not None)
+
+
 def test_an_onnx_card_tells_how_a_text_becomes_input(saved: Saved, tmp_path: Path) -> None:
     def told(saved: Saved, **how: bool) -> str:
         skill = Skill.load(saved.folder)

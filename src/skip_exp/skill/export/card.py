@@ -37,6 +37,7 @@ LICENCES = {
     "google-t5/t5-large": "apache-2.0",
     "google/flan-t5-base": "apache-2.0",
 }
+STARTS = {"nli": "cc-by-sa-4.0"}  # licences of the package's skills, for what starts from them
 METRICS = {"matthews": "matthews_correlation", "f1_macro": "f1"}  # ours -> the hub's
 HUB_ID = re.compile(r"[\w.-]+(/[\w.-]+)?")
 NO_RESULT = ("output_dir=", "hydra.", "cache.", "logger", "sweep.")  # overrides left out
@@ -67,6 +68,7 @@ def model_card(
         "result": result,
         "origin": backbone_origin(record),
         "trained": what_was_trained(record),
+        "start_licence": STARTS.get(record.start or ""),
         "cut": _was_cut(result),
         "tokenizer": tokenizer,
         "repo_id": repo_id,
@@ -121,7 +123,7 @@ def _metadata(
     tags += ["pruned"] if _was_cut(result) else []
     tags += ["prompt-tuning"] if record.prompt.kind != "none" else []
     return ModelCardData(
-        license=licence,
+        license=STARTS.get(record.start) if record.start else licence,
         base_model=hub_id,
         datasets=[hub["path"]] if hub else None,
         library_name="onnx" if onnx else "transformers",
