@@ -48,8 +48,10 @@ def test_the_dense_model_labels_them_and_their_copies(job: Any) -> None:
 
 
 def test_a_job_is_another_with_other_texts(job: Any) -> None:
-    ids = {pipeline.run(job(rows=rows, folder=f"run{rows}"))["job_id"] for rows in (30, 40)}
-    assert len(ids) == 2
+    jobs = [prepare(job(rows=rows)) for rows in (30, 40)]
+    assert jobs[0].job_id != jobs[1].job_id
+    differing = {stage for stage, key in jobs[0].keys.items() if key != jobs[1].keys[stage]}
+    assert differing == {"teacher", "probe"}
 
 
 @pytest.mark.parametrize(

@@ -104,12 +104,13 @@ def _keys(
     # The method is named in the configuration, so no phase imports it.
     method = {"attribution": asdict(cfg.attribution), "method": _code(cfg.attribution._target_)}
     cut = {"retune": training(cfg.retune), "allocation": _code(cfg.prune.allocation)}
+    texts = {"copies": cfg.retune.copies, "unlabelled": unlabelled_content(cfg)}
     return {
         "tune": tune,
-        "teacher": tune | {"copies": cfg.retune.copies, "unlabelled": unlabelled_content(cfg)},
+        "teacher": tune | texts,
         "score": tune | {"extra": task.extra},
         "attribute": tune | method,
-        "probe": tune | method | cut,  # and the ratio: see phases.search
+        "probe": tune | method | cut | texts,  # and the ratio: see phases.search
     }
 
 
