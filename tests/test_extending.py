@@ -262,7 +262,7 @@ def test_an_onnx_export_needs_no_class(done: tuple[Place, dict[str, Any]]) -> No
 
 # --- keys ---------------------------------------------------------------------------------------
 
-TUNED = {"tune", "score", "teacher", "hidden"}
+TUNED = {"tune", "score", "teacher"}
 PARTS = {  # a part's file: what chooses it, and the stages whose entries it decides
     "my_attribution.py": (["attribution=activation_power"], {"attribute", "probe"}),
     "my_allocation.py": (["prune=top_down"], {"probe"}),
