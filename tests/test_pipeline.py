@@ -206,7 +206,7 @@ def test_few_rows_are_re_tuned_for_longer(job: Make, monkeypatch: pytest.MonkeyP
     [
         ["prune.allocation=uniform", "prune.sites=[ffn,heads,qk,vo]"],
         ["backbone.pooling=cls", "prompt.init=text"],
-        ["retune.distill=0", "retune.copies=2"],
+        ["retune.distill=0"],
         ["prompt=input", "attribution=random"],
         *rarely(["prompt=none"], ["retune.distill=0.5"]),
     ],
@@ -224,7 +224,7 @@ def test_variants_run(job: Make, overrides: list[str]) -> None:
         *("prune.ratio=auto", "prune.max_drop=1.0 prune.ratio=0.5", "prune.target_speedup=0.5"),
         *("prune.max_drop=-0.5 prune.ratio=auto", "prune.max_drop=nan prune.ratio=auto"),
         "prune.target_speedup=2.0 prune.ratio=auto prune.max_drop=1",
-        *("prune.allocation=best", "retune.copies=-1"),
+        *("prune.allocation=best", "retune.copies=-1", "retune.copies=2 retune.distill=0"),
         *("data.max_length=80", "data.max_length=12 prompt=input prompt.length=60"),
         *("data.max_length=1", "prompt.length=65", "prompt.length=5000", "prompt.length=0"),
         *("backbone.family=gpt", "backbone.path=./nowhere"),

@@ -61,7 +61,7 @@ class Method(TypedDict, total=False):
     allocation: str
     target_speedup: float | None
     max_drop: float | None  # points on the selection slice; the ratio was looked for
-    steps: Count  # of pruning, in results of before
+    steps: Count  # only in results of older versions
     epochs: Count  # of re-tuning, at most
     distill: float
     train: str  # what re-tuning trained; none

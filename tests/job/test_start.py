@@ -11,10 +11,12 @@ import torch
 
 from skip_exp import pipeline
 from skip_exp.config.schema import conf_dir
-from skip_exp.errors import SkipError
+from skip_exp.errors import ConfigError, SkipError
 from skip_exp.job import attempts
 from skip_exp.job.prepare import prepare
+from skip_exp.job.start import find_start
 from skip_exp.models import embedded
+from skip_exp.models.backbones import load_backbone
 from skip_exp.models.soft_prompt import trainable_state
 from skip_exp.skill.files import TENSORS, read_skill, split, write_skill
 from tests.helpers.saved import save_backbone
@@ -174,3 +176,24 @@ def test_the_skill_of_the_package_fits_the_default_recipe() -> None:
     for task in (path.stem for path in (conf_dir() / "task").glob("*.yaml")):
         named = composed(f"+task={task}", "output_dir=here").task.start
         assert named is None or embedded.shipped_skill(named, "minilm")
+
+
+def test_a_task_never_starts_from_a_skill_that_saw_its_rows() -> None:
+    cfg = composed("+task=mnli", "output_dir=here", "tune.train=lora", "tune.start=nli")
+    backbone = load_backbone("minilm", "embedded:minilm", "bert", "head")
+    with pytest.raises(ConfigError, match=r"^tune\.start=nli: "):
+        find_start(cfg, backbone)
+    found = find_start(composed("+task=rte", "output_dir=here", "tune.train=lora"), backbone)
+    assert found and found.origin == "skip_exp/nli"
+
+
+def test_only_a_plain_name_is_one_of_the_package(tmp_path: Path) -> None:
+    (tmp_path / "nli-minilm").mkdir()
+    assert embedded.shipped_skill(str(tmp_path / "nli"), "minilm") is None
+
+
+def test_a_start_in_the_home_folder(
+    job: Any, skills: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(skills))
+    assert prepare(job(*LORA, "tune.start='~/dense'")).start

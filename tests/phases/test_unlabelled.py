@@ -1,6 +1,7 @@
 """More texts without a label, which the dense model labels while re-tuning."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +9,9 @@ import pytest
 
 from skip_exp import pipeline
 from skip_exp.data.batches import UNLABELLED
+from skip_exp.data.encode import with_unlabelled
 from skip_exp.errors import SkipError
+from skip_exp.job.attempts import repeat
 from skip_exp.job.prepare import prepare
 from skip_exp.phases.fit import teacher_of
 from skip_exp.phases.tune import tune
@@ -66,3 +69,18 @@ def test_refusals(job: Any, overrides: list[str], told: str) -> None:
     with pytest.raises(SkipError) as refused:
         pipeline.run(job(*overrides))
     assert str(refused.value).startswith(told)
+
+
+def test_a_missing_file_is_no_other_job(job: Any, toy: list[str], tmp_path: Path) -> None:
+    given = ["tune.epochs=1", "retune.epochs=1"]
+    pipeline.run(toy_job(toy, tmp_path, "plain", *given))
+    asked = toy_job(toy, tmp_path, "run", *given, "data.unlabelled=nowhere.csv")
+    assert repeat(asked) is None
+
+
+def test_texts_that_are_scored_are_told_and_dropped(job: Any, tmp_path: Path) -> None:
+    cfg = job()
+    (tmp_path / "more.jsonl").write_text('{"text": "the film was warm"}\n{"text": "new"}')
+    data = prepare(cfg).data
+    assert len(data.unlabelled) == 2
+    assert len(with_unlabelled(data, replace(cfg.data, deduplicate=True)).unlabelled) == 1

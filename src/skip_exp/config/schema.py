@@ -152,7 +152,7 @@ class RetuneConfig(TrainConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        within("retune", self, distill=(0, 1), copies=(0, 100))
+        within("retune", self, distill=(0, 1), copies=(0, 20))
         if not 0 <= self.budget < math.inf:
             raise ConfigError("retune.budget", self.budget, "must be at least 0 epochs")
 

@@ -40,9 +40,13 @@ def check(cfg: Config) -> None:
             raise ConfigError(key, ascii(name[:100]), "must be 1 to 100 printable characters")
     _check_training(cfg)
     taught = cfg.retune.enabled and cfg.retune.distill > 0
-    if cfg.data.unlabelled is not None and not taught:
-        why = "needs re-tuning with a teacher: retune.enabled=true and retune.distill above 0"
-        raise ConfigError("data.unlabelled", cfg.data.unlabelled, why)
+    for key, given in (
+        ("data.unlabelled", cfg.data.unlabelled),
+        ("retune.copies", cfg.retune.copies or None),
+    ):
+        if given is not None and not taught:
+            why = "needs re-tuning with a teacher: retune.enabled=true and retune.distill above 0"
+            raise ConfigError(key, given, why)
 
 
 def _check_training(cfg: Config) -> None:

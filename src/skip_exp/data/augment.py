@@ -17,13 +17,13 @@ from skip_exp.data.batches import UNLABELLED, Row
 RATE = 0.25  # probability that a word is replaced
 NEAR = 15  # neighbours that it may be replaced by
 STARTS = ("Ġ", "▁")  # first character of a token that starts a word; without one: "##" continues
-_CHUNK = 1024  # words whose neighbours are searched at once: 100 MB of similarities
+_CHUNK = 1024  # words whose neighbours are searched at once: up to 200 MB of similarities
 
 
 def word_tokens(tokenizer: PreTrainedTokenizerBase) -> tuple[np.ndarray, np.ndarray]:
     """Which ids [V] start a word of letters, and which continue one.
 
-    Knows WordPiece (BERT), byte-level BPE (RoBERTa) and SentencePiece (T5).
+    Knows WordPiece (BERT), byte-level BPE (RoBERTa, ModernBERT) and SentencePiece (T5).
     """
     tokens = tokenizer.convert_ids_to_tokens(list(range(len(tokenizer))))
     special = set(tokenizer.all_special_tokens)

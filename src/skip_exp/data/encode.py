@@ -123,6 +123,8 @@ def draw_rows(task: EncodedTask, count: int, seed: int) -> EncodedTask:
 def with_unlabelled(task: EncodedTask, data: DataConfig) -> EncodedTask:
     """The task with the texts of the file ``data.unlabelled``.
 
+    ``data.deduplicate`` leaves out texts that are scored or choose an epoch.
+
     Raises:
         DataError: the file cannot be read, or has bad rows and ``data.drop_bad`` is false.
     """
@@ -134,6 +136,14 @@ def with_unlabelled(task: EncodedTask, data: DataConfig) -> EncodedTask:
     first, *second = map(list, zip(*texts, strict=True)) if texts else ([],)
     split = Split(first, second[0] if second else None, [UNLABELLED] * len(first))
     rows, _ = _encode_split(split, task.tokenizer, data.max_length)
+    scored = chain(task.select, task.validation, *task.extra.values())
+    known = {tuple(row["input_ids"]) for row in scored}
+    new = [row for row in rows if tuple(row["input_ids"]) not in known]
+    if len(new) < len(rows):
+        told = "dropped" if data.deduplicate else "data.deduplicate=true drops those"
+        repeated = len(rows) - len(new)
+        log.warning("data: %d texts of %s are also scored (%s)", repeated, path, told)
+    rows = new if data.deduplicate else rows
     log.info("data: %d texts without a label from %s", len(rows), path)
     return replace(task, unlabelled=rows)
 

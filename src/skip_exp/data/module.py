@@ -82,7 +82,8 @@ class TextDataModule(L.LightningDataModule):
         batch: train rows per step.
         seed: seed of the train order.
         eval_batch: rows per batch of the other loaders, which run in order of length.
-        teacher: a teacher's logits [train rows and copies, labels], or None.
+        teacher: a teacher's logits [rows, labels], or None. The rows are the train rows, those
+            without a label, then the copies of both.
         copies: versions of these rows, see :func:`data.augment.copies_of`.
         unlabelled: whether the task's rows without a label are train rows, too.
     """
@@ -138,13 +139,17 @@ class TextDataModule(L.LightningDataModule):
         """Loader of one of the task's ``extra`` splits."""
         return self._sorted_loader(self.encoded.extra[split])
 
-    def of_train_rows(self, model: Callable[[Batch], Tensor]) -> Tensor:
-        """``model(batch)`` [n, ...] for all train rows and copies, in their order, on the CPU."""
+    def of_train_rows(self, model: Callable[[Batch], Tensor], what: str) -> Tensor:
+        """``model(batch)`` [n, ...] for all rows, in their order, on the CPU.
+
+        Args:
+            what: title of the progress bar.
+        """
         rows = self.rows
         order = sorted(range(len(rows)), key=lambda i: _length(rows[i]))
         parts = [order[i : i + self.eval_batch] for i in range(0, len(order), self.eval_batch)]
         # A single copy at the end: a copy per batch would synchronize with the GPU each time.
-        shown = bars.over(parts, len(parts), "teacher")
+        shown = bars.over(parts, len(parts), what)
         found = torch.cat([model(self._collate([rows[i] for i in part])) for part in shown]).cpu()
         return torch.empty_like(found).index_copy_(0, torch.tensor(order), found)
 

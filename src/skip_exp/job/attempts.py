@@ -92,8 +92,8 @@ def holds(cfg: Config, done: Mapping[str, Any]) -> bool:
 def repeat(cfg: Config) -> results.Result | None:
     """The result of the same job, where that is certain before torch is loaded; else None."""
     content = local_content(cfg)
-    known = content.data and content.backbone and content.start is not None
-    if not (cfg.cache.dir and known):
+    known = content.data and content.backbone
+    if not (cfg.cache.dir and known) or None in (content.start, content.unlabelled):
         return None
     auto = cfg.trainer.precision == "auto"
     for precision in AUTO if auto else (cfg.trainer.precision,):

@@ -31,7 +31,7 @@ class Content:
     data: str | None
     backbone: str | None
     start: str | None  # empty without one
-    unlabelled: str = ""  # empty without such a file
+    unlabelled: str | None = ""  # empty without such a file
 
 
 def local_content(cfg: Config) -> Content:
@@ -46,10 +46,12 @@ def local_content(cfg: Config) -> Content:
     return Content(data, files.content(model) or None, _start_content(cfg), unlabelled_content(cfg))
 
 
-def unlabelled_content(cfg: Config) -> str:
-    """Hash of the file ``data.unlabelled``; empty without one."""
+def unlabelled_content(cfg: Config) -> str | None:
+    """Hash of the file ``data.unlabelled``; empty if none is given, None if it cannot be read."""
     path = cfg.data.unlabelled
-    return files.content({"unlabelled": Path(path).expanduser()}) if path else ""
+    if path is None:
+        return ""
+    return files.content({"unlabelled": Path(path).expanduser()}) or None
 
 
 def start_name(cfg: Config) -> str | None:
@@ -70,7 +72,7 @@ def _start_content(cfg: Config) -> str | None:
         return ""
     if folder := shipped_skill(name, cfg.backbone.name):
         return skill_content(folder)
-    return "" if cfg.tune.start == AUTO else skill_content(Path(name)) or None
+    return "" if cfg.tune.start == AUTO else skill_content(Path(name).expanduser()) or None
 
 
 def _is_model(path: Path) -> bool:

@@ -25,6 +25,9 @@ from skip_exp.skill.record import SkillRecord
 
 log = logging.getLogger(__name__)
 
+PACKAGE = "skip_exp"
+SEEN = {f"{PACKAGE}/nli": ("mnli", "snli")}  # tasks that score rows that a skill was trained on
+
 
 @dataclass(frozen=True, repr=False)
 class Start:
@@ -67,22 +70,35 @@ def find_start(cfg: Config, backbone: Backbone) -> Start | None:
     if problem := _unfit(cfg, backbone, about, keep):
         if not is_auto:
             raise ConfigError("tune.start", name, problem)
-        log.debug("tune: a new start, because %s %s", name, problem)
+        log.info("tune: a new start: the skill %s %s", name, problem)
         return None
     log.info("tune: starts from the skill %s, trained on %s", name, about.task)
     taken = {key: t for key, t in state.items() if not key.startswith("readout.")}
-    origin = about.start or (about.task if Path(name).is_dir() else name)
+    origin = about.start or _origin(name, cfg.backbone.name, about)
+    if cfg.task.name in SEEN.get(origin, ()):
+        why = f"was trained on rows that {cfg.task.name} scores; use tune.start=null"
+        raise ConfigError("tune.start", name, why)
     return Start(name, skill_content(folder), origin, taken)
+
+
+def _origin(name: str, backbone: str, about: SkillRecord) -> str:
+    """What results and cards call a start: of the package, a task of the user, or a hub id."""
+    if shipped_skill(name, backbone):
+        return f"{PACKAGE}/{name}"
+    return about.task if Path(name).expanduser().is_dir() else name
 
 
 def _folder(name: str, backbone: str, is_auto: bool) -> Path | None:
     """The skill's folder: one of the package or, unless ``is_auto``, a local one or from a hub."""
     if (shipped := shipped_skill(name, backbone)) or is_auto:
         return shipped
-    if Path(name).is_dir():
-        return skill_of(Path(name))
+    if (path := Path(name).expanduser()).is_dir():
+        return skill_of(path)
     if name.count("/") == 1:
-        return download(name)
+        try:
+            return download(name)
+        except SkipError as error:
+            raise ConfigError("tune.start", name, str(error)) from error
     why = f"must be a skill's folder, a hub id, or one of the package: {shipped_skills() or 'none'}"
     raise ConfigError("tune.start", name, why)
 

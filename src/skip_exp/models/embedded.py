@@ -56,7 +56,7 @@ def packaged_minilm() -> Path | None:
 def shipped_skill(name: str, backbone: str) -> Path | None:
     """Find the folder of a skill of the package, e.g. ``nli`` for ``minilm``."""
     folder = SKILLS / f"{name}-{backbone}"
-    return folder if folder.is_dir() else None
+    return folder if Path(name).name == name and folder.is_dir() else None
 
 
 def shipped_skills() -> str:

@@ -87,8 +87,9 @@ def start_readout(job: Job, model: SoftPromptModel) -> None:
             model(**inputs)
         return seen[0]
 
-    inputs = _of_train_rows(job, model, read)
+    inputs = _of_train_rows(job, model, read, "head")
     fit_linear(readout.linear, inputs, torch.tensor([row["label"] for row in job.data.train]))
+    log.info("tune: the head starts as logistic regression on %d rows", len(inputs))
 
 
 def log_kept(metric: str, epoch: int, epochs: int, score: float, how: str = "kept") -> None:
@@ -109,16 +110,21 @@ def teacher_of(job: Job, dense: SoftPromptModel) -> Teacher:
         copies = copies_of(rows, job.data.tokenizer, words, settings.copies, seed)
 
     def compute() -> Entry:
-        logits = _of_train_rows(job, dense, lambda model, x: model(**x), copies, unlabelled=True)
+        logits = _of_train_rows(job, dense, _logits, "teacher", copies, unlabelled=True)
         return Entry({"logits": logits})
 
     return Teacher(job.stage("teacher", compute).tensors["logits"], copies)
+
+
+def _logits(model: SoftPromptModel, inputs: Batch) -> Tensor:
+    return model(**inputs)
 
 
 def _of_train_rows(
     job: Job,
     dense: SoftPromptModel,
     ask: Callable[[SoftPromptModel, Batch], Tensor],
+    what: str,
     copies: Sequence[Row] = (),
     unlabelled: bool = False,
 ) -> Tensor:
@@ -132,4 +138,4 @@ def _of_train_rows(
         return ask(model, on_device)
 
     batches = job.batches(job.cfg.retune, "retune", copies=copies, unlabelled=unlabelled)
-    return batches.of_train_rows(answer)
+    return batches.of_train_rows(answer, what)

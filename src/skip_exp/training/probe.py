@@ -13,9 +13,10 @@ STEPS = 100  # of L-BFGS at most
 
 
 def fit_linear(linear: nn.Linear, inputs: Tensor, labels: Tensor) -> None:
-    """Fit ``linear`` in place to the global optimum of regularized logistic regression.
+    """Fit ``linear`` in place: regularized logistic regression, by up to ``STEPS`` steps.
 
-    It minimizes ``sum of cross-entropies + |weight|^2 / (2 C)``, as scikit-learn does.
+    It minimizes ``sum of cross-entropies + |weight|^2 / (2 C)``, as scikit-learn does. A class
+    without rows ends with a bias far below the others.
 
     Args:
         inputs: its inputs [rows, H].

@@ -172,7 +172,7 @@ def test_id_and_licence_of_a_backbone(saved: Saved, path: str, expected: Any) ->
 
 
 @pytest.mark.parametrize(
-    ("start", "licence"), [(None, "apache-2.0"), ("nli", "cc-by-sa-4.0"), ("my_pairs", None)]
+    ("start", "licence"), [(None, "apache-2.0"), ("skip_exp/nli", "cc-by-sa-4.0"), ("nli", None)]
 )
 def test_the_card_names_the_start_and_its_licence(
     saved: Saved, start: str | None, licence: str | None
