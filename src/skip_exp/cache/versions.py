@@ -21,18 +21,21 @@ PIPELINE = f"{ROOT}.pipeline"  # imports all that a job runs
 # They declare, refuse, record or look up; they compute no number.
 LEFT_OUT = tuple(
     f"{ROOT}.{name}"
-    for name in ("config", "logger", "results", "job.attempts", "job.checks", "job.identity")
+    for name in (
+        *("config", "logger", "results"),
+        *("job.attempts", "job.checks", "job.identity", "job.start"),
+    )
 )
 JOBS = "jobs"  # the cache's folder of notes, beside one folder per stage
 # By stage of the cache, the modules that compute its entries. `prepare` draws the rows.
 STAGES = {
-    stage: ("job.prepare", module)
-    for stage, module in {
+    stage: ("job.prepare", *modules.split())
+    for stage, modules in {
         "tune": "phases.tune",
         "attribute": "phases.attribute",
         "teacher": "phases.fit",
         "score": "phases.test",
-        "probe": "phases.search",
+        "probe": "phases.attribute phases.search",
         "latency": "phases.sublayers",
     }.items()
 }
