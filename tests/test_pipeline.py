@@ -166,15 +166,15 @@ def test_the_teacher_is_the_dense_model_once(job: Make, monkeypatch: pytest.Monk
     given = ["retune.distill=1.0", "tune.epochs=1", "retune.epochs=1", "retune.copies=1"]
     first = prepare(job(*given))
     dense, _ = tune(first, None)
-    teacher, rows = teacher_of(first, dense), first.data.train
-    assert teacher.logits is not None
-    assert (teacher.logits.shape, len(teacher.copies)) == ((2 * len(rows), 2), len(rows))
-    for place, row in ((3, rows[3]), (len(rows) + 3, teacher.copies[3])):
-        inputs = torch.tensor([row["input_ids"]])
+    teacher, train = teacher_of(first, dense), len(first.data.train)
+    assert teacher is not None
+    assert (teacher.shape, len(first.taught)) == ((2 * train, 2), 2 * train)
+    for place in (3, train + 3):
+        inputs = torch.tensor([first.taught[place]["input_ids"]])
         with torch.no_grad():
             expected = dense(inputs, torch.ones_like(inputs))
-        assert torch.allclose(teacher.logits[place], expected[0], atol=1e-5)
-    monkeypatch.setattr(TextDataModule, "of_train_rows", lambda *_: pytest.fail("answered again"))
+        assert torch.allclose(teacher[place], expected[0], atol=1e-5)
+    monkeypatch.setattr(TextDataModule, "of_rows", lambda *_: pytest.fail("answered again"))
     assert pipeline.run(job(*given))["method"]["distill"] == 1
 
 

@@ -191,7 +191,7 @@ def test_answers_to_the_train_rows_come_in_their_order(encoded: EncodedTask) -> 
     def lengths(batch: dict[str, torch.Tensor]) -> torch.Tensor:
         return batch["attention_mask"].sum(1, keepdim=True).float()
 
-    found = module.of_train_rows(lengths, "lengths")
+    found = module.of_rows(lengths, "lengths")
     assert found[:, 0].tolist() == [len(row["input_ids"]) for row in encoded.train]
     taught = TextDataModule(encoded, batch=16, seed=1, teacher=found)
     for batch in taught.train_dataloader():
@@ -203,11 +203,12 @@ def test_an_epoch_has_a_version_of_every_row(encoded: EncodedTask) -> None:
     rows = len(encoded.train)
     copies = [{**row, "label": UNLABELLED} for _ in range(2) for row in encoded.train]
     numbers = torch.cat([torch.arange(rows) + 1000 * v for v in range(3)]).float()[:, None]
-    module = TextDataModule(encoded, 16, seed=1, teacher=numbers, copies=copies)
+    every = [*encoded.train, *copies]
+    module = TextDataModule(encoded, 16, seed=1, teacher=numbers, rows=every, versions=3)
     batches = list(module.train_dataloader())
     taught = torch.cat([batch["teacher"][:, 0].long() for batch in batches])
     labels = torch.cat([batch["labels"] for batch in batches])
     assert sorted((taught % 1000).tolist()) == list(range(rows))
     assert torch.bincount(taught // 1000).min() > rows / 5
     assert torch.equal(labels == UNLABELLED, taught >= 1000)
-    assert len(module.of_train_rows(lambda batch: batch["input_ids"][:, :1], "ids")) == 3 * rows
+    assert len(module.of_rows(lambda batch: batch["input_ids"][:, :1], "ids")) == 3 * rows

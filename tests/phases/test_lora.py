@@ -15,7 +15,7 @@ from skip_exp.phases.tune import tune
 from skip_exp.skill.load import Skill
 from tests.helpers.toy import rarely, save_toy, toy_job
 
-QUICK = ["tune.lora_lr=0.02", "retune.lora_lr=0.02", "retune.budget=0"]
+QUICK = ["tune.lora_lr=0.02", "retune.lora_lr=0.02", "retune.budget=0", "retune.epochs=2"]
 BOTH = ["tune.train=lora", "retune.train=lora", *QUICK]
 
 

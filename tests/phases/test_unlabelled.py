@@ -41,9 +41,8 @@ def test_the_dense_model_labels_them_and_their_copies(job: Any) -> None:
     dense, _ = tune(asked, None)
     teacher, labelled = teacher_of(asked, dense), len(asked.data.train)
     assert len(asked.data.unlabelled) == 40
-    assert len(teacher.copies) == 2 * (labelled + 40)
-    assert teacher.logits is not None and len(teacher.logits) == 3 * (labelled + 40)
-    batches = asked.batches(asked.cfg.retune, "retune", teacher.logits, teacher.copies, True)
+    assert teacher is not None and len(teacher) == len(asked.taught) == 3 * (labelled + 40)
+    batches = asked.batches(asked.cfg.retune, "retune", teacher)
     labels = [x for batch in batches.train_dataloader() for x in batch["labels"].tolist()]
     assert len(labels) == labelled + 40
     tuned = asked.batches(asked.cfg.tune, "tune")

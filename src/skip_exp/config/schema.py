@@ -186,7 +186,7 @@ class DataConfig:
     dir: str | None = key(None, "Folder of local data; null: $SKIP_EXP_DATA.")
     max_length: int = key(128, "Tokens of a text, special tokens included; the rest is cut off.")
     train_rows: int | None = key(None, "Train on this many rows, drawn by the seed; null: all.")
-    deduplicate: bool = key(False, "Drop train rows whose texts are also validation texts.")
+    deduplicate: bool = key(False, "Drop train rows and unlabelled texts that are also scored.")
     unlabelled: str | None = key(
         None, "File of more texts, in the task's columns; the dense model labels them in retune."
     )

@@ -29,15 +29,15 @@ class LengthGroupedSampler(Sampler[int]):
 
     Args:
         lengths: tokens of each of n rows.
-        copies: number of versions of each row i, as long as it, at i + n, i + 2 n, ... An epoch has
-            one of them, or row i, at random.
+        versions: of each row i, all as long as it, at i, i + n, i + 2 n, ... An epoch has one of
+            them at random.
     """
 
-    def __init__(self, lengths: Sequence[int], batch: int, seed: int, copies: int = 0) -> None:
+    def __init__(self, lengths: Sequence[int], batch: int, seed: int, versions: int = 1) -> None:
         self.lengths = np.asarray(lengths)
         self.batch = batch
         self.seed = seed
-        self.copies = copies
+        self.versions = versions
         self.epoch = 0
 
     def set_epoch(self, epoch: int) -> None:
@@ -56,8 +56,8 @@ class LengthGroupedSampler(Sampler[int]):
         full = len(order) // self.batch * self.batch
         batches = rng.permutation(order[:full].reshape(-1, self.batch))
         order = np.concatenate([batches.ravel(), order[full:]])
-        if self.copies:
-            order = order + len(self) * rng.integers(self.copies + 1, size=len(self))
+        if self.versions > 1:
+            order = order + len(self) * rng.integers(self.versions, size=len(self))
         return iter(order.tolist())
 
 
@@ -82,10 +82,9 @@ class TextDataModule(L.LightningDataModule):
         batch: train rows per step.
         seed: seed of the train order.
         eval_batch: rows per batch of the other loaders, which run in order of length.
-        teacher: a teacher's logits [rows, labels], or None. The rows are the train rows, those
-            without a label, then the copies of both.
-        copies: versions of these rows, see :func:`data.augment.copies_of`.
-        unlabelled: whether the task's rows without a label are train rows, too.
+        teacher: a teacher's logits of ``rows`` [len(rows), labels], or None.
+        rows: what is trained on; None: the train rows.
+        versions: of each text in ``rows``: first one of every text, then the next of every text.
     """
 
     def __init__(
@@ -95,13 +94,13 @@ class TextDataModule(L.LightningDataModule):
         seed: int,
         eval_batch: int = 64,
         teacher: Tensor | None = None,
-        copies: Sequence[Row] = (),
-        unlabelled: bool = False,
+        rows: Sequence[Row] | None = None,
+        versions: int = 1,
     ) -> None:
         super().__init__()
         self.teacher = teacher
-        self.own = [*encoded.train, *(encoded.unlabelled if unlabelled else [])]
-        self.rows = [*self.own, *copies]
+        self.rows = encoded.train if rows is None else rows
+        self.versions = versions
         self.encoded = encoded
         self.batch = batch
         self.seed = seed
@@ -110,16 +109,15 @@ class TextDataModule(L.LightningDataModule):
         if pad is None:
             raise DataError(f"tokenizer {encoded.tokenizer.name_or_path}: it has no padding token")
         self._collate = partial(collate, pad_id=pad)
-        longest = max(map(_length, self.own), default=0)
+        longest = max(map(_length, self.rows), default=0)
         self._padded = partial(self._collate, step=_STEP, most=longest)
 
     def train_dataloader(self) -> DataLoader[Row]:
-        rows = self.rows
+        rows = list(self.rows)
         if self.teacher is not None:
             rows = [row | {"teacher": own} for row, own in zip(rows, self.teacher, strict=True)]
-        lengths = [_length(row) for row in self.own]
-        copies = len(rows) // len(lengths) - 1
-        sampler = LengthGroupedSampler(lengths, self.batch, self.seed, copies)
+        lengths = [_length(row) for row in rows[: len(rows) // self.versions]]
+        sampler = LengthGroupedSampler(lengths, self.batch, self.seed, self.versions)
         rank, world = self._place()
         collate = self._padded if world == 1 else partial(self._share, rank=rank, world=world)
         return DataLoader(rows, self.batch, sampler=sampler, collate_fn=collate)  # type: ignore[arg-type]
@@ -139,7 +137,7 @@ class TextDataModule(L.LightningDataModule):
         """Loader of one of the task's ``extra`` splits."""
         return self._sorted_loader(self.encoded.extra[split])
 
-    def of_train_rows(self, model: Callable[[Batch], Tensor], what: str) -> Tensor:
+    def of_rows(self, model: Callable[[Batch], Tensor], what: str) -> Tensor:
         """``model(batch)`` [n, ...] for all rows, in their order, on the CPU.
 
         Args:

@@ -2,16 +2,18 @@
 
 import copy
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import lightning as L
 from torch import Tensor
 
 from skip_exp.cache.store import Entry, StageCache
 from skip_exp.config.schema import OWN, Config, TrainConfig, TrainerConfig
+from skip_exp.data.augment import copies_of
 from skip_exp.data.batches import Row
 from skip_exp.data.encode import EncodedTask
 from skip_exp.data.module import TextDataModule
@@ -70,19 +72,30 @@ class Job:
         settings: TrainConfig,
         phase: str,
         teacher: Tensor | None = None,
-        copies: Sequence[Row] = (),
-        unlabelled: bool = False,
     ) -> TextDataModule:
-        """The rows in batches of ``settings``, in the order of the phase's seed."""
+        """Rows in batches of ``settings``, in the order of the phase's seed.
+
+        They are the train rows or, with a ``teacher``'s logits of them, :attr:`taught`.
+        """
+        rows, versions = (None, 1) if teacher is None else (self.taught, self.versions)
         seed = self.seed(phase)
         return TextDataModule(
-            self.data,
-            settings.batch,
-            seed,
-            teacher=teacher,
-            copies=copies,
-            unlabelled=unlabelled,
+            self.data, settings.batch, seed, teacher=teacher, rows=rows, versions=versions
         )
+
+    @property
+    def versions(self) -> int:
+        """Of each text in :attr:`taught`: itself and ``retune.copies`` more."""
+        return 1 + self.cfg.retune.copies
+
+    @cached_property
+    def taught(self) -> list[Row]:
+        """What the dense model labels: train rows, rows without a label, and versions of both."""
+        rows, copies = [*self.data.train, *self.data.unlabelled], self.cfg.retune.copies
+        if not copies:
+            return rows
+        words = cast(Tensor, self.backbone.model.get_input_embeddings().weight)
+        return rows + copies_of(rows, self.data.tokenizer, words, copies, self.seed("copies"))
 
     def new_model(self) -> SoftPromptModel:
         """The backbone with a prompt and a readout before tuning, on the CPU.

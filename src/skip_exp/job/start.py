@@ -72,12 +72,12 @@ def find_start(cfg: Config, backbone: Backbone) -> Start | None:
             raise ConfigError("tune.start", name, problem)
         log.info("tune: a new start: the skill %s %s", name, problem)
         return None
-    log.info("tune: starts from the skill %s, trained on %s", name, about.task)
     taken = {key: t for key, t in state.items() if not key.startswith("readout.")}
     origin = about.start or _origin(name, cfg.backbone.name, about)
     if cfg.task.name in SEEN.get(origin, ()):
         why = f"was trained on rows that {cfg.task.name} scores; use tune.start=null"
         raise ConfigError("tune.start", name, why)
+    log.info("tune: starts from the skill %s, trained on %s", name, about.task)
     return Start(name, skill_content(folder), origin, taken)
 
 

@@ -2,7 +2,6 @@
 
 import logging
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 from typing import cast
 
 import torch
@@ -13,9 +12,9 @@ from skip_exp.cache.store import Entry
 from skip_exp.callbacks.curves import Curves, kept, replay
 from skip_exp.callbacks.keep_best import KeepBest
 from skip_exp.config.schema import TrainConfig
-from skip_exp.data.augment import copies_of
 from skip_exp.data.batches import Batch, Row
 from skip_exp.data.metrics import build_metrics
+from skip_exp.data.module import TextDataModule
 from skip_exp.job.job import Job
 from skip_exp.models.families.base import hooked
 from skip_exp.models.readouts import HeadReadout
@@ -28,39 +27,26 @@ from skip_exp.training.probe import fit_linear
 log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True)
-class Teacher:
-    """What re-tuning learns from the dense model, beside the labels.
-
-    Attributes:
-        logits: of every row [rows, labels]: the train rows, the task's rows without a label, and
-            the copies of both. None without distillation.
-        copies: versions of the others, without a label.
-    """
-
-    logits: Tensor | None = None
-    copies: list[Row] = field(default_factory=list)
-
-
 def fit(
     job: Job,
     model: SoftPromptModel,
     settings: TrainConfig,
     phase: str,
     logger: Logger | None,
-    teacher: Teacher | None = None,
+    teacher: Tensor | None = None,
 ) -> tuple[KeepBest, Curves]:
     """Train ``model`` in place and restore its best epoch on the selection slice.
 
     Args:
         phase: prefix of the logged metrics; also determines the seed.
+        teacher: logits of ``job.taught`` [rows, labels], which are then trained on; None: the train
+            rows and their labels alone.
     """
-    teacher, settings = teacher or Teacher(), for_rows(settings, len(job.data.train))
-    distill = 0.0 if teacher.logits is None else job.cfg.retune.distill
+    settings = for_rows(settings, len(job.data.train))
+    distill = 0.0 if teacher is None else job.cfg.retune.distill
     metrics = build_metrics(job.data.spec)
     tuner = PromptTuner(model, phase, settings, metrics, distill)
-    is_taught = teacher.logits is not None
-    data = job.batches(settings, phase, teacher.logits, teacher.copies, is_taught)
+    data = job.batches(settings, phase, teacher)
     seed, rows = job.seed(phase), len(job.data.select)
     best, curves = trainer.fit(tuner, data, job.trainer, job.metric, seed, logger, rows)
     epochs = settings.epochs or 0  # at most; `for_rows` has set it
@@ -87,7 +73,7 @@ def start_readout(job: Job, model: SoftPromptModel) -> None:
             model(**inputs)
         return seen[0]
 
-    inputs = _of_train_rows(job, model, read, "head")
+    inputs = _answers(job, model, job.data.train, read, "head")
     fit_linear(readout.linear, inputs, torch.tensor([row["label"] for row in job.data.train]))
     log.info("tune: the head starts as logistic regression on %d rows", len(inputs))
 
@@ -98,44 +84,39 @@ def log_kept(metric: str, epoch: int, epochs: int, score: float, how: str = "kep
     log.info("%s: %s %.1f on the selection slice", place, metric, 100 * score)
 
 
-def teacher_of(job: Job, dense: SoftPromptModel) -> Teacher:
-    """The teacher of re-tuning, computed once for all ratios."""
-    settings = job.cfg.retune
-    if not settings.distill:
-        return Teacher()
-    copies: list[Row] = []
-    if settings.copies:
-        words = cast(Tensor, job.backbone.model.get_input_embeddings().weight)
-        rows, seed = [*job.data.train, *job.data.unlabelled], job.seed("copies")
-        copies = copies_of(rows, job.data.tokenizer, words, settings.copies, seed)
+def teacher_of(job: Job, dense: SoftPromptModel) -> Tensor | None:
+    """The dense model's logits of ``job.taught`` [rows, labels], computed once for all ratios.
+
+    None without distillation.
+    """
+    if not job.cfg.retune.distill:
+        return None
 
     def compute() -> Entry:
-        logits = _of_train_rows(job, dense, _logits, "teacher", copies, unlabelled=True)
-        return Entry({"logits": logits})
+        return Entry({"logits": _answers(job, dense, job.taught, _logits, "teacher")})
 
-    return Teacher(job.stage("teacher", compute).tensors["logits"], copies)
+    return job.stage("teacher", compute).tensors["logits"]
 
 
 def _logits(model: SoftPromptModel, inputs: Batch) -> Tensor:
     return model(**inputs)
 
 
-def _of_train_rows(
+def _answers(
     job: Job,
-    dense: SoftPromptModel,
+    model: SoftPromptModel,
+    rows: Sequence[Row],
     ask: Callable[[SoftPromptModel, Batch], Tensor],
     what: str,
-    copies: Sequence[Row] = (),
-    unlabelled: bool = False,
 ) -> Tensor:
-    """``ask(model, inputs)`` for every train row, concatenated in the order of the rows."""
+    """``ask(model, inputs)`` for all ``rows``, concatenated in their order, on the CPU."""
     device = trainer.root_device(job.trainer)
-    model = dense.to(device).eval()
+    model = model.to(device).eval()
 
     @torch.inference_mode()
     def answer(batch: Batch) -> Tensor:
         on_device = {name: t.to(device) for name, t in batch.items() if name != "labels"}
         return ask(model, on_device)
 
-    batches = job.batches(job.cfg.retune, "retune", copies=copies, unlabelled=unlabelled)
-    return batches.of_train_rows(answer, what)
+    module = TextDataModule(job.data, job.cfg.retune.batch, job.seed("retune"), rows=rows)
+    return module.of_rows(answer, what)

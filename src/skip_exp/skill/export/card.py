@@ -37,9 +37,8 @@ LICENCES = {
     "google-t5/t5-large": "apache-2.0",
     "google/flan-t5-base": "apache-2.0",
 }
-STARTS = {
-    "skip_exp/nli": "cc-by-sa-4.0"
-}  # licences of the package's skills, for what starts from them
+# Licences of the package's skills, for what starts from them.
+STARTS = {"skip_exp/nli": "cc-by-sa-4.0"}
 METRICS = {"matthews": "matthews_correlation", "f1_macro": "f1"}  # ours -> the hub's
 HUB_ID = re.compile(r"[\w.-]+(/[\w.-]+)?")
 NO_RESULT = ("output_dir=", "hydra.", "cache.", "logger", "sweep.")  # overrides left out

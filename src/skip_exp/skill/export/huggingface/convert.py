@@ -156,7 +156,7 @@ def _modernbert_settings(backbone: HFModel) -> dict[str, Any]:
         "classifier_pooling": core.classifier_pooling,
         "norm_eps": core.norm_eps,
         "norm_bias": core.norm_bias,
-        "hidden_dropout": 0.0,  # published ones have none
+        "hidden_dropout": 0.0,  # the library's default
         "attention_dropout": core.attention_dropout,
         "rotations": {name: x.tolist() for name, x in of.items()},
         "window": core.sliding_window,
