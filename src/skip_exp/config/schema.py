@@ -88,10 +88,10 @@ class TrainConfig:
 
     epochs: int | None = key(
         None,
-        "Largest number of epochs; null: 8 in tune and 3 in retune, with few rows as many as make "
-        "300 and 200 steps.",
+        "Largest number of epochs; null: 4 in tune (8 where it trains no low-rank updates) and 3 "
+        "in retune, with few rows as many as make 300 and 200 steps.",
     )
-    lr: float = key(2e-2, "Learning rate of the prompt.")
+    lr: float = key(2e-3, "Learning rate of the prompt.")
     readout_lr: float = key(1e-3, "Learning rate of the readout.")
     batch: int = key(32, "Texts per step.")
     weight_decay: float = key(0.0, "Weight decay of AdamW.")
@@ -101,9 +101,9 @@ class TrainConfig:
         "Epochs without a better selection score (ties: loss) before training stops; more where "
         "epochs are more.",
     )
-    dropout: bool = key(False, "Keep the backbone's own dropout active.")
+    dropout: bool = key(True, "Keep the backbone's own dropout active.")
     train: str = key(
-        "prompt_readout",
+        "lora",
         "none (tune only), prompt, prompt_readout, bias (also biases and norms), lora (bias, and "
         "low-rank updates of the block linears) or full (all weights; tune only).",
     )
@@ -135,18 +135,16 @@ class RetuneConfig(TrainConfig):
     trains: ClassVar[tuple[str, ...]] = TRAIN[1:5]
 
     enabled: bool = key(True, "Train the pruned model again, from the dense model's prompt.")
-    lr: float = 1e-2
     patience: int = 2
-    train: str = "lora"
-    bias_lr: float = 3e-3
+    dropout: bool = False
     distill: float = key(0.9, "Weight of the dense model's predictions in the loss, in [0, 1].")
     copies: int = key(
-        0,
+        4,
         "Versions of each train text with near words in place of some, labelled by the dense "
         "model; an epoch has one of them, or the text.",
     )
     budget: float = key(
-        1.2,
+        2.0,
         "Cost in dense epochs: a cheaper model gets more epochs and patience; 0: never more.",
     )
 

@@ -8,6 +8,7 @@ from skip_exp.config.schema import BASELINES, TRAIN, Config, typed
 from skip_exp.errors import ConfigError
 
 _NEED_WORDS = ("mlm", "seq2seq")  # readouts that answer with a word
+_NEEDS_TEACHER = "needs re-tuning with a teacher: retune.enabled=true and retune.distill above 0"
 
 
 def job_config(composed: DictConfig) -> Config:
@@ -31,6 +32,12 @@ def check_given(cfg: Config, overrides: Iterable[str]) -> None:
     if target is not None and "prune.ratio" in given:
         why = f"excludes prune.ratio={given['prune.ratio']}; leave one of them out"
         raise ConfigError("prune.target_speedup", target, why)
+    if given.get("retune.copies", "0") != "0" and not _is_taught(cfg):
+        raise ConfigError("retune.copies", given["retune.copies"], _NEEDS_TEACHER)
+
+
+def _is_taught(cfg: Config) -> bool:
+    return cfg.retune.enabled and cfg.retune.distill > 0
 
 
 def check(cfg: Config) -> None:
@@ -39,14 +46,8 @@ def check(cfg: Config) -> None:
         if not 0 < len(name) <= 100 or not name.isprintable():  # it names folders and table rows
             raise ConfigError(key, ascii(name[:100]), "must be 1 to 100 printable characters")
     _check_training(cfg)
-    taught = cfg.retune.enabled and cfg.retune.distill > 0
-    for key, given in (
-        ("data.unlabelled", cfg.data.unlabelled),
-        ("retune.copies", cfg.retune.copies or None),
-    ):
-        if given is not None and not taught:
-            why = "needs re-tuning with a teacher: retune.enabled=true and retune.distill above 0"
-            raise ConfigError(key, given, why)
+    if cfg.data.unlabelled is not None and not _is_taught(cfg):
+        raise ConfigError("data.unlabelled", cfg.data.unlabelled, _NEEDS_TEACHER)
 
 
 def _check_training(cfg: Config) -> None:
