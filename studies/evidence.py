@@ -1,0 +1,164 @@
+"""``python -m studies.evidence``: the default recipe on development and confirmation tasks.
+
+    python -m studies.evidence --tasks sst2 cola --seeds 1
+    python -m studies.evidence --freeze           # then commit results/recipe.json
+    python -m studies.evidence --tasks clinc150 irony cr mpqa
+    python -m studies.evidence --table
+
+Choices are made on the selection slices of development tasks. A confirmation task runs only where
+the settings are those of the committed ``recipe.json``, and the work tree is clean. The job of
+ratio 0 re-tunes the dense model, too: its final score is the epoch-matched dense one. Every job
+adds its row to results/strong.csv. Rows are read from the folder in SKIP_EXP_DATA.
+"""
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from omegaconf import OmegaConf
+
+from skip_exp.cache.versions import digest
+from skip_exp.config import compose
+from skip_exp.report import frame
+from skip_exp.report.tables import piped
+from skip_exp.utils.machine import git_commit
+
+HERE = Path(__file__).parent
+ROWS, RECIPE = HERE / "results/strong.csv", HERE / "results/recipe.json"
+CONF = HERE / "sweeps"
+TITLES = {
+    **{"sst2": "SST-2", "mrpc": "MRPC", "cola": "CoLA", "rte": "RTE", "banking77": "BANKING77"},
+    **{"clinc150": "CLINC150", "irony": "irony", "cr": "CR", "mpqa": "MPQA"},
+}
+DEVELOPMENT, CONFIRMATION = [*TITLES][:5], [*TITLES][5:]
+MORE = {"mpqa": ["data.deduplicate=true"]}  # a quarter of its validation texts are train texts
+RATIOS = (0.0, 0.52, 0.7, 0.9, 0.95)
+GROUPS = ("prompt", "tune", "attribution", "prune", "retune")  # what a recipe is
+COLUMNS = (
+    *("job_id", "task", "backbone", "seed", "ratio", "metric"),
+    *("metric/dense", "metric/pruned", "metric/final", "select/dense", "select/final"),
+    *("params/block_pruned", "params/all_pruned", "flops/ratio", "majority"),
+    *("seconds/total", "git_commit", "finished"),
+)
+
+
+SCORES = [name for name in COLUMNS if name.startswith(("metric/", "select/"))] + ["majority"]
+
+
+def main() -> int:
+    asked = parser().parse_args()
+    if asked.table:
+        print(piped(table(pd.read_csv(ROWS))))
+        return 0
+    commit = git_commit()
+    if commit is None or commit.endswith("-dirty"):
+        sys.exit("a job needs a clean work tree: its row names the commit")
+    if asked.freeze:
+        frozen = {"commit": commit, "hash": digest(recipe()), "settings": recipe()}
+        RECIPE.write_text(json.dumps(frozen, indent=1) + "\n", encoding="utf-8")
+        return 0
+    if set(asked.tasks) & set(CONFIRMATION):
+        check_frozen()
+    for seed in asked.seeds:
+        for task in asked.tasks:
+            run(task, seed, asked.out)
+            add(asked.out, asked.rows)
+    return 0
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line."""
+    made = argparse.ArgumentParser(
+        prog="python -m studies.evidence",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    made.add_argument("--tasks", nargs="+", choices=TITLES, default=DEVELOPMENT)
+    made.add_argument("--seeds", nargs="+", type=int, default=[1, 2, 3])
+    made.add_argument("--out", type=Path, default=Path("outputs/evidence"))
+    made.add_argument("--rows", type=Path, default=ROWS)
+    made.add_argument("--freeze", action="store_true", help="write recipe.json")
+    made.add_argument("--table", action="store_true", help="print the table of docs/results.md")
+    return made
+
+
+def recipe() -> dict[str, Any]:
+    """The settings of a default job that make its recipe."""
+    composed = compose.composed("config", ["+task=sst2"])
+    found = OmegaConf.to_container(OmegaConf.masked_copy(composed, [*GROUPS]))
+    assert isinstance(found, dict)
+    del found["prune"]["ratio"]
+    return {str(group): values for group, values in found.items()}
+
+
+def check_frozen() -> None:
+    """Refuse where the settings are not those that were committed before."""
+    if not RECIPE.is_file():
+        sys.exit("a confirmation task needs a frozen recipe: --freeze, then commit recipe.json")
+    frozen = json.loads(RECIPE.read_text(encoding="utf-8"))
+    if frozen["hash"] != digest(recipe()):
+        sys.exit(f"the recipe is not the one that was frozen at {frozen['commit']}")
+
+
+def run(task: str, seed: int, out: Path) -> None:
+    """One job per ratio; all share the dense model."""
+    argv = [
+        *(sys.executable, "-m", "skip_exp", "--config-dir", str(config_dir(task))),
+        *(f"+task={task}", f"seed={seed}", f"prune.ratio={','.join(map(str, RATIOS))}", "-m"),
+        *("benchmark.enabled=false", "logger=none", "trainer.accelerator=cpu"),
+        *(f"hydra.sweep.dir={out / f'{task}-{seed}'}", f"cache.dir={out / 'cache'}"),
+        *MORE.get(task, []),
+    ]
+    subprocess.run(argv, check=True)
+
+
+def config_dir(task: str) -> Path:
+    """Where the task's file is: here, or beside its rows."""
+    is_here = (CONF / "task" / f"{task}.yaml").is_file()
+    return CONF if is_here else Path(os.environ["SKIP_EXP_DATA"]).parent / "conf"
+
+
+def add(out: Path, path: Path) -> None:
+    """Put the jobs in ``out`` among the rows; scores in percent."""
+    found = frame.load([out])[[*COLUMNS]]
+    found[SCORES] = 100 * found[SCORES]
+    found = found.rename(columns={"job_id": "job", "git_commit": "commit"}).round(3)
+    if path.is_file():
+        found = pd.concat([pd.read_csv(path), found]).drop_duplicates("job", keep="first")
+    found = found.sort_values(["backbone", "task", "seed", "ratio"])
+    found.to_csv(path, index=False, lineterminator="\n")
+
+
+def table(rows: pd.DataFrame) -> list[list[str]]:
+    """Mean ± standard deviation over seeds, and the mean over tasks of each group."""
+    names = ["dense", "dense, again", *(f"{100 * ratio:.0f} %" for ratio in RATIOS[1:])]
+    lines = [["task", "metric", "seeds", *names], ["---"] * (3 + len(names))]
+    rows = rows[rows["backbone"] == "minilm"]
+    for title, tasks in (("development", DEVELOPMENT), ("confirmation", CONFIRMATION)):
+        means = []
+        for task in (task for task in tasks if task in set(rows["task"])):
+            part = rows[rows["task"] == task]
+            at = {ratio: part.loc[part["ratio"] == ratio, "metric/final"] for ratio in RATIOS}
+            scores = [part.loc[part["ratio"] == 0, "metric/dense"], *at.values()]
+            means.append([score.mean() for score in scores])
+            cells = [TITLES[task], str(part["metric"].iloc[0]), str(part["seed"].nunique())]
+            lines.append([*cells, *map(cell, scores)])
+        if means:
+            mean = pd.DataFrame(means).mean()
+            lines.append([f"mean, {title}", "", "", *(f"{value:.1f}" for value in mean)])
+    return lines
+
+
+def cell(scores: pd.Series) -> str:
+    """Mean ± standard deviation, which one seed does not have."""
+    spread = f" ± {scores.std():.1f}" if len(scores) > 1 else ""
+    return f"{scores.mean():.1f}{spread}"
+
+
+if __name__ == "__main__":
+    sys.exit(main())
