@@ -83,7 +83,7 @@ def test_a_tuned_model_comes_back_from_the_cache(toy: list[str], tmp_path: Path)
 
 def test_rank_and_rate_count_where_there_are_updates(toy: list[str], tmp_path: Path) -> None:
     def job_id(*asked: str) -> str:
-        return prepare(toy_job(toy, tmp_path, "x", *asked)).job_id
+        return prepare(toy_job(toy, tmp_path, "x", "experiment=prompt", *asked)).job_id
 
     other = ["retune.rank=4", "retune.lora_lr=0.1", "tune.rank=3"]
     assert job_id("retune.train=bias") == job_id("retune.train=bias", *other)

@@ -26,7 +26,8 @@ def auto(toy: list[str], tmp_path: Path) -> Any:
 
     def make(bound: float, *overrides: str, folder: str = "run") -> Any:
         # Tuned well enough that a cut costs something.
-        own = ["tune.epochs=4", "tune.lr=0.05", "retune.train=prompt", "retune.lr=1e-5"]
+        own = ["experiment=prompt", "tune.epochs=4", "tune.lr=0.05", "retune.train=prompt"]
+        own += ["retune.lr=1e-5"]
         asked = ["prune.ratio=auto", f"prune.max_drop={bound}"]
         return toy_job(toy, tmp_path, folder, *own, *asked, *overrides)
 

@@ -88,7 +88,7 @@ class TrainConfig:
 
     epochs: int | None = key(
         None,
-        "Largest number of epochs; null: 4 in tune (8 where it trains no low-rank updates) and 3 "
+        "Largest number of epochs; null: 6 in tune (8 where it trains no low-rank updates) and 3 "
         "in retune, with few rows as many as make 300 and 200 steps.",
     )
     lr: float = key(2e-3, "Learning rate of the prompt.")

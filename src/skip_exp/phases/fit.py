@@ -15,6 +15,7 @@ from skip_exp.config.schema import TrainConfig
 from skip_exp.data.batches import Batch, Row
 from skip_exp.data.metrics import build_metrics
 from skip_exp.data.module import TextDataModule
+from skip_exp.errors import ConfigError
 from skip_exp.job.job import Job
 from skip_exp.models.families.base import hooked
 from skip_exp.models.readouts import HeadReadout
@@ -74,6 +75,9 @@ def start_readout(job: Job, model: SoftPromptModel) -> None:
         return seen[0]
 
     inputs = _answers(job, model, job.data.train, read, "head")
+    if not inputs.isfinite().all():
+        path = job.cfg.backbone.path
+        raise ConfigError("backbone.path", path, "answers nan or inf; take undamaged weights")
     fit_linear(readout.linear, inputs, torch.tensor([row["label"] for row in job.data.train]))
     log.info("tune: the head starts as logistic regression on %d rows", len(inputs))
 

@@ -14,7 +14,7 @@ FIXED = 0.03
 # Where no number of epochs is given: the usual number, or more until there are STEPS. Low-rank
 # updates overfit in more epochs of tune.
 EPOCHS = {"tune": 8, "retune": 3}
-LORA_EPOCHS = {"tune": 4, "retune": 3}
+LORA_EPOCHS = {"tune": 6, "retune": 3}
 STEPS = {"tune": 300, "retune": 200}
 LAST = 0.25  # fraction of the epochs in which nothing should get better any more ...
 GAIN = 0.02  # ... than by this fraction of the loss
