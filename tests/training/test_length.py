@@ -28,19 +28,22 @@ def test_epochs_and_patience_are_multiplied(
     assert (longer.epochs, longer.patience) == (times * epochs, times * 2)
 
 
-@pytest.mark.parametrize(("ratio", "epochs"), [(0.0, 3), (0.8, 3), (0.9, 9), (0.99, 30)])
+@pytest.mark.parametrize(("ratio", "epochs"), [(0.0, 3), (0.8, 6), (0.9, 15), (0.99, 48)])
 def test_the_default_epochs_stay_within_the_budget(ratio: float, epochs: int) -> None:
-    """The fixed cost counts in every epoch: without it, 0.99 would get 90 epochs."""
+    """The fixed cost counts in every epoch: without it, 0.99 would get 198 epochs."""
     assert after_cut(RetuneConfig(), cost_left(1 - ratio)).epochs == epochs
 
 
 @pytest.mark.parametrize(
-    ("rows", "epochs", "patience"),
-    [(10_000, 8, 3), (1_200, 8, 3), (1_180, 9, 4), (144, 60, 23), (10, 300, 113)],
+    ("train", "rows", "epochs", "patience"),
+    [
+        *(("lora", 10_000, 6, 3), ("lora", 1_600, 6, 3), ("lora", 1_568, 7, 4)),
+        *(("lora", 144, 60, 30), ("lora", 10, 300, 150), ("prompt_readout", 10_000, 8, 3)),
+    ],
 )
-def test_few_rows_get_more_epochs(rows: int, epochs: int, patience: int) -> None:
+def test_few_rows_get_more_epochs(train: str, rows: int, epochs: int, patience: int) -> None:
     """At least 300 steps of 32 texts; the patience stays the same fraction of the epochs."""
-    found = for_rows(TrainConfig(), rows)
+    found = for_rows(TrainConfig(train=train), rows)
     assert (found.epochs, found.patience) == (epochs, patience)
 
 

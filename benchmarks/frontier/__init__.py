@@ -1,0 +1,1 @@
+"""Accuracy against speed: ours beside what else a user could take, on the same rows."""

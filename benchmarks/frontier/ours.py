@@ -1,0 +1,158 @@
+"""Jobs of skip_exp, served by its own predict; and MiniLM's first layers, distilled."""
+
+import json
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file, save_file
+
+from benchmarks.frontier.work import OWN, Answer, Fitted, Work
+from benchmarks.timing import job as run_job
+from skip_exp.config import compose, together
+from skip_exp.job.job import Job
+from skip_exp.job.prepare import prepare
+from skip_exp.models.precision import to_bf16, wants_bf16
+from skip_exp.models.soft_prompt import SoftPromptModel, load_trainable, trainable_state
+from skip_exp.phases.fit import fit, start_readout, teacher_of
+from skip_exp.skill.classifier import Classifier
+from skip_exp.skill.export.folder import export
+from skip_exp.skill.export.onnx.runtime import OnnxSkill
+from skip_exp.skill.load import Skill
+from skip_exp.skill.served import Served
+
+SHALLOW_RATES = ("1e-4", "3e-4")  # of all weights
+SHALLOW_EPOCHS = 24  # of one layer; two layers get half as many
+STATE = "model.safetensors"
+MODEL = "model.onnx"  # of an export
+
+
+@dataclass(frozen=True)
+class Jobs:
+    """One job per setting; the selection slice takes one of them.
+
+    Attributes:
+        overrides: of every job.
+        settings: further overrides, one for each job.
+    """
+
+    overrides: Sequence[str]
+    settings: Sequence[str] = ("",)
+
+    def fit(self, work: Work, folder: Path) -> Fitted:
+        found = [self._run(work, folder, setting) for setting in self.settings]
+        return max(found, key=lambda fitted: fitted.select)
+
+    def _run(self, work: Work, folder: Path, setting: str) -> Fitted:
+        own = [*self.overrides, *filter(None, [setting])]
+        out = folder / (setting or "job")
+        run_job([*(() if work.task in OWN else ("--config-dir", str(work.conf))), *given(work, own),
+                 f"hydra.run.dir={out}", "logger=none"])  # fmt: skip
+        result = json.loads((out / "result.json").read_text(encoding="utf-8"))
+        return Fitted(100 * result["select"]["final"], setting, result["seconds"]["total"])
+
+    def load(self, work: Work, folder: Path) -> tuple[Answer, float]:
+        job = chosen(folder)
+        skill = Skill.load(job, precision="auto")
+        return partial(labels_of, skill), megabytes(skill.model)
+
+
+@dataclass(frozen=True)
+class Int8:
+    """The ONNX export, with 8-bit weights, of another method's skill."""
+
+    of: str
+
+    def fit(self, work: Work, folder: Path) -> Fitted:
+        return Fitted.load(work.folder / self.of)
+
+    def load(self, work: Work, folder: Path) -> tuple[Answer, float]:
+        out = folder / "export"
+        if not out.is_dir():
+            export(Skill.load(chosen(work.folder / self.of)), out, "onnx", int8=True)
+        served = OnnxSkill.load(out, torch.get_num_threads())
+        return partial(labels_of, served), (out / MODEL).stat().st_size / 1e6
+
+
+@dataclass(frozen=True)
+class Shallow:
+    """The first layers, every weight trained, from the answers of another method's model.
+
+    It learns from as many copies of each text as ours.
+    """
+
+    layers: int
+    teacher: str
+
+    def fit(self, work: Work, folder: Path) -> Fitted:
+        skill = self._teacher(work)
+        best: tuple[Fitted, SoftPromptModel] | None = None
+        for rate in SHALLOW_RATES:
+            start = time.perf_counter()
+            job = self._job(work, f"tune.bias_lr={rate}")
+            model = job.new_model()
+            start_readout(job, model)
+            logits = teacher_of(job, skill.model)
+            kept, _ = fit(job, model, job.cfg.tune, "tune", None, logits)
+            fitted = Fitted(100 * kept.score, f"tune.bias_lr={rate}", time.perf_counter() - start)
+            if best is None or fitted.select > best[0].select:
+                best = fitted, model
+        assert best
+        folder.mkdir(parents=True, exist_ok=True)
+        save_file(trainable_state(best[1]), folder / STATE)
+        return best[0]
+
+    def load(self, work: Work, folder: Path) -> tuple[Answer, float]:
+        job = self._job(work, Fitted.load(folder).setting)
+        model, skill = job.new_model(), self._teacher(work)
+        load_trainable(model, load_file(folder / STATE))
+        size = megabytes(model)
+        if wants_bf16("auto"):
+            to_bf16(model)
+        served = Served(skill.about, skill.tokenizer, model.eval(), {})
+        return partial(labels_of, served), size
+
+    def _teacher(self, work: Work) -> Skill:
+        return Skill.load(chosen(work.folder / self.teacher))
+
+    def _job(self, work: Work, rate: str) -> Job:
+        own = ["experiment=finetune", f"backbone.layers={self.layers}", rate]
+        own += [
+            f"tune.epochs={SHALLOW_EPOCHS // self.layers}",
+            "cache.dir=null",
+            f"output_dir={work.folder}",
+        ]
+        return prepare(together.job_config(compose.composed("config", given(work, own))))
+
+
+def chosen(folder: Path) -> Path:
+    """The skill of the job that the selection slice chose."""
+    job = folder / (Fitted.load(folder).setting or "job")
+    result = json.loads((job / "result.json").read_text(encoding="utf-8"))
+    return job / str(result["skill"])  # of a reused job: elsewhere
+
+
+def given(work: Work, overrides: Iterable[str]) -> list[str]:
+    """The overrides of a job on the task."""
+    path = [] if work.task in OWN else [f"hydra.searchpath=[file://{work.conf}]"]
+    return [
+        *(f"+task={work.task}", f"seed={work.seed}", f"data.dir={work.data}", *path),
+        *("benchmark.enabled=false", "trainer.accelerator=cpu", "logger=none"),
+        *(f"cache.dir={work.cache}", *overrides),
+    ]
+
+
+def labels_of(classifier: Classifier, texts: Sequence[str]) -> list[int]:
+    """The indices of the likeliest labels."""
+    index = {label: i for i, label in enumerate(classifier.about.labels)}
+    return [index[answer["label"]] for answer in classifier.predict(texts)]
+
+
+def megabytes(model: Any) -> float:
+    """Weights in fp32, in MB."""
+    names = {id(p): p.numel() for p in model.parameters()}
+    return 4 * sum(names.values()) / 1e6

@@ -1,0 +1,47 @@
+"""The evidence's table, and its refusal of a recipe that was not frozen."""
+
+import json
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from skip_exp.cache.versions import digest
+from studies import evidence
+
+
+def test_the_table_has_a_mean_per_group() -> None:
+    rows = pd.DataFrame(
+        [
+            {"task": task, "seed": seed, "ratio": ratio, "metric": "accuracy", "backbone": "minilm"}
+            | {"metric/dense": dense, "metric/final": dense - 10 * ratio + seed}
+            for task, dense in (("sst2", 90.0), ("cola", 30.0), ("cr", 80.0))
+            for seed in (0, 2)
+            for ratio in evidence.RATIOS
+        ]
+    )
+    lines = {line[0]: line for line in evidence.table(rows)}
+    assert lines["SST-2"][2:5] == ["2", "90.0 ± 0.0", "91.0 ± 1.4"]
+    assert lines["mean, development"][3:5] == ["60.0", "61.0"]
+    assert lines["mean, confirmation"][-1] == f"{80 - 9.5 + 1:.1f}"
+
+
+def test_a_confirmation_needs_the_frozen_recipe(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "recipe.json"
+    monkeypatch.setattr(evidence, "RECIPE", path)
+    with pytest.raises(SystemExit):
+        evidence.check_frozen()
+    frozen = {"commit": "abc", "hash": digest(evidence.recipe())}
+    path.write_text(json.dumps(frozen))
+    evidence.check_frozen()
+    path.write_text(json.dumps(frozen | {"hash": "other"}))
+    with pytest.raises(SystemExit):
+        evidence.check_frozen()
+
+
+def test_a_recipe_is_the_settings_without_the_ratio() -> None:
+    recipe = evidence.recipe()
+    assert recipe.keys() == set(evidence.GROUPS)
+    assert "ratio" not in recipe["prune"]
