@@ -61,7 +61,7 @@ def main() -> None:
         EPOCHS,
     )
     for name in asked.methods:
-        folder = work.folder / name
+        folder = work.place(name)
         if not (folder / "fitted.json").is_file():
             METHODS[name].fit(work, folder).save(folder)
         fitted = Fitted.load(folder)
@@ -90,7 +90,7 @@ def parser() -> argparse.ArgumentParser:
 
 def measure(work: Work, methods: list[str], rows: Path) -> None:
     """Score and time trained methods, and add a row for each."""
-    loaded = {name: METHODS[name].load(work, work.folder / name) for name in methods}
+    loaded = {name: METHODS[name].load(work, work.place(name)) for name in methods}
     texts = work.split("validation")[0]
     calls = [lambda answer=answer: answer(texts) for answer, _ in loaded.values()]
     times = side_by_side(calls, seconds=TURNS, inference=False)
@@ -101,7 +101,7 @@ def measure(work: Work, methods: list[str], rows: Path) -> None:
             writer.writeheader()
         for i, (name, (answer, size)) in enumerate(loaded.items()):
             fitted, speeds = (
-                Fitted.load(work.folder / name),
+                Fitted.load(work.place(name)),
                 [len(texts) / s for s in times.seconds[i]],
             )
             low, middle, high = torch.tensor(speeds).quantile(torch.tensor([0.25, 0.5, 0.75]))

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from safetensors.torch import load_file, save_file
 
-from benchmarks.frontier.work import OWN, Answer, Fitted, Work
+from benchmarks.frontier.work import OWN, Answer, Fitted, Work, slug
 from benchmarks.timing import job as run_job
 from skip_exp.config import compose, together
 from skip_exp.job.job import Job
@@ -49,7 +49,7 @@ class Jobs:
 
     def _run(self, work: Work, folder: Path, setting: str) -> Fitted:
         own = [*self.overrides, *filter(None, [setting])]
-        out = folder / (setting or "job")
+        out = folder / slug(setting or "job")
         run_job([*(() if work.task in OWN else ("--config-dir", str(work.conf))), *given(work, own),
                  f"hydra.run.dir={out}", "logger=none"])  # fmt: skip
         result = json.loads((out / "result.json").read_text(encoding="utf-8"))
@@ -68,12 +68,12 @@ class Int8:
     of: str
 
     def fit(self, work: Work, folder: Path) -> Fitted:
-        return Fitted.load(work.folder / self.of)
+        return Fitted.load(work.place(self.of))
 
     def load(self, work: Work, folder: Path) -> tuple[Answer, float]:
         out = folder / "export"
         if not out.is_dir():
-            export(Skill.load(chosen(work.folder / self.of)), out, "onnx", int8=True)
+            export(Skill.load(chosen(work.place(self.of))), out, "onnx", int8=True)
         served = OnnxSkill.load(out, torch.get_num_threads())
         return partial(labels_of, served), (out / MODEL).stat().st_size / 1e6
 
@@ -117,7 +117,7 @@ class Shallow:
         return partial(labels_of, served), size
 
     def _teacher(self, work: Work) -> Skill:
-        return Skill.load(chosen(work.folder / self.teacher))
+        return Skill.load(chosen(work.place(self.teacher)))
 
     def _job(self, work: Work, rate: str) -> Job:
         own = ["experiment=finetune", f"backbone.layers={self.layers}", rate]
@@ -131,7 +131,7 @@ class Shallow:
 
 def chosen(folder: Path) -> Path:
     """The skill of the job that the selection slice chose."""
-    job = folder / (Fitted.load(folder).setting or "job")
+    job = folder / slug(Fitted.load(folder).setting or "job")
     result = json.loads((job / "result.json").read_text(encoding="utf-8"))
     return job / str(result["skill"])  # of a reused job: elsewhere
 

@@ -1,6 +1,7 @@
 """What every method of the frontier gets, and what it gives back."""
 
 import json
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -15,6 +16,11 @@ COLUMN = {"sst2": "sentence", "cr": "sentence", "cola": "sentence"}  # of the te
 METRIC = {"cola": "matthews", "irony": "f1_macro"}  # else accuracy
 OWN = ("sst2", "cola", "banking77")  # tasks of conf/task; the others are in --config-dir
 Answer = Callable[[Sequence[str]], list[int]]  # texts -> labels
+
+
+def slug(name: str) -> str:
+    """A name for a folder: ``MiniLM, 1 of 6 layers`` is ``minilm-1-of-6-layers``."""
+    return re.sub("[^a-z0-9]+", "-", name.lower()).strip("-")
 
 
 @dataclass(frozen=True)
@@ -34,6 +40,10 @@ class Work:
     cache: Path
     conf: Path | None
     epochs: int
+
+    def place(self, method: str) -> Path:
+        """The folder of a method."""
+        return self.folder / slug(method)
 
     def split(self, name: str) -> tuple[list[str], list[int]]:
         """Texts and labels of train (without the selection slice), select or validation."""
