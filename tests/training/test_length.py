@@ -37,12 +37,12 @@ def test_the_default_epochs_stay_within_the_budget(ratio: float, epochs: int) ->
 @pytest.mark.parametrize(
     ("train", "rows", "epochs", "patience"),
     [
-        *(("lora", 10_000, 6, 3), ("lora", 1_600, 6, 3), ("lora", 1_568, 7, 4)),
-        *(("lora", 144, 60, 30), ("lora", 10, 300, 150), ("prompt_readout", 10_000, 8, 3)),
+        *(("lora", 10_000, 6, 3), ("lora", 320, 6, 3), ("lora", 288, 7, 4), ("lora", 10, 60, 30)),
+        *(("prompt_readout", 10_000, 8, 3), ("prompt_readout", 1_180, 9, 4)),
     ],
 )
 def test_few_rows_get_more_epochs(train: str, rows: int, epochs: int, patience: int) -> None:
-    """At least 300 steps of 32 texts; the patience stays the same fraction of the epochs."""
+    """At least 60 or 300 steps of 32 texts; the patience stays the same fraction of the epochs."""
     found = for_rows(TrainConfig(train=train), rows)
     assert (found.epochs, found.patience) == (epochs, patience)
 

@@ -88,8 +88,8 @@ class TrainConfig:
 
     epochs: int | None = key(
         None,
-        "Largest number of epochs; null: 6 in tune (8 where it trains no low-rank updates) and 3 "
-        "in retune, with few rows as many as make 300 and 200 steps.",
+        "Largest number of epochs; null: 6 in tune (8 without low-rank updates) and 3 in retune, "
+        "with few rows as many as make 60 (300) and 200 steps.",
     )
     lr: float = key(2e-3, "Learning rate of the prompt.")
     readout_lr: float = key(1e-3, "Learning rate of the readout.")

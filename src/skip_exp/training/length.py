@@ -11,11 +11,10 @@ SLACK = 1e-9  # rounding: 1 - 0.9 is slightly less than 0.1
 # Fraction of a dense epoch that pruning does not reduce (norms, embeddings, optimizer, loop), as
 # measured on minilm in fp32. A constant, so that the number of epochs is the same on all machines.
 FIXED = 0.03
-# Where no number of epochs is given: the usual number, or more until there are STEPS. Low-rank
-# updates overfit in more epochs of tune.
-EPOCHS = {"tune": 8, "retune": 3}
-LORA_EPOCHS = {"tune": 6, "retune": 3}
-STEPS = {"tune": 300, "retune": 200}
+# Where no number of epochs is given: the usual number, or more until there are so many steps.
+# Low-rank updates overfit in more of them in tune: a teacher that is too sure teaches less.
+USUAL = {"tune": (8, 300), "retune": (3, 200)}
+LORA = {"tune": (6, 60), "retune": (3, 200)}
 LAST = 0.25  # fraction of the epochs in which nothing should get better any more ...
 GAIN = 0.02  # ... than by this fraction of the loss
 
@@ -25,19 +24,19 @@ T = TypeVar("T", bound=TrainConfig)
 def for_rows(settings: T, rows: int) -> T:
     """Settings with a number of epochs: the given one, or the usual one.
 
-    Where the usual epochs have fewer than ``STEPS`` optimizer steps, there are more, and the
-    patience grows with them.
+    Where these have too few optimizer steps, there are more, and the patience grows with them.
     """
     if settings.epochs is not None:
         return settings
-    usual, steps = _usual(settings), STEPS[settings.phase]
+    usual, steps = _usual(settings)
     epochs = max(usual, math.ceil(steps / math.ceil(rows / settings.batch)))
     patience = math.ceil(settings.patience * epochs / usual)
     return replace(settings, epochs=epochs, patience=patience)
 
 
-def _usual(settings: TrainConfig) -> int:
-    return (LORA_EPOCHS if settings.train == "lora" else EPOCHS)[settings.phase]
+def _usual(settings: TrainConfig) -> tuple[int, int]:
+    """Epochs, and the fewest steps."""
+    return (LORA if settings.train == "lora" else USUAL)[settings.phase]
 
 
 def is_improving(curves: Sequence[Mapping[str, Any]], metric: str) -> bool:
@@ -70,6 +69,6 @@ def after_cut(settings: RetuneConfig, cost: float) -> RetuneConfig:
     Args:
         cost: cost of an epoch, see :func:`cost_left`.
     """
-    epochs = settings.epochs or _usual(settings)
+    epochs = settings.epochs or _usual(settings)[0]
     k = max(1, math.floor(settings.budget / (epochs * cost) + SLACK))
     return replace(settings, epochs=k * epochs, patience=k * settings.patience)
