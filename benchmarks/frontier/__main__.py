@@ -31,9 +31,9 @@ COLUMNS = (
 EPOCHS = 6  # as many as ours on the dense model
 TURNS = 60.0  # seconds in which all methods answer in turns, and at least thrice
 FINE_TUNED = "MiniLM, fine-tuned"
-RATES = [f"tune.bias_lr={rate}" for rate in ("1e-4", "2e-4")]
+RATES = [f"tune.bias_lr={rate}" for rate in ("1e-4", "5e-5", "2e-4")]
 PAPER = ["experiment=paper", "backbone=minilm"]
-PAPER_RATES = [f"tune.lr={rate}" for rate in ("5e-3", "2e-2")]
+PAPER_RATES = [f"tune.lr={rate}" for rate in ("2e-2", "5e-3", "5e-2")]
 METHODS: dict[str, Method] = {
     "tf-idf, logistic regression": TfIdf(),
     "model2vec, fine-tuned": Model2Vec(),
@@ -41,7 +41,7 @@ METHODS: dict[str, Method] = {
     "MiniLM frozen, linear readout": Jobs(["experiment=readout"]),
     FINE_TUNED: Jobs(["experiment=finetune", f"tune.epochs={EPOCHS}", "tune.dropout=true"], RATES),
     "MiniLM, fine-tuned, int8": Int8(FINE_TUNED),
-    "MiniLM, LoRA": Jobs(["experiment=lora"], [f"tune.lora_lr={r}" for r in ("5e-4", "1e-3")]),
+    "MiniLM, LoRA": Jobs(["experiment=lora"], [f"tune.lora_lr={r}" for r in ("1e-3", "5e-4")]),
     **{f"MiniLM, {k} of 6 layers": Shallow(k, FINE_TUNED) for k in (1, 2, 3)},
     **{f"paper, {r:.0%} cut": Jobs([*PAPER, f"prune.ratio={r}"], PAPER_RATES) for r in (0.52, 0.9)},
     **{f"ours, {r:.0%} cut": Jobs([f"prune.ratio={r}"]) for r in (0.0, 0.52, 0.7, 0.9, 0.95)},
@@ -59,6 +59,7 @@ def main() -> None:
         (asked.cache or asked.out / "cache").resolve(),
         asked.config_dir and asked.config_dir.resolve(),
         EPOCHS,
+        asked.settings,
     )
     for name in asked.methods:
         folder = work.place(name)
@@ -81,6 +82,7 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--seed", type=int, default=1)
     made.add_argument("--methods", nargs="+", choices=METHODS, default=[*METHODS], metavar="NAME")
     made.add_argument("--out", type=Path, default=Path("outputs/frontier"))
+    made.add_argument("--settings", type=int, help="rates that a method may try: its first ones")
     made.add_argument("--cache", type=Path, help="cache of jobs; default: OUT/cache")
     made.add_argument("--rows", type=Path, default=ROWS)
     made.add_argument("--config-dir", type=Path, help="folder with task/NAME.yaml")

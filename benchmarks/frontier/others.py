@@ -23,7 +23,7 @@ class TfIdf:
 
     def fit(self, work: Work, folder: Path) -> Fitted:
         best: tuple[Fitted, Any] | None = None
-        for c in TF_IDF_C:
+        for c in TF_IDF_C[: work.settings]:
             start = time.perf_counter()
             words = TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True)
             model = make_pipeline(words, LogisticRegression(C=c, max_iter=1000))
@@ -50,7 +50,7 @@ class Model2Vec:
 
         best: tuple[Fitted, Any] | None = None
         (texts, labels), (more, theirs) = work.split("train"), work.split("select")
-        for rate in MODEL2VEC_RATES:
+        for rate in MODEL2VEC_RATES[: work.settings]:
             start = time.perf_counter()
             static = distill(str(embedded_folder("minilm")), device="cpu")
             model = StaticModelForClassification.from_static_model(model=static)

@@ -25,7 +25,7 @@ from skip_exp.skill.export.onnx.runtime import OnnxSkill
 from skip_exp.skill.load import Skill
 from skip_exp.skill.served import Served
 
-SHALLOW_RATES = ("1e-4", "3e-4")  # of all weights
+SHALLOW_RATES = ("3e-4", "1e-4")  # of all weights
 SHALLOW_EPOCHS = 24  # of one layer; two layers get half as many
 STATE = "model.safetensors"
 MODEL = "model.onnx"  # of an export
@@ -44,7 +44,7 @@ class Jobs:
     settings: Sequence[str] = ("",)
 
     def fit(self, work: Work, folder: Path) -> Fitted:
-        found = [self._run(work, folder, setting) for setting in self.settings]
+        found = [self._run(work, folder, setting) for setting in self.settings[: work.settings]]
         return max(found, key=lambda fitted: fitted.select)
 
     def _run(self, work: Work, folder: Path, setting: str) -> Fitted:
@@ -91,7 +91,7 @@ class Shallow:
     def fit(self, work: Work, folder: Path) -> Fitted:
         skill = self._teacher(work)
         best: tuple[Fitted, SoftPromptModel] | None = None
-        for rate in SHALLOW_RATES:
+        for rate in SHALLOW_RATES[: work.settings]:
             start = time.perf_counter()
             job = self._job(work, f"tune.bias_lr={rate}")
             model = job.new_model()

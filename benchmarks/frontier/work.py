@@ -31,6 +31,7 @@ class Work:
         cache: of jobs; what is finished there is not run again.
         conf: folder with ``task/NAME.yaml`` of the tasks that are not in conf/task.
         epochs: over the train rows that a method may take, at most.
+        settings: of a method that may be tried, the first ones; None: all.
     """
 
     task: str
@@ -40,6 +41,7 @@ class Work:
     cache: Path
     conf: Path | None
     epochs: int
+    settings: int | None = None
 
     def place(self, method: str) -> Path:
         """The folder of a method."""
