@@ -81,7 +81,7 @@ class Loop:
         self.model, self.bf16 = model, bf16
         self.optimizer = torch.optim.AdamW(
             [
-                {"params": prompt, "lr": settings.lr},
+                {"params": prompt, "lr": settings.prompt_lr},
                 {"params": classifier, "lr": settings.readout_lr},
             ],
             weight_decay=settings.weight_decay,

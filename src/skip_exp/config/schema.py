@@ -91,7 +91,9 @@ class TrainConfig:
         "Largest number of epochs; null: 6 in tune (8 without low-rank updates) and 3 in retune, "
         "with few rows as many as make 60 (300) and 200 steps.",
     )
-    lr: float = key(2e-3, "Learning rate of the prompt.")
+    lr: float | None = key(
+        None, "Learning rate of the prompt; null: 0.002 with low-rank updates, else 0.02."
+    )
     readout_lr: float = key(1e-3, "Learning rate of the readout.")
     batch: int = key(32, "Texts per step.")
     weight_decay: float = key(0.0, "Weight decay of AdamW.")
@@ -104,8 +106,8 @@ class TrainConfig:
     dropout: bool = key(True, "Keep the backbone's own dropout active.")
     train: str = key(
         "lora",
-        "none (tune only), prompt, prompt_readout, bias (also biases and norms), lora (bias, and "
-        "low-rank updates of the block linears) or full (all weights; tune only).",
+        "prompt, prompt_readout, bias (also biases and norms) or lora (bias, and low-rank updates "
+        "of the block linears).",
     )
     bias_lr: float = key(1e-3, "Learning rate of the backbone's weights: biases and norms, or all.")
     lora_lr: float = key(1e-3, "Learning rate of the factors of low-rank updates.")
@@ -114,18 +116,32 @@ class TrainConfig:
     def __post_init__(self) -> None:
         if self.epochs is not None:
             positive(self.phase, self, epochs=10**6)
-        positive(self.phase, self, batch=10**6, lr=10, patience=10**6, rank=10**4)
+        if self.lr is not None:
+            positive(self.phase, self, lr=10)
+        positive(self.phase, self, batch=10**6, patience=10**6, rank=10**4)
         within(self.phase, self, readout_lr=(0, 10), bias_lr=(0, 10), weight_decay=(0, 10))
         within(self.phase, self, lora_lr=(0, 10), warmup=(0, 1))
         one_of(f"{self.phase}.train", self.train, self.trains)
 
+    @property
+    def prompt_lr(self) -> float:
+        """The learning rate of the prompt: the given one, or what fits ``train``."""
+        return self.lr or (2e-3 if self.train == "lora" else 2e-2)
+
 
 @dataclass
 class TuneConfig(TrainConfig):
+    trains: ClassVar[tuple[str, ...]] = (AUTO, *TRAIN)
+
+    train: str = key(
+        AUTO,
+        "As in retune, none or full (all weights); auto: lora, or prompt_readout with fewer than "
+        "1,000 train rows and no skill to start from.",
+    )
     start: str | None = key(
         AUTO,
         "Dense skill to start from: folder, hub id, or one of the package; null: none; auto: "
-        "`task.start`, with tune.train=lora and where it fits.",
+        "`task.start`, with low-rank updates and where it fits.",
     )
 
 

@@ -4,6 +4,7 @@ from collections.abc import Iterable
 
 from omegaconf import DictConfig
 
+from skip_exp.config.prune import AUTO
 from skip_exp.config.schema import BASELINES, TRAIN, Config, typed
 from skip_exp.errors import ConfigError
 
@@ -55,12 +56,12 @@ def _check_training(cfg: Config) -> None:
     if baseline and (cfg.prune.goal.ratio != 0 or cfg.retune.enabled):
         why = "a baseline of its own size: needs prune.ratio=0 retune.enabled=false"
         raise ConfigError("tune.train", cfg.tune.train, why)
-    if cfg.tune.train == "lora":  # re-tuning goes on with the factors that are there
-        for key in ("train", "rank"):
-            given, needed = getattr(cfg.retune, key), getattr(cfg.tune, key)
+    if cfg.tune.train in (AUTO, "lora"):  # re-tuning goes on with the factors that are there
+        for key, needed in (("train", "lora"), ("rank", cfg.tune.rank)):
+            given = getattr(cfg.retune, key)
             if given != needed:
-                why = f"must be {needed}, as tune.{key}, with tune.train=lora"
-                raise ConfigError(f"retune.{key}", given, why)
+                why = f"must be {needed} with tune.train={cfg.tune.train}"
+                raise ConfigError(f"retune.{key}", given, f"{why}; or tune.train=prompt_readout")
     if cfg.prompt.kind == "none" and "prompt" in (cfg.tune.train, cfg.retune.train):
         raise ConfigError("prompt.kind", "none", "leaves nothing to train with train=prompt")
     bare = cfg.prompt.kind == "none" and cfg.backbone.readout in _NEED_WORDS

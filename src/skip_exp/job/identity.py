@@ -58,7 +58,7 @@ def start_name(cfg: Config) -> str | None:
     """The skill that tuning may start from; with ``tune.start=auto`` it need not fit."""
     if cfg.tune.start != AUTO:
         return cfg.tune.start
-    return cfg.task.start if cfg.tune.train == "lora" else None
+    return cfg.task.start if cfg.tune.train in (AUTO, "lora") else None
 
 
 def skill_content(folder: Path) -> str:
@@ -109,7 +109,7 @@ def training(settings: TrainConfig) -> dict[str, Any]:
     """The settings of ``tune`` or ``retune`` that count: rank and its rate with LoRA only."""
     values = asdict(settings)
     values.pop("start", None)  # its content counts
-    if settings.train != "lora":
+    if settings.train not in (AUTO, "lora"):
         del values["rank"], values["lora_lr"]
     return values
 

@@ -3,7 +3,7 @@
 import inspect
 import logging
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -11,6 +11,7 @@ from typing import Any
 from skip_exp.cache.store import StageCache
 from skip_exp.cache.versions import code_version, digest
 from skip_exp.config.named import named
+from skip_exp.config.prune import AUTO
 from skip_exp.config.schema import AttributionConfig, Config
 from skip_exp.data.encode import EncodedTask, draw_rows, encode, with_unlabelled
 from skip_exp.data.files import embedded_files
@@ -33,6 +34,8 @@ from skip_exp.training.trainer import usable
 from skip_exp.utils.files import content
 
 log = logging.getLogger(__name__)
+
+MANY = 1000  # train rows from which on low-rank updates pay in tune
 
 
 def prepare(cfg: Config) -> Job:
@@ -60,6 +63,7 @@ def prepare(cfg: Config) -> Job:
             "%s: rows of %s STAND IN for the task's own: no score is one of the task",
             *(cfg.task.name, data.source),
         )
+    asked, cfg = cfg, decided(cfg, len(data.train), start)
     keys = _keys(cfg, data, backbone, trainer.precision, start)
     rows = local.data if data.source.startswith("local:") else None
     if data.source.startswith("embedded:"):
@@ -79,8 +83,21 @@ def prepare(cfg: Config) -> Job:
         cache=StageCache(Path(cfg.cache.dir) if cfg.cache.dir else None),
         keys=keys,
         start=start,
-        job_id=job_id(cfg, read, trainer.precision),
+        job_id=job_id(asked, read, trainer.precision),
     )
+
+
+def decided(cfg: Config, rows: int, start: Start | None) -> Config:
+    """The configuration with ``tune.train=auto`` decided.
+
+    On a few hundred rows low-rank updates overfit, and the pruned model learns from that teacher.
+    """
+    if cfg.tune.train != AUTO:
+        return cfg
+    is_lora = start is not None or cfg.prompt.kind == "none" or rows >= MANY
+    train = "lora" if is_lora else "prompt_readout"
+    log.info("tune: trains %s (tune.train=auto, %d train rows)", train, rows)
+    return replace(cfg, tune=replace(cfg.tune, train=train))
 
 
 def _keys(

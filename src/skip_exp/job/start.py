@@ -119,13 +119,14 @@ def _unfit(cfg: Config, backbone: Backbone, about: SkillRecord, keep: Keep) -> s
 def _differing(cfg: Config, about: SkillRecord) -> Iterator[tuple[str, Any]]:
     """The keys of ``cfg`` that a start from the skill needs otherwise, with the values needed."""
     prompt, tune = cfg.prompt, cfg.tune
-    fewer = about.train in TRAIN[1:4] and tune.train == "lora"  # trains all that the skill has
+    train = "lora" if tune.train == AUTO else tune.train
+    fewer = about.train in TRAIN[1:4] and train == "lora"  # trains all that the skill has
     for key, given, needed in (
         ("backbone.readout", cfg.backbone.readout, about.backbone.readout),
         ("prompt.kind", prompt.kind, about.prompt.kind),
         ("prompt.length", prompt.length, about.prompt.length),
         ("prompt.decoder", prompt.decoder, about.prompt.decoder),
-        ("tune.train", tune.train, tune.train if fewer else about.train),
+        ("tune.train", train, train if fewer else about.train),
         ("tune.rank", tune.rank, about.rank or tune.rank),
     ):
         if given != needed:

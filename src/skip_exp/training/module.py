@@ -96,8 +96,8 @@ class PromptTuner(L.LightningModule):
         total, self._total = float(self._total), 0.0
         if not math.isfinite(total):
             raise SkipError(
-                f"{self.phase}.lr={self.settings.lr}: the loss became {total}; use a smaller "
-                "learning rate or trainer.precision=32-true"
+                f"{self.phase}.lr={self.settings.prompt_lr:g}: the loss became {total}; use a "
+                "smaller learning rate or trainer.precision=32-true"
             )
 
     def validation_step(self, batch: dict[str, Tensor], _: int) -> None:
@@ -143,7 +143,7 @@ class PromptTuner(L.LightningModule):
         trained = [p for p in self.model.backbone.parameters() if p.requires_grad]
         biases = [p for p in trained if id(p) not in low_rank]
         settings = self.settings
-        rates = (settings.lr, settings.readout_lr, settings.bias_lr, settings.lora_lr)
+        rates = (settings.prompt_lr, settings.readout_lr, settings.bias_lr, settings.lora_lr)
         parts = zip((prompt, readout, biases, factors), rates, strict=True)
         groups = [{"params": params, "lr": rate} for params, rate in parts if params]
         optimizer = torch.optim.AdamW(groups, weight_decay=settings.weight_decay)
