@@ -194,7 +194,13 @@ def test_constraints_are_versions_that_are_allowed() -> None:
     pins = dict(line.split("==") for line in lines if not line.startswith("#"))
     assert not [name for name in pins if name.startswith(("nvidia", "triton"))]
     tested = {canonicalize_name(name): version for name, version in pins.items()}
+    apart = {
+        canonicalize_name(Requirement(text).name)
+        for text in PROJECT["optional-dependencies"]["frontier"]
+    }
     for requirement in ASKED:
+        if canonicalize_name(requirement.name) in apart - tested.keys():
+            continue  # for one study, not installed by `make install`
         assert tested[canonicalize_name(requirement.name)] in requirement.specifier, requirement
 
 

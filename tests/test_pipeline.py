@@ -88,6 +88,8 @@ def test_a_whole_job(done: Any) -> None:
     assert (folder / "skill" / "skill.safetensors").exists()
     resolved: Any = OmegaConf.load(folder / "config.yaml")
     assert resolved.output_dir == str(folder)
+    assert resolved.tune.train == "auto"
+    resolved.tune.train = "prompt_readout"  # as the number of rows decided
     assert json.dumps(OmegaConf.to_container(resolved)) == json.dumps(stored["config"])
 
 
@@ -196,7 +198,7 @@ def test_what_is_cheap_to_re_tune_is_re_tuned_for_longer(job: Make, done: Any) -
 
 def test_few_rows_are_re_tuned_for_longer(job: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     """160 rows are 5 steps per epoch."""
-    monkeypatch.setitem(length.STEPS, "retune", 30)
+    monkeypatch.setitem(length.LORA, "retune", (3, 30))
     few = ["retune.epochs=null", "tune.epochs=1", "prune.ratio=0.3"]
     assert pipeline.run(job(*few))["method"]["epochs"] == 6
 
@@ -224,7 +226,7 @@ def test_variants_run(job: Make, overrides: list[str]) -> None:
         *("prune.ratio=auto", "prune.max_drop=1.0 prune.ratio=0.5", "prune.target_speedup=0.5"),
         *("prune.max_drop=-0.5 prune.ratio=auto", "prune.max_drop=nan prune.ratio=auto"),
         "prune.target_speedup=2.0 prune.ratio=auto prune.max_drop=1",
-        *("prune.allocation=best", "retune.copies=-1", "retune.copies=2 retune.distill=0"),
+        *("prune.allocation=best", "retune.copies=-1"),
         *("data.max_length=80", "data.max_length=12 prompt=input prompt.length=60"),
         *("data.max_length=1", "prompt.length=65", "prompt.length=5000", "prompt.length=0"),
         *("backbone.family=gpt", "backbone.path=./nowhere"),

@@ -6,6 +6,7 @@ from typing import cast
 
 import pytest
 
+from skip_exp.config.together import check_given
 from skip_exp.errors import ConfigError
 from skip_exp.job.prepare import MANY, decided
 from skip_exp.job.start import Start
@@ -49,3 +50,15 @@ def test_the_rate_of_the_prompt_fits_what_is_trained(tmp_path: Path) -> None:
     }
     assert rates == {"lora": 2e-3, "prompt_readout": 2e-2}
     assert composed(*given, "tune.train=lora", "tune.lr=0.1").tune.prompt_lr == 0.1
+
+
+@pytest.mark.parametrize("asked", ["retune.distill=0", "retune.enabled=false"])
+def test_asked_copies_need_a_teacher_and_those_by_default_do_not(
+    tmp_path: Path, asked: str
+) -> None:
+    cfg = composed(*save_toy(tmp_path), f"output_dir={tmp_path}", asked)
+    check_given(cfg, [asked])
+    check_given(cfg, [asked, "retune.copies=0"])
+    with pytest.raises(ConfigError) as refused:
+        check_given(cfg, [asked, "retune.copies=2"])
+    assert str(refused.value).startswith("retune.copies=2: ")

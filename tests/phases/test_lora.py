@@ -41,7 +41,11 @@ def measured(monkeypatch: pytest.MonkeyPatch) -> list[Measured]:
 @pytest.mark.parametrize(
     "asked",
     [
-        ["retune.train=lora", "prune.ratio=0"],  # the dense model's as many updates
+        [
+            "retune.train=lora",
+            "prune.ratio=0",
+            "retune.lr=0.1",
+        ],  # the dense model's as many updates
         *rarely(["retune.train=lora", "prune.ratio=0.5"], [*BOTH, "prune.ratio=0.5"]),
         [*BOTH, "prune.ratio=0.7", "retune.copies=2"],
         ["experiment=lora"],
