@@ -16,22 +16,31 @@ START = cast(Start, object())
 
 
 @pytest.mark.parametrize(
-    ("rows", "start", "asked", "train"),
+    ("rows", "start", "asked"),
     [
-        (MANY, None, [], "lora"),
-        (MANY - 1, None, [], "prompt_readout"),
-        (10, START, [], "lora"),
-        (10, None, ["prompt=none"], "lora"),
-        (10, None, ["tune.train=lora"], "lora"),
-        (MANY, None, ["tune.train=prompt"], "prompt"),
+        (MANY, None, []),
+        (10, START, []),
+        (10, None, ["prompt=none"]),
+        (10, None, ["tune.train=lora"]),
     ],
 )
-def test_rows_or_a_start_decide(
-    tmp_path: Path, rows: int, start: Start | None, asked: list[str], train: str
+def test_many_rows_or_a_start_have_low_rank_updates(
+    tmp_path: Path, rows: int, start: Start | None, asked: list[str]
 ) -> None:
     cfg = composed(*save_toy(tmp_path), f"output_dir={tmp_path}", *asked)
-    found = decided(cfg, rows, start)
-    assert found == replace(cfg, tune=replace(cfg.tune, train=train))
+    assert decided(cfg, rows, start) == replace(cfg, tune=replace(cfg.tune, train="lora"))
+
+
+def test_few_rows_have_the_settings_of_the_prompt_alone(tmp_path: Path) -> None:
+    given = [*save_toy(tmp_path), f"output_dir={tmp_path}"]
+    found = decided(composed(*given), MANY - 1, None)
+    prompt = composed(*given, "experiment=prompt")
+    assert found.tune.prompt_lr == prompt.tune.prompt_lr
+    assert replace(found.tune, lr=2e-2, start=None) == prompt.tune
+    assert found.retune == prompt.retune
+    asked = decided(composed(*given, "retune.copies=2", "retune.bias_lr=1e-4"), 10, None)
+    assert asked.retune == replace(prompt.retune, copies=2, bias_lr=1e-4)
+    assert decided(composed(*given, "tune.train=prompt"), 10, None).tune.train == "prompt"
 
 
 def test_retune_goes_on_with_what_tune_may_train(tmp_path: Path) -> None:

@@ -2,17 +2,17 @@
 
 import inspect
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from skip_exp.cache.store import StageCache
 from skip_exp.cache.versions import code_version, digest
 from skip_exp.config.named import named
 from skip_exp.config.prune import AUTO
-from skip_exp.config.schema import AttributionConfig, Config
+from skip_exp.config.schema import AttributionConfig, Config, TrainConfig
 from skip_exp.data.encode import EncodedTask, draw_rows, encode, with_unlabelled
 from skip_exp.data.files import embedded_files
 from skip_exp.data.sources import load_task, local_stamp
@@ -34,8 +34,13 @@ from skip_exp.training.trainer import usable
 from skip_exp.utils.files import content
 
 log = logging.getLogger(__name__)
+T = TypeVar("T", bound=TrainConfig)
 
 MANY = 1000  # train rows from which on low-rank updates pay in tune
+FEW: dict[str, dict[str, Any]] = {  # the settings of experiment=prompt
+    "tune": {"train": "prompt_readout", "dropout": False},
+    "retune": {"lr": 1e-2, "bias_lr": 3e-3, "copies": 0, "budget": 1.2},
+}
 
 
 def prepare(cfg: Config) -> Job:
@@ -91,13 +96,21 @@ def decided(cfg: Config, rows: int, start: Start | None) -> Config:
     """The configuration with ``tune.train=auto`` decided.
 
     On a few hundred rows low-rank updates overfit, and the pruned model learns from that teacher.
+    There everything in FEW that has its default value gets another one.
     """
     if cfg.tune.train != AUTO:
         return cfg
-    is_lora = start is not None or cfg.prompt.kind == "none" or rows >= MANY
-    train = "lora" if is_lora else "prompt_readout"
-    log.info("tune: trains %s (tune.train=auto, %d train rows)", train, rows)
-    return replace(cfg, tune=replace(cfg.tune, train=train))
+    if start is not None or cfg.prompt.kind == "none" or rows >= MANY:
+        return replace(cfg, tune=replace(cfg.tune, train="lora"))
+    log.info("tune: %d train rows are few: the settings of experiment=prompt", rows)
+    tune, retune = _of_few(cfg.tune, FEW["tune"]), _of_few(cfg.retune, FEW["retune"])
+    return replace(cfg, tune=tune, retune=retune)
+
+
+def _of_few(settings: T, few: Mapping[str, Any]) -> T:
+    usual = type(settings)()
+    same = {key: few[key] for key in few if getattr(settings, key) == getattr(usual, key)}
+    return replace(settings, **same)
 
 
 def _keys(
