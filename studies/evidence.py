@@ -148,7 +148,7 @@ def table(rows: pd.DataFrame) -> list[list[str]]:
             means.append([score.mean() for score in scores])
             cells = [TITLES[task], str(part["metric"].iloc[0]), str(part["seed"].nunique())]
             lines.append([*cells, *map(cell, scores)])
-        if means:
+        if len(means) > 1:
             mean = pd.DataFrame(means).mean()
             lines.append([f"mean, {title}", "", "", *(f"{value:.1f}" for value in mean)])
     return lines
