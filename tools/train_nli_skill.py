@@ -33,7 +33,13 @@ SPLITS = {"select": 4, "validation": 1}  # percent of the premises; the others t
 RECIPE = [
     *("backbone=minilm", "prompt=prefix", "prune.ratio=0", "retune.enabled=false"),
     *("tune.train=lora", "tune.start=null", "tune.epochs=2", "tune.lr=2e-3", "tune.lora_lr=1e-3"),
-    *("tune.bias_lr=1e-3", "data.max_length=96", "benchmark.enabled=false", "logger=none"),
+    *(
+        "tune.dropout=false",
+        "tune.bias_lr=1e-3",
+        "data.max_length=96",
+        "benchmark.enabled=false",
+        "logger=none",
+    ),
 ]
 
 
