@@ -34,9 +34,18 @@ CONF = HERE / "sweeps"
 TITLES = {
     **{"sst2": "SST-2", "mrpc": "MRPC", "cola": "CoLA", "rte": "RTE", "banking77": "BANKING77"},
     **{"clinc150": "CLINC150", "irony": "irony", "cr": "CR", "mpqa": "MPQA"},
+    "sst2_full": "SST-2, all rows",
 }
-DEVELOPMENT, CONFIRMATION = [*TITLES][:5], [*TITLES][5:]
-MORE = {"mpqa": ["data.deduplicate=true"]}  # a quarter of its validation texts are train texts
+DEVELOPMENT, CONFIRMATION, APART = [*TITLES][:5], [*TITLES][5:9], [*TITLES][9:]
+FILES = [
+    "+task.files.train=${data.dir}/sst2_full/train.jsonl",
+    "+task.files.validation=${data.dir}/sst2/validation.jsonl",
+]
+MORE = {
+    "mpqa": ["data.deduplicate=true"],  # a quarter of its validation texts are train texts
+    # Phrases of one sentence stay together.
+    "sst2_full": ["+task=sst2", "task.name=sst2_full", *FILES, "task.group=sentence_id"],
+}
 RATIOS = (0.0, 0.52, 0.7, 0.9, 0.95)
 GROUPS = ("prompt", "tune", "attribution", "prune", "retune")  # what a recipe is
 COLUMNS = (
@@ -109,17 +118,19 @@ def run(task: str, seed: int, out: Path) -> None:
     """One job per ratio; all share the dense model."""
     argv = [
         *(sys.executable, "-m", "skip_exp", "--config-dir", str(config_dir(task))),
-        *(f"+task={task}", f"seed={seed}", f"prune.ratio={','.join(map(str, RATIOS))}", "-m"),
+        *MORE.get(task, []),
+        *([] if task in APART else [f"+task={task}"]),
+        *(f"seed={seed}", f"prune.ratio={','.join(map(str, RATIOS))}", "-m"),
         *("benchmark.enabled=false", "logger=none", "trainer.accelerator=cpu"),
         *(f"hydra.sweep.dir={out / f'{task}-{seed}'}", f"cache.dir={out / 'cache'}"),
-        *MORE.get(task, []),
     ]
     subprocess.run(argv, check=True)
 
 
 def config_dir(task: str) -> Path:
     """Where the task's file is: here, or beside its rows."""
-    is_here = (CONF / "task" / f"{task}.yaml").is_file()
+    known = (CONF / "task", HERE.parent / "conf/task")
+    is_here = task in APART or any((folder / f"{task}.yaml").is_file() for folder in known)
     return CONF if is_here else Path(os.environ["SKIP_EXP_DATA"]).parent / "conf"
 
 
@@ -139,7 +150,8 @@ def table(rows: pd.DataFrame) -> list[list[str]]:
     names = ["dense", "dense, again", *(f"{100 * ratio:.0f} %" for ratio in RATIOS[1:])]
     lines = [["task", "metric", "seeds", *names], ["---"] * (3 + len(names))]
     rows = rows[rows["backbone"] == "minilm"]
-    for title, tasks in (("development", DEVELOPMENT), ("confirmation", CONFIRMATION)):
+    groups = {"development": DEVELOPMENT, "confirmation": CONFIRMATION, "": APART}
+    for title, tasks in groups.items():
         means = []
         for task in (task for task in tasks if task in set(rows["task"])):
             part = rows[rows["task"] == task]

@@ -93,6 +93,15 @@ def test_groups_stand_on_one_side(tmp_path: Path, tokenizer: PreTrainedTokenizer
         load({"train": path}, {"group": "no"})
 
 
+def test_a_given_validation_split_needs_no_groups(tmp_path: Path) -> None:
+    grouped = [{"s": f"a {i}", "label": i % 2, "of": i // 3} for i in range(90)]
+    plain = [{"s": f"b {i}", "label": i % 2} for i in range(9)]
+    files = {"train": file(tmp_path / "t.jsonl", grouped)}
+    files["validation"] = file(tmp_path / "v.jsonl", plain)
+    splits = load(files, {"group": "of"}).splits
+    assert splits["train"].group and not splits["validation"].group
+
+
 @pytest.mark.slow
 def test_groups_of_real_rows_stand_on_one_side(real_data: Path) -> None:
     """GLUE's SST-2 has phrases, whose sentence is in another row."""

@@ -83,8 +83,8 @@ def to_split(
     bad: dict[int, str] = dict(table.attrs.get(BAD, {}))
     if table.empty and not bad:
         raise DataError(f"task {spec.name}: split {split} of {where} has no rows")
-    own = columns(spec)
-    wanted = (*own, spec.label, *([spec.group] if spec.group else []))
+    group_column = spec.group if split == spec.train else None  # others are not split again
+    wanted = (*columns(spec), spec.label, *filter(None, [group_column]))
     check_columns(list(table.columns), wanted, where)
     numbers = table.index if table.index.name else range(1, len(table) + 1)
     cells = table[list(dict.fromkeys(wanted))].astype(object)
@@ -93,7 +93,7 @@ def to_split(
     rows: list[tuple[list[str], int, str]] = []
     for number, record in zip(numbers, records, strict=True):
         try:
-            group = _text(record, spec.group) if spec.group else ""
+            group = _text(record, group_column) if group_column else ""
             rows.append((texts_of(record, spec.text), label_of(record[spec.label]), group))
         except ValueError as error:
             bad[number] = str(error)
@@ -102,7 +102,7 @@ def to_split(
         raise DataError(f"task {spec.name}: split {split} of {where} has no good rows")
     filled_entries, labels, groups = map(list, zip(*rows, strict=True))
     first, *second = map(list, zip(*filled_entries, strict=True))
-    group_of = groups if spec.group else None
+    group_of = groups if group_column else None
     return Split(first, second[0] if second else None, labels, group_of, len(bad))
 
 

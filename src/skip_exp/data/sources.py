@@ -186,8 +186,10 @@ def _embedded(spec: TaskConfig) -> tuple[Tables, str]:
 
 
 def _tables(spec: TaskConfig, paths: dict[str, Path]) -> Tables:
-    wanted = tuple(dict.fromkeys([*columns(spec), spec.label, *filter(None, [spec.group])]))
-    return {name: (read_table(path, wanted), str(path)) for name, path in paths.items()}
+    own = [*columns(spec), spec.label]
+    group = {spec.train: [spec.group] if spec.group else []}
+    wanted = {name: tuple(dict.fromkeys([*own, *group.get(name, [])])) for name in paths}
+    return {name: (read_table(path, wanted[name]), str(path)) for name, path in paths.items()}
 
 
 def _task_folder(spec: TaskConfig, key: str, data_dir: str) -> Path:
