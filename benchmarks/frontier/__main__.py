@@ -21,7 +21,7 @@ from benchmarks.frontier.others import Model2Vec, SetFit, TfIdf
 from benchmarks.frontier.ours import Int8, Jobs, Shallow
 from benchmarks.frontier.work import Fitted, Method, Work
 from benchmarks.timing import side_by_side
-from skip_exp.utils.machine import git_commit, processor
+from skip_exp.utils.machine import git_commit, keep_freed, processor
 
 ROWS = Path(__file__).parents[2] / "studies/results/frontier.csv"
 COLUMNS = (
@@ -92,6 +92,7 @@ def parser() -> argparse.ArgumentParser:
 
 def measure(work: Work, methods: list[str], rows: Path) -> None:
     """Score and time trained methods, and add a row for each."""
+    keep_freed()  # as `skip-exp predict` does; it helps every method
     loaded = {name: METHODS[name].load(work, work.place(name)) for name in methods}
     texts = work.split("validation")[0]
     calls = [lambda answer=answer: answer(texts) for answer, _ in loaded.values()]
