@@ -23,6 +23,7 @@ import pandas as pd
 from skip_exp.data.splits import selection
 from skip_exp.report.tables import piped
 from skip_exp.utils.machine import git_commit
+from studies.summary import spread
 
 RESULTS = Path(__file__).parent / "results" / "curve.csv"
 COLUMNS = ("task", "rows", "seed", "method", "score", "setting", "commit")
@@ -187,8 +188,7 @@ def _cell(scores: Any) -> str:
     if scores.empty:
         return "-"
     few = "" if len(scores) == len(SEEDS) else f" ({len(scores)})"
-    spread = f" ± {scores.std():.1f}" if len(scores) > 1 else ""
-    return f"{scores.mean():.1f}{spread}{few}"
+    return f"{spread(scores)}{few}"
 
 
 if __name__ == "__main__":

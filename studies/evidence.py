@@ -27,6 +27,7 @@ from skip_exp.config import compose
 from skip_exp.report import frame
 from skip_exp.report.tables import piped
 from skip_exp.utils.machine import git_commit
+from studies.summary import spread
 
 HERE = Path(__file__).parent
 ROWS, RECIPE = HERE / "results/strong.csv", HERE / "results/recipe.json"
@@ -54,8 +55,6 @@ COLUMNS = (
     *("params/block_pruned", "params/all_pruned", "flops/ratio", "majority"),
     *("seconds/total", "git_commit", "finished"),
 )
-
-
 SCORES = [name for name in COLUMNS if name.startswith(("metric/", "select/"))] + ["majority"]
 
 
@@ -159,17 +158,11 @@ def table(rows: pd.DataFrame) -> list[list[str]]:
             scores = [part.loc[part["ratio"] == 0, "metric/dense"], *at.values()]
             means.append([score.mean() for score in scores])
             cells = [TITLES[task], str(part["metric"].iloc[0]), str(part["seed"].nunique())]
-            lines.append([*cells, *map(cell, scores)])
+            lines.append([*cells, *map(spread, scores)])
         if len(means) > 1:
             mean = pd.DataFrame(means).mean()
             lines.append([f"mean, {title}", "", "", *(f"{value:.1f}" for value in mean)])
     return lines
-
-
-def cell(scores: pd.Series) -> str:
-    """Mean ± standard deviation, which one seed does not have."""
-    spread = f" ± {scores.std():.1f}" if len(scores) > 1 else ""
-    return f"{scores.mean():.1f}{spread}"
 
 
 if __name__ == "__main__":

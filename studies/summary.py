@@ -117,6 +117,12 @@ def read(name: str) -> pd.DataFrame:
     return rows[rows.task.isin(SHOWN)]
 
 
+def spread(scores: pd.Series) -> str:
+    """Mean ± standard deviation over seeds, which one seed does not have."""
+    deviation = f" ± {scores.std():.1f}" if len(scores) > 1 else ""
+    return f"{scores.mean():.1f}{deviation}"
+
+
 def uncut(rows: pd.DataFrame, name: str) -> pd.DataFrame:
     """The rows of LoRA or fine-tuning of the whole backbone, at the chosen learning rates."""
     recipe = {"LoRA": "LoRA of the whole backbone", "fine-tuning": "fine-tuning"}[name]

@@ -21,7 +21,7 @@ from benchmarks.frontier.others import Model2Vec, SetFit, TfIdf
 from benchmarks.frontier.ours import Int8, Jobs, Shallow
 from benchmarks.frontier.work import Fitted, Method, Work
 from benchmarks.timing import side_by_side
-from skip_exp.utils.machine import git_commit, keep_freed, processor
+from skip_exp.utils.machine import git_commit, processor
 
 ROWS = Path(__file__).parents[2] / "studies/results/frontier.csv"
 COLUMNS = (
@@ -50,11 +50,12 @@ METHODS: dict[str, Method] = {
 
 
 def main() -> None:
+    # Many models in one process: else oneDNN forgets kernels of one while the others answer.
+    os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "65536")
     asked = parser().parse_args()
     work = Work(
         asked.task,
         asked.seed,
-        Path(os.environ["SKIP_EXP_DATA"]).resolve(),
         (asked.out / f"{asked.task}-{asked.seed}").resolve(),
         (asked.cache or asked.out / "cache").resolve(),
         asked.config_dir and asked.config_dir.resolve(),
@@ -92,7 +93,6 @@ def parser() -> argparse.ArgumentParser:
 
 def measure(work: Work, methods: list[str], rows: Path) -> None:
     """Score and time trained methods, and add a row for each."""
-    keep_freed()  # as `skip-exp predict` does; it helps every method
     loaded = {name: METHODS[name].load(work, work.place(name)) for name in methods}
     texts = work.split("validation")[0]
     calls = [lambda answer=answer: answer(texts) for answer, _ in loaded.values()]
@@ -103,10 +103,8 @@ def measure(work: Work, methods: list[str], rows: Path) -> None:
         if is_new:
             writer.writeheader()
         for i, (name, (answer, size)) in enumerate(loaded.items()):
-            fitted, speeds = (
-                Fitted.load(work.place(name)),
-                [len(texts) / s for s in times.seconds[i]],
-            )
+            fitted = Fitted.load(work.place(name))
+            speeds = [len(texts) / seconds for seconds in times.seconds[i]]
             low, middle, high = torch.tensor(speeds).quantile(torch.tensor([0.25, 0.5, 0.75]))
             row = {
                 **{"task": work.task, "seed": work.seed, "method": name, "setting": fitted.setting},

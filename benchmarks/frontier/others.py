@@ -1,6 +1,7 @@
 """Classifiers of other libraries, as these train and serve them."""
 
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -9,33 +10,31 @@ from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 
-from benchmarks.frontier.work import Answer, Fitted, Work
+from benchmarks.frontier.work import Answer, Fitted, Work, best_of
 from skip_exp.models.embedded import embedded_folder
 
 TF_IDF_C = (1.0, 10.0, 100.0)
 MODEL2VEC_RATES = (1e-3, 3e-3, 1e-2)
 SETFIT_BATCH = 16  # pairs
-SETFIT_EPOCHS = 100  # of the head, which is cheap
 
 
 class TfIdf:
     """Words and pairs of words, weighted by tf-idf, and logistic regression."""
 
     def fit(self, work: Work, folder: Path) -> Fitted:
-        best: tuple[Fitted, Any] | None = None
+        fitted, model = best_of(self._trained(work))
+        folder.mkdir(parents=True, exist_ok=True)
+        joblib.dump(model, folder / "model.joblib")
+        return fitted
+
+    def _trained(self, work: Work) -> Iterator[tuple[Fitted, Any]]:
         for c in TF_IDF_C[: work.settings]:
             start = time.perf_counter()
             words = TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True)
             model = make_pipeline(words, LogisticRegression(C=c, max_iter=1000))
             model.fit(*work.split("train"))
             seconds = time.perf_counter() - start
-            fitted = Fitted(work.score(_listed(model), "select"), f"C={c:g}", seconds)
-            if best is None or fitted.select > best[0].select:
-                best = fitted, model
-        assert best
-        folder.mkdir(parents=True, exist_ok=True)
-        joblib.dump(best[1], folder / "model.joblib")
-        return best[0]
+            yield Fitted(work.score(_listed(model), "select"), f"C={c:g}", seconds), model
 
     def load(self, work: Work, folder: Path) -> tuple[Answer, float]:
         return _listed(joblib.load(folder / "model.joblib")), _size(folder)
@@ -45,10 +44,14 @@ class Model2Vec:
     """A static embedding per token, distilled from MiniLM, fine-tuned with a head."""
 
     def fit(self, work: Work, folder: Path) -> Fitted:
+        fitted, pipeline = best_of(self._trained(work))
+        pipeline.save_pretrained(str(folder / "model"))
+        return fitted
+
+    def _trained(self, work: Work) -> Iterator[tuple[Fitted, Any]]:
         from model2vec.distill import distill
         from model2vec.train import StaticModelForClassification
 
-        best: tuple[Fitted, Any] | None = None
         (texts, labels), (more, theirs) = work.split("train"), work.split("select")
         for rate in MODEL2VEC_RATES[: work.settings]:
             start = time.perf_counter()
@@ -59,12 +62,7 @@ class Model2Vec:
             model.fit(texts, names, X_val=more, y_val=held, **given)
             seconds, pipeline = time.perf_counter() - start, model.to_pipeline()
             select = work.score(_listed(pipeline), "select")
-            fitted = Fitted(select, f"learning_rate={rate:g}", seconds)
-            if best is None or fitted.select > best[0].select:
-                best = fitted, pipeline
-        assert best
-        best[1].save_pretrained(str(folder / "model"))
-        return best[0]
+            yield Fitted(select, f"learning_rate={rate:g}", seconds), pipeline
 
     def load(self, work: Work, folder: Path) -> tuple[Answer, float]:
         from model2vec.inference import StaticModelPipeline

@@ -2,7 +2,7 @@
 
 import json
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from safetensors.torch import load_file, save_file
 
-from benchmarks.frontier.work import OWN, Answer, Fitted, Work, slug
+from benchmarks.frontier.work import Answer, Fitted, Work, best_of, slug
 from benchmarks.timing import job as run_job
 from skip_exp.config import compose, together
 from skip_exp.job.job import Job
@@ -50,8 +50,7 @@ class Jobs:
     def _run(self, work: Work, folder: Path, setting: str) -> Fitted:
         own = [*self.overrides, *filter(None, [setting])]
         out = folder / slug(setting or "job")
-        run_job([*(() if work.task in OWN else ("--config-dir", str(work.conf))), *given(work, own),
-                 f"hydra.run.dir={out}", "logger=none"])  # fmt: skip
+        run_job([*given(work, own), f"hydra.run.dir={out}"])
         result = json.loads((out / "result.json").read_text(encoding="utf-8"))
         return Fitted(100 * result["select"]["final"], setting, result["seconds"]["total"])
 
@@ -89,22 +88,20 @@ class Shallow:
     teacher: str
 
     def fit(self, work: Work, folder: Path) -> Fitted:
+        fitted, model = best_of(self._trained(work))
+        folder.mkdir(parents=True, exist_ok=True)
+        save_file(trainable_state(model), folder / STATE)
+        return fitted
+
+    def _trained(self, work: Work) -> Iterator[tuple[Fitted, SoftPromptModel]]:
         skill = self._teacher(work)
-        best: tuple[Fitted, SoftPromptModel] | None = None
         for rate in SHALLOW_RATES[: work.settings]:
-            start = time.perf_counter()
-            job = self._job(work, f"tune.bias_lr={rate}")
+            start, setting = time.perf_counter(), f"tune.bias_lr={rate}"
+            job = self._job(work, setting)
             model = job.new_model()
             start_readout(job, model)
-            logits = teacher_of(job, skill.model)
-            kept, _ = fit(job, model, job.cfg.tune, "tune", None, logits)
-            fitted = Fitted(100 * kept.score, f"tune.bias_lr={rate}", time.perf_counter() - start)
-            if best is None or fitted.select > best[0].select:
-                best = fitted, model
-        assert best
-        folder.mkdir(parents=True, exist_ok=True)
-        save_file(trainable_state(best[1]), folder / STATE)
-        return best[0]
+            kept, _ = fit(job, model, job.cfg.tune, "tune", None, teacher_of(job, skill.model))
+            yield Fitted(100 * kept.score, setting, time.perf_counter() - start), model
 
     def load(self, work: Work, folder: Path) -> tuple[Answer, float]:
         job = self._job(work, Fitted.load(folder).setting)
@@ -138,9 +135,9 @@ def chosen(folder: Path) -> Path:
 
 def given(work: Work, overrides: Iterable[str]) -> list[str]:
     """The overrides of a job on the task."""
-    path = [] if work.task in OWN else [f"hydra.searchpath=[file://{work.conf}]"]
+    path = [f"hydra.searchpath=[file://{work.conf}]"] if work.conf else []
     return [
-        *(f"+task={work.task}", f"seed={work.seed}", f"data.dir={work.data}", *path),
+        *(*path, f"+task={work.task}", f"seed={work.seed}"),
         *("benchmark.enabled=false", "trainer.accelerator=cpu", "logger=none"),
         *(f"cache.dir={work.cache}", *overrides),
     ]
@@ -154,5 +151,4 @@ def labels_of(classifier: Classifier, texts: Sequence[str]) -> list[int]:
 
 def megabytes(model: Any) -> float:
     """Weights in fp32, in MB."""
-    names = {id(p): p.numel() for p in model.parameters()}
-    return 4 * sum(names.values()) / 1e6
+    return 4 * sum(p.numel() for p in model.parameters()) / 1e6

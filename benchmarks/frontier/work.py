@@ -4,17 +4,17 @@ import json
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
-import pandas as pd
-from sklearn.metrics import accuracy_score, f1_score, matthews_corrcoef
+import torch
 
+from benchmarks.models import texts
+from skip_exp.data.metrics import build_metrics
+from skip_exp.data.sources import RawTask
 from skip_exp.data.splits import selection
 
-COLUMN = {"sst2": "sentence", "cr": "sentence", "cola": "sentence"}  # of the text; else "text"
-METRIC = {"cola": "matthews", "irony": "f1_macro"}  # else accuracy
-OWN = ("sst2", "cola", "banking77")  # tasks of conf/task; the others are in --config-dir
 Answer = Callable[[Sequence[str]], list[int]]  # texts -> labels
 
 
@@ -36,7 +36,6 @@ class Work:
 
     task: str
     seed: int
-    data: Path
     folder: Path
     cache: Path
     conf: Path | None
@@ -47,24 +46,25 @@ class Work:
         """The folder of a method."""
         return self.folder / slug(method)
 
+    @cached_property
+    def raw(self) -> RawTask:
+        """The rows, as a job reads them."""
+        return texts(self.task, self.conf)
+
     def split(self, name: str) -> tuple[list[str], list[int]]:
         """Texts and labels of train (without the selection slice), select or validation."""
-        file = "validation" if name == "validation" else "train"
-        table = pd.read_json(self.data / self.task / f"{file}.jsonl", lines=True)
+        spec = self.raw.spec
+        rows = self.raw.splits[spec.validation if name == "validation" else spec.train]
         if name != "validation":
-            held = selection(len(table), None)
-            table = table.loc[held] if name == "select" else table.drop(index=held)
-        return table[COLUMN.get(self.task, "text")].tolist(), table["label"].tolist()
+            held = set(selection(len(rows), rows.group))
+            rows = rows.take([i for i in range(len(rows)) if (i in held) == (name == "select")])
+        return rows.text_a, rows.label
 
     def score(self, answer: Answer, split: str) -> float:
-        """The task's metric on a split, in percent."""
-        texts, labels = self.split(split)
-        found, metric = answer(texts), METRIC.get(self.task)
-        if metric == "matthews":
-            return 100 * float(matthews_corrcoef(labels, found))
-        if metric == "f1_macro":
-            return 100 * float(f1_score(labels, found, average="macro"))
-        return 100 * float(accuracy_score(labels, found))
+        """The task's main metric on a split, in percent."""
+        (rows, labels), metrics = self.split(split), build_metrics(self.raw.spec)
+        metrics.update(torch.tensor(answer(rows)), torch.tensor(labels))
+        return 100 * float(metrics.compute()[self.raw.spec.metrics[0]])
 
 
 @dataclass(frozen=True)
@@ -97,3 +97,8 @@ class Method(Protocol):
 
     def load(self, work: Work, folder: Path) -> tuple[Answer, float]:
         """The classifier, and the size of its weights on disk in MB (10^6 bytes)."""
+
+
+def best_of(found: Any) -> Any:
+    """Of trained models (Fitted, model) the one that the selection slice likes best."""
+    return max(found, key=lambda each: each[0].select)
