@@ -84,7 +84,7 @@ def prepare(cfg: Config) -> Job:
         data=data,
         backbone=backbone,
         trainer=trainer,
-        method=_method(cfg.attribution, phase_seed(cfg.seed, "attribute")),
+        method=method_of(cfg.attribution, phase_seed(cfg.seed, "attribute")),
         cache=StageCache(Path(cfg.cache.dir) if cfg.cache.dir else None),
         keys=keys,
         start=start,
@@ -176,8 +176,12 @@ def _data(cfg: Config, backbone: Backbone) -> EncodedTask:
     return _loaded[key]
 
 
-def _method(settings: AttributionConfig, seed: int) -> Callable[..., Relevance]:
-    """The attribution method with its options, and the seed where it draws at random."""
+def method_of(settings: AttributionConfig, seed: int) -> Callable[..., Relevance]:
+    """The attribution method with its options, and the seed where it draws at random.
+
+    Raises:
+        ConfigError: the method cannot be imported or lacks an option.
+    """
     target = settings._target_
     method = named("attribution._target_", target)
     parameters = inspect.signature(method).parameters

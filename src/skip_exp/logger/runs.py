@@ -34,7 +34,7 @@ def open_run(cfg: Config) -> wandb.Run:
     """
     os.environ.setdefault("WANDB_SILENT", "true")
     global _is_gone
-    mode = _mode(cfg.logger.mode)
+    mode = mode_of(cfg.logger.mode)
     try:
         run = _init(cfg, mode)
     except wandb.errors.Error as error:
@@ -88,7 +88,7 @@ def job_type(cfg: Config) -> str:
     return "dense_continued" if cfg.prune.goal.ratio == 0 else "prune"
 
 
-def _mode(mode: str) -> str:
+def mode_of(mode: str) -> str:
     """W&B's mode; ``auto`` is WANDB_MODE if set, else online if there is a key.
 
     Raises:

@@ -65,8 +65,8 @@ def tradeoff(cells: pd.DataFrame) -> Drawings:
         for backbone, group in part.groupby("backbone"):
             dense = _points(group.head(1), "dense", 1.0)
             final = _points(group, "final", group["latency/speedup mean"])
-            _add(axes, legend[str(backbone)], final, front(pd.concat([dense, final])))
-            _add(axes, legend[str(backbone)], dense, dense, is_hollow=True)
+            add(axes, legend[str(backbone)], final, front(pd.concat([dense, final])))
+            add(axes, legend[str(backbone)], dense, dense, is_hollow=True)
         drawings.append(_svg(axes, str(task), part))
     return drawings, legend
 
@@ -90,7 +90,7 @@ def pruning(cells: pd.DataFrame) -> Drawings:
             for phase in ("pruned", "final"):
                 points = _points(group, phase, 100 * group["params/block_pruned mean"])
                 path = pd.concat([dense, points.sort_values("x")])
-                _add(axes, legend[str(name)], points, path, is_hollow=phase == "pruned")
+                add(axes, legend[str(name)], points, path, is_hollow=phase == "pruned")
         drawings.append(_svg(axes, f"{task} · {backbone}", part))
     return drawings, legend | line
 
@@ -101,17 +101,22 @@ def _points(cells: pd.DataFrame, phase: str, x: Any) -> pd.DataFrame:
 
 
 def _axes(x_label: str, cells: pd.DataFrame) -> Axes:
+    return empty(x_label, f"{cells['metric'].iloc[0]} × 100")
+
+
+def empty(x_label: str, y_label: str) -> Axes:
+    """Axes to draw on, for :func:`drawing`."""
     axes = Figure(figsize=(WIDTH / 72, HEIGHT / 72)).add_axes((0.14, 0.17, 0.82, 0.77))
     axes.grid(axis="y", clip_on=False)
-    axes.set(xlabel=x_label, ylabel=f"{cells['metric'].iloc[0]} × 100")
+    axes.set(xlabel=x_label, ylabel=y_label)
     axes.locator_params(nbins=5)
     return axes
 
 
-def _add(
+def add(
     axes: Axes, style: Style, points: pd.DataFrame, path: pd.DataFrame, is_hollow: bool = False
 ) -> None:
-    """Marks at the points, with error bars, and a line along the path.
+    """Marks at the points (x, y, std), with error bars, and a line along the path.
 
     Nothing is clipped, because clip paths are links to names that must be unique on the page.
     """
@@ -126,9 +131,14 @@ def _add(
 
 
 def _svg(axes: Axes, title: str, cells: pd.DataFrame) -> tuple[str, str]:
-    """Title and drawing: colours of the page, as wide as there is room, no addresses."""
+    """Title and drawing of cells, marked where a reader must know what they are."""
     title += f" {SAMPLE}" if cells["sample"].any() else ""
     title += " (at chance)" if cells["at chance"].all() else ""
+    return drawing(axes, title)
+
+
+def drawing(axes: Axes, title: str) -> tuple[str, str]:
+    """Title and drawing: colours of the page, as wide as there is room, no addresses."""
     content = io.StringIO()
     cast(Figure, axes.figure).savefig(
         content, format="svg", transparent=True, metadata={"Date": None}

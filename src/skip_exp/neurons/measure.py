@@ -1,0 +1,242 @@
+"""The parts of an anatomy, each a tidy table with a row per measured number."""
+
+import logging
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from itertools import combinations_with_replacement
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from skip_exp import results
+from skip_exp.models.sites import Keep, Relevance, Site
+from skip_exp.models.soft_prompt import SoftPromptModel
+from skip_exp.neurons import calibration
+from skip_exp.neurons.ablate import Means, reverse, without
+from skip_exp.neurons.choice import drawn, others, overlap
+from skip_exp.neurons.subjects import Subject
+from skip_exp.pruning.surgery import cut
+from skip_exp.skill.load import Skill
+
+log = logging.getLogger(__name__)
+
+FRACTIONS = (0.1, 0.2, 0.3, 0.5, 0.7, 0.9)  # of the block parameters, of an ablation curve
+FIRST = ("least", "most")  # relevant, which goes first
+CONTROL = "random, as many a layer"
+DRAWS = 3  # of a random control of the causal matrix
+SAMPLES = (32, 64, 128, 512, 1024)  # train rows of an attribution
+
+
+@dataclass(frozen=True)
+class Options:
+    """What is measured.
+
+    Attributes:
+        ratio: a task's skill neurons are what this cut leaves.
+        methods: attributions beside the jobs' own.
+        samples: numbers of train rows for the overlap of calibration sizes.
+    """
+
+    ratio: float = 0.9
+    methods: Sequence[str] = ("magnitude",)
+    samples: Sequence[int] = field(default=SAMPLES)
+
+    def every(self, subject: Subject) -> list[str]:
+        """The methods of a subject, its own first; a control has no curve of its own."""
+        return list(dict.fromkeys([subject.method, *self.methods]))
+
+
+def where(subjects: Sequence[Subject], _: Options) -> pd.DataFrame:
+    """``kept`` of ``of`` neurons by task, seed, ratio, kind and layer, of the finished jobs."""
+    rows = []
+    for subject in subjects:
+        for result in results.load(subject.paths):
+            for name, (kept, of) in result["keep_sizes"].items():
+                site = Site(name)
+                place = {"ratio": result["ratio"], "kind": site.like, "layer": site.sublayer.layer}
+                rows.append({**subject.about, **place, "kept": kept, "of": of})
+    return pd.DataFrame(rows)
+
+
+def ablation(subjects: Sequence[Subject], options: Options) -> pd.DataFrame:
+    """The score of the dense model while neurons go, before any re-tuning.
+
+    Columns: ``by`` (the method), ``first`` (the most or the least relevant), ``answer`` (what a
+    removed neuron says: zero or its mean), ``removed`` and ``score``. The control CONTROL removes
+    as many neurons of each layer as the jobs' own method does, drawn at random.
+    """
+    return pd.DataFrame([row for subject in subjects for row in _curves(subject, options)])
+
+
+def _curves(subject: Subject, options: Options) -> Iterator[dict[str, Any]]:
+    answers: dict[str, Means | None] = {"zero": None, "mean": subject.means}
+    dense = subject.score(subject.dense)
+    for by, first, keeps in _orders(subject, options):
+        for answer, said in answers.items():
+            about = {**subject.about, "by": by, "first": first, "answer": answer}
+            yield {**about, "removed": 0.0, "score": dense}
+            for removed, keep in keeps:
+                score = subject.score(without(subject.dense, keep, said))
+                yield {**about, "removed": removed, "score": score}
+        log.info("ablation: %s, seed %d, by %s, %s first", subject.task, subject.seed, by, first)
+
+
+def _orders(
+    subject: Subject, options: Options
+) -> Iterator[tuple[str, str, list[tuple[float, Keep]]]]:
+    """(method, which goes first, [(fraction removed, what stays)])."""
+    for by in options.every(subject):
+        relevance = subject.relevance_by(by)
+        for first in FIRST:
+            keeps = _keeps(subject, relevance if first == "least" else reverse(relevance))
+            yield by, first, keeps
+            if by == subject.method:
+                seed = subject.seed
+                control = [(part, drawn(keep, subject.sizes, seed)) for part, keep in keeps]
+                yield CONTROL, first, control
+
+
+def _keeps(subject: Subject, relevance: Relevance) -> list[tuple[float, Keep]]:
+    return [(part, subject.keep(part, relevance)) for part in FRACTIONS]
+
+
+def areas(curves: pd.DataFrame) -> pd.DataFrame:
+    """The area between the curves of both orders, least minus most relevant first, as ``area``.
+
+    A choice that says nothing has 0. Both curves end at the last of FRACTIONS, over which the area
+    is averaged, so it is in units of the score.
+    """
+    keys = ["task", "backbone", "seed", "by", "answer"]
+    rows = []
+    for names, group in curves.groupby(keys, sort=False):
+        area = {}
+        for first, part in group.groupby("first"):
+            part = part.sort_values("removed")
+            width = part["removed"].max() - part["removed"].min()
+            area[first] = float(np.trapezoid(part["score"], part["removed"])) / width
+        rows.append(dict(zip(keys, names, strict=True)) | {"area": area["least"] - area["most"]})
+    return pd.DataFrame(rows)
+
+
+def overlaps(subjects: Sequence[Subject], options: Options) -> pd.DataFrame:
+    """How far two choices at ``options.ratio`` agree beyond chance, of one backbone.
+
+    ``between``: ``jobs``, of each two of them; ``methods``, of a job's own and another one;
+    ``samples``, of its own number of train rows and another one. The other side of a pair is
+    ``other task`` and ``other seed``, or ``other``.
+    """
+    rows: list[dict[str, Any]] = []
+    keeps = [subject.keep(options.ratio) for subject in subjects]
+    pairs = combinations_with_replacement(range(len(subjects)), 2)
+    for i, j in pairs:
+        a, b = subjects[i], subjects[j]
+        if a.backbone == b.backbone and a.sizes == b.sizes:
+            other = {"other task": b.task, "other seed": b.seed}
+            shared = overlap(keeps[i], keeps[j], a.sizes)
+            rows.append({"between": "jobs", **a.about, **other, "overlap": shared})
+    for subject, keep in zip(subjects, keeps, strict=True):
+        own = subject.job.cfg.attribution.samples
+        most = len(subject.job.data.train)
+        sizes = [n for n in options.samples if n != own and n <= most]
+        named = [*options.every(subject)[1:], "random"]
+        found = [("methods", name, subject.relevance_by(name)) for name in named]
+        found += [("samples", str(n), subject.relevance_by(samples=n)) for n in sizes]
+        for between, name, relevance in found:
+            shared = overlap(keep, subject.keep(options.ratio, relevance), subject.sizes)
+            rows.append({"between": between, **subject.about, "other": name, "overlap": shared})
+    return pd.DataFrame(rows)
+
+
+def causal(subjects: Sequence[Subject], options: Options) -> pd.DataFrame:
+    """The score of a task without another's skill neurons, on one backbone and seed.
+
+    ``cut``: the task whose skill neurons go, i.e. what a cut of ``options.ratio`` would leave of
+    it. ``task``: the one that is scored, with its own prompt. ``random``: the mean score where as
+    many random neurons of each layer go; ``harm``: random minus score, so what these neurons did
+    for the task beyond any others.
+    """
+    rows = []
+    for task in subjects:
+        dense = task.score(task.dense)
+        for owner in subjects:
+            if (owner.backbone, owner.seed, owner.sizes) != (task.backbone, task.seed, task.sizes):
+                continue
+            skill = owner.keep(options.ratio)
+            score = task.score(cut(task.dense, others(skill, task.sizes)))
+            draws = [_random_cut(task, skill, seed) for seed in range(DRAWS)]
+            random = float(np.mean(draws))
+            found = {"score": score, "random": random, "dense": dense, "harm": random - score}
+            rows.append({**task.about, "cut": owner.task, **found})
+        log.info("causal: %s, seed %d", task.task, task.seed)
+    return pd.DataFrame(rows)
+
+
+def _random_cut(task: Subject, skill: Keep, seed: int) -> float:
+    control = drawn(skill, task.sizes, seed)
+    return task.score(cut(task.dense, others(control, task.sizes)))
+
+
+def calibrated(subjects: Sequence[Subject], _: Options) -> pd.DataFrame:
+    """Per state and ratio the reliability diagram on the validation split, with its ``error``.
+
+    One row per bin: ``confidence``, ``accuracy``, ``rows``; ``error``, the expected calibration
+    error, is of the state.
+    """
+    parts = []
+    for subject in subjects:
+        for state, ratio, model in _states(subject):
+            answered = calibration.probabilities(subject.logits(model, "validation"))
+            labels = subject.labels("validation")
+            found = calibration.reliability(answered, labels)
+            about = {**subject.about, "state": state, "ratio": ratio}
+            error = {"error": calibration.error(answered, labels)}
+            parts.append(pd.DataFrame({**about, **error}, index=found.index).join(found))
+    return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame()
+
+
+def abroad(subjects: Sequence[Subject], _: Options) -> pd.DataFrame:
+    """Scores out of domain: a task's models on the validation rows of another with its labels."""
+    rows = []
+    for subject in subjects:
+        for other in subjects:
+            if other.task != subject.task and _is_alike(subject, other):
+                for state, ratio, model in _states(subject):
+                    about = {**subject.about, "on": other.task, "state": state, "ratio": ratio}
+                    score = other.score(model, "validation")
+                    rows.append({**about, "metric": other.job.metric, "score": score})
+    return pd.DataFrame(rows)
+
+
+def _is_alike(a: Subject, b: Subject) -> bool:
+    ours, theirs = a.job.data.spec, b.job.data.spec
+    same = (a.backbone, a.seed) == (b.backbone, b.seed)
+    return same and ours.labels == theirs.labels and len(ours.text) == len(theirs.text)
+
+
+def _states(subject: Subject) -> Iterator[tuple[str, float, SoftPromptModel]]:
+    """dense once, then pruned and final of every finished ratio."""
+    yield "dense", 0.0, subject.dense
+    for result in results.load(subject.paths):
+        ratio, skill = result["ratio"], Skill.load(Path(result["path"]).parent / result["skill"])
+        if ratio:
+            yield "pruned", ratio, cut(subject.dense, skill.keep)
+        yield "final", ratio or 0.0, skill.model
+
+
+PARTS: dict[str, Callable[[Sequence[Subject], Options], pd.DataFrame]] = {
+    "where": where,
+    "ablation": ablation,
+    "overlap": overlaps,
+    "causal": causal,
+    "calibration": calibrated,
+    "abroad": abroad,
+}
+
+
+def measured(
+    subjects: Sequence[Subject], options: Options, parts: Sequence[str]
+) -> dict[str, pd.DataFrame]:
+    """The asked-for tables by name."""
+    return {name: PARTS[name](subjects, options) for name in PARTS if name in parts}

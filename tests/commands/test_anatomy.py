@@ -1,0 +1,122 @@
+import re
+
+import pandas as pd
+import pytest
+
+import skip_exp
+from skip_exp import pipeline, results
+from skip_exp.commands.anatomy import main
+from skip_exp.errors import SkipError
+from skip_exp.neurons.measure import PARTS
+from tests.helpers.toy import save_toy, toy_job
+
+SMALL = ["--rows", "40", "--ratio", "0.5"]
+
+
+@pytest.fixture(scope="module")
+def jobs(tmp_path_factory):
+    """A task of two seeds and two ratios, and one of another name on the same rows."""
+    root = tmp_path_factory.mktemp("anatomy")
+    toy = save_toy(root / "toy")
+    for task, seed, ratio in (("x", 1, 0.5), ("x", 1, 0.3), ("x", 2, 0.5), ("y", 1, 0.5)):
+        own = [f"task.name={task}", f"seed={seed}", f"prune.ratio={ratio}"]
+        pipeline.run(toy_job(toy, root, f"jobs/{task}-{seed}-{ratio}", *own))
+    return root
+
+
+@pytest.fixture(scope="module")
+def made(jobs):
+    out = jobs / "out"
+    pd.DataFrame(
+        {"task": ["x", "x"], "backbone": "tiny", "seed": 1, "kept": ["x", "y"], "gain": [0.1, 0.0]}
+    ).to_csv(jobs / "transfer.csv", index=False)
+    out.mkdir()
+    (jobs / "transfer.csv").rename(out / "transfer.csv")
+    assert main([str(jobs / "jobs"), "--out", str(out), *SMALL]) == 0
+    return out
+
+
+def test_a_table_and_a_section_for_each_part(made):
+    page = (made / "anatomy.html").read_text()
+    for part in PARTS:
+        assert len(pd.read_csv(made / f"{part}.csv")) > 0
+    found = set(re.findall('<section id="([a-z-]+)"', page))
+    assert found == {
+        *("where", "ablation-zero", "ablation-mean", "areas", "overlap", "stable", "causal"),
+        *("transfer", "calibration", "abroad"),
+    }
+    for outside in ("http:", "https:", "<script", "src=", "@import", "url("):
+        assert outside not in page
+    body = page.split("</style>")[1]
+    assert "None" not in body and not re.search(r"\bnan\b", body)
+
+
+def test_scores_are_those_of_the_jobs(jobs, made):
+    """The dense model is opened, not trained again: same scores as in its result."""
+    curves = pd.read_csv(made / "ablation.csv")
+    assert set(zip(curves["task"], curves["seed"], strict=True)) == {("x", 1), ("x", 2), ("y", 1)}
+    found = skip_exp.anatomy(jobs / "jobs", parts=["ablation"], methods=[], rows=10**6)["ablation"]
+    for result in results.load(jobs / "jobs"):
+        own = found[(found["task"] == result["task"]) & (found["seed"] == result["seed"])]
+        dense = own.loc[own["removed"] == 0, "score"]
+        assert dense.tolist() == pytest.approx([result["select"]["dense"]] * len(dense))
+
+
+def test_where_counts_what_the_skills_keep(jobs, made):
+    table = pd.read_csv(made / "where.csv")
+    for result in results.load(jobs / "jobs"):
+        same = table[["task", "seed", "ratio"]] == [result[k] for k in ("task", "seed", "ratio")]
+        kept = table.loc[same.all(axis=1), "kept"].sum()
+        assert kept == sum(kept for kept, _ in result["keep_sizes"].values())
+
+
+def test_two_names_of_the_same_rows_share_their_neurons(made):
+    table = pd.read_csv(made / "overlap.csv")
+    jobs = table[table["between"] == "jobs"].set_index(["task", "seed", "other task", "other seed"])
+    assert jobs.loc[("x", 1, "y", 1), "overlap"] == 1
+    assert jobs.loc[("x", 1, "x", 1), "overlap"] == 1
+    assert jobs.loc[("x", 1, "x", 2), "overlap"] < 1
+
+
+def test_final_of_the_same_rows_scores_the_same_abroad(made):
+    table = pd.read_csv(made / "abroad.csv")
+    assert set(table["state"]) == {"dense", "pruned", "final"}
+    assert set(zip(table["task"], table["on"], strict=True)) == {("x", "y"), ("y", "x")}
+
+
+def test_of_a_skill(jobs):
+    skill = skip_exp.Skill.load(jobs / "jobs/x-1-0.5/skill")
+    found = skip_exp.anatomy(skill, parts=["where"])
+    assert set(found["where"]["seed"]) == {1}
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [{"parts": ["nowhere"]}, {"methods": ["nothing"]}, {"ratio": 1.0}, {"rows": 0}],
+)
+def test_refusals(jobs, wrong):
+    key, value = next(iter(wrong.items()))
+    with pytest.raises(SkipError) as caught:
+        skip_exp.anatomy(jobs / "jobs", **wrong)
+    named = value[0] if isinstance(value, list) else value
+    assert f"{key}={named}" in str(caught.value)
+
+
+def test_without_jobs_or_without_the_cache(jobs, tmp_path, capsys):
+    assert main([str(tmp_path), "--out", str(tmp_path / "out")]) == 1
+    (jobs / "cache").rename(jobs / "away")
+    try:
+        assert main([str(jobs / "jobs"), "--out", str(tmp_path / "out"), *SMALL]) == 1
+    finally:
+        (jobs / "away").rename(jobs / "cache")
+    lines = capsys.readouterr().err.strip().splitlines()
+    assert len(lines) == 2 and all(line.startswith("error: ") for line in lines)
+    assert not (tmp_path / "out").exists()
+
+
+def test_wandb_gets_tables_and_page(made, monkeypatch, jobs):
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    folders = [str(jobs / "jobs"), "--out", str(made), "--parts", "where", *SMALL]
+    assert main([*folders, "--wandb", "project"]) == 0
+    [run] = (made / "wandb").glob("offline-run-*")
+    assert list(run.rglob("*.table.json")) and list(run.rglob("*.html"))
