@@ -7,7 +7,7 @@ import skip_exp
 from skip_exp import pipeline, results
 from skip_exp.commands.anatomy import main
 from skip_exp.errors import SkipError
-from skip_exp.neurons.measure import PARTS
+from skip_exp.neurons.measure import CONTROL, PARTS
 from tests.helpers.toy import save_toy, toy_job
 
 SMALL = ["--rows", "40", "--ratio", "0.5"]
@@ -27,11 +27,12 @@ def jobs(tmp_path_factory):
 @pytest.fixture(scope="module")
 def made(jobs):
     out = jobs / "out"
-    pd.DataFrame(
-        {"task": ["x", "x"], "backbone": "tiny", "seed": 1, "kept": ["x", "y"], "gain": [0.1, 0.0]}
-    ).to_csv(jobs / "transfer.csv", index=False)
     out.mkdir()
-    (jobs / "transfer.csv").rename(out / "transfer.csv")
+    about = {"task": "x", "backbone": "tiny", "seed": 1, "ratio": 0.5, "rows": [64] * 3}
+    swept = pd.DataFrame({**about, "kept": ["x", "y", CONTROL], "score": [0.875, 0.75, 0.5]})
+    swept.to_csv(out / "transfer.csv", index=False)
+    few = pd.concat([swept.assign(by="activation_gradient"), swept.assign(by="random", rows=0)])
+    few.to_csv(out / "scarcity.csv", index=False)
     assert main([str(jobs / "jobs"), "--out", str(out), *SMALL]) == 0
     return out
 
@@ -43,8 +44,9 @@ def test_a_table_and_a_section_for_each_part(made):
     found = set(re.findall('<section id="([a-z-]+)"', page))
     assert found == {
         *("where", "ablation-zero", "ablation-mean", "areas", "overlap", "stable", "causal"),
-        *("transfer", "calibration", "abroad"),
+        *("transfer", "scarcity", "calibration", "abroad"),
     }
+    assert "+37.5" in page and "+25.0" in page  # above the control
     for outside in ("http:", "https:", "<script", "src=", "@import", "url("):
         assert outside not in page
     body = page.split("</style>")[1]

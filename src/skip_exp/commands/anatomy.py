@@ -67,6 +67,7 @@ def write(
     texts = {
         out / f"{name}.csv": table.to_csv(index=False, lineterminator="\n")
         for name, table in tables.items()
+        if len(table)
     }
     save({**texts, out / "anatomy.html": page({**tables, **read}, ratio, folders)})
     print(f"written: {out}/anatomy.html and {', '.join(path.name for path in texts)}")

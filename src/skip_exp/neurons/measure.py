@@ -146,7 +146,8 @@ def overlaps(subjects: Sequence[Subject], options: Options) -> pd.DataFrame:
         for between, name, relevance in found:
             shared = overlap(keep, subject.keep(options.ratio, relevance), subject.sizes)
             rows.append({"between": between, **subject.about, "other": name, "overlap": shared})
-    return pd.DataFrame(rows)
+    found = pd.DataFrame(rows)
+    return found.astype({"other seed": "Int64"}) if len(found) else found
 
 
 def causal(subjects: Sequence[Subject], options: Options) -> pd.DataFrame:

@@ -8,8 +8,8 @@ from jinja2 import Environment, PackageLoader
 from matplotlib import rc_context
 
 from skip_exp.models.sites import Site
-from skip_exp.neurons.measure import areas
-from skip_exp.report.figures import CONTROL as GREY
+from skip_exp.neurons.measure import CONTROL, areas
+from skip_exp.report import figures
 from skip_exp.report.figures import (
     INK,
     SETTINGS,
@@ -52,7 +52,7 @@ def page(tables: Tables, ratio: float, folders: Sequence[str]) -> str:
         overlap=overlap(found["overlap"]) if "overlap" in found else [],
         stable=_stable(found["overlap"]) if "overlap" in found else [],
         causal=matrices(found["causal"], "cut", "harm") if "causal" in found else [],
-        transfer=matrices(found["transfer"], "kept", "gain") if "transfer" in found else [],
+        transfer=matrices(gains(found["transfer"]), "kept", "gain") if "transfer" in found else [],
         scarcity=scarcity(found["scarcity"]) if "scarcity" in found else None,
         reliability=reliability(found["calibration"], ratio) if "calibration" in found else None,
         errors=_errors(found["calibration"]) if "calibration" in found else [],
@@ -178,6 +178,15 @@ def _stable(table: pd.DataFrame) -> list[dict[str, str]]:
     return rows
 
 
+def gains(table: pd.DataFrame) -> pd.DataFrame:
+    """A transfer's rows with ``gain``: the score above that of the control of task and seed."""
+    keys = [*ABOUT, "ratio", "rows"]
+    is_control = table["kept"] == CONTROL
+    control = table[is_control][[*keys, "score"]].rename(columns={"score": "control"})
+    found = table[~is_control].merge(control, on=keys)
+    return found.assign(gain=found["score"] - found["control"])
+
+
 def matrices(table: pd.DataFrame, owner: str, value: str) -> list[Shaded]:
     """One matrix a backbone, in points, mean over seeds: ``owner`` in rows, task in columns."""
     most = max(100 * float(table[value].max()), 1e-9)  # one scale for all backbones
@@ -220,7 +229,9 @@ def reliability(table: pd.DataFrame, ratio: float) -> Drawings:
     nearest = min(cut, key=lambda each: abs(each - ratio)) if cut else 0.0
     of_dense = (table["state"] == "dense") & (table["ratio"] == 0)
     shown = table[of_dense | (table["ratio"] == nearest)]
-    legend = dict(zip(("dense", "pruned", "final"), (GREY, STYLES[1], STYLES[0]), strict=True))
+    legend = dict(
+        zip(("dense", "pruned", "final"), (figures.CONTROL, STYLES[1], STYLES[0]), strict=True)
+    )
     drawings = []
     for (backbone, task), part in shown.groupby(["backbone", "task"], sort=False):
         axes = empty("confidence, %", "right, %")

@@ -1,0 +1,128 @@
+"""``python -m studies.anatomy``: the parts of an anatomy that train.
+
+    python -m studies.anatomy transfer outputs/evidence --out studies/results/transfer.csv
+    python -m studies.anatomy scarcity outputs/evidence --rows 0 64 256 1024 --ratios 0.7 0.9
+
+transfer: with only the skill neurons of each task, every task of the same backbone and seed is
+re-tuned on --rows rows; beside it as many random neurons of each layer. scarcity: a task is
+re-tuned on few rows, after a cut by the jobs' own attribution, the paper's, magnitude and at
+random. Scores are fractions, of the
+selection slice. Jobs and cache are those of finished runs. A row that is
+in --out already is not run again.
+"""
+
+import argparse
+import logging
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from skip_exp.cache.store import StageCache
+from skip_exp.data.encode import draw_rows
+from skip_exp.job.job import phase_seed
+from skip_exp.models.sites import Keep
+from skip_exp.neurons.choice import drawn
+from skip_exp.neurons.measure import CONTROL
+from skip_exp.neurons.subjects import Subject, opened
+from skip_exp.phases.prune import Pruned
+from skip_exp.phases.retune import retune
+from skip_exp.pruning.surgery import cut
+from skip_exp.utils import console
+from skip_exp.utils.machine import git_commit
+
+METHODS = ("activation_gradient", "paper", "magnitude", "random")
+KEYS = {
+    "transfer": ["backbone", "task", "seed", "kept", "ratio", "rows"],
+    "scarcity": ["backbone", "task", "seed", "by", "ratio", "rows"],
+}
+Case = dict[str, Any]
+
+
+def main() -> None:
+    asked = parser().parse_args()
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    console.quiet_lightning()
+    subjects = list(opened(asked.folders, 10**9))
+    cases = (transfers if asked.part == "transfer" else scarce)(subjects, asked)
+    for subject, case in cases:
+        if is_known(asked.out, case, KEYS[asked.part]):
+            continue
+        score = retuned(subject, keep_of(subject, case, subjects), case["rows"])
+        row = {**case, "score": round(score, 5), "commit": git_commit()}
+        is_new = not asked.out.is_file()
+        pd.DataFrame([row]).to_csv(
+            asked.out, mode="a", header=is_new, index=False, lineterminator="\n"
+        )
+        print(row, flush=True)
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line."""
+    made = argparse.ArgumentParser(
+        prog="python -m studies.anatomy",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    made.add_argument("part", choices=KEYS)
+    made.add_argument("folders", nargs="+", help="of finished jobs")
+    made.add_argument("--rows", type=int, nargs="+", default=[1024], help="of re-tuning")
+    made.add_argument("--ratios", type=float, nargs="+", default=[0.9])
+    made.add_argument("--out", type=Path, required=True, help="CSV file that rows are added to")
+    return made
+
+
+def transfers(subjects: Sequence[Subject], asked: Any) -> Iterator[tuple[Subject, Case]]:
+    """Subjects with every owner of neurons, and the random control."""
+    for ratio, rows, subject in product(asked.ratios, asked.rows, subjects):
+        owners = [o.task for o in subjects if is_beside(o, subject)]
+        for kept in (*owners, CONTROL):
+            yield subject, {**subject.about, "kept": kept, "ratio": ratio, "rows": rows}
+
+
+def scarce(subjects: Sequence[Subject], asked: Any) -> Iterator[tuple[Subject, Case]]:
+    """Subjects with every method and number of rows."""
+    for ratio, rows, subject, by in product(asked.ratios, asked.rows, subjects, METHODS):
+        yield subject, {**subject.about, "by": by, "ratio": ratio, "rows": rows}
+
+
+def is_beside(one: Subject, other: Subject) -> bool:
+    """Whether two subjects are of the same backbone and seed."""
+    return (one.backbone, one.seed) == (other.backbone, other.seed)
+
+
+def keep_of(subject: Subject, case: Case, subjects: Sequence[Subject]) -> Keep:
+    """The neurons that a case keeps."""
+    if "by" in case:
+        return subject.keep(case["ratio"], subject.relevance_by(case["by"]))
+    if case["kept"] == CONTROL:
+        return drawn(subject.keep(case["ratio"]), subject.sizes, subject.seed)
+    owner = next(o for o in subjects if o.task == case["kept"] and is_beside(o, subject))
+    return owner.keep(case["ratio"])
+
+
+def retuned(subject: Subject, keep: Keep, rows: int) -> float:
+    """The score after re-tuning what is kept on so many rows; 0: without re-tuning."""
+    job, model = subject.job, cut(subject.dense, keep)
+    if not rows:
+        return subject.score(model)
+    data = draw_rows(job.data, rows, phase_seed(job.cfg.seed, "rows"))
+    # The cached answers of the teacher are of other rows.
+    job = replace(job, data=data, cache=StageCache(None))
+    final, _ = retune(job, subject.dense, Pruned(model, keep), None)
+    return subject.score(final)
+
+
+def is_known(path: Path, case: Case, keys: Sequence[str]) -> bool:
+    """Whether the table has this row."""
+    if not path.is_file():
+        return False
+    found = pd.read_csv(path)[[*keys]].to_dict("records")
+    return {key: case[key] for key in keys} in found
+
+
+if __name__ == "__main__":
+    main()
