@@ -2,7 +2,6 @@
 
 from dataclasses import replace
 from pathlib import Path
-from typing import cast
 
 import pytest
 
@@ -12,7 +11,7 @@ from skip_exp.job.prepare import MANY, decided
 from skip_exp.job.start import Start
 from tests.helpers.toy import composed, save_toy
 
-START = cast(Start, object())
+START = Start("nli", "", "", 16, {})
 
 
 @pytest.mark.parametrize(
@@ -28,7 +27,8 @@ def test_many_rows_or_a_start_have_low_rank_updates(
     tmp_path: Path, rows: int, start: Start | None, asked: list[str]
 ) -> None:
     cfg = composed(*save_toy(tmp_path), f"output_dir={tmp_path}", *asked)
-    assert decided(cfg, rows, start) == replace(cfg, tune=replace(cfg.tune, train="lora"))
+    found = decided(cfg, rows, start)
+    assert replace(found, prompt=cfg.prompt) == replace(cfg, tune=replace(cfg.tune, train="lora"))
 
 
 def test_few_rows_have_the_settings_of_the_prompt_alone(tmp_path: Path) -> None:
@@ -41,6 +41,25 @@ def test_few_rows_have_the_settings_of_the_prompt_alone(tmp_path: Path) -> None:
     asked = decided(composed(*given, "retune.copies=2", "retune.bias_lr=1e-4"), 10, None)
     assert asked.retune == replace(prompt.retune, copies=2, bias_lr=1e-4)
     assert decided(composed(*given, "tune.train=prompt"), 10, None).tune.train == "prompt"
+
+
+@pytest.mark.parametrize(
+    ("rows", "start", "asked", "length"),
+    [
+        (MANY, None, [], 4),
+        (10, None, ["tune.train=lora"], 4),
+        (10, None, [], 16),
+        (MANY, None, ["experiment=prompt"], 16),
+        (MANY, START, [], 16),  # as many as the start has
+        (MANY, None, ["prompt.length=7"], 7),
+    ],
+)
+def test_beside_low_rank_updates_the_prompt_is_short(
+    tmp_path: Path, rows: int, start: Start | None, asked: list[str], length: int
+) -> None:
+    given = [each for each in save_toy(tmp_path) if not each.startswith("prompt.length")]
+    cfg = composed(*given, f"output_dir={tmp_path}", *asked)
+    assert decided(cfg, rows, start).prompt.length == length
 
 
 def test_retune_goes_on_with_what_tune_may_train(tmp_path: Path) -> None:

@@ -9,9 +9,11 @@ from torch import Tensor
 from transformers import PreTrainedTokenizerFast
 
 from skip_exp.errors import ConfigError
-from skip_exp.models.prompts import start_ids
+from skip_exp.models.families.registry import FAMILIES
+from skip_exp.models.prompts import PrefixPrompt, start_ids
 from skip_exp.models.readouts import word_pieces
 from tests.helpers import tokenizers
+from tests.helpers.tiny import tiny_backbone
 
 
 def start(init: str, length: int, counts: Tensor, seed: int = 0) -> list[int]:
@@ -83,3 +85,16 @@ def test_words_of_equal_or_of_no_tokens(words: Any, given: tuple[str, ...], refu
     with pytest.raises(ConfigError) as error:
         word_pieces(words, given, max(2, len(given)))
     assert str(error.value).startswith(refused)
+
+
+@pytest.mark.parametrize("kind", ["bert", "t5"])
+def test_a_new_prefix_only_takes_attention_away(kind: str) -> None:
+    """Its keys are those of real tokens, its values zero."""
+    family = FAMILIES[kind]
+    backbone = family.prepare(tiny_backbone(kind))
+    found = PrefixPrompt.build(backbone, family, 3, torch.tensor([20, 21, 22]))
+    assert all(bool(keys.any()) for keys in found.keys)
+    assert not any(bool(values.any()) for values in found.values)
+    blocks = [b for b in family.blocks(backbone) if b.name in found.names]
+    dims = [(3, b.attention.heads, b.attention.vo_dim) for b in blocks]
+    assert [tuple(values.shape) for values in found.values] == dims

@@ -29,6 +29,7 @@ OWN = TRAIN[3:]  # these train weights of the backbone, so the model needs a cop
 BASELINES = ("bias", "full")  # `tune.train` of models that are never pruned
 ACCELERATORS = ("auto", "cpu", "gpu", "cuda")
 PRECISIONS = ("auto", "32-true", "bf16-mixed", "16-mixed")
+LONG, SHORT = 16, 4  # prompt tokens: of a prompt alone, and beside low-rank updates
 
 
 @dataclass
@@ -70,15 +71,27 @@ def backbone_label(name: str, layers: int | None) -> str:
 @dataclass
 class PromptConfig:
     kind: str = key(MISSING, "input, prefix, none (baselines), or a custom module.Class.")
-    length: int = key(16, "Number of prompt tokens.")
-    init: str = key("vocab", "First values: vocab (tokens of train rows) or text (label names).")
+    length: int | None = key(
+        None, "Number of prompt tokens; null: 4 with low-rank updates in tune, else 16."
+    )
+    init: str = key(
+        "vocab",
+        "Tokens that it starts from: vocab (of train rows) or text (label names); of a prefix the "
+        "keys, values start at zero.",
+    )
     decoder: bool = key(False, "Give T5's decoder a prefix as well.")
 
     def __post_init__(self) -> None:
         one_of("prompt.init", self.init, ("vocab", "text"))
-        positive("prompt", self, length=1000)
+        if self.length is not None:
+            positive("prompt", self, length=1000)
         if not unset(self):
             one_of_or_own("prompt.kind", self.kind, PROMPTS)
+
+    @property
+    def tokens(self) -> int:
+        """The number of tokens; until it is decided, the largest one that it may be."""
+        return self.length or LONG
 
 
 @dataclass

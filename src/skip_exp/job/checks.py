@@ -52,13 +52,13 @@ def _check_length(cfg: Config, backbone: Backbone, added: int) -> None:
     if limit is None:
         return
     # A prefix starts from the keys and values that the backbone computes for as many tokens.
-    if prompt.kind == "prefix" and prompt.length > limit:
+    if prompt.kind == "prefix" and prompt.tokens > limit:
         why = f"must be at most {limit}, the positions of {backbone.name}"
-        raise ConfigError("prompt.length", prompt.length, why)
-    virtual = added + (prompt.length if prompt_class(prompt.kind).at_input else 0)
+        raise ConfigError("prompt.length", prompt.tokens, why)
+    virtual = added + (prompt.tokens if prompt_class(prompt.kind).at_input else 0)
     lengths = {"data.max_length": cfg.data.max_length, "benchmark.seq_len": cfg.benchmark.seq_len}
     for key, length in lengths.items():
         if length + virtual > limit:
-            why = f"must be at most {limit - virtual} with prompt.length={prompt.length} "
+            why = f"must be at most {limit - virtual} with prompt.length={prompt.tokens} "
             why += f"({prompt.kind}) and the {limit} positions of {backbone.name}"
             raise ConfigError(key, length, why)

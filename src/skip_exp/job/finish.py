@@ -150,7 +150,7 @@ def skill_record(job: Job, measured: Measured) -> SkillRecord:
             content_hash=b.content_hash,
             layers=b.layers,
         ),
-        prompt=PromptRecord(kind=prompt.kind, length=prompt.length, decoder=prompt.decoder),
+        prompt=PromptRecord(kind=prompt.kind, length=prompt.tokens, decoder=prompt.decoder),
         max_length=job.cfg.data.max_length,
         scores=ScoreRecord(
             metric=job.metric,

@@ -110,13 +110,13 @@ class Job:
         ids = start_ids(
             prompt.init,
             b.tokenizer,
-            prompt.length,
+            prompt.tokens,
             seed,
             text=" ".join(task.labels),
             counts=self.data.token_counts,
         )
         soft = prompt_class(prompt.kind).build(
-            b.model, b.family, prompt.length, ids, prompt.decoder
+            b.model, b.family, prompt.tokens, ids, prompt.decoder
         )
         readout = readout_class(b.readout).build(
             b.model, b.tokenizer, task.num_labels, tuple(task.words), self.cfg.backbone.pooling

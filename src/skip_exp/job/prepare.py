@@ -12,7 +12,7 @@ from skip_exp.cache.store import StageCache
 from skip_exp.cache.versions import code_version, digest
 from skip_exp.config.named import named
 from skip_exp.config.prune import AUTO
-from skip_exp.config.schema import AttributionConfig, Config, TrainConfig
+from skip_exp.config.schema import LONG, SHORT, AttributionConfig, Config, TrainConfig
 from skip_exp.data.encode import EncodedTask, draw_rows, encode, with_unlabelled
 from skip_exp.data.files import embedded_files
 from skip_exp.data.sources import load_task, local_stamp
@@ -93,13 +93,21 @@ def prepare(cfg: Config) -> Job:
 
 
 def decided(cfg: Config, rows: int, start: Start | None) -> Config:
-    """The configuration with ``tune.train=auto`` decided.
+    """The configuration with ``tune.train=auto`` and the length of the prompt decided.
 
     On a few hundred rows low-rank updates overfit, and the pruned model learns from that teacher.
-    There everything in FEW that has its default value gets another one.
+    There everything in FEW that has its default value gets another one. Beside low-rank updates a
+    long prompt costs accuracy, most on short texts, so it is short.
     """
-    if cfg.tune.train != AUTO:
+    if cfg.tune.train == AUTO:
+        cfg = _trained(cfg, rows, start)
+    if cfg.prompt.length is not None:
         return cfg
+    length = SHORT if cfg.tune.train == "lora" else LONG
+    return replace(cfg, prompt=replace(cfg.prompt, length=start.length if start else length))
+
+
+def _trained(cfg: Config, rows: int, start: Start | None) -> Config:
     if start is not None or cfg.prompt.kind == "none" or rows >= MANY:
         return replace(cfg, tune=replace(cfg.tune, train="lora"))
     log.info("tune: %d train rows are few: the settings of experiment=prompt", rows)

@@ -37,12 +37,14 @@ class Start:
         name: as ``tune.start`` or ``task.start`` gives it.
         content: hash of the skill.
         origin: the first skill in a chain of starts, without a local path.
+        length: tokens of its prompt.
         state: prompt, trained vectors and factors, by name.
     """
 
     name: str
     content: str
     origin: str
+    length: int
     state: State
 
     def load_into(self, model: SoftPromptModel) -> None:
@@ -78,7 +80,7 @@ def find_start(cfg: Config, backbone: Backbone) -> Start | None:
         why = f"was trained on rows that {cfg.task.name} scores; use tune.start=null"
         raise ConfigError("tune.start", name, why)
     log.info("tune: starts from the skill %s, trained on %s", name, about.task)
-    return Start(name, skill_content(folder), origin, taken)
+    return Start(name, skill_content(folder), origin, about.prompt.length, taken)
 
 
 def _origin(name: str, backbone: str, about: SkillRecord) -> str:
@@ -124,7 +126,7 @@ def _differing(cfg: Config, about: SkillRecord) -> Iterator[tuple[str, Any]]:
     for key, given, needed in (
         ("backbone.readout", cfg.backbone.readout, about.backbone.readout),
         ("prompt.kind", prompt.kind, about.prompt.kind),
-        ("prompt.length", prompt.length, about.prompt.length),
+        ("prompt.length", prompt.length or about.prompt.length, about.prompt.length),
         ("prompt.decoder", prompt.decoder, about.prompt.decoder),
         ("tune.train", train, train if fewer else about.train),
         ("tune.rank", tune.rank, about.rank or tune.rank),

@@ -109,8 +109,9 @@ class InputPrompt(SoftPrompt):
 class PrefixPrompt(SoftPrompt):
     """Virtual keys and values [length, heads, dims], one pair per self-attention in ``names``.
 
-    They start from the keys and values that the backbone computes for real tokens. Li & Liang
-    (2021) found such a start far better than a random one.
+    Keys start from those that the backbone computes for real tokens: Li & Liang (2021) found such a
+    start far better than a random one. Values start at zero (as the gates of LLaMA-Adapter, Zhang
+    et al. 2023): those of real tokens would disturb what the backbone does, most in short texts.
     """
 
     def __init__(self, names: list[Sublayer], keys: list[Tensor], values: list[Tensor]) -> None:
@@ -134,12 +135,13 @@ class PrefixPrompt(SoftPrompt):
             for b in family.blocks(model)
             if isinstance(b, AttentionBlock) and b.name.part == "self" and b.name.stack in stacks
         ]
+        heads = [(length, b.attention.heads) for b in blocks]
+        values = [torch.zeros(*n, b.attention.vo_dim) for n, b in zip(heads, blocks, strict=True)]
         if ids is None:
-            sizes = [(length, b.attention.heads, b.attention.qk_dim) for b in blocks]
-            keys, values = ([torch.zeros(size) for size in sizes] for _ in range(2))
+            keys = [torch.zeros(*n, b.attention.qk_dim) for n, b in zip(heads, blocks, strict=True)]
         else:
             words = model.get_input_embeddings().weight.detach()
-            keys, values = _activations(model, family, blocks, words[ids])
+            keys = _keys(model, family, blocks, words[ids])
         return cls([b.name for b in blocks], keys, values)
 
     @property
@@ -168,10 +170,10 @@ def cut_heads(x: Tensor, keep: Keep, block: Sublayer, kind: str) -> Tensor:
 
 
 @torch.no_grad()
-def _activations(
+def _keys(
     model: HFModel, family: Family, blocks: list[AttentionBlock], embeds: Tensor
-) -> list[list[Tensor]]:
-    """Keys and values [length, heads, dim] that ``blocks`` compute for ``embeds`` [length, H]."""
+) -> list[Tensor]:
+    """Keys [length, heads, dim] that ``blocks`` compute for ``embeds`` [length, H]."""
     projected: dict[nn.Linear, Tensor] = {}
 
     def store(linear: nn.Linear, _inputs: Any, out: Tensor) -> None:
@@ -179,16 +181,13 @@ def _activations(
 
     for block in blocks:
         block.attention.prefix = None
-    linears = [block.attention.projections() for block in blocks]
-    with hooked(x.register_forward_hook(store) for _, key, value in linears for x in (key, value)):
+    linears = [block.attention.projections()[1] for block in blocks]
+    with hooked(key.register_forward_hook(store) for key in linears):
         hidden = family.encode(model, embeds[None], None, None)
         if any(b.name.stack == "decoder" for b in blocks):
             family.decode(model, embeds[None], None, hidden, None)
     heads = [block.attention.heads for block in blocks]
-    return [
-        [projected[x[i]].unflatten(1, (n, -1)) for x, n in zip(linears, heads, strict=True)]
-        for i in (1, 2)
-    ]
+    return [projected[x].unflatten(1, (n, -1)) for x, n in zip(linears, heads, strict=True)]
 
 
 PROMPTS: dict[str, type[SoftPrompt]] = {
