@@ -4,11 +4,10 @@
     python -m studies.anatomy scarcity outputs/evidence --rows 0 64 256 1024 --ratios 0.7 0.9
 
 transfer: with only the skill neurons of each task, every task of the same backbone and seed is
-re-tuned on --rows rows; beside it as many random neurons of each layer. scarcity: a task is
-re-tuned on few rows, after a cut by the jobs' own attribution, the paper's, magnitude and at
-random. Scores are fractions, of the
-selection slice. Jobs and cache are those of finished runs. A row that is
-in --out already is not run again.
+re-tuned on --rows rows; and with as many random neurons of each layer, one draw. scarcity: a task
+is re-tuned on few rows, after a cut by the default attribution, the paper's, magnitude and at
+random. Half of the selection slice chooses the epoch, the other half is scored (fractions). Jobs
+and cache are those of finished runs. A row that is in --out already is not run again.
 """
 
 import argparse
@@ -23,10 +22,10 @@ import pandas as pd
 
 from skip_exp.cache.store import StageCache
 from skip_exp.data.encode import draw_rows
+from skip_exp.errors import SkipError
 from skip_exp.job.job import phase_seed
 from skip_exp.models.sites import Keep
 from skip_exp.neurons.choice import drawn
-from skip_exp.neurons.measure import CONTROL
 from skip_exp.neurons.subjects import Subject, opened
 from skip_exp.phases.prune import Pruned
 from skip_exp.phases.retune import retune
@@ -36,7 +35,7 @@ from skip_exp.utils.machine import git_commit
 
 METHODS = ("activation_gradient", "paper", "magnitude", "random")
 KEYS = {
-    "transfer": ["backbone", "task", "seed", "kept", "ratio", "rows"],
+    "transfer": ["backbone", "task", "seed", "kept", "is_random", "ratio", "rows"],
     "scarcity": ["backbone", "task", "seed", "by", "ratio", "rows"],
 }
 Case = dict[str, Any]
@@ -76,11 +75,12 @@ def parser() -> argparse.ArgumentParser:
 
 
 def transfers(subjects: Sequence[Subject], asked: Any) -> Iterator[tuple[Subject, Case]]:
-    """Subjects with every owner of neurons, and the random control."""
+    """Subjects with every owner of neurons, and random neurons in their place."""
     for ratio, rows, subject in product(asked.ratios, asked.rows, subjects):
-        owners = [o.task for o in subjects if is_beside(o, subject)]
-        for kept in (*owners, CONTROL):
-            yield subject, {**subject.about, "kept": kept, "ratio": ratio, "rows": rows}
+        for owner, is_random in product(subjects, (False, True)):
+            if is_beside(owner, subject):
+                how = {"kept": owner.task, "is_random": is_random, "ratio": ratio, "rows": rows}
+                yield subject, {**subject.about, **how}
 
 
 def scarce(subjects: Sequence[Subject], asked: Any) -> Iterator[tuple[Subject, Case]]:
@@ -98,22 +98,25 @@ def keep_of(subject: Subject, case: Case, subjects: Sequence[Subject]) -> Keep:
     """The neurons that a case keeps."""
     if "by" in case:
         return subject.keep(case["ratio"], subject.relevance_by(case["by"]))
-    if case["kept"] == CONTROL:
-        return drawn(subject.keep(case["ratio"]), subject.sizes, subject.seed)
     owner = next(o for o in subjects if o.task == case["kept"] and is_beside(o, subject))
-    return owner.keep(case["ratio"])
+    skill = owner.keep(case["ratio"])
+    return drawn(skill, owner.sizes, owner.seed) if case["is_random"] else skill
 
 
 def retuned(subject: Subject, keep: Keep, rows: int) -> float:
     """The score after re-tuning what is kept on so many rows; 0: without re-tuning."""
     job, model = subject.job, cut(subject.dense, keep)
+    if not job.cfg.retune.enabled:
+        raise SkipError("retune.enabled=false: these jobs do not re-tune")
+    select = job.data.select
+    held = replace(subject, job=replace(job, data=replace(job.data, select=select[1::2])))
     if not rows:
-        return subject.score(model)
-    data = draw_rows(job.data, rows, phase_seed(job.cfg.seed, "rows"))
+        return held.score(model)
+    data = draw_rows(replace(job.data, select=select[::2]), rows, phase_seed(job.cfg.seed, "rows"))
     # The cached answers of the teacher are of other rows.
     job = replace(job, data=data, cache=StageCache(None))
     final, _ = retune(job, subject.dense, Pruned(model, keep), None)
-    return subject.score(final)
+    return held.score(final)
 
 
 def is_known(path: Path, case: Case, keys: Sequence[str]) -> bool:

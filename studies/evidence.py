@@ -16,14 +16,16 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
-from omegaconf import OmegaConf
 
 from skip_exp.cache.versions import digest
 from skip_exp.config import compose
+from skip_exp.config.decide import MANY, RULES, decided
+from skip_exp.config.together import job_config
 from skip_exp.report import frame
 from skip_exp.report.tables import piped
 from skip_exp.utils.machine import git_commit
@@ -97,11 +99,10 @@ def parser() -> argparse.ArgumentParser:
 
 def recipe() -> dict[str, Any]:
     """The settings of a default job that make its recipe."""
-    composed = compose.composed("config", ["+task=sst2"])
-    found = OmegaConf.to_container(OmegaConf.masked_copy(composed, [*GROUPS]))
-    assert isinstance(found, dict)
+    asked = job_config(compose.composed("config", ["+task=sst2"]))
+    found = asdict(decided(asked, MANY, None))
     del found["prune"]["ratio"]
-    return {str(group): values for group, values in found.items()}
+    return {group: found[group] for group in GROUPS} | {"rules": RULES}
 
 
 def check_frozen() -> None:

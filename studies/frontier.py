@@ -1,7 +1,7 @@
 """``python -m studies.frontier``: docs/frontier.png and the table, from results/frontier.csv.
 
 `python -m benchmarks.frontier` measures the rows. Speeds are relative to the fine-tuned MiniLM of
-the same run; with several tasks, scores are means and speeds geometric means.
+the same run; over several tasks they are geometric means.
 """
 
 from pathlib import Path
@@ -13,11 +13,13 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from skip_exp.report.tables import piped
+from studies.evidence import TITLES
 
 ROOT = Path(__file__).resolve().parents[1]
 ROWS, OUT = ROOT / "studies/results/frontier.csv", ROOT / "docs/frontier.png"
 REFERENCE = "MiniLM, fine-tuned"
 OURS = "ours"
+METRIC = {"cola": "Matthews"}
 APART = (  # not in the table
     *("tf-idf, logistic regression", "model2vec, fine-tuned", "MiniLM, fine-tuned, int8"),
     "MiniLM frozen, linear readout",
@@ -31,19 +33,22 @@ KINDS = {  # start of a method's name -> colour, marker, connected; they differ 
 
 
 def means(rows: pd.DataFrame) -> pd.DataFrame:
-    """Per method: score, size, and speed relative to REFERENCE."""
+    """Per method: the score on each task, MB, and speed relative to REFERENCE over its tasks."""
     runs = rows.pivot_table(index="method", columns=["task", "seed"], values="texts_per_s")
     speed = np.exp(np.log(runs / runs.loc[REFERENCE]).mean(axis=1))
-    found = rows.groupby("method")[["score", "mb", "texts_per_s"]].mean()
-    return found.assign(speed=speed).sort_values("speed")
+    scores = rows.pivot_table(index="method", columns="task", values="score", sort=False)
+    found = scores.assign(mb=rows.groupby("method")["mb"].mean(), speed=speed)
+    return found.sort_values("speed")
 
 
 def table(found: pd.DataFrame) -> list[list[str]]:
     """The dozen methods of docs/results.md; the others are in the picture."""
-    lines = [["method", "score", "speed", "texts/s", "MB"], ["---"] * 5]
+    tasks = [name for name in found if name not in ("mb", "speed")]
+    lines = [["method", "speed", *(TITLES.get(task, task) for task in tasks), "MB"]]
+    lines.append(["---"] * len(lines[0]))
     for method, row in found.drop(index=[*APART], errors="ignore").iterrows():
-        figures = f"{row.score:.1f}", f"{row.speed:.1f}x", f"{row.texts_per_s:,.0f}"
-        lines.append([str(method), *figures, f"{row.mb:.0f}"])
+        scores = ["-" if np.isnan(row[task]) else f"{row[task]:.1f}" for task in tasks]
+        lines.append([str(method), f"{row.speed:.1f}x", *scores, f"{row.mb:.0f}"])
     return lines
 
 
@@ -82,19 +87,20 @@ def draw(axes: Axes, found: pd.DataFrame) -> None:
 
 def main() -> None:
     rows = pd.read_csv(ROWS)
-    found = means(rows)
-    print(piped(table(found)))
+    print(piped(table(means(rows))))
     mpl.rcParams.update({"font.size": 13, "axes.spines.top": False, "axes.spines.right": False})
-    figure = Figure(figsize=(9, 5), layout="constrained")
-    axes = figure.subplots()
-    draw(axes, found)
-    axes.set_xscale("log")
-    ticks = (1, 2, 3, 5, 10, 30, 100)
-    axes.set_xticks(ticks, [f"{tick}x" for tick in ticks])
-    axes.minorticks_off()
-    axes.set_xlim(0.5, 140)
+    tasks = list(dict.fromkeys(rows.task))
+    figure = Figure(figsize=(9, 4.6 * len(tasks)), layout="constrained")
+    for axes, task in zip(figure.subplots(len(tasks), squeeze=False)[:, 0], tasks, strict=True):
+        part = rows[rows.task == task]
+        draw(axes, means(part).rename(columns={task: "score"}))
+        axes.set_xscale("log")
+        ticks = (1, 2, 3, 5, 10, 30, 100)
+        axes.set_xticks(ticks, [f"{tick}x" for tick in ticks])
+        axes.minorticks_off()
+        axes.set_xlim(0.5, 140)
+        axes.set_ylabel(f"{TITLES.get(task, task)}, {METRIC.get(task, 'accuracy')}")
     axes.set_xlabel(f"texts a second, relative to {REFERENCE} ({rows.processor.iloc[0]})")
-    axes.set_ylabel(f"score on {', '.join(sorted(set(rows.task)))}")
     figure.savefig(OUT, dpi=160)
 
 

@@ -91,8 +91,8 @@ def test_a_whole_job(done: Any) -> None:
     assert resolved.tune.train == "auto"
     assert stored["config"]["tune"]["train"] == "prompt_readout"  # as the rows decided
     asked: Any = OmegaConf.to_container(resolved)
-    for phase in ("tune", "retune"):
-        asked[phase] = stored["config"][phase]
+    for group in ("prompt", "tune", "retune"):
+        asked[group] = stored["config"][group]
     assert json.dumps(asked) == json.dumps(stored["config"])
 
 

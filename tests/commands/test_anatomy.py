@@ -7,7 +7,7 @@ import skip_exp
 from skip_exp import pipeline, results
 from skip_exp.commands.anatomy import main
 from skip_exp.errors import SkipError
-from skip_exp.neurons.measure import CONTROL, PARTS
+from skip_exp.neurons.measure import PARTS
 from tests.helpers.toy import save_toy, toy_job
 
 SMALL = ["--rows", "40", "--ratio", "0.5"]
@@ -28,8 +28,9 @@ def jobs(tmp_path_factory):
 def made(jobs):
     out = jobs / "out"
     out.mkdir()
-    about = {"task": "x", "backbone": "tiny", "seed": 1, "ratio": 0.5, "rows": [64] * 3}
-    swept = pd.DataFrame({**about, "kept": ["x", "y", CONTROL], "score": [0.875, 0.75, 0.5]})
+    about = {"task": "x", "backbone": "tiny", "seed": 1, "ratio": 0.5, "rows": [64] * 4}
+    owners = {"kept": ["x", "y"] * 2, "is_random": [False, False, True, True]}
+    swept = pd.DataFrame({**about, **owners, "score": [0.875, 0.75, 0.5, 0.5]})
     swept.to_csv(out / "transfer.csv", index=False)
     few = pd.concat([swept.assign(by="activation_gradient"), swept.assign(by="random", rows=0)])
     few.to_csv(out / "scarcity.csv", index=False)
@@ -80,10 +81,16 @@ def test_two_names_of_the_same_rows_share_their_neurons(made):
     assert jobs.loc[("x", 1, "x", 2), "overlap"] < 1
 
 
-def test_final_of_the_same_rows_scores_the_same_abroad(made):
+def test_final_of_the_same_rows_scores_the_same_abroad(jobs, made):
     table = pd.read_csv(made / "abroad.csv")
-    assert set(table["state"]) == {"dense", "pruned", "final"}
     assert set(zip(table["task"], table["on"], strict=True)) == {("x", "y"), ("y", "x")}
+    found = skip_exp.anatomy(jobs / "jobs", parts=["abroad"], rows=10**6)["abroad"]
+    scores = found.set_index(["task", "state", "ratio"])["score"]
+    for result in results.load(jobs / "jobs"):
+        if result["seed"] == 1:
+            for state in ("pruned", "final"):
+                score = scores[result["task"], state, result["ratio"]]
+                assert score == pytest.approx(result["metric"][state])
 
 
 def test_of_a_skill(jobs):
@@ -94,7 +101,10 @@ def test_of_a_skill(jobs):
 
 @pytest.mark.parametrize(
     "wrong",
-    [{"parts": ["nowhere"]}, {"methods": ["nothing"]}, {"ratio": 1.0}, {"rows": 0}],
+    [
+        *({"parts": ["nowhere"]}, {"methods": ["nothing"]}, {"ratio": 1.0}, {"rows": 0}),
+        {"ratio": 0.999},  # more than heads and units have
+    ],
 )
 def test_refusals(jobs, wrong):
     key, value = next(iter(wrong.items()))
@@ -118,7 +128,22 @@ def test_without_jobs_or_without_the_cache(jobs, tmp_path, capsys):
 
 def test_wandb_gets_tables_and_page(made, monkeypatch, jobs):
     monkeypatch.setenv("WANDB_MODE", "offline")
-    folders = [str(jobs / "jobs"), "--out", str(made), "--parts", "where", *SMALL]
+    folders = [str(jobs / "jobs"), "--out", str(made), "--parts", "where", "overlap", *SMALL]
     assert main([*folders, "--wandb", "project"]) == 0
     [run] = (made / "wandb").glob("offline-run-*")
     assert list(run.rglob("*.table.json")) and list(run.rglob("*.html"))
+
+
+def test_two_recipes_in_one_folder_are_refused(jobs, tmp_path, capsys):
+    toy = save_toy(tmp_path / "toy")
+    own = ["task.name=x", "seed=1", "attribution=magnitude"]
+    pipeline.run(toy_job(toy, tmp_path, "jobs/other", "prune.ratio=0.5", *own))
+    assert main([str(jobs / "jobs"), str(tmp_path / "jobs"), "--out", str(tmp_path / "out")]) == 1
+    assert "other/result.json" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("content", ["", "task,seed\nx,1\n"])
+def test_a_bad_table_of_a_sweep_is_refused_before_any_work(tmp_path, content, capsys):
+    (tmp_path / "transfer.csv").write_text(content)
+    assert main([str(tmp_path / "jobs"), "--out", str(tmp_path)]) == 1
+    assert "transfer.csv" in capsys.readouterr().err

@@ -2,17 +2,19 @@ import shutil
 import signal
 import sys
 import time
+from dataclasses import asdict
 from functools import cache
 from itertools import product
 from types import SimpleNamespace
 
 import pytest
 import yaml
-from omegaconf import OmegaConf
 
 from skip_exp.cache.versions import job_code
 from skip_exp.commands import table2
 from skip_exp.config import schema
+from skip_exp.config.decide import decided
+from skip_exp.config.together import job_config
 from skip_exp.errors import SkipError
 from skip_exp.report import frame
 from skip_exp.report import grid as grids
@@ -61,7 +63,8 @@ def grid(source="local"):
 
 def answer(job, overrides=(), **fields):
     given = (f"+task={job.task}", "backbone=minilm", *(overrides or ["data.source=local"]))
-    config = OmegaConf.to_container(grids.composed("table2_offline", given))
+    asked = job_config(grids.composed("table2_offline", given))
+    config = asdict(decided(asked, rows=2000, start=None))  # as a job writes it
     given = {"config": config, "versions": {"code": job_code()}} | fields
     return result(job.task, job.backbone, job.ratio, job.seed, **given)
 
@@ -109,7 +112,7 @@ def test_grid_of_a_sweep(small):
     points = [list(job) for job in product(["sst2", "rte"], ["minilm"], [0.3, 0.5], [1, 2])]
     assert found.jobs.to_numpy().tolist() == points
     assert found.heads == {"sst2": "sst2 (accuracy)", "rte": "rte (accuracy)"}
-    settings = found.settings["sst2", "minilm"]
+    settings = found.settings["sst2", "minilm"][0]
     assert (settings["attribution"], settings["tune.epochs"]) == ("activation_gradient", "2")
     overrides = ["trainer=cpu", "data.source=hub"]
     assert found.command[-4:] == ["--config-name", "table2_offline", *overrides]

@@ -114,9 +114,6 @@ def tiny_model(
     backbone = family.prepare(tiny_backbone(kind, seed, vocab))
     ids = torch.randint(12, VOCAB, (length,), generator=torch.Generator().manual_seed(seed))
     soft = prompt_class(prompt).build(backbone, family, length, ids, decoder)
-    with torch.no_grad():  # as if trained: its values start at zero
-        for values in getattr(soft, "values", ()):
-            values.normal_()
     torch.manual_seed(seed + 1)
     head = tiny_readout(kind, readout, labels)
     if readout == "head":

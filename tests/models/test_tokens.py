@@ -88,13 +88,14 @@ def test_words_of_equal_or_of_no_tokens(words: Any, given: tuple[str, ...], refu
 
 
 @pytest.mark.parametrize("kind", ["bert", "t5"])
-def test_a_new_prefix_only_takes_attention_away(kind: str) -> None:
+def test_a_silent_prefix_only_takes_attention_away(kind: str) -> None:
     """Its keys are those of real tokens, its values zero."""
     family = FAMILIES[kind]
     backbone = family.prepare(tiny_backbone(kind))
-    found = PrefixPrompt.build(backbone, family, 3, torch.tensor([20, 21, 22]))
-    assert all(bool(keys.any()) for keys in found.keys)
+    ids = torch.tensor([20, 21, 22])
+    loud, found = (PrefixPrompt.build(backbone, family, 3, ids) for _ in range(2))
+    found.silence()
+    for ours, theirs in zip(found.keys, loud.keys, strict=True):
+        assert torch.equal(ours, theirs) and bool(ours.any())
     assert not any(bool(values.any()) for values in found.values)
-    blocks = [b for b in family.blocks(backbone) if b.name in found.names]
-    dims = [(3, b.attention.heads, b.attention.vo_dim) for b in blocks]
-    assert [tuple(values.shape) for values in found.values] == dims
+    assert all(bool(values.any()) for values in loud.values)

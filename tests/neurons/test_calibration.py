@@ -28,7 +28,10 @@ def test_a_model_that_is_as_sure_as_right_has_no_error():
     assert error(torch.stack([1 - p, p], -1), labels) < 0.01
 
 
-def test_certainty_stays_in_the_last_bin():
-    found = probabilities(tensor([[100.0, -100.0]]))
-    assert reliability(found, tensor([0]))["bin"].tolist() == [9]
-    assert error(found, tensor([0])) == 0
+def test_certainty_is_in_the_last_bin_of_both():
+    found = probabilities(tensor([[100.0, -100.0], [2.44, 0.0]]))  # 1.0 and 0.92
+    labels = tensor([1, 0])  # wrong, and right
+    diagram = reliability(found, labels)
+    assert diagram["bin"].tolist() == [9] and diagram["rows"].tolist() == [2]
+    off = abs(diagram["confidence"][0] - diagram["accuracy"][0])
+    assert error(found, labels) == pytest.approx(off, abs=1e-5)

@@ -28,10 +28,10 @@ def table(monkeypatch, jobs, part, *more):
 @pytest.mark.slow
 def test_transfer_has_every_pair_and_the_control_once(jobs, monkeypatch):
     found = table(monkeypatch, jobs, "transfer", "--rows", "40")
-    owners = ["x", "y", anatomy.CONTROL]
-    assert found[["task", "kept"]].to_numpy().tolist() == [[t, k] for t in "xy" for k in owners]
-    scores = found.set_index(["task", "kept"])["score"]
-    assert scores["x", "x"] == scores["x", "y"]  # the same rows: the same neurons
+    keys = [[task, kept, random] for task in "xy" for kept in "xy" for random in (False, True)]
+    assert found[["task", "kept", "is_random"]].to_numpy().tolist() == keys
+    scores = found.set_index(["task", "kept", "is_random"])["score"]
+    assert scores["x", "x", False] == scores["x", "y", False]  # the same rows: the same neurons
     pd.testing.assert_frame_equal(table(monkeypatch, jobs, "transfer", "--rows", "40"), found)
 
 

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pandas as pd
 
-from skip_exp.config.schema import conf_dir
 from skip_exp.errors import SkipError
 from skip_exp.neurons.measure import PARTS, Options, measured
+from skip_exp.neurons.subjects import methods as known_methods
 from skip_exp.neurons.subjects import opened
 from skip_exp.skill.load import Skill
 
@@ -26,10 +26,11 @@ def anatomy(
 
     Example:
         >>> found = skip_exp.anatomy("outputs/2026-11-28")
-        >>> found["causal"].pivot(index="cut", columns="task", values="harm")
+        >>> found["causal"].pivot_table("harm", index="cut", columns="task")
 
     Scores are fractions on the selection slice; ``calibration`` and ``abroad`` are of the
-    validation split. The jobs' dense models are read from the stage cache.
+    validation split. The jobs' dense models are read from the stage cache. A folder has the jobs of
+    one recipe: of a task, backbone and seed all jobs but those of other ratios are refused.
 
     Args:
         jobs: a skill of a job, a folder of jobs, or several folders.
@@ -50,13 +51,18 @@ def anatomy(
             raise SkipError("anatomy: this skill has no folder: give the folder of its job")
         jobs = jobs.folder.parent
     _check("parts", parts, PARTS)
-    _check("methods", methods, sorted(f.stem for f in (conf_dir() / "attribution").glob("*.yaml")))
+    _check("methods", methods, known_methods())
     if not 0 < ratio < 1:
         raise SkipError(f"ratio={ratio}: must be between 0 and 1")
     if rows < 1:
         raise SkipError(f"rows={rows}: must be at least 1")
     folders = [jobs] if isinstance(jobs, str | Path) else list(jobs)
-    return measured(list(opened(folders, rows)), Options(ratio, methods), parts)
+    subjects = list(opened(folders, rows))
+    for subject in subjects:
+        if ratio > subject.most and not {"overlap", "causal"}.isdisjoint(parts):
+            name = f"{subject.task}, {subject.backbone}"
+            raise SkipError(f"ratio={ratio}: must be at most {subject.most:.2f} for {name}")
+    return measured(subjects, Options(ratio, methods), parts)
 
 
 def _check(key: str, given: Sequence[str], known: Iterable[str]) -> None:

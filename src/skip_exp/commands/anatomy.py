@@ -13,19 +13,23 @@ models are read from the stage cache. Where DIR has a transfer.csv or scarcity.c
 studies/), the page shows them, too.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import pandas as pd
 
 from skip_exp.api.anatomy import ROWS, anatomy
 from skip_exp.commands.line import one_line_errors, parser
+from skip_exp.errors import SkipError, first_line
 from skip_exp.neurons.measure import PARTS
 from skip_exp.report.anatomy import page
 from skip_exp.report.tables import save
 from skip_exp.utils import console
 
-SWEPT = ("transfer", "scarcity")  # tables that need training
+SWEPT = {  # tables that need training -> their columns
+    "transfer": ("task", "backbone", "seed", "kept", "is_random", "ratio", "rows", "score"),
+    "scarcity": ("task", "backbone", "seed", "by", "ratio", "rows", "score"),
+}
 
 
 @one_line_errors(1)
@@ -40,6 +44,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     line.add_argument("--rows", type=int, default=ROWS, help="that a score is of, at most")
     line.add_argument("--wandb", metavar="PROJECT", help="log tables and page as a run, too")
     options = line.parse_args(arguments)
+    swept = read_swept(options.out)
     console.quiet_lightning()
     with console.shown():
         tables = anatomy(
@@ -49,25 +54,33 @@ def main(arguments: Sequence[str] | None = None) -> int:
             parts=options.parts,
             rows=options.rows,
         )
-    write(tables, options.ratio, options.folders, options.out)
+    texts = {
+        options.out / f"{name}.csv": table.to_csv(index=False, lineterminator="\n")
+        for name, table in tables.items()
+        if len(table)
+    }
+    save(texts)
+    html = options.out / "anatomy.html"
+    save({html: page({**tables, **swept}, options.ratio, options.folders)})
+    print(f"written: {html} and {', '.join(path.name for path in texts)}")
     if options.wandb:
         # Importing wandb takes a third of a second.
         from skip_exp.logger.anatomy import log_tables
 
-        log_tables(options.wandb, tables, options.out / "anatomy.html")
+        log_tables(options.wandb, tables, html)
     return 0
 
 
-def write(
-    tables: Mapping[str, pd.DataFrame], ratio: float, folders: Sequence[str], out: Path
-) -> None:
-    """Write a CSV file per table, and ``anatomy.html``. Raises SkipError."""
-    swept = {name: out / f"{name}.csv" for name in SWEPT}
-    read = {name: pd.read_csv(path) for name, path in swept.items() if path.is_file()}
-    texts = {
-        out / f"{name}.csv": table.to_csv(index=False, lineterminator="\n")
-        for name, table in tables.items()
-        if len(table)
-    }
-    save({**texts, out / "anatomy.html": page({**tables, **read}, ratio, folders)})
-    print(f"written: {out}/anatomy.html and {', '.join(path.name for path in texts)}")
+def read_swept(out: Path) -> dict[str, pd.DataFrame]:
+    """The tables that need training, where ``out`` has them. Raises SkipError."""
+    found = {}
+    for name, columns in SWEPT.items():
+        if (file := out / f"{name}.csv").is_file():
+            try:
+                table = pd.read_csv(file)
+            except (OSError, ValueError) as error:
+                raise SkipError(f"{file}: cannot be read: {first_line(error)}") from error
+            if missing := set(columns) - set(table):
+                raise SkipError(f"{file}: has no column {', '.join(sorted(missing))}")
+            found[name] = table
+    return found

@@ -29,7 +29,6 @@ OWN = TRAIN[3:]  # these train weights of the backbone, so the model needs a cop
 BASELINES = ("bias", "full")  # `tune.train` of models that are never pruned
 ACCELERATORS = ("auto", "cpu", "gpu", "cuda")
 PRECISIONS = ("auto", "32-true", "bf16-mixed", "16-mixed")
-LONG, SHORT = 16, 4  # prompt tokens: of a prompt alone, and beside low-rank updates
 
 
 @dataclass
@@ -72,17 +71,21 @@ def backbone_label(name: str, layers: int | None) -> str:
 class PromptConfig:
     kind: str = key(MISSING, "input, prefix, none (baselines), or a custom module.Class.")
     length: int | None = key(
-        None, "Number of prompt tokens; null: 4 with low-rank updates in tune, else 16."
+        None,
+        "Number of prompt tokens; null: 4 with low-rank updates in tune, else 16, or as many as "
+        "the start has.",
     )
-    init: str = key(
-        "vocab",
-        "Tokens that it starts from: vocab (of train rows) or text (label names); of a prefix the "
-        "keys, values start at zero.",
+    init: str | None = key(
+        None,
+        "Tokens that it starts from: vocab (of train rows), text (label names), or silent (vocab, "
+        "and the values of a prefix are zero); null: silent with low-rank updates in tune, else "
+        "vocab.",
     )
     decoder: bool = key(False, "Give T5's decoder a prefix as well.")
 
     def __post_init__(self) -> None:
-        one_of("prompt.init", self.init, ("vocab", "text"))
+        if self.init is not None:
+            one_of("prompt.init", self.init, ("vocab", "text", "silent"))
         if self.length is not None:
             positive("prompt", self, length=1000)
         if not unset(self):
@@ -90,8 +93,9 @@ class PromptConfig:
 
     @property
     def tokens(self) -> int:
-        """The number of tokens; until it is decided, the largest one that it may be."""
-        return self.length or LONG
+        """The number of tokens, of a job that has decided it."""
+        assert self.length is not None, "see config.decide"
+        return self.length
 
 
 @dataclass

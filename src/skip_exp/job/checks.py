@@ -18,7 +18,8 @@ MANY = 200  # decoder positions per text; at 1,232 a batch of 32 takes 12 GB
 def check(cfg: Config, backbone: Backbone) -> None:
     """Refuse what ``backbone`` cannot do, before any work. Raises SkipError."""
     task, readout = cfg.task, readout_class(backbone.readout)
-    _check_length(cfg, backbone, readout.added)
+    if cfg.prompt.length is not None:
+        check_length(cfg, backbone)
     words = tuple(task.words)  # the readout refuses unsuitable ones
     pooling = cfg.backbone.pooling
     built = readout.build(backbone.model, backbone.tokenizer, task.num_labels, words, pooling)
@@ -47,11 +48,13 @@ def _check_classes(labels: list[str], classes: dict[Any, str]) -> None:
         raise ConfigError("task.labels", labels, why)
 
 
-def _check_length(cfg: Config, backbone: Backbone, added: int) -> None:
+def check_length(cfg: Config, backbone: Backbone) -> None:
+    """Refuse a prompt and texts that have no room beside each other. Raises ConfigError."""
     limit, prompt = backbone.max_positions, cfg.prompt
     if limit is None:
         return
-    # A prefix starts from the keys and values that the backbone computes for as many tokens.
+    added = readout_class(backbone.readout).added
+    # A prefix starts from the keys that the backbone computes for as many tokens.
     if prompt.kind == "prefix" and prompt.tokens > limit:
         why = f"must be at most {limit}, the positions of {backbone.name}"
         raise ConfigError("prompt.length", prompt.tokens, why)

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from skip_exp.cache.versions import PIPELINE, code_version, digest
+from skip_exp.config.decide import RULES
 from skip_exp.config.prune import AUTO
 from skip_exp.config.schema import Config, TrainConfig
 from skip_exp.data.files import embedded_files, local_files
@@ -94,6 +95,7 @@ def job_id(cfg: Config, content: Content, precision: str) -> str:
     del settings["task"]["start"], settings["data"]["unlabelled"]
     identity = {
         "settings": settings,
+        "rules": RULES,
         "content": asdict(content),
         "precision": precision,
         "code": code_version(PIPELINE, *own_modules(*_parts(cfg))),

@@ -108,7 +108,7 @@ class Job:
         seed = self.seed("init")
         L.seed_everything(seed, verbose=False)
         ids = start_ids(
-            prompt.init,
+            prompt.init or "",
             b.tokenizer,
             prompt.tokens,
             seed,
@@ -118,6 +118,8 @@ class Job:
         soft = prompt_class(prompt.kind).build(
             b.model, b.family, prompt.tokens, ids, prompt.decoder
         )
+        if prompt.init == "silent":
+            soft.silence()
         readout = readout_class(b.readout).build(
             b.model, b.tokenizer, task.num_labels, tuple(task.words), self.cfg.backbone.pooling
         )

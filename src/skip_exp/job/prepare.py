@@ -2,17 +2,18 @@
 
 import inspect
 import logging
-from collections.abc import Callable, Mapping
-from dataclasses import asdict, replace
+from collections.abc import Callable
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 from skip_exp.cache.store import StageCache
 from skip_exp.cache.versions import code_version, digest
+from skip_exp.config.decide import decided
 from skip_exp.config.named import named
 from skip_exp.config.prune import AUTO
-from skip_exp.config.schema import LONG, SHORT, AttributionConfig, Config, TrainConfig
+from skip_exp.config.schema import AttributionConfig, Config
 from skip_exp.data.encode import EncodedTask, draw_rows, encode, with_unlabelled
 from skip_exp.data.files import embedded_files
 from skip_exp.data.sources import load_task, local_stamp
@@ -34,13 +35,6 @@ from skip_exp.training.trainer import usable
 from skip_exp.utils.files import content
 
 log = logging.getLogger(__name__)
-T = TypeVar("T", bound=TrainConfig)
-
-MANY = 1000  # train rows from which on low-rank updates pay in tune
-FEW: dict[str, dict[str, Any]] = {  # the settings of experiment=prompt
-    "tune": {"train": "prompt_readout", "dropout": False},
-    "retune": {"lr": 1e-2, "bias_lr": 3e-3, "copies": 0, "budget": 1.2},
-}
 
 
 def prepare(cfg: Config) -> Job:
@@ -68,7 +62,10 @@ def prepare(cfg: Config) -> Job:
             "%s: rows of %s STAND IN for the task's own: no score is one of the task",
             *(cfg.task.name, data.source),
         )
-    asked, cfg = cfg, decided(cfg, len(data.train), start)
+    asked, cfg = cfg, decided(cfg, len(data.train), start.length if start else None)
+    if asked.tune.train == AUTO and cfg.tune.train != "lora":
+        log.info("tune: %d train rows are few: the settings of experiment=prompt", len(data.train))
+    checks.check_length(cfg, backbone)
     keys = _keys(cfg, data, backbone, trainer.precision, start)
     rows = local.data if data.source.startswith("local:") else None
     if data.source.startswith("embedded:"):
@@ -90,35 +87,6 @@ def prepare(cfg: Config) -> Job:
         start=start,
         job_id=job_id(asked, read, trainer.precision),
     )
-
-
-def decided(cfg: Config, rows: int, start: Start | None) -> Config:
-    """The configuration with ``tune.train=auto`` and the length of the prompt decided.
-
-    On a few hundred rows low-rank updates overfit, and the pruned model learns from that teacher.
-    There everything in FEW that has its default value gets another one. Beside low-rank updates a
-    long prompt costs accuracy, most on short texts, so it is short.
-    """
-    if cfg.tune.train == AUTO:
-        cfg = _trained(cfg, rows, start)
-    if cfg.prompt.length is not None:
-        return cfg
-    length = SHORT if cfg.tune.train == "lora" else LONG
-    return replace(cfg, prompt=replace(cfg.prompt, length=start.length if start else length))
-
-
-def _trained(cfg: Config, rows: int, start: Start | None) -> Config:
-    if start is not None or cfg.prompt.kind == "none" or rows >= MANY:
-        return replace(cfg, tune=replace(cfg.tune, train="lora"))
-    log.info("tune: %d train rows are few: the settings of experiment=prompt", rows)
-    tune, retune = _of_few(cfg.tune, FEW["tune"]), _of_few(cfg.retune, FEW["retune"])
-    return replace(cfg, tune=tune, retune=retune)
-
-
-def _of_few(settings: T, few: Mapping[str, Any]) -> T:
-    usual = type(settings)()
-    same = {key: few[key] for key in few if getattr(settings, key) == getattr(usual, key)}
-    return replace(settings, **same)
 
 
 def _keys(

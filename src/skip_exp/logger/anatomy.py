@@ -20,7 +20,8 @@ def log_tables(project: str, tables: Mapping[str, pd.DataFrame], page: Path) -> 
         SkipError: W&B refuses.
     """
     os.environ.setdefault("WANDB_SILENT", "true")
-    found = {f"anatomy/{name}": wandb.Table(dataframe=t) for name, t in tables.items() if len(t)}
+    plain = {name: t.astype(object).where(t.notna(), None) for name, t in tables.items() if len(t)}
+    found = {f"anatomy/{name}": wandb.Table(dataframe=t) for name, t in plain.items()}
     settings = wandb.Settings(silent=True, console="off", init_timeout=runs.WAIT)
     try:
         with wandb.init(

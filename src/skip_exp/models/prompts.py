@@ -59,6 +59,9 @@ class SoftPrompt(nn.Module):
         """Number of virtual tokens at the encoder's input."""
         return self.length if self.at_input else 0
 
+    def silence(self) -> None:
+        """Start with as little effect as there can be (``prompt.init=silent``), in place."""
+
     def embed(self, embeds: Tensor) -> Tensor:
         """Map word embeddings [B, T, H] of the texts to [B, input_length + T, H]."""
         return embeds
@@ -109,9 +112,8 @@ class InputPrompt(SoftPrompt):
 class PrefixPrompt(SoftPrompt):
     """Virtual keys and values [length, heads, dims], one pair per self-attention in ``names``.
 
-    Keys start from those that the backbone computes for real tokens: Li & Liang (2021) found such a
-    start far better than a random one. Values start at zero (as the gates of LLaMA-Adapter, Zhang
-    et al. 2023): those of real tokens would disturb what the backbone does, most in short texts.
+    They start from the keys and values that the backbone computes for real tokens. Li & Liang
+    (2021) found such a start far better than a random one.
     """
 
     def __init__(self, names: list[Sublayer], keys: list[Tensor], values: list[Tensor]) -> None:
@@ -135,18 +137,23 @@ class PrefixPrompt(SoftPrompt):
             for b in family.blocks(model)
             if isinstance(b, AttentionBlock) and b.name.part == "self" and b.name.stack in stacks
         ]
-        heads = [(length, b.attention.heads) for b in blocks]
-        values = [torch.zeros(*n, b.attention.vo_dim) for n, b in zip(heads, blocks, strict=True)]
         if ids is None:
-            keys = [torch.zeros(*n, b.attention.qk_dim) for n, b in zip(heads, blocks, strict=True)]
+            sizes = [(length, b.attention.heads, b.attention.qk_dim) for b in blocks]
+            keys, values = ([torch.zeros(size) for size in sizes] for _ in range(2))
         else:
             words = model.get_input_embeddings().weight.detach()
-            keys = _keys(model, family, blocks, words[ids])
+            keys, values = _activations(model, family, blocks, words[ids])
         return cls([b.name for b in blocks], keys, values)
 
     @property
     def length(self) -> int:
         return self.keys[0].shape[0]
+
+    @torch.no_grad()
+    def silence(self) -> None:
+        """Set the values to zero: the prefix only takes attention from the text."""
+        for values in self.values:
+            values.zero_()
 
     def install(self, blocks: dict[str, AttentionBlock]) -> None:
         pairs = dict(zip(self.names, zip(self.keys, self.values, strict=True), strict=True))
@@ -170,10 +177,10 @@ def cut_heads(x: Tensor, keep: Keep, block: Sublayer, kind: str) -> Tensor:
 
 
 @torch.no_grad()
-def _keys(
+def _activations(
     model: HFModel, family: Family, blocks: list[AttentionBlock], embeds: Tensor
-) -> list[Tensor]:
-    """Keys [length, heads, dim] that ``blocks`` compute for ``embeds`` [length, H]."""
+) -> list[list[Tensor]]:
+    """Keys and values [length, heads, dim] that ``blocks`` compute for ``embeds`` [length, H]."""
     projected: dict[nn.Linear, Tensor] = {}
 
     def store(linear: nn.Linear, _inputs: Any, out: Tensor) -> None:
@@ -181,13 +188,16 @@ def _keys(
 
     for block in blocks:
         block.attention.prefix = None
-    linears = [block.attention.projections()[1] for block in blocks]
-    with hooked(key.register_forward_hook(store) for key in linears):
+    linears = [block.attention.projections() for block in blocks]
+    with hooked(x.register_forward_hook(store) for _, key, value in linears for x in (key, value)):
         hidden = family.encode(model, embeds[None], None, None)
         if any(b.name.stack == "decoder" for b in blocks):
             family.decode(model, embeds[None], None, hidden, None)
     heads = [block.attention.heads for block in blocks]
-    return [projected[x].unflatten(1, (n, -1)) for x, n in zip(linears, heads, strict=True)]
+    return [
+        [projected[x[i]].unflatten(1, (n, -1)) for x, n in zip(linears, heads, strict=True)]
+        for i in (1, 2)
+    ]
 
 
 PROMPTS: dict[str, type[SoftPrompt]] = {
@@ -220,8 +230,9 @@ def start_ids(
     Args:
         init: ``vocab`` draws different tokens of the task's train rows in proportion to their
             counts, so that no virtual token starts from an embedding that was never trained;
-            ``text`` takes the tokens of ``text``. Both repeat if there are fewer than ``length``.
-        counts: returns the occurrences by token id; called for ``vocab`` only.
+            so does ``silent``; ``text`` takes the tokens of ``text``. All repeat if there are fewer
+            than ``length``.
+        counts: returns the occurrences by token id; not called for ``text``.
     """
     if init == "text":
         ids = tokenizer(text, add_special_tokens=False)["input_ids"]

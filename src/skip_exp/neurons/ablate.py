@@ -26,7 +26,7 @@ def reverse(relevance: Relevance) -> Relevance:
 
 @torch.no_grad()
 def means(model: SoftPromptModel, batches: Iterable[Batch]) -> Means:
-    """The mean activation of every neuron over the real positions of the texts.
+    """The mean activation of every neuron over the real positions, those of a prompt too.
 
     Example:
         >>> means(model, batches)["encoder.0.ffn"].shape

@@ -33,7 +33,7 @@ def overlap(a: Keep, b: Keep, sizes: Sizes) -> float:
         sizes: of every site in both of them.
 
     Returns:
-        At most 1; nan where nothing was chosen: both sets are all or nothing in every site.
+        At most 1; nan where nothing was chosen: one of the sets is all or nothing in every site.
     """
     beyond = most = 0.0
     for site in a.keys() & b.keys():

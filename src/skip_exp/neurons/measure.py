@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from skip_exp import results
 from skip_exp.models.sites import Keep, Relevance, Site
 from skip_exp.models.soft_prompt import SoftPromptModel
 from skip_exp.neurons import calibration
@@ -22,10 +21,11 @@ from skip_exp.skill.load import Skill
 
 log = logging.getLogger(__name__)
 
-FRACTIONS = (0.1, 0.2, 0.3, 0.5, 0.7, 0.9)  # of the block parameters, of an ablation curve
+FRACTIONS = (0.1, 0.2, 0.3, 0.5, 0.7, 0.9)  # of the block parameters: what a curve removes
 FIRST = ("least", "most")  # relevant, which goes first
 CONTROL = "random, as many a layer"
 DRAWS = 3  # of a random control of the causal matrix
+SAY_NOTHING = {"false", "true", "no", "yes", "0", "1"}  # labels that any task may have
 SAMPLES = (32, 64, 128, 512, 1024)  # train rows of an attribution
 
 
@@ -44,7 +44,7 @@ class Options:
     samples: Sequence[int] = field(default=SAMPLES)
 
     def every(self, subject: Subject) -> list[str]:
-        """The methods of a subject, its own first; a control has no curve of its own."""
+        """The methods of a subject, its own first."""
         return list(dict.fromkeys([subject.method, *self.methods]))
 
 
@@ -52,7 +52,7 @@ def where(subjects: Sequence[Subject], _: Options) -> pd.DataFrame:
     """``kept`` of ``of`` neurons by task, seed, ratio, kind and layer, of the finished jobs."""
     rows = []
     for subject in subjects:
-        for result in results.load(subject.paths):
+        for result in subject.results:
             for name, (kept, of) in result["keep_sizes"].items():
                 site = Site(name)
                 place = {"ratio": result["ratio"], "kind": site.like, "layer": site.sublayer.layer}
@@ -77,16 +77,15 @@ def _curves(subject: Subject, options: Options) -> Iterator[dict[str, Any]]:
         for answer, said in answers.items():
             about = {**subject.about, "by": by, "first": first, "answer": answer}
             yield {**about, "removed": 0.0, "score": dense}
-            for removed, keep in keeps:
-                score = subject.score(without(subject.dense, keep, said))
-                yield {**about, "removed": removed, "score": score}
+            for keep in keeps:
+                smaller = without(subject.dense, keep, said)
+                removed = round(1 - _cost(smaller) / _cost(subject.dense), 4)
+                yield {**about, "removed": removed, "score": subject.score(smaller)}
         log.info("ablation: %s, seed %d, by %s, %s first", subject.task, subject.seed, by, first)
 
 
-def _orders(
-    subject: Subject, options: Options
-) -> Iterator[tuple[str, str, list[tuple[float, Keep]]]]:
-    """(method, which goes first, [(fraction removed, what stays)])."""
+def _orders(subject: Subject, options: Options) -> Iterator[tuple[str, str, list[Keep]]]:
+    """(method, which goes first, what stays at each of FRACTIONS)."""
     for by in options.every(subject):
         relevance = subject.relevance_by(by)
         for first in FIRST:
@@ -94,19 +93,24 @@ def _orders(
             yield by, first, keeps
             if by == subject.method:
                 seed = subject.seed
-                control = [(part, drawn(keep, subject.sizes, seed)) for part, keep in keeps]
-                yield CONTROL, first, control
+                yield CONTROL, first, [drawn(keep, subject.sizes, seed) for keep in keeps]
 
 
-def _keeps(subject: Subject, relevance: Relevance) -> list[tuple[float, Keep]]:
-    return [(part, subject.keep(part, relevance)) for part in FRACTIONS]
+def _keeps(subject: Subject, relevance: Relevance) -> list[Keep]:
+    parts = [part for part in FRACTIONS if part <= subject.most]
+    return [subject.keep(part, relevance) for part in parts]
+
+
+def _cost(model: SoftPromptModel) -> int:
+    """Block parameters."""
+    return sum(shape.parameters for shape in model.shapes())
 
 
 def areas(curves: pd.DataFrame) -> pd.DataFrame:
     """The area between the curves of both orders, least minus most relevant first, as ``area``.
 
-    A choice that says nothing has 0. Both curves end at the last of FRACTIONS, over which the area
-    is averaged, so it is in units of the score.
+    A choice that says nothing has 0. The area is divided by the width of the curves, so it is in
+    units of the score.
     """
     keys = ["task", "backbone", "seed", "by", "answer"]
     rows = []
@@ -211,15 +215,17 @@ def abroad(subjects: Sequence[Subject], _: Options) -> pd.DataFrame:
 
 
 def _is_alike(a: Subject, b: Subject) -> bool:
+    """Whether two tasks ask the same: their labels say what about, and are the same."""
     ours, theirs = a.job.data.spec, b.job.data.spec
     same = (a.backbone, a.seed) == (b.backbone, b.seed)
-    return same and ours.labels == theirs.labels and len(ours.text) == len(theirs.text)
+    says = not {label.lower() for label in ours.labels} & SAY_NOTHING
+    return same and says and ours.labels == theirs.labels and len(ours.text) == len(theirs.text)
 
 
 def _states(subject: Subject) -> Iterator[tuple[str, float, SoftPromptModel]]:
     """dense once, then pruned and final of every finished ratio."""
     yield "dense", 0.0, subject.dense
-    for result in results.load(subject.paths):
+    for result in subject.results:
         ratio, skill = result["ratio"], Skill.load(Path(result["path"]).parent / result["skill"])
         if ratio:
             yield "pruned", ratio, cut(subject.dense, skill.keep)

@@ -2,7 +2,7 @@
 
 import json
 import logging
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -19,13 +19,12 @@ from torch import Tensor
 from skip_exp import results
 from skip_exp.cache.store import Entry, read_entry
 from skip_exp.cache.versions import digest
-from skip_exp.config.compose import composed
-from skip_exp.config.schema import AttributionConfig, Config, typed
+from skip_exp.config.schema import AttributionConfig, Config, conf_dir, typed
 from skip_exp.config.together import job_config
 from skip_exp.data.batches import Batch, Row
 from skip_exp.data.metrics import build_metrics
 from skip_exp.data.module import TextDataModule
-from skip_exp.errors import SkipError
+from skip_exp.errors import SkipError, first_line
 from skip_exp.job.job import Job
 from skip_exp.job.prepare import method_of, prepare
 from skip_exp.models.sites import Keep, Relevance, site_sizes
@@ -33,12 +32,14 @@ from skip_exp.models.soft_prompt import SoftPromptModel, load_trainable
 from skip_exp.neurons.ablate import Means, means
 from skip_exp.neurons.choice import Sizes
 from skip_exp.phases.attribute import calibration, relevance_of
-from skip_exp.pruning.allocate import allocate
+from skip_exp.pruning import allocate
 from skip_exp.utils import bars
 
 log = logging.getLogger(__name__)
 
 BATCH = 64
+STAND_IN = " *stand-in*"  # after the name of a task whose rows are another's
+FAR = 0.02  # from its result: the score of a dense model that is another one
 
 
 @dataclass(frozen=True)
@@ -48,18 +49,18 @@ class Subject:
     Attributes:
         job: one of the jobs.
         dense: its tuned model, uncut.
-        paths: the finished results, of every ratio.
+        results: the finished jobs', by ratio.
         limit: rows that are scored, at most.
     """
 
     job: Job
     dense: SoftPromptModel
-    paths: tuple[Path, ...]
+    results: tuple[Mapping[str, Any], ...]
     limit: int
 
     @property
     def task(self) -> str:
-        return self.job.cfg.task.name
+        return self.job.cfg.task.name + STAND_IN * self.job.data.is_sample
 
     @property
     def backbone(self) -> str:
@@ -74,29 +75,40 @@ class Subject:
         """What every row about it starts with."""
         return {"task": self.task, "backbone": self.backbone, "seed": self.seed}
 
-    @property
+    @cached_property
     def method(self) -> str:
-        """The name of the jobs' own attribution."""
-        return self.job.cfg.attribution.name
+        """The jobs' own attribution: a choice of ``conf/attribution``, or the method's name."""
+        own = self.job.cfg.attribution
+        for name in methods():
+            choice = settings_of(name)
+            if (choice._target_, choice.options) == (own._target_, own.options):
+                return name
+        return f"{own.name}, own options"
 
     @cached_property
     def sizes(self) -> Sizes:
         return site_sizes(self.dense.shapes())
 
+    @property
+    def most(self) -> float:
+        """The largest ratio that the jobs' sites can reach."""
+        return allocate.most(self.dense.shapes(), self.job.cfg.prune.sites)
+
     @cached_property
     def relevance(self) -> Relevance:
-        """By the jobs' own method, from the cache where it is there."""
-        job = self.job
-        return job.stage("attribute", lambda: Entry(relevance_of(job, self.dense))).tensors
+        """By the jobs' own method."""
+        return relevance_of(self.job, self.dense)
 
     def relevance_by(self, method: str | None = None, samples: int | None = None) -> Relevance:
-        """By a choice of ``conf/attribution``, or from another number of train rows."""
+        """By a choice of ``conf/attribution``, or from another number of train rows.
+
+        Another method reads as many rows as the jobs' own.
+        """
         if method in (None, self.method) and samples is None:
             return self.relevance
-        settings = self.job.cfg.attribution
-        if method is not None:
-            settings = _settings(method, settings.samples)
-        settings = replace(settings, samples=samples or settings.samples)
+        own = self.job.cfg.attribution
+        settings = own if method in (None, self.method) else settings_of(str(method))
+        settings = replace(settings, samples=samples or own.samples)
         scores = method_of(settings, self.job.seed("attribute"))
         cfg = replace(self.job.cfg, attribution=settings)
         return relevance_of(replace(self.job, cfg=cfg, method=scores), self.dense)
@@ -104,13 +116,12 @@ class Subject:
     @cached_property
     def means(self) -> Means:
         """Every neuron's mean activation over the train rows that attribution reads."""
-        device = next(self.dense.parameters()).device
-        return means(self.dense, calibration(self.job, device))
+        return means(self.dense, calibration(self.job, torch.device("cpu")))
 
     def keep(self, ratio: float, relevance: Relevance | None = None) -> Keep:
         """What stays where ``ratio`` of the block parameters goes, least relevant first."""
         prune, relevance = self.job.cfg.prune, relevance or self.relevance
-        return allocate(
+        return allocate.allocate(
             relevance,
             self.dense.shapes(),
             ratio=ratio,
@@ -126,16 +137,13 @@ class Subject:
         return [every[i] for i in drawn]
 
     def logits(self, model: SoftPromptModel, split: str = "select") -> Tensor:
-        """The answers [rows, labels] of a model of this backbone to the rows of a split."""
+        """The answers [rows, labels] of a model of this backbone to rows of a split, in fp32."""
         rows = self.rows(split)
         data = TextDataModule(self.job.data, BATCH, 0, eval_batch=BATCH, rows=rows)
-        is_mixed = self.job.trainer.precision == "bf16-mixed"
 
         @torch.inference_mode()
         def answer(batch: Batch) -> Tensor:
-            inputs = {name: t for name, t in batch.items() if name != "labels"}
-            with torch.autocast("cpu", torch.bfloat16, enabled=is_mixed):
-                return model(**inputs).float()
+            return model(**{name: t for name, t in batch.items() if name != "labels"})
 
         return data.of_rows(answer, "scoring")
 
@@ -145,89 +153,104 @@ class Subject:
 
     def score(self, model: SoftPromptModel, split: str = "select") -> float:
         """The task's main metric."""
-        return self.metric(self.logits(model, split), split)
-
-    def metric(self, logits: Tensor, split: str) -> float:
-        """The main metric of answers to the rows of a split."""
         metrics = build_metrics(self.job.data.spec)
-        metrics.update(logits.argmax(-1), self.labels(split))
+        metrics.update(self.logits(model, split).argmax(-1), self.labels(split))
         return float(metrics.compute()[self.job.metric])
 
 
-def _settings(method: str, samples: int) -> AttributionConfig:
-    """The settings of ``conf/attribution/METHOD.yaml``. Raises SkipError where there is none."""
-    found = composed("config", [f"attribution={method}"]).attribution
-    return replace(typed(found, AttributionConfig), samples=samples)
+def methods() -> list[str]:
+    """The choices of ``conf/attribution``."""
+    return sorted(file.stem for file in (conf_dir() / "attribution").glob("*.yaml"))
+
+
+def settings_of(method: str) -> AttributionConfig:
+    """The settings of a choice of ``conf/attribution``."""
+    file = conf_dir() / f"attribution/{method}.yaml"
+    return typed(OmegaConf.load(file), AttributionConfig)
 
 
 def opened(folders: Iterable[Path | str], limit: int) -> Iterator[Subject]:
     """The subjects of the finished jobs below ``folders``, by backbone, task and seed.
 
+    All of them stay on the CPU, whatever the jobs ran on.
+
     Raises:
-        SkipError: no finished job, one of another version of skip_exp, or its rows, its backbone or
-            the cached dense model are gone.
+        SkipError: no finished job, one of another version of skip_exp, two jobs of one task,
+            backbone and seed that differ in more than their ratio, or rows, a backbone or a cached
+            dense model that are gone.
     """
-    found = [r for r in results.load(list(folders)) if r["status"] == "done"]
+    places = [str(folder) for folder in folders]
+    found = [result for result in results.load(places) if result["status"] == "done"]
     if not found:
-        where = ", ".join(map(str, folders))
-        raise SkipError(f"no finished job below {where}: run one first")
-    jobs: dict[str, tuple[Job, list[Path]]] = {}
-    for result in sorted(found, key=_place):
-        path = Path(result["path"])
+        raise SkipError(f"no finished job below {', '.join(places)}: run one first")
+    once = {result["job_id"]: result for result in reversed(found)}.values()
+    groups: dict[Any, tuple[str, Job, list[Mapping[str, Any]]]] = {}
+    for result in sorted(once, key=_place):
         with _quiet():
-            job = prepare(_config(path, result["config"]))
-        jobs.setdefault(digest(job.keys["attribute"]), (job, []))[1].append(path)
-    for job, paths in bars.counted(jobs.values(), "opening"):
-        yield Subject(job, _dense(job, paths[0]), tuple(paths), limit)
+            job = prepare(_config(result))
+        prune = job.cfg.prune
+        cut = [*prune.sites, prune.allocation, prune.round_to]
+        same = digest({"key": job.keys["attribute"], "cut": cut})
+        of, _, beside = groups.setdefault(_place(result)[:3], (same, job, []))
+        if of != same or any(other["ratio"] == result["ratio"] for other in beside):
+            raise SkipError(
+                f"{result['path']} and {beside[0]['path']}: two jobs of the same task, backbone "
+                "and seed that differ in more than their ratio: give the folders of one recipe"
+            )
+        beside.append(result)
+    for _, job, of_job in bars.counted(groups.values(), "opening"):
+        yield Subject(job, _dense(job, of_job[0]), tuple(of_job), limit)
 
 
-def _place(result: dict[str, Any]) -> tuple[str, str, int, float]:
+def _place(result: Mapping[str, Any]) -> tuple[str, str, int, float]:
     return (result["backbone"], result["task"], result["seed"], result["ratio"] or 0.0)
 
 
-def _config(path: Path, stored: Any) -> Config:
+def _config(result: Mapping[str, Any]) -> Config:
+    """The job's configuration, for the CPU."""
+    stored = dict(result["config"])
+    stored["trainer"] = {
+        **stored.get("trainer", {}),
+        **{"accelerator": "cpu", "precision": "32-true", "devices": 1},
+    }
     try:
-        return job_config(OmegaConf.create(dict(stored)))
+        return job_config(OmegaConf.create(stored))
     except (OmegaConfBaseException, SkipError) as error:
-        reason = " ".join(str(error).split("\n")[0].split())
-        raise SkipError(f"{path}: written by another version of skip_exp: {reason}") from error
+        why = f"written by another version of skip_exp: {first_line(error)}"
+        raise SkipError(f"{result['path']}: {why}") from error
 
 
-def _dense(job: Job, path: Path) -> SoftPromptModel:
+def _dense(job: Job, result: Mapping[str, Any]) -> SoftPromptModel:
     """The dense model from the cache; nothing is trained."""
     model = job.new_model()
     if job.cfg.tune.train != "none":
-        entry = _trained(job)
+        entry = _trained(job, result)
         if entry is None:
             where = f"cache.dir={job.cfg.cache.dir}"
-            raise SkipError(f"{path}: its dense model is not in the cache, {where}: run it again")
+            why = f"its dense model is not in the cache, {where}: run it again with a cache"
+            raise SkipError(f"{result['path']}: {why}")
         load_trainable(model, entry.tensors)
     return model.eval()
 
 
-def _trained(job: Job) -> Entry | None:
-    """The newest entry of the job's tune, by whatever version of the code."""
-    key, folder = json.loads(_as_json(job.keys["tune"])), job.cache.folder
-    found = sorted((folder / "tune").glob("*.safetensors"), key=_age) if folder else []
-    for file in found:
-        with suppress(OSError, SafetensorError, ValueError, KeyError), safe_open(file, "pt") as f:
-            if json.loads(f.metadata()["json"])["about"]["key"] == key:
-                return read_entry(file)
-    return None
-
-
-def _as_json(key: Any) -> str:
-    return json.dumps(key, default=str)
-
-
-def _age(file: Path) -> float:
-    return -file.stat().st_mtime
+def _trained(job: Job, result: Mapping[str, Any]) -> Entry | None:
+    """The tuned state in the cache, by whatever version of the code, that scored as the result."""
+    key = json.loads(json.dumps(job.keys["tune"] | {"precision": result["precision"]}, default=str))
+    folder, best, least = job.cache.folder, None, FAR
+    for file in (folder / "tune").glob("*.safetensors") if folder else ():
+        with suppress(OSError, SafetensorError, ValueError, KeyError):
+            with safe_open(file, "pt") as opened:
+                about = json.loads(opened.metadata()["json"])
+            off = abs(about["values"]["score"] - result["select"]["dense"])
+            if about["about"]["key"] == key and off <= least:
+                best, least = file, off
+    return read_entry(best) if best else None
 
 
 @contextmanager
 def _quiet() -> Iterator[None]:
     """Without the log lines of a job that starts."""
-    logger = logging.getLogger("skip_exp.job.prepare")
+    logger = logging.getLogger("skip_exp.job")
     level = logger.level
     logger.setLevel(logging.ERROR)
     try:

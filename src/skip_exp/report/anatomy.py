@@ -8,7 +8,7 @@ from jinja2 import Environment, PackageLoader
 from matplotlib import rc_context
 
 from skip_exp.models.sites import Site
-from skip_exp.neurons.measure import CONTROL, areas
+from skip_exp.neurons.measure import areas
 from skip_exp.report import figures
 from skip_exp.report.figures import (
     INK,
@@ -52,7 +52,7 @@ def page(tables: Tables, ratio: float, folders: Sequence[str]) -> str:
         overlap=overlap(found["overlap"]) if "overlap" in found else [],
         stable=_stable(found["overlap"]) if "overlap" in found else [],
         causal=matrices(found["causal"], "cut", "harm") if "causal" in found else [],
-        transfer=matrices(gains(found["transfer"]), "kept", "gain") if "transfer" in found else [],
+        transfer=transfers(found["transfer"]) if "transfer" in found else [],
         scarcity=scarcity(found["scarcity"]) if "scarcity" in found else None,
         reliability=reliability(found["calibration"], ratio) if "calibration" in found else None,
         errors=_errors(found["calibration"]) if "calibration" in found else [],
@@ -61,12 +61,8 @@ def page(tables: Tables, ratio: float, folders: Sequence[str]) -> str:
 
 
 def where(table: pd.DataFrame, ratio: float) -> list[Shaded]:
-    """Percent kept by layer, per backbone and kind of neuron, of the job nearest to ``ratio``."""
-    cut = table[table["ratio"] > 0]
-    if cut.empty:
-        return []
-    nearest = min(cut["ratio"].unique(), key=lambda each: abs(each - ratio))
-    cut = cut[cut["ratio"] == nearest].assign(share=lambda t: t["kept"] / t["of"])
+    """Percent kept by layer, per backbone and kind of neuron, of each job nearest to ``ratio``."""
+    cut = nearest(table, ratio).assign(share=lambda t: t["kept"] / t["of"])
     shaded = []
     for (backbone, kind), part in cut.groupby(["backbone", "kind"], sort=False):
         grouped = part.groupby(["task", "layer"], sort=False)["share"]
@@ -75,10 +71,23 @@ def where(table: pd.DataFrame, ratio: float) -> list[Shaded]:
         for task in mean.index:
             cells = zip(mean.loc[task], std.loc[task], strict=True)
             rows.append((str(task), [_cell(m, _spread(m, s)) for m, s in cells]))
-        columns = list(map(str, mean.columns))
-        title = f"{_kind(str(kind))} · {backbone} · {100 * nearest:g} % cut"
-        shaded.append(Shaded(title, columns, rows))
+        title = f"{_kind(str(kind))} · {backbone} · {_ratios(part)} cut"
+        shaded.append(Shaded(title, list(map(str, mean.columns)), rows))
     return shaded
+
+
+def nearest(table: pd.DataFrame, ratio: float) -> pd.DataFrame:
+    """The rows of each task, backbone and seed at the cut that is nearest to ``ratio``."""
+    cut = table[table["ratio"] > 0]
+    cut = cut.assign(off=(cut["ratio"] - ratio).abs())
+    least = cut.groupby([*ABOUT])["off"].transform("min")
+    return cut[cut["off"] == least].drop(columns="off")
+
+
+def _ratios(table: pd.DataFrame) -> str:
+    """``90 %``, or ``70 to 90 %``."""
+    low, high = 100 * table["ratio"].min(), 100 * table["ratio"].max()
+    return f"{low:g} %" if low == high else f"{low:g} to {high:g} %"
 
 
 def _kind(like: str) -> str:
@@ -109,7 +118,7 @@ def ablation(table: pd.DataFrame) -> Drawings:
         axes = empty("block parameters removed, %", "score × 100")
         axes.set_xlim(0, 100)
         for (by, first), group in part.groupby(["by", "first"], sort=False):
-            points = _points(group, 100 * group["removed"])
+            points = _points(group, (100 * group["removed"]).round())
             add(axes, legend[str(by)], points, points, is_hollow=first == "most")
         drawings.append(drawing(axes, f"{task} · {backbone}"))
     return drawings, legend
@@ -171,7 +180,9 @@ def _stable(table: pd.DataFrame) -> list[dict[str, str]]:
     for (backbone, task), part in own.groupby(["backbone", "task"], sort=False):
         means = part.groupby(["between", "other"], sort=False)["overlap"].mean()
         cells = {
-            (f"{other} rows" if between == "samples" else str(other)): f"{value:.2f}"
+            (f"{other} rows" if between == "samples" else str(other)): (
+                "-" if pd.isna(value) else f"{value:.2f}".replace("-0.00", "0.00")
+            )
             for (between, other), value in means.items()
         }
         rows.append({"task": str(task), "backbone": str(backbone), **cells})
@@ -179,12 +190,21 @@ def _stable(table: pd.DataFrame) -> list[dict[str, str]]:
 
 
 def gains(table: pd.DataFrame) -> pd.DataFrame:
-    """A transfer's rows with ``gain``: the score above that of the control of task and seed."""
-    keys = [*ABOUT, "ratio", "rows"]
-    is_control = table["kept"] == CONTROL
-    control = table[is_control][[*keys, "score"]].rename(columns={"score": "control"})
-    found = table[~is_control].merge(control, on=keys)
-    return found.assign(gain=found["score"] - found["control"])
+    """A transfer's rows with ``gain``: the score above that of random neurons in their place."""
+    keys = [*ABOUT, "kept", "ratio", "rows"]
+    random = table[table["is_random"]][[*keys, "score"]].rename(columns={"score": "random"})
+    found = table[~table["is_random"]].merge(random, on=keys)
+    return found.assign(gain=found["score"] - found["random"])
+
+
+def transfers(table: pd.DataFrame) -> list[Shaded]:
+    """A matrix for each ratio and number of rows."""
+    parts = gains(table).groupby(["ratio", "rows"], sort=False)
+    return [
+        matrix._replace(title=f"{matrix.title} · {100 * ratio:g} % cut, {rows:,} rows")
+        for (ratio, rows), part in parts
+        for matrix in matrices(part, "kept", "gain")
+    ]
 
 
 def matrices(table: pd.DataFrame, owner: str, value: str) -> list[Shaded]:
@@ -206,32 +226,30 @@ def matrices(table: pd.DataFrame, owner: str, value: str) -> list[Shaded]:
 
 @rc_context(SETTINGS)
 def scarcity(table: pd.DataFrame) -> Drawings:
-    """Final score against the rows of re-tuning, mean over tasks, per ratio."""
+    """Score against the rows of re-tuning, per ratio: mean over the tasks that have all of them."""
     legend, drawings = styles(dict.fromkeys(table["by"])), []
-    counts = list(dict.fromkeys(table.sort_values("rows")["rows"]))
     for (backbone, ratio), part in table.groupby(["backbone", "ratio"], sort=False):
+        counts = sorted(part["rows"].unique())
+        points_of_task = part.groupby("task")["rows"].transform("size")
+        part = part[points_of_task == points_of_task.max()]
         axes = empty("rows of re-tuning", "mean score × 100")
         for by, group in part.groupby("by", sort=False):
             over = group.groupby(["rows", "seed"])["score"].mean().reset_index()
             points = _points(over, over["rows"].map(counts.index))
             add(axes, legend[str(by)], points, points)
-        most = part["rows"].max()
-        names = ["all" if n == most else f"{n:,}" for n in counts]
-        axes.set_xticks(range(len(counts)), names)
-        drawings.append(drawing(axes, f"{100 * ratio:g} % cut · {backbone}"))
+        axes.set_xticks(range(len(counts)), [f"{count:,}" for count in counts])
+        names = f"{part['task'].nunique()} tasks"
+        drawings.append(drawing(axes, f"{100 * ratio:g} % cut · {backbone} · {names}"))
     return drawings, legend
 
 
 @rc_context(SETTINGS)
 def reliability(table: pd.DataFrame, ratio: float) -> Drawings:
-    """How often each state is right against how sure it is, of the job nearest to ``ratio``."""
-    cut = [each for each in table["ratio"].unique() if each > 0]
-    nearest = min(cut, key=lambda each: abs(each - ratio)) if cut else 0.0
-    of_dense = (table["state"] == "dense") & (table["ratio"] == 0)
-    shown = table[of_dense | (table["ratio"] == nearest)]
-    legend = dict(
-        zip(("dense", "pruned", "final"), (figures.CONTROL, STYLES[1], STYLES[0]), strict=True)
-    )
+    """How often each state is right against how sure it is, of each job nearest to ``ratio``."""
+    cut = nearest(table, ratio)
+    shown = pd.concat([table[table["state"] == "dense"], cut])
+    colours = (figures.CONTROL, STYLES[1], STYLES[0])
+    legend = dict(zip(("dense", "pruned", "final"), colours, strict=True))
     drawings = []
     for (backbone, task), part in shown.groupby(["backbone", "task"], sort=False):
         axes = empty("confidence, %", "right, %")
@@ -239,7 +257,9 @@ def reliability(table: pd.DataFrame, ratio: float) -> Drawings:
         for state, style in legend.items():
             points = _bins(part[part["state"] == state])
             add(axes, style, points, points, is_hollow=state == "pruned")
-        drawings.append(drawing(axes, f"{task} · {backbone} · {100 * nearest:g} % cut"))
+        of = part[part["ratio"] > 0]
+        title = f" · {_ratios(of)} cut" if len(of) else ""
+        drawings.append(drawing(axes, f"{task} · {backbone}{title}"))
     return drawings, legend | {"as sure as right": Style("muted", "", "⋯")}
 
 

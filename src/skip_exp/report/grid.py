@@ -2,7 +2,7 @@
 
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from itertools import product
 from typing import Any
 
@@ -13,6 +13,8 @@ from omegaconf import OmegaConf
 from skip_exp.cache.versions import job_code
 from skip_exp.config import schema as config
 from skip_exp.config.compose import choices, composed
+from skip_exp.config.decide import LONG, MANY, decided
+from skip_exp.config.together import job_config
 from skip_exp.errors import SkipError
 from skip_exp.report.cells import without
 from skip_exp.report.frame import FOUND, settings, settings_of
@@ -30,7 +32,7 @@ class Grid:
     about: str  # why this sweep, and this data
     jobs: pd.DataFrame  # a row per job, columns JOB
     heads: dict[str, str]  # task -> "task (metric)"
-    settings: dict[tuple[str, str], dict[str, str]]  # by task and backbone: see `settings_of`
+    settings: dict[tuple[str, str], list[dict[str, str]]]  # by task and backbone: `_decisions`
 
     @property
     def is_rehearsal(self) -> bool:
@@ -67,9 +69,18 @@ def is_current(frame: pd.DataFrame) -> pd.Series:
     return frame["versions/code"] == job_code()
 
 
-def _agree(wanted: Mapping[str, str], found: Mapping[str, str]) -> bool:
-    """Whether the settings are the same; the precision and rows may be any, where left open."""
-    return wanted == {k: v for k, v in found.items() if k not in FOUND or k in wanted}
+def _agree(wanted: Sequence[Mapping[str, str]], found: Mapping[str, str]) -> bool:
+    """Whether the settings are among those wanted; precision and rows may be any, if left open."""
+    return any(w == {k: v for k, v in found.items() if k not in FOUND or k in w} for w in wanted)
+
+
+def _decisions(composed: Any) -> list[dict[str, str]]:
+    """The settings of a job, for many and for few rows, with a new start and with another one."""
+    cfg = job_config(composed)
+    return [
+        settings_of(asdict(decided(cfg, rows, start)))
+        for rows, start in product((MANY, 0), (None, LONG))
+    ]
 
 
 def _finished(frame: pd.DataFrame) -> pd.DataFrame:
@@ -90,10 +101,11 @@ def read(name: str, source: str, overrides: Sequence[str] = (), about: str = "")
     heads, found, every = {}, {}, []
     for task, backbone in product(values["task"], values["backbone"]):
         overrides = (f"+task={task}", f"backbone={backbone}", *given)
-        cfg: Any = OmegaConf.to_container(composed(name, overrides))
+        whole = composed(name, overrides)
+        cfg: Any = OmegaConf.to_container(whole)
         names = cfg["task"]["name"], cfg["backbone"]["name"]
         heads[names[0]] = f"{names[0]} ({cfg['task']['metrics'][0]})"
-        found[names] = settings_of(cfg)
+        found[names] = _decisions(whole)
         points = product(values["prune.ratio"], values["seed"])
         every += [(*names, float(ratio), int(seed)) for ratio, seed in points]
     jobs = pd.DataFrame(every, columns=JOB).astype({"seed": "Int64"})

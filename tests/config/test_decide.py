@@ -5,13 +5,12 @@ from pathlib import Path
 
 import pytest
 
+from skip_exp.config.decide import LONG, MANY, decided
 from skip_exp.config.together import check_given
 from skip_exp.errors import ConfigError
-from skip_exp.job.prepare import MANY, decided
-from skip_exp.job.start import Start
 from tests.helpers.toy import composed, save_toy
 
-START = Start("nli", "", "", 16, {})
+START = LONG  # tokens of its prompt
 
 
 @pytest.mark.parametrize(
@@ -24,7 +23,7 @@ START = Start("nli", "", "", 16, {})
     ],
 )
 def test_many_rows_or_a_start_have_low_rank_updates(
-    tmp_path: Path, rows: int, start: Start | None, asked: list[str]
+    tmp_path: Path, rows: int, start: int | None, asked: list[str]
 ) -> None:
     cfg = composed(*save_toy(tmp_path), f"output_dir={tmp_path}", *asked)
     found = decided(cfg, rows, start)
@@ -55,11 +54,16 @@ def test_few_rows_have_the_settings_of_the_prompt_alone(tmp_path: Path) -> None:
     ],
 )
 def test_beside_low_rank_updates_the_prompt_is_short(
-    tmp_path: Path, rows: int, start: Start | None, asked: list[str], length: int
+    tmp_path: Path, rows: int, start: int | None, asked: list[str], length: int
 ) -> None:
     given = [each for each in save_toy(tmp_path) if not each.startswith("prompt.length")]
     cfg = composed(*given, f"output_dir={tmp_path}", *asked)
-    assert decided(cfg, rows, start).prompt.length == length
+    prompt = decided(cfg, rows, start).prompt
+    assert prompt.length == length
+    train = decided(cfg, rows, start).tune.train
+    assert prompt.init == ("silent" if train == "lora" else "vocab")
+    asked_too = composed(*given, f"output_dir={tmp_path}", *asked, "prompt.init=text")
+    assert decided(asked_too, rows, start).prompt.init == "text"
 
 
 def test_retune_goes_on_with_what_tune_may_train(tmp_path: Path) -> None:

@@ -1,0 +1,55 @@
+"""What a job decides by its train rows and its start: what tuning trains, and its prompt.
+
+A job's identity is known before its rows are read, so :data:`RULES` is a part of it.
+"""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any, TypeVar
+
+from skip_exp.config.prune import AUTO
+from skip_exp.config.schema import Config, TrainConfig
+
+T = TypeVar("T", bound=TrainConfig)
+
+MANY = 1000  # train rows from which on low-rank updates pay in tune
+FEW: dict[str, dict[str, Any]] = {  # the settings of experiment=prompt
+    "tune": {"train": "prompt_readout", "dropout": False},
+    "retune": {"lr": 1e-2, "bias_lr": 3e-3, "copies": 0, "budget": 1.2},
+}
+LONG, SHORT = 16, 4  # prompt tokens: of a prompt alone, and beside low-rank updates
+ALONE, BESIDE = "vocab", "silent"  # what they start from
+RULES = (MANY, FEW, LONG, SHORT, ALONE, BESIDE)
+
+
+def decided(cfg: Config, rows: int, start: int | None) -> Config:
+    """The configuration with ``tune.train=auto`` and the start of the prompt decided.
+
+    On a few hundred rows low-rank updates overfit, and the pruned model learns from that teacher.
+    There everything in FEW that has its default value gets another one. Beside low-rank updates a
+    long prompt that starts from real tokens costs accuracy, most on short texts.
+
+    Args:
+        rows: of train.
+        start: prompt tokens of the skill that tuning starts from; None: a new start.
+    """
+    if cfg.tune.train == AUTO:
+        cfg = _trained(cfg, rows, start)
+    length, init = (SHORT, BESIDE) if cfg.tune.train == "lora" else (LONG, ALONE)
+    length = length if start is None else start
+    prompt = cfg.prompt
+    prompt = replace(prompt, length=prompt.length or length, init=prompt.init or init)
+    return replace(cfg, prompt=prompt)
+
+
+def _trained(cfg: Config, rows: int, start: int | None) -> Config:
+    if start is not None or cfg.prompt.kind == "none" or rows >= MANY:
+        return replace(cfg, tune=replace(cfg.tune, train="lora"))
+    tune, retune = _of_few(cfg.tune, FEW["tune"]), _of_few(cfg.retune, FEW["retune"])
+    return replace(cfg, tune=tune, retune=retune)
+
+
+def _of_few(settings: T, few: Mapping[str, Any]) -> T:
+    usual = type(settings)()
+    same = {key: few[key] for key in few if getattr(settings, key) == getattr(usual, key)}
+    return replace(settings, **same)
