@@ -3,9 +3,10 @@
 import re
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
-from studies import pages, summary
+from studies import evidence, pages, summary
 from tests.helpers.written import ROOT
 
 ALL = sorted(
@@ -48,12 +49,19 @@ def test_the_results_are_those_of_the_rows() -> None:
         assert "\n".join(summary.lines(table())) in text
 
 
-def test_the_readme_has_the_means_of_the_rows() -> None:
+def test_the_readme_has_the_scores_of_the_rows() -> None:
     text = (ROOT / "README.md").read_text(encoding="utf-8")
-    shown = [re.findall(r"\d+\.\d(?!x)", line) for line in text.splitlines() if line[:1] == "|"]
-    rows = {row[0]: [cell.split(" ± ")[0] for cell in row[1:-1]] for row in summary.minilm()}
-    for name in ("none", "52 %", "70 %", "90 %", "95 %", "none, LoRA"):
-        assert rows[name] in shown
+    cells = [[cell.strip() for cell in line.split("|")[1:-1]] for line in text.splitlines()]
+    (head,) = [row for row in cells if row[:1] == ["block parameters removed"]]
+    lines = evidence.table(pd.read_csv(evidence.ROWS))
+    scores = {row[0]: dict(zip(lines[0], row, strict=True)) for row in lines}
+    tasks = [title for title in head if title in evidence.TITLES.values()]
+    assert len(tasks) > 1
+    columns = {"none": "dense"} | {f"{n} %": f"{n} %" for n in (52, 70, 90, 95)}
+    for name, column in columns.items():
+        shown = next(row for row in cells if row[:1] == [name])
+        found = dict(zip(head, shown, strict=True))
+        assert [found[task] for task in tasks] == [scores[task][column] for task in tasks]
 
 
 def test_the_tables_are_those_of_the_csv_files() -> None:
