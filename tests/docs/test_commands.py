@@ -38,6 +38,7 @@ PYTHONPATH = re.compile(r"^export PYTHONPATH=(\S+)$", re.MULTILINE)  # of all co
 PLACES = {  # what stands for a finished job's files, and the tiny job's own
     "outputs/.../skill": "outputs/job/skill",
     "outputs/.../result.json": "outputs/job/result.json",
+    "outputs/...": "outputs/job",
     "outputs/A/skill": "outputs/job/skill",
     "outputs/B/skill": "outputs/job/skill",
 }
