@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from itertools import combinations_with_replacement
 from pathlib import Path
 from typing import Any
@@ -36,12 +36,10 @@ class Options:
     Attributes:
         ratio: a task's skill neurons are what this cut leaves.
         methods: attributions beside the jobs' own.
-        samples: numbers of train rows for the overlap of calibration sizes.
     """
 
     ratio: float = 0.9
     methods: Sequence[str] = ("magnitude",)
-    samples: Sequence[int] = field(default=SAMPLES)
 
     def every(self, subject: Subject) -> list[str]:
         """The methods of a subject, its own first."""
@@ -143,7 +141,7 @@ def overlaps(subjects: Sequence[Subject], options: Options) -> pd.DataFrame:
     for subject, keep in zip(subjects, keeps, strict=True):
         own = subject.job.cfg.attribution.samples
         most = len(subject.job.data.train)
-        sizes = [n for n in options.samples if n != own and n <= most]
+        sizes = [n for n in SAMPLES if n != own and n <= most]
         named = [*options.every(subject)[1:], "random"]
         found = [("methods", name, subject.relevance_by(name)) for name in named]
         found += [("samples", str(n), subject.relevance_by(samples=n)) for n in sizes]

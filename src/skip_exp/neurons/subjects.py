@@ -17,13 +17,13 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from skip_exp import results
+from skip_exp.attribution.observe import logits
 from skip_exp.cache.store import Entry, read_entry
 from skip_exp.cache.versions import digest
 from skip_exp.config.schema import AttributionConfig, Config, conf_dir, typed
 from skip_exp.config.together import job_config
-from skip_exp.data.batches import Batch, Row
+from skip_exp.data.batches import Row
 from skip_exp.data.metrics import build_metrics
-from skip_exp.data.module import TextDataModule
 from skip_exp.errors import SkipError, first_line
 from skip_exp.job.job import Job
 from skip_exp.job.prepare import method_of, prepare
@@ -32,12 +32,12 @@ from skip_exp.models.soft_prompt import SoftPromptModel, load_trainable
 from skip_exp.neurons.ablate import Means, means
 from skip_exp.neurons.choice import Sizes
 from skip_exp.phases.attribute import calibration, relevance_of
+from skip_exp.phases.fit import answers
 from skip_exp.pruning import allocate
 from skip_exp.utils import bars
 
 log = logging.getLogger(__name__)
 
-BATCH = 64
 STAND_IN = " *stand-in*"  # after the name of a task whose rows are another's
 FAR = 0.02  # from its result: the score of a dense model that is another one
 
@@ -138,14 +138,7 @@ class Subject:
 
     def logits(self, model: SoftPromptModel, split: str = "select") -> Tensor:
         """The answers [rows, labels] of a model of this backbone to rows of a split, in fp32."""
-        rows = self.rows(split)
-        data = TextDataModule(self.job.data, BATCH, 0, eval_batch=BATCH, rows=rows)
-
-        @torch.inference_mode()
-        def answer(batch: Batch) -> Tensor:
-            return model(**{name: t for name, t in batch.items() if name != "labels"})
-
-        return data.of_rows(answer, "scoring")
+        return answers(self.job, model, self.rows(split), logits, "scoring")
 
     def labels(self, split: str = "select") -> Tensor:
         """Class indices of the rows of a split."""

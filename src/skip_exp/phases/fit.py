@@ -74,7 +74,7 @@ def start_readout(job: Job, model: SoftPromptModel) -> None:
             model(**inputs)
         return seen[0]
 
-    inputs = _answers(job, model, job.data.train, read, "head")
+    inputs = answers(job, model, job.data.train, read, "head")
     if not inputs.isfinite().all():
         path = job.cfg.backbone.path
         raise ConfigError("backbone.path", path, "answers nan or inf; take undamaged weights")
@@ -97,7 +97,7 @@ def teacher_of(job: Job, dense: SoftPromptModel) -> Tensor | None:
         return None
 
     def compute() -> Entry:
-        return Entry({"logits": _answers(job, dense, job.taught, _logits, "teacher")})
+        return Entry({"logits": answers(job, dense, job.taught, _logits, "teacher")})
 
     return job.stage("teacher", compute).tensors["logits"]
 
@@ -106,7 +106,7 @@ def _logits(model: SoftPromptModel, inputs: Batch) -> Tensor:
     return model(**inputs)
 
 
-def _answers(
+def answers(
     job: Job,
     model: SoftPromptModel,
     rows: Sequence[Row],
