@@ -104,6 +104,7 @@ def test_of_a_skill(jobs):
     [
         *({"parts": ["nowhere"]}, {"methods": ["nothing"]}, {"ratio": 1.0}, {"rows": 0}),
         {"ratio": 0.999},  # more than heads and units have
+        *({"methods": [f"paper:{key}"]} for key in ("sample=6", "options.tokens=a", "options.x=1")),
     ],
 )
 def test_refusals(jobs, wrong):

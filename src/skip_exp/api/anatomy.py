@@ -7,8 +7,7 @@ import pandas as pd
 
 from skip_exp.errors import SkipError
 from skip_exp.neurons.measure import PARTS, Options, measured
-from skip_exp.neurons.subjects import methods as known_methods
-from skip_exp.neurons.subjects import opened
+from skip_exp.neurons.subjects import opened, settings_of
 from skip_exp.skill.load import Skill
 
 ROWS = 500
@@ -35,7 +34,8 @@ def anatomy(
     Args:
         jobs: a skill of a job, a folder of jobs, or several folders.
         ratio: a task's skill neurons are what a cut by this fraction of the block parameters keeps.
-        methods: attributions, as in ``conf/attribution``, beside the jobs' own.
+        methods: attributions beside the jobs' own: choices of ``conf/attribution``, with changes
+            after a colon, such as ``activation_gradient:options.tokens=max``.
         parts: names of the tables, some of ``where``, ``ablation``, ``overlap``, ``causal``,
             ``calibration`` and ``abroad``: see :mod:`skip_exp.neurons.measure`.
         rows: that each score is of, at most.
@@ -50,8 +50,10 @@ def anatomy(
         if jobs.folder is None:
             raise SkipError("anatomy: this skill has no folder: give the folder of its job")
         jobs = jobs.folder.parent
-    _check("parts", parts, PARTS)
-    _check("methods", methods, known_methods())
+    if unknown := [name for name in parts if name not in PARTS]:
+        raise SkipError(f"parts={unknown[0]}: must be some of {', '.join(PARTS)}")
+    for method in methods:
+        settings_of(method)  # refuses before anything is measured
     if not 0 < ratio < 1:
         raise SkipError(f"ratio={ratio}: must be between 0 and 1")
     if rows < 1:
@@ -63,8 +65,3 @@ def anatomy(
             name = f"{subject.task}, {subject.backbone}"
             raise SkipError(f"ratio={ratio}: must be at most {subject.most:.2f} for {name}")
     return measured(subjects, Options(ratio, methods), parts)
-
-
-def _check(key: str, given: Sequence[str], known: Iterable[str]) -> None:
-    if unknown := [name for name in given if name not in known]:
-        raise SkipError(f"{key}={unknown[0]}: must be some of {', '.join(known)}")

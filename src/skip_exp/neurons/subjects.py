@@ -20,11 +20,12 @@ from skip_exp import results
 from skip_exp.attribution.observe import logits
 from skip_exp.cache.store import Entry, read_entry
 from skip_exp.cache.versions import digest
+from skip_exp.config.checks import method_options
 from skip_exp.config.schema import AttributionConfig, Config, conf_dir, typed
 from skip_exp.config.together import job_config
 from skip_exp.data.batches import Row
 from skip_exp.data.metrics import build_metrics
-from skip_exp.errors import SkipError, first_line
+from skip_exp.errors import ConfigError, SkipError, first_line
 from skip_exp.job.job import Job
 from skip_exp.job.prepare import method_of, prepare
 from skip_exp.models.sites import Keep, Relevance, site_sizes
@@ -100,15 +101,12 @@ class Subject:
         return relevance_of(self.job, self.dense)
 
     def relevance_by(self, method: str | None = None, samples: int | None = None) -> Relevance:
-        """By a choice of ``conf/attribution``, or from another number of train rows.
-
-        Another method reads as many rows as the jobs' own.
-        """
+        """By another method (see :func:`settings_of`), or from another number of train rows."""
         if method in (None, self.method) and samples is None:
             return self.relevance
         own = self.job.cfg.attribution
         settings = own if method in (None, self.method) else settings_of(str(method))
-        settings = replace(settings, samples=samples or own.samples)
+        settings = replace(settings, samples=samples or settings.samples)
         scores = method_of(settings, self.job.seed("attribute"))
         cfg = replace(self.job.cfg, attribution=settings)
         return relevance_of(replace(self.job, cfg=cfg, method=scores), self.dense)
@@ -157,9 +155,27 @@ def methods() -> list[str]:
 
 
 def settings_of(method: str) -> AttributionConfig:
-    """The settings of a choice of ``conf/attribution``."""
-    file = conf_dir() / f"attribution/{method}.yaml"
-    return typed(OmegaConf.load(file), AttributionConfig)
+    """The settings of a choice of ``conf/attribution``, with changes after a colon.
+
+    Example:
+        >>> settings_of("paper:samples=64,options.tokens=sum").samples
+        64
+
+    Raises:
+        SkipError: an unknown choice or key, or a value that is not allowed.
+    """
+    name, _, changes = method.partition(":")
+    if name not in methods():
+        raise SkipError(f"methods={method}: must be some of {', '.join(methods())}")
+    try:
+        changed = OmegaConf.from_dotlist(changes.split(",") if changes else [])
+        whole = OmegaConf.merge(OmegaConf.load(conf_dir() / f"attribution/{name}.yaml"), changed)
+        settings = typed(whole, AttributionConfig)
+        method_of(settings, seed=0)
+        method_options(**settings.options)
+        return settings
+    except (OmegaConfBaseException, ConfigError) as error:
+        raise SkipError(f"methods={method}: {first_line(error)}") from error
 
 
 def opened(folders: Iterable[Path | str], limit: int) -> Iterator[Subject]:
