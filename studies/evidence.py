@@ -27,6 +27,7 @@ from skip_exp.config import compose
 from skip_exp.config.decide import MANY, RULES, decided
 from skip_exp.config.together import job_config
 from skip_exp.report import frame
+from skip_exp.report.compare import interval
 from skip_exp.report.tables import piped
 from skip_exp.utils.machine import git_commit
 from studies.summary import spread
@@ -146,24 +147,46 @@ def add(out: Path, path: Path) -> None:
 
 
 def table(rows: pd.DataFrame) -> list[list[str]]:
-    """Mean ± standard deviation over seeds, and the mean over tasks of each group."""
+    """Mean ± standard deviation over seeds, and a summary of each group of tasks."""
     names = ["dense", "dense, again", *(f"{100 * ratio:.0f} %" for ratio in RATIOS[1:])]
     lines = [["task", "metric", "seeds", *names], ["---"] * (3 + len(names))]
     rows = rows[rows["backbone"] == "minilm"]
     groups = {"development": DEVELOPMENT, "confirmation": CONFIRMATION, "": APART}
     for title, tasks in groups.items():
-        means = []
+        means = {}
         for task in (task for task in tasks if task in set(rows["task"])):
             part = rows[rows["task"] == task]
             at = {ratio: part.loc[part["ratio"] == ratio, "metric/final"] for ratio in RATIOS}
             scores = [part.loc[part["ratio"] == 0, "metric/dense"], *at.values()]
-            means.append([score.mean() for score in scores])
+            means[task] = [score.mean() for score in scores]
             cells = [TITLES[task], str(part["metric"].iloc[0]), str(part["seed"].nunique())]
             lines.append([*cells, *map(spread, scores)])
         if len(means) > 1:
-            mean = pd.DataFrame(means).mean()
-            lines.append([f"mean, {title}", "", "", *(f"{value:.1f}" for value in mean)])
+            majority = rows.groupby("task")["majority"].first()
+            lines += summary(title, pd.DataFrame(means, index=names).T, majority)
     return lines
+
+
+def summary(title: str, means: pd.DataFrame, majority: pd.Series) -> list[list[str]]:
+    """The mean over tasks, its difference from dense, and the margin over the majority kept.
+
+    The difference has a t-interval where there are three tasks: that of two says nothing.
+    """
+    drops = means.drop(columns="dense").sub(means["dense"], axis=0)
+    margins = means.sub(majority.reindex(means.index), axis=0)
+    kept = 100 * margins.div(margins["dense"], axis=0).mean()
+    differences = [f"{round(drop.mean(), 1) + 0.0:+.1f}" for _, drop in drops.items()]
+    if len(means) > 2:
+        ends = [interval(drop) for _, drop in drops.items()]
+        differences = [
+            f"{difference} ({low:+.1f} to {high:+.1f})"
+            for difference, (low, high) in zip(differences, ends, strict=True)
+        ]
+    return [
+        [f"mean, {title}", "", "", *(f"{value:.1f}" for value in means.mean())],
+        ["against dense", "", "", "", *differences],
+        ["kept of the margin over the majority", "", "", *(f"{value:.0f} %" for value in kept)],
+    ]
 
 
 if __name__ == "__main__":
