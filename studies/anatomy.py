@@ -20,7 +20,6 @@ from typing import Any
 
 import pandas as pd
 
-from skip_exp.cache.store import StageCache
 from skip_exp.data.encode import draw_rows
 from skip_exp.errors import SkipError
 from skip_exp.job.job import phase_seed
@@ -113,8 +112,9 @@ def retuned(subject: Subject, keep: Keep, rows: int) -> float:
     if not rows:
         return held.score(model)
     data = draw_rows(replace(job.data, select=select[::2]), rows, phase_seed(job.cfg.seed, "rows"))
-    # The cached answers of the teacher are of other rows.
-    job = replace(job, data=data, cache=StageCache(None))
+    # Every case on these rows has the same teacher; the jobs' own taught other rows.
+    keys = job.keys | {"teacher": job.keys["teacher"] | {"drawn": rows}}
+    job = replace(job, data=data, keys=keys)
     final, _ = retune(job, subject.dense, Pruned(model, keep), None)
     return held.score(final)
 
