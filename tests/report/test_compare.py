@@ -76,6 +76,19 @@ def test_jobs_that_differ_in_another_key_are_no_pair(tmp_path, group, key):
         compared(store(tmp_path, found))
 
 
+def test_a_prompt_that_follows_from_what_is_compared_still_pairs(tmp_path):
+    def trained(train, length, final):
+        one = job(train, key="train", final=final, job_id=f"{train}-{length}")
+        return one | {"config": one["config"] | {"prompt": {"length": length}}}
+
+    pairs = [trained("lora", 4, 0.8), trained("prompt_readout", 16, 0.7)]
+    rows = compared(store(tmp_path / "a", pairs), "tune.train", ())
+    assert abs(rows.loc[rows["task"] == ALL, "difference"].item()) == pytest.approx(0.1)
+    more = [*pairs, trained("lora", 8, 0.9)]  # here the length was chosen: it must agree
+    with pytest.raises(SkipError):
+        compared(store(tmp_path / "b", more), "tune.train", ())
+
+
 def test_results_on_other_rows_are_no_pair_unless_the_task_is_compared(tmp_path):
     folder = store(tmp_path, [job(0.1, data_hash="a"), job(0.2, data_hash="b")])
     with pytest.raises(SkipError):

@@ -21,6 +21,12 @@ LONG, SHORT = 16, 4  # prompt tokens: of a prompt alone, and beside low-rank upd
 ALONE, BESIDE = "vocab", "silent"  # what they start from
 RULES = (MANY, FEW, LONG, SHORT, ALONE, BESIDE)
 
+_PROMPT = ("prompt.length", "prompt.init")
+FOLLOWS: dict[str, tuple[str, ...]] = {  # what jobs may decide by a key
+    **dict.fromkeys(("tune", "tune.train", "tune.start"), _PROMPT),
+    "data.train_rows": (*_PROMPT, *(f"{group}.{key}" for group in FEW for key in FEW[group])),
+}
+
 
 def decided(cfg: Config, rows: int, start: int | None) -> Config:
     """The configuration with ``tune.train=auto`` and the start of the prompt decided.

@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
+from skip_exp.config.decide import FOLLOWS
 from skip_exp.errors import SkipError
 from skip_exp.report import frame
 from skip_exp.report.cells import SEARCHED, ratio_text
@@ -121,7 +122,8 @@ def _plain(value: Any) -> str:
 def _pairs(left: pd.DataFrame, right: pd.DataFrame, by: str, score: str) -> pd.DataFrame:
     """Results that agree in all but ``by``: columns of both, ``baseline`` and ``option``.
 
-    Keys below a compared group are ignored, and keys that only one side has at all.
+    Keys below a compared group are ignored, keys that only one side has at all, and what jobs
+    decided by the compared key.
     """
     compared = _COLUMNS.get(by, CONFIG + by)
     on = [name for name in ("task", "backbone", "ratio", "seed") if name != compared]
@@ -135,6 +137,8 @@ def _pairs(left: pd.DataFrame, right: pd.DataFrame, by: str, score: str) -> pd.D
         ignored = {compared, *_below(left, "benchmark", by)}
         if by.startswith(("task", "data")):  # it may change what is read of the same rows
             ignored.add(CONFIG + frame.ROWS)
+        follows = {CONFIG + key for key in FOLLOWS.get(by, ())} & {*keys}
+        ignored |= {n for n in follows if left[n].nunique() == 1 == right[n].nunique()}
         both = [n for n in keys if (left[n] != "").any() and (right[n] != "").any()]
         on += [name for name in both if name not in ignored]
     baseline, option = (side.drop_duplicates(on, keep="last") for side in (left, right))
