@@ -5,8 +5,9 @@
 
 transfer: with only the skill neurons of each task, every task of the same backbone and seed is
 re-tuned on --rows rows; and with as many random neurons of each layer, one draw. scarcity: a task
-is re-tuned on few rows, after a cut by the default attribution, the paper's, magnitude and at
-random. Half of the selection slice chooses the epoch, the other half is scored (fractions). Jobs
+is re-tuned on few rows, after a cut by the default attribution, the paper's, magnitude, and at
+random with as many neurons of each layer as the default. The teacher has seen all rows. Half of the
+selection slice chooses the epoch, the other half is scored: balanced accuracy, as a fraction. Jobs
 and cache are those of finished runs. A row that is in --out already is not run again.
 """
 
@@ -25,6 +26,7 @@ from skip_exp.errors import SkipError
 from skip_exp.job.job import phase_seed
 from skip_exp.models.sites import Keep
 from skip_exp.neurons.choice import drawn
+from skip_exp.neurons.measure import CONTROL
 from skip_exp.neurons.subjects import Subject, opened
 from skip_exp.phases.prune import Pruned
 from skip_exp.phases.retune import retune
@@ -32,7 +34,7 @@ from skip_exp.pruning.surgery import cut
 from skip_exp.utils import console
 from skip_exp.utils.machine import git_commit
 
-METHODS = ("activation_gradient", "paper", "magnitude", "random")
+METHODS = ("activation_gradient", "paper", "magnitude", CONTROL)
 KEYS = {
     "transfer": ["backbone", "task", "seed", "kept", "is_random", "ratio", "rows"],
     "scarcity": ["backbone", "task", "seed", "by", "ratio", "rows"],
@@ -95,28 +97,31 @@ def is_beside(one: Subject, other: Subject) -> bool:
 
 def keep_of(subject: Subject, case: Case, subjects: Sequence[Subject]) -> Keep:
     """The neurons that a case keeps."""
-    if "by" in case:
-        return subject.keep(case["ratio"], subject.relevance_by(case["by"]))
-    owner = next(o for o in subjects if o.task == case["kept"] and is_beside(o, subject))
+    by, name = case.get("by", CONTROL), case.get("kept", subject.task)
+    if by != CONTROL:
+        return subject.keep(case["ratio"], subject.relevance_by(by))
+    owner = next(o for o in subjects if o.task == name and is_beside(o, subject))
     skill = owner.keep(case["ratio"])
-    return drawn(skill, owner.sizes, owner.seed) if case["is_random"] else skill
+    if not case.get("is_random", True):
+        return skill
+    return drawn(skill, owner.sizes, phase_seed(subject.seed, f"{subject.task} {name}"))
 
 
 def retuned(subject: Subject, keep: Keep, rows: int) -> float:
-    """The score after re-tuning what is kept on so many rows; 0: without re-tuning."""
+    """Balanced accuracy after re-tuning what is kept on so many rows; 0: without re-tuning."""
     job, model = subject.job, cut(subject.dense, keep)
     if not job.cfg.retune.enabled:
         raise SkipError("retune.enabled=false: these jobs do not re-tune")
     select = job.data.select
     held = replace(subject, job=replace(job, data=replace(job.data, select=select[1::2])))
     if not rows:
-        return held.score(model)
+        return held.balanced(model)
     data = draw_rows(replace(job.data, select=select[::2]), rows, phase_seed(job.cfg.seed, "rows"))
     # Every case on these rows has the same teacher; the jobs' own taught other rows.
     keys = job.keys | {"teacher": job.keys["teacher"] | {"drawn": rows}}
     job = replace(job, data=data, keys=keys)
     final, _ = retune(job, subject.dense, Pruned(model, keep), None)
-    return held.score(final)
+    return held.balanced(final)
 
 
 def is_known(path: Path, case: Case, keys: Sequence[str]) -> bool:

@@ -8,6 +8,7 @@ from skip_exp import pipeline, results
 from skip_exp.commands.anatomy import main
 from skip_exp.errors import SkipError
 from skip_exp.neurons.measure import PARTS
+from skip_exp.neurons.subjects import opened
 from tests.helpers.toy import save_toy, toy_job
 
 SMALL = ["--rows", "40", "--ratio", "0.5"]
@@ -58,11 +59,17 @@ def test_scores_are_those_of_the_jobs(jobs, made):
     """The dense model is opened, not trained again: same scores as in its result."""
     curves = pd.read_csv(made / "ablation.csv")
     assert set(zip(curves["task"], curves["seed"], strict=True)) == {("x", 1), ("x", 2), ("y", 1)}
-    found = skip_exp.anatomy(jobs / "jobs", parts=["ablation"], methods=[], rows=10**6)["ablation"]
+    subjects = {(s.task, s.seed): s for s in opened([jobs / "jobs"], 10**6)}
     for result in results.load(jobs / "jobs"):
-        own = found[(found["task"] == result["task"]) & (found["seed"] == result["seed"])]
-        dense = own.loc[own["removed"] == 0, "score"]
-        assert dense.tolist() == pytest.approx([result["select"]["dense"]] * len(dense))
+        subject = subjects[result["task"], result["seed"]]
+        assert subject.score(subject.dense) == pytest.approx(result["select"]["dense"])
+
+
+def test_balanced_accuracy_is_the_mean_recall(jobs):
+    subject = next(iter(opened([jobs / "jobs/x-1-0.5"], 10**6)))
+    labels, said = subject.labels(), subject.logits(subject.dense).argmax(-1)
+    recalls = [(said[labels == label] == label).float().mean() for label in labels.unique()]
+    assert subject.balanced(subject.dense) == pytest.approx(float(sum(recalls)) / len(recalls))
 
 
 def test_where_counts_what_the_skills_keep(jobs, made):
@@ -75,7 +82,9 @@ def test_where_counts_what_the_skills_keep(jobs, made):
 
 def test_two_names_of_the_same_rows_share_their_neurons(made):
     table = pd.read_csv(made / "overlap.csv")
-    jobs = table[table["between"] == "jobs"].set_index(["task", "seed", "other task", "other seed"])
+    assert set(table["kind"]) == {"encoder.ffn", "encoder.self.heads"}
+    units = table[(table["between"] == "jobs") & (table["kind"] == "encoder.ffn")]
+    jobs = units.set_index(["task", "seed", "other task", "other seed"])
     assert jobs.loc[("x", 1, "y", 1), "overlap"] == 1
     assert jobs.loc[("x", 1, "x", 1), "overlap"] == 1
     assert jobs.loc[("x", 1, "x", 2), "overlap"] < 1
@@ -113,6 +122,15 @@ def test_refusals(jobs, wrong):
         skip_exp.anatomy(jobs / "jobs", **wrong)
     named = value[0] if isinstance(value, list) else value
     assert f"{key}={named}" in str(caught.value)
+
+
+def test_heads_and_their_dims_have_no_complement(jobs):
+    toy = save_toy(jobs / "dims/toy")
+    pipeline.run(toy_job(toy, jobs, "dims/x", "task.name=x", "prune.sites=[heads,vo,ffn]"))
+    with pytest.raises(SkipError) as caught:
+        skip_exp.anatomy(jobs / "dims", parts=["causal"], ratio=0.5)
+    assert "prune.sites=heads,vo,ffn" in str(caught.value)
+    assert len(skip_exp.anatomy(jobs / "dims", parts=["where"])["where"])
 
 
 def test_without_jobs_or_without_the_cache(jobs, tmp_path, capsys):

@@ -78,7 +78,7 @@ class Task:
         with torch.inference_mode():
             return model(**inputs).softmax(-1)
 
-    def score(self, model, split="select"):
+    def balanced(self, model):
         moved = (self.answers(model) - self.answers(self.dense)).abs().sum(-1) / 2
         return 1 - float(moved.mean())
 
@@ -101,12 +101,15 @@ def test_the_skill_is_what_the_task_needs(tasks):
 
 
 def test_causal_is_diagonal_for_disjoint_tasks(tasks):
-    found = causal(tasks, QUARTER).set_index(["cut", "task"])
+    table = causal(tasks, QUARTER)
+    both = table.pivot_table("harm", ["cut", "task"], "answer")
+    found = table[table["answer"] == "zero"].set_index(["cut", "task"])
     for name, other in (("a", "b"), ("b", "a")):
         own, foreign = found.loc[(name, name)], found.loc[(other, name)]
         assert foreign["score"] == pytest.approx(1)  # no answer moves
         assert own["score"] < own["random"] < 1
         assert own["harm"] > 0 > foreign["harm"]
+        assert both.loc[(name, name), "mean"] > 0 > both.loc[(other, name), "mean"]
 
 
 def test_overlap_of_disjoint_and_of_equal_tasks(tasks):

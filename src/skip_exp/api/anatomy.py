@@ -7,7 +7,7 @@ import pandas as pd
 
 from skip_exp.errors import SkipError
 from skip_exp.neurons.measure import PARTS, Options, measured
-from skip_exp.neurons.subjects import opened, settings_of
+from skip_exp.neurons.subjects import Subject, opened, settings_of
 from skip_exp.skill.load import Skill
 
 ROWS = 500
@@ -27,9 +27,10 @@ def anatomy(
         >>> found = skip_exp.anatomy("outputs/2026-11-28")
         >>> found["causal"].pivot_table("harm", index="cut", columns="task")
 
-    Scores are fractions on the selection slice; ``calibration`` and ``abroad`` are of the
-    validation split. The jobs' dense models are read from the stage cache. A folder has the jobs of
-    one recipe: of a task, backbone and seed all jobs but those of other ratios are refused.
+    Scores of ``ablation`` and ``causal`` are balanced accuracy on the selection slice;
+    ``calibration`` and ``abroad`` are of the validation split. All are fractions. The jobs' dense
+    models are read from the stage cache. A folder has the jobs of one recipe: of a task, backbone
+    and seed all jobs but those of other ratios are refused.
 
     Args:
         jobs: a skill of a job, a folder of jobs, or several folders.
@@ -44,7 +45,8 @@ def anatomy(
         The tables by name.
 
     Raises:
-        SkipError: no finished job, an unknown name, or a dense model that is not in the cache.
+        SkipError: no finished job, an unknown name, a dense model that is not in the cache, or
+            jobs that cut both heads and their dims, for ``overlap`` and ``causal``.
     """
     if isinstance(jobs, Skill):
         if jobs.folder is None:
@@ -60,8 +62,18 @@ def anatomy(
         raise SkipError(f"rows={rows}: must be at least 1")
     folders = [jobs] if isinstance(jobs, str | Path) else list(jobs)
     subjects = list(opened(folders, rows))
-    for subject in subjects:
-        if ratio > subject.most and not {"overlap", "causal"}.isdisjoint(parts):
-            name = f"{subject.task}, {subject.backbone}"
-            raise SkipError(f"ratio={ratio}: must be at most {subject.most:.2f} for {name}")
+    if not {"overlap", "causal"}.isdisjoint(parts):
+        for subject in subjects:
+            _check_cut(subject, ratio)
     return measured(subjects, Options(ratio, methods), parts)
+
+
+def _check_cut(subject: Subject, ratio: float) -> None:
+    """Raise SkipError unless a cut by ``ratio`` leaves a set of neurons and its complement."""
+    name = f"{subject.task}, {subject.backbone}"
+    if ratio > subject.most:
+        raise SkipError(f"ratio={ratio}: must be at most {subject.most:.2f} for {name}")
+    sites = subject.job.cfg.prune.sites
+    if "heads" in sites and {"qk", "vo"} & {*sites}:
+        why = "overlap and causal need whole heads or their dims, not both: leave these parts out"
+        raise SkipError(f"prune.sites={','.join(sites)} of {name}: {why}")

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from skip_exp.job.job import phase_seed
 from skip_exp.models.sites import Keep, Relevance, Site
 from skip_exp.models.soft_prompt import SoftPromptModel
 from skip_exp.neurons import calibration
@@ -24,7 +25,7 @@ log = logging.getLogger(__name__)
 FRACTIONS = (0.1, 0.2, 0.3, 0.5, 0.7, 0.9)  # of the block parameters: what a curve removes
 FIRST = ("least", "most")  # relevant, which goes first
 CONTROL = "random, as many a layer"
-DRAWS = 3  # of a random control of the causal matrix
+DRAWS = 2  # of a random control of the causal matrix, others for each pair of tasks and seed
 SAY_NOTHING = {"false", "true", "no", "yes", "0", "1"}  # labels that any task may have
 SAMPLES = (32, 64, 128, 512, 1024)  # train rows of an attribution
 
@@ -59,27 +60,32 @@ def where(subjects: Sequence[Subject], _: Options) -> pd.DataFrame:
 
 
 def ablation(subjects: Sequence[Subject], options: Options) -> pd.DataFrame:
-    """The score of the dense model while neurons go, before any re-tuning.
+    """Balanced accuracy of the dense model while neurons go, before any re-tuning.
 
     Columns: ``by`` (the method), ``first`` (the most or the least relevant), ``answer`` (what a
     removed neuron says: zero or its mean), ``removed`` and ``score``. The control CONTROL removes
-    as many neurons of each layer as the jobs' own method does, drawn at random.
+    as many neurons of each layer as the jobs' own method does, drawn at random: its area is that of
+    the layers alone.
     """
     return pd.DataFrame([row for subject in subjects for row in _curves(subject, options)])
 
 
 def _curves(subject: Subject, options: Options) -> Iterator[dict[str, Any]]:
-    answers: dict[str, Means | None] = {"zero": None, "mean": subject.means}
-    dense = subject.score(subject.dense)
+    dense = subject.balanced(subject.dense)
     for by, first, keeps in _orders(subject, options):
-        for answer, said in answers.items():
+        for answer, said in _answers(subject).items():
             about = {**subject.about, "by": by, "first": first, "answer": answer}
             yield {**about, "removed": 0.0, "score": dense}
             for keep in keeps:
                 smaller = without(subject.dense, keep, said)
                 removed = round(1 - _cost(smaller) / _cost(subject.dense), 4)
-                yield {**about, "removed": removed, "score": subject.score(smaller)}
+                yield {**about, "removed": removed, "score": subject.balanced(smaller)}
         log.info("ablation: %s, seed %d, by %s, %s first", subject.task, subject.seed, by, first)
+
+
+def _answers(subject: Subject) -> dict[str, Means | None]:
+    """What a removed neuron says."""
+    return {"zero": None, "mean": subject.means}
 
 
 def _orders(subject: Subject, options: Options) -> Iterator[tuple[str, str, list[Keep]]]:
@@ -90,7 +96,7 @@ def _orders(subject: Subject, options: Options) -> Iterator[tuple[str, str, list
             keeps = _keeps(subject, relevance if first == "least" else reverse(relevance))
             yield by, first, keeps
             if by == subject.method:
-                seed = subject.seed
+                seed = phase_seed(subject.seed, subject.task)
                 yield CONTROL, first, [drawn(keep, subject.sizes, seed) for keep in keeps]
 
 
@@ -123,11 +129,11 @@ def areas(curves: pd.DataFrame) -> pd.DataFrame:
 
 
 def overlaps(subjects: Sequence[Subject], options: Options) -> pd.DataFrame:
-    """How far two choices at ``options.ratio`` agree beyond chance, of one backbone.
+    """How far two choices at ``options.ratio`` agree beyond chance, by ``kind`` of neuron.
 
-    ``between``: ``jobs``, of each two of them; ``methods``, of a job's own and another one;
-    ``samples``, of its own number of train rows and another one. The other side of a pair is
-    ``other task`` and ``other seed``, or ``other``.
+    ``between``: ``jobs``, of each two of them, on one backbone; ``methods``, of a job's own and
+    another one; ``samples``, of its own number of train rows and another one. The other side of a
+    pair is ``other task`` and ``other seed``, or ``other``.
     """
     rows: list[dict[str, Any]] = []
     keeps = [subject.keep(options.ratio) for subject in subjects]
@@ -135,50 +141,62 @@ def overlaps(subjects: Sequence[Subject], options: Options) -> pd.DataFrame:
     for i, j in pairs:
         a, b = subjects[i], subjects[j]
         if a.backbone == b.backbone and a.sizes == b.sizes:
-            other = {"other task": b.task, "other seed": b.seed}
-            shared = overlap(keeps[i], keeps[j], a.sizes)
-            rows.append({"between": "jobs", **a.about, **other, "overlap": shared})
+            about = {"between": "jobs", **a.about, "other task": b.task, "other seed": b.seed}
+            rows += [about | found for found in _shared(a, keeps[i], keeps[j])]
     for subject, keep in zip(subjects, keeps, strict=True):
-        own = subject.job.cfg.attribution.samples
-        most = len(subject.job.data.train)
-        sizes = [n for n in SAMPLES if n != own and n <= most]
-        named = [*options.every(subject)[1:], "random"]
-        found = [("methods", name, subject.relevance_by(name)) for name in named]
-        found += [("samples", str(n), subject.relevance_by(samples=n)) for n in sizes]
-        for between, name, relevance in found:
-            shared = overlap(keep, subject.keep(options.ratio, relevance), subject.sizes)
-            rows.append({"between": between, **subject.about, "other": name, "overlap": shared})
+        for between, name, relevance in _alternatives(subject, options):
+            about = {"between": between, **subject.about, "other": name}
+            other = subject.keep(options.ratio, relevance)
+            rows += [about | found for found in _shared(subject, keep, other)]
     found = pd.DataFrame(rows)
     return found.astype({"other seed": "Int64"}) if len(found) else found
 
 
+def _shared(subject: Subject, a: Keep, b: Keep) -> Iterator[dict[str, Any]]:
+    """Overlap by kind: heads are few, and would not count beside the units."""
+    for kind in dict.fromkeys(Site(site).like for site in a):
+        one, other = ({s: k for s, k in keep.items() if Site(s).like == kind} for keep in (a, b))
+        yield {"kind": kind, "overlap": overlap(one, other, subject.sizes)}
+
+
+def _alternatives(subject: Subject, options: Options) -> Iterator[tuple[str, str, Relevance]]:
+    """(between, name, relevance) of the other ways to choose a job's neurons."""
+    for name in [*options.every(subject)[1:], "random"]:
+        yield "methods", name, subject.relevance_by(name)
+    own, most = subject.job.cfg.attribution.samples, len(subject.job.data.train)
+    for n in SAMPLES:
+        if n != own and n <= most:
+            yield "samples", str(n), subject.relevance_by(samples=n)
+
+
 def causal(subjects: Sequence[Subject], options: Options) -> pd.DataFrame:
-    """The score of a task without another's skill neurons, on one backbone and seed.
+    """Balanced accuracy of a task without another's skill neurons, on one backbone and seed.
 
     ``cut``: the task whose skill neurons go, i.e. what a cut of ``options.ratio`` would leave of
-    it. ``task``: the one that is scored, with its own prompt. ``random``: the mean score where as
-    many random neurons of each layer go; ``harm``: random minus score, so what these neurons did
-    for the task beyond any others.
+    it. ``task``: the one that is scored, with its own prompt. ``answer``: what the removed ones
+    say, zero or their mean. ``random``: the mean score where as many random neurons of each layer
+    go; ``harm``: random minus score, so what these neurons did for the task beyond any others.
     """
     rows = []
     for task in subjects:
-        dense = task.score(task.dense)
+        dense = task.balanced(task.dense)
         for owner in subjects:
             if (owner.backbone, owner.seed, owner.sizes) != (task.backbone, task.seed, task.sizes):
                 continue
-            skill = owner.keep(options.ratio)
-            score = task.score(cut(task.dense, others(skill, task.sizes)))
-            draws = [_random_cut(task, skill, seed) for seed in range(DRAWS)]
-            random = float(np.mean(draws))
-            found = {"score": score, "random": random, "dense": dense, "harm": random - score}
-            rows.append({**task.about, "cut": owner.task, **found})
+            skill, pair = owner.keep(options.ratio), f"{task.task} {owner.task}"
+            seeds = [phase_seed(task.seed, f"{pair} {draw}") for draw in range(DRAWS)]
+            controls = [drawn(skill, task.sizes, seed) for seed in seeds]
+            for answer, said in _answers(task).items():
+                score = _without(task, skill, said)
+                random = float(np.mean([_without(task, control, said) for control in controls]))
+                found = {"score": score, "random": random, "dense": dense, "harm": random - score}
+                rows.append({**task.about, "cut": owner.task, "answer": answer, **found})
         log.info("causal: %s, seed %d", task.task, task.seed)
     return pd.DataFrame(rows)
 
 
-def _random_cut(task: Subject, skill: Keep, seed: int) -> float:
-    control = drawn(skill, task.sizes, seed)
-    return task.score(cut(task.dense, others(control, task.sizes)))
+def _without(task: Subject, neurons: Keep, said: Means | None) -> float:
+    return task.balanced(without(task.dense, others(neurons, task.sizes), said))
 
 
 def calibrated(subjects: Sequence[Subject], _: Options) -> pd.DataFrame:
@@ -200,7 +218,7 @@ def calibrated(subjects: Sequence[Subject], _: Options) -> pd.DataFrame:
 
 
 def abroad(subjects: Sequence[Subject], _: Options) -> pd.DataFrame:
-    """Scores out of domain: a task's models on the validation rows of another with its labels."""
+    """Main metric of a task's models on the validation rows of another task with its labels."""
     rows = []
     for subject in subjects:
         for other in subjects:

@@ -51,7 +51,7 @@ def page(tables: Tables, ratio: float, folders: Sequence[str]) -> str:
         areas=_areas(found["ablation"]) if "ablation" in found else [],
         overlap=overlap(found["overlap"]) if "overlap" in found else [],
         stable=_stable(found["overlap"]) if "overlap" in found else [],
-        causal=matrices(found["causal"], "cut", "harm") if "causal" in found else [],
+        causal=causals(found["causal"]) if "causal" in found else [],
         transfer=transfers(found["transfer"]) if "transfer" in found else [],
         scarcity=scarcity(found["scarcity"]) if "scarcity" in found else None,
         reliability=reliability(found["calibration"], ratio) if "calibration" in found else None,
@@ -115,7 +115,7 @@ def ablation(table: pd.DataFrame) -> Drawings:
     """Score against the fraction removed, per task and backbone: the mean over seeds."""
     legend, drawings = styles(dict.fromkeys(table["by"])), []
     for (backbone, task), part in table.groupby(["backbone", "task"], sort=False):
-        axes = empty("block parameters removed, %", "score × 100")
+        axes = empty("block parameters removed, %", "balanced accuracy, %")
         axes.set_xlim(0, 100)
         for (by, first), group in part.groupby(["by", "first"], sort=False):
             points = _points(group, (100 * group["removed"]).round())
@@ -152,10 +152,10 @@ def _areas(curves: pd.DataFrame) -> list[dict[str, str]]:
 
 
 def overlap(table: pd.DataFrame) -> list[Shaded]:
-    """Overlap of each two jobs, by backbone; of several seeds, each with its own row."""
+    """Overlap of each two jobs, by backbone and kind; of several seeds, each with its own row."""
     jobs = table[table["between"] == "jobs"]
     shaded = []
-    for backbone, part in jobs.groupby("backbone", sort=False):
+    for (backbone, kind), part in jobs.groupby(["backbone", "kind"], sort=False):
         several = part["seed"].nunique() > 1
         names = {}
         for task, seed in part[["task", "seed"]].drop_duplicates().itertuples(index=False):
@@ -165,27 +165,30 @@ def overlap(table: pd.DataFrame) -> list[Shaded]:
             ends = (row["task"], row["seed"]), (row["other task"], int(row["other seed"]))
             values[ends] = values[ends[::-1]] = row["overlap"]
         rows = [(name, [_number(values.get((a, b))) for b in names]) for a, name in names.items()]
-        shaded.append(Shaded(str(backbone), list(names.values()), rows))
+        shaded.append(Shaded(f"{_kind(str(kind))} · {backbone}", list(names.values()), rows))
     return shaded
 
 
 def _number(value: float | None) -> tuple[int, str] | None:
-    return None if value is None else _cell(value, f"{value:.2f}".replace("-0.00", "0.00"))
+    return None if value is None else _cell(value, _decimals(value))
+
+
+def _decimals(value: float) -> str:
+    return "-" if pd.isna(value) else f"{value:.2f}".replace("-0.00", "0.00")
 
 
 def _stable(table: pd.DataFrame) -> list[dict[str, str]]:
     """Rows of text: mean overlap with other methods, and with other numbers of train rows."""
     rows = []
     own = table[table["between"] != "jobs"]
-    for (backbone, task), part in own.groupby(["backbone", "task"], sort=False):
+    for (backbone, task, kind), part in own.groupby(["backbone", "task", "kind"], sort=False):
         means = part.groupby(["between", "other"], sort=False)["overlap"].mean()
         cells = {
-            (f"{other} rows" if between == "samples" else str(other)): (
-                "-" if pd.isna(value) else f"{value:.2f}".replace("-0.00", "0.00")
-            )
+            f"{other} rows" if between == "samples" else str(other): _decimals(value)
             for (between, other), value in means.items()
         }
-        rows.append({"task": str(task), "backbone": str(backbone), **cells})
+        what = {"task": f"{task}, {_kind(str(kind))}", "backbone": str(backbone)}
+        rows.append({**what, **cells})
     return rows
 
 
@@ -207,19 +210,40 @@ def transfers(table: pd.DataFrame) -> list[Shaded]:
     ]
 
 
-def matrices(table: pd.DataFrame, owner: str, value: str) -> list[Shaded]:
-    """One matrix a backbone, in points, mean over seeds: ``owner`` in rows, task in columns."""
-    most = max(100 * float(table[value].max()), 1e-9)  # one scale for all backbones
+def causals(table: pd.DataFrame) -> list[Shaded]:
+    """A matrix for each answer, on one scale; its first row has the dense models' scores."""
+    most, shaded = 100 * float(table["harm"].max()), []
+    for answer, part in table.groupby("answer", sort=False):
+        for matrix in matrices(part, "cut", "harm", most):
+            of = part[part["backbone"] == matrix.title]
+            dense = 100 * of.groupby("task")["dense"].mean()
+            cells: list[tuple[int, str] | None] = [(0, f"{dense[t]:.1f}") for t in matrix.columns]
+            title = f"{matrix.title} · they answer {'zero' if answer == 'zero' else 'their mean'}"
+            shaded.append(Shaded(title, matrix.columns, [("nothing", cells), *matrix.rows]))
+    return shaded
+
+
+def matrices(
+    table: pd.DataFrame, owner: str, value: str, most: float | None = None
+) -> list[Shaded]:
+    """One matrix a backbone, in points, mean over seeds: ``owner`` in rows, task in columns.
+
+    The small print of a cell has the scores that ``value`` is the difference of, random first.
+    """
+    most = max(100 * float(table[value].max()) if most is None else most, 1e-9)
     shaded = []
     for backbone, part in table.groupby("backbone", sort=False):
-        means = 100 * part.pivot_table(value, owner, "task", sort=False)
+        of = 100 * part.pivot_table([value, "random", "score"], owner, "task", sort=False)
+        means = of[value]
         order = [task for task in means.columns if task in means.index]
         order += [name for name in means.index if name not in order]
-        means = means.loc[order]
-        rows = [
-            (str(name), [_cell(v, f"{v:+.1f}", most) for v in means.loc[name]])
-            for name in means.index
-        ]
+        rows = []
+        for name in order:
+            ends = zip(means.loc[name], of["random"].loc[name], of["score"].loc[name], strict=True)
+            cells = [
+                _cell(v, f"{v:+.1f}<small>{a:.0f} → {b:.0f}</small>", most) for v, a, b in ends
+            ]
+            rows.append((str(name), cells))
         shaded.append(Shaded(str(backbone), list(map(str, means.columns)), rows))
     return shaded
 
@@ -232,7 +256,7 @@ def scarcity(table: pd.DataFrame) -> Drawings:
         counts = sorted(part["rows"].unique())
         points_of_task = part.groupby("task")["rows"].transform("size")
         part = part[points_of_task == points_of_task.max()]
-        axes = empty("rows of re-tuning", "mean score × 100")
+        axes = empty("rows of re-tuning", "mean balanced accuracy, %")
         for by, group in part.groupby("by", sort=False):
             over = group.groupby(["rows", "seed"])["score"].mean().reset_index()
             points = _points(over, over["rows"].map(counts.index))
