@@ -27,7 +27,6 @@ ROOT = Path(__file__).resolve().parents[1]
 TABLES, OUT = ROOT / "studies/results/anatomy", ROOT / "docs/anatomy"
 KINDS = {"encoder.ffn": "feed-forward neurons", "encoder.self.heads": "heads"}
 METHODS = {"activation_gradient": "activation x gradient"}
-ANSWERS = {"zero": "zero", "mean": "their mean"}
 STATES = {"dense": "control", "pruned": "c1", "final": "c0"}
 PANELS = 3  # a row
 
@@ -137,19 +136,16 @@ def overlap(table: pd.DataFrame) -> Figure:
     for axes, (kind, title) in zip(grid, KINDS.items(), strict=True):
         of = both[both["kind"] == kind].pivot_table("overlap", "task", "other task")
         shaded(axes, of.loc[order, order], ".2f", 1)
-        axes.set_title(title)
+        axes.set_title(f"overlap of {title}")
     return figure
 
 
 def causal(table: pd.DataFrame) -> Figure:
-    """Harm beyond a random cut's, points."""
-    most = 100 * table.groupby(["answer", "cut", "task"])["harm"].mean().max()
-    figure, grid = matrices(table["task"].nunique())
-    for axes, (answer, part) in zip(grid, table.groupby("answer", sort=False), strict=True):
-        found = 100 * part.pivot_table("harm", "cut", "task", sort=False)
-        shaded(axes, found.loc[found.columns], "+.1f", most)
-        axes.set(title=f"they answer {ANSWERS[str(answer)]}", xlabel="scored")
-    grid[0].set_ylabel("neurons cut out")
+    """Harm beyond a random cut's, points: neurons answer zero."""
+    found = 100 * table[table["answer"] == "zero"].pivot_table("harm", "cut", "task", sort=False)
+    figure, (axes,) = matrices(len(found), 1)
+    shaded(axes, found.loc[found.columns], "+.1f")
+    axes.set(xlabel="scored", ylabel="neurons cut out", title="harm beyond random neurons, points")
     return figure
 
 
@@ -189,8 +185,8 @@ def calibration(table: pd.DataFrame) -> Figure:
     axes.set_yticks(range(len(found)), named(found.index))
     axes.invert_yaxis()
     axes.grid(axis="x")
-    axes.set_xlabel("expected calibration error, %")
-    axes.legend(frameon=False)
+    axes.set(xlabel="expected calibration error at 90 % cut, %", xlim=(0, None))
+    figure.legend(loc="outside upper center", ncols=len(STATES), frameon=False)
     return figure
 
 
