@@ -39,7 +39,7 @@ exclude_patterns = [".*", "build", "dist", "outputs", "tests", "docs/api/modules
 # What the side bar shows, in this order. A page that is in none of them is an error.
 PAGES = {
     "Use": ["docs/usage", "docs/keys", "docs/results", "docs/serving"],
-    "Understand": ["docs/design", "docs/performance"],
+    "Understand": ["docs/design", "docs/performance", "docs/anatomy"],
     "Change": ["docs/extending", "CONTRIBUTING", "CHANGELOG"],
     "Evidence": [
         "studies/README",
