@@ -28,7 +28,7 @@ TABLES, OUT = ROOT / "studies/results/anatomy", ROOT / "docs/anatomy"
 KINDS = {"encoder.ffn": "feed-forward neurons", "encoder.self.heads": "heads"}
 METHODS = {"activation_gradient": "activation x gradient"}
 STATES = {"dense": "control", "pruned": "c1", "final": "c0"}
-PANELS = 3  # a row
+PANELS = 2  # a row
 
 
 def main() -> None:
@@ -63,10 +63,10 @@ def shaded(axes: Axes, table: pd.DataFrame, shown: str, most: float | None = Non
     axes.tick_params(length=0)
 
 
-def matrices(rows: int, columns: int = 2) -> tuple[Figure, list[Axes]]:
-    """Room for matrices beside each other."""
-    figure = Figure(figsize=(6.5 * columns, 0.55 * rows + 1.3), layout="constrained")
-    return figure, list(figure.subplots(1, columns, squeeze=False)[0])
+def matrices(rows: int, count: int = 2) -> tuple[Figure, list[Axes]]:
+    """Room for matrices below each other, so that a phone can show their numbers."""
+    figure = Figure(figsize=(7.5, (0.42 * rows + 0.8) * count), layout="constrained")
+    return figure, list(figure.subplots(count, 1, squeeze=False)[:, 0])
 
 
 def panels(tasks: list[str]) -> tuple[Figure, Mapping[str, Axes]]:
@@ -109,7 +109,7 @@ def where(table: pd.DataFrame) -> Figure:
         shares = part.pivot_table("share", "task", "layer", sort=False)
         shares.columns = shares.columns + 1
         shaded(axes, shares.set_axis(shares.columns.astype(str), axis=1), ".0f", 100)
-        axes.set(title=f"{title} kept, %", xlabel="layer")
+        axes.set(title=f"{title} kept, % by layer")
     return figure
 
 
