@@ -3,8 +3,8 @@
     skip-exp anatomy outputs/evidence --out studies/results/anatomy
     python -m studies.anatomy_pictures
 
-They are of one backbone, and of one ratio and number of rows of transfer. One shade per quantity,
-from white at nothing; lines differ in their marks, too.
+They are of one backbone. One shade per quantity, from white at nothing; lines differ in their
+marks, too.
 """
 
 from collections.abc import Mapping
@@ -18,7 +18,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from skip_exp.neurons.measure import areas
-from skip_exp.report.anatomy import gains, nearest
+from skip_exp.report.anatomy import nearest, points
 from skip_exp.report.figures import INK, SETTINGS, Style, add, styles
 from skip_exp.report.tables import piped
 from studies.evidence import TITLES
@@ -36,11 +36,8 @@ def main() -> None:
     OUT.mkdir(exist_ok=True)
     tables = {file.stem: pd.read_csv(file) for file in sorted(TABLES.glob("*.csv"))}
     for name, picture in PICTURES.items():
-        if name in tables:
-            picture(tables[name]).savefig(OUT / f"{name}.png", dpi=130)
-    for name, written in WRITTEN.items():
-        if name in tables:
-            print(piped(written(tables[name])))
+        picture(tables[name]).savefig(OUT / f"{name}.png", dpi=130)
+    print(piped(judged(tables["methods"])))
 
 
 def named(values: "pd.Index[str]") -> list[str]:
@@ -94,12 +91,6 @@ def labelled(figure: Figure, legend: Mapping[str, Style], x: str) -> Figure:
     return figure
 
 
-def curves(table: pd.DataFrame, x: pd.Series) -> pd.DataFrame:
-    """Mean and deviation over seeds at each ``x``."""
-    found = (100 * table["score"]).groupby(x).agg(["mean", "std"])
-    return found.set_axis(["y", "std"], axis=1).rename_axis("x").reset_index()
-
-
 def where(table: pd.DataFrame) -> Figure:
     """Percent kept by task and layer, mean over seeds."""
     cut = nearest(table, 0.9).assign(share=lambda t: 100 * t["kept"] / t["of"])
@@ -119,8 +110,8 @@ def ablation(table: pd.DataFrame) -> Figure:
     legend = styles(dict.fromkeys(table["by"]))
     figure, grid = panels(list(dict.fromkeys(table["task"])))
     for (task, by, first), part in table.groupby(["task", "by", "first"], sort=False):
-        points = curves(part, (100 * part["removed"]).round())
-        add(grid[str(task)], legend[str(by)], points, points, is_hollow=first == "most")
+        marks = points(part, (100 * part["removed"]).round())
+        add(grid[str(task)], legend[str(by)], marks, marks, is_hollow=first == "most")
     return labelled(figure, legend, "block parameters removed, %")
 
 
@@ -149,15 +140,6 @@ def causal(table: pd.DataFrame) -> Figure:
     return figure
 
 
-def transfer(table: pd.DataFrame) -> Figure:
-    """Points above random neurons after re-tuning."""
-    found = 100 * gains(table).pivot_table("gain", "kept", "task", sort=False)
-    figure, (axes,) = matrices(len(found), 1)
-    shaded(axes, found.loc[found.columns], "+.1f")
-    axes.set(xlabel="re-tuned", ylabel="neurons kept")
-    return figure
-
-
 def scarcity(table: pd.DataFrame) -> Figure:
     """Score against the rows of re-tuning, a panel per cut and task."""
     legend = styles(dict.fromkeys(table["by"]))
@@ -166,8 +148,8 @@ def scarcity(table: pd.DataFrame) -> Figure:
     figure, grid = panels(list(dict.fromkeys(table["panel"])))
     counts = sorted(table["rows"].unique())
     for (panel, by), part in table.groupby(["panel", "by"], sort=False):
-        points = curves(part, part["rows"].map(counts.index))
-        add(grid[str(panel)], legend[str(by)], points, points)
+        marks = points(part, part["rows"].map(counts.index))
+        add(grid[str(panel)], legend[str(by)], marks, marks)
         grid[str(panel)].set_xticks(range(len(counts)), [f"{count:,}" for count in counts])
     return labelled(figure, legend, "rows of re-tuning")
 
@@ -201,9 +183,8 @@ def judged(table: pd.DataFrame) -> list[list[str]]:
 
 PICTURES = {
     **{"where": where, "ablation": ablation, "overlap": overlap, "causal": causal},
-    **{"transfer": transfer, "scarcity": scarcity, "calibration": calibration},
+    **{"scarcity": scarcity, "calibration": calibration},
 }
-WRITTEN = {"methods": judged}  # tables of the page
 
 if __name__ == "__main__":
     main()

@@ -118,14 +118,14 @@ def ablation(table: pd.DataFrame) -> Drawings:
         axes = empty("block parameters removed, %", "balanced accuracy, %")
         axes.set_xlim(0, 100)
         for (by, first), group in part.groupby(["by", "first"], sort=False):
-            points = _points(group, (100 * group["removed"]).round())
-            add(axes, legend[str(by)], points, points, is_hollow=first == "most")
+            marks = points(group, (100 * group["removed"]).round())
+            add(axes, legend[str(by)], marks, marks, is_hollow=first == "most")
         drawings.append(drawing(axes, f"{task} · {backbone}"))
     return drawings, legend
 
 
-def _points(table: pd.DataFrame, x: pd.Series) -> pd.DataFrame:
-    """Mean and deviation of the score over seeds, in percent."""
+def points(table: pd.DataFrame, x: pd.Series) -> pd.DataFrame:
+    """x, y and std: mean and deviation of the score over seeds, in percent."""
     grouped = (100 * table["score"]).groupby(x)
     found = pd.DataFrame({"y": grouped.mean(), "std": grouped.std()})
     return found.rename_axis("x").reset_index()
@@ -259,8 +259,8 @@ def scarcity(table: pd.DataFrame) -> Drawings:
         axes = empty("rows of re-tuning", "mean balanced accuracy, %")
         for by, group in part.groupby("by", sort=False):
             over = group.groupby(["rows", "seed"])["score"].mean().reset_index()
-            points = _points(over, over["rows"].map(counts.index))
-            add(axes, legend[str(by)], points, points)
+            marks = points(over, over["rows"].map(counts.index))
+            add(axes, legend[str(by)], marks, marks)
         axes.set_xticks(range(len(counts)), [f"{count:,}" for count in counts])
         names = f"{part['task'].nunique()} tasks"
         drawings.append(drawing(axes, f"{100 * ratio:g} % cut · {backbone} · {names}"))
@@ -279,8 +279,8 @@ def reliability(table: pd.DataFrame, ratio: float) -> Drawings:
         axes = empty("confidence, %", "right, %")
         axes.plot([0, 100], [0, 100], color=INK["muted"], linestyle=":", lw=1, clip_on=False)
         for state, style in legend.items():
-            points = _bins(part[part["state"] == state])
-            add(axes, style, points, points, is_hollow=state == "pruned")
+            marks = _bins(part[part["state"] == state])
+            add(axes, style, marks, marks, is_hollow=state == "pruned")
         of = part[part["ratio"] > 0]
         title = f" · {_ratios(of)} cut" if len(of) else ""
         drawings.append(drawing(axes, f"{task} · {backbone}{title}"))
