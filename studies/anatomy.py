@@ -5,10 +5,10 @@
 
 transfer: with only the skill neurons of each task, every task of the same backbone and seed is
 re-tuned on --rows rows; and with as many random neurons of each layer, one draw. scarcity: a task
-is re-tuned on few rows, after a cut by the default attribution, the paper's, magnitude, and at
-random with as many neurons of each layer as the default. The teacher has seen all rows. Half of the
-selection slice chooses the epoch, the other half is scored: balanced accuracy, as a fraction. Jobs
-and cache are those of finished runs. A row that is in --out already is not run again.
+is re-tuned on few rows, after a cut by the default attribution, Fisher, the paper's, magnitude, and
+at random with as many neurons of each layer as the default. The teacher has seen all rows. Half of
+the selection slice chooses the epoch, the other half is scored: balanced accuracy, as a fraction.
+Jobs and cache are those of finished runs. A row that is in --out already is not run again.
 """
 
 import argparse
@@ -34,7 +34,7 @@ from skip_exp.pruning.surgery import cut
 from skip_exp.utils import console
 from skip_exp.utils.machine import git_commit
 
-METHODS = ("activation_gradient", "paper", "magnitude", CONTROL)
+METHODS = ("activation_gradient", "fisher", "paper", "magnitude", CONTROL)
 KEYS = {
     "transfer": ["backbone", "task", "seed", "kept", "is_random", "ratio", "rows"],
     "scarcity": ["backbone", "task", "seed", "by", "ratio", "rows"],
@@ -71,6 +71,7 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("folders", nargs="+", help="of finished jobs")
     made.add_argument("--rows", type=int, nargs="+", default=[1024], help="of re-tuning")
     made.add_argument("--ratios", type=float, nargs="+", default=[0.9])
+    made.add_argument("--methods", nargs="+", default=METHODS, choices=METHODS, help="of scarcity")
     made.add_argument("--out", type=Path, required=True, help="CSV file that rows are added to")
     return made
 
@@ -86,7 +87,7 @@ def transfers(subjects: Sequence[Subject], asked: Any) -> Iterator[tuple[Subject
 
 def scarce(subjects: Sequence[Subject], asked: Any) -> Iterator[tuple[Subject, Case]]:
     """Subjects with every method and number of rows."""
-    for ratio, rows, subject, by in product(asked.ratios, asked.rows, subjects, METHODS):
+    for ratio, rows, subject, by in product(asked.ratios, asked.rows, subjects, asked.methods):
         yield subject, {**subject.about, "by": by, "ratio": ratio, "rows": rows}
 
 

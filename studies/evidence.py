@@ -3,6 +3,7 @@
     python -m studies.evidence --tasks sst2 cola --seeds 1
     python -m studies.evidence --freeze           # then commit results/recipe.json
     python -m studies.evidence --tasks clinc150 irony cr mpqa
+    python -m studies.evidence --backbone t5_mini --tasks sst2 mrpc cr banking77 --seeds 1 2
     python -m studies.evidence --table
 
 Choices are made on the selection slices of development tasks. A confirmation task runs only where
@@ -51,6 +52,7 @@ MORE = {
     "sst2_full": ["+task=sst2", "task.name=sst2_full", *FILES, "task.group=sentence_id"],
 }
 RATIOS = (0.0, 0.52, 0.7, 0.9, 0.95)
+RATIOS_OF = {"minilm": RATIOS, **dict.fromkeys(("roberta_mini", "t5_mini"), (0.0, 0.52, 0.9))}
 GROUPS = ("prompt", "tune", "attribution", "prune", "retune")  # what a recipe is
 COLUMNS = (
     *("job_id", "task", "backbone", "seed", "ratio", "metric"),
@@ -77,7 +79,7 @@ def main() -> int:
         check_frozen()
     for seed in asked.seeds:
         for task in asked.tasks:
-            run(task, seed, asked.out)
+            run(task, seed, asked.out, asked.backbone)
             add(asked.out, asked.rows)
     return 0
 
@@ -91,6 +93,7 @@ def parser() -> argparse.ArgumentParser:
     )
     made.add_argument("--tasks", nargs="+", choices=TITLES, default=DEVELOPMENT)
     made.add_argument("--seeds", nargs="+", type=int, default=[1, 2, 3])
+    made.add_argument("--backbone", choices=RATIOS_OF, default="minilm")
     made.add_argument("--out", type=Path, default=Path("outputs/evidence"))
     made.add_argument("--rows", type=Path, default=ROWS)
     made.add_argument("--freeze", action="store_true", help="write recipe.json")
@@ -115,15 +118,21 @@ def check_frozen() -> None:
         sys.exit(f"the recipe is not the one that was frozen at {frozen['commit']}")
 
 
-def run(task: str, seed: int, out: Path) -> None:
+def run(task: str, seed: int, out: Path, backbone: str) -> None:
     """One job per ratio; all share the dense model."""
+    ratios, model = RATIOS_OF[backbone], "" if backbone == "minilm" else f"{backbone}-"
     argv = [
         *(sys.executable, "-m", "skip_exp", "--config-dir", str(config_dir(task))),
         *MORE.get(task, []),
         *([] if task in APART else [f"+task={task}"]),
-        *(f"seed={seed}", f"prune.ratio={','.join(map(str, RATIOS))}", "-m"),
+        *(
+            f"backbone={backbone}",
+            f"seed={seed}",
+            f"prune.ratio={','.join(map(str, ratios))}",
+            "-m",
+        ),
         *("benchmark.enabled=false", "logger=none", "trainer.accelerator=cpu"),
-        *(f"hydra.sweep.dir={out / f'{task}-{seed}'}", f"cache.dir={out / 'cache'}"),
+        *(f"hydra.sweep.dir={out / f'{model}{task}-{seed}'}", f"cache.dir={out / 'cache'}"),
     ]
     subprocess.run(argv, check=True)
 
