@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from skip_exp.data.metrics import build_metrics
+from skip_exp.data.metrics import build_metrics, majority_scores
 
 from .conftest import spec
 
@@ -36,3 +36,12 @@ def test_three_labels() -> None:
     metrics.update(torch.tensor([0, 1, 2, 2]), torch.tensor([0, 1, 1, 2]))
     values = {name: float(value) for name, value in metrics.compute().items()}
     assert values == pytest.approx({"accuracy": 3 / 4, "f1_macro": (1 + 2 / 3 + 2 / 3) / 3})
+
+
+def test_majority_is_scored_by_every_metric_of_the_task() -> None:
+    task = spec(metrics=["f1", "accuracy", "f1_macro", "matthews"])
+    found = majority_scores(task, [0, 1, 1, 1])
+    assert found == pytest.approx(
+        {"accuracy": 0.75, "f1": 6 / 7, "f1_macro": 3 / 7, "matthews": 0.0}
+    )
+    assert majority_scores(task, [0, 0, 1])["f1"] == 0  # F1 is of label 1

@@ -15,6 +15,7 @@ from skip_exp.config.task import TaskConfig
 from skip_exp.data.batches import UNLABELLED, Row
 from skip_exp.data.files import SELECT
 from skip_exp.data.given import unlabelled
+from skip_exp.data.metrics import majority_scores
 from skip_exp.data.rows import FIX, Split
 from skip_exp.data.sources import RawTask
 from skip_exp.data.splits import selection
@@ -91,7 +92,7 @@ def encode(raw: RawTask, tokenizer: PreTrainedTokenizerBase, max_length: int) ->
         is_sample=raw.is_sample,
         fingerprint=raw.fingerprint,
         read=raw.read,
-        majority={"accuracy": max(map(labels.count, set(labels))) / len(labels)},
+        majority=majority_scores(spec, labels),
         tokenizer=tokenizer,
         duplicates=duplicates,
         dropped=raw.dropped,

@@ -1,5 +1,9 @@
-"""The torchmetrics collection that scores a task."""
+"""The torchmetrics collection that scores a task, and what it says of a constant answer."""
 
+from collections import Counter
+from collections.abc import Sequence
+
+import torch
 from torchmetrics import Metric, MetricCollection
 from torchmetrics.classification import (
     BinaryF1Score,
@@ -26,3 +30,14 @@ def build_metrics(spec: TaskConfig) -> MetricCollection:
         "matthews": MulticlassMatthewsCorrCoef(n + 1),
     }
     return MetricCollection({name: make[name] for name in spec.metrics})
+
+
+def majority_scores(spec: TaskConfig, labels: Sequence[int]) -> dict[str, float]:
+    """Scores of always predicting the most frequent of the labels, keyed by metric.
+
+    Example: of the labels 0, 1, 1, 1 it has accuracy 0.75 and F1 0.857.
+    """
+    answer = Counter(labels).most_common(1)[0][0]
+    metrics = build_metrics(spec)
+    found = metrics(torch.full((len(labels),), answer), torch.tensor(labels))
+    return {name: score.item() for name, score in found.items()}
