@@ -2,8 +2,9 @@
 
 ``evidence.csv`` and ``baselines.csv`` have a row per job with its commit. This script writes
 ``tasks.csv`` (means over seeds), ``drops.csv`` (pruned against dense) and ``differences.csv``
-(baselines against the default). It prints the tables of docs/results.md, and a test compares the
-page with them. All scores are percent, all differences points.
+(baselines against the default). It prints the tables of studies/results.md and the last one of
+docs/results.md, and a test compares the pages with them. All scores are percent, all differences
+points.
 
 The printed tables leave out MPQA: over a quarter of its validation texts are also train texts. They
 leave out TREC-QA, whose dense model is below the constant answer *yes*.
