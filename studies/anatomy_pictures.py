@@ -18,8 +18,9 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from skip_exp.neurons.measure import areas
-from skip_exp.report.anatomy import nearest, points
+from skip_exp.report.anatomy import points
 from skip_exp.report.figures import INK, SETTINGS, Style, add, styles
+from skip_exp.report.matrices import gains, nearest
 from skip_exp.report.tables import piped
 from studies.evidence import TITLES
 
@@ -137,6 +138,15 @@ def causal(table: pd.DataFrame) -> Figure:
     figure, (axes,) = matrices(len(found), 1)
     shaded(axes, found.loc[found.columns], "+.1f")
     axes.set(xlabel="scored", ylabel="neurons cut out", title="harm beyond random neurons, points")
+    return figure
+
+
+def transfer(table: pd.DataFrame) -> Figure:
+    """Points above random neurons after re-tuning."""
+    found = 100 * gains(table).pivot_table("gain", "kept", "task", sort=False)
+    figure, (axes,) = matrices(len(found), 1)
+    shaded(axes, found.loc[found.columns], "+.1f")
+    axes.set(xlabel="re-tuned", ylabel="neurons kept", title="score above random neurons, points")
     return figure
 
 
