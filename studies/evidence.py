@@ -66,7 +66,8 @@ SCORES = [name for name in COLUMNS if name.startswith(("metric/", "select/"))] +
 def main() -> int:
     asked = parser().parse_args()
     if asked.table:
-        print(piped(table(pd.read_csv(ROWS))))
+        rows = pd.read_csv(ROWS)
+        print(piped(table(rows)), piped(others(rows)), sep="\n\n")
         return 0
     commit = git_commit()
     if commit is None or commit.endswith("-dirty"):
@@ -97,7 +98,7 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--out", type=Path, default=Path("outputs/evidence"))
     made.add_argument("--rows", type=Path, default=ROWS)
     made.add_argument("--freeze", action="store_true", help="write recipe.json")
-    made.add_argument("--table", action="store_true", help="print the table of docs/results.md")
+    made.add_argument("--table", action="store_true", help="print the tables of docs/results.md")
     return made
 
 
@@ -153,6 +154,19 @@ def add(out: Path, path: Path) -> None:
         found = pd.concat([pd.read_csv(path), found]).drop_duplicates("job", keep="first")
     found = found.sort_values(["backbone", "task", "seed", "ratio"])
     found.to_csv(path, index=False, lineterminator="\n")
+
+
+def others(rows: pd.DataFrame) -> list[list[str]]:
+    """Mean ± standard deviation over the seeds of each backbone but minilm."""
+    ratios = [ratio for ratio in RATIOS_OF["t5_mini"] if ratio]
+    lines = [["backbone", "task", "dense", "dense, again", *(f"{100 * r:.0f} %" for r in ratios)]]
+    lines.append(["---"] * len(lines[0]))
+    apart = rows[rows["backbone"] != "minilm"]
+    for (backbone, task), part in apart.groupby(["backbone", "task"]):
+        at = [part.loc[part["ratio"] == ratio, "metric/final"] for ratio in (0.0, *ratios)]
+        scores = [part.loc[part["ratio"] == 0, "metric/dense"], *at]
+        lines.append([str(backbone), TITLES[str(task)], *map(spread, scores)])
+    return lines
 
 
 def table(rows: pd.DataFrame) -> list[list[str]]:

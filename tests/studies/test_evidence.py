@@ -39,9 +39,23 @@ def test_three_tasks_have_an_interval() -> None:
     assert lines[2][1:] == ["100 %", f"{100 * (29 / 30 + 18 / 20 + 7 / 10) / 3:.0f} %"]
 
 
+def test_another_backbone_has_a_row_a_task() -> None:
+    job = {"task": "cr", "backbone": "t5_mini", "metric/dense": 70.0}
+    jobs = [
+        {**job, "seed": seed, "ratio": ratio, "metric/final": 70 - 10 * ratio + seed}
+        for seed in (0, 2)
+        for ratio in (0, 0.5, 0.52, 0.9)
+    ]
+    rows = pd.DataFrame([*jobs, {**jobs[0], "backbone": "minilm"}])
+    (line,) = evidence.others(rows)[2:]
+    assert line == ["t5_mini", "CR", "70.0 ± 0.0", "71.0 ± 1.4", "65.8 ± 1.4", "62.0 ± 1.4"]
+
+
 def test_the_page_shows_the_rows_of_the_file() -> None:
     page = (evidence.HERE.parent / "docs/results.md").read_text(encoding="utf-8")
-    assert piped(evidence.table(pd.read_csv(evidence.ROWS))) in page
+    rows = pd.read_csv(evidence.ROWS)
+    for table in (evidence.table(rows), evidence.others(rows)):
+        assert piped(table) in page
 
 
 def test_a_confirmation_needs_the_frozen_recipe(
