@@ -119,6 +119,16 @@ def test_without_a_cut_and_re_tuning_nothing_changes(tmp_path: Path, rows: Path)
     assert same.about.train == "none"
 
 
+def test_cutting_only_trains_nothing_and_ranks_by_fisher(tmp_path: Path, rows: Path) -> None:
+    place = {"text": "comment", "label": "verdict", "output": tmp_path / "out"}
+    model = classifier("bert")
+    own = {"ratio": 0.3, "retune": False, "overrides": QUICK}
+    result = skip_exp.compress(model, tokenizer("bert"), rows, **place, **own).result
+    assert result["config"]["attribution"]["_target_"] == "skip_exp.attribution.fisher.scores"
+    assert not result["config"]["retune"]["enabled"]
+    assert result["metric"]["final"] == result["metric"]["pruned"]
+
+
 def test_the_command_writes_a_checkpoint(
     tmp_path: Path, rows: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -127,7 +137,9 @@ def test_the_command_writes_a_checkpoint(
     tokenizer("bert").save_pretrained(folder)
     place = ["--text", "comment", "--label", "verdict", "--output", str(tmp_path / "out")]
     out = tmp_path / "small"
-    assert command.main([str(folder), str(rows), *place, "--out", str(out), *QUICK]) == 0
+    asked = ["--out", str(out), "--no-retune", *QUICK]
+    assert command.main([str(folder), str(rows), *place, *asked]) == 0
+    assert "retune" not in capsys.readouterr().out
     assert (out / "config.json").is_file()
     assert command.main([str(tmp_path / "none"), str(rows), *place]) == 1
     assert "none" in capsys.readouterr().err

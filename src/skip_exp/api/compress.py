@@ -16,6 +16,7 @@ from skip_exp.skill.export.folder import whole
 from skip_exp.skill.load import Skill
 from skip_exp.utils.hub import explain, offline_if_unreachable
 
+CUT_ONLY = ["retune.enabled=false", "attribution=fisher"]  # see docs/results.md
 FOLDER = ".models"  # below the output folder: models that are no checkpoint yet
 
 
@@ -30,6 +31,7 @@ def compress(
     validation: Any = None,
     classes: Sequence[str] | None = None,
     ratio: float | str | None = None,
+    retune: bool = True,
     name: str | None = None,
     output: str | Path = "outputs",
     overrides: Sequence[str] = (),
@@ -49,6 +51,8 @@ def compress(
             hub id.
         tokenizer: its tokenizer; None for a folder or hub id, which has its own.
         data: rows to re-tune and score on, and the other arguments, as in :func:`skip_exp.fit`.
+        retune: False cuts only, in seconds, by Fisher information. Accuracy falls early, so keep
+            the ratio low.
         classes: names of the classes in the model's order, where its ``id2label`` has none.
 
     Raises:
@@ -78,7 +82,7 @@ def compress(
     place = str(Path(path).expanduser().resolve()) if Path(path).expanduser().is_dir() else path
     own = {"name": Path(path).name, "family": config.model_type, "path": place}
     backbone = [f"backbone.{key}={_quoted(value)}" for key, value in own.items()]
-    settings = ["experiment=compress", *backbone, *cut_to(ratio)]
+    settings = ["experiment=compress", *backbone, *cut_to(ratio), *([] if retune else CUT_ONLY)]
     return run(task, settings, overrides, root)
 
 
