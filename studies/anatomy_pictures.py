@@ -35,10 +35,9 @@ PANELS = 2  # a row
 def main() -> None:
     mpl.rcParams.update({**SETTINGS, "font.size": 12})
     OUT.mkdir(exist_ok=True)
-    tables = {file.stem: pd.read_csv(file) for file in sorted(TABLES.glob("*.csv"))}
     for name, picture in PICTURES.items():
-        picture(tables[name]).savefig(OUT / f"{name}.png", dpi=130)
-    print(piped(judged(tables["methods"])))
+        picture(pd.read_csv(TABLES / f"{name}.csv")).savefig(OUT / f"{name}.png", dpi=130)
+    print(piped(judged(pd.read_csv(TABLES / "methods.csv"))))
 
 
 def named(values: "pd.Index[str]") -> list[str]:

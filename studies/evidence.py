@@ -121,19 +121,14 @@ def check_frozen() -> None:
 
 def run(task: str, seed: int, out: Path, backbone: str) -> None:
     """One job per ratio; all share the dense model."""
-    ratios, model = RATIOS_OF[backbone], "" if backbone == "minilm" else f"{backbone}-"
+    ratios = ",".join(map(str, RATIOS_OF[backbone]))
     argv = [
         *(sys.executable, "-m", "skip_exp", "--config-dir", str(config_dir(task))),
         *MORE.get(task, []),
         *([] if task in APART else [f"+task={task}"]),
-        *(
-            f"backbone={backbone}",
-            f"seed={seed}",
-            f"prune.ratio={','.join(map(str, ratios))}",
-            "-m",
-        ),
+        *(f"backbone={backbone}", f"seed={seed}", f"prune.ratio={ratios}", "-m"),
         *("benchmark.enabled=false", "logger=none", "trainer.accelerator=cpu"),
-        *(f"hydra.sweep.dir={out / f'{model}{task}-{seed}'}", f"cache.dir={out / 'cache'}"),
+        *(f"hydra.sweep.dir={out / f'{backbone}-{task}-{seed}'}", f"cache.dir={out / 'cache'}"),
     ]
     subprocess.run(argv, check=True)
 

@@ -37,6 +37,18 @@ def test_causal_is_of_zero_answers_in_points():
     assert numbers(axes) == ["+20.0", "+0.0", "+0.0", "+10.0"]
 
 
+def test_transfer_is_above_random_neurons_in_points():
+    score = {("a", "a"): 0.9, ("a", "b"): 0.7, ("b", "a"): 0.75, ("b", "b"): 0.8}
+    about = {"backbone": "x", "seed": 1, "ratio": 0.9, "rows": 64}
+    rows = [
+        {**about, "kept": kept, "task": task, "is_random": random, "score": 0.7 if random else s}
+        for (kept, task), s in score.items()
+        for random in (False, True)
+    ]
+    (axes,) = pictures.transfer(pd.DataFrame(rows)).axes
+    assert numbers(axes) == ["+20.0", "+0.0", "+5.0", "+10.0"]
+
+
 def test_a_panel_per_task_and_every_method_in_the_legend():
     rows = [
         {"task": task, "by": by, "first": first, "answer": "zero", "removed": x, "score": 0.9 - x}

@@ -51,8 +51,8 @@ def compress(
             hub id.
         tokenizer: its tokenizer; None for a folder or hub id, which has its own.
         data: rows to re-tune and score on, and the other arguments, as in :func:`skip_exp.fit`.
-        retune: False cuts only, in seconds, by Fisher information. Accuracy falls early, so keep
-            the ratio low.
+        retune: False trains nothing: it cuts by Fisher information. At 90 % SST-2 and CoLA
+            are then at chance.
         classes: names of the classes in the model's order, where its ``id2label`` has none.
 
     Raises:

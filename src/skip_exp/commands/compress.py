@@ -21,9 +21,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     line = parser("compress", __doc__)
     line.add_argument("model", metavar="MODEL", help="folder or hub id")
     add_arguments(line)
-    line.add_argument(
-        "--no-retune", dest="retune", action="store_false", help="cut only, in seconds"
-    )
+    line.add_argument("--no-retune", dest="retune", action="store_false", help="cut only")
     line.add_argument("--out", metavar="DIR", help="checkpoint to write; new or empty")
     options = vars(line.parse_intermixed_args(arguments))
     out = options.pop("out")

@@ -82,6 +82,7 @@ def _number(value: float | None) -> tuple[int, str] | None:
 
 
 def decimals(value: float) -> str:
+    """``0.12``, or a dash where there is no number."""
     return "-" if pd.isna(value) else f"{value:.2f}".replace("-0.00", "0.00")
 
 
