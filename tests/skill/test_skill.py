@@ -18,7 +18,7 @@ from skip_exp.data.batches import collate
 from skip_exp.errors import SkipError
 from skip_exp.models import backbones
 from skip_exp.models.backbones import load_backbone
-from skip_exp.skill.classifier import encode_texts, token_batches
+from skip_exp.skill.classifier import TOKENS_PER_BATCH, encode_texts, token_batches
 from skip_exp.skill.files import save_skill, write_skill
 from tests.helpers.saved import Saved, save_backbone, save_tiny_skill
 from tests.helpers.toy import rarely
@@ -81,6 +81,19 @@ def test_batches_hold_at_most_so_many_tokens() -> None:
     assert list(token_batches([5, 2, 9, 2, 3], 9)) == [[1, 3, 4], [0], [2]]
     assert list(token_batches([50], 9)) == [[0]]
     assert list(token_batches([], 9)) == []
+
+
+def test_a_batch_has_more_tokens_the_narrower_the_model(
+    tiny: Saved, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    skill, narrow = Skill.load(tiny.folder), Skill.load(tiny.folder, precision="bf16")
+    hidden = skill.model.backbone.get_input_embeddings().weight.shape[1]
+    units = [shape.units for shape in skill.model.shapes() if shape.name.part == "ffn"]
+    row = 4 * (hidden + sum(units) / len(units))  # bytes of a token
+    monkeypatch.setattr("skip_exp.skill.served.BATCH_BYTES", 3000 * row)
+    assert (skill.batch_tokens, narrow.batch_tokens) == (3000, 6000)
+    monkeypatch.setattr("skip_exp.skill.served.BATCH_BYTES", 10 * row)
+    assert skill.batch_tokens == TOKENS_PER_BATCH
 
 
 def test_rows_are_filled_into_the_tasks_templates(tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ from skip_exp.skill.record import SkillRecord
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-TOKENS_PER_BATCH = 1024  # padding included; larger batches do not fit the cache of a CPU
+TOKENS_PER_BATCH = 1024  # padding included
 CHUNK = 8192  # examples that are read and sorted by length together
 _ENCODING = threading.Lock()  # truncation is a state of a fast tokenizer
 
@@ -47,6 +47,11 @@ class Classifier:
         what = f"task={about.task!r}, labels={about.labels}, backbone={about.backbone.name!r}"
         return f"{type(self).__name__}({what})"
 
+    @property
+    def batch_tokens(self) -> int:
+        """Tokens of a batch, padding included, where a call names no number."""
+        return TOKENS_PER_BATCH
+
     def encode(self, texts: list[list[str]]) -> list[Row]:
         """Token ids and the model's other inputs of every text or pair."""
         raise NotImplementedError
@@ -55,11 +60,13 @@ class Classifier:
         """Probabilities of every label, for every row of a batch. Raises SkipError."""
         raise NotImplementedError
 
-    def probabilities(self, texts: list[list[str]], batch_tokens: int) -> list[list[float]]:
+    def probabilities(
+        self, texts: list[list[str]], batch_tokens: int | None = None
+    ) -> list[list[float]]:
         """Probabilities of every label, for every text or pair in order. Raises SkipError."""
-        rows = self.encode(texts)
+        rows, tokens = self.encode(texts), batch_tokens or self.batch_tokens
         answers: dict[int, list[float]] = {}
-        for batch in token_batches([len(row["input_ids"]) for row in rows], batch_tokens):
+        for batch in token_batches([len(row["input_ids"]) for row in rows], tokens):
             found = self.answer([rows[i] for i in batch])
             if not all(isfinite(value) for row in found for value in row):
                 raise SkipError("an answer is not finite: weights or tokenizer are damaged")
@@ -67,7 +74,7 @@ class Classifier:
         return [answers[i] for i in range(len(rows))]
 
     def predict(
-        self, examples: Iterable[Example], batch_tokens: int = TOKENS_PER_BATCH
+        self, examples: Iterable[Example], batch_tokens: int | None = None
     ) -> list[Prediction]:
         """Labels and probabilities of any number of examples, in order.
 
@@ -75,7 +82,8 @@ class Classifier:
 
         Args:
             examples: texts, pairs of texts, or mappings with the task's columns.
-            batch_tokens: batch size in tokens, padding included; examples run in order of length.
+            batch_tokens: batch size in tokens, padding included; None: as many as suit the model.
+                Examples run in order of length.
 
         Raises:
             SkipError: an example does not fit the task; no answer is returned.
@@ -83,7 +91,7 @@ class Classifier:
         return list(self.stream(examples, batch_tokens))
 
     def stream(
-        self, examples: Iterable[Example], batch_tokens: int = TOKENS_PER_BATCH
+        self, examples: Iterable[Example], batch_tokens: int | None = None
     ) -> Iterator[Prediction]:
         """:meth:`predict` one by one, with at most ``CHUNK`` examples in memory.
 
@@ -95,7 +103,9 @@ class Classifier:
             raise SkipError("predict takes rows, not a data frame: give df.to_dict('records')")
         return self._stream(examples, batch_tokens)
 
-    def _stream(self, examples: Iterable[Example], batch_tokens: int) -> Iterator[Prediction]:
+    def _stream(
+        self, examples: Iterable[Example], batch_tokens: int | None
+    ) -> Iterator[Prediction]:
         texts = (example_texts(self.about, x, n) for n, x in enumerate(examples, 1))
         refused: SkipError | None = None
         while refused is None:

@@ -10,7 +10,7 @@ from skip_exp.config.task import TaskConfig
 from skip_exp.data.given import table_of
 from skip_exp.data.metrics import build_metrics
 from skip_exp.data.rows import to_split
-from skip_exp.skill.classifier import TOKENS_PER_BATCH, Classifier
+from skip_exp.skill.classifier import Classifier
 
 
 def task_of(skill: Classifier, label: str) -> TaskConfig:
@@ -50,7 +50,7 @@ def evaluate(
     split = to_split(table, task, "test", where, drop_bad, "drop_bad=True or --drop-bad")
     second = [] if split.text_b is None else [split.text_b]
     texts = [list(row) for row in zip(split.text_a, *second, strict=True)]
-    found = skill.probabilities(texts, TOKENS_PER_BATCH)
+    found = skill.probabilities(texts)
     predicted = [max(range(len(row)), key=row.__getitem__) for row in found]
     metrics = build_metrics(task)
     metrics.update(torch.tensor(predicted), torch.tensor(split.label))

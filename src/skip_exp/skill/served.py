@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 import torch
@@ -13,7 +14,11 @@ from skip_exp.data.batches import collate
 from skip_exp.errors import SkipError
 from skip_exp.models.sites import Keep
 from skip_exp.models.soft_prompt import SoftPromptModel
-from skip_exp.skill.classifier import Classifier, Row, encode_texts
+from skip_exp.skill.classifier import TOKENS_PER_BATCH, Classifier, Row, encode_texts
+
+# Of a batch's hidden states and feed-forward activations, mean of the layers. Every batch has a
+# fixed cost, which a pruned model feels most; larger batches leave the cache of the CPU.
+BATCH_BYTES = 5 * 2**20
 
 
 @dataclass(frozen=True, repr=False)
@@ -33,6 +38,14 @@ class Served(Classifier):
     def result(self) -> Mapping[str, Any]:
         """Scores, sizes and timing of the skill's job; empty where its result is not there."""
         return job_result(self.folder)
+
+    @property
+    def batch_tokens(self) -> int:
+        """At least ``TOKENS_PER_BATCH``, more for a narrow model or bf16."""
+        hidden = self.model.backbone.get_input_embeddings().weight
+        units = [shape.units for shape in self.model.shapes() if shape.name.part == "ffn"]
+        width = hidden.shape[1] + fmean(units)
+        return max(TOKENS_PER_BATCH, int(BATCH_BYTES / (width * hidden.element_size())))
 
     def check_fp32(self, what: str) -> None:
         """Refuse to write bf16 weights: the scores belong to fp32 weights. Raises SkipError."""
