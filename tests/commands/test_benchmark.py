@@ -1,5 +1,6 @@
 """What is measured and how it is told; never how long it takes here."""
 
+import gc
 import subprocess
 import sys
 import threading
@@ -30,6 +31,15 @@ def test_calls_take_turns_and_warm_up_is_not_counted() -> None:
     times = interleave([lambda: order.append("a"), lambda: order.append("b")], repeats=2, warmup=1)
     assert order == ["a", "b"] * 3
     assert [len(t) for t in times] == [2, 2]
+
+
+def test_no_garbage_is_collected_while_calls_are_timed() -> None:
+    seen: list[bool] = []
+    interleave([lambda: seen.append(gc.isenabled())], repeats=2, warmup=0)
+    assert (seen, gc.isenabled()) == ([False, False], True)
+    with pytest.raises(ZeroDivisionError):
+        interleave([lambda: 1 / 0], repeats=1, warmup=0)
+    assert gc.isenabled()
 
 
 def test_fields_of_a_comparison(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -93,7 +93,7 @@ def test_what_is_measured_of_a_large_backbone() -> None:
 
 def offline(backbone: str) -> SoftPromptModel:
     """The untrained model that a job on ``backbone`` starts with."""
-    family = "t5" if backbone == "t5_mini" else backbone.partition("_")[2] or "bert"
+    family = {"minilm": "bert", "roberta_mini": "roberta", "t5_mini": "t5"}[backbone]
     readout = "seq2seq" if family == "t5" else "head"
     loaded = load_backbone(backbone, f"embedded:{backbone}", family, readout)
     ids = torch.arange(1000, 1016)

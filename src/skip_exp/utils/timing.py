@@ -1,5 +1,6 @@
 """Calls timed in turns, one measurement at a time, marked as contended where others were busy."""
 
+import gc
 import logging
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -83,19 +84,37 @@ def interleave(
     warmup: int,
     synchronise: Callable[[], None] | None = None,
 ) -> list[list[float]]:
-    """Seconds of each call, [calls][repeats]: A B A B ..., so that drift hits all alike."""
+    """Seconds of each call, [calls][repeats]: A B A B ..., so that drift hits all alike.
+
+    Python's garbage collector rests: with sixteen models loaded, it took a quarter of a second from
+    every other turn of the same call.
+    """
     synchronise = synchronise or (lambda: None)
     times: list[list[float]] = [[] for _ in calls]
     rounds = warmup + repeats
-    for round_ in bars.over(range(rounds), rounds, "benchmark"):
-        for call, times_of_call in zip(calls, times, strict=True):
-            synchronise()
-            start = time.perf_counter()
-            call()
-            synchronise()
-            if round_ >= warmup:
-                times_of_call.append(time.perf_counter() - start)
+    with _uncollected():
+        for round_ in bars.over(range(rounds), rounds, "benchmark"):
+            for call, times_of_call in zip(calls, times, strict=True):
+                synchronise()
+                start = time.perf_counter()
+                call()
+                synchronise()
+                if round_ >= warmup:
+                    times_of_call.append(time.perf_counter() - start)
     return times
+
+
+@contextmanager
+def _uncollected() -> Iterator[None]:
+    """Without collections of garbage within the block, as :mod:`timeit` does."""
+    was_on = gc.isenabled()
+    gc.collect()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_on:
+            gc.enable()
 
 
 def place(device: torch.device | str) -> dict[str, Any]:
