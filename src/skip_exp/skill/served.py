@@ -17,7 +17,7 @@ from skip_exp.models.soft_prompt import SoftPromptModel
 from skip_exp.skill.classifier import TOKENS_PER_BATCH, Classifier, Row, encode_texts
 
 # Of a batch's hidden states and feed-forward activations, mean of the layers. Every batch has a
-# fixed cost, which a pruned model feels most; larger batches leave the cache of the CPU.
+# fixed cost, which a pruned model feels most; a wide model is slower in larger batches.
 BATCH_BYTES = 5 * 2**20
 
 
