@@ -240,8 +240,8 @@ def test_every_key_has_a_sentence() -> None:
     assert len([one for one in every if not one.is_group]) <= 87
     for one in every:
         assert re.fullmatch(r"\S[^\n]+\.", one.sentence), one.name
-    inherited = next(one for one in every if one.name == "retune.patience")
-    assert inherited.default == 2 and inherited.sentence
+    inherited = next(one for one in every if one.name == "retune.dropout")
+    assert inherited.default is False and inherited.sentence
 
 
 def test_the_page_of_keys_is_up_to_date() -> None:

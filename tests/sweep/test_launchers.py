@@ -141,7 +141,7 @@ def test_jobs_in_other_processes(command: Callable[..., Any], launcher: str) -> 
 @pytest.mark.slow
 def test_sigterm_ends_the_workers_of_joblib(command: Callable[..., Any]) -> None:
     installed("joblib")
-    endless = ["tune.epochs=99999", "tune.patience=99999"]
+    endless = ["tune.epochs=99999"]
     given = command("killed", "hydra/launcher=joblib", "seed=1,2", *endless)
     parent = subprocess.Popen(**given, stderr=subprocess.PIPE, text=True)
     try:

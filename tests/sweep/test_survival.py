@@ -41,7 +41,7 @@ class Sweep:
             f"seed={','.join(map(str, SEEDS))}",
             f"prune.ratio={','.join(map(str, RATIOS))}",
         ]
-        command += [f"tune.epochs={epochs}", f"tune.patience={epochs}", f"retune.epochs={epochs}"]
+        command += [f"tune.epochs={epochs}", f"retune.epochs={epochs}"]
         command += [f"hydra.sweep.dir={folder}", f"cache.dir={cache}", "-m"]
         with self.output.open("w") as output:
             self.process = subprocess.Popen(

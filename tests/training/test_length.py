@@ -21,11 +21,9 @@ from skip_exp.training.length import after_cut, cost_left, for_rows, is_improvin
         (3, 0.0, 0.1, 1),
     ],
 )
-def test_epochs_and_patience_are_multiplied(
-    epochs: int, budget: float, cost: float, times: int
-) -> None:
-    longer = after_cut(RetuneConfig(epochs=epochs, patience=2, budget=budget), cost)
-    assert (longer.epochs, longer.patience) == (times * epochs, times * 2)
+def test_epochs_are_multiplied(epochs: int, budget: float, cost: float, times: int) -> None:
+    longer = after_cut(RetuneConfig(epochs=epochs, budget=budget), cost)
+    assert longer.epochs == times * epochs
 
 
 @pytest.mark.parametrize(("ratio", "epochs"), [(0.0, 3), (0.8, 6), (0.9, 15), (0.99, 48)])
@@ -35,16 +33,15 @@ def test_the_default_epochs_stay_within_the_budget(ratio: float, epochs: int) ->
 
 
 @pytest.mark.parametrize(
-    ("train", "rows", "epochs", "patience"),
+    ("train", "rows", "epochs"),
     [
-        *(("lora", 10_000, 6, 3), ("lora", 320, 6, 3), ("lora", 288, 7, 4), ("lora", 10, 60, 30)),
-        *(("prompt_readout", 10_000, 8, 3), ("prompt_readout", 1_180, 9, 4)),
+        *(("lora", 10_000, 6), ("lora", 320, 6), ("lora", 288, 7), ("lora", 10, 60)),
+        *(("prompt_readout", 10_000, 8), ("prompt_readout", 1_180, 9)),
     ],
 )
-def test_few_rows_get_more_epochs(train: str, rows: int, epochs: int, patience: int) -> None:
-    """At least 60 or 300 steps of 32 texts; the patience stays the same fraction of the epochs."""
-    found = for_rows(TrainConfig(train=train), rows)
-    assert (found.epochs, found.patience) == (epochs, patience)
+def test_few_rows_get_more_epochs(train: str, rows: int, epochs: int) -> None:
+    """At least 60 or 300 steps of 32 texts."""
+    assert for_rows(TrainConfig(train=train), rows).epochs == epochs
 
 
 def test_a_given_number_of_epochs_is_that_number() -> None:

@@ -240,7 +240,7 @@ def test_a_refusal_in_a_process_fails_the_job_in_one_line(start: Any, tmp_path: 
 
 @pytest.mark.slow
 def test_a_killed_process_fails_its_job_only(start: Any, tmp_path: Path) -> None:
-    endless = ("tune.epochs=9999", "tune.patience=9999", "prune.ratio=0.3,0.6", "-m")
+    endless = ("tune.epochs=9999", "prune.ratio=0.3,0.6", "-m")
     running = start(*endless, "hydra.sweep.dir=out")
     first = wait_for_fit(running)
     first[1].kill()
@@ -262,7 +262,7 @@ def test_a_killed_process_fails_its_job_only(start: Any, tmp_path: Path) -> None
 @pytest.mark.slow
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGKILL])
 def test_no_process_outlives_the_job(start: Any, tmp_path: Path, how: signal.Signals) -> None:
-    running = start("tune.epochs=9999", "tune.patience=9999", "hydra.run.dir=out")
+    running = start("tune.epochs=9999", "hydra.run.dir=out")
     fitting = wait_for_fit(running)
     if how == signal.SIGINT:  # Ctrl-C reaches the processes of the fit as well
         for child in fitting:

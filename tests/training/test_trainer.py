@@ -93,7 +93,7 @@ def test_a_fit_leaves_the_shared_backbone_in_eval_mode(lr: float) -> None:
     tuned = tuner(dropout=True, epochs=1)
     tuned.settings.lr = lr
     with nullcontext() if lr == 0.1 else pytest.raises(SkipError, match=r"^tune\.lr=nan: "):
-        trainers.fit(tuned, Batches(), QUIET, "accuracy", 1, None)
+        trainers.fit(tuned, Batches(), QUIET, "accuracy", 1, None, 16)
     assert not any(module.training for module in tuned.model.modules())
 
 
@@ -138,7 +138,7 @@ def test_factors_have_a_learning_rate_of_their_own(tmp_path: Any) -> None:
 
 def test_short_epochs_have_a_training_loss(tmp_path: Any) -> None:
     tuned, logger = tuner(epochs=2), CSVLogger(tmp_path, name=None, version="csv")
-    trainers.fit(tuned, Batches(), QUIET, "accuracy", 1, logger)
+    trainers.fit(tuned, Batches(), QUIET, "accuracy", 1, logger, 16)
     rows = list(csv.DictReader((tmp_path / "csv/metrics.csv").read_text().splitlines()))
     assert [int(row["step"]) for row in rows if row["tune/train_loss"]] == [2, 5]
 
@@ -223,7 +223,9 @@ def test_a_line_per_epoch_in_a_file_as_in_a_terminal(
     caplog.set_level("INFO", "skip_exp")
     monkeypatch.setattr(sys.stdout, "isatty", lambda: is_terminal)
     with bars.allowed(True):
-        trainers.fit(tuner(epochs=2), Batches(), replace(QUIET, progress=True), "accuracy", 1, None)
+        trainers.fit(
+            tuner(epochs=2), Batches(), replace(QUIET, progress=True), "accuracy", 1, None, 16
+        )
     lines = told_by(caplog)
     assert [line.partition("  about")[0] for line in lines] == [
         f"epoch {n} of 2  accuracy x  loss x" for n in (0, 1, 2)
@@ -242,7 +244,9 @@ def test_a_long_pass_has_a_bar_on_a_terminal(
     monkeypatch.setattr(sys, "stdout", screen)
     monkeypatch.setattr(bars, "AFTER", 0)  # any pass counts as long
     with bars.allowed(True):
-        trainers.fit(tuner(epochs=1), Batches(), replace(QUIET, progress=True), "accuracy", 1, None)
+        trainers.fit(
+            tuner(epochs=1), Batches(), replace(QUIET, progress=True), "accuracy", 1, None, 16
+        )
     for name in ("epoch 1 of 1 |", "selection slice |"):
         assert (name in screen.getvalue()) == is_terminal
     assert "\n" not in screen.getvalue()
@@ -250,5 +254,5 @@ def test_a_long_pass_has_a_bar_on_a_terminal(
 
 def test_without_progress_no_line_is_logged(caplog: Any) -> None:
     caplog.set_level("INFO", "skip_exp")
-    trainers.fit(tuner(epochs=1), Batches(), QUIET, "accuracy", 1, None)
+    trainers.fit(tuner(epochs=1), Batches(), QUIET, "accuracy", 1, None, 16)
     assert told_by(caplog) == []

@@ -75,7 +75,7 @@ class EpochLines(Batches):
         self._stop()
         done, most = trainer.current_epoch + 1, trainer.max_epochs or 0
         left = (time.perf_counter() - self.began) / done * (most - done)
-        self._say(trainer, done, 0.0 if trainer.should_stop else left)
+        self._say(trainer, done, left)
 
     def _say(self, trainer: L.Trainer, epoch: int, left: float = 0.0) -> None:
         if not trainer.is_global_zero:

@@ -105,7 +105,7 @@ class TrainConfig:
 
     epochs: int | None = key(
         None,
-        "Largest number of epochs; null: 6 in tune (8 without low-rank updates) and 3 in retune, "
+        "Number of epochs; null: 6 in tune (8 without low-rank updates) and 3 in retune, "
         "with few rows as many as make 60 (300) and 200 steps.",
     )
     lr: float | None = key(
@@ -115,11 +115,6 @@ class TrainConfig:
     batch: int = key(32, "Texts per step.")
     weight_decay: float = key(0.0, "Weight decay of AdamW.")
     warmup: float = key(0.06, "Fraction of all steps in which the learning rate rises.")
-    patience: int = key(
-        3,
-        "Epochs without a better selection score (ties: loss) before training stops; more where "
-        "epochs are more.",
-    )
     dropout: bool = key(True, "Keep the backbone's own dropout active.")
     train: str = key(
         "lora",
@@ -135,7 +130,7 @@ class TrainConfig:
             positive(self.phase, self, epochs=10**6)
         if self.lr is not None:
             positive(self.phase, self, lr=10)
-        positive(self.phase, self, batch=10**6, patience=10**6, rank=10**4)
+        positive(self.phase, self, batch=10**6, rank=10**4)
         within(self.phase, self, readout_lr=(0, 10), bias_lr=(0, 10), weight_decay=(0, 10))
         within(self.phase, self, lora_lr=(0, 10), warmup=(0, 1))
         one_of(f"{self.phase}.train", self.train, self.trains)
@@ -168,7 +163,6 @@ class RetuneConfig(TrainConfig):
     trains: ClassVar[tuple[str, ...]] = TRAIN[1:5]
 
     enabled: bool = key(True, "Train the pruned model again, from the dense model's prompt.")
-    patience: int = 2
     dropout: bool = False
     distill: float = key(0.9, "Weight of the dense model's predictions in the loss, in [0, 1].")
     copies: int = key(
@@ -178,7 +172,7 @@ class RetuneConfig(TrainConfig):
     )
     budget: float = key(
         2.0,
-        "Cost in dense epochs: a cheaper model gets more epochs and patience; 0: never more.",
+        "Cost in dense epochs: a cheaper model gets more epochs; 0: never more.",
     )
 
     def __post_init__(self) -> None:

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from skip_exp.cache.store import Entry
 from skip_exp.callbacks.curves import Curves, kept, replay
-from skip_exp.callbacks.keep_best import KeepBest
+from skip_exp.callbacks.keep_last import KeepLast
 from skip_exp.config.schema import TrainConfig
 from skip_exp.data.batches import Batch, Row
 from skip_exp.data.metrics import build_metrics
@@ -35,8 +35,8 @@ def fit(
     phase: str,
     logger: Logger | None,
     teacher: Tensor | None = None,
-) -> tuple[KeepBest, Curves]:
-    """Train ``model`` in place and restore its best epoch on the selection slice.
+) -> tuple[KeepLast, Curves]:
+    """Train ``model`` in place and restore its last epoch that is as good as any on the slice.
 
     Args:
         phase: prefix of the logged metrics; also determines the seed.
@@ -49,16 +49,16 @@ def fit(
     tuner = PromptTuner(model, phase, settings, metrics, distill)
     data = job.batches(settings, phase, teacher)
     seed, rows = job.seed(phase), len(job.data.select)
-    best, curves = trainer.fit(tuner, data, job.trainer, job.metric, seed, logger, rows)
+    last, curves = trainer.fit(tuner, data, job.trainer, job.metric, seed, logger, rows)
     epochs = settings.epochs or 0  # at most; `for_rows` has set it
-    log_kept(job.metric, best.epoch, epochs, best.score)
-    if len(curves.points) == epochs and is_improving(curves.points, job.metric):
+    log_kept(job.metric, last.epoch, epochs, last.score)
+    if is_improving(curves.points, job.metric):
         log.warning(
             "%s: stopped after %d epochs while still improving: try a larger %s.epochs",
             phase, epochs, settings.phase,
         )  # fmt: skip
-    replay(logger, [kept(phase, curves.points, best.epoch)])
-    return best, curves
+    replay(logger, [kept(phase, curves.points, last.epoch)])
+    return last, curves
 
 
 def start_readout(job: Job, model: SoftPromptModel) -> None:

@@ -25,8 +25,8 @@ def tune(job: Job, logger: Logger | None) -> tuple[SoftPromptModel, bool]:
 
     def compute() -> Entry:
         start_readout(job, model)
-        best, curves = fit(job, model, job.cfg.tune, "tune", logger)
-        found = {"curves": curves.points, "epoch": best.epoch, "score": best.score}
+        last, curves = fit(job, model, job.cfg.tune, "tune", logger)
+        found = {"curves": curves.points, "epoch": last.epoch, "score": last.score}
         return Entry(trainable_state(model), found)
 
     entry = job.stage("tune", compute)

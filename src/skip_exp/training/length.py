@@ -24,14 +24,13 @@ T = TypeVar("T", bound=TrainConfig)
 def for_rows(settings: T, rows: int) -> T:
     """Settings with a number of epochs: the given one, or the usual one.
 
-    Where these have too few optimizer steps, there are more, and the patience grows with them.
+    Where these have too few optimizer steps, there are more.
     """
     if settings.epochs is not None:
         return settings
     usual, steps = _usual(settings)
     epochs = max(usual, math.ceil(steps / math.ceil(rows / settings.batch)))
-    patience = math.ceil(settings.patience * epochs / usual)
-    return replace(settings, epochs=epochs, patience=patience)
+    return replace(settings, epochs=epochs)
 
 
 def _usual(settings: TrainConfig) -> tuple[int, int]:
@@ -64,11 +63,11 @@ def cost_left(operations: float) -> float:
 
 
 def after_cut(settings: RetuneConfig, cost: float) -> RetuneConfig:
-    """Settings with epochs and patience multiplied as far as ``retune.budget`` dense epochs allow.
+    """Settings with epochs multiplied as far as ``retune.budget`` dense epochs allow.
 
     Args:
         cost: cost of an epoch, see :func:`cost_left`.
     """
     epochs = settings.epochs or _usual(settings)[0]
     k = max(1, math.floor(settings.budget / (epochs * cost) + SLACK))
-    return replace(settings, epochs=k * epochs, patience=k * settings.patience)
+    return replace(settings, epochs=k * epochs)

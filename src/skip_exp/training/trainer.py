@@ -12,7 +12,7 @@ from lightning.pytorch.loggers import Logger
 
 from skip_exp.callbacks.curves import Curves, replay
 from skip_exp.callbacks.epochs import EpochLines
-from skip_exp.callbacks.keep_best import FEW, KeepBest, Patience
+from skip_exp.callbacks.keep_last import KeepLast
 from skip_exp.config.schema import TrainerConfig
 from skip_exp.errors import ConfigError
 from skip_exp.models.precision import multiplies_bf16
@@ -57,19 +57,19 @@ def fit(
     metric: str,
     seed: int,
     logger: Logger | None,
-    select_rows: int = FEW,
-) -> tuple[KeepBest, Curves]:
-    """Train ``tuner``; its model ends on the best epoch of the selection slice, in eval mode.
+    select_rows: int,
+) -> tuple[KeepLast, Curves]:
+    """Train ``tuner``; its model ends on the last good epoch, see `KeepLast`, in eval mode.
 
     A fit in several processes is logged when it has ended, with one row per epoch.
 
     Args:
-        select_rows: of the selection slice; a small one is read with care, see `KeepBest`.
+        select_rows: of the selection slice.
     """
-    best = KeepBest(tuner.phase, metric, select_rows)
+    last = KeepLast(tuner.phase, metric, select_rows)
     curves = Curves(tuner.phase)
     live = logger if settings.devices == 1 else None  # a W&B run cannot be sent to a process
-    trainer = fit_trainer(tuner, settings, metric, live, [best, curves])
+    trainer = fit_trainer(tuner, settings, metric, live, [last, curves])
     tuner.trainer = trainer  # else other processes alone attach it
     L.seed_everything(seed, verbose=False)
     try:
@@ -79,7 +79,7 @@ def fit(
         tuner.eval()  # later jobs of this process share the backbone
     if not live:
         replay(logger, curves.points)
-    return best, curves
+    return last, curves
 
 
 def fit_trainer(
@@ -89,13 +89,12 @@ def fit_trainer(
     logger: Logger | None,
     callbacks: list[Callback],
 ) -> L.Trainer:
-    """Trainer of one phase: early stopping on the selection slice, clipping, no checkpoints."""
+    """Trainer of one phase: scores of the selection slice, clipping, no checkpoints."""
     several = settings.devices > 1
-    stop = Patience(tuner.phase, metric, tuner.settings.patience)
     lines = [EpochLines(tuner.phase, metric)] if settings.progress else []
     return _trainer(
         settings,
-        [*callbacks, stop, *lines],
+        [*callbacks, *lines],
         **({"strategy": Processes(), "plugins": LightningEnvironment()} if several else {}),
         devices=settings.devices,
         use_distributed_sampler=False,  # the data module splits the batches

@@ -1,0 +1,66 @@
+"""Restores the last good epoch of a fit."""
+
+import math
+from typing import Any
+
+import lightning as L
+from lightning.pytorch.callbacks import Callback
+
+from skip_exp.models.soft_prompt import State, load_trainable, trainable_state
+
+LOWEST = {"matthews": -1.0}  # of a metric; else 0
+
+
+class KeepLast(Callback):
+    """Keeps the trained parameters of the last epoch that is as good as any, and restores them.
+
+    A slice of a few hundred rows cannot rank epochs: the one with the highest score is mostly the
+    luckiest one, from a time when the learning rate was high. So the last epoch is kept, but none
+    whose score is two standard errors below the best one, or re-tuned and below its start.
+
+    The parameters stay in memory, since they are kilobytes. The state before the first epoch is
+    epoch -1 (Lightning's sanity check scores the whole slice).
+
+    Args:
+        rows: of the selection slice.
+    """
+
+    def __init__(self, phase: str, metric: str, rows: int) -> None:
+        self.phase, self.metric, self.rows = phase, metric, rows
+        self.score = math.nan  # of what is kept, on the selection slice
+        self.start = self.highest = -math.inf  # scores: before training, and of any epoch
+        self.state: State = {}
+        self.epoch = -1
+
+    def on_validation_end(self, trainer: L.Trainer, pl_module: Any) -> None:
+        if trainer.state.fn != "fit":
+            return
+        score = trainer.callback_metrics[f"{self.phase}/select_{self.metric}"].item()
+        if trainer.sanity_checking and self.phase != "tune":  # there nothing is trained yet
+            self.start = score
+        self.highest = max(self.highest, score)
+        error = standard_error(self.highest, self.rows, LOWEST.get(self.metric, 0.0))
+        if score >= max(self.start, self.highest - 2 * error):
+            self.score = score
+            self.epoch = -1 if trainer.sanity_checking else trainer.current_epoch
+            self.state = trainable_state(pl_module.model)
+
+    def on_fit_end(self, trainer: L.Trainer, pl_module: Any) -> None:
+        load_trainable(pl_module.model, self.state)
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"epoch": self.epoch, "score": self.score}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self.epoch, self.score = state_dict["epoch"], state_dict["score"]
+
+
+def standard_error(score: float, rows: int, lowest: float) -> float:
+    """Of a score in [lowest, 1] on so many rows, as that of a share of them.
+
+    Example:
+        >>> standard_error(0.8, 16, lowest=0.0)
+        0.1
+    """
+    share = min(1.0, max(0.0, (score - lowest) / (1 - lowest)))
+    return (1 - lowest) * math.sqrt(share * (1 - share) / rows)
