@@ -9,7 +9,8 @@
 Choices are made on the selection slices of development tasks. A confirmation task runs only where
 the settings are those of the committed ``recipe.json``, and the work tree is clean. The job of
 ratio 0 re-tunes the dense model, too: its final score is the epoch-matched dense one. Every job
-adds its row to results/strong.csv. Rows are read from the folder in SKIP_EXP_DATA.
+adds its row to results/last_epoch.csv. The tables are of results/strong.csv, whose jobs kept the
+best epoch. Rows are read from the folder in SKIP_EXP_DATA.
 """
 
 import argparse
@@ -35,6 +36,7 @@ from studies.summary import spread
 
 HERE = Path(__file__).parent
 ROWS, RECIPE = HERE / "results/strong.csv", HERE / "results/recipe.json"
+LAST_EPOCH = HERE / "results/last_epoch.csv"  # of jobs since they keep the last epoch
 CONF = HERE / "sweeps"
 TITLES = {
     **{"sst2": "SST-2", "mrpc": "MRPC", "cola": "CoLA", "rte": "RTE", "banking77": "BANKING77"},
@@ -96,7 +98,7 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--seeds", nargs="+", type=int, default=[1, 2, 3])
     made.add_argument("--backbone", choices=RATIOS_OF, default="minilm")
     made.add_argument("--out", type=Path, default=Path("outputs/evidence"))
-    made.add_argument("--rows", type=Path, default=ROWS)
+    made.add_argument("--rows", type=Path, default=LAST_EPOCH)
     made.add_argument("--freeze", action="store_true", help="write recipe.json")
     made.add_argument("--table", action="store_true", help="print the tables of docs/results.md")
     return made
