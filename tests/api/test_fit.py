@@ -1,12 +1,16 @@
 """`skip_exp.fit` and what it returns, on a tiny backbone; `skip-exp train`, the same by command."""
 
 import json
+import shlex
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pytest
+import torch
 from datasets import ClassLabel, Dataset
+from hydra.core.override_parser.overrides_parser import OverridesParser
 
 import skip_exp
 from skip_exp import Skill, results
@@ -36,7 +40,7 @@ def settings(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
 
 @pytest.fixture(scope="module")
 def model(toy: Path, settings: list[str], tmp_path_factory: pytest.TempPathFactory) -> Skill:
-    output = tmp_path_factory.mktemp("output")
+    output = tmp_path_factory.mktemp("output") / "it's (1), é=x"
     return skip_exp.fit(toy / "train.csv", ratio=0.3, output=output, overrides=settings)
 
 
@@ -102,7 +106,9 @@ def test_rows_of_every_kind_are_the_same_task(tmp_path: Path) -> None:
     [
         (["b", "a", "b"], ["a", "b"]),
         ([10, 2, 2, 10], ["2", "10"]),
-        ([1.0, 0.0, None, float("nan"), 1.0, 0.0], ["0", "1"]),
+        ([1.0, 0.0, None, float("nan"), 1.0, 0.0, pd.NA, ""], ["0", "1"]),
+        (["2.0", "10.0", "2.0", "10.0"], ["2", "10"]),
+        ([*torch.tensor([2, 10, 2, 10])], ["2", "10"]),
         ([True, False, True], ["false", "true"][:2]),
         (["Happy", "happy", "happy", "sad", "sad"], ["happy", "sad"]),
     ],
@@ -122,6 +128,8 @@ def test_classes_are_found_in_the_label_column(values: list[Any], names: list[st
         ([{"text": str(i), "label": i} for i in range(30)], None),  # each its own class
         ([{"text": "a", "label": 1}] * 30, None),  # one class
         ([{"words": "a", "label": i % 2} for i in range(30)], None),
+        ([{"text": b"a", "label": i % 2} for i in range(30)], None),
+        ([{"text": "a", "label": np.array([i, 1])} for i in range(30)], None),
     ],
 )
 def test_what_is_no_task_is_refused(data: Any, labels: Any, tmp_path: Path) -> None:
@@ -136,9 +144,25 @@ def test_overrides_are_checked_as_on_the_command_line(toy: Path, tmp_path: Path)
             skip_exp.fit(toy / "train.csv", output=tmp_path, overrides=[wrong])
     with pytest.raises(SkipError, match=r"^overrides: "):
         skip_exp.fit(toy / "train.csv", output=tmp_path, overrides="tune.epochs=3")
+    with pytest.raises(SkipError, match=r"^prune\.target_speedup="):
+        twice = ["prune.target_speedup=4"]
+        skip_exp.fit(toy / "train.csv", ratio=0.9, output=tmp_path, overrides=twice)
     with pytest.raises(SkipError, match=r"^prune\.ratio=2"):
         skip_exp.fit(toy / "train.csv", ratio=2, output=tmp_path)
     assert not list(tmp_path.glob("*/*"))  # nothing ran
+
+
+def test_an_output_that_cannot_be_written_is_one_line(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    rows = [{"text": "a", "label": i % 2} for i in range(30)]
+    with pytest.raises(DataError, match=r"^output="):
+        task_of(rows, None, **COLUMNS, root=tmp_path / "file")
+
+
+def test_a_list_with_a_hole_is_refused_as_a_bad_row(model: Skill) -> None:
+    for hole in (None, float("nan")):
+        with pytest.raises(DataError, match="row 2"):
+            model.evaluate(["a film", hole], [0, 1])
 
 
 def test_confusion_counts() -> None:
@@ -150,7 +174,7 @@ def test_train_is_fit_on_the_command_line(
     toy: Path, settings: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     arguments = [str(toy / "train.csv"), "--validation", str(toy / "validation.csv")]
-    place = ["--output", str(tmp_path), "--name", "mine", "--ratio", "0.3"]
+    place = ["--output", str(tmp_path), "--name", "2024", "--ratio", "0.3"]
     assert train.main([*arguments, *place, *settings]) == 0
     (result,) = results.load(tmp_path)
     skill = Path(result["path"]).parent / result["skill"]
@@ -160,7 +184,10 @@ def test_train_is_fit_on_the_command_line(
     for shown in ("[1/5] tune", "kept epoch ", "[5/5] test", "final   accuracy "):
         assert f"\n{shown}" in printed
     assert "skip-exp predict" in lines["predict:"] and "skill" in lines["predict:"]
-    task = skill.parent / "conf" / "task" / "mine.yaml"
+    task = skill.parent / "conf" / "task" / "2024.yaml"
     assert "validation" in task.read_text()
+    words = shlex.split(lines["sweep:"])
+    assert words[2] == str(skill.parent / "conf")
+    assert OverridesParser.create().parse_override(words[3]).value() == "2024"  # not a number
     assert train.main([str(toy / "no.csv")]) == 1
     assert capsys.readouterr().err.startswith("error: cannot read ")

@@ -170,9 +170,10 @@ def test_nothing_but_answers_is_written_and_a_closed_pipe_is_no_error(saved: Pat
 ROWS = [{"id": 7, "sentence": "a dull film", "label": "negative"}, {"id": 8, "sentence": "warm"}]
 
 
-@pytest.mark.parametrize("suffix", ["csv", "jsonl", "json", "parquet"])
+@pytest.mark.parametrize("suffix", ["csv", "CSV", "jsonl", "json", "parquet"])
 def test_a_table_is_read_by_its_columns(saved: Path, run: Run, tmp_path: Path, suffix: str) -> None:
     file, table = tmp_path / f"rows.{suffix}", pd.DataFrame(ROWS)
+    suffix = suffix.lower()
     if suffix == "csv":
         file.write_text('id,label,sentence\n7,negative,"a dull\nfilm"\n8,,warm\n')
     elif suffix == "parquet":

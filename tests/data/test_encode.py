@@ -15,9 +15,9 @@ from .conftest import spec
 
 
 def raw(pair: bool = False) -> RawTask:
-    """Train rows of 1 to 5 words (row i has i % 5 + 1), every tenth of label 1."""
+    """Train rows of 1 to 5 words (row i has i % 5 + 1), two of a label after each other."""
     texts = [" ".join("abcde"[: i % 5 + 1]) for i in range(40)]
-    labels = [int(i % 10 == 9) for i in range(40)]
+    labels = [i // 2 % 2 for i in range(40)]
     second = ["f"] * 40 if pair else None
     tail = ["f f"] * 4 if pair else None
     splits = {
@@ -56,9 +56,9 @@ def test_every_tenth_train_row_is_selection_and_nothing_else(
     tokenizer: PreTrainedTokenizerFast,
 ) -> None:
     encoded = encode(raw(), tokenizer, 16)
-    # raw() labels exactly the rows with index % 10 == 9.
-    assert [row["label"] for row in encoded.select] == [1] * 4
-    assert [row["label"] for row in encoded.train] == [0] * 36
+    labels = [i // 2 % 2 for i in range(40)]
+    assert [row["label"] for row in encoded.select] == labels[9::10]
+    assert [row["label"] for row in encoded.train] == [labels[i] for i in range(40) if i % 10 != 9]
 
 
 def test_truncation_is_counted_per_split_and_logged(
@@ -103,8 +103,8 @@ def test_tokens_are_counted_in_the_train_rows_without_the_selection_slice(
 
 
 def numbered() -> RawTask:
-    """Train row i has the text ``a`` i + 1 times, and the labels take turns."""
-    texts, labels = [" ".join("a" * (i + 1)) for i in range(40)], [i % 2 for i in range(40)]
+    """Train row i has the text ``a`` i + 1 times, and two of a label come after each other."""
+    texts, labels = [" ".join("a" * (i + 1)) for i in range(40)], [i // 2 % 2 for i in range(40)]
     splits = {"train": Split(texts, None, labels), "validation": Split(["a"], None, [0])}
     return RawTask(spec(), splits, "local:here", "abc")
 

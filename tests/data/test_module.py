@@ -17,13 +17,14 @@ from skip_exp.errors import ConfigError, DataError
 from .conftest import spec
 
 LENGTHS = [1 + (i * 7) % 23 for i in range(205)]
+A = 4  # id of the token ``a``
 
 
 @pytest.fixture
 def encoded(tokenizer: PreTrainedTokenizerFast) -> EncodedTask:
-    """200 train rows of 1 to 20 words; the label of a selection row is 1, of all others 0."""
-    texts = [" ".join(["a"] * (1 + i * 7 % 20)) for i in range(200)]
-    train = Split(texts, None, [int(i % 10 == 9) for i in range(200)])
+    """200 train rows of 1 to 20 words, which are ``b`` in the selection slice, else ``a``."""
+    texts = [" ".join(["ab"[i % 10 == 9]] * (1 + i * 7 % 20)) for i in range(200)]
+    train = Split(texts, None, [i // 2 % 2 for i in range(200)])
     splits = {"train": train, "validation": Split(texts[:50], None, [0] * 50)}
     splits["more"] = Split(["a"], None, [1])
     return encode(RawTask(spec(extra=["more"]), splits, "local:x", "f"), tokenizer, 32)
@@ -63,8 +64,8 @@ def test_loaders_read_their_own_slice(encoded: EncodedTask) -> None:
     assert {k: (sum(v), max(v)) for k, v in sizes.items()} == {
         "train": (180, 16), "val": (20, 7), "test": (50, 7),
     }  # fmt: skip
-    assert all(b["labels"].eq(0).all() for b in module.train_dataloader())
-    assert all(b["labels"].eq(1).all() for b in module.val_dataloader())
+    assert all(b["input_ids"][:, 1].eq(A).all() for b in module.train_dataloader())
+    assert all(b["input_ids"][:, 1].eq(A + 1).all() for b in module.val_dataloader())
     [extra] = module.extra_dataloader("more")
     assert extra["input_ids"].tolist() == [[2, 4, 3]]
 
@@ -90,7 +91,7 @@ def test_attribution_draws_from_train_only(encoded: EncodedTask) -> None:
     module = TextDataModule(encoded, batch=16, seed=1)
     batches = module.attribution_batches(50, 16, seed=3)
     assert [len(b["labels"]) for b in batches] == [16, 16, 16, 2]
-    assert all(b["labels"].eq(0).all() for b in batches)
+    assert all(b["input_ids"][:, 1].eq(A).all() for b in batches)
     again = module.attribution_batches(50, 16, seed=3)
     assert all(
         torch.equal(a["input_ids"], b["input_ids"]) for a, b in zip(batches, again, strict=True)

@@ -39,7 +39,7 @@ def test_texts_are_filled_and_labels_indexed() -> None:
         (["a", "A", "b"], ["a", "A", "B"], [0, 1, 2]),
         (["1", "0"], [1, "0"], [0, 1]),  # by name, though both are indices, too
         (["1", "2", "3"], [1, 2.0, "3"], [0, 1, 2]),
-        (["10", "20"], [1, 0], [1, 0]),  # no name is an index: nothing is ambiguous
+        (["0", "1"], ["1.0", 0.0], [1, 0]),
         (["10", "20"], [10, "20"], [0, 1]),
     ],
 )
@@ -58,6 +58,9 @@ def test_a_label_is_a_name_in_any_case_a_boolean_by_meaning_or_an_index(
         (["yes", "YES"], "Yes"),
         (["1", "2"], 0),
         (["1", "2"], True),
+        (["10", "20"], 1),  # a number that is no name: a label that train lacks, not an index
+        (["0", "1", "3"], 2),
+        (["-1", "0", "1"], 2),
     ],
 )
 def test_other_labels_are_refused_with_row_and_value(names: list[str], given: object) -> None:

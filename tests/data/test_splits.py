@@ -42,8 +42,17 @@ def test_the_rows_of_a_group_stay_together() -> None:
     held = set(stratified(labels, groups, seed=1))
     assert 15 <= len(held) <= 21
     assert not {groups[i] for i in held} & {groups[i] for i in range(90) if i not in held}
-    assert selection(90, groups) == [*range(27, 30), *range(57, 60), *range(87, 90)]
-    assert selection(25, None) == [9, 19]
+    assert selection([0] * 90, groups) == [*range(27, 30), *range(57, 60), *range(87, 90)]
+    assert selection([0] * 25, None) == [9, 19]
+
+
+@pytest.mark.parametrize("classes", [2, 5, 10])
+def test_labels_that_take_turns_are_all_in_train_and_in_the_slice(classes: int) -> None:
+    labels = [row % classes for row in range(400)]
+    held = selection(labels, None)
+    counts = Counter(labels[row] for row in held)
+    assert len(held) == 40 and {*counts.values()} == {40 // classes}
+    assert held == selection(labels, None)
 
 
 def test_one_file_is_enough(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -113,7 +122,7 @@ def test_groups_of_real_rows_stand_on_one_side(real_data: Path) -> None:
     assert train.group and validation.group
     assert len(validation) / (len(train) + len(validation)) == pytest.approx(0.2, abs=0.01)
     assert not {*train.group} & {*validation.group}
-    select = {*selection(len(train), train.group)}
+    select = {*selection(train.label, train.group)}
     assert len(select) / len(train) == pytest.approx(0.1, abs=0.01)
     chosen = {train.group[row] for row in select}
     assert not chosen & {of for row, of in enumerate(train.group) if row not in select}

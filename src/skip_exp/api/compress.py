@@ -9,6 +9,7 @@ from transformers import AutoConfig
 from skip_exp.api.fit import cut_to, run
 from skip_exp.api.task import task_of
 from skip_exp.cache.versions import digest
+from skip_exp.config.compose import quoted
 from skip_exp.errors import SkipError, first_line
 from skip_exp.models.backbones import content_hash
 from skip_exp.models.families.registry import FAMILIES
@@ -58,7 +59,7 @@ def compress(
     Raises:
         SkipError: anything that you can fix, in one line.
     """
-    root = Path(output)
+    root = Path(output).expanduser()
     config = model.config if hasattr(model, "config") else _config(str(model))
     if config.model_type not in FAMILIES:
         raise SkipError(f"compress: a {config.model_type}, not one of {', '.join(FAMILIES)}")
@@ -81,7 +82,7 @@ def compress(
     path = str(model) if isinstance(model, str | Path) else str(_saved(model, tokenizer, root))
     place = str(Path(path).expanduser().resolve()) if Path(path).expanduser().is_dir() else path
     own = {"name": Path(path).name, "family": config.model_type, "path": place}
-    backbone = [f"backbone.{key}={_quoted(value)}" for key, value in own.items()]
+    backbone = [f"backbone.{key}={quoted(value)}" for key, value in own.items()]
     settings = ["experiment=compress", *backbone, *cut_to(ratio), *([] if retune else CUT_ONLY)]
     return run(task, settings, overrides, root)
 
@@ -111,6 +112,9 @@ def _saved(model: Any, tokenizer: Any, root: Path) -> Path:
     """A folder with the model and its tokenizer, named by their content."""
     if tokenizer is None:
         raise SkipError("compress: tokenizer=None: a model needs its tokenizer")
+    if not getattr(tokenizer, "is_fast", False):
+        what = type(tokenizer).__name__
+        raise SkipError(f"compress: tokenizer={what}: must be a fast one (tokenizer.json)")
     identity = [content_hash(model, tokenizer), model.config.to_dict()]
     folder = root / FOLDER / digest(identity)[:16]
     if not folder.is_dir():
@@ -118,9 +122,3 @@ def _saved(model: Any, tokenizer: Any, root: Path) -> Path:
             model.save_pretrained(temporary)
             tokenizer.save_pretrained(temporary)
     return folder
-
-
-def _quoted(value: str) -> str:
-    """A text as Hydra reads it, whatever its characters."""
-    escaped = value.replace("\\", "\\\\").replace("'", "\\'")
-    return f"'{escaped}'"

@@ -7,8 +7,9 @@ from typing import Any
 
 from skip_exp import pipeline
 from skip_exp.api.task import task_of
-from skip_exp.config.compose import job_of
+from skip_exp.config.compose import job_of, quoted
 from skip_exp.config.schema import Config
+from skip_exp.config.together import check_given
 from skip_exp.errors import INTERRUPTED, SkipError, first_line
 from skip_exp.skill.load import Skill
 from skip_exp.utils import console
@@ -60,7 +61,7 @@ def fit(
         SkipError: anything that you can fix, in one line.
     """
     columns = [text] if isinstance(text, str) else list(text)
-    root = Path(output)
+    root = Path(output).expanduser()
     task = task_of(
         data,
         labels,
@@ -88,9 +89,10 @@ def run(
     settings = [*settings, *overrides]
     given = {each.lstrip("+").partition("=")[0] for each in settings}
     own = [] if "logger" in given else ["logger=none"]
-    own += [] if "cache.dir" in given else [f"cache.dir={root / '.cache'}"]
+    own += [] if "cache.dir" in given else [f"cache.dir={quoted(str(root / '.cache'))}"]
     began = datetime.now().strftime("%Y-%m-%d/%H-%M-%S-%f")
     cfg = job_of(task, [*own, *settings], str(root / f"{began}-{task['name']}"))
+    check_given(cfg, settings)
     with console.shown():
         console.quiet_lightning()
         result = _run(cfg)

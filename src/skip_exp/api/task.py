@@ -12,9 +12,10 @@ from typing import Any
 import pandas as pd
 import yaml
 
-from skip_exp.data.given import table_of
+from skip_exp.data.given import is_missing, table_of
+from skip_exp.data.rows import whole
 from skip_exp.data.tables import check_columns
-from skip_exp.data.text import text_columns
+from skip_exp.data.text import shown, text_columns
 from skip_exp.errors import DataError
 from skip_exp.utils import files
 
@@ -76,15 +77,28 @@ def _file(given: Any, table: pd.DataFrame, where: str, columns: Sequence[str], r
     records = kept.where(kept.notna(), None).to_dict("records")
     content = "".join(json.dumps(row, default=_plain) + "\n" for row in records).encode()
     path = root / FOLDER / f"{hashlib.sha256(content).hexdigest()[:16]}.jsonl"
-    if not path.is_file():
-        path.parent.mkdir(parents=True, exist_ok=True)
-        files.replace(path, content)
+    try:
+        if not path.is_file():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            files.replace(path, content)
+    except OSError as error:
+        raise DataError(f"output={root}: cannot be written: {error.strerror}") from error
     return str(path.resolve())
 
 
 def _plain(value: Any) -> Any:
-    """A NumPy number as Python's, anything else as text."""
-    return value.item() if hasattr(value, "item") else str(value)
+    """A number of NumPy or torch as Python's, a date or the like as text.
+
+    Raises:
+        DataError: a value with several parts, or bytes.
+    """
+    try:
+        value = value.item() if hasattr(value, "item") else value
+    except (ValueError, RuntimeError) as error:
+        raise DataError(f"data: {shown(value)}: must be one text or one label") from error
+    if isinstance(value, bytes | bytearray):
+        raise DataError(f"data: {shown(value)}: must be a text, not bytes; decode it first")
+    return value if isinstance(value, bool | int | float | str) else str(value)
 
 
 def classes_of(values: Sequence[Any], where: str, column: str) -> list[str]:
@@ -93,7 +107,8 @@ def classes_of(values: Sequence[Any], where: str, column: str) -> list[str]:
     Raises:
         DataError: fewer than two, or so many that the column holds texts.
     """
-    counts = Counter(_name(value) for value in values if value is not None and value == value)
+    given = (value for value in values if not is_missing(value))
+    counts = Counter(filter(None, map(_name, given)))
     spellings: dict[str, list[str]] = {}
     for spelling, _ in counts.most_common():
         spellings.setdefault(spelling.casefold(), []).append(spelling)
@@ -107,9 +122,8 @@ def classes_of(values: Sequence[Any], where: str, column: str) -> list[str]:
 
 
 def _name(value: Any) -> str:
-    if isinstance(value, bool):
-        return str(value).lower()
-    return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
+    value = _plain(value)
+    return str(value).lower() if isinstance(value, bool) else whole(str(value))
 
 
 def _natural(name: str) -> tuple[bool, int, str]:

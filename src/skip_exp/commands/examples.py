@@ -12,7 +12,7 @@ from skip_exp.errors import SkipError
 
 def is_table(file: Path | None) -> bool:
     """Whether a file has named columns, by its ending."""
-    return file is not None and file.suffix in SUFFIXES
+    return file is not None and file.suffix.lower() in SUFFIXES
 
 
 def read_examples(texts: Sequence[str], file: Path | None) -> tuple[Iterable[Any], str]:

@@ -9,6 +9,8 @@ The file is CSV, JSON lines or Parquet. Without --validation a fifth of its rows
 last lines name the skill, the commands that use it, and the task file of a sweep.
 """
 
+import re
+import shlex
 from argparse import Action, ArgumentParser, Namespace
 from collections.abc import Sequence
 from pathlib import Path
@@ -62,13 +64,17 @@ def show(skill: Path) -> None:
     console = Console(width=None if Console().is_terminal else 160)
     console.print(summary.table([result], console.width))
     from skip_exp.api.task import as_yaml_task  # pandas takes a third of a second
+    from skip_exp.config.compose import quoted
 
     kept = ("name", "files", "text", "label", "labels", "metrics")
     task = {name: result["config"]["task"][name] for name in kept}
     folder = skill.parent / "conf"
     file = folder / "task" / f"{task['name']}.yaml"
     file.parent.mkdir(parents=True, exist_ok=True)
-    file.write_text(as_yaml_task(task))
+    file.write_text(as_yaml_task(task), encoding="utf-8")
     print(steps.steps(result))
-    sweep = f"--config-dir {folder} +task={task['name']} prune.ratio=0.3,0.5,0.7 -m"
-    print(f"sweep:   skip-exp {sweep}")
+    # Plain names need no quotes of Hydra's.
+    is_plain = re.fullmatch(r"[A-Za-z_][\w.-]*", task["name"], re.ASCII)
+    named = task["name"] if is_plain else quoted(task["name"])
+    sweep = ["--config-dir", str(folder), f"+task={named}", "prune.ratio=0.3,0.5,0.7", "-m"]
+    print(f"sweep:   skip-exp {shlex.join(sweep)}")

@@ -66,6 +66,17 @@ def job_of(task: Mapping[str, Any], overrides: Sequence[str], output_dir: str) -
         raise SkipError(refusals.explain(error)) from error
 
 
+def quoted(value: str) -> str:
+    """A text as Hydra reads it, whatever its characters.
+
+    Example:
+        >>> quoted("a, b")
+        "'a, b'"
+    """
+    escaped = value.replace("\\", "\\\\").replace("'", "\\'")
+    return f"'{escaped}'"
+
+
 def choices(text: Any) -> list[str]:
     """The values of a swept key, as Hydra reads them: ``1,2,3``, ``[ffn],[ffn,heads]``."""
     return values(OverridesParser.create().parse_override(f"key={text}"))

@@ -52,11 +52,13 @@ class TaskConfig:
             return
         if len(self.text) not in (1, 2):
             raise ConfigError("task.text", self.text, "one or two columns or templates")
+        if not all(self.text) or len({*self.text}) < len(self.text):
+            raise ConfigError("task.text", self.text, "different columns, none of them empty")
         for name, values in (("labels", self.labels), ("words", self.words)):
             if not all(isinstance(value, str) for value in values):
                 raise ConfigError(f"task.{name}", values, _QUOTES)
-        if len(self.labels) < 2 or len(set(self.labels)) < len(self.labels):
-            raise ConfigError("task.labels", self.labels, "two or more different names")
+        if len(self.labels) < 2 or len({*self.labels, ""}) <= len(self.labels):
+            raise ConfigError("task.labels", self.labels, "two or more different names, none empty")
         if self.words and len(self.words) != len(self.labels):
             raise ConfigError("task.words", self.words, f"one per label of {self.labels}")
         if not self.metrics or not set(self.metrics) <= set(METRICS):

@@ -71,7 +71,7 @@ def encode(raw: RawTask, tokenizer: PreTrainedTokenizerBase, max_length: int) ->
             )  # fmt: skip
     train, select, chosen = rows[spec.train], rows.get(SELECT), set[int]()
     if select is None:
-        chosen = set(selection(len(train), raw.splits[spec.train].group))
+        chosen = set(selection(raw.splits[spec.train].label, raw.splits[spec.train].group))
         select = [train[i] for i in sorted(chosen)]
     validation = raw.splits[spec.validation]
     labels = validation.label

@@ -86,8 +86,13 @@ def unlabelled(
     return texts, beside
 
 
+def is_missing(value: Any) -> bool:
+    """Whether a cell is empty: None, NaN or pandas' NA."""
+    return bool(pd.api.types.is_scalar(value) and pd.isna(value))
+
+
 def _of_lists(data: Any, text: Sequence[str], label: str, labels: Sequence[Any]) -> pd.DataFrame:
-    texts = [[each] if isinstance(each, str) else list(each) for each in data]
+    texts = [list(each) if isinstance(each, list | tuple) else [each] for each in data]
     if len(texts) != len(labels):
         raise DataError(f"{len(texts)} texts, but {len(labels)} labels")
     if wrong := [each for each in texts if len(each) != len(text)]:

@@ -18,7 +18,8 @@ from skip_exp.errors import DataError
 
 log = logging.getLogger(__name__)
 
-_WHOLE = re.compile(r"^(\d+)\.0+$")  # an index in a column of floats: 1.0
+_WHOLE = re.compile(r"^(-?\d+)\.0+$")  # an index in a column of floats: 1.0
+_NUMBER = re.compile(r"-?\d+")
 _BOOLEANS = {"true": ("true", "yes", "1"), "false": ("false", "no", "0")}
 _TOLD = 20  # bad rows that a message names
 FIX = "data.drop_bad=true"  # in a job
@@ -86,7 +87,9 @@ def to_split(
     group_column = spec.group if split == spec.train else None  # others are not split again
     wanted = (*columns(spec), spec.label, *filter(None, [group_column]))
     check_columns(list(table.columns), wanted, where)
-    numbers = table.index if table.index.name else range(1, len(table) + 1)
+    # A data frame's own index may have any values; that of a file has the numbers of its lines.
+    is_file = BAD in table.attrs
+    numbers = table.index if is_file else range(1, len(table) + 1)
     cells = table[list(dict.fromkeys(wanted))].astype(object)
     records = cells.where(cells.notna(), None).to_dict("records")
     label_of = _labels(spec)
@@ -97,7 +100,8 @@ def to_split(
             rows.append((texts_of(record, spec.text), label_of(record[spec.label]), group))
         except ValueError as error:
             bad[number] = str(error)
-    report_bad(bad, str(table.index.name or "row"), where, drop_bad, fix, spec)
+    unit = str(table.index.name) if is_file else "row"
+    report_bad(bad, unit, where, drop_bad, fix, spec)
     if not rows:
         raise DataError(f"task {spec.name}: split {split} of {where} has no good rows")
     filled_entries, labels, groups = map(list, zip(*rows, strict=True))
@@ -155,10 +159,14 @@ def _allowed(spec: TaskConfig) -> str:
     return f"{indices}one of {names}"
 
 
+def whole(text: str) -> str:
+    """A whole number as an integer's text: ``1.0`` is ``1``; other texts as they are."""
+    return _WHOLE.sub(r"\1", text.strip())
+
+
 def _with_indices(names: Sequence[str]) -> bool:
-    """Whether a label may be an index: not where a name ("1" to "5" for stars) is another's."""
-    indices = [str(i) for i in range(len(names))]
-    return not any(name in indices and names[int(name)] != name for name in names)
+    """Whether a label may be an index: not where a name is a number but not its own index."""
+    return not any(_NUMBER.fullmatch(name) and name != str(i) for i, name in enumerate(names))
 
 
 def _labels(spec: TaskConfig) -> Callable[[Any], int]:
@@ -180,8 +188,8 @@ def _index(text: str, names: Sequence[str], with_indices: bool) -> int | None:
     Names count first, in any case. A boolean counts by meaning, never by index: in ["yes", "no"]
     true is index 0.
     """
-    whole = _WHOLE.sub(r"\1", text.strip())
-    for name in (text, whole):
+    number = whole(text)
+    for name in (text, number):
         if name in names:
             return names.index(name)
     folded = [name.casefold() for name in names]
@@ -190,7 +198,7 @@ def _index(text: str, names: Sequence[str], with_indices: bool) -> int | None:
     if word in _BOOLEANS:
         found = {w: [i for i, f in enumerate(folded) if f in _BOOLEANS[w]] for w in _BOOLEANS}
         return found[word][0] if all(len(indices) == 1 for indices in found.values()) else None
-    return int(whole) if with_indices and whole in map(str, range(len(names))) else None
+    return int(number) if with_indices and number in map(str, range(len(names))) else None
 
 
 def fingerprint(splits: Mapping[str, Split]) -> str:

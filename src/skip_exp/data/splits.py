@@ -6,7 +6,7 @@ from collections.abc import Hashable, Sequence
 import numpy as np
 
 VALIDATION = 0.2  # fraction of the rows that become the validation split
-SELECT_EVERY = 10  # train rows with index % 10 == 9 are the selection slice
+SELECT_EVERY = 10  # train rows with index % 10 == 9 are the selection slice, as a rule
 
 
 def stratified(
@@ -36,9 +36,17 @@ def stratified(
     return sorted(taken)
 
 
-def selection(rows: int, groups: Sequence[Hashable] | None) -> list[int]:
-    """Indices of the selection slice: every tenth row, or all rows of every tenth group."""
-    if groups is None:
-        return list(range(SELECT_EVERY - 1, rows, SELECT_EVERY))
-    chosen = set(list(dict.fromkeys(groups))[SELECT_EVERY - 1 :: SELECT_EVERY])
-    return [row for row in range(rows) if groups[row] in chosen]
+def selection(labels: Sequence[int], groups: Sequence[Hashable] | None) -> list[int]:
+    """Indices of the selection slice: every tenth row, or all rows of every tenth group.
+
+    Where labels take turns in a file, every tenth row may be all that there is of a label, or
+    none of it. The slice is then drawn at random from each label's rows.
+    """
+    if groups is not None:
+        chosen = set(list(dict.fromkeys(groups))[SELECT_EVERY - 1 :: SELECT_EVERY])
+        return [row for row, group in enumerate(groups) if group in chosen]
+    every, held = Counter(labels), Counter(labels[SELECT_EVERY - 1 :: SELECT_EVERY])
+    frequent = [label for label, count in every.items() if count >= SELECT_EVERY]
+    if all(0 < held[label] < every[label] for label in frequent):
+        return list(range(SELECT_EVERY - 1, len(labels), SELECT_EVERY))
+    return stratified(labels, None, seed=0, part=1 / SELECT_EVERY)

@@ -37,12 +37,13 @@ def read_table(path: Path, wanted: Sequence[str]) -> pd.DataFrame:
     """
     if path.is_dir():
         raise DataError(f"cannot read {path}: it is a folder, not a file")
-    if path.suffix not in _READERS:
+    read = _READERS.get(path.suffix.lower())
+    if read is None:
         raise DataError(f"cannot read {path}: its name must end in {', '.join(SUFFIXES)}")
     if not path.is_file():
         raise DataError(f"cannot read {path}: no such file")
     try:
-        return _READERS[path.suffix](path, wanted)
+        return read(path, wanted)
     except (OSError, ValueError) as error:
         raise DataError(f"cannot read {path}: {_one_line(error)}") from error
 
@@ -81,7 +82,7 @@ def _read_csv(path: Path, wanted: Sequence[str]) -> pd.DataFrame:
 def _read_json(path: Path, wanted: Sequence[str]) -> pd.DataFrame:
     content = _content(path)
     bad: dict[int, str] = {}
-    if path.suffix == ".json" and content.lstrip().startswith("["):
+    if path.suffix.lower() == ".json" and content.lstrip().startswith("["):
         values, unit = dict(enumerate(_parsed(content), 1)), "element"
     else:
         # Not splitlines: it also splits at Unicode line separators inside texts.

@@ -129,7 +129,7 @@ class Skill(Served):
         """
         from skip_exp.skill.export.folder import save  # the exports' writers, not for serving
 
-        return save(self, Path(folder))
+        return save(self, Path(folder).expanduser())
 
     def export(self, folder: str | Path, format: str = "hf", *, int8: bool = False) -> Path:
         """Write the model for others: ``hf`` (plain transformers) or ``onnx``; return the folder.
@@ -140,8 +140,9 @@ class Skill(Served):
         """
         from skip_exp.skill.export.folder import export  # the exports' writers, not for serving
 
-        export(self, Path(folder), format, int8=int8)
-        return Path(folder)
+        folder = Path(folder).expanduser()
+        export(self, folder, format, int8=int8)
+        return folder
 
 
 def skill_of(folder: Path) -> Path:
