@@ -3,6 +3,7 @@
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pandas as pd
@@ -102,6 +103,22 @@ def test_a_cut_classifier_is_a_checkpoint_for_transformers(
     assert loaded.config.id2label == {0: "bad", 1: "good"}
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["bert", "t5"])
+def test_a_cut_classifier_is_exported_to_onnx(kind: str, tmp_path: Path, rows: Path) -> None:
+    for package in ("onnx", "onnxruntime", "onnxscript"):
+        pytest.importorskip(package)
+    given: dict[str, Any] = {"text": "comment", "label": "verdict", "output": tmp_path / "out"}
+    small = skip_exp.compress(
+        classifier(kind), tokenizer(kind), rows, ratio=0.4, overrides=QUICK, **given
+    )
+    served = skip_exp.OnnxSkill.load(small.export(tmp_path / "onnx", "onnx"))
+    texts = ["a warm film", "dull", "the plot is long"]
+    for asked in (texts, texts[:1]):  # batches of any size
+        for one, other in zip(served.predict(asked), small.predict(asked), strict=True):
+            assert one["probabilities"] == pytest.approx(other["probabilities"], abs=1e-4)
+
+
 def test_without_a_cut_and_re_tuning_nothing_changes(tmp_path: Path, rows: Path) -> None:
     original = classifier("bert")
     same = skip_exp.compress(
@@ -169,7 +186,8 @@ def test_what_cannot_be_compressed_is_refused(tmp_path: Path, rows: Path) -> Non
     three.config.id2label = {0: "a", 1: "b", 2: "c"}
     foreign = classifier("bert")
     foreign.config.model_type = "deberta"
-    for refused in ((model, None), (unnamed, own), (three, own), (foreign, own)):
+    slow = SimpleNamespace(is_fast=False)
+    for refused in ((model, None), (model, slow), (unnamed, own), (three, own), (foreign, own)):
         with pytest.raises(SkipError):
             skip_exp.compress(*refused, rows, **given)
     named = skip_exp.compress(

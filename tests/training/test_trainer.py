@@ -201,6 +201,20 @@ def test_auto_is_cuda_or_the_processor(
     assert usable(TrainerConfig(asked, precision="32-true")).accelerator == found
 
 
+@pytest.mark.parametrize(("native", "found"), [(True, "bf16-mixed"), (False, "32-true")])
+def test_auto_is_bf16_where_the_gpu_has_it(
+    monkeypatch: pytest.MonkeyPatch, native: bool, found: str
+) -> None:
+    machine(monkeypatch, 1)
+    # PyTorch counts an emulation, too, unless told otherwise.
+    monkeypatch.setattr(
+        torch.cuda,
+        "is_bf16_supported",
+        lambda including_emulation=True: including_emulation or native,
+    )
+    assert usable(TrainerConfig("gpu", precision="auto")).precision == found
+
+
 def test_workers_of_joblib_start_no_processes(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(multiprocessing, "get_start_method", lambda **_: "loky")
     assert usable(TrainerConfig("cpu", 1)).devices == 1

@@ -58,9 +58,12 @@ class KeepLast(Callback):
 def standard_error(score: float, rows: int, lowest: float) -> float:
     """Of a score in [lowest, 1] on so many rows, as that of a share of them.
 
+    All right or all wrong counts as two rows from it: no slice is that certain.
+
     Example:
         >>> standard_error(0.8, 16, lowest=0.0)
         0.1
     """
-    share = min(1.0, max(0.0, (score - lowest) / (1 - lowest)))
+    least = min(0.5, 2 / rows)
+    share = min(1 - least, max(least, (score - lowest) / (1 - lowest)))
     return (1 - lowest) * math.sqrt(share * (1 - share) / rows)

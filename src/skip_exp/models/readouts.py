@@ -255,7 +255,7 @@ class ClassifierReadout(Readout):
         shifted = torch.cat([start, ids[:, :-1]], dim=1)
         states = _decode(model, family, shifted, encoded.hidden, key_mask(encoded.mask, 0))
         last = encoded.text_mask.sum(1).long() - 1
-        return states[torch.arange(len(ids), device=ids.device), last]
+        return states[torch.arange(ids.shape[0], device=ids.device), last]
 
 
 def _decode(

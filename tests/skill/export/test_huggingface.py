@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 import torch
-from transformers import AutoModelForSequenceClassification
+from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 from skip_exp import Skill, SkipForSequenceClassification
 from skip_exp.commands.export import main
@@ -45,6 +45,14 @@ def made(root: Path, case: str, **more: Any) -> Saved:
 def exported(saved: Saved, out: Path) -> Path:
     assert main([str(saved.folder), str(out), "--format", "hf"]) == 0
     return out
+
+
+def test_the_tokenizer_pads_where_the_model_expects_it(tmp_path: Path) -> None:
+    skill = Skill.load(made(tmp_path, "bert").folder)
+    skill.tokenizer.padding_side = "left"  # some checkpoints of the hub have it
+    out = skill.export(tmp_path / "hf")
+    assert AutoTokenizer.from_pretrained(out).padding_side == "right"
+    assert skill.tokenizer.padding_side == "left"
 
 
 def inputs(kind: str, **more: int) -> dict[str, torch.Tensor]:

@@ -57,6 +57,7 @@ def write_huggingface(
         shutil.copymode(folder / "config.json", weights)
     own = copy.deepcopy(tokenizer)  # skills of one backbone share theirs
     own.model_max_length = about.max_length  # `truncation=True` truncates to this
+    own.padding_side = "right"  # as the skill itself pads: positions count from the first token
     own.save_pretrained(folder)
 
 
