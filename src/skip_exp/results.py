@@ -327,9 +327,11 @@ def flatten(result: Mapping[str, Any]) -> dict[str, Any]:
         if isinstance(value, Mapping):
             for key, item in value.items():
                 add(f"{prefix}/{key}", item)
+        elif value is None:
+            return
         elif prefix.startswith("keep_sizes/"):
             flat[f"{prefix}/kept"], flat[f"{prefix}/of"] = value
-        elif value is not None:
+        else:
             flat[prefix] = "+".join(map(str, value)) if isinstance(value, list) else value
 
     for key, value in result.items():

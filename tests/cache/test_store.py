@@ -97,6 +97,15 @@ def test_a_cache_that_cannot_be_written_costs_a_warning(
     assert StageCache(None).get("tune", KEY, Counter()).hit is False
 
 
+def test_a_cache_that_can_only_be_read_is_read(tmp_path: Path) -> None:
+    compute, cache = Counter(), StageCache(tmp_path)
+    cache.get("tune", KEY, compute)
+    lock = file_of(tmp_path).with_suffix(".lock")
+    lock.unlink(missing_ok=True)
+    lock.mkdir()  # no lock can be taken, whoever runs this
+    assert cache.get("tune", KEY, compute).hit and compute.calls == 1
+
+
 def _slow(folder: Path) -> None:
     def compute() -> Entry:
         with (folder / "calls").open("a") as file:

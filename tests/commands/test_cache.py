@@ -71,6 +71,15 @@ def test_what_was_used_or_is_held_stays(cache: Path) -> None:
     assert left(cache) == 2 and not file(cache, "score", 1).exists()
 
 
+@pytest.mark.parametrize("days", ["-30", "nan"])
+def test_days_that_would_empty_the_cache_are_refused(cache: Path, days: str) -> None:
+    use(cache, "tune", 2)
+    before = left(cache)
+    with pytest.raises(SystemExit) as refused:
+        main(["--dir", str(cache), "prune", f"--days={days}"])
+    assert refused.value.code == 2 and left(cache) == before
+
+
 def test_other_files_are_left_alone(tmp_path: Path) -> None:
     for name in ("tune/thesis.tex", "mine/model.safetensors", "notes.safetensors"):
         (tmp_path / name).parent.mkdir(exist_ok=True)

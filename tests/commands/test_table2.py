@@ -146,6 +146,17 @@ def test_answers_are_results_with_the_same_settings(every):
     assert len(grid().remaining(loaded([good | {"status": "failed"}]))) == len(every)
 
 
+def test_a_job_that_failed_before_it_decided_is_an_answer(every):
+    job = every[0]
+    given = ("data.source=local", f"+task={job.task}", "backbone=minilm")
+    asked = asdict(job_config(grids.composed("table2_offline", given)))
+    assert asked["tune"]["train"] == "auto"
+    early = answer(job, config=asked, status="failed", job_id="early")
+    other = asked | {"tune": asked["tune"] | {"epochs": 9}}
+    late = answer(job, config=other, status="failed", job_id="late")
+    assert list(grid().answers(loaded([early, late]))["job_id"]) == ["early"]
+
+
 def test_results_of_other_code_stand_in_until_their_jobs_are_done_again(every):
     first, second, *_ = every
     old = [answer(job, versions={"code": "other"}, job_id="old") for job in every]

@@ -56,6 +56,15 @@ def test_every_path_that_a_reused_job_prints_can_be_asked(job: Make, capsys: Any
     assert len(set(capsys.readouterr().out.splitlines())) == 1  # one skill
 
 
+def test_another_precision_that_was_given_does_not_answer_for_auto(job: Make) -> None:
+    assert pipeline.run(job("fp32"))["precision"] == "32-true"
+    auto = ("trainer.precision=auto", "sweep.skip_done=true")
+    assert attempts.repeat(job("auto", *auto)) is None
+    pipeline.run(job("own", *auto, "seed=2"))
+    again = attempts.repeat(job("again", *auto, "seed=2"))
+    assert again is not None and again["reused"]
+
+
 def test_a_job_is_run_again_where_that_is_asked(job: Make) -> None:
     for _ in range(2):
         assert pipeline.run(job("a", "sweep.skip_done=false"))["reused"] is False

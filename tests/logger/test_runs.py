@@ -56,5 +56,14 @@ def test_job_type(override: str, job_type: str) -> None:
     assert runs.job_type(job(override)) == job_type
 
 
+def test_tags_are_as_long_as_wandb_takes(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    given: dict[str, list[str]] = {}
+    run = MagicMock(offline=False, disabled=True)
+    monkeypatch.setattr(wandb, "init", lambda **options: given.update(options) or run)
+    runs.open_run(job(f"task.name={'x' * 100}", f"output_dir={tmp_path}"))
+    assert given["tags"][0] == "x" * 64
+    wandb.Settings(run_tags=given["tags"])  # W&B's own check
+
+
 def job(*overrides: str) -> schema.Config:
     return composed("+task=rte", "output_dir=here", *overrides)

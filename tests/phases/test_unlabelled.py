@@ -56,6 +56,24 @@ def test_a_job_is_another_with_other_texts(job: Any) -> None:
     assert differing == {"teacher", "probe"}
 
 
+def test_answers_to_texts_that_were_dropped_since_are_not_reused(
+    toy: list[str], tmp_path: Path
+) -> None:
+    lines = ["the film is warm,1", "the plot is dull,0"] * 10  # no train row says `is`
+    (tmp_path / "scored.csv").write_text("\n".join(["text,label", *lines]) + "\n")
+    (tmp_path / "more.jsonl").write_text('{"text": "the film is warm"}\n{"text": "new"}')
+    given = [f"data.unlabelled={tmp_path}/more.jsonl", "task.files.train=" + _train(toy)]
+    given += [f"task.files.validation={tmp_path}/scored.csv"]
+    for dropped in ("false", "true"):
+        asked = toy_job(toy, tmp_path, dropped, *given, f"data.deduplicate={dropped}")
+        assert pipeline.run(asked)["cache"]["tune"] == ("miss" if dropped == "false" else "hit")
+
+
+def _train(toy: list[str]) -> str:
+    (place,) = [each.partition("=")[2] for each in toy if each.startswith("+task.files.train=")]
+    return place
+
+
 @pytest.mark.parametrize(
     ("overrides", "told"),
     [

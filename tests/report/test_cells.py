@@ -128,6 +128,34 @@ def test_a_failure_whose_precision_is_unknown_is_in_the_cell_of_the_finished_one
     assert (cell["n"], cell["failed"], cell["variant"]) == (1, 1, "")
 
 
+def test_a_failure_before_its_job_decided_is_in_the_cell_of_the_finished_ones():
+    task = {"task": {"name": "sst2"}}
+    decided = task | {"tune": {"train": "lora", "dropout": True}, "prompt": {"length": 4}}
+    asked = task | {"tune": {"train": "auto", "dropout": True}, "prompt": {"length": None}}
+    found = [result(seed=1, config=decided), failed(seed=2, config=asked)]
+    cell = only(found)
+    assert (cell["n"], cell["failed"], cell["variant"]) == (1, 1, "")
+    assert missing(found) == []
+    assert only([*found, result(seed=2, config=decided)])["failed"] == 0
+
+
+def test_cells_of_several_code_versions_are_marked():
+    old, new = ({"code": name} for name in ("old", "new"))
+    assert not only([result(seed=1, versions=old), result(seed=2, versions=old)])["versions"]
+    assert not only([result(seed=1, versions=old), result(seed=2)])["versions"]  # not known
+    assert only([result(seed=1, versions=old), result(seed=2, versions=new)])["versions"]
+
+
+def test_a_method_has_ratios_and_tasks_of_its_own():
+    found = [
+        *(result(task, seed=seed) for task in ("sst2", "rte") for seed in (1, 2)),
+        *(result("sst2", ratio=0.0, attribution="magnitude", seed=seed) for seed in (1, 2)),
+    ]
+    assert missing(found) == []
+    gaps = missing([*found[:-1], result("sst2", seed=3)])
+    assert sorted(gap[-1] for gap in gaps) == [2, 3, 3]  # magnitude's two, and one on RTE
+
+
 def missing(found):
     return list(gathered(found).missing.itertuples(index=False, name=None))
 

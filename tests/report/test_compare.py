@@ -100,6 +100,25 @@ def test_results_on_other_rows_are_no_pair_unless_the_task_is_compared(tmp_path)
     assert list(rows["pairs"]) == [1, 1]
 
 
+def test_another_start_is_another_setting_unless_the_key_decides_it(tmp_path):
+    both = [job(0.1, start="skip_exp/nli"), job(0.2, final=0.9)]
+    (row, _) = compared(store(tmp_path / "a", both)).to_dict("records")
+    assert row["difference"] == pytest.approx(0.1)  # tune.lr
+    config = [{"prompt": {"length": length}, "task": {"name": "sst2"}} for length in (4, 16)]
+    lengths = [job(0.1, config=one, job_id=str(one)) for one in config]
+    lengths[1]["start"] = "skip_exp/nli"
+    with pytest.raises(SkipError):
+        compared(store(tmp_path / "b", lengths), "prompt.length", ())
+
+
+def test_pairs_of_different_code_are_told(tmp_path, capsys):
+    mixed = [job(0.1, versions={"code": "old"}), job(0.2, versions={"code": "new"})]
+    same = [job(value, "rte", versions={"code": "old"}) for value in (0.1, 0.2)]
+    rows = compared(store(tmp_path / "jobs", [*mixed, *same]))
+    assert rows.set_index("task")["mixed"].to_dict() == {"sst2": 1, "rte": 0, ALL: 1}
+    assert compare.MIXED.format(1) in compare.page(rows, "tune.lr", "metric/final")
+
+
 def test_options_of_one_method_alone_do_not_part_a_pair(tmp_path):
     ours = job(0.1, config={"attribution": {"tokens": "sum", "samples": 9}})
     random = job(0.1, attribution="random", config={"attribution": {"samples": 9}}, final=0.7)

@@ -65,7 +65,7 @@ class StageCache:
             return compute()
         path = self.folder / stage / f"{entry_name(stage, key)}.safetensors"
         with self.held(path) as is_held:
-            if is_held and (entry := read_entry(path)):
+            if entry := read_entry(path):  # it appears whole, so no lock is needed
                 with suppress(OSError):  # a read-only cache
                     os.utime(path)  # `skip-exp cache prune` goes by the last use
                 return entry
@@ -77,7 +77,7 @@ class StageCache:
 
     @contextmanager
     def held(self, path: Path) -> Iterator[bool]:
-        """Hold the lock of ``path``; False where the folder cannot be written."""
+        """Hold the lock of ``path``; False where the folder cannot be written, only read."""
         stage = path.parent.name
         what = "runs the same job" if stage == JOBS else f"computes the same stage, {stage}"
         lock = FileLock(path.with_suffix(".lock"))

@@ -31,6 +31,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     unused = verbs.add_parser("prune", help="remove entries without use for --days")
     unused.add_argument("--days", type=float, required=True, metavar="N")
     options = line.parse_args(arguments)
+    if options.verb == "prune" and not options.days >= 0:  # NaN, too
+        line.error(f"--days {options.days:g}: must be at least 0")
     try:
         if options.verb == "size":
             show_size(options.dir)

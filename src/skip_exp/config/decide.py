@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import Any, TypeVar
 
 from skip_exp.config.prune import AUTO
-from skip_exp.config.schema import Config, TrainConfig
+from skip_exp.config.schema import Config, RetuneConfig, TrainConfig, TuneConfig
 
 T = TypeVar("T", bound=TrainConfig)
 
@@ -26,6 +26,20 @@ FOLLOWS: dict[str, tuple[str, ...]] = {  # what jobs may decide by a key
     **dict.fromkeys(("tune", "tune.train", "tune.start"), _PROMPT),
     "data.train_rows": (*_PROMPT, *(f"{group}.{key}" for group in FEW for key in FEW[group])),
 }
+
+DECIDED = ("tune.train", *_PROMPT, *(f"{group}.{key}" for group in FEW for key in FEW[group]))
+
+
+def undecided(flat: Mapping[str, str]) -> list[str]:
+    """Of settings as text, dotted key to value, the keys that their job would have decided.
+
+    Only a job that failed before it had its rows leaves any.
+    """
+    usual = {"tune.train": AUTO, **dict.fromkeys(_PROMPT, None)}
+    if flat.get("tune.train") == AUTO:
+        for group, settings in (("tune", TuneConfig()), ("retune", RetuneConfig())):
+            usual |= {f"{group}.{key}": getattr(settings, key) for key in FEW[group]}
+    return [key for key, value in usual.items() if flat.get(key) == str(value)]
 
 
 def decided(cfg: Config, rows: int, start: int | None) -> Config:

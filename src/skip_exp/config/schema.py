@@ -263,6 +263,9 @@ class LoggerConfig:
         if not unset(self):
             one_of("logger.name", self.name, ("wandb", "csv", "none"))
         one_of("logger.mode", self.mode, ("auto", "online", "offline"))
+        if not 0 < len(self.project) <= 128 or set(self.project) & set("/\\#?%:"):  # W&B's rule
+            why = "must be 1 to 128 characters, none of /\\#?%:; a team is logger.entity"
+            raise ConfigError("logger.project", self.project, why)
 
 
 @dataclass

@@ -44,8 +44,9 @@ def _is_taught(cfg: Config) -> bool:
 def check(cfg: Config) -> None:
     """Raise ConfigError where values of different groups exclude each other."""
     for key, name in (("task.name", cfg.task.name), ("backbone.name", cfg.backbone.name)):
-        if not 0 < len(name) <= 100 or not name.isprintable():  # it names folders and table rows
-            raise ConfigError(key, ascii(name[:100]), "must be 1 to 100 printable characters")
+        # It names folders and table rows.
+        if not 0 < len(name) <= 100 or not name.isprintable() or "/" in name:
+            raise ConfigError(key, ascii(name[:100]), "must be 1 to 100 printable characters, no /")
     _check_training(cfg)
     if cfg.data.unlabelled is not None and not _is_taught(cfg):
         raise ConfigError("data.unlabelled", cfg.data.unlabelled, _NEEDS_TEACHER)

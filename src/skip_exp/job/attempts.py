@@ -95,11 +95,13 @@ def repeat(cfg: Config) -> results.Result | None:
     known = content.data and content.backbone
     if not (cfg.cache.dir and known) or None in (content.start, content.unlabelled):
         return None
-    auto = cfg.trainer.precision == "auto"
-    for precision in AUTO if auto else (cfg.trainer.precision,):
+    wanted = cfg.trainer.precision
+    for precision in AUTO if wanted == "auto" else (wanted,):
         this = job_id(cfg, content, precision)
         done = finished(cfg, this, Path(cfg.cache.dir) / JOBS / this)
-        if done and holds(cfg, done):
+        # What `auto` stands for here is certain where it was asked for, not where it was given.
+        is_same = wanted != "auto" or (done and done["config"]["trainer"]["precision"] == wanted)
+        if done and is_same and holds(cfg, done):
             write_config(cfg, this)
             return reuse(cfg, done, {})
     return None
@@ -109,15 +111,15 @@ def repeat(cfg: Config) -> results.Result | None:
 def hold(cfg: Config, job_id: str, cache: "StageCache") -> Iterator[Path | None]:
     """Hold a job's lock: a second process with the same job waits for the first.
 
-    Yields the job's note; None where the cache cannot be written.
+    Yields the job's note, also where the cache can be read only; None without a cache.
 
     Raises:
         SkipError: the output folder cannot be written, or holds another job's finished result.
     """
     write_config(cfg, job_id)
     path = cache.folder / JOBS / job_id if cache.folder else None
-    with cache.held(path) if path else nullcontext(False) as is_held:
-        yield path if is_held else None
+    with cache.held(path) if path else nullcontext():
+        yield path
 
 
 def write_config(cfg: Config, job_id: str) -> None:

@@ -5,12 +5,12 @@ unknown until it is loaded.
 """
 
 import os
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from skip_exp.cache.versions import PIPELINE, code_version, digest
-from skip_exp.config.decide import RULES
+from skip_exp.config.decide import FEW, RULES
 from skip_exp.config.prune import AUTO
 from skip_exp.config.schema import Config, TrainConfig
 from skip_exp.data.files import embedded_files, local_files
@@ -108,8 +108,13 @@ def job_id(cfg: Config, content: Content, precision: str) -> str:
 
 
 def training(settings: TrainConfig) -> dict[str, Any]:
-    """The settings of ``tune`` or ``retune`` that count: rank and its rate with LoRA only."""
+    """The settings of ``tune`` or ``retune`` that count: rank and its rate with LoRA only.
+
+    The prompt's rate is the one that is used: of an open one, and of both ways that are open.
+    """
     values = asdict(settings)
+    ways = ("lora", FEW["tune"]["train"]) if settings.train == AUTO else (settings.train,)
+    values["lr"] = [replace(settings, train=way).prompt_lr for way in ways]
     values.pop("start", None)  # its content counts
     if settings.train not in (AUTO, "lora"):
         del values["rank"], values["lora_lr"]

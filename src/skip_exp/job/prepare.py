@@ -111,6 +111,7 @@ def _keys(
     method = {"attribution": asdict(cfg.attribution), "method": _code(cfg.attribution._target_)}
     cut = {"retune": training(cfg.retune), "allocation": _code(cfg.prune.allocation)}
     texts = {"copies": cfg.retune.copies, "unlabelled": unlabelled_content(cfg)}
+    texts |= {"deduplicate": cfg.data.deduplicate}  # it drops texts without a label, too
     return {
         "tune": tune,
         "teacher": tune | texts,

@@ -17,6 +17,7 @@ from skip_exp.logger import key
 
 log = logging.getLogger(__name__)
 
+LONGEST_TAG = 64  # characters that W&B takes
 WAIT = 15.0  # seconds to wait for W&B's server when a run starts and ends
 
 _is_gone = False  # the server stopped answering; later jobs of this process do not wait for it
@@ -73,7 +74,7 @@ def _init(cfg: Config, mode: Any) -> wandb.Run:
         group=cfg.logger.group,
         job_type=job_type(cfg),
         name=f"{cfg.task.name}-{cfg.backbone.label}-{cfg.prune.ratio}-{cfg.seed}",
-        tags=[tag for tag in dict.fromkeys([*tags, *cfg.logger.tags]) if tag],
+        tags=[tag[:LONGEST_TAG] for tag in dict.fromkeys([*tags, *cfg.logger.tags]) if tag],
         config=asdict(cfg),
         dir=cfg.output_dir,
         mode=mode,

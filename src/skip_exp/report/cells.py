@@ -24,7 +24,8 @@ class Gathered:
     """All that a report shows."""
 
     # A row per cell: CELL, metric, n, "<measure> mean" and "<measure> std" (of the sample; NaN for
-    # one value), majority, duplicates, at chance, timed, contended, failed (counts), data, labels.
+    # one value), majority, duplicates, at chance, timed, contended, failed (counts), data, labels,
+    # versions (whether its results are of several versions of the code).
     cells: pd.DataFrame
     runs: pd.DataFrame  # the results that count: per cell and seed the latest finished one
     failed: pd.DataFrame  # the latest failed ones without a finished run of the same seed
@@ -78,6 +79,7 @@ def _cells(runs: pd.DataFrame, failed: pd.DataFrame) -> pd.DataFrame:
         duplicates=groups["duplicates"].max(),
         timed=groups["timed"].sum(),
         contended=groups["contended"].sum(),
+        versions=groups["versions/code"].agg(lambda codes: len({*codes} - {""}) > 1),
         **{"at chance": at_chance(runs, CELL)},
     )
     cells = cells.join(failed.groupby(CELL).size().rename("failed"), how="outer")
@@ -85,7 +87,8 @@ def _cells(runs: pd.DataFrame, failed: pd.DataFrame) -> pd.DataFrame:
     words = ["metric", "data", "labels"]
     cells[counts] = cells[counts].fillna(0).astype(int)
     cells[words] = cells[words].astype(object).where(cells[words].notna(), "")
-    cells["at chance"] = cells["at chance"].eq(True)
+    flags = ["at chance", "versions"]
+    cells[flags] = cells[flags].eq(True)
     return cells.sort_index().reset_index()
 
 
@@ -108,14 +111,17 @@ def at_chance(runs: pd.DataFrame, by: list[str]) -> pd.Series:
 
 
 def _missing(placed: pd.DataFrame) -> pd.DataFrame:
-    """A sweep is a grid: what it spans is the product of the values its results show."""
+    """A sweep is a grid: what it spans is the product of the values its results show.
+
+    A method has its own ratios and tasks: a fine-tuned baseline is never pruned.
+    """
     points = [*SETTING, "seed"]
     spans = [placed[points].head(0)]
     for _, sweep in placed[placed["sweep"] != ""].groupby("sweep"):
-        methods = sweep[["attribution", "variant", "searched"]].drop_duplicates()
-        # A ratio found by a search is no ratio of the jobs that were given one.
-        span = methods.merge(sweep[["ratio", "searched"]].drop_duplicates(), on="searched")
-        for name in ("task", "backbone", "seed"):
+        method = ["attribution", "variant"]
+        ratios, tasks = (sweep[[*method, x]].drop_duplicates() for x in ("ratio", "task"))
+        span = ratios.merge(tasks, on=method)
+        for name in ("backbone", "seed"):
             span = span.merge(sweep[[name]].drop_duplicates(), how="cross")
         spans.append(span[points])
     missing = without(pd.concat(spans, ignore_index=True).drop_duplicates(), placed, points)
@@ -163,6 +169,8 @@ def warnings(report: Gathered) -> list[str]:
         " no scores of the task.",
         "at chance": "Cells marked at chance have a dense model that is not above the majority"
         " class by two standard errors: what pruning does there says little.",
+        "versions": "Cells marked with several code versions gather results of different code or"
+        " libraries: run their jobs again before you compare them.",
         "duplicates": "Where validation rows are duplicates of train rows, their labels were seen"
         " in training; data.deduplicate=true drops them from train.",
         "contended": "Contended timings were taken beside other load and are not shown as"

@@ -26,6 +26,11 @@ NOTE = (
     " t-interval over the tasks' differences; it needs two tasks. Results on stand-in rows and"
     " failed jobs are left out."
 )
+CODE = "versions/code"
+MIXED = (
+    "**The two sides of {} pairs ran with different code or libraries**:"
+    " a difference may come from that. Run the older jobs again."
+)
 
 
 def load(folders: Iterable[str]) -> pd.DataFrame:
@@ -53,8 +58,9 @@ def compare(
 
     Returns:
         Columns baseline, option, backbone, ratio, setting (further keys that tell the rows apart),
-        task, metric, pairs, baseline_score, option_score, difference, low and high (of the rows
-        whose task is `ALL`); fractions, not percent.
+        task, metric, pairs, mixed (pairs whose two sides are of different versions of the code),
+        baseline_score, option_score, difference, low and high (of the rows whose task is `ALL`);
+        fractions, not percent.
 
     Raises:
         SkipError: no such key or value, or no two results that differ in it alone.
@@ -137,13 +143,18 @@ def _pairs(left: pd.DataFrame, right: pd.DataFrame, by: str, score: str) -> pd.D
         ignored = {compared, *_below(left, "benchmark", by)}
         if by.startswith(("task", "data")):  # it may change what is read of the same rows
             ignored.add(CONFIG + frame.ROWS)
+        if by.startswith(("task", "backbone", "tune")):  # it may change what tuning starts from
+            ignored.add(CONFIG + frame.START)
         follows = {CONFIG + key for key in FOLLOWS.get(by, ())} & {*keys}
         ignored |= {n for n in follows if left[n].nunique() == 1 == right[n].nunique()}
         both = [n for n in keys if (left[n] != "").any() and (right[n] != "").any()]
         on += [name for name in both if name not in ignored]
     baseline, option = (side.drop_duplicates(on, keep="last") for side in (left, right))
-    baseline = baseline[[*on, "metric", score]].rename(columns={score: "baseline"})
-    return baseline.merge(option[[*on, score]].rename(columns={score: "option"}), on=on)
+    baseline = baseline[[*on, "metric", CODE, score]].rename(columns={score: "baseline"})
+    option = option[[*on, CODE, score]].rename(columns={score: "option"})
+    pairs = baseline.merge(option, on=on, suffixes=("", " of option"))
+    codes = pairs[[CODE, f"{CODE} of option"]]
+    return pairs.assign(mixed=(codes.nunique(axis=1) > 1) & (codes != "").all(axis=1))
 
 
 def _rows(pairs: pd.DataFrame) -> pd.DataFrame:
@@ -156,13 +167,15 @@ def _rows(pairs: pd.DataFrame) -> pd.DataFrame:
         tasks = group.groupby("task", as_index=False).agg(
             metric=("metric", "first"),
             pairs=("seed", "size"),
+            mixed=("mixed", "sum"),
             baseline_score=("baseline", "mean"),
             option_score=("option", "mean"),
             difference=("difference", "mean"),
         )
         low, high = interval(tasks["difference"])
         scores = tasks[["baseline_score", "option_score", "difference"]].mean().to_dict()
-        whole = {"task": ALL, "metric": "", "pairs": len(group), "low": low, "high": high}
+        counts = {"pairs": len(group), "mixed": int(group["mixed"].sum())}
+        whole = {"task": ALL, "metric": "", **counts, "low": low, "high": high}
         rows = pd.concat([tasks, pd.DataFrame([whole | scores])])
         parts.append(rows.assign(**dict(zip(at, place, strict=True))))
     rows = pd.concat(parts, ignore_index=True)
@@ -209,6 +222,8 @@ def page(rows: pd.DataFrame, by: str, score: str) -> str:
         parts += [f"## {option} against {baseline}", markdown(means[columns])]
         columns = ["at", "task", "metric", baseline, option, "difference", "seeds"]
         parts += [markdown(tasks[columns])]
+    mixed = rows.loc[rows["task"] == ALL, "mixed"].sum()
+    parts += [MIXED.format(mixed)] if mixed and by != FOLDER else []
     return "\n\n".join([*parts, NOTE.format(split=split)]) + "\n"
 
 

@@ -7,6 +7,7 @@ from typing import Any
 import pandas as pd
 
 from skip_exp import results
+from skip_exp.config.decide import undecided
 from skip_exp.config.names import STATES
 from skip_exp.config.schema import method_name
 from skip_exp.errors import SkipError
@@ -33,7 +34,8 @@ LOCAL = ["path", KEPT]  # not in the compact file: they describe files beside th
 
 PRECISION = "trainer.precision"  # of a result the one that its trainers used, `auto` resolved
 ROWS = "data.hash"  # no key: the rows that a result's job read, wherever they were
-FOUND = (PRECISION, ROWS)  # what a result knows and a configuration may not
+START = "start"  # no key: the skill that tuning started from, or none
+FOUND = (PRECISION, ROWS, START)  # what a result knows and a configuration may not
 
 # Config keys that have columns of their own, or that do not change the numbers.
 _LEFT_OUT = {"seed", "output_dir", "prune.ratio", "attribution._target_"}
@@ -114,6 +116,8 @@ def _row(result: Mapping[str, Any]) -> dict[str, Any]:
         settings[PRECISION] = str(precision)
     if data_hash := result.get("data_hash"):
         settings[ROWS] = str(data_hash)[:8]
+    if result.get("status") == "done":
+        settings[START] = str(result.get("start") or "none")
     goals = [prune.get(goal) if isinstance(prune, Mapping) else None for goal in _GOALS]
     return {
         **{name: flat.get(name) for name in (*TEXT, *NUMBERS)},
@@ -163,6 +167,8 @@ def comparable(config: Mapping[str, Any]) -> dict[str, str]:
     add("", config)
     if flat.get(PRECISION) == "auto":  # each machine resolves it for itself
         del flat[PRECISION]
+    for key in undecided(flat):
+        del flat[key]
     return flat
 
 

@@ -13,7 +13,7 @@ from omegaconf import OmegaConf
 from skip_exp.cache.versions import job_code
 from skip_exp.config import schema as config
 from skip_exp.config.compose import choices, composed
-from skip_exp.config.decide import LONG, MANY, decided
+from skip_exp.config.decide import DECIDED, LONG, MANY, decided
 from skip_exp.config.together import job_config
 from skip_exp.errors import SkipError
 from skip_exp.report.cells import without
@@ -70,8 +70,12 @@ def is_current(frame: pd.DataFrame) -> pd.Series:
 
 
 def _agree(wanted: Sequence[Mapping[str, str]], found: Mapping[str, str]) -> bool:
-    """Whether the settings are among those wanted; precision and rows may be any, if left open."""
-    return any(w == {k: v for k, v in found.items() if k not in FOUND or k in w} for w in wanted)
+    """Whether the settings are among those wanted.
+
+    FOUND may be any where it is left open, DECIDED where a job failed before it decided.
+    """
+    known = [{k: v for k, v in w.items() if k in found or k not in DECIDED} for w in wanted]
+    return any(w == {k: v for k, v in found.items() if k not in FOUND or k in w} for w in known)
 
 
 def _decisions(composed: Any) -> list[dict[str, str]]:

@@ -92,6 +92,7 @@ def notes(cells: pd.DataFrame) -> list[str]:
             "stand-in rows": cell["sample"],
             cell["labels"]: cell["labels"],
             "at chance": cell["at chance"],
+            "several code versions": cell["versions"],
             f"{cell['duplicates']:,} duplicates": cell["duplicates"],
             f"{cell['failed']} failed": cell["failed"],
             f"{cell['contended']} of {cell['timed']} timings contended": (
