@@ -1,4 +1,4 @@
-"""``python -m studies.frontier``: docs/frontier.png and the table, from results/frontier.csv.
+"""``python -m studies.frontier``: two figures in docs and the table, from results/frontier.csv.
 
 `python -m benchmarks.frontier` measures the rows. Speeds are relative to the fine-tuned MiniLM of
 the same run; over several tasks they are geometric means.
@@ -13,10 +13,11 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from skip_exp.report.tables import piped
-from studies.evidence import TITLES
+from studies.evidence import CONFIRMATION, DEVELOPMENT, TITLES
 
 ROOT = Path(__file__).resolve().parents[1]
-ROWS, OUT = ROOT / "studies/results/frontier.csv", ROOT / "docs/frontier.png"
+ROWS = ROOT / "studies/results/frontier.csv"
+FIGURES = {"frontier": DEVELOPMENT, "frontier_confirmed": CONFIRMATION}  # file in docs -> tasks
 REFERENCE = "MiniLM, fine-tuned"
 OURS = "ours"
 METRIC = {"cola": "Matthews"}
@@ -95,6 +96,14 @@ def main() -> None:
     rows = pd.read_csv(ROWS)
     print(piped(table(means(rows))))
     mpl.rcParams.update({"font.size": 13, "axes.spines.top": False, "axes.spines.right": False})
+    for name, tasks in FIGURES.items():
+        part = rows[rows.task.isin(tasks)]
+        if len(part):
+            figure_of(part).savefig(ROOT / f"docs/{name}.png", dpi=160)
+
+
+def figure_of(rows: pd.DataFrame) -> Figure:
+    """A panel per task."""
     tasks = list(dict.fromkeys(rows.task))
     figure = Figure(figsize=(9, 4.6 * len(tasks)), layout="constrained")
     for axes, task in zip(figure.subplots(len(tasks), squeeze=False)[:, 0], tasks, strict=True):
@@ -108,7 +117,7 @@ def main() -> None:
         axes.set_xlim(0.5, 140)
         axes.set_ylabel(f"{TITLES.get(task, task)}, {METRIC.get(task, 'accuracy')}")
     axes.set_xlabel(f"texts a second, relative to {REFERENCE} ({rows.processor.iloc[0]})")
-    figure.savefig(OUT, dpi=160)
+    return figure
 
 
 if __name__ == "__main__":
