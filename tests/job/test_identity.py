@@ -14,9 +14,9 @@ import pytest
 from skip_exp import pipeline, results
 from skip_exp.cache import versions
 from skip_exp.cache.versions import PIPELINE, closure
-from skip_exp.config.schema import Config
+from skip_exp.config.schema import Config, TuneConfig
 from skip_exp.job import attempts
-from skip_exp.job.identity import job_id, local_content
+from skip_exp.job.identity import job_id, local_content, training
 from skip_exp.skill.files import TENSORS
 from skip_exp.skill.record import RECORD
 from tests.helpers.toy import save_toy, toy_job
@@ -130,6 +130,12 @@ def test_an_edit_of_an_own_method_or_of_its_helper_makes_another_job(
         assert attempts.repeat(cfg) is None
         file.write_text(before)
     assert id_of(cfg) == first
+
+
+def test_an_open_rate_counts_as_the_one_that_is_used() -> None:
+    assert training(TuneConfig(train="lora")) == training(TuneConfig(train="lora", lr=2e-3))
+    assert training(TuneConfig(train="bias")) == training(TuneConfig(train="bias", lr=2e-2))
+    assert training(TuneConfig()) != training(TuneConfig(lr=2e-2))  # its way is open, too
 
 
 def test_what_prepares_and_finishes_a_job_is_in_its_code() -> None:
