@@ -101,9 +101,7 @@ def main() -> None:
     print(piped(table(means(rows))))
     mpl.rcParams.update({"font.size": 13, "axes.spines.top": False, "axes.spines.right": False})
     for name, tasks in FIGURES.items():
-        part = rows[rows.task.isin(tasks)]
-        if len(part):
-            figure_of(part).savefig(ROOT / f"docs/{name}.png", dpi=160)
+        figure_of(rows[rows.task.isin(tasks)]).savefig(ROOT / f"docs/{name}.png", dpi=160)
 
 
 def figure_of(rows: pd.DataFrame) -> Figure:
@@ -111,14 +109,14 @@ def figure_of(rows: pd.DataFrame) -> Figure:
     tasks = list(dict.fromkeys(rows.task))
     figure = Figure(figsize=(9, 4.6 * len(tasks)), layout="constrained")
     for axes, task in zip(figure.subplots(len(tasks), squeeze=False)[:, 0], tasks, strict=True):
-        part = rows[rows.task == task]
-        draw(axes, means(part).rename(columns={task: "score"}), task)
+        found = means(rows[rows.task == task])
+        draw(axes, found.rename(columns={task: "score"}), task)
         axes.margins(y=0.08)
         axes.set_xscale("log")
         ticks = (1, 2, 3, 5, 10, 30, 100)
         axes.set_xticks(ticks, [f"{tick}x" for tick in ticks])
         axes.minorticks_off()
-        axes.set_xlim(min(0.5, 0.8 * means(part).speed.min()), 140)
+        axes.set_xlim(min(0.5, 0.8 * found.speed.min()), 140)
         axes.set_ylabel(f"{TITLES.get(task, task)}, {METRIC.get(task, 'accuracy')}")
     axes.set_xlabel(f"texts a second, relative to {REFERENCE} ({rows.processor.iloc[0]})")
     return figure

@@ -58,10 +58,9 @@ def test_every_path_that_a_reused_job_prints_can_be_asked(job: Make, capsys: Any
 
 def test_another_precision_that_was_given_does_not_answer_for_auto(job: Make) -> None:
     assert pipeline.run(job("fp32"))["precision"] == "32-true"
-    auto = ("trainer.precision=auto", "sweep.skip_done=true")
-    assert attempts.repeat(job("auto", *auto)) is None
-    pipeline.run(job("own", *auto, "seed=2"))
-    again = attempts.repeat(job("again", *auto, "seed=2"))
+    assert attempts.repeat(job("auto", "trainer.precision=auto")) is None
+    pipeline.run(job("own", "trainer.precision=auto", "seed=2"))
+    again = attempts.repeat(job("again", "trainer.precision=auto", "seed=2"))
     assert again is not None and again["reused"]
 
 

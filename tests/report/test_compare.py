@@ -111,7 +111,7 @@ def test_another_start_is_another_setting_unless_the_key_decides_it(tmp_path):
         compared(store(tmp_path / "b", lengths), "prompt.length", ())
 
 
-def test_pairs_of_different_code_are_told(tmp_path, capsys):
+def test_pairs_of_different_code_are_told(tmp_path):
     mixed = [job(0.1, versions={"code": "old"}), job(0.2, versions={"code": "new"})]
     same = [job(value, "rte", versions={"code": "old"}) for value in (0.1, 0.2)]
     rows = compared(store(tmp_path / "jobs", [*mixed, *same]))

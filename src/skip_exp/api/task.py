@@ -12,7 +12,7 @@ from typing import Any
 import pandas as pd
 import yaml
 
-from skip_exp.data.given import is_missing, table_of
+from skip_exp.data.given import table_of
 from skip_exp.data.rows import whole
 from skip_exp.data.tables import check_columns
 from skip_exp.data.text import shown, text_columns
@@ -107,7 +107,7 @@ def classes_of(values: Sequence[Any], where: str, column: str) -> list[str]:
     Raises:
         DataError: fewer than two, or so many that the column holds texts.
     """
-    given = (value for value in values if not is_missing(value))
+    given = (value for value in values if not (pd.api.types.is_scalar(value) and pd.isna(value)))
     counts = Counter(filter(None, map(_name, given)))
     spellings: dict[str, list[str]] = {}
     for spelling, _ in counts.most_common():

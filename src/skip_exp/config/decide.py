@@ -22,12 +22,12 @@ ALONE, BESIDE = "vocab", "silent"  # what they start from
 RULES = (MANY, FEW, LONG, SHORT, ALONE, BESIDE)
 
 _PROMPT = ("prompt.length", "prompt.init")
+_FEW = tuple(f"{group}.{key}" for group in FEW for key in FEW[group])
 FOLLOWS: dict[str, tuple[str, ...]] = {  # what jobs may decide by a key
     **dict.fromkeys(("tune", "tune.train", "tune.start"), _PROMPT),
-    "data.train_rows": (*_PROMPT, *(f"{group}.{key}" for group in FEW for key in FEW[group])),
+    "data.train_rows": (*_PROMPT, *_FEW),
 }
-
-DECIDED = ("tune.train", *_PROMPT, *(f"{group}.{key}" for group in FEW for key in FEW[group]))
+DECIDED = {*_PROMPT, *_FEW}  # whatever by
 
 
 def undecided(flat: Mapping[str, str]) -> list[str]:

@@ -86,11 +86,6 @@ def unlabelled(
     return texts, beside
 
 
-def is_missing(value: Any) -> bool:
-    """Whether a cell is empty: None, NaN or pandas' NA."""
-    return bool(pd.api.types.is_scalar(value) and pd.isna(value))
-
-
 def _of_lists(data: Any, text: Sequence[str], label: str, labels: Sequence[Any]) -> pd.DataFrame:
     texts = [list(each) if isinstance(each, list | tuple) else [each] for each in data]
     if len(texts) != len(labels):

@@ -99,9 +99,10 @@ def repeat(cfg: Config) -> results.Result | None:
     for precision in AUTO if wanted == "auto" else (wanted,):
         this = job_id(cfg, content, precision)
         done = finished(cfg, this, Path(cfg.cache.dir) / JOBS / this)
-        # What `auto` stands for here is certain where it was asked for, not where it was given.
-        is_same = wanted != "auto" or (done and done["config"]["trainer"]["precision"] == wanted)
-        if done and is_same and holds(cfg, done):
+        # A precision that was given says nothing of what `auto` stands for here.
+        if done and wanted == "auto" and done["config"]["trainer"]["precision"] != wanted:
+            continue
+        if done and holds(cfg, done):
             write_config(cfg, this)
             return reuse(cfg, done, {})
     return None

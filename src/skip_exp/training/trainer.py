@@ -45,8 +45,10 @@ def usable(settings: TrainerConfig) -> TrainerConfig:
     if devices > 1 and is_joblib_worker():  # those cannot start processes of their own
         raise ConfigError("trainer.devices", devices, "must be 1 with hydra/launcher=joblib")
     if precision == "auto":
-        on_gpu = accelerator == "cuda"
-        native = torch.cuda.is_bf16_supported(False) if on_gpu else multiplies_bf16()
+        if accelerator == "cuda":
+            native = torch.cuda.is_bf16_supported(including_emulation=False)
+        else:
+            native = multiplies_bf16()
         precision = "bf16-mixed" if native else "32-true"
     return replace(settings, accelerator=accelerator, precision=precision)
 
