@@ -225,11 +225,11 @@ def waited(folder: Path) -> float:
 def test_a_backend_that_never_answers_is_done_without(toy: list[str], tmp_path: Path) -> None:
     with backend() as server:
         server.hangs = True
-        job = start(server.url, tmp_path, *toy, "trainer.progress=true", "hydra.run.dir=one")
+        job = start(server.url, tmp_path, *toy, "trainer.progress=true", "hydra.run.dir=one job")
         out, err = ended(job)
     assert (job.returncode, err) == (0, "")
     assert out.count("logging offline: ") == 1
-    assert out.count("wandb sync one/wandb/offline-run-*\n") == 1
+    assert out.count("wandb sync 'one job/wandb'/offline-run-*\n") == 1
     assert not server.runs
     # Beside it: what a job says where nobody watches.
     phases = re.findall(r"^\[\d/5\] (\w+)$", out, re.M)

@@ -40,7 +40,7 @@ def fit(
     call with the same rows and settings answers at once.
 
     Args:
-        data: path of a CSV, JSON lines or Parquet file, a data frame, a ``datasets.Dataset``, a
+        data: path of a CSV, JSON or Parquet file, a data frame, a ``datasets.Dataset``, a
             list of rows as dictionaries, or a list of texts or pairs with ``labels``.
         labels: one per text, where ``data`` is a list of texts.
         text: the column of the texts; two for a task on pairs.

@@ -5,8 +5,8 @@ Examples:
     skip-exp train tickets.csv --text comment --label verdict
     skip-exp train pairs.jsonl --text premise --text hypothesis --ratio 0.7 tune.epochs=4
 
-The file is CSV, JSON lines or Parquet. Without --validation a fifth of its rows is set apart. The
-last lines name the skill, the commands that use it, and the task file of a sweep.
+The file is CSV, JSON, JSON lines or Parquet. Without --validation a fifth of its rows is set apart.
+The last lines name the skill, the commands that use it, and the task file of a sweep.
 """
 
 import re

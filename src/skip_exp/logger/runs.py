@@ -2,6 +2,7 @@
 
 import logging
 import os
+import shlex
 from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
@@ -50,8 +51,8 @@ def open_run(cfg: Config) -> wandb.Run:
         # `build.PhaseLogger` writes the summary, for the epoch that the phase kept.
         run.define_metric(f"{phase}/*", step_metric=f"{phase}/step", summary="none")
     if run.offline:
-        runs = f"{os.path.dirname(_folder(run))}/offline-run-*"  # short, so it does not wrap
-        log.info("W&B: offline; upload with:\n  wandb sync %s", runs)
+        runs = shlex.quote(os.path.dirname(_folder(run)))  # short, so it does not wrap
+        log.info("W&B: offline; upload with:\n  wandb sync %s/offline-run-*", runs)
     elif not run.disabled:
         log.info("W&B: %s", run.url)
     return run
@@ -126,7 +127,7 @@ def _end(run: wandb.Run, error: str | None) -> None:
             run.summary.update({"status": "failed", "error": error})
         run.finish(exit_code=1 if error else 0)
     except TimeoutError:
-        command = f"wandb sync --include-online {folder}"
+        command = f"wandb sync --include-online {shlex.quote(folder)}"
         log.warning("W&B: no answer from the server; upload this run later: %s", command)
         _is_gone = True
     except Exception as problem:  # a failed upload must not fail the job
