@@ -179,6 +179,7 @@ def test_a_classifier_of_the_hub_is_named_by_its_id(tmp_path: Path, rows: Path) 
 
 def test_what_cannot_be_compressed_is_refused(tmp_path: Path, rows: Path) -> None:
     given: dict[str, Any] = {"text": "comment", "label": "verdict", "output": tmp_path / "out"}
+    given["overrides"] = [*QUICK, "retune.enabled=false"]
     model, own = classifier("bert"), tokenizer("bert")
     unnamed = classifier("bert")
     unnamed.config.id2label = {0: "LABEL_0", 1: "LABEL_1"}
@@ -186,16 +187,14 @@ def test_what_cannot_be_compressed_is_refused(tmp_path: Path, rows: Path) -> Non
     three.config.id2label = {0: "a", 1: "b", 2: "c"}
     foreign = classifier("bert")
     foreign.config.model_type = "deberta"
+    several = classifier("bert")
+    several.config.problem_type = "multi_label_classification"
     slow = SimpleNamespace(is_fast=False)
-    for refused in ((model, None), (model, slow), (unnamed, own), (three, own), (foreign, own)):
+    model.save_pretrained(tmp_path / "saved")
+    own.save_pretrained(tmp_path / "saved")
+    at_hand = (model, None), (model, slow), (unnamed, own), (three, own), (foreign, own)
+    for refused in (*at_hand, (several, own), (tmp_path / "saved", own)):
         with pytest.raises(SkipError):
             skip_exp.compress(*refused, rows, **given)
-    named = skip_exp.compress(
-        unnamed,
-        own,
-        rows,
-        classes=["bad", "good"],
-        overrides=[*QUICK, "retune.enabled=false"],
-        **given,
-    )
+    named = skip_exp.compress(unnamed, own, rows, classes=["bad", "good"], **given)
     assert named.about.labels == ["bad", "good"]

@@ -102,10 +102,14 @@ def test_final_of_the_same_rows_scores_the_same_abroad(jobs, made):
                 assert score == pytest.approx(result["metric"][state])
 
 
-def test_of_a_skill(jobs):
+def test_of_a_skill(jobs, tmp_path):
     skill = skip_exp.Skill.load(jobs / "jobs/x-1-0.5/skill")
     found = skip_exp.anatomy(skill, parts=["where"])
     assert set(found["where"]["seed"]) == {1}
+    skip_exp.Skill.load(jobs / "jobs/y-1-0.5/skill").save(tmp_path / "beside")
+    saved = skip_exp.Skill.load(skill.save(tmp_path / "saved"))
+    again = skip_exp.anatomy(saved, parts=["where"])["where"]
+    pd.testing.assert_frame_equal(again, found["where"][found["where"]["task"] == "x"])
 
 
 @pytest.mark.parametrize(

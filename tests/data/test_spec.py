@@ -3,8 +3,8 @@ from pathlib import Path
 import pytest
 from omegaconf import OmegaConf
 
-from skip_exp.data.spec import columns, task_spec
-from skip_exp.data.text import fill, text_columns
+from skip_exp.data.spec import task_spec
+from skip_exp.data.text import columns_of, fill, text_columns
 from skip_exp.errors import ConfigError
 
 CONF = Path(__file__).parents[2] / "conf" / "task"
@@ -15,7 +15,7 @@ def test_defaults_and_derived_values() -> None:
     spec = task_spec(BASE | {"text": ["{w}: {s}", "{w}: {t}"], "extra": ["more"]})
     assert (spec.num_labels, spec.pair, spec.label) == (2, True, "label")
     assert spec.splits == ("train", "validation", "more")
-    assert columns(spec) == ("w", "s", "t")
+    assert columns_of(spec.text, "t", "u") == ["w", "s", "t", "u"]
     assert spec == task_spec(OmegaConf.create(BASE | {"text": spec.text, "extra": ["more"]}))
 
 

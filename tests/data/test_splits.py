@@ -44,6 +44,8 @@ def test_the_rows_of_a_group_stay_together() -> None:
     assert not {groups[i] for i in held} & {groups[i] for i in range(90) if i not in held}
     assert selection([0] * 90, groups) == [*range(27, 30), *range(57, 60), *range(87, 90)]
     assert selection([0] * 25, None) == [9, 19]
+    assert selection([0] * 18, groups[:18]) == [15, 16, 17]  # of six groups the last
+    assert selection([0] * 3, groups[:3]) == []
 
 
 @pytest.mark.parametrize("classes", [2, 5, 10])
@@ -100,6 +102,10 @@ def test_groups_stand_on_one_side(tmp_path: Path, tokenizer: PreTrainedTokenizer
     assert raw.fingerprint != load({"train": path}).fingerprint
     with pytest.raises(DataError, match="'no'"):
         load({"train": path}, {"group": "no"})
+    one = [row | {"of": 0} for row in many]
+    files = {"train": file(tmp_path / "one.jsonl", one), "validation": path}
+    with pytest.raises(ConfigError, match=r"^task\.group=of: "):
+        encode(load(files, {"group": "of"}), tokenizer, 32)
 
 
 def test_a_given_validation_split_needs_no_groups(tmp_path: Path) -> None:

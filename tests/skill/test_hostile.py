@@ -16,9 +16,8 @@ from safetensors.torch import load, save
 from skip_exp import OnnxSkill, Skill
 from skip_exp.errors import SkipError
 from skip_exp.skill.classifier import Classifier
-from skip_exp.skill.export.onnx.runtime import sha256
 from skip_exp.skill.files import TENSORS, checksum
-from tests.helpers.hostile import altered_bytes, altered_json, examples
+from tests.helpers.hostile import altered_bytes, altered_json, examples, sign_export
 from tests.helpers.saved import Saved
 
 TEXTS = ["a warm film", "", "w3 " * 60]
@@ -124,9 +123,7 @@ def test_an_onnx_export(onnx_folder: Path, tmp_path: Path, count: int) -> None:
             (folder / name).write_bytes(content)
         name, value = altered
         (folder / name).write_bytes(value if name == "model.onnx" else json.dumps(value).encode())
-        if name == "model.onnx":
-            described = documents["config.json"] | {"sha256": sha256(folder / name)}
-            (folder / "config.json").write_text(json.dumps(described))
+        sign_export(folder)
         is_refused_or_harmless(OnnxSkill.load, folder)
 
     drawn = [st.tuples(st.just("model.onnx"), altered_bytes(originals["model.onnx"]))]
@@ -150,6 +147,7 @@ def test_code_beside_an_export_is_never_run(onnx_folder: Path, tmp_path: Path, w
     else:
         described["tokenizer_class"] = "OwnTokenizer"
     (folder / where).write_text(json.dumps(described))
+    sign_export(folder)
     is_refused_or_harmless(OnnxSkill.load, folder)
     assert not ran.exists()
 
@@ -182,8 +180,6 @@ def test_weights_of_onnx_outside_the_folder_are_not_read(onnx_folder: Path, tmp_
     for key, value in {"location": "../secret", "offset": "0", "length": str(length)}.items():
         weight.external_data.add(key=key, value=value)
     (folder / "model.onnx").write_bytes(model.SerializeToString())
-    described = json.loads((folder / "config.json").read_text())
-    described["sha256"] = sha256(folder / "model.onnx")
-    (folder / "config.json").write_text(json.dumps(described))
+    sign_export(folder)
     with pytest.raises(SkipError, match=r"model\.onnx: cannot be used"):
         OnnxSkill.load(folder)

@@ -103,6 +103,41 @@ def test_rows_are_filled_into_the_tasks_templates(tmp_path: Path) -> None:
     assert skill.predict([row]) == skill.predict([("film : a dull film", "very long")])
     with pytest.raises(SkipError, match=r"^example 2: .*'second'"):
         skill.predict([row, {"word": "film", "first": "it"}])
+    pairs, labels = [("film : a dull film", "very long"), ("it", "was")], ["positive", "negative"]
+    scores = skill.evaluate(pairs, labels)  # whole texts, as predict takes them
+    answers = [answer["label"] for answer in skill.predict(pairs)]
+    right = sum(map(str.__eq__, answers, labels))
+    assert (scores["rows"], scores["accuracy"]) == (2, right / 2)
+
+
+def test_a_skill_is_found_again_from_anywhere(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    saved = save_tiny_skill(tmp_path)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    home = Skill.load("~/skill")
+    monkeypatch.chdir(tmp_path)
+    here = Skill.load("skill")
+    monkeypatch.chdir("/")
+    for number, skill in enumerate((home, here)):
+        copy = Skill.load(skill.save(tmp_path / f"copy{number}"))
+        assert copy.about == saved.about
+    assert len({home, here}) == 2  # a skill can be a key
+
+
+def test_files_that_have_changed_are_not_copied_as_the_loaded_skill(tmp_path: Path) -> None:
+    folder = save_tiny_skill(tmp_path, seed=1).folder
+    skill = Skill.load(folder)
+    save_tiny_skill(tmp_path, seed=2)  # over the same files
+    for write in (skill.save, skill.export):
+        with pytest.raises(SkipError):
+            write(tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_no_texts_have_no_answers(tiny: Saved) -> None:
+    skill = Skill.load(tiny.folder)
+    assert (skill.predict([]), skill.probabilities([])) == ([], [])
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from skip_exp import results
 from skip_exp.errors import SkipError
 from skip_exp.neurons.measure import PARTS, Options, measured
 from skip_exp.neurons.subjects import Subject, opened, settings_of
@@ -51,7 +52,8 @@ def anatomy(
     if isinstance(jobs, Skill):
         if jobs.folder is None:
             raise SkipError("anatomy: this skill has no folder: give the folder of its job")
-        jobs = jobs.folder.parent
+        is_saved = (jobs.folder / results.FILE).is_file()  # else it lies in its job's folder
+        jobs = jobs.folder if is_saved else jobs.folder.parent
     if unknown := [name for name in parts if name not in PARTS]:
         raise SkipError(f"parts={unknown[0]}: must be some of {', '.join(PARTS)}")
     for method in methods:

@@ -18,6 +18,7 @@ from skip_exp.skill.load import Skill
 from skip_exp.utils.hub import explain, offline_if_unreachable
 
 CUT_ONLY = ["retune.enabled=false", "attribution=fisher"]  # see docs/results.md
+SINGLE = "single_label_classification"
 FOLDER = ".models"  # below the output folder: models that are no checkpoint yet
 
 
@@ -63,6 +64,10 @@ def compress(
     config = model.config if hasattr(model, "config") else _config(str(model))
     if config.model_type not in FAMILIES:
         raise SkipError(f"compress: a {config.model_type}, not one of {', '.join(FAMILIES)}")
+    if config.problem_type not in (None, SINGLE):
+        raise SkipError(f"compress: the model's problem_type={config.problem_type}, not {SINGLE}")
+    if tokenizer is not None and isinstance(model, str | Path):
+        raise SkipError(f"compress: tokenizer= is for a model in memory; {model} has its own")
     named = classes or _classes(config.id2label)
     task = task_of(
         data,

@@ -15,7 +15,7 @@ import yaml
 from skip_exp.data.given import table_of
 from skip_exp.data.rows import whole
 from skip_exp.data.tables import check_columns
-from skip_exp.data.text import shown, text_columns
+from skip_exp.data.text import columns_of, shown
 from skip_exp.errors import DataError
 from skip_exp.utils import files
 
@@ -55,7 +55,7 @@ def task_of(
         given["validation"] = (None, *table_of(validation[0], text, label, validation[1]))
     elif validation is not None:
         given["validation"] = (validation, *table_of(validation, text, label))
-    columns = [column for entry in text for column in text_columns(entry)]
+    columns = columns_of(text)
     for _, table_of_split, place in given.values():
         check_columns(list(table_of_split.columns), [*columns, label], place)
     named = name or (Path(data).stem if isinstance(data, str | Path) else "task")

@@ -1,5 +1,6 @@
 """Compose a job's configuration in Python, as the command line does it."""
 
+import threading
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -18,6 +19,7 @@ from skip_exp.config.together import job_config
 from skip_exp.errors import SkipError
 
 GIVEN = "given"  # name of a task that is not a file, in Hydra's store
+_COMPOSING = threading.RLock()  # Hydra's state and store are global
 
 
 def composed(name: str, overrides: Sequence[str]) -> DictConfig:
@@ -26,18 +28,19 @@ def composed(name: str, overrides: Sequence[str]) -> DictConfig:
     Raises:
         SkipError: it does not compose.
     """
-    register()
-    outer = GlobalHydra.instance().hydra  # the caller may be an app of Hydra's
-    GlobalHydra.instance().clear()
-    try:
-        with initialize_config_dir(str(conf_dir()), version_base="1.3"):
-            cfg = compose(name, ["output_dir=.", *overrides])
-            OmegaConf.resolve(cfg)
-            return cfg
-    except (HydraException, OmegaConfBaseException) as error:
-        raise SkipError(refusals.explain(error)) from error
-    finally:
-        GlobalHydra.instance().hydra = outer
+    with _COMPOSING:
+        register()
+        outer = GlobalHydra.instance().hydra  # the caller may be an app of Hydra's
+        GlobalHydra.instance().clear()
+        try:
+            with initialize_config_dir(str(conf_dir()), version_base="1.3"):
+                cfg = compose(name, ["output_dir=.", *overrides])
+                OmegaConf.resolve(cfg)
+                return cfg
+        except (HydraException, OmegaConfBaseException) as error:
+            raise SkipError(refusals.explain(error)) from error
+        finally:
+            GlobalHydra.instance().hydra = outer
 
 
 def job_of(task: Mapping[str, Any], overrides: Sequence[str], output_dir: str) -> Config:
@@ -57,8 +60,9 @@ def job_of(task: Mapping[str, Any], overrides: Sequence[str], output_dir: str) -
     """
     if wrong := [each for each in overrides if each.startswith(("hydra.", "output_dir="))]:
         raise SkipError(f"overrides: {wrong[0]}: is for the command line; give output=")
-    ConfigStore.instance().store(group="task", name=GIVEN, node=OmegaConf.create(dict(task)))
-    cfg = composed("config", [f"+task={GIVEN}", *overrides])
+    with _COMPOSING:
+        ConfigStore.instance().store(group="task", name=GIVEN, node=OmegaConf.create(dict(task)))
+        cfg = composed("config", [f"+task={GIVEN}", *overrides])
     cfg.output_dir = output_dir
     try:
         return job_config(cfg)

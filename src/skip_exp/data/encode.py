@@ -18,8 +18,9 @@ from skip_exp.data.given import unlabelled
 from skip_exp.data.metrics import majority_scores
 from skip_exp.data.rows import FIX, Split
 from skip_exp.data.sources import RawTask
-from skip_exp.data.splits import selection
+from skip_exp.data.splits import SELECT_EVERY, selection
 from skip_exp.errors import ConfigError, DataError
+from skip_exp.utils.tokens import tokenized
 
 log = logging.getLogger(__name__)
 
@@ -72,6 +73,9 @@ def encode(raw: RawTask, tokenizer: PreTrainedTokenizerBase, max_length: int) ->
     train, select, chosen = rows[spec.train], rows.get(SELECT), set[int]()
     if select is None:
         chosen = set(selection(raw.splits[spec.train].label, raw.splits[spec.train].group))
+        if not chosen and len(train) >= SELECT_EVERY:
+            why = "all train rows are one group; the selection slice takes a group of its own"
+            raise ConfigError("task.group", spec.group, why)
         select = [train[i] for i in sorted(chosen)]
     validation = raw.splits[spec.validation]
     labels = validation.label
@@ -156,7 +160,8 @@ def _encode_split(
     truncated = 0
     for start in range(0, len(split), _CHUNK):
         part = slice(start, start + _CHUNK)
-        encoded = tokenizer(
+        encoded = tokenized(
+            tokenizer,
             split.text_a[part],
             split.text_b[part] if split.text_b is not None else None,
             truncation=True,

@@ -8,7 +8,7 @@ import pandas as pd
 
 from skip_exp.data.rows import report_bad, texts_of
 from skip_exp.data.tables import BAD, read_table
-from skip_exp.data.text import shown, text_columns
+from skip_exp.data.text import columns_of, shown
 from skip_exp.errors import DataError
 
 
@@ -32,7 +32,7 @@ def table_of(
         return _of_lists(data, text, label, labels), "the lists"
     if isinstance(data, str | Path):
         path = Path(data).expanduser()
-        return read_table(path, _columns(text, label)), str(path)
+        return read_table(path, columns_of(text, label)), str(path)
     if isinstance(data, pd.DataFrame):
         return data, "the data frame"
     if hasattr(data, "to_pandas") and hasattr(data, "features"):  # datasets.Dataset
@@ -43,12 +43,6 @@ def table_of(
         f"data: {shown(data)}: must be a file, a data frame, a data set, a list of rows as "
         "dictionaries, or a list of texts with labels="
     )
-
-
-def _columns(text: Sequence[str], *more: str) -> list[str]:
-    """What the entries ``text`` read, and ``more``: each column once."""
-    own = (column for entry in text for column in text_columns(entry))
-    return list(dict.fromkeys([*own, *more]))
 
 
 def unlabelled(
@@ -70,7 +64,7 @@ def unlabelled(
     Raises:
         DataError: the file cannot be read, lacks a column, or has bad rows.
     """
-    table = read_table(path, _columns(text, *more))
+    table = read_table(path, columns_of(text, *more))
     bad: dict[int, str] = dict(table.attrs.get(BAD, {}))
     unit = str(table.index.name or "line")
     texts, beside = [], []

@@ -11,9 +11,8 @@ from typing import Any
 import pandas as pd
 
 from skip_exp.config.task import TaskConfig
-from skip_exp.data.spec import columns
 from skip_exp.data.tables import BAD, check_columns
-from skip_exp.data.text import fill, shown, text_columns, text_of
+from skip_exp.data.text import columns_of, fill, shown, text_of
 from skip_exp.errors import DataError
 
 log = logging.getLogger(__name__)
@@ -48,6 +47,12 @@ class Split:
     def texts(self) -> list[tuple[str, str]]:
         """Both texts of every row; the second is empty for a task of one text."""
         return list(zip(self.text_a, self.text_b or [""] * len(self), strict=True))
+
+    @property
+    def examples(self) -> list[list[str]]:
+        """The one or two texts of every row."""
+        columns = [self.text_a] if self.text_b is None else [self.text_a, self.text_b]
+        return [list(row) for row in zip(*columns, strict=True)]
 
     def take(self, rows: Sequence[int]) -> "Split":
         """The split with these rows only."""
@@ -85,7 +90,7 @@ def to_split(
     if table.empty and not bad:
         raise DataError(f"task {spec.name}: split {split} of {where} has no rows")
     group_column = spec.group if split == spec.train else None  # others are not split again
-    wanted = (*columns(spec), spec.label, *filter(None, [group_column]))
+    wanted = (*columns_of(spec.text), spec.label, *filter(None, [group_column]))
     check_columns(list(table.columns), wanted, where)
     # A data frame's own index may have any values; that of a file has the numbers of its lines.
     is_file = BAD in table.attrs
@@ -112,8 +117,7 @@ def to_split(
 
 def texts_of(record: Mapping[str, Any], entries: Sequence[str]) -> list[str]:
     """The texts of a row for the entries of ``task.text``. Raises ValueError."""
-    own = dict.fromkeys(column for entry in entries for column in text_columns(entry))
-    texts = {column: _text(record, column) for column in own}
+    texts = {column: _text(record, column) for column in columns_of(entries)}
     return [fill(entry, texts) for entry in entries]
 
 

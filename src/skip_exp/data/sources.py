@@ -22,9 +22,9 @@ from skip_exp.data.files import (
     split_file,
 )
 from skip_exp.data.rows import Split, fingerprint, to_split
-from skip_exp.data.spec import columns
 from skip_exp.data.splits import stratified
 from skip_exp.data.tables import read_table
+from skip_exp.data.text import columns_of
 from skip_exp.errors import DataError
 from skip_exp.utils import hub
 from skip_exp.utils.files import Stamp, stamp
@@ -186,7 +186,7 @@ def _embedded(spec: TaskConfig) -> tuple[Tables, str]:
 
 
 def _tables(spec: TaskConfig, paths: dict[str, Path]) -> Tables:
-    own = [*columns(spec), spec.label]
+    own = columns_of(spec.text, spec.label)
     group = {spec.train: [spec.group] if spec.group else []}
     wanted = {name: tuple(dict.fromkeys([*own, *group.get(name, [])])) for name in paths}
     return {name: (read_table(path, wanted[name]), str(path)) for name, path in paths.items()}

@@ -1,4 +1,4 @@
-"""A checked task description, and the columns it reads."""
+"""A checked task description."""
 
 from typing import Any
 
@@ -6,13 +6,7 @@ from omegaconf import OmegaConf
 
 from skip_exp.config.schema import typed
 from skip_exp.config.task import TaskConfig
-from skip_exp.data.text import text_columns
 from skip_exp.errors import ConfigError
-
-
-def columns(task: TaskConfig) -> tuple[str, ...]:
-    """Columns that the task's texts use, in order of first use."""
-    return tuple(dict.fromkeys(column for entry in task.text for column in text_columns(entry)))
 
 
 def task_spec(described: Any) -> TaskConfig:

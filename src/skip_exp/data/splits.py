@@ -16,7 +16,7 @@ def stratified(
 
     Example:
         >>> stratified([0, 0, 0, 0, 1, 1, 1, 1], None, seed=1, part=0.25)
-        [1, 4]
+        [0, 5]
 
     Args:
         groups: rows of one group stay together; a group has the label of its first row.
@@ -37,13 +37,15 @@ def stratified(
 
 
 def selection(labels: Sequence[int], groups: Sequence[Hashable] | None) -> list[int]:
-    """Indices of the selection slice: every tenth row, or all rows of every tenth group.
+    """Indices of the selection slice: every tenth row, or all rows of every tenth group, or
+    of the last of fewer groups; none of a single group.
 
     Where labels take turns in a file, every tenth row may be all that there is of a label, or
     none of it. The slice is then drawn at random from each label's rows.
     """
     if groups is not None:
-        chosen = set(list(dict.fromkeys(groups))[SELECT_EVERY - 1 :: SELECT_EVERY])
+        names = list(dict.fromkeys(groups))
+        chosen = {*(names[SELECT_EVERY - 1 :: SELECT_EVERY] or names[1:][-1:])}
         return [row for row, group in enumerate(groups) if group in chosen]
     every, held = Counter(labels), Counter(labels[SELECT_EVERY - 1 :: SELECT_EVERY])
     frequent = [label for label, count in every.items() if count >= SELECT_EVERY]

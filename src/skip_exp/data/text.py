@@ -1,7 +1,7 @@
 """Builds an example's texts from the columns of a row."""
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import date
 from numbers import Real
 
@@ -13,6 +13,12 @@ _NAMES = 20  # columns listed in a message
 def text_columns(entry: str) -> list[str]:
     """Columns named by an entry of ``task.text``: its ``{fields}``, or the entry itself."""
     return _FIELD.findall(entry) or [entry]
+
+
+def columns_of(entries: Iterable[str], *more: str) -> list[str]:
+    """What the entries of ``task.text`` read, and ``more``: each column once."""
+    own = (column for entry in entries for column in text_columns(entry))
+    return list(dict.fromkeys([*own, *more]))
 
 
 def fill(entry: str, row: Mapping[str, str]) -> str:

@@ -15,6 +15,7 @@ from transformers import PreTrainedTokenizerBase
 from skip_exp.config.named import part_class
 from skip_exp.models.families.base import AttentionBlock, Family, HFModel, hooked
 from skip_exp.models.sites import Keep, Sublayer
+from skip_exp.utils.tokens import tokenized
 
 
 class SoftPrompt(nn.Module):
@@ -235,7 +236,7 @@ def start_ids(
         counts: returns the occurrences by token id; not called for ``text``.
     """
     if init == "text":
-        ids = tokenizer(text, add_special_tokens=False)["input_ids"]
+        ids = tokenized(tokenizer, text, add_special_tokens=False)["input_ids"]
     else:
         weights = counts().double()
         weights[[i for i in tokenizer.all_special_ids if i < len(weights)]] = 0

@@ -22,6 +22,7 @@ from skip_exp.models.families.base import (
     key_mask,
 )
 from skip_exp.models.families.registry import FAMILIES
+from skip_exp.utils.tokens import tokenized
 
 
 @dataclass(frozen=True)
@@ -275,7 +276,7 @@ def word_pieces(tokenizer: Any, words: tuple[str, ...], labels: int) -> list[lis
     """
     if len(words) != labels:
         raise ConfigError("task.words", list(words), f"needs one label word for each of {labels}")
-    ids = [tokenizer(word, add_special_tokens=False)["input_ids"] for word in words]
+    ids = [tokenized(tokenizer, word, add_special_tokens=False)["input_ids"] for word in words]
     for word, own in zip(words, ids, strict=True):
         if not own or tokenizer.unk_token_id in own:
             raise ConfigError("task.words", word, "the tokenizer does not know it")

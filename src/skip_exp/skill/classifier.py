@@ -3,23 +3,22 @@
 Imports no torch, because an ONNX export needs none.
 """
 
-import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from math import isfinite
 from typing import TYPE_CHECKING, Any, TypedDict
 
-from skip_exp.data.text import fill, shown, shown_names, text_columns, text_of
+from skip_exp.data.text import columns_of, fill, shown, shown_names, text_of
 from skip_exp.errors import ExampleError, SkipError
 from skip_exp.skill.record import SkillRecord
+from skip_exp.utils.tokens import tokenized
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 TOKENS_PER_BATCH = 1024  # padding included
 CHUNK = 8192  # examples that are read and sorted by length together
-_ENCODING = threading.Lock()  # truncation is a state of a fast tokenizer
 
 Row = dict[str, list[int]]  # token ids, and the model's other inputs, of one text or pair
 Example = str | Sequence[str] | Mapping[str, Any]  # a text, two texts, or the task's columns
@@ -32,7 +31,7 @@ class Prediction(TypedDict):
     probabilities: dict[str, float]
 
 
-@dataclass(frozen=True, repr=False)
+@dataclass(frozen=True, repr=False, eq=False)
 class Classifier:
     """A model that classifies texts.
 
@@ -64,6 +63,8 @@ class Classifier:
         self, texts: list[list[str]], batch_tokens: int | None = None
     ) -> list[list[float]]:
         """Probabilities of every label, for every text or pair in order. Raises SkipError."""
+        if not texts:
+            return []
         rows, tokens = self.encode(texts), batch_tokens or self.batch_tokens
         answers: dict[int, list[float]] = {}
         for batch in token_batches([len(row["input_ids"]) for row in rows], tokens):
@@ -149,7 +150,7 @@ def example_texts(about: SkillRecord, example: Example, number: int) -> list[str
 
 
 def _filled(about: SkillRecord, row: Mapping[str, Any], number: int) -> list[str]:
-    columns = dict.fromkeys(c for entry in about.text for c in text_columns(entry))
+    columns = columns_of(about.text)
     for column in columns:
         if column not in row:
             has = shown_names(list(row))
@@ -170,8 +171,7 @@ def encode_texts(
 ) -> list[Row]:
     """Token ids, mask and, if the model has them, token types of every text or pair."""
     columns = [list(column) for column in zip(*texts, strict=True)]
-    with _ENCODING:
-        encoded = tokenizer(*columns, truncation=True, max_length=max_length)
+    encoded = tokenized(tokenizer, *columns, truncation=True, max_length=max_length)
     return [
         dict(zip(encoded.keys(), row, strict=True)) for row in zip(*encoded.values(), strict=True)
     ]

@@ -1,4 +1,4 @@
-"""Score a skill on rows of the user's."""
+"""Score a skill or an ONNX export on rows of the user's."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -34,9 +34,11 @@ def on_rows(
     drop_bad: bool = False,
 ) -> dict[str, Any]:
     """:meth:`Skill.evaluate` for a skill or an ONNX export. Raises SkipError."""
-    column = label or skill.about.label
-    table, where = table_of(data, skill.about.text, column, labels)
-    return evaluate(skill, task_of(skill, column), table, where, drop_bad)
+    task = task_of(skill, label or skill.about.label)
+    if labels is not None:  # whole texts, even where the task builds them from several columns
+        task.text = [f"text {number}" for number, _ in enumerate(task.text, 1)]
+    table, where = table_of(data, task.text, task.label, labels)
+    return evaluate(skill, task, table, where, drop_bad)
 
 
 def evaluate(
@@ -48,9 +50,7 @@ def evaluate(
         DataError: the rows do not fit the task.
     """
     split = to_split(table, task, "test", where, drop_bad, "drop_bad=True or --drop-bad")
-    second = [] if split.text_b is None else [split.text_b]
-    texts = [list(row) for row in zip(split.text_a, *second, strict=True)]
-    found = skill.probabilities(texts)
+    found = skill.probabilities(split.examples)
     predicted = [max(range(len(row)), key=row.__getitem__) for row in found]
     metrics = build_metrics(task)
     metrics.update(torch.tensor(predicted), torch.tensor(split.label))

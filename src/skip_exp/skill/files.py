@@ -77,6 +77,11 @@ def read_skill(folder: Path) -> tuple[SkillRecord, dict[str, Tensor]]:
     return record, tensors
 
 
+def stored_checksum(folder: Path) -> str:
+    """The checksum that ``skill.json`` names, not verified. Raises SkipError."""
+    return str(read_json(folder / RECORD).get("sha256"))
+
+
 def _tensors(path: Path, content: bytes) -> dict[str, Tensor]:
     try:
         return load(content)

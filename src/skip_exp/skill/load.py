@@ -1,11 +1,9 @@
 """Load a skill: the shared backbone, pruned for one task, classifies texts."""
 
 import threading
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
 
 from skip_exp import results
 from skip_exp.errors import SkipError
@@ -13,7 +11,7 @@ from skip_exp.models.backbones import Backbone, load_backbone
 from skip_exp.models.precision import check_precision, to_bf16, wants_bf16
 from skip_exp.skill.export.huggingface.folder import write_folder
 from skip_exp.skill.export.huggingface.hub import check_push, download, upload
-from skip_exp.skill.files import read_skill, split
+from skip_exp.skill.files import read_skill, split, stored_checksum
 from skip_exp.skill.rebuild import check_parts, cut_model, fill
 from skip_exp.skill.record import CODE, ONNX, RECORD, SkillRecord
 from skip_exp.skill.served import Served
@@ -21,7 +19,7 @@ from skip_exp.skill.served import Served
 _LOADING = threading.Lock()  # two threads must not read one backbone at once
 
 
-@dataclass(frozen=True, repr=False)
+@dataclass(frozen=True, repr=False, eq=False)
 class Skill(Served):
     """A tuned prompt on its pruned backbone. Skills of one backbone share its untouched weights.
 
@@ -50,11 +48,12 @@ class Skill(Served):
                 unknown version; the backbone cannot be loaded or is not the skill's own.
         """
         check_precision(precision)
-        folder = skill_of(Path(folder))
+        folder = skill_of(Path(folder).expanduser().absolute())
         with _LOADING:
             if not (folder / RECORD).is_file():
                 _refuse_export(folder)
             about, tensors = read_skill(folder)
+            checksum = stored_checksum(folder)
             keep, state = split(tensors)
             check_parts(folder, about)
             loaded = _backbone(folder, about, backbone)
@@ -62,7 +61,7 @@ class Skill(Served):
             fill(folder, model, state)
         if wants_bf16(precision):
             to_bf16(model)
-        return cls(about, loaded.tokenizer, model.eval(), keep, folder)
+        return cls(about, loaded.tokenizer, model.eval(), keep, folder, checksum)
 
     @classmethod
     def from_pretrained(
@@ -77,7 +76,7 @@ class Skill(Served):
         Raises:
             SkipError: see :meth:`load`; the hub has no such skill or cannot be reached.
         """
-        folder = Path(repo_id)
+        folder = Path(repo_id).expanduser()
         if not folder.is_dir():
             folder = download(str(repo_id), revision)
         return cls.load(folder, backbone, precision)
@@ -91,35 +90,11 @@ class Skill(Served):
         """
         check_push(self.about, repo_id)
         self.check_fp32(f"push to {repo_id}")
+        self.check_files(f"push to {repo_id}")
         with TemporaryDirectory() as name:
             parts = (self.about.to_share(), self.model, self.tokenizer, self.folder)
             write_folder(Path(name), *parts, repo_id)
             return upload(Path(name), repo_id)
-
-    def evaluate(
-        self,
-        data: Any,
-        labels: Sequence[Any] | None = None,
-        *,
-        label: str | None = None,
-        drop_bad: bool = False,
-    ) -> dict[str, Any]:
-        """Score the skill on rows: {rows, metric: value, confusion: {true: {predicted: count}}}.
-
-        Args:
-            data: rows in the task's columns: a file, a data frame, a data set, a list of rows as
-                dictionaries, or a list of texts or pairs with ``labels``.
-            labels: one per text of a list.
-            label: column of the labels; None: the one that the skill was trained on.
-            drop_bad: leave out rows without a text or with an unknown label.
-
-        Raises:
-            SkipError: the rows do not fit the task.
-        """
-        # pandas and torchmetrics, which a skill that only predicts does not need.
-        from skip_exp.skill import evaluate
-
-        return evaluate.on_rows(self, data, labels, label, drop_bad)
 
     def save(self, folder: str | Path) -> Path:
         """Copy the skill, and its job's result, into ``folder``; return it.

@@ -14,25 +14,30 @@ from skip_exp.data.batches import collate
 from skip_exp.errors import SkipError
 from skip_exp.models.sites import Keep
 from skip_exp.models.soft_prompt import SoftPromptModel
-from skip_exp.skill.classifier import TOKENS_PER_BATCH, Classifier, Row, encode_texts
+from skip_exp.skill.classifier import TOKENS_PER_BATCH, Row, encode_texts
+from skip_exp.skill.files import stored_checksum
+from skip_exp.skill.record import RECORD
+from skip_exp.skill.scored import Scored
 
 # Of a batch's hidden states and feed-forward activations, mean of the layers. Every batch has a
 # fixed cost, which a pruned model feels most; a wide model is slower in larger batches.
 BATCH_BYTES = 5 * 2**20
 
 
-@dataclass(frozen=True, repr=False)
-class Served(Classifier):
+@dataclass(frozen=True, repr=False, eq=False)
+class Served(Scored):
     """What exports read of a skill.
 
     Attributes:
         folder: the folder it was read from.
+        checksum: of the files that were read there.
     """
 
     tokenizer: PreTrainedTokenizerBase
     model: SoftPromptModel
     keep: Keep
     folder: Path | None = None
+    checksum: str = ""
 
     @property
     def result(self) -> Mapping[str, Any]:
@@ -51,6 +56,13 @@ class Served(Classifier):
         """Refuse to write bf16 weights: the scores belong to fp32 weights. Raises SkipError."""
         if any(p.dtype != torch.float32 for p in self.model.parameters()):
             raise SkipError(f"{what}: weights are written in fp32; load the skill with 32-true")
+
+    def check_files(self, what: str) -> None:
+        """Refuse to copy files that have changed since the skill was read. Raises SkipError."""
+        if self.folder is None or not (self.folder / RECORD).is_file():
+            return
+        if stored_checksum(self.folder) != self.checksum:
+            raise SkipError(f"{what}: {self.folder} has changed since the skill was loaded from it")
 
     @torch.inference_mode()
     def encode(self, texts: list[list[str]]) -> list[Row]:

@@ -76,9 +76,7 @@ def train_texts(skill: Served) -> list[list[str]]:
             drop_bad=data.get("drop_bad", False),
             deduplicate=data.get("deduplicate", False),
         )
-    split = raw.splits[spec.train]
-    columns = [split.text_a] if split.text_b is None else [split.text_a, split.text_b]
-    return [list(row) for row in zip(*columns, strict=True)]
+    return raw.splits[spec.train].examples
 
 
 def cut_vocabulary(

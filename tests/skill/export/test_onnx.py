@@ -18,6 +18,7 @@ from skip_exp.commands.export import main
 from skip_exp.errors import SkipError
 from skip_exp.skill.export.onnx import write
 from skip_exp.skill.export.onnx.write import ROUNDING, compare_onnx
+from tests.helpers.hostile import sign_export
 from tests.helpers.saved import WORDS, Saved, save_tiny_skill
 from tests.helpers.written import ROOT
 
@@ -106,10 +107,14 @@ def test_predict_takes_an_onnx_export_that_is_whole(
     assert answer["label"] == Skill.load(tiny.folder).predict([TEXTS[0]])[0]["label"]
     assert predict.main([str(out), TEXTS[0], "--precision", "bf16"]) == 2
     assert "--precision bf16: " in capsys.readouterr().err
-    with (out / "model.onnx").open("ab") as file:
-        file.write(b"x")
-    assert predict.main([str(out), TEXTS[0]]) == 2
-    assert "damaged or altered: model.onnx is not what config.json" in capsys.readouterr().err
+    changes = ("model.onnx", "", "x"), ("config.json", '"negative"', '"not good"')
+    for name, old, new in (*changes, ("tokenizer.json", '"warm"', '"cold"')):
+        content = (out / name).read_bytes()
+        (out / name).write_bytes(content.replace(old.encode(), new.encode(), 1) + b" ")
+        assert predict.main([str(out), TEXTS[0]]) == 2
+        assert "damaged or altered" in capsys.readouterr().err
+        (out / name).write_bytes(content)
+    assert OnnxSkill.load(out).evaluate(TEXTS[:2], ["positive"] * 2)["rows"] == 2
 
 
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="memory is read from /proc")
@@ -157,6 +162,7 @@ def test_so_they_are_for_pairs(onnx_folder: Path, tmp_path: Path) -> None:
     out = shutil.copytree(onnx_folder, tmp_path / "out")
     config = json.loads((out / "config.json").read_text())
     (out / "config.json").write_text(json.dumps(config | {"text": ["first", "second"]}))
+    sign_export(out)
     same(alone(out, *FLAT), OnnxSkill.load(out).predict(PAIRS))
 
 

@@ -38,6 +38,7 @@ def export(
     if int8 and format != "onnx":
         raise SkipError(f"int8: not for format={format}, only for onnx")
     skill.check_fp32(str(out))
+    skill.check_files(str(out))
     skill = replace(skill, about=skill.about.to_share())
     with whole(out) as temporary:
         parts = (skill.about, skill.model, skill.tokenizer, skill.folder)
@@ -54,6 +55,7 @@ def save(skill: Served, out: Path) -> Path:
     source = skill.folder
     if source is None or not (source / RECORD).is_file():
         raise SkipError(f"{out}: the skill was not read from a folder")
+    skill.check_files(str(out))
     with whole(out) as temporary:
         for name in (RECORD, TENSORS):
             shutil.copyfile(source / name, temporary / name)

@@ -2,6 +2,7 @@
 
 import hashlib
 import importlib.util
+import json
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -9,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from skip_exp.errors import SkipError
-from skip_exp.skill.classifier import Classifier, Row
+from skip_exp.skill.classifier import Row
 from skip_exp.skill.record import (
     CONFIG,
     ONNX,
@@ -19,12 +20,14 @@ from skip_exp.skill.record import (
     read_bytes,
     read_json,
 )
+from skip_exp.skill.scored import Scored
 from skip_exp.utils.files import parse_json
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
     from tokenizers import Tokenizer
 
+TOKENIZER = ("tokenizer.json", "tokenizer_config.json")
 INPUTS = ("input_ids", "attention_mask", "token_type_ids")  # the last only if the model has it
 SLOWER = ["SkipLayerNormFusion"]  # a fusion that makes sum and norm five times slower on a CPU
 Run = Callable[[Mapping[str, "NDArray[Any]"]], "NDArray[Any]"]
@@ -34,18 +37,16 @@ class OnnxRecord(SkillRecord):
     """The fields of ``config.json``: the skill's record and the export's own.
 
     Attributes:
-        sha256: of ``model.onnx``.
         vocabulary: {kept, of, texts} of a cut vocabulary.
     """
 
     format: Literal["onnx"]
     int8: bool
-    sha256: str
     vocabulary: dict[str, int | str] | None = None
 
 
-@dataclass(frozen=True, repr=False)
-class OnnxSkill(Classifier):
+@dataclass(frozen=True, repr=False, eq=False)
+class OnnxSkill(Scored):
     """A loaded ONNX export; it needs no backbone.
 
     Several threads may call :meth:`predict` at once.
@@ -67,12 +68,13 @@ class OnnxSkill(Classifier):
             SkipError: a file is missing, damaged, altered or of an unknown version, or a package
                 is not installed.
         """
-        folder = Path(folder)
+        folder = Path(folder).expanduser().absolute()
         check_packages("onnxruntime", "tokenizers")
         described = read_json(folder / CONFIG)
         path = folder / ONNX
-        if not path.is_file() or described.get("sha256") != sha256(path):
-            raise SkipError(f"{folder}: damaged or altered: {ONNX} is not what {CONFIG} describes")
+        if described.pop("sha256", None) != checksum(folder, described):
+            files = ", ".join((CONFIG, ONNX, *TOKENIZER))
+            raise SkipError(f"{folder}: damaged or altered: wrong checksum of {files}")
         about = parse_record(folder / CONFIG, described, OnnxRecord)
         tokenizer, pad_id = read_tokenizer(folder, about)
         return cls(about, tokenizer, pad_id, runner(path, threads))
@@ -96,7 +98,7 @@ def read_tokenizer(folder: Path, about: SkillRecord) -> tuple["Tokenizer", int]:
     """The tokenizer, set to truncate, and the padding id. Raises SkipError."""
     from tokenizers import Tokenizer  # an optional dependency of this format
 
-    path, config_path = folder / "tokenizer.json", folder / "tokenizer_config.json"
+    path, config_path = (folder / name for name in TOKENIZER)
     read_bytes(path)
     with loading(path):
         config = parse_json(read_bytes(config_path))
@@ -168,11 +170,10 @@ def check_packages(*packages: str) -> None:
             raise SkipError(f"--format onnx: {name} is not installed: {fix}")
 
 
-def sha256(path: Path) -> str:
-    """SHA-256 of the model, including the extra files of a large one."""
-    digest = hashlib.sha256()
-    for part in sorted(path.parent.glob(f"{path.name}*")):
-        with part.open("rb") as file:
-            while block := file.read(1 << 20):
-                digest.update(block)
+def checksum(folder: Path, described: Mapping[str, Any]) -> str:
+    """SHA-256 over all fields but version and checksum, the tokenizer, and the model's files."""
+    digest = hashlib.sha256(json.dumps(described, sort_keys=True).encode())
+    for name in sorted({ONNX, *TOKENIZER, *(path.name for path in folder.glob(f"{ONNX}*"))}):
+        with loading(folder / name), (folder / name).open("rb") as file:
+            digest.update(hashlib.file_digest(file, "sha256").digest())
     return digest.hexdigest()

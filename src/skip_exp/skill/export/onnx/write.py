@@ -19,10 +19,10 @@ from skip_exp.skill.export.onnx.runtime import (
     INPUTS,
     OnnxRecord,
     check_packages,
+    checksum,
     encode,
     read_tokenizer,
     runner,
-    sha256,
 )
 from skip_exp.skill.record import CONFIG, ONNX, VERSION
 from skip_exp.skill.served import Served
@@ -61,11 +61,11 @@ def write_onnx(skill: Served, folder: Path, *, int8: bool = False) -> None:
         _refuse_above(ROUNDING, found.probabilities, "--int8: probabilities differ from PyTorch's")
         _refuse_above(NEIGHBOURS, found.neighbours, "--int8: probabilities differ within a batch")
     kept = getattr(skill.model.backbone.config, "vocabulary", None)
-    more = {"format": "onnx", "int8": int8, "sha256": sha256(path), "vocabulary": kept}
-    record = OnnxRecord.model_validate(skill.about.stored() | more)
-    described = {"version": VERSION} | record.stored()
-    (folder / CONFIG).write_text(json.dumps(described, indent=1) + "\n")
+    more = {"format": "onnx", "int8": int8, "vocabulary": kept}
+    fields = OnnxRecord.model_validate(skill.about.stored() | more).stored()
     skill.tokenizer.save_pretrained(folder)
+    head = {"version": VERSION, "sha256": checksum(folder, fields)}
+    (folder / CONFIG).write_text(json.dumps(head | fields, indent=1) + "\n")
     check_tokens(skill, folder)
 
 
