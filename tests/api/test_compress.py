@@ -134,6 +134,8 @@ def test_without_a_cut_and_re_tuning_nothing_changes(tmp_path: Path, rows: Path)
     tokens = tokenizer("bert")(TEXTS, padding=True, return_tensors="pt")
     assert torch.equal(ask(same.model, tokens), ask(original, tokens))
     assert same.about.train == "none"
+    whole = sum(p.numel() for p in original.parameters())
+    assert same.result["params"]["all_before"] == same.result["params"]["all_after"] == whole
 
 
 def test_cutting_only_trains_nothing_and_ranks_by_fisher(tmp_path: Path, rows: Path) -> None:

@@ -1,13 +1,17 @@
 """The skill that a job leaves is the model that it scored, whichever phase trained what."""
 
 import csv
+from copy import deepcopy
 from pathlib import Path
 
 import pytest
 
 from skip_exp import pipeline
+from skip_exp.job.finish import params
+from skip_exp.models.soft_prompt import SoftPromptModel
 from skip_exp.skill.files import read_skill
 from skip_exp.skill.load import Skill
+from tests.helpers.tiny import tiny_model
 from tests.helpers.toy import save_toy, toy_job
 
 
@@ -48,3 +52,14 @@ def test_the_result_tells_how_few_rows_trained(toy: list[str], tmp_path: Path) -
     result = pipeline.run(toy_job(toy, tmp_path, "run", *few))
     assert (result["train_rows"], result["n_eval"]) == (50, 100)
     assert result["config"]["data"]["train_rows"] == 50 and result["data_hash"]
+
+
+def test_parameters_are_counted_on_one_device(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = tiny_model().copy()
+    model.train_only("lora", rank=2)
+    counted = params(model, model)
+    for name, parameter in model.backbone.named_parameters():
+        if name.endswith("lora_A"):
+            parameter.data = parameter.double()  # stands in for a second device
+    monkeypatch.setattr(SoftPromptModel, "on", lambda self, _: deepcopy(self).float())
+    assert params(model, model) == counted

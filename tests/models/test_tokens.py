@@ -8,7 +8,7 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 from torch import Tensor
 from transformers import PreTrainedTokenizerFast
 
-from skip_exp.errors import ConfigError
+from skip_exp.errors import ConfigError, DataError
 from skip_exp.models.families.registry import FAMILIES
 from skip_exp.models.prompts import PrefixPrompt, start_ids
 from skip_exp.models.readouts import word_pieces
@@ -29,6 +29,11 @@ def tokenizer() -> PreTrainedTokenizerFast:
     words.pre_tokenizer = pre_tokenizers.Whitespace()
     roles = ("pad_token", "unk_token", "cls_token", "sep_token", "mask_token")
     return PreTrainedTokenizerFast(tokenizer_object=words, **dict(zip(roles, special, strict=True)))
+
+
+def test_rows_of_unknown_words_are_refused() -> None:
+    with pytest.raises(DataError):
+        start("vocab", 3, torch.tensor([0, 9, 9, 9, 0, 0, 0, 0, 0, 0]))
 
 
 def test_words_of_the_rows_are_drawn_and_no_others() -> None:

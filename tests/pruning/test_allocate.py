@@ -142,3 +142,10 @@ def test_relevance_that_is_not_finite_is_refused() -> None:
     broken = RELEVANCE | {"encoder.1.ffn": torch.tensor([float("nan")] * 4)}
     with pytest.raises(SkipError, match=r"encoder\.1\.ffn"):
         allocate(broken, FFN, ratio=0.5, sites=["ffn"])
+
+
+def test_a_layer_without_neurons_is_passed_over() -> None:
+    sizes = [Shape(Sublayer("encoder.0.ffn"), 0, 2, 10), FFN[1]]
+    relevance = RELEVANCE | {"encoder.0.ffn": torch.tensor([])}
+    keep = allocate(relevance, sizes, ratio=0.46, sites=["ffn"], round_to=1)
+    assert keep["encoder.1.ffn"].tolist() == [2, 3]

@@ -10,6 +10,7 @@ from skip_exp.errors import SkipError
 from skip_exp.neurons.measure import PARTS, Options, measured
 from skip_exp.neurons.subjects import Subject, opened, settings_of
 from skip_exp.skill.load import Skill
+from skip_exp.utils import state
 
 ROWS = 500
 
@@ -63,11 +64,12 @@ def anatomy(
     if rows < 1:
         raise SkipError(f"rows={rows}: must be at least 1")
     folders = [jobs] if isinstance(jobs, str | Path) else list(jobs)
-    subjects = list(opened(folders, rows))
-    if not {"overlap", "causal"}.isdisjoint(parts):
-        for subject in subjects:
-            _check_cut(subject, ratio)
-    return measured(subjects, Options(ratio, methods), parts)
+    with state.kept():
+        subjects = list(opened(folders, rows))
+        if not {"overlap", "causal"}.isdisjoint(parts):
+            for subject in subjects:
+                _check_cut(subject, ratio)
+        return measured(subjects, Options(ratio, methods), parts)
 
 
 def _check_cut(subject: Subject, ratio: float) -> None:

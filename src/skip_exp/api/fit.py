@@ -12,7 +12,7 @@ from skip_exp.config.schema import Config
 from skip_exp.config.together import check_given
 from skip_exp.errors import INTERRUPTED, SkipError, first_line
 from skip_exp.skill.load import Skill
-from skip_exp.utils import console
+from skip_exp.utils import console, state
 
 
 def fit(
@@ -93,7 +93,7 @@ def run(
     began = datetime.now().strftime("%Y-%m-%d/%H-%M-%S-%f")
     cfg = job_of(task, [*own, *settings], str(root / f"{began}-{task['name']}"))
     check_given(cfg, settings)
-    with console.shown():
+    with console.shown(), state.kept():
         console.quiet_lightning()
         result = _run(cfg)
     return Skill.load(Path(cfg.output_dir) / str(result["skill"]))

@@ -1,4 +1,4 @@
-"""Sums of scores over positions and texts, and the allowed values of the methods' options."""
+"""Sums of scores over positions and texts."""
 
 import torch
 from torch import Tensor

@@ -18,8 +18,8 @@ class KeepLast(Callback):
     luckiest one, from a time when the learning rate was high. So the last epoch is kept, but none
     whose score is two standard errors below the best one, or re-tuned and below its start.
 
-    The parameters stay in memory, since they are kilobytes. The state before the first epoch is
-    epoch -1 (Lightning's sanity check scores the whole slice).
+    The parameters stay in memory: kilobytes, but with ``full`` every weight. The state before the
+    first epoch is epoch -1 (Lightning's sanity check scores the whole slice).
 
     Args:
         rows: of the selection slice.

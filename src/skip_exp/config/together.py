@@ -70,6 +70,12 @@ def _check_training(cfg: Config) -> None:
     if is_fixed and cfg.backbone.readout == "head":
         why = "leaves an untrained head; use backbone.readout=classifier"
         raise ConfigError("tune.train", "none", why)
-    if bare and cfg.tune.train in TRAIN[1:3]:  # a readout that has no weights either
+    trained = [cfg.tune.train, *([cfg.retune.train] if cfg.retune.enabled else [])]
+    if bare and {*trained} & {*TRAIN[1:3]}:  # a readout that has no weights either
         why = f"leaves nothing to train with backbone.readout={cfg.backbone.readout}"
         raise ConfigError("prompt.kind", "none", why)
+    no_prefix = cfg.prompt.kind in ("none", "input")
+    if cfg.prompt.decoder and (
+        no_prefix or cfg.backbone.family != "t5" or cfg.backbone.readout == "head"
+    ):
+        raise ConfigError("prompt.decoder", True, "needs a prefix, and a decoder that answers")

@@ -1,9 +1,11 @@
 """From what the phases measured to skill, ``result.json`` and the logger."""
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from lightning.pytorch.loggers import Logger
+from torch import nn
 
 from skip_exp import results
 from skip_exp.config.names import STATES
@@ -12,6 +14,7 @@ from skip_exp.logger import picture
 from skip_exp.logger.build import mirror
 from skip_exp.models import lora
 from skip_exp.models.cost import flops
+from skip_exp.models.readouts import ClassifierReadout
 from skip_exp.models.sites import Keep, keep_sizes
 from skip_exp.models.soft_prompt import SoftPromptModel
 from skip_exp.skill.files import save_skill
@@ -112,10 +115,17 @@ def _in_blocks(model: SoftPromptModel) -> int:
 
 
 def _parameters(model: SoftPromptModel) -> int:
-    """As it is served: low-rank updates are merged."""
-    served = model.copy()
+    """As it is served: low-rank updates are merged, and a classifier's head counts once.
+
+    After a fit on a GPU, a model that shares its weights with the fitted one may be on two devices.
+    """
+    served = model.on("cpu").copy()
     lora.fold(served.backbone)
-    return sum(p.numel() for p in served.parameters())
+    head: Sequence[nn.Module] = ()
+    if isinstance(served.readout, ClassifierReadout):  # it has a copy of the backbone's
+        head = *served.family.head(served.backbone), served.family.between(served.backbone)
+    twice = {id(p) for part in head for p in part.parameters()}
+    return sum(p.numel() for p in served.parameters() if id(p) not in twice)
 
 
 def _by_state(scores: dict[str, Any], split: str, metric: str) -> Any:

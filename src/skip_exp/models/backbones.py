@@ -87,7 +87,7 @@ def load_backbone(
         name: its name in results and tables.
         path: ``embedded:NAME``, a folder or a hub id.
         family: ``bert``, ``roberta``, ``modernbert`` or ``t5``.
-        readout: ``head``, ``mlm``, ``seq2seq`` or a custom class.
+        readout: ``head``, ``mlm``, ``seq2seq``, ``classifier`` or a custom class.
         layers: how many of the first layers to keep; None: all.
 
     Raises:

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedTokenizerBase
 
 from skip_exp.config.named import part_class
+from skip_exp.errors import DataError
 from skip_exp.models.families.base import AttentionBlock, Family, HFModel, hooked
 from skip_exp.models.sites import Keep, Sublayer
 from skip_exp.utils.tokens import tokenized
@@ -242,5 +243,7 @@ def start_ids(
         weights[[i for i in tokenizer.all_special_ids if i < len(weights)]] = 0
         generator = torch.Generator().manual_seed(seed)
         draws = min(length, int((weights > 0).sum()))
+        if not draws:
+            raise DataError("train: no text has a token that the backbone's tokenizer knows")
         ids = torch.multinomial(weights, draws, generator=generator).tolist()
     return torch.tensor((ids * length)[:length])

@@ -33,7 +33,7 @@ class Encoded:
         hidden: hidden states [B, V + T, H].
         mask: 0/1 mask [B, V + T].
         virtual: V.
-        ids: token ids of the text [B, T], for custom readouts.
+        ids: token ids of the text [B, T].
     """
 
     hidden: Tensor
@@ -65,8 +65,8 @@ class Readout(nn.Module):
     """Base class of all readouts.
 
     Attributes:
-        needs: what the backbone must have: ``encoder``, ``mlm`` (a masked language model's head) or
-            ``seq2seq`` (a decoder).
+        needs: what the backbone must have: ``encoder``, ``mlm`` (a masked language model's head),
+            ``seq2seq`` (a decoder) or ``classifier`` (a fine-tuned head).
         added: number of tokens that it adds to each text.
     """
 

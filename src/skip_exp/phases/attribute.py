@@ -82,7 +82,9 @@ def _scores(site: Site, scores: Any, size: tuple[int, ...]) -> Tensor:
         raise ValueError(f"{site}: found scores of type {scores.dtype}, needed numbers")
     tensor = tensor.to("cpu", torch.float32)
     if bad := int((~tensor.isfinite()).sum()):
-        raise ValueError(f"{site}: {bad} of {tensor.numel()} scores are not finite")
+        raise ValueError(
+            f"{site}: {bad} of {tensor.numel()} scores are not finite, as after a fit that diverged"
+        )
     return tensor
 
 

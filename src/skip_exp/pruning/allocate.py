@@ -96,7 +96,7 @@ def _groups(
     groups = []
     for shape in sizes:
         for site in shape.sites():
-            if site.kind not in sites:
+            if site.kind not in sites or not relevance[site].numel():
                 continue
             scores = relevance[site].double()
             if not scores.isfinite().all():

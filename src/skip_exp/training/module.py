@@ -8,7 +8,7 @@ import lightning as L
 import torch
 import torch.nn.functional as F
 from lightning.pytorch.callbacks import Callback
-from torch import Tensor
+from torch import Tensor, nn
 from torch.optim.lr_scheduler import LambdaLR
 from torchmetrics import MeanMetric, MetricCollection
 
@@ -95,9 +95,10 @@ class PromptTuner(L.LightningModule):
         """Raise a SkipError if a loss since the last validation was not finite."""
         total, self._total = float(self._total), 0.0
         if not math.isfinite(total):
+            used = (f"{self.phase}.{key}={rate:g}" for key, (_, rate) in self._groups().items())
             raise SkipError(
-                f"{self.phase}.lr={self.settings.prompt_lr:g}: the loss became {total}; use a "
-                "smaller learning rate or trainer.precision=32-true"
+                f"{', '.join(used)}: the loss became {total}; use smaller learning rates or "
+                "trainer.precision=32-true"
             )
 
     def validation_step(self, batch: dict[str, Tensor], _: int) -> None:
@@ -135,7 +136,8 @@ class PromptTuner(L.LightningModule):
         for each, found in zip(self._callbacks(), state_dict["callbacks"], strict=True):
             each.load_state_dict(found)
 
-    def configure_optimizers(self) -> Any:
+    def _groups(self) -> dict[str, tuple[list[nn.Parameter], float]]:
+        """What is trained, with its learning rate, by the rate's key."""
         prompt = [p for p in self.model.prompt.parameters() if p.requires_grad]
         readout = [p for p in self.model.readout.parameters() if p.requires_grad]
         factors = lora.factors(self.model.backbone)
@@ -143,9 +145,17 @@ class PromptTuner(L.LightningModule):
         trained = [p for p in self.model.backbone.parameters() if p.requires_grad]
         biases = [p for p in trained if id(p) not in low_rank]
         settings = self.settings
-        rates = (settings.prompt_lr, settings.readout_lr, settings.bias_lr, settings.lora_lr)
-        parts = zip((prompt, readout, biases, factors), rates, strict=True)
-        groups = [{"params": params, "lr": rate} for params, rate in parts if params]
+        parts = {
+            "lr": (prompt, settings.prompt_lr),
+            "readout_lr": (readout, settings.readout_lr),
+            "bias_lr": (biases, settings.bias_lr),
+            "lora_lr": (factors, settings.lora_lr),
+        }
+        return {key: group for key, group in parts.items() if group[0]}
+
+    def configure_optimizers(self) -> Any:
+        groups = [{"params": params, "lr": rate} for params, rate in self._groups().values()]
+        settings = self.settings
         optimizer = torch.optim.AdamW(groups, weight_decay=settings.weight_decay)
         steps = int(self.trainer.estimated_stepping_batches)
         schedule = LambdaLR(optimizer, linear(int(settings.warmup * steps), steps))
