@@ -61,9 +61,14 @@ PLACES = {  # label -> where it stands, in points from its mark; else right belo
     **{"MiniLM frozen, linear readout": (-64, 9), "paper, 52% cut": (9, 4)},
 }
 ELSEWHERE = {  # where a line is in the way
+    "sst2": {
+        **{"3 of 6 layers": (10, -4), "52% cut": (-22, 9), "2 of 6 layers": (9, 3)},
+        **{"90% cut": (-62, -10), "model2vec, fine-tuned": (-142, 6)},
+    },
     "cola": {
-        **{"70% cut": (10, 2), "2 of 6 layers": (-40, -18), "52% cut": (-30, -18)},
-        **{"90% cut": (-60, -14), "95% cut": (9, -3)},
+        **{"fine-tuned, int8": (2, 22), "LoRA": (-42, -4), "70% cut": (10, 2)},
+        **{"2 of 6 layers": (-40, -18), "52% cut": (6, 5), "90% cut": (-60, -14)},
+        **{"95% cut": (9, -3)},
     },
     "cr": {
         **{"0% cut": (-34, -22), "LoRA": (-42, -2), "52% cut": (-26, -20), "70% cut": (4, -18)},

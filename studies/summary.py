@@ -47,7 +47,7 @@ def tasks(rows: pd.DataFrame) -> pd.DataFrame:
     groups = rows.groupby(at)
     means = groups[["all_removed", "select", *SCORES]].mean()
     spread = groups[SCORES].std().add_suffix("_std")
-    return means.join(spread).assign(seeds=groups.size()).round(3).reset_index()
+    return means.join(spread).assign(seeds=groups.size()).round(2).reset_index()
 
 
 def drops(rows: pd.DataFrame) -> pd.DataFrame:
