@@ -149,7 +149,10 @@ def test_cutting_only_trains_nothing_and_ranks_by_fisher(tmp_path: Path, rows: P
 
 
 def test_the_command_writes_a_checkpoint(
-    tmp_path: Path, rows: Path, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path,
+    rows: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     folder = tmp_path / "mine = it's"
     classifier("bert").save_pretrained(folder)
@@ -160,6 +163,10 @@ def test_the_command_writes_a_checkpoint(
     assert command.main([str(folder), str(rows), *place, *asked]) == 0
     assert "retune" not in capsys.readouterr().out
     assert (out / "config.json").is_file()
+    monkeypatch.setattr("skip_exp.api.compress.compress", None)  # refused before it
+    assert command.main([str(folder), str(rows), *place, *asked]) == 1
+    assert str(out) in capsys.readouterr().err
+    monkeypatch.undo()
     assert command.main([str(tmp_path / "none"), str(rows), *place]) == 1
     assert "none" in capsys.readouterr().err
 

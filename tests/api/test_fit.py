@@ -16,6 +16,7 @@ import skip_exp
 from skip_exp import Skill, results
 from skip_exp.api.task import classes_of, task_of
 from skip_exp.commands import train
+from skip_exp.config.compose import job_of
 from skip_exp.errors import DataError, SkipError
 from skip_exp.skill.evaluate import confusion
 from tests.helpers.saved import save_backbone
@@ -170,6 +171,14 @@ def test_confusion_counts() -> None:
     assert found == {"a": {"a": 1, "b": 1}, "b": {"a": 0, "b": 1}}
 
 
+@pytest.mark.parametrize("key", ["labels", "text", "files"])
+def test_what_would_be_an_expression_is_refused(key: str) -> None:
+    task = {"name": "x", "text": ["s"], "labels": ["a", "b"], "metrics": ["accuracy"], "files": {}}
+    odd = "${oc.env:HOME}"
+    with pytest.raises(SkipError, match=r"oc\.env:HOME"):
+        job_of(task | {key: {"train": odd} if key == "files" else [odd, "b"]}, [], "out")
+
+
 def test_train_is_fit_on_the_command_line(
     toy: Path, settings: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -189,5 +198,6 @@ def test_train_is_fit_on_the_command_line(
     words = shlex.split(lines["sweep:"])
     assert words[2] == str(skill.parent / "conf")
     assert OverridesParser.create().parse_override(words[3]).value() == "2024"  # not a number
+    assert words[5:-1] == settings
     assert train.main([str(toy / "no.csv")]) == 1
     assert capsys.readouterr().err.startswith("error: cannot read ")

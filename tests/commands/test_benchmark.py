@@ -7,6 +7,7 @@ import threading
 import time
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from filelock import FileLock
@@ -116,3 +117,8 @@ def test_timing_again(
     monkeypatch.setattr(benchmark, "compare", lambda *_: new)
     assert benchmark.retime(file) == new
     assert results.load(file)[0]["latency"]["speedup"] == kept
+
+
+def test_a_folder_without_results_is_an_error(tmp_path: Path, capsys: Any) -> None:
+    assert benchmark.main([str(tmp_path)]) == 1
+    assert str(tmp_path) in capsys.readouterr().err

@@ -54,6 +54,9 @@ def test_every_path_that_a_reused_job_prints_can_be_asked(job: Make, capsys: Any
     for place in (lines[0][1], lines[1][3], lines[2][3], folder, f"{folder}/skill"):
         assert predict.main([place, "the film was dull"]) == 0
     assert len(set(capsys.readouterr().out.splitlines())) == 1  # one skill
+    shutil.rmtree(job("a").output_dir)
+    assert predict.main([folder, "the film was dull"]) == 2
+    assert capsys.readouterr().err.startswith(f"error: {folder}: ")
 
 
 def test_another_precision_that_was_given_does_not_answer_for_auto(job: Make) -> None:

@@ -186,6 +186,8 @@ def test_what_cannot_be_compared_is_one_line(folder, capsys, asked):
     assert main([str(folder), "--by", asked]) == 1
     error = capsys.readouterr().err
     assert error.count("\n") == 1 and f"--by {asked.partition('=')[0]}" in error
+    assert main([str(folder), "--by", "tune.lr=[0.1"]) == 1
+    assert capsys.readouterr().err.startswith("error: [0.1: ")
 
 
 def test_values_are_read_as_hydra_reads_them(tmp_path, capsys):

@@ -96,3 +96,6 @@ def test_other_csv_files_are_refused(tmp_path):
         frame.load([tmp_path / "x.csv"])
     with pytest.raises(SkipError, match=r"none\.csv: "):
         frame.load([tmp_path / "none.csv"])
+    found = store(tmp_path / "some", [result("sst2")])
+    with pytest.raises(SkipError, match="nowhere: "):  # not left out beside another
+        frame.load([found, tmp_path / "nowhere"])

@@ -78,6 +78,14 @@ def test_the_table_has_the_jobs_of_this_sweep_only(cli: Cli) -> None:
     assert re.findall(r"minilm +(\d+) ", again.out) == ["20", "21"]
 
 
+def test_jobs_may_lie_deeper_in_the_folder(cli: Cli) -> None:
+    place = ["hydra.sweep.dir=all", "hydra.sweep.subdir=s${seed}/x", "-m"]
+    ended = cli("+task=rte", "seed=20,21", *place)
+    assert (ended.code, ended.err) == (0, "")
+    assert re.findall(r"minilm +(\d+) ", ended.out) == ["20", "21"]
+    assert re.search(r"^job 2 of 2, about \d+ s left$", ended.out, re.M)
+
+
 def test_a_job_that_was_refused_for_what_lies_there_is_not_told_as_done(cli: Cli) -> None:
     def refused(cfg: Any) -> None:
         raise SkipError("holds the finished result of another job")

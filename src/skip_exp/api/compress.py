@@ -83,7 +83,10 @@ def compress(
         found = f"{len(task['labels'])} classes: {', '.join(task['labels'][:5])}"
         raise SkipError(f"compress: the model has {config.num_labels} classes, the data {found}")
     if named is None and not _are_indices(task["labels"]):
-        raise SkipError("compress: the model's classes have no names; give classes= in its order")
+        raise SkipError(
+            "compress: the model's classes have no names; give classes= in its order, or "
+            "id2label in its config.json"
+        )
     path = str(model) if isinstance(model, str | Path) else str(_saved(model, tokenizer, root))
     place = str(Path(path).expanduser().resolve()) if Path(path).expanduser().is_dir() else path
     own = {"name": Path(path).name, "family": config.model_type, "path": place}

@@ -59,7 +59,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     line.add_argument("results", nargs="+", type=Path, help="result files or folders of results")
     options, failed = line.parse_args(arguments), False
     for path in options.results:
-        for file in sorted(path.rglob(results.FILE)) if path.is_dir() else [path]:
+        files = sorted(path.rglob(results.FILE)) if path.is_dir() else [path]
+        if not files:
+            failed = True
+            print(f"error: {path}: no {results.FILE} below it", file=sys.stderr)
+        for file in files:
             try:
                 latency = retime(file)
             except SkipError as error:

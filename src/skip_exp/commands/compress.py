@@ -9,6 +9,7 @@ classes. --out writes a checkpoint that transformers loads (trust_remote_code=Tr
 """
 
 from collections.abc import Sequence
+from pathlib import Path
 
 from skip_exp.commands.line import one_line_errors, parser
 from skip_exp.commands.train import add_arguments, show
@@ -27,8 +28,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     out = options.pop("out")
     print(console.LOADING, flush=True)
     api = imports.load("skip_exp.api.compress")  # torch takes seconds: not for a refused argument
+    if out:
+        imports.load("skip_exp.skill.export.folder").check_out(Path(out).expanduser())
     small = api.compress(options.pop("model"), None, options.pop("file"), **options)
-    show(small.folder)
+    show(small.folder, [])
     if out:
         print(f"written: {small.export(out)}")
     return 0

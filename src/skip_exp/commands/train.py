@@ -23,6 +23,8 @@ from skip_exp.commands.line import one_line_errors, parser
 from skip_exp.report import steps, summary
 from skip_exp.utils import console, imports
 
+GOALS = ("prune.ratio=", "prune.max_drop=", "prune.target_speedup=")  # a sweep has ratios
+
 
 @one_line_errors(1)
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -33,7 +35,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = vars(line.parse_intermixed_args(arguments))
     print(console.LOADING, flush=True)
     api = imports.load("skip_exp.api.fit")  # torch takes seconds: not for a refused argument
-    show(api.fit(options.pop("file"), **options).folder)
+    file, settings = options.pop("file"), [*options["overrides"]]
+    settings = [each for each in settings if not each.startswith(GOALS)]
+    if options["backbone"] != "minilm":
+        settings.insert(0, f"backbone={options['backbone']}")
+    show(api.fit(file, **options).folder, ["prune.ratio=0.3,0.5,0.7", *settings])
     return 0
 
 
@@ -58,11 +64,18 @@ class Columns(Action):
         setattr(options, self.dest, [*(given if isinstance(given, list) else []), value])
 
 
-def show(skill: Path) -> None:
-    """The job's table, what to do with its skill, and its task as a file for sweeps."""
+def show(skill: Path, swept: Sequence[str]) -> None:
+    """The job's table, what to do with its skill, and its task as a file for sweeps.
+
+    Args:
+        swept: settings of a sweep of the same task; none: no sweep makes such a model.
+    """
     (result,) = results.load(skill.parent / results.FILE)
     console = Console(width=None if Console().is_terminal else 160)
     console.print(summary.table([result], console.width))
+    print(steps.steps(result))
+    if not swept:
+        return
     from skip_exp.api.task import as_yaml_task  # pandas takes a third of a second
     from skip_exp.config.compose import quoted
 
@@ -72,9 +85,8 @@ def show(skill: Path) -> None:
     file = folder / "task" / f"{task['name']}.yaml"
     file.parent.mkdir(parents=True, exist_ok=True)
     file.write_text(as_yaml_task(task), encoding="utf-8")
-    print(steps.steps(result))
     # Plain names need no quotes of Hydra's.
     is_plain = re.fullmatch(r"[A-Za-z_][\w.-]*", task["name"], re.ASCII)
     named = task["name"] if is_plain else quoted(task["name"])
-    sweep = ["--config-dir", str(folder), f"+task={named}", "prune.ratio=0.3,0.5,0.7", "-m"]
+    sweep = ["--config-dir", str(folder), f"+task={named}", *swept, "-m"]
     print(f"sweep:   skip-exp {shlex.join(sweep)}")

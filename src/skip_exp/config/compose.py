@@ -1,7 +1,8 @@
 """Compose a job's configuration in Python, as the command line does it."""
 
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from reprlib import repr as shown
 from typing import Any
 
 from hydra import compose, initialize_config_dir
@@ -16,7 +17,7 @@ from omegaconf.errors import OmegaConfBaseException
 from skip_exp.config import refusals
 from skip_exp.config.schema import Config, conf_dir, register
 from skip_exp.config.together import job_config
-from skip_exp.errors import SkipError
+from skip_exp.errors import SkipError, first_line
 
 GIVEN = "given"  # name of a task that is not a file, in Hydra's store
 _COMPOSING = threading.RLock()  # Hydra's state and store are global
@@ -60,6 +61,8 @@ def job_of(task: Mapping[str, Any], overrides: Sequence[str], output_dir: str) -
     """
     if wrong := [each for each in overrides if each.startswith(("hydra.", "output_dir="))]:
         raise SkipError(f"overrides: {wrong[0]}: is for the command line; give output=")
+    if odd := [text for text in _texts(task) if "${" in text]:  # OmegaConf would evaluate it
+        raise SkipError(f"task: {shown(odd[0])}: no label, column or path may have ${{")
     with _COMPOSING:
         ConfigStore.instance().store(group="task", name=GIVEN, node=OmegaConf.create(dict(task)))
         cfg = composed("config", [f"+task={GIVEN}", *overrides])
@@ -68,6 +71,15 @@ def job_of(task: Mapping[str, Any], overrides: Sequence[str], output_dir: str) -
         return job_config(cfg)
     except OmegaConfBaseException as error:
         raise SkipError(refusals.explain(error)) from error
+
+
+def _texts(value: Any) -> Iterator[str]:
+    """Every text in nested mappings and lists."""
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, Mapping | list | tuple):
+        for each in value.values() if isinstance(value, Mapping) else value:
+            yield from _texts(each)
 
 
 def quoted(value: str) -> str:
@@ -82,8 +94,15 @@ def quoted(value: str) -> str:
 
 
 def choices(text: Any) -> list[str]:
-    """The values of a swept key, as Hydra reads them: ``1,2,3``, ``[ffn],[ffn,heads]``."""
-    return values(OverridesParser.create().parse_override(f"key={text}"))
+    """The values of a swept key, as Hydra reads them: ``1,2,3``, ``[ffn],[ffn,heads]``.
+
+    Raises:
+        SkipError: they cannot be read.
+    """
+    try:
+        return values(OverridesParser.create().parse_override(f"key={text}"))
+    except HydraException as error:
+        raise SkipError(f"{text}: not values as Hydra reads them: {first_line(error)}") from error
 
 
 def values(override: Override) -> list[str]:

@@ -149,7 +149,8 @@ def reuse(
         timing: fields that replace those of ``done``; the result is noted if there are any.
     """
     folder, output = Path(done["path"]).parent, Path(cfg.output_dir)
-    log.info("done before, reusing %s", os.path.relpath(folder))
+    more = " (no new W&B run)" if cfg.logger.name == "wandb" else ""
+    log.info("done before, reusing %s%s", os.path.relpath(folder), more)
     result: Any = {**done, **timing, "reused": True, "sweep": cfg.logger.group}
     result["skill"] = str((folder / done["skill"]).resolve())
     own = results.finished(output)

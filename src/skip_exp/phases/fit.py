@@ -52,7 +52,7 @@ def fit(
     last, curves = trainer.fit(tuner, data, job.trainer, job.metric, seed, logger, rows)
     epochs = settings.epochs or 0  # at most; `for_rows` has set it
     log_kept(job.metric, last.epoch, epochs, last.score)
-    if is_improving(curves.points, job.metric):
+    if last.epoch + 1 == epochs and is_improving(curves.points, job.metric):
         log.warning(
             "%s: stopped after %d epochs while still improving: try a larger %s.epochs",
             phase, epochs, settings.phase,

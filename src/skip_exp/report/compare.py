@@ -72,9 +72,9 @@ def compare(
     known = options[options != ""].value_counts()
     chosen = list(values if by == FOLDER else map(_plain, values)) or list(known.index)
     if unknown := [value for value in chosen if value not in known]:
-        raise SkipError(f"--by {by}={unknown[0]}: no result; there are: {', '.join(known.index)}")
+        raise SkipError(f"--by {by}={unknown[0]}: no result; there are: {'; '.join(known.index)}")
     if len(chosen) < 2:
-        raise SkipError(f"--by {by}: needs two values; the results have: {', '.join(known.index)}")
+        raise SkipError(f"--by {by}: needs two values; the results have: {'; '.join(known.index)}")
     baseline, *others = chosen
     paired = {
         (baseline, option): _pairs(real[options == baseline], real[options == option], by, score)

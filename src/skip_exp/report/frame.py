@@ -49,8 +49,10 @@ _NAMED = {*(f"{CONFIG}prune.{goal}" for goal in _GOALS), f"{CONFIG}data.train_ro
 
 
 def load(paths: Iterable[Path | str]) -> pd.DataFrame:
-    """As `read`. Raises SkipError where there is no result at all, too."""
+    """As `read`. Raises SkipError where a path or every result is missing, too."""
     files = list(paths)
+    if gone := [file for file in files if not Path(file).exists()]:
+        raise SkipError(f"{gone[0]}: no such file or folder")
     frame = read(files)
     if frame.empty:
         where = ", ".join(map(str, files))

@@ -126,7 +126,12 @@ def skill_of(folder: Path) -> Path:
         return folder
     job = folder.parent if folder.name == "skill" else folder
     skill = (results.finished(job) or {}).get("skill")
-    return job / skill if isinstance(skill, str) else folder
+    if not isinstance(skill, str):
+        return folder
+    if Path(skill).is_absolute() and not Path(skill).is_dir():
+        why = f"its skill is that of an earlier job, {skill}, which is gone"
+        raise SkipError(f"{job}: {why}; run the job again: sweep.skip_done=false")
+    return job / skill
 
 
 def _refuse_export(folder: Path) -> None:

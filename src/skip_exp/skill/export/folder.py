@@ -67,7 +67,7 @@ def save(skill: Served, out: Path) -> Path:
 @contextmanager
 def whole(out: Path) -> Iterator[Path]:
     """A temporary folder that becomes ``out`` at the end of the block. Raises SkipError."""
-    _check_out(out)
+    check_out(out)
     temporary = out.with_name(f".{out.name}.{os.getpid()}.tmp")
     try:
         temporary.mkdir(parents=True)
@@ -79,7 +79,8 @@ def whole(out: Path) -> Iterator[Path]:
         shutil.rmtree(temporary, ignore_errors=True)
 
 
-def _check_out(out: Path) -> None:
+def check_out(out: Path) -> None:
+    """Raise SkipError unless ``out`` is a new or empty folder."""
     if not out.name:
         raise SkipError(f"{out}: not the name of a new folder")
     if out.exists() and not (out.is_dir() and not any(out.iterdir())):
