@@ -64,8 +64,9 @@ def compress(
     config = model.config if hasattr(model, "config") else _config(str(model))
     if config.model_type not in FAMILIES:
         raise SkipError(f"compress: a {config.model_type}, not one of {', '.join(FAMILIES)}")
-    if config.problem_type not in (None, SINGLE):
-        raise SkipError(f"compress: the model's problem_type={config.problem_type}, not {SINGLE}")
+    kind = getattr(config, "problem_type", None)
+    if kind not in (None, SINGLE):
+        raise SkipError(f"compress: the model's problem_type={kind}, not {SINGLE}")
     if tokenizer is not None and isinstance(model, str | Path):
         raise SkipError(f"compress: tokenizer= is for a model in memory; {model} has its own")
     named = classes or _classes(config.id2label)
