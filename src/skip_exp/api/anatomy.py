@@ -5,7 +5,6 @@ from pathlib import Path
 
 import pandas as pd
 
-from skip_exp import results
 from skip_exp.errors import SkipError
 from skip_exp.neurons.measure import PARTS, Options, measured
 from skip_exp.neurons.subjects import Subject, opened, settings_of
@@ -51,10 +50,9 @@ def anatomy(
             jobs that cut both heads and their dims, for ``overlap`` and ``causal``.
     """
     if isinstance(jobs, Skill):
-        if jobs.folder is None:
-            raise SkipError("anatomy: this skill has no folder: give the folder of its job")
-        is_saved = (jobs.folder / results.FILE).is_file()  # else it lies in its job's folder
-        jobs = jobs.folder if is_saved else jobs.folder.parent
+        if not jobs.result:
+            raise SkipError("anatomy: this skill has no result: give the folder of its job")
+        jobs = Path(jobs.result["path"]).parent
     if unknown := [name for name in parts if name not in PARTS]:
         raise SkipError(f"parts={unknown[0]}: must be some of {', '.join(PARTS)}")
     for method in methods:

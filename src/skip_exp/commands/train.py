@@ -37,7 +37,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     api = imports.load("skip_exp.api.fit")  # torch takes seconds: not for a refused argument
     file, settings = options.pop("file"), [*options["overrides"]]
     settings = [each for each in settings if not each.startswith(GOALS)]
-    if options["backbone"] != "minilm":
+    if options["backbone"] != line.get_default("backbone"):
         settings.insert(0, f"backbone={options['backbone']}")
     show(api.fit(file, **options).folder, ["prune.ratio=0.3,0.5,0.7", *settings])
     return 0

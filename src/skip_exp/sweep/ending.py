@@ -50,7 +50,7 @@ def _new(folder: Path, name: str) -> list[Path]:
     if not STARTED.multirun:
         return [file for file in [folder / name] if file.is_file()]
     began = progress.start_of(folder)
-    return [file for file in folder.glob(f"**/{name}") if file.stat().st_mtime >= began]
+    return [file for file in folder.rglob(name) if file.stat().st_mtime >= began]
 
 
 def _show(all_results: list[dict[str, Any]]) -> None:

@@ -34,7 +34,7 @@ def announce() -> None:
     number, total, folder = hydra.job.num + 1, _total(hydra), Path(hydra.sweep.dir)
     place = f"{number} of {total}" if total else str(number)
     began, now = start_of(folder), time.time()
-    done = sum(file.stat().st_mtime >= began for file in folder.glob(f"**/{results.FILE}"))
+    done = sum(file.stat().st_mtime >= began for file in folder.rglob(results.FILE))
     rest = left(now - began, done, total) if total else ""
     log.info("job %s%s", place, f", about {rest} left" if rest else "")
     if not hydra.launcher._target_.endswith(BASIC):
