@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 from hydra.errors import HydraException
+from omegaconf import OmegaConf
 
 from skip_exp import results
 from skip_exp.errors import ConfigError
@@ -45,6 +46,12 @@ def test_flags_may_stand_between_overrides(cli: Cli) -> None:
     ended = cli("--config-dir", ".", "+task=rte", "-m", "seed=4", "--config-name", "config")
     assert ended.code == 0
     assert [job.seed for job in ended.jobs] == [4]
+
+
+def test_a_resolved_configuration_is_shown_without_a_job(cli: Cli) -> None:
+    ended = cli("+task=rte", "prune.ratio=0.3", "--cfg", "job", "--resolve")
+    assert (ended.code, ended.jobs) == (0, [])
+    assert OmegaConf.create(ended.out).prune.ratio == 0.3
 
 
 def test_a_job_shows_its_row_and_where_it_lies(cli: Cli, tmp_path: Path) -> None:

@@ -147,17 +147,32 @@ def reuse(
 
     Args:
         timing: fields that replace those of ``done``; the result is noted if there are any.
+
+    Raises:
+        SkipError: the skill cannot be copied.
     """
     folder, output = Path(done["path"]).parent, Path(cfg.output_dir)
     more = " (no new W&B run)" if cfg.logger.name == "wandb" else ""
     log.info("done before, reusing %s%s", os.path.relpath(folder), more)
-    result: Any = {**done, **timing, "reused": True, "sweep": cfg.logger.group}
-    result["skill"] = str((folder / done["skill"]).resolve())
+    _copy_skill(folder / done["skill"], output / "skill")
+    result: Any = {**done, **timing, "reused": True, "sweep": cfg.logger.group, "skill": "skill"}
     own = results.finished(output)
     if own:  # the same command again: only its timing may change
-        result = own | {name: result[name] for name in ("latency", "retimed")}
+        result = own | {name: result[name] for name in ("latency", "retimed", "skill")}
     if result != own:
         results.write(output, result)
     if timing:
         add(note, output)
     return cast(results.Result, result)
+
+
+def _copy_skill(source: Path, target: Path) -> None:
+    """Copy a skill, so that each job's folder can be used without the others."""
+    try:
+        if source.resolve() == target.resolve():
+            return
+        target.mkdir(exist_ok=True)
+        for name in results.SKILL:
+            files.replace(target / name, (source / name).read_bytes())
+    except OSError as error:
+        raise SkipError(f"{target}: cannot be written: {error.strerror}") from error

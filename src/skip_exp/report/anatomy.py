@@ -1,10 +1,8 @@
 """The anatomy of finished skills as one HTML page: a figure or a table per question."""
 
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime
 
 import pandas as pd
-from jinja2 import Environment, PackageLoader
 from matplotlib import rc_context
 
 from skip_exp.neurons.measure import areas
@@ -20,6 +18,7 @@ from skip_exp.report.figures import (
     empty,
     styles,
 )
+from skip_exp.report.html import render
 from skip_exp.report.matrices import (
     ABOUT,
     causals,
@@ -45,14 +44,12 @@ def page(tables: Tables, ratio: float, folders: Sequence[str]) -> str:
         folders: what was measured, for the head.
     """
     found = {name: table for name, table in tables.items() if len(table)}
-    loader = PackageLoader("skip_exp.report")
-    layout = Environment(loader=loader, autoescape=True, trim_blocks=True, lstrip_blocks=True)
     about = pd.concat([pd.DataFrame(columns=[*ABOUT]), *(t[[*ABOUT]] for t in found.values())])
-    return layout.get_template("anatomy.html.j2").render(
+    return render(
+        "anatomy.html.j2",
         counts={name: about[name].nunique() for name in ABOUT},
         ratio=f"{100 * ratio:g} %",
         folders=folders,
-        written=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
         where=where(found["where"], ratio) if "where" in found else [],
         curves=_curves(found),
         areas=_areas(found["ablation"]) if "ablation" in found else [],

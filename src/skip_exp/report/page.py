@@ -1,15 +1,14 @@
-"""The report as one HTML page, without network, scripts or other files."""
+"""The report as one HTML page."""
 
 from collections.abc import Sequence
-from datetime import UTC, datetime
 from typing import NamedTuple
 
 import pandas as pd
-from jinja2 import Environment, PackageLoader
 
 from skip_exp.models.sites import Site
 from skip_exp.report import figures
 from skip_exp.report.cells import Gathered, describe, main_method, ratio_text, warnings
+from skip_exp.report.html import render
 from skip_exp.report.tables import CAPTION, SAMPLE, TEXT_COLUMNS
 
 
@@ -34,9 +33,8 @@ def page(report: Gathered, text: pd.DataFrame, folders: Sequence[str]) -> str:
         "failed": len(report.failed),
         "missing": len(report.missing),
     }
-    loader = PackageLoader("skip_exp.report")
-    layout = Environment(loader=loader, autoescape=True, trim_blocks=True, lstrip_blocks=True)
-    return layout.get_template("page.html.j2").render(
+    return render(
+        "page.html.j2",
         counts=counts,
         warnings=warnings(report),
         caption=CAPTION,
@@ -48,7 +46,6 @@ def page(report: Gathered, text: pd.DataFrame, folders: Sequence[str]) -> str:
         failed=list(map(describe, report.failed.itertuples())),
         missing=list(map(describe, report.missing.itertuples())),
         folders=folders,
-        written=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
     )
 
 

@@ -121,17 +121,10 @@ class Skill(Served):
 
 
 def skill_of(folder: Path) -> Path:
-    """The skill of a job's folder; of a reused job it lies elsewhere. Else ``folder`` itself."""
-    if (folder / RECORD).is_file():
-        return folder
-    job = folder.parent if folder.name == "skill" else folder
-    skill = (results.finished(job) or {}).get("skill")
-    if not isinstance(skill, str):
-        return folder
-    if Path(skill).is_absolute() and not Path(skill).is_dir():
-        why = f"its skill is that of an earlier job, {skill}, which is gone"
-        raise SkipError(f"{job}: {why}; run the job again: sweep.skip_done=false")
-    return job / skill
+    """The skill of a job's folder. Else ``folder`` itself."""
+    skill = (results.finished(folder) or {}).get("skill")
+    is_job = isinstance(skill, str) and not (folder / RECORD).is_file()
+    return folder / str(skill) if is_job else folder
 
 
 def _refuse_export(folder: Path) -> None:
