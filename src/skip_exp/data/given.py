@@ -6,9 +6,9 @@ from typing import Any
 
 import pandas as pd
 
-from skip_exp.data.rows import report_bad, texts_of
+from skip_exp.data.rows import report_bad
 from skip_exp.data.tables import BAD, read_table
-from skip_exp.data.text import columns_of, shown
+from skip_exp.data.text import columns_of, shown, texts_of
 from skip_exp.errors import DataError
 
 

@@ -12,7 +12,7 @@ import pandas as pd
 
 from skip_exp.config.task import TaskConfig
 from skip_exp.data.tables import BAD, check_columns
-from skip_exp.data.text import columns_of, fill, shown, text_of
+from skip_exp.data.text import cell_text, columns_of, shown, texts_of
 from skip_exp.errors import DataError
 
 log = logging.getLogger(__name__)
@@ -101,7 +101,7 @@ def to_split(
     rows: list[tuple[list[str], int, str]] = []
     for number, record in zip(numbers, records, strict=True):
         try:
-            group = _text(record, group_column) if group_column else ""
+            group = cell_text(record, group_column) if group_column else ""
             rows.append((texts_of(record, spec.text), label_of(record[spec.label]), group))
         except ValueError as error:
             bad[number] = str(error)
@@ -113,12 +113,6 @@ def to_split(
     first, *second = map(list, zip(*filled_entries, strict=True))
     group_of = groups if group_column else None
     return Split(first, second[0] if second else None, labels, group_of, len(bad))
-
-
-def texts_of(record: Mapping[str, Any], entries: Sequence[str]) -> list[str]:
-    """The texts of a row for the entries of ``task.text``. Raises ValueError."""
-    texts = {column: _text(record, column) for column in columns_of(entries)}
-    return [fill(entry, texts) for entry in entries]
 
 
 def report_bad(
@@ -148,13 +142,6 @@ def report_bad(
     if not drop:
         raise DataError(f"{text}; {fix} leaves them out")
     log.warning("data: left out: %s", text)
-
-
-def _text(record: Mapping[str, Any], column: str) -> str:
-    try:
-        return text_of(record[column])
-    except ValueError as error:
-        raise ValueError(f"column {column!r} {error}") from error
 
 
 def _allowed(spec: TaskConfig) -> str:

@@ -29,6 +29,20 @@ def fill(entry: str, row: Mapping[str, str]) -> str:
     return _FIELD.sub(lambda match: row[match.group(1)], entry)
 
 
+def texts_of(row: Mapping[str, object], entries: Sequence[str]) -> list[str]:
+    """The texts of a row for the entries of ``task.text``. Raises ValueError."""
+    texts = {column: cell_text(row, column) for column in columns_of(entries)}
+    return [fill(entry, texts) for entry in entries]
+
+
+def cell_text(row: Mapping[str, object], column: str) -> str:
+    """A cell as text: see :func:`text_of`. Raises ValueError, which names the column."""
+    try:
+        return text_of(row[column])
+    except ValueError as error:
+        raise ValueError(f"column {column!r} {error}") from error
+
+
 def text_of(value: object) -> str:
     """A cell as text; numbers, booleans and dates are written as Python prints them.
 

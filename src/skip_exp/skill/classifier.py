@@ -9,7 +9,7 @@ from itertools import islice
 from math import isfinite
 from typing import TYPE_CHECKING, Any, TypedDict
 
-from skip_exp.data.text import columns_of, fill, shown, shown_names, text_of
+from skip_exp.data.text import columns_of, shown, shown_names, text_of, texts_of
 from skip_exp.errors import ExampleError, SkipError
 from skip_exp.skill.record import SkillRecord
 from skip_exp.utils.tokens import tokenized
@@ -130,40 +130,39 @@ class Classifier:
 
 def example_texts(about: SkillRecord, example: Example, number: int) -> list[str]:
     """The one or two texts of an example; ``number`` (from 1) is for the message."""
-    if isinstance(example, Mapping):
-        return _filled(about, example, number)
-    if isinstance(example, str):
-        texts = [example]
-    elif isinstance(example, Sequence) and not isinstance(example, bytes):
-        texts = list(example)
-    else:
-        raise ExampleError(number, f"{shown(example)} is not a text, pair of texts or mapping")
+    try:
+        if isinstance(example, Mapping):
+            _check_columns(about, example)
+            return texts_of(example, about.text)
+        return _given_texts(about, example)
+    except ValueError as error:
+        raise ExampleError(number, str(error)) from error
+
+
+def _check_columns(about: SkillRecord, row: Mapping[str, Any]) -> None:
+    for column in columns_of(about.text):
+        if column not in row:
+            has = shown_names(list(row))
+            raise ValueError(f"task {about.task} needs column {column!r} (it has: {has})")
+
+
+def _given_texts(about: SkillRecord, example: Any) -> list[str]:
+    """A text, or several."""
+    if isinstance(example, bytes) or not isinstance(example, str | Sequence):
+        raise ValueError(f"{shown(example)} is not a text, pair of texts or mapping")
+    texts = [example] if isinstance(example, str) else list(example)
     if len(texts) != len(about.text):
         wanted = "one text" if len(about.text) == 1 else "two texts"
         wanted += f" ({', '.join(about.text)})"
-        raise ExampleError(number, f"task {about.task} takes {wanted}, not {len(texts)}")
+        raise ValueError(f"task {about.task} takes {wanted}, not {len(texts)}")
     for text in texts:
         if not isinstance(text, str):
-            raise ExampleError(number, f"{shown(text)} is not a text")
-        _text(text, number, "its text")
+            raise ValueError(f"{shown(text)} is not a text")
+        try:
+            text_of(text)
+        except ValueError as error:
+            raise ValueError(f"its text {error}") from error
     return texts
-
-
-def _filled(about: SkillRecord, row: Mapping[str, Any], number: int) -> list[str]:
-    columns = columns_of(about.text)
-    for column in columns:
-        if column not in row:
-            has = shown_names(list(row))
-            raise ExampleError(number, f"task {about.task} needs column {column!r} (it has: {has})")
-    texts = {column: _text(row[column], number, f"column {column!r}") for column in columns}
-    return [fill(entry, texts) for entry in about.text]
-
-
-def _text(value: object, number: int, what: str) -> str:
-    try:
-        return text_of(value)
-    except ValueError as error:
-        raise ExampleError(number, f"{what} {error}") from error
 
 
 def encode_texts(
