@@ -18,8 +18,8 @@ from skip_exp.data.sources import RawTask
 from skip_exp.skill.classifier import Classifier
 from skip_exp.skill.export.folder import export
 from skip_exp.skill.export.onnx.runtime import OnnxSkill
-from skip_exp.skill.files import TENSORS
 from skip_exp.skill.load import Skill
+from skip_exp.skill.record import TENSORS
 from skip_exp.utils.timing import best_device
 
 TITLE = "The ladder"

@@ -93,6 +93,6 @@ def finished(cfg: Any) -> None:
 
     fields = {"task": cfg.task.name, "backbone": cfg.backbone.name, "ratio": cfg.prune.goal.ratio}
     scores = {"name": "accuracy", "dense": 0.8, "pruned": 0.7, "final": 0.75}
-    own: Any = {"seed": cfg.seed, "sweep": cfg.logger.group, "skill": "skill"}
+    own: Any = {"seed": cfg.seed, "sweep": cfg.sweep.id, "skill": "skill"}
     results.write(cfg.output_dir, results.new(**fields, **own, metric=scores))  # type: ignore[typeddict-item]
     (Path(cfg.output_dir) / "skill").mkdir(exist_ok=True)

@@ -22,8 +22,9 @@ from skip_exp.cache import versions
 from skip_exp.cache.store import entry_name
 from skip_exp.config import schema
 from skip_exp.errors import SkipError
+from skip_exp.job import attempts
 from skip_exp.job.job import Job
-from skip_exp.job.prepare import prepare
+from skip_exp.job.prepare import method_of, prepare
 from skip_exp.models.readouts import Encoded
 from skip_exp.models.sites import Site
 from skip_exp.pruning.allocate import Group
@@ -305,6 +306,8 @@ REFUSED = (
     *("prune.allocation=order", "prune.allocation=my_allocation.missing"),
     "prune.allocation=my_prompt.WIDTH",  # no function
     *("attribution._target_=my_attribution.missing", "attribution.options.at=nowhere"),
+    *("attribution._target_=my_attribution", "attribution._target_=my_attribution:scores"),
+    "attribution._target_=my_prompt.WIDTH",
 )
 
 
@@ -317,6 +320,10 @@ def test_what_is_no_such_part_is_refused_by_its_key(place: Place, override: str)
 
 def test_the_reason_why_a_module_cannot_be_imported_is_told(place: Place) -> None:
     (place.own / "lacking.py").write_text("import no_such_package\n")
+    (place.own / "broken.py").write_text("def scores(model, batches)\n")
+    with pytest.raises(SkipError, match=r"^attribution\._target_=broken\.scores: .*broken\.py"):
+        attempts.repeat(place.config("attribution._target_=broken.scores"))
+        prepare(place.config("attribution._target_=broken.scores"))
     for module, lacks in (("lacking", "no_such_package"), ("no_such_module", "no_such_module")):
         with pytest.raises(SkipError, match=f"'{lacks}'$"):
             prepare(place.config(f"attribution._target_={module}.scores"))
@@ -325,6 +332,15 @@ def test_the_reason_why_a_module_cannot_be_imported_is_told(place: Place) -> Non
 def test_a_method_without_the_options_of_its_file_is_refused(place: Place) -> None:
     with pytest.raises(SkipError, match=r"^attribution\.options\.\w+="):
         prepare(place.config("attribution._target_=my_allocation.order"))
+
+
+def test_a_method_may_take_any_option(place: Place) -> None:
+    (place.own / "open.py").write_text(
+        "def scores(model, batches, **options):\n    return options\n"
+    )
+    cfg = place.config("attribution=random", "attribution._target_=open.scores")
+    cfg.attribution.options = {"power": 2}
+    assert method_of(cfg.attribution, 7)(None, []) == {"power": 2, "seed": 7}
 
 
 def test_constant_scores_are_refused(place: Place) -> None:

@@ -70,6 +70,12 @@ def test_any_other_word_is_refused(cli: Cli, arguments: list[str]) -> None:
     assert re.fullmatch(r"error: [^\n]*predicts?[^\n]*\n", ended.err)
 
 
+def test_a_mistyped_command_is_told_the_right_one(cli: Cli) -> None:
+    ended = cli("predcit", "outputs/skill")
+    assert ended.code == 2
+    assert ended.err.startswith("error: predcit: ") and "predict" in ended.err
+
+
 @pytest.mark.parametrize(
     ("line", "offered", "hydra_too"),
     [

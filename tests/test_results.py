@@ -33,7 +33,7 @@ CONFIG = {
     "attribution": {"_target_": "skip_exp.attribution.activation_gradient.scores"},
     "prune": {"ratio": 0.9, "sites": ["ffn"], "allocation": "global"},
     "data": {"source": "local"},
-    "logger": {"group": "sweep-1"},
+    "sweep": {"id": "sweep-1"},
     "seed": 3,
 }
 
@@ -183,7 +183,9 @@ def test_a_key_that_stands_there_twice_is_not_read(tmp_path, caplog):
     [
         ("skip_exp.attribution.random.scores", "random"),
         ("skip_exp.attribution.activation_gradient", "activation_gradient"),
-        ("scores", None),
+        ("mine.random.scores", "mine.random"),  # not the control
+        ("mine.power", "mine.power"),
+        ("", None),
         (None, None),
     ],
 )

@@ -6,6 +6,7 @@ or SIGTERM.
 """
 
 import os
+import re
 import signal
 import sys
 from collections.abc import Sequence
@@ -50,6 +51,10 @@ def main() -> int:
             return _command(word, arguments)
         case ["-sc", query] if query.startswith("query=") and _complete():
             return 0
+        case [word, *_] if re.fullmatch(r"[A-Za-z][\w-]*", word):  # never an override
+            hint = refusals.did_you_mean(word, COMMANDS)
+            print(f"error: {word}: no such command{hint}; see skip-exp --help", file=sys.stderr)
+            return 2
         case arguments:
             return jobs(arguments)
 

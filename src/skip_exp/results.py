@@ -27,7 +27,6 @@ SCHEMA = 1
 PACKAGES = ("skip_exp", "torch", "transformers", "datasets", "lightning", "wandb")  # in `versions`
 FILE = "result.json"
 CONFIG = "config.yaml"  # beside it: the resolved configuration, written when the job begins
-SKILL = ("skill.safetensors", "skill.json")  # of a finished job, in the folder `skill`
 NEURONS = 10**6  # more than any site has
 SITE = rf"^(encoder|decoder)\.\d{{1,4}}\.({KINDS[0]}|(self|cross)\.({'|'.join(KINDS[1:])}))$"
 
@@ -231,7 +230,7 @@ def from_config(cfg: Mapping[str, Any]) -> Any:
         method |= {key: get(f"prune.{key}") for key in ("target_speedup", "max_drop")}
         method |= some("retune", "distill", "train") if is_retuned else NOT_RETUNED
     return {
-        "sweep": get("logger.group"),
+        "sweep": get("sweep.id"),
         "task": get("task.name"),
         "backbone": backbone_label(name, layers) if isinstance(layers, int) else name,
         "family": get("backbone.family"),

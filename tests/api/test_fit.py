@@ -22,7 +22,9 @@ from skip_exp.skill.evaluate import confusion
 from tests.helpers.saved import save_backbone
 from tests.helpers.toy import SMALL, save_toy
 
-COLUMNS = {"text": ["text"], "label": "label", "classes": None, "name": None, "validation": None}
+COLUMNS = {"text": ["text"], "label": "label"} | dict.fromkeys(
+    ["classes", "group", "name", "validation"]
+)
 
 
 @pytest.fixture(scope="module")
@@ -64,7 +66,7 @@ def test_the_same_rows_and_settings_again_are_answered_at_once(
     assert model.folder is not None
     output = model.folder.parents[2]
     again = skip_exp.fit(toy / "train.csv", ratio=0.3, output=output, overrides=settings)
-    assert again.folder == model.folder
+    assert again.result["reused"] and again.checksum == model.checksum
     table = pd.read_csv(toy / "train.csv")
     assert again.evaluate(table) == model.evaluate(table["text"].tolist(), table["label"].tolist())
 
@@ -110,7 +112,8 @@ def test_rows_of_every_kind_are_the_same_task(tmp_path: Path) -> None:
         ([1.0, 0.0, None, float("nan"), 1.0, 0.0, pd.NA, ""], ["0", "1"]),
         (["2.0", "10.0", "2.0", "10.0"], ["2", "10"]),
         ([*torch.tensor([2, 10, 2, 10])], ["2", "10"]),
-        ([True, False, True], ["false", "true"][:2]),
+        ([True, False, True], ["false", "true"]),
+        ([10, 0.5, -1, 10, 0.5, -1], ["-1", "0.5", "10"]),
         (["Happy", "happy", "happy", "sad", "sad"], ["happy", "sad"]),
     ],
 )
@@ -131,12 +134,32 @@ def test_classes_are_found_in_the_label_column(values: list[Any], names: list[st
         ([{"words": "a", "label": i % 2} for i in range(30)], None),
         ([{"text": b"a", "label": i % 2} for i in range(30)], None),
         ([{"text": "a", "label": np.array([i, 1])} for i in range(30)], None),
+        ([{"text": "a", "label": ["x", "y"][: 1 + i % 2]} for i in range(30)], None),
+        ([{"text": "a", "label": {"x": i % 2}} for i in range(30)], None),
     ],
 )
 def test_what_is_no_task_is_refused(data: Any, labels: Any, tmp_path: Path) -> None:
     with pytest.raises(DataError) as refused:
         task_of(data, labels, **COLUMNS, root=tmp_path)
     assert "\n" not in str(refused.value)
+
+
+def test_an_index_is_refused_where_the_classes_were_found_in_the_data(tmp_path: Path) -> None:
+    texts, names = ["a", "b"] * 10, ["spam", "ham"] * 10
+    with pytest.raises(DataError, match=r"^the lists: label=label: 0: "):
+        task_of(texts, names, **COLUMNS | {"validation": (texts, [0, 1] * 10)}, root=tmp_path)
+    given = COLUMNS | {"validation": (texts, [0, 1] * 10), "classes": ["spam", "ham"]}
+    assert task_of(texts, names, **given, root=tmp_path)["labels"] == ["spam", "ham"]
+
+
+def test_the_column_of_groups_is_kept(tmp_path: Path) -> None:
+    rows = pd.DataFrame({"text": "a", "label": [0, 1] * 10, "user": range(20), "more": 1})
+    task = task_of(rows, None, **COLUMNS | {"group": "user"}, root=tmp_path)
+    assert task["group"] == "user"
+    (first, *_) = Path(task["files"]["train"]).read_text().splitlines()
+    assert json.loads(first) == {"text": "a", "label": 0, "user": 0}
+    with pytest.raises(DataError, match="'team'"):
+        task_of(rows, None, **COLUMNS | {"group": "team"}, root=tmp_path)
 
 
 def test_overrides_are_checked_as_on_the_command_line(toy: Path, tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """Code versions follow imports: what computes a number counts, what reports it does not."""
 
 import importlib.metadata
+from pathlib import Path
 
 import pytest
 
@@ -63,6 +64,20 @@ def test_an_edit_changes_what_it_computes(
     monkeypatch.setattr(versions, "_read", lambda name: read(name) + b"#" * (name == module))
     after = code_versions()
     assert {name for name in before if before[name] != after[name]} == changed
+
+
+def test_an_installed_package_of_ones_own_counts_with_all_its_modules(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place = tmp_path / "site-packages"
+    package = place / "own_extension"
+    package.mkdir(parents=True)
+    (package / "__init__.py").write_text("")
+    (package / "scale.py").write_text("SCALE = 1\n")
+    (package / "method.py").write_text("import torch\nfrom own_extension import scale\n")
+    monkeypatch.syspath_prepend(place)
+    found = closure(("own_extension.method",))
+    assert found == {"own_extension.method", "own_extension.scale"}
 
 
 def code_versions() -> dict[str, str]:

@@ -61,6 +61,8 @@ def test_a_label_is_a_name_in_any_case_a_boolean_by_meaning_or_an_index(
         (["10", "20"], 1),  # a number that is no name: a label that train lacks, not an index
         (["0", "1", "3"], 2),
         (["-1", "0", "1"], 2),
+        (["0", "1", "other"], 2),
+        (["0", "1", "0.5"], "2"),
     ],
 )
 def test_other_labels_are_refused_with_row_and_value(names: list[str], given: object) -> None:

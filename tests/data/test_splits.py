@@ -57,6 +57,14 @@ def test_labels_that_take_turns_are_all_in_train_and_in_the_slice(classes: int) 
     assert held == selection(labels, None)
 
 
+def test_a_rare_label_is_never_in_the_slice_alone() -> None:
+    labels = [0] * 40
+    labels[9] = labels[28] = labels[29] = 1
+    assert selection(labels, None) == [9, 19, 29, 39]  # one is left
+    labels[28] = 0
+    assert selection(labels, None) == [19, 39]
+
+
 def test_one_file_is_enough(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO)
     path = file(tmp_path / "t.jsonl", rows(100))

@@ -48,6 +48,16 @@ def test_a_killed_job_runs_again(job: Make, monkeypatch: pytest.MonkeyPatch) -> 
     assert Path(job("again").output_dir, "skill", "skill.json").is_file()
 
 
+def test_a_damaged_skill_is_made_again(job: Make) -> None:
+    pipeline.run(job("a"))
+    file = Path(job("a").output_dir, "skill", "skill.safetensors")
+    whole = file.read_bytes()
+    file.write_bytes(whole[:-1])
+    assert attempts.repeat(job("b")) is None
+    assert pipeline.run(job("a"))["reused"] is False
+    assert file.read_bytes() == whole
+
+
 def test_every_path_that_a_reused_job_prints_can_be_asked(job: Make, capsys: Any) -> None:
     pipeline.run(job("a"))
     assert pipeline.run(job("b"))["reused"]

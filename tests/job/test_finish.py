@@ -8,6 +8,7 @@ import pytest
 
 from skip_exp import pipeline
 from skip_exp.job.finish import params
+from skip_exp.models.backbones import load_backbone
 from skip_exp.models.soft_prompt import SoftPromptModel
 from skip_exp.skill.files import read_skill
 from skip_exp.skill.load import Skill
@@ -45,6 +46,18 @@ def test_it_can_be_read(
     names = ["bad", "good"]
     right = [a["label"] == names[int(row["label"])] for a, row in zip(answers, rows, strict=True)]
     assert sum(right) / len(rows) == pytest.approx(result["metric"]["final"], abs=1e-6)
+
+
+def test_its_backbone_is_found_from_any_working_directory(
+    toy: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = Path(next(part for part in toy if "backbone.path" in part).partition("=")[2])
+    monkeypatch.chdir(folder.parent)
+    few = ["attribution=magnitude", "retune.enabled=false", f"backbone.path={folder.name}"]
+    pipeline.run(toy_job(toy, tmp_path, "run", *few))
+    monkeypatch.chdir(tmp_path)
+    load_backbone.cache_clear()
+    assert Skill.load("run/skill").about.backbone.path == str(folder.resolve())
 
 
 def test_the_result_tells_how_few_rows_trained(toy: list[str], tmp_path: Path) -> None:

@@ -17,7 +17,6 @@ from skip_exp.cache.versions import PIPELINE, closure
 from skip_exp.config.schema import Config, TuneConfig
 from skip_exp.job import attempts
 from skip_exp.job.identity import job_id, local_content, training
-from skip_exp.skill.files import TENSORS
 from skip_exp.skill.record import RECORD
 from tests.helpers.toy import save_toy, toy_job
 
@@ -88,10 +87,6 @@ def test_a_note_that_is_damaged_is_none(job: Make, done: tuple[list[str], Path])
             assert attempts.repeat(job()) is None
         note.write_bytes(content)
     assert attempts.repeat(job())
-
-
-def test_the_files_of_a_skill_have_one_name() -> None:
-    assert results.SKILL == (TENSORS, RECORD)
 
 
 def test_the_answer_needs_no_torch() -> None:

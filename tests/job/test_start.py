@@ -18,7 +18,8 @@ from skip_exp.job.start import find_start
 from skip_exp.models import embedded
 from skip_exp.models.backbones import load_backbone
 from skip_exp.models.soft_prompt import trainable_state
-from skip_exp.skill.files import TENSORS, read_skill, split, write_skill
+from skip_exp.skill.files import read_skill, split, write_skill
+from skip_exp.skill.record import TENSORS
 from tests.helpers.saved import save_backbone
 from tests.helpers.toy import composed, save_toy, toy_job
 

@@ -18,6 +18,7 @@ from skip_exp import results
 from skip_exp.callbacks.curves import kept, replay
 from skip_exp.errors import ConfigError
 from skip_exp.logger import artifacts, build, picture, runs
+from skip_exp.skill.record import RECORD, TENSORS
 from tests.conftest import Cli
 from tests.helpers.fakes import result
 from tests.helpers.toy import composed
@@ -80,7 +81,7 @@ def fit(logger: Any, phase: str) -> None:
 def show(logger: Any, folder: Path, **fields: Any) -> dict[str, Any]:
     """Show a finished job, whose skill is two files, and what its result holds."""
     (folder / "skill").mkdir(parents=True)
-    for name in results.SKILL:
+    for name in (TENSORS, RECORD):
         (folder / "skill" / name).write_text(name)
     picture.save(KEEP, folder / picture.FILE)
     config = {"tune": {"train": "prompt_readout"}}

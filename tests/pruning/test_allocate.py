@@ -1,5 +1,7 @@
 """Which neurons go, by exact small numbers; then what must hold for any sizes."""
 
+from typing import Any
+
 import pytest
 import torch
 
@@ -136,6 +138,17 @@ def test_refusals(options: dict[str, object], told: str) -> None:
     given = {"ratio": 0.5, "sites": ["ffn"], "allocation": "global"} | options
     with pytest.raises(ConfigError, match=told):
         check(FFN, **given)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    "answer", [lambda groups: groups.reverse(), lambda groups: groups * 2, lambda groups: [1]]
+)
+def test_the_answer_of_a_custom_order_is_checked(
+    answer: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(ORDERS, "own", answer)
+    with pytest.raises(ConfigError, match=r"^prune\.allocation=own: "):
+        allocate(RELEVANCE, FFN, ratio=0.5, sites=["ffn"], allocation="own")
 
 
 def test_relevance_that_is_not_finite_is_refused() -> None:

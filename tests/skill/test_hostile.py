@@ -16,7 +16,7 @@ from safetensors.torch import load, save
 from skip_exp import OnnxSkill, Skill
 from skip_exp.errors import SkipError
 from skip_exp.skill.classifier import Classifier
-from skip_exp.skill.files import TENSORS, checksum
+from skip_exp.skill.record import TENSORS, checksum
 from tests.helpers.hostile import altered_bytes, altered_json, examples, sign_export
 from tests.helpers.saved import Saved
 

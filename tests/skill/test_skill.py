@@ -135,6 +135,13 @@ def test_files_that_have_changed_are_not_copied_as_the_loaded_skill(tmp_path: Pa
     assert not (tmp_path / "out").exists()
 
 
+def test_loading_draws_no_random_numbers_of_the_caller(tiny: Saved) -> None:
+    torch.manual_seed(1)
+    before = torch.get_rng_state()
+    Skill.load(tiny.folder)
+    assert torch.equal(torch.get_rng_state(), before)
+
+
 def test_no_texts_have_no_answers(tiny: Saved) -> None:
     skill = Skill.load(tiny.folder)
     assert (skill.predict([]), skill.probabilities([])) == ([], [])

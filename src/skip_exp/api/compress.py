@@ -32,6 +32,7 @@ def compress(
     label: str = "label",
     validation: Any = None,
     classes: Sequence[str] | None = None,
+    group: str | None = None,
     ratio: float | str | None = None,
     retune: bool = True,
     name: str | None = None,
@@ -77,6 +78,7 @@ def compress(
         label=label,
         validation=validation,
         classes=named,
+        group=group,
         name=name,
         root=root,
     )

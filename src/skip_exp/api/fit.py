@@ -23,6 +23,7 @@ def fit(
     label: str = "label",
     validation: Any = None,
     classes: Sequence[str] | None = None,
+    group: str | None = None,
     ratio: float | str | None = None,
     backbone: str = "minilm",
     name: str | None = None,
@@ -48,6 +49,7 @@ def fit(
         validation: rows that are scored, of any of these kinds; lists as (texts, labels). None: a
             fifth of ``data`` is set apart, stratified.
         classes: names of the classes, in order; None: all that the labels have.
+        group: column whose equal values, such as a user's, stay on one side of a made split.
         ratio: fraction of the block parameters to remove, or ``auto``; None: 0.5.
         backbone: a choice of ``conf/backbone``.
         name: of the task in results; None: the file's.
@@ -69,6 +71,7 @@ def fit(
         label=label,
         validation=validation,
         classes=classes,
+        group=group,
         name=name,
         root=root,
     )

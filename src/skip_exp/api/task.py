@@ -5,7 +5,7 @@ import json
 import logging
 import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ import pandas as pd
 import yaml
 
 from skip_exp.data.given import table_of
-from skip_exp.data.rows import whole
+from skip_exp.data.rows import NUMBER, whole
 from skip_exp.data.tables import check_columns
 from skip_exp.data.text import columns_of, shown
 from skip_exp.errors import DataError
@@ -33,6 +33,7 @@ def task_of(
     label: str,
     validation: Any,
     classes: Sequence[str] | None,
+    group: str | None,
     name: str | None,
     root: Path,
 ) -> dict[str, Any]:
@@ -42,6 +43,7 @@ def task_of(
         validation: rows of the reported split, of any kind; None: a part of ``data``. Lists are
             given as (texts, labels).
         classes: names of the classes, in order; None: all that the label column has.
+        group: column of ``data`` whose equal values stay on one side of a made split.
         name: of the task; None: the file's.
         root: folder below which rows that are no file are written.
 
@@ -55,16 +57,22 @@ def task_of(
         given["validation"] = (None, *table_of(validation[0], text, label, validation[1]))
     elif validation is not None:
         given["validation"] = (validation, *table_of(validation, text, label))
-    columns = columns_of(text)
-    for _, table_of_split, place in given.values():
-        check_columns(list(table_of_split.columns), [*columns, label], place)
+    columns = {split: columns_of(text, label) for split in given}
+    columns["train"] += [group] if group else []
+    for split, (_, rows, place) in given.items():
+        check_columns(list(rows.columns), columns[split], place)
     named = name or (Path(data).stem if isinstance(data, str | Path) else "task")
+    if not classes:
+        classes = classes_of(table[label].tolist(), where, label)
+        for _, other, place in [*given.values()][1:]:
+            _check_no_index(other[label].tolist(), classes, place, label)
     return {
         "name": re.sub(r"[^\w.-]+", "_", named).strip("_") or "task",
-        "files": {split: _file(*each, [*columns, label], root) for split, each in given.items()},
+        "files": {split: _file(*each, columns[split], root) for split, each in given.items()},
         "text": list(text),
         "label": label,
-        "labels": list(classes or classes_of(table[label].tolist(), where, label)),
+        "labels": list(classes),
+        **({"group": group} if group else {}),
         "metrics": ["accuracy", "f1_macro"],
     }
 
@@ -96,6 +104,8 @@ def _plain(value: Any) -> Any:
         value = value.item() if hasattr(value, "item") else value
     except (ValueError, RuntimeError) as error:
         raise DataError(f"data: {shown(value)}: must be one text or one label") from error
+    if isinstance(value, Collection) and not isinstance(value, str | bytes | bytearray):
+        raise DataError(f"data: {shown(value)}: must be one text or one label")
     if isinstance(value, bytes | bytearray):
         raise DataError(f"data: {shown(value)}: must be a text, not bytes; decode it first")
     return value if isinstance(value, bool | int | float | str) else str(value)
@@ -121,13 +131,24 @@ def classes_of(values: Sequence[Any], where: str, column: str) -> list[str]:
     return names
 
 
+def _check_no_index(values: Sequence[Any], classes: Sequence[str], where: str, column: str) -> None:
+    """Refuse an index: the order of classes that were found is not the user's. Raises DataError."""
+    names = {_name(value) for value in values if pd.api.types.is_scalar(value)}
+    if wrong := sorted(name for name in names - {*classes} if NUMBER.fullmatch(name)):
+        known = ", ".join(classes[:5]) + ", ..." * (len(classes) > 5)
+        what = f"label={column}: {wrong[0]}: the train rows have {known}"
+        raise DataError(f"{where}: {what}; give classes= if labels are indices")
+
+
 def _name(value: Any) -> str:
     value = _plain(value)
     return str(value).lower() if isinstance(value, bool) else whole(str(value))
 
 
-def _natural(name: str) -> tuple[bool, int, str]:
-    return not name.isdecimal(), int(name) if name.isdecimal() else 0, name
+def _natural(name: str) -> tuple[bool, float, str]:
+    """Numbers first, by value."""
+    is_number = NUMBER.fullmatch(name) is not None
+    return not is_number, float(name) if is_number else 0.0, name
 
 
 def as_yaml_task(task: Mapping[str, Any]) -> str:

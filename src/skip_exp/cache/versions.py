@@ -95,8 +95,17 @@ def closure(modules: tuple[str, ...]) -> set[str]:
         if name in reached or source_of(name) is None or name.startswith(LEFT_OUT):
             continue
         reached.add(name)
-        waiting += [found for found in _imports(name) if _is_own(found.partition(".")[0])]
+        waiting += [found for found in _imports(name) if _is_beside(found, name)]
     return reached
+
+
+def _is_beside(found: str, name: str) -> bool:
+    """Whether the module ``found`` counts by its source where ``name`` does.
+
+    The rest of a custom module's own package does, even if it is installed.
+    """
+    package = found.partition(".")[0]
+    return _is_own(package) or package == name.partition(".")[0]
 
 
 @cache
@@ -145,7 +154,11 @@ def _import_names(name: str) -> Iterator[str]:
     path = source_of(name)
     is_package = path is not None and path.name == "__init__.py"
     package = name if is_package else name.rpartition(".")[0]
-    for node in _run(ast.parse(_read(name))):
+    try:
+        tree = ast.parse(_read(name))
+    except SyntaxError:  # its import will say so
+        return
+    for node in _run(tree):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
@@ -154,7 +167,7 @@ def _import_names(name: str) -> Iterator[str]:
             whole = ".".join(filter(None, (base, node.module)))
             for alias in node.names:
                 inner = f"{whole}.{alias.name}"
-                is_module = _is_own(whole.partition(".")[0]) and source_of(inner)
+                is_module = _is_beside(whole, name) and source_of(inner)
                 yield inner if is_module else whole
 
 

@@ -49,6 +49,8 @@ def add_arguments(line: ArgumentParser) -> None:
     about = "column of the texts; twice for pairs (default: text)"
     line.add_argument("--text", action=Columns, default="text", metavar="COLUMN", help=about)
     line.add_argument("--label", default="label", metavar="COLUMN", help="default: label")
+    about = "column whose equal values stay on one side of a split"
+    line.add_argument("--group", metavar="COLUMN", help=about)
     line.add_argument("--validation", metavar="FILE", help="rows that are scored")
     line.add_argument("--ratio", help="fraction to remove (default: 0.5), or auto")
     line.add_argument("--name", help="of the task (default: the file's)")
@@ -79,8 +81,9 @@ def show(skill: Path, swept: Sequence[str]) -> None:
     from skip_exp.api.task import as_yaml_task  # pandas takes a third of a second
     from skip_exp.config.compose import quoted
 
-    kept = ("name", "files", "text", "label", "labels", "metrics")
+    kept = ("name", "files", "text", "label", "labels", "group", "metrics")
     task = {name: result["config"]["task"][name] for name in kept}
+    task = {name: value for name, value in task.items() if value is not None}
     folder = skill.parent / "conf"
     file = folder / "task" / f"{task['name']}.yaml"
     file.parent.mkdir(parents=True, exist_ok=True)

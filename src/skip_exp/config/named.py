@@ -14,8 +14,10 @@ def named(key: str, name: str) -> Any:
     """The object at the dotted ``name``, which the configuration has under ``key``.
 
     Raises:
-        ConfigError: it cannot be imported.
+        ConfigError: it is no dotted name, or cannot be imported.
     """
+    if ":" in name or "." not in name:
+        raise ConfigError(key, name, "must be module.name")
     try:
         return resolve_name(name)
     except Exception as error:  # whatever a module raises while it is imported

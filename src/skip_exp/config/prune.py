@@ -28,7 +28,7 @@ class PruneConfig:
     max_drop: float | None = key(None, "Largest loss in metric points that ratio=auto accepts.")
     sites: list[str] = key(lambda: ["ffn", "heads"], "What is pruned: some of ffn, heads, qk, vo.")
     allocation: str = key("global", "global or uniform over layers, or a custom module.function.")
-    round_to: int = key(8, "FFN widths are multiples of this.")
+    round_to: int = key(8, "Step in which FFN units and dims go: widths stay multiples of it.")
     target_speedup: float | None = key(None, "Prune until this many times faster, not by ratio.")
 
     @property

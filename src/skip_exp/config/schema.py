@@ -200,9 +200,9 @@ class AttributionConfig:
 
 
 def method_name(target: str | None) -> str | None:
-    """The name of an attribution method, from its ``_target_``."""
-    parts = [part for part in (target or "").split(".") if part != "scores"]
-    return parts[-1] or None if parts else None
+    """The name of an attribution method: of the package's own short, of a custom one in full."""
+    name = (target or "").removesuffix(".scores")
+    return name.removeprefix("skip_exp.attribution.") or None
 
 
 @dataclass
@@ -276,6 +276,7 @@ class CacheConfig:
 @dataclass
 class SweepConfig:
     skip_done: bool = key(True, "Reuse the results of jobs that are done already.")
+    id: str | None = key(None, "Name of the sweep in results; null: by its command.")
 
 
 @dataclass

@@ -29,6 +29,9 @@ def table_of(
         DataError: none of these, a file that cannot be read, or lists of different lengths.
     """
     if labels is not None:
+        if hasattr(data, "columns"):
+            raise DataError("labels: are for a list of texts; of a data frame, name the column")
+        labels = list(labels)
         return _of_lists(data, text, label, labels), "the lists"
     if isinstance(data, str | Path):
         path = Path(data).expanduser()

@@ -18,7 +18,7 @@ from skip_exp.errors import DataError
 log = logging.getLogger(__name__)
 
 _WHOLE = re.compile(r"^(-?\d+)\.0+$")  # an index in a column of floats: 1.0
-_NUMBER = re.compile(r"-?\d+")
+NUMBER = re.compile(r"-?\d+(\.\d+)?")
 _BOOLEANS = {"true": ("true", "yes", "1"), "false": ("false", "no", "0")}
 _TOLD = 20  # bad rows that a message names
 FIX = "data.drop_bad=true"  # in a job
@@ -156,8 +156,8 @@ def whole(text: str) -> str:
 
 
 def _with_indices(names: Sequence[str]) -> bool:
-    """Whether a label may be an index: not where a name is a number but not its own index."""
-    return not any(_NUMBER.fullmatch(name) and name != str(i) for i, name in enumerate(names))
+    """Whether a label may be an index: not where a name is a number."""
+    return not any(map(NUMBER.fullmatch, names))
 
 
 def _labels(spec: TaskConfig) -> Callable[[Any], int]:

@@ -41,7 +41,8 @@ def selection(labels: Sequence[int], groups: Sequence[Hashable] | None) -> list[
     of the last of fewer groups; none of a single group.
 
     Where labels take turns in a file, every tenth row may be all that there is of a label, or
-    none of it. The slice is then drawn at random from each label's rows.
+    none of it. The slice is then drawn at random from each label's rows. Rows of a rare label
+    that would all be in the slice stay in train.
     """
     if groups is not None:
         names = list(dict.fromkeys(groups))
@@ -50,5 +51,6 @@ def selection(labels: Sequence[int], groups: Sequence[Hashable] | None) -> list[
     every, held = Counter(labels), Counter(labels[SELECT_EVERY - 1 :: SELECT_EVERY])
     frequent = [label for label, count in every.items() if count >= SELECT_EVERY]
     if all(0 < held[label] < every[label] for label in frequent):
-        return list(range(SELECT_EVERY - 1, len(labels), SELECT_EVERY))
+        tenth = range(SELECT_EVERY - 1, len(labels), SELECT_EVERY)
+        return [row for row in tenth if held[labels[row]] < every[labels[row]]]
     return stratified(labels, None, seed=0, part=1 / SELECT_EVERY)

@@ -19,6 +19,7 @@ from skip_exp.cache.versions import JOBS
 from skip_exp.config.schema import Config
 from skip_exp.errors import SkipError
 from skip_exp.job.identity import here, job_id, local_content
+from skip_exp.skill.record import RECORD, TENSORS, read_verified
 from skip_exp.utils import files
 from skip_exp.utils.machine import BUSY, busy_cores
 
@@ -64,8 +65,9 @@ def _finished(folder: Path, job_id: str) -> dict[str, Any] | None:
     done = results.finished(folder)
     if not done or done.get("job_id") != job_id:
         return None
-    skill = folder / str(done.get("skill"))
-    if not all((skill / name).is_file() for name in results.SKILL):
+    try:
+        read_verified(folder / str(done.get("skill")))
+    except SkipError:  # missing or damaged: the job runs again
         return None
     return next(iter(results.load(folder / results.FILE)), None)
 
@@ -155,7 +157,7 @@ def reuse(
     more = " (no new W&B run)" if cfg.logger.name == "wandb" else ""
     log.info("done before, reusing %s%s", os.path.relpath(folder), more)
     _copy_skill(folder / done["skill"], output / "skill")
-    result: Any = {**done, **timing, "reused": True, "sweep": cfg.logger.group, "skill": "skill"}
+    result: Any = {**done, **timing, "reused": True, "sweep": cfg.sweep.id, "skill": "skill"}
     own = results.finished(output)
     if own:  # the same command again: only its timing may change
         result = own | {name: result[name] for name in ("latency", "retimed", "skill")}
@@ -172,7 +174,7 @@ def _copy_skill(source: Path, target: Path) -> None:
         if source.resolve() == target.resolve():
             return
         target.mkdir(exist_ok=True)
-        for name in results.SKILL:
+        for name in (TENSORS, RECORD):
             files.replace(target / name, (source / name).read_bytes())
     except OSError as error:
         raise SkipError(f"{target}: cannot be written: {error.strerror}") from error

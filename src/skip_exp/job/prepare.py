@@ -157,13 +157,17 @@ def method_of(settings: AttributionConfig, seed: int) -> Callable[..., Relevance
     """The attribution method with its options, and the seed where it draws at random.
 
     Raises:
-        ConfigError: the method cannot be imported or lacks an option.
+        ConfigError: the method cannot be imported, is no function or lacks an option.
     """
     target = settings._target_
     method = named("attribution._target_", target)
+    if not callable(method):
+        raise ConfigError("attribution._target_", target, "must be a function (model, batches)")
     parameters = inspect.signature(method).parameters
+    takes_any = any(each.kind is each.VAR_KEYWORD for each in parameters.values())
     for key, value in settings.options.items():
-        if key not in parameters:
+        if key not in parameters and not takes_any:
             why = f"{target} has no such option"
             raise ConfigError(f"attribution.options.{key}", value, why)
-    return partial(method, **settings.options | ({"seed": seed} if "seed" in parameters else {}))
+    drawn = {"seed": seed} if "seed" in parameters or takes_any else {}
+    return partial(method, **settings.options | drawn)

@@ -72,7 +72,7 @@ def _init(cfg: Config, mode: Any) -> wandb.Run:
     return wandb.init(
         project=cfg.logger.project,
         entity=cfg.logger.entity,
-        group=cfg.logger.group,
+        group=cfg.logger.group or cfg.sweep.id,
         job_type=job_type(cfg),
         name=f"{cfg.task.name}-{cfg.backbone.label}-{cfg.prune.ratio}-{cfg.seed}",
         tags=[tag[:LONGEST_TAG] for tag in dict.fromkeys([*tags, *cfg.logger.tags]) if tag],

@@ -1,6 +1,6 @@
 """Choose what to keep, from relevance and a budget. No model is changed and no data is read."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import cast
@@ -60,7 +60,7 @@ def allocate(
     check(sizes, ratio=ratio, sites=sites, allocation=allocation)
     groups = _groups(relevance, sizes, sites, round_to)
     max_removed = ratio * sum(shape.parameters for shape in sizes)
-    removed = _fill(order_of(allocation)(groups), sizes, max_removed)
+    removed = _fill(_ordered(groups, allocation), sizes, max_removed)
     return {
         site: top(relevance[site], removed.get(site, 0))
         for site in dict.fromkeys(group.site for group in groups)
@@ -146,6 +146,19 @@ def order_of(allocation: str) -> Callable[[list[Group]], list[Group]]:
     if not callable(found):
         raise ConfigError("prune.allocation", allocation, "must be a function (groups) -> groups")
     return cast(Callable[[list[Group]], list[Group]], found)
+
+
+def _ordered(groups: list[Group], allocation: str) -> list[Group]:
+    """The groups in the order in which they go, each at most once. Raises ConfigError."""
+    found = order_of(allocation)([*groups])
+    if not isinstance(found, Iterable):
+        why = f"must return the groups in order, not {type(found).__name__}"
+        raise ConfigError("prune.allocation", allocation, why)
+    order, left = [*found], {id(group) for group in groups}
+    if len({id(group) for group in order} & left) < len(order):
+        why = "must return the groups that it was given, each at most once"
+        raise ConfigError("prune.allocation", allocation, why)
+    return order
 
 
 def _fill(order: list[Group], sizes: list[Shape], max_removed: float) -> dict[str, int]:

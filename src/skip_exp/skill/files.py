@@ -4,7 +4,6 @@
 SHA-256 over both files. No backbone is loaded here.
 """
 
-import hashlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -18,10 +17,18 @@ from torch import Tensor
 from skip_exp.errors import SkipError, first_line
 from skip_exp.models.sites import Keep
 from skip_exp.models.soft_prompt import SoftPromptModel, trainable_state
-from skip_exp.skill.record import RECORD, VERSION, SkillRecord, parse_record, read_bytes, read_json
+from skip_exp.skill.record import (
+    RECORD,
+    TENSORS,
+    VERSION,
+    SkillRecord,
+    checksum,
+    parse_record,
+    read_json,
+    read_verified,
+)
 from skip_exp.utils import files
 
-TENSORS = "skill.safetensors"
 KEEP = "keep/"  # prefix of the names of kept indices
 
 
@@ -49,28 +56,13 @@ def write_skill(folder: Path, tensors: Mapping[str, Tensor], described: dict[str
     files.replace(folder / RECORD, (json.dumps(head | described, indent=1) + "\n").encode())
 
 
-def checksum(tensors: bytes, described: Mapping[str, Any]) -> str:
-    """SHA-256 over the tensors' file and all fields except version and checksum."""
-    digest = hashlib.sha256(tensors)
-    digest.update(json.dumps(described, sort_keys=True).encode())
-    return digest.hexdigest()
-
-
 def read_skill(folder: Path) -> tuple[SkillRecord, dict[str, Tensor]]:
     """Read and verify a skill's record and tensors, without a backbone.
 
     Raises:
         SkipError: see :meth:`Skill.load`.
     """
-    described = read_json(folder / RECORD)
-    content = read_bytes(folder / TENSORS)
-    found = described.pop("sha256", None)
-    try:
-        is_right = found == checksum(content, described)
-    except (ValueError, RecursionError):  # nested too deep, or half a character
-        is_right = False
-    if not is_right:
-        raise SkipError(f"{folder}: damaged or altered: wrong checksum of {TENSORS} and {RECORD}")
+    described, content = read_verified(folder)
     record = parse_record(folder / RECORD, described, SkillRecord)
     tensors = _tensors(folder / TENSORS, content)
     check_tensors(folder / TENSORS, record, tensors)

@@ -5,6 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+import torch
+
 from skip_exp import results
 from skip_exp.errors import SkipError
 from skip_exp.models.backbones import Backbone, load_backbone
@@ -49,7 +51,7 @@ class Skill(Served):
         """
         check_precision(precision)
         folder = skill_of(Path(folder).expanduser().absolute())
-        with _LOADING:
+        with _LOADING, torch.random.fork_rng(devices=[]):  # new layers draw before they are filled
             if not (folder / RECORD).is_file():
                 _refuse_export(folder)
             about, tensors = read_skill(folder)
@@ -144,7 +146,8 @@ def _backbone(folder: Path, about: SkillRecord, backbone_path: str | Path | None
     try:
         loaded = load_backbone(needed.name, path, needed.family, needed.readout, needed.layers)
     except (SkipError, OSError, ValueError) as error:
-        message = f"{folder}: its backbone {needed.name} could not be loaded: {error}"
+        hint = "; where it has moved, name its folder: backbone=, or --backbone"
+        message = f"{folder}: its backbone {needed.name} could not be loaded: {error}{hint}"
         raise SkipError(message) from error
     if loaded.content_hash != needed.content_hash:
         raise SkipError(

@@ -3,7 +3,9 @@
 Imports no torch, because an ONNX export needs none.
 """
 
-from collections.abc import Iterator
+import hashlib
+import json
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from reprlib import repr as shown
@@ -15,7 +17,7 @@ from skip_exp.errors import SkipError, first_line
 from skip_exp.utils.files import parse_json
 
 VERSION = 1
-RECORD = "skill.json"
+RECORD, TENSORS = "skill.json", "skill.safetensors"
 CONFIG, ONNX = "config.json", "model.onnx"  # files of an export
 CODE = "modeling_skip.py"  # of an hf export; transformers copies it there
 
@@ -136,6 +138,31 @@ def loading(what: Path) -> Iterator[None]:
         raise
     except BaseException as error:  # a panic of tokenizers is not an Exception
         raise SkipError(f"{what}: cannot be used: {first_line(error)}") from error
+
+
+def read_verified(folder: Path) -> tuple[dict[str, Any], bytes]:
+    """The record's fields and the content of the tensors' file, under their checksum.
+
+    Raises:
+        SkipError: a file is missing, damaged, altered or of an unknown version.
+    """
+    described = read_json(folder / RECORD)
+    content = read_bytes(folder / TENSORS)
+    found = described.pop("sha256", None)
+    try:
+        is_right = found == checksum(content, described)
+    except (ValueError, RecursionError):  # nested too deep, or half a character
+        is_right = False
+    if not is_right:
+        raise SkipError(f"{folder}: damaged or altered: wrong checksum of {TENSORS} and {RECORD}")
+    return described, content
+
+
+def checksum(tensors: bytes, described: Mapping[str, Any]) -> str:
+    """SHA-256 over the tensors' file and all fields except version and checksum."""
+    digest = hashlib.sha256(tensors)
+    digest.update(json.dumps(described, sort_keys=True).encode())
+    return digest.hexdigest()
 
 
 def read_json(path: Path) -> dict[str, Any]:

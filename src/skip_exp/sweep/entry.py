@@ -35,7 +35,7 @@ def job(cfg: DictConfig) -> None:
     try:
         progress.announce()
         OmegaConf.resolve(cfg)
-        cfg.logger.group = cfg.logger.group or sweep_id()
+        cfg.sweep.id = cfg.sweep.id or sweep_id()
         settings = together.job_config(cfg)
         workers.settle(settings.trainer)
         if attempts.repeat(settings):

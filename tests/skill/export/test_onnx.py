@@ -1,6 +1,7 @@
 """An ONNX export answers as its skill: without torch, from any thread, without skip_exp."""
 
 import json
+import pickle
 import shutil
 import subprocess
 import sys
@@ -114,6 +115,7 @@ def test_predict_takes_an_onnx_export_that_is_whole(
         assert predict.main([str(out), TEXTS[0]]) == 2
         assert "damaged or altered" in capsys.readouterr().err
         (out / name).write_bytes(content)
+    (out / "model.onnx.bak").touch()  # not its own
     assert OnnxSkill.load(out).evaluate(TEXTS[:2], ["positive"] * 2)["rows"] == 2
 
 
@@ -187,6 +189,11 @@ def test_a_product_is_rounded_by_row_and_column() -> None:
     quarter = 16 / 63  # 15.75, rounded
     row = np.array([127 * 63 + 2, -127 + quarter])
     np.testing.assert_allclose(run(None, {"x": x})[0], [row, row / 100, [0, 0]], rtol=1e-5)
+
+
+def test_another_process_gets_it(onnx_folder: Path) -> None:
+    skill = OnnxSkill.load(onnx_folder, threads=1)
+    assert pickle.loads(pickle.dumps(skill)).predict(TEXTS) == skill.predict(TEXTS)
 
 
 def test_threads_and_repr(onnx_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,6 +11,7 @@ from transformers import AutoModelForSequenceClassification, AutoTokenizer, pipe
 
 from skip_exp import OnnxSkill, Skill, results
 from skip_exp.commands.export import main
+from skip_exp.errors import SkipError
 from tests.helpers.saved import Saved, save_tiny_skill, tell
 
 TEXTS = ["the film was warm", "the plot was dull and long", "w12 w13"]
@@ -61,7 +62,8 @@ def test_huggingface(saved: Saved, capsys: Any) -> None:
     assert config["skill"]["vocabulary"] == {"kept": 18, "of": 50, "texts": "train"}
     skill = Skill.load(saved.folder)
     torch.testing.assert_close(asked(out, TEXTS), probabilities(skill.predict(TEXTS)))
-    assert Skill.load(out).predict(["bad film"]) == skill.predict(["bad film"])  # it has all words
+    with pytest.raises(SkipError):  # the skill has all words, so it would answer otherwise
+        Skill.load(out)
     assert skill.tokenizer.vocab_size == 50  # the shared one is as it was
     tokenizer = AutoTokenizer.from_pretrained(out)
     assert set(tokenizer.get_vocab()) == set(WORDS)

@@ -13,8 +13,7 @@ from skip_exp.errors import SkipError
 from skip_exp.skill.export.card import CARD, model_card
 from skip_exp.skill.export.huggingface.folder import write_folder
 from skip_exp.skill.export.onnx.write import write_onnx
-from skip_exp.skill.files import TENSORS
-from skip_exp.skill.record import RECORD
+from skip_exp.skill.record import RECORD, TENSORS
 from skip_exp.skill.served import Served
 
 FORMATS = ("hf", "onnx")

@@ -21,7 +21,8 @@ def write_folder(
     """Write the export of a skill that was read from ``source``.
 
     It includes the skill's own files, about 1 MB, so that ``Skill.load`` also reads the folder.
-    They are left out if every weight was trained, because they would be as large as the model.
+    They are left out if every weight was trained, because they would be as large as the model, and
+    if the vocabulary was cut, because the skill answers by all of it.
 
     Args:
         repo_id: future address on the hub, if known.
@@ -33,7 +34,8 @@ def write_folder(
     from skip_exp.skill.export.card import CARD, model_card
 
     write_huggingface(folder, about, model, tokenizer)
-    if source is not None and (source / RECORD).is_file() and about.train != "full":
+    is_whole = about.train != "full" and not hasattr(model.backbone.config, "vocabulary")
+    if source is not None and (source / RECORD).is_file() and is_whole:
         record, tensors = read_skill(source)
         write_skill(folder, tensors, record.changed(scores=about.scores).stored())
     model_card(about, model, tokenizer, source, repo_id=repo_id).save(folder / CARD)

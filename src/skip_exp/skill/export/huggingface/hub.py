@@ -6,8 +6,7 @@ import huggingface_hub
 
 from skip_exp.data.files import STAND_IN
 from skip_exp.errors import SkipError, first_line
-from skip_exp.skill.files import TENSORS
-from skip_exp.skill.record import CODE, RECORD, SkillRecord
+from skip_exp.skill.record import CODE, RECORD, TENSORS, SkillRecord
 from skip_exp.utils.hub import hub_reachable, offline_if_unreachable
 
 

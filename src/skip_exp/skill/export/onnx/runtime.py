@@ -55,6 +55,11 @@ class OnnxSkill(Scored):
     tokenizer: "Tokenizer"
     pad_id: int
     run: Run
+    source: tuple[Path, int | None]  # its folder and threads
+
+    def __reduce__(self) -> Any:
+        """Another process reads the folder again: a session of onnxruntime cannot be sent."""
+        return OnnxSkill.load, self.source
 
     @classmethod
     def load(cls, folder: str | Path, threads: int | None = None) -> "OnnxSkill":
@@ -77,7 +82,7 @@ class OnnxSkill(Scored):
             raise SkipError(f"{folder}: damaged or altered: wrong checksum of {files}")
         about = parse_record(folder / CONFIG, described, OnnxRecord)
         tokenizer, pad_id = read_tokenizer(folder, about)
-        return cls(about, tokenizer, pad_id, runner(path, threads))
+        return cls(about, tokenizer, pad_id, runner(path, threads), (folder, threads))
 
     def encode(self, texts: list[list[str]]) -> list[Row]:
         return encode(self.tokenizer, texts)
@@ -173,7 +178,8 @@ def check_packages(*packages: str) -> None:
 def checksum(folder: Path, described: Mapping[str, Any]) -> str:
     """SHA-256 over all fields but version and checksum, the tokenizer, and the model's files."""
     digest = hashlib.sha256(json.dumps(described, sort_keys=True).encode())
-    for name in sorted({ONNX, *TOKENIZER, *(path.name for path in folder.glob(f"{ONNX}*"))}):
+    weights = [f"{ONNX}.data"] if (folder / f"{ONNX}.data").is_file() else []  # of a large model
+    for name in sorted([ONNX, *TOKENIZER, *weights]):
         with loading(folder / name), (folder / name).open("rb") as file:
             digest.update(hashlib.file_digest(file, "sha256").digest())
     return digest.hexdigest()
