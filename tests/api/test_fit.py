@@ -150,6 +150,9 @@ def test_an_index_is_refused_where_the_classes_were_found_in_the_data(tmp_path: 
         task_of(texts, names, **COLUMNS | {"validation": (texts, [0, 1] * 10)}, root=tmp_path)
     given = COLUMNS | {"validation": (texts, [0, 1] * 10), "classes": ["spam", "ham"]}
     assert task_of(texts, names, **given, root=tmp_path)["labels"] == ["spam", "ham"]
+    meant = COLUMNS | {"validation": (texts, [0, 1] * 10)}  # 0 is false
+    task = task_of(texts, [True, False] * 10, **meant, root=tmp_path)
+    assert task["labels"] == ["false", "true"]
 
 
 def test_the_column_of_groups_is_kept(tmp_path: Path) -> None:

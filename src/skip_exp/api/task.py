@@ -133,6 +133,8 @@ def classes_of(values: Sequence[Any], where: str, column: str) -> list[str]:
 
 def _check_no_index(values: Sequence[Any], classes: Sequence[str], where: str, column: str) -> None:
     """Refuse an index: the order of classes that were found is not the user's. Raises DataError."""
+    if [name.casefold() for name in classes] in (["false", "true"], ["no", "yes"]):
+        return  # there 0 and 1 say the same
     names = {_name(value) for value in values if pd.api.types.is_scalar(value)}
     if wrong := sorted(name for name in names - {*classes} if NUMBER.fullmatch(name)):
         known = ", ".join(classes[:5]) + ", ..." * (len(classes) > 5)
