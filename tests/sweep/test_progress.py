@@ -47,7 +47,7 @@ def test_a_sweep_file_counts_and_names_the_group(cli: Cli, tmp_path: Path) -> No
     )
     ended = cli("--config-dir", ".", "--config-name", "pairs", "seed=7")
     assert [job.prune.ratio for job in ended.jobs] == [0.3, 0.7]
-    assert ended.jobs[0].logger.group.startswith("pairs-")
+    assert ended.jobs[0].sweep.id.startswith("pairs-")
     assert "job 1 of 2\n" in ended.out
     assert re.search(r"^job 2 of 2, about \d+ s left$", ended.out, re.M)
     assert not re.search(r"^job ", cli("+task=rte").out, re.M)
