@@ -150,6 +150,8 @@ def test_an_index_is_refused_where_the_classes_were_found_in_the_data(tmp_path: 
         task_of(texts, names, **COLUMNS | {"validation": (texts, [0, 1] * 10)}, root=tmp_path)
     given = COLUMNS | {"validation": (texts, [0, 1] * 10), "classes": ["spam", "ham"]}
     assert task_of(texts, names, **given, root=tmp_path)["labels"] == ["spam", "ham"]
+    numbers = task_of(texts, [1, 0] * 10, **COLUMNS | {"classes": [0, 1]}, root=tmp_path)
+    assert numbers["labels"] == ["0", "1"]
     meant = COLUMNS | {"validation": (texts, [0, 1] * 10)}  # 0 is false
     task = task_of(texts, [True, False] * 10, **meant, root=tmp_path)
     assert task["labels"] == ["false", "true"]

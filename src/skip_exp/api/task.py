@@ -71,7 +71,7 @@ def task_of(
         "files": {split: _file(*each, columns[split], root) for split, each in given.items()},
         "text": list(text),
         "label": label,
-        "labels": list(classes),
+        "labels": list(map(str, classes)),
         **({"group": group} if group else {}),
         "metrics": ["accuracy", "f1_macro"],
     }
