@@ -324,6 +324,11 @@ def test_the_reason_why_a_module_cannot_be_imported_is_told(place: Place) -> Non
     with pytest.raises(SkipError, match=r"^attribution\._target_=broken\.scores: .*broken\.py"):
         attempts.repeat(place.config("attribution._target_=broken.scores"))
         prepare(place.config("attribution._target_=broken.scores"))
+    (place.own / "package").mkdir()
+    (place.own / "package" / "__init__.py").write_text("raise RuntimeError('not yet')\n")
+    with pytest.raises(SkipError, match=r"^attribution\._target_=package\.m\.scores: .*not yet"):
+        attempts.repeat(place.config("attribution._target_=package.m.scores"))
+        prepare(place.config("attribution._target_=package.m.scores"))
     for module, lacks in (("lacking", "no_such_package"), ("no_such_module", "no_such_module")):
         with pytest.raises(SkipError, match=f"'{lacks}'$"):
             prepare(place.config(f"attribution._target_={module}.scores"))
@@ -340,7 +345,7 @@ def test_a_method_may_take_any_option(place: Place) -> None:
     )
     cfg = place.config("attribution=random", "attribution._target_=open.scores")
     cfg.attribution.options = {"power": 2}
-    assert method_of(cfg.attribution, 7)(None, []) == {"power": 2, "seed": 7}
+    assert method_of(cfg.attribution, 7)(None, []) == {"power": 2}  # it asks for no seed
 
 
 def test_constant_scores_are_refused(place: Place) -> None:

@@ -183,8 +183,8 @@ def test_a_key_that_stands_there_twice_is_not_read(tmp_path, caplog):
     [
         ("skip_exp.attribution.random.scores", "random"),
         ("skip_exp.attribution.activation_gradient", "activation_gradient"),
-        ("mine.random.scores", "mine.random"),  # not the control
-        ("mine.power", "mine.power"),
+        ("mine.random.scores", "mine.random.scores"),  # not the control
+        ("taylor.scores", "taylor.scores"),
         ("", None),
         (None, None),
     ],

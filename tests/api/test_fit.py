@@ -152,6 +152,8 @@ def test_an_index_is_refused_where_the_classes_were_found_in_the_data(tmp_path: 
     assert task_of(texts, names, **given, root=tmp_path)["labels"] == ["spam", "ham"]
     numbers = task_of(texts, [1, 0] * 10, **COLUMNS | {"classes": [0, 1]}, root=tmp_path)
     assert numbers["labels"] == ["0", "1"]
+    lacking = COLUMNS | {"validation": (texts, [1, 3] * 10)}  # its own row says so, in the job
+    assert task_of(texts, [1, 2] * 10, **lacking, root=tmp_path)["labels"] == ["1", "2"]
     meant = COLUMNS | {"validation": (texts, [0, 1] * 10)}  # 0 is false
     task = task_of(texts, [True, False] * 10, **meant, root=tmp_path)
     assert task["labels"] == ["false", "true"]
@@ -163,6 +165,9 @@ def test_the_column_of_groups_is_kept(tmp_path: Path) -> None:
     assert task["group"] == "user"
     (first, *_) = Path(task["files"]["train"]).read_text().splitlines()
     assert json.loads(first) == {"text": "a", "label": 0, "user": 0}
+    rows.to_csv(tmp_path / "rows.csv", index=False)
+    own = task_of(tmp_path / "rows.csv", None, **COLUMNS | {"group": "user"}, root=tmp_path)
+    assert own["group"] == "user"
     with pytest.raises(DataError, match="'team'"):
         task_of(rows, None, **COLUMNS | {"group": "team"}, root=tmp_path)
 

@@ -66,7 +66,7 @@ def test_an_edit_changes_what_it_computes(
     assert {name for name in before if before[name] != after[name]} == changed
 
 
-def test_an_installed_package_of_ones_own_counts_with_all_its_modules(
+def test_what_an_installed_part_imports_from_its_own_package_counts(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     place = tmp_path / "site-packages"

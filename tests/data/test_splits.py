@@ -63,6 +63,7 @@ def test_a_rare_label_is_never_in_the_slice_alone() -> None:
     assert selection(labels, None) == [9, 19, 29, 39]  # one is left
     labels[28] = 0
     assert selection(labels, None) == [19, 39]
+    assert selection(range(24), None) == [9, 19]  # never empty
 
 
 def test_one_file_is_enough(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

@@ -58,6 +58,19 @@ def test_a_damaged_skill_is_made_again(job: Make) -> None:
     assert file.read_bytes() == whole
 
 
+def test_a_sound_skill_stays_where_another_timing_is_taken(job: Make) -> None:
+    pipeline.run(job("a"))
+    pipeline.run(job("b", "sweep.skip_done=false"))
+    (other,) = results.load(job("b").output_dir)
+    file = Path(job("a").output_dir, "skill", "skill.json")
+    own = file.read_bytes()
+    Path(job("b").output_dir, "skill", "skill.json").write_bytes(own + b" ")
+    attempts.reuse(job("a"), other | {"latency": {"speedup": 3.0}, "metric": {}}, {})
+    (kept,) = results.load(job("a").output_dir)
+    assert file.read_bytes() == own and kept["metric"] == other["metric"]
+    assert (kept["latency"], kept["reused"]) == ({"speedup": 3.0}, False)
+
+
 def test_every_path_that_a_reused_job_prints_can_be_asked(job: Make, capsys: Any) -> None:
     pipeline.run(job("a"))
     assert pipeline.run(job("b"))["reused"]

@@ -50,7 +50,8 @@ def task_of(
     Raises:
         DataError: rows that cannot be read, a missing column, or a label column of free text.
     """
-    table, where = table_of(data, text, label, labels)
+    more = [group] if group else []
+    table, where = table_of(data, text, label, labels, more)
     check_columns(list(table.columns), [label], where)
     given = {"train": (data, table, where)}
     if isinstance(validation, tuple):
@@ -58,7 +59,7 @@ def task_of(
     elif validation is not None:
         given["validation"] = (validation, *table_of(validation, text, label))
     columns = {split: columns_of(text, label) for split in given}
-    columns["train"] += [group] if group else []
+    columns["train"] += more
     for split, (_, rows, place) in given.items():
         check_columns(list(rows.columns), columns[split], place)
     named = name or (Path(data).stem if isinstance(data, str | Path) else "task")
@@ -117,8 +118,7 @@ def classes_of(values: Sequence[Any], where: str, column: str) -> list[str]:
     Raises:
         DataError: fewer than two, or so many that the column holds texts.
     """
-    given = (value for value in values if not (pd.api.types.is_scalar(value) and pd.isna(value)))
-    counts = Counter(filter(None, map(_name, given)))
+    counts = Counter(filter(None, map(_name, _given(values))))
     spellings: dict[str, list[str]] = {}
     for spelling, _ in counts.most_common():
         spellings.setdefault(spelling.casefold(), []).append(spelling)
@@ -135,11 +135,18 @@ def _check_no_index(values: Sequence[Any], classes: Sequence[str], where: str, c
     """Refuse an index: the order of classes that were found is not the user's. Raises DataError."""
     if [name.casefold() for name in classes] in (["false", "true"], ["no", "yes"]):
         return  # there 0 and 1 say the same
-    names = {_name(value) for value in values if pd.api.types.is_scalar(value)}
-    if wrong := sorted(name for name in names - {*classes} if NUMBER.fullmatch(name)):
+    if any(map(NUMBER.fullmatch, classes)):
+        return  # there no label is an index
+    names = set(map(_name, _given(values)))
+    if wrong := sorted(filter(NUMBER.fullmatch, names)):
         known = ", ".join(classes[:5]) + ", ..." * (len(classes) > 5)
         what = f"label={column}: {wrong[0]}: the train rows have {known}"
         raise DataError(f"{where}: {what}; give classes= if labels are indices")
+
+
+def _given(values: Sequence[Any]) -> list[Any]:
+    """The values that are there."""
+    return [each for each in values if not (pd.api.types.is_scalar(each) and pd.isna(each))]
 
 
 def _name(value: Any) -> str:

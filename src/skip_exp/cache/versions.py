@@ -135,7 +135,7 @@ def source_of(name: str) -> Path | None:
 def _spec(name: str) -> ModuleSpec | None:
     try:
         return importlib.util.find_spec(name)
-    except (ImportError, ValueError):
+    except Exception:  # whatever a parent package raises; the import of a part says so by its key
         return None
 
 

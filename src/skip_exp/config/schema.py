@@ -201,8 +201,10 @@ class AttributionConfig:
 
 def method_name(target: str | None) -> str | None:
     """The name of an attribution method: of the package's own short, of a custom one in full."""
-    name = (target or "").removesuffix(".scores")
-    return name.removeprefix("skip_exp.attribution.") or None
+    own = "skip_exp.attribution."
+    if target and target.startswith(own):
+        return target.removeprefix(own).removesuffix(".scores")
+    return target or None
 
 
 @dataclass

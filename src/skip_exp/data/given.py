@@ -13,7 +13,11 @@ from skip_exp.errors import DataError
 
 
 def table_of(
-    data: Any, text: Sequence[str], label: str, labels: Sequence[Any] | None = None
+    data: Any,
+    text: Sequence[str],
+    label: str,
+    labels: Sequence[Any] | None = None,
+    more: Sequence[str] = (),
 ) -> tuple[pd.DataFrame, str]:
     """The rows of ``data`` in named columns, and where they come from, for messages.
 
@@ -24,6 +28,7 @@ def table_of(
         text: columns, or templates of columns; lists of texts get these names.
         label: column of the labels.
         labels: one per text of a list.
+        more: columns that are needed beside these.
 
     Raises:
         DataError: none of these, a file that cannot be read, or lists of different lengths.
@@ -35,7 +40,7 @@ def table_of(
         return _of_lists(data, text, label, labels), "the lists"
     if isinstance(data, str | Path):
         path = Path(data).expanduser()
-        return read_table(path, columns_of(text, label)), str(path)
+        return read_table(path, columns_of(text, label, *more)), str(path)
     if isinstance(data, pd.DataFrame):
         return data, "the data frame"
     if hasattr(data, "to_pandas") and hasattr(data, "features"):  # datasets.Dataset

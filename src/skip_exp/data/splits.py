@@ -52,5 +52,5 @@ def selection(labels: Sequence[int], groups: Sequence[Hashable] | None) -> list[
     frequent = [label for label, count in every.items() if count >= SELECT_EVERY]
     if all(0 < held[label] < every[label] for label in frequent):
         tenth = range(SELECT_EVERY - 1, len(labels), SELECT_EVERY)
-        return [row for row in tenth if held[labels[row]] < every[labels[row]]]
+        return [row for row in tenth if held[labels[row]] < every[labels[row]]] or [*tenth]
     return stratified(labels, None, seed=0, part=1 / SELECT_EVERY)

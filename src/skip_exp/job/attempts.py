@@ -19,7 +19,7 @@ from skip_exp.cache.versions import JOBS
 from skip_exp.config.schema import Config
 from skip_exp.errors import SkipError
 from skip_exp.job.identity import here, job_id, local_content
-from skip_exp.skill.record import RECORD, TENSORS, read_verified
+from skip_exp.skill.record import RECORD, TENSORS, read_bytes, read_verified
 from skip_exp.utils import files
 from skip_exp.utils.machine import BUSY, busy_cores
 
@@ -156,11 +156,13 @@ def reuse(
     folder, output = Path(done["path"]).parent, Path(cfg.output_dir)
     more = " (no new W&B run)" if cfg.logger.name == "wandb" else ""
     log.info("done before, reusing %s%s", os.path.relpath(folder), more)
-    _copy_skill(folder / done["skill"], output / "skill")
-    result: Any = {**done, **timing, "reused": True, "sweep": cfg.sweep.id, "skill": "skill"}
-    own = results.finished(output)
+    own, latest = _finished(output, done["job_id"]), {**done, **timing}
     if own:  # the same command again: only its timing may change
-        result = own | {name: result[name] for name in ("latency", "retimed", "skill")}
+        own.pop("path")
+        result: Any = own | {name: latest[name] for name in ("latency", "retimed")}
+    else:
+        _copy_skill(folder / done["skill"], output / "skill")
+        result = latest | {"reused": True, "sweep": cfg.sweep.id, "skill": "skill"}
     if result != own:
         results.write(output, result)
     if timing:
@@ -170,11 +172,10 @@ def reuse(
 
 def _copy_skill(source: Path, target: Path) -> None:
     """Copy a skill, so that each job's folder can be used without the others."""
+    content = {name: read_bytes(source / name) for name in (TENSORS, RECORD)}
     try:
-        if source.resolve() == target.resolve():
-            return
         target.mkdir(exist_ok=True)
-        for name in (TENSORS, RECORD):
-            files.replace(target / name, (source / name).read_bytes())
+        for name in content:
+            files.replace(target / name, content[name])
     except OSError as error:
         raise SkipError(f"{target}: cannot be written: {error.strerror}") from error

@@ -169,5 +169,5 @@ def method_of(settings: AttributionConfig, seed: int) -> Callable[..., Relevance
         if key not in parameters and not takes_any:
             why = f"{target} has no such option"
             raise ConfigError(f"attribution.options.{key}", value, why)
-    drawn = {"seed": seed} if "seed" in parameters or takes_any else {}
+    drawn = {"seed": seed} if "seed" in parameters else {}
     return partial(method, **settings.options | drawn)
