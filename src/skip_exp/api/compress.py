@@ -91,8 +91,7 @@ def compress(
             "id2label in its config.json"
         )
     path = str(model) if isinstance(model, str | Path) else str(_saved(model, tokenizer, root))
-    place = str(Path(path).expanduser().resolve()) if Path(path).expanduser().is_dir() else path
-    own = {"name": Path(path).name, "family": config.model_type, "path": place}
+    own = {"name": Path(path).name, "family": config.model_type, "path": path}
     backbone = [f"backbone.{key}={quoted(value)}" for key, value in own.items()]
     settings = ["experiment=compress", *backbone, *cut_to(ratio), *([] if retune else CUT_ONLY)]
     return run(task, settings, overrides, root)

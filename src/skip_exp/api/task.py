@@ -105,10 +105,10 @@ def _plain(value: Any) -> Any:
         value = value.item() if hasattr(value, "item") else value
     except (ValueError, RuntimeError) as error:
         raise DataError(f"data: {shown(value)}: must be one text or one label") from error
-    if isinstance(value, Collection) and not isinstance(value, str | bytes | bytearray):
-        raise DataError(f"data: {shown(value)}: must be one text or one label")
     if isinstance(value, bytes | bytearray):
         raise DataError(f"data: {shown(value)}: must be a text, not bytes; decode it first")
+    if isinstance(value, Collection) and not isinstance(value, str):
+        raise DataError(f"data: {shown(value)}: must be one text or one label")
     return value if isinstance(value, bool | int | float | str) else str(value)
 
 

@@ -7,6 +7,7 @@ from omegaconf import DictConfig
 from skip_exp.config.prune import AUTO
 from skip_exp.config.schema import BASELINES, TRAIN, Config, typed
 from skip_exp.errors import ConfigError
+from skip_exp.utils.files import in_full
 
 _NEED_WORDS = ("mlm", "seq2seq")  # readouts that answer with a word
 _NEEDS_TEACHER = "needs re-tuning with a teacher: retune.enabled=true and retune.distill above 0"
@@ -22,6 +23,7 @@ def job_config(composed: DictConfig) -> Config:
     settings = typed(composed, Config)
     if settings.backbone.readout in _NEED_WORDS and not settings.task.words:
         settings.task.words = list(settings.task.labels)  # the tokenizer may still refuse them
+    settings.backbone.path = in_full(settings.backbone.path)
     check(settings)
     return settings
 

@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any
 
 from lightning.pytorch.loggers import Logger
@@ -154,7 +153,7 @@ def skill_record(job: Job, measured: Measured) -> SkillRecord:
         words=spec.words,
         backbone=BackboneRecord(
             name=b.name,
-            path=_place(b.path),
+            path=b.path,
             family=b.family.name,
             readout=b.readout,
             pooling=job.cfg.backbone.pooling,  # type: ignore[arg-type]  # checked by the schema
@@ -172,12 +171,6 @@ def skill_record(job: Job, measured: Measured) -> SkillRecord:
         rank=factors[0].shape[1] if factors else None,
         start=job.start.origin if job.start else None,
     )
-
-
-def _place(path: str) -> str:
-    """A folder's full path, so that a skill loads from any working directory; else ``path``."""
-    folder = Path(path).expanduser()
-    return str(folder.resolve()) if folder.is_dir() else path
 
 
 def _trained(job: Job, model: SoftPromptModel) -> Any:

@@ -34,6 +34,12 @@ def replace(path: Path, content: bytes) -> None:
         temporary.unlink(missing_ok=True)
 
 
+def in_full(path: str) -> str:
+    """A folder's full path, which holds in any working directory; another ``path`` as it is."""
+    folder = Path(path).expanduser()
+    return str(folder.resolve()) if folder.is_dir() else path
+
+
 def stamp(*paths: Path) -> Stamp:
     """Path, size and time of the last change (ns) of files, and of the files in folders.
 
