@@ -91,6 +91,7 @@ def _first_page(app: Sphinx, error: Exception | None) -> None:
 def keys_page() -> str:
     """docs/keys.md: a table of keys for each group."""
     lines = ["# Configuration keys", "", "Set a key as `key=value`. This page is generated."]
+    lines += ["", "With few rows [other defaults](usage.md#what-is-trained) hold."]
     lines += ["", "| key | default | what it sets |", "|---|---|---|"]
     single = [each for each in keys(Config) if not each.is_group and "." not in each.name]
     for each in [*single, *(each for each in keys(Config) if each not in single)]:

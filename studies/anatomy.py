@@ -1,7 +1,7 @@
 """``python -m studies.anatomy``: the parts of an anatomy that train.
 
     python -m studies.anatomy transfer outputs/evidence --out studies/results/transfer.csv
-    python -m studies.anatomy scarcity outputs/evidence --rows 0 64 256 1024 --ratios 0.7 0.9
+    python -m studies.anatomy scarcity outputs/evidence --rows 0 64 1024 99999 --ratios 0.7 0.9
 
 transfer: with only the skill neurons of each task, every task of the same backbone and seed is
 re-tuned on --rows rows; and with as many random neurons of each layer, one draw. scarcity: a task
@@ -88,6 +88,7 @@ def transfers(subjects: Sequence[Subject], asked: Any) -> Iterator[tuple[Subject
 def scarce(subjects: Sequence[Subject], asked: Any) -> Iterator[tuple[Subject, Case]]:
     """Subjects with every method and number of rows."""
     for ratio, rows, subject, by in product(asked.ratios, asked.rows, subjects, asked.methods):
+        rows = min(rows, len(subject.job.data.train))
         yield subject, {**subject.about, "by": by, "ratio": ratio, "rows": rows}
 
 

@@ -155,11 +155,12 @@ def scarcity(table: pd.DataFrame) -> Figure:
     cut = (100 * table["ratio"]).map("{:g} % cut".format)
     table = table.assign(panel=table["task"].replace(TITLES) + ", " + cut)
     figure, grid = panels(list(dict.fromkeys(table["panel"])))
-    counts = sorted(table["rows"].unique())
-    for (panel, by), part in table.groupby(["panel", "by"], sort=False):
-        marks = points(part, part["rows"].map(counts.index))
-        add(grid[str(panel)], legend[str(by)], marks, marks)
-        grid[str(panel)].set_xticks(range(len(counts)), [f"{count:,}" for count in counts])
+    for panel, cases in table.groupby("panel", sort=False):
+        axes, counts = grid[str(panel)], sorted(cases["rows"].unique())
+        for by, part in cases.groupby("by", sort=False):
+            marks = points(part, part["rows"].map(counts.index))
+            add(axes, legend[str(by)], marks, marks)
+        axes.set_xticks(range(len(counts)), [f"{count:,}" for count in counts])
     return labelled(figure, legend, "rows of re-tuning")
 
 

@@ -15,7 +15,6 @@ epoch; the table of RoBERTa and T5 is still of those. Data is read from the fold
 
 import argparse
 import json
-import os
 import subprocess
 import sys
 from dataclasses import asdict
@@ -125,7 +124,7 @@ def run(task: str, seed: int, out: Path, backbone: str) -> None:
     """One job per ratio; all share the dense model."""
     ratios = ",".join(map(str, RATIOS_OF[backbone]))
     argv = [
-        *(sys.executable, "-m", "skip_exp", "--config-dir", str(config_dir(task))),
+        *(sys.executable, "-m", "skip_exp", "--config-dir", str(CONF)),
         *MORE.get(task, []),
         *([] if task in APART else [f"+task={task}"]),
         *(f"backbone={backbone}", f"seed={seed}", f"prune.ratio={ratios}", "-m"),
@@ -133,13 +132,6 @@ def run(task: str, seed: int, out: Path, backbone: str) -> None:
         *(f"hydra.sweep.dir={out / f'{backbone}-{task}-{seed}'}", f"cache.dir={out / 'cache'}"),
     ]
     subprocess.run(argv, check=True)
-
-
-def config_dir(task: str) -> Path:
-    """Where the task's file is: here, or beside its rows."""
-    known = (CONF / "task", HERE.parent / "conf/task")
-    is_here = task in APART or any((folder / f"{task}.yaml").is_file() for folder in known)
-    return CONF if is_here else Path(os.environ["SKIP_EXP_DATA"]).parent / "conf"
 
 
 def add(out: Path, path: Path) -> None:

@@ -105,8 +105,8 @@ class TrainConfig:
 
     epochs: int | None = key(
         None,
-        "Number of epochs; null: 6 in tune (8 without low-rank updates) and 3 in retune, "
-        "with few rows as many as make 60 (300) and 200 steps.",
+        "Number of epochs; null: 6 (8 without low-rank updates), or as many as make 60 (300) "
+        "steps.",
     )
     lr: float | None = key(
         None, "Learning rate of the prompt; null: 0.002 with low-rank updates, else 0.02."
@@ -162,6 +162,7 @@ class RetuneConfig(TrainConfig):
     phase: ClassVar[str] = "retune"
     trains: ClassVar[tuple[str, ...]] = TRAIN[1:5]
 
+    epochs: int | None = key(None, "Number of epochs; null: 3, or as many as make 200 steps.")
     enabled: bool = key(True, "Train the pruned model again, from the dense model's prompt.")
     dropout: bool = False
     distill: float = key(0.9, "Weight of the dense model's predictions in the loss, in [0, 1].")
@@ -284,9 +285,9 @@ class SweepConfig:
 @dataclass
 class Config:
     task: TaskConfig = key(TaskConfig, "The classification task, its rows and labels.")
-    backbone: BackboneConfig = key(BackboneConfig, "The frozen pre-trained model.")
+    backbone: BackboneConfig = key(BackboneConfig, "The pre-trained model.")
     prompt: PromptConfig = key(PromptConfig, "The soft prompt, its place and length.")
-    tune: TuneConfig = key(TuneConfig, "Training of the prompt on the dense model.")
+    tune: TuneConfig = key(TuneConfig, "Training of the dense model.")
     attribution: AttributionConfig = key(AttributionConfig, "How the neurons' relevance is scored.")
     prune: PruneConfig = key(PruneConfig, "How much is pruned, and which neurons.")
     retune: RetuneConfig = key(RetuneConfig, "Training of the pruned model.")
