@@ -10,6 +10,7 @@ import pytest
 
 from skip_exp import __version__
 from skip_exp.__main__ import COMMANDS, main
+from skip_exp.commands import report
 from skip_exp.config.named import named
 from skip_exp.config.schema import conf_dir
 from tests.conftest import Cli
@@ -34,6 +35,18 @@ def test_a_command_gets_its_arguments_and_gives_its_exit_code(
     monkeypatch.setattr(sys, "argv", ["skip-exp", "report", str(tmp_path)])
     assert main() == 1
     assert f"below {tmp_path}" in capsys.readouterr().err
+
+
+def test_ctrl_c_ends_a_command_with_one_line(
+    monkeypatch: pytest.MonkeyPatch, capsys: Any, tmp_path: Any
+) -> None:
+    def pressed(*_: Any) -> int:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(report, "main", pressed)
+    monkeypatch.setattr(sys, "argv", ["skip-exp", "report", str(tmp_path)])
+    assert main() == 130
+    assert capsys.readouterr().err == "\nerror: interrupted\n"
 
 
 def test_modules_of_the_working_directory_are_found_as_by_python_m(

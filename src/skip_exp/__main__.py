@@ -73,7 +73,11 @@ def _complete() -> bool:
 
 
 def _command(word: str, arguments: Sequence[str]) -> int:
-    code: int = imports.load(f"skip_exp.commands.{word}").main(arguments)
+    try:
+        code: int = imports.load(f"skip_exp.commands.{word}").main(arguments)
+    except KeyboardInterrupt:
+        print("\nerror: interrupted", file=sys.stderr)
+        return 130
     return code
 
 

@@ -17,6 +17,7 @@ from skip_exp.phases.test import test
 from skip_exp.phases.tune import tune
 from skip_exp.results import Result
 from skip_exp.utils import bars
+from skip_exp.utils.console import interrupts
 from skip_exp.utils.files import full_disk_is_refused
 from skip_exp.utils.timing import Clock
 
@@ -31,7 +32,7 @@ def run(cfg: Config) -> Result:
     with attempts.hold(cfg, job.job_id, job.cache) as note:
         if done := attempts.finished(cfg, job.job_id, note):
             return attempts.reuse(cfg, done, again(job, done), note)
-        with full_disk_is_refused(job.output), bars.allowed(cfg.trainer.progress):
+        with full_disk_is_refused(job.output), bars.allowed(cfg.trainer.progress), interrupts():
             result = run_phases(job)
         attempts.add(note, job.output)
         return result

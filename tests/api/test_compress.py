@@ -1,5 +1,7 @@
 """`skip_exp.compress`: a fine-tuned classifier of every family is cut as it is."""
 
+import builtins
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -186,7 +188,9 @@ def test_a_classifier_of_the_hub_is_named_by_its_id(tmp_path: Path, rows: Path) 
     assert "base_model: someone/verdicts" in card
 
 
-def test_what_cannot_be_compressed_is_refused(tmp_path: Path, rows: Path) -> None:
+def test_what_cannot_be_compressed_is_refused(
+    tmp_path: Path, rows: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     given: dict[str, Any] = {"text": "comment", "label": "verdict", "output": tmp_path / "out"}
     given["overrides"] = [*QUICK, "retune.enabled=false"]
     model, own = classifier("bert"), tokenizer("bert")
@@ -205,5 +209,17 @@ def test_what_cannot_be_compressed_is_refused(tmp_path: Path, rows: Path) -> Non
     for refused in (*at_hand, (several, own), (tmp_path / "saved", own)):
         with pytest.raises(SkipError):
             skip_exp.compress(*refused, rows, **given)
+    (tmp_path / "odd").mkdir()
+    code = 'import pathlib\npathlib.Path(__file__).with_name("ran").touch()\n'
+    (tmp_path / "odd/configuration_odd.py").write_text(code)
+    odd = {"model_type": "odd", "auto_map": {"AutoConfig": "configuration_odd.OddConfig"}}
+    (tmp_path / "odd/config.json").write_text(json.dumps(odd))
+    monkeypatch.setattr(builtins, "input", lambda _: "y")
+    with pytest.raises(SkipError):  # its code does not run, and nobody is asked
+        skip_exp.compress(tmp_path / "odd", None, rows, **given)
+    assert not list(tmp_path.rglob("ran"))
+    monkeypatch.chdir(tmp_path / "saved")
+    here = skip_exp.compress(".", None, rows, **given)
+    assert here.about.backbone.name == "saved"
     named = skip_exp.compress(unnamed, own, rows, classes=["bad", "good"], **given)
     assert named.about.labels == ["bad", "good"]

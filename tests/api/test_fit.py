@@ -17,9 +17,11 @@ from skip_exp import Skill, results
 from skip_exp.api.task import classes_of, task_of
 from skip_exp.commands import train
 from skip_exp.config.compose import job_of
+from skip_exp.data.given import table_of
 from skip_exp.errors import DataError, SkipError
 from skip_exp.skill.evaluate import confusion
-from tests.helpers.saved import save_backbone
+from skip_exp.training.module import PromptTuner
+from tests.helpers.saved import save_backbone, save_tiny_skill
 from tests.helpers.toy import SMALL, save_toy
 
 COLUMNS = {"text": ["text"], "label": "label"} | dict.fromkeys(
@@ -152,11 +154,64 @@ def test_an_index_is_refused_where_the_classes_were_found_in_the_data(tmp_path: 
     assert task_of(texts, names, **given, root=tmp_path)["labels"] == ["spam", "ham"]
     numbers = task_of(texts, [1, 0] * 10, **COLUMNS | {"classes": [0, 1]}, root=tmp_path)
     assert numbers["labels"] == ["0", "1"]
+    with pytest.raises(DataError, match=r"^validation: "):
+        task_of(texts, names, **COLUMNS | {"validation": (texts,)}, root=tmp_path)
     lacking = COLUMNS | {"validation": (texts, [1, 3] * 10)}  # its own row says so, in the job
     assert task_of(texts, [1, 2] * 10, **lacking, root=tmp_path)["labels"] == ["1", "2"]
     meant = COLUMNS | {"validation": (texts, [0, 1] * 10)}  # 0 is false
     task = task_of(texts, [True, False] * 10, **meant, root=tmp_path)
     assert task["labels"] == ["false", "true"]
+
+
+def test_a_data_set_has_its_classes_in_its_own_order(tmp_path: Path) -> None:
+    names = ["World", "Business"]
+    rows = {"text": [f"text {i}" for i in range(20)], "label": [0, 1] * 10}
+    data = Dataset.from_dict(rows).cast_column("label", ClassLabel(names=names))
+    assert task_of(data, None, **COLUMNS, root=tmp_path)["labels"] == names
+    given = COLUMNS | {"validation": (rows["text"], rows["label"])}  # its indices
+    assert task_of(data, None, **given, root=tmp_path)["labels"] == names
+
+
+def test_evaluate_says_what_indices_stand_for(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    skill = Skill.load(save_tiny_skill(tmp_path).folder)
+    with caplog.at_level("WARNING", "skip_exp"):
+        skill.evaluate(["a film"], ["positive"])
+        assert not caplog.messages
+        skill.evaluate(["a film"], [1])
+    (told,) = caplog.messages
+    assert "0 is negative, 1 is positive" in told
+
+
+def test_whole_numbers_stay_whole_beside_a_hole() -> None:
+    table, _ = table_of([{"text": 3, "label": 1}, {"text": None, "label": None}], ["text"], "label")
+    assert table["text"].tolist() == [3, None] and table["label"].tolist() == [1, None]
+
+
+def test_ctrl_c_in_a_fit_is_a_keyboard_interrupt(
+    toy: Path, settings: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(PromptTuner, "training_step", raising(KeyboardInterrupt()))
+    with pytest.raises(KeyboardInterrupt):
+        skip_exp.fit(toy / "train.csv", output=tmp_path, overrides=settings)
+
+
+def test_a_failed_job_has_a_result_that_says_so(
+    toy: Path, settings: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(PromptTuner, "training_step", raising(RuntimeError("out of luck")))
+    with pytest.raises(RuntimeError):
+        skip_exp.fit(toy / "train.csv", output=tmp_path, overrides=settings)
+    (result,) = results.load(tmp_path)
+    assert (result["status"], result["error"]) == ("failed", "RuntimeError: out of luck")
+
+
+def raising(error: BaseException) -> Any:
+    def step(*_: Any) -> None:
+        raise error
+
+    return step
 
 
 def test_the_column_of_groups_is_kept(tmp_path: Path) -> None:

@@ -207,5 +207,8 @@ def test_what_does_not_fit_a_table_is_refused_before_any_answer(
     assert "line 3" in ended.err and "line 4" in ended.err
     ended = run(saved, "--file", file, "--drop-bad")
     assert [answer["line"] for answer in ended.answers] == [2, 5]
+    file = tmp_path / "rows.jsonl"
+    file.write_text('{"sentence": "a film", "id": "half \\ud800"}\n')
+    assert run(saved, "--file", file, "--with", "id").answers[0]["columns"] == {"id": "half \ud800"}
     assert run(saved, "--file", file, "--with", "none").code == 2
     assert run(saved, "a film", "--with", "id").code == 2

@@ -41,6 +41,7 @@ def test_texts_are_filled_and_labels_indexed() -> None:
         (["1", "2", "3"], [1, 2.0, "3"], [0, 1, 2]),
         (["0", "1"], ["1.0", 0.0], [1, 0]),
         (["10", "20"], [10, "20"], [0, 1]),
+        (["bad", "good"], [" Good", "BAD "], [1, 0]),
     ],
 )
 def test_a_label_is_a_name_in_any_case_a_boolean_by_meaning_or_an_index(
@@ -54,6 +55,8 @@ def test_a_label_is_a_name_in_any_case_a_boolean_by_meaning_or_an_index(
     ("names", "given"),
     [
         *((["no", "yes"], bad) for bad in (2, -1, "maybe", "2", "", None, math.nan, 0.5)),
+        (["hate", "none"], None),
+        (["hate", "None"], math.nan),
         (["good", "bad"], True),  # index 1 is "bad"
         (["yes", "YES"], "Yes"),
         (["1", "2"], 0),

@@ -13,7 +13,7 @@ BASE = {"name": "toy", "text": ["s"], "labels": ["no", "yes"], "metrics": ["accu
 
 def test_defaults_and_derived_values() -> None:
     spec = task_spec(BASE | {"text": ["{w}: {s}", "{w}: {t}"], "extra": ["more"]})
-    assert (spec.num_labels, spec.pair, spec.label) == (2, True, "label")
+    assert (spec.num_labels, spec.label) == (2, "label")
     assert spec.splits == ("train", "validation", "more")
     assert columns_of(spec.text, "t", "u") == ["w", "s", "t", "u"]
     assert spec == task_spec(OmegaConf.create(BASE | {"text": spec.text, "extra": ["more"]}))

@@ -133,18 +133,11 @@ def pressed(cfg: Any) -> None:
     raise KeyboardInterrupt
 
 
-def pressed_in_a_fit(cfg: Any) -> None:
-    try:
-        raise KeyboardInterrupt
-    except KeyboardInterrupt:
-        sys.exit(1)  # as Lightning's trainer does
-
-
 def terminated(cfg: Any) -> None:
     os.kill(os.getpid(), signal.SIGTERM)
 
 
-@pytest.mark.parametrize("run", [pressed, pressed_in_a_fit, terminated])
+@pytest.mark.parametrize("run", [pressed, terminated])
 def test_ctrl_c_and_sigterm_end_the_sweep(cli: Cli, run: Any) -> None:
     before = signal.getsignal(signal.SIGTERM)
     try:

@@ -15,6 +15,7 @@ from skip_exp.models.backbones import content_hash
 from skip_exp.models.families.registry import FAMILIES
 from skip_exp.skill.export.folder import whole
 from skip_exp.skill.load import Skill
+from skip_exp.utils.files import in_full
 from skip_exp.utils.hub import explain, offline_if_unreachable
 
 CUT_ONLY = ["retune.enabled=false", "attribution=fisher"]  # see docs/results.md
@@ -90,7 +91,8 @@ def compress(
             "compress: the model's classes have no names; give classes= in its order, or "
             "id2label in its config.json"
         )
-    path = str(model) if isinstance(model, str | Path) else str(_saved(model, tokenizer, root))
+    is_path = isinstance(model, str | Path)
+    path = in_full(str(model) if is_path else str(_saved(model, tokenizer, root)))
     own = {"name": Path(path).name, "family": config.model_type, "path": path}
     backbone = [f"backbone.{key}={quoted(value)}" for key, value in own.items()]
     settings = ["experiment=compress", *backbone, *cut_to(ratio), *([] if retune else CUT_ONLY)]
@@ -102,7 +104,9 @@ def _config(path: str) -> Any:
     try:
         if not folder.is_dir():
             offline_if_unreachable()
-        return AutoConfig.from_pretrained(folder if folder.is_dir() else path)
+        return AutoConfig.from_pretrained(
+            folder if folder.is_dir() else path, trust_remote_code=False
+        )
     except Exception as error:  # of many kinds, from transformers and its HTTP client
         why = first_line(error) if folder.is_dir() else explain(error, path)
         raise SkipError(f"compress: {path}: {why}") from error

@@ -1,11 +1,13 @@
 """``skip_exp.fit``: from rows to a small classifier, by the pipeline of the command line."""
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import asdict
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from skip_exp import pipeline
+from skip_exp import pipeline, results
 from skip_exp.api.task import task_of
 from skip_exp.config.compose import job_of, quoted
 from skip_exp.config.schema import Config
@@ -110,7 +112,11 @@ def _run(cfg: Config) -> Any:
         error = INTERRUPTED
         raise
     except Exception as problem:
-        error = f"{type(problem).__name__}: {first_line(problem)}"
+        error = first_line(problem)
+        if not isinstance(problem, SkipError):
+            error = f"{type(problem).__name__}: {error}"
+        with suppress(SkipError):  # a folder that cannot be written
+            results.write_failed(cfg.output_dir, asdict(cfg), error)
         raise
     finally:
         if cfg.logger.name == "wandb":

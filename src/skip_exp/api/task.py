@@ -12,7 +12,7 @@ from typing import Any
 import pandas as pd
 import yaml
 
-from skip_exp.data.given import table_of
+from skip_exp.data.given import names_in, table_of
 from skip_exp.data.rows import NUMBER, whole
 from skip_exp.data.tables import check_columns
 from skip_exp.data.text import columns_of, shown
@@ -42,7 +42,8 @@ def task_of(
     Args:
         validation: rows of the reported split, of any kind; None: a part of ``data``. Lists are
             given as (texts, labels).
-        classes: names of the classes, in order; None: all that the label column has.
+        classes: names of the classes, in order; None: those of the data set, or all that the label
+            column has.
         group: column of ``data`` whose equal values stay on one side of a made split.
         name: of the task; None: the file's.
         root: folder below which rows that are no file are written.
@@ -55,6 +56,8 @@ def task_of(
     check_columns(list(table.columns), [label], where)
     given = {"train": (data, table, where)}
     if isinstance(validation, tuple):
+        if len(validation) != 2:
+            raise DataError(f"validation: {shown(validation)}: must be (texts, labels)")
         given["validation"] = (None, *table_of(validation[0], text, label, validation[1]))
     elif validation is not None:
         given["validation"] = (validation, *table_of(validation, text, label))
@@ -63,6 +66,7 @@ def task_of(
     for split, (_, rows, place) in given.items():
         check_columns(list(rows.columns), columns[split], place)
     named = name or (Path(data).stem if isinstance(data, str | Path) else "task")
+    classes = classes or names_in(data, label)
     if not classes:
         classes = classes_of(table[label].tolist(), where, label)
         for _, other, place in [*given.values()][1:]:

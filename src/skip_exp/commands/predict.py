@@ -74,7 +74,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def json_line(fields: dict[str, Any]) -> str:
     """One line of JSON; dates and the like become texts, and what is not finite null."""
     plain = to_jsonable_python(fields, inf_nan_mode="null", bytes_mode="base64", fallback=str)
-    return json.dumps(plain, ensure_ascii=False)
+    line = json.dumps(plain, ensure_ascii=False)
+    try:
+        line.encode()
+    except UnicodeEncodeError:  # half a character, in a copied column
+        return json.dumps(plain)
+    return line
 
 
 def add_loading(line: ArgumentParser) -> None:

@@ -38,11 +38,6 @@ class TaskConfig:
         return len(self.labels)
 
     @property
-    def pair(self) -> bool:
-        """Whether an example has two texts."""
-        return len(self.text) == 2
-
-    @property
     def splits(self) -> tuple[str, ...]:
         """The splits that are read, in reading order."""
         return (self.train, self.validation, *self.extra)

@@ -46,7 +46,7 @@ def table_of(
     if hasattr(data, "to_pandas") and hasattr(data, "features"):  # datasets.Dataset
         return _of_dataset(data, label), "the data set"
     if isinstance(data, Sequence) and data and all(isinstance(row, Mapping) for row in data):
-        return pd.DataFrame(list(data)), "the rows"
+        return pd.DataFrame(list(data), dtype=object), "the rows"
     raise DataError(
         f"data: {shown(data)}: must be a file, a data frame, a data set, a list of rows as "
         "dictionaries, or a list of texts with labels="
@@ -88,6 +88,12 @@ def unlabelled(
     return texts, beside
 
 
+def names_in(data: Any, label: str) -> list[str] | None:
+    """The names of the classes in order, where ``data`` is a data set that has them."""
+    feature = (getattr(data, "features", None) or {}).get(label)
+    return getattr(feature, "names", None)
+
+
 def _of_lists(data: Any, text: Sequence[str], label: str, labels: Sequence[Any]) -> pd.DataFrame:
     texts = [list(each) if isinstance(each, list | tuple) else [each] for each in data]
     if len(texts) != len(labels):
@@ -100,6 +106,6 @@ def _of_lists(data: Any, text: Sequence[str], label: str, labels: Sequence[Any])
 
 def _of_dataset(data: Any, label: str) -> pd.DataFrame:
     table: pd.DataFrame = data.to_pandas()
-    if label in table and (names := getattr(data.features[label], "names", None)):
+    if label in table and (names := names_in(data, label)):
         table[label] = [names[i] if i in range(len(names)) else None for i in table[label]]
     return table

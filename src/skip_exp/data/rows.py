@@ -165,7 +165,7 @@ def _labels(spec: TaskConfig) -> Callable[[Any], int]:
     index = cache(lambda text: _index(text, spec.labels, _with_indices(spec.labels)))
 
     def label(value: Any) -> int:
-        if (found := index(str(value))) is None:
+        if value is None or (found := index(str(value))) is None:  # "None" may be a class
             hint = ", set task.labels to true and false" if isinstance(value, bool) else ""
             raise ValueError(f"label {shown(value)} in column {spec.label!r}{hint}")
         return found
@@ -184,7 +184,7 @@ def _index(text: str, names: Sequence[str], with_indices: bool) -> int | None:
         if name in names:
             return names.index(name)
     folded = [name.casefold() for name in names]
-    if (word := text.casefold()) in folded:
+    if (word := number.casefold()) in folded:
         return folded.index(word) if folded.count(word) == 1 else None
     if word in _BOOLEANS:
         found = {w: [i for i, f in enumerate(folded) if f in _BOOLEANS[w]] for w in _BOOLEANS}

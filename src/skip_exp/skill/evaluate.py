@@ -1,6 +1,7 @@
 """Score a skill or an ONNX export on rows of the user's."""
 
-from collections.abc import Sequence
+import logging
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import pandas as pd
@@ -9,8 +10,10 @@ import torch
 from skip_exp.config.task import TaskConfig
 from skip_exp.data.given import table_of
 from skip_exp.data.metrics import build_metrics
-from skip_exp.data.rows import to_split
+from skip_exp.data.rows import NUMBER, to_split, whole
 from skip_exp.skill.classifier import Classifier
+
+log = logging.getLogger(__name__)
 
 
 def task_of(skill: Classifier, label: str) -> TaskConfig:
@@ -49,6 +52,8 @@ def evaluate(
     Raises:
         DataError: the rows do not fit the task.
     """
+    if task.label in table:
+        _tell_order(table[task.label], task.labels)
     split = to_split(table, task, "test", where, drop_bad, "drop_bad=True or --drop-bad")
     found = skill.probabilities(split.examples)
     predicted = [max(range(len(row)), key=row.__getitem__) for row in found]
@@ -60,6 +65,15 @@ def evaluate(
         **scores,
         "confusion": confusion(skill.about.labels, split.label, predicted),
     }
+
+
+def _tell_order(given: Iterable[Any], names: Sequence[str]) -> None:
+    """Say which class an index stands for: the order may be one that ``fit`` has found."""
+    indices = {str(i) for i in range(len(names))}
+    if not any(map(NUMBER.fullmatch, names)) and indices & {whole(str(each)) for each in given}:
+        order = ", ".join(f"{i} is {name}" for i, name in enumerate(names[:5]))
+        more = ", ..." * (len(names) > 5)
+        log.warning("evaluate: numbers are indices of the skill's classes: %s%s", order, more)
 
 
 def confusion(

@@ -49,11 +49,6 @@ def job(cfg: DictConfig) -> None:
     except KeyboardInterrupt:
         error = INTERRUPTED
         raise
-    except SystemExit as stop:
-        error = INTERRUPTED
-        if isinstance(stop.__context__, KeyboardInterrupt):  # Lightning turns one into the other
-            raise KeyboardInterrupt from stop
-        raise
     except Exception as problem:
         error = _one_line(problem)
         _fail(cfg, problem, error)

@@ -1,4 +1,4 @@
-"""Progress for those who call from Python, and silence for what others would add to it."""
+"""Progress for those who call from Python, and what Lightning would do to it."""
 
 import logging
 import sys
@@ -14,6 +14,17 @@ def quiet_lightning() -> None:
     logging.getLogger("lightning").handlers.clear()
     for name in ("lightning", "lightning.pytorch", "lightning.fabric"):
         logging.getLogger(name).setLevel(logging.WARNING)
+
+
+@contextmanager
+def interrupts() -> Iterator[None]:
+    """Ctrl-C stays a KeyboardInterrupt, which Lightning turns into a SystemExit."""
+    try:
+        yield
+    except SystemExit as stop:
+        if isinstance(stop.__context__, KeyboardInterrupt):
+            raise KeyboardInterrupt from stop
+        raise
 
 
 @contextmanager
