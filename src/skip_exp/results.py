@@ -14,7 +14,7 @@ from pydantic import AfterValidator, ConfigDict, Field, TypeAdapter, ValidationE
 from pydantic_core import to_jsonable_python
 from typing_extensions import TypedDict  # pydantic reads it on every Python
 
-from skip_exp.cache.versions import job_code
+from skip_exp.cache.versions import job_code, parts_code
 from skip_exp.config.names import KINDS
 from skip_exp.config.schema import backbone_label, method_name
 from skip_exp.errors import SkipError
@@ -163,10 +163,20 @@ def new(**fields: Unpack[Result]) -> Result:
         **{name: {} if name in MAPPINGS else None for name in FIELDS},
         **{"schema": SCHEMA, "job_id": "", "status": "done", "data_is_sample": False},
         **{"reused": False, "retimed": False, "git_commit": git_commit()},
-        "versions": {"code": job_code()} | installed(PACKAGES),
+        "versions": _versions(fields.get("config") or {}),
         "finished": datetime.now(UTC).isoformat("T", "seconds"),
     }
     return cast(Result, defaults | fields)
+
+
+def _versions(config: Mapping[str, Any]) -> dict[str, str]:
+    return {"code": job_code(), "parts": parts_code(*parts(config))} | installed(PACKAGES)
+
+
+def parts(config: Mapping[str, Any]) -> list[str]:
+    """Attribution method, prompt, readout and allocation as a configuration names them."""
+    keys = ("attribution._target_", "prompt.kind", "backbone.readout", "prune.allocation")
+    return [str(_get(config, key) or "") for key in keys]
 
 
 def write(folder: Path | str, result: Result) -> Path:
@@ -217,7 +227,7 @@ def from_config(cfg: Mapping[str, Any]) -> Any:
     """The fields that a configuration (plain containers) determines, of a job done or failed."""
 
     def get(key: str) -> Any:
-        value: Any = reduce(_item, key.split("."), cast(Any, cfg))
+        value = _get(cfg, key)
         return None if value == "???" else value
 
     def some(group: str, *keys: str) -> dict[str, Any]:
@@ -244,6 +254,10 @@ def from_config(cfg: Mapping[str, Any]) -> Any:
         "train_rows": get("data.train_rows"),
         "config": cfg,
     }
+
+
+def _get(config: Mapping[str, Any], key: str) -> Any:
+    return reduce(_item, key.split("."), cast(Any, config))
 
 
 def _item(value: Any, key: str) -> Any:

@@ -9,6 +9,7 @@ from skip_exp.commands.anatomy import main
 from skip_exp.errors import SkipError
 from skip_exp.neurons.measure import PARTS
 from skip_exp.neurons.subjects import opened
+from skip_exp.report.anatomy import scarcity
 from tests.helpers.toy import save_toy, toy_job
 
 SMALL = ["--rows", "40", "--ratio", "0.5"]
@@ -170,3 +171,13 @@ def test_a_bad_table_of_a_sweep_is_refused_before_any_work(tmp_path, content, ca
     (tmp_path / "transfer.csv").write_text(content)
     assert main([str(tmp_path / "jobs"), "--out", str(tmp_path)]) == 1
     assert "transfer.csv" in capsys.readouterr().err
+
+
+def test_a_task_with_more_methods_or_seeds_drops_no_other_from_the_mean():
+    rows = [("a", "x", 1), ("a", "y", 1), ("a", "x", 2), ("b", "x", 1)]
+    table = pd.DataFrame(
+        [(*each, count) for each in rows for count in (0, 64)] + [("c", "x", 1, 64)],
+        columns=["task", "by", "seed", "rows"],
+    ).assign(backbone="tiny", ratio=0.9, score=0.5)
+    (drawn,), _ = scarcity(table)
+    assert "2 tasks" in drawn[0]

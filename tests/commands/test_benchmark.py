@@ -119,6 +119,37 @@ def test_timing_again(
     assert results.load(file)[0]["latency"]["speedup"] == kept
 
 
+@pytest.mark.parametrize(("accelerator", "device"), [("cpu", "cpu"), ("auto", "cuda")])
+def test_a_job_is_timed_where_it_ran(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, accelerator: str, device: str
+) -> None:
+    result = results.new(job_id="a", status="done", skill="skill")
+    trainer = {"accelerator": accelerator}
+    result["config"] = {"benchmark": SETTINGS.__dict__, "trainer": trainer}
+    file, asked = results.write(tmp_path, result), list[str]()
+    skill = SimpleNamespace(model=None, about=None, tokenizer=None)
+    monkeypatch.setattr(benchmark.Skill, "load", lambda _: skill)
+    monkeypatch.setattr(benchmark, "whole_model", lambda *_: None)
+    monkeypatch.setattr(benchmark, "best_device", lambda: "cuda")
+    monkeypatch.setattr(
+        benchmark, "compare", lambda *given: asked.append(given[3]) or {"contended": False}
+    )
+    benchmark.retime(file)
+    assert asked == [device]
+
+
+def test_failed_jobs_in_a_folder_are_no_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    done = results.write(tmp_path / "a", results.new(job_id="a", status="done"))
+    results.write(tmp_path / "b", results.new(job_id="b", status="failed"))
+    timed: list[Path] = []
+    latency = {"contended": False, "dense_ms": 2.0, "final_ms": 1.0, "speedup": 2.0, "spread": 0}
+    monkeypatch.setattr(benchmark, "retime", lambda file: timed.append(file) or latency)
+    assert benchmark.main([str(tmp_path)]) == 0
+    assert timed == [done]
+
+
 def test_a_folder_without_results_is_an_error(tmp_path: Path, capsys: Any) -> None:
     assert benchmark.main([str(tmp_path)]) == 1
     assert str(tmp_path) in capsys.readouterr().err

@@ -10,7 +10,8 @@ from types import SimpleNamespace
 import pytest
 import yaml
 
-from skip_exp.cache.versions import job_code
+from skip_exp import results
+from skip_exp.cache.versions import job_code, parts_code
 from skip_exp.commands import table2
 from skip_exp.config import schema
 from skip_exp.config.decide import decided
@@ -65,7 +66,8 @@ def answer(job, overrides=(), **fields):
     given = (f"+task={job.task}", "backbone=minilm", *(overrides or ["data.source=local"]))
     asked = job_config(grids.composed("table2_offline", given))
     config = asdict(decided(asked, rows=2000, start=None))  # as a job writes it
-    given = {"config": config, "versions": {"code": job_code()}} | fields
+    code = {"code": job_code(), "parts": parts_code(*results.parts(config))}
+    given = {"config": config, "versions": code} | fields
     return result(job.task, job.backbone, job.ratio, job.seed, **given)
 
 
@@ -168,6 +170,8 @@ def test_results_of_other_code_stand_in_until_their_jobs_are_done_again(every):
     assert "OUTDATED: 7" in text and "INCOMPLETE: 7 of 8" in text
     failed = answer(second, status="failed", metric={}, job_id="failed")
     assert sorted(grid().answers(loaded([*old, failed]))["job_id"]) == ["failed"] + ["old"] * 8
+    code = {"code": job_code(), "parts": "of another attribution"}
+    assert "OUTDATED: 1" in caption(grid(), loaded([answer(first, versions=code)]))
     assert "OUTDATED" not in caption(grid(), loaded([new]))
 
 

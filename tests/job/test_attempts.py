@@ -40,12 +40,16 @@ def test_a_killed_job_runs_again(job: Make, monkeypatch: pytest.MonkeyPatch) -> 
     assert done["cache"] == {"tune": "hit", "attribution": "miss"}
     assert pipeline.run(job("again"))["reused"]
     assert pipeline.run(job("new"))["reused"] is False  # the original, not a copy of it
-    shutil.rmtree(Path(job("new").output_dir, "skill"))
-    assert attempts.repeat(job("without its skill")) is None
-    shutil.copytree(Path(job("again").output_dir, "skill"), Path(job("new").output_dir, "skill"))
-    shutil.rmtree(Path(job("again").output_dir, "skill"))
+    skill, copied = (Path(job(name).output_dir, "skill") for name in ("new", "again"))
+    shutil.rmtree(copied)
     assert attempts.repeat(job("again"))
-    assert Path(job("again").output_dir, "skill", "skill.json").is_file()
+    assert (copied / "skill.json").is_file()
+    shutil.rmtree(skill)
+    third = Path(job("from the copy").output_dir, "skill")
+    assert attempts.repeat(job("from the copy")) and (third / "skill.json").is_file()
+    shutil.rmtree(copied)
+    shutil.rmtree(third)
+    assert attempts.repeat(job("without any skill")) is None
 
 
 def test_a_damaged_skill_is_made_again(job: Make) -> None:

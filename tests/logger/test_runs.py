@@ -50,6 +50,7 @@ def test_online_without_a_key_is_refused(monkeypatch: pytest.MonkeyPatch) -> Non
         ("prune.ratio=0", "dense_continued"),
         ("experiment=readout", "baseline"),
         ("experiment=finetune", "baseline"),
+        ("experiment=compress", "prune"),
     ],
 )
 def test_job_type(override: str, job_type: str) -> None:

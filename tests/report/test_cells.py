@@ -139,7 +139,29 @@ def test_a_failure_before_its_job_decided_is_in_the_cell_of_the_finished_ones():
     assert only([*found, result(seed=2, config=decided)])["failed"] == 0
 
 
+def test_an_early_failure_is_in_the_cell_of_its_recipe_beside_another():
+    task, prompt = {"task": {"name": "sst2"}}, {"prompt": {"length": 16}}
+    decided = task | {"tune": {"train": "lora", "lr": 1}, "prompt": {"length": 4}}
+    asked = task | {"tune": {"train": "auto", "lr": 1}, "prompt": {"length": None}}
+    other = task | prompt | {"tune": {"train": "prompt_readout", "lr": 2}}
+    found = [result(seed=seed, config=other, job_id=f"o{seed}") for seed in (1, 2)]
+    found += [result(seed=1, config=decided), failed(seed=2, config=asked)]
+    report = gathered(found)
+    assert list(report.cells["n"] + report.cells["failed"]) == [2, 2] and report.missing.empty
+    assert gathered([*found, result(seed=2, config=decided)]).failed.empty
+
+
+def test_cells_of_several_machines_are_marked():
+    here, there = ({"device": name, "threads": 2, "speedup": 2.0} for name in ("EPYC", "H100"))
+    assert not only([result(seed=1, latency=here), result(seed=2, latency=here)])["machines"]
+    assert only([result(seed=1, latency=here), result(seed=2, latency=there)])["machines"]
+    cell = only([result(seed=1, latency=here), result(seed=2, latency=here | {"threads": 1})])
+    assert cell["machines"]
+
+
 def test_cells_of_several_code_versions_are_marked():
+    own = ({"code": "same", "parts": name} for name in ("old", "new"))
+    assert only([result(seed=seed, versions=each) for seed, each in enumerate(own)])["versions"]
     old, new = ({"code": name} for name in ("old", "new"))
     assert not only([result(seed=1, versions=old), result(seed=2, versions=old)])["versions"]
     assert not only([result(seed=1, versions=old), result(seed=2)])["versions"]  # not known
@@ -154,6 +176,15 @@ def test_a_method_has_ratios_and_tasks_of_its_own():
     assert missing(found) == []
     gaps = missing([*found[:-1], result("sst2", seed=3)])
     assert sorted(gap[-1] for gap in gaps) == [2, 3, 3]  # magnitude's two, and one on RTE
+
+
+def test_a_backbone_may_have_a_start_of_its_own():
+    def job(backbone, lr, start):
+        return result("rte", backbone, config={"task": {}, "tune": {"lr": lr}}, start=start)
+
+    found = [job("minilm", 1, "nli"), job("minilm", 2, None)]
+    found += [job("roberta_mini", 1, None), job("roberta_mini", 2, None)]
+    assert missing(found) == []
 
 
 def missing(found):

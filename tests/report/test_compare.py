@@ -1,9 +1,15 @@
 """Paired comparisons, by hand-worked numbers."""
 
+from dataclasses import asdict
+
 import pandas as pd
 import pytest
 
+from skip_exp import results
 from skip_exp.commands.compare import main
+from skip_exp.config.compose import composed
+from skip_exp.config.decide import decided
+from skip_exp.config.together import job_config
 from skip_exp.errors import SkipError
 from skip_exp.report import compare
 from skip_exp.report.compare import ALL, interval
@@ -109,6 +115,64 @@ def test_another_start_is_another_setting_unless_the_key_decides_it(tmp_path):
     lengths[1]["start"] = "skip_exp/nli"
     with pytest.raises(SkipError):
         compared(store(tmp_path / "b", lengths), "prompt.length", ())
+
+
+BANKING = "+task=banking77"  # without words of its own
+
+
+def of_rows(rows, *overrides, start=None, **fields):
+    """A result with the settings that a job decides by its rows and its start."""
+    cfg = decided(job_config(composed("config", overrides)), rows, start)
+    fields = {"start": "nli" if start else None, "job_id": str((overrides, rows))} | fields
+    return result(**{**results.from_config(asdict(cfg)), **fields})
+
+
+@pytest.mark.parametrize(
+    ("by", "one", "other"),
+    [
+        ("tune.start", ["+task=rte", "tune.start=auto"], ["+task=rte", "tune.start=null"]),
+        ("prompt", ["+task=sst2"], ["+task=sst2", "prompt=none"]),
+        ("prompt.kind", ["+task=sst2"], ["+task=sst2", "prompt=none"]),
+        ("backbone", [BANKING], [BANKING, "backbone=t5_mini", "backbone.readout=seq2seq"]),
+        (
+            "backbone.readout",
+            [BANKING, "backbone=t5_mini", "backbone.readout=head"],
+            [BANKING, "backbone=t5_mini", "backbone.readout=seq2seq"],
+        ),
+    ],
+)
+def test_what_a_job_decides_by_the_key_does_not_part_a_pair(tmp_path, by, one, other):
+    starts = 4 if "tune.start=auto" in one else None, None
+    found = [
+        of_rows(500, *given, start=start, task="rte", metric={"name": "accuracy", "final": score})
+        for given, start, score in zip((one, other), starts, (0.8, 0.7), strict=True)
+    ]
+    rows = compared(store(tmp_path, found), by, ())
+    assert rows["difference"].abs().tolist() == pytest.approx([0.1, 0.1])
+
+
+def test_no_task_is_left_out_where_jobs_decide_by_it(tmp_path):
+    found = []
+    for task, start in (("rte", 4), ("sst2", None), ("mrpc", None)):
+        found += [of_rows(5000, f"+task={task}", start=start)]
+        found += [of_rows(500, f"+task={task}", "data.train_rows=500", start=start)]
+    rows = compared(store(tmp_path / "a", found), "data.train_rows", ())
+    assert set(rows["task"]) == {"rte", "sst2", "mrpc", ALL}
+    assert rows.loc[rows["task"] == ALL, "pairs"].tolist() == [3]
+    odd = [job(0.1), job(0.2), job(0.1, "rte"), job(0.2, "rte")]
+    odd[3]["config"]["tune"]["epochs"] = 9
+    page = compare.page(compared(store(tmp_path / "b", odd)), "tune.lr", "metric/final")
+    assert "Without a pair: rte." in page
+
+
+def test_an_option_is_named_as_the_table_names_it(tmp_path):
+    found = [job(0.1, backbone=name) for name in ("minilm", "minilm[3 layers]")]
+    found += [job(0.1, config={"attribution": {"samples": n}}, job_id=str(n)) for n in (32, 256)]
+    jobs = str(store(tmp_path, found))
+    assert main([jobs, "--by", "backbone=minilm,'minilm[3 layers]'"]) == 0
+    few = "'activation_gradient, attribution.samples=32'"
+    many = "'activation_gradient, attribution.samples=256'"
+    assert main([jobs, "--by", f"attribution={few},{many}"]) == 0
 
 
 def test_pairs_of_different_code_are_told(tmp_path):

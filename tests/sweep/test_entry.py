@@ -192,3 +192,18 @@ finally:
     assert done.returncode == 0, done.stderr
     assert done.stdout.rstrip().endswith("[]")
     assert not (tmp_path / "outputs").exists()
+
+
+def test_an_earlier_result_does_not_answer_for_a_job_that_failed_elsewhere(
+    cli: Cli, tmp_path: Path
+) -> None:
+    place = ("+task=rte", "hydra.sweep.dir=sweep", "-m")
+    assert cli(*place).code == 0
+    for file in (tmp_path / "sweep").rglob("*"):
+        os.utime(file, (1, 1))
+
+    def fails_in_a_worker(cfg: Any) -> None:  # which keeps the finished result
+        (Path(cfg.output_dir) / results.CONFIG).write_text("")
+
+    ended = cli(*place, run=fails_in_a_worker)
+    assert ended.code == 1 and "ended without a result" in ended.err

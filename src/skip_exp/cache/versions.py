@@ -63,6 +63,24 @@ def job_code() -> str:
     return code_version(PIPELINE)[:16]
 
 
+def own_modules(*names: str) -> list[str]:
+    """The modules of custom parts, which are named in full (``module.Class``)."""
+    return [_module_of(name.rpartition(".")[0]) for name in names if "." in name]
+
+
+def _module_of(place: str) -> str:
+    """The module in ``module.Class``; ``place`` itself where it is one, or nothing is found."""
+    shorter = place
+    while shorter and source_of(shorter) is None:
+        shorter = shorter.rpartition(".")[0]
+    return shorter or place
+
+
+def parts_code(*parts: str) -> str:
+    """Code version of a job's attribution method and custom parts, beside :func:`job_code`."""
+    return code_version(*own_modules(*parts))[:16]
+
+
 @lru_cache
 def code_version(*modules: str) -> str:
     """Hash of the sources of ``modules``, of what they import, and of their libraries.

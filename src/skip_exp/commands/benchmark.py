@@ -43,14 +43,19 @@ def retime(path: Path) -> dict[str, Any]:
     dense = whole_model(skill.about, skill.tokenizer)
     stored = result["config"]["benchmark"]  # earlier results also have keys that are gone
     settings = BenchmarkConfig(**{f.name: stored[f.name] for f in fields(BenchmarkConfig)})
-    before, latency = result["latency"], compare(dense, skill.model, settings, best_device())
+    accelerator = result["config"].get("trainer", {}).get("accelerator", "auto")
+    device = "cpu" if accelerator == "cpu" else best_device()
+    before, latency = result["latency"], compare(dense, skill.model, settings, device)
     if latency["contended"] and before and not before.get("contended"):
         log.warning("%s: keeping its timing, which was taken on a quiet machine", path)
         return latency
-    place = here(result["config"].get("trainer", {}).get("accelerator", "auto"))
-    timed = {"latency": latency | {"place": place}, "retimed": True}
+    timed = {"latency": latency | {"place": here(accelerator)}, "retimed": True}
     results.write(path.parent, result | timed)
     return latency
+
+
+def _done(folder: Path) -> list[Path]:
+    return [Path(each["path"]) for each in results.load(folder) if each["status"] == "done"]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -59,10 +64,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     line.add_argument("results", nargs="+", type=Path, help="result files or folders of results")
     options, failed = line.parse_args(arguments), False
     for path in options.results:
-        files = sorted(path.rglob(results.FILE)) if path.is_dir() else [path]
+        files = _done(path) if path.is_dir() else [path]
         if not files:
             failed = True
-            print(f"error: {path}: no {results.FILE} below it", file=sys.stderr)
+            print(f"error: {path}: no finished {results.FILE} below it", file=sys.stderr)
         for file in files:
             try:
                 latency = retime(file)

@@ -118,7 +118,7 @@ def _main(options: Namespace) -> int:
         print("this is a rehearsal: these are not the tasks of the table", flush=True)
         out = out.with_name(f"{out.name}-rehearsal")
     answers, interrupted = answered(), False
-    if old := ((answers["status"] == "done") & ~grids.is_current(answers)).sum():
+    if old := ((answers["status"] == "done") & ~grid.is_current(answers)).sum():
         print(f"{old} results of another version of the code: their jobs are run again", flush=True)
     if len(grid.remaining(answers)) and not options.no_run:
         interrupted, answers = run(grid), answered()

@@ -99,5 +99,9 @@ def choices(text: Any) -> list[str]:
 def values(override: Override) -> list[str]:
     """The values of an override: several where it sweeps."""
     if not override.is_sweep_override():
-        return [str(override.get_value_element_as_str())]
-    return [str(value) for value in override.sweep_string_iterator()]
+        return [_unquoted(str(override.get_value_element_as_str()))]
+    return [_unquoted(str(value)) for value in override.sweep_string_iterator()]
+
+
+def _unquoted(text: str) -> str:
+    return text[1:-1] if len(text) > 1 and text[0] == text[-1] and text[0] in "'\"" else text

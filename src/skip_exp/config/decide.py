@@ -24,8 +24,10 @@ RULES = (MANY, FEW, LONG, SHORT, ALONE, BESIDE)
 _PROMPT = ("prompt.length", "prompt.init")
 _FEW = tuple(f"{group}.{key}" for group in FEW for key in FEW[group])
 FOLLOWS: dict[str, tuple[str, ...]] = {  # what jobs may decide by a key
-    **dict.fromkeys(("tune", "tune.train", "tune.start"), _PROMPT),
-    "data.train_rows": (*_PROMPT, *_FEW),
+    **dict.fromkeys(("tune", "tune.train", "tune.start", "data.train_rows"), (*_PROMPT, *_FEW)),
+    **dict.fromkeys(("prompt", "prompt.kind"), (*_PROMPT, *_FEW)),
+    "backbone": (*_PROMPT, *_FEW, "task.words"),
+    "backbone.readout": ("task.words",),
 }
 DECIDED = {*_PROMPT, *_FEW}  # whatever by
 

@@ -21,6 +21,11 @@ class Goal:
     max_drop: float | None = None  # points of the main metric: find the largest ratio within them
     target_speedup: float | None = None  # times dense: find the smallest ratio that is as fast
 
+    def __str__(self) -> str:
+        if self.target_speedup is not None:
+            return f"{self.target_speedup:g}x"
+        return AUTO if self.ratio is None else str(self.ratio)
+
 
 @dataclass
 class PruneConfig:

@@ -106,7 +106,7 @@ def repeat(cfg: Config) -> results.Result | None:
             continue
         if done and holds(cfg, done):
             write_config(cfg, this)
-            return reuse(cfg, done, {})
+            return reuse(cfg, done, {}, Path(cfg.cache.dir) / JOBS / this)
     return None
 
 
@@ -148,7 +148,7 @@ def reuse(
     """Write an earlier result as that of ``cfg``; no W&B run is opened.
 
     Args:
-        timing: fields that replace those of ``done``; the result is noted if there are any.
+        timing: fields that replace those of ``done``; they are noted, and so is a copy.
 
     Raises:
         SkipError: the skill cannot be copied.
@@ -163,9 +163,8 @@ def reuse(
     else:
         _copy_skill(folder / done["skill"], output / "skill")
         result = latest | {"reused": True, "sweep": cfg.sweep.id, "skill": "skill"}
-    if result != own:
-        results.write(output, result)
-    if timing:
+    results.write(output, result)  # also where it is the same: it answers this command
+    if timing or not own:
         add(note, output)
     return cast(results.Result, result)
 

@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from skip_exp.cache.versions import PIPELINE, code_version, digest, source_of
+from skip_exp.cache.versions import PIPELINE, code_version, digest, own_modules
 from skip_exp.config.decide import FEW, RULES
 from skip_exp.config.prune import AUTO
 from skip_exp.config.schema import Config, TrainConfig
@@ -119,19 +119,6 @@ def training(settings: TrainConfig) -> dict[str, Any]:
     if settings.train not in (AUTO, "lora"):
         del values["rank"], values["lora_lr"]
     return values
-
-
-def own_modules(*names: str) -> list[str]:
-    """The modules of custom parts, which are named in full (``module.Class``)."""
-    return [_module_of(name.rpartition(".")[0]) for name in names if "." in name]
-
-
-def _module_of(place: str) -> str:
-    """The module in ``module.Class``; ``place`` itself where it is one, or nothing is found."""
-    shorter = place
-    while shorter and source_of(shorter) is None:
-        shorter = shorter.rpartition(".")[0]
-    return shorter or place
 
 
 def _parts(cfg: Config) -> tuple[str, ...]:

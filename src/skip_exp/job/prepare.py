@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from skip_exp.cache.store import StageCache
-from skip_exp.cache.versions import code_version, digest
+from skip_exp.cache.versions import code_version, digest, own_modules
 from skip_exp.config.decide import decided
 from skip_exp.config.named import named
 from skip_exp.config.prune import AUTO
@@ -23,7 +23,6 @@ from skip_exp.job.identity import (
     Content,
     job_id,
     local_content,
-    own_modules,
     training,
     unlabelled_content,
 )

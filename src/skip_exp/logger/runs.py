@@ -74,7 +74,7 @@ def _init(cfg: Config, mode: Any) -> wandb.Run:
         entity=cfg.logger.entity,
         group=cfg.logger.group or cfg.sweep.id,
         job_type=job_type(cfg),
-        name=f"{cfg.task.name}-{cfg.backbone.label}-{cfg.prune.ratio}-{cfg.seed}",
+        name=f"{cfg.task.name}-{cfg.backbone.label}-{cfg.prune.goal}-{cfg.seed}",
         tags=[tag[:LONGEST_TAG] for tag in dict.fromkeys([*tags, *cfg.logger.tags]) if tag],
         config=asdict(cfg),
         dir=cfg.output_dir,
@@ -85,9 +85,10 @@ def _init(cfg: Config, mode: Any) -> wandb.Run:
 
 def job_type(cfg: Config) -> str:
     """``prune``, ``dense_continued`` (ratio 0) or ``baseline`` (no prompt or a full model)."""
-    if cfg.prompt.kind == "none" or cfg.tune.train in BASELINES:
-        return "baseline"
-    return "dense_continued" if cfg.prune.goal.ratio == 0 else "prune"
+    if cfg.prune.goal.ratio != 0:
+        return "prune"
+    is_baseline = cfg.prompt.kind == "none" or cfg.tune.train in BASELINES
+    return "baseline" if is_baseline else "dense_continued"
 
 
 def mode_of(mode: str) -> str:

@@ -126,7 +126,7 @@ def scarcity(table: pd.DataFrame) -> Drawings:
     legend, drawings = styles(dict.fromkeys(table["by"])), []
     for (backbone, ratio), part in table.groupby(["backbone", "ratio"], sort=False):
         counts = sorted(part["rows"].unique())
-        points_of_task = part.groupby("task")["rows"].transform("size")
+        points_of_task = part.groupby("task")["rows"].transform("nunique")
         part = part[points_of_task == points_of_task.max()]
         axes = empty("rows of re-tuning", "mean balanced accuracy, %")
         for by, group in part.groupby("by", sort=False):

@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 
 from skip_exp.config.names import STATES
+from skip_exp.report.frame import CONFIG
 
 SETTING = ["task", "backbone", "attribution", "variant", "ratio"]
 CELL = [*SETTING, "sample"]  # stand-in rows and real ones never share a cell
@@ -25,7 +26,7 @@ class Gathered:
 
     # A row per cell: CELL, metric, n, "<measure> mean" and "<measure> std" (of the sample; NaN for
     # one value), majority, duplicates, at chance, timed, contended, failed (counts), data, labels,
-    # versions (whether its results are of several versions of the code).
+    # versions (whether its results are of several versions of the code), machines (of timings).
     cells: pd.DataFrame
     runs: pd.DataFrame  # the results that count: per cell and seed the latest finished one
     failed: pd.DataFrame  # the latest failed ones without a finished run of the same seed
@@ -45,6 +46,7 @@ def gather(frame: pd.DataFrame) -> Gathered:
         ratio=placed["ratio"].mask(placed["searched"], SEARCHED),
     )
     is_done = placed["status"] == "done"
+    placed = placed.assign(variant=_adopted(placed, is_done))
     runs = placed[is_done].drop_duplicates([*CELL, "seed"], keep="last")
     failed = placed[~is_done].drop_duplicates([*SETTING, "seed"], keep="last")
     failed = without(failed, runs, [*SETTING, "seed"])
@@ -63,6 +65,21 @@ def without(left: pd.DataFrame, right: pd.DataFrame, on: list[str]) -> pd.DataFr
     return both[both["side"] == "left_only"].drop(columns="side")
 
 
+def _adopted(placed: pd.DataFrame, is_done: pd.Series) -> pd.Series:
+    """Variants, of an early failure that of the finished results that agree in all that it knows.
+
+    A job that failed before it read its rows lacks the keys that it would have decided.
+    """
+    variants, keys = placed["variant"].copy(), [n for n in placed if str(n).startswith(CONFIG)]
+    places = ["task", "backbone", "attribution"]
+    for at, row in placed[~is_done].iterrows():
+        known = [*places, *(name for name in keys if row[name] != "")]
+        like = placed[is_done & (placed[known] == row[known]).all(axis=1)]["variant"].unique()
+        if len(like) == 1:
+            variants[at] = like[0]
+    return variants
+
+
 def _cells(runs: pd.DataFrame, failed: pd.DataFrame) -> pd.DataFrame:
     def joined(values: pd.Series) -> str:
         return ", ".join(sorted(set(values) - {""}))
@@ -79,7 +96,8 @@ def _cells(runs: pd.DataFrame, failed: pd.DataFrame) -> pd.DataFrame:
         duplicates=groups["duplicates"].max(),
         timed=groups["timed"].sum(),
         contended=groups["contended"].sum(),
-        versions=groups["versions/code"].agg(lambda codes: len({*codes} - {""}) > 1),
+        versions=several(groups, ["versions/code", "versions/parts"]),
+        machines=several(groups, ["latency/device", "latency/threads"]),
         **{"at chance": at_chance(runs, CELL)},
     )
     cells = cells.join(failed.groupby(CELL).size().rename("failed"), how="outer")
@@ -87,9 +105,15 @@ def _cells(runs: pd.DataFrame, failed: pd.DataFrame) -> pd.DataFrame:
     words = ["metric", "data", "labels"]
     cells[counts] = cells[counts].fillna(0).astype(int)
     cells[words] = cells[words].astype(object).where(cells[words].notna(), "")
-    flags = ["at chance", "versions"]
+    flags = ["at chance", "versions", "machines"]
     cells[flags] = cells[flags].eq(True)
     return cells.sort_index().reset_index()
+
+
+def several(groups: Any, columns: list[str]) -> pd.Series:
+    """Per group whether its results know more than one value of a column."""
+    known = groups[columns].agg(lambda values: len({*values.dropna()} - {""}) > 1)
+    return known.any(axis=1)
 
 
 def at_chance(runs: pd.DataFrame, by: list[str]) -> pd.Series:
@@ -113,16 +137,15 @@ def at_chance(runs: pd.DataFrame, by: list[str]) -> pd.Series:
 def _missing(placed: pd.DataFrame) -> pd.DataFrame:
     """A sweep is a grid: what it spans is the product of the values its results show.
 
-    A method has its own ratios and tasks: a fine-tuned baseline is never pruned.
+    A method has its own ratios, tasks and backbones: a fine-tuned baseline is never pruned.
     """
     points = [*SETTING, "seed"]
     spans = [placed[points].head(0)]
     for _, sweep in placed[placed["sweep"] != ""].groupby("sweep"):
         method = ["attribution", "variant"]
-        ratios, tasks = (sweep[[*method, x]].drop_duplicates() for x in ("ratio", "task"))
-        span = ratios.merge(tasks, on=method)
-        for name in ("backbone", "seed"):
-            span = span.merge(sweep[[name]].drop_duplicates(), how="cross")
+        span = sweep[["seed"]].drop_duplicates().merge(sweep[method].drop_duplicates(), how="cross")
+        for name in ("ratio", "task", "backbone"):
+            span = span.merge(sweep[[*method, name]].drop_duplicates(), on=method)
         spans.append(span[points])
     missing = without(pd.concat(spans, ignore_index=True).drop_duplicates(), placed, points)
     return missing.sort_values(points, ignore_index=True)
@@ -171,6 +194,8 @@ def warnings(report: Gathered) -> list[str]:
         " class by two standard errors: what pruning does there says little.",
         "versions": "Cells marked with several code versions gather results of different code or"
         " libraries: run their jobs again before you compare them.",
+        "machines": "Speed-ups marked with several machines are a mean over processors or numbers"
+        " of threads: time them again on one with skip-exp benchmark RESULT.",
         "duplicates": "Where validation rows are duplicates of train rows, their labels were seen"
         " in training; data.deduplicate=true drops them from train.",
         "contended": "Contended timings were taken beside other load and are not shown as"

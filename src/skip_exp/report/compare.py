@@ -27,6 +27,7 @@ NOTE = (
     " failed jobs are left out."
 )
 CODE = "versions/code"
+UNPAIRED = "unpaired"  # of the frame's attrs: tasks that both sides have, but in no pair
 MIXED = (
     "**The two sides of {} pairs ran with different code or libraries**:"
     " a difference may come from that. Run the older jobs again."
@@ -70,7 +71,9 @@ def compare(
     real = real.assign(ratio=real["ratio"].round(6).mask(real["searched"], SEARCHED))
     options = _options(real, by)
     known = options[options != ""].value_counts()
-    chosen = list(values if by == FOLDER else map(_plain, values)) or list(known.index)
+    plain = {_plain(option): option for option in known.index}
+    given = values if by == FOLDER else [plain.get(_plain(each), each) for each in values]
+    chosen = list(given) or list(known.index)
     if unknown := [value for value in chosen if value not in known]:
         raise SkipError(f"--by {by}={unknown[0]}: no result; there are: {'; '.join(known.index)}")
     if len(chosen) < 2:
@@ -83,8 +86,12 @@ def compare(
     rows = {names: _rows(pairs) for names, pairs in paired.items() if len(pairs)}
     if not rows:
         raise SkipError(f"--by {by}: no two results differ in {by} alone")
-    every = pd.concat(rows, names=["baseline", "option", "row"])
-    return every.reset_index().drop(columns="row")
+    every = pd.concat(rows, names=["baseline", "option", "row"]).reset_index().drop(columns="row")
+    every.attrs[UNPAIRED] = sorted(
+        {*real.loc[options == baseline, "task"]}
+        & {*real.loc[options.isin([option for _, option in rows]), "task"]} - {*every["task"]}
+    )
+    return every
 
 
 def _options(results: pd.DataFrame, by: str) -> pd.Series:
@@ -146,7 +153,8 @@ def _pairs(left: pd.DataFrame, right: pd.DataFrame, by: str, score: str) -> pd.D
         if by.startswith(("task", "backbone", "tune")):  # it may change what tuning starts from
             ignored.add(CONFIG + frame.START)
         follows = {CONFIG + key for key in FOLLOWS.get(by, ())} & {*keys}
-        ignored |= {n for n in follows if left[n].nunique() == 1 == right[n].nunique()}
+        places = ["task", "backbone"] if by != "backbone" else ["task"]
+        ignored |= {n for n in follows if _is_one(left, n, places) and _is_one(right, n, places)}
         both = [n for n in keys if (left[n] != "").any() and (right[n] != "").any()]
         on += [name for name in both if name not in ignored]
     baseline, option = (side.drop_duplicates(on, keep="last") for side in (left, right))
@@ -155,6 +163,11 @@ def _pairs(left: pd.DataFrame, right: pd.DataFrame, by: str, score: str) -> pd.D
     pairs = baseline.merge(option, on=on, suffixes=("", " of option"))
     codes = pairs[[CODE, f"{CODE} of option"]]
     return pairs.assign(mixed=(codes.nunique(axis=1) > 1) & (codes != "").all(axis=1))
+
+
+def _is_one(side: pd.DataFrame, name: str, places: list[str]) -> bool:
+    """Whether a key has one value in each task, here of one backbone: jobs may decide by those."""
+    return bool((side.groupby(places)[name].nunique() <= 1).all())
 
 
 def _rows(pairs: pd.DataFrame) -> pd.DataFrame:
@@ -185,10 +198,11 @@ def _rows(pairs: pd.DataFrame) -> pd.DataFrame:
 def _settings(pairs: pd.DataFrame) -> pd.Series:
     """Per pair the keys that not all pairs share.
 
-    Keys of a task or backbone differ between tasks and backbones; they count within each alone.
+    Keys of a task or backbone, and what tuning starts from, differ between tasks and backbones;
+    they count within each alone.
     """
     names = [n for n in pairs if n == "attribution" or n.startswith(CONFIG)]
-    own = _below(pairs, "task", "backbone")
+    own = [*_below(pairs, "task", "backbone"), *({CONFIG + frame.START} & {*pairs})]
     differ = pairs.groupby(["task", "backbone"])[own].transform("nunique") > 1
     named = pairs[names].assign(**{name: pairs[name].where(differ[name], "") for name in own})
     return _described(named, names)
@@ -224,6 +238,8 @@ def page(rows: pd.DataFrame, by: str, score: str) -> str:
         parts += [markdown(tasks[columns])]
     mixed = rows.loc[rows["task"] == ALL, "mixed"].sum()
     parts += [MIXED.format(mixed)] if mixed and by != FOLDER else []
+    if unpaired := rows.attrs.get(UNPAIRED):
+        parts += [f"**Without a pair: {', '.join(unpaired)}.** There more than {by} differs."]
     return "\n\n".join([*parts, NOTE.format(split=split)]) + "\n"
 
 

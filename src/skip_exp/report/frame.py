@@ -16,6 +16,7 @@ CONFIG = "config/"  # what the columns of `comparable` start with
 TEXT = (  # never missing: "" where a result lacks the field
     *("job_id", "status", "error", "sweep", "task", "backbone", "backbone_note"),
     *("attribution", "metric", "data", "finished", "git_commit", "versions/code"),
+    "versions/parts",
     *("versions/torch", "latency/device", "latency/dtype", "path"),
 )
 NUMBERS = (  # NaN where a result lacks the field

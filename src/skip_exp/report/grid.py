@@ -10,7 +10,8 @@ import pandas as pd
 import yaml
 from omegaconf import OmegaConf
 
-from skip_exp.cache.versions import job_code
+from skip_exp import results
+from skip_exp.cache.versions import job_code, parts_code
 from skip_exp.config import schema as config
 from skip_exp.config.compose import choices, composed
 from skip_exp.config.decide import DECIDED, LONG, MANY, decided
@@ -33,6 +34,7 @@ class Grid:
     jobs: pd.DataFrame  # a row per job, columns JOB
     heads: dict[str, str]  # task -> "task (metric)"
     settings: dict[tuple[str, str], list[dict[str, str]]]  # by task and backbone: `_decisions`
+    parts: str  # `parts_code` of every job
 
     @property
     def is_rehearsal(self) -> bool:
@@ -56,17 +58,20 @@ class Grid:
         is_same = [_agree(self.settings[task, backbone], found) for task, backbone, found in rows]
         placed = placed[pd.Series(is_same, dtype=bool)]
         placed = placed[(placed["status"] != "done") | (placed["data"] == self.source)]
-        older = without(placed[~is_current(placed)], _finished(placed), JOB)
-        return pd.concat([older, placed[is_current(placed)]], ignore_index=True)
+        older = without(placed[~self.is_current(placed)], self._finished(placed), JOB)
+        return pd.concat([older, placed[self.is_current(placed)]], ignore_index=True)
 
     def remaining(self, answers: pd.DataFrame) -> pd.DataFrame:
         """The jobs, as rows of JOB, without a finished result of this version of the code."""
-        return without(self.jobs, _finished(answers), JOB)
+        return without(self.jobs, self._finished(answers), JOB)
 
+    def is_current(self, results: pd.DataFrame) -> pd.Series:
+        """Whether this version of the code computed a result, so that its job is not run again."""
+        is_same = results["versions/code"] == job_code()
+        return is_same & (results["versions/parts"] == self.parts)
 
-def is_current(frame: pd.DataFrame) -> pd.Series:
-    """Whether this version of the code computed a result, so that its job is not run again."""
-    return frame["versions/code"] == job_code()
+    def _finished(self, results: pd.DataFrame) -> pd.DataFrame:
+        return results[self.is_current(results) & (results["status"] == "done")]
 
 
 def _agree(wanted: Sequence[Mapping[str, str]], found: Mapping[str, str]) -> bool:
@@ -85,10 +90,6 @@ def _decisions(composed: Any) -> list[dict[str, str]]:
         settings_of(asdict(decided(cfg, rows, start)))
         for rows, start in product((MANY, 0), (None, LONG))
     ]
-
-
-def _finished(frame: pd.DataFrame) -> pd.DataFrame:
-    return frame[is_current(frame) & (frame["status"] == "done")]
 
 
 def read(name: str, source: str, overrides: Sequence[str] = (), about: str = "") -> Grid:
@@ -113,7 +114,7 @@ def read(name: str, source: str, overrides: Sequence[str] = (), about: str = "")
         points = product(values["prune.ratio"], values["seed"])
         every += [(*names, float(ratio), int(seed)) for ratio, seed in points]
     jobs = pd.DataFrame(every, columns=JOB).astype({"seed": "Int64"})
-    return Grid(name, given, source, about, jobs, heads, found)
+    return Grid(name, given, source, about, jobs, heads, found, parts_code(*results.parts(cfg)))
 
 
 def swept(name: str) -> dict[str, list[str]]:

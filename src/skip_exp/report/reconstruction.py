@@ -7,7 +7,7 @@ import pandas as pd
 
 from skip_exp.report import tables
 from skip_exp.report.cells import backbone_notes, gather
-from skip_exp.report.grid import Grid, is_current
+from skip_exp.report.grid import Grid
 from skip_exp.report.tables import percent, spread
 
 REHEARSAL = "Rehearsal on embedded data: not the tasks of the paper's table"
@@ -99,7 +99,7 @@ def caption(grid: Grid, answers: pd.DataFrame) -> str:
         for batch, length, dtype, device, threads in timed.to_numpy()
     ]
     speed = "Speed-up: final against dense, mean over tasks (range); measured at "
-    old = (~is_current(done)).sum()
+    old = (~grid.is_current(done)).sum()
     new = " of this version of the code" if old else ""
     texts = [
         f"{title(grid)}.",
@@ -117,7 +117,8 @@ def caption(grid: Grid, answers: pd.DataFrame) -> str:
 
 def _provenance(done: pd.DataFrame) -> str:
     """Data, torch and commit of the finished results."""
-    columns = done["data"], done["versions/torch"], done["git_commit"].str[:12]
+    commits = done["git_commit"].str.replace(r"^(\w{12})\w*", r"\1", regex=True)  # keeps -dirty
+    columns = done["data"], done["versions/torch"], commits
     known = (", ".join(sorted(set(column.replace("", "unknown")))) for column in columns)
     return "Data: {}; torch {}; commit {}.".format(*known)
 

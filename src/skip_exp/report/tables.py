@@ -93,6 +93,7 @@ def notes(cells: pd.DataFrame) -> list[str]:
             cell["labels"]: cell["labels"],
             "at chance": cell["at chance"],
             "several code versions": cell["versions"],
+            "several machines": cell["machines"],
             f"{cell['duplicates']:,} duplicates": cell["duplicates"],
             f"{cell['failed']} failed": cell["failed"],
             f"{cell['contended']} of {cell['timed']} timings contended": (

@@ -24,8 +24,7 @@ def finish() -> bool:
     folder = STARTED.folder
     if folder is None or not folder.is_dir():
         return not STARTED.failed
-    # Reusing a result in its own folder writes only the configuration anew.
-    own = {file.parent for name in (results.FILE, results.CONFIG) for file in _new(folder, name)}
+    own = {file.parent for file in _new(folder, results.FILE)}  # a reused one is written anew
     found = sorted((r for r in results.load(folder) if Path(r["path"]).parent in own), key=_number)
     done = [result for result in found if result["status"] == "done"]
     started = {file.parents[1] for file in _new(folder, ".hydra/config.yaml")}
