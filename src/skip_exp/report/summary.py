@@ -7,8 +7,10 @@ from rich.console import Console
 from rich.measure import Measurement
 from rich.table import Table
 
+from skip_exp.config.checks import is_number
 from skip_exp.config.names import STATES
 from skip_exp.config.prune import MISSED
+from skip_exp.results import flatten
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -94,8 +96,8 @@ def _finals(results: Sequence[Mapping[str, Any]], name: str) -> list[str]:
     """Per job the final model's value of a metric, in percent."""
     from skip_exp.report import tables  # it brings pandas
 
-    found = ((result.get("metrics") or {}).get(name) or {} for result in results)
-    return [tables.percent(scores.get("final")) for scores in found]
+    finals = (flatten(result).get(f"metrics/{name}/final") for result in results)
+    return [tables.percent(value if is_number(value) else None) for value in finals]
 
 
 def _notes(jobs: "pd.DataFrame") -> list[str]:
