@@ -6,9 +6,10 @@
 transfer: with only the skill neurons of each task, every task of the same backbone and seed is
 re-tuned on --rows rows; and with as many random neurons of each layer, one draw. scarcity: a task
 is re-tuned on few rows, after a cut by the default attribution, Fisher, the paper's, magnitude, and
-at random with as many neurons of each layer as the default. The teacher has seen all rows. Half of
-the selection slice chooses the epoch, the other half is scored: balanced accuracy, as a fraction.
-Jobs and cache are those of finished runs. A row that is in --out already is not run again.
+at random with as many neurons of each layer as the default, --draws times. The teacher has seen all
+rows. Half of the selection slice chooses the epoch, the other half is scored: balanced accuracy, as
+a fraction. Jobs and cache are those of finished runs. A row that is in --out already is not run
+again.
 """
 
 import argparse
@@ -37,7 +38,7 @@ from skip_exp.utils.machine import git_commit
 METHODS = ("activation_gradient", "fisher", "paper", "magnitude", CONTROL)
 KEYS = {
     "transfer": ["backbone", "task", "seed", "kept", "is_random", "ratio", "rows"],
-    "scarcity": ["backbone", "task", "seed", "by", "ratio", "rows"],
+    "scarcity": ["backbone", "task", "seed", "by", "draw", "ratio", "rows"],
 }
 Case = dict[str, Any]
 
@@ -72,6 +73,7 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--rows", type=int, nargs="+", default=[1024], help="of re-tuning")
     made.add_argument("--ratios", type=float, nargs="+", default=[0.9])
     made.add_argument("--methods", nargs="+", default=METHODS, choices=METHODS, help="of scarcity")
+    made.add_argument("--draws", type=int, default=3, help="random ones of scarcity")
     made.add_argument("--out", type=Path, required=True, help="CSV file that rows are added to")
     return made
 
@@ -89,7 +91,9 @@ def scarce(subjects: Sequence[Subject], asked: Any) -> Iterator[tuple[Subject, C
     """Subjects with every method and number of rows."""
     for ratio, rows, subject, by in product(asked.ratios, asked.rows, subjects, asked.methods):
         rows = min(rows, len(subject.job.data.train))
-        yield subject, {**subject.about, "by": by, "ratio": ratio, "rows": rows}
+        for draw in range(asked.draws if by == CONTROL else 1):
+            how = {"by": by, "draw": draw, "ratio": ratio, "rows": rows}
+            yield subject, {**subject.about, **how}
 
 
 def is_beside(one: Subject, other: Subject) -> bool:
@@ -106,7 +110,8 @@ def keep_of(subject: Subject, case: Case, subjects: Sequence[Subject]) -> Keep:
     skill = owner.keep(case["ratio"])
     if not case.get("is_random", True):
         return skill
-    return drawn(skill, owner.sizes, phase_seed(subject.seed, f"{subject.task} {name}"))
+    draw = f" {case['draw']}" if case.get("draw") else ""
+    return drawn(skill, owner.sizes, phase_seed(subject.seed, f"{subject.task} {name}{draw}"))
 
 
 def retuned(subject: Subject, keep: Keep, rows: int) -> float:

@@ -39,7 +39,9 @@ def test_transfer_has_every_pair_and_the_control_once(jobs, monkeypatch):
 def test_scarcity_without_rows_is_the_pruned_model(jobs, monkeypatch):
     found = table(monkeypatch, jobs, "scarcity", "--rows", "0", "40")
     assert set(found["by"]) == set(anatomy.METHODS)
-    assert len(found) == 2 * 2 * len(anatomy.METHODS)
+    assert len(found) == 2 * 2 * (len(anatomy.METHODS) + 2)
+    control = found[(found["by"] == anatomy.CONTROL) & (found["rows"] == 40)]
+    assert control["draw"].tolist() == [0, 1, 2] * 2
     subject = next(iter(opened([jobs / "jobs/x"], 10**9)))
     pruned = found[(found["task"] == "x") & (found["rows"] == 0)].set_index("by")["score"]
     assert pruned["activation_gradient"] == pytest.approx(score_of_cut(subject), abs=1e-5)
