@@ -10,6 +10,7 @@ from skip_exp.errors import SkipError
 from skip_exp.neurons.measure import PARTS
 from skip_exp.neurons.subjects import opened
 from skip_exp.report.anatomy import scarcity
+from skip_exp.report.matrices import gains
 from tests.helpers.toy import save_toy, toy_job
 
 SMALL = ["--rows", "40", "--ratio", "0.5"]
@@ -181,3 +182,10 @@ def test_a_task_with_more_methods_or_seeds_drops_no_other_from_the_mean():
     ).assign(backbone="tiny", ratio=0.9, score=0.5)
     (drawn,), _ = scarcity(table)
     assert "2 tasks" in drawn[0]
+
+
+def test_a_gain_is_above_the_mean_of_the_tasks_random_draws():
+    cells = {"kept": ["x", "y"] * 2, "is_random": [False, False, True, True]}
+    table = pd.DataFrame(cells | {"score": [0.9, 0.75, 0.5, 0.7]})
+    table = table.assign(task="x", backbone="tiny", seed=1, ratio=0.9, rows=64)
+    assert gains(table)["gain"].tolist() == pytest.approx([0.3, 0.15])
