@@ -28,6 +28,7 @@ ROOT = Path(__file__).resolve().parents[1]
 TABLES, OUT = ROOT / "studies/results/anatomy", ROOT / "docs/anatomy"
 KINDS = {"encoder.ffn": "feed-forward neurons", "encoder.self.heads": "heads"}
 METHODS = {"activation_gradient": "activation x gradient"}
+SENTIMENT = ("cr", "sst2")  # beside each other in a matrix, before the sentence pairs
 STATES = {"dense": "control", "pruned": "c1", "final": "c0"}
 PANELS = 2  # a row
 
@@ -144,7 +145,8 @@ def transfer(table: pd.DataFrame) -> Figure:
     """Points above random neurons after re-tuning."""
     found = 100 * gains(table).pivot_table("gain", "kept", "task", sort=False)
     figure, (axes,) = matrices(len(found), 1)
-    shaded(axes, found.loc[found.columns], "+.1f")
+    order = [*sorted(found.columns, key=lambda task: (task not in SENTIMENT, task))]
+    shaded(axes, found.loc[order, order], "+.1f")
     axes.set(xlabel="re-tuned", ylabel="neurons kept", title="score above random neurons, points")
     return figure
 
