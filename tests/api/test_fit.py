@@ -170,6 +170,12 @@ def test_a_data_set_has_its_classes_in_its_own_order(tmp_path: Path) -> None:
     assert task_of(data, None, **COLUMNS, root=tmp_path)["labels"] == names
     given = COLUMNS | {"validation": (rows["text"], rows["label"])}  # its indices
     assert task_of(data, None, **given, root=tmp_path)["labels"] == names
+    more = data.cast_column("label", ClassLabel(names=[*names, "Sports"]))  # which no row has
+    assert task_of(more, None, **COLUMNS, root=tmp_path)["labels"] == names
+    with pytest.raises(DataError, match=r"^the lists: label=label: 0: "):
+        task_of(more, None, **given, root=tmp_path)
+    table = pd.DataFrame(rows).assign(features="x")
+    assert task_of(table, None, **COLUMNS, root=tmp_path)["labels"] == ["0", "1"]
 
 
 def test_evaluate_says_what_indices_stand_for(

@@ -177,11 +177,12 @@ def test_a_bad_table_of_a_sweep_is_refused_before_any_work(tmp_path, content, ca
 def test_a_task_with_more_methods_or_seeds_drops_no_other_from_the_mean():
     rows = [("a", "x", 1), ("a", "y", 1), ("a", "x", 2), ("b", "x", 1)]
     table = pd.DataFrame(
-        [(*each, count) for each in rows for count in (0, 64)] + [("c", "x", 1, 64)],
+        [(*each, count) for each in rows for count in (0, 64)]
+        + [("a", "x", 1, 500), ("b", "x", 1, 900), ("c", "x", 1, 64)],  # all rows of each
         columns=["task", "by", "seed", "rows"],
     ).assign(backbone="tiny", ratio=0.9, score=0.5)
     (drawn,), _ = scarcity(table)
-    assert "2 tasks" in drawn[0]
+    assert "2 tasks" in drawn[0] and "900" not in drawn[1]
 
 
 def test_a_gain_is_above_the_mean_of_the_tasks_random_draws():

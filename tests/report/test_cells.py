@@ -157,6 +157,8 @@ def test_cells_of_several_machines_are_marked():
     assert only([result(seed=1, latency=here), result(seed=2, latency=there)])["machines"]
     cell = only([result(seed=1, latency=here), result(seed=2, latency=here | {"threads": 1})])
     assert cell["machines"]
+    busy = there | {"contended": True}  # not in the mean
+    assert not only([result(seed=1, latency=here), result(seed=2, latency=busy)])["machines"]
 
 
 def test_cells_of_several_code_versions_are_marked():
@@ -185,6 +187,9 @@ def test_a_backbone_may_have_a_start_of_its_own():
     found = [job("minilm", 1, "nli"), job("minilm", 2, None)]
     found += [job("roberta_mini", 1, None), job("roberta_mini", 2, None)]
     assert missing(found) == []
+    plain = [result("rte", name) for name in ("minilm", "bert")]
+    lost = missing([*plain, result("rte", "minilm", attribution="random")])
+    assert [gap[:3] for gap in lost] == [("rte", "bert", "random")]
 
 
 def missing(found):

@@ -132,6 +132,7 @@ def of_rows(rows, *overrides, start=None, **fields):
     [
         ("tune.start", ["+task=rte", "tune.start=auto"], ["+task=rte", "tune.start=null"]),
         ("prompt", ["+task=sst2"], ["+task=sst2", "prompt=none"]),
+        ("prompt", ["+task=rte", "prompt.length=4"], ["+task=rte", "prompt=none"]),
         ("prompt.kind", ["+task=sst2"], ["+task=sst2", "prompt=none"]),
         ("backbone", [BANKING], [BANKING, "backbone=t5_mini", "backbone.readout=seq2seq"]),
         (
@@ -142,7 +143,7 @@ def of_rows(rows, *overrides, start=None, **fields):
     ],
 )
 def test_what_a_job_decides_by_the_key_does_not_part_a_pair(tmp_path, by, one, other):
-    starts = 4 if "tune.start=auto" in one else None, None
+    starts = 4 if {"tune.start=auto", "prompt.length=4"} & {*one} else None, None
     found = [
         of_rows(500, *given, start=start, task="rte", metric={"name": "accuracy", "final": score})
         for given, start, score in zip((one, other), starts, (0.8, 0.7), strict=True)
@@ -163,6 +164,14 @@ def test_no_task_is_left_out_where_jobs_decide_by_it(tmp_path):
     odd[3]["config"]["tune"]["epochs"] = 9
     page = compare.page(compared(store(tmp_path / "b", odd)), "tune.lr", "metric/final")
     assert "Without a pair: rte." in page
+    third = [*odd[:3], job(0.2, "rte"), job(0.3)]
+    page = compare.page(
+        compared(store(tmp_path / "c", third), values=()), "tune.lr", "metric/final"
+    )
+    assert "Without a pair" not in page
+    own = of_rows(5000, "+task=sst2", "tune.train=prompt_readout", "retune.copies=0", "retune.lr=1")
+    with pytest.raises(SkipError):  # what was set apart by hand is no decision
+        compared(store(tmp_path / "d", [of_rows(5000, "+task=sst2"), own]), "tune.train", ())
 
 
 def test_an_option_is_named_as_the_table_names_it(tmp_path):

@@ -207,3 +207,9 @@ def test_an_earlier_result_does_not_answer_for_a_job_that_failed_elsewhere(
 
     ended = cli(*place, run=fails_in_a_worker)
     assert ended.code == 1 and "ended without a result" in ended.err
+
+
+def test_quoted_values_are_swept_as_they_are(cli: Cli) -> None:
+    ended = cli("+task=rte", "logger.group='a, b','c (1)'", "-m")
+    assert ended.code == 0
+    assert [cfg.logger.group for cfg in ended.jobs] == ["a, b", "c (1)"]

@@ -1,5 +1,6 @@
 """``skip_exp.compress``: cut a classifier that is fine-tuned already."""
 
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -93,7 +94,8 @@ def compress(
         )
     is_path = isinstance(model, str | Path)
     path = in_full(str(model) if is_path else str(_saved(model, tokenizer, root)))
-    own = {"name": Path(path).name, "family": config.model_type, "path": path}
+    name_of = os.path.abspath(str(model)) if is_path else path  # keeps a link's own name
+    own = {"name": Path(name_of).name, "family": config.model_type, "path": path}
     backbone = [f"backbone.{key}={quoted(value)}" for key, value in own.items()]
     settings = ["experiment=compress", *backbone, *cut_to(ratio), *([] if retune else CUT_ONLY)]
     return run(task, settings, overrides, root)

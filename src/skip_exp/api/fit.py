@@ -50,7 +50,8 @@ def fit(
         label: the column of the labels.
         validation: rows that are scored, of any of these kinds; lists as (texts, labels). None: a
             fifth of ``data`` is set apart, stratified.
-        classes: names of the classes, in order; None: all that the labels have.
+        classes: names of the classes, in order; None: all that the labels have, in the data set's
+            order where it has one.
         group: column whose equal values, such as a user's, stay on one side of a made split.
         ratio: fraction of the block parameters to remove, or ``auto``; None: 0.5.
         backbone: a choice of ``conf/backbone``.
@@ -108,7 +109,7 @@ def _run(cfg: Config) -> Any:
     error = None
     try:
         return pipeline.run(cfg)
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, SystemExit):  # as Lightning ends a worker
         error = INTERRUPTED
         raise
     except Exception as problem:

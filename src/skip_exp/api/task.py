@@ -42,8 +42,8 @@ def task_of(
     Args:
         validation: rows of the reported split, of any kind; None: a part of ``data``. Lists are
             given as (texts, labels).
-        classes: names of the classes, in order; None: those of the data set, or all that the label
-            column has.
+        classes: names of the classes, in order; None: all that the label column has, in the
+            order of the data set where it has one.
         group: column of ``data`` whose equal values stay on one side of a made split.
         name: of the task; None: the file's.
         root: folder below which rows that are no file are written.
@@ -66,11 +66,13 @@ def task_of(
     for split, (_, rows, place) in given.items():
         check_columns(list(rows.columns), columns[split], place)
     named = name or (Path(data).stem if isinstance(data, str | Path) else "task")
-    classes = classes or names_in(data, label)
     if not classes:
         classes = classes_of(table[label].tolist(), where, label)
-        for _, other, place in [*given.values()][1:]:
-            _check_no_index(other[label].tolist(), classes, place, label)
+        order = names_in(data, label) or classes
+        classes.sort(key=lambda name: order.index(name) if name in order else len(order))
+        if classes != names_in(data, label):  # else an index is the data set's own
+            for _, other, place in [*given.values()][1:]:
+                _check_no_index(other[label].tolist(), classes, place, label)
     return {
         "name": re.sub(r"[^\w.-]+", "_", named).strip("_") or "task",
         "files": {split: _file(*each, columns[split], root) for split, each in given.items()},

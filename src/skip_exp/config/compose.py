@@ -91,17 +91,16 @@ def choices(text: Any) -> list[str]:
         SkipError: they cannot be read.
     """
     try:
-        return values(OverridesParser.create().parse_override(f"key={text}"))
+        given = values(OverridesParser.create().parse_override(f"key={text}"))
     except HydraException as error:
         raise SkipError(f"{text}: not values as Hydra reads them: {first_line(error)}") from error
+    return [
+        each[1:-1] if each[:1] == each[-1:] and each[:1] in ("'", '"') else each for each in given
+    ]
 
 
 def values(override: Override) -> list[str]:
     """The values of an override: several where it sweeps."""
     if not override.is_sweep_override():
-        return [_unquoted(str(override.get_value_element_as_str()))]
-    return [_unquoted(str(value)) for value in override.sweep_string_iterator()]
-
-
-def _unquoted(text: str) -> str:
-    return text[1:-1] if len(text) > 1 and text[0] == text[-1] and text[0] in "'\"" else text
+        return [str(override.get_value_element_as_str())]
+    return [str(value) for value in override.sweep_string_iterator()]

@@ -29,6 +29,12 @@ FOLLOWS: dict[str, tuple[str, ...]] = {  # what jobs may decide by a key
     "backbone": (*_PROMPT, *_FEW, "task.words"),
     "backbone.readout": ("task.words",),
 }
+_USUAL = {"tune": TuneConfig(train="lora"), "retune": RetuneConfig()}
+MAY_BE = {  # by key of FEW the texts of both values that a job may decide
+    f"{group}.{key}": {str(few), str(getattr(_USUAL[group], key))}
+    for group, settings in FEW.items()
+    for key, few in settings.items()
+}
 DECIDED = {*_PROMPT, *_FEW}  # whatever by
 
 

@@ -90,8 +90,8 @@ def unlabelled(
 
 def names_in(data: Any, label: str) -> list[str] | None:
     """The names of the classes in order, where ``data`` is a data set that has them."""
-    feature = (getattr(data, "features", None) or {}).get(label)
-    return getattr(feature, "names", None)
+    features = getattr(data, "features", None)
+    return getattr(features.get(label), "names", None) if isinstance(features, Mapping) else None
 
 
 def _of_lists(data: Any, text: Sequence[str], label: str, labels: Sequence[Any]) -> pd.DataFrame:

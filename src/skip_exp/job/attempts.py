@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+NOTED = 20  # results of a job that are remembered
 AUTO = ("32-true", "bf16-mixed")  # what the precision `auto` may stand for
 
 
@@ -39,13 +40,14 @@ def noted(note: Path) -> list[Path]:
         return []
 
 
-def add(note: Path | None, output: Path) -> None:
-    """Note the result in ``output``, first; one that cannot be noted is not reused elsewhere."""
+def add(note: Path | None, output: Path, is_copy: bool = False) -> None:
+    """Note the result in ``output``, first, a copy last; without a note it is not reused."""
     if note is None:
         return
-    known = dict.fromkeys([(output / results.FILE).resolve(), *filter(Path.is_file, noted(note))])
+    new, earlier = [(output / results.FILE).resolve()], [*filter(Path.is_file, noted(note))]
+    known = dict.fromkeys([*earlier, *new] if is_copy else [*new, *earlier])
     with suppress(OSError):
-        files.replace(note, json.dumps([*map(str, known)], indent=1).encode())
+        files.replace(note, json.dumps([*map(str, known)][:NOTED], indent=1).encode())
 
 
 def finished(cfg: Config, job_id: str, note: Path | None) -> dict[str, Any] | None:
@@ -57,8 +59,13 @@ def finished(cfg: Config, job_id: str, note: Path | None) -> dict[str, Any] | No
     if note is None or not cfg.sweep.skip_done:
         return None
     folders = [Path(cfg.output_dir), *(file.parent for file in noted(note))]
-    found = [done for folder in folders if (done := _finished(folder, job_id))]
-    return min(found, key=lambda done: stale(cfg, done) != "", default=None)
+    first = None
+    for folder in folders:
+        done = _finished(folder, job_id)
+        if done and not stale(cfg, done):
+            return done
+        first = first or done
+    return first
 
 
 def _finished(folder: Path, job_id: str) -> dict[str, Any] | None:
@@ -165,7 +172,7 @@ def reuse(
         result = latest | {"reused": True, "sweep": cfg.sweep.id, "skill": "skill"}
     results.write(output, result)  # also where it is the same: it answers this command
     if timing or not own:
-        add(note, output)
+        add(note, output, is_copy=not timing)
     return cast(results.Result, result)
 
 

@@ -125,9 +125,11 @@ def scarcity(table: pd.DataFrame) -> Drawings:
     """Score against the rows of re-tuning, per ratio: mean over the tasks that have all of them."""
     legend, drawings = styles(dict.fromkeys(table["by"])), []
     for (backbone, ratio), part in table.groupby(["backbone", "ratio"], sort=False):
-        counts = sorted(part["rows"].unique())
         points_of_task = part.groupby("task")["rows"].transform("nunique")
         part = part[points_of_task == points_of_task.max()]
+        tasks_of_point = part.groupby("rows")["task"].transform("nunique")
+        part = part[tasks_of_point == part["task"].nunique()]
+        counts = sorted(part["rows"].unique())
         axes = empty("rows of re-tuning", "mean balanced accuracy, %")
         for by, group in part.groupby("by", sort=False):
             over = group.groupby(["rows", "seed"])["score"].mean().reset_index()

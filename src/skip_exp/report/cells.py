@@ -85,6 +85,7 @@ def _cells(runs: pd.DataFrame, failed: pd.DataFrame) -> pd.DataFrame:
         return ", ".join(sorted(set(values) - {""}))
 
     groups = runs.assign(labels=runs["backbone_note"].str.split(":").str[0]).groupby(CELL)
+    timed = runs[runs["latency/speedup"].notna()]
     stats = groups[MEASURES].agg(["mean", "std"])
     stats.columns = [" ".join(names) for names in stats.columns]
     cells = stats.assign(
@@ -97,7 +98,7 @@ def _cells(runs: pd.DataFrame, failed: pd.DataFrame) -> pd.DataFrame:
         timed=groups["timed"].sum(),
         contended=groups["contended"].sum(),
         versions=several(groups, ["versions/code", "versions/parts"]),
-        machines=several(groups, ["latency/device", "latency/threads"]),
+        machines=several(timed.groupby(CELL), ["latency/device", "latency/threads"]),
         **{"at chance": at_chance(runs, CELL)},
     )
     cells = cells.join(failed.groupby(CELL).size().rename("failed"), how="outer")
@@ -137,15 +138,20 @@ def at_chance(runs: pd.DataFrame, by: list[str]) -> pd.Series:
 def _missing(placed: pd.DataFrame) -> pd.DataFrame:
     """A sweep is a grid: what it spans is the product of the values its results show.
 
-    A method has its own ratios, tasks and backbones: a fine-tuned baseline is never pruned.
+    A method has its own ratios and tasks: a fine-tuned baseline is never pruned.
     """
     points = [*SETTING, "seed"]
     spans = [placed[points].head(0)]
     for _, sweep in placed[placed["sweep"] != ""].groupby("sweep"):
         method = ["attribution", "variant"]
-        span = sweep[["seed"]].drop_duplicates().merge(sweep[method].drop_duplicates(), how="cross")
-        for name in ("ratio", "task", "backbone"):
+        every = sweep[method].drop_duplicates()
+        span = sweep[["seed"]].drop_duplicates().merge(every, how="cross")
+        for name in ("ratio", "task"):
             span = span.merge(sweep[[*method, name]].drop_duplicates(), on=method)
+        # A variant may be named by what one backbone decides.
+        plain = every[every["variant"] == ""].merge(sweep[["backbone"]], how="cross")
+        backbones = pd.concat([plain, sweep[[*method, "backbone"]]]).drop_duplicates()
+        span = span.merge(backbones, on=method)
         spans.append(span[points])
     missing = without(pd.concat(spans, ignore_index=True).drop_duplicates(), placed, points)
     return missing.sort_values(points, ignore_index=True)

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from skip_exp.config.decide import FOLLOWS
+from skip_exp.config.decide import FOLLOWS, MAY_BE
 from skip_exp.errors import SkipError
 from skip_exp.report import frame
 from skip_exp.report.cells import SEARCHED, ratio_text
@@ -27,7 +27,8 @@ NOTE = (
     " failed jobs are left out."
 )
 CODE = "versions/code"
-UNPAIRED = "unpaired"  # of the frame's attrs: tasks that both sides have, but in no pair
+UNPAIRED = "unpaired"  # of the frame's attrs: by option, tasks that both sides have, in no pair
+APART = "There the results differ in more, or have no seed in common."
 MIXED = (
     "**The two sides of {} pairs ran with different code or libraries**:"
     " a difference may come from that. Run the older jobs again."
@@ -87,10 +88,11 @@ def compare(
     if not rows:
         raise SkipError(f"--by {by}: no two results differ in {by} alone")
     every = pd.concat(rows, names=["baseline", "option", "row"]).reset_index().drop(columns="row")
-    every.attrs[UNPAIRED] = sorted(
-        {*real.loc[options == baseline, "task"]}
-        & {*real.loc[options.isin([option for _, option in rows]), "task"]} - {*every["task"]}
-    )
+    tasks = real["task"].groupby(options).agg(set)
+    every.attrs[UNPAIRED] = {
+        option: sorted((tasks[baseline] & tasks[option]) - {*found["task"]})
+        for (_, option), found in rows.items()
+    }
     return every
 
 
@@ -150,7 +152,8 @@ def _pairs(left: pd.DataFrame, right: pd.DataFrame, by: str, score: str) -> pd.D
         ignored = {compared, *_below(left, "benchmark", by)}
         if by.startswith(("task", "data")):  # it may change what is read of the same rows
             ignored.add(CONFIG + frame.ROWS)
-        if by.startswith(("task", "backbone", "tune")):  # it may change what tuning starts from
+        if by.startswith(("task", "backbone", "tune")) or by in ("prompt", "prompt.kind"):
+            # It may change what tuning starts from.
             ignored.add(CONFIG + frame.START)
         follows = {CONFIG + key for key in FOLLOWS.get(by, ())} & {*keys}
         places = ["task", "backbone"] if by != "backbone" else ["task"]
@@ -166,8 +169,10 @@ def _pairs(left: pd.DataFrame, right: pd.DataFrame, by: str, score: str) -> pd.D
 
 
 def _is_one(side: pd.DataFrame, name: str, places: list[str]) -> bool:
-    """Whether a key has one value in each task, here of one backbone: jobs may decide by those."""
-    return bool((side.groupby(places)[name].nunique() <= 1).all())
+    """Whether jobs may have decided a key: it has one such value in each task and backbone."""
+    decides = MAY_BE.get(name.removeprefix(CONFIG))
+    is_one = (side.groupby(places)[name].nunique() <= 1).all()
+    return bool(is_one) and (decides is None or {*side[name]} <= decides)
 
 
 def _rows(pairs: pd.DataFrame) -> pd.DataFrame:
@@ -232,14 +237,15 @@ def page(rows: pd.DataFrame, by: str, score: str) -> str:
         means = means.assign(**{"tasks": counts, "95 % interval": intervals})
         tasks = tasks.assign(seeds=tasks["pairs"])
         tasks[[baseline, option]] = tasks[["baseline_score", "option_score"]].map(percent)
+        if unpaired := rows.attrs.get(UNPAIRED, {}).get(option):
+            names = ", ".join(unpaired)
+            parts += [f"## {option} against {baseline}", f"**Without a pair: {names}.** {APART}"]
         columns = ["at", "tasks", "pairs", "difference", "95 % interval"]
         parts += [f"## {option} against {baseline}", markdown(means[columns])]
         columns = ["at", "task", "metric", baseline, option, "difference", "seeds"]
         parts += [markdown(tasks[columns])]
     mixed = rows.loc[rows["task"] == ALL, "mixed"].sum()
     parts += [MIXED.format(mixed)] if mixed and by != FOLDER else []
-    if unpaired := rows.attrs.get(UNPAIRED):
-        parts += [f"**Without a pair: {', '.join(unpaired)}.** There more than {by} differs."]
     return "\n\n".join([*parts, NOTE.format(split=split)]) + "\n"
 
 

@@ -46,7 +46,7 @@ def job(cfg: DictConfig) -> None:
         logging.captureWarnings(True)  # into the log file
         console.quiet_lightning()
         pipeline.run(settings)
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, SystemExit):  # as Lightning ends a worker
         error = INTERRUPTED
         raise
     except Exception as problem:
