@@ -163,6 +163,10 @@ def scarcity(table: pd.DataFrame) -> Figure:
             marks = points(part, part["rows"].map(counts.index))
             add(axes, legend[str(by)], marks, marks)
         axes.set_xticks(range(len(counts)), [f"{count:,}" for count in counts])
+    for _, cases in table.groupby("task"):  # one scale for both cuts
+        scale = 100 * cases["score"].min() - 2, 100 * cases["score"].max() + 2
+        for panel in cases["panel"].unique():
+            grid[str(panel)].set_ylim(scale)
     return labelled(figure, legend, "rows of re-tuning")
 
 
