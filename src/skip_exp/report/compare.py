@@ -237,11 +237,10 @@ def page(rows: pd.DataFrame, by: str, score: str) -> str:
         means = means.assign(**{"tasks": counts, "95 % interval": intervals})
         tasks = tasks.assign(seeds=tasks["pairs"])
         tasks[[baseline, option]] = tasks[["baseline_score", "option_score"]].map(percent)
-        if unpaired := rows.attrs.get(UNPAIRED, {}).get(option):
-            names = ", ".join(unpaired)
-            parts += [f"## {option} against {baseline}", f"**Without a pair: {names}.** {APART}"]
         columns = ["at", "tasks", "pairs", "difference", "95 % interval"]
         parts += [f"## {option} against {baseline}", markdown(means[columns])]
+        if unpaired := rows.attrs.get(UNPAIRED, {}).get(option):
+            parts += [f"**Without a pair: {', '.join(unpaired)}.** {APART}"]
         columns = ["at", "task", "metric", baseline, option, "difference", "seeds"]
         parts += [markdown(tasks[columns])]
     mixed = rows.loc[rows["task"] == ALL, "mixed"].sum()
