@@ -176,7 +176,7 @@ def _versions(config: Mapping[str, Any]) -> dict[str, str]:
 def parts(config: Mapping[str, Any]) -> list[str]:
     """Attribution method, prompt, readout and allocation as a configuration names them."""
     keys = ("attribution._target_", "prompt.kind", "backbone.readout", "prune.allocation")
-    return [str(_get(config, key) or "") for key in keys]
+    return [str(at(config, key) or "") for key in keys]
 
 
 def write(folder: Path | str, result: Result) -> Path:
@@ -227,7 +227,7 @@ def from_config(cfg: Mapping[str, Any]) -> Any:
     """The fields that a configuration (plain containers) determines, of a job done or failed."""
 
     def get(key: str) -> Any:
-        value = _get(cfg, key)
+        value = at(cfg, key)
         return None if value == "???" else value
 
     def some(group: str, *keys: str) -> dict[str, Any]:
@@ -256,8 +256,9 @@ def from_config(cfg: Mapping[str, Any]) -> Any:
     }
 
 
-def _get(config: Mapping[str, Any], key: str) -> Any:
-    return reduce(_item, key.split("."), cast(Any, config))
+def at(fields: Mapping[str, Any], key: str) -> Any:
+    """The value at a dotted key of nested fields; None where there is none."""
+    return reduce(_item, key.split("."), cast(Any, fields))
 
 
 def _item(value: Any, key: str) -> Any:

@@ -92,10 +92,9 @@ def compress(
             "compress: the model's classes have no names; give classes= in its order, or "
             "id2label in its config.json"
         )
-    is_path = isinstance(model, str | Path)
-    path = in_full(str(model) if is_path else str(_saved(model, tokenizer, root)))
-    name_of = os.path.abspath(str(model)) if is_path else path  # keeps a link's own name
-    own = {"name": Path(name_of).name, "family": config.model_type, "path": path}
+    path = str(model) if isinstance(model, str | Path) else str(_saved(model, tokenizer, root))
+    name_of = Path(os.path.abspath(path)).name  # of ".", too; keeps a link's own
+    own = {"name": name_of, "family": config.model_type, "path": in_full(path)}
     backbone = [f"backbone.{key}={quoted(value)}" for key, value in own.items()]
     settings = ["experiment=compress", *backbone, *cut_to(ratio), *([] if retune else CUT_ONLY)]
     return run(task, settings, overrides, root)

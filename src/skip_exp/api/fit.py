@@ -9,10 +9,11 @@ from typing import Any
 
 from skip_exp import pipeline, results
 from skip_exp.api.task import task_of
+from skip_exp.config import refusals
 from skip_exp.config.compose import job_of, quoted
 from skip_exp.config.schema import Config
 from skip_exp.config.together import check_given
-from skip_exp.errors import INTERRUPTED, SkipError, first_line
+from skip_exp.errors import INTERRUPTED, SkipError
 from skip_exp.skill.load import Skill
 from skip_exp.utils import console, state
 
@@ -113,9 +114,7 @@ def _run(cfg: Config) -> Any:
         error = INTERRUPTED
         raise
     except Exception as problem:
-        error = first_line(problem)
-        if not isinstance(problem, SkipError):
-            error = f"{type(problem).__name__}: {error}"
+        error = refusals.told(problem)
         with suppress(SkipError):  # a folder that cannot be written
             results.write_failed(cfg.output_dir, asdict(cfg), error)
         raise

@@ -68,9 +68,9 @@ def task_of(
     named = name or (Path(data).stem if isinstance(data, str | Path) else "task")
     if not classes:
         classes = classes_of(table[label].tolist(), where, label)
-        order = names_in(data, label) or classes
+        order = names_in(data, label) or []
         classes.sort(key=lambda name: order.index(name) if name in order else len(order))
-        if classes != names_in(data, label):  # else an index is the data set's own
+        if classes != order:  # else an index is the data set's own
             for _, other, place in [*given.values()][1:]:
                 _check_no_index(other[label].tolist(), classes, place, label)
     return {

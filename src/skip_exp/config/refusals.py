@@ -9,7 +9,7 @@ from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBase
 
 from skip_exp.config.keys import keys
 from skip_exp.config.schema import Config, conf_dir, sweep_dir
-from skip_exp.errors import SkipError
+from skip_exp.errors import SkipError, first_line
 
 
 def is_refusal(error: Exception) -> bool:
@@ -37,6 +37,13 @@ def explain(error: BaseException) -> str:
         text = reason if cause is error else f"{text.rstrip(':')}: {reason}"
         return text if key in text else f"{key}: {text}"
     return text or type(error).__name__
+
+
+def told(problem: Exception) -> str:
+    """The error of a failed job: in its own words if the user can fix it, else with its type."""
+    if isinstance(problem, SkipError | OmegaConfBaseException):
+        return explain(problem)
+    return f"{type(problem).__name__}: {first_line(problem)}"
 
 
 def _missing_choice(error: MissingConfigException) -> str:

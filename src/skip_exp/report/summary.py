@@ -10,7 +10,7 @@ from rich.table import Table
 from skip_exp.config.checks import is_number
 from skip_exp.config.names import STATES
 from skip_exp.config.prune import MISSED
-from skip_exp.results import flatten
+from skip_exp.results import at
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -96,7 +96,7 @@ def _finals(results: Sequence[Mapping[str, Any]], name: str) -> list[str]:
     """Per job the final model's value of a metric, in percent."""
     from skip_exp.report import tables  # it brings pandas
 
-    finals = (flatten(result).get(f"metrics/{name}/final") for result in results)
+    finals = (at(result, f"metrics.{name}.final") for result in results)
     return [tables.percent(value if is_number(value) else None) for value in finals]
 
 

@@ -12,12 +12,11 @@ from typing import Any
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
 
 from skip_exp import results
 from skip_exp.cache.versions import PIPELINE
 from skip_exp.config import refusals, together
-from skip_exp.errors import INTERRUPTED, SkipError, first_line
+from skip_exp.errors import INTERRUPTED, SkipError
 from skip_exp.job import attempts
 from skip_exp.sweep import progress, workers
 from skip_exp.sweep.state import STARTED
@@ -50,7 +49,7 @@ def job(cfg: DictConfig) -> None:
         error = INTERRUPTED
         raise
     except Exception as problem:
-        error = _one_line(problem)
+        error = refusals.told(problem)
         _fail(cfg, problem, error)
     finally:
         if runs := sys.modules.get("skip_exp.logger.runs"):  # otherwise no run is open
@@ -69,12 +68,6 @@ def sweep_id() -> str | None:
     digest = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:8]
     name = "sweep" if identity[0] == "config" else identity[0]
     return f"{name}-{digest}"
-
-
-def _one_line(problem: Exception) -> str:
-    if isinstance(problem, SkipError | OmegaConfBaseException):
-        return refusals.explain(problem)
-    return f"{type(problem).__name__}: {first_line(problem)}"
 
 
 def _fail(cfg: DictConfig, problem: Exception, error: str) -> None:
