@@ -215,7 +215,8 @@ def opened(folders: Iterable[Path | str], limit: int) -> Iterator[Subject]:
         if of != same or any(other["ratio"] == result["ratio"] for other in beside):
             raise SkipError(
                 f"{result['path']} and {beside[0]['path']}: two jobs of the same task, backbone "
-                "and seed that differ in more than their ratio: give the folders of one recipe"
+                "and seed that differ in more than their ratio, or of two versions of the code: "
+                "give the folders of one recipe"
             )
         beside.append(result)
     for _, job, of_job in bars.counted(groups.values(), "opening"):
