@@ -14,7 +14,7 @@ import pandas as pd
 import torch
 from matplotlib.figure import Figure
 
-from benchmarks.models import SHAPES, block_parameters, keep_at, prompted_shape
+from benchmarks.models import SHAPES, keep_at, prompted_shape
 from benchmarks.tables import PICTURE, Options, Row
 from benchmarks.timing import compare, job, peak_memory, side_by_side
 from skip_exp import results
@@ -155,7 +155,7 @@ def sizes(quick: bool) -> Part:
         inputs, final = random_batch(dense, 8, 128), cut(dense, keep_at(dense))
         calls = [partial(model, **inputs) for model in (final, dense)]
         times = side_by_side(calls, seconds=0.0 if quick else 6.0)
-        millions.append(block_parameters(dense) / 1e6)
+        millions.append(dense.block_parameters() / 1e6)
         setting = f"{shape} shape, {millions[-1]:.1f} M block parameters"
         rows.append(compare("size", setting, times, unit="ms"))
     figures = {"dense": [row.theirs for row in rows], "52 % cut": [row.ours for row in rows]}

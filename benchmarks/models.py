@@ -11,9 +11,9 @@ from transformers import BertConfig, BertModel
 
 from skip_exp.attribution import random
 from skip_exp.config import schema
+from skip_exp.config.task import TaskConfig
 from skip_exp.data.encode import EncodedTask, encode
 from skip_exp.data.sources import RawTask, load_task
-from skip_exp.data.spec import task_spec
 from skip_exp.errors import SkipError
 from skip_exp.models.backbones import Backbone, load_backbone
 from skip_exp.models.families.base import Family, HFModel
@@ -77,10 +77,6 @@ def keep_at(model: SoftPromptModel, ratio: float = RATIO) -> Keep:
     return allocate(relevance, model.shapes(), ratio=ratio, sites=["ffn", "heads"])
 
 
-def block_parameters(model: SoftPromptModel) -> int:
-    return sum(shape.parameters for shape in model.shapes())
-
-
 def minilm() -> Backbone:
     """The embedded backbone."""
     return load_backbone("minilm", "embedded:minilm", "bert", "head")
@@ -106,7 +102,7 @@ def texts(task: str, conf: Path | None = None) -> RawTask:
     file = next((file for file in files if file.is_file()), None)
     if file is None:
         raise SkipError(f"--task {task}: no {' and no '.join(map(str, files))}")
-    spec = task_spec(OmegaConf.load(file))
+    spec = schema.typed(OmegaConf.load(file), TaskConfig)
     folder = data_folder()
     return load_task(spec, "local" if folder else "embedded", folder)
 

@@ -190,11 +190,8 @@ def write(folder: Path | str, result: Result) -> Path:
     stored = {key: value for key, value in result.items() if key != "path"}
     # Non-finite numbers become null, tensors and arrays lists.
     plain = to_jsonable_python(stored, inf_nan_mode="null", fallback=lambda value: value.tolist())
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        files.replace(path, (json.dumps(plain, indent=1, allow_nan=False) + "\n").encode())
-    except OSError as error:
-        raise SkipError(f"output_dir={folder}: cannot write {FILE}: {error.strerror}") from error
+    content = (json.dumps(plain, indent=1, allow_nan=False) + "\n").encode()
+    files.save(path, content, f"output_dir={folder}: {FILE}")
     return path
 
 

@@ -250,7 +250,7 @@ def test_overrides_are_checked_as_on_the_command_line(toy: Path, tmp_path: Path)
 def test_an_output_that_cannot_be_written_is_one_line(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     rows = [{"text": "a", "label": i % 2} for i in range(30)]
-    with pytest.raises(DataError, match=r"^output="):
+    with pytest.raises(SkipError, match=r"^output="):
         task_of(rows, None, **COLUMNS, root=tmp_path / "file")
 
 

@@ -92,3 +92,4 @@ def test_libraries_that_compute_count() -> None:
     assert wanted <= used.keys()
     assert used["torch"] == importlib.metadata.version("torch")
     assert not used.keys() & {"wandb", "hydra", "matplotlib", "json", "skip_exp"}
+    assert not used.keys() & {"onnx", "onnxruntime"}  # of exports, after the job

@@ -10,8 +10,8 @@ import pytest
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
 from transformers import PreTrainedTokenizerFast
 
+from skip_exp.config.schema import typed
 from skip_exp.config.task import TaskConfig
-from skip_exp.data.spec import task_spec
 
 WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "a", "b", "c", "d", "e", "f"]
 Rows = list[dict[str, Any]]
@@ -33,7 +33,7 @@ def tokenizer() -> PreTrainedTokenizerFast:
 def spec(**changes: Any) -> TaskConfig:
     """A task of one text and the labels no and yes, changed where asked."""
     base = {"name": "toy", "text": ["s"], "labels": ["no", "yes"], "metrics": ["accuracy"]}
-    return task_spec(base | changes)
+    return typed(base | changes, TaskConfig)
 
 
 def rows(n: int) -> Rows:

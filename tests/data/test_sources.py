@@ -7,10 +7,10 @@ import datasets
 import pytest
 from omegaconf import OmegaConf
 
+from skip_exp.config.schema import typed
 from skip_exp.config.task import TaskConfig
 from skip_exp.data import sources
 from skip_exp.data.sources import load_task
-from skip_exp.data.spec import task_spec
 from skip_exp.errors import DataError
 from skip_exp.utils import hub
 
@@ -137,7 +137,7 @@ def test_a_cached_data_set_needs_no_hub(monkeypatch: pytest.MonkeyPatch, tmp_pat
 
 
 def described(task: str) -> TaskConfig:
-    return task_spec(OmegaConf.load(CONF / f"{task}.yaml"))
+    return typed(OmegaConf.load(CONF / f"{task}.yaml"), TaskConfig)
 
 
 def test_stand_in_rows_say_so_and_why(caplog: pytest.LogCaptureFixture) -> None:

@@ -9,9 +9,8 @@ from typing import Any
 import pytest
 from omegaconf import OmegaConf
 
-from skip_exp.config.schema import conf_dir
+from skip_exp.config.schema import conf_dir, typed
 from skip_exp.config.task import TaskConfig
-from skip_exp.data.spec import task_spec
 from tests.helpers.hub import serving
 from tests.helpers.published import OTHER, TABLES, TRAIN
 
@@ -22,11 +21,12 @@ import json, sys
 from dataclasses import asdict
 from omegaconf import OmegaConf
 from skip_exp.data.sources import load_task
-from skip_exp.data.spec import task_spec
+from skip_exp.config.schema import typed
+from skip_exp.config.task import TaskConfig
 
 found = {}
 for path in sys.argv[1:]:
-    spec = task_spec(OmegaConf.load(path))
+    spec = typed(OmegaConf.load(path), TaskConfig)
     raw = load_task(spec, "hub", None)
     splits = {name: asdict(split) for name, split in raw.splits.items()}
     found[spec.name] = {"source": raw.source, "splits": splits}
@@ -35,7 +35,7 @@ print(json.dumps(found))
 
 
 def spec(task: str) -> TaskConfig:
-    return task_spec(OmegaConf.load(TASKS[task]))
+    return typed(OmegaConf.load(TASKS[task]), TaskConfig)
 
 
 @pytest.fixture(scope="module")

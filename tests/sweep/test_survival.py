@@ -158,7 +158,7 @@ def test_a_full_disk_below_the_cache_costs_a_warning(
 
 @pytest.mark.parametrize(
     ("part", "told"),
-    [("/skill/", "cannot be written"), ("result.json", "cannot write result.json")],
+    [("/skill/", "cannot be written"), ("result.json", "result.json: cannot be written")],
 )
 def test_a_full_disk_below_the_output_is_one_line(
     job: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, part: str, told: str

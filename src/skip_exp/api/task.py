@@ -3,14 +3,14 @@
 import hashlib
 import json
 import logging
+import os
 import re
 from collections import Counter
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
-import yaml
 
 from skip_exp.data.given import names_in, table_of
 from skip_exp.data.rows import NUMBER, whole
@@ -92,12 +92,8 @@ def _file(given: Any, table: pd.DataFrame, where: str, columns: Sequence[str], r
     records = kept.where(kept.notna(), None).to_dict("records")
     content = "".join(json.dumps(row, default=_plain) + "\n" for row in records).encode()
     path = root / FOLDER / f"{hashlib.sha256(content).hexdigest()[:16]}.jsonl"
-    try:
-        if not path.is_file():
-            path.parent.mkdir(parents=True, exist_ok=True)
-            files.replace(path, content)
-    except OSError as error:
-        raise DataError(f"output={root}: cannot be written: {error.strerror}") from error
+    if not os.path.isfile(path):  # no error where the folder may not be read
+        files.save(path, content, f"output={root}")
     return str(path.resolve())
 
 
@@ -164,9 +160,3 @@ def _natural(name: str) -> tuple[bool, float, str]:
     """Numbers first, by value."""
     is_number = NUMBER.fullmatch(name) is not None
     return not is_number, float(name) if is_number else 0.0, name
-
-
-def as_yaml_task(task: Mapping[str, Any]) -> str:
-    """The task as the YAML file that a sweep takes (``--config-dir DIR +task=NAME``)."""
-    text: str = yaml.safe_dump(dict(task), sort_keys=False, allow_unicode=True, width=100)
-    return text

@@ -23,7 +23,7 @@ LEFT_OUT = tuple(
     f"{ROOT}.{name}"
     for name in (
         *("config", "logger", "results"),
-        *("job.attempts", "job.checks", "job.identity", "job.start"),
+        *("job.attempts", "job.checks", "job.identity", "job.start", "skill.export"),
     )
 )
 JOBS = "jobs"  # the cache's folder of notes, beside one folder per stage

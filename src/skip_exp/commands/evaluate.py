@@ -36,11 +36,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if not options.file.is_file():
         raise SkipError(f"cannot read {options.file}: no such file")
     classifier = load(options.skill, options.backbone, options.precision)
-    from skip_exp.skill import evaluate  # torchmetrics takes seconds: not for a refused argument
-
-    found = evaluate.on_rows(
-        classifier, options.file, label=options.label, drop_bad=options.drop_bad
-    )
+    found = classifier.evaluate(options.file, label=options.label, drop_bad=options.drop_bad)
     if options.json:
         print(json_line(found))
         return 0

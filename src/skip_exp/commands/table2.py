@@ -20,6 +20,8 @@ import pandas as pd
 
 from skip_exp.commands.line import one_line_errors, parser
 from skip_exp.config.compose import composed
+from skip_exp.config.schema import typed
+from skip_exp.config.task import TaskConfig
 from skip_exp.errors import SkipError
 from skip_exp.report import frame
 from skip_exp.report import grid as grids
@@ -57,11 +59,10 @@ def plan(profile: str, overrides: Sequence[str]) -> Grid:
 def is_cached(task: str, overrides: Sequence[str]) -> bool:
     """Whether the hub's cache has the task's rows."""
     from skip_exp.data.sources import load_task  # takes seconds to import: only where asked
-    from skip_exp.data.spec import task_spec  # takes seconds to import: only where asked
 
     cfg = composed(SWEEPS["offline"], [f"+task={task}", *overrides])
     try:
-        load_task(task_spec(cfg.task), "hub", None)
+        load_task(typed(cfg.task, TaskConfig), "hub", None)
     except SkipError:
         return False
     return True

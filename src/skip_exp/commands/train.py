@@ -16,6 +16,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import yaml
 from rich.console import Console
 
 from skip_exp import results
@@ -78,8 +79,7 @@ def show(skill: Path, swept: Sequence[str]) -> None:
     print(steps.steps(result))
     if not swept:
         return
-    from skip_exp.api.task import as_yaml_task  # pandas takes a third of a second
-    from skip_exp.config.compose import quoted
+    from skip_exp.config.compose import quoted  # Hydra, which a refused argument does not need
 
     kept = ("name", "files", "text", "label", "labels", "group", "metrics")
     task = {name: result["config"]["task"][name] for name in kept}
@@ -87,7 +87,8 @@ def show(skill: Path, swept: Sequence[str]) -> None:
     folder = skill.parent / "conf"
     file = folder / "task" / f"{task['name']}.yaml"
     file.parent.mkdir(parents=True, exist_ok=True)
-    file.write_text(as_yaml_task(task), encoding="utf-8")
+    with file.open("w", encoding="utf-8") as out:
+        yaml.safe_dump(task, out, sort_keys=False, allow_unicode=True, width=100)
     # Plain names need no quotes of Hydra's.
     is_plain = re.fullmatch(r"[A-Za-z_][\w.-]*", task["name"], re.ASCII)
     named = task["name"] if is_plain else quoted(task["name"])

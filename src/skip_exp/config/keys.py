@@ -36,15 +36,9 @@ class Key:
 def keys(kind: type, prefix: str = "") -> Iterator[Key]:
     """Every group and key below the dataclass ``kind``, a group before its keys."""
     hints, defaults = get_type_hints(kind), kind()
-    for name in (each.name for each in fields(kind)):
-        one = Key(prefix + name, hints[name], getattr(defaults, name), _sentence(kind, name))
+    for each in fields(kind):
+        name, sentence = each.name, each.metadata.get("sentence", "")
+        one = Key(prefix + name, hints[name], getattr(defaults, name), sentence)
         yield one
         if one.is_group:
             yield from keys(one.kind, f"{one.name}.")
-
-
-def _sentence(kind: type, name: str) -> str:
-    """The sentence of a field; a subclass that changes the default only has its parent's."""
-    found = (vars(parent).get("__dataclass_fields__", {}).get(name) for parent in kind.__mro__)
-    sentences = (each.metadata.get("sentence") for each in found if each is not None)
-    return next(filter(None, sentences), "")

@@ -147,7 +147,7 @@ class TextDataModule(L.LightningDataModule):
         order = sorted(range(len(rows)), key=lambda i: _length(rows[i]))
         parts = [order[i : i + self.eval_batch] for i in range(0, len(order), self.eval_batch)]
         # A single copy at the end: a copy per batch would synchronize with the GPU each time.
-        shown = bars.over(parts, len(parts), what)
+        shown = bars.bar(len(parts), what, parts)
         found = torch.cat([model(self._collate([rows[i] for i in part])) for part in shown]).cpu()
         return torch.empty_like(found).index_copy_(0, torch.tensor(order), found)
 

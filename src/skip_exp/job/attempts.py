@@ -140,13 +140,8 @@ def write_config(cfg: Config, job_id: str) -> None:
     """
     output = Path(cfg.output_dir)
     results.check_folder(output, job_id)
-    try:
-        output.mkdir(parents=True, exist_ok=True)
-        content = OmegaConf.to_yaml(OmegaConf.create(asdict(cfg))).encode()
-        files.replace(output / results.CONFIG, content)
-    except OSError as error:
-        why = f"output_dir={output}: cannot be written: {error.strerror}"
-        raise SkipError(why) from error
+    content = OmegaConf.to_yaml(OmegaConf.create(asdict(cfg))).encode()
+    files.save(output / results.CONFIG, content, f"output_dir={output}")
 
 
 def reuse(
@@ -179,9 +174,5 @@ def reuse(
 def _copy_skill(source: Path, target: Path) -> None:
     """Copy a skill, so that each job's folder can be used without the others."""
     content = {name: read_bytes(source / name) for name in (TENSORS, RECORD)}
-    try:
-        target.mkdir(exist_ok=True)
-        for name in content:
-            files.replace(target / name, content[name])
-    except OSError as error:
-        raise SkipError(f"{target}: cannot be written: {error.strerror}") from error
+    for name in content:
+        files.save(target / name, content[name])

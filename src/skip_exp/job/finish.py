@@ -66,7 +66,7 @@ def assemble(job: Job, measured: Measured) -> results.Result:
     """The result of a finished job: what its configuration determines, and what was measured."""
     scores, length, data = measured.scores, job.cfg.benchmark.seq_len, job.data
     before, after = (flops(model, length) for model in (measured.whole, measured.final))
-    reached = 1 - _in_blocks(measured.final) / _in_blocks(measured.dense)
+    reached = 1 - measured.final.block_parameters() / measured.dense.block_parameters()
     configured = results.from_config(asdict(job.cfg))
     measurements: dict[str, Any] = {
         "job_id": job.job_id,
@@ -103,15 +103,11 @@ def assemble(job: Job, measured: Measured) -> results.Result:
 def params(before: SoftPromptModel, after: SoftPromptModel) -> dict[str, float]:
     """Parameters before and after: of the blocks, and of everything in use, prompt included."""
     fields: dict[str, float] = {}
-    for which, count in (("block", _in_blocks), ("all", _parameters)):
+    for which, count in (("block", SoftPromptModel.block_parameters), ("all", _parameters)):
         more, less = count(before), count(after)
         fields |= {f"{which}_before": more, f"{which}_after": less}
         fields[f"{which}_pruned"] = 1 - less / more
     return fields
-
-
-def _in_blocks(model: SoftPromptModel) -> int:
-    return sum(shape.parameters for shape in model.shapes())
 
 
 def _parameters(model: SoftPromptModel) -> int:

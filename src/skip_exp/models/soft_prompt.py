@@ -55,6 +55,10 @@ class SoftPromptModel(nn.Module):
         """Sizes of the sublayers: their neurons and what these cost."""
         return [block.shape() for block in self.blocks()]
 
+    def block_parameters(self) -> int:
+        """The parameters that pruning counts: of attention and feed-forward weights."""
+        return sum(shape.parameters for shape in self.shapes())
+
     def encoder_mask(self, attention_mask: Tensor) -> Tensor:
         """Extend the text's 0/1 mask [B, T] by ones for virtual and added tokens."""
         added = self.prompt.input_length + self.readout.added

@@ -78,7 +78,8 @@ def _curves(subject: Subject, options: Options) -> Iterator[dict[str, Any]]:
             yield {**about, "removed": 0.0, "score": dense}
             for keep in keeps:
                 smaller = without(subject.dense, keep, said)
-                removed = round(1 - _cost(smaller) / _cost(subject.dense), 4)
+                left = smaller.block_parameters() / subject.dense.block_parameters()
+                removed = round(1 - left, 4)
                 yield {**about, "removed": removed, "score": subject.balanced(smaller)}
         log.info("ablation: %s, seed %d, by %s, %s first", subject.task, subject.seed, by, first)
 
@@ -103,11 +104,6 @@ def _orders(subject: Subject, options: Options) -> Iterator[tuple[str, str, list
 def _keeps(subject: Subject, relevance: Relevance) -> list[Keep]:
     parts = [part for part in FRACTIONS if part <= subject.most]
     return [subject.keep(part, relevance) for part in parts]
-
-
-def _cost(model: SoftPromptModel) -> int:
-    """Block parameters."""
-    return sum(shape.parameters for shape in model.shapes())
 
 
 def areas(curves: pd.DataFrame) -> pd.DataFrame:

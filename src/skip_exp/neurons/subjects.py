@@ -21,7 +21,6 @@ from skip_exp import results
 from skip_exp.attribution.observe import logits
 from skip_exp.cache.store import Entry, read_entry
 from skip_exp.cache.versions import digest
-from skip_exp.config.checks import method_options
 from skip_exp.config.schema import AttributionConfig, Config, conf_dir, typed
 from skip_exp.config.together import job_config
 from skip_exp.data.batches import Row
@@ -183,7 +182,6 @@ def settings_of(method: str) -> AttributionConfig:
         whole = OmegaConf.merge(OmegaConf.load(conf_dir() / f"attribution/{name}.yaml"), changed)
         settings = typed(whole, AttributionConfig)
         method_of(settings, seed=0)
-        method_options(**settings.options)
         return settings
     except (OmegaConfBaseException, ConfigError) as error:
         raise SkipError(f"methods={method}: {first_line(error)}") from error
@@ -219,7 +217,7 @@ def opened(folders: Iterable[Path | str], limit: int) -> Iterator[Subject]:
                 "give the folders of one recipe"
             )
         beside.append(result)
-    for _, job, of_job in bars.counted(groups.values(), "opening"):
+    for _, job, of_job in bars.bar(len(groups), "opening", groups.values()):
         yield Subject(job, _dense(job, of_job[0]), tuple(of_job), limit)
 
 

@@ -58,8 +58,8 @@ def _log_reached(
     dense: SoftPromptModel, pruned: SoftPromptModel, keep: Keep, ratio: float | None
 ) -> None:
     """Log what was pruned, as a warning where ``ratio`` could not be met."""
-    left, whole = (sum(s.parameters for s in model.shapes()) for model in (pruned, dense))
-    reached, kinds = 1 - left / whole, dict[str, tuple[int, int]]()
+    left = pruned.block_parameters() / dense.block_parameters()
+    reached, kinds = 1 - left, dict[str, tuple[int, int]]()
     for site, (kept, of) in keep_sizes(dense.shapes(), keep).items():
         before, after = kinds.get(kind := Site(site).kind, (0, 0))
         kinds[kind] = before + of, after + kept
@@ -90,9 +90,9 @@ def subnetwork(
         allocation=prune.allocation,
         round_to=prune.round_to,
     )
-    if ratio is None and timed is not None and target is not None:
+    if timed is None or target is None:
+        keep = choose(relevance, ratio=ratio or 0.0)
+    else:
         most = allocate.most(sizes, prune.sites)
         keep = latency.search(timed.table, target, most, lambda part: choose(relevance, ratio=part))
-        return cut(dense, keep), keep
-    keep = choose(relevance, ratio=ratio or 0.0)
     return cut(dense, keep), keep

@@ -122,7 +122,7 @@ def measure(model: SoftPromptModel, inputs: Mapping[str, Tensor]) -> Table:
         sizes = (value for key, value in vars(shape).items() if key != "name")
         alike.setdefault((shape.name.stack, shape.name.part, *sizes), []).append(shape)
     total, rest = _passes(model, inputs, [{}, nothing(model.shapes())])
-    counted = bars.over(alike.values(), len(alike), "timing sublayers")
+    counted = bars.bar(len(alike), "timing sublayers", alike.values())
     timed = [(shapes, _curves(model, inputs, shapes)) for shapes in counted]
     # What they take one by one adds up to somewhat more or less than what they take together.
     together = sum(curves[shapes[0].whole].seconds[-1] for shapes, curves in timed)

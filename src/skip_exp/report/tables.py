@@ -9,7 +9,6 @@ from rich.markup import escape
 from rich.table import Table
 
 from skip_exp.config.names import STATES
-from skip_exp.errors import SkipError
 from skip_exp.report.cells import ratio_text
 from skip_exp.utils import files
 
@@ -162,8 +161,4 @@ def tex(text: str) -> str:
 def save(texts: Mapping[Path, str]) -> None:
     """Write files whole. Raises SkipError where one cannot be written."""
     for file, text in texts.items():
-        try:
-            file.parent.mkdir(parents=True, exist_ok=True)
-            files.replace(file, text.encode())
-        except OSError as error:
-            raise SkipError(f"--out {file}: cannot be written: {error.strerror}") from error
+        files.save(file, text.encode(), f"--out {file}")

@@ -1,24 +1,22 @@
 """Score a skill or an ONNX export on rows of the user's."""
 
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
-import pandas as pd
 import torch
 
 from skip_exp.config.task import TaskConfig
 from skip_exp.data.given import table_of
 from skip_exp.data.metrics import build_metrics
 from skip_exp.data.rows import NUMBER, to_split, whole
-from skip_exp.skill.classifier import Classifier
+from skip_exp.skill.record import SkillRecord
 
 log = logging.getLogger(__name__)
 
 
-def task_of(skill: Classifier, label: str) -> TaskConfig:
+def task_of(about: SkillRecord, label: str) -> TaskConfig:
     """The skill's task as the data's readers need it, with its main metric first."""
-    about = skill.about
     metrics = dict.fromkeys([about.scores.metric or "accuracy", "accuracy", "f1_macro"])
     return TaskConfig(
         name=about.task,
@@ -30,41 +28,28 @@ def task_of(skill: Classifier, label: str) -> TaskConfig:
 
 
 def on_rows(
-    skill: Classifier,
+    about: SkillRecord,
+    probabilities: Callable[[list[list[str]]], list[list[float]]],
     data: Any,
-    labels: Sequence[Any] | None = None,
-    label: str | None = None,
-    drop_bad: bool = False,
+    labels: Sequence[Any] | None,
+    label: str | None,
+    drop_bad: bool,
 ) -> dict[str, Any]:
-    """:meth:`Skill.evaluate` for a skill or an ONNX export. Raises SkipError."""
-    task = task_of(skill, label or skill.about.label)
+    """:meth:`Classifier.evaluate` of a classifier by its ``probabilities``. Raises SkipError."""
+    task = task_of(about, label or about.label)
     if labels is not None:  # whole texts, even where the task builds them from several columns
         task.text = [f"text {number}" for number, _ in enumerate(task.text, 1)]
     table, where = table_of(data, task.text, task.label, labels)
-    return evaluate(skill, task, table, where, drop_bad)
-
-
-def evaluate(
-    skill: Classifier, task: TaskConfig, table: pd.DataFrame, where: str, drop_bad: bool = False
-) -> dict[str, Any]:
-    """{rows, metric: value, confusion: {true label: {predicted label: count}}}.
-
-    Raises:
-        DataError: the rows do not fit the task.
-    """
     if task.label in table:
         _tell_order(table[task.label], task.labels)
     split = to_split(table, task, "test", where, drop_bad, "drop_bad=True or --drop-bad")
-    found = skill.probabilities(split.examples)
+    found = probabilities(split.examples)
     predicted = [max(range(len(row)), key=row.__getitem__) for row in found]
     metrics = build_metrics(task)
     metrics.update(torch.tensor(predicted), torch.tensor(split.label))
     scores = {name: value.item() for name, value in metrics.compute().items()}
-    return {
-        "rows": len(split),
-        **scores,
-        "confusion": confusion(skill.about.labels, split.label, predicted),
-    }
+    counts = confusion(about.labels, split.label, predicted)
+    return {"rows": len(split), **scores, "confusion": counts}
 
 
 def _tell_order(given: Iterable[Any], names: Sequence[str]) -> None:

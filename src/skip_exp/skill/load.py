@@ -7,11 +7,11 @@ from tempfile import TemporaryDirectory
 
 import torch
 
+import skip_exp.skill.export.huggingface.convert  # noqa: F401  # transformers knows exports
 from skip_exp import results
 from skip_exp.errors import SkipError
 from skip_exp.models.backbones import Backbone, load_backbone
 from skip_exp.models.precision import check_precision, to_bf16, wants_bf16
-from skip_exp.skill.export.huggingface.folder import write_folder
 from skip_exp.skill.export.huggingface.hub import check_push, download, upload
 from skip_exp.skill.files import read_skill, split, stored_checksum
 from skip_exp.skill.rebuild import check_parts, cut_model, fill
@@ -93,10 +93,12 @@ class Skill(Served):
         check_push(self.about, repo_id)
         self.check_fp32(f"push to {repo_id}")
         self.check_files(f"push to {repo_id}")
+        from skip_exp.skill.export.folder import export  # the exports' writers, not for serving
+
         with TemporaryDirectory() as name:
-            parts = (self.about.to_share(), self.model, self.tokenizer, self.folder)
-            write_folder(Path(name), *parts, repo_id)
-            return upload(Path(name), repo_id)
+            folder = Path(name) / "skill"
+            export(self, folder, "hf", repo_id=repo_id)
+            return upload(folder, repo_id)
 
     def save(self, folder: str | Path) -> Path:
         """Copy the skill, and its job's result, into ``folder``; return it.

@@ -14,10 +14,9 @@ from skip_exp.data.batches import collate
 from skip_exp.errors import SkipError
 from skip_exp.models.sites import Keep
 from skip_exp.models.soft_prompt import SoftPromptModel
-from skip_exp.skill.classifier import TOKENS_PER_BATCH, Row, encode_texts
+from skip_exp.skill.classifier import TOKENS_PER_BATCH, Classifier, Row, encode_texts
 from skip_exp.skill.files import stored_checksum
 from skip_exp.skill.record import RECORD
-from skip_exp.skill.scored import Scored
 
 # Of a batch's hidden states and feed-forward activations, mean of the layers. Every batch has a
 # fixed cost, which a pruned model feels most; a wide model is slower in larger batches.
@@ -25,7 +24,7 @@ BATCH_BYTES = 5 * 2**20
 
 
 @dataclass(frozen=True, repr=False, eq=False)
-class Served(Scored):
+class Served(Classifier):
     """What exports read of a skill.
 
     Attributes:

@@ -10,6 +10,8 @@ from torch import Tensor, nn
 from transformers import PreTrainedTokenizerBase
 
 from skip_exp import results
+from skip_exp.config.schema import typed
+from skip_exp.config.task import TaskConfig
 from skip_exp.errors import SkipError
 from skip_exp.models.families.base import HFModel
 from skip_exp.models.readouts import ClassifierReadout, HeadReadout, MlmReadout, Seq2SeqReadout
@@ -54,9 +56,8 @@ def train_texts(skill: Served) -> list[list[str]]:
     Raises:
         SkipError: no result beside the skill names the source, or the rows cannot be read.
     """
-    # Importing these takes seconds, and no other source of texts needs them.
+    # Importing this takes seconds, and no other source of texts needs it.
     from skip_exp.data.sources import load_task
-    from skip_exp.data.spec import task_spec  # the same
 
     config = job_result(skill.folder).get("config", {})
     task, data = config.get("task"), config.get("data", {})
@@ -67,7 +68,7 @@ def train_texts(skill: Served) -> list[list[str]]:
         )
     source, _, place = str(skill.about.scores.data).partition(":")
     with _naming("train"):
-        spec = task_spec(task)
+        spec = typed(task, TaskConfig)
         raw = load_task(
             spec,
             source,

@@ -1,7 +1,5 @@
 """One job of a command: if it fails, the others still run, and its result file says why."""
 
-import hashlib
-import json
 import logging
 import os
 import sys
@@ -14,7 +12,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
 from skip_exp import results
-from skip_exp.cache.versions import PIPELINE
+from skip_exp.cache.versions import PIPELINE, digest
 from skip_exp.config import refusals, together
 from skip_exp.errors import INTERRUPTED, SkipError
 from skip_exp.job import attempts
@@ -65,9 +63,8 @@ def sweep_id() -> str | None:
     sweep: Any = OmegaConf.load(file)
     params = OmegaConf.to_container(sweep.hydra.sweeper.get("params") or OmegaConf.create({}))
     identity = [sweep.hydra.job.config_name, sorted(sweep.hydra.overrides.task), params]
-    digest = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:8]
     name = "sweep" if identity[0] == "config" else identity[0]
-    return f"{name}-{digest}"
+    return f"{name}-{digest(identity)[:8]}"
 
 
 def _fail(cfg: DictConfig, problem: Exception, error: str) -> None:

@@ -28,9 +28,13 @@ def allowed(wanted: bool) -> Iterator[None]:
         _allowed = before
 
 
-def bar(total: int | None, what: str) -> Any:
-    """A bar of ``total`` steps with ``update()`` and ``close()``; closed, it leaves no trace."""
+def bar(total: int | None, what: str, items: Iterable[Any] | None = None) -> Any:
+    """A bar of ``total`` steps, which iterates ``items`` or has ``update()`` and ``close()``.
+
+    Closed, it leaves no trace.
+    """
     return tqdm(
+        items,
         total=total,
         desc=what,
         bar_format=LOOK,
@@ -42,24 +46,13 @@ def bar(total: int | None, what: str) -> Any:
     )
 
 
-def over(items: Iterable[T], total: int, what: str) -> Iterator[T]:
-    """The items, counted by a bar."""
-    shown = bar(total, what)
-    try:
-        for item in items:
-            yield item
-            shown.update()
-    finally:
-        shown.close()
-
-
 class Counted(list[T]):
     """A list whose iterations are counted by a bar."""
 
     what = ""
 
     def __iter__(self) -> Iterator[T]:
-        return over(super().__iter__(), len(self), self.what)
+        return iter(bar(len(self), self.what, super().__iter__()))
 
 
 def counted(items: Iterable[T], what: str) -> list[T]:

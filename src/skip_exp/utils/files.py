@@ -34,6 +34,22 @@ def replace(path: Path, content: bytes) -> None:
         temporary.unlink(missing_ok=True)
 
 
+def save(path: Path, content: bytes, what: str = "") -> None:
+    """Write ``path`` whole, in a folder that may be new.
+
+    Args:
+        what: the key and value that gave the place, for the message.
+
+    Raises:
+        SkipError: it cannot be written.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        replace(path, content)
+    except OSError as error:
+        raise SkipError(f"{what or path}: cannot be written: {error.strerror}") from error
+
+
 def in_full(path: str) -> str:
     """A folder's full path, which holds in any working directory; another ``path`` as it is."""
     folder = Path(path).expanduser()

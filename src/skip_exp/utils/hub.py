@@ -45,15 +45,13 @@ def ask() -> bool:
     return response.status_code not in (403, 407) and response.status_code < 500
 
 
-def offline_if_unreachable() -> bool:
+def offline_if_unreachable() -> None:
     """Set the hub clients offline for this process if the hub cannot be reached.
 
-    They then use their caches without retries. Returns whether they are offline now.
+    They then use their caches without retries.
     """
-    if hub_reachable():
-        return False
-    _set_offline(True)
-    return True
+    if not hub_reachable():
+        _set_offline(True)
 
 
 def explain(error: BaseException, name: str) -> str:

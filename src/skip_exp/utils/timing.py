@@ -93,7 +93,7 @@ def interleave(
     times: list[list[float]] = [[] for _ in calls]
     rounds = warmup + repeats
     with _uncollected():
-        for round_ in bars.over(range(rounds), rounds, "benchmark"):
+        for round_ in bars.bar(rounds, "benchmark", range(rounds)):
             for call, times_of_call in zip(calls, times, strict=True):
                 synchronise()
                 start = time.perf_counter()

@@ -51,19 +51,19 @@ class Bert(Family):
 
     def blocks(self, model: HFModel) -> list[Block]:
         blocks: list[Block] = []
-        for i, layer in enumerate(_core(model).encoder.layer):
+        for i, layer in enumerate(model.base_model.encoder.layer):
             attention, name = layer.attention, partial(Sublayer.of, "encoder", i)
             blocks.append(AttentionBlock(name("self"), attention.self, attention.output.dense))
             blocks.append(FfnBlock(name("ffn"), (layer.intermediate.dense,), layer.output.dense))
         return blocks
 
     def layers(self, model: HFModel) -> list[nn.Module]:
-        return [_core(model).encoder.layer]
+        return [model.base_model.encoder.layer]
 
     def encode(
         self, model: HFModel, embeds: Tensor, mask: Tensor | None, token_types: Tensor | None
     ) -> Tensor:
-        core = _core(model)
+        core = model.base_model
         positions = torch.arange(embeds.shape[1], device=embeds.device)[None]
         if token_types is None:
             token_types = embeds.new_zeros(embeds.shape[:2], dtype=torch.long)
@@ -79,8 +79,3 @@ class Bert(Family):
 
     def head(self, model: HFModel) -> tuple[nn.Linear, nn.Linear]:
         return model.bert.pooler.dense, model.classifier
-
-
-def _core(model: HFModel) -> HFModel:
-    """The encoder, without a language model's head around it."""
-    return getattr(model, model.base_model_prefix, model)

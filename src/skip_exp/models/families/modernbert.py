@@ -115,19 +115,19 @@ class ModernBert(Family):
 
     def blocks(self, model: HFModel) -> list[Block]:
         blocks: list[Block] = []
-        for i, layer in enumerate(_core(model).layers):
+        for i, layer in enumerate(model.base_model.layers):
             attention, mlp, name = layer.attn, layer.mlp, partial(Sublayer.of, "encoder", i)
             blocks.append(AttentionBlock(name("self"), attention, attention.Wo))
             blocks.append(FfnBlock(name("ffn"), (mlp.input, mlp.gate), mlp.Wo))
         return blocks
 
     def layers(self, model: HFModel) -> list[nn.Module]:
-        return [_core(model).layers, _core(model).final_norm]
+        return [model.base_model.layers, model.base_model.final_norm]
 
     def encode(
         self, model: HFModel, embeds: Tensor, mask: Tensor | None, token_types: Tensor | None
     ) -> Tensor:
-        core = _core(model)
+        core = model.base_model
         hidden, length = core.embeddings(inputs_embeds=embeds), embeds.shape[1]
         prefix = core.layers[0].attn.prefix
         local = local_mask(
@@ -200,8 +200,3 @@ def _half(turn: Turn) -> Turn:
     """The library repeats each angle for the second half of the dims."""
     cos, sin = (x[..., : x.shape[-1] // 2] for x in turn)
     return cos, sin
-
-
-def _core(model: HFModel) -> HFModel:
-    """The encoder, without a head around it."""
-    return getattr(model, model.base_model_prefix, model)

@@ -104,7 +104,7 @@ class T5(Family):
     def encode(
         self, model: HFModel, embeds: Tensor, mask: Tensor | None, token_types: Tensor | None
     ) -> Tensor:
-        stack = _core(model).encoder
+        stack = model.base_model.encoder
         hidden, bias = stack.dropout(embeds), None
         for block in stack.block:
             hidden, bias, _ = block(hidden, mask, bias)
@@ -113,14 +113,14 @@ class T5(Family):
     def decode(
         self, model: HFModel, embeds: Tensor, mask: Mask, hidden: Tensor, seen: Mask
     ) -> Tensor:
-        stack = _core(model).decoder
+        stack = model.base_model.decoder
         x, bias, cross_bias = stack.dropout(embeds), None, None
         for block in stack.block:
             x, bias, cross_bias = block(x, mask, bias, hidden, seen, cross_bias)
         return stack.dropout(stack.final_layer_norm(x))
 
     def decoder_prefix(self, model: HFModel) -> int:
-        prefix = _core(model).decoder.block[0].layer[0].SelfAttention.prefix
+        prefix = model.base_model.decoder.block[0].layer[0].SelfAttention.prefix
         return 0 if prefix is None else prefix[0].shape[0]
 
     def word_scores(self, model: HFModel, hidden: Tensor) -> Tensor:
@@ -137,10 +137,5 @@ class T5(Family):
 
 def _stacks(model: HFModel) -> list[tuple[str, HFModel]]:
     """The encoder and, if the model has one, the decoder, by name."""
-    core, names = _core(model), ("encoder", "decoder")
+    core, names = model.base_model, ("encoder", "decoder")
     return [(name, getattr(core, name)) for name in names if hasattr(core, name)]
-
-
-def _core(model: HFModel) -> HFModel:
-    """Encoder and decoder, without a classifier's head around them."""
-    return getattr(model, "transformer", model)

@@ -11,8 +11,9 @@ from pathlib import Path
 from skip_exp import results
 from skip_exp.errors import SkipError
 from skip_exp.skill.export.card import CARD, model_card
-from skip_exp.skill.export.huggingface.folder import write_folder
+from skip_exp.skill.export.huggingface.convert import write_huggingface
 from skip_exp.skill.export.onnx.write import write_onnx
+from skip_exp.skill.files import read_skill, write_skill
 from skip_exp.skill.record import RECORD, TENSORS
 from skip_exp.skill.served import Served
 
@@ -40,13 +41,28 @@ def export(
     skill.check_files(str(out))
     skill = replace(skill, about=skill.about.to_share())
     with whole(out) as temporary:
-        parts = (skill.about, skill.model, skill.tokenizer, skill.folder)
         if format == "hf":
-            write_folder(temporary, *parts, repo_id)
+            write_huggingface(temporary, skill.about, skill.model, skill.tokenizer)
+            _write_skill(skill, temporary)
         else:
             write_onnx(skill, temporary, int8=int8)
-            model_card(*parts, onnx=True, int8=int8).save(temporary / CARD)
+        parts = (skill.about, skill.model, skill.tokenizer, skill.folder)
+        card = model_card(*parts, repo_id=repo_id, onnx=format == "onnx", int8=int8)
+        card.save(temporary / CARD)
     return sum(file.stat().st_size for file in out.iterdir())
+
+
+def _write_skill(skill: Served, out: Path) -> None:
+    """Copy the skill's own files, about 1 MB, so that ``Skill.load`` also reads an export.
+
+    They are left out if every weight was trained, because they would be as large as the model, and
+    if the vocabulary was cut, because the skill answers by all of it.
+    """
+    about, source = skill.about, skill.folder
+    is_whole = about.train != "full" and not hasattr(skill.model.backbone.config, "vocabulary")
+    if source is not None and (source / RECORD).is_file() and is_whole:
+        record, tensors = read_skill(source)
+        write_skill(out, tensors, record.changed(scores=about.scores).stored())
 
 
 def save(skill: Served, out: Path) -> Path:

@@ -23,7 +23,7 @@ from skip_exp.skill.export.huggingface.modeling_skip import (
     SkipConfig,
     SkipForSequenceClassification,
 )
-from skip_exp.skill.export.huggingface.weights import core_of, named_weights
+from skip_exp.skill.export.huggingface.weights import named_weights
 from skip_exp.skill.record import SkillRecord
 
 AutoConfig.register(SkipConfig.model_type, SkipConfig, exist_ok=True)
@@ -141,7 +141,7 @@ def _settings(model: SoftPromptModel) -> dict[str, Any]:
 
 
 def _modernbert_settings(backbone: HFModel) -> dict[str, Any]:
-    core, encoder = backbone.config, core_of(backbone)
+    core, encoder = backbone.config, backbone.base_model
     kinds = {"full": "full_attention", "local": "sliding_attention"}
     used = {name: kind for name, kind in kinds.items() if kind in core.layer_types}
     types = {core.rope_parameters[kind]["rope_type"] for kind in used.values()}
@@ -194,7 +194,7 @@ def _sizes(model: SoftPromptModel, stack: str) -> list[dict[str, dict[str, Any]]
             a = block.attention
             sizes = {"heads": a.head_ids, "qk": a.qk_dim, "vo": a.vo_dim}
             if model.family.name == "modernbert":
-                layer = core_of(model.backbone).layers[block.name.layer]
+                layer = model.backbone.base_model.layers[block.name.layer]
                 sizes["local"] = layer.attention_type == "sliding_attention"
                 sizes["norm"] = not isinstance(layer.attn_norm, nn.Identity)
         sizes["bias"] = block.output.bias is not None

@@ -68,7 +68,7 @@ def _block(name: str, block: Block, model: SoftPromptModel) -> Weights:
 
 def _bert_modules(backbone: HFModel) -> dict[str, nn.Module]:
     """Embeddings and norms of a BERT or RoBERTa."""
-    core = core_of(backbone)
+    core = backbone.base_model
     modules: dict[str, nn.Module] = {
         "embeddings.positions": core.embeddings.position_embeddings,
         "embeddings.types": core.embeddings.token_type_embeddings,
@@ -80,14 +80,9 @@ def _bert_modules(backbone: HFModel) -> dict[str, nn.Module]:
     return modules
 
 
-def core_of(backbone: HFModel) -> HFModel:
-    """The encoder, without a head around it."""
-    return getattr(backbone, backbone.base_model_prefix, backbone)
-
-
 def _modernbert_modules(backbone: HFModel) -> dict[str, nn.Module]:
     """Norms of a ModernBERT."""
-    core = core_of(backbone)
+    core = backbone.base_model
     modules = {"embeddings.norm": core.embeddings.norm, "encoder.norm": core.final_norm}
     for i, layer in enumerate(core.layers):
         modules[f"encoder.layers.{i}.attention.norm"] = layer.attn_norm
@@ -98,7 +93,7 @@ def _modernbert_modules(backbone: HFModel) -> dict[str, nn.Module]:
 def _t5_modules(backbone: HFModel) -> dict[str, nn.Module]:
     """Position tables and norms of a T5."""
     modules: dict[str, nn.Module] = {}
-    core: HFModel = getattr(backbone, "transformer", backbone)
+    core: HFModel = backbone.base_model
     for name in ("encoder", "decoder"):
         if (stack := getattr(core, name, None)) is None:
             continue

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from skip_exp.errors import SkipError
-from skip_exp.skill.classifier import Row
+from skip_exp.skill.classifier import Classifier, Row
 from skip_exp.skill.record import (
     CONFIG,
     ONNX,
@@ -20,7 +20,6 @@ from skip_exp.skill.record import (
     read_bytes,
     read_json,
 )
-from skip_exp.skill.scored import Scored
 from skip_exp.utils.files import parse_json
 
 if TYPE_CHECKING:
@@ -46,7 +45,7 @@ class OnnxRecord(SkillRecord):
 
 
 @dataclass(frozen=True, repr=False, eq=False)
-class OnnxSkill(Scored):
+class OnnxSkill(Classifier):
     """A loaded ONNX export; it needs no backbone.
 
     Several threads may call :meth:`predict` at once.
