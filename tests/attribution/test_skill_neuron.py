@@ -35,12 +35,18 @@ def test_one_baseline_over_all_batches() -> None:
     assert score([first, second]) == [0.25, 0.25]
 
 
-def test_of_several_classes_the_best_pair_counts() -> None:
-    """Baseline 4; shares above: class 0 none, class 1 half, class 3 all (there is no class 2)."""
+def test_of_several_classes_each_counts_against_the_rest() -> None:
+    """Baseline 4; shares above: class 0 none, class 1 half, class 3 all (there is no class 2).
+    Of the rest 3/4, 1/2 and 1/4: apart by 3/4, 0 and 3/4, of which half the mean counts."""
     batch = texts([0], [1], [2], [6], [7], [8], labels=[0, 0, 1, 1, 3, 3])
-    assert score([batch]) == [0.5, 0.5]
+    assert score([batch]) == [0.25, 0.25]
     without_the_last = {name: x[:4] for name, x in batch.items()}  # baseline 9/4
     assert score([without_the_last]) == [0.25, 0.25]
+
+
+def test_classes_of_one_text_each_do_not_make_every_neuron_perfect() -> None:
+    """Baseline 3, one text above it: apart by 1/2, 1/2 and 1, of which half the mean counts."""
+    assert score([texts([0], [1], [8], labels=[0, 1, 2])]) == pytest.approx([1 / 3, 1 / 3])
 
 
 def test_a_unit_that_never_moves_is_worth_nothing_where_a_class_is_rare() -> None:

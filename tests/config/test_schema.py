@@ -174,6 +174,7 @@ prune.sites=[mlp]
 prune.allocation=best
 prune.round_to=0
 prune.target_speedup=0.5
+prune.target_speedup=2 backbone.layers=3
 prune.target_speedup=2 prune.ratio=auto prune.max_drop=1
 prune.max_drop=1
 tune.epochs=0

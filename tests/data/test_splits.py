@@ -66,6 +66,50 @@ def test_a_rare_label_is_never_in_the_slice_alone() -> None:
     assert selection(range(24), None) == [9, 19]  # never empty
 
 
+@pytest.mark.parametrize(("classes", "of_each"), [(150, 5), (150, 9), (100, 3), (10, 2)])
+def test_few_rows_of_many_labels_that_take_turns_leave_each_label_in_train(
+    classes: int, of_each: int
+) -> None:
+    labels = [row % classes for row in range(classes * of_each)]
+    held = set(selection(labels, None))
+    assert len(held) == len(labels) // 10
+    assert len({label for row, label in enumerate(labels) if row not in held}) == classes
+
+
+def test_a_group_is_taken_where_it_fits() -> None:
+    labels = [row % 2 for row in range(1000)]
+    equal = [row // 200 for row in range(1000)]
+    uneven = [max(0, row - 899) for row in range(1000)]  # 900 rows, and a hundred groups of one
+    for seed in range(3):
+        assert len(stratified(labels, equal, seed)) == 200
+        assert len(stratified(labels, uneven, seed)) == 100
+    big = [min(row // 10, 2) for row in range(1000)]  # 10, 10 and 980 rows
+    assert len(selection(labels, big)) == 20
+    halves = [row // 500 for row in range(1000)]
+    assert len(stratified(labels, halves, 1)) == len(selection(labels, halves)) == 500
+
+
+def test_groups_of_one_label_each_leave_every_label_on_both_sides() -> None:
+    labels = [row // 20 % 2 for row in range(300)]
+    groups = [row // 20 for row in range(300)]
+    for held in (stratified(labels, groups, 1), selection(labels, groups)):
+        assert {labels[row] for row in held} == {0, 1}
+    alone = [row // 100 for row in range(400)]  # a group a label
+    assert stratified(alone, alone, 1) == selection(alone, alone) == []
+
+
+def test_groups_that_are_labels_are_refused(
+    tmp_path: Path, tokenizer: PreTrainedTokenizerFast
+) -> None:
+    each = [{"s": f"a {i}", "label": i % 2, "of": i % 2} for i in range(60)]
+    files = {"train": file(tmp_path / "t.jsonl", each)}
+    with pytest.raises(DataError, match="of: no group"):
+        load(files, {"group": "of"})
+    files["validation"] = file(tmp_path / "v.jsonl", rows(5))
+    with pytest.raises(ConfigError, match=r"^task\.group=of: no group"):
+        encode(load(files, {"group": "of"}), tokenizer, 32)
+
+
 def test_one_file_is_enough(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO)
     path = file(tmp_path / "t.jsonl", rows(100))
@@ -173,3 +217,9 @@ def test_train_rows_that_are_validation_rows_are_dropped(tmp_path: Path) -> None
     raw = load(files, deduplicate=True)
     assert (len(raw.splits["train"]), raw.dropped) == (55, 8)
     assert not {*raw.splits["train"].texts} & {*raw.splits["validation"].texts}
+    more = {
+        name: file(tmp_path / f"{name}.jsonl", rows(60)[start : start + 10])
+        for start, name in ((10, "select"), (30, "more"))
+    }
+    raw = load(files | more, {"extra": ["more"]}, deduplicate=True)
+    assert (len(raw.splits["train"]), raw.dropped) == (35, 28)

@@ -1,7 +1,11 @@
 """What a job refuses or warns of once its backbone is there."""
 
+from types import SimpleNamespace
+from typing import Any
+
 import pytest
 
+from skip_exp.errors import ConfigError
 from skip_exp.job import checks
 from skip_exp.models.backbones import load_backbone
 from tests.helpers.toy import composed
@@ -16,3 +20,13 @@ def test_label_words_that_t5_decodes_slowly_are_warned_of(
     b = cfg.backbone
     checks.check(cfg, load_backbone(b.label, b.path, b.family, b.readout, b.layers))
     assert ("backbone.readout=head" in caplog.text) == warns
+
+
+def test_a_search_needs_a_slice_of_two_labels() -> None:
+    data: Any = SimpleNamespace(select=[{"label": 0}, {"label": 0}])
+    checks.check_slice(composed("+task=rte", "output_dir=here"), data)
+    auto = composed("+task=rte", "prune.ratio=auto", "prune.max_drop=1", "output_dir=here")
+    with pytest.raises(ConfigError, match=r"^prune\.ratio=auto: "):
+        checks.check_slice(auto, data)
+    data.select.append({"label": 1})
+    checks.check_slice(auto, data)

@@ -109,6 +109,7 @@ def test_the_start_is_part_of_the_job(
         ("pruned", LORA, "prune.ratio=0"),
         ("dense", [*LORA, "prompt.length=3"], "prompt.length=4"),
         ("dense", [*LORA, "prompt=input"], "prompt.kind=prefix"),
+        ("dense", [*LORA, "prompt.init=text"], "prompt.init=null"),
         ("dense", [*LORA, "backbone.layers=1"], "tiny, not of tiny[1 layer]"),
         ("dense", [*LORA, "tune.rank=3", "retune.rank=3"], "tune.rank=2"),
         ("dense", ["tune.train=prompt_readout"], "tune.train=lora tune.rank=2"),

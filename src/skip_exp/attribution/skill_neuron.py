@@ -8,8 +8,10 @@ of its best token. The score is the predictivity minus 1/2, the gain over chance
 - Acc is the mean of the two classes' accuracies (the same if they are balanced). Otherwise a
   constant unit would beat an informative one whenever one class is rare. The score is therefore
   half the difference between the classes' shares above the baseline.
-- With more than two classes a neuron counts by the pair that it separates best, with one baseline.
-  The paper splits into tasks of two classes and unites the best neurons of each.
+- With more than two classes a neuron counts by how well it separates each class from the rest, the
+  mean over the texts, with one baseline. The paper splits into tasks of two classes and unites the
+  best neurons of each. The best pair alone would be separated fully by nearly every neuron where
+  many classes have a few texts each.
 - Baseline and accuracy come from the same texts. The paper takes the accuracy from the development
   set, and the mean over several prompts.
 - The paper scores FFN units only. Context values (``vo``), queries and keys are classified in the
@@ -51,11 +53,17 @@ def scores(model: SoftPromptModel, batches: Iterable[Batch]) -> Relevance:
         )
     taps_by_name, totals = taps(model), Totals(model)
     for name, above in _above_baseline(model, taps_by_name, batches, counts).items():
-        shares = (above / counts[:, None, None])[counts > 0]
-        best = ((shares.amax(0) - shares.amin(0)) / 2).amax(0)
+        best = _gain(above, counts).amax(0)
         for site, x in taps_by_name[name].shares(taps_by_name[name].view(best[None, None])):
             totals.add(site, x[0])
     return totals.means(1)
+
+
+def _gain(above: Tensor, counts: Tensor) -> Tensor:
+    """Predictivity minus 1/2 [tokens, n], of texts above the baseline [classes, tokens, n]."""
+    size, total = counts[:, None, None], counts.sum()
+    own, rest = above / size.clamp(min=1), (above.sum(0) - above) / (total - size)
+    return (size / total * (own - rest).abs()).sum(0) / 2
 
 
 def _above_baseline(

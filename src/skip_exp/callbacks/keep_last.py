@@ -61,8 +61,8 @@ def standard_error(score: float, rows: int, lowest: float) -> float:
     All right or all wrong counts as two rows from it: no slice is that certain.
 
     Example:
-        >>> standard_error(0.8, 16, lowest=0.0)
-        0.1
+        >>> standard_error(0.75, 12, lowest=0.0)
+        0.125
     """
     least = min(0.5, 2 / rows)
     share = min(1 - least, max(least, (score - lowest) / (1 - lowest)))

@@ -165,7 +165,9 @@ class RetuneConfig(TrainConfig):
     epochs: int | None = key(None, "Number of epochs; null: 3, or as many as make 200 steps.")
     enabled: bool = key(True, "Train the pruned model again, from the dense model's prompt.")
     dropout: bool = key(False, "Keep the backbone's own dropout active.")
-    distill: float = key(0.9, "Weight of the dense model's predictions in the loss, in [0, 1].")
+    distill: float = key(
+        0.9, "Weight of the dense model's predictions in the loss of a labelled text, in [0, 1]."
+    )
     copies: int = key(
         4,
         "Versions of each train text with near words in place of some, labelled by the dense "

@@ -50,6 +50,10 @@ def check(cfg: Config) -> None:
         if not 0 < len(name) <= 100 or not name.isprintable() or "/" in name:
             raise ConfigError(key, ascii(name[:100]), "must be 1 to 100 printable characters, no /")
     _check_training(cfg)
+    target = cfg.prune.goal.target_speedup
+    if target is not None and cfg.backbone.layers is not None:
+        why = f"excludes backbone.layers={cfg.backbone.layers}: results time it against all layers"
+        raise ConfigError("prune.target_speedup", target, why)
     if cfg.data.unlabelled is not None and not _is_taught(cfg):
         raise ConfigError("data.unlabelled", cfg.data.unlabelled, _NEEDS_TEACHER)
 

@@ -18,7 +18,7 @@ from skip_exp.data.given import unlabelled
 from skip_exp.data.metrics import majority_scores
 from skip_exp.data.rows import FIX, Split
 from skip_exp.data.sources import RawTask
-from skip_exp.data.splits import SELECT_EVERY, selection
+from skip_exp.data.splits import NO_GROUP, SELECT_EVERY, selection
 from skip_exp.errors import ConfigError, DataError
 from skip_exp.utils.tokens import tokenized
 
@@ -74,9 +74,12 @@ def encode(raw: RawTask, tokenizer: PreTrainedTokenizerBase, max_length: int) ->
     if select is None:
         chosen = set(selection(raw.splits[spec.train].label, raw.splits[spec.train].group))
         if not chosen and len(train) >= SELECT_EVERY:
-            why = "all train rows are one group; the selection slice takes a group of its own"
+            why = f"{NO_GROUP} for the selection slice: give task.files.{SELECT}"
             raise ConfigError("task.group", spec.group, why)
         select = [train[i] for i in sorted(chosen)]
+    if len(found := {row["label"] for row in select}) == 1:
+        name = spec.labels[found.pop()]
+        log.warning("data: every row of the selection slice has the label %r: it says little", name)
     validation = raw.splits[spec.validation]
     labels = validation.label
     known = set(raw.splits[spec.train].texts)
@@ -122,6 +125,9 @@ def draw_rows(task: EncodedTask, count: int, seed: int) -> EncodedTask:
             "data.train_rows", count, f"all drawn rows have the label {name!r}; draw more"
         )
     log.info("data: drew %d of %d train rows (data.train_rows)", count, len(task.train))
+    if lost := sorted({row["label"] for row in task.train} - labels):
+        names = ", ".join(task.spec.labels[label] for label in lost[:5]) + ", ..." * (len(lost) > 5)
+        log.warning("data: data.train_rows=%d: no drawn row has the label %s", count, names)
     return replace(task, train=rows, train_rows=count)
 
 

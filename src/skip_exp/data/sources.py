@@ -22,7 +22,7 @@ from skip_exp.data.files import (
     split_file,
 )
 from skip_exp.data.rows import Split, fingerprint, to_split
-from skip_exp.data.splits import stratified
+from skip_exp.data.splits import NO_GROUP, stratified
 from skip_exp.data.tables import read_table
 from skip_exp.data.text import columns_of
 from skip_exp.errors import DataError
@@ -73,7 +73,7 @@ def load_task(
         dir: folder with ``<task>/<split>.jsonl``; None reads the environment's SKIP_EXP_DATA.
         seed: draws the validation split of a task whose files have none.
         drop_bad: leave out rows that do not fit, instead of refusing all.
-        deduplicate: drop train rows whose texts are also validation texts.
+        deduplicate: drop train rows whose texts are scored or choose an epoch, too.
 
     Raises:
         DataError: no source has the task, or its rows do not fit the task's description.
@@ -125,17 +125,21 @@ def _set_apart(spec: TaskConfig, splits: dict[str, Split], seed: int) -> dict[st
     message = "data: no %s file: %d of %d train rows are set apart, stratified, by seed %d"
     log.info(message, spec.validation, len(held), len(train), seed)
     if not held:
-        raise DataError(f"task {spec.name}: too few rows to set some apart for {spec.validation}")
+        few = "too few rows to set some apart"
+        why = few if train.group is None else f"task.group={spec.group}: {NO_GROUP}"
+        why += f" for {spec.validation}: give task.files.{spec.validation}"
+        raise DataError(f"task {spec.name}: {why}")
     made = replace(train.take(held), dropped=0)
     return {spec.train: train.take(rest), spec.validation: made, **splits}
 
 
 def _without_duplicates(spec: TaskConfig, splits: dict[str, Split]) -> tuple[dict[str, Split], int]:
-    """The splits without train rows that are also validation rows, and how many these were."""
-    train, known = splits[spec.train], set(splits[spec.validation].texts)
+    """The splits without train rows that are scored as well, and how many these were."""
+    train = splits[spec.train]
+    known = {texts for name in splits if name != spec.train for texts in splits[name].texts}
     kept = [row for row, texts in enumerate(train.texts) if texts not in known]
     if dropped := len(train) - len(kept):
-        log.info("data: dropped %d train rows that are also %s rows", dropped, spec.validation)
+        log.info("data: dropped %d train rows that are also scored", dropped)
     return splits | {spec.train: train.take(kept)}, dropped
 
 

@@ -48,6 +48,7 @@ def prepare(cfg: Config) -> Job:
     start = find_start(cfg, backbone)
     trainer = usable(cfg.trainer)
     data = _data(cfg, backbone)
+    checks.check_slice(cfg, data)
     if cfg.data.train_rows is not None:
         data = draw_rows(data, cfg.data.train_rows, phase_seed(cfg.seed, "rows"))
     if cfg.data.unlabelled is not None:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from skip_exp.config.decide import ALONE, BESIDE
 from skip_exp.config.prune import AUTO
 from skip_exp.config.schema import TRAIN, Config, backbone_label
 from skip_exp.errors import ConfigError, SkipError
@@ -123,6 +124,8 @@ def _differing(cfg: Config, about: SkillRecord) -> Iterator[tuple[str, Any]]:
     prompt, tune = cfg.prompt, cfg.tune
     train = "lora" if tune.train == AUTO else tune.train
     fewer = about.train in TRAIN[1:4] and train == "lora"  # trains all that the skill has
+    if prompt.init not in (None, BESIDE if train == "lora" else ALONE):
+        yield "prompt.init", "null"  # the start's own prompt is taken
     for key, given, needed in (
         ("backbone.readout", cfg.backbone.readout, about.backbone.readout),
         ("prompt.kind", prompt.kind, about.prompt.kind),

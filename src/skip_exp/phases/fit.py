@@ -53,9 +53,11 @@ def fit(
     epochs = settings.epochs or 0  # at most; `for_rows` has set it
     log_kept(job.metric, last.epoch, epochs, last.score)
     if last.epoch + 1 == epochs and is_improving(curves.points, job.metric):
+        base = for_rows(job.cfg.retune, len(job.data.train)).epochs  # times what the budget pays
+        is_paid = phase == "retune" and epochs != base
         log.warning(
-            "%s: stopped after %d epochs while still improving: try a larger %s.epochs",
-            phase, epochs, settings.phase,
+            "%s: stopped after %d epochs while still improving: try a larger %s.%s",
+            phase, epochs, settings.phase, "budget" if is_paid else "epochs",
         )  # fmt: skip
     replay(logger, [kept(phase, curves.points, last.epoch)])
     return last, curves
@@ -64,7 +66,10 @@ def fit(
 def start_readout(job: Job, model: SoftPromptModel) -> None:
     """Fit a trained linear readout to what the untuned ``model`` gives it."""
     readout = model.readout
-    if not isinstance(readout, HeadReadout) or not readout.linear.weight.requires_grad:
+    if not isinstance(readout, HeadReadout):
+        return
+    if not readout.linear.weight.requires_grad:
+        log.warning("tune: tune.train=prompt leaves the head random: prompt_readout trains it")
         return
 
     def read(model: SoftPromptModel, inputs: Batch) -> Tensor:
