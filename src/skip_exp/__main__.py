@@ -73,6 +73,7 @@ def _complete() -> bool:
 
 
 def _command(word: str, arguments: Sequence[str]) -> int:
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # it acts as Ctrl-C
     try:
         code: int = imports.load(f"skip_exp.commands.{word}").main(arguments)
     except KeyboardInterrupt:
@@ -88,7 +89,7 @@ def jobs(arguments: Sequence[str]) -> int:
         return 0
     sys.argv[1:] = given.arguments
     config.register()
-    # SIGTERM acts as Ctrl-C. Lightning's own handler would ignore it between fits.
+    # As in a command. Lightning's own handler would ignore it between fits.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     wants_tracebacks = os.environ.get("HYDRA_FULL_ERROR") == "1"
     if wants_tracebacks:

@@ -2,6 +2,8 @@
 
 import json
 import shlex
+import shutil
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +13,8 @@ import pytest
 import torch
 from datasets import ClassLabel, Dataset
 from hydra.core.override_parser.overrides_parser import OverridesParser
+from lightning.pytorch.utilities.exceptions import SIGTERMException
+from omegaconf import OmegaConf
 
 import skip_exp
 from skip_exp import Skill, results
@@ -71,6 +75,25 @@ def test_the_same_rows_and_settings_again_are_answered_at_once(
     assert again.result["reused"] and again.checksum == model.checksum
     table = pd.read_csv(toy / "train.csv")
     assert again.evaluate(table) == model.evaluate(table["text"].tolist(), table["label"].tolist())
+
+
+def test_a_reused_job_knows_where_its_rows_are_now(
+    model: Skill, toy: Path, settings: list[str], tmp_path: Path
+) -> None:
+    assert model.folder is not None
+    moved = shutil.copy(toy / "train.csv", tmp_path / "train.csv")
+    output = model.folder.parents[2]
+    again = skip_exp.fit(moved, ratio=0.3, output=output, overrides=settings)
+    assert again.result["reused"]
+    assert again.result["config"]["task"]["files"] == {"train": str(moved)}
+    assert again.result["config"]["tune"] == model.result["config"]["tune"]
+
+
+def test_an_experiment_may_bring_its_backbone(toy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("skip_exp.api.fit.run", lambda _, settings, *more: settings)
+    fit: Any = partial(skip_exp.fit, toy / "train.csv", ratio=0.3)
+    assert fit() == ["prune.ratio=0.3"]
+    assert fit(backbone="t5_mini") == ["backbone=t5_mini", "prune.ratio=0.3"]
 
 
 def test_a_saved_skill_keeps_answers_and_result(model: Skill, tmp_path: Path) -> None:
@@ -195,10 +218,15 @@ def test_whole_numbers_stay_whole_beside_a_hole() -> None:
     assert table["text"].tolist() == [3, None] and table["label"].tolist() == [1, None]
 
 
-def test_ctrl_c_in_a_fit_is_a_keyboard_interrupt(
-    toy: Path, settings: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("stop", [KeyboardInterrupt(), SIGTERMException()])
+def test_ctrl_c_or_sigterm_in_a_fit_is_a_keyboard_interrupt(
+    toy: Path,
+    settings: list[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    stop: BaseException,
 ) -> None:
-    monkeypatch.setattr(PromptTuner, "training_step", raising(KeyboardInterrupt()))
+    monkeypatch.setattr(PromptTuner, "training_step", raising(stop))
     with pytest.raises(KeyboardInterrupt):
         skip_exp.fit(toy / "train.csv", output=tmp_path, overrides=settings)
 
@@ -268,15 +296,20 @@ def test_confusion_counts() -> None:
 @pytest.mark.parametrize("key", ["labels", "text", "files"])
 def test_what_would_be_an_expression_is_refused(key: str) -> None:
     task = {"name": "x", "text": ["s"], "labels": ["a", "b"], "metrics": ["accuracy"], "files": {}}
-    odd = "${oc.env:HOME}"
-    with pytest.raises(SkipError, match=r"oc\.env:HOME"):
-        job_of(task | {key: {"train": odd} if key == "files" else [odd, "b"]}, [], "out")
+    for odd, named in (("${oc.env:HOME}", r"oc\.env:HOME"), ("???", r"'\?\?\?'")):
+        with pytest.raises(SkipError, match=named):
+            job_of(task | {key: {"train": odd} if key == "files" else [odd, "b"]}, [], "out")
 
 
 def test_train_is_fit_on_the_command_line(
     toy: Path, settings: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    arguments = [str(toy / "train.csv"), "--validation", str(toy / "validation.csv")]
+    for name in ("train", "validation"):  # labels that YAML would read as numbers
+        table = pd.read_csv(toy / f"{name}.csv")
+        table.assign(label=table["label"].map({0: "1e3", 1: "2e-3"})).to_csv(
+            tmp_path / f"{name}.csv"
+        )
+    arguments = [str(tmp_path / "train.csv"), "--validation", str(tmp_path / "validation.csv")]
     place = ["--output", str(tmp_path), "--name", "2024", "--ratio", "0.3"]
     assert train.main([*arguments, *place, *settings]) == 0
     (result,) = results.load(tmp_path)
@@ -288,7 +321,8 @@ def test_train_is_fit_on_the_command_line(
         assert f"\n{shown}" in printed
     assert "skip-exp predict" in lines["predict:"] and "skill" in lines["predict:"]
     task = skill.parent / "conf" / "task" / "2024.yaml"
-    assert "validation" in task.read_text()
+    written = OmegaConf.load(task)
+    assert (written.labels, [*written.files]) == (["1e3", "2e-3"], ["train", "validation"])
     words = shlex.split(lines["sweep:"])
     assert words[2] == str(skill.parent / "conf")
     assert OverridesParser.create().parse_override(words[3]).value() == "2024"  # not a number

@@ -6,7 +6,7 @@ import pytest
 
 from skip_exp.data.rows import Split, fingerprint, to_split
 from skip_exp.data.tables import read_table
-from skip_exp.errors import DataError
+from skip_exp.errors import ConfigError, DataError
 
 from .conftest import spec
 
@@ -101,3 +101,10 @@ def test_the_fingerprint_follows_the_content() -> None:
         {"train": Split(["y", "x"], None, [0, 1])},
     ]
     assert len({same, *map(fingerprint, others)}) == 6
+
+
+def test_a_label_that_is_a_text_is_refused() -> None:
+    table = pd.DataFrame({"s": ["a", "b"], "label": ["yes", "no"]})
+    for text in ("label", "{s}: {label}"):
+        with pytest.raises(ConfigError, match=r"^task\.label=label: "):
+            to_split(table, spec(text=[text]), "train", "here")

@@ -117,6 +117,29 @@ def test_another_start_is_another_setting_unless_the_key_decides_it(tmp_path):
         compared(store(tmp_path / "b", lengths), "prompt.length", ())
 
 
+def test_tasks_have_rows_and_decided_settings_of_their_own(tmp_path):
+    """One mean over both tasks, though one has few rows."""
+    found = [
+        of_rows(
+            rows, f"+task={task}", f"attribution={method}", task=task, data_hash=task, seed=seed
+        )
+        | {"metric": {"name": "accuracy", "final": score}, "job_id": f"{task}-{method}-{seed}"}
+        for task, rows in (("sst2", 5000), ("cola", 300))
+        for method, score in (("magnitude", 0.8), ("taylor", 0.7))
+        for seed in (1, 2)
+    ]
+    rows = compared(store(tmp_path, found), "attribution", ("magnitude", "taylor"))
+    (mean,) = rows[rows["task"] == ALL].to_dict("records")
+    assert (mean["setting"], mean["pairs"], len(rows)) == ("", 4, 3)
+    assert mean["low"] == pytest.approx(-0.1)
+
+
+def test_stand_ins_alone_are_no_comparison(tmp_path):
+    found = [job(value, data_is_sample=True) for value in (0.1, 0.2)]
+    with pytest.raises(SkipError, match="its own task"):
+        compared(store(tmp_path, found))
+
+
 BANKING = "+task=banking77"  # without words of its own
 
 

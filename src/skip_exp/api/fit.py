@@ -28,7 +28,7 @@ def fit(
     classes: Sequence[str] | None = None,
     group: str | None = None,
     ratio: float | str | None = None,
-    backbone: str = "minilm",
+    backbone: str | None = None,
     name: str | None = None,
     output: str | Path = "outputs",
     overrides: Sequence[str] = (),
@@ -55,7 +55,7 @@ def fit(
             order where it has one.
         group: column whose equal values, such as a user's, stay on one side of a made split.
         ratio: fraction of the block parameters to remove, or ``auto``; None: 0.5.
-        backbone: a choice of ``conf/backbone``.
+        backbone: a choice of ``conf/backbone``; None: that of the experiment, else ``minilm``.
         name: of the task in results; None: the file's.
         output: folder of results, of the cache and of rows that are no file yet.
         overrides: further settings, as on the command line: ``["tune.epochs=4"]``.
@@ -79,7 +79,8 @@ def fit(
         name=name,
         root=root,
     )
-    return run(task, [f"backbone={backbone}", *cut_to(ratio)], overrides, root)
+    chosen = [] if backbone is None else [f"backbone={backbone}"]
+    return run(task, [*chosen, *cut_to(ratio)], overrides, root)
 
 
 def cut_to(ratio: float | str | None) -> list[str]:

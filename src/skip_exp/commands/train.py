@@ -16,7 +16,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import yaml
 from rich.console import Console
 
 from skip_exp import results
@@ -32,13 +31,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Exit code: 0, or 1 with the reason in one line."""
     line = parser("train", __doc__)
     add_arguments(line)
-    line.add_argument("--backbone", default="minilm", help="a choice of backbone=")
+    line.add_argument("--backbone", help="a choice of backbone= (default: minilm)")
     options = vars(line.parse_intermixed_args(arguments))
     print(console.LOADING, flush=True)
     api = imports.load("skip_exp.api.fit")  # torch takes seconds: not for a refused argument
     file, settings = options.pop("file"), [*options["overrides"]]
     settings = [each for each in settings if not each.startswith(GOALS)]
-    if options["backbone"] != line.get_default("backbone"):
+    if options["backbone"] is not None:
         settings.insert(0, f"backbone={options['backbone']}")
     show(api.fit(file, **options).folder, ["prune.ratio=0.3,0.5,0.7", *settings])
     return 0
@@ -79,7 +78,9 @@ def show(skill: Path, swept: Sequence[str]) -> None:
     print(steps.steps(result))
     if not swept:
         return
-    from skip_exp.config.compose import quoted  # Hydra, which a refused argument does not need
+    from omegaconf import OmegaConf  # a refused argument does not need it
+
+    from skip_exp.config.compose import quoted  # the same
 
     kept = ("name", "files", "text", "label", "labels", "group", "metrics")
     task = {name: result["config"]["task"][name] for name in kept}
@@ -87,8 +88,7 @@ def show(skill: Path, swept: Sequence[str]) -> None:
     folder = skill.parent / "conf"
     file = folder / "task" / f"{task['name']}.yaml"
     file.parent.mkdir(parents=True, exist_ok=True)
-    with file.open("w", encoding="utf-8") as out:
-        yaml.safe_dump(task, out, sort_keys=False, allow_unicode=True, width=100)
+    OmegaConf.save(task, file)  # its quotes are those that it needs: PyYAML leaves 1e3 bare
     # Plain names need no quotes of Hydra's.
     is_plain = re.fullmatch(r"[A-Za-z_][\w.-]*", task["name"], re.ASCII)
     named = task["name"] if is_plain else quoted(task["name"])

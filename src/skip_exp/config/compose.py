@@ -61,8 +61,8 @@ def job_of(task: Mapping[str, Any], overrides: Sequence[str], output_dir: str) -
     """
     if wrong := [each for each in overrides if each.startswith(("hydra.", "output_dir="))]:
         raise SkipError(f"overrides: {wrong[0]}: is for the command line; give output=")
-    if odd := re.search(r"\$\{[^'\"]{0,40}", str(dict(task))):  # OmegaConf would evaluate it
-        raise SkipError(f"task: {odd[0]}: no label, column or path may have ${{")
+    if odd := re.search(r"\$\{[^'\"]{0,40}|'\?\?\?'", str(dict(task))):  # OmegaConf reads them
+        raise SkipError(f"task: {odd[0]}: no label, column or path may have ${{, or be ???")
     with _COMPOSING:
         ConfigStore.instance().store(group="task", name=GIVEN, node=OmegaConf.create(dict(task)))
         cfg = composed("config", [f"+task={GIVEN}", *overrides])

@@ -13,7 +13,7 @@ import pandas as pd
 from skip_exp.config.task import TaskConfig
 from skip_exp.data.tables import BAD, check_columns
 from skip_exp.data.text import cell_text, columns_of, shown, texts_of
-from skip_exp.errors import DataError
+from skip_exp.errors import ConfigError, DataError
 
 log = logging.getLogger(__name__)
 
@@ -85,12 +85,15 @@ def to_split(
     Raises:
         DataError: no rows, a missing column, an empty cell, or an unknown label: all bad rows at
             once.
+        ConfigError: the label's column is one of the texts'.
     """
     bad: dict[int, str] = dict(table.attrs.get(BAD, {}))
     if table.empty and not bad:
         raise DataError(f"task {spec.name}: split {split} of {where} has no rows")
     group_column = spec.group if split == spec.train else None  # others are not split again
     wanted = (*columns_of(spec.text), spec.label, *filter(None, [group_column]))
+    if spec.label in columns_of(spec.text):
+        raise ConfigError("task.label", spec.label, "is a column of the texts, too")
     check_columns(list(table.columns), wanted, where)
     # A data frame's own index may have any values; that of a file has the numbers of its lines.
     is_file = BAD in table.attrs

@@ -28,6 +28,10 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+PLACES = (  # keys of which the content counts, not the path
+    *(("task", "files"), ("data", "dir"), ("data", "source"), ("data", "unlabelled")),
+    *(("backbone", "path"), ("cache", "dir")),
+)
 NOTED = 20  # results of a job that are remembered
 AUTO = ("32-true", "bf16-mixed")  # what the precision `auto` may stand for
 
@@ -159,9 +163,10 @@ def reuse(
     more = " (no new W&B run)" if cfg.logger.name == "wandb" else ""
     log.info("done before, reusing %s%s", os.path.relpath(folder), more)
     own, latest = _finished(output, done["job_id"]), {**done, **timing}
+    latest["config"] = _placed(done["config"], asdict(cfg))
     if own:  # the same command again: only its timing may change
         own.pop("path")
-        result: Any = own | {name: latest[name] for name in ("latency", "retimed")}
+        result: Any = own | {name: latest[name] for name in ("latency", "retimed", "config")}
     else:
         _copy_skill(folder / done["skill"], output / "skill")
         result = latest | {"reused": True, "sweep": cfg.sweep.id, "skill": "skill"}
@@ -169,6 +174,14 @@ def reuse(
     if timing or not own:
         add(note, output, is_copy=not timing)
     return cast(results.Result, result)
+
+
+def _placed(done: Mapping[str, Any], now: Mapping[str, Any]) -> dict[str, Any]:
+    """The configuration of a finished job with today's places: the same content may have moved."""
+    found = {**done, "output_dir": now["output_dir"]}
+    for group, name in PLACES:
+        found[group] = {**found.get(group, {}), name: now[group][name]}
+    return found
 
 
 def _copy_skill(source: Path, target: Path) -> None:

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from skip_exp.config.decide import FOLLOWS, MAY_BE
+from skip_exp.config.decide import DECIDED, FOLLOWS, MAY_BE
 from skip_exp.errors import SkipError
 from skip_exp.report import frame
 from skip_exp.report.cells import SEARCHED, ratio_text
@@ -69,6 +69,8 @@ def compare(
     """
     real = results[(results["status"] == "done") & ~results["sample"]]
     real = real.dropna(subset=["seed", score])
+    if real.empty:
+        raise SkipError(f"--by {by}: no finished result on rows of its own task")
     real = real.assign(ratio=real["ratio"].round(6).mask(real["searched"], SEARCHED))
     options = _options(real, by)
     known = options[options != ""].value_counts()
@@ -203,11 +205,12 @@ def _rows(pairs: pd.DataFrame) -> pd.DataFrame:
 def _settings(pairs: pd.DataFrame) -> pd.Series:
     """Per pair the keys that not all pairs share.
 
-    Keys of a task or backbone, and what tuning starts from, differ between tasks and backbones;
-    they count within each alone.
+    Keys of a task or backbone, its rows, what tuning starts from and what jobs decide differ
+    between tasks and backbones; they count within each alone.
     """
     names = [n for n in pairs if n == "attribution" or n.startswith(CONFIG)]
-    own = [*_below(pairs, "task", "backbone"), *({CONFIG + frame.START} & {*pairs})]
+    by_task = {CONFIG + key for key in (frame.START, frame.ROWS, *DECIDED)} & {*pairs}
+    own = [*_below(pairs, "task", "backbone"), *sorted(by_task)]
     differ = pairs.groupby(["task", "backbone"])[own].transform("nunique") > 1
     named = pairs[names].assign(**{name: pairs[name].where(differ[name], "") for name in own})
     return _described(named, names)

@@ -54,12 +54,14 @@ def train_texts(skill: Served) -> list[list[str]]:
     """The train rows of the skill's task, from the source of its job.
 
     Raises:
-        SkipError: no result beside the skill names the source, or the rows cannot be read.
+        SkipError: no result beside the skill names the source, or the rows cannot be read or are
+            not those that the job read.
     """
     # Importing this takes seconds, and no other source of texts needs it.
     from skip_exp.data.sources import load_task
 
-    config = job_result(skill.folder).get("config", {})
+    result = job_result(skill.folder)
+    config = result.get("config", {})
     task, data = config.get("task"), config.get("data", {})
     if not task:
         raise SkipError(
@@ -72,11 +74,13 @@ def train_texts(skill: Served) -> list[list[str]]:
         raw = load_task(
             spec,
             source,
-            place if source == "local" else None,
+            data.get("dir") or place if source == "local" else None,
             seed=config.get("seed", 1),
             drop_bad=data.get("drop_bad", False),
             deduplicate=data.get("deduplicate", False),
         )
+        if result.get("data_hash") not in (None, raw.read):
+            raise SkipError(f"the rows of {raw.source} have changed since the job read them")
     return raw.splits[spec.train].examples
 
 

@@ -18,11 +18,15 @@ def quiet_lightning() -> None:
 
 @contextmanager
 def interrupts() -> Iterator[None]:
-    """Ctrl-C stays a KeyboardInterrupt, which Lightning turns into a SystemExit."""
+    """Ctrl-C and SIGTERM are a KeyboardInterrupt; Lightning makes a SystemExit of either."""
     try:
         yield
     except SystemExit as stop:
-        if isinstance(stop.__context__, KeyboardInterrupt):
+        # Here it is imported; a command that trains nothing does not need it.
+        from lightning.pytorch.utilities.exceptions import SIGTERMException
+
+        # SIGTERM's has no exit code: the process would end as a success.
+        if isinstance(stop, SIGTERMException) or isinstance(stop.__context__, KeyboardInterrupt):
             raise KeyboardInterrupt from stop
         raise
 

@@ -1,6 +1,7 @@
 """The model card says what is known of a skill and its job, and nothing else."""
 
 import json
+import os
 import re
 import shutil
 from pathlib import Path
@@ -63,6 +64,7 @@ def note(
     runtime = {"config_sources": [{"provider": source} for source in sources]}
     noted = {"overrides": {"task": overrides}, "job": {"config_name": name}, "runtime": runtime}
     (folder / ".hydra/hydra.yaml").write_text(json.dumps({"hydra": noted}))
+    (folder / "result.json").touch()  # it comes later
 
 
 def exported(saved: Saved) -> ModelCard:
@@ -137,6 +139,13 @@ def test_only_a_command_that_runs_elsewhere_is_told(
 ) -> None:
     note(saved.folder.parent, overrides, name, sources)
     assert card.job_command(saved.folder) == command
+
+
+def test_records_of_a_later_command_that_was_refused_are_not_told(saved: Saved) -> None:
+    note(saved.folder.parent, ["+task=rte"], "config", PACKAGED)
+    later = (saved.folder.parent / "result.json").stat().st_mtime + 5
+    os.utime(saved.folder.parent / ".hydra/hydra.yaml", (later, later))
+    assert card.job_command(saved.folder) == ""
 
 
 def test_without_the_job_only_the_skill_speaks(saved: Saved) -> None:

@@ -10,6 +10,7 @@ import yaml
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 from transformers import PreTrainedTokenizerBase
 
+from skip_exp import results
 from skip_exp.models.backbones import NOTES
 from skip_exp.models.soft_prompt import SoftPromptModel
 from skip_exp.skill.record import SkillRecord
@@ -182,11 +183,13 @@ def _data(record: SkillRecord, result: Mapping[str, Any]) -> str:
 def job_command(source: Path | None) -> str:
     """The command of the job that wrote the skill, from Hydra's records.
 
-    Empty for a command that would not run elsewhere: one with a local path, or with a custom
-    ``--config-dir``.
+    Empty for a command that would not run elsewhere (one with a local path, or with a custom
+    ``--config-dir``), and where a later command, which was refused, wrote the records.
     """
     notes = None if source is None else source.parent / ".hydra" / "hydra.yaml"
     try:
+        if notes and notes.stat().st_mtime > (notes.parents[1] / results.FILE).stat().st_mtime:
+            return ""
         hydra = yaml.safe_load(notes.read_text(encoding="utf-8"))["hydra"] if notes else {}
         given, name = hydra["overrides"]["task"], hydra["job"]["config_name"]
         sources = {each["provider"] for each in hydra["runtime"]["config_sources"]}
