@@ -3,6 +3,7 @@
 import json
 import shlex
 import shutil
+import signal
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,6 @@ import pytest
 import torch
 from datasets import ClassLabel, Dataset
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from lightning.pytorch.utilities.exceptions import SIGTERMException
 from omegaconf import OmegaConf
 
 import skip_exp
@@ -218,17 +218,21 @@ def test_whole_numbers_stay_whole_beside_a_hole() -> None:
     assert table["text"].tolist() == [3, None] and table["label"].tolist() == [1, None]
 
 
-@pytest.mark.parametrize("stop", [KeyboardInterrupt(), SIGTERMException()])
+@pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("place", ["training_step", "validation_step"])
 def test_ctrl_c_or_sigterm_in_a_fit_is_a_keyboard_interrupt(
     toy: Path,
     settings: list[str],
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
-    stop: BaseException,
+    signum: signal.Signals,
+    place: str,
 ) -> None:
-    monkeypatch.setattr(PromptTuner, "training_step", raising(stop))
+    monkeypatch.setattr(PromptTuner, place, lambda *_: signal.raise_signal(signum))
+    before = signal.getsignal(signal.SIGTERM)
     with pytest.raises(KeyboardInterrupt):
         skip_exp.fit(toy / "train.csv", output=tmp_path, overrides=settings)
+    assert signal.getsignal(signal.SIGTERM) == before
 
 
 def test_a_failed_job_has_a_result_that_says_so(

@@ -94,6 +94,9 @@ def test_groups_of_one_label_each_leave_every_label_on_both_sides() -> None:
     groups = [row // 20 for row in range(300)]
     for held in (stratified(labels, groups, 1), selection(labels, groups)):
         assert {labels[row] for row in held} == {0, 1}
+    rare = [2 if 90 <= row < 99 else row % 2 for row in range(1000)]
+    left = {*range(1000)} - {*selection(rare, [row // 10 for row in range(1000)])}
+    assert {rare[row] for row in left} == {0, 1, 2}  # the tenth group has all of it
     alone = [row // 100 for row in range(400)]  # a group a label
     assert stratified(alone, alone, 1) == selection(alone, alone) == []
 

@@ -73,6 +73,7 @@ def test_a_sound_skill_stays_where_another_timing_is_taken(job: Make) -> None:
     (kept,) = results.load(job("a").output_dir)
     assert file.read_bytes() == own and kept["metric"] == other["metric"]
     assert (kept["latency"], kept["reused"]) == ({"speedup": 3.0}, False)
+    assert kept["config"]["sweep"]["skip_done"] and not other["config"]["sweep"]["skip_done"]
 
 
 def test_every_path_that_a_reused_job_prints_can_be_asked(job: Make, capsys: Any) -> None:

@@ -5,9 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from skip_exp.config.named import named
 from skip_exp.data import sources
-from skip_exp.errors import ConfigError
 from skip_exp.job.prepare import prepare
 from tests.helpers.saved import save_backbone
 from tests.helpers.toy import save_toy, toy_job
@@ -82,9 +80,3 @@ def test_a_whole_number_is_the_ratio_it_was(tmp_path: Path) -> None:
     toy = save_toy(tmp_path)
     ids = {prepare(toy_job(toy, tmp_path, "x", f"prune.ratio={r}")).job_id for r in ("0", "0.0")}
     assert len(ids) == 1
-
-
-def test_a_part_of_the_script_itself_is_refused() -> None:
-    """Its source has no place that could be read, so an edit would be answered by old results."""
-    with pytest.raises(ConfigError, match=r"^attribution\._target_=__main__\.scores: "):
-        named("attribution._target_", "__main__.scores")

@@ -7,6 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from skip_exp import pipeline
 from skip_exp.job.job import Job
 from skip_exp.job.prepare import prepare
 from skip_exp.models.readouts import HeadReadout
@@ -39,9 +40,29 @@ def test_a_head_starts_fitted_and_the_rest_as_it_was(toy: list[str], tmp_path: P
     assert all(torch.equal(p, state[n]) for n, p in model.prompt.named_parameters())
 
 
-def test_a_frozen_head_stays(toy: list[str], tmp_path: Path) -> None:
+def test_a_frozen_head_stays_and_the_log_says_so(
+    toy: list[str], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     job = prepare(toy_job(toy, tmp_path, "run", "tune.train=prompt"))
     model = job.new_model()
     before = model.readout.linear.weight.clone()
     start_readout(job, model)
     assert torch.equal(model.readout.linear.weight, before)
+    assert "tune.train=prompt" in caplog.text
+
+
+@pytest.mark.parametrize(("ratio", "named"), [(0.5, "retune.budget"), (0.0, "retune.epochs")])
+def test_a_fit_that_ended_too_early_names_the_key_that_makes_it_longer(
+    toy: list[str],
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+    ratio: float,
+    named: str,
+) -> None:
+    """The budget pays for twice the epochs of half a model."""
+    monkeypatch.setattr("skip_exp.phases.fit.is_improving", lambda *_: True)
+    monkeypatch.setattr("skip_exp.phases.fit.log_kept", lambda *_: None)
+    pipeline.run(toy_job(toy, tmp_path, "run", f"prune.ratio={ratio}"))
+    (told,) = [each for each in caplog.messages if each.startswith("retune: stopped")]
+    assert told.endswith(named)

@@ -134,6 +134,21 @@ def test_tasks_have_rows_and_decided_settings_of_their_own(tmp_path):
     assert mean["low"] == pytest.approx(-0.1)
 
 
+def test_a_decided_key_that_was_chosen_counts_in_every_task(tmp_path):
+    found = [
+        of_rows(
+            5000, f"+task={task}", f"prompt.length={length}", f"attribution={method}", task=task
+        )
+        | {"metric": {"name": "accuracy", "final": score}, "job_id": f"{task}{method}{length}"}
+        for task, lengths in (("sst2", (4, 8)), ("cola", (8,)))
+        for length in lengths
+        for method, score in (("magnitude", 0.8), ("taylor", 0.7))
+    ]
+    rows = compared(store(tmp_path, found), "attribution", ("magnitude", "taylor"))
+    means = rows[rows["task"] == ALL].set_index("setting")["pairs"].to_dict()
+    assert means == {"prompt.length=4": 1, "prompt.length=8": 2}
+
+
 def test_stand_ins_alone_are_no_comparison(tmp_path):
     found = [job(value, data_is_sample=True) for value in (0.1, 0.2)]
     with pytest.raises(SkipError, match="its own task"):

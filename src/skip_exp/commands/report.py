@@ -57,4 +57,6 @@ def write(folders: Sequence[str], out: Path) -> None:
     console.print(tables.console(text, caption=tables.CAPTION))
     for line in left:
         console.print(line, markup=False, highlight=False)
-    console.print(f"written: {out}/report.html, .md, .csv, .tex; results.csv", markup=False)
+    console.print(
+        f"written: {out}/report.html, .md, .csv, .tex; results.csv", markup=False, highlight=False
+    )

@@ -18,9 +18,6 @@ def named(key: str, name: str) -> Any:
     """
     if ":" in name or "." not in name:
         raise ConfigError(key, name, "must be module.name")
-    if name.startswith("__main__."):
-        why = "must be in a file of its own, module.name: an edit must make its results old"
-        raise ConfigError(key, name, why)
     try:
         return resolve_name(name)
     except Exception as error:  # whatever a module raises while it is imported

@@ -49,6 +49,9 @@ def check(cfg: Config) -> None:
         # It names folders and table rows.
         if not 0 < len(name) <= 100 or not name.isprintable() or "/" in name:
             raise ConfigError(key, ascii(name[:100]), "must be 1 to 100 printable characters, no /")
+    for key, part in _parts(cfg).items():
+        if str(part).startswith("__main__."):  # its source cannot be read, so an edit is not seen
+            raise ConfigError(key, part, "must be in a module of its own, not in the script")
     _check_training(cfg)
     target = cfg.prune.goal.target_speedup
     if target is not None and cfg.backbone.layers is not None:
@@ -56,6 +59,16 @@ def check(cfg: Config) -> None:
         raise ConfigError("prune.target_speedup", target, why)
     if cfg.data.unlabelled is not None and not _is_taught(cfg):
         raise ConfigError("data.unlabelled", cfg.data.unlabelled, _NEEDS_TEACHER)
+
+
+def _parts(cfg: Config) -> dict[str, str | None]:
+    """What may be a custom part, by key."""
+    return {
+        "attribution._target_": cfg.attribution._target_,
+        "prune.allocation": cfg.prune.allocation,
+        "prompt.kind": cfg.prompt.kind,
+        "backbone.readout": cfg.backbone.readout,
+    }
 
 
 def _check_training(cfg: Config) -> None:

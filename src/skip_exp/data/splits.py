@@ -30,13 +30,13 @@ def stratified(
     wanted = {label: part * count for label, count in left.items()}
     taken, least = list[int](), (float("inf"), list[int]())
     for unit in (units[i] for i in np.random.default_rng(seed).permutation(len(units))):
-        counts = Counter(labels[row] for row in unit)
+        counts = {labels[unit[0]]: 1} if len(unit) == 1 else Counter(labels[row] for row in unit)
         if any(left[label] <= count for label, count in counts.items()):
-            continue
+            continue  # all that is left of a label
         nearer = sum(abs(wanted[x]) - abs(wanted[x] - count) for x, count in counts.items())
         if nearer >= 0:
             taken += unit
-            left -= counts
+            left.subtract(counts)
             for label, count in counts.items():
                 wanted[label] -= count
         least = min(least, (-nearer, unit))
@@ -64,6 +64,7 @@ def selection(labels: Sequence[int], groups: Sequence[Hashable] | None) -> list[
     is_fair = all(0 < held[label] < every[label] for label in frequent)
     if groups is not None:
         is_fair = is_fair and len(chosen) <= 2 * VALIDATION * len(labels)
+        is_fair = is_fair and all(held[label] < count for label, count in every.items())
         return chosen if is_fair else stratified(labels, groups, 0, 1 / SELECT_EVERY)
     if not is_fair:
         return stratified(labels, None, 0, 1 / SELECT_EVERY)

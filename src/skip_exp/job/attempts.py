@@ -30,7 +30,7 @@ log = logging.getLogger(__name__)
 
 PLACES = (  # keys of which the content counts, not the path
     *(("task", "files"), ("data", "dir"), ("data", "source"), ("data", "unlabelled")),
-    *(("backbone", "path"), ("cache", "dir")),
+    *(("tune", "start"), ("cache", "dir")),
 )
 NOTED = 20  # results of a job that are remembered
 AUTO = ("32-true", "bf16-mixed")  # what the precision `auto` may stand for
@@ -163,13 +163,14 @@ def reuse(
     more = " (no new W&B run)" if cfg.logger.name == "wandb" else ""
     log.info("done before, reusing %s%s", os.path.relpath(folder), more)
     own, latest = _finished(output, done["job_id"]), {**done, **timing}
-    latest["config"] = _placed(done["config"], asdict(cfg))
+    config = _placed((own or done)["config"], asdict(cfg))
     if own:  # the same command again: only its timing may change
         own.pop("path")
-        result: Any = own | {name: latest[name] for name in ("latency", "retimed", "config")}
+        result: Any = own | {name: latest[name] for name in ("latency", "retimed")}
     else:
         _copy_skill(folder / done["skill"], output / "skill")
         result = latest | {"reused": True, "sweep": cfg.sweep.id, "skill": "skill"}
+    result["config"] = config
     results.write(output, result)  # also where it is the same: it answers this command
     if timing or not own:
         add(note, output, is_copy=not timing)

@@ -68,9 +68,11 @@ def compare(
         SkipError: no such key or value, or no two results that differ in it alone.
     """
     real = results[(results["status"] == "done") & ~results["sample"]]
-    real = real.dropna(subset=["seed", score])
     if real.empty:
         raise SkipError(f"--by {by}: no finished result on rows of its own task")
+    real = real.dropna(subset=["seed", score])
+    if real.empty:
+        raise SkipError(f"--score {score}: no finished result has it")
     real = real.assign(ratio=real["ratio"].round(6).mask(real["searched"], SEARCHED))
     options = _options(real, by)
     known = options[options != ""].value_counts()
@@ -212,6 +214,8 @@ def _settings(pairs: pd.DataFrame) -> pd.Series:
     by_task = {CONFIG + key for key in (frame.START, frame.ROWS, *DECIDED)} & {*pairs}
     own = [*_below(pairs, "task", "backbone"), *sorted(by_task)]
     differ = pairs.groupby(["task", "backbone"])[own].transform("nunique") > 1
+    for name in by_task & {CONFIG + key for key in DECIDED}:  # once chosen, it counts in all tasks
+        differ[name] = differ[name].any()
     named = pairs[names].assign(**{name: pairs[name].where(differ[name], "") for name in own})
     return _described(named, names)
 

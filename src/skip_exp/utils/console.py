@@ -1,7 +1,9 @@
 """Progress for those who call from Python, and what Lightning would do to it."""
 
 import logging
+import signal
 import sys
+import threading
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,17 +20,24 @@ def quiet_lightning() -> None:
 
 @contextmanager
 def interrupts() -> Iterator[None]:
-    """Ctrl-C and SIGTERM are a KeyboardInterrupt; Lightning makes a SystemExit of either."""
+    """Ctrl-C and SIGTERM are a KeyboardInterrupt, unless the caller handles SIGTERM.
+
+    Lightning makes a SystemExit of Ctrl-C. Its own handler of SIGTERM would end the process as a
+    success in a fit, and ignore the signal between fits.
+    """
+    is_main = threading.current_thread() is threading.main_thread()
+    is_free = is_main and signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
+    if is_free:
+        signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         yield
     except SystemExit as stop:
-        # Here it is imported; a command that trains nothing does not need it.
-        from lightning.pytorch.utilities.exceptions import SIGTERMException
-
-        # SIGTERM's has no exit code: the process would end as a success.
-        if isinstance(stop, SIGTERMException) or isinstance(stop.__context__, KeyboardInterrupt):
+        if isinstance(stop.__context__, KeyboardInterrupt):
             raise KeyboardInterrupt from stop
         raise
+    finally:
+        if is_free:
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
 @contextmanager
