@@ -65,18 +65,12 @@ def compress(
     """
     root = Path(output).expanduser()
     config = model.config if hasattr(model, "config") else _config(str(model))
-    if config.model_type not in FAMILIES:
-        raise SkipError(f"compress: a {config.model_type}, not one of {', '.join(FAMILIES)}")
-    kind = getattr(config, "problem_type", None)
-    if kind not in (None, SINGLE):
-        raise SkipError(f"compress: the model's problem_type={kind}, not {SINGLE}")
-    if tokenizer is not None and isinstance(model, str | Path):
-        raise SkipError(f"compress: tokenizer= is for a model in memory; {model} has its own")
+    _check_model(model, tokenizer, config)
     named = classes or _classes(config.id2label)
     task = task_of(
         data,
         labels,
-        text=[text] if isinstance(text, str) else list(text),
+        text=text,
         label=label,
         validation=validation,
         classes=named,
@@ -84,20 +78,34 @@ def compress(
         name=name,
         root=root,
     )
-    if len(task["labels"]) != config.num_labels:
-        found = f"{len(task['labels'])} classes: {', '.join(task['labels'][:5])}"
-        raise SkipError(f"compress: the model has {config.num_labels} classes, the data {found}")
-    if named is None and not _are_indices(task["labels"]):
-        raise SkipError(
-            "compress: the model's classes have no names; give classes= in its order, or "
-            "id2label in its config.json"
-        )
+    _check_classes(task["labels"], config.num_labels, are_named=named is not None)
     path = str(model) if isinstance(model, str | Path) else str(_saved(model, tokenizer, root))
     name_of = Path(os.path.abspath(path)).name  # of ".", too; keeps a link's own
     own = {"name": name_of, "family": config.model_type, "path": in_full(path)}
     backbone = [f"backbone.{key}={quoted(value)}" for key, value in own.items()]
     settings = ["experiment=compress", *backbone, *cut_to(ratio), *([] if retune else CUT_ONLY)]
     return run(task, settings, overrides, root)
+
+
+def _check_model(model: Any, tokenizer: Any, config: Any) -> None:
+    if config.model_type not in FAMILIES:
+        raise SkipError(f"compress: a {config.model_type}, not one of {', '.join(FAMILIES)}")
+    kind = getattr(config, "problem_type", None)
+    if kind not in (None, SINGLE):
+        raise SkipError(f"compress: the model's problem_type={kind}, not {SINGLE}")
+    if tokenizer is not None and isinstance(model, str | Path):
+        raise SkipError(f"compress: tokenizer= is for a model in memory; {model} has its own")
+
+
+def _check_classes(labels: Sequence[str], count: int, are_named: bool) -> None:
+    if len(labels) != count:
+        found = f"{len(labels)} classes: {', '.join(labels[:5])}"
+        raise SkipError(f"compress: the model has {count} classes, the data {found}")
+    if not are_named and not _are_indices(labels):
+        raise SkipError(
+            "compress: the model's classes have no names; give classes= in its order, or "
+            "id2label in its config.json"
+        )
 
 
 def _config(path: str) -> Any:

@@ -66,12 +66,11 @@ def fit(
     Raises:
         SkipError: anything that you can fix, in one line.
     """
-    columns = [text] if isinstance(text, str) else list(text)
     root = Path(output).expanduser()
     task = task_of(
         data,
         labels,
-        text=columns,
+        text=text,
         label=label,
         validation=validation,
         classes=classes,

@@ -6,7 +6,7 @@ import logging
 import os
 import re
 from collections import Counter
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +29,7 @@ def task_of(
     data: Any,
     labels: Sequence[Any] | None,
     *,
-    text: Sequence[str],
+    text: str | Sequence[str],
     label: str,
     validation: Any,
     classes: Sequence[str] | None,
@@ -51,7 +51,7 @@ def task_of(
     Raises:
         DataError: rows that cannot be read, a missing column, or a label column of free text.
     """
-    more = [group] if group else []
+    text, more = [text] if isinstance(text, str) else list(text), [group] if group else []
     table, where = table_of(data, text, label, labels, more)
     check_columns(list(table.columns), [label], where)
     given = {"train": (data, table, where)}
@@ -66,22 +66,26 @@ def task_of(
     for split, (_, rows, place) in given.items():
         check_columns(list(rows.columns), columns[split], place)
     named = name or (Path(data).stem if isinstance(data, str | Path) else "task")
-    if not classes:
-        classes = classes_of(table[label].tolist(), where, label)
-        order = names_in(data, label) or []
-        classes.sort(key=lambda name: order.index(name) if name in order else len(order))
-        if classes != order:  # else an index is the data set's own
-            for _, other, place in [*given.values()][1:]:
-                _check_no_index(other[label].tolist(), classes, place, label)
     return {
         "name": re.sub(r"[^\w.-]+", "_", named).strip("_") or "task",
         "files": {split: _file(*each, columns[split], root) for split, each in given.items()},
-        "text": list(text),
+        "text": text,
         "label": label,
-        "labels": list(map(str, classes)),
+        "labels": list(map(str, classes or _found_classes(given, label))),
         **({"group": group} if group else {}),
         "metrics": ["accuracy", "f1_macro"],
     }
+
+
+def _found_classes(given: Mapping[str, tuple[Any, pd.DataFrame, str]], label: str) -> list[str]:
+    """The classes of the train rows, in the order of a data set that has one. Raises DataError."""
+    (data, table, where), *others = given.values()
+    classes, order = classes_of(table[label].tolist(), where, label), names_in(data, label) or []
+    classes.sort(key=lambda name: order.index(name) if name in order else len(order))
+    if classes != order:  # else an index is the data set's own
+        for _, other, place in others:
+            _check_no_index(other[label].tolist(), classes, place, label)
+    return classes
 
 
 def _file(given: Any, table: pd.DataFrame, where: str, columns: Sequence[str], root: Path) -> str:

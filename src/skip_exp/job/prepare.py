@@ -49,33 +49,11 @@ def prepare(cfg: Config) -> Job:
     trainer = usable(cfg.trainer)
     data = _data(cfg, backbone)
     checks.check_slice(cfg, data)
-    if cfg.data.train_rows is not None:
-        data = draw_rows(data, cfg.data.train_rows, phase_seed(cfg.seed, "rows"))
-    if cfg.data.unlabelled is not None:
-        data = with_unlabelled(data, cfg.data)
-    log.info(
-        "%s: %d train, %d select, %d validation rows from %s",
-        *(cfg.task.name, len(data.train), len(data.select), len(data.validation), data.source),
-    )
-    if data.is_sample:
-        log.warning(
-            "%s: rows of %s STAND IN for the task's own: no score is one of the task",
-            *(cfg.task.name, data.source),
-        )
     asked, cfg = cfg, decided(cfg, len(data.train), start.length if start else None)
     if asked.tune.train == AUTO and cfg.tune.train != "lora":
         log.info("tune: %d train rows are few: the settings of experiment=prompt", len(data.train))
     checks.check_length(cfg, backbone)
     keys = _keys(cfg, data, backbone, trainer.precision, start)
-    rows = local.data if data.source.startswith("local:") else None
-    if data.source.startswith("embedded:"):
-        rows = content(embedded_files(cfg.task))
-    read = Content(
-        rows or data.fingerprint,
-        local.backbone or backbone.content_hash,
-        start.content if local.start is None and start else local.start,
-        local.unlabelled,
-    )
     return Job(
         cfg=cfg,
         data=data,
@@ -85,7 +63,20 @@ def prepare(cfg: Config) -> Job:
         cache=StageCache(Path(cfg.cache.dir) if cfg.cache.dir else None),
         keys=keys,
         start=start,
-        job_id=job_id(asked, read, trainer.precision),
+        job_id=job_id(asked, _read(local, data, backbone, start), trainer.precision),
+    )
+
+
+def _read(local: Content, data: EncodedTask, backbone: Backbone, start: Start | None) -> Content:
+    """The content of all that was read; of ``local`` what was known before."""
+    rows = local.data if data.source.startswith("local:") else None
+    if data.source.startswith("embedded:"):
+        rows = content(embedded_files(data.spec))
+    return Content(
+        rows or data.fingerprint,
+        local.backbone or backbone.content_hash,
+        start.content if local.start is None and start else local.start,
+        local.unlabelled,
     )
 
 
@@ -131,7 +122,26 @@ _loaded: dict[str, EncodedTask] = {}  # tokenised data of the last few tasks of 
 
 
 def _data(cfg: Config, backbone: Backbone) -> EncodedTask:
-    """The task's rows as token ids."""
+    """The rows of the job as token ids; the log says where they are from."""
+    data = _encoded(cfg, backbone)
+    if cfg.data.train_rows is not None:
+        data = draw_rows(data, cfg.data.train_rows, phase_seed(cfg.seed, "rows"))
+    if cfg.data.unlabelled is not None:
+        data = with_unlabelled(data, cfg.data)
+    log.info(
+        "%s: %d train, %d select, %d validation rows from %s",
+        *(cfg.task.name, len(data.train), len(data.select), len(data.validation), data.source),
+    )
+    if data.is_sample:
+        log.warning(
+            "%s: rows of %s STAND IN for the task's own: no score is one of the task",
+            *(cfg.task.name, data.source),
+        )
+    return data
+
+
+def _encoded(cfg: Config, backbone: Backbone) -> EncodedTask:
+    """All rows of the task, encoded once for the jobs of a process."""
     task, data, length = cfg.task, cfg.data, cfg.data.max_length
     files, options = local_stamp(task, data.dir), (data.drop_bad, data.deduplicate)
     # Where a task has no validation file, the seed decides which rows are set apart.
