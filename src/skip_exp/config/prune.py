@@ -1,8 +1,11 @@
 """The config group ``prune``: how much is pruned, and how."""
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
+
+from omegaconf import OmegaConf
 
 from skip_exp.config.checks import is_number, one_of_or_own, positive
 from skip_exp.config.keys import key
@@ -71,3 +74,13 @@ class PruneConfig:
             raise ConfigError("prune.max_drop", bound, "must be at least 0 points")
         if speedup is not None and not 1 <= speedup < math.inf:
             raise ConfigError("prune.target_speedup", speedup, "must be at least 1")
+
+
+def named_goal(prune: Mapping[str, Any]) -> str:
+    """``0.5``, ``auto`` or ``2x``: the goal in names of folders, of settings not yet checked."""
+    speedup = prune.get("target_speedup")
+    return f"{speedup}x" if speedup is not None else str(prune["ratio"])
+
+
+# ``${goal:}``, at import: a launcher's worker composes its job's configuration before it runs it.
+OmegaConf.register_new_resolver("goal", lambda _root_: named_goal(_root_.prune), replace=True)

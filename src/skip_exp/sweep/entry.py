@@ -14,6 +14,7 @@ from omegaconf import DictConfig, OmegaConf
 from skip_exp import results
 from skip_exp.cache.versions import PIPELINE, digest
 from skip_exp.config import refusals, together
+from skip_exp.config.prune import named_goal
 from skip_exp.errors import INTERRUPTED, SkipError
 from skip_exp.job import attempts
 from skip_exp.sweep import progress, workers
@@ -89,4 +90,6 @@ def _name(cfg: DictConfig) -> str:
     hydra = HydraConfig.get()
     if hydra.mode != RunMode.MULTIRUN:
         return ""
-    return f"job {hydra.job.num + 1} ({cfg.task.name}, {cfg.backbone.name}, {cfg.prune.ratio}): "
+    return (
+        f"job {hydra.job.num + 1} ({cfg.task.name}, {cfg.backbone.name}, {named_goal(cfg.prune)}): "
+    )
