@@ -10,7 +10,7 @@ Choices are made on the selection slices of development tasks. A confirmation ta
 the settings are those of the committed ``recipe.json``, and the work tree is clean. The job of
 ratio 0 re-tunes the dense model, too: its final score is the epoch-matched dense one. Every job
 adds its row to results/strong.csv. The jobs in results/best_epoch.csv are older and kept the best
-epoch; the table of RoBERTa and T5 is still of those. Data is read from the folder in SKIP_EXP_DATA.
+epoch. Data is read from the folder in SKIP_EXP_DATA.
 """
 
 import argparse
@@ -35,7 +35,6 @@ from studies.summary import spread
 
 HERE = Path(__file__).parent
 ROWS, RECIPE = HERE / "results/strong.csv", HERE / "results/recipe.json"
-BEST_EPOCH = HERE / "results/best_epoch.csv"  # of jobs before they kept the last epoch
 CONF = HERE / "sweeps"
 TITLES = {
     **{"sst2": "SST-2", "mrpc": "MRPC", "cola": "CoLA", "rte": "RTE", "banking77": "BANKING77"},
@@ -67,8 +66,8 @@ SCORES = [name for name in COLUMNS if name.startswith(("metric/", "select/"))] +
 def main() -> int:
     asked = parser().parse_args()
     if asked.table:
-        tables = table(pd.read_csv(ROWS)), others(pd.read_csv(BEST_EPOCH))
-        print(*map(piped, tables), sep="\n\n")
+        rows = pd.read_csv(ROWS)
+        print(*map(piped, (table(rows), others(rows))), sep="\n\n")
         return 0
     commit = git_commit()
     if commit is None or commit.endswith("-dirty"):

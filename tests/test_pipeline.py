@@ -167,6 +167,24 @@ def test_baselines_cut_nothing(job: Make, tmp_path: Path, asked: list[str], trai
     assert all(torch.equal(t, shared[n]) for n, t in backbone.state_dict().items())
 
 
+def test_every_weight_may_be_trained_before_and_after_the_cut(job: Make, tmp_path: Path) -> None:
+    backbone = prepare(job()).backbone.model
+    shared = {name: tensor.clone() for name, tensor in backbone.state_dict().items()}
+    rates = ["tune.bias_lr=0.01", "retune.bias_lr=0.01", "tune.epochs=2", "retune.epochs=2"]
+    result = pipeline.run(job("experiment=full", *rates, "prune.ratio=0.5"))
+    assert result["params"]["block_pruned"] > 0.4
+    assert result["metric"]["final"] != result["metric"]["pruned"]
+    skill = Skill.load(tmp_path / "run" / "skill")
+    assert evaluate_skill(skill, job) == pytest.approx(result["select"]["final"])
+    assert skill.about.train == "full"
+    stored = sum(p.numel() for p in skill.model.parameters())
+    assert stored < sum(p.numel() for p in backbone.parameters())
+    assert all(torch.equal(t, shared[n]) for n, t in backbone.state_dict().items())
+    only_cut = pipeline.run(job("experiment=full", *rates, "retune.enabled=false", folder="cut"))
+    skill = Skill.load(tmp_path / "cut" / "skill")
+    assert evaluate_skill(skill, job) == pytest.approx(only_cut["select"]["final"])
+
+
 def test_the_teacher_is_the_dense_model_once(job: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     given = ["retune.distill=1.0", "tune.epochs=1", "retune.epochs=1", "retune.copies=1"]
     first = prepare(job(*given))

@@ -26,7 +26,7 @@ from skip_exp.errors import ConfigError
 
 TRAIN = ("none", "prompt", "prompt_readout", "bias", "lora", "full")
 OWN = TRAIN[3:]  # these train weights of the backbone, so the model needs a copy of it
-BASELINES = ("bias", "full")  # `tune.train` of models that are never pruned
+BASELINES = ("bias", "full")  # `tune.train` of models that are no prompt's
 ACCELERATORS = ("auto", "cpu", "gpu", "cuda")
 PRECISIONS = ("auto", "32-true", "bf16-mixed", "16-mixed")
 
@@ -118,8 +118,8 @@ class TrainConfig:
     dropout: bool = key(True, "Keep the backbone's own dropout active.")
     train: str = key(
         "lora",
-        "prompt, prompt_readout, bias (also biases and norms) or lora (bias, and low-rank updates "
-        "of the block linears).",
+        "prompt, prompt_readout, bias (also biases and norms), lora (bias, and low-rank updates of "
+        "the block linears) or full (all weights).",
     )
     bias_lr: float = key(1e-3, "Learning rate of the backbone's weights: biases and norms, or all.")
     lora_lr: float = key(1e-3, "Learning rate of the factors of low-rank updates.")
@@ -147,8 +147,8 @@ class TuneConfig(TrainConfig):
 
     train: str = key(
         AUTO,
-        "As in retune, none or full (all weights); auto: lora, or prompt_readout with fewer than "
-        "1,000 train rows and no skill to start from.",
+        "As in retune, or none; auto: lora, or prompt_readout with fewer than 1,000 train rows and "
+        "no skill to start from.",
     )
     start: str | None = key(
         AUTO,
@@ -160,7 +160,7 @@ class TuneConfig(TrainConfig):
 @dataclass
 class RetuneConfig(TrainConfig):
     phase: ClassVar[str] = "retune"
-    trains: ClassVar[tuple[str, ...]] = TRAIN[1:5]
+    trains: ClassVar[tuple[str, ...]] = TRAIN[1:]
 
     epochs: int | None = key(None, "Number of epochs; null: 3, or as many as make 200 steps.")
     enabled: bool = key(True, "Train the pruned model again, from the dense model's prompt.")

@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from omegaconf import DictConfig
 
 from skip_exp.config.prune import AUTO
-from skip_exp.config.schema import BASELINES, TRAIN, Config, typed
+from skip_exp.config.schema import TRAIN, Config, typed
 from skip_exp.errors import ConfigError
 from skip_exp.utils.files import in_full
 
@@ -72,10 +72,13 @@ def _parts(cfg: Config) -> dict[str, str | None]:
 
 
 def _check_training(cfg: Config) -> None:
-    baseline = cfg.tune.train in BASELINES
-    if baseline and (cfg.prune.goal.ratio != 0 or cfg.retune.enabled):
+    if cfg.tune.train == "bias" and (cfg.prune.goal.ratio != 0 or cfg.retune.enabled):
         why = "a baseline of its own size: needs prune.ratio=0 retune.enabled=false"
-        raise ConfigError("tune.train", cfg.tune.train, why)
+        raise ConfigError("tune.train", "bias", why)
+    is_full = cfg.tune.train == "full"
+    if cfg.retune.enabled and is_full != (cfg.retune.train == "full"):  # the skill has all or none
+        key, other = ("tune", "retune") if is_full else ("retune", "tune")
+        raise ConfigError(f"{key}.train", "full", f"needs {other}.train=full, too")
     if cfg.tune.train in (AUTO, "lora"):  # re-tuning goes on with the factors that are there
         for key, needed in (("train", "lora"), ("rank", cfg.tune.rank)):
             given = getattr(cfg.retune, key)
