@@ -26,7 +26,7 @@ from skip_exp.errors import ConfigError
 
 TRAIN = ("none", "prompt", "prompt_readout", "bias", "lora", "full")
 OWN = TRAIN[3:]  # these train weights of the backbone, so the model needs a copy of it
-BASELINES = ("bias", "full")  # `tune.train` of models that are no prompt's
+BASELINES = ("bias", "full")  # `tune.train` of models beside the method's own
 ACCELERATORS = ("auto", "cpu", "gpu", "cuda")
 PRECISIONS = ("auto", "32-true", "bf16-mixed", "16-mixed")
 
