@@ -46,10 +46,6 @@ METHODS: dict[str, Method] = {
     **{f"paper, {r:.0%} cut": Jobs([*PAPER, f"prune.ratio={r}"], PAPER_RATES) for r in (0.52, 0.9)},
     **{f"ours, {r:.0%} cut": Jobs([f"prune.ratio={r}"]) for r in (0.0, 0.52, 0.7, 0.9, 0.95)},
     "ours, 90% cut, int8": Int8("ours, 90% cut"),
-    **{
-        f"ours, small, {r:.0%} cut": Jobs(["experiment=small", f"prune.ratio={r}"])
-        for r in (0.52, 0.7, 0.9)
-    },
 }
 
 

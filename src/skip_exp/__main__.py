@@ -46,6 +46,8 @@ def main() -> int:
     """
     if not sys.flags.safe_path and os.getcwd() not in sys.path:
         sys.path.insert(0, os.getcwd())  # custom modules; `python -m` does so by itself
+    # SIGTERM acts as Ctrl-C. Lightning's own handler would ignore it between fits.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     match sys.argv[1:]:
         case [word, *arguments] if word in COMMANDS:
             return _command(word, arguments)
@@ -73,7 +75,6 @@ def _complete() -> bool:
 
 
 def _command(word: str, arguments: Sequence[str]) -> int:
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # it acts as Ctrl-C
     try:
         code: int = imports.load(f"skip_exp.commands.{word}").main(arguments)
     except KeyboardInterrupt:
@@ -89,8 +90,6 @@ def jobs(arguments: Sequence[str]) -> int:
         return 0
     sys.argv[1:] = given.arguments
     config.register()
-    # As in a command. Lightning's own handler would ignore it between fits.
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
     wants_tracebacks = os.environ.get("HYDRA_FULL_ERROR") == "1"
     if wants_tracebacks:
         os.environ[entry.TRACEBACKS] = "1"

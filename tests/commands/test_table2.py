@@ -297,12 +297,14 @@ def test_interrupted_still_writes_the_table(small, every, monkeypatch, name, wai
     made(every[:2], small / "outputs")
     code = f"import os, signal, time; os.kill(os.getppid(), signal.{name}); time.sleep({wait})"
     # A shell has its background jobs ignore Ctrl-C, and so would the tests among them.
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    signals = (signal.SIGINT, signal.SIGTERM)  # the command line sets the second
+    before = [signal.signal(each, signal.default_int_handler) for each in signals]
     start = time.monotonic()
     try:
         assert run(small, monkeypatch, code) == 130
     finally:
-        signal.signal(signal.SIGINT, before)
+        for each, handler in zip(signals, before, strict=True):
+            signal.signal(each, handler)
     assert time.monotonic() - start < 30
     assert "INCOMPLETE: 6 of 8" in (small / "t2" / "table2.md").read_text()
 

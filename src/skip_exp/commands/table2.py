@@ -95,7 +95,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     line.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="for every job")
     options = line.parse_args(arguments)
     logging.basicConfig(format="%(message)s", level=logging.WARNING)
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C
     return _main(options)
 
 
