@@ -107,6 +107,8 @@ def recipe() -> dict[str, Any]:
     asked = job_config(compose.composed("config", ["+task=sst2"]))
     found = asdict(decided(asked, MANY, None))
     del found["prune"]["ratio"]
+    for phase in (asked.tune, asked.retune):
+        found[phase.phase]["bias_lr"] = phase.backbone_lr  # open until `train` is known
     return {group: found[group] for group in GROUPS} | {"rules": RULES}
 
 

@@ -105,6 +105,18 @@ def test_a_cut_classifier_is_a_checkpoint_for_transformers(
     assert loaded.config.id2label == {0: "bad", 1: "good"}
 
 
+def test_every_weight_of_a_cut_classifier_may_be_trained_again(tmp_path: Path, rows: Path) -> None:
+    place = {"text": "comment", "label": "verdict", "output": tmp_path / "out", "ratio": 0.4}
+    asked = [*QUICK, "retune.train=full", "retune.bias_lr=0.01"]
+    small = skip_exp.compress(classifier("bert"), tokenizer("bert"), rows, **place, overrides=asked)
+    assert small.about.train == "full"
+    tokens = tokenizer("bert")(TEXTS, padding=True, return_tensors="pt")
+    loaded = AutoModelForSequenceClassification.from_pretrained(
+        small.export(tmp_path / "hf"), trust_remote_code=True
+    )
+    torch.testing.assert_close(ask(loaded.eval(), tokens), ask(small.model, tokens))
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", ["bert", "t5"])
 def test_a_cut_classifier_is_exported_to_onnx(kind: str, tmp_path: Path, rows: Path) -> None:

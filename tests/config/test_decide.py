@@ -47,13 +47,14 @@ def test_few_rows_have_the_settings_of_the_prompt_alone(tmp_path: Path) -> None:
     [
         (MANY, None, [], 4),
         (10, None, ["tune.train=lora"], 4),
+        (10, None, ["tune.train=full", "retune.train=full"], 4),
         (10, None, [], 16),
         (MANY, None, ["experiment=prompt"], 16),
         (MANY, START, [], 16),  # as many as the start has
         (MANY, None, ["prompt.length=7"], 7),
     ],
 )
-def test_beside_low_rank_updates_the_prompt_is_short(
+def test_beside_updated_weights_the_prompt_is_short(
     tmp_path: Path, rows: int, start: int | None, asked: list[str], length: int
 ) -> None:
     given = [each for each in save_toy(tmp_path) if not each.startswith("prompt.length")]
@@ -61,7 +62,7 @@ def test_beside_low_rank_updates_the_prompt_is_short(
     prompt = decided(cfg, rows, start).prompt
     assert prompt.length == length
     train = decided(cfg, rows, start).tune.train
-    assert prompt.init == ("silent" if train == "lora" else "vocab")
+    assert prompt.init == ("silent" if train in ("lora", "full") else "vocab")
     asked_too = composed(*given, f"output_dir={tmp_path}", *asked, "prompt.init=text")
     assert decided(asked_too, rows, start).prompt.init == "text"
 
@@ -82,6 +83,17 @@ def test_the_rate_of_the_prompt_fits_what_is_trained(tmp_path: Path) -> None:
     }
     assert rates == {"lora": 2e-3, "prompt_readout": 2e-2}
     assert composed(*given, "tune.train=lora", "tune.lr=0.1").tune.prompt_lr == 0.1
+
+
+def test_all_weights_have_smaller_rates_than_biases(tmp_path: Path) -> None:
+    given = [*save_toy(tmp_path), f"output_dir={tmp_path}"]
+    full = [*given, "tune.train=full", "retune.train=full"]
+    rates = [
+        (cfg.tune.backbone_lr, cfg.retune.backbone_lr)
+        for cfg in (composed(*given), composed(*full))
+    ]
+    assert rates == [(1e-3, 1e-3), (1e-4, 3e-4)]
+    assert composed(*full, "retune.bias_lr=0").retune.backbone_lr == 0
 
 
 @pytest.mark.parametrize("asked", ["retune.distill=0", "retune.enabled=false"])

@@ -184,7 +184,6 @@ tune.warmup=6
 tune.train=everything
 tune.train=full
 retune.train=full
-retune.train=full tune.train=prompt_readout
 tune.train=bias
 retune.train=bias tune.train=lora
 retune.rank=8 tune.train=lora tune.rank=4

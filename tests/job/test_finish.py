@@ -27,6 +27,7 @@ def toy(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
         ("bias", "prompt", False, 0, "bias"),
         ("prompt_readout", "bias", True, 0.5, "bias"),
         pytest.param("full", "prompt_readout", False, 0, "full", marks=pytest.mark.slow),
+        ("prompt_readout", "full", True, 0.5, "full"),
         ("prompt_readout", "bias", False, 0.5, "prompt_readout"),  # nothing that was not trained
         pytest.param("prompt", "prompt", True, 0.5, "prompt", marks=pytest.mark.slow),
     ],

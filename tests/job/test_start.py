@@ -5,6 +5,7 @@ import shutil
 from functools import partial
 from pathlib import Path
 from typing import Any
+from unittest.mock import MagicMock
 
 import pytest
 import torch
@@ -178,6 +179,13 @@ def test_the_skill_of_the_package_fits_the_default_recipe() -> None:
     for task in (path.stem for path in (conf_dir() / "task").glob("*.yaml")):
         named = composed(f"+task={task}", "output_dir=here").task.start
         assert named is None or embedded.shipped_skill(named, "minilm")
+
+
+def test_a_start_that_is_not_taken_is_told(caplog: pytest.LogCaptureFixture) -> None:
+    cfg, unused = composed("+task=rte", "experiment=full", "output_dir=here"), MagicMock()
+    with caplog.at_level(logging.INFO, "skip_exp"):
+        assert find_start(cfg, unused) is None
+    assert "nli" in caplog.text and "tune.train=full" in caplog.text
 
 
 def test_a_task_never_starts_from_a_skill_that_saw_its_rows() -> None:

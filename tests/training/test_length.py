@@ -36,6 +36,7 @@ def test_the_default_epochs_stay_within_the_budget(ratio: float, epochs: int) ->
     ("train", "rows", "epochs"),
     [
         *(("lora", 10_000, 6), ("lora", 320, 6), ("lora", 288, 7), ("lora", 10, 60)),
+        *(("full", 10_000, 6), ("full", 10, 60)),
         *(("prompt_readout", 10_000, 8), ("prompt_readout", 1_180, 9)),
     ],
 )

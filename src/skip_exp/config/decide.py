@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import Any, TypeVar
 
 from skip_exp.config.prune import AUTO
-from skip_exp.config.schema import Config, RetuneConfig, TrainConfig, TuneConfig
+from skip_exp.config.schema import UPDATED, Config, RetuneConfig, TrainConfig, TuneConfig
 
 T = TypeVar("T", bound=TrainConfig)
 
@@ -17,7 +17,7 @@ FEW: dict[str, dict[str, Any]] = {  # the settings of experiment=prompt
     "tune": {"train": "prompt_readout", "dropout": False},
     "retune": {"lr": 1e-2, "bias_lr": 3e-3, "copies": 0, "budget": 1.2},
 }
-LONG, SHORT = 16, 4  # prompt tokens: of a prompt alone, and beside low-rank updates
+LONG, SHORT = 16, 4  # prompt tokens: of a prompt alone, and beside updated weights
 ALONE, BESIDE = "vocab", "silent"  # what they start from
 RULES = (MANY, FEW, LONG, SHORT, ALONE, BESIDE)
 
@@ -63,7 +63,7 @@ def decided(cfg: Config, rows: int, start: int | None) -> Config:
     """
     if cfg.tune.train == AUTO:
         cfg = _trained(cfg, rows, start)
-    length, init = (SHORT, BESIDE) if cfg.tune.train == "lora" else (LONG, ALONE)
+    length, init = (SHORT, BESIDE) if cfg.tune.train in UPDATED else (LONG, ALONE)
     length = length if start is None else start
     prompt = cfg.prompt
     prompt = replace(prompt, length=prompt.length or length, init=prompt.init or init)

@@ -26,6 +26,7 @@ from skip_exp.errors import ConfigError
 
 TRAIN = ("none", "prompt", "prompt_readout", "bias", "lora", "full")
 OWN = TRAIN[3:]  # these train weights of the backbone, so the model needs a copy of it
+UPDATED = TRAIN[4:]  # these change every linear of the blocks
 BASELINES = ("bias", "full")  # `tune.train` of models beside the method's own
 ACCELERATORS = ("auto", "cpu", "gpu", "cuda")
 PRECISIONS = ("auto", "32-true", "bf16-mixed", "16-mixed")
@@ -69,17 +70,16 @@ def backbone_label(name: str, layers: int | None) -> str:
 
 @dataclass
 class PromptConfig:
-    kind: str = key(MISSING, "input, prefix, none (baselines), or a custom module.Class.")
+    kind: str = key(MISSING, "input, prefix, none, or a custom module.Class.")
     length: int | None = key(
         None,
-        "Number of prompt tokens; null: 4 with low-rank updates in tune, else 16, or as many as "
-        "the start has.",
+        "Number of prompt tokens; null: 4 with lora or full in tune, else 16, or as many as the "
+        "start has.",
     )
     init: str | None = key(
         None,
         "Tokens that it starts from: vocab (of train rows), text (label names), or silent (vocab, "
-        "and the values of a prefix are zero); null: silent with low-rank updates in tune, else "
-        "vocab.",
+        "and the values of a prefix are zero); null: silent with lora or full in tune, else vocab.",
     )
     decoder: bool = key(False, "Give T5's decoder a prefix as well.")
 
@@ -105,11 +105,10 @@ class TrainConfig:
 
     epochs: int | None = key(
         None,
-        "Number of epochs; null: 6 (8 without low-rank updates), or as many as make 60 (300) "
-        "steps.",
+        "Number of epochs; null: 6 with lora or full, else 8, or as many as make 60 (300) steps.",
     )
     lr: float | None = key(
-        None, "Learning rate of the prompt; null: 0.002 with low-rank updates, else 0.02."
+        None, "Learning rate of the prompt; null: 0.002 with lora or full, else 0.02."
     )
     readout_lr: float = key(1e-3, "Learning rate of the readout.")
     batch: int = key(32, "Texts per step.")
@@ -121,7 +120,11 @@ class TrainConfig:
         "prompt, prompt_readout, bias (also biases and norms), lora (bias, and low-rank updates of "
         "the block linears) or full (all weights).",
     )
-    bias_lr: float = key(1e-3, "Learning rate of the backbone's weights: biases and norms, or all.")
+    bias_lr: float | None = key(
+        None,
+        "Learning rate of the backbone's weights: biases and norms, or all; null: 0.001, with full "
+        "0.0001 in tune and 0.0003 in retune.",
+    )
     lora_lr: float = key(1e-3, "Learning rate of the factors of low-rank updates.")
     rank: int = key(8, "Rank of each low-rank update.")
 
@@ -131,14 +134,23 @@ class TrainConfig:
         if self.lr is not None:
             positive(self.phase, self, lr=10)
         positive(self.phase, self, batch=10**6, rank=10**4)
-        within(self.phase, self, readout_lr=(0, 10), bias_lr=(0, 10), weight_decay=(0, 10))
+        if self.bias_lr is not None:
+            within(self.phase, self, bias_lr=(0, 10))
+        within(self.phase, self, readout_lr=(0, 10), weight_decay=(0, 10))
         within(self.phase, self, lora_lr=(0, 10), warmup=(0, 1))
         one_of(f"{self.phase}.train", self.train, self.trains)
 
     @property
     def prompt_lr(self) -> float:
         """The learning rate of the prompt: the given one, or what fits ``train``."""
-        return self.lr or (2e-3 if self.train == "lora" else 2e-2)
+        return self.lr or (2e-3 if self.train in UPDATED else 2e-2)
+
+    @property
+    def backbone_lr(self) -> float:
+        """The learning rate of the backbone's weights: the given one, or what fits ``train``."""
+        if self.bias_lr is not None:
+            return self.bias_lr
+        return 1e-3 if self.train != "full" else {"tune": 1e-4, "retune": 3e-4}[self.phase]
 
 
 @dataclass

@@ -75,10 +75,9 @@ def _check_training(cfg: Config) -> None:
     if cfg.tune.train == "bias" and (cfg.prune.goal.ratio != 0 or cfg.retune.enabled):
         why = "a baseline of its own size: needs prune.ratio=0 retune.enabled=false"
         raise ConfigError("tune.train", "bias", why)
-    is_full = cfg.tune.train == "full"
-    if cfg.retune.enabled and is_full != (cfg.retune.train == "full"):  # the skill has all or none
-        key, other = ("tune", "retune") if is_full else ("retune", "tune")
-        raise ConfigError(f"{key}.train", "full", f"needs {other}.train=full, too")
+    if cfg.retune.enabled and (cfg.tune.train == "full") > (cfg.retune.train == "full"):
+        why = "needs retune.train=full, too, or retune.enabled=false"
+        raise ConfigError("tune.train", "full", why)
     if cfg.tune.train in (AUTO, "lora"):  # re-tuning goes on with the factors that are there
         for key, needed in (("train", "lora"), ("rank", cfg.tune.rank)):
             given = getattr(cfg.retune, key)

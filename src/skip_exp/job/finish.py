@@ -171,10 +171,10 @@ def skill_record(job: Job, measured: Measured) -> SkillRecord:
 
 def _trained(job: Job, model: SoftPromptModel) -> Any:
     """What any phase trained of the backbone: the skill stores it, whatever came after."""
-    if job.cfg.tune.train == "full":
+    tune, retune = job.cfg.tune, job.cfg.retune
+    if "full" in (tune.train, retune.train if retune.enabled else ""):
         return "full"
     if lora.layers(model.backbone):
         return "lora"
     own = any(name.startswith("backbone.") for name in model.skill_parameters())
-    retuned = job.cfg.retune.enabled
-    return "bias" if own else (job.cfg.retune if retuned else job.cfg.tune).train
+    return "bias" if own else (retune if retune.enabled else tune).train

@@ -110,11 +110,13 @@ def job_id(cfg: Config, content: Content, precision: str) -> str:
 def training(settings: TrainConfig) -> dict[str, Any]:
     """The settings of ``tune`` or ``retune`` that count: rank and its rate with LoRA only.
 
-    The prompt's rate is the one that is used: of an open one, and of both ways that are open.
+    The rates of the prompt and of the backbone are those that are used; where both ways are open,
+    the prompt's are.
     """
     values = asdict(settings)
     ways = ("lora", FEW["tune"]["train"]) if settings.train == AUTO else (settings.train,)
     values["lr"] = [replace(settings, train=way).prompt_lr for way in ways]
+    values["bias_lr"] = settings.backbone_lr
     values.pop("start", None)  # its content counts
     if settings.train not in (AUTO, "lora"):
         del values["rank"], values["lora_lr"]

@@ -12,7 +12,7 @@ from typing import Any
 
 from skip_exp.config.decide import ALONE, BESIDE
 from skip_exp.config.prune import AUTO
-from skip_exp.config.schema import TRAIN, Config, backbone_label
+from skip_exp.config.schema import TRAIN, UPDATED, Config, backbone_label
 from skip_exp.errors import ConfigError, SkipError
 from skip_exp.job.identity import skill_content, start_name
 from skip_exp.models.backbones import Backbone
@@ -65,6 +65,8 @@ def find_start(cfg: Config, backbone: Backbone) -> Start | None:
             backbone, prompt, rank or ``train``.
     """
     name, is_auto = start_name(cfg), cfg.tune.start == AUTO
+    if name is None and is_auto and cfg.task.start:
+        log.info("tune: no start from %s with tune.train=%s", cfg.task.start, cfg.tune.train)
     folder = None if name is None else _folder(name, cfg.backbone.name, is_auto)
     if name is None or folder is None:
         return None
@@ -124,7 +126,7 @@ def _differing(cfg: Config, about: SkillRecord) -> Iterator[tuple[str, Any]]:
     prompt, tune = cfg.prompt, cfg.tune
     train = "lora" if tune.train == AUTO else tune.train
     fewer = about.train in TRAIN[1:4] and train == "lora"  # trains all that the skill has
-    if prompt.init not in (None, BESIDE if train == "lora" else ALONE):
+    if prompt.init not in (None, BESIDE if train in UPDATED else ALONE):
         yield "prompt.init", "null"  # the start's own prompt is taken
     for key, given, needed in (
         ("backbone.readout", cfg.backbone.readout, about.backbone.readout),

@@ -47,6 +47,8 @@ def log_artifacts(
 ) -> None:
     """Log a finished job's data and backbone as inputs of its run, and its skill as output.
 
+    A skill of ``train=full`` is a whole model, so it is not logged.
+
     Args:
         folder: the job's folder, which contains ``result["skill"]``.
         fingerprint: hash of the data.
@@ -55,6 +57,8 @@ def log_artifacts(
     for used in (data(result, fingerprint), backbone(result, content_hash)):
         # Like `use_artifact`, which fails offline and waits for the server without a timeout.
         run._log_artifact(used, is_user_created=True, use_after_commit=True)
+    if "full" in (result["config"][phase]["train"] for phase in ("tune", "retune")):
+        return
     flat = results.flatten(result)
     about = {name: flat[name] for name in ABOUT if name in flat}
     name = _name("skill", result["task"], result["backbone"], _sample(result))

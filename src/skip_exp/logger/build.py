@@ -96,7 +96,6 @@ def mirror(
             # a server that is gone would keep the run from ending.
             columns, rows = picture.table(result["keep_sizes"])
             run.log({"sites": wandb.Table(columns=columns, data=rows)})
-            if result["config"]["tune"]["train"] != "full":  # a full skill is a whole model
-                artifacts.log_artifacts(run, result, folder, fingerprint, content_hash)
+            artifacts.log_artifacts(run, result, folder, fingerprint, content_hash)
     except Exception as problem:  # the job is done even if W&B fails
         log.warning("W&B: cannot log the whole result: %s", first_line(problem))

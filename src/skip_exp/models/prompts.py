@@ -2,7 +2,7 @@
 
 ``input`` (Lester et al. 2021) puts virtual word embeddings before the text; each costs a full token
 in every layer. ``prefix`` (P-tuning v2, Liu et al. 2021) adds virtual keys and values to every
-self-attention; they need no query and no FFN. ``none`` is for baselines without a prompt.
+self-attention; they need no query and no FFN. ``none`` adds nothing.
 """
 
 from collections.abc import Callable
@@ -78,7 +78,7 @@ class SoftPrompt(nn.Module):
 
 
 class NoPrompt(SoftPrompt):
-    """No prompt: baselines that train a readout alone, or the whole model."""
+    """No prompt: a readout alone is trained, or the backbone's own weights."""
 
 
 class InputPrompt(SoftPrompt):

@@ -19,7 +19,7 @@ TEXT_COLUMNS = (  # aligned to the left; the others are numbers
 SAMPLE = "*stand-in*"  # rows of another data set in place of the task's own
 CAPTION = (
     "Metrics and fractions in percent, mean ± standard deviation over n seeds, on the validation"
-    " split. dense: prompt-tuned, nothing removed; pruned: before re-tuning; final: after it."
+    " split. dense: tuned, nothing removed; pruned: before re-tuning; final: after it."
     " block %, all %: parameters removed, of the attention and FFN linears and of the whole model."
     " Speed-up: measured against dense, same process and batches; ~: the ratio of FLOPs, where"
     " every timing was contended."

@@ -5,16 +5,16 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any, TypeVar
 
-from skip_exp.config.schema import RetuneConfig, TrainConfig
+from skip_exp.config.schema import UPDATED, RetuneConfig, TrainConfig
 
 SLACK = 1e-9  # rounding: 1 - 0.9 is slightly less than 0.1
 # Fraction of a dense epoch that pruning does not reduce (norms, embeddings, optimizer, loop), as
 # measured on minilm in fp32. A constant, so that the number of epochs is the same on all machines.
 FIXED = 0.03
 # Where no number of epochs is given: the usual number, or more until there are so many steps.
-# Low-rank updates overfit in more of them in tune: a teacher that is too sure teaches less.
+# Updates of every linear overfit in more of them in tune: a teacher that is too sure teaches less.
 USUAL = {"tune": (8, 300), "retune": (3, 200)}
-LORA = {"tune": (6, 60), "retune": (3, 200)}
+UPDATES = {"tune": (6, 60), "retune": (3, 200)}
 LAST = 0.25  # fraction of the epochs in which nothing should get better any more ...
 GAIN = 0.02  # ... than by this fraction of the loss
 
@@ -35,7 +35,7 @@ def for_rows(settings: T, rows: int) -> T:
 
 def _usual(settings: TrainConfig) -> tuple[int, int]:
     """Epochs, and the fewest steps."""
-    return (LORA if settings.train == "lora" else USUAL)[settings.phase]
+    return (UPDATES if settings.train in UPDATED else USUAL)[settings.phase]
 
 
 def is_improving(curves: Sequence[Mapping[str, Any]], metric: str) -> bool:

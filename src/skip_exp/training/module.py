@@ -148,7 +148,7 @@ class PromptTuner(L.LightningModule):
         parts = {
             "lr": (prompt, settings.prompt_lr),
             "readout_lr": (readout, settings.readout_lr),
-            "bias_lr": (biases, settings.bias_lr),
+            "bias_lr": (biases, settings.backbone_lr),
             "lora_lr": (factors, settings.lora_lr),
         }
         return {key: group for key, group in parts.items() if group[0]}
