@@ -9,33 +9,38 @@ from pathlib import Path
 import matplotlib as mpl
 import numpy as np
 import pandas as pd
+from adjustText import adjust_text
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from skip_exp.report.tables import piped
-from studies.evidence import CONFIRMATION, DEVELOPMENT, TITLES
+from studies.evidence import TITLES
 
 ROOT = Path(__file__).resolve().parents[1]
 ROWS = ROOT / "studies/results/frontier.csv"
-FIGURES = {"frontier": DEVELOPMENT, "frontier_confirmed": CONFIRMATION}  # file in docs -> tasks
+FIGURES = {"frontier": ["sst2", "cola"], "frontier_more": ["banking77", "cr"]}  # in docs
 REFERENCE = "MiniLM, fine-tuned"
-OURS = "ours"
+FULL = "ours, full"
 METRIC = {"cola": "Matthews"}
 APART = (  # not in the table
     *("tf-idf, logistic regression", "model2vec, fine-tuned", "MiniLM, fine-tuned, int8"),
-    *("MiniLM frozen, linear readout", "MiniLM, LoRA", "SetFit"),
+    *("MiniLM frozen, linear readout", "MiniLM, LoRA", "SetFit", "paper, 90% cut"),
+    *("ours, 0% cut", "ours, 90% cut, int8"),
 )
-KINDS = {  # start of a method's name -> colour, marker, connected; they differ in grey, too
-    "ours": ("#1b4f8f", "o", True),
-    "paper": ("#8a5a9e", "s", True),
-    "MiniLM": ("#d9822b", "^", False),
-    "": ("#666666", "D", False),
+KINDS = {  # start of a method's name -> colour, marker, connected, legend; they differ in grey, too
+    FULL: ("#2f7d5b", "s", True, "ours, every weight trained (experiment=full)"),
+    "ours": ("#1b4f8f", "o", True, "ours, the default: skills of a megabyte"),
+    "paper": ("#8a5a9e", "v", True, "the paper's recipe"),
+    "MiniLM": ("#d9822b", "^", False, "MiniLM itself"),
+    "": ("#666666", "D", False, "other methods"),
 }
 
 
 def means(rows: pd.DataFrame) -> pd.DataFrame:
     """Per method: the score on each task, MB, and speed relative to REFERENCE over its tasks."""
-    runs = rows.pivot_table(index="method", columns=["task", "seed"], values="texts_per_s")
+    # A run of one commit holds its own reference: speeds of two runs are not mixed.
+    run = ["task", "seed", "commit"]
+    runs = rows.pivot_table(index="method", columns=run, values="texts_per_s")
     speed = np.exp(np.log(runs / runs.loc[REFERENCE]).mean(axis=1))
     scores = rows.pivot_table(index="method", columns="task", values="score", sort=False)
     found = scores.assign(mb=rows.groupby("method")["mb"].mean(), speed=speed)
@@ -43,7 +48,7 @@ def means(rows: pd.DataFrame) -> pd.DataFrame:
 
 
 def table(found: pd.DataFrame) -> list[list[str]]:
-    """The dozen methods of docs/results.md; the others are in the picture."""
+    """The dozen methods of README and docs/results.md; the others are in the picture."""
     tasks = [name for name in found if name not in ("mb", "speed")]
     lines = [["method", "speed", *(TITLES.get(task, task) for task in tasks), "MB"]]
     lines.append(["---"] * len(lines[0]))
@@ -53,52 +58,25 @@ def table(found: pd.DataFrame) -> list[list[str]]:
     return lines
 
 
-PLACES = {  # label -> where it stands, in points from its mark; else right below
-    **{"fine-tuned": (-66, 4), "fine-tuned, int8": (-30, 10), "3 of 6 layers": (-40, -18)},
-    **{"2 of 6 layers": (7, -1), "0% cut": (-50, -14), "52% cut": (10, -4)},
-    **{"70% cut": (-34, -18), "90% cut": (-22, 10), "95% cut": (6, -14), "90% cut, int8": (9, 0)},
-    **{"tf-idf, logistic regression": (-140, -18), "paper, 90% cut": (9, -4)},
-    **{"MiniLM frozen, linear readout": (-64, 9), "paper, 52% cut": (9, 4)},
-}
-ELSEWHERE = {  # where a line is in the way
-    "sst2": {
-        **{"3 of 6 layers": (10, -4), "52% cut": (-22, 9), "2 of 6 layers": (9, 3)},
-        **{"90% cut": (-62, -10), "model2vec, fine-tuned": (-142, 6)},
-    },
-    "cola": {
-        **{"fine-tuned, int8": (2, 22), "LoRA": (-42, -4), "70% cut": (10, 2)},
-        **{"2 of 6 layers": (-40, -18), "52% cut": (6, 5), "90% cut": (-60, -14)},
-        **{"95% cut": (9, -3)},
-    },
-    "cr": {
-        **{"0% cut": (-34, -22), "LoRA": (-42, -2), "52% cut": (-26, -20), "70% cut": (4, -18)},
-        **{"3 of 6 layers": (-36, 9), "SetFit": (-14, -18)},
-    },
-}
-
-
-def draw(axes: Axes, found: pd.DataFrame, task: str) -> None:
+def draw(axes: Axes, found: pd.DataFrame) -> None:
     """A point per method; ours and the paper's in a line, without the export."""
-    left, places = set(found.index), PLACES | ELSEWHERE.get(task, {})
-    for start, (colour, marker, is_line) in KINDS.items():
+    left, texts = set(found.index), []
+    for start, (colour, marker, is_line, legend) in KINDS.items():
         names = [name for name in found.index if name in left and name.startswith(start)]
         left -= set(names)
         part = found.loc[names].sort_values("speed")
-        axes.plot(part.speed, part.score, marker, color=colour, markersize=8)
+        axes.plot(part.speed, part.score, marker, color=colour, markersize=8, label=legend)
         if is_line:
-            joined = part.loc[[name for name in part.index if "int8" not in name]]
+            first = [REFERENCE] if start == FULL else []  # nothing is cut
+            joined = found.loc[[*first, *(name for name in part.index if "int8" not in name)]]
             axes.plot(joined.speed, joined.score, color=colour)
         for name, row in part.iterrows():
-            text = str(name).removeprefix("MiniLM, ").removeprefix("ours, ")
-            axes.annotate(
-                text,
-                (row.speed, row.score),
-                places.get(text, (6, -14)),
-                textcoords="offset points",
-                color=colour,
-                fontsize=10,
-                weight="bold" if start == OURS else "normal",
-            )
+            text = str(name).removeprefix(start).removeprefix(", ").replace(" cut", "")
+            place = (row.speed, row.score)
+            texts.append(axes.text(*place, text, color=colour, fontsize=10))
+    near = {"arrowstyle": "-", "color": "#999999"}
+    x, y = found.speed.to_list(), found.score.to_list()
+    adjust_text(texts, x, y, ax=axes, expand=(1.2, 1.5), arrowprops=near)
 
 
 def main() -> None:
@@ -115,13 +93,14 @@ def figure_of(rows: pd.DataFrame) -> Figure:
     figure = Figure(figsize=(9, 4.6 * len(tasks)), layout="constrained")
     for axes, task in zip(figure.subplots(len(tasks), squeeze=False)[:, 0], tasks, strict=True):
         found = means(rows[rows.task == task])
-        draw(axes, found.rename(columns={task: "score"}), task)
-        axes.margins(y=0.08)
         axes.set_xscale("log")
         ticks = (1, 2, 3, 5, 10, 30, 100)
         axes.set_xticks(ticks, [f"{tick}x" for tick in ticks])
         axes.minorticks_off()
         axes.set_xlim(min(0.5, 0.8 * found.speed.min()), 140)
+        axes.margins(y=0.08)
+        draw(axes, found.rename(columns={task: "score"}))
+        axes.legend(loc="upper right", fontsize=10, frameon=False)
         axes.set_ylabel(f"{TITLES.get(task, task)}, {METRIC.get(task, 'accuracy')}")
     axes.set_xlabel(f"texts a second, relative to {REFERENCE} ({rows.processor.iloc[0]})")
     return figure

@@ -219,7 +219,7 @@ def test_what_is_cheap_to_re_tune_is_re_tuned_for_longer(job: Make, done: Any) -
 
 def test_few_rows_are_re_tuned_for_longer(job: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     """160 rows are 5 steps per epoch."""
-    monkeypatch.setitem(length.LORA, "retune", (3, 30))
+    monkeypatch.setitem(length.UPDATES, "retune", (3, 30))
     few = ["retune.epochs=null", "tune.epochs=1", "prune.ratio=0.3"]
     assert pipeline.run(job(*few))["method"]["epochs"] == 6
 

@@ -3,10 +3,9 @@
 import re
 from pathlib import Path
 
-import pandas as pd
 import pytest
 
-from studies import evidence, pages, summary
+from studies import pages, summary
 from tests.helpers.written import ROOT
 
 ALL = sorted(
@@ -48,21 +47,6 @@ def test_the_results_are_those_of_the_rows() -> None:
         text = (ROOT / page / "results.md").read_text(encoding="utf-8")
         for table in tables:
             assert "\n".join(summary.lines(table())) in text
-
-
-def test_the_readme_has_the_scores_of_the_rows() -> None:
-    text = (ROOT / "README.md").read_text(encoding="utf-8")
-    cells = [[cell.strip() for cell in line.split("|")[1:-1]] for line in text.splitlines()]
-    (head,) = [row for row in cells if row[:1] == ["block parameters removed"]]
-    columns = {"none": "dense"} | {f"{n} %": f"{n} %" for n in (52, 70, 90, 95)}
-    lines = evidence.table(pd.read_csv(evidence.ROWS))
-    scores = [dict(zip(lines[0], row, strict=True)) for row in lines]
-    shown = [dict(zip(head, row, strict=True)) for row in cells if len(row) == len(head)]
-    tasks = [row for row in scores if row["task"] in evidence.TITLES.values()]
-    assert len(tasks) > 1
-    for task in tasks:
-        row = next(row for row in shown if row[head[0]] == task["task"])
-        assert [row[name] for name in columns] == [task[name] for name in columns.values()]
 
 
 def test_the_tables_are_those_of_the_csv_files() -> None:

@@ -15,7 +15,7 @@ def test_speeds_are_relative_within_a_run() -> None:
         ("b", "ours, 90% cut", 225.0, 62.0),
     ]
     rows = pd.DataFrame(given, columns=["task", "method", "texts_per_s", "score"])
-    found = frontier.means(rows.assign(seed=1, mb=1.0))
+    found = frontier.means(rows.assign(seed=1, mb=1.0, commit="a"))
     assert found.loc["ours, 90% cut", "speed"] == pytest.approx((4 * 9) ** 0.5)
     assert found.loc[frontier.REFERENCE, "speed"] == pytest.approx(1)
     assert frontier.table(found)[-1] == ["ours, 90% cut", "6.0x", "82.0", "62.0", "1"]
@@ -23,12 +23,13 @@ def test_speeds_are_relative_within_a_run() -> None:
 
 def test_a_method_is_shown_on_the_tasks_that_it_ran_on() -> None:
     given = [("a", frontier.REFERENCE, 100.0, 80.0), ("b", frontier.REFERENCE, 25.0, 60.0)]
-    given += [("a", "paper, 90% cut", 200.0, 70.0)]
+    given += [("a", "paper, 52% cut", 200.0, 70.0)]
     rows = pd.DataFrame(given, columns=["task", "method", "texts_per_s", "score"])
-    lines = frontier.table(frontier.means(rows.assign(seed=1, mb=1.0)))
-    assert lines[-1] == ["paper, 90% cut", "2.0x", "70.0", "-", "1"]
+    lines = frontier.table(frontier.means(rows.assign(seed=1, mb=1.0, commit="a")))
+    assert lines[-1] == ["paper, 52% cut", "2.0x", "70.0", "-", "1"]
 
 
-def test_the_page_shows_the_rows_of_the_file() -> None:
-    page = (frontier.ROOT / "docs/results.md").read_text(encoding="utf-8")
-    assert piped(frontier.table(frontier.means(pd.read_csv(frontier.ROWS)))) in page
+@pytest.mark.parametrize("page", ["README.md", "docs/results.md"])
+def test_a_page_shows_the_rows_of_the_file(page: str) -> None:
+    lines = piped(frontier.table(frontier.means(pd.read_csv(frontier.ROWS))))
+    assert lines in (frontier.ROOT / page).read_text(encoding="utf-8")
