@@ -65,6 +65,8 @@ def draw(axes: Axes, found: pd.DataFrame) -> None:
         names = [name for name in found.index if name in left and name.startswith(start)]
         left -= set(names)
         part = found.loc[names].sort_values("speed")
+        if part.empty:
+            continue
         axes.plot(part.speed, part.score, marker, color=colour, markersize=8, label=legend)
         if is_line:
             first = [REFERENCE] if start == FULL else []  # nothing is cut
@@ -76,7 +78,7 @@ def draw(axes: Axes, found: pd.DataFrame) -> None:
             texts.append(axes.text(*place, text, color=colour, fontsize=10))
     near = {"arrowstyle": "-", "color": "#999999"}
     x, y = found.speed.to_list(), found.score.to_list()
-    adjust_text(texts, x, y, ax=axes, expand=(1.2, 1.5), arrowprops=near)
+    adjust_text(texts, x, y, ax=axes, expand=(1.3, 2.0), arrowprops=near)
 
 
 def main() -> None:

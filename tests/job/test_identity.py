@@ -133,6 +133,11 @@ def test_an_open_rate_counts_as_the_one_that_is_used() -> None:
     assert training(TuneConfig()) != training(TuneConfig(lr=2e-2))  # its way is open, too
 
 
+def test_a_given_rate_is_not_an_open_one_where_few_rows_decide(job: Make) -> None:
+    rates = ["retune.lr=0.002", "retune.bias_lr=0.001"]
+    assert len({id_of(job("tune.train=auto", *each)) for each in ([], rates[:1], rates[1:])}) == 3
+
+
 def test_what_prepares_and_finishes_a_job_is_in_its_code() -> None:
     names = {"pipeline", "job.prepare", "job.finish", "job.job", "data.encode", "skill.files"}
     assert {f"skip_exp.{name}" for name in names} <= closure((PIPELINE,))

@@ -84,7 +84,7 @@ def show(logger: Any, folder: Path, train: str = "bias", **fields: Any) -> dict[
     for name in (TENSORS, RECORD):
         (folder / "skill" / name).write_text(name)
     picture.save(KEEP, folder / picture.FILE)
-    config = {"tune": {"train": "prompt_readout"}, "retune": {"train": train}}
+    config = {"tune": {"train": "prompt_readout"}, "retune": {"train": train, "enabled": True}}
     stored = result(
         keep_sizes=KEEP, config=config, skill="skill", data_source="embedded:banking77", **fields
     )

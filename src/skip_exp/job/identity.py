@@ -90,6 +90,8 @@ def job_id(cfg: Config, content: Content, precision: str) -> str:
     settings = {key: value for key, value in asdict(cfg).items() if key not in LEFT_OUT}
     settings["prune"]["ratio"] = cfg.prune.goal.ratio
     settings |= {"tune": training(cfg.tune), "retune": training(cfg.retune)}
+    if cfg.tune.train == AUTO:  # few rows give open rates other values
+        settings["open"] = [cfg.retune.lr is None, cfg.retune.bias_lr is None]
     # The content of files counts, not their place.
     del settings["data"]["source"], settings["data"]["dir"], settings["task"]["files"]
     del settings["task"]["start"], settings["data"]["unlabelled"]

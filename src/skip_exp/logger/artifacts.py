@@ -57,7 +57,8 @@ def log_artifacts(
     for used in (data(result, fingerprint), backbone(result, content_hash)):
         # Like `use_artifact`, which fails offline and waits for the server without a timeout.
         run._log_artifact(used, is_user_created=True, use_after_commit=True)
-    if "full" in (result["config"][phase]["train"] for phase in ("tune", "retune")):
+    tune, retune = (result["config"][phase] for phase in ("tune", "retune"))
+    if tune["train"] == "full" or (retune["enabled"] and retune["train"] == "full"):
         return
     flat = results.flatten(result)
     about = {name: flat[name] for name in ABOUT if name in flat}
