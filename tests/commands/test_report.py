@@ -32,7 +32,7 @@ def mixed():
 @pytest.fixture(scope="module")
 def made(tmp_path_factory):
     root = tmp_path_factory.mktemp("report")
-    store(root / "jobs", mixed(), skills=True)
+    store(root / "jobs", mixed())
     (root / "jobs" / "torn").mkdir()
     (root / "jobs" / "torn" / "result.json").write_text('{"status": "do')
     assert main([str(root / "jobs"), "--out", str(root / "out")]) == 0
@@ -101,7 +101,7 @@ def test_refusals_are_one_line(tmp_path, capsys):
 def test_a_thousand_results_in_five_seconds(tmp_path):
     tasks = ["sst2", "rte", "cola", "mrpc", "qnli", "boolq"]
     found = grid(tasks, ["a", "b", "c"], [0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.67, 0.7, 0.8, 0.9])
-    store(tmp_path / "jobs", found, skills=True)
+    store(tmp_path / "jobs", found)
     start = time.process_time()  # not the wall clock: tests run beside others
     assert main([str(tmp_path / "jobs"), "--out", str(tmp_path / "out")]) == 0
     assert len(found) == 1080 and time.process_time() - start < 5

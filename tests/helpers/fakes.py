@@ -5,9 +5,6 @@ import random
 from itertools import product
 from pathlib import Path
 
-import numpy as np
-from safetensors.numpy import save_file
-
 from skip_exp import results
 
 LAYERS, UNITS, HEADS = 6, 64, 12
@@ -68,25 +65,13 @@ def failed(error="prune.ratio=0.9: too much", **fields):
     return result(**fields) | {"status": "failed", "error": error, "metric": {}, "latency": {}}
 
 
-def store(root: Path, found, skills: bool = False) -> Path:
-    """Write results as folders of jobs; with skills, the neurons kept (some by every task)."""
+def store(root: Path, found) -> Path:
+    """Write results as folders of jobs."""
     for index, each in enumerate(found):
         folder = root / f"{index:04d}"
         folder.mkdir(parents=True)
         (folder / "result.json").write_text(json.dumps(each))
-        if skills and each["status"] == "done":
-            (folder / "skill").mkdir()
-            save_file(_keep(each), folder / "skill" / "skill.safetensors")
     return root
-
-
-def _keep(each):
-    shared, own = np.random.default_rng(0), np.random.default_rng(abs(hash(each["task"])))
-    keep = {}
-    for site, (left, of) in each["keep_sizes"].items():
-        score = shared.random(of) + 0.5 * own.random(of)
-        keep[f"keep/{site}"] = np.sort(np.argsort(score)[:left])
-    return keep
 
 
 def grid(tasks, backbones, ratios, seeds=(1, 2, 3), attributions=("activation_gradient", "random")):

@@ -78,17 +78,14 @@ def fit(logger: Any, phase: str) -> None:
     trainer.fit(Line(phase), torch.utils.data.DataLoader(torch.ones(3, 1)))
 
 
-def show(logger: Any, folder: Path, train: str = "bias", **fields: Any) -> dict[str, Any]:
+def show(logger: Any, folder: Path, with_skill: bool = True, **fields: Any) -> dict[str, Any]:
     """Show a finished job, whose skill is two files, and what its result holds."""
     (folder / "skill").mkdir(parents=True)
     for name in (TENSORS, RECORD):
         (folder / "skill" / name).write_text(name)
     picture.save(KEEP, folder / picture.FILE)
-    config = {"tune": {"train": "prompt_readout"}, "retune": {"train": train, "enabled": True}}
-    stored = result(
-        keep_sizes=KEEP, config=config, skill="skill", data_source="embedded:banking77", **fields
-    )
-    build.mirror(logger, stored, folder, "fingerprint", "hash")
+    stored = result(keep_sizes=KEEP, skill="skill", data_source="embedded:banking77", **fields)
+    build.mirror(logger, stored, folder, "fingerprint", "hash", with_skill)
     return dict(stored)
 
 
@@ -142,7 +139,7 @@ def test_a_whole_offline_run_reads_back(tmp_path: Path) -> None:
 
 
 def test_a_whole_model_is_not_uploaded(tmp_path: Path) -> None:
-    show(build.build_logger(job(tmp_path)), tmp_path, train="full")
+    show(build.build_logger(job(tmp_path)), tmp_path, with_skill=False)
     runs.close()
     waiting = [path.read_bytes() for path in (tmp_path / "wandb/artifacts/staging").iterdir()]
     assert any(b"fingerprint" in each for each in waiting)  # the description of the data

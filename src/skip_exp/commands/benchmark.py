@@ -8,7 +8,6 @@ Each result file gets the new timing of its dense and its final model. A timing 
 stays where the new one is contended.
 """
 
-import logging
 import sys
 from collections.abc import Sequence
 from dataclasses import fields
@@ -19,19 +18,12 @@ from skip_exp import results
 from skip_exp.commands.line import parser
 from skip_exp.config.schema import BenchmarkConfig
 from skip_exp.errors import SkipError
-from skip_exp.job.identity import here
-from skip_exp.phases.benchmark import compare
-from skip_exp.skill.load import Skill
-from skip_exp.skill.rebuild import whole_model
+from skip_exp.phases.benchmark import retimed
 from skip_exp.utils.timing import best_device
-
-log = logging.getLogger(__name__)
 
 
 def retime(path: Path) -> dict[str, Any]:
-    """Time a finished job's dense and final model again, and write that to its result file.
-
-    The dense model's weights do not matter to its speed: it is rebuilt, not loaded.
+    """Time a finished job's dense and final model again; the timing now in its result file.
 
     Raises:
         SkipError: no finished result there, or its skill or backbone is gone.
@@ -39,19 +31,13 @@ def retime(path: Path) -> dict[str, Any]:
     result: Any = next(iter(results.load(path)), None) if path.is_file() else None
     if result is None or result["status"] != "done":
         raise SkipError(f"{path}: no finished result")
-    skill = Skill.load(path.parent / result["skill"])
-    dense = whole_model(skill.about, skill.tokenizer)
     stored = result["config"]["benchmark"]  # earlier results also have keys that are gone
     settings = BenchmarkConfig(**{f.name: stored[f.name] for f in fields(BenchmarkConfig)})
     accelerator = result["config"].get("trainer", {}).get("accelerator", "auto")
     device = "cpu" if accelerator == "cpu" else best_device()
-    before, latency = result["latency"], compare(dense, skill.model, settings, device)
-    if latency["contended"] and before and not before.get("contended"):
-        log.warning("%s: keeping its timing, which was taken on a quiet machine", path)
-        return latency
-    timed = {"latency": latency | {"place": here(accelerator)}, "retimed": True}
-    results.write(path.parent, result | timed)
-    return latency
+    if timed := retimed(path, result, settings, accelerator, device):
+        results.write(path.parent, result | timed)
+    return (result | timed)["latency"]
 
 
 def _done(folder: Path) -> list[Path]:

@@ -58,7 +58,8 @@ def finish(job: Job, measured: Measured, logger: Logger | None) -> results.Resul
     result = assemble(job, measured)
     picture.save(result["keep_sizes"], job.output / picture.FILE)
     results.write(job.output, result)
-    mirror(logger, result, job.output, job.data.fingerprint, job.backbone.content_hash)
+    hashes, small = (job.data.fingerprint, job.backbone.content_hash), record.train != "full"
+    mirror(logger, result, job.output, *hashes, with_skill=small)
     return result
 
 

@@ -43,22 +43,25 @@ def staged(folder: Path) -> Iterator[None]:
 
 
 def log_artifacts(
-    run: wandb.Run, result: Mapping[str, Any], folder: Path, fingerprint: str, content_hash: str
+    run: wandb.Run,
+    result: Mapping[str, Any],
+    folder: Path,
+    fingerprint: str,
+    content_hash: str,
+    with_skill: bool = True,
 ) -> None:
     """Log a finished job's data and backbone as inputs of its run, and its skill as output.
-
-    A skill of ``train=full`` is a whole model, so it is not logged.
 
     Args:
         folder: the job's folder, which contains ``result["skill"]``.
         fingerprint: hash of the data.
         content_hash: hash of the backbone.
+        with_skill: False for a skill that is a whole model.
     """
     for used in (data(result, fingerprint), backbone(result, content_hash)):
         # Like `use_artifact`, which fails offline and waits for the server without a timeout.
         run._log_artifact(used, is_user_created=True, use_after_commit=True)
-    tune, retune = (result["config"][phase] for phase in ("tune", "retune"))
-    if tune["train"] == "full" or (retune["enabled"] and retune["train"] == "full"):
+    if not with_skill:
         return
     flat = results.flatten(result)
     about = {name: flat[name] for name in ABOUT if name in flat}
