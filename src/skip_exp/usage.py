@@ -12,8 +12,8 @@ HEAD = """\
 usage: skip-exp +task=TASK [group=choice ...] [key=value ...] [-m]
        skip-exp COMMAND ...            (python -m skip_exp is the same)
 
-Tunes a soft prompt on a frozen language model, prunes the neurons that the prompt does not need,
-tunes the pruned model again, then tests and times both models.
+Tunes a prompt and low-rank updates of a language model, prunes the neurons that the task does not
+need, tunes the pruned model again, then tests and times both models.
 
   skip-exp +task=rte                             one job
   skip-exp +task=rte prune.ratio=0.3,0.5,0.7 -m  a sweep: one job per value

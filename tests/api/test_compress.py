@@ -4,10 +4,12 @@ import builtins
 import json
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pytest
 import torch
@@ -20,6 +22,7 @@ from transformers import (
 )
 
 import skip_exp
+from skip_exp.api.compress import _saved
 from skip_exp.commands import compress as command
 from skip_exp.errors import SkipError
 from skip_exp.models.backbones import load_backbone
@@ -233,5 +236,26 @@ def test_what_cannot_be_compressed_is_refused(
     monkeypatch.chdir(tmp_path / "saved")
     here = skip_exp.compress(".", None, rows, **given)
     assert here.about.backbone.name == "saved"
-    named = skip_exp.compress(unnamed, own, rows, classes=["bad", "good"], **given)
-    assert named.about.labels == ["bad", "good"]
+    for classes in (["bad", "good"], np.array(["bad", "good"])):
+        named = skip_exp.compress(unnamed, own, rows, classes=classes, **given)
+        assert named.about.labels == ["bad", "good"]
+
+
+def test_classes_that_are_numbers(tmp_path: Path, rows: Path) -> None:
+    model = classifier("bert")
+    model.config.id2label = {0: 0, 1: 1}
+    table = pd.read_csv(rows).replace({"verdict": {"bad": 0, "good": 1}})
+    found = skip_exp.compress(
+        *(model, tokenizer("bert"), table),
+        **{"text": "comment", "label": "verdict", "output": tmp_path / "out"},
+        overrides=[*QUICK, "retune.enabled=false"],
+    )
+    assert found.about.labels == ["0", "1"]
+
+
+def test_threads_may_store_one_model_at_once(tmp_path: Path) -> None:
+    model, own = classifier("bert"), tokenizer("bert")
+    with ThreadPoolExecutor(4) as pool:
+        folders = [*pool.map(lambda _: _saved(model, own, tmp_path), range(4))]
+    assert len({*folders}) == 1 and (folders[0] / "config.json").is_file()
+    assert _saved(model, own, tmp_path) == folders[0]  # saving has not changed its name

@@ -119,6 +119,8 @@ def test_rows_of_every_kind_are_the_same_task(tmp_path: Path) -> None:
     dataset = Dataset.from_pandas(table).cast_column("label", ClassLabel(names=["no", "yes"]))
     kinds = [(table, None), (rows, None), (dataset, None), (texts, list(table["label"]))]
     tasks = [task_of(data, labels, **COLUMNS, root=tmp_path) for data, labels in kinds]
+    given = COLUMNS | {"classes": np.unique(table["label"].to_numpy(str))}
+    tasks.append(task_of(table, None, **given, root=tmp_path))
     assert all(task == tasks[0] for task in tasks)
     assert tasks[0]["labels"] == ["no", "yes"]
     stored = Path(tasks[0]["files"]["train"]).read_text().splitlines()
@@ -290,6 +292,12 @@ def test_a_list_with_a_hole_is_refused_as_a_bad_row(model: Skill) -> None:
     for hole in (None, float("nan")):
         with pytest.raises(DataError, match="row 2"):
             model.evaluate(["a film", hole], [0, 1])
+
+
+@pytest.mark.parametrize("kind", [list, np.array, pd.Series, torch.tensor])
+def test_labels_of_every_kind(model: Skill, kind: Any) -> None:
+    found = model.evaluate(["a film", "the plot"], kind([0, 1]))
+    assert found == model.evaluate(["a film", "the plot"], [0, 1])
 
 
 def test_confusion_counts() -> None:

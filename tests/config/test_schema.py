@@ -123,7 +123,9 @@ def test_an_experiment_changes_several_groups_and_yields_to_the_command_line() -
     cfg = composed("experiment=paper", "attribution.samples=5", "prompt=prefix")
     assert cfg.backbone.name == "bert_base"
     assert (cfg.prompt.kind, cfg.attribution.samples) == ("prefix", 5)
-    assert composed("experiment=paper").prompt.kind == "input"
+    paper, uniform = composed("experiment=paper"), composed("experiment=paper", "prune=uniform")
+    assert (paper.prompt.kind, paper.prune.allocation) == ("input", "global")
+    assert uniform.prune.allocation == "uniform"
 
 
 def test_the_attribution_of_the_paper_goes_with_every_backbone() -> None:
@@ -200,6 +202,7 @@ prompt.decoder=true backbone=t5_mini backbone.readout=head
 prompt.decoder=true backbone=t5_mini prompt=input
 prompt.init=random
 data.max_length=2
+data.max_length=100001
 data.train_rows=0
 data.source=web
 seed=99999999999999

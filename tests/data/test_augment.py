@@ -3,7 +3,9 @@ from collections import Counter
 import numpy as np
 import pytest
 import torch
-from transformers import PreTrainedTokenizerBase
+from tokenizers import Tokenizer
+from tokenizers.models import WordLevel
+from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
 from skip_exp.data.augment import NEAR, copies_of, near_words, whole_words, word_tokens
 from skip_exp.data.batches import UNLABELLED
@@ -19,6 +21,8 @@ def test_near_words_by_hand() -> None:
     embedding = torch.tensor([[1.0, 0], [0, 1], [1, 0.01], [5, 1], [-1, 0]])
     near = near_words(embedding, np.array([True, True, False, True, True]), np.array([0, 4]))
     assert near.tolist() == [[3, 1, 4], [1, 3, 0]]
+    added = np.array([True, True, False, True, True, True])  # a token without a row
+    assert np.array_equal(near_words(embedding, added, np.array([0, 4])), near)
 
 
 def test_whole_words_by_hand() -> None:
@@ -36,6 +40,13 @@ def test_each_kind_of_tokenizer(name: str) -> None:
     found = {tokenizer.decode(ids[i]).strip() for i in whole_words(ids, *word_tokens(tokenizer))}
     assert found & WHOLE == WHOLE
     assert not any(not word.isalpha() for word in found)
+
+
+def test_a_vocabulary_with_a_gap() -> None:
+    model = WordLevel({"[UNK]": 0, "good": 1, "bad": 4}, unk_token="[UNK]")
+    own = PreTrainedTokenizerFast(tokenizer_object=Tokenizer(model), unk_token="[UNK]")
+    starts, inside = word_tokens(own)
+    assert starts.tolist() == [False, True, False, False, True] and not inside.any()
 
 
 def test_copies_of_texts() -> None:

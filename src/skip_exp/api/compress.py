@@ -1,10 +1,11 @@
 """``skip_exp.compress``: cut a classifier that is fine-tuned already."""
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from filelock import FileLock
 from transformers import AutoConfig
 
 from skip_exp.api.fit import cut_to, run
@@ -12,7 +13,7 @@ from skip_exp.api.task import task_of
 from skip_exp.cache.versions import digest
 from skip_exp.config.compose import quoted
 from skip_exp.errors import SkipError, first_line
-from skip_exp.models.backbones import content_hash
+from skip_exp.models.backbones import class_names, content_hash
 from skip_exp.models.families.registry import FAMILIES
 from skip_exp.skill.export.folder import whole
 from skip_exp.skill.load import Skill
@@ -66,7 +67,7 @@ def compress(
     root = Path(output).expanduser()
     config = model.config if hasattr(model, "config") else _config(str(model))
     _check_model(model, tokenizer, config)
-    named = classes or _classes(config.id2label)
+    named = class_names(config.id2label) if classes is None else classes
     task = task_of(
         data,
         labels,
@@ -121,12 +122,6 @@ def _config(path: str) -> Any:
         raise SkipError(f"compress: {path}: {why}") from error
 
 
-def _classes(id2label: Mapping[int, str]) -> list[str] | None:
-    """The names of the classes in order; None where they have none."""
-    names = [str(id2label[i]) for i in sorted(id2label)]
-    return None if names == [f"LABEL_{i}" for i in range(len(names))] else names
-
-
 def _are_indices(names: Sequence[str]) -> bool:
     return [*names] == [str(i) for i in range(len(names))]
 
@@ -138,10 +133,18 @@ def _saved(model: Any, tokenizer: Any, root: Path) -> Path:
     if not getattr(tokenizer, "is_fast", False):
         what = type(tokenizer).__name__
         raise SkipError(f"compress: tokenizer={what}: must be a fast one (tokenizer.json)")
-    identity = [content_hash(model, tokenizer), model.config.to_dict()]
+    settings = model.config.to_dict()
+    for key in ("architectures", "dtype"):  # saving changes them in the model itself
+        settings.pop(key, None)
+    identity = [content_hash(model, tokenizer), settings]
     folder = root / FOLDER / digest(identity)[:16]
-    if not folder.is_dir():
-        with whole(folder) as temporary:
-            model.save_pretrained(temporary)
-            tokenizer.save_pretrained(temporary)
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(folder.with_suffix(".lock")):
+            if not folder.is_dir():
+                with whole(folder) as temporary:
+                    model.save_pretrained(temporary)
+                    tokenizer.save_pretrained(temporary)
+    except OSError as error:
+        raise SkipError(f"output={root}: cannot be written: {first_line(error)}") from error
     return folder

@@ -71,7 +71,7 @@ def task_of(
         "files": {split: _file(*each, columns[split], root) for split, each in given.items()},
         "text": text,
         "label": label,
-        "labels": list(map(str, classes or _found_classes(given, label))),
+        "labels": [*map(str, _found_classes(given, label) if classes is None else classes)],
         **({"group": group} if group else {}),
         "metrics": ["accuracy", "f1_macro"],
     }

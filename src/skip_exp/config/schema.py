@@ -19,7 +19,7 @@ from omegaconf import MISSING, OmegaConf
 
 from skip_exp.config.checks import method_options, one_of, one_of_or_own, positive, unset, within
 from skip_exp.config.keys import key
-from skip_exp.config.names import PROMPTS, READOUTS
+from skip_exp.config.names import LONGEST, PROMPTS, READOUTS
 from skip_exp.config.prune import AUTO, PruneConfig
 from skip_exp.config.task import TaskConfig
 from skip_exp.errors import ConfigError
@@ -237,7 +237,7 @@ class DataConfig:
     def __post_init__(self) -> None:
         one_of("data.source", self.source, ("auto", "local", "hub", "embedded"))
         # Below 8, the special tokens of a pair leave no room for its texts.
-        within("data", self, max_length=(8, 10**6))
+        within("data", self, max_length=(8, LONGEST))
         if self.train_rows is not None:
             positive("data", self, train_rows=10**9)
 

@@ -25,7 +25,8 @@ def word_tokens(tokenizer: PreTrainedTokenizerBase) -> tuple[np.ndarray, np.ndar
 
     Knows WordPiece (BERT), byte-level BPE (RoBERTa, ModernBERT) and SentencePiece (T5).
     """
-    tokens = tokenizer.convert_ids_to_tokens(list(range(len(tokenizer))))
+    ids = list(range(max(tokenizer.get_vocab().values()) + 1))  # some vocabularies have gaps
+    tokens = [token or "" for token in tokenizer.convert_ids_to_tokens(ids)]
     special = set(tokenizer.all_special_tokens)
     mark = next((m for m in STARTS if sum(t.startswith(m) for t in tokens) > len(tokens) / 4), "")
     starts = np.zeros(len(tokens), bool)
@@ -43,11 +44,11 @@ def near_words(embedding: Tensor, words: np.ndarray, ids: np.ndarray) -> np.ndar
     """The ``NEAR`` words [len(ids), NEAR] with the most similar embeddings (cosine) to ``ids``.
 
     Args:
-        embedding: word embeddings [V', H]; V' may be larger than the vocabulary.
+        embedding: word embeddings [V', H]; a token without a row is no neighbour.
         words: which ids [V] are words.
         ids: words [n] to find neighbours of.
     """
-    table = torch.from_numpy(np.flatnonzero(words))
+    table = torch.from_numpy(np.flatnonzero(words[: len(embedding)]))
     unit = F.normalize(embedding.detach().float()[table], dim=1)
     place = torch.from_numpy(np.searchsorted(table.numpy(), ids))
     found = []

@@ -36,7 +36,7 @@ def table_of(
     if labels is not None:
         if hasattr(data, "columns"):
             raise DataError("labels: are for a list of texts; of a data frame, name the column")
-        labels = list(labels)
+        labels = labels.tolist() if hasattr(labels, "tolist") else list(labels)
         return _of_lists(data, text, label, labels), "the lists"
     if isinstance(data, str | Path):
         path = Path(data).expanduser()

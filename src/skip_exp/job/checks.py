@@ -8,7 +8,7 @@ from skip_exp.config.schema import Config
 from skip_exp.data.encode import EncodedTask
 from skip_exp.data.files import SELECT
 from skip_exp.errors import ConfigError, SkipError
-from skip_exp.models.backbones import Backbone
+from skip_exp.models.backbones import Backbone, class_names
 from skip_exp.models.prompts import prompt_class
 from skip_exp.models.readouts import Seq2SeqReadout, readout_class
 from skip_exp.pruning import allocate
@@ -51,9 +51,8 @@ def check_slice(cfg: Config, data: EncodedTask) -> None:
 
 def _check_classes(labels: list[str], classes: dict[Any, str]) -> None:
     """The task's labels must be the checkpoint's classes, in its order, where these have names."""
-    names = [classes[i] for i in sorted(classes)]
-    unnamed = all(name == f"LABEL_{i}" for i, name in enumerate(names))
-    if not unnamed and [*labels] != names:
+    names = class_names(classes)
+    if names is not None and [*labels] != names:
         why = f"must be the checkpoint's classes, in its order: {', '.join(names)}"
         raise ConfigError("task.labels", labels, why)
 

@@ -3,11 +3,12 @@
 import json
 import logging
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import torch
 import transformers
@@ -246,3 +247,14 @@ def _tokenizing(tokenizer: PreTrainedTokenizerBase) -> dict[str, object]:
         "truncation": tokenizer.truncation_side,
         "inputs": tokenizer.model_input_names,
     }
+
+
+def class_names(id2label: Mapping[Any, str]) -> list[str] | None:
+    """The names of a checkpoint's classes in order; None where they have none.
+
+    >>> class_names({1: "good", 0: "bad"})
+    ['bad', 'good']
+    >>> class_names({0: "LABEL_0", 1: "LABEL_1"})
+    """
+    names = [str(id2label[i]) for i in sorted(id2label)]
+    return None if names == [f"LABEL_{i}" for i in range(len(names))] else names

@@ -13,6 +13,7 @@ from typing import Any, Literal, Self, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
 
+from skip_exp.config.names import LONGEST
 from skip_exp.errors import SkipError, first_line
 from skip_exp.utils.files import parse_json
 
@@ -74,7 +75,7 @@ class SkillRecord(_Part):
     words: list[str]
     backbone: BackboneRecord
     prompt: PromptRecord
-    max_length: int = Field(ge=1, le=100_000)
+    max_length: int = Field(ge=1, le=LONGEST)
     scores: ScoreRecord
     train: Literal["none", "prompt", "prompt_readout", "bias", "lora", "full"]
     rank: int | None = Field(None, ge=1)

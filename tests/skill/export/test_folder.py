@@ -8,7 +8,7 @@ import pytest
 from skip_exp import Skill
 from skip_exp.commands.export import main
 from skip_exp.errors import SkipError
-from skip_exp.skill.export.folder import export
+from skip_exp.skill.export.folder import check_out, export
 from skip_exp.skill.export.onnx import write
 from skip_exp.skill.export.onnx.write import Differences
 from tests.helpers.saved import Saved
@@ -23,7 +23,14 @@ def test_a_folder_in_use_is_left_alone(tiny: Saved, tmp_path: Path, capsys: Any)
         assert told.err.startswith("error: ") and told.out == ""
     assert [file.name for file in (tmp_path / "full").iterdir()] == ["mine"]
     (tmp_path / "empty").mkdir()
-    assert main([str(tiny.folder), str(tmp_path / "empty")]) == 0
+    (tmp_path / "link").symlink_to(tmp_path / "empty")
+    assert main([str(tiny.folder), str(tmp_path / "link")]) == 0
+    assert (tmp_path / "link").is_symlink() and (tmp_path / "empty/config.json").is_file()
+
+
+def test_a_mount_point_is_refused_before_any_work() -> None:
+    with pytest.raises(SkipError, match=r"^/proc: "):
+        check_out(Path("/proc"))
 
 
 @pytest.mark.parametrize(

@@ -83,6 +83,7 @@ def save(skill: Served, out: Path) -> Path:
 def whole(out: Path) -> Iterator[Path]:
     """A temporary folder that becomes ``out`` at the end of the block. Raises SkipError."""
     check_out(out)
+    out = out.resolve()  # the folder that a link names
     temporary = out.with_name(f".{out.name}.{os.getpid()}.tmp")
     try:
         temporary.mkdir(parents=True)
@@ -98,5 +99,7 @@ def check_out(out: Path) -> None:
     """Raise SkipError unless ``out`` is a new or empty folder."""
     if not out.name:
         raise SkipError(f"{out}: not the name of a new folder")
+    if out.is_mount():  # the folder is written beside `out`, then gets its name
+        raise SkipError(f"{out}: is a mount point: give a new folder in it")
     if out.exists() and not (out.is_dir() and not any(out.iterdir())):
         raise SkipError(f"{out}: exists and is not an empty folder")
