@@ -10,7 +10,6 @@ prints the table of docs/results.md.
 """
 
 import argparse
-import csv
 import json
 import os
 from collections.abc import Iterator
@@ -69,12 +68,8 @@ def done() -> set[tuple[Any, ...]]:
 
 def add(row: dict[str, Any]) -> None:
     """Append a row to the file."""
-    is_new = not RESULTS.is_file()
-    with RESULTS.open("a", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
-        if is_new:
-            writer.writeheader()
-        writer.writerow(row)
+    table, is_new = pd.DataFrame([row], columns=[*COLUMNS]), not RESULTS.is_file()
+    table.to_csv(RESULTS, mode="a", header=is_new, index=False, lineterminator="\n")
     print(row, flush=True)
 
 

@@ -133,9 +133,9 @@ def uncut(rows: pd.DataFrame, name: str) -> pd.DataFrame:
 
 def scores(rows: pd.DataFrame, column: str = "final") -> list[str]:
     """One cell a task, mean and standard deviation over seeds, then the mean over tasks."""
-    by_task = rows.groupby("task")[column].agg(["mean", "std"]).reindex(list(SHOWN))
-    cells = [f"{mean:.1f} ± {std:.1f}" for mean, std in by_task.itertuples(index=False)]
-    return [*cells, f"{by_task['mean'].mean():.1f}"]
+    by_task = rows.groupby("task")[column]
+    cells = [spread(by_task.get_group(task)) for task in SHOWN]
+    return [*cells, f"{by_task.mean().mean():.1f}"]
 
 
 def minilm() -> Table:
@@ -156,8 +156,7 @@ def others() -> Table:
     for (backbone, task), part in rows.groupby(["backbone", "task"]):
         cells = [part[part.ratio == 0.9]["dense"]]
         cells += [part[part.ratio == ratio]["final"] for ratio in (0.52, 0.9)]
-        shown = [f"{each.mean():.1f} ± {each.std():.1f}" for each in cells]
-        table.append([str(backbone), SHOWN[str(task)], *shown])
+        table.append([str(backbone), SHOWN[str(task)], *map(spread, cells)])
     return table
 
 
@@ -202,8 +201,7 @@ def compressed() -> Table:
     for task, part in rows.groupby("task"):
         shown = [part[part.ratio == RATIOS[0]]["metric/dense"]]
         shown += [part[part.ratio == ratio]["metric/final"] for ratio in RATIOS[:3]]
-        cells = [f"{each.mean():.1f} ± {each.std():.1f}" for each in shown]
-        table.append([SHOWN[str(task)], *cells])
+        table.append([SHOWN[str(task)], *map(spread, shown)])
     return table
 
 
