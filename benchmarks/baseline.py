@@ -22,7 +22,8 @@ from transformers import (
 
 from benchmarks.models import LENGTH, MAX_LENGTH, encoded, extra, minilm
 from skip_exp.cache.versions import digest
-from skip_exp.config.schema import TrainConfig, TrainerConfig
+from skip_exp.config.schema import TrainerConfig
+from skip_exp.config.train import TrainConfig
 from skip_exp.data.batches import Batch, Row, collate
 from skip_exp.data.module import LengthGroupedSampler
 from skip_exp.data.sources import RawTask

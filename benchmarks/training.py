@@ -14,7 +14,8 @@ from transformers import BertConfig
 from benchmarks import baseline, models
 from benchmarks.tables import Options, Reach, Row
 from benchmarks.timing import Times, clock, compare, reported, synchronise
-from skip_exp.config.schema import TrainConfig, TrainerConfig
+from skip_exp.config.schema import TrainerConfig
+from skip_exp.config.train import TrainConfig
 from skip_exp.data.encode import EncodedTask
 from skip_exp.data.metrics import build_metrics
 from skip_exp.data.module import TextDataModule

@@ -14,7 +14,8 @@ import pytest
 from skip_exp import pipeline, results
 from skip_exp.cache import versions
 from skip_exp.cache.versions import PIPELINE, closure
-from skip_exp.config.schema import Config, TuneConfig
+from skip_exp.config.schema import Config
+from skip_exp.config.train import TuneConfig
 from skip_exp.job import attempts
 from skip_exp.job.identity import job_id, local_content, training
 from skip_exp.skill.record import RECORD

@@ -9,7 +9,8 @@ from torch import Tensor
 from torchmetrics import MetricCollection
 
 from skip_exp.attribution.aggregate import Totals
-from skip_exp.config.schema import BenchmarkConfig, RetuneConfig, TrainConfig
+from skip_exp.config.schema import BenchmarkConfig
+from skip_exp.config.train import RetuneConfig, TrainConfig
 from skip_exp.errors import SkipError
 from skip_exp.models.sites import Keep, site_sizes
 from skip_exp.models.soft_prompt import SoftPromptModel

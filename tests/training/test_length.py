@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from skip_exp.config.schema import RetuneConfig, TrainConfig
+from skip_exp.config.train import RetuneConfig, TrainConfig
 from skip_exp.errors import ConfigError
 from skip_exp.training.length import after_cut, cost_left, for_rows, is_improving
 

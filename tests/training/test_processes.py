@@ -25,7 +25,7 @@ from torchmetrics import MetricCollection
 
 from skip_exp import pipeline
 from skip_exp.config import schema as config
-from skip_exp.config.schema import TrainConfig
+from skip_exp.config.train import TrainConfig
 from skip_exp.data.batches import collate
 from skip_exp.data.module import share
 from skip_exp.errors import SkipError

@@ -19,7 +19,8 @@ from torch.utils.data import DataLoader
 from torchmetrics import MetricCollection
 from torchmetrics.classification import BinaryAccuracy
 
-from skip_exp.config.schema import RetuneConfig, TrainConfig, TrainerConfig
+from skip_exp.config.schema import TrainerConfig
+from skip_exp.config.train import RetuneConfig, TrainConfig
 from skip_exp.data.batches import collate
 from skip_exp.errors import ConfigError, SkipError
 from skip_exp.models import lora

@@ -8,7 +8,8 @@ from dataclasses import replace
 from typing import Any, TypeVar
 
 from skip_exp.config.prune import AUTO
-from skip_exp.config.schema import UPDATED, Config, RetuneConfig, TrainConfig, TuneConfig
+from skip_exp.config.schema import Config
+from skip_exp.config.train import UPDATED, RetuneConfig, TrainConfig, TuneConfig
 
 T = TypeVar("T", bound=TrainConfig)
 

@@ -5,7 +5,8 @@ from collections.abc import Iterable
 from omegaconf import DictConfig
 
 from skip_exp.config.prune import AUTO
-from skip_exp.config.schema import TRAIN, Config, typed
+from skip_exp.config.schema import Config, typed
+from skip_exp.config.train import TRAIN
 from skip_exp.errors import ConfigError
 from skip_exp.utils.files import in_full
 

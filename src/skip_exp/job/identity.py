@@ -12,7 +12,8 @@ from typing import Any
 from skip_exp.cache.versions import PIPELINE, code_version, digest, own_modules
 from skip_exp.config.decide import FEW, RULES
 from skip_exp.config.prune import AUTO
-from skip_exp.config.schema import Config, TrainConfig
+from skip_exp.config.schema import Config
+from skip_exp.config.train import TrainConfig
 from skip_exp.data.files import embedded_files, local_files
 from skip_exp.models.embedded import local_folder, shipped_skill
 from skip_exp.skill.record import RECORD

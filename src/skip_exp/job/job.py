@@ -12,7 +12,8 @@ import lightning as L
 from torch import Tensor
 
 from skip_exp.cache.store import Entry, StageCache
-from skip_exp.config.schema import OWN, Config, TrainConfig, TrainerConfig
+from skip_exp.config.schema import Config, TrainerConfig
+from skip_exp.config.train import OWN, TrainConfig
 from skip_exp.data.augment import copies_of
 from skip_exp.data.batches import Row
 from skip_exp.data.encode import EncodedTask

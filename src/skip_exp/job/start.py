@@ -12,7 +12,8 @@ from typing import Any
 
 from skip_exp.config.decide import ALONE, BESIDE
 from skip_exp.config.prune import AUTO
-from skip_exp.config.schema import TRAIN, UPDATED, Config, backbone_label
+from skip_exp.config.schema import Config, backbone_label
+from skip_exp.config.train import TRAIN, UPDATED
 from skip_exp.errors import ConfigError, SkipError
 from skip_exp.job.identity import skill_content, start_name
 from skip_exp.models.backbones import Backbone

@@ -12,7 +12,8 @@ import wandb
 from lightning.pytorch.utilities import rank_zero_only
 
 from skip_exp.config.names import FITS
-from skip_exp.config.schema import BASELINES, Config
+from skip_exp.config.schema import Config
+from skip_exp.config.train import BASELINES
 from skip_exp.errors import INTERRUPTED, ConfigError, SkipError
 from skip_exp.logger import key
 

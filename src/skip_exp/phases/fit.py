@@ -11,7 +11,7 @@ from torch import Tensor
 from skip_exp.cache.store import Entry
 from skip_exp.callbacks.curves import Curves, kept, replay
 from skip_exp.callbacks.keep_last import KeepLast
-from skip_exp.config.schema import TrainConfig
+from skip_exp.config.train import TrainConfig
 from skip_exp.data.batches import Batch, Row
 from skip_exp.data.metrics import build_metrics
 from skip_exp.data.module import TextDataModule

@@ -2,7 +2,7 @@
 
 from lightning.pytorch.loggers import Logger
 
-from skip_exp.config.schema import RetuneConfig
+from skip_exp.config.train import RetuneConfig
 from skip_exp.job.job import Job
 from skip_exp.models.cost import flops
 from skip_exp.models.soft_prompt import SoftPromptModel

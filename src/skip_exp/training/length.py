@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any, TypeVar
 
-from skip_exp.config.schema import UPDATED, RetuneConfig, TrainConfig
+from skip_exp.config.train import UPDATED, RetuneConfig, TrainConfig
 
 SLACK = 1e-9  # rounding: 1 - 0.9 is slightly less than 0.1
 # Fraction of a dense epoch that pruning does not reduce (norms, embeddings, optimizer, loop), as

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.optim.lr_scheduler import LambdaLR
 from torchmetrics import MeanMetric, MetricCollection
 
-from skip_exp.config.schema import TrainConfig
+from skip_exp.config.train import TrainConfig
 from skip_exp.data.batches import UNLABELLED
 from skip_exp.errors import SkipError
 from skip_exp.models import lora
