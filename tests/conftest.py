@@ -76,6 +76,8 @@ def cli(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: Any) -> Iterato
         finally:
             os.environ.pop("HYDRA_FULL_ERROR", None)
             os.environ |= {"HYDRA_FULL_ERROR": full_error} if full_error else {}
+            if STARTED.lock:
+                STARTED.lock.release()  # as the end of the process does
         printed = capsys.readouterr()
         return Ended(code, printed.out, printed.err, jobs)
 

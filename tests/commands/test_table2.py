@@ -288,6 +288,13 @@ def test_runs_the_sweep_and_writes_the_table(small, every, monkeypatch, capsys, 
     assert (small / "t2" / "table2.tex").is_file()
 
 
+def test_its_own_jobs_count_wherever_earlier_results_are(small, every, monkeypatch):
+    local(small, monkeypatch)
+    monkeypatch.chdir(small)
+    copy = f"import shutil; shutil.copytree({str(made(every, small / 'made'))!r}, 'outputs/today')"
+    assert run(small, monkeypatch, copy, "--results", str(small / "old")) == 0
+
+
 @pytest.mark.parametrize(
     ("name", "wait"),
     [("SIGINT", 0.3), ("SIGTERM", 60)],  # SIGTERM reaches this process alone: it ends the sweep

@@ -114,6 +114,26 @@ def test_another_jobs_folder_is_refused_before_any_work(
     assert before == {path: path.read_bytes() for path in before}
 
 
+def test_a_job_that_was_slower_than_another_in_its_folder_is_refused_before_it_writes(
+    job: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run, other = pipeline.run_phases, job("b", "prune.ratio=0.3")
+    pipeline.run(other)
+    held: dict[Path, bytes] = {}
+
+    def meanwhile(this: Any) -> Any:
+        for name in ("result.json", "skill/skill.safetensors", "skill/skill.json"):
+            (tmp_path / "a" / name).parent.mkdir(exist_ok=True)
+            held[tmp_path / "a" / name] = (tmp_path / "b" / name).read_bytes()
+            (tmp_path / "a" / name).write_bytes(held[tmp_path / "a" / name])
+        return run(this)
+
+    monkeypatch.setattr(pipeline, "run_phases", meanwhile)
+    with pytest.raises(SkipError, match=r"^output_dir=.*a: "):
+        pipeline.run(job("a"))
+    assert held == {path: path.read_bytes() for path in held}
+
+
 @pytest.fixture
 def timed(job: Make, monkeypatch: pytest.MonkeyPatch) -> Callable[..., dict[str, Any]]:
     """``timed("a", contended=False, busy=0.0)``: a job's result, its timing by an invented clock.

@@ -274,6 +274,27 @@ def test_ratios_and_backbones_are_compared_too(tmp_path):
     assert rows["difference"].tolist() == [0.0, 0.0] and set(rows["backbone"]) == {""}
 
 
+@pytest.mark.parametrize("by", ["prune.ratio", "prune"])
+def test_a_search_is_a_value_of_the_ratio(tmp_path, by):
+    found = [job(0.1, ratio=0.5, seed=seed, final=0.8) for seed in (1, 2)]
+    for seed in (1, 2):
+        one = job(0.1, ratio=0.4 + seed / 10, seed=seed, final=0.7)
+        one["config"]["prune"] = {"ratio": "auto", "max_drop": 1.0}
+        one["method"] |= {"max_drop": 1.0}
+        found.append(one)
+    rows = compared(store(tmp_path, found), by, ("0.5", "auto"))
+    assert rows["difference"].tolist() == pytest.approx([-0.1, -0.1])
+    assert set(rows["option"]) == {"found"}
+
+
+def test_a_job_that_newer_code_ran_again_is_one_job_of_its_folder(tmp_path):
+    again = job(0.1, final=0.9, versions={"code": "newer"}, finished="2026-01-01T00:00:00+00:00")
+    one = store(tmp_path / "one", [job(0.1, final=0.8), again])
+    two = store(tmp_path / "two", [job(0.2, final=0.7)])
+    rows = compare.compare(compare.load([str(one), str(two)]), "folder", [str(one), str(two)])
+    assert rows["difference"].tolist() == pytest.approx([-0.2, -0.2])
+
+
 def test_whole_folders_are_compared_whatever_their_settings(tmp_path):
     one = store(tmp_path / "one", [job(0.1, final=0.8)])
     two = store(tmp_path / "two", [job(0.2, final=0.7, attribution="random")])

@@ -7,6 +7,7 @@ from rich.console import Console
 
 from skip_exp import results
 from skip_exp.report import summary
+from tests.helpers import fakes
 
 NOTE = "BERT-derived: minilm's weights"
 
@@ -80,6 +81,7 @@ def test_every_metric_of_a_task_is_shown_where_there_is_room():
     assert "final f1" in wide[1] and " 42.1 " in wide[2]
     assert "f1" not in " ".join(narrow)
     assert "final f1" not in shown([done()])[1]
+    assert "final accuracy" not in " ".join(shown([done(), fakes.failed()]))
 
 
 def test_the_order_given_stays():

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from filelock import FileLock
 from hydra.errors import HydraException
 from omegaconf import OmegaConf
 
@@ -40,6 +41,36 @@ def test_plus_is_for_groups_and_for_keys_of_mappings(cli: Cli) -> None:
     assert ended.code == 0
     assert ended.jobs[0].task.files == {"train": "rows.csv"}
     assert ended.jobs[0].tune.epochs == 2
+
+
+@pytest.mark.parametrize(("key", "more"), [("run", ()), ("sweep", ("-m",))])
+def test_a_folder_that_another_command_uses_is_refused(
+    cli: Cli, tmp_path: Path, key: str, more: tuple[str, ...]
+) -> None:
+    (tmp_path / "here").mkdir()
+    command = ("+task=rte", f"hydra.{key}.dir=here", *more)
+    with FileLock(tmp_path / "here/.lock"):
+        ended = cli(*command)
+        assert ended.code == 2 and ended.err.startswith(f"error: hydra.{key}.dir=here: ")
+        assert not ended.jobs and os.listdir(tmp_path / "here") == [".lock"]
+    assert cli(*command).code == 0
+
+
+def test_the_folder_that_is_held_is_that_of_the_results(cli: Cli, tmp_path: Path) -> None:
+    assert cli("+task=rte").code == 0
+    (file,) = tmp_path.glob("outputs/*/*/result.json")
+    assert [*tmp_path.rglob(".lock")] == [file.with_name(".lock")]
+
+
+def test_jobs_cannot_change_the_folder(cli: Cli) -> None:
+    ended = cli("+task=rte", "hydra.job.chdir=true")
+    assert ended.code == 2 and "hydra.job.chdir=True: " in ended.err
+
+
+@pytest.mark.parametrize("name", ["wandb/", ".hidden-"])
+def test_a_sweep_finds_its_results_whatever_their_folders_are_called(cli: Cli, name: str) -> None:
+    ended = cli("+task=rte", "-m", "seed=1,2", f"hydra.sweep.subdir='{name}${{hydra.job.num}}'")
+    assert (ended.code, ended.err) == (0, "")
 
 
 def test_flags_may_stand_between_overrides(cli: Cli) -> None:
@@ -156,7 +187,7 @@ def test_ctrl_c_and_sigterm_end_the_sweep(cli: Cli, run: Any) -> None:
 def test_an_unwritable_folder_is_one_line(cli: Cli, tmp_path: Path, args: list[str]) -> None:
     (tmp_path / "file").touch()
     ended = cli("+task=rte", *args)
-    assert (ended.code, ended.jobs) == (1, [])
+    assert (ended.code, ended.jobs) == (2, [])
     assert re.fullmatch(r"error: [^\n]*file/x[^\n]*\n", ended.err)
 
 

@@ -102,7 +102,8 @@ def _main(options: Namespace) -> int:
     grid, out = plan(options.profile, options.overrides), options.out
 
     def answered() -> pd.DataFrame:
-        folders = [folder for folder in options.results if Path(folder).exists()]
+        more = [] if options.no_run else ["outputs"]  # where its own jobs go
+        folders = [each for each in dict.fromkeys([*options.results, *more]) if Path(each).exists()]
         answers = grid.answers(frame.read(folders))
         done = len(grid.jobs) - len(grid.remaining(answers))
         print(f"{grid.name}: {done} of {len(grid.jobs)} jobs done", flush=True)

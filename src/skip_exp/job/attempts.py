@@ -168,6 +168,7 @@ def reuse(
         own.pop("path")
         result: Any = own | {name: latest[name] for name in ("latency", "retimed")}
     else:
+        results.check_folder(output, done["job_id"])  # before its skill is replaced
         _copy_skill(folder / done["skill"], output / "skill")
         result = latest | {"reused": True, "sweep": cfg.sweep.id, "skill": "skill"}
     result["config"] = config

@@ -53,6 +53,7 @@ class Measured:
 
 def finish(job: Job, measured: Measured, logger: Logger | None) -> results.Result:
     """Write skill, picture and result, then log them to W&B."""
+    results.check_folder(job.output, job.job_id)  # before its files are replaced
     record = skill_record(job, measured)
     save_skill(job.output / "skill", measured.final, measured.keep, record)
     result = assemble(job, measured)

@@ -8,6 +8,7 @@ import pandas as pd
 from scipy import stats
 
 from skip_exp.config.decide import DECIDED, FOLLOWS, MAY_BE
+from skip_exp.config.prune import AUTO
 from skip_exp.errors import SkipError
 from skip_exp.report import frame
 from skip_exp.report.cells import SEARCHED, ratio_text
@@ -18,7 +19,8 @@ FOLDER = "folder"  # compared in place of a key: whole folders, whatever their s
 ALL = "all"  # in the column `task`: the mean over the tasks
 CONFIDENCE = 0.95
 _COLUMNS = {name: name for name in ("attribution", "backbone", "ratio", FOLDER)}
-_COLUMNS |= {"prune.ratio": "ratio"}  # the others are in the columns of the configuration
+# The others are in the columns of the configuration.
+_COLUMNS |= {"prune.ratio": "ratio", "prune": "ratio"}
 _YAML = {"true": "True", "false": "False", "null": "None"}
 NOTE = (
     "Scores in percent on {split}; difference: in points, positive where the second setting scores"
@@ -77,6 +79,8 @@ def compare(
     options = _options(real, by)
     known = options[options != ""].value_counts()
     plain = {_plain(option): option for option in known.index}
+    if _COLUMNS.get(by) == "ratio":
+        plain.setdefault(AUTO, ratio_text(SEARCHED))
     given = values if by == FOLDER else [plain.get(_plain(each), each) for each in values]
     chosen = list(given) or list(known.index)
     if unknown := [value for value in chosen if value not in known]:
@@ -103,6 +107,8 @@ def compare(
 def _options(results: pd.DataFrame, by: str) -> pd.Series:
     """The value of the compared key, per result, as text; of a group all that differs in it."""
     column = _COLUMNS.get(by, CONFIG + by)
+    if column == "ratio":
+        results = results.assign(ratio=results["ratio"].map(ratio_text))
     if below := _below(results, by):
         names = results[column] if by in _COLUMNS else pd.Series("", index=results.index)
         parts = [_described(part, below) for _, part in results.groupby(names)]
@@ -111,7 +117,7 @@ def _options(results: pd.DataFrame, by: str) -> pd.Series:
         keys = [name for name in results if name.startswith(CONFIG) and results[name].nunique() > 1]
         differ = ", ".join(key.removeprefix(CONFIG) for key in keys) or "none"
         raise SkipError(f"--by {by}: no such key in these results; keys that differ: {differ}")
-    return results[column].map(str if column == FOLDER else _plain)
+    return results[column].map(str if column in (FOLDER, "ratio") else _plain)
 
 
 def _below(results: pd.DataFrame, *groups: str) -> list[str]:
@@ -146,14 +152,17 @@ def _pairs(left: pd.DataFrame, right: pd.DataFrame, by: str, score: str) -> pd.D
     """
     compared = _COLUMNS.get(by, CONFIG + by)
     on = [name for name in ("task", "backbone", "ratio", "seed") if name != compared]
+    keys = [name for name in left if name.startswith(CONFIG) or name == "attribution"]
+    ignored = {compared, *_below(left, "benchmark", by)}
     if by == FOLDER:
+        settings = [*on, *(name for name in keys if name not in ignored)]
         for side in (left, right):
-            if (side.groupby(on)["job_id"].nunique() > 1).any():
+            if side.drop_duplicates(settings).duplicated(on).any():
                 where = side[FOLDER].iloc[0]
                 raise SkipError(f"--by {FOLDER}: {where} has several settings of one job")
     else:
-        keys = [name for name in left if name.startswith(CONFIG) or name == "attribution"]
-        ignored = {compared, *_below(left, "benchmark", by)}
+        if compared == "ratio":  # a search is one of its values
+            ignored |= {f"{CONFIG}prune.{goal}" for goal in ("max_drop", "target_speedup")}
         if by.startswith(("task", "data")):  # it may change what is read of the same rows
             ignored.add(CONFIG + frame.ROWS)
         if by.startswith(("task", "backbone", "tune")) or by in ("prompt", "prompt.kind"):

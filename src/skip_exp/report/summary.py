@@ -88,7 +88,7 @@ def _text(results: Sequence[Mapping[str, Any]]) -> "pd.DataFrame":
 def _beside(results: Sequence[Mapping[str, Any]]) -> list[str]:
     """The metrics that tasks ask for beside their main one, in order."""
     asked = dict.fromkeys(name for result in results for name in result.get("metrics") or {})
-    main = {(result.get("metric") or {}).get("name") for result in results}
+    main = {(result.get("metric") or {}).get("name") for result in results} - {None}
     return [name for name in asked if name != "extra" and main != {name}]
 
 

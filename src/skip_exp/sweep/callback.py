@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 from typing import Any, NoReturn
 
+from filelock import FileLock, Timeout
 from hydra.core.config_loader import ConfigLoader
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
@@ -16,10 +17,11 @@ from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf, flag_override
 
 from skip_exp.config import refusals, together
-from skip_exp.errors import ConfigError, SkipError
+from skip_exp.errors import ConfigError, SkipError, first_line
 from skip_exp.sweep import progress
 from skip_exp.sweep.state import STARTED
 
+LOCK = ".lock"  # in the folder of the results
 _EXTRAS = ("joblib", "submitit")  # launchers among pyproject.toml's optional dependencies
 
 
@@ -34,6 +36,7 @@ class Started(Callback):
         """
         try:
             check(copy.deepcopy(config))
+            _claim(Path(config.hydra.run.dir), "hydra.run.dir")
         except Exception as error:
             _refuse(error)
 
@@ -47,6 +50,7 @@ class Started(Callback):
             _check_launcher(config.hydra)
             for overrides in progress.jobs(config.hydra) or []:
                 check(_loader().load_sweep_config(config, overrides))
+            _claim(Path(config.hydra.sweep.dir), "hydra.sweep.dir")
         except Exception as error:
             _refuse(error)
         STARTED.folder, STARTED.multirun = Path(config.hydra.sweep.dir), True
@@ -68,6 +72,9 @@ def check(composed: DictConfig) -> None:
         tasks = ", ".join(_loader().get_group_options("task"))
         raise SkipError(f"task: missing; write +task=NAME, e.g. +task=rte; one of {tasks}")
     hydra = composed.hydra
+    if hydra.job.chdir:
+        why = "is not supported: paths start at the folder of the command"
+        raise ConfigError("hydra.job.chdir", True, why)
     with flag_override(hydra, ["readonly", "struct"], False):  # set when a job starts
         hydra.job.num, hydra.job.id, hydra.runtime.output_dir = 0, "0", "."
     before = HydraConfig.instance().cfg
@@ -81,6 +88,25 @@ def check(composed: DictConfig) -> None:
     if settings.output_dir != hydra.runtime.output_dir:
         why = "is set by Hydra: use hydra.run.dir, or hydra.sweep.dir for a sweep"
         raise ConfigError("output_dir", settings.output_dir, why)
+
+
+def _claim(folder: Path, key: str) -> None:
+    """Hold the folder of the results until the command ends.
+
+    Two commands there would take each other's jobs for their own.
+
+    Raises:
+        ConfigError: another command holds it, or it cannot be written.
+    """
+    STARTED.lock = FileLock(folder / LOCK)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        STARTED.lock.acquire(blocking=False)
+    except Timeout as error:
+        why = "another command writes there: wait for it, or name another folder"
+        raise ConfigError(key, folder, why) from error
+    except OSError as error:
+        raise ConfigError(key, folder, f"cannot be written: {first_line(error)}") from error
 
 
 def _check_launcher(hydra: DictConfig) -> None:

@@ -24,8 +24,7 @@ def finish() -> bool:
     folder = STARTED.folder
     if folder is None or not folder.is_dir():
         return not STARTED.failed
-    own = {file.parent for file in _new(folder, results.FILE)}  # a reused one is written anew
-    found = sorted((r for r in results.load(folder) if Path(r["path"]).parent in own), key=_number)
+    found = sorted(results.load(sorted(_new(folder, results.FILE))), key=_number)
     done = [result for result in found if result["status"] == "done"]
     started = {file.parents[1] for file in _new(folder, ".hydra/config.yaml")}
     lost = sorted(job.name for job in started - {Path(result["path"]).parent for result in found})
@@ -45,7 +44,10 @@ def finish() -> bool:
 
 
 def _new(folder: Path, name: str) -> list[Path]:
-    """This command's files ``name`` in its job folders: an earlier sweep may have left others."""
+    """This command's files ``name`` in its job folders: an earlier sweep may have left others.
+
+    A reused result is written anew.
+    """
     if not STARTED.multirun:
         return [file for file in [folder / name] if file.is_file()]
     began = progress.start_of(folder)

@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from pathlib import Path
 
+from filelock import FileLock
+
 
 @dataclass
 class State:
@@ -11,6 +13,7 @@ class State:
     folder: Path | None = None  # None until a job or a sweep starts
     multirun: bool = False
     failed: bool = False
+    lock: FileLock | None = None  # of that folder, held until the process ends
 
 
 STARTED = State()
