@@ -16,6 +16,7 @@ import hydra
 from skip_exp import usage
 from skip_exp.config import refusals
 from skip_exp.config import schema as config
+from skip_exp.errors import did_you_mean
 from skip_exp.sweep import ending, entry, flags
 from skip_exp.sweep.state import STARTED
 from skip_exp.utils import imports
@@ -54,7 +55,7 @@ def main() -> int:
         case ["-sc", query] if query.startswith("query=") and _complete():
             return 0
         case [word, *_] if re.fullmatch(r"[A-Za-z][\w-]*", word):  # never an override
-            hint = refusals.did_you_mean(word, COMMANDS)
+            hint = did_you_mean(word, COMMANDS)
             print(f"error: {word}: no such command{hint}; see skip-exp --help", file=sys.stderr)
             return 2
         case arguments:

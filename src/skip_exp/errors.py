@@ -1,5 +1,8 @@
 """Errors a user can act on: one line with the key, the value and what is allowed."""
 
+import difflib
+from collections.abc import Iterable
+
 INTERRUPTED = "interrupted"  # error of a job ended by Ctrl-C or SIGTERM: nobody is alerted
 
 
@@ -42,3 +45,9 @@ def first_line(error: BaseException) -> str:
     """First line of an error's message, or the error's name if it has none."""
     lines = str(error).strip().splitlines()
     return lines[0] if lines else type(error).__name__
+
+
+def did_you_mean(word: str, words: Iterable[str]) -> str:
+    """``; did you mean A or B?`` where some of ``words`` are near, else empty."""
+    near = difflib.get_close_matches(word, [*words], n=2)
+    return f"; did you mean {' or '.join(near)}?" if near else ""

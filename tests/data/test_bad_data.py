@@ -12,6 +12,7 @@ import pytest
 from skip_exp.data.files import SUFFIXES
 from skip_exp.data.rows import to_split
 from skip_exp.data.sources import RawTask, load_task
+from skip_exp.data.tables import read_table
 from skip_exp.errors import DataError
 
 from .conftest import rows, spec
@@ -46,6 +47,8 @@ BAD: dict[str, tuple[str, bytes, str]] = {  # file, content, and where or what i
     "a column twice": ("t.csv", csv(head="s,s,label"), "2 columns 's' in FILE"),
     "a comma in one text": ("t.csv", csv("a,0", "b, c,1"), "line 3: 3 fields"),
     "a field missing": ("t.csv", csv("a,0", "b"), "line 3: 1 fields"),
+    "a blank cell": ("t.csv", csv("a,0", "  ,1"), "FILE: 1 bad row: line 3: column 's'"),
+    "one reason": ("t.csv", csv("a,x", "b,x", "c,y"), "line 2, 3: label 'x'"),
     "an empty cell": ("t.csv", csv("a,0", ",1"), "FILE: 1 bad row: line 3: column 's'"),
     "an open quote": ("t.csv", csv('"a,0'), "quote"),
     "latin-1": ("t.csv", csv("na\u00efve,0").decode().encode("latin-1"), "line 2"),
@@ -186,3 +189,9 @@ def test_many_columns_are_not_all_listed(tmp_path: Path) -> None:
         with pytest.raises(DataError) as refused:
             load(path)
         assert str(refused.value).endswith(end)
+
+
+def test_a_missing_file_names_one_that_is_near(tmp_path: Path) -> None:
+    (tmp_path / "tickets.csv").touch()
+    with pytest.raises(DataError, match=r"tikets\.csv.*tickets\.csv"):
+        read_table(tmp_path / "tikets.csv", ["s"])

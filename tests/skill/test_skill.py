@@ -65,6 +65,7 @@ def test_any_number_of_texts_in_any_order(tiny: Saved, monkeypatch: pytest.Monke
     skill = Skill.load(tiny.folder)
     answers = skill.predict(TEXTS)
     assert skill.predict(text for text in TEXTS) == skill.predict(pd.Series(TEXTS)) == answers
+    assert skill.predict(pd.DataFrame({"n": range(len(TEXTS)), "sentence": TEXTS})) == answers
     assert list(skill.stream(iter(TEXTS))) == answers
     assert skill.predict([]) == []
     monkeypatch.setattr("skip_exp.skill.classifier.CHUNK", 7)
@@ -154,7 +155,7 @@ def test_no_texts_have_no_answers(tiny: Saved) -> None:
         ({"sentence": "a film"}, "list"),
         (None, "list.*None"),
         (b"a film", "list.*b'a film'"),
-        (pd.DataFrame({"sentence": ["a film"]}), "data frame"),
+        (pd.DataFrame({"text": ["a"]}), r"example 1: .*'sentence'.*text"),
         (["a film", ("a", "b")], r"example 2: .*sentence.*2"),
         ([None], "example 1: None"),
         (["a film", 3], "example 2: 3"),

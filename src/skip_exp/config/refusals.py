@@ -1,15 +1,13 @@
 """One line for every error before a job runs."""
 
-import difflib
 import sys
-from collections.abc import Iterable
 
 from hydra.errors import HydraException, MissingConfigException
 from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException
 
 from skip_exp.config.keys import keys
 from skip_exp.config.schema import Config, conf_dir, sweep_dir
-from skip_exp.errors import SkipError, first_line
+from skip_exp.errors import SkipError, did_you_mean, first_line
 
 
 def is_refusal(error: Exception) -> bool:
@@ -53,7 +51,8 @@ def _missing_choice(error: MissingConfigException) -> str:
         files = [file.stem for file in sweep_dir().glob("*.yaml")]
         return f"{str(error).splitlines()[0].rstrip('.')}{did_you_mean(name, files)}"
     known = f"no such choice; must be one of {', '.join(error.options)}"
-    return f"{group}={name}: {known}{did_you_mean(name, error.options)}"
+    own = "; for your own rows: skip-exp train FILE, or --config-dir" if group == "task" else ""
+    return f"{group}={name}: {known}{did_you_mean(name, error.options) or own}"
 
 
 def _group_without_choice() -> str:
@@ -64,11 +63,6 @@ def _group_without_choice() -> str:
         if choice and folder.is_dir() and not (folder / f"{choice}.yaml").is_file():
             return argument
     return "group"
-
-
-def did_you_mean(word: str, words: Iterable[str]) -> str:
-    near = difflib.get_close_matches(word, [*words], n=2)
-    return f"; did you mean {' or '.join(near)}?" if near else ""
 
 
 def one_line(error: BaseException) -> str:

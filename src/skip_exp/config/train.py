@@ -91,7 +91,11 @@ class RetuneConfig(TrainConfig):
     phase: ClassVar[str] = "retune"
     trains: ClassVar[tuple[str, ...]] = TRAIN[1:]
 
-    epochs: int | None = key(None, "Number of epochs; null: 3, or as many as make 200 steps.")
+    epochs: int | None = key(
+        None,
+        "Number of epochs, more for a cheaper model (`retune.budget`); null: 3, or as many as make "
+        "200 steps.",
+    )
     enabled: bool = key(True, "Train the pruned model again, from the dense model's prompt.")
     dropout: bool = key(False, "Keep the backbone's own dropout active.")
     distill: float = key(

@@ -136,9 +136,11 @@ def report_bad(
     """
     if not bad:
         return
-    told = [f"{unit} {number}: {bad[number]}" for number in sorted(bad)]
-    more = f"; and {len(told) - _TOLD} more" if len(told) > _TOLD else ""
-    listed = "; ".join(told[:_TOLD]) + more
+    told: dict[str, list[int]] = {}  # by reason: a wrong column has one for most of its rows
+    for number in sorted(bad)[:_TOLD]:
+        told.setdefault(bad[number], []).append(number)
+    listed = "; ".join(f"{unit} {', '.join(map(str, at))}: {why}" for why, at in told.items())
+    listed += f"; and {len(bad) - _TOLD} more" if len(bad) > _TOLD else ""
     is_label = spec and any(why.startswith("label") for why in bad.values())
     allowed = f" (labels: {_allowed(spec)})" if spec and is_label else ""
     text = f"{where}: {len(bad)} bad row{'s' if len(bad) > 1 else ''}: {listed}{allowed}"

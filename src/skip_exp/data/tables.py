@@ -8,6 +8,7 @@ Rows that cannot be read are in ``table.attrs[BAD]``: {number: why}.
 import csv
 import io
 import json
+import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ import pandas as pd
 
 from skip_exp.data.files import SUFFIXES
 from skip_exp.data.text import shown, shown_names
-from skip_exp.errors import DataError
+from skip_exp.errors import DataError, did_you_mean
 
 _FIELD = 2**31 - 1  # characters of a CSV field; the default of 131,072 is too short for documents
 _LONG = 500  # characters of a parser's message
@@ -26,8 +27,8 @@ BAD = "bad"  # of a table's attrs
 def read_table(path: Path, wanted: Sequence[str]) -> pd.DataFrame:
     """Read a .jsonl, .json (lines or one array), .csv or .parquet file.
 
-    An empty CSV cell is None, because CSV does not distinguish empty from missing. In the other
-    formats ``""`` is an empty text. The first object of a JSON file defines its columns.
+    An empty or blank CSV cell is None, because CSV does not distinguish empty from missing. In the
+    other formats ``""`` is an empty text. The first object of a JSON file defines its columns.
 
     Args:
         wanted: columns to read; each must occur exactly once.
@@ -41,7 +42,8 @@ def read_table(path: Path, wanted: Sequence[str]) -> pd.DataFrame:
     if read is None:
         raise DataError(f"cannot read {path}: its name must end in {', '.join(SUFFIXES)}")
     if not path.is_file():
-        raise DataError(f"cannot read {path}: no such file")
+        near = did_you_mean(path.name, os.listdir(path.parent) if path.parent.is_dir() else [])
+        raise DataError(f"cannot read {path}: no such file{near}")
     try:
         return read(path, wanted)
     except (OSError, ValueError) as error:
@@ -70,13 +72,17 @@ def _read_csv(path: Path, wanted: Sequence[str]) -> pd.DataFrame:
         for record in reader:
             line, last = last + 1, reader.line_num
             if len(record) == len(header):
-                rows[line] = [record[place] or None for place in places]
+                rows[line] = [_cell(record[place]) for place in places]
             elif record:  # else a blank line
                 bad[line] = f"{len(record)} fields, not {len(header)} (quote texts with commas)"
     except csv.Error as error:
         raise ValueError(f"line {reader.line_num}: {error} (is every quote closed?)") from error
     columns = zip(*rows.values(), strict=True) if rows else ([] for _ in wanted)
     return _table(dict(zip(wanted, columns, strict=True)), [*rows], "line", bad)
+
+
+def _cell(text: str) -> str | None:
+    return text if text.strip() else None
 
 
 def _read_json(path: Path, wanted: Sequence[str]) -> pd.DataFrame:

@@ -82,7 +82,7 @@ class Classifier:
         Several threads may call one skill, or skills of one backbone, at once.
 
         Args:
-            examples: texts, pairs of texts, or mappings with the task's columns.
+            examples: texts, pairs of texts, or mappings or a data frame with the task's columns.
             batch_tokens: batch size in tokens, padding included; None: as many as suit the model.
                 Examples run in order of length.
 
@@ -100,8 +100,8 @@ class Classifier:
         """
         if isinstance(examples, str | bytes | Mapping) or not isinstance(examples, Iterable):
             raise SkipError(f"predict takes a list of examples, not {shown(examples)}")
-        if hasattr(examples, "columns"):  # iterating a data frame gives the names of its columns
-            raise SkipError("predict takes rows, not a data frame: give df.to_dict('records')")
+        if hasattr(examples, "columns") and hasattr(examples, "to_dict"):  # a data frame
+            examples = examples.to_dict("records")
         return self._stream(examples, batch_tokens)
 
     def _stream(
