@@ -274,17 +274,24 @@ def test_ratios_and_backbones_are_compared_too(tmp_path):
     assert rows["difference"].tolist() == [0.0, 0.0] and set(rows["backbone"]) == {""}
 
 
-@pytest.mark.parametrize("by", ["prune.ratio", "prune"])
-def test_a_search_is_a_value_of_the_ratio(tmp_path, by):
+def test_a_search_is_a_value_of_the_ratio(tmp_path):
+    def searched(seed, drop, final):
+        one = job(0.1, ratio=0.4 + seed / 10, seed=seed, final=final)
+        one["config"]["prune"] = {"ratio": "auto", "max_drop": drop}
+        one["method"] |= {"max_drop": drop}
+        return one
+
     found = [job(0.1, ratio=0.5, seed=seed, final=0.8) for seed in (1, 2)]
-    for seed in (1, 2):
-        one = job(0.1, ratio=0.4 + seed / 10, seed=seed, final=0.7)
-        one["config"]["prune"] = {"ratio": "auto", "max_drop": 1.0}
-        one["method"] |= {"max_drop": 1.0}
-        found.append(one)
-    rows = compared(store(tmp_path, found), by, ("0.5", "auto"))
+    found += [searched(seed, 1.0, 0.7) for seed in (1, 2)]
+    rows = compared(store(tmp_path / "one", found), "prune.ratio", ("0.5", "auto"))
     assert rows["difference"].tolist() == pytest.approx([-0.1, -0.1])
     assert set(rows["option"]) == {"found"}
+    found.append(searched(1, 5.0, 0.6))  # another goal is another value
+    rows = compared(store(tmp_path / "two", found), "prune.ratio", ())
+    means = rows[rows["task"] == ALL].set_index("option")["difference"]
+    assert sorted(means.round(6)) == [-0.2, -0.1] and all(
+        "max_drop" in name for name in means.index
+    )
 
 
 def test_a_job_that_newer_code_ran_again_is_one_job_of_its_folder(tmp_path):

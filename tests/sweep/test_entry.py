@@ -58,8 +58,10 @@ def test_a_folder_that_another_command_uses_is_refused(
 
 def test_the_folder_that_is_held_is_that_of_the_results(cli: Cli, tmp_path: Path) -> None:
     assert cli("+task=rte").code == 0
-    (file,) = tmp_path.glob("outputs/*/*/result.json")
-    assert [*tmp_path.rglob(".lock")] == [file.with_name(".lock")]
+    assert cli("+task=rte", "hydra.run.dir='outputs/a/${hydra:runtime.choices.task}'").code == 0
+    files = [*tmp_path.glob("outputs/*/*/result.json")]
+    assert {*tmp_path.rglob(".lock")} == {file.with_name(".lock") for file in files}
+    assert tmp_path / "outputs/a/rte/result.json" in files and len(files) == 2
 
 
 def test_jobs_cannot_change_the_folder(cli: Cli) -> None:

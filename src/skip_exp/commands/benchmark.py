@@ -61,7 +61,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 failed = True
                 print(f"error: {error}", file=sys.stderr)
                 continue
-            note = " (contended: other processes were busy)" if latency["contended"] else ""
+            note = " (contended: other processes were busy)" if latency.get("contended") else ""
             print(
                 f"{file}: {latency['dense_ms']:.1f} ms -> {latency['final_ms']:.1f} ms, "
                 f"{latency['speedup']:.2f}x +- {latency['spread']:.2f}{note}",

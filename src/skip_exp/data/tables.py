@@ -10,6 +10,7 @@ import io
 import json
 import os
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -42,8 +43,10 @@ def read_table(path: Path, wanted: Sequence[str]) -> pd.DataFrame:
     if read is None:
         raise DataError(f"cannot read {path}: its name must end in {', '.join(SUFFIXES)}")
     if not path.is_file():
-        near = did_you_mean(path.name, os.listdir(path.parent) if path.parent.is_dir() else [])
-        raise DataError(f"cannot read {path}: no such file{near}")
+        beside: list[str] = []
+        with suppress(OSError):
+            beside = os.listdir(path.parent)
+        raise DataError(f"cannot read {path}: no such file{did_you_mean(path.name, beside)}")
     try:
         return read(path, wanted)
     except (OSError, ValueError) as error:

@@ -19,8 +19,8 @@ FOLDER = "folder"  # compared in place of a key: whole folders, whatever their s
 ALL = "all"  # in the column `task`: the mean over the tasks
 CONFIDENCE = 0.95
 _COLUMNS = {name: name for name in ("attribution", "backbone", "ratio", FOLDER)}
-# The others are in the columns of the configuration.
-_COLUMNS |= {"prune.ratio": "ratio", "prune": "ratio"}
+_COLUMNS |= {"prune.ratio": "ratio"}  # the others are in the columns of the configuration
+GOALS = (f"{CONFIG}prune.max_drop", f"{CONFIG}prune.target_speedup")  # of a search for a ratio
 _YAML = {"true": "True", "false": "False", "null": "None"}
 NOTE = (
     "Scores in percent on {split}; difference: in points, positive where the second setting scores"
@@ -108,7 +108,7 @@ def _options(results: pd.DataFrame, by: str) -> pd.Series:
     """The value of the compared key, per result, as text; of a group all that differs in it."""
     column = _COLUMNS.get(by, CONFIG + by)
     if column == "ratio":
-        results = results.assign(ratio=results["ratio"].map(ratio_text))
+        return _ratios(results)
     if below := _below(results, by):
         names = results[column] if by in _COLUMNS else pd.Series("", index=results.index)
         parts = [_described(part, below) for _, part in results.groupby(names)]
@@ -117,7 +117,15 @@ def _options(results: pd.DataFrame, by: str) -> pd.Series:
         keys = [name for name in results if name.startswith(CONFIG) and results[name].nunique() > 1]
         differ = ", ".join(key.removeprefix(CONFIG) for key in keys) or "none"
         raise SkipError(f"--by {by}: no such key in these results; keys that differ: {differ}")
-    return results[column].map(str if column in (FOLDER, "ratio") else _plain)
+    return results[column].map(str if column == FOLDER else _plain)
+
+
+def _ratios(results: pd.DataFrame) -> pd.Series:
+    """``0.5``, or ``found`` of a search; with its goal where there are several."""
+    found = results[results["ratio"] == SEARCHED]
+    goals = _described(found, [name for name in GOALS if name in results])
+    texts = results["ratio"].map(ratio_text) + ", " + goals.reindex(results.index, fill_value="")
+    return texts.str.strip(", ")
 
 
 def _below(results: pd.DataFrame, *groups: str) -> list[str]:
@@ -162,7 +170,7 @@ def _pairs(left: pd.DataFrame, right: pd.DataFrame, by: str, score: str) -> pd.D
                 raise SkipError(f"--by {FOLDER}: {where} has several settings of one job")
     else:
         if compared == "ratio":  # a search is one of its values
-            ignored |= {f"{CONFIG}prune.{goal}" for goal in ("max_drop", "target_speedup")}
+            ignored |= {*GOALS}
         if by.startswith(("task", "data")):  # it may change what is read of the same rows
             ignored.add(CONFIG + frame.ROWS)
         if by.startswith(("task", "backbone", "tune")) or by in ("prompt", "prompt.kind"):

@@ -100,8 +100,9 @@ class Classifier:
         """
         if isinstance(examples, str | bytes | Mapping) or not isinstance(examples, Iterable):
             raise SkipError(f"predict takes a list of examples, not {shown(examples)}")
-        if hasattr(examples, "columns") and hasattr(examples, "to_dict"):  # a data frame
-            examples = examples.to_dict("records")
+        if hasattr(examples, "iloc") and hasattr(examples, "columns"):
+            table: Any = examples  # of pandas: iterating it gives the names of its columns
+            examples = table.to_dict("records")
         return self._stream(examples, batch_tokens)
 
     def _stream(

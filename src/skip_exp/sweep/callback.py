@@ -5,6 +5,8 @@ Without torch, a wrong value is refused within about a second.
 
 import copy
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -36,7 +38,9 @@ class Started(Callback):
         """
         try:
             check(copy.deepcopy(config))
-            _claim(Path(config.hydra.run.dir), "hydra.run.dir")
+            with _as_current(config):  # for interpolations of Hydra's own
+                folder = Path(config.hydra.run.dir)
+            _claim(folder, "hydra.run.dir")
         except Exception as error:
             _refuse(error)
 
@@ -47,6 +51,7 @@ class Started(Callback):
             SystemExit: the command is refused.
         """
         try:
+            _check_folder(config.hydra)
             _check_launcher(config.hydra)
             for overrides in progress.jobs(config.hydra) or []:
                 check(_loader().load_sweep_config(config, overrides))
@@ -72,22 +77,34 @@ def check(composed: DictConfig) -> None:
         tasks = ", ".join(_loader().get_group_options("task"))
         raise SkipError(f"task: missing; write +task=NAME, e.g. +task=rte; one of {tasks}")
     hydra = composed.hydra
-    if hydra.job.chdir:
-        why = "is not supported: paths start at the folder of the command"
-        raise ConfigError("hydra.job.chdir", True, why)
+    _check_folder(hydra)
     with flag_override(hydra, ["readonly", "struct"], False):  # set when a job starts
         hydra.job.num, hydra.job.id, hydra.runtime.output_dir = 0, "0", "."
-    before = HydraConfig.instance().cfg
-    try:
-        HydraConfig.instance().set_config(composed)  # for interpolations
+    with _as_current(composed):
         job = OmegaConf.masked_copy(composed, [str(key) for key in composed if key != "hydra"])
         settings = together.job_config(job)
         together.check_given(settings, hydra.overrides.task)
-    finally:
-        HydraConfig.instance().cfg = before
     if settings.output_dir != hydra.runtime.output_dir:
         why = "is set by Hydra: use hydra.run.dir, or hydra.sweep.dir for a sweep"
         raise ConfigError("output_dir", settings.output_dir, why)
+
+
+@contextmanager
+def _as_current(config: DictConfig) -> Iterator[None]:
+    """Resolve ``${hydra:...}`` from this configuration: Hydra sets its own when a job starts."""
+    before = HydraConfig.instance().cfg
+    try:
+        HydraConfig.instance().set_config(config)
+        yield
+    finally:
+        HydraConfig.instance().cfg = before
+
+
+def _check_folder(hydra: DictConfig) -> None:
+    """Raise ConfigError if jobs would change the working directory."""
+    if hydra.job.chdir:
+        why = "is not supported: paths start at the folder of the command"
+        raise ConfigError("hydra.job.chdir", True, why)
 
 
 def _claim(folder: Path, key: str) -> None:

@@ -28,9 +28,16 @@ def test_a_folder_in_use_is_left_alone(tiny: Saved, tmp_path: Path, capsys: Any)
     assert (tmp_path / "link").is_symlink() and (tmp_path / "empty/config.json").is_file()
 
 
-def test_a_mount_point_is_refused_before_any_work() -> None:
-    with pytest.raises(SkipError, match=r"^/proc: "):
-        check_out(Path("/proc"))
+def test_a_mount_point_is_refused_before_any_work(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "volume").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "volume")
+    monkeypatch.setattr(Path, "is_mount", lambda path: path == tmp_path / "volume")
+    for out in ("volume", "link"):
+        with pytest.raises(SkipError, match=rf"/{out}: "):
+            check_out(tmp_path / out)
+    check_out(tmp_path / "new")
 
 
 @pytest.mark.parametrize(

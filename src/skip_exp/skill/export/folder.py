@@ -99,7 +99,7 @@ def check_out(out: Path) -> None:
     """Raise SkipError unless ``out`` is a new or empty folder."""
     if not out.name:
         raise SkipError(f"{out}: not the name of a new folder")
-    if out.is_mount():  # the folder is written beside `out`, then gets its name
+    if out.resolve().is_mount():  # the folder is written beside `out`, then gets its name
         raise SkipError(f"{out}: is a mount point: give a new folder in it")
     if out.exists() and not (out.is_dir() and not any(out.iterdir())):
         raise SkipError(f"{out}: exists and is not an empty folder")
