@@ -19,6 +19,7 @@ from skip_exp.data.module import TextDataModule
 from skip_exp.errors import SkipError
 from skip_exp.job.job import phase_seed
 from skip_exp.job.prepare import prepare
+from skip_exp.phases import benchmark as timing_phase
 from skip_exp.phases.fit import teacher_of
 from skip_exp.phases.tune import tune
 from skip_exp.skill.load import Skill
@@ -288,7 +289,7 @@ def test_finished_results_are_timed_again(
         seen.append(sizes)
         return fields
 
-    monkeypatch.setattr(benchmark, "compare", compare)
+    monkeypatch.setattr(timing_phase, "compare", compare)
     assert benchmark.main([str(file)]) == 0
     assert "2.00x +- 0.10" in capsys.readouterr().out
     before, after = done["params"]["block_before"], done["params"]["block_after"]

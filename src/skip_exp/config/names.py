@@ -14,7 +14,6 @@ READOUTS = {
     "t5": ("head", "seq2seq", "classifier"),
 }
 ALLOCATIONS = ("global", "uniform")
-LONGEST = 100_000  # tokens of a text, in a job as in a skill
 # Values of the attribution methods' options (`attribution.options`).
 OPTIONS: dict[str, tuple[str | int, ...]] = {
     "tokens": ("max", "mean", "sum"),

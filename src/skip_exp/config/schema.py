@@ -18,11 +18,12 @@ from omegaconf import MISSING, OmegaConf
 
 from skip_exp.config.checks import method_options, one_of, one_of_or_own, positive, unset, within
 from skip_exp.config.keys import key
-from skip_exp.config.names import LONGEST, PROMPTS, READOUTS
+from skip_exp.config.names import PROMPTS, READOUTS
 from skip_exp.config.prune import PruneConfig
 from skip_exp.config.task import TaskConfig
 from skip_exp.config.train import RetuneConfig, TuneConfig
 from skip_exp.errors import ConfigError
+from skip_exp.utils.tokens import LONGEST
 
 ACCELERATORS = ("auto", "cpu", "gpu", "cuda")
 PRECISIONS = ("auto", "32-true", "bf16-mixed", "16-mixed")

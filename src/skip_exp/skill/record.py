@@ -13,9 +13,9 @@ from typing import Any, Literal, Self, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
 
-from skip_exp.config.names import LONGEST
 from skip_exp.errors import SkipError, first_line
 from skip_exp.utils.files import parse_json
+from skip_exp.utils.tokens import LONGEST
 
 VERSION = 1
 RECORD, TENSORS = "skill.json", "skill.safetensors"

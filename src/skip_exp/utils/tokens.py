@@ -1,8 +1,9 @@
-"""One thread at a time in a tokenizer."""
+"""One thread at a time in a tokenizer, and the longest text."""
 
 import threading
 from typing import Any
 
+LONGEST = 100_000  # tokens of a text, in a job as in a skill
 _CALLING = threading.Lock()
 
 
