@@ -270,6 +270,7 @@ def made(every, folder, **fields):
 def run(small, monkeypatch, code, *more):
     """The command, whose sweep is Python code."""
     monkeypatch.setattr(Grid, "command", [sys.executable, "-c", code])
+    monkeypatch.chdir(small)  # results of the checkout's own jobs are in ./outputs
     return table2.main(["--results", str(small / "outputs"), "--out", str(small / "t2"), *more])
 
 
@@ -290,7 +291,6 @@ def test_runs_the_sweep_and_writes_the_table(small, every, monkeypatch, capsys, 
 
 def test_its_own_jobs_count_wherever_earlier_results_are(small, every, monkeypatch):
     local(small, monkeypatch)
-    monkeypatch.chdir(small)
     copy = f"import shutil; shutil.copytree({str(made(every, small / 'made'))!r}, 'outputs/today')"
     assert run(small, monkeypatch, copy, "--results", str(small / "old")) == 0
 
