@@ -9,7 +9,7 @@ from pathlib import Path
 import matplotlib as mpl
 import numpy as np
 import pandas as pd
-from adjustText import adjust_text
+import textalloc
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
@@ -60,7 +60,7 @@ def table(found: pd.DataFrame) -> list[list[str]]:
 
 def draw(axes: Axes, found: pd.DataFrame) -> None:
     """A point per method; ours and the paper's in a line, without the export."""
-    left, texts = set(found.index), []
+    left, labels, lines = set(found.index), [], []
     for start, (colour, marker, is_line, legend) in KINDS.items():
         names = [name for name in found.index if name in left and name.startswith(start)]
         left -= set(names)
@@ -72,13 +72,25 @@ def draw(axes: Axes, found: pd.DataFrame) -> None:
             first = [REFERENCE] if start == FULL else []  # nothing is cut
             joined = found.loc[[*first, *(name for name in part.index if "int8" not in name)]]
             axes.plot(joined.speed, joined.score, color=colour)
+            lines.append(joined)
         for name, row in part.iterrows():
             text = str(name).removeprefix(start).removeprefix(", ").replace(" cut", "")
-            place = (row.speed, row.score)
-            texts.append(axes.text(*place, text, color=colour, fontsize=10))
-    near = {"arrowstyle": "-", "color": "#999999"}
-    x, y = found.speed.to_list(), found.score.to_list()
-    adjust_text(texts, x, y, ax=axes, expand=(1.3, 2.0), arrowprops=near)
+            labels.append((row.speed, row.score, text, colour))
+    x, y, texts, colours = map(list, zip(*labels, strict=True))
+    textalloc.allocate(
+        axes,
+        x,
+        y,
+        texts,
+        x_scatter=x,
+        y_scatter=y,
+        x_lines=[line.speed.to_numpy() for line in lines],
+        y_lines=[line.score.to_numpy() for line in lines],
+        min_distance=0.018,
+        avoid_crossing_label_lines=True,
+        textcolor=colours,
+        linecolor="#999999",
+    )
 
 
 def main() -> None:
@@ -99,7 +111,7 @@ def figure_of(rows: pd.DataFrame) -> Figure:
         ticks = (1, 2, 3, 5, 10, 30, 100)
         axes.set_xticks(ticks, [f"{tick}x" for tick in ticks])
         axes.minorticks_off()
-        axes.set_xlim(min(0.5, 0.8 * found.speed.min()), 140)
+        axes.set_xlim(min(0.5, 0.6 * found.speed.min()), 140)
         axes.margins(y=0.08)
         draw(axes, found.rename(columns={task: "score"}))
         axes.legend(loc="upper right", fontsize=10, frameon=False)
