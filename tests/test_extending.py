@@ -4,6 +4,7 @@ import importlib
 import json
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -17,7 +18,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from skip_exp import Skill, pipeline
+from skip_exp import Skill, pipeline, results
 from skip_exp.cache import versions
 from skip_exp.cache.store import entry_name
 from skip_exp.config import schema
@@ -28,6 +29,7 @@ from skip_exp.job.prepare import method_of, prepare
 from skip_exp.models.readouts import Encoded
 from skip_exp.models.sites import Site
 from skip_exp.pruning.allocate import Group
+from skip_exp.report.steps import steps
 from tests.helpers.toy import save_toy, toy_job
 from tests.helpers.written import ROOT
 
@@ -199,6 +201,45 @@ def test_the_order_of_the_allocation(place: Place) -> None:
     assert order(groups) == [groups[2], groups[1], groups[0]]
 
 
+def test_a_method_may_change_the_model_that_it_gets(place: Place) -> None:
+    """It is a copy: neither re-tuning nor another job of the process sees the change."""
+    before = place.job().backbone.model.state_dict()
+    text = """
+import torch
+from skip_exp.attribution.magnitude import scores as by_magnitude
+def scores(model, batches, norm):
+    found = by_magnitude(model, batches, norm=norm)
+    for parameter in model.requires_grad_(True).parameters():
+        parameter.data.zero_()
+    return found
+"""
+    (place.own / "changing.py").write_text(text)
+    plain = place.run("attribution=magnitude")
+    shutil.rmtree(place.root / "job")
+    result = place.run("attribution._target_=changing.scores", "attribution=magnitude")
+    assert result["tensors"].keys() == plain["tensors"].keys()
+    assert result["metric"] == plain["metric"]
+    for name, tensor in place.job().backbone.model.state_dict().items():
+        assert torch.equal(tensor, before[name]), name
+
+
+def test_a_job_with_custom_parts_ends_with_commands_that_import_them(
+    done: tuple[Place, dict[str, Any]],
+) -> None:
+    place, _ = done
+    (result,) = results.load(place.root / "job")
+    with inside(place):
+        _, predict, export = steps(result).splitlines()
+    for line in (predict, export):
+        assert 'python -c "import my_prompt, my_readout; ' in line
+    assert export.endswith(" --format onnx")
+
+
+def test_a_seed_among_the_options_wins() -> None:
+    settings = schema.AttributionConfig("skip_exp.attribution.random.scores", options={"seed": 7})
+    assert method_of(settings, seed=1).keywords == {"seed": 7}
+
+
 def test_a_prompt_is_trained(place: Place) -> None:
     model = prepare(place.config("prompt=residual")).new_model()
     up = model.prompt.up.weight
@@ -225,8 +266,6 @@ def test_the_readout_takes_the_largest_of_the_text(place: Place) -> None:
 
 # --- as a user types it, and what others make of the skill --------------------------------------
 
-LOAD = "import sys; from skip_exp.commands.predict import main; sys.exit(main())"
-
 
 @pytest.mark.slow
 def test_all_at_once_from_the_command_line(place: Place) -> None:
@@ -239,9 +278,13 @@ def test_all_at_once_from_the_command_line(place: Place) -> None:
     assert ended.returncode == 0, ended.stderr
     result = json.loads((place.root / "job/result.json").read_text())
     assert result["status"] == "done" and 0.42 < result["ratio_reached"] <= 0.5
-    load = "import my_prompt, my_readout; " + LOAD
-    told = place.python("-c", load, "job/skill", TEXTS[0], path=place.own)
+    printed = next(line for line in ended.stdout.splitlines() if line.startswith("predict: "))
+    _, python, *arguments = shlex.split(printed)
+    told = place.python(*arguments, path=place.own)
     assert set(json.loads(told.stdout)["probabilities"]) == {"bad", "good"}, told.stderr
+    assert python == "python"
+    arguments[arguments.index("job/skill")] = "nowhere"
+    assert place.python(*arguments, path=place.own).returncode == 2
 
 
 @pytest.mark.slow

@@ -60,7 +60,7 @@ def task_of(
             raise DataError(f"validation: {shown(validation)}: must be (texts, labels)")
         given["validation"] = (None, *table_of(validation[0], text, label, validation[1]))
     elif validation is not None:
-        given["validation"] = (validation, *table_of(validation, text, label))
+        given["validation"] = (validation, *table_of(validation, text, label, what="validation"))
     columns = {split: columns_of(text, label) for split in given}
     columns["train"] += more
     for split, (_, rows, place) in given.items():

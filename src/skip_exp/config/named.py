@@ -48,4 +48,11 @@ def check_imported(key: str, name: str) -> None:
     """
     module = name.rpartition(".")[0]
     if module and module not in sys.modules:
-        raise ConfigError(key, name, f"a custom part: import {module} first, if you trust it")
+        why = f"a custom part; if you trust it, import {module} first: {importing(module)} ..."
+        raise ConfigError(key, name, why)
+
+
+def importing(*modules: str) -> str:
+    """The command line that imports custom parts before it acts as ``skip-exp``."""
+    code = f"import {', '.join(modules)}; from skip_exp.__main__ import main; exit(main())"
+    return f'python -c "{code}"'

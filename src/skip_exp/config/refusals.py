@@ -1,5 +1,6 @@
 """One line for every error before a job runs."""
 
+import re
 import sys
 
 from hydra.errors import HydraException, MissingConfigException
@@ -8,6 +9,13 @@ from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBase
 from skip_exp.config.keys import keys
 from skip_exp.config.schema import Config, conf_dir, sweep_dir
 from skip_exp.errors import SkipError, did_you_mean, first_line
+
+_OWN = {  # what to do where none of a group's choices is meant
+    "task": "; for your own rows: skip-exp train FILE, or --config-dir",
+    "backbone": "; for a folder or a hub id: backbone.path=, with backbone.name= and .family=",
+}
+_IN_FILE = re.compile(r"In '(.+?)': .* composing config: (.*) full_key: (\S+)")  # by Hydra
+_TWICE = re.compile(r"Multiple values for (\S+)\.|(\S+) appears more than once")
 
 
 def is_refusal(error: Exception) -> bool:
@@ -27,6 +35,13 @@ def explain(error: BaseException) -> str:
     text = one_line(error)
     if text.startswith("Config group override"):
         return f"{_group_without_choice()}: {text}"
+    if in_file := _IN_FILE.match(text):
+        place, why, key = in_file.groups()
+        why = "must be a list, as in [a, b]" if "is not a ListConfig" in why else why
+        return f"{key}: {why} (in {place})"
+    if twice := _TWICE.match(text):
+        group = twice[1] or twice[2]
+        return f"{group}: given twice; to choose another write {group}=NAME, without +"
     if isinstance(cause, OmegaConfBaseException):
         key = cause.full_key or ""
         if isinstance(cause, ConfigAttributeError | ConfigKeyError) and "nterpolation" not in text:
@@ -46,13 +61,15 @@ def told(problem: Exception) -> str:
 
 def _missing_choice(error: MissingConfigException) -> str:
     """A group's choice or a ``--config-name`` that does not exist."""
-    group, _, name = (error.missing_cfg_file or "").rpartition("/")
+    file = error.missing_cfg_file or ""
     if not error.options:
         files = [file.stem for file in sweep_dir().glob("*.yaml")]
-        return f"{str(error).splitlines()[0].rstrip('.')}{did_you_mean(name, files)}"
+        return f"{str(error).splitlines()[0].rstrip('.')}{did_you_mean(file, files)}"
+    outer = "hydra/" if file.startswith("hydra/") else ""
+    group, _, name = file.removeprefix(outer).partition("/")
     known = f"no such choice; must be one of {', '.join(error.options)}"
-    own = "; for your own rows: skip-exp train FILE, or --config-dir" if group == "task" else ""
-    return f"{group}={name}: {known}{did_you_mean(name, error.options) or own}"
+    near, own = did_you_mean(name, error.options), _OWN.get(group, "")
+    return f"{outer}{group}={name}: {known}{own if '/' in name else near or own}"
 
 
 def _group_without_choice() -> str:

@@ -18,6 +18,7 @@ def table_of(
     label: str,
     labels: Sequence[Any] | None = None,
     more: Sequence[str] = (),
+    what: str = "data",
 ) -> tuple[pd.DataFrame, str]:
     """The rows of ``data`` in named columns, and where they come from, for messages.
 
@@ -29,6 +30,7 @@ def table_of(
         label: column of the labels.
         labels: one per text of a list.
         more: columns that are needed beside these.
+        what: the argument that ``data`` is, for messages.
 
     Raises:
         DataError: none of these, a file that cannot be read, or lists of different lengths.
@@ -48,7 +50,7 @@ def table_of(
     if isinstance(data, Sequence) and data and all(isinstance(row, Mapping) for row in data):
         return pd.DataFrame(list(data), dtype=object), "the rows"
     raise DataError(
-        f"data: {shown(data)}: must be a file, a data frame, a data set, a list of rows as "
+        f"{what}: {shown(data)}: must be a file, a data frame, a data set, a list of rows as "
         "dictionaries, or a list of texts with labels="
     )
 

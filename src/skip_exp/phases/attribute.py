@@ -1,5 +1,6 @@
 """attribute: the relevance of every neuron for the task, computed once for all ratios."""
 
+import copy
 import logging
 from collections.abc import Mapping
 from typing import Any
@@ -42,8 +43,12 @@ def attribute(job: Job, dense: SoftPromptModel) -> tuple[Relevance, bool]:
 
 
 def relevance_of(job: Job, model: SoftPromptModel) -> Relevance:
-    """The method's scores of ``model``, on the model's device; raises ConfigError."""
-    found = job.method(model, calibration(job, next(model.parameters()).device))
+    """The method's scores of ``model``, on the model's device; raises ConfigError.
+
+    The method gets a copy: other jobs share the weights, and a method may ask for their gradients.
+    """
+    device = next(model.parameters()).device
+    found = job.method(copy.deepcopy(model), calibration(job, device))
     try:
         return checked(found, site_sizes(model.shapes()))
     except ValueError as error:

@@ -8,6 +8,8 @@ from typing import Any
 
 from rich.filesize import decimal
 
+from skip_exp.config.named import importing
+
 
 def steps(result: Mapping[str, Any]) -> str:
     """The skill with its size, and commands that use it.
@@ -18,12 +20,20 @@ def steps(result: Mapping[str, Any]) -> str:
     skill = Path(os.path.relpath(Path(result["path"]).parent / result["skill"]))
     size = sum(file.stat().st_size for file in skill.iterdir())
     texts = (result.get("config") or {}).get("task", {}).get("text", [])
+    tool, form = _tool(result)
     place, given = shlex.quote(str(skill)), " ".join(['"TEXT"'] * max(1, len(texts)))
     small = shlex.quote(f"{result['task']}-small")
     return "\n".join(
         [
             f"skill:   {skill} ({decimal(size)})",
-            f"predict: skip-exp predict {place} {given}",
-            f"export:  skip-exp export {place} {small}",
+            f"predict: {tool} predict {place} {given}",
+            f"export:  {tool} export {place} {small}{form}",
         ]
     )
+
+
+def _tool(result: Mapping[str, Any]) -> tuple[str, str]:
+    """How to call the commands for this skill, and the format of its export."""
+    names = [result["prompt"].get("kind") or "", result["readout"] or ""]
+    modules = dict.fromkeys(name.rpartition(".")[0] for name in names if "." in name)
+    return (importing(*modules), " --format onnx") if modules else ("skip-exp", "")

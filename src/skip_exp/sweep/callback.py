@@ -53,8 +53,13 @@ class Started(Callback):
         try:
             _check_folder(config.hydra)
             _check_launcher(config.hydra)
+            folders: list[str] = []
             for overrides in progress.jobs(config.hydra) or []:
-                check(_loader().load_sweep_config(config, overrides))
+                composed = _loader().load_sweep_config(config, overrides)
+                folders.append(check(composed, len(folders)))
+                if folders[-1] in folders[:-1]:
+                    why = "two jobs of the sweep have this folder"
+                    raise ConfigError("hydra.sweep.subdir", folders[-1], why)
             _claim(Path(config.hydra.sweep.dir), "hydra.sweep.dir")
         except Exception as error:
             _refuse(error)
@@ -66,8 +71,14 @@ class Started(Callback):
             STARTED.folder = Path(config.hydra.runtime.output_dir)
 
 
-def check(composed: DictConfig) -> None:
+def check(composed: DictConfig, number: int = 0) -> str:
     """Check a job's composed configuration with its node ``hydra``, which is changed.
+
+    Args:
+        number: of the job in its sweep.
+
+    Returns:
+        The job's folder within that of the sweep.
 
     Raises:
         SkipError: a value out of its range, or values that exclude each other.
@@ -75,18 +86,22 @@ def check(composed: DictConfig) -> None:
     """
     if OmegaConf.is_missing(composed.task, "name"):
         tasks = ", ".join(_loader().get_group_options("task"))
+        if named := composed.hydra.runtime.choices.get("task"):
+            raise SkipError(f"task.name: missing in task/{named}.yaml")
         raise SkipError(f"task: missing; write +task=NAME, e.g. +task=rte; one of {tasks}")
     hydra = composed.hydra
     _check_folder(hydra)
     with flag_override(hydra, ["readonly", "struct"], False):  # set when a job starts
-        hydra.job.num, hydra.job.id, hydra.runtime.output_dir = 0, "0", "."
+        hydra.job.num, hydra.job.id, hydra.runtime.output_dir = number, str(number), "."
     with _as_current(composed):
         job = OmegaConf.masked_copy(composed, [str(key) for key in composed if key != "hydra"])
         settings = together.job_config(job)
         together.check_given(settings, hydra.overrides.task)
+        folder = str(hydra.sweep.subdir)
     if settings.output_dir != hydra.runtime.output_dir:
         why = "is set by Hydra: use hydra.run.dir, or hydra.sweep.dir for a sweep"
         raise ConfigError("output_dir", settings.output_dir, why)
+    return folder
 
 
 @contextmanager
