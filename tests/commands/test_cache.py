@@ -9,6 +9,7 @@ import torch
 from filelock import FileLock
 
 from skip_exp.cache.store import Entry, StageCache, entry_name
+from skip_exp.commands import cache as command
 from skip_exp.commands.cache import main
 
 
@@ -92,3 +93,14 @@ def test_other_files_are_left_alone(tmp_path: Path) -> None:
 def test_there_may_be_no_cache(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--dir", str(tmp_path / "nowhere"), "size"]) == 0
     assert "in 0 entries" in capsys.readouterr().out
+
+
+def test_another_command_may_remove_the_same_entries(
+    cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = [*command.entries(cache)]
+    found[0].unlink()
+    monkeypatch.setattr(command, "entries", lambda folder: iter(found))
+    assert main(["--dir", str(cache), "size"]) == 0
+    assert main(["--dir", str(cache), "prune", "--days", "5"]) == 0
+    assert left(cache) == 0

@@ -4,6 +4,7 @@ import json
 import math
 import os
 import pickle
+import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from skip_exp.data.batches import collate
 from skip_exp.errors import SkipError
 from skip_exp.models import backbones
 from skip_exp.models.backbones import load_backbone
+from skip_exp.skill import load
 from skip_exp.skill.classifier import TOKENS_PER_BATCH, encode_texts, token_batches
 from skip_exp.skill.files import save_skill, write_skill
 from tests.helpers.saved import Saved, save_backbone, save_tiny_skill
@@ -421,3 +423,20 @@ def test_a_write_that_is_cut_short_leaves_no_wrong_skill(
 
 def test_a_skill_needs_no_trainer() -> None:
     assert "lightning" not in libraries(closure(("skip_exp.skill.load",)))
+
+
+def test_a_skill_that_changes_while_it_is_read_is_not_copied(
+    tiny: Saved, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = shutil.copytree(tiny.folder, tmp_path / "skill")
+    read = load.read_skill
+
+    def read_then_changed(folder: Path) -> Any:
+        found, record = read(folder), json.loads((folder / "skill.json").read_text())
+        (folder / "skill.json").write_text(json.dumps(record | {"sha256": "0" * 64}))
+        return found
+
+    monkeypatch.setattr(load, "read_skill", read_then_changed)
+    skill = Skill.load(folder)
+    with pytest.raises(SkipError, match="has changed"):
+        skill.save(tmp_path / "copy")

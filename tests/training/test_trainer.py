@@ -4,8 +4,10 @@ import csv
 import io
 import math
 import multiprocessing
+import os
 import re
 import sys
+import time
 from contextlib import nullcontext
 from dataclasses import replace
 from typing import Any
@@ -97,6 +99,27 @@ def test_a_fit_leaves_the_shared_backbone_in_eval_mode(lr: float) -> None:
     with nullcontext() if lr == 0.1 else refused:
         trainers.fit(tuned, Batches(), QUIET, "accuracy", 1, None, 16)
     assert not any(module.training for module in tuned.model.modules())
+
+
+def test_a_fit_of_one_process_leaves_the_callers_own_alone(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("MASTER_PORT", "1234")
+    children = []
+
+    class Starting(Batches):
+        def train_dataloader(self) -> DataLoader[Any]:
+            spawn = multiprocessing.get_context("spawn")
+            children.append(spawn.Process(target=time.sleep, args=(60,)))
+            children[-1].start()
+            return loader()
+
+    try:
+        trainers.fit(tuner(epochs=1), Starting(), QUIET, "accuracy", 1, None, 16)
+        assert os.environ["MASTER_PORT"] == "1234" and children[0].is_alive()
+    finally:
+        for child in children:
+            child.kill()
 
 
 class Batches(L.LightningDataModule):

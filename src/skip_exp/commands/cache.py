@@ -8,6 +8,7 @@ Examples:
 
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from filelock import FileLock, Timeout
@@ -51,7 +52,10 @@ def entries(folder: Path) -> Iterator[Path]:
 
 def show_size(folder: Path) -> None:
     """Print bytes and number of entries per stage, and their sums."""
-    found = [(path.parent.name, path.stat().st_size) for path in entries(folder)]
+    found = []
+    for path in entries(folder):
+        with suppress(FileNotFoundError):  # another command removed it
+            found.append((path.parent.name, path.stat().st_size))
     for stage in dict.fromkeys(name for name, _ in found):
         sizes = [size for name, size in found if name == stage]
         print(f"{stage:10} {decimal(sum(sizes)):>10} in {len(sizes)} entries")
@@ -65,9 +69,9 @@ def prune(folder: Path, days: float) -> None:
     """
     freed = removed = held = 0
     for path in entries(folder):
-        if path.stat().st_mtime > time.time() - days * DAY:
-            continue
         try:
+            if path.stat().st_mtime > time.time() - days * DAY:
+                continue
             lock = FileLock(path.with_suffix(".lock"))
             with lock.acquire(blocking=False):
                 for file in [path, *path.parent.glob(f"{path.stem}*.tmp")]:
@@ -77,6 +81,8 @@ def prune(folder: Path, days: float) -> None:
                 Path(lock.lock_file).unlink(missing_ok=True)
         except Timeout:
             held += 1
+            continue
+        except FileNotFoundError:  # another command removed it
             continue
         removed += 1
     kept = f"; kept {held} in use" if held else ""

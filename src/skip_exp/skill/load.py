@@ -54,8 +54,8 @@ class Skill(Served):
         with _LOADING, torch.random.fork_rng(devices=[]):  # new layers draw before they are filled
             if not (folder / RECORD).is_file():
                 _refuse_export(folder)
+            checksum = stored_checksum(folder)  # first: a later change is then noticed
             about, tensors = read_skill(folder)
-            checksum = stored_checksum(folder)
             keep, state = split(tensors)
             check_parts(folder, about)
             loaded = _backbone(folder, about, backbone)

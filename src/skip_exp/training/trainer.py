@@ -1,6 +1,7 @@
 """Lightning trainers that fit and score a `PromptTuner`."""
 
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import replace
 from typing import Any
 
@@ -76,7 +77,7 @@ def fit(
     tuner.trainer = trainer  # else other processes alone attach it
     L.seed_everything(seed, verbose=False)
     try:
-        with watched(settings.devices):
+        with watched(settings.devices) if settings.devices > 1 else nullcontext():
             trainer.fit(tuner, data)
     finally:
         tuner.eval()  # later jobs of this process share the backbone

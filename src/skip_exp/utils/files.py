@@ -13,7 +13,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock, Timeout
+from filelock import FileLock, SoftFileLock, Timeout
 
 from skip_exp.errors import SkipError
 
@@ -131,11 +131,14 @@ def acquire(lock: FileLock, what: str) -> None:
     except Timeout:
         holder = ""
         with suppress(OSError, ValueError):
-            holder = file.read_text()
+            pid, host, *_ = file.read_text().split()
+            holder = f"PID {pid} on {host}"
         log.info("waiting for %s, which %s", holder or "another process", what)
         lock.acquire()
+    if isinstance(lock, SoftFileLock):  # it became one, without flock; its own record is the lock
+        return
     with suppress(OSError):
-        file.write_text(f"PID {os.getpid()} on {platform.node()}")
+        file.write_text(f"{os.getpid()}\n{platform.node()}\n")
 
 
 def parse_json(content: str | bytes) -> Any:

@@ -70,7 +70,8 @@ class Load:
     def _seconds() -> tuple[float, float]:
         """CPU seconds of all processes, and of this one with the commands it waited for."""
         every = psutil.cpu_times()
-        idle = every.idle + getattr(every, "iowait", 0.0) + getattr(every, "guest", 0.0)
+        twice = ("guest", "guest_nice")  # they count as user and nice, too
+        idle = sum(getattr(every, name, 0.0) for name in ("idle", "iowait", *twice))
         return sum(every) - idle, sum(os.times()[:4])
 
     def others(self) -> float:

@@ -1,14 +1,16 @@
 """An export's folder appears whole or not at all."""
 
+import os
 from pathlib import Path
 from typing import Any
 
 import pytest
+from safetensors import SafetensorError
 
 from skip_exp import Skill
 from skip_exp.commands.export import main
 from skip_exp.errors import SkipError
-from skip_exp.skill.export.folder import check_out, export
+from skip_exp.skill.export.folder import check_out, export, whole
 from skip_exp.skill.export.onnx import write
 from skip_exp.skill.export.onnx.write import Differences
 from tests.helpers.saved import Saved
@@ -79,3 +81,24 @@ def test_onnx_without_its_packages(
 def test_int8_is_for_onnx_alone(tiny: Saved, tmp_path: Path, capsys: Any) -> None:
     assert main([str(tiny.folder), str(tmp_path / "out"), "--int8"]) == 2
     assert "--int8: not for --format hf" in capsys.readouterr().err
+
+
+def test_a_full_disk_is_one_line_whoever_meets_it(tmp_path: Path) -> None:
+    full = (OSError(28, "No space left"), SafetensorError("I/O error: No space (os error 28)"))
+    for error in full:
+        with (
+            pytest.raises(SkipError, match="No space"),
+            whole(tmp_path / "x"),
+        ):
+            raise error
+    with pytest.raises(ZeroDivisionError), whole(tmp_path / "x"):
+        1 / 0  # noqa: B018
+    assert not [*tmp_path.iterdir()]
+
+
+def test_what_a_killed_process_left_is_replaced(tmp_path: Path) -> None:
+    """A process of a container often has the number of one before."""
+    (tmp_path / f".x.{os.getpid()}.tmp/part").mkdir(parents=True)
+    with whole(tmp_path / "x") as temporary:
+        (temporary / "file").touch()
+    assert [path.name for path in (tmp_path / "x").iterdir()] == ["file"]

@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from skip_exp import results
-from skip_exp.errors import SkipError
+from skip_exp.errors import SkipError, first_line
 from skip_exp.skill.export.card import CARD, model_card
 from skip_exp.skill.export.huggingface.convert import write_huggingface
 from skip_exp.skill.export.onnx.write import write_onnx
@@ -85,12 +85,17 @@ def whole(out: Path) -> Iterator[Path]:
     check_out(out)
     out = out.resolve()  # the folder that a link names
     temporary = out.with_name(f".{out.name}.{os.getpid()}.tmp")
+    shutil.rmtree(temporary, ignore_errors=True)  # of a killed process with the same number
     try:
         temporary.mkdir(parents=True)
         yield temporary
         os.replace(temporary, out)
-    except OSError as error:
-        raise SkipError(f"{out}: cannot be written: {error.strerror or error}") from error
+    except Exception as error:
+        # safetensors and tokenizers have exceptions of their own for a full disk.
+        if not isinstance(error, OSError) and "(os error " not in str(error):
+            raise
+        why = getattr(error, "strerror", None) or first_line(error)
+        raise SkipError(f"{out}: cannot be written: {why}") from error
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
 
