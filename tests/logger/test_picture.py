@@ -37,10 +37,10 @@ def test_the_file_is_whole_or_absent(tmp_path: Path, monkeypatch: pytest.MonkeyP
     def full_disk(*_: object, **__: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(picture.Figure, "savefig", full_disk)
+    monkeypatch.setattr(picture.files.os, "fsync", full_disk)
     with pytest.raises(OSError, match="No space left"):
-        picture.save(KEEP, path)
-    assert not path.exists()
+        picture.save(KEEP, tmp_path / "other.png")
+    assert [*tmp_path.iterdir()] == [path]
 
 
 def test_the_table_has_a_row_per_site() -> None:

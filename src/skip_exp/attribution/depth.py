@@ -20,7 +20,7 @@ from skip_exp.models.soft_prompt import SoftPromptModel
 def scores(model: SoftPromptModel, batches: Iterable[Batch]) -> Relevance:
     """Score every neuron of layer i of L by (1 - i / L) x the parameters that go with it.
 
-    Layers that vanished in an earlier step count in L. ``batches`` are not read. Shapes as in
+    Layers that are gone count in L, too. ``batches`` are not read. Shapes as in
     :func:`activation_gradient.scores`.
     """
     sizes = model.shapes()

@@ -13,8 +13,9 @@ import sys
 from collections.abc import Iterable, Iterator
 from functools import cache, lru_cache
 from importlib.machinery import ModuleSpec
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+
+from skip_exp.utils.machine import installed
 
 ROOT = __name__.partition(".")[0]
 PIPELINE = f"{ROOT}.pipeline"  # imports all that a job runs
@@ -102,7 +103,9 @@ def libraries(modules: Iterable[str]) -> dict[str, str]:
     tops = {top.partition(".")[0] for name in modules for top in _imports(name)}
     used = tops - own_packages - CARRIERS - sys.stdlib_module_names
     used |= {more for name in used for more in BESIDE.get(name, ())}
-    return {name: _installed(name) for name in sorted(used)}
+    found = installed(used)
+    # "?": its distribution has another name
+    return {name: found.get(name, "?") for name in sorted(used)}
 
 
 def closure(modules: tuple[str, ...]) -> set[str]:
@@ -196,10 +199,3 @@ def _run(node: ast.AST) -> Iterator[ast.AST]:
             continue
         yield child
         yield from _run(child)
-
-
-def _installed(library: str) -> str:
-    try:
-        return version(library)
-    except PackageNotFoundError:  # its distribution has another name
-        return "?"

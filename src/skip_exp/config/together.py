@@ -50,7 +50,7 @@ def check(cfg: Config) -> None:
         # It names folders and table rows.
         if not 0 < len(name) <= 100 or not name.isprintable() or "/" in name:
             raise ConfigError(key, ascii(name[:100]), "must be 1 to 100 printable characters, no /")
-    for key, part in _parts(cfg).items():
+    for key, part in parts(cfg).items():
         if str(part).startswith("__main__."):  # its source cannot be read, so an edit is not seen
             raise ConfigError(key, part, "must be in a module of its own, not in the script")
     _check_training(cfg)
@@ -62,7 +62,7 @@ def check(cfg: Config) -> None:
         raise ConfigError("data.unlabelled", cfg.data.unlabelled, _NEEDS_TEACHER)
 
 
-def _parts(cfg: Config) -> dict[str, str | None]:
+def parts(cfg: Config) -> dict[str, str | None]:
     """What may be a custom part, by key."""
     return {
         "attribution._target_": cfg.attribution._target_,

@@ -123,7 +123,7 @@ def report_bad(
     unit: str,
     where: str,
     drop: bool,
-    fix: str = FIX,
+    fix: str,
     spec: TaskConfig | None = None,
 ) -> None:
     """Name all bad rows at once: as a warning where they are dropped, else a DataError.

@@ -13,6 +13,7 @@ from skip_exp.cache.versions import PIPELINE, code_version, digest, own_modules
 from skip_exp.config.decide import FEW, RULES
 from skip_exp.config.prune import AUTO
 from skip_exp.config.schema import Config
+from skip_exp.config.together import parts
 from skip_exp.config.train import TrainConfig
 from skip_exp.data.files import embedded_files, local_files
 from skip_exp.models.embedded import local_folder, shipped_skill
@@ -101,7 +102,7 @@ def job_id(cfg: Config, content: Content, precision: str) -> str:
         "rules": RULES,
         "content": asdict(content),
         "precision": precision,
-        "code": code_version(PIPELINE, *own_modules(*_parts(cfg))),
+        "code": code_version(PIPELINE, *own_modules(*filter(None, parts(cfg).values()))),
         # A timing decides what is pruned.
         "place": here(cfg.trainer.accelerator)
         if cfg.prune.goal.target_speedup is not None
@@ -124,11 +125,6 @@ def training(settings: TrainConfig) -> dict[str, Any]:
     if settings.train not in (AUTO, "lora"):
         del values["rank"], values["lora_lr"]
     return values
-
-
-def _parts(cfg: Config) -> tuple[str, ...]:
-    named = (cfg.prompt.kind, cfg.backbone.readout, cfg.prune.allocation)
-    return (cfg.attribution._target_, *named)
 
 
 def here(accelerator: str) -> str:

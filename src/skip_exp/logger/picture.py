@@ -1,6 +1,7 @@
 """Shows what each layer kept, as a picture and as a table."""
 
 from collections.abc import Mapping, Sequence
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -8,21 +9,16 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from skip_exp.models.sites import Site
+from skip_exp.utils import files
 
 FILE = "keep.png"  # in the job's folder
 
 
 def save(keep_sizes: Mapping[str, Sequence[int]], path: Path | str) -> None:
-    """Draw ``keep_sizes`` ({site: [kept, total]}) as a PNG.
-
-    Raises:
-        OSError: the file cannot be written; a partial file is removed.
-    """
-    try:
-        draw(keep_sizes).savefig(path, dpi=120, bbox_inches="tight")
-    except OSError:
-        Path(path).unlink(missing_ok=True)
-        raise
+    """Draw ``keep_sizes`` ({site: [kept, total]}) as a PNG. Raises OSError."""
+    content = BytesIO()
+    draw(keep_sizes).savefig(content, format="png", dpi=120, bbox_inches="tight")
+    files.replace(Path(path), content.getvalue())
 
 
 def table(keep_sizes: Mapping[str, Sequence[int]]) -> tuple[list[str | int], list[list[Any]]]:

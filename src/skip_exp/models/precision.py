@@ -13,14 +13,14 @@ PRECISIONS = ("32-true", "bf16", "auto")
 _cast: WeakIdKeyDictionary = WeakIdKeyDictionary()
 
 
-def check_precision(precision: str) -> None:
-    """Raise SkipError unless ``precision`` is one of PRECISIONS."""
+def wants_bf16(precision: str) -> bool:
+    """Whether ``precision`` means bf16 here; ``auto`` does if the processor multiplies bf16.
+
+    Raises:
+        SkipError: it is none of PRECISIONS.
+    """
     if precision not in PRECISIONS:
         raise SkipError(f"precision={precision}: must be one of {', '.join(PRECISIONS)}")
-
-
-def wants_bf16(precision: str) -> bool:
-    """Whether ``precision`` means bf16 here; ``auto`` does if the processor multiplies bf16."""
     return precision == "bf16" or (precision == "auto" and multiplies_bf16())
 
 

@@ -1,8 +1,8 @@
 """Sites: the neurons of a model, their names and their cost in parameters.
 
 A site is one kind of neuron in one sublayer: the units of an FFN, or the heads, query/key dims or
-value/output dims of an attention. Relevance, keep, skill files and results are keyed by site. Only
-this module builds and parses the names. Reports use it, too, so it does not import torch.
+value/output dims of an attention. Relevance, keep, skill files and results are keyed by site. This
+module builds and parses the names. Reports use it, too, so it does not import torch.
 """
 
 from collections.abc import Mapping, Sequence

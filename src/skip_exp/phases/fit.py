@@ -102,13 +102,10 @@ def teacher_of(job: Job, dense: SoftPromptModel) -> Tensor | None:
         return None
 
     def compute() -> Entry:
-        return Entry({"logits": answers(job, dense, job.taught, _logits, "teacher")})
+        logits = answers(job, dense, job.taught, lambda model, inputs: model(**inputs), "teacher")
+        return Entry({"logits": logits})
 
     return job.stage("teacher", compute).tensors["logits"]
-
-
-def _logits(model: SoftPromptModel, inputs: Batch) -> Tensor:
-    return model(**inputs)
 
 
 def answers(

@@ -75,7 +75,7 @@ def subnetwork(
     dense: SoftPromptModel,
     relevance: Relevance,
     ratio: float | None,
-    timed: Timed | None = None,
+    timed: Timed | None,
 ) -> tuple[SoftPromptModel, Keep]:
     """The smaller model, and what it keeps in indices of ``dense``.
 

@@ -20,16 +20,16 @@ def test(
     """Scores of the three models, in fp32; without re-tuning pruned and final are the same."""
     entry = job.stage("score", lambda: Entry(values=score(job, dense)))
     found = {"dense": entry.values}
-    _log(job, "dense", entry.values, " (from the cache)" if entry.hit else "")
+    _log("dense", entry.values, " (from the cache)" if entry.hit else "")
     for state, model in (("pruned", pruned), ("final", final)):
         if state == "pruned" or job.cfg.retune.enabled:
             scored = score(job, model)
-            _log(job, state, scored)
+            _log(state, scored)
         found[state] = scored
     return found
 
 
-def _log(job: Job, state: str, found: dict[str, Any], note: str = "") -> None:
+def _log(state: str, found: dict[str, Any], note: str = "") -> None:
     scores = (f"{name} {100 * value:.1f}" for name, value in found["validation"].items())
     log.info("%-6s  %s%s", state, "  ".join(scores), note)
 

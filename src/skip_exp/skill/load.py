@@ -11,7 +11,7 @@ import skip_exp.skill.export.huggingface.convert  # noqa: F401  # transformers k
 from skip_exp import results
 from skip_exp.errors import SkipError
 from skip_exp.models.backbones import Backbone, load_backbone
-from skip_exp.models.precision import check_precision, to_bf16, wants_bf16
+from skip_exp.models.precision import to_bf16, wants_bf16
 from skip_exp.skill.export.huggingface.hub import check_push, download, upload
 from skip_exp.skill.files import read_skill, split, stored_checksum
 from skip_exp.skill.rebuild import check_parts, cut_model, fill
@@ -49,7 +49,7 @@ class Skill(Served):
             SkipError: the precision is unknown; a file is missing, damaged, altered or of an
                 unknown version; the backbone cannot be loaded or is not the skill's own.
         """
-        check_precision(precision)
+        is_half = wants_bf16(precision)
         folder = skill_of(Path(folder).expanduser().absolute())
         with _LOADING, torch.random.fork_rng(devices=[]):  # new layers draw before they are filled
             if not (folder / RECORD).is_file():
@@ -61,7 +61,7 @@ class Skill(Served):
             loaded = _backbone(folder, about, backbone)
             model = cut_model(folder, about, loaded.model, loaded.tokenizer, keep, state)
             fill(folder, model, state)
-        if wants_bf16(precision):
+        if is_half:
             to_bf16(model)
         return cls(about, loaded.tokenizer, model.eval(), keep, folder, checksum)
 

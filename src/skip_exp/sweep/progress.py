@@ -3,10 +3,10 @@
 import logging
 import time
 from collections.abc import Sequence
-from itertools import product
 from pathlib import Path
 from typing import Any
 
+from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -14,7 +14,6 @@ from hydra.types import RunMode
 from omegaconf import OmegaConf
 
 from skip_exp import results
-from skip_exp.config.compose import values
 from skip_exp.utils.bars import duration
 
 log = logging.getLogger(__name__)
@@ -73,11 +72,7 @@ def combinations(overrides: Sequence[str]) -> list[list[str]]:
     """
     hydra = GlobalHydra.instance()
     parser = OverridesParser.create(hydra.config_loader() if hydra.is_initialized() else None)
-    by_key: dict[str, list[str]] = {}
-    for override in parser.parse_overrides([*overrides]):
-        key = override.get_key_element()
-        by_key[key] = [f"{key}={value}" for value in values(override)]
-    return [list(job) for job in product(*by_key.values())]
+    return BasicSweeper.split_arguments(parser.parse_overrides([*overrides]), None)[0]
 
 
 def _total(hydra: Any) -> int | None:

@@ -29,7 +29,7 @@ class PromptTuner(L.LightningModule):
     Args:
         model: the model to tune; the pruning callback may replace it by a smaller one.
         phase: prefix of all logged names (``tune/train_loss``).
-        settings: learning rates, schedule, clipping.
+        settings: learning rates and schedule.
         metrics: the task's metrics, main one first.
         distill: weight in [0, 1] of the distillation loss against the batch's ``teacher`` logits.
     """

@@ -34,30 +34,25 @@ def named_weights(model: SoftPromptModel) -> Weights:
         if family in NORM_FIRST:  # its norm serves the removed neurons alone
             del modules[f"{name}.norm"]
     for name, module in modules.items():
-        yield from _all(name, module)
+        yield from module.named_parameters(name)
     yield from _readout(model)
-
-
-def _all(name: str, module: nn.Module) -> Weights:
-    for key, tensor in module.named_parameters():
-        yield f"{name}.{key}", tensor
 
 
 def _block(name: str, block: Block, model: SoftPromptModel) -> Weights:
     if not isinstance(block, AttentionBlock):
         names = ("up",) if len(block.up) == 1 else ("gate", "up")
         for part, linear in zip(names, block.up, strict=True):
-            yield from _all(f"{name}.{part}", linear)
-        yield from _all(f"{name}.down", block.down)
+            yield from linear.named_parameters(f"{name}.{part}")
+        yield from block.down.named_parameters(f"{name}.down")
         return
     query, key, value = block.attention.projections()
     if block.attention.qk_dim:
-        yield from _all(f"{name}.query", query)
-        yield from _all(f"{name}.key", key)
+        yield from query.named_parameters(f"{name}.query")
+        yield from key.named_parameters(f"{name}.key")
         if isinstance(block.attention, RotaryAttention):
             yield f"{name}.pairs", block.attention.pairs
-    yield from _all(f"{name}.value", value)
-    yield from _all(f"{name}.output", block.output)
+    yield from value.named_parameters(f"{name}.value")
+    yield from block.output.named_parameters(f"{name}.output")
     prompt = model.prompt
     if isinstance(prompt, PrefixPrompt) and block.name in prompt.names:
         i = prompt.names.index(block.name)
@@ -112,12 +107,12 @@ MODULES = {"t5": _t5_modules, "modernbert": _modernbert_modules}
 def _readout(model: SoftPromptModel) -> Weights:
     readout, backbone = model.readout, model.backbone
     if isinstance(readout, HeadReadout):
-        yield from _all("classifier", readout.linear)
+        yield from readout.linear.named_parameters("classifier")
     elif isinstance(readout, ClassifierReadout):
-        yield from _all("transform.0", readout.dense)
+        yield from readout.dense.named_parameters("transform.0")
         for i, module in enumerate(readout.between.children(), 1):
-            yield from _all(f"transform.{i}", module)
-        yield from _all("classifier", readout.out)
+            yield from module.named_parameters(f"transform.{i}")
+        yield from readout.out.named_parameters("classifier")
     elif isinstance(readout, Seq2SeqReadout):
         yield "lm_head.weight", backbone.lm_head.weight
     elif hasattr(backbone, "cls"):  # BERT's masked language model
@@ -132,8 +127,8 @@ def _readout(model: SoftPromptModel) -> Weights:
 
 def _words(dense: nn.Linear, norm: nn.Module, decoder: nn.Linear, readout: Any) -> Weights:
     """The masked language model's head, with the output rows of the label words only."""
-    yield from _all("transform.0", dense)
-    yield from _all("transform.2", norm)
+    yield from dense.named_parameters("transform.0")
+    yield from norm.named_parameters("transform.2")
     yield "classifier.weight", decoder.weight[readout.word_ids]
     bias = torch.zeros(len(decoder.weight)) if decoder.bias is None else decoder.bias
     yield "classifier.bias", bias[readout.word_ids]
