@@ -99,7 +99,7 @@ def side_by_side(
     """
 
     def rounds(repeats: int) -> list[list[float]]:
-        return interleave(list(calls), repeats=repeats, warmup=0, synchronise=synchronise())
+        return interleave(list(calls), repeats=repeats, warmup=0, device=best_device())
 
     def measure() -> list[list[float]]:
         if not warm_up:
@@ -151,14 +151,9 @@ def reported(calls: Sequence[Callable[[], float]], *, repeats: int) -> Times:
     return Times(*alone(measure, inference=False))
 
 
-def synchronise() -> Callable[[], None] | None:
-    """What ends the queue of the device, where it has one."""
-    return torch.cuda.synchronize if best_device() == "cuda" else None
-
-
 def clock(call: Callable[[], object]) -> float:
     """Seconds of one call, the device's queue included."""
-    return interleave([call], repeats=1, warmup=0, synchronise=synchronise())[0][0]
+    return interleave([call], repeats=1, warmup=0, device=best_device())[0][0]
 
 
 def job(overrides: Sequence[str], folder: Path | None = None, **environment: str) -> None:

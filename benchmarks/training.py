@@ -13,7 +13,7 @@ from transformers import BertConfig
 
 from benchmarks import baseline, models
 from benchmarks.tables import Options, Reach, Row
-from benchmarks.timing import Times, clock, compare, reported, synchronise
+from benchmarks.timing import Times, clock, compare, reported
 from skip_exp.config.schema import TrainerConfig
 from skip_exp.config.train import TrainConfig
 from skip_exp.data.encode import EncodedTask
@@ -92,8 +92,8 @@ def ours(backbone: HFModel, kind: str, task: EncodedTask, precision: str) -> Cal
         moments: list[float] = []
 
         def note(*_: Any) -> None:
-            if wait := synchronise():
-                wait()
+            if best_device() == "cuda":
+                torch.cuda.synchronize()
             moments.append(time.perf_counter())
 
         watch = LambdaCallback(

@@ -59,7 +59,7 @@ def test_fresh_factors_change_nothing(kind: str) -> None:
     assert torch.equal(own(**batch), expected)
     lora.unmerge(own.backbone)
     assert torch.equal(own(**batch), expected)
-    linears = [linear for block in own.blocks() for linear in block.linears().values()]
+    linears = [linear for block in own.blocks() for linear in block.linears()]
     assert len(linears) == len(lora.layers(own.backbone)) > 0
     sizes = sum(linear.in_features + linear.out_features for linear in linears)
     assert sum(factor.numel() for factor in lora.factors(own.backbone)) == RANK * sizes
@@ -111,9 +111,7 @@ def test_a_cut_cuts_the_factors(kind: str) -> None:
                 torch.testing.assert_close(smaller(**batch), expected, atol=1e-5, rtol=1e-5)
         linears = zip(cut(dense, keep).blocks(), smaller.blocks(), strict=True)
         for plain, of_update in linears:
-            for frozen, linear in zip(
-                plain.linears().values(), of_update.linears().values(), strict=True
-            ):
+            for frozen, linear in zip(plain.linears(), of_update.linears(), strict=True):
                 assert isinstance(linear, LowRankLinear) == bool(frozen.weight.numel())
                 if isinstance(linear, LowRankLinear):
                     assert linear.base is not None and linear.base.equal(frozen.weight)

@@ -32,7 +32,7 @@ def scores(model: SoftPromptModel, batches: Iterable[Batch]) -> Relevance:
     Arguments and result as in :func:`activation_gradient.scores`.
     """
     blocks, totals, texts = model.blocks(), Totals(model), 0
-    linears = [linear for block in blocks for linear in block.linears().values()]
+    linears = [linear for block in blocks for linear in block.linears()]
     for batch in batches:
         passed = _inputs_and_gradients(model, batch, linears)
 

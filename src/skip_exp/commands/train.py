@@ -16,8 +16,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
-
 from skip_exp import results
 from skip_exp.commands.line import one_line_errors, parser
 from skip_exp.report import steps, summary
@@ -73,8 +71,7 @@ def show(skill: Path, swept: Sequence[str]) -> None:
         swept: settings of a sweep of the same task; none: no sweep makes such a model.
     """
     (result,) = results.load(skill.parent / results.FILE)
-    console = Console(width=None if Console().is_terminal else 160)
-    console.print(summary.table([result], console.width))
+    summary.show([result])
     print(steps.steps(result))
     if not swept:
         return

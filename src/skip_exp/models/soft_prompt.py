@@ -121,7 +121,7 @@ class SoftPromptModel(nn.Module):
         if what not in ("bias", "lora", "full"):
             return
         if what == "lora" and rank:
-            linears = [linear for block in self.blocks() for linear in block.linears().values()]
+            linears = [linear for block in self.blocks() for linear in block.linears()]
             lora.add(self.backbone, linears, rank, seed)
         copies: dict[nn.Parameter, nn.Parameter] = {}  # tied weights stay tied
         stacks = [self.backbone] if what == "full" else self.family.layers(self.backbone)

@@ -7,8 +7,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from skip_exp.config.schema import BenchmarkConfig
 from skip_exp.job import attempts
 from skip_exp.job.identity import here
@@ -87,7 +85,7 @@ def compare(
             [partial(model, **inputs) for model in models],
             repeats=settings.repeats,
             warmup=WARMUP,
-            synchronise=torch.cuda.synchronize if device.startswith("cuda") else None,
+            device=device,
         )
     )
     ratios = [a / b for a, b in zip(*times, strict=True)]

@@ -176,10 +176,6 @@ def _points(kind: str, width: int) -> list[int]:
 def _passes(model: SoftPromptModel, inputs: Mapping[str, Tensor], keeps: list[Keep]) -> list[float]:
     """Median seconds of a pass of ``model`` cut to each of ``keeps``."""
     models = [cut(model, keep) for keep in keeps]
-    return _median([partial(smaller, **inputs) for smaller in models], inputs["input_ids"].device)
-
-
-def _median(calls: list[Callable[[], object]], device: torch.device) -> list[float]:
-    wait = torch.cuda.synchronize if device.type == "cuda" else None
-    times = interleave(calls, repeats=REPEATS, warmup=WARMUP, synchronise=wait)
+    calls, device = [partial(smaller, **inputs) for smaller in models], inputs["input_ids"].device
+    times = interleave(calls, repeats=REPEATS, warmup=WARMUP, device=device)
     return [statistics.median(times_of_call) for times_of_call in times]

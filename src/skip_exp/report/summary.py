@@ -20,6 +20,12 @@ FINAL = "final "  # what columns of metrics beside the main one start with
 REMARK = 16  # characters that a remark needs at least
 
 
+def show(results: Sequence[Mapping[str, Any]]) -> None:
+    """Print the table, as wide as the terminal."""
+    console = Console(width=None if Console().is_terminal else 160)
+    console.print(table(results, console.width))
+
+
 def table(results: Sequence[Mapping[str, Any]], width: int = 160) -> Table:
     """The jobs in the order given, within ``width``; attribution and seed only where they differ.
 

@@ -62,7 +62,7 @@ def _check_keep(keep: Keep, sizes: Mapping[Site, tuple[int, ...]]) -> None:
 
 def _check_rank(model: SoftPromptModel, rank: int, state: Mapping[str, Tensor]) -> None:
     """A rank that is not that of the stored factors would take any amount of memory."""
-    linears = [linear for block in model.blocks() for linear in block.linears().values()]
+    linears = [linear for block in model.blocks() for linear in block.linears()]
     sizes = sum(x.in_features + x.out_features for x in linears if x.weight.numel())
     own = [name for name in state if name.startswith("backbone.")]
     stored = sum(state[name].numel() for name in own if name.endswith(lora.FACTORS))

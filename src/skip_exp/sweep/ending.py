@@ -10,8 +10,6 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
-
 from skip_exp import results
 from skip_exp.report import summary
 from skip_exp.report.steps import steps
@@ -29,7 +27,7 @@ def finish() -> bool:
     started = {file.parents[1] for file in _new(folder, ".hydra/config.yaml")}
     lost = sorted(job.name for job in started - {Path(result["path"]).parent for result in found})
     if found and (STARTED.multirun or not STARTED.failed):
-        _show(found)
+        summary.show(found)
     for name in lost:
         print(f"error: {name}: ended without a result", file=sys.stderr)
     if STARTED.multirun and not (found or lost):  # workers elsewhere, or a failed launcher
@@ -52,13 +50,6 @@ def _new(folder: Path, name: str) -> list[Path]:
         return [file for file in [folder / name] if file.is_file()]
     began = progress.start_of(folder)
     return [file for file in folder.rglob(name) if file.stat().st_mtime >= began]
-
-
-def _show(all_results: list[dict[str, Any]]) -> None:
-    console = Console()
-    if not console.is_terminal:
-        console.width = 160
-    console.print(summary.table(all_results, console.width))
 
 
 def _number(result: dict[str, Any]) -> tuple[int, str]:

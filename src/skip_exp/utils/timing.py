@@ -78,27 +78,32 @@ def _report_load(others: float, attempt: int, attempts: int) -> None:
 
 
 def interleave(
-    calls: list[Callable[[], object]],
+    calls: Sequence[Callable[[], object]],
     *,
     repeats: int,
     warmup: int,
-    synchronise: Callable[[], None] | None = None,
+    device: torch.device | str = "cpu",
 ) -> list[list[float]]:
     """Seconds of each call, [calls][repeats]: A B A B ..., so that drift hits all alike.
 
     Python's garbage collector rests: with sixteen models loaded, a full collection takes 0.3 s, and
     it can fall on the same call again and again.
     """
-    synchronise = synchronise or (lambda: None)
+    is_cuda = torch.device(device).type == "cuda"
+
+    def wait() -> None:
+        if is_cuda:
+            torch.cuda.synchronize()
+
     times: list[list[float]] = [[] for _ in calls]
     rounds = warmup + repeats
     with _uncollected():
         for round_ in bars.bar(rounds, "benchmark", range(rounds)):
             for call, times_of_call in zip(calls, times, strict=True):
-                synchronise()
+                wait()
                 start = time.perf_counter()
                 call()
-                synchronise()
+                wait()
                 if round_ >= warmup:
                     times_of_call.append(time.perf_counter() - start)
     return times

@@ -30,11 +30,9 @@ class AttentionBlock:
     attention: Attention
     output: nn.Linear
 
-    def linears(self) -> dict[str, nn.Linear]:
-        """All linears by name; the output projection has the sublayer's own name."""
-        query, key, value = self.attention.projections()
-        n = self.name
-        return {n: self.output, f"{n}.q": query, f"{n}.k": key, f"{n}.v": value}
+    def linears(self) -> list[nn.Linear]:
+        """The output projection, query, key and value."""
+        return [self.output, *self.attention.projections()]
 
     def shape(self) -> Shape:
         """Current sizes, after any cut."""
@@ -58,9 +56,9 @@ class FfnBlock:
         """The linear that writes to the hidden state, named as in attention."""
         return self.down
 
-    def linears(self) -> dict[str, nn.Linear]:
-        """All linears by name; the down projection has the sublayer's own name."""
-        return {self.name: self.down} | {f"{self.name}.up{i}": up for i, up in enumerate(self.up)}
+    def linears(self) -> list[nn.Linear]:
+        """The down projection, then those to the units."""
+        return [self.down, *self.up]
 
     def shape(self) -> Shape:
         """Current sizes, after any cut."""
