@@ -95,8 +95,6 @@ def load_task(
     if raw.is_sample:
         why = f": {'; '.join(reasons)}" if reasons else ""
         log.warning("data: SNLI pairs stand in for %s, no score is of %s%s", *[spec.name] * 2, why)
-    sizes = ", ".join(f"{len(split)} {name} rows" for name, split in raw.splits.items())
-    log.info("data: read %s from %s (%s)", spec.name, raw.source, sizes)
     return raw
 
 
