@@ -22,6 +22,7 @@ from skip_exp import Skill, pipeline, results
 from skip_exp.cache import versions
 from skip_exp.cache.store import entry_name
 from skip_exp.config import schema
+from skip_exp.config.named import check_imported
 from skip_exp.errors import SkipError
 from skip_exp.job import attempts
 from skip_exp.job.job import Job
@@ -203,7 +204,8 @@ def test_the_order_of_the_allocation(place: Place) -> None:
 
 def test_a_method_may_change_the_model_that_it_gets(place: Place) -> None:
     """It is a copy: neither re-tuning nor another job of the process sees the change."""
-    before = place.job().backbone.model.state_dict()
+    model = place.job().backbone.model
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
     text = """
 import torch
 from skip_exp.attribution.magnitude import scores as by_magnitude
@@ -233,6 +235,12 @@ def test_a_job_with_custom_parts_ends_with_commands_that_import_them(
     for line in (predict, export):
         assert 'python -c "import my_prompt, my_readout; ' in line
     assert export.endswith(" --format onnx")
+
+
+def test_no_command_is_made_of_a_name_that_is_none() -> None:
+    with pytest.raises(SkipError) as refused:
+        check_imported("prompt.kind", 'x"; touch ran; ".P')
+    assert "python -c" not in str(refused.value)
 
 
 def test_a_seed_among_the_options_wins() -> None:

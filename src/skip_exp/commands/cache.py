@@ -74,11 +74,13 @@ def prune(folder: Path, days: float) -> None:
                 continue
             lock = FileLock(path.with_suffix(".lock"))
             with lock.acquire(blocking=False):
-                for file in [path, *path.parent.glob(f"{path.stem}*.tmp")]:
-                    freed += file.stat().st_size
-                    file.unlink()
-                # While it is held: a process that waits for it sees that, and starts again.
-                Path(lock.lock_file).unlink(missing_ok=True)
+                try:
+                    for file in [*path.parent.glob(f"{path.stem}*.tmp"), path]:
+                        freed += file.stat().st_size
+                        file.unlink()
+                finally:
+                    # While it is held: a process that waits for it sees that, and starts again.
+                    Path(lock.lock_file).unlink(missing_ok=True)
         except Timeout:
             held += 1
             continue

@@ -47,6 +47,8 @@ def check_imported(key: str, name: str) -> None:
         ConfigError: its module was not imported before.
     """
     module = name.rpartition(".")[0]
+    if module and not all(part.isidentifier() for part in name.split(".")):
+        raise ConfigError(key, ascii(name[:100]), "must be module.name")
     if module and module not in sys.modules:
         why = f"a custom part; if you trust it, import {module} first: {importing(module)} ..."
         raise ConfigError(key, name, why)

@@ -38,10 +38,13 @@ def explain(error: BaseException) -> str:
     if in_file := _IN_FILE.match(text):
         place, why, key = in_file.groups()
         why = "must be a list, as in [a, b]" if "is not a ListConfig" in why else why
+        if why.startswith("Key ") and " not in " in why:
+            why = f"no such key{did_you_mean(key, [each.name for each in keys(Config)])}"
         return f"{key}: {why} (in {place})"
     if twice := _TWICE.match(text):
         group = twice[1] or twice[2]
-        return f"{group}: given twice; to choose another write {group}=NAME, without +"
+        more = "several: +task=A,B -m" if group == "task" else f"another: {group}=NAME, without +"
+        return f"{group}: given twice; to choose {more}"
     if isinstance(cause, OmegaConfBaseException):
         key = cause.full_key or ""
         if isinstance(cause, ConfigAttributeError | ConfigKeyError) and "nterpolation" not in text:

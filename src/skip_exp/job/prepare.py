@@ -177,7 +177,10 @@ def method_of(settings: AttributionConfig, seed: int) -> Callable[..., Relevance
     takes_any = any(each.kind is each.VAR_KEYWORD for each in parameters.values())
     for key, value in settings.options.items():
         if key not in parameters and not takes_any:
-            why = f"{target} has no such option; attribution=random has none to begin with"
+            known = ", ".join([*parameters][2:]) or "none"
+            why = f"no such option of {target}, which has: {known}"
+            if not target.startswith(__name__.partition(".")[0]):
+                why += "; attribution=random sets none to begin with"
             raise ConfigError(f"attribution.options.{key}", value, why)
     drawn = {"seed": seed} if "seed" in parameters else {}
     return partial(method, **drawn | settings.options)

@@ -56,7 +56,9 @@ class Started(Callback):
             folders: list[str] = []
             for overrides in progress.jobs(config.hydra) or []:
                 composed = _loader().load_sweep_config(config, overrides)
-                folders.append(check(composed, len(folders)))
+                check(composed, len(folders))
+                with _as_current(composed):
+                    folders.append(str(composed.hydra.sweep.subdir))
                 if folders[-1] in folders[:-1]:
                     why = "two jobs of the sweep have this folder"
                     raise ConfigError("hydra.sweep.subdir", folders[-1], why)
@@ -71,14 +73,11 @@ class Started(Callback):
             STARTED.folder = Path(config.hydra.runtime.output_dir)
 
 
-def check(composed: DictConfig, number: int = 0) -> str:
+def check(composed: DictConfig, number: int = 0) -> None:
     """Check a job's composed configuration with its node ``hydra``, which is changed.
 
     Args:
         number: of the job in its sweep.
-
-    Returns:
-        The job's folder within that of the sweep.
 
     Raises:
         SkipError: a value out of its range, or values that exclude each other.
@@ -97,11 +96,9 @@ def check(composed: DictConfig, number: int = 0) -> str:
         job = OmegaConf.masked_copy(composed, [str(key) for key in composed if key != "hydra"])
         settings = together.job_config(job)
         together.check_given(settings, hydra.overrides.task)
-        folder = str(hydra.sweep.subdir)
     if settings.output_dir != hydra.runtime.output_dir:
         why = "is set by Hydra: use hydra.run.dir, or hydra.sweep.dir for a sweep"
         raise ConfigError("output_dir", settings.output_dir, why)
-    return folder
 
 
 @contextmanager

@@ -130,15 +130,17 @@ def acquire(lock: FileLock, what: str) -> None:
         lock.acquire(blocking=False)
     except Timeout:
         holder = ""
-        with suppress(OSError, ValueError):
-            pid, host, *_ = file.read_text().split()
-            holder = f"PID {pid} on {host}"
-        log.info("waiting for %s, which %s", holder or "another process", what)
+        with suppress(OSError, ValueError, IndexError):
+            found = file.read_text().split()
+            is_ours = found[:1] == ["PID"]
+            holder = " ".join(found) if is_ours else f"PID {int(found[0])} on {found[1]}"
+        log.info("waiting for %s, which %s (%s)", holder or "another process", what, file)
         lock.acquire()
     if isinstance(lock, SoftFileLock):  # it became one, without flock; its own record is the lock
         return
+    # Not in filelock's form: without flock it would take what is left of it for a live lock.
     with suppress(OSError):
-        file.write_text(f"{os.getpid()}\n{platform.node()}\n")
+        file.write_text(f"PID {os.getpid()} on {platform.node()}")
 
 
 def parse_json(content: str | bytes) -> Any:

@@ -91,12 +91,21 @@ def test_a_full_disk_is_one_line_whoever_meets_it(tmp_path: Path) -> None:
             whole(tmp_path / "x"),
         ):
             raise error
-    with pytest.raises(ZeroDivisionError), whole(tmp_path / "x"):
-        1 / 0  # noqa: B018
+    for other in (SafetensorError("No such file (os error 2)"), ZeroDivisionError()):
+        with pytest.raises(type(other)), whole(tmp_path / "x"):
+            raise other
     assert not [*tmp_path.iterdir()]
 
 
-def test_what_a_killed_process_left_is_replaced(tmp_path: Path) -> None:
+def test_two_exports_do_not_share_a_temporary_folder(tmp_path: Path) -> None:
+    with pytest.raises(SkipError, match="cannot be written"), whole(tmp_path / "x") as first:
+        (first / "first").touch()
+        with whole(tmp_path / "x") as second:
+            (second / "second").touch()
+    assert [path.name for path in (tmp_path / "x").iterdir()] == ["second"]
+
+
+def test_what_a_killed_process_left_does_not_matter(tmp_path: Path) -> None:
     """A process of a container often has the number of one before."""
     (tmp_path / f".x.{os.getpid()}.tmp/part").mkdir(parents=True)
     with whole(tmp_path / "x") as temporary:

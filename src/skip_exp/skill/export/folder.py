@@ -1,7 +1,10 @@
 """Export a skill as a folder that appears whole or not at all."""
 
+import errno
 import json
 import os
+import re
+import secrets
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -84,15 +87,16 @@ def whole(out: Path) -> Iterator[Path]:
     """A temporary folder that becomes ``out`` at the end of the block. Raises SkipError."""
     check_out(out)
     out = out.resolve()  # the folder that a link names
-    temporary = out.with_name(f".{out.name}.{os.getpid()}.tmp")
-    shutil.rmtree(temporary, ignore_errors=True)  # of a killed process with the same number
+    # Containers share folders, and numbers of processes.
+    temporary = out.with_name(f".{out.name}.{os.getpid()}-{secrets.token_hex(4)}.tmp")
     try:
         temporary.mkdir(parents=True)
         yield temporary
         os.replace(temporary, out)
     except Exception as error:
         # safetensors and tokenizers have exceptions of their own for a full disk.
-        if not isinstance(error, OSError) and "(os error " not in str(error):
+        is_full = re.search(rf"\(os error ({errno.ENOSPC}|{errno.EDQUOT})\)", str(error))
+        if isinstance(error, SkipError) or not (isinstance(error, OSError) or is_full):
             raise
         why = getattr(error, "strerror", None) or first_line(error)
         raise SkipError(f"{out}: cannot be written: {why}") from error
