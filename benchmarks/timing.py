@@ -99,7 +99,7 @@ def side_by_side(
     """
 
     def rounds(repeats: int) -> list[list[float]]:
-        return interleave(list(calls), repeats=repeats, warmup=0, device=best_device())
+        return interleave(calls, repeats=repeats, warmup=0, device=best_device())
 
     def measure() -> list[list[float]]:
         if not warm_up:

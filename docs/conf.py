@@ -6,13 +6,13 @@ it is, and a link between pages is the same on GitHub and here.
 
 import os
 import shutil
-from collections.abc import Mapping
+import textwrap
 from pathlib import Path
 
 from sphinx.application import Sphinx
 
 from skip_exp import __version__, usage
-from skip_exp.config.keys import Key, keys
+from skip_exp.config.keys import keys
 from skip_exp.config.schema import Config
 
 project = "skip_exp"
@@ -96,25 +96,19 @@ def keys_page() -> str:
     lines += ["", "| key | default | what it sets |", "|---|---|---|"]
     every = {each.name: each for each in keys(Config)}
     single = [each for each in every.values() if not each.is_group and "." not in each.name]
-    same = [name for name in every if _is_as_in_tune(name, every)]
+    rows = {each.name: (each.default, each.sentence) for each in every.values()}
+    retune = [name for name in rows if name.startswith("retune.")]
+    same = [name for name in retune if rows.get(name.removeprefix("re")) == rows[name]]
     for each in [*single, *(each for each in every.values() if each not in single)]:
         if each.is_group:
             lines += ["", f"## {each.name}", "", each.sentence]
             if each.name == "retune":
-                lines[-1] += f" As in `tune`: {', '.join(f'`{name}`' for name in same)}."
+                listed = ", ".join(f"`{name}`" for name in same)
+                lines += ["", textwrap.fill(f"These keys are as in `tune`: {listed}.", 100)]
             lines += ["", "| key | default | what it sets |", "|---|---|---|"]
         elif each.name not in same:
             lines.append(f"| `{each.name}` | `{usage.shown(each.default)}` | {each.sentence} |")
     return "\n".join(lines) + "\n"
-
-
-def _is_as_in_tune(name: str, every: Mapping[str, Key]) -> bool:
-    """Whether a key of ``retune`` has the default and the meaning of that of ``tune``."""
-    group, _, rest = name.partition(".")
-    twin, each = every.get(f"tune.{rest}"), every[name]
-    if group != "retune" or twin is None:
-        return False
-    return (twin.default, twin.sentence) == (each.default, each.sentence)
 
 
 def setup(app: Sphinx) -> None:

@@ -88,6 +88,7 @@ def draw(axes: Axes, found: pd.DataFrame) -> None:
         y_lines=[line.score.to_numpy() for line in lines],
         min_distance=0.018,
         avoid_crossing_label_lines=True,
+        avoid_label_lines_overlap=True,
         textcolor=colours,
         linecolor="#999999",
     )

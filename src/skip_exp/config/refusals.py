@@ -38,8 +38,7 @@ def explain(error: BaseException) -> str:
     if in_file := _IN_FILE.match(text):
         place, why, key = in_file.groups()
         why = "must be a list, as in [a, b]" if "is not a ListConfig" in why else why
-        if why.startswith("Key ") and " not in " in why:
-            why = f"no such key{did_you_mean(key, [each.name for each in keys(Config)])}"
+        why = _no_such(key) if why.startswith("Key ") and " not in " in why else why
         return f"{key}: {why} (in {place})"
     if twice := _TWICE.match(text):
         group = twice[1] or twice[2]
@@ -48,11 +47,15 @@ def explain(error: BaseException) -> str:
     if isinstance(cause, OmegaConfBaseException):
         key = cause.full_key or ""
         if isinstance(cause, ConfigAttributeError | ConfigKeyError) and "nterpolation" not in text:
-            return f"{key}: no such key{did_you_mean(key, [each.name for each in keys(Config)])}"
+            return f"{key}: {_no_such(key)}"
         reason = str(cause).splitlines()[0]
         text = reason if cause is error else f"{text.rstrip(':')}: {reason}"
         return text if key in text else f"{key}: {text}"
     return text or type(error).__name__
+
+
+def _no_such(key: str) -> str:
+    return f"no such key{did_you_mean(key, [each.name for each in keys(Config)])}"
 
 
 def told(problem: Exception) -> str:
@@ -66,8 +69,8 @@ def _missing_choice(error: MissingConfigException) -> str:
     """A group's choice or a ``--config-name`` that does not exist."""
     file = error.missing_cfg_file or ""
     if not error.options:
-        files = [file.stem for file in sweep_dir().glob("*.yaml")]
-        return f"{str(error).splitlines()[0].rstrip('.')}{did_you_mean(file, files)}"
+        sweeps = [path.stem for path in sweep_dir().glob("*.yaml")]
+        return f"{str(error).splitlines()[0].rstrip('.')}{did_you_mean(file, sweeps)}"
     outer = "hydra/" if file.startswith("hydra/") else ""
     group, _, name = file.removeprefix(outer).partition("/")
     known = f"no such choice; must be one of {', '.join(error.options)}"

@@ -86,10 +86,7 @@ def test_int8_is_for_onnx_alone(tiny: Saved, tmp_path: Path, capsys: Any) -> Non
 def test_a_full_disk_is_one_line_whoever_meets_it(tmp_path: Path) -> None:
     full = (OSError(28, "No space left"), SafetensorError("I/O error: No space (os error 28)"))
     for error in full:
-        with (
-            pytest.raises(SkipError, match="No space"),
-            whole(tmp_path / "x"),
-        ):
+        with pytest.raises(SkipError, match="No space"), whole(tmp_path / "x"):
             raise error
     for other in (SafetensorError("No such file (os error 2)"), ZeroDivisionError()):
         with pytest.raises(type(other)), whole(tmp_path / "x"):
