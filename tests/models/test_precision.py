@@ -54,9 +54,19 @@ def test_bf16_skills_share_what_fp32_ones_share(tmp_path: Path) -> None:
     assert not any(name.startswith(("prompt.", "readout.")) for name in shared)
 
 
-@pytest.mark.parametrize("able", [True, False])
-def test_auto_is_what_the_processor_can(monkeypatch: pytest.MonkeyPatch, able: bool) -> None:
-    monkeypatch.setattr(precision, "multiplies_bf16", lambda: able)
+@pytest.mark.parametrize(
+    ("native", "able"),
+    [
+        ({"cpu_name": "AMD EPYC", "avx512_bf16": True}, True),
+        ({"cpu_name": "Intel Xeon", "avx512_bf16": True, "amx_bf16": True}, True),
+        ({"cpu_name": "Intel Xeon", "avx512_bf16": True, "amx_bf16": False}, False),
+        ({"cpu_name": "AMD EPYC", "avx512_bf16": False}, False),
+    ],
+)
+def test_auto_is_what_the_processor_does_faster(
+    monkeypatch: pytest.MonkeyPatch, native: dict[str, object], able: bool
+) -> None:
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: native)
     assert precision.wants_bf16("auto") is able
     assert precision.wants_bf16("bf16") and not precision.wants_bf16("32-true")
 

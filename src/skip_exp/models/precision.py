@@ -14,7 +14,7 @@ _cast: WeakIdKeyDictionary = WeakIdKeyDictionary()
 
 
 def wants_bf16(precision: str) -> bool:
-    """Whether ``precision`` means bf16 here; ``auto`` does if the processor multiplies bf16.
+    """Whether ``precision`` means bf16 here; ``auto`` does where that is faster.
 
     Raises:
         SkipError: it is none of PRECISIONS.
@@ -25,9 +25,14 @@ def wants_bf16(precision: str) -> bool:
 
 
 def multiplies_bf16() -> bool:
-    """Whether this processor has AVX512-BF16 or AMX; without them bf16 is slower than fp32."""
+    """Whether this processor multiplies bf16 faster than fp32.
+
+    AMX does, and AVX512-BF16 on AMD. Intel's AVX512-BF16 alone takes twice as long as fp32
+    (docs/performance.md).
+    """
     native = torch.cpu.get_capabilities()
-    return bool(native.get("avx512_bf16") or native.get("amx_bf16"))
+    is_intel = "Intel" in str(native.get("cpu_name"))
+    return bool(native.get("amx_bf16") or (native.get("avx512_bf16") and not is_intel))
 
 
 def to_bf16(model: SoftPromptModel) -> None:

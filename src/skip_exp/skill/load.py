@@ -43,7 +43,7 @@ class Skill(Served):
             folder: the folder of the skill or of its job.
             backbone: folder or hub id of the backbone, if it has moved.
             precision: ``32-true``; ``bf16``: weights and activations in bf16, the readout in fp32;
-                ``auto``: bf16 if the processor multiplies it, else fp32.
+                ``auto``: bf16 where the processor multiplies it faster, else fp32.
 
         Raises:
             SkipError: the precision is unknown; a file is missing, damaged, altered or of an

@@ -25,7 +25,7 @@ CLIP = 1.0  # largest norm of the gradient
 
 
 def usable(settings: TrainerConfig) -> TrainerConfig:
-    """Resolve ``auto`` to CUDA if present, and to bf16 if the device computes it natively.
+    """Resolve ``auto`` to CUDA if present, and to bf16 where the device computes it faster.
 
     Lightning's own ``auto`` prefers Apple's GPU, which lacks the fp64 that attribution sums in.
 
