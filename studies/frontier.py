@@ -1,7 +1,7 @@
-"""``python -m studies.frontier``: two figures in docs and the table, from results/frontier.csv.
+"""``python -m studies.frontier``: figures in docs and the table, from results/frontier.csv.
 
 `python -m benchmarks.frontier` measures the rows. Speeds are relative to the fine-tuned MiniLM of
-the same run; over several tasks they are geometric means.
+the same run; over several tasks they are geometric means. Scores are means over seeds.
 """
 
 from pathlib import Path
@@ -18,7 +18,13 @@ from studies.evidence import TITLES
 
 ROOT = Path(__file__).resolve().parents[1]
 ROWS = ROOT / "studies/results/frontier.csv"
-FIGURES = {"frontier": ["sst2", "cola"], "frontier_more": ["banking77", "cr"]}  # in docs
+AMD, INTEL = "AMD EPYC", "Intel(R) Xeon(R) Processor"
+PROCESSORS = {AMD: "EPYC", INTEL: "Xeon"}
+FIGURES = {  # in docs: the processor, and a panel per task
+    "frontier": (AMD, ["sst2", "cola"]),
+    "frontier_more": (AMD, ["banking77", "cr"]),
+    "frontier_xeon": (INTEL, ["cola", "cr"]),
+}
 REFERENCE = "MiniLM, fine-tuned"
 FULL = "ours, full"
 METRIC = {"cola": "Matthews"}
@@ -37,25 +43,33 @@ KINDS = {  # start of a method's name -> colour, marker, connected, legend; they
 
 
 def means(rows: pd.DataFrame) -> pd.DataFrame:
-    """Per method: the score on each task, MB, and speed relative to REFERENCE over its tasks."""
+    """Per method: the score on each task, MB, and by processor the speed relative to REFERENCE."""
     # A run of one commit holds its own reference: speeds of two runs are not mixed.
-    run = ["task", "seed", "commit"]
+    run = ["processor", "task", "seed", "commit"]
     runs = rows.pivot_table(index="method", columns=run, values="texts_per_s")
-    speed = np.exp(np.log(runs / runs.loc[REFERENCE]).mean(axis=1))
+    relative = np.log(runs / runs.loc[REFERENCE])
+    speeds = np.exp(relative.T.groupby("processor").mean().T).rename(columns=PROCESSORS)
     scores = rows.pivot_table(index="method", columns="task", values="score", sort=False)
-    found = scores.assign(mb=rows.groupby("method")["mb"].mean(), speed=speed)
-    return found.sort_values("speed")
+    found = scores.assign(mb=rows.groupby("method")["mb"].mean()).join(speeds)
+    return found.sort_values([*speeds])
 
 
 def table(found: pd.DataFrame) -> list[list[str]]:
     """The dozen methods of README and docs/results.md; the others are in the picture."""
-    tasks = [name for name in found if name not in ("mb", "speed")]
-    lines = [["method", "speed", *(TITLES.get(task, task) for task in tasks), "MB"]]
+    machines = [name for name in PROCESSORS.values() if name in found]
+    tasks = [name for name in found if name not in ("mb", *machines)]
+    titles = (TITLES.get(task, task) for task in tasks)
+    lines = [["method", f"speed: {', '.join(machines)}", *titles, "MB"]]
     lines.append(["---"] * len(lines[0]))
     for method, row in found.drop(index=[*APART], errors="ignore").iterrows():
-        scores = ["-" if np.isnan(row[task]) else f"{row[task]:.1f}" for task in tasks]
-        lines.append([str(method), f"{row.speed:.1f}x", *scores, f"{row.mb:.0f}"])
+        speeds = ", ".join(shown(row[name], "x") for name in machines)
+        lines.append([str(method), speeds, *(shown(row[task]) for task in tasks), f"{row.mb:.0f}"])
     return lines
+
+
+def shown(number: float, unit: str = "") -> str:
+    """With one decimal; ``-`` where nothing was measured."""
+    return "-" if np.isnan(number) else f"{number:.1f}{unit}"
 
 
 def draw(axes: Axes, found: pd.DataFrame) -> None:
@@ -98,26 +112,26 @@ def main() -> None:
     rows = pd.read_csv(ROWS)
     print(piped(table(means(rows))))
     mpl.rcParams.update({"font.size": 13, "axes.spines.top": False, "axes.spines.right": False})
-    for name, tasks in FIGURES.items():
-        figure_of(rows[rows.task.isin(tasks)]).savefig(ROOT / f"docs/{name}.png", dpi=160)
+    for name, (machine, tasks) in FIGURES.items():
+        figure_of(rows, PROCESSORS[machine], tasks).savefig(ROOT / f"docs/{name}.png", dpi=160)
 
 
-def figure_of(rows: pd.DataFrame) -> Figure:
-    """A panel per task."""
-    tasks = list(dict.fromkeys(rows.task))
+def figure_of(rows: pd.DataFrame, machine: str, tasks: list[str]) -> Figure:
+    """A panel per task: the scores of all seeds, and the speeds on one machine."""
     figure = Figure(figsize=(9, 4.6 * len(tasks)), layout="constrained")
     for axes, task in zip(figure.subplots(len(tasks), squeeze=False)[:, 0], tasks, strict=True):
-        found = means(rows[rows.task == task])
+        found = means(rows[rows.task == task]).rename(columns={machine: "speed", task: "score"})
+        found = found.dropna(subset="speed").sort_values("speed")
         axes.set_xscale("log")
         ticks = (1, 2, 3, 5, 10, 30, 100)
         axes.set_xticks(ticks, [f"{tick}x" for tick in ticks])
         axes.minorticks_off()
         axes.set_xlim(min(0.5, 0.6 * found.speed.min()), 140)
         axes.margins(y=0.08)
-        draw(axes, found.rename(columns={task: "score"}))
+        draw(axes, found)
         axes.legend(loc="upper right", fontsize=10, frameon=False)
         axes.set_ylabel(f"{TITLES.get(task, task)}, {METRIC.get(task, 'accuracy')}")
-    axes.set_xlabel(f"texts a second, relative to {REFERENCE} ({rows.processor.iloc[0]})")
+    axes.set_xlabel(f"texts a second, relative to {REFERENCE} ({machine})")
     return figure
 
 

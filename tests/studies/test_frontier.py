@@ -15,9 +15,10 @@ def test_speeds_are_relative_within_a_run() -> None:
         ("b", "ours, 90% cut", 225.0, 62.0),
     ]
     rows = pd.DataFrame(given, columns=["task", "method", "texts_per_s", "score"])
-    found = frontier.means(rows.assign(seed=1, mb=1.0, commit="a"))
-    assert found.loc["ours, 90% cut", "speed"] == pytest.approx((4 * 9) ** 0.5)
-    assert found.loc[frontier.REFERENCE, "speed"] == pytest.approx(1)
+    rows = rows.assign(seed=1, mb=1.0, commit="a", processor=frontier.AMD)
+    found = frontier.means(rows)
+    assert found.loc["ours, 90% cut", "EPYC"] == pytest.approx((4 * 9) ** 0.5)
+    assert found.loc[frontier.REFERENCE, "EPYC"] == pytest.approx(1)
     assert frontier.table(found)[-1] == ["ours, 90% cut", "6.0x", "82.0", "62.0", "1"]
 
 
@@ -25,8 +26,27 @@ def test_a_method_is_shown_on_the_tasks_that_it_ran_on() -> None:
     given = [("a", frontier.REFERENCE, 100.0, 80.0), ("b", frontier.REFERENCE, 25.0, 60.0)]
     given += [("a", "paper, 52% cut", 200.0, 70.0)]
     rows = pd.DataFrame(given, columns=["task", "method", "texts_per_s", "score"])
-    lines = frontier.table(frontier.means(rows.assign(seed=1, mb=1.0, commit="a")))
-    assert lines[-1] == ["paper, 52% cut", "2.0x", "70.0", "-", "1"]
+    rows = rows.assign(seed=1, mb=1.0, commit="a", processor=frontier.AMD)
+    assert frontier.table(frontier.means(rows))[-1] == ["paper, 52% cut", "2.0x", "70.0", "-", "1"]
+
+
+def test_processors_stand_beside_each_other_and_share_the_scores() -> None:
+    given = [
+        (1, frontier.AMD, frontier.REFERENCE, 100.0, 80.0),
+        (1, frontier.AMD, "ours, 52% cut", 200.0, 70.0),
+        (1, frontier.AMD, "ours, 90% cut", 400.0, 60.0),
+        (2, frontier.INTEL, frontier.REFERENCE, 10.0, 82.0),
+        (2, frontier.INTEL, "ours, 52% cut", 30.0, 72.0),
+    ]
+    columns = ["seed", "processor", "method", "texts_per_s", "score"]
+    rows = pd.DataFrame(given, columns=columns).assign(task="a", mb=1.0, commit="a")
+    assert frontier.table(frontier.means(rows)) == [
+        ["method", "speed: EPYC, Xeon", "a", "MB"],
+        ["---"] * 4,
+        [frontier.REFERENCE, "1.0x, 1.0x", "81.0", "1"],
+        ["ours, 52% cut", "2.0x, 3.0x", "71.0", "1"],
+        ["ours, 90% cut", "4.0x, -", "60.0", "1"],
+    ]
 
 
 @pytest.mark.parametrize("page", ["README.md", "docs/results.md"])
