@@ -207,13 +207,16 @@ def test_retuning_never_ends_below_its_start(job: Make) -> None:
     assert result["select"]["final"] >= result["select"]["pruned"]
 
 
-def test_what_is_cheap_to_re_tune_is_re_tuned_for_longer(job: Make, done: Any) -> None:
-    cut = ["prune.ratio=0.8"]  # and retune.epochs=2
-    result = pipeline.run(job(*cut, "retune.budget=1.2"))
+def test_what_is_cheap_to_re_tune_is_re_tuned_for_longer(
+    job: Make, done: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(length.UPDATES, "retune", (2, 1))
+    cut = ["prune.ratio=0.8"]
+    result = pipeline.run(job(*cut, "retune.epochs=null", "retune.budget=1.2"))
     before, after = (result["flops"][which] for which in ("before", "after"))
     assert 0.2 < 0.03 + 0.97 * after / before < 0.3  # of texts of another length, but about that
     assert result["method"]["epochs"] == 4  # 2 x floor(1.2 / (2 x 0.2...))
-    by_hand = ["retune.epochs=4", "retune.budget=0"]
+    by_hand = ["retune.epochs=4"]
     assert numbers(pipeline.run(job(*cut, *by_hand, folder="by hand"))) == numbers(result)
     assert done["method"]["epochs"] == 2
 

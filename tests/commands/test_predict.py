@@ -13,7 +13,7 @@ import pytest
 
 from skip_exp import Skill
 from skip_exp.commands.examples import parse_lines
-from skip_exp.commands.predict import main
+from skip_exp.commands.predict import json_line, main
 from skip_exp.errors import SkipError
 from tests.helpers.saved import save_tiny_skill
 
@@ -212,3 +212,12 @@ def test_what_does_not_fit_a_table_is_refused_before_any_answer(
     assert run(saved, "--file", file, "--with", "id").answers[0]["columns"] == {"id": "half \ud800"}
     assert run(saved, "--file", file, "--with", "none").code == 2
     assert run(saved, "a film", "--with", "id").code == 2
+
+
+def test_a_terminal_without_utf_8_gets_escapes(monkeypatch: pytest.MonkeyPatch) -> None:
+    for encoding, shown in (
+        ("ascii", r'{"label": "gr\u00f6\u00dfer"}'),
+        ("utf-8", '{"label": "größer"}'),
+    ):
+        monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(io.BytesIO(), encoding=encoding))
+        assert json_line({"label": "größer"}) == shown

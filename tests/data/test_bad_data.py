@@ -179,6 +179,16 @@ def test_a_table_of_the_hub_is_checked_alike() -> None:
         assert "the hub" in str(refused.value)
 
 
+def test_bad_rows_alone_are_not_left_out() -> None:
+    few, none = (
+        pd.DataFrame({"s": ["a", "b"], "label": [label, "other"]}) for label in (0, "another")
+    )
+    for table, can_drop in ((few, True), (none, False)):
+        with pytest.raises(DataError) as refused:
+            to_split(table, spec(), "train", "here")
+        assert ("data.drop_bad" in str(refused.value)) == can_drop
+
+
 def test_many_columns_are_not_all_listed(tmp_path: Path) -> None:
     path = tmp_path / "t.csv"
     for header, end in (

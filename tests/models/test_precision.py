@@ -68,6 +68,11 @@ def test_auto_is_what_the_processor_does_faster(
 ) -> None:
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: native)
     assert precision.wants_bf16("auto") is able
+
+
+def test_an_older_torch_does_not_know_the_processor(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr(torch.cpu, "get_capabilities")
+    assert not precision.wants_bf16("auto")
     assert precision.wants_bf16("bf16") and not precision.wants_bf16("32-true")
 
 

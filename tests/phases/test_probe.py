@@ -12,6 +12,7 @@ from skip_exp.job.job import Job
 from skip_exp.job.prepare import prepare
 from skip_exp.models.readouts import HeadReadout
 from skip_exp.phases.fit import start_readout
+from skip_exp.training import length
 from tests.helpers.toy import save_toy, toy_job
 
 
@@ -60,9 +61,10 @@ def test_a_fit_that_ended_too_early_names_the_key_that_makes_it_longer(
     ratio: float,
     named: str,
 ) -> None:
-    """The budget pays for twice the epochs of half a model."""
+    """The budget pays for twice the epochs of half a model, unless their number is given."""
+    monkeypatch.setitem(length.UPDATES, "retune", (1, 1))
     monkeypatch.setattr("skip_exp.phases.fit.is_improving", lambda *_: True)
     monkeypatch.setattr("skip_exp.phases.fit.log_kept", lambda *_: None)
-    pipeline.run(toy_job(toy, tmp_path, "run", f"prune.ratio={ratio}"))
+    pipeline.run(toy_job(toy, tmp_path, "run", f"prune.ratio={ratio}", "retune.epochs=null"))
     (told,) = [each for each in caplog.messages if each.startswith("retune: stopped")]
     assert told.endswith(named)

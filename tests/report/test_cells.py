@@ -157,6 +157,8 @@ def test_cells_of_several_machines_are_marked():
     assert only([result(seed=1, latency=here), result(seed=2, latency=there)])["machines"]
     cell = only([result(seed=1, latency=here), result(seed=2, latency=here | {"threads": 1})])
     assert cell["machines"]
+    ratios = [result(ratio=0.3, latency=here), result(ratio=0.5, latency=there)]
+    assert list(gathered(ratios).cells["machines"]) == [True, True]  # read side by side
     busy = there | {"contended": True}  # not in the mean
     assert not only([result(seed=1, latency=here), result(seed=2, latency=busy)])["machines"]
 

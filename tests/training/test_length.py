@@ -11,19 +11,17 @@ from skip_exp.training.length import after_cut, cost_left, for_rows, is_improvin
 
 
 @pytest.mark.parametrize(
-    ("epochs", "budget", "cost", "times"),
+    ("budget", "cost", "epochs"),
     [
-        (3, 0.9, 1.0, 1),  # a dense fit costs three times the budget and still runs once
-        (3, 0.9, 1 - 0.8, 1),
-        (3, 0.9, 1 - 0.85, 2),
-        (3, 0.9, 1 - 0.9, 3),  # exactly, though 1 - 0.9 is slightly less than 0.1
-        (8, 0.9, 1 - 0.9, 1),
-        (3, 0.0, 0.1, 1),
+        (0.9, 1.0, 3),  # a dense fit costs three times the budget and still runs once
+        (0.9, 1 - 0.8, 3),
+        (0.9, 1 - 0.85, 6),
+        (0.9, 1 - 0.9, 9),  # exactly, though 1 - 0.9 is slightly less than 0.1
+        (0.0, 0.1, 3),
     ],
 )
-def test_epochs_are_multiplied(epochs: int, budget: float, cost: float, times: int) -> None:
-    longer = after_cut(RetuneConfig(epochs=epochs, budget=budget), cost)
-    assert longer.epochs == times * epochs
+def test_epochs_are_multiplied(budget: float, cost: float, epochs: int) -> None:
+    assert after_cut(RetuneConfig(budget=budget), cost).epochs == epochs
 
 
 @pytest.mark.parametrize(("ratio", "epochs"), [(0.0, 3), (0.8, 6), (0.9, 15), (0.99, 48)])
@@ -47,6 +45,7 @@ def test_few_rows_get_more_epochs(train: str, rows: int, epochs: int) -> None:
 
 def test_a_given_number_of_epochs_is_that_number() -> None:
     assert for_rows(given := TrainConfig(epochs=2), 10) == given
+    assert after_cut(given := RetuneConfig(epochs=2), 0.1) == given
     assert for_rows(RetuneConfig(), 100_000).epochs == after_cut(RetuneConfig(), 1.0).epochs == 3
 
 

@@ -104,8 +104,8 @@ def _check_classes(labels: Sequence[str], count: int, are_named: bool) -> None:
         raise SkipError(f"compress: the model has {count} classes, the data {found}")
     if not are_named and not _are_indices(labels):
         raise SkipError(
-            "compress: the model's classes have no names; give classes= in its order, or "
-            "id2label in its config.json"
+            "compress: the model's classes have no names; give id2label in its "
+            "config.json, or in Python classes= in its order"
         )
 
 

@@ -76,8 +76,8 @@ def json_line(fields: dict[str, Any]) -> str:
     plain = to_jsonable_python(fields, inf_nan_mode="null", bytes_mode="base64", fallback=str)
     line = json.dumps(plain, ensure_ascii=False)
     try:
-        line.encode()
-    except UnicodeEncodeError:  # half a character, in a copied column
+        line.encode(sys.stdout.encoding or "utf-8")
+    except UnicodeEncodeError:  # a terminal without UTF-8; half a character, in a copied column
         return json.dumps(plain)
     return line
 

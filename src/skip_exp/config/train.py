@@ -93,8 +93,8 @@ class RetuneConfig(TrainConfig):
 
     epochs: int | None = key(
         None,
-        "Number of epochs, more for a cheaper model (`retune.budget`); null: 3, or as many as make "
-        "200 steps.",
+        "Number of epochs; null: 3, or as many as make 200 steps, or more for a cheaper model "
+        "(`retune.budget`).",
     )
     enabled: bool = key(True, "Train the pruned model again, from the dense model's prompt.")
     dropout: bool = key(False, "Keep the backbone's own dropout active.")

@@ -109,7 +109,7 @@ def to_split(
         except ValueError as error:
             bad[number] = str(error)
     unit = str(table.index.name) if is_file else "row"
-    report_bad(bad, unit, where, drop_bad, fix, spec)
+    report_bad(bad, unit, where, drop_bad, fix if rows else "", spec)
     if not rows:
         raise DataError(f"task {spec.name}: split {split} of {where} has no good rows")
     filled_entries, labels, groups = map(list, zip(*rows, strict=True))
@@ -131,7 +131,7 @@ def report_bad(
     Args:
         bad: {number of the row: why}.
         unit: what the numbers count.
-        fix: what sets ``drop``.
+        fix: what sets ``drop``; empty where that would leave nothing.
         spec: the task whose labels are allowed; None where no labels are read.
     """
     if not bad:
@@ -145,7 +145,7 @@ def report_bad(
     allowed = f" (labels: {_allowed(spec)})" if spec and is_label else ""
     text = f"{where}: {len(bad)} bad row{'s' if len(bad) > 1 else ''}: {listed}{allowed}"
     if not drop:
-        raise DataError(f"{text}; {fix} leaves them out")
+        raise DataError(f"{text}; {fix} leaves them out" if fix else text)
     log.warning("data: left out: %s", text)
 
 

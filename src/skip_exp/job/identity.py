@@ -19,7 +19,7 @@ from skip_exp.data.files import embedded_files, local_files
 from skip_exp.models.embedded import local_folder, shipped_skill
 from skip_exp.skill.record import RECORD
 from skip_exp.utils import files
-from skip_exp.utils.machine import cores, processor
+from skip_exp.utils.machine import cores, hardware
 
 # Settings that do not affect results. Only the resolved precision of `trainer` counts.
 LEFT_OUT = ("output_dir", "logger", "sweep", "cache", "trainer")
@@ -129,6 +129,5 @@ def training(settings: TrainConfig) -> dict[str, Any]:
 
 def here(accelerator: str) -> str:
     """Hash of processor, cores, threads and GPUs of this process, for which a timing holds."""
-    gpus: list[str] = sorted(map(str, Path("/dev").glob("nvidia[0-9]*")))
     variables = map(os.environ.get, PLACE)
-    return digest([accelerator, processor(), cores(), gpus, *variables])[:16]
+    return digest([accelerator, cores(), *hardware(), *variables])[:16]

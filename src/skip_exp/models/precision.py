@@ -30,7 +30,7 @@ def multiplies_bf16() -> bool:
     AMX does, and AVX512-BF16 on AMD. Intel's AVX512-BF16 alone takes twice as long as fp32
     (docs/performance.md).
     """
-    native = torch.cpu.get_capabilities()
+    native: dict[str, object] = getattr(torch.cpu, "get_capabilities", dict)()  # of torch 2.11
     is_intel = "Intel" in str(native.get("cpu_name"))
     return bool(native.get("amx_bf16") or (native.get("avx512_bf16") and not is_intel))
 

@@ -86,7 +86,8 @@ def compare(
             repeats=settings.repeats,
             warmup=WARMUP,
             device=device,
-        )
+        ),
+        device=device,
     )
     ratios = [a / b for a, b in zip(*times, strict=True)]
     dense_ms, final_ms = (statistics.median(of_model) * 1e3 for of_model in times)

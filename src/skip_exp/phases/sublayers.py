@@ -11,6 +11,7 @@ from skip_exp.models.sites import Keep
 from skip_exp.models.soft_prompt import SoftPromptModel
 from skip_exp.pruning.latency import Table, Timing, measure, widths
 from skip_exp.training.trainer import root_device
+from skip_exp.utils.machine import hardware
 from skip_exp.utils.timing import alone, place
 
 ATTEMPTS = 3  # to measure while nothing else runs
@@ -43,7 +44,7 @@ def time_sublayers(job: Job, dense: SoftPromptModel) -> Timed:
     size, device = job.cfg.benchmark, root_device(job.trainer)
     here, model = place(device), dense.to(device).eval()
     shape = {part: job.keys["tune"][part] for part in ("backbone", "prompt", "own")}
-    key = shape | {"size": [size.batch, size.seq_len]} | here
+    key = shape | {"size": [size.batch, size.seq_len], "hardware": hardware()} | here
     values = job.cache.get("latency", key, lambda: _measure(job, model)).values
     sites = {site: Timing(*timing) for site, timing in values["sites"].items()}
     return Timed(Table(values["total"], sites), here, values["contended"])
@@ -51,7 +52,8 @@ def time_sublayers(job: Job, dense: SoftPromptModel) -> Timed:
 
 def _measure(job: Job, model: SoftPromptModel) -> Entry:
     inputs = random_batch(model, job.cfg.benchmark.batch, job.cfg.benchmark.seq_len)
-    table, contended = alone(partial(measure, model, inputs), attempts=ATTEMPTS)
+    device = root_device(job.trainer)
+    table, contended = alone(partial(measure, model, inputs), attempts=ATTEMPTS, device=device)
     sites = {site: [timing.widths, timing.seconds] for site, timing in table.sites.items()}
     values = {"total": table.total, "sites": sites, "contended": contended}
     return Entry(values=values, keep=not contended)

@@ -11,6 +11,7 @@ from skip_exp.report.frame import CONFIG
 
 SETTING = ["task", "backbone", "attribution", "variant", "ratio"]
 CELL = [*SETTING, "sample"]  # stand-in rows and real ones never share a cell
+KIN = ["task", "backbone", "sample"]
 SEARCHED = -1.0  # ratio of a setting whose jobs searched for it: it differs from seed to seed
 MEASURES = [
     *(f"metric/{phase}" for phase in STATES),
@@ -98,9 +99,12 @@ def _cells(runs: pd.DataFrame, failed: pd.DataFrame) -> pd.DataFrame:
         timed=groups["timed"].sum(),
         contended=groups["contended"].sum(),
         versions=several(groups, ["versions/code", "versions/parts"]),
-        machines=several(timed.groupby(CELL), ["latency/device", "latency/threads"]),
         **{"at chance": at_chance(runs, CELL)},
     )
+    # Ratios are read side by side: those of one model and task belong on one machine.
+    machines = several(timed.groupby(KIN), ["latency/device", "latency/threads"])
+    cells = cells.join(machines.rename("machines"), on=KIN)
+    cells["machines"] = cells["machines"].eq(True) & cells["timed"].gt(0)
     cells = cells.join(failed.groupby(CELL).size().rename("failed"), how="outer")
     counts = ["n", "timed", "contended", "failed", "duplicates"]
     words = ["metric", "data", "labels"]
@@ -200,7 +204,7 @@ def warnings(report: Gathered) -> list[str]:
         " class by two standard errors: what pruning does there says little.",
         "versions": "Cells marked with several code versions gather results of different code or"
         " libraries: run their jobs again before you compare them.",
-        "machines": "Speed-ups marked with several machines are a mean over processors or numbers"
+        "machines": "Speed-ups marked with several machines are of several processors or numbers"
         " of threads: time them again on one with skip-exp benchmark RESULT.",
         "duplicates": "Where validation rows are duplicates of train rows, their labels were seen"
         " in training; data.deduplicate=true drops them from train.",

@@ -63,11 +63,13 @@ def cost_left(operations: float) -> float:
 
 
 def after_cut(settings: RetuneConfig, cost: float) -> RetuneConfig:
-    """Settings with epochs multiplied as far as ``retune.budget`` dense epochs allow.
+    """Settings with the given epochs, or as many as ``retune.budget`` dense epochs allow.
 
     Args:
         cost: cost of an epoch, see :func:`cost_left`.
     """
-    epochs = settings.epochs or _usual(settings)[0]
+    if settings.epochs is not None:
+        return settings
+    epochs = _usual(settings)[0]
     k = max(1, math.floor(settings.budget / (epochs * cost) + SLACK))
     return replace(settings, epochs=k * epochs)

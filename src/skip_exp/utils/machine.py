@@ -13,7 +13,10 @@ from pathlib import Path
 
 import psutil
 
-BUSY = 0.25  # cores that other processes may use before a measurement counts as contended
+BUSY = 0.25  # cores that other processes may take from a measurement before it is contended
+# What tells processors apart that have one name, as guests of a cloud do: lines of /proc/cpuinfo.
+KINDS = ("cpu family", "model", "model name", "stepping", "flags")
+KINDS_ARM = ("CPU implementer", "CPU part", "CPU variant", "Features")
 # Arguments of glibc's mallopt: what may stay free at the end of the heap, and from which size on a
 # block is the system's own. Larger values are refused.
 TRIM_THRESHOLD, MMAP_THRESHOLD = -1, -3
@@ -49,18 +52,41 @@ def cores() -> int | None:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
 
 
+def free_cores(threads: int) -> int:
+    """Whole cores of this process that so many threads leave free; twins count as one."""
+    twins = (psutil.cpu_count() or 1) // (psutil.cpu_count(logical=False) or 1)
+    return max(0, (cores() or 1) // max(1, twins) - threads)
+
+
 def processor() -> str:
     """The processor's name, if the system tells it."""
+    return _cpuinfo().get("model name") or platform.processor() or platform.machine()
+
+
+def hardware() -> list[str]:
+    """What a timing depends on: the processor with its instructions, and the GPUs."""
+    told = _cpuinfo()
+    found = [processor(), *(told.get(kind, "") for kind in (*KINDS, *KINDS_ARM))]
+    gpus = sorted(map(str, Path("/dev").glob("nvidia[0-9]*")))
+    models = []
+    for path in sorted(Path("/proc/driver/nvidia/gpus").glob("*/information")):
+        with suppress(OSError):
+            models += [line for line in path.read_text().splitlines() if line.startswith("Model")]
+    return [*found, *gpus, *models]
+
+
+def _cpuinfo() -> dict[str, str]:
+    """/proc/cpuinfo of the first core; empty where there is none."""
     try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        first = Path("/proc/cpuinfo").read_text().partition("\n\n")[0]
     except OSError:
-        lines = []
-    names = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
-    return next(names, platform.processor() or platform.machine())
+        return {}
+    lines = (line.partition(":") for line in first.splitlines())
+    return {name.strip(): value.strip() for name, _, value in lines}
 
 
 class Load:
-    """How many cores other processes have kept busy since it was made."""
+    """How many of the cores that this process may use others have kept busy since it was made."""
 
     def __init__(self) -> None:
         self.start = time.perf_counter()
@@ -69,10 +95,14 @@ class Load:
     @staticmethod
     def _seconds() -> tuple[float, float]:
         """CPU seconds of all processes, and of this one with the commands it waited for."""
-        every = psutil.cpu_times()
-        twice = ("guest", "guest_nice")  # they count as user and nice, too
-        idle = sum(getattr(every, name, 0.0) for name in ("idle", "iowait", *twice))
-        return sum(every) - idle, sum(os.times()[:4])
+        each = psutil.cpu_times(percpu=True)
+        if hasattr(os, "sched_getaffinity"):
+            ours = os.sched_getaffinity(0)
+            each = [times for core, times in enumerate(each) if core in ours]
+        # What a guest takes counts as user and nice, too.
+        rest = ("idle", "iowait", "guest", "guest_nice")
+        busy = (sum(times) - sum(getattr(times, name, 0.0) for name in rest) for times in each)
+        return sum(busy), sum(os.times()[:4])
 
     def others(self) -> float:
         """Cores in use by other processes, on average."""

@@ -11,7 +11,7 @@ import torch
 
 from skip_exp.utils import bars
 from skip_exp.utils.files import acquire, machine_lock
-from skip_exp.utils.machine import BUSY, Load, processor
+from skip_exp.utils.machine import BUSY, Load, free_cores, processor
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -45,7 +45,12 @@ class Clock:
 
 
 def alone(
-    measure: Callable[[], T], *, inference: bool = True, lock: bool = True, attempts: int = 1
+    measure: Callable[[], T],
+    *,
+    inference: bool = True,
+    lock: bool = True,
+    attempts: int = 1,
+    device: torch.device | str = "cpu",
 ) -> tuple[T, bool]:
     """``measure()`` while no other measurement by this user runs; whether it was contended.
 
@@ -53,7 +58,10 @@ def alone(
         inference: without gradients.
         lock: False where ``measure`` starts commands that take the lock themselves.
         attempts: how often to measure until nothing else runs.
+        device: where ``measure`` computes. Others may use the cores that it leaves free: all but
+            torch's threads, or all but one beside a GPU, whose own load is not seen.
     """
+    threads = 1 if torch.device(device).type == "cuda" else torch.get_num_threads()
     one_at_a_time = machine_lock("benchmark")
     if lock:
         acquire(one_at_a_time, "times a model on this machine")
@@ -63,7 +71,7 @@ def alone(
                 load = Load()
                 measured = measure()
                 others = load.others()
-            if others <= BUSY:
+            if others <= free_cores(threads) + BUSY:
                 return measured, False
             _report_load(others, attempt, attempts)
         return measured, True

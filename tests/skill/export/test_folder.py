@@ -42,6 +42,14 @@ def test_a_mount_point_is_refused_before_any_work(
     check_out(tmp_path / "new")
 
 
+def test_so_is_a_place_without_permission(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[Path] = []
+    monkeypatch.setattr(os, "access", lambda folder, _: asked.append(folder))
+    with pytest.raises(SkipError, match="no permission"):
+        check_out(tmp_path / "new/below")
+    assert asked == [tmp_path.resolve()]
+
+
 @pytest.mark.parametrize(
     ("int8", "found", "named"),
     [

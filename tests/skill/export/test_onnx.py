@@ -1,6 +1,7 @@
 """An ONNX export answers as its skill: without torch, from any thread, without skip_exp."""
 
 import json
+import os
 import pickle
 import shutil
 import subprocess
@@ -17,7 +18,7 @@ from skip_exp import OnnxSkill, Skill
 from skip_exp.commands import predict
 from skip_exp.commands.export import main
 from skip_exp.errors import SkipError
-from skip_exp.skill.export.onnx import write
+from skip_exp.skill.export.onnx import runtime, write
 from skip_exp.skill.export.onnx.write import ROUNDING, compare_onnx
 from tests.helpers.hostile import sign_export
 from tests.helpers.saved import WORDS, Saved, save_tiny_skill
@@ -206,11 +207,20 @@ def test_threads_and_repr(onnx_folder: Path, monkeypatch: pytest.MonkeyPatch) ->
             super().__init__(path, options, **more)
 
     monkeypatch.setattr(onnxruntime, "InferenceSession", Session)
+    monkeypatch.setattr(runtime, "cores", os.cpu_count)
     for given in ("3", "", "2,1"):
         monkeypatch.setenv("OMP_NUM_THREADS", given)
         skill = OnnxSkill.load(onnx_folder)
     OnnxSkill.load(onnx_folder, threads=2)
-    assert asked == [3, 0, 0, 2]
+    monkeypatch.setattr(os, "cpu_count", lambda: 64)
+    monkeypatch.setattr(runtime, "cores", lambda: 5)  # as under taskset
+    OnnxSkill.load(onnx_folder)
+    assert asked == [3, 0, 0, 2, 5]
     assert repr(skill) == (
         "OnnxSkill(task='toy', labels=['negative', 'positive'], backbone='bert')"
     )
+
+
+def test_a_skill_names_what_reads_it(tiny: Saved) -> None:
+    with pytest.raises(SkipError, match=r"Skill\.load"):
+        OnnxSkill.load(tiny.folder)

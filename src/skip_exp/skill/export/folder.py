@@ -112,3 +112,6 @@ def check_out(out: Path) -> None:
         raise SkipError(f"{out}: is a mount point: give a new folder in it")
     if out.exists() and not (out.is_dir() and not any(out.iterdir())):
         raise SkipError(f"{out}: exists and is not an empty folder")
+    above = next(folder for folder in out.resolve().parents if folder.exists())
+    if not os.access(above, os.W_OK):
+        raise SkipError(f"{out}: cannot be written: no permission in {above}")

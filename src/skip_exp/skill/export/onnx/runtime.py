@@ -14,6 +14,7 @@ from skip_exp.skill.classifier import Classifier, Row
 from skip_exp.skill.record import (
     CONFIG,
     ONNX,
+    RECORD,
     SkillRecord,
     loading,
     parse_record,
@@ -21,6 +22,7 @@ from skip_exp.skill.record import (
     read_json,
 )
 from skip_exp.utils.files import parse_json
+from skip_exp.utils.machine import cores
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -74,6 +76,8 @@ class OnnxSkill(Classifier):
         """
         folder = Path(folder).expanduser().absolute()
         check_packages("onnxruntime", "tokenizers")
+        if (folder / RECORD).is_file() and not (folder / ONNX).is_file():
+            raise SkipError(f"{folder}: is no ONNX export: Skill.load reads it")
         described = read_json(folder / CONFIG)
         path = folder / ONNX
         if described.pop("sha256", None) != checksum(folder, described):
@@ -146,9 +150,11 @@ def runner(path: Path, threads: int | None = None) -> Run:
     """INPUTS [B, T] -> logits fp32 [B, labels], by onnxruntime. Raises SkipError."""
     import onnxruntime  # an optional dependency of this format
 
-    given = os.environ.get("OMP_NUM_THREADS", "")
+    given, ours = os.environ.get("OMP_NUM_THREADS", ""), cores() or 0
+    # Left to itself it starts a thread for each core of the machine, also where it may use a few.
+    rest = ours if ours < (os.cpu_count() or 0) else 0
     options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = threads or (int(given) if given.isdecimal() else 0)
+    options.intra_op_num_threads = threads or (int(given) if given.isdecimal() else rest)
     options.log_severity_level = 4  # failures are raised, in one line
     with loading(path):
         session = onnxruntime.InferenceSession(
