@@ -338,6 +338,11 @@ def test_train_is_fit_on_the_command_line(
     words = shlex.split(lines["sweep:"])
     assert words[2] == str(skill.parent / "conf")
     assert OverridesParser.create().parse_override(words[3]).value() == "2024"  # not a number
-    assert words[5:-1] == settings
+    assert words[5 : 5 + len(settings)] == settings
+    own = [OverridesParser.create().parse_override(each) for each in words[5 + len(settings) : -1]]
+    assert {each.key_or_group: each.value() for each in own} == {
+        "cache.dir": str(tmp_path / ".cache"),
+        "hydra.sweep.dir": str(tmp_path / "sweep"),
+    }
     assert train.main([str(toy / "no.csv")]) == 1
     assert capsys.readouterr().err.startswith("error: cannot read ")

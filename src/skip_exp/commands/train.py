@@ -21,6 +21,7 @@ from skip_exp.commands.line import one_line_errors, parser
 from skip_exp.report import steps, summary
 from skip_exp.utils import console, imports
 
+OUTPUT = "outputs"
 GOALS = ("prune.ratio=", "prune.max_drop=", "prune.target_speedup=")  # a sweep has ratios
 
 
@@ -37,6 +38,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     settings = [each for each in settings if not each.startswith(GOALS)]
     if options["backbone"] is not None:
         settings.insert(0, f"backbone={options['backbone']}")
+    if (root := Path(options["output"])) != Path(OUTPUT):  # where the cache is, too
+        from skip_exp.config.compose import quoted  # a refused argument does not need it
+
+        places = {"cache.dir": root / ".cache", "hydra.sweep.dir": root / "sweep"}
+        given = {each.partition("=")[0] for each in settings}
+        settings += [f"{k}={quoted(str(v))}" for k, v in places.items() if k not in given]
     show(api.fit(file, **options).folder, ["prune.ratio=0.3,0.5,0.7", *settings])
     return 0
 
@@ -52,7 +59,7 @@ def add_arguments(line: ArgumentParser) -> None:
     line.add_argument("--validation", metavar="FILE", help="rows that are scored")
     line.add_argument("--ratio", help="fraction to remove (default: 0.5), or auto")
     line.add_argument("--name", help="of the task (default: the file's)")
-    line.add_argument("--output", default="outputs", metavar="DIR")
+    line.add_argument("--output", default=OUTPUT, metavar="DIR")
     line.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="further settings")
 
 
