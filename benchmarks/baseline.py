@@ -130,7 +130,7 @@ def in_bf16(model: nn.Module) -> nn.Module:
 def task_model(raw: RawTask, work: Path, epochs: int) -> nn.Module:
     """PEFT's model, trained on the task's train rows; kept in ``work`` and read again.
 
-    Trained in batches of similar length and in bf16 where the machine computes it natively: this
+    Trained in batches of similar length and in bf16 where the machine computes it faster: this
     saves minutes of the benchmark, and it is served in fp32 all the same.
     """
     model = prompt_tuned(embedded_folder("minilm"), len(raw.spec.labels)).to(best_device())

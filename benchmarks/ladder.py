@@ -26,7 +26,7 @@ TITLE = "The ladder"
 ABOUT = (
     "Validation texts in, labels out, tokeniser included; minilm. PEFT: prompt tuning on the dense "
     "model, batches of 32 with dynamic padding, in file order; then tokenised at once and in order "
-    "of length; then with bf16 weights, where the machine computes bf16 natively. Ours: skills of "
+    "of length; then with bf16 weights, where the machine computes bf16 faster. Ours: skills of "
     "one sweep over prune.ratio, by their `predict`, precision `auto`: bf16 likewise; the last two "
     "also exported, in fp32 and with 8-bit weights. Theirs: the step before, of an export the same "
     "model in PyTorch; ratio: what a step adds. Accuracy: in percent, theirs the better of PEFT in "

@@ -17,7 +17,7 @@ HEAD = ("what", "setting", "ours", "theirs", "ratio", "reach", "met")
 PICTURE = "growth.png"
 NOTES = (
     "Medians of calls that take turns in one process, after a warm-up; ± half the interquartile "
-    "range of the ratios. *contended*: other processes used the machine meanwhile, so the figure "
+    "range of the ratios. *contended*: other processes took cores meanwhile, so the figure "
     "is shown and not judged."
 )
 QUICK = "**Quick run: it shows that everything runs; its figures are no result.**"
@@ -73,7 +73,7 @@ class Row:
         ratio: as the comparison defines it, or None.
         spread: half the interquartile range of the ratio, where it was measured in turns.
         reach: what the figure should reach, or None.
-        contended: other processes used the machine meanwhile: the figure is shown, not judged.
+        contended: other processes took cores meanwhile: the figure is shown, not judged.
     """
 
     name: str

@@ -29,7 +29,7 @@ TITLE = "Training throughput"
 ABOUT = (
     "Prompt tuning on the same train rows, batch 32, a prompt of 16, set-up and validation left "
     "out; train rows a second. PEFT: prompt tuning in a plain loop, dynamic padding, in fp32 and "
-    "shuffled; then by autocast in bf16 (where the machine computes it natively) and in batches "
+    "shuffled; then by autocast in bf16 (where the machine computes it faster) and in batches "
     "of similar length. Ours: the `tune` phase at its defaults, in bf16 likewise, with a prompt at "
     "the input; then with a prefix, the default. Theirs: the step before; ratio: what a step adds. "
     "Then each of ours against both of PEFT's."

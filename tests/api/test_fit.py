@@ -342,7 +342,7 @@ def test_train_is_fit_on_the_command_line(
     own = [OverridesParser.create().parse_override(each) for each in words[5 + len(settings) : -1]]
     assert {each.key_or_group: each.value() for each in own} == {
         "cache.dir": str(tmp_path / ".cache"),
-        "hydra.sweep.dir": str(tmp_path / "sweep"),
+        "hydra.sweep.dir": str(skill.parent / "sweep"),
     }
     assert train.main([str(toy / "no.csv")]) == 1
     assert capsys.readouterr().err.startswith("error: cannot read ")

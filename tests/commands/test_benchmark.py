@@ -53,6 +53,7 @@ def test_fields_of_a_comparison(monkeypatch: pytest.MonkeyPatch) -> None:
     assert (found["speedup"], found["spread"], found["contended"]) == (3.0, 0.5625, False)
     assert (found["batch"], found["seq_len"], found["dtype"]) == (2, 6, "float32")
     monkeypatch.setattr(timing, "Load", lambda: type("Busy", (), {"others": lambda _: 0.9})())
+    monkeypatch.setattr(timing, "free_cores", lambda threads: 0)
     assert compare(dense, dense, SETTINGS, "cpu")["contended"] is True
 
 
@@ -74,7 +75,8 @@ def test_flops_of_linears_and_attention() -> None:
     assert flops(model, tokens) == 2 * tokens * linears + attention + readout
 
 
-def test_a_measurement_beside_a_busy_process_is_contended() -> None:
+def test_a_measurement_beside_a_busy_process_is_contended(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(timing, "free_cores", lambda threads: 0)
     with subprocess.Popen([sys.executable, "-c", "while True: pass"]) as busy:
         try:
             assert timing.alone(lambda: time.sleep(0.5)) == (None, True)

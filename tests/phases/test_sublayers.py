@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 
 from skip_exp import pipeline
-from skip_exp.job import identity
 from skip_exp.phases import sublayers
 from skip_exp.pruning.latency import Table, Timing
+from skip_exp.utils import machine
 from skip_exp.utils import timing as machine_timing
 from tests.helpers.toy import save_toy, toy_job
 
@@ -42,7 +42,8 @@ def timed(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
 
     monkeypatch.setattr(sublayers, "measure", measure)
     monkeypatch.setattr(machine_timing, "Load", Load)
-    for module in (machine_timing, identity):
+    monkeypatch.setattr(machine_timing, "free_cores", lambda threads: 0)
+    for module in (machine_timing, machine):
         monkeypatch.setattr(module, "processor", lambda: state.get("processor", "one"))
     return state
 

@@ -160,6 +160,8 @@ def test_cells_of_several_machines_are_marked():
     ratios = [result(ratio=0.3, latency=here), result(ratio=0.5, latency=there)]
     assert list(gathered(ratios).cells["machines"]) == [True, True]  # read side by side
     busy = there | {"contended": True}  # not in the mean
+    ratios.append(result(ratio=0.7, latency=busy))
+    assert list(gathered(ratios).cells["machines"]) == [True, True, False]
     assert not only([result(seed=1, latency=here), result(seed=2, latency=busy)])["machines"]
 
 

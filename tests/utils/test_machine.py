@@ -72,7 +72,7 @@ def test_a_timing_holds_for_one_processor(monkeypatch: pytest.MonkeyPatch) -> No
 def test_load_is_that_of_the_cores_this_process_may_use(monkeypatch: pytest.MonkeyPatch) -> None:
     idle, busy = Times(0, 0, 0, 10, 0, 0, 0), Times(7, 0, 1, 0, 2, 0, 0)
     monkeypatch.setattr(psutil, "cpu_times", lambda percpu: [busy, idle, busy, busy])
-    for ours, seconds in (({0, 1}, 8), ({1}, 0), ({0, 2, 3}, 24)):
+    for ours, seconds in (({0, 1}, 8), ({1}, 0), ({0, 2, 3}, 24), ({8, 9}, 24)):
         monkeypatch.setattr(os, "sched_getaffinity", lambda _, ours=ours: ours, raising=False)
         assert machine.Load().busy == seconds
 
@@ -84,11 +84,18 @@ def test_load_is_that_of_the_cores_this_process_may_use(monkeypatch: pytest.Monk
         (64, 64, 64, 8, 56),
         (64, 64, 32, 8, 24),
         (64, 64, 32, 32, 0),
+        (24, 24, 16, 16, 0),
+        (64, 64, None, 8, 0),
         (1, 64, 64, 8, 0),
     ],
 )
 def test_cores_that_a_measurement_leaves_free(
-    monkeypatch: pytest.MonkeyPatch, ours: int, logical: int, physical: int, threads: int, free: int
+    monkeypatch: pytest.MonkeyPatch,
+    ours: int,
+    logical: int,
+    physical: int | None,
+    threads: int,
+    free: int,
 ) -> None:
     monkeypatch.setattr(machine, "cores", lambda: ours)
     counts = {True: logical, False: physical}

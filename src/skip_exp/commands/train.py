@@ -38,13 +38,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     settings = [each for each in settings if not each.startswith(GOALS)]
     if options["backbone"] is not None:
         settings.insert(0, f"backbone={options['backbone']}")
+    folder = api.fit(file, **options).folder
     if (root := Path(options["output"])) != Path(OUTPUT):  # where the cache is, too
         from skip_exp.config.compose import quoted  # a refused argument does not need it
 
-        places = {"cache.dir": root / ".cache", "hydra.sweep.dir": root / "sweep"}
-        given = {each.partition("=")[0] for each in settings}
-        settings += [f"{k}={quoted(str(v))}" for k, v in places.items() if k not in given]
-    show(api.fit(file, **options).folder, ["prune.ratio=0.3,0.5,0.7", *settings])
+        given = {each.lstrip("+").partition("=")[0] for each in settings}
+        own = {
+            "cache.dir": root.expanduser() / ".cache",
+            "hydra.sweep.dir": folder.parent / "sweep",
+        }
+        settings += [f"{k}={quoted(str(v))}" for k, v in own.items() if k not in given]
+    show(folder, ["prune.ratio=0.3,0.5,0.7", *settings])
     return 0
 
 

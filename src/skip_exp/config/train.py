@@ -108,7 +108,8 @@ class RetuneConfig(TrainConfig):
     )
     budget: float = key(
         2.0,
-        "Cost in dense epochs: a cheaper model gets more epochs; 0: never more.",
+        "Cost in dense epochs: a cheaper model gets more epochs, unless their number is given; "
+        "0: never more.",
     )
 
     def __post_init__(self) -> None:

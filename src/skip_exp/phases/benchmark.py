@@ -76,7 +76,7 @@ def compare(
     Returns:
         The ``latency`` fields of a result: milliseconds per batch (medians), ``speedup`` (median of
         the ratios of pairs), ``spread`` (half their interquartile range), ``contended`` (other
-        processes used the machine).
+        processes took cores that it needed).
     """
     models = [model.on(device).eval() for model in (dense, final)]
     inputs = random_batch(models[0], settings.batch, settings.seq_len)

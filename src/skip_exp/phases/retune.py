@@ -29,7 +29,7 @@ def retune(
 
 
 def lengthened(job: Job, dense: SoftPromptModel, pruned: Pruned) -> RetuneConfig:
-    """The settings with as many epochs as ``retune.budget`` allows, or as few rows need.
+    """The settings with the given epochs, or as many as ``retune.budget`` allows or few rows need.
 
     FLOPs are counted at the mean length of the train rows, so all machines get the same number.
     """

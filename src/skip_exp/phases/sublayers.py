@@ -23,7 +23,7 @@ class Timed:
 
     Attributes:
         place: ``device`` and ``threads``.
-        contended: other processes used the machine.
+        contended: other processes took cores that it needed.
     """
 
     table: Table

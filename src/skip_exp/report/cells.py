@@ -104,7 +104,7 @@ def _cells(runs: pd.DataFrame, failed: pd.DataFrame) -> pd.DataFrame:
     # Ratios are read side by side: those of one model and task belong on one machine.
     machines = several(timed.groupby(KIN), ["latency/device", "latency/threads"])
     cells = cells.join(machines.rename("machines"), on=KIN)
-    cells["machines"] = cells["machines"].eq(True) & cells["timed"].gt(0)
+    cells["machines"] = cells["machines"].eq(True) & cells["timed"].gt(cells["contended"])
     cells = cells.join(failed.groupby(CELL).size().rename("failed"), how="outer")
     counts = ["n", "timed", "contended", "failed", "duplicates"]
     words = ["metric", "data", "labels"]

@@ -54,8 +54,8 @@ def cores() -> int | None:
 
 def free_cores(threads: int) -> int:
     """Whole cores of this process that so many threads leave free; twins count as one."""
-    twins = (psutil.cpu_count() or 1) // (psutil.cpu_count(logical=False) or 1)
-    return max(0, (cores() or 1) // max(1, twins) - threads)
+    every, whole = psutil.cpu_count() or 1, psutil.cpu_count(logical=False) or 0
+    return max(0, (cores() or 1) * whole // every - threads)
 
 
 def processor() -> str:
@@ -96,8 +96,8 @@ class Load:
     def _seconds() -> tuple[float, float]:
         """CPU seconds of all processes, and of this one with the commands it waited for."""
         each = psutil.cpu_times(percpu=True)
-        if hasattr(os, "sched_getaffinity"):
-            ours = os.sched_getaffinity(0)
+        ours = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else {len(each)}
+        if max(ours) < len(each):  # else these may be ours alone, as in some containers
             each = [times for core, times in enumerate(each) if core in ours]
         # What a guest takes counts as user and nice, too.
         rest = ("idle", "iowait", "guest", "guest_nice")

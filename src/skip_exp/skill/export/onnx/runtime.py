@@ -68,7 +68,7 @@ class OnnxSkill(Classifier):
 
         Args:
             folder: the folder of the export.
-            threads: threads of onnxruntime; None: OMP_NUM_THREADS, or every core.
+            threads: threads of onnxruntime; None: OMP_NUM_THREADS, or as many as it may use cores.
 
         Raises:
             SkipError: a file is missing, damaged, altered or of an unknown version, or a package
