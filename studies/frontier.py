@@ -101,6 +101,7 @@ def draw(axes: Axes, found: pd.DataFrame) -> None:
         x_lines=[line.speed.to_numpy() for line in lines],
         y_lines=[line.score.to_numpy() for line in lines],
         min_distance=0.018,
+        nbr_candidates=3000,
         avoid_crossing_label_lines=True,
         avoid_label_lines_overlap=True,
         textcolor=colours,
