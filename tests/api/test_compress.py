@@ -83,7 +83,7 @@ def test_uncut_logits_are_the_checkpoints_own(kind: str, tmp_path: Path) -> None
     b = load_backbone(kind, str(tmp_path), family, "classifier")
     readout = ClassifierReadout.build(b.model, b.tokenizer, 2, (), "mean")
     model = SoftPromptModel(b.model, b.family, NoPrompt(), readout).eval()
-    torch.testing.assert_close(ask(model, tokens), expected, rtol=0, atol=1e-6)
+    torch.testing.assert_close(ask(model, tokens), expected, rtol=0, atol=1e-5)
     alone = [ask(model, tokenizer(family)(text, return_tensors="pt")) for text in TEXTS]
     torch.testing.assert_close(torch.cat(alone), expected, rtol=0, atol=1e-5)
 
