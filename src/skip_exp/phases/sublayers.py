@@ -4,6 +4,8 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
+import torch
+
 from skip_exp.cache.store import Entry
 from skip_exp.job.job import Job
 from skip_exp.models.cost import random_batch
@@ -45,14 +47,13 @@ def time_sublayers(job: Job, dense: SoftPromptModel) -> Timed:
     here, model = place(device), dense.to(device).eval()
     shape = {part: job.keys["tune"][part] for part in ("backbone", "prompt", "own")}
     key = shape | {"size": [size.batch, size.seq_len], "hardware": hardware()} | here
-    values = job.cache.get("latency", key, lambda: _measure(job, model)).values
+    values = job.cache.get("latency", key, lambda: _measure(job, model, device)).values
     sites = {site: Timing(*timing) for site, timing in values["sites"].items()}
     return Timed(Table(values["total"], sites), here, values["contended"])
 
 
-def _measure(job: Job, model: SoftPromptModel) -> Entry:
+def _measure(job: Job, model: SoftPromptModel, device: torch.device) -> Entry:
     inputs = random_batch(model, job.cfg.benchmark.batch, job.cfg.benchmark.seq_len)
-    device = root_device(job.trainer)
     table, contended = alone(partial(measure, model, inputs), attempts=ATTEMPTS, device=device)
     sites = {site: [timing.widths, timing.seconds] for site, timing in table.sites.items()}
     values = {"total": table.total, "sites": sites, "contended": contended}

@@ -15,7 +15,7 @@ import psutil
 
 BUSY = 0.25  # cores that other processes may take from a measurement before it is contended
 # What tells processors apart that have one name, as guests of a cloud do: lines of /proc/cpuinfo.
-KINDS = ("cpu family", "model", "model name", "stepping", "flags")
+KINDS = ("cpu family", "model", "stepping", "flags")
 KINDS_ARM = ("CPU implementer", "CPU part", "CPU variant", "Features")
 # Arguments of glibc's mallopt: what may stay free at the end of the heap, and from which size on a
 # block is the system's own. Larger values are refused.
