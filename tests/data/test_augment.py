@@ -42,6 +42,16 @@ def test_each_kind_of_tokenizer(name: str) -> None:
     assert not any(not word.isalpha() for word in found)
 
 
+@pytest.mark.parametrize("name", ["minilm", "roberta_mini", "t5_mini"])
+def test_a_part_of_a_word_is_no_word(name: str) -> None:
+    from transformers import AutoTokenizer
+
+    tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(embedded_folder(name))
+    ids = np.asarray(tokenizer("good b2b résumé naïve mp3 h2o naïve")["input_ids"])
+    places = whole_words(ids, *word_tokens(tokenizer))
+    assert {tokenizer.decode(ids[i]).strip() for i in places} <= {"good", "resume", "naive"}
+
+
 def test_a_vocabulary_with_a_gap() -> None:
     model = WordLevel({"[UNK]": 0, "good": 1, "bad": 4}, unk_token="[UNK]")
     own = PreTrainedTokenizerFast(tokenizer_object=Tokenizer(model), unk_token="[UNK]")

@@ -54,6 +54,11 @@ def test_a_batch_holds_rows_of_similar_length() -> None:
         assert [LENGTHS[i] for i in ids[:200]] != sorted(LENGTHS[i] for i in ids[:200])
 
 
+def test_the_incomplete_batch_is_random() -> None:
+    left_over = [i for epoch in range(40) for i in order(epoch)[200:]]
+    assert len(set(left_over)) > 100  # of 205 rows: 200 draws, not the longest rows again and again
+
+
 def test_loaders_read_their_own_slice(encoded: EncodedTask) -> None:
     module = TextDataModule(encoded, batch=16, seed=1, eval_batch=7)
     sizes = {

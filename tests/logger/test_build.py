@@ -119,7 +119,7 @@ def test_a_whole_offline_run_reads_back(tmp_path: Path) -> None:
     assert {key: told[key] for key in wanted} == wanted
     assert told["keep"]["_type"] == "image-file" and told["sites"]["nrows"] == 2
     # The summary is of the kept epoch: here the second, and the state before the first.
-    assert (told["tune/kept_epoch"], told["tune/step"]) == (1, 8)
+    assert (told["tune/kept_epoch"], told["tune/epoch"], told["tune/step"]) == (1, 1, 7)
     assert (told["tune/select_accuracy"], told["tune/select_loss"]) == (0.9, 1.0)
     assert (told["retune/kept_epoch"], told["retune/step"]) == (-1, 0)
     assert "retune/train_loss" not in told
@@ -129,7 +129,7 @@ def test_a_whole_offline_run_reads_back(tmp_path: Path) -> None:
     curve = [
         (row["tune/step"], row["tune/select_accuracy"]) for row in logged if "tune/step" in row
     ]
-    assert curve == [(4, 0.5), (8, 0.9), (12, 0.7)]
+    assert curve == [(3, 0.5), (7, 0.9), (11, 0.7)]  # as in a fit, whose steps count from 0
     assert [row["retune/step"] for row in logged if "retune/train_loss" in row] == [*range(6)]
     assert not any("trainer/global_step" in row for row in logged)
     # Uploads wait in the job's folder.

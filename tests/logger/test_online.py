@@ -23,7 +23,7 @@ GIT = (
     "git init -q . && git remote add origin https://example.org/mine.git &&"
     " git -c user.name=me -c user.email=me@example.org commit -q --allow-empty -m begun"
 )
-TAGS = ["adjectives", "tiny", "prefix", "activation_gradient", "mine"]
+METHODS = ("activation_gradient", "mine.activation_gradient.scores")
 
 
 @pytest.fixture(scope="module")
@@ -97,16 +97,17 @@ def swept(toy: list[str], tmp_path_factory: pytest.TempPathFactory) -> Swept:
 def test_every_job_is_a_run_of_its_own(swept: Swept) -> None:
     done, failed = swept.runs
     assert done.id != failed.id
-    for run, result in zip(swept.runs, swept.found, strict=True):
+    for run, result, method in zip(swept.runs, swept.found, METHODS, strict=True):
         assert run.told("displayName") == "adjectives-tiny-0.5-1"
         assert run.told("groupName") == result["sweep"]
-        assert run.told("tags") == TAGS
+        assert run.told("tags") == ["adjectives", "tiny", "prefix", method, "mine"]
         assert run.told("jobType") == "prune"
         assert run.told("repo") == "https://example.org/mine.git"
         assert re.fullmatch("[0-9a-f]{40}", run.told("commit"))
         config = {key: result["config"][key] for key in run.config if key not in ("_wandb", "task")}
         assert {"tune", "prune", "seed", "cache", "output_dir"} <= config.keys()
-        assert {key: run.config[key] for key in config} == config
+        if run is done:  # a failed job's result has the settings as they were asked for
+            assert {key: run.config[key] for key in config} == config
         assert run.config["task"]["labels"] == ["bad", "good"]
         assert re.search(rf"W&B: http://\S+/{run.id}\n", swept.out)
     assert re.fullmatch(r"sweep-[0-9a-f]{8}", str(done.told("groupName")))

@@ -42,6 +42,45 @@ def test_online_without_a_key_is_refused(monkeypatch: pytest.MonkeyPatch) -> Non
         runs.open_run(job("logger.mode=online"))
 
 
+@pytest.mark.parametrize(("given", "told"), [("bogus", "bogus"), ("online", "online")])
+def test_a_mode_from_the_environment_is_named_as_such(
+    monkeypatch: pytest.MonkeyPatch, given: str, told: str
+) -> None:
+    monkeypatch.setenv("WANDB_MODE", given)
+    monkeypatch.setattr(key, "has_key", lambda: False)
+    with pytest.raises(ConfigError, match=f"^WANDB_MODE={told}: "):
+        runs.open_run(job())
+
+
+def test_wandb_offline_is_obeyed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.delenv("WANDB_MODE")
+    monkeypatch.setattr(key, "has_key", lambda: True)
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "wandb").mkdir()
+    assert runs.mode_of("auto") == "online"
+    (tmp_path / "wandb/settings").write_text("[default]\nmode = offline\n")  # what it writes
+    assert runs.mode_of("auto") == "offline"
+
+
+@pytest.mark.parametrize(("given", "project"), [([], "theirs"), (["logger.project=ours"], "ours")])
+def test_the_project_of_the_environment_is_used(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, given: list[str], project: str
+) -> None:
+    monkeypatch.setenv("WANDB_PROJECT", "theirs")
+    run = runs.open_run(job(*given, f"output_dir={tmp_path}"))
+    runs.close()
+    assert run.project == project
+
+
+def test_a_run_of_the_callers_own_goes_on(tmp_path: Path) -> None:
+    with wandb.init(project="own", dir=tmp_path) as own:
+        run = runs.open_run(job(f"output_dir={tmp_path}"))
+        assert run.id != own.id and run.config["seed"] == 1
+        runs.close("RuntimeError: loss is NaN")
+        assert wandb.run is own
+        own.log({"score": 1})
+
+
 @pytest.mark.parametrize(
     ("override", "job_type"),
     [

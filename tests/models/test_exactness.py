@@ -8,7 +8,9 @@ from torch import Tensor, nn
 
 from benchmarks.masked import zero
 from skip_exp.models.families.base import AttentionBlock, causal_mask, key_mask
+from skip_exp.models.families.registry import FAMILIES
 from skip_exp.models.prompts import InputPrompt, PrefixPrompt, cut_heads
+from skip_exp.models.readouts import ClassifierReadout, Encoded
 from skip_exp.models.sites import site_sizes
 from skip_exp.models.soft_prompt import SoftPromptModel
 from skip_exp.pruning.surgery import cut, in_dims
@@ -203,6 +205,18 @@ def test_masks() -> None:
     assert causal is not None
     assert causal.tolist() == [[[[0.0, 0.0, -1e4], [0.0, 0.0, 0.0]]]]
     assert causal_mask(1, 5, torch.device("cpu")) is None
+
+
+def test_a_trained_readout_is_not_rounded_in_a_bf16_fit() -> None:
+    model = tiny_model("bert")
+    with torch.autocast("cpu", torch.bfloat16):
+        assert model(**tiny_inputs()).dtype == torch.float32
+        layers = nn.Linear(32, 32), nn.Tanh(), nn.Linear(32, 3)
+        encoded = Encoded(torch.ones(2, 5, 32, dtype=torch.bfloat16), torch.ones(2, 5), 0)
+        classifier = ClassifierReadout(*layers)
+        found = classifier(model.backbone, FAMILIES["bert"], encoded)
+    assert found.dtype == torch.float32
+    assert found.detach().tolist() == classifier(model.backbone, FAMILIES["bert"], encoded).tolist()
 
 
 def test_bf16_on_a_cpu_takes_plain_products_where_they_pay() -> None:

@@ -47,10 +47,14 @@ def kept(phase: str, curves: Sequence[Mapping[str, Any]], epoch: int) -> dict[st
 
 
 def replay(logger: Logger | None, curves: Iterable[Mapping[str, Any]]) -> None:
-    """Log the stored curves of a phase: {phase, step, metric: value} per row."""
+    """Log the stored curves of a phase, {phase, step, metric: value} per row, as a fit does.
+
+    Its steps and epochs count from 0, ``step`` is the number of steps that were made.
+    """
     if logger is None:
         return
-    for row in curves:
+    for epoch, row in enumerate(curves):
         metrics = {f"{row['phase']}/{k}": v for k, v in row.items() if k not in ("phase", "step")}
-        logger.log_metrics(metrics, step=row["step"])
+        metrics["epoch"] = row.get("kept_epoch", epoch)
+        logger.log_metrics(metrics, step=max(row["step"] - 1, 0))
     logger.save()

@@ -168,7 +168,7 @@ class BenchmarkConfig:
 @dataclass
 class LoggerConfig:
     name: str = key(MISSING, "wandb, csv or none.")
-    project: str = key("skip_exp", "W&B project.")
+    project: str | None = key(None, "W&B project; null: WANDB_PROJECT, else skip_exp.")
     entity: str | None = key(None, "W&B entity; null: your default.")
     group: str | None = key(None, "W&B group; null: the sweep.")
     tags: list[str] = key(list, "Further tags of the W&B run.")
@@ -178,7 +178,8 @@ class LoggerConfig:
         if not unset(self):
             one_of("logger.name", self.name, ("wandb", "csv", "none"))
         one_of("logger.mode", self.mode, ("auto", "online", "offline"))
-        if not 0 < len(self.project) <= 128 or set(self.project) & set("/\\#?%:"):  # W&B's rule
+        name = self.project
+        if name is not None and (not 0 < len(name) <= 128 or set(name) & set("/\\#?%:")):
             why = "must be 1 to 128 characters, none of /\\#?%:; a team is logger.entity"
             raise ConfigError("logger.project", self.project, why)
 

@@ -49,13 +49,13 @@ class LengthGroupedSampler(Sampler[int]):
     def __iter__(self) -> Iterator[int]:
         rng = np.random.default_rng((self.seed, self.epoch))
         order = rng.permutation(len(self))
-        mega = self.batch * _MEGA
-        parts = [order[i : i + mega] for i in range(0, len(order), mega)]
-        order = np.concatenate([p[np.argsort(self.lengths[p], kind="stable")] for p in parts])
-        # The incomplete batch stays last: elsewhere it would shift all later batches.
+        # The incomplete batch stays last: elsewhere it would shift all later batches. It is random:
+        # what is left after sorting would be the longest rows, often the same in every epoch.
         full = len(order) // self.batch * self.batch
-        batches = rng.permutation(order[:full].reshape(-1, self.batch))
-        order = np.concatenate([batches.ravel(), order[full:]])
+        order, rest = order[:full], order[full:]
+        group = np.arange(full) // (self.batch * _MEGA)
+        order = order[np.lexsort((self.lengths[order], group))]
+        order = np.concatenate([rng.permutation(order.reshape(-1, self.batch)).ravel(), rest])
         if self.versions > 1:
             order = order + len(self) * rng.integers(self.versions, size=len(self))
         return iter(order.tolist())

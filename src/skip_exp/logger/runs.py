@@ -11,6 +11,7 @@ from typing import Any
 import wandb
 from lightning.pytorch.utilities import rank_zero_only
 
+from skip_exp.config.checks import one_of
 from skip_exp.config.names import FITS
 from skip_exp.config.schema import Config
 from skip_exp.config.train import BASELINES
@@ -22,7 +23,11 @@ log = logging.getLogger(__name__)
 LONGEST_TAG = 64  # characters that W&B takes
 WAIT = 15.0  # seconds to wait for W&B's server when a run starts and ends
 
+PROJECT = "skip_exp"
+MODES = ("online", "offline", "shared", "disabled", "dryrun", "run")  # of WANDB_MODE
+
 _is_gone = False  # the server stopped answering; later jobs of this process do not wait for it
+_run: wandb.Run | None = None  # of this process's job; `wandb.run` may be the caller's own
 
 
 @rank_zero_only
@@ -36,17 +41,17 @@ def open_run(cfg: Config) -> wandb.Run:
         SkipError: W&B refuses (a bad key, an unknown entity).
     """
     os.environ.setdefault("WANDB_SILENT", "true")
-    global _is_gone
+    global _is_gone, _run
     mode = mode_of(cfg.logger.mode)
     try:
-        run = _init(cfg, mode)
+        run = _run = _init(cfg, mode)
     except wandb.errors.Error as error:
         reason = " ".join(str(error).split())
         if cfg.logger.mode != "auto":
             raise SkipError(f"logger.mode={cfg.logger.mode}: W&B refused: {reason}") from error
         log.warning("W&B: cannot be reached, logging offline: %s", reason)
         _is_gone = True
-        run = _init(cfg, "offline")
+        run = _run = _init(cfg, "offline")
     for phase in FITS:  # each fits anew, so Lightning's global step starts again
         run.define_metric(f"{phase}/step", hidden=True)
         # `build.PhaseLogger` writes the summary, for the epoch that the phase kept.
@@ -71,7 +76,7 @@ def _init(cfg: Config, mode: Any) -> wandb.Run:
     )
     tags = [cfg.task.name, cfg.backbone.label, cfg.prompt.kind, cfg.attribution.name]
     return wandb.init(
-        project=cfg.logger.project,
+        project=cfg.logger.project or os.environ.get("WANDB_PROJECT") or PROJECT,
         entity=cfg.logger.entity,
         group=cfg.logger.group or cfg.sweep.id,
         job_type=job_type(cfg),
@@ -80,6 +85,7 @@ def _init(cfg: Config, mode: Any) -> wandb.Run:
         config=asdict(cfg),
         dir=cfg.output_dir,
         mode=mode,
+        reinit="create_new" if wandb.run else None,  # a run of the caller's own goes on
         settings=settings,
     )
 
@@ -93,28 +99,42 @@ def job_type(cfg: Config) -> str:
 
 
 def mode_of(mode: str) -> str:
-    """W&B's mode; ``auto`` is WANDB_MODE if set, else online if there is a key.
+    """W&B's mode; ``auto`` is WANDB_MODE if set, else online with a key and no ``wandb offline``.
 
     Raises:
-        ConfigError: online without a key.
+        ConfigError: online without a key, or WANDB_MODE is no mode of W&B's.
     """
-    if mode == "auto":
-        mode = os.environ.get("WANDB_MODE") or ("online" if key.has_key() else "offline")
-        mode = "offline" if mode == "online" and _is_gone else mode
+    name, is_auto = "logger.mode", mode == "auto"
+    if is_auto and (given := os.environ.get("WANDB_MODE")):
+        name, mode = "WANDB_MODE", given
+        one_of(name, mode, MODES)
+    elif is_auto:
+        mode = "online" if key.has_key() and not _is_switched_off() else "offline"
+    if is_auto and mode == "online" and _is_gone:
+        return "offline"
     if mode == "online" and not key.has_key():
         needs = "needs an API key: set WANDB_API_KEY, run `wandb login` or use offline"
-        raise ConfigError("logger.mode", mode, needs)
+        raise ConfigError(name, mode, needs)
     return mode
 
 
+def _is_switched_off() -> bool:
+    """Whether `wandb offline` was run here."""
+    settings = wandb.Settings(silent=True)
+    settings.update_from_system_settings()
+    return settings.mode == "offline"
+
+
 def close(error: str | None = None) -> None:
-    """Close this process's W&B run, if any; an error marks it failed and sends an alert.
+    """Close the W&B run of this process's job, if any; an error marks it failed and sends an alert.
 
     Interrupted jobs send no alert. If W&B is unreachable, the data stay in the run's folder and a
     warning shows how to upload them.
     """
-    if (run := wandb.run) is None:
+    global _run
+    if (run := _run) is None:
         return
+    _run = None
     if error and error != INTERRUPTED:
         with suppress(Exception):  # `_end` reports W&B's failures
             run.alert(f"{run.name} failed"[:63], error, level="ERROR")

@@ -6,6 +6,7 @@ a fine-tuned classifier.
 """
 
 import copy
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from itertools import permutations
 from typing import Any, ClassVar, Self
@@ -120,8 +121,8 @@ class HeadReadout(Readout):
         return cls(model.config.hidden_size, labels, pooling)
 
     def forward(self, model: HFModel, family: Family, encoded: Encoded) -> Tensor:
-        # fp32, also on a bf16 backbone
-        return self.linear(encoded.pooled(self.pooling, self.linear.weight.dtype))
+        with unrounded(encoded.hidden):
+            return self.linear(encoded.pooled(self.pooling, self.linear.weight.dtype))
 
 
 class MlmReadout(Readout):
@@ -246,7 +247,8 @@ class ClassifierReadout(Readout):
             state = self._last(model, family, encoded).to(dtype)
         else:
             state = encoded.pooled(self.pooling, dtype)
-        return self.out(self.between(self.dense(state)))
+        with unrounded(state):
+            return self.out(self.between(self.dense(state)))
 
     def _last(self, model: HFModel, family: Family, encoded: Encoded) -> Tensor:
         """T5's decoder at each text's last token [B, H]."""
@@ -257,6 +259,12 @@ class ClassifierReadout(Readout):
         states = _decode(model, family, shifted, encoded.hidden, key_mask(encoded.mask, 0))
         last = encoded.text_mask.sum(1).long() - 1
         return states[torch.arange(ids.shape[0], device=ids.device), last]
+
+
+def unrounded(x: Tensor) -> AbstractContextManager[Any]:
+    """The readout's own precision, fp32 also on a bf16 backbone: in bf16 classes would tie."""
+    kind = x.device.type  # an export cannot trace a switch that is off already
+    return torch.autocast(kind, enabled=False) if torch.is_autocast_enabled(kind) else nullcontext()
 
 
 def _decode(
