@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 os.environ |= {"HF_HUB_OFFLINE": "1", "WANDB_MODE": "offline", "TOKENIZERS_PARALLELISM": "false"}
-for name in ("WANDB_API_KEY", "SKIP_EXP_DATA", "HYDRA_FULL_ERROR"):
+for name in ("WANDB_API_KEY", "WANDB_PROJECT", "SKIP_EXP_DATA", "HYDRA_FULL_ERROR"):
     os.environ.pop(name, None)
 
 

@@ -42,14 +42,23 @@ def test_each_kind_of_tokenizer(name: str) -> None:
     assert not any(not word.isalpha() for word in found)
 
 
-@pytest.mark.parametrize("name", ["minilm", "roberta_mini", "t5_mini"])
-def test_a_part_of_a_word_is_no_word(name: str) -> None:
+@pytest.mark.parametrize(
+    ("name", "found"),
+    [
+        ("minilm", "good resume naive dog film price end"),  # it drops accents
+        ("roberta_mini", "dog film end"),  # the first word has no mark; € is split
+        ("t5_mini", "good resume naive dog film end"),
+    ],
+)
+def test_a_part_of_a_word_is_no_word(name: str, found: str) -> None:
     from transformers import AutoTokenizer
 
     tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(embedded_folder(name))
-    ids = np.asarray(tokenizer("good b2b résumé naïve mp3 h2o naïve")["input_ids"])
+    text = "good b2b résumé naïve mp3 h2o dog's film, price€ end."
+    ids = np.asarray(tokenizer(text)["input_ids"])
     places = whole_words(ids, *word_tokens(tokenizer))
-    assert {tokenizer.decode(ids[i]).strip() for i in places} <= {"good", "resume", "naive"}
+    words = [tokenizer.decode(ids[i]).strip() for i in places]
+    assert [word for word in words if len(word) > 2] == found.split()
 
 
 def test_a_vocabulary_with_a_gap() -> None:

@@ -26,6 +26,7 @@ def test_auto_is_online_only_with_a_key(
     has_key: bool, expected: str,
 ) -> None:  # fmt: skip
     opened: list[str] = []
+    no_settings(monkeypatch, tmp_path)
     run = MagicMock(offline=False, disabled=True)
     monkeypatch.delenv("WANDB_MODE")
     if environment:
@@ -52,14 +53,17 @@ def test_a_mode_from_the_environment_is_named_as_such(
         runs.open_run(job())
 
 
-def test_wandb_offline_is_obeyed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+@pytest.mark.parametrize("mode", ["offline", "disabled"])
+def test_wandb_offline_and_disabled_are_obeyed(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, mode: str
+) -> None:
     monkeypatch.delenv("WANDB_MODE")
     monkeypatch.setattr(key, "has_key", lambda: True)
-    monkeypatch.chdir(tmp_path)
+    no_settings(monkeypatch, tmp_path)
     (tmp_path / "wandb").mkdir()
     assert runs.mode_of("auto") == "online"
-    (tmp_path / "wandb/settings").write_text("[default]\nmode = offline\n")  # what it writes
-    assert runs.mode_of("auto") == "offline"
+    (tmp_path / "wandb/settings").write_text(f"[default]\nmode = {mode}\n")  # what it writes
+    assert runs.mode_of("auto") == mode
 
 
 @pytest.mark.parametrize(("given", "project"), [([], "theirs"), (["logger.project=ours"], "ours")])
@@ -70,6 +74,12 @@ def test_the_project_of_the_environment_is_used(
     run = runs.open_run(job(*given, f"output_dir={tmp_path}"))
     runs.close()
     assert run.project == project
+
+
+def test_a_bad_project_of_the_environment_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WANDB_PROJECT", "team/mine")
+    with pytest.raises(ConfigError, match=r"^WANDB_PROJECT=team/mine: "):
+        runs.open_run(job())
 
 
 def test_a_run_of_the_callers_own_goes_on(tmp_path: Path) -> None:
@@ -103,6 +113,12 @@ def test_tags_are_as_long_as_wandb_takes(monkeypatch: pytest.MonkeyPatch, tmp_pa
     runs.open_run(job(f"task.name={'x' * 100}", f"output_dir={tmp_path}"))
     assert given["tags"][0] == "x" * 64
     wandb.Settings(run_tags=given["tags"])  # W&B's own check
+
+
+def no_settings(monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
+    """W&B's settings of this user and folder are not read."""
+    monkeypatch.setenv("WANDB_CONFIG_DIR", str(folder / "config"))
+    monkeypatch.chdir(folder)
 
 
 def job(*overrides: str) -> schema.Config:

@@ -18,7 +18,7 @@ import wandb
 from skip_exp.commands.line import one_line_errors, parser
 from skip_exp.config.names import FITS, METRICS, STATES
 from skip_exp.errors import SkipError
-from skip_exp.logger import key
+from skip_exp.logger import key, runs
 from skip_exp.report import tables
 
 SCORES = tuple(f"metric/{phase}" for phase in STATES)
@@ -118,13 +118,13 @@ def save(views: Sequence[Any]) -> list[str]:
 def main(arguments: Sequence[str] | None = None) -> int:
     line = parser("dashboard", __doc__)
     line.add_argument("--entity", help="W&B user or team; not needed with --dry-run")
-    line.add_argument("--project", default="skip_exp")
+    line.add_argument("--project", help="W&B project; else WANDB_PROJECT or skip_exp")
     line.add_argument("--dry-run", action="store_true", help="only write the specification")
     line.add_argument("--out", type=Path, default=Path("outputs/dashboard.json"), metavar="FILE")
     options = line.parse_args(arguments)
     if not (options.entity or options.dry_run):
         line.error("--entity: needed to save workspaces")
-    views = workspaces(options.entity or "ENTITY", options.project)
+    views = workspaces(options.entity or "ENTITY", runs.project_of(options.project))
     if options.dry_run:
         tables.save({options.out: specification(views) + "\n"})
         print(f"written: {options.out}")

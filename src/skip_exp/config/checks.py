@@ -12,6 +12,13 @@ def one_of(key: str, value: object, choices: tuple[str | int, ...]) -> None:
         raise ConfigError(key, value, f"must be one of {', '.join(map(str, choices))}")
 
 
+def project(key: str, name: str) -> None:
+    """Raise ConfigError where W&B would not take the name of a project."""
+    if not 0 < len(name) <= 128 or set(name) & set("/\\#?%:"):
+        why = "must be 1 to 128 characters, none of /\\#?%:; a team is logger.entity"
+        raise ConfigError(key, name, why)
+
+
 def positive(prefix: str, settings: object, **most: float) -> None:
     """Raise ConfigError where a field is not above zero, or beyond its ``most``.
 

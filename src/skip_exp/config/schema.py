@@ -16,7 +16,15 @@ from hydra.core.plugins import Plugins
 from hydra.plugins.search_path_plugin import SearchPathPlugin
 from omegaconf import MISSING, OmegaConf
 
-from skip_exp.config.checks import method_options, one_of, one_of_or_own, positive, unset, within
+from skip_exp.config.checks import (
+    method_options,
+    one_of,
+    one_of_or_own,
+    positive,
+    project,
+    unset,
+    within,
+)
 from skip_exp.config.keys import key
 from skip_exp.config.names import PROMPTS, READOUTS
 from skip_exp.config.prune import PruneConfig
@@ -172,16 +180,18 @@ class LoggerConfig:
     entity: str | None = key(None, "W&B entity; null: your default.")
     group: str | None = key(None, "W&B group; null: the sweep.")
     tags: list[str] = key(list, "Further tags of the W&B run.")
-    mode: str = key("auto", "auto (online with an API key, else offline), online or offline.")
+    mode: str = key(
+        "auto",
+        "online, offline, or auto: WANDB_MODE; else as `wandb offline` or `wandb disabled` set it; "
+        "else online with an API key.",
+    )
 
     def __post_init__(self) -> None:
         if not unset(self):
             one_of("logger.name", self.name, ("wandb", "csv", "none"))
         one_of("logger.mode", self.mode, ("auto", "online", "offline"))
-        name = self.project
-        if name is not None and (not 0 < len(name) <= 128 or set(name) & set("/\\#?%:")):
-            why = "must be 1 to 128 characters, none of /\\#?%:; a team is logger.entity"
-            raise ConfigError("logger.project", self.project, why)
+        if self.project is not None:
+            project("logger.project", self.project)
 
 
 @dataclass

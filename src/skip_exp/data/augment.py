@@ -21,7 +21,7 @@ _CHUNK = 1024  # words whose neighbours are searched at once: up to 200 MB of si
 
 
 def word_tokens(tokenizer: PreTrainedTokenizerBase) -> tuple[np.ndarray, np.ndarray]:
-    """Which ids [V] start a word of letters, and which continue a word, maybe with a digit.
+    """Which ids [V] start a word of letters, and which continue a word with a letter or digit.
 
     Knows WordPiece (BERT), byte-level BPE (RoBERTa, ModernBERT) and SentencePiece (T5).
     """
@@ -35,11 +35,12 @@ def word_tokens(tokenizer: PreTrainedTokenizerBase) -> tuple[np.ndarray, np.ndar
         if token in special:
             continue
         starts_word = token.startswith(mark) if mark else not token.startswith("##")
-        letters = token.removeprefix(mark)
         if starts_word:
-            starts[i] = letters.isalpha()
-        else:  # "##2"; in byte-level BPE "3", and "Ã©" for an accent
-            inside[i] = not mark or any(c.isalnum() or not c.isascii() for c in letters)
+            starts[i] = token.removeprefix(mark).isalpha()
+            continue
+        # Byte-level BPE writes "Ã©" for an accent, which it may split: "\ufffd" is half of one.
+        text = tokenizer.convert_tokens_to_string([token]) if mark else token.removeprefix("##")
+        inside[i] = text[:1].isalnum() or text.startswith("\ufffd")
     return starts, inside
 
 

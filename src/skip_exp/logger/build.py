@@ -48,7 +48,7 @@ def build_logger(cfg: Config) -> Logger | None:
     """Build the logger that ``cfg.logger`` selects, and open its W&B run.
 
     Raises:
-        ConfigError: online without a key.
+        ConfigError: online without a key; no mode or project of W&B's in the environment.
         SkipError: W&B refuses (a bad key, an unknown entity).
     """
     match cfg.logger.name:

@@ -11,7 +11,7 @@ from typing import Any
 import wandb
 from lightning.pytorch.utilities import rank_zero_only
 
-from skip_exp.config.checks import one_of
+from skip_exp.config.checks import one_of, project
 from skip_exp.config.names import FITS
 from skip_exp.config.schema import Config
 from skip_exp.config.train import BASELINES
@@ -37,21 +37,21 @@ def open_run(cfg: Config) -> wandb.Run:
     With mode ``auto`` the run is offline if W&B cannot be reached, now or in an earlier job.
 
     Raises:
-        ConfigError: online without a key.
+        ConfigError: online without a key; no mode or project of W&B's in the environment.
         SkipError: W&B refuses (a bad key, an unknown entity).
     """
     os.environ.setdefault("WANDB_SILENT", "true")
     global _is_gone, _run
-    mode = mode_of(cfg.logger.mode)
+    mode, name = mode_of(cfg.logger.mode), project_of(cfg.logger.project)
     try:
-        run = _run = _init(cfg, mode)
+        run = _run = _init(cfg, name, mode)
     except wandb.errors.Error as error:
         reason = " ".join(str(error).split())
         if cfg.logger.mode != "auto":
             raise SkipError(f"logger.mode={cfg.logger.mode}: W&B refused: {reason}") from error
         log.warning("W&B: cannot be reached, logging offline: %s", reason)
         _is_gone = True
-        run = _run = _init(cfg, "offline")
+        run = _run = _init(cfg, name, "offline")
     for phase in FITS:  # each fits anew, so Lightning's global step starts again
         run.define_metric(f"{phase}/step", hidden=True)
         # `build.PhaseLogger` writes the summary, for the epoch that the phase kept.
@@ -64,8 +64,8 @@ def open_run(cfg: Config) -> wandb.Run:
     return run
 
 
-def _init(cfg: Config, mode: Any) -> wandb.Run:
-    """Start a run named and tagged after the job's configuration."""
+def _init(cfg: Config, name: str, mode: Any) -> wandb.Run:
+    """Start a run of the project ``name``, named and tagged after the job's configuration."""
     settings = wandb.Settings(
         silent=True,
         console="off",
@@ -76,7 +76,7 @@ def _init(cfg: Config, mode: Any) -> wandb.Run:
     )
     tags = [cfg.task.name, cfg.backbone.label, cfg.prompt.kind, cfg.attribution.name]
     return wandb.init(
-        project=cfg.logger.project or os.environ.get("WANDB_PROJECT") or PROJECT,
+        project=name,
         entity=cfg.logger.entity,
         group=cfg.logger.group or cfg.sweep.id,
         job_type=job_type(cfg),
@@ -99,7 +99,7 @@ def job_type(cfg: Config) -> str:
 
 
 def mode_of(mode: str) -> str:
-    """W&B's mode; ``auto`` is WANDB_MODE if set, else online with a key and no ``wandb offline``.
+    """W&B's mode; ``auto`` is WANDB_MODE, else that of W&B's settings; online only with a key.
 
     Raises:
         ConfigError: online without a key, or WANDB_MODE is no mode of W&B's.
@@ -109,7 +109,8 @@ def mode_of(mode: str) -> str:
         name, mode = "WANDB_MODE", given
         one_of(name, mode, MODES)
     elif is_auto:
-        mode = "online" if key.has_key() and not _is_switched_off() else "offline"
+        mode = _settled()
+        mode = "offline" if mode == "online" and not key.has_key() else mode
     if is_auto and mode == "online" and _is_gone:
         return "offline"
     if mode == "online" and not key.has_key():
@@ -118,11 +119,18 @@ def mode_of(mode: str) -> str:
     return mode
 
 
-def _is_switched_off() -> bool:
-    """Whether `wandb offline` was run here."""
+def _settled() -> str:
+    """What `wandb offline` or `wandb disabled` wrote, here or for this user; else ``online``."""
     settings = wandb.Settings(silent=True)
     settings.update_from_system_settings()
-    return settings.mode == "offline"
+    return settings.mode
+
+
+def project_of(given: str | None) -> str:
+    """The project that was given, else that of WANDB_PROJECT; may raise ConfigError."""
+    name = given or os.environ.get("WANDB_PROJECT") or PROJECT
+    project("logger.project" if given else "WANDB_PROJECT", name)
+    return name
 
 
 def close(error: str | None = None) -> None:

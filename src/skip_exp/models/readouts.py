@@ -263,8 +263,10 @@ class ClassifierReadout(Readout):
 
 def unrounded(x: Tensor) -> AbstractContextManager[Any]:
     """The readout's own precision, fp32 also on a bf16 backbone: in bf16 classes would tie."""
-    kind = x.device.type  # an export cannot trace a switch that is off already
-    return torch.autocast(kind, enabled=False) if torch.is_autocast_enabled(kind) else nullcontext()
+    kind = x.device.type
+    # An export cannot trace a switch that is off already, and a meta device has none.
+    is_on = kind != "meta" and torch.is_autocast_enabled(kind)
+    return torch.autocast(kind, enabled=False) if is_on else nullcontext()
 
 
 def _decode(
