@@ -231,9 +231,14 @@ def test_ctrl_c_or_sigterm_in_a_fit_is_a_keyboard_interrupt(
     place: str,
 ) -> None:
     monkeypatch.setattr(PromptTuner, place, lambda *_: signal.raise_signal(signum))
+    # A shell's background job starts with SIGINT ignored.
+    of_suite = signal.signal(signal.SIGINT, signal.default_int_handler)
     before = signal.getsignal(signal.SIGTERM)
-    with pytest.raises(KeyboardInterrupt):
-        skip_exp.fit(toy / "train.csv", output=tmp_path, overrides=settings)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            skip_exp.fit(toy / "train.csv", output=tmp_path, overrides=settings)
+    finally:
+        signal.signal(signal.SIGINT, of_suite)
     assert signal.getsignal(signal.SIGTERM) == before
 
 
