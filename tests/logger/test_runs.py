@@ -43,13 +43,13 @@ def test_online_without_a_key_is_refused(monkeypatch: pytest.MonkeyPatch) -> Non
         runs.open_run(job("logger.mode=online"))
 
 
-@pytest.mark.parametrize(("given", "told"), [("bogus", "bogus"), ("online", "online")])
+@pytest.mark.parametrize("mode", ["bogus", "online"])
 def test_a_mode_from_the_environment_is_named_as_such(
-    monkeypatch: pytest.MonkeyPatch, given: str, told: str
+    monkeypatch: pytest.MonkeyPatch, mode: str
 ) -> None:
-    monkeypatch.setenv("WANDB_MODE", given)
+    monkeypatch.setenv("WANDB_MODE", mode)
     monkeypatch.setattr(key, "has_key", lambda: False)
-    with pytest.raises(ConfigError, match=f"^WANDB_MODE={told}: "):
+    with pytest.raises(ConfigError, match=f"^WANDB_MODE={mode}: "):
         runs.open_run(job())
 
 

@@ -124,7 +124,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = line.parse_args(arguments)
     if not (options.entity or options.dry_run):
         line.error("--entity: needed to save workspaces")
-    views = workspaces(options.entity or "ENTITY", options.project or runs.project_of(None))
+    views = workspaces(options.entity or "ENTITY", runs.project_of(options.project))
     if options.dry_run:
         tables.save({options.out: specification(views) + "\n"})
         print(f"written: {options.out}")

@@ -104,19 +104,22 @@ def mode_of(mode: str) -> str:
     Raises:
         ConfigError: online without a key, or WANDB_MODE is no mode of W&B's.
     """
-    name, is_auto = "logger.mode", mode == "auto"
-    if is_auto and (given := os.environ.get("WANDB_MODE")):
-        name, mode = "WANDB_MODE", given
-        one_of(name, mode, MODES)
-    elif is_auto:
-        mode = _settled()
-        mode = "offline" if mode == "online" and not key.has_key() else mode
-    if is_auto and mode == "online" and _is_gone:
+    is_auto = mode == "auto"
+    given = os.environ.get("WANDB_MODE") if is_auto else None
+    if given:
+        one_of("WANDB_MODE", given, MODES)
+    if is_auto:
+        mode = given or _settled()
+    if mode != "online":
+        return mode
+    if is_auto and _is_gone:
         return "offline"
-    if mode == "online" and not key.has_key():
-        needs = "needs an API key: set WANDB_API_KEY, run `wandb login` or use offline"
-        raise ConfigError(name, mode, needs)
-    return mode
+    if key.has_key():
+        return mode
+    if is_auto and not given:
+        return "offline"
+    needs = "needs an API key: set WANDB_API_KEY, run `wandb login` or use offline"
+    raise ConfigError("WANDB_MODE" if given else "logger.mode", mode, needs)
 
 
 def _settled() -> str:
@@ -128,8 +131,10 @@ def _settled() -> str:
 
 def project_of(given: str | None) -> str:
     """The project that was given, else that of WANDB_PROJECT; may raise ConfigError."""
-    name = given or os.environ.get("WANDB_PROJECT") or PROJECT
-    project("logger.project" if given else "WANDB_PROJECT", name)
+    if given:
+        return given
+    name = os.environ.get("WANDB_PROJECT") or PROJECT
+    project("WANDB_PROJECT", name)
     return name
 
 
