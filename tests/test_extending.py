@@ -101,7 +101,7 @@ def forget() -> None:
     for name in MODULES:
         sys.modules.pop(name, None)
     importlib.invalidate_caches()
-    for cached in (versions.code_version, versions.source_of, versions._imports):
+    for cached in (versions.code_version, versions.source_of, versions._imports, versions._read):
         cached.cache_clear()
 
 

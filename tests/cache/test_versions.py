@@ -37,6 +37,11 @@ def test_a_tuned_prompt_does_not_depend_on_what_comes_after_it() -> None:
     assert of("probe") >= {"pruning.allocate", "pruning.surgery", "phases.retune"}
 
 
+@pytest.mark.parametrize("stage", ["attribute", "teacher", "score", "probe"])
+def test_what_depends_on_the_tuned_model_depends_on_what_tunes_it(stage: str) -> None:
+    assert of(stage) >= of("tune")
+
+
 @pytest.mark.parametrize(
     ("edited", "changed"),
     [
@@ -47,6 +52,7 @@ def test_a_tuned_prompt_does_not_depend_on_what_comes_after_it() -> None:
         ("pruning/allocate.py", {"probe", "job"}),
         ("phases/sublayers.py", {"probe", "latency", "job"}),
         ("phases/benchmark.py", {"job"}),
+        ("training/length.py", {*STAGES, "job"} - {"latency"}),  # how long tune trains
         ("job/prepare.py", {*STAGES, "job"}),  # which rows are drawn
         ("job/finish.py", {"job"}),
         ("pipeline.py", {"job"}),
@@ -93,3 +99,21 @@ def test_libraries_that_compute_count() -> None:
     assert used["torch"] == importlib.metadata.version("torch")
     assert not used.keys() & {"wandb", "hydra", "matplotlib", "json", "skip_exp"}
     assert not used.keys() & {"onnx", "onnxruntime"}  # of exports, after the job
+
+
+def test_an_edit_after_the_first_key_is_not_what_this_process_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A later part that imports the same helper is filed under the helper as it was read first."""
+    for name in ("first_part", "second_part"):
+        (tmp_path / f"{name}.py").write_text("import their_helper\n")
+    helper = tmp_path / "their_helper.py"
+    helper.write_text("SIGN = 1\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    code_version("first_part")
+    helper.write_text("SIGN = -1\n")
+    edited = code_version("second_part")
+    helper.write_text("SIGN = 1\n")
+    for cached in (code_version, versions._read, versions._imports):
+        cached.cache_clear()
+    assert code_version("second_part") == edited

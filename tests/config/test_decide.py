@@ -27,7 +27,9 @@ def test_many_rows_or_a_start_have_low_rank_updates(
 ) -> None:
     cfg = composed(*save_toy(tmp_path), f"output_dir={tmp_path}", *asked)
     found = decided(cfg, rows, start)
-    assert replace(found, prompt=cfg.prompt) == replace(cfg, tune=replace(cfg.tune, train="lora"))
+    tune = replace(cfg.tune, train="lora", dropout=True)
+    retune = replace(cfg.retune, copies=4, budget=2.0)
+    assert replace(found, prompt=cfg.prompt) == replace(cfg, tune=tune, retune=retune)
 
 
 def test_few_rows_have_the_settings_of_the_prompt_alone(tmp_path: Path) -> None:
@@ -106,3 +108,15 @@ def test_asked_copies_need_a_teacher_and_those_by_default_do_not(
     with pytest.raises(ConfigError) as refused:
         check_given(cfg, [asked, "retune.copies=2"])
     assert str(refused.value).startswith("retune.copies=2: ")
+
+
+def test_on_few_rows_a_given_value_stays_though_many_rows_have_it_by_default(
+    tmp_path: Path,
+) -> None:
+    given = [*save_toy(tmp_path), f"output_dir={tmp_path}"]
+    usual = decided(composed(*given), MANY, None)
+    asked = ["retune.copies=4", "retune.budget=2", "tune.dropout=true"]
+    few = decided(composed(*given, *asked), 10, None)
+    found = (few.retune.copies, few.retune.budget, few.tune.dropout)
+    assert found == (usual.retune.copies, usual.retune.budget, usual.tune.dropout)
+    assert found == (4, 2.0, True)

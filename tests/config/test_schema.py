@@ -18,7 +18,7 @@ from skip_exp.config import schema as config
 from skip_exp.config import together
 from skip_exp.config.keys import keys
 from skip_exp.config.names import ALLOCATIONS, PROMPTS, READOUTS
-from skip_exp.config.prune import Goal, PruneConfig
+from skip_exp.config.prune import Goal, PruneConfig, named_goal
 from skip_exp.config.task import TaskConfig
 from skip_exp.errors import ConfigError
 from skip_exp.models.families.registry import FAMILIES
@@ -161,6 +161,8 @@ def test_the_schema_knows_the_names_of_the_registries() -> None:
 
 def test_what_prune_asks_for_is_one_goal() -> None:
     assert PruneConfig(ratio=0).goal == Goal(ratio=0.0)
+    assert PruneConfig(ratio=0.1 + 0.2).goal == Goal(ratio=0.3)
+    assert named_goal({"ratio": 0.1 + 0.2}) == "0.3"
     assert PruneConfig(ratio="auto", max_drop=1.0).goal == Goal(max_drop=1.0)
     assert PruneConfig(target_speedup=2.0).goal == Goal(target_speedup=2.0)
 

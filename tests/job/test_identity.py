@@ -98,7 +98,7 @@ def test_the_answer_needs_no_torch() -> None:
 
 def id_of(cfg: Config) -> str:
     """The id by the files as they are now."""
-    for cached in (versions.code_version, versions._imports, versions.source_of):
+    for cached in (versions.code_version, versions._imports, versions._read, versions.source_of):
         cached.cache_clear()
     return job_id(cfg, local_content(cfg), "32-true")
 
@@ -142,3 +142,7 @@ def test_a_given_rate_is_not_an_open_one_where_few_rows_decide(job: Make) -> Non
 def test_what_prepares_and_finishes_a_job_is_in_its_code() -> None:
     names = {"pipeline", "job.prepare", "job.finish", "job.job", "data.encode", "skill.files"}
     assert {f"skip_exp.{name}" for name in names} <= closure((PIPELINE,))
+
+
+def test_a_ratio_of_a_range_is_the_same_job(job: Make) -> None:
+    assert id_of(job(f"prune.ratio={0.1 + 0.2}")) == id_of(job("prune.ratio=0.3"))

@@ -30,6 +30,10 @@ def setting(cell):
     return tuple(cell[["task", "backbone", "attribution", "variant", "ratio"]])
 
 
+def test_a_ratio_of_a_range_is_the_ratio() -> None:
+    assert only([result(seed=1, ratio=0.3), result(seed=2, ratio=0.1 + 0.2)])["n"] == 2
+
+
 def test_a_cell_gathers_seeds_with_the_deviation_of_the_sample():
     found = [result(seed=s, params={"block_pruned": s}) for s in (1, 3)]
     cell = only([*found, result(seed=5, params={})])

@@ -27,7 +27,7 @@ def test_epochs_are_multiplied(budget: float, cost: float, epochs: int) -> None:
 @pytest.mark.parametrize(("ratio", "epochs"), [(0.0, 3), (0.8, 6), (0.9, 15), (0.99, 48)])
 def test_the_default_epochs_stay_within_the_budget(ratio: float, epochs: int) -> None:
     """The fixed cost counts in every epoch: without it, 0.99 would get 198 epochs."""
-    assert after_cut(RetuneConfig(), cost_left(1 - ratio)).epochs == epochs
+    assert after_cut(RetuneConfig(budget=2.0), cost_left(1 - ratio)).epochs == epochs
 
 
 @pytest.mark.parametrize(
@@ -46,7 +46,8 @@ def test_few_rows_get_more_epochs(train: str, rows: int, epochs: int) -> None:
 def test_a_given_number_of_epochs_is_that_number() -> None:
     assert for_rows(given := TrainConfig(epochs=2), 10) == given
     assert after_cut(given := RetuneConfig(epochs=2), 0.1) == given
-    assert for_rows(RetuneConfig(), 100_000).epochs == after_cut(RetuneConfig(), 1.0).epochs == 3
+    usual = RetuneConfig(budget=2.0)
+    assert for_rows(usual, 100_000).epochs == after_cut(usual, 1.0).epochs == 3
 
 
 @pytest.mark.parametrize(

@@ -28,15 +28,16 @@ LEFT_OUT = tuple(
     )
 )
 JOBS = "jobs"  # the cache's folder of notes, beside one folder per stage
-# By stage of the cache, the modules that compute its entries. `prepare` draws the rows.
+# By stage of the cache, the modules that compute its entries. `prepare` draws the rows, and all
+# but `latency` depend on the tuned model.
 STAGES = {
     stage: ("job.prepare", *modules.split())
     for stage, modules in {
         "tune": "phases.tune",
-        "attribute": "phases.attribute",
-        "teacher": "phases.fit",
-        "score": "phases.test",
-        "probe": "phases.attribute phases.search",
+        "attribute": "phases.tune phases.attribute",
+        "teacher": "phases.tune",
+        "score": "phases.tune phases.test",
+        "probe": "phases.tune phases.attribute phases.search",
         "latency": "phases.sublayers",
     }.items()
 }
@@ -160,6 +161,7 @@ def _spec(name: str) -> ModuleSpec | None:
         return None
 
 
+@cache  # all keys of a process are those of the sources that it read first
 def _read(name: str) -> bytes:
     path = source_of(name)
     return path.read_bytes() if path else b""

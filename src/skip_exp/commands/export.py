@@ -5,8 +5,8 @@ Example:
     skip-exp export outputs/.../skill exported --format onnx --int8
 
 hf: a text classifier that plain transformers loads without skip_exp (trust_remote_code=True, since
-modeling_skip.py comes along), and the skill itself, unless its vocabulary is cut. --push-to-hub
-USER/REPO uploads it.
+modeling_skip.py comes along), and the skill itself, unless its vocabulary is cut or every weight
+was trained. --push-to-hub USER/REPO uploads it.
 
 onnx: model.onnx (input_ids, attention_mask and, for BERT, token_type_ids [batch, length] -> logits
 [batch, labels]), config.json (the skill's description) and the tokenizer. The model is checked in

@@ -9,11 +9,15 @@ from typing import Any, TypeVar
 
 from skip_exp.config.prune import AUTO
 from skip_exp.config.schema import Config
-from skip_exp.config.train import UPDATED, RetuneConfig, TrainConfig, TuneConfig
+from skip_exp.config.train import UPDATED, TrainConfig
 
 T = TypeVar("T", bound=TrainConfig)
 
 MANY = 1000  # train rows from which on low-rank updates pay in tune
+USUAL: dict[str, dict[str, Any]] = {
+    "tune": {"train": "lora", "dropout": True},
+    "retune": {"copies": 4, "budget": 2.0},
+}
 FEW: dict[str, dict[str, Any]] = {  # the settings of experiment=prompt
     "tune": {"train": "prompt_readout", "dropout": False},
     "retune": {"lr": 1e-2, "bias_lr": 3e-3, "copies": 0, "budget": 1.2},
@@ -30,9 +34,8 @@ FOLLOWS: dict[str, tuple[str, ...]] = {  # what jobs may decide by a key
     "backbone": (*_PROMPT, *_FEW, "task.words"),
     "backbone.readout": ("task.words",),
 }
-_USUAL = {"tune": TuneConfig(train="lora"), "retune": RetuneConfig()}
 MAY_BE = {  # by key of FEW the texts of both values that a job may decide
-    f"{group}.{key}": {str(few), str(getattr(_USUAL[group], key))}
+    f"{group}.{key}": {str(few), str(USUAL[group].get(key))}
     for group, settings in FEW.items()
     for key, few in settings.items()
 }
@@ -44,26 +47,28 @@ def undecided(flat: Mapping[str, str]) -> list[str]:
 
     Only a job that failed before it had its rows leaves any.
     """
-    usual = {"tune.train": AUTO, **dict.fromkeys(_PROMPT, None)}
-    if flat.get("tune.train") == AUTO:
-        for group, settings in (("tune", TuneConfig()), ("retune", RetuneConfig())):
-            usual |= {f"{group}.{key}": getattr(settings, key) for key in FEW[group]}
-    return [key for key, value in usual.items() if flat.get(key) == str(value)]
+    rates = () if flat.get("tune.train") == AUTO else ("retune.lr", "retune.bias_lr")
+    return [
+        *(["tune.train"] if flat.get("tune.train") == AUTO else []),
+        *(key for key in (*_PROMPT, *_FEW) if flat.get(key) == str(None) and key not in rates),
+    ]
 
 
 def decided(cfg: Config, rows: int, start: int | None) -> Config:
-    """The configuration with ``tune.train=auto`` and the start of the prompt decided.
+    """The configuration with ``tune.train=auto`` and all that depends on it decided.
 
     On a few hundred rows low-rank updates overfit, and the pruned model learns from that teacher.
-    There everything in FEW that has its default value gets another one. Beside low-rank updates a
-    long prompt that starts from real tokens costs accuracy, most on short texts.
+    There everything in FEW that is not given gets another value. Beside low-rank updates a long
+    prompt that starts from real tokens costs accuracy, most on short texts.
 
     Args:
         rows: of train.
         start: prompt tokens of the skill that tuning starts from; None: a new start.
     """
-    if cfg.tune.train == AUTO:
-        cfg = _trained(cfg, rows, start)
+    is_open = cfg.tune.train == AUTO and start is None and cfg.prompt.kind != "none"
+    settings = FEW if is_open and rows < MANY else USUAL
+    tune, retune = _filled(cfg.tune, settings["tune"]), _filled(cfg.retune, settings["retune"])
+    cfg = replace(cfg, tune=tune, retune=retune)
     length, init = (SHORT, BESIDE) if cfg.tune.train in UPDATED else (LONG, ALONE)
     length = length if start is None else start
     prompt = cfg.prompt
@@ -71,14 +76,7 @@ def decided(cfg: Config, rows: int, start: int | None) -> Config:
     return replace(cfg, prompt=prompt)
 
 
-def _trained(cfg: Config, rows: int, start: int | None) -> Config:
-    if start is not None or cfg.prompt.kind == "none" or rows >= MANY:
-        return replace(cfg, tune=replace(cfg.tune, train="lora"))
-    tune, retune = _of_few(cfg.tune, FEW["tune"]), _of_few(cfg.retune, FEW["retune"])
-    return replace(cfg, tune=tune, retune=retune)
-
-
-def _of_few(settings: T, few: Mapping[str, Any]) -> T:
-    usual = type(settings)()
-    same = {key: few[key] for key in few if getattr(settings, key) == getattr(usual, key)}
-    return replace(settings, **same)
+def _filled(given: T, settings: Mapping[str, Any]) -> T:
+    """``given`` with each of ``settings`` that it leaves open."""
+    is_open = {key: getattr(given, key) in (None, AUTO) for key in settings}
+    return replace(given, **{key: value for key, value in settings.items() if is_open[key]})

@@ -13,6 +13,7 @@ from skip_exp.config.names import ALLOCATIONS, KINDS
 from skip_exp.errors import ConfigError
 
 AUTO = "auto"
+DIGITS = 6  # of a ratio that count: a range of Hydra's has 0.7000000000000001
 MISSED = 0.02  # a job that ends further from its ratio warns; in block parameters
 
 
@@ -46,7 +47,7 @@ class PruneConfig:
             return Goal(max_drop=self.max_drop)
         if self.target_speedup is not None:
             return Goal(target_speedup=self.target_speedup)
-        return Goal(ratio=float(self.ratio))
+        return Goal(ratio=round(float(self.ratio), DIGITS))
 
     def __post_init__(self) -> None:
         self._check_goal()
@@ -78,8 +79,10 @@ class PruneConfig:
 
 def named_goal(prune: Mapping[str, Any]) -> str:
     """``0.5``, ``auto`` or ``2x``: the goal in names of folders, of settings not yet checked."""
-    speedup = prune.get("target_speedup")
-    return f"{speedup}x" if speedup is not None else str(prune["ratio"])
+    speedup, ratio = prune.get("target_speedup"), prune["ratio"]
+    if speedup is not None:
+        return f"{speedup}x"
+    return str(round(ratio, DIGITS) if isinstance(ratio, float) else ratio)
 
 
 # ``${goal:}``, at import: a launcher's worker composes its job's configuration before it runs it.

@@ -31,7 +31,9 @@ class TrainConfig:
     batch: int = key(32, "Texts per step.")
     weight_decay: float = key(0.0, "Weight decay of AdamW.")
     warmup: float = key(0.06, "Fraction of all steps in which the learning rate rises.")
-    dropout: bool = key(True, "Keep the backbone's own dropout active.")
+    dropout: bool | None = key(
+        None, "Keep the backbone's own dropout active; null: yes, unless few rows are tuned on."
+    )
     train: str = key(
         "lora",
         "prompt, prompt_readout, bias (also biases and norms), lora (bias, and low-rank updates of "
@@ -97,23 +99,31 @@ class RetuneConfig(TrainConfig):
         "(`retune.budget`).",
     )
     enabled: bool = key(True, "Train the pruned model again, from the dense model's prompt.")
-    dropout: bool = key(False, "Keep the backbone's own dropout active.")
+    dropout: bool | None = key(False, "Keep the backbone's own dropout active.")
     distill: float = key(
         0.9, "Weight of the dense model's predictions in the loss of a labelled text, in [0, 1]."
     )
-    copies: int = key(
-        4,
+    copies: int | None = key(
+        None,
         "Versions of each train text with near words in place of some, labelled by the dense "
-        "model; an epoch has one of them, or the text.",
+        "model; an epoch has one of them, or the text; null: 4, with few rows 0.",
     )
-    budget: float = key(
-        2.0,
+    budget: float | None = key(
+        None,
         "Cost in dense epochs: a cheaper model gets more epochs, unless their number is given; "
-        "0: never more.",
+        "0: never more; null: 2, with few rows 1.2.",
     )
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        within("retune", self, distill=(0, 1), copies=(0, 20))
-        if not 0 <= self.budget < math.inf:
+        within("retune", self, distill=(0, 1))
+        if self.copies is not None:
+            within("retune", self, copies=(0, 20))
+        if self.budget is not None and not 0 <= self.budget < math.inf:
             raise ConfigError("retune.budget", self.budget, "must be at least 0 epochs")
+
+    @property
+    def versions(self) -> int:
+        """Of each text that is taught: itself and ``copies`` more, of a job that has decided it."""
+        assert self.copies is not None, "see config.decide"
+        return 1 + self.copies

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from skip_exp.cache.versions import PIPELINE, code_version, digest, own_modules
-from skip_exp.config.decide import FEW, RULES
+from skip_exp.config.decide import FEW, RULES, USUAL
 from skip_exp.config.prune import AUTO
 from skip_exp.config.schema import Config
 from skip_exp.config.together import parts
@@ -99,7 +99,7 @@ def job_id(cfg: Config, content: Content, precision: str) -> str:
     del settings["task"]["start"], settings["data"]["unlabelled"]
     identity = {
         "settings": settings,
-        "rules": RULES,
+        "rules": (*RULES, USUAL),
         "content": asdict(content),
         "precision": precision,
         "code": code_version(PIPELINE, *own_modules(*filter(None, parts(cfg).values()))),

@@ -87,12 +87,12 @@ class Job:
     @property
     def versions(self) -> int:
         """Of each text in :attr:`taught`: itself and ``retune.copies`` more."""
-        return 1 + self.cfg.retune.copies
+        return self.cfg.retune.versions
 
     @cached_property
     def taught(self) -> list[Row]:
         """What the dense model labels: train rows, rows without a label, and versions of both."""
-        rows, copies = [*self.data.train, *self.data.unlabelled], self.cfg.retune.copies
+        rows, copies = [*self.data.train, *self.data.unlabelled], self.versions - 1
         if not copies:
             return rows
         words = cast(Tensor, self.backbone.model.get_input_embeddings().weight)

@@ -5,6 +5,7 @@ import logging
 from collections.abc import Mapping
 from typing import Any
 
+import lightning as L
 import numpy as np
 import torch
 from torch import Tensor
@@ -48,6 +49,7 @@ def relevance_of(job: Job, model: SoftPromptModel) -> Relevance:
     The method gets a copy: other jobs share the weights, and a method may ask for their gradients.
     """
     device = next(model.parameters()).device
+    L.seed_everything(job.seed("attribute"), verbose=False)  # a custom method may draw at random
     found = job.method(copy.deepcopy(model), calibration(job, device))
     try:
         return checked(found, site_sizes(model.shapes()))

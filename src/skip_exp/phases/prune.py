@@ -5,6 +5,8 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
+import lightning as L
+
 from skip_exp.callbacks.between import PruningCallback
 from skip_exp.config.prune import MISSED
 from skip_exp.data.metrics import build_metrics
@@ -90,6 +92,7 @@ def subnetwork(
         allocation=prune.allocation,
         round_to=prune.round_to,
     )
+    L.seed_everything(job.seed("prune"), verbose=False)  # a custom allocation may draw at random
     if timed is None or target is None:
         keep = choose(relevance, ratio=ratio or 0.0)
     else:

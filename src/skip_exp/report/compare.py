@@ -75,7 +75,7 @@ def compare(
     real = real.dropna(subset=["seed", score])
     if real.empty:
         raise SkipError(f"--score {score}: no finished result has it")
-    real = real.assign(ratio=real["ratio"].round(6).mask(real["searched"], SEARCHED))
+    real = real.assign(ratio=real["ratio"].mask(real["searched"], SEARCHED))
     options = _options(real, by)
     known = options[options != ""].value_counts()
     plain = {_plain(option): option for option in known.index}

@@ -9,6 +9,7 @@ import pandas as pd
 from skip_exp import results
 from skip_exp.config.decide import undecided
 from skip_exp.config.names import STATES
+from skip_exp.config.prune import DIGITS
 from skip_exp.config.schema import method_name
 from skip_exp.errors import SkipError
 
@@ -148,6 +149,7 @@ def _typed(parts: list[pd.DataFrame]) -> pd.DataFrame:
     # Not a number: missing, or a ratio that is not found yet.
     columns |= {n: pd.to_numeric(frame[n], errors="coerce").astype(float) for n in NUMBERS}
     columns |= {name: frame[name].isin([True, "True"]) for name in FLAGS}
+    columns["ratio"] = columns["ratio"].round(DIGITS)
     columns["seed"] = columns["seed"].astype("Int64")
     columns[KEPT] = frame[KEPT].map(lambda sizes: sizes if isinstance(sizes, Mapping) else {})
     return pd.DataFrame(columns)

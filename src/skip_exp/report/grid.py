@@ -15,6 +15,7 @@ from skip_exp.cache.versions import job_code, parts_code
 from skip_exp.config import schema as config
 from skip_exp.config.compose import choices, composed
 from skip_exp.config.decide import DECIDED, LONG, MANY, decided
+from skip_exp.config.prune import DIGITS
 from skip_exp.config.together import job_config
 from skip_exp.errors import SkipError
 from skip_exp.report.cells import without
@@ -112,7 +113,7 @@ def read(name: str, source: str, overrides: Sequence[str] = (), about: str = "")
         heads[names[0]] = f"{names[0]} ({cfg['task']['metrics'][0]})"
         found[names] = _decisions(whole)
         points = product(values["prune.ratio"], values["seed"])
-        every += [(*names, float(ratio), int(seed)) for ratio, seed in points]
+        every += [(*names, round(float(ratio), DIGITS), int(seed)) for ratio, seed in points]
     jobs = pd.DataFrame(every, columns=JOB).astype({"seed": "Int64"})
     return Grid(name, given, source, about, jobs, heads, found, parts_code(*results.parts(cfg)))
 

@@ -70,6 +70,7 @@ def after_cut(settings: RetuneConfig, cost: float) -> RetuneConfig:
     """
     if settings.epochs is not None:
         return settings
+    assert settings.budget is not None, "see config.decide"
     epochs = _usual(settings)[0]
     k = max(1, math.floor(settings.budget / (epochs * cost) + SLACK))
     return replace(settings, epochs=k * epochs)

@@ -56,7 +56,7 @@ class PromptTuner(L.LightningModule):
     def train(self, mode: bool = True) -> "PromptTuner":
         """Set the mode; the frozen backbone trains only if ``settings.dropout`` asks for it."""
         super().train(mode)
-        self.model.backbone.train(mode and self.settings.dropout)
+        self.model.backbone.train(mode and bool(self.settings.dropout))
         return self
 
     def on_fit_start(self) -> None:
