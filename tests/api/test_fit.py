@@ -4,6 +4,8 @@ import json
 import shlex
 import shutil
 import signal
+import time
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -111,6 +113,10 @@ def test_a_saved_skill_keeps_answers_and_result(model: Skill, tmp_path: Path) ->
         with pytest.raises(SkipError):
             refused()
     assert sorted(path.name for path in tmp_path.iterdir()) == ["hf", "mine"]
+    shutil.rmtree(tmp_path / "mine")
+    for write in (saved.save, saved.export):  # not without the skill's own files
+        with pytest.raises(SkipError, match="is gone"):
+            write(tmp_path / "x")
 
 
 def test_rows_of_every_kind_are_the_same_task(tmp_path: Path) -> None:
@@ -163,6 +169,10 @@ def test_classes_are_found_in_the_label_column(values: list[Any], names: list[st
         ([{"text": "a", "label": np.array([i, 1])} for i in range(30)], None),
         ([{"text": "a", "label": ["x", "y"][: 1 + i % 2]} for i in range(30)], None),
         ([{"text": "a", "label": {"x": i % 2}} for i in range(30)], None),
+        ("rows.csv", "label"),
+        ("rows.csv", [0, 1] * 10),
+        (["a", "b"] * 10, "label"),
+        (pd.DataFrame([["a", 0], ["b", 1]] * 10), None),  # its columns are 0 and 1
     ],
 )
 def test_what_is_no_task_is_refused(data: Any, labels: Any, tmp_path: Path) -> None:
@@ -186,6 +196,66 @@ def test_an_index_is_refused_where_the_classes_were_found_in_the_data(tmp_path: 
     meant = COLUMNS | {"validation": (texts, [0, 1] * 10)}  # 0 is false
     task = task_of(texts, [True, False] * 10, **meant, root=tmp_path)
     assert task["labels"] == ["false", "true"]
+
+
+@pytest.mark.parametrize("name", [0, None, 1.5])
+def test_a_column_is_named_by_a_text(name: Any, tmp_path: Path) -> None:
+    table = pd.DataFrame([["a", 0], ["b", 1]] * 10)
+    for given in ({"text": name}, {"label": name}):
+        with pytest.raises(DataError) as refused:
+            task_of(table, None, **COLUMNS | given, root=tmp_path)
+        assert str(refused.value).startswith(f"{name!r}: ")
+
+
+def test_rows_that_cannot_be_read_are_told_rather_than_too_few_classes(tmp_path: Path) -> None:
+    path = tmp_path / "rows.csv"
+    path.write_text("text,label\n" + "late, again,bad\n" * 40 + "x,good\n")
+    with pytest.raises(DataError) as refused:
+        task_of(path, None, **COLUMNS, root=tmp_path)
+    assert "line 2" in str(refused.value) and "classes" not in str(refused.value)
+
+
+def test_a_data_set_may_lack_labels() -> None:
+    rows = {"text": ["a", "b", "c"] * 10, "label": [0, 1, None] * 10}
+    data = Dataset.from_dict(rows).cast_column("label", ClassLabel(names=["neg", "pos"]))
+    table, _ = table_of(data, ["text"], "label")
+    assert table["label"].tolist()[:2] == ["neg", "pos"]
+    assert table["label"].isna().tolist() == [False, False, True] * 10
+
+
+def test_half_of_a_character_is_refused_before_any_work(
+    tmp_path: Path, settings: list[str]
+) -> None:
+    table, _ = table_of(["a", "\ud83d"], ["text"], "label", ["x", "y"])
+    assert table["text"].tolist() == ["a", "\ud83d"]  # a bad row, told as such
+    rows = [{"text": "a", "label": "x"}, {"text": "b", "label": "\ud83d"}] * 15
+    with pytest.raises(SkipError) as refused:
+        skip_exp.fit(rows, output=tmp_path, overrides=settings)
+    assert str(refused.value).startswith("task.labels=")
+    assert not list(tmp_path.rglob("skill.json"))
+
+
+def test_fits_of_two_threads_run_one_after_the_other(
+    toy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They would share the seeds, and the modules of a frozen backbone."""
+    running, most = [], []
+
+    def job(cfg: Any) -> None:
+        running.append(cfg)
+        time.sleep(0.2)
+        most.append(len(running))
+        running.remove(cfg)
+        raise SkipError("enough")
+
+    monkeypatch.setattr("skip_exp.api.fit._run", job)
+    with ThreadPoolExecutor(2) as pool:
+        for each in [
+            pool.submit(skip_exp.fit, toy / "train.csv", output=tmp_path, overrides=[f"seed={i}"])
+            for i in (1, 2)
+        ]:
+            assert isinstance(each.exception(), SkipError)
+    assert most == [1, 1]
 
 
 def test_a_data_set_has_its_classes_in_its_own_order(tmp_path: Path) -> None:

@@ -108,3 +108,23 @@ def test_a_label_that_is_a_text_is_refused() -> None:
     for text in ("label", "{s}: {label}"):
         with pytest.raises(ConfigError, match=r"^task\.label=label: "):
             to_split(table, spec(text=[text]), "train", "here")
+
+
+@pytest.mark.parametrize(
+    ("names", "is_index"),
+    [
+        (["1 star", "2 stars", "3 stars"], False),
+        (["LABEL_0", "LABEL_1", "LABEL_2"], True),
+        (["covid19", "flu", "cold"], True),  # they do not count
+    ],
+)
+def test_an_index_is_refused_where_the_names_count_otherwise(
+    names: list[str], is_index: bool
+) -> None:
+    table = pd.DataFrame({"s": ["x", "y"], "label": [1, 2]})
+    if is_index:
+        assert to_split(table, spec(labels=names), "train", "here").label == [1, 2]
+        return
+    with pytest.raises(DataError) as refused:
+        to_split(table, spec(labels=names), "train", "here")
+    assert "drop_bad" not in str(refused.value)

@@ -440,3 +440,11 @@ def test_a_skill_that_changes_while_it_is_read_is_not_copied(
     skill = Skill.load(folder)
     with pytest.raises(SkipError, match="has changed"):
         skill.save(tmp_path / "copy")
+
+
+def test_a_frame_with_a_column_twice_is_refused(tiny: Any) -> None:
+    skill = Skill.load(tiny.folder)
+    (name,) = skill.about.text
+    twice = pd.DataFrame([["good", "bad"]], columns=[name, name])
+    with pytest.raises(SkipError, match=rf"^2 columns '{name}'"):
+        skill.predict(twice)

@@ -13,9 +13,9 @@ from typing import Any
 import pandas as pd
 
 from skip_exp.data.given import names_in, table_of
-from skip_exp.data.rows import NUMBER, whole
-from skip_exp.data.tables import check_columns
-from skip_exp.data.text import columns_of, shown
+from skip_exp.data.rows import NUMBER, report_bad, whole
+from skip_exp.data.tables import BAD
+from skip_exp.data.text import check_columns, columns_of, shown
 from skip_exp.errors import DataError
 from skip_exp.utils import files
 
@@ -51,14 +51,18 @@ def task_of(
     Raises:
         DataError: rows that cannot be read, a missing column, or a label column of free text.
     """
-    text, more = [text] if isinstance(text, str) else list(text), [group] if group else []
+    text = [text] if isinstance(text, str) or not isinstance(text, Sequence) else list(text)
+    more = [group] if group else []
+    if wrong := [name for name in (*text, label, *more) if not isinstance(name, str)]:
+        raise DataError(f"{shown(wrong[0])}: not the name of a column, such as text='comment'")
     table, where = table_of(data, text, label, labels, more)
     check_columns(list(table.columns), [label], where)
     given = {"train": (data, table, where)}
     if isinstance(validation, tuple):
         if len(validation) != 2:
             raise DataError(f"validation: {shown(validation)}: must be (texts, labels)")
-        given["validation"] = (None, *table_of(validation[0], text, label, validation[1]))
+        rows, names = validation
+        given["validation"] = (None, *table_of(rows, text, label, names, what="validation"))
     elif validation is not None:
         given["validation"] = (validation, *table_of(validation, text, label, what="validation"))
     columns = {split: columns_of(text, label) for split in given}
@@ -80,7 +84,12 @@ def task_of(
 def _found_classes(given: Mapping[str, tuple[Any, pd.DataFrame, str]], label: str) -> list[str]:
     """The classes of the train rows, in the order of a data set that has one. Raises DataError."""
     (data, table, where), *others = given.values()
-    classes, order = classes_of(table[label].tolist(), where, label), names_in(data, label) or []
+    order = names_in(data, label) or []
+    try:
+        classes = classes_of(table[label].tolist(), where, label)
+    except DataError:  # rather say what is wrong with the rows that could not be read
+        report_bad(table.attrs.get(BAD, {}), str(table.index.name), where, drop=False, fix="")
+        raise
     classes.sort(key=lambda name: order.index(name) if name in order else len(order))
     if classes != order:  # else an index is the data set's own
         for _, other, place in others:

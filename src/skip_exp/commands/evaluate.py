@@ -8,6 +8,7 @@ FILE is CSV, JSON, JSON lines or Parquet and has the task's columns. Exit code: 
 reason in one line.
 """
 
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -33,8 +34,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     line.add_argument("--json", action="store_true", help="one line of JSON")
     add_loading(line)
     options = line.parse_args(arguments)
-    if not options.file.is_file():
-        raise SkipError(f"cannot read {options.file}: no such file")
+    if not os.path.isfile(options.file):  # no error where it may not look
+        raise SkipError(f"cannot read {options.file}: no such file, or no permission")
     classifier = load(options.skill, options.backbone, options.precision)
     found = classifier.evaluate(options.file, label=options.label, drop_bad=options.drop_bad)
     if options.json:

@@ -16,6 +16,11 @@ _QUOTES = (
 )
 
 
+def _has_half(text: str) -> bool:
+    """Whether it has a lone surrogate, such as half of an emoji that was cut."""
+    return any("\ud800" <= character <= "\udfff" for character in text)
+
+
 @dataclass
 class TaskConfig:
     name: str = key(MISSING, "Name in results and folders.")
@@ -52,6 +57,8 @@ class TaskConfig:
         for name, values in (("labels", self.labels), ("words", self.words)):
             if not all(isinstance(value, str) for value in values):
                 raise ConfigError(f"task.{name}", values, _QUOTES)
+            if any(map(_has_half, values)):  # a skill's record could not be read again
+                raise ConfigError(f"task.{name}", ascii(values), "a name has half of a character")
         if len(self.labels) < 2 or len({*self.labels, ""}) <= len(self.labels):
             raise ConfigError("task.labels", self.labels, "two or more different names, none empty")
         if self.words and len(self.words) != len(self.labels):

@@ -36,8 +36,9 @@ def table_of(
         DataError: none of these, a file that cannot be read, or lists of different lengths.
     """
     if labels is not None:
-        if hasattr(data, "columns"):
-            raise DataError("labels: are for a list of texts; of a data frame, name the column")
+        if hasattr(data, "columns") or isinstance(data, str | Path) or isinstance(labels, str):
+            why = "are for a list of texts; of a file or a data frame, name the column: label="
+            raise DataError(f"labels: {why}")
         labels = labels.tolist() if hasattr(labels, "tolist") else list(labels)
         return _of_lists(data, text, label, labels), "the lists"
     if isinstance(data, str | Path):
@@ -103,11 +104,12 @@ def _of_lists(data: Any, text: Sequence[str], label: str, labels: Sequence[Any])
     if wrong := [each for each in texts if len(each) != len(text)]:
         what = "a text" if len(text) == 1 else "a pair of texts"
         raise DataError(f"{shown(wrong[0])}: must be {what}, as text={list(text)} says")
-    return pd.DataFrame(texts, columns=list(text)).assign(**{label: list(labels)})
+    table = pd.DataFrame(texts, columns=list(text), dtype=object)
+    return table.assign(**{label: pd.Series(list(labels), dtype=object)})
 
 
 def _of_dataset(data: Any, label: str) -> pd.DataFrame:
     table: pd.DataFrame = data.to_pandas()
     if label in table and (names := names_in(data, label)):
-        table[label] = [names[i] if i in range(len(names)) else None for i in table[label]]
+        table[label] = [names[int(i)] if i in range(len(names)) else None for i in table[label]]
     return table

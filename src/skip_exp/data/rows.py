@@ -11,8 +11,8 @@ from typing import Any
 import pandas as pd
 
 from skip_exp.config.task import TaskConfig
-from skip_exp.data.tables import BAD, check_columns
-from skip_exp.data.text import cell_text, columns_of, shown, texts_of
+from skip_exp.data.tables import BAD
+from skip_exp.data.text import cell_text, check_columns, columns_of, shown, texts_of
 from skip_exp.errors import ConfigError, DataError
 
 log = logging.getLogger(__name__)
@@ -161,7 +161,14 @@ def whole(text: str) -> str:
 
 
 def _with_indices(names: Sequence[str]) -> bool:
-    """Whether a label may be an index: not where a name is a number."""
+    """Whether a label may be an index: not where names are, or count by, other numbers.
+
+    In "1 star" to "5 stars" a 1 is hardly the second class.
+    """
+    counts = [re.findall(r"\d+", name) for name in names]
+    is_counted = all(len(each) == 1 for each in counts)
+    if is_counted and [int(number) for (number,) in counts] != [*range(len(names))]:
+        return False
     return not any(map(NUMBER.fullmatch, names))
 
 

@@ -242,7 +242,9 @@ def _named(split: Any, spec: TaskConfig) -> pd.DataFrame:
     table: pd.DataFrame = split.to_pandas()
     names = getattr(split.features.get(spec.label), "names", [])
     if set(names) == set(spec.labels):
-        table[spec.label] = [names[i] if i in range(len(names)) else i for i in table[spec.label]]
+        table[spec.label] = [
+            names[int(i)] if i in range(len(names)) else i for i in table[spec.label]
+        ]
     return table
 
 

@@ -17,7 +17,7 @@ from typing import Any
 import pandas as pd
 
 from skip_exp.data.files import SUFFIXES
-from skip_exp.data.text import shown, shown_names
+from skip_exp.data.text import check_columns, shown
 from skip_exp.errors import DataError, did_you_mean
 
 _FIELD = 2**31 - 1  # characters of a CSV field; the default of 131,072 is too short for documents
@@ -37,28 +37,21 @@ def read_table(path: Path, wanted: Sequence[str]) -> pd.DataFrame:
     Raises:
         DataError: the file is missing, has another format, cannot be parsed or lacks a column.
     """
-    if path.is_dir():
+    if os.path.isdir(path):
         raise DataError(f"cannot read {path}: it is a folder, not a file")
     read = _READERS.get(path.suffix.lower())
     if read is None:
         raise DataError(f"cannot read {path}: its name must end in {', '.join(SUFFIXES)}")
-    if not path.is_file():
+    if not os.path.isfile(path):  # no error where it may not look
         beside: list[str] = []
-        with suppress(OSError):
+        with suppress(OSError, ValueError):
             beside = os.listdir(path.parent)
-        raise DataError(f"cannot read {path}: no such file{did_you_mean(path.name, beside)}")
+        why = f"no such file, or no permission{did_you_mean(path.name, beside)}"
+        raise DataError(f"cannot read {path}: {why}")
     try:
         return read(path, wanted)
     except (OSError, ValueError) as error:
         raise DataError(f"cannot read {path}: {_one_line(error)}") from error
-
-
-def check_columns(names: Sequence[str], wanted: Sequence[str], where: str) -> None:
-    """Raise a DataError if a wanted column is missing or occurs twice."""
-    for column in wanted:
-        if (found := list(names).count(column)) != 1:
-            says = f"{found} columns" if found else "no column"
-            raise DataError(f"{says} {column!r} in {where} (it has: {shown_names(names)})")
 
 
 def _read_csv(path: Path, wanted: Sequence[str]) -> pd.DataFrame:

@@ -5,6 +5,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import date
 from numbers import Real
 
+from skip_exp.errors import DataError
+
 _FIELD = re.compile(r"\{([^{}]+)\}")
 _SHOWN = 80  # characters of a value in a message
 _NAMES = 20  # columns listed in a message
@@ -76,3 +78,11 @@ def shown_names(names: Sequence[object]) -> str:
     listed = [t if t.isprintable() and len(t) <= _SHOWN else shown(t) for t in texts]
     more = f", and {len(names) - _NAMES} more" if len(names) > _NAMES else ""
     return ", ".join(listed) + more or "nothing"
+
+
+def check_columns(names: Sequence[str], wanted: Sequence[str], where: str) -> None:
+    """Raise a DataError if a wanted column is missing or occurs twice."""
+    for column in wanted:
+        if (found := list(names).count(column)) != 1:
+            says = f"{found} columns" if found else "no column"
+            raise DataError(f"{says} {column!r} in {where} (it has: {shown_names(names)})")

@@ -9,7 +9,7 @@ from itertools import islice
 from math import isfinite
 from typing import TYPE_CHECKING, Any, TypedDict
 
-from skip_exp.data.text import columns_of, shown, shown_names, text_of, texts_of
+from skip_exp.data.text import check_columns, columns_of, shown, shown_names, text_of, texts_of
 from skip_exp.errors import ExampleError, SkipError
 from skip_exp.skill.record import SkillRecord
 from skip_exp.utils.tokens import tokenized
@@ -102,6 +102,8 @@ class Classifier:
             raise SkipError(f"predict takes a list of examples, not {shown(examples)}")
         if hasattr(examples, "iloc") and hasattr(examples, "columns"):
             table: Any = examples  # of pandas: iterating it gives the names of its columns
+            there = [name for name in columns_of(self.about.text) if name in table.columns]
+            check_columns(list(table.columns), there, "the data frame")  # none of them twice
             examples = table.to_dict("records")
         return self._stream(examples, batch_tokens)
 

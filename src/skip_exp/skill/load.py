@@ -1,5 +1,6 @@
 """Load a skill: the shared backbone, pruned for one task, classifies texts."""
 
+import os
 import threading
 from dataclasses import dataclass
 from pathlib import Path
@@ -52,7 +53,7 @@ class Skill(Served):
         is_half = wants_bf16(precision)
         folder = skill_of(Path(folder).expanduser().absolute())
         with _LOADING, torch.random.fork_rng(devices=[]):  # new layers draw before they are filled
-            if not (folder / RECORD).is_file():
+            if not os.path.isfile(folder / RECORD):  # no error where it may not look
                 _refuse_export(folder)
             checksum = stored_checksum(folder)  # first: a later change is then noticed
             about, tensors = read_skill(folder)
@@ -127,18 +128,18 @@ class Skill(Served):
 def skill_of(folder: Path) -> Path:
     """The skill of a job's folder. Else ``folder`` itself."""
     skill = (results.finished(folder) or {}).get("skill")
-    is_job = isinstance(skill, str) and not (folder / RECORD).is_file()
+    is_job = isinstance(skill, str) and not os.path.isfile(folder / RECORD)
     return folder / str(skill) if is_job else folder
 
 
 def _refuse_export(folder: Path) -> None:
     """Name the right reader for an export in ``folder`` without a skill. Raises SkipError."""
-    if (folder / CODE).is_file():
+    if os.path.isfile(folder / CODE):
         raise SkipError(
             f"{folder}: an hf export without the skill's own files; "
             "AutoModelForSequenceClassification.from_pretrained loads it"
         )
-    if (folder / ONNX).is_file():
+    if os.path.isfile(folder / ONNX):
         raise SkipError(f"{folder}: an ONNX export; skip_exp.OnnxSkill.load reads it")
 
 

@@ -58,8 +58,10 @@ class Served(Classifier):
 
     def check_files(self, what: str) -> None:
         """Refuse to copy files that have changed since the skill was read. Raises SkipError."""
-        if self.folder is None or not (self.folder / RECORD).is_file():
+        if self.folder is None:
             return
+        if not (self.folder / RECORD).is_file():
+            raise SkipError(f"{what}: {self.folder} is gone, from which the skill was loaded")
         if stored_checksum(self.folder) != self.checksum:
             raise SkipError(f"{what}: {self.folder} has changed since the skill was loaded from it")
 

@@ -35,7 +35,7 @@ def test_a_mount_point_is_refused_before_any_work(
 ) -> None:
     (tmp_path / "volume").mkdir()
     (tmp_path / "link").symlink_to(tmp_path / "volume")
-    monkeypatch.setattr(Path, "is_mount", lambda path: path == tmp_path / "volume")
+    monkeypatch.setattr(os.path, "ismount", lambda path: path == tmp_path / "volume")
     for out in ("volume", "link"):
         with pytest.raises(SkipError, match=rf"/{out}: "):
             check_out(tmp_path / out)

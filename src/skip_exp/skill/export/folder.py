@@ -63,7 +63,7 @@ def _write_skill(skill: Served, out: Path) -> None:
     """
     about, source = skill.about, skill.folder
     is_whole = about.train != "full" and not hasattr(skill.model.backbone.config, "vocabulary")
-    if source is not None and (source / RECORD).is_file() and is_whole:
+    if source is not None and is_whole:
         record, tensors = read_skill(source)
         write_skill(out, tensors, record.changed(scores=about.scores).stored())
 
@@ -71,7 +71,7 @@ def _write_skill(skill: Served, out: Path) -> None:
 def save(skill: Served, out: Path) -> Path:
     """Copy a skill's files and its job's result into ``out``. Raises SkipError."""
     source = skill.folder
-    if source is None or not (source / RECORD).is_file():
+    if source is None:
         raise SkipError(f"{out}: the skill was not read from a folder")
     skill.check_files(str(out))
     with whole(out) as temporary:
@@ -108,10 +108,11 @@ def check_out(out: Path) -> None:
     """Raise SkipError unless ``out`` is a new or empty folder."""
     if not out.name:
         raise SkipError(f"{out}: not the name of a new folder")
-    if out.resolve().is_mount():  # the folder is written beside `out`, then gets its name
+    if os.path.ismount(out.resolve()):  # the folder is written beside `out`, then gets its name
         raise SkipError(f"{out}: is a mount point: give a new folder in it")
-    if out.exists() and not (out.is_dir() and not any(out.iterdir())):
+    # Not Path.exists, which raises where it may not look.
+    if os.path.exists(out) and not (out.is_dir() and not any(out.iterdir())):
         raise SkipError(f"{out}: exists and is not an empty folder")
-    above = next(folder for folder in out.resolve().parents if folder.exists())
+    above = next(folder for folder in out.resolve().parents if os.path.exists(folder))
     if not os.access(above, os.W_OK):
         raise SkipError(f"{out}: cannot be written: no permission in {above}")
