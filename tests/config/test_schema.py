@@ -11,11 +11,13 @@ from typing import Any
 import pytest
 from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
+from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.types import RunMode
 from omegaconf import OmegaConf
 
 from skip_exp.config import schema as config
 from skip_exp.config import together
+from skip_exp.config.compose import quoted
 from skip_exp.config.keys import keys
 from skip_exp.config.names import ALLOCATIONS, PROMPTS, READOUTS
 from skip_exp.config.prune import Goal, PruneConfig, named_goal
@@ -286,3 +288,11 @@ def test_defaults_stand_once(group: str) -> None:
         choice = OmegaConf.to_container(OmegaConf.load(file))
         repeated = [key for key, value in choice.items() if defaults.get(key, ...) == value]
         assert not repeated, f"{file.name} repeats the schema's {', '.join(repeated)}"
+
+
+@pytest.mark.parametrize(
+    "text", ["a, b", "it's", r"a\b", r"\\server\new", r"ends\\", r"\'", "x=${y}", "", '"', "[1]"]
+)
+def test_hydra_reads_a_quoted_text_unchanged(text: str) -> None:
+    override = OverridesParser.create().parse_override(f"key={quoted(text)}")
+    assert override.value() == text

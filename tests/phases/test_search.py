@@ -150,7 +150,7 @@ def test_exact_drops_and_nothing_within_the_bound(caplog: pytest.LogCaptureFixtu
     scores = {0.05: 0.92, 0.1: 0.91, 0.15: 0.9, 0.2: 0.8, 0.25: 0.7, 0.3: 0.6}
     found = within(grid(0.3), 0.91, 1.0, lambda ratio: (scores[ratio], False))
     # 0.15 costs one point to the digit
-    assert found == (0.15, {"0.15": 0.9, "0.25": 0.7, "0.2": 0.8})
+    assert found == (0.15, {"0.2": 0.8, "0.1": 0.91, "0.15": 0.9})
     for reach, why in ((0.3, "costs more than 1 points"), (0.04, "cannot reach ratio 0.05")):
         with caplog.at_level(logging.INFO, logger="skip_exp"):
             ratio, _ = within(grid(reach), 0.91, 1.0, lambda _: (0.5, False))

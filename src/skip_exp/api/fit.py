@@ -13,7 +13,7 @@ from skip_exp.api.task import task_of
 from skip_exp.config import refusals
 from skip_exp.config.compose import job_of, quoted
 from skip_exp.config.schema import Config
-from skip_exp.config.together import check_given
+from skip_exp.config.together import check_given, values_of
 from skip_exp.errors import INTERRUPTED, SkipError
 from skip_exp.skill.load import Skill
 from skip_exp.utils import console, state
@@ -97,7 +97,7 @@ def run(
     if isinstance(overrides, str):
         raise SkipError(f"overrides: {overrides}: must be a list, such as [{overrides!r}]")
     settings = [*settings, *overrides]
-    given = {each.lstrip("+").partition("=")[0] for each in settings}
+    given = values_of(settings)
     own = [] if "logger" in given else ["logger=none"]
     own += [] if "cache.dir" in given else [f"cache.dir={quoted(str(root / '.cache'))}"]
     began = datetime.now().strftime("%Y-%m-%d/%H-%M-%S-%f")

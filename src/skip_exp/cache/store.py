@@ -107,8 +107,7 @@ def write_entry(path: Path, entry: Entry, about: Mapping[str, Any]) -> None:
     values = json.dumps({"about": about, "values": entry.values}, sort_keys=True, default=str)
     tensors = {name: t.detach().cpu().contiguous() for name, t in entry.tensors.items()}
     metadata = {"json": values, "sha256": _checksum(tensors, values)}
-    # safetensors refuses a file without tensors on some versions: an empty marker is enough
-    files.replace(path, save(tensors or {"none": torch.empty(0)}, metadata))
+    files.replace(path, save(tensors, metadata))
 
 
 def read_entry(path: Path) -> Entry | None:
@@ -118,7 +117,7 @@ def read_entry(path: Path) -> Entry | None:
     try:
         with safe_open(path, "pt") as file:
             metadata = file.metadata() or {}
-            tensors = {name: file.get_tensor(name) for name in file.keys() if name != "none"}  # noqa: SIM118
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
         if metadata["sha256"] != _checksum(tensors, metadata["json"]):
             raise ValueError("checksum does not match")
         return Entry(tensors, dict(files.parse_json(metadata["json"])["values"]), hit=True)

@@ -33,8 +33,6 @@ class KeepLast(Callback):
         self.epoch = -1
 
     def on_validation_end(self, trainer: L.Trainer, pl_module: Any) -> None:
-        if trainer.state.fn != "fit":
-            return
         score = trainer.callback_metrics[f"{self.phase}/select_{self.metric}"].item()
         if trainer.sanity_checking and self.phase != "tune":  # there nothing is trained yet
             self.start = score

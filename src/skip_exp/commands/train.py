@@ -16,8 +16,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from omegaconf import OmegaConf
+
 from skip_exp import results
 from skip_exp.commands.line import one_line_errors, parser
+from skip_exp.config.compose import quoted
+from skip_exp.config.together import values_of
 from skip_exp.report import steps, summary
 from skip_exp.utils import console, imports
 
@@ -40,9 +44,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         settings.insert(0, f"backbone={options['backbone']}")
     folder = api.fit(file, **options).folder
     if (root := Path(options["output"])) != Path(OUTPUT):  # where the cache is, too
-        from skip_exp.config.compose import quoted  # a refused argument does not need it
-
-        given = {each.lstrip("+").partition("=")[0] for each in settings}
+        given = values_of(settings)
         own = {
             "cache.dir": root.expanduser() / ".cache",
             "hydra.sweep.dir": folder.parent / "sweep",
@@ -86,10 +88,6 @@ def show(skill: Path, swept: Sequence[str]) -> None:
     print(steps.steps(result))
     if not swept:
         return
-    from omegaconf import OmegaConf  # a refused argument does not need it
-
-    from skip_exp.config.compose import quoted  # the same
-
     kept = ("name", "files", "text", "label", "labels", "group", "metrics")
     task = {name: result["config"]["task"][name] for name in kept}
     task = {name: value for name, value in task.items() if value is not None}

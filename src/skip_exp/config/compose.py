@@ -9,7 +9,7 @@ from hydra import compose, initialize_config_dir
 from hydra.core.config_store import ConfigStore
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import Override
+from hydra.core.override_parser.types import Quote, QuotedString
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
@@ -80,8 +80,7 @@ def quoted(value: str) -> str:
         >>> quoted("a, b")
         "'a, b'"
     """
-    escaped = value.replace("\\", "\\\\").replace("'", "\\'")
-    return f"'{escaped}'"
+    return QuotedString(text=value, quote=Quote.single).with_quotes()
 
 
 def choices(text: Any) -> list[str]:
@@ -91,16 +90,14 @@ def choices(text: Any) -> list[str]:
         SkipError: they cannot be read.
     """
     try:
-        given = values(OverridesParser.create().parse_override(f"key={text}"))
+        override = OverridesParser.create().parse_override(f"key={text}")
+        given = (
+            [str(value) for value in override.sweep_string_iterator()]
+            if override.is_sweep_override()
+            else [str(override.get_value_element_as_str())]
+        )
     except HydraException as error:
         raise SkipError(f"{text}: not values as Hydra reads them: {first_line(error)}") from error
     return [
         each[1:-1] if each[:1] == each[-1:] and each[:1] in ("'", '"') else each for each in given
     ]
-
-
-def values(override: Override) -> list[str]:
-    """The values of an override: several where it sweeps."""
-    if not override.is_sweep_override():
-        return [str(override.get_value_element_as_str())]
-    return [str(value) for value in override.sweep_string_iterator()]

@@ -25,11 +25,6 @@ class Goal:
     max_drop: float | None = None  # points of the main metric: find the largest ratio within them
     target_speedup: float | None = None  # times dense: find the smallest ratio that is as fast
 
-    def __str__(self) -> str:
-        if self.target_speedup is not None:
-            return f"{self.target_speedup:g}x"
-        return AUTO if self.ratio is None else str(self.ratio)
-
 
 @dataclass
 class PruneConfig:
@@ -81,7 +76,7 @@ def named_goal(prune: Mapping[str, Any]) -> str:
     """``0.5``, ``auto`` or ``2x``: the goal in names of folders, of settings not yet checked."""
     speedup, ratio = prune.get("target_speedup"), prune["ratio"]
     if speedup is not None:
-        return f"{speedup}x"
+        return f"{speedup:g}x" if isinstance(speedup, float) else f"{speedup}x"
     return str(round(ratio, DIGITS) if isinstance(ratio, float) else ratio)
 
 

@@ -31,13 +31,18 @@ def job_config(composed: DictConfig) -> Config:
 
 def check_given(cfg: Config, overrides: Iterable[str]) -> None:
     """Raise ConfigError where a value of the command would be ignored."""
-    given = dict(each.lstrip("+").partition("=")[::2] for each in overrides)
+    given = values_of(overrides)
     target = cfg.prune.goal.target_speedup
     if target is not None and "prune.ratio" in given:
         why = f"excludes prune.ratio={given['prune.ratio']}; leave one of them out"
         raise ConfigError("prune.target_speedup", target, why)
     if given.get("retune.copies", "0") != "0" and not _is_taught(cfg):
         raise ConfigError("retune.copies", given["retune.copies"], _NEEDS_TEACHER)
+
+
+def values_of(overrides: Iterable[str]) -> dict[str, str]:
+    """The values as they are written, by key."""
+    return dict(each.lstrip("+").partition("=")[::2] for each in overrides)
 
 
 def _is_taught(cfg: Config) -> bool:

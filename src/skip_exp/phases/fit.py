@@ -17,7 +17,6 @@ from skip_exp.data.metrics import build_metrics
 from skip_exp.data.module import TextDataModule
 from skip_exp.errors import ConfigError
 from skip_exp.job.job import Job
-from skip_exp.models.families.base import hooked
 from skip_exp.models.readouts import HeadReadout
 from skip_exp.models.soft_prompt import SoftPromptModel
 from skip_exp.training import trainer
@@ -75,7 +74,7 @@ def start_readout(job: Job, model: SoftPromptModel) -> None:
     def read(model: SoftPromptModel, inputs: Batch) -> Tensor:
         seen: list[Tensor] = []
         linear = cast(HeadReadout, model.readout).linear
-        with hooked([linear.register_forward_pre_hook(lambda _, given: seen.append(given[0]))]):
+        with linear.register_forward_pre_hook(lambda _, given: seen.append(given[0])):
             model(**inputs)
         return seen[0]
 

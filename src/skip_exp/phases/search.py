@@ -4,6 +4,7 @@ Bisection assumes that more pruning never scores better, which noise can violate
 """
 
 import logging
+from bisect import bisect_left
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from functools import partial
@@ -34,11 +35,8 @@ def largest(ratios: Sequence[float], holds: Callable[[float], bool]) -> float:
     ``holds`` is called at most once per ratio: it was True for the returned ratio and False for the
     next larger one.
     """
-    low, high = -1, len(ratios)
-    while high - low > 1:
-        middle = (low + high) // 2
-        low, high = (middle, high) if holds(ratios[middle]) else (low, middle)
-    return ratios[low] if low >= 0 else 0.0
+    first = bisect_left(ratios, True, key=lambda ratio: not holds(ratio))  # that does not hold
+    return ratios[first - 1] if first else 0.0
 
 
 def search(

@@ -16,7 +16,7 @@ from skip_exp.config import schema as config
 from skip_exp.config.compose import choices, composed
 from skip_exp.config.decide import DECIDED, LONG, MANY, decided
 from skip_exp.config.prune import DIGITS
-from skip_exp.config.together import job_config
+from skip_exp.config.together import job_config, values_of
 from skip_exp.errors import SkipError
 from skip_exp.report.cells import without
 from skip_exp.report.frame import FOUND, settings, settings_of
@@ -100,9 +100,9 @@ def read(name: str, source: str, overrides: Sequence[str] = (), about: str = "")
         SkipError: the file does not compose with them.
     """
     values = swept(name)
-    for override in overrides:
-        if override.lstrip("+").split("=")[0] in values:
-            raise SkipError(f"{override}: {name} sweeps over it; run a custom sweep instead")
+    for key in values_of(overrides):
+        if key in values:
+            raise SkipError(f"{key}: {name} sweeps over it; run a custom sweep instead")
     given = [*overrides, f"data.source={source}"]
     heads, found, every = {}, {}, []
     for task, backbone in product(values["task"], values["backbone"]):

@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import torch
+from torchmetrics.functional.classification import multiclass_confusion_matrix
 
 from skip_exp.config.task import TaskConfig
 from skip_exp.data.given import table_of
@@ -65,7 +66,6 @@ def confusion(
     names: Sequence[str], true: Sequence[int], predicted: Sequence[int]
 ) -> dict[str, dict[str, int]]:
     """How often each true label was answered by each label."""
-    counts = {one: dict.fromkeys(names, 0) for one in names}
-    for actual, answer in zip(true, predicted, strict=True):
-        counts[names[actual]][names[answer]] += 1
-    return counts
+    given = torch.tensor(predicted), torch.tensor(true)
+    rows = multiclass_confusion_matrix(*given, num_classes=len(names)).tolist()
+    return {name: dict(zip(names, row, strict=True)) for name, row in zip(names, rows, strict=True)}

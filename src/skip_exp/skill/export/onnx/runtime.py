@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from tokenizers import Tokenizer
+
 from skip_exp.errors import SkipError
 from skip_exp.skill.classifier import Classifier, Row
 from skip_exp.skill.record import (
@@ -26,7 +28,6 @@ from skip_exp.utils.machine import cores
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
-    from tokenizers import Tokenizer
 
 TOKENIZER = ("tokenizer.json", "tokenizer_config.json")
 INPUTS = ("input_ids", "attention_mask", "token_type_ids")  # the last only if the model has it
@@ -53,7 +54,7 @@ class OnnxSkill(Classifier):
     Several threads may call :meth:`predict` at once.
     """
 
-    tokenizer: "Tokenizer"
+    tokenizer: Tokenizer
     pad_id: int
     run: Run
     source: tuple[Path, int | None]  # its folder and threads
@@ -75,7 +76,7 @@ class OnnxSkill(Classifier):
                 is not installed.
         """
         folder = Path(folder).expanduser().absolute()
-        check_packages("onnxruntime", "tokenizers")
+        check_packages("onnxruntime")
         if (folder / RECORD).is_file() and not (folder / ONNX).is_file():
             raise SkipError(f"{folder}: is no ONNX export: Skill.load reads it")
         described = read_json(folder / CONFIG)
@@ -102,10 +103,8 @@ class OnnxSkill(Classifier):
         return answers
 
 
-def read_tokenizer(folder: Path, about: SkillRecord) -> tuple["Tokenizer", int]:
+def read_tokenizer(folder: Path, about: SkillRecord) -> tuple[Tokenizer, int]:
     """The tokenizer, set to truncate, and the padding id. Raises SkipError."""
-    from tokenizers import Tokenizer  # an optional dependency of this format
-
     path, config_path = (folder / name for name in TOKENIZER)
     read_bytes(path)
     with loading(path):
@@ -125,7 +124,7 @@ def read_tokenizer(folder: Path, about: SkillRecord) -> tuple["Tokenizer", int]:
     return tokenizer, pad_id
 
 
-def encode(tokenizer: "Tokenizer", texts: Sequence[Sequence[str]]) -> list[Row]:
+def encode(tokenizer: Tokenizer, texts: Sequence[Sequence[str]]) -> list[Row]:
     """Token ids and token types of every text or pair."""
     inputs = [tuple(row) if len(row) == 2 else row[0] for row in texts]
     encoded = tokenizer.encode_batch(inputs)
