@@ -15,7 +15,7 @@ from pydantic_core import to_jsonable_python
 from typing_extensions import TypedDict  # pydantic reads it on every Python
 
 from skip_exp.cache.versions import job_code, parts_code
-from skip_exp.config.names import KINDS
+from skip_exp.config.names import KINDS, PARTS
 from skip_exp.config.schema import backbone_label, method_name
 from skip_exp.errors import SkipError
 from skip_exp.utils import files
@@ -175,8 +175,7 @@ def _versions(config: Mapping[str, Any]) -> dict[str, str]:
 
 def parts(config: Mapping[str, Any]) -> list[str]:
     """Attribution method, prompt, readout and allocation as a configuration names them."""
-    keys = ("attribution._target_", "prompt.kind", "backbone.readout", "prune.allocation")
-    return [str(at(config, key) or "") for key in keys]
+    return [str(at(config, key) or "") for key in PARTS]
 
 
 def write(folder: Path | str, result: Result) -> Path:

@@ -15,7 +15,7 @@ from skip_exp.config.compose import quoted
 from skip_exp.errors import SkipError, first_line
 from skip_exp.models.backbones import class_names, content_hash
 from skip_exp.models.families.registry import FAMILIES
-from skip_exp.skill.export.folder import whole
+from skip_exp.skill.export.folder import new_folder
 from skip_exp.skill.load import Skill
 from skip_exp.utils.files import in_full
 from skip_exp.utils.hub import explain, offline_if_unreachable
@@ -142,7 +142,7 @@ def _saved(model: Any, tokenizer: Any, root: Path) -> Path:
         folder.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(folder.with_suffix(".lock")):
             if not folder.is_dir():
-                with whole(folder) as temporary:
+                with new_folder(folder) as temporary:
                     model.save_pretrained(temporary)
                     tokenizer.save_pretrained(temporary)
     except OSError as error:

@@ -13,7 +13,7 @@ from typing import Any
 import pandas as pd
 
 from skip_exp.data.given import names_in, table_of
-from skip_exp.data.rows import NUMBER, report_bad, whole
+from skip_exp.data.rows import NUMBER, integer_text, report_bad
 from skip_exp.data.tables import BAD
 from skip_exp.data.text import check_columns, columns_of, shown
 from skip_exp.errors import DataError
@@ -166,7 +166,7 @@ def _given(values: Sequence[Any]) -> list[Any]:
 
 def _name(value: Any) -> str:
     value = _plain(value)
-    return str(value).lower() if isinstance(value, bool) else whole(str(value))
+    return str(value).lower() if isinstance(value, bool) else integer_text(str(value))
 
 
 def _natural(name: str) -> tuple[bool, float, str]:

@@ -14,6 +14,8 @@ READOUTS = {
     "t5": ("head", "seq2seq", "classifier"),
 }
 ALLOCATIONS = ("global", "uniform")
+# Keys whose value may be a custom part.
+PARTS = ("attribution._target_", "prune.allocation", "prompt.kind", "backbone.readout")
 # Values of the attribution methods' options (`attribution.options`).
 OPTIONS: dict[str, tuple[str | int, ...]] = {
     "tokens": ("max", "mean", "sum"),

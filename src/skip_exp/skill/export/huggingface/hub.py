@@ -7,7 +7,7 @@ import huggingface_hub
 from skip_exp.data.files import STAND_IN
 from skip_exp.errors import SkipError, first_line
 from skip_exp.skill.record import CODE, RECORD, TENSORS, SkillRecord
-from skip_exp.utils.hub import hub_reachable, offline_if_unreachable
+from skip_exp.utils.hub import explain, hub_reachable, offline_if_unreachable
 
 
 def check_push(about: SkillRecord, repo_id: str) -> None:
@@ -61,7 +61,7 @@ def download(repo_id: str, revision: str | None = None) -> Path:
             repo_id, revision=revision, allow_patterns=wanted
         )
     except Exception as error:  # any error of its HTTP library
-        raise SkipError(f"{repo_id}: neither a folder nor on the hub: {_why(error)}") from error
+        raise SkipError(f"{repo_id}: no folder, and {explain(error, repo_id)}") from error
     return Path(folder)
 
 
