@@ -151,7 +151,7 @@ def report_bad(
 
 def _allowed(spec: TaskConfig) -> str:
     names = ", ".join(spec.labels)
-    indices = f"0 to {len(spec.labels) - 1} or " if _with_indices(spec.labels) else ""
+    indices = f"0 to {len(spec.labels) - 1} or " if with_indices(spec.labels) else ""
     return f"{indices}one of {names}"
 
 
@@ -160,7 +160,7 @@ def integer_text(text: str) -> str:
     return _WHOLE.sub(r"\1", text.strip())
 
 
-def _with_indices(names: Sequence[str]) -> bool:
+def with_indices(names: Sequence[str]) -> bool:
     """Whether a label may be an index: not where names are, or count by, other numbers.
 
     In "1 star" to "5 stars" a 1 is hardly the second class.
@@ -174,7 +174,7 @@ def _with_indices(names: Sequence[str]) -> bool:
 
 def _labels(spec: TaskConfig) -> Callable[[Any], int]:
     """A function from a name, boolean or index to the label's index; raises ValueError."""
-    index = cache(lambda text: _index(text, spec.labels, _with_indices(spec.labels)))
+    index = cache(lambda text: _index(text, spec.labels, with_indices(spec.labels)))
 
     def label(value: Any) -> int:
         if value is None or (found := index(str(value))) is None:  # "None" may be a class

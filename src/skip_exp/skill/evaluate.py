@@ -10,7 +10,7 @@ from torchmetrics.functional.classification import multiclass_confusion_matrix
 from skip_exp.config.task import TaskConfig
 from skip_exp.data.given import table_of
 from skip_exp.data.metrics import build_metrics
-from skip_exp.data.rows import NUMBER, integer_text, to_split
+from skip_exp.data.rows import integer_text, to_split, with_indices
 from skip_exp.skill.record import SkillRecord
 
 log = logging.getLogger(__name__)
@@ -56,9 +56,7 @@ def on_rows(
 def _tell_order(given: Iterable[Any], names: Sequence[str]) -> None:
     """Say which class an index stands for: the order may be one that ``fit`` has found."""
     indices = {str(i) for i in range(len(names))}
-    if not any(map(NUMBER.fullmatch, names)) and indices & {
-        integer_text(str(each)) for each in given
-    }:
+    if with_indices(names) and indices & {integer_text(str(each)) for each in given}:
         order = ", ".join(f"{i} is {name}" for i, name in enumerate(names[:5]))
         more = ", ..." * (len(names) > 5)
         log.warning("evaluate: numbers are indices of the skill's classes: %s%s", order, more)
