@@ -6,7 +6,7 @@ import logging
 import os
 import re
 from collections import Counter
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -51,7 +51,7 @@ def task_of(
     Raises:
         DataError: rows that cannot be read, a missing column, or a label column of free text.
     """
-    text = [text] if isinstance(text, str) or not isinstance(text, Sequence) else list(text)
+    text = [text] if isinstance(text, str) or not isinstance(text, Iterable) else list(text)
     more = [group] if group else []
     if wrong := [name for name in (*text, label, *more) if not isinstance(name, str)]:
         raise DataError(f"{shown(wrong[0])}: not the name of a column, such as text='comment'")
