@@ -8,6 +8,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
+from threading import Barrier
 from typing import Any
 
 import numpy as np
@@ -169,10 +170,6 @@ def test_classes_are_found_in_the_label_column(values: list[Any], names: list[st
         ([{"text": "a", "label": np.array([i, 1])} for i in range(30)], None),
         ([{"text": "a", "label": ["x", "y"][: 1 + i % 2]} for i in range(30)], None),
         ([{"text": "a", "label": {"x": i % 2}} for i in range(30)], None),
-        ("rows.csv", "label"),
-        ("rows.csv", [0, 1] * 10),
-        (["a", "b"] * 10, "label"),
-        (pd.DataFrame([["a", 0], ["b", 1]] * 10), None),  # its columns are 0 and 1
     ],
 )
 def test_what_is_no_task_is_refused(data: Any, labels: Any, tmp_path: Path) -> None:
@@ -196,6 +193,15 @@ def test_an_index_is_refused_where_the_classes_were_found_in_the_data(tmp_path: 
     meant = COLUMNS | {"validation": (texts, [0, 1] * 10)}  # 0 is false
     task = task_of(texts, [True, False] * 10, **meant, root=tmp_path)
     assert task["labels"] == ["false", "true"]
+
+
+@pytest.mark.parametrize(
+    ("data", "labels"),
+    [("rows.csv", "label"), ("rows.csv", [0, 1] * 4), (["a", "b"] * 10, "label")],
+)
+def test_labels_are_for_a_list_of_texts(data: Any, labels: Any, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"^labels: "):
+        task_of(data, labels, **COLUMNS, root=tmp_path)
 
 
 @pytest.mark.parametrize("name", [0, None, 1.5])
@@ -239,7 +245,7 @@ def test_fits_of_two_threads_run_one_after_the_other(
     toy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """They would share the seeds, and the modules of a frozen backbone."""
-    running, most = [], []
+    ready, running, most = Barrier(2, timeout=60), [], []
 
     def job(cfg: Any) -> None:
         running.append(cfg)
@@ -249,12 +255,13 @@ def test_fits_of_two_threads_run_one_after_the_other(
         raise SkipError("enough")
 
     monkeypatch.setattr("skip_exp.api.fit._run", job)
+    monkeypatch.setattr("skip_exp.api.fit.check_given", lambda *_: ready.wait())  # just before it
     with ThreadPoolExecutor(2) as pool:
-        for each in [
+        fits = [
             pool.submit(skip_exp.fit, toy / "train.csv", output=tmp_path, overrides=[f"seed={i}"])
             for i in (1, 2)
-        ]:
-            assert isinstance(each.exception(), SkipError)
+        ]
+    assert all(isinstance(each.exception(), SkipError) for each in fits)
     assert most == [1, 1]
 
 

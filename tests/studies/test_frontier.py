@@ -53,3 +53,11 @@ def test_processors_stand_beside_each_other_and_share_the_scores() -> None:
 def test_a_page_shows_the_rows_of_the_file(page: str) -> None:
     lines = piped(frontier.table(frontier.means(pd.read_csv(frontier.ROWS))))
     assert lines in (frontier.ROOT / page).read_text(encoding="utf-8")
+
+
+def test_a_reference_that_stands_in_two_runs_counts_once_in_the_scores() -> None:
+    given = [(1, "a", 80.0), (1, "b", 80.0), (2, "a", 70.0)]
+    rows = pd.DataFrame(given, columns=["seed", "commit", "score"])
+    same = {"task": "a", "mb": 1.0, "processor": frontier.AMD, "texts_per_s": 1.0}
+    found = frontier.means(rows.assign(**same, method=frontier.REFERENCE))
+    assert found.loc[frontier.REFERENCE, "a"] == 75

@@ -147,7 +147,7 @@ def test_the_loss_on_the_selection_slice_is_the_mean_over_its_rows(tmp_path: Any
 def test_factors_have_a_learning_rate_of_their_own(tmp_path: Any) -> None:
     settings = {"lr": 0.1, "readout_lr": 0.2, "bias_lr": 0.3, "lora_lr": 0.4, "weight_decay": 0.0}
     tuned = tuner()
-    tuned.settings = TrainConfig(batch=4, train="lora", **settings)  # type: ignore[arg-type]
+    tuned.settings = TrainConfig(batch=4, train="lora", dropout=False, **settings)  # type: ignore[arg-type]
     tuned.model.train_only("lora", rank=2)
     before = trainable_state(tuned.model)
     trainer = fit(tuned, tmp_path)

@@ -5,7 +5,7 @@ from contextlib import suppress
 from dataclasses import asdict
 from datetime import datetime
 from pathlib import Path
-from threading import Lock
+from threading import RLock
 from typing import Any
 
 from skip_exp import pipeline, results
@@ -18,7 +18,7 @@ from skip_exp.errors import INTERRUPTED, SkipError
 from skip_exp.skill.load import Skill
 from skip_exp.utils import console, state
 
-_ONE = Lock()  # jobs of one process share the seeds, and the modules of a frozen backbone
+_ONE = RLock()  # jobs of one process share the seeds, and the modules of a frozen backbone
 
 
 def fit(
@@ -103,10 +103,11 @@ def run(
     began = datetime.now().strftime("%Y-%m-%d/%H-%M-%S-%f")
     cfg = job_of(task, [*own, *settings], str(root / f"{began}-{task['name']}"))
     check_given(cfg, settings)
-    with _ONE, console.shown(), state.kept():
-        console.quiet_lightning()
-        result = _run(cfg)
-    return Skill.load(Path(cfg.output_dir) / str(result["skill"]))
+    with _ONE:
+        with console.shown(), state.kept():
+            console.quiet_lightning()
+            result = _run(cfg)
+        return Skill.load(Path(cfg.output_dir) / str(result["skill"]))
 
 
 def _run(cfg: Config) -> Any:

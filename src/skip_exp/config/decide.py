@@ -47,10 +47,11 @@ def undecided(flat: Mapping[str, str]) -> list[str]:
 
     Only a job that failed before it had its rows leaves any.
     """
-    rates = () if flat.get("tune.train") == AUTO else ("retune.lr", "retune.bias_lr")
+    is_open = flat.get("tune.train") == AUTO
+    keys = _FEW if is_open else ("tune.dropout", "retune.copies", "retune.budget")
     return [
-        *(["tune.train"] if flat.get("tune.train") == AUTO else []),
-        *(key for key in (*_PROMPT, *_FEW) if flat.get(key) == str(None) and key not in rates),
+        *(["tune.train"] if is_open else []),
+        *(key for key in (*_PROMPT, *keys) if flat.get(key) == str(None)),
     ]
 
 

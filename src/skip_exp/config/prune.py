@@ -56,7 +56,7 @@ class PruneConfig:
         auto, bound, speedup = self.ratio == AUTO, self.max_drop, self.target_speedup
         if not auto and not is_number(self.ratio):
             raise ConfigError("prune.ratio", self.ratio, "must be a number in [0, 1) or auto")
-        if not auto and not 0 <= float(self.ratio) < 1:
+        if not auto and not 0 <= round(float(self.ratio), DIGITS) < 1:
             raise ConfigError("prune.ratio", self.ratio, "must be in [0, 1)")
         if auto and speedup is not None:
             why = f"excludes prune.ratio={AUTO}, which finds a ratio by itself"

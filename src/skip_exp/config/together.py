@@ -38,7 +38,7 @@ def check_given(cfg: Config, overrides: Iterable[str]) -> None:
     if target is not None and "prune.ratio" in given:
         why = f"excludes prune.ratio={given['prune.ratio']}; leave one of them out"
         raise ConfigError("prune.target_speedup", target, why)
-    if given.get("retune.copies", "0") != "0" and not _is_taught(cfg):
+    if given.get("retune.copies", "0") not in ("0", "null") and not _is_taught(cfg):
         raise ConfigError("retune.copies", given["retune.copies"], _NEEDS_TEACHER)
 
 

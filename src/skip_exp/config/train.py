@@ -99,7 +99,7 @@ class RetuneConfig(TrainConfig):
         "(`retune.budget`).",
     )
     enabled: bool = key(True, "Train the pruned model again, from the dense model's prompt.")
-    dropout: bool | None = key(False, "Keep the backbone's own dropout active.")
+    dropout: bool = key(False, "Keep the backbone's own dropout active.")
     distill: float = key(
         0.9, "Weight of the dense model's predictions in the loss of a labelled text, in [0, 1]."
     )

@@ -161,9 +161,9 @@ def integer_text(text: str) -> str:
 
 
 def with_indices(names: Sequence[str]) -> bool:
-    """Whether a label may be an index: not where names are, or count by, other numbers.
+    """Whether a label may be an index: not where names are numbers, or each has one of its own.
 
-    In "1 star" to "5 stars" a 1 is hardly the second class.
+    In "1 star" to "5 stars" a 1 is hardly the second class. LABEL_0, LABEL_1, ... are in order.
     """
     counts = [re.findall(r"\d+", name) for name in names]
     is_counted = all(len(each) == 1 for each in counts)

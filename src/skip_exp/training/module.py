@@ -56,7 +56,8 @@ class PromptTuner(L.LightningModule):
     def train(self, mode: bool = True) -> "PromptTuner":
         """Set the mode; the frozen backbone trains only if ``settings.dropout`` asks for it."""
         super().train(mode)
-        self.model.backbone.train(mode and bool(self.settings.dropout))
+        assert self.settings.dropout is not None, "see config.decide"
+        self.model.backbone.train(mode and self.settings.dropout)
         return self
 
     def on_fit_start(self) -> None:
