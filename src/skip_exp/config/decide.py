@@ -27,7 +27,10 @@ ALONE, BESIDE = "vocab", "silent"  # what they start from
 RULES = (MANY, FEW, LONG, SHORT, ALONE, BESIDE)
 
 _PROMPT = ("prompt.length", "prompt.init")
-_FEW = tuple(f"{group}.{key}" for group in FEW for key in FEW[group])
+_FEW, _USUAL = (
+    tuple(f"{group}.{key}" for group in settings for key in settings[group])
+    for settings in (FEW, USUAL)
+)
 FOLLOWS: dict[str, tuple[str, ...]] = {  # what jobs may decide by a key
     **dict.fromkeys(("tune", "tune.train", "tune.start", "data.train_rows"), (*_PROMPT, *_FEW)),
     **dict.fromkeys(("prompt", "prompt.kind"), (*_PROMPT, *_FEW)),
@@ -47,12 +50,8 @@ def undecided(flat: Mapping[str, str]) -> list[str]:
 
     Only a job that failed before it had its rows leaves any.
     """
-    is_open = flat.get("tune.train") == AUTO
-    keys = _FEW if is_open else ("tune.dropout", "retune.copies", "retune.budget")
-    return [
-        *(["tune.train"] if is_open else []),
-        *(key for key in (*_PROMPT, *keys) if flat.get(key) == str(None)),
-    ]
+    keys = _FEW if flat.get("tune.train") == AUTO else _USUAL
+    return [key for key in (*_PROMPT, *keys) if flat.get(key) in (str(None), AUTO)]
 
 
 def decided(cfg: Config, rows: int, start: int | None) -> Config:
@@ -79,5 +78,6 @@ def decided(cfg: Config, rows: int, start: int | None) -> Config:
 
 def _filled(given: T, settings: Mapping[str, Any]) -> T:
     """``given`` with each of ``settings`` that it leaves open."""
-    is_open = {key: getattr(given, key) in (None, AUTO) for key in settings}
-    return replace(given, **{key: value for key, value in settings.items() if is_open[key]})
+    return replace(
+        given, **{k: v for k, v in settings.items() if getattr(given, k) in (None, AUTO)}
+    )

@@ -174,7 +174,8 @@ def with_indices(names: Sequence[str]) -> bool:
 
 def _labels(spec: TaskConfig) -> Callable[[Any], int]:
     """A function from a name, boolean or index to the label's index; raises ValueError."""
-    index = cache(lambda text: _index(text, spec.labels, with_indices(spec.labels)))
+    are_indices = with_indices(spec.labels)
+    index = cache(lambda text: _index(text, spec.labels, are_indices))
 
     def label(value: Any) -> int:
         if value is None or (found := index(str(value))) is None:  # "None" may be a class
