@@ -21,7 +21,7 @@ from transformers import (
 )
 
 from benchmarks.models import LENGTH, MAX_LENGTH, encoded, extra, minilm
-from skip_exp.cache.versions import digest
+from skip_exp.cache.version import digest
 from skip_exp.config.schema import TrainerConfig
 from skip_exp.config.train import TrainConfig
 from skip_exp.data.batches import Batch, Row, collate
@@ -82,7 +82,7 @@ class Loop:
         self.model, self.bf16 = model, bf16
         self.optimizer = torch.optim.AdamW(
             [
-                {"params": prompt, "lr": settings.prompt_lr},
+                {"params": prompt, "lr": settings.lr},
                 {"params": classifier, "lr": settings.readout_lr},
             ],
             weight_decay=settings.weight_decay,

@@ -13,7 +13,7 @@ from benchmarks.models import RATIO, data_folder, minilm, task_name, texts
 from benchmarks.tables import Options, Reach, Row
 from benchmarks.timing import Times, compare, job, one_by_one, side_by_side
 from skip_exp import results
-from skip_exp.cache.versions import digest
+from skip_exp.cache.version import digest
 from skip_exp.data.sources import RawTask
 from skip_exp.skill.classifier import Classifier
 from skip_exp.skill.export.folder import export

@@ -23,9 +23,8 @@ from typing import Any
 
 import pandas as pd
 
-from skip_exp.cache.versions import digest
+from skip_exp.cache.version import digest
 from skip_exp.config import compose
-from skip_exp.config.decide import MANY, RULES, decided
 from skip_exp.config.together import job_config
 from skip_exp.report import frame
 from skip_exp.report.compare import interval
@@ -107,11 +106,9 @@ def parser() -> argparse.ArgumentParser:
 def recipe() -> dict[str, Any]:
     """The settings of a default job that make its recipe."""
     asked = job_config(compose.composed("config", ["+task=sst2"]))
-    found = asdict(decided(asked, MANY, None))
+    found = asdict(asked)
     del found["prune"]["ratio"]
-    for phase in (asked.tune, asked.retune):
-        found[phase.phase]["bias_lr"] = phase.backbone_lr  # open until `train` is known
-    return {group: found[group] for group in GROUPS} | {"rules": RULES}
+    return {group: found[group] for group in GROUPS}
 
 
 def check_frozen() -> None:

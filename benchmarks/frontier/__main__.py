@@ -31,7 +31,7 @@ COLUMNS = (
 EPOCHS = 6  # as many as ours on the dense model
 TURNS = 60.0  # seconds in which all methods answer in turns, and at least thrice
 FINE_TUNED = "MiniLM, fine-tuned"
-RATES = [f"tune.bias_lr={rate}" for rate in ("1e-4", "5e-5", "2e-4")]
+RATES = [f"tune.full_lr={rate}" for rate in ("1e-4", "5e-5", "2e-4")]
 PAPER = ["experiment=paper", "backbone=minilm"]
 PAPER_RATES = [f"tune.lr={rate}" for rate in ("2e-2", "5e-3", "5e-2")]
 FULL = ["experiment=full"]

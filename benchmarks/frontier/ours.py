@@ -14,11 +14,13 @@ from safetensors.torch import load_file, save_file
 from benchmarks.frontier.work import Answer, Fitted, Work, best_of, slug
 from benchmarks.timing import job as run_job
 from skip_exp.config import compose, together
-from skip_exp.job.job import Job
-from skip_exp.job.prepare import prepare
+from skip_exp.data.module import TextDataModule
 from skip_exp.models.precision import to_bf16, wants_bf16
 from skip_exp.models.soft_prompt import SoftPromptModel, load_trainable, trainable_state
-from skip_exp.phases.fit import fit, start_readout, teacher_of
+from skip_exp.phases.fit import fit, start_readout
+from skip_exp.phases.job import Job
+from skip_exp.phases.prepare import prepare
+from skip_exp.phases.retune import ask_teacher
 from skip_exp.skill.classifier import Classifier
 from skip_exp.skill.export.folder import export
 from skip_exp.skill.export.onnx.runtime import OnnxSkill
@@ -96,11 +98,23 @@ class Shallow:
     def _trained(self, work: Work) -> Iterator[tuple[Fitted, SoftPromptModel]]:
         skill = self._teacher(work)
         for rate in SHALLOW_RATES[: work.settings]:
-            start, setting = time.perf_counter(), f"tune.bias_lr={rate}"
+            start, setting = time.perf_counter(), f"tune.full_lr={rate}"
             job = self._job(work, setting)
             model = job.new_model()
-            start_readout(job, model)
-            kept, _ = fit(job, model, job.cfg.tune, "tune", None, teacher_of(job, skill.model))
+            start_readout(job.trainer, model, job.data, job.backbone.path)
+            tuning, seed = job.cfg.tune, job.seed("tune")
+            texts = job.taught.value
+            logits = ask_teacher(job.trainer, dense=skill.model, data=job.data, texts=texts)
+            rows = TextDataModule(
+                job.data,
+                tuning.batch,
+                seed,
+                teacher=logits.tensors["logits"],
+                rows=texts,
+                versions=1 + job.cfg.retune.copies,
+            )
+            distill, epochs = job.cfg.retune.distill, tuning.epochs
+            kept, _ = fit(job.trainer, None, model, rows, tuning, epochs, seed, distill)
             yield Fitted(100 * kept.score, setting, time.perf_counter() - start), model
 
     def load(self, work: Work, folder: Path) -> tuple[Answer, float]:

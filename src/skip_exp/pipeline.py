@@ -2,20 +2,22 @@
 
 from typing import Any
 
+from skip_exp.cache.store import JOBS, Entry, unpack_files
 from skip_exp.config.schema import Config
-from skip_exp.job import attempts
-from skip_exp.job.finish import Measured, finish
-from skip_exp.job.job import Job
-from skip_exp.job.prepare import prepare
-from skip_exp.logger.build import build_logger
+from skip_exp.job.answer import write_config, write_result
+from skip_exp.logger.build import mirror
 from skip_exp.phases.attribute import attribute
-from skip_exp.phases.benchmark import again, benchmark
-from skip_exp.phases.prune import prune
+from skip_exp.phases.benchmark import benchmark
+from skip_exp.phases.finish import Measured, finish
+from skip_exp.phases.job import Job
+from skip_exp.phases.prepare import prepare
+from skip_exp.phases.prune import log_reached, prune
 from skip_exp.phases.retune import retune
 from skip_exp.phases.search import search
 from skip_exp.phases.test import test
 from skip_exp.phases.tune import tune
 from skip_exp.results import Result
+from skip_exp.training.trainer import root_device
 from skip_exp.utils import bars
 from skip_exp.utils.console import interrupts
 from skip_exp.utils.files import full_disk_is_refused
@@ -29,19 +31,28 @@ def run(cfg: Config) -> Result:
         SkipError: anything the user can fix, in one line.
     """
     job = prepare(cfg)
-    with attempts.hold(cfg, job.job_id, job.cache) as note:
-        if done := attempts.finished(cfg, job.job_id, note):
-            return attempts.reuse(cfg, done, again(job, done), note)
-        with full_disk_is_refused(job.output), bars.allowed(cfg.trainer.progress), interrupts():
-            result = run_phases(job)
-        attempts.add(note, job.output)
-        return result
+    write_config(cfg, job.key)
+    clock = Clock(phases(cfg))
+    with full_disk_is_refused(job.output), bars.allowed(cfg.trainer.progress), interrupts():
+        done = job.cache.get(JOBS, job.key, lambda: run_phases(job, clock), cfg.sweep.skip_done)
+        if done.hit:
+            unpack_files(done, job.output)
+        latency: dict[str, Any] = {}
+        if cfg.benchmark.enabled:
+            with clock("benchmark"):
+                device = str(root_device(job.trainer))
+                latency = benchmark(cfg, job.cache, job.key, job.output / "skill", device)
+        seconds = {} if done.hit else clock.seconds
+        result = write_result(cfg, done, latency, seconds)
+        if not done.hit:
+            mirror(job.logger, result, job.output, job.data.fingerprint, job.backbone.content_hash)
+    return result
 
 
 def phases(cfg: Config) -> list[str]:
     """The phases that a job works through, in order."""
     left_out = {
-        "search": cfg.prune.goal.max_drop is None,
+        "search": cfg.prune.goal.ratio is not None,
         "retune": not cfg.retune.enabled,
         "benchmark": not cfg.benchmark.enabled,
     }
@@ -49,40 +60,34 @@ def phases(cfg: Config) -> list[str]:
     return [phase for phase in every if not left_out.get(phase)]
 
 
-def run_phases(job: Job) -> Result:
+def run_phases(job: Job, clock: Clock) -> Entry:
     """Tune a soft prompt, find the neurons that it needs, prune the others, tune it again."""
-    clock, logger = Clock(phases(job.cfg)), build_logger(job.cfg)
-    latency: dict[str, Any] = {}
-    probes: dict[str, float] = {}
+    settings = job.cfg.prune
+    ratio, probes = settings.goal.ratio, dict[str, Any]()
     with clock("tune"):
-        dense, tune_hit = tune(job, logger)
+        dense, tune_hit = tune(job)
     with clock("attribute"):
         relevance, attribution_hit = attribute(job, dense)
-    ratio = job.cfg.prune.goal.ratio
-    if job.cfg.prune.goal.max_drop is not None:
+    if ratio is None:
         with clock("search"):
             ratio, probes = search(job, dense, relevance)
     with clock("prune"):
-        pruned = prune(job, dense, relevance, ratio)
+        seed = job.seed("prune")
+        pruned = prune(job.trainer, dense.value, relevance.value, settings, ratio, seed)
+        log_reached(dense.value, pruned, ratio)
     with clock("retune"):
-        final, epochs = retune(job, dense, pruned, logger)
+        final, epochs = retune(job, dense, pruned.model, job.logger)
     with clock("test"):
         scores = test(job, dense, pruned.model, final)
-    whole = job.whole(dense)
-    if job.cfg.benchmark.enabled:
-        with clock("benchmark"):
-            latency = benchmark(job, whole, final)
     measured = Measured(
-        dense=dense,
+        dense=dense.value,
         final=final,
-        whole=whole,
+        whole=job.whole(dense.value),
         keep=pruned.keep,
-        method=pruned.method | {"epochs": epochs},
+        method={"epochs": epochs},
         ratio=ratio,
         probes=probes,
         scores=scores,
-        latency=latency,
-        seconds=clock.seconds,
         hits={"tune": tune_hit, "attribution": attribution_hit},
     )
-    return finish(job, measured, logger)
+    return finish(job, measured)

@@ -14,7 +14,7 @@ from pydantic import AfterValidator, ConfigDict, Field, TypeAdapter, ValidationE
 from pydantic_core import to_jsonable_python
 from typing_extensions import TypedDict  # pydantic reads it on every Python
 
-from skip_exp.cache.versions import job_code, parts_code
+from skip_exp.cache.version import job_code, parts_code
 from skip_exp.config.names import KINDS, PARTS
 from skip_exp.config.schema import backbone_label, method_name
 from skip_exp.errors import SkipError

@@ -16,7 +16,7 @@ from skip_exp.cache.store import (
     entry_name,
     read_entry,
 )
-from skip_exp.cache.versions import digest, stage_version
+from skip_exp.cache.version import digest, stage_version
 
 KEY = {"seed": 1, "prompt": {"kind": "prefix"}}
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from skip_exp.cache import versions
-from skip_exp.cache.versions import (
+from skip_exp.cache.version import (
     PIPELINE,
     STAGES,
     closure,

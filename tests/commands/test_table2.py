@@ -9,12 +9,12 @@ from types import SimpleNamespace
 
 import pytest
 import yaml
+from skip_exp.config.decide import decided
 
 from skip_exp import results
-from skip_exp.cache.versions import job_code, parts_code
+from skip_exp.cache.version import job_code, parts_code
 from skip_exp.commands import table2
 from skip_exp.config import schema
-from skip_exp.config.decide import decided
 from skip_exp.config.together import job_config
 from skip_exp.errors import SkipError
 from skip_exp.report import frame

@@ -13,7 +13,7 @@ import pytest
 
 from skip_exp import pipeline, results
 from skip_exp.cache import versions
-from skip_exp.cache.versions import PIPELINE, closure
+from skip_exp.cache.version import PIPELINE, closure
 from skip_exp.config.schema import Config
 from skip_exp.config.train import TuneConfig
 from skip_exp.job import attempts

@@ -4,11 +4,11 @@ from dataclasses import asdict
 
 import pandas as pd
 import pytest
+from skip_exp.config.decide import decided
 
 from skip_exp import results
 from skip_exp.commands.compare import main
 from skip_exp.config.compose import composed
-from skip_exp.config.decide import decided
 from skip_exp.config.together import job_config
 from skip_exp.errors import SkipError
 from skip_exp.report import compare

@@ -14,7 +14,7 @@ import pytest
 import torch
 
 from skip_exp import Skill
-from skip_exp.cache.versions import closure, libraries
+from skip_exp.cache.version import closure, libraries
 from skip_exp.data.batches import collate
 from skip_exp.errors import SkipError
 from skip_exp.models import backbones

@@ -6,7 +6,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from skip_exp.cache.versions import digest
+from skip_exp.cache.version import digest
 from skip_exp.report.tables import piped
 from studies import evidence
 

@@ -10,7 +10,7 @@ from transformers import AutoConfig
 
 from skip_exp.api.fit import cut_to, run
 from skip_exp.api.task import task_of
-from skip_exp.cache.versions import digest
+from skip_exp.cache.version import digest
 from skip_exp.config.compose import quoted
 from skip_exp.errors import SkipError, first_line
 from skip_exp.models.backbones import class_names, content_hash

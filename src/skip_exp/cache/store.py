@@ -1,7 +1,8 @@
-"""The stage cache: one safetensors file per entry, written whole or not at all.
+"""The stage cache: a stage is a function, its key the hash of its arguments and of the code.
 
-A file holds the tensors, and a JSON part with a SHA-256 over both. A damaged entry is computed
-again. Each key has a lock, so that several processes of a sweep compute a stage once.
+An entry is one safetensors file, written whole or not at all: tensors, and a JSON part with a
+SHA-256 over both. A damaged entry is computed again. Each key has a lock, so that several processes
+of a sweep compute a stage once. Imports no torch before a stage is computed or read.
 """
 
 import hashlib
@@ -10,20 +11,26 @@ import logging
 import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields, is_dataclass, replace
+from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
-import torch
+import numpy as np
+import safetensors.numpy
 from filelock import FileLock
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save
-from torch import Tensor
+from safetensors import SafetensorError
 
-from skip_exp.cache.versions import JOBS, digest, stage_version
+from skip_exp.cache.version import digest, rooms_code
 from skip_exp.utils import files
 
+if TYPE_CHECKING:
+    from torch import Tensor
+
 log = logging.getLogger(__name__)
+T = TypeVar("T")
+
+JOBS = "jobs"  # the stage of finished jobs: files of a job's folder, and its result
 
 
 @dataclass(frozen=True)
@@ -33,21 +40,55 @@ class Entry:
     Attributes:
         hit: whether it came from the cache.
         keep: whether other jobs may use it.
+        key: what stands for it in the keys of later stages.
     """
 
-    tensors: dict[str, Tensor] = field(default_factory=dict)
+    tensors: dict[str, "Tensor"] = field(default_factory=dict)
     values: dict[str, Any] = field(default_factory=dict)
     hit: bool = False
     keep: bool = True
+    key: str = ""
 
 
-def entry_name(stage: str, key: Mapping[str, Any]) -> str:
-    """File name of a stage's entry for ``key``, by this version of the code."""
-    return digest({"key": key, "code": stage_version(stage)})[:32]
+class Keyed(Generic[T]):
+    """A value that counts in keys by its ``key``, and is made when it is needed first.
+
+    Example:
+        >>> rows = Keyed(hash_of_file, lambda: read(file))
+        >>> rows.value
+    """
+
+    def __init__(self, key: str, make: Callable[[], T]) -> None:
+        self.key = key
+        self._make = make
+
+    @cached_property
+    def value(self) -> T:
+        return self._make()
+
+
+def stage_key(name: str, arguments: Mapping[str, Any]) -> str:
+    """The key of the stage ``name`` for these arguments, by this version of the code."""
+    return digest([name, _plain(dict(arguments)), rooms_code()])[:32]
+
+
+def _plain(value: Any) -> Any:
+    """An argument as it counts in a key."""
+    if isinstance(value, Keyed):
+        return value.key
+    if is_dataclass(value):
+        return {each.name: _plain(getattr(value, each.name)) for each in fields(value)}
+    if isinstance(value, Mapping):
+        return {str(name): _plain(item) for name, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    if value is None or isinstance(value, str | int | float):
+        return value
+    raise TypeError(f"{type(value).__name__} has no key: wrap it in Keyed")
 
 
 class StageCache:
-    """Entries under ``folder/<stage>/<name>.safetensors``; without a folder nothing is stored.
+    """Entries under ``folder/<stage>/<key>.safetensors``; without a folder nothing is stored.
 
     A cache that cannot be written causes one warning.
     """
@@ -56,24 +97,46 @@ class StageCache:
         self.folder = folder
         self._has_warned = False
 
-    def get(self, stage: str, key: Mapping[str, Any], compute: Callable[[], Entry]) -> Entry:
+    def stage(self, function: Callable[..., Entry], *context: Any, **arguments: Any) -> Entry:
+        """``function(*context, **arguments)``, from the cache where these arguments were known.
+
+        Args:
+            function: a stage; its name is that of the cache's folder.
+            context: what does not affect the result: devices, loggers.
+            arguments: what does. A model or a data set is :class:`Keyed`, and the function gets its
+                value.
+        """
+        name = function.__name__
+
+        def compute() -> Entry:
+            values = {
+                each: value.value if isinstance(value, Keyed) else value
+                for each, value in arguments.items()
+            }
+            return function(*context, **values)
+
+        return self.get(name, stage_key(name, arguments), compute)
+
+    def get(self, stage: str, key: str, compute: Callable[[], Entry], reuse: bool = True) -> Entry:
         """The entry of ``stage`` for ``key``, computed if missing.
 
         Waits for another process that computes the same entry.
+
+        Args:
+            reuse: False to compute it anew.
         """
         if self.folder is None:
-            return compute()
-        path = self.folder / stage / f"{entry_name(stage, key)}.safetensors"
+            return replace(compute(), key=key)
+        path = self.folder / stage / f"{key}.safetensors"
         with self.held(path) as is_held:
-            if entry := read_entry(path):  # it appears whole, so no lock is needed
-                with suppress(OSError):  # a read-only cache
-                    os.utime(path)  # `skip-exp cache prune` goes by the last use
-                return entry
+            # It appears whole, so no lock is needed.
+            if reuse and (entry := read_entry(path)):
+                return replace(entry, key=key)
             entry = compute()
             if is_held and entry.keep:
                 with self.warned("entry not kept"):
-                    write_entry(path, entry, {"stage": stage, "key": dict(key)})
-            return entry
+                    write_entry(path, entry)
+            return replace(entry, key=key)
 
     @contextmanager
     def held(self, path: Path) -> Iterator[bool]:
@@ -102,33 +165,70 @@ class StageCache:
             self._has_warned = True
 
 
-def write_entry(path: Path, entry: Entry, about: Mapping[str, Any]) -> None:
+def write_entry(path: Path, entry: Entry) -> None:
     """Write an entry so that the file appears whole or not at all. Raises OSError."""
-    values = json.dumps({"about": about, "values": entry.values}, sort_keys=True, default=str)
+    from safetensors.torch import (
+        save,  # imports torch, which the answer to a known job does not need
+    )
+
     tensors = {name: t.detach().cpu().contiguous() for name, t in entry.tensors.items()}
-    metadata = {"json": values, "sha256": _checksum(tensors, values)}
-    files.replace(path, save(tensors, metadata))
+    values = json.dumps(entry.values, sort_keys=True)
+    checksum = _checksum(save(tensors), values)
+    files.replace(path, save(tensors, {"json": values, "sha256": checksum}))
 
 
-def read_entry(path: Path) -> Entry | None:
-    """The entry in ``path``, or None where there is none that can be trusted."""
-    if not path.exists():
+def read_entry(path: Path, load: Callable[[bytes], Any] | None = None) -> Entry | None:
+    """The entry in ``path``, or None where there is none that can be trusted.
+
+    Args:
+        load: reader of the tensors; None: as torch tensors.
+    """
+    if load is None:
+        from safetensors.torch import load as load_torch  # imports torch: see write_entry
+
+        load = load_torch
+    try:
+        content = path.read_bytes()
+    except OSError:
         return None
     try:
-        with safe_open(path, "pt") as file:
-            metadata = file.metadata() or {}
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-        if metadata["sha256"] != _checksum(tensors, metadata["json"]):
+        size = int.from_bytes(content[:8], "little")
+        metadata = json.loads(content[8 : 8 + size])["__metadata__"]
+        if metadata["sha256"] != _checksum(content, metadata["json"]):
             raise ValueError("checksum does not match")
-        return Entry(tensors, dict(files.parse_json(metadata["json"])["values"]), hit=True)
-    except (SafetensorError, OSError, ValueError, KeyError, TypeError) as error:
+        entry = Entry(load(content), files.parse_json(metadata["json"]), hit=True)
+    except (SafetensorError, ValueError, KeyError, TypeError) as error:
         log.warning("cache: %s is damaged (%s) and will be computed again", path.name, error)
         return None
+    with suppress(OSError):  # a read-only cache
+        os.utime(path)  # `skip-exp cache prune` goes by the last use
+    return entry
 
 
-def _checksum(tensors: dict[str, Tensor], values: str) -> str:
-    content = hashlib.sha256(values.encode())
-    for name, tensor in sorted(tensors.items()):
-        content.update(f"{name}{tensor.dtype}{tuple(tensor.shape)}".encode())
-        content.update(tensor.contiguous().view(-1).view(torch.uint8).numpy().data)
-    return content.hexdigest()
+def _checksum(content: bytes, values: str) -> str:
+    """SHA-256 of the values, and of names, shapes and numbers of a safetensors file."""
+    size = int.from_bytes(content[:8], "little")
+    header = json.loads(content[8 : 8 + size])
+    header.pop("__metadata__", None)
+    found = hashlib.sha256((values + json.dumps(header, sort_keys=True)).encode())
+    found.update(memoryview(content)[8 + size :])
+    return found.hexdigest()
+
+
+def pack_files(folder: Path, names: list[str]) -> dict[str, "Tensor"]:
+    """Files of a folder as the tensors of an entry, by name."""
+    import torch  # the answer to a known job does not need it
+
+    content = {name: bytearray((folder / name).read_bytes()) for name in names}
+    return {name: torch.frombuffer(each, dtype=torch.uint8) for name, each in content.items()}
+
+
+def unpack_files(entry: Entry, folder: Path) -> None:
+    """Write the files that :func:`pack_files` read. Raises SkipError: one cannot be written."""
+    for name, content in entry.tensors.items():
+        files.save(folder / name, np.asarray(content).tobytes())
+
+
+def read_files(path: Path) -> Entry | None:
+    """An entry of packed files, read without torch; None where there is none."""
+    return read_entry(path, safetensors.numpy.load)

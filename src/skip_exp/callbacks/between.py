@@ -1,54 +1,113 @@
-"""Neuron attribution and structured pruning, which run between the two fits."""
+"""Neuron attribution and structured pruning as callbacks of any Lightning trainer.
 
-from collections.abc import Callable
+Both act in ``setup``, before optimizers are built, on ``pl_module.model``.
+"""
+
+import copy
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import lightning as L
+import torch
 from lightning.pytorch.callbacks import Callback
 
-from skip_exp.models.sites import Keep, Relevance
+from skip_exp.attribution.relevance import check_relevance
+from skip_exp.data.batches import Batch
+from skip_exp.models.sites import Keep, Relevance, site_sizes
 from skip_exp.models.soft_prompt import SoftPromptModel
+from skip_exp.pruning.allocate import allocate
+from skip_exp.pruning.surgery import cut
+from skip_exp.utils import bars
 
-Score = Callable[[SoftPromptModel], Relevance]
-Prune = Callable[[SoftPromptModel], tuple[SoftPromptModel, Keep]]
+Method = Callable[[SoftPromptModel, list[Batch]], Relevance]
 
 
 class AttributionCallback(Callback):
     """Scores every neuron of the module's model.
 
+    Example:
+        >>> attribution = AttributionCallback(activation_gradient.scores, batches)
+        >>> L.Trainer(callbacks=[attribution]).validate(module, loader)
+        >>> attribution.relevance["encoder.0.ffn"].shape
+        torch.Size([1536])
+
     Args:
-        score: (model in eval mode, on the trainer's device) -> relevance.
+        method: (model in eval mode, batches) -> relevance. It gets a copy of the model, because it
+            may ask for gradients of weights that other models share.
+        batches: input_ids, attention_mask and labels of the calibration rows; moved to the
+            trainer's device.
 
     Attributes:
-        relevance: the scores; empty before the callback ran.
+        relevance: {site: scores}, fp32 on the CPU; empty before the callback ran.
     """
 
-    def __init__(self, score: Score) -> None:
-        self.score = score
+    def __init__(self, method: Method, batches: Iterable[Batch]) -> None:
+        self.method = method
+        self.batches = batches
         self.relevance: Relevance = {}
 
     def setup(self, trainer: L.Trainer, pl_module: Any, stage: str) -> None:
-        self.relevance = self.score(_model(trainer, pl_module))
+        """Score the neurons. Raises ValueError: the method returned something else."""
+        model = copy.deepcopy(_model_of(trainer, pl_module))
+        device = trainer.strategy.root_device
+        moved = bars.counted((_move(batch, device) for batch in self.batches), "attribute")
+        self.relevance = check_relevance(self.method(model, moved), site_sizes(model.shapes()))
 
 
 class PruningCallback(Callback):
-    """Replaces the module's model by a smaller one; the dense model is not modified.
+    """Replaces the module's model by a smaller one; the larger one is not modified.
+
+    Example:
+        >>> pruning = PruningCallback(attribution.relevance, ratio=0.7)
+        >>> L.Trainer(max_epochs=3, callbacks=[pruning]).fit(module, loader)
+        >>> pruning.keep["encoder.0.ffn"].shape
+        torch.Size([461])
 
     Args:
-        prune: (dense model in eval mode, on the trainer's device) -> smaller model, what it keeps.
+        relevance: {site: scores}.
+        ratio: fraction of the block parameters to remove.
+        sites: what is pruned: some of ffn, heads, qk, vo.
+        allocation: ``global`` or ``uniform`` over layers, or a custom ``module.function``.
+        round_to: step in which FFN units and dims go.
 
     Attributes:
-        keep: what the smaller model keeps; empty before the callback ran.
+        keep: {site: indices that stay}; empty before the callback ran.
     """
 
-    def __init__(self, prune: Prune) -> None:
-        self.prune = prune
+    def __init__(
+        self,
+        relevance: Relevance,
+        ratio: float,
+        sites: Sequence[str] = ("ffn", "heads"),
+        allocation: str = "global",
+        round_to: int = 8,
+    ) -> None:
+        self.relevance = relevance
+        self.ratio = ratio
+        self.sites = [*sites]
+        self.allocation = allocation
+        self.round_to = round_to
         self.keep: Keep = {}
 
     def setup(self, trainer: L.Trainer, pl_module: Any, stage: str) -> None:
-        pl_module.model, self.keep = self.prune(_model(trainer, pl_module))
+        """Cut the model. Raises ConfigError: the sites cannot reach the ratio."""
+        model = _model_of(trainer, pl_module)
+        self.keep = allocate(
+            self.relevance,
+            sizes=model.shapes(),
+            ratio=self.ratio,
+            sites=self.sites,
+            allocation=self.allocation,
+            round_to=self.round_to,
+        )
+        pl_module.model = cut(model, self.keep)
 
 
-def _model(trainer: L.Trainer, module: Any) -> SoftPromptModel:
+def _model_of(trainer: L.Trainer, module: Any) -> SoftPromptModel:
     """The module's model in eval mode, on the device that Lightning moves it to after `setup`."""
-    return module.model.to(trainer.strategy.root_device).eval()
+    model: SoftPromptModel = module.model
+    return model.to(trainer.strategy.root_device).eval()
+
+
+def _move(batch: Batch, device: torch.device) -> Batch:
+    return {name: tensor.to(device) for name, tensor in batch.items()}

@@ -14,7 +14,6 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 from rich.filesize import decimal
 
-from skip_exp.cache.versions import STAGES
 from skip_exp.commands.line import one_line_errors, parser
 from skip_exp.errors import SkipError
 
@@ -46,8 +45,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def entries(folder: Path) -> Iterator[Path]:
     """The entries of all stages; any other file in the folder is left alone."""
-    for stage in STAGES:
-        yield from sorted(folder.glob(f"{stage}/*.safetensors"))
+    yield from sorted(folder.glob("*/*.safetensors"))
 
 
 def show_size(folder: Path) -> None:

@@ -48,8 +48,9 @@ def one_of_or_own(key: str, name: str, choices: tuple[str, ...]) -> None:
 
 
 def unset(settings: object) -> bool:
-    """Whether this is the schema itself, whose mandatory fields are yet to be filled."""
-    return any(isinstance(value, str) and value == MISSING for value in vars(settings).values())
+    """Whether this is the schema itself, whose fields are yet to be filled or resolved."""
+    values = [value for value in vars(settings).values() if isinstance(value, str)]
+    return any(value == MISSING or value.startswith("${") for value in values)
 
 
 def is_number(value: object) -> bool:

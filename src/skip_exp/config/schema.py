@@ -76,31 +76,19 @@ def backbone_label(name: str, layers: int | None) -> str:
 @dataclass
 class PromptConfig:
     kind: str = key(MISSING, "input, prefix, none, or a custom module.Class.")
-    length: int | None = key(
-        None,
-        "Number of prompt tokens; null: 4 with lora or full in tune, else 16, or as many as the "
-        "start has.",
-    )
-    init: str | None = key(
-        None,
-        "Tokens that it starts from: vocab (of train rows), text (label names), or silent (vocab, "
-        "and the values of a prefix are zero); null: silent with lora or full in tune, else vocab.",
+    length: int = key(4, "Number of tokens of a new prompt; a start brings its own.")
+    init: str = key(
+        "silent",
+        "Tokens that a new prompt starts from: vocab (of train rows), text (label names), or "
+        "silent (vocab, and the values of a prefix are zero).",
     )
     decoder: bool = key(False, "Give T5's decoder a prefix as well.")
 
     def __post_init__(self) -> None:
-        if self.init is not None:
-            one_of("prompt.init", self.init, ("vocab", "text", "silent"))
-        if self.length is not None:
-            positive("prompt", self, length=1000)
+        one_of("prompt.init", self.init, ("vocab", "text", "silent"))
+        positive("prompt", self, length=1000)
         if not unset(self):
             one_of_or_own("prompt.kind", self.kind, PROMPTS)
-
-    @property
-    def tokens(self) -> int:
-        """The number of tokens, of a job that has decided it."""
-        assert self.length is not None, "see config.decide"
-        return self.length
 
 
 @dataclass

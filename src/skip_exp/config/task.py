@@ -35,7 +35,7 @@ class TaskConfig:
     train: str = key("train", "Split to train on.")
     validation: str = key("validation", "Split whose scores are reported.")
     extra: list[str] = key(list, "Further splits to score.")
-    start: str | None = key(None, "Skill of the package that tune.start=auto starts from.")
+    start: str | None = key(None, "Skill of the package that tuning starts from where it fits.")
     group: str | None = key(None, "Column whose equal values stay on one side of a made split.")
 
     @property

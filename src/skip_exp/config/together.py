@@ -6,9 +6,7 @@ from operator import attrgetter
 from omegaconf import DictConfig
 
 from skip_exp.config.names import PARTS
-from skip_exp.config.prune import AUTO
 from skip_exp.config.schema import Config, typed
-from skip_exp.config.train import TRAIN
 from skip_exp.errors import ConfigError
 from skip_exp.utils.files import in_full
 
@@ -78,15 +76,8 @@ def _check_training(cfg: Config) -> None:
     if cfg.tune.train == "bias" and (cfg.prune.goal.ratio != 0 or cfg.retune.enabled):
         why = "a baseline of its own size: needs prune.ratio=0 retune.enabled=false"
         raise ConfigError("tune.train", "bias", why)
-    if cfg.retune.enabled and (cfg.tune.train == "full") > (cfg.retune.train == "full"):
-        why = "needs retune.train=full, too, or retune.enabled=false"
-        raise ConfigError("tune.train", "full", why)
-    if cfg.tune.train in (AUTO, "lora"):  # re-tuning goes on with the factors that are there
-        for key, needed in (("train", "lora"), ("rank", cfg.tune.rank)):
-            given = getattr(cfg.retune, key)
-            if given != needed:
-                why = f"must be {needed} with tune.train={cfg.tune.train}"
-                raise ConfigError(f"retune.{key}", given, f"{why}; or tune.train=prompt_readout")
+    if cfg.retune.enabled:
+        _check_retune(cfg)
     if cfg.prompt.kind == "none" and "prompt" in (cfg.tune.train, cfg.retune.train):
         raise ConfigError("prompt.kind", "none", "leaves nothing to train with train=prompt")
     bare = cfg.prompt.kind == "none" and cfg.backbone.readout in _NEED_WORDS
@@ -95,7 +86,7 @@ def _check_training(cfg: Config) -> None:
         why = "leaves an untrained head; use backbone.readout=classifier"
         raise ConfigError("tune.train", "none", why)
     trained = [cfg.tune.train, *([cfg.retune.train] if cfg.retune.enabled else [])]
-    if bare and {*trained} & {*TRAIN[1:3]}:  # a readout that has no weights either
+    if bare and {*trained} & {"prompt", "prompt_readout"}:  # a readout that has no weights either
         why = f"leaves nothing to train with backbone.readout={cfg.backbone.readout}"
         raise ConfigError("prompt.kind", "none", why)
     no_prefix = cfg.prompt.kind in ("none", "input")
@@ -103,3 +94,16 @@ def _check_training(cfg: Config) -> None:
         no_prefix or cfg.backbone.family != "t5" or cfg.backbone.readout == "head"
     ):
         raise ConfigError("prompt.decoder", True, "needs a prefix, and a decoder that answers")
+
+
+def _check_retune(cfg: Config) -> None:
+    """Re-tuning trains something, and goes on with whatever tuning trained of the backbone."""
+    tune, retune = cfg.tune, cfg.retune
+    if retune.train == "none":
+        why = "leaves nothing to train; set what re-tuning trains, or retune.enabled=false"
+        raise ConfigError("retune.train", "none", why)
+    if tune.train in ("lora", "full") and retune.train != tune.train:
+        why = f"must be {tune.train}, as in tune; or retune.enabled=false"
+        raise ConfigError("retune.train", retune.train, why)
+    if tune.train == "lora" and retune.rank != tune.rank:
+        raise ConfigError("retune.rank", retune.rank, f"must be {tune.rank}, as in tune")

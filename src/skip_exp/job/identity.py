@@ -1,30 +1,33 @@
-"""The identity of a job: a hash of all settings, code and content that can change its numbers.
+"""The identity of a job, which is its key as the last stage: settings, content and code.
 
 Imports no torch, so that a repeated command is answered within a second. Content from a hub is
 unknown until it is loaded.
 """
 
 import os
-from dataclasses import asdict, dataclass, replace
+import sys
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from skip_exp.cache.versions import PIPELINE, code_version, digest, own_modules
-from skip_exp.config.decide import FEW, RULES, USUAL
-from skip_exp.config.prune import AUTO
-from skip_exp.config.schema import Config
+from skip_exp.cache.version import digest, part_code, room_code, rooms_code
+from skip_exp.config.schema import Config, TrainerConfig
 from skip_exp.config.together import parts
-from skip_exp.config.train import TrainConfig
 from skip_exp.data.files import embedded_files, local_files
 from skip_exp.models.embedded import local_folder, shipped_skill
 from skip_exp.skill.record import RECORD
 from skip_exp.utils import files
-from skip_exp.utils.machine import cores, hardware
+from skip_exp.utils.machine import cores, hardware, list_gpus, multiplies_bf16
 
-# Settings that do not affect results. Only the resolved precision of `trainer` counts.
-LEFT_OUT = ("output_dir", "logger", "sweep", "cache", "trainer")
+# Groups that do not affect results: only the resolved precision of `trainer` counts, and timings
+# are a stage of their own.
+BESIDE = ("output_dir", "logger", "sweep", "cache", "trainer", "benchmark")
+# Keys that name places, whose content counts.
+PLACES = (
+    *(("data", "source"), ("data", "dir"), ("data", "unlabelled"), ("task", "files")),
+    *(("task", "start"), ("tune", "start"), ("backbone", "path")),
+)
 MODEL_FILES = (".json", ".txt", ".model", ".bin", ".safetensors")
-PLACE = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "CUDA_VISIBLE_DEVICES")
 
 
 @dataclass(frozen=True)
@@ -37,7 +40,7 @@ class Content:
     unlabelled: str | None = ""  # empty without such a file
 
 
-def local_content(cfg: Config) -> Content:
+def find_content(cfg: Config) -> Content:
     """The content of local files; None for content from a hub."""
     data = None
     if cfg.data.source in ("auto", "local"):
@@ -46,10 +49,10 @@ def local_content(cfg: Config) -> Content:
         data = files.content(embedded_files(cfg.task)) or None
     folder = local_folder(cfg.backbone.path)
     model = {path.name: path for path in folder.glob("*") if _is_model(path)} if folder else {}
-    return Content(data, files.content(model) or None, _start_content(cfg), unlabelled_content(cfg))
+    return Content(data, files.content(model) or None, _start_content(cfg), hash_unlabelled(cfg))
 
 
-def unlabelled_content(cfg: Config) -> str | None:
+def hash_unlabelled(cfg: Config) -> str | None:
     """Hash of the file ``data.unlabelled``; empty if none is given, None if it cannot be read."""
     path = cfg.data.unlabelled
     if path is None:
@@ -57,77 +60,65 @@ def unlabelled_content(cfg: Config) -> str | None:
     return files.content({"unlabelled": Path(path).expanduser()}) or None
 
 
-def start_name(cfg: Config) -> str | None:
-    """The skill that tuning may start from; with ``tune.start=auto`` it need not fit."""
-    if cfg.tune.start != AUTO:
-        return cfg.tune.start
-    return cfg.task.start if cfg.tune.train in (AUTO, "lora") else None
-
-
-def skill_content(folder: Path) -> str:
+def hash_skill(folder: Path) -> str:
     """Hash of a skill's record, which holds the checksum of its tensors; empty without one."""
     return files.content({RECORD: folder / RECORD})
 
 
 def _start_content(cfg: Config) -> str | None:
-    name = start_name(cfg)
+    name = cfg.tune.start
     if name is None:
         return ""
     if folder := shipped_skill(name, cfg.backbone.name):
-        return skill_content(folder)
-    return "" if cfg.tune.start == AUTO else skill_content(Path(name).expanduser()) or None
+        return hash_skill(folder)
+    return "" if name == cfg.task.start else hash_skill(Path(name).expanduser()) or None
 
 
 def _is_model(path: Path) -> bool:
     return path.suffix in MODEL_FILES and path.is_file()
 
 
-def job_id(cfg: Config, content: Content, precision: str) -> str:
-    """The id of a job.
+def job_key(cfg: Config, content: Content, precision: str) -> str:
+    """The key of a job, which is its id.
 
     Args:
-        content: both parts known.
+        content: all parts known.
         precision: of the trainers, ``auto`` resolved.
     """
-    settings = {key: value for key, value in asdict(cfg).items() if key not in LEFT_OUT}
-    settings["prune"]["ratio"] = cfg.prune.goal.ratio
-    settings |= {"tune": training(cfg.tune), "retune": training(cfg.retune)}
-    if cfg.tune.train == AUTO:  # few rows give open rates other values
-        settings["open"] = [cfg.retune.lr is None, cfg.retune.bias_lr is None]
-    # The content of files counts, not their place.
-    del settings["data"]["source"], settings["data"]["dir"], settings["task"]["files"]
-    del settings["task"]["start"], settings["data"]["unlabelled"]
-    identity = {
+    settings = {key: value for key, value in asdict(cfg).items() if key not in BESIDE}
+    for group, name in PLACES:
+        del settings[group][name]
+    used = [part for part in parts(cfg).values() if part]
+    identity: dict[str, Any] = {
         "settings": settings,
-        "rules": (*RULES, USUAL),
         "content": asdict(content),
         "precision": precision,
-        "code": code_version(PIPELINE, *own_modules(*filter(None, parts(cfg).values()))),
-        # A timing decides what is pruned.
-        "place": here(cfg.trainer.accelerator)
-        if cfg.prune.goal.target_speedup is not None
-        else None,
+        "code": [rooms_code(), room_code("pruning"), *map(part_code, used)],
     }
+    if cfg.prune.target_speedup is not None:  # a timing decides what is pruned
+        identity["timing"] = [asdict(cfg.benchmark), find_place(cfg.trainer.accelerator)]
     return digest(identity)[:16]
 
 
-def training(settings: TrainConfig) -> dict[str, Any]:
-    """The settings of ``tune`` or ``retune`` that count: rank and its rate with LoRA only.
-
-    The rates of the prompt and of the backbone are those that are used; where both ways are open,
-    the prompt's are.
-    """
-    values = asdict(settings)
-    ways = ("lora", FEW["tune"]["train"]) if settings.train == AUTO else (settings.train,)
-    values["lr"] = [replace(settings, train=way).prompt_lr for way in ways]
-    values["bias_lr"] = settings.backbone_lr
-    values.pop("start", None)  # its content counts
-    if settings.train not in (AUTO, "lora"):
-        del values["rank"], values["lora_lr"]
-    return values
+def find_precision(trainer: TrainerConfig) -> str | None:
+    """The precision that a job's trainers will use; None where torch must say it."""
+    if trainer.precision != "auto":
+        return trainer.precision
+    if trainer.accelerator != "cpu" and list_gpus():
+        return None
+    return "bf16-mixed" if multiplies_bf16() else "32-true"
 
 
-def here(accelerator: str) -> str:
+def find_place(accelerator: str) -> str:
     """Hash of processor, cores, threads and GPUs of this process, for which a timing holds."""
-    variables = map(os.environ.get, PLACE)
-    return digest([accelerator, cores(), *hardware(), *variables])[:16]
+    gpus = os.environ.get("CUDA_VISIBLE_DEVICES")
+    return digest([accelerator, cores(), *hardware(), gpus, count_threads()])[:16]
+
+
+def count_threads() -> int:
+    """Threads of torch in this process: those in use or, before it is loaded, its default."""
+    if torch := sys.modules.get("torch"):
+        threads: int = torch.get_num_threads()
+        return threads
+    given = os.environ.get("OMP_NUM_THREADS", "")
+    return int(given) if given.isdecimal() else cores() or 1

@@ -9,6 +9,7 @@ from lightning.pytorch.loggers import CSVLogger, Logger, WandbLogger
 from lightning.pytorch.utilities import rank_zero_only
 
 from skip_exp import results
+from skip_exp.config.names import FITS
 from skip_exp.config.schema import Config
 from skip_exp.errors import first_line
 from skip_exp.logger import picture
@@ -70,14 +71,12 @@ def mirror(
     folder: Path,
     fingerprint: str,
     content_hash: str,
-    with_skill: bool = True,
 ) -> None:
     """Log a finished job's summary, picture, table and artifacts to W&B; failures only warn.
 
     Args:
         folder: the job's folder, with its skill and its picture.
         fingerprint, content_hash: hashes of its data and its backbone.
-        with_skill: False for a skill that is a whole model, which would fill the store.
     """
     if not isinstance(logger, WandbLogger):
         return
@@ -98,6 +97,8 @@ def mirror(
             # a server that is gone would keep the run from ending.
             columns, rows = picture.table(result["keep_sizes"])
             run.log({"sites": wandb.Table(columns=columns, data=rows)})
-            artifacts.log_artifacts(run, result, folder, fingerprint, content_hash, with_skill)
+            tune, retune = (result["config"][phase]["train"] for phase in FITS)
+            small = "full" not in (tune, retune)  # a whole model would fill the store
+            artifacts.log_artifacts(run, result, folder, fingerprint, content_hash, small)
     except Exception as problem:  # the job is done even if W&B fails
         log.warning("W&B: cannot log the whole result: %s", first_line(problem))

@@ -13,7 +13,7 @@ from lightning.pytorch.utilities import rank_zero_only
 
 from skip_exp.config.checks import one_of, project
 from skip_exp.config.names import FITS
-from skip_exp.config.prune import named_goal
+from skip_exp.config.prune import name_goal
 from skip_exp.config.schema import Config
 from skip_exp.config.train import BASELINES
 from skip_exp.errors import INTERRUPTED, ConfigError, SkipError
@@ -81,7 +81,7 @@ def _init(cfg: Config, name: str, mode: Any) -> wandb.Run:
         entity=cfg.logger.entity,
         group=cfg.logger.group or cfg.sweep.id,
         job_type=job_type(cfg),
-        name=f"{cfg.task.name}-{cfg.backbone.label}-{named_goal(asdict(cfg.prune))}-{cfg.seed}",
+        name=f"{cfg.task.name}-{cfg.backbone.label}-{name_goal(asdict(cfg.prune))}-{cfg.seed}",
         tags=[tag[:LONGEST_TAG] for tag in dict.fromkeys([*tags, *cfg.logger.tags]) if tag],
         config=asdict(cfg),
         dir=cfg.output_dir,

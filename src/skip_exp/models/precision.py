@@ -1,11 +1,11 @@
 """Half-size weights for prediction: backbone and prompt in bf16, the readout in fp32."""
 
-import torch
 from torch import Tensor, nn
 from torch.utils.weak import WeakIdKeyDictionary
 
 from skip_exp.errors import SkipError
 from skip_exp.models.soft_prompt import SoftPromptModel
+from skip_exp.utils.machine import multiplies_bf16
 
 PRECISIONS = ("32-true", "bf16", "auto")
 
@@ -22,17 +22,6 @@ def wants_bf16(precision: str) -> bool:
     if precision not in PRECISIONS:
         raise SkipError(f"precision={precision}: must be one of {', '.join(PRECISIONS)}")
     return precision == "bf16" or (precision == "auto" and multiplies_bf16())
-
-
-def multiplies_bf16() -> bool:
-    """Whether this processor multiplies bf16 faster than fp32.
-
-    AMX does, and AVX512-BF16 on AMD. Intel's AVX512-BF16 alone takes twice as long as fp32
-    (docs/performance.md).
-    """
-    native: dict[str, object] = getattr(torch.cpu, "get_capabilities", dict)()  # of torch 2.11
-    is_intel = "Intel" in str(native.get("cpu_name"))
-    return bool(native.get("amx_bf16") or (native.get("avx512_bf16") and not is_intel))
 
 
 def to_bf16(model: SoftPromptModel) -> None:

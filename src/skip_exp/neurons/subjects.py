@@ -20,7 +20,7 @@ from torchmetrics.functional.classification import multiclass_recall
 from skip_exp import results
 from skip_exp.attribution.observe import logits
 from skip_exp.cache.store import Entry, read_entry
-from skip_exp.cache.versions import digest
+from skip_exp.cache.version import digest
 from skip_exp.config.schema import AttributionConfig, Config, conf_dir, typed
 from skip_exp.config.together import job_config
 from skip_exp.data.batches import Row

@@ -2,20 +2,17 @@
 
 import logging
 import statistics
-from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from skip_exp.config.schema import BenchmarkConfig
-from skip_exp.job import attempts
-from skip_exp.job.identity import here
-from skip_exp.job.job import Job
+from skip_exp.cache.store import Entry, StageCache
+from skip_exp.config.schema import BenchmarkConfig, Config
+from skip_exp.job.answer import timing_arguments
 from skip_exp.models.cost import random_batch
 from skip_exp.models.soft_prompt import SoftPromptModel
 from skip_exp.skill.load import Skill
 from skip_exp.skill.rebuild import whole_model
-from skip_exp.training.trainer import root_device
 from skip_exp.utils.timing import alone, interleave, place
 
 log = logging.getLogger(__name__)
@@ -23,49 +20,31 @@ log = logging.getLogger(__name__)
 WARMUP = 3  # untimed passes of each model
 
 
-def benchmark(job: Job, dense: SoftPromptModel, final: SoftPromptModel) -> dict[str, Any]:
-    """Latency of both models on the trainer's device, and the place for which it holds."""
-    latency = compare(dense, final, job.cfg.benchmark, str(root_device(job.trainer)))
-    return latency | {"place": here(job.cfg.trainer.accelerator)}
+def benchmark(cfg: Config, cache: StageCache, key: str, skill: Path, device: str) -> dict[str, Any]:
+    """The ``latency`` of a finished job's models, from the cache where it was taken here.
 
-
-def again(job: Job, earlier: Mapping[str, Any]) -> dict[str, Any]:
-    """``latency`` and ``retimed`` of an earlier result's skill, here and now; {} to keep its own.
-
-    Raises:
-        SkipError: the skill cannot be read any more.
+    Args:
+        key: of the job.
+        skill: its folder.
     """
-    if attempts.holds(job.cfg, earlier):
-        return {}
-    log.info("timing both models again: %s", attempts.stale(job.cfg, earlier))
-    accelerator, device = job.cfg.trainer.accelerator, str(root_device(job.trainer))
-    return retimed(Path(earlier["path"]), earlier, job.cfg.benchmark, accelerator, device)
+    entry = cache.stage(time_models, skill, device, **timing_arguments(cfg, key))
+    return entry.values
 
 
-def retimed(
-    path: Path,
-    earlier: Mapping[str, Any],
-    settings: BenchmarkConfig,
-    accelerator: str,
-    device: str,
-) -> dict[str, Any]:
-    """``latency`` and ``retimed`` of a finished result's models; {} to keep its quiet timing.
+def time_models(
+    skill: Path, device: str, *, job: str, settings: BenchmarkConfig, place: str
+) -> Entry:
+    """Time a skill against its dense model; under load the timing is not kept.
 
     The dense model's weights do not matter to its speed: it is rebuilt, not loaded.
 
-    Args:
-        path: the result's file, beside its skill.
-
     Raises:
-        SkipError: its skill or backbone cannot be read any more.
+        SkipError: the skill or its backbone cannot be read any more.
     """
-    skill = Skill.load(path.parent / earlier["skill"])
-    dense = whole_model(skill.about, skill.tokenizer)
-    latency, before = compare(dense, skill.model, settings, device), earlier["latency"]
-    if latency["contended"] and before and not before.get("contended"):
-        log.warning("%s: keeping its timing, which was taken on a quiet machine", path)
-        return {}
-    return {"latency": latency | {"place": here(accelerator)}, "retimed": True}
+    loaded = Skill.load(skill)
+    dense = whole_model(loaded.about, loaded.tokenizer)
+    latency = compare(dense, loaded.model, settings, device)
+    return Entry(values=latency, keep=not latency["contended"])
 
 
 def compare(
@@ -92,10 +71,6 @@ def compare(
     ratios = [a / b for a, b in zip(*times, strict=True)]
     dense_ms, final_ms = (statistics.median(of_model) * 1e3 for of_model in times)
     speedup = statistics.median(ratios)
-    if not contended:
-        log.info(
-            "%.1f ms -> %.1f ms per batch of %d: %.2fx", dense_ms, final_ms, settings.batch, speedup
-        )
     low, _, high = statistics.quantiles(ratios, n=4) if len(ratios) > 1 else (0.0, 0.0, 0.0)
     return {
         "batch": settings.batch,

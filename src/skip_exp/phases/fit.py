@@ -1,26 +1,27 @@
 """What tune and retune share: one fit of a model's trainable part, on one process or several."""
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
+from dataclasses import replace
 from typing import cast
 
 import torch
 from lightning.pytorch.loggers import Logger
 from torch import Tensor
 
-from skip_exp.cache.store import Entry
 from skip_exp.callbacks.curves import Curves, kept, replay
 from skip_exp.callbacks.keep_last import KeepLast
+from skip_exp.config.schema import TrainerConfig
 from skip_exp.config.train import TrainConfig
-from skip_exp.data.batches import Batch, Row
+from skip_exp.data.batches import Batch
+from skip_exp.data.encode import EncodedTask
 from skip_exp.data.metrics import build_metrics
 from skip_exp.data.module import TextDataModule
 from skip_exp.errors import ConfigError
-from skip_exp.job.job import Job
 from skip_exp.models.readouts import HeadReadout
 from skip_exp.models.soft_prompt import SoftPromptModel
-from skip_exp.training import trainer
-from skip_exp.training.length import for_rows, is_improving
+from skip_exp.training import trainer as trainers
+from skip_exp.training.length import is_improving
 from skip_exp.training.module import PromptTuner
 from skip_exp.training.probe import fit_linear
 
@@ -28,42 +29,49 @@ log = logging.getLogger(__name__)
 
 
 def fit(
-    job: Job,
-    model: SoftPromptModel,
-    settings: TrainConfig,
-    phase: str,
+    trainer: TrainerConfig,
     logger: Logger | None,
-    teacher: Tensor | None = None,
+    model: SoftPromptModel,
+    rows: TextDataModule,
+    settings: TrainConfig,
+    epochs: int,
+    seed: int,
+    distill: float = 0.0,
 ) -> tuple[KeepLast, Curves]:
     """Train ``model`` in place and restore its last epoch that is as good as any on the slice.
 
     Args:
-        phase: prefix of the logged metrics; also determines the seed.
-        teacher: logits of ``job.taught`` [rows, labels], which are then trained on; None: the train
-            rows and their labels alone.
+        rows: what is trained on, with a teacher's logits where ``distill`` is above 0.
+        settings: of the phase, which is the prefix of the logged metrics.
+        seed: of the phase.
     """
-    settings = for_rows(settings, len(job.data.train))
-    distill = 0.0 if teacher is None else job.cfg.retune.distill
-    metrics = build_metrics(job.data.spec)
-    tuner = PromptTuner(model, phase, settings, metrics, distill)
-    data = job.batches(settings, phase, teacher)
-    seed, rows = job.seed(phase), len(job.data.select)
-    last, curves = trainer.fit(tuner, data, job.trainer, job.metric, seed, logger, rows)
-    epochs = settings.epochs or 0  # at most; `for_rows` has set it
-    log_kept(job.metric, last.epoch, epochs, last.score)
-    if last.epoch + 1 == epochs and is_improving(curves.points, job.metric):
-        base = for_rows(job.cfg.retune, len(job.data.train)).epochs  # times what the budget pays
-        is_paid = phase == "retune" and epochs != base
-        log.warning(
-            "%s: stopped after %d epochs while still improving: try a larger %s.%s",
-            phase, epochs, settings.phase, "budget" if is_paid else "epochs",
-        )  # fmt: skip
+    phase, spec = settings.phase, rows.encoded.spec
+    if epochs > settings.epochs:
+        log.info("%s: %d epochs instead of %d (min_steps, budget)", phase, epochs, settings.epochs)
+    metric, select = spec.metrics[0], len(rows.encoded.select)
+    tuner = PromptTuner(
+        model, phase, replace(settings, epochs=epochs), build_metrics(spec), distill
+    )
+    last, curves = trainers.fit(tuner, rows, trainer, metric, seed, logger, select)
+    log_kept(metric, last.epoch, epochs, last.score)
+    if last.epoch + 1 == epochs and is_improving(curves.points, metric):
+        message = "%s: stopped after %d epochs while still improving: try a larger %s.epochs"
+        log.warning(message, phase, epochs, phase)
     replay(logger, [kept(phase, curves.points, last.epoch)])
     return last, curves
 
 
-def start_readout(job: Job, model: SoftPromptModel) -> None:
-    """Fit a trained linear readout to what the untuned ``model`` gives it."""
+def start_readout(
+    trainer: TrainerConfig, model: SoftPromptModel, data: EncodedTask, path: str
+) -> None:
+    """Fit a trained linear readout to what the untuned ``model`` gives it.
+
+    Args:
+        path: of the backbone, for the message.
+
+    Raises:
+        ConfigError: the backbone answers nan or inf.
+    """
     readout = model.readout
     if not isinstance(readout, HeadReadout):
         return
@@ -78,11 +86,10 @@ def start_readout(job: Job, model: SoftPromptModel) -> None:
             model(**inputs)
         return seen[0]
 
-    inputs = answers(job, model, job.data.train, read, "head")
+    inputs = ask(trainer, model, TextDataModule(data, 1, 0), read, "head")
     if not inputs.isfinite().all():
-        path = job.cfg.backbone.path
         raise ConfigError("backbone.path", path, "answers nan or inf; take undamaged weights")
-    fit_linear(readout.linear, inputs, torch.tensor([row["label"] for row in job.data.train]))
+    fit_linear(readout.linear, inputs, torch.tensor([row["label"] for row in data.train]))
     log.info("tune: the head starts as logistic regression on %d rows", len(inputs))
 
 
@@ -92,36 +99,24 @@ def log_kept(metric: str, epoch: int, epochs: int, score: float, how: str = "kep
     log.info("%s: %s %.1f on the selection slice", place, metric, 100 * score)
 
 
-def teacher_of(job: Job, dense: SoftPromptModel) -> Tensor | None:
-    """The dense model's logits of ``job.taught`` [rows, labels], computed once for all ratios.
-
-    None without distillation.
-    """
-    if not job.cfg.retune.distill:
-        return None
-
-    def compute() -> Entry:
-        logits = answers(job, dense, job.taught, lambda model, inputs: model(**inputs), "teacher")
-        return Entry({"logits": logits})
-
-    return job.stage("teacher", compute).tensors["logits"]
-
-
-def answers(
-    job: Job,
+def ask(
+    trainer: TrainerConfig,
     model: SoftPromptModel,
-    rows: Sequence[Row],
-    ask: Callable[[SoftPromptModel, Batch], Tensor],
+    rows: TextDataModule,
+    question: Callable[[SoftPromptModel, Batch], Tensor],
     what: str,
 ) -> Tensor:
-    """``ask(model, inputs)`` for all ``rows``, concatenated in their order, on the CPU."""
-    device = trainer.root_device(job.trainer)
+    """``question(model, inputs)`` for all rows, concatenated in their order, on the CPU.
+
+    Args:
+        what: title of the progress bar.
+    """
+    device = trainers.root_device(trainer)
     model = model.to(device).eval()
 
     @torch.inference_mode()
     def answer(batch: Batch) -> Tensor:
         on_device = {name: t.to(device) for name, t in batch.items() if name != "labels"}
-        return ask(model, on_device)
+        return question(model, on_device)
 
-    module = TextDataModule(job.data, job.cfg.retune.batch, job.seed("retune"), rows=rows)
-    return module.of_rows(answer, what)
+    return rows.of_rows(answer, what)

@@ -2,40 +2,65 @@
 
 from lightning.pytorch.loggers import Logger
 
-from skip_exp.config.train import RetuneConfig
-from skip_exp.job.job import Job
+from skip_exp.cache.store import Entry, Keyed
+from skip_exp.config.schema import TrainerConfig
+from skip_exp.data.batches import Row
+from skip_exp.data.encode import EncodedTask
+from skip_exp.data.module import TextDataModule
 from skip_exp.models.cost import flops
 from skip_exp.models.soft_prompt import SoftPromptModel
-from skip_exp.phases.fit import fit, teacher_of
-from skip_exp.phases.prune import Pruned
-from skip_exp.training.length import after_cut, cost_left, for_rows
+from skip_exp.phases.fit import ask, fit
+from skip_exp.phases.job import Job
+from skip_exp.training.length import cost_left, count_epochs, count_paid_epochs
 
 
 def retune(
-    job: Job, dense: SoftPromptModel, pruned: Pruned, logger: Logger | None
+    job: Job, dense: Keyed[SoftPromptModel], pruned: SoftPromptModel, logger: Logger | None
 ) -> tuple[SoftPromptModel, int]:
     """The final model, trained again if ``retune.enabled``; ``pruned`` is not changed.
 
-    Returns the model and the maximum number of re-tuning epochs, 0 without re-tuning.
+    Returns the model and the number of re-tuning epochs, 0 without re-tuning.
     """
-    model, settings = pruned.model.copy(), job.cfg.retune
+    model, settings, seed = pruned.copy(), job.cfg.retune, job.seed("retune")
     if not settings.enabled:
         model.train_only(job.cfg.tune.train)  # the skill stores what was trained, nothing else
         return model.eval(), 0
-    model.train_only(settings.train, settings.rank, job.seed("retune"))
-    settings = lengthened(job, dense, pruned)
-    fit(job, model, settings, "retune", logger, teacher_of(job, dense))
-    return model.eval(), settings.epochs or 0
+    model.train_only(settings.train, settings.rank, seed)
+    epochs = plan_epochs(job, dense.value, pruned)
+    if settings.distill:
+        arguments = {"dense": dense, "data": job.dense_arguments["data"], "texts": job.taught}
+        logits = job.cache.stage(ask_teacher, job.trainer, **arguments).tensors["logits"]
+        rows = TextDataModule(
+            job.data,
+            settings.batch,
+            seed,
+            teacher=logits,
+            rows=job.taught.value,
+            versions=1 + settings.copies,
+        )
+    else:
+        rows = TextDataModule(job.data, settings.batch, seed)
+    fit(job.trainer, logger, model, rows, settings, epochs, seed, settings.distill)
+    return model.eval(), epochs
 
 
-def lengthened(job: Job, dense: SoftPromptModel, pruned: Pruned) -> RetuneConfig:
-    """The settings with the given epochs, or as many as ``retune.budget`` allows or few rows need.
+def plan_epochs(job: Job, dense: SoftPromptModel, pruned: SoftPromptModel) -> int:
+    """The given epochs, or as many as ``retune.budget`` pays or few rows need.
 
     FLOPs are counted at the mean length of the train rows, so all machines get the same number.
     """
     settings, lengths = job.cfg.retune, [len(row["input_ids"]) for row in job.data.train]
     mean = round(sum(lengths) / len(lengths))
     more = 1 + (len(job.data.unlabelled) / len(lengths) if settings.distill else 0)
-    cost = more * cost_left(flops(pruned.model, mean) / flops(dense, mean))
-    few = for_rows(settings, round(more * len(lengths)))
-    return max(after_cut(settings, cost), few, key=lambda each: each.epochs or 0)
+    cost = more * cost_left(flops(pruned, mean) / flops(dense, mean))
+    few = count_epochs(settings, round(more * len(lengths)))
+    return max(count_paid_epochs(settings, cost), few)
+
+
+def ask_teacher(
+    trainer: TrainerConfig, *, dense: SoftPromptModel, data: EncodedTask, texts: list[Row]
+) -> Entry:
+    """The dense model's logits of the texts [rows, labels], computed once for all ratios."""
+    rows = TextDataModule(data, 1, 0, rows=texts)
+    logits = ask(trainer, dense, rows, lambda model, inputs: model(**inputs), "teacher")
+    return Entry({"logits": logits})

@@ -1,102 +1,148 @@
-"""``prune.ratio=auto``: the largest ratio that costs no more than ``prune.max_drop``.
+"""Finds the ratio where the goal is a speed-up or a bound on the drop.
 
-Bisection assumes that more pruning never scores better, which noise can violate by a step.
+Both look at the cut model itself: how fast it is, or what it scores after re-tuning. Bisection
+assumes that more pruning is never slower and never scores better, which noise can violate by a
+step.
 """
 
 import logging
 from bisect import bisect_left
 from collections.abc import Callable, Sequence
-from dataclasses import asdict
-from functools import partial
+from dataclasses import replace
+from typing import Any
 
-from skip_exp.cache.store import Entry
-from skip_exp.job.job import Job
+from skip_exp.cache.store import Entry, Keyed, stage_key
+from skip_exp.cache.version import room_code
+from skip_exp.errors import ConfigError
+from skip_exp.job.identity import find_place
 from skip_exp.models.sites import Relevance
 from skip_exp.models.soft_prompt import SoftPromptModel
+from skip_exp.phases.benchmark import compare
+from skip_exp.phases.job import Job, key_settings
 from skip_exp.phases.prune import prune
 from skip_exp.phases.retune import retune
-from skip_exp.phases.test import select_score
+from skip_exp.phases.test import score_dense, score_slice
 from skip_exp.pruning.allocate import most
+from skip_exp.training.trainer import root_device
 
 log = logging.getLogger(__name__)
 
-STEPS = 20  # of the ratio, from 0 to 1
+COARSE, FINE = 20, 100  # steps of the ratio from 0 to 1: for a drop, and for a speed-up
 SLACK = 1e-9  # points: 100 * (0.91 - 0.9) is slightly more than 1
 
 
-def grid(most: float) -> list[float]:
-    """The ratios to choose from, ascending: steps of 0.05 up to ``most``, without 0."""
-    return [i / STEPS for i in range(1, STEPS) if i / STEPS <= most]
-
-
-def largest(ratios: Sequence[float], holds: Callable[[float], bool]) -> float:
-    """The last of the ascending ``ratios`` that holds, by bisection; 0 where none does.
-
-    ``holds`` is called at most once per ratio: it was True for the returned ratio and False for the
-    next larger one.
-    """
-    first = bisect_left(ratios, True, key=lambda ratio: not holds(ratio))  # that does not hold
-    return ratios[first - 1] if first else 0.0
-
-
 def search(
-    job: Job, dense: SoftPromptModel, relevance: Relevance
+    job: Job, dense: Keyed[SoftPromptModel], relevance: Keyed[Relevance]
 ) -> tuple[float, dict[str, float]]:
-    """The largest ratio whose final model stays within ``prune.max_drop``.
+    """The ratio that meets ``prune.target_speedup`` or ``prune.max_drop``, and the probes.
 
-    Every probe is pruned, re-tuned and scored on the selection slice. Scores are cached, so an
-    interrupted search continues, and one with another bound reuses them.
+    Probes are cached, so an interrupted search continues, and one with another bound reuses them.
 
     Returns:
-        The ratio, and the probes: ratio -> main metric of its final model on the selection slice.
+        The ratio, and by probed ratio the speed-up, or the final model's score on the slice.
+
+    Raises:
+        ConfigError: a speed-up that cannot be reached.
     """
-    ratios = grid(most(dense.shapes(), job.cfg.prune.sites))
-    ask = partial(probe, job, dense, relevance)
-    return within(ratios, select_score(job, dense), job.cfg.prune.max_drop or 0.0, ask)
+    limit = most(dense.value.shapes(), job.cfg.prune.sites)
+    if job.cfg.prune.target_speedup is not None:
+        return _search_speedup(job, dense, relevance, limit)
+    return _search_drop(job, dense, relevance, limit)
 
 
-def within(
-    ratios: Sequence[float],
-    dense: float,
-    bound: float,
-    ask: Callable[[float], tuple[float, bool]],
+def list_ratios(steps: int, limit: float) -> list[float]:
+    """The ratios to choose from, ascending: steps of ``1 / steps`` up to ``limit``, without 0."""
+    return [i / steps for i in range(1, steps) if i / steps <= limit]
+
+
+def find_first(ratios: Sequence[float], holds: Callable[[float], bool]) -> int:
+    """The index of the first of the ascending ``ratios`` that holds, by bisection.
+
+    ``holds`` is called at most once per ratio; where none does, the index is ``len(ratios)``.
+    """
+    return bisect_left(ratios, True, key=holds)
+
+
+def _search_speedup(
+    job: Job, dense: Keyed[SoftPromptModel], relevance: Keyed[Relevance], limit: float
 ) -> tuple[float, dict[str, float]]:
-    """The largest of the ascending ``ratios`` that costs at most ``bound`` points; 0 if none does.
+    target, probes = job.cfg.prune.target_speedup or 1.0, dict[str, float]()
+    ratios, device = list_ratios(FINE, limit), str(root_device(job.trainer))
 
-    Args:
-        dense: score of the dense model, a fraction.
-        ask: (ratio) -> score of its final model, and whether it was cached.
-    """
-    probes: dict[str, float] = {}
+    def is_fast(ratio: float) -> bool:
+        def measure() -> Entry:
+            timed = compare(dense.value, _cut(job, dense, relevance, ratio), sizes, device)
+            return Entry(values={"speedup": timed["speedup"]}, keep=not timed["contended"])
 
-    def holds(ratio: float) -> bool:
-        score, hit = ask(ratio)
-        probes[f"{ratio:g}"] = score
-        drop = 100 * (dense - score)
+        entry = _probe(job, "speedup", dense, relevance, ratio, timing, measure)
+        probes[f"{ratio:g}"] = speedup = entry.values["speedup"]
+        log.info("search: ratio %g: %.2fx%s", ratio, speedup, _note(entry))
+        return bool(speedup >= target)
+
+    sizes = job.cfg.benchmark
+    timing = {"sizes": sizes, "place": find_place(job.cfg.trainer.accelerator)}
+    if target == 1:
+        return 0.0, {}
+    found = find_first(ratios, is_fast)
+    if found == len(ratios):
+        reach = f"must be between 1 and {int(max(probes.values(), default=1) * 100) / 100}"
+        raise ConfigError("prune.target_speedup", target, reach)
+    return ratios[found], probes
+
+
+def _search_drop(
+    job: Job, dense: Keyed[SoftPromptModel], relevance: Keyed[Relevance], limit: float
+) -> tuple[float, dict[str, float]]:
+    bound, probes = job.cfg.prune.max_drop or 0.0, dict[str, float]()
+    whole = score_dense(job, dense).values["select"][job.metric]
+    ratios = list_ratios(COARSE, limit)
+
+    def is_beyond(ratio: float) -> bool:
+        def train() -> Entry:
+            final, _ = retune(job, dense, _cut(job, dense, relevance, ratio), None)
+            return Entry(values={"select": score_slice(job, final)})
+
+        training = {"settings": job.cfg.retune, "texts": job.taught}
+        entry = _probe(job, "probe", dense, relevance, ratio, training, train)
+        probes[f"{ratio:g}"] = entry.values["select"]
+        drop = 100 * (whole - entry.values["select"])
         fits = drop <= bound + SLACK
-        message = f"{drop:.2f} points below dense, {'within' if fits else 'beyond'} the bound"
-        log.info("search: ratio %g: %s%s", ratio, message, " (cached)" if hit else "")
-        return fits
+        side = "within" if fits else "beyond"
+        log.info("search: ratio %g: %.2f points, %s the bound%s", ratio, drop, side, _note(entry))
+        return not fits
 
-    ratio = largest(ratios, holds)
-    if ratio:
-        log.info("search: the largest ratio within %g points is %g", bound, ratio)
-    else:
-        costs = f"ratio {1 / STEPS} costs more than {bound:g} points"
-        why = costs if ratios else f"prune.sites cannot reach ratio {1 / STEPS}"
-        log.warning("search: %s: falling back to ratio 0 (no pruning)", why)
-    return ratio, probes
+    found = find_first(ratios, is_beyond)
+    if found:
+        log.info("search: the largest ratio within %g points is %g", bound, ratios[found - 1])
+        return ratios[found - 1], probes
+    costs = f"ratio {1 / COARSE} costs more than {bound:g} points"
+    why = costs if ratios else f"prune.sites cannot reach ratio {1 / COARSE}"
+    log.warning("search: %s: falling back to ratio 0 (no pruning)", why)
+    return 0.0, probes
 
 
-def probe(
-    job: Job, dense: SoftPromptModel, relevance: Relevance, ratio: float
-) -> tuple[float, bool]:
-    """Select score of the final model at ``ratio``, and whether it was cached."""
+def _note(entry: Entry) -> str:
+    return " (cached)" if entry.hit else ""
 
-    def compute() -> Entry:
-        final, _ = retune(job, dense, prune(job, dense, relevance, ratio), None)
-        return Entry(values={"select": select_score(job, final)})
 
-    settings = asdict(job.cfg.prune) | {"ratio": ratio, "max_drop": None}
-    entry = job.cache.get("probe", job.keys["probe"] | {"prune": settings}, compute)
-    return entry.values["select"], entry.hit
+def _cut(
+    job: Job, dense: Keyed[SoftPromptModel], relevance: Keyed[Relevance], ratio: float
+) -> SoftPromptModel:
+    seed = job.seed("prune")
+    return prune(job.trainer, dense.value, relevance.value, job.cfg.prune, ratio, seed).model
+
+
+def _probe(
+    job: Job,
+    stage: str,
+    dense: Keyed[SoftPromptModel],
+    relevance: Keyed[Relevance],
+    ratio: float,
+    more: dict[str, Any],
+    compute: Callable[[], Entry],
+) -> Entry:
+    """One probe, from the cache or computed, whatever the goal of the search."""
+    settings = replace(job.cfg.prune, ratio=ratio, max_drop=None, target_speedup=None)
+    cut = [key_settings(settings, settings.allocation), room_code("pruning")]
+    key = stage_key(stage, {"dense": dense, "relevance": relevance, "cut": cut, "more": more})
+    return job.cache.get(stage, key, compute)

@@ -3,30 +3,37 @@
 import logging
 from typing import Any
 
-from skip_exp.cache.store import Entry
+from skip_exp.cache.store import Entry, Keyed
 from skip_exp.callbacks.epochs import Batches
-from skip_exp.data.metrics import build_metrics
-from skip_exp.job.job import Job
+from skip_exp.config.schema import TrainerConfig
+from skip_exp.data.encode import EncodedTask
+from skip_exp.data.module import TextDataModule
 from skip_exp.models.soft_prompt import SoftPromptModel
-from skip_exp.training.module import PromptTuner
-from skip_exp.training.trainer import eval_trainer
+from skip_exp.phases.job import Job
+from skip_exp.training.trainer import score
 
 log = logging.getLogger(__name__)
 
 
 def test(
-    job: Job, dense: SoftPromptModel, pruned: SoftPromptModel, final: SoftPromptModel
+    job: Job, dense: Keyed[SoftPromptModel], pruned: SoftPromptModel, final: SoftPromptModel
 ) -> dict[str, Any]:
     """Scores of the three models, in fp32; without re-tuning pruned and final are the same."""
-    entry = job.stage("score", lambda: Entry(values=score(job, dense)))
-    found = {"dense": entry.values}
+    entry = score_dense(job, dense)
     _log("dense", entry.values, " (from the cache)" if entry.hit else "")
-    for state, model in (("pruned", pruned), ("final", final)):
-        if state == "pruned" or job.cfg.retune.enabled:
-            scored = score(job, model)
-            _log(state, scored)
-        found[state] = scored
-    return found
+    cut = score_model(job.trainer, model=pruned, data=job.data).values
+    _log("pruned", cut)
+    if not job.cfg.retune.enabled:
+        return {"dense": entry.values, "pruned": cut, "final": cut}
+    retuned = score_model(job.trainer, model=final, data=job.data).values
+    _log("final", retuned)
+    return {"dense": entry.values, "pruned": cut, "final": retuned}
+
+
+def score_dense(job: Job, dense: Keyed[SoftPromptModel]) -> Entry:
+    """The dense model's scores, computed once for all ratios."""
+    data = job.dense_arguments["data"]
+    return job.cache.stage(score_model, job.trainer, model=dense, data=data)
 
 
 def _log(state: str, found: dict[str, Any], note: str = "") -> None:
@@ -34,28 +41,26 @@ def _log(state: str, found: dict[str, Any], note: str = "") -> None:
     log.info("%-6s  %s%s", state, "  ".join(scores), note)
 
 
-def score(job: Job, model: SoftPromptModel) -> dict[str, Any]:
+def score_model(trainer: TrainerConfig, *, model: SoftPromptModel, data: EncodedTask) -> Entry:
     """Every metric on the selection slice, the validation split and the task's extra splits.
 
-    Returns {select: {metric: value}, validation: ..., extra: {split: ...}}.
+    The values are {select: {metric: value}, validation: ..., extra: {split: ...}}.
     """
-    data = job.batches(job.cfg.retune, "test")
-    extra = {s: score_rows(job, model, data.extra_dataloader(s)) for s in job.data.spec.extra}
-    return {
-        "select": score_rows(job, model, data.val_dataloader()),
-        "validation": score_rows(job, model, data.test_dataloader()),
-        "extra": extra,
+    rows, shown = TextDataModule(data, 1, 0), [Batches("scoring")]
+    extra = {
+        split: score(trainer, model, data.spec, rows.extra_dataloader(split), shown)
+        for split in data.spec.extra
     }
+    return Entry(
+        values={
+            "select": score(trainer, model, data.spec, rows.val_dataloader(), shown),
+            "validation": score(trainer, model, data.spec, rows.test_dataloader(), shown),
+            "extra": extra,
+        }
+    )
 
 
-def select_score(job: Job, model: SoftPromptModel) -> float:
+def score_slice(job: Job, model: SoftPromptModel) -> float:
     """The main metric on the selection slice."""
-    data = job.batches(job.cfg.retune, "test")
-    return score_rows(job, model, data.val_dataloader())[job.metric]
-
-
-def score_rows(job: Job, model: SoftPromptModel, loader: Any) -> dict[str, float]:
-    """{metric: value} of one model on the rows of ``loader``."""
-    tuner = PromptTuner(model, "test", job.cfg.retune, build_metrics(job.data.spec))
-    trainer = eval_trainer(job.trainer, [Batches("scoring")])
-    return dict(trainer.test(tuner, loader, verbose=False)[0])
+    loader = TextDataModule(job.data, 1, 0).val_dataloader()
+    return score(job.trainer, model, job.data.spec, loader, [Batches("scoring")])[job.metric]

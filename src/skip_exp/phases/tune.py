@@ -1,38 +1,65 @@
-"""tune: a soft prompt and a readout are trained on the frozen backbone."""
+"""tune: a soft prompt, a readout and low-rank updates are trained on the frozen backbone."""
 
 import logging
+from typing import Any
 
 from lightning.pytorch.loggers import Logger
 
-from skip_exp.cache.store import Entry
+from skip_exp.cache.store import Entry, Keyed, stage_key
 from skip_exp.callbacks.curves import kept, replay
-from skip_exp.job.job import Job
+from skip_exp.config.schema import PromptConfig, TrainerConfig
+from skip_exp.config.train import TuneConfig
+from skip_exp.data.encode import EncodedTask
+from skip_exp.data.module import TextDataModule
+from skip_exp.models.backbones import Backbone
 from skip_exp.models.soft_prompt import SoftPromptModel, load_trainable, trainable_state
+from skip_exp.phases.build import build_model, phase_seed
 from skip_exp.phases.fit import fit, log_kept, start_readout
+from skip_exp.phases.job import Job
+from skip_exp.phases.start import Start
+from skip_exp.training.length import count_epochs
+from skip_exp.training.trainer import root_device
 
 log = logging.getLogger(__name__)
 
 
-def tune(job: Job, logger: Logger | None) -> tuple[SoftPromptModel, bool]:
-    """Train the prompt and the readout, or load them from the cache; the curves are logged.
-
-    Returns the dense model and whether it was cached.
-    """
-    model = job.new_model()
+def tune(job: Job) -> tuple[Keyed[SoftPromptModel], bool]:
+    """The dense model, and whether its training came from the cache; the curves are logged."""
+    arguments, model = job.dense_arguments, job.new_model()
     if job.cfg.tune.train == "none":
         log.info("tune: the model stays as it is (tune.train=none)")
-        return model, False
-
-    def compute() -> Entry:
-        start_readout(job, model)
-        last, curves = fit(job, model, job.cfg.tune, "tune", logger)
-        found = {"curves": curves.points, "epoch": last.epoch, "score": last.score}
-        return Entry(trainable_state(model), found)
-
-    entry = job.stage("tune", compute)
+        return Keyed(stage_key(fit_dense.__name__, arguments), lambda: model), False
+    entry = job.cache.stage(fit_dense, job.trainer, job.logger, **arguments)
+    load_trainable(model, entry.tensors)
     if entry.hit:
-        load_trainable(model, entry.tensors)
         curves, epoch = entry.values["curves"], entry.values["epoch"]
-        replay(logger, [*curves, kept("tune", curves, epoch)])
+        replay(job.logger, [*curves, kept("tune", curves, epoch)])
         log_kept(job.metric, epoch, len(curves), entry.values["score"], "from the cache:")
-    return model, entry.hit
+    return Keyed(entry.key, lambda: model), entry.hit
+
+
+def fit_dense(
+    trainer: TrainerConfig,
+    logger: Logger | None,
+    *,
+    data: EncodedTask,
+    backbone: Backbone,
+    pooling: str,
+    prompt: PromptConfig,
+    settings: TuneConfig,
+    start: Start | None,
+    seed: int,
+    precision: str,
+) -> Entry:
+    """Train the dense model: its trained parameters, its curves, and the epoch that it kept."""
+    assert precision == trainer.precision  # `auto` is resolved
+    on_cpu = root_device(trainer).type == "cpu"
+    model = build_model(
+        data, backbone, pooling, prompt, settings, start, seed, shares_backbone=on_cpu
+    )
+    start_readout(trainer, model, data, backbone.path)
+    rows = TextDataModule(data, settings.batch, phase_seed(seed, "tune"))
+    epochs = count_epochs(settings, len(data.train))
+    last, curves = fit(trainer, logger, model, rows, settings, epochs, phase_seed(seed, "tune"))
+    found: dict[str, Any] = {"curves": curves.points, "epoch": last.epoch, "score": last.score}
+    return Entry(trainable_state(model), found)

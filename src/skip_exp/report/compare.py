@@ -7,8 +7,6 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from skip_exp.config.decide import DECIDED, FOLLOWS, MAY_BE
-from skip_exp.config.prune import AUTO
 from skip_exp.errors import SkipError
 from skip_exp.report import frame
 from skip_exp.report.cells import SEARCHED, ratio_text
@@ -20,6 +18,9 @@ ALL = "all"  # in the column `task`: the mean over the tasks
 CONFIDENCE = 0.95
 _COLUMNS = {name: name for name in ("attribution", "backbone", "ratio", FOLDER)}
 _COLUMNS |= {"prune.ratio": "ratio"}  # the others are in the columns of the configuration
+DECIDED: tuple[str, ...] = ()
+FOLLOWS: dict[str, tuple[str, ...]] = {}
+MAY_BE: dict[str, set[str]] = {}
 GOALS = (f"{CONFIG}prune.max_drop", f"{CONFIG}prune.target_speedup")  # of a search for a ratio
 _YAML = {"true": "True", "false": "False", "null": "None"}
 NOTE = (
@@ -80,7 +81,7 @@ def compare(
     known = options[options != ""].value_counts()
     plain = {_plain(option): option for option in known.index}
     if _COLUMNS.get(by) == "ratio":
-        plain.setdefault(AUTO, ratio_text(SEARCHED))
+        plain.setdefault("auto", ratio_text(SEARCHED))
     given = values if by == FOLDER else [plain.get(_plain(each), each) for each in values]
     chosen = list(given) or list(known.index)
     if unknown := [value for value in chosen if value not in known]:

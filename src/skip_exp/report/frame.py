@@ -7,7 +7,6 @@ from typing import Any
 import pandas as pd
 
 from skip_exp import results
-from skip_exp.config.decide import undecided
 from skip_exp.config.names import STATES
 from skip_exp.config.prune import DIGITS
 from skip_exp.config.schema import method_name
@@ -172,8 +171,6 @@ def comparable(config: Mapping[str, Any]) -> dict[str, str]:
     add("", config)
     if flat.get(PRECISION) == "auto":  # each machine resolves it for itself
         del flat[PRECISION]
-    for key in undecided(flat):
-        del flat[key]
     return flat
 
 

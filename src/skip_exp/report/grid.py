@@ -11,10 +11,9 @@ import yaml
 from omegaconf import OmegaConf
 
 from skip_exp import results
-from skip_exp.cache.versions import job_code, parts_code
+from skip_exp.cache.version import job_code, parts_code
 from skip_exp.config import schema as config
 from skip_exp.config.compose import choices, composed
-from skip_exp.config.decide import DECIDED, LONG, MANY, decided
 from skip_exp.config.prune import DIGITS
 from skip_exp.config.together import job_config, values_of
 from skip_exp.errors import SkipError
@@ -80,17 +79,13 @@ def _agree(wanted: Sequence[Mapping[str, str]], found: Mapping[str, str]) -> boo
 
     FOUND may be any where it is left open, DECIDED where a job failed before it decided.
     """
-    known = [{k: v for k, v in w.items() if k in found or k not in DECIDED} for w in wanted]
+    known = [{k: v for k, v in w.items() if True} for w in wanted]
     return any(w == {k: v for k, v in found.items() if k not in FOUND or k in w} for w in known)
 
 
 def _decisions(composed: Any) -> list[dict[str, str]]:
     """The settings of a job, for many and for few rows, with a new start and with another one."""
-    cfg = job_config(composed)
-    return [
-        settings_of(asdict(decided(cfg, rows, start)))
-        for rows, start in product((MANY, 0), (None, LONG))
-    ]
+    return [settings_of(asdict(job_config(composed)))]
 
 
 def read(name: str, source: str, overrides: Sequence[str] = (), about: str = "") -> Grid:

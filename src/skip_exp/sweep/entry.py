@@ -12,17 +12,18 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
 from skip_exp import results
-from skip_exp.cache.versions import PIPELINE, digest
+from skip_exp.cache.version import digest
 from skip_exp.config import refusals, together
-from skip_exp.config.prune import named_goal
+from skip_exp.config.prune import name_goal
 from skip_exp.errors import INTERRUPTED, SkipError
-from skip_exp.job import attempts
+from skip_exp.job import answer
 from skip_exp.sweep import progress, workers
 from skip_exp.sweep.state import STARTED
 from skip_exp.utils import console, imports
 
 log = logging.getLogger(__name__)
 
+PIPELINE = "skip_exp.pipeline"
 TRACEBACKS = "SKIP_EXP_TRACEBACKS"  # set if the user set HYDRA_FULL_ERROR=1
 
 
@@ -36,7 +37,7 @@ def job(cfg: DictConfig) -> None:
         cfg.sweep.id = cfg.sweep.id or sweep_id()
         settings = together.job_config(cfg)
         workers.settle(settings.trainer)
-        if attempts.repeat(settings):
+        if answer.answer_known(settings):
             return
         if PIPELINE not in sys.modules:
             log.info(console.LOADING)
@@ -91,5 +92,5 @@ def _name(cfg: DictConfig) -> str:
     if hydra.mode != RunMode.MULTIRUN:
         return ""
     return (
-        f"job {hydra.job.num + 1} ({cfg.task.name}, {cfg.backbone.name}, {named_goal(cfg.prune)}): "
+        f"job {hydra.job.num + 1} ({cfg.task.name}, {cfg.backbone.name}, {name_goal(cfg.prune)}): "
     )

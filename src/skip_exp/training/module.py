@@ -24,7 +24,7 @@ TEMPERATURE = 2.0  # softens the logits of teacher and student
 
 
 class PromptTuner(L.LightningModule):
-    """Trains prompt and readout on a frozen backbone and scores splits.
+    """Trains prompt and readout on a frozen backbone.
 
     Args:
         model: the model to tune; the pruning callback may replace it by a smaller one.
@@ -50,13 +50,11 @@ class PromptTuner(L.LightningModule):
         # Lightning's own mean is wrong if processes score different numbers of rows.
         self.select_loss = MeanMetric()
         self.select_metrics = metrics.clone()
-        self.test_metrics = metrics.clone()
         self._total: Tensor | float = 0.0  # of the losses since the last validation
 
     def train(self, mode: bool = True) -> "PromptTuner":
         """Set the mode; the frozen backbone trains only if ``settings.dropout`` asks for it."""
         super().train(mode)
-        assert self.settings.dropout is not None, "see config.decide"
         self.model.backbone.train(mode and self.settings.dropout)
         return self
 
@@ -114,15 +112,6 @@ class PromptTuner(L.LightningModule):
         self.select_loss.reset()
         self.select_metrics.reset()
 
-    def test_step(self, batch: dict[str, Tensor], _: int) -> None:
-        logits, _loss = self._loss(batch)
-        self.test_metrics.update(logits.argmax(-1), batch["labels"])
-
-    def on_test_epoch_end(self) -> None:
-        for name, value in self.test_metrics.compute().items():
-            self.log(name, value)
-        self.test_metrics.reset()
-
     def _callbacks(self) -> list[Callback]:
         return self.trainer.callbacks  # type: ignore[attr-defined]
 
@@ -144,12 +133,13 @@ class PromptTuner(L.LightningModule):
         factors = lora.factors(self.model.backbone)
         low_rank = {id(factor) for factor in factors}
         trained = [p for p in self.model.backbone.parameters() if p.requires_grad]
-        biases = [p for p in trained if id(p) not in low_rank]
+        others = [p for p in trained if id(p) not in low_rank]
         settings = self.settings
+        backbone = "full_lr" if settings.train == "full" else "bias_lr"
         parts = {
-            "lr": (prompt, settings.prompt_lr),
+            "lr": (prompt, settings.lr),
             "readout_lr": (readout, settings.readout_lr),
-            "bias_lr": (biases, settings.backbone_lr),
+            backbone: (others, getattr(settings, backbone)),
             "lora_lr": (factors, settings.lora_lr),
         }
         return {key: group for key, group in parts.items() if group[0]}
@@ -161,6 +151,28 @@ class PromptTuner(L.LightningModule):
         steps = int(self.trainer.estimated_stepping_batches)
         schedule = LambdaLR(optimizer, linear(int(settings.warmup * steps), steps))
         return [optimizer], [{"scheduler": schedule, "interval": "step"}]
+
+
+class Scorer(L.LightningModule):
+    """Carries a model through a pass of its own, for its scores or for a callback.
+
+    Args:
+        metrics: of the task, computed over the rows of the pass; None: no rows.
+    """
+
+    def __init__(self, model: SoftPromptModel, metrics: MetricCollection | None = None) -> None:
+        super().__init__()
+        self.model = model
+        self.metrics = metrics
+
+    def test_step(self, batch: dict[str, Tensor], _: int) -> None:
+        assert self.metrics is not None
+        logits = self.model(**{k: v for k, v in batch.items() if k not in TARGETS})
+        self.metrics.update(logits.argmax(-1), batch["labels"])
+
+    def on_test_epoch_end(self) -> None:
+        if self.metrics is not None:
+            self.log_dict(dict(self.metrics.compute()))
 
 
 def linear(warmup: int, steps: int) -> Callable[[int], float]:

@@ -15,11 +15,14 @@ from skip_exp.callbacks.curves import Curves, replay
 from skip_exp.callbacks.epochs import EpochLines
 from skip_exp.callbacks.keep_last import KeepLast
 from skip_exp.config.schema import TrainerConfig
+from skip_exp.config.task import TaskConfig
+from skip_exp.data.metrics import build_metrics
 from skip_exp.errors import ConfigError
-from skip_exp.models.precision import multiplies_bf16
-from skip_exp.training.module import PromptTuner
+from skip_exp.models.soft_prompt import SoftPromptModel
+from skip_exp.training.module import PromptTuner, Scorer
 from skip_exp.training.processes import Processes, watched
 from skip_exp.utils.bars import is_joblib_worker
+from skip_exp.utils.machine import multiplies_bf16
 
 CLIP = 1.0  # largest norm of the gradient
 
@@ -128,14 +131,26 @@ def _trainer(settings: TrainerConfig, callbacks: list[Callback], **options: Any)
     )
 
 
-def act_between(settings: TrainerConfig, module: PromptTuner, callback: Callback) -> None:
-    """Run a callback's ``setup`` in an empty pass, on the trainer's device.
+def act_between(
+    settings: TrainerConfig, model: SoftPromptModel, callback: Callback
+) -> SoftPromptModel:
+    """Run a callback's ``setup`` in a pass without rows; return the model that it leaves."""
+    trainer, module = eval_trainer(settings, [callback]), Scorer(model)
+    trainer.limit_test_batches = 0
+    trainer.test(module, [0], verbose=False)
+    return module.model
 
-    The callback may replace ``module.model``.
-    """
-    trainer = eval_trainer(settings, [callback])
-    trainer.limit_val_batches = 0
-    trainer.validate(module, [0], verbose=False)
+
+def score(
+    settings: TrainerConfig,
+    model: SoftPromptModel,
+    task: TaskConfig,
+    rows: Any,
+    callbacks: Sequence[Callback] = (),
+) -> dict[str, float]:
+    """{metric: value} of one model on the rows of a loader, in fp32."""
+    module = Scorer(model, build_metrics(task))
+    return dict(eval_trainer(settings, callbacks).test(module, rows, verbose=False)[0])
 
 
 def root_device(settings: TrainerConfig) -> torch.device:

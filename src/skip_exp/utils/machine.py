@@ -63,16 +63,30 @@ def processor() -> str:
     return _cpuinfo().get("model name") or platform.processor() or platform.machine()
 
 
+def list_gpus() -> list[str]:
+    """Device files of NVIDIA's GPUs, found without a library of CUDA's."""
+    return sorted(map(str, Path("/dev").glob("nvidia[0-9]*")))
+
+
+def multiplies_bf16() -> bool:
+    """Whether this processor multiplies bf16 faster than fp32.
+
+    AMX does, and AVX512-BF16 on AMD. Intel's AVX512-BF16 alone takes twice as long as fp32
+    (docs/performance.md).
+    """
+    flags = _cpuinfo().get("flags", "").split()
+    return "amx_bf16" in flags or ("avx512_bf16" in flags and "Intel" not in processor())
+
+
 def hardware() -> list[str]:
     """What a timing depends on: the processor with its instructions, and the GPUs."""
     told = _cpuinfo()
     found = [processor(), *(told.get(kind, "") for kind in (*KINDS, *KINDS_ARM))]
-    gpus = sorted(map(str, Path("/dev").glob("nvidia[0-9]*")))
     models = []
     for path in sorted(Path("/proc/driver/nvidia/gpus").glob("*/information")):
         with suppress(OSError):
             models += [line for line in path.read_text().splitlines() if line.startswith("Model")]
-    return [*found, *gpus, *models]
+    return [*found, *list_gpus(), *models]
 
 
 def _cpuinfo() -> dict[str, str]:

@@ -2,34 +2,26 @@
 
 import inspect
 import logging
-from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
 
-from skip_exp.cache.store import StageCache
-from skip_exp.cache.versions import code_version, digest, own_modules
-from skip_exp.config.decide import decided
+from skip_exp.cache.store import Keyed, StageCache
+from skip_exp.cache.version import digest, part_code
+from skip_exp.callbacks.between import Method
 from skip_exp.config.named import named
-from skip_exp.config.prune import AUTO
 from skip_exp.config.schema import AttributionConfig, Config
+from skip_exp.config.train import FEW_ROWS
 from skip_exp.data.encode import EncodedTask, draw_rows, encode, with_unlabelled
 from skip_exp.data.files import embedded_files
 from skip_exp.data.sources import load_task, local_stamp
 from skip_exp.errors import ConfigError
-from skip_exp.job import checks
-from skip_exp.job.identity import (
-    Content,
-    job_id,
-    local_content,
-    training,
-    unlabelled_content,
-)
-from skip_exp.job.job import Job, phase_seed
-from skip_exp.job.start import Start, find_start
+from skip_exp.job.identity import Content, find_content, job_key
 from skip_exp.models.backbones import Backbone, load_backbone
-from skip_exp.models.sites import Relevance
+from skip_exp.phases import checks
+from skip_exp.phases.build import phase_seed
+from skip_exp.phases.job import Job
+from skip_exp.phases.start import Start, find_start
 from skip_exp.training.trainer import usable
 from skip_exp.utils.files import content
 
@@ -42,18 +34,20 @@ def prepare(cfg: Config) -> Job:
     Raises:
         SkipError: data or a backbone that cannot be loaded, or values that exclude each other.
     """
-    local, b = local_content(cfg), cfg.backbone  # before the files are read
+    local, b = find_content(cfg), cfg.backbone  # before the files are read
     backbone = load_backbone(b.label, b.path, b.family, b.readout, b.layers)
     checks.check(cfg, backbone)
     start = find_start(cfg, backbone)
     trainer = usable(cfg.trainer)
     data = _data(cfg, backbone)
     checks.check_slice(cfg, data)
-    asked, cfg = cfg, decided(cfg, len(data.train), start.length if start else None)
-    if asked.tune.train == AUTO and cfg.tune.train != "lora":
-        log.info("tune: %d train rows are few: the settings of experiment=prompt", len(data.train))
+    asked = cfg
+    if start:
+        cfg = replace(cfg, prompt=replace(cfg.prompt, length=start.length))
     checks.check_length(cfg, backbone)
-    keys = _keys(cfg, data, backbone, trainer.precision, start)
+    if len(data.train) < FEW_ROWS and cfg.tune.train == "lora" and not start:
+        _warn_of_few_rows(cfg, len(data.train))
+    found = _read(local, data, backbone, start)
     return Job(
         cfg=cfg,
         data=data,
@@ -61,10 +55,15 @@ def prepare(cfg: Config) -> Job:
         trainer=trainer,
         method=method_of(cfg.attribution, phase_seed(cfg.seed, "attribute")),
         cache=StageCache(Path(cfg.cache.dir) if cfg.cache.dir else None),
-        keys=keys,
+        unlabelled=found.unlabelled or "",
+        key=job_key(asked, found, trainer.precision),
         start=start,
-        job_id=job_id(asked, _read(local, data, backbone, start), trainer.precision),
     )
+
+
+def _warn_of_few_rows(cfg: Config, rows: int) -> None:
+    if cfg.prompt.kind != "none":
+        log.warning("%d train rows are few for low-rank updates: try experiment=prompt", rows)
 
 
 def _read(local: Content, data: EncodedTask, backbone: Backbone, start: Start | None) -> Content:
@@ -78,44 +77,6 @@ def _read(local: Content, data: EncodedTask, backbone: Backbone, start: Start | 
         start.content if local.start is None and start else local.start,
         local.unlabelled,
     )
-
-
-def _keys(
-    cfg: Config, data: EncodedTask, backbone: Backbone, precision: str, start: Start | None
-) -> dict[str, dict[str, Any]]:
-    """By stage, the values that its entries depend on, in addition to its code."""
-    task, b = data.spec, cfg.backbone
-    tune = {
-        "data": [data.fingerprint, task.name, cfg.data.max_length, task.text],
-        "train_rows": data.train_rows,  # the seed determines which
-        "metrics": task.metrics,
-        "labels": task.labels,
-        "backbone": [backbone.content_hash, b.family, b.readout, b.pooling, task.words],
-        "prompt": asdict(cfg.prompt),
-        "tune": training(cfg.tune),
-        "start": start.content if start else None,
-        "seed": cfg.seed,
-        "precision": precision,
-        "own": _code(cfg.prompt.kind, b.readout),
-    }
-    # The method is named in the configuration, so no phase imports it.
-    method = {"attribution": asdict(cfg.attribution), "method": _code(cfg.attribution._target_)}
-    cut = {"retune": training(cfg.retune), "allocation": _code(cfg.prune.allocation)}
-    texts = {"copies": cfg.retune.copies, "unlabelled": unlabelled_content(cfg)}
-    texts |= {"deduplicate": cfg.data.deduplicate}  # it drops texts without a label, too
-    return {
-        "tune": tune,
-        "teacher": tune | texts,
-        "score": tune | {"extra": task.extra},
-        "attribute": tune | method,
-        "probe": tune | method | cut | texts,  # and the ratio: see phases.search
-    }
-
-
-def _code(*names: str) -> str | None:
-    """Code version of the custom parts among ``names``, if any."""
-    modules = own_modules(*names)
-    return code_version(*modules) if modules else None
 
 
 _loaded: dict[str, EncodedTask] = {}  # tokenised data of the last few tasks of this process
@@ -163,7 +124,7 @@ def _encoded(cfg: Config, backbone: Backbone) -> EncodedTask:
     return _loaded[key]
 
 
-def method_of(settings: AttributionConfig, seed: int) -> Callable[..., Relevance]:
+def method_of(settings: AttributionConfig, seed: int) -> Keyed[Method]:
     """The attribution method with its options, and the seed where it draws at random.
 
     Raises:
@@ -182,5 +143,8 @@ def method_of(settings: AttributionConfig, seed: int) -> Callable[..., Relevance
             if not target.startswith(__name__.partition(".")[0]):
                 why += "; attribution=random sets none to begin with"
             raise ConfigError(f"attribution.options.{key}", value, why)
-    drawn = {"seed": seed} if "seed" in parameters else {}
-    return partial(method, **drawn | settings.options)
+    options = dict(settings.options)
+    if "seed" in parameters:
+        options = {"seed": seed} | options
+    key = digest([target, part_code(target), options])
+    return Keyed(key, lambda: partial(method, **options))

@@ -10,12 +10,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from skip_exp.config.decide import ALONE, BESIDE
-from skip_exp.config.prune import AUTO
 from skip_exp.config.schema import Config, backbone_label
-from skip_exp.config.train import TRAIN, UPDATED
+from skip_exp.config.train import TRAIN
 from skip_exp.errors import ConfigError, SkipError
-from skip_exp.job.identity import skill_content, start_name
+from skip_exp.job.identity import hash_skill
 from skip_exp.models.backbones import Backbone
 from skip_exp.models.embedded import shipped_skill, shipped_skills
 from skip_exp.models.sites import Keep, Site, site_sizes
@@ -59,22 +57,21 @@ class Start:
 
 
 def find_start(cfg: Config, backbone: Backbone) -> Start | None:
-    """The skill that ``tune.start`` names, if any; ``auto`` takes one only if it fits.
+    """The skill that ``tune.start`` names, if any; that of the task is taken only if it fits.
 
     Raises:
         SkipError: there is no such skill, it is damaged or pruned, or it was trained with another
             backbone, prompt, rank or ``train``.
     """
-    name, is_auto = start_name(cfg), cfg.tune.start == AUTO
-    if name is None and is_auto and cfg.task.start:
-        log.info("tune: no start from %s with tune.train=%s", cfg.task.start, cfg.tune.train)
-    folder = None if name is None else _folder(name, cfg.backbone.name, is_auto)
+    name = cfg.tune.start
+    is_optional = name == cfg.task.start
+    folder = None if name is None else _folder(name, cfg.backbone.name, is_optional)
     if name is None or folder is None:
         return None
     about, tensors = read_skill(folder)
     keep, state = split(tensors)
     if problem := _unfit(cfg, backbone, about, keep):
-        if not is_auto:
+        if not is_optional:
             raise ConfigError("tune.start", name, problem)
         log.info("tune: a new start: the skill %s %s", name, problem)
         return None
@@ -84,7 +81,7 @@ def find_start(cfg: Config, backbone: Backbone) -> Start | None:
         why = f"was trained on rows that {cfg.task.name} scores; use tune.start=null"
         raise ConfigError("tune.start", name, why)
     log.info("tune: starts from the skill %s, trained on %s", name, about.task)
-    return Start(name, skill_content(folder), origin, about.prompt.length, taken)
+    return Start(name, hash_skill(folder), origin, about.prompt.length, taken)
 
 
 def _origin(name: str, backbone: str, about: SkillRecord) -> str:
@@ -94,9 +91,9 @@ def _origin(name: str, backbone: str, about: SkillRecord) -> str:
     return about.task if Path(name).expanduser().is_dir() else name
 
 
-def _folder(name: str, backbone: str, is_auto: bool) -> Path | None:
-    """The skill's folder: one of the package or, unless ``is_auto``, a local one or from a hub."""
-    if (shipped := shipped_skill(name, backbone)) or is_auto:
+def _folder(name: str, backbone: str, is_optional: bool) -> Path | None:
+    """The skill's folder: one of the package, else a local one or from a hub."""
+    if (shipped := shipped_skill(name, backbone)) or is_optional:
         return shipped
     if (path := Path(name).expanduser()).is_dir():
         return skill_of(path)
@@ -125,14 +122,11 @@ def _unfit(cfg: Config, backbone: Backbone, about: SkillRecord, keep: Keep) -> s
 def _differing(cfg: Config, about: SkillRecord) -> Iterator[tuple[str, Any]]:
     """The keys of ``cfg`` that a start from the skill needs otherwise, with the values needed."""
     prompt, tune = cfg.prompt, cfg.tune
-    train = "lora" if tune.train == AUTO else tune.train
+    train = tune.train
     fewer = about.train in TRAIN[1:4] and train == "lora"  # trains all that the skill has
-    if prompt.init not in (None, BESIDE if train in UPDATED else ALONE):
-        yield "prompt.init", "null"  # the start's own prompt is taken
     for key, given, needed in (
         ("backbone.readout", cfg.backbone.readout, about.backbone.readout),
         ("prompt.kind", prompt.kind, about.prompt.kind),
-        ("prompt.length", prompt.length or about.prompt.length, about.prompt.length),
         ("prompt.decoder", prompt.decoder, about.prompt.decoder),
         ("tune.train", train, train if fewer else about.train),
         ("tune.rank", tune.rank, about.rank or tune.rank),

@@ -3,7 +3,6 @@
 import logging
 from typing import Any
 
-from skip_exp.config.prune import AUTO
 from skip_exp.config.schema import Config
 from skip_exp.data.encode import EncodedTask
 from skip_exp.data.files import SELECT
@@ -21,8 +20,6 @@ MANY = 200  # decoder positions per text; at 1,232 a batch of 32 takes 12 GB
 def check(cfg: Config, backbone: Backbone) -> None:
     """Refuse what ``backbone`` cannot do, before any work. Raises SkipError."""
     task, readout = cfg.task, readout_class(backbone.readout)
-    if cfg.prompt.length is not None:
-        check_length(cfg, backbone)
     words = tuple(task.words)  # the readout refuses unsuitable ones
     pooling = cfg.backbone.pooling
     built = readout.build(backbone.model, backbone.tokenizer, task.num_labels, words, pooling)
@@ -44,9 +41,9 @@ def check(cfg: Config, backbone: Backbone) -> None:
 
 def check_slice(cfg: Config, data: EncodedTask) -> None:
     """Refuse a search on a slice of one label, which a constant answer fits. Raises ConfigError."""
-    if cfg.prune.ratio == AUTO and len({row["label"] for row in data.select}) == 1:
+    if cfg.prune.max_drop is not None and len({row["label"] for row in data.select}) == 1:
         why = f"the selection slice has a single label: give task.files.{SELECT} or a ratio"
-        raise ConfigError("prune.ratio", AUTO, why)
+        raise ConfigError("prune.max_drop", cfg.prune.max_drop, why)
 
 
 def _check_classes(labels: list[str], classes: dict[Any, str]) -> None:
@@ -64,13 +61,13 @@ def check_length(cfg: Config, backbone: Backbone) -> None:
         return
     added = readout_class(backbone.readout).added
     # A prefix starts from the keys that the backbone computes for as many tokens.
-    if prompt.kind == "prefix" and prompt.tokens > limit:
+    if prompt.kind == "prefix" and prompt.length > limit:
         why = f"must be at most {limit}, the positions of {backbone.name}"
-        raise ConfigError("prompt.length", prompt.tokens, why)
-    virtual = added + (prompt.tokens if prompt_class(prompt.kind).at_input else 0)
+        raise ConfigError("prompt.length", prompt.length, why)
+    virtual = added + (prompt.length if prompt_class(prompt.kind).at_input else 0)
     lengths = {"data.max_length": cfg.data.max_length, "benchmark.seq_len": cfg.benchmark.seq_len}
     for key, length in lengths.items():
         if length + virtual > limit:
-            why = f"must be at most {limit - virtual} with prompt.length={prompt.tokens} "
+            why = f"must be at most {limit - virtual} with prompt.length={prompt.length} "
             why += f"({prompt.kind}) and the {limit} positions of {backbone.name}"
             raise ConfigError(key, length, why)

@@ -4,21 +4,27 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from lightning.pytorch.loggers import Logger
 from torch import nn
 
 from skip_exp import results
+from skip_exp.cache.store import Entry, pack_files
 from skip_exp.config.names import STATES
-from skip_exp.job.job import Job
 from skip_exp.logger import picture
-from skip_exp.logger.build import mirror
 from skip_exp.models import lora
 from skip_exp.models.cost import flops
 from skip_exp.models.readouts import ClassifierReadout
 from skip_exp.models.sites import Keep, keep_sizes
 from skip_exp.models.soft_prompt import SoftPromptModel
+from skip_exp.phases.job import Job
 from skip_exp.skill.files import save_skill
-from skip_exp.skill.record import BackboneRecord, PromptRecord, ScoreRecord, SkillRecord
+from skip_exp.skill.record import (
+    RECORD,
+    TENSORS,
+    BackboneRecord,
+    PromptRecord,
+    ScoreRecord,
+    SkillRecord,
+)
 
 
 @dataclass(frozen=True)
@@ -31,10 +37,9 @@ class Measured:
             only, one on the whole backbone.
         keep: what stays, in indices of the dense model.
         method: fields of the result's ``method`` that the configuration does not determine.
-        ratio: given or found by a search; None where the goal was a speed-up.
-        probes: of the search: ratio -> select score.
+        ratio: given or found by a search.
+        probes: of the search: ratio -> select score, or speed-up.
         scores: by state (dense, pruned, final).
-        seconds: by phase.
         hits: by stage, whether it came from the cache.
     """
 
@@ -43,38 +48,33 @@ class Measured:
     whole: SoftPromptModel
     keep: Keep
     method: dict[str, Any]
-    ratio: float | None
+    ratio: float
     probes: dict[str, float]
     scores: dict[str, Any]
-    latency: dict[str, Any]
-    seconds: dict[str, float]
     hits: dict[str, bool]
 
 
-def finish(job: Job, measured: Measured, logger: Logger | None) -> results.Result:
-    """Write skill, picture and result, then log them to W&B."""
-    results.check_folder(job.output, job.job_id)  # before its files are replaced
+def finish(job: Job, measured: Measured) -> Entry:
+    """Write skill and picture; the entry of the job has them, and the result without a timing."""
+    results.check_folder(job.output, job.key)  # before its files are replaced
     record = skill_record(job, measured)
     save_skill(job.output / "skill", measured.final, measured.keep, record)
     result = assemble(job, measured)
     picture.save(result["keep_sizes"], job.output / picture.FILE)
-    results.write(job.output, result)
-    hashes, small = (job.data.fingerprint, job.backbone.content_hash), record.train != "full"
-    mirror(logger, result, job.output, *hashes, with_skill=small)
-    return result
+    names = [f"skill/{TENSORS}", f"skill/{RECORD}", picture.FILE]
+    return Entry(pack_files(job.output, names), {"result": result})
 
 
 def assemble(job: Job, measured: Measured) -> results.Result:
     """The result of a finished job: what its configuration determines, and what was measured."""
-    scores, length, data = measured.scores, job.cfg.benchmark.seq_len, job.data
+    scores, length, data = measured.scores, job.cfg.data.max_length, job.data
     before, after = (flops(model, length) for model in (measured.whole, measured.final))
     reached = 1 - measured.final.block_parameters() / measured.dense.block_parameters()
     configured = results.from_config(asdict(job.cfg))
     measurements: dict[str, Any] = {
-        "job_id": job.job_id,
+        "job_id": job.key,
         "backbone_note": job.backbone.note or None,
-        # Where a speed-up was the goal, the ratio that reached it.
-        "ratio": round(reached, 3) if measured.ratio is None else measured.ratio,
+        "ratio": measured.ratio,
         "ratio_reached": reached,
         "precision": job.trainer.precision,
         "start": job.start.name if job.start else None,
@@ -94,8 +94,6 @@ def assemble(job: Job, measured: Measured) -> results.Result:
         "params": params(measured.whole, measured.final),
         "flops": {"before": before, "after": after, "ratio": before / after},
         "keep_sizes": keep_sizes(measured.dense.shapes(), measured.keep),
-        "latency": measured.latency,
-        "seconds": {phase: round(value, 3) for phase, value in measured.seconds.items()},
         "cache": {stage: "hit" if hit else "miss" for stage, hit in measured.hits.items()},
         "skill": "skill",
     }
@@ -158,7 +156,7 @@ def skill_record(job: Job, measured: Measured) -> SkillRecord:
             content_hash=b.content_hash,
             layers=b.layers,
         ),
-        prompt=PromptRecord(kind=prompt.kind, length=prompt.tokens, decoder=prompt.decoder),
+        prompt=PromptRecord(kind=prompt.kind, length=prompt.length, decoder=prompt.decoder),
         max_length=job.cfg.data.max_length,
         scores=ScoreRecord(
             metric=job.metric,

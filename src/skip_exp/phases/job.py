@@ -1,0 +1,134 @@
+"""The input of a job's phases: data, a backbone, settings, seeds and the cache."""
+
+from dataclasses import asdict, dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any, TypeVar, cast
+
+from lightning.pytorch.loggers import Logger
+from torch import Tensor
+
+from skip_exp.cache.store import Keyed, StageCache
+from skip_exp.cache.version import digest, part_code
+from skip_exp.callbacks.between import Method
+from skip_exp.config.schema import Config, TrainerConfig
+from skip_exp.data.augment import copies_of
+from skip_exp.data.batches import Row
+from skip_exp.data.encode import EncodedTask
+from skip_exp.logger.build import build_logger
+from skip_exp.models.backbones import Backbone, load_backbone
+from skip_exp.models.soft_prompt import SoftPromptModel
+from skip_exp.phases.build import build_model, phase_seed
+from skip_exp.phases.start import Start
+from skip_exp.training.trainer import root_device
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Job:
+    """Everything that the phases need; built by :func:`skip_exp.phases.prepare.prepare`.
+
+    Attributes:
+        data: the task's rows as token ids.
+        trainer: settings of the trainers, precision resolved.
+        method: the attribution method with its options: (model, batches) -> relevance.
+        unlabelled: hash of the file of texts without a label; empty without one.
+        key: see :mod:`skip_exp.job.identity`.
+        start: the skill that tuning starts from, if any.
+    """
+
+    cfg: Config
+    data: EncodedTask
+    backbone: Backbone
+    trainer: TrainerConfig
+    method: Keyed[Method]
+    cache: StageCache
+    unlabelled: str
+    key: str
+    start: Start | None = None
+
+    @property
+    def output(self) -> Path:
+        """The job's own folder."""
+        return Path(self.cfg.output_dir)
+
+    @property
+    def metric(self) -> str:
+        """Name of the task's main metric."""
+        return self.data.spec.metrics[0]
+
+    @cached_property
+    def logger(self) -> Logger | None:
+        """The job's logger, whose W&B run is opened when it is needed first."""
+        return build_logger(self.cfg)
+
+    def seed(self, phase: str) -> int:
+        """The seed of a phase: separate, so that a cached phase does not change later ones."""
+        return phase_seed(self.cfg.seed, phase)
+
+    @cached_property
+    def dense_arguments(self) -> dict[str, Any]:
+        """What the dense model depends on: the arguments of :func:`skip_exp.phases.tune.fit_dense`.
+
+        Content counts, not places or names of backbones.
+        """
+        cfg, b, spec, data = self.cfg, self.backbone, self.data.spec, self.data
+        rows = [data.fingerprint, data.train_rows, data.train_rows and cfg.seed]
+        reading = [cfg.data.max_length, spec.text, spec.labels, spec.words]
+        reading += [spec.metrics, spec.extra]
+        weights = [b.content_hash, b.family.name, b.readout, part_code(b.readout)]
+        start = self.start
+        return {
+            "data": Keyed(digest([rows, reading]), lambda: data),
+            "backbone": Keyed(digest(weights), lambda: b),
+            "pooling": cfg.backbone.pooling,
+            "prompt": key_settings(cfg.prompt, cfg.prompt.kind),
+            "settings": replace(cfg.tune, start=None),
+            "start": None if start is None else Keyed(start.content, lambda: start),
+            "seed": cfg.seed,
+            "precision": self.trainer.precision,
+        }
+
+    @cached_property
+    def taught(self) -> Keyed[list[Row]]:
+        """What the dense model labels: train rows, rows without a label, and versions of both."""
+        cfg, data = self.cfg, self.dense_arguments["data"].key
+        # `deduplicate` drops texts without a label, too.
+        more = [self.unlabelled, self.unlabelled and cfg.data.deduplicate]
+        return Keyed(digest([data, more, cfg.retune.copies, cfg.seed]), self._make_taught)
+
+    def _make_taught(self) -> list[Row]:
+        rows, copies = [*self.data.train, *self.data.unlabelled], self.cfg.retune.copies
+        if not copies:
+            return rows
+        words = cast(Tensor, self.backbone.model.get_input_embeddings().weight)
+        return rows + copies_of(rows, self.data.tokenizer, words, copies, self.seed("copies"))
+
+    def new_model(self) -> SoftPromptModel:
+        """The backbone with a prompt and a readout before tuning, on the CPU."""
+        cfg = self.cfg
+        return build_model(
+            self.data,
+            self.backbone,
+            cfg.backbone.pooling,
+            cfg.prompt,
+            cfg.tune,
+            self.start,
+            cfg.seed,
+            shares_backbone=root_device(self.trainer).type == "cpu",
+        )
+
+    def whole(self, dense: SoftPromptModel) -> SoftPromptModel:
+        """The reference for size and speed: ``dense``, or all layers of its backbone, untrained."""
+        b = self.cfg.backbone
+        if b.layers is None:
+            return dense
+        backbone = load_backbone(b.name, b.path, b.family, b.readout)
+        return replace(self, backbone=backbone, start=None).new_model()
+
+
+def key_settings(settings: T, *parts: str) -> Keyed[T]:
+    """Settings that name exchangeable ``parts``, whose code counts in keys, too."""
+    key = digest([asdict(cast(Any, settings)), *map(part_code, parts)])
+    return Keyed(key, lambda: settings)
