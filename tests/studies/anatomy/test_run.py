@@ -59,7 +59,7 @@ def test_two_names_of_the_same_rows_share_their_neurons(tables):
 
 
 def test_models_score_as_in_their_jobs(jobs):
-    """The dense model is opened, not trained again, and the skills are those of the jobs."""
+    """Dense models and skills are those of the jobs."""
     scores = {}
     for subject in open_subjects([jobs / "jobs"]):
         for state, ratio, model in subject.states():
