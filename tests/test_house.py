@@ -13,7 +13,7 @@ PACKAGE = Path(skip_exp.__file__).parent
 # From the ground up: a room imports from those before it, and from itself.
 ROOMS = (
     *("errors", "utils", "config", "cache", "results", "data", "models", "attribution", "pruning"),
-    *("callbacks", "training", "logger", "skill", "job", "phases", "pipeline", "neurons", "api"),
+    *("callbacks", "training", "logger", "skill", "job", "phases", "pipeline", "api"),
     *("report", "sweep", "commands", "usage", "__main__"),
 )
 

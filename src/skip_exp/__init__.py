@@ -4,7 +4,6 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from skip_exp.api.anatomy import anatomy
     from skip_exp.api.compress import compress
     from skip_exp.api.fit import fit
     from skip_exp.skill.export.huggingface.modeling_skip import SkipForSequenceClassification
@@ -12,12 +11,11 @@ if TYPE_CHECKING:
     from skip_exp.skill.load import Skill
 
 __all__ = ["OnnxSkill", "Skill", "SkipForSequenceClassification"]
-__all__ += ["__version__", "anatomy", "compress", "fit"]
+__all__ += ["__version__", "compress", "fit"]
 __version__ = "0.1.0"
 
 _LATER = {
     "fit": "skip_exp.api.fit",
-    "anatomy": "skip_exp.api.anatomy",
     "compress": "skip_exp.api.compress",
     "Skill": "skip_exp.skill.load",
     "OnnxSkill": "skip_exp.skill.export.onnx.runtime",

@@ -31,7 +31,6 @@ COMMANDS = {
     "benchmark": "Time finished jobs again, on a quiet machine.",
     "report": "Write tables, figures and a page from result files.",
     "table2": "Run or resume the sweep of the paper's Table 2, and write the table.",
-    "anatomy": "Show what the neurons of finished jobs do for their tasks.",
     "compare": "Compare two values of a setting by paired jobs, with an interval.",
     "cache": "Show the size of the stage cache, or remove unused entries.",
     "dashboard": "Create saved W&B workspaces.",

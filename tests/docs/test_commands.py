@@ -32,7 +32,7 @@ RUN = [each for each in OTHERS if each.needs is None]
 MARKED = [each for each in OTHERS if each.needs is not None]
 RUNNABLE = {  # what is run here unless it is marked
     *("predict", "evaluate", "export", "benchmark", "cache", "dashboard", "report", "compare"),
-    *("anatomy", "examples/two_skills.py", "examples/onnxruntime_only.py"),
+    *("examples/two_skills.py", "examples/onnxruntime_only.py"),
 }
 PYTHONPATH = re.compile(r"^export PYTHONPATH=(\S+)$", re.MULTILINE)  # of all commands of a page
 PLACES = {  # what stands for a finished job's files, and the tiny job's own

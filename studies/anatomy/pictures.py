@@ -1,7 +1,4 @@
-"""``python -m studies.anatomy_pictures``: docs/anatomy/*.png and tables, from results/anatomy.
-
-    skip-exp anatomy outputs/evidence --out studies/results/anatomy
-    python -m studies.anatomy_pictures
+"""The figures of docs/anatomy.md and its table of methods, from the tables in results/anatomy.
 
 They are of one backbone. One shade per quantity, from white at nothing; lines differ in their
 marks, too.
@@ -17,36 +14,88 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from skip_exp.neurons.measure import areas
-from skip_exp.report.anatomy import points
 from skip_exp.report.figures import INK, SETTINGS, Style, add, styles
-from skip_exp.report.matrices import gains, nearest
 from skip_exp.report.tables import piped
+from studies.anatomy.measure import SENTIMENT
 from studies.evidence import TITLES
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 TABLES, OUT = ROOT / "studies/results/anatomy", ROOT / "docs/anatomy"
+RATIO = 0.9
 KINDS = {"encoder.ffn": "feed-forward neurons", "encoder.self.heads": "heads"}
 METHODS = {"activation_gradient": "activation x gradient"}
-SENTIMENT = ("cr", "sst2")  # beside each other in a matrix, before the sentence pairs
 STATES = {"dense": "control", "pruned": "c1", "final": "c0"}
 PANELS = 2  # a row
 
 
-def main() -> None:
+def draw() -> None:
+    """Write every figure, and print the table of methods."""
     mpl.rcParams.update({**SETTINGS, "font.size": 12})
     OUT.mkdir(exist_ok=True)
     for name, picture in PICTURES.items():
         picture(pd.read_csv(TABLES / f"{name}.csv")).savefig(OUT / f"{name}.png", dpi=130)
-    print(piped(judged(pd.read_csv(TABLES / "methods.csv"))))
+    print(piped(rank_methods(pd.read_csv(TABLES / "methods.csv"))))
 
 
-def named(values: "pd.Index[str]") -> list[str]:
+# --- numbers ------------------------------------------------------------------------------------
+
+
+def areas(curves: pd.DataFrame) -> pd.DataFrame:
+    """The area between the curves of both orders, least minus most relevant first, as ``area``.
+
+    A choice that says nothing has 0. The area is divided by the width of the curves, so it is in
+    units of the score.
+    """
+    keys = ["task", "backbone", "seed", "by"]
+    rows = []
+    for names, group in curves.groupby(keys, sort=False):
+        area = {}
+        for first, part in group.groupby("first"):
+            part = part.sort_values("removed")
+            width = part["removed"].max() - part["removed"].min()
+            area[first] = float(np.trapezoid(part["score"], part["removed"])) / width
+        rows.append(dict(zip(keys, names, strict=True)) | {"area": area["least"] - area["most"]})
+    return pd.DataFrame(rows)
+
+
+def rank_methods(curves: pd.DataFrame) -> list[list[str]]:
+    """The area between both orders in points: a row per method, best first."""
+    found = 100 * areas(curves).pivot_table("area", "by", "task")
+    found = found.assign(mean=found.mean(axis=1)).sort_values("mean", ascending=False)
+    heads = ["method", *title_tasks(found.columns)]
+    rows = [[str(by), *(f"{value:+.1f}" for value in row)] for by, row in found.iterrows()]
+    return [heads, ["---"] * len(heads), *rows]
+
+
+def gains(transfers: pd.DataFrame) -> pd.DataFrame:
+    """The rows with ``gain``: the score above the mean of the task's random draws.
+
+    Every owner's skill has a draw with as many neurons of each layer. Their mean is steadier than
+    any of them: draws of one task differ by up to 15 points.
+    """
+    keys = ["task", "backbone", "seed", "ratio", "rows"]
+    is_random = transfers["is_random"]
+    random = transfers[is_random].groupby(keys)["score"].mean().rename("random")
+    found = transfers[~is_random].join(random, on=keys)
+    return found.assign(gain=found["score"] - found["random"])
+
+
+def average(table: pd.DataFrame, x: pd.Series) -> pd.DataFrame:
+    """x, y and std: mean and deviation of the score over seeds, in percent."""
+    grouped = (100 * table["score"]).groupby(x)
+    found = pd.DataFrame({"y": grouped.mean(), "std": grouped.std()})
+    return found.rename_axis("x").reset_index()
+
+
+# --- drawing ------------------------------------------------------------------------------------
+
+
+def title_tasks(names: "pd.Index[str]") -> list[str]:
     """Tasks as a reader knows them."""
-    return [TITLES.get(value, value) for value in values]
+    return [TITLES.get(name, name) for name in names]
 
 
-def shaded(axes: Axes, table: pd.DataFrame, shown: str, most: float | None = None) -> None:
+def shade(axes: Axes, table: pd.DataFrame, shown: str, most: float | None = None) -> None:
     """A matrix whose cells are darker the larger they are, with the numbers in them."""
     table = table.astype(float)
     top = most or max(float(np.nanmax(table.to_numpy())), 1e-9)
@@ -56,18 +105,18 @@ def shaded(axes: Axes, table: pd.DataFrame, shown: str, most: float | None = Non
             colour = "white" if value > 0.6 * top else INK["fg"]
             text = format(value, shown).replace("-0.00", "0.00")
             axes.text(x, y, text, ha="center", va="center", color=colour)
-    axes.set_xticks(range(table.shape[1]), named(table.columns))
-    axes.set_yticks(range(table.shape[0]), named(table.index))
+    axes.set_xticks(range(table.shape[1]), title_tasks(table.columns))
+    axes.set_yticks(range(table.shape[0]), title_tasks(table.index))
     axes.tick_params(length=0)
 
 
-def matrices(rows: int, count: int = 2) -> tuple[Figure, list[Axes]]:
+def open_matrices(rows: int, count: int = 2) -> tuple[Figure, list[Axes]]:
     """Room for matrices below each other, so that a phone can show their numbers."""
     figure = Figure(figsize=(7.5, (0.42 * rows + 0.8) * count), layout="constrained")
     return figure, list(figure.subplots(count, 1, squeeze=False)[:, 0])
 
 
-def panels(tasks: list[str]) -> tuple[Figure, Mapping[str, Axes]]:
+def open_panels(tasks: list[str]) -> tuple[Figure, Mapping[str, Axes]]:
     """A panel per task."""
     rows = -(-len(tasks) // PANELS)
     figure = Figure(figsize=(4 * PANELS, 3.1 * rows + 0.5), layout="constrained")
@@ -80,7 +129,7 @@ def panels(tasks: list[str]) -> tuple[Figure, Mapping[str, Axes]]:
     return figure, dict(zip(tasks, grid, strict=False))
 
 
-def labelled(figure: Figure, legend: Mapping[str, Style], x: str) -> Figure:
+def label(figure: Figure, legend: Mapping[str, Style], x: str) -> Figure:
     """With one legend and one pair of labels for all panels."""
     handles = [
         Line2D([], [], color=INK[style.colour], marker=style.marker, label=METHODS.get(name, name))
@@ -94,26 +143,26 @@ def labelled(figure: Figure, legend: Mapping[str, Style], x: str) -> Figure:
 
 def where(table: pd.DataFrame) -> Figure:
     """Percent kept by task and layer, mean over seeds."""
-    cut = nearest(table, 0.9).assign(share=lambda t: 100 * t["kept"] / t["of"])
-    figure, grid = matrices(cut["task"].nunique())
+    cut = table[table["ratio"] == RATIO]
+    cut = cut.assign(share=100 * cut["kept"] / cut["of"])
+    figure, grid = open_matrices(cut["task"].nunique())
     for axes, (kind, title) in zip(grid, KINDS.items(), strict=True):
         part = cut[cut["kind"] == kind]
         shares = part.pivot_table("share", "task", "layer", sort=False)
         shares.columns = shares.columns + 1
-        shaded(axes, shares.set_axis(shares.columns.astype(str), axis=1), ".0f", 100)
+        shade(axes, shares.set_axis(shares.columns.astype(str), axis=1), ".0f", 100)
         axes.set(title=f"{title} kept, % by layer")
     return figure
 
 
 def ablation(table: pd.DataFrame) -> Figure:
     """Score against what is removed: neurons answer zero, mean over seeds."""
-    table = table[table["answer"] == "zero"]
     legend = styles(dict.fromkeys(table["by"]))
-    figure, grid = panels(list(dict.fromkeys(table["task"])))
+    figure, grid = open_panels(list(dict.fromkeys(table["task"])))
     for (task, by, first), part in table.groupby(["task", "by", "first"], sort=False):
-        marks = points(part, (100 * part["removed"]).round())
+        marks = average(part, (100 * part["removed"]).round())
         add(grid[str(task)], legend[str(by)], marks, marks, is_hollow=first == "most")
-    return labelled(figure, legend, "block parameters removed, %")
+    return label(figure, legend, "block parameters removed, %")
 
 
 def overlap(table: pd.DataFrame) -> Figure:
@@ -124,19 +173,19 @@ def overlap(table: pd.DataFrame) -> Figure:
     if jobs["seed"].nunique() > 1:
         both = both[both["seed"] != both["other seed"]]
     order = list(dict.fromkeys(jobs["task"]))
-    figure, grid = matrices(len(order))
+    figure, grid = open_matrices(len(order))
     for axes, (kind, title) in zip(grid, KINDS.items(), strict=True):
         of = both[both["kind"] == kind].pivot_table("overlap", "task", "other task")
-        shaded(axes, of.loc[order, order], ".2f", 1)
+        shade(axes, of.loc[order, order], ".2f", 1)
         axes.set_title(f"overlap of {title}")
     return figure
 
 
 def causal(table: pd.DataFrame) -> Figure:
     """Harm beyond a random cut's, points: neurons answer zero."""
-    found = 100 * table[table["answer"] == "zero"].pivot_table("harm", "cut", "task", sort=False)
-    figure, (axes,) = matrices(len(found), 1)
-    shaded(axes, found.loc[found.columns], "+.1f")
+    found = 100 * table.pivot_table("harm", "cut", "task", sort=False)
+    figure, (axes,) = open_matrices(len(found), 1)
+    shade(axes, found.loc[found.columns], "+.1f")
     axes.set(xlabel="scored", ylabel="neurons cut out", title="harm beyond random neurons, points")
     return figure
 
@@ -144,9 +193,9 @@ def causal(table: pd.DataFrame) -> Figure:
 def transfer(table: pd.DataFrame) -> Figure:
     """Points above random neurons after re-tuning."""
     found = 100 * gains(table).pivot_table("gain", "kept", "task", sort=False)
-    figure, (axes,) = matrices(len(found), 1)
+    figure, (axes,) = open_matrices(len(found), 1)
     order = [*sorted(found.columns, key=lambda task: (task not in SENTIMENT, task))]
-    shaded(axes, found.loc[order, order], "+.1f")
+    shade(axes, found.loc[order, order], "+.1f")
     axes.set(xlabel="re-tuned", ylabel="neurons kept", title="score above random neurons, points")
     return figure
 
@@ -156,31 +205,29 @@ def scarcity(table: pd.DataFrame) -> Figure:
     legend = styles(dict.fromkeys(table["by"]))
     cut = (100 * table["ratio"]).map("{:g} % cut".format)
     table = table.assign(panel=table["task"].replace(TITLES) + ", " + cut)
-    figure, grid = panels(list(dict.fromkeys(table["panel"])))
+    figure, grid = open_panels(list(dict.fromkeys(table["panel"])))
     for panel, cases in table.groupby("panel", sort=False):
         axes, counts = grid[str(panel)], sorted(cases["rows"].unique())
         for by, part in cases.groupby("by", sort=False):
-            marks = points(part, part["rows"].map(counts.index))
+            marks = average(part, part["rows"].map(counts.index))
             add(axes, legend[str(by)], marks, marks)
         axes.set_xticks(range(len(counts)), [f"{count:,}" for count in counts])
     for _, cases in table.groupby("task"):  # one scale for both cuts
         scale = 100 * cases["score"].min() - 2, 100 * cases["score"].max() + 2
         for panel in cases["panel"].unique():
             grid[str(panel)].set_ylim(scale)
-    return labelled(figure, legend, "rows of re-tuning")
+    return label(figure, legend, "rows of re-tuning")
 
 
 def calibration(table: pd.DataFrame) -> Figure:
     """The expected calibration error by task, before and after the cut and after re-tuning."""
-    cut = nearest(table, 0.9)
-    shown = pd.concat([table[table["state"] == "dense"], cut])
-    errors = shown.drop_duplicates(["task", "seed", "state", "ratio"])
-    found = 100 * errors.pivot_table("error", "task", "state", sort=False)
+    shown = table[(table["state"] == "dense") | (table["ratio"] == RATIO)]
+    found = 100 * shown.pivot_table("error", "task", "state", sort=False)
     figure = Figure(figsize=(7.5, 0.5 * len(found) + 1.2), layout="constrained")
     axes = figure.add_subplot()
     for (state, colour), marker in zip(STATES.items(), "xso", strict=True):
         axes.plot(found[state], range(len(found)), marker, color=INK[colour], label=state)
-    axes.set_yticks(range(len(found)), named(found.index))
+    axes.set_yticks(range(len(found)), title_tasks(found.index))
     axes.invert_yaxis()
     axes.grid(axis="x")
     axes.set(xlabel="expected calibration error at 90 % cut, %", xlim=(0, None))
@@ -188,19 +235,12 @@ def calibration(table: pd.DataFrame) -> Figure:
     return figure
 
 
-def judged(table: pd.DataFrame) -> list[list[str]]:
-    """Area between both orders in points, with zero answers: a row per method, best first."""
-    found = 100 * areas(table[table["answer"] == "zero"]).pivot_table("area", "by", "task")
-    found = found.assign(mean=found.mean(axis=1)).sort_values("mean", ascending=False)
-    heads = ["method", *named(found.columns)]
-    rows = [[str(by), *(f"{v:+.1f}" for v in row)] for by, row in found.iterrows()]
-    return [heads, ["---"] * len(heads), *rows]
-
-
 PICTURES = {
-    **{"where": where, "ablation": ablation, "overlap": overlap, "causal": causal},
-    **{"transfer": transfer, "scarcity": scarcity, "calibration": calibration},
+    "where": where,
+    "ablation": ablation,
+    "overlap": overlap,
+    "causal": causal,
+    "transfer": transfer,
+    "scarcity": scarcity,
+    "calibration": calibration,
 }
-
-if __name__ == "__main__":
-    main()

@@ -1,15 +1,14 @@
 """Sets of neurons: how far two of them agree, what is left of one, and one drawn at random.
 
-Pure functions of keeps. A keep names the neurons of a model that stay; here it may be any set of
-neurons, with the sites that it says nothing about left out.
+Pure functions of keeps: {site: sorted indices}. Here a keep may be any set of heads and FFN units;
+it says nothing about the sites that it lacks.
 """
 
 from collections.abc import Mapping
 
 import torch
-from torch import Tensor
 
-from skip_exp.models.sites import Keep, Site
+from skip_exp.models.sites import Keep, Relevance, Site
 
 Sizes = Mapping[Site, tuple[int, ...]]  # the shape of each site's scores
 
@@ -37,43 +36,41 @@ def overlap(a: Keep, b: Keep, sizes: Sizes) -> float:
     """
     beyond = most = 0.0
     for site in a.keys() & b.keys():
-        n = sizes[Site(site)][-1]
-        for one, other in zip(_rows(a[site]), _rows(b[site]), strict=True):
-            chance = len(one) * len(other) / n if n else 0.0
-            beyond += int(torch.isin(one, other).sum()) - chance
-            most += min(len(one), len(other)) - chance
+        chance = len(a[site]) * len(b[site]) / sizes[Site(site)][0]
+        beyond += int(torch.isin(a[site], b[site]).sum()) - chance
+        most += min(len(a[site]), len(b[site])) - chance
     return beyond / most if most else float("nan")
 
 
-def others(keep: Keep, sizes: Sizes) -> Keep:
+def invert(keep: Keep, sizes: Sizes) -> Keep:
     """The neurons that ``keep`` lacks, in each of its sites.
 
     Example:
-        >>> others({"encoder.0.ffn": torch.tensor([0, 2])}, {"encoder.0.ffn": (4,)})
+        >>> invert({"encoder.0.ffn": torch.tensor([0, 2])}, {"encoder.0.ffn": (4,)})
         {'encoder.0.ffn': tensor([1, 3])}
     """
-    return {site: _like(kept, _rest(kept, sizes[Site(site)][-1])) for site, kept in keep.items()}
+    rest = Keep()
+    for site, kept in keep.items():
+        every = torch.arange(sizes[Site(site)][0])
+        rest[site] = every[~torch.isin(every, kept)]
+    return rest
 
 
-def drawn(keep: Keep, sizes: Sizes, seed: int) -> Keep:
+def draw(keep: Keep, sizes: Sizes, seed: int) -> Keep:
     """Random neurons, in each site as many as ``keep`` has there: the control of its choice."""
-    generator, found = torch.Generator().manual_seed(seed), Keep()
+    generator = torch.Generator().manual_seed(seed)
+    drawn = Keep()
     for site, kept in sorted(keep.items()):
-        n = sizes[Site(site)][-1]
-        rows = [torch.randperm(n, generator=generator)[: len(row)] for row in _rows(kept)]
-        found[site] = _like(kept, [row.sort().values for row in rows])
-    return found
+        order = torch.randperm(sizes[Site(site)][0], generator=generator)
+        drawn[site] = order[: len(kept)].sort().values
+    return drawn
 
 
-def _rows(kept: Tensor) -> Tensor:
-    """One row of indices; of dims one for each head."""
-    return kept if kept.dim() == 2 else kept[None]
+def pick(keep: Keep, kind: str) -> Keep:
+    """The sites of one kind, such as ``encoder.self.heads``, in every layer."""
+    return {site: kept for site, kept in keep.items() if Site(site).like == kind}
 
 
-def _rest(kept: Tensor, n: int) -> list[Tensor]:
-    every = torch.arange(n)
-    return [every[~torch.isin(every, row)] for row in _rows(kept)]
-
-
-def _like(kept: Tensor, rows: list[Tensor]) -> Tensor:
-    return torch.stack(rows) if kept.dim() == 2 else rows[0]
+def reverse(relevance: Relevance) -> Relevance:
+    """Scores that are lowest where ``relevance`` is highest: the most relevant goes first."""
+    return {site: -scores for site, scores in relevance.items()}

@@ -3,9 +3,10 @@
 from itertools import combinations_with_replacement, product
 
 import pandas as pd
+import pytest
 
 from skip_exp.report.tables import piped
-from studies import anatomy_pictures as pictures
+from studies.anatomy import pictures
 
 
 def numbers(axes):
@@ -27,16 +28,6 @@ def test_overlap_is_of_other_seeds():
         assert numbers(axes) == ["0.50", "0.25", "0.25", "0.50"]
 
 
-def test_causal_is_of_zero_answers_in_points():
-    harm = {("zero", "a", "a"): 0.2, ("zero", "b", "b"): 0.1, ("mean", "a", "a"): 0.05}
-    rows = [
-        {"answer": answer, "cut": cut, "task": task, "harm": harm.get((answer, cut, task), 0.0)}
-        for answer, cut, task in product(("zero", "mean"), "ab", "ab")
-    ]
-    (axes,) = pictures.causal(pd.DataFrame(rows)).axes
-    assert numbers(axes) == ["+20.0", "+0.0", "+0.0", "+10.0"]
-
-
 def test_transfer_is_above_random_neurons_in_points():
     score = {("a", "a"): 0.9, ("a", "b"): 0.7, ("b", "a"): 0.75, ("b", "b"): 0.8}
     about = {"backbone": "x", "seed": 1, "ratio": 0.9, "rows": 64}
@@ -49,17 +40,29 @@ def test_transfer_is_above_random_neurons_in_points():
     assert numbers(axes) == ["+20.0", "+0.0", "+5.0", "+10.0"]
 
 
-def test_a_panel_per_task_and_every_method_in_the_legend():
-    rows = [
-        {"task": task, "by": by, "first": first, "answer": "zero", "removed": x, "score": 0.9 - x}
-        for task, by, first, x in product("abcd", ("own", "random"), ("least", "most"), (0.0, 0.5))
-    ]
-    figure = pictures.ablation(pd.DataFrame(rows))
-    assert [axes.get_title(loc="left") for axes in figure.axes if axes.axison] == [*"abcd"]
-    assert [text.get_text() for text in figure.legends[0].texts] == ["own", "random"]
+def test_a_gain_is_above_the_mean_of_the_tasks_random_draws():
+    cells = {"kept": ["x", "y"] * 2, "is_random": [False, False, True, True]}
+    table = pd.DataFrame(cells | {"score": [0.9, 0.75, 0.5, 0.7]})
+    table = table.assign(task="x", backbone="tiny", seed=1, ratio=0.9, rows=64)
+    assert pictures.gains(table)["gain"].tolist() == pytest.approx([0.3, 0.15])
+
+
+def test_area_by_hand():
+    rows = [("least", 0.0, 0.8), ("least", 0.5, 0.8), ("least", 1.0, 0.4)]
+    rows += [("most", 0.0, 0.8), ("most", 0.5, 0.4), ("most", 1.0, 0.4)]
+    table = pd.DataFrame(rows, columns=["first", "removed", "score"])
+    table = table.assign(task="a", backbone="b", seed=1, by="x")
+    assert pictures.areas(table)["area"].tolist() == [pytest.approx(0.7 - 0.5)]
+
+
+@pytest.mark.parametrize("name", pictures.PICTURES)
+def test_every_stored_table_has_a_figure(name):
+    table = pd.read_csv(pictures.TABLES / f"{name}.csv")
+    assert pictures.PICTURES[name](table).axes
+    assert (pictures.OUT / f"{name}.png").is_file()
 
 
 def test_the_page_has_the_table_of_the_rows():
     page = (pictures.ROOT / "docs/anatomy.md").read_text(encoding="utf-8")
     rows = pd.read_csv(pictures.TABLES / "methods.csv")
-    assert piped(pictures.judged(rows)) in page
+    assert piped(pictures.rank_methods(rows)) in page
