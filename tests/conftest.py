@@ -33,7 +33,7 @@ Cli = Callable[..., Ended]
 def undrawn() -> Iterator[None]:
     """Jobs of this process do not draw their picture, which takes longer than a phase."""
     with pytest.MonkeyPatch.context() as patched:  # a test's own is undone before its fixtures
-        if finish := sys.modules.get("skip_exp.job.finish"):
+        if finish := sys.modules.get("skip_exp.phases.finish"):
             instead = types.SimpleNamespace(FILE="keep.png", save=lambda _, path: path.touch())
             patched.setattr(finish, "picture", instead)
         yield

@@ -12,13 +12,17 @@ import torch
 
 from skip_exp.cache.store import (
     Entry,
+    Keyed,
     StageCache,
-    entry_name,
+    pack_files,
     read_entry,
+    read_files,
+    stage_key,
+    unpack_files,
 )
-from skip_exp.cache.version import digest, stage_version
+from skip_exp.config.schema import PromptConfig
 
-KEY = {"seed": 1, "prompt": {"kind": "prefix"}}
+KEY = "0123abcd"
 
 
 class Counter:
@@ -41,12 +45,55 @@ def test_computed_once_and_the_same_afterwards(tmp_path: Path) -> None:
     assert (compute.calls, first.hit, again.hit) == (1, False, True)
     assert torch.equal(first.tensors["x"], again.tensors["x"])
     assert first.values == again.values
-    cache.get("tune", {"prompt": {"kind": "prefix"}, "seed": 1}, compute)
-    assert compute.calls == 1  # the order of keys does not matter
-    cache.get("tune", KEY | {"seed": 2}, compute)
-    assert compute.calls == 2
+    assert first.key == again.key == KEY
+    cache.get("tune", "other", compute)
     cache.get("attribute", KEY, compute)
-    assert compute.calls == 3
+    cache.get("tune", KEY, compute, reuse=False)
+    assert compute.calls == 4
+
+
+def count_words(calls: list[str], *, text: str, rows: list[int], prompt: PromptConfig) -> Entry:
+    """A stage: what it is called with by position does not count."""
+    calls.append(text)
+    return Entry(values={"words": len(rows), "length": prompt.length})
+
+
+def test_the_arguments_of_a_stage_are_its_key(tmp_path: Path) -> None:
+    cache, calls, made = StageCache(tmp_path), list[str](), list[str]()
+
+    def run(text: str, length: int = 4, key: str = "rows") -> Entry:
+        rows = Keyed(key, lambda: made.append(key) or [1, 2])
+        prompt = PromptConfig(kind="prefix", length=length)
+        return cache.stage(count_words, calls, text=text, rows=rows, prompt=prompt)
+
+    first, again = run("a"), run("a")
+    assert (first.hit, again.hit) == (False, True) and first.values == {"words": 2, "length": 4}
+    assert made == ["rows"]  # a hit needs no rows
+    assert not any(entry.hit for entry in (run("b"), run("a", length=5), run("a", key="others")))
+    assert calls == ["a", "b", "a", "a"]
+    assert run("a").hit and (tmp_path / "count_words").is_dir()
+
+
+def test_a_value_without_a_key_is_refused() -> None:
+    with pytest.raises(TypeError, match="Keyed"):
+        stage_key("tune", {"model": torch.nn.Linear(1, 1)})
+    assert stage_key("a", {"x": 1, "y": [2]}) == stage_key("a", {"y": (2,), "x": 1})
+    assert stage_key("a", {"x": 1}) != stage_key("b", {"x": 1})
+
+
+def test_files_of_a_finished_job_come_back_byte_by_byte(tmp_path: Path) -> None:
+    (tmp_path / "job/skill").mkdir(parents=True)
+    content = {"skill/a.json": b"{}", "keep.png": bytes(range(256))}
+    for name, each in content.items():
+        (tmp_path / "job" / name).write_bytes(each)
+    cache = StageCache(tmp_path / "cache")
+    made = Entry(pack_files(tmp_path / "job", [*content]), {"result": {"seed": 1}})
+    cache.get("jobs", KEY, lambda: made)
+    found = read_files(tmp_path / f"cache/jobs/{KEY}.safetensors")
+    assert found is not None and found.hit and found.values == made.values
+    unpack_files(found, tmp_path / "again")
+    assert {name: (tmp_path / "again" / name).read_bytes() for name in content} == content
+    assert read_files(tmp_path / "cache/jobs/none.safetensors") is None
 
 
 def test_an_entry_without_tensors(tmp_path: Path) -> None:
@@ -151,8 +198,7 @@ def test_who_holds_a_stage_is_named(tmp_path: Path, caplog: pytest.LogCaptureFix
 
 
 def test_what_a_killed_writer_left_goes(tmp_path: Path) -> None:
-    name = entry_name("tune", KEY)
-    mine, other = (tmp_path / "tune" / f"{n}.safetensors.1.tmp" for n in (name, "0" * 32))
+    mine, other = (tmp_path / "tune" / f"{n}.safetensors.1.tmp" for n in (KEY, "0" * 32))
     for path in (mine, other):
         path.parent.mkdir(exist_ok=True)
         path.touch()
@@ -174,8 +220,3 @@ def test_a_full_disk_costs_one_warning(
         assert cache.get(stage, KEY, Counter()).values["epoch"] == 4
     assert caplog.text.count("No space left on device") == len(caplog.records) == 1
     assert not [path for path in tmp_path.rglob("*") if path.is_file() and path.suffix != ".lock"]
-
-
-def test_keys_and_code_versions_are_stable() -> None:
-    assert digest({"a": 1, "b": [2]}) == digest({"b": [2], "a": 1}) != digest({"a": 1, "b": [3]})
-    assert stage_version("tune") == stage_version("tune") != stage_version("attribute")

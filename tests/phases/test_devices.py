@@ -5,9 +5,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from skip_exp.job import job as jobs
-from skip_exp.job.prepare import prepare
 from skip_exp.phases import fit
+from skip_exp.phases import job as jobs
+from skip_exp.phases.prepare import prepare
+from skip_exp.phases.retune import ask_teacher
 from tests.helpers.toy import save_toy, toy_job
 
 
@@ -19,10 +20,10 @@ def test_a_job_elsewhere_leaves_the_loaded_backbone(
     job = prepare(toy_job(save_toy(tmp_path), tmp_path, "run", f"prompt={kind}"))
     here = job.new_model()
     monkeypatch.setattr(jobs, "root_device", lambda _: torch.device("meta"))
-    monkeypatch.setattr(fit.trainer, "root_device", lambda _: torch.device("meta"))
+    monkeypatch.setattr(fit.trainers, "root_device", lambda _: torch.device("meta"))
     job.new_model().to("meta")  # as a trainer does
     with pytest.raises(NotImplementedError, match="meta"):  # its answers cannot be had from there
-        fit.teacher_of(job, job.new_model())
+        ask_teacher(job.trainer, dense=job.new_model(), data=job.data, texts=job.data.train)
     assert {p.device.type for p in job.backbone.model.parameters()} == {"cpu"}
     later = job.new_model()  # what it starts from is computed on the CPU, whatever ran before
     assert all(

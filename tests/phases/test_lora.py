@@ -7,10 +7,10 @@ import pytest
 import torch
 
 from skip_exp import pipeline
-from skip_exp.job.finish import Measured
-from skip_exp.job.prepare import prepare
 from skip_exp.models import lora
 from skip_exp.models.soft_prompt import trainable_state
+from skip_exp.phases.finish import Measured
+from skip_exp.phases.prepare import prepare
 from skip_exp.phases.tune import tune
 from skip_exp.skill.load import Skill
 from tests.helpers.toy import rarely, save_toy, toy_job
@@ -30,9 +30,9 @@ def measured(monkeypatch: pytest.MonkeyPatch) -> list[Measured]:
     found: list[Measured] = []
     finish = pipeline.finish
 
-    def noted(job: Any, left: Measured, logger: Any) -> Any:
+    def noted(job: Any, left: Measured) -> Any:
         found.append(left)
-        return finish(job, left, logger)
+        return finish(job, left)
 
     monkeypatch.setattr(pipeline, "finish", noted)
     return found
@@ -73,8 +73,9 @@ def test_the_skill_is_the_model_that_was_scored(
 
 def test_a_tuned_model_comes_back_from_the_cache(toy: list[str], tmp_path: Path) -> None:
     jobs = [prepare(toy_job(toy, tmp_path, name, *BOTH)) for name in ("a", "b")]
-    (dense, missed), (again, hit) = (tune(job, None) for job in jobs)
+    (first, missed), (second, hit) = (tune(job) for job in jobs)
     assert (missed, hit) == (False, True)
+    dense, again = first.value, second.value
     merged, cached = dense.state_dict(), again.state_dict()
     assert merged.keys() == cached.keys() and all(merged[n].equal(cached[n]) for n in merged)
     state = trainable_state(dense)
@@ -83,13 +84,3 @@ def test_a_tuned_model_comes_back_from_the_cache(toy: list[str], tmp_path: Path)
     with torch.no_grad():
         update = dense.backbone.state_dict()["encoder.layer.0.output.dense.weight"]
         assert not update.equal(fresh.backbone.state_dict()["encoder.layer.0.output.dense.weight"])
-
-
-def test_rank_and_rate_count_where_there_are_updates(toy: list[str], tmp_path: Path) -> None:
-    def job_id(*asked: str) -> str:
-        return prepare(toy_job(toy, tmp_path, "x", "experiment=prompt", *asked)).job_id
-
-    other = ["retune.rank=4", "retune.lora_lr=0.1", "tune.rank=3"]
-    assert job_id("retune.train=bias") == job_id("retune.train=bias", *other)
-    ids = {job_id(*more) for more in ([], other[:1], other[1:2], other[2:])}
-    assert len(ids) == 3  # that of `tune` is none

@@ -6,7 +6,7 @@ import pytest
 
 from skip_exp import Skill, pipeline
 from skip_exp.commands.benchmark import retime
-from skip_exp.job.prepare import prepare
+from skip_exp.phases.prepare import prepare
 from skip_exp.report import frame, summary
 from tests.helpers.toy import save_toy, toy_job
 
@@ -36,7 +36,7 @@ def test_a_part_of_a_backbone_is_compared_with_the_whole(toy: list[str], tmp_pat
     assert "reached" not in notes[0]
     every = prepare(toy_job(toy, tmp_path, "every", *more, "backbone.layers=2"))
     assert every.backbone.content_hash == prepare(cfg).backbone.content_hash  # one tuned prompt
-    assert every.job_id != whole["job_id"]
+    assert every.key != whole["job_id"]
 
 
 def test_a_part_can_be_cut_like_a_whole(toy: list[str], tmp_path: Path) -> None:

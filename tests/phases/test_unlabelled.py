@@ -8,13 +8,14 @@ from typing import Any
 import pytest
 
 from skip_exp import pipeline
+from skip_exp.cache.store import stage_key
 from skip_exp.data.batches import UNLABELLED
 from skip_exp.data.encode import with_unlabelled
+from skip_exp.data.module import TextDataModule
 from skip_exp.errors import SkipError
-from skip_exp.job.attempts import repeat
-from skip_exp.job.prepare import prepare
-from skip_exp.phases.fit import teacher_of
-from skip_exp.phases.tune import tune
+from skip_exp.job.answer import answer_known
+from skip_exp.phases.prepare import prepare
+from skip_exp.phases.retune import ask_teacher
 from tests.helpers.toy import save_toy, toy_job
 
 
@@ -38,22 +39,23 @@ def job(toy: list[str], tmp_path: Path) -> Any:
 
 def test_the_dense_model_labels_them_and_their_copies(job: Any) -> None:
     asked = prepare(job("retune.copies=2"))
-    dense, _ = tune(asked, None)
-    teacher, labelled = teacher_of(asked, dense), len(asked.data.train)
+    texts, labelled, dense = asked.taught.value, len(asked.data.train), asked.new_model()
+    logits = ask_teacher(asked.trainer, dense=dense, data=asked.data, texts=texts)
+    teacher = logits.tensors["logits"]
     assert len(asked.data.unlabelled) == 40
-    assert teacher is not None and len(teacher) == len(asked.taught) == 3 * (labelled + 40)
-    batches = asked.batches(asked.cfg.retune, "retune", teacher)
+    assert len(teacher) == len(texts) == 3 * (labelled + 40)
+    batches = TextDataModule(asked.data, 32, 1, teacher=teacher, rows=texts, versions=3)
     labels = [x for batch in batches.train_dataloader() for x in batch["labels"].tolist()]
     assert len(labels) == labelled + 40
-    tuned = asked.batches(asked.cfg.tune, "tune")
+    tuned = TextDataModule(asked.data, 32, 1)
     assert UNLABELLED not in [x for b in tuned.train_dataloader() for x in b["labels"].tolist()]
 
 
 def test_a_job_is_another_with_other_texts(job: Any) -> None:
     jobs = [prepare(job(rows=rows)) for rows in (30, 40)]
-    assert jobs[0].job_id != jobs[1].job_id
-    differing = {stage for stage, key in jobs[0].keys.items() if key != jobs[1].keys[stage]}
-    assert differing == {"teacher", "probe"}
+    assert jobs[0].key != jobs[1].key and jobs[0].taught.key != jobs[1].taught.key
+    dense = [stage_key("fit_dense", each.dense_arguments) for each in jobs]
+    assert dense[0] == dense[1]  # it does not read them
 
 
 def test_answers_to_texts_that_were_dropped_since_are_not_reused(
@@ -92,7 +94,7 @@ def test_a_missing_file_is_no_other_job(job: Any, toy: list[str], tmp_path: Path
     given = ["tune.epochs=1", "retune.epochs=1"]
     pipeline.run(toy_job(toy, tmp_path, "plain", *given))
     asked = toy_job(toy, tmp_path, "run", *given, "data.unlabelled=nowhere.csv")
-    assert repeat(asked) is None
+    assert answer_known(asked) is None
 
 
 def test_texts_that_are_scored_are_told_and_dropped(job: Any, tmp_path: Path) -> None:

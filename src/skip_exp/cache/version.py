@@ -5,14 +5,13 @@ of a report makes no cached number stale. Methods of attribution and allocation 
 their stages and count there, and so do custom parts, with the custom modules that they import.
 """
 
+import ast
 import hashlib
 import importlib.util
 import json
 import sys
-import sysconfig
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from functools import cache
-from modulefinder import ModuleFinder
 from pathlib import Path
 
 from skip_exp.utils.machine import installed
@@ -28,7 +27,7 @@ def digest(value: object) -> str:
     return hashlib.sha256(json.dumps(value, sort_keys=True, default=str).encode()).hexdigest()
 
 
-@cache  # all keys of a process are those of the sources that it read first
+@cache
 def rooms_code() -> str:
     """Code version of what every stage runs."""
     files = [file for room in ROOMS for file in _files_of(room)]
@@ -73,32 +72,58 @@ def _files_of(room: str) -> list[Path]:
 def _hash_files(files: Iterable[Path]) -> str:
     found = hashlib.sha256()
     for file in files:
-        found.update(f"{file.parent.name}/{file.name}".encode() + file.read_bytes())
+        found.update(f"{file.parent.name}/{file.name}".encode() + _read(file))
     return found.hexdigest()
+
+
+@cache  # all keys of a process are those of the sources that it read first
+def _read(file: Path) -> bytes:
+    return file.read_bytes()
 
 
 def _custom_files(name: str) -> list[Path]:
     """The module of a custom part, and all custom modules that it imports, wherever it does."""
-    module, source = name, None
-    while source is None and "." in module:
+    module = name
+    while "." in module and _source_of(module) is None:
         module = module.rpartition(".")[0]
-        source = _source_of(module)
-    if source is None:  # the import of the part says so by its key
-        return []
-    depth = module.count(".") + (source.name == "__init__.py")
-    own = source.parents[depth]  # the folder of its package
-    libraries = {sysconfig.get_path(kind) for kind in ("stdlib", "purelib", "platlib")}
-    if str(own) in libraries:  # installed: the rest of its package counts, no other library
-        return sorted(source.parents[depth - 1].rglob("*.py")) if depth else [source]
-    folders = [folder or "." for folder in sys.path if folder not in libraries]
-    finder = ModuleFinder([str(own), *folders], excludes=[ROOT, *sys.stdlib_module_names])
+    found, waiting = dict[str, Path](), [module]
+    while waiting:
+        module = waiting.pop()
+        source = None if module in found else _source_of(module)
+        if source is not None:  # else the import of the part says so by its key
+            found[module] = source
+            waiting += [each for each in _list_imports(module, source) if _is_custom(each, name)]
+    return sorted(found.values())
+
+
+def _list_imports(module: str, source: Path) -> Iterator[str]:
+    """Names of all that a module imports, inside its functions too: modules, or what is in them."""
+    package = module if source.name == "__init__.py" else module.rpartition(".")[0]
     try:
-        finder.run_script(str(source))
+        tree = ast.parse(_read(source))
     except SyntaxError:  # its import will say so
-        return [source]
-    files = [getattr(each, "__file__", None) for each in finder.modules.values()]
-    found = [Path(file) for file in files if file]
-    return sorted(file for file in found if file.suffix == ".py")
+        return
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            parts = package.split(".")
+            base = parts[: len(parts) - node.level + 1] if node.level else []
+            whole = ".".join([*base, *([node.module] if node.module else [])])
+            yield whole
+            yield from (f"{whole}.{alias.name}" for alias in node.names)
+
+
+@cache
+def _is_custom(module: str, part: str) -> bool:
+    """Whether a module counts by its source: of the part's own package, or not installed."""
+    package = module.partition(".")[0]
+    if package == part.partition(".")[0]:
+        return True
+    if package == ROOT or package in sys.stdlib_module_names:
+        return False
+    source = _source_of(module)
+    return source is not None and not {"site-packages", "dist-packages"} & {*source.parts}
 
 
 def _source_of(module: str) -> Path | None:

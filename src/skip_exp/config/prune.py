@@ -43,11 +43,12 @@ class PruneConfig:
             return Goal(max_drop=self.max_drop)
         if self.target_speedup is not None:
             return Goal(target_speedup=self.target_speedup)
-        return Goal(ratio=round(self.ratio, DIGITS))
+        return Goal(ratio=self.ratio)
 
     def __post_init__(self) -> None:
         bound, speedup = self.max_drop, self.target_speedup
-        if not 0 <= round(self.ratio, DIGITS) < 1:
+        self.ratio = round(self.ratio, DIGITS)
+        if not 0 <= self.ratio < 1:
             raise ConfigError("prune.ratio", self.ratio, "must be in [0, 1)")
         if bound is not None and speedup is not None:
             why = "excludes prune.target_speedup; leave one of them out"

@@ -5,7 +5,6 @@ import shutil
 from functools import partial
 from pathlib import Path
 from typing import Any
-from unittest.mock import MagicMock
 
 import pytest
 import torch
@@ -13,12 +12,12 @@ import torch
 from skip_exp import pipeline
 from skip_exp.config.schema import conf_dir
 from skip_exp.errors import ConfigError, SkipError
-from skip_exp.job import attempts
-from skip_exp.job.prepare import prepare
-from skip_exp.job.start import find_start
+from skip_exp.job.answer import answer_known
 from skip_exp.models import embedded
 from skip_exp.models.backbones import load_backbone
 from skip_exp.models.soft_prompt import trainable_state
+from skip_exp.phases.prepare import prepare
+from skip_exp.phases.start import find_start
 from skip_exp.skill.files import read_skill, split, write_skill
 from skip_exp.skill.record import TENSORS
 from tests.helpers.saved import save_backbone
@@ -71,6 +70,11 @@ def test_a_model_starts_from_prompt_and_updates_with_a_new_readout(job: Any, ski
     assert old.keys() == start.keys()
 
 
+def test_a_start_brings_a_prompt_of_its_own_length(job: Any, skills: Path) -> None:
+    found = prepare(job(*LORA, f"tune.start={skills}/dense", "prompt.length=3"))
+    assert found.cfg.prompt.length == 4 and found.new_model().prompt.keys[0].shape[0] == 4
+
+
 def test_updates_may_start_from_a_prompt_alone(job: Any, skills: Path) -> None:
     start = state_of(skills / "prompt/skill")
     for train in (["tune.train=prompt_readout"], LORA):
@@ -91,26 +95,23 @@ def test_the_start_is_part_of_the_job(
     assert result["cache"]["tune"] == "miss"
     stored = read_skill(tmp_path / "run/skill")[0]
     assert stored.start == "adjectives"  # its task, not its local path
-    assert attempts.repeat(job(*asked))
+    assert answer_known(job(*asked))
     moved = shutil.copytree(start, tmp_path / "moved")  # the content counts, not its place
-    assert attempts.repeat(job(*asked[:-1], f"tune.start={moved}"))
+    assert answer_known(job(*asked[:-1], f"tune.start={moved}"))
     plain = prepare(job(*asked[:-1]))
     other = prepare(job(*asked[:-1], f"tune.start={skills}/prompt"))
-    keys = [each.keys["tune"]["start"] for each in (plain, other)]
-    assert len({result["job_id"], plain.job_id, other.job_id}) == 3
-    assert keys[0] is None and keys[1]
+    assert len({result["job_id"], plain.key, other.key}) == 3
+    assert plain.dense_arguments["start"] is None and other.dense_arguments["start"].key
     about, tensors = read_skill(moved)
     write_skill(moved, tensors, about.changed(task="another").stored())
-    assert attempts.repeat(job(*asked[:-1], f"tune.start={moved}")) is None
+    assert answer_known(job(*asked[:-1], f"tune.start={moved}")) is None
 
 
 @pytest.mark.parametrize(
     ("skill", "asked", "named"),
     [
         ("pruned", LORA, "prune.ratio=0"),
-        ("dense", [*LORA, "prompt.length=3"], "prompt.length=4"),
         ("dense", [*LORA, "prompt=input"], "prompt.kind=prefix"),
-        ("dense", [*LORA, "prompt.init=text"], "prompt.init=null"),
         ("dense", [*LORA, "backbone.layers=1"], "tiny, not of tiny[1 layer]"),
         ("dense", [*LORA, "tune.rank=3", "retune.rank=3"], "tune.rank=2"),
         ("dense", ["tune.train=prompt_readout"], "tune.train=lora tune.rank=2"),
@@ -138,7 +139,7 @@ def test_another_backbone_and_a_damaged_skill_are_refused(
         prepare(job(*LORA, f"tune.start={damaged}"))
 
 
-def test_auto_takes_the_skill_that_the_task_names_where_it_fits(
+def test_the_skill_that_the_task_names_is_taken_where_it_fits(
     job: Any, skills: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The shipped skill is in half precision."""
@@ -151,18 +152,17 @@ def test_auto_takes_the_skill_that_the_task_names_where_it_fits(
     assert found.start and found.start.name == "pairs"
     taken = trainable_state(found.new_model())["prompt.keys.0"]
     torch.testing.assert_close(taken, tensors["prompt.keys.0"], atol=1e-2, rtol=1e-3)
-    assert prepare(job(*LORA, "tune.start=pairs")).job_id == found.job_id
+    assert prepare(job(*LORA, "tune.start=pairs")).key == found.key
     without = [[*LORA], [*LORA, *named, "tune.start=null"], [*LORA, "task.start=other"]]
-    without += [[*named], [*LORA, *named, "prompt.length=3"]]
-    without += [[*LORA, *named, "backbone.name=small"]]
+    without += [[*named], [*LORA, *named, "backbone.name=small"]]  # another rank, no such skill
     for asked in without:
         other = prepare(job(*asked))
-        assert other.start is None and other.job_id != found.job_id
+        assert other.start is None and other.key != found.key
 
 
 def test_the_paper_and_baselines_start_anew() -> None:
     rte = partial(composed, "+task=rte", "output_dir=here")
-    assert rte().task.start == "nli" and rte().tune.start == "auto"
+    assert rte().task.start == "nli" and rte().tune.start == "nli"
     for baseline in ("paper", "lora"):
         assert rte(f"experiment={baseline}").tune.start is None
 
@@ -172,8 +172,7 @@ def test_the_skill_of_the_package_fits_the_default_recipe() -> None:
     assert folder and embedded.shipped_skill("nli", "roberta_mini") is None
     about, tensors = read_skill(folder)
     cfg = composed("+task=rte", "output_dir=here")
-    prompt = cfg.prompt
-    assert (about.prompt.kind, prompt.length) == (prompt.kind, None)  # the length is the skill's
+    assert about.prompt.kind == cfg.prompt.kind
     assert (about.train, about.rank) == ("lora", cfg.tune.rank)
     assert {t.dtype for name, t in tensors.items() if "/" not in name} == {torch.float16}
     for task in (path.stem for path in (conf_dir() / "task").glob("*.yaml")):
@@ -182,10 +181,11 @@ def test_the_skill_of_the_package_fits_the_default_recipe() -> None:
 
 
 def test_a_start_that_is_not_taken_is_told(caplog: pytest.LogCaptureFixture) -> None:
-    cfg, unused = composed("+task=rte", "experiment=full", "output_dir=here"), MagicMock()
+    cfg = composed("+task=rte", "experiment=full", "output_dir=here")
+    backbone = load_backbone("minilm", "embedded:minilm", "bert", "head")
     with caplog.at_level(logging.INFO, "skip_exp"):
-        assert find_start(cfg, unused) is None
-    assert "nli" in caplog.text and "tune.train=full" in caplog.text
+        assert find_start(cfg, backbone) is None
+    assert "nli" in caplog.text and "tune.train=lora" in caplog.text
 
 
 def test_a_task_never_starts_from_a_skill_that_saw_its_rows() -> None:

@@ -5,8 +5,9 @@ from pathlib import Path
 
 import pytest
 
+from skip_exp.cache.store import stage_key
 from skip_exp.data import sources
-from skip_exp.job.prepare import prepare
+from skip_exp.phases.prepare import prepare
 from tests.helpers.saved import save_backbone
 from tests.helpers.toy import save_toy, toy_job
 
@@ -36,7 +37,7 @@ def test_rows_and_weights_that_changed_on_disk_are_seen_by_the_next_job(
     save_backbone(tmp_path / "backbone", "bert", seed=1)
     other = prepare(toy_job(toy, tmp_path, "other"))
     assert other.backbone.content_hash != first.backbone.content_hash
-    assert len({job.job_id for job in (first, turned, other)}) == 3
+    assert len({job.key for job in (first, turned, other)}) == 3
 
 
 def test_rows_of_a_data_folder_count_too(tmp_path: Path) -> None:
@@ -67,16 +68,18 @@ def test_fewer_train_rows_are_another_job(tmp_path: Path) -> None:
     )
     assert [len(job.data.train) for job in (whole, few, more)] == [360, 50, 360]
     assert len(few.data.select) == 40
-    for stage in whole.keys:
-        keys = [job.keys[stage] for job in (whole, few, same, other, more)]
-        assert keys[1] == keys[2] and keys[0] == keys[4]
-        assert keys[0] != keys[1] != keys[3]
-    assert few.job_id == same.job_id
-    assert len({job.job_id for job in (whole, few, other, more)}) == 4
+    keys = [stage_key("x", job.dense_arguments) for job in (whole, few, same, other, more)]
+    assert keys[1] == keys[2] and keys[0] == keys[4] and keys[0] != keys[1] != keys[3]
+    assert few.key == same.key
+    assert len({job.key for job in (whole, few, other, more)}) == 4
     assert few.data.train == same.data.train != other.data.train
 
 
-def test_a_whole_number_is_the_ratio_it_was(tmp_path: Path) -> None:
+def test_few_rows_without_a_start_are_warned_of(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     toy = save_toy(tmp_path)
-    ids = {prepare(toy_job(toy, tmp_path, "x", f"prune.ratio={r}")).job_id for r in ("0", "0.0")}
-    assert len(ids) == 1
+    for overrides, warns in (([], True), (["experiment=prompt"], False), (["prompt=none"], False)):
+        caplog.clear()
+        prepare(toy_job(toy, tmp_path, "job", *overrides))
+        assert ("experiment=prompt" in caplog.text) == warns

@@ -7,10 +7,9 @@ from pathlib import Path
 import pytest
 
 from skip_exp import pipeline
-from skip_exp.job import finish
-from skip_exp.job.finish import params
 from skip_exp.models.backbones import load_backbone
 from skip_exp.models.soft_prompt import SoftPromptModel
+from skip_exp.phases.finish import params
 from skip_exp.skill.files import read_skill
 from skip_exp.skill.load import Skill
 from tests.helpers.tiny import tiny_model
@@ -78,13 +77,3 @@ def test_parameters_are_counted_on_one_device(monkeypatch: pytest.MonkeyPatch) -
             parameter.data = parameter.double()  # stands in for a second device
     monkeypatch.setattr(SoftPromptModel, "on", lambda self, _: deepcopy(self).float())
     assert params(model, model) == counted
-
-
-@pytest.mark.parametrize(("train", "is_logged"), [("full", False), ("bias", True)])
-def test_only_a_whole_model_stays_out_of_the_artifacts(
-    toy: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, train: str, is_logged: bool
-) -> None:
-    logged: list[bool] = []
-    monkeypatch.setattr(finish, "mirror", lambda *_, with_skill: logged.append(with_skill))
-    pipeline.run(toy_job(toy, tmp_path, "run", f"retune.train={train}", "tune.train=prompt"))
-    assert logged == [is_logged]

@@ -1,0 +1,42 @@
+"""What a method of anybody's returns is checked against the sites that there are."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from skip_exp.attribution.relevance import check_relevance
+from skip_exp.models.sites import Site
+
+SIZES = {Site("encoder.0.ffn"): (3,), Site("encoder.0.self.qk"): (2, 2)}
+GOOD = {"encoder.0.ffn": torch.tensor([1.0, 2, 3]), "encoder.0.self.qk": torch.ones(2, 2)}
+
+
+@pytest.mark.parametrize(
+    ("found", "told"),
+    [
+        (None, "must return {site: scores}, found NoneType"),
+        (torch.zeros(3), "must return {site: scores}, found Tensor"),
+        ({}, r"encoder\.0\.ffn: found nothing, needed a tensor \[3\]"),
+        (GOOD | {"encoder.0.self.qk": None}, r"self\.qk: found nothing, needed a tensor \[2, 2\]"),
+        (GOOD | {"encoder.0.ffn": [1, 2, 3]}, r"ffn: found list, needed a tensor \[3\]"),
+        (GOOD | {"encoder.0.self.qk": torch.ones(2)}, r"qk: found scores \[2\], needed \[2, 2\]"),
+        (GOOD | {"encoder.0.ffn": torch.tensor(1.0)}, r"found scores \[\], needed \[3\]"),
+        (GOOD | {"encoder.0.ffn": torch.tensor([1, torch.nan, torch.inf])}, "2 of 3 .* not finite"),
+        (GOOD | {"encoder.0.ffn": np.array(["a", "b", "c"])}, "type <U1, needed numbers"),
+        ({site: torch.ones(size) for site, size in SIZES.items()}, "all 7 scores are 1"),
+        (GOOD | {"encoder.9.ffn": torch.ones(3)}, r"encoder\.9\.ffn: no such site; there are enc"),
+    ],
+)
+def test_what_does_not_fit_is_told_by_site_and_shape(found: Any, told: str) -> None:
+    with pytest.raises(ValueError, match=told):
+        check_relevance(found, SIZES)
+
+
+def test_arrays_and_other_types_become_fp32() -> None:
+    given = GOOD | {"encoder.0.ffn": np.array([1, 2, 3])}
+    result = check_relevance(given, SIZES)
+    assert result.keys() == SIZES.keys()
+    assert result["encoder.0.ffn"].dtype == torch.float32
+    assert result["encoder.0.ffn"].tolist() == [1, 2, 3]
