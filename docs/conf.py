@@ -92,7 +92,7 @@ def _first_page(app: Sphinx, error: Exception | None) -> None:
 def keys_page() -> str:
     """docs/keys.md: a table of keys for each group."""
     lines = ["# Configuration keys", "", "Set a key as `key=value`. This page is generated."]
-    lines += ["", "With few rows [other defaults](usage.md#what-is-trained) hold."]
+    lines += ["", "These are the default recipe; [experiments](usage.md#what-is-trained) hold others."]
     lines += ["", "| key | default | what it sets |", "|---|---|---|"]
     every = {each.name: each for each in keys(Config)}
     single = [each for each in every.values() if not each.is_group and "." not in each.name]
