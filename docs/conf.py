@@ -11,7 +11,7 @@ from pathlib import Path
 
 from sphinx.application import Sphinx
 
-from skip_exp import __version__, usage
+from skip_exp import __version__
 from skip_exp.config.keys import keys
 from skip_exp.config.schema import Config
 
@@ -107,8 +107,23 @@ def keys_page() -> str:
                 lines += ["", textwrap.fill(f"These keys are as in `tune`: {listed}.", 100)]
             lines += ["", "| key | default | what it sets |", "|---|---|---|"]
         elif each.name not in same:
-            lines.append(f"| `{each.name}` | `{usage.shown(each.default)}` | {each.sentence} |")
+            lines.append(f"| `{each.name}` | `{as_written(each.default)}` | {each.sentence} |")
     return "\n".join(lines) + "\n"
+
+
+def as_written(default: object) -> str:
+    """A default as it would be written on the command line."""
+    match default:
+        case "???":
+            return "required"
+        case None:
+            return "null"
+        case bool():
+            return str(default).lower()
+        case list():
+            return f"[{','.join(map(str, default))}]"
+        case _:
+            return str(default)
 
 
 def setup(app: Sphinx) -> None:

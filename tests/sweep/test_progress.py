@@ -6,38 +6,26 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from omegaconf import OmegaConf
 
 from skip_exp.errors import SkipError
-from skip_exp.sweep import progress
+from skip_exp.sweep import check, run
 from tests.conftest import Cli, finished
 
 
 @pytest.mark.parametrize(
-    ("elapsed", "done", "total", "told"),
+    ("params", "overrides", "jobs"),
     [
-        (60.0, 0, 4, ""),  # nothing to go by
-        (60.0, 4, 4, ""),
-        (60.0, 1, 4, "3 min"),
-        (240.0, 12, 36, "8 min"),
-        (1.0, 1, 2, "1 s"),
-        (3600.0, 1, 4, "3.0 h"),
+        ({}, [], 1),
+        ({}, ["+task=sst2,rte", "seed=1,2,3", "prune.ratio=0.5"], 6),
+        ({}, ["seed=range(1,5)", "prune.sites=[ffn,heads]"], 4),
+        ({"prune.ratio": "0.3,0.5"}, ["prune.ratio=0.7"], 1),  # the command line replaces the file
     ],
 )
-def test_time_left(elapsed: float, done: int, total: int, told: str) -> None:
-    assert progress.left(elapsed, done, total) == told
-
-
-@pytest.mark.parametrize(
-    ("overrides", "jobs"),
-    [
-        ([], 1),
-        (["+task=sst2,rte", "seed=1,2,3", "prune.ratio=0.5"], 6),
-        (["seed=range(1,5)", "prune.sites=[ffn,heads]"], 4),
-        (["prune.ratio=0.3,0.5", "prune.ratio=0.7"], 1),  # the command line replaces the file
-    ],
-)
-def test_number_of_jobs(overrides: list[str], jobs: int) -> None:
-    assert len(progress.combinations(overrides)) == jobs
+def test_number_of_jobs(params: dict[str, str], overrides: list[str], jobs: int) -> None:
+    sweeper = {"_target_": "hydra.BasicSweeper", "params": params}
+    hydra = OmegaConf.create({"sweeper": sweeper, "overrides": {"task": overrides}})
+    assert len(check.list_jobs(hydra)) == jobs
 
 
 def test_a_sweep_file_counts_and_names_the_group(cli: Cli, tmp_path: Path) -> None:
@@ -56,7 +44,7 @@ def test_a_sweep_file_counts_and_names_the_group(cli: Cli, tmp_path: Path) -> No
 def test_lines_of_jobs_side_by_side_begin_with_their_number(
     cli: Cli, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(progress, "BASIC", ("BasicSweeper",))  # as under another launcher
+    monkeypatch.setattr(run, "BASIC", ("BasicSweeper",))  # as under another launcher
 
     def speaks(cfg: Any) -> None:
         logging.getLogger("skip_exp.some").info("[1/6] tune")

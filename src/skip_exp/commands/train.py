@@ -23,7 +23,7 @@ from skip_exp.commands.line import one_line_errors, parser
 from skip_exp.config.compose import quoted
 from skip_exp.config.together import values_of
 from skip_exp.report import steps
-from skip_exp.utils import console, imports
+from skip_exp.utils import console
 
 OUTPUT = "outputs"
 GOALS = ("prune.ratio=", "prune.max_drop=", "prune.target_speedup=")  # a sweep has ratios
@@ -37,7 +37,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     line.add_argument("--backbone", help="a choice of backbone= (default: minilm)")
     options = vars(line.parse_intermixed_args(arguments))
     print(console.LOADING, flush=True)
-    api = imports.load("skip_exp.api.fit")  # torch takes seconds: not for a refused argument
+    api = console.import_slow("skip_exp.api.fit")  # torch takes seconds: not for a refused argument
     file, settings = options.pop("file"), [*options["overrides"]]
     settings = [each for each in settings if not each.startswith(GOALS)]
     if options["backbone"] is not None:

@@ -16,8 +16,8 @@ from omegaconf import OmegaConf
 
 from skip_exp import results
 from skip_exp.errors import ConfigError
-from skip_exp.sweep import ending, entry
-from skip_exp.sweep.state import STARTED
+from skip_exp.sweep import finish, run
+from skip_exp.sweep.finish import STARTED
 from skip_exp.utils import console
 from tests.conftest import Cli, finished
 
@@ -108,11 +108,11 @@ def test_a_job_shows_its_row_and_where_it_lies(cli: Cli, tmp_path: Path) -> None
 
 def test_the_slow_imports_are_announced(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
     assert console.LOADING not in cli("+task=rte").out  # loaded already
-    monkeypatch.setattr(entry, "PIPELINE", "skip_exp.later")
-    monkeypatch.setattr(entry.imports, "load", lambda _: sys.modules["skip_exp.pipeline"])
+    monkeypatch.setattr(run, "PIPELINE", "skip_exp.later")
+    monkeypatch.setattr(console, "import_slow", lambda _: sys.modules["skip_exp.pipeline"])
     assert cli("+task=rte").out.startswith(f"{console.LOADING}\n")
     assert console.LOADING not in cli("+task=rte", "prune.ratio=2").out  # refused
-    monkeypatch.setattr(entry.attempts, "repeat", lambda cfg: finished(cfg) or True)
+    monkeypatch.setattr(run.attempts, "repeat", lambda cfg: finished(cfg) or True)
     assert console.LOADING not in cli("+task=rte").out  # reused
 
 
@@ -140,7 +140,7 @@ def test_jobs_are_listed_in_their_order(
         results.write(tmp_path / f"{seed}-rte-minilm-0.5-{seed}", result)
     monkeypatch.setattr(STARTED, "folder", tmp_path)
     monkeypatch.setattr(STARTED, "multirun", True)
-    assert ending.finish()
+    assert finish.finish()
     assert re.findall(r"minilm +(\d+) ", capsys.readouterr().out) == ["9", "10"]
 
 
@@ -159,7 +159,7 @@ def test_a_traceback_goes_to_the_log_file_only(cli: Cli, tmp_path: Path) -> None
 
 def test_a_traceback_is_shown_when_asked_for(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HYDRA_FULL_ERROR", "1")
-    monkeypatch.setenv(entry.TRACEBACKS, "")  # set by the command: taken back after the test
+    monkeypatch.setenv(run.TRACEBACKS, "")  # set by the command: taken back after the test
     assert "in broken" in cli("+task=rte", run=broken).err
     with pytest.raises(HydraException, match="task/nope"):
         cli("+task=nope")
