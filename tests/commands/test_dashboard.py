@@ -12,7 +12,7 @@ import wandb
 from skip_exp import results
 from skip_exp.commands import dashboard
 from skip_exp.errors import SkipError
-from skip_exp.logger import key
+from skip_exp.logger import runs
 from tests.helpers.fakes import result
 from tests.helpers.wandb_backend import backend
 
@@ -68,7 +68,7 @@ def test_the_backend_is_given_both_views():
 def test_refusals(monkeypatch, capsys):
     with pytest.raises(SystemExit):
         dashboard.main(["--project", "proj"])
-    monkeypatch.setattr(key, "has_key", lambda: False)
+    monkeypatch.setattr(runs, "has_key", lambda: False)
     with pytest.raises(SkipError):
         dashboard.save([])
     monkeypatch.setitem(sys.modules, "wandb_workspaces.workspaces", None)
@@ -77,7 +77,7 @@ def test_refusals(monkeypatch, capsys):
 
 
 def test_save(monkeypatch):
-    monkeypatch.setattr(key, "has_key", lambda: True)
+    monkeypatch.setattr(runs, "has_key", lambda: True)
     saved = SimpleNamespace(url="https://address")
     assert dashboard.save([SimpleNamespace(save=lambda: saved)]) == ["https://address"]
 

@@ -18,7 +18,7 @@ from skip_exp.utils import console
 
 @one_line_errors(1)
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Exit code: 0, or 1 with the reason in one line."""
+    """Exit code: 0, or 1 with the reason in one line; 2 for a wrong argument."""
     line = parser("compress", __doc__)
     line.add_argument("model", metavar="MODEL", help="folder or hub id")
     add_arguments(line)

@@ -18,7 +18,7 @@ import wandb
 from skip_exp.commands.line import one_line_errors, parser
 from skip_exp.config.names import FITS, METRICS, STATES
 from skip_exp.errors import SkipError
-from skip_exp.logger import key, runs
+from skip_exp.logger import runs
 from skip_exp.report import tables
 
 SCORES = tuple(f"metric/{phase}" for phase in STATES)
@@ -106,7 +106,7 @@ def save(views: Sequence[Any]) -> list[str]:
     Raises:
         SkipError: no API key, or W&B refuses or cannot be reached.
     """
-    if not key.has_key():  # W&B itself would ask for one
+    if not runs.has_key():  # W&B itself would ask for one
         raise SkipError("dashboard: needs an API key: set WANDB_API_KEY or run `wandb login`")
     try:
         return [view.save().url for view in views]

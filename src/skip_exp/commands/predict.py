@@ -91,7 +91,10 @@ def add_loading(line: ArgumentParser) -> None:
 
 def load(folder: str, backbone: str | None, precision: str) -> "Classifier":
     """A skill or an export of either format. Raises SkipError."""
-    if not os.path.isfile(Path(folder) / ONNX):  # no error where it may not look
+    place = Path(folder).expanduser()
+    if not os.path.isdir(place):
+        raise SkipError(f"{folder}: no such folder, or no permission")
+    if not os.path.isfile(place / ONNX):  # no error where it may not look
         console.import_slow("skip_exp.skill.load")  # takes seconds: not for a refusal
         from skip_exp import Skill
 

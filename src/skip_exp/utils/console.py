@@ -22,15 +22,22 @@ def import_slow(name: str) -> ModuleType:
     """
     if name in sys.modules:  # objects created since may be garbage
         return sys.modules[name]
+    with uncollected():
+        module = importlib.import_module(name)
+        gc.freeze()
+    return module
+
+
+@contextmanager
+def uncollected() -> Iterator[None]:
+    """Without collections of garbage within the block, as :mod:`timeit` does."""
     was_enabled = gc.isenabled()
     gc.disable()
     try:
-        module = importlib.import_module(name)
-        gc.freeze()
+        yield
     finally:
         if was_enabled:
             gc.enable()
-    return module
 
 
 def quiet_lightning() -> None:
