@@ -56,6 +56,7 @@ WRONG = {  # command: what its line has to name
     "+task=rte ~backbone": "backbone.name",
     "task.name=mine": "task.text",
     "+task=rte output_dir=x": "output_dir=x hydra.run.dir",
+    "+task=rte hydra.job.chdir=true": "hydra.job.chdir=True",
 }
 FILES = {  # task files: text, and what the line has to name
     "cut off": ("name: [mine", "mine.yaml line 1"),

@@ -145,9 +145,9 @@ def test_a_run_ends_as_its_job_did(swept: Swept) -> None:
 
 def test_the_summary_is_of_the_epoch_that_was_kept(swept: Swept) -> None:
     for run in swept.runs:
-        (_, first), (_, last) = run.curve("tune/select_accuracy")
+        (_, first), (_, last) = run.curve("tune/select_loss")
         assert run.summary["tune/kept_epoch"] == 1  # the last of two
-        assert run.summary["tune/select_accuracy"] == pytest.approx(last) != first
+        assert run.summary["tune/select_loss"] == pytest.approx(last) != first
     assert "retune/kept_epoch" not in swept.runs[1].summary
 
 

@@ -1,13 +1,16 @@
-"""Importing libraries that take seconds."""
+"""What a user sees of a running command: imports that take seconds, bars, durations."""
 
 import gc
+import io
+import multiprocessing
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from skip_exp.utils import console
+from skip_exp.utils import bars, console
 
 NAME = "seen_by_a_test"
 
@@ -27,13 +30,8 @@ def test_no_garbage_is_looked_for_meanwhile_or_in_what_came(module: Path) -> Non
     assert console.import_slow(NAME).ENABLED is False
     assert gc.isenabled()
     assert gc.get_freeze_count() > 1000
-
-
-def test_what_came_since_may_go(module: Path) -> None:
-    module.write_text("VALUE = 3\n")
-    first = console.import_slow(NAME)
     gc.unfreeze()
-    assert console.import_slow(NAME) is first
+    console.import_slow(NAME)  # what came since may be garbage
     assert gc.get_freeze_count() == 0
 
 
@@ -48,3 +46,36 @@ def test_a_module_that_fails_leaves_all_as_it_was(module: Path, enabled: bool) -
         assert (gc.isenabled(), gc.get_freeze_count()) == (enabled, 0)
     finally:
         gc.enable()
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+def drawn(monkeypatch: pytest.MonkeyPatch, screen: Any, wanted: bool = True) -> str:
+    """What counting three items writes to standard output."""
+    monkeypatch.setattr(sys, "stdout", screen)
+    with bars.allowed(wanted):
+        assert list(bars.counted("abc", "letters")) == ["a", "b", "c"]
+    return str(screen.getvalue())
+
+
+def test_a_bar_is_for_what_takes_long_on_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert drawn(monkeypatch, Terminal()) == ""  # done within five seconds
+    monkeypatch.setattr(bars, "AFTER", 0)
+    shown = drawn(monkeypatch, Terminal())
+    assert "letters" in shown and "of 3" in shown and "\n" not in shown
+    assert shown.rpartition("\r")[0].endswith(" ")  # wiped out at the end
+    assert drawn(monkeypatch, Terminal(), wanted=False) == ""
+    assert drawn(monkeypatch, io.StringIO()) == ""
+    monkeypatch.setattr(multiprocessing, "get_start_method", lambda **_: "loky")
+    assert drawn(monkeypatch, Terminal()) == ""  # several jobs share that terminal
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [(0.2, "1 s"), (19.1, "20 s"), (89.5, "90 s"), (100, "2 min"), (5400, "1.5 h")],
+)
+def test_durations(seconds: float, text: str) -> None:
+    assert bars.duration(seconds) == text
