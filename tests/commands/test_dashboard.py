@@ -70,7 +70,7 @@ def test_refusals(monkeypatch, capsys):
         dashboard.main(["--project", "proj"])
     monkeypatch.setattr(runs, "has_key", lambda: False)
     with pytest.raises(SkipError):
-        dashboard.save([])
+        dashboard.save_views([])
     monkeypatch.setitem(sys.modules, "wandb_workspaces.workspaces", None)
     assert dashboard.main(["--dry-run"]) == 1
     assert capsys.readouterr().err.endswith("pip install 'skip_exp[dashboard]'\n")
@@ -79,10 +79,10 @@ def test_refusals(monkeypatch, capsys):
 def test_save(monkeypatch):
     monkeypatch.setattr(runs, "has_key", lambda: True)
     saved = SimpleNamespace(url="https://address")
-    assert dashboard.save([SimpleNamespace(save=lambda: saved)]) == ["https://address"]
+    assert dashboard.save_views([SimpleNamespace(save=lambda: saved)]) == ["https://address"]
 
     def refuse():
         raise wandb.errors.CommError("no such\nentity")
 
     with pytest.raises(SkipError, match=": no such entity"):
-        dashboard.save([SimpleNamespace(save=refuse)])
+        dashboard.save_views([SimpleNamespace(save=refuse)])

@@ -32,7 +32,7 @@ PARALLEL = ("ratio", "attribution", "seed", "params/all_pruned", "latency/speedu
 BARS = (*SCORES, "latency/speedup", "params/all_pruned")
 
 
-def workspaces(entity: str, project: str) -> list[Any]:
+def build_workspaces(entity: str, project: str) -> list[Any]:
     """Two views: one point per run, and the runs of a sweep gathered.
 
     Raises:
@@ -100,7 +100,7 @@ def specification(views: Sequence[Any]) -> str:
     return json.dumps(plain, indent=1)
 
 
-def save(views: Sequence[Any]) -> list[str]:
+def save_views(views: Sequence[Any]) -> list[str]:
     """Save workspaces; returns their addresses.
 
     Raises:
@@ -124,10 +124,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = line.parse_args(arguments)
     if not (options.entity or options.dry_run):
         line.error("--entity: needed to save workspaces")
-    views = workspaces(options.entity or "ENTITY", runs.project_of(options.project))
+    views = build_workspaces(options.entity or "ENTITY", runs.project_of(options.project))
     if options.dry_run:
         tables.save({options.out: specification(views) + "\n"})
         print(f"written: {options.out}")
     else:
-        print("\n".join(f"saved: {address}" for address in save(views)))
+        print("\n".join(f"saved: {address}" for address in save_views(views)))
     return 0

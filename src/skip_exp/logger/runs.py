@@ -60,7 +60,8 @@ def open_run(cfg: Config) -> wandb.Run:
     """
     os.environ.setdefault("WANDB_SILENT", "true")
     global _is_gone, _run
-    mode, name = mode_of(cfg.logger.mode), project_of(cfg.logger.project)
+    mode = mode_of(cfg.logger.mode)
+    name = project_of(cfg.logger.project)
     try:
         run = _run = _init(cfg, name, mode)
     except wandb.errors.Error as error:
@@ -123,23 +124,22 @@ def mode_of(mode: str) -> str:
     Raises:
         ConfigError: online without a key, or WANDB_MODE is no mode of W&B's.
     """
-    is_auto = mode == "auto"
-    given = os.environ.get("WANDB_MODE") if is_auto else None
-    if given:
+    given = os.environ.get("WANDB_MODE")
+    if mode != "auto":
+        asked = "logger.mode"
+    elif given:
         one_of("WANDB_MODE", given, MODES)
-    if is_auto:
-        # Without WANDB_MODE, what `wandb offline` or `wandb disabled` wrote, here or for this user.
-        mode = given or read_settings().mode
-    if mode != "online":
-        return mode
-    if is_auto and _is_gone:
+        asked, mode = "WANDB_MODE", given
+    else:  # what `wandb offline` or `wandb disabled` wrote, here or for this user
+        asked, mode = "", read_settings().mode
+    if mode == "online" and not has_key():
+        if not asked:
+            return "offline"
+        needs = "needs an API key: set WANDB_API_KEY, run `wandb login` or use offline"
+        raise ConfigError(asked, mode, needs)
+    if mode == "online" and _is_gone and asked != "logger.mode":
         return "offline"
-    if has_key():
-        return mode
-    if is_auto and not given:
-        return "offline"
-    needs = "needs an API key: set WANDB_API_KEY, run `wandb login` or use offline"
-    raise ConfigError("WANDB_MODE" if given else "logger.mode", mode, needs)
+    return mode
 
 
 def read_settings() -> wandb.Settings:

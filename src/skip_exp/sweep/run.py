@@ -67,12 +67,13 @@ def announce() -> None:
     if hydra.mode != RunMode.MULTIRUN:
         return
     folder = Path(hydra.sweep.dir)
-    number, total = hydra.job.num + 1, _count_jobs(folder)
+    number = hydra.job.num + 1
+    total = _count_jobs(folder)
     place = f"{number} of {total}" if total else str(number)
-    began, now = start_of(folder), time.time()
+    began = start_of(folder)
     done = sum(1 for file in folder.rglob(results.FILE) if file.stat().st_mtime >= began)
     if 0 < done < total:
-        rest = (now - began) / done * (total - done)
+        rest = (time.time() - began) / done * (total - done)
         place += f", about {duration(rest)} left"
     log.info("job %s", place)
     if not hydra.launcher._target_.endswith(BASIC):
