@@ -11,7 +11,7 @@ from pathlib import Path
 
 from sphinx.application import Sphinx
 
-from skip_exp import __version__, usage
+from skip_exp import __version__
 from skip_exp.config.keys import keys
 from skip_exp.config.schema import Config
 
@@ -92,7 +92,8 @@ def _first_page(app: Sphinx, error: Exception | None) -> None:
 def keys_page() -> str:
     """docs/keys.md: a table of keys for each group."""
     lines = ["# Configuration keys", "", "Set a key as `key=value`. This page is generated."]
-    lines += ["", "These are the default recipe; [experiments](usage.md#what-is-trained) hold others."]
+    recipes = "[experiments](usage.md#what-is-trained)"
+    lines += ["", f"The defaults are the default recipe; {recipes} hold the others."]
     lines += ["", "| key | default | what it sets |", "|---|---|---|"]
     every = {each.name: each for each in keys(Config)}
     single = [each for each in every.values() if not each.is_group and "." not in each.name]
@@ -107,8 +108,23 @@ def keys_page() -> str:
                 lines += ["", textwrap.fill(f"These keys are as in `tune`: {listed}.", 100)]
             lines += ["", "| key | default | what it sets |", "|---|---|---|"]
         elif each.name not in same:
-            lines.append(f"| `{each.name}` | `{usage.shown(each.default)}` | {each.sentence} |")
+            lines.append(f"| `{each.name}` | `{as_written(each.default)}` | {each.sentence} |")
     return "\n".join(lines) + "\n"
+
+
+def as_written(default: object) -> str:
+    """A default as it would be written on the command line."""
+    match default:
+        case "???":
+            return "required"
+        case None:
+            return "null"
+        case bool():
+            return str(default).lower()
+        case list():
+            return f"[{','.join(map(str, default))}]"
+        case _:
+            return str(default)
 
 
 def setup(app: Sphinx) -> None:

@@ -1,5 +1,6 @@
 """Wrong commands and files as users make them: one line each, no traceback, nothing lost."""
 
+import importlib
 import re
 import subprocess
 import sys
@@ -11,6 +12,7 @@ from typing import Any
 import pytest
 
 from skip_exp.__main__ import main
+from skip_exp.utils import console
 from tests.conftest import Cli
 
 WRONG = {  # command: what its line has to name
@@ -54,6 +56,7 @@ WRONG = {  # command: what its line has to name
     "+task=rte ~backbone": "backbone.name",
     "task.name=mine": "task.text",
     "+task=rte output_dir=x": "output_dir=x hydra.run.dir",
+    "+task=rte hydra.job.chdir=true": "hydra.job.chdir=True",
 }
 FILES = {  # task files: text, and what the line has to name
     "cut off": ("name: [mine", "mine.yaml line 1"),
@@ -139,6 +142,34 @@ def test_a_wrong_argument_of_another_command_is_one_line(
     assert code != 0
     assert all(word in told.splitlines()[-1] for word in OTHERS[command].split())
     assert len(re.findall("error: ", told)) == 1 and "Traceback" not in told
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        "train nowhere.csv",
+        "train own/x.yaml --validation nowhere.csv",
+        "compress model nowhere.csv",
+        "evaluate skill nowhere.csv",
+        "evaluate nowhere.csv own/x.yaml",
+        "predict skill --file nowhere.csv",
+        "predict nowhere.csv text",
+    ],
+)
+def test_a_mistyped_file_is_refused_before_torch_is_loaded(
+    command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> None:
+    word, *arguments = command.split()
+    module = importlib.import_module(f"skip_exp.commands.{word}")
+    loaded: list[str] = []
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(console, "import_slow", loaded.append)
+    try:
+        code = module.main(arguments)
+    except SystemExit as stop:
+        code = stop.code
+    assert (code, loaded) == (2, [])
+    assert "nowhere.csv" in capsys.readouterr().err.splitlines()[-1]
 
 
 @pytest.mark.slow

@@ -14,7 +14,7 @@ PACKAGE = Path(skip_exp.__file__).parent
 ROOMS = (
     *("errors", "utils", "config", "cache", "results", "data", "models", "attribution", "pruning"),
     *("callbacks", "training", "logger", "skill", "job", "phases", "pipeline", "api"),
-    *("report", "sweep", "commands", "usage", "__main__"),
+    *("report", "sweep", "commands", "__main__"),
 )
 
 

@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
+from omegaconf import OmegaConf
 
 from skip_exp import __version__
 from skip_exp.__main__ import COMMANDS, main
@@ -14,6 +16,7 @@ from skip_exp.commands import report
 from skip_exp.config.named import named
 from skip_exp.config.schema import conf_dir
 from tests.conftest import Cli
+from tests.helpers.toy import untyped as composed
 
 
 @pytest.mark.parametrize("word", COMMANDS)
@@ -67,8 +70,11 @@ def test_help_fits_a_screen_and_names_commands_groups_and_choices(cli: Cli, tmp_
     assert ended.code == 0
     assert len(lines) <= 60 and max(map(len, lines)) <= 100
     assert re.findall(r"^  skip-exp ([a-z]\w+)", ended.out, re.M) == list(COMMANDS)
-    for word in ("bert_base", "wandb", "mine", "rte", "prune.ratio=0.5", "joblib"):
+    for word in ("bert_base", "wandb", "mine", "rte", "joblib"):
         assert re.search(rf"[ ]{re.escape(word)}(,|$| )", ended.out, re.M), word
+    defaults = composed("+task=rte")
+    for key, value in re.findall(r"^  ([a-z_.]+)=(\S+)", ended.out, re.M):
+        assert OmegaConf.select(defaults, key) == yaml.safe_load(value), key
 
 
 def test_the_version_is_ours(cli: Cli) -> None:
@@ -106,7 +112,7 @@ def test_commands_are_completed(
     monkeypatch.setattr(sys, "argv", ["skip-exp", "-sc", "query=bash"])
     monkeypatch.setenv("COMP_LINE", line)
     asked: list[list[str]] = []
-    monkeypatch.setattr("skip_exp.__main__.jobs", lambda words: asked.append(words) or 0)
+    monkeypatch.setattr("skip_exp.__main__.run_jobs", lambda words: asked.append(words) or 0)
     assert main() == 0
     assert capsys.readouterr().out.split() == offered
     assert asked == ([["-sc", "query=bash"]] if hydra_too else [])

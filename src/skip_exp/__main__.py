@@ -9,32 +9,28 @@ import os
 import re
 import signal
 import sys
+import textwrap
+from argparse import ArgumentError
 from collections.abc import Sequence
 
 import hydra
+from hydra._internal.utils import get_args_parser
+from hydra.core.global_hydra import GlobalHydra
+from omegaconf import OmegaConf
 
-from skip_exp import usage
+from skip_exp import __version__
 from skip_exp.config import refusals
 from skip_exp.config import schema as config
 from skip_exp.errors import did_you_mean
-from skip_exp.sweep import ending, entry, flags
-from skip_exp.sweep.state import STARTED
-from skip_exp.utils import imports
+from skip_exp.sweep import finish, run
+from skip_exp.sweep.finish import STARTED
+from skip_exp.utils import console
 
 # Each is a module of skip_exp.commands with a main(arguments), imported when it is asked for.
-COMMANDS = {
-    "train": "Train a small classifier on a file of your own.",
-    "compress": "Cut a classifier that is fine-tuned already.",
-    "predict": "Classify texts with a skill.",
-    "evaluate": "Score a skill on a file with labels.",
-    "export": "Write a skill as a model that needs no backbone.",
-    "benchmark": "Time finished jobs again, on a quiet machine.",
-    "report": "Write tables, figures and a page from result files.",
-    "table2": "Run or resume the sweep of the paper's Table 2, and write the table.",
-    "compare": "Compare two values of a setting by paired jobs, with an interval.",
-    "cache": "Show the size of the stage cache, or remove unused entries.",
-    "dashboard": "Create saved W&B workspaces.",
-}
+COMMANDS = (
+    *("train", "compress", "predict", "evaluate", "export", "benchmark"),
+    *("report", "table2", "compare", "cache", "dashboard"),
+)
 
 
 def main() -> int:
@@ -49,19 +45,26 @@ def main() -> int:
     # SIGTERM acts as Ctrl-C. Lightning's own handler would ignore it between fits.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     match sys.argv[1:]:
+        case ["--version"]:
+            print(f"skip_exp {__version__}")
+            return 0
         case [word, *arguments] if word in COMMANDS:
-            return _command(word, arguments)
-        case ["-sc", query] if query.startswith("query=") and _complete():
+            return run_command(word, arguments)
+        case ["-sc", query] if query.startswith("query=") and complete_command():
             return 0
         case [word, *_] if re.fullmatch(r"[A-Za-z][\w-]*", word):  # never an override
             hint = did_you_mean(word, COMMANDS)
-            print(f"error: {word}: no such command{hint}; see skip-exp --help", file=sys.stderr)
-            return 2
+            return refuse(f"{word}: no such command{hint}; see skip-exp --help")
         case arguments:
-            return jobs(arguments)
+            return run_jobs(arguments)
 
 
-def _complete() -> bool:
+def refuse(why: str) -> int:
+    print(f"error: {why}", file=sys.stderr)
+    return 2
+
+
+def complete_command() -> bool:
     """Print the commands that may end the shell's line; return whether only a command's files may.
 
     Hydra completes groups, choices and keys; the shell completes files.
@@ -74,30 +77,30 @@ def _complete() -> bool:
     return words[0] in COMMANDS
 
 
-def _command(word: str, arguments: Sequence[str]) -> int:
+def run_command(word: str, arguments: Sequence[str]) -> int:
     try:
-        code: int = imports.load(f"skip_exp.commands.{word}").main(arguments)
+        code: int = console.import_slow(f"skip_exp.commands.{word}").main(arguments)
     except KeyboardInterrupt:
         print("\nerror: interrupted", file=sys.stderr)
         return 130
     return code
 
 
-def jobs(arguments: Sequence[str]) -> int:
-    given = flags.parse(arguments)
-    if given.help:
-        print(usage.text(COMMANDS, given.config_dir))
-        return 0
-    sys.argv[1:] = given.arguments
+def run_jobs(arguments: Sequence[str]) -> int:
+    """Run the job or the sweep that Hydra composes of ``arguments``; return the exit code."""
+    try:
+        sys.argv[1:] = with_overrides_first(arguments)
+    except ArgumentError as error:
+        return refuse(f"{error} (see --help)")
     config.register()
     wants_tracebacks = os.environ.get("HYDRA_FULL_ERROR") == "1"
     if wants_tracebacks:
-        os.environ[entry.TRACEBACKS] = "1"
+        os.environ[run.TRACEBACKS] = "1"
     # Makes Hydra raise its errors instead of printing them over several lines.
     os.environ["HYDRA_FULL_ERROR"] = "1"
     start = hydra.main(
         version_base="1.3", config_path=str(config.conf_dir()), config_name="config"
-    )(entry.job)
+    )(run.run_job)
     try:
         start()
     except KeyboardInterrupt:
@@ -107,13 +110,40 @@ def jobs(arguments: Sequence[str]) -> int:
     except Exception as error:
         if wants_tracebacks:
             raise
-        print(f"error: {refusals.explain(error)}", file=sys.stderr)
+        why = refusals.explain(error)
         if STARTED.folder is None and refusals.is_refusal(error):
-            return 2
-        ending.finish()
+            return refuse(why)
+        print(f"error: {why}", file=sys.stderr)
+        finish.finish()
         return 1
-    return 0 if ending.finish() else 1
+    return 0 if finish.finish() else 1
 
+
+def with_overrides_first(arguments: Sequence[str]) -> list[str]:
+    """Move the overrides before the flags: Hydra refuses ``+task=rte -m seed=1,2`` as it stands.
+
+    Raises:
+        ArgumentError: an unknown flag, or one without its value.
+    """
+    parser = get_args_parser()
+    parser.exit_on_error = False
+    given, unknown = parser.parse_known_intermixed_args(arguments)
+    if unknown:
+        raise ArgumentError(None, f"{unknown[0]}: no such flag")
+    flags = [*arguments]
+    for override in given.overrides:
+        flags.remove(override)
+    return [*given.overrides, *flags]
+
+
+def list_choices(group: str) -> str:
+    """The choices of a configuration group in lines of at most 100 characters, for the help."""
+    names = GlobalHydra.instance().config_loader().get_group_options(group)
+    lines = textwrap.wrap(", ".join(names), 80)
+    return f"\n{' ' * 18}".join(lines)
+
+
+OmegaConf.register_new_resolver("choices", list_choices, replace=True)
 
 if __name__ == "__main__":
     sys.exit(main())

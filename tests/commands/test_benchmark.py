@@ -10,7 +10,6 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from filelock import FileLock
 
 from skip_exp import results
 from skip_exp.commands import benchmark
@@ -20,6 +19,7 @@ from skip_exp.phases import benchmark as phase
 from skip_exp.phases.benchmark import compare
 from skip_exp.pruning.surgery import cut
 from skip_exp.utils import timing
+from skip_exp.utils.files import machine_lock
 from skip_exp.utils.timing import interleave
 from tests.helpers.tiny import tiny_model
 from tests.pruning.test_surgery import KEEP
@@ -85,10 +85,10 @@ def test_a_measurement_beside_a_busy_process_is_contended(monkeypatch: pytest.Mo
 
 
 def test_measurements_wait_for_each_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(timing, "machine_lock", lambda name: FileLock(tmp_path / name))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     order: list[str] = []
     other = threading.Thread(target=lambda: timing.alone(lambda: order.append("second")))
-    with FileLock(tmp_path / "benchmark"):
+    with machine_lock("benchmark"):
         other.start()
         time.sleep(0.2)
         order.append("first")

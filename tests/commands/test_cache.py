@@ -98,9 +98,9 @@ def test_there_may_be_no_cache(tmp_path: Path, capsys: pytest.CaptureFixture[str
 def test_another_command_may_remove_the_same_entries(
     cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    found = [*command.entries(cache)]
+    found = [*command.list_entries(cache)]
     file(cache, "tune", 2).unlink()
-    monkeypatch.setattr(command, "entries", lambda folder: iter(found))
+    monkeypatch.setattr(command, "list_entries", lambda folder: iter(found))
     assert main(["--dir", str(cache), "size"]) == 0
     assert main(["--dir", str(cache), "prune", "--days", "5"]) == 0
     assert left(cache) == 1

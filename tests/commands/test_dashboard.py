@@ -12,7 +12,7 @@ import wandb
 from skip_exp import results
 from skip_exp.commands import dashboard
 from skip_exp.errors import SkipError
-from skip_exp.logger import key
+from skip_exp.logger import runs
 from tests.helpers.fakes import result
 from tests.helpers.wandb_backend import backend
 
@@ -68,21 +68,21 @@ def test_the_backend_is_given_both_views():
 def test_refusals(monkeypatch, capsys):
     with pytest.raises(SystemExit):
         dashboard.main(["--project", "proj"])
-    monkeypatch.setattr(key, "has_key", lambda: False)
+    monkeypatch.setattr(runs, "has_key", lambda: False)
     with pytest.raises(SkipError):
-        dashboard.save([])
+        dashboard.save_views([])
     monkeypatch.setitem(sys.modules, "wandb_workspaces.workspaces", None)
     assert dashboard.main(["--dry-run"]) == 1
     assert capsys.readouterr().err.endswith("pip install 'skip_exp[dashboard]'\n")
 
 
 def test_save(monkeypatch):
-    monkeypatch.setattr(key, "has_key", lambda: True)
+    monkeypatch.setattr(runs, "has_key", lambda: True)
     saved = SimpleNamespace(url="https://address")
-    assert dashboard.save([SimpleNamespace(save=lambda: saved)]) == ["https://address"]
+    assert dashboard.save_views([SimpleNamespace(save=lambda: saved)]) == ["https://address"]
 
     def refuse():
         raise wandb.errors.CommError("no such\nentity")
 
     with pytest.raises(SkipError, match=": no such entity"):
-        dashboard.save([SimpleNamespace(save=refuse)])
+        dashboard.save_views([SimpleNamespace(save=refuse)])

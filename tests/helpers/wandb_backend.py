@@ -161,6 +161,8 @@ class Backend:
             case "UseArtifact":
                 self.run(about["runName"]).used.append(about["artifactID"])
                 return {"useArtifact": {"artifact": {"id": about["artifactID"]}}}
+            case "ArtifactByID":
+                return {"artifact": _about(self.artifacts[given["id"]])}
             case "ArtifactType":  # of an earlier one of that name
                 return {"project": None}
             case _:
@@ -193,6 +195,20 @@ class Backend:
                 run.summary = lines[-1]
         if told.get("complete"):
             run.exit_code = told["exitcode"]
+
+
+def _about(version: Artifact) -> dict[str, Any]:
+    """What the client asks of a version that it has saved."""
+    empty = ("versionIndex", "historyStep", "commitHash", "updatedAt", "aliases")
+    project = {"id": "p", "internalId": "p", "name": "p", "entity": {"id": "e", "name": ENTITY}}
+    return {
+        **{name: version.told[name] for name in ("description", "metadata", "digest")},
+        **dict.fromkeys(empty),
+        **{"id": version.id, "state": "COMMITTED", "createdAt": "2026-01-01T00:00:00", "tags": []},
+        **{"size": 1, "fileCount": 1, "ttlDurationSeconds": -2, "ttlIsInherited": True},
+        "artifactType": {"name": version.type},
+        "artifactSequence": {"id": "s", "name": version.name, "project": project},
+    }
 
 
 def _named(query: str) -> str:

@@ -17,7 +17,7 @@ from lightning.pytorch.loggers import CSVLogger
 from skip_exp import results
 from skip_exp.callbacks.curves import kept, replay
 from skip_exp.errors import ConfigError
-from skip_exp.logger import artifacts, build, picture, runs
+from skip_exp.logger import build, picture, runs
 from skip_exp.skill.record import RECORD, TENSORS
 from tests.conftest import Cli
 from tests.helpers.fakes import result
@@ -141,8 +141,8 @@ def test_a_whole_offline_run_reads_back(tmp_path: Path) -> None:
 def test_a_whole_model_is_not_uploaded(tmp_path: Path) -> None:
     show(build.build_logger(job(tmp_path)), tmp_path, with_skill=False)
     runs.close()
+    assert summary(tmp_path)["summary"]["sites"]["nrows"] == 2
     waiting = [path.read_bytes() for path in (tmp_path / "wandb/artifacts/staging").iterdir()]
-    assert any(b"fingerprint" in each for each in waiting)  # the description of the data
     assert not {b"skill.json", b"skill.safetensors"} & {*waiting}
 
 
@@ -157,7 +157,7 @@ def test_trouble_with_wandb_costs_a_warning(
         gone.setattr(wandb.Run, "log", refuse)
         fit(logger, "tune")
     assert caplog.text.count(": no room") == 1  # not once for every row
-    monkeypatch.setattr(artifacts, "log_artifacts", refuse)
+    monkeypatch.setattr(runs, "log_artifacts", refuse)
     show(logger, tmp_path)
     assert caplog.text.count(": no room") == 2
 

@@ -145,12 +145,9 @@ def test_a_run_ends_as_its_job_did(swept: Swept) -> None:
 
 def test_the_summary_is_of_the_epoch_that_was_kept(swept: Swept) -> None:
     for run in swept.runs:
-        epoch, curve = run.summary["tune/kept_epoch"], run.curve("tune/select_accuracy")
-        assert epoch in (-1, 0, 1)
-        kept = [curve[epoch][1]] if epoch >= 0 else []
-        assert [run.summary[name] for name in ("tune/select_accuracy",) if name in run.summary] == (
-            pytest.approx(kept)
-        )
+        (_, first), (_, last) = run.curve("tune/select_loss")
+        assert run.summary["tune/kept_epoch"] == 1  # the last of two
+        assert run.summary["tune/select_loss"] == pytest.approx(last) != first
     assert "retune/kept_epoch" not in swept.runs[1].summary
 
 
@@ -176,14 +173,16 @@ def test_a_skill_comes_from_its_data_and_its_backbone(swept: Swept) -> None:
     assert of["model"].files == {file.name: file.read_bytes() for file in skill.iterdir()}
     assert of["model"].name == "skill-adjectives-tiny"
     told = results.flatten(result)
-    assert of["model"].metadata == {name: told[name] for name in of["model"].metadata}
-    assert {"job_id", "seed", "ratio", "metric/final"} < of["model"].metadata.keys()
+    metadata = of["model"].metadata
+    hashes = {name: metadata.pop(name) for name in ("fingerprint", "content_hash")}
+    assert metadata == {name: told[name] for name in metadata}
+    assert {"job_id", "seed", "ratio", "metric/final"} < metadata.keys()
     about = json.loads((skill / "skill.json").read_text())
     hashed = json.loads(of["backbone"].files["backbone.json"])["content_hash"]
     assert (of["backbone"].name, hashed) == ("backbone-tiny", about["backbone"]["content_hash"])
     data = json.loads(of["dataset"].files["dataset.json"])
     assert (data["task"], data["source"], data["is_sample"]) == ("adjectives", "local", False)
-    assert data["fingerprint"]
+    assert hashes == {"fingerprint": data["fingerprint"], "content_hash": hashed}
     picture = Path(result["path"]).with_name("keep.png")
     assert done.files[done.summary["keep"]["path"]] == picture.read_bytes()
     assert not failed.logged and "keep" not in failed.summary

@@ -1,6 +1,9 @@
-"""Which mode a W&B run is opened in, and what it is filed under."""
+"""Which mode a W&B run is opened in, what it is filed under, and its artifacts."""
 
+import json
+import os
 from pathlib import Path
+from typing import Any
 from unittest.mock import MagicMock
 
 import pytest
@@ -8,83 +11,129 @@ import wandb
 
 from skip_exp.config import schema
 from skip_exp.errors import ConfigError
-from skip_exp.logger import key, runs
+from skip_exp.logger import runs
+from tests.helpers.fakes import result
 from tests.helpers.toy import composed
+
+KEY = "0" * 40
+
+
+@pytest.fixture(autouse=True)
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A home folder, which is the working directory, without keys and settings of W&B's."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("WANDB_CONFIG_DIR", str(tmp_path / "config"))
+    for name in ("NETRC", "WANDB_API_KEY", "WANDB_IDENTITY_TOKEN_FILE", "WANDB_MODE"):
+        monkeypatch.delenv(name, raising=False)
+    return tmp_path
+
+
+def job(*overrides: str) -> schema.Config:
+    return composed("+task=rte", "output_dir=here", *overrides)
+
+
+def write_settings(line: str) -> None:
+    """As `wandb offline` and the like do."""
+    Path("wandb").mkdir(exist_ok=True)
+    Path("wandb/settings").write_text(f"[default]\n{line}\n")
+
+
+# --- credentials ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["WANDB_API_KEY", "WANDB_IDENTITY_TOKEN_FILE"])
+def test_credentials_in_the_environment(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    assert not runs.has_key()
+    monkeypatch.setenv(name, KEY)
+    assert runs.has_key()
+
+
+def test_a_key_in_the_settings() -> None:
+    write_settings(f"api_key = {KEY}")
+    assert runs.has_key()
+
+
+@pytest.mark.parametrize("name", [".netrc", "_netrc", "named"])
+def test_a_key_in_the_netrc_file(home: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    if name == "named":
+        monkeypatch.setenv("NETRC", str(home / name))
+    monkeypatch.setenv("WANDB_BASE_URL", "https://wandb.mine:8080")
+    entry = f"machine wandb.mine:8080 login user password {KEY}\n"
+    (home / name).write_text(entry.replace("machine ", "machine other."))
+    assert not runs.has_key()
+    (home / name).write_text(entry)
+    assert runs.has_key()
+
+
+@pytest.mark.parametrize("content", [b"machine\nnonsense here", b"\xff\xfe\x00"])
+def test_an_unreadable_netrc_file_is_no_key(home: Path, content: bytes) -> None:
+    (home / ".netrc").write_bytes(content)
+    assert not runs.has_key()
+
+
+# --- mode and project -------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
-    ("mode", "environment", "has_key", "expected"),
+    ("mode", "environment", "settings", "key", "expected"),
     [
-        ("auto", None, False, "offline"),
-        ("auto", None, True, "online"),
-        ("auto", "disabled", True, "disabled"),
-        ("offline", None, True, "offline"),
+        ("auto", None, "", None, "offline"),
+        ("auto", None, "", KEY, "online"),
+        ("auto", None, "mode = offline", KEY, "offline"),
+        ("auto", None, "mode = disabled", KEY, "disabled"),
+        ("auto", "disabled", "mode = offline", KEY, "disabled"),
+        ("offline", "online", "", KEY, "offline"),
     ],
 )
-def test_auto_is_online_only_with_a_key(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, mode: str, environment: str | None,
-    has_key: bool, expected: str,
-) -> None:  # fmt: skip
-    opened: list[str] = []
-    no_settings(monkeypatch, tmp_path)
-    run = MagicMock(offline=False, disabled=True)
-    monkeypatch.delenv("WANDB_MODE")
-    if environment:
-        monkeypatch.setenv("WANDB_MODE", environment)
-    monkeypatch.setattr(key, "has_key", lambda: has_key)
-    monkeypatch.setattr(wandb, "init", lambda mode, **_: opened.append(mode) or run)
-    runs.open_run(job("logger.mode=" + mode, f"output_dir={tmp_path}"))
-    assert opened == [expected]
-
-
-def test_online_without_a_key_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(key, "has_key", lambda: False)
-    with pytest.raises(ConfigError, match=r"^logger\.mode=online: "):
-        runs.open_run(job("logger.mode=online"))
-
-
-@pytest.mark.parametrize("mode", ["bogus", "online"])
-def test_a_mode_from_the_environment_is_named_as_such(
-    monkeypatch: pytest.MonkeyPatch, mode: str
+def test_auto_is_what_the_user_set_and_online_only_with_a_key(
+    monkeypatch: pytest.MonkeyPatch,
+    mode: str,
+    environment: str | None,
+    settings: str,
+    key: str | None,
+    expected: str,
 ) -> None:
-    monkeypatch.setenv("WANDB_MODE", mode)
-    monkeypatch.setattr(key, "has_key", lambda: False)
-    with pytest.raises(ConfigError, match=f"^WANDB_MODE={mode}: "):
-        runs.open_run(job())
+    write_settings(settings)
+    for name, value in (("WANDB_MODE", environment), ("WANDB_API_KEY", key)):
+        if value:
+            monkeypatch.setenv(name, value)
+    assert runs.mode_of(mode) == expected
 
 
-@pytest.mark.parametrize("mode", ["offline", "disabled"])
-def test_wandb_offline_and_disabled_are_obeyed(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, mode: str
+@pytest.mark.parametrize(
+    ("override", "name", "value"),
+    [
+        ("logger.mode=online", "logger.mode", "online"),
+        ("logger.mode=auto", "WANDB_MODE", "online"),
+        ("logger.mode=auto", "WANDB_MODE", "bogus"),
+        ("logger.mode=offline", "WANDB_PROJECT", "team/mine"),
+    ],
+)
+def test_a_refusal_names_where_the_value_is_from(
+    monkeypatch: pytest.MonkeyPatch, override: str, name: str, value: str
 ) -> None:
-    monkeypatch.delenv("WANDB_MODE")
-    monkeypatch.setattr(key, "has_key", lambda: True)
-    no_settings(monkeypatch, tmp_path)
-    (tmp_path / "wandb").mkdir()
-    assert runs.mode_of("auto") == "online"
-    (tmp_path / "wandb/settings").write_text(f"[default]\nmode = {mode}\n")  # what it writes
-    assert runs.mode_of("auto") == mode
+    monkeypatch.setenv(name, value)
+    with pytest.raises(ConfigError, match=f"^{name}={value}: "):
+        runs.open_run(job(override))
 
 
 @pytest.mark.parametrize(("given", "project"), [([], "theirs"), (["logger.project=ours"], "ours")])
 def test_the_project_of_the_environment_is_used(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, given: list[str], project: str
+    monkeypatch: pytest.MonkeyPatch, given: list[str], project: str
 ) -> None:
     monkeypatch.setenv("WANDB_PROJECT", "theirs")
-    run = runs.open_run(job(*given, f"output_dir={tmp_path}"))
+    run = runs.open_run(job(*given))
     runs.close()
     assert run.project == project
 
 
-def test_a_bad_project_of_the_environment_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("WANDB_PROJECT", "team/mine")
-    with pytest.raises(ConfigError, match=r"^WANDB_PROJECT=team/mine: "):
-        runs.open_run(job())
+# --- runs -------------------------------------------------------------------------------------
 
 
 def test_a_run_of_the_callers_own_goes_on(tmp_path: Path) -> None:
-    with wandb.init(project="own", dir=tmp_path) as own:
-        run = runs.open_run(job(f"output_dir={tmp_path}"))
+    with wandb.init(project="own", dir=tmp_path, mode="offline") as own:
+        run = runs.open_run(job())
         assert run.id != own.id and run.config["seed"] == 1
         runs.close("RuntimeError: loss is NaN")
         assert wandb.run is own
@@ -106,20 +155,57 @@ def test_job_type(override: str, job_type: str) -> None:
     assert runs.job_type(job(override)) == job_type
 
 
-def test_tags_are_as_long_as_wandb_takes(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    given: dict[str, list[str]] = {}
-    run = MagicMock(offline=False, disabled=True)
-    monkeypatch.setattr(wandb, "init", lambda **options: given.update(options) or run)
-    runs.open_run(job(f"task.name={'x' * 100}", f"output_dir={tmp_path}"))
-    assert given["tags"][0] == "x" * 64
-    wandb.Settings(run_tags=given["tags"])  # W&B's own check
+def test_tags_are_as_long_as_wandb_takes() -> None:
+    run = runs.open_run(job(f"task.name={'x' * 100}"))
+    runs.close()
+    assert run.tags and run.tags[0] == "x" * 64
 
 
-def no_settings(monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
-    """W&B's settings of this user and folder are not read."""
-    monkeypatch.setenv("WANDB_CONFIG_DIR", str(folder / "config"))
-    monkeypatch.chdir(folder)
+# --- artifacts --------------------------------------------------------------------------------
 
 
-def job(*overrides: str) -> schema.Config:
-    return composed("+task=rte", "output_dir=here", *overrides)
+def logged(folder: Path, fingerprint: str = "f", content_hash: str = "h", **fields: Any) -> Any:
+    """The skill, data and backbone artifacts of a finished job, logged to an online run."""
+    (folder / "skill").mkdir(exist_ok=True)
+    (folder / "skill/skill.json").write_text("{}")
+    run = MagicMock(offline=False)
+    hashes = {"fingerprint": fingerprint, "content_hash": content_hash}
+    with runs.stage_uploads(folder):
+        runs.log_artifacts(run, result(skill="skill", **fields), folder, hashes, True)
+    calls = [*run.log_artifact.call_args_list, *run.use_artifact.call_args_list]
+    return [call.args[0] for call in calls]
+
+
+def test_inputs_tell_what_they_are(tmp_path: Path) -> None:
+    local = {"data_source": "local:/home/me/glue", "data_is_sample": False}
+    _, data, backbone = logged(tmp_path, task="rte", backbone="org/größe " + "x" * 200, **local)
+    about = {"task": "rte", "source": "local", "is_sample": False, "fingerprint": "f"}
+    assert (data.name, data.type, data.metadata) == ("data-rte", "dataset", about)
+    (entry,) = data.manifest.entries.values()
+    assert json.loads(Path(str(entry.local_path)).read_text()) == about
+    # Letters that W&B takes, and no more of them.
+    assert backbone.name.startswith("backbone-org_gr__e_xxx") and len(backbone.name) == 128
+
+
+def test_one_version_for_each_content(tmp_path: Path) -> None:
+    here = logged(tmp_path, data_source="local:/home/me/glue")
+    elsewhere = logged(tmp_path, data_source="local:/scratch/glue", seed=2)
+    other = logged(tmp_path, "f2", "h2")
+    for artifact, same, changed in list(zip(here, elsewhere, other, strict=True))[1:]:
+        assert artifact.digest == same.digest != changed.digest
+
+
+def test_stand_in_rows_are_named_so(tmp_path: Path) -> None:
+    sample = {"data_source": "embedded:snli_pairs", "data_is_sample": True}
+    skill, data, _ = logged(tmp_path, **sample)
+    assert skill.name.endswith("-stand-in") and data.name.endswith("-stand-in")
+    assert (data.metadata["is_sample"], data.metadata["source"]) == (True, "embedded:snli_pairs")
+
+
+def test_uploads_are_staged_where_a_user_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("WANDB_DATA_DIR", str(tmp_path / "mine"))
+    with runs.stage_uploads(tmp_path / "job"):
+        assert os.environ["WANDB_DATA_DIR"] == str(tmp_path / "mine")
+    assert os.environ["WANDB_DATA_DIR"] == str(tmp_path / "mine")

@@ -128,5 +128,5 @@ def test_what_all_jobs_share_goes_into_the_title_then_sizes_go():
 
 
 def test_jobs_do_not_wait_for_pandas():
-    code = "import sys, skip_exp.sweep.ending; sys.exit('pandas' in sys.modules)"
+    code = "import sys, skip_exp.sweep.finish; sys.exit('pandas' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0

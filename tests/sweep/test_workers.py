@@ -113,7 +113,7 @@ sys.stdin.read()
 def test_workers_hold_their_gpus_until_they_end(tmp_path: Path) -> None:
     workers.claim_gpu(["3"], 0)
     assert "CUDA_VISIBLE_DEVICES" not in os.environ  # a single GPU is nobody's
-    env = os.environ | {"CUDA_VISIBLE_DEVICES": "4,MIG-7/0", "TMPDIR": str(tmp_path)}
+    env = os.environ | {"CUDA_VISIBLE_DEVICES": "4,MIG-7/0", "XDG_CACHE_HOME": str(tmp_path)}
     alive: list[subprocess.Popen[str]] = []
 
     def start(job: int) -> str:

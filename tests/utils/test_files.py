@@ -6,22 +6,33 @@ import sys
 from pathlib import Path
 
 import pytest
-from filelock import FileLock
 
-from skip_exp.utils import files
+from skip_exp.utils import files, timing
 
 
-def test_no_user_meets_the_lock_file_of_another(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("home", ["linked", "a file", "none"])
+def test_without_a_lock_a_model_is_timed_after_a_warning(
+    home: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """filelock refuses those, so that every job of a second user on a machine failed."""
-    monkeypatch.setattr(files.tempfile, "gettempdir", lambda: str(tmp_path))
-    paths = set()
-    for user in (1000, 1001):
-        monkeypatch.setattr(os, "getuid", lambda user=user: user)
-        paths.add(files.machine_lock("benchmark").lock_file)
-        assert isinstance(files.machine_lock("benchmark"), FileLock)
-    assert {Path(path).parent for path in paths} == {tmp_path} and len(paths) == 2
+    """filelock refuses a link in the lock's place, and everything else that is not a file."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    if home == "linked":
+        place = Path(files.machine_lock("benchmark").lock_file)
+        place.parent.mkdir(exist_ok=True, parents=True)
+        place.unlink(missing_ok=True)
+        place.symlink_to(tmp_path / "elsewhere")
+    elif home == "a file":
+        (tmp_path / "cache").touch()
+    else:
+        monkeypatch.delenv("XDG_CACHE_HOME")
+        monkeypatch.delenv("HOME", raising=False)
+        monkeypatch.setattr(os, "getuid", lambda: 10**6)  # as in a container without users
+    try:
+        assert timing.alone(lambda: 3)[0] == 3
+    finally:
+        if home == "linked":
+            place.unlink()
+    assert [each.levelname for each in caplog.records if "lock" in each.message] == ["WARNING"]
 
 
 WITHOUT_FLOCK = """

@@ -44,7 +44,7 @@ def retime(path: Path) -> dict[str, Any]:
     return latency
 
 
-def _done(folder: Path) -> list[Path]:
+def list_finished(folder: Path) -> list[Path]:
     return [Path(each["path"]) for each in results.load(folder) if each["status"] == "done"]
 
 
@@ -52,9 +52,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Exit code: 0, or 1 where a result could not be timed."""
     line = parser("benchmark", __doc__)
     line.add_argument("results", nargs="+", type=Path, help="result files or folders of results")
-    options, failed = line.parse_args(arguments), False
+    options = line.parse_args(arguments)
+    failed = False
     for path in options.results:
-        files = _done(path) if path.is_dir() else [path]
+        files = list_finished(path) if path.is_dir() else [path]
         if not files:
             failed = True
             print(f"error: {path}: no finished {results.FILE} below it", file=sys.stderr)

@@ -43,7 +43,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
-def entries(folder: Path) -> Iterator[Path]:
+def list_entries(folder: Path) -> Iterator[Path]:
     """The entries of all stages; any other file in the folder is left alone."""
     yield from sorted(folder.glob("*/*.safetensors"))
 
@@ -51,7 +51,7 @@ def entries(folder: Path) -> Iterator[Path]:
 def show_size(folder: Path) -> None:
     """Print bytes and number of entries per stage, and their sums."""
     found = []
-    for path in entries(folder):
+    for path in list_entries(folder):
         with suppress(FileNotFoundError):  # another command removed it
             found.append((path.parent.name, path.stat().st_size))
     for stage in dict.fromkeys(name for name, _ in found):
@@ -66,7 +66,7 @@ def prune(folder: Path, days: float) -> None:
     An entry whose lock another process holds is kept.
     """
     freed = removed = held = 0
-    for path in entries(folder):
+    for path in list_entries(folder):
         try:
             if path.stat().st_mtime > time.time() - days * DAY:
                 continue

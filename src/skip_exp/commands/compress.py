@@ -13,12 +13,12 @@ from pathlib import Path
 
 from skip_exp.commands.line import one_line_errors, parser
 from skip_exp.commands.train import add_arguments, show
-from skip_exp.utils import console, imports
+from skip_exp.utils import console
 
 
 @one_line_errors(1)
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Exit code: 0, or 1 with the reason in one line."""
+    """Exit code: 0, or 1 with the reason in one line; 2 for a wrong argument."""
     line = parser("compress", __doc__)
     line.add_argument("model", metavar="MODEL", help="folder or hub id")
     add_arguments(line)
@@ -27,9 +27,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = vars(line.parse_intermixed_args(arguments))
     out = options.pop("out")
     print(console.LOADING, flush=True)
-    api = imports.load("skip_exp.api.compress")  # torch takes seconds: not for a refused argument
+    api = console.import_slow(
+        "skip_exp.api.compress"
+    )  # torch takes seconds: not for a refused argument
     if out:
-        imports.load("skip_exp.skill.export.folder").check_out(Path(out).expanduser())
+        console.import_slow("skip_exp.skill.export.folder").check_out(Path(out).expanduser())
     small = api.compress(options.pop("model"), None, options.pop("file"), **options)
     show(small.folder, [])
     if out:

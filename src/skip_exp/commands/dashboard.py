@@ -18,7 +18,7 @@ import wandb
 from skip_exp.commands.line import one_line_errors, parser
 from skip_exp.config.names import FITS, METRICS, STATES
 from skip_exp.errors import SkipError
-from skip_exp.logger import key, runs
+from skip_exp.logger import runs
 from skip_exp.report import tables
 
 SCORES = tuple(f"metric/{phase}" for phase in STATES)
@@ -32,7 +32,7 @@ PARALLEL = ("ratio", "attribution", "seed", "params/all_pruned", "latency/speedu
 BARS = (*SCORES, "latency/speedup", "params/all_pruned")
 
 
-def workspaces(entity: str, project: str) -> list[Any]:
+def build_workspaces(entity: str, project: str) -> list[Any]:
     """Two views: one point per run, and the runs of a sweep gathered.
 
     Raises:
@@ -100,13 +100,13 @@ def specification(views: Sequence[Any]) -> str:
     return json.dumps(plain, indent=1)
 
 
-def save(views: Sequence[Any]) -> list[str]:
+def save_views(views: Sequence[Any]) -> list[str]:
     """Save workspaces; returns their addresses.
 
     Raises:
         SkipError: no API key, or W&B refuses or cannot be reached.
     """
-    if not key.has_key():  # W&B itself would ask for one
+    if not runs.has_key():  # W&B itself would ask for one
         raise SkipError("dashboard: needs an API key: set WANDB_API_KEY or run `wandb login`")
     try:
         return [view.save().url for view in views]
@@ -124,10 +124,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = line.parse_args(arguments)
     if not (options.entity or options.dry_run):
         line.error("--entity: needed to save workspaces")
-    views = workspaces(options.entity or "ENTITY", runs.project_of(options.project))
+    views = build_workspaces(options.entity or "ENTITY", runs.project_of(options.project))
     if options.dry_run:
         tables.save({options.out: specification(views) + "\n"})
         print(f"written: {options.out}")
     else:
-        print("\n".join(f"saved: {address}" for address in save(views)))
+        print("\n".join(f"saved: {address}" for address in save_views(views)))
     return 0

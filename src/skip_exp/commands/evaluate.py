@@ -8,17 +8,14 @@ FILE is CSV, JSON, JSON lines or Parquet and has the task's columns. Exit code: 
 reason in one line.
 """
 
-import os
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from skip_exp.commands.line import one_line_errors, parser
+from skip_exp.commands.line import existing_file, one_line_errors, parser
 from skip_exp.commands.predict import add_loading, json_line, load
-from skip_exp.errors import SkipError
 
 WIDE = 12  # labels; with more, mistakes are listed instead of a matrix
 LISTED = 20  # mistakes
@@ -28,14 +25,13 @@ LISTED = 20  # mistakes
 def main(arguments: Sequence[str] | None = None) -> int:
     line = parser("evaluate", __doc__)
     line.add_argument("skill", metavar="SKILL", help="folder of a skill or of an export")
-    line.add_argument("file", type=Path, metavar="FILE", help="rows with texts and labels")
+    about = "rows with texts and labels"
+    line.add_argument("file", type=existing_file, metavar="FILE", help=about)
     line.add_argument("--label", metavar="COLUMN", help="default: the one that it was trained on")
     line.add_argument("--drop-bad", action="store_true", help="leave out rows that do not fit")
     line.add_argument("--json", action="store_true", help="one line of JSON")
     add_loading(line)
     options = line.parse_args(arguments)
-    if not os.path.isfile(options.file):  # no error where it may not look
-        raise SkipError(f"cannot read {options.file}: no such file, or no permission")
     classifier = load(options.skill, options.backbone, options.precision)
     found = classifier.evaluate(options.file, label=options.label, drop_bad=options.drop_bad)
     if options.json:

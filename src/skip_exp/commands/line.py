@@ -1,7 +1,8 @@
 """What the commands share: a parser that shows a module's docstring, and errors as one line."""
 
+import os
 import sys
-from argparse import ArgumentParser, RawDescriptionHelpFormatter
+from argparse import ArgumentParser, ArgumentTypeError, RawDescriptionHelpFormatter
 from collections.abc import Callable, Sequence
 from functools import wraps
 from typing import Any
@@ -15,6 +16,18 @@ def parser(word: str, about: str | None) -> ArgumentParser:
     """A parser of ``skip-exp WORD ...``; ``about`` is shown by ``--help`` as it stands."""
     kind: Any = RawDescriptionHelpFormatter
     return ArgumentParser(prog=f"skip-exp {word}", description=about, formatter_class=kind)
+
+
+def existing_file(text: str) -> str:
+    """The path of a file, for ``type=``: a mistyped one is refused before torch is loaded.
+
+    Raises:
+        ArgumentTypeError: there is no such file, or no permission to look.
+    """
+    path = os.path.expanduser(text)
+    if os.path.isdir(path) or not os.path.exists(path):
+        raise ArgumentTypeError(f"{text}: no such file, or no permission")
+    return text
 
 
 def one_line_errors(code: int) -> Callable[[Main], Main]:

@@ -31,7 +31,7 @@ from skip_exp.commands.examples import is_table, read_examples
 from skip_exp.commands.line import one_line_errors, parser
 from skip_exp.errors import ExampleError, SkipError
 from skip_exp.skill.record import ONNX
-from skip_exp.utils import imports
+from skip_exp.utils import console
 
 if TYPE_CHECKING:
     from skip_exp.skill.classifier import Classifier, Prediction
@@ -91,8 +91,11 @@ def add_loading(line: ArgumentParser) -> None:
 
 def load(folder: str, backbone: str | None, precision: str) -> "Classifier":
     """A skill or an export of either format. Raises SkipError."""
-    if not os.path.isfile(Path(folder) / ONNX):  # no error where it may not look
-        imports.load("skip_exp.skill.load")  # takes seconds: not for a refusal
+    place = Path(folder).expanduser()
+    if not os.path.isdir(place):
+        raise SkipError(f"{folder}: no such folder, or no permission")
+    if not os.path.isfile(place / ONNX):  # no error where it may not look
+        console.import_slow("skip_exp.skill.load")  # takes seconds: not for a refusal
         from skip_exp import Skill
 
         return Skill.load(folder, backbone, precision)

@@ -19,11 +19,11 @@ from typing import Any
 from omegaconf import OmegaConf
 
 from skip_exp import results
-from skip_exp.commands.line import one_line_errors, parser
+from skip_exp.commands.line import existing_file, one_line_errors, parser
 from skip_exp.config.compose import quoted
 from skip_exp.config.together import values_of
 from skip_exp.report import steps
-from skip_exp.utils import console, imports
+from skip_exp.utils import console
 
 OUTPUT = "outputs"
 GOALS = ("prune.ratio=", "prune.max_drop=", "prune.target_speedup=")  # a sweep has ratios
@@ -31,13 +31,13 @@ GOALS = ("prune.ratio=", "prune.max_drop=", "prune.target_speedup=")  # a sweep 
 
 @one_line_errors(1)
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Exit code: 0, or 1 with the reason in one line."""
+    """Exit code: 0, or 1 with the reason in one line; 2 for a wrong argument."""
     line = parser("train", __doc__)
     add_arguments(line)
     line.add_argument("--backbone", help="a choice of backbone= (default: minilm)")
     options = vars(line.parse_intermixed_args(arguments))
     print(console.LOADING, flush=True)
-    api = imports.load("skip_exp.api.fit")  # torch takes seconds: not for a refused argument
+    api = console.import_slow("skip_exp.api.fit")  # torch takes seconds: not for a refused argument
     file, settings = options.pop("file"), [*options["overrides"]]
     settings = [each for each in settings if not each.startswith(GOALS)]
     if options["backbone"] is not None:
@@ -56,13 +56,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def add_arguments(line: ArgumentParser) -> None:
     """The arguments of `skip_exp.fit` that name the rows and the cut."""
-    line.add_argument("file", metavar="FILE", help="rows with texts and labels")
+    about = "rows with texts and labels"
+    line.add_argument("file", type=existing_file, metavar="FILE", help=about)
     about = "column of the texts; twice for pairs (default: text)"
     line.add_argument("--text", action=Columns, default="text", metavar="COLUMN", help=about)
     line.add_argument("--label", default="label", metavar="COLUMN", help="default: label")
     about = "column whose equal values stay on one side of a split"
     line.add_argument("--group", metavar="COLUMN", help=about)
-    line.add_argument("--validation", metavar="FILE", help="rows that are scored")
+    about = "rows that are scored"
+    line.add_argument("--validation", type=existing_file, metavar="FILE", help=about)
     line.add_argument("--ratio", help="fraction to remove (default: 0.5), or auto")
     line.add_argument("--name", help="of the task (default: the file's)")
     line.add_argument("--output", default=OUTPUT, metavar="DIR")

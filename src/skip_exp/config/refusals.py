@@ -37,13 +37,16 @@ def explain(error: BaseException) -> str:
         return f"{_group_without_choice()}: {text}"
     if in_file := _IN_FILE.match(text):
         place, why, key = in_file.groups()
-        why = "must be a list, as in [a, b]" if "is not a ListConfig" in why else why
-        why = _no_such(key) if why.startswith("Key ") and " not in " in why else why
+        if "is not a ListConfig" in why:
+            why = "must be a list, as in [a, b]"
+        elif why.startswith("Key ") and " not in " in why:
+            why = _no_such(key)
         return f"{key}: {why} (in {place})"
     if twice := _TWICE.match(text):
         group = twice[1] or twice[2]
-        more = "several: +task=A,B -m" if group == "task" else f"another: {group}=NAME, without +"
-        return f"{group}: given twice; to choose {more}"
+        if group == "task":
+            return "task: given twice; to choose several: +task=A,B -m"
+        return f"{group}: given twice; to choose another: {group}=NAME, without +"
     if isinstance(cause, OmegaConfBaseException):
         key = cause.full_key or ""
         if isinstance(cause, ConfigAttributeError | ConfigKeyError) and "nterpolation" not in text:
@@ -73,9 +76,11 @@ def _missing_choice(error: MissingConfigException) -> str:
         return f"{str(error).splitlines()[0].rstrip('.')}{did_you_mean(file, sweeps)}"
     outer = "hydra/" if file.startswith("hydra/") else ""
     group, _, name = file.removeprefix(outer).partition("/")
+    advice = _OWN.get(group, "")
+    if "/" not in name:  # else it is a path
+        advice = did_you_mean(name, error.options) or advice
     known = f"no such choice; must be one of {', '.join(error.options)}"
-    near, own = did_you_mean(name, error.options), _OWN.get(group, "")
-    return f"{outer}{group}={name}: {known}{own if '/' in name else near or own}"
+    return f"{outer}{group}={name}: {known}{advice}"
 
 
 def _group_without_choice() -> str:

@@ -8,11 +8,9 @@ from typing import Any
 from lightning.pytorch.loggers import CSVLogger, Logger, WandbLogger
 from lightning.pytorch.utilities import rank_zero_only
 
-from skip_exp import results
 from skip_exp.config.names import FITS
 from skip_exp.config.schema import Config
 from skip_exp.errors import first_line
-from skip_exp.logger import picture
 
 log = logging.getLogger(__name__)
 
@@ -36,9 +34,11 @@ class PhaseLogger(WandbLogger):
                 logged[f"{phase}/step"] = step
             if "epoch" in metrics:
                 logged[f"{phase}/epoch"] = metrics["epoch"]
-        is_kept = any(name.endswith(KEPT) for name in logged)
         try:
-            (self.experiment.summary.update if is_kept else self.experiment.log)(logged)
+            if any(name.endswith(KEPT) for name in logged):
+                self.experiment.summary.update(logged)
+            else:
+                self.experiment.log(logged)
         except Exception as problem:
             if not self.is_lost:
                 log.warning("W&B: cannot log curves: %s", first_line(problem))
@@ -78,27 +78,14 @@ def mirror(
         folder: the job's folder, with its skill and its picture.
         fingerprint, content_hash: hashes of its data and its backbone.
     """
-    if not isinstance(logger, WandbLogger):
+    if not isinstance(logger, WandbLogger) or logger.experiment.disabled:
         return
-    import wandb  # takes a third of a second, needed by this logger only
+    from skip_exp.logger import runs  # importing wandb takes a third of a second
 
-    from skip_exp.logger import artifacts  # imports wandb, too
-
-    run = logger.experiment
-    if run.disabled:  # a disabled run cannot take artifacts
-        return
+    hashes = {"fingerprint": fingerprint, "content_hash": content_hash}
+    trained = [result["config"][phase]["train"] for phase in FITS]
+    is_small = "full" not in trained  # a whole model would fill the store
     try:
-        run.summary.update(results.flatten(result))
-        if result.get("data_is_sample"):
-            run.tags = (*(run.tags or ()), "stand-in")
-        run.log({"keep": wandb.Image(str(folder / picture.FILE))})
-        with artifacts.staged(folder):
-            # The table first: logging it contacts the server with a timeout. Artifacts queued for
-            # a server that is gone would keep the run from ending.
-            columns, rows = picture.table(result["keep_sizes"])
-            run.log({"sites": wandb.Table(columns=columns, data=rows)})
-            tune, retune = (result["config"][phase]["train"] for phase in FITS)
-            small = "full" not in (tune, retune)  # a whole model would fill the store
-            artifacts.log_artifacts(run, result, folder, fingerprint, content_hash, small)
+        runs.log_result(logger.experiment, result, folder, hashes, is_small)
     except Exception as problem:  # the job is done even if W&B fails
         log.warning("W&B: cannot log the whole result: %s", first_line(problem))

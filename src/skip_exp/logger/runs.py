@@ -1,31 +1,48 @@
-"""Opens and closes W&B runs."""
+"""Opens and closes W&B runs, and logs what a finished job leaves.
 
+A run uses a data and a backbone artifact and logs its skill as an artifact. The inputs are small
+JSON descriptions; neither rows nor weights are uploaded. W&B creates a new version whenever content
+changes, so the descriptions hold no path and nothing specific to a job.
+"""
+
+import json
 import logging
+import netrc
 import os
+import re
 import shlex
-from contextlib import suppress
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import wandb
 from lightning.pytorch.utilities import rank_zero_only
 
+from skip_exp import results
 from skip_exp.config.checks import one_of, project
 from skip_exp.config.names import FITS
 from skip_exp.config.prune import name_goal
 from skip_exp.config.schema import Config
 from skip_exp.config.train import BASELINES
 from skip_exp.errors import INTERRUPTED, ConfigError, SkipError
-from skip_exp.logger import key
+from skip_exp.logger import picture
 
 log = logging.getLogger(__name__)
 
 LONGEST_TAG = 64  # characters that W&B takes
 WAIT = 15.0  # seconds to wait for W&B's server when a run starts and ends
-
 PROJECT = "skip_exp"
 MODES = ("online", "offline", "shared", "disabled", "dryrun", "run")  # of WANDB_MODE
+STAGED = "WANDB_DATA_DIR"  # W&B stages uploads in this folder
+# Result fields in the metadata of a skill artifact; without measured times, which vary.
+ABOUT = (
+    *("job_id", "task", "backbone", "family", "prompt/kind", "prompt/length", "readout", "seed"),
+    *("attribution", "ratio", "ratio_reached", "metric/name", "metric/dense", "metric/final"),
+    *("params/block_pruned", "params/all_pruned", "data_is_sample"),
+)
 
 _is_gone = False  # the server stopped answering; later jobs of this process do not wait for it
 _run: wandb.Run | None = None  # of this process's job; `wandb.run` may be the caller's own
@@ -43,7 +60,8 @@ def open_run(cfg: Config) -> wandb.Run:
     """
     os.environ.setdefault("WANDB_SILENT", "true")
     global _is_gone, _run
-    mode, name = mode_of(cfg.logger.mode), project_of(cfg.logger.project)
+    mode = mode_of(cfg.logger.mode)
+    name = project_of(cfg.logger.project)
     try:
         run = _run = _init(cfg, name, mode)
     except wandb.errors.Error as error:
@@ -95,8 +113,9 @@ def job_type(cfg: Config) -> str:
     """``prune``, ``dense_continued`` (ratio 0) or ``baseline`` (no prompt or a full model)."""
     if cfg.prune.goal.ratio != 0:
         return "prune"
-    is_baseline = cfg.prompt.kind == "none" or cfg.tune.train in BASELINES
-    return "baseline" if is_baseline else "dense_continued"
+    if cfg.prompt.kind == "none" or cfg.tune.train in BASELINES:
+        return "baseline"
+    return "dense_continued"
 
 
 def mode_of(mode: str) -> str:
@@ -105,29 +124,48 @@ def mode_of(mode: str) -> str:
     Raises:
         ConfigError: online without a key, or WANDB_MODE is no mode of W&B's.
     """
-    is_auto = mode == "auto"
-    given = os.environ.get("WANDB_MODE") if is_auto else None
-    if given:
+    given = os.environ.get("WANDB_MODE")
+    if mode != "auto":
+        asked = "logger.mode"
+    elif given:
         one_of("WANDB_MODE", given, MODES)
-    if is_auto:
-        mode = given or _settled()
-    if mode != "online":
-        return mode
-    if is_auto and _is_gone:
+        asked, mode = "WANDB_MODE", given
+    else:  # what `wandb offline` or `wandb disabled` wrote, here or for this user
+        asked, mode = "", read_settings().mode
+    if mode == "online" and not has_key():
+        if not asked:
+            return "offline"
+        needs = "needs an API key: set WANDB_API_KEY, run `wandb login` or use offline"
+        raise ConfigError(asked, mode, needs)
+    if mode == "online" and _is_gone and asked != "logger.mode":
         return "offline"
-    if key.has_key():
-        return mode
-    if is_auto and not given:
-        return "offline"
-    needs = "needs an API key: set WANDB_API_KEY, run `wandb login` or use offline"
-    raise ConfigError("WANDB_MODE" if given else "logger.mode", mode, needs)
+    return mode
 
 
-def _settled() -> str:
-    """What `wandb offline` or `wandb disabled` wrote, here or for this user; else ``online``."""
+def read_settings() -> wandb.Settings:
+    """What the settings files of W&B say, in this folder and for this user."""
     settings = wandb.Settings(silent=True)
     settings.update_from_system_settings()
-    return settings.mode
+    return settings
+
+
+def has_key() -> bool:
+    """Whether W&B has credentials in the environment, in its settings or in the netrc file.
+
+    Without them W&B itself would ask for a key. A malformed one is left to W&B to refuse.
+    """
+    if os.environ.get("WANDB_API_KEY") or os.environ.get("WANDB_IDENTITY_TOKEN_FILE"):
+        return True
+    settings = read_settings()
+    if settings.api_key or settings.identity_token_file:
+        return True
+    host = urlsplit(os.environ.get("WANDB_BASE_URL") or settings.base_url).netloc
+    given = os.environ.get("NETRC")
+    for file in [given] if given else ["~/.netrc", "~/_netrc"]:
+        with suppress(OSError, UnicodeDecodeError, netrc.NetrcParseError):
+            if netrc.netrc(os.path.expanduser(file)).authenticators(host):
+                return True
+    return False
 
 
 def project_of(given: str | None) -> str:
@@ -139,25 +177,104 @@ def project_of(given: str | None) -> str:
     return name
 
 
+def log_result(
+    run: wandb.Run,
+    result: Mapping[str, Any],
+    folder: Path,
+    hashes: Mapping[str, str],
+    with_skill: bool,
+) -> None:
+    """Log a finished job's summary, picture, table and artifacts.
+
+    Args:
+        hashes: ``fingerprint`` of the data and ``content_hash`` of the backbone.
+    """
+    run.summary.update(results.flatten(result))
+    if result.get("data_is_sample"):
+        run.tags = (*(run.tags or ()), "stand-in")
+    run.log({"keep": wandb.Image(str(folder / picture.FILE))})
+    with stage_uploads(folder):
+        # The table first: logging it contacts the server with a timeout. Artifacts queued for a
+        # server that is gone would keep the run from ending.
+        columns, rows = picture.table(result["keep_sizes"])
+        run.log({"sites": wandb.Table(columns=columns, data=rows)})
+        log_artifacts(run, result, folder, hashes, with_skill)
+
+
+@contextmanager
+def stage_uploads(folder: Path) -> Iterator[None]:
+    """Stage W&B uploads in ``folder``/wandb unless WANDB_DATA_DIR is set.
+
+    W&B's default is the home folder, which may be missing when another cluster node syncs the run.
+    """
+    given = os.environ.get(STAGED)
+    os.environ[STAGED] = given or str(folder / "wandb")
+    try:
+        yield
+    finally:
+        if given is None:
+            del os.environ[STAGED]
+
+
+def log_artifacts(
+    run: wandb.Run,
+    result: Mapping[str, Any],
+    folder: Path,
+    hashes: Mapping[str, str],
+    with_skill: bool,
+) -> None:
+    """Log the skill as the run's output; its data and its backbone are inputs.
+
+    An offline run has no inputs in W&B, but the skill's metadata has their hashes.
+    """
+    task, backbone = result["task"], result["backbone"]
+    mark = "-stand-in" if result["data_is_sample"] else ""
+    if with_skill:
+        flat = results.flatten(result)
+        about = {name: flat[name] for name in ABOUT if name in flat}
+        skill = make_artifact(f"skill-{task}-{backbone}{mark}", "model", {**about, **hashes})
+        skill.add_dir(str(folder / result["skill"]))
+        run.log_artifact(skill)
+    if run.offline:
+        return
+    source = result["data_source"]
+    data = {
+        "task": task,
+        "source": "local" if source.startswith("local:") else source,
+        "is_sample": result["data_is_sample"],
+        "fingerprint": hashes["fingerprint"],
+    }
+    weights = {name: result[name] for name in ("backbone", "family", "backbone_note")}
+    weights["content_hash"] = hashes["content_hash"]
+    inputs = [
+        make_artifact(f"data-{task}{mark}", "dataset", data),
+        make_artifact(f"backbone-{backbone}", "backbone", weights),
+    ]
+    for artifact in inputs:
+        with artifact.new_file(f"{artifact.type}.json") as file:
+            json.dump(artifact.metadata, file, indent=1, sort_keys=True)
+        run.use_artifact(artifact)
+
+
+def make_artifact(name: str, kind: str, about: dict[str, Any]) -> wandb.Artifact:
+    """An artifact without files; its name has the characters and the length that W&B allows."""
+    return wandb.Artifact(re.sub(r"[^a-zA-Z0-9_.-]", "_", name)[:128], kind, metadata=about)
+
+
 def close(error: str | None = None) -> None:
     """Close the W&B run of this process's job, if any; an error marks it failed and sends an alert.
 
     Interrupted jobs send no alert. If W&B is unreachable, the data stay in the run's folder and a
     warning shows how to upload them.
     """
-    global _run
+    global _is_gone, _run
     if (run := _run) is None:
         return
     _run = None
-    if error and error != INTERRUPTED:
-        with suppress(Exception):  # `_end` reports W&B's failures
-            run.alert(f"{run.name} failed"[:63], error, level="ERROR")
-    _end(run, error)
-
-
-def _end(run: wandb.Run, error: str | None) -> None:
-    global _is_gone
     folder = _folder(run)
+    if error and error != INTERRUPTED:
+        with suppress(Exception):  # W&B's failures are reported below
+            run.alert(f"{run.name} failed"[:63], error, level="ERROR")
     try:
         if error:
             run.summary.update({"status": "failed", "error": error})

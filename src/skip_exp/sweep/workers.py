@@ -76,10 +76,10 @@ def claim_gpu(gpus: Sequence[str], job: int) -> None:
 
 def _lock(gpu: str) -> bool:
     """Hold a GPU until this process ends; return whether no other worker holds it."""
-    lock = machine_lock(f"gpu-{gpu.replace('/', '-')}")
     try:
+        lock = machine_lock(f"gpu-{gpu.replace('/', '-')}")
         lock.acquire(blocking=False)
-    except OSError:  # filelock.Timeout
+    except (OSError, RuntimeError):  # filelock.Timeout, or no folder for locks
         return False
     _held.append(lock)
     return True

@@ -21,7 +21,8 @@ _allowed = False
 def allowed(wanted: bool) -> Iterator[None]:
     """Within the block bars are shown, if standard output is a terminal of this process alone."""
     global _allowed
-    before, _allowed = _allowed, wanted and sys.stdout.isatty() and not is_joblib_worker()
+    before = _allowed
+    _allowed = wanted and sys.stdout.isatty() and not is_joblib_worker()
     try:
         yield
     finally:

@@ -1,5 +1,7 @@
-"""Progress for those who call from Python, and what Lightning would do to it."""
+"""What a user sees of a running command: log lines, bars, slow imports, Ctrl-C."""
 
+import gc
+import importlib
 import logging
 import signal
 import sys
@@ -7,8 +9,35 @@ import threading
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from types import ModuleType
 
 LOADING = "skip_exp: loading torch ..."  # said before imports that take seconds
+
+
+def import_slow(name: str) -> ModuleType:
+    """Import a module that takes seconds, with garbage collection disabled, once per process.
+
+    Searching the libraries' permanent objects takes a sixth of the import time, so that later
+    collections leave them out, too (docs/performance.md).
+    """
+    if name in sys.modules:  # objects created since may be garbage
+        return sys.modules[name]
+    with uncollected():
+        module = importlib.import_module(name)
+        gc.freeze()
+    return module
+
+
+@contextmanager
+def uncollected() -> Iterator[None]:
+    """Without collections of garbage within the block, as :mod:`timeit` does."""
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            gc.enable()
 
 
 def quiet_lightning() -> None:
@@ -44,19 +73,28 @@ def interrupts() -> Iterator[None]:
 def shown() -> Iterator[None]:
     """Print the package's log lines within the block, unless the caller has set up logging."""
     log = logging.getLogger("skip_exp")
-    if log.handlers or log.level:
+    with keep_logging():
+        if not (log.handlers or log.level):
+            handler = logging.StreamHandler(sys.stdout)
+            handler.setFormatter(logging.Formatter("%(message)s"))
+            log.addHandler(handler)
+            log.setLevel(logging.INFO)
+            log.propagate = False  # a notebook's root handler would print each line again
+            warnings.simplefilter("ignore")
         yield
-        return
-    handler, level = logging.StreamHandler(sys.stdout), log.level
-    handler.setFormatter(logging.Formatter("%(message)s"))
-    log.addHandler(handler)
-    log.setLevel(logging.INFO)
-    log.propagate = False  # a notebook's root handler would print each line again
+
+
+@contextmanager
+def keep_logging() -> Iterator[None]:
+    """Leave the caller's loggers and warning filters as they were."""
+    known = [logging.root, *logging.root.manager.loggerDict.values()]
+    loggers = [each for each in known if isinstance(each, logging.Logger)]
+    before = [(each.level, each.propagate, each.handlers[:]) for each in loggers]
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
             yield
     finally:
-        log.propagate = True
-        log.removeHandler(handler)
-        log.setLevel(level)
+        for each, (level, propagate, handlers) in zip(loggers, before, strict=True):
+            each.setLevel(level)
+            each.propagate = propagate
+            each.handlers[:] = handlers

@@ -6,9 +6,8 @@ import json
 import logging
 import os
 import platform
-import tempfile
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -109,11 +108,32 @@ def full_disk_is_refused(output: Path) -> Iterator[None]:
 
 
 def machine_lock(name: str) -> FileLock:
-    """A lock between the processes of this user on this machine.
+    """A lock between the processes of this user on this machine, in the user's cache folder.
 
-    It does not work between users: filelock refuses another user's file in a shared folder.
+    A home may be shared by several machines, so the file is named after this one.
+
+    Raises:
+        RuntimeError: the user has no home.
     """
-    return FileLock(Path(tempfile.gettempdir()) / f"skip_exp-{os.getuid()}-{name}.lock")
+    cache = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return FileLock(Path(cache) / "skip_exp" / f"{platform.node()}-{name}.lock")
+
+
+@contextmanager
+def hold_machine(name: str, what: str) -> Iterator[None]:
+    """Hold a :func:`machine_lock` within the block. Without one, a warning says so.
+
+    Args:
+        what: this process and others do, as in :func:`acquire`.
+    """
+    with ExitStack() as held:
+        try:
+            lock = machine_lock(name)
+            acquire(lock, what)
+            held.callback(lock.release)
+        except (OSError, RuntimeError) as error:
+            log.warning("no lock for %s: %s; two at once disturb each other", name, error)
+        yield
 
 
 def acquire(lock: FileLock, what: str) -> None:
@@ -129,12 +149,10 @@ def acquire(lock: FileLock, what: str) -> None:
     try:
         lock.acquire(blocking=False)
     except Timeout:
-        holder = ""
-        with suppress(OSError, ValueError, IndexError):
-            found = file.read_text().split()
-            is_ours = found[:1] == ["PID"]
-            holder = " ".join(found) if is_ours else f"PID {int(found[0])} on {found[1]}"
-        log.info("waiting for %s, which %s (%s)", holder or "another process", what, file)
+        holder = "another process"
+        with suppress(OSError, ValueError):
+            holder = " ".join(file.read_text().split()) or holder
+        log.info("waiting for %s, which %s (%s)", holder, what, file)
         lock.acquire()
     if isinstance(lock, SoftFileLock):  # it became one, without flock; its own record is the lock
         return

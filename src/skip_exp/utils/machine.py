@@ -15,8 +15,11 @@ import psutil
 
 BUSY = 0.25  # cores that other processes may take from a measurement before it is contended
 # What tells processors apart that have one name, as guests of a cloud do: lines of /proc/cpuinfo.
-KINDS = ("cpu family", "model", "stepping", "flags")
-KINDS_ARM = ("CPU implementer", "CPU part", "CPU variant", "Features")
+KINDS = (
+    *("cpu family", "model", "stepping", "flags"),
+    *("CPU implementer", "CPU part", "CPU variant", "Features"),  # of an ARM
+)
+IDLE = ("idle", "iowait", "guest", "guest_nice")  # a guest's counts as user and nice, too
 # Arguments of glibc's mallopt: what may stay free at the end of the heap, and from which size on a
 # block is the system's own. Larger values are refused.
 TRIM_THRESHOLD, MMAP_THRESHOLD = -1, -3
@@ -54,8 +57,9 @@ def cores() -> int | None:
 
 def free_cores(threads: int) -> int:
     """Whole cores of this process that so many threads leave free; twins count as one."""
-    every, whole = psutil.cpu_count() or 1, psutil.cpu_count(logical=False) or 0
-    return max(0, (cores() or 1) * whole // every - threads)
+    logical = psutil.cpu_count() or 1
+    whole = psutil.cpu_count(logical=False) or 0
+    return max(0, (cores() or 1) * whole // logical - threads)
 
 
 def processor() -> str:
@@ -81,7 +85,7 @@ def multiplies_bf16() -> bool:
 def hardware() -> list[str]:
     """What a timing depends on: the processor with its instructions, and the GPUs."""
     told = _cpuinfo()
-    found = [processor(), *(told.get(kind, "") for kind in (*KINDS, *KINDS_ARM))]
+    found = [processor(), *(told.get(kind, "") for kind in KINDS)]
     models = []
     for path in sorted(Path("/proc/driver/nvidia/gpus").glob("*/information")):
         with suppress(OSError):
@@ -109,14 +113,16 @@ class Load:
     @staticmethod
     def _seconds() -> tuple[float, float]:
         """CPU seconds of all processes, and of this one with the commands it waited for."""
-        each = psutil.cpu_times(percpu=True)
-        ours = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else {len(each)}
-        if max(ours) < len(each):  # else these may be ours alone, as in some containers
-            each = [times for core, times in enumerate(each) if core in ours]
-        # What a guest takes counts as user and nice, too.
-        rest = ("idle", "iowait", "guest", "guest_nice")
-        busy = (sum(times) - sum(getattr(times, name, 0.0) for name in rest) for times in each)
-        return sum(busy), sum(os.times()[:4])
+        every = psutil.cpu_times(percpu=True)
+        ours = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else {len(every)}
+        if max(ours) < len(every):  # else these may be ours alone, as in some containers
+            every = [every[core] for core in ours]
+        busy = 0.0
+        for core in every:
+            for name, seconds in core._asdict().items():
+                if name not in IDLE:
+                    busy += seconds
+        return busy, sum(os.times()[:4])
 
     def others(self) -> float:
         """Cores in use by other processes, on average."""

@@ -8,22 +8,22 @@ from contextlib import contextmanager
 import numpy as np
 import torch
 
-SEED = "PL_GLOBAL_SEED"  # where Lightning notes the seed for its workers
+from skip_exp.utils.console import keep_logging
 
 
 @contextmanager
 def kept() -> Iterator[None]:
-    """Leave the caller's random states, and how torch computes, as they were."""
+    """Leave the caller's random states, environment and loggers, and how torch computes."""
     exact = torch.are_deterministic_algorithms_enabled()
     only_warns = torch.is_deterministic_algorithms_warn_only_enabled()
-    seed, state, numpy_state = os.environ.get(SEED), random.getstate(), np.random.get_state()
+    state, numpy_state, environment = random.getstate(), np.random.get_state(), {**os.environ}
     try:
-        with torch.random.fork_rng(range(torch.cuda.device_count())):
+        with torch.random.fork_rng(range(torch.cuda.device_count())), keep_logging():
             yield
     finally:
         random.setstate(state)
         np.random.set_state(numpy_state)
         torch.use_deterministic_algorithms(exact, warn_only=only_warns)
-        os.environ.pop(SEED, None)
-        if seed is not None:
-            os.environ[SEED] = seed
+        for name in os.environ.keys() - environment.keys():
+            del os.environ[name]
+        os.environ.update(environment)

@@ -4,13 +4,14 @@ import gc
 import logging
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any, TypeVar
 
 import torch
 
 from skip_exp.utils import bars
-from skip_exp.utils.files import acquire, machine_lock
+from skip_exp.utils.console import uncollected
+from skip_exp.utils.files import hold_machine
 from skip_exp.utils.machine import BUSY, Load, free_cores, processor
 
 log = logging.getLogger(__name__)
@@ -62,10 +63,10 @@ def alone(
             torch's threads, or all but one beside a GPU, whose own load is not seen.
     """
     threads = 1 if torch.device(device).type == "cuda" else torch.get_num_threads()
-    one_at_a_time = machine_lock("benchmark")
+    one_at_a_time: AbstractContextManager[None] = nullcontext()
     if lock:
-        acquire(one_at_a_time, "times a model on this machine")
-    try:
+        one_at_a_time = hold_machine("benchmark", "times a model on this machine")
+    with one_at_a_time:
         for attempt in range(1, attempts + 1):
             with torch.inference_mode(inference):
                 load = Load()
@@ -73,16 +74,9 @@ def alone(
                 others = load.others()
             if others <= free_cores(threads) + BUSY:
                 return measured, False
-            _report_load(others, attempt, attempts)
-        return measured, True
-    finally:
-        one_at_a_time.release()
-
-
-def _report_load(others: float, attempt: int, attempts: int) -> None:
-    count = f" in attempt {attempt} of {attempts}" if attempts > 1 else ""
-    then = "the timing is marked as contended" if attempt == attempts else "timing again"
-    log.warning("other processes used %.1f cores%s: %s", others, count, then)
+            then = "the timing is marked as contended" if attempt == attempts else "timing again"
+            log.warning("other processes used %.1f cores: %s", others, then)
+    return measured, True
 
 
 def interleave(
@@ -105,7 +99,8 @@ def interleave(
 
     times: list[list[float]] = [[] for _ in calls]
     rounds = warmup + repeats
-    with _uncollected():
+    gc.collect()
+    with uncollected():
         for round_ in bars.bar(rounds, "benchmark", range(rounds)):
             for call, times_of_call in zip(calls, times, strict=True):
                 wait()
@@ -115,19 +110,6 @@ def interleave(
                 if round_ >= warmup:
                     times_of_call.append(time.perf_counter() - start)
     return times
-
-
-@contextmanager
-def _uncollected() -> Iterator[None]:
-    """Without collections of garbage within the block, as :mod:`timeit` does."""
-    was_on = gc.isenabled()
-    gc.collect()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if was_on:
-            gc.enable()
 
 
 def place(device: torch.device | str) -> dict[str, Any]:

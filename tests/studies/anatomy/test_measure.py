@@ -6,11 +6,11 @@ from typing import Any
 import pandas as pd
 import pytest
 import torch
-from skip_exp.phases.build import phase_seed
 from torch import Tensor, tensor
 
 from skip_exp.attribution import activation_gradient
 from skip_exp.models.sites import site_sizes
+from skip_exp.phases.build import phase_seed
 from skip_exp.pruning.allocate import allocate
 from studies.anatomy.measure import (
     CONTROL,

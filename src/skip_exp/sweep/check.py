@@ -11,19 +11,21 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from filelock import FileLock, Timeout
+from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.config_loader import ConfigLoader
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
+from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.plugins import Plugins
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf, flag_override
 
 from skip_exp.config import refusals, together
 from skip_exp.errors import ConfigError, SkipError, first_line
-from skip_exp.sweep import progress
-from skip_exp.sweep.state import STARTED
+from skip_exp.sweep.finish import STARTED
 
 LOCK = ".lock"  # in the folder of the results
+BASIC = ("BasicSweeper", "BasicLauncher")  # Hydra's own: all combinations, one after the other
 _EXTRAS = ("joblib", "submitit")  # launchers among pyproject.toml's optional dependencies
 
 
@@ -54,7 +56,7 @@ class Started(Callback):
             _check_folder(config.hydra)
             _check_launcher(config.hydra)
             folders: list[str] = []
-            for overrides in progress.jobs(config.hydra) or []:
+            for overrides in list_jobs(config.hydra):
                 composed = _loader().load_sweep_config(config, overrides)
                 check(composed, len(folders))
                 with _as_current(composed):
@@ -99,6 +101,23 @@ def check(composed: DictConfig, number: int = 0) -> None:
     if settings.output_dir != hydra.runtime.output_dir:
         why = "is set by Hydra: use hydra.run.dir, or hydra.sweep.dir for a sweep"
         raise ConfigError("output_dir", settings.output_dir, why)
+
+
+def list_jobs(hydra: Any) -> list[list[str]]:
+    """The overrides of every job of a sweep; none if another sweeper chooses them on the way.
+
+    The last override of a key wins: a value of the command line replaces that of a sweep file.
+
+    Args:
+        hydra: the node ``hydra`` of the sweep's configuration.
+    """
+    if not hydra.sweeper._target_.endswith(BASIC):
+        return []
+    params = [f"{key}={value}" for key, value in (hydra.sweeper.get("params") or {}).items()]
+    is_composing = GlobalHydra.instance().is_initialized()
+    parser = OverridesParser.create(_loader() if is_composing else None)
+    overrides = parser.parse_overrides([*params, *hydra.overrides.task])
+    return BasicSweeper.split_arguments(overrides, None)[0]
 
 
 @contextmanager

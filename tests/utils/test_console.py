@@ -1,13 +1,51 @@
-"""Bars appear on a terminal, after five seconds, and leave nothing behind."""
+"""What a user sees of a running command: imports that take seconds, bars, durations."""
 
+import gc
 import io
 import multiprocessing
 import sys
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from skip_exp.utils import bars
+from skip_exp.utils import bars, console
+
+NAME = "seen_by_a_test"
+
+
+@pytest.fixture
+def module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """The file of a module that can be imported, empty yet."""
+    monkeypatch.syspath_prepend(tmp_path)
+    yield tmp_path / f"{NAME}.py"
+    sys.modules.pop(NAME, None)
+    gc.unfreeze()
+
+
+def test_no_garbage_is_looked_for_meanwhile_or_in_what_came(module: Path) -> None:
+    module.write_text("import gc\nENABLED = gc.isenabled()\nKEPT = [{} for _ in range(1000)]\n")
+    gc.unfreeze()
+    assert console.import_slow(NAME).ENABLED is False
+    assert gc.isenabled()
+    assert gc.get_freeze_count() > 1000
+    gc.unfreeze()
+    console.import_slow(NAME)  # what came since may be garbage
+    assert gc.get_freeze_count() == 0
+
+
+@pytest.mark.parametrize("enabled", [True, False])
+def test_a_module_that_fails_leaves_all_as_it_was(module: Path, enabled: bool) -> None:
+    module.write_text("raise ImportError('no')\n")
+    gc.unfreeze()
+    (gc.enable if enabled else gc.disable)()
+    try:
+        with pytest.raises(ImportError, match="no"):
+            console.import_slow(NAME)
+        assert (gc.isenabled(), gc.get_freeze_count()) == (enabled, 0)
+    finally:
+        gc.enable()
 
 
 class Terminal(io.StringIO):

@@ -3,6 +3,7 @@
 import logging
 import os
 import sys
+import time
 import traceback
 from pathlib import Path
 from typing import Any
@@ -17,9 +18,11 @@ from skip_exp.config import refusals, together
 from skip_exp.config.prune import name_goal
 from skip_exp.errors import INTERRUPTED, SkipError
 from skip_exp.job import answer
-from skip_exp.sweep import progress, workers
-from skip_exp.sweep.state import STARTED
-from skip_exp.utils import console, imports
+from skip_exp.sweep import workers
+from skip_exp.sweep.check import BASIC, list_jobs
+from skip_exp.sweep.finish import STARTED, SWEEP, start_of
+from skip_exp.utils import console
+from skip_exp.utils.bars import duration
 
 log = logging.getLogger(__name__)
 
@@ -27,12 +30,12 @@ PIPELINE = "skip_exp.pipeline"
 TRACEBACKS = "SKIP_EXP_TRACEBACKS"  # set if the user set HYDRA_FULL_ERROR=1
 
 
-def job(cfg: DictConfig) -> None:
+def run_job(cfg: DictConfig) -> None:
     """Run one job. An error fails this job only and is written to its result file."""
     error = None
     logging.raiseExceptions = False  # the job reports a full disk once, not each log line
     try:
-        progress.announce()
+        announce()
         OmegaConf.resolve(cfg)
         cfg.sweep.id = cfg.sweep.id or sweep_id()
         settings = together.job_config(cfg)
@@ -41,7 +44,7 @@ def job(cfg: DictConfig) -> None:
             return
         if PIPELINE not in sys.modules:
             log.info(console.LOADING)
-        pipeline = imports.load(PIPELINE)  # late: torch takes seconds to import
+        pipeline = console.import_slow(PIPELINE)
         logging.captureWarnings(True)  # into the log file
         console.quiet_lightning()
         pipeline.run(settings)
@@ -56,10 +59,44 @@ def job(cfg: DictConfig) -> None:
             runs.close(error)
 
 
+def announce() -> None:
+    """Log the number of a sweep's job and the time left.
+
+    If jobs run in parallel, their following lines begin with their number.
+    """
+    hydra = HydraConfig.get()
+    if hydra.mode != RunMode.MULTIRUN:
+        return
+    folder = Path(hydra.sweep.dir)
+    number = hydra.job.num + 1
+    total = _count_jobs(folder)
+    place = f"{number} of {total}" if total else str(number)
+    began = start_of(folder)
+    done = sum(1 for file in folder.rglob(results.FILE) if file.stat().st_mtime >= began)
+    if 0 < done < total:
+        rest = (time.time() - began) / done * (total - done)
+        place += f", about {duration(rest)} left"
+    log.info("job %s", place)
+    if not hydra.launcher._target_.endswith(BASIC):
+        for handler in logging.getLogger().handlers:
+            if not isinstance(handler, logging.FileHandler):  # each job has its own log file
+                handler.setFormatter(logging.Formatter(f"[{number}] %(message)s"))
+
+
+def _count_jobs(folder: Path) -> int:
+    """Number of jobs of the sweep; 0 if unknown."""
+    try:
+        sweep: Any = OmegaConf.load(folder / SWEEP)
+        return len(list_jobs(sweep.hydra))
+    except Exception as problem:  # a missing number fails no job
+        log.debug("number of jobs: %s", problem)
+        return 0
+
+
 def sweep_id() -> str | None:
     """Name of the job's sweep, the same for every run of the same command."""
     hydra = HydraConfig.get()
-    file = Path(hydra.sweep.dir) / "multirun.yaml"
+    file = Path(hydra.sweep.dir) / SWEEP
     if hydra.mode != RunMode.MULTIRUN or not file.is_file():
         return None
     sweep: Any = OmegaConf.load(file)
@@ -80,17 +117,11 @@ def _fail(cfg: DictConfig, problem: Exception, error: str) -> None:
     except SkipError as unwritable:
         if not isinstance(problem.__cause__, OSError):  # else it says the same
             error = f"{error}; {unwritable}"
+    hydra = HydraConfig.get()
     if not isinstance(problem, SkipError):
         folder = os.path.relpath(cfg.output_dir)
-        error = f"{error} (traceback: {folder}/{HydraConfig.get().job.name}.log)"
-    print(f"error: {_name(cfg)}{error}", file=sys.stderr, flush=True)
-
-
-def _name(cfg: DictConfig) -> str:
-    """``job 2 (rte, minilm, 1.5): `` in a multirun; nothing for a single job."""
-    hydra = HydraConfig.get()
-    if hydra.mode != RunMode.MULTIRUN:
-        return ""
-    return (
-        f"job {hydra.job.num + 1} ({cfg.task.name}, {cfg.backbone.name}, {name_goal(cfg.prune)}): "
-    )
+        error = f"{error} (traceback: {folder}/{hydra.job.name}.log)"
+    if hydra.mode == RunMode.MULTIRUN:
+        job = f"{cfg.task.name}, {cfg.backbone.name}, {name_goal(cfg.prune)}"
+        error = f"job {hydra.job.num + 1} ({job}): {error}"
+    print(f"error: {error}", file=sys.stderr, flush=True)

@@ -1,0 +1,85 @@
+"""What a command started, and the summary after its last job.
+
+The summary reads the result files, because jobs may run in other processes (joblib, submitit).
+"""
+
+import os
+import re
+import shlex
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock
+
+from skip_exp import results
+from skip_exp.report.steps import steps
+
+SWEEP = "multirun.yaml"  # Hydra writes it before the first job of a sweep starts
+
+
+@dataclass
+class State:
+    """Where the results go, and whether a job failed in this process."""
+
+    folder: Path | None = None  # None until a job or a sweep starts
+    multirun: bool = False
+    failed: bool = False
+    lock: FileLock | None = None  # of that folder, held until the process ends
+
+
+STARTED = State()  # shared by the callback and the jobs, which Hydra calls by itself
+
+
+def finish() -> bool:
+    """Show the results of this command's jobs; return whether all of them are done."""
+    folder = STARTED.folder
+    if folder is None or not folder.is_dir():
+        return not STARTED.failed
+    found = sorted(results.load(sorted(list_new(folder, results.FILE))), key=_number)
+    done = [result for result in found if result["status"] == "done"]
+    started = {file.parents[1] for file in list_new(folder, ".hydra/config.yaml")}
+    lost = started - {Path(result["path"]).parent for result in found}
+    if found and (STARTED.multirun or not STARTED.failed):
+        from skip_exp.report import summary  # it brings pandas, for which no job should wait
+
+        summary.show(found)
+    for job in sorted(lost):
+        print(f"error: {job.name}: ended without a result", file=sys.stderr)
+    place = os.path.relpath(folder)
+    if STARTED.multirun:
+        if not (found or lost):  # workers elsewhere, or a failed launcher
+            print(f"error: {place}: no job left a result there", file=sys.stderr)
+        print(f"results: {place}")
+        print(f"report:  skip-exp report {shlex.quote(place)}")
+    elif done and not STARTED.failed:
+        print(f"results: {place}")
+        print(steps(done[0]))
+    return 0 < len(done) == len(found) and not lost and not STARTED.failed
+
+
+def list_new(folder: Path, name: str) -> list[Path]:
+    """This command's files ``name`` in its job folders: an earlier sweep may have left others.
+
+    A reused result is written anew.
+    """
+    if not STARTED.multirun:
+        return [file for file in [folder / name] if file.is_file()]
+    began = start_of(folder)
+    return [file for file in folder.rglob(name) if file.stat().st_mtime >= began]
+
+
+def start_of(sweep_folder: Path) -> float:
+    """Start of the latest sweep into this folder, by the clock of its file system; 0 if unknown."""
+    file = sweep_folder / SWEEP
+    return file.stat().st_mtime if file.is_file() else 0.0
+
+
+def _number(result: dict[str, Any]) -> tuple[int, str]:
+    """Job order: ``10-...`` comes after ``2-...``."""
+    name = Path(result["path"]).parent.name
+    number = re.match(r"\d+", name)
+    if number is None or not STARTED.multirun:
+        return 0, name
+    return int(number.group()), name
