@@ -93,8 +93,8 @@ def _custom_files(name: str) -> list[Path]:
     folders = [folder or "." for folder in sys.path if folder not in libraries]
     finder = ModuleFinder([str(own), *folders], excludes=[ROOT, *sys.stdlib_module_names])
     try:
-        finder.run_script(str(source))
-    except SyntaxError:  # its import will say so
+        finder.import_hook(module)
+    except (SyntaxError, ImportError):  # its import will say so
         return [source]
     files = [getattr(each, "__file__", None) for each in finder.modules.values()]
     found = [Path(file) for file in files if file]
