@@ -19,16 +19,16 @@ import torch
 from safetensors.torch import load_file
 
 from skip_exp import Skill, pipeline, results
-from skip_exp.cache import versions
-from skip_exp.cache.store import entry_name
+from skip_exp.cache.store import stage_key
+from skip_exp.cache.version import part_code
 from skip_exp.config import schema
 from skip_exp.config.named import check_imported
 from skip_exp.errors import SkipError
-from skip_exp.job import attempts
-from skip_exp.job.job import Job
-from skip_exp.job.prepare import method_of, prepare
+from skip_exp.job.answer import answer_known
 from skip_exp.models.readouts import Encoded
 from skip_exp.models.sites import Site
+from skip_exp.phases.job import Job, key_settings
+from skip_exp.phases.prepare import method_of, prepare
 from skip_exp.pruning.allocate import Group
 from skip_exp.report.steps import steps
 from tests.helpers.toy import save_toy, toy_job
@@ -36,6 +36,7 @@ from tests.helpers.written import ROOT
 
 EXAMPLES = Path("examples/extending")
 MODULES = ("my_attribution", "my_allocation", "my_prompt", "my_readout")
+OTHERS = ("mine", "raising", "lacking", "broken", "alien", "open", "odd")  # made by tests
 PAGE = ROOT / "docs/extending.md"
 SHOWN = re.compile(r"^`(examples/\S+)`:\n\n```\w+\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 TEXTS = ["the film was good", "the plot was dull"]
@@ -98,11 +99,10 @@ class Place:
 
 def forget() -> None:
     """As a new process: neither the user's modules nor their sources are known."""
-    for name in MODULES:
+    for name in (*MODULES, *OTHERS):
         sys.modules.pop(name, None)
     importlib.invalidate_caches()
-    for cached in (versions.code_version, versions.source_of, versions._imports, versions._read):
-        cached.cache_clear()
+    part_code.cache_clear()
 
 
 @contextmanager
@@ -202,29 +202,6 @@ def test_the_order_of_the_allocation(place: Place) -> None:
     assert order(groups) == [groups[2], groups[1], groups[0]]
 
 
-def test_a_method_may_change_the_model_that_it_gets(place: Place) -> None:
-    """It is a copy: neither re-tuning nor another job of the process sees the change."""
-    model = place.job().backbone.model
-    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
-    text = """
-import torch
-from skip_exp.attribution.magnitude import scores as by_magnitude
-def scores(model, batches, norm):
-    found = by_magnitude(model, batches, norm=norm)
-    for parameter in model.requires_grad_(True).parameters():
-        parameter.data.zero_()
-    return found
-"""
-    (place.own / "changing.py").write_text(text)
-    plain = place.run("attribution=magnitude")
-    shutil.rmtree(place.root / "job")
-    result = place.run("attribution._target_=changing.scores", "attribution=magnitude")
-    assert result["tensors"].keys() == plain["tensors"].keys()
-    assert result["metric"] == plain["metric"]
-    for name, tensor in place.job().backbone.model.state_dict().items():
-        assert torch.equal(tensor, before[name]), name
-
-
 def test_a_job_with_custom_parts_ends_with_commands_that_import_them(
     done: tuple[Place, dict[str, Any]],
 ) -> None:
@@ -245,7 +222,7 @@ def test_no_command_is_made_of_a_name_that_is_none() -> None:
 
 def test_a_seed_among_the_options_wins() -> None:
     settings = schema.AttributionConfig("skip_exp.attribution.random.scores", options={"seed": 7})
-    assert method_of(settings, seed=1).keywords == {"seed": 7}
+    assert method_of(settings, seed=1).value.keywords == {"seed": 7}
 
 
 def test_a_prompt_is_trained(place: Place) -> None:
@@ -281,7 +258,8 @@ def test_all_at_once_from_the_command_line(place: Place) -> None:
     arguments = f"-m skip_exp --config-dir {EXAMPLES}/conf +task=my_reviews backbone=minilm_max"
     arguments += " prompt=residual prune=top_down attribution=activation_power hydra.run.dir=job"
     arguments += " prompt.length=4 prune.round_to=4 data.max_length=24 benchmark.seq_len=24"
-    arguments += " tune.epochs=1 retune.epochs=1 logger=none benchmark.enabled=false trainer=cpu"
+    arguments += " tune.epochs=1 tune.min_steps=0 retune.epochs=1 retune.min_steps=0"
+    arguments += " retune.budget=0 retune.copies=0 logger=none benchmark.enabled=false trainer=cpu"
     ended = place.python(*arguments.split(), backbone, path=place.own)
     assert ended.returncode == 0, ended.stderr
     result = json.loads((place.root / "job/result.json").read_text())
@@ -315,37 +293,62 @@ def test_an_onnx_export_needs_no_class(done: tuple[Place, dict[str, Any]]) -> No
 
 # --- keys ---------------------------------------------------------------------------------------
 
-TUNED = {"tune", "score", "teacher"}
-PARTS = {  # a part's file: what chooses it, and the stages whose entries it decides
-    "my_attribution.py": (["attribution=activation_power"], {"attribute", "probe"}),
-    "my_allocation.py": (["prune=top_down"], {"probe"}),
-    "my_prompt.py": (["prompt=residual"], TUNED | {"attribute", "probe"}),
-    "my_readout.py": (
-        ["backbone.readout=my_readout.MyReadout"],
-        TUNED | {"attribute", "probe"},
-    ),
+PARTS = {  # a part's file: what chooses it, and what an edit of it makes anew
+    "my_attribution.py": ("attribution=activation_power", "attribute"),
+    "my_allocation.py": ("prune=top_down", "prune"),
+    "my_prompt.py": ("prompt=residual", "tune"),
+    "my_readout.py": ("backbone.readout=my_readout.MyReadout", "tune"),
 }
 
 
-def test_an_edit_of_a_part_makes_another_job(place: Place) -> None:
-    """Each changes the entries of the stages that it decides, and no others."""
-    overrides = [override for given, _ in PARTS.values() for override in given]
-    before = place.job(*overrides)
-    for file, (_, stages) in PARTS.items():
+def keys(job: Job) -> dict[str, str]:
+    return {
+        "tune": stage_key("fit_dense", job.dense_arguments),
+        "attribute": job.method.key,
+        "prune": key_settings(job.cfg.prune, job.cfg.prune.allocation).key,
+        "job": job.key,
+    }
+
+
+def test_an_edit_of_a_part_makes_another_job_and_its_own_stages_anew(place: Place) -> None:
+    overrides = [given for given, _ in PARTS.values()]
+    before = keys(place.job(*overrides))
+    for file, (_, stage) in PARTS.items():
         with (place.own / file).open("a") as edited:
             edited.write("\nEDITED = True\n")
-        after = place.job(*overrides)
-        assert after.job_id != before.job_id
-        names = [{s: entry_name(s, job.keys[s]) for s in before.keys} for job in (before, after)]
-        assert {stage for stage in before.keys if names[0][stage] != names[1][stage]} == stages
+        after = keys(place.job(*overrides))
+        assert {name for name in before if before[name] != after[name]} == {stage, "job"}
         before = after
+
+
+def test_an_edit_of_a_module_that_a_part_imports_counts(place: Place) -> None:
+    """In its package or beside it, also within a function; what nobody imports does not."""
+    (place.own / "mine").mkdir()
+    files = {
+        "mine/__init__.py": "",
+        "mine/part.py": "from . import near\ndef scores(model, batches):\n    import beside\n",
+        "mine/near.py": "import mine.far\n",
+        "mine/far.py": "",
+        "beside.py": "",
+        "unused.py": "",
+        "mine/unused.py": "",
+    }
+    for name, text in files.items():
+        (place.own / name).write_text(text)
+    codes = [part_code("mine.part.scores")]
+    for name in files:
+        (place.own / name).write_text(files[name] + "EDITED = True\n")
+        forget()
+        codes.append(part_code("mine.part.scores"))
+    changed = {name for i, name in enumerate(files) if codes[i] != codes[i + 1]}
+    assert changed == {*files} - {"unused.py", "mine/unused.py"}
 
 
 def test_without_parts_of_ones_own_their_files_do_not_count(place: Place) -> None:
     before = place.job()
     for name in MODULES:
         (place.own / f"{name}.py").write_text("NOTHING = 0\n")
-    assert place.job().job_id == before.job_id
+    assert keys(place.job()) == keys(before)
 
 
 # --- what is refused, in one line ---------------------------------------------------------------
@@ -370,25 +373,26 @@ def test_what_is_no_such_part_is_refused_by_its_key(place: Place, override: str)
     assert str(refused.value).startswith(f"{override}: ") and "\n" not in str(refused.value)
 
 
-def test_the_reason_why_a_module_cannot_be_imported_is_told(place: Place) -> None:
-    (place.own / "lacking.py").write_text("import no_such_package\n")
-    (place.own / "broken.py").write_text("def scores(model, batches)\n")
-    with pytest.raises(SkipError, match=r"^attribution\._target_=broken\.scores: .*broken\.py"):
-        attempts.repeat(place.config("attribution._target_=broken.scores"))
-        prepare(place.config("attribution._target_=broken.scores"))
-    (place.own / "package").mkdir()
-    (place.own / "package" / "__init__.py").write_text("raise RuntimeError('not yet')\n")
-    with pytest.raises(SkipError, match=r"^attribution\._target_=package\.m\.scores: .*not yet"):
-        attempts.repeat(place.config("attribution._target_=package.m.scores"))
-        prepare(place.config("attribution._target_=package.m.scores"))
-    for module, lacks in (("lacking", "no_such_package"), ("no_such_module", "no_such_module")):
-        with pytest.raises(SkipError, match=f"'{lacks}'$"):
-            prepare(place.config(f"attribution._target_={module}.scores"))
-
-
-def test_a_method_without_the_options_of_its_file_is_refused(place: Place) -> None:
-    with pytest.raises(SkipError, match=r"^attribution\.options\.\w+="):
-        prepare(place.config("attribution._target_=my_allocation.order"))
+@pytest.mark.parametrize(
+    ("file", "text", "part", "reason"),
+    [
+        ("lacking.py", "import no_such_package\n", "lacking.scores", "'no_such_package'"),
+        ("broken.py", "def scores(model, batches)\n", "broken.scores", "broken.py"),
+        ("raising/__init__.py", "raise RuntimeError('no')\n", "raising.m.scores", ": no"),
+        ("none.py", "", "no_such_module.scores", "'no_such_module'"),
+        ("alien.py", "def scores(model, batches): ...\n", "alien.scores", None),  # its options
+    ],
+)
+def test_a_method_that_cannot_be_called_is_refused_with_the_reason(
+    place: Place, file: str, text: str, part: str, reason: str | None
+) -> None:
+    (place.own / file).parent.mkdir(exist_ok=True)
+    (place.own / file).write_text(text)
+    cfg = place.config(f"attribution._target_={part}")
+    assert answer_known(cfg) is None
+    key = rf"attribution\.options\.\w+=.*{part}" if reason is None else r"attribution\._target_="
+    with pytest.raises(SkipError, match=f"^{key}.*{reason or ''}"):
+        prepare(cfg)
 
 
 def test_a_method_may_take_any_option(place: Place) -> None:
@@ -397,16 +401,11 @@ def test_a_method_may_take_any_option(place: Place) -> None:
     )
     cfg = place.config("attribution=random", "attribution._target_=open.scores")
     cfg.attribution.options = {"power": 2}
-    assert method_of(cfg.attribution, 7)(None, []) == {"power": 2}  # it asks for no seed
+    assert method_of(cfg.attribution, 7).value(None, []) == {"power": 2}  # it asks for no seed
 
 
-def test_constant_scores_are_refused(place: Place) -> None:
-    (place.own / "odd.py").write_text(
-        "from skip_exp.attribution import magnitude\n\n\n"
-        "def scores(model, batches):\n"
-        "    return {site: x * 0 for site, x in magnitude.scores(model, batches).items()}\n"
-    )
+def test_scores_that_do_not_fit_are_refused_by_the_key_of_the_method(place: Place) -> None:
+    (place.own / "odd.py").write_text("def scores(model, batches):\n    return {}\n")
     override = "attribution._target_=odd.scores"
-    with pytest.raises(SkipError, match=f"^{override}: ") as refused:
+    with pytest.raises(SkipError, match=rf"^{override}: encoder\.0\."):
         pipeline.run(place.config("attribution=random", override, "attribution.options={}"))
-    assert "all 142 scores are 0" in str(refused.value)

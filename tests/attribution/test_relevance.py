@@ -1,4 +1,4 @@
-"""What a method of anybody's returns is checked against the sites that there are."""
+"""What a method returns, which may be anybody's, is checked against the sites that there are."""
 
 from typing import Any
 
@@ -14,23 +14,24 @@ GOOD = {"encoder.0.ffn": torch.tensor([1.0, 2, 3]), "encoder.0.self.qk": torch.o
 
 
 @pytest.mark.parametrize(
-    ("found", "told"),
+    ("found", "says"),
     [
-        (None, "must return {site: scores}, found NoneType"),
-        (torch.zeros(3), "must return {site: scores}, found Tensor"),
-        ({}, r"encoder\.0\.ffn: found nothing, needed a tensor \[3\]"),
-        (GOOD | {"encoder.0.self.qk": None}, r"self\.qk: found nothing, needed a tensor \[2, 2\]"),
-        (GOOD | {"encoder.0.ffn": [1, 2, 3]}, r"ffn: found list, needed a tensor \[3\]"),
-        (GOOD | {"encoder.0.self.qk": torch.ones(2)}, r"qk: found scores \[2\], needed \[2, 2\]"),
-        (GOOD | {"encoder.0.ffn": torch.tensor(1.0)}, r"found scores \[\], needed \[3\]"),
-        (GOOD | {"encoder.0.ffn": torch.tensor([1, torch.nan, torch.inf])}, "2 of 3 .* not finite"),
-        (GOOD | {"encoder.0.ffn": np.array(["a", "b", "c"])}, "type <U1, needed numbers"),
-        ({site: torch.ones(size) for site, size in SIZES.items()}, "all 7 scores are 1"),
-        (GOOD | {"encoder.9.ffn": torch.ones(3)}, r"encoder\.9\.ffn: no such site; there are enc"),
+        (None, "NoneType"),
+        (torch.zeros(3), "Tensor"),
+        ({}, r"encoder\.0\.ffn: .*\[3\]"),
+        (GOOD | {"encoder.0.self.qk": None}, r"self\.qk: .*\[2, 2\]"),
+        (GOOD | {"encoder.0.ffn": [1, 2, 3]}, r"ffn: .*list.*\[3\]"),
+        (GOOD | {"encoder.0.self.qk": torch.ones(2)}, r"qk: .*\[2\].*\[2, 2\]"),
+        (GOOD | {"encoder.0.ffn": torch.tensor(1.0)}, r"\[\].*\[3\]"),
+        (GOOD | {"encoder.0.ffn": torch.tensor([1, torch.nan, torch.inf])}, "ffn: 2 of 3"),
+        (GOOD | {"encoder.0.ffn": np.array(["a", "b", "c"])}, "ffn: .*<U1"),
+        (GOOD | {"encoder.0.ffn": torch.ones(3, dtype=torch.complex64)}, "ffn: .*complex64"),
+        (GOOD | {"encoder.9.ffn": torch.ones(3)}, r"encoder\.9\.ffn: .*encoder\.0\.ffn"),
+        ({site: torch.zeros(size) for site, size in SIZES.items()}, "all 7 scores are 0"),
     ],
 )
-def test_what_does_not_fit_is_told_by_site_and_shape(found: Any, told: str) -> None:
-    with pytest.raises(ValueError, match=told):
+def test_what_does_not_fit_is_refused_by_site_and_shape(found: Any, says: str) -> None:
+    with pytest.raises(ValueError, match=says):
         check_relevance(found, SIZES)
 
 

@@ -17,17 +17,17 @@ from omegaconf import OmegaConf
 
 from skip_exp.config import schema as config
 from skip_exp.config import together
-from skip_exp.config.compose import quoted
+from skip_exp.config.compose import choices, quoted
+from skip_exp.config.compose import composed as composed_in_python
 from skip_exp.config.keys import keys
 from skip_exp.config.names import ALLOCATIONS, PROMPTS, READOUTS
-from skip_exp.config.prune import Goal, PruneConfig, named_goal
+from skip_exp.config.prune import Goal, PruneConfig, name_goal
 from skip_exp.config.task import TaskConfig
 from skip_exp.errors import ConfigError
 from skip_exp.models.families.registry import FAMILIES
 from skip_exp.models.prompts import PROMPTS as PROMPT_CLASSES
 from skip_exp.models.readouts import READOUTS as READOUT_CLASSES
 from skip_exp.pruning.allocate import ORDERS
-from skip_exp.report import grid
 from tests.helpers import toy
 
 CONF = config.conf_dir()
@@ -36,7 +36,7 @@ CHOICES = [path.relative_to(CONF).with_suffix("") for path in sorted(CONF.glob("
 GROUPS = {"task", "backbone", "prompt", "attribution", "prune", "trainer", "logger", "experiment"}
 
 
-@pytest.fixture(autouse=True)
+@pytest.fixture
 def conf() -> Iterator[None]:
     config.register()
     with initialize_config_dir(str(CONF), version_base="1.3"):
@@ -49,10 +49,16 @@ def composed(*overrides: str) -> Any:
     return compose("config", [*overrides, "output_dir=here"])
 
 
+def job(*overrides: str) -> config.Config:
+    """The typed and checked configuration of a job on RTE."""
+    return toy.composed("+task=rte", "output_dir=here", *overrides)
+
+
 def test_the_groups_are_the_ones_that_are_promised() -> None:
     assert {choice.parts[0] for choice in CHOICES} == GROUPS
 
 
+@pytest.mark.usefixtures("conf")
 def test_the_quick_way_of_other_tests_composes_the_same() -> None:
     """`toy.untyped`: groups once for all jobs, values and added keys after them."""
     given = ["experiment=lora", "prune.ratio=0.5", "+task=rte", "seed=7", "prompt=prefix"]
@@ -66,79 +72,111 @@ def test_the_quick_way_of_other_tests_composes_the_same() -> None:
     assert quick["prune"]["ratio"] == 0.6 and quick["prompt"]["kind"] == "prefix"
 
 
+@pytest.mark.usefixtures("conf")
 @pytest.mark.parametrize("choice", CHOICES, ids=str)
 def test_every_choice_composes_and_leaves_nothing_open(choice: Path) -> None:
     group, name = choice.parts
     cfg = composed(f"{'+' if group == 'task' else ''}{group}={name}")
     OmegaConf.resolve(cfg)
     assert not OmegaConf.missing_keys(cfg)
-    if group in ("task", "backbone"):
+    if group in ("task", "backbone", "logger"):
         assert cfg[group].name == name
-    if group == "logger":
-        assert cfg.logger.name == name
     if group == "prompt":
         assert cfg.prompt.kind == name
+    if group == "attribution":  # the pipeline can call it with these options
+        module, _, function = cfg.attribution._target_.rpartition(".")
+        signature = inspect.signature(getattr(importlib.import_module(module), function))
+        bound = signature.bind("model", "batches", **cfg.attribution.options)
+        assert {"model", "batches"} <= bound.arguments.keys()
 
 
 @pytest.mark.parametrize("sweep", sorted(SWEEPS.glob("*.yaml")), ids=lambda path: path.stem)
 def test_every_sweep_composes_with_every_value(sweep: Path) -> None:
-    GlobalHydra.instance().clear()
     search = f"hydra.searchpath=[file://{CONF}]"
     with initialize_config_dir(str(SWEEPS), version_base="1.3"):
         cfg = compose(sweep.stem, [search], return_hydra_config=True)
         assert cfg.hydra.mode == RunMode.MULTIRUN
-    swept = {key: grid.choices(values) for key, values in cfg.hydra.sweeper.params.items()}
+    swept = {key: choices(values) for key, values in cfg.hydra.sweeper.params.items()}
     # Every value, but not every combination, nor each task and seed.
     first = [f"{key}={swept.pop(key)[0]}" for key in ("+task", "seed") if key in swept]
-    length = max(map(len, swept.values()))
-    jobs = [
-        [f"{k}={values[i % len(values)]}" for k, values in swept.items()] for i in range(length)
-    ]
-    for job in jobs:
-        one = grid.composed(sweep.stem, [*first, *job])
-        assert not OmegaConf.missing_keys(OmegaConf.create(one)), job
+    for i in range(max(map(len, swept.values()))):
+        point = [f"{key}={values[i % len(values)]}" for key, values in swept.items()]
+        together.job_config(composed_in_python(sweep.stem, [*first, *point]))
 
 
-def bound(cfg: Any) -> inspect.BoundArguments:
-    """The attribution function of ``cfg`` with its options, as the pipeline calls it."""
-    module, _, name = cfg.attribution._target_.rpartition(".")
-    signature = inspect.signature(getattr(importlib.import_module(module), name))
-    return signature.bind("model", "batches", **cfg.attribution.options)
+# --- recipes ------------------------------------------------------------------------------------
+
+ABSENT = {  # what a job may do without; nothing else is null
+    *("task.start", "tune.start", "backbone.layers", "prune.target_speedup", "prune.max_drop"),
+    *("data.dir", "data.train_rows", "data.unlabelled", "task.group", "sweep.id"),
+    *("logger.project", "logger.entity", "logger.group"),
+}
+RECIPES = [choice.name for choice in CHOICES if choice.parts[0] == "experiment"]
 
 
-@pytest.mark.parametrize("method", [c.name for c in CHOICES if c.parts[0] == "attribution"])
-def test_every_attribution_binds_to_its_function(method: str) -> None:
-    assert {"model", "batches"} <= bound(composed(f"attribution={method}")).arguments.keys()
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_a_recipe_is_concrete(recipe: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever the rows are: each number stands in its file or in the schema."""
+    monkeypatch.delenv("SKIP_EXP_DATA", raising=False)
+    cfg = OmegaConf.structured(job(f"experiment={recipe}"))
+    names = [key.name for key in keys(config.Config) if not key.is_group]
+    values = {name: OmegaConf.select(cfg, name) for name in names}
+    assert {name for name, value in values.items() if value is None} <= ABSENT
+    groups = ("prompt", "tune", "attribution", "prune", "retune")
+    assert not [n for n, value in values.items() if n.startswith(groups) and value == "auto"]
 
 
+@pytest.mark.parametrize(
+    ("asked", "train", "rank"),
+    [
+        ([], "lora", 8),
+        (["tune.train=lora", "tune.rank=4"], "lora", 4),
+        (["tune.train=prompt_readout"], "prompt_readout", 8),
+        (["experiment=full"], "full", 8),
+        (["experiment=prompt"], "lora", 8),
+        (["experiment=paper"], "prompt_readout", 8),
+        (["tune.train=prompt", "retune.train=bias"], "bias", 8),
+    ],
+)
+def test_retune_follows_tune_unless_it_is_told_otherwise(
+    asked: list[str], train: str, rank: int
+) -> None:
+    retune = job(*asked).retune
+    assert (retune.train, retune.rank) == (train, rank)
+
+
+def test_tune_starts_from_the_skill_of_its_task() -> None:
+    starts = [[], ["tune.start=null"], ["tune.start=mine"], ["experiment=prompt"], ["task.start=x"]]
+    assert [job(*asked).tune.start for asked in starts] == ["nli", None, "mine", None, "x"]
+
+
+@pytest.mark.usefixtures("conf")
 def test_the_defaults(monkeypatch: pytest.MonkeyPatch) -> None:
     cfg = composed()
     assert cfg.backbone.path == "embedded:minilm"
     assert (cfg.prune.ratio, cfg.prune.sites) == (0.5, ["ffn", "heads"])
-    assert cfg.data.dir is None
+    assert (cfg.prompt.length, cfg.prompt.init) == (4, "silent")
     assert cfg.logger.name == "wandb" and cfg.sweep.skip_done
     monkeypatch.setenv("SKIP_EXP_DATA", "/somewhere")
     assert composed().data.dir == "/somewhere"
 
 
+@pytest.mark.usefixtures("conf")
 def test_an_experiment_changes_several_groups_and_yields_to_the_command_line() -> None:
-    cfg = composed("experiment=paper", "attribution.samples=5", "prompt=prefix")
-    assert cfg.backbone.name == "bert_base"
-    assert (cfg.prompt.kind, cfg.attribution.samples) == ("prefix", 5)
-    paper, uniform = composed("experiment=paper"), composed("experiment=paper", "prune=uniform")
+    paper = composed("experiment=paper")
+    mine = composed("experiment=paper", "attribution.samples=5", "prompt=prefix", "prune=uniform")
+    assert paper.backbone.name == mine.backbone.name == "bert_base"
     assert (paper.prompt.kind, paper.prune.allocation) == ("input", "global")
-    assert uniform.prune.allocation == "uniform"
-
-
-def test_the_attribution_of_the_paper_goes_with_every_backbone() -> None:
-    paper, swept = composed("experiment=paper"), composed("attribution=paper")
+    assert (mine.prompt.kind, mine.prune.allocation) == ("prefix", "uniform")
+    assert (paper.attribution.samples, mine.attribution.samples) == (20, 5)
+    swept = composed("attribution=paper")  # goes with every backbone
     assert swept.attribution == paper.attribution
     assert (swept.backbone.name, swept.prompt.kind) == ("minilm", "prefix")
-    assert swept.retune.train != paper.retune.train == "prompt_readout"
-    a = swept.attribution
-    assert a.samples == 20
     options = {"tokens": "max", "sign": "signed", "target": "probability", "at": "linears"}
-    assert a.options == options
+    assert swept.attribution.options == options
+
+
+# --- values -------------------------------------------------------------------------------------
 
 
 def test_conf_is_found_in_an_installed_package(
@@ -161,41 +199,75 @@ def test_the_schema_knows_the_names_of_the_registries() -> None:
     assert tuple(ORDERS) == ALLOCATIONS
 
 
-def test_what_prune_asks_for_is_one_goal() -> None:
-    assert PruneConfig(ratio=0).goal == Goal(ratio=0.0)
-    assert PruneConfig(ratio=0.1 + 0.2).goal == Goal(ratio=0.3)
-    assert named_goal({"ratio": 0.1 + 0.2}) == "0.3"
-    assert PruneConfig(ratio="auto", max_drop=1.0).goal == Goal(max_drop=1.0)
-    assert PruneConfig(target_speedup=2.0).goal == Goal(target_speedup=2.0)
+@pytest.mark.parametrize(
+    ("asked", "goal", "name"),
+    [
+        ({"ratio": 0}, Goal(ratio=0.0), "0"),
+        ({"ratio": 0.1 + 0.2}, Goal(ratio=0.3), "0.3"),
+        ({"max_drop": 1.0}, Goal(max_drop=1.0), "drop1"),
+        ({"target_speedup": 2.0}, Goal(target_speedup=2.0), "2x"),
+    ],
+)
+def test_what_prune_asks_for_is_one_goal(asked: dict[str, Any], goal: Goal, name: str) -> None:
+    assert PruneConfig(**asked).goal == goal
+    assert name_goal({"ratio": 0.5} | asked) == name
+
+
+@pytest.mark.parametrize(
+    ("given", "refused"),
+    [
+        (["prune.target_speedup=4", "prune.ratio=0.9"], "prune.target_speedup=4.0: "),
+        (["prune.max_drop=1", "prune.ratio=0.9"], "prune.max_drop=1.0: "),
+        (["retune.copies=2", "retune.distill=0"], "retune.copies=2: "),
+        (["retune.copies=2", "retune.enabled=false"], "retune.copies=2: "),
+        (["retune.copies=0", "retune.distill=0"], None),
+        (["retune.enabled=false"], None),  # copies by default are no mistake
+        (["prune.target_speedup=null", "prune.max_drop=null", "prune.ratio=0.9"], None),
+    ],
+)
+def test_a_value_of_the_command_that_would_be_ignored_is_refused(
+    given: list[str], refused: str | None
+) -> None:
+    cfg = job(*given)
+    if refused is None:
+        together.check_given(cfg, given)
+        return
+    with pytest.raises(ConfigError) as error:
+        together.check_given(cfg, given)
+    assert str(error.value).startswith(refused)
 
 
 REFUSED = """
 prune.ratio=nan
-prune.ratio=true
-prune.ratio=half
-prune.ratio=null
-prune.ratio=auto
+prune.ratio=1.0
 prune.ratio=-0.1
 prune.sites=[mlp]
 prune.allocation=best
 prune.round_to=0
 prune.target_speedup=0.5
 prune.target_speedup=2 backbone.layers=3
-prune.target_speedup=2 prune.ratio=auto prune.max_drop=1
-prune.max_drop=1
+prune.max_drop=-0.5
+prune.max_drop=nan
+prune.max_drop=1 prune.target_speedup=2
 tune.epochs=0
+tune.min_steps=-1
 tune.batch=-8
 tune.lr=inf
+tune.full_lr=-1
 tune.warmup=6
 tune.train=everything
-tune.train=full
 retune.train=full
+retune.train=prompt_readout tune.train=full
 tune.train=bias
+tune.train=none retune.enabled=false
+retune.train=none backbone.readout=classifier tune.train=none
 retune.train=bias tune.train=lora
 retune.rank=8 tune.train=lora tune.rank=4
 retune.distill=2
 retune.copies=-1
 retune.budget=-1
+retune.budget=inf
+retune.budget=nan
 prompt.length=5000
 prompt.kind=softer
 prompt.kind=none tune.train=prompt
@@ -209,6 +281,7 @@ data.max_length=2
 data.max_length=100001
 data.train_rows=0
 data.source=web
+data.unlabelled=more.csv retune.enabled=false
 seed=99999999999999
 attribution.samples=0
 attribution._target_=__main__.scores
@@ -237,18 +310,15 @@ backbone.readout=seq2seq
 
 @pytest.mark.parametrize("line", REFUSED.split("\n")[1:-1])
 def test_a_value_that_cannot_work_is_refused_by_its_key(line: str) -> None:
-    GlobalHydra.instance().clear()
     key = line.partition("=")[0]
     with pytest.raises(ConfigError) as refused:
-        together.job_config(toy.untyped(*reversed(line.split()), "+task=rte", "output_dir=here"))
+        job(*reversed(line.split()))
     assert str(refused.value).startswith(f"{key}=")
 
 
 def test_label_names_are_the_default_words() -> None:
     def words(*overrides: str) -> list[str]:
-        GlobalHydra.instance().clear()
-        given = ("+task=rte", "task.words=[]", "output_dir=here", *overrides)
-        return together.job_config(toy.untyped(*given)).task.words
+        return job("task.words=[]", *overrides).task.words
 
     names = ["entailment", "not_entailment"]
     assert words("backbone=t5_mini") == words("backbone.readout=mlm") == names
@@ -257,7 +327,7 @@ def test_label_names_are_the_default_words() -> None:
 
 def test_every_key_has_a_sentence() -> None:
     every = list(keys(config.Config))
-    assert len([one for one in every if not one.is_group]) <= 87
+    assert len([one for one in every if not one.is_group]) <= 89
     for one in every:
         assert re.fullmatch(r"\S[^\n]+\.", one.sentence), one.name
     inherited = next(one for one in every if one.name == "retune.dropout")

@@ -1,6 +1,7 @@
 """Neuron attribution and structured pruning as callbacks of any Lightning trainer.
 
-Both act in ``setup``, before optimizers are built, on ``pl_module.model``.
+Both act in ``setup``, before optimizers are built, on ``pl_module.model``, and once: Lightning calls
+``setup`` again in each pass of a trainer, such as ``test`` after ``fit``.
 """
 
 import copy
@@ -48,7 +49,9 @@ class AttributionCallback(Callback):
 
     def setup(self, trainer: L.Trainer, pl_module: Any, stage: str) -> None:
         """Score the neurons. Raises ValueError: the method returned something else."""
-        model = copy.deepcopy(_model_of(trainer, pl_module))
+        if self.relevance:
+            return
+        model = copy.deepcopy(_model_of(trainer, pl_module)).eval()
         device = trainer.strategy.root_device
         moved = bars.counted((_move(batch, device) for batch in self.batches), "attribute")
         self.relevance = check_relevance(self.method(model, moved), site_sizes(model.shapes()))
@@ -91,8 +94,10 @@ class PruningCallback(Callback):
 
     def setup(self, trainer: L.Trainer, pl_module: Any, stage: str) -> None:
         """Cut the model. Raises ConfigError: the sites cannot reach the ratio."""
+        if self.keep:
+            return
         model = _model_of(trainer, pl_module)
-        self.keep = allocate(
+        keep = allocate(
             self.relevance,
             sizes=model.shapes(),
             ratio=self.ratio,
@@ -100,13 +105,14 @@ class PruningCallback(Callback):
             allocation=self.allocation,
             round_to=self.round_to,
         )
-        pl_module.model = cut(model, self.keep)
+        pl_module.model = cut(model, keep)
+        self.keep = keep
 
 
 def _model_of(trainer: L.Trainer, module: Any) -> SoftPromptModel:
-    """The module's model in eval mode, on the device that Lightning moves it to after `setup`."""
+    """The module's model, on the device that Lightning moves it to after `setup`."""
     model: SoftPromptModel = module.model
-    return model.to(trainer.strategy.root_device).eval()
+    return model.to(trainer.strategy.root_device)
 
 
 def _move(batch: Batch, device: torch.device) -> Batch:

@@ -32,11 +32,12 @@ def job_config(composed: DictConfig) -> Config:
 def check_given(cfg: Config, overrides: Iterable[str]) -> None:
     """Raise ConfigError where a value of the command would be ignored."""
     given = values_of(overrides)
-    target = cfg.prune.goal.target_speedup
-    if target is not None and "prune.ratio" in given:
-        why = f"excludes prune.ratio={given['prune.ratio']}; leave one of them out"
-        raise ConfigError("prune.target_speedup", target, why)
-    if given.get("retune.copies", "0") not in ("0", "null") and not _is_taught(cfg):
+    for name in ("target_speedup", "max_drop"):
+        goal = getattr(cfg.prune, name)
+        if goal is not None and "prune.ratio" in given:
+            why = f"excludes prune.ratio={given['prune.ratio']}; leave one of them out"
+            raise ConfigError(f"prune.{name}", goal, why)
+    if given.get("retune.copies", "0") != "0" and not _is_taught(cfg):
         raise ConfigError("retune.copies", given["retune.copies"], _NEEDS_TEACHER)
 
 
