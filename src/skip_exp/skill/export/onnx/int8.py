@@ -24,12 +24,9 @@ MIDDLE = ACTIVATION + 1  # the unsigned integer for 0
 
 
 def round_weights(model: Any) -> None:
-    """Round every multiplied or looked-up matrix of ``model``, an ``onnx.ModelProto``.
-
-    Empty matrices stay as they are.
-    """
+    """Round every multiplied or looked-up matrix of ``model``, an ``onnx.ModelProto``."""
     graph = model.graph
-    weights = {w.name: w for w in graph.initializer if len(w.dims) == 2 and 0 not in w.dims}
+    weights = {w.name: w for w in graph.initializer if len(w.dims) == 2}
     floats = {name for name, w in weights.items() if w.data_type == onnx.TensorProto.FLOAT}
     nodes: list[Any] = []
     rounded: set[str] = set()  # shared tensors are rounded once
