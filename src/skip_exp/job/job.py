@@ -124,6 +124,7 @@ class Job:
         readout = readout_class(b.readout).build(
             b.model, b.tokenizer, task.num_labels, tuple(task.words), self.cfg.backbone.pooling
         )
+        readout.draw_weights()
         on_cpu = root_device(self.trainer).type == "cpu"
         backbone = b.model if on_cpu else copy.deepcopy(b.model)
         model = SoftPromptModel(backbone, b.family, soft, readout)
