@@ -63,6 +63,7 @@ def prompted(
     ids = torch.arange(length)
     soft = prompt_class(prompt).build(model, family, length, ids)
     readout = HeadReadout(model.config.hidden_size, 2)
+    readout.draw_weights()
     return SoftPromptModel(model, family, soft, readout).eval()
 
 

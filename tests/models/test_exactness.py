@@ -5,6 +5,7 @@ import random
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from benchmarks.masked import zero
 from skip_exp.models.families.base import AttentionBlock, causal_mask, key_mask
@@ -88,6 +89,32 @@ def test_cut_equals_zeroed_in_logits_and_gradients(kind: str, chunk: int) -> Non
             ]
         for ours, theirs in zip(found, gradients, strict=True):
             torch.testing.assert_close(ours, theirs, atol=1e-5, rtol=1e-4, msg=f"seed {seed}")
+
+
+class NoEmptyProducts(TorchDispatchMode):
+    """Refuses matrix products with a dimension of zero."""
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):  # type: ignore[no-untyped-def]
+        if func.overloadpacket.__name__ in ("mm", "addmm", "bmm", "baddbmm"):
+            tensors = [x for x in args if isinstance(x, Tensor)]
+            assert all(x.numel() for x in tensors), [tuple(x.shape) for x in tensors]
+        return func(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize("kinds", [("heads", "ffn"), ("vo", "ffn"), ("qk",)])
+@pytest.mark.parametrize("kind", KINDS)
+def test_nothing_is_multiplied_where_nothing_is_left(kind: str, kinds: tuple[str, ...]) -> None:
+    model = tiny_model(kind, readout=READOUT[kind])
+    keep: dict[str, Tensor] = {}
+    for site, size in site_sizes(model.shapes()).items():
+        if site.kind in kinds:
+            keep[site] = torch.zeros(*size[:-1], 0, dtype=torch.long)
+    smaller, batch = cut(model, keep), tiny_inputs(kind)
+    with torch.no_grad():
+        expected = zero(model, keep)(**batch)
+        with NoEmptyProducts():
+            found = smaller(**batch)
+    torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-5)
 
 
 def without_prompt(model: SoftPromptModel) -> SoftPromptModel:

@@ -7,6 +7,7 @@ from threading import Barrier
 from typing import Any
 
 import pytest
+import torch
 
 from skip_exp import Skill
 from skip_exp.config.compose import job_of
@@ -113,6 +114,34 @@ def test_a_skill_is_loaded_while_another_of_its_backbone_answers(tmp_path: Path)
     *answers, loaded = at_once(*[lambda: one.predict(TEXTS)] * 3, load_anew)
     assert answers == [[alone[0]] * TIMES] * 3
     assert loaded == [alone[1]] * TIMES
+
+
+def test_a_fit_draws_the_same_numbers_while_skills_are_loaded(tmp_path: Path) -> None:
+    folder = save_tiny_skill(tmp_path).folder
+
+    def draw(other: Callable[[], bool]) -> list[float]:
+        torch.manual_seed(1)
+        drawn = []
+        while len(drawn) < 3000 or other():
+            drawn.append(torch.rand(()).item())
+        return drawn
+
+    with ThreadPoolExecutor(1) as pool:
+        loads = pool.submit(lambda: [Skill.load(folder) for _ in range(20)])
+        beside = draw(loads.running)
+        loads.result()
+    torch.manual_seed(1)
+    assert beside == [torch.rand(()).item() for _ in beside]
+
+
+def test_a_fit_keeps_its_dropout_while_a_skill_is_loaded(tmp_path: Path) -> None:
+    saved = save_tiny_skill(tmp_path)
+    fitted = load_backbone("bert", str(saved.backbone), "bert", "head").model.train()
+    skill = Skill.load(saved.folder)
+    assert all(module.training for module in fitted.modules())
+    assert not any(module.training for module in skill.model.modules())
+    shared = fitted.get_input_embeddings().weight
+    assert skill.model.backbone.get_input_embeddings().weight is shared
 
 
 def test_a_skill_answers_while_rows_of_a_task_are_encoded(tmp_path: Path) -> None:

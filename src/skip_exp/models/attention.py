@@ -89,36 +89,48 @@ class Attention(nn.Module):
         if self.heads * self.vo_dim == 0:  # the whole sublayer was pruned
             return hidden.new_zeros(batch, length, 0)
         query, key, value = self.projections()
-        q = self._split(query(hidden), self.qk_dim)
-        k, v = self._split(key(source), self.qk_dim), self._split(value(source), self.vo_dim)
-        if turn is not None:
-            q, k = turn(q), turn(k)
-        if self.prefix is not None:
-            soft_k, soft_v = (
-                p.to(k.dtype).transpose(0, 1).expand(batch, -1, -1, -1) for p in self.prefix
-            )
-            k, v = torch.cat([soft_k, k], dim=2), torch.cat([soft_v, v], dim=2)
-        out = self._attend(q, k, v, None if mask is None else mask.to(q.dtype))
+        if self.qk_dim == 0:  # every score is zero
+            v = self._behind(1, self._split(value(source), self.vo_dim))
+            scores = v.new_zeros(batch, self.heads, length, v.shape[2])
+            out = self._weigh(scores, v, mask)
+        else:
+            q, k = self._split(query(hidden), self.qk_dim), self._split(key(source), self.qk_dim)
+            v = self._behind(1, self._split(value(source), self.vo_dim))
+            if turn is not None:
+                q, k = turn(q), turn(k)
+            out = self._attend(q, self._behind(0, k), v, mask)
         return out.transpose(1, 2).reshape(batch, length, self.heads * self.vo_dim)
+
+    def _behind(self, which: int, x: Tensor) -> Tensor:
+        """``x`` [B, heads, S, dims] after the keys (0) or values (1) of the prefix."""
+        if self.prefix is None:
+            return x
+        soft = self.prefix[which].to(x.dtype).transpose(0, 1)
+        return torch.cat([soft.expand(x.shape[0], -1, -1, -1), x], dim=2)
 
     def _split(self, x: Tensor, dim: int) -> Tensor:
         return x.view(*x.shape[:2], self.heads, dim).transpose(1, 2)
 
     def _attend(self, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
-        dropout = self.dropout_p if self.training else 0.0
-        if self._fused(q, k):
-            # The fast kernels need one width: zeros change no score and are cut off again.
-            width = max(self.qk_dim, self.vo_dim)
-            q, k, v = (_widened(x, width) for x in (q, k, v))
-            out = F.scaled_dot_product_attention(
-                q, k, v, attn_mask=mask, dropout_p=dropout, scale=self.scaling
-            )
-            return out if width == self.vo_dim else out[..., : self.vo_dim]
-        scores = q @ k.transpose(2, 3) * self.scaling
+        if not self._fused(q, k):
+            return self._weigh(q @ k.transpose(2, 3) * self.scaling, v, mask)
         if mask is not None:
-            scores = scores + mask
-        weights = F.dropout(scores.softmax(dim=-1, dtype=torch.float32), dropout)
-        return weights.to(v.dtype) @ v
+            mask = mask.to(q.dtype)
+        # The fast kernels need one width: zeros change no score and are cut off again.
+        width = max(self.qk_dim, self.vo_dim)
+        q, k, v = (_widened(x, width) for x in (q, k, v))
+        dropout = self.dropout_p if self.training else 0.0
+        out = F.scaled_dot_product_attention(
+            q, k, v, attn_mask=mask, dropout_p=dropout, scale=self.scaling
+        )
+        return out if width == self.vo_dim else out[..., : self.vo_dim]
+
+    def _weigh(self, scores: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
+        """The values ``v`` [B, heads, S, vo_dim] weighted by ``scores`` [B, heads, T, S]."""
+        if mask is not None:
+            scores = scores + mask.to(v.dtype)
+        weights = scores.softmax(dim=-1, dtype=torch.float32)
+        return F.dropout(weights, self.dropout_p, self.training).to(v.dtype) @ v
 
     def _fused(self, q: Tensor, k: Tensor) -> bool:
         """Whether the fused kernel computes this call.
@@ -127,7 +139,7 @@ class Attention(nn.Module):
         products, a third of a training step. On long texts plain products would fill the memory.
         Without a backward pass they are faster on very short texts only.
         """
-        if self.implementation != "sdpa" or self.qk_dim == 0:
+        if self.implementation != "sdpa":
             return False
         few = k.shape[2] <= (SHORT if q.requires_grad else TINY)
         return not (few and q.dtype == torch.bfloat16 and q.device.type == "cpu")

@@ -1,11 +1,13 @@
 """Load frozen backbones: embedded ones, from a folder, or from the Hugging Face hub."""
 
+import copy
 import json
 import logging
+import threading
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -19,7 +21,7 @@ from xxhash import xxh3_128
 
 from skip_exp.errors import ConfigError, SkipError, first_line
 from skip_exp.models.embedded import embedded_folder
-from skip_exp.models.families.base import Family, HFModel
+from skip_exp.models.families.base import Family, HFModel, weights_of
 from skip_exp.models.families.registry import FAMILIES
 from skip_exp.models.readouts import READOUTS, readout_class
 from skip_exp.utils.files import Stamp, stamp
@@ -27,6 +29,7 @@ from skip_exp.utils.hub import explain, hub_reachable, offline_if_unreachable
 from skip_exp.utils.machine import keep_freed
 
 log = logging.getLogger(__name__)
+_LOADING = threading.Lock()  # two threads must not read one backbone at once
 
 NOTES = {  # "<short>: <in full>"; tables show the short form
     "embedded:roberta_mini": "distilled from MiniLM: starts from its weights and learnt its "
@@ -77,7 +80,8 @@ def load_backbone(
 ) -> Backbone:
     """Load a backbone in fp32, frozen and in eval mode.
 
-    A process loads it once, as long as its files do not change.
+    A process reads it once, as long as its files do not change. Every call gets modules of its own
+    that share the weights: a fit or a prompt in one does not change another.
 
     Example:
         >>> backbone = load_backbone("minilm", "embedded:minilm", "bert", "head")
@@ -96,9 +100,9 @@ def load_backbone(
             what ``family``, ``readout`` or ``layers`` needs.
     """
     keep_freed()  # a caller is about to compute
-    loaded = _loaded(name, path, family, readout, layers, stamp(Path(_source(path))))
-    loaded.model.eval()  # a fit that failed may have left it in training mode
-    return loaded
+    with _LOADING:
+        loaded = _loaded(name, path, family, readout, layers, stamp(Path(_source(path))))
+    return replace(loaded, model=copy.deepcopy(loaded.model, weights_of(loaded.model)))
 
 
 @lru_cache(maxsize=4)  # the last few, as for tokenised data

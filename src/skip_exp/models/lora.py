@@ -74,15 +74,13 @@ def add(module: nn.Module, linears: Iterable[nn.Linear], rank: int, seed: int) -
     """Give each of ``linears`` an update, in place, unless it has one or is empty."""
     generator = torch.Generator().manual_seed(seed)
     bare = [x for x in linears if not isinstance(x, LowRankLinear) and x.weight.numel()]
-    _replace(module, {linear: LowRankLinear(linear, rank, generator) for linear in bare})
+    replace(module, {linear: LowRankLinear(linear, rank, generator) for linear in bare})
 
 
 def merge(module: nn.Module) -> None:
-    """Merge every update; a layer that was cut away becomes a plain one."""
+    """Merge every update."""
     for layer in layers(module):
         layer.merge()
-    empty = [layer for layer in layers(module) if layer.weight.numel() == 0]
-    _replace(module, {layer: layer.plain() for layer in empty})
 
 
 def unmerge(module: nn.Module) -> None:
@@ -94,7 +92,7 @@ def unmerge(module: nn.Module) -> None:
 def fold(module: nn.Module) -> None:
     """Replace every layer with an update by a plain one with the merged weight."""
     merge(module)
-    _replace(module, {layer: layer.plain() for layer in layers(module)})
+    replace(module, {layer: layer.plain() for layer in layers(module)})
 
 
 @contextmanager
@@ -105,7 +103,8 @@ def unmerged(module: nn.Module) -> Iterator[None]:
     merge(module)
 
 
-def _replace(module: nn.Module, by: Mapping[nn.Module, nn.Module]) -> None:
+def replace(module: nn.Module, by: Mapping[nn.Module, nn.Module]) -> None:
+    """Put other modules in the place of those below ``module``."""
     for parent in list(module.modules()):
         for name, child in list(parent.named_children()):
             if child in by:

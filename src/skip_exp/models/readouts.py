@@ -78,8 +78,15 @@ class Readout(nn.Module):
     def build(
         cls, model: HFModel, tokenizer: Any, labels: int, words: tuple[str, ...], pooling: str
     ) -> Self:
-        """Build a new readout for ``labels`` classes named by ``words``; may raise ConfigError."""
+        """Build a readout for ``labels`` classes named by ``words``; may raise ConfigError.
+
+        The package's own draw random numbers in :meth:`draw_weights` only: a skill may be loaded
+        while another thread trains.
+        """
         raise NotImplementedError
+
+    def draw_weights(self) -> None:
+        """Draw the weights that tuning starts from, if it draws any, in place."""
 
     def text_ids(self, input_ids: Tensor) -> Tensor:
         """Add this readout's tokens to token ids [B, T], giving [B, T + added]."""
@@ -110,8 +117,8 @@ class HeadReadout(Readout):
     def __init__(self, hidden: int, labels: int, pooling: str = "mean") -> None:
         super().__init__()
         self.pooling = pooling
-        self.linear = nn.Linear(hidden, labels)
-        nn.init.normal_(self.linear.weight, std=0.02)
+        self.linear = nn.Linear(hidden, labels, device="meta").to_empty(device="cpu")
+        nn.init.zeros_(self.linear.weight)
         nn.init.zeros_(self.linear.bias)
 
     @classmethod
@@ -119,6 +126,11 @@ class HeadReadout(Readout):
         cls, model: HFModel, tokenizer: Any, labels: int, words: tuple[str, ...], pooling: str
     ) -> Self:
         return cls(model.config.hidden_size, labels, pooling)
+
+    def draw_weights(self) -> None:
+        self.linear.reset_parameters()  # the draws of a seed are those that it always had
+        nn.init.normal_(self.linear.weight, std=0.02)
+        nn.init.zeros_(self.linear.bias)
 
     def forward(self, model: HFModel, family: Family, encoded: Encoded) -> Tensor:
         with unrounded(encoded.hidden):

@@ -1,7 +1,6 @@
 """The model that is tuned, attributed, pruned and served: frozen backbone, prompt, readout."""
 
 import copy
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -9,7 +8,7 @@ from transformers.modeling_utils import PreTrainedModel
 
 from skip_exp.models import lora
 from skip_exp.models.attention import Attention
-from skip_exp.models.families.base import AttentionBlock, Block, Family, key_mask
+from skip_exp.models.families.base import AttentionBlock, Block, Family, key_mask, weights_of
 from skip_exp.models.prompts import SoftPrompt
 from skip_exp.models.readouts import Encoded, Readout
 from skip_exp.models.sites import Shape
@@ -90,9 +89,7 @@ class SoftPromptModel(nn.Module):
 
     def copy(self) -> "SoftPromptModel":
         """Copy modules, prompt and readout, and share the backbone's weights."""
-        shared: dict[int, Any] = {id(p): p for p in self.backbone.parameters()}
-        shared |= {id(b): b for b in self.backbone.buffers()}
-        return copy.deepcopy(self, shared)
+        return copy.deepcopy(self, weights_of(self.backbone))
 
     def on(self, device: torch.device | str) -> "SoftPromptModel":
         """Return this model if it is on ``device``, otherwise a copy there.

@@ -58,6 +58,7 @@ def build_model(
     readout = readout_class(backbone.readout).build(
         backbone.model, backbone.tokenizer, task.num_labels, tuple(task.words), pooling
     )
+    readout.draw_weights()
     weights = backbone.model if shares_backbone else copy.deepcopy(backbone.model)
     model = SoftPromptModel(weights, backbone.family, soft, readout)
     if settings.train in OWN:  # others share this backbone

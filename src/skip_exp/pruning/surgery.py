@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from skip_exp.models.families.base import AttentionBlock
-from skip_exp.models.lora import LowRankLinear, unmerged
+from skip_exp.models.lora import LowRankLinear, replace, unmerged
 from skip_exp.models.sites import Keep
 from skip_exp.models.soft_prompt import SoftPromptModel
 
@@ -36,7 +36,29 @@ def cut(model: SoftPromptModel, keep: Keep) -> SoftPromptModel:
                     narrow_out(up, units)
                 narrow_in(block.down, units)
     smaller.prompt.cut(keep)
+    linears = [linear for block in smaller.blocks() for linear in block.linears()]
+    empty = [linear for linear in linears if linear.weight.numel() == 0]
+    replace(smaller.backbone, {linear: EmptyLinear(linear) for linear in empty})
     return smaller
+
+
+class EmptyLinear(nn.Linear):
+    """A linear layer without inputs, which gives its bias, or without outputs.
+
+    It multiplies nothing: some runtimes refuse matrices with a dimension of zero.
+    """
+
+    def __init__(self, linear: nn.Linear) -> None:
+        super().__init__(1, 1, bias=False, device="meta")  # torch warns about empty ones
+        self.in_features, self.out_features = linear.in_features, linear.out_features
+        self.weight, self.bias = linear.weight, linear.bias
+        self.train(linear.training)
+
+    def forward(self, input: Tensor) -> Tensor:
+        shape = (*input.shape[:-1], self.out_features)
+        if self.out_features and self.bias is not None:
+            return self.bias.expand(shape).clone()  # like any product, no view of a weight
+        return input.new_zeros(shape)
 
 
 def in_dims(model: SoftPromptModel, keep: Keep) -> Keep:

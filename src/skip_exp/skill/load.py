@@ -1,12 +1,9 @@
 """Load a skill: the shared backbone, pruned for one task, classifies texts."""
 
 import os
-import threading
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
-
-import torch
 
 import skip_exp.skill.export.huggingface.convert  # noqa: F401  # transformers knows exports
 from skip_exp import results
@@ -18,8 +15,6 @@ from skip_exp.skill.files import read_skill, split, stored_checksum
 from skip_exp.skill.rebuild import check_parts, cut_model, fill
 from skip_exp.skill.record import CODE, ONNX, RECORD, SkillRecord
 from skip_exp.skill.served import Served
-
-_LOADING = threading.Lock()  # two threads must not read one backbone at once
 
 
 @dataclass(frozen=True, repr=False, eq=False)
@@ -52,16 +47,15 @@ class Skill(Served):
         """
         is_half = wants_bf16(precision)
         folder = skill_of(Path(folder).expanduser().absolute())
-        with _LOADING, torch.random.fork_rng(devices=[]):  # new layers draw before they are filled
-            if not os.path.isfile(folder / RECORD):  # no error where it may not look
-                _refuse_export(folder)
-            checksum = stored_checksum(folder)  # first: a later change is then noticed
-            about, tensors = read_skill(folder)
-            keep, state = split(tensors)
-            check_parts(folder, about)
-            loaded = _backbone(folder, about, backbone)
-            model = cut_model(folder, about, loaded.model, loaded.tokenizer, keep, state)
-            fill(folder, model, state)
+        if not os.path.isfile(folder / RECORD):  # no error where it may not look
+            _refuse_export(folder)
+        checksum = stored_checksum(folder)  # first: a later change is then noticed
+        about, tensors = read_skill(folder)
+        keep, state = split(tensors)
+        check_parts(folder, about)
+        loaded = _backbone(folder, about, backbone)
+        model = cut_model(folder, about, loaded.model, loaded.tokenizer, keep, state)
+        fill(folder, model, state)
         if is_half:
             to_bf16(model)
         return cls(about, loaded.tokenizer, model.eval(), keep, folder, checksum)

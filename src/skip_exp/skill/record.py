@@ -5,6 +5,7 @@ Imports no torch, because an ONNX export needs none.
 
 import hashlib
 import json
+import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,6 +21,7 @@ from skip_exp.utils.tokens import LONGEST
 VERSION = 1
 RECORD, TENSORS = "skill.json", "skill.safetensors"
 CONFIG, ONNX = "config.json", "model.onnx"  # files of an export
+HUB_ID = re.compile(r"[\w.-]+(/[\w.-]+)?")
 CODE = "modeling_skip.py"  # of an hf export; transformers copies it there
 
 
@@ -100,14 +102,25 @@ class SkillRecord(_Part):
         return self.model_copy(update=fields)
 
     def to_share(self) -> Self:
-        """A copy without the local folder of its data."""
-        if not str(self.scores.data).startswith("local:"):
-            return self
-        return self.changed(scores=self.scores.model_copy(update={"data": "local"}))
+        """A copy without the local folders of its data and its backbone."""
+        scores, backbone = self.scores, self.backbone
+        if str(scores.data).startswith("local:"):
+            scores = scores.model_copy(update={"data": "local"})
+        if is_local(backbone.path):
+            backbone = backbone.model_copy(update={"path": f"./{backbone.name}"})
+        return self.changed(scores=scores, backbone=backbone)
 
     def stored(self) -> dict[str, Any]:
         """The fields for a file."""
         return self.model_dump(exclude_none=True)
+
+
+def is_local(path: str) -> bool:
+    """Whether a backbone's ``path`` is a folder: neither embedded nor a hub id."""
+    if path.startswith("embedded:"):
+        return False
+    named_as_folder = path.startswith((".", "/", "~"))
+    return named_as_folder or HUB_ID.fullmatch(path) is None or Path(path).exists()
 
 
 R = TypeVar("R", bound=SkillRecord)

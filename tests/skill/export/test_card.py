@@ -94,6 +94,13 @@ def test_the_card_tells_what_the_job_found(saved: Saved) -> None:
     assert not re.search(r"\n\n\n|[{}]{2}|None", found.content)
 
 
+def names_no_folder(out: Path, *folders: str) -> bool:
+    """Whether no file of an export names one of ``folders``, nor the user's or the package's."""
+    private = (*folders, os.path.expanduser("~/"), str(Path(card.__file__).parents[4]))
+    contents = [path.read_bytes() for path in out.iterdir()]
+    return not any(folder.encode() in content for folder in private for content in contents)
+
+
 def test_all_that_was_trained_is_named(saved: Saved) -> None:
     def trained(**fields: Any) -> str:
         return ", ".join(card.what_was_trained(saved.about.changed(**fields)))
@@ -159,8 +166,7 @@ def test_without_the_job_only_the_skill_speaks(saved: Saved) -> None:
     found = exported(saved)
     assert found.data.eval_results[0].metric_value == 0.5
     assert "| `encoder.0.ffn` | 4 |  |" in found.content
-    out = saved.folder.parent / "out"
-    assert not [path for path in out.iterdir() if b"/home/somebody" in path.read_bytes()]
+    assert names_no_folder(saved.folder.parent / "out", "/home/somebody", str(saved.backbone))
     tell(saved, data="embedded:snli_pairs")
     assert "SNLI" in exported(saved).content
 
@@ -206,6 +212,10 @@ def test_an_onnx_card_tells_how_a_text_becomes_input(saved: Saved, tmp_path: Pat
     pair = save_tiny_skill(tmp_path / "pair", "roberta", text=("question", "{title}: {passage}"))
     text = told(pair)
     assert "`question` and `{title}: {passage}`" in text and "token_type_ids" not in text
+
+
+def test_an_onnx_export_names_no_folder(tiny: Saved, onnx_folder: Path) -> None:
+    assert names_no_folder(onnx_folder, str(tiny.backbone), str(onnx_folder.parent))
 
 
 def test_its_code_loads_the_folder(onnx_folder: Path) -> None:

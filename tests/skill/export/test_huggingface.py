@@ -169,7 +169,7 @@ def test_here_it_needs_no_remote_code_and_the_skill_is_in_the_folder(alone: Any)
     os.umask(umask := os.umask(0))
     assert {path.stat().st_mode & 0o777 for path in out.iterdir()} == {0o666 & ~umask}
     expected = json.loads((alone[0] / "bert/answers.json").read_text())
-    assert Skill.load(out).predict(["a warm film", "dull"]) == expected
+    assert Skill.load(out, out.parent / "backbone").predict(["a warm film", "dull"]) == expected
 
 
 def test_a_skill_that_is_all_weights_has_no_files_of_its_own(tmp_path: Path) -> None:

@@ -51,7 +51,10 @@ def test_pushed_and_pulled_it_answers_alike(saved: Saved, hub: Hub) -> None:
     assert {"README.md", "config.json", "modeling_skip.py", "skill.json"} < pushed(hub).keys()
     assert b'model="me/toy"' in pushed(hub)["README.md"]
     hub.asked.clear()
-    pulled = Skill.from_pretrained("me/toy")
+    assert not [
+        name for name, content in pushed(hub).items() if str(saved.backbone).encode() in content
+    ]
+    pulled = Skill.from_pretrained("me/toy", saved.backbone)
     assert pulled.predict(["a warm film"]) == skill.predict(["a warm film"])
     assert not any("model.safetensors" in each for each in hub.asked)
 

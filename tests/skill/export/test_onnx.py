@@ -100,6 +100,13 @@ def test_int8_is_near_and_has_int8_weights(tiny: Saved, onnx_folder: Path) -> No
     assert not (onnx_folder / "simpler.onnx").exists()
 
 
+def test_sublayers_that_are_gone_leave_no_empty_matrix(tiny: Saved, onnx_folder: Path) -> None:
+    onnx = pytest.importorskip("onnx")
+    assert any(block.output.in_features == 0 for block in tiny.model.blocks())
+    graph = onnx.load(onnx_folder / "model.onnx").graph
+    assert not [w.name for w in graph.initializer if 0 in w.dims]
+
+
 def test_predict_takes_an_onnx_export_that_is_whole(
     tiny: Saved, onnx_folder: Path, tmp_path: Path, capsys: Any
 ) -> None:

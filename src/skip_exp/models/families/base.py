@@ -164,6 +164,12 @@ class Family:
         return model.eval().requires_grad_(False)
 
 
+def weights_of(model: nn.Module) -> dict[int, Any]:
+    """The weights of ``model`` as ``copy.deepcopy`` takes them, to share what it would copy."""
+    shared: dict[int, Any] = {id(p): p for p in model.parameters()}
+    return shared | {id(b): b for b in model.buffers()}
+
+
 def key_mask(attention_mask: Tensor, prefix: int) -> Tensor | None:
     """Turn a 0/1 mask [B, S] into an additive one [B, 1, 1, prefix + S]; None: nothing is padded.
 

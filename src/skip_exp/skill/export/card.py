@@ -13,7 +13,7 @@ from transformers import PreTrainedTokenizerBase
 from skip_exp import results
 from skip_exp.models.backbones import NOTES
 from skip_exp.models.soft_prompt import SoftPromptModel
-from skip_exp.skill.record import SkillRecord
+from skip_exp.skill.record import SkillRecord, is_local
 from skip_exp.skill.served import job_result
 
 CARD = "README.md"
@@ -41,7 +41,6 @@ LICENCES = {
 # Licences of the package's skills, for what starts from them.
 STARTS = {"skip_exp/nli": "cc-by-sa-4.0"}
 METRICS = {"matthews": "matthews_correlation", "f1_macro": "f1"}  # ours -> the hub's
-HUB_ID = re.compile(r"[\w.-]+(/[\w.-]+)?")
 NO_RESULT = ("output_dir=", "hydra.", "cache.", "logger", "sweep.")  # overrides left out
 CONFIG_SOURCES = {"hydra", "main", "sweeps", "schema"}  # those of the package
 
@@ -152,7 +151,7 @@ def backbone_origin(record: SkillRecord) -> tuple[str | None, str | None]:
     """Hub id and licence of the backbone; None where unknown."""
     path = record.backbone.path
     hub_id = EMBEDDED.get(path)
-    if hub_id is None and HUB_ID.fullmatch(path) and not Path(path).exists():
+    if hub_id is None and not path.startswith("embedded:") and not is_local(path):
         hub_id = path
     return hub_id, LICENCES.get(hub_id or path)
 

@@ -65,7 +65,7 @@ def _write_skill(skill: Served, out: Path) -> None:
     is_whole = about.train != "full" and not hasattr(skill.model.backbone.config, "vocabulary")
     if source is not None and is_whole:
         record, tensors = read_skill(source)
-        write_skill(out, tensors, record.changed(scores=about.scores).stored())
+        write_skill(out, tensors, record.to_share().stored())
 
 
 def save(skill: Served, out: Path) -> Path:

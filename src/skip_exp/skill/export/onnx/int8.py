@@ -1,11 +1,12 @@
 """Quantise linears and embeddings of an ONNX graph to 8 bits, with a scale per token.
 
 onnxruntime's own dynamic quantisation uses one scale for the activations of a whole batch. An
-answer would depend on its neighbours, and one large token would cost all others precision. Here
-every token has its own scale: x becomes round(x / s) s with s = max|x| / 127. A weight W becomes
-round(W / w) w with w = max|W| / 63 per output unit, or / 127 per word of an embedding. Weights use
-seven bits, so that a pair of products fits the 16 bits in which processors without VNNI add them.
-Activations keep all eight bits, because their tails are larger.
+answer then depends on its neighbours: on MiniLM a probability moves by up to 0.12, where the
+exporter's check allows 0.01; such a graph answers 1.4 to 1.5 times as fast. Here every token has
+its own scale: x becomes round(x / s) s with s = max|x| / 127. A weight W becomes round(W / w) w
+with w = max|W| / 63 per output unit, or / 127 per word of an embedding. Weights use seven bits, so
+that a pair of products fits the 16 bits in which processors without VNNI add them. Activations keep
+all eight bits, because their tails are larger.
 
 Importing this module needs onnx, which is optional and slow to import.
 """
@@ -24,12 +25,9 @@ MIDDLE = ACTIVATION + 1  # the unsigned integer for 0
 
 
 def round_weights(model: Any) -> None:
-    """Round every multiplied or looked-up matrix of ``model``, an ``onnx.ModelProto``.
-
-    Empty matrices stay as they are.
-    """
+    """Round every multiplied or looked-up matrix of ``model``, an ``onnx.ModelProto``."""
     graph = model.graph
-    weights = {w.name: w for w in graph.initializer if len(w.dims) == 2 and 0 not in w.dims}
+    weights = {w.name: w for w in graph.initializer if len(w.dims) == 2}
     floats = {name for name, w in weights.items() if w.data_type == onnx.TensorProto.FLOAT}
     nodes: list[Any] = []
     rounded: set[str] = set()  # shared tensors are rounded once

@@ -2,6 +2,9 @@
 
 import json
 import logging
+import os
+import subprocess
+import sys
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -9,12 +12,12 @@ from pathlib import Path
 from typing import NamedTuple
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from skip_exp.data.batches import collate
-from skip_exp.errors import SkipError, first_line
-from skip_exp.models.soft_prompt import SoftPromptModel
+from skip_exp.errors import SkipError
 from skip_exp.skill.classifier import encode_texts
+from skip_exp.skill.export.onnx import trace
 from skip_exp.skill.export.onnx.runtime import (
     INPUTS,
     OnnxRecord,
@@ -29,7 +32,6 @@ from skip_exp.skill.served import Served
 
 # The largest allowed differences, see Differences. The last two hold for 8-bit weights.
 TOLERANCE, ROUNDING, NEIGHBOURS = 1e-4, 0.1, 0.01
-PROTOBUF_LIMIT = 2_000_000_000  # bytes of one ONNX file; larger weights get a file of their own
 CHECKED = (  # from one word to several lines
     "Splendid.",
     "The plot is thin, the jokes are old, and it is an hour too long.",
@@ -49,10 +51,7 @@ def write_onnx(skill: Served, folder: Path, *, int8: bool = False) -> None:
     """
     check_packages("onnx", "onnxruntime", "onnxscript")
     path = folder / ONNX
-    try:
-        to_onnx(skill, path)
-    except torch.onnx.OnnxExporterError as error:
-        raise SkipError(f"--format onnx: the exporter failed: {first_line(error)}") from error
+    to_onnx(skill, path)
     found = compare_onnx(skill, path, CHECKED)
     _refuse_above(TOLERANCE, found.logits, "--format onnx: logits differ from PyTorch's")
     if int8:
@@ -74,38 +73,23 @@ def _refuse_above(limit: float, difference: float, what: str) -> None:
         raise SkipError(f"{what} by {difference:.1e}, allowed: {limit}; nothing was written")
 
 
-class _Served(nn.Module):
-    """A model whose prompt is already installed, so that a prefix is a constant."""
-
-    def __init__(self, model: SoftPromptModel) -> None:
-        super().__init__()
-        self.model = model
-
-    def forward(
-        self, input_ids: Tensor, attention_mask: Tensor, token_type_ids: Tensor | None = None
-    ) -> Tensor:
-        return self.model.logits(input_ids, attention_mask, token_type_ids)
-
-
 def to_onnx(skill: Served, path: Path) -> None:
-    """Write the graph in fp32, unchecked."""
-    inputs = _batch(skill, _examples(skill, CHECKED[1:3]))
-    sizes = {0: torch.export.Dim("batch"), 1: torch.export.Dim("length")}
-    skill.model.prompt.install(skill.model.attention_blocks())
-    weights = sum(p.numel() * p.element_size() for p in skill.model.parameters())
-    with _quiet(), torch.no_grad():
-        torch.onnx.export(
-            _Served(skill.model).eval(),
-            (),
-            path,
-            kwargs=inputs,
-            input_names=list(inputs),
-            output_names=["logits"],
-            dynamic_shapes=dict.fromkeys(inputs, sizes),
-            external_data=weights > PROTOBUF_LIMIT,
-            dynamo=True,
-            verbose=False,
-        )
+    """Write the graph in fp32, unchecked. Raises SkipError."""
+    source = path.with_name("model.pt")
+    torch.save((skill.model, _batch(skill, _examples(skill, CHECKED[1:3]))), source)
+    program = [sys.executable, "-P", "-m", trace.__name__, str(source), str(path)]
+    modules = os.pathsep.join(os.path.abspath(place) for place in sys.path)  # of custom parts, too
+    done = subprocess.run(
+        program,
+        env=os.environ | {"PYTHONPATH": modules},
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+    )
+    source.unlink()
+    if done.returncode:
+        why = done.stderr.strip().rpartition("\n")[2]
+        raise SkipError(f"--format onnx: the exporter failed: {why}")
 
 
 def quantise(path: Path) -> None:
