@@ -1,10 +1,8 @@
 """The job, phase by phase: tune -> attribute -> prune -> retune -> test -> benchmark."""
 
-from typing import Any
-
 from skip_exp.config.schema import Config
 from skip_exp.job import attempts
-from skip_exp.job.finish import Measured, finish
+from skip_exp.job.finish import add_scores, describe, finish
 from skip_exp.job.job import Job
 from skip_exp.job.prepare import prepare
 from skip_exp.logger.build import build_logger
@@ -15,7 +13,7 @@ from skip_exp.phases.retune import retune
 from skip_exp.phases.search import search
 from skip_exp.phases.test import test
 from skip_exp.phases.tune import tune
-from skip_exp.results import Result
+from skip_exp.results import Latency, Result
 from skip_exp.utils import bars
 from skip_exp.utils.console import interrupts
 from skip_exp.utils.files import full_disk_is_refused
@@ -51,38 +49,33 @@ def phases(cfg: Config) -> list[str]:
 
 def run_phases(job: Job) -> Result:
     """Tune a soft prompt, find the neurons that it needs, prune the others, tune it again."""
-    clock, logger = Clock(phases(job.cfg)), build_logger(job.cfg)
-    latency: dict[str, Any] = {}
-    probes: dict[str, float] = {}
+    clock, logger, result = Clock(phases(job.cfg)), build_logger(job.cfg), describe(job)
     with clock("tune"):
         dense, tune_hit = tune(job, logger)
     with clock("attribute"):
         relevance, attribution_hit = attribute(job, dense)
-    ratio = job.cfg.prune.goal.ratio
+    result.ratio = job.cfg.prune.goal.ratio
     if job.cfg.prune.goal.max_drop is not None:
         with clock("search"):
-            ratio, probes = search(job, dense, relevance)
+            result.ratio, result.probes = search(job, dense, relevance)
     with clock("prune"):
-        pruned = prune(job, dense, relevance, ratio)
+        pruned = prune(job, dense, relevance, result.ratio)
     with clock("retune"):
         final, epochs = retune(job, dense, pruned, logger)
     with clock("test"):
-        scores = test(job, dense, pruned.model, final)
+        add_scores(job, result, test(job, dense, pruned.model, final))
     whole = job.whole(dense)
     if job.cfg.benchmark.enabled:
         with clock("benchmark"):
-            latency = benchmark(job, whole, final)
-    measured = Measured(
-        dense=dense,
-        final=final,
-        whole=whole,
-        keep=pruned.keep,
-        method=pruned.method | {"epochs": epochs},
-        ratio=ratio,
-        probes=probes,
-        scores=scores,
-        latency=latency,
-        seconds=clock.seconds,
-        hits={"tune": tune_hit, "attribution": attribution_hit},
+            result.latency = Latency(**benchmark(job, whole, final))
+    result.method = result.method.model_copy(update=pruned.method | {"epochs": epochs})
+    result.seconds = {phase: round(value, 3) for phase, value in clock.seconds.items()}
+    result.cache = {"tune": hit_or_miss(tune_hit), "attribution": hit_or_miss(attribution_hit)}
+    return finish(
+        job, result, dense=dense, final=final, whole=whole, keep=pruned.keep, logger=logger
     )
-    return finish(job, measured, logger)
+
+
+def hit_or_miss(is_hit: bool) -> str:
+    """Whether a stage came from the cache, as results say it."""
+    return "hit" if is_hit else "miss"

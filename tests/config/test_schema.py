@@ -15,6 +15,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.types import RunMode
 from omegaconf import OmegaConf
 
+from skip_exp.config import compose as composing
 from skip_exp.config import schema as config
 from skip_exp.config import together
 from skip_exp.config.compose import quoted
@@ -27,7 +28,6 @@ from skip_exp.models.families.registry import FAMILIES
 from skip_exp.models.prompts import PROMPTS as PROMPT_CLASSES
 from skip_exp.models.readouts import READOUTS as READOUT_CLASSES
 from skip_exp.pruning.allocate import ORDERS
-from skip_exp.report import grid
 from tests.helpers import toy
 
 CONF = config.conf_dir()
@@ -87,7 +87,7 @@ def test_every_sweep_composes_with_every_value(sweep: Path) -> None:
     with initialize_config_dir(str(SWEEPS), version_base="1.3"):
         cfg = compose(sweep.stem, [search], return_hydra_config=True)
         assert cfg.hydra.mode == RunMode.MULTIRUN
-    swept = {key: grid.choices(values) for key, values in cfg.hydra.sweeper.params.items()}
+    swept = {key: composing.choices(values) for key, values in cfg.hydra.sweeper.params.items()}
     # Every value, but not every combination, nor each task and seed.
     first = [f"{key}={swept.pop(key)[0]}" for key in ("+task", "seed") if key in swept]
     length = max(map(len, swept.values()))
@@ -95,7 +95,7 @@ def test_every_sweep_composes_with_every_value(sweep: Path) -> None:
         [f"{k}={values[i % len(values)]}" for k, values in swept.items()] for i in range(length)
     ]
     for job in jobs:
-        one = grid.composed(sweep.stem, [*first, *job])
+        one = composing.composed(sweep.stem, [*first, *job])
         assert not OmegaConf.missing_keys(OmegaConf.create(one)), job
 
 

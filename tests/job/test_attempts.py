@@ -14,7 +14,7 @@ from skip_exp.commands import predict
 from skip_exp.errors import SkipError
 from skip_exp.job import attempts
 from skip_exp.phases import benchmark
-from skip_exp.report.steps import steps
+from skip_exp.results import Result, next_steps
 from tests.helpers.toy import save_toy, toy_job
 
 Make = Callable[..., Any]
@@ -69,10 +69,10 @@ def test_a_sound_skill_stays_where_another_timing_is_taken(job: Make) -> None:
     file = Path(job("a").output_dir, "skill", "skill.json")
     own = file.read_bytes()
     Path(job("b").output_dir, "skill", "skill.json").write_bytes(own + b" ")
-    attempts.reuse(job("a"), other | {"latency": {"speedup": 3.0}, "metric": {}}, {})
+    attempts.reuse(job("a"), other.replace(latency={"speedup": 3.0}, metric={}, path=other.path), {})
     (kept,) = results.load(job("a").output_dir)
     assert file.read_bytes() == own and kept["metric"] == other["metric"]
-    assert (kept["latency"], kept["reused"]) == ({"speedup": 3.0}, False)
+    assert (kept.latency.speedup, kept.reused) == (3.0, False)
     assert kept["config"]["sweep"]["skip_done"] and not other["config"]["sweep"]["skip_done"]
 
 
@@ -80,7 +80,7 @@ def test_every_path_that_a_reused_job_prints_can_be_asked(job: Make, capsys: Any
     pipeline.run(job("a"))
     assert pipeline.run(job("b"))["reused"]
     (result,) = results.load(job("b").output_dir)
-    lines = [line.split() for line in steps(result).splitlines()]
+    lines = [line.split() for line in next_steps(result).splitlines()]
     assert [words[0] for words in lines] == ["skill:", "predict:", "export:"]
     folder = job("b").output_dir
     for place in (lines[0][1], lines[1][3], lines[2][3], folder, f"{folder}/skill"):
@@ -135,7 +135,7 @@ def test_a_job_that_was_slower_than_another_in_its_folder_is_refused_before_it_w
 
 
 @pytest.fixture
-def timed(job: Make, monkeypatch: pytest.MonkeyPatch) -> Callable[..., dict[str, Any]]:
+def timed(job: Make, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Result]:
     """``timed("a", contended=False, busy=0.0)``: a job's result, its timing by an invented clock.
 
     Its ``latency`` tells the block parameters of both models. ``busy``: cores of other processes.
@@ -151,7 +151,7 @@ def timed(job: Make, monkeypatch: pytest.MonkeyPatch) -> Callable[..., dict[str,
     monkeypatch.setattr(attempts, "busy_cores", lambda: state["busy"])
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
 
-    def run(folder: str, contended: bool = False, busy: float = 0.0) -> dict[str, Any]:
+    def run(folder: str, contended: bool = False, busy: float = 0.0) -> Result:
         state.update(contended=contended, busy=busy)
         cfg = job(folder, "benchmark.enabled=true")
         if not attempts.repeat(cfg):
@@ -162,9 +162,9 @@ def timed(job: Make, monkeypatch: pytest.MonkeyPatch) -> Callable[..., dict[str,
     return run
 
 
-def without_timing(result: dict[str, Any]) -> dict[str, Any]:
-    own = ("latency", "retimed", "reused", "path")
-    found = {key: value for key, value in result.items() if key not in own}
+def without_timing(result: Result) -> dict[str, Any]:
+    own = ("latency", "retimed", "reused")
+    found = {key: value for key, value in result.to_dict().items() if key not in own}
     return found | {"config": found["config"] | {"output_dir": ""}}
 
 

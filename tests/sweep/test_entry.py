@@ -136,7 +136,7 @@ def test_jobs_are_listed_in_their_order(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
 ) -> None:
     for seed in (10, 9):
-        result = results.new(task="rte", backbone="minilm", ratio=0.5, seed=seed)
+        result = results.Result(task="rte", backbone="minilm", ratio=0.5, seed=seed)
         results.write(tmp_path / f"{seed}-rte-minilm-0.5-{seed}", result)
     monkeypatch.setattr(STARTED, "folder", tmp_path)
     monkeypatch.setattr(STARTED, "multirun", True)

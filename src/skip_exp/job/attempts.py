@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 from omegaconf import OmegaConf
 
@@ -19,6 +19,7 @@ from skip_exp.cache.versions import JOBS
 from skip_exp.config.schema import Config
 from skip_exp.errors import SkipError
 from skip_exp.job.identity import here, job_id, local_content
+from skip_exp.results import Result
 from skip_exp.skill.record import RECORD, TENSORS, read_bytes, read_verified
 from skip_exp.utils import files
 from skip_exp.utils.machine import BUSY, busy_cores
@@ -54,7 +55,7 @@ def add(note: Path | None, output: Path, is_copy: bool = False) -> None:
         files.replace(note, json.dumps([*map(str, known)][:NOTED], indent=1).encode())
 
 
-def finished(cfg: Config, job_id: str, note: Path | None) -> dict[str, Any] | None:
+def finished(cfg: Config, job_id: str, note: Path | None) -> Result | None:
     """The finished result of a job, with its ``path``, whose skill is there; else None.
 
     This is the one answer to "was this job done before?". Results with a timing that holds here
@@ -72,7 +73,7 @@ def finished(cfg: Config, job_id: str, note: Path | None) -> dict[str, Any] | No
     return first
 
 
-def _finished(folder: Path, job_id: str) -> dict[str, Any] | None:
+def _finished(folder: Path, job_id: str) -> Result | None:
     done = results.finished(folder)
     if not done or done.get("job_id") != job_id:
         return None
@@ -83,17 +84,17 @@ def _finished(folder: Path, job_id: str) -> dict[str, Any] | None:
     return next(iter(results.load(folder / results.FILE)), None)
 
 
-def stale(cfg: Config, done: Mapping[str, Any]) -> str:
+def stale(cfg: Config, done: Result) -> str:
     """Why the timing of an earlier result does not hold here; empty where it does."""
-    latency = done["latency"]
+    latency = done.latency
     if not cfg.benchmark.enabled:
         return ""
-    if latency.get("place") != here(cfg.trainer.accelerator):
-        return f"measured on {latency.get('device')}, threads={latency.get('threads')}"
-    return "contended" if latency.get("contended") else ""
+    if latency.place != here(cfg.trainer.accelerator):
+        return f"measured on {latency.device}, threads={latency.threads}"
+    return "contended" if latency.contended else ""
 
 
-def holds(cfg: Config, done: Mapping[str, Any]) -> bool:
+def holds(cfg: Config, done: Result) -> bool:
     """Whether to answer with the timing of an earlier result: nothing is timed under load."""
     why = stale(cfg, done)
     if why and (busy := busy_cores()) > BUSY:
@@ -102,7 +103,7 @@ def holds(cfg: Config, done: Mapping[str, Any]) -> bool:
     return not why
 
 
-def repeat(cfg: Config) -> results.Result | None:
+def repeat(cfg: Config) -> Result | None:
     """The result of the same job, where that is certain before torch is loaded; else None."""
     content = local_content(cfg)
     known = content.data and content.backbone
@@ -113,7 +114,7 @@ def repeat(cfg: Config) -> results.Result | None:
         this = job_id(cfg, content, precision)
         done = finished(cfg, this, Path(cfg.cache.dir) / JOBS / this)
         # A precision that was given says nothing of what `auto` stands for here.
-        if done and wanted == "auto" and done["config"]["trainer"]["precision"] != wanted:
+        if done and wanted == "auto" and done.config["trainer"]["precision"] != wanted:
             continue
         if done and holds(cfg, done):
             write_config(cfg, this)
@@ -148,9 +149,7 @@ def write_config(cfg: Config, job_id: str) -> None:
     files.save(output / results.CONFIG, content, f"output_dir={output}")
 
 
-def reuse(
-    cfg: Config, done: dict[str, Any], timing: Mapping[str, Any], note: Path | None = None
-) -> results.Result:
+def reuse(cfg: Config, done: Result, timing: Mapping[str, Any], note: Path | None = None) -> Result:
     """Write an earlier result as that of ``cfg``; no W&B run is opened.
 
     Args:
@@ -159,23 +158,21 @@ def reuse(
     Raises:
         SkipError: the skill cannot be copied.
     """
-    folder, output = Path(done["path"]).parent, Path(cfg.output_dir)
+    folder, output = Path(str(done.path)).parent, Path(cfg.output_dir)
     more = " (no new W&B run)" if cfg.logger.name == "wandb" else ""
     log.info("done before, reusing %s%s", os.path.relpath(folder), more)
-    own, latest = _finished(output, done["job_id"]), {**done, **timing}
-    config = _placed((own or done)["config"], asdict(cfg))
+    own, result = _finished(output, done.job_id), done.replace(**timing)
     if own:  # the same command again: only its timing may change
-        own.pop("path")
-        result: Any = own | {name: latest[name] for name in ("latency", "retimed")}
+        result = own.replace(latency=result.latency, retimed=result.retimed)
     else:
-        results.check_folder(output, done["job_id"])  # before its skill is replaced
-        _copy_skill(folder / done["skill"], output / "skill")
-        result = latest | {"reused": True, "sweep": cfg.sweep.id, "skill": "skill"}
-    result["config"] = config
+        results.check_folder(output, done.job_id)  # before its skill is replaced
+        _copy_skill(folder / str(done.skill), output / "skill")
+        result = result.replace(reused=True, sweep=cfg.sweep.id, skill="skill")
+    result.config = _placed(result.config, asdict(cfg))
     results.write(output, result)  # also where it is the same: it answers this command
     if timing or not own:
         add(note, output, is_copy=not timing)
-    return cast(results.Result, result)
+    return result
 
 
 def _placed(done: Mapping[str, Any], now: Mapping[str, Any]) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 import json
 import logging
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -35,6 +35,7 @@ from skip_exp.neurons.choice import Sizes
 from skip_exp.phases.attribute import calibration, relevance_of
 from skip_exp.phases.fit import answers
 from skip_exp.pruning import allocate
+from skip_exp.results import Result
 from skip_exp.utils import bars
 
 log = logging.getLogger(__name__)
@@ -56,7 +57,7 @@ class Subject:
 
     job: Job
     dense: SoftPromptModel
-    results: tuple[Mapping[str, Any], ...]
+    results: tuple[Result, ...]
     limit: int
 
     @property
@@ -202,7 +203,7 @@ def opened(folders: Iterable[Path | str], limit: int) -> Iterator[Subject]:
     if not found:
         raise SkipError(f"no finished job below {', '.join(places)}: run one first")
     once = {result["job_id"]: result for result in reversed(found)}.values()
-    groups: dict[Any, tuple[str, Job, list[Mapping[str, Any]]]] = {}
+    groups: dict[Any, tuple[str, Job, list[Result]]] = {}
     for result in sorted(once, key=_place):
         with _quiet():
             job = prepare(_config(result))
@@ -221,11 +222,11 @@ def opened(folders: Iterable[Path | str], limit: int) -> Iterator[Subject]:
         yield Subject(job, _dense(job, of_job[0]), tuple(of_job), limit)
 
 
-def _place(result: Mapping[str, Any]) -> tuple[str, str, int, float]:
+def _place(result: Result) -> tuple[str, str, int, float]:
     return (result["backbone"], result["task"], result["seed"], result["ratio"] or 0.0)
 
 
-def _config(result: Mapping[str, Any]) -> Config:
+def _config(result: Result) -> Config:
     """The job's configuration, for the CPU."""
     stored = dict(result["config"])
     stored["trainer"] = {
@@ -239,7 +240,7 @@ def _config(result: Mapping[str, Any]) -> Config:
         raise SkipError(f"{result['path']}: {why}") from error
 
 
-def _dense(job: Job, result: Mapping[str, Any]) -> SoftPromptModel:
+def _dense(job: Job, result: Result) -> SoftPromptModel:
     """The dense model from the cache; nothing is trained."""
     model = job.new_model()
     if job.cfg.tune.train != "none":
@@ -252,7 +253,7 @@ def _dense(job: Job, result: Mapping[str, Any]) -> SoftPromptModel:
     return model.eval()
 
 
-def _trained(job: Job, result: Mapping[str, Any]) -> Entry | None:
+def _trained(job: Job, result: Result) -> Entry | None:
     """The tuned state in the cache, by whatever version of the code, that scored as the result."""
     key = json.loads(json.dumps(job.keys["tune"] | {"precision": result["precision"]}, default=str))
     folder, best, least = job.cache.folder, None, FAR

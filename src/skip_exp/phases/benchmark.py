@@ -2,7 +2,6 @@
 
 import logging
 import statistics
-from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ from skip_exp.job.identity import here
 from skip_exp.job.job import Job
 from skip_exp.models.cost import random_batch
 from skip_exp.models.soft_prompt import SoftPromptModel
+from skip_exp.results import Result
 from skip_exp.skill.load import Skill
 from skip_exp.skill.rebuild import whole_model
 from skip_exp.training.trainer import root_device
@@ -29,7 +29,7 @@ def benchmark(job: Job, dense: SoftPromptModel, final: SoftPromptModel) -> dict[
     return latency | {"place": here(job.cfg.trainer.accelerator)}
 
 
-def again(job: Job, earlier: Mapping[str, Any]) -> dict[str, Any]:
+def again(job: Job, earlier: Result) -> dict[str, Any]:
     """``latency`` and ``retimed`` of an earlier result's skill, here and now; {} to keep its own.
 
     Raises:
@@ -39,12 +39,12 @@ def again(job: Job, earlier: Mapping[str, Any]) -> dict[str, Any]:
         return {}
     log.info("timing both models again: %s", attempts.stale(job.cfg, earlier))
     accelerator, device = job.cfg.trainer.accelerator, str(root_device(job.trainer))
-    return retimed(Path(earlier["path"]), earlier, job.cfg.benchmark, accelerator, device)
+    return retimed(Path(str(earlier.path)), earlier, job.cfg.benchmark, accelerator, device)
 
 
 def retimed(
     path: Path,
-    earlier: Mapping[str, Any],
+    earlier: Result,
     settings: BenchmarkConfig,
     accelerator: str,
     device: str,
@@ -59,10 +59,10 @@ def retimed(
     Raises:
         SkipError: its skill or backbone cannot be read any more.
     """
-    skill = Skill.load(path.parent / earlier["skill"])
+    skill = Skill.load(path.parent / str(earlier.skill))
     dense = whole_model(skill.about, skill.tokenizer)
-    latency, before = compare(dense, skill.model, settings, device), earlier["latency"]
-    if latency["contended"] and before and not before.get("contended"):
+    latency, before = compare(dense, skill.model, settings, device), earlier.latency
+    if latency["contended"] and before.speedup and not before.contended:
         log.warning("%s: keeping its timing, which was taken on a quiet machine", path)
         return {}
     return {"latency": latency | {"place": here(accelerator)}, "retimed": True}

@@ -18,7 +18,6 @@ from skip_exp.report.figures import (
     empty,
     styles,
 )
-from skip_exp.report.html import render
 from skip_exp.report.matrices import (
     ABOUT,
     causals,
@@ -30,6 +29,7 @@ from skip_exp.report.matrices import (
     transfers,
     where,
 )
+from skip_exp.report.page import render
 
 Tables = Mapping[str, pd.DataFrame]
 

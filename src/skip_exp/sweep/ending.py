@@ -8,10 +8,9 @@ import re
 import shlex
 import sys
 from pathlib import Path
-from typing import Any
 
 from skip_exp import results
-from skip_exp.report.steps import steps
+from skip_exp.results import Result
 from skip_exp.sweep import progress
 from skip_exp.sweep.state import STARTED
 
@@ -22,13 +21,13 @@ def finish() -> bool:
     if folder is None or not folder.is_dir():
         return not STARTED.failed
     found = sorted(results.load(sorted(_new(folder, results.FILE))), key=_number)
-    done = [result for result in found if result["status"] == "done"]
+    done = [result for result in found if result.status == "done"]
     started = {file.parents[1] for file in _new(folder, ".hydra/config.yaml")}
-    lost = sorted(job.name for job in started - {Path(result["path"]).parent for result in found})
+    lost = sorted(job.name for job in started - {Path(str(result.path)).parent for result in found})
     if found and (STARTED.multirun or not STARTED.failed):
-        from skip_exp.report import summary  # it brings pandas, for which no job should wait
+        from skip_exp.report import tables  # it brings pandas, for which no job should wait
 
-        summary.show(found)
+        tables.show(found)
     for name in lost:
         print(f"error: {name}: ended without a result", file=sys.stderr)
     if STARTED.multirun and not (found or lost):  # workers elsewhere, or a failed launcher
@@ -38,7 +37,7 @@ def finish() -> bool:
     if STARTED.multirun:
         print(f"report:  skip-exp report {shlex.quote(os.path.relpath(folder))}")
     elif done and not STARTED.failed:
-        print(steps(done[0]))
+        print(results.next_steps(done[0]))
     return 0 < len(done) == len(found) and not lost and not STARTED.failed
 
 
@@ -53,8 +52,8 @@ def _new(folder: Path, name: str) -> list[Path]:
     return [file for file in folder.rglob(name) if file.stat().st_mtime >= began]
 
 
-def _number(result: dict[str, Any]) -> tuple[int, str]:
+def _number(result: Result) -> tuple[int, str]:
     """Job order: ``10-...`` comes after ``2-...``."""
-    name = Path(result["path"]).parent.name
+    name = Path(str(result.path)).parent.name
     number = re.match(r"\d+", name)
     return int(number.group()) if number and STARTED.multirun else 0, name
