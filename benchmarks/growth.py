@@ -1,6 +1,5 @@
 """How time and memory grow: with jobs, results, batch and length, and the size of the model."""
 
-import json
 import subprocess
 import sys
 import tempfile
@@ -114,21 +113,21 @@ def invent(folder: Path, count: int) -> None:
     units = [Sublayer.of("encoder", layer, "ffn").site("ffn") for layer in range(6)]
     for i in range(count):
         task, ratio, seed = ("sst2", "mrpc", "cola", "rte")[i % 4], (3 + i // 4 % 5) / 10, i // 20
-        scores: results.Scores = {"dense": 0.84, "pruned": 0.8, "final": 0.84 - ratio / 20}
-        result = results.new(
-            job_id=f"{i:08x}", status="done", sweep="invented", task=task, backbone="minilm",
-            family="bert", seed=seed, prompt={"kind": "prefix", "length": 16}, readout="head",
+        scores = {"dense": 0.84, "pruned": 0.8, "final": 0.84 - ratio / 20}
+        result = results.Result(
+            job_id=f"{i:08x}", sweep="invented", task=task, backbone="minilm", family="bert",
+            seed=seed, prompt=results.Prompt(kind="prefix", length=16), readout="head",
             attribution="activation_gradient", ratio=ratio, ratio_reached=ratio,
             data_source="local:invented", data_is_sample=False, n_eval=800,
-            majority={"accuracy": 0.5}, metric={**scores, "name": "accuracy"},
-            metrics={"accuracy": scores}, params={"block_pruned": ratio, "all_pruned": ratio / 2},
-            latency={"speedup": 1 + 2 * ratio, "contended": False}, seconds={"total": 60.0},
-            keep_sizes={site: [700, 1536] for site in units}, skill="skill",
+            majority={"accuracy": 0.5}, metric=results.MainScores(name="accuracy", **scores),
+            metrics={"accuracy": scores},
+            params=results.Params(block_pruned=ratio, all_pruned=ratio / 2),
+            latency=results.Latency(speedup=1 + 2 * ratio, contended=False),
+            seconds={"total": 60.0}, keep_sizes={site: [700, 1536] for site in units},
+            skill="skill", finished=results.now(),
             config={"task": {"name": task}, "prune": {"ratio": ratio}, "seed": seed},
         )  # fmt: skip
-        place = folder / f"{i:04d}"
-        place.mkdir(parents=True)
-        (place / results.FILE).write_text(json.dumps(result))
+        results.write(folder / f"{i:04d}", result)
 
 
 def memory(quick: bool) -> Part:

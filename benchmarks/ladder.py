@@ -232,9 +232,9 @@ def skill_folders(task: str, options: Options) -> dict[float, Path]:
 def finished(task: str, folders: Sequence[Path]) -> dict[float, Path]:
     """Ratio -> skill of the finished jobs of a task on minilm below ``folders``."""
     return {
-        result["ratio"]: Path(result["path"]).parent / result["skill"]
+        float(result.ratio or 0): Path(str(result.path)).parent / str(result.skill)
         for result in (results.load(folders) if folders else [])
-        if result["status"] == "done" and (result["task"], result["backbone"]) == (task, "minilm")
+        if result.status == "done" and (result.task, result.backbone) == (task, "minilm")
     }
 
 

@@ -5,7 +5,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 from benchmarks.models import data_folder, task_name
 from benchmarks.tables import Options, Reach, Row
@@ -103,6 +102,6 @@ def run(overrides: Sequence[str], cold: Path, data: Path | None) -> Command:
     return Command(wall, sum(map(phases, jobs)), len(jobs), contended)
 
 
-def phases(result: dict[str, Any]) -> float:
+def phases(result: results.Result) -> float:
     """Seconds of all phases of one job."""
-    return float(sum(value for name, value in result["seconds"].items() if name != "total"))
+    return float(sum(value for name, value in result.seconds.items() if name != "total"))

@@ -96,8 +96,15 @@ def finished(cfg: Any) -> None:
     """A job that is done: its result file says so, and a skill lies beside it."""
     from skip_exp import results
 
-    fields = {"task": cfg.task.name, "backbone": cfg.backbone.name, "ratio": cfg.prune.goal.ratio}
-    scores = {"name": "accuracy", "dense": 0.8, "pruned": 0.7, "final": 0.75}
-    own: Any = {"seed": cfg.seed, "sweep": cfg.sweep.id, "skill": "skill"}
-    results.write(cfg.output_dir, results.new(**fields, **own, metric=scores))  # type: ignore[typeddict-item]
+    result = results.Result(
+        task=cfg.task.name,
+        backbone=cfg.backbone.name,
+        ratio=cfg.prune.goal.ratio,
+        seed=cfg.seed,
+        sweep=cfg.sweep.id,
+        skill="skill",
+        metric=results.MainScores(name="accuracy", dense=0.8, pruned=0.7, final=0.75),
+        finished=results.now(),
+    )
+    results.write(cfg.output_dir, result)
     (Path(cfg.output_dir) / "skill").mkdir(exist_ok=True)

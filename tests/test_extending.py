@@ -30,7 +30,7 @@ from skip_exp.models.sites import Site
 from skip_exp.phases.job import Job, key_settings
 from skip_exp.phases.prepare import method_of, prepare
 from skip_exp.pruning.allocate import Group
-from skip_exp.report.steps import steps
+from skip_exp.results import next_steps
 from tests.helpers.toy import save_toy, toy_job
 from tests.helpers.written import ROOT
 
@@ -208,7 +208,7 @@ def test_a_job_with_custom_parts_ends_with_commands_that_import_them(
     place, _ = done
     (result,) = results.load(place.root / "job")
     with inside(place):
-        _, predict, export = steps(result).splitlines()
+        _, predict, export = next_steps(result).splitlines()
     for line in (predict, export):
         assert 'python -c "import my_prompt, my_readout; ' in line
     assert export.endswith(" --format onnx")

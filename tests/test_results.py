@@ -1,31 +1,16 @@
 import json
 import logging
 import math
+from pathlib import Path
 
-import numpy as np
 import pytest
 
 from skip_exp import results
 from skip_exp.config.schema import method_name
 from skip_exp.errors import SkipError
-from skip_exp.results import Result
+from skip_exp.results import Latency, MainScores, Result, flatten, load, write, write_failed
 
-
-def done(job_id="a", **fields):
-    given = {
-        "task": "rte",
-        "backbone": "minilm",
-        "seed": 1,
-        "attribution": "activation_gradient",
-        "ratio": 0.5,
-        "data_source": "local:/data",
-        "metric": {"name": "accuracy", "dense": 0.6, "pruned": 0.55, "final": 0.5949},
-        "params": {"block_pruned": 0.5, "all_pruned": 0.234},
-        "latency": {"speedup": 1.949, "contended": False},
-    }
-    return results.new(job_id=job_id, **given | fields)
-
-
+OLD = Path(__file__).parent / "helpers/old_result.json"  # with fields that no job writes any more
 CONFIG = {
     "task": {"name": "rte"},
     "backbone": {"name": "minilm", "family": "bert", "readout": "head"},
@@ -38,60 +23,81 @@ CONFIG = {
 }
 
 
-def test_new_gives_every_field_a_value_of_its_own():
-    assert results.new().keys() == Result.__annotations__.keys() - {"path"}
-    assert results.new()["schema"] == results.SCHEMA
-    assert results.new()["error"] is None
-    results.new()["seconds"]["tune"] = 1.0  # type: ignore[index]
-    assert results.new()["seconds"] == {}
-    with pytest.raises(TypeError, match="speed"):
-        results.new(speed=2)
+def done(job_id: str = "a", **fields) -> Result:
+    metric = MainScores(name="accuracy", dense=0.6, pruned=0.55, final=0.5949)
+    return Result(
+        job_id=job_id, **{"task": "rte", "ratio": 0.5, "seed": 1, "metric": metric} | fields
+    )
 
 
-def test_the_first_layers_of_a_backbone_are_one_of_their_own():
-    for layers, expected in ((None, "minilm"), (1, "minilm[1 layer]"), (3, "minilm[3 layers]")):
-        backbone = CONFIG["backbone"] | {"layers": layers}
-        assert results.from_config(CONFIG | {"backbone": backbone})["backbone"] == expected
+def put(folder: Path, content: str) -> None:
+    folder.mkdir()
+    (folder / "result.json").write_text(content)
 
 
-def test_write_then_load_is_the_same_plus_its_path(tmp_path):
-    path = results.write(tmp_path / "deep" / "job", done())
-    assert path == tmp_path / "deep" / "job" / "result.json"
-    assert results.load(tmp_path) == [done() | {"finished": results.load(path)[0]["finished"]}
-                                      | {"path": str(path)}]  # fmt: skip
+def test_what_is_written_is_loaded(tmp_path):
+    result = done(
+        latency=Latency(speedup=2.0),
+        config={"train_rows": None},
+        keep_sizes={"encoder.0.ffn": [1, 2]},
+    )
+    path = write(tmp_path / "deep" / "job", result)
+    (loaded,) = load(tmp_path)
+    assert loaded.path == str(path) and loaded.to_dict() == result.to_dict()
+    assert loaded["metric"]["final"] == loaded.metric.final == 0.5949
     assert [file.name for file in path.parent.iterdir()] == ["result.json"]
 
 
-def test_written_json_is_strict(tmp_path):
-    odd = {"nan": math.nan, "np": np.float32(0.5), "array": np.arange(2), "at": tmp_path}
-    path = results.write(tmp_path, done(metrics=odd))
+def test_a_number_that_json_has_not_is_unknown(tmp_path):
+    path = write(tmp_path, done(metric={"final": math.nan}, metrics={"f1": math.inf}))
     stored = json.loads(path.read_text(), parse_constant=lambda name: pytest.fail(name))
-    assert stored["metrics"] == {"nan": None, "np": 0.5, "array": [0, 1], "at": str(tmp_path)}
+    assert stored["metric"]["final"] is stored["metrics"]["f1"] is None
+
+
+def test_an_old_result_is_read_with_its_fields(tmp_path):
+    (old,) = load(OLD)
+    assert (old.status, old.ratio, old.metric.name, old.metric.final) == (
+        "done",
+        0.95,
+        "accuracy",
+        pytest.approx(0.71),
+    )
+    assert (old.method.train, old.latency.speedup, old.majority) == (
+        "lora",
+        pytest.approx(3.54, abs=0.01),
+        {"accuracy": pytest.approx(0.52)},
+    )
+    assert old.config["prune"]["max_drop"] == 30 and old.config["trainer"]["precision"] == "32-true"
+    stored = json.loads(OLD.read_text())
+    again = json.loads(write(tmp_path, old).read_text())
+    assert {name: again[name] for name in ("select", "params", "latency", "config")} == {
+        name: stored[name] for name in ("select", "params", "latency", "config")
+    }
+    assert again["method"]["table"] == stored["method"]["table"]
 
 
 @pytest.mark.parametrize("fields", [{}, {"schema": 9}])
 def test_a_done_result_is_kept_from_other_jobs(tmp_path, caplog, fields):
-    content = json.dumps(done("a", seed=1) | fields)
+    content = json.dumps(done("a").to_dict() | fields)
     (tmp_path / "result.json").write_text(content)
     with pytest.raises(SkipError, match=r"^output_dir="):
-        results.write(tmp_path, done("b"))
-    results.write_failed(tmp_path, CONFIG, "upload failed")
-    assert (tmp_path / "result.json").read_text() == content
-    assert "upload failed" in caplog.text
-    results.write(tmp_path, done("a", seed=2))
-    assert [r["seed"] for r in results.load(tmp_path)] == [2]
+        write(tmp_path, done("b"))
+    write_failed(tmp_path, CONFIG, "upload failed")
+    assert (tmp_path / "result.json").read_text() == content and "upload failed" in caplog.text
+    write(tmp_path, done("a", seed=2))
+    assert [result.seed for result in load(tmp_path)] == [2]
 
 
 @pytest.mark.parametrize("before", ["", "{", '{"status": "failed", "job_id": "z"}'])
 def test_what_is_not_done_is_overwritten(tmp_path, before):
     (tmp_path / "result.json").write_text(before)
-    results.write(tmp_path, done())
-    assert results.load(tmp_path)[0]["job_id"] == "a"
+    write(tmp_path, done())
+    assert load(tmp_path)[0].job_id == "a"
 
 
 def test_failed_result_tells_what_the_config_tells(tmp_path):
-    results.write_failed(tmp_path, CONFIG, "prune.ratio=0.9:\n  too much")
-    found = results.load(tmp_path)[0]
+    write_failed(tmp_path, CONFIG, "prune.ratio=0.9:\n  too much")
+    found = load(tmp_path)[0].to_dict()
     expected = {
         "status": "failed",
         "error": "prune.ratio=0.9: too much",
@@ -104,44 +110,45 @@ def test_failed_result_tells_what_the_config_tells(tmp_path):
         "prompt": {"kind": "prefix", "length": 16, "init": "vocab"},
         "attribution": "activation_gradient",
         "ratio": 0.9,
-        "method": {"sites": ["ffn"], "allocation": "global"},
         "data_source": "local",
         "config": CONFIG,
     }
     assert {key: found[key] for key in expected} == expected
+    assert found["method"]["sites"] == ["ffn"] and found["finished"] and found["versions"]["code"]
+    layers = [
+        results.from_config(CONFIG | {"backbone": {"name": "minilm", "layers": n}})
+        for n in (None, 1, 3)
+    ]
+    assert [each.backbone for each in layers] == ["minilm", "minilm[1 layer]", "minilm[3 layers]"]
 
 
-@pytest.mark.parametrize("ratio", ["auto", "abc", None, [0.5], "???"])
-def test_failed_result_of_a_config_that_tells_little(tmp_path, ratio):
-    results.write_failed(tmp_path, {"task": None, "prune": {"ratio": ratio}}, "no task")
-    (found,) = results.load(tmp_path)
-    assert (found["status"], found["task"], found["ratio"]) == ("failed", None, None)
-    assert found["config"]["prune"]["ratio"] == ratio
+@pytest.mark.parametrize("value", ["auto", "abc", None, [0.5], "???"])
+def test_failed_result_of_a_config_that_tells_little(tmp_path, value):
+    config = {"task": None, "seed": value, "prune": {"ratio": value, "sites": value}}
+    write_failed(tmp_path, config, "no task")
+    (found,) = load(tmp_path)
+    assert (found.status, found.task, found.ratio, found.seed) == ("failed", None, None, None)
+    assert found.config == config
 
 
 def test_a_folder_that_cannot_be_written_is_one_line(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(SkipError, match=r"output_dir=.*/file/job: "):
-        results.write(tmp_path / "file" / "job", done())
+        write(tmp_path / "file" / "job", done())
 
 
 def test_load_skips_the_unreadable_in_one_line(tmp_path, caplog):
-    results.write(tmp_path / "b", done("b"))
-    results.write(tmp_path / "a", done("a"))
-    for name, content in {"c": "{", "d": "[]", "e": "{}"}.items():
-        (tmp_path / name).mkdir()
-        (tmp_path / name / "result.json").write_text(content)
+    write(tmp_path / "b", done("b"))
+    write(tmp_path / "a", done("a"))
+    twice = done("a").model_dump_json()[:-1] + ', "seed": 7}'
+    for name, content in {"c": "{", "d": "[]", "e": "{}", "f": twice}.items():
+        put(tmp_path / name, content)
     with caplog.at_level(logging.WARNING):
-        found = results.load([tmp_path, tmp_path / "a", tmp_path / "missing.json"])
-    assert [r["job_id"] for r in found] == ["a", "b"]
-    assert len(caplog.records) == 1
-    assert all(f"/{name}/result.json" in caplog.text for name in "cde")
-    assert "missing.json" in caplog.text
-
-
-def test_results_of_earlier_versions_load(tmp_path):
-    (tmp_path / "result.json").write_text(json.dumps(done("a") | {"select_crossfit": {"a": "b"}}))
-    assert [r["job_id"] for r in results.load(tmp_path)] == ["a"]
+        found = load([tmp_path, tmp_path / "a", tmp_path / "missing.json"])
+    assert [result.job_id for result in found] == ["a", "b"]
+    (record,) = caplog.records
+    assert all(f"/{name}/result.json" in record.getMessage() for name in "cdef")
+    assert "missing.json" in record.getMessage()
 
 
 ODD = {  # field: a value that no job writes, and the name in the warning
@@ -153,7 +160,6 @@ ODD = {  # field: a value that no job writes, and the name in the warning
     "seconds": ({"tune": "1 s"}, "seconds.tune"),
     "n_eval": (10**400, "n_eval"),
     "ratio_reached": (10**400, "ratio_reached"),
-    "reused": (1, "reused"),
     "method": ({"sites": [3]}, "method.sites.0"),
     "keep_sizes": ({"encoder.0.ffn": [9, 8]}, "keep_sizes.encoder.0.ffn"),
     "schema": (9, "schema"),
@@ -162,29 +168,19 @@ ODD = {  # field: a value that no job writes, and the name in the warning
 
 @pytest.mark.parametrize("field", ODD)
 def test_load_skips_what_no_job_writes_and_names_the_field(tmp_path, caplog, field):
-    results.write(tmp_path / "healthy", done("a"))
+    write(tmp_path / "healthy", done("a"))
     value, name = ODD[field]
-    (tmp_path / "odd").mkdir()
-    (tmp_path / "odd/result.json").write_text(json.dumps(done("b") | {field: value}))
-    assert [r["job_id"] for r in results.load(tmp_path)] == ["a"]
-    (record,) = caplog.records
-    message = record.getMessage()
+    put(tmp_path / "odd", json.dumps(done("b").to_dict() | {field: value}))
+    assert [result.job_id for result in load(tmp_path)] == ["a"]
+    message = caplog.records[0].getMessage()
     assert f"odd/result.json ({name}" in message and len(message) < 300 and "\n" not in message
-
-
-def test_a_key_that_stands_there_twice_is_not_read(tmp_path, caplog):
-    content = json.dumps(done("a"))
-    (tmp_path / "result.json").write_text(content[:-1] + ', "seed": 7}')
-    assert results.load(tmp_path) == []
 
 
 @pytest.mark.parametrize(
     ("target", "name"),
     [
         ("skip_exp.attribution.random.scores", "random"),
-        ("skip_exp.attribution.activation_gradient", "activation_gradient"),
         ("mine.random.scores", "mine.random.scores"),  # not the control
-        ("taylor.scores", "taylor.scores"),
         ("", None),
         (None, None),
     ],
@@ -194,19 +190,17 @@ def test_attribution_name(target, name):
 
 
 def test_flatten():
-    flat = results.flatten(
-        {
-            "status": "done",
-            "error": None,
-            "metric": {"name": "f1", "final": 0.5},
-            "metrics": {"extra": {"mm": {"f1": {"dense": 0.1}}}},
-            "keep_sizes": {"encoder.0.ffn": [8, 16]},
-            "method": {"sites": ["ffn", "heads"]},
-            "config": {"seed": 1},
-            "path": "x",
-        }
+    result = Result(
+        metric=MainScores(name="f1", final=0.5),
+        metrics={"extra": {"mm": {"f1": {"dense": 0.1}}}},
+        keep_sizes={"encoder.0.ffn": [8, 16]},
+        method={"sites": ["ffn", "heads"]},
+        config={"seed": 1},
+        path="x",
     )
-    assert flat == {
+    own = {"reused": False, "retimed": False, "data_is_sample": False, "finished": "", "job_id": ""}
+    assert flatten(result) == own | {
+        "schema": 1,
         "status": "done",
         "metric/name": "f1",
         "metric/final": 0.5,
@@ -218,6 +212,5 @@ def test_flatten():
 
 
 def test_a_contended_timing_is_no_speedup_in_wandb():
-    latency = {"speedup": 1.2, "contended": True, "final_ms": 3.0}
-    assert results.flatten({"latency": latency}).keys() == {"latency/contended", "latency/final_ms"}
-    assert results.flatten({"latency": latency | {"contended": False}})["latency/speedup"] == 1.2
+    loud, quiet = (done(latency=Latency(speedup=1.2, contended=is_so)) for is_so in (True, False))
+    assert "latency/speedup" not in flatten(loud) and flatten(quiet)["latency/speedup"] == 1.2

@@ -1,14 +1,12 @@
 """The job, phase by phase: tune -> attribute -> prune -> retune -> test -> benchmark."""
 
-from typing import Any
-
 from skip_exp.cache.store import JOBS, Entry, unpack_files
 from skip_exp.config.schema import Config
 from skip_exp.job.answer import write_config, write_result
 from skip_exp.logger.build import mirror
 from skip_exp.phases.attribute import attribute
 from skip_exp.phases.benchmark import benchmark
-from skip_exp.phases.finish import Measured, finish
+from skip_exp.phases.finish import add_scores, describe, finish
 from skip_exp.phases.job import Job
 from skip_exp.phases.prepare import prepare
 from skip_exp.phases.prune import log_reached, prune
@@ -37,7 +35,7 @@ def run(cfg: Config) -> Result:
         done = job.cache.get(JOBS, job.key, lambda: run_phases(job, clock), cfg.sweep.skip_done)
         if done.hit:
             unpack_files(done, job.output)
-        latency: dict[str, Any] = {}
+        latency = {}
         if cfg.benchmark.enabled:
             with clock("benchmark"):
                 device = str(root_device(job.trainer))
@@ -45,7 +43,13 @@ def run(cfg: Config) -> Result:
         seconds = {} if done.hit else clock.seconds
         result = write_result(cfg, done, latency, seconds)
         if not done.hit:
-            mirror(job.logger, result, job.output, job.data.fingerprint, job.backbone.content_hash)
+            mirror(
+                job.logger,
+                result.to_dict(),
+                job.output,
+                job.data.fingerprint,
+                job.backbone.content_hash,
+            )
     return result
 
 
@@ -62,15 +66,15 @@ def phases(cfg: Config) -> list[str]:
 
 def run_phases(job: Job, clock: Clock) -> Entry:
     """Tune a soft prompt, find the neurons that it needs, prune the others, tune it again."""
-    settings = job.cfg.prune
-    ratio, probes = settings.goal.ratio, dict[str, Any]()
+    settings, result = job.cfg.prune, describe(job)
     with clock("tune"):
-        dense, tune_hit = tune(job)
+        dense, result.cache["tune"] = tune(job)
     with clock("attribute"):
-        relevance, attribution_hit = attribute(job, dense)
+        relevance, result.cache["attribution"] = attribute(job, dense)
+    ratio = settings.goal.ratio
     if ratio is None:
         with clock("search"):
-            ratio, probes = search(job, dense, relevance)
+            ratio, result.probes = search(job, dense, relevance)
     with clock("prune"):
         seed = job.seed("prune")
         pruned = prune(job.trainer, dense.value, relevance.value, settings, ratio, seed)
@@ -78,16 +82,7 @@ def run_phases(job: Job, clock: Clock) -> Entry:
     with clock("retune"):
         final, epochs = retune(job, dense, pruned.model, job.logger)
     with clock("test"):
-        scores = test(job, dense, pruned.model, final)
-    measured = Measured(
-        dense=dense.value,
-        final=final,
-        whole=job.whole(dense.value),
-        keep=pruned.keep,
-        method={"epochs": epochs},
-        ratio=ratio,
-        probes=probes,
-        scores=scores,
-        hits={"tune": tune_hit, "attribution": attribution_hit},
-    )
-    return finish(job, measured)
+        add_scores(job, result, test(job, dense, pruned.model, final))
+    result.ratio, result.method.epochs = ratio, epochs
+    whole = job.whole(dense.value)
+    return finish(job, result, dense=dense.value, final=final, whole=whole, keep=pruned.keep)

@@ -1,20 +1,28 @@
 """``result.json``: what one job leaves behind, done or failed; tables and W&B mirror it."""
 
-import json
 import logging
+import math
 import os
+import shlex
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
-from functools import cache, reduce
 from pathlib import Path
 from reprlib import repr as shown
-from typing import Annotated, Any, Literal, Unpack, cast
+from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, ConfigDict, Field, TypeAdapter, ValidationError, with_config
-from pydantic_core import to_jsonable_python
-from typing_extensions import TypedDict  # pydantic reads it on every Python
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    model_validator,
+)
+from rich.filesize import decimal
 
 from skip_exp.cache.version import job_code, parts_code
+from skip_exp.config.named import importing
 from skip_exp.config.names import KINDS, PARTS
 from skip_exp.config.schema import backbone_label, method_name
 from skip_exp.errors import SkipError
@@ -23,7 +31,7 @@ from skip_exp.utils.machine import git_commit, installed
 
 log = logging.getLogger(__name__)
 
-SCHEMA = 1
+SCHEMA: Literal[1] = 1
 PACKAGES = ("skip_exp", "torch", "transformers", "datasets", "lightning", "wandb")  # in `versions`
 FILE = "result.json"
 CONFIG = "config.yaml"  # beside it: the resolved configuration, written when the job begins
@@ -31,151 +39,234 @@ NEURONS = 10**6  # more than any site has
 SITE = rf"^(encoder|decoder)\.\d{{1,4}}\.({KINDS[0]}|(self|cross)\.({'|'.join(KINDS[1:])}))$"
 
 
-def _fitting(sizes: Sequence[int]) -> Sequence[int]:
+def _check_sizes(sizes: list[int]) -> list[int]:
     kept, of = sizes
     if not 0 <= kept <= of <= NEURONS or not of:
         raise ValueError("must be [kept, of]")
     return sizes
 
 
+def _drop_unknown(given: Any) -> Any:
+    """Leave out nulls, and numbers that JSON has not."""
+    if not isinstance(given, Mapping):
+        return given
+    known = {}
+    for name, value in given.items():
+        is_finite = not isinstance(value, float) or math.isfinite(value)
+        if value is not None and is_finite:
+            known[name] = value
+    return known
+
+
 Count = Annotated[int, Field(ge=-(2**53), le=2**53)]  # what a float holds exactly
 Site = Annotated[str, Field(pattern=SITE)]  # as `models.sites` names it
-Sizes = Annotated[Sequence[Count], Field(min_length=2, max_length=2), AfterValidator(_fitting)]
+Numbers = Annotated[dict[str, float], BeforeValidator(_drop_unknown)]
+Words = Annotated[dict[str, str], BeforeValidator(_drop_unknown)]
+Sizes = Annotated[list[Count], Field(min_length=2, max_length=2), AfterValidator(_check_sizes)]
 
 
-class Scores(TypedDict, total=False):
+class Part(BaseModel):
+    """A part of a result. ``None`` is unknown; fields of other versions are kept as they are.
+
+    Fields can also be read as in the file: ``result["metric"]["final"]``.
+    """
+
+    model_config = ConfigDict(extra="allow", allow_inf_nan=False)
+
+    _known = model_validator(mode="before")(_drop_unknown)
+
+    def __getitem__(self, name: str) -> Any:
+        return getattr(self, name)
+
+
+class Scores(Part):
     """One metric after tune, after prune and after retune; fractions, not percent."""
 
-    dense: float | None
-    pruned: float | None
-    final: float | None
+    dense: float | None = None
+    pruned: float | None = None
+    final: float | None = None
 
 
-class MainScores(Scores, total=False):
-    name: str  # accuracy | f1 | f1_macro | matthews
+class MainScores(Scores):
+    """The scores of the task's main metric."""
+
+    name: str | None = None  # accuracy | f1 | f1_macro | matthews
 
 
-class Method(TypedDict, total=False):
-    sites: list[str]
-    allocation: str
-    target_speedup: float | None
-    max_drop: float | None  # points on the selection slice; the ratio was looked for
-    steps: Count  # only in results of older versions
-    epochs: Count  # of re-tuning, at most
-    distill: float
-    train: str  # what re-tuning trained; none
-    # Where a speed-up was asked for, the timing that decided what goes, and what it predicts:
-    table: Mapping[str, Any]  # {device, threads, contended, speedup}
+class Prompt(Part):
+    """The soft prompt, from the configuration."""
+
+    kind: str | None = None
+    length: Count | None = None
+    init: str | None = None
 
 
-class Params(TypedDict, total=False):
-    # Before: of the dense model or, with `backbone.layers`, of one on the whole backbone. The same
-    # holds for `flops` and for `dense_ms` of `latency`.
-    block_before: Count  # weights and biases of the attention and FFN linears of the layers in use
-    block_after: Count
-    all_before: Count
-    all_after: Count
-    block_pruned: float  # fraction removed
-    all_pruned: float
+class Method(Part):
+    """How it was pruned and re-tuned, from the configuration and from the phases."""
+
+    sites: list[str] | None = None
+    allocation: str | None = None
+    target_speedup: float | None = None
+    max_drop: float | None = None  # points on the selection slice; the ratio was looked for
+    epochs: Count | None = None  # of re-tuning, at most
+    distill: float | None = None
+    train: str | None = None  # what re-tuning trained; none
 
 
-class Latency(TypedDict, total=False):
-    batch: Count
-    seq_len: Count
-    device: str
-    threads: Count
-    dtype: str
-    dense_ms: float
-    final_ms: float
-    speedup: float
-    spread: float
-    contended: bool  # under other load: never shown as a speed-up
-    place: str  # hash of processor, threads and GPUs, for which it holds
+class Params(Part):
+    """Parameters of the model; filled by the end of a job.
 
-
-@with_config(ConfigDict(strict=True, allow_inf_nan=False))  # for its parts, too
-class Result(TypedDict, total=False):
-    """The fields of ``result.json``; `new` gives every one of them a value."""
-
-    schema: Count
-    job_id: str
-    status: Literal["done", "failed"]
-    error: str | None
-    sweep: str | None  # group
-    task: str | None
-    backbone: str | None
-    backbone_note: str | None  # what a reader must know of it: "distilled from MiniLM ..."
-    family: str | None
-    seed: Count | None
-    prompt: Mapping[str, Any]  # {kind, length, init}
-    readout: str | None
-    start: str | None  # the skill that tuning started from; null: a new prompt
-    attribution: str | None  # name of the method; its options are in `config`
-    ratio: float | None  # asked for, or found
-    ratio_reached: float | None
-    precision: str | None  # of the trainers, `auto` resolved
-    method: Method
-    data_source: str | None  # local:<dir> | hub:<id> | embedded:<name>
-    data_is_sample: bool
-    data_hash: str | None  # of the texts and labels that were read
-    duplicates: Count  # validation rows whose texts are also a train row's
-    dropped: Count  # rows left out: bad ones, and duplicates in train
-    train_rows: Count | None  # how many were drawn to train on; null: all there are
-    n_eval: Count | None  # validation rows
-    majority: Mapping[str, float]  # {metric: score of always answering the majority class}
-    metric: MainScores  # the task's main metric on the validation split
-    metrics: Mapping[str, Any]  # {metric: Scores}; extra: {split: {metric: Scores}}
-    select: Scores  # the main metric on the selection slice
-    probes: Mapping[str, float]  # of the search for a ratio: {ratio: select score, final}
-    params: Params
-    flops: Mapping[str, float]  # {before, after, ratio}
-    keep_sizes: Mapping[Site, Sizes]  # {site: [kept, of]}
-    latency: Latency
-    seconds: Mapping[str, float]  # {phase: seconds}, total
-    cache: Mapping[str, str]  # {tune, attribution: hit | miss}
-    skill: str | None  # folder, relative to the file where it lies beside it
-    config: Mapping[str, Any]  # resolved
-    versions: Mapping[str, str]
-    git_commit: str | None
-    finished: str  # UTC, ISO 8601
-    reused: bool  # answered by an earlier run of the same job
-    retimed: bool  # `latency` was measured later than the rest
-    path: str  # set by `load`: where the file lies; never stored
-
-
-NOT_RETUNED = {"distill": 0.0, "train": "none"}
-FIELDS = [name for name in Result.__annotations__ if name != "path"]
-MAPPINGS = (
-    *("prompt", "method", "majority", "metric", "metrics", "select", "probes"),
-    *("params", "flops", "keep_sizes", "latency", "seconds", "cache", "config", "versions"),
-)
-
-
-def new(**fields: Unpack[Result]) -> Result:
-    """A result with every field; the ones not given are ``None`` or empty.
-
-    Raises:
-        TypeError: a field that the schema does not have.
+    Before: of the dense model or, with ``backbone.layers``, of one on the whole backbone. The same
+    holds for ``flops`` and for ``dense_ms`` of the latency.
     """
-    if unknown := sorted(fields.keys() - set(FIELDS)):
-        raise TypeError(f"not a field of {FILE}: {', '.join(unknown)}")
-    defaults: dict[str, Any] = {
-        **{name: {} if name in MAPPINGS else None for name in FIELDS},
-        **{"schema": SCHEMA, "job_id": "", "status": "done", "data_is_sample": False},
-        **{"reused": False, "retimed": False, "git_commit": git_commit()},
-        "versions": _versions(fields.get("config") or {}),
-        "finished": datetime.now(UTC).isoformat("T", "seconds"),
+
+    block_before: Count | None = None  # weights and biases of attention and FFN linears in use
+    block_after: Count | None = None
+    block_pruned: float | None = None  # fraction removed
+    all_before: Count | None = None
+    all_after: Count | None = None
+    all_pruned: float | None = None
+
+
+class Flops(Part):
+    """Floating-point operations of one text."""
+
+    before: float | None = None
+    after: float | None = None
+    ratio: float | None = None
+
+
+class Latency(Part):
+    """The timing of both models; filled by benchmark."""
+
+    batch: Count | None = None
+    seq_len: Count | None = None
+    device: str | None = None
+    threads: Count | None = None
+    dtype: str | None = None
+    dense_ms: float | None = None  # per batch
+    final_ms: float | None = None
+    speedup: float | None = None
+    spread: float | None = None
+    contended: bool | None = None  # under other load: never shown as a speed-up
+
+
+class Result(Part):
+    """The fields of ``result.json``.
+
+    Example:
+        >>> result = Result(task="rte", seed=1, metric=MainScores(name="accuracy", final=0.6))
+        >>> result.metric.final
+        0.6
+    """
+
+    schema_: Literal[1] = Field(default=SCHEMA, alias="schema")
+    job_id: str = ""
+    status: Literal["done", "failed"] = "done"
+    error: str | None = None
+    sweep: str | None = None  # group
+    task: str | None = None
+    backbone: str | None = None
+    backbone_note: str | None = None  # what a reader must know: "distilled from MiniLM ..."
+    family: str | None = None
+    seed: Count | None = None
+    prompt: Prompt = Prompt()
+    readout: str | None = None
+    start: str | None = None  # the skill that tuning started from; None: a new prompt
+    attribution: str | None = None  # name of the method; its options are in `config`
+    ratio: float | None = None  # asked for, or found
+    ratio_reached: float | None = None
+    precision: str | None = None  # of the trainers, `auto` resolved
+    method: Method = Method()
+    data_source: str | None = None  # local:<dir> | hub:<id> | embedded:<name>
+    data_is_sample: bool = False
+    data_hash: str | None = None  # of the texts and labels that were read
+    duplicates: Count | None = None  # validation rows whose texts are also a train row's
+    dropped: Count | None = None  # rows left out: bad ones, and duplicates in train
+    train_rows: Count | None = None  # how many were drawn to train on; None: all there are
+    n_eval: Count | None = None  # validation rows
+    majority: Numbers = {}  # {metric: score of always answering the majority class}
+    metric: MainScores = MainScores()  # on the validation split
+    metrics: dict[str, Any] = {}  # {metric: Scores}; extra: {split: {metric: Scores}}
+    select: Scores = Scores()  # the main metric on the selection slice
+    probes: Numbers = {}  # of a search: {ratio: select score, final; or speed-up}
+    params: Params = Params()
+    flops: Flops = Flops()
+    keep_sizes: dict[Site, Sizes] = {}  # {site: [kept, of]}
+    latency: Latency = Latency()
+    seconds: Numbers = {}  # {phase: seconds}, total
+    cache: Words = {}  # {tune, attribution: hit | miss}
+    skill: str | None = None  # folder, relative to the file where it lies beside it
+    config: dict[str, Any] = {}  # resolved
+    versions: Words = {}
+    git_commit: str | None = None
+    finished: str = ""  # UTC, ISO 8601
+    path: str | None = Field(default=None, exclude=True)  # set by `load`: where the file lies
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain containers, as in the file."""
+        return self.model_dump(by_alias=True)
+
+    def replace(self, **fields: Any) -> "Result":
+        """A copy with other values of some fields, which are checked."""
+        return Result(**self.to_dict() | fields)
+
+
+def from_config(cfg: Mapping[str, Any], **fields: Any) -> Result:
+    """A new result, of a job done or failed: what its configuration and this machine determine.
+
+    Args:
+        cfg: plain containers. The job may have failed because a value is wrong: that one is left
+            out.
+        fields: further fields.
+    """
+
+    def get(key: str) -> Any:
+        value: Any = cfg
+        for name in key.split("."):
+            value = value.get(name) if isinstance(value, Mapping) else None
+        return None if value == "???" else value
+
+    name, layers = get("backbone.name"), get("backbone.layers")
+    method = {key: get(f"prune.{key}") for key in ("sites", "allocation")}
+    if (is_retuned := get("retune.enabled")) is not None:
+        method |= {key: get(f"prune.{key}") for key in ("target_speedup", "max_drop")}
+        method |= {"distill": 0.0, "train": "none"}
+    if is_retuned:
+        method |= {key: get(f"retune.{key}") for key in ("distill", "train")}
+    determined = {
+        "sweep": get("sweep.id"),
+        "task": get("task.name"),
+        "backbone": backbone_label(name, layers) if isinstance(layers, int) else name,
+        "family": get("backbone.family"),
+        "readout": get("backbone.readout"),
+        "seed": get("seed"),
+        "prompt": {key: get(f"prompt.{key}") for key in ("kind", "length", "init")},
+        "attribution": method_name(get("attribution._target_")),
+        "ratio": get("prune.ratio"),
+        "method": method,
+        "data_source": get("data.source"),
+        "train_rows": get("data.train_rows"),
+        "config": dict(cfg),
+        "versions": _versions([str(get(key) or "") for key in PARTS]),
+        "git_commit": git_commit(),
+        "finished": now(),
     }
-    return cast(Result, defaults | fields)
+    given = determined | fields
+    try:
+        return Result(**given)
+    except ValidationError as error:
+        odd = {problem["loc"][0] for problem in error.errors()}
+        return Result(**{name: value for name, value in given.items() if name not in odd})
 
 
-def _versions(config: Mapping[str, Any]) -> dict[str, str]:
-    return {"code": job_code(), "parts": parts_code(*parts(config))} | installed(PACKAGES)
+def now() -> str:
+    """The time for the field ``finished``."""
+    return datetime.now(UTC).isoformat("T", "seconds")
 
 
-def parts(config: Mapping[str, Any]) -> list[str]:
-    """Attribution method, prompt, readout and allocation as a configuration names them."""
-    return [str(at(config, key) or "") for key in PARTS]
+def _versions(parts: Sequence[str]) -> dict[str, str]:
+    return {"code": job_code(), "parts": parts_code(*parts)} | installed(PACKAGES)
 
 
 def write(folder: Path | str, result: Result) -> Path:
@@ -185,12 +276,9 @@ def write(folder: Path | str, result: Result) -> Path:
         SkipError: the folder holds another job's finished result, or cannot be written.
     """
     path = Path(folder) / FILE
-    check_folder(folder, result["job_id"])
-    stored = {key: value for key, value in result.items() if key != "path"}
-    # Non-finite numbers become null, tensors and arrays lists.
-    plain = to_jsonable_python(stored, inf_nan_mode="null", fallback=lambda value: value.tolist())
-    content = (json.dumps(plain, indent=1, allow_nan=False) + "\n").encode()
-    files.save(path, content, f"output_dir={folder}: {FILE}")
+    check_folder(folder, result.job_id)
+    content = result.model_dump_json(indent=1, by_alias=True) + "\n"
+    files.save(path, content.encode(), f"output_dir={folder}: {FILE}")
     return path
 
 
@@ -203,8 +291,12 @@ def check_folder(folder: Path | str, job_id: str) -> None:
 
 def finished(folder: Path | str) -> dict[str, Any] | None:
     """The finished result in ``folder``, of any schema and unchecked; None where there is none."""
-    result = _parsed(Path(folder) / FILE)
-    return result if result and result["status"] == "done" else None
+    try:
+        result = files.parse_json((Path(folder) / FILE).read_bytes())
+    except (OSError, ValueError):
+        return None
+    is_done = isinstance(result, dict) and result.get("status") == "done"
+    return result if is_done else None
 
 
 def write_failed(folder: Path | str, cfg: Mapping[str, Any], error: str) -> Path:
@@ -216,85 +308,10 @@ def write_failed(folder: Path | str, cfg: Mapping[str, Any], error: str) -> Path
         path = Path(folder) / FILE
         log.warning("keeping finished %s; later error: %s", path, error)
         return path
-    return write(folder, new(**from_config(cfg), status="failed", error=" ".join(error.split())))
+    return write(folder, from_config(cfg, status="failed", error=" ".join(error.split())))
 
 
-def from_config(cfg: Mapping[str, Any]) -> Any:
-    """The fields that a configuration (plain containers) determines, of a job done or failed."""
-
-    def get(key: str) -> Any:
-        value = at(cfg, key)
-        return None if value == "???" else value
-
-    def some(group: str, *keys: str) -> dict[str, Any]:
-        values = {key: get(f"{group}.{key}") for key in keys}
-        return {key: value for key, value in values.items() if value is not None}
-
-    name, layers, ratio = get("backbone.name"), get("backbone.layers"), get("prune.ratio")
-    method = some("prune", "sites", "allocation")
-    if (is_retuned := get("retune.enabled")) is not None:
-        method |= {key: get(f"prune.{key}") for key in ("target_speedup", "max_drop")}
-        method |= some("retune", "distill", "train") if is_retuned else NOT_RETUNED
-    return {
-        "sweep": get("sweep.id"),
-        "task": get("task.name"),
-        "backbone": backbone_label(name, layers) if isinstance(layers, int) else name,
-        "family": get("backbone.family"),
-        "readout": get("backbone.readout"),
-        "seed": get("seed"),
-        "prompt": some("prompt", "kind", "length", "init"),
-        "attribution": method_name(get("attribution._target_")),
-        "ratio": ratio if type(ratio) in (int, float) else None,
-        "method": method,
-        "data_source": get("data.source"),
-        "train_rows": get("data.train_rows"),
-        "config": cfg,
-    }
-
-
-def at(fields: Mapping[str, Any], key: str) -> Any:
-    """The value at a dotted key of nested fields; None where there is none."""
-    return reduce(_item, key.split("."), cast(Any, fields))
-
-
-def _item(value: Any, key: str) -> Any:
-    return value.get(key) if isinstance(value, Mapping) else None
-
-
-def _parsed(path: Path) -> dict[str, Any] | None:
-    """A result of any version of the schema, with unchecked fields."""
-    try:
-        result = files.parse_json(path.read_bytes())
-    except (OSError, ValueError):
-        return None
-    return result if isinstance(result, dict) and "status" in result else None
-
-
-def _problem(result: Mapping[str, Any]) -> str | None:
-    """Why a result cannot be read as one of this schema."""
-    if result.get("schema") != SCHEMA:
-        return f"schema {result.get('schema')!r} is unknown; this skip_exp reads {SCHEMA}"
-    try:
-        _schema().validate_python(_known(result))
-    except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        return f"{'.'.join(map(str, first['loc']))}: {first['msg']}, not {shown(first['input'])}"
-    return None
-
-
-@cache
-def _schema() -> TypeAdapter[Result]:
-    return TypeAdapter(Result)
-
-
-def _known(value: Any) -> Any:
-    """Without nulls, which mark unknown values."""
-    if not isinstance(value, Mapping):
-        return value
-    return {key: _known(item) for key, item in value.items() if item is not None}
-
-
-def load(paths: Path | str | Iterable[Path | str]) -> list[dict[str, Any]]:
+def load(paths: Path | str | Iterable[Path | str]) -> list[Result]:
     """Results below the folders (or in the files) given, each with its ``path``, in path order.
 
     Files that cannot be read, have another schema or have invalid fields are skipped and named in
@@ -304,15 +321,25 @@ def load(paths: Path | str | Iterable[Path | str]) -> list[dict[str, Any]]:
     found = dict.fromkeys(file for root in map(Path, roots) for file in _files(root))
     loaded, unreadable = [], []
     for file in found:
-        result = _parsed(file)
-        problem = _problem(result) if result else None
-        if result is None or problem:
-            unreadable.append(f"{file} ({problem})" if problem else str(file))
-        else:
-            loaded.append(result | {"path": str(file)})
+        try:
+            loaded.append(_read(file))
+        except ValidationError as error:
+            first = error.errors(include_url=False)[0]
+            at = ".".join(map(str, first["loc"]))
+            unreadable.append(f"{file} ({at}: {first['msg']}, not {shown(first['input'])})")
+        except (OSError, ValueError):
+            unreadable.append(str(file))
     if unreadable:
         log.warning("skipped, not a readable result: %s", ", ".join(unreadable))
     return loaded
+
+
+def _read(file: Path) -> Result:
+    """Raises OSError, ValueError: it is no JSON, or no result."""
+    stored = files.parse_json(file.read_bytes())
+    if not isinstance(stored, dict) or "status" not in stored:
+        raise ValueError("no result")
+    return Result.model_validate(stored | {"path": str(file)})
 
 
 def _files(root: Path) -> list[Path]:
@@ -321,32 +348,63 @@ def _files(root: Path) -> list[Path]:
     result_files = []
     for at, folders, names in os.walk(root):
         folders[:] = [name for name in folders if name != "wandb" and not name.startswith(".")]
-        result_files += [Path(at) / FILE] if FILE in names else []
+        if FILE in names:
+            result_files.append(Path(at) / FILE)
     return sorted(result_files)
 
 
-def flatten(result: Mapping[str, Any]) -> dict[str, Any]:
+def flatten(result: Result | Mapping[str, Any]) -> dict[str, Any]:
     """W&B summary: nested fields joined by ``/`` (``metric/final``), unset ones left out.
 
     ``config`` is left out: W&B has a place for it. A keep size gives ``<site>/kept`` and ``/of``.
     A contended timing has no ``latency/speedup``, so that no chart shows one.
     """
+    fields = dict(result.to_dict() if isinstance(result, Result) else result)
+    fields.pop("config", None)
     flat: dict[str, Any] = {}
-
-    def add(prefix: str, value: Any) -> None:
-        if isinstance(value, Mapping):
-            for key, item in value.items():
-                add(f"{prefix}/{key}", item)
-        elif value is None:
-            return
-        elif prefix.startswith("keep_sizes/"):
-            flat[f"{prefix}/kept"], flat[f"{prefix}/of"] = value
-        else:
-            flat[prefix] = "+".join(map(str, value)) if isinstance(value, list) else value
-
-    for key, value in result.items():
-        if key not in ("config", "path"):
-            add(key, value)
+    for key, value in join_keys(fields, "/").items():
+        if key.startswith("keep_sizes/"):
+            flat[f"{key}/kept"], flat[f"{key}/of"] = value
+        elif isinstance(value, list):
+            flat[key] = "+".join(map(str, value))
+        elif value is not None:
+            flat[key] = value
     if flat.get("latency/contended"):
         flat.pop("latency/speedup", None)
     return flat
+
+
+def join_keys(fields: Mapping[str, Any], separator: str) -> dict[str, Any]:
+    """Nested fields as one level: ``{"a": {"b": 1}}`` as ``{"a/b": 1}``."""
+    flat: dict[str, Any] = {}
+    for key, value in fields.items():
+        if isinstance(value, Mapping):
+            for inner, item in join_keys(value, separator).items():
+                flat[f"{key}{separator}{inner}"] = item
+        else:
+            flat[key] = value
+    return flat
+
+
+def next_steps(result: Result) -> str:
+    """What ends a job's output: its skill with the size, and commands that use it.
+
+    Args:
+        result: a finished one, from `load`.
+    """
+    skill = Path(os.path.relpath(Path(str(result.path)).parent / str(result.skill)))
+    size = sum(file.stat().st_size for file in skill.iterdir())
+    texts = (result.config.get("task") or {}).get("text", [])
+    tool, form = "skip-exp", ""
+    custom = [name for name in (result.prompt.kind, result.readout) if name and "." in name]
+    if custom:  # their modules must be imported
+        modules = dict.fromkeys(name.rpartition(".")[0] for name in custom)
+        tool, form = importing(*modules), " --format onnx"
+    place, given = shlex.quote(str(skill)), " ".join(['"TEXT"'] * max(1, len(texts)))
+    small = shlex.quote(f"{result.task}-small")
+    lines = [
+        f"skill:   {skill} ({decimal(size)})",
+        f"predict: {tool} predict {place} {given}",
+        f"export:  {tool} export {place} {small}{form}",
+    ]
+    return "\n".join(lines)

@@ -36,11 +36,11 @@ from skip_exp.phases.retune import retune
 from skip_exp.phases.tune import tune
 from skip_exp.pruning.allocate import allocate
 from skip_exp.pruning.surgery import cut
+from skip_exp.results import Result
 from skip_exp.skill.load import Skill
 from studies.anatomy.neurons import Sizes
 
 PLACES = ("output_dir", "sweep", "logger", "cache", "trainer", "benchmark")  # in a configuration
-Result = dict[str, Any]
 
 
 @dataclass(frozen=True)

@@ -109,8 +109,8 @@ def test_timing_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, before: bool, after: bool, kept: float
 ) -> None:
     latency = {"speedup": 1.0, "contended": before}
-    result = results.new(job_id="a", status="done", skill="skill", latency=latency)
-    result["config"] = {"benchmark": SETTINGS.__dict__}
+    result = results.Result(job_id="a", status="done", skill="skill", latency=latency)
+    result.config = {"benchmark": SETTINGS.__dict__}
     file = results.write(tmp_path, result)
     new = {"speedup": 2.0, "contended": after}
     skill = SimpleNamespace(model=None, about=None, tokenizer=None)
@@ -125,9 +125,9 @@ def test_timing_again(
 def test_a_job_is_timed_where_it_ran(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, accelerator: str, device: str
 ) -> None:
-    result = results.new(job_id="a", status="done", skill="skill")
+    result = results.Result(job_id="a", status="done", skill="skill")
     trainer = {"accelerator": accelerator}
-    result["config"] = {"benchmark": SETTINGS.__dict__, "trainer": trainer}
+    result.config = {"benchmark": SETTINGS.__dict__, "trainer": trainer}
     file, asked = results.write(tmp_path, result), list[str]()
     skill = SimpleNamespace(model=None, about=None, tokenizer=None)
     monkeypatch.setattr(phase.Skill, "load", lambda _: skill)
@@ -143,10 +143,10 @@ def test_a_job_is_timed_where_it_ran(
 def test_failed_jobs_in_a_folder_are_no_error(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    done = results.write(tmp_path / "a", results.new(job_id="a", status="done"))
-    results.write(tmp_path / "b", results.new(job_id="b", status="failed"))
+    done = results.write(tmp_path / "a", results.Result(job_id="a", status="done"))
+    results.write(tmp_path / "b", results.Result(job_id="b", status="failed"))
     timed: list[Path] = []
-    latency = {"contended": False, "dense_ms": 2.0, "final_ms": 1.0, "speedup": 2.0, "spread": 0}
+    latency = results.Latency(contended=False, dense_ms=2, final_ms=1, speedup=2, spread=0)
     monkeypatch.setattr(benchmark, "retime", lambda file: timed.append(file) or latency)
     assert benchmark.main([str(tmp_path)]) == 0
     assert timed == [done]

@@ -4,13 +4,14 @@ import shutil
 import subprocess
 import time
 
+import pandas as pd
 import pytest
 
 from skip_exp.commands.report import main
 from skip_exp.report import frame
 from skip_exp.report.cells import gather
 from skip_exp.report.page import kept
-from tests.helpers.fakes import failed, grid, result, store
+from tests.helpers.fakes import failed, frame_of, grid, result, store
 
 CHROMIUM = "/usr/bin/chromium"
 FILES = {"report.md", "report.csv", "report.tex", "report.html", "results.csv"}
@@ -60,6 +61,20 @@ def test_page_is_self_contained_and_escaped(made):
     assert "None" not in body and not re.search(r"\bnan\b", body)
 
 
+def test_a_name_is_no_formula_and_no_markup(tmp_path):
+    formula, markup = '=HYPERLINK("http://x")', "<img src=x onerror=alert(1)>"
+    found = [result() | {"task": formula, "backbone": markup}, failed() | {"error": f"@x {markup}"}]
+    jobs, out = store(tmp_path / "jobs", found), tmp_path / "out"
+    assert main([str(jobs), "--out", str(out)]) == 0
+    for name in ("report.csv", "results.csv"):
+        texts = pd.read_csv(out / name, dtype=str, keep_default_na=False).to_numpy().ravel()
+        assert "'" + formula in texts and not [each for each in texts if each[:1] in ("=", "@")]
+    for name in ("report.md", "report.html"):
+        assert "<img" not in (out / name).read_text()
+    again = frame.load([out / "results.csv"])
+    assert set(again["task"]) == {formula, "sst2"} and f"@x {markup}" in set(again["error"])
+
+
 def test_tables_are_written_again_from_the_compact_file(made, tmp_path):
     assert {file.name for file in made.iterdir()} == FILES
     assert main([str(made / "results.csv"), "--out", str(tmp_path / "out")]) == 0
@@ -70,7 +85,7 @@ def test_tables_are_written_again_from_the_compact_file(made, tmp_path):
 
 def test_what_was_kept_is_told_in_percent_by_layer():
     config = {"keep_sizes": {"encoder.0.ffn": [3, 4], "decoder.0.cross.heads": [1, 4]}}
-    runs = gather(frame.ordered(frame.rows([result(**config), result(seed=2, **config)]))).runs
+    runs = gather(frame_of([result(**config), result(seed=2, **config)])).runs
     (table,) = kept(runs)
     assert (table.title, table.columns) == ("sst2 · minilm", ["0"])
     assert table.rows == [
@@ -114,11 +129,13 @@ addEventListener("load", () => {{
   const limit = root.clientWidth + 1;
   const wide = [...page.body.querySelectorAll("*")].filter(
     (each) => !each.closest(".scroll") && each.getBoundingClientRect().right > limit);
-  const final = [...page.querySelectorAll("thead th")].find((each) => each.innerText == "final");
-  const seen = final.getBoundingClientRect().right < limit;
+  const cells = [...page.querySelectorAll("tbody tr:first-child td")];
+  const named = (name) => cells.find((each) => each.dataset.label == name);
+  const seen = ["variant", "ratio", "accuracy"].filter(named).every(
+    (name) => named(name).getBoundingClientRect().right < limit);
   const rows = page.querySelectorAll("tbody tr").length;
   document.body.textContent = `width ${{root.clientWidth}} scroll ${{root.scrollWidth}} `
-    + `wide ${{wide.map((each) => each.tagName)}} final ${{seen}} rows ${{rows}}`;
+    + `wide ${{wide.map((each) => each.tagName)}} seen ${{seen}} rows ${{rows}}`;
 }});</script>"""
 
 
@@ -135,5 +152,5 @@ def test_page_fits_in_chromium(made, tmp_path, width):
         f"file://{tmp_path}/probe.html",
     ]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60)
-    assert f"width {width} scroll {width} wide  final true rows" in done.stdout
+    assert f"width {width} scroll {width} wide  seen true rows" in done.stdout
     assert "CONSOLE" not in done.stderr

@@ -9,7 +9,7 @@ from types import SimpleNamespace
 
 import pytest
 import yaml
-from skip_exp.config.decide import decided
+from skip_exp.report.grid import Grid
 
 from skip_exp import results
 from skip_exp.cache.version import job_code, parts_code
@@ -19,7 +19,6 @@ from skip_exp.config.together import job_config
 from skip_exp.errors import SkipError
 from skip_exp.report import frame
 from skip_exp.report import grid as grids
-from skip_exp.report.grid import Grid
 from skip_exp.report.reconstruction import REHEARSAL, caption, rows, to_latex, to_markdown
 from skip_exp.utils import hub
 from tests.helpers.fakes import result, store

@@ -41,7 +41,7 @@ def test_an_agents_command_is_a_job(path: Path, end: int) -> None:
 @pytest.mark.parametrize("path", SWEEPS, ids=lambda path: path.stem)
 def test_it_chooses_on_the_selection_slice(path: Path) -> None:
     sweep = yaml.safe_load(path.read_text())
-    summary = results.flatten(results.new(select={"dense": 0.8, "final": 0.9}))
+    summary = results.flatten(results.Result(select=results.Scores(dense=0.8, final=0.9)))
     assert sweep["metric"] == {"name": "select/final", "goal": "maximize"}
     assert summary[sweep["metric"]["name"]] == 0.9
 

@@ -5,7 +5,10 @@ import random
 from itertools import product
 from pathlib import Path
 
+import pandas as pd
+
 from skip_exp import results
+from skip_exp.report import frame
 
 LAYERS, UNITS, HEADS = 6, 64, 12
 MAJORITY = {"sst2": 0.51, "rte": 0.53, "mrpc": 0.68, "cola": 0.69, "qnli": 0.50, "boolq": 0.62}
@@ -58,11 +61,16 @@ def result(
         "versions": {},
         "git_commit": None,
     }  # fmt: skip
-    return results.new(**(given | fields))
+    return results.Result(**given | fields).to_dict()
 
 
 def failed(error="prune.ratio=0.9: too much", **fields):
     return result(**fields) | {"status": "failed", "error": error, "metric": {}, "latency": {}}
+
+
+def frame_of(found) -> pd.DataFrame:
+    """The results as the report reads them."""
+    return frame.ordered(frame.rows(map(results.Result.model_validate, found)))
 
 
 def store(root: Path, found) -> Path:

@@ -9,7 +9,7 @@ import pytest
 from skip_exp import pipeline
 from skip_exp.models.backbones import load_backbone
 from skip_exp.models.soft_prompt import SoftPromptModel
-from skip_exp.phases.finish import params
+from skip_exp.phases.finish import count_params
 from skip_exp.skill.files import read_skill
 from skip_exp.skill.load import Skill
 from tests.helpers.tiny import tiny_model
@@ -71,9 +71,9 @@ def test_the_result_tells_how_few_rows_trained(toy: list[str], tmp_path: Path) -
 def test_parameters_are_counted_on_one_device(monkeypatch: pytest.MonkeyPatch) -> None:
     model = tiny_model().copy()
     model.train_only("lora", rank=2)
-    counted = params(model, model)
+    counted = count_params(model, model)
     for name, parameter in model.backbone.named_parameters():
         if name.endswith("lora_A"):
             parameter.data = parameter.double()  # stands in for a second device
     monkeypatch.setattr(SoftPromptModel, "on", lambda self, _: deepcopy(self).float())
-    assert params(model, model) == counted
+    assert count_params(model, model) == counted

@@ -8,8 +8,7 @@ import torch
 
 from skip_exp import pipeline
 from skip_exp.models import lora
-from skip_exp.models.soft_prompt import trainable_state
-from skip_exp.phases.finish import Measured
+from skip_exp.models.soft_prompt import SoftPromptModel, trainable_state
 from skip_exp.phases.prepare import prepare
 from skip_exp.phases.tune import tune
 from skip_exp.skill.load import Skill
@@ -25,14 +24,14 @@ def toy(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
 
 
 @pytest.fixture
-def measured(monkeypatch: pytest.MonkeyPatch) -> list[Measured]:
-    """What every job leaves behind."""
-    found: list[Measured] = []
+def finals(monkeypatch: pytest.MonkeyPatch) -> list[SoftPromptModel]:
+    """The final model of every job."""
+    found: list[SoftPromptModel] = []
     finish = pipeline.finish
 
-    def noted(job: Any, left: Measured) -> Any:
-        found.append(left)
-        return finish(job, left)
+    def noted(*given: Any, **models: Any) -> Any:
+        found.append(models["final"])
+        return finish(*given, **models)
 
     monkeypatch.setattr(pipeline, "finish", noted)
     return found
@@ -52,10 +51,10 @@ def measured(monkeypatch: pytest.MonkeyPatch) -> list[Measured]:
     ],
 )
 def test_the_skill_is_the_model_that_was_scored(
-    toy: list[str], tmp_path: Path, asked: list[str], measured: list[Measured]
+    toy: list[str], tmp_path: Path, asked: list[str], finals: list[SoftPromptModel]
 ) -> None:
     result = pipeline.run(toy_job(toy, tmp_path, "run", *QUICK, *asked))
-    skill, final = Skill.load(tmp_path / "run/skill"), measured[0].final
+    skill, final = Skill.load(tmp_path / "run/skill"), finals[0]
     factors = lora.factors(final.backbone)
     assert any(factor.abs().max() > 0 for factor in factors[::2])  # every B starts at 0
     assert (skill.about.train, skill.about.rank) == ("lora", 8)

@@ -1,23 +1,15 @@
-import io
-
 import pandas as pd
 import pytest
 from rich.console import Console
 
-from skip_exp.report import compare, frame, summary
-from skip_exp.report.cells import (
-    SEARCHED,
-    describe,
-    front,
-    gather,
-    main_method,
-    ratio_text,
-)
-from tests.helpers.fakes import failed, grid, result
+from skip_exp.report import compare, tables
+from skip_exp.report.cells import SEARCHED, describe, front, gather, main_method, ratio_text
+from skip_exp.results import Result
+from tests.helpers.fakes import failed, frame_of, grid, result
 
 
 def gathered(found):
-    return gather(frame.ordered(frame.rows(found)))
+    return gather(frame_of(found))
 
 
 def only(found):
@@ -26,21 +18,19 @@ def only(found):
     return report.cells.iloc[0]
 
 
-def setting(cell):
-    return tuple(cell[["task", "backbone", "attribution", "variant", "ratio"]])
-
-
-def test_a_ratio_of_a_range_is_the_ratio() -> None:
-    assert only([result(seed=1, ratio=0.3), result(seed=2, ratio=0.1 + 0.2)])["n"] == 2
+def missing(found):
+    return list(gathered(found).missing.itertuples(index=False, name=None))
 
 
 def test_a_cell_gathers_seeds_with_the_deviation_of_the_sample():
     found = [result(seed=s, params={"block_pruned": s}) for s in (1, 3)]
     cell = only([*found, result(seed=5, params={})])
-    assert setting(cell) == ("sst2", "minilm", "activation_gradient", "", 0.5)
+    setting = tuple(cell[["task", "backbone", "attribution", "variant", "ratio"]])
+    assert setting == ("sst2", "minilm", "activation_gradient", "", 0.5)
     assert (cell["n"], cell["metric"], cell["params/block_pruned mean"]) == (3, "accuracy", 2)
     assert cell["params/block_pruned std"] == pytest.approx(2**0.5)
     assert pd.isna(only(found[:1])["params/block_pruned std"])
+    assert only([result(seed=1, ratio=0.3), result(seed=2, ratio=0.1 + 0.2)])["n"] == 2
 
 
 def test_of_repeated_runs_the_latest_counts():
@@ -48,13 +38,6 @@ def test_of_repeated_runs_the_latest_counts():
     new = result(n_eval=2, finished="2024-01-02T00:00:00+00:00")
     for found in ([old, new], [new, old]):
         assert list(gathered(found).runs["n_eval"]) == [2]
-
-
-def test_a_reused_copy_does_not_hide_what_was_timed_anew():
-    original = result(latency={"speedup": 2.0, "contended": False})
-    copy = result(latency={"speedup": 1.2, "contended": True}, reused=True)
-    for found in ([original, copy], [copy, original]):
-        assert only(found)["latency/speedup mean"] == 2.0
 
 
 def test_a_failure_counts_until_the_same_seed_is_done():
@@ -114,45 +97,20 @@ def test_what_changes_a_number_tells_cells_apart_wherever_results_are_shown(key,
     found = [job(value, seed) for value in values for seed in (1, 2)]
     cells = gathered(found).cells
     assert sorted(cells["variant"]) == sorted(variants) and list(cells["n"]) == [2, 2]
-    shown = Console(file=io.StringIO(), width=300)
-    shown.print(summary.table(found, 300))
-    assert all(variant in shown.file.getvalue() for variant in variants)
-
-    loaded = frame.ordered(frame.rows(found))
-    pairs = compare.compare(loaded.assign(folder=""), key)
+    console = Console(width=300)
+    with console.capture() as shown:
+        console.print(tables.job_table(list(map(Result.model_validate, found))))
+    assert all(variant in shown.get() for variant in variants)
+    pairs = compare.compare(frame_of(found).assign(folder=""), key)
     assert set(pairs["option"]) | set(pairs["baseline"]) == set(texts)
     random = [job(value, seed, attribution="random") for value in values for seed in (1, 2)]
-    loaded = frame.ordered(frame.rows(found + random))
-    assert set(compare.compare(loaded, "attribution")["setting"]) == set(variants)
+    assert set(compare.compare(frame_of(found + random), "attribution")["setting"]) == set(variants)
 
 
 def test_a_failure_whose_precision_is_unknown_is_in_the_cell_of_the_finished_ones():
     config = {"trainer": {"precision": "auto"}}
     cell = only([result(precision="bf16-mixed", config=config), failed(seed=2, config=config)])
     assert (cell["n"], cell["failed"], cell["variant"]) == (1, 1, "")
-
-
-def test_a_failure_before_its_job_decided_is_in_the_cell_of_the_finished_ones():
-    task = {"task": {"name": "sst2"}}
-    decided = task | {"tune": {"train": "lora", "dropout": True}, "prompt": {"length": 4}}
-    asked = task | {"tune": {"train": "auto", "dropout": True}, "prompt": {"length": None}}
-    found = [result(seed=1, config=decided), failed(seed=2, config=asked)]
-    cell = only(found)
-    assert (cell["n"], cell["failed"], cell["variant"]) == (1, 1, "")
-    assert missing(found) == []
-    assert only([*found, result(seed=2, config=decided)])["failed"] == 0
-
-
-def test_an_early_failure_is_in_the_cell_of_its_recipe_beside_another():
-    task, prompt = {"task": {"name": "sst2"}}, {"prompt": {"length": 16}}
-    decided = task | {"tune": {"train": "lora", "lr": 1}, "prompt": {"length": 4}}
-    asked = task | {"tune": {"train": "auto", "lr": 1}, "prompt": {"length": None}}
-    other = task | prompt | {"tune": {"train": "prompt_readout", "lr": 2}}
-    found = [result(seed=seed, config=other, job_id=f"o{seed}") for seed in (1, 2)]
-    found += [result(seed=1, config=decided), failed(seed=2, config=asked)]
-    report = gathered(found)
-    assert list(report.cells["n"] + report.cells["failed"]) == [2, 2] and report.missing.empty
-    assert gathered([*found, result(seed=2, config=decided)]).failed.empty
 
 
 def test_cells_of_several_machines_are_marked():
@@ -162,20 +120,29 @@ def test_cells_of_several_machines_are_marked():
     cell = only([result(seed=1, latency=here), result(seed=2, latency=here | {"threads": 1})])
     assert cell["machines"]
     ratios = [result(ratio=0.3, latency=here), result(ratio=0.5, latency=there)]
-    assert list(gathered(ratios).cells["machines"]) == [True, True]  # read side by side
-    busy = there | {"contended": True}  # not in the mean
-    ratios.append(result(ratio=0.7, latency=busy))
-    assert list(gathered(ratios).cells["machines"]) == [True, True, False]
-    assert not only([result(seed=1, latency=here), result(seed=2, latency=busy)])["machines"]
+    ratios.append(result(ratio=0.7, latency=there | {"contended": True}))  # not in the mean
+    assert list(gathered(ratios).cells["machines"]) == [True, True, False]  # read side by side
 
 
 def test_cells_of_several_code_versions_are_marked():
-    own = ({"code": "same", "parts": name} for name in ("old", "new"))
-    assert only([result(seed=seed, versions=each) for seed, each in enumerate(own)])["versions"]
+    def is_marked(*versions):
+        return only([result(seed=i, versions=each) for i, each in enumerate(versions)])["versions"]
+
     old, new = ({"code": name} for name in ("old", "new"))
-    assert not only([result(seed=1, versions=old), result(seed=2, versions=old)])["versions"]
-    assert not only([result(seed=1, versions=old), result(seed=2)])["versions"]  # not known
-    assert only([result(seed=1, versions=old), result(seed=2, versions=new)])["versions"]
+    assert is_marked(old, new) and not is_marked(old, old)
+    assert not is_marked(old, {})  # not known
+    assert is_marked(old | {"parts": "a"}, old | {"parts": "b"})
+
+
+def test_missing_is_what_a_sweep_spans_and_no_result_covers():
+    found = grid(["sst2", "rte"], ["minilm"], [0.3, 0.5], attributions=["random"])
+    gap = found.pop(7)
+    (point,) = missing(found)
+    assert point == (gap["task"], "minilm", "random", "", gap["ratio"], gap["seed"])
+    same = {key: gap[key] for key in ("task", "ratio", "seed", "attribution")}
+    assert missing([*found, failed(**same)]) == []
+    two = [result(seed=1, ratio=0.3, sweep="a"), result(seed=2, ratio=0.5, sweep="b")]
+    assert missing(two) == missing([one | {"sweep": None} for one in found]) == []
 
 
 def test_a_method_has_ratios_and_tasks_of_its_own():
@@ -200,26 +167,6 @@ def test_a_backbone_may_have_a_start_of_its_own():
     assert [gap[:3] for gap in lost] == [("rte", "bert", "random")]
 
 
-def missing(found):
-    return list(gathered(found).missing.itertuples(index=False, name=None))
-
-
-def test_missing_is_what_a_sweep_spans_and_no_result_covers():
-    found = grid(["sst2", "rte"], ["minilm"], [0.3, 0.5], attributions=["random"])
-    gap = found.pop(7)
-    (point,) = missing(found)
-    assert point == (gap["task"], "minilm", "random", "", gap["ratio"], gap["seed"])
-    same = {key: gap[key] for key in ("task", "ratio", "seed", "attribution")}
-    assert missing([*found, failed(**same)]) == []
-
-
-def test_sweeps_of_different_grids_are_not_multiplied():
-    found = [result(seed=1, ratio=0.3, sweep="a"), result(seed=2, ratio=0.5, sweep="b")]
-    assert missing(found) == []
-    single = [one | {"sweep": None} for one in grid(["sst2"], ["x"], [0.1])[:3]]
-    assert missing(single) == []
-
-
 @pytest.mark.parametrize(
     ("name", "dense", "more", "expected"),
     [
@@ -235,8 +182,7 @@ def test_sweeps_of_different_grids_are_not_multiplied():
 def test_at_chance_is_two_standard_errors_of_the_majority(name, dense, more, expected):
     majority = {"accuracy": 0.9 if name == "matthews" else 0.5}
     scores = {"metric": {"name": name, "dense": dense}, "metrics": more}
-    cell = only([result(**scores, majority=majority, n_eval=100)])
-    assert cell["at chance"] == expected
+    assert only([result(**scores, majority=majority, n_eval=100)])["at chance"] == expected
 
 
 def test_main_method_is_never_the_control():
@@ -253,47 +199,35 @@ def test_front():
     assert front(best.head(0)).empty
 
 
-def looked(ratio, /, seed=1, task="sst2", **goal):
-    """The result of a job that looked for its ratio."""
+def searched(ratio, seed=1, task="sst2", **goal):
+    """The result of a job that searched for its ratio."""
     asked = {"ratio": 0.5, "max_drop": None, "target_speedup": None, "sites": ["ffn"]} | goal
     config = {"task": {"name": task}, "tune": {"lr": 0.005}, "prune": asked, "seed": seed}
     return result(task, ratio=ratio, seed=seed, config=config)
 
 
-AUTO = {"ratio": "auto", "max_drop": 1.0}
-
-
 def test_seeds_that_found_different_ratios_are_one_cell():
-    cell = only([looked(0.55, 1, **AUTO), looked(0.65, 2, **AUTO)])
-    goal = "prune.max_drop=1.0"
-    assert setting(cell) == ("sst2", "minilm", "activation_gradient", goal, SEARCHED)
+    cell = only([searched(0.55, 1, max_drop=1.0), searched(0.65, 2, max_drop=1.0)])
+    assert (cell["variant"], cell["ratio"]) == ("prune.max_drop=1.0", SEARCHED)
     assert ratio_text(cell["ratio"]) == "found"
     assert cell["params/block_pruned mean"] == pytest.approx(0.6)
-    broken = looked(0.5, 3, **AUTO) | {"status": "failed", "ratio": None, "error": "no"}
-    cell = only([looked(0.5, 1, target_speedup=2.0), looked(0.4, 2, target_speedup=2.0)])
-    assert cell["variant"] == "prune.target_speedup=2.0"
-    cell = only([looked(0.5, 1, **AUTO), broken])
+    broken = searched(0.5, 3, max_drop=1.0) | {"status": "failed", "ratio": None, "error": "no"}
+    cell = only([searched(0.5, 1, max_drop=1.0), broken])
     assert (cell["n"], cell["failed"]) == (1, 1)
-
-
-def test_what_was_looked_for_is_apart_from_what_was_asked_for():
-    found = [looked(0.5, **AUTO), looked(0.5, **AUTO | {"max_drop": 2.0}), looked(0.5)]
+    found = [searched(0.5, max_drop=1.0), searched(0.5, max_drop=2.0), searched(0.5)]
     assert sorted(gathered(found).cells["ratio"]) == [SEARCHED, SEARCHED, 0.5]
 
 
 def test_a_sweep_of_searches_spans_no_ratio_of_another_job():
-    drops = [{"ratio": "auto", "max_drop": drop} for drop in (1.0, 2.0)]
     found = [
-        looked(0.5 + 0.05 * seed, seed, task, **drop)
+        searched(0.5 + 0.05 * seed, seed, task, max_drop=drop)
         for seed in (1, 2)
         for task in ("sst2", "rte")
-        for drop in drops
+        for drop in (1.0, 2.0)
     ]
     assert missing(found) == []
     (gap,) = missing(found[:-1])
     assert (gap[0], gap[3], gap[5]) == ("rte", "prune.max_drop=2.0", 2)
-    mixed = [looked(0.3), looked(0.4, seed=2, target_speedup=2.0), looked(0.41, target_speedup=2.0)]
-    assert [(gap[4], gap[5]) for gap in missing(mixed)] == [(0.3, 2)]
 
 
 def test_failures_and_gaps_in_words():
@@ -301,11 +235,10 @@ def test_failures_and_gaps_in_words():
     assert describe(run) == (
         "sst2, minilm, activation_gradient, ratio 0.5, seed 3: prune.ratio=0.9: too much"
     )
-    (lost,) = gathered(
-        [failed() | {"task": None, "ratio": None, "error": "no"}]
-    ).failed.itertuples()
+    early = failed() | {"task": None, "ratio": None, "error": "no"}
+    (lost,) = gathered([early]).failed.itertuples()
     assert describe(lost) == "minilm, activation_gradient, seed 1: no"
-    found = [looked(0.5, seed, task, **AUTO) for seed in (1, 2) for task in ("sst2", "rte")]
+    found = [searched(0.5, s, task, max_drop=1.0) for s in (1, 2) for task in ("sst2", "rte")]
     (gap,) = gathered(found[:-1]).missing.itertuples()
     method = "activation_gradient (prune.max_drop=1.0)"
     assert describe(gap) == f"rte, minilm, {method}, ratio found, seed 2"

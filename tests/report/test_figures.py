@@ -5,13 +5,13 @@ import xml.etree.ElementTree as ET
 
 import pytest
 
-from skip_exp.report import figures, frame
+from skip_exp.report import figures
 from skip_exp.report.cells import gather
-from tests.helpers.fakes import grid, result
+from tests.helpers.fakes import frame_of, grid, result
 
 
 def cells(found):
-    return gather(frame.ordered(frame.rows(found))).cells
+    return gather(frame_of(found)).cells
 
 
 def drawn(draw, *found):
@@ -67,10 +67,10 @@ def test_speed_figures_need_a_final_score():
     dense = result("qnli", metric={"name": "accuracy", "dense": 0.5})
     found = [*grid(["sst2"], ["a", "b"], [0.3, 0.5], attributions=["taylor"]), dense]
     shown, legend = drawn(figures.tradeoff, *found, result(data_is_sample=True))
-    assert list(shown) == ["sst2", "sst2 *stand-in*"]
+    assert list(shown) == ["sst2", "sst2 stand-in"]
     assert set(legend) == {"a", "b", "minilm"}
     assert len(marks(shown["sst2"])) == 2 * (1 + 2)  # dense and two ratios of each backbone
-    assert len(paths(shown["sst2 *stand-in*"], legend["minilm"].colour)) == 1  # one seed: no bars
+    assert len(paths(shown["sst2 stand-in"], legend["minilm"].colour)) == 1  # one seed: no bars
 
 
 def test_a_spread_is_a_bar():

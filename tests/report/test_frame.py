@@ -3,25 +3,33 @@ import pytest
 
 from skip_exp.errors import SkipError
 from skip_exp.report import frame
+from skip_exp.results import Result
 from tests.helpers.fakes import failed, grid, result, store
+
+
+def rows(found):
+    return frame.rows(map(Result.model_validate, found))
+
+
+def variants(found):
+    return frame.variants(rows(found))
 
 
 def test_a_row_per_result_with_nested_fields_flattened():
     latency = {"speedup": 2.0, "contended": False, "device": "cpu", "threads": 2}
-    (row,) = frame.rows([result(latency=latency)]).to_dict("records")
+    (row,) = rows([result(latency=latency)]).to_dict("records")
     assert (row["task"], row["seed"], row["ratio"], row["data"]) == ("sst2", 1, 0.5, "local")
     assert row["metric"] == "accuracy" and row["metric/dense"] == result()["metric"]["dense"]
     assert (row["latency/speedup"], row["latency/threads"], row["timed"]) == (2.0, 2.0, True)
     assert (row["config/tune.lr"], row["config/prune.sites"]) == ("0.005", "ffn+heads")
-    assert not (row["sample"] or row["searched"] or row["contended"] or row["reused"])
+    assert not (row["sample"] or row["searched"] or row["contended"])
 
 
 def test_what_is_not_known_is_empty_or_nan():
-    row = frame.rows([failed()]).iloc[0]
+    row = rows([failed()]).iloc[0]
     assert row["metric"] == row["backbone_note"] == row["git_commit"] == ""
     assert pd.isna(row["metric/final"]) and pd.isna(row["latency/speedup"]) and not row["timed"]
-    assert frame.rows([failed() | {"seed": None}])["seed"].isna().all()
-    assert frame.rows([failed() | {"ratio": "auto"}])["ratio"].isna().all()
+    assert rows([failed() | {"seed": None}])["seed"].isna().all()
 
 
 def test_comparable_leaves_out_what_does_not_change_the_numbers():
@@ -51,27 +59,16 @@ def test_variants_name_only_what_differs():
         result(task="rte", config={"tune": {"lr": 0.3, "epochs": 9}}),
         result(attribution="random", config={"tune": {"lr": 0.4, "epochs": 3}}),
     ]
-    assert frame.variants(frame.rows(found)) == ["tune.lr=0.1", "tune.lr=0.2", "", ""]
+    assert variants(found) == ["tune.lr=0.1", "tune.lr=0.2", "", ""]
     found = [result(config={"tune": {"lr": 0.1}}), result(config={"tune": {}}, seed=2)]
-    assert frame.variants(frame.rows(found)) == ["", ""]  # a key that only one has
+    assert variants(found) == ["", ""]  # a key that only one has
 
 
 def test_results_on_few_train_rows_are_a_variant_of_their_own():
     few, every = (result(config={"data": {"train_rows": rows}}) for rows in (500, None))
-    assert frame.variants(frame.rows([few, result()])) == ["data.train_rows=500", ""]
-    assert frame.variants(frame.rows([few])) == ["data.train_rows=500"]
-    assert frame.variants(frame.rows([every])) == [""]
-
-
-def test_settings_of_a_result_are_those_of_its_config():
-    config = {
-        "attribution": {"_target_": "skip_exp.attribution.random.scores"},
-        "tune": {"lr": 0.1},
-    }
-    stored = result(attribution="random", config=config)
-    expected = {"attribution": "random", "tune.lr": "0.1"}
-    assert frame.settings_of(config) == expected
-    assert frame.settings(frame.rows([stored])) == [expected | {"start": "none"}]
+    assert variants([few, result()]) == ["data.train_rows=500", ""]
+    assert variants([few]) == ["data.train_rows=500"]
+    assert variants([every]) == [""]
 
 
 def test_a_compact_file_is_loaded_as_the_results_were(tmp_path):

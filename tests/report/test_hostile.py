@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from skip_exp import results
 from skip_exp.commands.report import main
-from skip_exp.report import cells, frame, summary, tables
+from skip_exp.report import cells, frame, tables
 from tests.helpers.fakes import result, store
 from tests.helpers.hostile import altered_bytes, altered_json, examples
 
@@ -32,7 +32,7 @@ def test_whatever_a_result_holds_the_others_are_read(folder: Path) -> None:
     def check(content: bytes) -> None:
         (folder / "0002/result.json").write_bytes(content)
         loaded = results.load(folder)
-        assert [each["job_id"] for each in loaded[:2]] == [each["job_id"] for each in HEALTHY]
+        assert [each.job_id for each in loaded[:2]] == [each["job_id"] for each in HEALTHY]
         assert len(frame.load([folder])) == len(loaded)
 
     examples(20, odd_files(), check)
@@ -48,6 +48,6 @@ def test_whatever_a_result_holds_the_others_are_reported(folder: Path, tmp_path:
             assert main([str(folder), "--out", str(out)]) == 0
         assert all(each["job_id"] in (out / "results.csv").read_text() for each in HEALTHY)
         tables.lines(cells.gather(frame.load([out / "results.csv"])).cells)
-        summary.table(results.load(folder))
+        tables.job_table(results.load(folder))
 
     examples(200, odd_files(), check)

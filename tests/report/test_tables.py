@@ -3,21 +3,40 @@ import io
 
 import pandas as pd
 import pytest
+from rich.console import Console
 
-from skip_exp.report import frame, tables
+from skip_exp.report import tables
 from skip_exp.report.cells import gather, warnings
-from tests.helpers.fakes import failed, result
+from skip_exp.results import Result
+from tests.helpers.fakes import failed, frame_of, result
+
+NOTE = "BERT-derived: minilm's weights"
 
 
 def gathered(*found):
-    return gather(frame.ordered(frame.rows(found)))
+    return gather(frame_of(found))
 
 
 def lines(*found):
     return tables.lines(gathered(*found).cells)
 
 
-def test_row():
+def shown(*found, width=200):
+    """Title, head and rows of the table of jobs."""
+    console = Console(width=width)
+    with console.capture() as text:
+        console.print(tables.job_table(list(map(Result.model_validate, found))))
+    return text.get().splitlines()
+
+
+def scored(**fields):
+    """A job with round numbers."""
+    scores = {"name": "accuracy", "dense": 0.6, "pruned": 0.55, "final": 0.5949}
+    given = {"metric": scores, "metrics": {}, "latency": {"speedup": 1.949, "contended": False}}
+    return result("rte", **given | {"params": {"block_pruned": 0.5}, "n_eval": 400} | fields)
+
+
+def test_a_line_of_a_report():
     one = result(
         metric={"name": "accuracy", "dense": 0.7, "pruned": 0.5, "final": 0.651},
         params={"block_pruned": 0.501, "all_pruned": 0.2},
@@ -30,69 +49,121 @@ def test_row():
             "backbone": "minilm",
             "keep by": "activation_gradient",
             "ratio": "0.5",
-            "metric": "accuracy",
             "dense": "70.0 ± 0.0",
             "pruned": "50.0 ± 0.0",
-            "final": "65.3 ± 0.3",
-            "block %": "50.1",
-            "all %": "20.0",
+            "accuracy": "65.3 ± 0.3",
+            "cut %": "50.1",
             "speed-up": "1.95 ± 0.00x",
-            "n": "2",
             "data": "local",
+            "n": "2",
         }
     ]
 
 
-def test_validation_rows_that_are_train_rows_are_noted():
-    found = [result(duplicates=749, seed=seed) for seed in (1, 2)]
-    report = gathered(*found, result(ratio=0.7, duplicates=0), result(ratio=0.9))
-    assert list(tables.lines(report.cells)["notes"]) == ["749 duplicates", "", ""]
-    assert any("duplicates" in text for text in warnings(report))
-    assert "notes" not in lines(result(duplicates=0))
-    assert not warnings(gathered(result(duplicates=0)))
+def test_tasks_with_different_metrics_have_a_column_each():
+    text = lines(result("sst2"), result("cola")).set_index("task")
+    assert list(text["metric"]) == ["matthews", "accuracy"]
+    assert text.loc["sst2", "matthews"] == text.loc["cola", "accuracy"] == "-"
 
 
 def test_what_is_no_plain_result_is_marked():
     loud, flops = {"speedup": 1.1, "contended": True}, {"ratio": 2.93}
-    sample, chance, mixed = lines(
+    found = [
         result(ratio=0.1, data_is_sample=True),
         result(ratio=0.2, metric={"name": "accuracy", "dense": 0.5}, latency=loud, flops=flops),
         result(ratio=0.3, seed=1, latency=loud),
         result(ratio=0.3, seed=2, latency={"speedup": 2.0}),
         failed(ratio=0.3, seed=3),
-    ).to_dict("records")
-    assert (sample["data"], sample["notes"]) == ("*stand-in*", "stand-in rows")
+        result(ratio=0.4, duplicates=749),
+        result(backbone="roberta_mini", backbone_note=NOTE),
+    ]
+    sample, chance, mixed, duplicates, derived = lines(*found).to_dict("records")
+    assert (sample["data"], sample["notes"]) == ("stand-in", "stand-in rows")
     assert (chance["speed-up"], chance["notes"]) == ("~2.9x FLOPs", "at chance")
     assert mixed["speed-up"] == "2.00x"
     assert mixed["notes"] == "1 failed, 1 of 2 timings contended"
+    assert (duplicates["notes"], derived["notes"]) == ("749 duplicates", "BERT-derived")
+    report = gathered(*found)
+    assert f"roberta_mini: {NOTE}." in warnings(report) and len(warnings(report)) == 5
+    assert "BERT-derived" in tables.to_csv(report.cells)
+    plain = result(duplicates=0)
+    assert "notes" not in lines(plain) and not warnings(gathered(plain))
 
 
 def test_markdown_and_latex():
     text = tables.markdown(lines(result(data_is_sample=True))).splitlines()
-    assert text[0].startswith("| task | backbone | keep by | ratio | metric | dense |")
-    assert text[1].startswith("| --- | --- | --- | ---: | --- | ---: |")
-    assert "activation\\_gradient" in text[2] and "\\*stand-in\\*" in text[2]
+    assert text[0].startswith("| task | backbone | keep by | ratio | dense |")
+    assert text[1].startswith("| --- | --- | --- | ---: | ---: |")
+    assert "activation\\_gradient" in text[2]
     text = tables.latex(lines(result(seed=1), result(seed=2)), "a_b 5%", long=True)
-    assert r"activation\_gradient" in text and r"$\pm$" in text and r"block \%" in text
-    assert text.count(r"\begin{longtable}{lllrlrrrrrrrl}") == 1
+    assert r"activation\_gradient" in text and r"$\pm$" in text and r"cut \%" in text
+    assert text.count(r"\begin{longtable}{lllrrrrrrlr}") == 1
     assert r"\caption{a\_b 5\%}" in text and text.endswith("\\end{longtable}\n")
     assert tables.markdown(pd.DataFrame()) == "No results."
     assert tables.latex(pd.DataFrame(), "") == "% no results\n"
 
 
-def test_csv_is_unrounded():
+def test_csv_is_unrounded_and_has_both_fractions():
     found = [result(seed=1), result(seed=2)]
     (row,) = csv.DictReader(io.StringIO(tables.to_csv(gathered(*found).cells)))
     mean = sum(each["metric"]["final"] for each in found) / 2
     assert float(row["metric/final mean"]) == pytest.approx(mean, abs=1e-12)
     assert (row["task"], row["ratio"], row["n"], row["sample"]) == ("sst2", "0.5", "2", "False")
-    assert row["select/final mean"] == ""
+    assert (row["params/block_pruned mean"], row["select/final mean"]) == ("0.5", "")
+    assert float(row["params/all_pruned mean"]) == pytest.approx(0.235)
 
 
-def test_what_a_backbone_is_goes_with_it():
-    """A BERT in RoBERTa's clothes never stands as a RoBERTa of its own, wherever it is shown."""
-    note = "BERT-derived: minilm's weights"
-    found = [result(backbone="roberta_mini", backbone_note=note), result()]
-    assert list(lines(*found)["notes"]) == ["", "BERT-derived"]
-    assert "roberta_mini: BERT-derived: minilm's weights." in warnings(gathered(*found))
-    assert "BERT-derived" in tables.to_csv(gathered(*found).cells)
+@pytest.mark.parametrize(
+    ("fields", "row"),
+    [
+        ({}, "0.5 60.0 55.0 59.5 50.0 1.95x"),
+        ({"metric": {}, "latency": {}, "params": {}}, "0.5 - - - -"),
+        (
+            {"latency": {"speedup": 1.234, "contended": True}, "flops": {"ratio": 2.93}},
+            "0.5 60.0 55.0 59.5 50.0 ~2.9x FLOPs",
+        ),
+    ],
+)
+def test_a_row_of_the_jobs(fields, row):
+    title, *_, found = shown(scored(**fields))
+    assert "rte" in title and " ".join(found.split()) == row
+
+
+@pytest.mark.parametrize(
+    ("fields", "note"),
+    [
+        ({"train_rows": 500}, "500 train rows"),
+        ({"data_is_sample": True, "data_source": "embedded:snli_pairs"}, "stand-in"),
+        # Not eaten as markup.
+        ({"status": "failed", "error": "prune.ratio=2: in [0, 1)"}, "failed: prune.ratio=2: in [0"),
+        ({"backbone_note": NOTE}, "BERT-derived"),
+        ({"params": {"block_pruned": 0.47}, "ratio_reached": 0.47}, "reached 0.47"),
+        ({"metric": {"name": "accuracy", "dense": 0.55}}, "at chance"),
+    ],
+)
+def test_a_job_that_is_no_plain_result_is_marked(fields, note):
+    """Majority 0.5 of 400 rows: chance ends at 0.55, two standard errors above."""
+    judged = {"majority": {"accuracy": 0.5}}
+    _, _, one, other = shown(scored(**judged | fields), scored(**judged, seed=2))
+    assert note in one and note not in other
+
+
+def test_every_metric_of_a_task_is_a_column():
+    metrics = {"accuracy": {"final": 0.59}, "f1_macro": {"dense": 0.3, "final": 0.421}, "extra": {}}
+    head, row = shown(scored(metrics=metrics))[1:]
+    assert head.split()[3:5] == ["accuracy", "f1_macro"] and row.split()[3:5] == ["59.5", "42.1"]
+
+
+@pytest.mark.parametrize("width", [80, 160])
+def test_the_jobs_fit_a_terminal_in_the_order_given(width):
+    found = [
+        scored(attribution="integrated_gradients", ratio=0.7),
+        scored(attribution="activation_gradient", ratio=0.3, seed=2),
+        scored(backbone="roberta_mini", status="failed", error="tune.lr=1: " + 9 * "too large "),
+    ]
+    rows = shown(*found, width=width)
+    assert max(map(len, rows)) <= width
+    text = " ".join(rows)
+    for part in ("60.0", "55.0", "59.5", "1.95x", "accuracy", "local"):
+        assert part in text
+    assert text.index(" 0.7") < text.index(" 0.3")

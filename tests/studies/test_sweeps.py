@@ -8,7 +8,7 @@ from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
 from skip_exp.config import schema
-from skip_exp.report.grid import choices
+from skip_exp.config.compose import choices
 
 SWEEPS = Path(__file__).resolve().parents[2] / "studies" / "sweeps"
 

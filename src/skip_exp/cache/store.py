@@ -49,6 +49,11 @@ class Entry:
     keep: bool = True
     key: str = ""
 
+    @property
+    def found(self) -> str:
+        """``hit`` or ``miss``, as results say it."""
+        return "hit" if self.hit else "miss"
+
 
 class Keyed(Generic[T]):
     """A value that counts in keys by its ``key``, and is made when it is needed first.

@@ -12,40 +12,41 @@ import sys
 from collections.abc import Sequence
 from dataclasses import fields
 from pathlib import Path
-from typing import Any
 
 from skip_exp import results
 from skip_exp.commands.line import parser
 from skip_exp.config.schema import BenchmarkConfig
 from skip_exp.errors import SkipError
 from skip_exp.phases.benchmark import time_models
+from skip_exp.results import Latency
 from skip_exp.utils.timing import best_device
 
 
-def retime(path: Path) -> dict[str, Any]:
+def retime(path: Path) -> Latency:
     """Time a finished job's dense and final model again; the timing now in its result file.
 
     Raises:
         SkipError: no finished result there, or its skill or backbone is gone.
     """
-    result: Any = next(iter(results.load(path)), None) if path.is_file() else None
-    if result is None or result["status"] != "done":
+    result = next(iter(results.load(path)), None) if path.is_file() else None
+    if result is None or result.status != "done":
         raise SkipError(f"{path}: no finished result")
-    stored = result["config"]["benchmark"]  # earlier results also have keys that are gone
+    stored = result.config["benchmark"]  # earlier results also have keys that are gone
     settings = BenchmarkConfig(**{f.name: stored[f.name] for f in fields(BenchmarkConfig)})
-    accelerator = result["config"].get("trainer", {}).get("accelerator", "auto")
+    accelerator = result.config.get("trainer", {}).get("accelerator", "auto")
     device = "cpu" if accelerator == "cpu" else best_device()
-    skill, earlier = path.parent / result["skill"], result["latency"]
-    latency = time_models(skill, device, job="", settings=settings, place="").values
-    if latency["contended"] and earlier and not earlier.get("contended"):
+    skill, earlier = path.parent / str(result.skill), result.latency
+    timed = time_models(skill, device, job="", settings=settings, place="").values
+    if timed["contended"] and earlier.speedup and not earlier.contended:
         print(f"{path}: keeping its timing, which was taken on a quiet machine", file=sys.stderr)
-        return dict(earlier)
-    results.write(path.parent, result | {"latency": latency})
-    return latency
+        return earlier
+    result = result.replace(latency=timed)
+    results.write(path.parent, result)
+    return result.latency
 
 
 def list_finished(folder: Path) -> list[Path]:
-    return [Path(each["path"]) for each in results.load(folder) if each["status"] == "done"]
+    return [Path(str(each.path)) for each in results.load(folder) if each.status == "done"]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -66,10 +67,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 failed = True
                 print(f"error: {error}", file=sys.stderr)
                 continue
-            note = " (contended: other processes were busy)" if latency.get("contended") else ""
+            note = " (contended: other processes were busy)" if latency.contended else ""
             print(
-                f"{file}: {latency['dense_ms']:.1f} ms -> {latency['final_ms']:.1f} ms, "
-                f"{latency['speedup']:.2f}x +- {latency['spread']:.2f}{note}",
+                f"{file}: {latency.dense_ms:.1f} ms -> {latency.final_ms:.1f} ms, "
+                f"{latency.speedup:.2f}x +- {latency.spread:.2f}{note}",
                 flush=True,
             )
     return 1 if failed else 0

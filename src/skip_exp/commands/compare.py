@@ -20,6 +20,7 @@ from skip_exp.commands.line import one_line_errors, parser
 from skip_exp.config.compose import choices
 from skip_exp.config.names import STATES
 from skip_exp.report import compare
+from skip_exp.report.frame import to_csv
 from skip_exp.report.tables import save
 
 SCORES = [f"{split}/{phase}" for split in ("metric", "select") for phase in STATES]
@@ -45,8 +46,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     rows = compare.compare(compare.load(options.folders), key, values, options.score)
     page = compare.page(rows, key, options.score)
     if options.out:
-        is_page = options.out.suffix == ".md"
-        save({options.out: page if is_page else rows.to_csv(index=False, lineterminator="\n")})
+        save({options.out: page if options.out.suffix == ".md" else to_csv(rows)})
     print(page, end="")
     if options.out:
         print(f"\nwritten: {options.out}")

@@ -36,26 +36,21 @@ def write(folders: Sequence[str], out: Path) -> None:
         SkipError: no results, or ``out`` cannot be written.
     """
     loaded = frame.load(folders)
-    from skip_exp.report.page import page  # matplotlib takes half a second: not for a refusal
+    from skip_exp.report import page  # matplotlib takes half a second: not for a refusal
 
     report = cells.gather(loaded)
-    text = tables.lines(report.cells)
-    left = [f"failed: {cells.describe(run)}" for run in report.failed.itertuples()]
-    left += [f"missing: {cells.describe(job)}" for job in report.missing.itertuples()]
-    parts = ["# Results", *cells.warnings(report), tables.markdown(text), tables.CAPTION]
-    if left:
-        parts += ["## Failed and missing", "\n".join(f"- {line}" for line in left)]
-    texts = {
-        "report.md": "\n\n".join(parts) + "\n",
+    texts = page.texts_of(report)
+    contents = {
+        "report.md": page.to_markdown(texts),
         "report.csv": tables.to_csv(report.cells),
-        "report.tex": tables.latex(text, tables.CAPTION, long=True),
-        "report.html": page(report, text, folders),
+        "report.tex": tables.latex(texts.table, texts.caption, long=True),
+        "report.html": page.to_html(texts, report, folders),
         "results.csv": frame.to_compact(loaded),
     }
-    tables.save({out / name: content for name, content in texts.items()})
+    tables.save({out / name: content for name, content in contents.items()})
     console = Console(width=None if sys.stdout.isatty() else 200)
-    console.print(tables.console(text, caption=tables.CAPTION))
-    for line in left:
+    console.print(tables.console(texts.table, caption=texts.caption))
+    for line in texts.left:
         console.print(line, markup=False, highlight=False)
     console.print(
         f"written: {out}/report.html, .md, .csv, .tex; results.csv", markup=False, highlight=False

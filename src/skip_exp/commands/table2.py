@@ -1,10 +1,12 @@
 """Run the sweep behind the paper's Table 2, and write the reconstructed table.
 
-Example:
+Examples:
 
     skip-exp table2 --profile offline
+    skip-exp table2 --profile paper seed=1 prune.ratio=0.52     # a part of it
 
-The command is resumable: it runs only jobs without a result, and the table shows what is missing.
+Jobs and table go to --out. The command is resumable: finished jobs answer from the cache, and the
+table shows what is missing.
 """
 
 import logging
@@ -12,21 +14,24 @@ import os
 import shlex
 import signal
 import subprocess
+import sys
 from argparse import Namespace
 from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 
-import pandas as pd
+import yaml
 
 from skip_exp.commands.line import one_line_errors, parser
-from skip_exp.config.compose import composed
-from skip_exp.config.schema import typed
+from skip_exp.config import schema
+from skip_exp.config.compose import choices, composed, quoted
+from skip_exp.config.prune import DIGITS
 from skip_exp.config.task import TaskConfig
+from skip_exp.config.together import values_of
 from skip_exp.errors import SkipError
 from skip_exp.report import frame
-from skip_exp.report import grid as grids
-from skip_exp.report.grid import Grid
-from skip_exp.report.reconstruction import to_latex, to_markdown
+from skip_exp.report.reconstruction import Asked, to_latex, to_markdown
 from skip_exp.report.tables import save
 from skip_exp.utils import hub
 
@@ -34,48 +39,91 @@ SWEEPS = {"paper": "table2", "offline": "table2_offline"}
 REHEARSAL = "table2_embedded"  # the sweep on rows that come with the package
 
 
-def plan(profile: str, overrides: Sequence[str]) -> Grid:
+@dataclass(frozen=True)
+class Plan:
+    """The sweep, what its jobs are given beside its file, and the cells of its table."""
+
+    name: str
+    overrides: list[str]
+    asked: Asked
+
+    def command(self, out: Path) -> list[str]:
+        """The sweep as a command; each run of it has a folder of its own below ``out``."""
+        folder = out / "jobs" / datetime.now().strftime("%Y-%m-%d_%H-%M-%S")
+        sweep = ["--config-dir", str(schema.sweep_dir()), "--config-name", self.name]
+        place = f"hydra.sweep.dir={quoted(str(folder))}"
+        return [sys.executable, "-m", "skip_exp", *sweep, *self.overrides, place]
+
+
+def plan(profile: str, overrides: Sequence[str]) -> Plan:
     """Choose the profile (``auto``) and the data by what can be reached.
 
     Raises:
-        SkipError: the sweep file or an override does not compose.
+        SkipError: an override does not compose.
     """
     reachable = hub.hub_reachable()
-    why = "" if profile == "auto" else "chosen by --profile; "
-    why += "the model hub can be reached" if reachable else "the model hub cannot be reached"
+    why = "the model hub can be reached" if reachable else "the model hub cannot be reached"
     if profile == "auto":
         profile = "paper" if reachable else "offline"
-    sweep, source, where = SWEEPS[profile], "hub", "data: hub"
+    else:
+        why = f"chosen by --profile; {why}"
+    name, source, where = SWEEPS[profile], "hub", "data: hub"
     if profile == "offline":
-        tasks, folder = grids.swept(sweep)["task"], os.environ.get("SKIP_EXP_DATA")
+        tasks, folder = swept(name, overrides)["task"], os.environ.get("SKIP_EXP_DATA")
         if folder and all((Path(folder) / task).is_dir() for task in tasks):
             source, where = "local", "data: local folder"
         elif not (reachable or all(is_cached(task, overrides) for task in tasks)):
-            sweep, source = REHEARSAL, "embedded"
+            name, source = REHEARSAL, "embedded"
             where = "data: embedded, because SKIP_EXP_DATA is not set or lacks a task"
-    return grids.read(sweep, source, overrides, f"Profile {profile}: {why}; {where}")
+    values = swept(name, overrides)
+    given = [*overrides, f"data.source={source}"]
+    composed(name, [f"+task={values['task'][0]}", *_unswept(given, values)])  # refuses a wrong key
+    asked = Asked(
+        tasks=values["task"],
+        backbones=values["backbone"],
+        ratios=[round(float(ratio), DIGITS) for ratio in values["prune.ratio"]],
+        seeds=[int(seed) for seed in values["seed"]],
+        about=f"Profile {profile}: {why}; {where}",
+        is_rehearsal=source == "embedded",
+    )
+    return Plan(name, given, asked)
+
+
+def swept(name: str, overrides: Sequence[str]) -> dict[str, list[str]]:
+    """The values that ``sweeps/<name>.yaml`` sweeps over, or those given in their place."""
+    content = yaml.safe_load((schema.sweep_dir() / f"{name}.yaml").read_text("utf-8"))
+    params = content["hydra"]["sweeper"]["params"]
+    values = {key.lstrip("+"): choices(value) for key, value in params.items()}
+    given = values_of(overrides)
+    return {key: choices(given[key]) if key in given else of for key, of in values.items()}
+
+
+def _unswept(overrides: Sequence[str], values: dict[str, list[str]]) -> list[str]:
+    return [each for each in overrides if not values.keys() & values_of([each]).keys()]
 
 
 def is_cached(task: str, overrides: Sequence[str]) -> bool:
     """Whether the hub's cache has the task's rows."""
     from skip_exp.data.sources import load_task  # takes seconds to import: only where asked
 
-    cfg = composed(SWEEPS["offline"], [f"+task={task}", *overrides])
+    name = SWEEPS["offline"]
+    given = _unswept(overrides, swept(name, overrides))
+    cfg = composed(name, [f"+task={task}", *given])
     try:
-        load_task(typed(cfg.task, TaskConfig), "hub", None)
+        load_task(schema.typed(cfg.task, TaskConfig), "hub", None)
     except SkipError:
         return False
     return True
 
 
-def run(grid: Grid) -> bool:
-    """Run the sweep in the foreground; whether it was interrupted. It skips finished jobs."""
-    print(f"running: {shlex.join(grid.command)}", flush=True)
+def run(command: list[str]) -> bool:
+    """Run the sweep in the foreground; whether it was interrupted."""
+    print(f"running: {shlex.join(command)}", flush=True)
     interruptions: list[int] = []
     # Ctrl-C reaches the sweep as well. Waiting for it lets it close its job.
     before = signal.signal(signal.SIGINT, lambda number, _: interruptions.append(number))
     try:
-        subprocess.run(grid.command, check=False)
+        subprocess.run(command, check=False)
     except KeyboardInterrupt:  # SIGTERM reaches this process alone, and this ends the sweep
         return True
     finally:
@@ -89,38 +137,31 @@ def main(arguments: Sequence[str] | None = None) -> int:
     line = parser("table2", __doc__)
     about = "backbones and data; auto: paper where the hub can be reached, else offline"
     line.add_argument("--profile", choices=["auto", *SWEEPS], default="auto", help=about)
-    line.add_argument("--results", nargs="+", default=["outputs"], metavar="FOLDER")
+    about = "further folders of results, or files results.csv of a report"
+    line.add_argument("--results", nargs="+", default=[], metavar="FOLDER", help=about)
     line.add_argument("--out", type=Path, default=Path("outputs/table2"), metavar="DIR")
     line.add_argument("--no-run", action="store_true", help="only write the table")
     line.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="for every job")
-    options = line.parse_args(arguments)
+    options = line.parse_intermixed_args(arguments)
     logging.basicConfig(format="%(message)s", level=logging.WARNING)
     return _main(options)
 
 
 def _main(options: Namespace) -> int:
-    grid, out = plan(options.profile, options.overrides), options.out
-
-    def answered() -> pd.DataFrame:
-        more = [] if options.no_run else ["outputs"]  # where its own jobs go
-        folders = [each for each in dict.fromkeys([*options.results, *more]) if Path(each).exists()]
-        answers = grid.answers(frame.read(folders))
-        done = len(grid.jobs) - len(grid.remaining(answers))
-        print(f"{grid.name}: {done} of {len(grid.jobs)} jobs done", flush=True)
-        return answers
-
-    print(grid.about, flush=True)
-    if grid.is_rehearsal:
+    planned, out, interrupted = plan(options.profile, options.overrides), options.out, False
+    asked = planned.asked
+    print(asked.about, flush=True)
+    if asked.is_rehearsal:
         print("this is a rehearsal: these are not the tasks of the table", flush=True)
-        out = out.with_name(f"{out.name}-rehearsal")
-    answers, interrupted = answered(), False
-    if old := ((answers["status"] == "done") & ~grid.is_current(answers)).sum():
-        print(f"{old} results of another version of the code: their jobs are run again", flush=True)
-    if len(grid.remaining(answers)) and not options.no_run:
-        interrupted, answers = run(grid), answered()
-    text = to_markdown(grid, answers)
-    files = {out / "table2.md": text, out / "table2.tex": to_latex(grid, answers)}
-    save(files)
+    if not options.no_run:
+        interrupted = run(planned.command(out))
+    folders = [each for each in (*options.results, out) if Path(each).exists()]
+    answers = asked.answers(frame.read(folders))
+    done, count = asked.count_done(answers), len(asked.jobs)
+    text = to_markdown(asked, answers)
+    contents = {out / "table2.md": text, out / "table2.tex": to_latex(asked, answers)}
+    save(contents)
     print(text)
-    print(f"written: {', '.join(map(str, files))}")
-    return 130 if interrupted else int(len(grid.remaining(answers)) > 0)
+    print(f"{planned.name}: {done} of {count} jobs done")
+    print(f"written: {', '.join(map(str, contents))}")
+    return 130 if interrupted else int(done < count)

@@ -22,7 +22,6 @@ from skip_exp import results
 from skip_exp.commands.line import existing_file, one_line_errors, parser
 from skip_exp.config.compose import quoted
 from skip_exp.config.together import values_of
-from skip_exp.report import steps
 from skip_exp.utils import console
 
 OUTPUT = "outputs"
@@ -86,14 +85,14 @@ def show(skill: Path, swept: Sequence[str]) -> None:
         swept: settings of a sweep of the same task; none: no sweep makes such a model.
     """
     (result,) = results.load(skill.parent / results.FILE)
-    from skip_exp.report import summary  # it brings pandas: not for a refused argument
+    from skip_exp.report import tables  # it brings pandas: not for a refused argument
 
-    summary.show([result])
-    print(steps.steps(result))
+    tables.show([result])
+    print(results.next_steps(result))
     if not swept:
         return
     kept = ("name", "files", "text", "label", "labels", "group", "metrics")
-    task = {name: result["config"]["task"][name] for name in kept}
+    task = {name: result.config["task"][name] for name in kept}
     task = {name: value for name, value in task.items() if value is not None}
     folder = skill.parent / "conf"
     file = folder / "task" / f"{task['name']}.yaml"

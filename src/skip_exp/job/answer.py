@@ -7,7 +7,7 @@ import logging
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 from omegaconf import OmegaConf
 
@@ -81,10 +81,15 @@ def write_result(
     Raises:
         SkipError: the file cannot be written.
     """
-    stored = done.values["result"]
+    stored = results.Result(**done.values["result"])
     # The same job in another sweep, from another place: its prompt may be that of its start.
-    config = asdict(cfg) | {"prompt": stored["config"]["prompt"]}
-    result: Any = stored | {"config": config, "sweep": cfg.sweep.id, "latency": dict(latency)}
-    result["seconds"] = {phase: round(value, 3) for phase, value in (seconds or {}).items()}
+    config = asdict(cfg) | {"prompt": stored.config["prompt"]}
+    rounded = {phase: round(value, 3) for phase, value in (seconds or {}).items()}
+    result = stored.replace(
+        config=config,
+        sweep=cfg.sweep.id,
+        latency=dict(latency),
+        seconds=rounded,
+    )
     results.write(Path(cfg.output_dir), result)
-    return cast(results.Result, result)
+    return result

@@ -20,8 +20,8 @@ log = logging.getLogger(__name__)
 BATCH = 32  # texts of one pass; the size does not change the scores
 
 
-def attribute(job: Job, dense: Keyed[SoftPromptModel]) -> tuple[Keyed[Relevance], bool]:
-    """The relevance of the dense model's neurons, and whether it came from the cache."""
+def attribute(job: Job, dense: Keyed[SoftPromptModel]) -> tuple[Keyed[Relevance], str]:
+    """The relevance of the dense model's neurons, and whether it was a hit or a miss."""
     settings = job.cfg.attribution
     try:
         entry = job.cache.stage(
@@ -39,7 +39,7 @@ def attribute(job: Job, dense: Keyed[SoftPromptModel]) -> tuple[Keyed[Relevance]
     scored = sum(scores.numel() for scores in relevance.values())
     note = " (from the cache)" if entry.hit else ""
     log.info("%s neurons and heads scored%s", f"{scored:,}", note)
-    return Keyed(entry.key, lambda: relevance), entry.hit
+    return Keyed(entry.key, lambda: relevance), entry.found
 
 
 def score_neurons(

@@ -1,7 +1,7 @@
-"""From what the phases measured to skill, ``result.json`` and the logger."""
+"""The two ends of a job's result: what is known before its phases, and what they left behind."""
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from typing import Any
 
 from torch import nn
@@ -16,6 +16,7 @@ from skip_exp.models.readouts import ClassifierReadout
 from skip_exp.models.sites import Keep, keep_sizes
 from skip_exp.models.soft_prompt import SoftPromptModel
 from skip_exp.phases.job import Job
+from skip_exp.results import Flops, MainScores, Params, Result, Scores
 from skip_exp.skill.files import save_skill
 from skip_exp.skill.record import (
     RECORD,
@@ -27,87 +28,90 @@ from skip_exp.skill.record import (
 )
 
 
-@dataclass(frozen=True)
-class Measured:
-    """What the phases leave behind.
+def describe(job: Job) -> Result:
+    """The result of a job before its first phase: its settings and its rows."""
+    data = job.data
+    return results.from_config(
+        asdict(job.cfg),
+        job_id=job.key,
+        backbone_note=job.backbone.note or None,
+        precision=job.trainer.precision,
+        start=job.start.name if job.start else None,
+        data_source=data.source,
+        data_is_sample=data.is_sample,
+        data_hash=data.read,
+        train_rows=data.train_rows,
+        duplicates=data.duplicates,
+        dropped=data.dropped,
+        n_eval=len(data.validation),
+        majority=data.majority,
+    )
 
-    Attributes:
-        final: the re-tuned model.
+
+def add_scores(job: Job, result: Result, found: dict[str, Any]) -> None:
+    """Fill in the scores of the three models, as `phases.test` returns them."""
+
+    def scores(metric: str, *place: str) -> dict[str, float]:
+        by_state = {}
+        for state in STATES:
+            split = found[state]
+            for name in place:
+                split = split[name]
+            by_state[state] = split[metric]
+        return by_state
+
+    names, splits = job.data.spec.metrics, job.data.spec.extra
+    result.metric = MainScores(name=job.metric, **scores(job.metric, "validation"))
+    result.select = Scores(**scores(job.metric, "select"))
+    result.metrics = {name: scores(name, "validation") for name in names}
+    if splits:
+        extra = {split: {name: scores(name, "extra", split) for name in names} for split in splits}
+        result.metrics["extra"] = extra
+
+
+def finish(
+    job: Job,
+    result: Result,
+    *,
+    dense: SoftPromptModel,
+    final: SoftPromptModel,
+    whole: SoftPromptModel,
+    keep: Keep,
+) -> Entry:
+    """Add the sizes, write skill and picture; the entry has them, and the result without a timing.
+
+    Args:
         whole: the reference for size and speed: the dense model or, where that has the first layers
             only, one on the whole backbone.
         keep: what stays, in indices of the dense model.
-        method: fields of the result's ``method`` that the configuration does not determine.
-        ratio: given or found by a search.
-        probes: of the search: ratio -> select score, or speed-up.
-        scores: by state (dense, pruned, final).
-        hits: by stage, whether it came from the cache.
     """
-
-    dense: SoftPromptModel
-    final: SoftPromptModel
-    whole: SoftPromptModel
-    keep: Keep
-    method: dict[str, Any]
-    ratio: float
-    probes: dict[str, float]
-    scores: dict[str, Any]
-    hits: dict[str, bool]
-
-
-def finish(job: Job, measured: Measured) -> Entry:
-    """Write skill and picture; the entry of the job has them, and the result without a timing."""
     results.check_folder(job.output, job.key)  # before its files are replaced
-    record = skill_record(job, measured)
-    save_skill(job.output / "skill", measured.final, measured.keep, record)
-    result = assemble(job, measured)
-    picture.save(result["keep_sizes"], job.output / picture.FILE)
+    record = skill_record(job, final, result)
+    save_skill(job.output / "skill", final, keep, record)
+    result.skill = "skill"
+    result.ratio_reached = 1 - final.block_parameters() / dense.block_parameters()
+    result.params = count_params(whole, final)
+    before, after = (flops(model, job.cfg.data.max_length) for model in (whole, final))
+    result.flops = Flops(before=before, after=after, ratio=before / after)
+    result.keep_sizes = keep_sizes(dense.shapes(), keep)
+    result.finished = results.now()
+    picture.save(result.keep_sizes, job.output / picture.FILE)
     names = [f"skill/{TENSORS}", f"skill/{RECORD}", picture.FILE]
-    return Entry(pack_files(job.output, names), {"result": result})
+    return Entry(pack_files(job.output, names), {"result": result.to_dict()})
 
 
-def assemble(job: Job, measured: Measured) -> results.Result:
-    """The result of a finished job: what its configuration determines, and what was measured."""
-    scores, length, data = measured.scores, job.cfg.data.max_length, job.data
-    before, after = (flops(model, length) for model in (measured.whole, measured.final))
-    reached = 1 - measured.final.block_parameters() / measured.dense.block_parameters()
-    configured = results.from_config(asdict(job.cfg))
-    measurements: dict[str, Any] = {
-        "job_id": job.key,
-        "backbone_note": job.backbone.note or None,
-        "ratio": measured.ratio,
-        "ratio_reached": reached,
-        "precision": job.trainer.precision,
-        "start": job.start.name if job.start else None,
-        "method": configured["method"] | measured.method,
-        "data_source": data.source,
-        "data_is_sample": data.is_sample,
-        "data_hash": data.read,
-        "train_rows": data.train_rows,
-        "duplicates": data.duplicates,
-        "dropped": data.dropped,
-        "n_eval": len(data.validation),
-        "majority": data.majority,
-        "metric": {"name": job.metric, **_by_state(scores, "validation", job.metric)},
-        "metrics": _metrics(job, scores),
-        "select": _by_state(scores, "select", job.metric),
-        "probes": measured.probes,
-        "params": params(measured.whole, measured.final),
-        "flops": {"before": before, "after": after, "ratio": before / after},
-        "keep_sizes": keep_sizes(measured.dense.shapes(), measured.keep),
-        "cache": {stage: "hit" if hit else "miss" for stage, hit in measured.hits.items()},
-        "skill": "skill",
-    }
-    return results.new(**configured | measurements)
-
-
-def params(before: SoftPromptModel, after: SoftPromptModel) -> dict[str, float]:
+def count_params(before: SoftPromptModel, after: SoftPromptModel) -> Params:
     """Parameters before and after: of the blocks, and of everything in use, prompt included."""
-    fields: dict[str, float] = {}
-    for which, count in (("block", SoftPromptModel.block_parameters), ("all", _parameters)):
-        more, less = count(before), count(after)
-        fields |= {f"{which}_before": more, f"{which}_after": less}
-        fields[f"{which}_pruned"] = 1 - less / more
-    return fields
+    block, block_left = before.block_parameters(), after.block_parameters()
+    every, every_left = _parameters(before), _parameters(after)
+    return Params(
+        block_before=block,
+        block_after=block_left,
+        block_pruned=1 - block_left / block,
+        all_before=every,
+        all_after=every_left,
+        all_pruned=1 - every_left / every,
+    )
 
 
 def _parameters(model: SoftPromptModel) -> int:
@@ -124,23 +128,10 @@ def _parameters(model: SoftPromptModel) -> int:
     return sum(p.numel() for p in served.parameters() if id(p) not in twice)
 
 
-def _by_state(scores: dict[str, Any], split: str, metric: str) -> Any:
-    return {state: scores[state][split][metric] for state in STATES}
-
-
-def _metrics(job: Job, scores: dict[str, Any]) -> dict[str, Any]:
-    """Every metric on the validation split and, where the task has some, on its extra splits."""
-    names, splits = job.data.spec.metrics, job.data.spec.extra
-    metrics = {name: _by_state(scores, "validation", name) for name in names}
-    beside = {state: scores[state].get("extra", {}) for state in STATES}
-    extra = {split: {name: _by_state(beside, split, name) for name in names} for split in splits}
-    return metrics | ({"extra": extra} if extra else {})
-
-
-def skill_record(job: Job, measured: Measured) -> SkillRecord:
+def skill_record(job: Job, final: SoftPromptModel, result: Result) -> SkillRecord:
     """The record that is stored in the skill file."""
     spec, b, prompt = job.data.spec, job.backbone, job.cfg.prompt
-    factors = lora.factors(measured.final.backbone)
+    factors = lora.factors(final.backbone)
     return SkillRecord(
         task=spec.name,
         text=spec.text,
@@ -160,10 +151,10 @@ def skill_record(job: Job, measured: Measured) -> SkillRecord:
         max_length=job.cfg.data.max_length,
         scores=ScoreRecord(
             metric=job.metric,
-            validation=measured.scores["final"]["validation"][job.metric],
+            validation=result.metric.final,
             data=job.data.source,
         ),
-        train=_trained(job, measured.final),
+        train=_trained(job, final),
         rank=factors[0].shape[1] if factors else None,
         start=job.start.origin if job.start else None,
     )

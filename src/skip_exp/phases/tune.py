@@ -23,19 +23,19 @@ from skip_exp.training.trainer import root_device
 log = logging.getLogger(__name__)
 
 
-def tune(job: Job) -> tuple[Keyed[SoftPromptModel], bool]:
-    """The dense model, and whether its training came from the cache; the curves are logged."""
+def tune(job: Job) -> tuple[Keyed[SoftPromptModel], str]:
+    """The dense model, and whether its training was a hit or a miss; the curves are logged."""
     arguments, model = job.dense_arguments, job.new_model()
     if job.cfg.tune.train == "none":
         log.info("tune: the model stays as it is (tune.train=none)")
-        return Keyed(stage_key(fit_dense.__name__, arguments), lambda: model), False
+        return Keyed(stage_key(fit_dense.__name__, arguments), lambda: model), "miss"
     entry = job.cache.stage(fit_dense, job.trainer, job.logger, **arguments)
     load_trainable(model, entry.tensors)
     if entry.hit:
         curves, epoch = entry.values["curves"], entry.values["epoch"]
         replay(job.logger, [*curves, kept("tune", curves, epoch)])
         log_kept(job.metric, epoch, len(curves), entry.values["score"], "from the cache:")
-    return Keyed(entry.key, lambda: model), entry.hit
+    return Keyed(entry.key, lambda: model), entry.found
 
 
 def fit_dense(

@@ -7,7 +7,6 @@ import numpy as np
 import pandas as pd
 
 from skip_exp.config.names import STATES
-from skip_exp.report.frame import CONFIG
 
 SETTING = ["task", "backbone", "attribution", "variant", "ratio"]
 CELL = [*SETTING, "sample"]  # stand-in rows and real ones never share a cell
@@ -47,7 +46,6 @@ def gather(frame: pd.DataFrame) -> Gathered:
         ratio=placed["ratio"].mask(placed["searched"], SEARCHED),
     )
     is_done = placed["status"] == "done"
-    placed = placed.assign(variant=_adopted(placed, is_done))
     runs = placed[is_done].drop_duplicates([*CELL, "seed"], keep="last")
     failed = placed[~is_done].drop_duplicates([*SETTING, "seed"], keep="last")
     failed = without(failed, runs, [*SETTING, "seed"])
@@ -64,21 +62,6 @@ def without(left: pd.DataFrame, right: pd.DataFrame, on: list[str]) -> pd.DataFr
     """The rows of ``left`` whose values of ``on`` no row of ``right`` has."""
     both = left.merge(right[on].drop_duplicates(), on=on, how="left", indicator="side")
     return both[both["side"] == "left_only"].drop(columns="side")
-
-
-def _adopted(placed: pd.DataFrame, is_done: pd.Series) -> pd.Series:
-    """Variants, of an early failure that of the finished results that agree in all that it knows.
-
-    A job that failed before it read its rows lacks the keys that it would have decided.
-    """
-    variants, keys = placed["variant"].copy(), [n for n in placed if str(n).startswith(CONFIG)]
-    places = ["task", "backbone", "attribution"]
-    for at, row in placed[~is_done].iterrows():
-        known = [*places, *(name for name in keys if row[name] != "")]
-        like = placed[is_done & (placed[known] == row[known]).all(axis=1)]["variant"].unique()
-        if len(like) == 1:
-            variants[at] = like[0]
-    return variants
 
 
 def _cells(runs: pd.DataFrame, failed: pd.DataFrame) -> pd.DataFrame:
@@ -182,11 +165,14 @@ def ratio_text(ratio: float) -> str:
 
 def describe(job: Any) -> str:
     """A row of `Gathered.missing` or `Gathered.failed` in words, with its error."""
-    known = [name for name in (job.task, job.backbone, job.attribution) if name not in ("", "-")]
-    known[-1:] = [f"{name} ({job.variant})" if job.variant else name for name in known[-1:]]
-    known += [f"ratio {ratio_text(job.ratio)}"] if pd.notna(job.ratio) else []
-    known += [f"seed {job.seed}"] if pd.notna(job.seed) else []
-    return ": ".join(filter(None, [", ".join(known), getattr(job, "error", "")]))
+    method = f"{job.attribution} ({job.variant})" if job.variant else job.attribution
+    known = [name for name in (job.task, job.backbone, method) if name not in ("", "-")]
+    if pd.notna(job.ratio):
+        known.append(f"ratio {ratio_text(job.ratio)}")
+    if pd.notna(job.seed):
+        known.append(f"seed {job.seed}")
+    error = getattr(job, "error", "")
+    return ", ".join(known) + (f": {error}" if error else "")
 
 
 def backbone_notes(runs: pd.DataFrame) -> list[str]:
@@ -195,21 +181,23 @@ def backbone_notes(runs: pd.DataFrame) -> list[str]:
     return [f"{name}: {note}." for name, note in sorted(notes.to_numpy().tolist())]
 
 
+WARNINGS = {  # by the column of the cells that asks for it
+    "sample": "Rows marked stand-in use SNLI pairs in place of the task's own rows: they are no"
+    " scores of the task.",
+    "at chance": "Cells marked at chance have a dense model that is not above the majority class"
+    " by two standard errors: what pruning does there says little.",
+    "versions": "Cells marked with several code versions gather results of different code or"
+    " libraries: run their jobs again before you compare them.",
+    "machines": "Speed-ups marked with several machines are of several processors or numbers of"
+    " threads: time them again on one with skip-exp benchmark RESULT.",
+    "duplicates": "Where validation rows are duplicates of train rows, their labels were seen in"
+    " training; data.deduplicate=true drops them from train.",
+    "contended": "Contended timings were taken beside other load and are not shown as speed-ups,"
+    " but as ratios of FLOPs; time them again with skip-exp benchmark RESULT.",
+}
+
+
 def warnings(report: Gathered) -> list[str]:
     """What a reader must know before the numbers."""
-    texts = {
-        "sample": "Rows marked *stand-in* use SNLI pairs in place of the task's own rows: they are"
-        " no scores of the task.",
-        "at chance": "Cells marked at chance have a dense model that is not above the majority"
-        " class by two standard errors: what pruning does there says little.",
-        "versions": "Cells marked with several code versions gather results of different code or"
-        " libraries: run their jobs again before you compare them.",
-        "machines": "Speed-ups marked with several machines are of several processors or numbers"
-        " of threads: time them again on one with skip-exp benchmark RESULT.",
-        "duplicates": "Where validation rows are duplicates of train rows, their labels were seen"
-        " in training; data.deduplicate=true drops them from train.",
-        "contended": "Contended timings were taken beside other load and are not shown as"
-        " speed-ups, but as ratios of FLOPs; time them again with skip-exp benchmark RESULT.",
-    }
-    sample, *others = [text if report.cells[name].any() else "" for name, text in texts.items()]
-    return [text for text in (sample, *backbone_notes(report.runs), *others) if text]
+    asked = [text for name, text in WARNINGS.items() if report.cells[name].any()]
+    return [*backbone_notes(report.runs), *asked]

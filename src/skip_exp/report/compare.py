@@ -10,18 +10,14 @@ from scipy import stats
 from skip_exp.errors import SkipError
 from skip_exp.report import frame
 from skip_exp.report.cells import SEARCHED, ratio_text
-from skip_exp.report.frame import CONFIG
-from skip_exp.report.tables import markdown, percent, points
+from skip_exp.report.frame import CONFIG, GOALS, name_values
+from skip_exp.report.tables import escape_markdown, markdown, percent, points
 
 FOLDER = "folder"  # compared in place of a key: whole folders, whatever their settings
 ALL = "all"  # in the column `task`: the mean over the tasks
 CONFIDENCE = 0.95
 _COLUMNS = {name: name for name in ("attribution", "backbone", "ratio", FOLDER)}
 _COLUMNS |= {"prune.ratio": "ratio"}  # the others are in the columns of the configuration
-DECIDED: tuple[str, ...] = ()
-FOLLOWS: dict[str, tuple[str, ...]] = {}
-MAY_BE: dict[str, set[str]] = {}
-GOALS = (f"{CONFIG}prune.max_drop", f"{CONFIG}prune.target_speedup")  # of a search for a ratio
 _YAML = {"true": "True", "false": "False", "null": "None"}
 NOTE = (
     "Scores in percent on {split}; difference: in points, positive where the second setting scores"
@@ -137,11 +133,7 @@ def _below(results: pd.DataFrame, *groups: str) -> list[str]:
 def _described(results: pd.DataFrame, columns: Sequence[str]) -> pd.Series:
     """``tune.lr=0.1, tune.epochs=3``: per result the columns in which the results differ."""
     differ = [name for name in columns if results[name].nunique() > 1]
-    texts = [
-        ", ".join(f"{name.removeprefix(CONFIG)}={value}" for name, value in row.items() if value)
-        for row in results[differ].to_dict("records")
-    ]
-    return pd.Series(texts, index=results.index, dtype=object)
+    return pd.Series(name_values(results[differ]), index=results.index, dtype=object)
 
 
 def _plain(value: Any) -> str:
@@ -156,8 +148,8 @@ def _plain(value: Any) -> str:
 def _pairs(left: pd.DataFrame, right: pd.DataFrame, by: str, score: str) -> pd.DataFrame:
     """Results that agree in all but ``by``: columns of both, ``baseline`` and ``option``.
 
-    Keys below a compared group are ignored, keys that only one side has at all, and what jobs
-    decided by the compared key.
+    Keys below a compared group are ignored, keys that only one side has at all, and what follows
+    from the compared key.
     """
     compared = _COLUMNS.get(by, CONFIG + by)
     on = [name for name in ("task", "backbone", "ratio", "seed") if name != compared]
@@ -177,9 +169,8 @@ def _pairs(left: pd.DataFrame, right: pd.DataFrame, by: str, score: str) -> pd.D
         if by.startswith(("task", "backbone", "tune")) or by in ("prompt", "prompt.kind"):
             # It may change what tuning starts from.
             ignored.add(CONFIG + frame.START)
-        follows = {CONFIG + key for key in FOLLOWS.get(by, ())} & {*keys}
-        places = ["task", "backbone"] if by != "backbone" else ["task"]
-        ignored |= {n for n in follows if _is_one(left, n, places) and _is_one(right, n, places)}
+        if by.startswith("backbone"):  # its readout may need words
+            ignored.add(f"{CONFIG}task.words")
         both = [n for n in keys if (left[n] != "").any() and (right[n] != "").any()]
         on += [name for name in both if name not in ignored]
     baseline, option = (side.drop_duplicates(on, keep="last") for side in (left, right))
@@ -188,13 +179,6 @@ def _pairs(left: pd.DataFrame, right: pd.DataFrame, by: str, score: str) -> pd.D
     pairs = baseline.merge(option, on=on, suffixes=("", " of option"))
     codes = pairs[[CODE, f"{CODE} of option"]]
     return pairs.assign(mixed=(codes.nunique(axis=1) > 1) & (codes != "").all(axis=1))
-
-
-def _is_one(side: pd.DataFrame, name: str, places: list[str]) -> bool:
-    """Whether jobs may have decided a key: it has one such value in each task and backbone."""
-    decides = MAY_BE.get(name.removeprefix(CONFIG))
-    is_one = (side.groupby(places)[name].nunique() <= 1).all()
-    return bool(is_one) and (decides is None or {*side[name]} <= decides)
 
 
 def _rows(pairs: pd.DataFrame) -> pd.DataFrame:
@@ -223,19 +207,16 @@ def _rows(pairs: pd.DataFrame) -> pd.DataFrame:
 
 
 def _settings(pairs: pd.DataFrame) -> pd.Series:
-    """Per pair the keys that not all pairs share.
+    """Per pair the keys that tell pairs of one task and backbone apart.
 
-    Keys of a task or backbone, its rows, what tuning starts from and what jobs decide differ
-    between tasks and backbones; they count within each alone.
+    What differs between tasks and backbones alone, such as words or rows, names no setting.
     """
     names = [n for n in pairs if n == "attribution" or n.startswith(CONFIG)]
-    by_task = {CONFIG + key for key in (frame.START, frame.ROWS, *DECIDED)} & {*pairs}
-    own = [*_below(pairs, "task", "backbone"), *sorted(by_task)]
-    differ = pairs.groupby(["task", "backbone"])[own].transform("nunique") > 1
-    for name in by_task & {CONFIG + key for key in DECIDED}:  # once chosen, it counts in all tasks
+    differ = pairs.groupby(["task", "backbone"])[names].transform("nunique") > 1
+    own = {*_below(pairs, "task", "backbone"), CONFIG + frame.START, CONFIG + frame.ROWS}
+    for name in differ.columns.difference(sorted(own)):  # it is named in all tasks, or in none
         differ[name] = differ[name].any()
-    named = pairs[names].assign(**{name: pairs[name].where(differ[name], "") for name in own})
-    return _described(named, names)
+    return _described(pairs[names].where(differ, ""), names)
 
 
 def interval(differences: Sequence[float] | pd.Series) -> tuple[float, float]:
@@ -250,7 +231,7 @@ def interval(differences: Sequence[float] | pd.Series) -> tuple[float, float]:
 def page(rows: pd.DataFrame, by: str, score: str) -> str:
     """The comparison as Markdown: per option the means with their intervals, then every task."""
     split = "the selection slice" if score.startswith("select/") else "the validation split"
-    parts = [f"# {by}: {score}"]
+    parts = [f"# {escape_markdown(by)}: {score}"]
     for (baseline, option), group in rows.groupby(["baseline", "option"], sort=False):
         is_mean = group["task"] == ALL
         group = group.assign(at=_places(group), difference=group["difference"].map(points))
@@ -263,9 +244,10 @@ def page(rows: pd.DataFrame, by: str, score: str) -> str:
         tasks = tasks.assign(seeds=tasks["pairs"])
         tasks[[baseline, option]] = tasks[["baseline_score", "option_score"]].map(percent)
         columns = ["at", "tasks", "pairs", "difference", "95 % interval"]
-        parts += [f"## {option} against {baseline}", markdown(means[columns])]
+        head = f"{option} against {baseline}"
+        parts += [f"## {escape_markdown(head)}", markdown(means[columns])]
         if unpaired := rows.attrs.get(UNPAIRED, {}).get(option):
-            parts += [f"**Without a pair: {', '.join(unpaired)}.** {APART}"]
+            parts += [f"**Without a pair: {escape_markdown(', '.join(unpaired))}.** {APART}"]
         columns = ["at", "task", "metric", baseline, option, "difference", "seeds"]
         parts += [markdown(tasks[columns])]
     mixed = rows.loc[rows["task"] == ALL, "mixed"].sum()

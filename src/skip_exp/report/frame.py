@@ -9,8 +9,8 @@ import pandas as pd
 from skip_exp import results
 from skip_exp.config.names import STATES
 from skip_exp.config.prune import DIGITS
-from skip_exp.config.schema import method_name
 from skip_exp.errors import SkipError
+from skip_exp.results import Result
 
 CONFIG = "config/"  # what the columns of `comparable` start with
 TEXT = (  # never missing: "" where a result lacks the field
@@ -29,24 +29,27 @@ NUMBERS = (  # NaN where a result lacks the field
     *("chance/dense", "chance/majority"),  # the same on the metric by which chance is judged
 )
 # searched: the job searched for its ratio; timed: there is a timing; contended: it was disturbed.
-FLAGS = ("sample", "reused", "searched", "timed", "contended")
+FLAGS = ("sample", "searched", "timed", "contended")
 KEPT = "keep_sizes"  # {site: [kept, of]}
 LOCAL = ["path", KEPT]  # not in the compact file: they describe files beside the result
+FORMULA = r"^(?=[=+@\t\r-].)"  # how a cell starts that a spreadsheet would run
+QUOTED_FORMULA = r"^'(?=[=+@\t\r-].)"
 
 PRECISION = "trainer.precision"  # of a result the one that its trainers used, `auto` resolved
 ROWS = "data.hash"  # no key: the rows that a result's job read, wherever they were
 START = "start"  # no key: the skill that tuning started from, or none
-FOUND = (PRECISION, ROWS, START)  # what a result knows and a configuration may not
 
 # Config keys that have columns of their own, or that do not change the numbers.
-_LEFT_OUT = {"seed", "output_dir", "prune.ratio", "attribution._target_"}
-_LEFT_OUT |= {"data.source", "data.dir", "trainer.progress", "trainer.accelerator"}
-_LEFT_OUT |= {"task.name", "backbone.name", "backbone.family", "backbone.layers"}
-_LEFT_OUT_GROUPS = {"logger", "cache", "sweep", "task.hub", "task.files"}
+LEFT_OUT = {
+    *("seed", "output_dir", "prune.ratio", "attribution._target_"),
+    *("data.source", "data.dir", "trainer.progress", "trainer.accelerator"),
+    *("task.name", "backbone.name", "backbone.family", "backbone.layers"),
+}
+LEFT_OUT_GROUPS = ("logger.", "cache.", "sweep.", "task.hub.", "task.files.")
 # Where one of these is set, each job searched for a ratio of its own.
-_GOALS = ("max_drop", "target_speedup")
+GOALS = [f"{CONFIG}prune.{goal}" for goal in ("max_drop", "target_speedup")]
 # Named wherever they are set, even where the other results lack the key.
-_NAMED = {*(f"{CONFIG}prune.{goal}" for goal in _GOALS), f"{CONFIG}data.train_rows"}
+NAMED = [*GOALS, f"{CONFIG}data.train_rows"]
 
 
 def load(paths: Iterable[Path | str]) -> pd.DataFrame:
@@ -73,25 +76,29 @@ def read(paths: Iterable[Path | str]) -> pd.DataFrame:
     return ordered(_typed([pd.DataFrame(map(_row, stored)), *map(_read_compact, compact)]))
 
 
-def rows(stored: Iterable[Mapping[str, Any]]) -> pd.DataFrame:
+def rows(stored: Iterable[Result]) -> pd.DataFrame:
     """One row per result, in the order given: TEXT, NUMBERS, FLAGS, KEPT and ``config/*``."""
     return _typed([pd.DataFrame(map(_row, stored))])
 
 
 def ordered(frame: pd.DataFrame) -> pd.DataFrame:
-    """Repeated runs with the one that counts last, and a column ``variant``, see `variants`.
-
-    The latest counts. A reused result is a copy, whose original may have been timed anew.
-    """
-    by = {"finished": True, "contended": False, "reused": False, "path": True}
+    """Repeated runs with the one that counts, the latest, last; a column ``variant``, see there."""
+    by = {"finished": True, "contended": False, "path": True}
     frame = frame.sort_values(list(by), ascending=list(by.values()), ignore_index=True)
     return frame.assign(variant=variants(frame))
 
 
 def to_compact(frame: pd.DataFrame) -> str:
     """CSV that `load` reads again: all that the tables need of each result."""
-    text: str = frame.drop(columns=[*LOCAL, "variant"]).to_csv(index=False, lineterminator="\n")
-    return text
+    return to_csv(frame.drop(columns=[*LOCAL, "variant"]))
+
+
+def to_csv(frame: pd.DataFrame) -> str:
+    """A frame as CSV. A text that a spreadsheet would take for a formula gets a quote before it."""
+    texts = frame.select_dtypes(exclude=["number", "bool"]).columns
+    safe = {name: frame[name].replace(FORMULA, "'", regex=True) for name in texts}
+    content: str = frame.assign(**safe).to_csv(index=False, lineterminator="\n")
+    return content
 
 
 def _read_compact(file: Path) -> pd.DataFrame:
@@ -101,42 +108,38 @@ def _read_compact(file: Path) -> pd.DataFrame:
         raise SkipError(f"{file}: cannot be read: {error}") from error
     if missing := {"job_id", "status", "finished"} - set(table):
         raise SkipError(f"{file}: not a results.csv of the report: no {', '.join(sorted(missing))}")
-    return table
+    return table.replace(QUOTED_FORMULA, "", regex=True)
 
 
-def _row(result: Mapping[str, Any]) -> dict[str, Any]:
+def _row(result: Result) -> dict[str, Any]:
     flat = results.flatten(result)
     metric = flat.get("metric/name")
-    config = result.get("config") or {}
     # Chance is judged where its error is known: Matthews and accuracy.
     is_known = metric in ("accuracy", "matthews")
     judged = "metric" if is_known else "metrics/accuracy"
     zero = 0.0 if metric == "matthews" else None
-    sample = bool(result.get("data_is_sample"))
-    prune = config.get("prune")
-    settings = comparable(config)
-    if precision := result.get("precision"):
-        settings[PRECISION] = str(precision)
-    if data_hash := result.get("data_hash"):
-        settings[ROWS] = str(data_hash)[:8]
-    if result.get("status") == "done":
-        settings[START] = str(result.get("start") or "none")
-    goals = [prune.get(goal) if isinstance(prune, Mapping) else None for goal in _GOALS]
+    settings = comparable(result.config)
+    if result.precision:
+        settings[PRECISION] = result.precision
+    if result.data_hash:
+        settings[ROWS] = result.data_hash[:8]
+    if result.status == "done":
+        settings[START] = result.start or "none"
+    columns = {CONFIG + key: value for key, value in settings.items()}
     return {
         **{name: flat.get(name) for name in (*TEXT, *NUMBERS)},
-        "path": result.get("path"),
+        "path": result.path,
         "metric": metric,
-        "data": "sample" if sample else str(result.get("data_source") or "").split(":")[0],
+        "data": "sample" if result.data_is_sample else (result.data_source or "").split(":")[0],
         "majority": flat.get(f"majority/{metric}", zero),
         "chance/dense": flat.get(f"{judged}/dense"),
         "chance/majority": flat.get(f"majority/{metric if is_known else 'accuracy'}", zero),
-        "sample": sample,
-        "reused": bool(result.get("reused")),
-        "searched": any(goal is not None for goal in goals),
-        "timed": bool(result.get("latency")),
-        "contended": bool(flat.get("latency/contended")),
-        KEPT: result.get("keep_sizes") or {},
-        **{CONFIG + key: value for key, value in settings.items()},
+        "sample": result.data_is_sample,
+        "searched": any(columns.get(goal, "None") != "None" for goal in GOALS),
+        "timed": result.latency.speedup is not None,
+        "contended": bool(result.latency.contended),
+        KEPT: result.keep_sizes,
+        **columns,
     }
 
 
@@ -157,34 +160,13 @@ def _typed(parts: list[pd.DataFrame]) -> pd.DataFrame:
 def comparable(config: Mapping[str, Any]) -> dict[str, str]:
     """The config values that can make two results differ, seed aside: dotted key to text."""
     flat: dict[str, str] = {}
-
-    def add(prefix: str, value: Any) -> None:
-        if prefix in _LEFT_OUT_GROUPS:
-            return
-        if isinstance(value, Mapping):
-            for key, item in value.items():
-                add(f"{prefix}.{key}" if prefix else str(key), item)
-        elif prefix not in _LEFT_OUT:
+    for key, value in results.join_keys(config, ".").items():
+        if key not in LEFT_OUT and not key.startswith(LEFT_OUT_GROUPS):
             text = "+".join(map(str, value)) if isinstance(value, list) else str(value)
-            flat[prefix] = text or "(empty)"  # "" says that there is no such key
-
-    add("", config)
+            flat[key] = text or "(empty)"  # "" says that there is no such key
     if flat.get(PRECISION) == "auto":  # each machine resolves it for itself
         del flat[PRECISION]
     return flat
-
-
-def settings(frame: pd.DataFrame) -> list[dict[str, str]]:
-    """Per row the method and the comparable config: what decides the numbers beside the job."""
-    names = [name for name in frame if name == "attribution" or name.startswith(CONFIG)]
-    found = frame[names].rename(columns=lambda name: name.removeprefix(CONFIG)).to_dict("records")
-    return [{key: value for key, value in row.items() if value} for row in found]
-
-
-def settings_of(config: Mapping[str, Any]) -> dict[str, str]:
-    """The same of a job that is to be run, from its resolved config."""
-    method = method_name(config["attribution"]["_target_"])
-    return {"attribution": str(method), **comparable(config)}
 
 
 def variants(frame: pd.DataFrame) -> list[str]:
@@ -193,15 +175,21 @@ def variants(frame: pd.DataFrame) -> list[str]:
     The goal of a search for the ratio and a limit on train rows are always named.
     """
     config = frame[[name for name in frame if str(name).startswith(CONFIG)]]
-    config = config.loc[:, [name in _NAMED or config[name].nunique() > 1 for name in config]]
+    config = config.loc[:, [name in NAMED or config[name].nunique() > 1 for name in config]]
     config = config.where(config != "")
     if config.empty:
         return [""] * len(frame)
     groups = config.groupby([frame["task"], frame["backbone"], frame["attribution"]], sort=False)
     named = groups.transform("nunique") > 1
-    for name in named.columns.intersection(sorted(_NAMED)):
+    for name in named.columns.intersection(NAMED):
         named[name] |= config[name].notna() & (config[name] != "None")
-    return [
-        ", ".join(f"{name.removeprefix(CONFIG)}={value}" for name, value in row.dropna().items())
-        for _, row in config.where(named).iterrows()
-    ]
+    return name_values(config.where(named).fillna(""))
+
+
+def name_values(columns: pd.DataFrame) -> list[str]:
+    """Per row ``tune.lr=0.1, tune.epochs=3``, without what is empty."""
+    texts = []
+    for row in columns.to_dict("records"):
+        known = [f"{str(n).removeprefix(CONFIG)}={value}" for n, value in row.items() if value]
+        texts.append(", ".join(known))
+    return texts

@@ -1,15 +1,47 @@
-"""The report as one HTML page."""
+"""The report as one HTML page and as Markdown, both of the same texts."""
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, NamedTuple
 
 import pandas as pd
+from jinja2 import Environment, PackageLoader
 
+from skip_exp.config.names import METRICS
 from skip_exp.models.sites import Site
 from skip_exp.report import figures
 from skip_exp.report.cells import Gathered, describe, main_method, ratio_text, warnings
-from skip_exp.report.html import render
-from skip_exp.report.tables import CAPTION, SAMPLE, TEXT_COLUMNS
+from skip_exp.report.tables import (
+    CAPTION,
+    SAMPLE,
+    TEXT_COLUMNS,
+    escape_markdown,
+    lines,
+    markdown,
+)
+
+
+@dataclass(frozen=True)
+class Texts:
+    """All that a report says in words, for any format.
+
+    Attributes:
+        table: the cells, as text.
+        failed, missing: one line per job.
+    """
+
+    warnings: list[str]
+    table: pd.DataFrame
+    failed: list[str]
+    missing: list[str]
+    caption: str = CAPTION
+
+    @property
+    def left(self) -> list[str]:
+        """The jobs without a result, with the reason."""
+        failed = [f"failed: {line}" for line in self.failed]
+        return failed + [f"missing: {line}" for line in self.missing]
 
 
 class Shaded(NamedTuple):
@@ -20,10 +52,37 @@ class Shaded(NamedTuple):
     rows: list[tuple[str, list[tuple[int, str] | None]]]  # name; per column shade 0-10 and text
 
 
-def page(report: Gathered, text: pd.DataFrame, folders: Sequence[str]) -> str:
-    """The report page as HTML; ``text``: the table of the cells."""
+def render(template: str, **values: Any) -> str:
+    """A page of ``report/templates``: one file, without network, scripts or other files."""
+    loader = PackageLoader("skip_exp.report")
+    layout = Environment(loader=loader, autoescape=True, trim_blocks=True, lstrip_blocks=True)
+    written = datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC")
+    return layout.get_template(template).render(written=written, **values)
+
+
+def texts_of(report: Gathered) -> Texts:
+    """The words of a report."""
+    return Texts(
+        warnings=warnings(report),
+        table=lines(report.cells),
+        failed=list(map(describe, report.failed.itertuples())),
+        missing=list(map(describe, report.missing.itertuples())),
+    )
+
+
+def to_markdown(texts: Texts) -> str:
+    """The report without its figures."""
+    parts = ["# Results", *map(escape_markdown, texts.warnings)]
+    parts += [markdown(texts.table), escape_markdown(texts.caption)]
+    if texts.left:
+        parts += ["## Failed and missing"]
+        parts += ["\n".join(f"- {escape_markdown(line)}" for line in texts.left)]
+    return "\n\n".join(parts) + "\n"
+
+
+def to_html(texts: Texts, report: Gathered, folders: Sequence[str]) -> str:
+    """The report with its figures, as one page."""
     main = report.cells[main_method(report.cells)]
-    runs = report.runs.merge(main[["attribution", "variant"]].drop_duplicates())
     counts = {
         "runs": len(report.runs),
         "cells": len(report.cells),
@@ -35,50 +94,64 @@ def page(report: Gathered, text: pd.DataFrame, folders: Sequence[str]) -> str:
     }
     return render(
         "page.html.j2",
+        texts=texts,
         counts=counts,
-        warnings=warnings(report),
-        caption=CAPTION,
-        text_columns=TEXT_COLUMNS,
-        lines=list(zip(text.to_dict("records"), _row_classes(report.cells), strict=True)),
+        classes={name: _column_class(name) for name in texts.table},
+        rows=list(zip(texts.table.to_dict("records"), _row_classes(report.cells), strict=True)),
         tradeoff=figures.tradeoff(main),
         pruning=figures.pruning(report.cells),
-        heat=kept(runs),
-        failed=list(map(describe, report.failed.itertuples())),
-        missing=list(map(describe, report.missing.itertuples())),
+        heat=kept(report.runs.merge(main[["attribution", "variant"]].drop_duplicates())),
         folders=folders,
     )
 
 
+def _column_class(name: str) -> str:
+    if name in METRICS:
+        return "number strong"
+    if name in ("variant", "notes", "backbone", "keep by"):
+        return "wrap"
+    return "" if name in TEXT_COLUMNS else "number"
+
+
 def _row_classes(cells: pd.DataFrame) -> list[str]:
-    is_first = ~cells.duplicated(["task", "backbone"])
-    flags = zip(cells["sample"], cells["attribution"] == "random", is_first, strict=True)
-    names = ("sample", "control", "first")
-    return [" ".join(n for n, is_so in zip(names, row, strict=True) if is_so) for row in flags]
+    classes = pd.DataFrame(
+        {
+            "sample": cells["sample"],
+            "control": cells["attribution"] == "random",
+            "first": ~cells.duplicated(["task", "backbone"]),
+        }
+    )
+    return [" ".join(row.index[row]) for _, row in classes.iterrows()]
 
 
 def kept(runs: pd.DataFrame) -> list[Shaded]:
     """Per task and backbone: percent kept by layer (columns), kind of neuron and ratio (rows)."""
-    setting = ["sample", "task", "backbone"]
-    sites = pd.DataFrame(
-        {name: run[name] for name in (*setting, "ratio")}
-        | {"row": _kind(Site(site), run["keep_sizes"]), "layer": Site(site).sublayer.layer}
-        | {"kept": left / of}
-        for run in runs.to_dict("records")
-        for site, (left, of) in run["keep_sizes"].items()
-    )
+    setting, found = ["sample", "task", "backbone"], []
+    for run in runs.to_dict("records"):
+        for name, (left, of) in run["keep_sizes"].items():
+            site = Site(name)
+            place = {key: run[key] for key in (*setting, "ratio")}
+            row = {"row": _kind(site, run["keep_sizes"]), "layer": site.sublayer.layer}
+            found.append(place | row | {"kept": left / of})
+    if not found:
+        return []
     shaded = []
-    for (sample, task, backbone), group in sites.groupby(setting) if len(sites) else ():
+    for (sample, task, backbone), group in pd.DataFrame(found).groupby(setting):
         means = group.pivot_table("kept", ["row", "ratio"], "layer")
-        cells = means.map(lambda mean: (round(10 * mean), f"{100 * mean:.0f}"), na_action="ignore")
-        names = [f"{row} {ratio_text(ratio)}" for row, ratio in means.index]
-        rows = cells.astype(object).where(means.notna(), None).to_numpy().tolist()
-        title = f"{task} · {backbone}" + (f" {SAMPLE}" if sample else "")
-        shaded.append(Shaded(title, list(map(str, means)), list(zip(names, rows, strict=True))))
+        rows: list[tuple[str, list[tuple[int, str] | None]]] = []
+        for (kind, ratio), shares in zip(means.index, means.to_numpy(), strict=True):
+            cells = [None if pd.isna(x) else (round(10 * x), f"{100 * x:.0f}") for x in shares]
+            rows.append((f"{kind} {ratio_text(ratio)}", cells))
+        title = f"{task} · {backbone} {SAMPLE}" if sample else f"{task} · {backbone}"
+        shaded.append(Shaded(title, list(map(str, means)), rows))
     return shaded
 
 
 def _kind(site: Site, sites: Sequence[str]) -> str:
     """``heads``; with the stack and ``cross`` where there is more than one of it."""
-    several = len({Site(name).sublayer.stack for name in sites}) > 1
-    stack = f"{site.sublayer.stack[:3]} " if several else ""
-    return stack + ("cross " if site.sublayer.part == "cross" else "") + site.kind
+    words = [site.kind]
+    if site.sublayer.part == "cross":
+        words.insert(0, "cross")
+    if len({Site(name).sublayer.stack for name in sites}) > 1:
+        words.insert(0, site.sublayer.stack[:3])
+    return " ".join(words)

@@ -1,5 +1,6 @@
-"""The reconstructed table: backbones and ratios down, tasks across."""
+"""The reconstructed table, a pivot of the results: backbones and ratios down, tasks across."""
 
+from dataclasses import dataclass
 from itertools import product
 from typing import Any
 
@@ -7,8 +8,7 @@ import pandas as pd
 
 from skip_exp.report import tables
 from skip_exp.report.cells import backbone_notes, gather
-from skip_exp.report.grid import Grid
-from skip_exp.report.tables import percent, spread
+from skip_exp.report.tables import SAMPLE, percent, spread
 
 REHEARSAL = "Rehearsal on embedded data: not the tasks of the paper's table"
 RECONSTRUCTED = "Table 2, reconstructed"
@@ -21,50 +21,84 @@ SCORES = (
     " after prompt tuning with nothing removed, the other rows after pruning and re-tuning. ratio:"
     " fraction of the block parameters to remove; block %, all %: removed of the block parameters"
     ' and of all. On BERT-base ratio 0.67 is the row of "52 % of all parameters". at chance: dense'
-    " is not above the majority class by two standard errors."
+    " is not above the majority class by two standard errors. stand-in: rows of another data set."
 )
 TIMING = ("latency/batch", "latency/seq_len", "latency/dtype", "latency/device", "latency/threads")
+JOB = ["task", "backbone", "ratio", "seed"]
 PLACE = ["backbone", "variant"]
 
 
-def title(grid: Grid) -> str:
-    """Rows that come with the package never have the title of the paper's table."""
-    return REHEARSAL if grid.is_rehearsal else RECONSTRUCTED
+@dataclass(frozen=True)
+class Asked:
+    """The cells of the table: the values that its sweep spans, and why it was this sweep."""
+
+    tasks: list[str]
+    backbones: list[str]
+    ratios: list[float]
+    seeds: list[int]
+    about: str = ""
+    is_rehearsal: bool = False
+
+    @property
+    def jobs(self) -> pd.DataFrame:
+        """A row per job, columns JOB."""
+        points = product(self.tasks, self.backbones, self.ratios, self.seeds)
+        return pd.DataFrame(points, columns=JOB).astype({"ratio": float, "seed": "Int64"})
+
+    @property
+    def title(self) -> str:
+        """Rows that come with the package never have the title of the paper's table."""
+        return REHEARSAL if self.is_rehearsal else RECONSTRUCTED
+
+    def answers(self, results: pd.DataFrame) -> pd.DataFrame:
+        """The results, done or failed, of its jobs."""
+        return results.merge(self.jobs, on=JOB)
+
+    def count_done(self, answers: pd.DataFrame) -> int:
+        """How many of its jobs have a finished result."""
+        return len(answers.loc[answers["status"] == "done", JOB].drop_duplicates())
 
 
-def rows(grid: Grid, answers: pd.DataFrame) -> pd.DataFrame:
+def rows(asked: Asked, answers: pd.DataFrame) -> pd.DataFrame:
     """Per backbone and variant a dense row, then one per ratio, as text.
 
-    Cells without a result say so. ``answers``: the results that belong to the grid.
+    Cells without a result say so. ``answers``: the results of its jobs.
     """
     report = gather(answers)
     final = report.cells.rename(columns=lambda name: name.removeprefix("metric/final "))
-    at = [*PLACE, "task"]
-    # Dense is the same for every ratio of a seed: it counts once.
-    runs = report.runs.sort_values("ratio", kind="stable")
-    dense = runs.drop_duplicates([*at, "seed"], keep="last").groupby(at)["metric/dense"]
-    dense = dense.agg(["mean", "std", "count"]).rename(columns={"count": "n"})
-    dense["at chance"] = final.groupby(at)["at chance"].any()
-    every = pd.concat([dense.reset_index().assign(ratio="dense"), final], ignore_index=True)
-    seeds = grid.jobs["seed"].nunique()
-    every["text"] = [_score(row, seeds) for row in every.to_dict("records")]
-    scores = every.pivot_table("text", [*PLACE, "ratio"], "task", aggfunc="first")
-
-    places = pd.DataFrame({"backbone": grid.jobs["backbone"].unique()})
+    places = pd.DataFrame({"backbone": asked.backbones})
     places = places.merge(final[PLACE].drop_duplicates(), how="left").fillna({"variant": ""})
-    ratios = ["dense", *grid.jobs["ratio"].unique()]
-    keys = [(*place, ratio) for place, ratio in product(places.to_numpy().tolist(), ratios)]
+    keys = [
+        (*place, ratio)
+        for place, ratio in product(places.to_numpy().tolist(), ["dense", *asked.ratios])
+    ]
     wanted = pd.MultiIndex.from_tuples(keys, names=[*PLACE, "ratio"])
     text = pd.DataFrame(index=wanted)
     for name in ("block", "all"):
-        removed = runs.groupby([*PLACE, "ratio"])[f"params/{name}_pruned"].mean()
+        removed = report.runs.groupby([*PLACE, "ratio"])[f"params/{name}_pruned"].mean()
         text[f"{name} %"] = removed.reindex(wanted).map(percent)
     speeds = {key: _speed(group) for key, group in final.groupby([*PLACE, "ratio"])}
     text["speed-up"] = [speeds.get(key, "-") for key in keys]
     text.loc[wanted.get_level_values("ratio") == "dense", :] = ["0.0", "0.0", "1.00x"]
-    scores = scores.reindex(index=wanted, columns=list(grid.heads)).fillna("missing")
-    text = text.join(scores.rename(columns=grid.heads)).reset_index()
-    return tables.without_empty(text.assign(ratio=text["ratio"].map(_ratio)))
+
+    every = pd.concat([_dense(report.runs, final), final], ignore_index=True)
+    every["text"] = [_score(cell, len(asked.seeds)) for cell in every.to_dict("records")]
+    scores = every.pivot_table("text", [*PLACE, "ratio"], "task", aggfunc="first")
+    scores = scores.reindex(index=wanted, columns=asked.tasks).fillna("missing")
+    metrics = final[final["metric"] != ""].groupby("task")["metric"].first()
+    heads = {task: f"{task} ({metric})" for task, metric in metrics.items()}
+    text = text.join(scores.rename(columns=heads)).reset_index()
+    return tables.shorten(text.assign(ratio=text["ratio"].map(_ratio)))
+
+
+def _dense(runs: pd.DataFrame, final: pd.DataFrame) -> pd.DataFrame:
+    """The dense scores as cells. They are the same for every ratio of a seed: they count once."""
+    at = [*PLACE, "task", "sample"]
+    once = runs.sort_values("ratio", kind="stable").drop_duplicates([*at, "seed"], keep="last")
+    dense = once.groupby(at)["metric/dense"].agg(["mean", "std", "count"])
+    dense = dense.rename(columns={"count": "n"})
+    dense["at chance"] = final.groupby(at)["at chance"].any()
+    return dense.reset_index().assign(ratio="dense")
 
 
 def _ratio(ratio: str | float) -> str:
@@ -74,9 +108,15 @@ def _ratio(ratio: str | float) -> str:
 def _score(cell: dict[str, Any], seeds: int) -> str:
     if not cell["n"]:
         return "failed"
-    marks = ["at chance"] if cell["at chance"] else []
-    marks += [f"{cell['n']} of {seeds} seeds"] if cell["n"] < seeds else []
-    return spread(cell["mean"], cell["std"]) + (f" ({', '.join(marks)})" if marks else "")
+    marks = []
+    if cell["sample"]:
+        marks.append(SAMPLE)
+    if cell["at chance"]:
+        marks.append("at chance")
+    if cell["n"] < seeds:
+        marks.append(f"{cell['n']} of {seeds} seeds")
+    score = spread(cell["mean"], cell["std"])
+    return f"{score} ({', '.join(marks)})" if marks else score
 
 
 def _speed(cells: pd.DataFrame) -> str:
@@ -89,46 +129,50 @@ def _speed(cells: pd.DataFrame) -> str:
     return text if len(means) == 1 else f"{text} ({means.min():.2f} to {means.max():.2f})"
 
 
-def caption(grid: Grid, answers: pd.DataFrame) -> str:
+def caption(asked: Asked, answers: pd.DataFrame) -> str:
     """What the reader must know."""
-    seeds, left = grid.jobs["seed"].nunique(), len(grid.remaining(answers))
-    done = answers[answers["status"] == "done"]
+    done, count = answers[answers["status"] == "done"], len(asked.jobs)
+    left = count - asked.count_done(answers)
     timed = answers.loc[answers["timed"] & ~answers["contended"], list(TIMING)].drop_duplicates()
     settings = [
         f"batch {batch:g}, {length:g} tokens, {dtype}, {device}, {threads:g} threads"
         for batch, length, dtype, device, threads in timed.to_numpy()
     ]
-    speed = "Speed-up: final against dense, mean over tasks (range); measured at "
-    old = (~grid.is_current(done)).sum()
-    new = " of this version of the code" if old else ""
-    texts = [
-        f"{title(grid)}.",
-        "" if grid.is_rehearsal else ABOUT,
-        f"{grid.about}.",
-        SCORES.format(seeds=seeds),
-        f"{speed}{'; '.join(sorted(settings))}." if settings else "",
-        *backbone_notes(answers),
-        _provenance(done) if len(done) else "",
-        f"OUTDATED: {old} results come from another version of the code." if old else "",
-        f"INCOMPLETE: {left} of {len(grid.jobs)} jobs have no result{new} yet." if left else "",
-    ]
-    return " ".join(filter(None, texts))
+    texts = [f"{asked.title}."]
+    if not asked.is_rehearsal:
+        texts.append(ABOUT)
+    texts += [f"{asked.about}.", SCORES.format(seeds=len(asked.seeds))]
+    if settings:
+        places = "; ".join(sorted(settings))
+        texts.append(
+            f"Speed-up: final against dense, mean over tasks (range); measured at {places}."
+        )
+    texts += backbone_notes(answers)
+    if len(done):
+        texts.append(_provenance(done))
+    if done["versions/code"].nunique() > 1:
+        texts.append("MIXED: the results come from several versions of the code.")
+    if left:
+        texts.append(f"INCOMPLETE: {left} of {count} jobs have no result yet.")
+    return " ".join(texts)
 
 
 def _provenance(done: pd.DataFrame) -> str:
     """Data, torch and commit of the finished results."""
     commits = done["git_commit"].str.replace(r"^(\w{12})\w*", r"\1", regex=True)  # keeps -dirty
-    columns = done["data"], done["versions/torch"], commits
-    known = (", ".join(sorted(set(column.replace("", "unknown")))) for column in columns)
+    known = [
+        ", ".join(sorted(set(column.replace("", "unknown"))))
+        for column in (done["data"], done["versions/torch"], commits)
+    ]
     return "Data: {}; torch {}; commit {}.".format(*known)
 
 
-def to_markdown(grid: Grid, answers: pd.DataFrame) -> str:
+def to_markdown(asked: Asked, answers: pd.DataFrame) -> str:
     """The table with its title above and its caption below."""
-    table = tables.markdown(rows(grid, answers))
-    return f"# {title(grid)}\n\n{table}\n\n{caption(grid, answers)}\n"
+    about = tables.escape_markdown(caption(asked, answers))
+    return f"# {asked.title}\n\n{tables.markdown(rows(asked, answers))}\n\n{about}\n"
 
 
-def to_latex(grid: Grid, answers: pd.DataFrame) -> str:
+def to_latex(asked: Asked, answers: pd.DataFrame) -> str:
     """The same as a ``table`` environment (package: booktabs)."""
-    return tables.latex(rows(grid, answers), caption(grid, answers))
+    return tables.latex(rows(asked, answers), caption(asked, answers))

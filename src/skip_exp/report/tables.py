@@ -1,29 +1,46 @@
-"""Every table: cells as a frame of text, and that frame for the console, as Markdown or LaTeX."""
+"""Every table: cells or jobs as a frame of text, for the console, as Markdown, LaTeX or CSV."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
+from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from skip_exp.config.names import STATES
-from skip_exp.report.cells import ratio_text
+from skip_exp.config.prune import MISSED
+from skip_exp.report import frame
+from skip_exp.report.cells import at_chance, ratio_text
+from skip_exp.results import Result
 from skip_exp.utils import files
 
 TEXT_COLUMNS = (  # aligned to the left; the others are numbers
     *("task", "backbone", "keep by", "attribution", "variant", "metric", "data", "notes", "note"),
     *("seed", "at"),
 )
-SAMPLE = "*stand-in*"  # rows of another data set in place of the task's own
+REMARKS = ("variant", "notes", "note")  # they wrap, and go where no row has any
+SPEED = "latency/speedup"
+SAMPLE = "stand-in"  # rows of another data set in place of the task's own
 CAPTION = (
     "Metrics and fractions in percent, mean ± standard deviation over n seeds, on the validation"
-    " split. dense: tuned, nothing removed; pruned: before re-tuning; final: after it."
-    " block %, all %: parameters removed, of the attention and FFN linears and of the whole model."
-    " Speed-up: measured against dense, same process and batches; ~: the ratio of FLOPs, where"
-    " every timing was contended."
+    " split. dense: tuned, nothing removed; pruned: before re-tuning; under the metric's name: the"
+    " final model, after it. cut %: removed of the parameters of the attention and FFN linears;"
+    " report.csv has the fraction of the whole model, too. Speed-up: measured against dense, same"
+    " process and batches; ~: the ratio of FLOPs, where every timing was contended."
 )
+SPECIAL = {  # what Markdown and LaTeX would take for markup
+    "markdown": str.maketrans(
+        {**{mark: "\\" + mark for mark in "\\|*_`[]"}, "<": "&lt;", ">": "&gt;", "&": "&amp;"}
+    ),
+    "latex": str.maketrans(
+        {
+            **{mark: "\\" + mark for mark in "&%$#_{}"},
+            **{"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"},
+            **{"±": r"$\pm$", "<": r"$<$", ">": r"$>$"},
+        }
+    ),
+}
 
 
 def percent(value: float | None) -> str:
@@ -38,7 +55,7 @@ def points(difference: float) -> str:
 
 def spread(mean: float, std: float) -> str:
     """``81.8 ± 0.3`` for fractions; without a deviation for a single run; ``-`` for none."""
-    return percent(mean) + ("" if pd.isna(std) else f" ± {100 * std:.1f}")
+    return percent(mean) if pd.isna(std) else f"{percent(mean)} ± {100 * std:.1f}"
 
 
 def speed(mean: float, contended: bool, flops: float, std: float = float("nan")) -> str:
@@ -47,39 +64,60 @@ def speed(mean: float, contended: bool, flops: float, std: float = float("nan"))
         return "contended" if pd.isna(flops) else f"~{flops:.1f}x FLOPs"
     if pd.isna(mean):
         return "-"
-    return f"{mean:.2f}" + ("x" if pd.isna(std) else f" ± {std:.2f}x")
+    return f"{mean:.2f}x" if pd.isna(std) else f"{mean:.2f} ± {std:.2f}x"
 
 
 def source(data: str, sample: bool) -> str:
-    """``local``, ``hub``, ``embedded``, or ``*stand-in*``."""
+    """``local``, ``hub``, ``embedded``, or ``stand-in``."""
     return SAMPLE if sample else data or "-"
 
 
 def lines(cells: pd.DataFrame) -> pd.DataFrame:
     """The cells of a report as text, without empty columns."""
-    every_timing = (cells["timed"] > 0) & (cells["contended"] == cells["timed"])
-    speed_ups = (
-        *(cells["latency/speedup mean"], every_timing, cells["flops/ratio mean"]),
-        cells["latency/speedup std"],
+    rows = cells.rename(columns=lambda name: name.removesuffix(" mean"))
+    every_timing = (rows["timed"] > 0) & (rows["contended"] == rows["timed"])
+    finals = pd.Series(map(spread, rows["metric/final"], rows["metric/final std"]), rows.index)
+    return _lines(
+        rows.assign(contended=every_timing),
+        {"task": rows["task"], "backbone": rows["backbone"], "keep by": rows["attribution"]},
+        {name: finals.where(rows["metric"] == name, "-") for name in rows["metric"].unique()},
+        {"n": rows["n"], "notes": notes(cells)},
     )
+
+
+def _lines(
+    rows: pd.DataFrame,
+    names: Mapping[str, Iterable[Any]],
+    finals: Mapping[str, Iterable[str]],
+    remarks: Mapping[str, Iterable[Any]],
+) -> pd.DataFrame:
+    """A line of text per row: one cell over seeds, or one job, which has no deviations."""
+    std = rows.reindex(columns=[f"{name} std" for name in ("metric/dense", "metric/pruned", SPEED)])
+    dense_std, pruned_std, speed_std = (std[name] for name in std)
     columns = {
-        **{"task": cells["task"], "backbone": cells["backbone"], "keep by": cells["attribution"]},
-        **{"variant": cells["variant"], "ratio": map(ratio_text, cells["ratio"])},
-        "metric": cells["metric"].replace("", "-"),
-        **{p: map(spread, cells[f"metric/{p} mean"], cells[f"metric/{p} std"]) for p in STATES},
-        "block %": map(percent, cells["params/block_pruned mean"]),
-        "all %": map(percent, cells["params/all_pruned mean"]),
-        "speed-up": map(speed, *speed_ups),
-        "n": cells["n"].astype(str),
-        "data": map(source, cells["data"], cells["sample"]),
-        "notes": notes(cells),
+        **names,
+        "variant": rows["variant"],
+        "metric": rows["metric"],
+        "ratio": rows["ratio"].map(ratio_text),
+        "dense": map(spread, rows["metric/dense"], dense_std),
+        "pruned": map(spread, rows["metric/pruned"], pruned_std),
+        **{name: texts for name, texts in finals.items() if name},
+        "cut %": rows["params/block_pruned"].map(percent),
+        "speed-up": map(speed, rows[SPEED], rows["contended"], rows["flops/ratio"], speed_std),
+        "data": map(source, rows["data"], rows["sample"]),
+        **remarks,
     }
-    return without_empty(pd.DataFrame({name: list(values) for name, values in columns.items()}))
+    text = pd.DataFrame({name: list(map(str, values)) for name, values in columns.items()})
+    text = shorten(text)
+    others = text.columns.difference(list(REMARKS))
+    return text.assign(**text[others].replace({"": "-", "nan": "-", "<NA>": "-"}))
 
 
-def without_empty(text: pd.DataFrame) -> pd.DataFrame:
-    """The table without remarks that no row has."""
-    unused = [name for name in ("variant", "notes", "note") if name in text and not any(text[name])]
+def shorten(text: pd.DataFrame) -> pd.DataFrame:
+    """The table without remarks that no row has, and without the metric where there is one."""
+    unused = [name for name in REMARKS if name in text and not any(text[name])]
+    if "metric" in text and len({*text["metric"]} - {""}) < 2:
+        unused.append("metric")
     return text.drop(columns=unused)
 
 
@@ -105,12 +143,69 @@ def notes(cells: pd.DataFrame) -> list[str]:
 
 def to_csv(cells: pd.DataFrame) -> str:
     """Unrounded means and deviations (fractions, not percent), one line per cell."""
-    ratios = map(ratio_text, cells["ratio"])
-    return str(cells.assign(ratio=list(ratios), notes=notes(cells)).to_csv(index=False))
+    return frame.to_csv(cells.assign(ratio=cells["ratio"].map(ratio_text), notes=notes(cells)))
+
+
+def show(found: Sequence[Result]) -> None:
+    """Print the table that ends a command, a row per job, as wide as the terminal."""
+    console = Console(width=None if Console().is_terminal else 160)
+    console.print(job_table(found))
+
+
+def job_table(found: Sequence[Result]) -> Table:
+    """The jobs in the order given. What all of them share is in the title."""
+    jobs = frame.rows(found)
+    if len(jobs) > 1:
+        jobs["variant"] = frame.variants(jobs)
+    else:  # what one job varies is its command
+        jobs["variant"] = ""
+    note = ("failed: " + jobs["error"]).where(jobs["status"] != "done", job_notes(jobs))
+    names = ["task", "backbone", "attribution", "seed"]
+    text = _lines(jobs, {name: jobs[name] for name in names}, _finals(found), {"note": note})
+    shared = [name for name in (*names, "data") if text[name].nunique() == 1]
+    values = [text[name].iloc[0] for name in shared if name not in ("attribution", "seed")]
+    count = "1 job" if len(text) == 1 else f"{len(text)} jobs"
+    return console(text.drop(columns=shared), f"{count} in percent: {', '.join(values)}")
+
+
+def _finals(found: Sequence[Result]) -> dict[str, list[str]]:
+    """A column for each metric of the tasks, the main ones first: the final model's scores."""
+    names = [result.metric.name for result in found]
+    for result in found:
+        names += [name for name in result.metrics if name != "extra"]
+    columns: dict[str, list[str]] = {}
+    for name in filter(None, dict.fromkeys(names)):
+        columns[name] = []
+        for result in found:
+            scores = result.metrics.get(name)
+            final = scores.get("final") if isinstance(scores, Mapping) else None
+            if result.metric.name == name:
+                final = result.metric.final
+            columns[name].append(percent(final if isinstance(final, float | int) else None))
+    return columns
+
+
+def job_notes(jobs: pd.DataFrame) -> list[str]:
+    """Per job what keeps it from being read as a plain result."""
+    is_chance = at_chance(jobs.assign(row=range(len(jobs))), ["row"])
+    # With `backbone.layers`, `params` are relative to the whole backbone.
+    reached = jobs["ratio_reached"].fillna(jobs["params/block_pruned"])
+    is_missed = (reached - jobs["ratio"]).abs() > MISSED
+    texts = []
+    for index, job in enumerate(jobs.to_dict("records")):
+        marks = [job["backbone_note"].partition(":")[0]]
+        if is_chance.iloc[index]:
+            marks.append("at chance")
+        if is_missed.iloc[index]:
+            marks.append(f"reached {reached.iloc[index]:.2f}")
+        if pd.notna(job["train_rows"]):
+            marks.append(f"{job['train_rows']:g} train rows")
+        texts.append(", ".join(filter(None, marks)))
+    return texts
 
 
 def console(text: pd.DataFrame, title: str | None = None, caption: str | None = None) -> Table:
-    """A table for the terminal; rows of generated data are yellow."""
+    """A table for the terminal; rows of stand-in data are yellow."""
     texts: Any = {"title": title, "caption": caption}
     texts |= {"title_justify": "left", "caption_justify": "left"}
     table = Table(box=None, collapse_padding=True, pad_edge=False, **texts)
@@ -127,7 +222,8 @@ def markdown(text: pd.DataFrame) -> str:
     if text.empty:
         return "No results."
     align = ["---" if name in TEXT_COLUMNS else "---:" for name in text]
-    return piped([list(text), align, *text.map(_md).to_numpy()])
+    head = map(escape_markdown, text)
+    return piped([head, align, *text.map(escape_markdown).to_numpy()])
 
 
 def piped(rows: Iterable[Iterable[str]]) -> str:
@@ -135,8 +231,9 @@ def piped(rows: Iterable[Iterable[str]]) -> str:
     return "\n".join(f"| {' | '.join(row)} |" for row in rows)
 
 
-def _md(text: str) -> str:
-    return "".join("\\" + letter if letter in "\\|*_`" else letter for letter in text)
+def escape_markdown(text: str) -> str:
+    """A text as Markdown shows it, on one line, whatever its characters."""
+    return " ".join(text.split()).translate(SPECIAL["markdown"])
 
 
 def latex(text: pd.DataFrame, caption: str, long: bool = False) -> str:
@@ -152,10 +249,7 @@ def latex(text: pd.DataFrame, caption: str, long: bool = False) -> str:
 
 def tex(text: str) -> str:
     """Escape for LaTeX."""
-    marks = {mark: "\\" + mark for mark in "&%$#_{}"}
-    marks |= {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"}
-    marks |= {"±": r"$\pm$", "<": r"$<$", ">": r"$>$"}
-    return "".join(marks.get(letter, letter) for letter in text)
+    return text.translate(SPECIAL["latex"])
 
 
 def save(texts: Mapping[Path, str]) -> None:

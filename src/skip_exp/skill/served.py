@@ -86,5 +86,6 @@ def job_result(folder: Path | None) -> Mapping[str, Any]:
         return {}
     inside, beside = folder / results.FILE, folder.parent / results.FILE
     found = results.load(inside if inside.is_file() else [beside] if beside.is_file() else [])
-    is_own = bool(found) and (inside.is_file() or found[0].get("skill") == folder.name)
-    return found[0] if is_own else {}
+    if not found or not (inside.is_file() or found[0].skill == folder.name):
+        return {}
+    return found[0].to_dict() | {"path": found[0].path}

@@ -9,12 +9,10 @@ import shlex
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from filelock import FileLock
 
 from skip_exp import results
-from skip_exp.report.steps import steps
 
 SWEEP = "multirun.yaml"  # Hydra writes it before the first job of a sweep starts
 
@@ -38,13 +36,13 @@ def finish() -> bool:
     if folder is None or not folder.is_dir():
         return not STARTED.failed
     found = sorted(results.load(sorted(list_new(folder, results.FILE))), key=_number)
-    done = [result for result in found if result["status"] == "done"]
+    done = [result for result in found if result.status == "done"]
     started = {file.parents[1] for file in list_new(folder, ".hydra/config.yaml")}
-    lost = started - {Path(result["path"]).parent for result in found}
+    lost = started - {Path(str(result.path)).parent for result in found}
     if found and (STARTED.multirun or not STARTED.failed):
-        from skip_exp.report import summary  # it brings pandas, for which no job should wait
+        from skip_exp.report import tables  # it brings pandas, for which no job should wait
 
-        summary.show(found)
+        tables.show(found)
     for job in sorted(lost):
         print(f"error: {job.name}: ended without a result", file=sys.stderr)
     place = os.path.relpath(folder)
@@ -55,7 +53,7 @@ def finish() -> bool:
         print(f"report:  skip-exp report {shlex.quote(place)}")
     elif done and not STARTED.failed:
         print(f"results: {place}")
-        print(steps(done[0]))
+        print(results.next_steps(done[0]))
     return 0 < len(done) == len(found) and not lost and not STARTED.failed
 
 
@@ -76,9 +74,9 @@ def start_of(sweep_folder: Path) -> float:
     return file.stat().st_mtime if file.is_file() else 0.0
 
 
-def _number(result: dict[str, Any]) -> tuple[int, str]:
+def _number(result: results.Result) -> tuple[int, str]:
     """Job order: ``10-...`` comes after ``2-...``."""
-    name = Path(result["path"]).parent.name
+    name = Path(str(result.path)).parent.name
     number = re.match(r"\d+", name)
     if number is None or not STARTED.multirun:
         return 0, name

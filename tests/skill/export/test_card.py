@@ -46,7 +46,7 @@ def saved(tmp_path: Path) -> Saved:
     load_backbone.cache_clear()
     made = save_tiny_skill(tmp_path)
     tell(made, data="hub:nyu-mll/glue/sst2")
-    results.write(tmp_path, results.new(**RESULT))
+    results.write(tmp_path, results.Result(**RESULT))
     note(tmp_path, ["+task=sst2", "prune.ratio=0.7", "output_dir=/my/folder", "logger=none"])
     return made
 
@@ -54,7 +54,7 @@ def saved(tmp_path: Path) -> Saved:
 def change(saved: Saved, **fields: Any) -> None:
     """The job's result with other values."""
     (saved.folder.parent / results.FILE).unlink()
-    results.write(saved.folder.parent, results.new(**RESULT | fields))
+    results.write(saved.folder.parent, results.Result(**RESULT | fields))
 
 
 def note(

@@ -30,7 +30,7 @@ def saved(tmp_path: Path) -> Saved:
     task = {"name": "toy", "text": ["sentence"], "labels": made.about.labels, "files": files}
     params = {"block_pruned": 0.5, "all_pruned": 0.2, "all_before": 12_000, "all_after": 9_600}
     result: Any = {"skill": "skill", "config": {"task": task | {"metrics": ["accuracy"]}}}
-    results.write(tmp_path, results.new(**result, params=params, metric={}, seed=1))
+    results.write(tmp_path, results.Result(**result, params=params, metric={}, seed=1))
     tell(made, data=f"local:{tmp_path}")
     return made
 
