@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from typing import Any
+from unicodedata import category
 
 from omegaconf import MISSING
 
@@ -16,9 +17,13 @@ _QUOTES = (
 )
 
 
-def _has_half(text: str) -> bool:
-    """Whether it has a lone surrogate, such as half of an emoji that was cut."""
-    return any("\ud800" <= character <= "\udfff" for character in text)
+# Characters that break a line or a record: controls, separators of lines and paragraphs, and lone
+# surrogates, such as half of an emoji that was cut.
+_UNPRINTED = {"Cc", "Zl", "Zp", "Cs"}
+
+
+def _is_unprinted(text: str) -> bool:
+    return any(category(character) in _UNPRINTED for character in text)
 
 
 @dataclass
@@ -50,6 +55,8 @@ class TaskConfig:
     def __post_init__(self) -> None:
         if unset(self):
             return
+        if _is_unprinted(self.name):
+            raise ConfigError("task.name", ascii(self.name), "has a control character")
         if len(self.text) not in (1, 2):
             raise ConfigError("task.text", self.text, "one or two columns or templates")
         if not all(self.text) or len({*self.text}) < len(self.text):
@@ -57,8 +64,9 @@ class TaskConfig:
         for name, values in (("labels", self.labels), ("words", self.words)):
             if not all(isinstance(value, str) for value in values):
                 raise ConfigError(f"task.{name}", values, _QUOTES)
-            if any(map(_has_half, values)):  # a skill's record could not be read again
-                raise ConfigError(f"task.{name}", ascii(values), "a name has half of a character")
+            if any(map(_is_unprinted, values)):
+                why = "a name has a control character or half of a character"
+                raise ConfigError(f"task.{name}", ascii(values), why)
         if len(self.labels) < 2 or len({*self.labels, ""}) <= len(self.labels):
             raise ConfigError("task.labels", self.labels, "two or more different names, none empty")
         if self.words and len(self.words) != len(self.labels):

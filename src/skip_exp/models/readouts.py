@@ -8,7 +8,6 @@ a fine-tuned classifier.
 import copy
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from itertools import permutations
 from typing import Any, ClassVar, Self
 
 import torch
@@ -117,9 +116,9 @@ class HeadReadout(Readout):
     def __init__(self, hidden: int, labels: int, pooling: str = "mean") -> None:
         super().__init__()
         self.pooling = pooling
-        self.linear = nn.Linear(hidden, labels, device="meta").to_empty(device="cpu")
-        nn.init.zeros_(self.linear.weight)
-        nn.init.zeros_(self.linear.bias)
+        self.linear = nn.Linear(hidden, labels, device="meta")
+        self.linear.weight = nn.Parameter(torch.zeros(labels, hidden))
+        self.linear.bias = nn.Parameter(torch.zeros(labels))
 
     @classmethod
     def build(
@@ -302,10 +301,12 @@ def word_pieces(tokenizer: Any, words: tuple[str, ...], labels: int) -> list[lis
     for word, own in zip(words, ids, strict=True):
         if not own or tokenizer.unk_token_id in own:
             raise ConfigError("task.words", word, "the tokenizer does not know it")
-    for (a, first), (b, second) in permutations(zip(words, ids, strict=True), 2):
-        if second[: len(first)] == first:
-            why = f"begins with all tokens of {a!r}, so that it could never be the answer"
-            raise ConfigError("task.words", b, why)
+    whole = {tuple(own): word for word, own in zip(words, ids, strict=True)}
+    for word, own in zip(words, ids, strict=True):
+        starts = [tuple(own[:length]) for length in range(1, len(own) + 1)]
+        if other := [whole[start] for start in starts if whole.get(start, word) != word]:
+            why = f"begins with all tokens of {other[0]!r}, so that it could never be the answer"
+            raise ConfigError("task.words", word, why)
     return ids
 
 

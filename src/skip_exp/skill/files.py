@@ -82,17 +82,16 @@ def _tensors(path: Path, content: bytes) -> dict[str, Tensor]:
 
 
 def check_tensors(path: Path, record: SkillRecord, tensors: Mapping[str, Tensor]) -> None:
-    """Refuse impossible tensors, and sizes in the record that do not match what is stored.
+    """Refuse impossible tensors, and a custom prompt that is longer than what is stored.
 
-    This bounds the memory of everything that is built from the record later; ``skill.rebuild``
-    checks the rank.
+    ``skill.rebuild`` compares all other sizes before it takes memory for them.
 
     Args:
         path: for the message.
 
     Raises:
-        SkipError: a keep is not sorted indices, another tensor is not finite, or the prompt is
-            longer than what is stored.
+        SkipError: a keep is not sorted indices, another tensor is not finite, or a custom
+            prompt is longer than what is stored.
     """
     for name, tensor in tensors.items():
         if name.startswith(KEEP):
@@ -104,13 +103,10 @@ def check_tensors(path: Path, record: SkillRecord, tensors: Mapping[str, Tensor]
             needed = "finite numbers"
         if not is_right:
             raise SkipError(f"{path}: {name} must be {needed}")
-    prompt = record.prompt
-    stored = [t for name, t in tensors.items() if name.startswith("prompt.")]
-    longest = max((t.numel() for t in stored), default=0)
-    if "." not in prompt.kind:  # the package's own kinds store one virtual token per row
-        longest = max((t.shape[0] for t in stored if t.dim()), default=0)
-    if prompt.kind != "none" and prompt.length > longest:
-        raise SkipError(f"{path}: prompt.length={prompt.length}: more than the {longest} stored")
+    stored = [t.numel() for name, t in tensors.items() if name.startswith("prompt.")]
+    prompt, most = record.prompt, max(stored, default=0)
+    if "." in prompt.kind and prompt.length > most:
+        raise SkipError(f"{path}: prompt.length={prompt.length}: more than the {most} stored")
 
 
 def split(tensors: Mapping[str, Tensor]) -> tuple[Keep, dict[str, Tensor]]:

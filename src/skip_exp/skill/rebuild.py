@@ -1,8 +1,10 @@
 """Rebuild a skill's model: prune the backbone, add prompt and readout."""
 
 from collections.abc import Mapping
+from contextlib import nullcontext
 from pathlib import Path
 
+import torch
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 from transformers.modeling_utils import PreTrainedModel
@@ -12,7 +14,7 @@ from skip_exp.errors import ConfigError, SkipError, first_line
 from skip_exp.models import lora
 from skip_exp.models.backbones import load_backbone
 from skip_exp.models.families.registry import FAMILIES
-from skip_exp.models.prompts import prompt_class
+from skip_exp.models.prompts import PROMPTS, prompt_class
 from skip_exp.models.readouts import readout_class
 from skip_exp.models.sites import Keep, Site, site_sizes
 from skip_exp.models.soft_prompt import SoftPromptModel, load_trainable
@@ -40,7 +42,7 @@ def cut_model(
 ) -> SoftPromptModel:
     """``backbone`` pruned to ``keep``, before :func:`fill` with ``state``. Raises SkipError."""
     try:
-        whole = uncut_model(about, backbone, tokenizer)
+        whole = uncut_model(about, backbone, tokenizer, to_fill=True)
         _check_keep(keep, site_sizes(whole.shapes()))
         _check_length(about, whole, tokenizer)
         smaller = cut(whole, keep)
@@ -83,14 +85,27 @@ def _check_length(
 
 
 def uncut_model(
-    about: SkillRecord, backbone: PreTrainedModel, tokenizer: PreTrainedTokenizerBase
+    about: SkillRecord,
+    backbone: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    *,
+    to_fill: bool = False,
 ) -> SoftPromptModel:
-    """The whole ``backbone`` with a new prompt and readout of the skill's kinds and sizes."""
-    family, prompt = FAMILIES[about.backbone.family], about.prompt
-    soft = prompt_class(prompt.kind).build(backbone, family, prompt.length, decoder=prompt.decoder)
-    readout = readout_class(about.backbone.readout).build(
-        backbone, tokenizer, len(about.labels), tuple(about.words), about.backbone.pooling
-    )
+    """The whole ``backbone`` with a new prompt and readout of the skill's kinds and sizes.
+
+    Args:
+        to_fill: parts whose sizes the record alone decides take no memory before :func:`fill`.
+    """
+    family, prompt, kind = FAMILIES[about.backbone.family], about.prompt, about.backbone.readout
+    nowhere, here = torch.device("meta"), nullcontext()
+    with nowhere if to_fill and prompt.kind in PROMPTS else here:
+        soft = prompt_class(prompt.kind).build(
+            backbone, family, prompt.length, decoder=prompt.decoder
+        )
+    with nowhere if to_fill and kind == "head" else here:
+        readout = readout_class(kind).build(
+            backbone, tokenizer, len(about.labels), tuple(about.words), about.backbone.pooling
+        )
     return SoftPromptModel(backbone, family, soft, readout)
 
 
@@ -114,5 +129,8 @@ def fill(folder: Path, model: SoftPromptModel, state: Mapping[str, Tensor]) -> N
             raise SkipError(
                 f"{folder}: does not fit its backbone: {name} is {stored}, not {expected}"
             )
+    for part in (model.prompt, model.readout):
+        if any(parameter.is_meta for parameter in part.parameters()):
+            part.to_empty(device="cpu")
     load_trainable(model, dict(state))
     lora.fold(model.backbone)

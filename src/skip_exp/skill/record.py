@@ -43,7 +43,7 @@ class BackboneRecord(_Part):
 
 class PromptRecord(_Part):
     kind: str
-    length: int = Field(ge=0)
+    length: int = Field(ge=0, le=LONGEST)
     decoder: bool
 
 

@@ -214,6 +214,18 @@ def test_an_onnx_card_tells_how_a_text_becomes_input(saved: Saved, tmp_path: Pat
     assert "`question` and `{title}: {passage}`" in text and "token_type_ids" not in text
 
 
+def test_names_are_no_markup(saved: Saved) -> None:
+    names = ["<img src=x>\n# head", "a|b`c`"]
+    skill = Skill.load(saved.folder)
+    about = skill.about.changed(task="[t](x)\n# t", labels=names)
+    parts = (about, skill.model, skill.tokenizer, skill.folder)
+    for is_onnx in (False, True):
+        text = card.model_card(*parts, onnx=is_onnx).content.partition("---\n\n#")[2]
+        assert "\n# " not in text and "](x)" not in text.replace("\\](x)", "")
+        if is_onnx:
+            assert "| 0 | \\<img src=x\\> \\# head |\n| 1 | a\\|b\\`c\\` |" in text
+
+
 def test_an_onnx_export_names_no_folder(tiny: Saved, onnx_folder: Path) -> None:
     assert names_no_folder(onnx_folder, str(tiny.backbone), str(onnx_folder.parent))
 

@@ -65,6 +65,8 @@ def model_card(
     vocabulary = getattr(model.backbone.config, "vocabulary", {})
     scores = final_scores(record, result)
     told: dict[str, Any] = {
+        "plain": plain,
+        "code": code,
         "record": record,
         "result": result,
         "origin": backbone_origin(record),
@@ -87,6 +89,16 @@ def model_card(
     # The scores were measured with the whole vocabulary and with fp32 weights.
     data = _metadata(record, result, {} if vocabulary or int8 else scores, onnx)
     return ModelCard.from_template(data, template_path=str(TEMPLATE), **told)
+
+
+def plain(text: object) -> str:
+    """``text`` as it stands in a paragraph or cell: nothing in it is markup."""
+    return re.sub(r"([\\`*_\[\]<>|#&])", r"\\\1", " ".join(str(text).split()))
+
+
+def code(text: object) -> str:
+    """``text`` as a code span."""
+    return "`" + " ".join(str(text).split()).replace("`", "'") + "`"
 
 
 def _task(result: Mapping[str, Any]) -> Mapping[str, Any]:
