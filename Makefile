@@ -33,7 +33,8 @@ test: $(STAMP) ## fast tests
 # Names its folders, because collecting all of them takes longer than running the core.
 test-core: $(STAMP) ## the method itself, in half a minute: surgery, attribution, one small job
 	@OMP_NUM_THREADS=1 $(PY) -m pytest -n 2 -m "core and not slow" \
-	  tests/attribution tests/data/test_rows.py tests/models tests/pruning tests/test_pipeline.py
+	  tests/attribution tests/callbacks tests/data/test_rows.py tests/models tests/pruning \
+	  tests/test_pipeline.py
 
 test-slow: $(STAMP) ## tests that take longer: whole jobs, kills, parallel workers
 	@OMP_NUM_THREADS=1 $(PY) -m pytest -m slow

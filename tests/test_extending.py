@@ -75,14 +75,13 @@ class Place:
         return prepare(self.config(*overrides))
 
     def run(self, *overrides: str, **groups: str) -> dict[str, Any]:
-        """Result of a whole job, its keep in ``keep`` and its skill's tensors in ``tensors``."""
+        """Result of a whole job, its skill's tensors in ``tensors``."""
         cfg = self.config(*overrides, **groups)
         result: dict[str, Any] = dict(pipeline.run(cfg))
         assert result["status"] == "done" and not result["data_is_sample"]
         assert result["ratio"] == 0.5 and 0.42 < result["ratio_reached"] <= 0.5
         tensors = load_file(Path(cfg.output_dir) / "skill/skill.safetensors")
-        kept = {name: t.tolist() for name, t in tensors.items() if name.startswith("keep/")}
-        return result | {"keep": kept, "tensors": tensors}
+        return result | {"tensors": tensors}
 
     def python(self, *arguments: str, path: Path | None = None) -> subprocess.CompletedProcess[str]:
         """Python in the user's folder; the modules on PYTHONPATH only where ``path`` says so."""

@@ -51,14 +51,14 @@ METHODS = {
     ],
 )
 def test_by_hand(method: str, options: dict[str, Any], expected: list[float]) -> None:
-    found = METHODS[method](TwoUnits(), [BATCH], **options)  # type: ignore[arg-type]
+    found = METHODS[method](TwoUnits(), [BATCH], **options)
     assert found["encoder.0.ffn"].tolist() == pytest.approx(expected, rel=1e-4)
 
 
 def test_activation_gradient_is_a_mean_over_texts_not_over_batches() -> None:
     three = {k: v.expand(3, *v.shape[1:]).clone() for k, v in BATCH.items()}
     three["input_ids"][2] = 0
-    found = activation_gradient.scores(TwoUnits(), [three, BATCH], tokens="sum")  # type: ignore[arg-type]
+    found = activation_gradient.scores(TwoUnits(), [three, BATCH], tokens="sum")
     assert found["encoder.0.ffn"][1] == pytest.approx(3 / 4 * 8 * SLOPE, rel=1e-4)
 
 
@@ -66,7 +66,7 @@ def test_raw_outputs_of_the_linears() -> None:
     """u = (1, 2), h = u^2, logits 1 and 4: u * dP/du = 2 h * dP/dh."""
     batch, s = texts([1], labels=[1]), float(torch.sigmoid(torch.tensor(3.0)))
     for at, factor in (("neurons", 1), ("linears", 2)):
-        found = activation_gradient.scores(TwoUnits(power=2), [batch], at=at)  # type: ignore[arg-type]
+        found = activation_gradient.scores(TwoUnits(power=2), [batch], at=at)
         expected = [-factor * s * (1 - s), 4 * factor * s * (1 - s)]
         assert found["encoder.0.ffn"].tolist() == pytest.approx(expected, rel=1e-4)
 
@@ -77,19 +77,19 @@ def test_fisher_and_taylor_square_for_each_text() -> None:
     model = TwoUnits()
     model.down.weight.data = torch.ones(2, 2)
     model.down.weight.data[0] = 0.0  # logits 0 and 3 x: P(1) = sigmoid(6)
-    found = fisher.scores(model, [both])  # type: ignore[arg-type]
+    found = fisher.scores(model, [both])
     p = float(torch.sigmoid(torch.tensor(6.0)))
     mean = (p**2 + (1 - p) ** 2) / 2
     assert found["encoder.0.ffn"].tolist() == pytest.approx([4 * mean, 16 * mean], rel=1e-4)
     both = texts([1, 3, 50], [0, 0, 0], labels=[1, 1])
-    found = taylor.scores(TwoUnits(), [both])  # type: ignore[arg-type]
+    found = taylor.scores(TwoUnits(), [both])
     assert found["encoder.0.ffn"][0] == pytest.approx(16 * (1 - S) ** 2, rel=1e-4)
 
 
 def test_the_bias_of_a_unit_counts_in_its_magnitude() -> None:
     model = TwoUnits()
     model.up.bias = torch.nn.Parameter(torch.tensor([2.0, -2.0]))
-    found = magnitude.scores(model, [])["encoder.0.ffn"]  # type: ignore[arg-type]
+    found = magnitude.scores(model, [])["encoder.0.ffn"]
     assert found.tolist() == pytest.approx([6**0.5, 3.0])
 
 
@@ -103,4 +103,4 @@ def test_the_bias_of_a_unit_counts_in_its_magnitude() -> None:
 )
 def test_an_option_that_is_not_allowed_is_refused(method: str, key: str, value: Any) -> None:
     with pytest.raises(ConfigError, match=rf"attribution\.options\.{key}={value}: "):
-        METHODS[method](TwoUnits(), [BATCH], **{key: value})  # type: ignore[arg-type]
+        METHODS[method](TwoUnits(), [BATCH], **{key: value})

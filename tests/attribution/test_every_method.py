@@ -6,7 +6,6 @@ from typing import Any
 
 import pytest
 import torch
-from hydra import compose, initialize_config_dir
 from hydra.utils import get_method
 from omegaconf import OmegaConf
 
@@ -126,11 +125,3 @@ def test_the_options_of_every_file_are_those_of_its_function(name: str) -> None:
     assert settings.keys() <= OF_PIPELINE | {"options"}
     # What can be set without a plus on the command line is all there is to set.
     assert known - {"model", "batches", "seed"} == set(settings.get("options", {}))
-
-
-def test_options_yield_to_the_command_line() -> None:
-    config.register()
-    overrides = ["+task=rte", "output_dir=here", "attribution=integrated_gradients"]
-    with initialize_config_dir(str(config.conf_dir()), version_base="1.3"):
-        cfg = compose("config", [*overrides, "attribution.options.steps=8"])
-    assert (cfg.attribution.options.steps, cfg.attribution.options.micro_batch) == (8, 64)

@@ -9,6 +9,8 @@ import torch
 from skip_exp.attribution.relevance import check_relevance
 from skip_exp.models.sites import Site
 
+pytestmark = pytest.mark.core
+
 SIZES = {Site("encoder.0.ffn"): (3,), Site("encoder.0.self.qk"): (2, 2)}
 GOOD = {"encoder.0.ffn": torch.tensor([1.0, 2, 3]), "encoder.0.self.qk": torch.ones(2, 2)}
 

@@ -56,6 +56,7 @@ def copied(model: SoftPromptModel) -> dict[str, Tensor]:
     return {name: tensor.clone() for name, tensor in model.state_dict().items()}
 
 
+@pytest.mark.core
 def test_a_loop_is_attributed_pruned_and_trained_on() -> None:
     module = Mine()
     module.train()

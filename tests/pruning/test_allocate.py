@@ -1,12 +1,13 @@
 """Which neurons go, by exact small numbers; then what must hold for any sizes."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
 import torch
 
 from skip_exp.errors import ConfigError, SkipError
-from skip_exp.models.sites import Shape, Sublayer
+from skip_exp.models.sites import Shape, Sublayer, site_sizes
 from skip_exp.pruning.allocate import ORDERS, allocate, check
 from tests.helpers.tiny import READOUT, tiny_model
 
@@ -22,19 +23,22 @@ RELEVANCE = {
 }
 
 
-def choose(ratio: float, **options: object) -> dict[str, list[int]]:
+@pytest.mark.parametrize(
+    ("ratio", "options", "first", "second"),
+    [
+        # 0.48 of 84 is 40 parameters: four units, the lowest of both layers
+        (0.48, {}, [0, 2, 3], [3]),
+        (0.48, {"allocation": "uniform"}, [0, 3], [2, 3]),
+        (0.48, {"round_to": 2}, [0, 3], [2, 3]),  # pairs: 0.3, 3, 9.3, 11
+        (0.0, {}, [0, 1, 2, 3], [0, 1, 2, 3]),
+    ],
+)
+def test_what_stays_by_hand(
+    ratio: float, options: dict[str, Any], first: list[int], second: list[int]
+) -> None:
     given = {"sites": ["ffn"], "round_to": 1} | options
-    keep = allocate(RELEVANCE, FFN, ratio=ratio, **given)  # type: ignore[arg-type]
-    return {site: kept.tolist() for site, kept in keep.items()}
-
-
-def test_global_takes_the_lowest_of_all_layers() -> None:
-    # 0.48 of 84 is 40 parameters: four units
-    assert choose(0.48) == {"encoder.0.ffn": [0, 2, 3], "encoder.1.ffn": [3]}
-
-
-def test_uniform_takes_the_same_from_every_layer() -> None:
-    assert choose(0.48, allocation="uniform") == {"encoder.0.ffn": [0, 3], "encoder.1.ffn": [2, 3]}
+    keep = allocate(RELEVANCE, FFN, ratio=ratio, **given)
+    assert [kept.tolist() for kept in keep.values()] == [first, second]
 
 
 @pytest.mark.parametrize("allocation", ["global", "uniform"])
@@ -46,15 +50,6 @@ def test_ties_take_no_more_than_was_asked_for(allocation: str) -> None:
     kept = [{site: indices.tolist() for site, indices in keep.items()} for keep in keeps]
     assert kept[0] == kept[1]
     assert sum(map(len, kept[0].values())) == 4
-
-
-def test_rounding_keeps_widths_multiples() -> None:
-    keep = choose(0.48, round_to=2)
-    assert keep == {"encoder.0.ffn": [0, 3], "encoder.1.ffn": [2, 3]}  # pairs: 0.3, 3, 9.3, 11
-
-
-def test_ratio_zero_keeps_everything() -> None:
-    assert choose(0.0) == {"encoder.0.ffn": [0, 1, 2, 3], "encoder.1.ffn": [0, 1, 2, 3]}
 
 
 def test_global_ranks_a_decoder_by_itself() -> None:
@@ -82,35 +77,27 @@ def test_reached_within_a_point_on_a_real_shape(
     allocation: str, ratio: float, sites: list[str]
 ) -> None:
     """MiniLM's sizes: 6 layers, hidden 384, 12 heads of 32, FFN 1536."""
-    sizes = []
+    sizes: list[Shape] = []
     for i in range(6):
         cost = {"qk_cost": 2 * 385, "vo_cost": 385 + 384}
         sizes.append(Shape(Sublayer(f"encoder.{i}.self"), 12, 384, qk=32, vo=32, **cost))
         sizes.append(Shape(Sublayer(f"encoder.{i}.ffn"), 1536, 384, 385 + 384))
-    assert sum(s.parameters for s in sizes) == 6 * (
-        4 * 384 * 385 + 385 * 1536 + 385 * 384 * 4 - 384 * 3
-    )
     generator = torch.Generator().manual_seed(0)
-    relevance = {}
-    for s in sizes:
-        if s.qk:
-            relevance[f"{s.name}.heads"] = torch.randn(12, generator=generator)
-            for kind in ("qk", "vo"):
-                relevance[f"{s.name}.{kind}"] = torch.randn(12, 32, generator=generator)
-        else:
-            relevance[s.name] = torch.randn(1536, generator=generator)
+    relevance = {
+        site: torch.randn(size, generator=generator) for site, size in site_sizes(sizes).items()
+    }
     keep = allocate(relevance, sizes, ratio=ratio, sites=sites, allocation=allocation)
+    assert all(len(kept) % 8 == 0 for site, kept in keep.items() if site.kind == "ffn")
     after = 0
-    for s in sizes:
-        if s.qk:
-            heads = len(keep[f"{s.name}.heads"])
-            qk, vo = (keep[f"{s.name}.{k}"].shape[1] if k in sites else 32 for k in ("qk", "vo"))
-            after += 384 + heads * (qk * s.qk_cost + vo * s.vo_cost)
-        else:
-            assert len(keep[s.name]) % 8 == 0
-            after += 384 + len(keep[s.name]) * s.unit_cost
-    reached = 1 - after / sum(s.parameters for s in sizes)
-    assert ratio - 0.01 < reached <= ratio
+    for shape in sizes:
+        units = len(keep[shape.name.site(shape.whole)])
+        dims = {
+            kind: keep[shape.name.site(kind)].shape[1]
+            for kind in ("qk", "vo")
+            if shape.qk and kind in sites
+        }
+        after += replace(shape, units=units, **dims).parameters
+    assert ratio - 0.01 < 1 - after / sum(shape.parameters for shape in sizes) <= ratio
 
 
 def test_shapes_count_what_the_model_has() -> None:
@@ -128,8 +115,8 @@ def test_shapes_count_what_the_model_has() -> None:
 @pytest.mark.parametrize(
     ("options", "told"),
     [
-        ({"ratio": 0.97}, r"prune\.ratio=0\.97: with prune\.sites=\['ffn'\] at most 0\.952"),
-        ({"sites": ["neurons"]}, r"prune\.sites=\['neurons'\]: must be some of ffn, heads"),
+        ({"ratio": 0.97}, r"^prune\.ratio=0\.97: .*0\.952"),
+        ({"sites": ["neurons"]}, r"^prune\.sites=\['neurons'\]: "),
         ({"sites": []}, r"prune\.sites=\[\]"),
         ({"allocation": "fair"}, r"prune\.allocation=fair: "),
     ],

@@ -75,6 +75,6 @@ def test_a_confirmation_needs_the_frozen_recipe(
 
 def test_a_recipe_is_the_settings_without_the_ratio() -> None:
     recipe = evidence.recipe()
-    assert recipe.keys() == {*evidence.GROUPS, "rules"}
-    assert recipe["tune"]["train"] == "lora" and recipe["prompt"]["length"] == 4  # as decided
+    assert recipe.keys() == {*evidence.GROUPS}
+    assert recipe["tune"]["train"] == recipe["retune"]["train"] == "lora"
     assert "ratio" not in recipe["prune"]

@@ -17,7 +17,6 @@ from typing import Any
 import psutil
 import pytest
 import torch
-from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 from safetensors.torch import load_file, save_file
 from torch.multiprocessing.spawn import ProcessExitedException, ProcessRaisedException
@@ -33,6 +32,7 @@ from skip_exp.training import processes
 from skip_exp.training.module import PromptTuner
 from tests.helpers.saved import save_backbone
 from tests.helpers.tiny import tiny_model
+from tests.helpers.toy import composed, save_toy
 
 
 @pytest.mark.parametrize("world", [2, 3, 9])
@@ -91,26 +91,11 @@ def test_the_failure_of_a_process_is_one_line(error: Any, kind: type, says: str)
 @pytest.fixture(scope="module")
 def toy(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
     """Overrides of a job on a tiny BERT and 150 train rows."""
-    root = tmp_path_factory.mktemp("ddp")
-    backbone = save_backbone(root / "backbone", "bert")
-    rng = random.Random(0)
-    words = (("bad", "dull", "long"), ("good", "warm", "funny"))
-    for split, rows in (("train", 150), ("validation", 40)):
-        lines = ["text,label"]
-        for _ in range(rows):
-            label = rng.randrange(2)
-            filler = ["the", "it", "and"] * rng.randrange(3)
-            lines.append(" ".join([*filler, "plot", "was", rng.choice(words[label])]) + f",{label}")
-        (root / f"{split}.csv").write_text("\n".join(lines) + "\n")
     return [
-        *("task.name=toy", "task.text=[text]", "task.labels=[bad,good]", "task.metrics=[accuracy]"),
-        f"+task.files.train={root}/train.csv",
-        f"+task.files.validation={root}/validation.csv",
-        *("backbone.name=tiny", f"backbone.path={backbone}", "data.max_length=16"),
-        *("prompt.length=4", "prune.round_to=4", "attribution.samples=32"),
-        *("tune.epochs=3", "tune.lr=0.03", "retune.epochs=1", "benchmark.enabled=false"),
-        "benchmark.seq_len=8",
-        *("trainer.precision=32-true", "logger=csv"),
+        *save_toy(tmp_path_factory.mktemp("ddp")),
+        *("data.train_rows=150", "attribution.samples=32", "benchmark.enabled=false"),
+        *("tune.epochs=3", "tune.min_steps=0", "tune.lr=0.03", "logger=csv"),
+        *("retune.epochs=1", "retune.min_steps=0", "retune.budget=0", "retune.copies=0"),
     ]
 
 
@@ -167,7 +152,7 @@ def curves(folder: Path) -> list[list[float]]:
 
 @pytest.mark.slow
 def test_a_sweep_over_two_processes(start: Any, tmp_path: Path) -> None:
-    running = start("prune.ratio=0.4,0.9", "retune.train=lora", "hydra.sweep.dir=out", "-m")
+    running = start("prune.ratio=0.4,0.9", "hydra.sweep.dir=out", "-m")
     told = running.communicate(timeout=300)[0]
     assert running.returncode == 0, told
     assert not re.search(r"warning|error|traceback", told, re.I)
@@ -188,19 +173,16 @@ def test_a_sweep_over_two_processes(start: Any, tmp_path: Path) -> None:
     # Only the job's own process writes: one result, skill and log a job, nothing elsewhere.
     assert [p.name for p in (tmp_path / "out").rglob("*.log")] == ["skip_exp.log"] * 2
     assert {p.name for p in tmp_path.iterdir()} == {"out", "cache", "alone"}
-    assert len(list((tmp_path / "cache" / "tune").glob("*.safetensors"))) == 1
+    assert len(list((tmp_path / "cache" / "fit_dense").glob("*.safetensors"))) == 1
 
 
 @pytest.mark.slow
 def test_processes_are_started_for_what_is_not_cached(
     toy: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def run(*overrides: str) -> dict[str, Any]:
-        config.register()
+    def run(*overrides: str) -> Any:
         fixed = ["trainer.accelerator=cpu", "logger=none", f"cache.dir={tmp_path}/cache"]
-        with initialize_config_dir(str(config.conf_dir()), version_base="1.3"):
-            composed = compose("config", [*toy, *fixed, *overrides])
-            return pipeline.run(config.typed(composed, config.Config))
+        return pipeline.run(composed(*toy, *fixed, *overrides))
 
     started: list[Any] = []
 
@@ -229,7 +211,7 @@ def test_a_refusal_in_a_process_fails_the_job_in_one_line(start: Any, tmp_path: 
     weights = load_file(backbone / "model.safetensors")
     weights["bert.encoder.layer.1.output.dense.bias"][3] = torch.nan
     save_file(weights, backbone / "model.safetensors", {"format": "pt"})
-    prompt = ["experiment=prompt", "tune.train=prompt", "tune.lr=0.03"]  # no head starts
+    prompt = ["experiment=prompt", "tune.train=prompt"]  # no head starts
     running = start(*prompt, f"backbone.path={backbone}", "hydra.run.dir=out")
     told = running.communicate(timeout=300)[0]
     assert running.returncode == 1

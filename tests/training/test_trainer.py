@@ -1,4 +1,4 @@
-"""The tuner under Lightning's trainer."""
+"""The tuner and the scorer under Lightning's trainer."""
 
 import csv
 import io
@@ -8,7 +8,6 @@ import os
 import re
 import sys
 import time
-from contextlib import nullcontext
 from dataclasses import replace
 from typing import Any
 
@@ -16,12 +15,15 @@ import lightning as L
 import pytest
 import torch
 import torch.nn.functional as F
+from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.loggers import CSVLogger
 from torch.utils.data import DataLoader
 from torchmetrics import MetricCollection
 from torchmetrics.classification import BinaryAccuracy
 
+from skip_exp.callbacks.curves import Curves
 from skip_exp.config.schema import TrainerConfig
+from skip_exp.config.task import TaskConfig
 from skip_exp.config.train import RetuneConfig, TrainConfig
 from skip_exp.data.batches import collate
 from skip_exp.errors import ConfigError, SkipError
@@ -38,10 +40,29 @@ QUIET = TrainerConfig(accelerator="cpu", precision="32-true", progress=False)
 ROWS: Any = [{"input_ids": [5 + i, 20, 30 + i], "label": i % 2} for i in range(10)]
 
 
-def tuner(dropout: bool = False, **settings: Any) -> PromptTuner:
+def tuner(**settings: Any) -> PromptTuner:
     model = tiny_model("bert", "prefix", "head", labels=2).eval()  # as attribution leaves it
-    config = TrainConfig(lr=0.1, batch=4, dropout=dropout, train="prompt", **settings)
+    given = {"epochs": 1, "lr": 0.1, "batch": 4, "dropout": False, "train": "prompt"}
+    config = TrainConfig(**{**given, **settings})
     return PromptTuner(model, "tune", config, MetricCollection({"accuracy": BinaryAccuracy()}))
+
+
+def loader() -> DataLoader[Any]:
+    """Three batches, of 4, 4 and 2 rows."""
+    return DataLoader(ROWS, 4, collate_fn=lambda rows: collate(rows, 0))
+
+
+class Batches(L.LightningDataModule):
+    def train_dataloader(self) -> DataLoader[Any]:
+        return loader()
+
+    def val_dataloader(self) -> DataLoader[Any]:
+        return loader()
+
+
+def fit(tuned: PromptTuner, data: Any = None, logger: Any = None, progress: bool = False) -> Curves:
+    settings = replace(QUIET, progress=progress)
+    return trainers.fit(tuned, data or Batches(), settings, "accuracy", 1, logger, 16)[1]
 
 
 def test_the_rate_goes_up_then_down() -> None:
@@ -54,50 +75,33 @@ def test_the_rate_goes_up_then_down() -> None:
 def test_a_prompt_that_was_cut_away_whole_cannot_be_trained() -> None:
     model = tiny_model("t5", "prefix", "seq2seq", labels=2)
     names = [shape.name for shape in model.shapes() if shape.name.part == "self"]
-    keep = {name.site("heads"): torch.arange(0) for name in names}
-    smaller = cut(model, keep)
+    smaller = cut(model, {name.site("heads"): torch.arange(0) for name in names})
     smaller.train_only("prompt")
     module = PromptTuner(smaller, "retune", RetuneConfig(train="prompt"), MetricCollection({}))
     with pytest.raises(SkipError, match=r"^retune\.train=prompt: "):
         module.training_step(collate(ROWS[:2], 0), 0)
 
 
-def fit(tuned: PromptTuner, tmp_path: Any) -> L.Trainer:
-    trainer = L.Trainer(
-        max_epochs=2, accelerator="cpu", logger=False, enable_checkpointing=False,
-        enable_progress_bar=False, enable_model_summary=False, default_root_dir=tmp_path,
-    )  # fmt: skip
-    trainer.fit(tuned, loader(), loader())
-    return trainer
-
-
-def loader() -> DataLoader[Any]:
-    """Three batches."""
-    return DataLoader(ROWS, 4, collate_fn=lambda rows: collate(rows, 0))
-
-
 @pytest.mark.parametrize("dropout", [False, True])
-def test_the_backbone_drops_out_where_it_is_asked_to(dropout: bool, tmp_path: Any) -> None:
-    tuned = tuner(dropout)
-    modes = []
+def test_the_backbone_drops_out_where_it_is_asked_to(dropout: bool) -> None:
+    """And is in eval mode afterwards: the next job of the process computes with it."""
+    tuned, modes = tuner(dropout=dropout), []
 
     def seen(*_: Any) -> None:
         backbone = {module.training for module in tuned.model.backbone.modules()}
         modes.append((tuned.training, *backbone))
 
     tuned.model.register_forward_pre_hook(seen)
-    fit(tuned, tmp_path)
+    fit(tuned)
     assert set(modes) == {(True, dropout), (False, False)}
+    assert not any(module.training for module in tuned.model.modules())
 
 
-@pytest.mark.parametrize("lr", [0.1, float("nan")])
-def test_a_fit_leaves_the_shared_backbone_in_eval_mode(lr: float) -> None:
-    """Also one that fails: the next job of the process computes with this backbone."""
-    tuned = tuner(dropout=True, epochs=1)
-    tuned.settings.lr = lr
-    refused = pytest.raises(SkipError, match=r"^tune\.lr=nan, tune\.readout_lr=")
-    with nullcontext() if lr == 0.1 else refused:
-        trainers.fit(tuned, Batches(), QUIET, "accuracy", 1, None, 16)
+def test_a_loss_that_is_not_finite_ends_the_fit() -> None:
+    tuned = tuner(dropout=True)
+    tuned.settings.lr = float("nan")
+    with pytest.raises(SkipError, match=r"^tune\.lr=nan, tune\.readout_lr="):
+        fit(tuned)
     assert not any(module.training for module in tuned.model.modules())
 
 
@@ -115,55 +119,62 @@ def test_a_fit_of_one_process_leaves_the_callers_own_alone(
             return loader()
 
     try:
-        trainers.fit(tuner(epochs=1), Starting(), QUIET, "accuracy", 1, None, 16)
+        fit(tuner(), Starting())
         assert os.environ["MASTER_PORT"] == "1234" and children[0].is_alive()
     finally:
         for child in children:
             child.kill()
 
 
-class Batches(L.LightningDataModule):
-    def train_dataloader(self) -> DataLoader[Any]:
-        return loader()
-
-    def val_dataloader(self) -> DataLoader[Any]:
-        return loader()
-
-
-def predicted(tuned: PromptTuner, rows: Any) -> tuple[torch.Tensor, torch.Tensor]:
-    """Logits and labels."""
-    batch = collate(rows, 0)
+def test_the_selection_slice_is_scored_over_its_rows_whatever_the_batches() -> None:
+    tuned = tuner()
+    points = fit(tuned).points
+    batch = collate(ROWS, 0)
     with torch.no_grad():
-        return tuned.model(batch["input_ids"], batch["attention_mask"]), batch["labels"]
+        logits = tuned.model(batch["input_ids"], batch["attention_mask"])
+    loss = F.cross_entropy(logits, batch["labels"])
+    right = (logits.argmax(-1) == batch["labels"]).float().mean()
+    assert points[-1]["select_loss"] == pytest.approx(float(loss))
+    assert points[-1]["select_accuracy"] == pytest.approx(float(right))
+    task = TaskConfig(name="x", text=["t"], labels=["a", "b"], metrics=["accuracy", "f1"])
+    scores = trainers.score(QUIET, tuned.model, task, loader())
+    assert scores.keys() == {"accuracy", "f1"}
+    assert scores["accuracy"] == pytest.approx(float(right))
 
 
-def test_the_loss_on_the_selection_slice_is_the_mean_over_its_rows(tmp_path: Any) -> None:
-    tuned = tuner()
-    trainer = fit(tuned, tmp_path)
-    expected = F.cross_entropy(*predicted(tuned, ROWS))  # batches of 4, 4 and 2 rows
-    assert float(trainer.callback_metrics["tune/select_loss"]) == pytest.approx(float(expected))
+def test_a_callback_acts_in_a_pass_without_rows() -> None:
+    model, smaller = tiny_model(), tiny_model()
+
+    class Replacing(Callback):
+        def setup(self, trainer: L.Trainer, pl_module: Any, stage: str) -> None:
+            assert pl_module.model is model
+            pl_module.model = smaller
+
+    assert trainers.act_between(QUIET, model, Replacing()) is smaller
 
 
-def test_factors_have_a_learning_rate_of_their_own(tmp_path: Any) -> None:
-    settings = {"lr": 0.1, "readout_lr": 0.2, "bias_lr": 0.3, "lora_lr": 0.4, "weight_decay": 0.0}
-    tuned = tuner()
-    tuned.settings = TrainConfig(batch=4, train="lora", dropout=False, **settings)  # type: ignore[arg-type]
-    tuned.model.train_only("lora", rank=2)
+@pytest.mark.parametrize("train", ["lora", "bias", "full"])
+def test_every_part_has_a_learning_rate_of_its_own(train: str) -> None:
+    rates = {"lr": 0.1, "readout_lr": 0.2, "bias_lr": 0.3, "full_lr": 0.35, "lora_lr": 0.4}
+    tuned = tuner(train=train, **rates)
+    tuned.model.train_only(train, rank=2)
     before = trainable_state(tuned.model)
-    trainer = fit(tuned, tmp_path)
-    (optimizer,) = trainer.optimizers
-    assert [group["initial_lr"] for group in optimizer.param_groups] == [0.1, 0.2, 0.3, 0.4]
+    fit(tuned)
+    (optimizer,) = tuned.trainer.optimizers
+    backbone = {"lora": [0.3, 0.4], "bias": [0.3], "full": [0.35]}[train]
+    groups = optimizer.param_groups
+    assert [group["initial_lr"] for group in groups] == [0.1, 0.2, *backbone]
     trained = [p for p in tuned.model.parameters() if p.requires_grad]
-    assert {id(p) for g in optimizer.param_groups for p in g["params"]} == {id(p) for p in trained}
-    factors = lora.factors(tuned.model.backbone)
-    assert [id(p) for p in optimizer.param_groups[3]["params"]] == [id(p) for p in factors]
-    after_fit = trainable_state(tuned.model)
-    assert not any(after_fit[name].equal(before[name]) for name in before if "lora_B" in name)
+    assert {id(p) for g in groups for p in g["params"]} == {id(p) for p in trained}
+    if train == "lora":
+        factors = lora.factors(tuned.model.backbone)
+        assert [id(p) for p in groups[3]["params"]] == [id(p) for p in factors]
+    after = trainable_state(tuned.model)
+    assert not any(after[name].equal(before[name]) for name in before if "lora_B" in name)
 
 
 def test_short_epochs_have_a_training_loss(tmp_path: Any) -> None:
-    tuned, logger = tuner(epochs=2), CSVLogger(tmp_path, name=None, version="csv")
-    trainers.fit(tuned, Batches(), QUIET, "accuracy", 1, logger, 16)
+    fit(tuner(epochs=2), logger=CSVLogger(tmp_path, name=None, version="csv"))
     rows = list(csv.DictReader((tmp_path / "csv/metrics.csv").read_text().splitlines()))
     assert [int(row["step"]) for row in rows if row["tune/train_loss"]] == [2, 5]
 
@@ -191,10 +202,16 @@ def test_distillation_mixes_hard_and_soft_labels() -> None:
 # --- settings that this machine may lack --------------------------------------------------------
 
 
-def machine(monkeypatch: pytest.MonkeyPatch, gpus: int) -> None:
+def machine(monkeypatch: pytest.MonkeyPatch, gpus: int, has_bf16: bool = False) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: gpus > 0)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: gpus)
     monkeypatch.setattr(torch.backends.mps, "is_available", lambda: True)  # Apple's has no fp64
+    # PyTorch counts an emulation, too, unless told otherwise.
+    monkeypatch.setattr(
+        torch.cuda,
+        "is_bf16_supported",
+        lambda including_emulation=True: including_emulation or has_bf16,
+    )
 
 
 @pytest.mark.parametrize(
@@ -216,28 +233,20 @@ def test_refused_settings(
 
 
 @pytest.mark.parametrize(
-    ("asked", "gpus", "found"),
-    [("auto", 0, "cpu"), ("auto", 2, "cuda"), ("gpu", 2, "cuda"), ("cpu", 2, "cpu")],
+    ("asked", "gpus", "has_bf16", "found"),
+    [
+        *(("auto", 0, False, "cpu"), ("cpu", 2, True, "cpu")),
+        *(("auto", 2, True, "bf16-mixed"), ("gpu", 1, False, "32-true")),
+    ],
 )
-def test_auto_is_cuda_or_the_processor(
-    monkeypatch: pytest.MonkeyPatch, asked: str, gpus: int, found: str
+def test_auto_is_what_computes_fastest(
+    monkeypatch: pytest.MonkeyPatch, asked: str, gpus: int, has_bf16: bool, found: str
 ) -> None:
-    machine(monkeypatch, gpus)
-    assert usable(TrainerConfig(asked, precision="32-true")).accelerator == found
-
-
-@pytest.mark.parametrize(("native", "found"), [(True, "bf16-mixed"), (False, "32-true")])
-def test_auto_is_bf16_where_the_gpu_has_it(
-    monkeypatch: pytest.MonkeyPatch, native: bool, found: str
-) -> None:
-    machine(monkeypatch, 1)
-    # PyTorch counts an emulation, too, unless told otherwise.
-    monkeypatch.setattr(
-        torch.cuda,
-        "is_bf16_supported",
-        lambda including_emulation=True: including_emulation or native,
-    )
-    assert usable(TrainerConfig("gpu", precision="auto")).precision == found
+    machine(monkeypatch, gpus, has_bf16)
+    settings = usable(TrainerConfig(asked))
+    on_gpu = found != "cpu"
+    assert settings.accelerator == ("cuda" if on_gpu else "cpu")
+    assert settings.precision == found or not on_gpu  # the processor decides elsewhere
 
 
 def test_workers_of_joblib_start_no_processes(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -250,11 +259,6 @@ def test_workers_of_joblib_start_no_processes(monkeypatch: pytest.MonkeyPatch) -
 # --- output -------------------------------------------------------------------------------------
 
 
-def told_by(caplog: pytest.LogCaptureFixture) -> list[str]:
-    records = [r for r in caplog.records if r.name == "skip_exp.callbacks.epochs"]
-    return [re.sub(r"\d+\.\d+", "x", record.getMessage()) for record in records]
-
-
 @pytest.mark.parametrize("is_terminal", [False, True])
 def test_a_line_per_epoch_in_a_file_as_in_a_terminal(
     is_terminal: bool, monkeypatch: pytest.MonkeyPatch, capsys: Any, caplog: Any
@@ -262,13 +266,11 @@ def test_a_line_per_epoch_in_a_file_as_in_a_terminal(
     caplog.set_level("INFO", "skip_exp")
     monkeypatch.setattr(sys.stdout, "isatty", lambda: is_terminal)
     with bars.allowed(True):
-        trainers.fit(
-            tuner(epochs=2), Batches(), replace(QUIET, progress=True), "accuracy", 1, None, 16
-        )
-    lines = told_by(caplog)
-    assert [line.partition("  about")[0] for line in lines] == [
-        f"epoch {n} of 2  accuracy x  loss x" for n in (0, 1, 2)
-    ]
+        fit(tuner(epochs=3))  # without progress no line
+        fit(tuner(epochs=2), progress=True)
+    lines = [r.getMessage() for r in caplog.records if r.name == "skip_exp.callbacks.epochs"]
+    assert [line.partition("  ")[0] for line in lines] == [f"epoch {n} of 2" for n in (0, 1, 2)]
+    assert all(re.search(r"accuracy \d+\.\d  loss \d+\.\d", line) for line in lines)
     assert ["  about " in line for line in lines] == [False, True, False]
     assert max(map(len, lines)) < 80
     assert "\r" not in "".join(capsys.readouterr())  # quick epochs need no bar
@@ -283,15 +285,7 @@ def test_a_long_pass_has_a_bar_on_a_terminal(
     monkeypatch.setattr(sys, "stdout", screen)
     monkeypatch.setattr(bars, "AFTER", 0)  # any pass counts as long
     with bars.allowed(True):
-        trainers.fit(
-            tuner(epochs=1), Batches(), replace(QUIET, progress=True), "accuracy", 1, None, 16
-        )
+        fit(tuner(), progress=True)
     for name in ("epoch 1 of 1 |", "selection slice |"):
         assert (name in screen.getvalue()) == is_terminal
     assert "\n" not in screen.getvalue()
-
-
-def test_without_progress_no_line_is_logged(caplog: Any) -> None:
-    caplog.set_level("INFO", "skip_exp")
-    trainers.fit(tuner(epochs=1), Batches(), QUIET, "accuracy", 1, None, 16)
-    assert told_by(caplog) == []

@@ -1,0 +1,225 @@
+"""Scores of tiny models of every family against autograd, masks, norms and Captum."""
+
+import pytest
+import torch
+from torch import Tensor
+
+from skip_exp.attribution import (
+    activation_gradient,
+    fisher,
+    integrated_gradients,
+    magnitude,
+    taylor,
+)
+from skip_exp.attribution.observe import logits, observe, products, replaced, taps, true_label
+from skip_exp.models.families.base import AttentionBlock, FfnBlock
+from skip_exp.models.soft_prompt import SoftPromptModel
+from skip_exp.pruning.surgery import cut
+from tests.helpers.tiny import KINDS, READOUT, tiny_batch, tiny_model
+from tests.helpers.toy import rarely
+
+pytestmark = pytest.mark.core
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_raw_outputs_are_those_of_the_projections(kind: str) -> None:
+    """Gradients of the linears' own outputs, by autograd; a head sums over its Q, K and V."""
+    model, batch = tiny_model(kind, "prefix", READOUT[kind]), tiny_batch(kind)
+    ours = activation_gradient.scores(model, [batch], tokens="sum", at="linears")
+    blocks = {b.name: b for b in model.blocks()}
+    ffn, own = blocks["encoder.1.ffn"], blocks["encoder.1.self"]
+    linears = [*own.attention.projections(), *ffn.up]
+    outputs: list[Tensor] = []
+    handles = [
+        linear.register_forward_hook(lambda _m, _i, out: outputs.append(out)) for linear in linears
+    ]
+    p = model(**{k: v for k, v in batch.items() if k != "labels"}).softmax(-1)
+    for handle in handles:
+        handle.remove()
+    goal = p.gather(1, batch["labels"][:, None]).mean()
+    gradients = torch.autograd.grad(goal, outputs)
+    q, k, v, *up = ((h * g).sum((0, 1)) for h, g in zip(outputs, gradients, strict=True))
+    expected = {
+        "encoder.1.ffn": sum(up),
+        "encoder.1.self.qk": (q + k).view(3, own.attention.qk_group, -1).sum(1),
+        "encoder.1.self.vo": v.view(3, -1),
+        "encoder.1.self.heads": (q + k + v).view(3, -1).sum(1),
+    }
+    for site, scores in expected.items():
+        torch.testing.assert_close(ours[site], scores.detach(), atol=1e-6, rtol=1e-3)
+
+
+@pytest.mark.parametrize("tokens", ["max", "mean"])
+def test_a_shorter_label_word_has_no_positions_to_spare(tokens: str) -> None:
+    """The words have one piece, two and two: the second position of the first is padding."""
+    model, batch = tiny_model("t5", "prefix", "seq2seq"), tiny_batch("t5")
+    tap = next(tap for name, tap in taps(model).items() if name.startswith("decoder.1.ffn"))
+    (found,) = products(model, batch, {"ffn": tap}, "probability").values()
+    x = found.view(len(batch["labels"]), 3, 2, -1)  # texts, words, positions, units
+    long = x[:, 1:].amax(2) if tokens == "max" else x[:, 1:].mean(2)
+    expected = (x[:, 0, 0] + long.sum(1)).mean(0)
+    scores = activation_gradient.scores(model, [batch], tokens=tokens, sign="signed")
+    torch.testing.assert_close(scores["decoder.1.ffn"], expected, atol=1e-7, rtol=1e-4)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_captum_gives_the_same_gradients(kind: str) -> None:
+    """Layer gradient x activation at the input of every down and output projection."""
+    captum = pytest.importorskip("captum.attr")
+    model, batch = tiny_model(kind, "prefix", READOUT[kind]), tiny_batch(kind)
+    inputs = {k: v for k, v in batch.items() if k != "labels"}
+    ours = activation_gradient.scores(model, [batch], tokens="sum")
+
+    def probability(embeds: Tensor) -> Tensor:
+        """Captum wants a differentiable input: the word embeddings, through the same model."""
+        handle = model.backbone.get_input_embeddings().register_forward_hook(
+            lambda _m, args, out: (
+                out + 0 * embeds.sum() if args[0].shape == inputs["input_ids"].shape else out
+            )
+        )
+        try:
+            logits = model(**inputs)
+        finally:
+            handle.remove()
+        return logits.softmax(-1).gather(1, batch["labels"][:, None])[:, 0]
+
+    start = torch.zeros(len(batch["labels"]), 1, requires_grad=True)
+    mask = model.encoder_mask(batch["attention_mask"])[..., None]
+    for block in model.blocks():
+        if not block.name.startswith("encoder"):
+            continue
+        layer = block.down if isinstance(block, FfnBlock) else block.output
+        method = captum.LayerGradientXActivation(probability, layer)
+        theirs = method.attribute(start, attribute_to_layer_input=True)
+        total = (theirs * mask).sum(1).mean(0).detach()
+        site = block.name if isinstance(block, FfnBlock) else f"{block.name}.vo"
+        torch.testing.assert_close(ours[site].flatten(), total, atol=1e-6, rtol=1e-4)
+
+
+@pytest.mark.parametrize("kind", ["bert", "modernbert", "t5_gated"])
+def test_fisher_is_the_gradient_of_real_masks(kind: str) -> None:
+    """One mask at a time on what a cut removes (as in tests/models/test_exactness.py)."""
+    model, batch = tiny_model(kind, "prefix", READOUT[kind], decoder=True), tiny_batch(kind, rows=3)
+    ours = fisher.scores(model, [batch])
+    for name, tap in taps(model).items():
+        if name.endswith(".k"):
+            continue
+        for site in tap.sites:
+            expected = 0
+            for i in range(3):
+                text = {n: x[i : i + 1] for n, x in batch.items()}
+                expected = expected + mask_gradient(model, text, tap, ours[site].shape).square() / 3
+            torch.testing.assert_close(ours[site], expected, atol=1e-8, rtol=1e-3)
+
+
+def mask_gradient(model, text: dict[str, Tensor], tap, shape) -> Tensor:
+    mask = torch.ones(shape, requires_grad=True)
+    of_heads = len(shape) == 1 and tap.heads is not None
+    factor = mask[:, None] if of_heads else mask.repeat(*[1] * (mask.dim() - 1), tap.group)
+
+    handle = tap.hook(lambda x: (tap.view(x) * factor).view(x.shape))
+    try:
+        loss = -true_label(model, text, "log_probability").sum()
+    finally:
+        handle.remove()
+    return torch.autograd.grad(loss, mask)[0]
+
+
+def changes_of(model: SoftPromptModel) -> dict[str, torch.Tensor]:
+    """(w * dL/dw)^2 per neuron from the gradients that are in the model's weights now."""
+    found = {}
+    for block in model.blocks():
+        if not isinstance(block, AttentionBlock):
+            into = [(up.weight * up.weight.grad).square().sum(1) for up in block.up]
+            into += [(u.bias * u.bias.grad).square() for u in block.up if u.bias is not None]
+            out = (block.down.weight * block.down.weight.grad).square().sum(0)
+            found[block.name] = sum(into) + out
+            continue
+        heads, rows = block.attention.heads, []
+        for linear in block.attention.projections():
+            change = (linear.weight * linear.weight.grad).square().sum(1)
+            if linear.bias is not None:
+                change = change + (linear.bias * linear.bias.grad).square()
+            rows.append(change.view(heads, -1))
+        out = (block.output.weight * block.output.weight.grad).square().sum(0).view(heads, -1)
+        pairs = (heads, block.attention.qk_group, -1)
+        found[f"{block.name}.qk"] = (rows[0] + rows[1]).view(pairs).sum(1)
+        found[f"{block.name}.vo"] = rows[2] + out
+        found[f"{block.name}.heads"] = (rows[0] + rows[1] + rows[2] + out).sum(1)
+    return found
+
+
+@pytest.mark.parametrize("kind", ["bert", "modernbert", "t5_gated"])
+def test_taylor_is_the_weights_own_gradients(kind: str) -> None:
+    model, batch = tiny_model(kind, "prefix", READOUT[kind]), tiny_batch(kind, rows=3)
+    ours = taylor.scores(model, [batch])
+    model.backbone.requires_grad_(True)
+    expected: dict[str, torch.Tensor] = {}
+    for i in range(3):
+        model.zero_grad()
+        text = {name: x[i : i + 1] for name, x in batch.items()}
+        (-true_label(model, text, "log_probability")).sum().backward()
+        for site, change in changes_of(model).items():
+            expected[site] = expected.get(site, 0) + change.detach() / 3
+    assert ours.keys() == expected.keys()
+    for site, scores in expected.items():
+        torch.testing.assert_close(ours[site], scores, atol=1e-8, rtol=1e-3)
+
+
+@pytest.mark.parametrize("kind", ["bert", *rarely("modernbert"), "t5_gated"])
+def test_scores_of_a_layer_add_up_to_what_it_changes(kind: str) -> None:
+    """Completeness (Sundararajan et al. 2017, proposition 1), in the decoder, too."""
+    readout = "seq2seq" if kind.startswith("t5") else "mlm"
+    model, batch = tiny_model(kind, "input", readout), tiny_batch(kind, rows=2)
+    # Many steps: T5's norms and ReLUs bend the path, and 16 steps leave an error of 1e-3.
+    options = {"tokens": "sum", "steps": 256, "micro_batch": 512}
+    ours = integrated_gradients.scores(model, [batch], **options)
+    with torch.no_grad():
+        with observe(model) as seen:
+            logits(model, batch)
+        full = true_label(model, batch, "probability").mean()
+        for name, tap in taps(model).items():
+            if name.endswith((".q", ".k")):
+                continue  # they share a site
+            with replaced(tap, torch.zeros_like(seen[name])):
+                without = true_label(model, batch, "probability").mean()
+            for site in tap.sites:
+                torch.testing.assert_close(ours[site].sum(), full - without, atol=1e-4, rtol=0)
+
+
+def test_the_memory_bound_changes_nothing() -> None:
+    model, batch = tiny_model(), tiny_batch(rows=3)
+    expected = integrated_gradients.scores(model, [batch], steps=5, micro_batch=1000)
+    for rows in (1, 7):  # one step, then two steps at once
+        found = integrated_gradients.scores(model, [batch], steps=5, micro_batch=rows)
+        for site in expected:
+            torch.testing.assert_close(found[site], expected[site], atol=1e-6, rtol=1e-3)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_cut_changes_no_norm_of_what_it_keeps(kind: str) -> None:
+    model = tiny_model(kind)
+    before = magnitude.scores(model, [])
+    keep = {
+        b.name: torch.tensor([0, 3, 7]) for b in model.blocks() if not isinstance(b, AttentionBlock)
+    }
+    keep |= {f"{name}.heads": torch.tensor([0, 2]) for name in model.attention_blocks()}
+    after = magnitude.scores(cut(model, keep), [])
+    for site, scores in after.items():
+        block, _, kind = site.rpartition(".")
+        kept = keep[site if kind == "ffn" else f"{block}.heads"]
+        torch.testing.assert_close(scores, before[site][kept])
+
+
+@pytest.mark.parametrize("kind", ["bert", "modernbert", "t5"])
+def test_a_whole_block_is_the_norm_of_its_neurons(kind: str) -> None:
+    model = tiny_model(kind)
+    found = magnitude.scores(model, [])
+    for name, block in model.attention_blocks().items():
+        layers = [*block.attention.projections(), block.output]
+        weights = [layer.weight for layer in layers]
+        weights += [layer.bias for layer in layers[:3] if layer.bias is not None]
+        expected = torch.cat([w.detach().flatten() for w in weights]).norm()
+        torch.testing.assert_close(found[f"{name}.heads"].norm(), expected)
+        dims = torch.cat([found[f"{name}.{site}"].flatten() for site in ("qk", "vo")])
+        torch.testing.assert_close(dims.norm(), expected)
