@@ -69,7 +69,9 @@ def test_a_sound_skill_stays_where_another_timing_is_taken(job: Make) -> None:
     file = Path(job("a").output_dir, "skill", "skill.json")
     own = file.read_bytes()
     Path(job("b").output_dir, "skill", "skill.json").write_bytes(own + b" ")
-    attempts.reuse(job("a"), other.replace(latency={"speedup": 3.0}, metric={}, path=other.path), {})
+    attempts.reuse(
+        job("a"), other.replace(latency={"speedup": 3.0}, metric={}, path=other.path), {}
+    )
     (kept,) = results.load(job("a").output_dir)
     assert file.read_bytes() == own and kept["metric"] == other["metric"]
     assert (kept.latency.speedup, kept.reused) == (3.0, False)
