@@ -84,7 +84,6 @@ OTHERS = {
     "benchmark nowhere": "nowhere",
     "report nowhere": "nowhere",
     "table2 --profile=full": "--profile full",
-    "table2 --no-run --profile offline prune.ratio=0.1": "prune.ratio",
     "table2 --no-run --profile offline tune.epoch=1": "tune.epoch tune.epochs",
     "compare": "--by",
     "compare nowhere --by attribution": "nowhere",

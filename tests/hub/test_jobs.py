@@ -128,9 +128,10 @@ def test_the_papers_table_cut_to_a_seed_a_ratio_and_an_epoch(
     assert len(found) == 18
     assert {one["ratio"] for one in found} == {0.52}
     assert not [one for one in found if one["data_is_sample"]]
-    table = run(hub, "table2", *settings, "--profile", "paper", "--no-run")
+    more = ("--profile", "paper", "--no-run", "--results", "outputs")
+    table = run(hub, "table2", *settings, *more)
     assert "table2: 18 of 216 jobs done" in table.stdout
-    assert "profile paper: " in table.stdout and "hub can be reached" in table.stdout
+    assert "Profile paper: " in table.stdout and "hub can be reached" in table.stdout
     text = (tmp_path / "outputs/table2/table2.md").read_text()
     lines = [line for line in text.splitlines() if "| 0.52 |" in line]
     assert [line.split("\\_base")[0] for line in lines] == ["| bert", "| roberta", "| t5"]

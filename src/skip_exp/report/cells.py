@@ -6,17 +6,20 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from skip_exp.config.names import STATES
+from skip_exp.report.frame import SCORES
 
 SETTING = ["task", "backbone", "attribution", "variant", "ratio"]
 CELL = [*SETTING, "sample"]  # stand-in rows and real ones never share a cell
 KIN = ["task", "backbone", "sample"]
 SEARCHED = -1.0  # ratio of a setting whose jobs searched for it: it differs from seed to seed
 MEASURES = [
-    *(f"metric/{phase}" for phase in STATES),
-    *(f"select/{phase}" for phase in STATES),
-    *("params/block_pruned", "params/all_pruned", "flops/ratio"),
-    *("latency/dense_ms", "latency/final_ms", "latency/speedup"),
+    *SCORES,
+    "params/block_pruned",
+    "params/all_pruned",
+    "flops/ratio",
+    "latency/dense_ms",
+    "latency/final_ms",
+    "latency/speedup",
 ]
 
 

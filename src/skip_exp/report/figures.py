@@ -122,12 +122,23 @@ def add(
     """
     if points.empty:
         return
-    look: Any = {"color": INK[style.colour], "clip_on": False}
+    colour = INK[style.colour]
+    inside, line, width = (INK["panel"], "--", 1.3) if is_hollow else (colour, "-", 1.8)
     if len(path) > 1:
-        dashes: Any = {"linestyle": (0, (4, 3)), "lw": 1.3} if is_hollow else {"lw": 1.8}
-        axes.plot(path["x"], path["y"], **look, **dashes)
-    axes.errorbar(points["x"], points["y"], points["std"], fmt=style.marker, elinewidth=1.2,
-                  mfc=INK["panel" if is_hollow else style.colour], mew=1.5, **look)  # fmt: skip
+        axes.plot(
+            path["x"], path["y"], color=colour, clip_on=False, linestyle=line, linewidth=width
+        )
+    axes.errorbar(
+        points["x"],
+        points["y"],
+        points["std"],
+        fmt=style.marker,
+        color=colour,
+        clip_on=False,
+        elinewidth=1.2,
+        markerfacecolor=inside,
+        markeredgewidth=1.5,
+    )
 
 
 def _svg(axes: Axes, title: str, cells: pd.DataFrame) -> tuple[str, str]:

@@ -13,21 +13,49 @@ from skip_exp.errors import SkipError
 from skip_exp.results import Result
 
 CONFIG = "config/"  # what the columns of `comparable` start with
-TEXT = (  # never missing: "" where a result lacks the field
-    *("job_id", "status", "error", "sweep", "task", "backbone", "backbone_note"),
-    *("attribution", "metric", "data", "finished", "git_commit", "versions/code"),
+SCORES = [f"{split}/{state}" for split in ("metric", "select") for state in STATES]
+TEXT = [  # never missing: "" where a result lacks the field
+    "job_id",
+    "status",
+    "error",
+    "sweep",
+    "task",
+    "backbone",
+    "backbone_note",
+    "attribution",
+    "metric",
+    "data",
+    "finished",
+    "git_commit",
+    "versions/code",
     "versions/parts",
-    *("versions/torch", "latency/device", "latency/dtype", "path"),
-)
-NUMBERS = (  # NaN where a result lacks the field
-    *("seed", "ratio", "ratio_reached", "train_rows", "n_eval", "duplicates"),
-    *(f"{split}/{phase}" for split in ("metric", "select") for phase in STATES),
-    *("params/block_pruned", "params/all_pruned", "flops/ratio", "seconds/total"),
-    *("latency/dense_ms", "latency/final_ms", "latency/batch", "latency/seq_len"),
-    *("latency/threads", "latency/speedup"),  # no speed-up where the timing was disturbed
+    "versions/torch",
+    "latency/device",
+    "latency/dtype",
+    "path",
+]
+NUMBERS = [  # NaN where a result lacks the field
+    "seed",
+    "ratio",
+    "ratio_reached",
+    "train_rows",
+    "n_eval",
+    "duplicates",
+    *SCORES,
+    "params/block_pruned",
+    "params/all_pruned",
+    "flops/ratio",
+    "seconds/total",
+    "latency/dense_ms",
+    "latency/final_ms",
+    "latency/batch",
+    "latency/seq_len",
+    "latency/threads",
+    "latency/speedup",  # none where the timing was disturbed
     "majority",  # of the main metric: score of always answering the majority class
-    *("chance/dense", "chance/majority"),  # the same on the metric by which chance is judged
-)
+    "chance/dense",  # the same two on the metric by which chance is judged
+    "chance/majority",
+]
 # searched: the job searched for its ratio; timed: there is a timing; contended: it was disturbed.
 FLAGS = ("sample", "searched", "timed", "contended")
 KEPT = "keep_sizes"  # {site: [kept, of]}
@@ -41,9 +69,18 @@ START = "start"  # no key: the skill that tuning started from, or none
 
 # Config keys that have columns of their own, or that do not change the numbers.
 LEFT_OUT = {
-    *("seed", "output_dir", "prune.ratio", "attribution._target_"),
-    *("data.source", "data.dir", "trainer.progress", "trainer.accelerator"),
-    *("task.name", "backbone.name", "backbone.family", "backbone.layers"),
+    "seed",
+    "output_dir",
+    "prune.ratio",
+    "attribution._target_",
+    "data.source",
+    "data.dir",
+    "trainer.progress",
+    "trainer.accelerator",
+    "task.name",
+    "backbone.name",
+    "backbone.family",
+    "backbone.layers",
 }
 LEFT_OUT_GROUPS = ("logger.", "cache.", "sweep.", "task.hub.", "task.files.")
 # Where one of these is set, each job searched for a ratio of its own.

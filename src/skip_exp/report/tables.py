@@ -15,11 +15,10 @@ from skip_exp.report.cells import at_chance, ratio_text
 from skip_exp.results import Result
 from skip_exp.utils import files
 
-TEXT_COLUMNS = (  # aligned to the left; the others are numbers
-    *("task", "backbone", "keep by", "attribution", "variant", "metric", "data", "notes", "note"),
-    *("seed", "at"),
-)
 REMARKS = ("variant", "notes", "note")  # they wrap, and go where no row has any
+# Aligned to the left; the others are numbers.
+TEXT_COLUMNS = {*REMARKS, "task", "backbone", "keep by", "attribution", "metric", "data"}
+TEXT_COLUMNS |= {"seed", "at"}
 SPEED = "latency/speedup"
 SAMPLE = "stand-in"  # rows of another data set in place of the task's own
 CAPTION = (
