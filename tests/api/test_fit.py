@@ -426,5 +426,3 @@ def test_train_is_fit_on_the_command_line(
         "cache.dir": str(tmp_path / ".cache"),
         "hydra.sweep.dir": str(skill.parent / "sweep"),
     }
-    assert train.main([str(toy / "no.csv")]) == 1
-    assert capsys.readouterr().err.startswith("error: cannot read ")
