@@ -1,7 +1,7 @@
 """Neuron attribution and structured pruning as callbacks of any Lightning trainer.
 
-Both act in ``setup``, before optimizers are built, on ``pl_module.model``, and once: Lightning calls
-``setup`` again in each pass of a trainer, such as ``test`` after ``fit``.
+Both act in ``setup``, before optimizers are built, on ``pl_module.model``. They act once: Lightning
+calls ``setup`` again in each pass of a trainer, such as ``test`` after ``fit``.
 """
 
 import copy
