@@ -6,7 +6,6 @@ import torch
 from skip_exp.attribution import depth
 from skip_exp.models import backbones
 from skip_exp.models.families.registry import FAMILIES
-from skip_exp.models.sites import site_sizes
 from skip_exp.pruning.allocate import allocate
 from skip_exp.pruning.surgery import cut
 from tests.helpers import tiny
@@ -74,13 +73,3 @@ def test_a_t5_cut_so_is_the_t5_of_the_first_layers(kind: str) -> None:
     )
     with torch.no_grad():
         torch.testing.assert_close(cut(whole, keep)(**batch), shorter(**batch))
-
-
-@pytest.mark.usefixtures("six_layers")
-def test_layers_that_went_in_an_earlier_step_still_count() -> None:
-    model = tiny_model()
-    none = torch.empty(0, dtype=torch.long)
-    smaller = cut(model, {"encoder.5.ffn": none, "encoder.5.self.heads": none})
-    before, after = depth.scores(model, []), depth.scores(smaller, [])
-    assert {site: x.shape for site, x in after.items()} == site_sizes(smaller.shapes())
-    assert torch.equal(after["encoder.4.ffn"], before["encoder.4.ffn"])
