@@ -22,7 +22,7 @@ from skip_exp.job.prepare import prepare
 from skip_exp.phases import benchmark as timing_phase
 from skip_exp.phases.fit import teacher_of
 from skip_exp.phases.tune import tune
-from skip_exp.skill.load import Skill
+from skip_exp.skill.skill import Skill
 from skip_exp.training import length
 from skip_exp.utils.machine import processor
 from tests.helpers.toy import rarely, save_toy, toy_job

@@ -8,7 +8,7 @@ import pandas as pd
 from skip_exp.errors import SkipError
 from skip_exp.neurons.measure import PARTS, Options, measured
 from skip_exp.neurons.subjects import Subject, opened, settings_of
-from skip_exp.skill.load import Skill
+from skip_exp.skill.skill import Skill
 from skip_exp.utils import state
 
 ROWS = 500

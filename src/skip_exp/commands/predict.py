@@ -92,7 +92,7 @@ def add_loading(line: ArgumentParser) -> None:
 def load(folder: str, backbone: str | None, precision: str) -> "Classifier":
     """A skill or an export of either format. Raises SkipError."""
     if not os.path.isfile(Path(folder) / ONNX):  # no error where it may not look
-        imports.load("skip_exp.skill.load")  # takes seconds: not for a refusal
+        imports.load("skip_exp.skill.skill")  # takes seconds: not for a refusal
         from skip_exp import Skill
 
         return Skill.load(folder, backbone, precision)

@@ -18,7 +18,7 @@ from skip_exp.neurons.ablate import Means, reverse, without
 from skip_exp.neurons.choice import drawn, others, overlap
 from skip_exp.neurons.subjects import Subject
 from skip_exp.pruning.surgery import cut
-from skip_exp.skill.load import Skill
+from skip_exp.skill.skill import Skill
 
 log = logging.getLogger(__name__)
 

@@ -13,8 +13,8 @@ from skip_exp.job.identity import here
 from skip_exp.job.job import Job
 from skip_exp.models.cost import random_batch
 from skip_exp.models.soft_prompt import SoftPromptModel
-from skip_exp.skill.load import Skill
 from skip_exp.skill.rebuild import whole_model
+from skip_exp.skill.skill import Skill
 from skip_exp.training.trainer import root_device
 from skip_exp.utils.timing import alone, interleave, place
 
