@@ -69,7 +69,7 @@ def test_any_number_of_texts_in_any_order(tiny: Saved, monkeypatch: pytest.Monke
     assert skill.predict(text for text in TEXTS) == skill.predict(pd.Series(TEXTS)) == answers
     assert skill.predict(pd.DataFrame({"n": range(len(TEXTS)), "sentence": TEXTS})) == answers
     assert list(skill.stream(iter(TEXTS))) == answers
-    assert skill.predict([]) == []
+    assert (skill.predict([]), skill.probabilities([])) == ([], [])
     monkeypatch.setattr("skip_exp.skill.classifier.CHUNK", 7)
     many = TEXTS * 4 + ["", "w3 " * 60]  # nothing, and more than max_length
     one_by_one = [skill.predict([text])[0]["probabilities"]["positive"] for text in many]
@@ -136,18 +136,6 @@ def test_files_that_have_changed_are_not_copied_as_the_loaded_skill(tmp_path: Pa
         with pytest.raises(SkipError):
             write(tmp_path / "out")
     assert not (tmp_path / "out").exists()
-
-
-def test_loading_draws_no_random_numbers_of_the_caller(tiny: Saved) -> None:
-    torch.manual_seed(1)
-    before = torch.get_rng_state()
-    Skill.load(tiny.folder)
-    assert torch.equal(torch.get_rng_state(), before)
-
-
-def test_no_texts_have_no_answers(tiny: Saved) -> None:
-    skill = Skill.load(tiny.folder)
-    assert (skill.predict([]), skill.probabilities([])) == ([], [])
 
 
 @pytest.mark.parametrize(
