@@ -14,8 +14,8 @@ from benchmarks.timing import compare, side_by_side
 from skip_exp.models.backbones import load_backbone
 from skip_exp.pruning.surgery import cut
 from skip_exp.skill.files import save_skill
-from skip_exp.skill.load import Skill
 from skip_exp.skill.record import SkillRecord
+from skip_exp.skill.skill import Skill
 
 TITLE = "Surgery, loading, switching"
 ABOUT = (

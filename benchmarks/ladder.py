@@ -16,10 +16,9 @@ from skip_exp import results
 from skip_exp.cache.version import digest
 from skip_exp.data.sources import RawTask
 from skip_exp.skill.classifier import Classifier
-from skip_exp.skill.export.folder import export
 from skip_exp.skill.export.onnx.runtime import OnnxSkill
-from skip_exp.skill.load import Skill
 from skip_exp.skill.record import TENSORS
+from skip_exp.skill.skill import Skill
 from skip_exp.utils.timing import best_device
 
 TITLE = "The ladder"
@@ -125,7 +124,7 @@ def in_onnx(folder: Path, work: Path, *, int8: bool) -> Classifier:
     """A skill's export, made once."""
     name = f"{'int8' if int8 else 'onnx'}-{digest((folder / TENSORS).read_bytes().hex())[:16]}"
     if not (work / name).is_dir():
-        export(Skill.load(folder), work / name, "onnx", int8=int8)
+        Skill.load(folder).export(work / name, "onnx", int8=int8)
     return OnnxSkill.load(work / name, torch.get_num_threads())
 
 

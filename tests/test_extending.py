@@ -277,7 +277,6 @@ def test_an_onnx_export_needs_no_class(done: tuple[Place, dict[str, Any]]) -> No
     for package in ("onnx", "onnxruntime", "onnxscript"):
         pytest.importorskip(package)
     from skip_exp import OnnxSkill
-    from skip_exp.skill.export.folder import export
 
     place, _ = done
     rows = [{"title": "Home", "review": text} for text in TEXTS]
@@ -285,7 +284,7 @@ def test_an_onnx_export_needs_no_class(done: tuple[Place, dict[str, Any]]) -> No
         for name in ("my_prompt", "my_readout"):
             importlib.import_module(name)
         skill = Skill.load(place.root / "job/skill")
-        export(skill, place.root / "onnx", "onnx")
+        skill.export(place.root / "onnx", "onnx")
     answers = OnnxSkill.load(place.root / "onnx").predict(rows)
     assert [a["label"] for a in answers] == [a["label"] for a in skill.predict(rows)]
 

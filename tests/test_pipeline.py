@@ -19,7 +19,7 @@ from skip_exp.phases import benchmark, retune
 from skip_exp.phases.build import phase_seed
 from skip_exp.phases.prepare import prepare
 from skip_exp.phases.tune import tune
-from skip_exp.skill.load import Skill
+from skip_exp.skill.skill import Skill
 from skip_exp.utils.machine import processor
 from tests.helpers.toy import rarely, save_toy, toy_job
 

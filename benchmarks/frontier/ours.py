@@ -22,10 +22,8 @@ from skip_exp.phases.job import Job
 from skip_exp.phases.prepare import prepare
 from skip_exp.phases.retune import ask_teacher
 from skip_exp.skill.classifier import Classifier
-from skip_exp.skill.export.folder import export
 from skip_exp.skill.export.onnx.runtime import OnnxSkill
-from skip_exp.skill.load import Skill
-from skip_exp.skill.served import Served
+from skip_exp.skill.skill import Skill
 
 SHALLOW_RATES = ("3e-4", "1e-4")  # of all weights
 SHALLOW_EPOCHS = 24  # of one layer; two layers get half as many
@@ -74,7 +72,7 @@ class Int8:
     def load(self, work: Work, folder: Path) -> tuple[Answer, float]:
         out = folder / "export"
         if not out.is_dir():
-            export(Skill.load(chosen(work.place(self.of))), out, "onnx", int8=True)
+            Skill.load(chosen(work.place(self.of))).export(out, "onnx", int8=True)
         served = OnnxSkill.load(out, torch.get_num_threads())
         return partial(labels_of, served), (out / MODEL).stat().st_size / 1e6
 
@@ -124,7 +122,7 @@ class Shallow:
         size = megabytes(model)
         if wants_bf16("auto"):
             to_bf16(model)
-        served = Served(skill.about, skill.tokenizer, model.eval(), {})
+        served = Skill(skill.about, skill.tokenizer, model.eval(), {})
         return partial(labels_of, served), size
 
     def _teacher(self, work: Work) -> Skill:

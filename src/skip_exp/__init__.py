@@ -8,7 +8,7 @@ if TYPE_CHECKING:
     from skip_exp.api.fit import fit
     from skip_exp.skill.export.huggingface.modeling_skip import SkipForSequenceClassification
     from skip_exp.skill.export.onnx.runtime import OnnxSkill
-    from skip_exp.skill.load import Skill
+    from skip_exp.skill.skill import Skill
 
 __all__ = ["OnnxSkill", "Skill", "SkipForSequenceClassification"]
 __all__ += ["__version__", "compress", "fit"]
@@ -17,7 +17,7 @@ __version__ = "0.1.0"
 _LATER = {
     "fit": "skip_exp.api.fit",
     "compress": "skip_exp.api.compress",
-    "Skill": "skip_exp.skill.load",
+    "Skill": "skip_exp.skill.skill",
     "OnnxSkill": "skip_exp.skill.export.onnx.runtime",
     "SkipForSequenceClassification": "skip_exp.skill.export.huggingface.convert",
 }

@@ -37,7 +37,7 @@ from skip_exp.phases.tune import tune
 from skip_exp.pruning.allocate import allocate
 from skip_exp.pruning.surgery import cut
 from skip_exp.results import Result
-from skip_exp.skill.load import Skill
+from skip_exp.skill.skill import Skill
 from studies.anatomy.neurons import Sizes
 
 PLACES = ("output_dir", "sweep", "logger", "cache", "trainer", "benchmark")  # in a configuration

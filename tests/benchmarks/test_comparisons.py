@@ -25,7 +25,7 @@ from skip_exp import results
 from skip_exp.commands.report import write
 from skip_exp.data.encode import EncodedTask
 from skip_exp.errors import SkipError
-from skip_exp.skill.load import Skill
+from skip_exp.skill.skill import Skill
 from tests.helpers.saved import save_tiny_skill, tokenizer
 from tests.helpers.tiny import HEADS, HIDDEN, LAYERS, VOCAB, tiny_batch, tiny_model, tiny_modernbert
 

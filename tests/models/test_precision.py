@@ -6,7 +6,6 @@ import pytest
 import torch
 
 from skip_exp import Skill
-from skip_exp.commands import export
 from skip_exp.commands.predict import main
 from skip_exp.errors import SkipError
 from skip_exp.models import precision
@@ -80,8 +79,8 @@ def test_exports_answer_in_bf16_but_are_written_in_fp32(tmp_path: Path) -> None:
     folder = save_tiny_skill(tmp_path).folder
     small, out = Skill.load(folder, precision="bf16"), tmp_path / "out"
     with pytest.raises(SkipError, match="written in fp32"):
-        export.export(small, out, "hf")
-    export.export(Skill.load(folder), out, "hf")
+        small.export(out)
+    Skill.load(folder).export(out)
     alone = Skill.load(out, folder.parent / "backbone", precision="bf16")
     assert torch.equal(probabilities(alone), probabilities(small))
 

@@ -80,6 +80,7 @@ def test_each_word_has_its_tokens(words: Any) -> None:
     ("given", "refused"),
     [
         (("a", "ball", "A"), "task.words=A: "),
+        (("a", "ball", "a"), "task.words=a: "),
         (("a ball", "a"), "task.words=a ball: "),
         (("a", "☃"), "task.words=☃: "),
         (("a", " "), "task.words= : "),

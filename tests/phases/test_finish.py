@@ -11,7 +11,7 @@ from skip_exp.models.backbones import load_backbone
 from skip_exp.models.soft_prompt import SoftPromptModel
 from skip_exp.phases.finish import count_params
 from skip_exp.skill.files import read_skill
-from skip_exp.skill.load import Skill
+from skip_exp.skill.skill import Skill
 from tests.helpers.tiny import tiny_model
 from tests.helpers.toy import save_toy, toy_job
 

@@ -11,7 +11,7 @@ from skip_exp.models import lora
 from skip_exp.models.soft_prompt import SoftPromptModel, trainable_state
 from skip_exp.phases.prepare import prepare
 from skip_exp.phases.tune import tune
-from skip_exp.skill.load import Skill
+from skip_exp.skill.skill import Skill
 from tests.helpers.toy import rarely, save_toy, toy_job
 
 QUICK = ["tune.lora_lr=0.02", "retune.lora_lr=0.02", "retune.budget=0", "retune.epochs=2"]

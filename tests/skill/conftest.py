@@ -8,7 +8,6 @@ import torch
 
 from skip_exp import Skill
 from skip_exp.models.backbones import load_backbone
-from skip_exp.skill.export.folder import export
 from tests.helpers.saved import Saved, save_tiny_skill
 
 
@@ -42,5 +41,5 @@ def onnx_folder(tiny: Saved, onnx_packages: None) -> Path:
             raise AssertionError("traced in the process, where another thread may be predicting")
 
         patch.setattr(torch.onnx, "export", refuse)
-        export(Skill.load(tiny.folder), folder, "onnx", int8=True)
+        Skill.load(tiny.folder).export(folder, "onnx", int8=True)
     return folder

@@ -19,7 +19,7 @@ from skip_exp.data.batches import collate
 from skip_exp.errors import SkipError
 from skip_exp.models import backbones
 from skip_exp.models.backbones import load_backbone
-from skip_exp.skill import load
+from skip_exp.skill import skill as skill_module
 from skip_exp.skill.classifier import TOKENS_PER_BATCH, encode_texts, token_batches
 from skip_exp.skill.files import save_skill, write_skill
 from tests.helpers.saved import Saved, save_backbone, save_tiny_skill
@@ -69,7 +69,7 @@ def test_any_number_of_texts_in_any_order(tiny: Saved, monkeypatch: pytest.Monke
     assert skill.predict(text for text in TEXTS) == skill.predict(pd.Series(TEXTS)) == answers
     assert skill.predict(pd.DataFrame({"n": range(len(TEXTS)), "sentence": TEXTS})) == answers
     assert list(skill.stream(iter(TEXTS))) == answers
-    assert skill.predict([]) == []
+    assert (skill.predict([]), skill.probabilities([])) == ([], [])
     monkeypatch.setattr("skip_exp.skill.classifier.CHUNK", 7)
     many = TEXTS * 4 + ["", "w3 " * 60]  # nothing, and more than max_length
     one_by_one = [skill.predict([text])[0]["probabilities"]["positive"] for text in many]
@@ -93,9 +93,9 @@ def test_a_batch_has_more_tokens_the_narrower_the_model(
     hidden = skill.model.backbone.get_input_embeddings().weight.shape[1]
     units = [shape.units for shape in skill.model.shapes() if shape.name.part == "ffn"]
     row = 4 * (hidden + sum(units) / len(units))  # bytes of a token
-    monkeypatch.setattr("skip_exp.skill.served.BATCH_BYTES", 3000 * row)
+    monkeypatch.setattr("skip_exp.skill.skill.BATCH_BYTES", 3000 * row)
     assert (skill.batch_tokens, narrow.batch_tokens) == (3000, 6000)
-    monkeypatch.setattr("skip_exp.skill.served.BATCH_BYTES", 10 * row)
+    monkeypatch.setattr("skip_exp.skill.skill.BATCH_BYTES", 10 * row)
     assert skill.batch_tokens == TOKENS_PER_BATCH
 
 
@@ -136,18 +136,6 @@ def test_files_that_have_changed_are_not_copied_as_the_loaded_skill(tmp_path: Pa
         with pytest.raises(SkipError):
             write(tmp_path / "out")
     assert not (tmp_path / "out").exists()
-
-
-def test_loading_draws_no_random_numbers_of_the_caller(tiny: Saved) -> None:
-    torch.manual_seed(1)
-    before = torch.get_rng_state()
-    Skill.load(tiny.folder)
-    assert torch.equal(torch.get_rng_state(), before)
-
-
-def test_no_texts_have_no_answers(tiny: Saved) -> None:
-    skill = Skill.load(tiny.folder)
-    assert (skill.predict([]), skill.probabilities([])) == ([], [])
 
 
 @pytest.mark.parametrize(
@@ -422,21 +410,21 @@ def test_a_write_that_is_cut_short_leaves_no_wrong_skill(
 
 
 def test_a_skill_needs_no_trainer() -> None:
-    assert "lightning" not in libraries(closure(("skip_exp.skill.load",)))
+    assert "lightning" not in libraries(closure(("skip_exp.skill.skill",)))
 
 
 def test_a_skill_that_changes_while_it_is_read_is_not_copied(
     tiny: Saved, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder = shutil.copytree(tiny.folder, tmp_path / "skill")
-    read = load.read_skill
+    read = skill_module.read_skill
 
     def read_then_changed(folder: Path) -> Any:
         found, record = read(folder), json.loads((folder / "skill.json").read_text())
         (folder / "skill.json").write_text(json.dumps(record | {"sha256": "0" * 64}))
         return found
 
-    monkeypatch.setattr(load, "read_skill", read_then_changed)
+    monkeypatch.setattr(skill_module, "read_skill", read_then_changed)
     skill = Skill.load(folder)
     with pytest.raises(SkipError, match="has changed"):
         skill.save(tmp_path / "copy")

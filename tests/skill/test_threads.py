@@ -18,7 +18,6 @@ from skip_exp.models.backbones import load_backbone
 from skip_exp.models.cost import flops
 from skip_exp.skill.classifier import encode_texts
 from skip_exp.skill.files import save_skill
-from skip_exp.skill.vocabulary import with_vocabulary
 from tests.helpers.saved import save_tiny_skill
 
 TEXTS = ["a warm film", "dull", "the plot is long and the film was not funny " * 3, "very good"]
@@ -83,7 +82,7 @@ def test_reading_a_model_leaves_the_prefix_to_the_thread_that_asks(
         "copy": skill.model.copy,
         "flops": lambda: flops(skill.model, 8),
         "on": lambda: skill.model.on("meta"),
-        "with_vocabulary": lambda: with_vocabulary(skill, [[text] for text in TEXTS], "here"),
+        "with_vocabulary": lambda: skill.with_vocabulary([[text] for text in TEXTS], "here"),
     }[read]()
     assert all(prefix is not None and m.prefix is prefix for m, prefix in own.items())
     assert not {*own} & {*taken}

@@ -11,7 +11,7 @@ from transformers import AutoTokenizer, T5ForConditionalGeneration
 
 from skip_exp.models import embedded
 from skip_exp.skill.files import read_skill
-from skip_exp.skill.load import Skill
+from skip_exp.skill.skill import Skill
 from tests.helpers.written import ROOT
 
 

@@ -16,7 +16,7 @@ from skip_exp.errors import SkipError, first_line
 from skip_exp.models.backbones import class_names, content_hash
 from skip_exp.models.families.registry import FAMILIES
 from skip_exp.skill.export.folder import new_folder
-from skip_exp.skill.load import Skill
+from skip_exp.skill.skill import Skill
 from skip_exp.utils.files import in_full
 from skip_exp.utils.hub import explain, offline_if_unreachable
 

@@ -15,7 +15,7 @@ from skip_exp.config.compose import job_of, quoted
 from skip_exp.config.schema import Config
 from skip_exp.config.together import check_given, values_of
 from skip_exp.errors import INTERRUPTED, SkipError
-from skip_exp.skill.load import Skill
+from skip_exp.skill.skill import Skill
 from skip_exp.utils import console, state
 
 _ONE = RLock()  # jobs of one process share the seeds, and the modules of a frozen backbone

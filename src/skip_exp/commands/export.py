@@ -25,12 +25,10 @@ from skip_exp.commands.line import one_line_errors, parser
 from skip_exp.data.given import unlabelled
 from skip_exp.errors import ExampleError, SkipError
 from skip_exp.skill.classifier import example_texts
-from skip_exp.skill.export.folder import FORMATS, export
 from skip_exp.skill.export.huggingface.hub import check_push, upload
-from skip_exp.skill.load import Skill
 from skip_exp.skill.record import SkillRecord
-from skip_exp.skill.served import Served
-from skip_exp.skill.vocabulary import train_texts, with_vocabulary
+from skip_exp.skill.skill import FORMATS, Skill
+from skip_exp.skill.vocabulary import train_texts
 
 
 @one_line_errors(2)
@@ -51,24 +49,25 @@ def main(arguments: Sequence[str] | None = None) -> int:
         raise SkipError(f"--int8: not for --format {options.format}, only for onnx")
     if repo_id and options.format != "hf":
         raise SkipError(f"--push-to-hub: not for --format {options.format}, only for hf")
-    skill: Served = Skill.load(options.skill, options.backbone)
+    skill = Skill.load(options.skill, options.backbone)
     if repo_id:
         check_push(skill.about, repo_id)
     if options.vocabulary != "full":
         skill = _with_vocabulary(skill, options.vocabulary)
-    size = export(skill, options.out, options.format, int8=options.int8, repo_id=repo_id)
+    skill.export(options.out, options.format, int8=options.int8, repo_id=repo_id)
+    size = sum(file.stat().st_size for file in options.out.iterdir())
     print(f"written: {options.out} ({size / 1e6:.1f} MB)")
     if repo_id:
         print(f"pushed: {upload(options.out, repo_id)}")
     return 0
 
 
-def _with_vocabulary(skill: Served, asked: str) -> Served:
+def _with_vocabulary(skill: Skill, asked: str) -> Skill:
     """The skill with the tokens of ``asked`` alone, and a line that says how many. SkipError."""
     if asked == "train":
-        cut = with_vocabulary(skill, train_texts(skill), asked)
+        cut = skill.with_vocabulary(train_texts(skill.about, skill.folder), asked)
     else:
-        cut = with_vocabulary(skill, _texts(skill.about, Path(asked)), Path(asked).name)
+        cut = skill.with_vocabulary(_texts(skill.about, Path(asked)), Path(asked).name)
     kept = cut.model.backbone.config.vocabulary
     print(f"vocabulary: {kept['kept']:,} of {kept['of']:,} tokens")
     return cut

@@ -95,7 +95,7 @@ def load(folder: str, backbone: str | None, precision: str) -> "Classifier":
     if not os.path.isdir(place):
         raise SkipError(f"{folder}: no such folder, or no permission")
     if not os.path.isfile(place / ONNX):  # no error where it may not look
-        console.import_slow("skip_exp.skill.load")  # takes seconds: not for a refusal
+        console.import_slow("skip_exp.skill.skill")  # takes seconds: not for a refusal
         from skip_exp import Skill
 
         return Skill.load(folder, backbone, precision)

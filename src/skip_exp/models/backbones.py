@@ -38,10 +38,20 @@ NOTES = {  # "<short>: <in full>"; tables show the short form
     "and rte",
 }
 SETTINGS = (  # they change the function or the training without changing a weight
-    *("model_type", "num_attention_heads", "num_heads", "hidden_act", "feed_forward_proj"),
-    *("layer_norm_eps", "layer_norm_epsilon", "pad_token_id", "decoder_start_token_id"),
-    *("relative_attention_num_buckets", "relative_attention_max_distance"),
-    *("scale_decoder_outputs", "hidden_dropout_prob", "attention_probs_dropout_prob"),
+    "model_type",
+    "num_attention_heads",
+    "num_heads",
+    "hidden_act",
+    "feed_forward_proj",
+    "layer_norm_eps",
+    "layer_norm_epsilon",
+    "pad_token_id",
+    "decoder_start_token_id",
+    "relative_attention_num_buckets",
+    "relative_attention_max_distance",
+    "scale_decoder_outputs",
+    "hidden_dropout_prob",
+    "attention_probs_dropout_prob",
     "dropout_rate",
 )
 SPECIAL = ("bos", "cls", "eos", "mask", "pad", "sep", "unk")

@@ -140,11 +140,12 @@ class PrefixPrompt(SoftPrompt):
             if isinstance(b, AttentionBlock) and b.name.part == "self" and b.name.stack in stacks
         ]
         if ids is None:
-            sizes = [(length, b.attention.heads, b.attention.qk_dim) for b in blocks]
-            keys, values = ([torch.zeros(size) for size in sizes] for _ in range(2))
+            attentions = [b.attention for b in blocks]
+            keys = [torch.zeros(length, a.heads, a.qk_dim) for a in attentions]
+            values = [torch.zeros(length, a.heads, a.vo_dim) for a in attentions]
         else:
             words = model.get_input_embeddings().weight.detach()
-            keys, values = _activations(model, family, blocks, words[ids])
+            keys, values = _compute_pairs(model, family, blocks, words[ids])
         return cls([b.name for b in blocks], keys, values)
 
     @property
@@ -179,27 +180,29 @@ def cut_heads(x: Tensor, keep: Keep, block: Sublayer, kind: str) -> Tensor:
 
 
 @torch.no_grad()
-def _activations(
+def _compute_pairs(
     model: HFModel, family: Family, blocks: list[AttentionBlock], embeds: Tensor
-) -> list[list[Tensor]]:
+) -> tuple[list[Tensor], list[Tensor]]:
     """Keys and values [length, heads, dim] that ``blocks`` compute for ``embeds`` [length, H]."""
     projected: dict[nn.Linear, Tensor] = {}
 
     def store(linear: nn.Linear, _inputs: Any, out: Tensor) -> None:
         projected[linear] = out[0]
 
+    linears: list[nn.Linear] = []
     for block in blocks:
         block.attention.prefix = None
-    linears = [block.attention.projections() for block in blocks]
-    with hooked(x.register_forward_hook(store) for _, key, value in linears for x in (key, value)):
+        linears += block.attention.projections()[1:]
+    with hooked(linear.register_forward_hook(store) for linear in linears):
         hidden = family.encode(model, embeds[None], None, None)
         if any(b.name.stack == "decoder" for b in blocks):
             family.decode(model, embeds[None], None, hidden, None)
-    heads = [block.attention.heads for block in blocks]
-    return [
-        [projected[x[i]].unflatten(1, (n, -1)) for x, n in zip(linears, heads, strict=True)]
-        for i in (1, 2)
-    ]
+    keys, values = [], []
+    for block in blocks:
+        _, key, value = block.attention.projections()
+        keys.append(projected[key].unflatten(1, (block.attention.heads, -1)))
+        values.append(projected[value].unflatten(1, (block.attention.heads, -1)))
+    return keys, values
 
 
 PROMPTS: dict[str, type[SoftPrompt]] = {

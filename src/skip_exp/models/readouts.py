@@ -301,12 +301,15 @@ def word_pieces(tokenizer: Any, words: tuple[str, ...], labels: int) -> list[lis
     for word, own in zip(words, ids, strict=True):
         if not own or tokenizer.unk_token_id in own:
             raise ConfigError("task.words", word, "the tokenizer does not know it")
-    whole = {tuple(own): word for word, own in zip(words, ids, strict=True)}
-    for word, own in zip(words, ids, strict=True):
-        starts = [tuple(own[:length]) for length in range(1, len(own) + 1)]
-        if other := [whole[start] for start in starts if whole.get(start, word) != word]:
-            why = f"begins with all tokens of {other[0]!r}, so that it could never be the answer"
-            raise ConfigError("task.words", word, why)
+    first: dict[tuple[int, ...], int] = {}  # the first word with these tokens
+    for i, own in enumerate(ids):
+        first.setdefault(tuple(own), i)
+    for i, own in enumerate(ids):
+        for length in range(1, len(own) + 1):
+            other = first.get(tuple(own[:length]), i)
+            if other != i:
+                why = f"begins with all tokens of {words[other]!r}: it could never be the answer"
+                raise ConfigError("task.words", words[i], why)
     return ids
 
 

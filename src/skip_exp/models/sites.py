@@ -9,8 +9,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from skip_exp.config.names import KINDS
-
 if TYPE_CHECKING:
     from torch import Tensor
 
@@ -112,8 +110,11 @@ class Shape:
         """Its sites with the shape of their relevance: (units,), (heads,) or (heads, dims)."""
         if self.whole == "ffn":
             return {self.name.site("ffn"): (self.units,)}
-        sizes = ((self.units,), (self.units, self.qk), (self.units, self.vo))
-        return dict(zip(map(self.name.site, KINDS[1:]), sizes, strict=True))
+        return {
+            self.name.site("heads"): (self.units,),
+            self.name.site("qk"): (self.units, self.qk),
+            self.name.site("vo"): (self.units, self.vo),
+        }
 
     def cost(self, kind: str) -> int:
         """Parameters that are removed with one neuron of ``kind`` while all others stay."""

@@ -11,8 +11,8 @@ from skip_exp.config.schema import BenchmarkConfig, Config
 from skip_exp.job.answer import timing_arguments
 from skip_exp.models.cost import random_batch
 from skip_exp.models.soft_prompt import SoftPromptModel
-from skip_exp.skill.load import Skill
 from skip_exp.skill.rebuild import whole_model
+from skip_exp.skill.skill import Skill
 from skip_exp.utils.timing import alone, interleave, place
 
 log = logging.getLogger(__name__)

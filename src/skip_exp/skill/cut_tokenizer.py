@@ -9,6 +9,9 @@ The reason depends on the tokenizer's model:
 * Unigram takes the path with the highest score. The path it took before is still there and has
   fewer rivals. The piece with the lowest score stays, because it sets the cost of an unknown
   character.
+
+skeletoken 0.6 also removes tokens, but does not know which ones a kept token needs, and its T5
+tokenizers get their sentinel tokens back, for which the cut model has no rows.
 """
 
 import json

@@ -57,9 +57,10 @@ def _tell_order(given: Iterable[Any], names: Sequence[str]) -> None:
     """Say which class an index stands for: the order may be one that ``fit`` has found."""
     indices = {str(i) for i in range(len(names))}
     if with_indices(names) and indices & {integer_text(str(each)) for each in given}:
-        order = ", ".join(f"{i} is {name}" for i, name in enumerate(names[:5]))
-        more = ", ..." * (len(names) > 5)
-        log.warning("evaluate: numbers are indices of the skill's classes: %s%s", order, more)
+        order = [f"{i} is {name}" for i, name in enumerate(names[:5])]
+        if len(names) > 5:
+            order.append("...")
+        log.warning("evaluate: numbers are indices of the skill's classes: %s", ", ".join(order))
 
 
 def confusion(

@@ -5,6 +5,7 @@ SHA-256 over both files. No backbone is loaded here.
 """
 
 import json
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor
 
+from skip_exp import results
 from skip_exp.errors import SkipError, first_line
 from skip_exp.models.sites import Keep
 from skip_exp.models.soft_prompt import SoftPromptModel, trainable_state
@@ -113,3 +115,24 @@ def split(tensors: Mapping[str, Tensor]) -> tuple[Keep, dict[str, Tensor]]:
     """Separate the keep from the parameters."""
     keep = {n.removeprefix(KEEP): t.long() for n, t in tensors.items() if n.startswith(KEEP)}
     return keep, {n: t for n, t in tensors.items() if not n.startswith(KEEP)}
+
+
+def skill_of(folder: Path) -> Path:
+    """The skill of a job's folder. Else ``folder`` itself."""
+    skill = (results.finished(folder) or {}).get("skill")
+    is_job = isinstance(skill, str) and not os.path.isfile(folder / RECORD)
+    return folder / str(skill) if is_job else folder
+
+
+def job_result(folder: Path | None) -> Mapping[str, Any]:
+    """The result of the job that wrote the skill in ``folder``; empty where there is none.
+
+    It lies beside a job's own skill, and in the folder of a saved one.
+    """
+    if folder is None:
+        return {}
+    inside, beside = folder / results.FILE, folder.parent / results.FILE
+    found = results.load(inside if inside.is_file() else [beside] if beside.is_file() else [])
+    if not found or not (inside.is_file() or found[0].skill == folder.name):
+        return {}
+    return found[0].to_dict() | {"path": found[0].path}

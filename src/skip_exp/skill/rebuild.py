@@ -12,7 +12,7 @@ from transformers.modeling_utils import PreTrainedModel
 from skip_exp.config.named import check_imported
 from skip_exp.errors import ConfigError, SkipError, first_line
 from skip_exp.models import lora
-from skip_exp.models.backbones import load_backbone
+from skip_exp.models.backbones import Backbone, load_backbone
 from skip_exp.models.families.registry import FAMILIES
 from skip_exp.models.prompts import PROMPTS, prompt_class
 from skip_exp.models.readouts import readout_class
@@ -23,28 +23,36 @@ from skip_exp.skill.files import KEEP
 from skip_exp.skill.record import SkillRecord
 
 
-def check_parts(folder: Path, about: SkillRecord) -> None:
-    """Refuse custom prompts and readouts whose module is not imported. Raises SkipError."""
+def rebuild(
+    folder: Path,
+    about: SkillRecord,
+    keep: Keep,
+    state: Mapping[str, Tensor],
+    backbone_path: str | Path | None,
+) -> tuple[SoftPromptModel, PreTrainedTokenizerBase]:
+    """The model of the skill in ``folder`` and its tokenizer, as :meth:`Skill.load` describes.
+
+    Custom prompts and readouts whose module is not imported are refused. Raises SkipError.
+    """
     try:
         check_imported("prompt.kind", about.prompt.kind)
         check_imported("backbone.readout", about.backbone.readout)
     except ConfigError as error:
         raise SkipError(f"{folder}: {error}") from error
+    backbone = _find_backbone(folder, about, backbone_path)
+    model = _cut_model(folder, about, backbone, keep, state)
+    _fill(folder, model, state)
+    return model.eval(), backbone.tokenizer
 
 
-def cut_model(
-    folder: Path,
-    about: SkillRecord,
-    backbone: PreTrainedModel,
-    tokenizer: PreTrainedTokenizerBase,
-    keep: Keep,
-    state: Mapping[str, Tensor],
+def _cut_model(
+    folder: Path, about: SkillRecord, backbone: Backbone, keep: Keep, state: Mapping[str, Tensor]
 ) -> SoftPromptModel:
-    """``backbone`` pruned to ``keep``, before :func:`fill` with ``state``. Raises SkipError."""
+    """``backbone`` pruned to ``keep``, before :func:`_fill` with ``state``. Raises SkipError."""
     try:
-        whole = uncut_model(about, backbone, tokenizer, to_fill=True)
+        whole = uncut_model(about, backbone.model, backbone.tokenizer, to_fill=True)
         _check_keep(keep, site_sizes(whole.shapes()))
-        _check_length(about, whole, tokenizer)
+        _check_length(about, whole, backbone.tokenizer)
         smaller = cut(whole, keep)
         _check_rank(smaller, about.rank or 0, state)
         smaller.train_only(about.train, about.rank or 0)
@@ -94,7 +102,7 @@ def uncut_model(
     """The whole ``backbone`` with a new prompt and readout of the skill's kinds and sizes.
 
     Args:
-        to_fill: parts whose sizes the record alone decides take no memory before :func:`fill`.
+        to_fill: parts whose sizes the record alone decides take no memory before :func:`_fill`.
     """
     family, prompt, kind = FAMILIES[about.backbone.family], about.prompt, about.backbone.readout
     nowhere, here = torch.device("meta"), nullcontext()
@@ -119,7 +127,7 @@ def whole_model(about: SkillRecord, tokenizer: PreTrainedTokenizerBase) -> SoftP
     return uncut_model(about, backbone.model, tokenizer)
 
 
-def fill(folder: Path, model: SoftPromptModel, state: Mapping[str, Tensor]) -> None:
+def _fill(folder: Path, model: SoftPromptModel, state: Mapping[str, Tensor]) -> None:
     """Copy the trained parameters into ``model`` and merge low-rank updates. Raises SkipError."""
     trained = model.skill_parameters()
     for name in sorted(trained.keys() | state.keys()):
@@ -134,3 +142,21 @@ def fill(folder: Path, model: SoftPromptModel, state: Mapping[str, Tensor]) -> N
             part.to_empty(device="cpu")
     load_trainable(model, dict(state))
     lora.fold(model.backbone)
+
+
+def _find_backbone(folder: Path, about: SkillRecord, backbone_path: str | Path | None) -> Backbone:
+    """The skill's own backbone, from ``backbone_path`` if it has moved. Raises SkipError."""
+    needed = about.backbone
+    path = needed.path if backbone_path is None else str(backbone_path)
+    try:
+        loaded = load_backbone(needed.name, path, needed.family, needed.readout, needed.layers)
+    except (SkipError, OSError, ValueError) as error:
+        hint = "; where it has moved, name its folder: backbone=, or --backbone"
+        message = f"{folder}: its backbone {needed.name} could not be loaded: {error}{hint}"
+        raise SkipError(message) from error
+    if loaded.content_hash != needed.content_hash:
+        raise SkipError(
+            f"{folder}: backbone {path} is not the skill's backbone, or it has changed: content "
+            f"hash {loaded.content_hash[:12]}, needed {needed.content_hash[:12]}"
+        )
+    return loaded

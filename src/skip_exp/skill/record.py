@@ -137,9 +137,13 @@ def parse_record(path: Path, described: Any, kind: type[R]) -> R:
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         name = ".".join(map(str, first["loc"]))
-        problem = f"{name}={shown(first['input'])}: {first['msg'].removeprefix('Value error, ')}"
-        if told := {"missing": "missing", "extra_forbidden": "unknown"}.get(first["type"]):
-            problem = f"{shown(name)} is {told}"
+        if first["type"] == "missing":
+            problem = f"{shown(name)} is missing"
+        elif first["type"] == "extra_forbidden":
+            problem = f"{shown(name)} is unknown"
+        else:
+            why = first["msg"].removeprefix("Value error, ")
+            problem = f"{name}={shown(first['input'])}: {why}"
         raise SkipError(f"{path}: field {problem}") from error
 
 

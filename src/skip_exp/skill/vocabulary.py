@@ -1,8 +1,6 @@
 """Cut a model's vocabulary to the tokens that given texts use, and its tokenizer with it."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -17,41 +15,12 @@ from skip_exp.models.families.base import HFModel
 from skip_exp.models.readouts import ClassifierReadout, HeadReadout, MlmReadout, Seq2SeqReadout
 from skip_exp.models.soft_prompt import SoftPromptModel
 from skip_exp.skill.cut_tokenizer import Texts, cut_tokenizer
-from skip_exp.skill.served import Served, job_result
+from skip_exp.skill.files import job_result
+from skip_exp.skill.record import SkillRecord
 
 
-def with_vocabulary(skill: Served, texts: Texts, source: str) -> Served:
-    """The skill with only the tokens that ``texts`` and its label words use.
-
-    Its backbone's settings get ``vocabulary``: {kept, of, texts}. Every export includes them.
-
-    Args:
-        source: name of ``texts``.
-
-    Raises:
-        SkipError: there are no texts; see :func:`cut_vocabulary`.
-    """
-    if not texts:
-        raise SkipError(f"--vocabulary {source}: has no text")
-    words = [[word] for word in skill.about.words]
-    with _naming(source):
-        model, tokenizer, kept = cut_vocabulary(skill.model, skill.tokenizer, [*texts, *words])
-    rows = _rows(skill.model.backbone)
-    model.backbone.config.vocabulary = {"kept": len(kept), "of": rows, "texts": source}
-    return replace(skill, model=model, tokenizer=tokenizer)
-
-
-@contextmanager
-def _naming(source: str) -> Iterator[None]:
-    """Errors name the option and its value."""
-    try:
-        yield
-    except SkipError as error:
-        raise SkipError(f"--vocabulary {source}: {error}") from error
-
-
-def train_texts(skill: Served) -> list[list[str]]:
-    """The train rows of the skill's task, from the source of its job.
+def train_texts(about: SkillRecord, folder: Path | None) -> list[list[str]]:
+    """The train rows of the task of the skill in ``folder``, from the source of its job.
 
     Raises:
         SkipError: no result beside the skill names the source, or the rows cannot be read or are
@@ -60,17 +29,17 @@ def train_texts(skill: Served) -> list[list[str]]:
     # Importing this takes seconds, and no other source of texts needs it.
     from skip_exp.data.sources import load_task
 
-    result = job_result(skill.folder)
+    result = job_result(folder)
     config = result.get("config", {})
     task, data = config.get("task"), config.get("data", {})
     if not task:
         raise SkipError(
-            f"--vocabulary train: no {results.FILE} beside {skill.folder} names the train rows; "
+            f"--vocabulary train: no {results.FILE} beside {folder} names the train rows; "
             "give a file of texts"
         )
-    source, _, place = str(skill.about.scores.data).partition(":")
-    with _naming("train"):
-        spec = typed(task, TaskConfig)
+    source, _, place = str(about.scores.data).partition(":")
+    spec = typed(task, TaskConfig)
+    try:
         raw = load_task(
             spec,
             source,
@@ -79,8 +48,11 @@ def train_texts(skill: Served) -> list[list[str]]:
             drop_bad=data.get("drop_bad", False),
             deduplicate=data.get("deduplicate", False),
         )
-        if result.get("data_hash") not in (None, raw.read):
-            raise SkipError(f"the rows of {raw.source} have changed since the job read them")
+    except SkipError as error:
+        raise SkipError(f"--vocabulary train: {error}") from error
+    if result.get("data_hash") not in (None, raw.read):
+        why = f"the rows of {raw.source} have changed since the job read them"
+        raise SkipError(f"--vocabulary train: {why}")
     return raw.splits[spec.train].examples
 
 

@@ -14,6 +14,7 @@ from skip_exp import Skill, results
 from skip_exp.commands.export import main
 from skip_exp.models.backbones import load_backbone
 from skip_exp.skill.export import card
+from skip_exp.skill.files import job_result
 from tests.helpers.saved import Saved, save_tiny_skill, tell
 
 RESULT: Any = {
@@ -158,7 +159,7 @@ def test_records_of_a_later_command_that_was_refused_are_not_told(saved: Saved) 
 def test_without_the_job_only_the_skill_speaks(saved: Saved) -> None:
     """Nor is a result of another skill taken, or a folder of the user's named."""
     moved = saved.folder.rename(saved.folder.with_name("other"))
-    assert card.job_result(moved) == {} and card.job_result(None) == {}
+    assert job_result(moved) == {} and job_result(None) == {}
     moved.rename(saved.folder)
     (saved.folder.parent / "result.json").unlink()
     shutil.rmtree(saved.folder.parent / ".hydra")

@@ -10,7 +10,7 @@ from safetensors import SafetensorError
 from skip_exp import Skill
 from skip_exp.commands.export import main
 from skip_exp.errors import SkipError
-from skip_exp.skill.export.folder import check_out, export, new_folder
+from skip_exp.skill.export.folder import check_out, new_folder
 from skip_exp.skill.export.onnx import write
 from skip_exp.skill.export.onnx.write import Differences
 from tests.helpers.saved import Saved
@@ -68,11 +68,11 @@ def test_onnx_that_differs_is_not_written(
     found: tuple[float, float, float],
     named: str,
 ) -> None:
-    monkeypatch.setattr(write, "to_onnx", lambda skill, path: path.write_bytes(b"graph"))
+    monkeypatch.setattr(write, "to_onnx", lambda model, batch, path: path.write_bytes(b"graph"))
     monkeypatch.setattr(write, "quantise", lambda path: None)
     monkeypatch.setattr(write, "compare_onnx", lambda *_: Differences(*found))
     with pytest.raises(SkipError, match=named):
-        export(Skill.load(tiny.folder), tmp_path / "out", "onnx", int8=int8)
+        Skill.load(tiny.folder).export(tmp_path / "out", "onnx", int8=int8)
     assert not list(tmp_path.iterdir())
 
 
@@ -82,7 +82,7 @@ def test_onnx_without_its_packages(
     skill = Skill.load(tiny.folder)
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(SkipError, match=r"onnx is not installed: pip install 'skip_exp\[export\]'"):
-        export(skill, tmp_path / "out", "onnx")
+        skill.export(tmp_path / "out", "onnx")
     assert not (tmp_path / "out").exists()
 
 

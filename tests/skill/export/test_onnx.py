@@ -18,8 +18,9 @@ from skip_exp import OnnxSkill, Skill
 from skip_exp.commands import predict
 from skip_exp.commands.export import main
 from skip_exp.errors import SkipError
+from skip_exp.skill.classifier import encode_texts
 from skip_exp.skill.export.onnx import runtime, write
-from skip_exp.skill.export.onnx.write import ROUNDING, compare_onnx
+from skip_exp.skill.export.onnx.write import ROUNDING, Differences, compare_onnx, examples_of
 from tests.helpers.hostile import sign_export
 from tests.helpers.saved import WORDS, Saved, save_tiny_skill
 from tests.helpers.written import ROOT
@@ -50,6 +51,12 @@ def alone(folder: Path, *texts: str) -> list[dict]:
     return [json.loads(line) for line in done.stdout.splitlines()]
 
 
+def compared(skill: Skill, path: Path, texts: list[str]) -> Differences:
+    examples = examples_of(skill.about, texts)
+    rows = encode_texts(skill.tokenizer, examples, skill.about.max_length)
+    return compare_onnx(skill.model, path, rows, skill.tokenizer.pad_token_id)
+
+
 def same(found: list[Any], expected: list[Any]) -> None:
     for one, other in zip(found, expected, strict=True):
         assert one["label"] == other["label"]
@@ -66,7 +73,7 @@ def test_onnx_gives_the_same_logits(tmp_path: Path, case: str) -> None:
     assert main([str(saved.folder), str(out), "--format", "onnx"]) == 0
     skill = Skill.load(saved.folder)
     texts = [*TEXTS, " ".join(f"w{i}" for i in range(40)), "a", "bad bad film"]
-    assert compare_onnx(skill, out / "model.onnx", texts).logits < 1e-5
+    assert compared(skill, out / "model.onnx", texts).logits < 1e-5
     check_form(out, int8=False, types=kind == "bert")
     same(OnnxSkill.load(out).predict(texts), skill.predict(texts))
     same(alone(out, *texts), skill.predict(texts))
@@ -91,7 +98,7 @@ def test_int8_is_near_and_has_int8_weights(tiny: Saved, onnx_folder: Path) -> No
     onnx = pytest.importorskip("onnx")
     path = onnx_folder / "model.onnx"
     check_form(onnx_folder, int8=True, types=True)
-    found = compare_onnx(Skill.load(tiny.folder), path, [*TEXTS, *MANY, "w30 " * 60])
+    found = compared(Skill.load(tiny.folder), path, [*TEXTS, *MANY, "w30 " * 60])
     assert found.logits > 1e-6 and found.probabilities <= ROUNDING
     assert found.neighbours <= 1e-4
     weights = [w for w in onnx.load(path).graph.initializer if w.data_type == onnx.TensorProto.INT8]
@@ -165,7 +172,7 @@ def test_a_pair_alone_is_compared_with_itself_in_a_batch(
         return skill.model(**{name: torch.from_numpy(x) for name, x in inputs.items()}).numpy()
 
     monkeypatch.setattr(write, "runner", lambda *_: run)
-    assert compare_onnx(skill, tmp_path / "model.onnx", MANY).neighbours < 1e-5
+    assert compared(skill, tmp_path / "model.onnx", MANY).neighbours < 1e-5
 
 
 def test_so_they_are_for_pairs(onnx_folder: Path, tmp_path: Path) -> None:

@@ -108,8 +108,15 @@ class ModernBert(Family):
         ModernBertMLP: GatedMlp,
     }
     settings = (
-        *("hidden_activation", "norm_eps", "local_attention", "layer_types", "rope_parameters"),
-        *("classifier_pooling", "classifier_activation", "attention_dropout", "mlp_dropout"),
+        "hidden_activation",
+        "norm_eps",
+        "local_attention",
+        "layer_types",
+        "rope_parameters",
+        "classifier_pooling",
+        "classifier_activation",
+        "attention_dropout",
+        "mlp_dropout",
         "embedding_dropout",
     )
 
@@ -130,13 +137,14 @@ class ModernBert(Family):
         core = model.base_model
         hidden, length = core.embeddings(inputs_embeds=embeds), embeds.shape[1]
         prefix = core.layers[0].attn.prefix
-        local = local_mask(
-            *(length, core.config.sliding_window, mask),
-            *(0 if prefix is None else len(prefix[0]), embeds.device),
-        )
+        before = 0 if prefix is None else len(prefix[0])
+        local = local_mask(length, core.config.sliding_window, mask, before, embeds.device)
         masks = {"full_attention": mask, "sliding_attention": local}
-        places, kinds = torch.arange(length, device=embeds.device), set(core.config.layer_types)
-        turns = {kind: _half(core.rotary_emb(hidden, places[None], kind)) for kind in kinds}
+        places = torch.arange(length, device=embeds.device)[None]
+        turns = {
+            kind: _half(core.rotary_emb(hidden, places, kind))
+            for kind in set(core.config.layer_types)
+        }
         for layer in core.layers:
             kind = layer.attention_type
             hidden = layer(hidden, masks[kind], turns[kind])

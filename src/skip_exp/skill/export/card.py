@@ -13,8 +13,8 @@ from transformers import PreTrainedTokenizerBase
 from skip_exp import results
 from skip_exp.models.backbones import NOTES
 from skip_exp.models.soft_prompt import SoftPromptModel
+from skip_exp.skill.files import job_result
 from skip_exp.skill.record import SkillRecord, is_local
-from skip_exp.skill.served import job_result
 
 CARD = "README.md"
 TEMPLATE = Path(__file__).with_name("card.md.jinja")

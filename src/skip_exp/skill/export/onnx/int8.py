@@ -32,16 +32,22 @@ def round_weights(model: Any) -> None:
     nodes: list[Any] = []
     rounded: set[str] = set()  # shared tensors are rounded once
     for node in graph.node:
-        is_linear = node.op_type == "MatMul" and node.input[1] in floats
-        if is_linear or (node.op_type == "Gather" and node.input[0] in floats):
-            data, weight = node.input if is_linear else reversed(node.input)
+        if node.op_type == "MatMul" and node.input[1] in floats:
+            data, weight = node.input
             if weight not in rounded:
                 matrix = numpy_helper.to_array(weights[weight])
-                graph.initializer.extend(_weight(matrix, weight, 0 if is_linear else 1))
-            if is_linear and data not in rounded:
+                graph.initializer.extend(_weight(matrix, weight, axis=0))
+            if data not in rounded:
                 nodes += _activation(data)
-            rounded |= {weight, data} if is_linear else {weight}
-            nodes += (_product if is_linear else _lookup)(data, weight, node.output[0])
+            rounded |= {weight, data}
+            nodes += _product(data, weight, node.output[0])
+        elif node.op_type == "Gather" and node.input[0] in floats:
+            weight, ids = node.input
+            if weight not in rounded:
+                matrix = numpy_helper.to_array(weights[weight])
+                graph.initializer.extend(_weight(matrix, weight, axis=1))
+            rounded.add(weight)
+            nodes += _lookup(ids, weight, node.output[0])
         else:
             nodes.append(node)
     graph.initializer.extend(_constants())

@@ -12,11 +12,12 @@ from pathlib import Path
 from typing import NamedTuple
 
 import torch
-from torch import Tensor
+from transformers import PreTrainedTokenizerBase
 
-from skip_exp.data.batches import collate
+from skip_exp.data.batches import Batch, collate
 from skip_exp.errors import SkipError
-from skip_exp.skill.classifier import encode_texts
+from skip_exp.models.soft_prompt import SoftPromptModel
+from skip_exp.skill.classifier import Row, encode_texts
 from skip_exp.skill.export.onnx import trace
 from skip_exp.skill.export.onnx.runtime import (
     INPUTS,
@@ -27,8 +28,7 @@ from skip_exp.skill.export.onnx.runtime import (
     read_tokenizer,
     runner,
 )
-from skip_exp.skill.record import CONFIG, ONNX, VERSION
-from skip_exp.skill.served import Served
+from skip_exp.skill.record import CONFIG, ONNX, VERSION, SkillRecord
 
 # The largest allowed differences, see Differences. The last two hold for 8-bit weights.
 TOLERANCE, ROUNDING, NEIGHBOURS = 1e-4, 0.1, 0.01
@@ -43,7 +43,14 @@ CHECKED = (  # from one word to several lines
 )
 
 
-def write_onnx(skill: Served, folder: Path, *, int8: bool = False) -> None:
+def write_onnx(
+    folder: Path,
+    about: SkillRecord,
+    model: SoftPromptModel,
+    tokenizer: PreTrainedTokenizerBase,
+    *,
+    int8: bool = False,
+) -> None:
     """Write ``model.onnx`` (dynamic batch and length), ``config.json`` and the tokenizer.
 
     Raises:
@@ -51,21 +58,27 @@ def write_onnx(skill: Served, folder: Path, *, int8: bool = False) -> None:
     """
     check_packages("onnx", "onnxruntime", "onnxscript")
     path = folder / ONNX
-    to_onnx(skill, path)
-    found = compare_onnx(skill, path, CHECKED)
+    checked = encode_texts(tokenizer, examples_of(about, CHECKED), about.max_length)
+    pad_id = tokenizer.pad_token_id
+    to_onnx(model, collate(checked[1:3], pad_id), path)
+    found = compare_onnx(model, path, checked, pad_id)
     _refuse_above(TOLERANCE, found.logits, "--format onnx: logits differ from PyTorch's")
     if int8:
         quantise(path)
-        found = compare_onnx(skill, path, CHECKED)
+        found = compare_onnx(model, path, checked, pad_id)
         _refuse_above(ROUNDING, found.probabilities, "--int8: probabilities differ from PyTorch's")
         _refuse_above(NEIGHBOURS, found.neighbours, "--int8: probabilities differ within a batch")
-    kept = getattr(skill.model.backbone.config, "vocabulary", None)
+    kept = getattr(model.backbone.config, "vocabulary", None)
     more = {"format": "onnx", "int8": int8, "vocabulary": kept}
-    fields = OnnxRecord.model_validate(skill.about.stored() | more).stored()
-    skill.tokenizer.save_pretrained(folder)
+    fields = OnnxRecord.model_validate(about.stored() | more).stored()
+    tokenizer.save_pretrained(folder)
     head = {"version": VERSION, "sha256": checksum(folder, fields)}
     (folder / CONFIG).write_text(json.dumps(head | fields, indent=1) + "\n")
-    check_tokens(skill, folder)
+    own, own_pad_id = read_tokenizer(folder, about)
+    both = zip(encode(own, examples_of(about, CHECKED)), checked, strict=True)
+    same = all(ours[name] == row[name] for ours, row in both for name in ours.keys() & row.keys())
+    if not same or own_pad_id != pad_id:
+        raise SkipError("--format onnx: the tokenizer's file alone gives other tokens")
 
 
 def _refuse_above(limit: float, difference: float, what: str) -> None:
@@ -73,10 +86,10 @@ def _refuse_above(limit: float, difference: float, what: str) -> None:
         raise SkipError(f"{what} by {difference:.1e}, allowed: {limit}; nothing was written")
 
 
-def to_onnx(skill: Served, path: Path) -> None:
-    """Write the graph in fp32, unchecked. Raises SkipError."""
+def to_onnx(model: SoftPromptModel, batch: Batch, path: Path) -> None:
+    """Write the graph in fp32, unchecked; ``batch`` is an example. Raises SkipError."""
     source = path.with_name("model.pt")
-    torch.save((skill.model, _batch(skill, _examples(skill, CHECKED[1:3]))), source)
+    torch.save((model, _inputs(batch)), source)
     program = [sys.executable, "-P", "-m", trace.__name__, str(source), str(path)]
     modules = os.pathsep.join(os.path.abspath(place) for place in sys.path)  # of custom parts, too
     done = subprocess.run(
@@ -118,41 +131,30 @@ class Differences(NamedTuple):
 
 
 @torch.inference_mode()
-def compare_onnx(skill: Served, path: Path, texts: Sequence[str]) -> Differences:
-    """Compare the graph in ``path`` with PyTorch on each text alone and on all in one batch."""
+def compare_onnx(
+    model: SoftPromptModel, path: Path, rows: Sequence[Row], pad_id: int
+) -> Differences:
+    """Compare the graph in ``path`` with PyTorch on each row alone and on all in one batch."""
     run = runner(path, torch.get_num_threads())
-    examples = _examples(skill, texts)
-    batches = [_batch(skill, batch) for batch in (*([each] for each in examples), examples)]
-    expected = torch.cat([skill.model(**inputs) for inputs in batches])
+    batches = [_inputs(collate([row], pad_id)) for row in rows]
+    batches.append(_inputs(collate(rows, pad_id)))
+    expected = torch.cat([model(**inputs) for inputs in batches])
     arrays = [{name: x.numpy() for name, x in inputs.items()} for inputs in batches]
     found = torch.cat([torch.from_numpy(run(inputs)) for inputs in arrays])
     answers = found.softmax(-1)
-    alone, together = answers.split(len(texts))
+    alone, together = answers.split(len(rows))
     pairs = (found, expected), (answers, expected.softmax(-1)), (alone, together)
     return Differences(*((a - b).abs().max().item() for a, b in pairs))
 
 
-def check_tokens(skill: Served, folder: Path) -> None:
-    """Refuse a tokenizer file that gives other tokens on its own. Raises SkipError."""
-    texts = _examples(skill, CHECKED)
-    tokenizer, pad_id = read_tokenizer(folder, skill.about)
-    expected = encode_texts(skill.tokenizer, texts, skill.about.max_length)
-    both = zip(encode(tokenizer, texts), expected, strict=True)
-    same = all(ours[name] == row[name] for ours, row in both for name in ours.keys() & row.keys())
-    if not same or pad_id != skill.tokenizer.pad_token_id:
-        raise SkipError("--format onnx: the tokenizer's file alone gives other tokens")
+def examples_of(about: SkillRecord, texts: Sequence[str]) -> list[list[str]]:
+    """The texts as examples; where the task takes pairs, each with the one before it."""
+    if len(about.text) == 1:
+        return [[text] for text in texts]
+    return [[text, texts[i - 1]] for i, text in enumerate(texts)]
 
 
-def _examples(skill: Served, texts: Sequence[str]) -> list[list[str]]:
-    """The texts as examples, or one pair per text where the task takes pairs."""
-    pairs = len(skill.about.text) == 2
-    return [[text, *([texts[i - 1]] if pairs else [])] for i, text in enumerate(texts)]
-
-
-def _batch(skill: Served, examples: list[list[str]]) -> dict[str, Tensor]:
-    """:func:`_examples` as a padded batch."""
-    rows = encode_texts(skill.tokenizer, examples, skill.about.max_length)
-    batch = collate(rows, skill.tokenizer.pad_token_id)
+def _inputs(batch: Batch) -> Batch:
     return {name: batch[name] for name in INPUTS if name in batch}
 
 

@@ -1,0 +1,264 @@
+"""A skill: the shared backbone, pruned for one task, classifies texts."""
+
+import json
+import os
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from statistics import fmean
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import torch
+from transformers import PreTrainedTokenizerBase
+
+from skip_exp import results
+from skip_exp.data.batches import collate
+from skip_exp.errors import SkipError
+from skip_exp.models.precision import to_bf16, wants_bf16
+from skip_exp.models.sites import Keep
+from skip_exp.models.soft_prompt import SoftPromptModel
+from skip_exp.skill.classifier import TOKENS_PER_BATCH, Classifier, Row, encode_texts
+from skip_exp.skill.export.folder import new_folder
+from skip_exp.skill.export.huggingface.convert import write_huggingface
+from skip_exp.skill.export.huggingface.hub import check_push, download, upload
+from skip_exp.skill.files import (
+    job_result,
+    read_skill,
+    skill_of,
+    split,
+    stored_checksum,
+    write_skill,
+)
+from skip_exp.skill.rebuild import rebuild
+from skip_exp.skill.record import CODE, ONNX, RECORD, TENSORS
+
+FORMATS = ("hf", "onnx")
+# Of a batch's hidden states and feed-forward activations, mean of the layers. Every batch has a
+# fixed cost, which a pruned model feels most; a wide model is slower in larger batches.
+BATCH_BYTES = 5 * 2**20
+
+
+@dataclass(frozen=True, repr=False, eq=False)
+class Skill(Classifier):
+    """A tuned prompt on its pruned backbone. Skills of one backbone share its untouched weights.
+
+    Example:
+        >>> model = Skill.load("outputs/.../skill")
+        >>> model.predict(["a warm film"])
+        [{'label': 'good', 'probabilities': {'bad': 0.03, 'good': 0.97}}]
+        >>> model.evaluate("test.csv")["accuracy"]
+        0.92
+
+    Attributes:
+        tokenizer, model: the backbone's, the latter pruned for the task.
+        keep: neurons that were kept, by site.
+        folder: the folder it was read from.
+        checksum: of the files that were read there.
+    """
+
+    tokenizer: PreTrainedTokenizerBase
+    model: SoftPromptModel
+    keep: Keep
+    folder: Path | None = None
+    checksum: str = ""
+
+    @classmethod
+    def load(
+        cls, folder: str | Path, backbone: str | Path | None = None, precision: str = "32-true"
+    ) -> "Skill":
+        """Read a skill on the CPU.
+
+        Args:
+            folder: the folder of the skill or of its job.
+            backbone: folder or hub id of the backbone, if it has moved.
+            precision: ``32-true``; ``bf16``: weights and activations in bf16, the readout in fp32;
+                ``auto``: bf16 where the processor multiplies it faster, else fp32.
+
+        Raises:
+            SkipError: the precision is unknown; a file is missing, damaged, altered or of an
+                unknown version; the backbone cannot be loaded or is not the skill's own.
+        """
+        is_half = wants_bf16(precision)
+        folder = skill_of(Path(folder).expanduser().absolute())
+        if not os.path.isfile(folder / RECORD):  # no error where it may not look
+            _refuse_export(folder)
+        checksum = stored_checksum(folder)  # first: a later change is then noticed
+        about, tensors = read_skill(folder)
+        keep, state = split(tensors)
+        model, tokenizer = rebuild(folder, about, keep, state, backbone)
+        if is_half:
+            to_bf16(model)
+        return cls(about, tokenizer, model, keep, folder, checksum)
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        repo_id: str | Path,
+        backbone: str | Path | None = None,
+        precision: str = "32-true",
+        revision: str | None = None,
+    ) -> "Skill":
+        """:meth:`load` a skill from the Hugging Face hub (``USER/REPO``) or from a folder.
+
+        Raises:
+            SkipError: see :meth:`load`; the hub has no such skill or cannot be reached.
+        """
+        folder = Path(repo_id).expanduser()
+        if not folder.is_dir():
+            folder = download(str(repo_id), revision)
+        return cls.load(folder, backbone, precision)
+
+    @property
+    def result(self) -> Mapping[str, Any]:
+        """Scores, sizes and timing of the skill's job; empty where its result is not there."""
+        return job_result(self.folder)
+
+    @property
+    def batch_tokens(self) -> int:
+        """At least ``TOKENS_PER_BATCH``, more for a narrow model or bf16."""
+        hidden = self.model.backbone.get_input_embeddings().weight
+        units = [shape.units for shape in self.model.shapes() if shape.name.part == "ffn"]
+        width = hidden.shape[1] + fmean(units)
+        return max(TOKENS_PER_BATCH, int(BATCH_BYTES / (width * hidden.element_size())))
+
+    @torch.inference_mode()
+    def encode(self, texts: list[list[str]]) -> list[Row]:
+        self.model.prompt.install(self.model.attention_blocks())  # constant for all batches
+        return encode_texts(self.tokenizer, texts, self.about.max_length)
+
+    @torch.inference_mode()
+    def answer(self, rows: list[Row]) -> list[list[float]]:
+        logits = self.model.logits(**collate(rows, self.tokenizer.pad_token_id))
+        answers: list[list[float]] = logits.softmax(-1).tolist()
+        return answers
+
+    def with_vocabulary(self, texts: list[list[str]], source: str) -> "Skill":
+        """The skill with only the tokens that ``texts`` and its label words use.
+
+        Its exports keep it; their cards name ``source``.
+
+        Raises:
+            SkipError: there are no texts, or the readout or the tokenizer cannot be cut.
+        """
+        from skip_exp.skill.vocabulary import cut_vocabulary  # not for serving
+
+        if not texts:
+            raise SkipError(f"--vocabulary {source}: has no text")
+        used = [*texts, *([word] for word in self.about.words)]
+        try:
+            model, tokenizer, kept = cut_vocabulary(self.model, self.tokenizer, used)
+        except SkipError as error:
+            raise SkipError(f"--vocabulary {source}: {error}") from error
+        whole = len(self.model.backbone.get_input_embeddings().weight)
+        model.backbone.config.vocabulary = {"kept": len(kept), "of": whole, "texts": source}
+        return replace(self, model=model, tokenizer=tokenizer)
+
+    def save(self, folder: str | Path) -> Path:
+        """Copy the skill, and its job's result, into ``folder``; return it.
+
+        Raises:
+            SkipError: ``folder`` is not empty, or cannot be written.
+        """
+        out = Path(folder).expanduser()
+        if self.folder is None:
+            raise SkipError(f"{out}: the skill was not read from a folder")
+        self._check_files(str(out))
+        with new_folder(out) as temporary:
+            for name in (RECORD, TENSORS):
+                shutil.copyfile(self.folder / name, temporary / name)
+            if result := {key: value for key, value in self.result.items() if key != "path"}:
+                text = json.dumps(result | {"skill": "."}, indent=1)
+                (temporary / results.FILE).write_text(text)
+        return out
+
+    def export(
+        self,
+        folder: str | Path,
+        format: str = "hf",
+        *,
+        int8: bool = False,
+        repo_id: str | None = None,
+    ) -> Path:
+        """Write the model for others: ``hf`` (plain transformers) or ``onnx``; return the folder.
+
+        Args:
+            int8: onnx only: round weights to 8 bits.
+            repo_id: hf only: future address on the hub, for the card.
+
+        Raises:
+            SkipError: ``folder`` is not empty or cannot be written; for onnx, a package is missing
+                or the check failed; for hf, the prompt or readout is custom.
+        """
+        from skip_exp.skill.export.card import CARD, model_card  # slow, and not for serving
+        from skip_exp.skill.export.onnx.write import write_onnx  # the same
+
+        out = Path(folder).expanduser()
+        if format not in FORMATS:
+            raise SkipError(f"format={format}: must be one of {', '.join(FORMATS)}")
+        if int8 and format != "onnx":
+            raise SkipError(f"int8: not for format={format}, only for onnx")
+        self._check_fp32(str(out))
+        self._check_files(str(out))
+        about = self.about.to_share()
+        with new_folder(out) as temporary:
+            if format == "hf":
+                write_huggingface(temporary, about, self.model, self.tokenizer)
+                self._write_own_files(temporary)
+            else:
+                write_onnx(temporary, about, self.model, self.tokenizer, int8=int8)
+            parts = (about, self.model, self.tokenizer, self.folder)
+            card = model_card(*parts, repo_id=repo_id, onnx=format == "onnx", int8=int8)
+            card.save(temporary / CARD)
+        return out
+
+    def push_to_hub(self, repo_id: str) -> str:
+        """Upload the skill as ``skip-exp export --format hf`` writes it; return its address.
+
+        Raises:
+            SkipError: there is no token, the rows are stand-ins, the weights are not fp32, the
+                prompt or readout is custom, or the hub refuses or cannot be reached.
+        """
+        check_push(self.about, repo_id)
+        self._check_fp32(f"push to {repo_id}")
+        self._check_files(f"push to {repo_id}")
+        with TemporaryDirectory() as name:
+            folder = self.export(Path(name) / "skill", repo_id=repo_id)
+            return upload(folder, repo_id)
+
+    def _write_own_files(self, out: Path) -> None:
+        """Copy the skill's own files, about 1 MB, so that ``Skill.load`` also reads an export.
+
+        They are left out if every weight was trained, because they would be as large as the model,
+        and if the vocabulary was cut, because the skill answers by all of it.
+        """
+        is_cut = hasattr(self.model.backbone.config, "vocabulary")
+        if self.folder is not None and self.about.train != "full" and not is_cut:
+            record, tensors = read_skill(self.folder)
+            write_skill(out, tensors, record.to_share().stored())
+
+    def _check_fp32(self, what: str) -> None:
+        """Refuse to write bf16 weights: the scores belong to fp32 weights. Raises SkipError."""
+        if any(p.dtype != torch.float32 for p in self.model.parameters()):
+            raise SkipError(f"{what}: weights are written in fp32; load the skill with 32-true")
+
+    def _check_files(self, what: str) -> None:
+        """Refuse to copy files that have changed since the skill was read. Raises SkipError."""
+        if self.folder is None:
+            return
+        if not (self.folder / RECORD).is_file():
+            raise SkipError(f"{what}: {self.folder} is gone, from which the skill was loaded")
+        if stored_checksum(self.folder) != self.checksum:
+            raise SkipError(f"{what}: {self.folder} has changed since the skill was loaded from it")
+
+
+def _refuse_export(folder: Path) -> None:
+    """Name the right reader for an export in ``folder`` without a skill. Raises SkipError."""
+    if os.path.isfile(folder / CODE):
+        raise SkipError(
+            f"{folder}: an hf export without the skill's own files; "
+            "AutoModelForSequenceClassification.from_pretrained loads it"
+        )
+    if os.path.isfile(folder / ONNX):
+        raise SkipError(f"{folder}: an ONNX export; skip_exp.OnnxSkill.load reads it")
