@@ -95,6 +95,7 @@ def toy(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
         *save_toy(tmp_path_factory.mktemp("ddp")),
         *("data.train_rows=150", "attribution.samples=32", "benchmark.enabled=false"),
         *("tune.epochs=3", "tune.min_steps=0", "tune.lr=0.03", "logger=csv"),
+        *("tune.dropout=false", "trainer.progress=true"),  # processes draw other masks
         *("retune.epochs=1", "retune.min_steps=0", "retune.budget=0", "retune.copies=0"),
     ]
 
