@@ -115,7 +115,8 @@ def logistic(task: str, train: Rows, validation: Rows) -> tuple[float, float]:
     from sklearn.linear_model import LogisticRegression
 
     x, y = embedded(task, train), np.array([row["label"] for row in train])
-    chosen = np.isin(np.arange(len(y)), selection(y.tolist(), None))
+    texts = [row[TASKS[task][1]] for row in train]
+    chosen = np.isin(np.arange(len(y)), selection(y.tolist(), texts))
 
     def fitted(strength: float, part: Any) -> Any:
         return LogisticRegression(C=strength, max_iter=2000).fit(x[part], y[part])

@@ -56,7 +56,7 @@ class Work:
         spec = self.raw.spec
         rows = self.raw.splits[spec.validation if name == "validation" else spec.train]
         if name != "validation":
-            held = set(selection(rows.label, rows.group))
+            held = set(selection(rows.label, rows.units))
             rows = rows.take([i for i in range(len(rows)) if (i in held) == (name == "select")])
         return rows.text_a, rows.label
 

@@ -15,8 +15,11 @@ from .conftest import spec
 
 
 def raw(pair: bool = False) -> RawTask:
-    """Train rows of 1 to 5 words (row i has i % 5 + 1), two of a label after each other."""
-    texts = [" ".join("abcde"[: i % 5 + 1]) for i in range(40)]
+    """Train rows of 1 to 5 words (row i has i % 5 + 1), two of a label after each other.
+
+    Texts with equal words differ in spaces.
+    """
+    texts = [" ".join("abcde"[: i % 5 + 1]) + " " * (i // 5) for i in range(40)]
     labels = [i // 2 % 2 for i in range(40)]
     second = ["f"] * 40 if pair else None
     tail = ["f f"] * 4 if pair else None

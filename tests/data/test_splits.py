@@ -13,7 +13,7 @@ from skip_exp.config.schema import typed
 from skip_exp.config.task import TaskConfig
 from skip_exp.data.encode import encode
 from skip_exp.data.sources import RawTask, load_task
-from skip_exp.data.splits import selection, stratified
+from skip_exp.data.splits import join_rows, selection, stratified
 from skip_exp.errors import ConfigError, DataError
 
 from .conftest import rows, spec
@@ -30,10 +30,10 @@ def load(files: dict[str, str], task: dict[str, Any] | None = None, **options: A
 
 def test_a_fifth_of_every_label_is_set_apart_by_the_seed() -> None:
     labels = [0] * 50 + [1] * 20 + [2] * 2
-    held = stratified(labels, None, seed=1)
+    held = stratified(labels, range(72), seed=1)
     assert Counter(labels[i] for i in held) == {0: 10, 1: 4}  # a rare label stays in train
-    assert held == sorted(set(held)) == stratified(labels, None, seed=1)
-    assert held != stratified(labels, None, seed=2)
+    assert held == sorted(set(held)) == stratified(labels, range(72), seed=1)
+    assert held != stratified(labels, range(72), seed=2)
 
 
 def test_the_rows_of_a_group_stay_together() -> None:
@@ -43,7 +43,7 @@ def test_the_rows_of_a_group_stay_together() -> None:
     assert 15 <= len(held) <= 21
     assert not {groups[i] for i in held} & {groups[i] for i in range(90) if i not in held}
     assert selection([0] * 90, groups) == [*range(27, 30), *range(57, 60), *range(87, 90)]
-    assert selection([0] * 25, None) == [9, 19]
+    assert selection([0] * 25, range(25)) == [9, 19]
     assert selection([0] * 18, groups[:18]) == [15, 16, 17]  # of six groups the last
     assert selection([0] * 3, groups[:3]) == []
 
@@ -51,19 +51,19 @@ def test_the_rows_of_a_group_stay_together() -> None:
 @pytest.mark.parametrize("classes", [2, 5, 10])
 def test_labels_that_take_turns_are_all_in_train_and_in_the_slice(classes: int) -> None:
     labels = [row % classes for row in range(400)]
-    held = selection(labels, None)
+    held = selection(labels, range(len(labels)))
     counts = Counter(labels[row] for row in held)
     assert len(held) == 40 and {*counts.values()} == {40 // classes}
-    assert held == selection(labels, None)
+    assert held == selection(labels, range(len(labels)))
 
 
 def test_a_rare_label_is_never_in_the_slice_alone() -> None:
     labels = [0] * 40
     labels[9] = labels[28] = labels[29] = 1
-    assert selection(labels, None) == [9, 19, 29, 39]  # one is left
+    assert selection(labels, range(len(labels))) == [9, 19, 29, 39]  # one is left
     labels[28] = 0
-    assert selection(labels, None) == [19, 39]
-    assert selection(range(24), None) == [9, 19]  # never empty
+    assert selection(labels, range(len(labels))) == [19, 39]
+    assert selection(range(24), range(24)) == [9, 19]  # never empty
 
 
 @pytest.mark.parametrize(("classes", "of_each"), [(150, 5), (150, 9), (100, 3), (10, 2)])
@@ -71,7 +71,7 @@ def test_few_rows_of_many_labels_that_take_turns_leave_each_label_in_train(
     classes: int, of_each: int
 ) -> None:
     labels = [row % classes for row in range(classes * of_each)]
-    held = set(selection(labels, None))
+    held = set(selection(labels, range(len(labels))))
     assert len(held) == len(labels) // 10
     assert len({label for row, label in enumerate(labels) if row not in held}) == classes
 
@@ -101,15 +101,62 @@ def test_groups_of_one_label_each_leave_every_label_on_both_sides() -> None:
     assert stratified(alone, alone, 1) == selection(alone, alone) == []
 
 
+def test_equal_texts_stand_on_one_side(tmp_path: Path, tokenizer: PreTrainedTokenizerFast) -> None:
+    """Every third row repeats an earlier text; the slice and the made split hold whole texts."""
+    each = rows(300)
+    for i in range(2, 300, 3):
+        each[i] = {"s": each[i // 2]["s"], "label": i % 2, "of": i}
+    path = file(tmp_path / "t.jsonl", [{"of": i // 2} | row for i, row in enumerate(each)])
+    for task in ({}, {"group": "of"}):
+        raw = load({"train": path}, task)
+        train, validation = raw.splits["train"], raw.splits["validation"]
+        assert 40 <= len(validation) <= 80
+        assert not {*train.texts} & {*validation.texts}
+        held = {*selection(train.label, train.units)}
+        chosen = {train.text_a[i] for i in held}
+        assert len(train) / 20 < len(held) < len(train) / 5
+        assert not chosen & {text for i, text in enumerate(train.text_a) if i not in held}
+        assert len(encode(raw, tokenizer, 32).select) == len(held)
+
+
+def test_the_slice_is_every_tenth_distinct_text() -> None:
+    texts = [min(i, 20) for i in range(25)]
+    assert selection([0] * 25, texts) == [9, 19]
+    texts[0] = texts[9]
+    assert selection([0] * 25, texts) == [10, *range(20, 25)]
+    assert selection([0] * 25, [i % 4 for i in range(25)]) == [*range(3, 25, 4)]  # of four the last
+    assert selection([0] * 25, [0] * 25) == []
+    most = [9 if i > 20 else i for i in range(100)]  # 80 rows have the tenth text
+    assert 0 < len(selection([i % 2 for i in range(100)], most)) < 20
+
+
+def test_groups_that_share_a_text_are_one_unit() -> None:
+    assert join_rows("abcd", None) == "abcd"
+    assert join_rows("abac", "xyzz") == [0, 1, 0, 0]
+    assert join_rows("abcd", "xyxz") == [0, 1, 0, 3]
+
+
+def test_select_rows_that_are_train_rows_are_told(
+    tmp_path: Path, tokenizer: PreTrainedTokenizerFast, caplog: pytest.LogCaptureFixture
+) -> None:
+    names = {"train": rows(40), "select": rows(6), "validation": rows(60)[50:]}
+    files = {name: file(tmp_path / f"{name}.jsonl", each) for name, each in names.items()}
+    encode(load(files), tokenizer, 32)
+    assert (6, 6, "select") in [record.args for record in caplog.records]
+    caplog.clear()
+    encode(load(files, deduplicate=True), tokenizer, 32)
+    assert not caplog.records
+
+
 def test_groups_that_are_labels_are_refused(
     tmp_path: Path, tokenizer: PreTrainedTokenizerFast
 ) -> None:
     each = [{"s": f"a {i}", "label": i % 2, "of": i % 2} for i in range(60)]
     files = {"train": file(tmp_path / "t.jsonl", each)}
-    with pytest.raises(DataError, match="of: no group"):
+    with pytest.raises(DataError, match=r"task\.files\.validation"):
         load(files, {"group": "of"})
     files["validation"] = file(tmp_path / "v.jsonl", rows(5))
-    with pytest.raises(ConfigError, match=r"^task\.group=of: no group"):
+    with pytest.raises(DataError, match=r"task\.files\.select"):
         encode(load(files, {"group": "of"}), tokenizer, 32)
 
 
@@ -160,7 +207,7 @@ def test_groups_stand_on_one_side(tmp_path: Path, tokenizer: PreTrainedTokenizer
         load({"train": path}, {"group": "no"})
     one = [row | {"of": 0} for row in many]
     files = {"train": file(tmp_path / "one.jsonl", one), "validation": path}
-    with pytest.raises(ConfigError, match=r"^task\.group=of: "):
+    with pytest.raises(DataError, match=r"task\.files\.select"):
         encode(load(files, {"group": "of"}), tokenizer, 32)
 
 
@@ -184,7 +231,7 @@ def test_groups_of_real_rows_stand_on_one_side(real_data: Path) -> None:
     assert train.group and validation.group
     assert len(validation) / (len(train) + len(validation)) == pytest.approx(0.2, abs=0.01)
     assert not {*train.group} & {*validation.group}
-    select = {*selection(train.label, train.group)}
+    select = {*selection(train.label, train.units)}
     assert len(select) / len(train) == pytest.approx(0.1, abs=0.01)
     chosen = {train.group[row] for row in select}
     assert not chosen & {of for row, of in enumerate(train.group) if row not in select}

@@ -18,7 +18,7 @@ from skip_exp.data.given import unlabelled
 from skip_exp.data.metrics import majority_scores
 from skip_exp.data.rows import FIX, Split
 from skip_exp.data.sources import RawTask
-from skip_exp.data.splits import NO_GROUP, SELECT_EVERY, selection
+from skip_exp.data.splits import NOT_APART, SELECT_EVERY, selection
 from skip_exp.errors import ConfigError, DataError
 from skip_exp.utils.tokens import tokenized
 
@@ -72,23 +72,16 @@ def encode(raw: RawTask, tokenizer: PreTrainedTokenizerBase, max_length: int) ->
             )  # fmt: skip
     train, select, chosen = rows[spec.train], rows.get(SELECT), set[int]()
     if select is None:
-        chosen = set(selection(raw.splits[spec.train].label, raw.splits[spec.train].group))
+        chosen = set(selection(raw.splits[spec.train].label, raw.splits[spec.train].units))
         if not chosen and len(train) >= SELECT_EVERY:
-            why = f"{NO_GROUP} for the selection slice: give task.files.{SELECT}"
-            raise ConfigError("task.group", spec.group, why)
+            raise DataError(f"task {spec.name}: {NOT_APART}: give task.files.{SELECT}")
         select = [train[i] for i in sorted(chosen)]
     if len(found := {row["label"] for row in select}) == 1:
         name = spec.labels[found.pop()]
         log.warning("data: every row of the selection slice has the label %r: it says little", name)
-    validation = raw.splits[spec.validation]
-    labels = validation.label
-    known = set(raw.splits[spec.train].texts)
-    duplicates = sum(texts in known for texts in validation.texts)
-    if duplicates:
-        log.warning(
-            "data: %d of %d %s rows are also train rows (data.deduplicate=true drops those)",
-            duplicates, len(labels), spec.validation,
-        )  # fmt: skip
+    duplicates = _count_duplicates(raw, spec.validation)
+    if SELECT in raw.splits:
+        _count_duplicates(raw, SELECT)
     return EncodedTask(
         spec=spec,
         train=[row for i, row in enumerate(train) if i not in chosen],
@@ -99,11 +92,23 @@ def encode(raw: RawTask, tokenizer: PreTrainedTokenizerBase, max_length: int) ->
         is_sample=raw.is_sample,
         fingerprint=raw.fingerprint,
         read=raw.read,
-        majority=majority_scores(spec, labels),
+        majority=majority_scores(spec, raw.splits[spec.validation].label),
         tokenizer=tokenizer,
         duplicates=duplicates,
         dropped=raw.dropped,
     )
+
+
+def _count_duplicates(raw: RawTask, name: str) -> int:
+    """Number of a split's rows whose texts are also a train row's; a warning says it."""
+    known = set(raw.splits[raw.spec.train].texts)
+    split = raw.splits[name]
+    if duplicates := sum(texts in known for texts in split.texts):
+        log.warning(
+            "data: %d of %d %s rows are also train rows (data.deduplicate=true drops those)",
+            duplicates, len(split), name,
+        )  # fmt: skip
+    return duplicates
 
 
 def draw_rows(task: EncodedTask, count: int, seed: int) -> EncodedTask:

@@ -3,7 +3,7 @@
 import hashlib
 import logging
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any
@@ -11,6 +11,7 @@ from typing import Any
 import pandas as pd
 
 from skip_exp.config.task import TaskConfig
+from skip_exp.data.splits import join_rows
 from skip_exp.data.tables import BAD
 from skip_exp.data.text import cell_text, check_columns, columns_of, shown, texts_of
 from skip_exp.errors import ConfigError, DataError
@@ -47,6 +48,11 @@ class Split:
     def texts(self) -> list[tuple[str, str]]:
         """Both texts of every row; the second is empty for a task of one text."""
         return list(zip(self.text_a, self.text_b or [""] * len(self), strict=True))
+
+    @property
+    def units(self) -> Sequence[Hashable]:
+        """What keeps rows on one side of a split: see :func:`splits.join_rows`."""
+        return join_rows(self.texts, self.group)
 
     @property
     def examples(self) -> list[list[str]]:

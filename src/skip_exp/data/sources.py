@@ -22,7 +22,7 @@ from skip_exp.data.files import (
     split_file,
 )
 from skip_exp.data.rows import Split, fingerprint, to_split
-from skip_exp.data.splits import NO_GROUP, stratified
+from skip_exp.data.splits import NOT_APART, stratified
 from skip_exp.data.tables import read_table
 from skip_exp.data.text import columns_of
 from skip_exp.errors import DataError
@@ -118,15 +118,12 @@ def _find(spec: TaskConfig, source: str, dir: str | None) -> tuple[Tables, str, 
 def _set_apart(spec: TaskConfig, splits: dict[str, Split], seed: int) -> dict[str, Split]:
     """Make a validation split of train rows, where a task has none."""
     train = splits.pop(spec.train)
-    held = stratified(train.label, train.group, seed)
+    held = stratified(train.label, train.units, seed)
     rest = sorted({*range(len(train))} - {*held})
     message = "data: no %s file: %d of %d train rows are set apart, stratified, by seed %d"
     log.info(message, spec.validation, len(held), len(train), seed)
     if not held:
-        few = "too few rows to set some apart"
-        why = few if train.group is None else f"task.group={spec.group}: {NO_GROUP}"
-        why += f" for {spec.validation}: give task.files.{spec.validation}"
-        raise DataError(f"task {spec.name}: {why}")
+        raise DataError(f"task {spec.name}: {NOT_APART}: give task.files.{spec.validation}")
     made = replace(train.take(held), dropped=0)
     return {spec.train: train.take(rest), spec.validation: made, **splits}
 
