@@ -3,7 +3,9 @@
 import os
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from threading import Barrier
 
 import pytest
 from filelock import FileLock
@@ -22,6 +24,24 @@ def test_no_user_meets_the_lock_file_of_another(
         paths.add(files.machine_lock("benchmark").lock_file)
         assert isinstance(files.machine_lock("benchmark"), FileLock)
     assert {Path(path).parent for path in paths} == {tmp_path} and len(paths) == 2
+
+
+def test_writers_of_one_file_never_share_its_temporary_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Threads have one process number, and so may the processes of two containers."""
+    written, replace = Barrier(2, timeout=60), os.replace
+
+    def after_both_have_written(*paths: Path) -> None:
+        written.wait()
+        replace(*paths)
+
+    monkeypatch.setattr(os, "replace", after_both_have_written)
+    with ThreadPoolExecutor(2) as pool:
+        writes = [pool.submit(files.replace, tmp_path / "x", text) for text in (b"one", b"other")]
+    assert [write.exception() for write in writes] == [None, None]
+    assert (tmp_path / "x").read_bytes() in (b"one", b"other")
+    assert [path.name for path in tmp_path.iterdir()] == ["x"]
 
 
 WITHOUT_FLOCK = """
