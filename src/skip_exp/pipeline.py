@@ -3,6 +3,7 @@
 from typing import Any
 
 from skip_exp.config.schema import Config
+from skip_exp.data.sources import Tables
 from skip_exp.job import attempts
 from skip_exp.job.finish import Measured, finish
 from skip_exp.job.job import Job
@@ -22,13 +23,16 @@ from skip_exp.utils.files import full_disk_is_refused
 from skip_exp.utils.timing import Clock
 
 
-def run(cfg: Config) -> Result:
+def run(cfg: Config, tables: Tables | None = None) -> Result:
     """Run one job, unless it is done, and write result, configuration and skill to its folder.
+
+    Args:
+        tables: of the files of ``cfg.task`` those that are read already, by path.
 
     Raises:
         SkipError: anything the user can fix, in one line.
     """
-    job = prepare(cfg)
+    job = prepare(cfg, tables)
     with attempts.hold(cfg, job.job_id, job.cache) as note:
         if done := attempts.finished(cfg, job.job_id, note):
             return attempts.reuse(cfg, done, again(job, done), note)

@@ -20,7 +20,7 @@ import pandas as pd
 
 from skip_exp.commands.line import one_line_errors, parser
 from skip_exp.config.compose import composed
-from skip_exp.config.schema import typed
+from skip_exp.config.schema import DataConfig, typed
 from skip_exp.config.task import TaskConfig
 from skip_exp.errors import SkipError
 from skip_exp.report import frame
@@ -58,11 +58,11 @@ def plan(profile: str, overrides: Sequence[str]) -> Grid:
 
 def is_cached(task: str, overrides: Sequence[str]) -> bool:
     """Whether the hub's cache has the task's rows."""
-    from skip_exp.data.sources import load_task  # takes seconds to import: only where asked
+    from skip_exp.data.sources import load_rows  # takes seconds to import: only where asked
 
     cfg = composed(SWEEPS["offline"], [f"+task={task}", *overrides])
     try:
-        load_task(typed(cfg.task, TaskConfig), "hub", None)
+        load_rows(typed(cfg.task, TaskConfig), DataConfig(source="hub"))
     except SkipError:
         return False
     return True

@@ -16,8 +16,8 @@ from skip_exp.config.schema import Config, TrainerConfig
 from skip_exp.config.train import OWN, TrainConfig
 from skip_exp.data.augment import copies_of
 from skip_exp.data.batches import Row
-from skip_exp.data.encode import EncodedTask
 from skip_exp.data.module import TextDataModule
+from skip_exp.data.rows import Rows
 from skip_exp.job.start import Start
 from skip_exp.models.backbones import Backbone, load_backbone
 from skip_exp.models.prompts import prompt_class, start_ids
@@ -41,7 +41,7 @@ class Job:
     """
 
     cfg: Config
-    data: EncodedTask
+    data: Rows
     backbone: Backbone
     trainer: TrainerConfig
     method: Callable[..., Relevance]

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedTokenizerBase
 
 from skip_exp import results
-from skip_exp.config.schema import typed
+from skip_exp.config.schema import DataConfig, typed
 from skip_exp.config.task import TaskConfig
 from skip_exp.errors import SkipError
 from skip_exp.models.families.base import HFModel
@@ -58,7 +58,7 @@ def train_texts(skill: Served) -> list[list[str]]:
             not those that the job read.
     """
     # Importing this takes seconds, and no other source of texts needs it.
-    from skip_exp.data.sources import load_task
+    from skip_exp.data.sources import load_rows
 
     result = job_result(skill.folder)
     config = result.get("config", {})
@@ -71,17 +71,16 @@ def train_texts(skill: Served) -> list[list[str]]:
     source, _, place = str(skill.about.scores.data).partition(":")
     with _naming("train"):
         spec = typed(task, TaskConfig)
-        raw = load_task(
-            spec,
-            source,
-            data.get("dir") or place if source == "local" else None,
-            seed=config.get("seed", 1),
+        options = DataConfig(
+            source=source,
+            dir=data.get("dir") or place if source == "local" else None,
             drop_bad=data.get("drop_bad", False),
             deduplicate=data.get("deduplicate", False),
         )
-        if result.get("data_hash") not in (None, raw.read):
-            raise SkipError(f"the rows of {raw.source} have changed since the job read them")
-    return raw.splits[spec.train].examples
+        rows = load_rows(spec, options, config.get("seed", 1))
+        if result.get("data_hash") not in (None, rows.read):
+            raise SkipError(f"the rows of {rows.source} have changed since the job read them")
+    return [row["texts"] for row in (*rows.train, *rows.select)]
 
 
 def cut_vocabulary(

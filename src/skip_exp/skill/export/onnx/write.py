@@ -11,16 +11,14 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from skip_exp.data.batches import collate
+from skip_exp.data.batches import collate, tokenize
 from skip_exp.errors import SkipError, first_line
 from skip_exp.models.soft_prompt import SoftPromptModel
-from skip_exp.skill.classifier import encode_texts
 from skip_exp.skill.export.onnx.runtime import (
     INPUTS,
     OnnxRecord,
     check_packages,
     checksum,
-    encode,
     read_tokenizer,
     runner,
 )
@@ -152,8 +150,9 @@ def check_tokens(skill: Served, folder: Path) -> None:
     """Refuse a tokenizer file that gives other tokens on its own. Raises SkipError."""
     texts = _examples(skill, CHECKED)
     tokenizer, pad_id = read_tokenizer(folder, skill.about)
-    expected = encode_texts(skill.tokenizer, texts, skill.about.max_length)
-    both = zip(encode(tokenizer, texts), expected, strict=True)
+    length = skill.about.max_length
+    found, expected = (tokenize(each, texts, length)[0] for each in (tokenizer, skill.tokenizer))
+    both = zip(found, expected, strict=True)
     same = all(ours[name] == row[name] for ours, row in both for name in ours.keys() & row.keys())
     if not same or pad_id != skill.tokenizer.pad_token_id:
         raise SkipError("--format onnx: the tokenizer's file alone gives other tokens")
@@ -167,7 +166,7 @@ def _examples(skill: Served, texts: Sequence[str]) -> list[list[str]]:
 
 def _batch(skill: Served, examples: list[list[str]]) -> dict[str, Tensor]:
     """:func:`_examples` as a padded batch."""
-    rows = encode_texts(skill.tokenizer, examples, skill.about.max_length)
+    rows, _ = tokenize(skill.tokenizer, examples, skill.about.max_length)
     batch = collate(rows, skill.tokenizer.pad_token_id)
     return {name: batch[name] for name in INPUTS if name in batch}
 
