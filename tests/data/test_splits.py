@@ -10,6 +10,7 @@ import pytest
 
 from skip_exp.config.schema import typed
 from skip_exp.config.task import TaskConfig
+from skip_exp.data import sources
 from skip_exp.data.read import read_table
 from skip_exp.data.rows import Rows, texts_in
 from skip_exp.data.splits import join_rows, selection, stratified
@@ -268,11 +269,16 @@ def test_train_rows_that_are_validation_rows_are_counted_and_dropped(
     assert found.majority == pytest.approx({"accuracy": 0.6})
 
 
-def test_rows_that_are_read_already_are_not_read_again(tmp_path: Path) -> None:
+def test_rows_that_are_read_already_are_not_read_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     path = file(tmp_path / "t.jsonl", rows(60))
     table = read_table(Path(path), ["s", "label"])
     whole = load({"train": path})
-    Path(path).unlink()
+    monkeypatch.setattr(sources, "read_table", lambda *_: pytest.fail("read again"))
     assert load({"train": path}, tables={path: table}) == whole
-    with pytest.raises(DataError, match="no such file"):  # it lacks a column
+    monkeypatch.undo()
+    with pytest.raises(DataError, match="'of'"):  # which the table has not
         load({"train": path}, {"group": "of"}, tables={path: table})
+    file(Path(path), rows(70))
+    assert load({"train": path}, tables={path: table}) == load({"train": path}) != whole

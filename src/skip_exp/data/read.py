@@ -10,13 +10,14 @@ import logging
 import os
 from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from skip_exp.data.files import SUFFIXES
 from skip_exp.data.text import check_columns, columns_of, shown, texts_of
 from skip_exp.errors import DataError, did_you_mean
+from skip_exp.utils.files import Stamp, stamp
 
 log = logging.getLogger(__name__)
 
@@ -34,12 +35,14 @@ class Table:
         rows: {number: {column: cell}}; an empty cell is None.
         unit: what the numbers count, e.g. ``line``.
         bad: {number: why} of rows that cannot be read.
+        stamp: of the file as it was read; None for rows that were in memory.
     """
 
     where: str
     rows: dict[int, dict[str, Any]]
     unit: str = "row"
     bad: dict[int, str] = field(default_factory=dict)
+    stamp: Stamp | None = None
 
     def column(self, name: str) -> list[Any]:
         return [row[name] for row in self.rows.values()]
@@ -47,6 +50,10 @@ class Table:
     def has(self, columns: Sequence[str]) -> bool:
         """Whether all of its rows have these columns."""
         return all(row.keys() >= {*columns} for row in self.rows.values())
+
+    def has_changed(self, path: Path) -> bool:
+        """Whether the file at ``path`` is another one than that which was read."""
+        return self.stamp not in (None, stamp(path))
 
     def report_bad(self, bad: Mapping[int, str], drop: bool, fix: str, allowed: str = "") -> None:
         """Name all bad rows at once: as a warning where they are dropped, else a DataError.
@@ -93,8 +100,9 @@ def read_table(path: Path, wanted: Sequence[str]) -> Table:
             beside = os.listdir(path.parent)
         why = f"no such file, or no permission{did_you_mean(path.name, beside)}"
         raise DataError(f"cannot read {path}: {why}")
+    before = stamp(path)
     try:
-        return read(path, wanted)
+        return replace(read(path, wanted), stamp=before)
     except (OSError, ValueError) as error:
         raise DataError(f"cannot read {path}: {_one_line(error)}") from error
 

@@ -5,7 +5,6 @@ import os
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
 
 from skip_exp.config.schema import DataConfig
 from skip_exp.config.task import TaskConfig
@@ -18,7 +17,6 @@ from skip_exp.data.files import (
     SUFFIXES,
     embedded_files,
     local_files,
-    split_file,
 )
 from skip_exp.data.metrics import majority_scores
 from skip_exp.data.read import Table, names_in, read_table, table_of_dataset
@@ -181,20 +179,27 @@ def local_stamp(spec: TaskConfig, dir: str | None) -> Stamp:
 
 
 def _local(spec: TaskConfig, dir: str | None, tables: Tables | None) -> tuple[Tables, str]:
+    paths = local_files(spec, dir)
     if spec.files:
         for name in (spec.train, *spec.extra):  # without a validation file, rows are set apart
-            if name not in spec.files:
-                has = ", ".join(spec.files)
+            if name not in paths:
+                has = ", ".join(paths)
                 raise DataError(f"task {spec.name}: task.files: no split {name!r} (it has: {has})")
-        names = [name for name in (*spec.splits, SELECT) if name in spec.files]
-        paths = {name: Path(spec.files[name]).expanduser() for name in names}
-        source = str(paths[spec.train].parent)
-    else:
-        key, source = ("data.dir", dir) if dir else (ENV_DIR, os.environ.get(ENV_DIR, ""))
-        folder = _task_folder(spec, key, source)
-        paths = {name: _split_file(folder, spec, name) for name in spec.splits}
-        if select := split_file(folder, spec, SELECT):
-            paths[SELECT] = select
+        return _read_files(spec, paths, tables), f"local:{paths[spec.train].parent}"
+    key, source = ("data.dir", dir) if dir else (ENV_DIR, os.environ.get(ENV_DIR, ""))
+    if not source:
+        raise NotFound(f"neither data.dir nor {ENV_DIR} is set")
+    root = Path(source).expanduser()
+    if not root.is_dir():
+        raise DataError(f"{key}={source}: must be a folder")
+    folder = root / spec.name
+    if not folder.is_dir():
+        raise NotFound(f"{key}={source} has no folder {spec.name}")
+    for name in spec.splits:
+        if name not in paths:
+            has = ", ".join(sorted(p.name for p in folder.iterdir())) or "nothing"
+            allowed = ", ".join(f"{name}{suffix}" for suffix in SUFFIXES)
+            raise DataError(f"task {spec.name}: {folder} has none of {allowed} (it has: {has})")
     return _read_files(spec, paths, tables), f"local:{source}"
 
 
@@ -211,7 +216,9 @@ def _read_files(spec: TaskConfig, paths: dict[str, Path], tables: Tables | None 
     for name, path in paths.items():
         wanted = _wanted(spec, name)
         table = (tables or {}).get(str(path))
-        found[name] = table if table and table.has(wanted) else read_table(path, wanted)
+        if table is None or not table.has(wanted) or table.has_changed(path):
+            table = read_table(path, wanted)
+        found[name] = table
     return found
 
 
@@ -219,25 +226,6 @@ def _wanted(spec: TaskConfig, split: str) -> list[str]:
     """The columns of a split that a job reads."""
     group = [spec.group] if spec.group and split == spec.train else []
     return columns_of(spec.text, spec.label, *group)
-
-
-def _task_folder(spec: TaskConfig, key: str, data_dir: str) -> Path:
-    if not data_dir:
-        raise NotFound(f"neither data.dir nor {ENV_DIR} is set")
-    root = Path(data_dir).expanduser()
-    if not root.is_dir():
-        raise DataError(f"{key}={data_dir}: must be a folder")
-    if not (root / spec.name).is_dir():
-        raise NotFound(f"{key}={data_dir} has no folder {spec.name}")
-    return root / spec.name
-
-
-def _split_file(folder: Path, spec: TaskConfig, split: str) -> Path:
-    if path := split_file(folder, spec, split):
-        return path
-    has = ", ".join(sorted(p.name for p in folder.iterdir())) or "nothing"
-    allowed = ", ".join(f"{split}{suffix}" for suffix in SUFFIXES)
-    raise DataError(f"task {spec.name}: {folder} has none of {allowed} (it has: {has})")
 
 
 def _hub(spec: TaskConfig) -> tuple[Tables, str]:
@@ -261,17 +249,15 @@ def _hub(spec: TaskConfig) -> tuple[Tables, str]:
         if split not in splits:
             has = ", ".join(splits)
             raise DataError(f"task {spec.name}: no split {split!r} in {name} (it has: {has})")
-    tables = {
-        split: _hub_table(splits[split], spec, split, f"{name} {split}") for split in spec.splits
-    }
+    tables = {}
+    for split in spec.splits:
+        data = splits[split]
+        classes = names_in(data, spec.label)
+        if {*(classes or [])} != {*spec.labels}:
+            classes = None  # the task has names of its own, in label order
+        wanted, where = _wanted(spec, split), f"{name} {split}"
+        tables[split] = table_of_dataset(data, wanted, where, spec.label, classes)
     return tables, f"hub:{name}"
-
-
-def _hub_table(data: Any, spec: TaskConfig, split: str, where: str) -> Table:
-    """A split's rows; labels become names where the data set has the task's names."""
-    names = names_in(data, spec.label)
-    known = names if names and {*names} == {*spec.labels} else None
-    return table_of_dataset(data, _wanted(spec, split), where, spec.label, known)
 
 
 def _load_dataset(spec: TaskConfig):  # type: ignore[no-untyped-def]
