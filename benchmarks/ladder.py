@@ -14,7 +14,7 @@ from benchmarks.tables import Options, Reach, Row
 from benchmarks.timing import Times, compare, job, one_by_one, side_by_side
 from skip_exp import results
 from skip_exp.cache.versions import digest
-from skip_exp.data.rows import Rows, labels_in, texts_in
+from skip_exp.data.rows import Rows, get_labels, get_texts
 from skip_exp.skill.classifier import Classifier
 from skip_exp.skill.export.folder import export
 from skip_exp.skill.export.onnx.runtime import OnnxSkill
@@ -82,8 +82,8 @@ def measure_task(task: str, options: Options) -> list[Row]:
 
 def validation(raw: Rows, first: int | None) -> Work:
     """The ``first`` texts of the validation split; None: all."""
-    texts = texts_in(raw.validation[:first])
-    labels = [raw.spec.labels[i] for i in labels_in(raw.validation[:first])]
+    texts = get_texts(raw.validation[:first])
+    labels = [raw.spec.labels[i] for i in get_labels(raw.validation[:first])]
     return Work(f"{task_name(raw.spec.name, raw.is_sample)}, {len(texts)} texts", texts, labels)
 
 

@@ -12,7 +12,7 @@ import torch
 
 from benchmarks.models import texts
 from skip_exp.data.metrics import build_metrics
-from skip_exp.data.rows import Rows, labels_in
+from skip_exp.data.rows import Rows, get_labels
 
 Answer = Callable[[Sequence[str]], list[int]]  # texts -> labels
 
@@ -53,7 +53,7 @@ class Work:
     def split(self, name: str) -> tuple[list[str], list[int]]:
         """Texts and labels of train (without the selection slice), select or validation."""
         rows = getattr(self.raw, name)
-        return [row["texts"][0] for row in rows], labels_in(rows)
+        return [row["texts"][0] for row in rows], get_labels(rows)
 
     def score(self, answer: Answer, split: str) -> float:
         """The task's main metric on a split, in percent."""

@@ -23,11 +23,11 @@ from omegaconf import OmegaConf
 import skip_exp
 from skip_exp import Skill, results
 from skip_exp.api.fit import FEW_ROWS, choose_recipe
-from skip_exp.api.task import Task, build_task, classes_of
+from skip_exp.api.task import Task, build_task, find_classes
 from skip_exp.commands import train
 from skip_exp.config.compose import job_of
 from skip_exp.data import read, sources
-from skip_exp.data.read import Table, table_of
+from skip_exp.data.read import Table, to_table
 from skip_exp.data.sources import load_rows
 from skip_exp.errors import DataError, SkipError
 from skip_exp.skill.evaluate import confusion
@@ -220,8 +220,8 @@ def test_rows_of_every_kind_are_the_same_task(tmp_path: Path) -> None:
 )
 def test_classes_are_found_in_the_label_column(values: list[Any], names: list[str]) -> None:
     labels = [*values, *values]
-    table = table_of(["a"] * len(labels), ["text"], "label", labels)
-    assert classes_of(table, "label") == names
+    table = to_table(["a"] * len(labels), ["text"], "label", labels)
+    assert find_classes(table, "label") == names
 
 
 @pytest.mark.parametrize(
@@ -293,14 +293,14 @@ def test_rows_that_cannot_be_read_are_told_rather_than_too_few_classes(tmp_path:
 def test_a_data_set_may_lack_labels() -> None:
     rows = {"text": ["a", "b", "c"] * 10, "label": [0, 1, None] * 10}
     data = Dataset.from_dict(rows).cast_column("label", ClassLabel(names=["neg", "pos"]))
-    table = table_of(data, ["text"], "label")
+    table = to_table(data, ["text"], "label")
     assert table.column("label") == ["neg", "pos", None] * 10
 
 
 def test_half_of_a_character_is_refused_before_any_work(
     tmp_path: Path, settings: list[str]
 ) -> None:
-    table = table_of(["a", "\ud83d"], ["text"], "label", ["x", "y"])
+    table = to_table(["a", "\ud83d"], ["text"], "label", ["x", "y"])
     assert table.column("text") == ["a", "\ud83d"]  # a bad row, told as such
     rows = [{"text": "a", "label": "x"}, {"text": "b", "label": "\ud83d"}] * 15
     with pytest.raises(SkipError) as refused:
@@ -361,7 +361,7 @@ def test_evaluate_says_what_indices_stand_for(
 
 
 def test_whole_numbers_stay_whole_beside_a_hole() -> None:
-    table = table_of([{"text": 3, "label": 1}, {"text": None, "label": None}], ["text"], "label")
+    table = to_table([{"text": 3, "label": 1}, {"text": None, "label": None}], ["text"], "label")
     assert table.column("text") == [3, None] and table.column("label") == [1, None]
 
 

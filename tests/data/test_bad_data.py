@@ -10,8 +10,8 @@ import pandas as pd
 import pytest
 
 from skip_exp.data.files import SUFFIXES
-from skip_exp.data.read import read_table, table_of
-from skip_exp.data.rows import Rows, labels_in, to_rows
+from skip_exp.data.read import read_table, to_table
+from skip_exp.data.rows import Rows, get_labels, to_rows
 from skip_exp.errors import DataError
 
 from .conftest import load, rows, spec, table
@@ -135,7 +135,7 @@ def test_what_only_looks_odd_reads_the_same(tmp_path: Path, name: str, content: 
     path.write_bytes(content)
     found = load_file(path).validation
     assert [row["texts"] for row in found] == [[row["s"]] for row in GOOD]
-    assert labels_in(found) == [row["label"] for row in GOOD]
+    assert get_labels(found) == [row["label"] for row in GOOD]
 
 
 def test_a_document_is_a_text_too(tmp_path: Path) -> None:
@@ -175,7 +175,7 @@ def test_a_table_in_memory_is_checked_alike() -> None:
     twice = pd.DataFrame([["a", "b", 0]], columns=["s", "s", "label"])
     for bad in (twice, pd.DataFrame({"s": [b"a"], "label": [0]})):
         with pytest.raises(DataError, match="the data frame"):
-            to_rows(table_of(bad, ["s"], "label"), spec(), "train")
+            to_rows(to_table(bad, ["s"], "label"), spec(), "train")
 
 
 def test_bad_rows_alone_are_not_left_out() -> None:

@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 
 from skip_exp.data.read import read_table
-from skip_exp.data.rows import fingerprint, labels_in, to_rows
+from skip_exp.data.rows import get_labels, hash_rows, to_rows
 from skip_exp.errors import ConfigError, DataError
 
 from .conftest import spec, table
@@ -47,7 +47,7 @@ def test_a_label_is_a_name_in_any_case_a_boolean_by_meaning_or_an_index(
     names: list[str], given: list[object], expected: list[int]
 ) -> None:
     rows = table(s=["x"] * len(given), label=given)
-    assert labels_in(to_rows(rows, spec(labels=names), "train")) == expected
+    assert get_labels(to_rows(rows, spec(labels=names), "train")) == expected
 
 
 @pytest.mark.parametrize(
@@ -90,7 +90,7 @@ def test_every_format_reads_the_same_texts_unchanged(tmp_path: Path) -> None:
 def test_the_fingerprint_follows_the_content() -> None:
     def of(split: str, *texts: list[str], group: str | None = None) -> str:
         rows = [{"texts": each, "label": i} for i, each in enumerate(texts)]
-        return fingerprint(
+        return hash_rows(
             {split: [row if group is None else row | {"group": group} for row in rows]}
         )
 
@@ -125,7 +125,7 @@ def test_an_index_is_refused_where_the_names_count_otherwise(
 ) -> None:
     given = table(s=["x", "y"], label=[1, 2])
     if is_index:
-        assert labels_in(to_rows(given, spec(labels=names), "train")) == [1, 2]
+        assert get_labels(to_rows(given, spec(labels=names), "train")) == [1, 2]
         return
     with pytest.raises(DataError) as refused:
         to_rows(given, spec(labels=names), "train")

@@ -9,7 +9,7 @@ from omegaconf import OmegaConf
 from skip_exp.config.schema import typed
 from skip_exp.config.task import TaskConfig
 from skip_exp.data import sources
-from skip_exp.data.rows import labels_in
+from skip_exp.data.rows import get_labels
 from skip_exp.errors import DataError
 from skip_exp.utils import hub
 
@@ -143,7 +143,7 @@ def test_stand_in_rows_say_so_and_why(caplog: pytest.LogCaptureFixture) -> None:
     raw = load(described("rte"), "auto")
     assert (raw.source, raw.is_sample) == ("embedded:snli_pairs", True)
     assert [len(raw.train) + len(raw.select), len(raw.validation)] == [2490, 500]
-    assert labels_in([*raw.train, *raw.select]).count(0) == 1245
+    assert get_labels([*raw.train, *raw.select]).count(0) == 1245
     texts = ["The skier is doing a flip through some trees", "A skier is doing tricks ."]
     assert raw.train[1] == {"texts": texts, "label": 0}  # entailment
     (warning,) = [record for record in caplog.records if record.levelname == "WARNING"]
@@ -155,7 +155,7 @@ def test_the_rows_of_banking77_are_its_own(caplog: pytest.LogCaptureFixture) -> 
     raw = load(task, "auto")
     assert (raw.source, raw.is_sample) == ("embedded:banking77", False)
     assert [len(raw.train) + len(raw.select), len(raw.validation)] == [10003, 3080]
-    assert {*labels_in(raw.validation)} == {*range(77)}
+    assert {*get_labels(raw.validation)} == {*range(77)}
     assert task.labels[raw.train[0]["label"]] == "card_arrival"
     (warning,) = [record for record in caplog.records if record.levelname == "WARNING"]
     assert warning.args == (6, 3080, "test")  # nothing of stand-ins
@@ -164,7 +164,7 @@ def test_the_rows_of_banking77_are_its_own(caplog: pytest.LogCaptureFixture) -> 
 def test_labels_of_embedded_rows_count_by_name() -> None:
     task = described("rte")
     swapped = replace(task, labels=task.labels[::-1])
-    labels = [labels_in(load(each, "embedded").train) for each in (task, swapped)]
+    labels = [get_labels(load(each, "embedded").train) for each in (task, swapped)]
     assert labels[0] == [1 - label for label in labels[1]]
 
 
@@ -226,7 +226,7 @@ def test_labels_of_the_hub_count_by_name_where_the_names_are_the_tasks(
         monkeypatch.setattr(datasets, "load_dataset", lambda *_: data)
 
     def labels(task: TaskConfig) -> list[int]:
-        return labels_in(load(task, "hub").train)[:3]
+        return get_labels(load(task, "hub").train)[:3]
 
     reachable_hub(monkeypatch)
     published(["no", "yes"])
@@ -244,4 +244,4 @@ def test_labels_of_the_hub_count_by_name_where_the_names_are_the_tasks(
 def test_real_tasks_load(real_data: Path, task: str, train: int, validation: int) -> None:
     raw = load(described(task), "local", str(real_data))
     assert [len(raw.train) + len(raw.select), len(raw.validation)] == [train, validation]
-    assert len({*labels_in(raw.train)}) == raw.spec.num_labels
+    assert len({*get_labels(raw.train)}) == raw.spec.num_labels

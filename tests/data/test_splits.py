@@ -12,8 +12,8 @@ from skip_exp.config.schema import typed
 from skip_exp.config.task import TaskConfig
 from skip_exp.data import sources
 from skip_exp.data.read import read_table
-from skip_exp.data.rows import Rows, texts_in
-from skip_exp.data.splits import join_rows, selection, stratified
+from skip_exp.data.rows import Rows, get_texts
+from skip_exp.data.splits import choose_slice, draw_stratified, join_rows
 from skip_exp.errors import ConfigError, DataError
 
 from .conftest import load as load_task
@@ -31,40 +31,40 @@ def load(files: dict[str, str], task: dict[str, Any] | None = None, **options: A
 
 def test_a_fifth_of_every_label_is_set_apart_by_the_seed() -> None:
     labels = [0] * 50 + [1] * 20 + [2] * 2
-    held = stratified(labels, range(72), seed=1)
+    held = draw_stratified(labels, range(72), seed=1)
     assert Counter(labels[i] for i in held) == {0: 10, 1: 4}  # a rare label stays in train
-    assert held == sorted(set(held)) == stratified(labels, range(72), seed=1)
-    assert held != stratified(labels, range(72), seed=2)
+    assert held == sorted(set(held)) == draw_stratified(labels, range(72), seed=1)
+    assert held != draw_stratified(labels, range(72), seed=2)
 
 
 def test_the_rows_of_a_group_stay_together() -> None:
     groups = [str(i // 3) for i in range(90)]
     labels = [i // 3 % 2 for i in range(90)]
-    held = set(stratified(labels, groups, seed=1))
+    held = set(draw_stratified(labels, groups, seed=1))
     assert 15 <= len(held) <= 21
     assert not {groups[i] for i in held} & {groups[i] for i in range(90) if i not in held}
-    assert selection([0] * 90, groups) == [*range(27, 30), *range(57, 60), *range(87, 90)]
-    assert selection([0] * 25, range(25)) == [9, 19]
-    assert selection([0] * 18, groups[:18]) == [15, 16, 17]  # of six groups the last
-    assert selection([0] * 3, groups[:3]) == []
+    assert choose_slice([0] * 90, groups) == [*range(27, 30), *range(57, 60), *range(87, 90)]
+    assert choose_slice([0] * 25, range(25)) == [9, 19]
+    assert choose_slice([0] * 18, groups[:18]) == [15, 16, 17]  # of six groups the last
+    assert choose_slice([0] * 3, groups[:3]) == []
 
 
 @pytest.mark.parametrize("classes", [2, 5, 10])
 def test_labels_that_take_turns_are_all_in_train_and_in_the_slice(classes: int) -> None:
     labels = [row % classes for row in range(400)]
-    held = selection(labels, range(len(labels)))
+    held = choose_slice(labels, range(len(labels)))
     counts = Counter(labels[row] for row in held)
     assert len(held) == 40 and {*counts.values()} == {40 // classes}
-    assert held == selection(labels, range(len(labels)))
+    assert held == choose_slice(labels, range(len(labels)))
 
 
 def test_a_rare_label_is_never_in_the_slice_alone() -> None:
     labels = [0] * 40
     labels[9] = labels[28] = labels[29] = 1
-    assert selection(labels, range(len(labels))) == [9, 19, 29, 39]  # one is left
+    assert choose_slice(labels, range(len(labels))) == [9, 19, 29, 39]  # one is left
     labels[28] = 0
-    assert selection(labels, range(len(labels))) == [19, 39]
-    assert selection(range(24), range(24)) == [9, 19]  # never empty
+    assert choose_slice(labels, range(len(labels))) == [19, 39]
+    assert choose_slice(range(24), range(24)) == [9, 19]  # never empty
 
 
 @pytest.mark.parametrize(("classes", "of_each"), [(150, 5), (150, 9), (100, 3), (10, 2)])
@@ -72,7 +72,7 @@ def test_few_rows_of_many_labels_that_take_turns_leave_each_label_in_train(
     classes: int, of_each: int
 ) -> None:
     labels = [row % classes for row in range(classes * of_each)]
-    held = set(selection(labels, range(len(labels))))
+    held = set(choose_slice(labels, range(len(labels))))
     assert len(held) == len(labels) // 10
     assert len({label for row, label in enumerate(labels) if row not in held}) == classes
 
@@ -82,24 +82,24 @@ def test_a_group_is_taken_where_it_fits() -> None:
     equal = [row // 200 for row in range(1000)]
     uneven = [max(0, row - 899) for row in range(1000)]  # 900 rows, and a hundred groups of one
     for seed in range(3):
-        assert len(stratified(labels, equal, seed)) == 200
-        assert len(stratified(labels, uneven, seed)) == 100
+        assert len(draw_stratified(labels, equal, seed)) == 200
+        assert len(draw_stratified(labels, uneven, seed)) == 100
     big = [min(row // 10, 2) for row in range(1000)]  # 10, 10 and 980 rows
-    assert len(selection(labels, big)) == 20
+    assert len(choose_slice(labels, big)) == 20
     halves = [row // 500 for row in range(1000)]
-    assert len(stratified(labels, halves, 1)) == len(selection(labels, halves)) == 500
+    assert len(draw_stratified(labels, halves, 1)) == len(choose_slice(labels, halves)) == 500
 
 
 def test_groups_of_one_label_each_leave_every_label_on_both_sides() -> None:
     labels = [row // 20 % 2 for row in range(300)]
     groups = [row // 20 for row in range(300)]
-    for held in (stratified(labels, groups, 1), selection(labels, groups)):
+    for held in (draw_stratified(labels, groups, 1), choose_slice(labels, groups)):
         assert {labels[row] for row in held} == {0, 1}
     rare = [2 if 90 <= row < 99 else row % 2 for row in range(1000)]
-    left = {*range(1000)} - {*selection(rare, [row // 10 for row in range(1000)])}
+    left = {*range(1000)} - {*choose_slice(rare, [row // 10 for row in range(1000)])}
     assert {rare[row] for row in left} == {0, 1, 2}  # the tenth group has all of it
     alone = [row // 100 for row in range(400)]  # a group a label
-    assert stratified(alone, alone, 1) == selection(alone, alone) == []
+    assert draw_stratified(alone, alone, 1) == choose_slice(alone, alone) == []
 
 
 def test_equal_texts_stand_on_one_side(tmp_path: Path) -> None:
@@ -113,19 +113,21 @@ def test_equal_texts_stand_on_one_side(tmp_path: Path) -> None:
         parts = found.train, found.select, found.validation
         assert sum(map(len, parts)) == 300
         assert 10 <= len(found.select) <= 48 and 40 <= len(found.validation) <= 80
-        texts = [{*texts_in(part)} for part in parts]
+        texts = [{*get_texts(part)} for part in parts]
         assert not texts[0] & texts[1] and not (texts[0] | texts[1]) & texts[2]
 
 
 def test_the_slice_is_every_tenth_distinct_text() -> None:
     texts = [min(i, 20) for i in range(25)]
-    assert selection([0] * 25, texts) == [9, 19]
+    assert choose_slice([0] * 25, texts) == [9, 19]
     texts[0] = texts[9]
-    assert selection([0] * 25, texts) == [10, *range(20, 25)]
-    assert selection([0] * 25, [i % 4 for i in range(25)]) == [*range(3, 25, 4)]  # of four the last
-    assert selection([0] * 25, [0] * 25) == []
+    assert choose_slice([0] * 25, texts) == [10, *range(20, 25)]
+    assert choose_slice([0] * 25, [i % 4 for i in range(25)]) == [
+        *range(3, 25, 4)
+    ]  # of four the last
+    assert choose_slice([0] * 25, [0] * 25) == []
     most = [9 if i > 20 else i for i in range(100)]  # 80 rows have the tenth text
-    assert 0 < len(selection([i % 2 for i in range(100)], most)) < 20
+    assert 0 < len(choose_slice([i % 2 for i in range(100)], most)) < 20
 
 
 def test_groups_that_share_a_text_are_one_unit() -> None:
@@ -161,7 +163,7 @@ def test_one_file_is_enough(tmp_path: Path, caplog: pytest.LogCaptureFixture) ->
     path = file(tmp_path / "t.jsonl", rows(100))
     raw = load({"train": path}, seed=3)
     assert [len(raw.train), len(raw.select), len(raw.validation)] == [72, 8, 20]
-    texts = texts_in([*raw.train, *raw.select, *raw.validation])
+    texts = get_texts([*raw.train, *raw.select, *raw.validation])
     assert sorted(texts) == sorted((row["s"],) for row in rows(100))
     assert ("validation", 20, 100, 3) in [record.args for record in caplog.records]
     other = load({"train": path}, seed=4)

@@ -9,9 +9,10 @@ from filelock import FileLock
 from transformers import AutoConfig
 
 from skip_exp.api.fit import cut_to, run
-from skip_exp.api.task import Columns, build_task
+from skip_exp.api.task import RowOptions, build_task
 from skip_exp.cache.versions import digest
 from skip_exp.config.compose import quoted
+from skip_exp.data.text import shorten
 from skip_exp.errors import SkipError, first_line
 from skip_exp.models.backbones import class_names, content_hash
 from skip_exp.models.families.registry import FAMILIES
@@ -35,7 +36,7 @@ def compress(
     retune: bool = True,
     output: str | Path = "outputs",
     overrides: Sequence[str] = (),
-    **columns: Unpack[Columns],
+    **options: Unpack[RowOptions],
 ) -> Skill:
     """Cut a fine-tuned classifier, and re-tune it with its own answers as teacher.
 
@@ -54,7 +55,7 @@ def compress(
         data: rows to re-tune and score on, and the other arguments, as in :func:`skip_exp.fit`.
         retune: False trains nothing: it cuts by Fisher information. At 90 % SST-2 and CoLA
             are then at chance.
-        columns: as in :func:`skip_exp.fit`. ``classes`` names them in the model's order, where its
+        options: as in :func:`skip_exp.fit`. ``classes`` names them in the model's order, where its
             ``id2label`` has none.
 
     Raises:
@@ -63,10 +64,10 @@ def compress(
     root = Path(output).expanduser()
     config = model.config if hasattr(model, "config") else _config(str(model))
     _check_model(model, tokenizer, config)
-    if columns.get("classes") is None:
-        columns["classes"] = class_names(config.id2label)
-    task = build_task(data, labels, root, **columns)
-    are_named = columns["classes"] is not None
+    if options.get("classes") is None:
+        options["classes"] = class_names(config.id2label)
+    task = build_task(data, labels, root, **options)
+    are_named = options["classes"] is not None
     _check_classes(task.config["labels"], config.num_labels, are_named)
     path = str(model) if isinstance(model, str | Path) else str(_saved(model, tokenizer, root))
     name_of = Path(os.path.abspath(path)).name  # of ".", too; keeps a link's own
@@ -90,7 +91,7 @@ def _check_model(model: Any, tokenizer: Any, config: Any) -> None:
 
 def _check_classes(labels: Sequence[str], count: int, are_named: bool) -> None:
     if len(labels) != count:
-        found = f"{len(labels)} classes: {', '.join(labels[:5])}"
+        found = f"{len(labels)} classes: {shorten(labels)}"
         raise SkipError(f"compress: the model has {count} classes, the data {found}")
     if not are_named and [*labels] != [str(i) for i in range(len(labels))]:
         raise SkipError(

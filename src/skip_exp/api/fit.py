@@ -10,7 +10,7 @@ from threading import RLock
 from typing import Any, Unpack
 
 from skip_exp import pipeline, results
-from skip_exp.api.task import Columns, Task, build_task
+from skip_exp.api.task import RowOptions, Task, build_task
 from skip_exp.config import refusals
 from skip_exp.config.compose import job_of, quoted
 from skip_exp.config.schema import Config
@@ -34,7 +34,7 @@ def fit(
     backbone: str | None = None,
     output: str | Path = "outputs",
     overrides: Sequence[str] = (),
-    **columns: Unpack[Columns],
+    **options: Unpack[RowOptions],
 ) -> Skill:
     """Tune a soft prompt on ``data``, prune what the task does not need, tune again.
 
@@ -55,8 +55,8 @@ def fit(
         backbone: a choice of ``conf/backbone``; None: that of the experiment, else ``minilm``.
         output: folder of results, of the cache and of rows that are no file yet.
         overrides: further settings, as on the command line: ``["tune.epochs=4"]``.
-        columns: ``text``, ``label``, ``validation``, ``classes``, ``group`` and ``name``: see
-            :class:`skip_exp.api.task.Columns`.
+        options: ``text``, ``label``, ``validation``, ``classes``, ``group`` and ``name``: see
+            :class:`skip_exp.api.task.RowOptions`.
 
     Returns:
         The skill, with its job's numbers in ``result``.
@@ -65,7 +65,7 @@ def fit(
         SkipError: anything that you can fix, in one line.
     """
     root = Path(output).expanduser()
-    task = build_task(data, labels, root, **columns)
+    task = build_task(data, labels, root, **options)
     settings = [] if backbone is None else [f"backbone={backbone}"]
     return run(task, [*settings, *cut_to(ratio)], overrides, root)
 

@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypedDict
 
-from skip_exp.data.read import Table, names_in, plain_cell, table_of
+from skip_exp.data.read import Table, read_class_names, to_plain, to_table
 from skip_exp.data.rows import NUMBER, integer_text
-from skip_exp.data.text import shown
+from skip_exp.data.text import shorten, shown
 from skip_exp.errors import DataError
 from skip_exp.utils import files
 
@@ -23,7 +23,7 @@ FOLDER = ".data"  # below the output folder: rows that are no file yet
 MOST = 1000  # classes; more are rather a column of texts
 
 
-class Columns(TypedDict, total=False):
+class RowOptions(TypedDict, total=False):
     """What :func:`skip_exp.fit` and :func:`skip_exp.compress` take about their rows.
 
     Attributes:
@@ -70,7 +70,7 @@ def build_task(
     group: str | None = None,
     name: str | None = None,
 ) -> Task:
-    """The task of rows of any kind. The keywords are :class:`Columns`.
+    """The task of rows of any kind. The keywords are :class:`RowOptions`.
 
     Args:
         root: folder below which rows that are no file are written.
@@ -83,17 +83,17 @@ def build_task(
     for column in (*text, label, *more):
         if not isinstance(column, str):
             raise DataError(f"{shown(column)}: not the name of a column, such as text='comment'")
-    splits = {"train": table_of(data, text, label, labels, more)}
+    splits = {"train": to_table(data, text, label, labels, more)}
     given = {"train": data, "validation": validation}
     if isinstance(validation, tuple):
         if len(validation) != 2:
             raise DataError(f"validation: {shown(validation)}: must be (texts, labels)")
         rows, names = validation
-        splits["validation"] = table_of(rows, text, label, names, what="validation")
+        splits["validation"] = to_table(rows, text, label, names, what="validation")
     elif validation is not None:
-        splits["validation"] = table_of(validation, text, label, what="validation")
+        splits["validation"] = to_table(validation, text, label, what="validation")
     if classes is None:
-        classes = _found_classes(splits, label, names_in(data, label) or [])
+        classes = _found_classes(splits, label, read_class_names(data, label) or [])
     named = name or (Path(data).stem if isinstance(data, str | Path) else "task")
     paths = {split: _file(given[split], table, root) for split, table in splits.items()}
     config = {
@@ -113,7 +113,7 @@ def _found_classes(splits: dict[str, Table], label: str, order: Sequence[str]) -
     """The classes of the train rows, in the order of a data set that has one. Raises DataError."""
     train = splits["train"]
     try:
-        classes = classes_of(train, label)
+        classes = find_classes(train, label)
     except DataError:  # rather say what is wrong with the rows that could not be read
         train.report_bad(train.bad, drop=False, fix="")
         raise
@@ -134,7 +134,7 @@ def _file(given: Any, table: Table, root: Path) -> str:
     return str(path.resolve())
 
 
-def classes_of(table: Table, column: str) -> list[str]:
+def find_classes(table: Table, column: str) -> list[str]:
     """The classes that a label column has, in order; spellings that differ in case are one.
 
     Raises:
@@ -161,8 +161,7 @@ def _check_no_index(table: Table, classes: Sequence[str], column: str) -> None:
     if any(map(NUMBER.fullmatch, classes)):
         return  # there no label is an index
     if wrong := sorted(filter(NUMBER.fullmatch, _names(table, column))):
-        known = ", ".join(classes[:5] if len(classes) <= 5 else [*classes[:5], "..."])
-        what = f"label={column}: {wrong[0]}: the train rows have {known}"
+        what = f"label={column}: {wrong[0]}: the train rows have {shorten(classes)}"
         raise DataError(f"{table.where}: {what}; give classes= if labels are indices")
 
 
@@ -171,7 +170,7 @@ def _names(table: Table, column: str) -> list[str]:
     names = []
     for value in table.column(column):
         try:
-            value = plain_cell(column, value)
+            value = to_plain(column, value)
         except ValueError as error:
             raise DataError(f"{table.where}: {error}") from error
         name = str(value).lower() if isinstance(value, bool) else integer_text(str(value))

@@ -91,7 +91,7 @@ def collate(rows: Sequence[Mapping[str, Any]], pad_id: int, step: int = 1, most:
     return batch
 
 
-def length(row: Mapping[str, Any]) -> int:
+def count_tokens(row: Mapping[str, Any]) -> int:
     """Tokens of a row."""
     return len(row["input_ids"])
 
@@ -104,10 +104,10 @@ def batch_by_length(
     Tokens count with padding. A longer row forms its own batch.
     """
     batches: list[list[int]] = []
-    for i in sorted(range(len(rows)), key=lambda i: length(rows[i])):
+    for i in sorted(range(len(rows)), key=lambda i: count_tokens(rows[i])):
         batch = batches[-1] if batches else []
         is_full = not batch or len(batch) == size
-        if is_full or (tokens is not None and length(rows[i]) * (len(batch) + 1) > tokens):
+        if is_full or (tokens is not None and count_tokens(rows[i]) * (len(batch) + 1) > tokens):
             batches.append([])
         batches[-1].append(i)
     return batches

@@ -11,7 +11,8 @@ from transformers import PreTrainedTokenizerBase
 from skip_exp.config.schema import DataConfig
 from skip_exp.data.batches import UNLABELLED, Row, tokenize
 from skip_exp.data.read import read_texts
-from skip_exp.data.rows import FIX, Rows, labels_in, texts_in
+from skip_exp.data.rows import FIX, Rows, get_labels, get_texts
+from skip_exp.data.text import shorten
 from skip_exp.errors import ConfigError, DataError
 
 log = logging.getLogger(__name__)
@@ -27,7 +28,7 @@ def encode(rows: Rows, tokenizer: PreTrainedTokenizerBase, max_length: int) -> R
     """
 
     def encoded(part: list[Row], name: str) -> list[Row]:
-        tokens, truncated = tokenize(tokenizer, texts_in(part), max_length)
+        tokens, truncated = tokenize(tokenizer, get_texts(part), max_length)
         if truncated:
             log.info(
                 "data: truncated %d of %d %s rows to %d tokens (data.max_length)",
@@ -58,14 +59,14 @@ def draw_rows(rows: Rows, count: int, seed: int) -> Rows:
         log.info("data: data.train_rows=%d: using all %d train rows", count, len(every))
         return rows
     drawn = [every[i] for i in sorted(np.random.default_rng(seed).permutation(len(every))[:count])]
-    names, labels = rows.spec.labels, {*labels_in(drawn)}
+    names, labels = rows.spec.labels, {*get_labels(drawn)}
     if len(labels) == 1:
         why = f"all drawn rows have the label {names[labels.pop()]!r}; draw more"
         raise ConfigError("data.train_rows", count, why)
     log.info("data: drew %d of %d train rows (data.train_rows)", count, len(every))
-    lost = [names[label] for label in sorted({*labels_in(every)} - labels)]
+    lost = [names[label] for label in sorted({*get_labels(every)} - labels)]
     if lost:
-        listed = ", ".join([*lost[:5], "..."] if len(lost) > 5 else lost)
+        listed = shorten(lost)
         log.warning("data: data.train_rows=%d: no drawn row has the label %s", count, listed)
     return replace(rows, train=drawn, train_rows=count)
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Sampler
 
-from skip_exp.data.batches import Batch, Row, answer_all, batch_by_length, collate, length
+from skip_exp.data.batches import Batch, Row, answer_all, batch_by_length, collate, count_tokens
 from skip_exp.data.rows import Rows
 from skip_exp.errors import ConfigError, DataError
 from skip_exp.utils import bars
@@ -109,14 +109,14 @@ class TextDataModule(L.LightningDataModule):
         if pad is None:
             raise DataError(f"tokenizer {encoded.tokenizer.name_or_path}: it has no padding token")
         self._collate = partial(collate, pad_id=pad)
-        longest = max(map(length, self.rows), default=0)
+        longest = max(map(count_tokens, self.rows), default=0)
         self._padded = partial(self._collate, step=_STEP, most=longest)
 
     def train_dataloader(self) -> DataLoader[Row]:
         rows = list(self.rows)
         if self.teacher is not None:
             rows = [row | {"teacher": own} for row, own in zip(rows, self.teacher, strict=True)]
-        lengths = [length(row) for row in rows[: len(rows) // self.versions]]
+        lengths = [count_tokens(row) for row in rows[: len(rows) // self.versions]]
         sampler = LengthGroupedSampler(lengths, self.batch, self.seed, self.versions)
         rank, world = self._place()
         collate = self._padded if world == 1 else partial(self._share, rank=rank, world=world)
@@ -166,6 +166,6 @@ class TextDataModule(L.LightningDataModule):
         return self._padded(rows_of_rank) | {"weight": torch.tensor(weight)}
 
     def _sorted_loader(self, rows: list[Row], rank: int = 0, world: int = 1) -> DataLoader[Row]:
-        rows_of_rank = sorted(rows, key=length)[rank::world]
+        rows_of_rank = sorted(rows, key=count_tokens)[rank::world]
         # A list is a map-style data set.
         return DataLoader(rows_of_rank, self.eval_batch, collate_fn=self._collate)  # type: ignore[arg-type]

@@ -139,7 +139,7 @@ def read_texts(
     return texts, beside
 
 
-def table_of(
+def to_table(
     data: Any,
     text: Sequence[str],
     label: str,
@@ -174,7 +174,7 @@ def table_of(
     if hasattr(data, "iloc") and hasattr(data, "columns"):
         return _from_frame(data, wanted, "the data frame")
     if hasattr(data, "to_pandas") and hasattr(data, "features"):  # datasets.Dataset
-        return table_of_dataset(data, wanted, "the data set", label, names_in(data, label))
+        return dataset_to_table(data, wanted, "the data set", label, read_class_names(data, label))
     if isinstance(data, Sequence) and data and all(isinstance(row, Mapping) for row in data):
         import pandas as pd  # takes half a second, and a file needs none
 
@@ -185,7 +185,7 @@ def table_of(
     )
 
 
-def table_of_dataset(
+def dataset_to_table(
     data: Any, wanted: Sequence[str], where: str, label: str, names: Sequence[str] | None
 ) -> Table:
     """The rows of a ``datasets.Dataset``; labels become ``names``, if any. Raises DataError."""
@@ -195,7 +195,7 @@ def table_of_dataset(
     return _from_frame(frame, wanted, where)
 
 
-def names_in(data: Any, label: str) -> list[str] | None:
+def read_class_names(data: Any, label: str) -> list[str] | None:
     """The names of the classes in order, where ``data`` is a data set that has them."""
     features = getattr(data, "features", None)
     return getattr(features.get(label), "names", None) if isinstance(features, Mapping) else None
@@ -209,7 +209,7 @@ def _from_frame(frame: Any, wanted: Sequence[str], where: str) -> Table:
     bad: dict[int, str] = {}
     for number, record in enumerate(records, 1):
         try:
-            rows[number] = {column: plain_cell(column, cell) for column, cell in record.items()}
+            rows[number] = {column: to_plain(column, cell) for column, cell in record.items()}
         except ValueError as error:
             bad[number] = str(error)
     return Table(where, rows, bad=bad)
@@ -230,7 +230,7 @@ def _frame_of_lists(data: Any, text: Sequence[str], label: str, labels: Any) -> 
     return frame.assign(**{label: pd.Series(labels, dtype=object)})
 
 
-def plain_cell(column: str, value: Any) -> Any:
+def to_plain(column: str, value: Any) -> Any:
     """A value of NumPy or torch as Python's, a date or the like as text, NaN as None.
 
     Raises:

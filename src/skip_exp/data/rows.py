@@ -34,7 +34,7 @@ class Rows:
         select: the selection slice of train, or the rows of its own file; not in ``train``.
         extra: further scored splits, by name.
         source: local:<dir>, hub:<id> or embedded:<name>.
-        fingerprint: hash of texts and labels; see :func:`fingerprint`.
+        fingerprint: hash of texts and labels; see :func:`hash_rows`.
         read: the same of the rows as they were read: equal for every seed.
         dropped: number of rows left out: bad ones, and duplicates in train.
         duplicates: number of validation rows whose texts are also a train row's.
@@ -110,19 +110,19 @@ def to_rows(
     return rows
 
 
-def texts_in(rows: Sequence[Row]) -> list[tuple[str, ...]]:
+def get_texts(rows: Sequence[Row]) -> list[tuple[str, ...]]:
     """The one or two texts of every row."""
     return [tuple(row["texts"]) for row in rows]
 
 
-def labels_in(rows: Sequence[Row]) -> list[int]:
+def get_labels(rows: Sequence[Row]) -> list[int]:
     return [row["label"] for row in rows]
 
 
-def units_of(rows: Sequence[Row]) -> Sequence[Hashable]:
+def find_units(rows: Sequence[Row]) -> Sequence[Hashable]:
     """What keeps rows on one side of a split: see :func:`splits.join_rows`."""
     groups = [row["group"] for row in rows] if rows and "group" in rows[0] else None
-    return join_rows(texts_in(rows), groups)
+    return join_rows(get_texts(rows), groups)
 
 
 def integer_text(text: str) -> str:
@@ -179,12 +179,12 @@ def _find_label(text: str, names: Sequence[str], with_indices: bool) -> int | No
     return int(number) if with_indices and number in map(str, range(len(names))) else None
 
 
-def fingerprint(splits: Mapping[str, Sequence[Row]]) -> str:
+def hash_rows(splits: Mapping[str, Sequence[Row]]) -> str:
     """Hash of split names, texts, labels and groups; independent of where they were read from."""
     digest = hashlib.sha256()
     for name, rows in splits.items():
-        texts = [list(column) for column in zip(*texts_in(rows), strict=True)]
-        parts: list[Any] = [name, texts[0], texts[1] if len(texts) > 1 else None, labels_in(rows)]
+        texts = [list(column) for column in zip(*get_texts(rows), strict=True)]
+        parts: list[Any] = [name, texts[0], texts[1] if len(texts) > 1 else None, get_labels(rows)]
         if "group" in rows[0]:
             parts.append([row["group"] for row in rows])
         for part in parts:

@@ -19,9 +19,9 @@ from skip_exp.data.files import (
     local_files,
 )
 from skip_exp.data.metrics import majority_scores
-from skip_exp.data.read import Table, names_in, read_table, table_of_dataset
-from skip_exp.data.rows import Rows, fingerprint, labels_in, texts_in, to_rows, units_of
-from skip_exp.data.splits import NOT_APART, SELECT_EVERY, selection, stratified
+from skip_exp.data.read import Table, dataset_to_table, read_class_names, read_table
+from skip_exp.data.rows import Rows, find_units, get_labels, get_texts, hash_rows, to_rows
+from skip_exp.data.splits import NOT_APART, SELECT_EVERY, choose_slice, draw_stratified
 from skip_exp.data.text import columns_of
 from skip_exp.errors import DataError
 from skip_exp.utils import hub
@@ -56,18 +56,19 @@ def load_rows(
     dropped = sum(
         len(found[name].rows) + len(found[name].bad) - len(splits[name]) for name in found
     )
-    read = fingerprint(splits)
+    read = hash_rows(splits)
     if spec.validation not in splits:
         splits = _set_apart(spec, splits, seed)
     if data.deduplicate:
         before = len(splits[spec.train])
         splits[spec.train] = _without_duplicates(spec, splits)
         dropped += before - len(splits[spec.train])
-    _check_train(spec, labels_in(splits[spec.train]), found[spec.train].where)
+    _check_train(spec, get_labels(splits[spec.train]), found[spec.train].where)
     train, select = _cut_slice(spec, splits)
     if source == STAND_IN:
         why = f": {'; '.join(reasons)}" if reasons else ""
-        log.warning("data: SNLI pairs stand in for %s, no score is of %s%s", *[spec.name] * 2, why)
+        name = spec.name
+        log.warning("data: SNLI pairs stand in for %s, no score is of %s%s", name, name, why)
     if SELECT in splits:
         _count_duplicates(spec, splits, SELECT)
     return Rows(
@@ -77,11 +78,11 @@ def load_rows(
         validation=splits[spec.validation],
         extra={name: splits[name] for name in spec.extra},
         source=source,
-        fingerprint=fingerprint(splits),
+        fingerprint=hash_rows(splits),
         read=read,
         dropped=dropped,
         duplicates=_count_duplicates(spec, splits, spec.validation),
-        majority=majority_scores(spec, labels_in(splits[spec.validation])),
+        majority=majority_scores(spec, get_labels(splits[spec.validation])),
     )
 
 
@@ -95,9 +96,10 @@ def _find(
         "embedded": lambda: _embedded(spec),
     }
     reasons: list[str] = []
-    for read in readers.values() if data.source == "auto" else [readers[data.source]]:
+    names = [*readers] if data.source == "auto" else [data.source]
+    for name in names:
         try:
-            return (*read(), reasons)
+            return (*readers[name](), reasons)
         except NotFound as err:
             reasons.append(str(err))
     advice = f"set data.dir or {ENV_DIR} to a folder that has {spec.name}/{spec.train}.jsonl"
@@ -107,7 +109,7 @@ def _find(
 def _set_apart(spec: TaskConfig, splits: Splits, seed: int) -> Splits:
     """Make a validation split of train rows, where a task has none."""
     train = splits.pop(spec.train)
-    held = {*stratified(labels_in(train), units_of(train), seed)}
+    held = {*draw_stratified(get_labels(train), find_units(train), seed)}
     message = "data: no %s file: %d of %d train rows are set apart, stratified, by seed %d"
     log.info(message, spec.validation, len(held), len(train), seed)
     if not held:
@@ -120,10 +122,10 @@ def _cut_slice(spec: TaskConfig, splits: Splits) -> tuple[list[Row], list[Row]]:
     """Train rows without the selection slice, and the slice: a part of train, or a given split."""
     train, select = splits[spec.train], splits.get(SELECT)
     if select is None:
-        train, select = _divide(train, {*selection(labels_in(train), units_of(train))})
+        train, select = _divide(train, {*choose_slice(get_labels(train), find_units(train))})
         if not select and len(train) >= SELECT_EVERY:
             raise DataError(f"task {spec.name}: {NOT_APART}: give task.files.{SELECT}")
-    if len(found := {*labels_in(select)}) == 1:
+    if len(found := {*get_labels(select)}) == 1:
         name = spec.labels[found.pop()]
         log.warning("data: every row of the selection slice has the label %r: it says little", name)
     return train, select
@@ -138,7 +140,7 @@ def _divide(rows: list[Row], chosen: set[int]) -> tuple[list[Row], list[Row]]:
 def _without_duplicates(spec: TaskConfig, splits: Splits) -> list[Row]:
     """The train rows that are neither scored nor choose an epoch."""
     train = splits[spec.train]
-    known = {texts for name in splits if name != spec.train for texts in texts_in(splits[name])}
+    known = {texts for name in splits if name != spec.train for texts in get_texts(splits[name])}
     kept = [row for row in train if tuple(row["texts"]) not in known]
     if len(kept) < len(train):
         log.info("data: dropped %d train rows that are also scored", len(train) - len(kept))
@@ -147,8 +149,8 @@ def _without_duplicates(spec: TaskConfig, splits: Splits) -> list[Row]:
 
 def _count_duplicates(spec: TaskConfig, splits: Splits, name: str) -> int:
     """Number of a split's rows whose texts are also a train row's; a warning says it."""
-    known = {*texts_in(splits[spec.train])}
-    duplicates = sum(texts in known for texts in texts_in(splits[name]))
+    known = {*get_texts(splits[spec.train])}
+    duplicates = sum(texts in known for texts in get_texts(splits[name]))
     if duplicates:
         log.warning(
             "data: %d of %d %s rows are also train rows (data.deduplicate=true drops those)",
@@ -252,11 +254,11 @@ def _hub(spec: TaskConfig) -> tuple[Tables, str]:
     tables = {}
     for split in spec.splits:
         data = splits[split]
-        classes = names_in(data, spec.label)
+        classes = read_class_names(data, spec.label)
         if {*(classes or [])} != {*spec.labels}:
             classes = None  # the task has names of its own, in label order
         wanted, where = _wanted(spec, split), f"{name} {split}"
-        tables[split] = table_of_dataset(data, wanted, where, spec.label, classes)
+        tables[split] = dataset_to_table(data, wanted, where, spec.label, classes)
     return tables, f"hub:{name}"
 
 

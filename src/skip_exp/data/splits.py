@@ -41,13 +41,13 @@ def join_rows(texts: Sequence[Hashable], groups: Sequence[Hashable] | None) -> S
     return [first_of(row) for row in range(len(texts))]
 
 
-def stratified(
+def draw_stratified(
     labels: Sequence[int], units: Sequence[Hashable], seed: int, part: float = VALIDATION
 ) -> list[int]:
     """Indices of random rows, about ``part`` of each label's, in order; never all of a label's.
 
     Example:
-        >>> stratified([0, 0, 0, 0, 1, 1, 1, 1], range(8), seed=1, part=0.25)
+        >>> draw_stratified([0, 0, 0, 0, 1, 1, 1, 1], range(8), seed=1, part=0.25)
         [0, 5]
 
     Args:
@@ -72,7 +72,7 @@ def stratified(
     return sorted(taken or least[1])
 
 
-def selection(labels: Sequence[int], units: Sequence[Hashable]) -> list[int]:
+def choose_slice(labels: Sequence[int], units: Sequence[Hashable]) -> list[int]:
     """Indices of the selection slice: all rows of every tenth unit.
 
     Of fewer than ten units it is the last, of a single one nothing. Where labels take turns in a
@@ -87,7 +87,7 @@ def selection(labels: Sequence[int], units: Sequence[Hashable]) -> list[int]:
     frequent = [label for label, count in every.items() if count >= SELECT_EVERY]
     is_fair = all(0 < held[label] < every[label] for label in frequent)
     if not is_fair or held.total() > 2 * VALIDATION * len(labels):
-        return stratified(labels, units, 0, 1 / SELECT_EVERY)
+        return draw_stratified(labels, units, 0, 1 / SELECT_EVERY)
     spared = [
         unit for unit in chosen if all(held[labels[row]] < every[labels[row]] for row in unit)
     ]
