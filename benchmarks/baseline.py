@@ -26,7 +26,7 @@ from skip_exp.config.schema import TrainerConfig
 from skip_exp.config.train import TrainConfig
 from skip_exp.data.batches import Batch, Row, collate
 from skip_exp.data.module import LengthGroupedSampler
-from skip_exp.data.sources import RawTask
+from skip_exp.data.rows import Rows
 from skip_exp.models.embedded import embedded_folder
 from skip_exp.training.trainer import CLIP, usable
 from skip_exp.utils.timing import best_device
@@ -127,7 +127,7 @@ def in_bf16(model: nn.Module) -> nn.Module:
     return copy.deepcopy(model).bfloat16()
 
 
-def task_model(raw: RawTask, work: Path, epochs: int) -> nn.Module:
+def task_model(raw: Rows, work: Path, epochs: int) -> nn.Module:
     """PEFT's model, trained on the task's train rows; kept in ``work`` and read again.
 
     Trained in batches of similar length and in bf16 where the machine computes it faster: this
@@ -149,7 +149,7 @@ def task_model(raw: RawTask, work: Path, epochs: int) -> nn.Module:
     return model.eval()
 
 
-def _train(model: nn.Module, raw: RawTask, epochs: int) -> None:
+def _train(model: nn.Module, raw: Rows, epochs: int) -> None:
     """Train on the same rows as our ``tune`` phase: the selection slice is left out."""
     rows, pad = encoded(raw).train, minilm().tokenizer.pad_token_id
     loop = Loop(model, epochs * -(-len(rows) // BATCH), bf16=native_bf16())

@@ -14,7 +14,7 @@ from benchmarks.tables import Options, Reach, Row
 from benchmarks.timing import Times, compare, job, one_by_one, side_by_side
 from skip_exp import results
 from skip_exp.cache.version import digest
-from skip_exp.data.sources import RawTask
+from skip_exp.data.rows import Rows, get_labels, get_texts
 from skip_exp.skill.classifier import Classifier
 from skip_exp.skill.export.onnx.runtime import OnnxSkill
 from skip_exp.skill.record import TENSORS
@@ -79,13 +79,11 @@ def measure_task(task: str, options: Options) -> list[Row]:
     return table + single_texts(work, theirs[PEFT], skills[SINGLE], options)
 
 
-def validation(raw: RawTask, first: int | None) -> Work:
+def validation(raw: Rows, first: int | None) -> Work:
     """The ``first`` texts of the validation split; None: all."""
-    split = raw.splits[raw.spec.validation]
-    columns = [split.text_a] if split.text_b is None else [split.text_a, split.text_b]
-    rows = list(zip(*columns, strict=True))[:first]
-    labels = [raw.spec.labels[i] for i in split.label[:first]]
-    return Work(f"{task_name(raw.spec.name, raw.is_sample)}, {len(rows)} texts", rows, labels)
+    texts = get_texts(raw.validation[:first])
+    labels = [raw.spec.labels[i] for i in get_labels(raw.validation[:first])]
+    return Work(f"{task_name(raw.spec.name, raw.is_sample)}, {len(texts)} texts", texts, labels)
 
 
 def peft_steps(model: nn.Module, labels: Sequence[str]) -> dict[str, Answer]:

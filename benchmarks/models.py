@@ -12,8 +12,9 @@ from transformers import BertConfig, BertModel
 from skip_exp.attribution import random
 from skip_exp.config import schema
 from skip_exp.config.task import TaskConfig
-from skip_exp.data.encode import EncodedTask, encode
-from skip_exp.data.sources import RawTask, load_task
+from skip_exp.data.encode import encode
+from skip_exp.data.rows import Rows
+from skip_exp.data.sources import load_rows
 from skip_exp.errors import SkipError
 from skip_exp.models.backbones import Backbone, load_backbone
 from skip_exp.models.families.base import Family, HFModel
@@ -93,7 +94,7 @@ def any_task() -> str:
     return "sst2" if data_folder() else "rte"
 
 
-def texts(task: str, conf: Path | None = None) -> RawTask:
+def texts(task: str, conf: Path | None = None) -> Rows:
     """Texts and labels of ``task/<task>.yaml`` in ``conf``, or else in the package's own ``conf``.
 
     Raises:
@@ -105,12 +106,12 @@ def texts(task: str, conf: Path | None = None) -> RawTask:
         raise SkipError(f"--task {task}: no {' and no '.join(map(str, files))}")
     spec = schema.typed(OmegaConf.load(file), TaskConfig)
     folder = data_folder()
-    return load_task(spec, "local" if folder else "embedded", folder)
+    return load_rows(spec, schema.DataConfig(source="local" if folder else "embedded", dir=folder))
 
 
-def encoded(raw: RawTask) -> EncodedTask:
+def encoded(rows: Rows) -> Rows:
     """Token ids of a task's rows by the embedded backbone's tokenizer."""
-    return encode(raw, minilm().tokenizer, MAX_LENGTH)
+    return encode(rows, minilm().tokenizer, MAX_LENGTH)
 
 
 def task_name(task: str, is_sample: bool) -> str:

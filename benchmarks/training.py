@@ -16,9 +16,9 @@ from benchmarks.tables import Options, Reach, Row
 from benchmarks.timing import Times, clock, compare, reported
 from skip_exp.config.schema import TrainerConfig
 from skip_exp.config.train import TrainConfig
-from skip_exp.data.encode import EncodedTask
 from skip_exp.data.metrics import build_metrics
 from skip_exp.data.module import TextDataModule
+from skip_exp.data.rows import Rows
 from skip_exp.models.embedded import embedded_folder
 from skip_exp.models.families.base import HFModel
 from skip_exp.training.module import PromptTuner
@@ -72,12 +72,12 @@ def climbed(setting: str, times: Times, size: int, precision: str) -> list[Row]:
     return rows
 
 
-def first_rows(task: EncodedTask, rows: int) -> EncodedTask:
+def first_rows(task: Rows, rows: int) -> Rows:
     """What every side trains on in each turn."""
     return replace(task, train=task.train[:rows], select=task.select[:SELECT])
 
 
-def ours(backbone: HFModel, kind: str, task: EncodedTask, precision: str) -> Callable[[], float]:
+def ours(backbone: HFModel, kind: str, task: Rows, precision: str) -> Callable[[], float]:
     """Seconds that one epoch of our ``tune`` phase takes.
 
     From the start of the epoch, so that its batches are made in it, to its last step.
@@ -109,9 +109,7 @@ def ours(backbone: HFModel, kind: str, task: EncodedTask, precision: str) -> Cal
     return turn
 
 
-def theirs(
-    source: Path | BertConfig, task: EncodedTask, at_best: bool = False
-) -> Callable[[], float]:
+def theirs(source: Path | BertConfig, task: Rows, at_best: bool = False) -> Callable[[], float]:
     """Seconds that one epoch of PEFT in a plain loop takes.
 
     Shuffled and in fp32, or ``at_best``: in batches of similar length, and bf16 where it is native.

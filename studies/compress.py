@@ -21,7 +21,7 @@ from transformers import (
 )
 
 import skip_exp
-from skip_exp.data.splits import selection
+from skip_exp.data.splits import choose_slice
 from skip_exp.models.embedded import embedded_folder
 from skip_exp.report import frame
 
@@ -71,7 +71,7 @@ def fine_tune(task: str, seed: int, data: Path, folder: Path) -> Path:
         label2id={name: i for i, name in enumerate(names)},
     )
     table = pd.read_json(data / task / "train.jsonl", lines=True)
-    held = selection(table["label"].tolist(), None)
+    held = choose_slice(table["label"].tolist(), table["sentence"].tolist())
     parts = (table.drop(index=held), table.loc[held])
     train, select = (Rows(tokenizer, part.reset_index(drop=True)) for part in parts)
     arguments = TrainingArguments(

@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from skip_exp.data.splits import selection
+from skip_exp.data.splits import choose_slice
 from skip_exp.report.tables import piped
 from skip_exp.utils.machine import git_commit
 from studies.summary import spread
@@ -115,7 +115,8 @@ def logistic(task: str, train: Rows, validation: Rows) -> tuple[float, float]:
     from sklearn.linear_model import LogisticRegression
 
     x, y = embedded(task, train), np.array([row["label"] for row in train])
-    chosen = np.isin(np.arange(len(y)), selection(y.tolist(), None))
+    texts = [row[TASKS[task][1]] for row in train]
+    chosen = np.isin(np.arange(len(y)), choose_slice(y.tolist(), texts))
 
     def fitted(strength: float, part: Any) -> Any:
         return LogisticRegression(C=strength, max_iter=2000).fit(x[part], y[part])

@@ -19,7 +19,7 @@ from packaging.utils import canonicalize_name
 
 from skip_exp import __version__
 from skip_exp.config.schema import conf_dir
-from skip_exp.data.sources import load_task
+from skip_exp.data.sources import load_rows
 from tests.helpers.toy import composed
 
 ROOT = conf_dir().parent
@@ -169,7 +169,7 @@ def test_help_lists_every_target() -> None:
 def test_the_first_run_prunes_real_rows() -> None:
     (given,) = re.findall(r"^ARGS \?= (.+) -m$", (ROOT / "Makefile").read_text(), re.M)
     cfg = composed(*(each for each in given.split() if "," not in each), "output_dir=here")
-    raw = load_task(cfg.task, cfg.data.source, None)
+    raw = load_rows(cfg.task, cfg.data)
     assert raw.source.startswith("embedded:") and not raw.is_sample
 
 

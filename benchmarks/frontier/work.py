@@ -12,8 +12,7 @@ import torch
 
 from benchmarks.models import texts
 from skip_exp.data.metrics import build_metrics
-from skip_exp.data.sources import RawTask
-from skip_exp.data.splits import selection
+from skip_exp.data.rows import Rows, get_labels
 
 Answer = Callable[[Sequence[str]], list[int]]  # texts -> labels
 
@@ -47,18 +46,14 @@ class Work:
         return self.folder / slug(method)
 
     @cached_property
-    def raw(self) -> RawTask:
+    def raw(self) -> Rows:
         """The rows, as a job reads them."""
         return texts(self.task, self.conf)
 
     def split(self, name: str) -> tuple[list[str], list[int]]:
         """Texts and labels of train (without the selection slice), select or validation."""
-        spec = self.raw.spec
-        rows = self.raw.splits[spec.validation if name == "validation" else spec.train]
-        if name != "validation":
-            held = set(selection(rows.label, rows.group))
-            rows = rows.take([i for i in range(len(rows)) if (i in held) == (name == "select")])
-        return rows.text_a, rows.label
+        rows = getattr(self.raw, name)
+        return [row["texts"][0] for row in rows], get_labels(rows)
 
     def score(self, answer: Answer, split: str) -> float:
         """The task's main metric on a split, in percent."""

@@ -2,6 +2,7 @@
 
 from skip_exp.cache.store import JOBS, Entry, unpack_files
 from skip_exp.config.schema import Config
+from skip_exp.data.sources import Tables
 from skip_exp.job.answer import write_config, write_result
 from skip_exp.logger.build import mirror
 from skip_exp.phases.attribute import attribute
@@ -22,13 +23,16 @@ from skip_exp.utils.files import full_disk_is_refused
 from skip_exp.utils.timing import Clock
 
 
-def run(cfg: Config) -> Result:
+def run(cfg: Config, tables: Tables | None = None) -> Result:
     """Run one job, unless it is done, and write result, configuration and skill to its folder.
+
+    Args:
+        tables: of the files of ``cfg.task`` those that are read already, by path.
 
     Raises:
         SkipError: anything the user can fix, in one line.
     """
-    job = prepare(cfg)
+    job = prepare(cfg, tables)
     write_config(cfg, job.key)
     clock = Clock(phases(cfg))
     with full_disk_is_refused(job.output), bars.allowed(cfg.trainer.progress), interrupts():

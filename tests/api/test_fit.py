@@ -1,6 +1,7 @@
 """`skip_exp.fit` and what it returns, on a tiny backbone; `skip-exp train`, the same by command."""
 
 import json
+import os
 import shlex
 import shutil
 import signal
@@ -21,19 +22,18 @@ from omegaconf import OmegaConf
 
 import skip_exp
 from skip_exp import Skill, results
-from skip_exp.api.task import classes_of, task_of
+from skip_exp.api.fit import FEW_ROWS, choose_recipe
+from skip_exp.api.task import Task, build_task, find_classes
 from skip_exp.commands import train
 from skip_exp.config.compose import job_of
-from skip_exp.data.given import table_of
+from skip_exp.data import read, sources
+from skip_exp.data.read import Table, to_table
+from skip_exp.data.sources import load_rows
 from skip_exp.errors import DataError, SkipError
 from skip_exp.skill.evaluate import confusion
 from skip_exp.training.module import PromptTuner
 from tests.helpers.saved import save_backbone, save_tiny_skill
 from tests.helpers.toy import SMALL, save_toy
-
-COLUMNS = {"text": ["text"], "label": "label"} | dict.fromkeys(
-    ["classes", "group", "name", "validation"]
-)
 
 
 @pytest.fixture(scope="module")
@@ -99,6 +99,72 @@ def test_an_experiment_may_bring_its_backbone(toy: Path, monkeypatch: pytest.Mon
     assert fit(backbone="t5_mini") == ["backbone=t5_mini", "prune.ratio=0.3"]
 
 
+def rows_of(count: int) -> Task:
+    table = Table("here", {i: {"text": f"t {i}", "label": i % 2} for i in range(count)})
+    return Task({"files": {"train": "t.csv"}}, {"t.csv": table})
+
+
+@pytest.mark.parametrize(
+    ("rows", "given", "is_few"),
+    [
+        (1388, {}, True),  # 1,110 without validation, 999 without the slice
+        (1389, {}, False),
+        (1388, {"tune.lr": "1"}, True),
+        (1388, {"experiment": "lora"}, False),
+        (1388, {"tune.train": "lora"}, False),
+        (1388, {"tune.start": "outputs/mine"}, False),
+        (1388, {"tune.start": "null"}, True),
+        (1388, {"prompt": "none"}, False),
+        (9999, {"data.train_rows": "100"}, True),
+    ],
+)
+def test_few_rows_have_a_recipe_of_their_own(
+    rows: int, given: dict[str, str], is_few: bool
+) -> None:
+    assert FEW_ROWS == 1000
+    assert choose_recipe(rows_of(rows), given) == (["experiment=prompt"] if is_few else [])
+
+
+@pytest.mark.parametrize("kind", ["file", "data frame"])
+def test_rows_are_read_once(
+    toy: Path, settings: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    reads, table = [], read.read_table
+    for module in (read, sources):
+        monkeypatch.setattr(
+            module, "read_table", lambda *given: reads.append(given) or table(*given)
+        )
+    data = toy / "train.csv" if kind == "file" else pd.read_csv(toy / "train.csv")
+    found = []
+    monkeypatch.setattr("skip_exp.pipeline.run_phases", lambda job: found.append(job) or stop())
+
+    def stop() -> None:
+        raise SkipError("enough")
+
+    with pytest.raises(SkipError, match="enough"):
+        skip_exp.fit(data, output=tmp_path, overrides=settings)
+    assert len(reads) == (kind == "file")
+    (job,) = found
+    again = load_rows(job.cfg.task, job.cfg.data, job.cfg.seed)  # as a command would
+    assert (again.read, again.fingerprint) == (job.data.read, job.data.fingerprint)
+
+
+def test_two_threads_may_start_on_one_new_data_frame(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    frame = pd.DataFrame({"text": [f"text {i}" for i in range(20)], "label": [0, 1] * 10})
+    written, replace = Barrier(2, timeout=60), os.replace
+
+    def after_both_have_written(*paths: Path) -> None:
+        written.wait()
+        replace(*paths)
+
+    monkeypatch.setattr(os, "replace", after_both_have_written)
+    with ThreadPoolExecutor(2) as pool:
+        tasks = [pool.submit(build_task, frame, None, tmp_path) for _ in range(2)]
+    assert tasks[0].result() == tasks[1].result()
+
+
 def test_a_saved_skill_keeps_answers_and_result(model: Skill, tmp_path: Path) -> None:
     saved = Skill.load(model.save(tmp_path / "mine"))
     texts = ["the plot was long", "the film was warm"]
@@ -125,17 +191,18 @@ def test_rows_of_every_kind_are_the_same_task(tmp_path: Path) -> None:
     table, texts = pd.DataFrame(rows), [row["text"] for row in rows]
     dataset = Dataset.from_pandas(table).cast_column("label", ClassLabel(names=["no", "yes"]))
     kinds = [(table, None), (rows, None), (dataset, None), (texts, list(table["label"]))]
-    tasks = [task_of(data, labels, **COLUMNS, root=tmp_path) for data, labels in kinds]
-    given = COLUMNS | {"classes": np.unique(table["label"].to_numpy(str))}
-    tasks.append(task_of(table, None, **given, root=tmp_path))
-    assert all(task == tasks[0] for task in tasks)
-    assert tasks[0]["labels"] == ["no", "yes"]
-    stored = Path(tasks[0]["files"]["train"]).read_text().splitlines()
+    tasks = [build_task(data, labels, tmp_path) for data, labels in kinds]
+    given = {"classes": np.unique(table["label"].to_numpy(str))}
+    tasks.append(build_task(table, None, tmp_path, **given))
+    assert all(task.config == tasks[0].config for task in tasks)
+    assert tasks[0].config["labels"] == ["no", "yes"]
+    stored = Path(tasks[0].config["files"]["train"]).read_text().splitlines()
     assert [json.loads(line) for line in stored] == rows
     pairs = [(text, "b") for text in texts]
-    given = COLUMNS | {"text": ["first", "second"], "validation": (pairs, list(table["label"]))}
-    task = task_of(pairs, list(table["label"]), **given, root=tmp_path)
-    assert task["text"] == ["first", "second"] and set(task["files"]) == {"train", "validation"}
+    given = {"text": ["first", "second"], "validation": (pairs, list(table["label"]))}
+    task = build_task(pairs, list(table["label"]), tmp_path, **given)
+    assert task.config["text"] == ["first", "second"]
+    assert {*task.config["files"]} == {"train", "validation"}
 
 
 @pytest.mark.parametrize(
@@ -152,7 +219,9 @@ def test_rows_of_every_kind_are_the_same_task(tmp_path: Path) -> None:
     ],
 )
 def test_classes_are_found_in_the_label_column(values: list[Any], names: list[str]) -> None:
-    assert classes_of([*values, *values], "here", "label") == names
+    labels = [*values, *values]
+    table = to_table(["a"] * len(labels), ["text"], "label", labels)
+    assert find_classes(table, "label") == names
 
 
 @pytest.mark.parametrize(
@@ -174,25 +243,25 @@ def test_classes_are_found_in_the_label_column(values: list[Any], names: list[st
 )
 def test_what_is_no_task_is_refused(data: Any, labels: Any, tmp_path: Path) -> None:
     with pytest.raises(DataError) as refused:
-        task_of(data, labels, **COLUMNS, root=tmp_path)
+        build_task(data, labels, tmp_path)
     assert "\n" not in str(refused.value)
 
 
 def test_an_index_is_refused_where_the_classes_were_found_in_the_data(tmp_path: Path) -> None:
     texts, names = ["a", "b"] * 10, ["spam", "ham"] * 10
     with pytest.raises(DataError, match=r"^the lists: label=label: 0: "):
-        task_of(texts, names, **COLUMNS | {"validation": (texts, [0, 1] * 10)}, root=tmp_path)
-    given = COLUMNS | {"validation": (texts, [0, 1] * 10), "classes": ["spam", "ham"]}
-    assert task_of(texts, names, **given, root=tmp_path)["labels"] == ["spam", "ham"]
-    numbers = task_of(texts, [1, 0] * 10, **COLUMNS | {"classes": [0, 1]}, root=tmp_path)
-    assert numbers["labels"] == ["0", "1"]
+        build_task(texts, names, tmp_path, validation=(texts, [0, 1] * 10))
+    given = {"validation": (texts, [0, 1] * 10), "classes": ["spam", "ham"]}
+    assert build_task(texts, names, tmp_path, **given).config["labels"] == ["spam", "ham"]
+    numbers = build_task(texts, [1, 0] * 10, tmp_path, classes=[0, 1])
+    assert numbers.config["labels"] == ["0", "1"]
     with pytest.raises(DataError, match=r"^validation: "):
-        task_of(texts, names, **COLUMNS | {"validation": (texts,)}, root=tmp_path)
-    lacking = COLUMNS | {"validation": (texts, [1, 3] * 10)}  # its own row says so, in the job
-    assert task_of(texts, [1, 2] * 10, **lacking, root=tmp_path)["labels"] == ["1", "2"]
-    meant = COLUMNS | {"validation": (texts, [0, 1] * 10)}  # 0 is false
-    task = task_of(texts, [True, False] * 10, **meant, root=tmp_path)
-    assert task["labels"] == ["false", "true"]
+        build_task(texts, names, tmp_path, validation=(texts,))
+    lacking = {"validation": (texts, [1, 3] * 10)}  # its own row says so, in the job
+    assert build_task(texts, [1, 2] * 10, tmp_path, **lacking).config["labels"] == ["1", "2"]
+    meant = {"validation": (texts, [0, 1] * 10)}  # 0 is false
+    task = build_task(texts, [True, False] * 10, tmp_path, **meant)
+    assert task.config["labels"] == ["false", "true"]
 
 
 @pytest.mark.parametrize(
@@ -201,7 +270,7 @@ def test_an_index_is_refused_where_the_classes_were_found_in_the_data(tmp_path: 
 )
 def test_labels_are_for_a_list_of_texts(data: Any, labels: Any, tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"^labels: "):
-        task_of(data, labels, **COLUMNS, root=tmp_path)
+        build_task(data, labels, tmp_path)
 
 
 @pytest.mark.parametrize("name", [0, None, 1.5])
@@ -209,7 +278,7 @@ def test_a_column_is_named_by_a_text(name: Any, tmp_path: Path) -> None:
     table = pd.DataFrame([["a", 0], ["b", 1]] * 10)
     for given in ({"text": name}, {"label": name}):
         with pytest.raises(DataError) as refused:
-            task_of(table, None, **COLUMNS | given, root=tmp_path)
+            build_task(table, None, tmp_path, **given)
         assert str(refused.value).startswith(f"{name!r}: ")
 
 
@@ -217,23 +286,22 @@ def test_rows_that_cannot_be_read_are_told_rather_than_too_few_classes(tmp_path:
     path = tmp_path / "rows.csv"
     path.write_text("text,label\n" + "late, again,bad\n" * 40 + "x,good\n")
     with pytest.raises(DataError) as refused:
-        task_of(path, None, **COLUMNS, root=tmp_path)
+        build_task(path, None, tmp_path)
     assert "line 2" in str(refused.value) and "classes" not in str(refused.value)
 
 
 def test_a_data_set_may_lack_labels() -> None:
     rows = {"text": ["a", "b", "c"] * 10, "label": [0, 1, None] * 10}
     data = Dataset.from_dict(rows).cast_column("label", ClassLabel(names=["neg", "pos"]))
-    table, _ = table_of(data, ["text"], "label")
-    assert table["label"].tolist()[:2] == ["neg", "pos"]
-    assert table["label"].isna().tolist() == [False, False, True] * 10
+    table = to_table(data, ["text"], "label")
+    assert table.column("label") == ["neg", "pos", None] * 10
 
 
 def test_half_of_a_character_is_refused_before_any_work(
     tmp_path: Path, settings: list[str]
 ) -> None:
-    table, _ = table_of(["a", "\ud83d"], ["text"], "label", ["x", "y"])
-    assert table["text"].tolist() == ["a", "\ud83d"]  # a bad row, told as such
+    table = to_table(["a", "\ud83d"], ["text"], "label", ["x", "y"])
+    assert table.column("text") == ["a", "\ud83d"]  # a bad row, told as such
     rows = [{"text": "a", "label": "x"}, {"text": "b", "label": "\ud83d"}] * 15
     with pytest.raises(SkipError) as refused:
         skip_exp.fit(rows, output=tmp_path, overrides=settings)
@@ -247,7 +315,7 @@ def test_fits_of_two_threads_run_one_after_the_other(
     """They would share the seeds, and the modules of a frozen backbone."""
     ready, running, most = Barrier(2, timeout=60), [], []
 
-    def job(cfg: Any) -> None:
+    def job(cfg: Any, task: Task) -> None:
         running.append(cfg)
         time.sleep(0.2)
         most.append(len(running))
@@ -269,15 +337,15 @@ def test_a_data_set_has_its_classes_in_its_own_order(tmp_path: Path) -> None:
     names = ["World", "Business"]
     rows = {"text": [f"text {i}" for i in range(20)], "label": [0, 1] * 10}
     data = Dataset.from_dict(rows).cast_column("label", ClassLabel(names=names))
-    assert task_of(data, None, **COLUMNS, root=tmp_path)["labels"] == names
-    given = COLUMNS | {"validation": (rows["text"], rows["label"])}  # its indices
-    assert task_of(data, None, **given, root=tmp_path)["labels"] == names
+    assert build_task(data, None, tmp_path).config["labels"] == names
+    given = {"validation": (rows["text"], rows["label"])}  # its indices
+    assert build_task(data, None, tmp_path, **given).config["labels"] == names
     more = data.cast_column("label", ClassLabel(names=[*names, "Sports"]))  # which no row has
-    assert task_of(more, None, **COLUMNS, root=tmp_path)["labels"] == names
+    assert build_task(more, None, tmp_path).config["labels"] == names
     with pytest.raises(DataError, match=r"^the lists: label=label: 0: "):
-        task_of(more, None, **given, root=tmp_path)
+        build_task(more, None, tmp_path, **given)
     table = pd.DataFrame(rows).assign(features="x")
-    assert task_of(table, None, **COLUMNS, root=tmp_path)["labels"] == ["0", "1"]
+    assert build_task(table, None, tmp_path).config["labels"] == ["0", "1"]
 
 
 def test_evaluate_says_what_indices_stand_for(
@@ -293,8 +361,8 @@ def test_evaluate_says_what_indices_stand_for(
 
 
 def test_whole_numbers_stay_whole_beside_a_hole() -> None:
-    table, _ = table_of([{"text": 3, "label": 1}, {"text": None, "label": None}], ["text"], "label")
-    assert table["text"].tolist() == [3, None] and table["label"].tolist() == [1, None]
+    table = to_table([{"text": 3, "label": 1}, {"text": None, "label": None}], ["text"], "label")
+    assert table.column("text") == [3, None] and table.column("label") == [1, None]
 
 
 @pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM])
@@ -338,15 +406,15 @@ def raising(error: BaseException) -> Any:
 
 def test_the_column_of_groups_is_kept(tmp_path: Path) -> None:
     rows = pd.DataFrame({"text": "a", "label": [0, 1] * 10, "user": range(20), "more": 1})
-    task = task_of(rows, None, **COLUMNS | {"group": "user"}, root=tmp_path)
+    task = build_task(rows, None, tmp_path, group="user").config
     assert task["group"] == "user"
     (first, *_) = Path(task["files"]["train"]).read_text().splitlines()
     assert json.loads(first) == {"text": "a", "label": 0, "user": 0}
     rows.to_csv(tmp_path / "rows.csv", index=False)
-    own = task_of(tmp_path / "rows.csv", None, **COLUMNS | {"group": "user"}, root=tmp_path)
-    assert own["group"] == "user"
+    own = build_task(tmp_path / "rows.csv", None, tmp_path, group="user")
+    assert own.config["group"] == "user"
     with pytest.raises(DataError, match="'team'"):
-        task_of(rows, None, **COLUMNS | {"group": "team"}, root=tmp_path)
+        build_task(rows, None, tmp_path, group="team")
 
 
 def test_overrides_are_checked_as_on_the_command_line(toy: Path, tmp_path: Path) -> None:
@@ -367,7 +435,7 @@ def test_an_output_that_cannot_be_written_is_one_line(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     rows = [{"text": "a", "label": i % 2} for i in range(30)]
     with pytest.raises(SkipError, match=r"^output="):
-        task_of(rows, None, **COLUMNS, root=tmp_path / "file")
+        build_task(rows, None, tmp_path / "file")
 
 
 def test_a_list_with_a_hole_is_refused_as_a_bad_row(model: Skill) -> None:
@@ -418,6 +486,7 @@ def test_train_is_fit_on_the_command_line(
     written = OmegaConf.load(task)
     assert (written.labels, [*written.files]) == (["1e3", "2e-3"], ["train", "validation"])
     words = shlex.split(lines["sweep:"])
+    settings = ["experiment=prompt", *settings]  # of few rows
     assert words[2] == str(skill.parent / "conf")
     assert OverridesParser.create().parse_override(words[3]).value() == "2024"  # not a number
     assert words[5 : 5 + len(settings)] == settings

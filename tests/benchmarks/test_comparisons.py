@@ -23,7 +23,7 @@ from benchmarks.tables import Options, Reach
 from benchmarks.timing import Times, compare, job, reported
 from skip_exp import results
 from skip_exp.commands.report import write
-from skip_exp.data.encode import EncodedTask
+from skip_exp.data.rows import Rows
 from skip_exp.errors import SkipError
 from skip_exp.skill.skill import Skill
 from tests.helpers.saved import save_tiny_skill, tokenizer
@@ -43,19 +43,17 @@ def config() -> BertConfig:
     return BertConfig(**SETTINGS)  # type: ignore[arg-type]
 
 
-def encoded(rows: int) -> EncodedTask:
+def encoded(rows: int) -> Rows:
     """Rows of different lengths whose tokens tell them apart."""
     made = [{"input_ids": [2, *[5 + i % 40] * (1 + i % 7), 3], "label": i % 2} for i in range(rows)]
-    return EncodedTask(
+    return Rows(
         spec=SimpleNamespace(metrics=("accuracy",), num_labels=2),  # type: ignore[arg-type]
         train=made,
         select=made[:16],
         validation=made[:4],
         extra={},
         source="none",
-        is_sample=False,
         fingerprint="none",
-        majority={},
         tokenizer=tokenizer("bert"),
     )
 

@@ -10,11 +10,14 @@ import pytest
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
 from transformers import PreTrainedTokenizerFast
 
-from skip_exp.config.schema import typed
+from skip_exp.config.schema import DataConfig, typed
 from skip_exp.config.task import TaskConfig
+from skip_exp.data.read import Table
+from skip_exp.data.rows import Rows
+from skip_exp.data.sources import Tables, load_rows
 
 WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "a", "b", "c", "d", "e", "f"]
-Rows = list[dict[str, Any]]
+Cells = list[dict[str, Any]]
 
 
 @pytest.fixture(scope="session")
@@ -36,15 +39,32 @@ def spec(**changes: Any) -> TaskConfig:
     return typed(base | changes, TaskConfig)
 
 
-def rows(n: int) -> Rows:
+def rows(n: int) -> Cells:
     return [{"s": f"text {i}", "label": i % 2} for i in range(n)]
+
+
+def table(**columns: list[Any]) -> Table:
+    """A table from somewhere."""
+    records = [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
+    return Table("here", dict(enumerate(records, 1)))
+
+
+def load(
+    task: TaskConfig,
+    source: str = "local",
+    dir: str | None = None,
+    seed: int = 1,
+    tables: Tables | None = None,
+    **options: Any,
+) -> Rows:
+    return load_rows(task, DataConfig(source=source, dir=dir, **options), seed, tables)
 
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Callable[..., Path]:
     """Write splits as JSON lines under <tmp>/toy; returns the data folder."""
 
-    def write(**splits: Rows) -> Path:
+    def write(**splits: Cells) -> Path:
         (tmp_path / "toy").mkdir()
         for name, split in splits.items():
             text = "".join(json.dumps(row) + "\n" for row in split)

@@ -10,12 +10,11 @@ import pandas as pd
 import pytest
 
 from skip_exp.data.files import SUFFIXES
-from skip_exp.data.rows import to_split
-from skip_exp.data.sources import RawTask, load_task
-from skip_exp.data.tables import read_table
+from skip_exp.data.read import read_table, to_table
+from skip_exp.data.rows import Rows, get_labels, to_rows
 from skip_exp.errors import DataError
 
-from .conftest import rows, spec
+from .conftest import load, rows, spec, table
 
 Write = Callable[[Path], Any]
 GOOD = rows(20)
@@ -32,9 +31,10 @@ def jsonl(*lines: str) -> bytes:
     return "\n".join([*lines, *(json.dumps(row) for row in GOOD[len(lines) :])]).encode()
 
 
-def load(path: Path, **changes: Any) -> RawTask:
+def load_file(path: Path, **changes: Any) -> Rows:
+    """The rows of a file as validation split, because train would be cut."""
     files = {"train": str(path), "validation": str(path)}
-    return load_task(spec(files=files, **changes), "local", None)
+    return load(spec(files=files, **changes))
 
 
 BAD: dict[str, tuple[str, bytes, str]] = {  # file, content, and where or what is wrong
@@ -88,7 +88,7 @@ def test_a_file_that_does_not_fit_is_refused_in_one_line(tmp_path: Path, mistake
     path = tmp_path / name
     path.write_bytes(content)
     with pytest.raises(DataError) as refused:
-        load(path)
+        load_file(path)
     message = str(refused.value)
     assert says in message.replace(str(path), "FILE")
     assert str(path) in message
@@ -108,7 +108,7 @@ def test_what_is_no_file_is_refused(tmp_path: Path, make: Write, suffix: str) ->
     path = tmp_path / f"t{suffix}"
     make(path)
     with pytest.raises(DataError) as refused:
-        load(path)
+        load_file(path)
     assert str(refused.value).startswith(f"cannot read {path}: ")
 
 
@@ -133,32 +133,32 @@ def test_what_is_no_file_is_refused(tmp_path: Path, make: Write, suffix: str) ->
 def test_what_only_looks_odd_reads_the_same(tmp_path: Path, name: str, content: bytes) -> None:
     path = tmp_path / name
     path.write_bytes(content)
-    split = load(path).splits["train"]
-    assert split.text_a == [row["s"] for row in GOOD]
-    assert split.label == [row["label"] for row in GOOD]
+    found = load_file(path).validation
+    assert [row["texts"] for row in found] == [[row["s"]] for row in GOOD]
+    assert get_labels(found) == [row["label"] for row in GOOD]
 
 
 def test_a_document_is_a_text_too(tmp_path: Path) -> None:
     long = "word " * 50_000
     (tmp_path / "t.csv").write_bytes(csv(f"{long},0"))
-    assert load(tmp_path / "t.csv").splits["train"].text_a[0] == long
+    assert load_file(tmp_path / "t.csv").validation[0]["texts"] == [long]
 
 
 @pytest.mark.parametrize("ending", [".jsonl", ".json", ".csv", ".parquet"])
 def test_an_empty_text_is_one_where_the_format_can_say_so(tmp_path: Path, ending: str) -> None:
-    texts, path = ["", "x"] * 10, tmp_path / f"t{ending}"
+    texts, path = ["", *(f"x {i}" for i in range(19))], tmp_path / f"t{ending}"
     table = pd.DataFrame({"s": texts, "label": [0, 1] * 10})
     if ending == ".csv":
         table.to_csv(path, index=False)
         with pytest.raises(DataError) as refused:
-            load(path)
+            load_file(path)
         assert str(path) in str(refused.value) and "column 's'" in str(refused.value)
         return
     if ending == ".parquet":
         table.to_parquet(path)
     else:
         table.to_json(path, orient="records", lines=ending == ".jsonl")
-    assert load(path).splits["train"].text_a == texts
+    assert [row["texts"][0] for row in load_file(path).validation] == texts
 
 
 def test_a_label_that_never_occurs_costs_a_warning(
@@ -166,26 +166,22 @@ def test_a_label_that_never_occurs_costs_a_warning(
 ) -> None:
     (tmp_path / "t.csv").write_bytes(csv())
     with caplog.at_level(logging.WARNING):
-        load(tmp_path / "t.csv", labels=["no", "yes", "maybe", "never"])
-    (message,) = caplog.messages
+        load_file(tmp_path / "t.csv", labels=["no", "yes", "maybe", "never"])
+    (message,) = [each for each in caplog.messages if "maybe" in each]
     assert message.endswith("maybe or never")
 
 
-def test_a_table_of_the_hub_is_checked_alike() -> None:
-    table = pd.DataFrame([["a", "b", 0]], columns=["s", "s", "label"])
-    for bad in (table, pd.DataFrame({"s": [b"a"], "label": [0]})):
-        with pytest.raises(DataError) as refused:
-            to_split(bad, spec(), "train", "the hub")
-        assert "the hub" in str(refused.value)
+def test_a_table_in_memory_is_checked_alike() -> None:
+    twice = pd.DataFrame([["a", "b", 0]], columns=["s", "s", "label"])
+    for bad in (twice, pd.DataFrame({"s": [b"a"], "label": [0]})):
+        with pytest.raises(DataError, match="the data frame"):
+            to_rows(to_table(bad, ["s"], "label"), spec(), "train")
 
 
 def test_bad_rows_alone_are_not_left_out() -> None:
-    few, none = (
-        pd.DataFrame({"s": ["a", "b"], "label": [label, "other"]}) for label in (0, "another")
-    )
-    for table, can_drop in ((few, True), (none, False)):
+    for label, can_drop in ((0, True), ("another", False)):
         with pytest.raises(DataError) as refused:
-            to_split(table, spec(), "train", "here")
+            to_rows(table(s=["a", "b"], label=[label, "other"]), spec(), "train")
         assert ("data.drop_bad" in str(refused.value)) == can_drop
 
 
@@ -197,7 +193,7 @@ def test_many_columns_are_not_all_listed(tmp_path: Path) -> None:
     ):
         path.write_text(header + "\n")
         with pytest.raises(DataError) as refused:
-            load(path)
+            load_file(path)
         assert str(refused.value).endswith(end)
 
 

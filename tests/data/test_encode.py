@@ -1,77 +1,85 @@
 import logging
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
 from transformers import PreTrainedTokenizerFast
 
-from skip_exp.data.batches import collate
+from skip_exp.data.batches import answer_all, batch_by_length, collate, tokenize
 from skip_exp.data.encode import draw_rows, encode
-from skip_exp.data.rows import Split
-from skip_exp.data.sources import RawTask
+from skip_exp.data.rows import Rows
 from skip_exp.errors import ConfigError
 
 from .conftest import spec
 
 
-def raw(pair: bool = False) -> RawTask:
-    """Train rows of 1 to 5 words (row i has i % 5 + 1), two of a label after each other."""
-    texts = [" ".join("abcde"[: i % 5 + 1]) for i in range(40)]
-    labels = [i // 2 % 2 for i in range(40)]
-    second = ["f"] * 40 if pair else None
-    tail = ["f f"] * 4 if pair else None
-    splits = {
-        "train": Split(texts, second, labels),
-        "validation": Split(["a", "b", "c d", "e"], tail, [0, 1, 1, 1]),
-        "more": Split(["a", "b", "c d", "e"], tail, [0, 0, 0, 0]),
-    }
-    task = spec(text=["s", "t"] if pair else ["s"], extra=["more"])
-    return RawTask(task, splits, "local:here", "abc")
+def labelled(*texts: list[str]) -> list[dict[str, Any]]:
+    """Rows of these texts, two of a label after each other."""
+    return [{"texts": each, "label": i // 2 % 2} for i, each in enumerate(texts)]
 
 
-def test_rows_are_token_ids_with_their_label(tokenizer: PreTrainedTokenizerFast) -> None:
-    encoded = encode(raw(), tokenizer, 16)
-    assert encoded.train[1] == {"input_ids": [2, 4, 5, 3], "token_type_ids": [0] * 4, "label": 0}
-    assert [row["label"] for row in encoded.validation] == [0, 1, 1, 1]
-    assert len(encoded.extra["more"]) == 4
-    assert (encoded.source, encoded.is_sample, encoded.fingerprint) == ("local:here", False, "abc")
-    assert encoded.majority == {"accuracy": 0.75}
+def raw(*train: list[str]) -> Rows:
+    return Rows(
+        spec=spec(extra=["more"]),
+        train=labelled(*train),
+        select=labelled(["f"] * len(train[0])),
+        validation=labelled(["a"] * len(train[0])),
+        extra={"more": labelled(["b"] * len(train[0]))},
+        source="local:here",
+        fingerprint="abc",
+    )
 
 
-def test_validation_rows_that_are_train_rows_are_counted(
-    tokenizer: PreTrainedTokenizerFast, caplog: pytest.LogCaptureFixture
-) -> None:
-    assert encode(raw(), tokenizer, 16).duplicates == 1  # "a"; not "b", "c d" and "e"
-    assert [record.args for record in caplog.records] == [(1, 4, "validation")]
-    assert encode(raw(pair=True), tokenizer, 16).duplicates == 0  # "a" beside another text
+def test_rows_gain_token_ids(tokenizer: PreTrainedTokenizerFast) -> None:
+    rows = raw(["a"], ["a b"])
+    encoded = encode(rows, tokenizer, 16)
+    tokens = {"input_ids": [2, 4, 5, 3], "token_type_ids": [0] * 4}
+    assert encoded.train[1] == {"texts": ["a b"], "label": 0, **tokens}
+    found = [encoded.select, encoded.validation, encoded.extra["more"]]
+    assert [each["input_ids"] for (each,) in found] == [[2, 9, 3], [2, 4, 3], [2, 5, 3]]
+    assert "input_ids" not in rows.train[1]
 
 
 def test_a_pair_is_one_input_with_token_types(tokenizer: PreTrainedTokenizerFast) -> None:
-    row = encode(raw(pair=True), tokenizer, 16).train[1]
+    row = encode(raw(["a b", "f"]), tokenizer, 16).train[0]
     assert row["input_ids"] == [2, 4, 5, 3, 9, 3]
     assert row["token_type_ids"] == [0, 0, 0, 0, 1, 1]
-
-
-def test_every_tenth_train_row_is_selection_and_nothing_else(
-    tokenizer: PreTrainedTokenizerFast,
-) -> None:
-    encoded = encode(raw(), tokenizer, 16)
-    labels = [i // 2 % 2 for i in range(40)]
-    assert [row["label"] for row in encoded.select] == labels[9::10]
-    assert [row["label"] for row in encoded.train] == [labels[i] for i in range(40) if i % 10 != 9]
 
 
 def test_truncation_is_counted_per_split_and_logged(
     tokenizer: PreTrainedTokenizerFast, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO)
-    encoded = encode(raw(), tokenizer, 5)  # three words and two special tokens
-    assert encoded.train[4]["input_ids"] == [2, 4, 5, 6, 3]
-    assert caplog.records[0].args == (16, 40, "train", 5)
-    caplog.clear()
-    encoded = encode(raw(pair=True), tokenizer, 6)  # longest first
-    assert encoded.train[4]["input_ids"] == [2, 4, 5, 3, 9, 3]
-    assert [record.args[0] for record in caplog.records if record.args] == [24, 1, 1]
+    encoded = encode(raw(["a b c"], ["a b c d"], ["a b c d e"]), tokenizer, 5)
+    assert encoded.train[2]["input_ids"] == [2, 4, 5, 6, 3]
+    assert [record.args for record in caplog.records] == [(2, 3, "train", 5)]
+    pair = encode(raw(["a b c d e", "f"]), tokenizer, 6).train[0]  # longest first
+    assert pair["input_ids"] == [2, 4, 5, 3, 9, 3]
+
+
+def test_both_kinds_of_tokenizers_give_the_same(tokenizer: PreTrainedTokenizerFast) -> None:
+    texts = [["a b c d"], ["e"]] * 600  # more than a chunk
+    found = tokenize(tokenizer, texts, 5)
+    alone = type(tokenizer.backend_tokenizer).from_str(tokenizer.backend_tokenizer.to_str())
+    alone.enable_truncation(5)
+    assert tokenize(alone, texts, 5) == found
+    assert (len(found[0]), found[1]) == (1200, 600)
+    assert found[0][1]["input_ids"] == [2, 8, 3]
+
+
+def test_batches_by_length() -> None:
+    rows = [{"input_ids": [0] * n} for n in (5, 2, 9, 2, 3)]
+    assert batch_by_length(rows, tokens=9) == [[1, 3, 4], [0], [2]]
+    assert batch_by_length(rows, size=2) == [[1, 3], [4, 0], [2]]
+    assert batch_by_length(rows[2:3], tokens=3) == [[0]]
+    assert batch_by_length([], tokens=9) == []
+
+    def lengths(part: list[dict[str, Any]]) -> list[int]:
+        return [len(row["input_ids"]) for row in part]
+
+    answers = answer_all(rows, [[1, 3], [4, 0], [2]], lengths)
+    assert answers == [5, 2, 9, 2, 3]
 
 
 def test_collate_pads_to_the_longest_row_only() -> None:
@@ -91,22 +99,12 @@ def test_collate_pads_to_the_longest_row_only() -> None:
     assert set(bare) == {"input_ids", "attention_mask", "labels"}
 
 
-def test_tokens_are_counted_in_the_train_rows_without_the_selection_slice(
-    tokenizer: PreTrainedTokenizerFast,
-) -> None:
-    counts = encode(raw(), tokenizer, 16).token_counts().tolist()
-    # 8 rows of each length; the slice takes 4 of the 8 that have 5 words.
-    assert counts[4:] == [36, 28, 20, 12, 4]  # a to e; f stands in no train row
-
-
 # --- data.train_rows ----------------------------------------------------------------------------
 
 
-def numbered() -> RawTask:
-    """Train row i has the text ``a`` i + 1 times, and two of a label come after each other."""
-    texts, labels = [" ".join("a" * (i + 1)) for i in range(40)], [i // 2 % 2 for i in range(40)]
-    splits = {"train": Split(texts, None, labels), "validation": Split(["a"], None, [0])}
-    return RawTask(spec(), splits, "local:here", "abc")
+def numbered(tokenizer: PreTrainedTokenizerFast) -> Rows:
+    """Train row i has the text ``a`` i + 1 times."""
+    return encode(raw(*([" ".join("a" * (i + 1))] for i in range(36))), tokenizer, 64)
 
 
 def test_the_rows_drawn_are_the_same_everywhere(
@@ -114,20 +112,19 @@ def test_the_rows_drawn_are_the_same_everywhere(
 ) -> None:
     """Written down, so that every process, machine and library version is held to them."""
     caplog.set_level(logging.INFO)
-    task = encode(numbered(), tokenizer, 64)
+    task = numbered(tokenizer)
 
     def indices(count: int, seed: int) -> list[int]:
         return [len(row["input_ids"]) - 3 for row in draw_rows(task, count, seed).train]
 
-    assert indices(6, seed=1) == [0, 3, 6, 7, 10, 38]
-    assert indices(6, seed=2) == [3, 6, 15, 22, 31, 36]
+    assert indices(6, seed=1) == [0, 3, 6, 7, 9, 35]
+    assert indices(6, seed=2) == [3, 6, 14, 20, 28, 33]
     assert (6, 36) in [record.args for record in caplog.records]
     assert set(indices(6, seed=1)) < set(indices(20, seed=1))
-    assert not {i for i in indices(35, seed=1) if i % 10 == 9}  # those select
 
 
 def test_all_but_the_train_rows_stays(tokenizer: PreTrainedTokenizerFast) -> None:
-    task = encode(numbered(), tokenizer, 64)
+    task = numbered(tokenizer)
     drawn = draw_rows(task, 6, seed=1)
     assert (drawn.train_rows, task.train_rows) == (6, None)
     assert replace(drawn, train=task.train, train_rows=None) == task

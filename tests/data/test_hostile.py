@@ -12,8 +12,10 @@ import pytest
 from hypothesis import strategies as st
 
 from skip_exp.commands.examples import parse_lines
-from skip_exp.data.rows import Split, to_split
-from skip_exp.data.tables import read_table
+from skip_exp.config.task import TaskConfig
+from skip_exp.data.batches import Row
+from skip_exp.data.read import read_table
+from skip_exp.data.rows import to_rows
 from skip_exp.errors import DataError, SkipError
 from tests.helpers.hostile import altered_bytes, examples
 
@@ -56,22 +58,20 @@ def check(ending: str, content: bytes) -> None:
         for task in TASKS:
             try:
                 columns = ("s", "t", task.label)
-                split = to_split(read_table(path, columns), task, "train", str(path))
+                rows = to_rows(read_table(path, columns), task, "train")
             except DataError as error:
                 assert str(path) in str(error)
                 assert str(error).isprintable() and len(str(error)) < 1000
             else:
-                assert valid(split, task.num_labels)
+                assert rows and all(valid(row, task) for row in rows)
         assert [file.name for file in Path(folder).iterdir()] == [path.name]
 
 
-def valid(split: Split, labels: int) -> bool:
-    texts = [split.text_a, *([split.text_b] if split.text_b is not None else [])]
-    for text in (text for column in texts for text in column):
+def valid(row: Row, task: TaskConfig) -> bool:
+    for text in row["texts"]:
         text.encode()  # half a surrogate pair cannot be
-    return all(len(column) == len(split) > 0 for column in texts) and all(
-        type(label) is int and 0 <= label < labels for label in split.label
-    )
+    is_index = type(row["label"]) is int and 0 <= row["label"] < task.num_labels
+    return is_index and len(row["texts"]) == len(task.text)
 
 
 def parquet(kinds: list[str]) -> bytes:

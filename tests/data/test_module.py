@@ -8,10 +8,9 @@ import torch
 from transformers import PreTrainedTokenizerFast
 
 from skip_exp.data.batches import UNLABELLED
-from skip_exp.data.encode import EncodedTask, encode
+from skip_exp.data.encode import encode
 from skip_exp.data.module import LengthGroupedSampler, TextDataModule, share
-from skip_exp.data.rows import Split
-from skip_exp.data.sources import RawTask
+from skip_exp.data.rows import Rows
 from skip_exp.errors import ConfigError, DataError
 
 from .conftest import spec
@@ -21,13 +20,20 @@ A = 4  # id of the token ``a``
 
 
 @pytest.fixture
-def encoded(tokenizer: PreTrainedTokenizerFast) -> EncodedTask:
+def encoded(tokenizer: PreTrainedTokenizerFast) -> Rows:
     """200 train rows of 1 to 20 words, which are ``b`` in the selection slice, else ``a``."""
     texts = [" ".join(["ab"[i % 10 == 9]] * (1 + i * 7 % 20)) for i in range(200)]
-    train = Split(texts, None, [i // 2 % 2 for i in range(200)])
-    splits = {"train": train, "validation": Split(texts[:50], None, [0] * 50)}
-    splits["more"] = Split(["a"], None, [1])
-    return encode(RawTask(spec(extra=["more"]), splits, "local:x", "f"), tokenizer, 32)
+    rows = [{"texts": [text], "label": i // 2 % 2} for i, text in enumerate(texts)]
+    found = Rows(
+        spec=spec(extra=["more"]),
+        train=[row for i, row in enumerate(rows) if i % 10 != 9],
+        select=rows[9::10],
+        validation=rows[:50],
+        extra={"more": [{"texts": ["a"], "label": 1}]},
+        source="local:x",
+        fingerprint="f",
+    )
+    return encode(found, tokenizer, 32)
 
 
 def order(epoch: int, seed: int = 1, batch: int = 8) -> list[int]:
@@ -59,7 +65,7 @@ def test_the_incomplete_batch_is_random() -> None:
     assert len(set(left_over)) > 100  # of 205 rows: 200 draws, not the longest rows again and again
 
 
-def test_loaders_read_their_own_slice(encoded: EncodedTask) -> None:
+def test_loaders_read_their_own_slice(encoded: Rows) -> None:
     module = TextDataModule(encoded, batch=16, seed=1, eval_batch=7)
     sizes = {
         "train": [len(b["labels"]) for b in module.train_dataloader()],
@@ -75,7 +81,7 @@ def test_loaders_read_their_own_slice(encoded: EncodedTask) -> None:
     assert extra["input_ids"].tolist() == [[2, 4, 3]]
 
 
-def test_little_is_padded(encoded: EncodedTask) -> None:
+def test_little_is_padded(encoded: Rows) -> None:
     module = TextDataModule(encoded, batch=16, seed=1)
     masks = [b["attention_mask"] for b in module.train_dataloader()]
     assert sum(int(m.sum()) for m in masks) / sum(m.numel() for m in masks) > 0.85
@@ -83,7 +89,7 @@ def test_little_is_padded(encoded: EncodedTask) -> None:
     assert widths == sorted(widths)
 
 
-def test_train_batches_have_few_widths(encoded: EncodedTask) -> None:
+def test_train_batches_have_few_widths(encoded: Rows) -> None:
     few = TextDataModule(encoded, batch=4, seed=1, eval_batch=3)  # rows of 3 to 22 tokens
     masks = [b["attention_mask"] for b in few.train_dataloader()]
     # In steps of four, but never wider than the longest row: it may be as long as positions reach.
@@ -92,7 +98,7 @@ def test_train_batches_have_few_widths(encoded: EncodedTask) -> None:
     assert min(b["input_ids"].shape[1] for b in few.test_dataloader()) == 3
 
 
-def test_attribution_draws_from_train_only(encoded: EncodedTask) -> None:
+def test_attribution_draws_from_train_only(encoded: Rows) -> None:
     module = TextDataModule(encoded, batch=16, seed=1)
     batches = module.attribution_batches(50, 16, seed=3)
     assert [len(b["labels"]) for b in batches] == [16, 16, 16, 2]
@@ -116,7 +122,7 @@ def test_the_share_of_a_process() -> None:
     assert [share(one, rank, 3) for rank in range(3)] == [(one, 3.0), (one, 0.0), (one, 0.0)]
 
 
-def numbered(encoded: EncodedTask, train: int, select: int) -> EncodedTask:
+def numbered(encoded: Rows, train: int, select: int) -> Rows:
     """Rows of 1 to 7 tokens, the first of which is the row's number."""
 
     def rows(n: int) -> list[dict[str, Any]]:
@@ -132,7 +138,7 @@ def seen(module: TextDataModule, rank: int, world: int, split: str) -> Any:
     return [(b["input_ids"][:, 0].tolist(), b.get("weight")) for b in loader]
 
 
-def test_processes_see_the_batches_of_one(encoded: EncodedTask) -> None:
+def test_processes_see_the_batches_of_one(encoded: Rows) -> None:
     world = 3
     module = TextDataModule(numbered(encoded, 45, 11), batch=8, seed=1, eval_batch=3)
     whole = seen(module, 0, 1, "train")
@@ -151,17 +157,17 @@ def test_processes_see_the_batches_of_one(encoded: EncodedTask) -> None:
     ]
 
 
-def test_fewer_selection_rows_than_processes_are_refused(encoded: EncodedTask) -> None:
+def test_fewer_selection_rows_than_processes_are_refused(encoded: Rows) -> None:
     module = TextDataModule(numbered(encoded, 20, 3), batch=8, seed=1)
     assert [len(ids) for ids, _ in seen(module, 2, 3, "select")] == [1]
     with pytest.raises(ConfigError, match=r"^trainer\.devices=4: "):
         seen(module, 3, 4, "select")
 
 
-def test_a_tokenizer_without_padding_is_refused(encoded: EncodedTask) -> None:
+def test_a_tokenizer_without_padding_is_refused(encoded: Rows) -> None:
     bare = PreTrainedTokenizerFast(tokenizer_object=encoded.tokenizer.backend_tokenizer)
     with pytest.raises(DataError):
-        TextDataModule(EncodedTask(**{**vars(encoded), "tokenizer": bare}), 16, 1)
+        TextDataModule(replace(encoded, tokenizer=bare), 16, 1)
 
 
 class Recorder(L.LightningModule):
@@ -180,7 +186,7 @@ class Recorder(L.LightningModule):
         return torch.optim.SGD(self.parameters(), lr=0.1)
 
 
-def test_lightning_reshuffles_every_epoch(encoded: EncodedTask) -> None:
+def test_lightning_reshuffles_every_epoch(encoded: Rows) -> None:
     model = Recorder()
     trainer = L.Trainer(
         max_epochs=2, accelerator="cpu", logger=False, enable_checkpointing=False,
@@ -191,7 +197,7 @@ def test_lightning_reshuffles_every_epoch(encoded: EncodedTask) -> None:
     assert sorted(model.seen[0]) == sorted(model.seen[1])
 
 
-def test_answers_to_the_train_rows_come_in_their_order(encoded: EncodedTask) -> None:
+def test_answers_to_the_train_rows_come_in_their_order(encoded: Rows) -> None:
     module = TextDataModule(encoded, batch=16, seed=1, eval_batch=7)
 
     def lengths(batch: dict[str, torch.Tensor]) -> torch.Tensor:
@@ -204,7 +210,7 @@ def test_answers_to_the_train_rows_come_in_their_order(encoded: EncodedTask) -> 
         assert torch.equal(batch["teacher"], lengths(batch))
 
 
-def test_an_epoch_has_a_version_of_every_row(encoded: EncodedTask) -> None:
+def test_an_epoch_has_a_version_of_every_row(encoded: Rows) -> None:
     """Versions are told apart by their teacher: row i of version v has i + 1000 v."""
     rows = len(encoded.train)
     copies = [{**row, "label": UNLABELLED} for _ in range(2) for row in encoded.train]

@@ -4,11 +4,11 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from skip_exp.data.rows import Split, fingerprint, to_split
-from skip_exp.data.tables import read_table
+from skip_exp.data.read import read_table
+from skip_exp.data.rows import get_labels, hash_rows, to_rows
 from skip_exp.errors import ConfigError, DataError
 
-from .conftest import spec
+from .conftest import spec, table
 
 pytestmark = pytest.mark.core
 
@@ -17,12 +17,11 @@ PAIR = spec(text=["s", "{w}: {t}"])
 
 
 def test_texts_are_filled_and_labels_indexed() -> None:
-    table = pd.DataFrame(
-        {"s": ["x", "y"], "w": [1, 2], "t": ["p", "q"], "label": [1, 0], "idx": [7, 8]}
-    )
-    split = to_split(table, PAIR, "train", "here")
-    assert split == Split(["x", "y"], ["1: p", "2: q"], [1, 0])
-    assert len(split) == 2
+    given = table(s=["x", "y"], w=[1, 2], t=["p", "q"], label=[1, 0], idx=[7, 8])
+    assert to_rows(given, PAIR, "train") == [
+        {"texts": ["x", "1: p"], "label": 1},
+        {"texts": ["y", "2: q"], "label": 0},
+    ]
 
 
 @pytest.mark.parametrize(
@@ -47,8 +46,8 @@ def test_texts_are_filled_and_labels_indexed() -> None:
 def test_a_label_is_a_name_in_any_case_a_boolean_by_meaning_or_an_index(
     names: list[str], given: list[object], expected: list[int]
 ) -> None:
-    table = pd.DataFrame({"s": ["x"] * len(given), "label": pd.Series(given, dtype=object)})
-    assert to_split(table, spec(labels=names), "train", "here").label == expected
+    rows = table(s=["x"] * len(given), label=given)
+    assert get_labels(to_rows(rows, spec(labels=names), "train")) == expected
 
 
 @pytest.mark.parametrize(
@@ -69,45 +68,48 @@ def test_a_label_is_a_name_in_any_case_a_boolean_by_meaning_or_an_index(
     ],
 )
 def test_other_labels_are_refused_with_row_and_value(names: list[str], given: object) -> None:
-    table = pd.DataFrame({"s": ["x", "y"], "label": pd.Series([names[0], given], dtype=object)})
     with pytest.raises(DataError) as refused:
-        to_split(table, spec(labels=names), "train", "here")
+        to_rows(table(s=["x", "y"], label=[names[0], given]), spec(labels=names), "train")
     shown = None if given != given else given  # NaN is an empty cell
     assert f"here: 1 bad row: row 2: label {shown!r} in column 'label'" in str(refused.value)
 
 
 def test_every_format_reads_the_same_texts_unchanged(tmp_path: Path) -> None:
     texts = ["NA", "007", 'say "hi",\nthen go', "2020-01-02", "naïve"]
-    table = pd.DataFrame({"s": texts, "label": [0, 1, 0, 1, 0]})
-    table.to_json(tmp_path / "t.jsonl", orient="records", lines=True)
-    table.to_json(tmp_path / "array.json", orient="records")
-    table.to_json(tmp_path / "lines.json", orient="records", lines=True)
-    table.to_csv(tmp_path / "t.csv", index=False)
-    table.to_parquet(tmp_path / "t.parquet")
+    frame = pd.DataFrame({"s": texts, "label": [0, 1, 0, 1, 0]})
+    frame.to_json(tmp_path / "t.jsonl", orient="records", lines=True)
+    frame.to_json(tmp_path / "array.json", orient="records")
+    frame.to_json(tmp_path / "lines.json", orient="records", lines=True)
+    frame.to_csv(tmp_path / "t.csv", index=False)
+    frame.to_parquet(tmp_path / "t.parquet")
     for name in ("t.jsonl", "array.json", "lines.json", "t.csv", "t.parquet"):
-        split = to_split(read_table(tmp_path / name, WANTED), spec(), "train", name)
-        assert split == Split(texts, None, [0, 1, 0, 1, 0]), name
+        rows = to_rows(read_table(tmp_path / name, WANTED), spec(), "train")
+        assert rows == [{"texts": [t], "label": i % 2} for i, t in enumerate(texts)], name
 
 
 def test_the_fingerprint_follows_the_content() -> None:
-    split = Split(["x", "y"], None, [0, 1])
-    same = fingerprint({"train": Split(["x", "y"], None, [0, 1])})
-    assert fingerprint({"train": split}) == same
-    others = [
-        {"test": split},
-        {"train": Split(["x", "z"], None, [0, 1])},
-        {"train": Split(["x", "y"], None, [1, 0])},
-        {"train": Split(["x", "y"], ["x", "y"], [0, 1])},
-        {"train": Split(["y", "x"], None, [0, 1])},
+    def of(split: str, *texts: list[str], group: str | None = None) -> str:
+        rows = [{"texts": each, "label": i} for i, each in enumerate(texts)]
+        return hash_rows(
+            {split: [row if group is None else row | {"group": group} for row in rows]}
+        )
+
+    found = [
+        of("train", ["x"], ["y"]),
+        of("test", ["x"], ["y"]),
+        of("train", ["x"], ["z"]),
+        of("train", ["y"], ["x"]),
+        of("train", ["x", "x"], ["y", "y"]),
+        of("train", ["x"], ["y"], group="g"),
     ]
-    assert len({same, *map(fingerprint, others)}) == 6
+    assert len({*found}) == 6 and found[0] == of("train", ["x"], ["y"])
+    assert found[0] == "660e0c5f114f2158"  # that old results and skills name
 
 
 def test_a_label_that_is_a_text_is_refused() -> None:
-    table = pd.DataFrame({"s": ["a", "b"], "label": ["yes", "no"]})
     for text in ("label", "{s}: {label}"):
         with pytest.raises(ConfigError, match=r"^task\.label=label: "):
-            to_split(table, spec(text=[text]), "train", "here")
+            to_rows(table(s=["a", "b"], label=["yes", "no"]), spec(text=[text]), "train")
 
 
 @pytest.mark.parametrize(
@@ -121,10 +123,10 @@ def test_a_label_that_is_a_text_is_refused() -> None:
 def test_an_index_is_refused_where_the_names_count_otherwise(
     names: list[str], is_index: bool
 ) -> None:
-    table = pd.DataFrame({"s": ["x", "y"], "label": [1, 2]})
+    given = table(s=["x", "y"], label=[1, 2])
     if is_index:
-        assert to_split(table, spec(labels=names), "train", "here").label == [1, 2]
+        assert get_labels(to_rows(given, spec(labels=names), "train")) == [1, 2]
         return
     with pytest.raises(DataError) as refused:
-        to_split(table, spec(labels=names), "train", "here")
+        to_rows(given, spec(labels=names), "train")
     assert "drop_bad" not in str(refused.value)

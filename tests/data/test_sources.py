@@ -9,11 +9,11 @@ from omegaconf import OmegaConf
 from skip_exp.config.schema import typed
 from skip_exp.config.task import TaskConfig
 from skip_exp.data import sources
-from skip_exp.data.sources import load_task
+from skip_exp.data.rows import get_labels
 from skip_exp.errors import DataError
 from skip_exp.utils import hub
 
-from .conftest import rows, spec
+from .conftest import load, rows, spec
 
 HUB = {"path": "someone/toy", "name": "toy"}
 CONF = Path(__file__).parents[2] / "conf" / "task"
@@ -70,33 +70,34 @@ def test_local_by_folder_and_by_environment(
     folder: Folder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     root = folder(train=rows(30), validation=rows(6), more=rows(4))
-    raw = load_task(spec(extra=["more"]), "auto", str(root))
+    raw = load(spec(extra=["more"]), "auto", str(root))
     assert raw.source == f"local:{root}"
     assert not raw.is_sample
-    assert {name: len(split) for name, split in raw.splits.items()} == {
-        "train": 30, "validation": 6, "more": 4,
-    }  # fmt: skip
-    assert raw.splits["validation"].text_a[5] == "text 5"
+    sizes = [len(raw.train), len(raw.select), len(raw.validation), len(raw.extra["more"])]
+    assert sizes == [26, 4, 6, 4]
+    assert raw.validation[5]["texts"] == ["text 5"]
     monkeypatch.setenv("SKIP_EXP_DATA", str(root))
-    again = load_task(spec(extra=["more"]), "local", None)
+    again = load(spec(extra=["more"]), "local")
     assert again == raw
 
 
 def test_a_users_own_files_win_and_mix_formats(tmp_path: Path) -> None:
-    (tmp_path / "t.csv").write_text("s,label\n" + "x,yes\ny,no\n" * 10)
+    (tmp_path / "t.csv").write_text(
+        "s,label\n" + "".join(f"x{i},yes\ny{i},no\n" for i in range(10))
+    )
     (tmp_path / "v.json").write_text('[{"s": "z", "label": 1}]')
     files = {"train": str(tmp_path / "t.csv"), "validation": str(tmp_path / "v.json")}
-    raw = load_task(spec(files=files), "auto", None)
+    raw = load(spec(files=files), "auto")
     assert raw.source == f"local:{tmp_path}"
-    assert raw.splits["train"].label == [1, 0] * 10
-    assert raw.splits["validation"].text_a == ["z"]
+    assert raw.train[:2] == [{"texts": ["x0"], "label": 1}, {"texts": ["y0"], "label": 0}]
+    assert raw.validation == [{"texts": ["z"], "label": 1}]
 
 
 def test_content_not_place_makes_the_fingerprint(folder: Folder, tmp_path: Path) -> None:
     root = folder(train=rows(30), validation=rows(6))
-    first = load_task(spec(), "local", str(root))
+    first = load(spec(), "local", str(root))
     files = {n: str(root / "toy" / f"{n}.jsonl") for n in ("train", "validation")}
-    second = load_task(spec(files=files), "local", None)
+    second = load(spec(files=files), "local")
     assert first.fingerprint == second.fingerprint
 
 
@@ -107,30 +108,31 @@ def test_auto_prefers_local_then_hub_then_embedded(
         "train": Path(tmp_path / "embedded.csv"),
         "validation": Path(tmp_path / "embedded.csv"),
     }
-    stored["train"].write_text("s,label\n" + "x,yes\ny,no\n" * 10)
+    stored["train"].write_text("s,label\n" + "".join(f"x{i},yes\ny{i},no\n" for i in range(10)))
     monkeypatch.setattr(sources, "embedded_files", lambda spec: stored)
     monkeypatch.setitem(sources.EMBEDDED, "toy", "rows")
     task = spec(hub=HUB)
-    assert load_task(task, "auto", str(tmp_path)).source == "embedded:rows"
+    assert load(task, "auto", str(tmp_path)).source == "embedded:rows"
     reachable_hub(monkeypatch, train=rows(40), validation=rows(8))
-    online = load_task(task, "auto", str(tmp_path))
-    assert (online.source, len(online.splits["train"])) == ("hub:someone/toy/toy", 40)
+    online = load(task, "auto", str(tmp_path))
+    assert (online.source, len(online.train)) == ("hub:someone/toy/toy", 36)
     root = folder(train=rows(30), validation=rows(6))
-    assert load_task(task, "auto", str(root)).source == f"local:{root}"
+    assert load(task, "auto", str(root)).source == f"local:{root}"
 
 
 def test_the_cache_is_asked_before_the_hub(monkeypatch: pytest.MonkeyPatch) -> None:
     calls = reachable_hub(monkeypatch, train=rows(40), validation=rows(8))
-    load_task(spec(hub=HUB), "hub", None)
+    load(spec(hub=HUB), "hub")
     assert calls == [True, False]  # offline first
 
 
 def test_a_cached_data_set_needs_no_hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     fill_cache(monkeypatch, tmp_path)
     monkeypatch.setattr(hub, "hub_reachable", lambda: pytest.fail("asked the hub"))
-    raw = load_task(spec(hub=HUB), "auto", None)
+    raw = load(spec(hub=HUB), "auto")
     assert raw.source == "hub:someone/toy/toy"
-    assert raw.splits["train"].text_a == [f"text {i}" for i in range(30)]
+    texts = [row["texts"] for row in (*raw.train, *raw.select)]
+    assert sorted(texts) == sorted([f"text {i}"] for i in range(30))
 
 
 def described(task: str) -> TaskConfig:
@@ -138,56 +140,53 @@ def described(task: str) -> TaskConfig:
 
 
 def test_stand_in_rows_say_so_and_why(caplog: pytest.LogCaptureFixture) -> None:
-    raw = load_task(described("rte"), "auto", None)
+    raw = load(described("rte"), "auto")
     assert (raw.source, raw.is_sample) == ("embedded:snli_pairs", True)
-    assert [len(split) for split in raw.splits.values()] == [2490, 500]
-    assert [split.label.count(0) for split in raw.splits.values()] == [1245, 250]
-    first = (raw.splits["train"].text_a[1], (raw.splits["train"].text_b or [])[1])
-    assert first == ("The skier is doing a flip through some trees", "A skier is doing tricks .")
-    assert raw.splits["train"].label[1] == 0  # entailment
+    assert [len(raw.train) + len(raw.select), len(raw.validation)] == [2490, 500]
+    assert get_labels([*raw.train, *raw.select]).count(0) == 1245
+    texts = ["The skier is doing a flip through some trees", "A skier is doing tricks ."]
+    assert raw.train[1] == {"texts": texts, "label": 0}  # entailment
     (warning,) = [record for record in caplog.records if record.levelname == "WARNING"]
     assert "SNLI" in warning.getMessage() and "nyu-mll/glue/rte" in warning.getMessage()
 
 
 def test_the_rows_of_banking77_are_its_own(caplog: pytest.LogCaptureFixture) -> None:
     task = described("banking77")
-    raw = load_task(task, "auto", None)
+    raw = load(task, "auto")
     assert (raw.source, raw.is_sample) == ("embedded:banking77", False)
-    assert {name: len(split) for name, split in raw.splits.items()} == {
-        "train": 10003,
-        "test": 3080,
-    }
-    assert set(raw.splits["test"].label) == set(range(77))
-    assert task.labels[raw.splits["train"].label[0]] == "card_arrival"
-    assert not [record for record in caplog.records if record.levelname == "WARNING"]
+    assert [len(raw.train) + len(raw.select), len(raw.validation)] == [10003, 3080]
+    assert {*get_labels(raw.validation)} == {*range(77)}
+    assert task.labels[raw.train[0]["label"]] == "card_arrival"
+    (warning,) = [record for record in caplog.records if record.levelname == "WARNING"]
+    assert warning.args == (6, 3080, "test")  # nothing of stand-ins
 
 
 def test_labels_of_embedded_rows_count_by_name() -> None:
     task = described("rte")
     swapped = replace(task, labels=task.labels[::-1])
-    labels = [load_task(each, "embedded", None).splits["train"].label for each in (task, swapped)]
+    labels = [get_labels(load(each, "embedded").train) for each in (task, swapped)]
     assert labels[0] == [1 - label for label in labels[1]]
 
 
 def test_without_data_it_says_which_tasks_are_embedded_and_what_to_do() -> None:
     for task in (spec(hub=HUB), spec(hub=HUB, name="rte", extra=["more"])):
         with pytest.raises(DataError) as refused:
-            load_task(task, "auto", None)
+            load(task, "auto")
         for part in ("data.dir", "SKIP_EXP_DATA", "someone/toy/toy", "banking77", "rte"):
             assert part in str(refused.value)
         assert "\n" not in str(refused.value)
     with pytest.raises(DataError, match="someone/toy/toy"):
-        load_task(spec(hub=HUB), "hub", None)
+        load(spec(hub=HUB), "hub")
 
 
 def test_local_without_a_folder_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(DataError, match="SKIP_EXP_DATA"):
-        load_task(spec(), "local", None)
+        load(spec(), "local")
     with pytest.raises(DataError, match=r"^data\.dir=/no/where: "):
-        load_task(spec(), "auto", "/no/where")
+        load(spec(), "auto", "/no/where")
     monkeypatch.setenv("SKIP_EXP_DATA", str(tmp_path / "typo"))
     with pytest.raises(DataError, match=r"^SKIP_EXP_DATA=.*typo: "):
-        load_task(spec(), "auto", None)
+        load(spec(), "auto")
 
 
 def test_a_missing_split_is_never_replaced_by_a_stand_in(
@@ -195,12 +194,12 @@ def test_a_missing_split_is_never_replaced_by_a_stand_in(
 ) -> None:
     root = folder(train=rows(30), test=rows(6))
     with pytest.raises(DataError, match=r"validation\.jsonl.*: test\.jsonl, train\.jsonl\)"):
-        load_task(spec(), "auto", str(root))
+        load(spec(), "auto", str(root))
     with pytest.raises(DataError, match=r"task\.files: .*'train'"):
-        load_task(spec(files={"validation": "t.csv"}), "auto", None)
+        load(spec(files={"validation": "t.csv"}), "auto")
     reachable_hub(monkeypatch, train=rows(30), test=rows(6))
     with pytest.raises(DataError, match=r"'validation' .*: train, test\)"):
-        load_task(spec(hub=HUB), "auto", None)
+        load(spec(hub=HUB), "auto")
 
 
 def test_a_hub_that_fails_is_never_replaced_by_a_stand_in(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -210,7 +209,7 @@ def test_a_hub_that_fails_is_never_replaced_by_a_stand_in(monkeypatch: pytest.Mo
     reachable_hub(monkeypatch)
     monkeypatch.setattr(datasets, "load_dataset", fails)
     with pytest.raises(DataError, match=r"task\.hub=someone/toy/toy: "):
-        load_task(spec(hub=HUB), "auto", None)
+        load(spec(hub=HUB), "auto")
 
 
 def test_labels_of_the_hub_count_by_name_where_the_names_are_the_tasks(
@@ -227,7 +226,7 @@ def test_labels_of_the_hub_count_by_name_where_the_names_are_the_tasks(
         monkeypatch.setattr(datasets, "load_dataset", lambda *_: data)
 
     def labels(task: TaskConfig) -> list[int]:
-        return load_task(task, "hub", None).splits["train"].label[:3]
+        return get_labels(load(task, "hub").train)[:3]
 
     reachable_hub(monkeypatch)
     published(["no", "yes"])
@@ -243,6 +242,6 @@ def test_labels_of_the_hub_count_by_name_where_the_names_are_the_tasks(
     [("rte", 2490, 277), ("sst2", 6920, 872), ("cola", 8551, 1043), ("banking77", 10003, 3080)],
 )
 def test_real_tasks_load(real_data: Path, task: str, train: int, validation: int) -> None:
-    raw = load_task(described(task), "local", str(real_data))
-    assert [len(split) for split in raw.splits.values()] == [train, validation]
-    assert len({*raw.splits["train"].label}) == raw.spec.num_labels
+    raw = load(described(task), "local", str(real_data))
+    assert [len(raw.train) + len(raw.select), len(raw.validation)] == [train, validation]
+    assert len({*get_labels(raw.train)}) == raw.spec.num_labels

@@ -7,15 +7,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from transformers import PreTrainedTokenizerFast
 
 from skip_exp.config.schema import typed
 from skip_exp.config.task import TaskConfig
-from skip_exp.data.encode import encode
-from skip_exp.data.sources import RawTask, load_task
-from skip_exp.data.splits import selection, stratified
+from skip_exp.data import sources
+from skip_exp.data.read import read_table
+from skip_exp.data.rows import Rows, get_texts
+from skip_exp.data.splits import choose_slice, draw_stratified, join_rows
 from skip_exp.errors import ConfigError, DataError
 
+from .conftest import load as load_task
 from .conftest import rows, spec
 
 
@@ -24,46 +25,46 @@ def file(path: Path, content: list[dict[str, Any]]) -> str:
     return str(path)
 
 
-def load(files: dict[str, str], task: dict[str, Any] | None = None, **options: Any) -> RawTask:
-    return load_task(spec(files=files, **(task or {})), "local", None, **options)
+def load(files: dict[str, str], task: dict[str, Any] | None = None, **options: Any) -> Rows:
+    return load_task(spec(files=files, **(task or {})), **options)
 
 
 def test_a_fifth_of_every_label_is_set_apart_by_the_seed() -> None:
     labels = [0] * 50 + [1] * 20 + [2] * 2
-    held = stratified(labels, None, seed=1)
+    held = draw_stratified(labels, range(72), seed=1)
     assert Counter(labels[i] for i in held) == {0: 10, 1: 4}  # a rare label stays in train
-    assert held == sorted(set(held)) == stratified(labels, None, seed=1)
-    assert held != stratified(labels, None, seed=2)
+    assert held == sorted(set(held)) == draw_stratified(labels, range(72), seed=1)
+    assert held != draw_stratified(labels, range(72), seed=2)
 
 
 def test_the_rows_of_a_group_stay_together() -> None:
     groups = [str(i // 3) for i in range(90)]
     labels = [i // 3 % 2 for i in range(90)]
-    held = set(stratified(labels, groups, seed=1))
+    held = set(draw_stratified(labels, groups, seed=1))
     assert 15 <= len(held) <= 21
     assert not {groups[i] for i in held} & {groups[i] for i in range(90) if i not in held}
-    assert selection([0] * 90, groups) == [*range(27, 30), *range(57, 60), *range(87, 90)]
-    assert selection([0] * 25, None) == [9, 19]
-    assert selection([0] * 18, groups[:18]) == [15, 16, 17]  # of six groups the last
-    assert selection([0] * 3, groups[:3]) == []
+    assert choose_slice([0] * 90, groups) == [*range(27, 30), *range(57, 60), *range(87, 90)]
+    assert choose_slice([0] * 25, range(25)) == [9, 19]
+    assert choose_slice([0] * 18, groups[:18]) == [15, 16, 17]  # of six groups the last
+    assert choose_slice([0] * 3, groups[:3]) == []
 
 
 @pytest.mark.parametrize("classes", [2, 5, 10])
 def test_labels_that_take_turns_are_all_in_train_and_in_the_slice(classes: int) -> None:
     labels = [row % classes for row in range(400)]
-    held = selection(labels, None)
+    held = choose_slice(labels, range(len(labels)))
     counts = Counter(labels[row] for row in held)
     assert len(held) == 40 and {*counts.values()} == {40 // classes}
-    assert held == selection(labels, None)
+    assert held == choose_slice(labels, range(len(labels)))
 
 
 def test_a_rare_label_is_never_in_the_slice_alone() -> None:
     labels = [0] * 40
     labels[9] = labels[28] = labels[29] = 1
-    assert selection(labels, None) == [9, 19, 29, 39]  # one is left
+    assert choose_slice(labels, range(len(labels))) == [9, 19, 29, 39]  # one is left
     labels[28] = 0
-    assert selection(labels, None) == [19, 39]
-    assert selection(range(24), None) == [9, 19]  # never empty
+    assert choose_slice(labels, range(len(labels))) == [19, 39]
+    assert choose_slice(range(24), range(24)) == [9, 19]  # never empty
 
 
 @pytest.mark.parametrize(("classes", "of_each"), [(150, 5), (150, 9), (100, 3), (10, 2)])
@@ -71,7 +72,7 @@ def test_few_rows_of_many_labels_that_take_turns_leave_each_label_in_train(
     classes: int, of_each: int
 ) -> None:
     labels = [row % classes for row in range(classes * of_each)]
-    held = set(selection(labels, None))
+    held = set(choose_slice(labels, range(len(labels))))
     assert len(held) == len(labels) // 10
     assert len({label for row, label in enumerate(labels) if row not in held}) == classes
 
@@ -81,48 +82,89 @@ def test_a_group_is_taken_where_it_fits() -> None:
     equal = [row // 200 for row in range(1000)]
     uneven = [max(0, row - 899) for row in range(1000)]  # 900 rows, and a hundred groups of one
     for seed in range(3):
-        assert len(stratified(labels, equal, seed)) == 200
-        assert len(stratified(labels, uneven, seed)) == 100
+        assert len(draw_stratified(labels, equal, seed)) == 200
+        assert len(draw_stratified(labels, uneven, seed)) == 100
     big = [min(row // 10, 2) for row in range(1000)]  # 10, 10 and 980 rows
-    assert len(selection(labels, big)) == 20
+    assert len(choose_slice(labels, big)) == 20
     halves = [row // 500 for row in range(1000)]
-    assert len(stratified(labels, halves, 1)) == len(selection(labels, halves)) == 500
+    assert len(draw_stratified(labels, halves, 1)) == len(choose_slice(labels, halves)) == 500
 
 
 def test_groups_of_one_label_each_leave_every_label_on_both_sides() -> None:
     labels = [row // 20 % 2 for row in range(300)]
     groups = [row // 20 for row in range(300)]
-    for held in (stratified(labels, groups, 1), selection(labels, groups)):
+    for held in (draw_stratified(labels, groups, 1), choose_slice(labels, groups)):
         assert {labels[row] for row in held} == {0, 1}
     rare = [2 if 90 <= row < 99 else row % 2 for row in range(1000)]
-    left = {*range(1000)} - {*selection(rare, [row // 10 for row in range(1000)])}
+    left = {*range(1000)} - {*choose_slice(rare, [row // 10 for row in range(1000)])}
     assert {rare[row] for row in left} == {0, 1, 2}  # the tenth group has all of it
     alone = [row // 100 for row in range(400)]  # a group a label
-    assert stratified(alone, alone, 1) == selection(alone, alone) == []
+    assert draw_stratified(alone, alone, 1) == choose_slice(alone, alone) == []
 
 
-def test_groups_that_are_labels_are_refused(
-    tmp_path: Path, tokenizer: PreTrainedTokenizerFast
+def test_equal_texts_stand_on_one_side(tmp_path: Path) -> None:
+    """Every third row repeats an earlier text; the slice and the made split hold whole texts."""
+    each = rows(300)
+    for i in range(2, 300, 3):
+        each[i] = {"s": each[i // 2]["s"], "label": i % 2, "of": i}
+    path = file(tmp_path / "t.jsonl", [{"of": i // 2} | row for i, row in enumerate(each)])
+    for task in ({}, {"group": "of"}):
+        found = load({"train": path}, task)
+        parts = found.train, found.select, found.validation
+        assert sum(map(len, parts)) == 300
+        assert 10 <= len(found.select) <= 48 and 40 <= len(found.validation) <= 80
+        texts = [{*get_texts(part)} for part in parts]
+        assert not texts[0] & texts[1] and not (texts[0] | texts[1]) & texts[2]
+
+
+def test_the_slice_is_every_tenth_distinct_text() -> None:
+    texts = [min(i, 20) for i in range(25)]
+    assert choose_slice([0] * 25, texts) == [9, 19]
+    texts[0] = texts[9]
+    assert choose_slice([0] * 25, texts) == [10, *range(20, 25)]
+    assert choose_slice([0] * 25, [i % 4 for i in range(25)]) == [
+        *range(3, 25, 4)
+    ]  # of four the last
+    assert choose_slice([0] * 25, [0] * 25) == []
+    most = [9 if i > 20 else i for i in range(100)]  # 80 rows have the tenth text
+    assert 0 < len(choose_slice([i % 2 for i in range(100)], most)) < 20
+
+
+def test_groups_that_share_a_text_are_one_unit() -> None:
+    assert join_rows("abcd", None) == "abcd"
+    assert join_rows("abac", "xyzz") == [0, 1, 0, 0]
+    assert join_rows("abcd", "xyxz") == [0, 1, 0, 3]
+
+
+def test_select_rows_that_are_train_rows_are_told(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
+    names = {"train": rows(40), "select": rows(6), "validation": rows(60)[50:]}
+    files = {name: file(tmp_path / f"{name}.jsonl", each) for name, each in names.items()}
+    load(files)
+    assert (6, 6, "select") in [record.args for record in caplog.records]
+    caplog.clear()
+    load(files, deduplicate=True)
+    assert not caplog.records
+
+
+def test_groups_that_are_labels_are_refused(tmp_path: Path) -> None:
     each = [{"s": f"a {i}", "label": i % 2, "of": i % 2} for i in range(60)]
     files = {"train": file(tmp_path / "t.jsonl", each)}
-    with pytest.raises(DataError, match="of: no group"):
+    with pytest.raises(DataError, match=r"task\.files\.validation"):
         load(files, {"group": "of"})
     files["validation"] = file(tmp_path / "v.jsonl", rows(5))
-    with pytest.raises(ConfigError, match=r"^task\.group=of: no group"):
-        encode(load(files, {"group": "of"}), tokenizer, 32)
+    with pytest.raises(DataError, match=r"task\.files\.select"):
+        load(files, {"group": "of"})
 
 
 def test_one_file_is_enough(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO)
     path = file(tmp_path / "t.jsonl", rows(100))
     raw = load({"train": path}, seed=3)
-    assert {name: len(split) for name, split in raw.splits.items()} == {
-        "train": 80,
-        "validation": 20,
-    }
-    texts = raw.splits["train"].text_a + raw.splits["validation"].text_a
-    assert sorted(texts) == sorted(row["s"] for row in rows(100))
+    assert [len(raw.train), len(raw.select), len(raw.validation)] == [72, 8, 20]
+    texts = get_texts([*raw.train, *raw.select, *raw.validation])
+    assert sorted(texts) == sorted((row["s"],) for row in rows(100))
     assert ("validation", 20, 100, 3) in [record.args for record in caplog.records]
     other = load({"train": path}, seed=4)
     assert other.fingerprint != raw.fingerprint and other.read == raw.read
@@ -133,35 +175,35 @@ def test_a_split_that_no_task_has_is_refused() -> None:
         typed({**vars(spec()), "files": {"train": "t.csv", "valid": "v.csv"}}, TaskConfig)
 
 
-def test_a_select_file_replaces_every_tenth_row(
-    tmp_path: Path, tokenizer: PreTrainedTokenizerFast
-) -> None:
+def test_a_select_file_replaces_every_tenth_row(tmp_path: Path) -> None:
     train, select = rows(40), [{"s": f"e {i}", "label": i % 2} for i in range(6)]
     names = {"train": train, "select": select, "validation": rows(10)}
     files = {name: file(tmp_path / f"{name}.jsonl", each) for name, each in names.items()}
-    encoded = encode(load(files), tokenizer, 32)
-    assert (len(encoded.train), len(encoded.select), len(encoded.validation)) == (40, 6, 10)
+    found = load(files)
+    assert (len(found.train), len(found.select), len(found.validation)) == (40, 6, 10)
     files.pop("select")
-    encoded = encode(load(files), tokenizer, 32)
-    assert (len(encoded.train), len(encoded.select)) == (36, 4)
+    found = load(files)
+    assert (len(found.train), len(found.select)) == (36, 4)
 
 
-def test_groups_stand_on_one_side(tmp_path: Path, tokenizer: PreTrainedTokenizerFast) -> None:
+def groups_in(part: list[dict[str, Any]]) -> set[str]:
+    return {row["group"] for row in part}
+
+
+def test_groups_stand_on_one_side(tmp_path: Path) -> None:
     many = [{"s": f"{'abcde'[i // 4 % 5]} {i}", "label": i % 2, "of": i // 4} for i in range(200)]
     path = file(tmp_path / "t.jsonl", many)
-    raw = load({"train": path}, {"group": "of"})
-    train, validation = raw.splits["train"], raw.splits["validation"]
-    assert train.group and validation.group
-    assert not {*train.group} & {*validation.group}
-    encoded = encode(raw, tokenizer, 32)
-    assert len(encoded.select) % 4 == 0 and len(encoded.train) + len(encoded.select) == len(train)
-    assert raw.fingerprint != load({"train": path}).fingerprint
+    found = load({"train": path}, {"group": "of"})
+    train, select, validation = map(groups_in, (found.train, found.select, found.validation))
+    assert not train & select and not (train | select) & validation
+    assert len(found.select) % 4 == 0
+    assert found.fingerprint != load({"train": path}).fingerprint
     with pytest.raises(DataError, match="'no'"):
         load({"train": path}, {"group": "no"})
     one = [row | {"of": 0} for row in many]
     files = {"train": file(tmp_path / "one.jsonl", one), "validation": path}
-    with pytest.raises(ConfigError, match=r"^task\.group=of: "):
-        encode(load(files, {"group": "of"}), tokenizer, 32)
+    with pytest.raises(DataError, match=r"task\.files\.select"):
+        load(files, {"group": "of"})
 
 
 def test_a_given_validation_split_needs_no_groups(tmp_path: Path) -> None:
@@ -169,8 +211,8 @@ def test_a_given_validation_split_needs_no_groups(tmp_path: Path) -> None:
     plain = [{"s": f"b {i}", "label": i % 2} for i in range(9)]
     files = {"train": file(tmp_path / "t.jsonl", grouped)}
     files["validation"] = file(tmp_path / "v.jsonl", plain)
-    splits = load(files, {"group": "of"}).splits
-    assert splits["train"].group and not splits["validation"].group
+    found = load(files, {"group": "of"})
+    assert "group" in found.train[0] and "group" not in found.validation[0]
 
 
 @pytest.mark.slow
@@ -179,15 +221,12 @@ def test_groups_of_real_rows_stand_on_one_side(real_data: Path) -> None:
     path = real_data / "sst2_full" / "train.jsonl"
     if not path.is_file():
         pytest.skip(f"no {path}")
-    raw = load({"train": path}, {"group": "sentence_id", "text": ["sentence"]})
-    train, validation = raw.splits["train"], raw.splits["validation"]
-    assert train.group and validation.group
-    assert len(validation) / (len(train) + len(validation)) == pytest.approx(0.2, abs=0.01)
-    assert not {*train.group} & {*validation.group}
-    select = {*selection(train.label, train.group)}
-    assert len(select) / len(train) == pytest.approx(0.1, abs=0.01)
-    chosen = {train.group[row] for row in select}
-    assert not chosen & {of for row, of in enumerate(train.group) if row not in select}
+    found = load({"train": path}, {"group": "sentence_id", "text": ["sentence"]})
+    parts = found.train, found.select, found.validation
+    assert len(found.validation) / sum(map(len, parts)) == pytest.approx(0.2, abs=0.01)
+    assert len(found.select) / sum(map(len, parts)) == pytest.approx(0.08, abs=0.01)
+    train, select, validation = map(groups_in, parts)
+    assert not train & select and not (train | select) & validation
 
 
 def test_all_bad_rows_are_named_at_once_or_dropped(
@@ -205,24 +244,43 @@ def test_all_bad_rows_are_named_at_once_or_dropped(
     places = ["3 bad rows", "line 4: column 's'", "line 5: label 'maybe'", "line 6: 3 fields"]
     assert all(place in message for place in places)
     raw = load(files, drop_bad=True)
-    assert (len(raw.splits["train"]), raw.dropped) == (41, 3)
-    assert raw.splits["train"].text_a[0] == "two\nlines"
+    assert (len(raw.train) + len(raw.select), raw.dropped) == (41, 3)
+    assert raw.train[0]["texts"] == ["two\nlines"]
     assert "line 5" in caplog.text
     path.write_text("s,label\n" + ",1\n" * 30)
     with pytest.raises(DataError, match="no good rows"):
         load(files, drop_bad=True)
 
 
-def test_train_rows_that_are_validation_rows_are_dropped(tmp_path: Path) -> None:
+def test_train_rows_that_are_validation_rows_are_counted_and_dropped(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     train = file(tmp_path / "t.jsonl", [*rows(60), *rows(3)])
     files = {"train": train, "validation": file(tmp_path / "v.jsonl", rows(5))}
-    assert load(files).dropped == 0
-    raw = load(files, deduplicate=True)
-    assert (len(raw.splits["train"]), raw.dropped) == (55, 8)
-    assert not {*raw.splits["train"].texts} & {*raw.splits["validation"].texts}
+    found = load(files)
+    assert (found.dropped, found.duplicates) == (0, 5)
+    assert (5, 5, "validation") in [record.args for record in caplog.records]
+    found = load(files, deduplicate=True)
+    assert (len(found.train) + len(found.select), found.dropped, found.duplicates) == (55, 8, 0)
     more = {
         name: file(tmp_path / f"{name}.jsonl", rows(60)[start : start + 10])
         for start, name in ((10, "select"), (30, "more"))
     }
-    raw = load(files | more, {"extra": ["more"]}, deduplicate=True)
-    assert (len(raw.splits["train"]), raw.dropped) == (35, 28)
+    found = load(files | more, {"extra": ["more"]}, deduplicate=True)
+    assert (len(found.train), found.dropped) == (35, 28)
+    assert found.majority == pytest.approx({"accuracy": 0.6})
+
+
+def test_rows_that_are_read_already_are_not_read_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = file(tmp_path / "t.jsonl", rows(60))
+    table = read_table(Path(path), ["s", "label"])
+    whole = load({"train": path})
+    monkeypatch.setattr(sources, "read_table", lambda *_: pytest.fail("read again"))
+    assert load({"train": path}, tables={path: table}) == whole
+    monkeypatch.undo()
+    with pytest.raises(DataError, match="'of'"):  # which the table has not
+        load({"train": path}, {"group": "of"}, tables={path: table})
+    file(Path(path), rows(70))
+    assert load({"train": path}, tables={path: table}) == load({"train": path}) != whole

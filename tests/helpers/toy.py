@@ -28,15 +28,18 @@ SMALL = (  # of any job on a tiny backbone
 
 
 def save_toy(folder: Path) -> list[str]:
-    """Write backbone and task; the overrides of a job on them: is the adjective a good one?"""
+    """Write backbone and task; the overrides of a job on them: is the adjective a good one?
+
+    Texts of equal words differ in spaces, because equal texts stay on one side of a split.
+    """
     backbone = save_backbone(folder / "backbone", "bert")
     rng = random.Random(0)
     for split, rows in (("train", 400), ("validation", 100)):
         lines = ["text,label"]
-        for _ in range(rows):
+        for row in range(rows):
             label = rng.randrange(2)
             adjective = rng.choice((("bad", "dull", "long"), ("good", "warm", "funny"))[label])
-            lines.append(f"the {rng.choice(('film', 'plot'))} was {adjective},{label}")
+            lines.append(f"the {rng.choice(('film', 'plot'))} was {adjective}{' ' * row},{label}")
         (folder / f"{split}.csv").write_text("\n".join(lines) + "\n")
     return [
         "task.name=adjectives",

@@ -17,19 +17,20 @@ from tests.helpers.published import OTHER, TABLES, TRAIN
 TASKS = {path.stem: path for path in sorted((conf_dir() / "task").glob("*.yaml"))}
 # In a process of its own: the hub clients read their settings when they are imported.
 READ = """
-import json, sys
-from dataclasses import asdict
+import json, re, sys
 from omegaconf import OmegaConf
-from skip_exp.data.sources import load_task
-from skip_exp.config.schema import typed
+from skip_exp.data.sources import load_rows
+from skip_exp.config.schema import DataConfig, typed
 from skip_exp.config.task import TaskConfig
 
 found = {}
 for path in sys.argv[1:]:
     spec = typed(OmegaConf.load(path), TaskConfig)
-    raw = load_task(spec, "hub", None)
-    splits = {name: asdict(split) for name, split in raw.splits.items()}
-    found[spec.name] = {"source": raw.source, "splits": splits}
+    rows = load_rows(spec, DataConfig(source="hub"))
+    train = [*rows.train, *rows.select]
+    train.sort(key=lambda row: int(re.search(r"(\\d+): ", row["texts"][0])[1]))
+    splits = {spec.train: train, spec.validation: rows.validation, **rows.extra}
+    found[spec.name] = {"source": rows.source, "splits": splits}
 print(json.dumps(found))
 """
 
@@ -68,20 +69,21 @@ def test_the_labels_are_the_published_ones_in_their_order(task: str) -> None:
 def test_rows_texts_and_labels(read: dict[str, Any], task: str) -> None:
     described, table = spec(task), TABLES[task]
     assert read[task]["source"] == "hub:" + "/".join(described.hub.values())
-    sizes = {name: len(split["label"]) for name, split in read[task]["splits"].items()}
+    sizes = {name: len(split) for name, split in read[task]["splits"].items()}
     others = described.splits[1:]
     assert sizes == {described.train: TRAIN} | dict.fromkeys(others, OTHER)
     for name, split in read[task]["splits"].items():
         assert table.splits[name], f"{name} has no labels"
-        assert split["label"] == [i % len(described.labels) for i in range(sizes[name])]
+        assert [row["label"] for row in split] == [
+            i % len(described.labels) for i in range(sizes[name])
+        ]
         for i, label in ((1, 1), (0, 0)):
             ending = f"{name} {i}: a {described.labels[label]} one"
             expected = [
                 f"word {ending}: {column} {ending}" if task == "wic" else f"{column} {ending}"
                 for column in (TEXTS.get(task) or ["sentence1", "sentence2"])
             ]
-            texts = [split["text_a"][i], *([split["text_b"][i]] if split["text_b"] else [])]
-            assert texts == expected
+            assert split[i]["texts"] == expected
 
 
 TEXTS = {  # the rest are sentence1 and sentence2

@@ -15,12 +15,12 @@ import torch
 
 from skip_exp import Skill
 from skip_exp.cache.version import closure, libraries
-from skip_exp.data.batches import collate
+from skip_exp.data.batches import collate, tokenize
 from skip_exp.errors import SkipError
 from skip_exp.models import backbones
 from skip_exp.models.backbones import load_backbone
 from skip_exp.skill import skill as skill_module
-from skip_exp.skill.classifier import TOKENS_PER_BATCH, encode_texts, token_batches
+from skip_exp.skill.classifier import TOKENS_PER_BATCH
 from skip_exp.skill.files import save_skill, write_skill
 from tests.helpers.saved import Saved, save_backbone, save_tiny_skill
 from tests.helpers.toy import rarely
@@ -49,7 +49,7 @@ def test_a_loaded_skill_is_the_model_that_was_saved(
     load_backbone.cache_clear()
     skill = Skill.load(str(saved.folder))
     assert skill.about == saved.about
-    rows = encode_texts(skill.tokenizer, [[text] for text in TEXTS], 24)
+    rows, _ = tokenize(skill.tokenizer, [[text] for text in TEXTS], 24)
     batch = collate(rows, skill.tokenizer.pad_token_id)
     with torch.no_grad():
         expected = saved.model(**batch)
@@ -78,12 +78,6 @@ def test_any_number_of_texts_in_any_order(tiny: Saved, monkeypatch: pytest.Monke
         assert [a["probabilities"]["positive"] for a in found] == pytest.approx(
             one_by_one, abs=1e-5
         )
-
-
-def test_batches_hold_at_most_so_many_tokens() -> None:
-    assert list(token_batches([5, 2, 9, 2, 3], 9)) == [[1, 3, 4], [0], [2]]
-    assert list(token_batches([50], 9)) == [[0]]
-    assert list(token_batches([], 9)) == []
 
 
 def test_a_batch_has_more_tokens_the_narrower_the_model(
@@ -218,7 +212,7 @@ def test_biases_and_updates_are_the_skills_own(tmp_path: Path, kind: str, train:
     saved = save_tiny_skill(tmp_path, kind, name="own", vanish=False, train=train)
     load_backbone.cache_clear()
     skill, other = Skill.load(saved.folder), Skill.load(plain.folder)
-    batch = collate(encode_texts(skill.tokenizer, [[t] for t in TEXTS], 24), 0)
+    batch = collate(tokenize(skill.tokenizer, [[t] for t in TEXTS], 24)[0], 0)
     with torch.no_grad():
         assert torch.equal(skill.model(**batch), saved.model(**batch))
     assert other.predict(TEXTS) == expected

@@ -11,12 +11,10 @@ import torch
 
 from skip_exp import Skill
 from skip_exp.config.compose import job_of
-from skip_exp.data.encode import _encode_split
-from skip_exp.data.rows import Split
+from skip_exp.data.batches import tokenize
 from skip_exp.models.attention import Attention
 from skip_exp.models.backbones import load_backbone
 from skip_exp.models.cost import flops
-from skip_exp.skill.classifier import encode_texts
 from skip_exp.skill.files import save_skill
 from tests.helpers.saved import save_tiny_skill
 
@@ -146,17 +144,13 @@ def test_a_fit_keeps_its_dropout_while_a_skill_is_loaded(tmp_path: Path) -> None
 def test_a_skill_answers_while_rows_of_a_task_are_encoded(tmp_path: Path) -> None:
     skill = Skill.load(save_tiny_skill(tmp_path).folder)
     long = [["the plot is long and the film was not funny " * 9]] * 20
-    split = Split([text for (text,) in long], None, [0] * len(long))
 
-    def served() -> Any:
-        return {len(row["input_ids"]) for row in encode_texts(skill.tokenizer, long, 24)}
-
-    def encoded() -> Any:
-        rows, truncated = _encode_split(split, skill.tokenizer, 12)
+    def lengths(most: int) -> Any:
+        rows, truncated = tokenize(skill.tokenizer, long, most)
         return {len(row["input_ids"]) for row in rows}, truncated
 
-    answers = at_once(*[served] * 2, *[encoded] * 2)
-    assert answers == [[{24}] * TIMES] * 2 + [[({12}, len(long))] * TIMES] * 2
+    answers = at_once(*[lambda: lengths(24)] * 2, *[lambda: lengths(12)] * 2)
+    assert answers == [[({24}, 20)] * TIMES] * 2 + [[({12}, 20)] * TIMES] * 2
 
 
 def test_jobs_composed_in_threads_are_each_of_their_own_task() -> None:

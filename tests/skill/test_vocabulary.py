@@ -10,11 +10,10 @@ import torch
 from tokenizers import AddedToken, Tokenizer, models, pre_tokenizers, processors
 from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
-from skip_exp.data.batches import collate
+from skip_exp.data.batches import collate, tokenize
 from skip_exp.errors import SkipError
 from skip_exp.models.readouts import HeadReadout, MlmReadout, Seq2SeqReadout
 from skip_exp.models.soft_prompt import SoftPromptModel
-from skip_exp.skill.classifier import encode_texts
 from skip_exp.skill.cut_tokenizer import cut_tokenizer
 from skip_exp.skill.vocabulary import cut_vocabulary
 from tests.helpers.tiny import tiny_model
@@ -155,7 +154,7 @@ def made(kind: str, readout: str) -> tuple[SoftPromptModel, PreTrainedTokenizerB
 def logits(
     model: SoftPromptModel, tokenizer: PreTrainedTokenizerBase, texts: list[list[str]]
 ) -> torch.Tensor:
-    rows = encode_texts(tokenizer, texts, 40)
+    rows, _ = tokenize(tokenizer, texts, 40)
     with torch.no_grad():
         return model(**collate(rows, tokenizer.pad_token_id))
 

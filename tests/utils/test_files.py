@@ -3,7 +3,9 @@
 import os
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from threading import Barrier
 
 import pytest
 
@@ -33,6 +35,24 @@ def test_without_a_lock_a_model_is_timed_after_a_warning(
         if home == "linked":
             place.unlink()
     assert [each.levelname for each in caplog.records if "lock" in each.message] == ["WARNING"]
+
+
+def test_writers_of_one_file_never_share_its_temporary_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Threads have one process number, and so may the processes of two containers."""
+    written, replace = Barrier(2, timeout=60), os.replace
+
+    def after_both_have_written(*paths: Path) -> None:
+        written.wait()
+        replace(*paths)
+
+    monkeypatch.setattr(os, "replace", after_both_have_written)
+    with ThreadPoolExecutor(2) as pool:
+        writes = [pool.submit(files.replace, tmp_path / "x", text) for text in (b"one", b"other")]
+    assert [write.exception() for write in writes] == [None, None]
+    assert (tmp_path / "x").read_bytes() in (b"one", b"other")
+    assert [path.name for path in tmp_path.iterdir()] == ["x"]
 
 
 WITHOUT_FLOCK = """

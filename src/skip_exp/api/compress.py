@@ -3,15 +3,16 @@
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Unpack
 
 from filelock import FileLock
 from transformers import AutoConfig
 
 from skip_exp.api.fit import cut_to, run
-from skip_exp.api.task import task_of
+from skip_exp.api.task import RowOptions, build_task
 from skip_exp.cache.version import digest
 from skip_exp.config.compose import quoted
+from skip_exp.data.text import shorten
 from skip_exp.errors import SkipError, first_line
 from skip_exp.models.backbones import class_names, content_hash
 from skip_exp.models.families.registry import FAMILIES
@@ -31,16 +32,11 @@ def compress(
     data: Any,
     labels: Sequence[Any] | None = None,
     *,
-    text: str | Sequence[str] = "text",
-    label: str = "label",
-    validation: Any = None,
-    classes: Sequence[str] | None = None,
-    group: str | None = None,
     ratio: float | str | None = None,
     retune: bool = True,
-    name: str | None = None,
     output: str | Path = "outputs",
     overrides: Sequence[str] = (),
+    **options: Unpack[RowOptions],
 ) -> Skill:
     """Cut a fine-tuned classifier, and re-tune it with its own answers as teacher.
 
@@ -59,7 +55,8 @@ def compress(
         data: rows to re-tune and score on, and the other arguments, as in :func:`skip_exp.fit`.
         retune: False trains nothing: it cuts by Fisher information. At 90 % SST-2 and CoLA
             are then at chance.
-        classes: names of the classes in the model's order, where its ``id2label`` has none.
+        options: as in :func:`skip_exp.fit`. ``classes`` names them in the model's order, where its
+            ``id2label`` has none.
 
     Raises:
         SkipError: anything that you can fix, in one line.
@@ -67,24 +64,18 @@ def compress(
     root = Path(output).expanduser()
     config = model.config if hasattr(model, "config") else _config(str(model))
     _check_model(model, tokenizer, config)
-    named = class_names(config.id2label) if classes is None else classes
-    task = task_of(
-        data,
-        labels,
-        text=text,
-        label=label,
-        validation=validation,
-        classes=named,
-        group=group,
-        name=name,
-        root=root,
-    )
-    _check_classes(task["labels"], config.num_labels, are_named=named is not None)
+    if options.get("classes") is None:
+        options["classes"] = class_names(config.id2label)
+    task = build_task(data, labels, root, **options)
+    are_named = options["classes"] is not None
+    _check_classes(task.config["labels"], config.num_labels, are_named)
     path = str(model) if isinstance(model, str | Path) else str(_saved(model, tokenizer, root))
     name_of = Path(os.path.abspath(path)).name  # of ".", too; keeps a link's own
     own = {"name": name_of, "family": config.model_type, "path": in_full(path)}
     backbone = [f"backbone.{key}={quoted(value)}" for key, value in own.items()]
-    settings = ["experiment=compress", *backbone, *cut_to(ratio), *([] if retune else CUT_ONLY)]
+    settings = ["experiment=compress", *backbone, *cut_to(ratio)]
+    if not retune:
+        settings += CUT_ONLY
     return run(task, settings, overrides, root)
 
 
@@ -100,9 +91,9 @@ def _check_model(model: Any, tokenizer: Any, config: Any) -> None:
 
 def _check_classes(labels: Sequence[str], count: int, are_named: bool) -> None:
     if len(labels) != count:
-        found = f"{len(labels)} classes: {', '.join(labels[:5])}"
+        found = f"{len(labels)} classes: {shorten(labels)}"
         raise SkipError(f"compress: the model has {count} classes, the data {found}")
-    if not are_named and not _are_indices(labels):
+    if not are_named and [*labels] != [str(i) for i in range(len(labels))]:
         raise SkipError(
             "compress: the model's classes have no names; give id2label in its "
             "config.json, or in Python classes= in its order"
@@ -120,10 +111,6 @@ def _config(path: str) -> Any:
     except Exception as error:  # of many kinds, from transformers and its HTTP client
         why = first_line(error) if folder.is_dir() else explain(error, path)
         raise SkipError(f"compress: {path}: {why}") from error
-
-
-def _are_indices(names: Sequence[str]) -> bool:
-    return [*names] == [str(i) for i in range(len(names))]
 
 
 def _saved(model: Any, tokenizer: Any, root: Path) -> Path:

@@ -1,23 +1,28 @@
 """``skip_exp.fit``: from rows to a small classifier, by the pipeline of the command line."""
 
+import logging
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict
 from datetime import datetime
 from pathlib import Path
 from threading import RLock
-from typing import Any
+from typing import Any, Unpack
 
 from skip_exp import pipeline, results
-from skip_exp.api.task import task_of
+from skip_exp.api.task import RowOptions, Task, build_task
 from skip_exp.config import refusals
 from skip_exp.config.compose import job_of, quoted
 from skip_exp.config.schema import Config
 from skip_exp.config.together import check_given, values_of
+from skip_exp.data.splits import SELECT_EVERY, VALIDATION
 from skip_exp.errors import INTERRUPTED, SkipError
 from skip_exp.skill.skill import Skill
 from skip_exp.utils import console, state
 
+log = logging.getLogger(__name__)
+
+FEW_ROWS = 1000  # train rows below which low-rank updates overfit, and the prompt alone does not
 _ONE = RLock()  # jobs of one process share the seeds, and the modules of a frozen backbone
 
 
@@ -25,16 +30,11 @@ def fit(
     data: Any,
     labels: Sequence[Any] | None = None,
     *,
-    text: str | Sequence[str] = "text",
-    label: str = "label",
-    validation: Any = None,
-    classes: Sequence[str] | None = None,
-    group: str | None = None,
     ratio: float | str | None = None,
     backbone: str | None = None,
-    name: str | None = None,
     output: str | Path = "outputs",
     overrides: Sequence[str] = (),
+    **options: Unpack[RowOptions],
 ) -> Skill:
     """Tune a soft prompt on ``data``, prune what the task does not need, tune again.
 
@@ -44,24 +44,19 @@ def fit(
         'bad'
 
     The job is that of ``python -m skip_exp``: same phases, same cache, same result file. A second
-    call with the same rows and settings answers at once.
+    call with the same rows and settings answers at once. With fewer than 1,000 train rows the
+    recipe is ``experiment=prompt``, unless you choose one.
 
     Args:
         data: path of a CSV, JSON or Parquet file, a data frame, a ``datasets.Dataset``, a
             list of rows as dictionaries, or a list of texts or pairs with ``labels``.
         labels: one per text, where ``data`` is a list of texts.
-        text: the column of the texts; two for a task on pairs.
-        label: the column of the labels.
-        validation: rows that are scored, of any of these kinds; lists as (texts, labels). None: a
-            fifth of ``data`` is set apart, stratified.
-        classes: names of the classes, in order; None: all that the labels have, in the data set's
-            order where it has one.
-        group: column whose equal values, such as a user's, stay on one side of a made split.
         ratio: fraction of the block parameters to remove, or ``auto``; None: 0.5.
         backbone: a choice of ``conf/backbone``; None: that of the experiment, else ``minilm``.
-        name: of the task in results; None: the file's.
         output: folder of results, of the cache and of rows that are no file yet.
         overrides: further settings, as on the command line: ``["tune.epochs=4"]``.
+        options: ``text``, ``label``, ``validation``, ``classes``, ``group`` and ``name``: see
+            :class:`skip_exp.api.task.RowOptions`.
 
     Returns:
         The skill, with its job's numbers in ``result``.
@@ -70,19 +65,30 @@ def fit(
         SkipError: anything that you can fix, in one line.
     """
     root = Path(output).expanduser()
-    task = task_of(
-        data,
-        labels,
-        text=text,
-        label=label,
-        validation=validation,
-        classes=classes,
-        group=group,
-        name=name,
-        root=root,
-    )
-    chosen = [] if backbone is None else [f"backbone={backbone}"]
-    return run(task, [*chosen, *cut_to(ratio)], overrides, root)
+    task = build_task(data, labels, root, **options)
+    settings = [] if backbone is None else [f"backbone={backbone}"]
+    return run(task, [*settings, *cut_to(ratio)], overrides, root)
+
+
+def choose_recipe(task: Task, given: Mapping[str, str]) -> list[str]:
+    """The override for the recipe of few train rows, where nothing that is given chooses another.
+
+    Args:
+        given: the values of the settings, by key.
+    """
+    starts = [given.get(key) for key in ("tune.start", "task.start")]
+    has_start = any(start not in (None, "null", "auto") for start in starts)
+    has_prompt = "none" not in (given.get("prompt"), given.get("prompt.kind"))
+    if has_start or not has_prompt or "experiment" in given or "tune.train" in given:
+        return []
+    rows = len(task.tables[task.config["files"]["train"]].rows)
+    if "validation" not in task.config["files"]:
+        rows -= round(VALIDATION * rows)
+    if "task.files.select" not in given:
+        rows -= rows // SELECT_EVERY
+    if given.get("data.train_rows", "null").isdecimal():
+        rows = min(rows, int(given["data.train_rows"]))
+    return ["experiment=prompt"] if rows < FEW_ROWS else []
 
 
 def cut_to(ratio: float | str | None) -> list[str]:
@@ -90,30 +96,32 @@ def cut_to(ratio: float | str | None) -> list[str]:
     return [] if ratio is None else [f"prune.ratio={ratio}"]
 
 
-def run(
-    task: Mapping[str, Any], settings: Sequence[str], overrides: Sequence[str], root: Path
-) -> Skill:
+def run(task: Task, settings: Sequence[str], overrides: Sequence[str], root: Path) -> Skill:
     """Run a job on ``task`` below ``root`` and load what it leaves. Raises SkipError."""
     if isinstance(overrides, str):
         raise SkipError(f"overrides: {overrides}: must be a list, such as [{overrides!r}]")
     settings = [*settings, *overrides]
     given = values_of(settings)
-    own = [] if "logger" in given else ["logger=none"]
-    own += [] if "cache.dir" in given else [f"cache.dir={quoted(str(root / '.cache'))}"]
+    own = {"logger": "none", "cache.dir": quoted(str(root / ".cache"))}
+    own_settings = [f"{key}={value}" for key, value in own.items() if key not in given]
     began = datetime.now().strftime("%Y-%m-%d/%H-%M-%S-%f")
-    cfg = job_of(task, [*own, *settings], str(root / f"{began}-{task['name']}"))
+    folder = root / f"{began}-{task.config['name']}"
+    recipe = choose_recipe(task, given)
+    cfg = job_of(task.config, [*own_settings, *recipe, *settings], str(folder))
     check_given(cfg, settings)
     with _ONE:
         with console.shown(), state.kept():
             console.quiet_lightning()
-            result = _run(cfg)
+            if recipe:
+                log.info("fewer than %d train rows: the recipe is %s", FEW_ROWS, *recipe)
+            result = _run(cfg, task)
         return Skill.load(Path(cfg.output_dir) / str(result["skill"]))
 
 
-def _run(cfg: Config) -> Any:
+def _run(cfg: Config, task: Task) -> Any:
     error = None
     try:
-        return pipeline.run(cfg)
+        return pipeline.run(cfg, task.tables)
     except (KeyboardInterrupt, SystemExit):  # as Lightning ends a worker
         error = INTERRUPTED
         raise

@@ -22,7 +22,7 @@ from pathlib import Path
 
 from skip_exp.commands.examples import is_table, read_examples
 from skip_exp.commands.line import one_line_errors, parser
-from skip_exp.data.given import unlabelled
+from skip_exp.data.read import read_texts
 from skip_exp.errors import ExampleError, SkipError
 from skip_exp.skill.classifier import example_texts
 from skip_exp.skill.export.huggingface.hub import check_push, upload
@@ -76,7 +76,7 @@ def _with_vocabulary(skill: Skill, asked: str) -> Skill:
 def _texts(about: SkillRecord, file: Path) -> list[list[str]]:
     """The examples of a file, which is read as `skip-exp predict` does. SkipError."""
     if is_table(file):
-        return unlabelled(file, about.text, drop_bad=True)[0]
+        return read_texts(file, about.text, drop_bad=True)[0]
     examples, where = read_examples((), file)
     try:
         return [example_texts(about, each, n) for n, each in enumerate(examples, 1)]

@@ -55,10 +55,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     classifier = load(options.skill, options.backbone, options.precision)
     beside: Iterable[dict[str, Any]] = repeat({})
     if is_table(options.file):
-        from skip_exp.data.given import unlabelled  # pandas, which a text does not need
+        from skip_exp.data.read import read_texts  # which a text does not need
 
         text = classifier.about.text
-        examples, beside = unlabelled(options.file, text, kept, options.drop_bad)
+        examples, beside = read_texts(options.file, text, kept, options.drop_bad)
     try:
         for row, answer in zip(beside, with_progress(classifier.stream(examples)), strict=False):
             print(json_line(row | answer))

@@ -104,13 +104,13 @@ def _unswept(overrides: Sequence[str], values: dict[str, list[str]]) -> list[str
 
 def is_cached(task: str, overrides: Sequence[str]) -> bool:
     """Whether the hub's cache has the task's rows."""
-    from skip_exp.data.sources import load_task  # takes seconds to import: only where asked
+    from skip_exp.data.sources import load_rows  # takes seconds to import: only where asked
 
     name = SWEEPS["offline"]
     given = _unswept(overrides, swept(name, overrides))
     cfg = composed(name, [f"+task={task}", *given])
     try:
-        load_task(schema.typed(cfg.task, TaskConfig), "hub", None)
+        load_rows(schema.typed(cfg.task, TaskConfig), schema.DataConfig(source="hub"))
     except SkipError:
         return False
     return True

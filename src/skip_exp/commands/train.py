@@ -41,9 +41,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     settings = [each for each in settings if not each.startswith(GOALS)]
     if options["backbone"] is not None:
         settings.insert(0, f"backbone={options['backbone']}")
-    folder = api.fit(file, **options).folder
+    skill = api.fit(file, **options)
+    folder, given = skill.folder, values_of(settings)
+    is_prompt = skill.result["config"]["tune"]["train"] == "prompt_readout"
+    if is_prompt and not {"experiment", "tune.train"} & given.keys():
+        settings.insert(0, "experiment=prompt")  # as fit chose it, with few rows
     if (root := Path(options["output"])) != Path(OUTPUT):  # where the cache is, too
-        given = values_of(settings)
         own = {
             "cache.dir": root.expanduser() / ".cache",
             "hydra.sweep.dir": folder.parent / "sweep",

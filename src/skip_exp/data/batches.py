@@ -1,43 +1,125 @@
-"""Collates rows of token ids into padded batches, for training and for inference."""
+"""From texts to padded batches: the one way to tokenize, to pad, and to batch by length.
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+Training, skills and ONNX exports share it. Importing it imports no torch.
+"""
 
-import torch
-from torch import Tensor
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from itertools import chain
+from typing import TYPE_CHECKING, Any
 
-# input_ids, (token_type_ids): list[int]; (label: int; teacher: logits [labels])
+import numpy as np
+from numpy.typing import NDArray
+from tokenizers import Tokenizer
+
+from skip_exp.utils.tokens import tokenized
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+# texts: list[str], label: int, (group: str); once tokenized input_ids, (token_type_ids): list[int];
+# (teacher: logits [labels])
 Row = dict[str, Any]
 # input_ids, attention_mask, (token_type_ids): [n, longest]; (labels: [n]; teacher: [n, labels])
-Batch = dict[str, Tensor]
+Batch = dict[str, "Tensor"]
 
 UNLABELLED = -100  # label of a row that only a teacher labels; torch's cross-entropy skips it
+_CHUNK = 1000  # texts per tokenizer call
 
 
-def collate(rows: Sequence[Mapping[str, Any]], pad_id: int, step: int = 1, most: int = 0) -> Batch:
+def tokenize(
+    tokenizer: Any, texts: Sequence[Sequence[str]], max_length: int
+) -> tuple[list[Row], int]:
+    """Token ids and, if the model has them, token types of texts or pairs; how many are truncated.
+
+    Args:
+        tokenizer: a fast one of transformers; or one of tokenizers, which is set to truncate.
+        texts: each of one or two texts. A pair is one input, truncated longest-first.
+        max_length: tokens of a row, special tokens included.
+    """
+    rows: list[Row] = []
+    truncated = 0
+    for start in range(0, len(texts), _CHUNK):
+        chunk = texts[start : start + _CHUNK]
+        if isinstance(tokenizer, Tokenizer):
+            encodings = tokenizer.encode_batch([e[0] if len(e) == 1 else tuple(e) for e in chunk])
+            has_types = True
+        else:
+            columns = [list(column) for column in zip(*chunk, strict=True)]
+            encoded = tokenized(tokenizer, *columns, truncation=True, max_length=max_length)
+            encodings, has_types = encoded.encodings, "token_type_ids" in encoded
+        for encoding in encodings:
+            truncated += len(encoding.overflowing) > 0
+            types = {"token_type_ids": encoding.type_ids} if has_types else {}
+            rows.append({"input_ids": encoding.ids, **types})
+    return rows, truncated
+
+
+def pad(
+    rows: Sequence[Mapping[str, Any]], pad_id: int, step: int = 1, most: int = 0
+) -> dict[str, NDArray[np.int64]]:
     """Right-pad rows to a common width; padding has mask 0 and token type 0.
-
-    Labels and a teacher's logits (as fp32) are included where the rows have them.
 
     Args:
         step: the width is rounded up to a multiple of this.
         most: rounding never exceeds this width.
     """
-    lengths = torch.tensor([len(row["input_ids"]) for row in rows])
+    lengths = np.array([len(row["input_ids"]) for row in rows])
     longest = int(lengths.max())
     width = max(longest, min(-(-longest // step) * step, most))
+    mask = np.arange(width) < lengths[:, None]
 
-    def padded(key: str, fill: int) -> Tensor:
-        return torch.tensor([row[key] + [fill] * (width - len(row[key])) for row in rows])
+    def fill(key: str, value: int) -> NDArray[np.int64]:
+        values = np.full(mask.shape, value, np.int64)
+        values[mask] = [*chain.from_iterable(row[key] for row in rows)]
+        return values
 
-    batch = {
-        "input_ids": padded("input_ids", pad_id),
-        "attention_mask": (torch.arange(width) < lengths[:, None]).long(),
-    }
+    batch = {"input_ids": fill("input_ids", pad_id), "attention_mask": mask.astype(np.int64)}
     if "token_type_ids" in rows[0]:
-        batch["token_type_ids"] = padded("token_type_ids", 0)
+        batch["token_type_ids"] = fill("token_type_ids", 0)
+    return batch
+
+
+def collate(rows: Sequence[Mapping[str, Any]], pad_id: int, step: int = 1, most: int = 0) -> Batch:
+    """:func:`pad` as tensors, with the labels and a teacher's logits (fp32) that rows have."""
+    import torch  # takes seconds, and an ONNX export needs none
+
+    batch = {name: torch.from_numpy(x) for name, x in pad(rows, pad_id, step, most).items()}
     if "label" in rows[0]:
         batch["labels"] = torch.tensor([row["label"] for row in rows])
     if "teacher" in rows[0]:
         batch["teacher"] = torch.stack([row["teacher"] for row in rows]).float()
     return batch
+
+
+def count_tokens(row: Mapping[str, Any]) -> int:
+    """Tokens of a row."""
+    return len(row["input_ids"])
+
+
+def batch_by_length(
+    rows: Sequence[Row], size: int | None = None, tokens: int | None = None
+) -> list[list[int]]:
+    """Indices of rows in order of length, in batches of at most ``size`` rows or ``tokens`` tokens.
+
+    Tokens count with padding. A longer row forms its own batch.
+    """
+    batches: list[list[int]] = []
+    for i in sorted(range(len(rows)), key=lambda i: count_tokens(rows[i])):
+        batch = batches[-1] if batches else []
+        is_full = not batch or len(batch) == size
+        if is_full or (tokens is not None and count_tokens(rows[i]) * (len(batch) + 1) > tokens):
+            batches.append([])
+        batches[-1].append(i)
+    return batches
+
+
+def answer_all(
+    rows: Sequence[Row],
+    batches: Iterable[Sequence[int]],
+    answer: Callable[[list[Row]], Iterable[Any]],
+) -> list[Any]:
+    """What ``answer`` says to each row of a batch, batch by batch, in the order of the rows."""
+    answers: dict[int, Any] = {}
+    for batch in batches:
+        answers.update(zip(batch, answer([rows[i] for i in batch]), strict=True))
+    return [answers[i] for i in range(len(rows))]

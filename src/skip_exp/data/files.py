@@ -13,14 +13,14 @@ STAND_IN = "embedded:snli_pairs"  # the source whose rows are not the task's own
 
 
 def local_files(spec: TaskConfig, dir: str | None) -> dict[str, Path]:
-    """The files of a task's splits, as far as they exist: {split: file}.
+    """The files of a task's splits: {split: file}, those of a folder as far as they exist.
 
     Args:
         dir: folder laid out as ``<dir>/<task>/<split>.jsonl``; None = environment SKIP_EXP_DATA.
     """
     if spec.files:
-        paths = {name: Path(file).expanduser() for name, file in spec.files.items()}
-        return {name: path for name, path in paths.items() if path.is_file()}
+        known = (*spec.splits, SELECT)
+        return {name: Path(spec.files[name]).expanduser() for name in known if name in spec.files}
     root = dir or os.environ.get(ENV_DIR)
     if not root:
         return {}

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Sampler
 
-from skip_exp.data.batches import Batch, Row, collate
-from skip_exp.data.encode import EncodedTask
+from skip_exp.data.batches import Batch, Row, answer_all, batch_by_length, collate, count_tokens
+from skip_exp.data.rows import Rows
 from skip_exp.errors import ConfigError, DataError
 from skip_exp.utils import bars
 
@@ -89,7 +89,7 @@ class TextDataModule(L.LightningDataModule):
 
     def __init__(
         self,
-        encoded: EncodedTask,
+        encoded: Rows,
         batch: int,
         seed: int,
         eval_batch: int = 64,
@@ -109,14 +109,14 @@ class TextDataModule(L.LightningDataModule):
         if pad is None:
             raise DataError(f"tokenizer {encoded.tokenizer.name_or_path}: it has no padding token")
         self._collate = partial(collate, pad_id=pad)
-        longest = max(map(_length, self.rows), default=0)
+        longest = max(map(count_tokens, self.rows), default=0)
         self._padded = partial(self._collate, step=_STEP, most=longest)
 
     def train_dataloader(self) -> DataLoader[Row]:
         rows = list(self.rows)
         if self.teacher is not None:
             rows = [row | {"teacher": own} for row, own in zip(rows, self.teacher, strict=True)]
-        lengths = [_length(row) for row in rows[: len(rows) // self.versions]]
+        lengths = [count_tokens(row) for row in rows[: len(rows) // self.versions]]
         sampler = LengthGroupedSampler(lengths, self.batch, self.seed, self.versions)
         rank, world = self._place()
         collate = self._padded if world == 1 else partial(self._share, rank=rank, world=world)
@@ -143,20 +143,19 @@ class TextDataModule(L.LightningDataModule):
         Args:
             what: title of the progress bar.
         """
-        rows = self.rows
-        order = sorted(range(len(rows)), key=lambda i: _length(rows[i]))
-        parts = [order[i : i + self.eval_batch] for i in range(0, len(order), self.eval_batch)]
+        batches = batch_by_length(self.rows, self.eval_batch)
+        shown = bars.bar(len(batches), what, batches)
+        answers = answer_all(self.rows, shown, lambda rows: model(self._collate(rows)))
         # A single copy at the end: a copy per batch would synchronize with the GPU each time.
-        shown = bars.bar(len(parts), what, parts)
-        found = torch.cat([model(self._collate([rows[i] for i in part])) for part in shown]).cpu()
-        return torch.empty_like(found).index_copy_(0, torch.tensor(order), found)
+        return torch.stack(answers).cpu()
 
     def attribution_batches(self, samples: int, batch: int, seed: int) -> list[Batch]:
         """Batches of ``samples`` random train rows (without replacement), sorted by length."""
         rows = self.encoded.train
         drawn = np.random.default_rng(seed).permutation(len(rows))[:samples]
-        chosen = sorted((rows[i] for i in drawn), key=_length)
-        return [self._collate(chosen[i : i + batch]) for i in range(0, len(chosen), batch)]
+        chosen = [rows[i] for i in drawn]
+        parts = batch_by_length(chosen, batch)
+        return [self._collate([chosen[i] for i in part]) for part in parts]
 
     def _place(self) -> tuple[int, int]:
         """This process's rank and the number of processes; (0, 1) without a trainer."""
@@ -167,10 +166,6 @@ class TextDataModule(L.LightningDataModule):
         return self._padded(rows_of_rank) | {"weight": torch.tensor(weight)}
 
     def _sorted_loader(self, rows: list[Row], rank: int = 0, world: int = 1) -> DataLoader[Row]:
-        rows_of_rank = sorted(rows, key=_length)[rank::world]
+        rows_of_rank = sorted(rows, key=count_tokens)[rank::world]
         # A list is a map-style data set.
         return DataLoader(rows_of_rank, self.eval_batch, collate_fn=self._collate)  # type: ignore[arg-type]
-
-
-def _length(row: Row) -> int:
-    return len(row["input_ids"])

@@ -1,158 +1,128 @@
-"""Turns a table in the task's own columns into texts and integer labels."""
+"""A task's rows: from a table in the task's own columns to texts, labels and splits."""
 
 import hashlib
-import logging
 import re
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import cache
+from itertools import chain
 from typing import Any
 
-import pandas as pd
+import numpy as np
+import torch
+from torch import Tensor
 
 from skip_exp.config.task import TaskConfig
-from skip_exp.data.tables import BAD
-from skip_exp.data.text import cell_text, check_columns, columns_of, shown, texts_of
+from skip_exp.data.batches import Row
+from skip_exp.data.files import STAND_IN
+from skip_exp.data.read import Table
+from skip_exp.data.splits import join_rows
+from skip_exp.data.text import cell_text, columns_of, shown, texts_of
 from skip_exp.errors import ConfigError, DataError
-
-log = logging.getLogger(__name__)
 
 _WHOLE = re.compile(r"^(-?\d+)\.0+$")  # an index in a column of floats: 1.0
 NUMBER = re.compile(r"-?\d+(\.\d+)?")
 _BOOLEANS = {"true": ("true", "yes", "1"), "false": ("false", "no", "0")}
-_TOLD = 20  # bad rows that a message names
 FIX = "data.drop_bad=true"  # in a job
 
 
 @dataclass(frozen=True)
-class Split:
-    """One split, column-wise.
+class Rows:
+    """The rows of a task; :func:`skip_exp.data.encode.encode` adds their token ids.
 
     Attributes:
-        text_b: None for a task of one text.
-        group: what ``task.group`` says of each row; None without it.
-        dropped: number of bad rows that were left out.
+        select: the selection slice of train, or the rows of its own file; not in ``train``.
+        extra: further scored splits, by name.
+        source: local:<dir>, hub:<id> or embedded:<name>.
+        fingerprint: hash of texts and labels; see :func:`hash_rows`.
+        read: the same of the rows as they were read: equal for every seed.
+        dropped: number of rows left out: bad ones, and duplicates in train.
+        duplicates: number of validation rows whose texts are also a train row's.
+        majority: scores of always predicting validation's most frequent label.
+        train_rows: number of rows drawn for ``train``; None: all of them.
+        unlabelled: more rows, for a teacher to label.
+        tokenizer: that made the token ids; None before.
     """
 
-    text_a: list[str]
-    text_b: list[str] | None
-    label: list[int]
-    group: list[str] | None = None
+    spec: TaskConfig
+    train: list[Row]
+    select: list[Row]
+    validation: list[Row]
+    extra: dict[str, list[Row]]
+    source: str
+    fingerprint: str
+    read: str = ""
     dropped: int = 0
-
-    def __len__(self) -> int:
-        return len(self.label)
-
-    @property
-    def texts(self) -> list[tuple[str, str]]:
-        """Both texts of every row; the second is empty for a task of one text."""
-        return list(zip(self.text_a, self.text_b or [""] * len(self), strict=True))
+    duplicates: int = 0
+    majority: dict[str, float] = field(default_factory=dict)
+    train_rows: int | None = None
+    unlabelled: list[Row] = field(default_factory=list)
+    tokenizer: Any = None
 
     @property
-    def examples(self) -> list[list[str]]:
-        """The one or two texts of every row."""
-        columns = [self.text_a] if self.text_b is None else [self.text_a, self.text_b]
-        return [list(row) for row in zip(*columns, strict=True)]
+    def is_sample(self) -> bool:
+        """Whether rows of another data set stand in for the task's own."""
+        return self.source == STAND_IN
 
-    def take(self, rows: Sequence[int]) -> "Split":
-        """The split with these rows only."""
-
-        def taken(values: list[Any] | None) -> Any:
-            return None if values is None else [values[i] for i in rows]
-
-        texts = taken(self.text_a), taken(self.text_b)
-        return replace(
-            self, text_a=texts[0], text_b=texts[1], label=taken(self.label), group=taken(self.group)
-        )
+    def token_counts(self) -> Tensor:
+        """Occurrences by token id in the train rows, without the selection slice."""
+        ids = chain.from_iterable(row["input_ids"] for row in self.train)
+        return torch.bincount(torch.from_numpy(np.fromiter(ids, np.int64)))
 
 
-def to_split(
-    table: pd.DataFrame,
-    spec: TaskConfig,
-    split: str,
-    where: str,
-    drop_bad: bool = False,
-    fix: str = FIX,
-) -> Split:
+def to_rows(
+    table: Table, spec: TaskConfig, split: str, drop_bad: bool = False, fix: str = FIX
+) -> list[Row]:
     """Check a table and build the task's texts and labels.
 
     Args:
-        table: rows in the task's own columns, numbered as :mod:`tables` describes.
-        where: where the table was read from, for messages.
         drop_bad: leave bad rows out, with a warning, instead of refusing the table.
         fix: what sets ``drop_bad``, for the message.
 
     Raises:
-        DataError: no rows, a missing column, an empty cell, or an unknown label: all bad rows at
-            once.
+        DataError: no rows, an empty cell, or an unknown label: all bad rows at once.
         ConfigError: the label's column is one of the texts'.
     """
-    bad: dict[int, str] = dict(table.attrs.get(BAD, {}))
-    if table.empty and not bad:
-        raise DataError(f"task {spec.name}: split {split} of {where} has no rows")
-    group_column = spec.group if split == spec.train else None  # others are not split again
-    wanted = (*columns_of(spec.text), spec.label, *filter(None, [group_column]))
     if spec.label in columns_of(spec.text):
         raise ConfigError("task.label", spec.label, "is a column of the texts, too")
-    check_columns(list(table.columns), wanted, where)
-    # A data frame's own index may have any values; that of a file has the numbers of its lines.
-    is_file = BAD in table.attrs
-    numbers = table.index if is_file else range(1, len(table) + 1)
-    cells = table[list(dict.fromkeys(wanted))].astype(object)
-    records = cells.where(cells.notna(), None).to_dict("records")
-    label_of = _labels(spec)
-    rows: list[tuple[list[str], int, str]] = []
-    for number, record in zip(numbers, records, strict=True):
+    if not table.rows and not table.bad:
+        raise DataError(f"task {spec.name}: split {split} of {table.where} has no rows")
+    group = spec.group if split == spec.train else None  # others are not split again
+    label_of = _label_reader(spec)
+    rows: list[Row] = []
+    bad = dict(table.bad)
+    for number, cells in table.rows.items():
         try:
-            group = cell_text(record, group_column) if group_column else ""
-            rows.append((texts_of(record, spec.text), label_of(record[spec.label]), group))
+            row: Row = {"texts": texts_of(cells, spec.text), "label": label_of(cells[spec.label])}
+            if group:
+                row["group"] = cell_text(cells, group)
         except ValueError as error:
             bad[number] = str(error)
-    unit = str(table.index.name) if is_file else "row"
-    report_bad(bad, unit, where, drop_bad, fix if rows else "", spec)
+            continue
+        rows.append(row)
+    allowed = ""
+    if any(why.startswith("label") for why in bad.values()):
+        indices = f"0 to {len(spec.labels) - 1} or " if with_indices(spec.labels) else ""
+        allowed = f" (labels: {indices}one of {', '.join(spec.labels)})"
+    table.report_bad(bad, drop_bad, fix if rows else "", allowed)
     if not rows:
-        raise DataError(f"task {spec.name}: split {split} of {where} has no good rows")
-    filled_entries, labels, groups = map(list, zip(*rows, strict=True))
-    first, *second = map(list, zip(*filled_entries, strict=True))
-    group_of = groups if group_column else None
-    return Split(first, second[0] if second else None, labels, group_of, len(bad))
+        raise DataError(f"task {spec.name}: split {split} of {table.where} has no good rows")
+    return rows
 
 
-def report_bad(
-    bad: Mapping[int, str],
-    unit: str,
-    where: str,
-    drop: bool,
-    fix: str,
-    spec: TaskConfig | None = None,
-) -> None:
-    """Name all bad rows at once: as a warning where they are dropped, else a DataError.
-
-    Args:
-        bad: {number of the row: why}.
-        unit: what the numbers count.
-        fix: what sets ``drop``; empty where that would leave nothing.
-        spec: the task whose labels are allowed; None where no labels are read.
-    """
-    if not bad:
-        return
-    told: dict[str, list[int]] = {}  # by reason: a wrong column has one for most of its rows
-    for number in sorted(bad)[:_TOLD]:
-        told.setdefault(bad[number], []).append(number)
-    listed = "; ".join(f"{unit} {', '.join(map(str, at))}: {why}" for why, at in told.items())
-    listed += f"; and {len(bad) - _TOLD} more" if len(bad) > _TOLD else ""
-    is_label = spec and any(why.startswith("label") for why in bad.values())
-    allowed = f" (labels: {_allowed(spec)})" if spec and is_label else ""
-    text = f"{where}: {len(bad)} bad row{'s' if len(bad) > 1 else ''}: {listed}{allowed}"
-    if not drop:
-        raise DataError(f"{text}; {fix} leaves them out" if fix else text)
-    log.warning("data: left out: %s", text)
+def get_texts(rows: Sequence[Row]) -> list[tuple[str, ...]]:
+    """The one or two texts of every row."""
+    return [tuple(row["texts"]) for row in rows]
 
 
-def _allowed(spec: TaskConfig) -> str:
-    names = ", ".join(spec.labels)
-    indices = f"0 to {len(spec.labels) - 1} or " if with_indices(spec.labels) else ""
-    return f"{indices}one of {names}"
+def get_labels(rows: Sequence[Row]) -> list[int]:
+    return [row["label"] for row in rows]
+
+
+def find_units(rows: Sequence[Row]) -> Sequence[Hashable]:
+    """What keeps rows on one side of a split: see :func:`splits.join_rows`."""
+    groups = [row["group"] for row in rows] if rows and "group" in rows[0] else None
+    return join_rows(get_texts(rows), groups)
 
 
 def integer_text(text: str) -> str:
@@ -172,21 +142,24 @@ def with_indices(names: Sequence[str]) -> bool:
     return not any(map(NUMBER.fullmatch, names))
 
 
-def _labels(spec: TaskConfig) -> Callable[[Any], int]:
+def _label_reader(spec: TaskConfig) -> Callable[[Any], int]:
     """A function from a name, boolean or index to the label's index; raises ValueError."""
     are_indices = with_indices(spec.labels)
-    index = cache(lambda text: _index(text, spec.labels, are_indices))
+    find = cache(lambda text: _find_label(text, spec.labels, are_indices))
 
-    def label(value: Any) -> int:
-        if value is None or (found := index(str(value))) is None:  # "None" may be a class
+    def read(value: Any) -> int:
+        is_empty = value is None or (isinstance(value, float) and value != value)  # NaN
+        found = None if is_empty else find(str(value))  # "None" may be a class
+        if found is None:
             hint = ", set task.labels to true and false" if isinstance(value, bool) else ""
-            raise ValueError(f"label {shown(value)} in column {spec.label!r}{hint}")
-        return found
+            given = shown(None if is_empty else value)
+            raise ValueError(f"label {given} in column {spec.label!r}{hint}")
+        return int(found)
 
-    return label
+    return read
 
 
-def _index(text: str, names: Sequence[str], with_indices: bool) -> int | None:
+def _find_label(text: str, names: Sequence[str], with_indices: bool) -> int | None:
     """The label that a text stands for; None if there is none, or if it is ambiguous.
 
     Names count first, in any case. A boolean counts by meaning, never by index: in ["yes", "no"]
@@ -197,7 +170,8 @@ def _index(text: str, names: Sequence[str], with_indices: bool) -> int | None:
         if name in names:
             return names.index(name)
     folded = [name.casefold() for name in names]
-    if (word := number.casefold()) in folded:
+    word = number.casefold()
+    if word in folded:
         return folded.index(word) if folded.count(word) == 1 else None
     if word in _BOOLEANS:
         found = {w: [i for i, f in enumerate(folded) if f in _BOOLEANS[w]] for w in _BOOLEANS}
@@ -205,11 +179,14 @@ def _index(text: str, names: Sequence[str], with_indices: bool) -> int | None:
     return int(number) if with_indices and number in map(str, range(len(names))) else None
 
 
-def fingerprint(splits: Mapping[str, Split]) -> str:
+def hash_rows(splits: Mapping[str, Sequence[Row]]) -> str:
     """Hash of split names, texts, labels and groups; independent of where they were read from."""
     digest = hashlib.sha256()
-    for name, split in splits.items():
-        groups = [] if split.group is None else [split.group]
-        for part in (name, split.text_a, split.text_b, split.label, *groups):
+    for name, rows in splits.items():
+        texts = [list(column) for column in zip(*get_texts(rows), strict=True)]
+        parts: list[Any] = [name, texts[0], texts[1] if len(texts) > 1 else None, get_labels(rows)]
+        if "group" in rows[0]:
+            parts.append([row["group"] for row in rows])
+        for part in parts:
             digest.update(repr(part).encode())
     return digest.hexdigest()[:16]

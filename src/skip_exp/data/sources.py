@@ -3,14 +3,12 @@
 import logging
 import os
 import sys
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
 
-import pandas as pd
-
+from skip_exp.config.schema import DataConfig
 from skip_exp.config.task import TaskConfig
+from skip_exp.data.batches import Row
 from skip_exp.data.files import (
     EMBEDDED,
     ENV_DIR,
@@ -19,11 +17,11 @@ from skip_exp.data.files import (
     SUFFIXES,
     embedded_files,
     local_files,
-    split_file,
 )
-from skip_exp.data.rows import Split, fingerprint, to_split
-from skip_exp.data.splits import NO_GROUP, stratified
-from skip_exp.data.tables import read_table
+from skip_exp.data.metrics import majority_scores
+from skip_exp.data.read import Table, dataset_to_table, read_class_names, read_table
+from skip_exp.data.rows import Rows, find_units, get_labels, get_texts, hash_rows, to_rows
+from skip_exp.data.splits import NOT_APART, SELECT_EVERY, choose_slice, draw_stratified
 from skip_exp.data.text import columns_of
 from skip_exp.errors import DataError
 from skip_exp.utils import hub
@@ -33,112 +31,132 @@ log = logging.getLogger(__name__)
 
 MIN_TRAIN = 20  # fewer rows leave almost nothing for the selection slice
 
-Tables = dict[str, tuple[pd.DataFrame, str]]  # split: rows, where they were read from
+Tables = Mapping[str, Table]  # by path of the file, or by split
+Splits = dict[str, list[Row]]
 
 
 class NotFound(DataError):
     """A source does not have the task; ``auto`` tries the next one."""
 
 
-@dataclass(frozen=True)
-class RawTask:
-    """A task's texts and labels."""
-
-    spec: TaskConfig
-    splits: dict[str, Split]
-    source: str  # local:<dir> | hub:<id> | embedded:<name>
-    fingerprint: str  # see rows.fingerprint
-    read: str = ""  # the same of the rows as they were read, before any were set apart or dropped
-    dropped: int = 0  # rows left out: bad ones, and duplicates in train
-
-    @property
-    def is_sample(self) -> bool:
-        """Whether rows of another data set stand in for the task's own."""
-        return self.source == STAND_IN
-
-
-def load_task(
-    spec: TaskConfig,
-    source: str,
-    dir: str | None,
-    *,
-    seed: int = 1,
-    drop_bad: bool = False,
-    deduplicate: bool = False,
-) -> RawTask:
-    """Read every split of a task.
+def load_rows(
+    spec: TaskConfig, data: DataConfig, seed: int = 1, tables: Tables | None = None
+) -> Rows:
+    """Read every split of a task and set apart what it has no split for.
 
     Args:
-        source: one of ``local``, ``hub`` and ``embedded``, or ``auto`` to try them in this order.
-        dir: folder with ``<task>/<split>.jsonl``; None reads the environment's SKIP_EXP_DATA.
         seed: draws the validation split of a task whose files have none.
-        drop_bad: leave out rows that do not fit, instead of refusing all.
-        deduplicate: drop train rows whose texts are scored or choose an epoch, too.
+        tables: files of ``task.files`` that are read already, by path.
 
     Raises:
         DataError: no source has the task, or its rows do not fit the task's description.
     """
-    tables, found_source, reasons = _find(spec, source, dir)
-    splits = {
-        name: to_split(table, spec, name, where, drop_bad)
-        for name, (table, where) in tables.items()
-    }
-    read = fingerprint(splits)
+    found, source, reasons = _find(spec, data, tables)
+    splits = {name: to_rows(table, spec, name, data.drop_bad) for name, table in found.items()}
+    dropped = sum(
+        len(found[name].rows) + len(found[name].bad) - len(splits[name]) for name in found
+    )
+    read = hash_rows(splits)
     if spec.validation not in splits:
         splits = _set_apart(spec, splits, seed)
-    dropped = sum(split.dropped for split in splits.values())
-    if deduplicate:
-        splits, repeated = _without_duplicates(spec, splits)
-        dropped += repeated
-    raw = RawTask(spec, splits, found_source, fingerprint(splits), read, dropped)
-    _check_train(spec, splits[spec.train].label, tables[spec.train][1])
-    if raw.is_sample:
+    if data.deduplicate:
+        before = len(splits[spec.train])
+        splits[spec.train] = _without_duplicates(spec, splits)
+        dropped += before - len(splits[spec.train])
+    _check_train(spec, get_labels(splits[spec.train]), found[spec.train].where)
+    train, select = _cut_slice(spec, splits)
+    if source == STAND_IN:
         why = f": {'; '.join(reasons)}" if reasons else ""
-        log.warning("data: SNLI pairs stand in for %s, no score is of %s%s", *[spec.name] * 2, why)
-    return raw
+        name = spec.name
+        log.warning("data: SNLI pairs stand in for %s, no score is of %s%s", name, name, why)
+    if SELECT in splits:
+        _count_duplicates(spec, splits, SELECT)
+    return Rows(
+        spec=spec,
+        train=train,
+        select=select,
+        validation=splits[spec.validation],
+        extra={name: splits[name] for name in spec.extra},
+        source=source,
+        fingerprint=hash_rows(splits),
+        read=read,
+        dropped=dropped,
+        duplicates=_count_duplicates(spec, splits, spec.validation),
+        majority=majority_scores(spec, get_labels(splits[spec.validation])),
+    )
 
 
-def _find(spec: TaskConfig, source: str, dir: str | None) -> tuple[Tables, str, list[str]]:
+def _find(
+    spec: TaskConfig, data: DataConfig, tables: Tables | None
+) -> tuple[Tables, str, list[str]]:
     """Tables of the first source that has the task, its name, and why earlier ones failed."""
     readers: dict[str, Callable[[], tuple[Tables, str]]] = {
-        "local": lambda: _local(spec, dir),
+        "local": lambda: _local(spec, data.dir, tables),
         "hub": lambda: _hub(spec),
         "embedded": lambda: _embedded(spec),
     }
     reasons: list[str] = []
-    for read in readers.values() if source == "auto" else [readers[source]]:
+    names = [*readers] if data.source == "auto" else [data.source]
+    for name in names:
         try:
-            return (*read(), reasons)
+            return (*readers[name](), reasons)
         except NotFound as err:
             reasons.append(str(err))
     advice = f"set data.dir or {ENV_DIR} to a folder that has {spec.name}/{spec.train}.jsonl"
     raise DataError(f"task {spec.name} not found: {'; '.join(reasons)} ({advice})")
 
 
-def _set_apart(spec: TaskConfig, splits: dict[str, Split], seed: int) -> dict[str, Split]:
+def _set_apart(spec: TaskConfig, splits: Splits, seed: int) -> Splits:
     """Make a validation split of train rows, where a task has none."""
     train = splits.pop(spec.train)
-    held = stratified(train.label, train.group, seed)
-    rest = sorted({*range(len(train))} - {*held})
+    held = {*draw_stratified(get_labels(train), find_units(train), seed)}
     message = "data: no %s file: %d of %d train rows are set apart, stratified, by seed %d"
     log.info(message, spec.validation, len(held), len(train), seed)
     if not held:
-        few = "too few rows to set some apart"
-        why = few if train.group is None else f"task.group={spec.group}: {NO_GROUP}"
-        why += f" for {spec.validation}: give task.files.{spec.validation}"
-        raise DataError(f"task {spec.name}: {why}")
-    made = replace(train.take(held), dropped=0)
-    return {spec.train: train.take(rest), spec.validation: made, **splits}
+        raise DataError(f"task {spec.name}: {NOT_APART}: give task.files.{spec.validation}")
+    rest, made = _divide(train, held)
+    return {spec.train: rest, spec.validation: made, **splits}
 
 
-def _without_duplicates(spec: TaskConfig, splits: dict[str, Split]) -> tuple[dict[str, Split], int]:
-    """The splits without train rows that are scored as well, and how many these were."""
+def _cut_slice(spec: TaskConfig, splits: Splits) -> tuple[list[Row], list[Row]]:
+    """Train rows without the selection slice, and the slice: a part of train, or a given split."""
+    train, select = splits[spec.train], splits.get(SELECT)
+    if select is None:
+        train, select = _divide(train, {*choose_slice(get_labels(train), find_units(train))})
+        if not select and len(train) >= SELECT_EVERY:
+            raise DataError(f"task {spec.name}: {NOT_APART}: give task.files.{SELECT}")
+    if len(found := {*get_labels(select)}) == 1:
+        name = spec.labels[found.pop()]
+        log.warning("data: every row of the selection slice has the label %r: it says little", name)
+    return train, select
+
+
+def _divide(rows: list[Row], chosen: set[int]) -> tuple[list[Row], list[Row]]:
+    """The rows that are not chosen, and those that are."""
+    others = [row for i, row in enumerate(rows) if i not in chosen]
+    return others, [row for i, row in enumerate(rows) if i in chosen]
+
+
+def _without_duplicates(spec: TaskConfig, splits: Splits) -> list[Row]:
+    """The train rows that are neither scored nor choose an epoch."""
     train = splits[spec.train]
-    known = {texts for name in splits if name != spec.train for texts in splits[name].texts}
-    kept = [row for row, texts in enumerate(train.texts) if texts not in known]
-    if dropped := len(train) - len(kept):
-        log.info("data: dropped %d train rows that are also scored", dropped)
-    return splits | {spec.train: train.take(kept)}, dropped
+    known = {texts for name in splits if name != spec.train for texts in get_texts(splits[name])}
+    kept = [row for row in train if tuple(row["texts"]) not in known]
+    if len(kept) < len(train):
+        log.info("data: dropped %d train rows that are also scored", len(train) - len(kept))
+    return kept
+
+
+def _count_duplicates(spec: TaskConfig, splits: Splits, name: str) -> int:
+    """Number of a split's rows whose texts are also a train row's; a warning says it."""
+    known = {*get_texts(splits[spec.train])}
+    duplicates = sum(texts in known for texts in get_texts(splits[name]))
+    if duplicates:
+        log.warning(
+            "data: %d of %d %s rows are also train rows (data.deduplicate=true drops those)",
+            duplicates, len(splits[name]), name,
+        )  # fmt: skip
+    return duplicates
 
 
 def _check_train(spec: TaskConfig, labels: list[int], where: str) -> None:
@@ -147,11 +165,11 @@ def _check_train(spec: TaskConfig, labels: list[int], where: str) -> None:
             f"task {spec.name}: {len(labels)} train rows in {where}, must be at least {MIN_TRAIN} "
             "(every tenth is held out for selection)"
         )
-    present = set(labels)
+    present = {*labels}
     if len(present) == 1:
         raise DataError(
             f"task {spec.name}: all {len(labels)} train rows of {where} have the label "
-            f"{spec.labels[present.pop()]!r}; training needs at least two labels"
+            f"{spec.labels[labels[0]]!r}; training needs at least two labels"
         )
     if absent := [name for i, name in enumerate(spec.labels) if i not in present]:
         log.warning("data: no train row of %s has the label %s", where, " or ".join(absent))
@@ -162,55 +180,54 @@ def local_stamp(spec: TaskConfig, dir: str | None) -> Stamp:
     return stamp(*local_files(spec, dir).values())
 
 
-def _local(spec: TaskConfig, dir: str | None) -> tuple[Tables, str]:
+def _local(spec: TaskConfig, dir: str | None, tables: Tables | None) -> tuple[Tables, str]:
+    paths = local_files(spec, dir)
     if spec.files:
         for name in (spec.train, *spec.extra):  # without a validation file, rows are set apart
-            if name not in spec.files:
-                has = ", ".join(spec.files)
+            if name not in paths:
+                has = ", ".join(paths)
                 raise DataError(f"task {spec.name}: task.files: no split {name!r} (it has: {has})")
-        names = [name for name in (*spec.splits, SELECT) if name in spec.files]
-        paths = {name: Path(spec.files[name]).expanduser() for name in names}
-        source = str(paths[spec.train].parent)
-    else:
-        key, source = ("data.dir", dir) if dir else (ENV_DIR, os.environ.get(ENV_DIR, ""))
-        folder = _task_folder(spec, key, source)
-        paths = {name: _split_file(folder, spec, name) for name in spec.splits}
-        if select := split_file(folder, spec, SELECT):
-            paths[SELECT] = select
-    return _tables(spec, paths), f"local:{source}"
+        return _read_files(spec, paths, tables), f"local:{paths[spec.train].parent}"
+    key, source = ("data.dir", dir) if dir else (ENV_DIR, os.environ.get(ENV_DIR, ""))
+    if not source:
+        raise NotFound(f"neither data.dir nor {ENV_DIR} is set")
+    root = Path(source).expanduser()
+    if not root.is_dir():
+        raise DataError(f"{key}={source}: must be a folder")
+    folder = root / spec.name
+    if not folder.is_dir():
+        raise NotFound(f"{key}={source} has no folder {spec.name}")
+    for name in spec.splits:
+        if name not in paths:
+            has = ", ".join(sorted(p.name for p in folder.iterdir())) or "nothing"
+            allowed = ", ".join(f"{name}{suffix}" for suffix in SUFFIXES)
+            raise DataError(f"task {spec.name}: {folder} has none of {allowed} (it has: {has})")
+    return _read_files(spec, paths, tables), f"local:{source}"
 
 
 def _embedded(spec: TaskConfig) -> tuple[Tables, str]:
     paths = embedded_files(spec)
     if not paths:
         raise NotFound(f"the package comes with rows for {' and '.join(EMBEDDED)} only")
-    return _tables(spec, paths), f"embedded:{EMBEDDED[spec.name]}"
+    return _read_files(spec, paths), f"embedded:{EMBEDDED[spec.name]}"
 
 
-def _tables(spec: TaskConfig, paths: dict[str, Path]) -> Tables:
-    own = columns_of(spec.text, spec.label)
-    group = {spec.train: [spec.group] if spec.group else []}
-    wanted = {name: tuple(dict.fromkeys([*own, *group.get(name, [])])) for name in paths}
-    return {name: (read_table(path, wanted[name]), str(path)) for name, path in paths.items()}
+def _read_files(spec: TaskConfig, paths: dict[str, Path], tables: Tables | None = None) -> Tables:
+    """The tables of splits: those that are read already, where they have the columns."""
+    found: dict[str, Table] = {}
+    for name, path in paths.items():
+        wanted = _wanted(spec, name)
+        table = (tables or {}).get(str(path))
+        if table is None or not table.has(wanted) or table.has_changed(path):
+            table = read_table(path, wanted)
+        found[name] = table
+    return found
 
 
-def _task_folder(spec: TaskConfig, key: str, data_dir: str) -> Path:
-    if not data_dir:
-        raise NotFound(f"neither data.dir nor {ENV_DIR} is set")
-    root = Path(data_dir).expanduser()
-    if not root.is_dir():
-        raise DataError(f"{key}={data_dir}: must be a folder")
-    if not (root / spec.name).is_dir():
-        raise NotFound(f"{key}={data_dir} has no folder {spec.name}")
-    return root / spec.name
-
-
-def _split_file(folder: Path, spec: TaskConfig, split: str) -> Path:
-    if path := split_file(folder, spec, split):
-        return path
-    has = ", ".join(sorted(p.name for p in folder.iterdir())) or "nothing"
-    allowed = ", ".join(f"{split}{suffix}" for suffix in SUFFIXES)
-    raise DataError(f"task {spec.name}: {folder} has none of {allowed} (it has: {has})")
+def _wanted(spec: TaskConfig, split: str) -> list[str]:
+    """The columns of a split that a job reads."""
+    group = [spec.group] if spec.group and split == spec.train else []
+    return columns_of(spec.text, spec.label, *group)
 
 
 def _hub(spec: TaskConfig) -> tuple[Tables, str]:
@@ -234,18 +251,15 @@ def _hub(spec: TaskConfig) -> tuple[Tables, str]:
         if split not in splits:
             has = ", ".join(splits)
             raise DataError(f"task {spec.name}: no split {split!r} in {name} (it has: {has})")
-    return {s: (_named(splits[s], spec), f"{name} {s}") for s in spec.splits}, f"hub:{name}"
-
-
-def _named(split: Any, spec: TaskConfig) -> pd.DataFrame:
-    """A split's rows; labels become names where the data set has the task's names."""
-    table: pd.DataFrame = split.to_pandas()
-    names = getattr(split.features.get(spec.label), "names", [])
-    if set(names) == set(spec.labels):
-        table[spec.label] = [
-            names[int(i)] if i in range(len(names)) else i for i in table[spec.label]
-        ]
-    return table
+    tables = {}
+    for split in spec.splits:
+        data = splits[split]
+        classes = read_class_names(data, spec.label)
+        if {*(classes or [])} != {*spec.labels}:
+            classes = None  # the task has names of its own, in label order
+        wanted, where = _wanted(spec, split), f"{name} {split}"
+        tables[split] = dataset_to_table(data, wanted, where, spec.label, classes)
+    return tables, f"hub:{name}"
 
 
 def _load_dataset(spec: TaskConfig):  # type: ignore[no-untyped-def]

@@ -80,6 +80,11 @@ def shown_names(names: Sequence[object]) -> str:
     return ", ".join(listed) + more or "nothing"
 
 
+def shorten(names: Sequence[str]) -> str:
+    """The first five of a list, for messages."""
+    return ", ".join([*names[:5], "..."] if len(names) > 5 else names)
+
+
 def check_columns(names: Sequence[str], wanted: Sequence[str], where: str) -> None:
     """Raise a DataError if a wanted column is missing or occurs twice."""
     for column in wanted:

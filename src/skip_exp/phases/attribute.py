@@ -7,8 +7,8 @@ import lightning as L
 from skip_exp.cache.store import Entry, Keyed
 from skip_exp.callbacks.between import AttributionCallback, Method
 from skip_exp.config.schema import TrainerConfig
-from skip_exp.data.encode import EncodedTask
 from skip_exp.data.module import TextDataModule
+from skip_exp.data.rows import Rows
 from skip_exp.errors import ConfigError
 from skip_exp.models.sites import Relevance, Site
 from skip_exp.models.soft_prompt import SoftPromptModel
@@ -46,7 +46,7 @@ def score_neurons(
     trainer: TrainerConfig,
     *,
     dense: SoftPromptModel,
-    data: EncodedTask,
+    data: Rows,
     method: Method,
     samples: int,
     seed: int,

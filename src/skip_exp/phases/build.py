@@ -7,7 +7,7 @@ import lightning as L
 
 from skip_exp.config.schema import PromptConfig
 from skip_exp.config.train import OWN, TuneConfig
-from skip_exp.data.encode import EncodedTask
+from skip_exp.data.rows import Rows
 from skip_exp.models.backbones import Backbone
 from skip_exp.models.prompts import prompt_class, start_ids
 from skip_exp.models.readouts import readout_class
@@ -21,7 +21,7 @@ def phase_seed(seed: int, phase: str) -> int:
 
 
 def build_model(
-    data: EncodedTask,
+    data: Rows,
     backbone: Backbone,
     pooling: str,
     prompt: PromptConfig,

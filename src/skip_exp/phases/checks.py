@@ -4,8 +4,8 @@ import logging
 from typing import Any
 
 from skip_exp.config.schema import Config
-from skip_exp.data.encode import EncodedTask
 from skip_exp.data.files import SELECT
+from skip_exp.data.rows import Rows
 from skip_exp.errors import ConfigError, SkipError
 from skip_exp.models.backbones import Backbone, class_names
 from skip_exp.models.prompts import prompt_class
@@ -39,7 +39,7 @@ def check(cfg: Config, backbone: Backbone) -> None:
     allocate.check(sizes, ratio=ratio, sites=prune.sites, allocation=prune.allocation)
 
 
-def check_slice(cfg: Config, data: EncodedTask) -> None:
+def check_slice(cfg: Config, data: Rows) -> None:
     """Refuse a search on a slice of one label, which a constant answer fits. Raises ConfigError."""
     if cfg.prune.max_drop is not None and len({row["label"] for row in data.select}) == 1:
         why = f"the selection slice has a single label: give task.files.{SELECT} or a ratio"

@@ -14,9 +14,9 @@ from skip_exp.callbacks.keep_last import KeepLast
 from skip_exp.config.schema import TrainerConfig
 from skip_exp.config.train import TrainConfig
 from skip_exp.data.batches import Batch
-from skip_exp.data.encode import EncodedTask
 from skip_exp.data.metrics import build_metrics
 from skip_exp.data.module import TextDataModule
+from skip_exp.data.rows import Rows
 from skip_exp.errors import ConfigError
 from skip_exp.models.readouts import HeadReadout
 from skip_exp.models.soft_prompt import SoftPromptModel
@@ -61,9 +61,7 @@ def fit(
     return last, curves
 
 
-def start_readout(
-    trainer: TrainerConfig, model: SoftPromptModel, data: EncodedTask, path: str
-) -> None:
+def start_readout(trainer: TrainerConfig, model: SoftPromptModel, data: Rows, path: str) -> None:
     """Fit a trained linear readout to what the untuned ``model`` gives it.
 
     Args:

@@ -14,7 +14,7 @@ from skip_exp.callbacks.between import Method
 from skip_exp.config.schema import Config, TrainerConfig
 from skip_exp.data.augment import copies_of
 from skip_exp.data.batches import Row
-from skip_exp.data.encode import EncodedTask
+from skip_exp.data.rows import Rows
 from skip_exp.logger.build import build_logger
 from skip_exp.models.backbones import Backbone, load_backbone
 from skip_exp.models.soft_prompt import SoftPromptModel
@@ -39,7 +39,7 @@ class Job:
     """
 
     cfg: Config
-    data: EncodedTask
+    data: Rows
     backbone: Backbone
     trainer: TrainerConfig
     method: Keyed[Method]

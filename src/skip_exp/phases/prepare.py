@@ -12,9 +12,10 @@ from skip_exp.callbacks.between import Method
 from skip_exp.config.named import named
 from skip_exp.config.schema import AttributionConfig, Config
 from skip_exp.config.train import FEW_ROWS
-from skip_exp.data.encode import EncodedTask, draw_rows, encode, with_unlabelled
+from skip_exp.data.encode import draw_rows, encode, with_unlabelled
 from skip_exp.data.files import embedded_files
-from skip_exp.data.sources import load_task, local_stamp
+from skip_exp.data.rows import Rows
+from skip_exp.data.sources import Tables, load_rows, local_stamp
 from skip_exp.errors import ConfigError
 from skip_exp.job.identity import Content, find_content, job_key
 from skip_exp.models.backbones import Backbone, load_backbone
@@ -28,8 +29,11 @@ from skip_exp.utils.files import content
 log = logging.getLogger(__name__)
 
 
-def prepare(cfg: Config) -> Job:
+def prepare(cfg: Config, tables: Tables | None = None) -> Job:
     """Build a job and refuse everything that can be refused before any work.
+
+    Args:
+        tables: of the files of ``cfg.task`` those that are read already, by path.
 
     Raises:
         SkipError: data or a backbone that cannot be loaded, or values that exclude each other.
@@ -39,7 +43,7 @@ def prepare(cfg: Config) -> Job:
     checks.check(cfg, backbone)
     start = find_start(cfg, backbone)
     trainer = usable(cfg.trainer)
-    data = _data(cfg, backbone)
+    data = _data(cfg, backbone, tables)
     checks.check_slice(cfg, data)
     asked = cfg
     if start:
@@ -66,7 +70,7 @@ def _warn_of_few_rows(cfg: Config, rows: int) -> None:
         log.warning("%d train rows are few for low-rank updates: try experiment=prompt", rows)
 
 
-def _read(local: Content, data: EncodedTask, backbone: Backbone, start: Start | None) -> Content:
+def _read(local: Content, data: Rows, backbone: Backbone, start: Start | None) -> Content:
     """The content of all that was read; of ``local`` what was known before."""
     rows = local.data if data.source.startswith("local:") else None
     if data.source.startswith("embedded:"):
@@ -79,12 +83,12 @@ def _read(local: Content, data: EncodedTask, backbone: Backbone, start: Start | 
     )
 
 
-_loaded: dict[str, EncodedTask] = {}  # tokenised data of the last few tasks of this process
+_loaded: dict[str, Rows] = {}  # tokenised data of the last few tasks of this process
 
 
-def _data(cfg: Config, backbone: Backbone) -> EncodedTask:
+def _data(cfg: Config, backbone: Backbone, tables: Tables | None) -> Rows:
     """The rows of the job as token ids; the log says where they are from."""
-    data = _encoded(cfg, backbone)
+    data = _encoded(cfg, backbone, tables)
     if cfg.data.train_rows is not None:
         data = draw_rows(data, cfg.data.train_rows, phase_seed(cfg.seed, "rows"))
     if cfg.data.unlabelled is not None:
@@ -101,7 +105,7 @@ def _data(cfg: Config, backbone: Backbone) -> EncodedTask:
     return data
 
 
-def _encoded(cfg: Config, backbone: Backbone) -> EncodedTask:
+def _encoded(cfg: Config, backbone: Backbone, tables: Tables | None) -> Rows:
     """All rows of the task, encoded once for the jobs of a process."""
     task, data, length = cfg.task, cfg.data, cfg.data.max_length
     files, options = local_stamp(task, data.dir), (data.drop_bad, data.deduplicate)
@@ -110,17 +114,10 @@ def _encoded(cfg: Config, backbone: Backbone) -> EncodedTask:
     described = (asdict(task), data.source, data.dir, files, length, options, seed)
     key = digest([*described, backbone.content_hash])
     if key not in _loaded:
-        raw = load_task(
-            task,
-            data.source,
-            data.dir,
-            seed=cfg.seed,
-            drop_bad=data.drop_bad,
-            deduplicate=data.deduplicate,
-        )
+        rows = load_rows(task, data, cfg.seed, tables)
         while len(_loaded) >= 4:
             _loaded.pop(next(iter(_loaded)))
-        _loaded[key] = encode(raw, backbone.tokenizer, length)
+        _loaded[key] = encode(rows, backbone.tokenizer, length)
     return _loaded[key]
 
 

@@ -5,8 +5,8 @@ from lightning.pytorch.loggers import Logger
 from skip_exp.cache.store import Entry, Keyed
 from skip_exp.config.schema import TrainerConfig
 from skip_exp.data.batches import Row
-from skip_exp.data.encode import EncodedTask
 from skip_exp.data.module import TextDataModule
+from skip_exp.data.rows import Rows
 from skip_exp.models.cost import flops
 from skip_exp.models.soft_prompt import SoftPromptModel
 from skip_exp.phases.fit import ask, fit
@@ -58,7 +58,7 @@ def plan_epochs(job: Job, dense: SoftPromptModel, pruned: SoftPromptModel) -> in
 
 
 def ask_teacher(
-    trainer: TrainerConfig, *, dense: SoftPromptModel, data: EncodedTask, texts: list[Row]
+    trainer: TrainerConfig, *, dense: SoftPromptModel, data: Rows, texts: list[Row]
 ) -> Entry:
     """The dense model's logits of the texts [rows, labels], computed once for all ratios."""
     rows = TextDataModule(data, 1, 0, rows=texts)

@@ -6,8 +6,8 @@ from typing import Any
 from skip_exp.cache.store import Entry, Keyed
 from skip_exp.callbacks.epochs import Batches
 from skip_exp.config.schema import TrainerConfig
-from skip_exp.data.encode import EncodedTask
 from skip_exp.data.module import TextDataModule
+from skip_exp.data.rows import Rows
 from skip_exp.models.soft_prompt import SoftPromptModel
 from skip_exp.phases.job import Job
 from skip_exp.training.trainer import score
@@ -41,7 +41,7 @@ def _log(state: str, found: dict[str, Any], note: str = "") -> None:
     log.info("%-6s  %s%s", state, "  ".join(scores), note)
 
 
-def score_model(trainer: TrainerConfig, *, model: SoftPromptModel, data: EncodedTask) -> Entry:
+def score_model(trainer: TrainerConfig, *, model: SoftPromptModel, data: Rows) -> Entry:
     """Every metric on the selection slice, the validation split and the task's extra splits.
 
     The values are {select: {metric: value}, validation: ..., extra: {split: ...}}.

@@ -9,8 +9,8 @@ from skip_exp.cache.store import Entry, Keyed, stage_key
 from skip_exp.callbacks.curves import kept, replay
 from skip_exp.config.schema import PromptConfig, TrainerConfig
 from skip_exp.config.train import TuneConfig
-from skip_exp.data.encode import EncodedTask
 from skip_exp.data.module import TextDataModule
+from skip_exp.data.rows import Rows
 from skip_exp.models.backbones import Backbone
 from skip_exp.models.soft_prompt import SoftPromptModel, load_trainable, trainable_state
 from skip_exp.phases.build import build_model, phase_seed
@@ -42,7 +42,7 @@ def fit_dense(
     trainer: TrainerConfig,
     logger: Logger | None,
     *,
-    data: EncodedTask,
+    data: Rows,
     backbone: Backbone,
     pooling: str,
     prompt: PromptConfig,

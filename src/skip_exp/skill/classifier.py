@@ -5,22 +5,18 @@ Imports no torch, because an ONNX export needs none.
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import islice
+from itertools import chain, islice
 from math import isfinite
-from typing import TYPE_CHECKING, Any, TypedDict
+from typing import Any, TypedDict
 
+from skip_exp.data.batches import Row, answer_all, batch_by_length
 from skip_exp.data.text import check_columns, columns_of, shown, shown_names, text_of, texts_of
 from skip_exp.errors import ExampleError, SkipError
 from skip_exp.skill.record import SkillRecord
-from skip_exp.utils.tokens import tokenized
-
-if TYPE_CHECKING:
-    from transformers import PreTrainedTokenizerBase
 
 TOKENS_PER_BATCH = 1024  # padding included
 CHUNK = 8192  # examples that are read and sorted by length together
 
-Row = dict[str, list[int]]  # token ids, and the model's other inputs, of one text or pair
 Example = str | Sequence[str] | Mapping[str, Any]  # a text, two texts, or the task's columns
 
 
@@ -65,14 +61,15 @@ class Classifier:
         """Probabilities of every label, for every text or pair in order. Raises SkipError."""
         if not texts:
             return []
-        rows, tokens = self.encode(texts), batch_tokens or self.batch_tokens
-        answers: dict[int, list[float]] = {}
-        for batch in token_batches([len(row["input_ids"]) for row in rows], tokens):
-            found = self.answer([rows[i] for i in batch])
-            if not all(isfinite(value) for row in found for value in row):
-                raise SkipError("an answer is not finite: weights or tokenizer are damaged")
-            answers |= zip(batch, found, strict=True)
-        return [answers[i] for i in range(len(rows))]
+        rows = self.encode(texts)
+        batches = batch_by_length(rows, tokens=batch_tokens or self.batch_tokens)
+        return answer_all(rows, batches, self._finite_answer)
+
+    def _finite_answer(self, rows: list[Row]) -> list[list[float]]:
+        answers = self.answer(rows)
+        if not all(map(isfinite, chain.from_iterable(answers))):
+            raise SkipError("an answer is not finite: weights or tokenizer are damaged")
+        return answers
 
     def predict(
         self, examples: Iterable[Example], batch_tokens: int | None = None
@@ -191,29 +188,3 @@ def _given_texts(about: SkillRecord, example: Any) -> list[str]:
         except ValueError as error:
             raise ValueError(f"its text {error}") from error
     return texts
-
-
-def encode_texts(
-    tokenizer: "PreTrainedTokenizerBase", texts: list[list[str]], max_length: int
-) -> list[Row]:
-    """Token ids, mask and, if the model has them, token types of every text or pair."""
-    columns = [list(column) for column in zip(*texts, strict=True)]
-    encoded = tokenized(tokenizer, *columns, truncation=True, max_length=max_length)
-    return [
-        dict(zip(encoded.keys(), row, strict=True)) for row in zip(*encoded.values(), strict=True)
-    ]
-
-
-def token_batches(lengths: Sequence[int], max_tokens: int) -> Iterator[list[int]]:
-    """Indices in order of length, in batches of at most ``max_tokens`` tokens, padding included.
-
-    A longer text forms its own batch.
-    """
-    batch: list[int] = []
-    for i in sorted(range(len(lengths)), key=lengths.__getitem__):
-        if batch and lengths[i] * (len(batch) + 1) > max_tokens:
-            yield batch
-            batch = []
-        batch.append(i)
-    if batch:
-        yield batch

@@ -8,9 +8,10 @@ import torch
 from torchmetrics.functional.classification import multiclass_confusion_matrix
 
 from skip_exp.config.task import TaskConfig
-from skip_exp.data.given import table_of
 from skip_exp.data.metrics import build_metrics
-from skip_exp.data.rows import integer_text, to_split, with_indices
+from skip_exp.data.read import to_table
+from skip_exp.data.rows import get_labels, integer_text, to_rows, with_indices
+from skip_exp.data.text import shorten
 from skip_exp.skill.record import SkillRecord
 
 log = logging.getLogger(__name__)
@@ -40,27 +41,25 @@ def on_rows(
     task = task_of(about, label or about.label)
     if labels is not None:  # whole texts, even where the task builds them from several columns
         task.text = [f"text {number}" for number, _ in enumerate(task.text, 1)]
-    table, where = table_of(data, task.text, task.label, labels)
-    if task.label in table:
-        _tell_order(table[task.label], task.labels)
-    split = to_split(table, task, "test", where, drop_bad, "drop_bad=True or --drop-bad")
-    found = probabilities(split.examples)
+    table = to_table(data, task.text, task.label, labels)
+    _tell_order(table.column(task.label), task.labels)
+    rows = to_rows(table, task, "test", drop_bad, "drop_bad=True or --drop-bad")
+    true = get_labels(rows)
+    found = probabilities([row["texts"] for row in rows])
     predicted = [max(range(len(row)), key=row.__getitem__) for row in found]
     metrics = build_metrics(task)
-    metrics.update(torch.tensor(predicted), torch.tensor(split.label))
+    metrics.update(torch.tensor(predicted), torch.tensor(true))
     scores = {name: value.item() for name, value in metrics.compute().items()}
-    counts = confusion(about.labels, split.label, predicted)
-    return {"rows": len(split), **scores, "confusion": counts}
+    counts = confusion(about.labels, true, predicted)
+    return {"rows": len(rows), **scores, "confusion": counts}
 
 
 def _tell_order(given: Iterable[Any], names: Sequence[str]) -> None:
     """Say which class an index stands for: the order may be one that ``fit`` has found."""
     indices = {str(i) for i in range(len(names))}
     if with_indices(names) and indices & {integer_text(str(each)) for each in given}:
-        order = [f"{i} is {name}" for i, name in enumerate(names[:5])]
-        if len(names) > 5:
-            order.append("...")
-        log.warning("evaluate: numbers are indices of the skill's classes: %s", ", ".join(order))
+        order = shorten([f"{i} is {name}" for i, name in enumerate(names)])
+        log.warning("evaluate: numbers are indices of the skill's classes: %s", order)
 
 
 def confusion(

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedTokenizerBase
 
 from skip_exp import results
-from skip_exp.config.schema import typed
+from skip_exp.config.schema import DataConfig, typed
 from skip_exp.config.task import TaskConfig
 from skip_exp.errors import SkipError
 from skip_exp.models.families.base import HFModel
@@ -27,7 +27,7 @@ def train_texts(about: SkillRecord, folder: Path | None) -> list[list[str]]:
             not those that the job read.
     """
     # Importing this takes seconds, and no other source of texts needs it.
-    from skip_exp.data.sources import load_task
+    from skip_exp.data.sources import load_rows
 
     result = job_result(folder)
     config = result.get("config", {})
@@ -39,21 +39,20 @@ def train_texts(about: SkillRecord, folder: Path | None) -> list[list[str]]:
         )
     source, _, place = str(about.scores.data).partition(":")
     spec = typed(task, TaskConfig)
+    options = DataConfig(
+        source=source,
+        dir=data.get("dir") or place if source == "local" else None,
+        drop_bad=data.get("drop_bad", False),
+        deduplicate=data.get("deduplicate", False),
+    )
     try:
-        raw = load_task(
-            spec,
-            source,
-            data.get("dir") or place if source == "local" else None,
-            seed=config.get("seed", 1),
-            drop_bad=data.get("drop_bad", False),
-            deduplicate=data.get("deduplicate", False),
-        )
+        rows = load_rows(spec, options, config.get("seed", 1))
     except SkipError as error:
         raise SkipError(f"--vocabulary train: {error}") from error
-    if result.get("data_hash") not in (None, raw.read):
-        why = f"the rows of {raw.source} have changed since the job read them"
+    if result.get("data_hash") not in (None, rows.read):
+        why = f"the rows of {rows.source} have changed since the job read them"
         raise SkipError(f"--vocabulary train: {why}")
-    return raw.splits[spec.train].examples
+    return [row["texts"] for row in (*rows.train, *rows.select)]
 
 
 def cut_vocabulary(

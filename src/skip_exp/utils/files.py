@@ -6,6 +6,7 @@ import json
 import logging
 import os
 import platform
+import secrets
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from functools import lru_cache
@@ -23,7 +24,7 @@ Stamp = tuple[tuple[str, int, int], ...]
 
 def replace(path: Path, content: bytes) -> None:
     """Write ``path`` through a temporary file beside it. Raises OSError; leaves no half file."""
-    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
+    temporary = path.with_name(f"{path.name}.{secrets.token_hex(8)}.tmp")
     try:
         temporary.write_bytes(content)
         with temporary.open("rb+") as file:

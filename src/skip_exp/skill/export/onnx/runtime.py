@@ -4,15 +4,18 @@ import hashlib
 import importlib.util
 import json
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
+import numpy as np
+from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
+from skip_exp.data.batches import Row, pad, tokenize
 from skip_exp.errors import SkipError
-from skip_exp.skill.classifier import Classifier, Row
+from skip_exp.skill.classifier import Classifier
 from skip_exp.skill.record import (
     CONFIG,
     ONNX,
@@ -26,13 +29,10 @@ from skip_exp.skill.record import (
 from skip_exp.utils.files import parse_json
 from skip_exp.utils.machine import cores
 
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
 TOKENIZER = ("tokenizer.json", "tokenizer_config.json")
 INPUTS = ("input_ids", "attention_mask", "token_type_ids")  # the last only if the model has it
 SLOWER = ["SkipLayerNormFusion"]  # a fusion that makes sum and norm five times slower on a CPU
-Run = Callable[[Mapping[str, "NDArray[Any]"]], "NDArray[Any]"]
+Run = Callable[[Mapping[str, NDArray[Any]]], NDArray[Any]]
 
 
 class OnnxRecord(SkillRecord):
@@ -89,12 +89,10 @@ class OnnxSkill(Classifier):
         return cls(about, tokenizer, pad_id, runner(path, threads), (folder, threads))
 
     def encode(self, texts: list[list[str]]) -> list[Row]:
-        return encode(self.tokenizer, texts)
+        return tokenize(self.tokenizer, texts, self.about.max_length)[0]
 
     def answer(self, rows: list[Row]) -> list[list[float]]:
-        import numpy as np  # with onnxruntime, a tenth of a second
-
-        logits = self.run(padded(rows, self.pad_id))
+        logits = self.run(pad(rows, self.pad_id))
         wanted = len(rows), len(self.about.labels)
         if logits.shape != wanted or not np.isfinite(logits).all():
             raise SkipError(f"{ONNX}: logits must be {wanted} finite numbers, not {logits.shape}")
@@ -120,29 +118,8 @@ def read_tokenizer(folder: Path, about: SkillRecord) -> tuple[Tokenizer, int]:
         side = {"direction": config.get("truncation_side", "right")}
         tokenizer.enable_truncation(about.max_length, **side)
         tokenizer.no_padding()
-        encode(tokenizer, [about.text])
+        tokenize(tokenizer, [about.text], about.max_length)
     return tokenizer, pad_id
-
-
-def encode(tokenizer: Tokenizer, texts: Sequence[Sequence[str]]) -> list[Row]:
-    """Token ids and token types of every text or pair."""
-    inputs = [tuple(row) if len(row) == 2 else row[0] for row in texts]
-    encoded = tokenizer.encode_batch(inputs)
-    return [{"input_ids": row.ids, "token_type_ids": row.type_ids} for row in encoded]
-
-
-def padded(rows: Sequence[Row], pad_id: int) -> dict[str, "NDArray[Any]"]:
-    """INPUTS, int64 [n, longest], right-padded as ``data.batches.collate`` does."""
-    import numpy as np  # with onnxruntime
-
-    lengths = [len(row["input_ids"]) for row in rows]
-    shape = (len(rows), max(lengths))
-    ids, types = np.full(shape, pad_id), np.zeros(shape, np.int64)
-    for i, row in enumerate(rows):
-        ids[i, : lengths[i]] = row["input_ids"]
-        types[i, : lengths[i]] = row["token_type_ids"]
-    mask = np.arange(shape[1]) < np.array(lengths)[:, None]
-    return dict(zip(INPUTS, (ids, mask.astype(np.int64), types), strict=True))
 
 
 def runner(path: Path, threads: int | None = None) -> Run:
@@ -163,7 +140,7 @@ def runner(path: Path, threads: int | None = None) -> Run:
     if not set(names) <= set(INPUTS) or len(session.get_outputs()) != 1:
         raise SkipError(f"{path}: has inputs {', '.join(names)}, not {', '.join(INPUTS)}")
 
-    def run(inputs: Mapping[str, "NDArray[Any]"]) -> "NDArray[Any]":
+    def run(inputs: Mapping[str, NDArray[Any]]) -> NDArray[Any]:
         with loading(path):
             (logits,) = session.run(None, {name: inputs[name] for name in names})
         return logits

@@ -17,14 +17,12 @@ from transformers import PreTrainedTokenizerBase
 from skip_exp.data.batches import Batch, collate
 from skip_exp.errors import SkipError
 from skip_exp.models.soft_prompt import SoftPromptModel
-from skip_exp.skill.classifier import Row, encode_texts
 from skip_exp.skill.export.onnx import trace
 from skip_exp.skill.export.onnx.runtime import (
     INPUTS,
     OnnxRecord,
     check_packages,
     checksum,
-    encode,
     read_tokenizer,
     runner,
 )
