@@ -15,6 +15,7 @@ from skip_exp.config import refusals
 from skip_exp.config.compose import job_of, quoted
 from skip_exp.config.schema import Config
 from skip_exp.config.together import check_given, values_of
+from skip_exp.config.train import FEW_ROWS
 from skip_exp.data.splits import SELECT_EVERY, VALIDATION
 from skip_exp.errors import INTERRUPTED, SkipError
 from skip_exp.skill.skill import Skill
@@ -22,7 +23,6 @@ from skip_exp.utils import console, state
 
 log = logging.getLogger(__name__)
 
-FEW_ROWS = 1000  # train rows below which low-rank updates overfit, and the prompt alone does not
 _ONE = RLock()  # jobs of one process share the seeds, and the modules of a frozen backbone
 
 

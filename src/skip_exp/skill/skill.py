@@ -14,12 +14,12 @@ import torch
 from transformers import PreTrainedTokenizerBase
 
 from skip_exp import results
-from skip_exp.data.batches import collate
+from skip_exp.data.batches import Row, collate, tokenize
 from skip_exp.errors import SkipError
 from skip_exp.models.precision import to_bf16, wants_bf16
 from skip_exp.models.sites import Keep
 from skip_exp.models.soft_prompt import SoftPromptModel
-from skip_exp.skill.classifier import TOKENS_PER_BATCH, Classifier, Row, encode_texts
+from skip_exp.skill.classifier import TOKENS_PER_BATCH, Classifier
 from skip_exp.skill.export.folder import new_folder
 from skip_exp.skill.export.huggingface.convert import write_huggingface
 from skip_exp.skill.export.huggingface.hub import check_push, download, upload
@@ -126,7 +126,7 @@ class Skill(Classifier):
     @torch.inference_mode()
     def encode(self, texts: list[list[str]]) -> list[Row]:
         self.model.prompt.install(self.model.attention_blocks())  # constant for all batches
-        return encode_texts(self.tokenizer, texts, self.about.max_length)
+        return tokenize(self.tokenizer, texts, self.about.max_length)[0]
 
     @torch.inference_mode()
     def answer(self, rows: list[Row]) -> list[list[float]]:

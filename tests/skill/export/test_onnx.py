@@ -17,8 +17,8 @@ import torch
 from skip_exp import OnnxSkill, Skill
 from skip_exp.commands import predict
 from skip_exp.commands.export import main
+from skip_exp.data.batches import tokenize
 from skip_exp.errors import SkipError
-from skip_exp.skill.classifier import encode_texts
 from skip_exp.skill.export.onnx import runtime, write
 from skip_exp.skill.export.onnx.write import ROUNDING, Differences, compare_onnx, examples_of
 from tests.helpers.hostile import sign_export
@@ -53,7 +53,7 @@ def alone(folder: Path, *texts: str) -> list[dict]:
 
 def compared(skill: Skill, path: Path, texts: list[str]) -> Differences:
     examples = examples_of(skill.about, texts)
-    rows = encode_texts(skill.tokenizer, examples, skill.about.max_length)
+    rows = tokenize(skill.tokenizer, examples, skill.about.max_length)[0]
     return compare_onnx(skill.model, path, rows, skill.tokenizer.pad_token_id)
 
 

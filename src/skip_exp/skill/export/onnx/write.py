@@ -14,7 +14,7 @@ from typing import NamedTuple
 import torch
 from transformers import PreTrainedTokenizerBase
 
-from skip_exp.data.batches import Batch, collate
+from skip_exp.data.batches import Batch, Row, collate, tokenize
 from skip_exp.errors import SkipError
 from skip_exp.models.soft_prompt import SoftPromptModel
 from skip_exp.skill.export.onnx import trace
@@ -56,7 +56,7 @@ def write_onnx(
     """
     check_packages("onnx", "onnxruntime", "onnxscript")
     path = folder / ONNX
-    checked = encode_texts(tokenizer, examples_of(about, CHECKED), about.max_length)
+    checked = tokenize(tokenizer, examples_of(about, CHECKED), about.max_length)[0]
     pad_id = tokenizer.pad_token_id
     to_onnx(model, collate(checked[1:3], pad_id), path)
     found = compare_onnx(model, path, checked, pad_id)
@@ -73,7 +73,8 @@ def write_onnx(
     head = {"version": VERSION, "sha256": checksum(folder, fields)}
     (folder / CONFIG).write_text(json.dumps(head | fields, indent=1) + "\n")
     own, own_pad_id = read_tokenizer(folder, about)
-    both = zip(encode(own, examples_of(about, CHECKED)), checked, strict=True)
+    by_file, _ = tokenize(own, examples_of(about, CHECKED), about.max_length)
+    both = zip(by_file, checked, strict=True)
     same = all(ours[name] == row[name] for ours, row in both for name in ours.keys() & row.keys())
     if not same or own_pad_id != pad_id:
         raise SkipError("--format onnx: the tokenizer's file alone gives other tokens")
