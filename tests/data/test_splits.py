@@ -200,33 +200,13 @@ def test_groups_stand_on_one_side(tmp_path: Path) -> None:
     assert found.fingerprint != load({"train": path}).fingerprint
     with pytest.raises(DataError, match="'no'"):
         load({"train": path}, {"group": "no"})
+    plain = file(tmp_path / "v.jsonl", rows(9))
+    found = load({"train": path, "validation": plain}, {"group": "of"})
+    assert "group" in found.train[0] and "group" not in found.validation[0]
     one = [row | {"of": 0} for row in many]
     files = {"train": file(tmp_path / "one.jsonl", one), "validation": path}
     with pytest.raises(DataError, match=r"task\.files\.select"):
         load(files, {"group": "of"})
-
-
-def test_a_given_validation_split_needs_no_groups(tmp_path: Path) -> None:
-    grouped = [{"s": f"a {i}", "label": i % 2, "of": i // 3} for i in range(90)]
-    plain = [{"s": f"b {i}", "label": i % 2} for i in range(9)]
-    files = {"train": file(tmp_path / "t.jsonl", grouped)}
-    files["validation"] = file(tmp_path / "v.jsonl", plain)
-    found = load(files, {"group": "of"})
-    assert "group" in found.train[0] and "group" not in found.validation[0]
-
-
-@pytest.mark.slow
-def test_groups_of_real_rows_stand_on_one_side(real_data: Path) -> None:
-    """GLUE's SST-2 has phrases, whose sentence is in another row."""
-    path = real_data / "sst2_full" / "train.jsonl"
-    if not path.is_file():
-        pytest.skip(f"no {path}")
-    found = load({"train": path}, {"group": "sentence_id", "text": ["sentence"]})
-    parts = found.train, found.select, found.validation
-    assert len(found.validation) / sum(map(len, parts)) == pytest.approx(0.2, abs=0.01)
-    assert len(found.select) / sum(map(len, parts)) == pytest.approx(0.08, abs=0.01)
-    train, select, validation = map(groups_in, parts)
-    assert not train & select and not (train | select) & validation
 
 
 def test_all_bad_rows_are_named_at_once_or_dropped(

@@ -53,16 +53,12 @@ def load_rows(
     """
     found, source, reasons = _find(spec, data, tables)
     splits = {name: to_rows(table, spec, name, data.drop_bad) for name, table in found.items()}
-    dropped = sum(
-        len(found[name].rows) + len(found[name].bad) - len(splits[name]) for name in found
-    )
+    given = sum(len(table.rows) + len(table.bad) for table in found.values())
     read = hash_rows(splits)
     if spec.validation not in splits:
         splits = _set_apart(spec, splits, seed)
     if data.deduplicate:
-        before = len(splits[spec.train])
-        splits[spec.train] = _without_duplicates(spec, splits)
-        dropped += before - len(splits[spec.train])
+        splits[spec.train] = _drop_duplicates(spec, splits)
     _check_train(spec, get_labels(splits[spec.train]), found[spec.train].where)
     train, select = _cut_slice(spec, splits)
     if source == STAND_IN:
@@ -80,7 +76,7 @@ def load_rows(
         source=source,
         fingerprint=hash_rows(splits),
         read=read,
-        dropped=dropped,
+        dropped=given - sum(map(len, splits.values())),
         duplicates=_count_duplicates(spec, splits, spec.validation),
         majority=majority_scores(spec, get_labels(splits[spec.validation])),
     )
@@ -137,7 +133,7 @@ def _divide(rows: list[Row], chosen: set[int]) -> tuple[list[Row], list[Row]]:
     return others, [row for i, row in enumerate(rows) if i in chosen]
 
 
-def _without_duplicates(spec: TaskConfig, splits: Splits) -> list[Row]:
+def _drop_duplicates(spec: TaskConfig, splits: Splits) -> list[Row]:
     """The train rows that are neither scored nor choose an epoch."""
     train = splits[spec.train]
     known = {texts for name in splits if name != spec.train for texts in get_texts(splits[name])}
