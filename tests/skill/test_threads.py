@@ -80,7 +80,7 @@ def test_reading_a_model_leaves_the_prefix_to_the_thread_that_asks(
         "copy": skill.model.copy,
         "flops": lambda: flops(skill.model, 8),
         "on": lambda: skill.model.on("meta"),
-        "with_vocabulary": lambda: skill.with_vocabulary([[text] for text in TEXTS], "here"),
+        "with_vocabulary": lambda: skill.with_vocabulary(TEXTS),
     }[read]()
     assert all(prefix is not None and m.prefix is prefix for m, prefix in own.items())
     assert not {*own} & {*taken}

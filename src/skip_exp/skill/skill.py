@@ -3,7 +3,7 @@
 import json
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import fmean
@@ -19,7 +19,7 @@ from skip_exp.errors import SkipError
 from skip_exp.models.precision import to_bf16, wants_bf16
 from skip_exp.models.sites import Keep
 from skip_exp.models.soft_prompt import SoftPromptModel
-from skip_exp.skill.classifier import TOKENS_PER_BATCH, Classifier
+from skip_exp.skill.classifier import TOKENS_PER_BATCH, Classifier, Example, example_texts
 from skip_exp.skill.export.folder import new_folder
 from skip_exp.skill.export.huggingface.convert import write_huggingface
 from skip_exp.skill.export.huggingface.hub import check_push, download, upload
@@ -134,16 +134,19 @@ class Skill(Classifier):
         answers: list[list[float]] = logits.softmax(-1).tolist()
         return answers
 
-    def with_vocabulary(self, texts: list[list[str]], source: str) -> "Skill":
-        """The skill with only the tokens that ``texts`` and its label words use.
+    def with_vocabulary(self, examples: Iterable[Example], source: str = "texts") -> "Skill":
+        """The skill with only the tokens that ``examples`` and its label words use, to export.
 
-        Its exports keep it; their cards name ``source``.
+        Args:
+            examples: as :meth:`predict` takes them.
+            source: their name in the exports' cards.
 
         Raises:
-            SkipError: there are no texts, or the readout or the tokenizer cannot be cut.
+            SkipError: there are no examples, or the readout or the tokenizer cannot be cut.
         """
         from skip_exp.skill.vocabulary import cut_vocabulary  # not for serving
 
+        texts = [example_texts(self.about, each, i) for i, each in enumerate(examples, 1)]
         if not texts:
             raise SkipError(f"--vocabulary {source}: has no text")
         used = [*texts, *([word] for word in self.about.words)]
