@@ -2,11 +2,11 @@
 
 onnxruntime's own dynamic quantisation uses one scale for the activations of a whole batch. An
 answer then depends on its neighbours: on MiniLM a probability moves by up to 0.12, where the
-exporter's check allows 0.01; such a graph answers 1.4 to 1.5 times as fast. Here every token has
-its own scale: x becomes round(x / s) s with s = max|x| / 127. A weight W becomes round(W / w) w
-with w = max|W| / 63 per output unit, or / 127 per word of an embedding. Weights use seven bits, so
-that a pair of products fits the 16 bits in which processors without VNNI add them. Activations keep
-all eight bits, because their tails are larger.
+exporter's check allows 0.01. Here every token has its own scale: x becomes round(x / s) s with
+s = max|x| / 127. A weight W becomes round(W / w) w with w = max|W| / 63 per output unit, or / 127
+per word of an embedding. Weights use seven bits, so that a pair of products fits the 16 bits in
+which processors without VNNI add them. Activations keep all eight bits, because their tails are
+larger.
 
 Importing this module needs onnx, which is optional and slow to import.
 """
