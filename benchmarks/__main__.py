@@ -29,7 +29,7 @@ from typing import Any
 
 from benchmarks.tables import Options, Report, from_json, table, to_json, write
 from skip_exp.errors import SkipError
-from skip_exp.utils.machine import cores, installed, processor
+from skip_exp.utils.machine import cores, list_versions, processor
 
 # In order of running; each is a module of this package with TITLE, ABOUT and measure(options).
 COMPARISONS = (
@@ -201,7 +201,7 @@ def machine() -> dict[str, Any]:
         "processor": processor(),
         "cores": cores(),
         "threads": torch.get_num_threads(),
-        "versions": {"python": platform.python_version()} | installed(PACKAGES),
+        "versions": {"python": platform.python_version()} | list_versions(PACKAGES),
     }
 
 

@@ -27,7 +27,7 @@ from skip_exp.config.train import TrainConfig
 from skip_exp.data.batches import Batch, Row, collate
 from skip_exp.data.module import LengthGroupedSampler
 from skip_exp.data.rows import Rows
-from skip_exp.models.embedded import embedded_folder
+from skip_exp.models.embedded import find_embedded_folder
 from skip_exp.training.trainer import CLIP, usable
 from skip_exp.utils.timing import best_device
 
@@ -133,7 +133,7 @@ def task_model(raw: Rows, work: Path, epochs: int) -> nn.Module:
     Trained in batches of similar length and in bf16 where the machine computes it faster: this
     saves minutes of the benchmark, and it is served in fp32 all the same.
     """
-    model = prompt_tuned(embedded_folder("minilm"), len(raw.spec.labels)).to(best_device())
+    model = prompt_tuned(find_embedded_folder("minilm"), len(raw.spec.labels)).to(best_device())
     if epochs == 0:  # untrained: its speed is that of a trained one
         return model
     versions = [torch.__version__, Path(__file__).read_text()]

@@ -104,7 +104,7 @@ def texts(task: str, conf: Path | None = None) -> Rows:
     file = next((file for file in files if file.is_file()), None)
     if file is None:
         raise SkipError(f"--task {task}: no {' and no '.join(map(str, files))}")
-    spec = schema.typed(OmegaConf.load(file), TaskConfig)
+    spec = schema.to_object(OmegaConf.load(file), TaskConfig)
     folder = data_folder()
     return load_rows(spec, schema.DataConfig(source="local" if folder else "embedded", dir=folder))
 

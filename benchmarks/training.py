@@ -19,7 +19,7 @@ from skip_exp.config.train import TrainConfig
 from skip_exp.data.metrics import build_metrics
 from skip_exp.data.module import TextDataModule
 from skip_exp.data.rows import Rows
-from skip_exp.models.embedded import embedded_folder
+from skip_exp.models.embedded import find_embedded_folder
 from skip_exp.models.families.base import HFModel
 from skip_exp.training.module import PromptTuner
 from skip_exp.training.trainer import fit_trainer, usable
@@ -51,7 +51,7 @@ def measure(options: Options) -> list[Row]:
         part = first_rows(task, batches * baseline.BATCH)
         real = shape == "minilm"  # the other one has random weights
         backbone = models.minilm().model if real else models.backbone(models.config(shape))
-        source = embedded_folder("minilm") if real else models.config(shape)
+        source = find_embedded_folder("minilm") if real else models.config(shape)
         calls = [theirs(source, part), theirs(source, part, at_best=True)]
         calls += [ours(backbone, kind, part, precision) for kind in ("input", "prefix")]
         setting = f"{shape}{'' if real else ' shape'}, {name}"

@@ -22,7 +22,7 @@ from transformers import (
 
 import skip_exp
 from skip_exp.data.splits import choose_slice
-from skip_exp.models.embedded import embedded_folder
+from skip_exp.models.embedded import find_embedded_folder
 from skip_exp.report import frame
 
 RATES = {"sst2": 1e-4, "cr": 1e-4, "cola": 5e-5}  # as fine-tuning chose them on the slice
@@ -61,7 +61,7 @@ def fine_tune(task: str, seed: int, data: Path, folder: Path) -> Path:
     """A fine-tuned classifier in ``folder``, unless it is there."""
     if (folder / "config.json").is_file():
         return folder
-    source, names = embedded_folder("minilm"), CLASSES[task]
+    source, names = find_embedded_folder("minilm"), CLASSES[task]
     tokenizer = AutoTokenizer.from_pretrained(source)
     model = AutoModelForSequenceClassification.from_pretrained(
         source,

@@ -20,7 +20,7 @@ import numpy as np
 import pandas as pd
 
 from skip_exp.data.splits import choose_slice
-from skip_exp.report.tables import piped
+from skip_exp.report.tables import pipe_rows
 from skip_exp.utils.machine import git_commit
 from studies.summary import spread
 
@@ -44,7 +44,7 @@ def main() -> None:
     parser.add_argument("--table", action="store_true", help="print the table, run nothing")
     asked = parser.parse_args()
     if asked.table:
-        print(piped(table(pd.read_csv(RESULTS))))
+        print(pipe_rows(table(pd.read_csv(RESULTS))))
         return
     commit = git_commit()
     if commit is None or commit.endswith("-dirty"):
@@ -132,11 +132,11 @@ def setfit(task: str, train: Rows, validation: Rows, seed: int) -> float:
     from datasets import Dataset
     from setfit import SetFitModel, Trainer, TrainingArguments
 
-    from skip_exp.models.embedded import embedded_folder
+    from skip_exp.models.embedded import find_embedded_folder
 
     text = TASKS[task][1]
     rows = Dataset.from_list([{"text": row[text], "label": row["label"]} for row in train])
-    model = SetFitModel.from_pretrained(str(embedded_folder("minilm")))
+    model = SetFitModel.from_pretrained(str(find_embedded_folder("minilm")))
     settings = TrainingArguments(num_epochs=1, num_iterations=20, seed=seed, report_to="none")
     Trainer(model=model, args=settings, train_dataset=rows).train()
     found = np.asarray(model.predict([row[text] for row in validation]))

@@ -28,7 +28,7 @@ from skip_exp.config import compose
 from skip_exp.config.together import job_config
 from skip_exp.report import frame
 from skip_exp.report.compare import interval
-from skip_exp.report.tables import piped
+from skip_exp.report.tables import pipe_rows
 from skip_exp.utils.machine import git_commit
 from studies.summary import spread
 
@@ -68,7 +68,7 @@ def main() -> int:
     asked = parser().parse_args()
     if asked.table:
         rows = pd.read_csv(ROWS)
-        print(*map(piped, (table(rows), others(rows))), sep="\n\n")
+        print(*map(pipe_rows, (table(rows), others(rows))), sep="\n\n")
         return 0
     commit = git_commit()
     if commit is None or commit.endswith("-dirty"):
@@ -105,7 +105,7 @@ def parser() -> argparse.ArgumentParser:
 
 def recipe() -> dict[str, Any]:
     """The settings of a default job that make its recipe."""
-    asked = job_config(compose.composed("config", ["+task=sst2"]))
+    asked = job_config(compose.compose_config("config", ["+task=sst2"]))
     found = asdict(asked)
     del found["prune"]["ratio"]
     return {group: found[group] for group in GROUPS}

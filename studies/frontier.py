@@ -13,7 +13,7 @@ import textalloc
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from skip_exp.report.tables import piped
+from skip_exp.report.tables import pipe_rows
 from studies.evidence import TITLES
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -112,7 +112,7 @@ def draw(axes: Axes, found: pd.DataFrame) -> None:
 
 def main() -> None:
     rows = pd.read_csv(ROWS)
-    print(piped(table(means(rows))))
+    print(pipe_rows(table(means(rows))))
     mpl.rcParams.update({"font.size": 13, "axes.spines.top": False, "axes.spines.right": False})
     for name, (machine, tasks) in FIGURES.items():
         figure_of(rows, PROCESSORS[machine], tasks).savefig(ROOT / f"docs/{name}.png", dpi=160)

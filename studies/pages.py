@@ -24,7 +24,7 @@ from typing import Any
 
 import pandas as pd
 
-from skip_exp.report.tables import piped
+from skip_exp.report.tables import pipe_rows
 
 TABLE = re.compile(r"(<!-- table: (.+?) -->\n).*?(<!-- /table -->)", re.DOTALL)
 
@@ -62,7 +62,7 @@ def table(folder: Path, asked: str) -> str:
         for title, _, template in (column.partition(" = ") for column in columns)
     }
     body = [[cell(template, row) for template in templates.values()] for row in rows]
-    return piped([templates, ["---"] * len(templates), *body])
+    return pipe_rows([templates, ["---"] * len(templates), *body])
 
 
 def cell(template: str, row: Mapping[Any, Any]) -> str:

@@ -13,7 +13,7 @@ from omegaconf import OmegaConf
 from skip_exp import __version__
 from skip_exp.__main__ import COMMANDS, main
 from skip_exp.commands import report
-from skip_exp.config.named import named
+from skip_exp.config.named import import_part
 from skip_exp.config.schema import conf_dir
 from tests.conftest import Cli
 from tests.helpers.toy import untyped as composed
@@ -58,7 +58,9 @@ def test_modules_of_the_working_directory_are_found_as_by_python_m(
     (tmp_path / "beside_the_command.py").write_text("def scores(model, batches): ...\n")
     monkeypatch.setattr(sys, "path", [each for each in sys.path if each not in ("", ".")])
     method = "attribution._target_=beside_the_command.scores"
-    ended = cli("+task=rte", method, run=lambda cfg: named("method", cfg.attribution._target_))
+    ended = cli(
+        "+task=rte", method, run=lambda cfg: import_part("method", cfg.attribution._target_)
+    )
     assert "cannot be imported" not in ended.err + ended.out and len(ended.jobs) == 1
 
 

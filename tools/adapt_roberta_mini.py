@@ -34,7 +34,7 @@ from transformers import (
     RobertaModel,
 )
 
-from skip_exp.models.embedded import embedded_folder
+from skip_exp.models.embedded import find_embedded_folder
 
 VOCABULARY = 12_000
 SPECIAL = {  # our special tokens, in order of their ids, and MiniLM's
@@ -218,7 +218,7 @@ def main(arguments: list[str] | None = None) -> None:
     torch.manual_seed(0)
 
     texts = read_texts(given.texts)
-    folder = embedded_folder("minilm")
+    folder = find_embedded_folder("minilm")
     teacher, theirs = (
         AutoModel.from_pretrained(folder).eval(),
         AutoTokenizer.from_pretrained(folder),

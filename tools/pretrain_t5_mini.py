@@ -39,7 +39,7 @@ from transformers import (
     T5ForConditionalGeneration,
 )
 
-from skip_exp.models.embedded import embedded_folder
+from skip_exp.models.embedded import find_embedded_folder
 
 WORDS = {  # the target of each label, in label order
     "sst2": ["negative", "positive"],
@@ -299,7 +299,7 @@ def main(arguments: list[str] | None = None) -> None:
         tokenizer = PreTrainedTokenizerFast.from_pretrained(given.out)
         model = T5ForConditionalGeneration.from_pretrained(given.out, dtype=torch.float32)
     else:
-        folder = embedded_folder("minilm")
+        folder = find_embedded_folder("minilm")
         teacher = AutoModel.from_pretrained(folder).eval()
         teacher_tokenizer = AutoTokenizer.from_pretrained(folder)
         kept = kept_pieces(teacher_tokenizer, docs, given.tasks)

@@ -11,7 +11,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 
 from benchmarks.frontier.work import Answer, Fitted, Work, best_of
-from skip_exp.models.embedded import embedded_folder
+from skip_exp.models.embedded import find_embedded_folder
 
 TF_IDF_C = (1.0, 10.0, 100.0)
 MODEL2VEC_RATES = (1e-3, 3e-3, 1e-2)
@@ -55,7 +55,7 @@ class Model2Vec:
         (texts, labels), (more, theirs) = work.split("train"), work.split("select")
         for rate in MODEL2VEC_RATES[: work.settings]:
             start = time.perf_counter()
-            static = distill(str(embedded_folder("minilm")), device="cpu")
+            static = distill(str(find_embedded_folder("minilm")), device="cpu")
             model = StaticModelForClassification.from_static_model(model=static)
             names, held = [*map(str, labels)], [*map(str, theirs)]
             given = {"learning_rate": rate, "device": "cpu", "random_seed": work.seed}
@@ -80,7 +80,7 @@ class SetFit:
 
         start = time.perf_counter()
         texts, labels = work.split("train")
-        model = SetFitModel.from_pretrained(str(embedded_folder("minilm")), device="cpu")
+        model = SetFitModel.from_pretrained(str(find_embedded_folder("minilm")), device="cpu")
         arguments = TrainingArguments(
             output_dir=str(folder / "trainer"),
             batch_size=SETFIT_BATCH,

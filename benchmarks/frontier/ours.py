@@ -135,7 +135,7 @@ class Shallow:
             "cache.dir=null",
             f"output_dir={work.folder}",
         ]
-        return prepare(together.job_config(compose.composed("config", given(work, own))))
+        return prepare(together.job_config(compose.compose_config("config", given(work, own))))
 
 
 def chosen(folder: Path) -> Path:

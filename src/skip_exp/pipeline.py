@@ -35,7 +35,7 @@ def run(cfg: Config, tables: Tables | None = None) -> Result:
     job = prepare(cfg, tables)
     write_config(cfg, job.key)
     clock = Clock(phases(cfg))
-    with full_disk_is_refused(job.output), bars.allowed(cfg.trainer.progress), interrupts():
+    with full_disk_is_refused(job.output), bars.allow_bars(cfg.trainer.progress), interrupts():
         done = job.cache.get(JOBS, job.key, lambda: run_phases(job, clock), cfg.sweep.skip_done)
         if done.hit:
             unpack_files(done, job.output)

@@ -27,14 +27,14 @@ from skip_exp.config.names import KINDS, PARTS
 from skip_exp.config.schema import backbone_label, method_name
 from skip_exp.errors import SkipError
 from skip_exp.utils import files
-from skip_exp.utils.machine import git_commit, installed
+from skip_exp.utils.machine import git_commit, list_versions
 
 log = logging.getLogger(__name__)
 
 SCHEMA: Literal[1] = 1
 PACKAGES = ("skip_exp", "torch", "transformers", "datasets", "lightning", "wandb")  # in `versions`
 FILE = "result.json"
-CONFIG = "config.yaml"  # beside it: the resolved configuration, written when the job begins
+CONFIG_FILE = "config.yaml"  # beside it: the resolved configuration, written when the job begins
 NEURONS = 10**6  # more than any site has
 SITE = rf"^(encoder|decoder)\.\d{{1,4}}\.({KINDS[0]}|(self|cross)\.({'|'.join(KINDS[1:])}))$"
 
@@ -266,7 +266,7 @@ def now() -> str:
 
 
 def _versions(parts: Sequence[str]) -> dict[str, str]:
-    return {"code": job_code(), "parts": parts_code(*parts)} | installed(PACKAGES)
+    return {"code": job_code(), "parts": parts_code(*parts)} | list_versions(PACKAGES)
 
 
 def write(folder: Path | str, result: Result) -> Path:
@@ -284,12 +284,12 @@ def write(folder: Path | str, result: Result) -> Path:
 
 def check_folder(folder: Path | str, job_id: str) -> None:
     """Raise SkipError where ``folder`` holds the finished result of another job."""
-    earlier = finished(folder)
+    earlier = read_finished(folder)
     if earlier and earlier.get("job_id") != job_id:
         raise SkipError(f"output_dir={folder}: holds the finished result of another job")
 
 
-def finished(folder: Path | str) -> dict[str, Any] | None:
+def read_finished(folder: Path | str) -> dict[str, Any] | None:
     """The finished result in ``folder``, of any schema and unchecked; None where there is none."""
     try:
         result = files.parse_json((Path(folder) / FILE).read_bytes())
@@ -304,7 +304,7 @@ def write_failed(folder: Path | str, cfg: Mapping[str, Any], error: str) -> Path
 
     A finished result that is already in the folder stays.
     """
-    if finished(folder):
+    if read_finished(folder):
         path = Path(folder) / FILE
         log.warning("keeping finished %s; later error: %s", path, error)
         return path

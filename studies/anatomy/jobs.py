@@ -19,7 +19,7 @@ from torchmetrics.functional.classification import multiclass_recall
 from skip_exp import results
 from skip_exp.attribution.observe import logits
 from skip_exp.cache.store import Keyed, StageCache
-from skip_exp.config.schema import AttributionConfig, conf_dir, typed
+from skip_exp.config.schema import AttributionConfig, conf_dir, to_object
 from skip_exp.config.together import job_config
 from skip_exp.data.batches import Row
 from skip_exp.data.encode import draw_rows
@@ -185,7 +185,7 @@ def read_method(method: str) -> AttributionConfig:
     name, _, changes = method.partition(":")
     stored = OmegaConf.load(conf_dir() / f"attribution/{name}.yaml")
     changed = OmegaConf.from_dotlist(changes.split(",") if changes else [])
-    return typed(OmegaConf.merge(stored, changed), AttributionConfig)
+    return to_object(OmegaConf.merge(stored, changed), AttributionConfig)
 
 
 def open_subjects(folders: Iterable[Path | str], limit: int | None = None) -> list[Subject]:

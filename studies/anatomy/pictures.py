@@ -14,8 +14,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from skip_exp.report.figures import INK, SETTINGS, Style, add, styles
-from skip_exp.report.tables import piped
+from skip_exp.report.figures import INK, PLOT_SETTINGS, Style, add, styles
+from skip_exp.report.tables import pipe_rows
 from studies.anatomy.measure import SENTIMENT
 from studies.evidence import TITLES
 
@@ -30,11 +30,11 @@ PANELS = 2  # a row
 
 def draw() -> None:
     """Write every figure, and print the table of methods."""
-    mpl.rcParams.update({**SETTINGS, "font.size": 12})
+    mpl.rcParams.update({**PLOT_SETTINGS, "font.size": 12})
     OUT.mkdir(exist_ok=True)
     for name, picture in PICTURES.items():
         picture(pd.read_csv(TABLES / f"{name}.csv")).savefig(OUT / f"{name}.png", dpi=130)
-    print(piped(rank_methods(pd.read_csv(TABLES / "methods.csv"))))
+    print(pipe_rows(rank_methods(pd.read_csv(TABLES / "methods.csv"))))
 
 
 # --- numbers ------------------------------------------------------------------------------------

@@ -22,7 +22,7 @@ from transformers import (
 )
 
 import skip_exp
-from skip_exp.api.compress import _saved
+from skip_exp.api.compress import _save
 from skip_exp.commands import compress as command
 from skip_exp.errors import SkipError
 from skip_exp.models.backbones import load_backbone
@@ -256,6 +256,6 @@ def test_classes_that_are_numbers(tmp_path: Path, rows: Path) -> None:
 def test_threads_may_store_one_model_at_once(tmp_path: Path) -> None:
     model, own = classifier("bert"), tokenizer("bert")
     with ThreadPoolExecutor(4) as pool:
-        folders = [*pool.map(lambda _: _saved(model, own, tmp_path), range(4))]
+        folders = [*pool.map(lambda _: _save(model, own, tmp_path), range(4))]
     assert len({*folders}) == 1 and (folders[0] / "config.json").is_file()
-    assert _saved(model, own, tmp_path) == folders[0]  # saving has not changed its name
+    assert _save(model, own, tmp_path) == folders[0]  # saving has not changed its name

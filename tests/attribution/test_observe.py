@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from skip_exp.attribution.aggregate import Totals, over_tokens
-from skip_exp.attribution.observe import logits, observe, replaced, taps
+from skip_exp.attribution.observe import logits, observe, replace_activation, taps
 from tests.helpers.hand import BATCH, TwoUnits
 from tests.helpers.tiny import tiny_batch, tiny_model
 
@@ -14,7 +14,10 @@ def test_hooks_are_gone_after_an_error() -> None:
     with pytest.raises(RuntimeError, match="on purpose"), observe(model):
         assert any(m._forward_pre_hooks for m in model.modules())
         raise RuntimeError("on purpose")
-    with pytest.raises(RuntimeError), replaced(taps(model)["encoder.0.ffn"], torch.ones(1)):
+    with (
+        pytest.raises(RuntimeError),
+        replace_activation(taps(model)["encoder.0.ffn"], torch.ones(1)),
+    ):
         logits(model, tiny_batch())
     with pytest.raises(AttributeError), observe(model, {**taps(model), "no tap": None}):
         pass
@@ -29,9 +32,9 @@ def test_every_tap_is_seen_and_can_be_put_back(at: str) -> None:
             expected = logits(model, batch)
         assert seen.keys() == taps(model, at).keys()
         for name, tap in taps(model, at).items():
-            with replaced(tap, seen[name]):
+            with replace_activation(tap, seen[name]):
                 torch.testing.assert_close(logits(model, batch), expected)
-            with replaced(tap, torch.zeros_like(seen[name])):
+            with replace_activation(tap, torch.zeros_like(seen[name])):
                 changed = not torch.equal(logits(model, batch), expected)
             # One decoder step attends to itself alone, whatever its query and key say.
             assert changed or "decoder" in name

@@ -11,7 +11,14 @@ from skip_exp.attribution import (
     magnitude,
     taylor,
 )
-from skip_exp.attribution.observe import logits, observe, products, replaced, taps, true_label
+from skip_exp.attribution.observe import (
+    logits,
+    observe,
+    products,
+    replace_activation,
+    taps,
+    true_label,
+)
 from skip_exp.models.families.base import AttentionBlock, FfnBlock
 from skip_exp.models.soft_prompt import SoftPromptModel
 from skip_exp.pruning.surgery import cut
@@ -181,7 +188,7 @@ def test_scores_of_a_layer_add_up_to_what_it_changes(kind: str) -> None:
         for name, tap in taps(model).items():
             if name.endswith((".q", ".k")):
                 continue  # they share a site
-            with replaced(tap, torch.zeros_like(seen[name])):
+            with replace_activation(tap, torch.zeros_like(seen[name])):
                 without = true_label(model, batch, "probability").mean()
             for site in tap.sites:
                 torch.testing.assert_close(ours[site].sum(), full - without, atol=1e-4, rtol=0)

@@ -10,7 +10,7 @@ import pytest
 from skip_exp.commands.report import main
 from skip_exp.report import frame
 from skip_exp.report.cells import gather
-from skip_exp.report.page import kept
+from skip_exp.report.page import shade_kept
 from tests.helpers.fakes import failed, frame_of, grid, result, store
 
 CHROMIUM = "/usr/bin/chromium"
@@ -86,7 +86,7 @@ def test_tables_are_written_again_from_the_compact_file(made, tmp_path):
 def test_what_was_kept_is_told_in_percent_by_layer():
     config = {"keep_sizes": {"encoder.0.ffn": [3, 4], "decoder.0.cross.heads": [1, 4]}}
     runs = gather(frame_of([result(**config), result(seed=2, **config)])).runs
-    (table,) = kept(runs)
+    (table,) = shade_kept(runs)
     assert (table.title, table.columns) == ("sst2 · minilm", ["0"])
     assert table.rows == [
         ("dec cross heads 0.5", [(2, "25")]),

@@ -17,16 +17,16 @@ from omegaconf import OmegaConf
 
 from skip_exp.config import schema as config
 from skip_exp.config import together
-from skip_exp.config.compose import choices, quoted
-from skip_exp.config.compose import composed as composed_in_python
+from skip_exp.config.compose import choices, quote
+from skip_exp.config.compose import compose_config as composed_in_python
 from skip_exp.config.keys import keys
 from skip_exp.config.names import ALLOCATIONS, PROMPTS, READOUTS
 from skip_exp.config.prune import Goal, PruneConfig, name_goal
 from skip_exp.config.task import TaskConfig
 from skip_exp.errors import ConfigError
 from skip_exp.models.families.registry import FAMILIES
-from skip_exp.models.prompts import PROMPTS as PROMPT_CLASSES
-from skip_exp.models.readouts import READOUTS as READOUT_CLASSES
+from skip_exp.models.prompts import PROMPT_CLASSES as PROMPT_CLASSES
+from skip_exp.models.readouts import READOUT_CLASSES as READOUT_CLASSES
 from skip_exp.pruning.allocate import ORDERS
 from tests.helpers import toy
 
@@ -364,5 +364,5 @@ def test_defaults_stand_once(group: str) -> None:
     "text", ["a, b", "it's", r"a\b", r"\\server\new", r"ends\\", r"\'", "x=${y}", "", '"', "[1]"]
 )
 def test_hydra_reads_a_quoted_text_unchanged(text: str) -> None:
-    override = OverridesParser.create().parse_override(f"key={quoted(text)}")
+    override = OverridesParser.create().parse_override(f"key={quote(text)}")
     assert override.value() == text

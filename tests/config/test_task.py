@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 from omegaconf import OmegaConf
 
-from skip_exp.config.schema import typed
+from skip_exp.config.schema import to_object
 from skip_exp.config.task import TaskConfig
 from skip_exp.data.text import columns_of, fill, text_columns
 from skip_exp.errors import ConfigError
@@ -14,11 +14,11 @@ BASE = {"name": "toy", "text": ["s"], "labels": ["no", "yes"], "metrics": ["accu
 
 def test_defaults_and_derived_values() -> None:
     described = BASE | {"text": ["{w}: {s}", "{w}: {t}"], "extra": ["more"]}
-    spec = typed(described, TaskConfig)
+    spec = to_object(described, TaskConfig)
     assert (spec.num_labels, spec.label) == (2, "label")
     assert spec.splits == ("train", "validation", "more")
     assert columns_of(spec.text, "t", "u") == ["w", "s", "t", "u"]
-    assert spec == typed(OmegaConf.create(described), TaskConfig)
+    assert spec == to_object(OmegaConf.create(described), TaskConfig)
 
 
 def test_templates_fill_plain_columns_only() -> None:
@@ -47,13 +47,13 @@ def test_templates_fill_plain_columns_only() -> None:
 )
 def test_refusals(changes: dict[str, object], says: str) -> None:
     with pytest.raises(ConfigError) as refused:
-        typed(BASE | changes, TaskConfig)
+        to_object(BASE | changes, TaskConfig)
     assert str(refused.value).startswith(f"task.{says}: ")
     assert "\n" not in str(refused.value)
 
 
 def test_every_task_file_describes_a_task_that_its_file_name_names() -> None:
-    specs = {path.stem: typed(OmegaConf.load(path), TaskConfig) for path in CONF.glob("*.yaml")}
+    specs = {path.stem: to_object(OmegaConf.load(path), TaskConfig) for path in CONF.glob("*.yaml")}
     expected = "ag_news banking77 boolq cb cola imdb mnli mrpc qnli qqp rte sst2 wic wnli"
     assert sorted(specs) == expected.split()
     for name, spec in specs.items():
@@ -84,8 +84,8 @@ def test_what_yaml_reads_as_no_text_must_stand_in_quotes(
 ) -> None:
     given = OmegaConf.merge(BASE, OmegaConf.create(f"{key}: {written}"))
     if read is None:
-        assert getattr(typed(given, TaskConfig), key) == ["1", "no"]
+        assert getattr(to_object(given, TaskConfig), key) == ["1", "no"]
         return
     with pytest.raises(ConfigError) as refused:
-        typed(given, TaskConfig)
+        to_object(given, TaskConfig)
     assert str(refused.value).startswith(f"task.{key}={read}: ")

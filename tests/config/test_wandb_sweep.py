@@ -33,7 +33,7 @@ def test_an_agents_command_is_a_job(path: Path, end: int) -> None:
     schema.register()
     with initialize_config_dir(str(schema.conf_dir()), version_base="1.3"):
         overrides = [*command[4:], *args["args_no_hyphens"], "output_dir=here"]
-        cfg = schema.typed(compose("config", overrides), schema.Config)
+        cfg = schema.to_object(compose("config", overrides), schema.Config)
     assert {name: OmegaConf.select(OmegaConf.structured(cfg), name) for name in chosen} == chosen
     assert cfg.logger.name == "wandb" and cfg.logger.mode == "online"
 

@@ -10,7 +10,7 @@ import pytest
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
 from transformers import PreTrainedTokenizerFast
 
-from skip_exp.config.schema import DataConfig, typed
+from skip_exp.config.schema import DataConfig, to_object
 from skip_exp.config.task import TaskConfig
 from skip_exp.data.read import Table
 from skip_exp.data.rows import Rows
@@ -36,7 +36,7 @@ def tokenizer() -> PreTrainedTokenizerFast:
 def spec(**changes: Any) -> TaskConfig:
     """A task of one text and the labels no and yes, changed where asked."""
     base = {"name": "toy", "text": ["s"], "labels": ["no", "yes"], "metrics": ["accuracy"]}
-    return typed(base | changes, TaskConfig)
+    return to_object(base | changes, TaskConfig)
 
 
 def rows(n: int) -> Cells:

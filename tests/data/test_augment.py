@@ -10,7 +10,7 @@ from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
 from skip_exp.data.augment import NEAR, copies_of, near_words, whole_words, word_tokens
 from skip_exp.data.batches import UNLABELLED
 from skip_exp.models.backbones import load_backbone
-from skip_exp.models.embedded import embedded_folder
+from skip_exp.models.embedded import find_embedded_folder
 
 TEXT = "The movie was wonderful, and the transactions' unhappiness was boring."
 WHOLE = {"the", "movie", "was", "wonderful", "and", "boring"}
@@ -35,7 +35,7 @@ def test_whole_words_by_hand() -> None:
 def test_each_kind_of_tokenizer(name: str) -> None:
     from transformers import AutoTokenizer
 
-    tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(embedded_folder(name))
+    tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(find_embedded_folder(name))
     ids = np.asarray(tokenizer(TEXT)["input_ids"])
     found = {tokenizer.decode(ids[i]).strip() for i in whole_words(ids, *word_tokens(tokenizer))}
     assert found & WHOLE == WHOLE
@@ -53,7 +53,7 @@ def test_each_kind_of_tokenizer(name: str) -> None:
 def test_a_part_of_a_word_is_no_word(name: str, found: str) -> None:
     from transformers import AutoTokenizer
 
-    tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(embedded_folder(name))
+    tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(find_embedded_folder(name))
     text = "good b2b résumé naïve mp3 h2o dog's film, price€ end."
     ids = np.asarray(tokenizer(text)["input_ids"])
     places = whole_words(ids, *word_tokens(tokenizer))

@@ -6,7 +6,7 @@ import datasets
 import pytest
 from omegaconf import OmegaConf
 
-from skip_exp.config.schema import typed
+from skip_exp.config.schema import to_object
 from skip_exp.config.task import TaskConfig
 from skip_exp.data import sources
 from skip_exp.data.rows import get_labels
@@ -109,8 +109,8 @@ def test_auto_prefers_local_then_hub_then_embedded(
         "validation": Path(tmp_path / "embedded.csv"),
     }
     stored["train"].write_text("s,label\n" + "".join(f"x{i},yes\ny{i},no\n" for i in range(10)))
-    monkeypatch.setattr(sources, "embedded_files", lambda spec: stored)
-    monkeypatch.setitem(sources.EMBEDDED, "toy", "rows")
+    monkeypatch.setattr(sources, "find_embedded_files", lambda spec: stored)
+    monkeypatch.setitem(sources.EMBEDDED_TASKS, "toy", "rows")
     task = spec(hub=HUB)
     assert load(task, "auto", str(tmp_path)).source == "embedded:rows"
     reachable_hub(monkeypatch, train=rows(40), validation=rows(8))
@@ -136,7 +136,7 @@ def test_a_cached_data_set_needs_no_hub(monkeypatch: pytest.MonkeyPatch, tmp_pat
 
 
 def described(task: str) -> TaskConfig:
-    return typed(OmegaConf.load(CONF / f"{task}.yaml"), TaskConfig)
+    return to_object(OmegaConf.load(CONF / f"{task}.yaml"), TaskConfig)
 
 
 def test_stand_in_rows_say_so_and_why(caplog: pytest.LogCaptureFixture) -> None:

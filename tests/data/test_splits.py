@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from skip_exp.config.schema import typed
+from skip_exp.config.schema import to_object
 from skip_exp.config.task import TaskConfig
 from skip_exp.data import sources
 from skip_exp.data.read import read_table
@@ -172,7 +172,7 @@ def test_one_file_is_enough(tmp_path: Path, caplog: pytest.LogCaptureFixture) ->
 
 def test_a_split_that_no_task_has_is_refused() -> None:
     with pytest.raises(ConfigError, match=r"^task\.files=valid: .*train, validation, select"):
-        typed({**vars(spec()), "files": {"train": "t.csv", "valid": "v.csv"}}, TaskConfig)
+        to_object({**vars(spec()), "files": {"train": "t.csv", "valid": "v.csv"}}, TaskConfig)
 
 
 def test_a_select_file_replaces_every_tenth_row(tmp_path: Path) -> None:

@@ -70,7 +70,7 @@ def failed(error="prune.ratio=0.9: too much", **fields):
 
 def frame_of(found) -> pd.DataFrame:
     """The results as the report reads them."""
-    return frame.ordered(frame.rows(map(results.Result.model_validate, found)))
+    return frame.order_runs(frame.rows(map(results.Result.model_validate, found)))
 
 
 def store(root: Path, found) -> Path:

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from omegaconf import OmegaConf
 
-from skip_exp.config.schema import conf_dir, typed
+from skip_exp.config.schema import conf_dir, to_object
 from skip_exp.config.task import TaskConfig
 from tests.helpers.hub import serving
 from tests.helpers.published import OTHER, TABLES, TRAIN
@@ -36,7 +36,7 @@ print(json.dumps(found))
 
 
 def spec(task: str) -> TaskConfig:
-    return typed(OmegaConf.load(TASKS[task]), TaskConfig)
+    return to_object(OmegaConf.load(TASKS[task]), TaskConfig)
 
 
 @pytest.fixture(scope="module")

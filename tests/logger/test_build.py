@@ -15,7 +15,7 @@ import wandb
 from lightning.pytorch.loggers import CSVLogger
 
 from skip_exp import results
-from skip_exp.callbacks.curves import kept, replay
+from skip_exp.callbacks.curves import mark_kept, replay
 from skip_exp.errors import ConfigError
 from skip_exp.logger import build, picture, runs
 from skip_exp.skill.record import RECORD, TENSORS
@@ -83,7 +83,7 @@ def show(logger: Any, folder: Path, with_skill: bool = True, **fields: Any) -> d
     (folder / "skill").mkdir(parents=True)
     for name in (TENSORS, RECORD):
         (folder / "skill" / name).write_text(name)
-    picture.save(KEEP, folder / picture.FILE)
+    picture.save(KEEP, folder / picture.PICTURE)
     stored = result(keep_sizes=KEEP, skill="skill", data_source="embedded:banking77", **fields)
     build.mirror(logger, stored, folder, "fingerprint", "hash", with_skill)
     return dict(stored)
@@ -100,9 +100,9 @@ def test_a_whole_offline_run_reads_back(tmp_path: Path) -> None:
         {"phase": "tune", "step": 4 * (epoch + 1), "select_accuracy": score, "select_loss": 1.0}
         for epoch, score in enumerate((0.5, 0.9, 0.7))
     ]
-    replay(logger, [*rows, kept("tune", rows, 1)])
+    replay(logger, [*rows, mark_kept("tune", rows, 1)])
     fit(logger, "retune")
-    replay(logger, [kept("retune", [], -1)])
+    replay(logger, [mark_kept("retune", [], -1)])
     stored = show(logger, tmp_path, latency={"speedup": 1.5}, data_is_sample=True)
     assert "stand-in" in run.tags
     runs.close()

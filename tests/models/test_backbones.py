@@ -64,7 +64,7 @@ def test_t5_mini_without_a_prompt(t5_mini: Backbone) -> None:
     texts = ["a charming and often moving film .", "a dull , witless mess of a movie ."]
     batch = t5_mini.tokenizer(texts, padding=True, return_tensors="pt")
     untouched = T5ForConditionalGeneration.from_pretrained(
-        embedded.embedded_folder("t5_mini"), dtype=torch.float32
+        embedded.find_embedded_folder("t5_mini"), dtype=torch.float32
     )
     with torch.no_grad():
         logits = model(**batch)

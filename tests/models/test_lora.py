@@ -87,7 +87,7 @@ def test_merged_equals_unmerged(kind: str, prompt: str) -> None:
         lora.fold(folded.backbone)
         assert torch.equal(folded(**batch), merged)
         assert not lora.layers(folded.backbone) and not lora.factors(folded.backbone)
-        with lora.unmerged(model.backbone):
+        with lora.unmerge_within(model.backbone):
             apart = model(**batch)
         torch.testing.assert_close(apart, merged, atol=1e-5, rtol=1e-6)
         assert (merged - tiny_model(kind, prompt, READOUT[kind])(**batch)).abs().max() > 1e-3
@@ -107,7 +107,7 @@ def test_a_cut_cuts_the_factors(kind: str) -> None:
         with torch.no_grad():
             expected = cut(folded, keep)(**batch)
             torch.testing.assert_close(smaller(**batch), expected, atol=1e-5, rtol=1e-5)
-            with lora.unmerged(smaller.backbone):
+            with lora.unmerge_within(smaller.backbone):
                 torch.testing.assert_close(smaller(**batch), expected, atol=1e-5, rtol=1e-5)
         linears = zip(cut(dense, keep).blocks(), smaller.blocks(), strict=True)
         for plain, of_update in linears:

@@ -168,8 +168,8 @@ def test_the_paper_and_baselines_start_anew() -> None:
 
 
 def test_the_skill_of_the_package_fits_the_default_recipe() -> None:
-    folder = embedded.shipped_skill("nli", "minilm")
-    assert folder and embedded.shipped_skill("nli", "roberta_mini") is None
+    folder = embedded.find_shipped_skill("nli", "minilm")
+    assert folder and embedded.find_shipped_skill("nli", "roberta_mini") is None
     about, tensors = read_skill(folder)
     cfg = composed("+task=rte", "output_dir=here")
     assert about.prompt.kind == cfg.prompt.kind
@@ -177,7 +177,7 @@ def test_the_skill_of_the_package_fits_the_default_recipe() -> None:
     assert {t.dtype for name, t in tensors.items() if "/" not in name} == {torch.float16}
     for task in (path.stem for path in (conf_dir() / "task").glob("*.yaml")):
         named = composed(f"+task={task}", "output_dir=here").task.start
-        assert named is None or embedded.shipped_skill(named, "minilm")
+        assert named is None or embedded.find_shipped_skill(named, "minilm")
 
 
 def test_a_start_that_is_not_taken_is_told(caplog: pytest.LogCaptureFixture) -> None:
@@ -199,7 +199,7 @@ def test_a_task_never_starts_from_a_skill_that_saw_its_rows() -> None:
 
 def test_only_a_plain_name_is_one_of_the_package(tmp_path: Path) -> None:
     (tmp_path / "nli-minilm").mkdir()
-    assert embedded.shipped_skill(str(tmp_path / "nli"), "minilm") is None
+    assert embedded.find_shipped_skill(str(tmp_path / "nli"), "minilm") is None
 
 
 def test_a_start_in_the_home_folder(

@@ -5,7 +5,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from skip_exp.report.tables import piped
+from skip_exp.report.tables import pipe_rows
 from studies import curve
 
 
@@ -33,4 +33,4 @@ def test_a_smaller_draw_is_a_part_of_a_larger_one(
 
 def test_the_page_shows_the_rows_of_the_file() -> None:
     page = (curve.RESULTS.parents[2] / "docs/results.md").read_text(encoding="utf-8")
-    assert piped(curve.table(pd.read_csv(curve.RESULTS))) in page
+    assert pipe_rows(curve.table(pd.read_csv(curve.RESULTS))) in page

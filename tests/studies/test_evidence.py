@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from skip_exp.cache.version import digest
-from skip_exp.report.tables import piped
+from skip_exp.report.tables import pipe_rows
 from studies import evidence
 
 
@@ -55,7 +55,7 @@ def test_the_page_shows_the_rows_of_the_file() -> None:
     page = (evidence.HERE.parent / "docs/results.md").read_text(encoding="utf-8")
     rows = pd.read_csv(evidence.ROWS)
     for table in (evidence.table(rows), evidence.others(rows)):
-        assert piped(table) in page
+        assert pipe_rows(table) in page
 
 
 def test_a_confirmation_needs_the_frozen_recipe(

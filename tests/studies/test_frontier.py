@@ -3,7 +3,7 @@
 import pandas as pd
 import pytest
 
-from skip_exp.report.tables import piped
+from skip_exp.report.tables import pipe_rows
 from studies import frontier
 
 
@@ -50,7 +50,7 @@ def test_processors_stand_beside_each_other_and_share_the_scores() -> None:
 
 @pytest.mark.parametrize("page", ["README.md", "docs/results.md"])
 def test_a_page_shows_the_rows_of_the_file(page: str) -> None:
-    lines = piped(frontier.table(frontier.means(pd.read_csv(frontier.ROWS))))
+    lines = pipe_rows(frontier.table(frontier.means(pd.read_csv(frontier.ROWS))))
     assert lines in (frontier.ROOT / page).read_text(encoding="utf-8")
 
 

@@ -210,7 +210,7 @@ def test_an_earlier_result_does_not_answer_for_a_job_that_failed_elsewhere(
         os.utime(file, (1, 1))
 
     def fails_in_a_worker(cfg: Any) -> None:  # which keeps the finished result
-        (Path(cfg.output_dir) / results.CONFIG).write_text("")
+        (Path(cfg.output_dir) / results.CONFIG_FILE).write_text("")
 
     ended = cli(*place, run=fails_in_a_worker)
     assert ended.code == 1 and "ended without a result" in ended.err

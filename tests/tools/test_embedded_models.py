@@ -114,7 +114,7 @@ def test_t5_mini(tmp_path: Path) -> None:
     module.main([*folders, "--minutes", "0.03"])
     module.main([*folders, "--minutes", "0.03", "--second"])
     made = T5ForConditionalGeneration.from_pretrained(tmp_path / "out").config.to_dict()
-    folder = embedded.embedded_folder("t5_mini")
+    folder = embedded.find_embedded_folder("t5_mini")
     shipped = T5ForConditionalGeneration.from_pretrained(folder).config.to_dict()
     for key in ("d_model", "d_kv", "d_ff", "num_layers", "num_decoder_layers", "num_heads"):
         assert made[key] == shipped[key]

@@ -265,7 +265,7 @@ def test_a_line_per_epoch_in_a_file_as_in_a_terminal(
 ) -> None:
     caplog.set_level("INFO", "skip_exp")
     monkeypatch.setattr(sys.stdout, "isatty", lambda: is_terminal)
-    with bars.allowed(True):
+    with bars.allow_bars(True):
         fit(tuner(epochs=3))  # without progress no line
         fit(tuner(epochs=2), progress=True)
     lines = [r.getMessage() for r in caplog.records if r.name == "skip_exp.callbacks.epochs"]
@@ -284,7 +284,7 @@ def test_a_long_pass_has_a_bar_on_a_terminal(
     screen.isatty = lambda: is_terminal
     monkeypatch.setattr(sys, "stdout", screen)
     monkeypatch.setattr(bars, "AFTER", 0)  # any pass counts as long
-    with bars.allowed(True):
+    with bars.allow_bars(True):
         fit(tuner(), progress=True)
     for name in ("epoch 1 of 1 |", "selection slice |"):
         assert (name in screen.getvalue()) == is_terminal

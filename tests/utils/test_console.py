@@ -56,8 +56,8 @@ class Terminal(io.StringIO):
 def drawn(monkeypatch: pytest.MonkeyPatch, screen: Any, wanted: bool = True) -> str:
     """What counting three items writes to standard output."""
     monkeypatch.setattr(sys, "stdout", screen)
-    with bars.allowed(wanted):
-        assert list(bars.counted("abc", "letters")) == ["a", "b", "c"]
+    with bars.allow_bars(wanted):
+        assert list(bars.count_items("abc", "letters")) == ["a", "b", "c"]
     return str(screen.getvalue())
 
 

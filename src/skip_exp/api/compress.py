@@ -11,7 +11,7 @@ from transformers import AutoConfig
 from skip_exp.api.fit import cut_to, run
 from skip_exp.api.task import RowOptions, build_task
 from skip_exp.cache.version import digest
-from skip_exp.config.compose import quoted
+from skip_exp.config.compose import quote
 from skip_exp.data.text import shorten
 from skip_exp.errors import SkipError, first_line
 from skip_exp.models.backbones import class_names, content_hash
@@ -69,10 +69,10 @@ def compress(
     task = build_task(data, labels, root, **options)
     are_named = options["classes"] is not None
     _check_classes(task.config["labels"], config.num_labels, are_named)
-    path = str(model) if isinstance(model, str | Path) else str(_saved(model, tokenizer, root))
+    path = str(model) if isinstance(model, str | Path) else str(_save(model, tokenizer, root))
     name_of = Path(os.path.abspath(path)).name  # of ".", too; keeps a link's own
     own = {"name": name_of, "family": config.model_type, "path": in_full(path)}
-    backbone = [f"backbone.{key}={quoted(value)}" for key, value in own.items()]
+    backbone = [f"backbone.{key}={quote(value)}" for key, value in own.items()]
     settings = ["experiment=compress", *backbone, *cut_to(ratio)]
     if not retune:
         settings += CUT_ONLY
@@ -113,7 +113,7 @@ def _config(path: str) -> Any:
         raise SkipError(f"compress: {path}: {why}") from error
 
 
-def _saved(model: Any, tokenizer: Any, root: Path) -> Path:
+def _save(model: Any, tokenizer: Any, root: Path) -> Path:
     """A folder with the model and its tokenizer, named by their content."""
     if tokenizer is None:
         raise SkipError("compress: tokenizer=None: a model needs its tokenizer")

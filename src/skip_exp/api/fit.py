@@ -12,7 +12,7 @@ from typing import Any, Unpack
 from skip_exp import pipeline, results
 from skip_exp.api.task import RowOptions, Task, build_task
 from skip_exp.config import refusals
-from skip_exp.config.compose import job_of, quoted
+from skip_exp.config.compose import job_of, quote
 from skip_exp.config.schema import Config
 from skip_exp.config.together import check_given, values_of
 from skip_exp.config.train import FEW_ROWS
@@ -102,7 +102,7 @@ def run(task: Task, settings: Sequence[str], overrides: Sequence[str], root: Pat
         raise SkipError(f"overrides: {overrides}: must be a list, such as [{overrides!r}]")
     settings = [*settings, *overrides]
     given = values_of(settings)
-    own = {"logger": "none", "cache.dir": quoted(str(root / ".cache"))}
+    own = {"logger": "none", "cache.dir": quote(str(root / ".cache"))}
     own_settings = [f"{key}={value}" for key, value in own.items() if key not in given]
     began = datetime.now().strftime("%Y-%m-%d/%H-%M-%S-%f")
     folder = root / f"{began}-{task.config['name']}"
@@ -110,7 +110,7 @@ def run(task: Task, settings: Sequence[str], overrides: Sequence[str], root: Pat
     cfg = job_of(task.config, [*own_settings, *recipe, *settings], str(folder))
     check_given(cfg, settings)
     with _ONE:
-        with console.shown(), state.kept():
+        with console.shown(), state.keep_state():
             console.quiet_lightning()
             if recipe:
                 log.info("fewer than %d train rows: the recipe is %s", FEW_ROWS, *recipe)
@@ -126,7 +126,7 @@ def _run(cfg: Config, task: Task) -> Any:
         error = INTERRUPTED
         raise
     except Exception as problem:
-        error = refusals.told(problem)
+        error = refusals.describe_failure(problem)
         with suppress(SkipError):  # a folder that cannot be written
             results.write_failed(cfg.output_dir, asdict(cfg), error)
         raise

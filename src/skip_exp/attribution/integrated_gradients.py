@@ -22,7 +22,7 @@ from skip_exp.attribution.observe import (
     Tap,
     logits,
     observe,
-    replaced,
+    replace_activation,
     taps,
     token_mask,
     true_label,
@@ -78,7 +78,7 @@ def _mean_gradient(
     for a, w in zip(points.split(at_once), weights.split(at_once), strict=True):
         rows = {name: x.repeat(len(a), *[1] * (x.dim() - 1)) for name, x in batch.items()}
         scaled = torch.cat([h * one for one in a]).requires_grad_()
-        with torch.enable_grad(), replaced(tap, scaled):
+        with torch.enable_grad(), replace_activation(tap, scaled):
             goal = true_label(model, rows, target).sum()
             (gradient,) = torch.autograd.grad(goal, scaled)
         mean += torch.tensordot(w, gradient.float().unflatten(0, (len(a), -1)), 1)

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
 from skip_exp.data.batches import Batch
-from skip_exp.models.families.base import AttentionBlock, hooked
+from skip_exp.models.families.base import AttentionBlock, hold_hooks
 from skip_exp.models.sites import Site, Sublayer
 from skip_exp.models.soft_prompt import SoftPromptModel
 
@@ -119,11 +119,11 @@ def observe(
         activations[name] = taps_by_name[name].view(x)
         return activations[name].view(x.shape)
 
-    with hooked(tap.hook(partial(store, name)) for name, tap in taps_by_name.items()):
+    with hold_hooks(tap.hook(partial(store, name)) for name, tap in taps_by_name.items()):
         yield activations
 
 
-def replaced(tap: Tap, value: Tensor) -> RemovableHandle:
+def replace_activation(tap: Tap, value: Tensor) -> RemovableHandle:
     """Within the block, replace the activation by ``value`` (shaped as in :func:`observe`)."""
     return tap.hook(lambda x: value.view(x.shape))
 

@@ -14,7 +14,7 @@ from collections.abc import Iterable, Iterator
 from functools import cache
 from pathlib import Path
 
-from skip_exp.utils.machine import installed
+from skip_exp.utils.machine import list_versions
 
 ROOT = __name__.partition(".")[0]
 ROOMS = ("data", "models", "training", "callbacks", "phases")  # compute what every stage holds
@@ -31,7 +31,7 @@ def digest(value: object) -> str:
 def rooms_code() -> str:
     """Code version of what every stage runs."""
     files = [file for room in ROOMS for file in _files_of(room)]
-    return digest([_hash_files(files), installed(LIBRARIES)])
+    return digest([_hash_files(files), list_versions(LIBRARIES)])
 
 
 def job_code() -> str:

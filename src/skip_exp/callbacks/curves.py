@@ -37,7 +37,7 @@ class Curves(Callback):
         self.points = state_dict["points"]
 
 
-def kept(phase: str, curves: Sequence[Mapping[str, Any]], epoch: int) -> dict[str, Any]:
+def mark_kept(phase: str, curves: Sequence[Mapping[str, Any]], epoch: int) -> dict[str, Any]:
     """The row of the epoch that a phase kept, with its number from 0 as ``kept_epoch``.
 
     Epoch -1 is the state before training, which has no row.

@@ -23,8 +23,8 @@ from skip_exp.report import compare
 from skip_exp.report.frame import to_csv
 from skip_exp.report.tables import save
 
-SCORES = [f"{split}/{phase}" for split in ("metric", "select") for phase in STATES]
-SUFFIXES = (".md", ".csv")
+SCORE_NAMES = [f"{split}/{phase}" for split in ("metric", "select") for phase in STATES]
+TABLE_SUFFIXES = (".md", ".csv")
 
 
 @one_line_errors(1)
@@ -35,14 +35,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     line.add_argument(
         "--by", required=True, metavar="KEY[=A,B]", help="key or group to compare, and its values"
     )
-    line.add_argument("--score", choices=SCORES, default="metric/final", help="which score")
-    ends = ", ".join(SUFFIXES)
+    line.add_argument("--score", choices=SCORE_NAMES, default="metric/final", help="which score")
+    ends = ", ".join(TABLE_SUFFIXES)
     line.add_argument("--out", type=Path, metavar="FILE", help=f"write to FILE, too: {ends}")
     options = line.parse_args(arguments)
-    if options.out and options.out.suffix not in SUFFIXES:
+    if options.out and options.out.suffix not in TABLE_SUFFIXES:
         line.error(f"--out {options.out}: must end in {ends}")
     key, _, given = options.by.partition("=")
-    values = options.folders if key == compare.FOLDER else choices(given) if given else []
+    values = options.folders if key == compare.BY_FOLDER else choices(given) if given else []
     rows = compare.compare(compare.load(options.folders), key, values, options.score)
     page = compare.page(rows, key, options.score)
     if options.out:

@@ -21,15 +21,15 @@ from skip_exp.errors import SkipError
 from skip_exp.logger import runs
 from skip_exp.report import tables
 
-SCORES = tuple(f"metric/{phase}" for phase in STATES)
+SCORE_PANELS = tuple(f"metric/{phase}" for phase in STATES)
 COLUMNS = (
-    *("task", "backbone", "attribution", "ratio", "seed", "metric/name", *SCORES),
+    *("task", "backbone", "attribution", "ratio", "seed", "metric/name", *SCORE_PANELS),
     *("params/block_pruned", "params/all_pruned", "latency/speedup", "latency/contended"),
     *("data_is_sample", "status", "error"),
 )
 SHOWN = [f"summary:{column}" for column in COLUMNS]
-PARALLEL = ("ratio", "attribution", "seed", "params/all_pruned", "latency/speedup", *SCORES)
-BARS = (*SCORES, "latency/speedup", "params/all_pruned")
+PARALLEL = ("ratio", "attribution", "seed", "params/all_pruned", "latency/speedup", *SCORE_PANELS)
+BARS = (*SCORE_PANELS, "latency/speedup", "params/all_pruned")
 
 
 def build_workspaces(entity: str, project: str) -> list[Any]:

@@ -53,7 +53,7 @@ def parse_lines(lines: Iterable[bytes], where: str) -> Iterator[Any]:
     as_json = False
     empty = 0  # the first line of those without a text that came last
     for number, line in enumerate(lines, 1):
-        text = _decoded(line, number, where)
+        text = _decode(line, number, where)
         if not text.strip():
             empty = empty or number
             continue
@@ -66,7 +66,7 @@ def parse_lines(lines: Iterable[bytes], where: str) -> Iterator[Any]:
         yield example if as_json else text.split("\t")
 
 
-def _decoded(line: bytes, number: int, where: str) -> str:
+def _decode(line: bytes, number: int, where: str) -> str:
     try:
         text = line.decode("utf-8-sig" if number == 1 else "utf-8")
     except UnicodeDecodeError as error:

@@ -25,7 +25,7 @@ import yaml
 
 from skip_exp.commands.line import one_line_errors, parser
 from skip_exp.config import schema
-from skip_exp.config.compose import choices, composed, quoted
+from skip_exp.config.compose import choices, compose_config, quote
 from skip_exp.config.prune import DIGITS
 from skip_exp.config.task import TaskConfig
 from skip_exp.config.together import values_of
@@ -51,7 +51,7 @@ class Plan:
         """The sweep as a command; each run of it has a folder of its own below ``out``."""
         folder = out / "jobs" / datetime.now().strftime("%Y-%m-%d_%H-%M-%S")
         sweep = ["--config-dir", str(schema.sweep_dir()), "--config-name", self.name]
-        place = f"hydra.sweep.dir={quoted(str(folder))}"
+        place = f"hydra.sweep.dir={quote(str(folder))}"
         return [sys.executable, "-m", "skip_exp", *sweep, *self.overrides, place]
 
 
@@ -77,7 +77,8 @@ def plan(profile: str, overrides: Sequence[str]) -> Plan:
             where = "data: embedded, because SKIP_EXP_DATA is not set or lacks a task"
     values = swept(name, overrides)
     given = [*overrides, f"data.source={source}"]
-    composed(name, [f"+task={values['task'][0]}", *_unswept(given, values)])  # refuses a wrong key
+    first = f"+task={values['task'][0]}"
+    compose_config(name, [first, *_unswept(given, values)])  # refuses a wrong key
     asked = Asked(
         tasks=values["task"],
         backbones=values["backbone"],
@@ -108,9 +109,9 @@ def is_cached(task: str, overrides: Sequence[str]) -> bool:
 
     name = SWEEPS["offline"]
     given = _unswept(overrides, swept(name, overrides))
-    cfg = composed(name, [f"+task={task}", *given])
+    cfg = compose_config(name, [f"+task={task}", *given])
     try:
-        load_rows(schema.typed(cfg.task, TaskConfig), schema.DataConfig(source="hub"))
+        load_rows(schema.to_object(cfg.task, TaskConfig), schema.DataConfig(source="hub"))
     except SkipError:
         return False
     return True

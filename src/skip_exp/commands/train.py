@@ -20,12 +20,12 @@ from omegaconf import OmegaConf
 
 from skip_exp import results
 from skip_exp.commands.line import existing_file, one_line_errors, parser
-from skip_exp.config.compose import quoted
+from skip_exp.config.compose import quote
 from skip_exp.config.together import values_of
 from skip_exp.utils import console
 
 OUTPUT = "outputs"
-GOALS = ("prune.ratio=", "prune.max_drop=", "prune.target_speedup=")  # a sweep has ratios
+GOAL_KEYS = ("prune.ratio=", "prune.max_drop=", "prune.target_speedup=")  # a sweep has ratios
 
 
 @one_line_errors(1)
@@ -38,7 +38,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     print(console.LOADING, flush=True)
     api = console.import_slow("skip_exp.api.fit")  # torch takes seconds: not for a refused argument
     file, settings = options.pop("file"), [*options["overrides"]]
-    settings = [each for each in settings if not each.startswith(GOALS)]
+    settings = [each for each in settings if not each.startswith(GOAL_KEYS)]
     if options["backbone"] is not None:
         settings.insert(0, f"backbone={options['backbone']}")
     skill = api.fit(file, **options)
@@ -51,7 +51,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             "cache.dir": root.expanduser() / ".cache",
             "hydra.sweep.dir": folder.parent / "sweep",
         }
-        settings += [f"{k}={quoted(str(v))}" for k, v in own.items() if k not in given]
+        settings += [f"{k}={quote(str(v))}" for k, v in own.items() if k not in given]
     show(folder, ["prune.ratio=0.3,0.5,0.7", *settings])
     return 0
 
@@ -103,6 +103,6 @@ def show(skill: Path, swept: Sequence[str]) -> None:
     OmegaConf.save(task, file)  # its quotes are those that it needs: PyYAML leaves 1e3 bare
     # Plain names need no quotes of Hydra's.
     is_plain = re.fullmatch(r"[A-Za-z_][\w.-]*", task["name"], re.ASCII)
-    named = task["name"] if is_plain else quoted(task["name"])
+    named = task["name"] if is_plain else quote(task["name"])
     sweep = ["--config-dir", str(folder), f"+task={named}", *swept, "-m"]
     print(f"sweep:   skip-exp {shlex.join(sweep)}")

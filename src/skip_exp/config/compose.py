@@ -23,7 +23,7 @@ GIVEN = "given"  # name of a task that is not a file, in Hydra's store
 _COMPOSING = threading.RLock()  # Hydra's state and store are global
 
 
-def composed(name: str, overrides: Sequence[str]) -> DictConfig:
+def compose_config(name: str, overrides: Sequence[str]) -> DictConfig:
     """The configuration ``name`` (``config``, or that of a sweep file) with ``overrides``.
 
     Raises:
@@ -65,7 +65,7 @@ def job_of(task: Mapping[str, Any], overrides: Sequence[str], output_dir: str) -
         raise SkipError(f"task: {odd[0]}: no label, column or path may have ${{, or be ???")
     with _COMPOSING:
         ConfigStore.instance().store(group="task", name=GIVEN, node=OmegaConf.create(dict(task)))
-        cfg = composed("config", [f"+task={GIVEN}", *overrides])
+        cfg = compose_config("config", [f"+task={GIVEN}", *overrides])
     cfg.output_dir = output_dir
     try:
         return job_config(cfg)
@@ -73,7 +73,7 @@ def job_of(task: Mapping[str, Any], overrides: Sequence[str], output_dir: str) -
         raise SkipError(refusals.explain(error)) from error
 
 
-def quoted(value: str) -> str:
+def quote(value: str) -> str:
     """A text as Hydra reads it, whatever its characters.
 
     Example:

@@ -10,7 +10,7 @@ from skip_exp.errors import ConfigError
 Part = TypeVar("Part")
 
 
-def named(key: str, name: str) -> Any:
+def import_part(key: str, name: str) -> Any:
     """The object at the dotted ``name``, which the configuration has under ``key``.
 
     Raises:
@@ -33,7 +33,7 @@ def part_class(
     Raises:
         ConfigError: it cannot be imported, or is no subclass.
     """
-    found = known[name] if name in known else named(key, name)
+    found = known[name] if name in known else import_part(key, name)
     if not (isinstance(found, type) and issubclass(found, base)):
         place = f"{base.__module__}.{base.__name__}".removeprefix("skip_exp.")
         raise ConfigError(key, name, f"must be a subclass of {place}")

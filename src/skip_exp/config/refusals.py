@@ -61,7 +61,7 @@ def _no_such(key: str) -> str:
     return f"no such key{did_you_mean(key, [each.name for each in keys(Config)])}"
 
 
-def told(problem: Exception) -> str:
+def describe_failure(problem: Exception) -> str:
     """The error of a failed job: in its own words if the user can fix it, else with its type."""
     if isinstance(problem, SkipError | OmegaConfBaseException):
         return explain(problem)

@@ -218,7 +218,7 @@ class Config:
 T = TypeVar("T")
 
 
-def typed(composed: Any, kind: type[T]) -> T:
+def to_object(composed: Any, kind: type[T]) -> T:
     """A composed node (DictConfig or mapping) as an object of its class, resolved and checked.
 
     Raises:

@@ -6,7 +6,7 @@ from operator import attrgetter
 from omegaconf import DictConfig
 
 from skip_exp.config.names import PARTS
-from skip_exp.config.schema import Config, typed
+from skip_exp.config.schema import Config, to_object
 from skip_exp.errors import ConfigError
 from skip_exp.utils.files import in_full
 
@@ -21,7 +21,7 @@ def job_config(composed: DictConfig) -> Config:
         ConfigError: a value out of its range, or values that exclude each other.
         omegaconf.errors.OmegaConfBaseException: an unknown key, or a missing value.
     """
-    settings = typed(composed, Config)
+    settings = to_object(composed, Config)
     if settings.backbone.readout in _NEED_WORDS and not settings.task.words:
         settings.task.words = list(settings.task.labels)  # the tokenizer may still refuse them
     settings.backbone.path = in_full(settings.backbone.path)

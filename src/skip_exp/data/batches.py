@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
-from skip_exp.utils.tokens import tokenized
+from skip_exp.utils.tokens import tokenize_fast
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -45,7 +45,7 @@ def tokenize(
             has_types = True
         else:
             columns = [list(column) for column in zip(*chunk, strict=True)]
-            encoded = tokenized(tokenizer, *columns, truncation=True, max_length=max_length)
+            encoded = tokenize_fast(tokenizer, *columns, truncation=True, max_length=max_length)
             encodings, has_types = encoded.encodings, "token_type_ids" in encoded
         for encoding in encodings:
             truncated += len(encoding.overflowing) > 0

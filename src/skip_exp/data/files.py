@@ -7,7 +7,7 @@ from skip_exp.config.task import TaskConfig
 
 ENV_DIR = "SKIP_EXP_DATA"
 SUFFIXES = (".jsonl", ".json", ".csv", ".parquet")
-EMBEDDED = {"banking77": "banking77", "rte": "snli_pairs"}  # task: its folder in embedded/
+EMBEDDED_TASKS = {"banking77": "banking77", "rte": "snli_pairs"}  # task: its folder in embedded/
 SELECT = "select"  # an optional split that replaces the selection slice of train
 STAND_IN = "embedded:snli_pairs"  # the source whose rows are not the task's own
 
@@ -39,9 +39,9 @@ def split_file(folder: Path, spec: TaskConfig, split: str) -> Path | None:
     return next((file for file in files if file.exists()), None)
 
 
-def embedded_files(spec: TaskConfig) -> dict[str, Path]:
+def find_embedded_files(spec: TaskConfig) -> dict[str, Path]:
     """The task's files in the package: {split: file}; empty if it is not embedded."""
-    if spec.name not in EMBEDDED or spec.extra:
+    if spec.name not in EMBEDDED_TASKS or spec.extra:
         return {}
-    folder = Path(__file__).parent / "embedded" / EMBEDDED[spec.name]
+    folder = Path(__file__).parent / "embedded" / EMBEDDED_TASKS[spec.name]
     return {spec.train: folder / "train.parquet", spec.validation: folder / "validation.parquet"}

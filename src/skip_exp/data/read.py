@@ -280,13 +280,13 @@ def _read_json(path: Path, wanted: Sequence[str]) -> Table:
     bad: dict[int, str] = {}
     unit = "line"
     if path.suffix.lower() == ".json" and content.lstrip().startswith("["):
-        values, unit = dict(enumerate(_parsed(content), 1)), "element"
+        values, unit = dict(enumerate(_parse(content), 1)), "element"
     else:
         # Not splitlines: it also splits at Unicode line separators inside texts.
         for number, line in enumerate(content.split("\n"), 1):
             try:
                 if line.strip():
-                    values[number] = _parsed(line)
+                    values[number] = _parse(line)
             except ValueError as error:
                 bad[number] = str(error)
     rows: dict[int, dict[str, Any]] = {}
@@ -331,7 +331,7 @@ def _content(path: Path) -> str:
         raise ValueError(f"line {line} is not UTF-8 text") from error
 
 
-def _parsed(text: str) -> Any:
+def _parse(text: str) -> Any:
     try:
         return json.loads(text)
     except json.JSONDecodeError as error:

@@ -10,12 +10,12 @@ from skip_exp.config.schema import DataConfig
 from skip_exp.config.task import TaskConfig
 from skip_exp.data.batches import Row
 from skip_exp.data.files import (
-    EMBEDDED,
+    EMBEDDED_TASKS,
     ENV_DIR,
     SELECT,
     STAND_IN,
     SUFFIXES,
-    embedded_files,
+    find_embedded_files,
     local_files,
 )
 from skip_exp.data.metrics import majority_scores
@@ -89,7 +89,7 @@ def _find(
     readers: dict[str, Callable[[], tuple[Tables, str]]] = {
         "local": lambda: _local(spec, data.dir, tables),
         "hub": lambda: _hub(spec),
-        "embedded": lambda: _embedded(spec),
+        "embedded": lambda: _read_embedded(spec),
     }
     reasons: list[str] = []
     names = [*readers] if data.source == "auto" else [data.source]
@@ -201,18 +201,18 @@ def _local(spec: TaskConfig, dir: str | None, tables: Tables | None) -> tuple[Ta
     return _read_files(spec, paths, tables), f"local:{source}"
 
 
-def _embedded(spec: TaskConfig) -> tuple[Tables, str]:
-    paths = embedded_files(spec)
+def _read_embedded(spec: TaskConfig) -> tuple[Tables, str]:
+    paths = find_embedded_files(spec)
     if not paths:
-        raise NotFound(f"the package comes with rows for {' and '.join(EMBEDDED)} only")
-    return _read_files(spec, paths), f"embedded:{EMBEDDED[spec.name]}"
+        raise NotFound(f"the package comes with rows for {' and '.join(EMBEDDED_TASKS)} only")
+    return _read_files(spec, paths), f"embedded:{EMBEDDED_TASKS[spec.name]}"
 
 
 def _read_files(spec: TaskConfig, paths: dict[str, Path], tables: Tables | None = None) -> Tables:
     """The tables of splits: those that are read already, where they have the columns."""
     found: dict[str, Table] = {}
     for name, path in paths.items():
-        wanted = _wanted(spec, name)
+        wanted = _want(spec, name)
         table = (tables or {}).get(str(path))
         if table is None or not table.has(wanted) or table.has_changed(path):
             table = read_table(path, wanted)
@@ -220,7 +220,7 @@ def _read_files(spec: TaskConfig, paths: dict[str, Path], tables: Tables | None 
     return found
 
 
-def _wanted(spec: TaskConfig, split: str) -> list[str]:
+def _want(spec: TaskConfig, split: str) -> list[str]:
     """The columns of a split that a job reads."""
     group = [spec.group] if spec.group and split == spec.train else []
     return columns_of(spec.text, spec.label, *group)
@@ -253,7 +253,7 @@ def _hub(spec: TaskConfig) -> tuple[Tables, str]:
         classes = read_class_names(data, spec.label)
         if {*(classes or [])} != {*spec.labels}:
             classes = None  # the task has names of its own, in label order
-        wanted, where = _wanted(spec, split), f"{name} {split}"
+        wanted, where = _want(spec, split), f"{name} {split}"
         tables[split] = dataset_to_table(data, wanted, where, spec.label, classes)
     return tables, f"hub:{name}"
 

@@ -64,7 +64,7 @@ def write_config(cfg: Config, key: str) -> None:
     output = Path(cfg.output_dir)
     results.check_folder(output, key)
     content = OmegaConf.to_yaml(OmegaConf.create(asdict(cfg))).encode()
-    files.save(output / results.CONFIG, content, f"output_dir={output}")
+    files.save(output / results.CONFIG_FILE, content, f"output_dir={output}")
 
 
 def write_result(

@@ -13,8 +13,8 @@ from typing import Any
 from skip_exp.cache.version import digest, part_code, room_code, rooms_code
 from skip_exp.config.schema import Config, TrainerConfig
 from skip_exp.config.together import parts
-from skip_exp.data.files import embedded_files, local_files
-from skip_exp.models.embedded import local_folder, shipped_skill
+from skip_exp.data.files import find_embedded_files, local_files
+from skip_exp.models.embedded import find_shipped_skill, local_folder
 from skip_exp.skill.record import RECORD
 from skip_exp.utils import files
 from skip_exp.utils.machine import cores, hardware, list_gpus, multiplies_bf16
@@ -46,7 +46,7 @@ def find_content(cfg: Config) -> Content:
     if cfg.data.source in ("auto", "local"):
         data = files.content(local_files(cfg.task, cfg.data.dir)) or None
     elif cfg.data.source == "embedded":
-        data = files.content(embedded_files(cfg.task)) or None
+        data = files.content(find_embedded_files(cfg.task)) or None
     folder = local_folder(cfg.backbone.path)
     model = {path.name: path for path in folder.glob("*") if _is_model(path)} if folder else {}
     return Content(data, files.content(model) or None, _start_content(cfg), hash_unlabelled(cfg))
@@ -69,7 +69,7 @@ def _start_content(cfg: Config) -> str | None:
     name = cfg.tune.start
     if name is None:
         return ""
-    if folder := shipped_skill(name, cfg.backbone.name):
+    if folder := find_shipped_skill(name, cfg.backbone.name):
         return hash_skill(folder)
     return "" if name == cfg.task.start else hash_skill(Path(name).expanduser()) or None
 

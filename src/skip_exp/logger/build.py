@@ -14,7 +14,7 @@ from skip_exp.errors import first_line
 
 log = logging.getLogger(__name__)
 
-KEPT = "/kept_epoch"  # marks the row of the epoch that a phase kept
+KEPT_EPOCH = "/kept_epoch"  # marks the row of the epoch that a phase kept
 
 
 class PhaseLogger(WandbLogger):
@@ -35,7 +35,7 @@ class PhaseLogger(WandbLogger):
             if "epoch" in metrics:
                 logged[f"{phase}/epoch"] = metrics["epoch"]
         try:
-            if any(name.endswith(KEPT) for name in logged):
+            if any(name.endswith(KEPT_EPOCH) for name in logged):
                 self.experiment.summary.update(logged)
             else:
                 self.experiment.log(logged)

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from skip_exp.models.sites import Site
 from skip_exp.utils import files
 
-FILE = "keep.png"  # in the job's folder
+PICTURE = "keep.png"  # in the job's folder
 
 
 def save(keep_sizes: Mapping[str, Sequence[int]], path: Path | str) -> None:

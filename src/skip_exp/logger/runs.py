@@ -192,7 +192,7 @@ def log_result(
     run.summary.update(results.flatten(result))
     if result.get("data_is_sample"):
         run.tags = (*(run.tags or ()), "stand-in")
-    run.log({"keep": wandb.Image(str(folder / picture.FILE))})
+    run.log({"keep": wandb.Image(str(folder / picture.PICTURE))})
     with stage_uploads(folder):
         # The table first: logging it contacts the server with a timeout. Artifacts queued for a
         # server that is gone would keep the run from ending.

@@ -112,13 +112,13 @@ class Attention(nn.Module):
         return x.view(*x.shape[:2], self.heads, dim).transpose(1, 2)
 
     def _attend(self, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
-        if not self._fused(q, k):
+        if not self._fuse(q, k):
             return self._weigh(q @ k.transpose(2, 3) * self.scaling, v, mask)
         if mask is not None:
             mask = mask.to(q.dtype)
         # The fast kernels need one width: zeros change no score and are cut off again.
         width = max(self.qk_dim, self.vo_dim)
-        q, k, v = (_widened(x, width) for x in (q, k, v))
+        q, k, v = (_widen(x, width) for x in (q, k, v))
         dropout = self.dropout_p if self.training else 0.0
         out = F.scaled_dot_product_attention(
             q, k, v, attn_mask=mask, dropout_p=dropout, scale=self.scaling
@@ -132,7 +132,7 @@ class Attention(nn.Module):
         weights = scores.softmax(dim=-1, dtype=torch.float32)
         return F.dropout(weights, self.dropout_p, self.training).to(v.dtype) @ v
 
-    def _fused(self, q: Tensor, k: Tensor) -> bool:
+    def _fuse(self, q: Tensor, k: Tensor) -> bool:
         """Whether the fused kernel computes this call.
 
         On short texts in bf16 on a CPU its backward pass takes four times as long as plain
@@ -145,5 +145,5 @@ class Attention(nn.Module):
         return not (few and q.dtype == torch.bfloat16 and q.device.type == "cpu")
 
 
-def _widened(x: Tensor, width: int) -> Tensor:
+def _widen(x: Tensor, width: int) -> Tensor:
     return x if x.shape[-1] == width else F.pad(x, (0, width - x.shape[-1]))

@@ -20,10 +20,10 @@ from transformers.modeling_utils import PreTrainedModel
 from xxhash import xxh3_128
 
 from skip_exp.errors import ConfigError, SkipError, first_line
-from skip_exp.models.embedded import embedded_folder
+from skip_exp.models.embedded import find_embedded_folder
 from skip_exp.models.families.base import Family, HFModel, weights_of
 from skip_exp.models.families.registry import FAMILIES
-from skip_exp.models.readouts import READOUTS, readout_class
+from skip_exp.models.readouts import READOUT_CLASSES, readout_class
 from skip_exp.utils.files import Stamp, stamp
 from skip_exp.utils.hub import explain, hub_reachable, offline_if_unreachable
 from skip_exp.utils.machine import keep_freed
@@ -111,19 +111,19 @@ def load_backbone(
     """
     keep_freed()  # a caller is about to compute
     with _LOADING:
-        loaded = _loaded(name, path, family, readout, layers, stamp(Path(_source(path))))
+        loaded = _load_cached(name, path, family, readout, layers, stamp(Path(_source(path))))
     return replace(loaded, model=copy.deepcopy(loaded.model, weights_of(loaded.model)))
 
 
 @lru_cache(maxsize=4)  # the last few, as for tokenised data
-def _loaded(
+def _load_cached(
     name: str, path: str, family: str, readout: str, layers: int | None, files: Stamp
 ) -> Backbone:
     if family not in FAMILIES:
         raise ConfigError("backbone.family", family, f"must be one of {', '.join(FAMILIES)}")
     described = FAMILIES[family]
     if readout_class(readout).needs not in described.loaders:
-        has = [name for name, kind in READOUTS.items() if kind.needs in described.loaders]
+        has = [name for name, kind in READOUT_CLASSES.items() if kind.needs in described.loaders]
         raise ConfigError(
             "backbone.readout", readout, f"{family} has the readouts {', '.join(has)}"
         )
@@ -138,7 +138,7 @@ def _loaded(
     return Backbone(name, path, readout, described, model, tokenizer, digest, note, layers)
 
 
-load_backbone.cache_clear = _loaded.cache_clear  # type: ignore[attr-defined]
+load_backbone.cache_clear = _load_cached.cache_clear  # type: ignore[attr-defined]
 
 
 def _keep_first(model: HFModel, family: Family, count: int) -> None:
@@ -160,7 +160,7 @@ def _keep_first(model: HFModel, family: Family, count: int) -> None:
 def _source(path: str) -> str:
     """Folder or hub id."""
     if path.startswith("embedded:"):
-        return str(embedded_folder(path.removeprefix("embedded:")))
+        return str(find_embedded_folder(path.removeprefix("embedded:")))
     folder = Path(path).expanduser()
     return str(folder) if folder.is_dir() else path
 

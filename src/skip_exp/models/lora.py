@@ -96,7 +96,7 @@ def fold(module: nn.Module) -> None:
 
 
 @contextmanager
-def unmerged(module: nn.Module) -> Iterator[None]:
+def unmerge_within(module: nn.Module) -> Iterator[None]:
     """Unmerge every update within the block and merge all of them at its end."""
     unmerge(module)
     yield

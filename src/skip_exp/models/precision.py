@@ -7,7 +7,7 @@ from skip_exp.errors import SkipError
 from skip_exp.models.soft_prompt import SoftPromptModel
 from skip_exp.utils.machine import multiplies_bf16
 
-PRECISIONS = ("32-true", "bf16", "auto")
+SERVING_PRECISIONS = ("32-true", "bf16", "auto")
 
 # A weight that several skills share stays one weight; it is freed with its original.
 _cast: WeakIdKeyDictionary = WeakIdKeyDictionary()
@@ -19,8 +19,8 @@ def wants_bf16(precision: str) -> bool:
     Raises:
         SkipError: it is none of PRECISIONS.
     """
-    if precision not in PRECISIONS:
-        raise SkipError(f"precision={precision}: must be one of {', '.join(PRECISIONS)}")
+    if precision not in SERVING_PRECISIONS:
+        raise SkipError(f"precision={precision}: must be one of {', '.join(SERVING_PRECISIONS)}")
     return precision == "bf16" or (precision == "auto" and multiplies_bf16())
 
 

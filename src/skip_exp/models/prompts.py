@@ -14,9 +14,9 @@ from transformers import PreTrainedTokenizerBase
 
 from skip_exp.config.named import part_class
 from skip_exp.errors import DataError
-from skip_exp.models.families.base import AttentionBlock, Family, HFModel, hooked
+from skip_exp.models.families.base import AttentionBlock, Family, HFModel, hold_hooks
 from skip_exp.models.sites import Keep, Sublayer
-from skip_exp.utils.tokens import tokenized
+from skip_exp.utils.tokens import tokenize_fast
 
 
 class SoftPrompt(nn.Module):
@@ -193,7 +193,7 @@ def _compute_pairs(
     for block in blocks:
         block.attention.prefix = None
         linears += block.attention.projections()[1:]
-    with hooked(linear.register_forward_hook(store) for linear in linears):
+    with hold_hooks(linear.register_forward_hook(store) for linear in linears):
         hidden = family.encode(model, embeds[None], None, None)
         if any(b.name.stack == "decoder" for b in blocks):
             family.decode(model, embeds[None], None, hidden, None)
@@ -205,7 +205,7 @@ def _compute_pairs(
     return keys, values
 
 
-PROMPTS: dict[str, type[SoftPrompt]] = {
+PROMPT_CLASSES: dict[str, type[SoftPrompt]] = {
     "input": InputPrompt,
     "prefix": PrefixPrompt,
     "none": NoPrompt,
@@ -218,7 +218,7 @@ def prompt_class(kind: str) -> type[SoftPrompt]:
     Raises:
         ConfigError: it cannot be imported, or is no subclass of SoftPrompt.
     """
-    return part_class("prompt.kind", kind, PROMPTS, SoftPrompt)
+    return part_class("prompt.kind", kind, PROMPT_CLASSES, SoftPrompt)
 
 
 def start_ids(
@@ -240,7 +240,7 @@ def start_ids(
         counts: returns the occurrences by token id; not called for ``text``.
     """
     if init == "text":
-        ids = tokenized(tokenizer, text, add_special_tokens=False)["input_ids"]
+        ids = tokenize_fast(tokenizer, text, add_special_tokens=False)["input_ids"]
     else:
         weights = counts().double()
         weights[[i for i in tokenizer.all_special_ids if i < len(weights)]] = 0

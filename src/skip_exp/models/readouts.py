@@ -22,7 +22,7 @@ from skip_exp.models.families.base import (
     key_mask,
 )
 from skip_exp.models.families.registry import FAMILIES
-from skip_exp.utils.tokens import tokenized
+from skip_exp.utils.tokens import tokenize_fast
 
 
 @dataclass(frozen=True)
@@ -132,7 +132,7 @@ class HeadReadout(Readout):
         nn.init.zeros_(self.linear.bias)
 
     def forward(self, model: HFModel, family: Family, encoded: Encoded) -> Tensor:
-        with unrounded(encoded.hidden):
+        with keep_fp32(encoded.hidden):
             return self.linear(encoded.pooled(self.pooling, self.linear.weight.dtype))
 
 
@@ -258,7 +258,7 @@ class ClassifierReadout(Readout):
             state = self._last(model, family, encoded).to(dtype)
         else:
             state = encoded.pooled(self.pooling, dtype)
-        with unrounded(state):
+        with keep_fp32(state):
             return self.out(self.between(self.dense(state)))
 
     def _last(self, model: HFModel, family: Family, encoded: Encoded) -> Tensor:
@@ -272,7 +272,7 @@ class ClassifierReadout(Readout):
         return states[torch.arange(ids.shape[0], device=ids.device), last]
 
 
-def unrounded(x: Tensor) -> AbstractContextManager[Any]:
+def keep_fp32(x: Tensor) -> AbstractContextManager[Any]:
     """The readout's own precision, fp32 also on a bf16 backbone: in bf16 classes would tie."""
     kind = x.device.type
     # An export cannot trace a switch that is off already, and a meta device has none.
@@ -297,7 +297,7 @@ def word_pieces(tokenizer: Any, words: tuple[str, ...], labels: int) -> list[lis
     """
     if len(words) != labels:
         raise ConfigError("task.words", list(words), f"needs one label word for each of {labels}")
-    ids = [tokenized(tokenizer, word, add_special_tokens=False)["input_ids"] for word in words]
+    ids = [tokenize_fast(tokenizer, word, add_special_tokens=False)["input_ids"] for word in words]
     for word, own in zip(words, ids, strict=True):
         if not own or tokenizer.unk_token_id in own:
             raise ConfigError("task.words", word, "the tokenizer does not know it")
@@ -313,7 +313,7 @@ def word_pieces(tokenizer: Any, words: tuple[str, ...], labels: int) -> list[lis
     return ids
 
 
-READOUTS: dict[str, type[Readout]] = {
+READOUT_CLASSES: dict[str, type[Readout]] = {
     "head": HeadReadout,
     "mlm": MlmReadout,
     "seq2seq": Seq2SeqReadout,
@@ -327,4 +327,4 @@ def readout_class(name: str) -> type[Readout]:
     Raises:
         ConfigError: it cannot be imported, or is no subclass of Readout.
     """
-    return part_class("backbone.readout", name, READOUTS, Readout)
+    return part_class("backbone.readout", name, READOUT_CLASSES, Readout)

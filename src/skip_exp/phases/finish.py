@@ -95,8 +95,8 @@ def finish(
     result.flops = Flops(before=before, after=after, ratio=before / after)
     result.keep_sizes = keep_sizes(dense.shapes(), keep)
     result.finished = results.now()
-    picture.save(result.keep_sizes, job.output / picture.FILE)
-    names = [f"skill/{TENSORS}", f"skill/{RECORD}", picture.FILE]
+    picture.save(result.keep_sizes, job.output / picture.PICTURE)
+    names = [f"skill/{TENSORS}", f"skill/{RECORD}", picture.PICTURE]
     return Entry(pack_files(job.output, names), {"result": result.to_dict()})
 
 
@@ -154,13 +154,13 @@ def skill_record(job: Job, final: SoftPromptModel, result: Result) -> SkillRecor
             validation=result.metric.final,
             data=job.data.source,
         ),
-        train=_trained(job, final),
+        train=_name_trained(job, final),
         rank=factors[0].shape[1] if factors else None,
         start=job.start.origin if job.start else None,
     )
 
 
-def _trained(job: Job, model: SoftPromptModel) -> Any:
+def _name_trained(job: Job, model: SoftPromptModel) -> Any:
     """What any phase trained of the backbone: the skill stores it, whatever came after."""
     tune, retune = job.cfg.tune, job.cfg.retune
     if "full" in (tune.train, retune.train if retune.enabled else ""):

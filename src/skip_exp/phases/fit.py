@@ -9,7 +9,7 @@ import torch
 from lightning.pytorch.loggers import Logger
 from torch import Tensor
 
-from skip_exp.callbacks.curves import Curves, kept, replay
+from skip_exp.callbacks.curves import Curves, mark_kept, replay
 from skip_exp.callbacks.keep_last import KeepLast
 from skip_exp.config.schema import TrainerConfig
 from skip_exp.config.train import TrainConfig
@@ -57,7 +57,7 @@ def fit(
     if last.epoch + 1 == epochs and is_improving(curves.points, metric):
         message = "%s: stopped after %d epochs while still improving: try a larger %s.epochs"
         log.warning(message, phase, epochs, phase)
-    replay(logger, [kept(phase, curves.points, last.epoch)])
+    replay(logger, [mark_kept(phase, curves.points, last.epoch)])
     return last, curves
 
 

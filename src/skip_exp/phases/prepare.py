@@ -9,11 +9,11 @@ from pathlib import Path
 from skip_exp.cache.store import Keyed, StageCache
 from skip_exp.cache.version import digest, part_code
 from skip_exp.callbacks.between import Method
-from skip_exp.config.named import named
+from skip_exp.config.named import import_part
 from skip_exp.config.schema import AttributionConfig, Config
 from skip_exp.config.train import FEW_ROWS
 from skip_exp.data.encode import draw_rows, encode, with_unlabelled
-from skip_exp.data.files import embedded_files
+from skip_exp.data.files import find_embedded_files
 from skip_exp.data.rows import Rows
 from skip_exp.data.sources import Tables, load_rows, local_stamp
 from skip_exp.errors import ConfigError
@@ -74,7 +74,7 @@ def _read(local: Content, data: Rows, backbone: Backbone, start: Start | None) -
     """The content of all that was read; of ``local`` what was known before."""
     rows = local.data if data.source.startswith("local:") else None
     if data.source.startswith("embedded:"):
-        rows = content(embedded_files(data.spec))
+        rows = content(find_embedded_files(data.spec))
     return Content(
         rows or data.fingerprint,
         local.backbone or backbone.content_hash,
@@ -88,7 +88,7 @@ _loaded: dict[str, Rows] = {}  # tokenised data of the last few tasks of this pr
 
 def _data(cfg: Config, backbone: Backbone, tables: Tables | None) -> Rows:
     """The rows of the job as token ids; the log says where they are from."""
-    data = _encoded(cfg, backbone, tables)
+    data = _encode_rows(cfg, backbone, tables)
     if cfg.data.train_rows is not None:
         data = draw_rows(data, cfg.data.train_rows, phase_seed(cfg.seed, "rows"))
     if cfg.data.unlabelled is not None:
@@ -105,7 +105,7 @@ def _data(cfg: Config, backbone: Backbone, tables: Tables | None) -> Rows:
     return data
 
 
-def _encoded(cfg: Config, backbone: Backbone, tables: Tables | None) -> Rows:
+def _encode_rows(cfg: Config, backbone: Backbone, tables: Tables | None) -> Rows:
     """All rows of the task, encoded once for the jobs of a process."""
     task, data, length = cfg.task, cfg.data, cfg.data.max_length
     files, options = local_stamp(task, data.dir), (data.drop_bad, data.deduplicate)
@@ -128,7 +128,7 @@ def method_of(settings: AttributionConfig, seed: int) -> Keyed[Method]:
         ConfigError: the method cannot be imported, is no function or lacks an option.
     """
     target = settings._target_
-    method = named("attribution._target_", target)
+    method = import_part("attribution._target_", target)
     if not callable(method):
         raise ConfigError("attribution._target_", target, "must be a function (model, batches)")
     parameters = inspect.signature(method).parameters

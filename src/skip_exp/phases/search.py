@@ -28,7 +28,7 @@ from skip_exp.training.trainer import root_device
 log = logging.getLogger(__name__)
 
 COARSE, FINE = 20, 100  # steps of the ratio from 0 to 1: for a drop, and for a speed-up
-SLACK = 1e-9  # points: 100 * (0.91 - 0.9) is slightly more than 1
+POINTS_SLACK = 1e-9  # points: 100 * (0.91 - 0.9) is slightly more than 1
 
 
 def search(
@@ -106,7 +106,7 @@ def _search_drop(
         entry = _probe(job, "probe", dense, relevance, ratio, training, train)
         probes[f"{ratio:g}"] = entry.values["select"]
         drop = 100 * (whole - entry.values["select"])
-        fits = drop <= bound + SLACK
+        fits = drop <= bound + POINTS_SLACK
         side = "within" if fits else "beyond"
         log.info("search: ratio %g: %.2f points, %s the bound%s", ratio, drop, side, _note(entry))
         return not fits

@@ -15,7 +15,7 @@ from skip_exp.config.train import TRAIN
 from skip_exp.errors import ConfigError, SkipError
 from skip_exp.job.identity import hash_skill
 from skip_exp.models.backbones import Backbone
-from skip_exp.models.embedded import shipped_skill, shipped_skills
+from skip_exp.models.embedded import find_shipped_skill, list_shipped_skills
 from skip_exp.models.sites import Keep, Site, site_sizes
 from skip_exp.models.soft_prompt import SoftPromptModel, State, load_trainable
 from skip_exp.skill.export.huggingface.hub import download
@@ -24,8 +24,8 @@ from skip_exp.skill.record import SkillRecord
 
 log = logging.getLogger(__name__)
 
-PACKAGE = "skip_exp"
-SEEN = {f"{PACKAGE}/nli": ("mnli", "snli")}  # tasks that score rows that a skill was trained on
+OWN_SKILLS = "skip_exp"
+SEEN = {f"{OWN_SKILLS}/nli": ("mnli", "snli")}  # tasks that score rows that a skill was trained on
 
 
 @dataclass(frozen=True, repr=False)
@@ -85,14 +85,14 @@ def find_start(cfg: Config, backbone: Backbone) -> Start | None:
 
 def _origin(name: str, backbone: str, about: SkillRecord) -> str:
     """What results and cards call a start: of the package, a task of the user, or a hub id."""
-    if shipped_skill(name, backbone):
-        return f"{PACKAGE}/{name}"
+    if find_shipped_skill(name, backbone):
+        return f"{OWN_SKILLS}/{name}"
     return about.task if Path(name).expanduser().is_dir() else name
 
 
 def _folder(name: str, backbone: str, is_optional: bool) -> Path | None:
     """The skill's folder: one of the package, else a local one or from a hub."""
-    if (shipped := shipped_skill(name, backbone)) or is_optional:
+    if (shipped := find_shipped_skill(name, backbone)) or is_optional:
         return shipped
     if (path := Path(name).expanduser()).is_dir():
         return skill_of(path)
@@ -101,7 +101,8 @@ def _folder(name: str, backbone: str, is_optional: bool) -> Path | None:
             return download(name)
         except SkipError as error:
             raise ConfigError("tune.start", name, str(error)) from error
-    why = f"must be a skill's folder, a hub id, or one of the package: {shipped_skills() or 'none'}"
+    shipped_here = list_shipped_skills() or "none"
+    why = f"must be a skill's folder, a hub id, or one of the package: {shipped_here}"
     raise ConfigError("tune.start", name, why)
 
 

@@ -6,7 +6,7 @@ from typing import Any
 from lightning.pytorch.loggers import Logger
 
 from skip_exp.cache.store import Entry, Keyed, stage_key
-from skip_exp.callbacks.curves import kept, replay
+from skip_exp.callbacks.curves import mark_kept, replay
 from skip_exp.config.schema import PromptConfig, TrainerConfig
 from skip_exp.config.train import TuneConfig
 from skip_exp.data.module import TextDataModule
@@ -33,7 +33,7 @@ def tune(job: Job) -> tuple[Keyed[SoftPromptModel], str]:
     load_trainable(model, entry.tensors)
     if entry.hit:
         curves, epoch = entry.values["curves"], entry.values["epoch"]
-        replay(job.logger, [*curves, kept("tune", curves, epoch)])
+        replay(job.logger, [*curves, mark_kept("tune", curves, epoch)])
         log_kept(job.metric, epoch, len(curves), entry.values["score"], "from the cache:")
     return Keyed(entry.key, lambda: model), entry.found
 

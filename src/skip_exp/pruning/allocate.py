@@ -7,7 +7,7 @@ from typing import cast
 
 from torch import Tensor
 
-from skip_exp.config.named import named
+from skip_exp.config.named import import_part
 from skip_exp.config.names import KINDS
 from skip_exp.errors import ConfigError, SkipError
 from skip_exp.models.sites import Keep, Relevance, Shape, Site
@@ -60,7 +60,7 @@ def allocate(
     check(sizes, ratio=ratio, sites=sites, allocation=allocation)
     groups = _groups(relevance, sizes, sites, round_to)
     max_removed = ratio * sum(shape.parameters for shape in sizes)
-    removed = _fill(_ordered(groups, allocation), sizes, max_removed)
+    removed = _fill(_order_groups(groups, allocation), sizes, max_removed)
     return {
         site: top(relevance[site], removed.get(site, 0))
         for site in dict.fromkeys(group.site for group in groups)
@@ -142,13 +142,13 @@ def order_of(allocation: str) -> Callable[[list[Group]], list[Group]]:
     """
     if allocation in ORDERS:
         return ORDERS[allocation]
-    found = named("prune.allocation", allocation)
+    found = import_part("prune.allocation", allocation)
     if not callable(found):
         raise ConfigError("prune.allocation", allocation, "must be a function (groups) -> groups")
     return cast(Callable[[list[Group]], list[Group]], found)
 
 
-def _ordered(groups: list[Group], allocation: str) -> list[Group]:
+def _order_groups(groups: list[Group], allocation: str) -> list[Group]:
     """The groups in the order in which they go, each at most once. Raises ConfigError."""
     found = order_of(allocation)([*groups])
     if not isinstance(found, Iterable):

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from skip_exp.models.families.base import AttentionBlock
-from skip_exp.models.lora import LowRankLinear, replace, unmerged
+from skip_exp.models.lora import LowRankLinear, replace, unmerge_within
 from skip_exp.models.sites import Keep
 from skip_exp.models.soft_prompt import SoftPromptModel
 
@@ -27,7 +27,7 @@ def cut(model: SoftPromptModel, keep: Keep) -> SoftPromptModel:
     """
     smaller = model.copy()
     keep = in_dims(smaller, keep)
-    with unmerged(smaller.backbone):
+    with unmerge_within(smaller.backbone):
         for block in smaller.blocks():
             if isinstance(block, AttentionBlock):
                 _cut_attention(block, keep)

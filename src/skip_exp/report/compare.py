@@ -10,13 +10,13 @@ from scipy import stats
 from skip_exp.errors import SkipError
 from skip_exp.report import frame
 from skip_exp.report.cells import SEARCHED, ratio_text
-from skip_exp.report.frame import CONFIG, GOALS, name_values
+from skip_exp.report.frame import GOALS, PREFIX, name_values
 from skip_exp.report.tables import escape_markdown, markdown, percent, points
 
-FOLDER = "folder"  # compared in place of a key: whole folders, whatever their settings
+BY_FOLDER = "folder"  # compared in place of a key: whole folders, whatever their settings
 ALL = "all"  # in the column `task`: the mean over the tasks
 CONFIDENCE = 0.95
-_COLUMNS = {name: name for name in ("attribution", "backbone", "ratio", FOLDER)}
+_COLUMNS = {name: name for name in ("attribution", "backbone", "ratio", BY_FOLDER)}
 _COLUMNS |= {"prune.ratio": "ratio"}  # the others are in the columns of the configuration
 _YAML = {"true": "True", "false": "False", "null": "None"}
 NOTE = (
@@ -25,7 +25,7 @@ NOTE = (
     " t-interval over the tasks' differences; it needs two tasks. Results on stand-in rows and"
     " failed jobs are left out."
 )
-CODE = "versions/code"
+CODE_COLUMN = "versions/code"
 UNPAIRED = "unpaired"  # of the frame's attrs: by option, tasks that both sides have, in no pair
 APART = "There the results differ in more, or have no seed in common."
 MIXED = (
@@ -40,10 +40,10 @@ def load(folders: Iterable[str]) -> pd.DataFrame:
     Raises:
         SkipError: a folder has no result.
     """
-    parts = [frame.load([folder]).assign(**{FOLDER: folder}) for folder in folders]
+    parts = [frame.load([folder]).assign(**{BY_FOLDER: folder}) for folder in folders]
     every = pd.concat(parts, ignore_index=True)
-    config = [name for name in every if name.startswith(CONFIG)]
-    return frame.ordered(every.fillna(dict.fromkeys(config, "")))
+    config = [name for name in every if name.startswith(PREFIX)]
+    return frame.order_runs(every.fillna(dict.fromkeys(config, "")))
 
 
 def compare(
@@ -78,7 +78,7 @@ def compare(
     plain = {_plain(option): option for option in known.index}
     if _COLUMNS.get(by) == "ratio":
         plain.setdefault("auto", ratio_text(SEARCHED))
-    given = values if by == FOLDER else [plain.get(_plain(each), each) for each in values]
+    given = values if by == BY_FOLDER else [plain.get(_plain(each), each) for each in values]
     chosen = list(given) or list(known.index)
     if unknown := [value for value in chosen if value not in known]:
         raise SkipError(f"--by {by}={unknown[0]}: no result; there are: {'; '.join(known.index)}")
@@ -103,34 +103,34 @@ def compare(
 
 def _options(results: pd.DataFrame, by: str) -> pd.Series:
     """The value of the compared key, per result, as text; of a group all that differs in it."""
-    column = _COLUMNS.get(by, CONFIG + by)
+    column = _COLUMNS.get(by, PREFIX + by)
     if column == "ratio":
         return _ratios(results)
     if below := _below(results, by):
         names = results[column] if by in _COLUMNS else pd.Series("", index=results.index)
-        parts = [_described(part, below) for _, part in results.groupby(names)]
+        parts = [_describe(part, below) for _, part in results.groupby(names)]
         return (names + ", " + pd.concat([*parts, pd.Series(dtype=object)])).str.strip(", ")
     if column not in results:
-        keys = [name for name in results if name.startswith(CONFIG) and results[name].nunique() > 1]
-        differ = ", ".join(key.removeprefix(CONFIG) for key in keys) or "none"
+        keys = [name for name in results if name.startswith(PREFIX) and results[name].nunique() > 1]
+        differ = ", ".join(key.removeprefix(PREFIX) for key in keys) or "none"
         raise SkipError(f"--by {by}: no such key in these results; keys that differ: {differ}")
-    return results[column].map(str if column == FOLDER else _plain)
+    return results[column].map(str if column == BY_FOLDER else _plain)
 
 
 def _ratios(results: pd.DataFrame) -> pd.Series:
     """``0.5``, or ``found`` of a search; with its goal where there are several."""
     found = results[results["ratio"] == SEARCHED]
-    goals = _described(found, [name for name in GOALS if name in results])
+    goals = _describe(found, [name for name in GOALS if name in results])
     texts = results["ratio"].map(ratio_text) + ", " + goals.reindex(results.index, fill_value="")
     return texts.str.strip(", ")
 
 
 def _below(results: pd.DataFrame, *groups: str) -> list[str]:
-    starts = tuple(f"{CONFIG}{group}." for group in groups)
+    starts = tuple(f"{PREFIX}{group}." for group in groups)
     return [name for name in results if name.startswith(starts)]
 
 
-def _described(results: pd.DataFrame, columns: Sequence[str]) -> pd.Series:
+def _describe(results: pd.DataFrame, columns: Sequence[str]) -> pd.Series:
     """``tune.lr=0.1, tune.epochs=3``: per result the columns in which the results differ."""
     differ = [name for name in columns if results[name].nunique() > 1]
     return pd.Series(name_values(results[differ]), index=results.index, dtype=object)
@@ -151,33 +151,33 @@ def _pairs(left: pd.DataFrame, right: pd.DataFrame, by: str, score: str) -> pd.D
     Keys below a compared group are ignored, keys that only one side has at all, and what follows
     from the compared key.
     """
-    compared = _COLUMNS.get(by, CONFIG + by)
+    compared = _COLUMNS.get(by, PREFIX + by)
     on = [name for name in ("task", "backbone", "ratio", "seed") if name != compared]
-    keys = [name for name in left if name.startswith(CONFIG) or name == "attribution"]
+    keys = [name for name in left if name.startswith(PREFIX) or name == "attribution"]
     ignored = {compared, *_below(left, "benchmark", by)}
-    if by == FOLDER:
+    if by == BY_FOLDER:
         settings = [*on, *(name for name in keys if name not in ignored)]
         for side in (left, right):
             if side.drop_duplicates(settings).duplicated(on).any():
-                where = side[FOLDER].iloc[0]
-                raise SkipError(f"--by {FOLDER}: {where} has several settings of one job")
+                where = side[BY_FOLDER].iloc[0]
+                raise SkipError(f"--by {BY_FOLDER}: {where} has several settings of one job")
     else:
         if compared == "ratio":  # a search is one of its values
             ignored |= {*GOALS}
         if by.startswith(("task", "data")):  # it may change what is read of the same rows
-            ignored.add(CONFIG + frame.ROWS)
+            ignored.add(PREFIX + frame.ROWS)
         if by.startswith(("task", "backbone", "tune")) or by in ("prompt", "prompt.kind"):
             # It may change what tuning starts from.
-            ignored.add(CONFIG + frame.START)
+            ignored.add(PREFIX + frame.START)
         if by.startswith("backbone"):  # its readout may need words
-            ignored.add(f"{CONFIG}task.words")
+            ignored.add(f"{PREFIX}task.words")
         both = [n for n in keys if (left[n] != "").any() and (right[n] != "").any()]
         on += [name for name in both if name not in ignored]
     baseline, option = (side.drop_duplicates(on, keep="last") for side in (left, right))
-    baseline = baseline[[*on, "metric", CODE, score]].rename(columns={score: "baseline"})
-    option = option[[*on, CODE, score]].rename(columns={score: "option"})
+    baseline = baseline[[*on, "metric", CODE_COLUMN, score]].rename(columns={score: "baseline"})
+    option = option[[*on, CODE_COLUMN, score]].rename(columns={score: "option"})
     pairs = baseline.merge(option, on=on, suffixes=("", " of option"))
-    codes = pairs[[CODE, f"{CODE} of option"]]
+    codes = pairs[[CODE_COLUMN, f"{CODE_COLUMN} of option"]]
     return pairs.assign(mixed=(codes.nunique(axis=1) > 1) & (codes != "").all(axis=1))
 
 
@@ -211,12 +211,16 @@ def _settings(pairs: pd.DataFrame) -> pd.Series:
 
     What differs between tasks and backbones alone, such as words or rows, names no setting.
     """
-    names = [n for n in pairs if n == "attribution" or n.startswith(CONFIG)]
+    names = [n for n in pairs if n == "attribution" or n.startswith(PREFIX)]
     differ = pairs.groupby(["task", "backbone"])[names].transform("nunique") > 1
-    own = {*_below(pairs, "task", "backbone"), CONFIG + frame.START, CONFIG + frame.ROWS}
+    own = {
+        *_below(pairs, "task", "backbone"),
+        PREFIX + frame.START,
+        PREFIX + frame.ROWS,
+    }
     for name in differ.columns.difference(sorted(own)):  # it is named in all tasks, or in none
         differ[name] = differ[name].any()
-    return _described(pairs[names].where(differ, ""), names)
+    return _describe(pairs[names].where(differ, ""), names)
 
 
 def interval(differences: Sequence[float] | pd.Series) -> tuple[float, float]:
@@ -251,7 +255,7 @@ def page(rows: pd.DataFrame, by: str, score: str) -> str:
         columns = ["at", "task", "metric", baseline, option, "difference", "seeds"]
         parts += [markdown(tasks[columns])]
     mixed = rows.loc[rows["task"] == ALL, "mixed"].sum()
-    parts += [MIXED.format(mixed)] if mixed and by != FOLDER else []
+    parts += [MIXED.format(mixed)] if mixed and by != BY_FOLDER else []
     return "\n\n".join([*parts, NOTE.format(split=split)]) + "\n"
 
 

@@ -20,7 +20,7 @@ INK = {  # the page's colours for a light background, by their names in page.css
     **{"c5": "#475569", "control": "#8a919b", "muted": "#57606a", "fg": "#1b1f24"},
     **{"line": "#d8dee4", "panel": "#f7f8fa"},
 }
-SETTINGS: Any = {
+PLOT_SETTINGS: Any = {
     **{"svg.fonttype": "none", "svg.hashsalt": "skip_exp", "font.size": 11},
     **{"axes.edgecolor": INK["muted"], "axes.labelcolor": INK["fg"], "grid.color": INK["line"]},
     **{"xtick.color": INK["muted"], "ytick.color": INK["muted"], "text.color": INK["muted"]},
@@ -53,7 +53,7 @@ def styles(names: Iterable[str]) -> dict[str, Style]:
     return chosen | {name: CONTROL for name in names if name.startswith("random")}
 
 
-@rc_context(SETTINGS)
+@rc_context(PLOT_SETTINGS)
 def tradeoff(cells: pd.DataFrame) -> Drawings:
     """Final metric against measured speed-up: a figure per task, a Pareto front per backbone."""
     shown = cells.dropna(subset=["latency/speedup mean"])
@@ -71,7 +71,7 @@ def tradeoff(cells: pd.DataFrame) -> Drawings:
     return drawings, legend
 
 
-@rc_context(SETTINGS)
+@rc_context(PLOT_SETTINGS)
 def pruning(cells: pd.DataFrame) -> Drawings:
     """Metric against the fraction pruned, per task and backbone: pruned and final."""
     variant = (" (" + cells["variant"] + ")").where(cells["variant"] != "", "")

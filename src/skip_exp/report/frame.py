@@ -12,7 +12,7 @@ from skip_exp.config.prune import DIGITS
 from skip_exp.errors import SkipError
 from skip_exp.results import Result
 
-CONFIG = "config/"  # what the columns of `comparable` start with
+PREFIX = "config/"  # what the columns of `comparable` start with
 SCORES = [f"{split}/{state}" for split in ("metric", "select") for state in STATES]
 TEXT = [  # never missing: "" where a result lacks the field
     "job_id",
@@ -84,9 +84,9 @@ LEFT_OUT = {
 }
 LEFT_OUT_GROUPS = ("logger.", "cache.", "sweep.", "task.hub.", "task.files.")
 # Where one of these is set, each job searched for a ratio of its own.
-GOALS = [f"{CONFIG}prune.{goal}" for goal in ("max_drop", "target_speedup")]
+GOALS = [f"{PREFIX}prune.{goal}" for goal in ("max_drop", "target_speedup")]
 # Named wherever they are set, even where the other results lack the key.
-NAMED = [*GOALS, f"{CONFIG}data.train_rows"]
+NAMED = [*GOALS, f"{PREFIX}data.train_rows"]
 
 
 def load(paths: Iterable[Path | str]) -> pd.DataFrame:
@@ -110,15 +110,15 @@ def read(paths: Iterable[Path | str]) -> pd.DataFrame:
     files = [Path(path) for path in paths]
     compact = [file for file in files if file.suffix == ".csv"]
     stored = results.load([file for file in files if file.suffix != ".csv"])
-    return ordered(_typed([pd.DataFrame(map(_row, stored)), *map(_read_compact, compact)]))
+    return order_runs(_set_types([pd.DataFrame(map(_row, stored)), *map(_read_compact, compact)]))
 
 
 def rows(stored: Iterable[Result]) -> pd.DataFrame:
     """One row per result, in the order given: TEXT, NUMBERS, FLAGS, KEPT and ``config/*``."""
-    return _typed([pd.DataFrame(map(_row, stored))])
+    return _set_types([pd.DataFrame(map(_row, stored))])
 
 
-def ordered(frame: pd.DataFrame) -> pd.DataFrame:
+def order_runs(frame: pd.DataFrame) -> pd.DataFrame:
     """Repeated runs with the one that counts, the latest, last; a column ``variant``, see there."""
     by = {"finished": True, "contended": False, "path": True}
     frame = frame.sort_values(list(by), ascending=list(by.values()), ignore_index=True)
@@ -162,7 +162,7 @@ def _row(result: Result) -> dict[str, Any]:
         settings[ROWS] = result.data_hash[:8]
     if result.status == "done":
         settings[START] = result.start or "none"
-    columns = {CONFIG + key: value for key, value in settings.items()}
+    columns = {PREFIX + key: value for key, value in settings.items()}
     return {
         **{name: flat.get(name) for name in (*TEXT, *NUMBERS)},
         "path": result.path,
@@ -180,9 +180,9 @@ def _row(result: Result) -> dict[str, Any]:
     }
 
 
-def _typed(parts: list[pd.DataFrame]) -> pd.DataFrame:
+def _set_types(parts: list[pd.DataFrame]) -> pd.DataFrame:
     frame = pd.concat([part.astype(object) for part in parts], ignore_index=True)
-    names = [name for name in frame if str(name).startswith(CONFIG)]
+    names = [name for name in frame if str(name).startswith(PREFIX)]
     frame = frame.reindex(columns=[*TEXT, *NUMBERS, *FLAGS, KEPT, *names]).astype(object)
     columns = {name: frame[name].where(frame[name].notna(), "") for name in (*TEXT, *names)}
     # Not a number: missing, or a ratio that is not found yet.
@@ -211,7 +211,7 @@ def variants(frame: pd.DataFrame) -> list[str]:
 
     The goal of a search for the ratio and a limit on train rows are always named.
     """
-    config = frame[[name for name in frame if str(name).startswith(CONFIG)]]
+    config = frame[[name for name in frame if str(name).startswith(PREFIX)]]
     config = config.loc[:, [name in NAMED or config[name].nunique() > 1 for name in config]]
     config = config.where(config != "")
     if config.empty:
@@ -227,6 +227,6 @@ def name_values(columns: pd.DataFrame) -> list[str]:
     """Per row ``tune.lr=0.1, tune.epochs=3``, without what is empty."""
     texts = []
     for row in columns.to_dict("records"):
-        known = [f"{str(n).removeprefix(CONFIG)}={value}" for n, value in row.items() if value]
+        known = [f"{str(n).removeprefix(PREFIX)}={value}" for n, value in row.items() if value]
         texts.append(", ".join(known))
     return texts

@@ -100,7 +100,7 @@ def to_html(texts: Texts, report: Gathered, folders: Sequence[str]) -> str:
         rows=list(zip(texts.table.to_dict("records"), _row_classes(report.cells), strict=True)),
         tradeoff=figures.tradeoff(main),
         pruning=figures.pruning(report.cells),
-        heat=kept(report.runs.merge(main[["attribution", "variant"]].drop_duplicates())),
+        heat=shade_kept(report.runs.merge(main[["attribution", "variant"]].drop_duplicates())),
         folders=folders,
     )
 
@@ -124,7 +124,7 @@ def _row_classes(cells: pd.DataFrame) -> list[str]:
     return [" ".join(row.index[row]) for _, row in classes.iterrows()]
 
 
-def kept(runs: pd.DataFrame) -> list[Shaded]:
+def shade_kept(runs: pd.DataFrame) -> list[Shaded]:
     """Per task and backbone: percent kept by layer (columns), kind of neuron and ratio (rows)."""
     setting, found = ["sample", "task", "backbone"], []
     for run in runs.to_dict("records"):

@@ -12,18 +12,24 @@ from skip_exp.report.tables import SAMPLE, percent, spread
 
 REHEARSAL = "Rehearsal on embedded data: not the tasks of the paper's table"
 RECONSTRUCTED = "Table 2, reconstructed"
-ABOUT = (
+LATEX_HEAD = (
     "The paper's own table was not available: backbones, tasks and ratios follow what is known of"
     " it, so this is a reconstruction, not a copy."
 )
-SCORES = (
+SCORE_COLUMNS = (
     "Scores times 100 on the validation split, mean ± standard deviation over {seeds} seeds: dense"
     " after prompt tuning with nothing removed, the other rows after pruning and re-tuning. ratio:"
     " fraction of the block parameters to remove; block %, all %: removed of the block parameters"
     ' and of all. On BERT-base ratio 0.67 is the row of "52 % of all parameters". at chance: dense'
     " is not above the majority class by two standard errors. stand-in: rows of another data set."
 )
-TIMING = ("latency/batch", "latency/seq_len", "latency/dtype", "latency/device", "latency/threads")
+TIMED = (
+    "latency/batch",
+    "latency/seq_len",
+    "latency/dtype",
+    "latency/device",
+    "latency/threads",
+)
 JOB = ["task", "backbone", "ratio", "seed"]
 PLACE = ["backbone", "variant"]
 
@@ -77,7 +83,7 @@ def rows(asked: Asked, answers: pd.DataFrame) -> pd.DataFrame:
     for name in ("block", "all"):
         removed = report.runs.groupby([*PLACE, "ratio"])[f"params/{name}_pruned"].mean()
         text[f"{name} %"] = removed.reindex(wanted).map(percent)
-    speeds = {key: _speed(group) for key, group in final.groupby([*PLACE, "ratio"])}
+    speeds = {key: _show_speed(group) for key, group in final.groupby([*PLACE, "ratio"])}
     text["speed-up"] = [speeds.get(key, "-") for key in keys]
     text.loc[wanted.get_level_values("ratio") == "dense", :] = ["0.0", "0.0", "1.00x"]
 
@@ -119,12 +125,12 @@ def _score(cell: dict[str, Any], seeds: int) -> str:
     return f"{score} ({', '.join(marks)})" if marks else score
 
 
-def _speed(cells: pd.DataFrame) -> str:
+def _show_speed(cells: pd.DataFrame) -> str:
     """Mean over tasks, and their range: each task keeps other neurons."""
     means = cells["latency/speedup mean"].dropna()
     if means.empty:
         contended = bool(cells["contended"].any())
-        return tables.speed(float("nan"), contended, cells["flops/ratio mean"].mean())
+        return tables.show_speed(float("nan"), contended, cells["flops/ratio mean"].mean())
     text = f"{means.mean():.2f}x"
     return text if len(means) == 1 else f"{text} ({means.min():.2f} to {means.max():.2f})"
 
@@ -133,15 +139,15 @@ def caption(asked: Asked, answers: pd.DataFrame) -> str:
     """What the reader must know."""
     done, count = answers[answers["status"] == "done"], len(asked.jobs)
     left = count - asked.count_done(answers)
-    timed = answers.loc[answers["timed"] & ~answers["contended"], list(TIMING)].drop_duplicates()
+    timed = answers.loc[answers["timed"] & ~answers["contended"], list(TIMED)].drop_duplicates()
     settings = [
         f"batch {batch:g}, {length:g} tokens, {dtype}, {device}, {threads:g} threads"
         for batch, length, dtype, device, threads in timed.to_numpy()
     ]
     texts = [f"{asked.title}."]
     if not asked.is_rehearsal:
-        texts.append(ABOUT)
-    texts += [f"{asked.about}.", SCORES.format(seeds=len(asked.seeds))]
+        texts.append(LATEX_HEAD)
+    texts += [f"{asked.about}.", SCORE_COLUMNS.format(seeds=len(asked.seeds))]
     if settings:
         places = "; ".join(sorted(settings))
         texts.append(

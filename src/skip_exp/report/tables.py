@@ -28,7 +28,7 @@ CAPTION = (
     " report.csv has the fraction of the whole model, too. Speed-up: measured against dense, same"
     " process and batches; ~: the ratio of FLOPs, where every timing was contended."
 )
-SPECIAL = {  # what Markdown and LaTeX would take for markup
+MARKDOWN_MARKS = {  # what Markdown and LaTeX would take for markup
     "markdown": str.maketrans(
         {**{mark: "\\" + mark for mark in "\\|*_`[]"}, "<": "&lt;", ">": "&gt;", "&": "&amp;"}
     ),
@@ -57,7 +57,7 @@ def spread(mean: float, std: float) -> str:
     return percent(mean) if pd.isna(std) else f"{percent(mean)} ± {100 * std:.1f}"
 
 
-def speed(mean: float, contended: bool, flops: float, std: float = float("nan")) -> str:
+def show_speed(mean: float, contended: bool, flops: float, std: float = float("nan")) -> str:
     """``1.95 ± 0.02x``; where every timing was disturbed, the FLOPs ratio as ``~2.9x FLOPs``."""
     if contended:
         return "contended" if pd.isna(flops) else f"~{flops:.1f}x FLOPs"
@@ -102,7 +102,7 @@ def _lines(
         "pruned": map(spread, rows["metric/pruned"], pruned_std),
         **{name: texts for name, texts in finals.items() if name},
         "cut %": rows["params/block_pruned"].map(percent),
-        "speed-up": map(speed, rows[SPEED], rows["contended"], rows["flops/ratio"], speed_std),
+        "speed-up": map(show_speed, rows[SPEED], rows["contended"], rows["flops/ratio"], speed_std),
         "data": map(source, rows["data"], rows["sample"]),
         **remarks,
     }
@@ -222,17 +222,17 @@ def markdown(text: pd.DataFrame) -> str:
         return "No results."
     align = ["---" if name in TEXT_COLUMNS else "---:" for name in text]
     head = map(escape_markdown, text)
-    return piped([head, align, *text.map(escape_markdown).to_numpy()])
+    return pipe_rows([head, align, *text.map(escape_markdown).to_numpy()])
 
 
-def piped(rows: Iterable[Iterable[str]]) -> str:
+def pipe_rows(rows: Iterable[Iterable[str]]) -> str:
     """A Markdown table of rows that stay as they are: head, alignment, body."""
     return "\n".join(f"| {' | '.join(row)} |" for row in rows)
 
 
 def escape_markdown(text: str) -> str:
     """A text as Markdown shows it, on one line, whatever its characters."""
-    return " ".join(text.split()).translate(SPECIAL["markdown"])
+    return " ".join(text.split()).translate(MARKDOWN_MARKS["markdown"])
 
 
 def latex(text: pd.DataFrame, caption: str, long: bool = False) -> str:
@@ -248,7 +248,7 @@ def latex(text: pd.DataFrame, caption: str, long: bool = False) -> str:
 
 def tex(text: str) -> str:
     """Escape for LaTeX."""
-    return text.translate(SPECIAL["latex"])
+    return text.translate(MARKDOWN_MARKS["latex"])
 
 
 def save(texts: Mapping[Path, str]) -> None:

@@ -54,11 +54,11 @@ def cut_tokenizer(
     described: Described = json.loads(whole.to_str())
     used = {*needed, *tokenizer.all_special_ids}
     used |= {token["id"] for token in described["added_tokens"]}
-    used |= {i for ids in _encoded(whole, texts) for i in ids}
-    kept = sorted(_kept(described, used))
+    used |= {i for ids in _encode(whole, texts) for i in ids}
+    kept = sorted(_choose_kept(described, used))
     new_ids = {old: new for new, old in enumerate(kept)}
     full: Described = json.loads(tokenizer.backend_tokenizer.to_str())
-    smaller = _rebuilt(tokenizer, _renumbered(full, new_ids))
+    smaller = _rebuilt(tokenizer, _renumber(full, new_ids))
     _check(whole, _without_limits(smaller), new_ids, texts)
     return smaller, kept
 
@@ -71,7 +71,7 @@ def _without_limits(tokenizer: PreTrainedTokenizerBase) -> Tokenizer:
     return copied
 
 
-def _encoded(tokenizer: Tokenizer, texts: Texts) -> Iterator[list[int]]:
+def _encode(tokenizer: Tokenizer, texts: Texts) -> Iterator[list[int]]:
     """Token ids of every text or pair, special tokens included."""
     inputs = (tuple(row) if len(row) == 2 else row[0] for row in texts)
     while chunk := list(islice(inputs, _CHUNK)):
@@ -81,7 +81,7 @@ def _encoded(tokenizer: Tokenizer, texts: Texts) -> Iterator[list[int]]:
 # --- what stays -----------------------------------------------------------------------------------
 
 
-def _kept(described: Described, used: set[int]) -> set[int]:
+def _choose_kept(described: Described, used: set[int]) -> set[int]:
     """The ids to keep: ``used``, single characters, and the parts of both."""
     model = described["model"]
     if model["type"] not in _KEEP:
@@ -145,7 +145,7 @@ _KEEP = {"WordPiece": _word_pieces, "BPE": _bytes_and_halves, "Unigram": _unigra
 # --- the smaller one ------------------------------------------------------------------------------
 
 
-def _renumbered(described: Described, new_ids: Mapping[int, int]) -> Described:
+def _renumber(described: Described, new_ids: Mapping[int, int]) -> Described:
     """The tokenizer with only the tokens of ``new_ids`` {old: new}."""
     added = [token | {"id": new_ids[token["id"]]} for token in described["added_tokens"]]
     described = described | {
@@ -206,7 +206,7 @@ def _check(whole: Tokenizer, smaller: Tokenizer, new_ids: Mapping[int, int], tex
     ids = {token: new_ids[i] for token, i in whole.get_vocab().items() if i in new_ids}
     if smaller.get_vocab() != ids:
         raise SkipError("cannot be cut: the tokenizer class changes the ids of some tokens")
-    both = zip(_encoded(whole, texts), _encoded(smaller, texts), strict=True)
+    both = zip(_encode(whole, texts), _encode(smaller, texts), strict=True)
     for number, (before, after) in enumerate(both, 1):
         if [new_ids[i] for i in before] != after:
             raise SkipError(f"cannot be cut: text {number} would get other tokens")

@@ -71,7 +71,7 @@ def read_skill(folder: Path) -> tuple[SkillRecord, dict[str, Tensor]]:
     return record, tensors
 
 
-def stored_checksum(folder: Path) -> str:
+def read_checksum(folder: Path) -> str:
     """The checksum that ``skill.json`` names, not verified. Raises SkipError."""
     return str(read_json(folder / RECORD).get("sha256"))
 
@@ -119,7 +119,7 @@ def split(tensors: Mapping[str, Tensor]) -> tuple[Keep, dict[str, Tensor]]:
 
 def skill_of(folder: Path) -> Path:
     """The skill of a job's folder. Else ``folder`` itself."""
-    skill = (results.finished(folder) or {}).get("skill")
+    skill = (results.read_finished(folder) or {}).get("skill")
     is_job = isinstance(skill, str) and not os.path.isfile(folder / RECORD)
     return folder / str(skill) if is_job else folder
 

@@ -14,7 +14,7 @@ from skip_exp.errors import ConfigError, SkipError, first_line
 from skip_exp.models import lora
 from skip_exp.models.backbones import Backbone, load_backbone
 from skip_exp.models.families.registry import FAMILIES
-from skip_exp.models.prompts import PROMPTS, prompt_class
+from skip_exp.models.prompts import PROMPT_CLASSES, prompt_class
 from skip_exp.models.readouts import readout_class
 from skip_exp.models.sites import Keep, Site, site_sizes
 from skip_exp.models.soft_prompt import SoftPromptModel, load_trainable
@@ -106,7 +106,7 @@ def uncut_model(
     """
     family, prompt, kind = FAMILIES[about.backbone.family], about.prompt, about.backbone.readout
     nowhere, here = torch.device("meta"), nullcontext()
-    with nowhere if to_fill and prompt.kind in PROMPTS else here:
+    with nowhere if to_fill and prompt.kind in PROMPT_CLASSES else here:
         soft = prompt_class(prompt.kind).build(
             backbone, family, prompt.length, decoder=prompt.decoder
         )

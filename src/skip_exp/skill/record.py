@@ -21,7 +21,7 @@ from skip_exp.utils.tokens import LONGEST
 VERSION = 1
 RECORD, TENSORS = "skill.json", "skill.safetensors"
 CONFIG, ONNX = "config.json", "model.onnx"  # files of an export
-HUB_ID = re.compile(r"[\w.-]+(/[\w.-]+)?")
+HUB_PATTERN = re.compile(r"[\w.-]+(/[\w.-]+)?")
 CODE = "modeling_skip.py"  # of an hf export; transformers copies it there
 
 
@@ -120,7 +120,7 @@ def is_local(path: str) -> bool:
     if path.startswith("embedded:"):
         return False
     named_as_folder = path.startswith((".", "/", "~"))
-    return named_as_folder or HUB_ID.fullmatch(path) is None or Path(path).exists()
+    return named_as_folder or HUB_PATTERN.fullmatch(path) is None or Path(path).exists()
 
 
 R = TypeVar("R", bound=SkillRecord)

@@ -25,10 +25,10 @@ from skip_exp.skill.export.huggingface.convert import write_huggingface
 from skip_exp.skill.export.huggingface.hub import check_push, download, upload
 from skip_exp.skill.files import (
     job_result,
+    read_checksum,
     read_skill,
     skill_of,
     split,
-    stored_checksum,
     write_skill,
 )
 from skip_exp.skill.rebuild import rebuild
@@ -84,7 +84,7 @@ class Skill(Classifier):
         folder = skill_of(Path(folder).expanduser().absolute())
         if not os.path.isfile(folder / RECORD):  # no error where it may not look
             _refuse_export(folder)
-        checksum = stored_checksum(folder)  # first: a later change is then noticed
+        checksum = read_checksum(folder)  # first: a later change is then noticed
         about, tensors = read_skill(folder)
         keep, state = split(tensors)
         model, tokenizer = rebuild(folder, about, keep, state, backbone)
@@ -252,7 +252,7 @@ class Skill(Classifier):
             return
         if not (self.folder / RECORD).is_file():
             raise SkipError(f"{what}: {self.folder} is gone, from which the skill was loaded")
-        if stored_checksum(self.folder) != self.checksum:
+        if read_checksum(self.folder) != self.checksum:
             raise SkipError(f"{what}: {self.folder} has changed since the skill was loaded from it")
 
 

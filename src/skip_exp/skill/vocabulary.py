@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedTokenizerBase
 
 from skip_exp import results
-from skip_exp.config.schema import DataConfig, typed
+from skip_exp.config.schema import DataConfig, to_object
 from skip_exp.config.task import TaskConfig
 from skip_exp.errors import SkipError
 from skip_exp.models.families.base import HFModel
@@ -38,7 +38,7 @@ def train_texts(about: SkillRecord, folder: Path | None) -> list[list[str]]:
             "give a file of texts"
         )
     source, _, place = str(about.scores.data).partition(":")
-    spec = typed(task, TaskConfig)
+    spec = to_object(task, TaskConfig)
     options = DataConfig(
         source=source,
         dir=data.get("dir") or place if source == "local" else None,

@@ -52,7 +52,7 @@ def run_job(cfg: DictConfig) -> None:
         error = INTERRUPTED
         raise
     except Exception as problem:
-        error = refusals.told(problem)
+        error = refusals.describe_failure(problem)
         _fail(cfg, problem, error)
     finally:
         if runs := sys.modules.get("skip_exp.logger.runs"):  # otherwise no run is open

@@ -44,7 +44,7 @@ class Processes(DDPStrategy):
 
 
 @contextmanager
-def watched(world: int) -> Iterator[None]:
+def watch_processes(world: int) -> Iterator[None]:
     """Turn the failure of a process into the job's error; no process outlives the block.
 
     Raises:

@@ -20,7 +20,7 @@ from skip_exp.data.metrics import build_metrics
 from skip_exp.errors import ConfigError
 from skip_exp.models.soft_prompt import SoftPromptModel
 from skip_exp.training.module import PromptTuner, Scorer
-from skip_exp.training.processes import Processes, watched
+from skip_exp.training.processes import Processes, watch_processes
 from skip_exp.utils.bars import is_joblib_worker
 from skip_exp.utils.machine import multiplies_bf16
 
@@ -80,7 +80,7 @@ def fit(
     tuner.trainer = trainer  # else other processes alone attach it
     L.seed_everything(seed, verbose=False)
     try:
-        with watched(settings.devices) if settings.devices > 1 else nullcontext():
+        with watch_processes(settings.devices) if settings.devices > 1 else nullcontext():
             trainer.fit(tuner, data)
     finally:
         tuner.eval()  # later jobs of this process share the backbone

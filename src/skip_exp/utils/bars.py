@@ -18,7 +18,7 @@ _allowed = False
 
 
 @contextmanager
-def allowed(wanted: bool) -> Iterator[None]:
+def allow_bars(wanted: bool) -> Iterator[None]:
     """Within the block bars are shown, if standard output is a terminal of this process alone."""
     global _allowed
     before = _allowed
@@ -56,7 +56,7 @@ class Counted(list[T]):
         return iter(bar(len(self), self.what, super().__iter__()))
 
 
-def counted(items: Iterable[T], what: str) -> list[T]:
+def count_items(items: Iterable[T], what: str) -> list[T]:
     """The items as a list that shows a bar whenever they are iterated."""
     found = Counted(items)
     found.what = what

@@ -22,14 +22,14 @@ def import_slow(name: str) -> ModuleType:
     """
     if name in sys.modules:  # objects created since may be garbage
         return sys.modules[name]
-    with uncollected():
+    with pause_collection():
         module = importlib.import_module(name)
         gc.freeze()
     return module
 
 
 @contextmanager
-def uncollected() -> Iterator[None]:
+def pause_collection() -> Iterator[None]:
     """Without collections of garbage within the block, as :mod:`timeit` does."""
     was_enabled = gc.isenabled()
     gc.disable()

@@ -15,7 +15,7 @@ import psutil
 
 BUSY = 0.25  # cores that other processes may take from a measurement before it is contended
 # What tells processors apart that have one name, as guests of a cloud do: lines of /proc/cpuinfo.
-KINDS = (
+CPU_LINES = (
     *("cpu family", "model", "stepping", "flags"),
     *("CPU implementer", "CPU part", "CPU variant", "Features"),  # of an ARM
 )
@@ -24,10 +24,10 @@ IDLE = ("idle", "iowait", "guest", "guest_nice")  # a guest's counts as user and
 # block is the system's own. Larger values are refused.
 TRIM_THRESHOLD, MMAP_THRESHOLD = -1, -3
 KEPT, LARGEST = 2**31 - 1, 32 * 2**20  # bytes
-GIVEN = ("MALLOC_TRIM_THRESHOLD_", "MALLOC_MMAP_THRESHOLD_", "GLIBC_TUNABLES")
+MALLOC_VARIABLES = ("MALLOC_TRIM_THRESHOLD_", "MALLOC_MMAP_THRESHOLD_", "GLIBC_TUNABLES")
 
 
-def installed(packages: Iterable[str]) -> dict[str, str]:
+def list_versions(packages: Iterable[str]) -> dict[str, str]:
     """Versions of the packages that are installed."""
     versions = {}
     for package in packages:
@@ -85,7 +85,7 @@ def multiplies_bf16() -> bool:
 def hardware() -> list[str]:
     """What a timing depends on: the processor with its instructions, and the GPUs."""
     told = _cpuinfo()
-    found = [processor(), *(told.get(kind, "") for kind in KINDS)]
+    found = [processor(), *(told.get(kind, "") for kind in CPU_LINES)]
     models = []
     for path in sorted(Path("/proc/driver/nvidia/gpus").glob("*/information")):
         with suppress(OSError):
@@ -146,7 +146,7 @@ def keep_freed() -> None:
     faults took a quarter of a pass at 90 % pruned, a third at 95 % (docs/performance.md). The
     process keeps the memory of its peak. Without glibc nothing happens.
     """
-    if os.name != "posix" or any(name in os.environ for name in GIVEN):
+    if os.name != "posix" or any(name in os.environ for name in MALLOC_VARIABLES):
         return
     libc = ctypes.CDLL(None)
     if hasattr(libc, "mallopt"):

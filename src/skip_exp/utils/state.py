@@ -12,7 +12,7 @@ from skip_exp.utils.console import keep_logging
 
 
 @contextmanager
-def kept() -> Iterator[None]:
+def keep_state() -> Iterator[None]:
     """Leave the caller's random states, environment and loggers, and how torch computes."""
     exact = torch.are_deterministic_algorithms_enabled()
     only_warns = torch.is_deterministic_algorithms_warn_only_enabled()

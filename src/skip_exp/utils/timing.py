@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 import torch
 
 from skip_exp.utils import bars
-from skip_exp.utils.console import uncollected
+from skip_exp.utils.console import pause_collection
 from skip_exp.utils.files import hold_machine
 from skip_exp.utils.machine import BUSY, Load, free_cores, processor
 
@@ -100,7 +100,7 @@ def interleave(
     times: list[list[float]] = [[] for _ in calls]
     rounds = warmup + repeats
     gc.collect()
-    with uncollected():
+    with pause_collection():
         for round_ in bars.bar(rounds, "benchmark", range(rounds)):
             for call, times_of_call in zip(calls, times, strict=True):
                 wait()

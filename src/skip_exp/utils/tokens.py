@@ -7,7 +7,7 @@ LONGEST = 100_000  # tokens of a text, in a job as in a skill
 _CALLING = threading.Lock()
 
 
-def tokenized(tokenizer: Any, *texts: Any, **options: Any) -> Any:
+def tokenize_fast(tokenizer: Any, *texts: Any, **options: Any) -> Any:
     """``tokenizer(*texts, **options)``. Every call in the package goes through here.
 
     Truncation is a state of a fast tokenizer, which all skills of a backbone and a fit share.

@@ -5,7 +5,7 @@ from itertools import combinations_with_replacement, product
 import pandas as pd
 import pytest
 
-from skip_exp.report.tables import piped
+from skip_exp.report.tables import pipe_rows
 from studies.anatomy import pictures
 
 
@@ -65,4 +65,4 @@ def test_every_stored_table_has_a_figure(name):
 def test_the_page_has_the_table_of_the_rows():
     page = (pictures.ROOT / "docs/anatomy.md").read_text(encoding="utf-8")
     rows = pd.read_csv(pictures.TABLES / "methods.csv")
-    assert piped(pictures.rank_methods(rows)) in page
+    assert pipe_rows(pictures.rank_methods(rows)) in page

@@ -192,7 +192,7 @@ def causal_mask(length: int, prefix: int, device: torch.device) -> Tensor | None
 
 
 @contextmanager
-def hooked(handles: Iterable[RemovableHandle]) -> Iterator[None]:
+def hold_hooks(handles: Iterable[RemovableHandle]) -> Iterator[None]:
     """Remove ``handles`` at the end of the block, also after an error.
 
     Pass a generator that registers the hooks. If one of them fails, those before it are removed.

@@ -19,7 +19,7 @@ from skip_exp.skill.record import SkillRecord, is_local
 CARD = "README.md"
 TEMPLATE = Path(__file__).with_name("card.md.jinja")
 # Hub ids and licences of known backbones. The card of another one names no licence.
-EMBEDDED = {"embedded:minilm": "sentence-transformers/all-MiniLM-L6-v2"}
+EMBEDDED_CARDS = {"embedded:minilm": "sentence-transformers/all-MiniLM-L6-v2"}
 LICENCES = {
     "embedded:roberta_mini": "apache-2.0",
     "embedded:t5_mini": "mit",
@@ -39,8 +39,8 @@ LICENCES = {
     "google/flan-t5-base": "apache-2.0",
 }
 # Licences of the package's skills, for what starts from them.
-STARTS = {"skip_exp/nli": "cc-by-sa-4.0"}
-METRICS = {"matthews": "matthews_correlation", "f1_macro": "f1"}  # ours -> the hub's
+START_CARDS = {"skip_exp/nli": "cc-by-sa-4.0"}
+HUB_METRICS = {"matthews": "matthews_correlation", "f1_macro": "f1"}  # ours -> the hub's
 NO_RESULT = ("output_dir=", "hydra.", "cache.", "logger", "sweep.")  # overrides left out
 CONFIG_SOURCES = {"hydra", "main", "sweeps", "schema"}  # those of the package
 
@@ -71,7 +71,7 @@ def model_card(
         "result": result,
         "origin": backbone_origin(record),
         "trained": what_was_trained(record),
-        "start_licence": STARTS.get(record.start or ""),
+        "start_licence": START_CARDS.get(record.start or ""),
         "cut": _was_cut(result),
         "tokenizer": tokenizer,
         "repo_id": repo_id,
@@ -136,7 +136,7 @@ def _metadata(
     tags += ["pruned"] if _was_cut(result) else []
     tags += ["prompt-tuning"] if record.prompt.kind != "none" else []
     return ModelCardData(
-        license=STARTS.get(record.start) if record.start else licence,
+        license=START_CARDS.get(record.start) if record.start else licence,
         base_model=hub_id,
         datasets=[hub["path"]] if hub else None,
         library_name="onnx" if onnx else "transformers",
@@ -150,7 +150,7 @@ def _metadata(
                 dataset_name=record.task,
                 dataset_config=hub.get("name"),
                 dataset_split=_task(result).get("validation"),
-                metric_type=METRICS.get(name, name),
+                metric_type=HUB_METRICS.get(name, name),
                 metric_name=name,
                 metric_value=value,
             )
@@ -162,7 +162,7 @@ def _metadata(
 def backbone_origin(record: SkillRecord) -> tuple[str | None, str | None]:
     """Hub id and licence of the backbone; None where unknown."""
     path = record.backbone.path
-    hub_id = EMBEDDED.get(path)
+    hub_id = EMBEDDED_CARDS.get(path)
     if hub_id is None and not path.startswith("embedded:") and not is_local(path):
         hub_id = path
     return hub_id, LICENCES.get(hub_id or path)

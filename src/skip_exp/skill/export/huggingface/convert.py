@@ -23,7 +23,7 @@ from skip_exp.skill.export.huggingface.modeling_skip import (
     SkipConfig,
     SkipForSequenceClassification,
 )
-from skip_exp.skill.export.huggingface.weights import named_weights
+from skip_exp.skill.export.huggingface.weights import name_weights
 from skip_exp.skill.record import SkillRecord
 
 AutoConfig.register(SkipConfig.model_type, SkipConfig, exist_ok=True)
@@ -87,7 +87,7 @@ def to_huggingface(
         problem_type="single_label_classification",
         skill=origin or {},
     )
-    state = {name: tensor.detach().contiguous() for name, tensor in named_weights(model)}
+    state = {name: tensor.detach().contiguous() for name, tensor in name_weights(model)}
     with torch.device("meta"):
         made = SkipForSequenceClassification(config)
     if config.tie_word_embeddings:

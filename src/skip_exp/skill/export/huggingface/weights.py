@@ -17,7 +17,7 @@ PARTS = {"self": "attention", "cross": "cross", "ffn": "ffn"}  # names of sublay
 Weights = Iterator[tuple[str, Tensor]]
 
 
-def named_weights(model: SoftPromptModel) -> Weights:
+def name_weights(model: SoftPromptModel) -> Weights:
     """Every weight that the export holds; a removed sublayer has at most its output bias."""
     family = model.family.name
     modules = {"embeddings.words": model.backbone.get_input_embeddings()}
