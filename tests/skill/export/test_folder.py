@@ -69,7 +69,7 @@ def test_onnx_that_differs_is_not_written(
     named: str,
 ) -> None:
     monkeypatch.setattr(write, "to_onnx", lambda model, batch, path: path.write_bytes(b"graph"))
-    monkeypatch.setattr(write, "quantise", lambda path: None)
+    monkeypatch.setattr("skip_exp.skill.export.onnx.int8.quantise", lambda path: None)
     monkeypatch.setattr(write, "compare_onnx", lambda *_: Differences(*found))
     with pytest.raises(SkipError, match=named):
         Skill.load(tiny.folder).export(tmp_path / "out", "onnx", int8=int8)
