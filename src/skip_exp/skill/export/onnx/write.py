@@ -124,8 +124,11 @@ def compare_onnx(
     found = torch.cat([torch.from_numpy(run(inputs)) for inputs in arrays])
     answers = found.softmax(-1)
     alone, together = answers.split(len(rows))
-    pairs = (found, expected), (answers, expected.softmax(-1)), (alone, together)
-    return Differences(*((a - b).abs().max().item() for a, b in pairs))
+    return Differences(
+        logits=(found - expected).abs().max().item(),
+        probabilities=(answers - expected.softmax(-1)).abs().max().item(),
+        neighbours=(alone - together).abs().max().item(),
+    )
 
 
 def examples_of(about: SkillRecord, texts: Sequence[str]) -> list[list[str]]:
