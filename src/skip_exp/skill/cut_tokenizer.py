@@ -122,7 +122,8 @@ def _bytes_and_halves(model: Described, used: set[int]) -> set[int]:
     reached = set(ByteLevel.alphabet())
     waiting = [names[i] for i in used if i in names]
     while waiting:
-        if (token := waiting.pop()) not in reached:
+        token = waiting.pop()
+        if token not in reached:
             reached.add(token)
             waiting += halves[token]
     return {vocab[token] for token in reached}
