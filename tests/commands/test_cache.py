@@ -8,18 +8,18 @@ import pytest
 import torch
 from filelock import FileLock
 
-from skip_exp.cache.store import Entry, StageCache, entry_name
+from skip_exp.cache.store import Entry, StageCache
 from skip_exp.commands import cache as command
 from skip_exp.commands.cache import main
 
 
 def use(cache: Path, stage: str, seed: int) -> None:
     entry = Entry({"x": torch.zeros(1000)}, {})
-    StageCache(cache).get(stage, {"seed": seed}, lambda: entry)
+    StageCache(cache).get(stage, f"key{seed}", lambda: entry)
 
 
 def file(cache: Path, stage: str, seed: int) -> Path:
-    return cache / stage / f"{entry_name(stage, {'seed': seed})}.safetensors"
+    return cache / stage / f"key{seed}.safetensors"
 
 
 def age(path: Path, days: float) -> None:
