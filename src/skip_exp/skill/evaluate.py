@@ -17,18 +17,6 @@ from skip_exp.skill.record import SkillRecord
 log = logging.getLogger(__name__)
 
 
-def task_of(about: SkillRecord, label: str) -> TaskConfig:
-    """The skill's task as the data's readers need it, with its main metric first."""
-    metrics = dict.fromkeys([about.scores.metric or "accuracy", "accuracy", "f1_macro"])
-    return TaskConfig(
-        name=about.task,
-        text=about.text,
-        label=label,
-        labels=list(about.labels),
-        metrics=list(metrics),
-    )
-
-
 def on_rows(
     about: SkillRecord,
     probabilities: Callable[[list[list[str]]], list[list[float]]],
@@ -38,9 +26,17 @@ def on_rows(
     drop_bad: bool,
 ) -> dict[str, Any]:
     """:meth:`Classifier.evaluate` of a classifier by its ``probabilities``. Raises SkipError."""
-    task = task_of(about, label or about.label)
+    columns = about.text
     if labels is not None:  # whole texts, even where the task builds them from several columns
-        task.text = [f"text {number}" for number, _ in enumerate(task.text, 1)]
+        columns = [f"text {number}" for number, _ in enumerate(columns, 1)]
+    metric = about.scores.metric or "accuracy"
+    task = TaskConfig(
+        name=about.task,
+        text=columns,
+        label=label or about.label,
+        labels=list(about.labels),
+        metrics=list(dict.fromkeys([metric, "accuracy", "f1_macro"])),
+    )
     table = to_table(data, task.text, task.label, labels)
     _tell_order(table.column(task.label), task.labels)
     rows = to_rows(table, task, "test", drop_bad, "drop_bad=True or --drop-bad")
