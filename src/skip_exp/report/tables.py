@@ -167,7 +167,9 @@ def _finals(found: Sequence[Result]) -> dict[str, list[str]]:
     rows: list[dict[str, str]] = []
     for result in found:
         names += [name for name in result.metrics if name != "extra"]
-        scores = result.metrics | {result.metric.name: result.metric.model_dump()}
+        scores = dict(result.metrics)
+        if result.metric.name:
+            scores[result.metric.name] = result.metric.model_dump()
         finals = {n: each.get("final") for n, each in scores.items() if isinstance(each, Mapping)}
         rows.append({n: percent(x) for n, x in finals.items() if isinstance(x, float | int)})
     columns = [name for name in dict.fromkeys(names) if name]
