@@ -19,7 +19,7 @@ KEPT_EPOCH = "/kept_epoch"  # marks the row of the epoch that a phase kept
 class PhaseLogger(WandbLogger):
     """Logs ``tune/...`` against ``tune/step`` and ``retune/...`` against ``retune/step``.
 
-    The summary shows the epoch that a phase kept (:data:`KEPT`), not its last one. If W&B's own
+    The summary shows the epoch that a phase kept, not its last one. If W&B's own
     process dies, the job continues after one warning.
     """
 
