@@ -19,7 +19,7 @@ from skip_exp.config.train import FEW_ROWS
 from skip_exp.data.splits import SELECT_EVERY, VALIDATION
 from skip_exp.errors import INTERRUPTED, SkipError
 from skip_exp.skill.skill import Skill
-from skip_exp.utils import console, state
+from skip_exp.utils import console
 
 log = logging.getLogger(__name__)
 
@@ -110,7 +110,7 @@ def run(task: Task, settings: Sequence[str], overrides: Sequence[str], root: Pat
     cfg = job_of(task.config, [*own_settings, *recipe, *settings], str(folder))
     check_given(cfg, settings)
     with _ONE:
-        with console.shown(), state.keep_state():
+        with console.shown(), console.keep_state():
             console.quiet_lightning()
             if recipe:
                 log.info("fewer than %d train rows: the recipe is %s", FEW_ROWS, *recipe)

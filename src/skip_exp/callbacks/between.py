@@ -53,7 +53,7 @@ class AttributionCallback(Callback):
             return
         model = copy.deepcopy(_model_of(trainer, pl_module)).eval()
         device = trainer.strategy.root_device
-        moved = bars.count_items((_move(batch, device) for batch in self.batches), "attribute")
+        moved = bars.Counted((_move(batch, device) for batch in self.batches), "attribute")
         self.relevance = check_relevance(self.method(model, moved), site_sizes(model.shapes()))
 
 

@@ -92,14 +92,6 @@ def _panels(wr: Any) -> dict[str, list[Any]]:
     }
 
 
-def specification(views: Sequence[Any]) -> str:
-    """What would be sent to W&B, as JSON."""
-    plain = [
-        json.loads(v._to_model().model_dump_json(by_alias=True, exclude_none=True)) for v in views
-    ]
-    return json.dumps(plain, indent=1)
-
-
 def save_views(views: Sequence[Any]) -> list[str]:
     """Save workspaces; returns their addresses.
 
@@ -126,7 +118,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         line.error("--entity: needed to save workspaces")
     views = build_workspaces(options.entity or "ENTITY", runs.project_of(options.project))
     if options.dry_run:
-        tables.save({options.out: specification(views) + "\n"})
+        models = [view._to_model() for view in views]  # what would be sent to W&B
+        sent = [model.model_dump(mode="json", by_alias=True, exclude_none=True) for model in models]
+        tables.save({options.out: json.dumps(sent, indent=1) + "\n"})
         print(f"written: {options.out}")
     else:
         print("\n".join(f"saved: {address}" for address in save_views(views)))
