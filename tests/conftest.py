@@ -47,10 +47,9 @@ def cli(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: Any) -> Iterato
 
     ``run(cfg)`` stands in for ``pipeline.run``; the default writes a finished result.
     """
-    from skip_exp.sweep.state import STARTED, State
-
     import skip_exp
     from skip_exp.__main__ import main
+    from skip_exp.sweep.finish import STARTED, State
 
     root, package = logging.getLogger(), logging.getLogger("skip_exp")
     before, level = (root.handlers[:], root.level), package.level

@@ -99,7 +99,7 @@ def test_the_slow_imports_are_announced(cli: Cli, monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(console, "import_slow", lambda _: sys.modules["skip_exp.pipeline"])
     assert cli("+task=rte").out.startswith(f"{console.LOADING}\n")
     assert console.LOADING not in cli("+task=rte", "prune.ratio=2").out  # refused
-    monkeypatch.setattr(run.attempts, "repeat", lambda cfg: finished(cfg) or True)
+    monkeypatch.setattr(run.answer, "answer_known", lambda cfg: finished(cfg) or True)
     assert console.LOADING not in cli("+task=rte").out  # reused
 
 

@@ -69,15 +69,10 @@ class PromptTuner(L.LightningModule):
         loss = F.cross_entropy(logits, batch["labels"], reduction="sum", ignore_index=UNLABELLED)
         return logits, loss / len(logits)
 
-    def _train_loss(self, batch: dict[str, Tensor]) -> Tensor:
-        """Cross-entropy, mixed with the distillation loss."""
+    def training_step(self, batch: dict[str, Tensor], _: int) -> Tensor:
         logits, loss = self._loss(batch)
         if self.distill:
             loss = torch.lerp(loss, soft_loss(logits, batch["teacher"]), self.distill)
-        return loss
-
-    def training_step(self, batch: dict[str, Tensor], _: int) -> Tensor:
-        loss = self._train_loss(batch)
         if not loss.requires_grad:
             raise SkipError(
                 f"{self.phase}.train={self.settings.train}: pruning removed all of it; use a"
