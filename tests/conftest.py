@@ -35,7 +35,7 @@ def undrawn() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patched:  # a test's own is undone before its fixtures
         if finish := sys.modules.get("skip_exp.phases.finish"):
             instead = types.SimpleNamespace(
-                FILE="keep.png", save=lambda _, path: path.write_bytes(b"drawn")
+                PICTURE="keep.png", save=lambda _, path: path.write_bytes(b"drawn")
             )
             patched.setattr(finish, "picture", instead)
         yield
