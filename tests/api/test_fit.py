@@ -127,7 +127,7 @@ def test_rows_are_read_once(
         )
     data = toy / "train.csv" if kind == "file" else pd.read_csv(toy / "train.csv")
     found = []
-    monkeypatch.setattr("skip_exp.pipeline.run_phases", lambda job: found.append(job) or stop())
+    monkeypatch.setattr("skip_exp.pipeline.run_phases", lambda job, *_: found.append(job) or stop())
 
     def stop() -> None:
         raise SkipError("enough")

@@ -169,5 +169,6 @@ def test_a_full_disk_below_the_output_is_one_line(
     assert str(refused.value) == f"output_dir={tmp_path}/a: {told}: No space left on device"
     check_files(tmp_path)
     done = pipeline.run(job("a"))
-    assert done["seconds"] and done["cache"] == {"tune": "hit", "attribution": "hit"}
+    is_stored = not done["seconds"]  # the whole job, or its stages: nothing is computed again
+    assert is_stored or done["cache"] == {"tune": "hit", "attribution": "hit"}
     check_files(tmp_path)
