@@ -67,7 +67,7 @@ def fit(
     root = Path(output).expanduser()
     task = build_task(data, labels, root, **options)
     settings = [] if backbone is None else [f"backbone={backbone}"]
-    return run(task, [*settings, *cut_to(ratio)], overrides, root)
+    return run(task, settings, ratio, overrides, root)
 
 
 def choose_recipe(task: Task, given: Mapping[str, str]) -> list[str]:
@@ -91,15 +91,18 @@ def choose_recipe(task: Task, given: Mapping[str, str]) -> list[str]:
     return ["experiment=prompt"] if rows < FEW_ROWS else []
 
 
-def cut_to(ratio: float | str | None) -> list[str]:
-    """The override for a ratio; none leaves the goal to other overrides."""
-    return [] if ratio is None else [f"prune.ratio={ratio}"]
-
-
-def run(task: Task, settings: Sequence[str], overrides: Sequence[str], root: Path) -> Skill:
+def run(
+    task: Task,
+    settings: list[str],
+    ratio: float | str | None,
+    overrides: Sequence[str],
+    root: Path,
+) -> Skill:
     """Run a job on ``task`` below ``root`` and load what it leaves. Raises SkipError."""
     if isinstance(overrides, str):
         raise SkipError(f"overrides: {overrides}: must be a list, such as [{overrides!r}]")
+    if ratio is not None:  # else the goal is left to the overrides
+        settings = [*settings, f"prune.ratio={ratio}"]
     settings = [*settings, *overrides]
     given = values_of(settings)
     own = {"logger": "none", "cache.dir": quote(str(root / ".cache"))}

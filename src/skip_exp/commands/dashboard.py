@@ -17,7 +17,7 @@ import wandb
 
 from skip_exp.commands.line import one_line_errors, parser
 from skip_exp.config.names import FITS, METRICS, STATES
-from skip_exp.errors import SkipError
+from skip_exp.errors import SkipError, one_line
 from skip_exp.logger import runs
 from skip_exp.report import tables
 
@@ -103,7 +103,7 @@ def save_views(views: Sequence[Any]) -> list[str]:
     try:
         return [view.save().url for view in views]
     except (wandb.errors.Error, OSError, ValueError) as error:
-        raise SkipError(f"dashboard: W&B refused: {' '.join(str(error).split())}") from error
+        raise SkipError(f"dashboard: W&B refused: {one_line(error)}") from error
 
 
 @one_line_errors(1)

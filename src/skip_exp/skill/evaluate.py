@@ -11,7 +11,7 @@ from skip_exp.config.task import TaskConfig
 from skip_exp.data.metrics import build_metrics
 from skip_exp.data.read import to_table
 from skip_exp.data.rows import get_labels, integer_text, to_rows, with_indices
-from skip_exp.data.text import shorten
+from skip_exp.data.text import shown_names
 from skip_exp.skill.record import SkillRecord
 
 log = logging.getLogger(__name__)
@@ -54,7 +54,7 @@ def _tell_order(given: Iterable[Any], names: Sequence[str]) -> None:
     """Say which class an index stands for: the order may be one that ``fit`` has found."""
     indices = {str(i) for i in range(len(names))}
     if with_indices(names) and indices & {integer_text(str(each)) for each in given}:
-        order = shorten([f"{i} is {name}" for i, name in enumerate(names)])
+        order = shown_names([f"{i} is {name}" for i, name in enumerate(names)])
         log.warning("evaluate: numbers are indices of the skill's classes: %s", order)
 
 
