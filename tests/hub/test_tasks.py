@@ -20,12 +20,12 @@ READ = """
 import json, re, sys
 from omegaconf import OmegaConf
 from skip_exp.data.sources import load_rows
-from skip_exp.config.schema import DataConfig, typed
+from skip_exp.config.schema import DataConfig, to_object
 from skip_exp.config.task import TaskConfig
 
 found = {}
 for path in sys.argv[1:]:
-    spec = typed(OmegaConf.load(path), TaskConfig)
+    spec = to_object(OmegaConf.load(path), TaskConfig)
     rows = load_rows(spec, DataConfig(source="hub"))
     train = [*rows.train, *rows.select]
     train.sort(key=lambda row: int(re.search(r"(\\d+): ", row["texts"][0])[1]))

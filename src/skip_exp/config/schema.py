@@ -1,7 +1,7 @@
 """Typed schema of the configuration: a misspelt key or a wrong type fails at composition.
 
 Each class is one config group (``conf/<group>/*.yaml``) and the one place of its defaults. A class
-checks its own ranges when :func:`typed` makes it. ``config.together`` checks several groups
+checks its own ranges when :func:`to_object` makes it. ``config.together`` checks several groups
 together, and ``job.checks`` what depends on the backbone.
 """
 
