@@ -35,7 +35,7 @@ def undrawn() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patched:  # a test's own is undone before its fixtures
         if finish := sys.modules.get("skip_exp.phases.finish"):
             instead = types.SimpleNamespace(
-                FILE="keep.png", save=lambda _, path: path.write_bytes(b"drawn")
+                PICTURE="keep.png", save=lambda _, path: path.write_bytes(b"drawn")
             )
             patched.setattr(finish, "picture", instead)
         yield
@@ -47,10 +47,9 @@ def cli(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: Any) -> Iterato
 
     ``run(cfg)`` stands in for ``pipeline.run``; the default writes a finished result.
     """
-    from skip_exp.sweep.state import STARTED, State
-
     import skip_exp
     from skip_exp.__main__ import main
+    from skip_exp.sweep.finish import STARTED, State
 
     root, package = logging.getLogger(), logging.getLogger("skip_exp")
     before, level = (root.handlers[:], root.level), package.level

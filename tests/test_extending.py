@@ -19,6 +19,7 @@ import torch
 from safetensors.torch import load_file
 
 from skip_exp import Skill, pipeline, results
+from skip_exp.cache import version
 from skip_exp.cache.store import stage_key
 from skip_exp.cache.version import part_code
 from skip_exp.config import schema
@@ -101,7 +102,8 @@ def forget() -> None:
     for name in (*MODULES, *OTHERS):
         sys.modules.pop(name, None)
     importlib.invalidate_caches()
-    part_code.cache_clear()
+    for known in (version.part_code, version._is_custom, version._read):
+        known.cache_clear()
 
 
 @contextmanager
@@ -219,11 +221,6 @@ def test_no_command_is_made_of_a_name_that_is_none() -> None:
     assert "python -c" not in str(refused.value)
 
 
-def test_a_seed_among_the_options_wins() -> None:
-    settings = schema.AttributionConfig("skip_exp.attribution.random.scores", options={"seed": 7})
-    assert method_of(settings, seed=1).value.keywords == {"seed": 7}
-
-
 def test_a_prompt_is_trained(place: Place) -> None:
     model = prepare(place.config("prompt=residual")).new_model()
     up = model.prompt.up.weight
@@ -310,13 +307,14 @@ def keys(job: Job) -> dict[str, str]:
 
 def test_an_edit_of_a_part_makes_another_job_and_its_own_stages_anew(place: Place) -> None:
     overrides = [given for given, _ in PARTS.values()]
-    before = keys(place.job(*overrides))
+    plain, before = keys(place.job()), keys(place.job(*overrides))
     for file, (_, stage) in PARTS.items():
         with (place.own / file).open("a") as edited:
             edited.write("\nEDITED = True\n")
         after = keys(place.job(*overrides))
         assert {name for name in before if before[name] != after[name]} == {stage, "job"}
         before = after
+    assert keys(place.job()) == plain  # which has no such part
 
 
 def test_an_edit_of_a_module_that_a_part_imports_counts(place: Place) -> None:
@@ -340,13 +338,6 @@ def test_an_edit_of_a_module_that_a_part_imports_counts(place: Place) -> None:
         codes.append(part_code("mine.part.scores"))
     changed = {name for i, name in enumerate(files) if codes[i] != codes[i + 1]}
     assert changed == {*files} - {"unused.py", "mine/unused.py"}
-
-
-def test_without_parts_of_ones_own_their_files_do_not_count(place: Place) -> None:
-    before = place.job()
-    for name in MODULES:
-        (place.own / f"{name}.py").write_text("NOTHING = 0\n")
-    assert keys(place.job()) == keys(before)
 
 
 # --- what is refused, in one line ---------------------------------------------------------------
@@ -400,6 +391,8 @@ def test_a_method_may_take_any_option(place: Place) -> None:
     cfg = place.config("attribution=random", "attribution._target_=open.scores")
     cfg.attribution.options = {"power": 2}
     assert method_of(cfg.attribution, 7).value(None, []) == {"power": 2}  # it asks for no seed
+    settings = schema.AttributionConfig("skip_exp.attribution.random.scores", options={"seed": 7})
+    assert method_of(settings, seed=1).value.keywords == {"seed": 7}  # that of the options wins
 
 
 def test_scores_that_do_not_fit_are_refused_by_the_key_of_the_method(place: Place) -> None:

@@ -16,6 +16,7 @@ from collections.abc import Sequence
 import hydra
 from hydra._internal.utils import get_args_parser
 from hydra.core.global_hydra import GlobalHydra
+from hydra.errors import HydraException
 from omegaconf import OmegaConf
 
 from skip_exp import __version__
@@ -111,7 +112,9 @@ def run_jobs(arguments: Sequence[str]) -> int:
         if wants_tracebacks:
             raise
         why = refusals.explain(error)
-        if STARTED.folder is None and refusals.is_refusal(error):
+        # Else the machine is at fault, such as a full disk; some of Hydra's errors are an OSError.
+        is_refusal = isinstance(error, HydraException) or not isinstance(error, OSError)
+        if STARTED.folder is None and is_refusal:
             return refuse(why)
         print(f"error: {why}", file=sys.stderr)
         finish.finish()

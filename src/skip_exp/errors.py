@@ -47,6 +47,11 @@ def first_line(error: BaseException) -> str:
     return lines[0] if lines else type(error).__name__
 
 
+def one_line(error: BaseException) -> str:
+    """An error's message on one line, or the error's name if it has none."""
+    return " ".join(str(error).split()) or type(error).__name__
+
+
 def did_you_mean(word: str, words: Iterable[str]) -> str:
     """``; did you mean A or B?`` where some of ``words`` are near, else empty."""
     near = difflib.get_close_matches(word, [*words], n=2)

@@ -4,7 +4,7 @@ import logging
 import math
 import os
 import shlex
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from reprlib import repr as shown
@@ -31,7 +31,6 @@ from skip_exp.utils.machine import git_commit, list_versions
 
 log = logging.getLogger(__name__)
 
-SCHEMA: Literal[1] = 1
 PACKAGES = ("skip_exp", "torch", "transformers", "datasets", "lightning", "wandb")  # in `versions`
 FILE = "result.json"
 CONFIG_FILE = "config.yaml"  # beside it: the resolved configuration, written when the job begins
@@ -160,7 +159,7 @@ class Result(Part):
         0.6
     """
 
-    schema_: Literal[1] = Field(default=SCHEMA, alias="schema")
+    schema_: Literal[1] = Field(default=1, alias="schema")
     job_id: str = ""
     status: Literal["done", "failed"] = "done"
     error: str | None = None
@@ -229,11 +228,13 @@ def from_config(cfg: Mapping[str, Any], **fields: Any) -> Result:
 
     name, layers = get("backbone.name"), get("backbone.layers")
     method = {key: get(f"prune.{key}") for key in ("sites", "allocation")}
-    if (is_retuned := get("retune.enabled")) is not None:
+    is_retuned = get("retune.enabled")
+    if is_retuned is not None:
         method |= {key: get(f"prune.{key}") for key in ("target_speedup", "max_drop")}
         method |= {"distill": 0.0, "train": "none"}
     if is_retuned:
         method |= {key: get(f"retune.{key}") for key in ("distill", "train")}
+    parts = [str(get(key) or "") for key in PARTS]
     determined = {
         "sweep": get("sweep.id"),
         "task": get("task.name"),
@@ -248,7 +249,7 @@ def from_config(cfg: Mapping[str, Any], **fields: Any) -> Result:
         "data_source": get("data.source"),
         "train_rows": get("data.train_rows"),
         "config": dict(cfg),
-        "versions": _versions([str(get(key) or "") for key in PARTS]),
+        "versions": {"code": job_code(), "parts": parts_code(*parts), **list_versions(PACKAGES)},
         "git_commit": git_commit(),
         "finished": now(),
     }
@@ -263,10 +264,6 @@ def from_config(cfg: Mapping[str, Any], **fields: Any) -> Result:
 def now() -> str:
     """The time for the field ``finished``."""
     return datetime.now(UTC).isoformat("T", "seconds")
-
-
-def _versions(parts: Sequence[str]) -> dict[str, str]:
-    return {"code": job_code(), "parts": parts_code(*parts)} | list_versions(PACKAGES)
 
 
 def write(folder: Path | str, result: Result) -> Path:

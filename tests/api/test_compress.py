@@ -4,6 +4,7 @@ import builtins
 import json
 import subprocess
 import sys
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import SimpleNamespace
@@ -18,6 +19,7 @@ from transformers import (
 )
 
 import skip_exp
+from skip_exp import Skill
 from skip_exp.api.compress import _save
 from skip_exp.commands import compress as command
 from skip_exp.errors import SkipError
@@ -62,6 +64,29 @@ def rows(tmp_path: Path) -> Path:
     return tmp_path / "t.csv"
 
 
+Compress = Callable[..., Skill]
+
+
+@pytest.fixture
+def compress(rows: Path, tmp_path: Path) -> Compress:
+    """``compress(model, tokenizer, ...)`` on the rows, with quick settings and these overrides."""
+
+    def run(model: Any, own: Any, *overrides: str, data: Any = rows, **options: Any) -> Skill:
+        place = {"text": "comment", "label": "verdict", "output": tmp_path / "out"}
+        given = [*QUICK, *overrides]
+        return skip_exp.compress(model, own, data, overrides=given, **place, **options)
+
+    return run
+
+
+def load_exported(skill: Skill, folder: Path) -> Any:
+    """What transformers makes of the skill's checkpoint."""
+    exported = skill.export(folder)
+    return AutoModelForSequenceClassification.from_pretrained(
+        exported, trust_remote_code=True
+    ).eval()
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_uncut_logits_are_the_checkpoints_own(kind: str, tmp_path: Path) -> None:
     family, original = kind.split("_")[0], classifier(kind)
@@ -79,45 +104,38 @@ def test_uncut_logits_are_the_checkpoints_own(kind: str, tmp_path: Path) -> None
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_cut_classifier_is_a_checkpoint_for_transformers(
-    kind: str, tmp_path: Path, rows: Path
+    kind: str, tmp_path: Path, compress: Compress
 ) -> None:
-    family, original = kind.split("_")[0], classifier(kind)
-    given: dict[str, Any] = {"text": "comment", "label": "verdict", "output": tmp_path / "out"}
-    small = skip_exp.compress(
-        original, tokenizer(family), rows, ratio=0.4, overrides=QUICK, **given
-    )
+    family = kind.split("_")[0]
+    small = compress(classifier(kind), tokenizer(family), ratio=0.4)
     assert small.about.labels == ["bad", "good"] and small.result["params"]["block_pruned"] > 0.3
     assert some_keep(small.model, False).keys() == small.keep.keys() or small.keep
     tokens = tokenizer(family)(TEXTS, padding=True, return_tensors="pt")
-    loaded = AutoModelForSequenceClassification.from_pretrained(
-        small.export(tmp_path / "hf"), trust_remote_code=True
-    )
+    loaded = load_exported(small, tmp_path / "hf")
     expected = ask(small.model, tokens)
-    torch.testing.assert_close(ask(loaded.eval(), tokens), expected, rtol=0, atol=1e-5)
+    torch.testing.assert_close(ask(loaded, tokens), expected, rtol=0, atol=1e-5)
     assert loaded.config.id2label == {0: "bad", 1: "good"}
 
 
-def test_every_weight_of_a_cut_classifier_may_be_trained_again(tmp_path: Path, rows: Path) -> None:
-    place = {"text": "comment", "label": "verdict", "output": tmp_path / "out", "ratio": 0.4}
-    asked = [*QUICK, "retune.train=full", "retune.bias_lr=0.01"]
-    small = skip_exp.compress(classifier("bert"), tokenizer("bert"), rows, **place, overrides=asked)
+def test_every_weight_of_a_cut_classifier_may_be_trained_again(
+    tmp_path: Path, compress: Compress
+) -> None:
+    asked = ("retune.train=full", "retune.bias_lr=0.01")
+    small = compress(classifier("bert"), tokenizer("bert"), *asked, ratio=0.4)
     assert small.about.train == "full"
     tokens = tokenizer("bert")(TEXTS, padding=True, return_tensors="pt")
-    loaded = AutoModelForSequenceClassification.from_pretrained(
-        small.export(tmp_path / "hf"), trust_remote_code=True
-    )
-    torch.testing.assert_close(ask(loaded.eval(), tokens), ask(small.model, tokens))
+    loaded = load_exported(small, tmp_path / "hf")
+    torch.testing.assert_close(ask(loaded, tokens), ask(small.model, tokens))
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", ["bert", "t5"])
-def test_a_cut_classifier_is_exported_to_onnx(kind: str, tmp_path: Path, rows: Path) -> None:
+def test_a_cut_classifier_is_exported_to_onnx(
+    kind: str, tmp_path: Path, compress: Compress
+) -> None:
     for package in ("onnx", "onnxruntime", "onnxscript"):
         pytest.importorskip(package)
-    given: dict[str, Any] = {"text": "comment", "label": "verdict", "output": tmp_path / "out"}
-    small = skip_exp.compress(
-        classifier(kind), tokenizer(kind), rows, ratio=0.4, overrides=QUICK, **given
-    )
+    small = compress(classifier(kind), tokenizer(kind), ratio=0.4)
     served = skip_exp.OnnxSkill.load(small.export(tmp_path / "onnx", "onnx"))
     texts = ["a warm film", "dull", "the plot is long"]
     for asked in (texts, texts[:1]):  # batches of any size
@@ -125,18 +143,9 @@ def test_a_cut_classifier_is_exported_to_onnx(kind: str, tmp_path: Path, rows: P
             assert one["probabilities"] == pytest.approx(other["probabilities"], abs=1e-4)
 
 
-def test_without_a_cut_and_re_tuning_nothing_changes(tmp_path: Path, rows: Path) -> None:
+def test_without_a_cut_and_re_tuning_nothing_changes(compress: Compress) -> None:
     original = classifier("bert")
-    same = skip_exp.compress(
-        original,
-        tokenizer("bert"),
-        rows,
-        text="comment",
-        label="verdict",
-        ratio=0,
-        output=tmp_path / "out",
-        overrides=[*QUICK, "retune.enabled=false"],
-    )
+    same = compress(original, tokenizer("bert"), "retune.enabled=false", ratio=0)
     tokens = tokenizer("bert")(TEXTS, padding=True, return_tensors="pt")
     assert torch.equal(ask(same.model, tokens), ask(original, tokens))
     assert same.about.train == "none"
@@ -144,11 +153,8 @@ def test_without_a_cut_and_re_tuning_nothing_changes(tmp_path: Path, rows: Path)
     assert same.result["params"]["all_before"] == same.result["params"]["all_after"] == whole
 
 
-def test_cutting_only_trains_nothing_and_ranks_by_fisher(tmp_path: Path, rows: Path) -> None:
-    place = {"text": "comment", "label": "verdict", "output": tmp_path / "out"}
-    model = classifier("bert")
-    own = {"ratio": 0.3, "retune": False, "overrides": QUICK}
-    result = skip_exp.compress(model, tokenizer("bert"), rows, **place, **own).result
+def test_cutting_only_trains_nothing_and_ranks_by_fisher(compress: Compress) -> None:
+    result = compress(classifier("bert"), tokenizer("bert"), ratio=0.3, retune=False).result
     assert result["config"]["attribution"]["_target_"] == "skip_exp.attribution.fisher.scores"
     assert not result["config"]["retune"]["enabled"]
     assert result["metric"]["final"] == result["metric"]["pruned"]
@@ -193,10 +199,9 @@ def test_a_classifier_of_the_hub_is_named_by_its_id(tmp_path: Path, rows: Path) 
 
 
 def test_what_cannot_be_compressed_is_refused(
-    tmp_path: Path, rows: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, compress: Compress, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    given: dict[str, Any] = {"text": "comment", "label": "verdict", "output": tmp_path / "out"}
-    given["overrides"] = [*QUICK, "retune.enabled=false"]
+    cut_only = "retune.enabled=false"
     model, own = classifier("bert"), tokenizer("bert")
     unnamed = classifier("bert")
     unnamed.config.id2label = {0: "LABEL_0", 1: "LABEL_1"}
@@ -212,7 +217,7 @@ def test_what_cannot_be_compressed_is_refused(
     at_hand = (model, None), (model, slow), (unnamed, own), (three, own), (foreign, own)
     for refused in (*at_hand, (several, own), (tmp_path / "saved", own)):
         with pytest.raises(SkipError):
-            skip_exp.compress(*refused, rows, **given)
+            compress(*refused, cut_only)
     (tmp_path / "odd").mkdir()
     code = 'import pathlib\npathlib.Path(__file__).with_name("ran").touch()\n'
     (tmp_path / "odd/configuration_odd.py").write_text(code)
@@ -220,25 +225,21 @@ def test_what_cannot_be_compressed_is_refused(
     (tmp_path / "odd/config.json").write_text(json.dumps(odd))
     monkeypatch.setattr(builtins, "input", lambda _: "y")
     with pytest.raises(SkipError):  # its code does not run, and nobody is asked
-        skip_exp.compress(tmp_path / "odd", None, rows, **given)
+        compress(tmp_path / "odd", None, cut_only)
     assert not list(tmp_path.rglob("ran"))
     monkeypatch.chdir(tmp_path / "saved")
-    here = skip_exp.compress(".", None, rows, **given)
+    here = compress(".", None, cut_only)
     assert here.about.backbone.name == "saved"
     for classes in (["bad", "good"], np.array(["bad", "good"])):
-        named = skip_exp.compress(unnamed, own, rows, classes=classes, **given)
+        named = compress(unnamed, own, cut_only, classes=classes)
         assert named.about.labels == ["bad", "good"]
 
 
-def test_classes_that_are_numbers(tmp_path: Path, rows: Path) -> None:
+def test_classes_that_are_numbers(rows: Path, compress: Compress) -> None:
     model = classifier("bert")
     model.config.id2label = {0: 0, 1: 1}
     table = pd.read_csv(rows).replace({"verdict": {"bad": 0, "good": 1}})
-    found = skip_exp.compress(
-        *(model, tokenizer("bert"), table),
-        **{"text": "comment", "label": "verdict", "output": tmp_path / "out"},
-        overrides=[*QUICK, "retune.enabled=false"],
-    )
+    found = compress(model, tokenizer("bert"), "retune.enabled=false", data=table)
     assert found.about.labels == ["0", "1"]
 
 

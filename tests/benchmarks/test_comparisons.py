@@ -153,7 +153,7 @@ def test_the_overhead_is_what_no_phase_names() -> None:
     assert [row.ours for row in rows[1:]] == [4.0, 2.0, 8.0]
     assert all(row.contended for row in rows)
     assert [row.met for row in sweep.compared(one, many, "rte")] == [True, False, True, False]
-    assert sweep.phases({"seconds": {"tune": 2.0, "test": 1.5, "total": 9.0}}) == 3.5
+    assert sweep.phases(results.Result(seconds={"tune": 2.0, "test": 1.5, "total": 9.0})) == 3.5
 
 
 def test_invented_results_can_be_reported(tmp_path: Path) -> None:

@@ -27,17 +27,12 @@ from tests.pruning.test_surgery import KEEP
 SETTINGS = BenchmarkConfig(enabled=True, batch=2, seq_len=6, repeats=4)
 
 
-def test_calls_take_turns_and_warm_up_is_not_counted() -> None:
-    order: list[str] = []
-    times = interleave([lambda: order.append("a"), lambda: order.append("b")], repeats=2, warmup=1)
-    assert order == ["a", "b"] * 3
+def test_calls_take_turns_without_garbage_collection_and_warm_up_is_not_counted() -> None:
+    order: list[tuple[str, bool]] = []
+    calls = [lambda name=name: order.append((name, gc.isenabled())) for name in "ab"]
+    times = interleave(calls, repeats=2, warmup=1)
+    assert order == [("a", False), ("b", False)] * 3 and gc.isenabled()
     assert [len(t) for t in times] == [2, 2]
-
-
-def test_no_garbage_is_collected_while_calls_are_timed() -> None:
-    seen: list[bool] = []
-    interleave([lambda: seen.append(gc.isenabled())], repeats=2, warmup=0)
-    assert (seen, gc.isenabled()) == ([False, False], True)
     with pytest.raises(ZeroDivisionError):
         interleave([lambda: 1 / 0], repeats=1, warmup=0)
     assert gc.isenabled()
@@ -96,6 +91,17 @@ def test_measurements_wait_for_each_other(tmp_path: Path, monkeypatch: pytest.Mo
     assert order == ["first", "second"]
 
 
+def finished(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, accelerator: str = "auto", **fields: Any
+) -> Path:
+    """The result file of a finished job, whose models nothing loads."""
+    skill = SimpleNamespace(model=None, about=None, tokenizer=None)
+    monkeypatch.setattr(phase.Skill, "load", lambda _: skill)
+    monkeypatch.setattr(phase, "whole_model", lambda *_: None)
+    config = {"benchmark": SETTINGS.__dict__, "trainer": {"accelerator": accelerator}}
+    return results.write(folder, results.Result(skill="skill", config=config, **fields))
+
+
 @pytest.mark.parametrize(
     ("before", "after", "kept"),
     [
@@ -109,13 +115,8 @@ def test_timing_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, before: bool, after: bool, kept: float
 ) -> None:
     latency = {"speedup": 1.0, "contended": before}
-    result = results.Result(job_id="a", status="done", skill="skill", latency=latency)
-    result.config = {"benchmark": SETTINGS.__dict__}
-    file = results.write(tmp_path, result)
+    file = finished(tmp_path, monkeypatch, latency=latency)
     new = {"speedup": 2.0, "contended": after}
-    skill = SimpleNamespace(model=None, about=None, tokenizer=None)
-    monkeypatch.setattr(phase.Skill, "load", lambda _: skill)
-    monkeypatch.setattr(phase, "whole_model", lambda *_: None)
     monkeypatch.setattr(phase, "compare", lambda *_: new)
     told = benchmark.retime(file)
     assert told == results.load(file)[0]["latency"] and told["speedup"] == kept
@@ -125,13 +126,7 @@ def test_timing_again(
 def test_a_job_is_timed_where_it_ran(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, accelerator: str, device: str
 ) -> None:
-    result = results.Result(job_id="a", status="done", skill="skill")
-    trainer = {"accelerator": accelerator}
-    result.config = {"benchmark": SETTINGS.__dict__, "trainer": trainer}
-    file, asked = results.write(tmp_path, result), list[str]()
-    skill = SimpleNamespace(model=None, about=None, tokenizer=None)
-    monkeypatch.setattr(phase.Skill, "load", lambda _: skill)
-    monkeypatch.setattr(phase, "whole_model", lambda *_: None)
+    file, asked = finished(tmp_path, monkeypatch, accelerator), list[str]()
     monkeypatch.setattr(benchmark, "best_device", lambda: "cuda")
     monkeypatch.setattr(
         phase, "compare", lambda *given: asked.append(given[3]) or {"contended": False}

@@ -8,18 +8,18 @@ import pytest
 import torch
 from filelock import FileLock
 
-from skip_exp.cache.store import Entry, StageCache, entry_name
+from skip_exp.cache.store import Entry, StageCache, stage_key
 from skip_exp.commands import cache as command
 from skip_exp.commands.cache import main
 
 
 def use(cache: Path, stage: str, seed: int) -> None:
     entry = Entry({"x": torch.zeros(1000)}, {})
-    StageCache(cache).get(stage, {"seed": seed}, lambda: entry)
+    StageCache(cache).get(stage, stage_key(stage, {"seed": seed}), lambda: entry)
 
 
 def file(cache: Path, stage: str, seed: int) -> Path:
-    return cache / stage / f"{entry_name(stage, {'seed': seed})}.safetensors"
+    return cache / stage / f"{stage_key(stage, {'seed': seed})}.safetensors"
 
 
 def age(path: Path, days: float) -> None:
@@ -42,11 +42,13 @@ def left(cache: Path) -> int:
 
 
 def test_size_is_shown_per_stage(cache: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--dir", str(cache / "nowhere"), "size"]) == 0
+    assert "in 0 entries" in capsys.readouterr().out
     assert main(["--dir", str(cache), "size"]) == 0
     lines = [line.split() for line in capsys.readouterr().out.splitlines()]
     assert [(line[0], line[-2]) for line in lines] == [
-        ("tune", "2"),
         ("score", "1"),
+        ("tune", "2"),
         (f"{cache}:", "3"),
     ]
 
@@ -88,11 +90,6 @@ def test_other_files_are_left_alone(tmp_path: Path) -> None:
         age(tmp_path / name, 99)
     assert main(["--dir", str(tmp_path), "prune", "--days", "0"]) == 0
     assert len([path for path in tmp_path.rglob("*") if path.is_file()]) == 3
-
-
-def test_there_may_be_no_cache(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["--dir", str(tmp_path / "nowhere"), "size"]) == 0
-    assert "in 0 entries" in capsys.readouterr().out
 
 
 def test_another_command_may_remove_the_same_entries(

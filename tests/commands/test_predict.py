@@ -98,10 +98,6 @@ def test_lines() -> None:
     [
         (["SKILL", "a", "b"], "", "task toy takes one text"),
         (["SKILL"], '{"text": "a"}', "line 1 of standard input: task toy needs column 'sentence'"),
-        (["SKILL"], "a\n\nb", "line 2 of standard input"),
-        (["SKILL"], "{}", "needs column 'sentence'"),
-        (["SKILL"], '{"sentence": "a"}\n["b"]', "line 2 of standard input"),
-        (["SKILL"], "a\tb", "line 1 of standard input"),
         (["SKILL"], b"a\nna\xefve", "line 2 of standard input"),
         (["SKILL"], '{"sentence": "a"}\n{"sentence": null}', "line 2 of standard input: column"),
         (["SKILL"], '{"sentence": ["a"]}', "line 1 of standard input: column 'sentence'"),

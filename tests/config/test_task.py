@@ -5,7 +5,7 @@ from omegaconf import OmegaConf
 
 from skip_exp.config.schema import to_object
 from skip_exp.config.task import TaskConfig
-from skip_exp.data.text import columns_of, fill, text_columns
+from skip_exp.data.text import columns_of, texts_of
 from skip_exp.errors import ConfigError
 
 CONF = Path(__file__).parents[2] / "conf" / "task"
@@ -23,10 +23,8 @@ def test_defaults_and_derived_values() -> None:
 
 def test_templates_fill_plain_columns_only() -> None:
     row = {"word": "bank", "s.1": "the {word} shut", "s": "x"}
-    assert fill("{word}: {s.1}", row) == "bank: the {word} shut"
-    assert fill("s", row) == "x"
-    assert text_columns("{word}: {s.1}") == ["word", "s.1"]
-    assert text_columns("s") == ["s"]
+    assert texts_of(row, ["{word}: {s.1}", "s"]) == ["bank: the {word} shut", "x"]
+    assert columns_of(["{word}: {s.1}", "s"]) == ["word", "s.1", "s"]
 
 
 @pytest.mark.parametrize(
@@ -43,6 +41,7 @@ def test_templates_fill_plain_columns_only() -> None:
         ({"metrics": []}, "metrics=[]"),
         ({"labels": ["a", "b", "c"], "metrics": ["f1"]}, "metrics=f1"),
         ({"hub": {"name": "rte"}}, "hub={'name': 'rte'}"),
+        ({"files": {"train": "t.csv", "valid": "v.csv"}}, "files=valid"),
     ],
 )
 def test_refusals(changes: dict[str, object], says: str) -> None:

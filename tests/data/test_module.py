@@ -114,14 +114,6 @@ def test_attribution_draws_from_train_only(encoded: Rows) -> None:
     assert sum(len(b["labels"]) for b in module.attribution_batches(999, 64, 3)) == 180
 
 
-def test_the_share_of_a_process() -> None:
-    rows = [{"input_ids": [i], "label": 0} for i in range(5)]
-    assert share(rows, 0, 1) == (rows, 1.0)
-    assert [share(rows, rank, 2) for rank in range(2)] == [(rows[::2], 1.2), (rows[1::2], 0.8)]
-    one = rows[:1]  # who has no row takes the first, which then counts for nothing
-    assert [share(one, rank, 3) for rank in range(3)] == [(one, 3.0), (one, 0.0), (one, 0.0)]
-
-
 def numbered(encoded: Rows, train: int, select: int) -> Rows:
     """Rows of 1 to 7 tokens, the first of which is the row's number."""
 
@@ -155,6 +147,8 @@ def test_processes_see_the_batches_of_one(encoded: Rows) -> None:
     assert [[i for ids, _ in part for i in ids] for part in parts] == [
         alone[rank::world] for rank in range(world)
     ]
+    one = [{"input_ids": [1]}]  # who has no row takes the first, which then counts for nothing
+    assert [share(one, rank, 3) for rank in range(3)] == [(one, 3.0), (one, 0.0), (one, 0.0)]
 
 
 def test_fewer_selection_rows_than_processes_are_refused(encoded: Rows) -> None:

@@ -41,6 +41,8 @@ def test_texts_are_filled_and_labels_indexed() -> None:
         (["0", "1"], ["1.0", 0.0], [1, 0]),
         (["10", "20"], [10, "20"], [0, 1]),
         (["bad", "good"], [" Good", "BAD "], [1, 0]),
+        (["LABEL_0", "LABEL_1", "LABEL_2"], [1, 2], [1, 2]),
+        (["covid19", "flu", "cold"], [1, 2], [1, 2]),  # these names do not count
     ],
 )
 def test_a_label_is_a_name_in_any_case_a_boolean_by_meaning_or_an_index(
@@ -65,6 +67,7 @@ def test_a_label_is_a_name_in_any_case_a_boolean_by_meaning_or_an_index(
         (["-1", "0", "1"], 2),
         (["0", "1", "other"], 2),
         (["0", "1", "0.5"], "2"),
+        (["1 star", "2 stars", "3 stars"], 1),  # the names count otherwise
     ],
 )
 def test_other_labels_are_refused_with_row_and_value(names: list[str], given: object) -> None:
@@ -110,23 +113,3 @@ def test_a_label_that_is_a_text_is_refused() -> None:
     for text in ("label", "{s}: {label}"):
         with pytest.raises(ConfigError, match=r"^task\.label=label: "):
             to_rows(table(s=["a", "b"], label=["yes", "no"]), spec(text=[text]), "train")
-
-
-@pytest.mark.parametrize(
-    ("names", "is_index"),
-    [
-        (["1 star", "2 stars", "3 stars"], False),
-        (["LABEL_0", "LABEL_1", "LABEL_2"], True),
-        (["covid19", "flu", "cold"], True),  # they do not count
-    ],
-)
-def test_an_index_is_refused_where_the_names_count_otherwise(
-    names: list[str], is_index: bool
-) -> None:
-    given = table(s=["x", "y"], label=[1, 2])
-    if is_index:
-        assert get_labels(to_rows(given, spec(labels=names), "train")) == [1, 2]
-        return
-    with pytest.raises(DataError) as refused:
-        to_rows(given, spec(labels=names), "train")
-    assert "drop_bad" not in str(refused.value)

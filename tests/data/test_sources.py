@@ -77,8 +77,11 @@ def test_local_by_folder_and_by_environment(
     assert sizes == [26, 4, 6, 4]
     assert raw.validation[5]["texts"] == ["text 5"]
     monkeypatch.setenv("SKIP_EXP_DATA", str(root))
-    again = load(spec(extra=["more"]), "local")
-    assert again == raw
+    assert load(spec(extra=["more"]), "local") == raw
+    names = ("train", "validation", "more")  # content, not place, makes the fingerprint
+    files = {name: str(root / "toy" / f"{name}.jsonl") for name in names}
+    found = load(spec(extra=["more"], files=files), "local")
+    assert found.fingerprint == raw.fingerprint
 
 
 def test_a_users_own_files_win_and_mix_formats(tmp_path: Path) -> None:
@@ -91,14 +94,6 @@ def test_a_users_own_files_win_and_mix_formats(tmp_path: Path) -> None:
     assert raw.source == f"local:{tmp_path}"
     assert raw.train[:2] == [{"texts": ["x0"], "label": 1}, {"texts": ["y0"], "label": 0}]
     assert raw.validation == [{"texts": ["z"], "label": 1}]
-
-
-def test_content_not_place_makes_the_fingerprint(folder: Folder, tmp_path: Path) -> None:
-    root = folder(train=rows(30), validation=rows(6))
-    first = load(spec(), "local", str(root))
-    files = {n: str(root / "toy" / f"{n}.jsonl") for n in ("train", "validation")}
-    second = load(spec(files=files), "local")
-    assert first.fingerprint == second.fingerprint
 
 
 def test_auto_prefers_local_then_hub_then_embedded(

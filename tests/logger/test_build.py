@@ -78,15 +78,17 @@ def fit(logger: Any, phase: str) -> None:
     trainer.fit(Line(phase), torch.utils.data.DataLoader(torch.ones(3, 1)))
 
 
-def show(logger: Any, folder: Path, with_skill: bool = True, **fields: Any) -> dict[str, Any]:
+def show(logger: Any, folder: Path, train: str = "lora", **fields: Any) -> dict[str, Any]:
     """Show a finished job, whose skill is two files, and what its result holds."""
     (folder / "skill").mkdir(parents=True)
     for name in (TENSORS, RECORD):
         (folder / "skill" / name).write_text(name)
     picture.save(KEEP, folder / picture.PICTURE)
-    stored = result(keep_sizes=KEEP, skill="skill", data_source="embedded:banking77", **fields)
-    build.mirror(logger, stored, folder, "fingerprint", "hash", with_skill)
-    return dict(stored)
+    config = {"tune": {"train": "prompt_readout"}, "retune": {"train": train}}
+    fields |= {"keep_sizes": KEEP, "data_source": "embedded:banking77", "config": config}
+    stored = dict(result(skill="skill", **fields))
+    build.mirror(logger, stored, folder, "fingerprint", "hash")
+    return stored
 
 
 def test_a_whole_offline_run_reads_back(tmp_path: Path) -> None:
@@ -139,7 +141,7 @@ def test_a_whole_offline_run_reads_back(tmp_path: Path) -> None:
 
 
 def test_a_whole_model_is_not_uploaded(tmp_path: Path) -> None:
-    show(build.build_logger(job(tmp_path)), tmp_path, with_skill=False)
+    show(build.build_logger(job(tmp_path)), tmp_path, train="full")
     runs.close()
     assert summary(tmp_path)["summary"]["sites"]["nrows"] == 2
     waiting = [path.read_bytes() for path in (tmp_path / "wandb/artifacts/staging").iterdir()]

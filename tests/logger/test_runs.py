@@ -42,15 +42,15 @@ def write_settings(line: str) -> None:
 # --- credentials ------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", ["WANDB_API_KEY", "WANDB_IDENTITY_TOKEN_FILE"])
-def test_credentials_in_the_environment(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+@pytest.mark.parametrize("name", ["WANDB_API_KEY", "WANDB_IDENTITY_TOKEN_FILE", "settings"])
+def test_credentials_in_environment_and_settings(
+    monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
     assert not runs.has_key()
-    monkeypatch.setenv(name, KEY)
-    assert runs.has_key()
-
-
-def test_a_key_in_the_settings() -> None:
-    write_settings(f"api_key = {KEY}")
+    if name == "settings":
+        write_settings(f"api_key = {KEY}")
+    else:
+        monkeypatch.setenv(name, KEY)
     assert runs.has_key()
 
 
@@ -118,14 +118,13 @@ def test_a_refusal_names_where_the_value_is_from(
         runs.open_run(job(override))
 
 
-@pytest.mark.parametrize(("given", "project"), [([], "theirs"), (["logger.project=ours"], "ours")])
-def test_the_project_of_the_environment_is_used(
-    monkeypatch: pytest.MonkeyPatch, given: list[str], project: str
-) -> None:
+def test_the_project_of_the_environment_is_used(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WANDB_PROJECT", "theirs")
-    run = runs.open_run(job(*given))
+    assert (runs.project_of(None), runs.project_of("ours")) == ("theirs", "ours")
+    run = runs.open_run(job(f"task.name={'x' * 100}"))
     runs.close()
-    assert run.project == project
+    assert run.project == "theirs"
+    assert run.tags and run.tags[0] == "x" * 64  # as long as W&B takes
 
 
 # --- runs -------------------------------------------------------------------------------------
@@ -155,12 +154,6 @@ def test_job_type(override: str, job_type: str) -> None:
     assert runs.job_type(job(override)) == job_type
 
 
-def test_tags_are_as_long_as_wandb_takes() -> None:
-    run = runs.open_run(job(f"task.name={'x' * 100}"))
-    runs.close()
-    assert run.tags and run.tags[0] == "x" * 64
-
-
 # --- artifacts --------------------------------------------------------------------------------
 
 
@@ -169,9 +162,11 @@ def logged(folder: Path, fingerprint: str = "f", content_hash: str = "h", **fiel
     (folder / "skill").mkdir(exist_ok=True)
     (folder / "skill/skill.json").write_text("{}")
     run = MagicMock(offline=False)
+    config = {phase: {"train": "lora"} for phase in ("tune", "retune")}
     hashes = {"fingerprint": fingerprint, "content_hash": content_hash}
     with runs.stage_uploads(folder):
-        runs.log_artifacts(run, result(skill="skill", **fields), folder, hashes, True)
+        found = result(skill="skill", config=config, **fields)
+        runs.log_artifacts(run, found, folder, hashes)
     calls = [*run.log_artifact.call_args_list, *run.use_artifact.call_args_list]
     return [call.args[0] for call in calls]
 

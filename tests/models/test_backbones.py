@@ -1,7 +1,7 @@
 """Backbones: the embedded ones compute what their cards say, and what cannot work is refused."""
 
+import json
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -26,13 +26,6 @@ PAIRS = (
     ["A warm and quietly funny film.", "Dull.", "It was not bad at all, if a little long."],
     ["The film is funny.", "It is an hour too long and the jokes are old.", "Good."],
 )
-
-
-@pytest.fixture(autouse=True)
-def fresh_process() -> Iterator[None]:
-    load_backbone.cache_clear()
-    yield
-    load_backbone.cache_clear()
 
 
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
@@ -167,3 +160,33 @@ def test_a_folder_under_the_home_directory(tmp_path: Path, monkeypatch: pytest.M
     monkeypatch.setenv("HOME", str(tmp_path))
     save_backbone(tmp_path / "mine", "roberta")
     assert load_backbone("mine", "~/mine", "roberta", "mlm").max_positions == 62
+
+
+def with_code(folder: Path, model_type: str | None = None) -> Path:
+    """A backbone whose files name classes of their own; reading them leaves a mark."""
+    (folder / "mine.py").write_text(f"open({str(folder / 'ran')!r}, 'w').close()\n")
+    classes = {"AutoConfig": "mine.C", "AutoModel": "mine.M", "AutoModelForMaskedLM": "mine.M"}
+    for name, own in (
+        ("config.json", classes),
+        ("tokenizer_config.json", {"AutoTokenizer": ["mine.T", "mine.T"]}),
+    ):
+        content = json.loads((folder / name).read_text()) | {"auto_map": own}
+        if model_type:
+            content |= {"model_type": model_type, "tokenizer_class": "MyTokenizer"}
+        (folder / name).write_text(json.dumps(content))
+    return folder
+
+
+def test_code_in_a_folder_is_never_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is passed over where the model is known; one that is nothing but code is refused."""
+    monkeypatch.setattr("builtins.input", lambda *_: pytest.fail("asked"))
+    folder = save_backbone(tmp_path / "plain", "bert")
+    code = with_code(shutil.copytree(folder, tmp_path / "code"))
+    for readout in ("head", "mlm"):
+        plain, own = (load_backbone("b", str(path), "bert", readout) for path in (folder, code))
+        assert own.content_hash == plain.content_hash
+    unknown = with_code(shutil.copytree(folder, tmp_path / "unknown"), "my_bert")
+    with pytest.raises(SkipError, match=r"^backbone\.path=") as refused:
+        load_backbone("b", str(unknown), "bert", "head")
+    assert "\n" not in str(refused.value) and "trust_remote_code" not in str(refused.value)
+    assert not list(tmp_path.glob("*/ran"))

@@ -2,7 +2,7 @@
 
 import json
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -17,13 +17,6 @@ from tests.helpers.saved import save_backbone
 CONFIG, TOKENIZER = "config.json", "tokenizer.json"
 TOKENIZER_CONFIG = "tokenizer_config.json"
 Edit = Callable[[dict[str, Any]], object]
-
-
-@pytest.fixture(autouse=True)
-def fresh_process() -> Iterator[None]:
-    load_backbone.cache_clear()
-    yield
-    load_backbone.cache_clear()
 
 
 def loaded(folder: Path, kind: str = "bert", readout: str = "head") -> Backbone:

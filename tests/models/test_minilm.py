@@ -24,12 +24,10 @@ def package() -> Path:
 
 @pytest.fixture(autouse=True)
 def anew() -> Iterator[None]:
-    """What earlier tests loaded is forgotten, and what these load."""
+    """What earlier tests found is forgotten, and what these find."""
     embedded.minilm_folder.cache_clear()
-    load_backbone.cache_clear()
     yield
     embedded.minilm_folder.cache_clear()
-    load_backbone.cache_clear()
 
 
 @pytest.fixture

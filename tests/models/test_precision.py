@@ -9,6 +9,7 @@ from skip_exp import Skill
 from skip_exp.commands.predict import main
 from skip_exp.errors import SkipError
 from skip_exp.models import precision
+from skip_exp.utils import machine
 from tests.helpers.saved import save_tiny_skill
 
 TEXTS = ["a warm film", "dull", "the plot is long and the film was not funny", "very good", "bad"]
@@ -54,24 +55,20 @@ def test_bf16_skills_share_what_fp32_ones_share(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("native", "able"),
+    ("name", "flags", "able"),
     [
-        ({"cpu_name": "AMD EPYC", "avx512_bf16": True}, True),
-        ({"cpu_name": "Intel Xeon", "avx512_bf16": True, "amx_bf16": True}, True),
-        ({"cpu_name": "Intel Xeon", "avx512_bf16": True, "amx_bf16": False}, False),
-        ({"cpu_name": "AMD EPYC", "avx512_bf16": False}, False),
+        ("AMD EPYC", "avx512_bf16", True),
+        ("Intel Xeon", "avx512_bf16 amx_bf16", True),
+        ("Intel Xeon", "avx512_bf16", False),
+        ("AMD EPYC", "avx512f", False),
+        ("", "", False),
     ],
 )
 def test_auto_is_what_the_processor_does_faster(
-    monkeypatch: pytest.MonkeyPatch, native: dict[str, object], able: bool
+    monkeypatch: pytest.MonkeyPatch, name: str, flags: str, able: bool
 ) -> None:
-    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: native, raising=False)
+    monkeypatch.setattr(machine, "_cpuinfo", lambda: {"model name": name, "flags": flags})
     assert precision.wants_bf16("auto") is able
-
-
-def test_an_older_torch_does_not_know_the_processor(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delattr(torch.cpu, "get_capabilities", raising=False)
-    assert not precision.wants_bf16("auto")
     assert precision.wants_bf16("bf16") and not precision.wants_bf16("32-true")
 
 

@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from skip_exp.models.soft_prompt import SoftPromptModel
 from skip_exp.pruning.surgery import cut
 from tests.helpers.tiny import KINDS, READOUT, tiny_inputs, tiny_model
 
@@ -24,6 +25,13 @@ def test_biases_become_the_cut_models_own(kind: str) -> None:
             smaller.get_parameter(name).add_(0.5)
     assert not torch.equal(smaller(**batch), same)
     assert torch.equal(dense(**batch), before)
+
+
+def test_a_model_is_built_in_eval_mode() -> None:
+    model = tiny_model("bert", "prefix")
+    model.backbone.train()
+    built = SoftPromptModel(model.backbone, model.family, model.prompt, model.readout)
+    assert not built.backbone.training
 
 
 def test_prompt_alone() -> None:

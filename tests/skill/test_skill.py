@@ -5,6 +5,8 @@ import math
 import os
 import pickle
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -14,7 +16,6 @@ import pytest
 import torch
 
 from skip_exp import Skill
-from skip_exp.cache.version import closure, libraries
 from skip_exp.data.batches import collate, tokenize
 from skip_exp.errors import SkipError
 from skip_exp.models import backbones
@@ -140,6 +141,7 @@ def test_files_that_have_changed_are_not_copied_as_the_loaded_skill(tmp_path: Pa
         (None, "list.*None"),
         (b"a film", "list.*b'a film'"),
         (pd.DataFrame({"text": ["a"]}), r"example 1: .*'sentence'.*text"),
+        (pd.DataFrame([["a", "b"]], columns=["sentence"] * 2), "^2 columns 'sentence'"),
         (["a film", ("a", "b")], r"example 2: .*sentence.*2"),
         ([None], "example 1: None"),
         (["a film", 3], "example 2: 3"),
@@ -294,7 +296,6 @@ DAMAGES: dict[str, tuple[Callable[[Saved], Any], str]] = {
     "no json": (lambda s: (s.folder / "skill.json").unlink(), "skill.json: cannot be read"),
     "no tensors": (lambda s: (s.folder / "skill.safetensors").unlink(), "cannot be read: No such"),
     "json cut": (_bytes("skill.json", lambda b: b[:100]), "not JSON"),
-    "json a list": (_bytes("skill.json", lambda b: b"[]"), "not a skill"),
     "nested": (_bytes("skill.json", lambda b: b"[" * 100_000), "not JSON: nested too deep"),
     "a key twice": (_bytes("skill.json", lambda b: b[:-3] + b', "task": "x"}'), "key 'task'"),
     "half a character": (_forge(task="\ud800"), "surrogate"),
@@ -323,14 +324,9 @@ DAMAGES: dict[str, tuple[Callable[[Saved], Any], str]] = {
         _forge(state={"prompt.keys.0": torch.full((4, 2, 2), float("nan"))}),
         "prompt.keys.0 must be finite",
     ),
-    "an infinite readout": (
-        _forge(state={"readout.linear.bias": torch.tensor([0.0, float("inf")])}),
-        "readout.linear.bias must be finite",
-    ),
     "keep negative": (_forge(keep={"encoder.0.ffn": _long(1) - 1}), "sorted indices from 0"),
     "keep unsorted": (_forge(keep={"encoder.0.ffn": torch.tensor([3, 1])}), "sorted indices"),
     "keep of two dimensions": (_forge(keep={"encoder.0.ffn": _long(1, 1)}), "indices below 20"),
-    "dims of a head missing": (_forge(keep={"encoder.0.self.qk": _long(1, 1)}), "indices below 8"),
     "keep of no site": (_forge(keep={"encoder.7.ffn": _long(1)}), "encoder.7.ffn"),
     "keep out of range": (_forge(keep={"encoder.0.ffn": _long(1) + 99}), "does not fit"),
     "a tensor of another shape": (
@@ -404,7 +400,9 @@ def test_a_write_that_is_cut_short_leaves_no_wrong_skill(
 
 
 def test_a_skill_needs_no_trainer() -> None:
-    assert "lightning" not in libraries(closure(("skip_exp.skill.skill",)))
+    code = "import sys, skip_exp.skill.skill; print('lightning' in sys.modules)"
+    told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert told.stdout == "False\n"
 
 
 def test_a_skill_that_changes_while_it_is_read_is_not_copied(
@@ -422,11 +420,3 @@ def test_a_skill_that_changes_while_it_is_read_is_not_copied(
     skill = Skill.load(folder)
     with pytest.raises(SkipError, match="has changed"):
         skill.save(tmp_path / "copy")
-
-
-def test_a_frame_with_a_column_twice_is_refused(tiny: Any) -> None:
-    skill = Skill.load(tiny.folder)
-    (name,) = skill.about.text
-    twice = pd.DataFrame([["good", "bad"]], columns=[name, name])
-    with pytest.raises(SkipError, match=rf"^2 columns '{name}'"):
-        skill.predict(twice)

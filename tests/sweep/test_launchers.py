@@ -2,7 +2,6 @@
 
 import json
 import os
-import random
 import re
 import signal
 import subprocess
@@ -20,18 +19,17 @@ from hydra.core.plugins import Plugins
 
 from skip_exp.config import schema as config
 from tests.conftest import Cli
-from tests.helpers.saved import save_backbone
+from tests.helpers.toy import save_toy
 
 pytestmark = pytest.mark.filterwarnings(r"ignore:\n'hydra/launcher")  # as sweep.workers does
 LAUNCHERS = ("joblib", "submitit_local")
 NAMES = sorted(path.stem for path in (config.conf_dir() / "hydra/launcher").glob("*.yaml"))
 SETTINGS = [
-    *("task.name=adjectives", "task.text=[text]", "task.labels=[bad,good]"),
-    *("task.metrics=[accuracy]", "data.source=local", "data.max_length=12"),
-    *("backbone.name=tiny", "backbone.path=../bert", "prompt.length=4", "prune.round_to=4"),
-    *("tune.epochs=6", "tune.lr=0.05", "tune.readout_lr=0.05", "retune.epochs=1"),
-    *("attribution.samples=32", "benchmark.repeats=2", "benchmark.batch=2", "benchmark.seq_len=8"),
-    *("trainer.accelerator=cpu", "trainer.progress=false", "logger=none"),
+    "tune.epochs=6",
+    "tune.lr=0.05",
+    "tune.readout_lr=0.05",
+    "retune.epochs=1",
+    "logger=none",
 ]
 
 
@@ -65,22 +63,15 @@ def command(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Any]:
     Backbone, data and cache are given by relative paths: a worker in another folder finds nothing.
     """
     root = tmp_path_factory.mktemp("launchers")
-    save_backbone(root / "bert", "bert")
-    (root / "data/adjectives").mkdir(parents=True)
-    rng = random.Random(0)
-    for split, rows in (("train", 120), ("validation", 40)):
-        lines = ["text,label"]
-        for label in rng.choices((0, 1), k=rows):
-            adjective = rng.choice((("bad", "dull", "long"), ("good", "warm", "funny"))[label])
-            lines.append(f"the film was {adjective},{label}")
-        (root / f"data/adjectives/{split}.csv").write_text("\n".join(lines) + "\n")
+    toy = [each.replace(str(root), "..") for each in save_toy(root)]
+    command = [sys.executable, "-m", "skip_exp", *toy, *SETTINGS]
 
     def make(name: str, *overrides: str, **env: str) -> dict[str, Any]:
         (root / name).mkdir()
         return {
-            "args": [sys.executable, "-m", "skip_exp", *SETTINGS, *overrides, "-m"],
+            "args": [*command, *overrides, "-m"],
             "cwd": root / name,
-            "env": os.environ | {"SKIP_EXP_DATA": "../data", "OMP_NUM_THREADS": "1"} | env,
+            "env": os.environ | {"OMP_NUM_THREADS": "1"} | env,
         }
 
     return make

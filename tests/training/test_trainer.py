@@ -12,11 +12,13 @@ from dataclasses import replace
 from typing import Any
 
 import lightning as L
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
 from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.loggers import CSVLogger
+from sklearn.linear_model import LogisticRegression
 from torch.utils.data import DataLoader
 from torchmetrics import MetricCollection
 from torchmetrics.classification import BinaryAccuracy
@@ -31,7 +33,13 @@ from skip_exp.models import lora
 from skip_exp.models.soft_prompt import trainable_state
 from skip_exp.pruning.surgery import cut
 from skip_exp.training import trainer as trainers
-from skip_exp.training.module import PromptTuner, linear, soft_loss
+from skip_exp.training.module import (
+    PROBE_STRENGTH,
+    PromptTuner,
+    fit_linear,
+    linear,
+    soft_loss,
+)
 from skip_exp.training.trainer import usable
 from skip_exp.utils import bars
 from tests.helpers.tiny import tiny_model
@@ -197,6 +205,26 @@ def test_distillation_mixes_hard_and_soft_labels() -> None:
         losses[alpha] = float(tuned.training_step(batch, 0))
     assert losses[0.0] != pytest.approx(losses[1.0])
     assert losses[0.25] == pytest.approx(0.75 * losses[0.0] + 0.25 * losses[1.0])
+
+
+def test_a_head_starts_as_logistic_regression() -> None:
+    rng = np.random.default_rng(1)
+    x, y = rng.normal(size=(60, 5)), rng.integers(3, size=60)
+    linear = torch.nn.Linear(5, 3)
+    fit_linear(linear, torch.tensor(x), torch.tensor(y))
+    expected = LogisticRegression(C=PROBE_STRENGTH, tol=1e-8, max_iter=1000).fit(x, y)
+    found = linear(torch.tensor(x, dtype=torch.float32)).softmax(-1).detach()
+    np.testing.assert_allclose(found, expected.predict_proba(x), atol=2e-3)
+
+
+def test_a_class_without_rows_is_unlikely_and_what_is_frozen_stays() -> None:
+    linear = torch.nn.Linear(4, 3)
+    linear.bias.requires_grad_(False).fill_(0.5)
+    with torch.inference_mode():  # as a phase may call it
+        x = torch.eye(4)
+    fit_linear(linear, x.clone(), torch.tensor([0, 1, 0, 1]))
+    assert linear(torch.eye(4)).argmax(-1).tolist() == [0, 1, 0, 1]
+    assert linear.bias.tolist() == [0.5] * 3
 
 
 # --- settings that this machine may lack --------------------------------------------------------

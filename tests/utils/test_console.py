@@ -57,7 +57,7 @@ def drawn(monkeypatch: pytest.MonkeyPatch, screen: Any, wanted: bool = True) -> 
     """What counting three items writes to standard output."""
     monkeypatch.setattr(sys, "stdout", screen)
     with bars.allow_bars(wanted):
-        assert list(bars.count_items("abc", "letters")) == ["a", "b", "c"]
+        assert list(bars.Counted("abc", "letters")) == ["a", "b", "c"]
     return str(screen.getvalue())
 
 

@@ -13,7 +13,7 @@ import pytest
 import torch
 
 import skip_exp
-from skip_exp.utils import state
+from skip_exp.utils import console
 from tests.helpers.toy import save_toy
 
 
@@ -27,7 +27,7 @@ def test_random_states_and_determinism_are_the_callers(monkeypatch: pytest.Monke
     expected = draws()
     L.seed_everything(3, verbose=False)
     monkeypatch.setenv("PL_GLOBAL_SEED", "7")
-    with pytest.raises(KeyError), state.keep_state():
+    with pytest.raises(KeyError), console.keep_state():
         L.seed_everything(5, verbose=False)
         torch.use_deterministic_algorithms(not before)
         raise KeyError

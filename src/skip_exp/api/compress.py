@@ -8,11 +8,11 @@ from typing import Any, Unpack
 from filelock import FileLock
 from transformers import AutoConfig
 
-from skip_exp.api.fit import cut_to, run
+from skip_exp.api.fit import run
 from skip_exp.api.task import RowOptions, build_task
 from skip_exp.cache.version import digest
 from skip_exp.config.compose import quote
-from skip_exp.data.text import shorten
+from skip_exp.data.text import shown_names
 from skip_exp.errors import SkipError, first_line
 from skip_exp.models.backbones import class_names, content_hash
 from skip_exp.models.families.registry import FAMILIES
@@ -73,10 +73,10 @@ def compress(
     name_of = Path(os.path.abspath(path)).name  # of ".", too; keeps a link's own
     own = {"name": name_of, "family": config.model_type, "path": in_full(path)}
     backbone = [f"backbone.{key}={quote(value)}" for key, value in own.items()]
-    settings = ["experiment=compress", *backbone, *cut_to(ratio)]
+    settings = ["experiment=compress", *backbone]
     if not retune:
         settings += CUT_ONLY
-    return run(task, settings, overrides, root)
+    return run(task, settings, ratio, overrides, root)
 
 
 def _check_model(model: Any, tokenizer: Any, config: Any) -> None:
@@ -91,7 +91,7 @@ def _check_model(model: Any, tokenizer: Any, config: Any) -> None:
 
 def _check_classes(labels: Sequence[str], count: int, are_named: bool) -> None:
     if len(labels) != count:
-        found = f"{len(labels)} classes: {shorten(labels)}"
+        found = f"{len(labels)} classes: {shown_names(labels)}"
         raise SkipError(f"compress: the model has {count} classes, the data {found}")
     if not are_named and [*labels] != [str(i) for i in range(len(labels))]:
         raise SkipError(

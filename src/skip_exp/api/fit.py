@@ -19,7 +19,7 @@ from skip_exp.config.train import FEW_ROWS
 from skip_exp.data.splits import SELECT_EVERY, VALIDATION
 from skip_exp.errors import INTERRUPTED, SkipError
 from skip_exp.skill.skill import Skill
-from skip_exp.utils import console, state
+from skip_exp.utils import console
 
 log = logging.getLogger(__name__)
 
@@ -67,7 +67,7 @@ def fit(
     root = Path(output).expanduser()
     task = build_task(data, labels, root, **options)
     settings = [] if backbone is None else [f"backbone={backbone}"]
-    return run(task, [*settings, *cut_to(ratio)], overrides, root)
+    return run(task, settings, ratio, overrides, root)
 
 
 def choose_recipe(task: Task, given: Mapping[str, str]) -> list[str]:
@@ -91,15 +91,18 @@ def choose_recipe(task: Task, given: Mapping[str, str]) -> list[str]:
     return ["experiment=prompt"] if rows < FEW_ROWS else []
 
 
-def cut_to(ratio: float | str | None) -> list[str]:
-    """The override for a ratio; none leaves the goal to other overrides."""
-    return [] if ratio is None else [f"prune.ratio={ratio}"]
-
-
-def run(task: Task, settings: Sequence[str], overrides: Sequence[str], root: Path) -> Skill:
+def run(
+    task: Task,
+    settings: list[str],
+    ratio: float | str | None,
+    overrides: Sequence[str],
+    root: Path,
+) -> Skill:
     """Run a job on ``task`` below ``root`` and load what it leaves. Raises SkipError."""
     if isinstance(overrides, str):
         raise SkipError(f"overrides: {overrides}: must be a list, such as [{overrides!r}]")
+    if ratio is not None:  # else the goal is left to the overrides
+        settings = [*settings, f"prune.ratio={ratio}"]
     settings = [*settings, *overrides]
     given = values_of(settings)
     own = {"logger": "none", "cache.dir": quote(str(root / ".cache"))}
@@ -110,7 +113,7 @@ def run(task: Task, settings: Sequence[str], overrides: Sequence[str], root: Pat
     cfg = job_of(task.config, [*own_settings, *recipe, *settings], str(folder))
     check_given(cfg, settings)
     with _ONE:
-        with console.shown(), state.keep_state():
+        with console.shown(), console.keep_state():
             console.quiet_lightning()
             if recipe:
                 log.info("fewer than %d train rows: the recipe is %s", FEW_ROWS, *recipe)

@@ -13,7 +13,7 @@ from typing import Any, TypedDict
 
 from skip_exp.data.read import Table, read_class_names, to_plain, to_table
 from skip_exp.data.rows import NUMBER, integer_text
-from skip_exp.data.text import shorten, shown
+from skip_exp.data.text import shown, shown_names
 from skip_exp.errors import DataError
 from skip_exp.utils import files
 
@@ -161,7 +161,7 @@ def _check_no_index(table: Table, classes: Sequence[str], column: str) -> None:
     if any(map(NUMBER.fullmatch, classes)):
         return  # there no label is an index
     if wrong := sorted(filter(NUMBER.fullmatch, _names(table, column))):
-        what = f"label={column}: {wrong[0]}: the train rows have {shorten(classes)}"
+        what = f"label={column}: {wrong[0]}: the train rows have {shown_names(classes)}"
         raise DataError(f"{table.where}: {what}; give classes= if labels are indices")
 
 

@@ -71,25 +71,25 @@ def taps(model: SoftPromptModel, at: str = "neurons") -> dict[str, Tap]:
     ``linears``: ``<ffn block>.up<i>``, the outputs of the up projections before the activation
     function; ``<attention block>.q``, ``.k`` and ``.v``, the outputs of these projections.
     """
-    raw, found = at == "linears", dict[str, Tap]()
+    found: dict[str, Tap] = {}
     for block in model.blocks():
         n, site = block.name, block.name.site
-        if not isinstance(block, AttentionBlock):
-            units = (site("ffn"),)
-            for i, up in enumerate(block.up if raw else ()):
-                found[f"{n}.up{i}"] = Tap(up, False, "up", n, units)
-            if not raw:
-                found[n] = Tap(block.down, True, "units", n, units)
-            continue
-        heads, (query, key, value) = block.attention.heads, block.attention.projections()
-        group = block.attention.qk_group
-        qk, vo = (site("qk"), site("heads"))[: 1 + raw], (site("vo"), site("heads"))
-        found[f"{n}.q"] = Tap(query, False, "q", n, qk, heads, group)
-        found[f"{n}.k"] = Tap(key, False, "k", n, qk, heads, group)
-        if raw:
-            found[f"{n}.v"] = Tap(value, False, "v", n, vo, heads)
+        if isinstance(block, AttentionBlock):
+            heads, group = block.attention.heads, block.attention.qk_group
+            query, key, value = block.attention.projections()
+            vo = (site("vo"), site("heads"))
+            qk = (site("qk"), site("heads")) if at == "linears" else (site("qk"),)
+            found[f"{n}.q"] = Tap(query, False, "q", n, qk, heads, group)
+            found[f"{n}.k"] = Tap(key, False, "k", n, qk, heads, group)
+            if at == "linears":
+                found[f"{n}.v"] = Tap(value, False, "v", n, vo, heads)
+            else:
+                found[f"{n}.vo"] = Tap(block.output, True, "context", n, vo, heads)
+        elif at == "linears":
+            for i, up in enumerate(block.up):
+                found[f"{n}.up{i}"] = Tap(up, False, "up", n, (site("ffn"),))
         else:
-            found[f"{n}.vo"] = Tap(block.output, True, "context", n, vo, heads)
+            found[n] = Tap(block.down, True, "units", n, (site("ffn"),))
     return found
 
 

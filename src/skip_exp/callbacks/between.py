@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import lightning as L
-import torch
+from lightning.fabric.utilities import move_data_to_device
 from lightning.pytorch.callbacks import Callback
 
 from skip_exp.attribution.relevance import check_relevance
@@ -53,8 +53,9 @@ class AttributionCallback(Callback):
             return
         model = copy.deepcopy(_model_of(trainer, pl_module)).eval()
         device = trainer.strategy.root_device
-        moved = bars.count_items((_move(batch, device) for batch in self.batches), "attribute")
-        self.relevance = check_relevance(self.method(model, moved), site_sizes(model.shapes()))
+        moved = (move_data_to_device(batch, device) for batch in self.batches)
+        found = self.method(model, bars.Counted(moved, "attribute"))
+        self.relevance = check_relevance(found, site_sizes(model.shapes()))
 
 
 class PruningCallback(Callback):
@@ -113,7 +114,3 @@ def _model_of(trainer: L.Trainer, module: Any) -> SoftPromptModel:
     """The module's model, on the device that Lightning moves it to after `setup`."""
     model: SoftPromptModel = module.model
     return model.to(trainer.strategy.root_device)
-
-
-def _move(batch: Batch, device: torch.device) -> Batch:
-    return {name: tensor.to(device) for name, tensor in batch.items()}

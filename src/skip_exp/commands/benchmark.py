@@ -45,10 +45,6 @@ def retime(path: Path) -> Latency:
     return result.latency
 
 
-def list_finished(folder: Path) -> list[Path]:
-    return [Path(str(each.path)) for each in results.load(folder) if each.status == "done"]
-
-
 def main(arguments: Sequence[str] | None = None) -> int:
     """Exit code: 0, or 1 where a result could not be timed."""
     line = parser("benchmark", __doc__)
@@ -56,7 +52,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = line.parse_args(arguments)
     failed = False
     for path in options.results:
-        files = list_finished(path) if path.is_dir() else [path]
+        files = [path]
+        if path.is_dir():
+            done = [each for each in results.load(path) if each.status == "done"]
+            files = [Path(str(each.path)) for each in done]
         if not files:
             failed = True
             print(f"error: {path}: no finished {results.FILE} below it", file=sys.stderr)

@@ -6,6 +6,7 @@ Examples:
     skip-exp cache prune --days 30
 """
 
+import re
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
@@ -17,6 +18,7 @@ from rich.filesize import decimal
 from skip_exp.commands.line import one_line_errors, parser
 from skip_exp.errors import SkipError
 
+KEY = re.compile("[0-9a-f]{16}|[0-9a-f]{32}")  # of a job, of a stage
 DAY = 24 * 60 * 60  # seconds
 
 
@@ -44,8 +46,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def list_entries(folder: Path) -> Iterator[Path]:
-    """The entries of all stages; any other file in the folder is left alone."""
-    yield from sorted(folder.glob("*/*.safetensors"))
+    """The entries of all stages, named by their keys; any other file is left alone."""
+    for path in sorted(folder.glob("*/*.safetensors")):
+        if KEY.fullmatch(path.stem):
+            yield path
 
 
 def show_size(folder: Path) -> None:

@@ -17,7 +17,7 @@ import wandb
 
 from skip_exp.commands.line import one_line_errors, parser
 from skip_exp.config.names import FITS, METRICS, STATES
-from skip_exp.errors import SkipError
+from skip_exp.errors import SkipError, one_line
 from skip_exp.logger import runs
 from skip_exp.report import tables
 
@@ -92,14 +92,6 @@ def _panels(wr: Any) -> dict[str, list[Any]]:
     }
 
 
-def specification(views: Sequence[Any]) -> str:
-    """What would be sent to W&B, as JSON."""
-    plain = [
-        json.loads(v._to_model().model_dump_json(by_alias=True, exclude_none=True)) for v in views
-    ]
-    return json.dumps(plain, indent=1)
-
-
 def save_views(views: Sequence[Any]) -> list[str]:
     """Save workspaces; returns their addresses.
 
@@ -111,7 +103,7 @@ def save_views(views: Sequence[Any]) -> list[str]:
     try:
         return [view.save().url for view in views]
     except (wandb.errors.Error, OSError, ValueError) as error:
-        raise SkipError(f"dashboard: W&B refused: {' '.join(str(error).split())}") from error
+        raise SkipError(f"dashboard: W&B refused: {one_line(error)}") from error
 
 
 @one_line_errors(1)
@@ -126,7 +118,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         line.error("--entity: needed to save workspaces")
     views = build_workspaces(options.entity or "ENTITY", runs.project_of(options.project))
     if options.dry_run:
-        tables.save({options.out: specification(views) + "\n"})
+        models = [view._to_model() for view in views]  # what would be sent to W&B
+        sent = [model.model_dump(mode="json", by_alias=True, exclude_none=True) for model in models]
+        tables.save({options.out: json.dumps(sent, indent=1) + "\n"})
         print(f"written: {options.out}")
     else:
         print("\n".join(f"saved: {address}" for address in save_views(views)))

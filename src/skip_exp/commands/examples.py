@@ -53,7 +53,11 @@ def parse_lines(lines: Iterable[bytes], where: str) -> Iterator[Any]:
     as_json = False
     empty = 0  # the first line of those without a text that came last
     for number, line in enumerate(lines, 1):
-        text = _decode(line, number, where)
+        try:
+            text = line.decode("utf-8-sig" if number == 1 else "utf-8")
+        except UnicodeDecodeError as error:
+            raise SkipError(f"line {number} of {where} is not UTF-8 text") from error
+        text = text.removesuffix("\n").removesuffix("\r")
         if not text.strip():
             empty = empty or number
             continue
@@ -64,14 +68,6 @@ def parse_lines(lines: Iterable[bytes], where: str) -> Iterator[Any]:
         if as_json and not isinstance(example, dict):
             raise SkipError(f"line {number} of {where} is not a JSON object, as line 1 is")
         yield example if as_json else text.split("\t")
-
-
-def _decode(line: bytes, number: int, where: str) -> str:
-    try:
-        text = line.decode("utf-8-sig" if number == 1 else "utf-8")
-    except UnicodeDecodeError as error:
-        raise SkipError(f"line {number} of {where} is not UTF-8 text") from error
-    return text.removesuffix("\n").removesuffix("\r")
 
 
 def _json(line: str) -> Any:

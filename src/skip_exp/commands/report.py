@@ -39,19 +39,16 @@ def write(folders: Sequence[str], out: Path) -> None:
     from skip_exp.report import page  # matplotlib takes half a second: not for a refusal
 
     report = cells.gather(loaded)
-    texts = page.texts_of(report)
+    texts = page.Texts(report)
     contents = {
         "report.md": page.to_markdown(texts),
         "report.csv": tables.to_csv(report.cells),
-        "report.tex": tables.latex(texts.table, texts.caption, long=True),
+        "report.tex": tables.latex(texts.table, tables.CAPTION, long=True),
         "report.html": page.to_html(texts, report, folders),
         "results.csv": frame.to_compact(loaded),
     }
     tables.save({out / name: content for name, content in contents.items()})
     console = Console(width=None if sys.stdout.isatty() else 200)
-    console.print(tables.console(texts.table, caption=texts.caption))
-    for line in texts.left:
+    console.print(tables.console(texts.table, caption=tables.CAPTION))
+    for line in (*texts.left, f"written: {out}/report.html, .md, .csv, .tex; results.csv"):
         console.print(line, markup=False, highlight=False)
-    console.print(
-        f"written: {out}/report.html, .md, .csv, .tex; results.csv", markup=False, highlight=False
-    )

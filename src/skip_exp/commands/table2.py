@@ -15,7 +15,6 @@ import shlex
 import signal
 import subprocess
 import sys
-from argparse import Namespace
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -145,10 +144,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     line.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="for every job")
     options = line.parse_intermixed_args(arguments)
     logging.basicConfig(format="%(message)s", level=logging.WARNING)
-    return _main(options)
-
-
-def _main(options: Namespace) -> int:
     planned, out, interrupted = plan(options.profile, options.overrides), options.out, False
     asked = planned.asked
     print(asked.about, flush=True)

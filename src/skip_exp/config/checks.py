@@ -53,11 +53,6 @@ def unset(settings: object) -> bool:
     return any(value == MISSING or value.startswith("${") for value in values)
 
 
-def is_number(value: object) -> bool:
-    """A number, and no truth value."""
-    return isinstance(value, int | float) and not isinstance(value, bool)
-
-
 def method_options(**options: object) -> None:
     """Raise ConfigError unless each option of this package's attribution methods is allowed."""
     for name, value in options.items():

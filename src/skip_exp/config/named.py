@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from pkgutil import resolve_name
 from typing import Any, TypeVar
 
-from skip_exp.errors import ConfigError
+from skip_exp.errors import ConfigError, one_line
 
 Part = TypeVar("Part")
 
@@ -21,8 +21,7 @@ def import_part(key: str, name: str) -> Any:
     try:
         return resolve_name(name)
     except Exception as error:  # whatever a module raises while it is imported
-        reason = " ".join(str(error).split())
-        raise ConfigError(key, name, f"cannot be imported: {reason}") from error
+        raise ConfigError(key, name, f"cannot be imported: {one_line(error)}") from error
 
 
 def part_class(

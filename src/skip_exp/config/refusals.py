@@ -3,12 +3,12 @@
 import re
 import sys
 
-from hydra.errors import HydraException, MissingConfigException
+from hydra.errors import MissingConfigException
 from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException
 
 from skip_exp.config.keys import keys
 from skip_exp.config.schema import Config, conf_dir, sweep_dir
-from skip_exp.errors import SkipError, did_you_mean, first_line
+from skip_exp.errors import SkipError, did_you_mean, first_line, one_line
 
 _OWN = {  # what to do where none of a group's choices is meant
     "task": "; for your own rows: skip-exp train FILE, or --config-dir",
@@ -16,11 +16,6 @@ _OWN = {  # what to do where none of a group's choices is meant
 }
 _IN_FILE = re.compile(r"In '(.+?)': .* composing config: (.*) full_key: (\S+)")  # by Hydra
 _TWICE = re.compile(r"Multiple values for (\S+)\.|(\S+) appears more than once")
-
-
-def is_refusal(error: Exception) -> bool:
-    """Whether the command is wrong, not the machine (an output folder on a full disk)."""
-    return isinstance(error, HydraException) or not isinstance(error, OSError)
 
 
 def explain(error: BaseException) -> str:
@@ -54,7 +49,7 @@ def explain(error: BaseException) -> str:
         reason = str(cause).splitlines()[0]
         text = reason if cause is error else f"{text.rstrip(':')}: {reason}"
         return text if key in text else f"{key}: {text}"
-    return text or type(error).__name__
+    return text
 
 
 def _no_such(key: str) -> str:
@@ -91,7 +86,3 @@ def _group_without_choice() -> str:
         if choice and folder.is_dir() and not (folder / f"{choice}.yaml").is_file():
             return argument
     return "group"
-
-
-def one_line(error: BaseException) -> str:
-    return " ".join(str(error).split())

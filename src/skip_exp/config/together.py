@@ -43,7 +43,11 @@ def check_given(cfg: Config, overrides: Iterable[str]) -> None:
 
 def values_of(overrides: Iterable[str]) -> dict[str, str]:
     """The values as they are written, by key."""
-    return dict(each.lstrip("+").partition("=")[::2] for each in overrides)
+    values: dict[str, str] = {}
+    for each in overrides:
+        key, _, value = each.lstrip("+").partition("=")
+        values[key] = value
+    return values
 
 
 def _is_taught(cfg: Config) -> bool:
@@ -77,17 +81,17 @@ def _check_training(cfg: Config) -> None:
     if cfg.tune.train == "bias" and (cfg.prune.goal.ratio != 0 or cfg.retune.enabled):
         why = "a baseline of its own size: needs prune.ratio=0 retune.enabled=false"
         raise ConfigError("tune.train", "bias", why)
+    trained = {cfg.tune.train}
     if cfg.retune.enabled:
         _check_retune(cfg)
+        trained.add(cfg.retune.train)
     if cfg.prompt.kind == "none" and "prompt" in (cfg.tune.train, cfg.retune.train):
         raise ConfigError("prompt.kind", "none", "leaves nothing to train with train=prompt")
     bare = cfg.prompt.kind == "none" and cfg.backbone.readout in _NEED_WORDS
-    is_fixed = cfg.tune.train == "none"
-    if is_fixed and cfg.backbone.readout == "head":
+    if cfg.tune.train == "none" and cfg.backbone.readout == "head":
         why = "leaves an untrained head; use backbone.readout=classifier"
         raise ConfigError("tune.train", "none", why)
-    trained = [cfg.tune.train, *([cfg.retune.train] if cfg.retune.enabled else [])]
-    if bare and {*trained} & {"prompt", "prompt_readout"}:  # a readout that has no weights either
+    if bare and trained & {"prompt", "prompt_readout"}:  # a readout that has no weights either
         why = f"leaves nothing to train with backbone.readout={cfg.backbone.readout}"
         raise ConfigError("prompt.kind", "none", why)
     no_prefix = cfg.prompt.kind in ("none", "input")

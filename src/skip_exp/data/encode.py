@@ -12,7 +12,7 @@ from skip_exp.config.schema import DataConfig
 from skip_exp.data.batches import UNLABELLED, Row, tokenize
 from skip_exp.data.read import read_texts
 from skip_exp.data.rows import FIX, Rows, get_labels, get_texts
-from skip_exp.data.text import shorten
+from skip_exp.data.text import shown_names
 from skip_exp.errors import ConfigError, DataError
 
 log = logging.getLogger(__name__)
@@ -66,7 +66,7 @@ def draw_rows(rows: Rows, count: int, seed: int) -> Rows:
     log.info("data: drew %d of %d train rows (data.train_rows)", count, len(every))
     lost = [names[label] for label in sorted({*get_labels(every)} - labels)]
     if lost:
-        listed = shorten(lost)
+        listed = shown_names(lost)
         log.warning("data: data.train_rows=%d: no drawn row has the label %s", count, listed)
     return replace(rows, train=drawn, train_rows=count)
 

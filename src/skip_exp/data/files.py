@@ -25,18 +25,15 @@ def local_files(spec: TaskConfig, dir: str | None) -> dict[str, Path]:
     if not root:
         return {}
     folder = Path(root).expanduser() / spec.name
-    files = {name: split_file(folder, spec, name) for name in (*spec.splits, SELECT)}
-    return {name: file for name, file in files.items() if file}
-
-
-def split_file(folder: Path, spec: TaskConfig, split: str) -> Path | None:
-    """The file of a split in a task's folder; None where there is none.
-
-    ``validation`` also names the file of a validation split that the hub calls otherwise.
-    """
-    names = (split, "validation") if split == spec.validation else (split,)
-    files = (folder / f"{name}{suffix}" for name in names for suffix in SUFFIXES)
-    return next((file for file in files if file.exists()), None)
+    found: dict[str, Path] = {}
+    for split in (*spec.splits, SELECT):
+        # A validation split that the hub calls otherwise may be named ``validation``, too.
+        names = (split, "validation") if split == spec.validation else (split,)
+        files = (folder / f"{name}{suffix}" for name in names for suffix in SUFFIXES)
+        existing = next(filter(Path.exists, files), None)
+        if existing:
+            found[split] = existing
+    return found
 
 
 def find_embedded_files(spec: TaskConfig) -> dict[str, Path]:

@@ -16,7 +16,7 @@ from typing import Any
 
 from skip_exp.data.files import SUFFIXES
 from skip_exp.data.text import check_columns, columns_of, shown, texts_of
-from skip_exp.errors import DataError, did_you_mean
+from skip_exp.errors import DataError, did_you_mean, one_line
 from skip_exp.utils.files import Stamp, stamp
 
 log = logging.getLogger(__name__)
@@ -47,13 +47,10 @@ class Table:
     def column(self, name: str) -> list[Any]:
         return [row[name] for row in self.rows.values()]
 
-    def has(self, columns: Sequence[str]) -> bool:
-        """Whether all of its rows have these columns."""
-        return all(row.keys() >= {*columns} for row in self.rows.values())
-
-    def has_changed(self, path: Path) -> bool:
-        """Whether the file at ``path`` is another one than that which was read."""
-        return self.stamp not in (None, stamp(path))
+    def serves(self, path: Path, columns: Sequence[str]) -> bool:
+        """Whether all rows have these columns, and the file at ``path`` is as it was read."""
+        has_columns = all(row.keys() >= {*columns} for row in self.rows.values())
+        return has_columns and self.stamp in (None, stamp(path))
 
     def report_bad(self, bad: Mapping[int, str], drop: bool, fix: str, allowed: str = "") -> None:
         """Name all bad rows at once: as a warning where they are dropped, else a DataError.
@@ -104,7 +101,7 @@ def read_table(path: Path, wanted: Sequence[str]) -> Table:
     try:
         return replace(read(path, wanted), stamp=before)
     except (OSError, ValueError) as error:
-        raise DataError(f"cannot read {path}: {_one_line(error)}") from error
+        raise DataError(f"cannot read {path}: {_printable(error)}") from error
 
 
 def read_texts(
@@ -310,7 +307,7 @@ def _read_parquet(path: Path, wanted: Sequence[str]) -> Table:
     except DataError:
         raise
     except Exception as error:  # a damaged file raises many kinds of errors
-        raise ValueError(_one_line(error)) from error
+        raise ValueError(_printable(error)) from error
     return Table(str(path), dict(enumerate(records, 1)))
 
 
@@ -340,7 +337,6 @@ def _parse(text: str) -> Any:
         raise ValueError("nested too deeply") from error
 
 
-def _one_line(error: Exception) -> str:
-    """A parser's message on one line; it may quote unprintable input."""
-    line = " ".join(str(error).split()) or type(error).__name__
-    return "".join(c if c.isprintable() else "?" for c in line)[:_LONG]
+def _printable(error: Exception) -> str:
+    """A parser's message, short and on one line; it may quote unprintable input."""
+    return "".join(c if c.isprintable() else "?" for c in one_line(error))[:_LONG]

@@ -174,8 +174,11 @@ def _find_label(text: str, names: Sequence[str], with_indices: bool) -> int | No
     if word in folded:
         return folded.index(word) if folded.count(word) == 1 else None
     if word in _BOOLEANS:
-        found = {w: [i for i, f in enumerate(folded) if f in _BOOLEANS[w]] for w in _BOOLEANS}
-        return found[word][0] if all(len(indices) == 1 for indices in found.values()) else None
+        found: dict[str, list[int]] = {}
+        for meaning, spellings in _BOOLEANS.items():
+            found[meaning] = [i for i, name in enumerate(folded) if name in spellings]
+        is_clear = len(found["true"]) == len(found["false"]) == 1
+        return found[word][0] if is_clear else None
     return int(number) if with_indices and number in map(str, range(len(names))) else None
 
 

@@ -25,7 +25,6 @@ from skip_exp.data.splits import NOT_APART, SELECT_EVERY, choose_slice, draw_str
 from skip_exp.data.text import columns_of
 from skip_exp.errors import DataError
 from skip_exp.utils import hub
-from skip_exp.utils.files import Stamp, stamp
 
 log = logging.getLogger(__name__)
 
@@ -171,11 +170,6 @@ def _check_train(spec: TaskConfig, labels: list[int], where: str) -> None:
         log.warning("data: no train row of %s has the label %s", where, " or ".join(absent))
 
 
-def local_stamp(spec: TaskConfig, dir: str | None) -> Stamp:
-    """Stamp of the task's local files, unchanged while none of them changes."""
-    return stamp(*local_files(spec, dir).values())
-
-
 def _local(spec: TaskConfig, dir: str | None, tables: Tables | None) -> tuple[Tables, str]:
     paths = local_files(spec, dir)
     if spec.files:
@@ -209,12 +203,12 @@ def _read_embedded(spec: TaskConfig) -> tuple[Tables, str]:
 
 
 def _read_files(spec: TaskConfig, paths: dict[str, Path], tables: Tables | None = None) -> Tables:
-    """The tables of splits: those that are read already, where they have the columns."""
+    """The tables of splits: those that are read already, where they still serve."""
     found: dict[str, Table] = {}
     for name, path in paths.items():
         wanted = _want(spec, name)
         table = (tables or {}).get(str(path))
-        if table is None or not table.has(wanted) or table.has_changed(path):
+        if table is None or not table.serves(path, wanted):
             table = read_table(path, wanted)
         found[name] = table
     return found

@@ -10,9 +10,7 @@ import numpy as np
 
 VALIDATION = 0.2  # fraction of the rows that become the validation split
 NOT_APART = "no rows with texts and groups of their own leave every label in train"
-SELECT_EVERY = (
-    10  # of distinct texts, those with index % 10 == 9 are the selection slice, as a rule
-)
+SELECT_EVERY = 10  # of distinct texts, those with index % 10 == 9 are the selection slice
 
 
 def join_rows(texts: Sequence[Hashable], groups: Sequence[Hashable] | None) -> Sequence[Hashable]:

@@ -9,32 +9,28 @@ from skip_exp.errors import DataError
 
 _FIELD = re.compile(r"\{([^{}]+)\}")
 _SHOWN = 80  # characters of a value in a message
-_NAMES = 20  # columns listed in a message
-
-
-def text_columns(entry: str) -> list[str]:
-    """Columns named by an entry of ``task.text``: its ``{fields}``, or the entry itself."""
-    return _FIELD.findall(entry) or [entry]
+_NAMES = 20  # names listed in a message
 
 
 def columns_of(entries: Iterable[str], *more: str) -> list[str]:
-    """What the entries of ``task.text`` read, and ``more``: each column once."""
-    own = (column for entry in entries for column in text_columns(entry))
-    return list(dict.fromkeys([*own, *more]))
-
-
-def fill(entry: str, row: Mapping[str, str]) -> str:
-    """The text of a row for an entry of ``task.text`` (a column name or a template)."""
-    # Not str.format: a template must not reach attributes, and column names may be arbitrary.
-    if not _FIELD.search(entry):
-        return row[entry]
-    return _FIELD.sub(lambda match: row[match.group(1)], entry)
+    """The columns of the entries of ``task.text`` (names or templates), and ``more``, once each."""
+    columns: list[str] = []
+    for entry in entries:
+        columns += _FIELD.findall(entry) or [entry]
+    return list(dict.fromkeys([*columns, *more]))
 
 
 def texts_of(row: Mapping[str, object], entries: Sequence[str]) -> list[str]:
     """The texts of a row for the entries of ``task.text``. Raises ValueError."""
-    texts = {column: cell_text(row, column) for column in columns_of(entries)}
-    return [fill(entry, texts) for entry in entries]
+    cells = {column: cell_text(row, column) for column in columns_of(entries)}
+    texts = []
+    for entry in entries:
+        if _FIELD.search(entry):
+            # Not str.format: a template must not reach attributes, and names may be arbitrary.
+            texts.append(_FIELD.sub(lambda match: cells[match.group(1)], entry))
+        else:
+            texts.append(cells[entry])
+    return texts
 
 
 def cell_text(row: Mapping[str, object], column: str) -> str:
@@ -73,16 +69,11 @@ def shown(value: object) -> str:
 
 
 def shown_names(names: Sequence[object]) -> str:
-    """A list of column names for messages; odd names are quoted, long lists are shortened."""
+    """A list of names for messages; odd names are quoted, long lists are shortened."""
     texts = map(str, names[:_NAMES])
     listed = [t if t.isprintable() and len(t) <= _SHOWN else shown(t) for t in texts]
     more = f", and {len(names) - _NAMES} more" if len(names) > _NAMES else ""
     return ", ".join(listed) + more or "nothing"
-
-
-def shorten(names: Sequence[str]) -> str:
-    """The first five of a list, for messages."""
-    return ", ".join([*names[:5], "..."] if len(names) > 5 else names)
 
 
 def check_columns(names: Sequence[str], wanted: Sequence[str], where: str) -> None:

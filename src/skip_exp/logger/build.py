@@ -8,7 +8,6 @@ from typing import Any
 from lightning.pytorch.loggers import CSVLogger, Logger, WandbLogger
 from lightning.pytorch.utilities import rank_zero_only
 
-from skip_exp.config.names import FITS
 from skip_exp.config.schema import Config
 from skip_exp.errors import first_line
 
@@ -20,7 +19,7 @@ KEPT_EPOCH = "/kept_epoch"  # marks the row of the epoch that a phase kept
 class PhaseLogger(WandbLogger):
     """Logs ``tune/...`` against ``tune/step`` and ``retune/...`` against ``retune/step``.
 
-    The summary shows the epoch that a phase kept (:data:`KEPT`), not its last one. If W&B's own
+    The summary shows the epoch that a phase kept, not its last one. If W&B's own
     process dies, the job continues after one warning.
     """
 
@@ -83,9 +82,7 @@ def mirror(
     from skip_exp.logger import runs  # importing wandb takes a third of a second
 
     hashes = {"fingerprint": fingerprint, "content_hash": content_hash}
-    trained = [result["config"][phase]["train"] for phase in FITS]
-    is_small = "full" not in trained  # a whole model would fill the store
     try:
-        runs.log_result(logger.experiment, result, folder, hashes, is_small)
+        runs.log_result(logger.experiment, result, folder, hashes)
     except Exception as problem:  # the job is done even if W&B fails
         log.warning("W&B: cannot log the whole result: %s", first_line(problem))

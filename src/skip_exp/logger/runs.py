@@ -178,11 +178,7 @@ def project_of(given: str | None) -> str:
 
 
 def log_result(
-    run: wandb.Run,
-    result: Mapping[str, Any],
-    folder: Path,
-    hashes: Mapping[str, str],
-    with_skill: bool,
+    run: wandb.Run, result: Mapping[str, Any], folder: Path, hashes: Mapping[str, str]
 ) -> None:
     """Log a finished job's summary, picture, table and artifacts.
 
@@ -198,7 +194,7 @@ def log_result(
         # server that is gone would keep the run from ending.
         columns, rows = picture.table(result["keep_sizes"])
         run.log({"sites": wandb.Table(columns=columns, data=rows)})
-        log_artifacts(run, result, folder, hashes, with_skill)
+        log_artifacts(run, result, folder, hashes)
 
 
 @contextmanager
@@ -217,11 +213,7 @@ def stage_uploads(folder: Path) -> Iterator[None]:
 
 
 def log_artifacts(
-    run: wandb.Run,
-    result: Mapping[str, Any],
-    folder: Path,
-    hashes: Mapping[str, str],
-    with_skill: bool,
+    run: wandb.Run, result: Mapping[str, Any], folder: Path, hashes: Mapping[str, str]
 ) -> None:
     """Log the skill as the run's output; its data and its backbone are inputs.
 
@@ -229,7 +221,8 @@ def log_artifacts(
     """
     task, backbone = result["task"], result["backbone"]
     mark = "-stand-in" if result["data_is_sample"] else ""
-    if with_skill:
+    trained = [result["config"][phase]["train"] for phase in FITS]
+    if "full" not in trained:  # a whole model would fill the store
         flat = results.flatten(result)
         about = {name: flat[name] for name in ABOUT if name in flat}
         skill = make_artifact(f"skill-{task}-{backbone}{mark}", "model", {**about, **hashes})
@@ -246,11 +239,10 @@ def log_artifacts(
     }
     weights = {name: result[name] for name in ("backbone", "family", "backbone_note")}
     weights["content_hash"] = hashes["content_hash"]
-    inputs = [
+    for artifact in (
         make_artifact(f"data-{task}{mark}", "dataset", data),
         make_artifact(f"backbone-{backbone}", "backbone", weights),
-    ]
-    for artifact in inputs:
+    ):
         with artifact.new_file(f"{artifact.type}.json") as file:
             json.dump(artifact.metadata, file, indent=1, sort_keys=True)
         run.use_artifact(artifact)

@@ -112,7 +112,7 @@ class Attention(nn.Module):
         return x.view(*x.shape[:2], self.heads, dim).transpose(1, 2)
 
     def _attend(self, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
-        if not self._fuse(q, k):
+        if not self._is_fused(q, k):
             return self._weigh(q @ k.transpose(2, 3) * self.scaling, v, mask)
         if mask is not None:
             mask = mask.to(q.dtype)
@@ -132,7 +132,7 @@ class Attention(nn.Module):
         weights = scores.softmax(dim=-1, dtype=torch.float32)
         return F.dropout(weights, self.dropout_p, self.training).to(v.dtype) @ v
 
-    def _fuse(self, q: Tensor, k: Tensor) -> bool:
+    def _is_fused(self, q: Tensor, k: Tensor) -> bool:
         """Whether the fused kernel computes this call.
 
         On short texts in bf16 on a CPU its backward pass takes four times as long as plain

@@ -1,6 +1,6 @@
 """Half-size weights for prediction: backbone and prompt in bf16, the readout in fp32."""
 
-from torch import Tensor, nn
+from torch import nn
 from torch.utils.weak import WeakIdKeyDictionary
 
 from skip_exp.errors import SkipError
@@ -32,10 +32,7 @@ def to_bf16(model: SoftPromptModel) -> None:
     for part in (model.backbone, model.prompt):
         for module in part.modules():
             for name, parameter in list(module.named_parameters(recurse=False)):
-                setattr(module, name, _in_bf16(parameter))
-
-
-def _in_bf16(parameter: Tensor) -> nn.Parameter:
-    if parameter not in _cast:
-        _cast[parameter] = nn.Parameter(parameter.detach().bfloat16(), requires_grad=False)
-    return _cast[parameter]
+                if parameter not in _cast:
+                    half = parameter.detach().bfloat16()
+                    _cast[parameter] = nn.Parameter(half, requires_grad=False)
+                setattr(module, name, _cast[parameter])

@@ -22,8 +22,7 @@ from skip_exp.models.readouts import HeadReadout
 from skip_exp.models.soft_prompt import SoftPromptModel
 from skip_exp.training import trainer as trainers
 from skip_exp.training.length import is_improving
-from skip_exp.training.module import PromptTuner
-from skip_exp.training.probe import fit_linear
+from skip_exp.training.module import PromptTuner, fit_linear
 
 log = logging.getLogger(__name__)
 

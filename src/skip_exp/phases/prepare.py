@@ -13,9 +13,9 @@ from skip_exp.config.named import import_part
 from skip_exp.config.schema import AttributionConfig, Config
 from skip_exp.config.train import FEW_ROWS
 from skip_exp.data.encode import draw_rows, encode, with_unlabelled
-from skip_exp.data.files import find_embedded_files
+from skip_exp.data.files import find_embedded_files, local_files
 from skip_exp.data.rows import Rows
-from skip_exp.data.sources import Tables, load_rows, local_stamp
+from skip_exp.data.sources import Tables, load_rows
 from skip_exp.errors import ConfigError
 from skip_exp.job.identity import Content, find_content, job_key
 from skip_exp.models.backbones import Backbone, load_backbone
@@ -24,7 +24,7 @@ from skip_exp.phases.build import phase_seed
 from skip_exp.phases.job import Job
 from skip_exp.phases.start import Start, find_start
 from skip_exp.training.trainer import usable
-from skip_exp.utils.files import content
+from skip_exp.utils.files import content, stamp
 
 log = logging.getLogger(__name__)
 
@@ -108,7 +108,8 @@ def _data(cfg: Config, backbone: Backbone, tables: Tables | None) -> Rows:
 def _encode_rows(cfg: Config, backbone: Backbone, tables: Tables | None) -> Rows:
     """All rows of the task, encoded once for the jobs of a process."""
     task, data, length = cfg.task, cfg.data, cfg.data.max_length
-    files, options = local_stamp(task, data.dir), (data.drop_bad, data.deduplicate)
+    files = stamp(*local_files(task, data.dir).values())
+    options = (data.drop_bad, data.deduplicate)
     # Where a task has no validation file, the seed decides which rows are set apart.
     seed = cfg.seed if task.files and task.validation not in task.files else None
     described = (asdict(task), data.source, data.dir, files, length, options, seed)

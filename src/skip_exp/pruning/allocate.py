@@ -105,8 +105,9 @@ def _groups(
                 scores = scores.sort(dim=1).values.sum(0)
             scores = scores.sort().values
             step = 1 if site.kind == "heads" else min(round_to, len(scores))
-            first = len(scores) % step
-            bounds = [0, *([first] if first else []), *range(first + step, len(scores) + 1, step)]
+            bounds = [*range(len(scores) % step, len(scores) + 1, step)]
+            if bounds[0] > 0:  # the least relevant group is the incomplete one
+                bounds = [0, *bounds]
             cost = shape.cost(site.kind)
             for low, high in pairwise(bounds):
                 size = high - low

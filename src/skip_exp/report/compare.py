@@ -198,9 +198,9 @@ def _rows(pairs: pd.DataFrame) -> pd.DataFrame:
         )
         low, high = interval(tasks["difference"])
         scores = tasks[["baseline_score", "option_score", "difference"]].mean().to_dict()
-        counts = {"pairs": len(group), "mixed": int(group["mixed"].sum())}
-        whole = {"task": ALL, "metric": "", **counts, "low": low, "high": high}
-        rows = pd.concat([tasks, pd.DataFrame([whole | scores])])
+        whole = {"task": ALL, "metric": "", "pairs": len(group), "mixed": int(group["mixed"].sum())}
+        whole |= {"low": low, "high": high, **scores}
+        rows = pd.concat([tasks, pd.DataFrame([whole])])
         parts.append(rows.assign(**dict(zip(at, place, strict=True))))
     rows = pd.concat(parts, ignore_index=True)
     return rows[[*at, *rows.columns.drop(at)]]
@@ -213,11 +213,7 @@ def _settings(pairs: pd.DataFrame) -> pd.Series:
     """
     names = [n for n in pairs if n == "attribution" or n.startswith(PREFIX)]
     differ = pairs.groupby(["task", "backbone"])[names].transform("nunique") > 1
-    own = {
-        *_below(pairs, "task", "backbone"),
-        PREFIX + frame.START,
-        PREFIX + frame.ROWS,
-    }
+    own = {*_below(pairs, "task", "backbone"), PREFIX + frame.START, PREFIX + frame.ROWS}
     for name in differ.columns.difference(sorted(own)):  # it is named in all tasks, or in none
         differ[name] = differ[name].any()
     return _describe(pairs[names].where(differ, ""), names)

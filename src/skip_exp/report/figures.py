@@ -101,14 +101,9 @@ def _points(cells: pd.DataFrame, phase: str, x: Any) -> pd.DataFrame:
 
 
 def _axes(x_label: str, cells: pd.DataFrame) -> Axes:
-    return empty(x_label, f"{cells['metric'].iloc[0]} × 100")
-
-
-def empty(x_label: str, y_label: str) -> Axes:
-    """Axes to draw on, for :func:`drawing`."""
     axes = Figure(figsize=(WIDTH / 72, HEIGHT / 72)).add_axes((0.14, 0.17, 0.82, 0.77))
     axes.grid(axis="y", clip_on=False)
-    axes.set(xlabel=x_label, ylabel=y_label)
+    axes.set(xlabel=x_label, ylabel=f"{cells['metric'].iloc[0]} × 100")
     axes.locator_params(nbins=5)
     return axes
 
@@ -125,9 +120,7 @@ def add(
     colour = INK[style.colour]
     inside, line, width = (INK["panel"], "--", 1.3) if is_hollow else (colour, "-", 1.8)
     if len(path) > 1:
-        axes.plot(
-            path["x"], path["y"], color=colour, clip_on=False, linestyle=line, linewidth=width
-        )
+        axes.plot(path["x"], path["y"], line, color=colour, clip_on=False, linewidth=width)
     axes.errorbar(
         points["x"],
         points["y"],
@@ -142,14 +135,11 @@ def add(
 
 
 def _svg(axes: Axes, title: str, cells: pd.DataFrame) -> tuple[str, str]:
-    """Title and drawing of cells, marked where a reader must know what they are."""
-    title += f" {SAMPLE}" if cells["sample"].any() else ""
-    title += " (at chance)" if cells["at chance"].all() else ""
-    return drawing(axes, title)
-
-
-def drawing(axes: Axes, title: str) -> tuple[str, str]:
-    """Title and drawing: colours of the page, as wide as there is room, no addresses."""
+    """Title, with marks, and drawing: colours of the page, as wide as there is room, no links."""
+    if cells["sample"].any():
+        title += f" {SAMPLE}"
+    if cells["at chance"].all():
+        title += " (at chance)"
     content = io.StringIO()
     cast(Figure, axes.figure).savefig(
         content, format="svg", transparent=True, metadata={"Date": None}

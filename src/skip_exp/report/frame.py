@@ -102,7 +102,7 @@ def load(paths: Iterable[Path | str]) -> pd.DataFrame:
 
 
 def read(paths: Iterable[Path | str]) -> pd.DataFrame:
-    """Results of folders, ``result.json`` files and compact ``.csv`` files, in order of `ordered`.
+    """Results of folders, ``result.json`` and compact ``.csv`` files, in order of `order_runs`.
 
     Raises:
         SkipError: a ``.csv`` file that `to_compact` did not write.

@@ -1,9 +1,8 @@
 """The report as one HTML page and as Markdown, both of the same texts."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import pandas as pd
 from jinja2 import Environment, PackageLoader
@@ -22,26 +21,16 @@ from skip_exp.report.tables import (
 )
 
 
-@dataclass(frozen=True)
 class Texts:
-    """All that a report says in words, for any format.
+    """All that a report says in words, for any format; a line per job without a result."""
 
-    Attributes:
-        table: the cells, as text.
-        failed, missing: one line per job.
-    """
-
-    warnings: list[str]
-    table: pd.DataFrame
-    failed: list[str]
-    missing: list[str]
-    caption: str = CAPTION
-
-    @property
-    def left(self) -> list[str]:
-        """The jobs without a result, with the reason."""
-        failed = [f"failed: {line}" for line in self.failed]
-        return failed + [f"missing: {line}" for line in self.missing]
+    def __init__(self, report: Gathered) -> None:
+        self.warnings = warnings(report)
+        self.table = lines(report.cells)
+        self.failed = [describe(job) for job in report.failed.itertuples()]
+        self.missing = [describe(job) for job in report.missing.itertuples()]
+        self.left = [f"failed: {line}" for line in self.failed]
+        self.left += [f"missing: {line}" for line in self.missing]
 
 
 class Shaded(NamedTuple):
@@ -52,28 +41,10 @@ class Shaded(NamedTuple):
     rows: list[tuple[str, list[tuple[int, str] | None]]]  # name; per column shade 0-10 and text
 
 
-def render(template: str, **values: Any) -> str:
-    """A page of ``report/templates``: one file, without network, scripts or other files."""
-    loader = PackageLoader("skip_exp.report")
-    layout = Environment(loader=loader, autoescape=True, trim_blocks=True, lstrip_blocks=True)
-    written = datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC")
-    return layout.get_template(template).render(written=written, **values)
-
-
-def texts_of(report: Gathered) -> Texts:
-    """The words of a report."""
-    return Texts(
-        warnings=warnings(report),
-        table=lines(report.cells),
-        failed=list(map(describe, report.failed.itertuples())),
-        missing=list(map(describe, report.missing.itertuples())),
-    )
-
-
 def to_markdown(texts: Texts) -> str:
     """The report without its figures."""
     parts = ["# Results", *map(escape_markdown, texts.warnings)]
-    parts += [markdown(texts.table), escape_markdown(texts.caption)]
+    parts += [markdown(texts.table), escape_markdown(CAPTION)]
     if texts.left:
         parts += ["## Failed and missing"]
         parts += ["\n".join(f"- {escape_markdown(line)}" for line in texts.left)]
@@ -81,7 +52,7 @@ def to_markdown(texts: Texts) -> str:
 
 
 def to_html(texts: Texts, report: Gathered, folders: Sequence[str]) -> str:
-    """The report with its figures, as one page."""
+    """The report with its figures: one file, without network, scripts or other files."""
     main = report.cells[main_method(report.cells)]
     counts = {
         "runs": len(report.runs),
@@ -92,9 +63,12 @@ def to_html(texts: Texts, report: Gathered, folders: Sequence[str]) -> str:
         "failed": len(report.failed),
         "missing": len(report.missing),
     }
-    return render(
-        "page.html.j2",
+    loader = PackageLoader("skip_exp.report")
+    layout = Environment(loader=loader, autoescape=True, trim_blocks=True, lstrip_blocks=True)
+    return layout.get_template("page.html.j2").render(
+        written=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
         texts=texts,
+        caption=CAPTION,
         counts=counts,
         classes={name: _column_class(name) for name in texts.table},
         rows=list(zip(texts.table.to_dict("records"), _row_classes(report.cells), strict=True)),
@@ -114,12 +88,9 @@ def _column_class(name: str) -> str:
 
 
 def _row_classes(cells: pd.DataFrame) -> list[str]:
-    classes = pd.DataFrame(
-        {
-            "sample": cells["sample"],
-            "control": cells["attribution"] == "random",
-            "first": ~cells.duplicated(["task", "backbone"]),
-        }
+    classes = cells[["sample"]].assign(
+        control=cells["attribution"] == "random",
+        first=~cells.duplicated(["task", "backbone"]),
     )
     return [" ".join(row.index[row]) for _, row in classes.iterrows()]
 
@@ -128,11 +99,10 @@ def shade_kept(runs: pd.DataFrame) -> list[Shaded]:
     """Per task and backbone: percent kept by layer (columns), kind of neuron and ratio (rows)."""
     setting, found = ["sample", "task", "backbone"], []
     for run in runs.to_dict("records"):
+        place = {key: run[key] for key in (*setting, "ratio")}
         for name, (left, of) in run["keep_sizes"].items():
-            site = Site(name)
-            place = {key: run[key] for key in (*setting, "ratio")}
-            row = {"row": _kind(site, run["keep_sizes"]), "layer": site.sublayer.layer}
-            found.append(place | row | {"kept": left / of})
+            kind, layer = _kind(Site(name), run["keep_sizes"]), Site(name).sublayer.layer
+            found.append(place | {"row": kind, "layer": layer, "kept": left / of})
     if not found:
         return []
     shaded = []

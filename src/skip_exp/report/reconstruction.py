@@ -7,7 +7,7 @@ from typing import Any
 import pandas as pd
 
 from skip_exp.report import tables
-from skip_exp.report.cells import backbone_notes, gather
+from skip_exp.report.cells import backbone_notes, gather, ratio_text
 from skip_exp.report.tables import SAMPLE, percent, spread
 
 REHEARSAL = "Rehearsal on embedded data: not the tasks of the paper's table"
@@ -23,13 +23,7 @@ SCORE_COLUMNS = (
     ' and of all. On BERT-base ratio 0.67 is the row of "52 % of all parameters". at chance: dense'
     " is not above the majority class by two standard errors. stand-in: rows of another data set."
 )
-TIMED = (
-    "latency/batch",
-    "latency/seq_len",
-    "latency/dtype",
-    "latency/device",
-    "latency/threads",
-)
+TIMED = [f"latency/{name}" for name in ("batch", "seq_len", "dtype", "device", "threads")]
 JOB = ["task", "backbone", "ratio", "seed"]
 PLACE = ["backbone", "variant"]
 
@@ -94,7 +88,8 @@ def rows(asked: Asked, answers: pd.DataFrame) -> pd.DataFrame:
     metrics = final[final["metric"] != ""].groupby("task")["metric"].first()
     heads = {task: f"{task} ({metric})" for task, metric in metrics.items()}
     text = text.join(scores.rename(columns=heads)).reset_index()
-    return tables.shorten(text.assign(ratio=text["ratio"].map(_ratio)))
+    ratios = ["dense" if ratio == "dense" else ratio_text(ratio) for *_, ratio in keys]
+    return tables.shorten(text.assign(ratio=ratios))
 
 
 def _dense(runs: pd.DataFrame, final: pd.DataFrame) -> pd.DataFrame:
@@ -105,10 +100,6 @@ def _dense(runs: pd.DataFrame, final: pd.DataFrame) -> pd.DataFrame:
     dense = dense.rename(columns={"count": "n"})
     dense["at chance"] = final.groupby(at)["at chance"].any()
     return dense.reset_index().assign(ratio="dense")
-
-
-def _ratio(ratio: str | float) -> str:
-    return ratio if isinstance(ratio, str) else f"{ratio:g}"
 
 
 def _score(cell: dict[str, Any], seeds: int) -> str:
@@ -139,7 +130,7 @@ def caption(asked: Asked, answers: pd.DataFrame) -> str:
     """What the reader must know."""
     done, count = answers[answers["status"] == "done"], len(asked.jobs)
     left = count - asked.count_done(answers)
-    timed = answers.loc[answers["timed"] & ~answers["contended"], list(TIMED)].drop_duplicates()
+    timed = answers.loc[answers["timed"] & ~answers["contended"], TIMED].drop_duplicates()
     settings = [
         f"batch {batch:g}, {length:g} tokens, {dtype}, {device}, {threads:g} threads"
         for batch, length, dtype, device, threads in timed.to_numpy()
@@ -155,22 +146,17 @@ def caption(asked: Asked, answers: pd.DataFrame) -> str:
         )
     texts += backbone_notes(answers)
     if len(done):
-        texts.append(_provenance(done))
+        commits = done["git_commit"].str.replace(r"^(\w{12})\w*", r"\1", regex=True)  # keeps -dirty
+        origins = [
+            ", ".join(sorted(set(column.replace("", "unknown"))))
+            for column in (done["data"], done["versions/torch"], commits)
+        ]
+        texts.append("Data: {}; torch {}; commit {}.".format(*origins))
     if done["versions/code"].nunique() > 1:
         texts.append("MIXED: the results come from several versions of the code.")
     if left:
         texts.append(f"INCOMPLETE: {left} of {count} jobs have no result yet.")
     return " ".join(texts)
-
-
-def _provenance(done: pd.DataFrame) -> str:
-    """Data, torch and commit of the finished results."""
-    commits = done["git_commit"].str.replace(r"^(\w{12})\w*", r"\1", regex=True)  # keeps -dirty
-    known = [
-        ", ".join(sorted(set(column.replace("", "unknown"))))
-        for column in (done["data"], done["versions/torch"], commits)
-    ]
-    return "Data: {}; torch {}; commit {}.".format(*known)
 
 
 def to_markdown(asked: Asked, answers: pd.DataFrame) -> str:

@@ -28,18 +28,17 @@ CAPTION = (
     " report.csv has the fraction of the whole model, too. Speed-up: measured against dense, same"
     " process and batches; ~: the ratio of FLOPs, where every timing was contended."
 )
-MARKDOWN_MARKS = {  # what Markdown and LaTeX would take for markup
-    "markdown": str.maketrans(
-        {**{mark: "\\" + mark for mark in "\\|*_`[]"}, "<": "&lt;", ">": "&gt;", "&": "&amp;"}
-    ),
-    "latex": str.maketrans(
-        {
-            **{mark: "\\" + mark for mark in "&%$#_{}"},
-            **{"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"},
-            **{"±": r"$\pm$", "<": r"$<$", ">": r"$>$"},
-        }
-    ),
-}
+# What Markdown and LaTeX would take for markup.
+MARKDOWN_MARKS = str.maketrans(
+    {**{mark: "\\" + mark for mark in "\\|*_`[]"}, "<": "&lt;", ">": "&gt;", "&": "&amp;"}
+)
+LATEX_MARKS = str.maketrans(
+    {
+        **{mark: "\\" + mark for mark in "&%$#_{}"},
+        **{"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"},
+        **{"±": r"$\pm$", "<": r"$<$", ">": r"$>$"},
+    }
+)
 
 
 def percent(value: float | None) -> str:
@@ -64,11 +63,6 @@ def show_speed(mean: float, contended: bool, flops: float, std: float = float("n
     if pd.isna(mean):
         return "-"
     return f"{mean:.2f}x" if pd.isna(std) else f"{mean:.2f} ± {std:.2f}x"
-
-
-def source(data: str, sample: bool) -> str:
-    """``local``, ``hub``, ``embedded``, or ``stand-in``."""
-    return SAMPLE if sample else data or "-"
 
 
 def lines(cells: pd.DataFrame) -> pd.DataFrame:
@@ -103,7 +97,7 @@ def _lines(
         **{name: texts for name, texts in finals.items() if name},
         "cut %": rows["params/block_pruned"].map(percent),
         "speed-up": map(show_speed, rows[SPEED], rows["contended"], rows["flops/ratio"], speed_std),
-        "data": map(source, rows["data"], rows["sample"]),
+        "data": rows["data"].mask(rows["sample"], SAMPLE),
         **remarks,
     }
     text = pd.DataFrame({name: list(map(str, values)) for name, values in columns.items()})
@@ -170,18 +164,16 @@ def job_table(found: Sequence[Result]) -> Table:
 def _finals(found: Sequence[Result]) -> dict[str, list[str]]:
     """A column for each metric of the tasks, the main ones first: the final model's scores."""
     names = [result.metric.name for result in found]
+    rows: list[dict[str, str]] = []
     for result in found:
         names += [name for name in result.metrics if name != "extra"]
-    columns: dict[str, list[str]] = {}
-    for name in filter(None, dict.fromkeys(names)):
-        columns[name] = []
-        for result in found:
-            scores = result.metrics.get(name)
-            final = scores.get("final") if isinstance(scores, Mapping) else None
-            if result.metric.name == name:
-                final = result.metric.final
-            columns[name].append(percent(final if isinstance(final, float | int) else None))
-    return columns
+        scores = dict(result.metrics)
+        if result.metric.name:
+            scores[result.metric.name] = result.metric.model_dump()
+        finals = {n: each.get("final") for n, each in scores.items() if isinstance(each, Mapping)}
+        rows.append({n: percent(x) for n, x in finals.items() if isinstance(x, float | int)})
+    columns = [name for name in dict.fromkeys(names) if name]
+    return {name: [row.get(name, "-") for row in rows] for name in columns}
 
 
 def job_notes(jobs: pd.DataFrame) -> list[str]:
@@ -232,7 +224,7 @@ def pipe_rows(rows: Iterable[Iterable[str]]) -> str:
 
 def escape_markdown(text: str) -> str:
     """A text as Markdown shows it, on one line, whatever its characters."""
-    return " ".join(text.split()).translate(MARKDOWN_MARKS["markdown"])
+    return " ".join(text.split()).translate(MARKDOWN_MARKS)
 
 
 def latex(text: pd.DataFrame, caption: str, long: bool = False) -> str:
@@ -248,7 +240,7 @@ def latex(text: pd.DataFrame, caption: str, long: bool = False) -> str:
 
 def tex(text: str) -> str:
     """Escape for LaTeX."""
-    return text.translate(MARKDOWN_MARKS["latex"])
+    return text.translate(LATEX_MARKS)
 
 
 def save(texts: Mapping[Path, str]) -> None:

@@ -63,10 +63,7 @@ class Classifier:
             return []
         rows = self.encode(texts)
         batches = batch_by_length(rows, tokens=batch_tokens or self.batch_tokens)
-        return answer_all(rows, batches, self._finite_answer)
-
-    def _finite_answer(self, rows: list[Row]) -> list[list[float]]:
-        answers = self.answer(rows)
+        answers = answer_all(rows, batches, self.answer)
         if not all(map(isfinite, chain.from_iterable(answers))):
             raise SkipError("an answer is not finite: weights or tokenizer are damaged")
         return answers
@@ -118,7 +115,9 @@ class Classifier:
             if not chunk:
                 break
             for row in self.probabilities(chunk, batch_tokens):
-                yield self._prediction(row)
+                best = max(range(len(row)), key=row.__getitem__)
+                probabilities = dict(zip(self.about.labels, row, strict=True))
+                yield {"label": self.about.labels[best], "probabilities": probabilities}
         if refused is not None:
             raise refused
 
@@ -147,28 +146,19 @@ class Classifier:
 
         return evaluate.on_rows(self.about, self.probabilities, data, labels, label, drop_bad)
 
-    def _prediction(self, row: list[float]) -> Prediction:
-        best = max(range(len(row)), key=row.__getitem__)
-        probabilities = dict(zip(self.about.labels, row, strict=True))
-        return {"label": self.about.labels[best], "probabilities": probabilities}
-
 
 def example_texts(about: SkillRecord, example: Example, number: int) -> list[str]:
     """The one or two texts of an example; ``number`` (from 1) is for the message."""
     try:
         if isinstance(example, Mapping):
-            _check_columns(about, example)
+            for column in columns_of(about.text):
+                if column not in example:
+                    has = shown_names(list(example))
+                    raise ValueError(f"task {about.task} needs column {column!r} (it has: {has})")
             return texts_of(example, about.text)
         return _given_texts(about, example)
     except ValueError as error:
         raise ExampleError(number, str(error)) from error
-
-
-def _check_columns(about: SkillRecord, row: Mapping[str, Any]) -> None:
-    for column in columns_of(about.text):
-        if column not in row:
-            has = shown_names(list(row))
-            raise ValueError(f"task {about.task} needs column {column!r} (it has: {has})")
 
 
 def _given_texts(about: SkillRecord, example: Any) -> list[str]:

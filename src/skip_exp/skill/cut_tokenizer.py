@@ -84,21 +84,22 @@ def _encode(tokenizer: Tokenizer, texts: Texts) -> Iterator[list[int]]:
 def _choose_kept(described: Described, used: set[int]) -> set[int]:
     """The ids to keep: ``used``, single characters, and the parts of both."""
     model = described["model"]
-    if model["type"] not in _KEEP:
-        known = ", ".join(_KEEP)
-        raise SkipError(f"cannot be cut: a tokenizer of the kind {model['type']}, not {known}")
-    if model["type"] == "BPE" and not _is_byte_level(described):
-        raise SkipError("cannot be cut: a BPE tokenizer that is not byte-level")
-    return used | _KEEP[model["type"]](model, used)
-
-
-def _word_pieces(model: Described, used: set[int]) -> set[int]:
-    prefix = model["continuing_subword_prefix"]
-    return {
-        i
-        for piece, i in model["vocab"].items()
-        if len(piece.removeprefix(prefix)) == 1 or piece == model["unk_token"]
-    }
+    match model["type"]:
+        case "WordPiece":
+            prefix, unknown = model["continuing_subword_prefix"], model["unk_token"]
+            return used | {
+                i
+                for piece, i in model["vocab"].items()
+                if len(piece.removeprefix(prefix)) == 1 or piece == unknown
+            }
+        case "BPE" if _is_byte_level(described):
+            return used | _bytes_and_halves(model, used)
+        case "Unigram":
+            return used | _unigram_pieces(model)
+    raise SkipError(
+        f"cannot be cut: a tokenizer of the kind {model['type']}, not WordPiece, Unigram or "
+        "byte-level BPE"
+    )
 
 
 def _is_byte_level(described: Described) -> bool:
@@ -121,13 +122,14 @@ def _bytes_and_halves(model: Described, used: set[int]) -> set[int]:
     reached = set(ByteLevel.alphabet())
     waiting = [names[i] for i in used if i in names]
     while waiting:
-        if (token := waiting.pop()) not in reached:
+        token = waiting.pop()
+        if token not in reached:
             reached.add(token)
             waiting += halves[token]
     return {vocab[token] for token in reached}
 
 
-def _unigram_pieces(model: Described, used: set[int]) -> set[int]:
+def _unigram_pieces(model: Described) -> set[int]:
     pieces = model["vocab"]
     lowest = min(range(len(pieces)), key=lambda i: pieces[i][1])  # the cost of the unknown
     kept = {i for i, (piece, _) in enumerate(pieces) if len(piece) == 1} | {lowest}
@@ -137,9 +139,6 @@ def _unigram_pieces(model: Described, used: set[int]) -> set[int]:
         of_bytes = {f"<0x{byte:02X}>" for byte in range(256)}
         kept |= {i for i, (piece, _) in enumerate(pieces) if piece in of_bytes}
     return kept
-
-
-_KEEP = {"WordPiece": _word_pieces, "BPE": _bytes_and_halves, "Unigram": _unigram_pieces}
 
 
 # --- the smaller one ------------------------------------------------------------------------------

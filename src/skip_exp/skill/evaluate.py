@@ -11,22 +11,10 @@ from skip_exp.config.task import TaskConfig
 from skip_exp.data.metrics import build_metrics
 from skip_exp.data.read import to_table
 from skip_exp.data.rows import get_labels, integer_text, to_rows, with_indices
-from skip_exp.data.text import shorten
+from skip_exp.data.text import shown_names
 from skip_exp.skill.record import SkillRecord
 
 log = logging.getLogger(__name__)
-
-
-def task_of(about: SkillRecord, label: str) -> TaskConfig:
-    """The skill's task as the data's readers need it, with its main metric first."""
-    metrics = dict.fromkeys([about.scores.metric or "accuracy", "accuracy", "f1_macro"])
-    return TaskConfig(
-        name=about.task,
-        text=about.text,
-        label=label,
-        labels=list(about.labels),
-        metrics=list(metrics),
-    )
 
 
 def on_rows(
@@ -38,9 +26,17 @@ def on_rows(
     drop_bad: bool,
 ) -> dict[str, Any]:
     """:meth:`Classifier.evaluate` of a classifier by its ``probabilities``. Raises SkipError."""
-    task = task_of(about, label or about.label)
+    columns = about.text
     if labels is not None:  # whole texts, even where the task builds them from several columns
-        task.text = [f"text {number}" for number, _ in enumerate(task.text, 1)]
+        columns = [f"text {number}" for number, _ in enumerate(columns, 1)]
+    metric = about.scores.metric or "accuracy"
+    task = TaskConfig(
+        name=about.task,
+        text=columns,
+        label=label or about.label,
+        labels=list(about.labels),
+        metrics=list(dict.fromkeys([metric, "accuracy", "f1_macro"])),
+    )
     table = to_table(data, task.text, task.label, labels)
     _tell_order(table.column(task.label), task.labels)
     rows = to_rows(table, task, "test", drop_bad, "drop_bad=True or --drop-bad")
@@ -58,7 +54,7 @@ def _tell_order(given: Iterable[Any], names: Sequence[str]) -> None:
     """Say which class an index stands for: the order may be one that ``fit`` has found."""
     indices = {str(i) for i in range(len(names))}
     if with_indices(names) and indices & {integer_text(str(each)) for each in given}:
-        order = shorten([f"{i} is {name}" for i, name in enumerate(names)])
+        order = shown_names([f"{i} is {name}" for i, name in enumerate(names)])
         log.warning("evaluate: numbers are indices of the skill's classes: %s", order)
 
 

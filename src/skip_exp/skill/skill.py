@@ -83,7 +83,13 @@ class Skill(Classifier):
         is_half = wants_bf16(precision)
         folder = skill_of(Path(folder).expanduser().absolute())
         if not os.path.isfile(folder / RECORD):  # no error where it may not look
-            _refuse_export(folder)
+            if os.path.isfile(folder / CODE):
+                raise SkipError(
+                    f"{folder}: an hf export without the skill's own files; "
+                    "AutoModelForSequenceClassification.from_pretrained loads it"
+                )
+            if os.path.isfile(folder / ONNX):
+                raise SkipError(f"{folder}: an ONNX export; skip_exp.OnnxSkill.load reads it")
         checksum = read_checksum(folder)  # first: a later change is then noticed
         about, tensors = read_skill(folder)
         keep, state = split(tensors)
@@ -208,7 +214,13 @@ class Skill(Classifier):
         with new_folder(out) as temporary:
             if format == "hf":
                 write_huggingface(temporary, about, self.model, self.tokenizer)
-                self._write_own_files(temporary)
+                # The skill's own files are left out where every weight was trained, because they
+                # would be as large as the model, and where the vocabulary was cut, because the
+                # skill answers by all of it. Else `Skill.load` reads the export, too.
+                is_cut = hasattr(self.model.backbone.config, "vocabulary")
+                if self.folder is not None and about.train != "full" and not is_cut:
+                    record, tensors = read_skill(self.folder)
+                    write_skill(temporary, tensors, record.to_share().stored())
             else:
                 write_onnx(temporary, about, self.model, self.tokenizer, int8=int8)
             parts = (about, self.model, self.tokenizer, self.folder)
@@ -230,17 +242,6 @@ class Skill(Classifier):
             folder = self.export(Path(name) / "skill", repo_id=repo_id)
             return upload(folder, repo_id)
 
-    def _write_own_files(self, out: Path) -> None:
-        """Copy the skill's own files, about 1 MB, so that ``Skill.load`` also reads an export.
-
-        They are left out if every weight was trained, because they would be as large as the model,
-        and if the vocabulary was cut, because the skill answers by all of it.
-        """
-        is_cut = hasattr(self.model.backbone.config, "vocabulary")
-        if self.folder is not None and self.about.train != "full" and not is_cut:
-            record, tensors = read_skill(self.folder)
-            write_skill(out, tensors, record.to_share().stored())
-
     def _check_fp32(self, what: str) -> None:
         """Refuse to write bf16 weights: the scores belong to fp32 weights. Raises SkipError."""
         if any(p.dtype != torch.float32 for p in self.model.parameters()):
@@ -254,14 +255,3 @@ class Skill(Classifier):
             raise SkipError(f"{what}: {self.folder} is gone, from which the skill was loaded")
         if read_checksum(self.folder) != self.checksum:
             raise SkipError(f"{what}: {self.folder} has changed since the skill was loaded from it")
-
-
-def _refuse_export(folder: Path) -> None:
-    """Name the right reader for an export in ``folder`` without a skill. Raises SkipError."""
-    if os.path.isfile(folder / CODE):
-        raise SkipError(
-            f"{folder}: an hf export without the skill's own files; "
-            "AutoModelForSequenceClassification.from_pretrained loads it"
-        )
-    if os.path.isfile(folder / ONNX):
-        raise SkipError(f"{folder}: an ONNX export; skip_exp.OnnxSkill.load reads it")

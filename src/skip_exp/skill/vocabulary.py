@@ -70,7 +70,7 @@ def cut_vocabulary(
     Raises:
         SkipError: the readout or the tokenizer cannot be cut.
     """
-    rows = _rows(model.backbone)
+    rows = len(model.backbone.get_input_embeddings().weight)
     needed = {*_ids(model.backbone.config, rows).values(), *_readout_ids(model)}
     # Where positions count from the padding id, that id may not change.
     needed |= set(range(model.family.position_offset(model.backbone.config) - 1))
@@ -81,13 +81,17 @@ def cut_vocabulary(
     new_ids[kept] = torch.arange(len(kept))
     smaller = model.copy()
     _cut_rows(smaller.backbone, torch.tensor(kept), new_ids)
-    _renumber_settings(smaller.backbone, len(kept), new_ids)
-    _renumber_readout(smaller, new_ids)
+    configs = {id(m.config): m.config for m in smaller.backbone.modules() if hasattr(m, "config")}
+    for config in configs.values():  # of the model and of its stacks
+        for key, old in _ids(config, rows).items():
+            setattr(config, key, int(new_ids[old]))
+        config.vocab_size = len(kept)
+    readout = smaller.readout
+    if isinstance(readout, MlmReadout):
+        readout.word_ids, readout.mask_id = new_ids[readout.word_ids], int(new_ids[readout.mask_id])
+    elif isinstance(readout, Seq2SeqReadout):
+        readout.targets, readout.start_id = new_ids[readout.targets], int(new_ids[readout.start_id])
     return smaller, smaller_tokenizer, kept
-
-
-def _rows(backbone: HFModel) -> int:
-    return int(backbone.get_input_embeddings().weight.shape[0])
 
 
 def _ids(config: Any, rows: int) -> dict[str, int]:
@@ -132,20 +136,3 @@ def _cut_rows(backbone: HFModel, kept: Tensor, new_ids: Tensor) -> None:
                 module.num_embeddings = len(kept)
                 if module.padding_idx is not None:
                     module.padding_idx = int(new_ids[module.padding_idx])
-
-
-def _renumber_settings(backbone: HFModel, count: int, new_ids: Tensor) -> None:
-    """New token ids in the settings of the model and of its stacks."""
-    configs = {id(m.config): m.config for m in backbone.modules() if hasattr(m, "config")}
-    for config in configs.values():
-        for key, old in _ids(config, len(new_ids)).items():
-            setattr(config, key, int(new_ids[old]))
-        config.vocab_size = count
-
-
-def _renumber_readout(model: SoftPromptModel, new_ids: Tensor) -> None:
-    readout = model.readout
-    if isinstance(readout, MlmReadout):
-        readout.word_ids, readout.mask_id = new_ids[readout.word_ids], int(new_ids[readout.mask_id])
-    elif isinstance(readout, Seq2SeqReadout):
-        readout.targets, readout.start_id = new_ids[readout.targets], int(new_ids[readout.start_id])

@@ -97,12 +97,15 @@ def fit_trainer(
     callbacks: list[Callback],
 ) -> L.Trainer:
     """Trainer of one phase: scores of the selection slice, clipping, no checkpoints."""
-    several = settings.devices > 1
-    lines = [EpochLines(tuner.phase, metric)] if settings.progress else []
+    if settings.progress:
+        callbacks = [*callbacks, EpochLines(tuner.phase, metric)]
+    processes: dict[str, Any] = {}
+    if settings.devices > 1:
+        processes = {"strategy": Processes(), "plugins": LightningEnvironment()}
     return _trainer(
         settings,
-        [*callbacks, *lines],
-        **({"strategy": Processes(), "plugins": LightningEnvironment()} if several else {}),
+        callbacks,
+        **processes,
         devices=settings.devices,
         use_distributed_sampler=False,  # the data module splits the batches
         precision=settings.precision,

@@ -48,19 +48,14 @@ def bar(total: int | None, what: str, items: Iterable[Any] | None = None) -> Any
 
 
 class Counted(list[T]):
-    """A list whose iterations are counted by a bar."""
+    """The items as a list that shows a bar, labelled ``what``, whenever they are iterated."""
 
-    what = ""
+    def __init__(self, items: Iterable[T], what: str) -> None:
+        super().__init__(items)
+        self.what = what
 
     def __iter__(self) -> Iterator[T]:
         return iter(bar(len(self), self.what, super().__iter__()))
-
-
-def count_items(items: Iterable[T], what: str) -> list[T]:
-    """The items as a list that shows a bar whenever they are iterated."""
-    found = Counted(items)
-    found.what = what
-    return found
 
 
 def duration(seconds: float) -> str:

@@ -1,8 +1,10 @@
-"""What a user sees of a running command: log lines, bars, slow imports, Ctrl-C."""
+"""What a user sees of a running command, and what a call from Python must leave as it was."""
 
 import gc
 import importlib
 import logging
+import os
+import random
 import signal
 import sys
 import threading
@@ -98,3 +100,24 @@ def keep_logging() -> Iterator[None]:
             each.setLevel(level)
             each.propagate = propagate
             each.handlers[:] = handlers
+
+
+@contextmanager
+def keep_state() -> Iterator[None]:
+    """Leave the caller's random states, environment and loggers, and how torch computes."""
+    import numpy as np  # takes long, with torch: not for a command that is refused
+    import torch
+
+    exact = torch.are_deterministic_algorithms_enabled()
+    only_warns = torch.is_deterministic_algorithms_warn_only_enabled()
+    state, numpy_state, environment = random.getstate(), np.random.get_state(), {**os.environ}
+    try:
+        with torch.random.fork_rng(range(torch.cuda.device_count())), keep_logging():
+            yield
+    finally:
+        random.setstate(state)
+        np.random.set_state(numpy_state)
+        torch.use_deterministic_algorithms(exact, warn_only=only_warns)
+        for name in os.environ.keys() - environment.keys():
+            del os.environ[name]
+        os.environ.update(environment)

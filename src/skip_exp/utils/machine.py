@@ -131,13 +131,6 @@ class Load:
         return max(0.0, others) / (time.perf_counter() - self.start)
 
 
-def busy_cores(seconds: float = 0.25) -> float:
-    """How many cores other processes keep busy now, measured for ``seconds``."""
-    load = Load()
-    time.sleep(seconds)
-    return load.others()
-
-
 @cache
 def keep_freed() -> None:
     """Have glibc keep freed memory, once per process; settings of the environment come first.

@@ -50,7 +50,6 @@ def alone(
     *,
     inference: bool = True,
     lock: bool = True,
-    attempts: int = 1,
     device: torch.device | str = "cpu",
 ) -> tuple[T, bool]:
     """``measure()`` while no other measurement by this user runs; whether it was contended.
@@ -58,7 +57,6 @@ def alone(
     Args:
         inference: without gradients.
         lock: False where ``measure`` starts commands that take the lock themselves.
-        attempts: how often to measure until nothing else runs.
         device: where ``measure`` computes. Others may use the cores that it leaves free: all but
             torch's threads, or all but one beside a GPU, whose own load is not seen.
     """
@@ -66,17 +64,14 @@ def alone(
     one_at_a_time: AbstractContextManager[None] = nullcontext()
     if lock:
         one_at_a_time = hold_machine("benchmark", "times a model on this machine")
-    with one_at_a_time:
-        for attempt in range(1, attempts + 1):
-            with torch.inference_mode(inference):
-                load = Load()
-                measured = measure()
-                others = load.others()
-            if others <= free_cores(threads) + BUSY:
-                return measured, False
-            then = "the timing is marked as contended" if attempt == attempts else "timing again"
-            log.warning("other processes used %.1f cores: %s", others, then)
-    return measured, True
+    with one_at_a_time, torch.inference_mode(inference):
+        load = Load()
+        measured = measure()
+        others = load.others()
+    contended = others > free_cores(threads) + BUSY
+    if contended:
+        log.warning("other processes used %.1f cores: the timing is marked as contended", others)
+    return measured, contended
 
 
 def interleave(

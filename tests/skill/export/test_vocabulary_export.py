@@ -134,13 +134,11 @@ def test_refusals_name_the_option_and_write_nothing(
     assert refusal(mine).startswith("--vocabulary mine.txt: ")
     mine.write_text("a film\na film\tand another\n")
     assert refusal(mine).startswith(f"line 2 of {mine}: ")
-    train, before = tmp_path / "train.csv", (tmp_path / "train.csv").read_text()
     result = json.loads((tmp_path / "result.json").read_text())
     other = result | {"data_hash": "of other rows"}
     (tmp_path / "result.json").write_text(json.dumps(other))
     assert "have changed" in refusal("train")
     (tmp_path / "result.json").write_text(json.dumps(result))
-    train.write_text(before)
     (tmp_path / "train.csv").rename(tmp_path / "moved.csv")
     told = refusal("train")
     assert told.startswith("--vocabulary train: ") and "train.csv" in told

@@ -141,10 +141,11 @@ class ModernBert(Family):
         local = local_mask(length, core.config.sliding_window, mask, before, embeds.device)
         masks = {"full_attention": mask, "sliding_attention": local}
         places = torch.arange(length, device=embeds.device)[None]
-        turns = {
-            kind: _half(core.rotary_emb(hidden, places, kind))
-            for kind in set(core.config.layer_types)
-        }
+        turns = {}
+        for kind in set(core.config.layer_types):
+            cos, sin = core.rotary_emb(hidden, places, kind)
+            half = cos.shape[-1] // 2  # the library repeats each angle for the second half
+            turns[kind] = cos[..., :half], sin[..., :half]
         for layer in core.layers:
             kind = layer.attention_type
             hidden = layer(hidden, masks[kind], turns[kind])
@@ -202,9 +203,3 @@ def local_mask(
     far = (places - places[:, None]).abs() > window
     hidden = F.pad(far * HIDDEN, (prefix, 0))[None, None]
     return hidden if mask is None else hidden + mask
-
-
-def _half(turn: Turn) -> Turn:
-    """The library repeats each angle for the second half of the dims."""
-    cos, sin = (x[..., : x.shape[-1] // 2] for x in turn)
-    return cos, sin

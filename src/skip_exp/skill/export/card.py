@@ -107,7 +107,8 @@ def _task(result: Mapping[str, Any]) -> Mapping[str, Any]:
 
 def _was_cut(result: Mapping[str, Any]) -> bool | None:
     """Whether neurons were removed; None without a result."""
-    if not (sizes := result.get("keep_sizes")):
+    sizes = result.get("keep_sizes")
+    if not sizes:
         return None
     return any(kept < of for kept, of in sizes.values())
 

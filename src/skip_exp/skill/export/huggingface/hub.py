@@ -42,7 +42,8 @@ def upload(folder: Path, repo_id: str) -> str:
             delete_patterns=[RECORD, TENSORS],
         )
     except Exception as error:  # any error of its HTTP library
-        raise SkipError(f"push to {repo_id}: {_why(error)}") from error
+        why = first_line(error) if hub_reachable() else "the hub cannot be reached from here"
+        raise SkipError(f"push to {repo_id}: {why}") from error
     return str(address)
 
 
@@ -63,7 +64,3 @@ def download(repo_id: str, revision: str | None = None) -> Path:
     except Exception as error:  # any error of its HTTP library
         raise SkipError(f"{repo_id}: no folder, and {explain(error, repo_id)}") from error
     return Path(folder)
-
-
-def _why(error: Exception) -> str:
-    return first_line(error) if hub_reachable() else "the hub cannot be reached from here"

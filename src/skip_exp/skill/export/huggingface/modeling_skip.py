@@ -480,11 +480,15 @@ class SkipForSequenceClassification(PreTrainedModel):
     def last_state(self, ids: Tensor, seen: Tensor, hidden: Tensor, mask: Tensor) -> Tensor:
         """The decoder's state at each text's last token [B, H]; it reads the text, shifted."""
         inputs = F.pad(ids[:, :-1], (1, 0), value=self.config.start_id)
+        states = self.decode(inputs, hidden, mask)
+        return states[torch.arange(len(ids), device=ids.device), seen.sum(1).long() - 1]
+
+    def decode(self, inputs: Tensor, hidden: Tensor, mask: Tensor) -> Tensor:
+        """The decoder's states [B, T, H] for its token ids ``inputs`` [B, T]."""
         length = inputs.shape[1]
         later = torch.full((length, length), HIDDEN, device=hidden.device).triu(1)[None, None]
         words = self.embeddings.dropout(self.embeddings.words(inputs))
-        states = self.decoder(words, later.to(mask.dtype), hidden, mask)
-        return states[torch.arange(len(ids), device=ids.device), seen.sum(1).long() - 1]
+        return self.decoder(words, later.to(mask.dtype), hidden, mask)
 
     def label_words(self, hidden: Tensor, mask: Tensor) -> Tensor:
         """Log-probability [B, labels] of each label's words under the decoder, in one pass."""
@@ -496,13 +500,8 @@ class SkipForSequenceClassification(PreTrainedModel):
         if width == 1:  # all labels share the one step
             inputs = inputs[:1]
         batch, rows = len(hidden), len(inputs)
-        later = torch.full((width, width), HIDDEN, device=hidden.device).triu(1)[None, None]
-        decoded = self.decoder(
-            self.embeddings.dropout(self.embeddings.words(inputs.repeat(batch, 1))),
-            later.to(mask.dtype),
-            hidden.repeat_interleave(rows, 0),
-            mask.repeat_interleave(rows, 0),
-        )
+        repeated = hidden.repeat_interleave(rows, 0), mask.repeat_interleave(rows, 0)
+        decoded = self.decode(inputs.repeat(batch, 1), *repeated)
         if self.config.scale_decoder:
             decoded = decoded * self.config.hidden_size**-0.5
         scores = self.lm_head(decoded).log_softmax(-1, dtype=torch.float32)

@@ -90,8 +90,9 @@ def _t5_modules(backbone: HFModel) -> dict[str, nn.Module]:
     modules: dict[str, nn.Module] = {}
     core: HFModel = backbone.base_model
     for name in ("encoder", "decoder"):
-        if (stack := getattr(core, name, None)) is None:
+        if not hasattr(core, name):
             continue
+        stack = getattr(core, name)
         table = stack.block[0].layer[0].SelfAttention.relative_attention_bias
         modules |= {f"{name}.position_bias.table": table, f"{name}.norm": stack.final_layer_norm}
         for i, block in enumerate(stack.block):

@@ -8,20 +8,40 @@ per word of an embedding. Weights use seven bits, so that a pair of products fit
 which processors without VNNI add them. Activations keep all eight bits, because their tails are
 larger.
 
-Importing this module needs onnx, which is optional and slow to import.
+Importing this module needs onnx and onnxruntime, which are optional and slow to import.
 """
 
+import logging
+import warnings
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import onnx
 from numpy.typing import NDArray
 from onnx import numpy_helper
+from onnxruntime.quantization import quant_pre_process
 
 ACTIVATION, WEIGHT, EMBEDDING = 127, 63, 127  # largest absolute integers
 TINY = 1e-12  # the least scale, for rows of zeros
 MIDDLE = ACTIVATION + 1  # the unsigned integer for 0
+
+
+def quantise(path: Path) -> None:
+    """Round the graph in ``path`` to 8 bits."""
+    simpler = path.with_name("simpler.onnx")
+    before = logging.root.manager.disable
+    logging.disable(logging.WARNING)  # of packages that it does not need here
+    try:
+        with warnings.catch_warnings(action="ignore"):
+            quant_pre_process(path, simpler, skip_symbolic_shape=True)  # merges operators
+    finally:
+        logging.disable(before)
+    model = onnx.load(simpler)
+    round_weights(model)
+    onnx.save(model, path)
+    simpler.unlink()
 
 
 def round_weights(model: Any) -> None:
@@ -32,26 +52,31 @@ def round_weights(model: Any) -> None:
     nodes: list[Any] = []
     rounded: set[str] = set()  # shared tensors are rounded once
     for node in graph.node:
-        if node.op_type == "MatMul" and node.input[1] in floats:
+        is_product = node.op_type == "MatMul" and node.input[1] in floats
+        if is_product:
             data, weight = node.input
-            if weight not in rounded:
-                matrix = numpy_helper.to_array(weights[weight])
-                graph.initializer.extend(_weight(matrix, weight, axis=0))
-            if data not in rounded:
-                nodes += _activation(data)
-            rounded |= {weight, data}
-            nodes += _product(data, weight, node.output[0])
         elif node.op_type == "Gather" and node.input[0] in floats:
-            weight, ids = node.input
-            if weight not in rounded:
-                matrix = numpy_helper.to_array(weights[weight])
-                graph.initializer.extend(_weight(matrix, weight, axis=1))
-            rounded.add(weight)
-            nodes += _lookup(ids, weight, node.output[0])
+            weight, data = node.input
         else:
             nodes.append(node)
+            continue
+        if weight not in rounded:
+            matrix = numpy_helper.to_array(weights[weight])
+            graph.initializer.extend(_weight(matrix, weight, axis=0 if is_product else 1))
+            rounded.add(weight)
+        if not is_product:
+            nodes += _lookup(data, weight, node.output[0])
+            continue
+        if data not in rounded:
+            nodes += _activation(data)
+            rounded.add(data)
+        nodes += _product(data, weight, node.output[0])
     graph.initializer.extend(_constants())
-    _put(graph, nodes)
+    read = {name for node in nodes for name in node.input}
+    kept = [each for each in graph.initializer if each.name in read]
+    for field, values in ((graph.node, nodes), (graph.initializer, kept)):
+        del field[:]
+        field.extend(values)
     if not any(used.domain == "com.microsoft" for used in model.opset_import):
         model.opset_import.append(onnx.helper.make_opsetid("com.microsoft", 1))
 
@@ -106,12 +131,3 @@ def _lookup(ids: str, weight: str, out: str) -> list[Any]:
 
 def _node(kind: str, inputs: list[str], output: str, **options: Any) -> Any:
     return onnx.helper.make_node(kind, inputs, [output], **options)
-
-
-def _put(graph: Any, nodes: list[Any]) -> None:
-    """Replace the nodes of ``graph`` and drop unused constants."""
-    read = {name for node in nodes for name in node.input}
-    kept = [each for each in graph.initializer if each.name in read]
-    for field, values in ((graph.node, nodes), (graph.initializer, kept)):
-        del field[:]
-        field.extend(values)

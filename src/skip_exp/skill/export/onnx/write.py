@@ -1,13 +1,10 @@
 """Write a skill's model for onnxruntime, checked against PyTorch before it appears."""
 
 import json
-import logging
 import os
 import subprocess
 import sys
-import warnings
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -62,6 +59,8 @@ def write_onnx(
     found = compare_onnx(model, path, checked, pad_id)
     _refuse_above(TOLERANCE, found.logits, "--format onnx: logits differ from PyTorch's")
     if int8:
+        from skip_exp.skill.export.onnx.int8 import quantise  # its packages are slow to import
+
         quantise(path)
         found = compare_onnx(model, path, checked, pad_id)
         _refuse_above(ROUNDING, found.probabilities, "--int8: probabilities differ from PyTorch's")
@@ -104,23 +103,6 @@ def to_onnx(model: SoftPromptModel, batch: Batch, path: Path) -> None:
         raise SkipError(f"--format onnx: the exporter failed: {why}")
 
 
-def quantise(path: Path) -> None:
-    """Round the graph in ``path`` to 8 bits, see :mod:`skip_exp.skill.export.onnx.int8`."""
-    # An optional dependency, slow to import, and used for 8-bit weights only.
-    import onnx
-    from onnxruntime.quantization import quant_pre_process  # the same
-
-    from skip_exp.skill.export.onnx.int8 import round_weights  # the same
-
-    simpler = path.with_name("simpler.onnx")
-    with _quiet():
-        quant_pre_process(path, simpler, skip_symbolic_shape=True)  # merges operators
-    model = onnx.load(simpler)
-    round_weights(model)
-    onnx.save(model, path)
-    simpler.unlink()
-
-
 class Differences(NamedTuple):
     """The largest differences between answers; NaN if any answer is."""
 
@@ -142,8 +124,11 @@ def compare_onnx(
     found = torch.cat([torch.from_numpy(run(inputs)) for inputs in arrays])
     answers = found.softmax(-1)
     alone, together = answers.split(len(rows))
-    pairs = (found, expected), (answers, expected.softmax(-1)), (alone, together)
-    return Differences(*((a - b).abs().max().item() for a, b in pairs))
+    return Differences(
+        logits=(found - expected).abs().max().item(),
+        probabilities=(answers - expected.softmax(-1)).abs().max().item(),
+        neighbours=(alone - together).abs().max().item(),
+    )
 
 
 def examples_of(about: SkillRecord, texts: Sequence[str]) -> list[list[str]]:
@@ -155,16 +140,3 @@ def examples_of(about: SkillRecord, texts: Sequence[str]) -> list[list[str]]:
 
 def _inputs(batch: Batch) -> Batch:
     return {name: batch[name] for name in INPUTS if name in batch}
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Silence the exporter's warnings about packages it does not need here."""
-    before = logging.root.manager.disable
-    logging.disable(logging.WARNING)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        logging.disable(before)
