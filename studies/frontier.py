@@ -56,7 +56,7 @@ def means(rows: pd.DataFrame) -> pd.DataFrame:
 
 
 def table(found: pd.DataFrame) -> list[list[str]]:
-    """The dozen methods of README and docs/results.md; the others are in the picture."""
+    """The dozen methods of README.md; the others are in the picture."""
     machines = [name for name in PROCESSORS.values() if name in found]
     tasks = [name for name in found if name not in ("mb", *machines)]
     titles = (TITLES.get(task, task) for task in tasks)

@@ -16,10 +16,6 @@ import pytest
 import torch
 from transformers import (
     AutoModelForSequenceClassification,
-    BertForSequenceClassification,
-    ModernBertForSequenceClassification,
-    RobertaForSequenceClassification,
-    T5ForSequenceClassification,
 )
 
 import skip_exp
@@ -36,23 +32,16 @@ from tests.helpers.saved import some_keep, tokenizer
 from tests.helpers.tiny import KINDS, tiny_backbone
 from tests.helpers.toy import SMALL
 
-CLASSES = {
-    "bert": BertForSequenceClassification,
-    "roberta": RobertaForSequenceClassification,
-    "modernbert": ModernBertForSequenceClassification,
-    "t5": T5ForSequenceClassification,
-}
 TEXTS = ["the film was dull and long", "a plot", "it is not good"]
 QUICK = [*SMALL, "attribution.samples=64", "retune.epochs=1", "benchmark.enabled=false"]
 
 
 def classifier(kind: str) -> Any:
-    family = kind.split("_")[0]
     config = tiny_backbone(kind).config
     config.num_labels, config.eos_token_id = 2, 1
     config.id2label, config.label2id = {0: "bad", 1: "good"}, {"bad": 0, "good": 1}
     torch.manual_seed(0)
-    model = CLASSES[family](config).eval()
+    model = AutoModelForSequenceClassification.from_config(config).eval()
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.add_(torch.randn_like(parameter) * 0.1)

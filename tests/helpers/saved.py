@@ -23,10 +23,9 @@ WORDS = [
     *("no", "yes", "very", "good", "bad", "film", "plot", "dull", "warm", "funny", "long"),
     *("a", "the", "is", "was", "it", "and", "not", "of"),
 ]
-SPECIAL = {  # in order of their ids
+SPECIAL = {  # in order of their ids; other families have BERT's
     "bert": ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"),
     "roberta": ("<s>", "<pad>", "</s>", "<unk>", "<mask>"),
-    "modernbert": ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"),
     "t5": ("<pad>", "</s>", "<unk>"),
 }
 NOTHING = torch.tensor([], dtype=torch.long)
@@ -34,7 +33,7 @@ NOTHING = torch.tensor([], dtype=torch.long)
 
 def tokenizer(family: str) -> PreTrainedTokenizerFast:
     """One token a word, ``w0`` to ``wN`` beside the WORDS; the family's special tokens and ids."""
-    special = SPECIAL[family]
+    special = SPECIAL.get(family, SPECIAL["bert"])
     words = [*special, *WORDS]
     words += [f"w{i}" for i in range(VOCAB - len(words))]
     ids = {word: i for i, word in enumerate(words)}

@@ -9,6 +9,7 @@ from torch import Tensor
 from torchmetrics import MetricCollection
 
 from skip_exp.attribution.aggregate import Totals
+from skip_exp.config.names import READOUTS
 from skip_exp.config.schema import BenchmarkConfig
 from skip_exp.config.train import RetuneConfig, TrainConfig
 from skip_exp.errors import SkipError
@@ -17,21 +18,15 @@ from skip_exp.models.soft_prompt import SoftPromptModel
 from skip_exp.phases.benchmark import compare
 from skip_exp.pruning.surgery import cut
 from skip_exp.training.module import PromptTuner
-from tests.helpers.tiny import tiny_batch, tiny_inputs, tiny_model
+from tests.helpers.tiny import KINDS, tiny_batch, tiny_inputs, tiny_model
 from tests.helpers.watch import NOTHING, Watch
 
-READOUTS = {
-    "bert": ("head", "mlm"),
-    "roberta": ("head", "mlm"),
-    "modernbert": ("head", "mlm"),
-    "t5": ("head", "seq2seq"),
-    "t5_gated": ("seq2seq",),
-}
 CASES = [
     (kind, prompt, readout)
-    for kind, readouts in READOUTS.items()
-    for readout in readouts
+    for kind in KINDS
+    for readout in READOUTS[kind.split("_")[0]]
     for prompt in ("input", "prefix", "none")
+    if readout != "classifier"
 ]
 
 

@@ -15,13 +15,7 @@ from tests.helpers import tiny
 from tests.helpers.saved import Saved, save_backbone, save_tiny_skill
 from tests.helpers.tiny import KINDS, tiny_batch, tiny_inputs
 
-READOUT = {
-    "bert": "head",
-    "roberta": "mlm",
-    "modernbert": "mlm",
-    "t5": "seq2seq",
-    "t5_gated": "head",
-}
+READOUT = dict.fromkeys(KINDS, "head") | {"roberta": "mlm", "modernbert": "mlm", "t5": "seq2seq"}
 TEXTS = ["a warm film", "dull", "w1 w2 w3"]
 
 

@@ -32,7 +32,7 @@ class PruneConfig:
     max_drop: float | None = key(
         None, "Instead of a ratio: prune as much as costs at most so many points of the metric."
     )
-    sites: list[str] = key(lambda: ["ffn", "heads"], "What is pruned: some of ffn, heads, qk, vo.")
+    sites: list[str] = key(lambda: ["ffn", "heads"], f"What is pruned: some of {', '.join(KINDS)}.")
     allocation: str = key("global", "global or uniform over layers, or a custom module.function.")
     round_to: int = key(8, "Step in which FFN units and dims go: widths stay multiples of it.")
 

@@ -40,7 +40,7 @@ PRECISIONS = ("auto", "32-true", "bf16-mixed", "16-mixed")
 @dataclass
 class BackboneConfig:
     name: str = key(MISSING, "Name in results and folders.")
-    family: str = key(MISSING, "bert, roberta, modernbert or t5.")
+    family: str = key(MISSING, f"One of {', '.join(READOUTS)}.")
     path: str = key(MISSING, "Hub id, folder, or `embedded:NAME`.")
     readout: str = key(
         "head", "Where logits come from: head, mlm, seq2seq, classifier, or a custom module.Class."

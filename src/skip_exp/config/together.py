@@ -5,7 +5,7 @@ from operator import attrgetter
 
 from omegaconf import DictConfig
 
-from skip_exp.config.names import PARTS
+from skip_exp.config.names import PARTS, READOUTS
 from skip_exp.config.schema import Config, to_object
 from skip_exp.errors import ConfigError
 from skip_exp.utils.files import in_full
@@ -95,9 +95,8 @@ def _check_training(cfg: Config) -> None:
         why = f"leaves nothing to train with backbone.readout={cfg.backbone.readout}"
         raise ConfigError("prompt.kind", "none", why)
     no_prefix = cfg.prompt.kind in ("none", "input")
-    if cfg.prompt.decoder and (
-        no_prefix or cfg.backbone.family != "t5" or cfg.backbone.readout == "head"
-    ):
+    has_decoder = "seq2seq" in READOUTS[cfg.backbone.family]
+    if cfg.prompt.decoder and (no_prefix or not has_decoder or cfg.backbone.readout == "head"):
         raise ConfigError("prompt.decoder", True, "needs a prefix, and a decoder that answers")
 
 

@@ -72,8 +72,8 @@ def cut_vocabulary(
     """
     rows = len(model.backbone.get_input_embeddings().weight)
     needed = {*_ids(model.backbone.config, rows).values(), *_readout_ids(model)}
-    if model.family.name == "roberta":  # its positions count from the padding id
-        needed |= set(range(model.backbone.config.pad_token_id))
+    # Where positions count from the padding id, that id may not change.
+    needed |= set(range(model.family.position_offset(model.backbone.config) - 1))
     smaller_tokenizer, kept = cut_tokenizer(tokenizer, texts, needed)
     if kept[-1] >= rows:
         raise SkipError(f"cannot be cut: the tokenizer has token {kept[-1]}, the model {rows} rows")

@@ -135,6 +135,13 @@ def test_random_cuts_keep_their_logits(kind: str) -> None:
         compare(cut(model, keep), batch, f"{kind} {seed}")
 
 
+def test_a_family_without_a_layout_is_refused() -> None:
+    model = tiny_model()
+    model.family = type("Alien", (type(model.family),), {"name": "alien"})()
+    with pytest.raises(SkipError, match="alien"):
+        to_huggingface(model, LABELS)
+
+
 def test_what_random_cuts_leave_out() -> None:
     """Either pooling, no prompt, and words of one piece, which share a decoder step."""
     for kind, pooling in product(("bert", "roberta", "modernbert"), ("mean", "cls")):

@@ -81,9 +81,7 @@ Block = AttentionBlock | FfnBlock
 class Family:
     """How to reach into one kind of transformer.
 
-    To add one: a subclass in its own file, lines in ``registry`` and ``config.names``, and a
-    backbone's YAML file. Exports for transformers also need its layout, see
-    ``skill.export.huggingface``.
+    To add one: a subclass in its own file; CONTRIBUTING.md lists what else to change or check.
 
     Attributes:
         name: ``model_type`` of its Hugging Face configuration.
@@ -198,7 +196,7 @@ def hold_hooks(handles: Iterable[RemovableHandle]) -> Iterator[None]:
     Pass a generator that registers the hooks. If one of them fails, those before it are removed.
 
     Example:
-        >>> with hooked(layer.register_forward_hook(store) for layer in layers):
+        >>> with hold_hooks(layer.register_forward_hook(store) for layer in layers):
         ...     model(**batch)
     """
     with ExitStack() as stack:

@@ -23,7 +23,7 @@ from skip_exp.skill.export.huggingface.modeling_skip import (
     SkipConfig,
     SkipForSequenceClassification,
 )
-from skip_exp.skill.export.huggingface.weights import name_weights
+from skip_exp.skill.export.huggingface.weights import MODULES, name_weights
 from skip_exp.skill.record import SkillRecord
 
 AutoConfig.register(SkipConfig.model_type, SkipConfig, exist_ok=True)
@@ -41,7 +41,8 @@ def write_huggingface(
     """``config.json``, ``model.safetensors``, ``modeling_skip.py`` and the tokenizer.
 
     Raises:
-        SkipError: a custom prompt or readout, or rotations that are not ModernBERT's own.
+        SkipError: a family without a layout, a custom prompt or readout, or rotations that are not
+            ModernBERT's own.
     """
     origin = {
         "task": about.task,
@@ -71,8 +72,11 @@ def to_huggingface(
         origin: where the model comes from, for ``config.json``.
 
     Raises:
-        SkipError: a custom prompt or readout, or rotations that are not ModernBERT's own.
+        SkipError: a family without a layout, a custom prompt or readout, or rotations that are not
+            ModernBERT's own.
     """
+    if model.family.name not in MODULES:
+        raise SkipError(f"--format hf: has no layout for the family {model.family.name}")
     if type(model.prompt) not in PROMPTS:
         raise SkipError(f"--format hf: has no place for the prompt {_name(model.prompt)}")
     if type(model.readout) not in READOUTS:

@@ -21,7 +21,7 @@ def name_weights(model: SoftPromptModel) -> Weights:
     """Every weight that the export holds; a removed sublayer has at most its output bias."""
     family = model.family.name
     modules = {"embeddings.words": model.backbone.get_input_embeddings()}
-    modules |= MODULES.get(family, _bert_modules)(model.backbone)
+    modules |= MODULES[family](model.backbone)
     if isinstance(model.prompt, InputPrompt):
         yield "embeddings.prompt", model.prompt.embedding
     for block in model.blocks():
@@ -102,7 +102,12 @@ def _t5_modules(backbone: HFModel) -> dict[str, nn.Module]:
     return modules
 
 
-MODULES = {"t5": _t5_modules, "modernbert": _modernbert_modules}
+MODULES = {
+    "bert": _bert_modules,
+    "roberta": _bert_modules,
+    "modernbert": _modernbert_modules,
+    "t5": _t5_modules,
+}
 
 
 def _readout(model: SoftPromptModel) -> Weights:
