@@ -78,7 +78,7 @@ def evaluate_skill(skill: Skill, job: Make) -> float:
 def test_a_whole_job(done: Any) -> None:
     folder = Path(done["config"]["output_dir"])
     stored = json.loads((folder / "result.json").read_text())
-    assert numbers(stored) == numbers(done)
+    assert numbers(stored) == numbers(done.to_dict())
     assert stored["status"] == "done"
     assert stored["data_is_sample"] is False
     assert stored["metric"]["name"] == "accuracy"
