@@ -23,10 +23,12 @@ from skip_exp.utils.machine import cores, hardware, list_gpus, multiplies_bf16
 # are a stage of their own.
 BESIDE = ("output_dir", "logger", "sweep", "cache", "trainer", "benchmark")
 # Keys that name places, whose content counts.
-PLACES = (
-    *(("data", "source"), ("data", "dir"), ("data", "unlabelled"), ("task", "files")),
-    *(("task", "start"), ("tune", "start"), ("backbone", "path")),
-)
+PLACES = {
+    "data": ("source", "dir", "unlabelled"),
+    "task": ("files", "start"),
+    "tune": ("start",),
+    "backbone": ("path",),
+}
 MODEL_FILES = (".json", ".txt", ".model", ".bin", ".safetensors")
 
 
@@ -86,8 +88,9 @@ def job_key(cfg: Config, content: Content, precision: str) -> str:
         precision: of the trainers, ``auto`` resolved.
     """
     settings = {key: value for key, value in asdict(cfg).items() if key not in BESIDE}
-    for group, name in PLACES:
-        del settings[group][name]
+    for group, names in PLACES.items():
+        for name in names:
+            del settings[group][name]
     used = [part for part in parts(cfg).values() if part]
     identity: dict[str, Any] = {
         "settings": settings,

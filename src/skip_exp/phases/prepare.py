@@ -93,15 +93,11 @@ def _data(cfg: Config, backbone: Backbone, tables: Tables | None) -> Rows:
         data = draw_rows(data, cfg.data.train_rows, phase_seed(cfg.seed, "rows"))
     if cfg.data.unlabelled is not None:
         data = with_unlabelled(data, cfg.data)
-    log.info(
-        "%s: %d train, %d select, %d validation rows from %s",
-        *(cfg.task.name, len(data.train), len(data.select), len(data.validation), data.source),
-    )
+    name, counts = cfg.task.name, (len(data.train), len(data.select), len(data.validation))
+    log.info("%s: %d train, %d select, %d validation rows from %s", name, *counts, data.source)
     if data.is_sample:
-        log.warning(
-            "%s: rows of %s STAND IN for the task's own: no score is one of the task",
-            *(cfg.task.name, data.source),
-        )
+        message = "%s: rows of %s STAND IN for the task's own: no score is one of the task"
+        log.warning(message, name, data.source)
     return data
 
 
