@@ -50,7 +50,10 @@ def find_content(cfg: Config) -> Content:
     elif cfg.data.source == "embedded":
         data = files.content(find_embedded_files(cfg.task)) or None
     folder = local_folder(cfg.backbone.path)
-    model = {path.name: path for path in folder.glob("*") if _is_model(path)} if folder else {}
+    model = {}
+    for path in folder.glob("*") if folder else ():
+        if path.suffix in MODEL_FILES and path.is_file():
+            model[path.name] = path
     return Content(data, files.content(model) or None, _start_content(cfg), hash_unlabelled(cfg))
 
 
@@ -74,10 +77,6 @@ def _start_content(cfg: Config) -> str | None:
     if folder := find_shipped_skill(name, cfg.backbone.name):
         return hash_skill(folder)
     return "" if name == cfg.task.start else hash_skill(Path(name).expanduser()) or None
-
-
-def _is_model(path: Path) -> bool:
-    return path.suffix in MODEL_FILES and path.is_file()
 
 
 def job_key(cfg: Config, content: Content, precision: str) -> str:

@@ -49,8 +49,10 @@ def prepare(cfg: Config, tables: Tables | None = None) -> Job:
     if start:
         cfg = replace(cfg, prompt=replace(cfg.prompt, length=start.length))
     checks.check_length(cfg, backbone)
-    if len(data.train) < FEW_ROWS and cfg.tune.train == "lora" and not start:
-        _warn_of_few_rows(cfg, len(data.train))
+    is_new = start is None and cfg.prompt.kind != "none"
+    if len(data.train) < FEW_ROWS and cfg.tune.train == "lora" and is_new:
+        message = "%d train rows are few for low-rank updates: try experiment=prompt"
+        log.warning(message, len(data.train))
     found = _read(local, data, backbone, start)
     return Job(
         cfg=cfg,
@@ -63,11 +65,6 @@ def prepare(cfg: Config, tables: Tables | None = None) -> Job:
         key=job_key(asked, found, trainer.precision),
         start=start,
     )
-
-
-def _warn_of_few_rows(cfg: Config, rows: int) -> None:
-    if cfg.prompt.kind != "none":
-        log.warning("%d train rows are few for low-rank updates: try experiment=prompt", rows)
 
 
 def _read(local: Content, data: Rows, backbone: Backbone, start: Start | None) -> Content:
