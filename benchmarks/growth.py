@@ -33,6 +33,7 @@ ABOUT = (
 LITTLE = [
     *("+task=rte", "data.source=embedded", "data.max_length=32", "logger=none", "seed=1"),
     *("data.train_rows=720", "tune.epochs=2", "retune.epochs=1", "attribution.samples=32"),
+    *("tune.min_steps=0", "retune.min_steps=0", "retune.budget=0"),
     "trainer.progress=false",
     *("benchmark.batch=2", "benchmark.seq_len=16", "benchmark.repeats=2"),
 ]

@@ -242,6 +242,7 @@ def sweep(task: str, folder: Path, options: Options) -> list[str]:
         *([] if options.conf is None else ["--config-dir", str(options.conf)]),
         *(f"+task={task}", f"prune.ratio={','.join(map(str, RATIOS))}", "-m"),
         *(f"tune.epochs={tune}", f"retune.epochs={retune}", "benchmark.enabled=false"),
+        *("tune.min_steps=0", "retune.min_steps=0", "retune.budget=0"),
         *("logger=none", "trainer.progress=false", f"hydra.sweep.dir={folder}"),
         f"cache.dir={options.work / 'cache'}",
         *([] if data_folder() else ["data.source=embedded"]),

@@ -25,6 +25,7 @@ ABOUT = (
 TASK, ROWS, ONE, RATIOS = "rte", 240, "prune.ratio=0.5", "prune.ratio=0.3,0.5,0.7"
 QUICK = [
     *("tune.epochs=1", "retune.epochs=1", "attribution.samples=32", "data.max_length=64"),
+    *("tune.min_steps=0", "retune.min_steps=0", "retune.budget=0"),
     *("benchmark.batch=2", "benchmark.seq_len=16", "benchmark.repeats=2", "logger=none"),
 ]
 

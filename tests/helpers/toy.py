@@ -20,7 +20,8 @@ from skip_exp.config import schema as config
 from skip_exp.config import together
 from tests.helpers.saved import save_backbone
 
-SMALL = (  # of any job on a tiny backbone
+SMALL = (  # of any job on a tiny backbone: as many epochs as are asked for, no more
+    *("tune.min_steps=0", "retune.min_steps=0", "retune.budget=0"),
     *("data.max_length=12", "prompt.length=4", "prune.round_to=4"),
     *("benchmark.repeats=2", "benchmark.batch=2", "benchmark.seq_len=8"),
     *("trainer.accelerator=cpu", "trainer.precision=32-true", "trainer.progress=false"),
@@ -57,8 +58,7 @@ def save_toy(folder: Path) -> list[str]:
 def toy_job(toy: list[str], root: Path, folder: str, *overrides: str) -> config.Config:
     """Configuration of a job of a second in ``root/folder``, its cache in ``root/cache``."""
     own = [f"cache.dir={root}/cache", f"output_dir={root / folder}", "logger=none"]
-    own += ["tune.epochs=1", "tune.min_steps=0", "benchmark.enabled=false"]
-    own += ["retune.epochs=1", "retune.min_steps=0", "retune.budget=0", "retune.copies=0"]
+    own += ["tune.epochs=1", "retune.epochs=1", "retune.copies=0", "benchmark.enabled=false"]
     return composed(*toy, *own, *overrides)
 
 

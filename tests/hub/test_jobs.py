@@ -14,6 +14,7 @@ from tests.helpers.hub import Hub, serving
 pytestmark = pytest.mark.slow
 SMALL = (
     *("data.source=hub", "tune.epochs=1", "retune.epochs=1", "attribution.samples=16"),
+    *("tune.min_steps=0", "retune.min_steps=0", "retune.budget=0"),
     *("benchmark.enabled=false", "logger=none", "trainer.progress=false"),
 )
 ROOT = Path(__file__).parents[2]
@@ -118,6 +119,7 @@ def test_the_papers_table_cut_to_a_seed_a_ratio_and_an_epoch(
     )
     assert "-m skip_exp table2 --profile paper" in made.stdout
     settings = ("tune.epochs=1", "retune.epochs=1", "attribution.samples=16", "benchmark.repeats=1")
+    settings += ("tune.min_steps=0", "retune.min_steps=0", "retune.budget=0")
     planned = run(hub, "table2", *settings, "--profile", "paper", "--no-run")
     assert "table2: 0 of 216 jobs done" in planned.stdout
     sweep = ("--config-dir", str(ROOT / "sweeps"), "--config-name", "table2", *settings)

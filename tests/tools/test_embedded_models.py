@@ -135,7 +135,7 @@ def test_the_nli_skill(tmp_path: Path) -> None:
     ]
     (tmp_path / "pool.jsonl").write_text("\n".join(map(json.dumps, rows)))
     given = [str(tmp_path / name) for name in ("pool.jsonl", "out")]
-    small = ["tune.epochs=1", "attribution=magnitude"]
+    small = ["tune.epochs=1", "tune.min_steps=0", "attribution=magnitude"]
     tool("train_nli_skill").main([*given, "--ship", str(tmp_path / "skill"), *small])
     found, ours = (read_skill(f)[0] for f in (tmp_path / "skill", embedded.SKILLS / "nli-minilm"))
     assert found == ours
