@@ -140,7 +140,7 @@ def alone(resolved: Path, folder: Path) -> dict[str, Any]:
     cfg: Any = OmegaConf.load(resolved)
     cfg.trainer.devices = 1
     cfg.cache.dir, cfg.output_dir = str(folder / "cache"), str(folder / f"{cfg.prune.ratio}")
-    return pipeline.run(config.to_object(cfg, config.Config))
+    return pipeline.run(config.to_object(cfg, config.Config)).to_dict()
 
 
 def curves(folder: Path) -> list[list[float]]:
