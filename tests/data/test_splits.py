@@ -41,9 +41,14 @@ def test_the_rows_of_a_group_stay_together() -> None:
     held = set(draw_stratified(labels, groups, seed=1))
     assert 15 <= len(held) <= 21
     assert not {groups[i] for i in held} & {groups[i] for i in range(90) if i not in held}
-    assert choose_slice([0] * 90, groups) == [*range(27, 30), *range(57, 60), *range(87, 90)]
+    every_tenth = [*range(27, 30), *range(57, 60), *range(87, 90)]
+    assert choose_slice([0] * 90, groups, is_grouped=True) == every_tenth
     assert choose_slice([0] * 25, range(25)) == [9, 19]
-    assert choose_slice([0] * 18, groups[:18]) == [15, 16, 17]  # of six groups the last
+    assert choose_slice([0] * 18, groups[:18], is_grouped=True) == [
+        15,
+        16,
+        17,
+    ]  # of six groups the last
     assert choose_slice([0] * 3, groups[:3]) == []
 
 
@@ -88,10 +93,11 @@ def test_a_group_is_taken_where_it_fits() -> None:
 def test_groups_of_one_label_each_leave_every_label_on_both_sides() -> None:
     labels = [row // 20 % 2 for row in range(300)]
     groups = [row // 20 for row in range(300)]
-    for held in (draw_stratified(labels, groups, 1), choose_slice(labels, groups)):
+    for held in (draw_stratified(labels, groups, 1), choose_slice(labels, groups, is_grouped=True)):
         assert {labels[row] for row in held} == {0, 1}
     rare = [2 if 90 <= row < 99 else row % 2 for row in range(1000)]
-    left = {*range(1000)} - {*choose_slice(rare, [row // 10 for row in range(1000)])}
+    tens = [row // 10 for row in range(1000)]
+    left = {*range(1000)} - {*choose_slice(rare, tens, is_grouped=True)}
     assert {rare[row] for row in left} == {0, 1, 2}  # the tenth group has all of it
     alone = [row // 100 for row in range(400)]  # a group a label
     assert draw_stratified(alone, alone, 1) == choose_slice(alone, alone) == []
@@ -112,11 +118,13 @@ def test_equal_texts_stand_on_one_side(tmp_path: Path) -> None:
         assert not texts[0] & texts[1] and not (texts[0] | texts[1]) & texts[2]
 
 
-def test_the_slice_is_every_tenth_distinct_text() -> None:
+def test_the_slice_is_every_tenth_row_with_all_rows_of_its_text() -> None:
     texts = [min(i, 20) for i in range(25)]
     assert choose_slice([0] * 25, texts) == [9, 19]
-    texts[0] = texts[9]
-    assert choose_slice([0] * 25, texts) == [10, *range(20, 25)]
+    texts[15] = texts[9]  # a repeated text moves no other
+    assert choose_slice([0] * 25, texts) == [9, 15, 19]
+    texts[0] = texts[19]  # where its first row is
+    assert choose_slice([0] * 25, texts) == [9, 15]
     assert choose_slice([0] * 25, [i % 4 for i in range(25)]) == [
         *range(3, 25, 4)
     ]  # of four the last

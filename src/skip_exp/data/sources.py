@@ -117,7 +117,9 @@ def _cut_slice(spec: TaskConfig, splits: Splits) -> tuple[list[Row], list[Row]]:
     """Train rows without the selection slice, and the slice: a part of train, or a given split."""
     train, select = splits[spec.train], splits.get(SELECT)
     if select is None:
-        train, select = _divide(train, {*choose_slice(get_labels(train), find_units(train))})
+        is_grouped = bool(train) and "group" in train[0]
+        chosen = choose_slice(get_labels(train), find_units(train), is_grouped=is_grouped)
+        train, select = _divide(train, {*chosen})
         if not select and len(train) >= SELECT_EVERY:
             raise DataError(f"task {spec.name}: {NOT_APART}: give task.files.{SELECT}")
     if len(found := {*get_labels(select)}) == 1:

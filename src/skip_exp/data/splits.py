@@ -10,7 +10,7 @@ import numpy as np
 
 VALIDATION = 0.2  # fraction of the rows that become the validation split
 NOT_APART = "no rows with texts and groups of their own leave every label in train"
-SELECT_EVERY = 10  # of distinct texts, those with index % 10 == 9 are the selection slice
+SELECT_EVERY = 10  # texts whose first row has index % 10 == 9 are the selection slice
 
 
 def join_rows(texts: Sequence[Hashable], groups: Sequence[Hashable] | None) -> Sequence[Hashable]:
@@ -70,16 +70,25 @@ def draw_stratified(
     return sorted(taken or least[1])
 
 
-def choose_slice(labels: Sequence[int], units: Sequence[Hashable]) -> list[int]:
-    """Indices of the selection slice: all rows of every tenth unit.
+def choose_slice(
+    labels: Sequence[int], units: Sequence[Hashable], *, is_grouped: bool = False
+) -> list[int]:
+    """Indices of the selection slice: every tenth row, with all rows of its text.
 
-    Of fewer than ten units it is the last, of a single one nothing. Where labels take turns in a
-    file, every tenth row may be all that there is of a label, or none of it; and a unit may have
-    most of the rows. The slice is then drawn at random. Rows of a rare label that would all be in
-    the slice stay in train, unless no label has two rows.
+    A text is where its first row is, so that a repeated one moves no other. Of groups every tenth
+    is taken. Of fewer than ten units it is the last, of a single one nothing.
+
+    Where labels take turns in a file, every tenth row may be all that there is of a label, or none
+    of it; and a unit may have most of the rows. The slice is then drawn at random. Rows of a rare
+    label that would all be in the slice stay in train, unless no label has two rows.
     """
     members = _members(units)
-    chosen = members[SELECT_EVERY - 1 :: SELECT_EVERY] or members[1:][-1:]
+    chosen = []
+    for position, unit in enumerate(members):
+        place = position if is_grouped else unit[0]
+        if place % SELECT_EVERY == SELECT_EVERY - 1:
+            chosen.append(unit)
+    chosen = chosen or members[1:][-1:]
     every = Counter(labels)
     held = Counter(labels[row] for unit in chosen for row in unit)
     frequent = [label for label, count in every.items() if count >= SELECT_EVERY]
