@@ -23,7 +23,7 @@ from skip_exp.utils.hub import explain, offline_if_unreachable
 
 CUT_ONLY = ["retune.enabled=false", "attribution=fisher"]  # see docs/results.md
 SINGLE = "single_label_classification"
-FOLDER = ".models"  # below the output folder: models that are no checkpoint yet
+MODELS_FOLDER = ".models"  # below the output folder: models that are no checkpoint yet
 
 
 def compress(
@@ -124,7 +124,7 @@ def _save(model: Any, tokenizer: Any, root: Path) -> Path:
     for key in ("architectures", "dtype"):  # saving changes them in the model itself
         settings.pop(key, None)
     identity = [content_hash(model, tokenizer), settings]
-    folder = root / FOLDER / digest(identity)[:16]
+    folder = root / MODELS_FOLDER / digest(identity)[:16]
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(folder.with_suffix(".lock")):

@@ -19,7 +19,7 @@ from skip_exp.utils import files
 
 log = logging.getLogger(__name__)
 
-FOLDER = ".data"  # below the output folder: rows that are no file yet
+ROWS_FOLDER = ".data"  # below the output folder: rows that are no file yet
 MOST = 1000  # classes; more are rather a column of texts
 
 
@@ -128,7 +128,7 @@ def _file(given: Any, table: Table, root: Path) -> str:
     if isinstance(given, str | Path):
         return str(Path(table.where).resolve())
     content = "".join(json.dumps(row) + "\n" for row in table.rows.values()).encode()
-    path = root / FOLDER / f"{hashlib.sha256(content).hexdigest()[:16]}.jsonl"
+    path = root / ROWS_FOLDER / f"{hashlib.sha256(content).hexdigest()[:16]}.jsonl"
     if not os.path.isfile(path):  # no error where the folder may not be read
         files.save(path, content, f"output={root}")
     return str(path.resolve())

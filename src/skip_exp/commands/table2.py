@@ -35,7 +35,7 @@ from skip_exp.report.tables import save
 from skip_exp.utils import hub
 
 SWEEPS = {"paper": "table2", "offline": "table2_offline"}
-REHEARSAL = "table2_embedded"  # the sweep on rows that come with the package
+REHEARSAL_SWEEP = "table2_embedded"  # the sweep on rows that come with the package
 
 
 @dataclass(frozen=True)
@@ -72,7 +72,7 @@ def plan(profile: str, overrides: Sequence[str]) -> Plan:
         if folder and all((Path(folder) / task).is_dir() for task in tasks):
             source, where = "local", "data: local folder"
         elif not (reachable or all(is_cached(task, overrides) for task in tasks)):
-            name, source = REHEARSAL, "embedded"
+            name, source = REHEARSAL_SWEEP, "embedded"
             where = "data: embedded, because SKIP_EXP_DATA is not set or lacks a task"
     values = swept(name, overrides)
     given = [*overrides, f"data.source={source}"]

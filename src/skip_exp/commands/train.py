@@ -67,7 +67,7 @@ def add_arguments(line: ArgumentParser) -> None:
     line.add_argument("--group", metavar="COLUMN", help=about)
     about = "rows that are scored"
     line.add_argument("--validation", type=existing_file, metavar="FILE", help=about)
-    line.add_argument("--ratio", help="fraction to remove (default: 0.5), or auto")
+    line.add_argument("--ratio", help="fraction to remove (default: 0.5)")
     line.add_argument("--name", help="of the task (default: the file's)")
     line.add_argument("--output", default=OUTPUT, metavar="DIR")
     line.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="further settings")

@@ -1,6 +1,6 @@
 """The answer to a job that is done: its files from the cache, and a timing that holds here.
 
-Imports no torch, so that a repeated command is answered within a second.
+Imports no torch, so that a repeated command is answered within two seconds.
 """
 
 import logging

@@ -1,6 +1,6 @@
 """The identity of a job, which is its key as the last stage: settings, content and code.
 
-Imports no torch, so that a repeated command is answered within a second. Content from a hub is
+Imports no torch, so that a repeated command is answered within two seconds. Content from a hub is
 unknown until it is loaded.
 """
 
@@ -15,7 +15,7 @@ from skip_exp.config.schema import Config, TrainerConfig
 from skip_exp.config.together import parts
 from skip_exp.data.files import find_embedded_files, local_files
 from skip_exp.models.embedded import find_shipped_skill, local_folder
-from skip_exp.skill.record import RECORD
+from skip_exp.skill.record import RECORD, VERSION
 from skip_exp.utils import files
 from skip_exp.utils.machine import cores, hardware, list_gpus, multiplies_bf16
 
@@ -96,6 +96,7 @@ def job_key(cfg: Config, content: Content, precision: str) -> str:
         "content": asdict(content),
         "precision": precision,
         "code": [rooms_code(), room_code("pruning"), *map(part_code, used)],
+        "skill": VERSION,  # a job holds the files of one
     }
     if cfg.prune.target_speedup is not None:  # a timing decides what is pruned
         identity["timing"] = [asdict(cfg.benchmark), find_place(cfg.trainer.accelerator)]

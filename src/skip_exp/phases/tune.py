@@ -25,11 +25,12 @@ log = logging.getLogger(__name__)
 
 def tune(job: Job) -> tuple[Keyed[SoftPromptModel], str]:
     """The dense model, and whether its training was a hit or a miss; the curves are logged."""
-    arguments, model = job.dense_arguments, job.new_model()
+    arguments = job.dense_arguments
     if job.cfg.tune.train == "none":
         log.info("tune: the model stays as it is (tune.train=none)")
-        return Keyed(stage_key(fit_dense.__name__, arguments), lambda: model), "miss"
+        return Keyed(stage_key(fit_dense.__name__, arguments), job.new_model), "miss"
     entry = job.cache.stage(fit_dense, job.trainer, job.logger, **arguments)
+    model = job.new_model()
     load_trainable(model, entry.tensors)
     if entry.hit:
         curves, epoch = entry.values["curves"], entry.values["epoch"]

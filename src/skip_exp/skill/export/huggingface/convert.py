@@ -31,8 +31,8 @@ AutoModelForSequenceClassification.register(
     SkipConfig, SkipForSequenceClassification, exist_ok=True
 )
 
-PROMPTS = {InputPrompt: "input", PrefixPrompt: "prefix", NoPrompt: "none"}
-READOUTS = (HeadReadout, MlmReadout, Seq2SeqReadout, ClassifierReadout)
+EXPORTED_PROMPTS = {InputPrompt: "input", PrefixPrompt: "prefix", NoPrompt: "none"}
+EXPORTED_READOUTS = (HeadReadout, MlmReadout, Seq2SeqReadout, ClassifierReadout)
 
 
 def write_huggingface(
@@ -77,9 +77,9 @@ def to_huggingface(
     """
     if model.family.name not in MODULES:
         raise SkipError(f"--format hf: has no layout for the family {model.family.name}")
-    if type(model.prompt) not in PROMPTS:
+    if type(model.prompt) not in EXPORTED_PROMPTS:
         raise SkipError(f"--format hf: has no place for the prompt {_name(model.prompt)}")
-    if type(model.readout) not in READOUTS:
+    if type(model.readout) not in EXPORTED_READOUTS:
         raise SkipError(f"--format hf: has no place for the readout {_name(model.readout)}")
     config = SkipConfig(
         **_settings(model),
@@ -111,7 +111,11 @@ def _settings(model: SoftPromptModel) -> dict[str, Any]:
     core, prompt, family = model.backbone.config, model.prompt, model.family
     attention = next(iter(model.attention_blocks().values())).attention
     stacks = {n.stack for n in prompt.names} if isinstance(prompt, PrefixPrompt) else set()
-    kind = {"kind": PROMPTS[type(prompt)], "length": prompt.length, "decoder": "decoder" in stacks}
+    kind = {
+        "kind": EXPORTED_PROMPTS[type(prompt)],
+        "length": prompt.length,
+        "decoder": "decoder" in stacks,
+    }
     settings = {
         "family": family.name,
         "prompt": kind,

@@ -13,7 +13,7 @@ from skip_exp.models.readouts import ClassifierReadout, HeadReadout, Seq2SeqRead
 from skip_exp.models.soft_prompt import SoftPromptModel
 from skip_exp.skill.export.huggingface.modeling_skip import NORM_FIRST
 
-PARTS = {"self": "attention", "cross": "cross", "ffn": "ffn"}  # names of sublayers in SkipLayer
+SUBLAYERS = {"self": "attention", "cross": "cross", "ffn": "ffn"}  # names of sublayers in SkipLayer
 Weights = Iterator[tuple[str, Tensor]]
 
 
@@ -25,7 +25,7 @@ def name_weights(model: SoftPromptModel) -> Weights:
     if isinstance(model.prompt, InputPrompt):
         yield "embeddings.prompt", model.prompt.embedding
     for block in model.blocks():
-        name = f"{block.name.stack}.layers.{block.name.layer}.{PARTS[block.name.part]}"
+        name = f"{block.name.stack}.layers.{block.name.layer}.{SUBLAYERS[block.name.part]}"
         if block.output.in_features:
             yield from _block(f"{name}.inner", block, model)
             continue

@@ -6,6 +6,7 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import NamedTuple
 
 import torch
@@ -86,18 +87,17 @@ def _refuse_above(limit: float, difference: float, what: str) -> None:
 
 def to_onnx(model: SoftPromptModel, batch: Batch, path: Path) -> None:
     """Write the graph in fp32, unchecked; ``batch`` is an example. Raises SkipError."""
-    source = path.with_name("model.pt")
-    torch.save((model, _inputs(batch)), source)
-    program = [sys.executable, "-P", "-m", trace.__name__, str(source), str(path)]
     modules = os.pathsep.join(os.path.abspath(place) for place in sys.path)  # of custom parts, too
-    done = subprocess.run(
-        program,
-        env=os.environ | {"PYTHONPATH": modules},
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-    )
-    source.unlink()
+    with TemporaryDirectory() as private:  # nobody else may replace what is unpickled
+        source = Path(private) / "model.pt"
+        torch.save((model, _inputs(batch)), source)
+        done = subprocess.run(
+            [sys.executable, "-P", "-m", trace.__name__, str(source), str(path)],
+            env=os.environ | {"PYTHONPATH": modules},
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+        )
     if done.returncode:
         why = done.stderr.strip().rpartition("\n")[2]
         raise SkipError(f"--format onnx: the exporter failed: {why}")
