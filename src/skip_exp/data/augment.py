@@ -17,7 +17,7 @@ from skip_exp.data.batches import UNLABELLED, Row
 RATE = 0.25  # probability that a word is replaced
 NEAR = 15  # neighbours that it may be replaced by
 STARTS = ("Ġ", "▁")  # first character of a token that starts a word; without one: "##" continues
-_CHUNK = 1024  # words whose neighbours are searched at once: up to 200 MB of similarities
+_WORDS_AT_ONCE = 1024  # words whose neighbours are searched at once: up to 200 MB of similarities
 
 
 def word_tokens(tokenizer: PreTrainedTokenizerBase) -> tuple[np.ndarray, np.ndarray]:
@@ -60,7 +60,7 @@ def near_words(embedding: Tensor, words: np.ndarray, ids: np.ndarray) -> np.ndar
     unit = F.normalize(embedding.detach().float()[table], dim=1)
     place = torch.from_numpy(np.searchsorted(table.numpy(), ids))
     found = []
-    for part in place.split(_CHUNK):
+    for part in place.split(_WORDS_AT_ONCE):
         similar = unit[part] @ unit.T
         similar[torch.arange(len(part)), part] = -torch.inf  # a word is no neighbour of itself
         found.append(table[similar.topk(min(NEAR, len(table) - 1), dim=1).indices])

@@ -21,7 +21,9 @@ from skip_exp.utils.files import Stamp, stamp
 
 log = logging.getLogger(__name__)
 
-_FIELD = 2**31 - 1  # characters of a CSV field; the default of 131,072 is too short for documents
+_LONGEST_FIELD = (
+    2**31 - 1
+)  # characters of a CSV field; the default of 131,072 is too short for documents
 _LONG = 500  # characters of a parser's message
 _TOLD = 20  # bad rows that a message names
 
@@ -248,7 +250,7 @@ def to_plain(column: str, value: Any) -> Any:
 
 
 def _read_csv(path: Path, wanted: Sequence[str]) -> Table:
-    csv.field_size_limit(_FIELD)
+    csv.field_size_limit(_LONGEST_FIELD)
     reader = csv.reader(io.StringIO(_content(path), newline=""), strict=True)
     rows: dict[int, dict[str, Any]] = {}  # by the line where they begin
     bad: dict[int, str] = {}

@@ -30,7 +30,7 @@ from skip_exp.errors import SkipError, first_line
 Described = dict[str, Any]  # a tokenizer or a part of it, as `Tokenizer.to_str` describes it
 Texts = Sequence[Sequence[str]]  # one text each, or a pair
 
-_CHUNK = 1000  # texts that are encoded together
+_TEXTS_AT_ONCE = 1000  # texts that are encoded together
 
 
 def cut_tokenizer(
@@ -74,7 +74,7 @@ def _without_limits(tokenizer: PreTrainedTokenizerBase) -> Tokenizer:
 def _encode(tokenizer: Tokenizer, texts: Texts) -> Iterator[list[int]]:
     """Token ids of every text or pair, special tokens included."""
     inputs = (tuple(row) if len(row) == 2 else row[0] for row in texts)
-    while chunk := list(islice(inputs, _CHUNK)):
+    while chunk := list(islice(inputs, _TEXTS_AT_ONCE)):
         yield from (encoding.ids for encoding in tokenizer.encode_batch(chunk))
 
 

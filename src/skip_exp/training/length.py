@@ -6,7 +6,7 @@ from typing import Any
 
 from skip_exp.config.train import RetuneConfig, TrainConfig
 
-ROUNDING = 1e-9  # rounding: 1 - 0.9 is slightly less than 0.1
+EPOCHS_SLACK = 1e-9  # rounding: 1 - 0.9 is slightly less than 0.1
 # Fraction of a dense epoch that pruning does not reduce (norms, embeddings, optimizer, loop), as
 # measured on minilm in fp32. A constant, so that the number of epochs is the same on all machines.
 FIXED = 0.03
@@ -31,7 +31,7 @@ def count_paid_epochs(settings: RetuneConfig, cost: float) -> int:
     Args:
         cost: cost of an epoch, see :func:`cost_left`.
     """
-    paid = math.floor(settings.budget / (settings.epochs * cost) + ROUNDING)
+    paid = math.floor(settings.budget / (settings.epochs * cost) + EPOCHS_SLACK)
     return max(1, paid) * settings.epochs
 
 

@@ -23,7 +23,7 @@ IDLE = ("idle", "iowait", "guest", "guest_nice")  # a guest's counts as user and
 # Arguments of glibc's mallopt: what may stay free at the end of the heap, and from which size on a
 # block is the system's own. Larger values are refused.
 TRIM_THRESHOLD, MMAP_THRESHOLD = -1, -3
-KEPT, LARGEST = 2**31 - 1, 32 * 2**20  # bytes
+KEPT_FREE, LARGEST = 2**31 - 1, 32 * 2**20  # bytes
 MALLOC_VARIABLES = ("MALLOC_TRIM_THRESHOLD_", "MALLOC_MMAP_THRESHOLD_", "GLIBC_TUNABLES")
 
 
@@ -143,5 +143,5 @@ def keep_freed() -> None:
         return
     libc = ctypes.CDLL(None)
     if hasattr(libc, "mallopt"):
-        libc.mallopt(TRIM_THRESHOLD, KEPT)
+        libc.mallopt(TRIM_THRESHOLD, KEPT_FREE)
         libc.mallopt(MMAP_THRESHOLD, LARGEST)

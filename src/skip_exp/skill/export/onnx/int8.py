@@ -24,7 +24,7 @@ from onnx import numpy_helper
 from onnxruntime.quantization import quant_pre_process
 
 ACTIVATION, WEIGHT, EMBEDDING = 127, 63, 127  # largest absolute integers
-TINY = 1e-12  # the least scale, for rows of zeros
+SMALLEST = 1e-12  # the least scale, for rows of zeros
 MIDDLE = ACTIVATION + 1  # the unsigned integer for 0
 
 
@@ -83,7 +83,7 @@ def round_weights(model: Any) -> None:
 
 def _weight(matrix: NDArray[Any], name: str, axis: int) -> Iterator[Any]:
     """``matrix`` / scale as int8, its scale (an embedding's keeps ``axis``), and zeros."""
-    largest = np.maximum(np.abs(matrix).max(axis, keepdims=True), TINY)
+    largest = np.maximum(np.abs(matrix).max(axis, keepdims=True), SMALLEST)
     scale = largest / (EMBEDDING if axis else WEIGHT)
     kept = scale if axis else scale[0]
     whole = np.rint(matrix / scale).astype(np.int8)
@@ -92,7 +92,7 @@ def _weight(matrix: NDArray[Any], name: str, axis: int) -> Iterator[Any]:
 
 
 def _constants() -> Iterator[Any]:
-    floats = {"largest": ACTIVATION, "tiny": TINY, "one": 1.0}
+    floats = {"largest": ACTIVATION, "tiny": SMALLEST, "one": 1.0}
     values = {name: np.array(value, np.float32) for name, value in floats.items()}
     values |= {"middle": np.array(MIDDLE, np.uint8), "last": np.array([-1], np.int64)}
     return (numpy_helper.from_array(value, f"round/{name}") for name, value in values.items())
