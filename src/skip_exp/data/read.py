@@ -21,9 +21,7 @@ from skip_exp.utils.files import Stamp, stamp
 
 log = logging.getLogger(__name__)
 
-_LONGEST_FIELD = (
-    2**31 - 1
-)  # characters of a CSV field; the default of 131,072 is too short for documents
+_LONGEST_FIELD = 2**31 - 1  # characters; the default of 131,072 is too short for documents
 _LONG = 500  # characters of a parser's message
 _TOLD = 20  # bad rows that a message names
 
