@@ -11,7 +11,8 @@ from benchmarks.tables import Options, Reach, Row
 from benchmarks.timing import compare, peak_memory, side_by_side
 from skip_exp.attribution import activation_gradient, integrated_gradients
 from skip_exp.attribution.aggregate import Totals
-from skip_exp.attribution.observe import Tap, logits, taps, token_mask, true_label
+from skip_exp.attribution.observe import Tap, logits, taps, token_mask
+from skip_exp.attribution.target import true_label
 from skip_exp.data.batches import Batch
 from skip_exp.data.module import TextDataModule
 from skip_exp.models.sites import Relevance
@@ -175,4 +176,9 @@ def captum_integrated(model: SoftPromptModel, batches: Sequence[Batch], steps: i
 
 def probability(model: SoftPromptModel, batch: Batch) -> Callable[..., Tensor]:
     """The probability of the true label as a function of the batch's tensors."""
-    return lambda *rows: true_label(model, dict(zip(batch, rows, strict=True)), TARGET)
+
+    def of(*tensors: Tensor) -> Tensor:
+        rows = dict(zip(batch, tensors, strict=True))
+        return true_label(logits(model, rows), rows["labels"], TARGET)
+
+    return of

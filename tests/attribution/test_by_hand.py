@@ -17,7 +17,9 @@ from tests.helpers.hand import BATCH, S, TwoUnits, texts
 
 pytestmark = pytest.mark.core
 
+WARM = float(torch.sigmoid(torch.tensor(1.0)))
 SLOPE = S * (1 - S)  # dP/dlogit
+SOFT = WARM * (1 - WARM) / 4  # the same with the logits divided by 4
 PATH = (S - 0.5) / 4  # scaled by a, P = sigmoid(4 a): the mean of the slopes for a in [0, 1]
 METHODS = {
     "activation": activation_gradient.scores,
@@ -36,6 +38,12 @@ METHODS = {
         ("activation", {"tokens": "mean"}, [-2.0 * SLOPE, 4.0 * SLOPE]),
         ("activation", {"sign": "absolute"}, [3.0 * SLOPE, 6.0 * SLOPE]),
         ("activation", {"target": "log_probability"}, [-1.0 * (1 - S), 6.0 * (1 - S)]),
+        ("activation", {"target": "log_odds"}, [-1.0, 6.0]),
+        ("activation", {"target": "log_odds", "temperature": 4}, [-1.0 / 4, 6.0 / 4]),
+        ("activation", {"temperature": 4}, [-1.0 * SOFT, 6.0 * SOFT]),
+        # Over the positions h * dP/dh is -1, -3 and 2, 6.
+        ("activation", {"tokens": "sum", "sign": "text"}, [4.0 * SLOPE, 8.0 * SLOPE]),
+        ("activation", {"sign": "text"}, [1.0 * SLOPE, 6.0 * SLOPE]),
         ("path", {}, [-1.0 * PATH, 6.0 * PATH]),
         ("path", {"tokens": "sum"}, [-4.0 * PATH, 8.0 * PATH]),
         ("path", {"tokens": "sum", "sign": "absolute"}, [4.0 * PATH, 8.0 * PATH]),
@@ -43,6 +51,9 @@ METHODS = {
         ("path", {"tokens": "sum", "steps": 1}, [-4.0 * 0.104994, 8.0 * 0.104994]),
         # h sums to 4 and 8 over the positions; dL/dh = (1 - S) (1, -1).
         ("fisher", {}, [16 * (1 - S) ** 2, 64 * (1 - S) ** 2]),
+        ("fisher", {"target": "log_odds"}, [16, 64]),
+        ("path", {"target": "log_odds", "tokens": "sum"}, [-4.0, 8.0]),
+        ("taylor", {"target": "log_odds", "temperature": 2}, [8, 32]),
         # At x = 1, 3: w * dL/dw = 4 (1 - S) in and out; -8 (1 - S) each.
         ("taylor", {}, [32 * (1 - S) ** 2, 128 * (1 - S) ** 2]),
         # Weights in 1 and 2, out 1 and 1.
@@ -99,6 +110,9 @@ def test_the_bias_of_a_unit_counts_in_its_magnitude() -> None:
         *(("activation", key, "nonsense") for key in ("tokens", "sign", "target", "at")),
         *(("path", key, value) for key in ("steps", "micro_batch") for value in (0, 1.5, "many")),
         *(("path", "tokens", "nonsense"), ("magnitude", "norm", 3)),
+        *(("fisher", "target", "nonsense"), ("taylor", "target", "nonsense")),
+        *(("activation", "temperature", value) for value in (0, -1, float("nan"), "warm")),
+        *((name, "temperature", 0.0) for name in ("path", "fisher", "taylor")),
     ],
 )
 def test_an_option_that_is_not_allowed_is_refused(method: str, key: str, value: Any) -> None:

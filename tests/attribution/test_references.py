@@ -17,8 +17,8 @@ from skip_exp.attribution.observe import (
     products,
     replace_activation,
     taps,
-    true_label,
 )
+from skip_exp.attribution.target import true_label
 from skip_exp.models.families.base import AttentionBlock, FfnBlock
 from skip_exp.models.soft_prompt import SoftPromptModel
 from skip_exp.pruning.surgery import cut
@@ -26,6 +26,10 @@ from tests.helpers.tiny import KINDS, READOUT, tiny_batch, tiny_model
 from tests.helpers.toy import rarely
 
 pytestmark = pytest.mark.core
+
+
+def of_label(model: SoftPromptModel, batch: dict[str, Tensor], target: str) -> Tensor:
+    return true_label(logits(model, batch), batch["labels"], target)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -126,7 +130,7 @@ def mask_gradient(model, text: dict[str, Tensor], tap, shape) -> Tensor:
 
     handle = tap.hook(lambda x: (tap.view(x) * factor).view(x.shape))
     try:
-        loss = -true_label(model, text, "log_probability").sum()
+        loss = -of_label(model, text, "log_probability").sum()
     finally:
         handle.remove()
     return torch.autograd.grad(loss, mask)[0]
@@ -165,7 +169,7 @@ def test_taylor_is_the_weights_own_gradients(kind: str) -> None:
     for i in range(3):
         model.zero_grad()
         text = {name: x[i : i + 1] for name, x in batch.items()}
-        (-true_label(model, text, "log_probability")).sum().backward()
+        (-of_label(model, text, "log_probability")).sum().backward()
         for site, change in changes_of(model).items():
             expected[site] = expected.get(site, 0) + change.detach() / 3
     assert ours.keys() == expected.keys()
@@ -184,12 +188,12 @@ def test_scores_of_a_layer_add_up_to_what_it_changes(kind: str) -> None:
     with torch.no_grad():
         with observe(model) as seen:
             logits(model, batch)
-        full = true_label(model, batch, "probability").mean()
+        full = of_label(model, batch, "probability").mean()
         for name, tap in taps(model).items():
             if name.endswith((".q", ".k")):
                 continue  # they share a site
             with replace_activation(tap, torch.zeros_like(seen[name])):
-                without = true_label(model, batch, "probability").mean()
+                without = of_label(model, batch, "probability").mean()
             for site in tap.sites:
                 torch.testing.assert_close(ours[site].sum(), full - without, atol=1e-4, rtol=0)
 

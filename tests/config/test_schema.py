@@ -166,6 +166,7 @@ def test_an_experiment_changes_several_groups_and_yields_to_the_command_line() -
     assert swept.attribution == paper.attribution
     assert (swept.backbone.name, swept.prompt.kind) == ("minilm", "prefix")
     options = {"tokens": "max", "sign": "signed", "target": "probability", "at": "linears"}
+    options |= {"temperature": 1.0}
     assert swept.attribution.options == options
 
 

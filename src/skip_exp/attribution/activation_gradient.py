@@ -1,5 +1,8 @@
 """Activation x gradient, the method of SKIP (Yang et al. 2024): A_i = h_i * dP(y|P,x)/dh_i.
 
+With ``target`` and ``temperature`` P becomes another measure of how right the model is, which does
+not saturate where it is sure (:mod:`skip_exp.attribution.target`).
+
 ``at=neurons`` scores what a cut removes. An FFN unit is scored by the input of the down projection,
 a value/output dim by the context that enters the output projection, a query/key dim by
 q * dP/dq + k * dP/dk, and a head by the sum over its value/output dims.
@@ -30,6 +33,7 @@ def scores(
     tokens: str = "max",
     sign: str = "signed",
     target: str = "probability",
+    temperature: float = 1.0,
     at: str = "neurons",
 ) -> Relevance:
     """Score every neuron by the mean of activation x gradient over the texts.
@@ -43,8 +47,11 @@ def scores(
         model: the tuned model, on the device of the batches; it is not changed.
         batches: ``input_ids``, ``attention_mask``, ``labels``, and token types if any.
         tokens: aggregation over the real positions of a text: ``max``, ``mean`` or ``sum``.
-        sign: ``signed``, or ``absolute``, taken per position before the aggregation.
-        target: gradient of the true label's ``probability`` or ``log_probability``.
+        sign: ``signed``, ``absolute`` per position before the aggregation, or ``text``: absolute
+            after it, so that signs cancel within a text only.
+        target: what is differentiated: the true label's ``probability``, ``log_probability`` or
+            ``log_odds``; see :mod:`skip_exp.attribution.target`.
+        temperature: the logits are divided by it first.
         at: which activations: ``neurons`` or ``linears``.
 
     Returns:
@@ -54,10 +61,11 @@ def scores(
     Raises:
         ConfigError: a value that an option does not allow.
     """
-    method_options(tokens=tokens, sign=sign, target=target, at=at)
+    method_options(tokens=tokens, sign=sign, target=target, temperature=temperature, at=at)
     taps_by_name, totals, texts = taps(model, at), Totals(model), 0
     for batch in batches:
-        for name, product in products(model, batch, taps_by_name, target).items():
+        found = products(model, batch, taps_by_name, target, temperature)
+        for name, product in found.items():
             mask = token_mask(model, taps_by_name[name], batch["attention_mask"])
             totals.add_positions(taps_by_name[name], product, mask, tokens, sign)
         texts += len(batch["labels"])

@@ -13,21 +13,31 @@ from collections.abc import Iterable
 
 from skip_exp.attribution.aggregate import Totals
 from skip_exp.attribution.observe import products, taps
+from skip_exp.config.checks import method_options
 from skip_exp.data.batches import Batch
 from skip_exp.models.sites import Relevance
 from skip_exp.models.soft_prompt import SoftPromptModel
 
 
-def scores(model: SoftPromptModel, batches: Iterable[Batch]) -> Relevance:
+def scores(
+    model: SoftPromptModel,
+    batches: Iterable[Batch],
+    *,
+    target: str = "log_probability",
+    temperature: float = 1.0,
+) -> Relevance:
     """Score every neuron by the Fisher information of its mask.
 
-    Arguments and result as in :func:`activation_gradient.scores`.
+    Arguments, result and errors as in :func:`activation_gradient.scores`. Any ``target`` but the
+    default takes the place of minus the loss.
     """
+    method_options(target=target, temperature=temperature)
     taps_by_name = {name: tap for name, tap in taps(model).items() if tap.signal != "k"}
     totals, texts = Totals(model), 0
     for batch in batches:
         count = len(batch["labels"])
-        for name, product in products(model, batch, taps_by_name, "log_probability").items():
+        found = products(model, batch, taps_by_name, target, temperature)
+        for name, product in found.items():
             # The gradient of padding is zero. A decoder may have one row per label.
             masks = product.sum(1).unflatten(0, (count, -1)).sum(1, keepdim=True)
             for site, gradient in taps_by_name[name].shares(masks):

@@ -11,7 +11,8 @@ forward pass and the part of a backward pass above it. With 16 steps that is abo
 passes per layer.
 """
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from functools import partial
 
 import numpy as np
 import torch
@@ -25,8 +26,8 @@ from skip_exp.attribution.observe import (
     replace_activation,
     taps,
     token_mask,
-    true_label,
 )
+from skip_exp.attribution.target import true_label
 from skip_exp.config.checks import method_options
 from skip_exp.data.batches import Batch
 from skip_exp.models.sites import Relevance
@@ -40,6 +41,7 @@ def scores(
     tokens: str = "max",
     sign: str = "signed",
     target: str = "probability",
+    temperature: float = 1.0,
     steps: int = 16,
     micro_batch: int = 64,
 ) -> Relevance:
@@ -52,7 +54,9 @@ def scores(
         micro_batch: rows (texts x steps) of one pass, which bounds the memory; at least the texts
             of one batch.
     """
-    method_options(tokens=tokens, sign=sign, target=target, steps=steps, micro_batch=micro_batch)
+    method_options(tokens=tokens, sign=sign, target=target, temperature=temperature)
+    method_options(steps=steps, micro_batch=micro_batch)
+    goal = partial(true_label, target=target, temperature=temperature)
     taps_by_name, totals, texts = taps(model), Totals(model), 0
     for batch in batches:
         at_once = max(1, micro_batch // len(batch["labels"]))
@@ -60,7 +64,7 @@ def scores(
             logits(model, batch)
         for name, activation in activations.items():
             h = activation.detach()
-            mean = _mean_gradient(model, batch, taps_by_name[name], h, target, steps, at_once)
+            mean = _mean_gradient(model, batch, taps_by_name[name], h, goal, steps, at_once)
             mask = token_mask(model, taps_by_name[name], batch["attention_mask"])
             totals.add_positions(taps_by_name[name], h.float() * mean, mask, tokens, sign)
         texts += len(batch["labels"])
@@ -68,7 +72,13 @@ def scores(
 
 
 def _mean_gradient(
-    model: SoftPromptModel, batch: Batch, tap: Tap, h: Tensor, target: str, steps: int, at_once: int
+    model: SoftPromptModel,
+    batch: Batch,
+    tap: Tap,
+    h: Tensor,
+    goal: Callable[[Tensor, Tensor], Tensor],
+    steps: int,
+    at_once: int,
 ) -> Tensor:
     """Mean of the gradient at a * h over a in [0, 1], ``at_once`` steps a pass: shape of ``h``."""
     nodes = np.stack(np.polynomial.legendre.leggauss(steps))
@@ -79,7 +89,8 @@ def _mean_gradient(
         rows = {name: x.repeat(len(a), *[1] * (x.dim() - 1)) for name, x in batch.items()}
         scaled = torch.cat([h * one for one in a]).requires_grad_()
         with torch.enable_grad(), replace_activation(tap, scaled):
-            goal = true_label(model, rows, target).sum()
-            (gradient,) = torch.autograd.grad(goal, scaled)
+            (gradient,) = torch.autograd.grad(
+                goal(logits(model, rows), rows["labels"]).sum(), scaled
+            )
         mean += torch.tensordot(w, gradient.float().unflatten(0, (len(a), -1)), 1)
     return mean

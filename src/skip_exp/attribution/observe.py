@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
+from skip_exp.attribution.target import true_label
 from skip_exp.data.batches import Batch
 from skip_exp.models.families.base import AttentionBlock, hold_hooks
 from skip_exp.models.sites import Site, Sublayer
@@ -140,19 +141,17 @@ def logits(model: SoftPromptModel, batch: Batch) -> Tensor:
     return model(**{name: x for name, x in batch.items() if name != "labels"})
 
 
-def true_label(model: SoftPromptModel, batch: Batch, target: str) -> Tensor:
-    """Compute P(y | prompt, x) of each true label [B], or log P for ``log_probability``."""
-    log_p = logits(model, batch).log_softmax(-1).gather(1, batch["labels"][:, None])[:, 0]
-    return log_p if target == "log_probability" else log_p.exp()
-
-
 def products(
-    model: SoftPromptModel, batch: Batch, taps_by_name: dict[str, Tap], target: str
+    model: SoftPromptModel,
+    batch: Batch,
+    taps_by_name: dict[str, Tap],
+    target: str,
+    temperature: float = 1.0,
 ) -> dict[str, Tensor]:
-    """Compute activation x gradient of the true label's (log) probability at every tap in use."""
+    """Compute activation x gradient of the true label's target at every tap in use."""
     with torch.enable_grad(), observe(model, taps_by_name) as activations:
-        goal = true_label(model, batch, target).sum()
-        gradients = torch.autograd.grad(goal, list(activations.values()))
+        goal = true_label(logits(model, batch), batch["labels"], target, temperature)
+        gradients = torch.autograd.grad(goal.sum(), list(activations.values()))
     return {
         name: h.detach().float() * g.float()
         for (name, h), g in zip(activations.items(), gradients, strict=True)

@@ -11,14 +11,17 @@ No weight ever requires a gradient: that of a linear is (gradient of its outputs
 Cost: a forward and a backward pass with weight gradients, about three to four forward passes.
 """
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from functools import partial
 
 import torch
 from torch import Tensor, nn
 
 from skip_exp.attribution.aggregate import Totals
-from skip_exp.attribution.observe import Tap, observe, true_label
+from skip_exp.attribution.observe import Tap, logits, observe
+from skip_exp.attribution.target import true_label
 from skip_exp.attribution.weights import by_site, per_neuron
+from skip_exp.config.checks import method_options
 from skip_exp.data.batches import Batch
 from skip_exp.models.sites import Relevance
 from skip_exp.models.soft_prompt import SoftPromptModel
@@ -26,15 +29,24 @@ from skip_exp.models.soft_prompt import SoftPromptModel
 Passed = dict[nn.Linear, tuple[Tensor, Tensor]]
 
 
-def scores(model: SoftPromptModel, batches: Iterable[Batch]) -> Relevance:
+def scores(
+    model: SoftPromptModel,
+    batches: Iterable[Batch],
+    *,
+    target: str = "log_probability",
+    temperature: float = 1.0,
+) -> Relevance:
     """Score every neuron by the squared first-order changes of the loss over its weights.
 
-    Arguments and result as in :func:`activation_gradient.scores`.
+    Arguments, result and errors as in :func:`activation_gradient.scores`. Any ``target`` but the
+    default takes the place of minus the loss.
     """
+    method_options(target=target, temperature=temperature)
+    goal = partial(true_label, target=target, temperature=temperature)
     blocks, totals, texts = model.blocks(), Totals(model), 0
     linears = [linear for block in blocks for linear in block.linears()]
     for batch in batches:
-        passed = _inputs_and_gradients(model, batch, linears)
+        passed = _inputs_and_gradients(model, batch, linears, goal)
 
         def squared_changes(linear: nn.Linear, is_output: bool, passed: Passed = passed) -> Tensor:
             """Sum over the texts and over each neuron's weights."""
@@ -53,8 +65,13 @@ def scores(model: SoftPromptModel, batches: Iterable[Batch]) -> Relevance:
     return totals.means(texts)
 
 
-def _inputs_and_gradients(model: SoftPromptModel, batch: Batch, linears: list[nn.Linear]) -> Passed:
-    """Inputs [B, T, in] of every linear in use, and dL/d outputs [B, T, out].
+def _inputs_and_gradients(
+    model: SoftPromptModel,
+    batch: Batch,
+    linears: list[nn.Linear],
+    goal: Callable[[Tensor, Tensor], Tensor],
+) -> Passed:
+    """Inputs [B, T, in] of every linear in use, and gradients of the goal in its outputs.
 
     The gradient of padding is zero. The rows that a decoder may have per label count as further
     positions of their text.
@@ -62,9 +79,9 @@ def _inputs_and_gradients(model: SoftPromptModel, batch: Batch, linears: list[nn
     taps = {f"{i}.in": Tap(linear, before=True) for i, linear in enumerate(linears)}
     taps |= {f"{i}.out": Tap(linear, before=False) for i, linear in enumerate(linears)}
     with torch.enable_grad(), observe(model, taps) as activations:
-        loss = -true_label(model, batch, "log_probability").sum()
+        reached = goal(logits(model, batch), batch["labels"]).sum()
         used = [i for i in range(len(linears)) if {f"{i}.in", f"{i}.out"} <= activations.keys()]
-        gradients = torch.autograd.grad(loss, [activations[f"{i}.out"] for i in used])
+        gradients = torch.autograd.grad(reached, [activations[f"{i}.out"] for i in used])
 
     def by_text(x: Tensor) -> Tensor:
         return x.detach().float().reshape(len(batch["labels"]), -1, x.shape[-1])

@@ -61,3 +61,7 @@ def method_options(**options: object) -> None:
             one_of(key, value, OPTIONS[name])
         if name in ("steps", "micro_batch") and (not isinstance(value, int) or value < 1):
             raise ConfigError(key, value, "must be a whole number of at least 1")
+        if name == "temperature" and not (
+            isinstance(value, int | float) and 0 < value <= 10**6  # NaN is not
+        ):
+            raise ConfigError(key, value, "must be a number above 0, at most 1000000")

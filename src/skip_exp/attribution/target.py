@@ -1,0 +1,37 @@
+"""What a gradient method differentiates: a function of the logits that says how right they are.
+
+A gradient weighs every text by how far its target can still move. With z the logits divided by the
+temperature T, y the true label and p = softmax(z), the gradient in z_y and in the others z_k is
+
+    probability       P = p_y                                 P(1 - P)   and  -P p_k
+    log_probability   log p_y                                 1 - P      and  -p_k
+    log_odds          z_y - log(sum of exp z_k over k != y)   1          and  -p_k / (1 - P)
+
+The first two saturate: a text of which the model is sure counts for nothing, and after every weight
+has been trained that is nearly all of them. The log-odds weigh all texts alike, however sure. A
+temperature above 1 softens p, so that sure texts count again; with two labels, log_probability
+tends to log_odds as T grows.
+"""
+
+from torch import Tensor
+
+
+def true_label(
+    logits: Tensor, labels: Tensor, target: str = "probability", temperature: float = 1.0
+) -> Tensor:
+    """Compute the target of each text's true label [B], from logits [B, labels].
+
+    Example:
+        >>> true_label(torch.tensor([[0.0, 4.0]]), torch.tensor([1]), "log_odds", temperature=2.0)
+        tensor([2.])
+
+    Args:
+        target: ``probability``, ``log_probability`` or ``log_odds``.
+        temperature: the logits are divided by it.
+    """
+    z, own = logits.float() / temperature, labels[:, None]
+    if target == "log_odds":
+        others = z.scatter(1, own, float("-inf"))
+        return z.gather(1, own)[:, 0] - others.logsumexp(1)
+    log_p = z.log_softmax(1).gather(1, own)[:, 0]
+    return log_p if target == "log_probability" else log_p.exp()
