@@ -45,6 +45,21 @@ def test_prompt_alone() -> None:
 
 
 @pytest.mark.parametrize("kind", KINDS)
+def test_layers_of_its_own_on_shared_embeddings(kind: str) -> None:
+    shared = tiny_model(kind, "none", READOUT[kind])
+    own = shared.copy()
+    own.train_only("layers")
+    linears = [linear for block in own.blocks() for linear in block.linears()]
+    weights = {id(linear.weight) for linear in linears}
+    trained = {id(p) for p in own.parameters() if p.requires_grad}
+    assert weights <= trained
+    words = own.backbone.get_input_embeddings().weight
+    assert not words.requires_grad
+    assert words is shared.backbone.get_input_embeddings().weight
+    assert not trained & {id(p) for p in shared.parameters()}
+
+
+@pytest.mark.parametrize("kind", KINDS)
 def test_a_whole_model_of_its_own(kind: str) -> None:
     shared, batch = tiny_model(kind, "none", READOUT[kind]), tiny_inputs(kind)
     before = shared(**batch).detach()

@@ -28,6 +28,7 @@ def toy(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
         ("prompt_readout", "bias", True, 0.5, "bias"),
         pytest.param("full", "prompt_readout", False, 0, "full", marks=pytest.mark.slow),
         ("prompt_readout", "full", True, 0.5, "full"),
+        ("layers", "layers", True, 0.5, "layers"),
         ("prompt_readout", "bias", False, 0.5, "prompt_readout"),  # nothing that was not trained
         pytest.param("prompt", "prompt", True, 0.5, "prompt", marks=pytest.mark.slow),
     ],
@@ -40,7 +41,9 @@ def test_it_can_be_read(
     skill = Skill.load(tmp_path / "run/skill")
     assert skill.about.train == held
     _, tensors = read_skill(tmp_path / "run/skill")
-    assert any(name.startswith("backbone.") for name in tensors) == (held in ("bias", "full"))
+    assert any(name.startswith("backbone.") for name in tensors) == (
+        held in ("bias", "layers", "full")
+    )
     validation = next(part for part in toy if "files.validation" in part).partition("=")[2]
     rows = list(csv.DictReader(Path(validation).read_text().splitlines()))
     answers = skill.predict([row["text"] for row in rows])

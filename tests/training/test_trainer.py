@@ -161,7 +161,7 @@ def test_a_callback_acts_in_a_pass_without_rows() -> None:
     assert trainers.act_between(QUIET, model, Replacing()) is smaller
 
 
-@pytest.mark.parametrize("train", ["lora", "bias", "full"])
+@pytest.mark.parametrize("train", ["lora", "bias", "layers", "full"])
 def test_every_part_has_a_learning_rate_of_its_own(train: str) -> None:
     rates = {"lr": 0.1, "readout_lr": 0.2, "bias_lr": 0.3, "full_lr": 0.35, "lora_lr": 0.4}
     tuned = tuner(train=train, **rates)
@@ -169,7 +169,7 @@ def test_every_part_has_a_learning_rate_of_its_own(train: str) -> None:
     before = trainable_state(tuned.model)
     fit(tuned)
     (optimizer,) = tuned.trainer.optimizers
-    backbone = {"lora": [0.3, 0.4], "bias": [0.3], "full": [0.35]}[train]
+    backbone = {"lora": [0.3, 0.4], "bias": [0.3], "layers": [0.35], "full": [0.35]}[train]
     groups = optimizer.param_groups
     assert [group["initial_lr"] for group in groups] == [0.1, 0.2, *backbone]
     trained = [p for p in tuned.model.parameters() if p.requires_grad]

@@ -106,7 +106,7 @@ def _check_retune(cfg: Config) -> None:
     if retune.train == "none":
         why = "leaves nothing to train; set what re-tuning trains, or retune.enabled=false"
         raise ConfigError("retune.train", "none", why)
-    if tune.train in ("lora", "full") and retune.train != tune.train:
+    if tune.train in ("lora", "layers", "full") and retune.train != tune.train:
         why = f"must be {tune.train}, as in tune; or retune.enabled=false"
         raise ConfigError("retune.train", retune.train, why)
     if tune.train == "lora" and retune.rank != tune.rank:

@@ -11,7 +11,7 @@ from skip_exp.config.checks import one_of, positive, unset, within
 from skip_exp.config.keys import key
 from skip_exp.errors import ConfigError
 
-TRAIN = ("none", "prompt", "prompt_readout", "bias", "lora", "full")
+TRAIN = ("none", "prompt", "prompt_readout", "bias", "lora", "layers", "full")
 OWN = TRAIN[3:]  # these train weights of the backbone, so the model needs a copy of it
 BASELINES = ("bias", "full")  # `tune.train` of models beside the method's own
 FEW_ROWS = 1000  # below, low-rank updates overfit in tune; experiment=prompt is the better recipe
@@ -32,11 +32,13 @@ class TrainConfig:
     train: str = key(
         "lora",
         "none, prompt, prompt_readout, bias (also biases and norms), lora (bias, and low-rank "
-        "updates of the block linears) or full (all weights).",
+        "updates of the block linears), layers (all weights but embeddings) or full (all).",
     )
     bias_lr: float = key(1e-3, "Learning rate of the backbone's biases and norms.")
     lora_lr: float = key(1e-3, "Learning rate of the factors of low-rank updates.")
-    full_lr: float = key(1e-4, "Learning rate of the backbone's weights with train=full.")
+    full_lr: float = key(
+        1e-4, "Learning rate of the backbone's weights with train=layers and full."
+    )
     rank: int = key(8, "Rank of each low-rank update.")
 
     def __post_init__(self) -> None:
@@ -70,7 +72,9 @@ class RetuneConfig(TrainConfig):
     enabled: bool = key(True, "Train the pruned model again, from the dense model's prompt.")
     dropout: bool = key(False, "Keep the backbone's own dropout active.")
     train: str = key("${tune.train}", "As in tune, but not none; it follows tune.train.")
-    full_lr: float = key(3e-4, "Learning rate of the backbone's weights with train=full.")
+    full_lr: float = key(
+        3e-4, "Learning rate of the backbone's weights with train=layers and full."
+    )
     rank: int = key("${tune.rank}", "Rank of each low-rank update: that of tune.")
     distill: float = key(
         0.9, "Weight of the dense model's predictions in the loss of a labelled text, in [0, 1]."

@@ -110,12 +110,13 @@ class SoftPromptModel(nn.Module):
         Args:
             what: ``none``; ``prompt``; ``prompt_readout``; ``bias``, these and all vectors of the
                 layers in use (biases and norms; BitFit, Zaken et al. 2022); ``lora``, these and
-                low-rank updates of every linear of the blocks; ``full``, every weight.
+                low-rank updates of every linear of the blocks; ``layers``, prompt, readout and
+                every weight of the layers in use, but not the embeddings; ``full``, every weight.
             rank, seed: of new ``lora`` factors; rank 0 adds none.
         """
         self.prompt.requires_grad_(what != "none")
         self.readout.requires_grad_(what not in ("none", "prompt"))
-        if what not in ("bias", "lora", "full"):
+        if what not in ("bias", "lora", "layers", "full"):
             return
         if what == "lora" and rank:
             linears = [linear for block in self.blocks() for linear in block.linears()]
@@ -125,7 +126,7 @@ class SoftPromptModel(nn.Module):
         for module in [module for stack in stacks for module in stack.modules()]:
             small = lora.FACTORS if isinstance(module, lora.LowRankLinear) else ()
             for name, parameter in list(module.named_parameters(recurse=False)):
-                is_own = what == "full" or parameter.dim() == 1 or name in small
+                is_own = what in ("layers", "full") or parameter.dim() == 1 or name in small
                 if parameter.numel() and is_own:
                     if parameter not in copies:
                         copies[parameter] = nn.Parameter(parameter.detach().clone())

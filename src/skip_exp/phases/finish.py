@@ -163,8 +163,10 @@ def skill_record(job: Job, final: SoftPromptModel, result: Result) -> SkillRecor
 def _name_trained(job: Job, model: SoftPromptModel) -> Any:
     """What any phase trained of the backbone: the skill stores it, whatever came after."""
     tune, retune = job.cfg.tune, job.cfg.retune
-    if "full" in (tune.train, retune.train if retune.enabled else ""):
-        return "full"
+    trained = (tune.train, retune.train if retune.enabled else "")
+    for whole in ("full", "layers"):
+        if whole in trained:
+            return whole
     if lora.layers(model.backbone):
         return "lora"
     own = any(name.startswith("backbone.") for name in model.skill_parameters())

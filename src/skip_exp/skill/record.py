@@ -65,7 +65,7 @@ class SkillRecord(_Part):
         words: their label words; none for a ``head`` readout.
         max_length: texts are truncated to this many tokens.
         train: the trained parameters. ``bias`` adds biases and norms to the file, ``lora`` also
-            the factors of low-rank updates, ``full`` every weight.
+            the factors of low-rank updates, ``layers`` every weight but embeddings, ``full`` all.
         rank: of the low-rank updates; None: there are none.
         start: the skill that tuning started from, first in a chain; None: there is none.
     """
@@ -79,7 +79,7 @@ class SkillRecord(_Part):
     prompt: PromptRecord
     max_length: int = Field(ge=1, le=LONGEST)
     scores: ScoreRecord
-    train: Literal["none", "prompt", "prompt_readout", "bias", "lora", "full"]
+    train: Literal["none", "prompt", "prompt_readout", "bias", "lora", "layers", "full"]
     rank: int | None = Field(None, ge=1)
     start: str | None = None
 

@@ -132,7 +132,7 @@ class PromptTuner(L.LightningModule):
         trained = [p for p in self.model.backbone.parameters() if p.requires_grad]
         others = [p for p in trained if id(p) not in low_rank]
         settings = self.settings
-        backbone = "full_lr" if settings.train == "full" else "bias_lr"
+        backbone = "full_lr" if settings.train in ("layers", "full") else "bias_lr"
         parts = {
             "lr": (prompt, settings.lr),
             "readout_lr": (readout, settings.readout_lr),

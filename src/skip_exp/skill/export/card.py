@@ -121,6 +121,7 @@ def what_was_trained(record: SkillRecord) -> list[str]:
     parts = {
         f"a soft prompt ({prompt.kind}, {prompt.length} tokens)": prompt.kind != "none",
         "every weight of the backbone": train == "full",
+        "every weight of the backbone's layers": train == "layers",
         "biases and norms": train in ("bias", "lora"),
         f"low-rank updates (LoRA{rank})": train == "lora",
         "the classification head": has_head and train not in ("none", "prompt"),
