@@ -4,19 +4,22 @@
     python -m studies.evidence --freeze           # then commit results/recipe.json
     python -m studies.evidence --tasks clinc150 irony cr mpqa
     python -m studies.evidence --backbone t5_mini --tasks sst2 mrpc cr banking77 --seeds 1 2
+    python -m studies.evidence --experiment layers --tasks cr --ratios 0.52 0.7 0.9 0.95
     python -m studies.evidence --table
 
 Choices are made on the selection slices of development tasks. A confirmation task runs only where
 the settings are those of the committed ``recipe.json``, and the work tree is clean. The job of
 ratio 0 re-tunes the dense model, too: its final score is the epoch-matched dense one. Every job
 adds its row to results/strong.csv. The jobs in results/best_epoch.csv are older and kept the best
-epoch. Data is read from the folder in SKIP_EXP_DATA.
+epoch. Another experiment has files of its own: recipe_NAME.json and NAME.csv. Data is read from the
+folder in SKIP_EXP_DATA.
 """
 
 import argparse
 import json
 import subprocess
 import sys
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -74,15 +77,20 @@ def main() -> int:
     if commit is None or commit.endswith("-dirty"):
         sys.exit("a job needs a clean work tree: its row names the commit")
     if asked.freeze:
-        frozen = {"commit": commit, "hash": digest(recipe()), "settings": recipe()}
-        RECIPE.write_text(json.dumps(frozen, indent=1) + "\n", encoding="utf-8")
+        settings = recipe(asked.experiment)
+        frozen = {"commit": commit, "hash": digest(settings), "settings": settings}
+        text = json.dumps(frozen, indent=1) + "\n"
+        frozen_file(asked.experiment).write_text(text, encoding="utf-8")
         return 0
     if set(asked.tasks) & set(CONFIRMATION):
-        check_frozen()
+        check_frozen(asked.experiment)
+    is_default = asked.experiment == "default"
+    rows = asked.rows or (ROWS if is_default else ROWS.with_name(f"{asked.experiment}.csv"))
+    ratios = asked.ratios or RATIOS_OF[asked.backbone]
     for seed in asked.seeds:
         for task in asked.tasks:
-            run(task, seed, asked.out, asked.backbone)
-            add(asked.out, asked.rows)
+            run(task, seed, asked.out, asked.backbone, asked.experiment, ratios)
+            add(asked.out, rows)
     return 0
 
 
@@ -97,38 +105,49 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--seeds", nargs="+", type=int, default=[1, 2, 3])
     made.add_argument("--backbone", choices=RATIOS_OF, default="minilm")
     made.add_argument("--out", type=Path, default=Path("outputs/evidence"))
-    made.add_argument("--rows", type=Path, default=ROWS)
+    made.add_argument("--rows", type=Path, help="file of the rows")
+    made.add_argument("--experiment", default="default", help="another recipe")
+    made.add_argument("--ratios", nargs="+", type=float, help="fewer than all")
     made.add_argument("--freeze", action="store_true", help="write recipe.json")
     made.add_argument("--table", action="store_true", help="print the tables of docs/results.md")
     return made
 
 
-def recipe() -> dict[str, Any]:
-    """The settings of a default job that make its recipe."""
-    asked = job_config(compose.compose_config("config", ["+task=sst2"]))
+def frozen_file(experiment: str) -> Path:
+    """Where the recipe of an experiment is frozen."""
+    return RECIPE if experiment == "default" else RECIPE.with_name(f"recipe_{experiment}.json")
+
+
+def recipe(experiment: str = "default") -> dict[str, Any]:
+    """The settings of a job that make its recipe."""
+    chosen = ["+task=sst2", f"experiment={experiment}"]
+    asked = job_config(compose.compose_config("config", chosen))
     found = asdict(asked)
     del found["prune"]["ratio"]
     return {group: found[group] for group in GROUPS}
 
 
-def check_frozen() -> None:
+def check_frozen(experiment: str = "default") -> None:
     """Refuse where the settings are not those that were committed before."""
-    if not RECIPE.is_file():
-        sys.exit("a confirmation task needs a frozen recipe: --freeze, then commit recipe.json")
-    frozen = json.loads(RECIPE.read_text(encoding="utf-8"))
-    if frozen["hash"] != digest(recipe()):
+    file = frozen_file(experiment)
+    if not file.is_file():
+        sys.exit(f"a confirmation task needs a frozen recipe: --freeze, then commit {file.name}")
+    frozen = json.loads(file.read_text(encoding="utf-8"))
+    if frozen["hash"] != digest(recipe(experiment)):
         sys.exit(f"the recipe is not the one that was frozen at {frozen['commit']}")
 
 
-def run(task: str, seed: int, out: Path, backbone: str) -> None:
+def run(
+    task: str, seed: int, out: Path, backbone: str, experiment: str, ratios: Sequence[float]
+) -> None:
     """One job per ratio; all share the dense model."""
-    ratios = ",".join(map(str, RATIOS_OF[backbone]))
     argv = [
         *(sys.executable, "-m", "skip_exp", "--config-dir", str(CONF)),
         *MORE.get(task, []),
         *([] if task in APART else [f"+task={task}"]),
         *(f"backbone={backbone}", *HEADS.get((backbone, task), [])),
-        *(f"seed={seed}", f"prune.ratio={ratios}", "-m"),
+        *(f"experiment={experiment}", f"seed={seed}"),
+        *(f"prune.ratio={','.join(map(str, ratios))}", "-m"),
         *("benchmark.enabled=false", "logger=none", "trainer.accelerator=cpu"),
         *(f"hydra.sweep.dir={out / f'{backbone}-{task}-{seed}'}", f"cache.dir={out / 'cache'}"),
     ]

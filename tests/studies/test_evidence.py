@@ -78,3 +78,5 @@ def test_a_recipe_is_the_settings_without_the_ratio() -> None:
     assert recipe.keys() == {*evidence.GROUPS}
     assert recipe["tune"]["train"] == recipe["retune"]["train"] == "lora"
     assert "ratio" not in recipe["prune"]
+    assert evidence.recipe("layers")["retune"]["train"] == "layers"
+    assert evidence.frozen_file("layers") != evidence.frozen_file("default")
