@@ -31,10 +31,11 @@ def test_the_last_epoch_that_is_as_good_is_kept(
 
 
 @pytest.mark.parametrize(
-    ("score", "lowest", "error"), [(0.8, 0.0, 0.1), (1.0, 0.0, 0.08268), (0.6, -1.0, 0.2)]
+    ("score", "metric", "error"),
+    [(0.8, "f1", 0.1), (1.0, "f1", 0.08268), (0.6, "matthews", 0.2)],
 )
-def test_the_standard_error_is_that_of_a_share(score: float, lowest: float, error: float) -> None:
-    assert standard_error(score, 16, lowest) == pytest.approx(error, abs=1e-5)
+def test_the_standard_error_is_that_of_a_share(score: float, metric: str, error: float) -> None:
+    assert standard_error(score, 16, metric) == pytest.approx(error, abs=1e-5)
 
 
 def follow(callback: KeepLast, scores: list[float]) -> None:

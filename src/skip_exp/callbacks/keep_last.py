@@ -37,7 +37,7 @@ class KeepLast(Callback):
         if trainer.sanity_checking and self.phase != "tune":  # there nothing is trained yet
             self.start = score
         self.highest = max(self.highest, score)
-        error = standard_error(self.highest, self.rows, LOWEST.get(self.metric, 0.0))
+        error = standard_error(self.highest, self.rows, self.metric)
         if score >= max(self.start, self.highest - 2 * error):
             self.score = score
             self.epoch = -1 if trainer.sanity_checking else trainer.current_epoch
@@ -53,15 +53,15 @@ class KeepLast(Callback):
         self.epoch, self.score = state_dict["epoch"], state_dict["score"]
 
 
-def standard_error(score: float, rows: int, lowest: float) -> float:
-    """Of a score in [lowest, 1] on so many rows, as that of a share of them.
+def standard_error(score: float, rows: int, metric: str) -> float:
+    """Of a score between its metric's lowest and 1 on so many rows, as that of a share of them.
 
     All right or all wrong counts as two rows from it: no slice is that certain.
 
     Example:
-        >>> standard_error(0.75, 12, lowest=0.0)
+        >>> standard_error(0.75, 12, "accuracy")
         0.125
     """
-    least = min(0.5, 2 / rows)
+    least, lowest = min(0.5, 2 / rows), LOWEST.get(metric, 0.0)
     share = min(1 - least, max(least, (score - lowest) / (1 - lowest)))
     return (1 - lowest) * math.sqrt(share * (1 - share) / rows)

@@ -10,7 +10,7 @@ from lightning.pytorch.loggers import Logger
 from torch import Tensor
 
 from skip_exp.callbacks.curves import Curves, mark_kept, replay
-from skip_exp.callbacks.keep_last import KeepLast
+from skip_exp.callbacks.keep_last import KeepLast, standard_error
 from skip_exp.config.schema import TrainerConfig
 from skip_exp.config.train import TrainConfig
 from skip_exp.data.batches import Batch
@@ -53,7 +53,9 @@ def fit(
     )
     last, curves = trainers.fit(tuner, rows, trainer, metric, seed, logger, select)
     log_kept(metric, last.epoch, epochs, last.score)
-    if last.epoch + 1 == epochs and is_improving(curves.points, metric):
+    scores = [float(point[f"select_{metric}"]) for point in curves.points]
+    error = standard_error(max(scores), select, metric)
+    if last.epoch + 1 == epochs and is_improving(scores, error):
         message = "%s: stopped after %d epochs while still improving: try a larger %s.epochs"
         log.warning(message, phase, epochs, phase)
     replay(logger, [mark_kept(phase, curves.points, last.epoch)])

@@ -1,8 +1,7 @@
 """Computes the number of epochs: few rows and cheap pruned models get more."""
 
 import math
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 from skip_exp.config.train import RetuneConfig, TrainConfig
 
@@ -10,8 +9,7 @@ EPOCHS_SLACK = 1e-9  # rounding: 1 - 0.9 is slightly less than 0.1
 # Fraction of a dense epoch that pruning does not reduce (norms, embeddings, optimizer, loop), as
 # measured on minilm in fp32. A constant, so that the number of epochs is the same on all machines.
 FIXED = 0.03
-LAST = 0.25  # fraction of the epochs in which nothing should get better any more ...
-GAIN = 0.02  # ... than by this fraction of the loss
+LAST = 0.25  # fraction of the epochs in which nothing should get better any more
 
 
 def count_epochs(settings: TrainConfig, rows: int) -> int:
@@ -44,16 +42,16 @@ def cost_left(operations: float) -> float:
     return FIXED + (1 - FIXED) * operations
 
 
-def is_improving(curves: Sequence[Mapping[str, Any]], metric: str) -> bool:
-    """Whether the last epochs of a fit were still better than those before on the selection slice.
+def is_improving(scores: Sequence[float], error: float) -> bool:
+    """Whether the last quarter of a fit's epochs gained more on the selection slice than chance.
 
-    Either the last epoch is the best one in score and in loss, or the lowest loss of the last
-    quarter lies well below the lowest before it.
+    Example:
+        >>> is_improving([0.5, 0.6, 0.7, 0.8], error=0.05)
+        True
+
+    Args:
+        scores: of the selection slice, one per epoch.
+        error: standard error of a score there.
     """
-    losses = [row["select_loss"] for row in curves]
-    scores = [row[f"select_{metric}"] for row in curves]
-    before = len(curves) - math.ceil(LAST * len(curves))
-    if before < 1:
-        return False
-    is_best = scores[-1] > max(scores[:-1]) and losses[-1] < min(losses[:-1])
-    return is_best or min(losses[before:]) < (1 - GAIN) * min(losses[:before])
+    before = len(scores) - math.ceil(LAST * len(scores))
+    return before > 0 and max(scores[before:]) - max(scores[:before]) > error
