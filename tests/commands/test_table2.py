@@ -76,7 +76,7 @@ def test_overrides_narrow_the_table_and_reach_the_sweep(small, tmp_path):
     *_, name, one, other, third, source, place = planned.command(tmp_path / "out")
     assert (name, one, other, third) == ("table2", "seed=1", "+task=rte", "trainer=cpu")
     assert source == "data.source=hub"
-    assert place.startswith(f"hydra.sweep.dir='{tmp_path}/out/jobs/")
+    assert place.startswith(f"hydra.sweep.dir={tmp_path}/out/jobs/")
     with pytest.raises(SkipError, match=r"tune\.epoch"):
         table2.plan("paper", ["tune.epoch=1"])
 

@@ -354,9 +354,13 @@ def test_defaults_stand_once(group: str) -> None:
         assert not repeated, f"{file.name} repeats the schema's {', '.join(repeated)}"
 
 
-@pytest.mark.parametrize(
-    "text", ["a, b", "it's", r"a\b", r"\\server\new", r"ends\\", r"\'", "x=${y}", "", '"', "[1]"]
-)
+ODD = ["a, b", "it's", r"a\b", r"\\server\new", r"ends\\", r"\'", "x=${y}", "", '"', "[1]"]
+ODD += ["null", "True", "NaN", "inf", "1e3", "1_000", ".5", "-1", "~"]
+BARE = ["a", "_1", "e5", "infinite", "a.b-c_2", "/a/b.c-2/"]
+
+
+@pytest.mark.parametrize("text", [*ODD, *BARE])
 def test_hydra_reads_a_quoted_text_unchanged(text: str) -> None:
     override = OverridesParser.create().parse_override(f"key={quote(text)}")
     assert override.value() == text
+    assert (quote(text) == text) == (text in BARE)

@@ -9,7 +9,6 @@ The file is CSV, JSON, JSON lines or Parquet. Without --validation a fifth of it
 The last lines name the skill, the commands that use it, and the task file of a sweep.
 """
 
-import re
 import shlex
 from argparse import Action, ArgumentParser, Namespace
 from collections.abc import Sequence
@@ -101,8 +100,5 @@ def show(skill: Path, swept: Sequence[str]) -> None:
     file = folder / "task" / f"{task['name']}.yaml"
     file.parent.mkdir(parents=True, exist_ok=True)
     OmegaConf.save(task, file)  # its quotes are those that it needs: PyYAML leaves 1e3 bare
-    # Plain names need no quotes of Hydra's.
-    is_plain = re.fullmatch(r"[A-Za-z_][\w.-]*", task["name"], re.ASCII)
-    named = task["name"] if is_plain else quote(task["name"])
-    sweep = ["--config-dir", str(folder), f"+task={named}", *swept, "-m"]
+    sweep = ["--config-dir", str(folder), f"+task={quote(task['name'])}", *swept, "-m"]
     print(f"sweep:   skip-exp {shlex.join(sweep)}")

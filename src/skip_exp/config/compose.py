@@ -19,6 +19,8 @@ from skip_exp.config.schema import Config, conf_dir, register
 from skip_exp.config.together import job_config
 from skip_exp.errors import SkipError, first_line
 
+PLAIN = re.compile(r"[A-Za-z_/][\w./-]*", re.ASCII)
+NO_TEXTS = ("null", "true", "false", "inf", "nan")  # which Hydra reads as other values
 GIVEN = "given"  # name of a task that is not a file, in Hydra's store
 _COMPOSING = threading.RLock()  # Hydra's state and store are global
 
@@ -74,12 +76,14 @@ def job_of(task: Mapping[str, Any], overrides: Sequence[str], output_dir: str) -
 
 
 def quote(value: str) -> str:
-    """A text as Hydra reads it, whatever its characters.
+    """A text as Hydra reads it, whatever its characters; a plain word or path stays bare.
 
     Example:
-        >>> quoted("a, b")
-        "'a, b'"
+        >>> quote("a, b"), quote("/a/b-2")
+        ("'a, b'", '/a/b-2')
     """
+    if PLAIN.fullmatch(value) and value.lower() not in NO_TEXTS:
+        return value
     return QuotedString(text=value, quote=Quote.single).with_quotes()
 
 
