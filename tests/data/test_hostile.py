@@ -11,12 +11,12 @@ import pandas as pd
 import pytest
 from hypothesis import strategies as st
 
-from skip_exp.commands.examples import parse_lines
 from skip_exp.config.task import TaskConfig
 from skip_exp.data.batches import Row
 from skip_exp.data.read import read_table
 from skip_exp.data.rows import to_rows
 from skip_exp.errors import DataError, SkipError
+from skip_exp.skill.examples import parse_lines
 from tests.helpers.hostile import altered_bytes, examples
 
 from .conftest import spec

@@ -15,20 +15,17 @@ onnxruntime before it appears. With --int8 its weights are 8-bit integers.
 --vocabulary keeps the tokens that the task's train rows use, or those of the texts in FILE, which
 is read as predict --file reads it. Special tokens and single characters always stay. Answers to
 texts of these tokens do not change.
+
+The card states the licence of the base model. Your model's own is --license, such as mit or other.
 """
 
 from collections.abc import Sequence
 from pathlib import Path
 
-from skip_exp.commands.examples import is_table, read_examples
 from skip_exp.commands.line import one_line_errors, parser
-from skip_exp.data.read import read_texts
-from skip_exp.errors import ExampleError, SkipError
-from skip_exp.skill.classifier import example_texts
+from skip_exp.errors import SkipError
 from skip_exp.skill.export.huggingface.hub import check_push, upload
-from skip_exp.skill.record import SkillRecord
 from skip_exp.skill.skill import FORMATS, Skill
-from skip_exp.skill.vocabulary import train_texts
 
 
 @one_line_errors(2)
@@ -41,6 +38,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     line.add_argument("--int8", action="store_true", help="8-bit weights (onnx only)")
     texts = "train|FILE|full"
     line.add_argument("--vocabulary", default="full", metavar=texts, help="default: full")
+    line.add_argument("--license", metavar="ID", help="of this model, for its card; default: none")
     line.add_argument("--push-to-hub", metavar="USER/REPO", help="upload OUT, too (hf only)")
     line.add_argument("--backbone", help="folder or hub id of the backbone, where it has moved")
     options = line.parse_args(arguments)
@@ -53,32 +51,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if repo_id:
         check_push(skill.about, repo_id)
     if options.vocabulary != "full":
-        skill = _with_vocabulary(skill, options.vocabulary)
-    skill.export(options.out, options.format, int8=options.int8, repo_id=repo_id)
+        skill = skill.with_vocabulary(options.vocabulary)
+        kept = skill.model.backbone.config.vocabulary
+        print(f"vocabulary: {kept['kept']:,} of {kept['of']:,} tokens")
+    skill.export(
+        options.out,
+        options.format,
+        int8=options.int8,
+        repo_id=repo_id,
+        license=options.license,
+    )
     size = sum(file.stat().st_size for file in options.out.iterdir())
     print(f"written: {options.out} ({size / 1e6:.1f} MB)")
     if repo_id:
         print(f"pushed: {upload(options.out, repo_id)}")
     return 0
-
-
-def _with_vocabulary(skill: Skill, asked: str) -> Skill:
-    """The skill with the tokens of ``asked`` alone, and a line that says how many. SkipError."""
-    if asked == "train":
-        cut = skill.with_vocabulary(train_texts(skill.about, skill.folder), asked)
-    else:
-        cut = skill.with_vocabulary(_texts(skill.about, Path(asked)), Path(asked).name)
-    kept = cut.model.backbone.config.vocabulary
-    print(f"vocabulary: {kept['kept']:,} of {kept['of']:,} tokens")
-    return cut
-
-
-def _texts(about: SkillRecord, file: Path) -> list[list[str]]:
-    """The examples of a file, which is read as `skip-exp predict` does. SkipError."""
-    if is_table(file):
-        return read_texts(file, about.text, drop_bad=True)[0]
-    examples, where = read_examples((), file)
-    try:
-        return [example_texts(about, each, n) for n, each in enumerate(examples, 1)]
-    except ExampleError as error:
-        raise SkipError(f"line {error.number} of {where}: {error.why}") from error

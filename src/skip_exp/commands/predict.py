@@ -27,9 +27,9 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic_core import to_jsonable_python
 
-from skip_exp.commands.examples import is_table, read_examples
 from skip_exp.commands.line import one_line_errors, parser
 from skip_exp.errors import ExampleError, SkipError
+from skip_exp.skill.examples import is_table, read_examples
 from skip_exp.skill.record import ONNX
 from skip_exp.utils import console
 

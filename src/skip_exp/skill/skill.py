@@ -19,7 +19,7 @@ from skip_exp.errors import SkipError
 from skip_exp.models.precision import to_bf16, wants_bf16
 from skip_exp.models.sites import Keep
 from skip_exp.models.soft_prompt import SoftPromptModel
-from skip_exp.skill.classifier import TOKENS_PER_BATCH, Classifier, Example, example_texts
+from skip_exp.skill.classifier import TOKENS_PER_BATCH, Classifier, Example
 from skip_exp.skill.export.folder import new_folder
 from skip_exp.skill.export.huggingface.convert import write_huggingface
 from skip_exp.skill.export.huggingface.hub import check_push, download, upload
@@ -140,19 +140,20 @@ class Skill(Classifier):
         answers: list[list[float]] = logits.softmax(-1).tolist()
         return answers
 
-    def with_vocabulary(self, examples: Iterable[Example], source: str = "texts") -> "Skill":
+    def with_vocabulary(self, examples: str | Path | Iterable[Example]) -> "Skill":
         """The skill with only the tokens that ``examples`` and its label words use, to export.
 
         Args:
-            examples: as :meth:`predict` takes them.
-            source: their name in the exports' cards.
+            examples: as :meth:`predict` takes them; a file, as ``skip-exp predict --file`` reads
+                it; or ``train``: the task's train rows.
 
         Raises:
-            SkipError: there are no examples, or the readout or the tokenizer cannot be cut.
+            SkipError: there are no examples or they cannot be read, or the readout or the tokenizer
+                cannot be cut.
         """
-        from skip_exp.skill.vocabulary import cut_vocabulary  # not for serving
+        from skip_exp.skill.vocabulary import cut_vocabulary, vocabulary_texts  # not for serving
 
-        texts = [example_texts(self.about, each, i) for i, each in enumerate(examples, 1)]
+        texts, source = vocabulary_texts(self.about, self.folder, examples)
         if not texts:
             raise SkipError(f"--vocabulary {source}: has no text")
         used = [*texts, *([word] for word in self.about.words)]
@@ -188,13 +189,17 @@ class Skill(Classifier):
         format: str = "hf",
         *,
         int8: bool = False,
+        vocabulary: str | Path | Iterable[Example] = "full",
         repo_id: str | None = None,
+        license: str | None = None,
     ) -> Path:
         """Write the model for others: ``hf`` (plain transformers) or ``onnx``; return the folder.
 
         Args:
             int8: onnx only: round weights to 8 bits.
+            vocabulary: ``full``, or what :meth:`with_vocabulary` takes: only its tokens are kept.
             repo_id: hf only: future address on the hub, for the card.
+            license: of this model, for the card, such as ``mit``; None: it is left open there.
 
         Raises:
             SkipError: ``folder`` is not empty or cannot be written; for onnx, a package is missing
@@ -208,6 +213,9 @@ class Skill(Classifier):
             raise SkipError(f"format={format}: must be one of {', '.join(FORMATS)}")
         if int8 and format != "onnx":
             raise SkipError(f"int8: not for format={format}, only for onnx")
+        if not isinstance(vocabulary, str) or vocabulary != "full":
+            smaller = self.with_vocabulary(vocabulary)
+            return smaller.export(out, format, int8=int8, repo_id=repo_id, license=license)
         self._check_fp32(str(out))
         self._check_files(str(out))
         about = self.about.to_share()
@@ -224,12 +232,17 @@ class Skill(Classifier):
             else:
                 write_onnx(temporary, about, self.model, self.tokenizer, int8=int8)
             parts = (about, self.model, self.tokenizer, self.folder)
-            card = model_card(*parts, repo_id=repo_id, onnx=format == "onnx", int8=int8)
+            card = model_card(
+                *parts, repo_id=repo_id, license=license, onnx=format == "onnx", int8=int8
+            )
             card.save(temporary / CARD)
         return out
 
-    def push_to_hub(self, repo_id: str) -> str:
+    def push_to_hub(self, repo_id: str, license: str | None = None) -> str:
         """Upload the skill as ``skip-exp export --format hf`` writes it; return its address.
+
+        Args:
+            license: see :meth:`export`.
 
         Raises:
             SkipError: there is no token, the rows are stand-ins, the weights are not fp32, the
@@ -239,7 +252,7 @@ class Skill(Classifier):
         self._check_fp32(f"push to {repo_id}")
         self._check_files(f"push to {repo_id}")
         with TemporaryDirectory() as name:
-            folder = self.export(Path(name) / "skill", repo_id=repo_id)
+            folder = self.export(Path(name) / "skill", repo_id=repo_id, license=license)
             return upload(folder, repo_id)
 
     def _check_fp32(self, what: str) -> None:

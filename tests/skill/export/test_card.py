@@ -207,17 +207,21 @@ def test_id_and_licence_of_a_backbone(saved: Saved, path: str, expected: Any) ->
 
 
 @pytest.mark.parametrize(
-    ("start", "licence"), [(None, "apache-2.0"), ("skip_exp/nli", "cc-by-sa-4.0"), ("nli", None)]
+    ("start", "its_licence"), [(None, ""), ("skip_exp/nli", "cc-by-sa-4.0"), ("nli", "unknown")]
 )
-def test_the_card_names_the_start_and_its_licence(
-    saved: Saved, start: str | None, licence: str | None
+@pytest.mark.parametrize("licence", [None, "mit"])
+def test_the_licence_is_the_owners_and_those_of_its_parts_are_told(
+    saved: Saved, start: str | None, its_licence: str, licence: str | None
 ) -> None:
     skill = Skill.load(saved.folder)
     backbone = skill.about.backbone.model_copy(update={"path": "embedded:minilm"})
     about = skill.about.changed(start=start, backbone=backbone)
-    made = card.model_card(about, skill.model, skill.tokenizer, skill.folder)
-    assert made.data.license == licence
-    assert (str(start) in made.content) == (start is not None)
+    parts = (about, skill.model, skill.tokenizer, skill.folder)
+    made = card.model_card(*parts, license=licence)
+    assert made.data.to_dict().get("license") == licence
+    text = made.text
+    assert "apache-2.0" in text and its_licence in text and (licence or "owner") in text
+    assert (str(start) in text) == (start is not None)
 
 
 def test_an_onnx_card_tells_how_a_text_becomes_input(saved: Saved, tmp_path: Path) -> None:

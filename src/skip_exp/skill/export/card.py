@@ -18,7 +18,7 @@ from skip_exp.skill.record import SkillRecord, is_local
 
 CARD = "README.md"
 TEMPLATE = Path(__file__).with_name("card.md.jinja")
-# Hub ids and licences of known backbones. The card of another one names no licence.
+# Hub ids and licences of known backbones. A model's own licence is its owner's to set.
 EMBEDDED_CARDS = {"embedded:minilm": "sentence-transformers/all-MiniLM-L6-v2"}
 LICENCES = {
     "embedded:roberta_mini": "apache-2.0",
@@ -52,6 +52,7 @@ def model_card(
     source: Path | None,
     *,
     repo_id: str | None = None,
+    license: str | None = None,
     onnx: bool = False,
     int8: bool = False,
 ) -> ModelCard:
@@ -59,6 +60,7 @@ def model_card(
 
     Args:
         repo_id: address of the model on the hub, if known.
+        license: of the model; None: its owner has not set it.
         onnx, int8: the described export; by default the one for transformers.
     """
     result = job_result(source)
@@ -75,6 +77,7 @@ def model_card(
         "cut": _was_cut(result),
         "tokenizer": tokenizer,
         "repo_id": repo_id,
+        "license": license,
         "onnx": onnx,
         "int8": int8,
         "scores": scores,
@@ -88,6 +91,7 @@ def model_card(
     }
     # The scores were measured with the whole vocabulary and with fp32 weights.
     data = _metadata(record, result, {} if vocabulary or int8 else scores, onnx)
+    data.license = license  # None: no such field
     return ModelCard.from_template(data, template_path=str(TEMPLATE), **told)
 
 
@@ -132,13 +136,12 @@ def what_was_trained(record: SkillRecord) -> list[str]:
 def _metadata(
     record: SkillRecord, result: Mapping[str, Any], scores: Mapping[str, float], onnx: bool
 ) -> ModelCardData:
-    hub_id, licence = backbone_origin(record)
+    hub_id, _ = backbone_origin(record)
     hub = _hub(record, result)
     tags = ["skip_exp"]
     tags += ["pruned"] if _was_cut(result) else []
     tags += ["prompt-tuning"] if record.prompt.kind != "none" else []
     return ModelCardData(
-        license=START_CARDS.get(record.start) if record.start else licence,
         base_model=hub_id,
         datasets=[hub["path"]] if hub else None,
         library_name="onnx" if onnx else "transformers",

@@ -1,4 +1,4 @@
-"""Where the examples of a command come from: arguments, a file, or standard input."""
+"""Where examples to classify come from: arguments, a file, or standard input."""
 
 import json
 import sys
