@@ -20,6 +20,7 @@ from skip_exp.errors import ConfigError, SkipError
 from skip_exp.sweep import check, run
 from skip_exp.utils import console
 from tests.conftest import Cli, finished
+from tests.helpers.written import ROOT, block
 
 
 def too_much(cfg: Any) -> None:
@@ -239,14 +240,13 @@ def test_number_of_jobs(params: dict[str, str], overrides: list[str], jobs: int)
     assert len(check.list_jobs(hydra)) == jobs
 
 
-def test_a_sweep_file_counts_and_names_the_group(cli: Cli, tmp_path: Path) -> None:
-    (tmp_path / "pairs.yaml").write_text(
-        "defaults: [config, _self_]\n"
-        "hydra: {mode: MULTIRUN, sweeper: {params: {+task: rte, prune.ratio: '0.3,0.7'}}}\n"
-    )
-    ended = cli("--config-dir", ".", "--config-name", "pairs", "seed=7")
-    assert [job.prune.ratio for job in ended.jobs] == [0.3, 0.7]
-    assert ended.jobs[0].sweep.id.startswith("pairs-")
+def test_the_sweep_file_of_the_docs_counts_and_names_the_group(cli: Cli, tmp_path: Path) -> None:
+    text = block(ROOT / "docs/usage.md", "defaults: [config, _self_]")
+    (tmp_path / "mine.yaml").write_text(text)
+    ended = cli("--config-dir", ".", "--config-name", "mine", "seed=7")
+    assert [job.prune.ratio for job in ended.jobs] == [0.5, 0.7]
+    assert {(job.task.name, job.tune.epochs, job.seed) for job in ended.jobs} == {("sst2", 4, 7)}
+    assert ended.jobs[0].sweep.id.startswith("mine-")
     assert "job 1 of 2\n" in ended.out
     assert re.search(r"^job 2 of 2, about \d+ s left$", ended.out, re.M)
     assert not re.search(r"^job ", cli("+task=rte").out, re.M)
