@@ -127,7 +127,7 @@ def in_onnx(folder: Path, work: Path, *, int8: bool) -> Classifier:
 
 
 def labels_of(classifier: Classifier, rows: Sequence[Text]) -> list[str]:
-    return [answer["label"] for answer in classifier.predict(rows)]
+    return [str(answer["label"]) for answer in classifier.predict(rows)]
 
 
 def accuracy(answers: Sequence[object], labels: Sequence[object]) -> float:

@@ -433,7 +433,7 @@ def test_labels_of_every_kind(model: Skill, kind: Any) -> None:
 
 
 def test_confusion_counts() -> None:
-    found = confusion(["a", "b"], [0, 0, 1], [0, 1, 1])
+    found = confusion(["a", "b"], torch.tensor([[1, 1], [0, 1]]))
     assert found == {"a": {"a": 1, "b": 1}, "b": {"a": 0, "b": 1}}
 
 

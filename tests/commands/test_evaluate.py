@@ -3,10 +3,13 @@
 import json
 from pathlib import Path
 
+import pandas as pd
 import pytest
+import torch
 
 from skip_exp import Skill
 from skip_exp.commands import evaluate
+from skip_exp.skill.evaluate import score_classes
 from tests.helpers.saved import save_tiny_skill
 
 ROWS = "sentence,label\na dull film,negative\nwarm,positive\nthe plot,negative\n"
@@ -24,7 +27,9 @@ def test_scores_for_people_and_machines(
     file.write_text(ROWS)
     assert evaluate.main([str(saved), str(file), "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
-    assert found == Skill.load(saved).evaluate(file)
+    expected = Skill.load(saved).evaluate(file)
+    del expected["errors"]
+    assert found == expected
     assert evaluate.main([str(saved), str(file)]) == 0
     shown = capsys.readouterr().out
     assert f"accuracy {100 * found['accuracy']:.1f}" in shown
@@ -42,7 +47,76 @@ def test_refusals(saved: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str
     assert json.loads(capsys.readouterr().out)["rows"] == 3
 
 
-def test_many_labels_are_listed_as_mistakes() -> None:
-    counts = {str(i): {str(j): int(j == i + 1) for j in range(20)} for i in range(20)}
-    assert evaluate.mistakes(counts).row_count == 19
-    assert evaluate.matrix(counts).row_count == 20
+def test_the_mistakes_are_a_file(saved: Path, tmp_path: Path) -> None:
+    file, out = tmp_path / "test.csv", tmp_path / "new/wrong.csv"
+    file.write_text(ROWS + '"=bad, bad",positive\nvery good,negative\n')
+    assert evaluate.main([str(saved), str(file), "--errors", str(out)]) == 0
+    skill, table = Skill.load(saved), pd.read_csv(out)
+    rows = pd.read_csv(file)
+    wrong = {}
+    for number, (text, label) in enumerate(rows.itertuples(index=False), 2):
+        (answer,) = skill.predict([text])
+        if answer["label"] != label:
+            wrong[number] = (label, answer["label"], max(answer["probabilities"].values()))
+    assert 1 < len(wrong) < len(rows)
+    assert list(table) == ["line", "sentence", "true", "predicted", "probability"]
+    assert table["probability"].is_monotonic_decreasing
+    for line, text, *found in table.itertuples(index=False):
+        assert text.removeprefix("'") == rows["sentence"][line - 2]
+        assert (*found[:2], pytest.approx(found[2], abs=1e-4)) == wrong.pop(line)
+    assert not wrong
+
+
+def test_a_mistyped_file_of_errors_is_refused(saved: Path, tmp_path: Path) -> None:
+    file = tmp_path / "test.csv"
+    file.write_text(ROWS)
+    for name in ("wrong.txt", str(tmp_path / "x/../test.csv"), str(file)):
+        with pytest.raises(SystemExit, match="2"):
+            evaluate.main([str(saved), str(file), "--errors", name])
+    assert file.read_text() == ROWS
+
+
+def test_a_file_without_mistakes_has_a_header(tmp_path: Path) -> None:
+    evaluate.write_errors(tmp_path / "none.csv", [])
+    assert list(pd.read_csv(tmp_path / "none.csv")) == ["true", "predicted", "probability"]
+
+
+def test_what_is_answered_is_scored(
+    saved: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    skill = Skill.load(saved)
+    texts, labels = ["a dull film", "warm", "the plot"], ["negative", "positive", "positive"]
+    answers = skill.predict(texts)
+    sure = sorted(max(answer["probabilities"].values()) for answer in answers)
+    found = skill.evaluate(texts, labels, reject=sure[1])
+    assert found["coverage"] == pytest.approx(2 / 3)
+    kept = [i for i, a in enumerate(answers) if max(a["probabilities"].values()) >= sure[1]]
+    alone = skill.evaluate([texts[i] for i in kept], [labels[i] for i in kept])
+    assert found["answered"] == {name: alone[name] for name in ("accuracy", "f1_macro")}
+    assert found["accuracy"] == skill.evaluate(texts, labels)["accuracy"]
+    nothing = skill.evaluate(texts, labels, reject=1)
+    assert (nothing["coverage"], nothing["answered"]) == (0, {})
+    file = tmp_path / "test.csv"
+    file.write_text(ROWS)
+    assert evaluate.main([str(saved), str(file), "--reject", "1"]) == 0
+    assert "0.0 %" in capsys.readouterr().out
+
+
+def test_classes_by_hand() -> None:
+    # Of a, 2 of 3 rows are right and one answer too many; b has one of two; c has no row.
+    counts = torch.tensor([[2, 1, 0], [1, 1, 0], [0, 0, 0]])
+    found = score_classes(["a", "b", "c"], counts)
+    assert found["a"] == pytest.approx(
+        {"precision": 2 / 3, "recall": 2 / 3, "f1": 2 / 3, "support": 3}
+    )
+    assert found["b"] == pytest.approx({"precision": 0.5, "recall": 0.5, "f1": 0.5, "support": 2})
+    assert set(found["c"].values()) == {0}
+
+
+def test_of_many_classes_the_worst_are_listed() -> None:
+    counts = {str(i): {str(j): int(j == i + 1) for j in range(30)} for i in range(30)}
+    assert evaluate.confusions(counts).row_count == 10
+    assert evaluate.matrix(counts).row_count == 30
+    scores = {"precision": 0.5, "recall": 0.5, "support": 1}
+    table = evaluate.class_table({str(i): scores | {"f1": -i} for i in range(30)})
+    assert list(table.columns[0].cells) == [str(i) for i in range(29, 9, -1)]

@@ -4,7 +4,7 @@ import io
 import json
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -47,10 +47,32 @@ def saved(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return save_tiny_skill(tmp_path_factory.mktemp("saved")).folder
 
 
+def printed(answers: Iterable[Any]) -> list[Any]:
+    """Answers as the command prints them: with four digits."""
+    rounded = []
+    for answer in answers:
+        probabilities = {label: round(p, 4) for label, p in answer["probabilities"].items()}
+        rounded.append({"label": answer["label"], "probabilities": probabilities})
+    return rounded
+
+
+def test_a_label_below_the_threshold_is_null(saved: Path, run: Run) -> None:
+    (answer,) = Skill.load(saved).predict(["a dull film"])
+    largest = max(answer["probabilities"].values())
+    for threshold, label in ((largest - 0.01, answer["label"]), (largest + 0.01, None)):
+        ended = run(saved, "a dull film", "--reject", threshold)
+        assert ended.answers == printed([answer | {"label": label}])
+    for odd in ("1.5", "-0.1", "much", "nan"):
+        with pytest.raises(SystemExit, match="2"):
+            run(saved, "a dull film", f"--reject={odd}")
+    with pytest.raises(SkipError, match="reject=2"):
+        Skill.load(saved).predict(["a dull film"], reject=2)
+
+
 def test_one_text(saved: Path, run: Run) -> None:
     ended = run(saved, "a dull film")
     assert (ended.code, ended.err) == (0, "")
-    assert ended.answers == Skill.load(saved).predict(["a dull film"])
+    assert ended.answers == printed(Skill.load(saved).predict(["a dull film"]))
     assert sum(ended.answers[0]["probabilities"].values()) == pytest.approx(1)
 
 
@@ -61,7 +83,7 @@ def test_pairs_from_everywhere(tmp_path: Path, run: Run) -> None:
         {"word": "plot", "first": "a plot", "second": "the plot was funny"},
     ]
     pairs = [("film : a dull film", "very long"), ("plot : a plot", "the plot was funny")]
-    expected = Skill.load(folder).predict(pairs)
+    expected = printed(Skill.load(folder).predict(pairs))
     assert expected[0] != expected[1]
 
     lines = "".join(json.dumps(row) + "\r\n" for row in rows)
@@ -147,7 +169,7 @@ def test_what_comes_before_a_bad_line_is_answered(
     monkeypatch.setattr("skip_exp.skill.classifier.CHUNK", chunk)
     (tmp_path / "f").write_bytes(b"a film\na plot\ndull\n\xff\n")
     ended = run(saved, "--file", tmp_path / "f")
-    assert ended.answers == Skill.load(saved).predict(["a film", "a plot", "dull"])
+    assert ended.answers == printed(Skill.load(saved).predict(["a film", "a plot", "dull"]))
     assert ended.code == 2 and f"line 4 of {tmp_path / 'f'}" in ended.err
 
 
@@ -185,7 +207,7 @@ def test_a_table_is_read_by_its_columns(saved: Path, run: Run, tmp_path: Path, s
         for number, id, label in zip(numbers, ids, ("negative", None), strict=True)
     ]
     texts = ["a dull\nfilm" if is_csv else "a dull film", "warm"]
-    answers = Skill.load(saved).predict(texts)
+    answers = printed(Skill.load(saved).predict(texts))
     assert ended.answers == [a | b for a, b in zip(beside, answers, strict=True)]
     assert not any("columns" in answer for answer in run(saved, "--file", file).answers)
 

@@ -1,24 +1,32 @@
-"""Score a skill or an export on a file with labels: metrics, and what was taken for what.
+"""Score a skill or an export on a file with labels: metrics, classes, and what was taken for what.
 
-Example:
+Examples:
 
     skip-exp evaluate outputs/.../skill test.csv --label verdict
+    skip-exp evaluate outputs/.../skill test.csv --errors mistakes.csv    # the misclassified rows
+    skip-exp evaluate outputs/.../skill test.csv --reject 0.7             # what it is sure of
 
 FILE is CSV, JSON, JSON lines or Parquet and has the task's columns. Exit code: 0, or 2 with the
 reason in one line.
 """
 
+from argparse import ArgumentTypeError
 from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
 from skip_exp.commands.line import existing_file, one_line_errors, parser
-from skip_exp.commands.predict import add_loading, json_line, load
+from skip_exp.commands.predict import DIGITS, add_loading, add_reject, json_line, load
+from skip_exp.utils import files
 
-WIDE = 12  # labels; with more, mistakes are listed instead of a matrix
-LISTED = 20  # mistakes
+MATRIX = 12  # labels of a confusion matrix at most
+FEW = 5  # labels; with more, the commonest confusions are listed
+CLASSES = 20  # listed; of more, those with the lowest F1
+CONFUSIONS = 10  # listed
 
 
 @one_line_errors(2)
@@ -29,22 +37,81 @@ def main(arguments: Sequence[str] | None = None) -> int:
     line.add_argument("file", type=existing_file, metavar="FILE", help=about)
     line.add_argument("--label", metavar="COLUMN", help="default: the one that it was trained on")
     line.add_argument("--drop-bad", action="store_true", help="leave out rows that do not fit")
-    line.add_argument("--json", action="store_true", help="one line of JSON")
+    about = "write the misclassified rows, the most confident first"
+    line.add_argument("--errors", type=csv_file, metavar="FILE.csv", help=about)
+    add_reject(line)
+    line.add_argument("--json", action="store_true", help="one line of JSON, without the errors")
     add_loading(line)
     options = line.parse_args(arguments)
+    if options.errors and options.errors.resolve() == Path(options.file).resolve():
+        line.error(f"--errors {options.errors}: is the file with the rows; name another")
     classifier = load(options.skill, options.backbone, options.precision)
-    found = classifier.evaluate(options.file, label=options.label, drop_bad=options.drop_bad)
+    found = classifier.evaluate(
+        options.file, label=options.label, drop_bad=options.drop_bad, reject=options.reject
+    )
+    errors = found.pop("errors")
+    if options.errors:
+        write_errors(options.errors, errors)
     if options.json:
         print(json_line(found))
         return 0
-    counts = found.pop("confusion")
-    rows = found.pop("rows")
-    scores = (f"{name} {100 * value:.1f}" for name, value in found.items())
-    print(f"{rows:,} rows, in percent: {', '.join(scores)}")
-    Console(width=None if Console().is_terminal else 160).print(
-        matrix(counts) if len(counts) <= WIDE else mistakes(counts)
-    )
+    show(found, options.reject)
+    if options.errors:
+        print(f"written: {options.errors} ({len(errors):,} mistakes)")
     return 0
+
+
+def csv_file(text: str) -> Path:
+    """The path of a CSV file to write, for ``type=``. Raises ArgumentTypeError."""
+    path = Path(text).expanduser()
+    if path.suffix != ".csv" or path.is_dir():
+        raise ArgumentTypeError(f"{text}: must be a file that ends in .csv")
+    return path
+
+
+def write_errors(path: Path, errors: Sequence[Mapping[str, Any]]) -> None:
+    """The mistakes as CSV. Raises SkipError: it cannot be written."""
+    import pandas as pd  # what evaluates has loaded it; a refused argument needs none
+
+    from skip_exp.report.frame import to_csv  # brings pandas
+
+    table = pd.DataFrame(errors, columns=None if errors else ["true", "predicted", "probability"])
+    table = table.round({"probability": DIGITS})
+    files.save(path, to_csv(table).encode(), f"--errors {path}")
+
+
+def show(found: dict[str, Any], reject: float) -> None:
+    """The scores, then a table of the classes, and of what was taken for what."""
+    counts, classes = found.pop("confusion"), found.pop("classes")
+    rows, coverage = found.pop("rows"), found.pop("coverage", 1.0)
+    answered = found.pop("answered", {})
+    print(f"{rows:,} rows, in percent: {describe(found)}")
+    if reject:
+        print(f"answered at --reject {reject:g}: {100 * coverage:.1f} %; {describe(answered)}")
+    console = Console(width=None if Console().is_terminal else 160)
+    console.print(class_table(classes))
+    if len(counts) <= MATRIX:
+        console.print(matrix(counts))
+    if len(counts) > FEW:
+        console.print(confusions(counts))
+
+
+def describe(scores: Mapping[str, float]) -> str:
+    """``accuracy 92.0, f1_macro 91.5``"""
+    return ", ".join(f"{name} {100 * value:.1f}" for name, value in scores.items())
+
+
+def class_table(classes: Mapping[str, Mapping[str, float]]) -> Table:
+    """Precision, recall and F1 in percent, and the rows of each class."""
+    title, listed = "Classes, in percent", list(classes.items())
+    if len(listed) > CLASSES:
+        title = f"The {CLASSES} of {len(listed)} classes with the lowest F1, in percent"
+        listed = sorted(listed, key=lambda each: each[1]["f1"])[:CLASSES]
+    table = Table("class", "precision", "recall", "F1", "rows", title=title)
+    for name, scores in listed:
+        shares = (f"{100 * scores[key]:.1f}" for key in ("precision", "recall", "f1"))
+        table.add_row(escape(name), *shares, str(scores["support"]))
+    return table
 
 
 def matrix(counts: Mapping[str, Mapping[str, int]]) -> Table:
@@ -55,12 +122,12 @@ def matrix(counts: Mapping[str, Mapping[str, int]]) -> Table:
     return table
 
 
-def mistakes(counts: Mapping[str, Mapping[str, int]]) -> Table:
+def confusions(counts: Mapping[str, Mapping[str, int]]) -> Table:
     """The most frequent pairs of a true label and a wrong answer."""
     pairs = [(n, true, answer) for true, row in counts.items() for answer, n in row.items()]
     wrong = sorted((p for p in pairs if p[0] and p[1] != p[2]), key=lambda p: -p[0])
-    title = f"The {min(LISTED, len(wrong))} most frequent of {len(wrong)} kinds of mistakes"
+    title = f"The {min(CONFUSIONS, len(wrong))} most frequent of {len(wrong)} kinds of mistakes"
     table = Table("true", "answer", "rows", title=title)
-    for n, true, answer in wrong[:LISTED]:
+    for n, true, answer in wrong[:CONFUSIONS]:
         table.add_row(escape(true), escape(answer), str(n))
     return table

@@ -30,6 +30,18 @@ def existing_file(text: str) -> str:
     return text
 
 
+def probability(text: str) -> float:
+    """A number from 0 to 1, for ``type=``. Raises ArgumentTypeError."""
+    from skip_exp.skill.classifier import check_reject  # brings tokenizers: most commands need none
+
+    try:
+        value = float(text)
+        check_reject(value)
+    except (ValueError, SkipError) as error:
+        raise ArgumentTypeError(f"{text}: must be a probability, from 0 to 1") from error
+    return value
+
+
 def one_line_errors(code: int) -> Callable[[Main], Main]:
     """Make a command print a `SkipError` as one line and return ``code``."""
 

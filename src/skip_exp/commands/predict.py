@@ -6,6 +6,7 @@ Examples:
     skip-exp predict outputs/.../skill "premise" "hypothesis"
     skip-exp predict outputs/.../skill --file texts.txt > answers.jsonl
     skip-exp predict outputs/.../skill --file rows.csv --with id > answers.jsonl
+    skip-exp predict outputs/.../skill "a dull film" --reject 0.7    # null where it is less sure
 
 A file that ends in .csv, .jsonl, .json or .parquet has the task's columns. Each answer then carries
 the number of its line, or of its row in Parquet, and the columns of --with. All bad rows are
@@ -27,11 +28,13 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic_core import to_jsonable_python
 
-from skip_exp.commands.line import one_line_errors, parser
+from skip_exp.commands.line import one_line_errors, parser, probability
 from skip_exp.errors import ExampleError, SkipError
 from skip_exp.skill.examples import is_table, read_examples
 from skip_exp.skill.record import ONNX
 from skip_exp.utils import console
+
+DIGITS = 4  # of a probability
 
 if TYPE_CHECKING:
     from skip_exp.skill.classifier import Classifier, Prediction
@@ -46,6 +49,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     about = "column of a table to copy into the answers; may be repeated"
     line.add_argument("--with", action="append", default=[], metavar="COLUMN", help=about)
     line.add_argument("--drop-bad", action="store_true", help="leave out rows without a text")
+    add_reject(line)
     add_loading(line)
     options = line.parse_args(arguments)
     kept = vars(options)["with"]
@@ -60,7 +64,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         text = classifier.about.text
         examples, beside = read_texts(options.file, text, kept, options.drop_bad)
     try:
-        for row, answer in zip(beside, with_progress(classifier.stream(examples)), strict=False):
+        answers = with_progress(classifier.stream(examples, reject=options.reject))
+        for row, answer in zip(beside, answers, strict=False):
+            known = answer["probabilities"].items()
+            answer["probabilities"] = {label: round(p, DIGITS) for label, p in known}
             print(json_line(row | answer))
         sys.stdout.flush()
     except ExampleError as error:
@@ -80,6 +87,12 @@ def json_line(fields: dict[str, Any]) -> str:
     except UnicodeEncodeError:  # a terminal without UTF-8; half a character, in a copied column
         return json.dumps(plain)
     return line
+
+
+def add_reject(line: ArgumentParser) -> None:
+    """The argument ``--reject``."""
+    about = "no label where the largest probability is below P, such as 0.7"
+    line.add_argument("--reject", type=probability, default=0.0, metavar="P", help=about)
 
 
 def add_loading(line: ArgumentParser) -> None:

@@ -73,7 +73,14 @@ class Rows:
 def to_rows(
     table: Table, spec: TaskConfig, split: str, drop_bad: bool = False, fix: str = FIX
 ) -> list[Row]:
-    """Check a table and build the task's texts and labels.
+    """The rows of :func:`rows_by_number`, in order."""
+    return list(rows_by_number(table, spec, split, drop_bad, fix).values())
+
+
+def rows_by_number(
+    table: Table, spec: TaskConfig, split: str, drop_bad: bool = False, fix: str = FIX
+) -> dict[int, Row]:
+    """Check a table and build the task's texts and labels, by the number of the row in the table.
 
     Args:
         drop_bad: leave bad rows out, with a warning, instead of refusing the table.
@@ -89,7 +96,7 @@ def to_rows(
         raise DataError(f"task {spec.name}: split {split} of {table.where} has no rows")
     group = spec.group if split == spec.train else None  # others are not split again
     label_of = _label_reader(spec)
-    rows: list[Row] = []
+    rows: dict[int, Row] = {}
     bad = dict(table.bad)
     for number, cells in table.rows.items():
         try:
@@ -99,7 +106,7 @@ def to_rows(
         except ValueError as error:
             bad[number] = str(error)
             continue
-        rows.append(row)
+        rows[number] = row
     allowed = ""
     if any(why.startswith("label") for why in bad.values()):
         indices = f"0 to {len(spec.labels) - 1} or " if with_indices(spec.labels) else ""

@@ -21,9 +21,12 @@ Example = str | Sequence[str] | Mapping[str, Any]  # a text, two texts, or the t
 
 
 class Prediction(TypedDict):
-    """One answer: the likeliest label, and every label's probability."""
+    """One answer: the likeliest label, and every label's probability.
 
-    label: str
+    The label is None where it was rejected: see :meth:`Classifier.predict`.
+    """
+
+    label: str | None
     probabilities: dict[str, float]
 
 
@@ -69,7 +72,11 @@ class Classifier:
         return answers
 
     def predict(
-        self, examples: Iterable[Example], batch_tokens: int | None = None
+        self,
+        examples: Iterable[Example],
+        batch_tokens: int | None = None,
+        *,
+        reject: float = 0.0,
     ) -> list[Prediction]:
         """Labels and probabilities of any number of examples, in order.
 
@@ -79,19 +86,26 @@ class Classifier:
             examples: texts, pairs of texts, or mappings or a data frame with the task's columns.
             batch_tokens: batch size in tokens, padding included; None: as many as suit the model.
                 Examples run in order of length.
+            reject: the label is None where the largest probability is below this.
 
         Raises:
-            SkipError: an example does not fit the task; no answer is returned.
+            SkipError: an example does not fit the task; no answer is returned. Or ``reject`` is no
+                probability.
         """
-        return list(self.stream(examples, batch_tokens))
+        return list(self.stream(examples, batch_tokens, reject=reject))
 
     def stream(
-        self, examples: Iterable[Example], batch_tokens: int | None = None
+        self,
+        examples: Iterable[Example],
+        batch_tokens: int | None = None,
+        *,
+        reject: float = 0.0,
     ) -> Iterator[Prediction]:
         """:meth:`predict` one by one, with at most ``CHUNK`` examples in memory.
 
         Examples before a refused one are answered.
         """
+        check_reject(reject)
         if isinstance(examples, str | bytes | Mapping) or not isinstance(examples, Iterable):
             raise SkipError(f"predict takes a list of examples, not {shown(examples)}")
         if hasattr(examples, "iloc") and hasattr(examples, "columns"):
@@ -99,10 +113,10 @@ class Classifier:
             there = [name for name in columns_of(self.about.text) if name in table.columns]
             check_columns(list(table.columns), there, "the data frame")  # none of them twice
             examples = table.to_dict("records")
-        return self._stream(examples, batch_tokens)
+        return self._stream(examples, batch_tokens, reject)
 
     def _stream(
-        self, examples: Iterable[Example], batch_tokens: int | None
+        self, examples: Iterable[Example], batch_tokens: int | None, reject: float
     ) -> Iterator[Prediction]:
         texts = (example_texts(self.about, x, n) for n, x in enumerate(examples, 1))
         refused: SkipError | None = None
@@ -117,7 +131,8 @@ class Classifier:
             for row in self.probabilities(chunk, batch_tokens):
                 best = max(range(len(row)), key=row.__getitem__)
                 probabilities = dict(zip(self.about.labels, row, strict=True))
-                yield {"label": self.about.labels[best], "probabilities": probabilities}
+                label = self.about.labels[best] if row[best] >= reject else None
+                yield {"label": label, "probabilities": probabilities}
         if refused is not None:
             raise refused
 
@@ -128,8 +143,21 @@ class Classifier:
         *,
         label: str | None = None,
         drop_bad: bool = False,
+        reject: float = 0.0,
     ) -> dict[str, Any]:
-        """Score it on rows: {rows, metric: value, confusion: {true: {predicted: count}}}.
+        """Score it on rows.
+
+        Example:
+            >>> found = skill.evaluate("test.csv")
+            >>> found["accuracy"], found["errors"][0]
+            (0.92, {'line': 7, 'text': 'not bad', 'true': 'good', 'predicted': 'bad', ...})
+
+        Returns:
+            ``rows``, and every metric by name. ``classes``: {name: {precision, recall, f1,
+            support}}. ``confusion``: {true: {predicted: count}}. ``errors``: a dictionary per
+            mistake with its number, its text columns, ``true``, ``predicted`` and ``probability``,
+            the most confident first. With ``reject``, ``coverage`` is the fraction of rows that are
+            answered, and ``answered`` has their metrics.
 
         Args:
             data: rows in the task's columns: a file, a data frame, a data set, a list of rows as
@@ -137,14 +165,30 @@ class Classifier:
             labels: one per text of a list.
             label: column of the labels; None: the one that the skill was trained on.
             drop_bad: leave out rows without a text or with an unknown label.
+            reject: as in :meth:`predict`.
 
         Raises:
-            SkipError: the rows do not fit the task.
+            SkipError: the rows do not fit the task, or ``reject`` is no probability.
         """
+        check_reject(reject)
         # pandas, torch and torchmetrics, which a skill that only predicts does not need.
         from skip_exp.skill import evaluate
 
-        return evaluate.on_rows(self.about, self.probabilities, data, labels, label, drop_bad)
+        return evaluate.on_rows(
+            self.about,
+            self.probabilities,
+            data,
+            labels,
+            label=label,
+            drop_bad=drop_bad,
+            reject=reject,
+        )
+
+
+def check_reject(reject: float) -> None:
+    """Raise SkipError where ``reject`` is no probability."""
+    if not 0 <= reject <= 1:
+        raise SkipError(f"reject={reject}: must be a probability, from 0 to 1")
 
 
 def example_texts(about: SkillRecord, example: Example, number: int) -> list[str]:

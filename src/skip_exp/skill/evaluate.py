@@ -1,17 +1,18 @@
 """Score a skill or an ONNX export on rows of the user's."""
 
 import logging
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import torch
+from torch import Tensor
 from torchmetrics.functional.classification import multiclass_confusion_matrix
 
 from skip_exp.config.task import TaskConfig
 from skip_exp.data.metrics import build_metrics
 from skip_exp.data.read import to_table
-from skip_exp.data.rows import get_labels, integer_text, to_rows, with_indices
-from skip_exp.data.text import shown_names
+from skip_exp.data.rows import get_labels, integer_text, rows_by_number, with_indices
+from skip_exp.data.text import columns_of, shown_names
 from skip_exp.skill.record import SkillRecord
 
 log = logging.getLogger(__name__)
@@ -22,8 +23,10 @@ def on_rows(
     probabilities: Callable[[list[list[str]]], list[list[float]]],
     data: Any,
     labels: Sequence[Any] | None,
+    *,
     label: str | None,
     drop_bad: bool,
+    reject: float,
 ) -> dict[str, Any]:
     """:meth:`Classifier.evaluate` of a classifier by its ``probabilities``. Raises SkipError."""
     columns = about.text
@@ -39,15 +42,70 @@ def on_rows(
     )
     table = to_table(data, task.text, task.label, labels)
     _tell_order(table.column(task.label), task.labels)
-    rows = to_rows(table, task, "test", drop_bad, "drop_bad=True or --drop-bad")
-    true = get_labels(rows)
-    found = probabilities([row["texts"] for row in rows])
-    predicted = [max(range(len(row)), key=row.__getitem__) for row in found]
+    rows = rows_by_number(table, task, "test", drop_bad, "drop_bad=True or --drop-bad")
+    true = torch.tensor(get_labels([*rows.values()]))
+    answers = probabilities([row["texts"] for row in rows.values()])
+    certainty, predicted = torch.tensor(answers, dtype=torch.float64).max(1)
+    counts = multiclass_confusion_matrix(predicted, true, num_classes=len(about.labels))
+    found: dict[str, Any] = {"rows": len(rows), **_score(task, predicted, true)}
+    if reject:
+        kept = certainty >= reject
+        found["coverage"] = kept.float().mean().item()
+        found["answered"] = _score(task, predicted[kept], true[kept]) if kept.any() else {}
+    found["classes"] = score_classes(about.labels, counts)
+    found["confusion"] = confusion(about.labels, counts)
+    cells = [{table.unit: number} | table.rows[number] for number in rows]
+    found["errors"] = _list_errors(
+        cells, [table.unit, *columns_of(columns)], about.labels, true, predicted, certainty
+    )
+    return found
+
+
+def _score(task: TaskConfig, predicted: Tensor, true: Tensor) -> dict[str, float]:
     metrics = build_metrics(task)
-    metrics.update(torch.tensor(predicted), torch.tensor(true))
-    scores = {name: value.item() for name, value in metrics.compute().items()}
-    counts = confusion(about.labels, true, predicted)
-    return {"rows": len(rows), **scores, "confusion": counts}
+    metrics.update(predicted, true)
+    return {name: value.item() for name, value in metrics.compute().items()}
+
+
+def _list_errors(
+    rows: Sequence[Mapping[str, Any]],
+    columns: Sequence[str],
+    names: Sequence[str],
+    true: Tensor,
+    predicted: Tensor,
+    certainty: Tensor,
+) -> list[dict[str, Any]]:
+    """These columns of the rows with a wrong answer, and what is wrong; the most certain first."""
+    errors = []
+    for i in certainty.argsort(descending=True, stable=True).tolist():
+        if predicted[i] != true[i]:
+            wrong = {"true": names[int(true[i])], "predicted": names[int(predicted[i])]}
+            cells = {name: rows[i][name] for name in columns}
+            errors.append(cells | wrong | {"probability": certainty[i].item()})
+    return errors
+
+
+def score_classes(names: Sequence[str], counts: Tensor) -> dict[str, dict[str, float]]:
+    """Precision, recall, F1 and support of every class; a ratio without rows is 0.
+
+    Args:
+        counts: rows by true and predicted class [labels, labels].
+    """
+    hits, support, answered = counts.diag(), counts.sum(1), counts.sum(0)
+    precision = (hits / answered.clamp_min(1)).tolist()
+    recall = (hits / support.clamp_min(1)).tolist()
+    f1 = (2 * hits / (support + answered).clamp_min(1)).tolist()
+    scores = {}
+    for i, name in enumerate(names):
+        scores[name] = {"precision": precision[i], "recall": recall[i], "f1": f1[i]}
+        scores[name]["support"] = int(support[i])
+    return scores
+
+
+def confusion(names: Sequence[str], counts: Tensor) -> dict[str, dict[str, int]]:
+    """How often each true label was answered by each label."""
+    rows = counts.tolist()
+    return {name: dict(zip(names, row, strict=True)) for name, row in zip(names, rows, strict=True)}
 
 
 def _tell_order(given: Iterable[Any], names: Sequence[str]) -> None:
@@ -56,12 +114,3 @@ def _tell_order(given: Iterable[Any], names: Sequence[str]) -> None:
     if with_indices(names) and indices & {integer_text(str(each)) for each in given}:
         order = shown_names([f"{i} is {name}" for i, name in enumerate(names)])
         log.warning("evaluate: numbers are indices of the skill's classes: %s", order)
-
-
-def confusion(
-    names: Sequence[str], true: Sequence[int], predicted: Sequence[int]
-) -> dict[str, dict[str, int]]:
-    """How often each true label was answered by each label."""
-    given = torch.tensor(predicted), torch.tensor(true)
-    rows = multiclass_confusion_matrix(*given, num_classes=len(names)).tolist()
-    return {name: dict(zip(names, row, strict=True)) for name, row in zip(names, rows, strict=True)}
