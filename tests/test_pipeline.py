@@ -19,6 +19,7 @@ from skip_exp.phases import benchmark, retune
 from skip_exp.phases.build import phase_seed
 from skip_exp.phases.prepare import prepare
 from skip_exp.phases.tune import tune
+from skip_exp.results import PREDICTIONS
 from skip_exp.skill.skill import Skill
 from skip_exp.utils.machine import processor
 from tests.helpers.toy import rarely, save_toy, toy_job
@@ -106,7 +107,7 @@ def test_a_finished_job_is_the_last_stage(done: Any, toy: Make, tmp_path: Path) 
     assert numbers(again) == numbers(done) and again["job_id"] == done["job_id"]
     if not done["latency"]["contended"]:
         assert again["latency"] == done["latency"]
-    for name in ("skill/skill.safetensors", "skill/skill.json", "keep.png"):
+    for name in ("skill/skill.safetensors", "skill/skill.json", "keep.png", PREDICTIONS):
         assert (tmp_path / name).read_bytes() == (first / name).read_bytes()
 
 

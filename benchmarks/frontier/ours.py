@@ -126,7 +126,9 @@ class Shallow:
         return partial(labels_of, served), size
 
     def _teacher(self, work: Work) -> Skill:
-        return Skill.load(chosen(work.place(self.teacher)))
+        skill = Skill.load(chosen(work.place(self.teacher)))
+        skill.model.temperature = 1.0  # a job's own teacher has none
+        return skill
 
     def _job(self, work: Work, rate: str) -> Job:
         own = ["experiment=finetune", f"backbone.layers={self.layers}", rate]
@@ -158,7 +160,7 @@ def given(work: Work, overrides: Iterable[str]) -> list[str]:
 def labels_of(classifier: Classifier, texts: Sequence[str]) -> list[int]:
     """The indices of the likeliest labels."""
     index = {label: i for i, label in enumerate(classifier.about.labels)}
-    return [index[answer["label"]] for answer in classifier.predict(texts)]
+    return [index[str(answer["label"])] for answer in classifier.predict(texts)]
 
 
 def megabytes(model: Any) -> float:

@@ -86,7 +86,16 @@ def run_phases(job: Job, clock: Clock) -> Entry:
     with clock("retune"):
         final, epochs = retune(job, dense, pruned.model, job.logger)
     with clock("test"):
-        add_scores(job, result, test(job, dense, pruned.model, final))
+        scored = test(job, dense, pruned.model, final)
+        add_scores(job, result, scored)
     result.ratio, result.method.epochs = ratio, epochs
     whole = job.whole(dense.value)
-    return finish(job, result, dense=dense.value, final=final, whole=whole, keep=pruned.keep)
+    return finish(
+        job,
+        result,
+        dense=dense.value,
+        final=final,
+        whole=whole,
+        keep=pruned.keep,
+        logits=scored["final"].tensors["validation"],
+    )

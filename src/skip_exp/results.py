@@ -34,6 +34,9 @@ log = logging.getLogger(__name__)
 PACKAGES = ("skip_exp", "torch", "transformers", "datasets", "lightning", "wandb")  # in `versions`
 FILE = "result.json"
 CONFIG_FILE = "config.yaml"  # beside it: the resolved configuration, written when the job begins
+# Beside it: the final model's answers to the validation split, a row per row in its order: label
+# and predicted (indices), probability of the latter.
+PREDICTIONS = "predictions.csv.gz"
 NEURONS = 10**6  # more than any site has
 SITE = rf"^(encoder|decoder)\.\d{{1,4}}\.({KINDS[0]}|(self|cross)\.({'|'.join(KINDS[1:])}))$"
 
@@ -90,6 +93,14 @@ class MainScores(Scores):
     """The scores of the task's main metric."""
 
     name: str | None = None  # accuracy | f1 | f1_macro | matthews
+
+
+class Calibration(Part):
+    """How far the final model's probabilities are from how often it is right."""
+
+    ece: float | None = None  # expected calibration error on the validation split, a fraction
+    ece_raw: float | None = None  # the same before the temperature
+    temperature: float | None = None  # fitted on the selection slice
 
 
 class Prompt(Part):
@@ -188,6 +199,7 @@ class Result(Part):
     metric: MainScores = MainScores()  # on the validation split
     metrics: dict[str, Any] = {}  # {metric: Scores}; extra: {split: {metric: Scores}}
     select: Scores = Scores()  # the main metric on the selection slice
+    calibration: Calibration = Calibration()
     probes: Numbers = {}  # of a search: {ratio: select score, final; or speed-up}
     params: Params = Params()
     flops: Flops = Flops()

@@ -154,6 +154,7 @@ class Subject:
         yield "dense", 0.0, self.dense
         for result in self.results:
             skill = Skill.load(Path(result["path"]).parent / result["skill"])
+            skill.model.temperature = 1.0  # the dense model has none
             if result["ratio"]:
                 yield "pruned", result["ratio"], cut(self.dense, skill.keep)
             yield "final", result["ratio"] or 0.0, skill.model

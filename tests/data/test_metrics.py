@@ -1,7 +1,14 @@
+import math
+
 import pytest
 import torch
 
-from skip_exp.data.metrics import build_metrics, majority_scores
+from skip_exp.data.metrics import (
+    build_metrics,
+    calibration_error,
+    fit_temperature,
+    majority_scores,
+)
 
 from .conftest import spec
 
@@ -39,3 +46,24 @@ def test_majority_is_scored_by_every_metric_of_the_task() -> None:
         {"accuracy": 0.75, "f1": 6 / 7, "f1_macro": 3 / 7, "matthews": 0.0}
     )
     assert majority_scores(task, [0, 0, 1])["f1"] == 0  # F1 is of label 1
+
+
+# 60 rows that all claim a probability of 0.9 for label 0, which 45 of them have.
+SURE = torch.tensor([[math.log(9), 0.0]] * 60)
+RIGHT = torch.tensor([0] * 45 + [1] * 15)
+
+
+def test_the_temperature_makes_claims_as_frequent_as_they_are_true() -> None:
+    # With one row that is half label 0 and half label 1, 45.5 of 61 have label 0.
+    wanted = 45.5 / 61
+    temperature = fit_temperature(SURE, RIGHT)
+    assert temperature == pytest.approx(math.log(9) / math.log(wanted / (1 - wanted)), abs=1e-3)
+    assert calibration_error(SURE, RIGHT) == pytest.approx(0.9 - 0.75, abs=1e-6)
+    assert calibration_error(SURE, RIGHT, temperature) == pytest.approx(0.75 - wanted, abs=1e-3)
+
+
+def test_a_tiny_slice_changes_nothing_and_a_perfect_one_claims_no_certainty() -> None:
+    assert fit_temperature(SURE[:49], RIGHT[:49]) == 1
+    right = torch.zeros(60, dtype=torch.long)
+    claimed = (SURE / fit_temperature(SURE, right)).softmax(-1)[0, 0].item()
+    assert claimed == pytest.approx(60.5 / 61, abs=1e-4)

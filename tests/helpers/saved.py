@@ -122,8 +122,10 @@ def save_tiny_skill(
         max_length=24,
         scores={"metric": "accuracy", "validation": 0.5, "data": "none"},
         train=train,
+        temperature=1.25,
     )
     model = cut(whole, keep)
+    model.temperature = about.temperature
     model.train_only(train, rank=2, seed=seed)
     with torch.no_grad():  # as tuning would
         for parameter in model.skill_parameters().values():

@@ -4,12 +4,17 @@ import csv
 from copy import deepcopy
 from pathlib import Path
 
+import pandas as pd
 import pytest
+import torch
 
 from skip_exp import pipeline
+from skip_exp.data import metrics
 from skip_exp.models.backbones import load_backbone
 from skip_exp.models.soft_prompt import SoftPromptModel
 from skip_exp.phases.finish import count_params
+from skip_exp.phases.test import _reorder
+from skip_exp.results import PREDICTIONS
 from skip_exp.skill.files import read_skill
 from skip_exp.skill.skill import Skill
 from tests.helpers.tiny import tiny_model
@@ -34,8 +39,16 @@ def toy(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
     ],
 )
 def test_it_can_be_read(
-    toy: list[str], tmp_path: Path, tuned: str, retuned: str, enabled: bool, ratio: float, held: str
+    toy: list[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    tuned: str,
+    retuned: str,
+    enabled: bool,
+    ratio: float,
+    held: str,
 ) -> None:
+    monkeypatch.setattr(metrics, "FEWEST", 40)
     asked = [f"tune.train={tuned}", f"retune.train={retuned}", f"prune.ratio={ratio}"]
     result = pipeline.run(toy_job(toy, tmp_path, "run", *asked, f"retune.enabled={enabled}"))
     skill = Skill.load(tmp_path / "run/skill")
@@ -50,6 +63,13 @@ def test_it_can_be_read(
     names = ["bad", "good"]
     right = [a["label"] == names[int(row["label"])] for a, row in zip(answers, rows, strict=True)]
     assert sum(right) / len(rows) == pytest.approx(result["metric"]["final"], abs=1e-6)
+    kept = pd.read_csv(tmp_path / "run" / PREDICTIONS)
+    assert kept["label"].tolist() == [int(row["label"]) for row in rows]
+    assert [names[i] for i in kept["predicted"]] == [answer["label"] for answer in answers]
+    largest = [max(answer["probabilities"].values()) for answer in answers]
+    assert kept["probability"].tolist() == pytest.approx(largest, abs=1e-4)
+    assert result.calibration.temperature == skill.about.temperature != 1
+    assert 0 <= result["calibration"]["ece"] <= 1 and result["calibration"]["ece_raw"] is not None
 
 
 def test_its_backbone_is_found_from_any_working_directory(
@@ -69,6 +89,12 @@ def test_the_result_tells_how_few_rows_trained(toy: list[str], tmp_path: Path) -
     result = pipeline.run(toy_job(toy, tmp_path, "run", *few))
     assert (result["train_rows"], result["n_eval"]) == (50, 100)
     assert result["config"]["data"]["train_rows"] == 50 and result["data_hash"]
+
+
+def test_logits_come_back_in_the_order_of_the_rows() -> None:
+    rows = [{"input_ids": [0] * length} for length in (3, 1, 2, 1)]
+    by_length = torch.tensor([[1.0], [3.0], [2.0], [0.0]])  # each the index of its row
+    assert _reorder(by_length, rows).flatten().tolist() == [0, 1, 2, 3]
 
 
 def test_parameters_are_counted_on_one_device(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,12 +1,19 @@
 """Paired comparisons, by hand-worked numbers."""
 
+import gzip
+
+import numpy as np
 import pandas as pd
 import pytest
+import torch
 
 from skip_exp.commands.compare import main
+from skip_exp.config.task import TaskConfig
+from skip_exp.data.metrics import build_metrics
 from skip_exp.errors import SkipError
-from skip_exp.report import compare
+from skip_exp.report import by_rows, compare
 from skip_exp.report.compare import ALL, interval
+from skip_exp.results import PREDICTIONS
 from tests.helpers.fakes import failed, result, store
 
 # Per task and seed the final scores of A and B.
@@ -259,3 +266,58 @@ def test_the_page_and_the_files(folder, tmp_path, capsys):
     assert rows["difference"].tolist() == pytest.approx([0.01, 0.0, 0.02, 0.01])
     with pytest.raises(SystemExit):
         main([str(folder), "--by", "tune.lr", "--out", "x.txt"])
+
+
+def with_predictions(folder, *answers, true=(1, 1, 1, 1, 0, 0, 0, 0)):
+    """Two jobs that differ in the learning rate, with the predictions of both."""
+    store(folder, [job(lr) for lr, _ in zip((0.1, 0.2), answers, strict=False)])
+    for place, predicted in zip(sorted(folder.iterdir()), answers, strict=True):
+        table = pd.DataFrame({"label": true, "predicted": predicted, "probability": 0.9})
+        table.to_csv(place / PREDICTIONS, index=False)
+    return folder
+
+
+def test_one_task_is_compared_over_its_rows(tmp_path):
+    folder = with_predictions(tmp_path / "a", (0, 0, 0, 1, 0, 0, 0, 1), (1, 1, 1, 1, 0, 0, 1, 1))
+    rows = compare.compare(compare.load([str(folder)]), "tune.lr", ("0.1", "0.2"))
+    (mean,) = rows[rows["task"] == ALL].to_dict("records")
+    # Three rows that only the second has right, one that only the first has: 5 of 8 splits.
+    assert (mean["over"], mean["p"]) == ("rows", pytest.approx(0.625))
+    assert -0.3 < mean["low"] < 0.25 < mean["high"] < 0.8
+    page = compare.page(rows, "tune.lr", "metric/final")
+    assert "over rows" in page and "| 0.625 |" in page
+    selected = compare.compare(compare.load([str(folder)]), "tune.lr", score="metric/pruned")
+    assert set(selected["over"].dropna()) == {""}
+
+
+def test_rows_that_are_not_the_same_are_not_compared(tmp_path):
+    folder = with_predictions(tmp_path / "a", (0,) * 8, (1,) * 8)
+    other = sorted(folder.iterdir())[1] / PREDICTIONS
+    others = b"label,predicted\n" + b"0,1\n" * 8
+    for content in (gzip.compress(others), gzip.compress(b"x\n1\n"), b"", b"damaged"):
+        other.write_bytes(content)
+        rows = compare.compare(compare.load([str(folder)]), "tune.lr")
+        assert rows["low"].isna().all() and "over rows" not in compare.page(rows, "tune.lr", "x")
+
+
+@pytest.mark.parametrize("labels", [2, 5])
+def test_metrics_over_rows_are_those_of_a_job(labels):
+    rng = np.random.default_rng(labels)
+    true, predicted = rng.integers(0, labels, (2, 40))
+    names = ["accuracy", "f1_macro", "matthews"] + ["f1"] * (labels == 2)
+    task = TaskConfig("x", text=["s"], labels=[*map("class {}".format, range(labels))])
+    task.metrics = names
+    for guess in (predicted, np.ones(40, int)):
+        expected = build_metrics(task)(torch.tensor(guess), torch.tensor(true))
+        for name in names:
+            assert by_rows.score(true, guess, name) == pytest.approx(expected[name].item())
+
+
+def test_seeds_share_their_rows():
+    true = np.arange(200) % 2
+    one, other = true.copy(), true.copy()
+    one[:20], other[:40] = 1 - one[:20], 1 - other[:40]
+    # Wrong in 20 and in 40 rows, against none: 30 of 200 on average.
+    low, high = by_rows.bootstrap(true, [one, other], [true, true], "accuracy", 0.95)
+    assert 0.09 < low < 0.15 < high < 0.21
+    assert by_rows.mcnemar(true, true, true) == 1

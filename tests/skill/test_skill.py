@@ -315,6 +315,7 @@ DAMAGES: dict[str, tuple[Callable[[Saved], Any], str]] = {
     "max_length a text": (_forge(max_length="24"), "max_length='24': "),
     "max_length of specials": (_forge(max_length=2), "max_length=2: 2 "),
     "more than positions": (_forge(max_length=65), "max_length=65: .* 64"),
+    "temperature 0": (_forge(temperature=0.0), "temperature=0.0: "),
     "train unknown": (_forge(train="all"), "train='all': .*'prompt'.*'bias'"),
     "path endless": (_backbone(path="x" * 5000), "its backbone bert .* too long"),
     "more layers than there are": (_backbone(layers=3), "backbone.layers=3: .* 2"),
@@ -354,6 +355,19 @@ def test_what_is_not_right_is_refused_in_one_line(tmp_path: Path, damage: str) -
         Skill.load(saved.folder)
     assert str(caught.value).startswith(str(saved.folder))
     assert "\n" not in str(caught.value)
+
+
+def test_the_skill_of_an_earlier_version_has_no_temperature(tmp_path: Path) -> None:
+    saved = save_tiny_skill(tmp_path)
+    calibrated = Skill.load(saved.folder).predict(TEXTS)
+    _forge(temperature=None)(saved)
+    plain = Skill.load(saved.folder)
+    assert plain.about.temperature == plain.model.temperature == 1
+    for one, other in zip(plain.predict(TEXTS), calibrated, strict=True):
+        assert one["label"] == other["label"]
+        powers = [p ** (1 / 1.25) for p in one["probabilities"].values()]
+        expected = [power / sum(powers) for power in powers]
+        assert list(other["probabilities"].values()) == pytest.approx(expected, abs=1e-5)
 
 
 def test_nothing_is_unpickled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -145,9 +145,10 @@ def test_the_selection_slice_is_scored_over_its_rows_whatever_the_batches() -> N
     assert points[-1]["select_loss"] == pytest.approx(float(loss))
     assert points[-1]["select_accuracy"] == pytest.approx(float(right))
     task = TaskConfig(name="x", text=["t"], labels=["a", "b"], metrics=["accuracy", "f1"])
-    scores = trainers.score(QUIET, tuned.model, task, loader())
+    scores, scored = trainers.score(QUIET, tuned.model, task, loader())
     assert scores.keys() == {"accuracy", "f1"}
     assert scores["accuracy"] == pytest.approx(float(right))
+    torch.testing.assert_close(scored, logits)  # in the loader's order
 
 
 def test_a_callback_acts_in_a_pass_without_rows() -> None:

@@ -8,9 +8,11 @@ Examples:
     skip-exp compare outputs/mine outputs/paper --by folder          # whole recipes
 
 The output has every task's scores, the mean difference, its 95 % interval over the tasks and the
-number of pairs. KEY may be a group, such as attribution or retune: then everything in it may
-differ. The first value is the baseline. To choose a setting, compare with --score select/final: the
-selection slice is never the split that is reported.
+number of pairs. With one task the interval is over the rows of its validation split, which are
+resampled; McNemar's exact test is added for accuracy with one seed. KEY may be a group, such as
+attribution or retune: then everything in it may differ. The first value is the baseline. To choose
+a setting, compare with --score select/final: the selection slice is never the split that is
+reported.
 """
 
 from collections.abc import Sequence

@@ -96,6 +96,11 @@ def count_tokens(row: Mapping[str, Any]) -> int:
     return len(row["input_ids"])
 
 
+def order_by_length(rows: Sequence[Row]) -> list[int]:
+    """Indices of rows from the shortest to the longest; equal ones stay in order."""
+    return sorted(range(len(rows)), key=lambda i: count_tokens(rows[i]))
+
+
 def batch_by_length(
     rows: Sequence[Row], size: int | None = None, tokens: int | None = None
 ) -> list[list[int]]:
@@ -104,7 +109,7 @@ def batch_by_length(
     Tokens count with padding. A longer row forms its own batch.
     """
     batches: list[list[int]] = []
-    for i in sorted(range(len(rows)), key=lambda i: count_tokens(rows[i])):
+    for i in order_by_length(rows):
         batch = batches[-1] if batches else []
         is_full = not batch or len(batch) == size
         if is_full or (tokens is not None and count_tokens(rows[i]) * (len(batch) + 1) > tokens):

@@ -9,7 +9,15 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Sampler
 
-from skip_exp.data.batches import Batch, Row, answer_all, batch_by_length, collate, count_tokens
+from skip_exp.data.batches import (
+    Batch,
+    Row,
+    answer_all,
+    batch_by_length,
+    collate,
+    count_tokens,
+    order_by_length,
+)
 from skip_exp.data.rows import Rows
 from skip_exp.errors import ConfigError, DataError
 from skip_exp.utils import bars
@@ -166,6 +174,6 @@ class TextDataModule(L.LightningDataModule):
         return self._padded(rows_of_rank) | {"weight": torch.tensor(weight)}
 
     def _sorted_loader(self, rows: list[Row], rank: int = 0, world: int = 1) -> DataLoader[Row]:
-        rows_of_rank = sorted(rows, key=count_tokens)[rank::world]
+        rows_of_rank = [rows[i] for i in order_by_length(rows)][rank::world]
         # A list is a map-style data set.
         return DataLoader(rows_of_rank, self.eval_batch, collate_fn=self._collate)  # type: ignore[arg-type]

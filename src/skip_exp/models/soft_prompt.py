@@ -31,7 +31,12 @@ class SoftPromptModel(nn.Module):
         family: how to reach into it.
         prompt: soft prompt.
         readout: turns hidden states into class logits.
+
+    Attributes:
+        temperature: divides the logits; that of a skill makes its probabilities calibrated.
     """
+
+    temperature: float = 1.0
 
     def __init__(
         self, backbone: PreTrainedModel, family: Family, prompt: SoftPrompt, readout: Readout
@@ -85,7 +90,7 @@ class SoftPromptModel(nn.Module):
         prefix = self.prompt.length - virtual
         hidden = self.family.encode(self.backbone, embeds, key_mask(mask, prefix), token_type_ids)
         encoded = Encoded(hidden, mask, virtual, ids)
-        return self.readout(self.backbone, self.family, encoded).float()
+        return self.readout(self.backbone, self.family, encoded).float() / self.temperature
 
     def copy(self) -> "SoftPromptModel":
         """Copy modules, prompt and readout, and share the backbone's weights."""

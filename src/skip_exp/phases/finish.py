@@ -1,14 +1,21 @@
 """The two ends of a job's result: what is known before its phases, and what they left behind."""
 
-from collections.abc import Sequence
+import gzip
+import logging
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
-from torch import nn
+import pandas as pd
+import torch
+from torch import Tensor, nn
 
 from skip_exp import results
 from skip_exp.cache.store import Entry, pack_files
 from skip_exp.config.names import STATES
+from skip_exp.data.metrics import calibration_error, fit_temperature
+from skip_exp.data.rows import get_labels
 from skip_exp.logger import picture
 from skip_exp.models import lora
 from skip_exp.models.cost import flops
@@ -16,7 +23,7 @@ from skip_exp.models.readouts import ClassifierReadout
 from skip_exp.models.sites import Keep, keep_sizes
 from skip_exp.models.soft_prompt import SoftPromptModel
 from skip_exp.phases.job import Job
-from skip_exp.results import Flops, MainScores, Params, Result, Scores
+from skip_exp.results import PREDICTIONS, Calibration, Flops, MainScores, Params, Result, Scores
 from skip_exp.skill.files import save_skill
 from skip_exp.skill.record import (
     RECORD,
@@ -26,6 +33,9 @@ from skip_exp.skill.record import (
     ScoreRecord,
     SkillRecord,
 )
+from skip_exp.utils import files
+
+log = logging.getLogger(__name__)
 
 
 def describe(job: Job) -> Result:
@@ -48,13 +58,16 @@ def describe(job: Job) -> Result:
     )
 
 
-def add_scores(job: Job, result: Result, found: dict[str, Any]) -> None:
-    """Fill in the scores of the three models, as `phases.test` returns them."""
+def add_scores(job: Job, result: Result, found: Mapping[str, Entry]) -> None:
+    """Fill in the scores of the three models, as `phases.test` returns them, and the calibration.
+
+    The temperature is of the selection slice, its effect that on the validation split.
+    """
 
     def scores(metric: str, *place: str) -> dict[str, float]:
         by_state = {}
         for state in STATES:
-            split = found[state]
+            split = found[state].values
             for name in place:
                 split = split[name]
             by_state[state] = split[metric]
@@ -67,6 +80,16 @@ def add_scores(job: Job, result: Result, found: dict[str, Any]) -> None:
     if splits:
         extra = {split: {name: scores(name, "extra", split) for name in names} for split in splits}
         result.metrics["extra"] = extra
+    logits = found["final"].tensors
+    labels = torch.tensor(get_labels(job.data.validation))
+    temperature = fit_temperature(logits["select"], torch.tensor(get_labels(job.data.select)))
+    raw = calibration_error(logits["validation"], labels)
+    error = calibration_error(logits["validation"], labels, temperature)
+    result.calibration = Calibration(ece=error, ece_raw=raw, temperature=temperature)
+    log.info(
+        "probabilities: calibration error %.1f %%, before the temperature of %.2f: %.1f %%",
+        100 * error, temperature, 100 * raw,
+    )  # fmt: skip
 
 
 def finish(
@@ -77,13 +100,17 @@ def finish(
     final: SoftPromptModel,
     whole: SoftPromptModel,
     keep: Keep,
+    logits: Tensor,
 ) -> Entry:
-    """Add the sizes, write skill and picture; the entry has them, and the result without a timing.
+    """Add the sizes, write skill, picture and predictions; the entry has them and the result.
+
+    The result is without a timing.
 
     Args:
         whole: the reference for size and speed: the dense model or, where that has the first layers
             only, one on the whole backbone.
         keep: what stays, in indices of the dense model.
+        logits: of the final model on the validation split [rows, labels].
     """
     results.check_folder(job.output, job.key)  # before its files are replaced
     record = skill_record(job, final, result)
@@ -96,8 +123,20 @@ def finish(
     result.keep_sizes = keep_sizes(dense.shapes(), keep)
     result.finished = results.now()
     picture.save(result.keep_sizes, job.output / picture.PICTURE)
-    names = [f"skill/{TENSORS}", f"skill/{RECORD}", picture.PICTURE]
+    _write_predictions(job.output / PREDICTIONS, job, logits / record.temperature)
+    names = [f"skill/{TENSORS}", f"skill/{RECORD}", picture.PICTURE, PREDICTIONS]
     return Entry(pack_files(job.output, names), {"result": result.to_dict()})
+
+
+def _write_predictions(path: Path, job: Job, logits: Tensor) -> None:
+    probabilities, predicted = logits.softmax(-1).max(-1)
+    answers = {
+        "label": get_labels(job.data.validation),
+        "predicted": predicted.tolist(),
+        "probability": probabilities.tolist(),
+    }
+    content = pd.DataFrame(answers).to_csv(index=False, float_format="%.4f")
+    files.save(path, gzip.compress(content.encode(), mtime=0))
 
 
 def count_params(before: SoftPromptModel, after: SoftPromptModel) -> Params:
@@ -157,6 +196,7 @@ def skill_record(job: Job, final: SoftPromptModel, result: Result) -> SkillRecor
         train=_name_trained(job, final),
         rank=factors[0].shape[1] if factors else None,
         start=job.start.origin if job.start else None,
+        temperature=result.calibration.temperature or 1.0,
     )
 
 

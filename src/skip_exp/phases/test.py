@@ -3,9 +3,13 @@
 import logging
 from typing import Any
 
+import torch
+from torch import Tensor
+
 from skip_exp.cache.store import Entry, Keyed
 from skip_exp.callbacks.epochs import Batches
 from skip_exp.config.schema import TrainerConfig
+from skip_exp.data.batches import Row, order_by_length
 from skip_exp.data.module import TextDataModule
 from skip_exp.data.rows import Rows
 from skip_exp.models.soft_prompt import SoftPromptModel
@@ -17,17 +21,17 @@ log = logging.getLogger(__name__)
 
 def test(
     job: Job, dense: Keyed[SoftPromptModel], pruned: SoftPromptModel, final: SoftPromptModel
-) -> dict[str, Any]:
+) -> dict[str, Entry]:
     """Scores of the three models, in fp32; without re-tuning pruned and final are the same."""
     entry = score_dense(job, dense)
     _log("dense", entry.values, " (from the cache)" if entry.hit else "")
-    cut = score_model(job.trainer, model=pruned, data=job.data).values
-    _log("pruned", cut)
+    cut = score_model(job.trainer, model=pruned, data=job.data)
+    _log("pruned", cut.values)
     if not job.cfg.retune.enabled:
-        return {"dense": entry.values, "pruned": cut, "final": cut}
-    retuned = score_model(job.trainer, model=final, data=job.data).values
-    _log("final", retuned)
-    return {"dense": entry.values, "pruned": cut, "final": retuned}
+        return {"dense": entry, "pruned": cut, "final": cut}
+    retuned = score_model(job.trainer, model=final, data=job.data)
+    _log("final", retuned.values)
+    return {"dense": entry, "pruned": cut, "final": retuned}
 
 
 def score_dense(job: Job, dense: Keyed[SoftPromptModel]) -> Entry:
@@ -44,23 +48,32 @@ def _log(state: str, found: dict[str, Any], note: str = "") -> None:
 def score_model(trainer: TrainerConfig, *, model: SoftPromptModel, data: Rows) -> Entry:
     """Every metric on the selection slice, the validation split and the task's extra splits.
 
-    The values are {select: {metric: value}, validation: ..., extra: {split: ...}}.
+    The values are {select: {metric: value}, validation: ..., extra: {split: ...}}. The tensors are
+    the logits of ``select`` and ``validation`` [rows, labels].
     """
     rows, shown = TextDataModule(data, 1, 0), [Batches("scoring")]
-    extra = {
-        split: score(trainer, model, data.spec, rows.extra_dataloader(split), shown)
-        for split in data.spec.extra
+    extra = {}
+    for split in data.spec.extra:
+        loader = rows.extra_dataloader(split)
+        extra[split], _ = score(trainer, model, data.spec, loader, shown)
+    select, of_select = score(trainer, model, data.spec, rows.val_dataloader(), shown)
+    validation, of_rows = score(trainer, model, data.spec, rows.test_dataloader(), shown)
+    logits = {
+        "select": _reorder(of_select, data.select),
+        "validation": _reorder(of_rows, data.validation),
     }
-    return Entry(
-        values={
-            "select": score(trainer, model, data.spec, rows.val_dataloader(), shown),
-            "validation": score(trainer, model, data.spec, rows.test_dataloader(), shown),
-            "extra": extra,
-        }
-    )
+    return Entry(logits, {"select": select, "validation": validation, "extra": extra})
+
+
+def _reorder(logits: Tensor, rows: list[Row]) -> Tensor:
+    """Logits of a loader, which goes by length, in the order of the rows."""
+    ordered = torch.empty_like(logits)
+    ordered[order_by_length(rows)] = logits
+    return ordered
 
 
 def score_slice(job: Job, model: SoftPromptModel) -> float:
     """The main metric on the selection slice."""
     loader = TextDataModule(job.data, 1, 0).val_dataloader()
-    return score(job.trainer, model, job.data.spec, loader, [Batches("scoring")])[job.metric]
+    found, _ = score(job.trainer, model, job.data.spec, loader, [Batches("scoring")])
+    return found[job.metric]

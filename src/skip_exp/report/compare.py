@@ -9,6 +9,7 @@ from scipy import stats
 
 from skip_exp.errors import SkipError
 from skip_exp.report import frame
+from skip_exp.report.by_rows import RESAMPLES, compare_rows
 from skip_exp.report.cells import SEARCHED, ratio_text
 from skip_exp.report.frame import GOALS, PREFIX, name_values
 from skip_exp.report.tables import escape_markdown, markdown, percent, points
@@ -25,6 +26,12 @@ NOTE = (
     " t-interval over the tasks' differences; it needs two tasks. Results on stand-in rows and"
     " failed jobs are left out."
 )
+OVER_ROWS = (
+    "**over rows**: with one task there is no interval over tasks. The rows of the validation split"
+    f" are resampled {RESAMPLES:,} times instead, not seeds or tasks: it holds for these trained"
+    " models. p: McNemar's exact test of accuracy, for one seed."
+)
+FINAL = "metric/final"  # the score whose predictions are kept
 CODE_COLUMN = "versions/code"
 UNPAIRED = "unpaired"  # of the frame's attrs: by option, tasks that both sides have, in no pair
 APART = "There the results differ in more, or have no seed in common."
@@ -47,7 +54,7 @@ def load(folders: Iterable[str]) -> pd.DataFrame:
 
 
 def compare(
-    results: pd.DataFrame, by: str, values: Sequence[str] = (), score: str = "metric/final"
+    results: pd.DataFrame, by: str, values: Sequence[str] = (), score: str = FINAL
 ) -> pd.DataFrame:
     """Every other value of a key against a baseline value, a row per task and their mean.
 
@@ -60,8 +67,8 @@ def compare(
     Returns:
         Columns baseline, option, backbone, ratio, setting (further keys that tell the rows apart),
         task, metric, pairs, mixed (pairs whose two sides are of different versions of the code),
-        baseline_score, option_score, difference, low and high (of the rows whose task is `ALL`);
-        fractions, not percent.
+        baseline_score, option_score, difference, and in the rows whose task is `ALL` low, high,
+        over (tasks or rows: what the interval is over) and p (McNemar's); fractions, not percent.
 
     Raises:
         SkipError: no such key or value, or no two results that differ in it alone.
@@ -89,7 +96,7 @@ def compare(
         (baseline, option): _pairs(real[options == baseline], real[options == option], by, score)
         for option in others
     }
-    rows = {names: _rows(pairs) for names, pairs in paired.items() if len(pairs)}
+    rows = {names: _rows(pairs, score) for names, pairs in paired.items() if len(pairs)}
     if not rows:
         raise SkipError(f"--by {by}: no two results differ in {by} alone")
     every = pd.concat(rows, names=["baseline", "option", "row"]).reset_index().drop(columns="row")
@@ -174,14 +181,15 @@ def _pairs(left: pd.DataFrame, right: pd.DataFrame, by: str, score: str) -> pd.D
         both = [n for n in keys if (left[n] != "").any() and (right[n] != "").any()]
         on += [name for name in both if name not in ignored]
     baseline, option = (side.drop_duplicates(on, keep="last") for side in (left, right))
-    baseline = baseline[[*on, "metric", CODE_COLUMN, score]].rename(columns={score: "baseline"})
-    option = option[[*on, CODE_COLUMN, score]].rename(columns={score: "option"})
+    kept = [CODE_COLUMN, "path", score]
+    baseline = baseline[[*on, "metric", *kept]].rename(columns={score: "baseline"})
+    option = option[[*on, *kept]].rename(columns={score: "option"})
     pairs = baseline.merge(option, on=on, suffixes=("", " of option"))
     codes = pairs[[CODE_COLUMN, f"{CODE_COLUMN} of option"]]
     return pairs.assign(mixed=(codes.nunique(axis=1) > 1) & (codes != "").all(axis=1))
 
 
-def _rows(pairs: pd.DataFrame) -> pd.DataFrame:
+def _rows(pairs: pd.DataFrame, score: str) -> pd.DataFrame:
     """Per backbone, ratio and further setting a row per task, then that of their mean."""
     compared: dict[str, Any] = {"backbone": "", "ratio": np.nan}
     pairs = pairs.assign(**{name: x for name, x in compared.items() if name not in pairs})
@@ -197,9 +205,16 @@ def _rows(pairs: pd.DataFrame) -> pd.DataFrame:
             difference=("difference", "mean"),
         )
         low, high = interval(tasks["difference"])
+        over, p = "" if np.isnan(low) else "tasks", np.nan
+        if len(tasks) == 1 and score == FINAL:
+            paths = group["path"], group["path of option"]
+            by_rows = compare_rows(*paths, tasks["metric"].iloc[0], CONFIDENCE)
+            if by_rows is not None:
+                low, high, p = by_rows
+                over = "rows"
         scores = tasks[["baseline_score", "option_score", "difference"]].mean().to_dict()
         whole = {"task": ALL, "metric": "", "pairs": len(group), "mixed": int(group["mixed"].sum())}
-        whole |= {"low": low, "high": high, **scores}
+        whole |= {"low": low, "high": high, "over": over, "p": p, **scores}
         rows = pd.concat([tasks, pd.DataFrame([whole])])
         parts.append(rows.assign(**dict(zip(at, place, strict=True))))
     rows = pd.concat(parts, ignore_index=True)
@@ -237,13 +252,15 @@ def page(rows: pd.DataFrame, by: str, score: str) -> str:
         group = group.assign(at=_places(group), difference=group["difference"].map(points))
         group = group.astype({"pairs": str})
         tasks, means = group[~is_mean], group[is_mean]
-        ends = zip(means["low"], means["high"], strict=True)
-        intervals = ["-" if np.isnan(a) else f"{points(a)} to {points(b)}" for a, b in ends]
+        intervals = means.apply(_interval_text, axis=1)
         counts = means["at"].map(tasks["at"].value_counts()).astype(str)
         means = means.assign(**{"tasks": counts, "95 % interval": intervals})
         tasks = tasks.assign(seeds=tasks["pairs"])
         tasks[[baseline, option]] = tasks[["baseline_score", "option_score"]].map(percent)
         columns = ["at", "tasks", "pairs", "difference", "95 % interval"]
+        if means["p"].notna().any():
+            means = means.assign(p=means["p"].map(lambda p: "-" if pd.isna(p) else f"{p:.3f}"))
+            columns.append("p")
         head = f"{option} against {baseline}"
         parts += [f"## {escape_markdown(head)}", markdown(means[columns])]
         if unpaired := rows.attrs.get(UNPAIRED, {}).get(option):
@@ -252,7 +269,17 @@ def page(rows: pd.DataFrame, by: str, score: str) -> str:
         parts += [markdown(tasks[columns])]
     mixed = rows.loc[rows["task"] == ALL, "mixed"].sum()
     parts += [MIXED.format(mixed)] if mixed and by != BY_FOLDER else []
-    return "\n\n".join([*parts, NOTE.format(split=split)]) + "\n"
+    parts += [NOTE.format(split=split)]
+    parts += [OVER_ROWS] if (rows["over"] == "rows").any() else []
+    return "\n\n".join(parts) + "\n"
+
+
+def _interval_text(mean: pd.Series) -> str:
+    """``-0.40 to +2.10``, with ``over rows`` where no tasks are resampled."""
+    if np.isnan(mean["low"]):
+        return "-"
+    text = f"{points(mean['low'])} to {points(mean['high'])}"
+    return f"{text} over rows" if mean["over"] == "rows" else text
 
 
 def _places(rows: pd.DataFrame) -> pd.Series:

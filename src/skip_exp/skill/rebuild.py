@@ -42,6 +42,7 @@ def rebuild(
     backbone = _find_backbone(folder, about, backbone_path)
     model = _cut_model(folder, about, backbone, keep, state)
     _fill(folder, model, state)
+    model.temperature = about.temperature
     return model.eval(), backbone.tokenizer
 
 

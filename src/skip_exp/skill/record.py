@@ -68,6 +68,7 @@ class SkillRecord(_Part):
             the factors of low-rank updates, ``layers`` every weight but embeddings, ``full`` all.
         rank: of the low-rank updates; None: there are none.
         start: the skill that tuning started from, first in a chain; None: there is none.
+        temperature: divides the logits, so that probabilities are calibrated.
     """
 
     task: str
@@ -82,6 +83,7 @@ class SkillRecord(_Part):
     train: Literal["none", "prompt", "prompt_readout", "bias", "lora", "layers", "full"]
     rank: int | None = Field(None, ge=1)
     start: str | None = None
+    temperature: float = Field(1.0, gt=0)
 
     @field_validator("text", "labels")
     @classmethod

@@ -153,6 +153,9 @@ class PromptTuner(L.LightningModule):
 class Scorer(L.LightningModule):
     """Carries a model through a pass of its own, for its scores or for a callback.
 
+    Attributes:
+        logits: of every batch [B, labels].
+
     Args:
         metrics: of the task, computed over the rows of the pass; None: no rows.
     """
@@ -161,10 +164,12 @@ class Scorer(L.LightningModule):
         super().__init__()
         self.model = model
         self.metrics = metrics
+        self.logits: list[Tensor] = []
 
     def test_step(self, batch: dict[str, Tensor], _: int) -> None:
         assert self.metrics is not None
         logits = self.model(**{k: v for k, v in batch.items() if k not in TARGETS})
+        self.logits.append(logits)
         self.metrics.update(logits.argmax(-1), batch["labels"])
 
     def on_test_epoch_end(self) -> None:

@@ -10,6 +10,7 @@ import torch
 from lightning.fabric.plugins.environments.lightning import LightningEnvironment
 from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.loggers import Logger
+from torch import Tensor
 
 from skip_exp.callbacks.curves import Curves, replay
 from skip_exp.callbacks.epochs import EpochLines
@@ -150,10 +151,14 @@ def score(
     task: TaskConfig,
     rows: Any,
     callbacks: Sequence[Callback] = (),
-) -> dict[str, float]:
-    """{metric: value} of one model on the rows of a loader, in fp32."""
+) -> tuple[dict[str, float], Tensor]:
+    """{metric: value} of one model on the rows of a loader, and its logits, in fp32.
+
+    The logits [rows, labels] are on the CPU, in the loader's order.
+    """
     module = Scorer(model, build_metrics(task))
-    return dict(eval_trainer(settings, callbacks).test(module, rows, verbose=False)[0])
+    found = eval_trainer(settings, callbacks).test(module, rows, verbose=False)[0]
+    return dict(found), torch.cat(module.logits).cpu()
 
 
 def root_device(settings: TrainerConfig) -> torch.device:

@@ -89,6 +89,7 @@ def to_huggingface(
         id2label=dict(enumerate(labels)),
         label2id={name: i for i, name in enumerate(labels)},
         problem_type="single_label_classification",
+        logits_temperature=model.temperature,
         skill=origin or {},
     )
     state = {name: tensor.detach().contiguous() for name, tensor in name_weights(model)}

@@ -84,6 +84,7 @@ class SkipConfig(PreTrainedConfig):
     start_id: int = 0  # the decoder's first token
     scale_decoder: bool = False  # whether T5's tied output embeddings take a scaled hidden state
     tie_word_embeddings: bool = False
+    logits_temperature: float = 1.0  # divides the logits, so that probabilities are calibrated
     skill: dict[str, Any] = field(default_factory=dict)  # where the model comes from
 
     @property
@@ -459,6 +460,7 @@ class SkipForSequenceClassification(PreTrainedModel):
             logits = self.classifier(self.transform(last)).float()
         else:
             logits = self.classifier(self.pooled(hidden, seen)).float()
+        logits = logits / self.config.logits_temperature
         loss = None if labels is None else F.cross_entropy(logits, labels.to(logits.device))
         output = SequenceClassifierOutput(loss=loss, logits=logits)
         return output.to_tuple() if return_dict is False else output

@@ -106,7 +106,7 @@ def to_onnx(model: SoftPromptModel, batch: Batch, path: Path) -> None:
 class Differences(NamedTuple):
     """The largest differences between answers; NaN if any answer is."""
 
-    logits: float  # between PyTorch and onnxruntime
+    logits: float  # between PyTorch and onnxruntime, before the temperature
     probabilities: float  # the same
     neighbours: float  # between onnxruntime's probabilities of a text alone and in a batch
 
@@ -125,7 +125,7 @@ def compare_onnx(
     answers = found.softmax(-1)
     alone, together = answers.split(len(rows))
     return Differences(
-        logits=(found - expected).abs().max().item(),
+        logits=(found - expected).abs().max().item() * model.temperature,
         probabilities=(answers - expected.softmax(-1)).abs().max().item(),
         neighbours=(alone - together).abs().max().item(),
     )
