@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+import skip_exp
 from skip_exp.__main__ import main
 from skip_exp.utils import console
 from tests.conftest import Cli
@@ -145,18 +146,27 @@ def test_a_wrong_argument_of_another_command_is_one_line(
     "command",
     [
         "train nowhere.csv",
-        "train own/x.yaml --validation nowhere.csv",
+        "train good.csv --validation nowhere.csv",
         "compress model nowhere.csv",
         "evaluate skill nowhere.csv",
         "evaluate nowhere.csv own/x.yaml",
         "predict skill --file nowhere.csv",
         "predict nowhere.csv text",
+        "train good.csv --text nowhere.csv",
+        "train good.csv --validation good.csv --group nowhere.csv",
+        "train good.csv tune.epohs=nowhere.csv",
+        "compress model good.csv --label nowhere.csv",
+        "evaluate SKILL good.csv --label nowhere.csv",
+        "predict SKILL --file good.csv --with nowhere.csv",
     ],
 )
-def test_a_mistyped_file_is_refused_before_torch_is_loaded(
+def test_a_mistyped_file_or_column_is_refused_before_torch_is_loaded(
     command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
 ) -> None:
-    word, *arguments = command.split()
+    lines = [f"a {i},b {i},c {i},{i % 2}\n" for i in range(40)]
+    (tmp_path / "good.csv").write_text("".join(["text,premise,hypothesis,label\n", *lines]))
+    skill = Path(skip_exp.__file__).parent / "weights/skills/nli-minilm"
+    word, *arguments = command.replace("SKILL", str(skill)).split()
     module = importlib.import_module(f"skip_exp.commands.{word}")
     loaded: list[str] = []
     monkeypatch.chdir(tmp_path)
@@ -166,7 +176,7 @@ def test_a_mistyped_file_is_refused_before_torch_is_loaded(
     except SystemExit as stop:
         code = stop.code
     assert (code, loaded) == (2, [])
-    assert "nowhere.csv" in capsys.readouterr().err.splitlines()[-1]
+    check_line(capsys.readouterr().err, "nowhere.csv" if "epohs" not in command else "tune.epohs")
 
 
 @pytest.mark.slow

@@ -7,7 +7,13 @@ INTERRUPTED = "interrupted"  # error of a job ended by Ctrl-C or SIGTERM: nobody
 
 
 class SkipError(Exception):
-    """A failure explained in one line and shown without a traceback."""
+    """A failure explained in one line and shown without a traceback.
+
+    Attributes:
+        in_job: a job had begun; else a command was refused before it.
+    """
+
+    in_job = False
 
 
 class ConfigError(SkipError):

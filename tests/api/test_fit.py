@@ -27,8 +27,9 @@ from skip_exp.api.task import Task, build_task, find_classes
 from skip_exp.commands import train
 from skip_exp.config.compose import job_of
 from skip_exp.data import read, sources
-from skip_exp.data.read import Table, to_table
+from skip_exp.data.read import to_table
 from skip_exp.data.sources import load_rows
+from skip_exp.data.table import Table
 from skip_exp.errors import DataError, SkipError
 from skip_exp.skill.evaluate import confusion
 from skip_exp.training.module import PromptTuner

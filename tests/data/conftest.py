@@ -12,9 +12,9 @@ from transformers import PreTrainedTokenizerFast
 
 from skip_exp.config.schema import DataConfig, to_object
 from skip_exp.config.task import TaskConfig
-from skip_exp.data.read import Table
 from skip_exp.data.rows import Rows
 from skip_exp.data.sources import Tables, load_rows
+from skip_exp.data.table import Table
 
 WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "a", "b", "c", "d", "e", "f"]
 Cells = list[dict[str, Any]]

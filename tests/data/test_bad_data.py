@@ -38,12 +38,12 @@ def load_file(path: Path, **changes: Any) -> Rows:
 
 
 BAD: dict[str, tuple[str, bytes, str]] = {  # file, content, and where or what is wrong
-    "wrong ending": ("t.tsv", b"", ".jsonl, .json, .csv, .parquet"),
+    "wrong ending": ("t.txt", b"", ".jsonl, .json, .csv, .tsv, .parquet"),
     "empty": ("t.csv", b"", "split train"),
     "header only": ("t.csv", b"s,label\n", "split train"),
     "no header": ("t.csv", b"text,0\n" * 20, "'s' in FILE (it has: text, 0)"),
     "another case": ("t.csv", csv(head="s,Label"), "'label' in FILE (it has: s, Label)"),
-    "semicolons": ("t.csv", csv().replace(b",", b";"), "(it has: s;label)"),
+    "bars": ("t.csv", csv().replace(b",", b"|"), "sep=',' (it has: s|label)"),
     "a column twice": ("t.csv", csv(head="s,s,label"), "2 columns 's' in FILE"),
     "a comma in one text": ("t.csv", csv("a,0", "b, c,1"), "line 3: 3 fields"),
     "a field missing": ("t.csv", csv("a,0", "b"), "line 3: 1 fields"),
@@ -51,8 +51,11 @@ BAD: dict[str, tuple[str, bytes, str]] = {  # file, content, and where or what i
     "one reason": ("t.csv", csv("a,x", "b,x", "c,y"), "line 2, 3: label 'x'"),
     "an empty cell": ("t.csv", csv("a,0", ",1"), "FILE: 1 bad row: line 3: column 's'"),
     "an open quote": ("t.csv", csv('"a,0'), "quote"),
-    "latin-1": ("t.csv", csv("na\u00efve,0").decode().encode("latin-1"), "line 2"),
-    "utf-16": ("t.jsonl", jsonl().decode().encode("utf-16"), "line 1 is not UTF-8"),
+    "half of a UTF-16 character": (
+        "t.jsonl",
+        b"\xff\xfe" + jsonl().decode().encode("utf-16-le") + b"\n",
+        "line 20 is not UTF-16",
+    ),
     "unknown name": ("t.csv", csv("a,no", "b,maybe"), "line 3: label 'maybe'"),
     "below zero": ("t.jsonl", jsonl('{"s": "a", "label": -1}'), "line 1: label -1"),
     "between two": ("t.jsonl", jsonl('{"s": "a", "label": 0.5}'), "label 0.5"),

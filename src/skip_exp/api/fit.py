@@ -1,15 +1,17 @@
 """``skip_exp.fit``: from rows to a small classifier, by the pipeline of the command line."""
 
 import logging
+import sys
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict
 from datetime import datetime
 from pathlib import Path
 from threading import RLock
-from typing import Any, Unpack
+from types import ModuleType
+from typing import TYPE_CHECKING, Any, Unpack
 
-from skip_exp import pipeline, results
+from skip_exp import results
 from skip_exp.api.task import RowOptions, Task, build_task
 from skip_exp.config import refusals
 from skip_exp.config.compose import job_of, quote
@@ -18,11 +20,15 @@ from skip_exp.config.together import check_given, values_of
 from skip_exp.config.train import FEW_ROWS
 from skip_exp.data.splits import SELECT_EVERY, VALIDATION
 from skip_exp.errors import INTERRUPTED, SkipError
-from skip_exp.skill.skill import Skill
 from skip_exp.utils import console
+
+if TYPE_CHECKING:
+    from skip_exp.skill.skill import Skill
 
 log = logging.getLogger(__name__)
 
+PIPELINE = "skip_exp.pipeline"
+LOG_FILE = "skip_exp.log"  # in the job's folder, as Hydra names it
 _ONE = RLock()  # jobs of one process share the seeds, and the modules of a frozen backbone
 
 
@@ -35,7 +41,7 @@ def fit(
     output: str | Path = "outputs",
     overrides: Sequence[str] = (),
     **options: Unpack[RowOptions],
-) -> Skill:
+) -> "Skill":
     """Tune a soft prompt on ``data``, prune what the task does not need, tune again.
 
     Example:
@@ -55,7 +61,8 @@ def fit(
         backbone: a choice of ``conf/backbone``; None: that of the experiment, else ``minilm``.
         output: folder of results, of the cache and of rows that are no file yet.
         overrides: further settings, as on the command line: ``["tune.epochs=4"]``.
-        options: ``text``, ``label``, ``validation``, ``classes``, ``group`` and ``name``: see
+        options: ``text``, ``label``, ``validation``, ``classes``, ``group``, ``name``, ``sep``,
+            ``encoding``, ``drop_bad`` and ``deduplicate``: see
             :class:`skip_exp.api.task.RowOptions`.
 
     Returns:
@@ -97,13 +104,13 @@ def run(
     ratio: float | str | None,
     overrides: Sequence[str],
     root: Path,
-) -> Skill:
+) -> "Skill":
     """Run a job on ``task`` below ``root`` and load what it leaves. Raises SkipError."""
     if isinstance(overrides, str):
         raise SkipError(f"overrides: {overrides}: must be a list, such as [{overrides!r}]")
     if ratio is not None:  # else the goal is left to the overrides
         settings = [*settings, f"prune.ratio={ratio}"]
-    settings = [*settings, *overrides]
+    settings = [*task.settings, *settings, *overrides]
     given = values_of(settings)
     own = {"logger": "none", "cache.dir": quote(str(root / ".cache"))}
     own_settings = [f"{key}={value}" for key, value in own.items() if key not in given]
@@ -113,15 +120,21 @@ def run(
     cfg = job_of(task.config, [*own_settings, *recipe, *settings], str(folder))
     check_given(cfg, settings)
     with _ONE:
-        with console.shown(), console.keep_state():
+        if PIPELINE not in sys.modules:
+            with console.shown():
+                log.info(console.LOADING)
+        pipeline = console.import_slow(PIPELINE)  # not for what is refused
+        with console.shown(folder / LOG_FILE), console.keep_state():
             console.quiet_lightning()
             if recipe:
                 log.info("fewer than %d train rows: the recipe is %s", FEW_ROWS, *recipe)
-            result = _run(cfg, task)
-        return Skill.load(Path(cfg.output_dir) / str(result["skill"]))
+            result = _run(pipeline, cfg, task)
+        from skip_exp.skill.skill import Skill  # torch is loaded by now
+
+        return Skill.load(folder / str(result["skill"]))
 
 
-def _run(cfg: Config, task: Task) -> Any:
+def _run(pipeline: ModuleType, cfg: Config, task: Task) -> Any:
     error = None
     try:
         return pipeline.run(cfg, task.tables)
@@ -130,6 +143,9 @@ def _run(cfg: Config, task: Task) -> Any:
         raise
     except Exception as problem:
         error = refusals.describe_failure(problem)
+        log.debug(error, exc_info=problem)  # DEBUG goes to the job's log file only
+        if isinstance(problem, SkipError):
+            problem.in_job = True
         with suppress(SkipError):  # a folder that cannot be written
             results.write_failed(cfg.output_dir, asdict(cfg), error)
         raise

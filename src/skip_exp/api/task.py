@@ -7,15 +7,19 @@ import os
 import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypedDict
 
-from skip_exp.data.read import Table, read_class_names, to_plain, to_table
+from skip_exp.config.compose import quote
+from skip_exp.config.schema import DataConfig
+from skip_exp.data.read import read_class_names, to_plain, to_table
 from skip_exp.data.rows import NUMBER, integer_text
+from skip_exp.data.table import Dialect, Table
 from skip_exp.data.text import shown, shown_names
 from skip_exp.errors import DataError
 from skip_exp.utils import files
+from skip_exp.utils.files import find_suffix
 
 log = logging.getLogger(__name__)
 
@@ -35,6 +39,10 @@ class RowOptions(TypedDict, total=False):
             order where it has one; for a classifier to compress, those of its ``id2label``.
         group: column whose equal values, such as a user's, stay on one side of a made split.
         name: of the task in results; None: the file's.
+        sep, encoding: of CSV and other text files, where they are not found:
+            :class:`skip_exp.data.table.Dialect`.
+        drop_bad: leave out rows with an empty text or an unknown label.
+        deduplicate: drop train rows that are also scored.
     """
 
     text: str | Sequence[str]
@@ -43,6 +51,10 @@ class RowOptions(TypedDict, total=False):
     classes: Sequence[str] | None
     group: str | None
     name: str | None
+    sep: str | None
+    encoding: str
+    drop_bad: bool
+    deduplicate: bool
 
 
 @dataclass(frozen=True)
@@ -52,10 +64,12 @@ class Task:
     Attributes:
         config: the config group ``task``, whose ``files`` name the rows for other commands.
         tables: the rows of these files, by path.
+        settings: how a job reads these files, as overrides.
     """
 
     config: dict[str, Any]
     tables: dict[str, Table]
+    settings: list[str] = field(default_factory=list)
 
 
 def build_task(
@@ -69,6 +83,10 @@ def build_task(
     classes: Sequence[str] | None = None,
     group: str | None = None,
     name: str | None = None,
+    sep: str | None = None,
+    encoding: str = "utf-8",
+    drop_bad: bool = False,
+    deduplicate: bool = False,
 ) -> Task:
     """The task of rows of any kind. The keywords are :class:`RowOptions`.
 
@@ -78,35 +96,93 @@ def build_task(
     Raises:
         DataError: rows that cannot be read, a missing column, or a label column of free text.
     """
-    text = [text] if isinstance(text, str) or not isinstance(text, Iterable) else list(text)
-    more = [group] if group else []
-    for column in (*text, label, *more):
-        if not isinstance(column, str):
-            raise DataError(f"{shown(column)}: not the name of a column, such as text='comment'")
-    splits = {"train": to_table(data, text, label, labels, more)}
-    given = {"train": data, "validation": validation}
-    if isinstance(validation, tuple):
-        if len(validation) != 2:
-            raise DataError(f"validation: {shown(validation)}: must be (texts, labels)")
-        rows, names = validation
-        splits["validation"] = to_table(rows, text, label, names, what="validation")
-    elif validation is not None:
-        splits["validation"] = to_table(validation, text, label, what="validation")
+    splits = read_tables(
+        data,
+        labels,
+        text=text,
+        label=label,
+        validation=validation,
+        group=group,
+        sep=sep,
+        encoding=encoding,
+    )
     if classes is None:
         classes = _found_classes(splits, label, read_class_names(data, label) or [])
-    named = name or (Path(data).stem if isinstance(data, str | Path) else "task")
-    paths = {split: _file(given[split], table, root) for split, table in splits.items()}
+    named = name or _name_of(splits["train"])
+    paths = {split: _file(table, root) for split, table in splits.items()}
     config = {
         "name": re.sub(r"[^\w.-]+", "_", named).strip("_") or "task",
         "files": paths,
-        "text": text,
+        "text": _columns(text),
         "label": label,
         "labels": [*map(str, classes)],
         "metrics": ["accuracy", "f1_macro"],
     }
     if group:
         config["group"] = group
-    return Task(config, {paths[split]: table for split, table in splits.items()})
+    settings = data_settings(sep=sep, encoding=encoding, drop_bad=drop_bad, deduplicate=deduplicate)
+    return Task(config, {paths[split]: table for split, table in splits.items()}, settings)
+
+
+def read_tables(
+    data: Any,
+    labels: Sequence[Any] | None = None,
+    *,
+    text: str | Sequence[str] = "text",
+    label: str = "label",
+    validation: Any = None,
+    group: str | None = None,
+    sep: str | None = None,
+    encoding: str = "utf-8",
+) -> dict[str, Table]:
+    """The tables of a task's splits, which later calls take as ``data`` and ``validation``.
+
+    Imports no torch, so that a mistyped file or column is refused at once.
+
+    Raises:
+        DataError: rows that cannot be read, or a missing column.
+    """
+    text, more, dialect = _columns(text), [group] if group else [], Dialect(sep, encoding)
+    for column in (*text, label, *more):
+        if not isinstance(column, str):
+            raise DataError(f"{shown(column)}: not the name of a column, such as text='comment'")
+    splits = {"train": to_table(data, text, label, labels, more, dialect=dialect)}
+    if validation is None:
+        return splits
+    rows, names = validation, None
+    if isinstance(validation, tuple):
+        if len(validation) != 2:
+            raise DataError(f"validation: {shown(validation)}: must be (texts, labels)")
+        rows, names = validation
+    splits["validation"] = to_table(rows, text, label, names, (), "validation", dialect)
+    return splits
+
+
+def _columns(text: Any) -> list[Any]:
+    return [text] if isinstance(text, str) or not isinstance(text, Iterable) else [*text]
+
+
+def _name_of(table: Table) -> str:
+    """The name of the table's file, without its ending."""
+    if table.stamp is None:
+        return "task"
+    file = Path(table.where)
+    return file.name[: -len(find_suffix(file))]
+
+
+def data_settings(**given: Any) -> list[str]:
+    """The overrides of the keys of ``data`` whose values are not the defaults.
+
+    Example:
+        >>> data_settings(sep=";", drop_bad=False)
+        ["data.sep=';'"]
+    """
+    default, settings = DataConfig(), list[str]()
+    for name, value in given.items():
+        if value != getattr(default, name):
+            text = quote(value) if isinstance(value, str) else str(value).lower()
+            settings.append(f"data.{name}={text}")
+    return settings
 
 
 def _found_classes(splits: dict[str, Table], label: str, order: Sequence[str]) -> list[str]:
@@ -123,9 +199,9 @@ def _found_classes(splits: dict[str, Table], label: str, order: Sequence[str]) -
     return classes
 
 
-def _file(given: Any, table: Table, root: Path) -> str:
+def _file(table: Table, root: Path) -> str:
     """The file of a split: the user's own, else one named by its content."""
-    if isinstance(given, str | Path):
+    if table.stamp is not None:
         return str(Path(table.where).resolve())
     content = "".join(json.dumps(row) + "\n" for row in table.rows.values()).encode()
     path = root / ROWS_FOLDER / f"{hashlib.sha256(content).hexdigest()[:16]}.jsonl"

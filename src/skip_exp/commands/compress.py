@@ -11,14 +11,15 @@ classes. --out writes a checkpoint that transformers loads (trust_remote_code=Tr
 from collections.abc import Sequence
 from pathlib import Path
 
+from skip_exp.api.task import read_tables
 from skip_exp.commands.line import one_line_errors, parser
 from skip_exp.commands.train import add_arguments, show
 from skip_exp.utils import console
 
 
-@one_line_errors(1)
+@one_line_errors(2)
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Exit code: 0, or 1 with the reason in one line; 2 for a wrong argument."""
+    """Exit code: 0; 1 if the job failed, 2 if it was refused, with the reason in one line."""
     line = parser("compress", __doc__)
     line.add_argument("model", metavar="MODEL", help="folder or hub id")
     add_arguments(line)
@@ -26,13 +27,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     line.add_argument("--out", metavar="DIR", help="checkpoint to write; new or empty")
     options = vars(line.parse_intermixed_args(arguments))
     out = options.pop("out")
+    # Torch takes seconds: files and columns are checked before.
+    reading = ("text", "label", "validation", "group", "sep", "encoding")
+    tables = read_tables(options.pop("file"), **{name: options[name] for name in reading})
     print(console.LOADING, flush=True)
-    api = console.import_slow(
-        "skip_exp.api.compress"
-    )  # torch takes seconds: not for a refused argument
+    api = console.import_slow("skip_exp.api.compress")
     if out:
         console.import_slow("skip_exp.skill.export.folder").check_out(Path(out).expanduser())
-    small = api.compress(options.pop("model"), None, options.pop("file"), **options)
+    options |= {"validation": tables.get("validation")}
+    small = api.compress(options.pop("model"), None, tables["train"], **options)
     show(small.folder, [])
     if out:
         print(f"written: {small.export(out)}")

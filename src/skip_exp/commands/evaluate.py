@@ -6,8 +6,8 @@ Examples:
     skip-exp evaluate outputs/.../skill test.csv --errors mistakes.csv    # the misclassified rows
     skip-exp evaluate outputs/.../skill test.csv --reject 0.7             # what it is sure of
 
-FILE is CSV, JSON, JSON lines or Parquet and has the task's columns. Exit code: 0, or 2 with the
-reason in one line.
+FILE is CSV, TSV, JSON, JSON lines or Parquet and has the task's columns. Exit code: 0, or 2 with
+the reason in one line.
 """
 
 from argparse import ArgumentTypeError
@@ -19,8 +19,12 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from skip_exp.commands.line import existing_file, one_line_errors, parser
-from skip_exp.commands.predict import DIGITS, add_loading, add_reject, json_line, load
+from skip_exp.commands.line import add_reading, one_line_errors, parser
+from skip_exp.commands.predict import DIGITS, add_loading, add_reject, find_folder, json_line, load
+from skip_exp.data.read import check_file, read_table
+from skip_exp.data.table import Dialect
+from skip_exp.data.text import columns_of
+from skip_exp.skill.find import read_about
 from skip_exp.utils import files
 
 MATRIX = 12  # labels of a confusion matrix at most
@@ -34,20 +38,25 @@ def main(arguments: Sequence[str] | None = None) -> int:
     line = parser("evaluate", __doc__)
     line.add_argument("skill", metavar="SKILL", help="folder of a skill or of an export")
     about = "rows with texts and labels"
-    line.add_argument("file", type=existing_file, metavar="FILE", help=about)
+    line.add_argument("file", type=Path, metavar="FILE", help=about)
     line.add_argument("--label", metavar="COLUMN", help="default: the one that it was trained on")
-    line.add_argument("--drop-bad", action="store_true", help="leave out rows that do not fit")
+    add_reading(line)
     about = "write the misclassified rows, the most confident first"
     line.add_argument("--errors", type=csv_file, metavar="FILE.csv", help=about)
     add_reject(line)
     line.add_argument("--json", action="store_true", help="one line of JSON, without the errors")
     add_loading(line)
     options = line.parse_args(arguments)
-    if options.errors and options.errors.resolve() == Path(options.file).resolve():
+    # What is wrong with the file is said before torch is loaded.
+    dialect, file = Dialect(options.sep, options.encoding), options.file.expanduser()
+    check_file(file)
+    if options.errors and options.errors.resolve() == file.resolve():
         line.error(f"--errors {options.errors}: is the file with the rows; name another")
+    about = read_about(find_folder(options.skill))
+    table = read_table(file, columns_of(about.text, options.label or about.label), dialect)
     classifier = load(options.skill, options.backbone, options.precision)
     found = classifier.evaluate(
-        options.file, label=options.label, drop_bad=options.drop_bad, reject=options.reject
+        table, label=options.label, drop_bad=options.drop_bad, reject=options.reject
     )
     errors = found.pop("errors")
     if options.errors:

@@ -1,8 +1,7 @@
 """What the commands share: a parser that shows a module's docstring, and errors as one line."""
 
-import os
 import sys
-from argparse import ArgumentParser, ArgumentTypeError, RawDescriptionHelpFormatter
+from argparse import ArgumentParser, RawDescriptionHelpFormatter
 from collections.abc import Callable, Sequence
 from functools import wraps
 from typing import Any
@@ -18,16 +17,13 @@ def parser(word: str, about: str | None) -> ArgumentParser:
     return ArgumentParser(prog=f"skip-exp {word}", description=about, formatter_class=kind)
 
 
-def existing_file(text: str) -> str:
-    """The path of a file, for ``type=``: a mistyped one is refused before torch is loaded.
-
-    Raises:
-        ArgumentTypeError: there is no such file, or no permission to look.
-    """
-    path = os.path.expanduser(text)
-    if os.path.isdir(path) or not os.path.exists(path):
-        raise ArgumentTypeError(f"{text}: no such file, or no permission")
-    return text
+def add_reading(line: ArgumentParser) -> None:
+    """The arguments that say how a file of rows is read."""
+    about = "between columns of a CSV file, such as ';' (default: the header line shows it)"
+    line.add_argument("--sep", metavar="CHARACTER", help=about)
+    about = "of text files, such as latin-1 (default: utf-8)"
+    line.add_argument("--encoding", default="utf-8", metavar="NAME", help=about)
+    line.add_argument("--drop-bad", action="store_true", help="leave out rows that do not fit")
 
 
 def probability(text: str) -> float:
@@ -43,7 +39,7 @@ def probability(text: str) -> float:
 
 
 def one_line_errors(code: int) -> Callable[[Main], Main]:
-    """Make a command print a `SkipError` as one line and return ``code``."""
+    """Make a command print a `SkipError` as one line and return ``code``; 1 if a job failed."""
 
     def decorate(main: Main) -> Main:
         @wraps(main)
@@ -52,7 +48,7 @@ def one_line_errors(code: int) -> Callable[[Main], Main]:
                 return main(arguments)
             except SkipError as error:
                 print(f"error: {error}", file=sys.stderr)
-                return code
+                return 1 if error.in_job else code
 
         return wrapped
 

@@ -8,9 +8,9 @@ Examples:
     skip-exp predict outputs/.../skill --file rows.csv --with id > answers.jsonl
     skip-exp predict outputs/.../skill "a dull film" --reject 0.7    # null where it is less sure
 
-A file that ends in .csv, .jsonl, .json or .parquet has the task's columns. Each answer then carries
-the number of its line, or of its row in Parquet, and the columns of --with. All bad rows are
-named at once, before any answer.
+A file that ends in .csv, .tsv, .jsonl or .json, each also with .gz, or in .parquet has the task's
+columns. Each answer then carries the number of its line, or of its row in Parquet, and the columns
+of --with. All bad rows are named at once, before any answer. Equal texts all have their answers.
 
 Any other file, and standard input, has JSON lines with the task's columns, or one text a line, with
 a TAB between the two texts of a pair. They are read and answered in batches of 8,192. Lines before
@@ -28,7 +28,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic_core import to_jsonable_python
 
-from skip_exp.commands.line import one_line_errors, parser, probability
+from skip_exp.commands.line import add_reading, one_line_errors, parser, probability
 from skip_exp.errors import ExampleError, SkipError
 from skip_exp.skill.examples import is_table, read_examples
 from skip_exp.skill.record import ONNX
@@ -48,21 +48,24 @@ def main(arguments: Sequence[str] | None = None) -> int:
     line.add_argument("--file", type=Path, help="a table, or examples, one a line")
     about = "column of a table to copy into the answers; may be repeated"
     line.add_argument("--with", action="append", default=[], metavar="COLUMN", help=about)
-    line.add_argument("--drop-bad", action="store_true", help="leave out rows without a text")
+    add_reading(line)
     add_reject(line)
     add_loading(line)
     options = line.parse_args(arguments)
     kept = vars(options)["with"]
-    examples, where = read_examples(options.texts, options.file)
-    if (kept or options.drop_bad) and not is_table(options.file):
-        raise SkipError("--with and --drop-bad: only with --file of a table, such as rows.csv")
-    classifier = load(options.skill, options.backbone, options.precision)
+    examples, where = read_examples(options.texts, options.file, options.encoding)
     beside: Iterable[dict[str, Any]] = repeat({})
     if is_table(options.file):
-        from skip_exp.data.read import read_texts  # which a text does not need
+        from skip_exp.data.read import Dialect, read_texts  # which a text does not need
+        from skip_exp.skill.find import read_about  # nor this
 
-        text = classifier.about.text
-        examples, beside = read_texts(options.file, text, kept, options.drop_bad)
+        dialect = Dialect(options.sep, options.encoding)
+        text = read_about(find_folder(options.skill)).text
+        examples, beside = read_texts(options.file, text, kept, options.drop_bad, dialect=dialect)
+    elif kept or options.drop_bad or options.sep:
+        wrong = "--with, --sep and --drop-bad"
+        raise SkipError(f"{wrong}: only with --file of a table, such as rows.csv")
+    classifier = load(options.skill, options.backbone, options.precision)
     try:
         answers = with_progress(classifier.stream(examples, reject=options.reject))
         for row, answer in zip(beside, answers, strict=False):
@@ -102,11 +105,16 @@ def add_loading(line: ArgumentParser) -> None:
     line.add_argument("--precision", default="32-true", help=about)
 
 
-def load(folder: str, backbone: str | None, precision: str) -> "Classifier":
-    """A skill or an export of either format. Raises SkipError."""
+def find_folder(folder: str) -> Path:
     place = Path(folder).expanduser()
     if not os.path.isdir(place):
         raise SkipError(f"{folder}: no such folder, or no permission")
+    return place
+
+
+def load(folder: str, backbone: str | None, precision: str) -> "Classifier":
+    """A skill or an export of either format. Raises SkipError."""
+    place = find_folder(folder)
     if not os.path.isfile(place / ONNX):  # no error where it may not look
         console.import_slow("skip_exp.skill.skill")  # takes seconds: not for a refusal
         from skip_exp import Skill

@@ -5,7 +5,8 @@ Examples:
     skip-exp train tickets.csv --text comment --label verdict
     skip-exp train pairs.jsonl --text premise --text hypothesis --ratio 0.7 tune.epochs=4
 
-The file is CSV, JSON, JSON lines or Parquet. Without --validation a fifth of its rows is set apart.
+The file is CSV, TSV, JSON or JSON lines, each also with .gz, or Parquet. Without --validation a
+fifth of its rows is set apart.
 The last lines name the skill, the commands that use it, and the task file of a sweep.
 """
 
@@ -18,25 +19,26 @@ from typing import Any
 from omegaconf import OmegaConf
 
 from skip_exp import results
-from skip_exp.commands.line import existing_file, one_line_errors, parser
+from skip_exp.api import fit as api
+from skip_exp.api.task import data_settings
+from skip_exp.commands.line import add_reading, one_line_errors, parser
 from skip_exp.config.compose import quote
 from skip_exp.config.together import values_of
-from skip_exp.utils import console
 
 OUTPUT = "outputs"
 GOAL_KEYS = ("prune.ratio=", "prune.max_drop=", "prune.target_speedup=")  # a sweep has ratios
 
 
-@one_line_errors(1)
+@one_line_errors(2)
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Exit code: 0, or 1 with the reason in one line; 2 for a wrong argument."""
+    """Exit code: 0; 1 if the job failed, 2 if it was refused, with the reason in one line."""
     line = parser("train", __doc__)
     add_arguments(line)
     line.add_argument("--backbone", help="a choice of backbone= (default: minilm)")
     options = vars(line.parse_intermixed_args(arguments))
-    print(console.LOADING, flush=True)
-    api = console.import_slow("skip_exp.api.fit")  # torch takes seconds: not for a refused argument
     file, settings = options.pop("file"), [*options["overrides"]]
+    reading = ("sep", "encoding", "drop_bad", "deduplicate")
+    settings += data_settings(**{name: options[name] for name in reading})
     settings = [each for each in settings if not each.startswith(GOAL_KEYS)]
     if options["backbone"] is not None:
         settings.insert(0, f"backbone={options['backbone']}")
@@ -58,14 +60,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def add_arguments(line: ArgumentParser) -> None:
     """The arguments of `skip_exp.fit` that name the rows and the cut."""
     about = "rows with texts and labels"
-    line.add_argument("file", type=existing_file, metavar="FILE", help=about)
+    line.add_argument("file", metavar="FILE", help=about)
     about = "column of the texts; twice for pairs (default: text)"
     line.add_argument("--text", action=Columns, default="text", metavar="COLUMN", help=about)
     line.add_argument("--label", default="label", metavar="COLUMN", help="default: label")
     about = "column whose equal values stay on one side of a split"
     line.add_argument("--group", metavar="COLUMN", help=about)
     about = "rows that are scored"
-    line.add_argument("--validation", type=existing_file, metavar="FILE", help=about)
+    line.add_argument("--validation", metavar="FILE", help=about)
+    add_reading(line)
+    about = "drop train rows that are also scored"
+    line.add_argument("--deduplicate", action="store_true", help=about)
     line.add_argument("--ratio", help="fraction to remove (default: 0.5)")
     line.add_argument("--name", help="of the task (default: the file's)")
     line.add_argument("--output", default=OUTPUT, metavar="DIR")

@@ -12,6 +12,21 @@ def one_of(key: str, value: object, choices: tuple[str | int, ...]) -> None:
         raise ConfigError(key, value, f"must be one of {', '.join(map(str, choices))}")
 
 
+def separator(key: str, value: str | None) -> None:
+    """Raise ConfigError where ``value`` cannot stand between the columns of a file."""
+    if value is not None and value != "\\t" and (len(value) != 1 or value in '"\r\n\0'):
+        raise ConfigError(key, value, "must be one character, such as ';', or \\t for a tab")
+
+
+def text_encoding(key: str, name: str) -> None:
+    """Raise ConfigError where Python knows no such encoding of texts."""
+    try:
+        "a".encode(name)
+    except (LookupError, ValueError) as error:
+        allowed = "must be an encoding of Python's, such as utf-8, latin-1 or cp1252"
+        raise ConfigError(key, name, allowed) from error
+
+
 def project(key: str, name: str) -> None:
     """Raise ConfigError where W&B would not take the name of a project."""
     if not 0 < len(name) <= 128 or set(name) & set("/\\#?%:"):

@@ -22,6 +22,8 @@ from skip_exp.config.checks import (
     one_of_or_own,
     positive,
     project,
+    separator,
+    text_encoding,
     unset,
     within,
 )
@@ -127,6 +129,12 @@ class DataConfig:
         None, "File of more texts, in the task's columns; the dense model labels them in retune."
     )
     drop_bad: bool = key(False, "Leave out rows with an empty text or an unknown label.")
+    sep: str | None = key(
+        None,
+        "Character between the columns of a CSV file, such as `;` or `\\t`; null: a tab in a .tsv, "
+        "else comma, semicolon or tab, as the header line has them.",
+    )
+    encoding: str = key("utf-8", "Encoding of text files; UTF-16 is also known by its mark.")
 
     def __post_init__(self) -> None:
         one_of("data.source", self.source, ("auto", "local", "hub", "embedded"))
@@ -134,6 +142,8 @@ class DataConfig:
         within("data", self, max_length=(8, LONGEST))
         if self.train_rows is not None:
             positive("data", self, train_rows=10**9)
+        separator("data.sep", self.sep)
+        text_encoding("data.encoding", self.encoding)
 
 
 @dataclass

@@ -12,6 +12,7 @@ from skip_exp.config.schema import DataConfig
 from skip_exp.data.batches import UNLABELLED, Row, tokenize
 from skip_exp.data.read import read_texts
 from skip_exp.data.rows import FIX, Rows, get_labels, get_texts
+from skip_exp.data.table import Dialect
 from skip_exp.data.text import shown_names
 from skip_exp.errors import ConfigError, DataError
 
@@ -81,7 +82,8 @@ def with_unlabelled(rows: Rows, data: DataConfig) -> Rows:
     """
     path = Path(str(data.unlabelled)).expanduser()
     try:
-        texts, _ = read_texts(path, rows.spec.text, drop_bad=data.drop_bad, fix=FIX)
+        dialect = Dialect(data.sep, data.encoding)
+        texts, _ = read_texts(path, rows.spec.text, (), data.drop_bad, FIX, dialect)
     except DataError as error:
         raise DataError(f"data.unlabelled: {error}") from error
     tokens, _ = tokenize(rows.tokenizer, texts, data.max_length)

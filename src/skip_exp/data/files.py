@@ -6,7 +6,10 @@ from pathlib import Path
 from skip_exp.config.task import TaskConfig
 
 ENV_DIR = "SKIP_EXP_DATA"
-SUFFIXES = (".jsonl", ".json", ".csv", ".parquet")
+SUFFIXES = (
+    *(".jsonl", ".json", ".csv", ".tsv", ".parquet"),
+    *(".jsonl.gz", ".json.gz", ".csv.gz", ".tsv.gz"),
+)
 EMBEDDED_TASKS = {"banking77": "banking77", "rte": "snli_pairs"}  # task: its folder in embedded/
 SELECT = "select"  # an optional split that replaces the selection slice of train
 STAND_IN = "embedded:snli_pairs"  # the source whose rows are not the task's own

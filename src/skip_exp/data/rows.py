@@ -1,29 +1,34 @@
 """A task's rows: from a table in the task's own columns to texts, labels and splits."""
 
 import hashlib
+import logging
 import re
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from itertools import chain
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
-from torch import Tensor
 
 from skip_exp.config.task import TaskConfig
 from skip_exp.data.batches import Row
 from skip_exp.data.files import STAND_IN
-from skip_exp.data.read import Table
 from skip_exp.data.splits import join_rows
+from skip_exp.data.table import Table
 from skip_exp.data.text import cell_text, columns_of, shown, texts_of
 from skip_exp.errors import ConfigError, DataError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+log = logging.getLogger(__name__)
 
 _WHOLE = re.compile(r"^(-?\d+)\.0+$")  # an index in a column of floats: 1.0
 NUMBER = re.compile(r"-?\d+(\.\d+)?")
 _BOOLEANS = {"true": ("true", "yes", "1"), "false": ("false", "no", "0")}
-FIX = "data.drop_bad=true"  # in a job
+FIX = "data.drop_bad=true (--drop-bad, drop_bad=True)"  # of a job, of the commands, in Python
+_TOLD = 3  # texts with two labels that a warning names
 
 
 @dataclass(frozen=True)
@@ -64,8 +69,10 @@ class Rows:
         """Whether rows of another data set stand in for the task's own."""
         return self.source == STAND_IN
 
-    def token_counts(self) -> Tensor:
+    def token_counts(self) -> "Tensor":
         """Occurrences by token id in the train rows, without the selection slice."""
+        import torch  # takes seconds: not to read rows, which may be refused
+
         ids = chain.from_iterable(row["input_ids"] for row in self.train)
         return torch.bincount(torch.from_numpy(np.fromiter(ids, np.int64)))
 
@@ -114,7 +121,20 @@ def rows_by_number(
     table.report_bad(bad, drop_bad, fix if rows else "", allowed)
     if not rows:
         raise DataError(f"task {spec.name}: split {split} of {table.where} has no good rows")
-    return rows
+    _warn_of_conflicts(table, rows)
+    return [*rows.values()]
+
+
+def _warn_of_conflicts(table: Table, rows: Mapping[int, Row]) -> None:
+    """Count the texts that have several labels, and name where the first of them are."""
+    places: dict[tuple[str, ...], dict[int, int]] = {}  # of a text: where each label is first
+    for number, row in rows.items():
+        places.setdefault(tuple(row["texts"]), {}).setdefault(row["label"], number)
+    conflicts = [[*at.values()] for at in places.values() if len(at) > 1]
+    if conflicts:
+        named = "; ".join(" and ".join(map(str, at)) for at in conflicts[:_TOLD])
+        message = "data: %s: %d texts have more than one label, such as those of %s %s"
+        log.warning(message, table.where, len(conflicts), table.unit, named)
 
 
 def get_texts(rows: Sequence[Row]) -> list[tuple[str, ...]]:

@@ -3,6 +3,7 @@
 import logging
 import os
 import sys
+from collections import Counter
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -19,15 +20,17 @@ from skip_exp.data.files import (
     local_files,
 )
 from skip_exp.data.metrics import majority_scores
-from skip_exp.data.read import Table, dataset_to_table, read_class_names, read_table
+from skip_exp.data.read import dataset_to_table, read_class_names, read_table
 from skip_exp.data.rows import Rows, find_units, get_labels, get_texts, hash_rows, to_rows
 from skip_exp.data.splits import NOT_APART, SELECT_EVERY, choose_slice, draw_stratified
-from skip_exp.data.text import columns_of
+from skip_exp.data.table import Dialect, Table
+from skip_exp.data.text import columns_of, shown_names
 from skip_exp.errors import DataError
 from skip_exp.utils import hub
 
 log = logging.getLogger(__name__)
 
+_TOLD = 5  # labels that a warning names
 MIN_TRAIN = 20  # fewer rows leave almost nothing for the selection slice
 
 Tables = Mapping[str, Table]  # by path of the file, or by split
@@ -51,6 +54,9 @@ def load_rows(
         DataError: no source has the task, or its rows do not fit the task's description.
     """
     found, source, reasons = _find(spec, data, tables)
+    for table in found.values():
+        if table.sep not in ("", ","):
+            log.info("data: %s: columns are separated by %r", table.where, table.sep)
     splits = {name: to_rows(table, spec, name, data.drop_bad) for name, table in found.items()}
     given = sum(len(table.rows) + len(table.bad) for table in found.values())
     read = hash_rows(splits)
@@ -86,7 +92,7 @@ def _find(
 ) -> tuple[Tables, str, list[str]]:
     """Tables of the first source that has the task, its name, and why earlier ones failed."""
     readers: dict[str, Callable[[], tuple[Tables, str]]] = {
-        "local": lambda: _local(spec, data.dir, tables),
+        "local": lambda: _local(spec, data, tables),
         "hub": lambda: _hub(spec),
         "embedded": lambda: _read_embedded(spec),
     }
@@ -122,10 +128,23 @@ def _cut_slice(spec: TaskConfig, splits: Splits) -> tuple[list[Row], list[Row]]:
         train, select = _divide(train, {*chosen})
         if not select and len(train) >= SELECT_EVERY:
             raise DataError(f"task {spec.name}: {NOT_APART}: give task.files.{SELECT}")
-    if len(found := {*get_labels(select)}) == 1:
-        name = spec.labels[found.pop()]
-        log.warning("data: every row of the selection slice has the label %r: it says little", name)
+    _warn_of_rare(spec, get_labels(train), get_labels(select))
     return train, select
+
+
+def _warn_of_rare(spec: TaskConfig, train: list[int], select: list[int]) -> None:
+    """Name the labels of a single row, and those that the selection slice does not see."""
+    counts = Counter([*train, *select])
+    single = [spec.labels[i] for i in sorted(counts) if counts[i] == 1]
+    unseen = [spec.labels[i] for i in sorted(counts) if counts[i] > 1 and i not in select]
+    if single:
+        log.warning("data: labels of a single train row: %s", shown_names(single, _TOLD))
+    if len({*select}) == 1:
+        name = spec.labels[select[0]]
+        log.warning("data: every row of the selection slice has the label %r: it says little", name)
+    elif unseen:
+        names = shown_names(unseen, _TOLD)
+        log.warning("data: labels that no row of the selection slice has: %s", names)
 
 
 def _divide(rows: list[Row], chosen: set[int]) -> tuple[list[Row], list[Row]]:
@@ -172,15 +191,17 @@ def _check_train(spec: TaskConfig, labels: list[int], where: str) -> None:
         log.warning("data: no train row of %s has the label %s", where, " or ".join(absent))
 
 
-def _local(spec: TaskConfig, dir: str | None, tables: Tables | None) -> tuple[Tables, str]:
-    paths = local_files(spec, dir)
+def _local(spec: TaskConfig, data: DataConfig, tables: Tables | None) -> tuple[Tables, str]:
+    paths, dialect = local_files(spec, data.dir), Dialect(data.sep, data.encoding)
     if spec.files:
         for name in (spec.train, *spec.extra):  # without a validation file, rows are set apart
             if name not in paths:
                 has = ", ".join(paths)
                 raise DataError(f"task {spec.name}: task.files: no split {name!r} (it has: {has})")
-        return _read_files(spec, paths, tables), f"local:{paths[spec.train].parent}"
-    key, source = ("data.dir", dir) if dir else (ENV_DIR, os.environ.get(ENV_DIR, ""))
+        return _read_files(spec, paths, dialect, tables), f"local:{paths[spec.train].parent}"
+    key, source = "data.dir", data.dir
+    if not source:
+        key, source = ENV_DIR, os.environ.get(ENV_DIR, "")
     if not source:
         raise NotFound(f"neither data.dir nor {ENV_DIR} is set")
     root = Path(source).expanduser()
@@ -194,24 +215,26 @@ def _local(spec: TaskConfig, dir: str | None, tables: Tables | None) -> tuple[Ta
             has = ", ".join(sorted(p.name for p in folder.iterdir())) or "nothing"
             allowed = ", ".join(f"{name}{suffix}" for suffix in SUFFIXES)
             raise DataError(f"task {spec.name}: {folder} has none of {allowed} (it has: {has})")
-    return _read_files(spec, paths, tables), f"local:{source}"
+    return _read_files(spec, paths, dialect, tables), f"local:{source}"
 
 
 def _read_embedded(spec: TaskConfig) -> tuple[Tables, str]:
     paths = find_embedded_files(spec)
     if not paths:
         raise NotFound(f"the package comes with rows for {' and '.join(EMBEDDED_TASKS)} only")
-    return _read_files(spec, paths), f"embedded:{EMBEDDED_TASKS[spec.name]}"
+    return _read_files(spec, paths, Dialect()), f"embedded:{EMBEDDED_TASKS[spec.name]}"
 
 
-def _read_files(spec: TaskConfig, paths: dict[str, Path], tables: Tables | None = None) -> Tables:
+def _read_files(
+    spec: TaskConfig, paths: dict[str, Path], dialect: Dialect, tables: Tables | None = None
+) -> Tables:
     """The tables of splits: those that are read already, where they still serve."""
     found: dict[str, Table] = {}
     for name, path in paths.items():
         wanted = _want(spec, name)
         table = (tables or {}).get(str(path))
-        if table is None or not table.serves(path, wanted):
-            table = read_table(path, wanted)
+        if table is None or not table.serves(path, wanted, dialect):
+            table = read_table(path, wanted, dialect)
         found[name] = table
     return found
 

@@ -68,11 +68,11 @@ def shown(value: object) -> str:
     return line if len(line) <= _SHOWN else f"{line[:_SHOWN]}..."
 
 
-def shown_names(names: Sequence[object]) -> str:
+def shown_names(names: Sequence[object], most: int = _NAMES) -> str:
     """A list of names for messages; odd names are quoted, long lists are shortened."""
-    texts = map(str, names[:_NAMES])
+    texts = map(str, names[:most])
     listed = [t if t.isprintable() and len(t) <= _SHOWN else shown(t) for t in texts]
-    more = f", and {len(names) - _NAMES} more" if len(names) > _NAMES else ""
+    more = f", and {len(names) - most} more" if len(names) > most else ""
     return ", ".join(listed) + more or "nothing"
 
 

@@ -94,8 +94,9 @@ class Job:
     def taught(self) -> Keyed[list[Row]]:
         """What the dense model labels: train rows, rows without a label, and versions of both."""
         cfg, data = self.cfg, self.dense_arguments["data"].key
-        # `deduplicate` drops texts without a label, too.
-        more = [self.unlabelled, self.unlabelled and cfg.data.deduplicate]
+        more: list[Any] = [self.unlabelled]
+        if self.unlabelled:  # `deduplicate` drops texts without a label, too
+            more += [cfg.data.deduplicate, cfg.data.sep, cfg.data.encoding]
         return Keyed(digest([data, more, cfg.retune.copies, cfg.seed]), self._make_taught)
 
     def _make_taught(self) -> list[Row]:

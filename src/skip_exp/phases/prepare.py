@@ -102,7 +102,7 @@ def _encode_rows(cfg: Config, backbone: Backbone, tables: Tables | None) -> Rows
     """All rows of the task, encoded once for the jobs of a process."""
     task, data, length = cfg.task, cfg.data, cfg.data.max_length
     files = stamp(*local_files(task, data.dir).values())
-    options = (data.drop_bad, data.deduplicate)
+    options = (data.drop_bad, data.deduplicate, data.sep, data.encoding)
     # Where a task has no validation file, the seed decides which rows are set apart.
     seed = cfg.seed if task.files and task.validation not in task.files else None
     described = (asdict(task), data.source, data.dir, files, length, options, seed)

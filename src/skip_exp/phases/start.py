@@ -19,7 +19,8 @@ from skip_exp.models.embedded import find_shipped_skill, list_shipped_skills
 from skip_exp.models.sites import Keep, Site, site_sizes
 from skip_exp.models.soft_prompt import SoftPromptModel, State, load_trainable
 from skip_exp.skill.export.huggingface.hub import download
-from skip_exp.skill.files import read_skill, skill_of, split
+from skip_exp.skill.files import read_skill, split
+from skip_exp.skill.find import skill_of
 from skip_exp.skill.record import SkillRecord
 
 log = logging.getLogger(__name__)

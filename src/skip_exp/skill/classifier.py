@@ -144,6 +144,8 @@ class Classifier:
         label: str | None = None,
         drop_bad: bool = False,
         reject: float = 0.0,
+        sep: str | None = None,
+        encoding: str = "utf-8",
     ) -> dict[str, Any]:
         """Score it on rows.
 
@@ -166,13 +168,14 @@ class Classifier:
             label: column of the labels; None: the one that the skill was trained on.
             drop_bad: leave out rows without a text or with an unknown label.
             reject: as in :meth:`predict`.
+            sep, encoding: of a CSV or other text file: :class:`skip_exp.data.table.Dialect`.
 
         Raises:
             SkipError: the rows do not fit the task, or ``reject`` is no probability.
         """
         check_reject(reject)
-        # pandas, torch and torchmetrics, which a skill that only predicts does not need.
-        from skip_exp.skill import evaluate
+        from skip_exp.data.table import Dialect  # not needed to predict, as what follows:
+        from skip_exp.skill import evaluate  # pandas, torch and torchmetrics
 
         return evaluate.on_rows(
             self.about,
@@ -182,6 +185,7 @@ class Classifier:
             label=label,
             drop_bad=drop_bad,
             reject=reject,
+            dialect=Dialect(sep, encoding),
         )
 
 

@@ -12,6 +12,7 @@ from skip_exp.config.task import TaskConfig
 from skip_exp.data.metrics import build_metrics
 from skip_exp.data.read import to_table
 from skip_exp.data.rows import get_labels, integer_text, rows_by_number, with_indices
+from skip_exp.data.table import Dialect
 from skip_exp.data.text import columns_of, shown_names
 from skip_exp.skill.record import SkillRecord
 
@@ -27,6 +28,7 @@ def on_rows(
     label: str | None,
     drop_bad: bool,
     reject: float,
+    dialect: Dialect,
 ) -> dict[str, Any]:
     """:meth:`Classifier.evaluate` of a classifier by its ``probabilities``. Raises SkipError."""
     columns = about.text
@@ -40,7 +42,7 @@ def on_rows(
         labels=list(about.labels),
         metrics=list(dict.fromkeys([metric, "accuracy", "f1_macro"])),
     )
-    table = to_table(data, task.text, task.label, labels)
+    table = to_table(data, task.text, task.label, labels, dialect=dialect)
     _tell_order(table.column(task.label), task.labels)
     rows = rows_by_number(table, task, "test", drop_bad, "drop_bad=True or --drop-bad")
     true = torch.tensor(get_labels([*rows.values()]))

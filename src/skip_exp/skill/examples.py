@@ -8,14 +8,17 @@ from typing import IO, Any
 
 from skip_exp.data.files import SUFFIXES
 from skip_exp.errors import SkipError
+from skip_exp.utils.files import find_suffix
 
 
 def is_table(file: Path | None) -> bool:
     """Whether a file has named columns, by its ending."""
-    return file is not None and file.suffix.lower() in SUFFIXES
+    return file is not None and find_suffix(file) in SUFFIXES
 
 
-def read_examples(texts: Sequence[str], file: Path | None) -> tuple[Iterable[Any], str]:
+def read_examples(
+    texts: Sequence[str], file: Path | None, encoding: str = "utf-8"
+) -> tuple[Iterable[Any], str]:
     """Examples as ``Skill.predict`` takes them, and where their lines come from.
 
     That is a file or standard input, and empty for arguments. The columns of a table are read when
@@ -30,12 +33,12 @@ def read_examples(texts: Sequence[str], file: Path | None) -> tuple[Iterable[Any
             if is_table(file):
                 file.open("rb").close()
                 return [], str(file)
-            return parse_lines(_close_after(file.open("rb")), str(file)), str(file)
+            return parse_lines(_close_after(file.open("rb")), str(file), encoding), str(file)
         except OSError as error:
             raise SkipError(f"{file}: cannot be read: {error.strerror}") from error
     if sys.stdin.isatty():
         raise SkipError("no text: give it as an argument, with --file, or on standard input")
-    return parse_lines(sys.stdin.buffer, "standard input"), "standard input"
+    return parse_lines(sys.stdin.buffer, "standard input", encoding), "standard input"
 
 
 def _close_after(file: IO[bytes]) -> Iterator[bytes]:
@@ -43,20 +46,23 @@ def _close_after(file: IO[bytes]) -> Iterator[bytes]:
         yield from file
 
 
-def parse_lines(lines: Iterable[bytes], where: str) -> Iterator[Any]:
+def parse_lines(lines: Iterable[bytes], where: str, encoding: str = "utf-8") -> Iterator[Any]:
     """One example a line; JSON objects where the first line is one, else texts separated by TABs.
 
     Raises:
-        SkipError: a line that is no UTF-8 text, or broken JSON, or empty with others after it
-            (answers would no longer match their lines).
+        SkipError: a line that is no text in ``encoding``, or broken JSON, or empty with others
+            after it (answers would no longer match their lines).
     """
     as_json = False
     empty = 0  # the first line of those without a text that came last
     for number, line in enumerate(lines, 1):
         try:
-            text = line.decode("utf-8-sig" if number == 1 else "utf-8")
-        except UnicodeDecodeError as error:
-            raise SkipError(f"line {number} of {where} is not UTF-8 text") from error
+            text = line.decode(encoding)
+        except (UnicodeDecodeError, LookupError) as error:
+            what = f"is not {encoding.upper()} text; give its --encoding, such as latin-1"
+            raise SkipError(f"line {number} of {where} {what}") from error
+        if number == 1:
+            text = text.removeprefix("\ufeff")  # the mark of UTF-8
         text = text.removesuffix("\n").removesuffix("\r")
         if not text.strip():
             empty = empty or number

@@ -5,7 +5,6 @@ SHA-256 over both files. No backbone is loaded here.
 """
 
 import json
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -119,13 +118,6 @@ def split(tensors: Mapping[str, Tensor]) -> tuple[Keep, dict[str, Tensor]]:
     """Separate the keep from the parameters."""
     keep = {n.removeprefix(KEEP): t.long() for n, t in tensors.items() if n.startswith(KEEP)}
     return keep, {n: t for n, t in tensors.items() if not n.startswith(KEEP)}
-
-
-def skill_of(folder: Path) -> Path:
-    """The skill of a job's folder. Else ``folder`` itself."""
-    skill = (results.read_finished(folder) or {}).get("skill")
-    is_job = isinstance(skill, str) and not os.path.isfile(folder / RECORD)
-    return folder / str(skill) if is_job else folder
 
 
 def job_result(folder: Path | None) -> Mapping[str, Any]:

@@ -1,7 +1,6 @@
 """A skill: the shared backbone, pruned for one task, classifies texts."""
 
 import json
-import os
 import shutil
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
@@ -27,12 +26,12 @@ from skip_exp.skill.files import (
     job_result,
     read_checksum,
     read_skill,
-    skill_of,
     split,
     write_skill,
 )
+from skip_exp.skill.find import find_skill
 from skip_exp.skill.rebuild import rebuild
-from skip_exp.skill.record import CODE, ONNX, RECORD, TENSORS
+from skip_exp.skill.record import RECORD, TENSORS
 
 FORMATS = ("hf", "onnx")
 # Of a batch's hidden states and feed-forward activations, mean of the layers. Every batch has a
@@ -81,15 +80,7 @@ class Skill(Classifier):
                 unknown version; the backbone cannot be loaded or is not the skill's own.
         """
         is_half = wants_bf16(precision)
-        folder = skill_of(Path(folder).expanduser().absolute())
-        if not os.path.isfile(folder / RECORD):  # no error where it may not look
-            if os.path.isfile(folder / CODE):
-                raise SkipError(
-                    f"{folder}: an hf export without the skill's own files; "
-                    "AutoModelForSequenceClassification.from_pretrained loads it"
-                )
-            if os.path.isfile(folder / ONNX):
-                raise SkipError(f"{folder}: an ONNX export; skip_exp.OnnxSkill.load reads it")
+        folder = find_skill(folder)
         checksum = read_checksum(folder)  # first: a later change is then noticed
         about, tensors = read_skill(folder)
         keep, state = split(tensors)

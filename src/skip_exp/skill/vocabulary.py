@@ -74,6 +74,8 @@ def train_texts(about: SkillRecord, folder: Path | None) -> list[list[str]]:
         dir=data.get("dir") or place if source == "local" else None,
         drop_bad=data.get("drop_bad", False),
         deduplicate=data.get("deduplicate", False),
+        sep=data.get("sep"),
+        encoding=data.get("encoding", "utf-8"),
     )
     try:
         rows = load_rows(spec, options, config.get("seed", 1))

@@ -10,10 +10,12 @@ import sys
 import threading
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from pathlib import Path
 from types import ModuleType
 
 LOADING = "skip_exp: loading torch ..."  # said before imports that take seconds
+FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"  # of a log file, as in conf/config.yaml
 
 
 def import_slow(name: str) -> ModuleType:
@@ -71,19 +73,40 @@ def interrupts() -> Iterator[None]:
             signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
+class _LogFile(logging.FileHandler):
+    def handleError(self, record: logging.LogRecord) -> None:
+        """The job itself reports a full disk, once."""
+
+
 @contextmanager
-def shown() -> Iterator[None]:
-    """Print the package's log lines within the block, unless the caller has set up logging."""
-    log = logging.getLogger("skip_exp")
+def shown(file: Path | None = None) -> Iterator[None]:
+    """Print the package's log lines within the block, unless the caller has set up logging.
+
+    Args:
+        file: that gets these lines, and tracebacks (DEBUG) where the caller has set up nothing.
+    """
+    log, handlers = logging.getLogger("skip_exp"), list[logging.Handler]()
+    if file is not None:
+        with suppress(OSError):  # the job itself reports a folder that cannot be written
+            file.parent.mkdir(parents=True, exist_ok=True)
+            handlers.append(_LogFile(file, encoding="utf-8"))
+            handlers[0].setFormatter(logging.Formatter(FORMAT))
     with keep_logging():
         if not (log.handlers or log.level):
-            handler = logging.StreamHandler(sys.stdout)
-            handler.setFormatter(logging.Formatter("%(message)s"))
-            log.addHandler(handler)
-            log.setLevel(logging.INFO)
+            screen = logging.StreamHandler(sys.stdout)
+            screen.setFormatter(logging.Formatter("%(message)s"))
+            screen.setLevel(logging.INFO)
+            log.addHandler(screen)
+            log.setLevel(logging.DEBUG)
             log.propagate = False  # a notebook's root handler would print each line again
             warnings.simplefilter("ignore")
-        yield
+        for each in handlers:
+            log.addHandler(each)
+        try:
+            yield
+        finally:
+            for each in handlers:
+                each.close()
 
 
 @contextmanager

@@ -56,6 +56,12 @@ def in_full(path: str) -> str:
     return str(folder.resolve()) if folder.is_dir() else path
 
 
+def find_suffix(path: Path) -> str:
+    """The ending that names a file's format, in lower case; of a compressed file ``.csv.gz``."""
+    suffix = path.suffix.lower()
+    return Path(path.stem).suffix.lower() + suffix if suffix == ".gz" else suffix
+
+
 def stamp(*paths: Path) -> Stamp:
     """Path, size and time of the last change (ns) of files, and of the files in folders.
 
@@ -92,7 +98,7 @@ def _content(files: tuple[tuple[str, tuple[str, int, int]], ...]) -> str:
     for name, (path, *_) in files:
         with open(path, "rb") as file:
             found = hashlib.file_digest(file, "sha256").hexdigest()
-        digest.update(f"{name}{Path(path).suffix} {found}\n".encode())
+        digest.update(f"{name}{find_suffix(Path(path))} {found}\n".encode())
     return digest.hexdigest()
 
 
