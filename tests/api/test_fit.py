@@ -1,5 +1,6 @@
 """`skip_exp.fit` and what it returns, on a tiny backbone; `skip-exp train`, the same by command."""
 
+import gzip
 import json
 import os
 import shlex
@@ -22,7 +23,7 @@ from omegaconf import OmegaConf
 
 import skip_exp
 from skip_exp import Skill, results
-from skip_exp.api.fit import FEW_ROWS, choose_recipe
+from skip_exp.api.fit import FEW_ROWS, LOG_FILE, choose_recipe
 from skip_exp.api.task import Task, build_task, find_classes
 from skip_exp.commands import train
 from skip_exp.config.compose import job_of
@@ -61,6 +62,10 @@ def test_one_call_from_a_file_to_a_skill(model: Skill, toy: Path) -> None:
     assert model.result["status"] == "done"
     assert model.result["ratio"] == 0.3
     assert model.result["n_eval"] == 80  # a fifth of 400
+    assert model.folder is not None
+    kept = {results.FILE, results.CONFIG_FILE, LOG_FILE}
+    assert kept <= {file.name for file in model.folder.parent.iterdir()}
+    assert " INFO skip_exp." in (model.folder.parent / LOG_FILE).read_text()
     assert model.about.labels == ["0", "1"]
     answer = model.predict(["the film was dull"])[0]
     assert sorted(answer["probabilities"]) == ["0", "1"]
@@ -303,7 +308,7 @@ def test_fits_of_two_threads_run_one_after_the_other(
     """They would share the seeds, and the modules of a frozen backbone."""
     ready, running, most = Barrier(2, timeout=60), [], []
 
-    def job(cfg: Any, task: Task) -> None:
+    def job(_: Any, cfg: Any, task: Task) -> None:
         running.append(cfg)
         time.sleep(0.2)
         most.append(len(running))
@@ -378,6 +383,42 @@ def test_a_failed_job_has_a_result_that_says_so(
         skip_exp.fit(toy / "train.csv", output=tmp_path, overrides=settings)
     (result,) = results.load(tmp_path)
     assert (result["status"], result["error"]) == ("failed", "RuntimeError: out of luck")
+    log = (Path(result["path"]).parent / LOG_FILE).read_text()
+    assert "Traceback" in log and "out of luck" in log
+
+
+def test_exit_codes_tell_a_job_that_failed_from_one_that_was_refused(
+    toy: Path,
+    settings: list[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    arguments = [str(toy / "train.csv"), *settings]
+    assert train.main([*arguments, "tune.epohs=1"]) == 2
+    assert train.main([*arguments, "--sep", ";;"]) == 2
+    assert not [*tmp_path.iterdir()]
+    monkeypatch.setattr(PromptTuner, "training_step", raising(SkipError("out of luck")))
+    assert train.main(arguments) == 1
+    assert capsys.readouterr().err.splitlines()[-1] == "error: out of luck"
+
+
+def test_how_rows_are_read_is_a_part_of_the_job(tmp_path: Path) -> None:
+    lines = [b"%d\t%d\n" % (i, i // 2 % 2) for i in range(40)]
+    (tmp_path / "t.x.csv.gz").write_bytes(gzip.compress(b"".join([b"text\tlabel\n", *lines])))
+    given: dict[str, Any] = {"sep": "\t", "encoding": "cp1252", "drop_bad": True}
+    task = build_task(tmp_path / "t.x.csv.gz", None, tmp_path, **given, deduplicate=True)
+    cfg = job_of(task.config, task.settings, "out")
+    data = cfg.data
+    assert (data.sep, data.encoding, data.drop_bad, data.deduplicate) == (*given.values(), True)
+    assert cfg.task.name == "t.x"
+    read = load_rows(cfg.task, cfg.data)  # from the file again
+    assert read == load_rows(cfg.task, cfg.data, tables=task.tables)
+    assert not build_task(tmp_path / "t.x.csv.gz", None, tmp_path).settings
+    for wrong in ("data.sep=ab", "data.encoding=latin-0"):
+        with pytest.raises(SkipError, match=f"^{wrong}: "):
+            job_of(task.config, [wrong], "out")
 
 
 def raising(error: BaseException) -> Any:

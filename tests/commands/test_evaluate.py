@@ -120,3 +120,20 @@ def test_of_many_classes_the_worst_are_listed() -> None:
     scores = {"precision": 0.5, "recall": 0.5, "support": 1}
     table = evaluate.class_table({str(i): scores | {"f1": -i} for i in range(30)})
     assert list(table.columns[0].cells) == [str(i) for i in range(29, 9, -1)]
+
+
+def test_a_file_of_another_dialect(
+    saved: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "test.csv"
+    file.write_text(ROWS.replace(",", "|") + "na\u00efve|negative\n", "latin-1")
+    for wrong in ([], ["--sep", "|"], ["--encoding", "latin-1"], ["--encoding", "latin-0"]):
+        assert evaluate.main([str(saved), str(file), *wrong]) == 2
+    capsys.readouterr()
+    dialect = ["--sep", "|", "--encoding", "latin-1"]
+    assert evaluate.main([str(saved), str(file), *dialect, "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["rows"] == 4
+    again = Skill.load(saved).evaluate(file, sep="|", encoding="latin-1")
+    del again["errors"]
+    assert found == again

@@ -232,6 +232,25 @@ def test_what_does_not_fit_a_table_is_refused_before_any_answer(
     assert run(saved, "a film", "--with", "id").code == 2
 
 
+def test_files_of_other_dialects(saved: Path, run: Run, tmp_path: Path) -> None:
+    answer = Skill.load(saved).predict(["na\u00efve"])[0]
+    lines, table = tmp_path / "a.txt", tmp_path / "a.csv"
+    lines.write_text("na\u00efve\n", "latin-1")
+    table.write_text("id|sentence\n1|na\u00efve\n", "latin-1")
+    latin = ("--encoding", "latin-1")
+    assert run(saved, "--file", lines, *latin).answers == [answer]
+    assert run(saved, "--file", table, "--sep", "|", *latin).answers == [{"line": 2} | answer]
+    for wrong in (
+        (lines,),
+        (lines, "--encoding", "latin-0"),
+        (table, *latin),
+        (table, "--sep", "|"),
+    ):
+        ended = run(saved, "--file", *wrong)
+        assert (ended.code, ended.answers, ended.err.count("\n")) == (2, [], 1)
+    assert run(saved, "--file", lines, *latin, "--sep", "|").code == 2  # lines have no columns
+
+
 def test_a_terminal_without_utf_8_gets_escapes(monkeypatch: pytest.MonkeyPatch) -> None:
     for encoding, shown in (
         ("ascii", r'{"label": "gr\u00f6\u00dfer"}'),

@@ -58,6 +58,13 @@ def test_a_job_is_another_with_other_texts(job: Any) -> None:
     assert dense[0] == dense[1]  # it does not read them
 
 
+def test_texts_of_another_encoding_are_other_texts(job: Any) -> None:
+    jobs = [prepare(job(f"data.encoding={name}")) for name in ("utf-8", "latin-1")]
+    assert jobs[0].taught.key != jobs[1].taught.key
+    dense = [stage_key("fit_dense", each.dense_arguments) for each in jobs]
+    assert dense[0] == dense[1]  # its rows are ASCII
+
+
 def test_answers_to_texts_that_were_dropped_since_are_not_reused(
     toy: list[str], tmp_path: Path
 ) -> None:

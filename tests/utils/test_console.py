@@ -2,6 +2,7 @@
 
 import gc
 import io
+import logging
 import multiprocessing
 import sys
 from collections.abc import Iterator
@@ -9,7 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from omegaconf import OmegaConf
 
+from skip_exp.config.schema import conf_dir
 from skip_exp.utils import bars, console
 
 NAME = "seen_by_a_test"
@@ -46,6 +49,48 @@ def test_a_module_that_fails_leaves_all_as_it_was(module: Path, enabled: bool) -
         assert (gc.isenabled(), gc.get_freeze_count()) == (enabled, 0)
     finally:
         gc.enable()
+
+
+def log_all(log: logging.Logger) -> None:
+    for level in (logging.DEBUG, logging.INFO, logging.WARNING):
+        log.log(level, logging.getLevelName(level).lower())
+
+
+def test_log_lines_are_shown_and_kept_in_a_file(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    log, file = logging.getLogger("skip_exp"), tmp_path / "job" / "it.log"
+    with console.shown(file):
+        log_all(log)
+    log_all(log)  # of no interest any more
+    assert capsys.readouterr().out == "info\nwarning\n"
+    kept = file.read_text().splitlines()
+    assert [line.split()[-1] for line in kept] == ["debug", "info", "warning"]
+    assert not log.handlers and not log.level
+    conf: Any = OmegaConf.load(conf_dir() / "config.yaml")
+    assert conf.hydra.job_logging.formatters.simple.format == console.FORMAT
+
+
+def test_who_has_set_up_logging_keeps_it(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log = logging.getLogger("skip_exp")
+    monkeypatch.setattr(log, "level", logging.WARNING)
+    log.manager._clear_cache()
+    try:
+        with console.shown(tmp_path / "it.log"):
+            log_all(log)
+    finally:
+        monkeypatch.undo()
+        log.manager._clear_cache()
+    assert not capsys.readouterr().out
+    assert (tmp_path / "it.log").read_text().split()[-1] == "warning"
+
+
+def test_a_log_that_cannot_be_written_is_no_error(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with console.shown(tmp_path / "file" / "it.log"):
+        log_all(logging.getLogger("skip_exp"))
 
 
 class Terminal(io.StringIO):

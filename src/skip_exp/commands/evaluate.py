@@ -52,8 +52,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     check_file(file)
     if options.errors and options.errors.resolve() == file.resolve():
         line.error(f"--errors {options.errors}: is the file with the rows; name another")
-    about = read_about(find_folder(options.skill))
-    table = read_table(file, columns_of(about.text, options.label or about.label), dialect)
+    record = read_about(find_folder(options.skill))
+    table = read_table(file, columns_of(record.text, options.label or record.label), dialect)
     classifier = load(options.skill, options.backbone, options.precision)
     found = classifier.evaluate(
         table, label=options.label, drop_bad=options.drop_bad, reject=options.reject

@@ -56,7 +56,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     examples, where = read_examples(options.texts, options.file, options.encoding)
     beside: Iterable[dict[str, Any]] = repeat({})
     if is_table(options.file):
-        from skip_exp.data.read import Dialect, read_texts  # which a text does not need
+        from skip_exp.data.read import read_texts  # which a text does not need
+        from skip_exp.data.table import Dialect  # nor this
         from skip_exp.skill.find import read_about  # nor this
 
         dialect = Dialect(options.sep, options.encoding)

@@ -43,7 +43,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if options["backbone"] is not None:
         settings.insert(0, f"backbone={options['backbone']}")
     skill = api.fit(file, **options)
-    folder, given = skill.folder, values_of(settings)
+    folder, given = Path(str(skill.folder)), values_of(settings)
     is_prompt = skill.result["config"]["tune"]["train"] == "prompt_readout"
     if is_prompt and not {"experiment", "tune.train"} & given.keys():
         settings.insert(0, "experiment=prompt")  # as fit chose it, with few rows

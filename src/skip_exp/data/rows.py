@@ -122,7 +122,7 @@ def rows_by_number(
     if not rows:
         raise DataError(f"task {spec.name}: split {split} of {table.where} has no good rows")
     _warn_of_conflicts(table, rows)
-    return [*rows.values()]
+    return rows
 
 
 def _warn_of_conflicts(table: Table, rows: Mapping[int, Row]) -> None:
