@@ -176,10 +176,10 @@ def test_the_command_writes_a_checkpoint(
     assert "retune" not in capsys.readouterr().out
     assert (out / "config.json").is_file()
     monkeypatch.setattr("skip_exp.api.compress.compress", None)  # refused before it
-    assert command.main([str(folder), str(rows), *place, *asked]) == 1
+    assert command.main([str(folder), str(rows), *place, *asked]) == 2
     assert str(out) in capsys.readouterr().err
     monkeypatch.undo()
-    assert command.main([str(tmp_path / "none"), str(rows), *place]) == 1
+    assert command.main([str(tmp_path / "none"), str(rows), *place]) == 2
     assert "none" in capsys.readouterr().err
 
 

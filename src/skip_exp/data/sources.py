@@ -134,12 +134,12 @@ def _cut_slice(spec: TaskConfig, splits: Splits) -> tuple[list[Row], list[Row]]:
 
 def _warn_of_rare(spec: TaskConfig, train: list[int], select: list[int]) -> None:
     """Name the labels of a single row, and those that the selection slice does not see."""
-    counts = Counter([*train, *select])
+    counts, seen = Counter([*train, *select]), {*select}
     single = [spec.labels[i] for i in sorted(counts) if counts[i] == 1]
-    unseen = [spec.labels[i] for i in sorted(counts) if counts[i] > 1 and i not in select]
+    unseen = [spec.labels[i] for i in sorted(counts) if counts[i] > 1 and i not in seen]
     if single:
         log.warning("data: labels of a single train row: %s", shown_names(single, _TOLD))
-    if len({*select}) == 1:
+    if len(seen) == 1:
         name = spec.labels[select[0]]
         log.warning("data: every row of the selection slice has the label %r: it says little", name)
     elif unseen:
