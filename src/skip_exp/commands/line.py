@@ -1,7 +1,7 @@
 """What the commands share: a parser that shows a module's docstring, and errors as one line."""
 
 import sys
-from argparse import ArgumentParser, RawDescriptionHelpFormatter
+from argparse import ArgumentParser, ArgumentTypeError, RawDescriptionHelpFormatter
 from collections.abc import Callable, Sequence
 from functools import wraps
 from typing import Any
