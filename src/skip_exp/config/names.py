@@ -10,6 +10,7 @@ PROMPTS = ("input", "prefix", "none")
 READOUTS = {
     "bert": ("head", "mlm", "classifier"),
     "roberta": ("head", "mlm", "classifier"),
+    "xlm-roberta": ("head", "mlm", "classifier"),
     "modernbert": ("head", "mlm", "classifier"),
     "t5": ("head", "seq2seq", "classifier"),
 }

@@ -98,6 +98,11 @@ class Family:
     attention: ClassVar[dict[type[nn.Module], Any]]
     settings: ClassVar[tuple[str, ...]] = ()
 
+    @property
+    def layout(self) -> str:
+        """The family whose layout an export for transformers has: mostly its own."""
+        return self.name
+
     def loader_options(self, needs: str) -> dict[str, bool]:
         """Arguments of ``loaders[needs].from_pretrained``."""
         return {}

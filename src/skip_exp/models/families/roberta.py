@@ -4,6 +4,7 @@ from typing import Any, ClassVar
 
 from torch import Tensor, nn
 from transformers.models.roberta.modeling_roberta import RobertaSelfAttention
+from transformers.models.xlm_roberta.modeling_xlm_roberta import XLMRobertaSelfAttention
 
 from skip_exp.models.families.base import HFModel
 from skip_exp.models.families.bert import Bert, BertAttention
@@ -23,3 +24,14 @@ class Roberta(Bert):
 
     def head(self, model: HFModel) -> tuple[nn.Linear, nn.Linear]:
         return model.classifier.dense, model.classifier.out_proj
+
+
+class XlmRoberta(Roberta):
+    """XLM-R (Conneau et al. 2020): RoBERTa in a hundred languages, with SentencePiece."""
+
+    name = "xlm-roberta"
+    attention: ClassVar[dict[type[nn.Module], Any]] = {XLMRobertaSelfAttention: BertAttention}
+
+    @property
+    def layout(self) -> str:
+        return Roberta.name

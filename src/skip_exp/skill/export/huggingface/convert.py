@@ -75,7 +75,7 @@ def to_huggingface(
         SkipError: a family without a layout, a custom prompt or readout, or rotations that are not
             ModernBERT's own.
     """
-    if model.family.name not in MODULES:
+    if model.family.layout not in MODULES:
         raise SkipError(f"--format hf: has no layout for the family {model.family.name}")
     if type(model.prompt) not in EXPORTED_PROMPTS:
         raise SkipError(f"--format hf: has no place for the prompt {_name(model.prompt)}")
@@ -118,13 +118,13 @@ def _settings(model: SoftPromptModel) -> dict[str, Any]:
         "decoder": "decoder" in stacks,
     }
     settings = {
-        "family": family.name,
+        "family": family.layout,
         "prompt": kind,
         "vocab_size": model.backbone.get_input_embeddings().weight.shape[0],
         "hidden_size": core.hidden_size,
         "original_heads": attention.total_heads,
         "attention_scaling": attention.scaling,
-        "linear_bias": family.name in ("bert", "roberta"),
+        "linear_bias": family.layout in ("bert", "roberta"),
     }
     if family.name == "modernbert":
         return settings | _modernbert_settings(model.backbone)

@@ -19,7 +19,7 @@ Weights = Iterator[tuple[str, Tensor]]
 
 def name_weights(model: SoftPromptModel) -> Weights:
     """Every weight that the export holds; a removed sublayer has at most its output bias."""
-    family = model.family.name
+    family = model.family.layout
     modules = {"embeddings.words": model.backbone.get_input_embeddings()}
     modules |= MODULES[family](model.backbone)
     if isinstance(model.prompt, InputPrompt):
