@@ -21,7 +21,6 @@ from skip_exp.skill.skill import Skill
 from skip_exp.utils.files import in_full
 from skip_exp.utils.hub import explain, offline_if_unreachable
 
-CUT_ONLY = ["retune.enabled=false", "attribution=fisher"]  # see docs/results.md
 SINGLE = "single_label_classification"
 MODELS_FOLDER = ".models"  # below the output folder: models that are no checkpoint yet
 
@@ -53,8 +52,8 @@ def compress(
             hub id.
         tokenizer: its tokenizer; None for a folder or hub id, which has its own.
         data: rows to re-tune and score on, and the other arguments, as in :func:`skip_exp.fit`.
-        retune: False trains nothing: it cuts by Fisher information. At 90 % SST-2 and CoLA
-            are then at chance.
+        retune: False trains nothing. From 70 % on a fine-tuned model may then give a constant
+            answer.
         options: as in :func:`skip_exp.fit`. ``classes`` names them in the model's order, where its
             ``id2label`` has none.
 
@@ -75,7 +74,7 @@ def compress(
     backbone = [f"backbone.{key}={quote(value)}" for key, value in own.items()]
     settings = ["experiment=compress", *backbone]
     if not retune:
-        settings += CUT_ONLY
+        settings.append("retune.enabled=false")
     return run(task, settings, ratio, overrides, root)
 
 
