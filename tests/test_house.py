@@ -16,8 +16,8 @@ PACKAGE = Path(skip_exp.__file__).parent
 # From the ground up: a room imports from those before it, and from itself.
 ROOMS = (
     *("errors", "utils", "config", "cache", "results", "data", "models", "attribution", "pruning"),
-    *("callbacks", "training", "logger", "skill", "job", "phases", "pipeline", "api"),
-    *("report", "sweep", "commands", "__main__"),
+    *("callbacks", "training", "logger", "skill", "job", "phases", "pipeline", "report"),
+    *("within", "api", "sweep", "commands", "__main__"),
 )
 
 

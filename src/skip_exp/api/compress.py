@@ -17,7 +17,6 @@ from skip_exp.errors import SkipError, first_line
 from skip_exp.models.backbones import class_names, content_hash
 from skip_exp.models.families.registry import FAMILIES
 from skip_exp.skill.export.folder import new_folder
-from skip_exp.skill.skill import Skill
 from skip_exp.utils.files import in_full
 from skip_exp.utils.hub import explain, offline_if_unreachable
 
@@ -32,11 +31,13 @@ def compress(
     labels: Sequence[Any] | None = None,
     *,
     ratio: float | str | None = None,
+    within: float | None = None,
+    budget: float | None = None,
     retune: bool = True,
     output: str | Path = "outputs",
     overrides: Sequence[str] = (),
     **options: Unpack[RowOptions],
-) -> Skill:
+) -> Any:
     """Cut a fine-tuned classifier, and re-tune it with its own answers as teacher.
 
     Example:
@@ -52,6 +53,7 @@ def compress(
             hub id.
         tokenizer: its tokenizer; None for a folder or hub id, which has its own.
         data: rows to re-tune and score on, and the other arguments, as in :func:`skip_exp.fit`.
+        within: as in :func:`skip_exp.fit`; points are counted from the given model.
         retune: False trains nothing. From 70 % on a fine-tuned model may then give a constant
             answer.
         options: as in :func:`skip_exp.fit`. ``classes`` names them in the model's order, where its
@@ -75,7 +77,7 @@ def compress(
     settings = ["experiment=compress", *backbone]
     if not retune:
         settings.append("retune.enabled=false")
-    return run(task, settings, ratio, overrides, root)
+    return run(task, settings, ratio, overrides, root, within, budget)
 
 
 def _check_model(model: Any, tokenizer: Any, config: Any) -> None:

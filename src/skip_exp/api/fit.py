@@ -23,12 +23,13 @@ from skip_exp.errors import INTERRUPTED, SkipError
 from skip_exp.utils import console
 
 if TYPE_CHECKING:
-    from skip_exp.skill.skill import Skill
+    pass
 
 log = logging.getLogger(__name__)
 
 PIPELINE = "skip_exp.pipeline"
 LOG_FILE = "skip_exp.log"  # in the job's folder, as Hydra names it
+GOALS = ("prune.ratio", "prune.max_drop", "prune.target_speedup")
 _ONE = RLock()  # jobs of one process share the seeds, and the modules of a frozen backbone
 
 
@@ -37,11 +38,13 @@ def fit(
     labels: Sequence[Any] | None = None,
     *,
     ratio: float | str | None = None,
+    within: float | None = None,
+    budget: float | None = None,
     backbone: str | None = None,
     output: str | Path = "outputs",
     overrides: Sequence[str] = (),
     **options: Unpack[RowOptions],
-) -> "Skill":
+) -> Any:
     """Tune a soft prompt on ``data``, prune what the task does not need, tune again.
 
     Example:
@@ -58,6 +61,9 @@ def fit(
             list of rows as dictionaries, or a list of texts or pairs with ``labels``.
         labels: one per text, where ``data`` is a list of texts.
         ratio: fraction of the block parameters to remove, or ``auto``; None: 0.5.
+        within: instead of a ratio: find the fastest model that loses at most so many points on the
+            selection slice. Several cuts are made, in every form, and cascades of them.
+        budget: minutes after which ``within`` tries no further cut; None: all of them.
         backbone: a choice of ``conf/backbone``; None: that of the experiment, else ``minilm``.
         output: folder of results, of the cache and of rows that are no file yet.
         overrides: further settings, as on the command line: ``["tune.epochs=4"]``.
@@ -66,7 +72,8 @@ def fit(
             :class:`skip_exp.api.task.RowOptions`.
 
     Returns:
-        The skill, with its job's numbers in ``result``.
+        The :class:`Skill`, with its job's numbers in ``result``. With ``within``, whichever of
+        ``Skill``, ``OnnxSkill`` and ``Cascade`` was chosen.
 
     Raises:
         SkipError: anything that you can fix, in one line.
@@ -74,7 +81,7 @@ def fit(
     root = Path(output).expanduser()
     task = build_task(data, labels, root, **options)
     settings = [] if backbone is None else [f"backbone={backbone}"]
-    return run(task, settings, ratio, overrides, root)
+    return run(task, settings, ratio, overrides, root, within, budget)
 
 
 def choose_recipe(task: Task, given: Mapping[str, str]) -> list[str]:
@@ -98,20 +105,42 @@ def choose_recipe(task: Task, given: Mapping[str, str]) -> list[str]:
     return ["experiment=prompt"] if rows < FEW_ROWS else []
 
 
+def check_within(within: float | None, budget: float | None, given: Mapping[str, str]) -> None:
+    """Raise SkipError where ``within`` and ``budget`` do not fit each other, or a goal."""
+    if within is None:
+        if budget is not None:
+            raise SkipError(f"budget={budget}: needs within=, which tries several ratios")
+        return
+    if not 0 <= within <= 100:
+        raise SkipError(f"within={within}: must be 0 to 100 points")
+    if budget is not None and not budget > 0:
+        raise SkipError(f"budget={budget}: must be minutes, more than 0")
+    for goal in GOALS:
+        if goal in given:
+            why = f"excludes {goal}={given[goal]}: leave one of them out"
+            raise SkipError(f"within={within}: {why}")
+
+
 def run(
     task: Task,
     settings: list[str],
     ratio: float | str | None,
     overrides: Sequence[str],
     root: Path,
-) -> "Skill":
-    """Run a job on ``task`` below ``root`` and load what it leaves. Raises SkipError."""
+    within: float | None = None,
+    budget: float | None = None,
+) -> Any:
+    """Run a job, or those of ``within``, on ``task`` below ``root``; load what is left.
+
+    Raises SkipError.
+    """
     if isinstance(overrides, str):
         raise SkipError(f"overrides: {overrides}: must be a list, such as [{overrides!r}]")
     if ratio is not None:  # else the goal is left to the overrides
         settings = [*settings, f"prune.ratio={ratio}"]
     settings = [*task.settings, *settings, *overrides]
     given = values_of(settings)
+    check_within(within, budget, given)
     own = {"logger": "none", "cache.dir": quote(str(root / ".cache"))}
     own_settings = [f"{key}={value}" for key, value in own.items() if key not in given]
     began = datetime.now().strftime("%Y-%m-%d/%H-%M-%S-%f")
@@ -128,6 +157,10 @@ def run(
             console.quiet_lightning()
             if recipe:
                 log.info("fewer than %d train rows: the recipe is %s", FEW_ROWS, *recipe)
+            if within is not None:
+                from skip_exp.within.run import find  # scikit-learn: not for a single job
+
+                return find(cfg, task.tables, within, budget, lambda job: _run(pipeline, job, task))
             result = _run(pipeline, cfg, task)
         from skip_exp.skill.skill import Skill  # torch is loaded by now
 

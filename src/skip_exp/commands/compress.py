@@ -1,11 +1,13 @@
 """Cut a fine-tuned classifier, and re-tune it with its own answers.
 
-Example:
+Examples:
 
     skip-exp compress my-bert tickets.csv --text comment --label verdict --ratio 0.7 --out my-small
+    skip-exp compress my-bert tickets.csv --text comment --label verdict --within 1
 
 MODEL is a folder or a hub id of a model for sequence classification; its id2label names the
-classes. --out writes a checkpoint that transformers loads (trust_remote_code=True).
+classes. --out writes a checkpoint that transformers loads (trust_remote_code=True). --within N
+finds the fastest model that loses at most N points.
 """
 
 from collections.abc import Sequence
@@ -13,7 +15,7 @@ from pathlib import Path
 
 from skip_exp.api.task import read_tables
 from skip_exp.commands.line import one_line_errors, parser
-from skip_exp.commands.train import add_arguments, show
+from skip_exp.commands.train import add_arguments, parse, show
 from skip_exp.utils import console
 
 
@@ -25,8 +27,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     add_arguments(line)
     line.add_argument("--no-retune", dest="retune", action="store_false", help="cut only")
     line.add_argument("--out", metavar="DIR", help="checkpoint to write; new or empty")
-    options = vars(line.parse_intermixed_args(arguments))
+    options = parse(line, arguments)
     out = options.pop("out")
+    if out and options["within"] is not None:
+        line.error("argument --out: not allowed with argument --within")
     # Torch takes seconds: files and columns are checked before.
     reading = ("text", "label", "validation", "group", "sep", "encoding")
     tables = read_tables(options.pop("file"), **{name: options[name] for name in reading})
@@ -36,6 +40,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         console.import_slow("skip_exp.skill.export.folder").check_out(Path(out).expanduser())
     options |= {"validation": tables.get("validation")}
     small = api.compress(options.pop("model"), None, tables["train"], **options)
+    if options["within"] is not None:
+        return 0  # everything is said
     show(small.folder, [])
     if out:
         print(f"written: {small.export(out)}")

@@ -1,4 +1,4 @@
-"""Score a skill or an export on a file with labels: metrics, classes, and what was taken for what.
+"""Score a skill, export or cascade on rows with labels: metrics, classes, and confusions.
 
 Examples:
 
@@ -20,10 +20,11 @@ from rich.markup import escape
 from rich.table import Table
 
 from skip_exp.commands.line import add_reading, one_line_errors, parser
-from skip_exp.commands.predict import DIGITS, add_loading, add_reject, find_folder, json_line, load
+from skip_exp.commands.predict import DIGITS, add_loading, add_reject, find_folder, json_line
 from skip_exp.data.read import check_file, read_table
 from skip_exp.data.table import Dialect
 from skip_exp.data.text import columns_of
+from skip_exp.skill.cascade import open_classifier
 from skip_exp.skill.find import read_about
 from skip_exp.utils import files
 
@@ -36,7 +37,7 @@ CONFUSIONS = 10  # listed
 @one_line_errors(2)
 def main(arguments: Sequence[str] | None = None) -> int:
     line = parser("evaluate", __doc__)
-    line.add_argument("skill", metavar="SKILL", help="folder of a skill or of an export")
+    line.add_argument("skill", metavar="SKILL", help="folder of a skill, export or cascade")
     about = "rows with texts and labels"
     line.add_argument("file", type=Path, metavar="FILE", help=about)
     line.add_argument("--label", metavar="COLUMN", help="default: the one that it was trained on")
@@ -54,7 +55,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         line.error(f"--errors {options.errors}: is the file with the rows; name another")
     record = read_about(find_folder(options.skill))
     table = read_table(file, columns_of(record.text, options.label or record.label), dialect)
-    classifier = load(options.skill, options.backbone, options.precision)
+    classifier = open_classifier(options.skill, options.backbone, options.precision)
     found = classifier.evaluate(
         table, label=options.label, drop_bad=options.drop_bad, reject=options.reject
     )

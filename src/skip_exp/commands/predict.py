@@ -1,4 +1,4 @@
-"""Answer texts with a skill or an export; one JSON line per answer.
+"""Answer texts with a skill, an export or a cascade; one JSON line per answer.
 
 Examples:
 
@@ -30,20 +30,19 @@ from pydantic_core import to_jsonable_python
 
 from skip_exp.commands.line import add_reading, one_line_errors, parser, probability
 from skip_exp.errors import ExampleError, SkipError
+from skip_exp.skill.cascade import open_classifier
 from skip_exp.skill.examples import is_table, read_examples
-from skip_exp.skill.record import ONNX
-from skip_exp.utils import console
 
 DIGITS = 4  # of a probability
 
 if TYPE_CHECKING:
-    from skip_exp.skill.classifier import Classifier, Prediction
+    from skip_exp.skill.classifier import Prediction
 
 
 @one_line_errors(2)
 def main(arguments: Sequence[str] | None = None) -> int:
     line = parser("predict", __doc__)
-    line.add_argument("skill", metavar="SKILL", help="folder of a skill or of an export")
+    line.add_argument("skill", metavar="SKILL", help="folder of a skill, export or cascade")
     line.add_argument("texts", nargs="*", metavar="TEXT", help="one example: a text or a pair")
     line.add_argument("--file", type=Path, help="a table, or examples, one a line")
     about = "column of a table to copy into the answers; may be repeated"
@@ -66,7 +65,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     elif kept or options.drop_bad or options.sep:
         wrong = "--with, --sep and --drop-bad"
         raise SkipError(f"{wrong}: only with --file of a table, such as rows.csv")
-    classifier = load(options.skill, options.backbone, options.precision)
+    classifier = open_classifier(options.skill, options.backbone, options.precision)
     try:
         answers = with_progress(classifier.stream(examples, reject=options.reject))
         for row, answer in zip(beside, answers, strict=False):
@@ -100,7 +99,7 @@ def add_reject(line: ArgumentParser) -> None:
 
 
 def add_loading(line: ArgumentParser) -> None:
-    """The arguments of :func:`load` beside the folder."""
+    """The arguments of :func:`open_classifier` beside the folder."""
     line.add_argument("--backbone", help="folder or hub id of the backbone, where it has moved")
     about = "32-true (default) | bf16 | auto: bf16 where the processor has fast bf16"
     line.add_argument("--precision", default="32-true", help=about)
@@ -111,21 +110,6 @@ def find_folder(folder: str) -> Path:
     if not os.path.isdir(place):
         raise SkipError(f"{folder}: no such folder, or no permission")
     return place
-
-
-def load(folder: str, backbone: str | None, precision: str) -> "Classifier":
-    """A skill or an export of either format. Raises SkipError."""
-    place = find_folder(folder)
-    if not os.path.isfile(place / ONNX):  # no error where it may not look
-        console.import_slow("skip_exp.skill.skill")  # takes seconds: not for a refusal
-        from skip_exp import Skill
-
-        return Skill.load(folder, backbone, precision)
-    if precision != "32-true":
-        raise SkipError(f"--precision {precision}: {folder} is an ONNX export and has its own")
-    from skip_exp import OnnxSkill  # without the other's torch
-
-    return OnnxSkill.load(folder)
 
 
 def with_progress(answers: "Iterable[Prediction]") -> "Iterable[Prediction]":

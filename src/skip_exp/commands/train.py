@@ -3,11 +3,14 @@
 Examples:
 
     skip-exp train tickets.csv --text comment --label verdict
+    skip-exp train tickets.csv --text comment --label verdict --within 1
     skip-exp train pairs.jsonl --text premise --text hypothesis --ratio 0.7 tune.epochs=4
 
 The file is CSV, TSV, JSON or JSON lines, each also with .gz, or Parquet. Without --validation a
 fifth of its rows is set apart.
 The last lines name the skill, the commands that use it, and the task file of a sweep.
+
+--within N finds the fastest model that loses at most N points, and compares it with baselines.
 """
 
 import shlex
@@ -35,7 +38,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     line = parser("train", __doc__)
     add_arguments(line)
     line.add_argument("--backbone", help="a choice of backbone= (default: minilm)")
-    options = vars(line.parse_intermixed_args(arguments))
+    options = parse(line, arguments)
     file, settings = options.pop("file"), [*options["overrides"]]
     reading = ("sep", "encoding", "drop_bad", "deduplicate")
     settings += data_settings(**{name: options[name] for name in reading})
@@ -43,6 +46,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if options["backbone"] is not None:
         settings.insert(0, f"backbone={options['backbone']}")
     skill = api.fit(file, **options)
+    if options["within"] is not None:
+        return 0  # everything is said
     folder, given = Path(str(skill.folder)), values_of(settings)
     is_prompt = skill.result["config"]["tune"]["train"] == "prompt_readout"
     if is_prompt and not {"experiment", "tune.train"} & given.keys():
@@ -71,10 +76,23 @@ def add_arguments(line: ArgumentParser) -> None:
     add_reading(line)
     about = "drop train rows that are also scored"
     line.add_argument("--deduplicate", action="store_true", help=about)
-    line.add_argument("--ratio", help="fraction to remove (default: 0.5)")
+    goal = line.add_mutually_exclusive_group()
+    goal.add_argument("--ratio", help="fraction to remove (default: 0.5)")
+    about = "find the fastest model that loses at most so many points"
+    goal.add_argument("--within", type=float, metavar="POINTS", help=about)
+    about = "of --within: try no further ratio after so many minutes"
+    line.add_argument("--budget", type=float, metavar="MINUTES", help=about)
     line.add_argument("--name", help="of the task (default: the file's)")
     line.add_argument("--output", default=OUTPUT, metavar="DIR")
     line.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="further settings")
+
+
+def parse(line: ArgumentParser, arguments: Sequence[str] | None) -> dict[str, Any]:
+    """The values of :func:`add_arguments` and of the command's own arguments, by name."""
+    options = vars(line.parse_intermixed_args(arguments))
+    if options["budget"] is not None and options["within"] is None:
+        line.error("argument --budget: needs argument --within")
+    return options
 
 
 class Columns(Action):

@@ -18,7 +18,7 @@ from skip_exp.utils import files
 REMARKS = ("variant", "notes", "note")  # they wrap, and go where no row has any
 # Aligned to the left; the others are numbers.
 TEXT_COLUMNS = {*REMARKS, "task", "backbone", "keep by", "attribution", "metric", "data"}
-TEXT_COLUMNS |= {"seed", "at"}
+TEXT_COLUMNS |= {"seed", "at", "model"}
 SPEED = "latency/speedup"
 SAMPLE = "stand-in"  # rows of another data set in place of the task's own
 CAPTION = (

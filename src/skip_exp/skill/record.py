@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from reprlib import repr as shown
-from typing import Any, Literal, Self, TypeVar
+from typing import Annotated, Any, Literal, Self, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
 
@@ -22,11 +22,20 @@ VERSION = 1
 RECORD, TENSORS = "skill.json", "skill.safetensors"
 CONFIG, ONNX = "config.json", "model.onnx"  # files of an export
 HUB_PATTERN = re.compile(r"[\w.-]+(/[\w.-]+)?")
+CASCADE, MEMBERS = "cascade.json", "members"  # of a cascade; a folder for each member
 CODE = "modeling_skip.py"  # of an hf export; transformers copies it there
+
+
+# How a skill is opened: by torch in fp32 or bf16, or by ONNX Runtime in fp32 or with 8-bit weights.
+Form = Literal["fp32", "bf16", "onnx", "int8"]
 
 
 class _Part(BaseModel):
     model_config = ConfigDict(strict=True, extra="forbid", frozen=True, allow_inf_nan=False)
+
+    def stored(self) -> dict[str, Any]:
+        """The fields for a file."""
+        return self.model_dump(exclude_none=True)
 
 
 class BackboneRecord(_Part):
@@ -112,9 +121,31 @@ class SkillRecord(_Part):
             backbone = backbone.model_copy(update={"path": f"./{backbone.name}"})
         return self.changed(scores=scores, backbone=backbone)
 
-    def stored(self) -> dict[str, Any]:
-        """The fields for a file."""
-        return self.model_dump(exclude_none=True)
+
+class CascadeRecord(_Part):
+    """The fields of ``cascade.json`` except version and checksum.
+
+    Attributes:
+        thresholds: a text goes on from a member whose largest probability is below its threshold.
+        forms: of the members, from fast to slow.
+        members: checksums of their records.
+        sent_on: share of the selection slice that reached each member after the first.
+        select, validation: the cascade's scores on these splits.
+    """
+
+    thresholds: list[Annotated[float, Field(ge=0, le=1)]] = Field(min_length=1)
+    forms: list[Form]
+    members: list[str]
+    sent_on: list[float] = []
+    select: float | None = None
+    validation: float | None = None
+
+    @field_validator("forms", "members")
+    @classmethod
+    def _one_per_member(cls, value: list[str], info: ValidationInfo) -> list[str]:
+        if len(value) != len(info.data.get("thresholds", value[1:])) + 1:
+            raise ValueError("must be one more than the thresholds")
+        return value
 
 
 def is_local(path: str) -> bool:
@@ -125,7 +156,7 @@ def is_local(path: str) -> bool:
     return named_as_folder or HUB_PATTERN.fullmatch(path) is None or Path(path).exists()
 
 
-R = TypeVar("R", bound=SkillRecord)
+R = TypeVar("R", bound=_Part)
 
 
 def parse_record(path: Path, described: Any, kind: type[R]) -> R:

@@ -4,6 +4,7 @@ import hashlib
 import importlib.util
 import json
 import os
+import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,10 +17,13 @@ from tokenizers import Tokenizer
 from skip_exp.data.batches import Row, pad, tokenize
 from skip_exp.errors import SkipError
 from skip_exp.skill.classifier import Classifier
+from skip_exp.skill.export.folder import new_folder
 from skip_exp.skill.record import (
+    CASCADE,
     CONFIG,
     ONNX,
     RECORD,
+    Form,
     SkillRecord,
     loading,
     parse_record,
@@ -54,6 +58,7 @@ class OnnxSkill(Classifier):
     Several threads may call :meth:`predict` at once.
     """
 
+    about: OnnxRecord
     tokenizer: Tokenizer
     pad_id: int
     run: Run
@@ -79,6 +84,8 @@ class OnnxSkill(Classifier):
         check_packages("onnxruntime")
         if (folder / RECORD).is_file() and not (folder / ONNX).is_file():
             raise SkipError(f"{folder}: is no ONNX export: Skill.load reads it")
+        if (folder / CASCADE).is_file():
+            raise SkipError(f"{folder}: a cascade; skip_exp.Cascade.load reads it")
         described = read_json(folder / CONFIG)
         path = folder / ONNX
         if described.pop("sha256", None) != checksum(folder, described):
@@ -87,6 +94,16 @@ class OnnxSkill(Classifier):
         about = parse_record(folder / CONFIG, described, OnnxRecord)
         tokenizer, pad_id = read_tokenizer(folder, about)
         return cls(about, tokenizer, pad_id, runner(path, threads), (folder, threads))
+
+    @property
+    def form(self) -> Form:
+        return "int8" if self.about.int8 else "onnx"
+
+    def save(self, folder: str | Path) -> Path:
+        out = Path(folder).expanduser()
+        with new_folder(out) as temporary:
+            shutil.copytree(self.source[0], temporary, dirs_exist_ok=True)
+        return out
 
     def encode(self, texts: list[list[str]]) -> list[Row]:
         return tokenize(self.tokenizer, texts, self.about.max_length)[0]

@@ -1,0 +1,107 @@
+"""The forms of a finished skill: in fp32 or bf16 by PyTorch, with 8-bit weights by ONNX Runtime."""
+
+import logging
+import time
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
+from statistics import median, quantiles
+from typing import NamedTuple
+
+import torch
+
+from skip_exp.errors import SkipError
+from skip_exp.skill.classifier import Classifier
+from skip_exp.skill.export.onnx.runtime import OnnxSkill, check_packages
+from skip_exp.skill.record import Form
+from skip_exp.skill.skill import Skill
+from skip_exp.utils.machine import multiplies_bf16
+from skip_exp.utils.timing import alone, interleave
+
+log = logging.getLogger(__name__)
+
+SECONDS = 60.0  # in which all models answer in turns
+FEWEST, MOST = 5, 30  # turns; fewer texts, where all of them would take longer
+TEXTS = 32  # that are timed at least
+
+
+class Speed(NamedTuple):
+    """Texts a second, tokenizer included: median, and half the interquartile range."""
+
+    texts: float
+    spread: float
+
+
+def list_forms() -> list[Form]:
+    """The forms that this machine runs well; the log says what is left out.
+
+    bf16 needs a processor that multiplies it faster than fp32, int8 the packages of the export.
+    """
+    forms: list[Form] = ["fp32"]
+    if multiplies_bf16():
+        forms.append("bf16")
+    try:
+        check_packages("onnx", "onnxruntime", "onnxscript")
+        forms.append("int8")
+    except SkipError as error:
+        log.info("left out: 8-bit weights (%s)", error)
+    return forms
+
+
+def open_form(skill: Path, form: Form, folder: Path) -> Classifier | None:
+    """The skill in one of its forms; None, with a line in the log, where it has no such export.
+
+    Args:
+        folder: where its export with 8-bit weights is, or is written.
+    """
+    if form != "int8":
+        return Skill.load(skill, precision="bf16" if form == "bf16" else "32-true")
+    try:
+        if not folder.is_dir():
+            Skill.load(skill).export(folder, "onnx", int8=True)
+    except SkipError as error:
+        log.warning("left out: 8-bit weights of %s: %s", skill, error)
+        return None
+    return OnnxSkill.load(folder, torch.get_num_threads())
+
+
+def megabytes(classifier: Classifier) -> float:
+    """Size of a model on disk in 10^6 bytes: an export's files, or a checkpoint in fp32."""
+    if isinstance(classifier, OnnxSkill):
+        files = classifier.source[0].iterdir()
+        return sum(file.stat().st_size for file in files if file.is_file()) / 1e6
+    if isinstance(classifier, Skill):
+        return 4 * sum(p.numel() for p in classifier.model.parameters()) / 1e6
+    raise TypeError(f"{type(classifier).__name__} is not one model")
+
+
+def time_in_turns(
+    calls: Sequence[Callable[[list[list[str]]], object]], texts: list[list[str]]
+) -> tuple[list[Speed], bool]:
+    """The speed of each call on these texts, A B C A B C ..., and whether others were busy.
+
+    Slow models answer fewer of the texts.
+
+    Args:
+        calls: answer texts, such as :meth:`Classifier.probabilities`.
+    """
+    first = texts[:TEXTS]
+
+    def measure() -> tuple[list[list[float]], int]:
+        start = time.perf_counter()
+        interleave([partial(call, first) for call in calls], repeats=1, warmup=1)
+        turn = (time.perf_counter() - start) / 2  # of the first texts
+        count = round(len(first) * SECONDS / (FEWEST * turn))
+        answered = texts[: max(len(first), count)]
+        turns = round(SECONDS * len(first) / (turn * len(answered)))
+        bound = [partial(call, answered) for call in calls]
+        repeats = min(MOST, max(FEWEST, turns))
+        return interleave(bound, repeats=repeats, warmup=1), len(answered)
+
+    (times, count), contended = alone(measure)
+    speeds = []
+    for of_call in times:
+        rates = [count / seconds for seconds in of_call]
+        low, _, high = quantiles(rates, n=4)
+        speeds.append(Speed(median(rates), (high - low) / 2))
+    return speeds, contended

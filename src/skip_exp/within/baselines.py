@@ -1,0 +1,58 @@
+"""What a user could take instead: the most frequent class, or TF-IDF with logistic regression."""
+
+import logging
+import pickle
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from sklearn.feature_extraction.text import TfidfVectorizer
+from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import Pipeline, make_pipeline
+
+from skip_exp.within.scores import Labels, Split
+
+log = logging.getLogger(__name__)
+
+STRENGTHS = (1.0, 10.0, 100.0)  # of logistic regression (C); the slice chooses
+STEPS = 1000  # of its solver, at most
+
+Texts = Sequence[Sequence[str]]  # one or two of every row
+
+
+@dataclass(frozen=True)
+class TfIdf:
+    """Words and pairs of words, weighted by TF-IDF, and logistic regression."""
+
+    pipeline: Pipeline
+
+    @classmethod
+    def fit(cls, train: Split, select: Split) -> "TfIdf | None":
+        """The best one on the selection slice; None where no text has a word of two letters."""
+        best, highest = None, -np.inf
+        for strength in STRENGTHS:
+            words = TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True)
+            pipeline = make_pipeline(words, LogisticRegression(C=strength, max_iter=STEPS))
+            try:
+                model = cls(pipeline.fit(_joined(train.texts), train.labels))
+            except ValueError as error:
+                log.info("left out: TF-IDF: %s", error)
+                return None
+            found = select.score(model.predict(select.texts))
+            if found > highest:
+                best, highest = model, found
+        return best
+
+    def predict(self, texts: Texts) -> Labels:
+        """Indices of the likeliest classes [n]."""
+        predicted: Labels = self.pipeline.predict(_joined(texts))
+        return predicted
+
+    @property
+    def megabytes(self) -> float:
+        """Size as a file, in 10^6 bytes."""
+        return len(pickle.dumps(self.pipeline)) / 1e6
+
+
+def _joined(texts: Texts) -> list[str]:
+    return [" ".join(each) for each in texts]

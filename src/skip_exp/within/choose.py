@@ -1,0 +1,190 @@
+"""Which model or cascade is the fastest within a bound: pure functions of answers and speeds."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from itertools import combinations
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from skip_exp.within.scores import Labels
+
+MOST_THRESHOLDS = 200  # of a pair that are scored
+MIDDLE_THRESHOLDS = 20  # of the middle member that a cascade of three tries
+TIE = 0.05  # a simpler candidate may be so much slower than the fastest
+ROUNDING = 1e-9  # of a score
+
+
+class Answers(NamedTuple):
+    """What a model says of some rows: likeliest class, and its probability, each [n]."""
+
+    predicted: Labels
+    confidence: NDArray[np.float64]
+
+
+@dataclass(frozen=True, eq=False)
+class Model:
+    """A finished model in one of its forms.
+
+    Attributes:
+        ratio: fraction that was cut.
+        form: see :mod:`skip_exp.skill.forms`.
+        answers: on the selection slice.
+        speed: texts a second, a median.
+        spread: half the interquartile range of the speed.
+    """
+
+    ratio: float
+    form: str
+    answers: Answers
+    speed: float
+    spread: float = 0.0
+
+
+@dataclass(frozen=True, eq=False)
+class Candidate:
+    """A model or a cascade of models, from fast to slow.
+
+    Attributes:
+        thresholds: one for each model but the last.
+        sent_on: share of the slice that reached each model after the first.
+        predicted: classes on the slice [n].
+        select: the score there.
+        speed: texts a second; of a cascade, as those of its models say.
+        spread: of a speed that was measured.
+    """
+
+    models: tuple[Model, ...]
+    thresholds: tuple[float, ...]
+    sent_on: tuple[float, ...]
+    predicted: Labels
+    select: float
+    speed: float
+    spread: float | None = None
+
+
+Score = Callable[[Labels], float]  # classes that are predicted on the slice -> score
+
+
+def join(members: Sequence[Answers], thresholds: Sequence[float]) -> tuple[Labels, list[float]]:
+    """What a cascade predicts [n], and the share of the rows that reached each later member.
+
+    Example: of confidences 0.9 and 0.6, a threshold of 0.8 leaves the second row to the next
+    member, a share of 0.5.
+    """
+    predicted = members[0].predicted.copy()
+    left = np.ones(len(predicted), bool)
+    shares = []
+    for member, after, threshold in zip(members, members[1:], thresholds, strict=False):
+        left &= member.confidence < threshold
+        predicted[left] = after.predicted[left]
+        shares.append(float(left.mean()))
+    return predicted, shares
+
+
+def estimate_speed(speeds: Sequence[float], shares: Sequence[float]) -> float:
+    """Texts a second of a cascade: every member takes its time for the texts that reach it.
+
+    Example:
+        >>> estimate_speed([100.0, 50.0], [0.5])
+        50.0
+    """
+    reached = zip((1.0, *shares), speeds, strict=True)
+    return 1 / sum(share / speed for share, speed in reached)
+
+
+def choose_threshold(first: Answers, second: Labels, score: Score, least: float) -> float | None:
+    """The smallest threshold from which on every larger one scores at least ``least``.
+
+    A lucky dip below does not choose. None: no threshold below sending everything on will do.
+
+    Args:
+        second: what the next member, or the rest of the cascade, predicts for every row.
+    """
+    if score(second) < least - ROUNDING:
+        return None
+    found = None
+    for threshold in reversed(list_thresholds(first.confidence, MOST_THRESHOLDS)):
+        joined = np.where(first.confidence < threshold, second, first.predicted)
+        if score(joined) < least - ROUNDING:
+            break
+        found = threshold
+    return found
+
+
+def list_thresholds(confidence: NDArray[np.float64], most: int) -> list[float]:
+    """Midpoints between neighbouring confidences, in order, and ``most`` of them at most.
+
+    Rounding in a batch of another size then sends no text another way.
+    """
+    different = np.unique(confidence)
+    middles = (different[1:] + different[:-1]) / 2
+    if len(middles) > most:
+        middles = middles[np.linspace(0, len(middles) - 1, most).astype(int)]
+    return [float(each) for each in middles]
+
+
+def list_candidates(models: Sequence[Model], score: Score, least: float) -> list[Candidate]:
+    """Every model, and the cascades that score at least ``least`` on the slice.
+
+    A cascade ends in any form of the uncut model, or of the one that is cut least. Members before
+    that are cut, each in its fastest form.
+    """
+    candidates = [make_candidate([model], [], score) for model in models]
+    lowest = min(model.ratio for model in models)
+    fastest: dict[float, Model] = {}
+    for model in sorted(models, key=lambda each: each.speed):
+        fastest[model.ratio] = model
+    cuts = [fastest[ratio] for ratio in sorted(fastest, reverse=True) if ratio > lowest]
+    for last in models:
+        if last.ratio > lowest:
+            continue
+        for first in cuts:
+            threshold = choose_threshold(first.answers, last.answers.predicted, score, least)
+            if threshold is not None:
+                candidates.append(make_candidate([first, last], [threshold], score))
+        for first, middle in combinations(cuts, 2):
+            candidates += _fastest_of_three([first, middle, last], score, least)
+    return candidates
+
+
+def _fastest_of_three(models: Sequence[Model], score: Score, least: float) -> list[Candidate]:
+    """The fastest cascade of three models within the bound; none where there is none."""
+    found = []
+    first, middle, last = (model.answers for model in models)
+    for second_threshold in list_thresholds(middle.confidence, MIDDLE_THRESHOLDS):
+        rest, _ = join([middle, last], [second_threshold])
+        threshold = choose_threshold(first, rest, score, least)
+        if threshold is not None:
+            candidate = make_candidate(models, [threshold, second_threshold], score)
+            if candidate.sent_on[-1] > 0:  # else it is a cascade of two
+                found.append(candidate)
+    return sorted(found, key=lambda each: each.speed)[-1:]
+
+
+def make_candidate(models: Sequence[Model], thresholds: Sequence[float], score: Score) -> Candidate:
+    """A model, or a cascade of several, with its score on the slice and its speed."""
+    predicted, shares = join([model.answers for model in models], thresholds)
+    return Candidate(
+        models=tuple(models),
+        thresholds=tuple(thresholds),
+        sent_on=tuple(shares),
+        predicted=predicted,
+        select=score(predicted),
+        speed=estimate_speed([model.speed for model in models], shares),
+        spread=models[0].spread if len(models) == 1 else None,
+    )
+
+
+def choose(candidates: Sequence[Candidate], least: float) -> Candidate:
+    """The fastest candidate that scores at least ``least``; of about as fast ones the simplest.
+
+    Where none does, the one with the highest score.
+    """
+    fitting = [each for each in candidates if each.select >= least - ROUNDING]
+    if not fitting:
+        return max(candidates, key=lambda each: each.select)
+    fastest = max(each.speed for each in fitting)
+    near = [each for each in fitting if each.speed >= (1 - TIE) * fastest]
+    return min(near, key=lambda each: (len(each.models), -each.select, -each.speed))

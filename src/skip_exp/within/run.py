@@ -1,0 +1,255 @@
+"""From jobs at several ratios to the fastest model within some points, ready to load."""
+
+import logging
+import os
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from skip_exp.config.schema import Config
+from skip_exp.config.together import check
+from skip_exp.data.batches import Row
+from skip_exp.data.rows import Rows, get_labels, get_texts
+from skip_exp.data.sources import Tables
+from skip_exp.phases.prepare import prepare
+from skip_exp.results import Result
+from skip_exp.skill.cascade import Cascade, open_classifier
+from skip_exp.skill.classifier import Classifier
+from skip_exp.skill.forms import Speed, list_forms, megabytes, open_form, time_in_turns
+from skip_exp.skill.record import Form
+from skip_exp.within import show
+from skip_exp.within.baselines import TfIdf
+from skip_exp.within.choose import Answers, Candidate, Model, choose, join, list_candidates
+from skip_exp.within.scores import Split
+
+log = logging.getLogger(__name__)
+
+CUTS = (0.9, 0.7, 0.52, 0.95)  # ratios, in the order in which they are tried
+TIMED = 400  # texts that every model answers in turns
+CHOSEN = "chosen"  # folder of the model that is chosen
+EXPORTS = "int8"  # folder of the exports with 8-bit weights, by ratio
+KERNELS = "ONEDNN_PRIMITIVE_CACHE_CAPACITY"
+
+
+def find(
+    cfg: Config,
+    tables: Tables,
+    within: float,
+    budget: float | None,
+    run_job: Callable[[Config], Result],
+) -> Classifier:
+    """The fastest model that loses at most ``within`` points on the selection slice.
+
+    The folder ``cfg.output_dir`` then holds ``chosen/``, ``frontier.csv`` and ``frontier.png``.
+
+    Args:
+        cfg: of the jobs; their ratios are set here.
+        within: points of the main metric below the best model; below the uncut one, where that is
+            given and nothing is tuned.
+        budget: minutes after which no further ratio is tried; None: all are.
+        run_job: runs a job and returns its result.
+
+    Raises:
+        SkipError: anything that you can fix, in one line.
+    """
+    # Many models in one process: else oneDNN forgets kernels of one while the others answer.
+    os.environ.setdefault(KERNELS, "65536")
+    root, jobs = Path(cfg.output_dir), [at_ratio(cfg, ratio) for ratio in (0.0, *CUTS)]
+    rows = prepare(jobs[0], tables).data
+    select, validation = to_split(rows, rows.select), to_split(rows, rows.validation)
+    skills = run_jobs(jobs, budget, run_job)
+    words = TfIdf.fit(to_split(rows, rows.train), select)
+    texts = [*select.texts, *validation.texts][:TIMED]
+    models, words_speed, contended = measure(skills, words, select, texts, root / EXPORTS)
+    reference = find_reference(models, select, is_given=cfg.tune.train == "none")
+    least = select.score(reference.answers.predicted) - within / 100
+    candidates = list_candidates([*models], select.score, least)
+    candidates, chosen = choose_timed(candidates, least, models, texts)
+    answers = {model: ask(classifier, validation) for model, classifier in models.items()}
+    lines = [majority_line(rows, select, validation)]
+    if words:
+        lines.append(words_line(words, words_speed, select, validation))
+    for each in candidates:
+        lines.append(candidate_line(each, each is chosen, answers, models))
+    place = save(chosen, models, validation, answers, root / CHOSEN)
+    frame = show.to_frame(lines, validation)
+    show.write(frame, root, validation.metric, contended=contended)
+    title = f"was it worth it? {validation.metric} on {len(validation.labels)} validation rows"
+    told = show.explain(frame, chosen, reference, select, within, contended=contended)
+    is_half = [model.form for model in chosen.models] == ["bf16"]
+    show.tell(frame, lines, title, [*told, *show.next_steps(place, is_half)])
+    return open_classifier(place, precision="bf16" if is_half else "32-true")
+
+
+def at_ratio(cfg: Config, ratio: float) -> Config:
+    """The configuration of a job that cuts so much; uncut, nothing is tuned again.
+
+    Raises:
+        ConfigError: values that exclude each other.
+    """
+    retune = replace(cfg.retune, enabled=cfg.retune.enabled and ratio > 0)
+    data = cfg.data if retune.enabled else replace(cfg.data, unlabelled=None)
+    job = replace(
+        cfg,
+        prune=replace(cfg.prune, ratio=ratio),
+        retune=retune,
+        data=data,
+        benchmark=replace(cfg.benchmark, enabled=False),
+        output_dir=str(Path(cfg.output_dir) / "jobs" / f"{ratio:g}"),
+    )
+    check(job)
+    return job
+
+
+def run_jobs(
+    jobs: Sequence[Config], budget: float | None, run_job: Callable[[Config], Result]
+) -> dict[float, Path]:
+    """The skill of every job, by ratio. The first one runs, whatever the budget in minutes."""
+    skills: dict[float, Path] = {}
+    begin, last = time.monotonic(), 0.0
+    for job in jobs:
+        start = time.monotonic()
+        if budget is not None and skills and start - begin + last > 60 * budget:
+            log.info("budget: %d of %d ratios are done, no further one", len(skills), len(jobs))
+            break
+        log.info("ratio %g: job %d of %d", job.prune.ratio, len(skills) + 1, len(jobs))
+        skills[job.prune.ratio] = Path(job.output_dir) / str(run_job(job).skill)
+        last = time.monotonic() - start
+    return skills
+
+
+def to_split(rows: Rows, part: Sequence[Row]) -> Split:
+    """Some of the rows, to be scored by the task's main metric."""
+    texts = [list(each) for each in get_texts(part)]
+    return Split(texts, np.array(get_labels(part)), rows.spec.metrics[0], rows.spec.num_labels)
+
+
+def ask(classifier: Classifier, split: Split) -> Answers:
+    answers = np.array(classifier.probabilities(split.texts))
+    return Answers(answers.argmax(1), answers.max(1))
+
+
+def measure(
+    skills: Mapping[float, Path],
+    words: TfIdf | None,
+    select: Split,
+    texts: list[list[str]],
+    exports: Path,
+) -> tuple[dict[Model, Classifier], Speed | None, bool]:
+    """Every skill in every form, with answers on the slice and speed; that of ``words``, too.
+
+    Returns the models, the baseline's speed, and whether other processes took cores.
+    """
+    forms, opened = list_forms(), list[tuple[float, Form, Classifier]]()
+    for ratio, skill in skills.items():
+        log.info("ratio %g: opening it in %s", ratio, ", ".join(forms))  # an export takes a while
+        for form in forms:
+            classifier = open_form(skill, form, exports / f"{ratio:g}")
+            if classifier is not None:
+                opened.append((ratio, form, classifier))
+    calls: list[Callable[[list[list[str]]], object]] = []
+    calls += [classifier.probabilities for _, _, classifier in opened]
+    if words:
+        calls.append(words.predict)
+    log.info("timing %d models on %d texts, in turns", len(calls), len(texts))
+    speeds, contended = time_in_turns(calls, texts)
+    models = {}
+    for (ratio, form, classifier), speed in zip(opened, speeds, strict=False):
+        model = Model(ratio, form, ask(classifier, select), speed.texts, speed.spread)
+        models[model] = classifier
+    return models, speeds[-1] if words else None, contended
+
+
+def find_reference(models: Iterable[Model], select: Split, *, is_given: bool) -> Model:
+    """The model with the best score on the slice; the uncut one in fp32, where that is given."""
+    if is_given:
+        models = [each for each in models if (each.ratio, each.form) == (0.0, "fp32")]
+    return max(models, key=lambda each: select.score(each.answers.predicted))
+
+
+def choose_timed(
+    candidates: list[Candidate],
+    least: float,
+    models: Mapping[Model, Classifier],
+    texts: list[list[str]],
+) -> tuple[list[Candidate], Candidate]:
+    """The choice; a cascade is timed beside the best single model, and must be faster there.
+
+    Returns the candidates, the two with the speeds that were measured last, and the chosen one.
+    """
+    chosen = choose(candidates, least)
+    if len(chosen.models) == 1:
+        return candidates, chosen
+    single = choose([each for each in candidates if len(each.models) == 1], least)
+    both = [single, chosen]
+    calls = [to_classifier(each, models).probabilities for each in both]
+    speeds, _ = time_in_turns(calls, texts)
+    timed = []
+    for each, speed in zip(both, speeds, strict=True):
+        timed.append(replace(each, speed=speed.texts, spread=speed.spread))
+    others = [each for each in candidates if each not in both]
+    return [*others, *timed], choose(timed, least)
+
+
+def to_classifier(candidate: Candidate, models: Mapping[Model, Classifier]) -> Classifier:
+    members = [models[model] for model in candidate.models]
+    if len(members) == 1:
+        return members[0]
+    return replace(Cascade.of(members, candidate.thresholds), sent_on=candidate.sent_on)
+
+
+def save(
+    chosen: Candidate,
+    models: Mapping[Model, Classifier],
+    validation: Split,
+    answers: Mapping[Model, Answers],
+    folder: Path,
+) -> Path:
+    """Write the chosen model or cascade into a new folder, and return that."""
+    classifier = to_classifier(chosen, models)
+    if isinstance(classifier, Cascade):
+        predicted, _ = join([answers[model] for model in chosen.models], chosen.thresholds)
+        score = validation.score(predicted)
+        classifier = replace(classifier, select=chosen.select, validation=score)
+    return classifier.save(folder)
+
+
+def majority_line(rows: Rows, select: Split, validation: Split) -> show.Line:
+    """Always answering the train rows' most frequent class."""
+    answer, _ = Counter(get_labels(rows.train)).most_common(1)[0]
+    constant = [np.full(len(split.labels), answer) for split in (select, validation)]
+    return show.Line("majority class", select.score(constant[0]), constant[1])
+
+
+def words_line(words: TfIdf, speed: Speed | None, select: Split, validation: Split) -> show.Line:
+    return show.Line(
+        what=show.TF_IDF,
+        select=select.score(words.predict(select.texts)),
+        predicted=words.predict(validation.texts),
+        speed=speed.texts if speed else None,
+        spread=speed.spread if speed else None,
+        mb=words.megabytes,
+    )
+
+
+def candidate_line(
+    each: Candidate,
+    is_chosen: bool,
+    answers: Mapping[Model, Answers],
+    models: Mapping[Model, Classifier],
+) -> show.Line:
+    predicted, _ = join([answers[model] for model in each.models], each.thresholds)
+    return show.Line(
+        what=show.name(each),
+        select=each.select,
+        predicted=predicted,
+        speed=each.speed,
+        spread=each.spread,
+        mb=sum(megabytes(models[model]) for model in each.models),
+        candidate=each,
+        is_chosen=is_chosen,
+    )

@@ -1,0 +1,242 @@
+"""Was it worth it? The models beside cheap baselines, as a table, a CSV file and a figure."""
+
+import io
+import logging
+import os
+import shlex
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+from matplotlib import rc_context
+from matplotlib.figure import Figure
+from rich.console import Console
+
+from skip_exp.report import tables
+from skip_exp.report.figures import CONTROL, INK, PLOT_SETTINGS, STYLES
+from skip_exp.utils import files
+from skip_exp.within.choose import Candidate, Model
+from skip_exp.within.scores import Labels, Split, interval, standard_error
+
+log = logging.getLogger(__name__)
+
+TF_IDF = "TF-IDF, logistic regression"
+MARKS = dict(zip(("fp32", "bf16", "int8", "cascade"), STYLES, strict=False)) | {"": CONTROL}
+CSV, FIGURE = "frontier.csv", "frontier.png"
+
+
+@dataclass(frozen=True, eq=False)
+class Line:
+    """A model or a baseline.
+
+    Attributes:
+        select: score on the selection slice.
+        predicted: classes on the validation split [n].
+        speed, spread: texts a second.
+        mb: size in 10^6 bytes.
+        candidate: None for a baseline.
+    """
+
+    what: str
+    select: float
+    predicted: Labels
+    speed: float | None = None
+    spread: float | None = None
+    mb: float | None = None
+    candidate: Candidate | None = None
+    is_chosen: bool = False
+
+    @property
+    def models(self) -> Sequence[Model]:
+        return self.candidate.models if self.candidate else ()
+
+    @property
+    def sent_on(self) -> Sequence[float]:
+        return self.candidate.sent_on if self.candidate else ()
+
+
+def name(candidate: Candidate) -> str:
+    """``uncut, int8``, or ``90 % cut, int8 -> uncut, fp32`` for a cascade."""
+    return " -> ".join(_name_model(model) for model in candidate.models)
+
+
+def _name_model(model: Model) -> str:
+    cut = f"{100 * model.ratio:g} % cut" if model.ratio else "uncut"
+    return f"{cut}, {model.form}"
+
+
+def to_frame(lines: Sequence[Line], validation: Split) -> pd.DataFrame:
+    """A row per line: scores as fractions with 95 % intervals over rows, speed and size.
+
+    ``difference`` is to the chosen model, whose rows are resampled with the other's.
+    """
+    draws = validation.resample([line.predicted for line in lines])
+    (chosen,) = (i for i, line in enumerate(lines) if line.is_chosen)
+    best = validation.score(lines[chosen].predicted)
+    rows = []
+    for line, of_line in zip(lines, draws, strict=True):
+        low, high = interval(of_line)
+        below, above = interval(of_line - draws[chosen])
+        score = validation.score(line.predicted)
+        row = {
+            "model": line.what,
+            "form": " + ".join(model.form for model in line.models),
+            "ratio": " + ".join(f"{model.ratio:g}" for model in line.models),
+            "sent_on": " + ".join(f"{share:.3f}" for share in line.sent_on),
+            "select": line.select,
+            "validation": score,
+            "low": low,
+            "high": high,
+            "difference": score - best,
+            "difference_low": below,
+            "difference_high": above,
+            "texts_per_s": line.speed,
+            "spread": line.spread,
+            "mb": line.mb,
+            "chosen": line.is_chosen,
+        }
+        rows.append(row)
+    return pd.DataFrame(rows)
+
+
+def write(frame: pd.DataFrame, folder: Path, metric: str, *, contended: bool) -> None:
+    """``frontier.csv`` and ``frontier.png``. Raises SkipError."""
+    content = frame.assign(contended=contended).to_csv(index=False, float_format="%.6g")
+    files.save(folder / CSV, content.encode())
+    picture = io.BytesIO()
+    draw(frame, metric).savefig(picture, format="png", dpi=150)
+    files.save(folder / FIGURE, picture.getvalue())
+
+
+@rc_context(PLOT_SETTINGS)
+def draw(frame: pd.DataFrame, metric: str) -> Figure:
+    """Score on the validation split against texts a second; the chosen model is named."""
+    figure = Figure(figsize=(6.5, 4.3), layout="constrained")
+    axes = figure.add_subplot(xlabel="texts a second", ylabel=f"{metric} × 100", xscale="log")
+    axes.grid(axis="y")
+    axes.xaxis.set_major_formatter("{x:,.0f}")
+    kinds = frame["form"].where(~frame["form"].str.contains("+", regex=False), "cascade")
+    for kind, style in MARKS.items():
+        points = frame[kinds == kind].dropna(subset=["texts_per_s"])
+        if not points.empty:
+            axes.plot(
+                points["texts_per_s"],
+                100 * points["validation"],
+                style.marker,
+                color=INK[style.colour],
+                label=kind or TF_IDF,
+            )
+    (chosen,) = frame[frame["chosen"]].to_dict("records")
+    place = chosen["texts_per_s"], 100 * chosen["validation"]
+    axes.plot(*place, "o", markersize=15, color=INK["fg"], fillstyle="none")
+    axes.annotate(
+        f"chosen: {chosen['model']}",
+        place,
+        xytext=(0, 14),
+        textcoords="offset points",
+        ha="center",
+    )
+    axes.margins(0.1, 0.15)
+    axes.legend(frameon=False)
+    return figure
+
+
+def to_text(frame: pd.DataFrame, lines: Sequence[Line]) -> pd.DataFrame:
+    """The last table: baselines, the uncut model, each cut in its fastest form, the chosen one."""
+    shown = frame[[_is_shown(line, lines) for line in lines]]
+    text = pd.DataFrame({"model": shown["model"]})
+    text.loc[shown["chosen"], "model"] += " (chosen)"
+    scores, differences = [], []
+    for row in shown.to_dict("records"):
+        score, low, high = (tables.percent(row[key]) for key in ("validation", "low", "high"))
+        scores.append(f"{score} ({low} to {high})")
+        keys = ("difference", "difference_low", "difference_high")
+        difference, low, high = (tables.points(row[key]) for key in keys)
+        differences.append("-" if row["chosen"] else f"{difference} ({low} to {high})")
+    text["validation"] = scores
+    text["to the chosen"] = differences
+    text["texts/s"] = [_round(value, ",.0f") for value in shown["texts_per_s"]]
+    text["MB"] = [_round(value, ".1f") for value in shown["mb"]]
+    return text
+
+
+def _is_shown(line: Line, lines: Sequence[Line]) -> bool:
+    if line.is_chosen or not line.models:
+        return True
+    if len(line.models) > 1:
+        return False
+    (model,) = line.models
+    if model.ratio == 0:
+        return model.form in ("fp32", "int8")
+    same = [each for each in lines if [m.ratio for m in each.models] == [model.ratio]]
+    return line is max(same, key=lambda each: each.speed or 0.0)
+
+
+def _round(value: float, form: str) -> str:
+    return "-" if pd.isna(value) else format(value, form)
+
+
+def tell(frame: pd.DataFrame, lines: Sequence[Line], title: str, sentences: Sequence[str]) -> None:
+    """Log the last table and what there is to say about it."""
+    width = Console().width if Console().is_terminal else 160
+    console = Console(width=width)
+    with console.capture() as shown:
+        console.print(tables.console(to_text(frame, lines), title))
+    log.info("%s", shown.get().rstrip())
+    for sentence in sentences:
+        log.info(sentence)
+
+
+def explain(
+    frame: pd.DataFrame,
+    chosen: Candidate,
+    reference: Model,
+    select: Split,
+    within: float,
+    *,
+    contended: bool,
+) -> list[str]:
+    """What was chosen and why, how certain that is, and whether TF-IDF would do."""
+    rows, best = len(select.labels), reference.answers.predicted
+    draws = select.resample([chosen.predicted, best])
+    error = 100 * standard_error(draws[0], rows)
+    error_of_loss = 100 * standard_error(draws[1] - draws[0], rows)
+    difference = chosen.select - select.score(best)
+    (row,) = frame[frame["chosen"]].to_dict("records")
+    uncut = frame.loc[frame["model"] == "uncut, fp32", "texts_per_s"].item()
+    told = [
+        f"chosen: {row['model']}: {row['texts_per_s']:,.0f} texts a second, "
+        f"{row['texts_per_s'] / uncut:.1f} times uncut, fp32",
+        f"on the selection slice it scores {tables.points(difference)} points from "
+        f"{_name_model(reference)} (allowed: -{within:g}), standard error {error_of_loss:.1f}; "
+        f"its own score has one of {error:.1f}",
+    ]
+    bound = 2 * error_of_loss - 100 * difference
+    is_small = error_of_loss > within
+    told.append(
+        f"the slice's {rows} rows bound the loss by {bound:.1f} points (two standard errors)"
+        + (f": too few rows for {within:g}" if is_small else "")
+    )
+    (other,) = frame[frame["model"] == _name_model(reference)].to_dict("records")
+    keys = ("difference", "difference_high", "difference_low")
+    scored, low, high = (tables.points(0.0 - other[key]) for key in keys)  # no -0.00
+    told.append(f"on the validation split: {scored} points ({low} to {high}) from the same model")
+    for words in frame[frame["model"] == TF_IDF].to_dict("records"):
+        if words["difference_low"] > 0:
+            told.append(f"{TF_IDF}, is better than the chosen model: take that")
+        elif words["difference_high"] >= 0:
+            told.append(f"{TF_IDF}, is as good within the interval: it may be all that you need")
+    if contended:
+        told.append("other processes took cores: the speeds are contended")
+    return told
+
+
+def next_steps(place: Path, is_half: bool) -> list[str]:
+    """Where everything is, and the command that uses the chosen model."""
+    folder = Path(os.path.relpath(place))
+    precision = " --precision bf16" if is_half else ""
+    return [
+        f"models:  {folder.parent / CSV}, {FIGURE}",
+        f'predict: skip-exp predict {shlex.quote(str(folder))} "TEXT"{precision}',
+    ]

@@ -1,0 +1,54 @@
+"""The forms of a skill: what is left out, how large each is, and how they are timed."""
+
+from pathlib import Path
+
+import pytest
+
+from skip_exp import OnnxSkill, Skill
+from skip_exp.errors import SkipError
+from skip_exp.skill import forms
+from tests.helpers.saved import Saved
+
+
+@pytest.mark.parametrize("is_fast", [False, True])
+def test_a_form_that_runs_badly_or_not_at_all_is_left_out(
+    is_fast: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def check(*names: str) -> None:
+        if not is_fast:
+            raise SkipError("not installed")
+
+    monkeypatch.setattr(forms, "multiplies_bf16", lambda: is_fast)
+    monkeypatch.setattr(forms, "check_packages", check)
+    assert forms.list_forms() == (["fp32", "bf16", "int8"] if is_fast else ["fp32"])
+
+
+def test_a_skill_is_opened_in_every_form(
+    tiny: Saved, onnx_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened = {form: forms.open_form(tiny.folder, form, onnx_folder) for form in ("fp32", "bf16")}
+    opened["int8"] = forms.open_form(tiny.folder, "int8", onnx_folder)
+    assert {form: each.form for form, each in opened.items()} == {each: each for each in opened}
+    assert isinstance(opened["int8"], OnnxSkill)
+    weights = 4e-6 * sum(p.numel() for p in opened["fp32"].model.parameters())
+    assert forms.megabytes(opened["fp32"]) == forms.megabytes(opened["bf16"]) == weights
+    assert forms.megabytes(opened["int8"]) > (onnx_folder / "model.onnx").stat().st_size / 1e6
+
+    def refuse(*_: object, **__: object) -> None:
+        raise SkipError("its answers differ")
+
+    monkeypatch.setattr(Skill, "export", refuse)
+    assert forms.open_form(tiny.folder, "int8", tmp_path / "none") is None
+
+
+@pytest.mark.parametrize(("seconds", "count"), [(1e-9, 32), (1e9, 100)])
+def test_slow_models_answer_fewer_texts(
+    seconds: float, count: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With no time for all turns, the least number of texts; with plenty, all of them."""
+    monkeypatch.setattr(forms, "SECONDS", seconds)
+    seen: list[int] = []
+    speeds, _ = forms.time_in_turns([lambda texts: seen.append(len(texts))], [["a"]] * 100)
+    turns = forms.FEWEST if count == 32 else forms.MOST
+    assert seen == [32, 32, *[count] * (1 + turns)]
+    assert len(speeds) == 1 and speeds[0].texts > 0

@@ -1,0 +1,250 @@
+"""`within=`, from jobs on a tiny backbone to the folder of what is chosen."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+import skip_exp
+from skip_exp.api.fit import check_within
+from skip_exp.commands import compress, train
+from skip_exp.errors import SkipError
+from skip_exp.skill.cascade import open_classifier
+from skip_exp.skill.forms import Speed
+from skip_exp.within import run, show
+from skip_exp.within.baselines import TfIdf
+from skip_exp.within.choose import Answers, Candidate, Model, make_candidate
+from skip_exp.within.scores import Split
+from tests.api.test_compress import classifier
+from tests.helpers.fixed import Fixed
+from tests.helpers.saved import Saved, save_backbone, save_tiny_skill, tokenizer
+from tests.helpers.toy import SMALL, save_toy, toy_job
+
+LABELS = np.array([0, 1, 0, 1])
+
+
+def model(ratio: float, form: str, speed: float, predicted: list[int]) -> Model:
+    confidence = np.array([0.6, 0.7, 0.8, 0.9])
+    return Model(ratio, form, Answers(np.array(predicted), confidence), speed)
+
+
+def split(labels: np.ndarray = LABELS) -> Split:
+    return Split([[f"text {label}"] for label in labels], labels, "accuracy", 2)
+
+
+def test_uncut_nothing_is_tuned_again(tmp_path: Path) -> None:
+    toy = toy_job(save_toy(tmp_path), tmp_path, "out", "data.unlabelled=more.txt")
+    uncut, cut = run.at_ratio(toy, 0.0), run.at_ratio(toy, 0.9)
+    assert (uncut.prune.ratio, cut.prune.ratio) == (0.0, 0.9)
+    assert (uncut.retune.enabled, cut.retune.enabled) == (False, True)
+    assert (uncut.data.unlabelled, cut.data.unlabelled) == (None, "more.txt")
+    assert uncut.output_dir != cut.output_dir
+    assert cut.tune == uncut.tune == toy.tune  # so that the cache is shared
+
+
+def test_the_budget_ends_the_work_before_a_ratio(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Jobs of four minutes: within ten there is time for two, the uncut one and another."""
+    clock = [0.0]
+    monkeypatch.setattr(run.time, "monotonic", lambda: clock[0])
+    jobs: Any = [
+        type("Job", (), {"prune": type("P", (), {"ratio": ratio}), "output_dir": f"{ratio}"})
+        for ratio in (0.0, 0.9, 0.7)
+    ]
+
+    def run_job(job: Any) -> Any:
+        clock[0] += 240
+        return type("Result", (), {"skill": "skill"})
+
+    assert [*run.run_jobs(jobs, 10, run_job)] == [0.0, 0.9]
+    assert run.run_jobs(jobs, None, run_job)[0.7] == Path("0.7/skill")
+    assert [*run.run_jobs(jobs, 0.1, run_job)] == [0.0]
+
+
+def test_a_given_model_is_the_reference() -> None:
+    uncut, rounded = model(0.0, "fp32", 1, [0, 1, 0, 0]), model(0.0, "int8", 2, [0, 1, 0, 1])
+    for is_given, expected in ((True, uncut), (False, rounded)):
+        assert run.find_reference([uncut, rounded], split(), is_given=is_given) is expected
+
+
+@pytest.mark.parametrize("speeds", [(100.0, 200.0), (200.0, 100.0)])
+def test_a_cascade_must_be_faster_where_it_is_timed(
+    tiny: Saved, speeds: tuple[float, float], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fast, slow = model(0.9, "fp32", 1000, [1, 1, 0, 1]), model(0.0, "fp32", 100, [0, 1, 0, 1])
+    single = make_candidate([slow], [], split().score)
+    cascade = make_candidate([fast, slow], [0.65], split().score)
+    models = {fast: Fixed(tiny.about, {}), slow: Fixed(tiny.about, {})}
+    measured = [Speed(speed, 1.0) for speed in speeds]
+    monkeypatch.setattr(run, "time_in_turns", lambda calls, texts: (measured, False))
+    candidates, chosen = run.choose_timed([single, cascade], 1.0, models, [])
+    assert len(chosen.models) == (2 if speeds[1] > speeds[0] else 1)
+    assert [each.speed for each in candidates] == [*speeds] and chosen.speed == 200.0
+
+
+def lines(chosen: Candidate, *others: Candidate) -> list[show.Line]:
+    made = [show.Line("majority class", 0.5, np.zeros(4, int))]
+    made.append(show.Line(show.TF_IDF, 0.5, LABELS, 5000.0, 1.0, 0.1))
+    for each in (chosen, *others):
+        made.append(
+            show.Line(
+                what=show.name(each),
+                select=each.select,
+                predicted=each.predicted,
+                speed=each.speed,
+                mb=1.0,
+                candidate=each,
+                is_chosen=each is chosen,
+            )
+        )
+    return made
+
+
+def test_the_table_compares_with_the_chosen_model(tmp_path: Path) -> None:
+    uncut, cut = model(0.0, "fp32", 100, [0, 1, 0, 1]), model(0.9, "fp32", 500, [0, 1, 0, 0])
+    faster = model(0.9, "int8", 900, [0, 1, 0, 0])
+    single = [make_candidate([each], [], split().score) for each in (uncut, cut, faster)]
+    pair = make_candidate([cut, uncut], [0.65], split().score)
+    all_lines = lines(pair, *single)
+    frame = show.to_frame(all_lines, split())
+    by_name = frame.set_index("model")
+    assert by_name.loc["majority class", "validation"] == 0.5
+    assert by_name.loc["uncut, fp32", "difference"] == 0.25
+    assert by_name.loc["90 % cut, fp32 -> uncut, fp32", "chosen"]
+    low, high = by_name.loc["90 % cut, int8", ["difference_low", "difference_high"]]
+    assert (low, high) == (0, 0)  # the same answers on the same rows
+    text = show.to_text(frame, all_lines)
+    assert text["model"].tolist() == [
+        *("majority class", show.TF_IDF, "90 % cut, fp32 -> uncut, fp32 (chosen)"),
+        *("uncut, fp32", "90 % cut, int8"),  # of a cut its fastest form
+    ]
+    show.write(frame, tmp_path, "accuracy", contended=True)
+    written = pd.read_csv(tmp_path / show.CSV)
+    assert written["chosen"].sum() == 1 and written["contended"].all()
+    assert (tmp_path / show.FIGURE).read_bytes()[1:4] == b"PNG"
+    told = show.explain(frame, pair, uncut, split(), 1.0, contended=False)
+    assert any("too few" in each for each in told)  # four rows
+    assert any(show.TF_IDF in each for each in told)
+    told = show.explain(frame, pair, uncut, split(), 100.0, contended=False)
+    assert not any("too few" in each for each in told)
+    assert any("-25.00 points" in each for each in told)  # on the validation split, row 3
+
+
+def test_tf_idf_takes_texts_and_pairs() -> None:
+    texts = [["good film", "yes"], ["bad plot", "no"]] * 10
+    rows = Split(texts, np.array([1, 0] * 10), "accuracy", 2)
+    words = TfIdf.fit(rows, rows)
+    assert words is not None and words.predict(texts).tolist() == [1, 0] * 10
+    assert words.megabytes > 0
+    assert TfIdf.fit(replace(rows, texts=[["."]] * 20), rows) is None
+
+
+@pytest.mark.parametrize(
+    ("within", "budget", "given"),
+    [
+        *((1.0, None, {goal: "0.5"}) for goal in ("prune.ratio", "prune.max_drop")),
+        *((-1.0, None, {}), (float("nan"), None, {}), (1.0, 0.0, {}), (None, 5.0, {})),
+    ],
+)
+def test_goals_exclude_each_other(within: Any, budget: Any, given: dict[str, str]) -> None:
+    with pytest.raises(SkipError):
+        check_within(within, budget, given)
+    check_within(1.0, 5.0, {"tune.epochs": "1"})
+
+
+@pytest.mark.parametrize("more", [["--within", "1", "--ratio", "0.5"], ["--budget", "5"]])
+def test_a_command_refuses_them_before_torch(more: list[str], tmp_path: Path) -> None:
+    (tmp_path / "t.csv").write_text("text,label\n")
+    for command, given in ((train, []), (compress, ["my-bert"])):
+        with pytest.raises(SystemExit) as ended:
+            command.main([*given, str(tmp_path / "t.csv"), *more])
+        assert ended.value.code == 2
+
+
+@pytest.fixture(scope="module")
+def settings(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
+    backbone = save_backbone(tmp_path_factory.mktemp("backbone"), "bert")
+    own = ["backbone.name=tiny", f"backbone.path={backbone}", "attribution.samples=64"]
+    return [*own, *SMALL, "tune.epochs=1", "retune.epochs=1", "retune.copies=0"]
+
+
+def check_folder(classifier: Any, root: Path) -> None:
+    """What every run leaves behind."""
+    (folder,) = root.glob("*/*/chosen")
+    frame = pd.read_csv(folder.parent / show.CSV)
+    assert frame["chosen"].sum() == 1
+    assert {"majority class", show.TF_IDF, "uncut, fp32"} <= {*frame["model"]}
+    assert (folder.parent / show.FIGURE).is_file()
+    is_half = isinstance(classifier, skip_exp.Skill) and classifier.form == "bf16"
+    again = open_classifier(folder, precision="bf16" if is_half else "32-true")
+    texts = ["the film was dull", "the plot was warm"]
+    assert again.predict(texts) == classifier.predict(texts)
+
+
+def test_one_call_finds_a_model(
+    tmp_path: Path, settings: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two ratios in fp32; the 8-bit form has its own tests, an export takes seconds."""
+    save_toy(tmp_path)
+    monkeypatch.setattr(run, "CUTS", (0.5,))
+    monkeypatch.setattr(run, "list_forms", lambda: ["fp32"])
+    monkeypatch.setattr("skip_exp.skill.forms.SECONDS", 0.0)
+    out = tmp_path / "out"
+    model = skip_exp.fit(tmp_path / "train.csv", within=1, output=out, overrides=settings)
+    check_folder(model, out)
+    ratios = [json.loads(each.read_text())["ratio"] for each in out.rglob("jobs/*/result.json")]
+    assert sorted(ratios) == [0, 0.5]
+
+
+def test_points_are_counted_from_a_given_model(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pairs = [("the film was dull", "bad"), ("the film was warm", "good")] * 50
+    rows = [f"{text}{' ' * i},{label}" for i, (text, label) in enumerate(pairs)]
+    (tmp_path / "train.csv").write_text("\n".join(["text,label", *rows]) + "\n")
+    monkeypatch.setattr(run, "CUTS", ())
+    monkeypatch.setattr(run, "list_forms", lambda: ["fp32"])
+    monkeypatch.setattr("skip_exp.skill.forms.SECONDS", 0.0)
+    seen, find = [], run.find_reference
+
+    def spy(*models: Any, is_given: bool) -> Model:
+        seen.append(is_given)
+        return find(*models, is_given=is_given)
+
+    monkeypatch.setattr(run, "find_reference", spy)
+    given, out = classifier("bert"), tmp_path / "out"
+    model = skip_exp.compress(
+        given,
+        tokenizer("bert"),
+        tmp_path / "train.csv",
+        within=1,
+        output=out,
+        overrides=SMALL,
+    )
+    assert seen == [True]
+    assert model.result["ratio"] == 0 and not model.result["config"]["retune"]["enabled"]
+    check_folder(model, out)
+
+
+@pytest.mark.slow  # exports of every ratio
+def test_the_command_tries_every_form(
+    tmp_path: Path, settings: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("onnxscript")
+    save_toy(tmp_path)
+    out = tmp_path / "out"
+    given = [str(tmp_path / "train.csv"), "--within", "5", "--output", str(out), *settings]
+    assert train.main(given) == 0
+    (folder,) = out.glob("*/*/chosen")
+    check_folder(open_classifier(folder), out)
+    names = {*pd.read_csv(folder.parent / show.CSV)["model"]}
+    assert {f"{cut}, int8" for cut in ("uncut", "52 % cut", "95 % cut")} <= names
+    assert "was it worth it?" in capsys.readouterr().out
+
+
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> Saved:
+    return save_tiny_skill(tmp_path_factory.mktemp("tiny"))
