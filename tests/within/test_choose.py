@@ -9,6 +9,7 @@ import torch
 from skip_exp.config.names import METRICS
 from skip_exp.config.task import TaskConfig
 from skip_exp.data.metrics import build_metrics
+from skip_exp.data.scores import DRAWS, interval, resample, score
 from skip_exp.within.choose import (
     Answers,
     Model,
@@ -20,7 +21,7 @@ from skip_exp.within.choose import (
     list_thresholds,
     make_candidate,
 )
-from skip_exp.within.scores import DRAWS, interval, resample, score, standard_error
+from skip_exp.within.scores import standard_error
 
 TRUE = np.zeros(10, int)
 CONFIDENCE = np.arange(0.50, 0.99, 0.05)  # 0.50, 0.55, ..., 0.95

@@ -6,13 +6,10 @@ from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 from scipy import stats
 
+from skip_exp.data.scores import Labels, interval, resample
 from skip_exp.results import PREDICTIONS
-
-RESAMPLES = 1000  # of the bootstrap
-Classes = NDArray[np.int64]  # an index per row [rows]
 
 
 class RowTest(NamedTuple):
@@ -62,7 +59,7 @@ def _read(path: str) -> pd.DataFrame | None:
     return table if is_whole else None
 
 
-def mcnemar(true: Classes, baseline: Classes, option: Classes) -> float:
+def mcnemar(true: Labels, baseline: Labels, option: Labels) -> float:
     """The p-value of McNemar's exact test, on the rows that only one of both has right."""
     only_option = int(((option == true) & (baseline != true)).sum())
     only_baseline = int(((baseline == true) & (option != true)).sum())
@@ -72,45 +69,15 @@ def mcnemar(true: Classes, baseline: Classes, option: Classes) -> float:
 
 
 def bootstrap(
-    true: Classes,
-    baselines: Sequence[Classes],
-    options: Sequence[Classes],
+    true: Labels,
+    baselines: Sequence[Labels],
+    options: Sequence[Labels],
     metric: str,
     confidence: float,
 ) -> tuple[float, float]:
     """The percentile interval of the mean difference over resampled rows, the same in all jobs."""
-
-    def difference(labels: Classes, *answers: Classes) -> float:
-        scores = [score(labels, predicted, metric) for predicted in answers]
-        return float(np.mean(scores[len(baselines) :]) - np.mean(scores[: len(baselines)]))
-
-    found = stats.bootstrap(
-        (true, *baselines, *options),
-        difference,
-        n_resamples=RESAMPLES,
-        confidence_level=confidence,
-        paired=True,
-        vectorized=False,
-        method="percentile",
-        rng=np.random.default_rng(0),
-    )
-    return float(found.confidence_interval.low), float(found.confidence_interval.high)
-
-
-def score(true: Classes, predicted: Classes, metric: str) -> float:
-    """A metric of `data.metrics`, in numpy: it is computed some thousand times."""
-    classes = 1 + max(int(true.max()), int(predicted.max()))
-    counts = np.bincount(true * classes + predicted, minlength=classes**2)
-    counts = counts.reshape(classes, classes).astype(float)
-    rows, hits, support, answered = len(true), counts.diagonal(), counts.sum(1), counts.sum(0)
-    if metric == "accuracy":
-        return float(hits.sum() / rows)
-    if metric == "matthews":
-        spread = (rows**2 - (support**2).sum()) * (rows**2 - (answered**2).sum())
-        covariance = hits.sum() * rows - (support * answered).sum()
-        return float(covariance / np.sqrt(spread)) if spread else 0.0
-    used = support + answered > 0
-    f1 = 2 * hits[used] / (support + answered)[used]
-    if metric == "f1_macro":
-        return float(f1.mean())
-    return float(f1[-1]) if classes == 2 else 0.0  # of label 1
+    answers = [*baselines, *options]
+    classes = 1 + max(int(each.max()) for each in (true, *answers))
+    draws = resample(metric, answers, true, classes)
+    difference = draws[len(baselines) :].mean(0) - draws[: len(baselines)].mean(0)
+    return interval(difference, confidence)

@@ -7,9 +7,10 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
+from skip_exp.data.scores import DRAWS
 from skip_exp.errors import SkipError
 from skip_exp.report import frame
-from skip_exp.report.by_rows import RESAMPLES, compare_rows
+from skip_exp.report.by_rows import compare_rows
 from skip_exp.report.cells import SEARCHED, ratio_text
 from skip_exp.report.frame import GOALS, PREFIX, name_values
 from skip_exp.report.tables import escape_markdown, markdown, percent, points
@@ -28,7 +29,7 @@ NOTE = (
 )
 OVER_ROWS = (
     "**over rows**: with one task there is no interval over tasks. The rows of the validation split"
-    f" are resampled {RESAMPLES:,} times instead, not seeds or tasks: it holds for these trained"
+    f" are resampled {DRAWS:,} times instead, not seeds or tasks: it holds for these trained"
     " models. p: McNemar's exact test of accuracy, for one seed."
 )
 FINAL = "metric/final"  # the score whose predictions are kept

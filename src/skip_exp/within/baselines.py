@@ -10,7 +10,8 @@ from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import Pipeline, make_pipeline
 
-from skip_exp.within.scores import Labels, Split
+from skip_exp.data.scores import Labels
+from skip_exp.within.scores import Split
 
 log = logging.getLogger(__name__)
 

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from skip_exp.within.scores import Labels
+from skip_exp.data.scores import Labels
 
 MOST_THRESHOLDS = 200  # of a pair that are scored
 MIDDLE_THRESHOLDS = 20  # of the middle member that a cascade of three tries

@@ -13,11 +13,12 @@ from matplotlib import rc_context
 from matplotlib.figure import Figure
 from rich.console import Console
 
+from skip_exp.data.scores import Labels, interval
 from skip_exp.report import tables
 from skip_exp.report.figures import CONTROL, INK, PLOT_SETTINGS, STYLES
 from skip_exp.utils import files
 from skip_exp.within.choose import Candidate, Model
-from skip_exp.within.scores import Labels, Split, interval, standard_error
+from skip_exp.within.scores import Split, standard_error
 
 log = logging.getLogger(__name__)
 

@@ -1,0 +1,71 @@
+"""Scores of predictions in NumPy, and what they would be on other rows: the bootstrap.
+
+Imports no torch. `data.metrics` has the same metrics for training; a test compares them.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+DRAWS = 1000  # resamples of the rows
+LEVEL = 0.95  # of intervals
+
+Labels = NDArray[np.int64]
+
+
+def score(
+    metric: str,
+    predicted: Labels,
+    true: Labels,
+    classes: int,
+    weights: NDArray[np.float64] | None = None,
+) -> float:
+    """A metric of :func:`skip_exp.data.metrics.build_metrics`, of rows that may count repeatedly.
+
+    Example:
+        >>> score("accuracy", np.array([0, 1, 1]), np.array([0, 1, 0]), 2)
+        0.6666666666666666
+
+    Args:
+        predicted, true: indices of classes [n].
+        weights: how often each row counts [n]; None: once.
+    """
+    weights = np.ones(len(true)) if weights is None else weights
+    hits = weights * (predicted == true)
+    right = np.bincount(true, hits, classes)
+    said = np.bincount(predicted, weights, classes)
+    are = np.bincount(true, weights, classes)
+    if metric == "accuracy":
+        return float(right.sum() / are.sum())
+    if metric == "matthews":
+        rows = are.sum()
+        spread = (rows**2 - said @ said) * (rows**2 - are @ are)
+        return float((right.sum() * rows - said @ are) / np.sqrt(spread)) if spread > 0 else 0.0
+    either = said + are
+    of_class = 2 * right / np.where(either > 0, either, 1)
+    if metric == "f1":
+        return float(of_class[1])
+    return float(of_class[either > 0].mean())  # f1_macro: a class without rows does not count
+
+
+def resample(
+    metric: str, predictions: Sequence[Labels], true: Labels, classes: int, seed: int = 0
+) -> NDArray[np.float64]:
+    """Scores of every model on the same random rows, drawn with replacement: [models, DRAWS].
+
+    Differences of two models' scores are paired: both answer the same rows.
+    """
+    generator, rows = np.random.default_rng(seed), len(true)
+    found = np.empty((len(predictions), DRAWS))
+    for draw in range(DRAWS):
+        weights = np.bincount(generator.integers(0, rows, rows), minlength=rows).astype(float)
+        for model, predicted in enumerate(predictions):
+            found[model, draw] = score(metric, predicted, true, classes, weights)
+    return found
+
+
+def interval(draws: NDArray[np.float64], level: float = LEVEL) -> tuple[float, float]:
+    """The middle ``level`` of resampled scores, or differences, [DRAWS]."""
+    low, high = np.quantile(draws, [(1 - level) / 2, (1 + level) / 2])
+    return float(low), float(high)
