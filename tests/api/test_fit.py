@@ -94,6 +94,7 @@ def test_an_experiment_may_bring_its_backbone(toy: Path, monkeypatch: pytest.Mon
     monkeypatch.setattr("skip_exp.api.fit.run", lambda _, settings, *more: settings)
     fit: Any = partial(skip_exp.fit, toy / "train.csv")
     assert (fit(), fit(backbone="t5_mini")) == ([], ["backbone=t5_mini"])
+    assert fit(class_weight="balanced") == ["tune.class_weight=balanced"]
 
 
 def rows_of(count: int) -> Task:
@@ -219,6 +220,27 @@ def test_classes_are_found_in_the_label_column(values: list[Any], names: list[st
     labels = [*values, *values]
     table = to_table(["a"] * len(labels), ["text"], "label", labels)
     assert find_classes(table, "label") == names
+
+
+@pytest.mark.parametrize(
+    ("counts", "classes", "main"),
+    [
+        ({"no": 90, "yes": 10}, None, "accuracy"),  # a tenth
+        ({"no": 91, "yes": 9}, None, "f1_macro"),
+        ({0: 91, 1: 9}, ["no", "yes"], "f1_macro"),  # indices
+        ({"no": 50, "yes": 45, "odd": 5}, ["no", "yes"], "accuracy"),  # its rows are bad ones
+        ({f"class {i}": 5 for i in range(20)}, None, "accuracy"),  # rare, but as all others
+        ({f"class {i}": 5 for i in range(20)} | {"odd": 2}, None, "f1_macro"),
+    ],
+)
+def test_a_rare_class_makes_f1_macro_the_main_metric(
+    counts: dict[Any, int], classes: Any, main: str, tmp_path: Path
+) -> None:
+    labels = [name for name, count in counts.items() for _ in range(count)]
+    texts = [f"text {i}" for i in range(len(labels))]
+    task = build_task(texts, labels, tmp_path, classes=classes)
+    assert task.config["metrics"][0] == main
+    assert sorted(task.config["metrics"]) == ["accuracy", "f1_macro"]
 
 
 @pytest.mark.parametrize(
@@ -398,6 +420,7 @@ def test_exit_codes_tell_a_job_that_failed_from_one_that_was_refused(
     arguments = [str(toy / "train.csv"), *settings]
     assert train.main([*arguments, "tune.epohs=1"]) == 2
     assert train.main([*arguments, "--sep", ";;"]) == 2
+    assert train.main([*arguments, "--class-weight", "even"]) == 2
     assert not [*tmp_path.iterdir()]
     monkeypatch.setattr(PromptTuner, "training_step", raising(SkipError("out of luck")))
     assert train.main(arguments) == 1
@@ -497,8 +520,9 @@ def test_train_is_fit_on_the_command_line(
         )
     arguments = [str(tmp_path / "train.csv"), "--validation", str(tmp_path / "validation.csv")]
     place = ["--output", str(tmp_path), "--name", "2024", "--ratio", "0.3"]
-    assert train.main([*arguments, *place, *settings]) == 0
+    assert train.main([*arguments, *place, "--class-weight", "balanced", *settings]) == 0
     (result,) = results.load(tmp_path)
+    assert result["config"]["retune"]["class_weight"] == "balanced"
     skill = Path(result["path"]).parent / result["skill"]
     printed = capsys.readouterr().out
     lines = dict(line.split(None, 1) for line in printed.splitlines() if line[:1].islower())
@@ -510,7 +534,7 @@ def test_train_is_fit_on_the_command_line(
     written = OmegaConf.load(task)
     assert (written.labels, [*written.files]) == (["1e3", "2e-3"], ["train", "validation"])
     words = shlex.split(lines["sweep:"])
-    settings = ["experiment=prompt", *settings]  # of few rows
+    settings = ["experiment=prompt", "tune.class_weight=balanced", *settings]  # of few rows
     assert words[2] == str(skill.parent / "conf")
     assert OverridesParser.create().parse_override(words[3]).value() == "2024"  # not a number
     assert words[5 : 5 + len(settings)] == settings

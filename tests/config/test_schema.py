@@ -138,6 +138,16 @@ def test_retune_follows_tune_unless_it_is_told_otherwise(
     assert (retune.train, retune.rank) == (train, rank)
 
 
+def test_labels_count_alike_unless_tune_or_retune_says_otherwise() -> None:
+    for asked, weights in (
+        ([], ("none", "none")),
+        (["tune.class_weight=balanced"], ("balanced", "balanced")),
+        (["retune.class_weight=balanced"], ("none", "balanced")),
+    ):
+        cfg = job(*asked)
+        assert (cfg.tune.class_weight, cfg.retune.class_weight) == weights
+
+
 def test_tune_starts_from_the_skill_of_its_task() -> None:
     starts = [[], ["tune.start=null"], ["tune.start=mine"], ["experiment=prompt"], ["task.start=x"]]
     assert [job(*asked).tune.start for asked in starts] == ["nli", None, "mine", None, "x"]
@@ -250,6 +260,9 @@ tune.lr=inf
 tune.full_lr=-1
 tune.warmup=6
 tune.train=everything
+tune.class_weight=even
+tune.class_weight=balanced backbone.readout=classifier tune.train=none retune.enabled=false
+retune.class_weight=even
 retune.train=full
 retune.train=prompt_readout tune.train=full
 tune.train=bias
@@ -321,7 +334,7 @@ def test_label_names_are_the_default_words() -> None:
 
 def test_every_key_has_a_sentence() -> None:
     every = list(keys(config.Config))
-    assert len([one for one in every if not one.is_group]) <= 91
+    assert len([one for one in every if not one.is_group]) <= 93
     for one in every:
         assert re.fullmatch(r"\S[^\n]+\.", one.sentence), one.name
     inherited = next(one for one in every if one.name == "retune.dropout")

@@ -41,6 +41,7 @@ def fit(
     within: float | None = None,
     budget: float | None = None,
     backbone: str | None = None,
+    class_weight: str | None = None,
     output: str | Path = "outputs",
     overrides: Sequence[str] = (),
     **options: Unpack[RowOptions],
@@ -65,6 +66,7 @@ def fit(
             selection slice. Several cuts are made, in every form, and cascades of them.
         budget: minutes after which ``within`` tries no further cut; None: all of them.
         backbone: a choice of ``conf/backbone``; None: that of the experiment, else ``minilm``.
+        class_weight: ``balanced``: rare classes weigh more in training; None: all count alike.
         output: folder of results, of the cache and of rows that are no file yet.
         overrides: further settings, as on the command line: ``["tune.epochs=4"]``.
         options: ``text``, ``label``, ``validation``, ``classes``, ``group``, ``name``, ``sep``,
@@ -81,7 +83,13 @@ def fit(
     root = Path(output).expanduser()
     task = build_task(data, labels, root, **options)
     settings = [] if backbone is None else [f"backbone={backbone}"]
+    settings += weight_settings(class_weight)
     return run(task, settings, ratio, overrides, root, within, budget)
+
+
+def weight_settings(class_weight: str | None) -> list[str]:
+    """The override of ``class_weight``, if it is given."""
+    return [] if class_weight is None else [f"tune.class_weight={quote(str(class_weight))}"]
 
 
 def choose_recipe(task: Task, given: Mapping[str, str]) -> list[str]:
@@ -157,6 +165,8 @@ def run(
             console.quiet_lightning()
             if recipe:
                 log.info("fewer than %d train rows: the recipe is %s", FEW_ROWS, *recipe)
+            if cfg.task.metrics[0] == "f1_macro" and "task.metrics" not in given:
+                log.info("a class has few of the train rows: choices are made on f1_macro")
             if within is not None:
                 from skip_exp.within.run import find  # scikit-learn: not for a single job
 

@@ -14,7 +14,7 @@ from typing import Any, TypedDict
 from skip_exp.config.compose import quote
 from skip_exp.config.schema import DataConfig
 from skip_exp.data.read import read_class_names, to_plain, to_table
-from skip_exp.data.rows import NUMBER, integer_text
+from skip_exp.data.rows import NUMBER, find_label, find_rare, integer_text, with_indices
 from skip_exp.data.table import Dialect, Table
 from skip_exp.data.text import shown, shown_names
 from skip_exp.errors import DataError
@@ -116,7 +116,7 @@ def build_task(
         "text": _columns(text),
         "label": label,
         "labels": [*map(str, classes)],
-        "metrics": ["accuracy", "f1_macro"],
+        "metrics": _choose_metrics(splits["train"].column(label), [*map(str, classes)]),
     }
     if group:
         config["group"] = group
@@ -197,6 +197,14 @@ def _found_classes(splits: dict[str, Table], label: str, order: Sequence[str]) -
     if "validation" in splits and classes != order:  # else an index is the data set's own
         _check_no_index(splits["validation"], classes, label)
     return classes
+
+
+def _choose_metrics(values: list[Any], classes: list[str]) -> list[str]:
+    """The metrics, main one first: accuracy hardly sees a rare class."""
+    are_indices = with_indices(classes)
+    found = [find_label(str(value), classes, are_indices) for value in values if value is not None]
+    is_rare = find_rare([index for index in found if index is not None])
+    return ["f1_macro", "accuracy"] if is_rare else ["accuracy", "f1_macro"]
 
 
 def _file(table: Table, root: Path) -> str:

@@ -39,7 +39,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     add_arguments(line)
     line.add_argument("--backbone", help="a choice of backbone= (default: minilm)")
     options = parse(line, arguments)
-    file, settings = options.pop("file"), [*options["overrides"]]
+    file = options.pop("file")
+    settings = [*api.weight_settings(options["class_weight"]), *options["overrides"]]
     reading = ("sep", "encoding", "drop_bad", "deduplicate")
     settings += data_settings(**{name: options[name] for name in reading})
     settings = [each for each in settings if not each.startswith(GOAL_KEYS)]
@@ -76,6 +77,8 @@ def add_arguments(line: ArgumentParser) -> None:
     add_reading(line)
     about = "drop train rows that are also scored"
     line.add_argument("--deduplicate", action="store_true", help=about)
+    about = "balanced: rare classes weigh more in training"
+    line.add_argument("--class-weight", metavar="balanced", help=about)
     goal = line.add_mutually_exclusive_group()
     goal.add_argument("--ratio", help="fraction to remove (default: 0.5)")
     about = "find the fastest model that loses at most so many points"

@@ -50,6 +50,11 @@ def values_of(overrides: Iterable[str]) -> dict[str, str]:
     return values
 
 
+def is_trained(cfg: Config) -> bool:
+    """Whether a phase trains anything."""
+    return cfg.tune.train != "none" or cfg.retune.enabled
+
+
 def _is_taught(cfg: Config) -> bool:
     return cfg.retune.enabled and cfg.retune.distill > 0
 
@@ -91,6 +96,9 @@ def _check_training(cfg: Config) -> None:
     if cfg.tune.train == "none" and cfg.backbone.readout == "head":
         why = "leaves an untrained head; use backbone.readout=classifier"
         raise ConfigError("tune.train", "none", why)
+    if cfg.tune.class_weight != "none" and not is_trained(cfg):
+        why = "weights a loss, but nothing is trained; needs retune.enabled=true"
+        raise ConfigError("tune.class_weight", cfg.tune.class_weight, why)
     if bare and trained & {"prompt", "prompt_readout"}:  # a readout that has no weights either
         why = f"leaves nothing to train with backbone.readout={cfg.backbone.readout}"
         raise ConfigError("prompt.kind", "none", why)

@@ -12,6 +12,7 @@ from skip_exp.config.keys import key
 from skip_exp.errors import ConfigError
 
 TRAIN = ("none", "prompt", "prompt_readout", "bias", "lora", "layers", "full")
+CLASS_WEIGHTS = ("none", "balanced")
 OWN = TRAIN[3:]  # these train weights of the backbone, so the model needs a copy of it
 BASELINES = ("bias", "full")  # `tune.train` of models beside the method's own
 FEW_ROWS = 1000  # below, low-rank updates overfit in tune; experiment=prompt is the better recipe
@@ -40,6 +41,9 @@ class TrainConfig:
         1e-4, "Learning rate of the backbone's weights with train=layers and full."
     )
     rank: int = key(8, "Rank of each low-rank update.")
+    class_weight: str = key(
+        "none", "Weight of a label in the loss: none, or balanced (rare ones weigh more)."
+    )
 
     def __post_init__(self) -> None:
         if unset(self):
@@ -49,6 +53,7 @@ class TrainConfig:
         within(self.phase, self, readout_lr=(0, 10), bias_lr=(0, 10))
         within(self.phase, self, lora_lr=(0, 10), full_lr=(0, 10))
         one_of(f"{self.phase}.train", self.train, TRAIN)
+        one_of(f"{self.phase}.class_weight", self.class_weight, CLASS_WEIGHTS)
 
 
 @dataclass
@@ -76,6 +81,7 @@ class RetuneConfig(TrainConfig):
         3e-4, "Learning rate of the backbone's weights with train=layers and full."
     )
     rank: int = key("${tune.rank}", "Rank of each low-rank update: that of tune.")
+    class_weight: str = key("${tune.class_weight}", "As in tune, which it follows.")
     distill: float = key(
         0.9, "Weight of the dense model's predictions in the loss of a labelled text, in [0, 1]."
     )

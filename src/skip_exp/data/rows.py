@@ -3,6 +3,7 @@
 import hashlib
 import logging
 import re
+from collections import Counter
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
@@ -28,6 +29,7 @@ _WHOLE = re.compile(r"^(-?\d+)\.0+$")  # an index in a column of floats: 1.0
 NUMBER = re.compile(r"-?\d+(\.\d+)?")
 _BOOLEANS = {"true": ("true", "yes", "1"), "false": ("false", "no", "0")}
 FIX = "data.drop_bad=true (--drop-bad, drop_bad=True)"  # of a job, of the commands, in Python
+_RARE = 0.1  # of the rows: accuracy hardly sees a label that has fewer
 _TOLD = 3  # texts with two labels that a warning names
 
 
@@ -146,6 +148,21 @@ def get_labels(rows: Sequence[Row]) -> list[int]:
     return [row["label"] for row in rows]
 
 
+def find_rare(labels: Sequence[int]) -> list[int]:
+    """The labels of less than a tenth of the rows and, of many, of less than half an even share.
+
+    Example:
+        >>> find_rare([0] * 19 + [1])
+        [1]
+    """
+    counts = Counter(labels)
+    return sorted(
+        label
+        for label, count in counts.items()
+        if count < _RARE * len(labels) and 2 * count * len(counts) < len(labels)
+    )
+
+
 def find_units(rows: Sequence[Row]) -> Sequence[Hashable]:
     """What keeps rows on one side of a split: see :func:`splits.join_rows`."""
     groups = [row["group"] for row in rows] if rows and "group" in rows[0] else None
@@ -172,7 +189,7 @@ def with_indices(names: Sequence[str]) -> bool:
 def _label_reader(spec: TaskConfig) -> Callable[[Any], int]:
     """A function from a name, boolean or index to the label's index; raises ValueError."""
     are_indices = with_indices(spec.labels)
-    find = cache(lambda text: _find_label(text, spec.labels, are_indices))
+    find = cache(lambda text: find_label(text, spec.labels, are_indices))
 
     def read(value: Any) -> int:
         is_empty = value is None or (isinstance(value, float) and value != value)  # NaN
@@ -186,7 +203,7 @@ def _label_reader(spec: TaskConfig) -> Callable[[Any], int]:
     return read
 
 
-def _find_label(text: str, names: Sequence[str], with_indices: bool) -> int | None:
+def find_label(text: str, names: Sequence[str], with_indices: bool) -> int | None:
     """The label that a text stands for; None if there is none, or if it is ambiguous.
 
     Names count first, in any case. A boolean counts by meaning, never by index: in ["yes", "no"]

@@ -16,13 +16,13 @@ from skip_exp.config.train import TrainConfig
 from skip_exp.data.batches import Batch
 from skip_exp.data.metrics import build_metrics
 from skip_exp.data.module import TextDataModule
-from skip_exp.data.rows import Rows
+from skip_exp.data.rows import Rows, get_labels
 from skip_exp.errors import ConfigError
 from skip_exp.models.readouts import HeadReadout
 from skip_exp.models.soft_prompt import SoftPromptModel
 from skip_exp.training import trainer as trainers
 from skip_exp.training.length import is_improving
-from skip_exp.training.module import PromptTuner, fit_linear
+from skip_exp.training.module import PromptTuner, fit_linear, weigh_labels
 
 log = logging.getLogger(__name__)
 
@@ -48,8 +48,9 @@ def fit(
     if epochs > settings.epochs:
         log.info("%s: %d epochs instead of %d (min_steps, budget)", phase, epochs, settings.epochs)
     metric, select = spec.metrics[0], len(rows.encoded.select)
+    weights = weigh_labels(settings.class_weight, get_labels(rows.encoded.train), spec.num_labels)
     tuner = PromptTuner(
-        model, phase, replace(settings, epochs=epochs), build_metrics(spec), distill
+        model, phase, replace(settings, epochs=epochs), build_metrics(spec), distill, weights
     )
     last, curves = trainers.fit(tuner, rows, trainer, metric, seed, logger, select)
     log_kept(metric, last.epoch, epochs, last.score)
@@ -62,11 +63,18 @@ def fit(
     return last, curves
 
 
-def start_readout(trainer: TrainerConfig, model: SoftPromptModel, data: Rows, path: str) -> None:
+def start_readout(
+    trainer: TrainerConfig,
+    model: SoftPromptModel,
+    data: Rows,
+    path: str,
+    class_weight: str = "none",
+) -> None:
     """Fit a trained linear readout to what the untuned ``model`` gives it.
 
     Args:
         path: of the backbone, for the message.
+        class_weight: as in ``tune.class_weight``.
 
     Raises:
         ConfigError: the backbone answers nan or inf.
@@ -88,7 +96,9 @@ def start_readout(trainer: TrainerConfig, model: SoftPromptModel, data: Rows, pa
     inputs = ask(trainer, model, TextDataModule(data, 1, 0), read, "head")
     if not inputs.isfinite().all():
         raise ConfigError("backbone.path", path, "answers nan or inf; take undamaged weights")
-    fit_linear(readout.linear, inputs, torch.tensor([row["label"] for row in data.train]))
+    labels = get_labels(data.train)
+    weights = weigh_labels(class_weight, labels, data.spec.num_labels)
+    fit_linear(readout.linear, inputs, torch.tensor(labels), weights)
     log.info("tune: the head starts as logistic regression on %d rows", len(inputs))
 
 

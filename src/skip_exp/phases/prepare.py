@@ -11,11 +11,13 @@ from skip_exp.cache.version import digest, part_code
 from skip_exp.callbacks.between import Method
 from skip_exp.config.named import import_part
 from skip_exp.config.schema import AttributionConfig, Config
+from skip_exp.config.together import is_trained
 from skip_exp.config.train import FEW_ROWS
 from skip_exp.data.encode import draw_rows, encode, with_unlabelled
 from skip_exp.data.files import find_embedded_files, local_files
-from skip_exp.data.rows import Rows
+from skip_exp.data.rows import Rows, find_rare, get_labels
 from skip_exp.data.sources import Tables, load_rows
+from skip_exp.data.text import shown_names
 from skip_exp.errors import ConfigError
 from skip_exp.job.identity import Content, find_content, job_key
 from skip_exp.models.backbones import Backbone, load_backbone
@@ -27,6 +29,9 @@ from skip_exp.training.trainer import usable
 from skip_exp.utils.files import content, stamp
 
 log = logging.getLogger(__name__)
+
+# The key, of the commands, in Python.
+WEIGHTS = "tune.class_weight=balanced (--class-weight balanced, class_weight='balanced')"
 
 
 def prepare(cfg: Config, tables: Tables | None = None) -> Job:
@@ -53,6 +58,10 @@ def prepare(cfg: Config, tables: Tables | None = None) -> Job:
     if len(data.train) < FEW_ROWS and cfg.tune.train == "lora" and is_new:
         message = "%d train rows are few for low-rank updates: try experiment=prompt"
         log.warning(message, len(data.train))
+    rare = find_rare(get_labels(data.train))
+    if rare and is_trained(cfg) and cfg.tune.class_weight == "none":
+        names = shown_names([data.spec.labels[i] for i in rare], 5)
+        log.warning("data: few train rows have the label %s: compare with %s", names, WEIGHTS)
     found = _read(local, data, backbone, start)
     return Job(
         cfg=cfg,

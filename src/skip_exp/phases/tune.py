@@ -58,7 +58,7 @@ def fit_dense(
     model = build_model(
         data, backbone, pooling, prompt, settings, start, seed, shares_backbone=on_cpu
     )
-    start_readout(trainer, model, data, backbone.path)
+    start_readout(trainer, model, data, backbone.path, settings.class_weight)
     rows = TextDataModule(data, settings.batch, phase_seed(seed, "tune"))
     epochs = count_epochs(settings, len(data.train))
     last, curves = fit(trainer, logger, model, rows, settings, epochs, phase_seed(seed, "tune"))
