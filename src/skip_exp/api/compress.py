@@ -20,6 +20,7 @@ from skip_exp.skill.export.folder import new_folder
 from skip_exp.utils.files import in_full
 from skip_exp.utils.hub import explain, offline_if_unreachable
 
+CUT_ONLY = ["retune.enabled=false", "attribution=fisher"]  # see docs/results.md
 SINGLE = "single_label_classification"
 MODELS_FOLDER = ".models"  # below the output folder: models that are no checkpoint yet
 
@@ -55,8 +56,8 @@ def compress(
         tokenizer: its tokenizer; None for a folder or hub id, which has its own.
         data: rows to re-tune and score on, and the other arguments, as in :func:`skip_exp.fit`.
         within: as in :func:`skip_exp.fit`; points are counted from the given model.
-        retune: False trains nothing. From 70 % on a fine-tuned model may then give a constant
-            answer.
+        retune: False trains nothing: it cuts by Fisher information. From 70 % on the answer may
+            then be constant.
         class_weight: as in :func:`skip_exp.fit`, of the labels in re-tuning.
         options: as in :func:`skip_exp.fit`. ``classes`` names them in the model's order, where its
             ``id2label`` has none.
@@ -78,7 +79,7 @@ def compress(
     backbone = [f"backbone.{key}={quote(value)}" for key, value in own.items()]
     settings = ["experiment=compress", *backbone]
     if not retune:
-        settings.append("retune.enabled=false")
+        settings += CUT_ONLY
     settings += weight_settings(class_weight)
     return run(task, settings, ratio, overrides, root, within, budget)
 
