@@ -47,8 +47,7 @@ def scores(
         model: the tuned model, on the device of the batches; it is not changed.
         batches: ``input_ids``, ``attention_mask``, ``labels``, and token types if any.
         tokens: aggregation over the real positions of a text: ``max``, ``mean`` or ``sum``.
-        sign: ``signed``, ``absolute`` per position before the aggregation, or ``text``: absolute
-            after it, so that signs cancel within a text only.
+        sign: ``signed``, or ``absolute``, taken per position before the aggregation.
         target: what is differentiated: the true label's ``probability``, ``log_probability`` or
             ``log_odds``; see :mod:`skip_exp.attribution.target`.
         temperature: the logits are divided by it first.

@@ -20,7 +20,7 @@ PARTS = ("attribution._target_", "prune.allocation", "prompt.kind", "backbone.re
 # Values of the attribution methods' options (`attribution.options`).
 OPTIONS: dict[str, tuple[str | int, ...]] = {
     "tokens": ("max", "mean", "sum"),
-    "sign": ("signed", "absolute", "text"),
+    "sign": ("signed", "absolute"),
     "target": ("probability", "log_probability", "log_odds"),
     "at": ("neurons", "linears"),
     "norm": (1, 2),
