@@ -44,6 +44,7 @@ PAGES = {
     "Change": ["docs/extending", "CONTRIBUTING", "CHANGELOG"],
     "Evidence": [
         "studies/README",
+        "studies/cuts",
         "studies/results",
         "studies/bench",
         "benchmarks/README",
