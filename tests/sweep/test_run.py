@@ -96,7 +96,7 @@ def test_a_job_shows_its_row_and_where_it_lies(cli: Cli, tmp_path: Path) -> None
 
 def test_the_slow_imports_are_announced(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
     assert console.LOADING not in cli("+task=rte").out  # loaded already
-    monkeypatch.setattr(run, "PIPELINE", "skip_exp.later")
+    monkeypatch.setattr(run.console, "PIPELINE", "skip_exp.later")
     monkeypatch.setattr(console, "import_slow", lambda _: sys.modules["skip_exp.pipeline"])
     assert cli("+task=rte").out.startswith(f"{console.LOADING}\n")
     assert console.LOADING not in cli("+task=rte", "prune.ratio=2").out  # refused

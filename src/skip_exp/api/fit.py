@@ -9,7 +9,7 @@ from datetime import datetime
 from pathlib import Path
 from threading import RLock
 from types import ModuleType
-from typing import TYPE_CHECKING, Any, Unpack
+from typing import Any, Unpack
 
 from skip_exp import results
 from skip_exp.api.task import RowOptions, Task, build_task
@@ -22,14 +22,10 @@ from skip_exp.data.splits import SELECT_EVERY, VALIDATION
 from skip_exp.errors import INTERRUPTED, SkipError
 from skip_exp.utils import console
 
-if TYPE_CHECKING:
-    pass
-
 log = logging.getLogger(__name__)
 
-PIPELINE = "skip_exp.pipeline"
 LOG_FILE = "skip_exp.log"  # in the job's folder, as Hydra names it
-GOALS = ("prune.ratio", "prune.max_drop", "prune.target_speedup")
+GOAL_KEYS = ("prune.ratio", "prune.max_drop", "prune.target_speedup")
 _ONE = RLock()  # jobs of one process share the seeds, and the modules of a frozen backbone
 
 
@@ -61,7 +57,7 @@ def fit(
         data: path of a CSV, JSON or Parquet file, a data frame, a ``datasets.Dataset``, a
             list of rows as dictionaries, or a list of texts or pairs with ``labels``.
         labels: one per text, where ``data`` is a list of texts.
-        ratio: fraction of the block parameters to remove, or ``auto``; None: 0.5.
+        ratio: fraction of the block parameters to remove; None: 0.5.
         within: instead of a ratio: find the fastest model that loses at most so many points on the
             selection slice. Several cuts are made, in every form, and cascades of them.
         budget: minutes after which ``within`` tries no further cut; None: all of them.
@@ -123,7 +119,7 @@ def check_within(within: float | None, budget: float | None, given: Mapping[str,
         raise SkipError(f"within={within}: must be 0 to 100 points")
     if budget is not None and not budget > 0:
         raise SkipError(f"budget={budget}: must be minutes, more than 0")
-    for goal in GOALS:
+    for goal in GOAL_KEYS:
         if goal in given:
             why = f"excludes {goal}={given[goal]}: leave one of them out"
             raise SkipError(f"within={within}: {why}")
@@ -157,10 +153,10 @@ def run(
     cfg = job_of(task.config, [*own_settings, *recipe, *settings], str(folder))
     check_given(cfg, settings)
     with _ONE:
-        if PIPELINE not in sys.modules:
+        if console.PIPELINE not in sys.modules:
             with console.shown():
                 log.info(console.LOADING)
-        pipeline = console.import_slow(PIPELINE)  # not for what is refused
+        pipeline = console.import_slow(console.PIPELINE)  # not for what is refused
         with console.shown(folder / LOG_FILE), console.keep_state():
             console.quiet_lightning()
             if recipe:

@@ -20,7 +20,13 @@ from rich.markup import escape
 from rich.table import Table
 
 from skip_exp.commands.line import add_reading, one_line_errors, parser
-from skip_exp.commands.predict import DIGITS, add_loading, add_reject, find_folder, json_line
+from skip_exp.commands.predict import (
+    PROBABILITY_DIGITS,
+    add_loading,
+    add_reject,
+    find_folder,
+    json_line,
+)
 from skip_exp.data.read import check_file, read_table
 from skip_exp.data.table import Dialect
 from skip_exp.data.text import columns_of
@@ -86,7 +92,7 @@ def write_errors(path: Path, errors: Sequence[Mapping[str, Any]]) -> None:
     from skip_exp.report.frame import to_csv  # brings pandas
 
     table = pd.DataFrame(errors, columns=None if errors else ["true", "predicted", "probability"])
-    table = table.round({"probability": DIGITS})
+    table = table.round({"probability": PROBABILITY_DIGITS})
     files.save(path, to_csv(table).encode(), f"--errors {path}")
 
 

@@ -33,7 +33,7 @@ from skip_exp.errors import ExampleError, SkipError
 from skip_exp.skill.cascade import open_classifier
 from skip_exp.skill.examples import is_table, read_examples
 
-DIGITS = 4  # of a probability
+PROBABILITY_DIGITS = 4  # of a probability
 
 if TYPE_CHECKING:
     from skip_exp.skill.classifier import Prediction
@@ -70,7 +70,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         answers = with_progress(classifier.stream(examples, reject=options.reject))
         for row, answer in zip(beside, answers, strict=False):
             known = answer["probabilities"].items()
-            answer["probabilities"] = {label: round(p, DIGITS) for label, p in known}
+            answer["probabilities"] = {label: round(p, PROBABILITY_DIGITS) for label, p in known}
             print(json_line(row | answer))
         sys.stdout.flush()
     except ExampleError as error:

@@ -29,7 +29,6 @@ from skip_exp.config.compose import quote
 from skip_exp.config.together import values_of
 
 OUTPUT = "outputs"
-GOAL_KEYS = ("prune.ratio=", "prune.max_drop=", "prune.target_speedup=")  # a sweep has ratios
 
 
 @one_line_errors(2)
@@ -43,7 +42,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     settings = [*api.weight_settings(options["class_weight"]), *options["overrides"]]
     reading = ("sep", "encoding", "drop_bad", "deduplicate")
     settings += data_settings(**{name: options[name] for name in reading})
-    settings = [each for each in settings if not each.startswith(GOAL_KEYS)]
+    # A sweep has ratios of its own.
+    settings = [each for each in settings if each.partition("=")[0] not in api.GOAL_KEYS]
     if options["backbone"] is not None:
         settings.insert(0, f"backbone={options['backbone']}")
     skill = api.fit(file, **options)

@@ -31,7 +31,7 @@ from skip_exp.utils.files import content, stamp
 log = logging.getLogger(__name__)
 
 # The key, of the commands, in Python.
-WEIGHTS = "tune.class_weight=balanced (--class-weight balanced, class_weight='balanced')"
+BALANCED = "tune.class_weight=balanced (--class-weight balanced, class_weight='balanced')"
 
 
 def prepare(cfg: Config, tables: Tables | None = None) -> Job:
@@ -61,7 +61,7 @@ def prepare(cfg: Config, tables: Tables | None = None) -> Job:
     rare = find_rare(get_labels(data.train))
     if rare and is_trained(cfg) and cfg.tune.class_weight == "none":
         names = shown_names([data.spec.labels[i] for i in rare], 5)
-        log.warning("data: few train rows have the label %s: compare with %s", names, WEIGHTS)
+        log.warning("data: few train rows have the label %s: compare with %s", names, BALANCED)
     found = _read(local, data, backbone, start)
     return Job(
         cfg=cfg,

@@ -26,7 +26,6 @@ from skip_exp.utils.bars import duration
 
 log = logging.getLogger(__name__)
 
-PIPELINE = "skip_exp.pipeline"
 TRACEBACKS = "SKIP_EXP_TRACEBACKS"  # set if the user set HYDRA_FULL_ERROR=1
 
 
@@ -42,9 +41,9 @@ def run_job(cfg: DictConfig) -> None:
         workers.settle(settings.trainer)
         if answer.answer_known(settings):
             return
-        if PIPELINE not in sys.modules:
+        if console.PIPELINE not in sys.modules:
             log.info(console.LOADING)
-        pipeline = console.import_slow(PIPELINE)
+        pipeline = console.import_slow(console.PIPELINE)
         logging.captureWarnings(True)  # into the log file
         console.quiet_lightning()
         pipeline.run(settings)

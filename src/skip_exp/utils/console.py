@@ -14,6 +14,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import ModuleType
 
+PIPELINE = "skip_exp.pipeline"  # takes seconds to import
 LOADING = "skip_exp: loading torch ..."  # said before imports that take seconds
 FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"  # of a log file, as in conf/config.yaml
 

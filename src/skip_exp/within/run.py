@@ -29,7 +29,7 @@ from skip_exp.within.scores import Split
 log = logging.getLogger(__name__)
 
 CUTS = (0.9, 0.7, 0.52, 0.95)  # ratios, in the order in which they are tried
-TIMED = 400  # texts that every model answers in turns
+TIMED_TEXTS = 400  # texts that every model answers in turns
 CHOSEN = "chosen"  # folder of the model that is chosen
 EXPORTS = "int8"  # folder of the exports with 8-bit weights, by ratio
 KERNELS = "ONEDNN_PRIMITIVE_CACHE_CAPACITY"
@@ -63,7 +63,7 @@ def find(
     select, validation = to_split(rows, rows.select), to_split(rows, rows.validation)
     skills = run_jobs(jobs, budget, run_job)
     words = TfIdf.fit(to_split(rows, rows.train), select)
-    texts = [*select.texts, *validation.texts][:TIMED]
+    texts = [*select.texts, *validation.texts][:TIMED_TEXTS]
     models, words_speed, contended = measure(skills, words, select, texts, root / EXPORTS)
     reference = find_reference(models, select, is_given=cfg.tune.train == "none")
     least = select.score(reference.answers.predicted) - within / 100
