@@ -134,6 +134,33 @@ def test_nothing_half_written(tmp_path: Path) -> None:
     assert cache.get("tune", KEY, Counter()).hit is False  # the lock is free again
 
 
+def test_what_an_unfinished_entry_leaves_is_there_until_it_is_done(tmp_path: Path) -> None:
+    cache, seen = StageCache(tmp_path), list[Path | None]()
+
+    def inner() -> Entry:
+        seen.append(cache.unfinished("ckpt"))
+        return Entry()
+
+    def outer() -> Entry:
+        path = cache.unfinished("ckpt")
+        assert path is not None
+        cache.get("inner", KEY, inner)
+        assert cache.unfinished("ckpt") == path == tmp_path / f"outer/{KEY}.ckpt"
+        if path.exists():
+            return Entry()
+        path.write_text("half")
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        cache.get("outer", KEY, outer)
+    assert cache.unfinished("ckpt") is None and (tmp_path / f"outer/{KEY}.ckpt").exists()
+    cache.get("outer", KEY, outer)
+    assert seen == [tmp_path / f"inner/{KEY}.ckpt"] and not [*tmp_path.rglob("*.ckpt")]
+    none = StageCache(None)
+    found = none.get("inner", KEY, lambda: Entry(values={"at": none.unfinished("ckpt")}))
+    assert found.values == {"at": None}
+
+
 def test_a_cache_that_cannot_be_written_costs_a_warning(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

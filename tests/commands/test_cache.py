@@ -65,6 +65,15 @@ def test_what_was_not_used_goes_with_what_killed_processes_left(
     assert not list(cache.glob("*/*.tmp")) and not old.with_suffix(".lock").exists()
 
 
+def test_what_a_killed_job_left_goes_too(cache: Path) -> None:
+    for name, days in (("ckpt", 9), ("run", 1)):
+        file(cache, "tune", 3).with_suffix(f".{name}").touch()
+        age(file(cache, "tune", 3).with_suffix(f".{name}"), days)
+    main(["--dir", str(cache), "prune", "--days", "5"])
+    assert [path.suffix for path in cache.glob("tune/*")].count(".ckpt") == 0
+    assert file(cache, "tune", 3).with_suffix(".run").exists()
+
+
 def test_what_was_used_or_is_held_stays(cache: Path) -> None:
     use(cache, "tune", 2)
     with FileLock(file(cache, "score", 1).with_suffix(".lock")):

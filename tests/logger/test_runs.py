@@ -139,6 +139,17 @@ def test_a_run_of_the_callers_own_goes_on(tmp_path: Path) -> None:
         own.log({"score": 1})
 
 
+def test_a_killed_job_goes_on_with_its_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    note, ids = tmp_path / "key.run", []
+    for _ in range(2):
+        ids.append(runs.open_run(job("logger.mode=offline"), note).id)
+        runs.close("interrupted")
+    assert ids == [note.read_text()] * 2
+    assert runs.find_id(None) is None and runs.find_id(tmp_path / "none/key.run") is None
+    monkeypatch.setenv("WANDB_RUN_ID", "theirs")  # as an agent of a sweep
+    assert runs.find_id(note) is None
+
+
 @pytest.mark.parametrize(
     ("override", "job_type"),
     [

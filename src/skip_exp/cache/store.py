@@ -31,6 +31,7 @@ log = logging.getLogger(__name__)
 T = TypeVar("T")
 
 JOBS = "jobs"  # the stage of finished jobs: files of a job's folder, and its result
+UNFINISHED = ("ckpt", "run")  # files beside an entry until it is done: a fit, its W&B run
 
 
 @dataclass(frozen=True)
@@ -101,6 +102,7 @@ class StageCache:
     def __init__(self, folder: Path | None) -> None:
         self.folder = folder
         self._has_warned = False
+        self._computed: list[Path | None] = []  # entries, each a part of the one before
 
     def stage(self, function: Callable[..., Entry], *context: Any, **arguments: Any) -> Entry:
         """``function(*context, **arguments)``, from the cache where these arguments were known.
@@ -137,11 +139,29 @@ class StageCache:
             # It appears whole, so no lock is needed.
             if reuse and (entry := read_entry(path)):
                 return replace(entry, key=key)
-            entry = compute()
+            self._computed.append(path if is_held else None)
+            try:
+                entry = compute()
+            finally:
+                self._computed.pop()
             if is_held and entry.keep:
                 with self.warned("entry not kept"):
                     write_entry(path, entry)
+                    for name in UNFINISHED:
+                        path.with_suffix(f".{name}").unlink(missing_ok=True)
             return replace(entry, key=key)
+
+    def unfinished(self, name: str) -> Path | None:
+        """A file that outlives a killed process, removed when the entry under way is done.
+
+        Args:
+            name: one of ``UNFINISHED``.
+
+        Returns:
+            None where no entry is under way, or none can be written.
+        """
+        path = self._computed[-1] if self._computed else None
+        return path.with_suffix(f".{name}") if path else None
 
     @contextmanager
     def held(self, path: Path) -> Iterator[bool]:

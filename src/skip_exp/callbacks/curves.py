@@ -15,6 +15,9 @@ class Curves(Callback):
         self.phase = phase
         self.points: list[dict[str, float | str]] = []
 
+    def on_fit_start(self, trainer: L.Trainer, pl_module: Any) -> None:
+        replay(trainer.logger, self.points)  # of the epochs before a fit was killed
+
     def on_train_start(self, trainer: Any, pl_module: Any) -> None:
         # The trainer logs every n-th step; an epoch shorter than that also needs a training loss.
         every = min(trainer.log_every_n_steps, int(trainer.num_training_batches))

@@ -58,12 +58,14 @@ class EpochLines(Batches):
         super().__init__()
         self.phase, self.metric = phase, metric
         self.began = 0.0
+        self.first = 0  # epoch from which a killed fit goes on
 
     def on_sanity_check_end(self, trainer: L.Trainer, pl_module: Any) -> None:
         self._say(trainer, 0)
 
     def on_train_start(self, trainer: L.Trainer, pl_module: Any) -> None:
         self.began = time.perf_counter()
+        self.first = trainer.current_epoch
 
     def on_train_epoch_start(self, trainer: L.Trainer, pl_module: Any) -> None:
         place = f"epoch {trainer.current_epoch + 1} of {trainer.max_epochs}"
@@ -74,7 +76,7 @@ class EpochLines(Batches):
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: Any) -> None:
         self._stop()
         done, most = trainer.current_epoch + 1, trainer.max_epochs or 0
-        left = (time.perf_counter() - self.began) / done * (most - done)
+        left = (time.perf_counter() - self.began) / (done - self.first) * (most - done)
         self._say(trainer, done, left)
 
     def _say(self, trainer: L.Trainer, epoch: int, left: float = 0.0) -> None:

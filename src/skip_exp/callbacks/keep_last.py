@@ -9,6 +9,7 @@ from lightning.pytorch.callbacks import Callback
 from skip_exp.models.soft_prompt import State, load_trainable, trainable_state
 
 LOWEST = {"matthews": -1.0}  # of a metric; else 0
+KEPT = ("epoch", "score", "start", "highest", "state")  # what a checkpoint has of `KeepLast`
 
 
 class KeepLast(Callback):
@@ -45,12 +46,14 @@ class KeepLast(Callback):
 
     def on_fit_end(self, trainer: L.Trainer, pl_module: Any) -> None:
         load_trainable(pl_module.model, self.state)
+        self.state = {}
 
     def state_dict(self) -> dict[str, Any]:
-        return {"epoch": self.epoch, "score": self.score}
+        return {name: getattr(self, name) for name in KEPT}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        self.epoch, self.score = state_dict["epoch"], state_dict["score"]
+        for name, value in state_dict.items():
+            setattr(self, name, value)
 
 
 def standard_error(score: float, rows: int, metric: str) -> float:

@@ -15,6 +15,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 from rich.filesize import decimal
 
+from skip_exp.cache.store import UNFINISHED
 from skip_exp.commands.line import one_line_errors, parser
 from skip_exp.errors import SkipError
 
@@ -46,9 +47,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def list_entries(folder: Path) -> Iterator[Path]:
-    """The entries of all stages, named by their keys; any other file is left alone."""
-    for path in sorted(folder.glob("*/*.safetensors")):
-        if KEY.fullmatch(path.stem):
+    """The entries of all stages, also unfinished ones; any other file is left alone."""
+    for path in sorted(folder.glob("*/*")):
+        if path.suffix[1:] in ("safetensors", *UNFINISHED) and KEY.fullmatch(path.stem):
             yield path
 
 

@@ -44,8 +44,11 @@ class PhaseLogger(WandbLogger):
             self.is_lost = True
 
 
-def build_logger(cfg: Config) -> Logger | None:
+def build_logger(cfg: Config, unfinished: Path | None = None) -> Logger | None:
     """Build the logger that ``cfg.logger`` selects, and open its W&B run.
+
+    Args:
+        unfinished: file for the id of the W&B run, by which a killed job goes on with it.
 
     Raises:
         ConfigError: online without a key; no mode or project of W&B's in the environment.
@@ -59,7 +62,7 @@ def build_logger(cfg: Config) -> Logger | None:
         case _:
             from skip_exp.logger import runs  # importing wandb takes a third of a second
 
-            run = runs.open_run(cfg)
+            run = runs.open_run(cfg, unfinished)
             return PhaseLogger(project=cfg.logger.project, experiment=run)
 
 

@@ -10,6 +10,7 @@ import logging
 import netrc
 import os
 import re
+import secrets
 import shlex
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -29,6 +30,7 @@ from skip_exp.config.schema import Config
 from skip_exp.config.train import BASELINES
 from skip_exp.errors import INTERRUPTED, ConfigError, SkipError
 from skip_exp.logger import picture
+from skip_exp.utils import files
 
 log = logging.getLogger(__name__)
 
@@ -49,10 +51,13 @@ _run: wandb.Run | None = None  # of this process's job; `wandb.run` may be the c
 
 
 @rank_zero_only
-def open_run(cfg: Config) -> wandb.Run:
+def open_run(cfg: Config, unfinished: Path | None = None) -> wandb.Run:
     """Open a job's W&B run.
 
     With mode ``auto`` the run is offline if W&B cannot be reached, now or in an earlier job.
+
+    Args:
+        unfinished: file for the run's id, by which a job that was killed goes on with its run.
 
     Raises:
         ConfigError: online without a key; no mode or project of W&B's in the environment.
@@ -61,16 +66,16 @@ def open_run(cfg: Config) -> wandb.Run:
     os.environ.setdefault("WANDB_SILENT", "true")
     global _is_gone, _run
     mode = mode_of(cfg.logger.mode)
-    name = project_of(cfg.logger.project)
+    name, run_id = project_of(cfg.logger.project), find_id(unfinished)
     try:
-        run = _run = _init(cfg, name, mode)
+        run = _run = _init(cfg, name, mode, run_id)
     except wandb.errors.Error as error:
         reason = " ".join(str(error).split())
         if cfg.logger.mode != "auto":
             raise SkipError(f"logger.mode={cfg.logger.mode}: W&B refused: {reason}") from error
         log.warning("W&B: cannot be reached, logging offline: %s", reason)
         _is_gone = True
-        run = _run = _init(cfg, name, "offline")
+        run = _run = _init(cfg, name, "offline", run_id)
     for phase in FITS:  # each fits anew, so Lightning's global step starts again
         run.define_metric(f"{phase}/step", hidden=True)
         # `build.PhaseLogger` writes the summary, for the epoch that the phase kept.
@@ -83,7 +88,19 @@ def open_run(cfg: Config) -> wandb.Run:
     return run
 
 
-def _init(cfg: Config, name: str, mode: Any) -> wandb.Run:
+def find_id(unfinished: Path | None) -> str | None:
+    """The id of a job's W&B run, the same until the job is done; None leaves it to W&B."""
+    if unfinished is None or os.environ.get("WANDB_RUN_ID"):  # an agent of a W&B sweep sets it
+        return None
+    try:
+        if not unfinished.exists():
+            files.replace(unfinished, secrets.token_hex(4).encode())
+        return unfinished.read_text()
+    except OSError:  # the cache cannot be written, and has said so
+        return None
+
+
+def _init(cfg: Config, name: str, mode: Any, run_id: str | None) -> wandb.Run:
     """Start a run of the project ``name``, named and tagged after the job's configuration."""
     settings = wandb.Settings(
         silent=True,
@@ -102,6 +119,8 @@ def _init(cfg: Config, name: str, mode: Any) -> wandb.Run:
         name=f"{cfg.task.name}-{cfg.backbone.label}-{name_goal(asdict(cfg.prune))}-{cfg.seed}",
         tags=[tag[:LONGEST_TAG] for tag in dict.fromkeys([*tags, *cfg.logger.tags]) if tag],
         config=asdict(cfg),
+        id=run_id,
+        resume="allow" if run_id else None,
         dir=cfg.output_dir,
         mode=mode,
         reinit="create_new" if wandb.run else None,  # a run of the caller's own goes on
@@ -186,6 +205,8 @@ def log_result(
         hashes: ``fingerprint`` of the data and ``content_hash`` of the backbone.
     """
     run.summary.update(results.flatten(result))
+    if run.resumed:
+        run.summary.update({"error": None})  # of the job before it went on
     if result.get("data_is_sample"):
         run.tags = (*(run.tags or ()), "stand-in")
     run.log({"keep": wandb.Image(str(folder / picture.PICTURE))})

@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 from typing import cast
 
 import torch
@@ -36,6 +37,7 @@ def fit(
     epochs: int,
     seed: int,
     distill: float = 0.0,
+    unfinished: Path | None = None,
 ) -> tuple[KeepLast, Curves]:
     """Train ``model`` in place and restore its last epoch that is as good as any on the slice.
 
@@ -43,6 +45,7 @@ def fit(
         rows: what is trained on, with a teacher's logits where ``distill`` is above 0.
         settings: of the phase, which is the prefix of the logged metrics.
         seed: of the phase.
+        unfinished: file for the state of the fit, from which it goes on if it was killed.
     """
     phase, spec = settings.phase, rows.encoded.spec
     if epochs > settings.epochs:
@@ -52,7 +55,7 @@ def fit(
     tuner = PromptTuner(
         model, phase, replace(settings, epochs=epochs), build_metrics(spec), distill, weights
     )
-    last, curves = trainers.fit(tuner, rows, trainer, metric, seed, logger, select)
+    last, curves = trainers.fit(tuner, rows, trainer, metric, seed, logger, select, unfinished)
     log_kept(metric, last.epoch, epochs, last.score)
     scores = [float(point[f"select_{metric}"]) for point in curves.points]
     error = standard_error(max(scores), select, metric)

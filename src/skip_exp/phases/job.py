@@ -61,7 +61,7 @@ class Job:
     @cached_property
     def logger(self) -> Logger | None:
         """The job's logger, whose W&B run is opened when it is needed first."""
-        return build_logger(self.cfg)
+        return build_logger(self.cfg, self.cache.unfinished("run"))
 
     def seed(self, phase: str) -> int:
         """The seed of a phase: separate, so that a cached phase does not change later ones."""

@@ -40,7 +40,17 @@ def retune(
         )
     else:
         rows = TextDataModule(job.data, settings.batch, seed)
-    fit(job.trainer, logger, model, rows, settings, epochs, seed, settings.distill)
+    fit(
+        job.trainer,
+        logger,
+        model,
+        rows,
+        settings,
+        epochs,
+        seed,
+        settings.distill,
+        job.cache.unfinished("ckpt"),
+    )
     return model.eval(), epochs
 
 

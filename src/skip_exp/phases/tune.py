@@ -5,7 +5,7 @@ from typing import Any
 
 from lightning.pytorch.loggers import Logger
 
-from skip_exp.cache.store import Entry, Keyed, stage_key
+from skip_exp.cache.store import Entry, Keyed, StageCache, stage_key
 from skip_exp.callbacks.curves import mark_kept, replay
 from skip_exp.config.schema import PromptConfig, TrainerConfig
 from skip_exp.config.train import TuneConfig
@@ -29,7 +29,7 @@ def tune(job: Job) -> tuple[Keyed[SoftPromptModel], str]:
     if job.cfg.tune.train == "none":
         log.info("tune: the model stays as it is (tune.train=none)")
         return Keyed(stage_key(fit_dense.__name__, arguments), job.new_model), "miss"
-    entry = job.cache.stage(fit_dense, job.trainer, job.logger, **arguments)
+    entry = job.cache.stage(fit_dense, job.trainer, job.logger, job.cache, **arguments)
     model = job.new_model()
     load_trainable(model, entry.tensors)
     if entry.hit:
@@ -42,6 +42,7 @@ def tune(job: Job) -> tuple[Keyed[SoftPromptModel], str]:
 def fit_dense(
     trainer: TrainerConfig,
     logger: Logger | None,
+    cache: StageCache,
     *,
     data: Rows,
     backbone: Backbone,
@@ -59,8 +60,10 @@ def fit_dense(
         data, backbone, pooling, prompt, settings, start, seed, shares_backbone=on_cpu
     )
     start_readout(trainer, model, data, backbone.path, settings.class_weight)
-    rows = TextDataModule(data, settings.batch, phase_seed(seed, "tune"))
+    own = phase_seed(seed, "tune")
+    rows = TextDataModule(data, settings.batch, own)
     epochs = count_epochs(settings, len(data.train))
-    last, curves = fit(trainer, logger, model, rows, settings, epochs, phase_seed(seed, "tune"))
+    unfinished = cache.unfinished("ckpt")
+    last, curves = fit(trainer, logger, model, rows, settings, epochs, own, unfinished=unfinished)
     found: dict[str, Any] = {"curves": curves.points, "epoch": last.epoch, "score": last.score}
     return Entry(trainable_state(model), found)

@@ -119,15 +119,15 @@ class PromptTuner(L.LightningModule):
         return self.trainer.callbacks  # type: ignore[attr-defined]
 
     def state_dict(self, *_: Any, **__: Any) -> Any:
-        """What a fit in other processes returns: the skill, and what the callbacks found."""
-        found = [each.state_dict() for each in self._callbacks()]
+        """What a checkpoint has, and a fit in other processes returns: what a skill stores."""
+        found = {each.state_key: each.state_dict() for each in self._callbacks()}
         return {"skill": trainable_state(self.model), "callbacks": found}
 
     def load_state_dict(self, state_dict: Mapping[str, Any], *_: Any, **__: Any) -> None:
-        """Load what the processes of a fit return."""
+        """Load a :meth:`state_dict`."""
         load_trainable(self.model, state_dict["skill"])
-        for each, found in zip(self._callbacks(), state_dict["callbacks"], strict=True):
-            each.load_state_dict(found)
+        for each in self._callbacks():
+            each.load_state_dict(state_dict["callbacks"].get(each.state_key, {}))
 
     def _groups(self) -> dict[str, tuple[list[nn.Parameter], float]]:
         """What is trained, with its learning rate, by the rate's key."""

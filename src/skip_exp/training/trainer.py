@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import lightning as L
@@ -12,6 +13,7 @@ from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.loggers import Logger
 from torch import Tensor
 
+from skip_exp.callbacks.checkpoint import Checkpoint, WholeFiles, find_checkpoint
 from skip_exp.callbacks.curves import Curves, replay
 from skip_exp.callbacks.epochs import EpochLines
 from skip_exp.callbacks.keep_last import KeepLast
@@ -66,6 +68,7 @@ def fit(
     seed: int,
     logger: Logger | None,
     select_rows: int,
+    unfinished: Path | None = None,
 ) -> tuple[KeepLast, Curves]:
     """Train ``tuner``; its model ends on the last good epoch, see `KeepLast`, in eval mode.
 
@@ -73,16 +76,21 @@ def fit(
 
     Args:
         select_rows: of the selection slice.
+        unfinished: file for the state of the fit, from which it goes on if it was killed.
     """
     last = KeepLast(tuner.phase, metric, select_rows)
     curves = Curves(tuner.phase)
     live = logger if settings.devices == 1 else None  # a W&B run cannot be sent to a process
-    trainer = fit_trainer(tuner, settings, metric, live, [last, curves])
+    callbacks: list[Callback] = [last, curves]
+    if unfinished:
+        callbacks.append(Checkpoint(unfinished))
+    trainer = fit_trainer(tuner, settings, metric, live, callbacks)
     tuner.trainer = trainer  # else other processes alone attach it
     L.seed_everything(seed, verbose=False)
     try:
         with watch_processes(settings.devices) if settings.devices > 1 else nullcontext():
-            trainer.fit(tuner, data)
+            found = find_checkpoint(unfinished, tuner)
+            trainer.fit(tuner, data, ckpt_path=found, weights_only=True)
     finally:
         tuner.eval()  # later jobs of this process share the backbone
     if not live:
@@ -97,12 +105,12 @@ def fit_trainer(
     logger: Logger | None,
     callbacks: list[Callback],
 ) -> L.Trainer:
-    """Trainer of one phase: scores of the selection slice, clipping, no checkpoints."""
+    """Trainer of one phase: scores of the selection slice, clipping."""
     if settings.progress:
         callbacks = [*callbacks, EpochLines(tuner.phase, metric)]
-    processes: dict[str, Any] = {}
+    processes: dict[str, Any] = {"plugins": [WholeFiles()]}
     if settings.devices > 1:
-        processes = {"strategy": Processes(), "plugins": LightningEnvironment()}
+        processes = {"strategy": Processes(), "plugins": [WholeFiles(), LightningEnvironment()]}
     return _trainer(
         settings,
         callbacks,

@@ -1,0 +1,227 @@
+"""A fit that was killed goes on where it was, and ends bit by bit as one that was not."""
+
+import csv
+import os
+import signal
+import subprocess
+import sys
+from itertools import chain
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import lightning as L
+import pytest
+import torch
+from lightning.pytorch.loggers import CSVLogger
+from torch import Tensor
+
+from skip_exp.callbacks import checkpoint
+from skip_exp.callbacks.curves import Curves
+from skip_exp.config.train import RetuneConfig, TrainConfig, TuneConfig
+from skip_exp.data.module import TextDataModule
+from skip_exp.models.soft_prompt import State, trainable_state
+from skip_exp.phases.fit import fit
+from skip_exp.phases.job import Job
+from skip_exp.phases.prepare import prepare
+from skip_exp.training.module import PromptTuner
+from tests.helpers.tiny import tiny_model
+from tests.helpers.toy import numbers, save_toy, toy_job
+
+EPOCHS = 3
+
+
+class Killed(BaseException):
+    pass
+
+
+@pytest.fixture(autouse=True)
+def every_epoch(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However short it is."""
+    monkeypatch.setattr(checkpoint, "FIRST", 0.0)
+    monkeypatch.setattr(checkpoint, "SHARE", 1e9)
+
+
+@pytest.fixture(scope="module")
+def job(tmp_path_factory: pytest.TempPathFactory) -> Job:
+    root = tmp_path_factory.mktemp("toy")
+    return prepare(
+        toy_job(
+            save_toy(root),
+            root,
+            "run",
+            "tune.train=prompt",
+            "retune.copies=2",
+            "data.train_rows=80",
+        )
+    )
+
+
+def run(
+    job: Job, settings: TrainConfig, folder: Path, distill: float = 0.0
+) -> tuple[Any, Curves, State]:
+    """A fit with its checkpoint and its metrics.csv in ``folder``."""
+    model = job.new_model().copy()
+    model.train_only(settings.train, 2, 1)
+    rows = TextDataModule(job.data, settings.batch, 1)
+    if distill:
+        texts = job.taught.value
+        teacher = torch.randn(len(texts), 2, generator=torch.Generator().manual_seed(1))
+        rows = TextDataModule(job.data, 32, 1, teacher=teacher, rows=texts, versions=3)
+    log = CSVLogger(folder, name=None, version="csv")
+    last, curves = fit(
+        job.trainer, log, model, rows, settings, EPOCHS, 1, distill, folder / "fit.ckpt"
+    )
+    return last, curves, trainable_state(model)
+
+
+def kill_in(step: int, monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Fits end in this step; returns the steps that were made, by number."""
+    made: list[int] = []
+    original = PromptTuner.training_step
+
+    def training_step(self: PromptTuner, batch: dict[str, Tensor], index: int) -> Tensor:
+        if len(made) == step:
+            raise Killed
+        made.append(self.global_step)
+        return original(self, batch, index)
+
+    monkeypatch.setattr(PromptTuner, "training_step", training_step)
+    return made
+
+
+CASES = [
+    (TuneConfig(epochs=EPOCHS, train="lora", lr=0.01, dropout=True), 0.0),
+    (TuneConfig(epochs=EPOCHS, train="full", full_lr=1e-3, dropout=True), 0.0),
+    (RetuneConfig(epochs=EPOCHS, train="bias", dropout=True), 0.5),
+]
+
+
+@pytest.mark.parametrize(("settings", "distill"), CASES)
+def test_it_ends_bit_by_bit_as_one_that_was_not_killed(
+    job: Job, settings: TrainConfig, distill: float, tmp_path: Path, monkeypatch: Any
+) -> None:
+    whole, curves, weights = run(job, settings, tmp_path / "whole", distill)
+    per_epoch = int(curves.points[0]["step"])
+    with monkeypatch.context() as patched, pytest.raises(Killed):
+        kill_in(2 * per_epoch - 1, patched)
+        run(job, settings, tmp_path / "killed", distill)
+    made = kill_in(-1, monkeypatch)
+    last, again, same = run(job, settings, tmp_path / "killed", distill)
+    assert made == [*range(per_epoch, EPOCHS * per_epoch)]  # from the second epoch on
+    assert all(torch.equal(weights[name], same[name]) for name in weights | same)
+    assert again.points == curves.points and len(curves.points) == EPOCHS
+    assert (last.epoch, last.score) == (whole.epoch, whole.score)
+    files = [tmp_path / name / "csv/metrics.csv" for name in ("whole", "killed")]
+    scores = [
+        [row[f"{settings.phase}/select_loss"] for row in csv.DictReader(file.open())]
+        for file in files
+    ]
+    assert [x for x in scores[0] if x] == [x for x in scores[1] if x]
+
+
+@pytest.mark.parametrize("damage", ["half", "version", "model", "nonsense"])
+def test_a_damaged_file_is_one_warning(
+    damage: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path, model = tmp_path / "fit.ckpt", tiny_model()
+    module: Any = SimpleNamespace(model=model, phase="tune", settings=TuneConfig(epochs=3))
+    assert checkpoint.find_checkpoint(path, module) is None and not caplog.records
+    saved = {"epoch": 0, "pytorch-lightning_version": L.__version__}
+    saved |= {"state_dict": {"skill": trainable_state(model)}}
+    checkpoint.WholeFiles().save_checkpoint(saved, path)
+    assert checkpoint.find_checkpoint(path, module) == path and not caplog.records
+    if damage == "half":
+        path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    elif damage == "nonsense":
+        path.write_bytes(b"")
+    elif damage == "version":
+        torch.save(saved | {"pytorch-lightning_version": "1.0"}, path)
+    else:
+        module.model = tiny_model(length=5)
+    assert checkpoint.find_checkpoint(path, module) is None
+    (record,) = caplog.records
+    assert record.levelname == "WARNING" and "\n" not in record.getMessage()
+
+
+def test_a_fit_that_cannot_be_saved_goes_on(
+    job: Job, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "fit.ckpt.tmp").mkdir()
+    _, curves, _ = run(job, CASES[0][0], tmp_path)
+    assert len(curves.points) == EPOCHS
+    (record,) = [each for each in caplog.records if each.name == checkpoint.__name__]
+    assert "not saved" in record.getMessage()
+
+
+def test_saving_takes_a_fiftieth_of_a_fit_at_most(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Epochs of 4 s; a save takes 0.5 s."""
+    monkeypatch.setattr(checkpoint, "FIRST", 10.0)
+    monkeypatch.setattr(checkpoint, "SHARE", 0.02)
+    now, saves = 0.0, []
+
+    def save(*_: Any, **__: Any) -> None:
+        nonlocal now
+        saves.append(now)
+        now += 0.5
+
+    monkeypatch.setattr(checkpoint, "time", SimpleNamespace(monotonic=lambda: now))
+    strategy = SimpleNamespace(reduce_boolean_decision=bool)
+    trainer: Any = SimpleNamespace(strategy=strategy, save_checkpoint=save)
+    callback = checkpoint.Checkpoint(Path("fit.ckpt"))
+    callback.on_train_start(trainer, tiny_model())
+    for _ in range(20):
+        now += 4
+        callback.on_train_epoch_end(trainer, None)
+    assert saves == [12, 40.5, 69]
+
+
+SCRIPT = """
+import os, signal, sys
+from pathlib import Path
+from skip_exp import pipeline
+from skip_exp.callbacks import checkpoint
+from skip_exp.training.module import PromptTuner
+from tests.helpers.toy import toy_job
+
+root, phase, step = Path(sys.argv[1]), sys.argv[2], int(sys.argv[3])
+checkpoint.FIRST, checkpoint.SHARE = 0.0, float("inf")
+original = PromptTuner.training_step
+
+def training_step(self, batch, index):
+    if (self.phase, self.global_step) == (phase, step):
+        os.kill(os.getpid(), signal.SIGKILL)
+    print(self.phase, self.global_step)
+    return original(self, batch, index)
+
+PromptTuner.training_step = training_step
+pipeline.run(toy_job(sys.argv[4:], root, phase, "tune.epochs=3", "retune.epochs=3",
+                     "retune.copies=1", "tune.dropout=true", "data.train_rows=80"))
+"""
+
+
+@pytest.mark.slow
+def test_a_killed_job_computes_at_most_one_epoch_twice(tmp_path: Path) -> None:
+    toy = save_toy(tmp_path)
+
+    def start(root: Path, phase: str, step: int) -> list[str]:
+        """The steps that a job makes, which kills itself in one of them."""
+        given = [sys.executable, "-c", SCRIPT, str(root), phase, str(step), *toy]
+        environment = os.environ | {"OMP_NUM_THREADS": "1"}
+        done = subprocess.run(given, capture_output=True, text=True, env=environment)
+        assert done.returncode == (0 if phase == "none" else -signal.SIGKILL), done.stderr
+        return done.stdout.splitlines()
+
+    whole = start(tmp_path / "whole", "none", 0)
+    tune = sum(line.startswith("tune") for line in whole) // 3
+    retune = sum(line.startswith("retune") for line in whole) // 3
+    killed = [
+        start(tmp_path / "killed", "tune", 2 * tune - 1),
+        start(tmp_path / "killed", "retune", 3 * retune - 1),
+        start(tmp_path / "killed", "none", 0),
+    ]
+    again = [f"tune {i}" for i in range(tune, 2 * tune - 1)]
+    again += [f"retune {i}" for i in range(2 * retune, 3 * retune - 1)]
+    assert sorted(chain(*killed)) == sorted(whole + again)
+    assert numbers(tmp_path / "killed/none") == numbers(tmp_path / "whole/none")
+    assert not [*tmp_path.glob("*/cache/*/*.ckpt"), *tmp_path.glob("*/cache/*/*.tmp")]
