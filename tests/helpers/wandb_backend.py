@@ -124,7 +124,9 @@ class Backend:
                 return {"createRunFiles": about}
             case "RunResumeStatus":
                 entity = {"id": "e", "name": ENTITY}
-                return {"model": {"id": "m", "name": "p", "entity": entity, "bucket": None}}
+                known = self.runs.get(given["name"])
+                bucket = _resumed(known) if known else None
+                return {"model": {"id": "m", "name": "p", "entity": entity, "bucket": bucket}}
             case "NotifyScriptableRunAlert":
                 self.run(given["runName"]).alerts.append(given)
                 return {"notifyScriptableRunAlert": {"success": True}}
@@ -222,6 +224,18 @@ def _bucket(given: dict[str, Any]) -> dict[str, Any]:
         **{"id": given["name"], "name": given["name"], "displayName": given["displayName"]},
         **{"description": "", "config": "{}", "sweepName": None, "project": project},
         "historyLineCount": 0,
+    }
+
+
+def _resumed(run: Run) -> dict[str, Any]:
+    """What a client asks of a run that it goes on with."""
+    rows = [json.dumps(row) for _, row in sorted(run.rows.items())]
+    return {
+        **{"id": run.id, "name": run.id, "displayName": run.told("displayName"), "tags": []},
+        **{"historyLineCount": len(rows), "eventsLineCount": 0, "logLineCount": 0},
+        **{"historyTail": json.dumps(rows[-1:]), "eventsTail": "[]"},
+        **{"summaryMetrics": json.dumps(run.summary), "config": run.told("config")},
+        "wandbConfig": json.dumps({"t": {}}),
     }
 
 

@@ -214,6 +214,20 @@ def test_a_backend_that_goes_away_ends_no_sweep(toy: list[str], tmp_path: Path) 
         assert run.files[run.summary["keep"]["path"]]
 
 
+def test_a_killed_job_goes_on_with_its_run(toy: list[str], tmp_path: Path) -> None:
+    with backend() as server:
+        job = start(server.url, tmp_path, *toy, "tune.epochs=20", "hydra.run.dir=killed")
+        wait_for_a_run(server, job)
+        job.kill()
+        job.wait()  # W&B's own process holds the pipes
+        job = start(server.url, tmp_path, *toy, "tune.epochs=20", "hydra.run.dir=again")
+        assert (ended(job)[1], job.returncode) == ("", 0)
+    (run,) = server.runs.values()
+    assert (run.summary["status"], run.exit_code) == ("done", 0)
+    steps = [step for step, _ in run.curve("tune/select_accuracy")]
+    assert sorted({*steps}) == [*range(11, 240, 12)]
+
+
 def waited(folder: Path) -> float:
     """Seconds between the last phase of a job and the last line of its log."""
     lines = (folder / "skip_exp.log").read_text().splitlines()

@@ -5,17 +5,20 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from itertools import chain
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import lightning as L
+import psutil
 import pytest
 import torch
 from lightning.pytorch.loggers import CSVLogger
 from torch import Tensor
 
+from skip_exp import results
 from skip_exp.callbacks import checkpoint
 from skip_exp.callbacks.curves import Curves
 from skip_exp.config.train import RetuneConfig, TrainConfig, TuneConfig
@@ -180,6 +183,7 @@ SCRIPT = """
 import os, signal, sys
 from pathlib import Path
 from skip_exp import pipeline
+from skip_exp import results
 from skip_exp.callbacks import checkpoint
 from skip_exp.training.module import PromptTuner
 from tests.helpers.toy import toy_job
@@ -225,3 +229,26 @@ def test_a_killed_job_computes_at_most_one_epoch_twice(tmp_path: Path) -> None:
     assert sorted(chain(*killed)) == sorted(whole + again)
     assert numbers(tmp_path / "killed/none") == numbers(tmp_path / "whole/none")
     assert not [*tmp_path.glob("*/cache/*/*.ckpt"), *tmp_path.glob("*/cache/*/*.tmp")]
+
+
+@pytest.mark.slow
+def test_a_preempted_job_is_queued_again_and_goes_on(tmp_path: Path) -> None:
+    """By submitit, whose local jobs get the same signal as those of Slurm."""
+    pytest.importorskip("hydra_plugins.hydra_submitit_launcher")
+    line = [sys.executable, "-m", "skip_exp", *save_toy(tmp_path), "seed=1", "logger=none", "-m"]
+    line += ["hydra/launcher=submitit_local", f"hydra.sweep.dir={tmp_path}/sweep"]
+    line += [f"cache.dir={tmp_path}/cache", "tune.epochs=250", "benchmark.enabled=false"]
+    sweep = subprocess.Popen(line, cwd=tmp_path, env=os.environ | {"OMP_NUM_THREADS": "1"})
+    try:
+        while not [*tmp_path.glob("cache/fit_dense/*.ckpt")]:
+            assert sweep.poll() is None
+            time.sleep(0.1)
+        for child in psutil.Process(sweep.pid).children(recursive=True):
+            if "submitit.core._submit" in child.cmdline():
+                child.send_signal(signal.SIGUSR2)
+        assert sweep.wait() == 0
+    finally:
+        sweep.kill()
+    (log,) = tmp_path.glob("sweep/*/skip_exp.log")
+    assert "tune: goes on after epoch" in log.read_text()
+    assert [result["status"] for result in results.load(tmp_path / "sweep")] == ["done"]

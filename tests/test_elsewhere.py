@@ -1,0 +1,111 @@
+"""No tensor is left on the CPU: shown on a device that computes there and refuses mixtures."""
+
+import copy
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import torch.nn.functional as F
+from lightning.pytorch.accelerators import CPUAccelerator
+from lightning.pytorch.strategies import SingleDeviceStrategy
+from torch import Tensor
+
+from skip_exp import pipeline
+from skip_exp.models.sites import site_sizes
+from skip_exp.models.soft_prompt import SoftPromptModel
+from skip_exp.pruning.surgery import cut
+from skip_exp.skill.export.huggingface.convert import to_huggingface
+from tests.attribution.test_every_method import METHODS, method
+from tests.helpers.elsewhere import DEVICE, elsewhere
+from tests.helpers.saved import save_backbone
+from tests.helpers.tiny import tiny_batch, tiny_model
+from tests.helpers.toy import rarely, save_toy, toy_job
+
+MODELS = [  # every family, prompt and readout
+    *(("bert", "prefix", "head"), ("roberta", "input", "mlm"), ("modernbert", "prefix", "head")),
+    *rarely(("t5", "prefix", "seq2seq"), ("t5_gated", "input", "head")),
+]
+OPTIONS = ("softened", "paper")  # of a method that is there
+
+
+@pytest.fixture
+def there() -> Iterator[None]:
+    with elsewhere():
+        yield
+
+
+MIXTURES: list[Callable[[Tensor], Any]] = [
+    lambda x: x + torch.ones(2),
+    lambda x: torch.ones(2)[x.long()],
+    lambda x: x.masked_fill(torch.tensor([True, False]), 0),
+    lambda x: torch.rand(2, device=x.device, generator=torch.Generator()),
+    lambda x: x.index_put_((torch.tensor([0, 1]),), torch.ones(2)),
+]
+
+
+@pytest.mark.parametrize("mix", MIXTURES)
+def test_mixtures_are_refused(mix: Any, there: None) -> None:
+    x = torch.ones(2).to(DEVICE)
+    assert (x + x * 2)[torch.tensor([0])].cpu().tolist() == [3.0] and x.sum().item() == 2
+    with pytest.raises(RuntimeError, match="same device"):
+        mix(x)
+
+
+def answers(model: SoftPromptModel, batch: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Every method's scores; logits and gradients of the cut model, logits of the export."""
+    found = {}
+    for name in {*METHODS} - {*OPTIONS}:
+        found |= {f"{name} {site}": x for site, x in method(name)(model, [batch]).items()}
+    sizes = site_sizes(model.shapes())
+    keep = {site: torch.arange(size[-1] - 1).expand(*size[:-1], -1) for site, size in sizes.items()}
+    smaller = cut(model, {site: each for site, each in keep.items() if site.kind != "heads"})
+    smaller.train_only("lora", 2, 1)
+    inputs = {name: x for name, x in batch.items() if name != "labels"}
+    exported = to_huggingface(model.on("cpu"), ["a", "b", "c"]).to(batch["labels"].device)
+    logits = smaller(**inputs)
+    F.cross_entropy(logits, batch["labels"]).backward()
+    named = smaller.named_parameters()
+    found |= {"logits": logits, "export": exported(**inputs).logits}
+    return found | {name: p.grad for name, p in named if p.grad is not None}
+
+
+@pytest.mark.parametrize("case", MODELS)
+def test_scores_surgery_and_gradients(case: tuple[str, str, str], there: None) -> None:
+    model, batch = tiny_model(*case), tiny_batch(case[0])
+    here = answers(model, batch)
+    moved = {name: x.to(DEVICE) for name, x in batch.items()}
+    found = answers(copy.deepcopy(model).to(DEVICE), moved)
+    assert found.keys() == here.keys()
+    for name, each in here.items():
+        torch.testing.assert_close(found[name].detach().cpu(), each.detach(), msg=name)
+
+
+JOBS: list[tuple[str, str, list[str]]] = [
+    ("bert", "head", []),
+    ("roberta", "mlm", ["prompt=input", "tune.train=full", "tune.class_weight=balanced"]),
+    ("modernbert", "head", ["prune.sites=[ffn,heads,qk,vo]"]),
+    ("t5", "seq2seq", ["prompt.decoder=true", "attribution=integrated_gradients"]),
+    ("t5_gated", "head", ["attribution=fisher"]),
+]
+
+
+@pytest.mark.parametrize("case", [JOBS[0], *rarely(*JOBS[1:])])
+def test_a_whole_job(
+    case: tuple[str, str, list[str]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kind, readout, more = case
+    toy = save_toy(tmp_path)
+    save_backbone(tmp_path / "backbone", kind)
+    toy += [f"backbone.family={kind.split('_')[0]}", f"backbone.readout={readout}"]
+    toy += ["task.words=[bad,good]", "data.train_rows=40"]
+    more = [*more, "retune.copies=1", "tune.dropout=false", "cache.dir=null"]
+    here = pipeline.run(toy_job(toy, tmp_path, "here", *more))
+    monkeypatch.setattr(SingleDeviceStrategy, "root_device", property(lambda _: DEVICE))
+    monkeypatch.setattr(CPUAccelerator, "setup_device", lambda *_: None)
+    with elsewhere():
+        there = pipeline.run(toy_job(toy, tmp_path, "there", *more))
+    for state in ("dense", "pruned", "final"):
+        assert there["select"][state] == pytest.approx(here["select"][state], abs=0.1)
+    assert there["keep_sizes"].keys() == here["keep_sizes"].keys()
