@@ -31,15 +31,16 @@ class Far(Tensor):
 
     @staticmethod
     def __new__(cls, here: Tensor) -> "Far":
-        found: Far = torch.Tensor._make_wrapper_subclass(  # type: ignore[attr-defined]
-            cls,
-            here.size(),
-            strides=here.stride(),
-            storage_offset=here.storage_offset(),
-            dtype=here.dtype,
-            device=DEVICE,
-            requires_grad=here.requires_grad,
-        )
+        with torch.inference_mode(here.is_inference()):  # a view is what its base is
+            found: Far = torch.Tensor._make_wrapper_subclass(  # type: ignore[attr-defined]
+                cls,
+                here.size(),
+                strides=here.stride(),
+                storage_offset=here.storage_offset(),
+                dtype=here.dtype,
+                device=DEVICE,
+                requires_grad=here.requires_grad,
+            )
         found.here = here
         return found
 
@@ -96,19 +97,18 @@ def elsewhere() -> Iterator[None]:
 def compute(function: Any, args: Any, kwargs: dict[str, Any]) -> Any:
     """One operation, on the device if one of its tensors or its result is there."""
     name = function.overloadpacket.__name__
-    inside = [x for x in tree_leaves((args, kwargs)) if isinstance(x, Tensor)]
-    far = [x for x in inside if isinstance(x, Far)]
-    to = kwargs.get("device")
-    is_far = bool(far) if to is None else torch.device(to).type == DEVICE.type
+    leaves = tree_leaves((args, kwargs))
+    inside = [x for x in leaves if isinstance(x, Tensor)]
+    devices = [x for x in leaves if isinstance(x, torch.device)]
+    is_far = devices[0] == DEVICE if devices else any(isinstance(x, Far) for x in inside)
     if any(x.is_meta and not isinstance(x, Far) for x in inside):
         raise RuntimeError(f"{name}: a tensor was made without numbers: see _Made")
     if is_far and name not in COPIES:
         operands = (args[0], *args[2:]) if name in INDEXED else (args, kwargs)
-        generators = [x for x in tree_leaves(kwargs) if isinstance(x, torch.Generator)]
+        generators = [x for x in leaves if isinstance(x, torch.Generator)]
         if generators or any(_is_near(x) for x in tree_leaves(operands)):
             raise RuntimeError(f"{name}: expected all tensors to be on the same device")
-    own = kwargs if to is None else kwargs | {"device": torch.device("cpu")}
-    found = function(*tree_map(_here, args), **tree_map(_here, own))
+    found = function(*tree_map(_here, args), **tree_map(_here, kwargs))
     if not is_far or found is None:
         return found
     if name.endswith("_") and not name.endswith("__"):  # in place
@@ -122,4 +122,6 @@ def _is_near(x: Any) -> bool:
 
 
 def _here(x: Any) -> Any:
+    if isinstance(x, torch.device):
+        return torch.device("cpu")
     return x.here if isinstance(x, Far) else x

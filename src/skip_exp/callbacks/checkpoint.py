@@ -52,7 +52,7 @@ class Checkpoint(Callback):
             trainer.save_checkpoint(self.path, weights_only=False)
             self.cost = time.monotonic() - began
         except OSError as error:
-            log.warning("%s: not saved, a killed fit starts again: %s", self.path, error)
+            log.warning("%s: cannot be written, the fit is not saved: %s", self.path, error)
             trainer.strategy.barrier()  # where the other processes wait
             self.cost = math.inf
         self.saved = time.monotonic()
@@ -77,10 +77,13 @@ class WholeFiles(TorchCheckpointIO):
     def save_checkpoint(
         self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None
     ) -> None:
-        temporary = f"{path}.tmp"
-        with open(temporary, "wb") as file:  # by a path, torch makes a RuntimeError of a full disk
-            torch.save(checkpoint, file)
-        os.replace(temporary, path)
+        temporary = Path(f"{path}.tmp")
+        try:
+            with temporary.open("wb") as file:  # by a path, a full disk were a RuntimeError
+                torch.save(checkpoint, file)
+            os.replace(temporary, path)
+        finally:
+            temporary.unlink(missing_ok=True)
 
 
 def find_checkpoint(path: Path | None, module: Any) -> Path | None:
@@ -92,7 +95,7 @@ def find_checkpoint(path: Path | None, module: Any) -> Path | None:
     if path is None or not path.exists():
         return None
     try:
-        saved = torch.load(path, weights_only=True)
+        saved = torch.load(path, "cpu", weights_only=True)
         found, own = _shapes(saved["state_dict"]["skill"]), _shapes(trainable_state(module.model))
         if saved["pytorch-lightning_version"] != L.__version__ or not found.items() <= own.items():
             raise ValueError("it is of another model or version")
