@@ -15,7 +15,7 @@ PY := $(VENV)/bin/python
 STAMP := $(VENV)/.installed
 CANDIDATES := $(if $(PYTHON),$(PYTHON),python3.11 python3.12 python3.13 python3 python)
 
-.PHONY: help install run test test-core test-slow lint format docs build clean reproduce-table2 bench bench-quick
+.PHONY: help install run test test-core test-slow test-hydra-next lint format docs build clean reproduce-table2 bench bench-quick
 
 help: ## list the targets
 	@echo "usage: make TARGET"
@@ -38,6 +38,10 @@ test-core: $(STAMP) ## the method itself, in half a minute: surgery, attribution
 
 test-slow: $(STAMP) ## tests that take longer: whole jobs, kills, parallel workers
 	@OMP_NUM_THREADS=1 $(PY) -m pytest -m slow
+
+test-hydra-next: $(STAMP) ## sweeps and configuration on the release candidate of Hydra 1.4
+	@$(PY) -m pip install -q --no-compile --upgrade --pre --target build/hydra-next 'hydra-core>=1.4rc1'
+	@OMP_NUM_THREADS=1 PYTHONPATH=build/hydra-next $(PY) -m pytest -m "not slow" tests/config tests/sweep
 
 lint: $(STAMP) ## ruff and mypy
 	@$(PY) -m ruff check .

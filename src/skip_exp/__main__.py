@@ -14,13 +14,12 @@ from argparse import ArgumentError
 from collections.abc import Sequence
 
 import hydra
-from hydra._internal.utils import get_args_parser
 from hydra.core.global_hydra import GlobalHydra
 from hydra.errors import HydraException
-from omegaconf import OmegaConf
+from hydra.main import get_args_parser  # type: ignore[attr-defined]
 
 from skip_exp import __version__
-from skip_exp.config import refusals
+from skip_exp.config import refusals, versions
 from skip_exp.config import schema as config
 from skip_exp.errors import did_you_mean
 from skip_exp.sweep import finish, run
@@ -99,9 +98,9 @@ def run_jobs(arguments: Sequence[str]) -> int:
         os.environ[run.TRACEBACKS] = "1"
     # Makes Hydra raise its errors instead of printing them over several lines.
     os.environ["HYDRA_FULL_ERROR"] = "1"
-    start = hydra.main(
-        version_base="1.3", config_path=str(config.conf_dir()), config_name="config"
-    )(run.run_job)
+    start = hydra.main(config_path=str(config.conf_dir()), config_name="config", **versions.MAIN)(
+        run.run_job
+    )
     try:
         start()
     except KeyboardInterrupt:
@@ -146,7 +145,7 @@ def list_choices(group: str) -> str:
     return f"\n{' ' * 18}".join(lines)
 
 
-OmegaConf.register_new_resolver("choices", list_choices, replace=True)
+versions.register_resolver("choices", list_choices, replace=True)
 
 if __name__ == "__main__":
     sys.exit(main())

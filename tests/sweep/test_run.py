@@ -22,6 +22,8 @@ from skip_exp.utils import console
 from tests.conftest import Cli, finished
 from tests.helpers.written import ROOT, block
 
+SWEEPER = "hydra._internal.core_plugins.basic_sweeper.BasicSweeper"
+
 
 def too_much(cfg: Any) -> None:
     """The pipeline of a job whose ratio cannot be reached."""
@@ -235,7 +237,7 @@ def test_quoted_values_are_swept_as_they_are(cli: Cli) -> None:
     ],
 )
 def test_number_of_jobs(params: dict[str, str], overrides: list[str], jobs: int) -> None:
-    sweeper = {"_target_": "hydra.BasicSweeper", "params": params}
+    sweeper = {"_target_": SWEEPER, "params": params}
     hydra = OmegaConf.create({"sweeper": sweeper, "overrides": {"task": overrides}})
     assert len(check.list_jobs(hydra)) == jobs
 

@@ -17,6 +17,7 @@ from omegaconf.errors import OmegaConfBaseException
 from skip_exp.config import refusals
 from skip_exp.config.schema import Config, conf_dir, register
 from skip_exp.config.together import job_config
+from skip_exp.config.versions import VERSION_BASE
 from skip_exp.errors import SkipError, first_line
 
 PLAIN = re.compile(r"[A-Za-z_/][\w./-]*", re.ASCII)
@@ -36,7 +37,7 @@ def compose_config(name: str, overrides: Sequence[str]) -> DictConfig:
         outer = GlobalHydra.instance().hydra  # the caller may be an app of Hydra's
         GlobalHydra.instance().clear()
         try:
-            with initialize_config_dir(str(conf_dir()), version_base="1.3"):
+            with initialize_config_dir(str(conf_dir()), **VERSION_BASE):
                 cfg = compose(name, ["output_dir=.", *overrides])
                 OmegaConf.resolve(cfg)
                 return cfg

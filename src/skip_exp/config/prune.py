@@ -5,11 +5,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from omegaconf import OmegaConf
-
 from skip_exp.config.checks import one_of_or_own, positive
 from skip_exp.config.keys import key
 from skip_exp.config.names import ALLOCATIONS, KINDS
+from skip_exp.config.versions import register_resolver
 from skip_exp.errors import ConfigError
 
 DIGITS = 6  # of a ratio that count: a range of Hydra's has 0.7000000000000001
@@ -74,4 +73,4 @@ def name_goal(prune: Mapping[str, Any]) -> str:
 
 
 # ``${goal:}``, at import: a launcher's worker composes its job's configuration before it runs it.
-OmegaConf.register_new_resolver("goal", lambda _root_: name_goal(_root_.prune), replace=True)
+register_resolver("goal", lambda _root_: name_goal(_root_.prune), replace=True)

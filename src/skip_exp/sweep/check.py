@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from filelock import FileLock, Timeout
-from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.config_loader import ConfigLoader
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
@@ -117,7 +116,9 @@ def list_jobs(hydra: Any) -> list[list[str]]:
     is_composing = GlobalHydra.instance().is_initialized()
     parser = OverridesParser.create(_loader() if is_composing else None)
     overrides = parser.parse_overrides([*params, *hydra.overrides.task])
-    return BasicSweeper.split_arguments(overrides, None)[0]
+    sweeper: Any = Plugins.instance().class_name_to_class[hydra.sweeper._target_]
+    jobs: list[list[str]] = sweeper.split_arguments(overrides, None)[0]
+    return jobs
 
 
 @contextmanager

@@ -12,9 +12,9 @@ from pathlib import Path
 from filelock import FileLock
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
-from omegaconf import OmegaConf
 
 from skip_exp.config.schema import TrainerConfig
+from skip_exp.config.versions import register_resolver
 from skip_exp.utils.files import machine_lock
 
 log = logging.getLogger(__name__)
@@ -35,7 +35,7 @@ def half_the_cores() -> int:
 
 
 # At import, because a worker composes its job's configuration before it runs a job.
-OmegaConf.register_new_resolver("half_the_cores", half_the_cores, replace=True)
+register_resolver("half_the_cores", half_the_cores, replace=True)
 # Hydra merges the plugins' entries of the same name into conf/hydra/launcher, with a warning.
 warnings.filterwarnings("ignore", message=r"\n'hydra/launcher/\w+' is validated against")
 
