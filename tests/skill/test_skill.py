@@ -163,6 +163,24 @@ def test_examples_that_do_not_fit(tiny: Saved, examples: Any, message: str) -> N
         skill.predict(examples)
 
 
+def test_every_row_of_a_frame_comes_back_the_bad_ones_named(tiny: Saved) -> None:
+    skill = Skill.load(tiny.folder)
+    texts = [None, "a warm film", float("nan"), "dull"]
+    frame = pd.DataFrame(
+        {"label": [1, 2, 3, 4], "sentence": texts}, index=[9, 8, 7, 6], dtype=object
+    )
+    found = skill.annotate(frame)
+    assert found[["label", "sentence"]].equals(frame)
+    assert [*found["error"].isna()] == [False, True, False, True]
+    assert "'sentence' is empty" in found["error"][9]
+    for row, answer in zip((8, 6), skill.predict(["a warm film", "dull"]), strict=True):
+        assert found["predicted"][row] == answer["label"]
+        assert found["probability"][row] == max(answer["probabilities"].values())
+    assert found["predicted"].isna().sum() == found["probability"].isna().sum() == 2
+    with pytest.raises(SkipError, match=r"no column 'sentence'"):
+        skill.annotate(frame[["label"]])
+
+
 def test_no_more_than_a_chunk_of_examples_is_held(
     tiny: Saved, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -1,4 +1,4 @@
-"""Sweeps whose jobs run in other processes: joblib and submitit (also on a Slurm)."""
+"""Sweeps whose jobs run in other processes: joblib, submitit (also on a Slurm) and Ray."""
 
 import json
 import os
@@ -23,7 +23,7 @@ from tests.helpers import slurm
 from tests.helpers.toy import save_toy
 
 pytestmark = pytest.mark.filterwarnings(r"ignore:\n'hydra/launcher")  # as sweep.workers does
-LAUNCHERS = ("joblib", "submitit_local")
+LAUNCHERS = ("joblib", "submitit_local", "ray")
 NAMES = sorted(path.stem for path in (config.conf_dir() / "hydra/launcher").glob("*.yaml"))
 SETTINGS = [
     "tune.epochs=6",
@@ -230,7 +230,7 @@ def until(condition: Callable[[], bool], seconds: float = 300) -> None:
         time.sleep(0.1)
 
 
-@pytest.mark.parametrize("launcher", ["joblib", "submitit_slurm"])
+@pytest.mark.parametrize("launcher", ["joblib", "submitit_slurm", "ray"])
 def test_a_launcher_that_is_not_installed_is_one_line(
     cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, launcher: str
 ) -> None:
@@ -240,6 +240,23 @@ def test_a_launcher_that_is_not_installed_is_one_line(
     ended = cli("+task=rte", "seed=1,2", f"hydra/launcher={launcher}", "-m")
     assert (ended.code, ended.jobs, ended.out) == (2, [], "")
     assert f"'skip_exp[{launcher.partition('_')[0]}]'" in ended.err and ended.err.count("\n") == 1
+    assert not (tmp_path / "outputs").exists()
+
+
+@pytest.mark.parametrize(
+    ("overrides", "told"),
+    [
+        (["hydra/launcher=submitit_slurm"], "hydra/launcher=submitit_slurm: "),
+        (["hydra/launcher=joblib", "trainer.devices=1,2", "-m"], "trainer.devices=2: "),
+    ],
+)
+def test_what_a_launcher_cannot_run_is_one_line(
+    cli: Cli, tmp_path: Path, overrides: list[str], told: str
+) -> None:
+    installed("joblib")
+    ended = cli("+task=rte", *overrides)
+    assert (ended.code, ended.jobs, ended.out) == (2, [], "")
+    assert ended.err.startswith(f"error: {told}") and ended.err.count("\n") == 1
     assert not (tmp_path / "outputs").exists()
 
 

@@ -150,6 +150,35 @@ class Classifier:
         if refused is not None:
             raise refused
 
+    def annotate(self, rows: Any) -> Any:
+        """The rows of a data frame, with columns ``predicted``, ``probability`` and ``error``.
+
+        For frameworks that hand over a table batch by batch, such as Ray Data and Spark. A row that
+        :meth:`predict` refuses has its reason in ``error``, and no answer.
+
+        Args:
+            rows: a data frame of pandas with the task's columns.
+
+        Raises:
+            SkipError: a column is missing or occurs twice.
+        """
+        check_columns(list(rows.columns), columns_of(self.about.text), "the data frame")
+        good, errors = [], []
+        for number, row in enumerate(rows.to_dict("records"), 1):
+            try:
+                good.append(example_texts(self.about, row, number))
+                errors.append(None)
+            except ExampleError as error:
+                errors.append(error.why)
+        answers = iter(self.probabilities(good))
+        found = [next(answers) if error is None else None for error in errors]
+        labels = self.about.labels
+        return rows.assign(
+            predicted=[labels[row.index(max(row))] if row else None for row in found],
+            probability=[max(row) if row else None for row in found],
+            error=errors,
+        )
+
     def evaluate(
         self,
         data: Any,

@@ -25,7 +25,7 @@ from skip_exp.sweep.finish import STARTED
 
 LOCK = ".lock"  # in the folder of the results
 BASIC = ("BasicSweeper", "BasicLauncher")  # Hydra's own: all combinations, one after the other
-_EXTRAS = ("joblib", "submitit")  # launchers among pyproject.toml's optional dependencies
+_EXTRAS = ("joblib", "submitit", "ray")  # launchers among pyproject.toml's optional dependencies
 
 
 class Started(Callback):
@@ -38,6 +38,7 @@ class Started(Callback):
             SystemExit: the command is refused.
         """
         try:
+            _check_single(config.hydra)
             check(copy.deepcopy(config))
             with _as_current(config):  # for interpolations of Hydra's own
                 folder = Path(config.hydra.run.dir)
@@ -97,6 +98,10 @@ def check(composed: DictConfig, number: int = 0) -> None:
         job = OmegaConf.masked_copy(composed, [str(key) for key in composed if key != "hydra"])
         settings = together.job_config(job)
         together.check_given(settings, hydra.overrides.task)
+    devices = settings.trainer.devices
+    if devices > 1 and hydra.launcher._target_.endswith("JoblibLauncher"):
+        why = "must be 1 with hydra/launcher=joblib, whose workers start no processes"
+        raise ConfigError("trainer.devices", devices, why)
     if settings.output_dir != hydra.runtime.output_dir:
         why = "is set by Hydra: use hydra.run.dir, or hydra.sweep.dir for a sweep"
         raise ConfigError("output_dir", settings.output_dir, why)
@@ -156,6 +161,13 @@ def _claim(folder: Path, key: str) -> None:
         raise ConfigError(key, folder, why) from error
     except OSError as error:
         raise ConfigError(key, folder, f"cannot be written: {first_line(error)}") from error
+
+
+def _check_single(hydra: DictConfig) -> None:
+    """Raise SkipError if a launcher is chosen for a single job: Hydra would not use it."""
+    if not hydra.launcher._target_.endswith(BASIC):
+        name = hydra.runtime.choices["hydra/launcher"]
+        raise SkipError(f"hydra/launcher={name}: is for sweeps; add -m, or leave it out")
 
 
 def _check_launcher(hydra: DictConfig) -> None:

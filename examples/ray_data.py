@@ -1,0 +1,50 @@
+"""Label a table of any size with a skill on Ray Data.
+
+pip install 'ray[data]'
+skip-exp export outputs/.../skill small-onnx --format onnx
+python examples/ray_data.py small-onnx rows.parquet labelled
+
+``rows.parquet``, a file or a folder, has the task's text columns. ``labelled`` gets every row, in
+order, with its label and probability. A row without a text has the reason in the column ``error``.
+All machines of a Ray cluster must see both folders at the same paths.
+"""
+
+import sys
+from pathlib import Path
+
+import pandas as pd
+import ray
+
+from skip_exp import OnnxSkill
+
+BATCH = 2048  # rows that an actor labels at once, sorted by length
+
+
+class Labeller:
+    """An actor: it reads the skill once, and labels one batch after the other on one core."""
+
+    def __init__(self, skill: str) -> None:
+        self.skill = OnnxSkill.load(skill, threads=1)
+
+    def __call__(self, rows: pd.DataFrame) -> pd.DataFrame:
+        return self.skill.annotate(rows)
+
+
+def main(skill: str, rows: str, out: str) -> None:
+    ray.init(ignore_reinit_error=True)
+    ray.data.DataContext.get_current().execution_options.preserve_order = True
+    cores = int(ray.cluster_resources()["CPU"])
+    labelled = ray.data.read_parquet(str(Path(rows).absolute())).map_batches(
+        Labeller,
+        fn_constructor_args=[str(Path(skill).absolute())],
+        batch_format="pandas",
+        batch_size=BATCH,
+        compute=ray.data.ActorPoolStrategy(min_size=1, max_size=cores),
+    )
+    labelled.write_parquet(str(Path(out).absolute()))
+
+
+if __name__ == "__main__":
+    if len(sys.argv) != 4:
+        sys.exit(f"usage: python {sys.argv[0]} SKILL ROWS.parquet OUT")
+    main(*sys.argv[1:])
