@@ -118,6 +118,7 @@ class Method(Part):
     allocation: str | None = None
     target_speedup: float | None = None
     max_drop: float | None = None  # points on the selection slice; the ratio was looked for
+    within: float | None = None  # points on the selection slice; the model was looked for
     epochs: Count | None = None  # of re-tuning, at most
     distill: float | None = None
     train: str | None = None  # what re-tuning trained; none
@@ -159,6 +160,13 @@ class Latency(Part):
     speedup: float | None = None
     spread: float | None = None
     contended: bool | None = None  # under other load: never shown as a speed-up
+
+
+class Choice(Part):
+    """The model that ``prune.within`` found; filled by no other job."""
+
+    model: str | None = None  # as in frontier.csv, such as "90 % cut, int8 -> uncut, fp32"
+    texts_per_s: float | None = None
 
 
 class Result(Part):
@@ -204,6 +212,7 @@ class Result(Part):
     params: Params = Params()
     flops: Flops = Flops()
     keep_sizes: dict[Site, Sizes] = {}  # {site: [kept, of]}
+    choice: Choice = Choice()
     latency: Latency = Latency()
     seconds: Numbers = {}  # {phase: seconds}, total
     cache: Words = {}  # {tune, attribution: hit | miss}
@@ -242,7 +251,7 @@ def from_config(cfg: Mapping[str, Any], **fields: Any) -> Result:
     method = {key: get(f"prune.{key}") for key in ("sites", "allocation")}
     is_retuned = get("retune.enabled")
     if is_retuned is not None:
-        method |= {key: get(f"prune.{key}") for key in ("target_speedup", "max_drop")}
+        method |= {key: get(f"prune.{key}") for key in ("target_speedup", "max_drop", "within")}
         method |= {"distill": 0.0, "train": "none"}
     if is_retuned:
         method |= {key: get(f"retune.{key}") for key in ("distill", "train")}

@@ -7,6 +7,7 @@ import re
 import signal
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -94,6 +95,29 @@ def test_a_job_shows_its_row_and_where_it_lies(cli: Cli, tmp_path: Path) -> None
     assert f"results: {here}\n" in ended.out
     for command in ("predict", "export"):
         assert f"skip-exp {command} {here}/skill" in ended.out
+
+
+def test_a_search_is_one_row_without_its_jobs(
+    cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its jobs run inside of its folder; a single job of the same settings is not its answer."""
+
+    def find(cfg: Any, tables: Any, budget: Any, run_job: Any) -> None:
+        folder = Path(cfg.output_dir)
+        for ratio in ("0", "0.9"):
+            prune = replace(cfg.prune, within=None, ratio=float(ratio))
+            run_job(replace(cfg, prune=prune, output_dir=str(folder / "jobs" / ratio)))
+        (folder / results.CONFIG_FILE).touch()
+        finished(replace(cfg, prune=replace(cfg.prune, within=None, ratio=0.52)))
+
+    monkeypatch.setattr("skip_exp.within.run.find", find)
+    monkeypatch.setattr(run.answer, "answer_known", lambda cfg: pytest.fail("not searched"))
+    ended = cli("+task=rte", "prune.within=1", "-m", "seed=1,2")
+    assert ended.code == 0
+    assert [job.prune.ratio for job in ended.jobs] == [0, 0.9, 0, 0.9]
+    assert "2 jobs" in ended.out and re.search(r"^job 2 of 2, about \d+ s left$", ended.out, re.M)
+    names = [file.parent.name for file in tmp_path.glob("outputs/*/*/*/result.json")]
+    assert sorted(names) == ["0-rte-minilm-within1-1", "1-rte-minilm-within1-2"]
 
 
 def test_the_slow_imports_are_announced(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,6 +1,5 @@
 """`within=`, from jobs on a tiny backbone to the folder of what is chosen."""
 
-import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -10,9 +9,12 @@ import pandas as pd
 import pytest
 
 import skip_exp
-from skip_exp.api.fit import check_within
+from skip_exp import pipeline
 from skip_exp.commands import compress, train
+from skip_exp.config.prune import PruneConfig
 from skip_exp.errors import SkipError
+from skip_exp.report import frame
+from skip_exp.results import PREDICTIONS, Result
 from skip_exp.skill.cascade import open_classifier
 from skip_exp.skill.forms import Speed
 from skip_exp.within import run, show
@@ -50,17 +52,14 @@ def test_the_budget_ends_the_work_before_a_ratio(monkeypatch: pytest.MonkeyPatch
     """Jobs of four minutes: within ten there is time for two, the uncut one and another."""
     clock = [0.0]
     monkeypatch.setattr(run.time, "monotonic", lambda: clock[0])
-    jobs: Any = [
-        type("Job", (), {"prune": type("P", (), {"ratio": ratio}), "output_dir": f"{ratio}"})
-        for ratio in (0.0, 0.9, 0.7)
-    ]
+    jobs: Any = [type("Job", (), {"prune": PruneConfig(ratio)}) for ratio in (0.0, 0.9, 0.7)]
 
     def run_job(job: Any) -> Any:
         clock[0] += 240
-        return type("Result", (), {"skill": "skill"})
+        return Result(ratio=job.prune.ratio)
 
     assert [*run.run_jobs(jobs, 10, run_job)] == [0.0, 0.9]
-    assert run.run_jobs(jobs, None, run_job)[0.7] == Path("0.7/skill")
+    assert run.run_jobs(jobs, None, run_job)[0.7].ratio == 0.7
     assert [*run.run_jobs(jobs, 0.1, run_job)] == [0.0]
 
 
@@ -142,20 +141,18 @@ def test_tf_idf_takes_texts_and_pairs() -> None:
     assert TfIdf.fit(replace(rows, texts=[["."]] * 20), rows) is None
 
 
+@pytest.mark.parametrize("given", [{"budget": 5.0}, {"within": 1.0, "budget": 0.0}])
+def test_a_budget_needs_a_search(given: dict[str, float], tmp_path: Path) -> None:
+    save_toy(tmp_path)
+    with pytest.raises(SkipError, match=r"^budget="):
+        skip_exp.fit(tmp_path / "train.csv", output=tmp_path / "out", **given)
+    assert not (tmp_path / "out").exists()
+
+
 @pytest.mark.parametrize(
-    ("within", "budget", "given"),
-    [
-        *((1.0, None, {goal: "0.5"}) for goal in ("prune.ratio", "prune.max_drop")),
-        *((-1.0, None, {}), (float("nan"), None, {}), (1.0, 0.0, {}), (None, 5.0, {})),
-    ],
+    "more",
+    [["--within", "1", "--ratio", "0.5"], ["--budget", "5"], ["prune.within=1"]],
 )
-def test_goals_exclude_each_other(within: Any, budget: Any, given: dict[str, str]) -> None:
-    with pytest.raises(SkipError):
-        check_within(within, budget, given)
-    check_within(1.0, 5.0, {"tune.epochs": "1"})
-
-
-@pytest.mark.parametrize("more", [["--within", "1", "--ratio", "0.5"], ["--budget", "5"]])
 def test_a_command_refuses_them_before_torch(more: list[str], tmp_path: Path) -> None:
     (tmp_path / "t.csv").write_text("text,label\n")
     for command, given in ((train, []), (compress, ["my-bert"])):
@@ -187,16 +184,32 @@ def check_folder(classifier: Any, root: Path) -> None:
 def test_one_call_finds_a_model(
     tmp_path: Path, settings: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Two ratios in fp32; the 8-bit form has its own tests, an export takes seconds."""
+    """Two ratios in fp32, one of them done before; the 8-bit form has its own tests."""
     save_toy(tmp_path)
+    out, data = tmp_path / "out", tmp_path / "train.csv"
+    plain = skip_exp.fit(data, ratio=0.5, output=out, overrides=settings)
+    phases, ran = pipeline.run_phases, []
+    monkeypatch.setattr(
+        pipeline, "run_phases", lambda job, clock: ran.append(job) or phases(job, clock)
+    )
     monkeypatch.setattr(run, "CUTS", (0.5,))
     monkeypatch.setattr(run, "list_forms", lambda: ["fp32"])
     monkeypatch.setattr("skip_exp.skill.forms.SECONDS", 0.0)
-    out = tmp_path / "out"
-    model = skip_exp.fit(tmp_path / "train.csv", within=1, output=out, overrides=settings)
+    model = skip_exp.fit(data, within=1, output=out, overrides=settings)
     check_folder(model, out)
-    ratios = [json.loads(each.read_text())["ratio"] for each in out.rglob("jobs/*/result.json")]
-    assert sorted(ratios) == [0, 0.5]
+    assert [job.cfg.prune.ratio for job in ran] == [0]
+    rows = frame.load([out]).drop_duplicates(["job_id", "searched"])  # jobs, and their answers
+    assert len(rows) == 3 and rows["searched"].sum() == 1
+    (found,) = rows[rows["searched"]].to_dict("records")
+    (job,) = rows[(rows["ratio"] == found["ratio"]) & ~rows["searched"]].to_dict("records")
+    for name in ("metric/final", "select/final", "params/block_pruned"):
+        assert found[name] == pytest.approx(job[name]), name
+    assert found["latency/speedup"] > 0 or found["contended"]
+    assert found["job_id"] not in {*rows.loc[~rows["searched"], "job_id"]}
+    read = [pd.read_csv(Path(each["path"]).with_name(PREDICTIONS)) for each in (found, job)]
+    assert read[0]["label"].equals(read[1]["label"])
+    assert read[0]["predicted"].equals(read[1]["predicted"])
+    assert plain.result["job_id"] in {*rows["job_id"]}
 
 
 def test_points_are_counted_from_a_given_model(

@@ -25,7 +25,7 @@ from skip_exp.utils import console
 log = logging.getLogger(__name__)
 
 LOG_FILE = "skip_exp.log"  # in the job's folder, as Hydra names it
-GOAL_KEYS = ("prune.ratio", "prune.max_drop", "prune.target_speedup")
+GOAL_KEYS = ("prune.ratio", "prune.max_drop", "prune.target_speedup", "prune.within")
 _ONE = RLock()  # jobs of one process share the seeds, and the modules of a frozen backbone
 
 
@@ -109,20 +109,12 @@ def choose_recipe(task: Task, given: Mapping[str, str]) -> list[str]:
     return ["experiment=prompt"] if rows < FEW_ROWS else []
 
 
-def check_within(within: float | None, budget: float | None, given: Mapping[str, str]) -> None:
-    """Raise SkipError where ``within`` and ``budget`` do not fit each other, or a goal."""
-    if within is None:
-        if budget is not None:
-            raise SkipError(f"budget={budget}: needs within=, which tries several ratios")
-        return
-    if not 0 <= within <= 100:
-        raise SkipError(f"within={within}: must be 0 to 100 points")
+def check_budget(budget: float | None, within: float | None) -> None:
+    """Raise SkipError for a budget that is none, or that nothing keeps to."""
+    if budget is not None and within is None:
+        raise SkipError(f"budget={budget}: needs within=, which tries several ratios")
     if budget is not None and not budget > 0:
         raise SkipError(f"budget={budget}: must be minutes, more than 0")
-    for goal in GOAL_KEYS:
-        if goal in given:
-            why = f"excludes {goal}={given[goal]}: leave one of them out"
-            raise SkipError(f"within={within}: {why}")
 
 
 def run(
@@ -142,9 +134,10 @@ def run(
         raise SkipError(f"overrides: {overrides}: must be a list, such as [{overrides!r}]")
     if ratio is not None:  # else the goal is left to the overrides
         settings = [*settings, f"prune.ratio={ratio}"]
+    if within is not None:
+        settings = [*settings, f"prune.within={within}"]
     settings = [*task.settings, *settings, *overrides]
     given = values_of(settings)
-    check_within(within, budget, given)
     own = {"logger": "none", "cache.dir": quote(str(root / ".cache"))}
     own_settings = [f"{key}={value}" for key, value in own.items() if key not in given]
     began = datetime.now().strftime("%Y-%m-%d/%H-%M-%S-%f")
@@ -152,6 +145,7 @@ def run(
     recipe = choose_recipe(task, given)
     cfg = job_of(task.config, [*own_settings, *recipe, *settings], str(folder))
     check_given(cfg, settings)
+    check_budget(budget, cfg.prune.within)
     with _ONE:
         if console.PIPELINE not in sys.modules:
             with console.shown():
@@ -163,10 +157,10 @@ def run(
                 log.info("fewer than %d train rows: the recipe is %s", FEW_ROWS, *recipe)
             if cfg.task.metrics[0] == "f1_macro" and "task.metrics" not in given:
                 log.info("a class has few of the train rows: choices are made on f1_macro")
-            if within is not None:
+            if cfg.prune.within is not None:
                 from skip_exp.within.run import find  # scikit-learn: not for a single job
 
-                return find(cfg, task.tables, within, budget, lambda job: _run(pipeline, job, task))
+                return find(cfg, task.tables, budget, lambda job: _run(pipeline, job, task))
             result = _run(pipeline, cfg, task)
         from skip_exp.skill.skill import Skill  # torch is loaded by now
 

@@ -55,7 +55,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         files = [path]
         if path.is_dir():
             done = [each for each in results.load(path) if each.status == "done"]
-            files = [Path(str(each.path)) for each in done]
+            # A search has times of its own, on the user's texts.
+            files = [Path(str(each.path)) for each in done if each.choice.model is None]
         if not files:
             failed = True
             print(f"error: {path}: no finished {results.FILE} below it", file=sys.stderr)

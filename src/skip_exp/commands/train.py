@@ -95,6 +95,8 @@ def parse(line: ArgumentParser, arguments: Sequence[str] | None) -> dict[str, An
     options = vars(line.parse_intermixed_args(arguments))
     if options["budget"] is not None and options["within"] is None:
         line.error("argument --budget: needs argument --within")
+    if "prune.within" in values_of(options["overrides"]):
+        line.error("prune.within is a key of sweeps; give argument --within")
     return options
 
 

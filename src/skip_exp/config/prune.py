@@ -17,11 +17,12 @@ MISSED = 0.02  # a job that ends further from its ratio warns; in block paramete
 
 @dataclass(frozen=True)
 class Goal:
-    """What `prune` asks for: exactly one of the three is set."""
+    """What `prune` asks for: exactly one of them is set."""
 
     ratio: float | None = None  # fraction of the block parameters
     max_drop: float | None = None  # points of the main metric: find the largest ratio within them
     target_speedup: float | None = None  # times dense: find the smallest ratio that is as fast
+    within: float | None = None  # points of the main metric: find the fastest model within them
 
 
 @dataclass
@@ -31,13 +32,18 @@ class PruneConfig:
     max_drop: float | None = key(
         None, "Instead of a ratio: prune as much as costs at most so many points of the metric."
     )
+    within: float | None = key(
+        None, "Instead of a ratio: find the fastest model that loses at most so many points."
+    )
     sites: list[str] = key(lambda: ["ffn", "heads"], f"What is pruned: some of {', '.join(KINDS)}.")
     allocation: str = key("global", "global or uniform over layers, or a custom module.function.")
     round_to: int = key(8, "Step in which FFN units and dims go: widths stay multiples of it.")
 
     @property
     def goal(self) -> Goal:
-        """The goal that `ratio`, `max_drop` and `target_speedup` set together."""
+        """The goal that `ratio` and those that replace it set together."""
+        if self.within is not None:
+            return Goal(within=self.within)
         if self.max_drop is not None:
             return Goal(max_drop=self.max_drop)
         if self.target_speedup is not None:
@@ -45,7 +51,7 @@ class PruneConfig:
         return Goal(ratio=self.ratio)
 
     def __post_init__(self) -> None:
-        bound, speedup = self.max_drop, self.target_speedup
+        bound, speedup, within = self.max_drop, self.target_speedup, self.within
         self.ratio = round(self.ratio, DIGITS)
         if not 0 <= self.ratio < 1:
             raise ConfigError("prune.ratio", self.ratio, "must be in [0, 1)")
@@ -56,6 +62,11 @@ class PruneConfig:
             raise ConfigError("prune.max_drop", bound, "must be at least 0 points")
         if speedup is not None and not 1 <= speedup < math.inf:
             raise ConfigError("prune.target_speedup", speedup, "must be at least 1")
+        if within is not None and speedup is not None:
+            why = "excludes prune.target_speedup; leave one of them out"
+            raise ConfigError("prune.within", within, why)
+        if within is not None and not 0 <= within <= 100:
+            raise ConfigError("prune.within", within, "must be 0 to 100 points")
         positive("prune", self, round_to=10**6)
         one_of_or_own("prune.allocation", self.allocation, ALLOCATIONS)
         if not self.sites or set(self.sites) - set(KINDS):
@@ -63,8 +74,11 @@ class PruneConfig:
 
 
 def name_goal(prune: Mapping[str, Any]) -> str:
-    """``0.5``, ``2x`` or ``drop1``: the goal in names of folders, of settings not yet checked."""
+    """``0.5``, ``2x`` or ``within1``: the goal in names of folders, of settings not yet checked."""
     speedup, bound, ratio = prune.get("target_speedup"), prune.get("max_drop"), prune["ratio"]
+    within = prune.get("within")
+    if within is not None:
+        return f"within{within:g}" if isinstance(within, float) else f"within{within}"
     if bound is not None:
         return f"drop{bound:g}" if isinstance(bound, float) else f"drop{bound}"
     if speedup is not None:

@@ -90,6 +90,7 @@ def job_key(cfg: Config, content: Content, precision: str) -> str:
     for group, names in PLACES.items():
         for name in names:
             del settings[group][name]
+    del settings["prune"]["within"]  # such a search runs jobs that have a ratio
     used = [part for part in parts(cfg).values() if part]
     identity: dict[str, Any] = {
         "settings": settings,

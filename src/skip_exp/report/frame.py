@@ -84,7 +84,7 @@ LEFT_OUT = {
 }
 LEFT_OUT_GROUPS = ("logger.", "cache.", "sweep.", "task.hub.", "task.files.")
 # Where one of these is set, each job searched for a ratio of its own.
-GOALS = [f"{PREFIX}prune.{goal}" for goal in ("max_drop", "target_speedup")]
+GOALS = [f"{PREFIX}prune.{goal}" for goal in ("within", "max_drop", "target_speedup")]
 # Named wherever they are set, even where the other results lack the key.
 NAMED = [*GOALS, f"{PREFIX}data.train_rows"]
 

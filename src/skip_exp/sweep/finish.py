@@ -53,7 +53,8 @@ def finish() -> bool:
         print(f"report:  skip-exp report {shlex.quote(place)}")
     elif done and not STARTED.failed:
         print(f"results: {place}")
-        print(results.next_steps(done[0]))
+        if done[0].choice.model is None:  # else its log has said it
+            print(results.next_steps(done[0]))
     return 0 < len(done) == len(found) and not lost and not STARTED.failed
 
 
@@ -64,8 +65,19 @@ def list_new(folder: Path, name: str) -> list[Path]:
     """
     if not STARTED.multirun:
         return [file for file in [folder / name] if file.is_file()]
-    began = start_of(folder)
-    return [file for file in folder.rglob(name) if file.stat().st_mtime >= began]
+    return list_since_start(folder, name)
+
+
+def list_since_start(sweep_folder: Path, name: str) -> list[Path]:
+    """Files ``name`` of the latest sweep's jobs, without those of the jobs inside of a search."""
+    began, depth = start_of(sweep_folder), len(Path(name).parts)
+    found = []
+    for file in sweep_folder.rglob(name):
+        above = [sweep_folder / each for each in file.relative_to(sweep_folder).parents[depth:-1]]
+        is_inside = any((each / results.CONFIG_FILE).is_file() for each in above)
+        if file.stat().st_mtime >= began and not is_inside:
+            found.append(file)
+    return found
 
 
 def start_of(sweep_folder: Path) -> float:

@@ -5,6 +5,7 @@ import os
 import sys
 import time
 import traceback
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +17,12 @@ from skip_exp import results
 from skip_exp.cache.version import digest
 from skip_exp.config import refusals, together
 from skip_exp.config.prune import name_goal
+from skip_exp.config.schema import Config
 from skip_exp.errors import INTERRUPTED, SkipError
 from skip_exp.job import answer
 from skip_exp.sweep import workers
 from skip_exp.sweep.check import BASIC, list_jobs
-from skip_exp.sweep.finish import STARTED, SWEEP, start_of
+from skip_exp.sweep.finish import STARTED, SWEEP, list_since_start, start_of
 from skip_exp.utils import console
 from skip_exp.utils.bars import duration
 
@@ -39,14 +41,18 @@ def run_job(cfg: DictConfig) -> None:
         cfg.sweep.id = cfg.sweep.id or sweep_id()
         settings = together.job_config(cfg)
         workers.settle(settings.trainer)
-        if answer.answer_known(settings):
+        is_search = settings.prune.within is not None  # its jobs may be known, the speeds are not
+        if not is_search and answer.answer_known(settings):
             return
         if console.PIPELINE not in sys.modules:
             log.info(console.LOADING)
         pipeline = console.import_slow(console.PIPELINE)
         logging.captureWarnings(True)  # into the log file
         console.quiet_lightning()
-        pipeline.run(settings)
+        if is_search:
+            _search(settings, pipeline.run)
+        else:
+            pipeline.run(settings)
     except (KeyboardInterrupt, SystemExit):  # as Lightning ends a worker
         error = INTERRUPTED
         raise
@@ -54,8 +60,24 @@ def run_job(cfg: DictConfig) -> None:
         error = refusals.describe_failure(problem)
         _fail(cfg, problem, error)
     finally:
-        if runs := sys.modules.get("skip_exp.logger.runs"):  # otherwise no run is open
-            runs.close(error)
+        _close_run(error)
+
+
+def _search(settings: Config, run: Callable[[Config], results.Result]) -> None:
+    """Find the model that `prune.within` asks for; each of its jobs has a W&B run of its own."""
+    from skip_exp.within.run import find  # scikit-learn: not for a single job
+
+    def run_one(cfg: Config) -> results.Result:
+        result = run(cfg)
+        _close_run(None)
+        return result
+
+    find(settings, None, None, run_one)
+
+
+def _close_run(error: str | None) -> None:
+    if runs := sys.modules.get("skip_exp.logger.runs"):  # otherwise no run is open
+        runs.close(error)
 
 
 def announce() -> None:
@@ -71,7 +93,7 @@ def announce() -> None:
     total = _count_jobs(folder)
     place = f"{number} of {total}" if total else str(number)
     began = start_of(folder)
-    done = sum(1 for file in folder.rglob(results.FILE) if file.stat().st_mtime >= began)
+    done = len(list_since_start(folder, results.FILE))
     if 0 < done < total:
         rest = (time.time() - began) / done * (total - done)
         place += f", about {duration(rest)} left"

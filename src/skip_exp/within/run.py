@@ -2,21 +2,30 @@
 
 import logging
 import os
+import shutil
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import cast
 
 import numpy as np
+import pandas as pd
 
+from skip_exp import results
+from skip_exp.cache.version import digest
 from skip_exp.config.schema import Config
 from skip_exp.config.together import check
 from skip_exp.data.batches import Row
 from skip_exp.data.rows import Rows, get_labels, get_texts
+from skip_exp.data.scores import Labels
 from skip_exp.data.sources import Tables
+from skip_exp.job.answer import write_config
+from skip_exp.phases.job import Job
 from skip_exp.phases.prepare import prepare
-from skip_exp.results import Result
+from skip_exp.pruning.allocate import most
+from skip_exp.results import PREDICTIONS, Result
 from skip_exp.skill.cascade import Cascade, open_classifier
 from skip_exp.skill.classifier import Classifier
 from skip_exp.skill.forms import Speed, list_forms, megabytes, open_form, time_in_turns
@@ -24,32 +33,32 @@ from skip_exp.skill.record import Form
 from skip_exp.within import show
 from skip_exp.within.baselines import TfIdf
 from skip_exp.within.choose import Answers, Candidate, Model, choose, join, list_candidates
+from skip_exp.within.row import CHOSEN, make_result
 from skip_exp.within.scores import Split
 
 log = logging.getLogger(__name__)
 
 CUTS = (0.9, 0.7, 0.52, 0.95)  # ratios, in the order in which they are tried
 TIMED_TEXTS = 400  # texts that every model answers in turns
-CHOSEN = "chosen"  # folder of the model that is chosen
+JOBS = "jobs"  # folder of the jobs, by ratio
 EXPORTS = "int8"  # folder of the exports with 8-bit weights, by ratio
 KERNELS = "ONEDNN_PRIMITIVE_CACHE_CAPACITY"
 
 
 def find(
     cfg: Config,
-    tables: Tables,
-    within: float,
+    tables: Tables | None,
     budget: float | None,
     run_job: Callable[[Config], Result],
 ) -> Classifier:
-    """The fastest model that loses at most ``within`` points on the selection slice.
+    """The fastest model that loses at most ``prune.within`` points on the selection slice.
 
-    The folder ``cfg.output_dir`` then holds ``chosen/``, ``frontier.csv`` and ``frontier.png``.
+    They are points of the main metric below the best model; below the uncut one, where that is
+    given and nothing is tuned. The folder ``cfg.output_dir`` then holds ``chosen/``,
+    ``frontier.csv``, ``frontier.png`` and ``result.json``.
 
     Args:
-        cfg: of the jobs; their ratios are set here.
-        within: points of the main metric below the best model; below the uncut one, where that is
-            given and nothing is tuned.
+        cfg: with ``prune.within``; the ratios of its jobs are set here.
         budget: minutes after which no further ratio is tried; None: all are.
         run_job: runs a job and returns its result.
 
@@ -58,10 +67,14 @@ def find(
     """
     # Many models in one process: else oneDNN forgets kernels of one while the others answer.
     os.environ.setdefault(KERNELS, "65536")
-    root, jobs = Path(cfg.output_dir), [at_ratio(cfg, ratio) for ratio in (0.0, *CUTS)]
-    rows = prepare(jobs[0], tables).data
+    root, within = Path(cfg.output_dir), cast(float, cfg.prune.within)
+    uncut = prepare(at_ratio(cfg, 0.0), tables)
+    key, rows = digest([uncut.key, within])[:16], uncut.data
+    write_config(cfg, key)
     select, validation = to_split(rows, rows.select), to_split(rows, rows.validation)
-    skills = run_jobs(jobs, budget, run_job)
+    ratios = [0.0, *list_ratios(uncut, cfg.prune.sites)]
+    jobs = run_jobs([at_ratio(cfg, ratio) for ratio in ratios], budget, run_job)
+    skills = {ratio: root / JOBS / f"{ratio:g}" / str(job.skill) for ratio, job in jobs.items()}
     words = TfIdf.fit(to_split(rows, rows.train), select)
     texts = [*select.texts, *validation.texts][:TIMED_TEXTS]
     models, words_speed, contended = measure(skills, words, select, texts, root / EXPORTS)
@@ -78,6 +91,9 @@ def find(
     place = save(chosen, models, validation, answers, root / CHOSEN)
     frame = show.to_frame(lines, validation)
     show.write(frame, root, validation.metric, contended=contended)
+    (line,) = (each for each in lines if each.is_chosen)
+    save_answers(validation.labels, line.predicted, root)
+    results.write(root, make_result(cfg, key, jobs, frame, chosen, contended=contended))
     title = f"was it worth it? {validation.metric} on {len(validation.labels)} validation rows"
     told = show.explain(frame, chosen, reference, select, within, contended=contended)
     is_half = [model.form for model in chosen.models] == ["bf16"]
@@ -95,31 +111,40 @@ def at_ratio(cfg: Config, ratio: float) -> Config:
     data = cfg.data if retune.enabled else replace(cfg.data, unlabelled=None)
     job = replace(
         cfg,
-        prune=replace(cfg.prune, ratio=ratio),
+        prune=replace(cfg.prune, ratio=ratio, within=None),
         retune=retune,
         data=data,
         benchmark=replace(cfg.benchmark, enabled=False),
-        output_dir=str(Path(cfg.output_dir) / "jobs" / f"{ratio:g}"),
+        output_dir=str(Path(cfg.output_dir) / JOBS / f"{ratio:g}"),
     )
     check(job)
     return job
 
 
+def list_ratios(uncut: Job, sites: list[str]) -> list[float]:
+    """Those of CUTS that ``sites`` can reach; the log says what is left out."""
+    shapes = [block.shape() for block in uncut.backbone.family.blocks(uncut.backbone.model)]
+    reached = [ratio for ratio in CUTS if ratio <= most(shapes, sites)]
+    if left_out := [f"{ratio:g}" for ratio in CUTS if ratio not in reached]:
+        log.info("left out: ratio %s, beyond prune.sites=%s", ", ".join(left_out), sites)
+    return reached
+
+
 def run_jobs(
     jobs: Sequence[Config], budget: float | None, run_job: Callable[[Config], Result]
-) -> dict[float, Path]:
-    """The skill of every job, by ratio. The first one runs, whatever the budget in minutes."""
-    skills: dict[float, Path] = {}
+) -> dict[float, Result]:
+    """The result of every job, by ratio. The first one runs, whatever the budget in minutes."""
+    done: dict[float, Result] = {}
     begin, last = time.monotonic(), 0.0
     for job in jobs:
         start = time.monotonic()
-        if budget is not None and skills and start - begin + last > 60 * budget:
-            log.info("budget: %d of %d ratios are done, no further one", len(skills), len(jobs))
+        if budget is not None and done and start - begin + last > 60 * budget:
+            log.info("budget: %d of %d ratios are done, no further one", len(done), len(jobs))
             break
-        log.info("ratio %g: job %d of %d", job.prune.ratio, len(skills) + 1, len(jobs))
-        skills[job.prune.ratio] = Path(job.output_dir) / str(run_job(job).skill)
+        log.info("ratio %g: job %d of %d", job.prune.ratio, len(done) + 1, len(jobs))
+        done[job.prune.ratio] = run_job(job)
         last = time.monotonic() - start
-    return skills
+    return done
 
 
 def to_split(rows: Rows, part: Sequence[Row]) -> Split:
@@ -209,13 +234,20 @@ def save(
     answers: Mapping[Model, Answers],
     folder: Path,
 ) -> Path:
-    """Write the chosen model or cascade into a new folder, and return that."""
+    """Write the chosen model or cascade into ``folder``, and return that."""
+    shutil.rmtree(folder, ignore_errors=True)  # of the same search, run before
     classifier = to_classifier(chosen, models)
     if isinstance(classifier, Cascade):
         predicted, _ = join([answers[model] for model in chosen.models], chosen.thresholds)
         score = validation.score(predicted)
         classifier = replace(classifier, select=chosen.select, validation=score)
     return classifier.save(folder)
+
+
+def save_answers(labels: Labels, predicted: Labels, folder: Path) -> None:
+    """What the chosen model predicts on the validation split, as a job leaves it."""
+    table = pd.DataFrame({"label": labels, "predicted": predicted})
+    table.to_csv(folder / PREDICTIONS, index=False)
 
 
 def majority_line(rows: Rows, select: Split, validation: Split) -> show.Line:

@@ -23,6 +23,7 @@ from skip_exp.within.scores import Split, standard_error
 log = logging.getLogger(__name__)
 
 TF_IDF = "TF-IDF, logistic regression"
+UNCUT = "uncut, fp32"  # as `name` has it
 MARKS = dict(zip(("fp32", "bf16", "int8", "cascade"), STYLES, strict=False)) | {"": CONTROL}
 CSV, FIGURE = "frontier.csv", "frontier.png"
 
@@ -205,10 +206,10 @@ def explain(
     error_of_loss = 100 * standard_error(draws[1] - draws[0], rows)
     difference = chosen.select - select.score(best)
     (row,) = frame[frame["chosen"]].to_dict("records")
-    uncut = frame.loc[frame["model"] == "uncut, fp32", "texts_per_s"].item()
+    uncut = frame.loc[frame["model"] == UNCUT, "texts_per_s"].item()
     told = [
         f"chosen: {row['model']}: {row['texts_per_s']:,.0f} texts a second, "
-        f"{row['texts_per_s'] / uncut:.1f} times uncut, fp32",
+        f"{row['texts_per_s'] / uncut:.1f} times {UNCUT}",
         f"on the selection slice it scores {tables.points(difference)} points from "
         f"{_name_model(reference)} (allowed: -{within:g}), standard error {error_of_loss:.1f}; "
         f"its own score has one of {error:.1f}",
