@@ -130,7 +130,6 @@ def test_the_whole_and_the_cut_model_are_timed(done: Any, monkeypatch: pytest.Mo
     [
         ([], {"search"}),
         (["benchmark.enabled=false"], {"search", "benchmark"}),
-        (["prune.max_drop=1"], set()),
         (["prune.target_speedup=2"], set()),
         (["retune.enabled=false"], {"search", "retune"}),
     ],

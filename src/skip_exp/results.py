@@ -117,7 +117,6 @@ class Method(Part):
     sites: list[str] | None = None
     allocation: str | None = None
     target_speedup: float | None = None
-    max_drop: float | None = None  # points on the selection slice; the ratio was looked for
     within: float | None = None  # points on the selection slice; the model was looked for
     epochs: Count | None = None  # of re-tuning, at most
     distill: float | None = None
@@ -208,7 +207,7 @@ class Result(Part):
     metrics: dict[str, Any] = {}  # {metric: Scores}; extra: {split: {metric: Scores}}
     select: Scores = Scores()  # the main metric on the selection slice
     calibration: Calibration = Calibration()
-    probes: Numbers = {}  # of a search: {ratio: select score, final; or speed-up}
+    probes: Numbers = {}  # of a search: {ratio: speed-up}
     params: Params = Params()
     flops: Flops = Flops()
     keep_sizes: dict[Site, Sizes] = {}  # {site: [kept, of]}
@@ -251,7 +250,7 @@ def from_config(cfg: Mapping[str, Any], **fields: Any) -> Result:
     method = {key: get(f"prune.{key}") for key in ("sites", "allocation")}
     is_retuned = get("retune.enabled")
     if is_retuned is not None:
-        method |= {key: get(f"prune.{key}") for key in ("target_speedup", "max_drop", "within")}
+        method |= {key: get(f"prune.{key}") for key in ("target_speedup", "within")}
         method |= {"distill": 0.0, "train": "none"}
     if is_retuned:
         method |= {key: get(f"retune.{key}") for key in ("distill", "train")}

@@ -100,14 +100,7 @@ def test_every_sweep_composes_with_every_value(sweep: Path) -> None:
 # --- recipes ------------------------------------------------------------------------------------
 
 ABSENT = {  # what a job may do without; nothing else is null
-    *(
-        "task.start",
-        "tune.start",
-        "backbone.layers",
-        "prune.target_speedup",
-        "prune.max_drop",
-        "prune.within",
-    ),
+    *("task.start", "tune.start", "backbone.layers", "prune.target_speedup", "prune.within"),
     *("data.dir", "data.train_rows", "data.unlabelled", "data.sep", "task.group", "sweep.id"),
     *("logger.project", "logger.entity", "logger.group"),
 }
@@ -215,7 +208,6 @@ def test_the_schema_knows_the_names_of_the_registries() -> None:
     [
         ({"ratio": 0}, Goal(ratio=0.0), "0"),
         ({"ratio": 0.1 + 0.2}, Goal(ratio=0.3), "0.3"),
-        ({"max_drop": 1.0}, Goal(max_drop=1.0), "drop1"),
         ({"target_speedup": 2.0}, Goal(target_speedup=2.0), "2x"),
         ({"within": 1.0}, Goal(within=1.0), "within1"),
     ],
@@ -229,13 +221,12 @@ def test_what_prune_asks_for_is_one_goal(asked: dict[str, Any], goal: Goal, name
     ("given", "refused"),
     [
         (["prune.target_speedup=4", "prune.ratio=0.9"], "prune.target_speedup=4.0: "),
-        (["prune.max_drop=1", "prune.ratio=0.9"], "prune.max_drop=1.0: "),
         (["prune.within=1", "prune.ratio=0.9"], "prune.within=1.0: "),
         (["retune.copies=2", "retune.distill=0"], "retune.copies=2: "),
         (["retune.copies=2", "retune.enabled=false"], "retune.copies=2: "),
         (["retune.copies=0", "retune.distill=0"], None),
         (["retune.enabled=false"], None),  # copies by default are no mistake
-        (["prune.target_speedup=null", "prune.max_drop=null", "prune.ratio=0.9"], None),
+        (["prune.target_speedup=null", "prune.within=null", "prune.ratio=0.9"], None),
     ],
 )
 def test_a_value_of_the_command_that_would_be_ignored_is_refused(
@@ -259,9 +250,6 @@ prune.allocation=best
 prune.round_to=0
 prune.target_speedup=0.5
 prune.target_speedup=2 backbone.layers=3
-prune.max_drop=-0.5
-prune.max_drop=nan
-prune.max_drop=1 prune.target_speedup=2
 prune.within=-1
 prune.within=nan
 prune.within=101
@@ -347,7 +335,7 @@ def test_label_names_are_the_default_words() -> None:
 
 def test_every_key_has_a_sentence() -> None:
     every = list(keys(config.Config))
-    assert len([one for one in every if not one.is_group]) <= 94
+    assert len([one for one in every if not one.is_group]) <= 93
     for one in every:
         assert re.fullmatch(r"\S[^\n]+\.", one.sentence), one.name
     inherited = next(one for one in every if one.name == "retune.dropout")

@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,7 @@ import skip_exp
 from skip_exp import pipeline
 from skip_exp.commands import compress, train
 from skip_exp.config.prune import PruneConfig
-from skip_exp.errors import SkipError
+from skip_exp.errors import ConfigError, SkipError
 from skip_exp.report import frame
 from skip_exp.results import PREDICTIONS, Result
 from skip_exp.skill.cascade import open_classifier
@@ -46,6 +47,16 @@ def test_uncut_nothing_is_tuned_again(tmp_path: Path) -> None:
     assert (uncut.data.unlabelled, cut.data.unlabelled) == (None, "more.txt")
     assert uncut.output_dir != cut.output_dir
     assert cut.tune == uncut.tune == toy.tune  # so that the cache is shared
+
+
+def test_a_slice_of_one_label_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = SimpleNamespace(select=[], validation=[])
+    monkeypatch.setattr(run, "prepare", lambda *_: SimpleNamespace(key="", data=rows))
+    monkeypatch.setattr(run, "to_split", lambda *_: split(np.zeros(4, int)))
+    cfg = toy_job(save_toy(tmp_path), tmp_path, "out", "prune.within=1")
+    with pytest.raises(ConfigError, match=r"^prune\.within=1.0: "):
+        run.find(cfg, None, None, pytest.fail)
+    assert not (tmp_path / "out").exists()
 
 
 def test_the_budget_ends_the_work_before_a_ratio(monkeypatch: pytest.MonkeyPatch) -> None:

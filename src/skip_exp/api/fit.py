@@ -25,7 +25,7 @@ from skip_exp.utils import console
 log = logging.getLogger(__name__)
 
 LOG_FILE = "skip_exp.log"  # in the job's folder, as Hydra names it
-GOAL_KEYS = ("prune.ratio", "prune.max_drop", "prune.target_speedup", "prune.within")
+GOAL_KEYS = ("prune.ratio", "prune.target_speedup", "prune.within")
 _ONE = RLock()  # jobs of one process share the seeds, and the modules of a frozen backbone
 
 

@@ -20,7 +20,6 @@ class Goal:
     """What `prune` asks for: exactly one of them is set."""
 
     ratio: float | None = None  # fraction of the block parameters
-    max_drop: float | None = None  # points of the main metric: find the largest ratio within them
     target_speedup: float | None = None  # times dense: find the smallest ratio that is as fast
     within: float | None = None  # points of the main metric: find the fastest model within them
 
@@ -29,9 +28,6 @@ class Goal:
 class PruneConfig:
     ratio: float = key(0.5, "Fraction of the block parameters to remove.")
     target_speedup: float | None = key(None, "Instead of a ratio: prune until this much faster.")
-    max_drop: float | None = key(
-        None, "Instead of a ratio: prune as much as costs at most so many points of the metric."
-    )
     within: float | None = key(
         None, "Instead of a ratio: find the fastest model that loses at most so many points."
     )
@@ -44,22 +40,15 @@ class PruneConfig:
         """The goal that `ratio` and those that replace it set together."""
         if self.within is not None:
             return Goal(within=self.within)
-        if self.max_drop is not None:
-            return Goal(max_drop=self.max_drop)
         if self.target_speedup is not None:
             return Goal(target_speedup=self.target_speedup)
         return Goal(ratio=self.ratio)
 
     def __post_init__(self) -> None:
-        bound, speedup, within = self.max_drop, self.target_speedup, self.within
+        speedup, within = self.target_speedup, self.within
         self.ratio = round(self.ratio, DIGITS)
         if not 0 <= self.ratio < 1:
             raise ConfigError("prune.ratio", self.ratio, "must be in [0, 1)")
-        if bound is not None and speedup is not None:
-            why = "excludes prune.target_speedup; leave one of them out"
-            raise ConfigError("prune.max_drop", bound, why)
-        if bound is not None and not 0 <= bound < math.inf:
-            raise ConfigError("prune.max_drop", bound, "must be at least 0 points")
         if speedup is not None and not 1 <= speedup < math.inf:
             raise ConfigError("prune.target_speedup", speedup, "must be at least 1")
         if within is not None and speedup is not None:
@@ -75,12 +64,9 @@ class PruneConfig:
 
 def name_goal(prune: Mapping[str, Any]) -> str:
     """``0.5``, ``2x`` or ``within1``: the goal in names of folders, of settings not yet checked."""
-    speedup, bound, ratio = prune.get("target_speedup"), prune.get("max_drop"), prune["ratio"]
-    within = prune.get("within")
+    speedup, within, ratio = prune.get("target_speedup"), prune.get("within"), prune["ratio"]
     if within is not None:
         return f"within{within:g}" if isinstance(within, float) else f"within{within}"
-    if bound is not None:
-        return f"drop{bound:g}" if isinstance(bound, float) else f"drop{bound}"
     if speedup is not None:
         return f"{speedup:g}x" if isinstance(speedup, float) else f"{speedup}x"
     return str(round(ratio, DIGITS) if isinstance(ratio, float) else ratio)

@@ -32,7 +32,7 @@ def job_config(composed: DictConfig) -> Config:
 def check_given(cfg: Config, overrides: Iterable[str]) -> None:
     """Raise ConfigError where a value of the command would be ignored."""
     given = values_of(overrides)
-    for name in ("target_speedup", "max_drop", "within"):
+    for name in ("target_speedup", "within"):
         goal = getattr(cfg.prune, name)
         if goal is not None and "prune.ratio" in given:
             why = f"excludes prune.ratio={given['prune.ratio']}; leave one of them out"

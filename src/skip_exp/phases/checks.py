@@ -1,11 +1,9 @@
-"""Refusals that need the backbone (its positions, its readout, its neurons) or the rows."""
+"""Refusals that need the backbone (its positions, its readout, its neurons)."""
 
 import logging
 from typing import Any
 
 from skip_exp.config.schema import Config
-from skip_exp.data.files import SELECT
-from skip_exp.data.rows import Rows
 from skip_exp.errors import ConfigError, SkipError
 from skip_exp.models.backbones import Backbone, class_names
 from skip_exp.models.prompts import prompt_class
@@ -37,13 +35,6 @@ def check(cfg: Config, backbone: Backbone) -> None:
     prune, ratio = cfg.prune, cfg.prune.goal.ratio or 0.0  # a speed-up is checked once timed
     sizes = [block.shape() for block in blocks]
     allocate.check(sizes, ratio=ratio, sites=prune.sites, allocation=prune.allocation)
-
-
-def check_slice(cfg: Config, data: Rows) -> None:
-    """Refuse a search on a slice of one label, which a constant answer fits. Raises ConfigError."""
-    if cfg.prune.max_drop is not None and len({row["label"] for row in data.select}) == 1:
-        why = f"the selection slice has a single label: give task.files.{SELECT} or a ratio"
-        raise ConfigError("prune.max_drop", cfg.prune.max_drop, why)
 
 
 def _check_classes(labels: list[str], classes: dict[Any, str]) -> None:

@@ -49,7 +49,6 @@ def prepare(cfg: Config, tables: Tables | None = None) -> Job:
     start = find_start(cfg, backbone)
     trainer = usable(cfg.trainer)
     data = _data(cfg, backbone, tables)
-    checks.check_slice(cfg, data)
     asked = cfg
     if start:
         cfg = replace(cfg, prompt=replace(cfg.prompt, length=start.length))

@@ -70,10 +70,3 @@ def _reorder(logits: Tensor, rows: list[Row]) -> Tensor:
     ordered = torch.empty_like(logits)
     ordered[order_by_length(rows)] = logits
     return ordered
-
-
-def score_slice(job: Job, model: SoftPromptModel) -> float:
-    """The main metric on the selection slice."""
-    loader = TextDataModule(job.data, 1, 0).val_dataloader()
-    found, _ = score(job.trainer, model, job.data.spec, loader, [Batches("scoring")])
-    return found[job.metric]

@@ -83,7 +83,7 @@ LEFT_OUT = {
     "backbone.layers",
 }
 LEFT_OUT_GROUPS = ("logger.", "cache.", "sweep.", "task.hub.", "task.files.")
-# Where one of these is set, each job searched for a ratio of its own.
+# Where one of these is set, each job searched for its ratio; earlier results may have max_drop.
 GOALS = [f"{PREFIX}prune.{goal}" for goal in ("within", "max_drop", "target_speedup")]
 # Named wherever they are set, even where the other results lack the key.
 NAMED = [*GOALS, f"{PREFIX}data.train_rows"]

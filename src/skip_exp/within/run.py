@@ -18,9 +18,11 @@ from skip_exp.cache.version import digest
 from skip_exp.config.schema import Config
 from skip_exp.config.together import check
 from skip_exp.data.batches import Row
+from skip_exp.data.files import SELECT
 from skip_exp.data.rows import Rows, get_labels, get_texts
 from skip_exp.data.scores import Labels
 from skip_exp.data.sources import Tables
+from skip_exp.errors import ConfigError
 from skip_exp.job.answer import write_config
 from skip_exp.phases.job import Job
 from skip_exp.phases.prepare import prepare
@@ -70,8 +72,11 @@ def find(
     root, within = Path(cfg.output_dir), cast(float, cfg.prune.within)
     uncut = prepare(at_ratio(cfg, 0.0), tables)
     key, rows = digest([uncut.key, within])[:16], uncut.data
-    write_config(cfg, key)
     select, validation = to_split(rows, rows.select), to_split(rows, rows.validation)
+    if len({*select.labels}) == 1:  # which a constant answer fits
+        why = f"the selection slice has a single label: give task.files.{SELECT} or a ratio"
+        raise ConfigError("prune.within", within, why)
+    write_config(cfg, key)
     ratios = [0.0, *list_ratios(uncut, cfg.prune.sites)]
     jobs = run_jobs([at_ratio(cfg, ratio) for ratio in ratios], budget, run_job)
     skills = {ratio: root / JOBS / f"{ratio:g}" / str(job.skill) for ratio, job in jobs.items()}
