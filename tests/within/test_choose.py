@@ -13,6 +13,7 @@ from skip_exp.data.scores import DRAWS, interval, resample, score
 from skip_exp.within.choose import (
     Answers,
     Model,
+    add_errors,
     choose,
     choose_threshold,
     estimate_speed,
@@ -21,7 +22,7 @@ from skip_exp.within.choose import (
     list_thresholds,
     make_candidate,
 )
-from skip_exp.within.scores import standard_error
+from skip_exp.within.scores import Split, standard_error
 
 TRUE = np.zeros(10, int)
 CONFIDENCE = np.arange(0.50, 0.99, 0.05)  # 0.50, 0.55, ..., 0.95
@@ -116,7 +117,19 @@ def test_the_fastest_within_the_bound_is_chosen() -> None:
     # 1.0: the rounded model is wrong at row 9, and is left out.
     names, thresholds = chosen(1.0)
     assert names == [(0.9, "int8"), (0.0, "fp32")] and thresholds == pytest.approx((0.575,))
-    assert chosen(1.1) == ([(0.0, "fp32")], ())  # nothing scores so much: the best
+
+
+def test_a_candidate_must_stay_within_the_bound_with_its_error() -> None:
+    """Ten rows: one of them is an error of ten points at least; the other forms have none."""
+    uncut, rounded = model(0.0, "fp32", 100.0), model(0.0, "int8", 200.0, 9)
+    middle, cut = model(0.5, "int8", 500.0), model(0.9, "int8", 1000.0, 0, 1)
+    single = [make_candidate([each], [], accuracy) for each in (uncut, rounded, middle, cut)]
+    rows = Split([["text"]] * 10, TRUE, "accuracy", 2)
+    found = add_errors(single, uncut, rows)
+    assert [each.error for each in found[:3]] == [0, 0, 0.1]  # alike on all rows: that of one row
+    assert found[3].error == pytest.approx(np.sqrt(0.2 * 0.8 / 10), rel=0.1)
+    for bound, expected in ((0.05, uncut), (0.1, middle), (0.3, middle), (0.35, cut)):
+        assert choose(found, 1 - bound).models == (expected,)
 
 
 def test_a_middle_member_is_used_where_it_is_faster() -> None:

@@ -18,7 +18,7 @@ from skip_exp.report import frame
 from skip_exp.results import PREDICTIONS, Result
 from skip_exp.skill.cascade import open_classifier
 from skip_exp.skill.forms import Speed
-from skip_exp.within import run, show
+from skip_exp.within import measure, run, show
 from skip_exp.within.baselines import TfIdf
 from skip_exp.within.choose import Answers, Candidate, Model, make_candidate
 from skip_exp.within.scores import Split
@@ -74,12 +74,6 @@ def test_the_budget_ends_the_work_before_a_ratio(monkeypatch: pytest.MonkeyPatch
     assert [*run.run_jobs(jobs, 0.1, run_job)] == [0.0]
 
 
-def test_a_given_model_is_the_reference() -> None:
-    uncut, rounded = model(0.0, "fp32", 1, [0, 1, 0, 0]), model(0.0, "int8", 2, [0, 1, 0, 1])
-    for is_given, expected in ((True, uncut), (False, rounded)):
-        assert run.find_reference([uncut, rounded], split(), is_given=is_given) is expected
-
-
 @pytest.mark.parametrize("speeds", [(100.0, 200.0), (200.0, 100.0)])
 def test_a_cascade_must_be_faster_where_it_is_timed(
     tiny: Saved, speeds: tuple[float, float], monkeypatch: pytest.MonkeyPatch
@@ -89,8 +83,8 @@ def test_a_cascade_must_be_faster_where_it_is_timed(
     cascade = make_candidate([fast, slow], [0.65], split().score)
     models = {fast: Fixed(tiny.about, {}), slow: Fixed(tiny.about, {})}
     measured = [Speed(speed, 1.0) for speed in speeds]
-    monkeypatch.setattr(run, "time_in_turns", lambda calls, texts: (measured, False))
-    candidates, chosen = run.choose_timed([single, cascade], 1.0, models, [])
+    monkeypatch.setattr(measure, "time_in_turns", lambda calls, texts: (measured, False))
+    candidates, chosen = measure.choose_timed([single, cascade], 1.0, models, [])
     assert len(chosen.models) == (2 if speeds[1] > speeds[0] else 1)
     assert [each.speed for each in candidates] == [*speeds] and chosen.speed == 200.0
 
@@ -135,12 +129,13 @@ def test_the_table_compares_with_the_chosen_model(tmp_path: Path) -> None:
     written = pd.read_csv(tmp_path / show.CSV)
     assert written["chosen"].sum() == 1 and written["contended"].all()
     assert (tmp_path / show.FIGURE).read_bytes()[1:4] == b"PNG"
-    told = show.explain(frame, pair, uncut, split(), 1.0, contended=False)
-    assert any("too few" in each for each in told)  # four rows
+    told = show.explain(frame, single, pair, 0.01, split(), contended=False)
+    assert any("25.0 points" in each for each in told)  # the least that four rows can show
+    assert any("bound of 25 points" in each for each in told)  # row 3, without an error
     assert any(show.TF_IDF in each for each in told)
-    told = show.explain(frame, pair, uncut, split(), 100.0, contended=False)
-    assert not any("too few" in each for each in told)
-    assert any("-25.00 points" in each for each in told)  # on the validation split, row 3
+    assert any("-25.00 points" in each for each in told)  # on the validation split
+    told = show.explain(frame, single, single[2], 1.0, split(), contended=False)
+    assert not any("25.0 points" in each or "bound of" in each for each in told)
 
 
 def test_tf_idf_takes_texts_and_pairs() -> None:
@@ -204,15 +199,17 @@ def test_one_call_finds_a_model(
         pipeline, "run_phases", lambda job, clock: ran.append(job) or phases(job, clock)
     )
     monkeypatch.setattr(run, "CUTS", (0.5,))
-    monkeypatch.setattr(run, "list_forms", lambda: ["fp32"])
+    monkeypatch.setattr(measure, "list_forms", lambda: ["fp32"])
     monkeypatch.setattr("skip_exp.skill.forms.SECONDS", 0.0)
     model = skip_exp.fit(data, within=1, output=out, overrides=settings)
     check_folder(model, out)
     assert [job.cfg.prune.ratio for job in ran] == [0]
-    rows = frame.load([out]).drop_duplicates(["job_id", "searched"])  # jobs, and their answers
-    assert len(rows) == 3 and rows["searched"].sum() == 1
+    rows = frame.load([out])
+    rows = rows[~rows["path"].str.contains("/chosen/")]  # a copy of its job's result
+    assert len(rows) == 4 and rows["searched"].sum() == 1
     (found,) = rows[rows["searched"]].to_dict("records")
-    (job,) = rows[(rows["ratio"] == found["ratio"]) & ~rows["searched"]].to_dict("records")
+    same = (rows["ratio"] == found["ratio"]) & rows["path"].str.contains("/jobs/")
+    (job,) = rows[same].to_dict("records")
     for name in ("metric/final", "select/final", "params/block_pruned"):
         assert found[name] == pytest.approx(job[name]), name
     assert found["latency/speedup"] > 0 or found["contended"]
@@ -223,22 +220,13 @@ def test_one_call_finds_a_model(
     assert plain.result["job_id"] in {*rows["job_id"]}
 
 
-def test_points_are_counted_from_a_given_model(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_given_model_is_not_tuned(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pairs = [("the film was dull", "bad"), ("the film was warm", "good")] * 50
     rows = [f"{text}{' ' * i},{label}" for i, (text, label) in enumerate(pairs)]
     (tmp_path / "train.csv").write_text("\n".join(["text,label", *rows]) + "\n")
     monkeypatch.setattr(run, "CUTS", ())
-    monkeypatch.setattr(run, "list_forms", lambda: ["fp32"])
+    monkeypatch.setattr(measure, "list_forms", lambda: ["fp32"])
     monkeypatch.setattr("skip_exp.skill.forms.SECONDS", 0.0)
-    seen, find = [], run.find_reference
-
-    def spy(*models: Any, is_given: bool) -> Model:
-        seen.append(is_given)
-        return find(*models, is_given=is_given)
-
-    monkeypatch.setattr(run, "find_reference", spy)
     given, out = classifier("bert"), tmp_path / "out"
     model = skip_exp.compress(
         given,
@@ -248,7 +236,6 @@ def test_points_are_counted_from_a_given_model(
         output=out,
         overrides=SMALL,
     )
-    assert seen == [True]
     assert model.result["ratio"] == 0 and not model.result["config"]["retune"]["enabled"]
     check_folder(model, out)
 

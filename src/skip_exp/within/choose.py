@@ -1,7 +1,7 @@
 """Which model or cascade is the fastest within a bound: pure functions of answers and speeds."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import combinations
 from typing import NamedTuple
 
@@ -9,9 +9,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from skip_exp.data.scores import Labels
+from skip_exp.within.scores import Split, standard_error
 
 MOST_THRESHOLDS = 200  # of a pair that are scored
 MIDDLE_THRESHOLDS = 20  # of the middle member that a cascade of three tries
+FITTED = 0.5  # share of the bound that thresholds may use up: see studies/rule.py
 TIE = 0.05  # a simpler candidate may be so much slower than the fastest
 ROUNDING = 1e-9  # of a score
 
@@ -51,6 +53,7 @@ class Candidate:
         sent_on: share of the slice that reached each model after the first.
         predicted: classes on the slice [n].
         select: the score there.
+        error: standard error of its difference to the reference there; 0 for the reference's forms.
         speed: texts a second; of a cascade, as those of its models say.
         spread: of a speed that was measured.
     """
@@ -62,6 +65,7 @@ class Candidate:
     select: float
     speed: float
     spread: float | None = None
+    error: float = 0.0
 
 
 Score = Callable[[Labels], float]  # classes that are predicted on the slice -> score
@@ -128,17 +132,16 @@ def list_thresholds(confidence: NDArray[np.float64], most: int) -> list[float]:
 def list_candidates(models: Sequence[Model], score: Score, least: float) -> list[Candidate]:
     """Every model, and the cascades that score at least ``least`` on the slice.
 
-    A cascade ends in any form of the uncut model, or of the one that is cut least. Members before
-    that are cut, each in its fastest form.
+    A cascade ends in any form of the uncut model. Members before that are cut, each in its fastest
+    form.
     """
     candidates = [make_candidate([model], [], score) for model in models]
-    lowest = min(model.ratio for model in models)
     fastest: dict[float, Model] = {}
     for model in sorted(models, key=lambda each: each.speed):
         fastest[model.ratio] = model
-    cuts = [fastest[ratio] for ratio in sorted(fastest, reverse=True) if ratio > lowest]
+    cuts = [fastest[ratio] for ratio in sorted(fastest, reverse=True) if ratio > 0]
     for last in models:
-        if last.ratio > lowest:
+        if last.ratio > 0:
             continue
         for first in cuts:
             threshold = choose_threshold(first.answers, last.answers.predicted, score, least)
@@ -177,14 +180,26 @@ def make_candidate(models: Sequence[Model], thresholds: Sequence[float], score: 
     )
 
 
-def choose(candidates: Sequence[Candidate], least: float) -> Candidate:
-    """The fastest candidate that scores at least ``least``; of about as fast ones the simplest.
+def add_errors(candidates: Sequence[Candidate], reference: Model, select: Split) -> list[Candidate]:
+    """The candidates with the errors of their differences to ``reference`` on the slice.
 
-    Where none does, the one with the highest score.
+    Its other forms have none: a few rows say less of rounding than that it hardly changes answers.
     """
-    fitting = [each for each in candidates if each.select >= least - ROUNDING]
-    if not fitting:
-        return max(candidates, key=lambda each: each.select)
+    draws = select.resample([reference.answers.predicted, *(each.predicted for each in candidates)])
+    found = []
+    for each, of_each in zip(candidates, draws[1:], strict=True):
+        is_form = [model.ratio for model in each.models] == [reference.ratio]
+        error = standard_error(draws[0] - of_each, len(select.labels))
+        found.append(replace(each, error=0.0 if is_form else error))
+    return found
+
+
+def choose(candidates: Sequence[Candidate], least: float) -> Candidate:
+    """The fastest candidate that is above ``least`` by a standard error; of near ones the simplest.
+
+    The reference has no error, so that it always fits.
+    """
+    fitting = [each for each in candidates if each.select - each.error >= least - ROUNDING]
     fastest = max(each.speed for each in fitting)
     near = [each for each in fitting if each.speed >= (1 - TIE) * fastest]
     return min(near, key=lambda each: (len(each.models), -each.select, -each.speed))

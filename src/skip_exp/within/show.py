@@ -2,11 +2,13 @@
 
 import io
 import logging
+import math
 import os
 import shlex
-from collections.abc import Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 from matplotlib import rc_context
@@ -17,8 +19,8 @@ from skip_exp.data.scores import Labels, interval
 from skip_exp.report import tables
 from skip_exp.report.figures import CONTROL, INK, PLOT_SETTINGS, STYLES
 from skip_exp.utils import files
-from skip_exp.within.choose import Candidate, Model
-from skip_exp.within.scores import Split, standard_error
+from skip_exp.within.choose import TIE, Candidate, Model
+from skip_exp.within.scores import Split
 
 log = logging.getLogger(__name__)
 
@@ -192,38 +194,28 @@ def tell(frame: pd.DataFrame, lines: Sequence[Line], title: str, sentences: Sequ
 
 def explain(
     frame: pd.DataFrame,
+    candidates: Sequence[Candidate],
     chosen: Candidate,
-    reference: Model,
+    bound: float,
     select: Split,
-    within: float,
     *,
     contended: bool,
 ) -> list[str]:
-    """What was chosen and why, how certain that is, and whether TF-IDF would do."""
-    rows, best = len(select.labels), reference.answers.predicted
-    draws = select.resample([chosen.predicted, best])
-    error = 100 * standard_error(draws[0], rows)
-    error_of_loss = 100 * standard_error(draws[1] - draws[0], rows)
-    difference = chosen.select - select.score(best)
+    """What was chosen and why, what the slice could not show, and whether TF-IDF would do.
+
+    Args:
+        bound: a fraction.
+    """
     (row,) = frame[frame["chosen"]].to_dict("records")
-    uncut = frame.loc[frame["model"] == UNCUT, "texts_per_s"].item()
+    (uncut,) = frame[frame["model"] == UNCUT].to_dict("records")
     told = [
         f"chosen: {row['model']}: {row['texts_per_s']:,.0f} texts a second, "
-        f"{row['texts_per_s'] / uncut:.1f} times {UNCUT}",
-        f"on the selection slice it scores {tables.points(difference)} points from "
-        f"{_name_model(reference)} (allowed: -{within:g}), standard error {error_of_loss:.1f}; "
-        f"its own score has one of {error:.1f}",
+        f"{row['texts_per_s'] / uncut['texts_per_s']:.1f} times {UNCUT}",
+        *explain_slice(candidates, chosen, bound, len(select.labels), uncut),
     ]
-    bound = 2 * error_of_loss - 100 * difference
-    is_small = error_of_loss > within
-    told.append(
-        f"the slice's {rows} rows bound the loss by {bound:.1f} points (two standard errors)"
-        + (f": too few rows for {within:g}" if is_small else "")
-    )
-    (other,) = frame[frame["model"] == _name_model(reference)].to_dict("records")
     keys = ("difference", "difference_high", "difference_low")
-    scored, low, high = (tables.points(0.0 - other[key]) for key in keys)  # no -0.00
-    told.append(f"on the validation split: {scored} points ({low} to {high}) from the same model")
+    scored, low, high = (tables.points(0.0 - uncut[key]) for key in keys)  # no -0.00
+    told.append(f"on the validation split: {scored} points ({low} to {high}) from {UNCUT}")
     for words in frame[frame["model"] == TF_IDF].to_dict("records"):
         if words["difference_low"] > 0:
             told.append(f"{TF_IDF}, is better than the chosen model: take that")
@@ -231,6 +223,39 @@ def explain(
             told.append(f"{TF_IDF}, is as good within the interval: it may be all that you need")
     if contended:
         told.append("other processes took cores: the speeds are contended")
+    return told
+
+
+def explain_slice(
+    candidates: Sequence[Candidate],
+    chosen: Candidate,
+    bound: float,
+    rows: int,
+    uncut: Mapping[Hashable, Any],
+) -> list[str]:
+    """What the slice says of the choice, and the bound from which it would be a faster one."""
+    best, limit = uncut["select"], f"{100 * bound:g} points"
+    told = [
+        f"on the {rows} rows of the selection slice: {tables.points(chosen.select - best)} points "
+        f"from {UNCUT}, standard error {100 * chosen.error:.1f}; allowed for both: {limit}"
+    ]
+    if 1 / rows > bound:
+        told.append(
+            f"so few rows show no loss below {100 / rows:.1f} points: only the uncut model is "
+            f"sure to lose less than {limit}"
+        )
+    beyond = [each for each in candidates if each.select - each.error < best - bound]
+    faster = [each for each in beyond if each.speed > chosen.speed / (1 - TIE)]
+    if faster:
+        each = max(faster, key=lambda other: other.select - other.error)
+        needed = math.ceil(1000 * (best - each.select + each.error)) / 10
+        times = each.speed / uncut["texts_per_s"]
+        told.append(f"{name(each)}, {times:.1f} times, needs a bound of {needed:g} points")
+    for each in candidates:
+        is_form = [model.ratio for model in each.models] == [0.0]
+        if is_form and each.select < best - bound:
+            lost = tables.points(each.select - best)
+            told.append(f"left out: {name(each)}: {lost} points, allowed: {limit}")
     return told
 
 

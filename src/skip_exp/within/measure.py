@@ -1,0 +1,152 @@
+"""Every model in every form: its answers, its speed, and its place in the last table."""
+
+import logging
+import shutil
+from collections import Counter
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from skip_exp.data.rows import Rows, get_labels
+from skip_exp.data.scores import Labels
+from skip_exp.results import PREDICTIONS
+from skip_exp.skill.cascade import Cascade
+from skip_exp.skill.classifier import Classifier
+from skip_exp.skill.forms import Speed, list_forms, megabytes, open_form, time_in_turns
+from skip_exp.skill.record import Form
+from skip_exp.within import show
+from skip_exp.within.baselines import TfIdf
+from skip_exp.within.choose import Answers, Candidate, Model, choose, join
+from skip_exp.within.scores import Split
+
+log = logging.getLogger(__name__)
+
+
+def ask(classifier: Classifier, split: Split) -> Answers:
+    answers = np.array(classifier.probabilities(split.texts))
+    return Answers(answers.argmax(1), answers.max(1))
+
+
+def measure(
+    skills: Mapping[float, Path],
+    words: TfIdf | None,
+    select: Split,
+    texts: list[list[str]],
+    exports: Path,
+) -> tuple[dict[Model, Classifier], Speed | None, bool]:
+    """Every skill in every form, with answers on the slice and speed; that of ``words``, too.
+
+    Returns the models, the baseline's speed, and whether other processes took cores.
+    """
+    forms, opened = list_forms(), list[tuple[float, Form, Classifier]]()
+    for ratio, skill in skills.items():
+        log.info("ratio %g: opening it in %s", ratio, ", ".join(forms))  # an export takes a while
+        for form in forms:
+            classifier = open_form(skill, form, exports / f"{ratio:g}")
+            if classifier is not None:
+                opened.append((ratio, form, classifier))
+    calls: list[Callable[[list[list[str]]], object]] = []
+    calls += [classifier.probabilities for _, _, classifier in opened]
+    if words:
+        calls.append(words.predict)
+    log.info("timing %d models on %d texts, in turns", len(calls), len(texts))
+    speeds, contended = time_in_turns(calls, texts)
+    models = {}
+    for (ratio, form, classifier), speed in zip(opened, speeds, strict=False):
+        model = Model(ratio, form, ask(classifier, select), speed.texts, speed.spread)
+        models[model] = classifier
+    return models, speeds[-1] if words else None, contended
+
+
+def choose_timed(
+    candidates: list[Candidate],
+    least: float,
+    models: Mapping[Model, Classifier],
+    texts: list[list[str]],
+) -> tuple[list[Candidate], Candidate]:
+    """The choice; a cascade is timed beside the best single model, and must be faster there.
+
+    Returns the candidates, the two with the speeds that were measured last, and the chosen one.
+    """
+    chosen = choose(candidates, least)
+    if len(chosen.models) == 1:
+        return candidates, chosen
+    single = choose([each for each in candidates if len(each.models) == 1], least)
+    both = [single, chosen]
+    calls = [to_classifier(each, models).probabilities for each in both]
+    speeds, _ = time_in_turns(calls, texts)
+    timed = []
+    for each, speed in zip(both, speeds, strict=True):
+        timed.append(replace(each, speed=speed.texts, spread=speed.spread))
+    others = [each for each in candidates if each not in both]
+    return [*others, *timed], choose(timed, least)
+
+
+def to_classifier(candidate: Candidate, models: Mapping[Model, Classifier]) -> Classifier:
+    members = [models[model] for model in candidate.models]
+    if len(members) == 1:
+        return members[0]
+    return replace(Cascade.of(members, candidate.thresholds), sent_on=candidate.sent_on)
+
+
+def save(
+    chosen: Candidate,
+    models: Mapping[Model, Classifier],
+    validation: Split,
+    answers: Mapping[Model, Answers],
+    folder: Path,
+) -> Path:
+    """Write the chosen model or cascade into ``folder``, and return that."""
+    shutil.rmtree(folder, ignore_errors=True)  # of the same search, run before
+    classifier = to_classifier(chosen, models)
+    if isinstance(classifier, Cascade):
+        predicted, _ = join([answers[model] for model in chosen.models], chosen.thresholds)
+        score = validation.score(predicted)
+        classifier = replace(classifier, select=chosen.select, validation=score)
+    return classifier.save(folder)
+
+
+def save_answers(labels: Labels, predicted: Labels, folder: Path) -> None:
+    """What the chosen model predicts on the validation split, as a job leaves it."""
+    table = pd.DataFrame({"label": labels, "predicted": predicted})
+    table.to_csv(folder / PREDICTIONS, index=False)
+
+
+def majority_line(rows: Rows, select: Split, validation: Split) -> show.Line:
+    """Always answering the train rows' most frequent class."""
+    answer, _ = Counter(get_labels(rows.train)).most_common(1)[0]
+    constant = [np.full(len(split.labels), answer) for split in (select, validation)]
+    return show.Line("majority class", select.score(constant[0]), constant[1])
+
+
+def words_line(words: TfIdf, speed: Speed | None, select: Split, validation: Split) -> show.Line:
+    return show.Line(
+        what=show.TF_IDF,
+        select=select.score(words.predict(select.texts)),
+        predicted=words.predict(validation.texts),
+        speed=speed.texts if speed else None,
+        spread=speed.spread if speed else None,
+        mb=words.megabytes,
+    )
+
+
+def candidate_line(
+    each: Candidate,
+    is_chosen: bool,
+    answers: Mapping[Model, Answers],
+    models: Mapping[Model, Classifier],
+) -> show.Line:
+    predicted, _ = join([answers[model] for model in each.models], each.thresholds)
+    return show.Line(
+        what=show.name(each),
+        select=each.select,
+        predicted=predicted,
+        speed=each.speed,
+        spread=each.spread,
+        mb=sum(megabytes(models[model]) for model in each.models),
+        candidate=each,
+        is_chosen=is_chosen,
+    )
