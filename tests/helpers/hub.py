@@ -122,7 +122,9 @@ class Handler(BaseHTTPRequestHandler):
             for line in map(json.loads, body.splitlines()):
                 if line["key"] == "file":
                     content = base64.b64decode(line["value"]["content"])
-                    (folder / line["value"]["path"]).write_bytes(content)
+                    path = folder / line["value"]["path"]
+                    path.parent.mkdir(parents=True, exist_ok=True)
+                    path.write_bytes(content)
                 elif line["key"] == "deletedFile":
                     (folder / line["value"]["path"]).unlink()
             oid = commit(folder)

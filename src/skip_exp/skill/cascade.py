@@ -9,6 +9,7 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from skip_exp.errors import SkipError
 from skip_exp.skill.classifier import Classifier
@@ -27,6 +28,20 @@ from skip_exp.skill.record import (
 )
 from skip_exp.utils import console
 
+CARD = """---
+library_name: skip_exp
+pipeline_tag: text-classification
+---
+
+# {task}: a cascade
+
+The first model answers; the next one answers where it is unsure. Members: {members}. Labels:
+{labels}.
+
+    import skip_exp
+    model = skip_exp.Cascade.from_pretrained("{repo_id}")
+    model.predict(["TEXT"])
+"""
 SAME = ("task", "text", "labels")  # of the members' records, beside the backbone
 
 
@@ -99,6 +114,19 @@ class Cascade(Classifier):
             validation=record.validation,
         )
 
+    @classmethod
+    def from_pretrained(
+        cls, repo_id: str, backbone: str | Path | None = None, revision: str | None = None
+    ) -> "Cascade":
+        """:meth:`load` a cascade from the Hugging Face hub (``USER/REPO``).
+
+        Raises:
+            SkipError: see :meth:`load`; the hub has no such cascade or cannot be reached.
+        """
+        from skip_exp.skill.export.huggingface.hub import download  # slow, and not for serving
+
+        return cls.load(download(repo_id, revision), backbone)
+
     def probabilities(
         self, texts: list[list[str]], batch_tokens: int | None = None
     ) -> list[list[float]]:
@@ -143,6 +171,26 @@ class Cascade(Classifier):
                     forms.append("int8" if int8 else "onnx")
             self._write_record(temporary, forms)
         return out
+
+    def push_to_hub(self, repo_id: str) -> str:
+        """Upload the cascade, which :meth:`from_pretrained` reads; return its address.
+
+        Raises:
+            SkipError: there is no token, the rows are stand-ins, or the hub refuses or cannot be
+                reached.
+        """
+        from skip_exp.skill.export.huggingface.hub import check_push, upload  # as above
+
+        check_push(self.about, repo_id)
+        with TemporaryDirectory() as name:
+            folder = Path(name) / "cascade"
+            for i, member in enumerate(self.members):
+                _share(member, folder / MEMBERS / str(i))
+            self._write_record(folder, [member.form for member in self.members])
+            names, labels = " -> ".join(m.form for m in self.members), ", ".join(self.about.labels)
+            card = CARD.format(task=self.about.task, labels=labels, members=names, repo_id=repo_id)
+            (folder / "README.md").write_text(card)
+            return upload(folder, repo_id)
 
     def _write_record(self, folder: Path, forms: list[Form]) -> None:
         places = [folder / MEMBERS / str(i) for i in range(len(forms))]
@@ -189,6 +237,17 @@ def open_classifier(
     from skip_exp.skill.skill import Skill  # the same
 
     return Skill.load(place, backbone, precision)
+
+
+def _share(member: Classifier, folder: Path) -> None:
+    """Copy a member without the local folders that its record may name. Raises SkipError."""
+    source = getattr(member, "folder", None)
+    if source is None:  # an ONNX export, which names none
+        member.save(folder)
+        return
+    from skip_exp.skill.files import share_skill  # torch, which such a member has loaded
+
+    share_skill(source, folder)
 
 
 def _to_onnx(member: Classifier, folder: Path, int8: bool) -> None:

@@ -26,8 +26,8 @@ from skip_exp.skill.files import (
     job_result,
     read_checksum,
     read_skill,
+    share_skill,
     split,
-    write_skill,
 )
 from skip_exp.skill.find import find_skill
 from skip_exp.skill.rebuild import rebuild
@@ -223,8 +223,7 @@ class Skill(Classifier):
                 # skill answers by all of it. Else `Skill.load` reads the export, too.
                 is_cut = hasattr(self.model.backbone.config, "vocabulary")
                 if self.folder is not None and about.train != "full" and not is_cut:
-                    record, tensors = read_skill(self.folder)
-                    write_skill(temporary, tensors, record.to_share().stored())
+                    share_skill(self.folder, temporary)
             else:
                 write_onnx(temporary, about, self.model, self.tokenizer, int8=int8)
             parts = (about, self.model, self.tokenizer, self.folder)

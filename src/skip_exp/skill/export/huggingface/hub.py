@@ -1,4 +1,4 @@
-"""Push a skill to the Hugging Face hub, and pull it."""
+"""Push a skill or a cascade to the Hugging Face hub, and pull it."""
 
 from pathlib import Path
 
@@ -6,8 +6,10 @@ import huggingface_hub
 
 from skip_exp.data.files import STAND_IN
 from skip_exp.errors import SkipError, first_line
-from skip_exp.skill.record import CODE, RECORD, TENSORS, SkillRecord
+from skip_exp.skill.record import CASCADE, CODE, MEMBERS, RECORD, TENSORS, SkillRecord
 from skip_exp.utils.hub import explain, hub_reachable, offline_if_unreachable
+
+OWN = [RECORD, TENSORS, CASCADE, f"{MEMBERS}/*"]  # what `download` needs of a repository
 
 
 def check_push(about: SkillRecord, repo_id: str) -> None:
@@ -38,8 +40,7 @@ def upload(folder: Path, repo_id: str) -> str:
             repo_id=address.repo_id,
             folder_path=folder,
             commit_message="Skill by skip_exp",
-            # Otherwise `download` would find the old skill beside a new model.
-            delete_patterns=[RECORD, TENSORS],
+            delete_patterns=OWN,  # else `download` would find the old skill beside a new model
         )
     except Exception as error:  # any error of its HTTP library
         why = first_line(error) if hub_reachable() else "the hub cannot be reached from here"
@@ -48,18 +49,17 @@ def upload(folder: Path, repo_id: str) -> str:
 
 
 def download(repo_id: str, revision: str | None = None) -> Path:
-    """Folder of the skill ``repo_id``, from the hub or its cache.
+    """Folder of the skill or cascade ``repo_id``, from the hub or its cache.
 
-    Only the skill's own files are downloaded, and the model's code, which marks an hf export.
+    Only its own files are downloaded, and the model's code, which marks an hf export.
 
     Raises:
         SkipError: there is none, or the hub cannot be reached.
     """
     offline_if_unreachable()
     try:
-        wanted = [RECORD, TENSORS, CODE]
         folder = huggingface_hub.snapshot_download(
-            repo_id, revision=revision, allow_patterns=wanted
+            repo_id, revision=revision, allow_patterns=[*OWN, CODE]
         )
     except Exception as error:  # any error of its HTTP library
         raise SkipError(f"{repo_id}: no folder, and {explain(error, repo_id)}") from error
