@@ -6,6 +6,7 @@ import pickle
 import shutil
 import subprocess
 import sys
+from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -19,10 +20,12 @@ from skip_exp.commands import predict
 from skip_exp.commands.export import main
 from skip_exp.data.batches import tokenize
 from skip_exp.errors import SkipError
+from skip_exp.pruning.surgery import cut
 from skip_exp.skill.export.onnx import runtime, write
 from skip_exp.skill.export.onnx.write import ROUNDING, Differences, compare_onnx, examples_of
 from tests.helpers.hostile import sign_export
-from tests.helpers.saved import WORDS, Saved, save_tiny_skill
+from tests.helpers.saved import NOTHING, WORDS, Saved, save_tiny_skill
+from tests.helpers.tiny import KINDS, tiny_backbone, tiny_inputs, tiny_model
 from tests.helpers.written import ROOT
 from tests.skill.export.test_huggingface import CASES as PLAIN_CASES
 
@@ -55,6 +58,34 @@ def same(found: list[Any], expected: list[Any]) -> None:
         assert one["probabilities"] == pytest.approx(other["probabilities"], abs=1e-5)
 
 
+@pytest.mark.slow  # exports
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("whole", [False, True], ids=["some gone", "all gone"])
+@pytest.mark.usefixtures("onnx_packages")
+def test_both_runtimes_open_a_model_whose_sublayers_are_gone(
+    tmp_path: Path, kind: str, whole: bool
+) -> None:
+    """OpenVINO refuses products of matrices with a dimension of zero."""
+    onnx, openvino = pytest.importorskip("onnx"), pytest.importorskip("openvino")
+    model = tiny_model(kind)
+    sites = [b.name if "ffn" in b.name else f"{b.name}.heads" for b in model.blocks()]
+    gone = sites if whole else [site for site in sites if ".1." in site]
+    model = cut(model, dict.fromkeys(gone, NOTHING)).eval()
+    path, inputs = tmp_path / "model.onnx", tiny_inputs(kind)
+    with torch.no_grad():
+        expected = model(**inputs).numpy()
+    write.to_onnx(model, inputs, path)
+    kinds = Counter(node.op_type for node in onnx.load(path).graph.node)
+    products = kinds["MatMul"] + kinds["Gemm"]
+    assert (products == 1 and not kinds["Softmax"]) if whole else products > 1
+    given = {name: x.numpy() for name, x in inputs.items()}
+    exact = {"INFERENCE_PRECISION_HINT": "f32"}  # else bf16, where the processor has it
+    compiled = openvino.Core().compile_model(path, "CPU", exact)
+    found = compiled({name.any_name: given[name.any_name] for name in compiled.inputs})
+    assert np.abs(found[0] - expected).max() < 1e-4
+    assert np.abs(runtime.runner(path)(given) - expected).max() < 1e-5
+
+
 @pytest.mark.slow  # an export takes seconds; the normal run has the 8-bit one of a BERT
 @pytest.mark.parametrize("case", CASES)
 @pytest.mark.usefixtures("onnx_packages")
@@ -81,6 +112,14 @@ def check_form(out: Path, *, int8: bool, types: bool) -> None:
     config = json.loads((out / "config.json").read_text())
     assert config["format"] == "onnx" and config["labels"] == ["negative", "positive"]
     assert config["int8"] is int8
+    assert config["id2label"] == {"0": "negative", "1": "positive"}
+    assert config["label2id"] == {"negative": 0, "positive": 1}
+    if types:
+        assert config["architectures"] == ["BertForSequenceClassification"]
+        assert (config["model_type"], config["hidden_size"]) == (
+            "bert",
+            tiny_backbone("bert").config.hidden_size,
+        )
     with pytest.raises(SkipError, match=r"skip_exp.OnnxSkill.load"):
         Skill.load(out)
 

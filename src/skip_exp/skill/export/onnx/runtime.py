@@ -35,6 +35,17 @@ from skip_exp.utils.machine import cores
 
 TOKENIZER = ("tokenizer.json", "tokenizer_config.json")
 INPUTS = ("input_ids", "attention_mask", "token_type_ids")  # the last only if the model has it
+# Of config.json, beside the record: what servers read of a checkpoint of transformers.
+SIZES = ("hidden_size", "num_hidden_layers", "num_attention_heads", "max_position_embeddings")
+STOCK = (
+    "architectures",
+    "model_type",
+    "id2label",
+    "label2id",
+    "vocab_size",
+    "pad_token_id",
+    *SIZES,
+)
 SLOWER = ["SkipLayerNormFusion"]  # a fusion that makes sum and norm five times slower on a CPU
 Run = Callable[[Mapping[str, NDArray[Any]]], NDArray[Any]]
 
@@ -91,7 +102,8 @@ class OnnxSkill(Classifier):
         if described.pop("sha256", None) != checksum(folder, described):
             files = ", ".join((CONFIG, ONNX, *TOKENIZER))
             raise SkipError(f"{folder}: damaged or altered: wrong checksum of {files}")
-        about = parse_record(folder / CONFIG, described, OnnxRecord)
+        fields = {name: value for name, value in described.items() if name not in STOCK}
+        about = parse_record(folder / CONFIG, fields, OnnxRecord)
         tokenizer, pad_id = read_tokenizer(folder, about)
         return cls(about, tokenizer, pad_id, runner(path, threads), (folder, threads))
 

@@ -7,10 +7,11 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from transformers import PreTrainedTokenizerBase
+from transformers.models.auto.modeling_auto import MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING_NAMES
 
 from skip_exp.data.batches import Batch, Row, collate, tokenize
 from skip_exp.errors import SkipError
@@ -18,6 +19,7 @@ from skip_exp.models.soft_prompt import SoftPromptModel
 from skip_exp.skill.export.onnx import trace
 from skip_exp.skill.export.onnx.runtime import (
     INPUTS,
+    SIZES,
     OnnxRecord,
     check_packages,
     checksum,
@@ -69,6 +71,7 @@ def write_onnx(
     kept = getattr(model.backbone.config, "vocabulary", None)
     more = {"format": "onnx", "int8": int8, "vocabulary": kept}
     fields = OnnxRecord.model_validate(about.stored() | more).stored()
+    fields |= describe_model(about, model, pad_id)
     tokenizer.save_pretrained(folder)
     head = {"version": VERSION, "sha256": checksum(folder, fields)}
     (folder / CONFIG).write_text(json.dumps(head | fields, indent=1) + "\n")
@@ -78,6 +81,22 @@ def write_onnx(
     same = all(ours[name] == row[name] for ours, row in both for name in ours.keys() & row.keys())
     if not same or own_pad_id != pad_id:
         raise SkipError("--format onnx: the tokenizer's file alone gives other tokens")
+
+
+def describe_model(about: SkillRecord, model: SoftPromptModel, pad_id: int) -> dict[str, Any]:
+    """The fields STOCK, as a checkpoint of the backbone would have them; those that it has."""
+    core: Any = model.backbone.config
+    labels = {str(i): label for i, label in enumerate(about.labels)}
+    sizes = {name: getattr(core, name, None) for name in SIZES}
+    return {
+        "architectures": [MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING_NAMES[core.model_type]],
+        "model_type": core.model_type,
+        "id2label": labels,
+        "label2id": {label: int(i) for i, label in labels.items()},
+        "vocab_size": len(model.backbone.get_input_embeddings().weight),
+        "pad_token_id": pad_id,
+        **{name: size for name, size in sizes.items() if size is not None},
+    }
 
 
 def _refuse_above(limit: float, difference: float, what: str) -> None:
