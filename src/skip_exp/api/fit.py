@@ -58,8 +58,9 @@ def fit(
             list of rows as dictionaries, or a list of texts or pairs with ``labels``.
         labels: one per text, where ``data`` is a list of texts.
         ratio: fraction of the block parameters to remove; None: 0.5.
-        within: instead of a ratio: find the fastest model that loses at most so many points on the
-            selection slice. Several cuts are made, in every form, and cascades of them.
+        within: instead of a ratio: find the fastest model that loses at most so many points to the
+            uncut one on the selection slice, a standard error included. Several cuts are made, in
+            every form, and cascades of them.
         budget: minutes after which ``within`` tries no further cut; None: all of them.
         backbone: a choice of ``conf/backbone``; None: that of the experiment, else ``minilm``.
         class_weight: ``balanced``: rare classes weigh more in training; None: all count alike.
