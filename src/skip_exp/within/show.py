@@ -89,6 +89,7 @@ def to_frame(lines: Sequence[Line], validation: Split) -> pd.DataFrame:
             "ratio": " + ".join(f"{model.ratio:g}" for model in line.models),
             "sent_on": " + ".join(f"{share:.3f}" for share in line.sent_on),
             "select": line.select,
+            "select_error": line.candidate.error if line.candidate else None,
             "validation": score,
             "low": low,
             "high": high,
@@ -234,10 +235,10 @@ def explain_slice(
     uncut: Mapping[Hashable, Any],
 ) -> list[str]:
     """What the slice says of the choice, and the bound from which it would be a faster one."""
-    best, limit = uncut["select"], f"{100 * bound:g} points"
+    best, limit = uncut["select"], f"{100 * bound:g}"
     told = [
         f"on the {rows} rows of the selection slice: {tables.points(chosen.select - best)} points "
-        f"from {UNCUT}, standard error {100 * chosen.error:.1f}; allowed for both: {limit}"
+        f"from {UNCUT}, standard error {100 * chosen.error:.1f}; allowed together: {limit}"
     ]
     if 1 / rows > bound:
         told.append(

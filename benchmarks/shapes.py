@@ -1,0 +1,132 @@
+"""Speed of larger models by what is cut, with random weights: they are as fast as trained ones.
+
+Example:
+
+    python -m benchmarks.shapes --shapes bert_base ettin_32m --out outputs/shapes.csv
+
+Every shape is timed whole and cut, in each form that this machine has: all of them take turns on
+the same batches of full texts. The file is written after each shape and length. Encoders have a
+head on the mean; of T5 there is the encoder alone. An int8 export of a base shape takes a minute.
+"""
+
+import argparse
+import os
+import sys
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import pandas as pd
+import torch
+from torch import Tensor
+from transformers import BertConfig, ModernBertConfig, RobertaConfig, T5Config, T5EncoderModel
+
+from benchmarks.models import config, keep_at, prompted
+from benchmarks.timing import side_by_side
+from skip_exp.models.cost import random_batch
+from skip_exp.models.families.registry import FAMILIES
+from skip_exp.models.precision import to_bf16
+from skip_exp.models.soft_prompt import SoftPromptModel
+from skip_exp.pruning.surgery import cut
+from skip_exp.skill.export.onnx.int8 import quantise
+from skip_exp.skill.export.onnx.runtime import INPUTS, runner
+from skip_exp.skill.export.onnx.write import to_onnx
+from skip_exp.skill.forms import list_forms
+from skip_exp.utils.timing import place
+
+RATIOS = (0.0, 0.52, 0.7, 0.9, 0.95)
+LENGTHS, BATCH, PROMPT = (32, 128), 32, 4
+SHAPES: dict[str, Any] = {  # the settings of what conf/backbone names
+    "bert_base": BertConfig(),
+    "roberta_base": RobertaConfig(vocab_size=50265, max_position_embeddings=514, type_vocab_size=1),
+    "t5_base": T5Config(d_model=768, d_kv=64, d_ff=3072, num_layers=12, num_heads=12),
+    "modernbert_base": ModernBertConfig(),
+    "ettin_32m": ModernBertConfig(
+        hidden_size=384, num_hidden_layers=10, num_attention_heads=6, intermediate_size=576
+    ),
+    "bert-tiny": config("bert-tiny"),
+}
+
+
+def build(settings: Any) -> SoftPromptModel:
+    """The dense model of a shape."""
+    torch.manual_seed(0)
+    family = FAMILIES[settings.model_type]
+    kind, options = family.loaders["encoder"], family.loader_options("encoder")
+    model = kind(settings) if kind is T5EncoderModel else kind.from_config(settings, **options)
+    return prompted(family.prepare(model), length=PROMPT, family=family)
+
+
+def list_calls(
+    models: dict[float, SoftPromptModel], inputs: dict[str, Tensor], folder: Path
+) -> dict[tuple[float, str], Callable[[], object]]:
+    """A forward pass of every model in every form, by ratio and form.
+
+    Args:
+        folder: where the exports are, or are written.
+    """
+    calls: dict[tuple[float, str], Callable[[], object]] = {}
+    given = {name: x.numpy() for name, x in inputs.items()}
+    given.setdefault("token_type_ids", torch.zeros_like(inputs["input_ids"]).numpy())
+    for ratio, model in models.items():
+        for form in list_forms():
+            if form == "fp32":
+                calls[ratio, form] = partial(model, **inputs)
+            elif form == "bf16":
+                half = model.copy()
+                to_bf16(half)
+                calls[ratio, form] = partial(half, **inputs)
+            else:
+                path = folder / f"{ratio:g}.onnx"
+                if not path.exists():
+                    to_onnx(model, {name: inputs[name] for name in INPUTS if name in inputs}, path)
+                    quantise(path)
+                calls[ratio, form] = partial(runner(path, torch.get_num_threads()), given)
+    return calls
+
+
+def measure(name: str, length: int, seconds: float, folder: Path) -> list[dict[str, Any]]:
+    """A row per ratio and form: texts a second, and how many times the uncut model in fp32."""
+    dense = build(SHAPES[name])
+    models = {ratio: cut(dense, keep_at(dense, ratio)) if ratio else dense for ratio in RATIOS}
+    calls = list_calls(models, random_batch(dense, BATCH, length), folder)
+    times = side_by_side([*calls.values()], seconds=seconds)
+    rows = []
+    for i, (ratio, form) in enumerate(calls):
+        speedup, spread = times.ratio(0, i)
+        row = {"shape": name, "length": length, "form": form, "ratio": ratio}
+        row |= {"texts_per_s": BATCH / times.median(i), "speedup": speedup, "spread": spread}
+        rows.append(row | {"contended": times.contended, **place("cpu")})
+    return rows
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.shapes",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    names = [name for name in SHAPES if name != "bert-tiny"]
+    parser.add_argument("--shapes", nargs="+", choices=SHAPES, default=names, metavar="SHAPE")
+    parser.add_argument("--lengths", nargs="+", type=int, default=LENGTHS)
+    parser.add_argument("--seconds", type=float, default=120.0, help="of every shape and length")
+    parser.add_argument("--out", type=Path, default=Path("outputs/shapes.csv"))
+    options = parser.parse_args()
+    os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "16384")  # kernels of all models
+    options.out.parent.mkdir(parents=True, exist_ok=True)
+    rows: list[dict[str, Any]] = []
+    for name in options.shapes:
+        with TemporaryDirectory() as exports:
+            for length in options.lengths:
+                print(f"{name}, length {length} ...", flush=True)
+                rows += measure(name, length, options.seconds, Path(exports))
+                pd.DataFrame(rows).to_csv(options.out, index=False, float_format="%.4g")
+    table = pd.DataFrame(rows).pivot_table("speedup", ["shape", "length", "form"], "ratio")
+    print(table.round(2).to_string())
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
