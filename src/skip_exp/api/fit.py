@@ -66,8 +66,8 @@ def fit(
         class_weight: ``balanced``: rare classes weigh more in training; None: all count alike.
         output: folder of results, of the cache and of rows that are no file yet.
         overrides: further settings, as on the command line: ``["tune.epochs=4"]``.
-        options: ``text``, ``label``, ``validation``, ``classes``, ``group``, ``name``, ``sep``,
-            ``encoding``, ``drop_bad`` and ``deduplicate``: see
+        options: ``text``, ``label``, ``multilabel``, ``validation``, ``classes``, ``group``,
+            ``name``, ``sep``, ``encoding``, ``drop_bad`` and ``deduplicate``: see
             :class:`skip_exp.api.task.RowOptions`.
 
     Returns:
@@ -118,6 +118,16 @@ def check_budget(budget: float | None, within: float | None) -> None:
         raise SkipError(f"budget={budget}: must be minutes, more than 0")
 
 
+def _check_multilabel(task: Task, within: float | None, given: Mapping[str, str]) -> None:
+    """Refuse what does not fit rows of several labels. Raises SkipError."""
+    is_multilabel = task.config.get("multilabel", False)
+    if within is not None and is_multilabel:
+        raise SkipError(f"within={within}: not for several labels per text; give ratio= instead")
+    if given.get("task.multilabel") == "true" and not is_multilabel:
+        fix = "give --multilabel (in Python multilabel=True), which also finds the labels"
+        raise SkipError(f"task.multilabel=true: {fix}")
+
+
 def run(
     task: Task,
     settings: list[str],
@@ -139,6 +149,7 @@ def run(
         settings = [*settings, f"prune.within={within}"]
     settings = [*task.settings, *settings, *overrides]
     given = values_of(settings)
+    _check_multilabel(task, within, given)
     own = {"logger": "none", "cache.dir": quote(str(root / ".cache"))}
     own_settings = [f"{key}={value}" for key, value in own.items() if key not in given]
     began = datetime.now().strftime("%Y-%m-%d/%H-%M-%S-%f")
