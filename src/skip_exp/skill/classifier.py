@@ -160,8 +160,10 @@ class Classifier:
             rows: a data frame of pandas with the task's columns.
 
         Raises:
-            SkipError: a column is missing or occurs twice.
+            SkipError: a column is missing or occurs twice; or texts have several labels.
         """
+        if self.about.multilabel:
+            raise SkipError("annotate: not for several labels per text; predict gives them")
         check_columns(list(rows.columns), columns_of(self.about.text), "the data frame")
         good, errors = [], []
         for number, row in enumerate(rows.to_dict("records"), 1):
