@@ -9,7 +9,7 @@ VENV ?= .venv
 ARGS ?= +task=banking77 data.source=embedded data.train_rows=1000 retune.min_steps=160 retune.budget=1 prune.ratio=0.3,0.5,0.7 -m
 PROFILE ?= auto
 OUT ?= outputs/bench
-EXTRAS := dev,docs,export,serve,dashboard,joblib,submitit
+EXTRAS := dev,docs,export,serve,dashboard,joblib,submitit,search
 
 PY := $(VENV)/bin/python
 STAMP := $(VENV)/.installed

@@ -44,6 +44,8 @@ def test_the_wheel_holds_every_config(wheel: Path) -> None:
     assert "skip_exp/conf/config.yaml" in wanted
     assert wanted <= names
     assert {"skip_exp/__main__.py", "skip_exp/py.typed"} <= names
+    assert "hydra_plugins/skip_exp_search/__init__.py" in names
+    assert not [name for name in names if name.startswith("skip_exp/conf/local")]
     data = {name.rpartition("embedded/")[2] for name in names if "data/embedded/" in name}
     sets = {
         f"{a}/{b}.parquet" for a in ("banking77", "snli_pairs") for b in ("train", "validation")
@@ -191,6 +193,18 @@ def test_a_machine_without_a_fitting_python_is_told_so(tmp_path: Path) -> None:
     )
     assert done.returncode != 0
     assert "error: no Python 3.11 to 3.13 with venv among: no-such-python" in done.stderr
+
+
+def test_ci_runs_targets_that_exist_and_a_job_that_needs_no_hub() -> None:
+    jobs = yaml.safe_load((ROOT / ".github/workflows/ci.yml").read_text())["jobs"]
+    steps = [step["run"] for job in jobs.values() for step in job["steps"] if "run" in step]
+    targets = [each.split()[1] for each in steps if each.startswith("make ")]
+    makefile = (ROOT / "Makefile").read_text()
+    assert targets and all(f"\n{target}:" in makefile for target in targets)
+    assert ".ci/run" in steps and (ROOT / ".ci/run").is_file()
+    (command,) = [each for each in steps if each.startswith("skip-exp ")]
+    cfg = composed(*command.split()[1:], "output_dir=here")
+    assert cfg.backbone.path.startswith("embedded:") and cfg.data.source == "embedded"
 
 
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]

@@ -2,6 +2,7 @@
 
 from skip_exp.cache.store import JOBS, Entry, unpack_files
 from skip_exp.config.schema import Config
+from skip_exp.data.rows import join_texts
 from skip_exp.data.sources import Tables
 from skip_exp.job.answer import write_config, write_result
 from skip_exp.logger.build import mirror
@@ -53,6 +54,7 @@ def run(cfg: Config, tables: Tables | None = None) -> Result:
                 job.output,
                 job.data.fingerprint,
                 job.backbone.content_hash,
+                join_texts(job.data.validation) if cfg.logger.texts else None,
             )
     return result
 

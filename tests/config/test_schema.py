@@ -32,6 +32,7 @@ CONF = config.conf_dir()
 SWEEPS = CONF.parent / "sweeps"
 CHOICES = [path.relative_to(CONF).with_suffix("") for path in sorted(CONF.glob("*/*.yaml"))]
 GROUPS = {"task", "backbone", "prompt", "attribution", "prune", "trainer", "logger", "experiment"}
+GROUPS |= {"debug", "hparams_search"}
 
 
 @pytest.fixture
@@ -102,7 +103,7 @@ def test_every_sweep_composes_with_every_value(sweep: Path) -> None:
 ABSENT = {  # what a job may do without; nothing else is null
     *("task.start", "tune.start", "backbone.layers", "prune.target_speedup", "prune.within"),
     *("data.dir", "data.train_rows", "data.unlabelled", "data.sep", "task.group", "sweep.id"),
-    *("logger.project", "logger.entity", "logger.group"),
+    *("logger.project", "logger.entity", "logger.group", "logger.notes"),
 }
 RECIPES = [choice.name for choice in CHOICES if choice.parts[0] == "experiment"]
 
@@ -333,9 +334,40 @@ def test_label_names_are_the_default_words() -> None:
     assert words() == []
 
 
+@pytest.mark.parametrize(
+    ("given", "key"),
+    [
+        ({"precision": "bf16-mixed"}, "precision=bf16-mixed"),
+        *(({name: 2}, f"{name}=2") for name in ("devices", "max_epochs", "num_nodes", "max_steps")),
+        *(({name: True}, f"{name}=True") for name in ("logger", "enable_checkpointing", "nope")),
+        ({"callbacks": []}, r"callbacks=\[\]"),
+        *(({"limit_train_batches": n}, f"limit_train_batches={n}") for n in (0, 1.5, True)),
+        *(({"accumulate_grad_batches": n}, f"accumulate_grad_batches={n}") for n in (0, 1.5)),
+        *(({"max_time": text}, f"max_time={text}") for text in ("2 hours", "00:00:00:00")),
+        ({"profiler": "mine"}, "profiler=mine"),
+    ],
+)
+def test_what_a_fit_sets_itself_or_cannot_use_is_refused(given: Any, key: str) -> None:
+    with pytest.raises(ConfigError, match=f"^trainer.extra.{key}: "):
+        config.TrainerConfig(extra=given)
+
+
+@pytest.mark.parametrize("given", ["metric/final", ["select/final", "nope"], 5])
+def test_an_objective_is_a_field_that_may_be_chosen_by(given: Any) -> None:
+    with pytest.raises(ConfigError, match=r"^sweep\.objective="):
+        config.SweepConfig(objective=given)
+
+
+def test_a_timed_objective_needs_the_benchmark() -> None:
+    timed = "sweep.objective=[select/final,latency/speedup]"
+    assert job(timed).sweep.objectives == ["select/final", "latency/speedup"]
+    with pytest.raises(ConfigError, match=r"^sweep\.objective=latency/speedup: "):
+        job(timed, "benchmark.enabled=false")
+
+
 def test_every_key_has_a_sentence() -> None:
     every = list(keys(config.Config))
-    assert len([one for one in every if not one.is_group]) <= 94
+    assert len([one for one in every if not one.is_group]) <= 99
     for one in every:
         assert re.fullmatch(r"\S[^\n]+\.", one.sentence), one.name
     inherited = next(one for one in every if one.name == "retune.dropout")

@@ -63,6 +63,7 @@ def test_the_same_job_is_answered(job: Make, done: tuple[list[str], Path], tmp_p
     [
         *("prune.ratio=0.3", "seed=2", "sweep.skip_done=false", "cache.dir=null"),
         *("trainer.precision=bf16-mixed", "data.train_rows=50", "benchmark.enabled=true"),
+        "+trainer.extra.limit_train_batches=2",
     ],
 )
 def test_another_job_is_not(job: Make, other: str) -> None:

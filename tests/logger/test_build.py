@@ -1,5 +1,6 @@
 """W&B: a whole offline run, read back with W&B's own tool; the other loggers beside it."""
 
+import gzip
 import json
 import os
 import subprocess
@@ -18,6 +19,7 @@ from skip_exp import results
 from skip_exp.callbacks.curves import mark_kept, replay
 from skip_exp.errors import ConfigError
 from skip_exp.logger import build, picture, runs
+from skip_exp.logger.others import list_loggers
 from skip_exp.skill.record import RECORD, TENSORS
 from tests.conftest import Cli
 from tests.helpers.fakes import result
@@ -85,14 +87,18 @@ def show(logger: Any, folder: Path, train: str = "lora", **fields: Any) -> dict[
         (folder / "skill" / name).write_text(name)
     picture.save(KEEP, folder / picture.PICTURE)
     config = {"tune": {"train": "prompt_readout"}, "retune": {"train": train}}
+    config["task"] = {"labels": ["bad", "good"]}
+    answers = "label,predicted,probability\n0,0,0.9\n1,0,0.8\n"
+    (folder / results.PREDICTIONS).write_bytes(gzip.compress(answers.encode()))
     fields |= {"keep_sizes": KEEP, "data_source": "embedded:banking77", "config": config}
     stored = dict(result(skill="skill", **fields))
-    build.mirror(logger, stored, folder, "fingerprint", "hash")
+    build.mirror(logger, stored, folder, "fingerprint", "hash", ["a good one", "a bad one"])
     return stored
 
 
 def test_a_whole_offline_run_reads_back(tmp_path: Path) -> None:
     overrides = ["seed=3", "prune.ratio=0.3", "logger.group=sweep-1", "logger.tags=[mine]"]
+    overrides.append("logger.notes='to try it'")
     logger = build.build_logger(job(tmp_path, *overrides))
     run = wandb.run
     assert run is not None
@@ -106,6 +112,7 @@ def test_a_whole_offline_run_reads_back(tmp_path: Path) -> None:
     fit(logger, "retune")
     replay(logger, [mark_kept("retune", [], -1)])
     stored = show(logger, tmp_path, latency={"speedup": 1.5}, data_is_sample=True)
+    assert run.notes == "to try it"
     assert "stand-in" in run.tags
     runs.close()
     assert wandb.run is None
@@ -120,6 +127,10 @@ def test_a_whole_offline_run_reads_back(tmp_path: Path) -> None:
     told = found["summary"]
     assert {key: told[key] for key in wanted} == wanted
     assert told["keep"]["_type"] == "image-file" and told["sites"]["nrows"] == 2
+    assert (told["mistakes"]["nrows"], told["mistakes"]["ncols"]) == (1, 5)
+    assert told["confusions"]["nrows"] == 2
+    assert told["confusion_matrix_table"]["nrows"] == 4  # of two labels
+    assert told["score_and_speed_table"]["nrows"] == 2  # dense and final
     # The summary is of the kept epoch: here the second, and the state before the first.
     assert (told["tune/kept_epoch"], told["tune/epoch"], told["tune/step"]) == (1, 1, 7)
     assert (told["tune/select_accuracy"], told["tune/select_loss"]) == (0.9, 1.0)
@@ -191,7 +202,7 @@ def test_jobs_that_fail_or_are_interrupted_are_failed_runs(cli: Cli, tmp_path: P
         assert (found["summary"]["status"], found["summary"]["error"]) == ("failed", error)
 
 
-@pytest.mark.parametrize("override", ["logger.name=tensorboard", "logger.mode=never"])
+@pytest.mark.parametrize("override", ["logger.name=board", "logger.mode=never"])
 def test_unknown_names_are_refused(tmp_path: Path, override: str) -> None:
     with pytest.raises(ConfigError, match=f"^{override}: "):
         build.build_logger(job(tmp_path, override))
@@ -208,9 +219,54 @@ def test_csv(tmp_path: Path) -> None:
     assert len(lines) == 1 + 1 + 6
 
 
+def test_several_loggers_get_the_same(tmp_path: Path) -> None:
+    logger = build.build_logger(job(tmp_path, "logger=csv", "logger.also=[wandb,csv,none]"))
+    assert [type(each) for each in list_loggers(logger)] == [CSVLogger, build.PhaseLogger]
+    replay(logger, [{"phase": "tune", "step": 4, "select_accuracy": 0.5}])
+    fit(logger, "retune")
+    show(logger, tmp_path)
+    runs.close()
+    assert "tune/select_accuracy" in (tmp_path / "csv/metrics.csv").read_text()
+    assert summary(tmp_path)["summary"]["status"] == "done"
+
+
+def test_tensorboard(tmp_path: Path) -> None:
+    pytest.importorskip("tensorboard")
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    logger = build.build_logger(job(tmp_path, "logger=tensorboard"))
+    replay(logger, [{"phase": "tune", "step": 4, "select_accuracy": 0.5}])
+    stored = show(logger, tmp_path)
+    events = EventAccumulator(str(tmp_path / "tensorboard")).Reload()
+    (point,) = events.Scalars("tune/select_accuracy")
+    assert (point.step, point.value) == (3, 0.5)
+    assert events.Scalars("metric/final")[0].value == pytest.approx(stored["metric"]["final"])
+    assert not any("keep_sizes" in name for name in events.Tags()["scalars"])
+
+
+def test_mlflow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("mlflow")
+    from mlflow.tracking import MlflowClient
+
+    uri = f"sqlite:///{tmp_path}/mlflow.db"
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
+    logger = build.build_logger(job(tmp_path, "logger=mlflow", "logger.notes=mine"))
+    replay(logger, [{"phase": "tune", "step": 4, "select_accuracy": 0.5}])
+    stored = show(logger, tmp_path)
+    client = MlflowClient(uri)
+    (experiment,) = [each for each in client.search_experiments() if each.name == "skip_exp"]
+    (run,) = client.search_runs([experiment.experiment_id])
+    assert run.info.run_name == "rte-minilm-0.5-1"
+    assert run.data.tags["mlflow.note.content"] == "mine"
+    assert run.data.metrics["metric/final"] == stored["metric"]["final"]
+    assert run.data.metrics["tune/select_accuracy"] == 0.5
+    assert run.data.params["tune/train"] == "prompt_readout"
+
+
 def test_none(tmp_path: Path) -> None:
     logger = build.build_logger(job(tmp_path, "logger=none"))
     assert logger is None and wandb.run is None
     replay(logger, [{"phase": "tune", "step": 4, "select_accuracy": 0.5}])
     show(logger, tmp_path)
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["keep.png", "skill"]
+    left = ["keep.png", results.PREDICTIONS, "skill"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == left

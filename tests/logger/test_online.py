@@ -12,10 +12,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from skip_exp import results
 from tests.helpers.toy import save_toy
 from tests.helpers.wandb_backend import Artifact, Backend, Run, backend
+from tests.helpers.written import ROOT
 
 pytestmark = pytest.mark.slow
 METHOD = "def scores(model, batches, tokens, sign, target, at): return None\n"  # fails
@@ -252,3 +254,31 @@ def test_a_backend_that_never_answers_is_done_without(toy: list[str], tmp_path: 
         *("0 of 2", "1 of 2", "2 of 2", "0 of 1", "1 of 1")
     ]
     assert "\r" not in out
+
+
+def test_an_agent_runs_the_recipe_and_resumes_its_run(toy: list[str], tmp_path: Path) -> None:
+    recipe = yaml.safe_load((ROOT / "sweeps/wandb/recipe.yaml").read_text())
+    at = recipe["command"].index("+task=sst2")  # whose rows are not here
+    recipe["command"][at : at + 1] = toy
+    values = {"tune.lr": {"value": 0.02}, "retune.lr": {"value": 0.01}}
+    values["retune.distill"] = {"value": 0.5}
+    given = {"run_id": "r1", "program": recipe["program"], "args": values}
+    with backend() as server:
+        server.sweep = recipe
+        server.commands = [{"type": kind, **given} for kind in ("run", "resume")]
+        env = client(server.url)
+        env["PATH"] = f"{Path(sys.executable).parent}:{env['PATH']}"  # it runs "python"
+        command = [sys.executable, "-m", "wandb", "agent", "team/skip_exp/s1"]
+        done = subprocess.run(
+            command, cwd=tmp_path, env=env, capture_output=True, text=True, timeout=600
+        )
+    assert done.returncode == 0, done.stderr
+    found = results.load(tmp_path / "outputs")
+    assert [result.status for result in found] == ["done", "done"], done.stderr
+    for result in found:
+        tune, retune = result.config["tune"], result.config["retune"]
+        assert (tune["lr"], retune["lr"], retune["distill"]) == (0.02, 0.01, 0.5)
+        assert result.ratio == 0.7
+    assert server.runs.keys() == {"r1"}  # resumed under its own id
+    assert server.runs["r1"].exit_code == 0
+    assert server.runs["r1"].summary["select/final"] == found[1].select.final

@@ -2,6 +2,7 @@
 
 import json
 import logging
+import math
 import os
 import re
 import signal
@@ -301,3 +302,54 @@ def test_the_table_has_the_jobs_of_this_sweep_only(cli: Cli) -> None:
     assert re.findall(r"^ +(0\.\d) ", ended.out, re.M) == ["0.3", "0.7"]
     many = cli("+task=rte", "seed=range(0,11)", "hydra.sweep.dir=all", "-m")
     assert re.findall(r"^(\d+) +0\.5 ", many.out, re.M) == [str(seed) for seed in range(11)]
+
+
+@pytest.mark.parametrize(
+    ("objective", "error", "value"),
+    [
+        ("select/final", None, 0.75),
+        (["select/final", "flops/ratio"], None, (0.75, 2.0)),
+        (["select/final", "latency/speedup"], None, (0.75, math.nan)),  # taken under other load
+        ("select/final", "RuntimeError: out of luck", math.nan),
+        (None, None, None),
+    ],
+)
+def test_a_job_returns_its_objective(
+    tmp_path: Path, objective: Any, error: str | None, value: Any
+) -> None:
+    done = results.Result(
+        select=results.Scores(final=0.75),
+        flops=results.Flops(ratio=2.0),
+        latency=results.Latency(speedup=3.0, contended=True),
+    )
+    results.write(tmp_path, done)
+    cfg = OmegaConf.create({"output_dir": str(tmp_path), "sweep": {"objective": objective}})
+    assert run.read_objectives(cfg, error) == pytest.approx(value, nan_ok=True)
+
+
+# --- conventions --------------------------------------------------------------------------------
+
+
+def test_settings_of_a_cluster_are_taken_from_a_file_of_its_own(cli: Cli, tmp_path: Path) -> None:
+    (tmp_path / "own/local").mkdir(parents=True)
+    text = "# @package _global_\nlogger: {entity: us}\ntrainer: {accelerator: cpu}\n"
+    (tmp_path / "own/local/default.yaml").write_text(text)
+    ended = cli("--config-dir", "own", "+task=rte", "trainer.accelerator=auto")
+    (job,) = ended.jobs
+    assert (job.logger.entity, job.trainer.accelerator) == ("us", "auto")
+
+
+def test_a_debug_run_is_a_choice(cli: Cli) -> None:
+    (job,) = cli("+task=rte", "debug=profiler", "trainer.extra.profiler=advanced").jobs
+    assert job.trainer.extra == {"detect_anomaly": False, "profiler": "advanced"}
+    assert (job.logger.name, job.tune.epochs, job.cache.dir) == ("none", 1, None)
+
+
+@pytest.mark.parametrize("name", ["tensorboard", "mlflow"])
+def test_a_logger_that_is_not_installed_is_one_line(
+    cli: Cli, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    monkeypatch.setattr(check, "find_spec", lambda _: None)
+    ended = cli("+task=rte", f"logger.also=[{name}]")
+    assert (ended.code, ended.jobs) == (2, []) and ended.err.count("\n") == 1
+    assert f"'skip_exp[{name}]'" in ended.err

@@ -185,6 +185,34 @@ def test_every_part_has_a_learning_rate_of_its_own(train: str) -> None:
     assert not any(after[name].equal(before[name]) for name in before if "lora_B" in name)
 
 
+def test_a_rate_is_logged_with_its_key(tmp_path: Any) -> None:
+    fit(tuner(epochs=2, warmup=0), logger=CSVLogger(tmp_path, name=None, version="csv"))
+    rows = list(csv.DictReader((tmp_path / "csv/metrics.csv").read_text().splitlines()))
+    rates = {int(row["step"]): float(row["tune/lr"]) for row in rows if row["tune/lr"]}
+    assert rates == pytest.approx({2: 0.1 * 4 / 6, 5: 0.1 * 1 / 6})  # of six steps, down to 0
+
+
+@pytest.mark.parametrize(
+    ("extra", "steps"),
+    [
+        ({"limit_train_batches": 2}, 4),
+        ({"accumulate_grad_batches": 2}, 4),  # 4 + 4 rows, and the last 2
+        ({"max_time": "00:00:00:01"}, 1),
+        ({"profiler": "simple"}, 6),
+    ],
+)
+def test_more_arguments_of_the_trainer(extra: Any, steps: int, caplog: Any) -> None:
+    caplog.set_level("INFO")
+    tuned = tuner(epochs=2)
+    if "max_time" in extra:
+        tuned.model.register_forward_pre_hook(lambda model, _: time.sleep(1.01 * tuned.training))
+    settings = replace(QUIET, extra=extra)
+    last, curves = trainers.fit(tuned, Batches(), settings, "accuracy", 1, None, 16)
+    assert tuned.trainer.global_step == steps
+    assert math.isfinite(last.score) and curves.points
+    assert ("run_training_batch" in caplog.text) == ("profiler" in extra)
+
+
 def test_short_epochs_have_a_training_loss(tmp_path: Any) -> None:
     fit(tuner(epochs=2), logger=CSVLogger(tmp_path, name=None, version="csv"))
     rows = list(csv.DictReader((tmp_path / "csv/metrics.csv").read_text().splitlines()))

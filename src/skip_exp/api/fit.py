@@ -195,7 +195,7 @@ def _run(pipeline: ModuleType, cfg: Config, task: Task) -> Any:
             results.write_failed(cfg.output_dir, asdict(cfg), error)
         raise
     finally:
-        if cfg.logger.name == "wandb":
+        if "wandb" in (cfg.logger.name, *cfg.logger.also):
             from skip_exp.logger import runs  # imports wandb
 
             runs.close(error)

@@ -1,8 +1,11 @@
 """What a config group checks of its own values."""
 
+import re
+from collections.abc import Mapping
+
 from omegaconf import MISSING
 
-from skip_exp.config.names import OPTIONS
+from skip_exp.config.names import OPTIONS, TRAINER_EXTRA
 from skip_exp.errors import ConfigError
 
 
@@ -80,3 +83,37 @@ def method_options(**options: object) -> None:
             isinstance(value, int | float) and 0 < value <= 10**6  # NaN is not
         ):
             raise ConfigError(key, value, "must be a number above 0, at most 1000000")
+
+
+# What to use instead of arguments that a fit sets by itself, or that it cannot be given.
+_INSTEAD = {
+    "max_epochs": "tune.epochs and retune.epochs set it",
+    "max_steps": "tune.epochs and limit_train_batches set it",
+    "overfit_batches": "data.train_rows sets it, see debug=overfit",
+    "limit_val_batches": "the selection slice is scored whole",
+    "num_nodes": "a job runs on one machine; hydra/launcher=submitit_slurm runs each on its own",
+    "logger": "the group logger sets it",
+    **{name: f"trainer.{name} sets it" for name in ("accelerator", "devices", "precision")},
+}
+
+
+def trainer_extra(extra: Mapping[str, object]) -> None:
+    """Raise ConfigError unless Lightning's Trainer may be given these arguments in a fit."""
+    for name, value in extra.items():
+        key = f"trainer.extra.{name}"
+        if name not in TRAINER_EXTRA:
+            why = _INSTEAD.get(name, "a fit sets it, or cannot use it")
+            raise ConfigError(key, value, f"{why}; must be one of {', '.join(TRAINER_EXTRA)}")
+        is_number = isinstance(value, int | float) and not isinstance(value, bool)
+        if name == "limit_train_batches" and not (
+            is_number and (0 < value < 1 or value in range(1, 10**9))  # type: ignore[operator]
+        ):
+            raise ConfigError(key, value, "must be a number of batches, or a fraction below 1")
+        if name == "accumulate_grad_batches" and (not is_number or value not in range(1, 10**6)):
+            raise ConfigError(key, value, "must be a whole number of at least 1")
+        if name == "max_time" and not re.fullmatch(r"(?=.*[1-9])\d\d(:\d\d){3}", str(value)):
+            raise ConfigError(key, value, "must be DD:HH:MM:SS, such as 00:02:30:00")
+        if name == "detect_anomaly":
+            one_of(key, value, (True, False))
+        if name == "profiler":
+            one_of(key, value, ("simple", "advanced"))

@@ -5,6 +5,17 @@ STATES = ("dense", "pruned", "final")  # the model after tune, after prune and a
 KINDS = ("ffn", "heads", "qk", "vo")  # of neurons; `models.sites` says what they are
 METRICS = ("accuracy", "f1", "f1_macro", "matthews")
 MULTILABEL_METRICS = ("f1_micro", "f1_macro", "average_precision")  # with several labels per text
+# Fields of a result that a search may aim at; none is of the reported split, on which nothing is
+# chosen. Those of the latency need a timing.
+OBJECTIVES = (
+    *("select/final", "select/pruned", "ratio_reached"),
+    *("params/block_pruned", "params/all_after", "flops/after", "flops/ratio"),
+    *("latency/speedup", "latency/final_ms"),
+)
+# Arguments of Lightning's Trainer that `trainer.extra` may give it.
+TRAINER_EXTRA = (
+    *("accumulate_grad_batches", "limit_train_batches", "max_time", "detect_anomaly", "profiler"),
+)
 # Parts that come with the package; what they do is in `models.prompts`, `models.readouts` (by
 # family) and `pruning.allocate`.
 PROMPTS = ("input", "prefix", "none")

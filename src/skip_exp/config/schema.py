@@ -5,6 +5,7 @@ checks its own ranges when :func:`to_object` makes it. ``config.together`` check
 together, and ``job.checks`` what depends on the backbone.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -24,17 +25,19 @@ from skip_exp.config.checks import (
     project,
     separator,
     text_encoding,
+    trainer_extra,
     unset,
     within,
 )
 from skip_exp.config.keys import key
-from skip_exp.config.names import PROMPTS, READOUTS
+from skip_exp.config.names import OBJECTIVES, PROMPTS, READOUTS, TRAINER_EXTRA
 from skip_exp.config.prune import PruneConfig
 from skip_exp.config.task import TaskConfig
 from skip_exp.config.train import RetuneConfig, TuneConfig
 from skip_exp.errors import ConfigError
 from skip_exp.utils.tokens import LONGEST
 
+LOGGERS = ("wandb", "csv", "tensorboard", "mlflow", "none")
 ACCELERATORS = ("auto", "cpu", "gpu", "cuda")
 PRECISIONS = ("auto", "32-true", "bf16-mixed", "16-mixed")
 
@@ -152,8 +155,12 @@ class TrainerConfig:
     devices: int = key(1, "Processes of a fit: one per GPU, or several on the CPU.")
     precision: str = key("auto", "auto, 32-true, bf16-mixed or 16-mixed.")
     progress: bool = key(True, "Show a line per epoch, and bars on a terminal.")
+    extra: dict[str, Any] = key(
+        dict, f"More arguments of Lightning's Trainer in a fit: {', '.join(TRAINER_EXTRA)}."
+    )
 
     def __post_init__(self) -> None:
+        trainer_extra(self.extra)
         one_of("trainer.accelerator", self.accelerator, ACCELERATORS)
         one_of("trainer.precision", self.precision, PRECISIONS)
         if self.devices < 1:
@@ -173,11 +180,16 @@ class BenchmarkConfig:
 
 @dataclass
 class LoggerConfig:
-    name: str = key(MISSING, "wandb, csv or none.")
-    project: str | None = key(None, "W&B project; null: WANDB_PROJECT, else skip_exp.")
+    name: str = key(MISSING, "wandb, csv, tensorboard, mlflow or none.")
+    also: list[str] = key(list, "Further loggers at the same time.")
+    project: str | None = key(
+        None, "Project of W&B, experiment of MLflow; null: WANDB_PROJECT, else skip_exp."
+    )
     entity: str | None = key(None, "W&B entity; null: your default.")
     group: str | None = key(None, "W&B group; null: the sweep.")
     tags: list[str] = key(list, "Further tags of the W&B run.")
+    notes: str | None = key(None, "Notes of the run in W&B or MLflow.")
+    texts: bool = key(False, "Upload the texts of the final model's mistakes to W&B, 200 at most.")
     mode: str = key(
         "auto",
         "online, offline, or auto: WANDB_MODE; else as `wandb offline` or `wandb disabled` set it; "
@@ -186,7 +198,9 @@ class LoggerConfig:
 
     def __post_init__(self) -> None:
         if not unset(self):
-            one_of("logger.name", self.name, ("wandb", "csv", "none"))
+            one_of("logger.name", self.name, LOGGERS)
+        for name in self.also:
+            one_of("logger.also", name, LOGGERS)
         one_of("logger.mode", self.mode, ("auto", "online", "offline"))
         if self.project is not None:
             project("logger.project", self.project)
@@ -201,6 +215,24 @@ class CacheConfig:
 class SweepConfig:
     skip_done: bool = key(True, "Reuse the results of jobs that are done already.")
     id: str | None = key(None, "Name of the sweep in results; null: by its command.")
+    objective: Any = key(
+        "select/final", f"What a search aims at, one or a list: {', '.join(OBJECTIVES)}."
+    )
+
+    def __post_init__(self) -> None:
+        for name in self.objectives:
+            one_of("sweep.objective", name, OBJECTIVES)
+
+    @property
+    def objectives(self) -> list[Any]:
+        return list_objectives(self.objective)
+
+
+def list_objectives(given: Any) -> list[Any]:
+    """What a job returns, in order, of the key ``sweep.objective``; nothing for ``null``."""
+    if isinstance(given, Sequence) and not isinstance(given, str):
+        return list(given)
+    return [] if given is None else [given]
 
 
 @dataclass

@@ -75,6 +75,11 @@ def check(cfg: Config) -> None:
     if target is not None and cfg.backbone.layers is not None:
         why = f"excludes backbone.layers={cfg.backbone.layers}: results time it against all layers"
         raise ConfigError("prune.target_speedup", target, why)
+    if not cfg.benchmark.enabled:
+        for name in cfg.sweep.objectives:
+            if name.startswith("latency/"):
+                why = "is timed by the benchmark: needs benchmark.enabled=true"
+                raise ConfigError("sweep.objective", name, why)
     if cfg.data.unlabelled is not None and not _is_taught(cfg):
         raise ConfigError("data.unlabelled", cfg.data.unlabelled, _NEEDS_TEACHER)
 

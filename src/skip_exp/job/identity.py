@@ -19,7 +19,7 @@ from skip_exp.skill.record import RECORD, VERSION
 from skip_exp.utils import files
 from skip_exp.utils.machine import cores, hardware, list_gpus, multiplies_bf16
 
-# Groups that do not affect results: only the resolved precision of `trainer` counts, and timings
+# Groups that do not affect results: only the precision and `extra` of `trainer` count, and timings
 # are a stage of their own.
 BESIDE = ("output_dir", "logger", "sweep", "cache", "trainer", "benchmark")
 # Keys that name places, whose content counts.
@@ -99,6 +99,8 @@ def job_key(cfg: Config, content: Content, precision: str) -> str:
         "code": [rooms_code(), room_code("pruning"), *map(part_code, used)],
         "skill": VERSION,  # a job holds the files of one
     }
+    if cfg.trainer.extra:
+        identity["extra"] = cfg.trainer.extra
     if cfg.prune.target_speedup is not None:  # a timing decides what is pruned
         identity["timing"] = [asdict(cfg.benchmark), find_place(cfg.trainer.accelerator)]
     return digest(identity)[:16]

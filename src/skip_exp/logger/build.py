@@ -1,15 +1,28 @@
 """A job's logger, and the final results that Lightning does not log by itself."""
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from lightning.pytorch.loggers import CSVLogger, Logger, WandbLogger
+from lightning.pytorch.loggers import (
+    CSVLogger,
+    Logger,
+    MLFlowLogger,
+    TensorBoardLogger,
+    WandbLogger,
+)
 from lightning.pytorch.utilities import rank_zero_only
 
 from skip_exp.config.schema import Config
 from skip_exp.errors import first_line
+from skip_exp.logger.others import (
+    Several,
+    list_loggers,
+    log_numbers,
+    open_mlflow,
+    open_tensorboard,
+)
 
 log = logging.getLogger(__name__)
 
@@ -45,7 +58,7 @@ class PhaseLogger(WandbLogger):
 
 
 def build_logger(cfg: Config, unfinished: Path | None = None) -> Logger | None:
-    """Build the logger that ``cfg.logger`` selects, and open its W&B run.
+    """Build the loggers that ``cfg.logger`` selects, as one, and open its W&B run.
 
     Args:
         unfinished: file for the id of the W&B run, by which a killed job goes on with it.
@@ -54,11 +67,21 @@ def build_logger(cfg: Config, unfinished: Path | None = None) -> Logger | None:
         ConfigError: online without a key; no mode or project of W&B's in the environment.
         SkipError: W&B refuses (a bad key, an unknown entity).
     """
-    match cfg.logger.name:
-        case "none":
-            return None
+    names = dict.fromkeys([cfg.logger.name, *cfg.logger.also])
+    built = [_open(name, cfg, unfinished) for name in names if name != "none"]
+    if len(built) > 1:
+        return Several(built)
+    return built[0] if built else None
+
+
+def _open(name: str, cfg: Config, unfinished: Path | None) -> Logger:
+    match name:
         case "csv":
             return CSVLogger(save_dir=cfg.output_dir, name=None, version="csv")
+        case "tensorboard":
+            return open_tensorboard(cfg)
+        case "mlflow":
+            return open_mlflow(cfg)
         case _:
             from skip_exp.logger import runs  # importing wandb takes a third of a second
 
@@ -73,19 +96,26 @@ def mirror(
     folder: Path,
     fingerprint: str,
     content_hash: str,
+    texts: Sequence[str] | None = None,
 ) -> None:
-    """Log a finished job's summary, picture, table and artifacts to W&B; failures only warn.
+    """Log a finished job to W&B, with pictures, tables and artifacts; its numbers to the others.
+
+    Failures only warn: the job is done.
 
     Args:
         folder: the job's folder, with its skill and its picture.
         fingerprint, content_hash: hashes of its data and its backbone.
+        texts: of the validation split, for the table of mistakes; None: without them.
     """
-    if not isinstance(logger, WandbLogger) or logger.experiment.disabled:
-        return
-    from skip_exp.logger import runs  # importing wandb takes a third of a second
-
     hashes = {"fingerprint": fingerprint, "content_hash": content_hash}
-    try:
-        runs.log_result(logger.experiment, result, folder, hashes)
-    except Exception as problem:  # the job is done even if W&B fails
-        log.warning("W&B: cannot log the whole result: %s", first_line(problem))
+    for each in list_loggers(logger):
+        try:
+            if isinstance(each, WandbLogger) and not each.experiment.disabled:
+                from skip_exp.logger import runs  # importing wandb takes a third of a second
+
+                runs.log_result(each.experiment, result, folder, hashes, texts)
+            elif isinstance(each, TensorBoardLogger | MLFlowLogger):
+                log_numbers(each, result)
+        except Exception as problem:
+            name = "W&B" if isinstance(each, WandbLogger) else type(each).__name__
+            log.warning("%s: cannot log the whole result: %s", name, first_line(problem))

@@ -1,7 +1,8 @@
 """Opens and closes W&B runs, and logs what a finished job leaves.
 
 A run uses a data and a backbone artifact and logs its skill as an artifact. The inputs are small
-JSON descriptions; neither rows nor weights are uploaded. W&B creates a new version whenever content
+JSON descriptions; neither rows nor weights are uploaded, but for the texts of mistakes if
+``logger.texts`` asks for them. W&B creates a new version whenever content
 changes, so the descriptions hold no path and nothing specific to a job.
 """
 
@@ -12,7 +13,7 @@ import os
 import re
 import secrets
 import shlex
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from pathlib import Path
@@ -25,18 +26,17 @@ from lightning.pytorch.utilities import rank_zero_only
 from skip_exp import results
 from skip_exp.config.checks import one_of, project
 from skip_exp.config.names import FITS
-from skip_exp.config.prune import name_goal
 from skip_exp.config.schema import Config
 from skip_exp.config.train import BASELINES
 from skip_exp.errors import INTERRUPTED, ConfigError, SkipError
-from skip_exp.logger import picture
+from skip_exp.logger import answers, picture
+from skip_exp.logger.others import PROJECT, name_run
 from skip_exp.utils import files
 
 log = logging.getLogger(__name__)
 
 LONGEST_TAG = 64  # characters that W&B takes
 WAIT = 15.0  # seconds to wait for W&B's server when a run starts and ends
-PROJECT = "skip_exp"
 MODES = ("online", "offline", "shared", "disabled", "dryrun", "run")  # of WANDB_MODE
 STAGED = "WANDB_DATA_DIR"  # W&B stages uploads in this folder
 # Result fields in the metadata of a skill artifact; without measured times, which vary.
@@ -116,7 +116,8 @@ def _init(cfg: Config, name: str, mode: Any, run_id: str | None) -> wandb.Run:
         entity=cfg.logger.entity,
         group=cfg.logger.group or cfg.sweep.id,
         job_type=job_type(cfg),
-        name=f"{cfg.task.name}-{cfg.backbone.label}-{name_goal(asdict(cfg.prune))}-{cfg.seed}",
+        name=name_run(cfg),
+        notes=cfg.logger.notes,
         tags=[tag[:LONGEST_TAG] for tag in dict.fromkeys([*tags, *cfg.logger.tags]) if tag],
         config=asdict(cfg),
         id=run_id,
@@ -197,12 +198,17 @@ def project_of(given: str | None) -> str:
 
 
 def log_result(
-    run: wandb.Run, result: Mapping[str, Any], folder: Path, hashes: Mapping[str, str]
+    run: wandb.Run,
+    result: Mapping[str, Any],
+    folder: Path,
+    hashes: Mapping[str, str],
+    texts: Sequence[str] | None = None,
 ) -> None:
-    """Log a finished job's summary, picture, table and artifacts.
+    """Log a finished job's summary, picture, tables and artifacts.
 
     Args:
         hashes: ``fingerprint`` of the data and ``content_hash`` of the backbone.
+        texts: of the validation split, for the table of mistakes; None: without them.
     """
     run.summary.update(results.flatten(result))
     if run.resumed:
@@ -215,6 +221,7 @@ def log_result(
         # server that is gone would keep the run from ending.
         columns, rows = picture.table(result["keep_sizes"])
         run.log({"sites": wandb.Table(columns=columns, data=rows)})
+        answers.log_answers(run, result, folder, texts)
         log_artifacts(run, result, folder, hashes)
 
 

@@ -88,7 +88,13 @@ class Job:
             "start": None if start is None else Keyed(start.content, lambda: start),
             "seed": cfg.seed,
             "precision": self.trainer.precision,
+            **self.extra,
         }
+
+    @property
+    def extra(self) -> dict[str, Any]:
+        """``trainer.extra`` as a part of keys; without it, they are what they were."""
+        return {"extra": self.trainer.extra} if self.trainer.extra else {}
 
     @cached_property
     def taught(self) -> Keyed[list[Row]]:

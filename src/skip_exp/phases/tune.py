@@ -1,6 +1,7 @@
 """tune: a soft prompt, a readout and low-rank updates are trained on the frozen backbone."""
 
 import logging
+from collections.abc import Mapping
 from typing import Any
 
 from lightning.pytorch.loggers import Logger
@@ -52,9 +53,11 @@ def fit_dense(
     start: Start | None,
     seed: int,
     precision: str,
+    extra: Mapping[str, Any] | None = None,
 ) -> Entry:
     """Train the dense model: its trained parameters, its curves, and the epoch that it kept."""
     assert precision == trainer.precision  # `auto` is resolved
+    assert (extra or {}) == trainer.extra
     on_cpu = root_device(trainer).type == "cpu"
     model = build_model(
         data, backbone, pooling, prompt, settings, start, seed, shares_backbone=on_cpu

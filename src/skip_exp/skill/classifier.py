@@ -165,7 +165,7 @@ class Classifier:
         if self.about.multilabel:
             raise SkipError("annotate: not for several labels per text; predict gives them")
         check_columns(list(rows.columns), columns_of(self.about.text), "the data frame")
-        good, errors = [], []
+        good, errors = list[list[str]](), list[str | None]()
         for number, row in enumerate(rows.to_dict("records"), 1):
             try:
                 good.append(example_texts(self.about, row, number))

@@ -7,6 +7,7 @@ import copy
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -14,18 +15,28 @@ from filelock import FileLock, Timeout
 from hydra.core.config_loader import ConfigLoader
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
-from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.plugins import Plugins
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf, flag_override
 
 from skip_exp.config import refusals, together
+from skip_exp.config.schema import list_objectives
 from skip_exp.errors import ConfigError, SkipError, first_line
 from skip_exp.sweep.finish import STARTED
+from skip_exp.sweep.search import (
+    check_search,
+    check_study,
+    check_trial,
+    is_search,
+    list_ends,
+    name_search,
+    parse_overrides,
+)
 
 LOCK = ".lock"  # in the folder of the results
 BASIC = ("BasicSweeper", "BasicLauncher")  # Hydra's own: all combinations, one after the other
 _EXTRAS = ("joblib", "submitit", "ray")  # launchers among pyproject.toml's optional dependencies
+_LOGGERS = ("tensorboard", "mlflow")  # loggers with an extra of their name
 
 
 class Started(Callback):
@@ -40,6 +51,8 @@ class Started(Callback):
         try:
             _check_single(config.hydra)
             check(copy.deepcopy(config))
+            if is_search(config.hydra):
+                check_trial(config.hydra)
             with _as_current(config):  # for interpolations of Hydra's own
                 folder = Path(config.hydra.run.dir)
             _claim(folder, "hydra.run.dir")
@@ -47,7 +60,7 @@ class Started(Callback):
             _refuse(error)
 
     def on_multirun_start(self, config: DictConfig, **_: Any) -> None:
-        """Before a sweep. Jobs chosen by another sweeper are checked when they start.
+        """Before a sweep. Of a search, two jobs are checked: its others are not yet known.
 
         Raises:
             SystemExit: the command is refused.
@@ -55,8 +68,9 @@ class Started(Callback):
         try:
             _check_folder(config.hydra)
             _check_launcher(config.hydra)
+            searches = is_search(config.hydra)
             folders: list[str] = []
-            for overrides in list_jobs(config.hydra):
+            for overrides in list_ends(config.hydra) if searches else list_jobs(config.hydra):
                 composed = _loader().load_sweep_config(config, overrides)
                 check(composed, len(folders))
                 with _as_current(composed):
@@ -64,7 +78,15 @@ class Started(Callback):
                 if folders[-1] in folders[:-1]:
                     why = "two jobs of the sweep have this folder"
                     raise ConfigError("hydra.sweep.subdir", folders[-1], why)
+            if searches:
+                check_search(config.hydra, list_objectives(composed.sweep.objective))
             _claim(Path(config.hydra.sweep.dir), "hydra.sweep.dir")
+            if searches:
+                hydra, sweeper = config.hydra, config.hydra.sweeper
+                STARTED.search = name_search(
+                    hydra.job.config_name, hydra.overrides.task, sweeper.params, sweeper.direction
+                )
+                check_study(Path(hydra.sweep.dir))
         except Exception as error:
             _refuse(error)
         STARTED.folder, STARTED.multirun = Path(config.hydra.sweep.dir), True
@@ -102,6 +124,9 @@ def check(composed: DictConfig, number: int = 0) -> None:
     if devices > 1 and hydra.launcher._target_.endswith("JoblibLauncher"):
         why = "must be 1 with hydra/launcher=joblib, whose workers start no processes"
         raise ConfigError("trainer.devices", devices, why)
+    for name in [settings.logger.name, *settings.logger.also]:
+        if name in _LOGGERS and find_spec(name) is None:
+            raise SkipError(f"logger={name}: needs the package: pip install 'skip_exp[{name}]'")
     if settings.output_dir != hydra.runtime.output_dir:
         why = "is set by Hydra: use hydra.run.dir, or hydra.sweep.dir for a sweep"
         raise ConfigError("output_dir", settings.output_dir, why)
@@ -110,19 +135,13 @@ def check(composed: DictConfig, number: int = 0) -> None:
 def list_jobs(hydra: Any) -> list[list[str]]:
     """The overrides of every job of a sweep; none if another sweeper chooses them on the way.
 
-    The last override of a key wins: a value of the command line replaces that of a sweep file.
-
     Args:
         hydra: the node ``hydra`` of the sweep's configuration.
     """
     if not hydra.sweeper._target_.endswith(BASIC):
         return []
-    params = [f"{key}={value}" for key, value in (hydra.sweeper.get("params") or {}).items()]
-    is_composing = GlobalHydra.instance().is_initialized()
-    parser = OverridesParser.create(_loader() if is_composing else None)
-    overrides = parser.parse_overrides([*params, *hydra.overrides.task])
     sweeper: Any = Plugins.instance().class_name_to_class[hydra.sweeper._target_]
-    jobs: list[list[str]] = sweeper.split_arguments(overrides, None)[0]
+    jobs: list[list[str]] = sweeper.split_arguments([*parse_overrides(hydra).values()], None)[0]
     return jobs
 
 

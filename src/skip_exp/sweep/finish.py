@@ -7,7 +7,7 @@ import os
 import re
 import shlex
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from filelock import FileLock
@@ -24,6 +24,8 @@ class State:
     folder: Path | None = None  # None until a job or a sweep starts
     multirun: bool = False
     failed: bool = False
+    search: str | None = None  # its name, if the sweep is one
+    best: list[str] = field(default_factory=list)  # lines about its best trials
     lock: FileLock | None = None  # of that folder, held until the process ends
 
 
@@ -51,26 +53,31 @@ def finish() -> bool:
             print(f"error: {place}: no job left a result there", file=sys.stderr)
         print(f"results: {place}")
         print(f"report:  skip-exp report {shlex.quote(place)}")
+        for line in STARTED.best:
+            print(line)
     elif done and not STARTED.failed:
         print(f"results: {place}")
         if done[0].choice.model is None:  # else its log has said it
             print(results.next_steps(done[0]))
+    if STARTED.search:  # jobs of an earlier command may have failed
+        return bool(STARTED.best) and not STARTED.failed
     return 0 < len(done) == len(found) and not lost and not STARTED.failed
 
 
 def list_new(folder: Path, name: str) -> list[Path]:
     """This command's files ``name`` in its job folders: an earlier sweep may have left others.
 
-    A reused result is written anew.
+    A reused result is written anew. All jobs of a search count: its folder holds no others.
     """
     if not STARTED.multirun:
         return [file for file in [folder / name] if file.is_file()]
-    return list_since_start(folder, name)
+    # A search goes on with the jobs of earlier commands.
+    return list_since(0.0 if STARTED.search else start_of(folder), folder, name)
 
 
-def list_since_start(sweep_folder: Path, name: str) -> list[Path]:
-    """Files ``name`` of the latest sweep's jobs, without those of the jobs inside of a search."""
-    began, depth = start_of(sweep_folder), len(Path(name).parts)
+def list_since(began: float, sweep_folder: Path, name: str) -> list[Path]:
+    """Files ``name`` of a sweep's jobs since then, without those of the jobs inside of a job."""
+    depth = len(Path(name).parts)
     found = []
     for file in sweep_folder.rglob(name):
         above = [sweep_folder / each for each in file.relative_to(sweep_folder).parents[depth:-1]]

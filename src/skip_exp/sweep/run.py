@@ -1,6 +1,7 @@
 """One job of a command: if it fails, the others still run, and its result file says why."""
 
 import logging
+import math
 import os
 import sys
 import time
@@ -14,15 +15,15 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
 from skip_exp import results
-from skip_exp.cache.version import digest
 from skip_exp.config import refusals, together
 from skip_exp.config.prune import name_goal
-from skip_exp.config.schema import Config
+from skip_exp.config.schema import Config, list_objectives
 from skip_exp.errors import INTERRUPTED, SkipError
 from skip_exp.job import answer
 from skip_exp.sweep import workers
 from skip_exp.sweep.check import BASIC, list_jobs
-from skip_exp.sweep.finish import STARTED, SWEEP, list_since_start, start_of
+from skip_exp.sweep.finish import STARTED, SWEEP, list_since, start_of
+from skip_exp.sweep.search import is_search, name_command
 from skip_exp.utils import console
 from skip_exp.utils.bars import duration
 
@@ -31,8 +32,12 @@ log = logging.getLogger(__name__)
 TRACEBACKS = "SKIP_EXP_TRACEBACKS"  # set if the user set HYDRA_FULL_ERROR=1
 
 
-def run_job(cfg: DictConfig) -> None:
-    """Run one job. An error fails this job only and is written to its result file."""
+def run_job(cfg: DictConfig) -> float | tuple[float, ...] | None:
+    """Run one job. An error fails this job only and is written to its result file.
+
+    Returns:
+        What ``sweep.objective`` names, for Hydra's sweepers; NaN if the job failed.
+    """
     error = None
     logging.raiseExceptions = False  # the job reports a full disk once, not each log line
     try:
@@ -41,16 +46,16 @@ def run_job(cfg: DictConfig) -> None:
         cfg.sweep.id = cfg.sweep.id or sweep_id()
         settings = together.job_config(cfg)
         workers.settle(settings.trainer)
-        is_search = settings.prune.within is not None  # its jobs may be known, the speeds are not
-        if not is_search and answer.answer_known(settings):
-            return
+        finds = settings.prune.within is not None  # its jobs may be known, the speeds are not
+        if not finds and answer.answer_known(settings):
+            return read_objectives(cfg)
         if console.PIPELINE not in sys.modules:
             log.info(console.LOADING)
         pipeline = console.import_slow(console.PIPELINE)
         logging.captureWarnings(True)  # into the log file
         console.quiet_lightning()
-        if is_search:
-            _search(settings, pipeline.run)
+        if finds:
+            _find(settings, pipeline.run)
         else:
             pipeline.run(settings)
     except (KeyboardInterrupt, SystemExit):  # as Lightning ends a worker
@@ -61,9 +66,20 @@ def run_job(cfg: DictConfig) -> None:
         _fail(cfg, problem, error)
     finally:
         _close_run(error)
+    return read_objectives(cfg, error)
 
 
-def _search(settings: Config, run: Callable[[Config], results.Result]) -> None:
+def read_objectives(cfg: DictConfig, error: str | None = None) -> float | tuple[float, ...] | None:
+    """The fields of the job's result that ``sweep.objective`` names, as W&B's summary has them."""
+    result = None if error else results.read_finished(cfg.output_dir)
+    fields = results.flatten(result or {})
+    values = tuple(
+        float(fields.get(name, math.nan)) for name in list_objectives(cfg.sweep.objective)
+    )
+    return values if len(values) > 1 else next(iter(values), None)
+
+
+def _find(settings: Config, run: Callable[[Config], results.Result]) -> None:
     """Find the model that `prune.within` asks for; each of its jobs has a W&B run of its own."""
     from skip_exp.within.run import find  # scikit-learn: not for a single job
 
@@ -93,9 +109,10 @@ def announce() -> None:
     total = _count_jobs(folder)
     place = f"{number} of {total}" if total else str(number)
     began = start_of(folder)
-    done = len(list_since_start(folder, results.FILE))
+    done = len(list_since(began, folder, results.FILE))
     if 0 < done < total:
-        rest = (time.time() - began) / done * (total - done)
+        # Before those, a search may have made others.
+        rest = (time.time() - began) / done * (total - max(done, hydra.job.num))
         place += f", about {duration(rest)} left"
     log.info("job %s", place)
     if not hydra.launcher._target_.endswith(BASIC):
@@ -108,6 +125,8 @@ def _count_jobs(folder: Path) -> int:
     """Number of jobs of the sweep; 0 if unknown."""
     try:
         sweep: Any = OmegaConf.load(folder / SWEEP)
+        if is_search(sweep.hydra):
+            return int(sweep.hydra.sweeper.n_trials)
         return len(list_jobs(sweep.hydra))
     except Exception as problem:  # a missing number fails no job
         log.debug("number of jobs: %s", problem)
@@ -121,10 +140,7 @@ def sweep_id() -> str | None:
     if hydra.mode != RunMode.MULTIRUN or not file.is_file():
         return None
     sweep: Any = OmegaConf.load(file)
-    params = OmegaConf.to_container(sweep.hydra.sweeper.get("params") or OmegaConf.create({}))
-    identity = [sweep.hydra.job.config_name, sorted(sweep.hydra.overrides.task), params]
-    name = "sweep" if identity[0] == "config" else identity[0]
-    return f"{name}-{digest(identity)[:8]}"
+    return name_command(sweep.hydra)
 
 
 def _fail(cfg: DictConfig, problem: Exception, error: str) -> None:

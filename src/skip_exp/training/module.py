@@ -73,6 +73,11 @@ class PromptTuner(L.LightningModule):
         # The mean over all rows, whatever their weights: those without a label count as 0.
         return logits, outcome_of(labels).loss(logits, labels, self.weights) / labels.numel()
 
+    def on_train_batch_start(self, *_: Any) -> None:
+        """Log the learning rates of the step, under the names of their keys."""
+        for group in self.trainer.optimizers[0].param_groups:
+            self.log(f"{self.phase}/{group['name']}", group["lr"])
+
     def training_step(self, batch: dict[str, Tensor], _: int) -> Tensor:
         logits, loss = self._loss(batch)
         if self.distill:
@@ -146,7 +151,10 @@ class PromptTuner(L.LightningModule):
         return {key: group for key, group in parts.items() if group[0]}
 
     def configure_optimizers(self) -> Any:
-        groups = [{"params": params, "lr": rate} for params, rate in self._groups().values()]
+        groups = [
+            {"name": key, "params": params, "lr": rate}
+            for key, (params, rate) in self._groups().items()
+        ]
         settings = self.settings
         optimizer = torch.optim.AdamW(groups, weight_decay=settings.weight_decay)
         steps = int(self.trainer.estimated_stepping_batches)

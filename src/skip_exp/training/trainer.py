@@ -1,5 +1,6 @@
 """Lightning trainers that fit and score a `PromptTuner`."""
 
+import logging
 from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import replace
@@ -26,6 +27,8 @@ from skip_exp.training.module import PromptTuner, Scorer
 from skip_exp.training.processes import Processes, watch_processes
 from skip_exp.utils.bars import is_joblib_worker
 from skip_exp.utils.machine import multiplies_bf16
+
+log = logging.getLogger(__name__)
 
 CLIP = 1.0  # largest norm of the gradient
 
@@ -91,6 +94,8 @@ def fit(
         with watch_processes(settings.devices) if settings.devices > 1 else nullcontext():
             found = find_checkpoint(unfinished, tuner)
             trainer.fit(tuner, data, ckpt_path=found, weights_only=True)
+        if "profiler" in settings.extra:
+            log.info("%s: profile\n%s", tuner.phase, trainer.profiler.summary())  # type: ignore[attr-defined]
     finally:
         tuner.eval()  # later jobs of this process share the backbone
     if not live:
@@ -123,6 +128,7 @@ def fit_trainer(
         logger=logger or False,
         num_sanity_val_steps=-1,
         log_every_n_steps=10,
+        **settings.extra,
     )
 
 
