@@ -34,18 +34,18 @@ def scored(cfg: Any) -> None:
         latency=results.Latency(speedup=1 / (1 - cfg.prune.ratio)),
         finished=results.now(),
         skill="skill",
-        job_id=f"{cfg.tune.lora_lr}, {cfg.retune.lora_lr}, {cfg.retune.distill}",
+        job_id=f"{cfg.tune.full_lr}, {cfg.retune.full_lr}, {cfg.retune.distill}",
     )
     results.write(cfg.output_dir, done)
     (Path(cfg.output_dir) / "skill").mkdir(exist_ok=True)
 
 
 def score(cfg: Any) -> float:
-    return float(1 - abs(cfg.retune.lora_lr - 0.001) * 100)
+    return float(1 - abs(cfg.retune.full_lr - 0.001) * 100)
 
 
 def asked(ended: Ended) -> list[tuple[float, float, float]]:
-    return [(j.tune.lora_lr, j.retune.lora_lr, j.retune.distill) for j in ended.jobs]
+    return [(j.tune.full_lr, j.retune.full_lr, j.retune.distill) for j in ended.jobs]
 
 
 def test_an_interrupted_search_goes_on_and_draws_what_an_undisturbed_one_draws(
@@ -72,7 +72,7 @@ def test_an_interrupted_search_goes_on_and_draws_what_an_undisturbed_one_draws(
     told, command = again.out.splitlines()[-2:]
     assert re.match(rf"best: +job {best + 1} of 3 trials: select/final [01]", told)
     assert whole.out.splitlines()[-2] == told
-    assert f"retune.lora_lr={whole.jobs[best].retune.lora_lr}" in command
+    assert f"retune.full_lr={whole.jobs[best].retune.full_lr}" in command
 
 
 @pytest.mark.slow
@@ -120,11 +120,11 @@ def test_two_objectives_end_with_the_jobs_that_no_other_beats(cli: Cli) -> None:
 
 @pytest.mark.slow
 def test_a_sweep_file_a_recipe_and_a_search_combine(cli: Cli) -> None:
-    given = ("--config-name", "ratios", "hparams_search=optuna", "experiment=full")
-    ended = cli(*given, "hydra.sweeper.n_trials=3", "tune.lora_lr=0.001", run=scored)
+    given = ("--config-name", "ratios", "hparams_search=optuna", "tune.train=full")
+    ended = cli(*given, "hydra.sweeper.n_trials=3", "tune.full_lr=0.0001", run=scored)
     assert ended.code == 0
     for job in ended.jobs:
-        assert job.task.name == "sst2" and job.tune.train == "full" and job.tune.lora_lr == 0.001
+        assert job.task.name == "sst2" and job.tune.train == "full" and job.tune.full_lr == 0.0001
         assert job.seed in (1, 2, 3) and job.prune.ratio in (0, 0.15, 0.3, 0.5, 0.7, 0.8, 0.9)
     (command,) = re.findall("^again: +python -m skip_exp (.*)$", ended.out, re.M)
     again = cli(*shlex.split(command), run=scored)
@@ -153,7 +153,7 @@ def test_a_search_that_cannot_be_made_is_refused(given: dict[str, Any], key: str
         search.check_search(hydra, objectives)
 
 
-@pytest.mark.parametrize("given", ["sweep.objective=metric/final", "tune.lora_lr=interval(0.1,20)"])
+@pytest.mark.parametrize("given", ["sweep.objective=metric/final", "tune.full_lr=interval(0.1,20)"])
 def test_a_wrong_value_is_one_line_before_the_first_job(
     cli: Cli, tmp_path: Path, given: str
 ) -> None:

@@ -1,0 +1,130 @@
+"""``python -m studies.within``: every form of finished cuts, and cascades of them, side by side.
+
+    python -m studies.within outputs/evidence outputs/uncut
+    python -m studies.within --table
+
+For each task and seed below the folders, all skills are opened in every form, timed in turns on 400
+texts, and scored; so are the cascades that `prune.within` would choose for several bounds. The rows
+go to results/within.csv. Speeds are relative to the fastest uncut form of the same run. Data is
+read from the folder in SKIP_EXP_DATA.
+"""
+
+import argparse
+import os
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from skip_exp.config.compose import compose_config
+from skip_exp.config.together import job_config
+from skip_exp.phases.prepare import prepare
+from skip_exp.report import frame
+from skip_exp.report.tables import pipe_rows
+from skip_exp.skill.forms import megabytes
+from skip_exp.utils.machine import git_commit, processor
+from skip_exp.within import run, show
+from skip_exp.within.choose import Candidate, add_errors, choose, list_candidates
+from studies.evidence import TITLES
+
+ROWS = Path(__file__).parent / "results/within.csv"
+BOUNDS = (0.0, 0.5, 1.0, 1.5)  # points
+KEYS = ["task", "seed"]
+
+
+def main() -> int:
+    made = argparse.ArgumentParser(prog="python -m studies.within", description=__doc__)
+    made.add_argument("folders", nargs="*", type=Path, help="of finished jobs")
+    made.add_argument("--tasks", nargs="+", help="fewer than all")
+    made.add_argument("--rows", type=Path, default=ROWS, help="file of the rows")
+    made.add_argument("--table", action="store_true", help="print the table of docs/results.md")
+    asked = made.parse_args()
+    if asked.table:
+        print(pipe_rows(table(pd.read_csv(asked.rows))))
+        return 0
+    os.environ.setdefault(run.KERNELS, "65536")
+    jobs = frame.load(asked.folders)
+    for (task, seed), part in jobs.groupby(KEYS):
+        if task in (asked.tasks or [task]) and 0 in set(part["ratio"]):
+            skills = {row.ratio: Path(row.path).parent / "skill" for row in part.itertuples()}
+            with tempfile.TemporaryDirectory() as exports:
+                found = pd.DataFrame(measure(str(task), skills, Path(exports)))
+            here = {"processor": processor(), "commit": git_commit()}
+            add(found.assign(task=task, seed=seed, **here), asked.rows)
+    return 0
+
+
+def measure(task: str, skills: dict[float, Path], exports: Path) -> Iterator[dict[str, Any]]:
+    """A row per form of a skill, and per bound the choice: scores in percent, texts a second."""
+    rows = prepare(job_config(compose_config("config", [f"+task={task}", "logger=none"]))).data
+    select, validation = run.to_split(rows, rows.select), run.to_split(rows, rows.validation)
+    texts = [*select.texts, *validation.texts][: run.TIMED_TEXTS]
+    models, _, contended = run.measure(skills, None, select, texts, exports)
+    answers = {model: run.ask(classifier, validation) for model, classifier in models.items()}
+    (uncut,) = (each for each in models if (each.ratio, each.form) == (0.0, "fp32"))
+
+    def describe(each: Candidate, bound: float | None) -> dict[str, Any]:
+        predicted = run.candidate_line(each, False, answers, models).predicted
+        return {
+            "bound": bound,
+            "model": show.name(each),
+            "sent_on": " + ".join(f"{share:.3f}" for share in each.sent_on),
+            "select": round(100 * each.select, 2),
+            "error": round(100 * each.error, 2),
+            "validation": round(100 * validation.score(predicted), 2),
+            "texts_per_s": round(each.speed, 1),
+            "spread": each.spread and round(each.spread, 1),
+            "mb": round(sum(megabytes(models[model]) for model in each.models), 1),
+            "contended": contended,
+        }
+
+    best = select.score(uncut.answers.predicted)
+    for bound in BOUNDS:
+        fitted = best - run.FITTED * bound / 100
+        candidates = add_errors(list_candidates([*models], select.score, fitted), uncut, select)
+        if bound == 0:
+            for each in candidates:
+                if len(each.models) == 1:
+                    yield describe(each, None)
+        yield describe(choose(candidates, best - bound / 100), bound)
+        free = [each for each in candidates if each.select >= best - bound / 100]
+        yield describe(max(free, key=lambda each: each.speed), bound) | {"rule": "no error"}
+
+
+def add(found: pd.DataFrame, path: Path) -> None:
+    """Put rows among those of the file, in place of older ones of their task and seed."""
+    if path.is_file():
+        old = pd.read_csv(path)
+        again = (old[KEYS] == found[KEYS].iloc[0]).all(axis=1)
+        found = pd.concat([old[~again], found])
+    found.to_csv(path, index=False, lineterminator="\n")
+
+
+def table(rows: pd.DataFrame) -> list[list[str]]:
+    """Per model: speed relative to the fastest uncut form, and score less the best uncut one's."""
+    rows = rows.copy()
+    rows["bound"] = rows["bound"].astype("Float64")
+    uncut = rows[rows["model"].str.match("uncut, [a-z0-9]+$") & rows["bound"].isna()]
+    fastest = uncut.groupby(KEYS)["texts_per_s"].max()
+    rows = rows.join(fastest.rename("fastest"), on=KEYS)
+    rows["speed"] = rows["texts_per_s"] / rows["fastest"]
+    rows["what"] = rows["model"]
+    is_choice = rows["bound"].notna()
+    rows.loc[is_choice, "what"] = "chosen within " + rows.loc[is_choice, "bound"].map("{:g}".format)
+    tasks = [task for task in TITLES if task in set(rows["task"])]
+    means = rows.groupby(["what", "task"])[["speed", "validation"]].mean().unstack("task")
+    order = np.log(means["speed"]).mean(axis=1).sort_values().index
+    lines = [["model", *(TITLES[task] for task in tasks)], ["---"] * (1 + len(tasks))]
+    for what in order:
+        scores, speeds = means.loc[what, "validation"], means.loc[what, "speed"]
+        cells = [f"{scores[task]:.1f} at {speeds[task]:.1f}x" for task in tasks]
+        lines.append([str(what), *cells])
+    return lines
+
+
+if __name__ == "__main__":
+    sys.exit(main())
