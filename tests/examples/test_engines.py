@@ -19,7 +19,7 @@ BAD = (0, 7, 12_345)  # rows without a text
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A tiny skill's ONNX export, and the rows: a label of their own, and several row groups."""
+    """A tiny skill's ONNX export, and the rows, which have a label: as a file, and as four."""
     for package in ("onnx", "onnxruntime", "onnxscript"):
         pytest.importorskip(package)
     place = tmp_path_factory.mktemp("engines")
@@ -30,13 +30,20 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for number in BAD:
         texts[number] = None
     rows = pd.DataFrame({"id": range(ROWS), skill.about.text[0]: texts, "label": "kept"})
-    rows.to_parquet(place / "rows.parquet", row_group_size=5000)
+    rows.to_parquet(place / "rows.parquet", index=False)
+    (place / "parts").mkdir()
+    for part in range(4):
+        few = rows[part * ROWS // 4 : (part + 1) * ROWS // 4]
+        few.to_parquet(place / f"parts/{part}.parquet", index=False)
     return place
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("example", "package"), [("ray_data", "ray.data"), ("spark", "pyspark")])
-def test_every_row_comes_back_in_order(folder: Path, example: str, package: str) -> None:
+@pytest.mark.parametrize(
+    ("example", "package", "rows"),
+    [("ray_data", "ray.data", "parts"), ("spark", "pyspark", "rows.parquet")],
+)
+def test_every_row_comes_back_in_order(folder: Path, example: str, package: str, rows: str) -> None:
     pytest.importorskip(package)
     if example == "spark" and not shutil.which("java"):
         pytest.skip("Spark needs a Java runtime")
@@ -44,7 +51,7 @@ def test_every_row_comes_back_in_order(folder: Path, example: str, package: str)
         sys.executable,
         str(ROOT / f"examples/{example}.py"),
         "onnx",
-        "rows.parquet",
+        rows,
         example,
     ]
     done = subprocess.run(command, cwd=folder, env=os.environ, capture_output=True, text=True)
