@@ -17,7 +17,7 @@ import ray
 
 from skip_exp import OnnxSkill
 
-BATCH = 2048  # rows that an actor labels at once, sorted by length
+BLOCK = 5000  # rows in one piece of work, and in one file of the answers
 
 
 class Labeller:
@@ -34,11 +34,12 @@ def main(skill: str, rows: str, out: str) -> None:
     ray.init(ignore_reinit_error=True)
     ray.data.DataContext.get_current().execution_options.preserve_order = True
     cores = int(ray.cluster_resources()["CPU"])
-    labelled = ray.data.read_parquet(str(Path(rows).absolute())).map_batches(
+    table = ray.data.read_parquet(str(Path(rows).absolute()))
+    labelled = table.repartition(target_num_rows_per_block=BLOCK).map_batches(
         Labeller,
         fn_constructor_args=[str(Path(skill).absolute())],
         batch_format="pandas",
-        batch_size=BATCH,
+        batch_size=BLOCK,
         compute=ray.data.ActorPoolStrategy(min_size=1, max_size=cores),
     )
     labelled.write_parquet(str(Path(out).absolute()))
