@@ -12,7 +12,6 @@ read from the folder in SKIP_EXP_DATA.
 import argparse
 import os
 import sys
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -27,8 +26,8 @@ from skip_exp.report import frame
 from skip_exp.report.tables import pipe_rows
 from skip_exp.skill.forms import megabytes
 from skip_exp.utils.machine import git_commit, processor
-from skip_exp.within import run, show
-from skip_exp.within.choose import Candidate, add_errors, choose, list_candidates
+from skip_exp.within import measure, run, show
+from skip_exp.within.choose import FITTED, Candidate, add_errors, choose, list_candidates
 from studies.evidence import TITLES
 
 ROWS = Path(__file__).parent / "results/within.csv"
@@ -40,6 +39,7 @@ def main() -> int:
     made = argparse.ArgumentParser(prog="python -m studies.within", description=__doc__)
     made.add_argument("folders", nargs="*", type=Path, help="of finished jobs")
     made.add_argument("--tasks", nargs="+", help="fewer than all")
+    made.add_argument("--out", type=Path, default=Path("outputs/within"), help="of 8-bit exports")
     made.add_argument("--rows", type=Path, default=ROWS, help="file of the rows")
     made.add_argument("--table", action="store_true", help="print the table of docs/results.md")
     asked = made.parse_args()
@@ -51,24 +51,24 @@ def main() -> int:
     for (task, seed), part in jobs.groupby(KEYS):
         if task in (asked.tasks or [task]) and 0 in set(part["ratio"]):
             skills = {row.ratio: Path(row.path).parent / "skill" for row in part.itertuples()}
-            with tempfile.TemporaryDirectory() as exports:
-                found = pd.DataFrame(measure(str(task), skills, Path(exports)))
+            exports = asked.out / f"{task}-{seed}"
+            found = pd.DataFrame(describe_all(str(task), skills, exports))
             here = {"processor": processor(), "commit": git_commit()}
             add(found.assign(task=task, seed=seed, **here), asked.rows)
     return 0
 
 
-def measure(task: str, skills: dict[float, Path], exports: Path) -> Iterator[dict[str, Any]]:
+def describe_all(task: str, skills: dict[float, Path], exports: Path) -> Iterator[dict[str, Any]]:
     """A row per form of a skill, and per bound the choice: scores in percent, texts a second."""
     rows = prepare(job_config(compose_config("config", [f"+task={task}", "logger=none"]))).data
     select, validation = run.to_split(rows, rows.select), run.to_split(rows, rows.validation)
     texts = [*select.texts, *validation.texts][: run.TIMED_TEXTS]
-    models, _, contended = run.measure(skills, None, select, texts, exports)
-    answers = {model: run.ask(classifier, validation) for model, classifier in models.items()}
+    models, _, contended = measure.measure(skills, None, select, texts, exports)
+    answers = {model: measure.ask(classifier, validation) for model, classifier in models.items()}
     (uncut,) = (each for each in models if (each.ratio, each.form) == (0.0, "fp32"))
 
     def describe(each: Candidate, bound: float | None) -> dict[str, Any]:
-        predicted = run.candidate_line(each, False, answers, models).predicted
+        predicted = measure.candidate_line(each, False, answers, models).predicted
         return {
             "bound": bound,
             "model": show.name(each),
@@ -84,7 +84,7 @@ def measure(task: str, skills: dict[float, Path], exports: Path) -> Iterator[dic
 
     best = select.score(uncut.answers.predicted)
     for bound in BOUNDS:
-        fitted = best - run.FITTED * bound / 100
+        fitted = best - FITTED * bound / 100
         candidates = add_errors(list_candidates([*models], select.score, fitted), uncut, select)
         if bound == 0:
             for each in candidates:
@@ -106,8 +106,7 @@ def add(found: pd.DataFrame, path: Path) -> None:
 
 def table(rows: pd.DataFrame) -> list[list[str]]:
     """Per model: speed relative to the fastest uncut form, and score less the best uncut one's."""
-    rows = rows.copy()
-    rows["bound"] = rows["bound"].astype("Float64")
+    rows = rows[rows["rule"].isna()].copy()
     uncut = rows[rows["model"].str.match("uncut, [a-z0-9]+$") & rows["bound"].isna()]
     fastest = uncut.groupby(KEYS)["texts_per_s"].max()
     rows = rows.join(fastest.rename("fastest"), on=KEYS)
