@@ -16,8 +16,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import matplotlib as mpl
 import numpy as np
 import pandas as pd
+from matplotlib.figure import Figure
 
 from skip_exp.config.compose import compose_config
 from skip_exp.config.together import job_config
@@ -31,6 +33,8 @@ from skip_exp.within.choose import FITTED, Candidate, add_errors, choose, list_c
 from studies.evidence import TITLES
 
 ROWS = Path(__file__).parent / "results/within.csv"
+FIGURE = Path(__file__).parents[1] / "docs/within.png"
+FORMS = {"fp32": ("#666666", "o"), "bf16": ("#d9822b", "s"), "int8": ("#1b4f8f", "D")}
 BOUNDS = (0.0, 0.5, 1.0, 1.5)  # points
 KEYS = ["task", "seed"]
 
@@ -41,10 +45,12 @@ def main() -> int:
     made.add_argument("--tasks", nargs="+", help="fewer than all")
     made.add_argument("--out", type=Path, default=Path("outputs/within"), help="of 8-bit exports")
     made.add_argument("--rows", type=Path, default=ROWS, help="file of the rows")
-    made.add_argument("--table", action="store_true", help="print the table of docs/results.md")
+    made.add_argument("--table", action="store_true", help="print the table, draw docs/within.png")
     asked = made.parse_args()
     if asked.table:
-        print(pipe_rows(table(pd.read_csv(asked.rows))))
+        rows = relative(pd.read_csv(asked.rows))
+        print(pipe_rows(table(rows)))
+        draw(rows[rows["task"] == "sst2"]).savefig(FIGURE, dpi=160)
         return 0
     os.environ.setdefault(run.KERNELS, "65536")
     jobs = frame.load(asked.folders)
@@ -104,25 +110,54 @@ def add(found: pd.DataFrame, path: Path) -> None:
     found.to_csv(path, index=False, lineterminator="\n")
 
 
-def table(rows: pd.DataFrame) -> list[list[str]]:
-    """Per model: speed relative to the fastest uncut form, and score less the best uncut one's."""
+def relative(rows: pd.DataFrame) -> pd.DataFrame:
+    """The rows with ``what`` they are, and their speed over the fastest uncut form's."""
     rows = rows[rows["rule"].isna()].copy()
-    uncut = rows[rows["model"].str.match("uncut, [a-z0-9]+$") & rows["bound"].isna()]
-    fastest = uncut.groupby(KEYS)["texts_per_s"].max()
-    rows = rows.join(fastest.rename("fastest"), on=KEYS)
-    rows["speed"] = rows["texts_per_s"] / rows["fastest"]
-    rows["what"] = rows["model"]
     is_choice = rows["bound"].notna()
-    rows.loc[is_choice, "what"] = "chosen within " + rows.loc[is_choice, "bound"].map("{:g}".format)
+    uncut = rows[rows["model"].str.match("uncut, [a-z0-9]+$") & ~is_choice]
+    rows = rows.join(uncut.groupby(KEYS)["texts_per_s"].max().rename("fastest"), on=KEYS)
+    rows["speed"] = rows["texts_per_s"] / rows["fastest"]
+    chosen = "chosen within " + rows["bound"].map("{:g}".format)
+    rows["what"] = rows["model"].where(~is_choice, chosen)
+    return rows
+
+
+def table(rows: pd.DataFrame) -> list[list[str]]:
+    """Per model its score and its speed, means over seeds."""
     tasks = [task for task in TITLES if task in set(rows["task"])]
     means = rows.groupby(["what", "task"])[["speed", "validation"]].mean().unstack("task")
     order = np.log(means["speed"]).mean(axis=1).sort_values().index
     lines = [["model", *(TITLES[task] for task in tasks)], ["---"] * (1 + len(tasks))]
     for what in order:
-        scores, speeds = means.loc[what, "validation"], means.loc[what, "speed"]
-        cells = [f"{scores[task]:.1f} at {speeds[task]:.1f}x" for task in tasks]
+        cells = []
+        for task in tasks:
+            score, speed = means.loc[what, ("validation", task)], means.loc[what, ("speed", task)]
+            cells.append("-" if np.isnan(score) else f"{score:.1f} at {speed:.1f}x")
         lines.append([str(what), *cells])
     return lines
+
+
+def draw(rows: pd.DataFrame) -> Figure:
+    """Score against speed, means over seeds: a line per form, a point per cut."""
+    mpl.rcParams.update({"font.size": 13, "axes.spines.top": False, "axes.spines.right": False})
+    figure = Figure(figsize=(11, 3.6), layout="constrained")
+    label = "texts a second, relative to the fastest uncut form"
+    axes = figure.add_subplot(xlabel=label, ylabel="accuracy on SST-2", xscale="log")
+    axes.grid(axis="y", color="#dddddd")
+    axes.xaxis.set_major_formatter("{x:g}x")
+    axes.set_xticks([0.5, 1, 2, 3, 4, 5, 6], minor=False)
+    axes.minorticks_off()
+    means = rows[rows["bound"].isna()].groupby("what")[["speed", "validation"]].mean()
+    for form, (colour, marker) in FORMS.items():
+        part = means[means.index.str.endswith(form)].sort_values("speed")
+        axes.plot(part["speed"], part["validation"], marker, ls="-", color=colour, label=form)
+        if form == "int8":  # the others have their points in the same order
+            for what, point in part.iterrows():
+                place, name = (point["speed"], point["validation"]), str(what).split(",")[0]
+                axes.annotate(name, place, (6, 8), textcoords="offset points", color=colour)
+    axes.margins(y=0.2)
+    axes.legend(frameon=False, loc="lower left")
+    return figure
 
 
 if __name__ == "__main__":
