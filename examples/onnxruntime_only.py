@@ -29,6 +29,7 @@ class Model:
         how = json.loads((folder / "tokenizer_config.json").read_text(encoding="utf-8"))
         self.labels: list[str] = about["labels"]
         self.pair = len(about["text"]) == 2
+        self.threshold: float | None = about.get("threshold")  # only of several labels per text
         self.tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
         # Special tokens count; of a pair the longer text is cut first.
         side = how.get("truncation_side", "right")
@@ -53,10 +54,16 @@ class Model:
         return self.session.run(["logits"], {name: inputs[name] for name in takes})[0]
 
     def predict(self, texts: list[str] | list[tuple[str, str]]) -> list[dict]:
-        """Label and probabilities of each, in order."""
+        """Label, or labels, and probabilities of each, in order."""
         logits = self.logits(texts)
-        powers = np.exp(logits - logits.max(1, keepdims=True))
         answers = []
+        if self.threshold is not None:
+            for row in 1 / (1 + np.exp(-logits)):
+                probabilities = dict(zip(self.labels, row.tolist(), strict=True))
+                labels = [name for name, p in probabilities.items() if p > self.threshold]
+                answers.append({"labels": labels, "probabilities": probabilities})
+            return answers
+        powers = np.exp(logits - logits.max(1, keepdims=True))
         for row in powers / powers.sum(1, keepdims=True):
             probabilities = dict(zip(self.labels, row.tolist(), strict=True))
             answers.append({"label": self.labels[row.argmax()], "probabilities": probabilities})

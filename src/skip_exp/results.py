@@ -35,7 +35,7 @@ PACKAGES = ("skip_exp", "torch", "transformers", "datasets", "lightning", "wandb
 FILE = "result.json"
 CONFIG_FILE = "config.yaml"  # beside it: the resolved configuration, written when the job begins
 # Beside it: the final model's answers to the validation split, a row per row in its order: label
-# and predicted (indices), probability of the latter.
+# and predicted (indices; several are joined by a semicolon), probability of the latter, if one.
 PREDICTIONS = "predictions.csv.gz"
 NEURONS = 10**6  # more than any site has
 SITE = rf"^(encoder|decoder)\.\d{{1,4}}\.({KINDS[0]}|(self|cross)\.({'|'.join(KINDS[1:])}))$"
@@ -92,7 +92,7 @@ class Scores(Part):
 class MainScores(Scores):
     """The scores of the task's main metric."""
 
-    name: str | None = None  # accuracy | f1 | f1_macro | matthews
+    name: str | None = None  # of config.names.METRICS or MULTILABEL_METRICS
 
 
 class Calibration(Part):
@@ -101,6 +101,8 @@ class Calibration(Part):
     ece: float | None = None  # expected calibration error on the validation split, a fraction
     ece_raw: float | None = None  # the same before the temperature
     temperature: float | None = None  # fitted on the selection slice
+    # Of several labels per text: the probability above which a label is given, chosen there, too.
+    threshold: float | None = None
 
 
 class Prompt(Part):

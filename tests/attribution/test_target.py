@@ -61,3 +61,12 @@ def test_with_two_labels_a_soft_log_probability_is_half_the_log_odds() -> None:
 
 def test_bf16_logits_are_read_in_fp32() -> None:
     assert true_label(LOGITS.bfloat16(), LABELS, "log_odds").dtype == torch.float32
+
+
+def test_of_several_labels_every_answer_counts() -> None:
+    labels = torch.tensor([[1, 0, 1], [0, 0, 0]])
+    odds = LOGITS * torch.tensor([[1, -1, 1], [-1, -1, -1]]) / 2
+    found = {target: true_label(LOGITS, labels, target, 2.0) for target in TARGETS}
+    torch.testing.assert_close(found["log_odds"], odds.sum(1))
+    torch.testing.assert_close(found["probability"], odds.sigmoid().sum(1))
+    torch.testing.assert_close(found["log_probability"], odds.sigmoid().log().sum(1))

@@ -29,6 +29,7 @@ from skip_exp.config.schema import TrainerConfig
 from skip_exp.config.task import TaskConfig
 from skip_exp.config.train import RetuneConfig, TrainConfig
 from skip_exp.data.batches import UNLABELLED, collate
+from skip_exp.data.outcome import OneLabel
 from skip_exp.errors import ConfigError, SkipError
 from skip_exp.models import lora
 from skip_exp.models.soft_prompt import trainable_state
@@ -39,7 +40,6 @@ from skip_exp.training.module import (
     PromptTuner,
     fit_linear,
     linear,
-    soft_loss,
     weigh_labels,
 )
 from skip_exp.training.trainer import usable
@@ -194,9 +194,9 @@ def test_short_epochs_have_a_training_loss(tmp_path: Any) -> None:
 def test_soft_loss() -> None:
     # Softened by two: odds of 3 to 1 against even ones. 4 * (0.75 ln 1.5 + 0.25 ln 0.5) = 0.5232
     odds = torch.tensor([[2 * math.log(3.0), 0.0]])
-    assert float(soft_loss(torch.zeros(1, 2), odds)) == pytest.approx(0.52325, abs=1e-5)
+    assert float(OneLabel().soft_loss(torch.zeros(1, 2), odds)) == pytest.approx(0.52325, abs=1e-5)
     shifted = torch.tensor([[2 * math.log(3.0) + 7, 7.0]])  # logits are probabilities up to this
-    assert float(soft_loss(shifted, odds)) == pytest.approx(0, abs=1e-6)
+    assert float(OneLabel().soft_loss(shifted, odds)) == pytest.approx(0, abs=1e-6)
 
 
 def test_distillation_mixes_hard_and_soft_labels() -> None:

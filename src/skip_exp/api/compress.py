@@ -21,7 +21,7 @@ from skip_exp.utils.files import in_full
 from skip_exp.utils.hub import explain, offline_if_unreachable
 
 CUT_ONLY = ["retune.enabled=false", "attribution=fisher"]  # see docs/results.md
-SINGLE = "single_label_classification"
+SINGLE, MULTI = "single_label_classification", "multi_label_classification"
 MODELS_FOLDER = ".models"  # below the output folder: models that are no checkpoint yet
 
 
@@ -70,7 +70,12 @@ def compress(
     _check_model(model, tokenizer, config)
     if options.get("classes") is None:
         options["classes"] = class_names(config.id2label)
+    kind = getattr(config, "problem_type", None)
+    if kind == MULTI:
+        options["multilabel"] = True
     task = build_task(data, labels, root, **options)
+    if kind == SINGLE and task.config.get("multilabel"):
+        raise SkipError(f"compress: the rows have several labels, the model problem_type={SINGLE}")
     are_named = options["classes"] is not None
     _check_classes(task.config["labels"], config.num_labels, are_named)
     path = str(model) if isinstance(model, str | Path) else str(_save(model, tokenizer, root))
@@ -88,8 +93,8 @@ def _check_model(model: Any, tokenizer: Any, config: Any) -> None:
     if config.model_type not in FAMILIES:
         raise SkipError(f"compress: a {config.model_type}, not one of {', '.join(FAMILIES)}")
     kind = getattr(config, "problem_type", None)
-    if kind not in (None, SINGLE):
-        raise SkipError(f"compress: the model's problem_type={kind}, not {SINGLE}")
+    if kind not in (None, SINGLE, MULTI):
+        raise SkipError(f"compress: the model's problem_type={kind}, not {SINGLE} or {MULTI}")
     if tokenizer is not None and isinstance(model, str | Path):
         raise SkipError(f"compress: tokenizer= is for a model in memory; {model} has its own")
 

@@ -65,8 +65,8 @@ def fit(
         class_weight: ``balanced``: rare classes weigh more in training; None: all count alike.
         output: folder of results, of the cache and of rows that are no file yet.
         overrides: further settings, as on the command line: ``["tune.epochs=4"]``.
-        options: ``text``, ``label``, ``validation``, ``classes``, ``group``, ``name``, ``sep``,
-            ``encoding``, ``drop_bad`` and ``deduplicate``: see
+        options: ``text``, ``label``, ``multilabel``, ``validation``, ``classes``, ``group``,
+            ``name``, ``sep``, ``encoding``, ``drop_bad`` and ``deduplicate``: see
             :class:`skip_exp.api.task.RowOptions`.
 
     Returns:
@@ -125,6 +125,16 @@ def check_within(within: float | None, budget: float | None, given: Mapping[str,
             raise SkipError(f"within={within}: {why}")
 
 
+def _check_multilabel(task: Task, within: float | None, given: Mapping[str, str]) -> None:
+    """Refuse what does not fit rows of several labels. Raises SkipError."""
+    is_multilabel = task.config.get("multilabel", False)
+    if within is not None and is_multilabel:
+        raise SkipError(f"within={within}: not for several labels per text; give ratio= instead")
+    if given.get("task.multilabel") == "true" and not is_multilabel:
+        fix = "give --multilabel (in Python multilabel=True), which also finds the labels"
+        raise SkipError(f"task.multilabel=true: {fix}")
+
+
 def run(
     task: Task,
     settings: list[str],
@@ -145,6 +155,7 @@ def run(
     settings = [*task.settings, *settings, *overrides]
     given = values_of(settings)
     check_within(within, budget, given)
+    _check_multilabel(task, within, given)
     own = {"logger": "none", "cache.dir": quote(str(root / ".cache"))}
     own_settings = [f"{key}={value}" for key, value in own.items() if key not in given]
     began = datetime.now().strftime("%Y-%m-%d/%H-%M-%S-%f")

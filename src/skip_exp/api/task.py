@@ -12,9 +12,17 @@ from pathlib import Path
 from typing import Any, TypedDict
 
 from skip_exp.config.compose import quote
+from skip_exp.config.names import MULTILABEL_METRICS
 from skip_exp.config.schema import DataConfig
 from skip_exp.data.read import read_class_names, to_plain, to_table
-from skip_exp.data.rows import NUMBER, find_label, find_rare, integer_text, with_indices
+from skip_exp.data.rows import (
+    JOINTS,
+    NUMBER,
+    find_label,
+    find_rare,
+    integer_text,
+    with_indices,
+)
 from skip_exp.data.table import Dialect, Table
 from skip_exp.data.text import shown, shown_names
 from skip_exp.errors import DataError
@@ -32,7 +40,10 @@ class RowOptions(TypedDict, total=False):
 
     Attributes:
         text: the column of the texts (default: ``text``); two for a task on pairs.
-        label: the column of the labels (default: ``label``).
+        label: the column of the labels (default: ``label``); several columns of 0 and 1 for rows
+            of several labels.
+        multilabel: rows have any number of labels: a list of names, or names joined by ``;``, ``|``
+            or ``,``. Columns of 0 and 1 and lists are seen without it.
         validation: rows that are scored, of any kind that ``data`` may be; lists as (texts,
             labels). None: a fifth of ``data`` is set apart, stratified.
         classes: names of the classes, in order. None: all that the labels have, in the data set's
@@ -46,7 +57,8 @@ class RowOptions(TypedDict, total=False):
     """
 
     text: str | Sequence[str]
-    label: str
+    label: str | Sequence[str]
+    multilabel: bool
     validation: Any
     classes: Sequence[str] | None
     group: str | None
@@ -78,7 +90,8 @@ def build_task(
     root: Path,
     *,
     text: str | Sequence[str] = "text",
-    label: str = "label",
+    label: str | Sequence[str] = "label",
+    multilabel: bool = False,
     validation: Any = None,
     classes: Sequence[str] | None = None,
     group: str | None = None,
@@ -106,18 +119,29 @@ def build_task(
         sep=sep,
         encoding=encoding,
     )
+    if not isinstance(label, str):
+        multilabel, classes, column = True, _columns_in_order(label, classes), ""
+    else:
+        column = label
+        multilabel = multilabel or any(isinstance(x, list) for x in splits["train"].column(label))
     if classes is None:
-        classes = _found_classes(splits, label, read_class_names(data, label) or [])
+        order = read_class_names(data, label) or []
+        classes = _found_classes(splits, column, order, multilabel)
     named = name or _name_of(splits["train"])
     paths = {split: _file(table, root) for split, table in splits.items()}
     config = {
         "name": re.sub(r"[^\w.-]+", "_", named).strip("_") or "task",
         "files": paths,
         "text": _columns(text),
-        "label": label,
+        "label": column,
         "labels": [*map(str, classes)],
-        "metrics": _choose_metrics(splits["train"].column(label), [*map(str, classes)]),
+        "metrics": [*MULTILABEL_METRICS],
     }
+    if multilabel:
+        config["multilabel"] = True
+    else:
+        values = splits["train"].column(column)
+        config["metrics"] = _choose_metrics(values, config["labels"])
     if group:
         config["group"] = group
     settings = data_settings(sep=sep, encoding=encoding, drop_bad=drop_bad, deduplicate=deduplicate)
@@ -129,7 +153,7 @@ def read_tables(
     labels: Sequence[Any] | None = None,
     *,
     text: str | Sequence[str] = "text",
-    label: str = "label",
+    label: str | Sequence[str] = "label",
     validation: Any = None,
     group: str | None = None,
     sep: str | None = None,
@@ -143,7 +167,7 @@ def read_tables(
         DataError: rows that cannot be read, or a missing column.
     """
     text, more, dialect = _columns(text), [group] if group else [], Dialect(sep, encoding)
-    for column in (*text, label, *more):
+    for column in (*text, *_columns(label), *more):
         if not isinstance(column, str):
             raise DataError(f"{shown(column)}: not the name of a column, such as text='comment'")
     splits = {"train": to_table(data, text, label, labels, more, dialect=dialect)}
@@ -160,6 +184,14 @@ def read_tables(
 
 def _columns(text: Any) -> list[Any]:
     return [text] if isinstance(text, str) or not isinstance(text, Iterable) else [*text]
+
+
+def _columns_in_order(label: Sequence[str], classes: Sequence[str] | None) -> Sequence[str]:
+    """The columns of 0 and 1, in the order of the classes, where it is given. Raises DataError."""
+    if classes is not None and {*classes} != {*label}:
+        why = f"are not the classes {shown_names([*classes])}"
+        raise DataError(f"label: the columns {shown_names([*label])} {why}")
+    return classes or label
 
 
 def _name_of(table: Table) -> str:
@@ -185,17 +217,19 @@ def data_settings(**given: Any) -> list[str]:
     return settings
 
 
-def _found_classes(splits: dict[str, Table], label: str, order: Sequence[str]) -> list[str]:
+def _found_classes(
+    splits: dict[str, Table], label: str, order: Sequence[str], multilabel: bool
+) -> list[str]:
     """The classes of the train rows, in the order of a data set that has one. Raises DataError."""
     train = splits["train"]
     try:
-        classes = find_classes(train, label)
+        classes = find_classes(train, label, multilabel)
     except DataError:  # rather say what is wrong with the rows that could not be read
         train.report_bad(train.bad, drop=False, fix="")
         raise
     classes.sort(key=lambda name: order.index(name) if name in order else len(order))
     if "validation" in splits and classes != order:  # else an index is the data set's own
-        _check_no_index(splits["validation"], classes, label)
+        _check_no_index(splits["validation"], classes, label, multilabel)
     return classes
 
 
@@ -218,13 +252,13 @@ def _file(table: Table, root: Path) -> str:
     return str(path.resolve())
 
 
-def find_classes(table: Table, column: str) -> list[str]:
+def find_classes(table: Table, column: str, multilabel: bool = False) -> list[str]:
     """The classes that a label column has, in order; spellings that differ in case are one.
 
     Raises:
         DataError: fewer than two, or so many that the column holds texts.
     """
-    counts = Counter(_names(table, column))
+    counts = Counter(_names(table, column, multilabel))
     spellings: dict[str, list[str]] = {}
     for spelling, _ in counts.most_common():
         spellings.setdefault(spelling.casefold(), []).append(spelling)
@@ -238,28 +272,43 @@ def find_classes(table: Table, column: str) -> list[str]:
     return names
 
 
-def _check_no_index(table: Table, classes: Sequence[str], column: str) -> None:
+def _check_no_index(table: Table, classes: Sequence[str], column: str, multilabel: bool) -> None:
     """Refuse an index: the order of classes that were found is not the user's. Raises DataError."""
     if [name.casefold() for name in classes] in (["false", "true"], ["no", "yes"]):
         return  # there 0 and 1 say the same
     if any(map(NUMBER.fullmatch, classes)):
         return  # there no label is an index
-    if wrong := sorted(filter(NUMBER.fullmatch, _names(table, column))):
+    if wrong := sorted(filter(NUMBER.fullmatch, _names(table, column, multilabel))):
         what = f"label={column}: {wrong[0]}: the train rows have {shown_names(classes)}"
         raise DataError(f"{table.where}: {what}; give classes= if labels are indices")
 
 
-def _names(table: Table, column: str) -> list[str]:
+def _names(table: Table, column: str, multilabel: bool) -> list[str]:
     """The labels of all rows that have one, as names of classes. Raises DataError."""
+    try:
+        values = [to_plain(column, value) for value in table.column(column)]
+    except ValueError as error:
+        raise DataError(f"{table.where}: {error}") from error
     names = []
-    for value in table.column(column):
-        try:
-            value = to_plain(column, value)
-        except ValueError as error:
-            raise DataError(f"{table.where}: {error}") from error
+    for value in _split_all(values) if multilabel else values:
         name = str(value).lower() if isinstance(value, bool) else integer_text(str(value))
         if value is not None and name:
             names.append(name)
+    return names
+
+
+def _split_all(values: Sequence[Any]) -> list[Any]:
+    """Every name in lists, and in cells that join names by the first of JOINTS in any of them."""
+    cells = [value for value in values if isinstance(value, str)]
+    joint = next((each for each in JOINTS if any(each in cell for cell in cells)), JOINTS[0])
+    names: list[Any] = []
+    for value in values:
+        if isinstance(value, list):
+            names += value
+        elif isinstance(value, str):
+            names += [part.strip() for part in value.split(joint)]
+        else:
+            names.append(value)
     return names
 
 

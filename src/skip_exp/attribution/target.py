@@ -11,25 +11,39 @@ The first two saturate: a text of which the model is sure counts for nothing, an
 has been trained that is nearly all of them. The log-odds weigh all texts alike, however sure. A
 temperature above 1 softens p, so that sure texts count again; with two labels, log_probability
 tends to log_odds as T grows.
+
+With several labels per text each is a question of yes or no, with p = sigmoid(z). The target is the
+sum over all labels of that of the true answer: of its probability P, of log P, or of its log-odds,
+which are z where the label is given and -z where it is not.
 """
 
+import torch.nn.functional as F
 from torch import Tensor
 
 
 def true_label(
     logits: Tensor, labels: Tensor, target: str = "probability", temperature: float = 1.0
 ) -> Tensor:
-    """Compute the target of each text's true label [B], from logits [B, labels].
+    """Compute the target of each text's true label, or labels, [B] from logits [B, labels].
 
     Example:
         >>> true_label(torch.tensor([[0.0, 4.0]]), torch.tensor([1]), "log_odds", temperature=2.0)
         tensor([2.])
 
     Args:
+        labels: class indices [B]; or 0/1 [B, labels], all of whose targets are added up.
         target: ``probability``, ``log_probability`` or ``log_odds``.
         temperature: the logits are divided by it.
     """
-    z, own = logits.float() / temperature, labels[:, None]
+    z = logits.float() / temperature
+    if labels.dim() == 2:
+        odds = z * (2 * labels - 1)
+        if target == "probability":
+            odds = odds.sigmoid()
+        elif target == "log_probability":
+            odds = F.logsigmoid(odds)
+        return odds.sum(1)
+    own = labels[:, None]
     if target == "log_odds":
         others = z.scatter(1, own, float("-inf"))
         return z.gather(1, own)[:, 0] - others.logsumexp(1)

@@ -60,7 +60,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if options.errors and options.errors.resolve() == file.resolve():
         line.error(f"--errors {options.errors}: is the file with the rows; name another")
     record = read_about(find_folder(options.skill))
-    table = read_table(file, columns_of(record.text, options.label or record.label), dialect)
+    label = options.label or record.label
+    named = [label] if label else record.labels
+    table = read_table(file, columns_of(record.text, *named), dialect)
     classifier = open_classifier(options.skill, options.backbone, options.precision)
     found = classifier.evaluate(
         table, label=options.label, drop_bad=options.drop_bad, reject=options.reject
@@ -98,7 +100,8 @@ def write_errors(path: Path, errors: Sequence[Mapping[str, Any]]) -> None:
 
 def show(found: dict[str, Any], reject: float) -> None:
     """The scores, then a table of the classes, and of what was taken for what."""
-    counts, classes = found.pop("confusion"), found.pop("classes")
+    # No label is taken for another where a text may have both.
+    counts, classes = found.pop("confusion", {}), found.pop("classes")
     rows, coverage = found.pop("rows"), found.pop("coverage", 1.0)
     answered = found.pop("answered", {})
     print(f"{rows:,} rows, in percent: {describe(found)}")
@@ -106,7 +109,7 @@ def show(found: dict[str, Any], reject: float) -> None:
         print(f"answered at --reject {reject:g}: {100 * coverage:.1f} %; {describe(answered)}")
     console = Console(width=None if Console().is_terminal else 160)
     console.print(class_table(classes))
-    if len(counts) <= MATRIX:
+    if 0 < len(counts) <= MATRIX:
         console.print(matrix(counts))
     if len(counts) > FEW:
         console.print(confusions(counts))

@@ -69,7 +69,10 @@ def add_arguments(line: ArgumentParser) -> None:
     line.add_argument("file", metavar="FILE", help=about)
     about = "column of the texts; twice for pairs (default: text)"
     line.add_argument("--text", action=Columns, default="text", metavar="COLUMN", help=about)
-    line.add_argument("--label", default="label", metavar="COLUMN", help="default: label")
+    about = "default: label; several columns of 0 and 1 as A,B,C"
+    line.add_argument("--label", type=columns, default="label", metavar="COLUMN", help=about)
+    about = "texts have any number of labels, joined by ; | or , (lists are seen without it)"
+    line.add_argument("--multilabel", action="store_true", help=about)
     about = "column whose equal values stay on one side of a split"
     line.add_argument("--group", metavar="COLUMN", help=about)
     about = "rows that are scored"
@@ -98,6 +101,11 @@ def parse(line: ArgumentParser, arguments: Sequence[str] | None) -> dict[str, An
     return options
 
 
+def columns(text: str) -> str | list[str]:
+    """One column or, joined by commas, several, for ``type=``."""
+    return text.split(",") if "," in text else text
+
+
 class Columns(Action):
     """Collects columns; the default gives way to the first."""
 
@@ -119,9 +127,9 @@ def show(skill: Path, swept: Sequence[str]) -> None:
     print(results.next_steps(result))
     if not swept:
         return
-    kept = ("name", "files", "text", "label", "labels", "group", "metrics")
+    kept = ("name", "files", "text", "label", "labels", "group", "metrics", "multilabel")
     task = {name: result.config["task"][name] for name in kept}
-    task = {name: value for name, value in task.items() if value is not None}
+    task = {name: value for name, value in task.items() if value not in (None, False)}
     folder = skill.parent / "conf"
     file = folder / "task" / f"{task['name']}.yaml"
     file.parent.mkdir(parents=True, exist_ok=True)

@@ -4,6 +4,7 @@ FITS = ("tune", "retune")  # the phases that train, each with curves of its own
 STATES = ("dense", "pruned", "final")  # the model after tune, after prune and after retune
 KINDS = ("ffn", "heads", "qk", "vo")  # of neurons; `models.sites` says what they are
 METRICS = ("accuracy", "f1", "f1_macro", "matthews")
+MULTILABEL_METRICS = ("f1_micro", "f1_macro", "average_precision")  # with several labels per text
 # Parts that come with the package; what they do is in `models.prompts`, `models.readouts` (by
 # family) and `pruning.allocate`.
 PROMPTS = ("input", "prefix", "none")

@@ -8,7 +8,7 @@ from omegaconf import MISSING
 
 from skip_exp.config.checks import unset
 from skip_exp.config.keys import key
-from skip_exp.config.names import METRICS
+from skip_exp.config.names import METRICS, MULTILABEL_METRICS
 from skip_exp.errors import ConfigError
 
 _QUOTES = (
@@ -32,11 +32,22 @@ class TaskConfig:
     hub: dict[str, str] = key(dict, "Hub data set: {path, name}, arguments of load_dataset.")
     files: dict[str, str] = key(dict, "Own files: {train, validation, select}; train is enough.")
     text: list[str] = key(MISSING, 'One or two columns, or templates such as "{word}: {context}".')
-    label: str = key("label", "Column of the label: its index, or its name in `labels`.")
+    label: str = key(
+        "label",
+        "Column of the label: its index, or its name in `labels`. With `multilabel`: a list of "
+        "them, or names joined by `;`, `|` or `,`; empty: a column of 0 and 1 per label.",
+    )
     # Any, because a list of str would silently turn an unquoted yes into the text "True".
     labels: list[Any] = key(MISSING, "Label names, in the order of their indices.")
     words: list[Any] = key(list, "A word per label, for mlm and seq2seq; default: the labels.")
-    metrics: list[str] = key(MISSING, "accuracy, f1, f1_macro or matthews; the first is the main.")
+    metrics: list[str] = key(
+        MISSING,
+        "accuracy, f1, f1_macro or matthews; with `multilabel` f1_micro, f1_macro or "
+        "average_precision. The first is the main.",
+    )
+    multilabel: bool = key(
+        False, "Any number of labels per text, each with a yes or no of its own."
+    )
     train: str = key("train", "Split to train on.")
     validation: str = key("validation", "Split whose scores are reported.")
     extra: list[str] = key(list, "Further splits to score.")
@@ -46,6 +57,11 @@ class TaskConfig:
     @property
     def num_labels(self) -> int:
         return len(self.labels)
+
+    @property
+    def label_columns(self) -> list[str]:
+        """The column of the label, or a column of 0 and 1 for each."""
+        return [self.label] if self.label else list(self.labels)
 
     @property
     def splits(self) -> tuple[str, ...]:
@@ -71,8 +87,14 @@ class TaskConfig:
             raise ConfigError("task.labels", self.labels, "two or more different names, none empty")
         if self.words and len(self.words) != len(self.labels):
             raise ConfigError("task.words", self.words, f"one per label of {self.labels}")
-        if not self.metrics or not set(self.metrics) <= set(METRICS):
-            raise ConfigError("task.metrics", self.metrics, f"one or more of {', '.join(METRICS)}")
+        if not self.label and not self.multilabel:
+            raise ConfigError(
+                "task.label", "", "a column of the label; only multilabel has several"
+            )
+        known_metrics = MULTILABEL_METRICS if self.multilabel else METRICS
+        if not self.metrics or not set(self.metrics) <= set(known_metrics):
+            allowed = f"one or more of {', '.join(known_metrics)}"
+            raise ConfigError("task.metrics", self.metrics, allowed)
         if "f1" in self.metrics and len(self.labels) != 2:
             raise ConfigError("task.metrics", "f1", "needs exactly two labels; use f1_macro")
         for split in (self.validation, *self.extra):

@@ -69,6 +69,8 @@ def check(cfg: Config) -> None:
         if str(part).startswith("__main__."):  # its source cannot be read, so an edit is not seen
             raise ConfigError(key, part, "must be in a module of its own, not in the script")
     _check_training(cfg)
+    if cfg.task.multilabel:
+        _check_multilabel(cfg)
     target = cfg.prune.goal.target_speedup
     if target is not None and cfg.backbone.layers is not None:
         why = f"excludes backbone.layers={cfg.backbone.layers}: results time it against all layers"
@@ -106,6 +108,20 @@ def _check_training(cfg: Config) -> None:
     has_decoder = "seq2seq" in READOUTS[cfg.backbone.family]
     if cfg.prompt.decoder and (no_prefix or not has_decoder or cfg.backbone.readout == "head"):
         raise ConfigError("prompt.decoder", True, "needs a prefix, and a decoder that answers")
+
+
+def _check_multilabel(cfg: Config) -> None:
+    """Refuse what knows one label per text only."""
+    if cfg.backbone.readout in _NEED_WORDS:
+        why = "answers with one word: head or classifier, where task.multilabel=true"
+        raise ConfigError("backbone.readout", cfg.backbone.readout, why)
+    if cfg.attribution.name == "skill_neuron":
+        why = "separates classes: must be another method where task.multilabel=true"
+        raise ConfigError("attribution", cfg.attribution.name, why)
+    for fit in (cfg.tune, cfg.retune):
+        if fit.class_weight != "none":
+            why = "must be none where task.multilabel=true: the threshold is chosen on the slice"
+            raise ConfigError(f"{fit.phase}.class_weight", fit.class_weight, why)
 
 
 def _check_retune(cfg: Config) -> None:

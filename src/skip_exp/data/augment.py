@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
-from skip_exp.data.batches import UNLABELLED, Row
+from skip_exp.data.batches import Row, without_label
 
 RATE = 0.25  # probability that a word is replaced
 NEAR = 15  # neighbours that it may be replaced by
@@ -100,5 +100,5 @@ def copies_of(
             choice = rng.integers(near.shape[1], size=len(replaced))
             new = ids.copy()
             new[replaced] = near[np.searchsorted(seen, ids[replaced]), choice]
-            found.append({**row, "input_ids": new.tolist(), "label": UNLABELLED})
+            found.append(without_label(row) | {"input_ids": new.tolist()})
     return found

@@ -16,10 +16,11 @@ from skip_exp.utils.tokens import tokenize_fast
 if TYPE_CHECKING:
     from torch import Tensor
 
-# texts: list[str], label: int, (group: str); once tokenized input_ids, (token_type_ids): list[int];
-# (teacher: logits [labels])
+# texts: list[str], label: int, or 0/1 of every label, (group: str); once tokenized input_ids,
+# (token_type_ids): list[int]; (teacher: logits [labels])
 Row = dict[str, Any]
-# input_ids, attention_mask, (token_type_ids): [n, longest]; (labels: [n]; teacher: [n, labels])
+# input_ids, attention_mask, (token_type_ids): [n, longest]; (labels: [n], or 0/1 [n, labels];
+# teacher: [n, labels])
 Batch = dict[str, "Tensor"]
 
 UNLABELLED = -100  # label of a row that only a teacher labels; torch's cross-entropy skips it
@@ -89,6 +90,13 @@ def collate(rows: Sequence[Mapping[str, Any]], pad_id: int, step: int = 1, most:
     if "teacher" in rows[0]:
         batch["teacher"] = torch.stack([row["teacher"] for row in rows]).float()
     return batch
+
+
+def without_label(row: Mapping[str, Any]) -> Row:
+    """The row, for a teacher to label."""
+    label = row["label"]
+    nothing = UNLABELLED if isinstance(label, int) else (UNLABELLED,) * len(label)
+    return {**row, "label": nothing}
 
 
 def count_tokens(row: Mapping[str, Any]) -> int:

@@ -9,9 +9,9 @@ import numpy as np
 from transformers import PreTrainedTokenizerBase
 
 from skip_exp.config.schema import DataConfig
-from skip_exp.data.batches import UNLABELLED, Row, tokenize
+from skip_exp.data.batches import Row, tokenize, without_label
 from skip_exp.data.read import read_texts
-from skip_exp.data.rows import FIX, Rows, get_labels, get_texts
+from skip_exp.data.rows import FIX, Rows, get_labels, get_texts, list_labels, name_label
 from skip_exp.data.table import Dialect
 from skip_exp.data.text import shown_names
 from skip_exp.errors import ConfigError, DataError
@@ -69,12 +69,11 @@ def draw_rows(rows: Rows, count: int, seed: int) -> Rows:
         log.info("data: data.train_rows=%d: using all %d train rows", count, len(every))
         return rows
     drawn = [every[i] for i in sorted(np.random.default_rng(seed).permutation(len(every))[:count])]
-    names, labels = rows.spec.labels, {*get_labels(drawn)}
-    if len(labels) == 1:
-        why = f"all drawn rows have the label {names[labels.pop()]!r}; draw more"
+    if len({*get_labels(drawn)}) == 1:
+        why = f"all drawn rows have the label {name_label(drawn[0], rows.spec)!r}; draw more"
         raise ConfigError("data.train_rows", count, why)
     log.info("data: drew %d of %d train rows (data.train_rows)", count, len(every))
-    lost = [names[label] for label in sorted({*get_labels(every)} - labels)]
+    lost = [rows.spec.labels[i] for i in sorted({*list_labels(every)} - {*list_labels(drawn)})]
     if lost:
         listed = shown_names(lost)
         log.warning("data: data.train_rows=%d: no drawn row has the label %s", count, listed)
@@ -96,7 +95,8 @@ def with_unlabelled(rows: Rows, data: DataConfig) -> Rows:
     except DataError as error:
         raise DataError(f"data.unlabelled: {error}") from error
     tokens, _ = tokenize(rows.tokenizer, texts, data.max_length)
-    found = [row | {"label": UNLABELLED} for row in tokens]
+    like = {"label": rows.train[0]["label"]}
+    found = [without_label(row | like) for row in tokens]
     scored = chain(rows.select, rows.validation, *rows.extra.values())
     known = {tuple(row["input_ids"]) for row in scored}
     new = [row for row in found if tuple(row["input_ids"]) not in known]

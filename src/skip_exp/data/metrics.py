@@ -1,11 +1,14 @@
 """The metrics that score a task, and the temperature that makes probabilities honest."""
 
 import math
+import warnings
 from collections import Counter
 from collections.abc import Sequence
+from functools import partial
+from typing import Any
 
+import numpy as np
 import torch
-import torch.nn.functional as F
 from scipy.optimize import minimize_scalar
 from torch import Tensor
 from torchmetrics import Metric, MetricCollection
@@ -15,20 +18,36 @@ from torchmetrics.classification import (
     MulticlassF1Score,
     MulticlassMatthewsCorrCoef,
 )
-from torchmetrics.functional.classification import multiclass_calibration_error
+from torchmetrics.functional.classification import (
+    multilabel_average_precision,
+    multilabel_f1_score,
+)
+from torchmetrics.utilities import dim_zero_cat
 
 from skip_exp.config.task import TaskConfig
+from skip_exp.data.outcome import outcome_of
 
-FEWEST = 50  # rows that a temperature is fitted on; fewer say too little
+FEWEST = 50  # rows that a temperature or a threshold is fitted on; fewer say too little
 COLDEST, HOTTEST = 0.05, 20.0
-BINS = 15  # of the expected calibration error
+MULTILABEL_SCORES = {
+    "f1_micro": partial(multilabel_f1_score, average="micro"),
+    "f1_macro": partial(multilabel_f1_score, average="macro"),
+    "average_precision": partial(multilabel_average_precision, average="macro"),
+}
 
 
-def build_metrics(spec: TaskConfig) -> MetricCollection:
-    """Metrics of a task, keyed by name; update them with predicted and true class indices [n].
+def build_metrics(spec: TaskConfig, bound: float | None = None) -> MetricCollection | Metric:
+    """Metrics of a task, keyed by name; update them with an outcome's answers and the labels.
 
-    ``f1`` is the binary F1 of label 1, ``f1_macro`` the mean over classes.
+    ``f1`` is the binary F1 of label 1, ``f1_macro`` the mean over classes. ``f1_micro`` counts the
+    labels of all texts alike; ``average_precision`` is the mean over labels, for any threshold.
+
+    Args:
+        bound: of several labels per text, the logit above which a label is given; None: the one
+            that suits the rows best.
     """
+    if spec.multilabel:
+        return MultilabelScores(spec, bound)
     n = spec.num_labels
     make: dict[str, Metric] = {
         "accuracy": MulticlassAccuracy(n, average="micro"),
@@ -41,14 +60,74 @@ def build_metrics(spec: TaskConfig) -> MetricCollection:
     return MetricCollection({name: make[name] for name in spec.metrics})
 
 
-def majority_scores(spec: TaskConfig, labels: Sequence[int]) -> dict[str, float]:
+class MultilabelScores(Metric):
+    """The metrics of a task of several labels per text; its rows are scored together at the end.
+
+    Args:
+        bound: see :func:`build_metrics`.
+    """
+
+    logits: list[Tensor]
+    labels: list[Tensor]
+
+    def __init__(self, spec: TaskConfig, bound: float | None = None) -> None:
+        super().__init__()
+        self.spec, self.bound = spec, bound
+        for name in ("logits", "labels"):
+            self.add_state(name, [], dist_reduce_fx="cat")
+
+    def update(self, logits: Tensor, labels: Tensor) -> None:
+        """Add logits and their 0/1 labels [B, labels]."""
+        self.logits.append(logits.float())
+        self.labels.append(labels)
+
+    def compute(self) -> dict[str, Tensor]:
+        logits, labels = dim_zero_cat(self.logits), dim_zero_cat(self.labels)
+        bound = find_bound(logits, labels) if self.bound is None else self.bound
+        given = (logits - bound).sigmoid()  # torchmetrics' threshold is 0.5
+        scores: dict[str, Tensor] = {}
+        with warnings.catch_warnings(action="ignore"):  # of labels without rows: they do not count
+            for name in self.spec.metrics:
+                scores[name] = MULTILABEL_SCORES[name](given, labels, self.spec.num_labels)
+        return {name: score.nan_to_num() for name, score in scores.items()}
+
+
+def find_bound(logits: Tensor, labels: Tensor) -> float:
+    """The logit above which a label is given, so that the F1 of all labels alike is highest.
+
+    Example:
+        >>> logits = torch.tensor([[3.0, 1.0], [-3.0, -2.0]] * 25)
+        >>> find_bound(logits, torch.tensor([[1, 1], [0, 0]] * 25))
+        -0.5
+
+    It is midway to the next lower logit. With fewer than 50 rows it is 0: a probability of 0.5.
+
+    Args:
+        logits: of rows that nothing was trained on [rows, labels].
+        labels: 0 or 1 [rows, labels].
+    """
+    if len(labels) < FEWEST or not labels.any():
+        return 0.0
+    from sklearn.metrics import precision_recall_curve  # takes a second; one label needs none
+
+    precision, recall, at = precision_recall_curve(labels.flatten().cpu(), logits.flatten().cpu())
+    f1 = 2 * precision * recall / np.maximum(precision + recall, 1e-12)
+    best = int(f1[:-1].argmax())
+    return float(at[max(best - 1, 0)] + at[best]) / 2
+
+
+def majority_scores(spec: TaskConfig, labels: Sequence[Any]) -> dict[str, float]:
     """Scores of always predicting the most frequent of the labels, keyed by metric.
 
     Example: of the labels 0, 1, 1, 1 it has accuracy 0.75 and F1 0.857.
     """
-    answer = Counter(labels).most_common(1)[0][0]
-    metrics = build_metrics(spec)
-    found = metrics(torch.full((len(labels),), answer), torch.tensor(labels))
+    true = torch.tensor(labels)
+    if spec.multilabel:
+        answers = torch.full(true.shape, -1.0)
+        answers[:, true.sum(0).argmax()] = 1.0
+    else:
+        answers = torch.full(true.shape, Counter(labels).most_common(1)[0][0])
+    found = build_metrics(spec, 0.0)(answers, true)
     return {name: score.item() for name, score in found.items()}
 
 
@@ -65,16 +144,16 @@ def fit_temperature(logits: Tensor, labels: Tensor) -> float:
 
     Args:
         logits: of rows that nothing was trained on [rows, labels].
-        labels: class indices [rows].
+        labels: class indices [rows], or 0/1 [rows, labels].
     """
-    rows = len(labels)
+    rows, outcome = len(labels), outcome_of(labels)
     if rows < FEWEST:
         return 1.0
     logits = logits.double()
 
     def loss(log_temperature: float) -> float:
         softened = logits / math.exp(log_temperature)
-        return F.cross_entropy(softened, labels, label_smoothing=1 / (rows + 1)).item()
+        return outcome.loss(softened, labels, smoothing=1 / (rows + 1)).item() / rows
 
     bounds = math.log(COLDEST), math.log(HOTTEST)
     found = minimize_scalar(loss, bounds=bounds, method="bounded")
@@ -88,8 +167,6 @@ def calibration_error(logits: Tensor, labels: Tensor, temperature: float = 1.0) 
 
     Args:
         logits: [rows, labels].
-        labels: class indices [rows].
+        labels: class indices [rows], or 0/1 [rows, labels].
     """
-    probabilities = (logits / temperature).softmax(-1)
-    error = multiclass_calibration_error(probabilities, labels, logits.shape[1], n_bins=BINS)
-    return float(error)
+    return float(outcome_of(labels).calibration_error(logits / temperature, labels))

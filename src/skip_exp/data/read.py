@@ -92,7 +92,7 @@ def read_texts(
 def to_table(
     data: Any,
     text: Sequence[str],
-    label: str,
+    label: str | Sequence[str],
     labels: Sequence[Any] | None = None,
     more: Sequence[str] = (),
     what: str = "data",
@@ -105,8 +105,8 @@ def to_table(
             a ``datasets.Dataset``; a list of rows as dictionaries; or, with ``labels``, a list of
             texts or pairs.
         text: columns, or templates of columns; lists of texts get these names.
-        label: column of the labels.
-        labels: one per text of a list.
+        label: column of the labels, or columns of 0 and 1 for each label.
+        labels: one per text of a list, or a list of names.
         more: columns that are needed beside these.
         what: the argument that ``data`` is, for messages.
         dialect: of a text file.
@@ -115,8 +115,11 @@ def to_table(
         DataError: none of these, a file that cannot be read, a missing column, or lists of
             different lengths.
     """
-    wanted = columns_of(text, label, *more)
+    wanted = columns_of(text, *([label] if isinstance(label, str) else label), *more)
     if labels is not None:
+        if not isinstance(label, str):
+            why = "are for a list of texts; columns of 0 and 1 are of a file or a data frame"
+            raise DataError(f"labels: {why}")
         if hasattr(data, "columns") or isinstance(data, str | Path) or isinstance(labels, str):
             why = "are for a list of texts; of a file or a data frame, name the column: label="
             raise DataError(f"labels: {why}")
@@ -128,7 +131,9 @@ def to_table(
     if hasattr(data, "iloc") and hasattr(data, "columns"):
         return _from_frame(data, wanted, "the data frame")
     if hasattr(data, "to_pandas") and hasattr(data, "features"):  # datasets.Dataset
-        return dataset_to_table(data, wanted, "the data set", label, read_class_names(data, label))
+        column = label if isinstance(label, str) else ""
+        names = read_class_names(data, column)
+        return dataset_to_table(data, wanted, "the data set", column, names)
     if isinstance(data, Sequence) and data and all(isinstance(row, Mapping) for row in data):
         import pandas as pd  # takes half a second, and a file needs none
 
@@ -145,14 +150,24 @@ def dataset_to_table(
     """The rows of a ``datasets.Dataset``; labels become ``names``, if any. Raises DataError."""
     frame = data.to_pandas()
     if names and label in frame:
-        frame[label] = [names[int(i)] if i in range(len(names)) else None for i in frame[label]]
+        frame[label] = [_to_names(value, names) for value in frame[label]]
     return _from_frame(frame, wanted, where)
 
 
-def read_class_names(data: Any, label: str) -> list[str] | None:
+def _to_names(value: Any, names: Sequence[str]) -> Any:
+    """The name of an index, or of each in a list; None where it is no index."""
+    if hasattr(value, "__len__"):
+        return [_to_names(each, names) for each in value]
+    return names[int(value)] if value in range(len(names)) else None
+
+
+def read_class_names(data: Any, label: str | Sequence[str]) -> list[str] | None:
     """The names of the classes in order, where ``data`` is a data set that has them."""
     features = getattr(data, "features", None)
-    return getattr(features.get(label), "names", None) if isinstance(features, Mapping) else None
+    if not isinstance(label, str) or not isinstance(features, Mapping):
+        return None
+    feature = features.get(label)
+    return getattr(getattr(feature, "feature", feature), "names", None)  # of a list, or a value
 
 
 def _from_frame(frame: Any, wanted: Sequence[str], where: str) -> Table:
@@ -187,8 +202,10 @@ def _frame_of_lists(data: Any, text: Sequence[str], label: str, labels: Any) -> 
 def to_plain(column: str, value: Any) -> Any:
     """A value of NumPy or torch as Python's, a date or the like as text, NaN as None.
 
+    A list, tuple, set or array of such values becomes a list, as a row of several labels has it.
+
     Raises:
-        ValueError: bytes, or a value with several parts.
+        ValueError: bytes, or parts with names.
     """
     if isinstance(value, str | None):
         return value
@@ -197,7 +214,9 @@ def to_plain(column: str, value: Any) -> Any:
             value = value.item()
     if isinstance(value, bytes | bytearray):
         raise ValueError(f"column {column!r} is {shown(value)}, not a text; decode it first")
-    if isinstance(value, Collection) or hasattr(value, "item"):
+    if isinstance(value, Collection) and not isinstance(value, Mapping):
+        return [to_plain(column, each) for each in value]
+    if isinstance(value, Mapping) or hasattr(value, "item"):
         raise ValueError(f"column {column!r} is {shown(value)}, not one text or one label")
     if not isinstance(value, bool | int | float | str):
         return str(value)

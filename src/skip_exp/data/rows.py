@@ -15,7 +15,7 @@ import numpy as np
 from skip_exp.config.task import TaskConfig
 from skip_exp.data.batches import Row
 from skip_exp.data.files import STAND_IN
-from skip_exp.data.splits import join_rows
+from skip_exp.data.splits import NO_LABEL, join_rows, labels_of
 from skip_exp.data.table import Table
 from skip_exp.data.text import cell_text, columns_of, shown, texts_of
 from skip_exp.errors import ConfigError, DataError
@@ -29,6 +29,7 @@ _WHOLE = re.compile(r"^(-?\d+)\.0+$")  # an index in a column of floats: 1.0
 NUMBER = re.compile(r"-?\d+(\.\d+)?")
 _BOOLEANS = {"true": ("true", "yes", "1"), "false": ("false", "no", "0")}
 FIX = "data.drop_bad=true (--drop-bad, drop_bad=True)"  # of a job, of the commands, in Python
+JOINTS = ";|,"  # between the names of several labels in a cell, the first that fits
 _RARE = 0.1  # of the rows: accuracy hardly sees a label that has fewer
 _TOLD = 3  # texts with two labels that a warning names
 
@@ -99,17 +100,18 @@ def rows_by_number(
         DataError: no rows, an empty cell, or an unknown label: all bad rows at once.
         ConfigError: the label's column is one of the texts'.
     """
-    if spec.label in columns_of(spec.text):
-        raise ConfigError("task.label", spec.label, "is a column of the texts, too")
+    for column in spec.label_columns:
+        if column in columns_of(spec.text):
+            raise ConfigError("task.label", column, "is a column of the texts, too")
     if not table.rows and not table.bad:
         raise DataError(f"task {spec.name}: split {split} of {table.where} has no rows")
     group = spec.group if split == spec.train else None  # others are not split again
-    label_of = _label_reader(spec)
+    label_of = _labels_reader(spec) if spec.multilabel else _label_reader(spec)
     rows: dict[int, Row] = {}
     bad = dict(table.bad)
     for number, cells in table.rows.items():
         try:
-            row: Row = {"texts": texts_of(cells, spec.text), "label": label_of(cells[spec.label])}
+            row: Row = {"texts": texts_of(cells, spec.text), "label": label_of(cells)}
             if group:
                 row["group"] = cell_text(cells, group)
         except ValueError as error:
@@ -123,6 +125,8 @@ def rows_by_number(
     table.report_bad(bad, drop_bad, fix if rows else "", allowed)
     if not rows:
         raise DataError(f"task {spec.name}: split {split} of {table.where} has no good rows")
+    if spec.multilabel and (bare := sum(not any(row["label"]) for row in rows.values())):
+        log.info("data: %s: %d of %d rows have none of the labels", table.where, bare, len(rows))
     _warn_of_conflicts(table, rows)
     return rows
 
@@ -135,7 +139,7 @@ def _warn_of_conflicts(table: Table, rows: Mapping[int, Row]) -> None:
     conflicts = [[*at.values()] for at in places.values() if len(at) > 1]
     if conflicts:
         named = "; ".join(" and ".join(map(str, at)) for at in conflicts[:_TOLD])
-        message = "data: %s: %d texts have more than one label, such as those of %s %s"
+        message = "data: %s: %d texts are labelled in several ways, such as those of %s %s"
         log.warning(message, table.where, len(conflicts), table.unit, named)
 
 
@@ -144,8 +148,21 @@ def get_texts(rows: Sequence[Row]) -> list[tuple[str, ...]]:
     return [tuple(row["texts"]) for row in rows]
 
 
-def get_labels(rows: Sequence[Row]) -> list[int]:
+def get_labels(rows: Sequence[Row]) -> list[Any]:
+    """Of every row the index of its label; of a task of several labels a 0 or 1 for each."""
     return [row["label"] for row in rows]
+
+
+def list_labels(rows: Sequence[Row]) -> list[int]:
+    """The labels of all rows in one list: of each row one, or several, or none."""
+    found = chain.from_iterable(labels_of(row["label"]) for row in rows)
+    return [label for label in found if label != NO_LABEL]
+
+
+def name_label(row: Row, spec: TaskConfig) -> str:
+    """The label of a row, or all of several."""
+    names = [spec.labels[i] for i in labels_of(row["label"]) if i != NO_LABEL]
+    return JOINTS[0].join(names)
 
 
 def find_rare(labels: Sequence[int]) -> list[int]:
@@ -186,21 +203,72 @@ def with_indices(names: Sequence[str]) -> bool:
     return not any(map(NUMBER.fullmatch, names))
 
 
-def _label_reader(spec: TaskConfig) -> Callable[[Any], int]:
-    """A function from a name, boolean or index to the label's index; raises ValueError."""
+def _is_empty(value: Any) -> bool:
+    return value is None or (isinstance(value, float) and value != value)  # NaN
+
+
+def _label_reader(spec: TaskConfig) -> Callable[[Mapping[str, Any]], int]:
+    """A function from a row's name, boolean or index to the label's index; raises ValueError."""
     are_indices = with_indices(spec.labels)
     find = cache(lambda text: find_label(text, spec.labels, are_indices))
 
-    def read(value: Any) -> int:
-        is_empty = value is None or (isinstance(value, float) and value != value)  # NaN
-        found = None if is_empty else find(str(value))  # "None" may be a class
+    def read(cells: Mapping[str, Any]) -> int:
+        value = cells[spec.label]
+        found = None if _is_empty(value) else find(str(value))  # "None" may be a class
         if found is None:
             hint = ", set task.labels to true and false" if isinstance(value, bool) else ""
-            given = shown(None if is_empty else value)
+            if isinstance(value, list):
+                hint = "; rows of several labels need task.multilabel=true"
+            given = shown(None if _is_empty(value) else value)
             raise ValueError(f"label {given} in column {spec.label!r}{hint}")
         return int(found)
 
     return read
+
+
+def _labels_reader(spec: TaskConfig) -> Callable[[Mapping[str, Any]], tuple[int, ...]]:
+    """A function from a row's cells to 0 or 1 for each label; raises ValueError."""
+    are_indices = with_indices(spec.labels)
+    find = cache(lambda text: find_label(text, spec.labels, are_indices))
+    is_given = cache(lambda text: find_label(text, ["0", "1"], with_indices=False))
+
+    def read_flags(cells: Mapping[str, Any]) -> tuple[int, ...]:
+        flags = []
+        for name in spec.labels:
+            flag = is_given(str(cells[name]))
+            if flag is None:
+                raise ValueError(f"column {name!r} is {shown(cells[name])}, not 0 or 1")
+            flags.append(flag)
+        return tuple(flags)
+
+    def read(cells: Mapping[str, Any]) -> tuple[int, ...]:
+        value = cells[spec.label]
+        names = value if isinstance(value, list) else split_names(value, find)
+        found = [None if _is_empty(name) else find(str(name)) for name in names]
+        if None in found:
+            unknown = [name for name, index in zip(names, found, strict=True) if index is None]
+            raise ValueError(f"label {shown(unknown[0])} in column {spec.label!r}")
+        return tuple(int(i in found) for i in range(len(spec.labels)))
+
+    return read if spec.label else read_flags
+
+
+def split_names(value: Any, find: Callable[[str], int | None]) -> list[str]:
+    """The names that a cell joins: by the first of JOINTS whose parts are labels. Empty: none.
+
+    Example:
+        >>> split_names("price; service", {"price": 0, "service": 1}.get)
+        ['price', 'service']
+    """
+    text = "" if _is_empty(value) else str(value).strip()
+    if not text or find(text) is not None:
+        return [text] if text else []
+    joints = [joint for joint in JOINTS if joint in text]
+    splits = [[part.strip() for part in text.split(joint) if part.strip()] for joint in joints]
+    for names in splits:
+        if all(find(name) is not None for name in names):
+            return names
+    return splits[0] if splits else [text]
 
 
 def find_label(text: str, names: Sequence[str], with_indices: bool) -> int | None:

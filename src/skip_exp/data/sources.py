@@ -21,7 +21,16 @@ from skip_exp.data.files import (
 )
 from skip_exp.data.metrics import majority_scores
 from skip_exp.data.read import dataset_to_table, read_class_names, read_table
-from skip_exp.data.rows import Rows, find_units, get_labels, get_texts, hash_rows, to_rows
+from skip_exp.data.rows import (
+    Rows,
+    find_units,
+    get_labels,
+    get_texts,
+    hash_rows,
+    list_labels,
+    name_label,
+    to_rows,
+)
 from skip_exp.data.splits import NOT_APART, SELECT_EVERY, choose_slice, draw_stratified
 from skip_exp.data.table import Dialect, Table
 from skip_exp.data.text import columns_of, shown_names
@@ -64,7 +73,7 @@ def load_rows(
         splits = _set_apart(spec, splits, seed)
     if data.deduplicate:
         splits[spec.train] = _drop_duplicates(spec, splits)
-    _check_train(spec, get_labels(splits[spec.train]), found[spec.train].where)
+    _check_train(spec, splits[spec.train], found[spec.train].where)
     train, select = _cut_slice(spec, splits)
     if source == STAND_IN:
         why = f": {'; '.join(reasons)}" if reasons else ""
@@ -128,19 +137,19 @@ def _cut_slice(spec: TaskConfig, splits: Splits) -> tuple[list[Row], list[Row]]:
         train, select = _divide(train, {*chosen})
         if not select and len(train) >= SELECT_EVERY:
             raise DataError(f"task {spec.name}: {NOT_APART}: give task.files.{SELECT}")
-    _warn_of_rare(spec, get_labels(train), get_labels(select))
+    _warn_of_rare(spec, train, select)
     return train, select
 
 
-def _warn_of_rare(spec: TaskConfig, train: list[int], select: list[int]) -> None:
+def _warn_of_rare(spec: TaskConfig, train: list[Row], select: list[Row]) -> None:
     """Name the labels of a single row, and those that the selection slice does not see."""
-    counts, seen = Counter([*train, *select]), {*select}
+    counts, seen = Counter(list_labels([*train, *select])), {*list_labels(select)}
     single = [spec.labels[i] for i in sorted(counts) if counts[i] == 1]
     unseen = [spec.labels[i] for i in sorted(counts) if counts[i] > 1 and i not in seen]
     if single:
         log.warning("data: labels of a single train row: %s", shown_names(single, _TOLD))
-    if len(seen) == 1:
-        name = spec.labels[select[0]]
+    if len({*get_labels(select)}) == 1:
+        name = name_label(select[0], spec)
         log.warning("data: every row of the selection slice has the label %r: it says little", name)
     elif unseen:
         names = shown_names(unseen, _TOLD)
@@ -175,17 +184,17 @@ def _count_duplicates(spec: TaskConfig, splits: Splits, name: str) -> int:
     return duplicates
 
 
-def _check_train(spec: TaskConfig, labels: list[int], where: str) -> None:
-    if len(labels) < MIN_TRAIN:
+def _check_train(spec: TaskConfig, rows: list[Row], where: str) -> None:
+    if len(rows) < MIN_TRAIN:
         raise DataError(
-            f"task {spec.name}: {len(labels)} train rows in {where}, must be at least {MIN_TRAIN} "
+            f"task {spec.name}: {len(rows)} train rows in {where}, must be at least {MIN_TRAIN} "
             "(every tenth is held out for selection)"
         )
-    present = {*labels}
-    if len(present) == 1:
+    present = {*list_labels(rows)}
+    if len({*get_labels(rows)}) == 1:
         raise DataError(
-            f"task {spec.name}: all {len(labels)} train rows of {where} have the label "
-            f"{spec.labels[labels[0]]!r}; training needs at least two labels"
+            f"task {spec.name}: all {len(rows)} train rows of {where} have the label "
+            f"{name_label(rows[0], spec)!r}; training needs at least two labels"
         )
     if absent := [name for i, name in enumerate(spec.labels) if i not in present]:
         log.warning("data: no train row of %s has the label %s", where, " or ".join(absent))
@@ -242,7 +251,7 @@ def _read_files(
 def _want(spec: TaskConfig, split: str) -> list[str]:
     """The columns of a split that a job reads."""
     group = [spec.group] if spec.group and split == spec.train else []
-    return columns_of(spec.text, spec.label, *group)
+    return columns_of(spec.text, *spec.label_columns, *group)
 
 
 def _hub(spec: TaskConfig) -> tuple[Tables, str]:

@@ -3,13 +3,14 @@
 Rows of one *unit* stay together: rows with the same text, and the rows of a group.
 """
 
-from collections import Counter
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Iterable, Sequence
+from typing import Any
 
 import numpy as np
 
 VALIDATION = 0.2  # fraction of the rows that become the validation split
 NOT_APART = "no rows with texts and groups of their own leave every label in train"
+NO_LABEL = -1  # stands for the label of a row that has none of several
 SELECT_EVERY = 10  # texts whose first row has index % 10 == 9 are the selection slice
 
 
@@ -39,8 +40,20 @@ def join_rows(texts: Sequence[Hashable], groups: Sequence[Hashable] | None) -> S
     return [first_of(row) for row in range(len(texts))]
 
 
+def labels_of(label: Any) -> tuple[int, ...]:
+    """The class indices of a row: of one label, or of several as 0 and 1.
+
+    Example:
+        >>> labels_of(2), labels_of((1, 0, 1)), labels_of((0, 0, 0))
+        ((2,), (0, 2), (-1,))
+    """
+    if isinstance(label, int):
+        return (label,)
+    return tuple(i for i, has in enumerate(label) if has) or (NO_LABEL,)
+
+
 def draw_stratified(
-    labels: Sequence[int], units: Sequence[Hashable], seed: int, part: float = VALIDATION
+    labels: Sequence[Any], units: Sequence[Hashable], seed: int, part: float = VALIDATION
 ) -> list[int]:
     """Indices of random rows, about ``part`` of each label's, in order; never all of a label's.
 
@@ -49,10 +62,12 @@ def draw_stratified(
         [0, 5]
 
     Args:
+        labels: class indices, or 0/1 of every label for rows that have several.
         units: see :func:`join_rows`. A unit is taken where that brings the numbers of rows nearer
             to what is wanted; if none does, the one of several rows that is least too large.
     """
-    members, left = _members(units), Counter(labels)
+    labels = [labels_of(label) for label in labels]
+    members, left = _members(units), _count_labels(labels, range(len(labels)))
     wanted = {label: part * count for label, count in left.items()}
     taken, least = list[int](), (float("inf"), list[int]())
     for unit in (members[i] for i in np.random.default_rng(seed).permutation(len(members))):
@@ -62,8 +77,8 @@ def draw_stratified(
         nearer = sum(abs(wanted[x]) - abs(wanted[x] - count) for x, count in counts.items())
         if nearer >= 0:
             taken += unit
-            left.subtract(counts)
             for label, count in counts.items():
+                left[label] -= count
                 wanted[label] -= count
         if len(unit) > 1:
             least = min(least, (-nearer, unit))
@@ -71,7 +86,7 @@ def draw_stratified(
 
 
 def choose_slice(
-    labels: Sequence[int], units: Sequence[Hashable], *, is_grouped: bool = False
+    labels: Sequence[Any], units: Sequence[Hashable], *, is_grouped: bool = False
 ) -> list[int]:
     """Indices of the selection slice: every tenth row, with all rows of its text.
 
@@ -89,37 +104,44 @@ def choose_slice(
         if place % SELECT_EVERY == SELECT_EVERY - 1:
             chosen.append(unit)
     chosen = chosen or members[1:][-1:]
-    every = Counter(labels)
-    held = Counter(labels[row] for unit in chosen for row in unit)
+    of_rows = [labels_of(label) for label in labels]
+    rows = [row for unit in chosen for row in unit]
+    every, held = _count_labels(of_rows, range(len(labels))), _count_labels(of_rows, rows)
     frequent = [label for label, count in every.items() if count >= SELECT_EVERY]
-    is_fair = all(0 < held[label] < every[label] for label in frequent)
-    if not is_fair or held.total() > 2 * VALIDATION * len(labels):
+    is_fair = all(0 < held.get(label, 0) < every[label] for label in frequent)
+    if not is_fair or len(rows) > 2 * VALIDATION * len(labels):
         return draw_stratified(labels, units, 0, 1 / SELECT_EVERY)
-    spared = [
-        unit for unit in chosen if all(held[labels[row]] < every[labels[row]] for row in unit)
-    ]
-    if 2 * sum(map(len, spared)) < held.total():
-        spared = _drawn(labels, members, held.total()) or chosen
+    spared = []
+    for unit in chosen:
+        if all(held[label] < every[label] for label in _count_labels(of_rows, unit)):
+            spared.append(unit)
+    if 2 * sum(map(len, spared)) < len(rows):
+        spared = _drawn(of_rows, members, len(rows)) or chosen
     return sorted(row for unit in spared for row in unit)
 
 
-def _drawn(labels: Sequence[int], members: list[list[int]], count: int) -> list[list[int]]:
+def _drawn(
+    labels: Sequence[tuple[int, ...]], members: list[list[int]], count: int
+) -> list[list[int]]:
     """Random units of ``count`` rows, or fewer: of each label one row is left."""
-    left, drawn = Counter(labels), list[list[int]]()
+    left, drawn = _count_labels(labels, range(len(labels))), list[list[int]]()
     for unit in (members[i] for i in np.random.default_rng(0).permutation(len(members))):
         counts = _count_labels(labels, unit)
         is_left = all(left[label] > each for label, each in counts.items())
         if len(unit) <= count and is_left:
-            left.subtract(counts)
+            for label, each in counts.items():
+                left[label] -= each
             drawn.append(unit)
             count -= len(unit)
     return drawn
 
 
-def _count_labels(labels: Sequence[int], rows: Sequence[int]) -> dict[int, int]:
+def _count_labels(labels: Sequence[tuple[int, ...]], rows: Iterable[int]) -> dict[int, int]:
+    """How many of these rows have each label."""
     counts: dict[int, int] = {}  # a Counter takes ten times as long for a single row
     for row in rows:
-        counts[labels[row]] = counts.get(labels[row], 0) + 1
+        for label in labels[row]:
+            counts[label] = counts.get(label, 0) + 1
     return counts
 
 

@@ -14,7 +14,8 @@ from torch import Tensor, nn
 from skip_exp import results
 from skip_exp.cache.store import Entry, pack_files
 from skip_exp.config.names import STATES
-from skip_exp.data.metrics import calibration_error, fit_temperature
+from skip_exp.data.metrics import calibration_error, find_bound, fit_temperature
+from skip_exp.data.outcome import outcome_named
 from skip_exp.data.rows import get_labels
 from skip_exp.logger import picture
 from skip_exp.models import lora
@@ -61,7 +62,8 @@ def describe(job: Job) -> Result:
 def add_scores(job: Job, result: Result, found: Mapping[str, Entry]) -> None:
     """Fill in the scores of the three models, as `phases.test` returns them, and the calibration.
 
-    The temperature is of the selection slice, its effect that on the validation split.
+    Temperature and threshold are of the selection slice, the former's effect that on the
+    validation split.
     """
 
     def scores(metric: str, *place: str) -> dict[str, float]:
@@ -82,10 +84,14 @@ def add_scores(job: Job, result: Result, found: Mapping[str, Entry]) -> None:
         result.metrics["extra"] = extra
     logits = found["final"].tensors
     labels = torch.tensor(get_labels(job.data.validation))
-    temperature = fit_temperature(logits["select"], torch.tensor(get_labels(job.data.select)))
+    of_select = torch.tensor(get_labels(job.data.select))
+    temperature = fit_temperature(logits["select"], of_select)
     raw = calibration_error(logits["validation"], labels)
     error = calibration_error(logits["validation"], labels, temperature)
     result.calibration = Calibration(ece=error, ece_raw=raw, temperature=temperature)
+    if job.data.spec.multilabel:
+        bound = torch.tensor(find_bound(logits["select"], of_select))
+        result.calibration.threshold = round((bound / temperature).sigmoid().item(), 6)
     log.info(
         "probabilities: calibration error %.1f %%, before the temperature of %.2f: %.1f %%",
         100 * error, temperature, 100 * raw,
@@ -123,20 +129,31 @@ def finish(
     result.keep_sizes = keep_sizes(dense.shapes(), keep)
     result.finished = results.now()
     picture.save(result.keep_sizes, job.output / picture.PICTURE)
-    _write_predictions(job.output / PREDICTIONS, job, logits / record.temperature)
+    _write_predictions(job.output / PREDICTIONS, job, logits / record.temperature, record)
     names = [f"skill/{TENSORS}", f"skill/{RECORD}", picture.PICTURE, PREDICTIONS]
     return Entry(pack_files(job.output, names), {"result": result.to_dict()})
 
 
-def _write_predictions(path: Path, job: Job, logits: Tensor) -> None:
-    probabilities, predicted = logits.softmax(-1).max(-1)
-    answers = {
-        "label": get_labels(job.data.validation),
-        "predicted": predicted.tolist(),
-        "probability": probabilities.tolist(),
-    }
+def _write_predictions(path: Path, job: Job, logits: Tensor, record: SkillRecord) -> None:
+    labels = get_labels(job.data.validation)
+    probabilities = outcome_named(record.multilabel).probabilities(logits)
+    if record.threshold is not None:
+        given = (probabilities > record.threshold).int().tolist()
+        answers = {"label": _join_indices(labels), "predicted": _join_indices(given)}
+    else:
+        certainty, predicted = probabilities.max(-1)
+        answers = {
+            "label": labels,
+            "predicted": predicted.tolist(),
+            "probability": certainty.tolist(),
+        }
     content = pd.DataFrame(answers).to_csv(index=False, float_format="%.4f")
     files.save(path, gzip.compress(content.encode(), mtime=0))
+
+
+def _join_indices(rows: Sequence[Sequence[int]]) -> list[str]:
+    """The labels of every row: of [0, 1, 1] ``1;2``."""
+    return [";".join(str(i) for i, has in enumerate(row) if has) for row in rows]
 
 
 def count_params(before: SoftPromptModel, after: SoftPromptModel) -> Params:
@@ -197,6 +214,7 @@ def skill_record(job: Job, final: SoftPromptModel, result: Result) -> SkillRecor
         rank=factors[0].shape[1] if factors else None,
         start=job.start.origin if job.start else None,
         temperature=result.calibration.temperature or 1.0,
+        threshold=result.calibration.threshold,
     )
 
 

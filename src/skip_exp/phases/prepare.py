@@ -58,7 +58,7 @@ def prepare(cfg: Config, tables: Tables | None = None) -> Job:
     if len(data.train) < FEW_ROWS and cfg.tune.train == "lora" and is_new:
         message = "%d train rows are few for low-rank updates: try experiment=prompt"
         log.warning(message, len(data.train))
-    rare = find_rare(get_labels(data.train))
+    rare = [] if data.spec.multilabel else find_rare(get_labels(data.train))
     if rare and is_trained(cfg) and cfg.tune.class_weight == "none":
         names = shown_names([data.spec.labels[i] for i in rare], 5)
         log.warning("data: few train rows have the label %s: compare with %s", names, BALANCED)

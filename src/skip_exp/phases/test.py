@@ -10,8 +10,9 @@ from skip_exp.cache.store import Entry, Keyed
 from skip_exp.callbacks.epochs import Batches
 from skip_exp.config.schema import TrainerConfig
 from skip_exp.data.batches import Row, order_by_length
+from skip_exp.data.metrics import find_bound
 from skip_exp.data.module import TextDataModule
-from skip_exp.data.rows import Rows
+from skip_exp.data.rows import Rows, get_labels
 from skip_exp.models.soft_prompt import SoftPromptModel
 from skip_exp.phases.job import Job
 from skip_exp.training.trainer import score
@@ -48,20 +49,21 @@ def _log(state: str, found: dict[str, Any], note: str = "") -> None:
 def score_model(trainer: TrainerConfig, *, model: SoftPromptModel, data: Rows) -> Entry:
     """Every metric on the selection slice, the validation split and the task's extra splits.
 
-    The values are {select: {metric: value}, validation: ..., extra: {split: ...}}. The tensors are
-    the logits of ``select`` and ``validation`` [rows, labels].
+    With several labels per text, the slice sets the logit above which a label is given. The values
+    are {select: {metric: value}, validation: ..., extra: {split: ...}}. The tensors are the logits
+    of ``select`` and ``validation`` [rows, labels].
     """
-    rows, shown = TextDataModule(data, 1, 0), [Batches("scoring")]
+    rows, shown, bound = TextDataModule(data, 1, 0), [Batches("scoring")], None
+    select, of_select = score(trainer, model, data.spec, rows.val_dataloader(), shown)
+    logits = {"select": _reorder(of_select, data.select)}
+    if data.spec.multilabel:
+        bound = find_bound(logits["select"], torch.tensor(get_labels(data.select)))
     extra = {}
     for split in data.spec.extra:
         loader = rows.extra_dataloader(split)
-        extra[split], _ = score(trainer, model, data.spec, loader, shown)
-    select, of_select = score(trainer, model, data.spec, rows.val_dataloader(), shown)
-    validation, of_rows = score(trainer, model, data.spec, rows.test_dataloader(), shown)
-    logits = {
-        "select": _reorder(of_select, data.select),
-        "validation": _reorder(of_rows, data.validation),
-    }
+        extra[split], _ = score(trainer, model, data.spec, loader, shown, bound)
+    validation, of_rows = score(trainer, model, data.spec, rows.test_dataloader(), shown, bound)
+    logits["validation"] = _reorder(of_rows, data.validation)
     return Entry(logits, {"select": select, "validation": validation, "extra": extra})
 
 

@@ -55,7 +55,8 @@ def _read(path: str) -> pd.DataFrame | None:
         table = pd.read_csv(Path(path).with_name(PREDICTIONS)) if path else None
     except (OSError, ValueError, EOFError):
         return None
-    is_whole = table is not None and {"label", "predicted"} <= {*table}
+    # Those of several labels per text have no probability.
+    is_whole = table is not None and {"label", "predicted", "probability"} <= {*table}
     return table if is_whole else None
 
 

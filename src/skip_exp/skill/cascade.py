@@ -64,6 +64,8 @@ class Cascade(Classifier):
         if len(members) < 2 or len(thresholds) != len(members) - 1:
             counts = f"{len(members)} members and {len(thresholds)} thresholds"
             raise SkipError(f"a cascade has two or more members and one threshold less: {counts}")
+        if any(member.about.multilabel for member in members):
+            raise SkipError("a cascade needs one label per text, to know how sure a member is")
         for member in members[1:]:
             _check_same(members[0], member)
         return cls(members[-1].about, tuple(members), tuple(thresholds))

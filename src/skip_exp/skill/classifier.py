@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from itertools import chain, islice
 from math import isfinite
 from pathlib import Path
-from typing import Any, TypedDict
+from typing import Any, NotRequired, TypedDict
 
 from skip_exp.data.batches import Row, answer_all, batch_by_length
 from skip_exp.data.text import check_columns, columns_of, shown, shown_names, text_of, texts_of
@@ -24,10 +24,13 @@ Example = str | Sequence[str] | Mapping[str, Any]  # a text, two texts, or the t
 class Prediction(TypedDict):
     """One answer: the likeliest label, and every label's probability.
 
-    The label is None where it was rejected: see :meth:`Classifier.predict`.
+    The label is None where it was rejected: see :meth:`Classifier.predict`. Where a text has any
+    number of labels, ``labels`` takes the place of ``label``: those above the threshold, the
+    likeliest first.
     """
 
-    label: str | None
+    label: NotRequired[str | None]
+    labels: NotRequired[list[str]]
     probabilities: dict[str, float]
 
 
@@ -119,7 +122,7 @@ class Classifier:
 
         Examples before a refused one are answered.
         """
-        check_reject(reject)
+        self._check_reject(reject)
         if isinstance(examples, str | bytes | Mapping) or not isinstance(examples, Iterable):
             raise SkipError(f"predict takes a list of examples, not {shown(examples)}")
         if hasattr(examples, "iloc") and hasattr(examples, "columns"):
@@ -143,12 +146,15 @@ class Classifier:
             if not chunk:
                 break
             for row in self.probabilities(chunk, batch_tokens):
-                best = max(range(len(row)), key=row.__getitem__)
-                probabilities = dict(zip(self.about.labels, row, strict=True))
-                label = self.about.labels[best] if row[best] >= reject else None
-                yield {"label": label, "probabilities": probabilities}
+                yield to_prediction(self.about, row, reject)
         if refused is not None:
             raise refused
+
+    def _check_reject(self, reject: float) -> None:
+        check_reject(reject)
+        if reject and self.about.multilabel:
+            why = f"not for several labels per text; those above {self.about.threshold} are given"
+            raise SkipError(f"reject={reject}: {why}")
 
     def evaluate(
         self,
@@ -173,7 +179,9 @@ class Classifier:
             support}}. ``confusion``: {true: {predicted: count}}. ``errors``: a dictionary per
             mistake with its number, its text columns, ``true``, ``predicted`` and ``probability``,
             the most confident first. With ``reject``, ``coverage`` is the fraction of rows that are
-            answered, and ``answered`` has their metrics.
+            answered, and ``answered`` has their metrics. Where a text has several labels, there is
+            no ``confusion``, an error joins them by ``;``, and its probability is that of the most
+            confident mistake in it.
 
         Args:
             data: rows in the task's columns: a file, a data frame, a data set, a list of rows as
@@ -187,7 +195,7 @@ class Classifier:
         Raises:
             SkipError: the rows do not fit the task, or ``reject`` is no probability.
         """
-        check_reject(reject)
+        self._check_reject(reject)
         from skip_exp.data.table import Dialect  # not needed to predict, as what follows:
         from skip_exp.skill import evaluate  # pandas, torch and torchmetrics
 
@@ -201,6 +209,17 @@ class Classifier:
             reject=reject,
             dialect=Dialect(sep, encoding),
         )
+
+
+def to_prediction(about: SkillRecord, row: Sequence[float], reject: float = 0.0) -> Prediction:
+    """The answer by the probabilities of all labels."""
+    probabilities = dict(zip(about.labels, row, strict=True))
+    ranked = sorted(about.labels, key=probabilities.__getitem__, reverse=True)
+    if about.threshold is not None:
+        given = [name for name in ranked if probabilities[name] > about.threshold]
+        return {"labels": given, "probabilities": probabilities}
+    label = ranked[0] if probabilities[ranked[0]] >= reject else None
+    return {"label": label, "probabilities": probabilities}
 
 
 def check_reject(reject: float) -> None:

@@ -8,10 +8,17 @@ import torch
 from torch import Tensor
 from torchmetrics.functional.classification import multiclass_confusion_matrix
 
+from skip_exp.config.names import MULTILABEL_METRICS
 from skip_exp.config.task import TaskConfig
 from skip_exp.data.metrics import build_metrics
 from skip_exp.data.read import to_table
-from skip_exp.data.rows import get_labels, integer_text, rows_by_number, with_indices
+from skip_exp.data.rows import (
+    JOINTS,
+    get_labels,
+    integer_text,
+    rows_by_number,
+    with_indices,
+)
 from skip_exp.data.table import Dialect
 from skip_exp.data.text import columns_of, shown_names
 from skip_exp.skill.record import SkillRecord
@@ -34,37 +41,87 @@ def on_rows(
     columns = about.text
     if labels is not None:  # whole texts, even where the task builds them from several columns
         columns = [f"text {number}" for number, _ in enumerate(columns, 1)]
-    metric = about.scores.metric or "accuracy"
+    metric, others = about.scores.metric or "accuracy", ("accuracy", "f1_macro")
+    if about.multilabel:
+        metric, others = about.scores.metric or MULTILABEL_METRICS[0], MULTILABEL_METRICS
     task = TaskConfig(
         name=about.task,
         text=columns,
-        label=label or about.label,
+        label=label or about.label or ("label" if labels is not None else ""),
         labels=list(about.labels),
-        metrics=list(dict.fromkeys([metric, "accuracy", "f1_macro"])),
+        metrics=list(dict.fromkeys([metric, *others])),
+        multilabel=about.multilabel,
     )
-    table = to_table(data, task.text, task.label, labels, dialect=dialect)
-    _tell_order(table.column(task.label), task.labels)
+    columns_of_labels = task.label or task.label_columns
+    table = to_table(data, task.text, columns_of_labels, labels, dialect=dialect)
+    if task.label:
+        _tell_order(table.column(task.label), task.labels)
     rows = rows_by_number(table, task, "test", drop_bad, "drop_bad=True or --drop-bad")
     true = torch.tensor(get_labels([*rows.values()]))
-    answers = probabilities([row["texts"] for row in rows.values()])
-    certainty, predicted = torch.tensor(answers, dtype=torch.float64).max(1)
+    answers = torch.tensor(
+        probabilities([row["texts"] for row in rows.values()]), dtype=torch.float64
+    )
+    cells = [{table.unit: number} | table.rows[number] for number in rows]
+    shown = [table.unit, *columns_of(columns)]
+    if about.threshold is not None:
+        return _on_rows_of_several(about, task, true, answers, cells, shown)
+    certainty, predicted = answers.max(1)
     counts = multiclass_confusion_matrix(predicted, true, num_classes=len(about.labels))
     found: dict[str, Any] = {"rows": len(rows), **_score(task, predicted, true)}
     if reject:
         kept = certainty >= reject
         found["coverage"] = kept.float().mean().item()
         found["answered"] = _score(task, predicted[kept], true[kept]) if kept.any() else {}
-    found["classes"] = score_classes(about.labels, counts)
+    hits, support, answered = counts.diag(), counts.sum(1), counts.sum(0)
+    found["classes"] = score_classes(about.labels, hits, support, answered)
     found["confusion"] = confusion(about.labels, counts)
-    cells = [{table.unit: number} | table.rows[number] for number in rows]
-    found["errors"] = _list_errors(
-        cells, [table.unit, *columns_of(columns)], about.labels, true, predicted, certainty
-    )
+    found["errors"] = _list_errors(cells, shown, about.labels, true, predicted, certainty)
     return found
 
 
-def _score(task: TaskConfig, predicted: Tensor, true: Tensor) -> dict[str, float]:
-    metrics = build_metrics(task)
+def _on_rows_of_several(
+    about: SkillRecord,
+    task: TaskConfig,
+    true: Tensor,
+    answers: Tensor,
+    rows: Sequence[Mapping[str, Any]],
+    columns: Sequence[str],
+) -> dict[str, Any]:
+    """What :func:`on_rows` finds where a text has any number of labels.
+
+    Args:
+        true: 0 or 1 [rows, labels].
+        answers: probabilities [rows, labels].
+    """
+    threshold = torch.tensor(about.threshold, dtype=answers.dtype)
+    given = (answers > threshold).int()
+    scores = _score(task, answers.logit(), true, threshold.logit().item())
+    found: dict[str, Any] = {"rows": len(rows), **scores}
+    hits, support, answered = (given * true).sum(0), true.sum(0), given.sum(0)
+    found["classes"] = score_classes(about.labels, hits, support, answered)
+    certainty = torch.where(given == 1, answers, 1 - answers)  # of each yes and no
+    worst = certainty.masked_fill(given == true, -1).amax(1)
+    found["errors"] = []
+    for i in worst.argsort(descending=True, stable=True).tolist():
+        if worst[i] >= 0:
+            cells = {name: rows[i][name] for name in columns}
+            wrong = {
+                "true": _join(about.labels, true[i]),
+                "predicted": _join(about.labels, given[i]),
+            }
+            found["errors"].append(cells | wrong | {"probability": worst[i].item()})
+    return found
+
+
+def _join(names: Sequence[str], given: Tensor) -> str:
+    """The names of a text's labels, as a cell has them."""
+    return JOINTS[0].join(name for name, has in zip(names, given.tolist(), strict=True) if has)
+
+
+def _score(
+    task: TaskConfig, predicted: Tensor, true: Tensor, bound: float | None = None
+) -> dict[str, float]:
+    metrics = build_metrics(task, bound)
     metrics.update(predicted, true)
     return {name: value.item() for name, value in metrics.compute().items()}
 
@@ -87,13 +144,16 @@ def _list_errors(
     return errors
 
 
-def score_classes(names: Sequence[str], counts: Tensor) -> dict[str, dict[str, float]]:
+def score_classes(
+    names: Sequence[str], hits: Tensor, support: Tensor, answered: Tensor
+) -> dict[str, dict[str, float]]:
     """Precision, recall, F1 and support of every class; a ratio without rows is 0.
 
     Args:
-        counts: rows by true and predicted class [labels, labels].
+        hits: rows of each class that have it as an answer [labels].
+        support: rows of each class [labels].
+        answered: rows that have it as an answer [labels].
     """
-    hits, support, answered = counts.diag(), counts.sum(1), counts.sum(0)
     precision = (hits / answered.clamp_min(1)).tolist()
     recall = (hits / support.clamp_min(1)).tolist()
     f1 = (2 * hits / (support + answered).clamp_min(1)).tolist()

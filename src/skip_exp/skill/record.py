@@ -69,7 +69,7 @@ class SkillRecord(_Part):
 
     Attributes:
         text: one or two columns of the task, or templates of columns.
-        label: column of the labels that it was trained on.
+        label: column of the labels that it was trained on; empty: a column of 0 and 1 per label.
         labels: class names in label order.
         words: their label words; none for a ``head`` readout.
         max_length: texts are truncated to this many tokens.
@@ -78,6 +78,8 @@ class SkillRecord(_Part):
         rank: of the low-rank updates; None: there are none.
         start: the skill that tuning started from, first in a chain; None: there is none.
         temperature: divides the logits, so that probabilities are calibrated.
+        threshold: the probability above which a label is given, where a text has any number of
+            them; None: it has one, the likeliest.
     """
 
     task: str
@@ -93,6 +95,12 @@ class SkillRecord(_Part):
     rank: int | None = Field(None, ge=1)
     start: str | None = None
     temperature: float = Field(1.0, gt=0)
+    threshold: float | None = Field(None, ge=0, le=1)
+
+    @property
+    def multilabel(self) -> bool:
+        """Whether a text has any number of labels."""
+        return self.threshold is not None
 
     @field_validator("text", "labels")
     @classmethod

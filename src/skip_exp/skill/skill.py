@@ -14,6 +14,7 @@ from transformers import PreTrainedTokenizerBase
 
 from skip_exp import results
 from skip_exp.data.batches import Row, collate, tokenize
+from skip_exp.data.outcome import outcome_named
 from skip_exp.errors import SkipError
 from skip_exp.models.precision import to_bf16, wants_bf16
 from skip_exp.models.sites import Keep
@@ -133,7 +134,8 @@ class Skill(Classifier):
     @torch.inference_mode()
     def answer(self, rows: list[Row]) -> list[list[float]]:
         logits = self.model.logits(**collate(rows, self.tokenizer.pad_token_id))
-        answers: list[list[float]] = logits.softmax(-1).tolist()
+        outcome = outcome_named(self.about.multilabel)
+        answers: list[list[float]] = outcome.probabilities(logits).tolist()
         return answers
 
     def with_vocabulary(self, examples: str | Path | Iterable[Example]) -> "Skill":

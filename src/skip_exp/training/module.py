@@ -6,21 +6,19 @@ from typing import Any
 
 import lightning as L
 import torch
-import torch.nn.functional as F
 from lightning.pytorch.callbacks import Callback
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import LambdaLR
-from torchmetrics import MeanMetric, MetricCollection
+from torchmetrics import MeanMetric, Metric, MetricCollection
 
 from skip_exp.config.train import TrainConfig
-from skip_exp.data.batches import UNLABELLED
+from skip_exp.data.outcome import outcome_of
 from skip_exp.errors import SkipError
 from skip_exp.models import lora
 from skip_exp.models.soft_prompt import SoftPromptModel, load_trainable, trainable_state
 
 # Entries of a batch that are not model inputs.
 TARGETS = ("labels", "weight", "teacher")
-TEMPERATURE = 2.0  # softens the logits of teacher and student
 PROBE_STRENGTH = 1.0  # C of the logistic regression
 PROBE_STEPS = 100  # of L-BFGS at most
 
@@ -42,7 +40,7 @@ class PromptTuner(L.LightningModule):
         model: SoftPromptModel,
         phase: str,
         settings: TrainConfig,
-        metrics: MetricCollection,
+        metrics: MetricCollection | Metric,
         distill: float = 0.0,
         weights: Tensor | None = None,
     ) -> None:
@@ -71,16 +69,15 @@ class PromptTuner(L.LightningModule):
 
     def _loss(self, batch: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
         logits = self.model(**{k: v for k, v in batch.items() if k not in TARGETS})
+        labels = batch["labels"]
         # The mean over all rows, whatever their weights: those without a label count as 0.
-        loss = F.cross_entropy(
-            logits, batch["labels"], self.weights, ignore_index=UNLABELLED, reduction="sum"
-        )
-        return logits, loss / len(logits)
+        return logits, outcome_of(labels).loss(logits, labels, self.weights) / labels.numel()
 
     def training_step(self, batch: dict[str, Tensor], _: int) -> Tensor:
         logits, loss = self._loss(batch)
         if self.distill:
-            loss = torch.lerp(loss, soft_loss(logits, batch["teacher"]), self.distill)
+            soft_loss = outcome_of(batch["labels"]).soft_loss(logits, batch["teacher"])
+            loss = torch.lerp(loss, soft_loss, self.distill)
         if not loss.requires_grad:
             raise SkipError(
                 f"{self.phase}.train={self.settings.train}: pruning removed all of it; use a"
@@ -105,7 +102,8 @@ class PromptTuner(L.LightningModule):
 
     def validation_step(self, batch: dict[str, Tensor], _: int) -> None:
         logits, loss = self._loss(batch)
-        self.select_metrics.update(logits.argmax(-1), batch["labels"])
+        labels = batch["labels"]
+        self.select_metrics.update(outcome_of(labels).answers(logits), labels)
         self.select_loss.update(loss, len(batch["labels"]))
 
     def on_validation_epoch_end(self) -> None:
@@ -166,7 +164,9 @@ class Scorer(L.LightningModule):
         metrics: of the task, computed over the rows of the pass; None: no rows.
     """
 
-    def __init__(self, model: SoftPromptModel, metrics: MetricCollection | None = None) -> None:
+    def __init__(
+        self, model: SoftPromptModel, metrics: MetricCollection | Metric | None = None
+    ) -> None:
         super().__init__()
         self.model = model
         self.metrics = metrics
@@ -176,7 +176,8 @@ class Scorer(L.LightningModule):
         assert self.metrics is not None
         logits = self.model(**{k: v for k, v in batch.items() if k not in TARGETS})
         self.logits.append(logits)
-        self.metrics.update(logits.argmax(-1), batch["labels"])
+        labels = batch["labels"]
+        self.metrics.update(outcome_of(labels).answers(logits), labels)
 
     def on_test_epoch_end(self) -> None:
         if self.metrics is not None:
@@ -195,18 +196,6 @@ def linear(warmup: int, steps: int) -> Callable[[int], float]:
         return max(0.0, (steps - step) / max(1, steps - warmup))
 
     return factor
-
-
-def soft_loss(logits: Tensor, teacher: Tensor) -> Tensor:
-    """Distillation loss T^2 * KL(teacher/T || logits/T), mean over the batch (Hinton et al. 2015).
-
-    Both arguments are logits [B, labels]. The factor T^2 keeps the gradient on the scale of the
-    hard-label gradient for any temperature.
-    """
-    student_log_p, teacher_log_p = (F.log_softmax(x / TEMPERATURE, -1) for x in (logits, teacher))
-    return TEMPERATURE**2 * F.kl_div(
-        student_log_p, teacher_log_p, log_target=True, reduction="batchmean"
-    )
 
 
 def weigh_labels(how: str, labels: Sequence[int], count: int) -> Tensor | None:
@@ -240,12 +229,13 @@ def fit_linear(
 
     Kumar et al. (2022, "LP-FT") train the head before the rest: a random head moves features away
     from where they were good. With few rows that decides: 300 steps do not teach 77 classes to a
-    new head. Minimizes ``sum of cross-entropies + |weight|^2 / (2 C)``, as scikit-learn does. A
-    class without rows ends with a bias far below the others.
+    new head. Minimizes ``sum of cross-entropies + |weight|^2 / (2 C)``, as scikit-learn does; with
+    several labels per text, one against the rest for each. A class without rows ends with a bias
+    far below the others.
 
     Args:
         inputs: its inputs [rows, H].
-        labels: class indices [rows].
+        labels: class indices [rows], or 0/1 [rows, labels].
         weights: of the labels in the sum; None: all are 1.
     """
     trained = [p for p in linear.parameters() if p.requires_grad]
@@ -257,7 +247,7 @@ def fit_linear(
 
     def loss() -> Tensor:
         optimizer.zero_grad()
-        total = F.cross_entropy(linear(inputs), labels, weights, reduction="sum")
+        total = outcome_of(labels).loss(linear(inputs), labels, weights)
         mean = (total + linear.weight.square().sum() / (2 * PROBE_STRENGTH)) / len(labels)
         mean.backward()
         return mean

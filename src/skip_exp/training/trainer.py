@@ -151,12 +151,17 @@ def score(
     task: TaskConfig,
     rows: Any,
     callbacks: Sequence[Callback] = (),
+    bound: float | None = None,
 ) -> tuple[dict[str, float], Tensor]:
     """{metric: value} of one model on the rows of a loader, and its logits, in fp32.
 
     The logits [rows, labels] are on the CPU, in the loader's order.
+
+    Args:
+        bound: of several labels per text, the logit above which a label is given; None: the one
+            that suits these rows best.
     """
-    module = Scorer(model, build_metrics(task))
+    module = Scorer(model, build_metrics(task, bound))
     found = eval_trainer(settings, callbacks).test(module, rows, verbose=False)[0]
     return dict(found), torch.cat(module.logits).cpu()
 

@@ -41,7 +41,8 @@ LICENCES = {
 }
 # Licences of the package's skills, for what starts from them.
 START_CARDS = {"skip_exp/nli": "cc-by-sa-4.0"}
-HUB_METRICS = {"matthews": "matthews_correlation", "f1_macro": "f1"}  # ours -> the hub's
+# Ours -> the hub's.
+HUB_METRICS = {"matthews": "matthews_correlation", "f1_macro": "f1", "f1_micro": "f1"}
 NO_RESULT = ("output_dir=", "hydra.", "cache.", "logger", "sweep.")  # overrides left out
 CONFIG_SOURCES = {"hydra", "main", "sweeps", "schema"}  # those of the package
 

@@ -51,9 +51,12 @@ def write_huggingface(
         "backbone": about.backbone.model_dump(include={"name", "content_hash"}),
         "scores": about.scores.model_dump(),
     }
+    if about.multilabel:
+        origin["threshold"] = about.threshold
     if kept := getattr(model.backbone.config, "vocabulary", None):
         origin["vocabulary"] = kept
-    to_huggingface(model, about.labels, origin).save_pretrained(folder)
+    made = to_huggingface(model, about.labels, origin, multilabel=about.multilabel)
+    made.save_pretrained(folder)
     for weights in folder.glob("*.safetensors"):  # the library lets only their owner read them
         shutil.copymode(folder / "config.json", weights)
     own = copy.deepcopy(tokenizer)  # skills of one backbone share theirs
@@ -63,13 +66,18 @@ def write_huggingface(
 
 
 def to_huggingface(
-    model: SoftPromptModel, labels: Sequence[str], origin: dict[str, Any] | None = None
+    model: SoftPromptModel,
+    labels: Sequence[str],
+    origin: dict[str, Any] | None = None,
+    *,
+    multilabel: bool = False,
 ) -> SkipForSequenceClassification:
     """The same function as a Hugging Face model, which shares most weights with ``model``.
 
     Args:
         labels: class names in label order.
         origin: where the model comes from, for ``config.json``.
+        multilabel: a text has any number of labels.
 
     Raises:
         SkipError: a family without a layout, a custom prompt or readout, or rotations that are not
@@ -88,7 +96,7 @@ def to_huggingface(
         decoder=_sizes(model, "decoder"),
         id2label=dict(enumerate(labels)),
         label2id={name: i for i, name in enumerate(labels)},
-        problem_type="single_label_classification",
+        problem_type=f"{'multi' if multilabel else 'single'}_label_classification",
         logits_temperature=model.temperature,
         skill=origin or {},
     )

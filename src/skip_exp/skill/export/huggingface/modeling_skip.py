@@ -442,7 +442,10 @@ class SkipForSequenceClassification(PreTrainedModel):
         labels: Tensor | None = None,
         return_dict: bool | None = None,
     ) -> SequenceClassifierOutput | tuple[Tensor, ...]:
-        """Token ids, 0/1 mask and types [B, T], labels [B] -> logits [B, labels] in fp32, loss."""
+        """Token ids, 0/1 mask and types [B, T], labels [B] -> logits [B, labels] in fp32, loss.
+
+        Where a text has any number of labels, these are 0 and 1 [B, labels].
+        """
         if attention_mask is None:
             attention_mask = torch.ones_like(input_ids)
         if self.config.readout == "mlm":  # [MASK] after the first token
@@ -461,7 +464,11 @@ class SkipForSequenceClassification(PreTrainedModel):
         else:
             logits = self.classifier(self.pooled(hidden, seen)).float()
         logits = logits / self.config.logits_temperature
-        loss = None if labels is None else F.cross_entropy(logits, labels.to(logits.device))
+        loss = None
+        if labels is not None and self.config.problem_type == "multi_label_classification":
+            loss = F.binary_cross_entropy_with_logits(logits, labels.to(logits))
+        elif labels is not None:
+            loss = F.cross_entropy(logits, labels.to(logits.device))
         output = SequenceClassifierOutput(loss=loss, logits=logits)
         return output.to_tuple() if return_dict is False else output
 

@@ -113,8 +113,12 @@ class OnnxSkill(Classifier):
         wanted = len(rows), len(self.about.labels)
         if logits.shape != wanted or not np.isfinite(logits).all():
             raise SkipError(f"{ONNX}: logits must be {wanted} finite numbers, not {logits.shape}")
+        answers: list[list[float]]
+        if self.about.multilabel:
+            answers = (0.5 * (1 + np.tanh(logits / 2))).tolist()  # a sigmoid that cannot overflow
+            return answers
         powers = np.exp(logits - logits.max(1, keepdims=True))
-        answers: list[list[float]] = (powers / powers.sum(1, keepdims=True)).tolist()
+        answers = (powers / powers.sum(1, keepdims=True)).tolist()
         return answers
 
 

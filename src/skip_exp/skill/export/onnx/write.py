@@ -13,6 +13,7 @@ import torch
 from transformers import PreTrainedTokenizerBase
 
 from skip_exp.data.batches import Batch, Row, collate, tokenize
+from skip_exp.data.outcome import Outcome, outcome_named
 from skip_exp.errors import SkipError
 from skip_exp.models.soft_prompt import SoftPromptModel
 from skip_exp.skill.export.onnx import trace
@@ -57,13 +58,14 @@ def write_onnx(
     checked = tokenize(tokenizer, examples_of(about, CHECKED), about.max_length)[0]
     pad_id = tokenizer.pad_token_id
     to_onnx(model, collate(checked[1:3], pad_id), path)
-    found = compare_onnx(model, path, checked, pad_id)
+    outcome = outcome_named(about.multilabel)
+    found = compare_onnx(model, path, checked, pad_id, outcome)
     _refuse_above(TOLERANCE, found.logits, "--format onnx: logits differ from PyTorch's")
     if int8:
         from skip_exp.skill.export.onnx.int8 import quantise  # its packages are slow to import
 
         quantise(path)
-        found = compare_onnx(model, path, checked, pad_id)
+        found = compare_onnx(model, path, checked, pad_id, outcome)
         _refuse_above(ROUNDING, found.probabilities, "--int8: probabilities differ from PyTorch's")
         _refuse_above(NEIGHBOURS, found.neighbours, "--int8: probabilities differ within a batch")
     kept = getattr(model.backbone.config, "vocabulary", None)
@@ -113,7 +115,11 @@ class Differences(NamedTuple):
 
 @torch.inference_mode()
 def compare_onnx(
-    model: SoftPromptModel, path: Path, rows: Sequence[Row], pad_id: int
+    model: SoftPromptModel,
+    path: Path,
+    rows: Sequence[Row],
+    pad_id: int,
+    outcome: Outcome | None = None,
 ) -> Differences:
     """Compare the graph in ``path`` with PyTorch on each row alone and on all in one batch."""
     run = runner(path, torch.get_num_threads())
@@ -122,11 +128,12 @@ def compare_onnx(
     expected = torch.cat([model(**inputs) for inputs in batches])
     arrays = [{name: x.numpy() for name, x in inputs.items()} for inputs in batches]
     found = torch.cat([torch.from_numpy(run(inputs)) for inputs in arrays])
-    answers = found.softmax(-1)
+    outcome = outcome or outcome_named(multilabel=False)
+    answers = outcome.probabilities(found)
     alone, together = answers.split(len(rows))
     return Differences(
         logits=(found - expected).abs().max().item() * model.temperature,
-        probabilities=(answers - expected.softmax(-1)).abs().max().item(),
+        probabilities=(answers - outcome.probabilities(expected)).abs().max().item(),
         neighbours=(alone - together).abs().max().item(),
     )
 

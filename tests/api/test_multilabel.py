@@ -1,0 +1,191 @@
+"""A task of several labels per text, from rows to exports, on a tiny backbone."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+import torch
+from transformers import AutoModelForSequenceClassification
+
+import skip_exp
+from skip_exp import OnnxSkill, Skill
+from skip_exp.commands import evaluate, predict, train
+from skip_exp.errors import SkipError
+from skip_exp.report.by_rows import compare_rows
+from skip_exp.skill.cascade import Cascade
+from skip_exp.skill.record import SkillRecord
+from tests.api.test_compress import classifier
+from tests.helpers.saved import save_backbone, tokenizer
+from tests.helpers.toy import SMALL
+
+QUICK = [*SMALL, "attribution.samples=64", "retune.epochs=1", "benchmark.enabled=false"]
+NAMES = ["dull", "funny", "warm"]
+
+
+def rows(count: int = 300) -> list[dict[str, Any]]:
+    """A text has the labels whose words it has. Spaces make every text another one."""
+    made = []
+    for i in range(count):
+        labels = [name for bit, name in enumerate(NAMES) if (i >> bit) & 1]
+        made.append({"text": f"the film was {' and '.join(labels)}{' ' * i}", "labels": labels})
+    return made
+
+
+@pytest.fixture(scope="module")
+def settings(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
+    backbone = save_backbone(tmp_path_factory.mktemp("backbone"), "bert")
+    tune = ["tune.epochs=6", "tune.lora_lr=0.01", "retune.copies=1"]
+    return [*QUICK, "backbone.name=tiny", f"backbone.path={backbone}", *tune]
+
+
+@pytest.fixture(scope="module")
+def skill(settings: list[str], tmp_path_factory: pytest.TempPathFactory) -> Skill:
+    output = tmp_path_factory.mktemp("output")
+    found = skip_exp.fit(rows(), label="labels", ratio=0.3, output=output, overrides=settings)
+    assert isinstance(found, Skill)
+    return found
+
+
+def test_a_job_scores_all_labels(skill: Skill) -> None:
+    result = skill.result
+    assert [*result["metrics"]] == ["f1_micro", "f1_macro", "average_precision"]
+    assert result["metric"]["name"] == "f1_micro"
+    assert result["metric"]["final"] > result["majority"]["f1_micro"] + 0.1  # it has learned
+    assert result["calibration"]["threshold"] == skill.about.threshold
+    assert 0 < result["ratio_reached"] < 1
+    assert skill.folder is not None
+    path = str(skill.folder.parent / "result.json")
+    answers = pd.read_csv(skill.folder.parent / "predictions.csv.gz", keep_default_na=False)
+    assert [*answers] == ["label", "predicted"] and len(answers) == result["n_eval"]
+    assert {"", "0;2"} <= {*answers["label"]}
+    assert compare_rows([path], [path], "f1_micro", 0.95) is None  # there is no such test yet
+
+
+def test_answers_have_all_labels_above_the_threshold(skill: Skill) -> None:
+    answers = skill.predict([row["text"] for row in rows(64)])
+    for answer in answers:
+        given = {k for k, p in answer["probabilities"].items() if p > (skill.about.threshold or 0)}
+        assert {*answer["labels"]} == given and "label" not in answer
+    assert len({len(answer["labels"]) for answer in answers}) > 1
+    with pytest.raises(SkipError, match=r"reject=0.7: not for several labels"):
+        skill.predict(["a film"], reject=0.7)
+    with pytest.raises(SkipError, match="one label per text"):
+        Cascade.of([skill, skill], [0.9])
+
+
+def test_rows_are_evaluated_by_label(skill: Skill, tmp_path: Path, capsys: Any) -> None:
+    held = rows(200)
+    found = skill.evaluate(held)
+    predicted = [answer["labels"] for answer in skill.predict([row["text"] for row in held])]
+    both = list(zip((row["labels"] for row in held), predicted, strict=True))
+    for name in NAMES:
+        hits = sum(name in true and name in given for true, given in both)
+        scores = found["classes"][name]
+        assert scores["support"] == sum(name in true for true, _ in both)
+        assert scores["recall"] == pytest.approx(hits / scores["support"])
+    wrong = [i for i, (true, given) in enumerate(both, 1) if {*true} != {*given}]
+    assert sorted(error["row"] for error in found["errors"]) == wrong
+    hits = sum(len({*true} & {*given}) for true, given in both)
+    every = sum(len(true) + len(given) for true, given in both)
+    assert found["f1_micro"] == pytest.approx(2 * hits / every)
+    lists = skill.evaluate([row["text"] for row in held], [row["labels"] for row in held])
+    assert lists["classes"] == found["classes"]
+    file = tmp_path / "held.jsonl"
+    file.write_text("".join(json.dumps(row) + "\n" for row in held))
+    assert evaluate.main([str(skill.folder), str(file), "--errors", str(tmp_path / "e.csv")]) == 0
+    assert "f1_macro" in capsys.readouterr().out
+    assert len(pd.read_csv(tmp_path / "e.csv")) == len(wrong)
+    assert predict.main([str(skill.folder), "a dull film"]) == 0
+    assert "labels" in json.loads(capsys.readouterr().out)
+
+
+def test_exports_answer_alike(skill: Skill, tmp_path: Path) -> None:
+    texts = [row["text"] for row in rows(16)]
+    expected = [[*row.values()] for row in (a["probabilities"] for a in skill.predict(texts))]
+    out = skill.export(tmp_path / "hf")
+    model = AutoModelForSequenceClassification.from_pretrained(out).eval()
+    assert model.config.problem_type == "multi_label_classification"
+    assert model.config.skill["threshold"] == skill.about.threshold
+    inputs = skill.tokenizer(texts, padding=True, return_tensors="pt")
+    labels = torch.tensor([[1, 0, 1]] * 16)
+    with torch.no_grad():
+        found = model(**inputs, labels=labels)
+    torch.testing.assert_close(found.logits.sigmoid(), torch.tensor(expected), atol=1e-5, rtol=0)
+    loss = torch.nn.BCEWithLogitsLoss()(found.logits, labels.float())
+    torch.testing.assert_close(found.loss, loss)
+
+
+@pytest.mark.slow  # an export takes seconds
+@pytest.mark.parametrize("int8", [False, True])
+def test_onnx_answers_alike(skill: Skill, tmp_path: Path, int8: bool) -> None:
+    texts = [row["text"] for row in rows(16)]
+    pytest.importorskip("onnxscript")
+    small = OnnxSkill.load(skill.export(tmp_path / "onnx", "onnx", int8=int8))
+    assert small.about.threshold == skill.about.threshold
+    for one, other in zip(small.predict(texts), skill.predict(texts), strict=True):
+        near = pytest.approx(other["probabilities"], abs=0.1 if int8 else 1e-5)
+        assert one["probabilities"] == near
+        assert int8 or one["labels"] == other["labels"]
+
+
+@pytest.mark.slow  # another job
+def test_the_command_reads_columns_of_0_and_1(settings: list[str], tmp_path: Path) -> None:
+    table = [{"text": r["text"], **{n: int(n in r["labels"]) for n in NAMES}} for r in rows()]
+    pd.DataFrame(table).to_csv(tmp_path / "t.csv", index=False)
+    given = ["--label", ",".join(NAMES), "--output", str(tmp_path / "out"), "--ratio", "0.3"]
+    assert train.main([str(tmp_path / "t.csv"), *given, *settings]) == 0
+    (place,) = (tmp_path / "out").glob("*/*/skill")
+    assert evaluate.main([str(place), str(tmp_path / "t.csv")]) == 0
+    (task,) = (tmp_path / "out").glob("*/*/conf/task/t.yaml")
+    assert "multilabel: true" in task.read_text()
+
+
+@pytest.mark.slow  # another job
+def test_a_classifier_of_several_labels_is_compressed(tmp_path: Path) -> None:
+    model = classifier("bert")
+    model.config.problem_type = "multi_label_classification"
+    table = pd.DataFrame(rows())
+    table["labels"] = [";".join({"dull": "bad"}.get(x, "good") for x in y) for y in table["labels"]]
+    given = {"label": "labels", "output": tmp_path, "overrides": QUICK}
+    small = skip_exp.compress(model, tokenizer("bert"), table, ratio=0.3, **given)
+    assert small.about.multilabel and small.about.labels == ["bad", "good"]
+    same = skip_exp.compress(model, tokenizer("bert"), table, ratio=0.0, retune=False, **given)
+    inputs = same.tokenizer(["a dull film"], return_tensors="pt")
+    with torch.no_grad():
+        torch.testing.assert_close(
+            same.model(**inputs) * same.about.temperature, model(**inputs).logits
+        )
+
+
+@pytest.mark.parametrize(
+    ("overrides", "options", "why"),
+    [
+        (["tune.class_weight=balanced"], {}, r"tune.class_weight=balanced: must be none"),
+        (["attribution=skill_neuron"], {}, r"attribution=skill_neuron: separates classes"),
+        (["backbone.readout=mlm"], {}, r"backbone.readout=mlm: answers with one word"),
+        ([], {"within": 1.0}, r"within=1.0: not for several labels"),
+        (["task.metrics=[accuracy]"], {}, r"task.metrics=\['accuracy'\]: one or more of f1_micro"),
+    ],
+)
+def test_what_knows_one_label_only_is_refused(
+    overrides: list[str], options: dict[str, Any], why: str, settings: list[str], tmp_path: Path
+) -> None:
+    fit: Any = skip_exp.fit
+    with pytest.raises(SkipError, match=why):
+        given = [*settings, *overrides]
+        fit(rows(), label="labels", output=tmp_path, overrides=given, **options)
+
+
+def test_joined_names_need_the_argument(settings: list[str], tmp_path: Path) -> None:
+    joined = [row | {"labels": ";".join(row["labels"]) or "none"} for row in rows()]
+    given = {"label": "labels", "output": tmp_path}
+    with pytest.raises(SkipError, match=r"give --multilabel"):
+        skip_exp.fit(joined, overrides=[*settings, "task.multilabel=true"], **given)
+
+
+def test_old_records_have_one_label(skill: Skill) -> None:
+    stored = skill.about.stored()
+    del stored["threshold"]
+    assert not SkillRecord.model_validate(stored).multilabel

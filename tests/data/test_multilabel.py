@@ -1,0 +1,179 @@
+"""Rows of any number of labels: how they are read, split, trained and scored."""
+
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from sklearn.metrics import average_precision_score, f1_score
+
+from skip_exp.api.task import build_task
+from skip_exp.data.batches import UNLABELLED, without_label
+from skip_exp.data.metrics import (
+    build_metrics,
+    calibration_error,
+    find_bound,
+    fit_temperature,
+    majority_scores,
+)
+from skip_exp.data.outcome import ManyLabels, outcome_of
+from skip_exp.data.rows import get_labels, list_labels, to_rows
+from skip_exp.data.splits import choose_slice, draw_stratified
+from skip_exp.errors import ConfigError, DataError
+
+from .conftest import load, spec, table
+
+NAMES = ["price", "service", "staff"]
+METRICS = ["f1_micro", "f1_macro", "average_precision"]
+
+
+def task(**changes: Any) -> Any:
+    base = {"labels": NAMES, "multilabel": True, "metrics": METRICS}
+    return spec(**base | changes)
+
+
+@pytest.mark.parametrize(
+    "cell",
+    [["price", "staff"], ["STAFF", 0], "price;staff", "staff | price", "price, staff", "0;2"],
+)
+def test_a_cell_holds_a_list_or_joined_names(cell: Any) -> None:
+    assert get_labels(to_rows(table(s=["x"], label=[cell]), task(), "train")) == [(1, 0, 1)]
+
+
+@pytest.mark.parametrize("cell", [[], "", None, " "])
+def test_a_row_may_have_none_of_the_labels(cell: Any) -> None:
+    rows = to_rows(table(s=["x", "y"], label=[cell, "price"]), task(), "train")
+    assert get_labels(rows) == [(0, 0, 0), (1, 0, 0)] and list_labels(rows) == [0]
+
+
+def test_a_name_may_hold_what_joins_others() -> None:
+    names = task(labels=["price, value", "service"])
+    cells = ["price, value;service", "price, value", "service"]
+    rows = to_rows(table(s=[*"xyz"], label=cells), names, "train")
+    assert get_labels(rows) == [(1, 1), (1, 0), (0, 1)]
+
+
+def test_each_label_may_have_a_column() -> None:
+    cells = {"price": [1, "0", True], "service": [0.0, "false", False], "staff": ["1", "true", 0]}
+    rows = to_rows(table(s=[*"xyz"], **cells), task(label=""), "train")
+    assert get_labels(rows) == [(1, 0, 1), (0, 0, 1), (1, 0, 0)]
+    with pytest.raises(DataError, match=r"column 'staff' is 2, not 0 or 1"):
+        to_rows(table(s=["x"], price=[1], service=[0], staff=[2]), task(label=""), "train")
+
+
+def test_what_does_not_fit_is_refused() -> None:
+    with pytest.raises(DataError, match=r"label 'food' in column 'label' \(labels: 0 to 2 or"):
+        to_rows(table(s=["x"], label=["price;food"]), task(), "train")
+    with pytest.raises(DataError, match=r"task.multilabel=true"):
+        to_rows(table(s=["x"], label=[["no"]]), spec(), "train")
+    for changes in ({"metrics": ["accuracy"]}, {"label": "", "multilabel": False}):
+        with pytest.raises(ConfigError):
+            task(**changes)
+
+
+def draw(rows: int, shares: list[float]) -> list[tuple[int, ...]]:
+    drawn = np.random.default_rng(0).random((rows, len(shares))) < shares
+    return [tuple(map(int, row)) for row in drawn]
+
+
+def test_splits_have_every_label_at_its_share() -> None:
+    labels = draw(1000, [0.5, 0.2, 0.02])
+    for held, part in (
+        (draw_stratified(labels, range(1000), seed=1), 0.2),
+        (choose_slice(labels, range(1000)), 0.1),
+    ):
+        counts = np.array(labels)[held].sum(0)
+        wanted = part * np.array(labels).sum(0)
+        assert (counts >= np.minimum(1, wanted)).all()
+        assert (abs(counts - wanted) <= np.maximum(4, 0.25 * wanted)).all()
+        bare = [row for row in held if not any(labels[row])]
+        assert len(bare) == pytest.approx(part * sum(not any(x) for x in labels), rel=0.3)
+    held = draw_stratified([(1, 0), (1, 1), (1, 0), (1, 0)] * 2, [*"abcdefgd"], seed=1, part=0.5)
+    assert (3 in held) == (7 in held)  # equal texts stay together
+
+
+def test_a_task_is_found_in_lists_columns_and_joined_names(tmp_path: Path) -> None:
+    texts = [f"text {i}" for i in range(40)]
+    lists = [[NAMES[i % 3], NAMES[(i + i % 2) % 3]] for i in range(40)]
+    found = build_task(texts, lists, tmp_path)
+    assert found.config["multilabel"] and found.config["labels"] == NAMES
+    assert found.config["metrics"] == METRICS
+    rows = [
+        {"text": t, **{n: int(n in x) for n in NAMES}} for t, x in zip(texts, lists, strict=True)
+    ]
+    columns = build_task(rows, None, tmp_path, label=["price", "service", "staff"])
+    assert columns.config | {"files": {}} == found.config | {"files": {}, "label": ""}
+    joined = [";".join(x) for x in lists]
+    by_name = build_task(texts, joined, tmp_path, multilabel=True)
+    assert by_name.config["labels"] == NAMES
+    every = [get_labels(load(spec(**each.config)).train) for each in (found, columns, by_name)]
+    assert every[0] == every[1] == every[2]
+    with pytest.raises(DataError, match="are not the classes"):
+        build_task(rows, None, tmp_path, label=["price", "staff"], classes=["price", "service"])
+
+
+LOGITS = torch.tensor([[2.0, -1.0], [0.5, 3.0], [-2.0, 0.0]])
+LABELS = torch.tensor([[1, 0], [0, 1], [0, 1]])
+
+
+def test_loss_is_that_of_each_label() -> None:
+    outcome = outcome_of(LABELS)
+    assert isinstance(outcome, ManyLabels)
+    expected = F.binary_cross_entropy_with_logits(LOGITS, LABELS.float(), reduction="sum")
+    torch.testing.assert_close(outcome.loss(LOGITS, LABELS), expected)
+    row = without_label({"label": (0, 1)})
+    unlabelled = torch.tensor([row["label"], (1, 0)])
+    assert unlabelled[0].tolist() == [UNLABELLED] * 2
+    torch.testing.assert_close(
+        outcome.loss(LOGITS[:2], unlabelled), outcome.loss(LOGITS[1:2], unlabelled[1:])
+    )
+
+
+def test_distillation_is_least_at_the_teachers_logits() -> None:
+    student = LOGITS.clone().requires_grad_()
+    (gradient,) = torch.autograd.grad(ManyLabels().soft_loss(student, LOGITS), student)
+    torch.testing.assert_close(gradient, torch.zeros_like(gradient), atol=1e-6, rtol=0)
+    nearer = ManyLabels().soft_loss(LOGITS + 0.1, LOGITS)
+    assert ManyLabels().soft_loss(LOGITS, LOGITS) < nearer < ManyLabels().soft_loss(-LOGITS, LOGITS)
+
+
+def test_the_bound_has_the_highest_f1_and_scores_are_scikit_learns() -> None:
+    labels = torch.tensor(draw(200, [0.5, 0.2, 0.05]))
+    generator = torch.Generator().manual_seed(0)
+    logits = 2 * labels - 3 + torch.randn(200, 3, generator=generator)
+    bound = find_bound(logits, labels)
+    metrics = build_metrics(task())
+    metrics.update(logits[:150], labels[:150])
+    metrics.update(logits[150:], labels[150:])
+    found = {name: float(value) for name, value in metrics.compute().items()}
+    given = (logits > bound).int()
+    for average in ("micro", "macro"):
+        assert found[f"f1_{average}"] == pytest.approx(f1_score(labels, given, average=average))
+    precision = average_precision_score(labels, logits, average="macro")
+    assert found["average_precision"] == pytest.approx(precision, abs=1e-5)
+    others = [f1_score(labels, (logits > x).int(), average="micro") for x in logits.flatten()[::20]]
+    assert found["f1_micro"] >= max(others) - 1e-6
+    at_zero = build_metrics(task(), 0.0)(logits, labels)
+    assert float(at_zero["f1_micro"]) == pytest.approx(
+        f1_score(labels, (logits > 0).int(), average="micro")
+    )
+    assert find_bound(logits[:49], labels[:49]) == 0  # too few rows
+
+
+def test_the_majority_is_the_most_frequent_label() -> None:
+    found = majority_scores(task(labels=["a", "b"]), [(1, 0), (1, 1), (0, 0), (1, 0)])
+    assert found == pytest.approx(
+        {"f1_micro": 6 / 8, "f1_macro": 6 / 14, "average_precision": (3 / 4 + 1 / 4) / 2}
+    )
+
+
+def test_the_temperature_makes_claims_as_frequent_as_they_are_true() -> None:
+    logits = torch.full((60, 2), math.log(9))  # each label is claimed with a probability of 0.9
+    labels = torch.tensor([[1, 1]] * 45 + [[0, 0]] * 15)
+    temperature = fit_temperature(logits, labels)
+    wanted = 45.5 / 61
+    assert temperature == pytest.approx(math.log(9) / math.log(wanted / (1 - wanted)), abs=1e-3)
+    assert calibration_error(logits, labels) == pytest.approx(0.9 - 0.75, abs=1e-6)
