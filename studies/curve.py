@@ -114,8 +114,8 @@ def logistic(task: str, train: Rows, validation: Rows) -> tuple[float, float]:
     """Accuracy of logistic regression in percent, and the C that the selection slice chose."""
     from sklearn.linear_model import LogisticRegression
 
-    x, y = embedded(task, train), np.array([row["label"] for row in train])
-    texts = [row[TASKS[task][1]] for row in train]
+    texts, held = ([row[TASKS[task][1]] for row in part] for part in (train, validation))
+    x, y = embedded(texts), np.array([row["label"] for row in train])
     chosen = np.isin(np.arange(len(y)), choose_slice(y.tolist(), texts))
 
     def fitted(strength: float, part: Any) -> Any:
@@ -124,7 +124,7 @@ def logistic(task: str, train: Rows, validation: Rows) -> tuple[float, float]:
     scores = [fitted(c, ~chosen).score(x[chosen], y[chosen]) for c in STRENGTHS]
     best = STRENGTHS[int(np.argmax(scores))]
     labels = [row["label"] for row in validation]
-    return 100 * fitted(best, chosen | True).score(embedded(task, validation), labels), best
+    return 100 * fitted(best, chosen | True).score(embedded(held), labels), best
 
 
 def setfit(task: str, train: Rows, validation: Rows, seed: int) -> float:
@@ -146,14 +146,13 @@ def setfit(task: str, train: Rows, validation: Rows, seed: int) -> float:
 _seen: dict[str, Any] = {}  # embeddings by text: draws share rows
 
 
-def embedded(task: str, rows: Rows) -> Any:
-    """Mean hidden states of the frozen backbone [rows, H]."""
+def embedded(texts: list[str]) -> Any:
+    """Mean hidden states of the frozen backbone [texts, H]."""
     import torch
 
     from skip_exp.models.backbones import load_backbone
 
     backbone = load_backbone("minilm", "embedded:minilm", "bert", "head")
-    texts = [row[TASKS[task][1]] for row in rows]
     missing = sorted({text for text in texts if text not in _seen}, key=len)
     for part in (missing[i : i + 64] for i in range(0, len(missing), 64)):
         encoded = backbone.tokenizer(

@@ -129,7 +129,7 @@ def build_task(
         classes = _found_classes(splits, column, order, multilabel)
     named = name or _name_of(splits["train"])
     paths = {split: _file(table, root) for split, table in splits.items()}
-    config = {
+    config: dict[str, Any] = {
         "name": re.sub(r"[^\w.-]+", "_", named).strip("_") or "task",
         "files": paths,
         "text": _columns(text),

@@ -41,15 +41,13 @@ def on_rows(
     columns = about.text
     if labels is not None:  # whole texts, even where the task builds them from several columns
         columns = [f"text {number}" for number, _ in enumerate(columns, 1)]
-    metric, others = about.scores.metric or "accuracy", ("accuracy", "f1_macro")
-    if about.multilabel:
-        metric, others = about.scores.metric or MULTILABEL_METRICS[0], MULTILABEL_METRICS
+    metrics = MULTILABEL_METRICS if about.multilabel else ("accuracy", "f1_macro")
     task = TaskConfig(
         name=about.task,
         text=columns,
         label=label or about.label or ("label" if labels is not None else ""),
         labels=list(about.labels),
-        metrics=list(dict.fromkeys([metric, *others])),
+        metrics=list(dict.fromkeys([about.scores.metric or metrics[0], *metrics])),
         multilabel=about.multilabel,
     )
     columns_of_labels = task.label or task.label_columns

@@ -96,7 +96,7 @@ def to_huggingface(
         decoder=_sizes(model, "decoder"),
         id2label=dict(enumerate(labels)),
         label2id={name: i for i, name in enumerate(labels)},
-        problem_type=f"{'multi' if multilabel else 'single'}_label_classification",
+        problem_type="multi_label_classification" if multilabel else "single_label_classification",
         logits_temperature=model.temperature,
         skill=origin or {},
     )
