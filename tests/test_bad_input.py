@@ -155,6 +155,7 @@ def test_a_wrong_argument_of_another_command_is_one_line(
         "train good.csv --text nowhere.csv",
         "train good.csv --validation good.csv --group nowhere.csv",
         "train good.csv tune.epohs=nowhere.csv",
+        "compress model good.csv tune.epohs=nowhere.csv",
         "compress model good.csv --label nowhere.csv",
         "evaluate SKILL good.csv --label nowhere.csv",
         "predict SKILL --file good.csv --with nowhere.csv",

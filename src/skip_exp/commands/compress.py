@@ -16,6 +16,7 @@ from pathlib import Path
 from skip_exp.api.task import read_tables
 from skip_exp.commands.line import one_line_errors, parser
 from skip_exp.commands.train import add_arguments, parse, show
+from skip_exp.config.compose import compose_config
 from skip_exp.utils import console
 
 
@@ -31,7 +32,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     out = options.pop("out")
     if out and options["within"] is not None:
         line.error("argument --out: not allowed with argument --within")
-    # Torch takes seconds: files and columns are checked before.
+    # Torch takes seconds: keys, files and columns are checked before.
+    compose_config("config", ["experiment=compress", *options["overrides"]])
     reading = ("text", "label", "validation", "group", "sep", "encoding")
     tables = read_tables(options.pop("file"), **{name: options[name] for name in reading})
     print(console.LOADING, flush=True)

@@ -41,6 +41,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     line.add_argument("--int8", action="store_true", help="8-bit weights (onnx only)")
     texts = "train|FILE|full"
     line.add_argument("--vocabulary", default="full", metavar=texts, help="default: full")
+    about = "of the FILE of --vocabulary, such as latin-1 (default: utf-8)"
+    line.add_argument("--encoding", default="utf-8", metavar="NAME", help=about)
     line.add_argument("--license", metavar="ID", help="of this model, for its card; default: none")
     line.add_argument("--push-to-hub", metavar="USER/REPO", help="upload OUT, too (hf only)")
     line.add_argument("--backbone", help="folder or hub id of the backbone, where it has moved")
@@ -70,7 +72,7 @@ def _export(skill: Skill, options: Namespace) -> None:
     if options.push_to_hub:
         check_push(skill.about, options.push_to_hub)
     if options.vocabulary != "full":
-        skill = skill.with_vocabulary(options.vocabulary)
+        skill = skill.with_vocabulary(options.vocabulary, options.encoding)
         kept = skill.model.backbone.config.vocabulary
         print(f"vocabulary: {kept['kept']:,} of {kept['of']:,} tokens")
     skill.export(

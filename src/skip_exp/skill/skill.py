@@ -138,12 +138,15 @@ class Skill(Classifier):
         answers: list[list[float]] = outcome.probabilities(logits).tolist()
         return answers
 
-    def with_vocabulary(self, examples: str | Path | Iterable[Example]) -> "Skill":
+    def with_vocabulary(
+        self, examples: str | Path | Iterable[Example], encoding: str = "utf-8"
+    ) -> "Skill":
         """The skill with only the tokens that ``examples`` and its label words use, to export.
 
         Args:
             examples: as :meth:`predict` takes them; a file, as ``skip-exp predict --file`` reads
                 it; or ``train``: the task's train rows.
+            encoding: of a file.
 
         Raises:
             SkipError: there are no examples or they cannot be read, or the readout or the tokenizer
@@ -151,7 +154,7 @@ class Skill(Classifier):
         """
         from skip_exp.skill.vocabulary import cut_vocabulary, vocabulary_texts  # not for serving
 
-        texts, source = vocabulary_texts(self.about, self.folder, examples)
+        texts, source = vocabulary_texts(self.about, self.folder, examples, encoding)
         if not texts:
             raise SkipError(f"--vocabulary {source}: has no text")
         used = [*texts, *([word] for word in self.about.words)]

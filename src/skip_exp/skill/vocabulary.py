@@ -12,6 +12,7 @@ from skip_exp import results
 from skip_exp.config.schema import DataConfig, to_object
 from skip_exp.config.task import TaskConfig
 from skip_exp.data.read import read_texts
+from skip_exp.data.table import Dialect
 from skip_exp.errors import ExampleError, SkipError
 from skip_exp.models.families.base import HFModel
 from skip_exp.models.readouts import ClassifierReadout, HeadReadout, MlmReadout, Seq2SeqReadout
@@ -24,13 +25,17 @@ from skip_exp.skill.record import SkillRecord
 
 
 def vocabulary_texts(
-    about: SkillRecord, folder: Path | None, given: str | Path | Iterable[Example]
+    about: SkillRecord,
+    folder: Path | None,
+    given: str | Path | Iterable[Example],
+    encoding: str = "utf-8",
 ) -> tuple[list[list[str]], str]:
     """Texts whose tokens are kept, and their name: ``train``, that of a file, or ``texts``.
 
     Args:
         folder: of the skill, beside which a result names the source of the train rows.
         given: ``train``, a file, or examples.
+        encoding: of a file.
 
     Raises:
         SkipError: they cannot be read, or one does not fit the task.
@@ -41,8 +46,9 @@ def vocabulary_texts(
         return train_texts(about, folder), "train"
     file = Path(given)
     if is_table(file):
-        return read_texts(file, about.text, drop_bad=True)[0], file.name
-    examples, where = read_examples((), file)
+        dialect = Dialect(encoding=encoding)
+        return read_texts(file, about.text, drop_bad=True, dialect=dialect)[0], file.name
+    examples, where = read_examples((), file, encoding)
     try:
         return [example_texts(about, each, n) for n, each in enumerate(examples, 1)], file.name
     except ExampleError as error:

@@ -112,8 +112,10 @@ def test_texts_of_a_file(tmp_path: Path, kind: str, readout: str, text: tuple[st
     lines = ["\t".join(each) if isinstance(each, list) else each for each in examples]
     file = tmp_path / ("mine.csv" if kind == "t5" else "mine.txt")
     head = ["other,a"] if kind == "t5" else []
-    file.write_text("\n".join([*head, *(f"funny,{each}" if head else each for each in lines)]))
-    out = exported(saved, "--vocabulary", str(file))
+    content = "\n".join([*head, *(f"funny,{each}" if head else each for each in lines)])
+    encoding = "cp500" if head else "utf-8"  # where letters are other bytes
+    file.write_text(content, encoding=encoding)
+    out = exported(saved, "--vocabulary", str(file), "--encoding", encoding)
     expected = probabilities(Skill.load(saved.folder).predict(examples))
     torch.testing.assert_close(asked(out, examples), expected, atol=1e-6, rtol=0)
     kept = {*USED, "no", "yes", *(["good"] if len(text) == 2 else [])}
