@@ -209,13 +209,13 @@ def test_what_cannot_be_compressed_is_refused(
     three.config.id2label = {0: "a", 1: "b", 2: "c"}
     foreign = classifier("bert")
     foreign.config.model_type = "deberta"
-    several = classifier("bert")
-    several.config.problem_type = "multi_label_classification"
+    number = classifier("bert")
+    number.config.problem_type = "regression"
     slow = SimpleNamespace(is_fast=False)
     model.save_pretrained(tmp_path / "saved")
     own.save_pretrained(tmp_path / "saved")
     at_hand = (model, None), (model, slow), (unnamed, own), (three, own), (foreign, own)
-    for refused in (*at_hand, (several, own), (tmp_path / "saved", own)):
+    for refused in (*at_hand, (number, own), (tmp_path / "saved", own)):
         with pytest.raises(SkipError):
             compress(*refused, cut_only)
     (tmp_path / "odd").mkdir()

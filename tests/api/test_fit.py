@@ -255,8 +255,6 @@ def test_a_rare_class_makes_f1_macro_the_main_metric(
         ([{"text": "a", "label": 1}] * 30, None),  # one class
         ([{"words": "a", "label": i % 2} for i in range(30)], None),
         ([{"text": b"a", "label": i % 2} for i in range(30)], None),
-        ([{"text": "a", "label": np.array([i, 1])} for i in range(30)], None),
-        ([{"text": "a", "label": ["x", "y"][: 1 + i % 2]} for i in range(30)], None),
         ([{"text": "a", "label": {"x": i % 2}} for i in range(30)], None),
         ("rows.csv", "label"),  # labels are for a list of texts
         ("rows.csv", [0, 1] * 4),

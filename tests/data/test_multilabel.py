@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from datasets import ClassLabel, Dataset, Features, Sequence, Value
 from sklearn.metrics import average_precision_score, f1_score
 
 from skip_exp.api.task import build_task
@@ -113,6 +114,17 @@ def test_a_task_is_found_in_lists_columns_and_joined_names(tmp_path: Path) -> No
     assert every[0] == every[1] == every[2]
     with pytest.raises(DataError, match="are not the classes"):
         build_task(rows, None, tmp_path, label=["price", "staff"], classes=["price", "service"])
+
+
+def test_a_data_set_names_the_labels_of_its_lists(tmp_path: Path) -> None:
+    lists = [[i % 3] if i % 2 else [0, 2] for i in range(40)]
+    features = Features(text=Value("string"), label=Sequence(ClassLabel(names=NAMES[::-1])))
+    data = Dataset.from_dict({"text": [f"text {i}" for i in range(40)], "label": lists}, features)
+    found = build_task(data, None, tmp_path).config
+    assert found["multilabel"] and found["labels"] == NAMES[::-1]
+    rows = load(spec(**found))
+    every = [*rows.train, *rows.select, *rows.validation]
+    assert sum(row["label"] == (1, 0, 1) for row in every) == 20
 
 
 LOGITS = torch.tensor([[2.0, -1.0], [0.5, 3.0], [-2.0, 0.0]])

@@ -209,9 +209,8 @@ def to_plain(column: str, value: Any) -> Any:
     """
     if isinstance(value, str | None):
         return value
-    if hasattr(value, "item"):
-        with suppress(ValueError, RuntimeError):  # several values, or none
-            value = value.item()
+    if hasattr(value, "item") and not getattr(value, "ndim", 0):
+        value = value.item()
     if isinstance(value, bytes | bytearray):
         raise ValueError(f"column {column!r} is {shown(value)}, not a text; decode it first")
     if isinstance(value, Collection) and not isinstance(value, Mapping):

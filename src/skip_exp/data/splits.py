@@ -67,6 +67,7 @@ def draw_stratified(
             to what is wanted; if none does, the one of several rows that is least too large.
     """
     labels = [labels_of(label) for label in labels]
+    has_several = any(len(each) > 1 for each in labels)
     members, left = _members(units), _count_labels(labels, range(len(labels)))
     wanted = {label: part * count for label, count in left.items()}
     taken, least = list[int](), (float("inf"), list[int]())
@@ -75,7 +76,8 @@ def draw_stratified(
         if any(left[label] <= count for label, count in counts.items()):
             continue  # all that is left of a label
         nearer = sum(abs(wanted[x]) - abs(wanted[x] - count) for x, count in counts.items())
-        if nearer >= 0:
+        # A row of several labels is as often too much for one as it is wanted for another.
+        if nearer > 0 or (nearer == 0 and not has_several):
             taken += unit
             for label, count in counts.items():
                 left[label] -= count
