@@ -174,7 +174,7 @@ REFUSED: dict[str, tuple[str, bytes, dict[str, Any], str]] = {
     "one class": ("t.csv", written([("a", "x")] * 40), {}, "label=label 1"),
     "each its class": ("t.csv", written([(f"a {i}", i) for i in range(40)]), {}, "label=label 40"),
     "few rows": ("t.csv", written(GOOD[:20]), {}, "16 20"),
-    "lists as labels": ("t.jsonl", lines([(t, [x, "c"]) for t, x in GOOD]), {}, "label ['bad'"),
+    "lists in lists": ("t.jsonl", lines([(t, [[x], "c"]) for t, x in GOOD]), {}, "[['bad'], 'c']"),
     "header only": ("t.csv", b"text;label\n", {}, "0 rows"),
     "empty": ("t.csv", b"", {}, "0 rows"),
     "a mistyped column": ("t.csv", written(GOOD, ";"), {"label": "lable"}, "'lable' text, label"),
@@ -197,7 +197,7 @@ def test_an_odd_file_is_refused_in_one_line(tmp_path: Path, kind: str) -> None:
     [
         ([*GOOD, ("x", None)], {}, "row 41"),
         ([("a", "x")] * 40, {}, "label=label"),
-        ([(t, [x, "c"]) for t, x in GOOD], {}, "['bad', 'c']"),
+        ([(t, [[x], "c"]) for t, x in GOOD], {}, "[['bad'], 'c']"),
         ([], {}, "label=label"),
         (GOOD, {"label": "lable"}, "'lable'"),
     ],

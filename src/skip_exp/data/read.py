@@ -205,7 +205,7 @@ def to_plain(column: str, value: Any) -> Any:
     A list, tuple, set or array of such values becomes a list, as a row of several labels has it.
 
     Raises:
-        ValueError: bytes, or parts with names.
+        ValueError: bytes, parts with names, or lists in a list.
     """
     if isinstance(value, str | None):
         return value
@@ -214,8 +214,10 @@ def to_plain(column: str, value: Any) -> Any:
     if isinstance(value, bytes | bytearray):
         raise ValueError(f"column {column!r} is {shown(value)}, not a text; decode it first")
     if isinstance(value, Collection) and not isinstance(value, Mapping):
-        return [to_plain(column, each) for each in value]
-    if isinstance(value, Mapping) or hasattr(value, "item"):
+        parts = [to_plain(column, each) for each in value]
+        if not any(isinstance(part, list) for part in parts):
+            return parts
+    if isinstance(value, Collection) or hasattr(value, "item"):
         raise ValueError(f"column {column!r} is {shown(value)}, not one text or one label")
     if not isinstance(value, bool | int | float | str):
         return str(value)

@@ -38,20 +38,9 @@ def on_rows(
     dialect: Dialect,
 ) -> dict[str, Any]:
     """:meth:`Classifier.evaluate` of a classifier by its ``probabilities``. Raises SkipError."""
-    columns = about.text
-    if labels is not None:  # whole texts, even where the task builds them from several columns
-        columns = [f"text {number}" for number, _ in enumerate(columns, 1)]
-    metrics = MULTILABEL_METRICS if about.multilabel else ("accuracy", "f1_macro")
-    task = TaskConfig(
-        name=about.task,
-        text=columns,
-        label=label or about.label or ("label" if labels is not None else ""),
-        labels=list(about.labels),
-        metrics=list(dict.fromkeys([about.scores.metric or metrics[0], *metrics])),
-        multilabel=about.multilabel,
-    )
-    columns_of_labels = task.label or task.label_columns
-    table = to_table(data, task.text, columns_of_labels, labels, dialect=dialect)
+    task = _describe(about, label, of_lists=labels is not None)
+    column = task.label or task.label_columns
+    table = to_table(data, task.text, column, labels, dialect=dialect)
     if task.label:
         _tell_order(table.column(task.label), task.labels)
     rows = rows_by_number(table, task, "test", drop_bad, "drop_bad=True or --drop-bad")
@@ -60,7 +49,7 @@ def on_rows(
         probabilities([row["texts"] for row in rows.values()]), dtype=torch.float64
     )
     cells = [{table.unit: number} | table.rows[number] for number in rows]
-    shown = [table.unit, *columns_of(columns)]
+    shown = [table.unit, *columns_of(task.text)]
     if about.threshold is not None:
         return _on_rows_of_several(about, task, true, answers, cells, shown)
     certainty, predicted = answers.max(1)
@@ -75,6 +64,23 @@ def on_rows(
     found["confusion"] = confusion(about.labels, counts)
     found["errors"] = _list_errors(cells, shown, about.labels, true, predicted, certainty)
     return found
+
+
+def _describe(about: SkillRecord, label: str | None, of_lists: bool) -> TaskConfig:
+    """The task that rows are scored by; ``label`` is a column that is not the skill's own."""
+    columns, column = about.text, label or about.label
+    if of_lists:  # whole texts, even where the task builds them from several columns
+        columns = [f"text {number}" for number, _ in enumerate(columns, 1)]
+        column = column or "label"
+    metrics = MULTILABEL_METRICS if about.multilabel else ("accuracy", "f1_macro")
+    return TaskConfig(
+        name=about.task,
+        text=columns,
+        label=column,
+        labels=list(about.labels),
+        metrics=list(dict.fromkeys([about.scores.metric or metrics[0], *metrics])),
+        multilabel=about.multilabel,
+    )
 
 
 def _on_rows_of_several(
