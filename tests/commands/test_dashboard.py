@@ -38,7 +38,7 @@ def test_the_view_by_run_has_every_kind_of_panel(dry):
     sections = dry[0]["spec"]["section"]["panelBankConfig"]["sections"]
     kinds = Counter(panel["viewType"] for section in sections for panel in section["panels"])
     assert kinds == {
-        **{"Scatter Plot": 3, "Run History Line Plot": 12},
+        **{"Scatter Plot": 3, "Run History Line Plot": 16},
         **{"Parallel Coordinates Plot": 1, "Media Browser": 1},
     }
 

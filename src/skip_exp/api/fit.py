@@ -130,7 +130,7 @@ def _check_multilabel(task: Task, within: float | None, given: Mapping[str, str]
     is_multilabel = task.config.get("multilabel", False)
     if within is not None and is_multilabel:
         raise SkipError(f"within={within}: not for several labels per text; give ratio= instead")
-    if given.get("task.multilabel") == "true" and not is_multilabel:
+    if given.get("task.multilabel", "").lower() == "true" and not is_multilabel:
         fix = "give --multilabel (in Python multilabel=True), which also finds the labels"
         raise SkipError(f"task.multilabel=true: {fix}")
 
