@@ -38,13 +38,16 @@ def task(**changes: Any) -> Any:
 
 @pytest.mark.parametrize(
     "cell",
-    [["price", "staff"], ["STAFF", 0], "price;staff", "staff | price", "price, staff", "0;2"],
+    [
+        *(["price", "staff"], ["STAFF", 0]),
+        *("price;staff", "staff | price", "price, staff", "0;2", "['price', 'staff']"),
+    ],
 )
 def test_a_cell_holds_a_list_or_joined_names(cell: Any) -> None:
     assert get_labels(to_rows(table(s=["x"], label=[cell]), task(), "train")) == [(1, 0, 1)]
 
 
-@pytest.mark.parametrize("cell", [[], "", None, " "])
+@pytest.mark.parametrize("cell", [[], "", None, " ", "[]"])
 def test_a_row_may_have_none_of_the_labels(cell: Any) -> None:
     rows = to_rows(table(s=["x", "y"], label=[cell, "price"]), task(), "train")
     assert get_labels(rows) == [(0, 0, 0), (1, 0, 0)] and list_labels(rows) == [0]
@@ -109,9 +112,11 @@ def test_a_task_is_found_in_lists_columns_and_joined_names(tmp_path: Path) -> No
     assert columns.config | {"files": {}} == found.config | {"files": {}, "label": ""}
     joined = [";".join(x) for x in lists]
     by_name = build_task(texts, joined, tmp_path, multilabel=True)
-    assert by_name.config["labels"] == NAMES
-    every = [get_labels(load(spec(**each.config)).train) for each in (found, columns, by_name)]
-    assert every[0] == every[1] == every[2]
+    written = build_task(texts, [*map(str, lists)], tmp_path, multilabel=True)
+    assert by_name.config["labels"] == written.config["labels"] == NAMES
+    tasks = (found, columns, by_name, written)
+    every = [get_labels(load(spec(**each.config)).train) for each in tasks]
+    assert every[0] == every[1] == every[2] == every[3]
     with pytest.raises(DataError, match="are not the classes"):
         build_task(rows, None, tmp_path, label=["price", "staff"], classes=["price", "service"])
 

@@ -21,6 +21,7 @@ from skip_exp.data.rows import (
     find_label,
     find_rare,
     integer_text,
+    split_cell,
     with_indices,
 )
 from skip_exp.data.table import Dialect, Table
@@ -306,7 +307,7 @@ def _split_all(values: Sequence[Any]) -> list[Any]:
         if isinstance(value, list):
             names += value
         elif isinstance(value, str):
-            names += [part.strip() for part in value.split(joint)]
+            names += split_cell(value, joint)
         else:
             names.append(value)
     return names

@@ -30,6 +30,7 @@ NUMBER = re.compile(r"-?\d+(\.\d+)?")
 _BOOLEANS = {"true": ("true", "yes", "1"), "false": ("false", "no", "0")}
 FIX = "data.drop_bad=true (--drop-bad, drop_bad=True)"  # of a job, of the commands, in Python
 JOINTS = ";|,"  # between the names of several labels in a cell, the first that fits
+_EDGES = " '\"[]"  # around a name, where a list was written into a CSV file
 _RARE = 0.1  # of the rows: accuracy hardly sees a label that has fewer
 _TOLD = 3  # texts with two labels that a warning names
 
@@ -263,12 +264,18 @@ def split_names(value: Any, find: Callable[[str], int | None]) -> list[str]:
     text = "" if _is_empty(value) else str(value).strip()
     if not text or find(text) is not None:
         return [text] if text else []
-    joints = [joint for joint in JOINTS if joint in text]
-    splits = [[part.strip() for part in text.split(joint) if part.strip()] for joint in joints]
-    for names in splits:
+    for joint in JOINTS:
+        names = split_cell(text, joint)
         if all(find(name) is not None for name in names):
             return names
-    return splits[0] if splits else [text]
+    joint = next((each for each in JOINTS if each in text), JOINTS[0])
+    return split_cell(text, joint)
+
+
+def split_cell(text: str, joint: str) -> list[str]:
+    """The names that are joined in a text, such as ``a;b`` or ``['a', 'b']``."""
+    names = [part.strip(_EDGES) for part in text.split(joint)]
+    return [name for name in names if name]
 
 
 def find_label(text: str, names: Sequence[str], with_indices: bool) -> int | None:
