@@ -2,6 +2,7 @@
 
 import pandas as pd
 
+from skip_exp.report.tables import pipe_rows
 from studies import multilabel
 
 
@@ -14,3 +15,8 @@ def test_a_model_is_a_row_of_means() -> None:
     _, _, *rows = multilabel.table(pd.DataFrame(made))
     assert [each[0] for each in rows] == [*models]
     assert rows[1][1:] == ["12.0 ± 1.4"] * 3
+
+
+def test_the_page_shows_the_rows_of_the_file() -> None:
+    page = (multilabel.RESULTS.parents[2] / "docs/results.md").read_text(encoding="utf-8")
+    assert pipe_rows(multilabel.table(pd.read_csv(multilabel.RESULTS))) in page
