@@ -70,6 +70,20 @@ def test_a_model_starts_from_prompt_and_updates_with_a_new_readout(job: Any, ski
     assert old.keys() == start.keys()
 
 
+@pytest.mark.parametrize("train", ["layers", "full"])
+def test_weights_start_with_the_updates_of_a_skill_inside(
+    job: Any, skills: Path, train: str
+) -> None:
+    plain = prepare(job(f"tune.train={train}")).new_model().state_dict()
+    started = prepare(job(f"tune.train={train}", f"tune.start={skills}/dense")).new_model()
+    found, start = started.state_dict(), state_of(skills / "dense/skill")
+    assert found.keys() == plain.keys()
+    block = next(name for name in start if name.endswith("lora_A")).removesuffix(".lora_A")
+    update = start[f"{block}.lora_B"] @ start[f"{block}.lora_A"]
+    torch.testing.assert_close(found[f"{block}.weight"] - plain[f"{block}.weight"], update)
+    assert dict(started.named_parameters())[f"{block}.weight"].requires_grad
+
+
 def test_a_start_brings_a_prompt_of_its_own_length(job: Any, skills: Path) -> None:
     found = prepare(job(*LORA, f"tune.start={skills}/dense", "prompt.length=3"))
     assert found.cfg.prompt.length == 4 and found.new_model().prompt.keys[0].shape[0] == 4
@@ -181,11 +195,11 @@ def test_the_skill_of_the_package_fits_the_default_recipe() -> None:
 
 
 def test_a_start_that_is_not_taken_is_told(caplog: pytest.LogCaptureFixture) -> None:
-    cfg = composed("+task=rte", "experiment=full", "output_dir=here")
+    cfg = composed("+task=rte", "prompt=none", "output_dir=here")
     backbone = load_backbone("minilm", "embedded:minilm", "bert", "head")
     with caplog.at_level(logging.INFO, "skip_exp"):
         assert find_start(cfg, backbone) is None
-    assert "nli" in caplog.text and "tune.train=lora" in caplog.text
+    assert "nli" in caplog.text and "prompt.kind=prefix" in caplog.text
 
 
 def test_a_task_never_starts_from_a_skill_that_saw_its_rows() -> None:

@@ -8,6 +8,7 @@ import lightning as L
 from skip_exp.config.schema import PromptConfig
 from skip_exp.config.train import OWN, TuneConfig
 from skip_exp.data.rows import Rows
+from skip_exp.models import lora
 from skip_exp.models.backbones import Backbone
 from skip_exp.models.prompts import prompt_class, start_ids
 from skip_exp.models.readouts import readout_class
@@ -33,7 +34,7 @@ def build_model(
 ) -> SoftPromptModel:
     """The model before tuning, on the CPU; what ``settings.train`` trains requires gradients.
 
-    The readout is always new. Prompt and low-rank updates are those of ``start``, if any.
+    The readout is always new. Prompt and trained weights are those of ``start``, if any.
 
     Args:
         pooling: what a head reads.
@@ -63,7 +64,10 @@ def build_model(
     model = SoftPromptModel(weights, backbone.family, soft, readout)
     if settings.train in OWN:  # others share this backbone
         model = model.copy()
-    model.train_only(settings.train, settings.rank, seed)
     if start is not None:
+        model.train_only(start.train, start.rank, seed)  # has whatever the start brings
         start.load_into(model)
+        if settings.train != "lora":
+            lora.fold(model.backbone)  # the weights themselves are trained from here on
+    model.train_only(settings.train, settings.rank, seed)
     return model

@@ -1,6 +1,6 @@
 """The dense skill that tuning starts from (``tune.start``).
 
-Its prompt and its low-rank updates are taken, its readout is not. Such a start from a larger task
+Its prompt and its trained weights are taken, its readout is not. Such a start from a larger task
 is SPoT for prompts (Vu et al. 2022) and STILTs for weights (Phang et al. 2018).
 """
 
@@ -38,13 +38,16 @@ class Start:
         content: hash of the skill.
         origin: the first skill in a chain of starts, without a local path.
         length: tokens of its prompt.
-        state: prompt, trained vectors and factors, by name.
+        train, rank: what was trained, and the rank of its low-rank updates, or 0.
+        state: prompt, trained vectors, factors and weights, by name.
     """
 
     name: str
     content: str
     origin: str
     length: int
+    train: str
+    rank: int
     state: State
 
     def load_into(self, model: SoftPromptModel) -> None:
@@ -81,7 +84,15 @@ def find_start(cfg: Config, backbone: Backbone) -> Start | None:
         why = f"was trained on rows that {cfg.task.name} scores; use tune.start=null"
         raise ConfigError("tune.start", name, why)
     log.info("tune: starts from the skill %s, trained on %s", name, about.task)
-    return Start(name, hash_skill(folder), origin, about.prompt.length, taken)
+    return Start(
+        name=name,
+        content=hash_skill(folder),
+        origin=origin,
+        length=about.prompt.length,
+        train=about.train,
+        rank=about.rank or 0,
+        state=taken,
+    )
 
 
 def _origin(name: str, backbone: str, about: SkillRecord) -> str:
@@ -123,14 +134,15 @@ def _unfit(cfg: Config, backbone: Backbone, about: SkillRecord, keep: Keep) -> s
 def _differing(cfg: Config, about: SkillRecord) -> Iterator[tuple[str, Any]]:
     """The keys of ``cfg`` that a start from the skill needs otherwise, with the values needed."""
     prompt, tune = cfg.prompt, cfg.tune
-    train = tune.train
-    fewer = about.train in TRAIN[1:4] and train == "lora"  # trains all that the skill has
+    trains_all = TRAIN.index(tune.train) >= TRAIN.index(about.train)  # that the skill has
+    train = tune.train if trains_all else about.train
+    rank = about.rank if train == "lora" and about.rank else tune.rank
     for key, given, needed in (
         ("backbone.readout", cfg.backbone.readout, about.backbone.readout),
         ("prompt.kind", prompt.kind, about.prompt.kind),
         ("prompt.decoder", prompt.decoder, about.prompt.decoder),
-        ("tune.train", train, train if fewer else about.train),
-        ("tune.rank", tune.rank, about.rank or tune.rank),
+        ("tune.train", tune.train, train),
+        ("tune.rank", tune.rank, rank),
     ):
         if given != needed:
             yield key, needed
