@@ -4,15 +4,14 @@
     python -m studies.evidence --freeze           # then commit results/recipe.json
     python -m studies.evidence --tasks clinc150 irony cr mpqa
     python -m studies.evidence --backbone t5_mini --tasks sst2 mrpc cr banking77 --seeds 1 2
-    python -m studies.evidence --experiment layers --tasks cr --ratios 0.52 0.7 0.9 0.95
-    python -m studies.evidence --table
+    python -m studies.evidence --table --rows studies/results/lowrank.csv
 
 Choices are made on the selection slices of development tasks. A confirmation task runs only where
 the settings are those of the committed ``recipe.json``, and the work tree is clean. The job of
 ratio 0 re-tunes the dense model, too: its final score is the epoch-matched dense one. Every job
-adds its row to results/strong.csv. The jobs in results/best_epoch.csv are older and kept the best
-epoch. Another experiment has files of its own: recipe_NAME.json and NAME.csv. Data is read from the
-folder in SKIP_EXP_DATA.
+adds its row to results/default.csv. The jobs in results/lowrank.csv are those of the earlier
+default, and those in results/best_epoch.csv are older still. Data is read from the folder in
+SKIP_EXP_DATA.
 """
 
 import argparse
@@ -36,7 +35,7 @@ from skip_exp.utils.machine import git_commit
 from studies.summary import spread
 
 HERE = Path(__file__).parent
-ROWS, RECIPE = HERE / "results/strong.csv", HERE / "results/recipe.json"
+ROWS, RECIPE = HERE / "results/default.csv", HERE / "results/recipe.json"
 CONF = HERE / "sweeps"
 TITLES = {
     **{"sst2": "SST-2", "mrpc": "MRPC", "cola": "CoLA", "rte": "RTE", "banking77": "BANKING77"},
@@ -70,27 +69,24 @@ SCORES = [name for name in COLUMNS if name.startswith(("metric/", "select/"))] +
 def main() -> int:
     asked = parser().parse_args()
     if asked.table:
-        rows = pd.read_csv(ROWS)
+        rows = pd.read_csv(asked.rows)
         print(*map(pipe_rows, (table(rows), others(rows))), sep="\n\n")
         return 0
     commit = git_commit()
     if commit is None or commit.endswith("-dirty"):
         sys.exit("a job needs a clean work tree: its row names the commit")
     if asked.freeze:
-        settings = recipe(asked.experiment)
+        settings = recipe()
         frozen = {"commit": commit, "hash": digest(settings), "settings": settings}
-        text = json.dumps(frozen, indent=1) + "\n"
-        frozen_file(asked.experiment).write_text(text, encoding="utf-8")
+        RECIPE.write_text(json.dumps(frozen, indent=1) + "\n", encoding="utf-8")
         return 0
     if set(asked.tasks) & set(CONFIRMATION):
-        check_frozen(asked.experiment)
-    is_default = asked.experiment == "default"
-    rows = asked.rows or (ROWS if is_default else ROWS.with_name(f"{asked.experiment}.csv"))
+        check_frozen()
     ratios = asked.ratios or RATIOS_OF[asked.backbone]
     for seed in asked.seeds:
         for task in asked.tasks:
-            run(task, seed, asked.out, asked.backbone, asked.experiment, ratios)
-            add(asked.out, rows)
+            run(task, seed, asked.out, asked.backbone, ratios)
+            add(asked.out, asked.rows)
     return 0
 
 
@@ -105,49 +101,37 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--seeds", nargs="+", type=int, default=[1, 2, 3])
     made.add_argument("--backbone", choices=RATIOS_OF, default="minilm")
     made.add_argument("--out", type=Path, default=Path("outputs/evidence"))
-    made.add_argument("--rows", type=Path, help="file of the rows")
-    made.add_argument("--experiment", default="default", help="another recipe")
+    made.add_argument("--rows", type=Path, default=ROWS, help="file of the rows")
     made.add_argument("--ratios", nargs="+", type=float, help="fewer than all")
     made.add_argument("--freeze", action="store_true", help="write recipe.json")
     made.add_argument("--table", action="store_true", help="print the tables of docs/results.md")
     return made
 
 
-def frozen_file(experiment: str) -> Path:
-    """Where the recipe of an experiment is frozen."""
-    return RECIPE if experiment == "default" else RECIPE.with_name(f"recipe_{experiment}.json")
-
-
-def recipe(experiment: str = "default") -> dict[str, Any]:
+def recipe() -> dict[str, Any]:
     """The settings of a job that make its recipe."""
-    chosen = ["+task=sst2", f"experiment={experiment}"]
-    asked = job_config(compose.compose_config("config", chosen))
-    found = asdict(asked)
+    found = asdict(job_config(compose.compose_config("config", ["+task=sst2"])))
     del found["prune"]["ratio"]
     return {group: found[group] for group in GROUPS}
 
 
-def check_frozen(experiment: str = "default") -> None:
+def check_frozen() -> None:
     """Refuse where the settings are not those that were committed before."""
-    file = frozen_file(experiment)
-    if not file.is_file():
-        sys.exit(f"a confirmation task needs a frozen recipe: --freeze, then commit {file.name}")
-    frozen = json.loads(file.read_text(encoding="utf-8"))
-    if frozen["hash"] != digest(recipe(experiment)):
+    if not RECIPE.is_file():
+        sys.exit(f"a confirmation task needs a frozen recipe: --freeze, then commit {RECIPE.name}")
+    frozen = json.loads(RECIPE.read_text(encoding="utf-8"))
+    if frozen["hash"] != digest(recipe()):
         sys.exit(f"the recipe is not the one that was frozen at {frozen['commit']}")
 
 
-def run(
-    task: str, seed: int, out: Path, backbone: str, experiment: str, ratios: Sequence[float]
-) -> None:
+def run(task: str, seed: int, out: Path, backbone: str, ratios: Sequence[float]) -> None:
     """One job per ratio; all share the dense model."""
     argv = [
         *(sys.executable, "-m", "skip_exp", "--config-dir", str(CONF)),
         *MORE.get(task, []),
         *([] if task in APART else [f"+task={task}"]),
         *(f"backbone={backbone}", *HEADS.get((backbone, task), [])),
-        *(f"experiment={experiment}", f"seed={seed}"),
-        *(f"prune.ratio={','.join(map(str, ratios))}", "-m"),
+        *(f"seed={seed}", f"prune.ratio={','.join(map(str, ratios))}", "-m"),
         *("benchmark.enabled=false", "logger=none", "trainer.accelerator=cpu"),
         *(f"hydra.sweep.dir={out / f'{backbone}-{task}-{seed}'}", f"cache.dir={out / 'cache'}"),
     ]
@@ -179,12 +163,15 @@ def others(rows: pd.DataFrame) -> list[list[str]]:
 
 
 def table(rows: pd.DataFrame) -> list[list[str]]:
-    """Mean ± standard deviation over the seeds that have every ratio; a summary of each group."""
+    """Mean ± standard deviation over the seeds that have all of a task's ratios.
+
+    A summary follows each group of tasks.
+    """
     names = ["dense", "dense, again", *(f"{100 * ratio:.0f} %" for ratio in RATIOS[1:])]
     lines = [["task", *names], ["---"] * (1 + len(names))]
     rows = rows[rows["backbone"] == "minilm"]
     jobs = rows.groupby(["task", "seed"])["ratio"].transform("nunique")
-    rows = rows[jobs >= len(RATIOS) - rows["task"].isin(APART)]  # these may lack *dense, again*
+    rows = rows[jobs == jobs.groupby(rows["task"]).transform("max")]
     groups = {"development": DEVELOPMENT, "confirmation": CONFIRMATION, "": APART}
     for title, tasks in groups.items():
         means = {}
@@ -203,23 +190,23 @@ def table(rows: pd.DataFrame) -> list[list[str]]:
 def summary(title: str, means: pd.DataFrame, majority: pd.Series) -> list[list[str]]:
     """The mean over tasks, its difference from dense, and the margin over the majority kept.
 
-    The difference has a t-interval where there are three tasks: that of two says nothing.
+    The difference has a t-interval where there are three tasks: that of two says nothing. A ratio
+    that a task lacks has none of them.
     """
-    drops = means.drop(columns="dense").sub(means["dense"], axis=0)
+    mean, against, kept = (dict.fromkeys(means, "-") for _ in range(3))
+    against["dense"] = ""
     margins = means.sub(majority.reindex(means.index), axis=0)
-    kept = 100 * margins.div(margins["dense"], axis=0).mean()
-    differences = [f"{round(drop.mean(), 1) + 0.0:+.1f}" for _, drop in drops.items()]
-    if len(means) > 2:
-        ends = [interval(drop) for _, drop in drops.items()]
-        differences = [
-            f"{difference} ({low:+.1f} to {high:+.1f})"
-            for difference, (low, high) in zip(differences, ends, strict=True)
-        ]
-    return [
-        [f"mean, {title}", *(f"{value:.1f}" for value in means.mean())],
-        ["against dense", "", *differences],
-        ["kept of the margin", *(f"{value:.0f} %" for value in kept)],
-    ]
+    for name in means.columns[means.notna().all()]:
+        mean[name] = f"{means[name].mean():.1f}"
+        kept[name] = f"{100 * margins[name].div(margins['dense']).mean():.0f} %"
+        if name != "dense":
+            drop = means[name] - means["dense"]
+            against[name] = f"{round(drop.mean(), 1) + 0.0:+.1f}"
+            if len(drop) > 2:
+                low, high = interval(drop)
+                against[name] += f" ({low:+.1f} to {high:+.1f})"
+    named = {f"mean, {title}": mean, "against dense": against, "kept of the margin": kept}
+    return [[what, *cells.values()] for what, cells in named.items()]
 
 
 if __name__ == "__main__":

@@ -31,11 +31,11 @@ METRIC = {"cola": "Matthews"}
 APART = (  # not in the table
     *("tf-idf, logistic regression", "model2vec, fine-tuned", "MiniLM, fine-tuned, int8"),
     *("MiniLM frozen, linear readout", "MiniLM, LoRA", "SetFit", "paper, 90% cut"),
-    *("ours, 0% cut", "ours, 90% cut, int8"),
+    *("ours, low-rank, 0% cut", "ours, low-rank, 90% cut, int8"),
 )
 KINDS = {  # start of a method's name -> colour, marker, connected, legend; they differ in grey, too
-    FULL: ("#2f7d5b", "s", True, "ours, every weight trained (experiment=full)"),
-    "ours": ("#1b4f8f", "o", True, "ours, the default: skills of a megabyte"),
+    FULL: ("#2f7d5b", "s", True, "ours, every weight trained"),
+    "ours, low-rank": ("#1b4f8f", "o", True, "ours, low-rank updates: skills of a megabyte"),
     "paper": ("#8a5a9e", "v", True, "the paper's recipe"),
     "MiniLM": ("#d9822b", "^", False, "MiniLM itself"),
     "": ("#666666", "D", False, "other methods"),
@@ -56,7 +56,7 @@ def means(rows: pd.DataFrame) -> pd.DataFrame:
 
 
 def table(found: pd.DataFrame) -> list[list[str]]:
-    """The dozen methods of README.md; the others are in the picture."""
+    """The dozen methods of docs/results.md; the others are in the picture."""
     machines = [name for name in PROCESSORS.values() if name in found]
     tasks = [name for name in found if name not in ("mb", *machines)]
     titles = (TITLES.get(task, task) for task in tasks)

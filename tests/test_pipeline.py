@@ -192,7 +192,9 @@ def test_every_weight_may_be_trained_before_and_after_the_cut(
     backbone = prepare(job()).backbone.model
     shared = {name: tensor.clone() for name, tensor in backbone.state_dict().items()}
     rates = ["tune.full_lr=0.01", "retune.full_lr=0.01", "tune.epochs=2", "retune.epochs=2"]
-    result = pipeline.run(job("experiment=full", *rates, f"retune.enabled={retuned}"))
+    result = pipeline.run(
+        job("tune.train=full", "prompt=none", *rates, f"retune.enabled={retuned}")
+    )
     assert result["params"]["block_pruned"] > 0.4
     assert (result["metric"]["final"] != result["metric"]["pruned"]) == retuned
     skill = Skill.load(tmp_path / "run" / "skill")

@@ -34,7 +34,6 @@ FINE_TUNED = "MiniLM, fine-tuned"
 RATES = [f"tune.full_lr={rate}" for rate in ("1e-4", "5e-5", "2e-4")]
 PAPER = ["experiment=paper", "backbone=minilm"]
 PAPER_RATES = [f"tune.lr={rate}" for rate in ("2e-2", "5e-3", "5e-2")]
-FULL = ["experiment=full"]
 METHODS: dict[str, Method] = {
     "tf-idf, logistic regression": TfIdf(),
     "model2vec, fine-tuned": Model2Vec(),
@@ -47,7 +46,6 @@ METHODS: dict[str, Method] = {
     **{f"paper, {r:.0%} cut": Jobs([*PAPER, f"prune.ratio={r}"], PAPER_RATES) for r in (0.52, 0.9)},
     **{f"ours, {r:.0%} cut": Jobs([f"prune.ratio={r}"]) for r in (0.0, 0.52, 0.7, 0.9, 0.95)},
     "ours, 90% cut, int8": Int8("ours, 90% cut"),
-    **{f"ours, full, {r:.0%} cut": Jobs([*FULL, f"prune.ratio={r}"]) for r in (0.52, 0.7, 0.9)},
 }
 
 

@@ -122,10 +122,10 @@ def test_a_recipe_is_concrete(recipe: str, monkeypatch: pytest.MonkeyPatch) -> N
 @pytest.mark.parametrize(
     ("asked", "train", "rank"),
     [
-        ([], "lora", 8),
+        ([], "layers", 8),
         (["tune.train=lora", "tune.rank=4"], "lora", 4),
         (["tune.train=prompt_readout"], "prompt_readout", 8),
-        (["experiment=full"], "full", 8),
+        (["tune.train=full"], "full", 8),
         (["experiment=prompt"], "lora", 8),
         (["experiment=paper"], "prompt_readout", 8),
         (["tune.train=prompt", "retune.train=bias"], "bias", 8),

@@ -40,12 +40,8 @@ def finals(monkeypatch: pytest.MonkeyPatch) -> list[SoftPromptModel]:
 @pytest.mark.parametrize(
     "asked",
     [
-        [
-            "retune.train=lora",
-            "prune.ratio=0",
-            "retune.lr=0.1",
-        ],  # the dense model's as many updates
-        *rarely(["retune.train=lora", "prune.ratio=0.5"], [*BOTH, "prune.ratio=0.5"]),
+        [*BOTH, "retune.lr=0.1", "prune.ratio=0"],  # the dense model's as many updates
+        *rarely(["tune.train=lora", "prune.ratio=0.5"], [*BOTH, "prune.ratio=0.5"]),
         [*BOTH, "prune.ratio=0.7", "retune.copies=2"],
         ["experiment=lora"],
     ],

@@ -168,7 +168,8 @@ def test_the_skill_that_the_task_names_is_taken_where_it_fits(
     torch.testing.assert_close(taken, tensors["prompt.keys.0"], atol=1e-2, rtol=1e-3)
     assert prepare(job(*LORA, "tune.start=pairs")).key == found.key
     without = [[*LORA], [*LORA, *named, "tune.start=null"], [*LORA, "task.start=other"]]
-    without += [[*named], [*LORA, *named, "backbone.name=small"]]  # another rank, no such skill
+    without += [["tune.train=lora", *named]]  # another rank
+    without += [[*LORA, *named, "backbone.name=small"]]  # no such skill
     for asked in without:
         other = prepare(job(*asked))
         assert other.start is None and other.key != found.key

@@ -48,9 +48,9 @@ def test_processors_stand_beside_each_other_and_share_the_scores() -> None:
     ]
 
 
-def test_the_readme_shows_the_rows_of_the_file() -> None:
+def test_the_page_shows_the_rows_of_the_file() -> None:
     lines = pipe_rows(frontier.table(frontier.means(pd.read_csv(frontier.ROWS))))
-    assert lines in (frontier.ROOT / "README.md").read_text(encoding="utf-8")
+    assert lines in (frontier.ROOT / "docs/results.md").read_text(encoding="utf-8")
 
 
 def test_a_reference_that_stands_in_two_runs_counts_once_in_the_scores() -> None:

@@ -31,7 +31,7 @@ class TrainConfig:
     warmup: float = key(0.06, "Fraction of all steps in which the learning rate rises.")
     dropout: bool = key(True, "Keep the backbone's own dropout active.")
     train: str = key(
-        "lora",
+        "layers",
         "none, prompt, prompt_readout, bias (also biases and norms), lora (bias, and low-rank "
         "updates of the block linears), layers (all weights but embeddings) or full (all).",
     )
@@ -72,7 +72,7 @@ class RetuneConfig(TrainConfig):
     epochs: int = key(3, "Number of epochs; more where `min_steps` or `budget` asks for them.")
     min_steps: int = key(200, "Optimizer steps at least: few rows get more epochs.")
     budget: float = key(
-        2.0, "Cost in dense epochs, which a cheaper model may use up by more epochs; 0: no more."
+        4.0, "Cost in dense epochs, which a cheaper model may use up by more epochs; 0: no more."
     )
     enabled: bool = key(True, "Train the pruned model again, from the dense model's prompt.")
     dropout: bool = key(False, "Keep the backbone's own dropout active.")
