@@ -14,6 +14,7 @@ from skip_exp import results
 from skip_exp.cache.version import digest
 from skip_exp.config.schema import Config
 from skip_exp.config.together import check
+from skip_exp.config.train import FEW_ROWS
 from skip_exp.data.batches import Row
 from skip_exp.data.files import SELECT
 from skip_exp.data.rows import Rows, get_labels, get_texts
@@ -45,6 +46,7 @@ from skip_exp.within.scores import Split
 log = logging.getLogger(__name__)
 
 CUTS = (0.9, 0.7, 0.52, 0.95)  # ratios, in the order in which they are tried
+FEW_CUTS = 2  # of them below FEW_ROWS train rows: a small slice cannot tell more of them apart
 TIMED_TEXTS = 400  # texts that every model answers in turns
 JOBS = "jobs"  # folder of the jobs, by ratio
 EXPORTS = "int8"  # folder of the exports with 8-bit weights, by ratio
@@ -81,7 +83,8 @@ def find(
         why = f"the selection slice has a single label: give task.files.{SELECT} or a ratio"
         raise ConfigError("prune.within", within, why)
     write_config(cfg, key)
-    ratios = [0.0, *list_ratios(uncut, cfg.prune.sites)]
+    cuts = CUTS if len(rows.train) >= FEW_ROWS else CUTS[:FEW_CUTS]
+    ratios = [0.0, *list_ratios(uncut, cfg.prune.sites, cuts)]
     jobs = run_jobs([at_ratio(cfg, ratio) for ratio in ratios], budget, run_job)
     skills = {ratio: root / JOBS / f"{ratio:g}" / str(job.skill) for ratio, job in jobs.items()}
     words = TfIdf.fit(to_split(rows, rows.train), select)
@@ -132,11 +135,11 @@ def at_ratio(cfg: Config, ratio: float) -> Config:
     return job
 
 
-def list_ratios(uncut: Job, sites: list[str]) -> list[float]:
-    """Those of CUTS that ``sites`` can reach; the log says what is left out."""
+def list_ratios(uncut: Job, sites: list[str], cuts: Sequence[float]) -> list[float]:
+    """Those of ``cuts`` that ``sites`` can reach; the log says what is left out."""
     shapes = [block.shape() for block in uncut.backbone.family.blocks(uncut.backbone.model)]
-    reached = [ratio for ratio in CUTS if ratio <= most(shapes, sites)]
-    if left_out := [f"{ratio:g}" for ratio in CUTS if ratio not in reached]:
+    reached = [ratio for ratio in cuts if ratio <= most(shapes, sites)]
+    if left_out := [f"{ratio:g}" for ratio in cuts if ratio not in reached]:
         log.info("left out: ratio %s, beyond prune.sites=%s", ", ".join(left_out), sites)
     return reached
 
