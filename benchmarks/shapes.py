@@ -113,15 +113,19 @@ def main() -> int:
     parser.add_argument("--lengths", nargs="+", type=int, default=LENGTHS)
     parser.add_argument("--seconds", type=float, default=120.0, help="of every shape and length")
     parser.add_argument("--out", type=Path, default=Path("outputs/shapes.csv"))
+    about = "folder of int8 exports, which a later run finds there (default: a temporary one)"
+    parser.add_argument("--exports", type=Path, help=about)
     options = parser.parse_args()
     os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "16384")  # kernels of all models
     options.out.parent.mkdir(parents=True, exist_ok=True)
     rows: list[dict[str, Any]] = []
     for name in options.shapes:
-        with TemporaryDirectory() as exports:
+        with TemporaryDirectory() as temporary:
+            exports = (options.exports or Path(temporary)) / name
+            exports.mkdir(parents=True, exist_ok=True)
             for length in options.lengths:
                 print(f"{name}, length {length} ...", flush=True)
-                rows += measure(name, length, options.seconds, Path(exports))
+                rows += measure(name, length, options.seconds, exports)
                 pd.DataFrame(rows).to_csv(options.out, index=False, float_format="%.4g")
     table = pd.DataFrame(rows).pivot_table("speedup", ["shape", "length", "form"], "ratio")
     print(table.round(2).to_string())
