@@ -13,6 +13,7 @@ from typing import Any
 import pandas as pd
 from matplotlib import rc_context
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator
 from rich.console import Console
 
 from skip_exp.data.scores import Labels, interval
@@ -116,11 +117,13 @@ def write(frame: pd.DataFrame, folder: Path, metric: str, *, contended: bool) ->
 
 @rc_context(PLOT_SETTINGS)
 def draw(frame: pd.DataFrame, metric: str) -> Figure:
-    """Score on the validation split against texts a second; the chosen model is named."""
+    """Score on the validation split against texts a second; the chosen model has a ring."""
     figure = Figure(figsize=(6.5, 4.3), layout="constrained")
     axes = figure.add_subplot(xlabel="texts a second", ylabel=f"{metric} × 100", xscale="log")
     axes.grid(axis="y")
+    axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     axes.xaxis.set_major_formatter("{x:,.0f}")
+    axes.minorticks_off()
     kinds = frame["form"].where(~frame["form"].str.contains("+", regex=False), "cascade")
     for kind, style in MARKS.items():
         points = frame[kinds == kind].dropna(subset=["texts_per_s"])
@@ -133,14 +136,14 @@ def draw(frame: pd.DataFrame, metric: str) -> Figure:
                 label=kind or TF_IDF,
             )
     (chosen,) = frame[frame["chosen"]].to_dict("records")
-    place = chosen["texts_per_s"], 100 * chosen["validation"]
-    axes.plot(*place, "o", markersize=15, color=INK["fg"], fillstyle="none")
-    axes.annotate(
-        f"chosen: {chosen['model']}",
-        place,
-        xytext=(0, 14),
-        textcoords="offset points",
-        ha="center",
+    axes.plot(
+        chosen["texts_per_s"],
+        100 * chosen["validation"],
+        "o",
+        markersize=15,
+        color=INK["fg"],
+        fillstyle="none",
+        label=f"chosen: {chosen['model']}",
     )
     axes.margins(0.1, 0.15)
     axes.legend(frameon=False)
