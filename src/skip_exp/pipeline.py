@@ -1,6 +1,6 @@
 """The job, phase by phase: tune -> attribute -> prune -> retune -> test -> benchmark."""
 
-from skip_exp.cache.store import JOBS, Entry, unpack_files
+from skip_exp.cache.store import JOB_STAGE, Entry, unpack_files
 from skip_exp.config.schema import Config
 from skip_exp.data.rows import join_texts
 from skip_exp.data.sources import Tables
@@ -37,7 +37,8 @@ def run(cfg: Config, tables: Tables | None = None) -> Result:
     write_config(cfg, job.key)
     clock = Clock(phases(cfg))
     with full_disk_is_refused(job.output), bars.allow_bars(cfg.trainer.progress), interrupts():
-        done = job.cache.get(JOBS, job.key, lambda: run_phases(job, clock), cfg.sweep.skip_done)
+        skip_done = cfg.sweep.skip_done
+        done = job.cache.get(JOB_STAGE, job.key, lambda: run_phases(job, clock), skip_done)
         if done.hit:
             unpack_files(done, job.output)
         latency = {}

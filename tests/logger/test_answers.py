@@ -25,7 +25,7 @@ def test_mistakes_are_the_most_certain_first() -> None:
     columns, rows = answers.list_mistakes(GIVEN, LABELS, list("abcde"))
     assert columns[-1] == "text" and [row[-1] for row in rows] == ["e", "d", "b"]
     many = pd.concat([GIVEN] * 100, ignore_index=True)
-    assert len(answers.list_mistakes(many, LABELS)[1]) == answers.MOST == 200
+    assert len(answers.list_mistakes(many, LABELS)[1]) == answers.MOST_ROWS == 200
 
 
 def test_confusions_are_counted() -> None:

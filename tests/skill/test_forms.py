@@ -49,6 +49,6 @@ def test_slow_models_answer_fewer_texts(
     monkeypatch.setattr(forms, "SECONDS", seconds)
     seen: list[int] = []
     speeds, _ = forms.time_in_turns([lambda texts: seen.append(len(texts))], [["a"]] * 100)
-    turns = forms.FEWEST if count == 32 else forms.MOST
+    turns = forms.FEWEST_TURNS if count == 32 else forms.MOST_TURNS
     assert seen == [32, 32, *[count] * (1 + turns)]
     assert len(speeds) == 1 and speeds[0].texts > 0

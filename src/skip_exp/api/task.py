@@ -33,7 +33,7 @@ from skip_exp.utils.files import find_suffix
 log = logging.getLogger(__name__)
 
 ROWS_FOLDER = ".data"  # below the output folder: rows that are no file yet
-MOST = 1000  # classes; more are rather a column of texts
+MOST_CLASSES = 1000  # classes; more are rather a column of texts
 
 
 class RowOptions(TypedDict, total=False):
@@ -267,7 +267,7 @@ def find_classes(table: Table, column: str, multilabel: bool = False) -> list[st
         if len(joined) > 1:
             log.warning("data: the labels %s are one class, %s", " and ".join(joined), joined[0])
     names = sorted((each[0] for each in spellings.values()), key=_natural)
-    if len(names) < 2 or len(names) > min(MOST, counts.total() / 2):
+    if len(names) < 2 or len(names) > min(MOST_CLASSES, counts.total() / 2):
         what = f"{len(names)} different values in {counts.total()} rows"
         raise DataError(f"{table.where}: label={column}: {what}: not a column of classes")
     return names

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 T = TypeVar("T")
 
-JOBS = "jobs"  # the stage of finished jobs: files of a job's folder, and its result
+JOB_STAGE = "jobs"  # the stage of finished jobs: files of a job's folder, and its result
 UNFINISHED = ("ckpt", "run")  # files beside an entry until it is done: a fit, its W&B run
 
 
@@ -167,7 +167,7 @@ class StageCache:
     def held(self, path: Path) -> Iterator[bool]:
         """Hold the lock of ``path``; False where the folder cannot be written, only read."""
         stage = path.parent.name
-        what = "runs the same job" if stage == JOBS else f"computes the same stage, {stage}"
+        what = "runs the same job" if stage == JOB_STAGE else f"computes the same stage, {stage}"
         lock = FileLock(path.with_suffix(".lock"))
         with self.warned("cannot be written"):
             path.parent.mkdir(parents=True, exist_ok=True)

@@ -21,7 +21,7 @@ log = logging.getLogger(__name__)
 
 FIRST = 10.0  # seconds of a fit before it is saved for the first time
 SHARE = 0.02  # of a fit's time that saving may take
-SPEED = 3e7  # trained parameters per second that are saved, with what Adam and `KeepLast` keep
+SAVE_RATE = 3e7  # trained parameters saved per second, with what Adam and `KeepLast` keep
 RANDOM = "random"  # entry of a checkpoint: states of the generators, by process
 
 
@@ -41,7 +41,7 @@ class Checkpoint(Callback):
 
     def on_train_start(self, trainer: L.Trainer, pl_module: Any) -> None:
         self.saved = time.monotonic()
-        self.cost = sum(p.numel() for p in pl_module.parameters() if p.requires_grad) / SPEED
+        self.cost = sum(p.numel() for p in pl_module.parameters() if p.requires_grad) / SAVE_RATE
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: Any) -> None:
         began = time.monotonic()

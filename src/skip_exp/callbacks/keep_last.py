@@ -9,7 +9,7 @@ from lightning.pytorch.callbacks import Callback
 from skip_exp.models.soft_prompt import State, load_trainable, trainable_state
 
 LOWEST = {"matthews": -1.0}  # of a metric; else 0
-KEPT = ("epoch", "score", "start", "highest", "state")  # what a checkpoint has of `KeepLast`
+SAVED = ("epoch", "score", "start", "highest", "state")  # what a checkpoint has of `KeepLast`
 
 
 class KeepLast(Callback):
@@ -49,7 +49,7 @@ class KeepLast(Callback):
         self.state = {}
 
     def state_dict(self) -> dict[str, Any]:
-        return {name: getattr(self, name) for name in KEPT}
+        return {name: getattr(self, name) for name in SAVED}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         for name, value in state_dict.items():

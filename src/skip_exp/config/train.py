@@ -13,7 +13,7 @@ from skip_exp.errors import ConfigError
 
 TRAIN = ("none", "prompt", "prompt_readout", "bias", "lora", "layers", "full")
 CLASS_WEIGHTS = ("none", "balanced")
-OWN = TRAIN[3:]  # these train weights of the backbone, so the model needs a copy of it
+OWN_WEIGHTS = TRAIN[3:]  # these train weights of the backbone, so the model needs a copy of it
 BASELINES = ("bias", "full")  # `tune.train` of models beside the method's own
 FEW_ROWS = 1000  # below, low-rank updates overfit in tune; experiment=prompt is the better recipe
 

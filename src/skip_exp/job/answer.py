@@ -12,7 +12,7 @@ from typing import Any
 from omegaconf import OmegaConf
 
 from skip_exp import results
-from skip_exp.cache.store import JOBS, Entry, read_files, stage_key, unpack_files
+from skip_exp.cache.store import JOB_STAGE, Entry, read_files, stage_key, unpack_files
 from skip_exp.config.schema import Config
 from skip_exp.job.identity import find_content, find_place, find_precision, job_key
 from skip_exp.utils import files
@@ -33,7 +33,7 @@ def answer_known(cfg: Config) -> results.Result | None:
     if not cfg.cache.dir or not cfg.sweep.skip_done or precision is None or None in known:
         return None
     key, root = job_key(cfg, content, precision), Path(cfg.cache.dir)
-    done = read_files(root / JOBS / f"{key}.safetensors")
+    done = read_files(root / JOB_STAGE / f"{key}.safetensors")
     if done is None:
         return None
     latency: Mapping[str, Any] = {}

@@ -9,7 +9,7 @@ import wandb
 
 from skip_exp import results
 
-MOST = 200  # rows of a table
+MOST_ROWS = 200  # rows of a table
 FEW_LABELS = 12  # whose confusion matrix is drawn
 
 
@@ -48,7 +48,7 @@ def list_mistakes(
         texts: of those rows; None leaves them out.
     """
     wrong = answers[answers["label"] != answers["predicted"]]
-    wrong = wrong.sort_values("probability", ascending=False, kind="stable").head(MOST)
+    wrong = wrong.sort_values("probability", ascending=False, kind="stable").head(MOST_ROWS)
     columns = ["row", "label", "predicted", "probability"]
     rows = []
     for number, label, predicted, probability in wrong[columns[1:]].itertuples():
@@ -62,7 +62,7 @@ def count_confusions(
 ) -> tuple[list[str], list[list[Any]]]:
     """Columns and rows of the confusion matrix: cells that are not 0, the largest first."""
     counts = answers.groupby(["label", "predicted"]).size()
-    counts = counts.sort_values(ascending=False, kind="stable").head(MOST)
+    counts = counts.sort_values(ascending=False, kind="stable").head(MOST_ROWS)
     rows = [[labels[label], labels[answer], count] for (label, answer), count in counts.items()]
     return ["label", "predicted", "rows"], rows
 

@@ -6,7 +6,7 @@ import hashlib
 import lightning as L
 
 from skip_exp.config.schema import PromptConfig
-from skip_exp.config.train import OWN, TuneConfig
+from skip_exp.config.train import OWN_WEIGHTS, TuneConfig
 from skip_exp.data.rows import Rows
 from skip_exp.models import lora
 from skip_exp.models.backbones import Backbone
@@ -62,7 +62,7 @@ def build_model(
     readout.draw_weights()
     weights = backbone.model if shares_backbone else copy.deepcopy(backbone.model)
     model = SoftPromptModel(weights, backbone.family, soft, readout)
-    if settings.train in OWN:  # others share this backbone
+    if settings.train in OWN_WEIGHTS:  # others share this backbone
         model = model.copy()
     if start is not None:
         model.train_only(start.train, start.rank, seed)  # has whatever the start brings

@@ -12,7 +12,7 @@ from skip_exp.callbacks.between import Method
 from skip_exp.config.named import import_part
 from skip_exp.config.schema import AttributionConfig, Config
 from skip_exp.config.together import is_trained
-from skip_exp.config.train import FEW_ROWS, OWN
+from skip_exp.config.train import FEW_ROWS, OWN_WEIGHTS
 from skip_exp.data.encode import draw_rows, encode, with_unlabelled
 from skip_exp.data.files import find_embedded_files, local_files
 from skip_exp.data.rows import Rows, find_rare, get_labels
@@ -54,7 +54,7 @@ def prepare(cfg: Config, tables: Tables | None = None) -> Job:
         cfg = replace(cfg, prompt=replace(cfg.prompt, length=start.length))
     checks.check_length(cfg, backbone)
     is_new = start is None and cfg.prompt.kind != "none"
-    if len(data.train) < FEW_ROWS and cfg.tune.train in OWN and is_new:
+    if len(data.train) < FEW_ROWS and cfg.tune.train in OWN_WEIGHTS and is_new:
         message = "%d train rows are few to train weights on: try experiment=prompt"
         log.warning(message, len(data.train))
     rare = [] if data.spec.multilabel else find_rare(get_labels(data.train))

@@ -23,7 +23,7 @@ from skip_exp.training.trainer import root_device
 
 log = logging.getLogger(__name__)
 
-STEPS = 100  # of the ratio from 0 to 1
+RATIO_STEPS = 100  # of the ratio from 0 to 1
 
 
 def search(
@@ -59,8 +59,8 @@ def search(
 
 
 def list_ratios(limit: float) -> list[float]:
-    """The ratios to choose from, ascending: steps of ``1 / STEPS`` up to ``limit``, without 0."""
-    return [i / STEPS for i in range(1, STEPS) if i / STEPS <= limit]
+    """The ratios to choose from: ``1 / RATIO_STEPS`` apart, up to ``limit``, without 0."""
+    return [i / RATIO_STEPS for i in range(1, RATIO_STEPS) if i / RATIO_STEPS <= limit]
 
 
 def find_first(ratios: Sequence[float], holds: Callable[[float], bool]) -> int:

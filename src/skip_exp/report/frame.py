@@ -58,8 +58,7 @@ NUMBERS = [  # NaN where a result lacks the field
 ]
 # searched: the job searched for its ratio; timed: there is a timing; contended: it was disturbed.
 FLAGS = ("sample", "searched", "timed", "contended")
-KEPT = "keep_sizes"  # {site: [kept, of]}
-LOCAL = ["path", KEPT]  # not in the compact file: they describe files beside the result
+LOCAL = ["path", "keep_sizes"]  # not in the compact file: they describe files beside the result
 FORMULA = r"^(?=[=+@\t\r-].)"  # how a cell starts that a spreadsheet would run
 QUOTED_FORMULA = r"^'(?=[=+@\t\r-].)"
 
@@ -114,7 +113,7 @@ def read(paths: Iterable[Path | str]) -> pd.DataFrame:
 
 
 def rows(stored: Iterable[Result]) -> pd.DataFrame:
-    """One row per result, in the order given: TEXT, NUMBERS, FLAGS, KEPT and ``config/*``."""
+    """One row per result, in the order given: TEXT, NUMBERS, FLAGS, keep sizes and ``config/*``."""
     return _set_types([pd.DataFrame(map(_row, stored))])
 
 
@@ -175,7 +174,7 @@ def _row(result: Result) -> dict[str, Any]:
         "searched": any(columns.get(goal, "None") != "None" for goal in GOALS),
         "timed": result.latency.speedup is not None,
         "contended": bool(result.latency.contended),
-        KEPT: result.keep_sizes,
+        "keep_sizes": result.keep_sizes,
         **columns,
     }
 
@@ -183,14 +182,15 @@ def _row(result: Result) -> dict[str, Any]:
 def _set_types(parts: list[pd.DataFrame]) -> pd.DataFrame:
     frame = pd.concat([part.astype(object) for part in parts], ignore_index=True)
     names = [name for name in frame if str(name).startswith(PREFIX)]
-    frame = frame.reindex(columns=[*TEXT, *NUMBERS, *FLAGS, KEPT, *names]).astype(object)
+    frame = frame.reindex(columns=[*TEXT, *NUMBERS, *FLAGS, "keep_sizes", *names]).astype(object)
     columns = {name: frame[name].where(frame[name].notna(), "") for name in (*TEXT, *names)}
     # Not a number: missing, or a ratio that is not found yet.
     columns |= {n: pd.to_numeric(frame[n], errors="coerce").astype(float) for n in NUMBERS}
     columns |= {name: frame[name].isin([True, "True"]) for name in FLAGS}
     columns["ratio"] = columns["ratio"].round(DIGITS)
     columns["seed"] = columns["seed"].astype("Int64")
-    columns[KEPT] = frame[KEPT].map(lambda sizes: sizes if isinstance(sizes, Mapping) else {})
+    sizes = frame["keep_sizes"]
+    columns["keep_sizes"] = sizes.map(lambda found: found if isinstance(found, Mapping) else {})
     return pd.DataFrame(columns)
 
 

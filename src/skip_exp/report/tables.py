@@ -19,7 +19,6 @@ REMARKS = ("variant", "notes", "note")  # they wrap, and go where no row has any
 # Aligned to the left; the others are numbers.
 TEXT_COLUMNS = {*REMARKS, "task", "backbone", "keep by", "attribution", "metric", "data"}
 TEXT_COLUMNS |= {"seed", "at", "model"}
-SPEED = "latency/speedup"
 SAMPLE = "stand-in"  # rows of another data set in place of the task's own
 CAPTION = (
     "Metrics and fractions in percent, mean ± standard deviation over n seeds, on the validation"
@@ -85,8 +84,10 @@ def _lines(
     remarks: Mapping[str, Iterable[Any]],
 ) -> pd.DataFrame:
     """A line of text per row: one cell over seeds, or one job, which has no deviations."""
-    std = rows.reindex(columns=[f"{name} std" for name in ("metric/dense", "metric/pruned", SPEED)])
+    names_std = [f"{name} std" for name in ("metric/dense", "metric/pruned", "latency/speedup")]
+    std = rows.reindex(columns=names_std)
     dense_std, pruned_std, speed_std = (std[name] for name in std)
+    speeds = rows["latency/speedup"], rows["contended"], rows["flops/ratio"], speed_std
     columns = {
         **names,
         "variant": rows["variant"],
@@ -96,7 +97,7 @@ def _lines(
         "pruned": map(spread, rows["metric/pruned"], pruned_std),
         **{name: texts for name, texts in finals.items() if name},
         "cut %": rows["params/block_pruned"].map(percent),
-        "speed-up": map(show_speed, rows[SPEED], rows["contended"], rows["flops/ratio"], speed_std),
+        "speed-up": map(show_speed, *speeds),
         "data": rows["data"].mask(rows["sample"], SAMPLE),
         **remarks,
     }

@@ -28,7 +28,7 @@ from skip_exp.skill.record import (
 )
 from skip_exp.utils import console
 
-CARD = """---
+CASCADE_CARD = """---
 library_name: skip_exp
 pipeline_tag: text-classification
 ---
@@ -190,8 +190,8 @@ class Cascade(Classifier):
                 _share(member, folder / MEMBERS / str(i))
             self._write_record(folder, [member.form for member in self.members])
             names, labels = " -> ".join(m.form for m in self.members), ", ".join(self.about.labels)
-            card = CARD.format(task=self.about.task, labels=labels, members=names, repo_id=repo_id)
-            (folder / "README.md").write_text(card)
+            told = {"task": self.about.task, "labels": labels, "members": names}
+            (folder / "README.md").write_text(CASCADE_CARD.format(**told, repo_id=repo_id))
             return upload(folder, repo_id)
 
     def _write_record(self, folder: Path, forms: list[Form]) -> None:

@@ -21,7 +21,7 @@ from skip_exp.utils.timing import alone, interleave
 log = logging.getLogger(__name__)
 
 SECONDS = 60.0  # in which all models answer in turns
-FEWEST, MOST = 5, 30  # turns; fewer texts, where all of them would take longer
+FEWEST_TURNS, MOST_TURNS = 5, 30  # fewer texts, where all of them would take longer
 TEXTS = 32  # that are timed at least
 
 
@@ -91,11 +91,11 @@ def time_in_turns(
         start = time.perf_counter()
         interleave([partial(call, first) for call in calls], repeats=1, warmup=1)
         turn = (time.perf_counter() - start) / 2  # of the first texts
-        count = round(len(first) * SECONDS / (FEWEST * turn))
+        count = round(len(first) * SECONDS / (FEWEST_TURNS * turn))
         answered = texts[: max(len(first), count)]
         turns = round(SECONDS * len(first) / (turn * len(answered)))
         bound = [partial(call, answered) for call in calls]
-        repeats = min(MOST, max(FEWEST, turns))
+        repeats = min(MOST_TURNS, max(FEWEST_TURNS, turns))
         return interleave(bound, repeats=repeats, warmup=1), len(answered)
 
     (times, count), contended = alone(measure)

@@ -9,7 +9,7 @@ from skip_exp.errors import SkipError, first_line
 from skip_exp.skill.record import CASCADE, CODE, MEMBERS, RECORD, TENSORS, SkillRecord
 from skip_exp.utils.hub import explain, hub_reachable, offline_if_unreachable
 
-OWN = [RECORD, TENSORS, CASCADE, f"{MEMBERS}/*"]  # what `download` needs of a repository
+SKILL_FILES = [RECORD, TENSORS, CASCADE, f"{MEMBERS}/*"]  # what `download` needs of a repository
 
 
 def check_push(about: SkillRecord, repo_id: str) -> None:
@@ -40,7 +40,7 @@ def upload(folder: Path, repo_id: str) -> str:
             repo_id=address.repo_id,
             folder_path=folder,
             commit_message="Skill by skip_exp",
-            delete_patterns=OWN,  # else `download` would find the old skill beside a new model
+            delete_patterns=SKILL_FILES,  # else an old skill stays beside a new model
         )
     except Exception as error:  # any error of its HTTP library
         why = first_line(error) if hub_reachable() else "the hub cannot be reached from here"
@@ -59,7 +59,7 @@ def download(repo_id: str, revision: str | None = None) -> Path:
     offline_if_unreachable()
     try:
         folder = huggingface_hub.snapshot_download(
-            repo_id, revision=revision, allow_patterns=[*OWN, CODE]
+            repo_id, revision=revision, allow_patterns=[*SKILL_FILES, CODE]
         )
     except Exception as error:  # any error of its HTTP library
         raise SkipError(f"{repo_id}: no folder, and {explain(error, repo_id)}") from error
