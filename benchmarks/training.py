@@ -101,7 +101,7 @@ def ours(backbone: HFModel, kind: str, task: Rows, precision: str) -> Callable[[
             on_train_batch_end=lambda trainer, *_: note() if trainer.is_last_batch else None,
         )
         tuner = PromptTuner(model, "tune", settings, metrics)
-        trainer = fit_trainer(tuner, hardware, task.spec.metrics[0], None, [watch])
+        trainer = fit_trainer(tuner, hardware, task.spec.metrics[0], [], [watch])
         trainer.fit(tuner, TextDataModule(task, settings.batch, seed=1))
         start, end = moments
         return end - start

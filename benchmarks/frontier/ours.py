@@ -112,7 +112,7 @@ class Shallow:
                 versions=1 + job.cfg.retune.copies,
             )
             distill, epochs = job.cfg.retune.distill, tuning.epochs
-            kept, _ = fit(job.trainer, None, model, rows, tuning, epochs, seed, distill)
+            kept, _ = fit(job.trainer, [], model, rows, tuning, epochs, seed, distill)
             yield Fitted(100 * kept.score, setting, time.perf_counter() - start), model
 
     def load(self, work: Work, folder: Path) -> tuple[Answer, float]:

@@ -50,7 +50,7 @@ def run(cfg: Config, tables: Tables | None = None) -> Result:
         result = write_result(cfg, done, latency, seconds)
         if not done.hit:
             mirror(
-                job.logger,
+                job.loggers,
                 result.to_dict(),
                 job.output,
                 job.data.fingerprint,
@@ -87,7 +87,7 @@ def run_phases(job: Job, clock: Clock) -> Entry:
         pruned = prune(job.trainer, dense.value, relevance.value, settings, ratio, seed)
         log_reached(dense.value, pruned, ratio)
     with clock("retune"):
-        final, epochs = retune(job, dense, pruned.model, job.logger)
+        final, epochs = retune(job, dense, pruned.model, job.loggers)
     with clock("test"):
         scored = test(job, dense, pruned.model, final)
         add_scores(job, result, scored)

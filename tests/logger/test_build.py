@@ -19,7 +19,6 @@ from skip_exp import results
 from skip_exp.callbacks.curves import mark_kept, replay
 from skip_exp.errors import ConfigError
 from skip_exp.logger import build, picture, runs
-from skip_exp.logger.others import list_loggers
 from skip_exp.skill.record import RECORD, TENSORS
 from tests.conftest import Cli
 from tests.helpers.fakes import result
@@ -67,10 +66,10 @@ class Line(L.LightningModule):
         return torch.optim.SGD(self.parameters(), lr=0.1)
 
 
-def fit(logger: Any, phase: str) -> None:
+def fit(loggers: Any, phase: str) -> None:
     trainer = L.Trainer(
         accelerator="cpu",
-        logger=logger,
+        logger=loggers,
         max_epochs=2,
         log_every_n_steps=1,
         enable_progress_bar=False,
@@ -80,7 +79,7 @@ def fit(logger: Any, phase: str) -> None:
     trainer.fit(Line(phase), torch.utils.data.DataLoader(torch.ones(3, 1)))
 
 
-def show(logger: Any, folder: Path, train: str = "lora", **fields: Any) -> dict[str, Any]:
+def show(loggers: Any, folder: Path, train: str = "lora", **fields: Any) -> dict[str, Any]:
     """Show a finished job, whose skill is two files, and what its result holds."""
     (folder / "skill").mkdir(parents=True)
     for name in (TENSORS, RECORD):
@@ -92,14 +91,14 @@ def show(logger: Any, folder: Path, train: str = "lora", **fields: Any) -> dict[
     (folder / results.PREDICTIONS).write_bytes(gzip.compress(answers.encode()))
     fields |= {"keep_sizes": KEEP, "data_source": "embedded:banking77", "config": config}
     stored = dict(result(skill="skill", **fields))
-    build.mirror(logger, stored, folder, "fingerprint", "hash", ["a good one", "a bad one"])
+    build.mirror(loggers, stored, folder, "fingerprint", "hash", ["a good one", "a bad one"])
     return stored
 
 
 def test_a_whole_offline_run_reads_back(tmp_path: Path) -> None:
     overrides = ["seed=3", "prune.ratio=0.3", "logger.group=sweep-1", "logger.tags=[mine]"]
     overrides.append("logger.notes='to try it'")
-    logger = build.build_logger(job(tmp_path, *overrides))
+    loggers = build.build_loggers(job(tmp_path, *overrides))
     run = wandb.run
     assert run is not None
     assert (run.group, run.job_type) == ("sweep-1", "prune")
@@ -108,10 +107,10 @@ def test_a_whole_offline_run_reads_back(tmp_path: Path) -> None:
         {"phase": "tune", "step": 4 * (epoch + 1), "select_accuracy": score, "select_loss": 1.0}
         for epoch, score in enumerate((0.5, 0.9, 0.7))
     ]
-    replay(logger, [*rows, mark_kept("tune", rows, 1)])
-    fit(logger, "retune")
-    replay(logger, [mark_kept("retune", [], -1)])
-    stored = show(logger, tmp_path, latency={"speedup": 1.5}, data_is_sample=True)
+    replay(loggers, [*rows, mark_kept("tune", rows, 1)])
+    fit(loggers, "retune")
+    replay(loggers, [mark_kept("retune", [], -1)])
+    stored = show(loggers, tmp_path, latency={"speedup": 1.5}, data_is_sample=True)
     assert run.notes == "to try it"
     assert "stand-in" in run.tags
     runs.close()
@@ -152,7 +151,7 @@ def test_a_whole_offline_run_reads_back(tmp_path: Path) -> None:
 
 
 def test_a_whole_model_is_not_uploaded(tmp_path: Path) -> None:
-    show(build.build_logger(job(tmp_path)), tmp_path, train="full")
+    show(build.build_loggers(job(tmp_path)), tmp_path, train="full")
     runs.close()
     assert summary(tmp_path)["summary"]["sites"]["nrows"] == 2
     waiting = [path.read_bytes() for path in (tmp_path / "wandb/artifacts/staging").iterdir()]
@@ -165,13 +164,13 @@ def test_trouble_with_wandb_costs_a_warning(
     def refuse(*_: Any) -> None:
         raise wandb.errors.CommError("no room\nleft")
 
-    logger = build.build_logger(job(tmp_path))
+    loggers = build.build_loggers(job(tmp_path))
     with monkeypatch.context() as gone:  # W&B's process was killed
         gone.setattr(wandb.Run, "log", refuse)
-        fit(logger, "tune")
+        fit(loggers, "tune")
     assert caplog.text.count(": no room") == 1  # not once for every row
     monkeypatch.setattr(runs, "log_artifacts", refuse)
-    show(logger, tmp_path)
+    show(loggers, tmp_path)
     assert caplog.text.count(": no room") == 2
 
 
@@ -180,15 +179,15 @@ def test_disabled_is_no_trouble(
 ) -> None:
     monkeypatch.setenv("WANDB_MODE", "disabled")
     caplog.set_level("INFO")
-    logger = build.build_logger(job(tmp_path))
-    fit(logger, "tune")
-    show(logger, tmp_path)
+    loggers = build.build_loggers(job(tmp_path))
+    fit(loggers, "tune")
+    show(loggers, tmp_path)
     assert "W&B" not in caplog.text and not (tmp_path / "wandb").exists()
 
 
 def test_jobs_that_fail_or_are_interrupted_are_failed_runs(cli: Cli, tmp_path: Path) -> None:
     def ends(cfg: Any) -> None:
-        build.build_logger(cfg)
+        build.build_loggers(cfg)
         raise RuntimeError("loss is NaN") if cfg.seed == 1 else KeyboardInterrupt
 
     assert cli("+task=rte", "seed=1,2", "hydra.sweep.dir=all", "-m", run=ends).code == 130
@@ -205,26 +204,26 @@ def test_jobs_that_fail_or_are_interrupted_are_failed_runs(cli: Cli, tmp_path: P
 @pytest.mark.parametrize("override", ["logger.name=board", "logger.mode=never"])
 def test_unknown_names_are_refused(tmp_path: Path, override: str) -> None:
     with pytest.raises(ConfigError, match=f"^{override}: "):
-        build.build_logger(job(tmp_path, override))
+        build.build_loggers(job(tmp_path, override))
 
 
 def test_csv(tmp_path: Path) -> None:
-    logger = build.build_logger(job(tmp_path, "logger=csv"))
-    assert isinstance(logger, CSVLogger)
-    replay(logger, [{"phase": "tune", "step": 4, "select_accuracy": 0.5}])
-    fit(logger, "retune")
-    show(logger, tmp_path)
+    loggers = build.build_loggers(job(tmp_path, "logger=csv"))
+    assert isinstance(loggers[0], CSVLogger)
+    replay(loggers, [{"phase": "tune", "step": 4, "select_accuracy": 0.5}])
+    fit(loggers, "retune")
+    show(loggers, tmp_path)
     lines = (tmp_path / "csv/metrics.csv").read_text().splitlines()
     assert "tune/select_accuracy" in lines[0] and "retune/train_loss" in lines[0]
     assert len(lines) == 1 + 1 + 6
 
 
 def test_several_loggers_get_the_same(tmp_path: Path) -> None:
-    logger = build.build_logger(job(tmp_path, "logger=csv", "logger.also=[wandb,csv,none]"))
-    assert [type(each) for each in list_loggers(logger)] == [CSVLogger, build.PhaseLogger]
-    replay(logger, [{"phase": "tune", "step": 4, "select_accuracy": 0.5}])
-    fit(logger, "retune")
-    show(logger, tmp_path)
+    loggers = build.build_loggers(job(tmp_path, "logger=csv", "logger.also=[wandb,csv,none]"))
+    assert [type(each) for each in loggers] == [CSVLogger, build.PhaseLogger]
+    replay(loggers, [{"phase": "tune", "step": 4, "select_accuracy": 0.5}])
+    fit(loggers, "retune")
+    show(loggers, tmp_path)
     runs.close()
     assert "tune/select_accuracy" in (tmp_path / "csv/metrics.csv").read_text()
     assert summary(tmp_path)["summary"]["status"] == "done"
@@ -234,9 +233,9 @@ def test_tensorboard(tmp_path: Path) -> None:
     pytest.importorskip("tensorboard")
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-    logger = build.build_logger(job(tmp_path, "logger=tensorboard"))
-    replay(logger, [{"phase": "tune", "step": 4, "select_accuracy": 0.5}])
-    stored = show(logger, tmp_path)
+    loggers = build.build_loggers(job(tmp_path, "logger=tensorboard"))
+    replay(loggers, [{"phase": "tune", "step": 4, "select_accuracy": 0.5}])
+    stored = show(loggers, tmp_path)
     events = EventAccumulator(str(tmp_path / "tensorboard")).Reload()
     (point,) = events.Scalars("tune/select_accuracy")
     assert (point.step, point.value) == (3, 0.5)
@@ -250,9 +249,9 @@ def test_mlflow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
     uri = f"sqlite:///{tmp_path}/mlflow.db"
     monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
-    logger = build.build_logger(job(tmp_path, "logger=mlflow", "logger.notes=mine"))
-    replay(logger, [{"phase": "tune", "step": 4, "select_accuracy": 0.5}])
-    stored = show(logger, tmp_path)
+    loggers = build.build_loggers(job(tmp_path, "logger=mlflow", "logger.notes=mine"))
+    replay(loggers, [{"phase": "tune", "step": 4, "select_accuracy": 0.5}])
+    stored = show(loggers, tmp_path)
     client = MlflowClient(uri)
     (experiment,) = [each for each in client.search_experiments() if each.name == "skip_exp"]
     (run,) = client.search_runs([experiment.experiment_id])
@@ -264,9 +263,9 @@ def test_mlflow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_none(tmp_path: Path) -> None:
-    logger = build.build_logger(job(tmp_path, "logger=none"))
-    assert logger is None and wandb.run is None
-    replay(logger, [{"phase": "tune", "step": 4, "select_accuracy": 0.5}])
-    show(logger, tmp_path)
+    loggers = build.build_loggers(job(tmp_path, "logger=none"))
+    assert loggers == [] and wandb.run is None
+    replay(loggers, [{"phase": "tune", "step": 4, "select_accuracy": 0.5}])
+    show(loggers, tmp_path)
     left = ["keep.png", results.PREDICTIONS, "skill"]
     assert sorted(path.name for path in tmp_path.iterdir()) == left

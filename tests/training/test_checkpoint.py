@@ -73,7 +73,7 @@ def run(
         rows = TextDataModule(job.data, 32, 1, teacher=teacher, rows=texts, versions=3)
     log = CSVLogger(folder, name=None, version="csv")
     last, curves = fit(
-        job.trainer, log, model, rows, settings, EPOCHS, 1, distill, folder / "fit.ckpt"
+        job.trainer, [log], model, rows, settings, EPOCHS, 1, distill, folder / "fit.ckpt"
     )
     return last, curves, trainable_state(model)
 

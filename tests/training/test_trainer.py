@@ -71,9 +71,9 @@ class Batches(L.LightningDataModule):
         return loader()
 
 
-def fit(tuned: PromptTuner, data: Any = None, logger: Any = None, progress: bool = False) -> Curves:
+def fit(tuned: PromptTuner, data: Any = None, loggers: Any = (), progress: bool = False) -> Curves:
     settings = replace(QUIET, progress=progress)
-    return trainers.fit(tuned, data or Batches(), settings, "accuracy", 1, logger, 16)[1]
+    return trainers.fit(tuned, data or Batches(), settings, "accuracy", 1, loggers, 16)[1]
 
 
 def test_the_rate_goes_up_then_down() -> None:
@@ -186,7 +186,7 @@ def test_every_part_has_a_learning_rate_of_its_own(train: str) -> None:
 
 
 def test_a_rate_is_logged_with_its_key(tmp_path: Any) -> None:
-    fit(tuner(epochs=2, warmup=0), logger=CSVLogger(tmp_path, name=None, version="csv"))
+    fit(tuner(epochs=2, warmup=0), loggers=[CSVLogger(tmp_path, name=None, version="csv")])
     rows = list(csv.DictReader((tmp_path / "csv/metrics.csv").read_text().splitlines()))
     rates = {int(row["step"]): float(row["tune/lr"]) for row in rows if row["tune/lr"]}
     assert rates == pytest.approx({2: 0.1 * 4 / 6, 5: 0.1 * 1 / 6})  # of six steps, down to 0
@@ -207,14 +207,14 @@ def test_more_arguments_of_the_trainer(extra: Any, steps: int, caplog: Any) -> N
     if "max_time" in extra:
         tuned.model.register_forward_pre_hook(lambda model, _: time.sleep(1.01 * tuned.training))
     settings = replace(QUIET, extra=extra)
-    last, curves = trainers.fit(tuned, Batches(), settings, "accuracy", 1, None, 16)
+    last, curves = trainers.fit(tuned, Batches(), settings, "accuracy", 1, [], 16)
     assert tuned.trainer.global_step == steps
     assert math.isfinite(last.score) and curves.points
     assert ("run_training_batch" in caplog.text) == ("profiler" in extra)
 
 
 def test_short_epochs_have_a_training_loss(tmp_path: Any) -> None:
-    fit(tuner(epochs=2), logger=CSVLogger(tmp_path, name=None, version="csv"))
+    fit(tuner(epochs=2), loggers=[CSVLogger(tmp_path, name=None, version="csv")])
     rows = list(csv.DictReader((tmp_path / "csv/metrics.csv").read_text().splitlines()))
     assert [int(row["step"]) for row in rows if row["tune/train_loss"]] == [2, 5]
 

@@ -1,6 +1,6 @@
 """Records a phase's curves, so that a cached phase can be logged again."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import lightning as L
@@ -16,7 +16,7 @@ class Curves(Callback):
         self.points: list[dict[str, float | str]] = []
 
     def on_fit_start(self, trainer: L.Trainer, pl_module: Any) -> None:
-        replay(trainer.logger, self.points)  # of the epochs before a fit was killed
+        replay(trainer.loggers, self.points)  # of the epochs before a fit was killed
 
     def on_train_start(self, trainer: Any, pl_module: Any) -> None:
         # The trainer logs every n-th step; an epoch shorter than that also needs a training loss.
@@ -49,15 +49,15 @@ def mark_kept(phase: str, curves: Sequence[Mapping[str, Any]], epoch: int) -> di
     return {**row, "kept_epoch": epoch}
 
 
-def replay(logger: Logger | None, curves: Iterable[Mapping[str, Any]]) -> None:
+def replay(loggers: Sequence[Logger], curves: Sequence[Mapping[str, Any]]) -> None:
     """Log the stored curves of a phase, {phase, step, metric: value} per row, as a fit does.
 
     Its steps and epochs count from 0, ``step`` is the number of steps that were made.
     """
-    if logger is None:
-        return
     for epoch, row in enumerate(curves):
         metrics = {f"{row['phase']}/{k}": v for k, v in row.items() if k not in ("phase", "step")}
         metrics["epoch"] = row.get("kept_epoch", epoch)
-        logger.log_metrics(metrics, step=max(row["step"] - 1, 0))
-    logger.save()
+        for logger in loggers:
+            logger.log_metrics({**metrics}, step=max(row["step"] - 1, 0))
+    for logger in loggers:
+        logger.save()

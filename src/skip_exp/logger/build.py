@@ -1,4 +1,4 @@
-"""A job's logger, and the final results that Lightning does not log by itself."""
+"""A job's loggers, and the final results that Lightning does not log by itself."""
 
 import logging
 from collections.abc import Mapping, Sequence
@@ -16,13 +16,7 @@ from lightning.pytorch.utilities import rank_zero_only
 
 from skip_exp.config.schema import Config
 from skip_exp.errors import first_line
-from skip_exp.logger.others import (
-    Several,
-    list_loggers,
-    log_numbers,
-    open_mlflow,
-    open_tensorboard,
-)
+from skip_exp.logger.others import log_numbers, open_mlflow
 
 log = logging.getLogger(__name__)
 
@@ -57,8 +51,8 @@ class PhaseLogger(WandbLogger):
             self.is_lost = True
 
 
-def build_logger(cfg: Config, unfinished: Path | None = None) -> Logger | None:
-    """Build the loggers that ``cfg.logger`` selects, as one, and open its W&B run.
+def build_loggers(cfg: Config, unfinished: Path | None = None) -> list[Logger]:
+    """Build the loggers that ``cfg.logger`` selects, and open its W&B run.
 
     Args:
         unfinished: file for the id of the W&B run, by which a killed job goes on with it.
@@ -68,18 +62,17 @@ def build_logger(cfg: Config, unfinished: Path | None = None) -> Logger | None:
         SkipError: W&B refuses (a bad key, an unknown entity).
     """
     names = dict.fromkeys([cfg.logger.name, *cfg.logger.also])
-    built = [_open(name, cfg, unfinished) for name in names if name != "none"]
-    if len(built) > 1:
-        return Several(built)
-    return built[0] if built else None
+    return [_open(name, cfg, unfinished) for name in names if name != "none"]
 
 
 def _open(name: str, cfg: Config, unfinished: Path | None) -> Logger:
     match name:
         case "csv":
             return CSVLogger(save_dir=cfg.output_dir, name=None, version="csv")
-        case "tensorboard":
-            return open_tensorboard(cfg)
+        case "tensorboard":  # `tensorboard --logdir outputs` shows it
+            return TensorBoardLogger(
+                cfg.output_dir, name=None, version="tensorboard", default_hp_metric=False
+            )
         case "mlflow":
             return open_mlflow(cfg)
         case _:
@@ -91,7 +84,7 @@ def _open(name: str, cfg: Config, unfinished: Path | None) -> Logger:
 
 @rank_zero_only
 def mirror(
-    logger: Logger | None,
+    loggers: Sequence[Logger],
     result: Mapping[str, Any],
     folder: Path,
     fingerprint: str,
@@ -108,7 +101,7 @@ def mirror(
         texts: of the validation split, for the table of mistakes; None: without them.
     """
     hashes = {"fingerprint": fingerprint, "content_hash": content_hash}
-    for each in list_loggers(logger):
+    for each in loggers:
         try:
             if isinstance(each, WandbLogger) and not each.experiment.disabled:
                 from skip_exp.logger import runs  # importing wandb takes a third of a second

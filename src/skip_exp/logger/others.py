@@ -1,12 +1,12 @@
-"""Loggers beside W&B: TensorBoard and MLflow by Lightning, and several at once."""
+"""The loggers beside W&B, which Lightning brings: MLflow and TensorBoard."""
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from numbers import Real
 from pathlib import Path
 from typing import Any
 
-from lightning.pytorch.loggers import Logger, MLFlowLogger, TensorBoardLogger
+from lightning.pytorch.loggers import Logger, MLFlowLogger
 
 from skip_exp import results
 from skip_exp.config.prune import name_goal
@@ -16,56 +16,10 @@ PROJECT = "skip_exp"
 LOCAL_MLFLOW = "sqlite:///outputs/mlflow.db"  # without MLFLOW_TRACKING_URI
 
 
-class Several(Logger):
-    """Several loggers as one: each gets what is logged."""
-
-    def __init__(self, loggers: Sequence[Logger]) -> None:
-        super().__init__()
-        self.loggers = loggers
-
-    @property
-    def name(self) -> str | None:
-        return self.loggers[0].name
-
-    @property
-    def version(self) -> int | str | None:
-        return self.loggers[0].version
-
-    def log_metrics(self, metrics: dict[str, float], step: int | None = None) -> None:
-        for each in self.loggers:
-            each.log_metrics(dict(metrics), step)
-
-    def log_hyperparams(self, params: Any, *_: Any, **__: Any) -> None:
-        for each in self.loggers:
-            each.log_hyperparams(params)
-
-    def save(self) -> None:
-        for each in self.loggers:
-            each.save()
-
-    def finalize(self, status: str) -> None:
-        for each in self.loggers:
-            each.finalize(status)
-
-
-def list_loggers(logger: Logger | None) -> list[Logger]:
-    """The loggers that a job's logger stands for."""
-    if isinstance(logger, Several):
-        return list(logger.loggers)
-    return [] if logger is None else [logger]
-
-
 def name_run(cfg: Config) -> str:
     """A job's name in W&B and MLflow: task, backbone, what is pruned, seed."""
     goal = name_goal(vars(cfg.prune))
     return f"{cfg.task.name}-{cfg.backbone.label}-{goal}-{cfg.seed}"
-
-
-def open_tensorboard(cfg: Config) -> Logger:
-    """Event files in the job's folder: ``tensorboard --logdir outputs`` shows them."""
-    return TensorBoardLogger(
-        cfg.output_dir, name=None, version="tensorboard", default_hp_metric=False
-    )
 
 
 def open_mlflow(cfg: Config) -> Logger:

@@ -1,7 +1,7 @@
 """What tune and retune share: one fit of a model's trainable part, on one process or several."""
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import cast
@@ -30,7 +30,7 @@ log = logging.getLogger(__name__)
 
 def fit(
     trainer: TrainerConfig,
-    logger: Logger | None,
+    loggers: Sequence[Logger],
     model: SoftPromptModel,
     rows: TextDataModule,
     settings: TrainConfig,
@@ -55,14 +55,14 @@ def fit(
     tuner = PromptTuner(
         model, phase, replace(settings, epochs=epochs), build_metrics(spec), distill, weights
     )
-    last, curves = trainers.fit(tuner, rows, trainer, metric, seed, logger, select, unfinished)
+    last, curves = trainers.fit(tuner, rows, trainer, metric, seed, loggers, select, unfinished)
     log_kept(metric, last.epoch, epochs, last.score)
     scores = [float(point[f"select_{metric}"]) for point in curves.points]
     error = standard_error(max(scores), select, metric)
     if last.epoch + 1 == epochs and is_improving(scores, error):
         message = "%s: stopped after %d epochs while still improving: try a larger %s.epochs"
         log.warning(message, phase, epochs, phase)
-    replay(logger, [mark_kept(phase, curves.points, last.epoch)])
+    replay(loggers, [mark_kept(phase, curves.points, last.epoch)])
     return last, curves
 
 

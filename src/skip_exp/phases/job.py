@@ -15,7 +15,7 @@ from skip_exp.config.schema import Config, TrainerConfig
 from skip_exp.data.augment import copies_of
 from skip_exp.data.batches import Row
 from skip_exp.data.rows import Rows
-from skip_exp.logger.build import build_logger
+from skip_exp.logger.build import build_loggers
 from skip_exp.models.backbones import Backbone, load_backbone
 from skip_exp.models.soft_prompt import SoftPromptModel
 from skip_exp.phases.build import build_model, phase_seed
@@ -59,9 +59,9 @@ class Job:
         return self.data.spec.metrics[0]
 
     @cached_property
-    def logger(self) -> Logger | None:
-        """The job's logger, whose W&B run is opened when it is needed first."""
-        return build_logger(self.cfg, self.cache.unfinished("run"))
+    def loggers(self) -> list[Logger]:
+        """The job's loggers; its W&B run is opened when it is needed first."""
+        return build_loggers(self.cfg, self.cache.unfinished("run"))
 
     def seed(self, phase: str) -> int:
         """The seed of a phase: separate, so that a cached phase does not change later ones."""

@@ -1,5 +1,7 @@
 """retune: the prompt, with low-rank updates of what is left, is trained again."""
 
+from collections.abc import Sequence
+
 from lightning.pytorch.loggers import Logger
 
 from skip_exp.cache.store import Entry, Keyed
@@ -15,7 +17,7 @@ from skip_exp.training.length import cost_left, count_epochs, count_paid_epochs
 
 
 def retune(
-    job: Job, dense: Keyed[SoftPromptModel], pruned: SoftPromptModel, logger: Logger | None
+    job: Job, dense: Keyed[SoftPromptModel], pruned: SoftPromptModel, loggers: Sequence[Logger]
 ) -> tuple[SoftPromptModel, int]:
     """The final model, trained again if ``retune.enabled``; ``pruned`` is not changed.
 
@@ -42,7 +44,7 @@ def retune(
         rows = TextDataModule(job.data, settings.batch, seed)
     fit(
         job.trainer,
-        logger,
+        loggers,
         model,
         rows,
         settings,

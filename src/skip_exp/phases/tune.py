@@ -1,7 +1,7 @@
 """tune: a soft prompt, a readout and low-rank updates are trained on the frozen backbone."""
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from lightning.pytorch.loggers import Logger
@@ -30,19 +30,19 @@ def tune(job: Job) -> tuple[Keyed[SoftPromptModel], str]:
     if job.cfg.tune.train == "none":
         log.info("tune: the model stays as it is (tune.train=none)")
         return Keyed(stage_key(fit_dense.__name__, arguments), job.new_model), "miss"
-    entry = job.cache.stage(fit_dense, job.trainer, job.logger, job.cache, **arguments)
+    entry = job.cache.stage(fit_dense, job.trainer, job.loggers, job.cache, **arguments)
     model = job.new_model()
     load_trainable(model, entry.tensors)
     if entry.hit:
         curves, epoch = entry.values["curves"], entry.values["epoch"]
-        replay(job.logger, [*curves, mark_kept("tune", curves, epoch)])
+        replay(job.loggers, [*curves, mark_kept("tune", curves, epoch)])
         log_kept(job.metric, epoch, len(curves), entry.values["score"], "from the cache:")
     return Keyed(entry.key, lambda: model), entry.found
 
 
 def fit_dense(
     trainer: TrainerConfig,
-    logger: Logger | None,
+    loggers: Sequence[Logger],
     cache: StageCache,
     *,
     data: Rows,
@@ -67,6 +67,6 @@ def fit_dense(
     rows = TextDataModule(data, settings.batch, own)
     epochs = count_epochs(settings, len(data.train))
     unfinished = cache.unfinished("ckpt")
-    last, curves = fit(trainer, logger, model, rows, settings, epochs, own, unfinished=unfinished)
+    last, curves = fit(trainer, loggers, model, rows, settings, epochs, own, unfinished=unfinished)
     found: dict[str, Any] = {"curves": curves.points, "epoch": last.epoch, "score": last.score}
     return Entry(trainable_state(model), found)

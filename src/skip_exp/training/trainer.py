@@ -69,7 +69,7 @@ def fit(
     settings: TrainerConfig,
     metric: str,
     seed: int,
-    logger: Logger | None,
+    loggers: Sequence[Logger],
     select_rows: int,
     unfinished: Path | None = None,
 ) -> tuple[KeepLast, Curves]:
@@ -83,7 +83,7 @@ def fit(
     """
     last = KeepLast(tuner.phase, metric, select_rows)
     curves = Curves(tuner.phase)
-    live = logger if settings.devices == 1 else None  # a W&B run cannot be sent to a process
+    live = loggers if settings.devices == 1 else []  # a W&B run cannot be sent to a process
     callbacks: list[Callback] = [last, curves]
     if unfinished:
         callbacks.append(Checkpoint(unfinished))
@@ -99,7 +99,7 @@ def fit(
     finally:
         tuner.eval()  # later jobs of this process share the backbone
     if not live:
-        replay(logger, curves.points)
+        replay(loggers, curves.points)
     return last, curves
 
 
@@ -107,7 +107,7 @@ def fit_trainer(
     tuner: PromptTuner,
     settings: TrainerConfig,
     metric: str,
-    logger: Logger | None,
+    loggers: Sequence[Logger],
     callbacks: list[Callback],
 ) -> L.Trainer:
     """Trainer of one phase: scores of the selection slice, clipping."""
@@ -125,7 +125,7 @@ def fit_trainer(
         precision=settings.precision,
         max_epochs=tuner.settings.epochs,
         gradient_clip_val=CLIP,
-        logger=logger or False,
+        logger=loggers or False,
         num_sanity_val_steps=-1,
         log_every_n_steps=10,
         **settings.extra,
