@@ -241,13 +241,7 @@ def from_config(cfg: Mapping[str, Any], **fields: Any) -> Result:
             out.
         fields: further fields.
     """
-
-    def get(key: str) -> Any:
-        value: Any = cfg
-        for name in key.split("."):
-            value = value.get(name) if isinstance(value, Mapping) else None
-        return None if value == "???" else value
-
+    get = {key: value for key, value in join_keys(cfg, ".").items() if value != "???"}.get
     name, layers = get("backbone.name"), get("backbone.layers")
     method = {key: get(f"prune.{key}") for key in ("sites", "allocation")}
     is_retuned = get("retune.enabled")

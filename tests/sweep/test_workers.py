@@ -31,13 +31,9 @@ def environ() -> Iterator[None]:
 
 
 @pytest.fixture(autouse=True)
-def machine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """The device files of a machine with two GPUs."""
-    devices = tmp_path / "dev"
-    devices.mkdir()
-    for name in ("nvidia0", "nvidia1", "nvidiactl"):
-        (devices / name).touch()
-    monkeypatch.setattr(workers, "DEVICES", devices)
+def machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A machine with two GPUs."""
+    monkeypatch.setattr(workers, "list_gpus", lambda: ["/dev/nvidia0", "/dev/nvidia1"])
 
 
 @pytest.mark.parametrize(("cores", "half"), [(1, 2), (2, 2), (5, 2), (8, 4), (64, 32)])

@@ -20,12 +20,10 @@ from pathlib import Path
 
 from skip_exp.commands.line import one_line_errors, parser
 from skip_exp.config.compose import choices
-from skip_exp.config.names import STATES
 from skip_exp.report import compare
-from skip_exp.report.frame import to_csv
+from skip_exp.report.frame import SCORES, to_csv
 from skip_exp.report.tables import save
 
-SCORE_NAMES = [f"{split}/{phase}" for split in ("metric", "select") for phase in STATES]
 TABLE_SUFFIXES = (".md", ".csv")
 
 
@@ -37,7 +35,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     line.add_argument(
         "--by", required=True, metavar="KEY[=A,B]", help="key or group to compare, and its values"
     )
-    line.add_argument("--score", choices=SCORE_NAMES, default="metric/final", help="which score")
+    line.add_argument("--score", choices=SCORES, default=compare.FINAL, help="which score")
     ends = ", ".join(TABLE_SUFFIXES)
     line.add_argument("--out", type=Path, metavar="FILE", help=f"write to FILE, too: {ends}")
     options = line.parse_args(arguments)

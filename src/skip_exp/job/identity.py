@@ -54,15 +54,10 @@ def find_content(cfg: Config) -> Content:
     for path in folder.glob("*") if folder else ():
         if path.suffix in MODEL_FILES and path.is_file():
             model[path.name] = path
-    return Content(data, files.content(model) or None, _start_content(cfg), hash_unlabelled(cfg))
-
-
-def hash_unlabelled(cfg: Config) -> str | None:
-    """Hash of the file ``data.unlabelled``; empty if none is given, None if it cannot be read."""
-    path = cfg.data.unlabelled
-    if path is None:
-        return ""
-    return files.content({"unlabelled": Path(path).expanduser()}) or None
+    unlabelled: str | None = ""
+    if cfg.data.unlabelled is not None:
+        unlabelled = files.content({"unlabelled": Path(cfg.data.unlabelled).expanduser()}) or None
+    return Content(data, files.content(model) or None, _start_content(cfg), unlabelled)
 
 
 def hash_skill(folder: Path) -> str:

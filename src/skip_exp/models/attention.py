@@ -21,8 +21,8 @@ TINY, SHORT = 48, 256
 class Attention(nn.Module):
     """Scaled dot-product attention over the heads and dims that a layer kept.
 
-    A family's subclass takes the linears of the module that it replaces and returns them from
-    :meth:`projections`.
+    A family's subclass takes the linears of the module that it replaces as ``query``, ``key`` and
+    ``value``, or returns them from :meth:`projections`.
 
     Attributes:
         head_ids: positions of the kept heads among the original ones; a shared position bias is
@@ -36,6 +36,9 @@ class Attention(nn.Module):
     """
 
     qk_group: ClassVar[int] = 1
+    query: nn.Linear
+    key: nn.Linear
+    value: nn.Linear
 
     def __init__(self, *, heads: int, head_dim: int, scaling: float, dropout: float) -> None:
         super().__init__()
@@ -70,7 +73,7 @@ class Attention(nn.Module):
 
     def projections(self) -> tuple[nn.Linear, nn.Linear, nn.Linear]:
         """The query, key and value linears."""
-        raise NotImplementedError
+        return self.query, self.key, self.value
 
     def context(
         self,

@@ -3,7 +3,6 @@
 Imports no torch, because a cascade of ONNX exports needs none.
 """
 
-import hashlib
 import json
 import os
 from collections.abc import Sequence
@@ -11,6 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+from skip_exp.cache.version import digest
 from skip_exp.errors import SkipError
 from skip_exp.skill.classifier import Classifier
 from skip_exp.skill.export.folder import new_folder
@@ -99,7 +99,7 @@ class Cascade(Classifier):
         """
         folder = Path(folder).expanduser().absolute()
         described = read_json(folder / CASCADE)
-        if described.pop("sha256", None) != _checksum(described):
+        if described.pop("sha256", None) != digest(described):
             raise SkipError(f"{folder}: damaged or altered: wrong checksum of {CASCADE}")
         record = parse_record(folder / CASCADE, described, CascadeRecord)
         members = []
@@ -205,7 +205,7 @@ class Cascade(Classifier):
             validation=self.validation,
         )
         described = record.stored()
-        head = {"version": VERSION, "sha256": _checksum(described)}
+        head = {"version": VERSION, "sha256": digest(described)}
         (folder / CASCADE).write_text(json.dumps(head | described, indent=1) + "\n")
 
 
@@ -277,7 +277,3 @@ def _member_checksum(folder: Path) -> str:
     """The checksum that the record of a skill or an ONNX export names. Raises SkipError."""
     is_export = os.path.isfile(folder / ONNX)
     return str(read_json(folder / (CONFIG if is_export else RECORD)).get("sha256"))
-
-
-def _checksum(described: dict[str, object]) -> str:
-    return hashlib.sha256(json.dumps(described, sort_keys=True).encode()).hexdigest()

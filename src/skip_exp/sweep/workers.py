@@ -7,7 +7,6 @@ import logging
 import os
 import warnings
 from collections.abc import Sequence
-from pathlib import Path
 
 from filelock import FileLock
 from hydra.core.hydra_config import HydraConfig
@@ -16,12 +15,12 @@ from hydra.types import RunMode
 from skip_exp.config.schema import TrainerConfig
 from skip_exp.config.versions import register_resolver
 from skip_exp.utils.files import machine_lock
+from skip_exp.utils.machine import list_gpus
 
 log = logging.getLogger(__name__)
 
 # Launchers whose workers run side by side on one machine and all see its GPUs.
 SIDE_BY_SIDE = ("JoblibLauncher", "LocalLauncher")
-DEVICES = Path("/dev")  # has a file nvidia<n> per GPU
 
 _held: list[FileLock] = []  # released by the system when the process ends, however it ends
 
@@ -57,7 +56,7 @@ def visible_gpus() -> list[str]:
     named = os.environ.get("CUDA_VISIBLE_DEVICES")
     if named is not None:
         return [name.strip() for name in named.split(",") if name.strip()]
-    return [str(index) for index, _ in enumerate(DEVICES.glob("nvidia[0-9]*"))]
+    return [str(index) for index, _ in enumerate(list_gpus())]
 
 
 def claim_gpu(gpus: Sequence[str], job: int) -> None:

@@ -25,9 +25,6 @@ class BertAttention(Attention):
         )
         self.query, self.key, self.value = original.query, original.key, original.value
 
-    def projections(self) -> tuple[nn.Linear, nn.Linear, nn.Linear]:
-        return self.query, self.key, self.value
-
     def forward(
         self, hidden_states: Tensor, attention_mask: Tensor | None = None, **_: object
     ) -> tuple[Tensor, None]:

@@ -19,11 +19,11 @@ from typing import Any, ClassVar
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from transformers import AutoModel, AutoModelForMaskedLM, AutoModelForSequenceClassification
 from transformers.models.modernbert.modeling_modernbert import ModernBertAttention, ModernBertMLP
 
 from skip_exp.models.attention import Attention
 from skip_exp.models.families.base import HIDDEN, AttentionBlock, Block, Family, FfnBlock, HFModel
+from skip_exp.models.families.bert import Bert
 from skip_exp.models.sites import Sublayer
 
 Turn = tuple[Tensor, Tensor]  # cosines and sines [1, T, half of the original dims]
@@ -52,9 +52,6 @@ class RotaryAttention(Attention):
         every = torch.arange(original.head_dim // 2, device=original.Wo.weight.device)
         self.register_buffer("pairs", every.repeat(heads, 1), persistent=False)
         self.total_pairs = len(every)
-
-    def projections(self) -> tuple[nn.Linear, nn.Linear, nn.Linear]:
-        return self.query, self.key, self.value
 
     def keep_dims(self, kind: str, dims: Tensor) -> None:
         super().keep_dims(kind, dims)
@@ -98,11 +95,7 @@ class ModernBert(Family):
     """Pre-norm encoder with rotary positions."""
 
     name = "modernbert"
-    loaders: ClassVar[dict[str, Any]] = {
-        "encoder": AutoModel,
-        "mlm": AutoModelForMaskedLM,
-        "classifier": AutoModelForSequenceClassification,
-    }
+    loaders = Bert.loaders
     attention: ClassVar[dict[type[nn.Module], Any]] = {
         ModernBertAttention: RotaryAttention,
         ModernBertMLP: GatedMlp,
