@@ -8,7 +8,7 @@ import pytest
 from skip_exp import pipeline
 from skip_exp.errors import ConfigError
 from skip_exp.phases import search
-from skip_exp.phases.search import find_first, list_ratios
+from skip_exp.phases.search import list_ratios
 from tests.helpers.toy import save_toy, toy_job
 
 
@@ -22,19 +22,6 @@ def test_the_ratios_end_where_the_sites_do() -> None:
     assert list_ratios(0.0399)[-1] == 0.03
     assert list_ratios(1.0)[-1] == 0.99
     assert list_ratios(0.009) == []
-
-
-@pytest.mark.parametrize("threshold", [0.0, 0.02, 0.05, 0.33, 0.5, 0.95, 1.0])
-def test_bisection_finds_the_first_that_holds(threshold: float) -> None:
-    asked: list[float] = []
-
-    def holds(ratio: float) -> bool:
-        asked.append(ratio)
-        return ratio > threshold
-
-    ratios = list_ratios(1.0)
-    assert find_first(ratios, holds) == sum(ratio <= threshold for ratio in ratios)
-    assert len(asked) == len(set(asked)) <= 7  # 100 answers are possible
 
 
 def test_a_speed_up_is_measured_on_the_cut_model_itself(

@@ -1,7 +1,7 @@
 """prune: irrelevant neurons are removed from the weights; what stays is the subnetwork."""
 
 import logging
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import lightning as L
 
@@ -15,17 +15,11 @@ from skip_exp.training.trainer import act_between
 log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True)
-class Pruned:
-    """The subnetwork before re-tuning.
-
-    Attributes:
-        model: the smaller model with the dense model's prompt and readout.
-        keep: what stays, in indices of the dense model.
-    """
+class Pruned(NamedTuple):
+    """The subnetwork before re-tuning, with the dense model's prompt and readout."""
 
     model: SoftPromptModel
-    keep: Keep
+    keep: Keep  # in indices of the dense model
 
 
 def prune(

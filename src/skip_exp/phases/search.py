@@ -6,7 +6,6 @@ step.
 
 import logging
 from bisect import bisect_left
-from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from skip_exp.cache.store import Entry, Keyed, stage_key
@@ -51,7 +50,7 @@ def search(
         log.info("search: ratio %g: %.2fx%s", ratio, speedup, " (cached)" if entry.hit else "")
         return bool(speedup >= target)
 
-    found = find_first(ratios, is_fast)
+    found = bisect_left(ratios, True, key=is_fast)
     if found == len(ratios):
         reach = f"must be between 1 and {int(max(probes.values(), default=1) * 100) / 100}"
         raise ConfigError("prune.target_speedup", target, reach)
@@ -61,14 +60,6 @@ def search(
 def list_ratios(limit: float) -> list[float]:
     """The ratios to choose from: ``1 / RATIO_STEPS`` apart, up to ``limit``, without 0."""
     return [i / RATIO_STEPS for i in range(1, RATIO_STEPS) if i / RATIO_STEPS <= limit]
-
-
-def find_first(ratios: Sequence[float], holds: Callable[[float], bool]) -> int:
-    """The index of the first of the ascending ``ratios`` that holds, by bisection.
-
-    ``holds`` is called at most once per ratio; where none does, the index is ``len(ratios)``.
-    """
-    return bisect_left(ratios, True, key=holds)
 
 
 def _probe(

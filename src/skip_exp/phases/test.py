@@ -24,7 +24,8 @@ def test(
     job: Job, dense: Keyed[SoftPromptModel], pruned: SoftPromptModel, final: SoftPromptModel
 ) -> dict[str, Entry]:
     """Scores of the three models, in fp32; without re-tuning pruned and final are the same."""
-    entry = score_dense(job, dense)
+    data = job.dense_arguments["data"]
+    entry = job.cache.stage(score_model, job.trainer, model=dense, data=data)  # for all ratios
     _log("dense", entry.values, " (from the cache)" if entry.hit else "")
     cut = score_model(job.trainer, model=pruned, data=job.data)
     _log("pruned", cut.values)
@@ -33,12 +34,6 @@ def test(
     retuned = score_model(job.trainer, model=final, data=job.data)
     _log("final", retuned.values)
     return {"dense": entry, "pruned": cut, "final": retuned}
-
-
-def score_dense(job: Job, dense: Keyed[SoftPromptModel]) -> Entry:
-    """The dense model's scores, computed once for all ratios."""
-    data = job.dense_arguments["data"]
-    return job.cache.stage(score_model, job.trainer, model=dense, data=data)
 
 
 def _log(state: str, found: dict[str, Any], note: str = "") -> None:

@@ -242,9 +242,15 @@ class SkipAttention(nn.Module):
         value = self.split(self.value(source), self.vo)
         if self.prefix:
             value = self.behind(self.prefix_value, value)
+        if self.qk:
+            query = self.split(self.query(hidden), self.qk)
+            key = self.split(self.key(source), self.qk)
+            if turn is not None:
+                query, key = self.turned(query, turn), self.turned(key, turn)
+            if self.prefix:
+                key = self.behind(self.prefix_key, key)
         dropout = self.config.attention_dropout if self.training else 0.0
         if self.qk and self.config._attn_implementation != "eager":
-            query, key = self.queries_and_keys(hidden, source, turn)
             scale = self.config.attention_scaling
             context = F.scaled_dot_product_attention(
                 query, key, value, attn_mask=mask.to(query.dtype), dropout_p=dropout, scale=scale
@@ -252,19 +258,10 @@ class SkipAttention(nn.Module):
         else:
             scores = mask.expand(len(hidden), len(self.heads), hidden.shape[1], -1)
             if self.qk:
-                query, key = self.queries_and_keys(hidden, source, turn)
                 scores = scores + query @ key.transpose(2, 3) * self.config.attention_scaling
             weights = scores.softmax(-1, dtype=torch.float32).to(value.dtype)
             context = F.dropout(weights, dropout) @ value
         return self.output(context.transpose(1, 2).flatten(2))
-
-    def queries_and_keys(
-        self, hidden: Tensor, source: Tensor, turn: Turn | None
-    ) -> tuple[Tensor, Tensor]:
-        query, key = self.split(self.query(hidden), self.qk), self.split(self.key(source), self.qk)
-        if turn is not None:
-            query, key = self.turned(query, turn), self.turned(key, turn)
-        return query, self.behind(self.prefix_key, key) if self.prefix else key
 
     def split(self, x: Tensor, dims: int) -> Tensor:
         """[B, T, heads * dims] -> [B, heads, T, dims]."""
