@@ -82,17 +82,7 @@ def compare(
         raise SkipError(f"--score {score}: no finished result has it")
     real = real.assign(ratio=real["ratio"].mask(real["searched"], SEARCHED))
     options = _options(real, by)
-    known = options[options != ""].value_counts()
-    plain = {_plain(option): option for option in known.index}
-    if _COLUMNS.get(by) == "ratio":
-        plain.setdefault("auto", ratio_text(SEARCHED))
-    given = values if by == BY_FOLDER else [plain.get(_plain(each), each) for each in values]
-    chosen = list(given) or list(known.index)
-    if unknown := [value for value in chosen if value not in known]:
-        raise SkipError(f"--by {by}={unknown[0]}: no result; there are: {'; '.join(known.index)}")
-    if len(chosen) < 2:
-        raise SkipError(f"--by {by}: needs two values; the results have: {'; '.join(known.index)}")
-    baseline, *others = chosen
+    baseline, *others = _choose(options, by, values)
     paired = {
         (baseline, option): _pairs(real[options == baseline], real[options == option], by, score)
         for option in others
@@ -123,6 +113,25 @@ def _options(results: pd.DataFrame, by: str) -> pd.Series:
         differ = ", ".join(key.removeprefix(PREFIX) for key in keys) or "none"
         raise SkipError(f"--by {by}: no such key in these results; keys that differ: {differ}")
     return results[column].map(str if column == BY_FOLDER else _plain)
+
+
+def _choose(options: pd.Series, by: str, values: Sequence[str]) -> list[str]:
+    """The options that ``values`` name or, without any, all of them, the most frequent first.
+
+    Raises:
+        SkipError: no result has one of them, or there is no second one.
+    """
+    known = options[options != ""].value_counts()
+    plain = {_plain(option): option for option in known.index}
+    if _COLUMNS.get(by) == "ratio":
+        plain.setdefault("auto", ratio_text(SEARCHED))
+    given = values if by == BY_FOLDER else [plain.get(_plain(each), each) for each in values]
+    chosen = list(given) or list(known.index)
+    if unknown := [value for value in chosen if value not in known]:
+        raise SkipError(f"--by {by}={unknown[0]}: no result; there are: {'; '.join(known.index)}")
+    if len(chosen) < 2:
+        raise SkipError(f"--by {by}: needs two values; the results have: {'; '.join(known.index)}")
+    return chosen
 
 
 def _ratios(results: pd.DataFrame) -> pd.Series:

@@ -16,14 +16,13 @@ from skip_exp.skill.classifier import Classifier
 from skip_exp.skill.export.folder import new_folder
 from skip_exp.skill.record import (
     CASCADE,
-    CONFIG,
     MEMBERS,
     ONNX,
-    RECORD,
     VERSION,
     CascadeRecord,
     Form,
     parse_record,
+    read_checksum,
     read_json,
 )
 from skip_exp.utils import console
@@ -105,7 +104,7 @@ class Cascade(Classifier):
         members = []
         for i, form in enumerate(record.forms):
             place = folder / MEMBERS / str(i)
-            if _member_checksum(place) != record.members[i]:
+            if read_checksum(place) != record.members[i]:
                 raise SkipError(f"{place}: damaged or altered: not the member of {CASCADE}")
             precision = "bf16" if form == "bf16" else "32-true"
             members.append(open_classifier(place, backbone, precision))
@@ -199,7 +198,7 @@ class Cascade(Classifier):
         record = CascadeRecord(
             thresholds=list(self.thresholds),
             forms=forms,
-            members=[_member_checksum(place) for place in places],
+            members=[read_checksum(place) for place in places],
             sent_on=list(self.sent_on),
             select=self.select,
             validation=self.validation,
@@ -271,9 +270,3 @@ def _check_same(one: Classifier, other: Classifier) -> None:
     if one.about.backbone.content_hash != other.about.backbone.content_hash:
         names = f"{one.about.backbone.name}, {other.about.backbone.name}"
         raise SkipError(f"members of a cascade need one backbone, of the same content: {names}")
-
-
-def _member_checksum(folder: Path) -> str:
-    """The checksum that the record of a skill or an ONNX export names. Raises SkipError."""
-    is_export = os.path.isfile(folder / ONNX)
-    return str(read_json(folder / (CONFIG if is_export else RECORD)).get("sha256"))

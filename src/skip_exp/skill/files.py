@@ -87,11 +87,6 @@ def read_skill(folder: Path) -> tuple[SkillRecord, dict[str, Tensor]]:
     return record, tensors
 
 
-def read_checksum(folder: Path) -> str:
-    """The checksum that ``skill.json`` names, not verified. Raises SkipError."""
-    return str(read_json(folder / RECORD).get("sha256"))
-
-
 def check_tensors(path: Path, record: SkillRecord, tensors: Mapping[str, Tensor]) -> None:
     """Refuse impossible tensors, and a custom prompt that is longer than what is stored.
 

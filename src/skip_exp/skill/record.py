@@ -5,6 +5,7 @@ Imports no torch, because an ONNX export needs none.
 
 import hashlib
 import json
+import os
 import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -218,6 +219,12 @@ def read_json(path: Path) -> dict[str, Any]:
     if type(version) is not int or version != VERSION:
         raise SkipError(f"{path}: version {version!r} is unknown; this skip_exp reads {VERSION}")
     return described
+
+
+def read_checksum(folder: Path) -> str:
+    """The checksum that a skill or an ONNX export names, not verified. Raises SkipError."""
+    name = CONFIG if os.path.isfile(folder / ONNX) else RECORD
+    return str(read_json(folder / name).get("sha256"))
 
 
 def read_bytes(path: Path) -> bytes:

@@ -23,16 +23,10 @@ from skip_exp.skill.classifier import TOKENS_PER_BATCH, Classifier, Example
 from skip_exp.skill.export.folder import new_folder
 from skip_exp.skill.export.huggingface.convert import write_huggingface
 from skip_exp.skill.export.huggingface.hub import check_push, download, upload
-from skip_exp.skill.files import (
-    job_result,
-    read_checksum,
-    read_skill,
-    share_skill,
-    split,
-)
+from skip_exp.skill.files import job_result, read_skill, share_skill, split
 from skip_exp.skill.find import find_skill
 from skip_exp.skill.rebuild import rebuild
-from skip_exp.skill.record import RECORD, TENSORS, Form
+from skip_exp.skill.record import RECORD, TENSORS, Form, read_checksum
 
 FORMATS = ("hf", "onnx")
 # Of a batch's hidden states and feed-forward activations, mean of the layers. Every batch has a
