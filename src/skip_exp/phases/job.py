@@ -79,7 +79,7 @@ class Job:
         reading += [spec.metrics, spec.extra]
         weights = [b.content_hash, b.family.name, b.readout, part_code(b.readout)]
         start = self.start
-        return {
+        arguments: dict[str, Any] = {
             "data": Keyed(digest([rows, reading]), lambda: data),
             "backbone": Keyed(digest(weights), lambda: b),
             "pooling": cfg.backbone.pooling,
@@ -88,13 +88,10 @@ class Job:
             "start": None if start is None else Keyed(start.content, lambda: start),
             "seed": cfg.seed,
             "precision": self.trainer.precision,
-            **self.extra,
         }
-
-    @property
-    def extra(self) -> dict[str, Any]:
-        """``trainer.extra`` as a part of keys; without it, they are what they were."""
-        return {"extra": self.trainer.extra} if self.trainer.extra else {}
+        if self.trainer.extra:  # without it, keys stay what they were
+            arguments["extra"] = self.trainer.extra
+        return arguments
 
     @cached_property
     def taught(self) -> Keyed[list[Row]]:
