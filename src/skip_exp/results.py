@@ -4,7 +4,7 @@ import logging
 import math
 import os
 import shlex
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from reprlib import repr as shown
@@ -241,7 +241,8 @@ def from_config(cfg: Mapping[str, Any], **fields: Any) -> Result:
             out.
         fields: further fields.
     """
-    get = {key: value for key, value in join_keys(cfg, ".").items() if value != "???"}.get
+    known = {key: value for key, value in join_keys(cfg, ".").items() if value != "???"}
+    get: Callable[[str], Any] = known.get
     name, layers = get("backbone.name"), get("backbone.layers")
     method = {key: get(f"prune.{key}") for key in ("sites", "allocation")}
     is_retuned = get("retune.enabled")
