@@ -195,7 +195,5 @@ def _run(pipeline: ModuleType, cfg: Config, task: Task) -> Any:
             results.write_failed(cfg.output_dir, asdict(cfg), error)
         raise
     finally:
-        if "wandb" in (cfg.logger.name, *cfg.logger.also):
-            from skip_exp.logger import runs  # imports wandb
-
+        if runs := sys.modules.get("skip_exp.logger.runs"):  # otherwise no run is open
             runs.close(error)

@@ -28,7 +28,6 @@ from skip_exp.data.table import Dialect, Table
 from skip_exp.data.text import shown, shown_names
 from skip_exp.errors import DataError
 from skip_exp.utils import files
-from skip_exp.utils.files import find_suffix
 
 log = logging.getLogger(__name__)
 
@@ -200,7 +199,7 @@ def _name_of(table: Table) -> str:
     if table.stamp is None:
         return "task"
     file = Path(table.where)
-    return file.name[: -len(find_suffix(file))]
+    return file.name[: -len(files.find_suffix(file))]
 
 
 def data_settings(**given: Any) -> list[str]:
