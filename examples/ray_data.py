@@ -31,7 +31,7 @@ class Labeller:
 
 
 def main(skill: str, rows: str, out: str) -> None:
-    ray.init(ignore_reinit_error=True)
+    ray.init(ignore_reinit_error=True, include_dashboard=False)
     ray.data.DataContext.get_current().execution_options.preserve_order = True
     cores = int(ray.cluster_resources()["CPU"])
     table = ray.data.read_parquet(str(Path(rows).absolute()))

@@ -13,6 +13,7 @@ from lightning.pytorch.strategies import SingleDeviceStrategy
 from torch import Tensor
 
 from skip_exp import pipeline
+from skip_exp.models.precision import to_bf16
 from skip_exp.models.sites import site_sizes
 from skip_exp.models.soft_prompt import SoftPromptModel
 from skip_exp.pruning.surgery import cut
@@ -20,12 +21,13 @@ from skip_exp.skill.export.huggingface.convert import to_huggingface
 from tests.attribution.test_every_method import METHODS, method
 from tests.helpers.elsewhere import DEVICE, elsewhere
 from tests.helpers.saved import save_backbone
-from tests.helpers.tiny import tiny_batch, tiny_model
+from tests.helpers.tiny import tiny_batch, tiny_inputs, tiny_model
 from tests.helpers.toy import rarely, save_toy, toy_job
 
 MODELS = [  # every family, prompt and readout
-    *(("roberta", "input", "mlm"), ("modernbert", "prefix", "head")),
-    *rarely(("bert", "prefix", "head"), ("t5", "prefix", "seq2seq"), ("t5_gated", "input", "head")),
+    *(("xlm-roberta", "input", "mlm"), ("modernbert", "prefix", "head")),
+    *rarely(("roberta", "input", "mlm"), ("bert", "prefix", "head")),
+    *rarely(("t5", "prefix", "seq2seq"), ("t5_gated", "input", "head")),
 ]
 OPTIONS = ("softened", "paper")  # of a method that is there
 
@@ -80,6 +82,15 @@ def test_scores_surgery_and_gradients(case: tuple[str, str, str], there: None) -
     assert found.keys() == here.keys()
     for name, each in here.items():
         torch.testing.assert_close(found[name].detach().cpu(), each.detach(), msg=name)
+
+
+def test_answers_in_bf16(there: None) -> None:
+    model, batch = tiny_model("xlm-roberta"), tiny_inputs("xlm-roberta")
+    to_bf16(model)
+    moved = {name: x.to(DEVICE) for name, x in batch.items()}
+    here, found = model(**batch), copy.deepcopy(model).to(DEVICE)(**moved)
+    assert found.device == DEVICE and found.dtype == here.dtype
+    torch.testing.assert_close(found.detach().cpu(), here.detach(), atol=0.05, rtol=0)
 
 
 JOBS: list[tuple[str, str, list[str]]] = [

@@ -28,6 +28,7 @@ SPECIAL = {  # in order of their ids; other families have BERT's
     "roberta": ("<s>", "<pad>", "</s>", "<unk>", "<mask>"),
     "t5": ("<pad>", "</s>", "<unk>"),
 }
+SPECIAL["xlm-roberta"] = SPECIAL["roberta"]
 NOTHING = torch.tensor([], dtype=torch.long)
 
 
@@ -40,7 +41,7 @@ def tokenizer(family: str) -> PreTrainedTokenizerFast:
     unknown = next(token for token in special if "unk" in token.lower())
     fast = Tokenizer(models.WordPiece(ids, unk_token=unknown))
     fast.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
-    ends = {"roberta": special[0:3:2], "t5": ("", special[1])}
+    ends = dict.fromkeys(("roberta", "xlm-roberta"), special[0:3:2]) | {"t5": ("", special[1])}
     start, end = ends.get(family, special[2:4])
     fast.post_processor = processors.TemplateProcessing(
         single=f"{start} $A {end}".split(),

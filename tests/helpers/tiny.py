@@ -13,6 +13,8 @@ from transformers import (
     RobertaForMaskedLM,
     T5Config,
     T5ForConditionalGeneration,
+    XLMRobertaConfig,
+    XLMRobertaForMaskedLM,
 )
 from transformers.modeling_utils import PreTrainedModel
 
@@ -23,17 +25,19 @@ from skip_exp.models.soft_prompt import SoftPromptModel
 
 VOCAB, HIDDEN, LAYERS, HEADS = 50, 24, 2, 3
 KINDS = ("bert", "roberta", "modernbert", "t5", "t5_gated")
+ENCODERS: dict[str, tuple[Any, Any]] = {  # XLM-R is a RoBERTa to most tests
+    "bert": (BertConfig, BertForMaskedLM),
+    "roberta": (RobertaConfig, RobertaForMaskedLM),
+    "xlm-roberta": (XLMRobertaConfig, XLMRobertaForMaskedLM),
+}
 READOUT = {kind: "seq2seq" if kind.startswith("t5") else "head" for kind in KINDS}  # the usual
 
 
 def tiny_backbone(kind: str, seed: int = 0, vocab: int = VOCAB) -> PreTrainedModel:
     """An untouched Hugging Face model; RoBERTa with its real pad id 1; no dropout differences."""
     torch.manual_seed(seed)
-    if kind in ("bert", "roberta"):
-        config_class, model_class = {
-            "bert": (BertConfig, BertForMaskedLM),
-            "roberta": (RobertaConfig, RobertaForMaskedLM),
-        }[kind]
+    if kind in ENCODERS:
+        config_class, model_class = ENCODERS[kind]
         config = config_class(
             vocab_size=vocab,
             hidden_size=HIDDEN,
@@ -129,7 +133,7 @@ def tiny_batch(
     lengths = torch.randint(2, 11, (rows,), generator=generator)
     width = int(lengths.max())
     mask = (torch.arange(width) < lengths[:, None]).long()
-    pad = 1 if kind == "roberta" else 0
+    pad = 1 if kind.endswith("roberta") else 0
     ids = torch.randint(12, VOCAB, (rows, width), generator=generator)
     batch = {
         "input_ids": torch.where(mask.bool(), ids, pad),

@@ -53,6 +53,7 @@ def test_an_interrupted_search_goes_on_and_draws_what_an_undisturbed_one_draws(
 ) -> None:
     whole = cli(*SEARCH, "hydra.sweep.dir=whole", run=scored)
     assert whole.code == 0 and len(set(asked(whole))) == 3
+    assert {tune for tune, *_ in asked(whole)} <= {0.00005, 0.0001, 0.0002}  # dense models, shared
 
     def interrupted(cfg: Any) -> None:
         if Path(cfg.output_dir).name.startswith("1-"):
