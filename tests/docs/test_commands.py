@@ -29,7 +29,7 @@ JOBS = [each for each in ONCE if each.program == "job"]
 TARGETS = [each for each in ONCE if each.program == "make"]
 OTHERS = [each for each in ONCE if each.program not in ("job", "make")]
 RUN = [each for each in OTHERS if each.needs is None]
-MARKED = [each for each in OTHERS if each.needs is not None]
+MARKED = [each for each in OTHERS if each.needs and not each.program.endswith(".py")]
 RUNNABLE = {  # what is run here unless it is marked
     *("predict", "evaluate", "export", "benchmark", "cache", "dashboard", "report", "compare"),
     *("examples/two_skills.py", "examples/onnxruntime_only.py"),

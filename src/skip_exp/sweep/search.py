@@ -215,12 +215,14 @@ def _distribution(override: Override) -> Any:
 
 
 def _fill(overrides: dict[str, Override], params: dict[str, Any]) -> list[str]:
-    """The overrides of a job: fixed values, and those of a trial."""
+    """The overrides of a job: fixed values, and those of a trial, rounded as tables show them."""
     filled = {}
     for key, override in overrides.items():
         if key not in params:
             filled[key] = override.get_value_element_as_str()
-    return [f"{key}={value}" for key, value in {**filled, **params}.items()]
+    for key, value in params.items():
+        filled[key] = f"{value:.6g}" if isinstance(value, float) else value
+    return [f"{key}={value}" for key, value in filled.items()]
 
 
 def _describe_best(study: Any, config: DictConfig, overrides: dict[str, Override]) -> list[str]:
