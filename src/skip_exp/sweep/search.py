@@ -19,6 +19,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from skip_exp.cache.version import digest, rooms_code
 from skip_exp.config.schema import list_objectives
+from skip_exp.config.versions import register_resolver
 from skip_exp.errors import ConfigError, SkipError
 from skip_exp.sweep.finish import STARTED, SWEEP
 
@@ -65,7 +66,7 @@ def name_search(config_name: str, overrides: Any, params: Any, direction: Any) -
 
 # At import, because a launcher's worker composes its job's configuration before it runs the job.
 # There the name is that in the cache, as the time in other folders: a job has overrides of its own.
-OmegaConf.register_new_resolver("search_name", name_search, replace=True, use_cache=True)
+register_resolver("search_name", name_search, replace=True, use_cache=True)
 
 
 def list_ends(hydra: Any) -> list[list[str]]:
