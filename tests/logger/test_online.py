@@ -20,7 +20,7 @@ from tests.helpers.wandb_backend import Artifact, Backend, Run, backend
 from tests.helpers.written import ROOT
 
 pytestmark = pytest.mark.slow
-METHOD = "def scores(model, batches, tokens, sign, target, at): return None\n"  # fails
+METHOD = "def scores(model, batches, tokens, sign, target, temperature, at): return None\n"  # fails
 GIT = (
     "git init -q . && git remote add origin https://example.org/mine.git &&"
     " git -c user.name=me -c user.email=me@example.org commit -q --allow-empty -m begun"
