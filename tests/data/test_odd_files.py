@@ -122,6 +122,8 @@ FINE: dict[str, tuple[Cells, dict[str, Any], int, str | None]] = {
     "missing labels": ([*GOOD, ("no", None), ("none", "")], {"drop_bad": True}, 40, "2 bad rows"),
     "two labels": ([*GOOD, ("text 0", "good"), ("text 1", "good")], {}, 42, "2 texts"),
     "a class of one row": ([*GOOD, ("alone", "odd")], {}, 41, "odd"),
+    "newlines and emoji": ([*GOOD, ("a\n\nb;\tc", "bad"), ("\U0001f600", "good")], {}, 42, None),
+    "lists of labels": ([(t, [x, "all"]) for t, x in GOOD], {"multilabel": True}, 40, None),
 }
 
 
@@ -196,7 +198,11 @@ def test_an_odd_file_is_refused_in_one_line(tmp_path: Path, kind: str) -> None:
     ("rows", "options", "named"),
     [
         ([*GOOD, ("x", None)], {}, "row 41"),
+        ([*GOOD, ("x", float("nan"))], {}, "row 41"),
+        ([*GOOD, (None, "bad")], {}, "row 41"),
         ([("a", "x")] * 40, {}, "label=label"),
+        ([(f"a {i}", i) for i in range(40)], {}, "label=label"),
+        (GOOD[:20], {}, "16 train rows"),
         ([(t, [[x], "c"]) for t, x in GOOD], {}, "[['bad'], 'c']"),
         ([], {}, "label=label"),
         (GOOD, {"label": "lable"}, "'lable'"),
