@@ -203,6 +203,7 @@ class Result(Part):
     duplicates: Count | None = None  # validation rows whose texts are also a train row's
     dropped: Count | None = None  # rows left out: bad ones, and duplicates in train
     train_rows: Count | None = None  # how many were drawn to train on; None: all there are
+    n_train: Count | None = None  # rows that were trained on, without the selection slice
     n_eval: Count | None = None  # validation rows
     majority: Numbers = {}  # {metric: score of always answering the majority class}
     metric: MainScores = MainScores()  # on the validation split

@@ -62,6 +62,7 @@ def test_one_call_from_a_file_to_a_skill(model: Skill, toy: Path) -> None:
     assert model.result["status"] == "done"
     assert model.result["ratio"] == 0.3
     assert model.result["n_eval"] == 80  # a fifth of 400
+    assert model.result["n_train"] == 288  # nine tenths of the others
     assert model.folder is not None
     kept = {results.FILE, results.CONFIG_FILE, LOG_FILE}
     assert kept <= {file.name for file in model.folder.parent.iterdir()}
@@ -541,3 +542,27 @@ def test_train_is_fit_on_the_command_line(
         "cache.dir": str(tmp_path / ".cache"),
         "hydra.sweep.dir": str(skill.parent / "sweep"),
     }
+
+
+@pytest.mark.slow
+def test_the_curve_trains_on_parts_of_the_same_rows(
+    toy: Path, settings: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = [str(toy / "train.csv"), "--output", str(tmp_path), "--ratio", "0.3"]
+    assert train.main([*rows, "--curve", *settings]) == 0
+    found = results.load(tmp_path)
+    assert sorted(job["n_train"] for job in found) == [72, 144, 288]
+    (table,) = tmp_path.rglob("curve.csv")
+    assert json.loads((table.parent / results.FILE).read_text())["n_train"] == 288
+    curve = pd.read_csv(table)
+    assert list(curve["rows"]) == [72, 144, 288] and curve["gain_low"].notna().sum() == 2
+    assert "more rows" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("goal", [["--within", "1"], ["--budget", "3", "--within", "1"]])
+def test_a_curve_within_some_points_is_refused(
+    goal: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as stopped:
+        train.main(["t.csv", "--curve", *goal])
+    assert stopped.value.code == 2 and "--within" in capsys.readouterr().err

@@ -52,6 +52,7 @@ def describe(job: Job) -> Result:
         data_is_sample=data.is_sample,
         data_hash=data.read,
         train_rows=data.train_rows,
+        n_train=len(data.train),
         duplicates=data.duplicates,
         dropped=data.dropped,
         n_eval=len(data.validation),

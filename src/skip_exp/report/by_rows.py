@@ -49,6 +49,16 @@ def compare_rows(
     return RowTest(low, high, p)
 
 
+def score_interval(path: str, metric: str) -> tuple[float, float]:
+    """The 95 % interval of a job's validation score over its rows; NaN without predictions."""
+    table = _read(path)
+    if table is None:
+        return np.nan, np.nan
+    true, predicted = table["label"].to_numpy(), table["predicted"].to_numpy()
+    (draws,) = resample(metric, [predicted], true, 1 + max(true.max(), predicted.max()))
+    return interval(draws)
+
+
 def _read(path: str) -> pd.DataFrame | None:
     """The predictions beside a result; None where there are none that can be read."""
     try:
