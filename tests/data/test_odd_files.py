@@ -113,6 +113,7 @@ def test_a_table_serves_its_own_dialect_only(tmp_path: Path) -> None:
 
 CLASSES_100 = [(f"text {i}", f"class {i % 100}") for i in range(400)]
 RARE = [(f"text {i}", "yes" if i % 51 == 7 else "no") for i in range(510)]
+JOINED = [(f"both {i}", "bad;good") for i in range(20)]
 # Rows, how many are used, and what a warning names; None: nothing is warned of.
 FINE: dict[str, tuple[Cells, dict[str, Any], int, str | None]] = {
     "twenty rows": (GOOD[:28], {}, 28, None),
@@ -122,6 +123,7 @@ FINE: dict[str, tuple[Cells, dict[str, Any], int, str | None]] = {
     "missing labels": ([*GOOD, ("no", None), ("none", "")], {"drop_bad": True}, 40, "2 bad rows"),
     "two labels": ([*GOOD, ("text 0", "good"), ("text 1", "good")], {}, 42, "2 texts"),
     "a class of one row": ([*GOOD, ("alone", "odd")], {}, 41, "odd"),
+    "joined labels": ([*GOOD, *JOINED], {}, 60, "--multilabel"),
     "newlines and emoji": ([*GOOD, ("a\n\nb;\tc", "bad"), ("\U0001f600", "good")], {}, 42, None),
     "lists of labels": ([(t, [x, "all"]) for t, x in GOOD], {"multilabel": True}, 40, None),
 }

@@ -270,7 +270,20 @@ def find_classes(table: Table, column: str, multilabel: bool = False) -> list[st
     if len(names) < 2 or len(names) > min(MOST, counts.total() / 2):
         what = f"{len(names)} different values in {counts.total()} rows"
         raise DataError(f"{table.where}: label={column}: {what}: not a column of classes")
+    if not multilabel:
+        _warn_of_joined(names)
     return names
+
+
+def _warn_of_joined(names: list[str]) -> None:
+    """Name a class that joins others, such as ``price;service`` beside ``price``."""
+    for name in names:
+        for joint in JOINTS:
+            parts = split_cell(name, joint)
+            if len(parts) > 1 and {*parts} <= {*names}:
+                cure = "--multilabel (multilabel=True) takes it apart"
+                log.warning("data: the label %s joins others, but is a class: %s", name, cure)
+                return
 
 
 def _check_no_index(table: Table, classes: Sequence[str], column: str, multilabel: bool) -> None:

@@ -1,0 +1,104 @@
+"""``python -m studies.imbalance``: one rare row in fifty; do weights or another threshold help?
+
+The seed draws 1,000 rows of one class of CR and 20 of the other for ``fit``, with and without
+``class_weight=balanced``. Its answers to train rows that were not drawn, and to the validation
+split, are scored at several thresholds of the rare class's log-odds. A rare row counts so little
+there that the classes are 50:1, too. Rows are read from the folder in ``SKIP_EXP_DATA``.
+"""
+
+import argparse
+import json
+import os
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from skip_exp.data.splits import choose_slice
+from skip_exp.utils.machine import git_commit
+
+RESULTS = Path(__file__).parent / "results" / "imbalance.csv"
+TASK, COLUMN, RARE = "cr", "sentence", 0  # the rare class is its first
+COLUMNS = ("seed", "class_weight", "threshold", "others", "validation", "commit")
+OTHERS, TIMES, SEEDS, WEIGHTS = 1000, 50, (1, 2, 3), ("none", "balanced")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m studies.imbalance", description=__doc__)
+    parser.add_argument("--out", type=Path, default=Path("outputs/imbalance"), help="of jobs")
+    asked, rows = parser.parse_args(), list[dict[str, Any]]()
+    for seed, weights in product(SEEDS, WEIGHTS):
+        answers = asked.out / f"{TASK}-{seed}-{weights}.npz"
+        if not answers.is_file():
+            np.savez(answers, commit=git_commit(), **run(seed, weights, asked.out))
+        with np.load(answers) as found:
+            rows += score(seed, weights, dict(found))
+        pd.DataFrame(rows).to_csv(RESULTS, index=False, lineterminator="\n")
+
+
+def read(split: str, seed: int) -> list[dict[str, Any]]:
+    """Rows in random order, with label 1 for the rare class; of equal texts the first."""
+    path = Path(os.environ["SKIP_EXP_DATA"]) / TASK / f"{split}.jsonl"
+    lines = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    found: dict[str, int] = {}
+    for index in np.random.default_rng(seed).permutation(len(lines)):
+        found.setdefault(lines[index][COLUMN], int(lines[index]["label"] == RARE))
+    return [{"text": text, "label": label} for text, label in found.items()]
+
+
+def run(seed: int, weights: str, out: Path) -> dict[str, Any]:
+    """Log-odds of the rare class before the temperature, and labels, by part of the rows."""
+    import skip_exp
+
+    every, validation = read("train", seed), read("validation", seed)
+    others, rare = ([row for row in every if row["label"] == label] for label in (0, 1))
+    train = others[:OTHERS] + rare[: OTHERS // TIMES]
+    train = [train[i] for i in np.random.default_rng(seed).permutation(len(train))]
+    overrides = [f"seed={seed}", "trainer.accelerator=cpu", "benchmark.enabled=false"]
+    overrides += [f"tune.class_weight={weights}"]
+    own = {"validation": validation[:100], "classes": ["0", "1"], "name": TASK}
+    model = skip_exp.fit(train, output=out, overrides=overrides, **own)
+    chosen = choose_slice([row["label"] for row in train], [row["text"] for row in train])
+    dev = others[OTHERS : OTHERS + 400] + rare[OTHERS // TIMES :][:400]
+    found: dict[str, Any] = {}
+    for name, part in (("slice", [train[i] for i in chosen]), ("dev", dev), ("val", validation)):
+        odds = np.array(model.probabilities([[row["text"]] for row in part]))
+        found[f"{name}_z"] = np.log(odds[:, 1] / odds[:, 0]) * model.about.temperature
+        found[f"{name}_y"] = np.array([row["label"] for row in part])
+    return found
+
+
+def score(seed: int, weights: str, found: dict[str, Any]) -> list[dict[str, Any]]:
+    """F1 macro in percent at every threshold, on rows that were not drawn and on validation."""
+    rows, own = [], np.unique(found["slice_z"])
+    at = {"0": 0.0, "best on the slice": best((own[1:] + own[:-1]) / 2, found, "slice")}
+    at |= {f"{share:g} log-priors": -share * np.log(TIMES) for share in (0.25, 0.5, 1.0)}
+    at["best on the other rows"] = best(np.unique(found["dev_z"]), found, "dev")
+    for name, threshold in at.items():
+        scores = f1_macro(found, "dev", threshold), f1_macro(found, "val", threshold)
+        rows.append([seed, weights, name, *scores, str(found["commit"])])
+    return [dict(zip(COLUMNS, row, strict=True)) for row in rows]
+
+
+def best(thresholds: Any, found: dict[str, Any], part: str) -> float:
+    """The threshold of the highest score; the middle one of equals."""
+    scores = [f1_macro(found, part, each) for each in thresholds]
+    equals = np.flatnonzero(np.array(scores) == max(scores))
+    return float(thresholds[equals[len(equals) // 2]])
+
+
+def f1_macro(found: dict[str, Any], part: str, threshold: float) -> float:
+    """In percent, rows weighted so that the classes are 50:1."""
+    said, labels = found[f"{part}_z"] > threshold, found[f"{part}_y"]
+    counts = np.where(labels == 1, (labels == 0).sum() / TIMES / (labels == 1).sum(), 1.0)
+    f1 = []
+    for label in (0, 1):
+        both = counts[(said == label) & (labels == label)].sum()
+        f1.append(2 * both / (counts[said == label].sum() + counts[labels == label].sum()))
+    return round(50 * sum(f1), 2)
+
+
+if __name__ == "__main__":
+    main()
