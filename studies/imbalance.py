@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+import skip_exp
 from skip_exp.data.splits import choose_slice
 from skip_exp.utils.machine import git_commit
 
@@ -28,14 +29,14 @@ OTHERS, TIMES, SEEDS, WEIGHTS = 1000, 50, (1, 2, 3), ("none", "balanced")
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m studies.imbalance", description=__doc__)
     parser.add_argument("--out", type=Path, default=Path("outputs/imbalance"), help="of jobs")
-    asked, rows = parser.parse_args(), list[dict[str, Any]]()
+    asked, rows = parser.parse_args(), list[list[Any]]()
     for seed, weights in product(SEEDS, WEIGHTS):
         answers = asked.out / f"{TASK}-{seed}-{weights}.npz"
         if not answers.is_file():
             np.savez(answers, commit=git_commit(), **run(seed, weights, asked.out))
         with np.load(answers) as found:
             rows += score(seed, weights, dict(found))
-        pd.DataFrame(rows).to_csv(RESULTS, index=False, lineterminator="\n")
+        pd.DataFrame(rows, columns=COLUMNS).to_csv(RESULTS, index=False, lineterminator="\n")
 
 
 def read(split: str, seed: int) -> list[dict[str, Any]]:
@@ -50,8 +51,6 @@ def read(split: str, seed: int) -> list[dict[str, Any]]:
 
 def run(seed: int, weights: str, out: Path) -> dict[str, Any]:
     """Log-odds of the rare class before the temperature, and labels, by part of the rows."""
-    import skip_exp
-
     every, validation = read("train", seed), read("validation", seed)
     others, rare = ([row for row in every if row["label"] == label] for label in (0, 1))
     train = others[:OTHERS] + rare[: OTHERS // TIMES]
@@ -70,7 +69,7 @@ def run(seed: int, weights: str, out: Path) -> dict[str, Any]:
     return found
 
 
-def score(seed: int, weights: str, found: dict[str, Any]) -> list[dict[str, Any]]:
+def score(seed: int, weights: str, found: dict[str, Any]) -> list[list[Any]]:
     """F1 macro in percent at every threshold, on rows that were not drawn and on validation."""
     rows, own = [], np.unique(found["slice_z"])
     at = {"0": 0.0, "best on the slice": best((own[1:] + own[:-1]) / 2, found, "slice")}
@@ -79,14 +78,13 @@ def score(seed: int, weights: str, found: dict[str, Any]) -> list[dict[str, Any]
     for name, threshold in at.items():
         scores = f1_macro(found, "dev", threshold), f1_macro(found, "val", threshold)
         rows.append([seed, weights, name, *scores, str(found["commit"])])
-    return [dict(zip(COLUMNS, row, strict=True)) for row in rows]
+    return rows
 
 
 def best(thresholds: Any, found: dict[str, Any], part: str) -> float:
-    """The threshold of the highest score; the middle one of equals."""
     scores = [f1_macro(found, part, each) for each in thresholds]
     equals = np.flatnonzero(np.array(scores) == max(scores))
-    return float(thresholds[equals[len(equals) // 2]])
+    return float(thresholds[equals[len(equals) // 2]])  # the middle one
 
 
 def f1_macro(found: dict[str, Any], part: str, threshold: float) -> float:
