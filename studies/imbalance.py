@@ -1,9 +1,8 @@
 """``python -m studies.imbalance``: one rare row in fifty; do weights or another threshold help?
 
-The seed draws 1,000 rows of one class of CR and 20 of the other for ``fit``, with and without
-``class_weight=balanced``. Its answers to train rows that were not drawn, and to the validation
-split, are scored at several thresholds of the rare class's log-odds. A rare row counts so little
-there that the classes are 50:1, too. Rows are read from the folder in ``SKIP_EXP_DATA``.
+The seed draws 1,000 rows of one class of CR and 20 of the other. Jobs with and without balanced
+weights are scored at several thresholds of the rare class's log-odds, on rows that were not drawn
+and on validation, weighted 50:1, too. Rows are read from the folder in ``SKIP_EXP_DATA``.
 """
 
 import argparse
@@ -88,7 +87,6 @@ def best(thresholds: Any, found: dict[str, Any], part: str) -> float:
 
 
 def f1_macro(found: dict[str, Any], part: str, threshold: float) -> float:
-    """In percent, rows weighted so that the classes are 50:1."""
     said, labels = found[f"{part}_z"] > threshold, found[f"{part}_y"]
     counts = np.where(labels == 1, (labels == 0).sum() / TIMES / (labels == 1).sum(), 1.0)
     f1 = []
