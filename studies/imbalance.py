@@ -21,20 +21,22 @@ from skip_exp.utils.machine import git_commit
 
 RESULTS = Path(__file__).parent / "results" / "imbalance.csv"
 TASK, COLUMN, RARE = "cr", "sentence", 0  # the rare class is its first
-COLUMNS = ("seed", "class_weight", "threshold", "others", "validation", "commit")
-OTHERS, TIMES, SEEDS, WEIGHTS = 1000, 50, (1, 2, 3), ("none", "balanced")
+COLUMNS = ("seed", "recipe", "class_weight", "threshold", "others", "validation", "commit")
+OTHERS, TIMES, SEEDS = 1000, 50, (1, 2, 3)
+RUNS = (("prompt", "none"), ("prompt", "balanced"), ("default", "none"))  # recipe, class weights
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m studies.imbalance", description=__doc__)
     parser.add_argument("--out", type=Path, default=Path("outputs/imbalance"), help="of jobs")
     asked, rows = parser.parse_args(), list[list[Any]]()
-    for seed, weights in product(SEEDS, WEIGHTS):
-        answers = asked.out / f"{TASK}-{seed}-{weights}.npz"
+    for seed, (recipe, weights) in product(SEEDS, RUNS):
+        answers = asked.out / f"{TASK}-{seed}-{recipe}-{weights}.npz"
         if not answers.is_file():
-            np.savez(answers, commit=git_commit(), **run(seed, weights, asked.out))
+            np.savez(answers, commit=git_commit(), **run(seed, recipe, weights, asked.out))
         with np.load(answers) as found:
-            rows += score(seed, weights, dict(found))
+            scores = score(dict(found))
+        rows += [[seed, recipe, weights, *row, str(found["commit"])] for row in scores]
         pd.DataFrame(rows, columns=COLUMNS).to_csv(RESULTS, index=False, lineterminator="\n")
 
 
@@ -48,14 +50,14 @@ def read(split: str, seed: int) -> list[dict[str, Any]]:
     return [{"text": text, "label": label} for text, label in found.items()]
 
 
-def run(seed: int, weights: str, out: Path) -> dict[str, Any]:
-    """Log-odds of the rare class before the temperature, and labels, by part of the rows."""
+def run(seed: int, recipe: str, weights: str, out: Path) -> dict[str, Any]:
+    """Calibrated log-odds of the rare class, and labels, by part of the rows."""
     every, validation = read("train", seed), read("validation", seed)
     others, rare = ([row for row in every if row["label"] == label] for label in (0, 1))
     train = others[:OTHERS] + rare[: OTHERS // TIMES]
     train = [train[i] for i in np.random.default_rng(seed).permutation(len(train))]
     overrides = [f"seed={seed}", "trainer.accelerator=cpu", "benchmark.enabled=false"]
-    overrides += [f"tune.class_weight={weights}"]
+    overrides += [f"experiment={recipe}", f"tune.class_weight={weights}"]
     own = {"validation": validation[:100], "classes": ["0", "1"], "name": TASK}
     model = skip_exp.fit(train, output=out, overrides=overrides, **own)
     chosen = choose_slice([row["label"] for row in train], [row["text"] for row in train])
@@ -63,21 +65,19 @@ def run(seed: int, weights: str, out: Path) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for name, part in (("slice", [train[i] for i in chosen]), ("dev", dev), ("val", validation)):
         odds = np.array(model.probabilities([[row["text"]] for row in part]))
-        found[f"{name}_z"] = np.log(odds[:, 1] / odds[:, 0]) * model.about.temperature
+        found[f"{name}_z"] = np.log(odds[:, 1] / odds[:, 0])
         found[f"{name}_y"] = np.array([row["label"] for row in part])
     return found
 
 
-def score(seed: int, weights: str, found: dict[str, Any]) -> list[list[Any]]:
-    """F1 macro in percent at every threshold, on rows that were not drawn and on validation."""
-    rows, own = [], np.unique(found["slice_z"])
-    at = {"0": 0.0, "best on the slice": best((own[1:] + own[:-1]) / 2, found, "slice")}
-    at |= {f"{share:g} log-priors": -share * np.log(TIMES) for share in (0.25, 0.5, 1.0)}
+def score(found: dict[str, Any]) -> list[list[Any]]:
+    """Every threshold, with F1 macro in percent on rows that were not drawn and on validation."""
+    own = np.unique(found["slice_z"])
+    at = {"0": 0.0, "a quarter of the log-prior": -0.25 * np.log(TIMES)}
+    at["best on the slice"] = best((own[1:] + own[:-1]) / 2, found, "slice")
     at["best on the other rows"] = best(np.unique(found["dev_z"]), found, "dev")
-    for name, threshold in at.items():
-        scores = f1_macro(found, "dev", threshold), f1_macro(found, "val", threshold)
-        rows.append([seed, weights, name, *scores, str(found["commit"])])
-    return rows
+    parts = ("dev", "val")
+    return [[name, *(f1_macro(found, part, each) for part in parts)] for name, each in at.items()]
 
 
 def best(thresholds: Any, found: dict[str, Any], part: str) -> float:
