@@ -30,7 +30,7 @@ from skip_exp.skill.forms import megabytes
 from skip_exp.utils.machine import git_commit, processor
 from skip_exp.within import measure, run, show
 from skip_exp.within.choose import FITTED, Candidate, add_errors, choose, list_candidates
-from studies.evidence import TITLES
+from studies.evidence import CONF, TITLES
 
 ROWS = Path(__file__).parent / "results/within.csv"
 FIGURE = Path(__file__).parents[1] / "docs/within.png"
@@ -66,7 +66,8 @@ def main() -> int:
 
 def describe_all(task: str, skills: dict[float, Path], exports: Path) -> Iterator[dict[str, Any]]:
     """A row per form of a skill, and per bound the choice: scores in percent, texts a second."""
-    rows = prepare(job_config(compose_config("config", [f"+task={task}", "logger=none"]))).data
+    settings = [f"+task={task}", "logger=none", f"hydra.searchpath=[file://{CONF.resolve()}]"]
+    rows = prepare(job_config(compose_config("config", settings))).data
     select, validation = run.to_split(rows, rows.select), run.to_split(rows, rows.validation)
     texts = [*select.texts, *validation.texts][: run.TIMED_TEXTS]
     models, _, contended = measure.measure(skills, None, select, texts, exports)
