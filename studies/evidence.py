@@ -164,50 +164,66 @@ def others(rows: pd.DataFrame) -> list[list[str]]:
 
 
 def table(rows: pd.DataFrame) -> list[list[str]]:
-    """Mean ± standard deviation over the seeds that have all of a task's ratios.
+    """Mean ± standard deviation over the seeds that have a ratio, and (their change from dense).
 
     A summary follows each group of tasks.
     """
     names = ["dense", "dense, again", *(f"{100 * ratio:.0f} %" for ratio in RATIOS[1:])]
     lines = [["task", *names], ["---"] * (1 + len(names))]
     rows = rows[rows["backbone"] == "minilm"]
-    jobs = rows.groupby(["task", "seed"])["ratio"].transform("nunique")
-    rows = rows[jobs == jobs.groupby(rows["task"]).transform("max")]
     groups = {"development": DEVELOPMENT, "confirmation": CONFIRMATION, "": APART}
     for title, tasks in groups.items():
-        means = {}
+        scores, dense = {}, {}
         for task in (task for task in tasks if task in set(rows["task"])):
             part = rows[rows["task"] == task]
-            at = {ratio: part.loc[part["ratio"] == ratio, "metric/final"] for ratio in RATIOS}
-            scores = [part.groupby("seed")["metric/dense"].first(), *at.values()]
-            means[task] = [score.mean() for score in scores]
-            lines.append([TITLES[task], *("-" if s.empty else spread(s) for s in scores)])
-        if len(means) > 1:
+            tuned = part.groupby("seed")["metric/dense"].first()
+            cells, scores[task], dense[task] = [spread(tuned)], [tuned.mean()], [tuned.mean()]
+            for ratio in RATIOS:
+                jobs = part[part["ratio"] == ratio]
+                score, before = jobs["metric/final"], jobs["metric/dense"].mean()
+                scores[task].append(score.mean())
+                dense[task].append(before)
+                change = score.mean() - before
+                cells.append("-" if jobs.empty else f"{spread(score)} ({signed(change)})")
+            lines.append([TITLES[task], *cells])
+        if len(scores) > 1:
             majority = rows.groupby("task")["majority"].first()
-            lines += summary(title, pd.DataFrame(means, index=names).T, majority)
+            means = (pd.DataFrame(each, index=names).T for each in (scores, dense))
+            lines += summary(title, *means, majority)
     return lines
 
 
-def summary(title: str, means: pd.DataFrame, majority: pd.Series) -> list[list[str]]:
+def summary(
+    title: str, means: pd.DataFrame, dense: pd.DataFrame, majority: pd.Series
+) -> list[list[str]]:
     """The mean over tasks, its difference from dense, and the margin over the majority kept.
 
     The difference has a t-interval where there are three tasks: that of two says nothing. A ratio
     that a task lacks has none of them.
+
+    Args:
+        dense: scores of the dense models with the seeds of ``means``.
     """
     mean, against, kept = (dict.fromkeys(means, "-") for _ in range(3))
     against["dense"] = ""
-    margins = means.sub(majority.reindex(means.index), axis=0)
+    least = majority.reindex(means.index)
+    margins = means.sub(least, axis=0) / dense.sub(least, axis=0)
     for name in means.columns[means.notna().all()]:
         mean[name] = f"{means[name].mean():.1f}"
-        kept[name] = f"{100 * margins[name].div(margins['dense']).mean():.0f} %"
+        kept[name] = f"{100 * margins[name].mean():.0f} %"
         if name != "dense":
-            drop = means[name] - means["dense"]
-            against[name] = f"{round(drop.mean(), 1) + 0.0:+.1f}"
+            drop = means[name] - dense[name]
+            against[name] = signed(drop.mean())
             if len(drop) > 2:
                 low, high = interval(drop)
                 against[name] += f" ({low:+.1f} to {high:+.1f})"
     named = {f"mean, {title}": mean, "against dense": against, "kept of the margin": kept}
     return [[what, *cells.values()] for what, cells in named.items()]
+
+
+def signed(points: float) -> str:
+    """A difference with its sign; 0 has a plus."""
+    return f"{round(points, 1) + 0.0:+.1f}"
 
 
 if __name__ == "__main__":

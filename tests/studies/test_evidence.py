@@ -21,20 +21,32 @@ def test_the_table_has_a_mean_per_group() -> None:
             for ratio in evidence.RATIOS
         ]
     )
-    begun = rows[:1].assign(seed=5)  # a seed without every ratio does not count
-    lines = {line[0]: line for line in evidence.table(pd.concat([rows, begun]))}
-    assert lines["SST-2"][1:3] == ["90.0 ± 0.0", "91.0 ± 1.4"]
+    lines = {line[0]: line for line in evidence.table(rows)}
+    assert lines["SST-2"][1:3] == ["90.0 ± 0.0", "91.0 ± 1.4 (+1.0)"]
     assert lines["mean, development"][1:3] == ["60.0", "61.0"]
     assert lines["against dense"][2] == "+1.0"  # of two tasks
     kept = (71 / 70 + 11 / 10) / 2  # of what SST-2 and CoLA are above 20
     assert lines["kept of the margin"][1:3] == ["100 %", f"{100 * kept:.0f} %"]
     assert "mean, confirmation" not in lines  # of one task
-    assert lines["CR"][-1] == "71.5 ± 1.4"
+    assert lines["CR"][-1] == "71.5 ± 1.4 (-8.5)"
+
+
+def test_a_change_is_from_the_dense_models_of_the_same_seeds() -> None:
+    job = {"task": "cr", "backbone": "minilm", "majority": 50.0}
+    jobs = [
+        {"seed": 1, "ratio": 0.52, "metric/dense": 80.0, "metric/final": 79.0},
+        {"seed": 1, "ratio": 0.9, "metric/dense": 80.0, "metric/final": 76.0},
+        {"seed": 2, "ratio": 0.9, "metric/dense": 90.0, "metric/final": 88.0},
+    ]
+    line = evidence.table(pd.DataFrame([job | each for each in jobs]))[-1]
+    expected = ["85.0 ± 7.1", "-", "79.0 (-1.0)", "-", "82.0 ± 8.5 (-3.0)", "-"]
+    assert line == ["CR", *expected]
 
 
 def test_three_tasks_have_an_interval() -> None:
     means = pd.DataFrame({"dense": [80.0, 70.0, 60.0], "90 %": [79.0, 68.0, 57.0]}, index=[*"abc"])
-    lines = evidence.summary("x", means, pd.Series({"a": 50.0, "b": 50.0, "c": 50.0}))
+    dense = pd.DataFrame(dict.fromkeys(means, means["dense"]))
+    lines = evidence.summary("x", means, dense, pd.Series({"a": 50.0, "b": 50.0, "c": 50.0}))
     assert lines[1][2] == "-2.0 (-4.5 to +0.5)"  # 2 ± 4.303 / sqrt(3)
     assert lines[2][1:] == ["100 %", f"{100 * (29 / 30 + 18 / 20 + 7 / 10) / 3:.0f} %"]
 
