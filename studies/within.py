@@ -155,7 +155,8 @@ def draw(rows: pd.DataFrame) -> Figure:
         if form == "int8":  # the others have their points in the same order
             for what, point in part.iterrows():
                 place, name = (point["speed"], point["validation"]), str(what).split(",")[0]
-                axes.annotate(name, place, (6, 8), textcoords="offset points", color=colour)
+                apart = (14, -8) if name == "uncut" else (6, 8)  # where no line is
+                axes.annotate(name, place, apart, textcoords="offset points", color=colour)
     axes.margins(y=0.2)
     axes.legend(frameon=False, loc="lower left")
     return figure
