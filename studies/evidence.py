@@ -180,16 +180,16 @@ def table(rows: pd.DataFrame) -> list[list[str]]:
             cells, scores[task], dense[task] = [spread(tuned)], [tuned.mean()], [tuned.mean()]
             for ratio in RATIOS:
                 jobs = part[part["ratio"] == ratio]
-                score, before = jobs["metric/final"], jobs["metric/dense"].mean()
+                score, tuned = jobs["metric/final"], jobs["metric/dense"]
                 scores[task].append(score.mean())
-                dense[task].append(before)
-                change = score.mean() - before
+                dense[task].append(tuned.mean())
+                change = score.mean() - tuned.mean()
                 cells.append("-" if jobs.empty else f"{spread(score)} ({signed(change)})")
             lines.append([TITLES[task], *cells])
         if len(scores) > 1:
             majority = rows.groupby("task")["majority"].first()
-            means = (pd.DataFrame(each, index=names).T for each in (scores, dense))
-            lines += summary(title, *means, majority)
+            means, before = (pd.DataFrame(each, index=names).T for each in (scores, dense))
+            lines += summary(title, means, before, majority)
     return lines
 
 

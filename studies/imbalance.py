@@ -33,7 +33,7 @@ def main() -> None:
     for seed, (recipe, weights) in product(SEEDS, RUNS):
         answers = asked.out / f"{TASK}-{seed}-{recipe}-{weights}.npz"
         if not answers.is_file():
-            np.savez(answers, commit=git_commit(), **run(seed, recipe, weights, asked.out))
+            np.savez(answers, commit=str(git_commit()), **run(seed, recipe, weights, asked.out))
         with np.load(answers) as found:
             scores = score(dict(found))
         rows += [[seed, recipe, weights, *row, str(found["commit"])] for row in scores]
@@ -58,8 +58,14 @@ def run(seed: int, recipe: str, weights: str, out: Path) -> dict[str, Any]:
     train = [train[i] for i in np.random.default_rng(seed).permutation(len(train))]
     overrides = [f"seed={seed}", "trainer.accelerator=cpu", "benchmark.enabled=false"]
     overrides += [f"experiment={recipe}", f"tune.class_weight={weights}"]
-    own = {"validation": validation[:100], "classes": ["0", "1"], "name": TASK}
-    model = skip_exp.fit(train, output=out, overrides=overrides, **own)
+    model = skip_exp.fit(
+        train,
+        validation=validation[:100],
+        classes=["0", "1"],
+        name=TASK,
+        output=out,
+        overrides=overrides,
+    )
     chosen = choose_slice([row["label"] for row in train], [row["text"] for row in train])
     dev = others[OTHERS : OTHERS + 400] + rare[OTHERS // TIMES :][:400]
     found: dict[str, Any] = {}
