@@ -178,6 +178,7 @@ def test_a_terminal_is_not_waited_for(tmp_path: Path, monkeypatch: pytest.Monkey
     assert main([str(tmp_path)]) == 2
 
 
+@pytest.mark.slow
 def test_nothing_but_answers_is_written_and_a_closed_pipe_is_no_error(saved: Path) -> None:
     command = f"yes film | head -5000 | {sys.executable} -m skip_exp predict {saved} | head -1"
     done = subprocess.run(command, shell=True, capture_output=True, text=True)

@@ -16,6 +16,7 @@ def toy(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
     return save_toy(tmp_path_factory.mktemp("toy"))
 
 
+@pytest.mark.slow
 def test_a_part_of_a_backbone_is_compared_with_the_whole(toy: list[str], tmp_path: Path) -> None:
     more = ["attribution=magnitude", "prune.ratio=0", "benchmark.enabled=true"]
     whole = pipeline.run(cfg := toy_job(toy, tmp_path, "whole", *more))

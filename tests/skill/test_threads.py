@@ -139,6 +139,7 @@ def test_a_fit_keeps_its_dropout_while_a_skill_is_loaded(tmp_path: Path) -> None
     assert skill.model.backbone.get_input_embeddings().weight is shared
 
 
+@pytest.mark.slow
 def test_jobs_composed_in_threads_are_each_of_their_own_task() -> None:
     def name_of(name: str) -> str:
         task = {"name": name, "text": ["s"], "labels": ["a", "b"], "metrics": ["accuracy"]}

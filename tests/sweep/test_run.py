@@ -216,6 +216,7 @@ def test_a_job_without_a_result_is_named_whatever_lies_there(
     assert "in percent" not in ended.out
 
 
+@pytest.mark.slow
 def test_one_sweep_has_one_name(cli: Cli) -> None:
     orders = (["+task=rte", "seed=1"], ["seed=1", "+task=rte"], ["+task=rte", "seed=2"])
     first, again, other = (cli(*order, "-m").jobs[0].sweep.id for order in orders)
@@ -294,6 +295,7 @@ def test_lines_of_jobs_side_by_side_begin_with_their_number(
     assert log.endswith("INFO skip_exp.some: [1/6] tune\n")
 
 
+@pytest.mark.slow
 def test_the_table_has_the_jobs_of_this_sweep_only(cli: Cli) -> None:
     cli("+task=rte", "seed=20,21", "hydra.sweep.dir=all", "-m")
     ended = cli("+task=rte", "prune.ratio=0.3,0.7", "hydra.sweep.dir=all", "-m")

@@ -48,6 +48,7 @@ def asked(ended: Ended) -> list[tuple[float, float, float]]:
     return [(j.tune.full_lr, j.retune.full_lr, j.retune.distill) for j in ended.jobs]
 
 
+@pytest.mark.slow
 def test_an_interrupted_search_goes_on_and_draws_what_an_undisturbed_one_draws(
     cli: Cli, tmp_path: Path
 ) -> None:
