@@ -150,6 +150,26 @@ def test_a_killed_job_goes_on_with_its_run(tmp_path: Path, monkeypatch: pytest.M
     assert runs.find_id(note) is None
 
 
+def test_a_run_that_cannot_go_online_takes_another_id(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def start(**options: Any) -> Any:
+        given.append(options["id"])
+        if options["mode"] == "online":
+            raise wandb.errors.CommError("timed out")
+        return real(**options)
+
+    given: list[str | None] = []
+    real = wandb.init
+    monkeypatch.setattr(wandb, "init", start)
+    monkeypatch.setattr(runs, "_is_gone", False)
+    monkeypatch.setenv("WANDB_API_KEY", KEY)
+    assert runs.open_run(job(), tmp_path / "key.run").offline
+    runs.close("interrupted")
+    first, second = given
+    assert first and second is None
+
+
 @pytest.mark.parametrize(
     ("override", "job_type"),
     [

@@ -9,7 +9,6 @@ import re
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -124,15 +123,17 @@ def children(process: subprocess.Popen[str]) -> list[psutil.Process]:
     return [child for child in every if "spawn_main" in " ".join(child.cmdline())]
 
 
-def wait_for_fit(process: subprocess.Popen[str]) -> list[psutil.Process]:
-    """Wait until the first epoch is told; returns the fit's processes."""
+def wait_for_fit(process: subprocess.Popen[str]) -> tuple[list[psutil.Process], str]:
+    """Wait until a first epoch is told; returns the fit's processes and what was printed."""
     assert process.stdout is not None
+    told = ""
     for line in process.stdout:
+        told += line
         if "epoch 1 of" in line:
             break
     found = children(process)
-    assert len(found) == 2
-    return found
+    assert len(found) == 2, told
+    return found, told
 
 
 def alone(resolved: Path, folder: Path) -> dict[str, Any]:
@@ -225,15 +226,12 @@ def test_a_refusal_in_a_process_fails_the_job_in_one_line(start: Any, tmp_path: 
 def test_a_killed_process_fails_its_job_only(start: Any, tmp_path: Path) -> None:
     endless = ("tune.epochs=9999", "prune.ratio=0.3,0.6", "-m")
     running = start(*endless, "hydra.sweep.dir=out")
-    first = wait_for_fit(running)
+    first, _ = wait_for_fit(running)
     first[1].kill()
     assert not psutil.wait_procs(first, timeout=60)[1]
-    deadline = time.monotonic() + 60
-    while not (again := children(running)):  # the next job of the sweep
-        assert time.monotonic() < deadline
-        time.sleep(0.1)
+    again, told = wait_for_fit(running)  # of the next job
     running.send_signal(signal.SIGTERM)
-    told = running.communicate(timeout=60)[0]
+    told += running.communicate(timeout=60)[0]
     assert running.returncode == 130
     failed, stopped = re.findall("error: (.*)", told)
     assert "trainer.devices=2: process 2 of 2" in failed and "SIGKILL" in failed
@@ -246,7 +244,7 @@ def test_a_killed_process_fails_its_job_only(start: Any, tmp_path: Path) -> None
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGKILL])
 def test_no_process_outlives_the_job(start: Any, tmp_path: Path, how: signal.Signals) -> None:
     running = start("tune.epochs=9999", "hydra.run.dir=out")
-    fitting = wait_for_fit(running)
+    fitting, _ = wait_for_fit(running)
     if how == signal.SIGINT:  # Ctrl-C reaches the processes of the fit as well
         for child in fitting:
             child.send_signal(how)

@@ -75,7 +75,7 @@ def open_run(cfg: Config, unfinished: Path | None = None) -> wandb.Run:
             raise SkipError(f"logger.mode={cfg.logger.mode}: W&B refused: {reason}") from error
         log.warning("W&B: cannot be reached, logging offline: %s", reason)
         _is_gone = True
-        run = _run = _init(cfg, name, "offline", run_id)
+        run = _run = _init(cfg, name, "offline", None)  # W&B's service still holds the id
     for phase in FITS:  # each fits anew, so Lightning's global step starts again
         run.define_metric(f"{phase}/step", hidden=True)
         # `build.PhaseLogger` writes the summary, for the epoch that the phase kept.
