@@ -1,6 +1,6 @@
 """``python -m studies.imbalance``: one rare row in fifty; do weights or another threshold help?
 
-The seed draws 1,000 rows of one class of CR and 20 of the other. Jobs with and without balanced
+The seed draws 1,000 rows of one class of a task and 20 of the other. Jobs with and without balanced
 weights are scored at several thresholds of the rare class's log-odds, on rows that were not drawn
 and on validation, weighted 50:1, too. Rows are read from the folder in ``SKIP_EXP_DATA``.
 """
@@ -20,29 +20,33 @@ from skip_exp.data.splits import choose_slice
 from skip_exp.utils.machine import git_commit
 
 RESULTS = Path(__file__).parent / "results" / "imbalance.csv"
-TASK, COLUMN, RARE = "cr", "sentence", 0  # the rare class is its first
-COLUMNS = ("seed", "recipe", "class_weight", "threshold", "others", "validation", "commit")
+TASKS, COLUMN, RARE = ("sst2", "cr"), "sentence", 0  # the rare class is their first
+COLUMNS = ("task", "seed", "recipe", "class_weight", "threshold", "others", "validation", "commit")
 OTHERS, TIMES, SEEDS = 1000, 50, (1, 2, 3)
-RUNS = (("prompt", "none"), ("prompt", "balanced"), ("default", "none"))  # recipe, class weights
+RUNS = [*product(("default", "prompt"), ("none", "balanced"))]  # recipe, class weights
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m studies.imbalance", description=__doc__)
     parser.add_argument("--out", type=Path, default=Path("outputs/imbalance"), help="of jobs")
+    parser.add_argument("--tasks", nargs="+", choices=TASKS, default=TASKS)
+    parser.add_argument("--rows", type=Path, default=RESULTS, help="file of the rows")
     asked, rows = parser.parse_args(), list[list[Any]]()
-    for seed, (recipe, weights) in product(SEEDS, RUNS):
-        answers = asked.out / f"{TASK}-{seed}-{recipe}-{weights}.npz"
+    for task, seed, (recipe, weights) in product(asked.tasks, SEEDS, RUNS):
+        name = f"{task}-{seed}-{recipe}-{weights}"
+        answers = asked.out / f"{name}.npz"
         if not answers.is_file():
-            np.savez(answers, commit=str(git_commit()), **run(seed, recipe, weights, asked.out))
-        with np.load(answers) as found:
-            scores = score(dict(found))
-        rows += [[seed, recipe, weights, *row, str(found["commit"])] for row in scores]
-        pd.DataFrame(rows, columns=COLUMNS).to_csv(RESULTS, index=False, lineterminator="\n")
+            found = run(task, seed, recipe, weights, asked.out / name)
+            np.savez(answers, commit=str(git_commit()), **found)
+        with np.load(answers) as saved:
+            scores, commit = score(dict(saved)), str(saved["commit"])
+        rows += [[task, seed, recipe, weights, *row, commit] for row in scores]
+        pd.DataFrame(rows, columns=COLUMNS).to_csv(asked.rows, index=False, lineterminator="\n")
 
 
-def read(split: str, seed: int) -> list[dict[str, Any]]:
+def read(task: str, split: str, seed: int) -> list[dict[str, Any]]:
     """Rows in random order, with label 1 for the rare class; of equal texts the first."""
-    path = Path(os.environ["SKIP_EXP_DATA"]) / TASK / f"{split}.jsonl"
+    path = Path(os.environ["SKIP_EXP_DATA"]) / task / f"{split}.jsonl"
     lines = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
     found: dict[str, int] = {}
     for index in np.random.default_rng(seed).permutation(len(lines)):
@@ -50,9 +54,9 @@ def read(split: str, seed: int) -> list[dict[str, Any]]:
     return [{"text": text, "label": label} for text, label in found.items()]
 
 
-def run(seed: int, recipe: str, weights: str, out: Path) -> dict[str, Any]:
+def run(task: str, seed: int, recipe: str, weights: str, out: Path) -> dict[str, Any]:
     """Calibrated log-odds of the rare class, and labels, by part of the rows."""
-    every, validation = read("train", seed), read("validation", seed)
+    every, validation = read(task, "train", seed), read(task, "validation", seed)
     others, rare = ([row for row in every if row["label"] == label] for label in (0, 1))
     train = others[:OTHERS] + rare[: OTHERS // TIMES]
     train = [train[i] for i in np.random.default_rng(seed).permutation(len(train))]
@@ -62,7 +66,7 @@ def run(seed: int, recipe: str, weights: str, out: Path) -> dict[str, Any]:
         train,
         validation=validation[:100],
         classes=["0", "1"],
-        name=TASK,
+        name=task,
         output=out,
         overrides=overrides,
     )
