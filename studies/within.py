@@ -30,6 +30,7 @@ from skip_exp.skill.forms import megabytes
 from skip_exp.utils.machine import git_commit, processor
 from skip_exp.within import measure, run, show
 from skip_exp.within.choose import FITTED, Candidate, add_errors, choose, list_candidates
+from skip_exp.within.scores import Split
 from studies.evidence import CONF, TITLES
 
 ROWS = Path(__file__).parent / "results/within.csv"
@@ -68,8 +69,8 @@ def describe_all(task: str, skills: dict[float, Path], exports: Path) -> Iterato
     """A row per form of a skill, and per bound the choice: scores in percent, texts a second."""
     settings = [f"+task={task}", "logger=none", f"hydra.searchpath=[file://{CONF.resolve()}]"]
     rows = prepare(job_config(compose_config("config", settings))).data
-    select, validation = run.to_split(rows, rows.select), run.to_split(rows, rows.validation)
-    texts = [*select.texts, *validation.texts][: run.TIMED_TEXTS]
+    select, validation = Split.of(rows, rows.select), Split.of(rows, rows.validation)
+    texts = [*select.texts, *validation.texts][: measure.TIMED_TEXTS]
     models, _, contended = measure.measure(skills, None, select, texts, exports)
     answers = {model: measure.ask(classifier, validation) for model, classifier in models.items()}
     (uncut,) = (each for each in models if (each.ratio, each.form) == (0.0, "fp32"))

@@ -52,7 +52,7 @@ def test_uncut_nothing_is_tuned_again(tmp_path: Path) -> None:
 def test_a_slice_of_one_label_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     rows = SimpleNamespace(select=[], validation=[])
     monkeypatch.setattr(run, "prepare", lambda *_: SimpleNamespace(key="", data=rows))
-    monkeypatch.setattr(run, "to_split", lambda *_: split(np.zeros(4, int)))
+    monkeypatch.setattr(run.Split, "of", lambda *_: split(np.zeros(4, int)))
     cfg = toy_job(save_toy(tmp_path), tmp_path, "out", "prune.within=1")
     with pytest.raises(ConfigError, match=r"^prune\.within=1.0: "):
         run.find(cfg, None, None, pytest.fail)

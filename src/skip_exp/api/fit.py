@@ -174,9 +174,14 @@ def run(
 
                 return find(cfg, task.tables, budget, lambda job: _run(pipeline, job, task))
             result = _run(pipeline, cfg, task)
-        from skip_exp.skill.skill import Skill  # torch is loaded by now
+            from skip_exp.skill.skill import Skill  # torch is loaded by now
 
-        return Skill.load(folder / str(result["skill"]))
+            skill = Skill.load(folder / str(result["skill"]))
+            if cfg.benchmark.enabled and not cfg.task.multilabel:
+                from skip_exp.within.worth import weigh
+
+                weigh(cfg, task.tables, skill, result["ratio"])
+            return skill
 
 
 def _run(pipeline: ModuleType, cfg: Config, task: Task) -> Any:

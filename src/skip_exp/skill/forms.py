@@ -20,7 +20,7 @@ from skip_exp.utils.timing import alone, interleave
 
 log = logging.getLogger(__name__)
 
-SECONDS = 60.0  # in which all models answer in turns
+SECONDS = 4.0  # of each model, about; they answer in turns
 FEWEST_TURNS, MOST_TURNS = 5, 30  # fewer texts, where all of them would take longer
 TEXTS = 32  # that are timed at least
 
@@ -85,15 +85,15 @@ def time_in_turns(
     Args:
         calls: answer texts, such as :meth:`Classifier.probabilities`.
     """
-    first = texts[:TEXTS]
+    first, seconds = texts[:TEXTS], SECONDS * len(calls)
 
     def measure() -> tuple[list[list[float]], int]:
         start = time.perf_counter()
         interleave([partial(call, first) for call in calls], repeats=1, warmup=1)
         turn = (time.perf_counter() - start) / 2  # of the first texts
-        count = round(len(first) * SECONDS / (FEWEST_TURNS * turn))
+        count = round(len(first) * seconds / (FEWEST_TURNS * turn))
         answered = texts[: max(len(first), count)]
-        turns = round(SECONDS * len(first) / (turn * len(answered)))
+        turns = round(seconds * len(first) / (turn * len(answered)))
         bound = [partial(call, answered) for call in calls]
         repeats = min(MOST_TURNS, max(FEWEST_TURNS, turns))
         return interleave(bound, repeats=repeats, warmup=1), len(answered)
@@ -101,7 +101,7 @@ def time_in_turns(
     (times, count), contended = alone(measure)
     speeds = []
     for of_call in times:
-        rates = [count / seconds for seconds in of_call]
+        rates = [count / took for took in of_call]
         low, _, high = quantiles(rates, n=4)
         speeds.append(Speed(median(rates), (high - low) / 2))
     return speeds, contended

@@ -24,6 +24,8 @@ from skip_exp.within.scores import Split
 
 log = logging.getLogger(__name__)
 
+TIMED_TEXTS = 400  # texts that every model answers in turns
+
 
 def ask(classifier: Classifier, split: Split) -> Answers:
     answers = np.array(classifier.probabilities(split.texts))

@@ -8,16 +8,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import cast
 
-import numpy as np
-
 from skip_exp import results
 from skip_exp.cache.version import digest
 from skip_exp.config.schema import Config
 from skip_exp.config.together import check
 from skip_exp.config.train import FEW_ROWS
-from skip_exp.data.batches import Row
 from skip_exp.data.files import SELECT
-from skip_exp.data.rows import Rows, get_labels, get_texts
 from skip_exp.data.sources import Tables
 from skip_exp.errors import ConfigError
 from skip_exp.job.answer import write_config
@@ -31,6 +27,7 @@ from skip_exp.within import show
 from skip_exp.within.baselines import TfIdf
 from skip_exp.within.choose import FITTED, add_errors, list_candidates
 from skip_exp.within.measure import (
+    TIMED_TEXTS,
     ask,
     candidate_line,
     choose_timed,
@@ -47,7 +44,6 @@ log = logging.getLogger(__name__)
 
 CUTS = (0.9, 0.7, 0.52, 0.95)  # ratios, in the order in which they are tried
 FEW_CUTS = 2  # of them below FEW_ROWS train rows: a small slice cannot tell more of them apart
-TIMED_TEXTS = 400  # texts that every model answers in turns
 JOBS = "jobs"  # folder of the jobs, by ratio
 EXPORTS = "int8"  # folder of the exports with 8-bit weights, by ratio
 KERNELS = "ONEDNN_PRIMITIVE_CACHE_CAPACITY"
@@ -78,7 +74,7 @@ def find(
     root, within = Path(cfg.output_dir), cast(float, cfg.prune.within)
     uncut = prepare(at_ratio(cfg, 0.0), tables)
     key, rows = digest([uncut.key, within])[:16], uncut.data
-    select, validation = to_split(rows, rows.select), to_split(rows, rows.validation)
+    select, validation = Split.of(rows, rows.select), Split.of(rows, rows.validation)
     if len({*select.labels}) == 1:  # which a constant answer fits
         why = f"the selection slice has a single label: give task.files.{SELECT} or a ratio"
         raise ConfigError("prune.within", within, why)
@@ -87,7 +83,7 @@ def find(
     ratios = [0.0, *list_ratios(uncut, cfg.prune.sites, cuts)]
     jobs = run_jobs([at_ratio(cfg, ratio) for ratio in ratios], budget, run_job)
     skills = {ratio: root / JOBS / f"{ratio:g}" / str(job.skill) for ratio, job in jobs.items()}
-    words = TfIdf.fit(to_split(rows, rows.train), select)
+    words = TfIdf.fit(Split.of(rows, rows.train), select)
     texts = [*select.texts, *validation.texts][:TIMED_TEXTS]
     models, words_speed, contended = measure(skills, words, select, texts, root / EXPORTS)
     (reference,) = (each for each in models if (each.ratio, each.form) == (0.0, "fp32"))
@@ -108,10 +104,9 @@ def find(
     (line,) = (each for each in lines if each.is_chosen)
     save_answers(validation.labels, line.predicted, root)
     results.write(root, make_result(cfg, key, jobs, frame, chosen, contended=contended))
-    title = f"was it worth it? {validation.metric} on {len(validation.labels)} validation rows"
     told = show.explain(frame, candidates, chosen, bound, select, contended=contended)
     is_half = [model.form for model in chosen.models] == ["bf16"]
-    show.tell(frame, lines, title, [*told, *show.next_steps(place, is_half)])
+    show.tell(frame, lines, validation, [*told, *show.next_steps(place, is_half)])
     return open_classifier(place, precision="bf16" if is_half else "32-true")
 
 
@@ -159,9 +154,3 @@ def run_jobs(
         done[job.prune.ratio] = run_job(job)
         last = time.monotonic() - start
     return done
-
-
-def to_split(rows: Rows, part: Sequence[Row]) -> Split:
-    """Some of the rows, to be scored by the task's main metric."""
-    texts = [list(each) for each in get_texts(part)]
-    return Split(texts, np.array(get_labels(part)), rows.spec.metrics[0], rows.spec.num_labels)

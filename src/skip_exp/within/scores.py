@@ -6,6 +6,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from skip_exp.data.batches import Row
+from skip_exp.data.rows import Rows, get_labels, get_texts
 from skip_exp.data.scores import Labels, resample, score
 
 
@@ -31,6 +33,13 @@ class Split:
     labels: Labels
     metric: str
     classes: int
+
+    @classmethod
+    def of(cls, rows: Rows, part: Sequence[Row]) -> "Split":
+        """Some of a task's rows, to be scored by its main metric."""
+        texts = [list(each) for each in get_texts(part)]
+        spec = rows.spec
+        return cls(texts, np.array(get_labels(part)), spec.metrics[0], spec.num_labels)
 
     def score(self, predicted: Labels) -> float:
         """:func:`score` of the predicted classes [n]."""

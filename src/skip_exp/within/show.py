@@ -185,8 +185,11 @@ def _round(value: float, form: str) -> str:
     return "-" if pd.isna(value) else format(value, form)
 
 
-def tell(frame: pd.DataFrame, lines: Sequence[Line], title: str, sentences: Sequence[str]) -> None:
+def tell(
+    frame: pd.DataFrame, lines: Sequence[Line], validation: Split, sentences: Sequence[str]
+) -> None:
     """Log the last table and what there is to say about it."""
+    title = f"was it worth it? {validation.metric} on {len(validation.labels)} validation rows"
     width = Console().width if Console().is_terminal else 160
     console = Console(width=width)
     with console.capture() as shown:
@@ -205,7 +208,7 @@ def explain(
     *,
     contended: bool,
 ) -> list[str]:
-    """What was chosen and why, what the slice could not show, and whether TF-IDF would do.
+    """What was chosen and why, what the slice could not show, and :func:`judge_words`.
 
     Args:
         bound: a fraction.
@@ -220,6 +223,12 @@ def explain(
     keys = ("difference", "difference_high", "difference_low")
     scored, low, high = (tables.points(0.0 - uncut[key]) for key in keys)  # no -0.00
     told.append(f"on the validation split: {scored} points ({low} to {high}) from {UNCUT}")
+    return [*told, *judge_words(frame, contended=contended)]
+
+
+def judge_words(frame: pd.DataFrame, *, contended: bool) -> list[str]:
+    """Whether TF-IDF would do, and whether the speeds are to be trusted."""
+    told = []
     for words in frame[frame["model"] == TF_IDF].to_dict("records"):
         if words["difference_low"] > 0:
             told.append(f"{TF_IDF}, is better than the chosen model: take that")

@@ -1,0 +1,42 @@
+"""The last table of a plain job: its model beside cheap baselines."""
+
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+
+from skip_exp.commands import train
+from skip_exp.skill.skill import Skill
+from skip_exp.within import show
+from tests.helpers.saved import save_backbone
+from tests.helpers.toy import SMALL, save_toy
+
+
+def test_a_cut_model_is_judged_beside_baselines(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("skip_exp.skill.forms.SECONDS", 0.0)
+    frames: list[pd.DataFrame] = []
+
+    def judge(frame: pd.DataFrame, **options: Any) -> list[str]:
+        frames.append(frame)
+        return judge_words(frame, **options)
+
+    judge_words = show.judge_words
+    monkeypatch.setattr(show, "judge_words", judge)
+    save_toy(tmp_path)
+    backbone = save_backbone(tmp_path / "backbone", "bert")
+    own = ["backbone.name=tiny", f"backbone.path={backbone}", "attribution.samples=64"]
+    own += [*SMALL, "tune.epochs=1", "retune.epochs=1", "--output", str(tmp_path / "out")]
+    line = [str(tmp_path / "train.csv"), "--validation", str(tmp_path / "validation.csv"), *own]
+    assert train.main([*line, "--curve"]) == 0  # the curve's own jobs are not judged
+    assert "was it worth it?" in capsys.readouterr().out
+    (frame,) = frames
+    assert [*frame["model"]] == ["majority class", show.TF_IDF, "50 % cut, fp32"]
+    assert [*frame["chosen"]] == [False, False, True]
+    assert frame["texts_per_s"].notna().tolist() == [False, True, True]
+    (folder,) = (path for path in (tmp_path / "out").glob("*/*") if (path / "curve.csv").exists())
+    result = Skill.load(folder / "skill").result
+    assert frame["validation"].iloc[-1] == pytest.approx(result["metric"]["final"])
+    assert frame["select"].iloc[-1] == pytest.approx(result["select"]["final"])
