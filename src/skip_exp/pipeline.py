@@ -14,7 +14,7 @@ from skip_exp.phases.prepare import prepare
 from skip_exp.phases.prune import log_reached, prune
 from skip_exp.phases.retune import retune
 from skip_exp.phases.search import search
-from skip_exp.phases.test import test
+from skip_exp.phases.test import shift_labels, test
 from skip_exp.phases.tune import tune
 from skip_exp.results import Result
 from skip_exp.training.trainer import root_device
@@ -91,6 +91,8 @@ def run_phases(job: Job, clock: Clock) -> Entry:
     with clock("test"):
         scored = test(job, dense, pruned.model, final)
         add_scores(job, result, scored)
+        if any(shift := scored["final"].values["shift"]):
+            final = shift_labels(final, shift)
     result.ratio, result.method.epochs = ratio, epochs
     whole = job.whole(dense.value)
     return finish(

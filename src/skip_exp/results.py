@@ -103,6 +103,8 @@ class Calibration(Part):
     temperature: float | None = None  # fitted on the selection slice
     # Of several labels per text: the probability above which a label is given, chosen there, too.
     threshold: float | None = None
+    # Of rare labels, where F1 macro comes first: what was added to every label's logit.
+    shift: list[float] = Field(default_factory=list)
 
 
 class Prompt(Part):

@@ -7,6 +7,7 @@ import shlex
 import shutil
 import signal
 import time
+from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
@@ -29,6 +30,7 @@ from skip_exp.commands import train
 from skip_exp.config.compose import job_of
 from skip_exp.data import read, sources
 from skip_exp.data.read import to_table
+from skip_exp.data.scores import score
 from skip_exp.data.sources import load_rows
 from skip_exp.data.table import Table
 from skip_exp.errors import DataError, SkipError
@@ -566,3 +568,23 @@ def test_a_curve_within_some_points_is_refused(
     with pytest.raises(SystemExit) as stopped:
         train.main(["t.csv", "--curve", *goal])
     assert stopped.value.code == 2 and "--within" in capsys.readouterr().err
+
+
+def test_a_rare_label_is_given_as_the_slice_advises(settings: list[str], tmp_path: Path) -> None:
+    """The skill answers with the shift that its result was scored with."""
+    kinds = [("dull", "bad")] * 34 + [("warm", "bad")] * 4 + [("warm", "good")] * 2
+    rows = [
+        {"text": f"the film was {word}{' ' * i}", "label": label}
+        for i, (word, label) in enumerate(kinds * 20)
+    ]
+    overrides = [*settings, "tune.lr=0.001", "retune.lr=0.001"]
+    model = skip_exp.fit(rows, output=tmp_path, overrides=overrides)
+    shift = model.result["calibration"]["shift"]
+    assert shift[0] == 0 < shift[1]
+    held = pd.read_csv(model.folder.parent / results.PREDICTIONS)
+    true, given = held["label"].to_numpy(), held["predicted"].to_numpy()
+    assert model.result["metric"]["name"] == "f1_macro" and 1 in given
+    assert model.result["metric"]["final"] == pytest.approx(score("f1_macro", given, true, 2))
+    answers = model.predict([row["text"] for row in rows])  # what the skill's file has
+    counts = Counter(each["label"] for each in answers)
+    assert counts["good"] > 0

@@ -6,6 +6,7 @@ import torch
 from skip_exp.data.metrics import (
     build_metrics,
     calibration_error,
+    find_shift,
     fit_temperature,
     majority_scores,
 )
@@ -67,3 +68,27 @@ def test_a_tiny_slice_changes_nothing_and_a_perfect_one_claims_no_certainty() ->
     right = torch.zeros(60, dtype=torch.long)
     claimed = (SURE / fit_temperature(SURE, right)).softmax(-1)[0, 0].item()
     assert claimed == pytest.approx(60.5 / 61, abs=1e-4)
+
+
+def leads(rare: list[float], others: list[float]) -> tuple[torch.Tensor, torch.Tensor]:
+    """Logits and labels of rows by how far the frequent label 0 leads the rare label 1."""
+    lead = torch.tensor([*rare, *others])
+    labels = torch.tensor([1] * len(rare) + [0] * len(others))
+    return torch.stack([lead, torch.zeros_like(lead)], 1), labels
+
+
+def test_a_rare_label_is_shifted_to_the_best_f1_macro() -> None:
+    rows = leads([1.0, 2.0], [3.0] * 48)
+    assert find_shift(*rows, [1]) == [0.0, 2.5]
+    assert find_shift(*rows, []) == find_shift(*rows, [0]) == [0.0, 0.0]  # 0 is given enough
+    logits, labels = leads([1.0, 2.0], [3.0] * 47)
+    assert find_shift(logits, labels, [1]) == [0.0, 0.0]  # too few rows
+    assert find_shift(*leads([], [3.0] * 50), [1]) == [0.0, 0.0]  # none of the label
+    assert find_shift(*leads([-1.0, -2.0], [3.0] * 48), [1])[1] >= 0  # all are right already
+
+
+def test_two_rare_labels_are_shifted_in_turn() -> None:
+    logits = torch.tensor([[4.0, 0, 0]] * 50 + [[2.0, 1, 0]] * 2 + [[2.0, 0, 1]] * 3)
+    labels = torch.tensor([0] * 50 + [1] * 2 + [2] * 3)
+    shift = torch.tensor(find_shift(logits, labels, [1, 2]))
+    assert ((logits + shift).argmax(1) == labels).all() and shift[0] == 0

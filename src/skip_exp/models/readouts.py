@@ -84,6 +84,11 @@ class Readout(nn.Module):
         """
         raise NotImplementedError
 
+    @property
+    def label_bias(self) -> Tensor | None:
+        """What is added to the class logits [labels]; None: nothing is."""
+        return None
+
     def draw_weights(self) -> None:
         """Draw the weights that tuning starts from, if it draws any, in place."""
 
@@ -125,6 +130,10 @@ class HeadReadout(Readout):
         cls, model: HFModel, tokenizer: Any, labels: int, words: tuple[str, ...], pooling: str
     ) -> Self:
         return cls(model.config.hidden_size, labels, pooling)
+
+    @property
+    def label_bias(self) -> Tensor | None:
+        return self.linear.bias
 
     def draw_weights(self) -> None:
         self.linear.reset_parameters()  # the draws of a seed are those that it always had
@@ -248,6 +257,10 @@ class ClassifierReadout(Readout):
             raise ConfigError("backbone.readout", "classifier", why)
         pooling = getattr(model.config, "classifier_pooling", "cls")
         return cls(dense, family.between(model), out, pooling)
+
+    @property
+    def label_bias(self) -> Tensor | None:
+        return self.out.bias
 
     def decoded(self, attention_mask: Tensor) -> Tensor | None:
         return attention_mask.bool()

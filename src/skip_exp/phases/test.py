@@ -1,6 +1,7 @@
 """test: the dense, the pruned and the final model are scored, the reported split once."""
 
 import logging
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -10,9 +11,9 @@ from skip_exp.cache.store import Entry, Keyed
 from skip_exp.callbacks.epochs import Batches
 from skip_exp.config.schema import TrainerConfig
 from skip_exp.data.batches import Row, order_by_length
-from skip_exp.data.metrics import find_bound
+from skip_exp.data.metrics import find_bound, find_shift
 from skip_exp.data.module import TextDataModule
-from skip_exp.data.rows import Rows, get_labels
+from skip_exp.data.rows import Rows, find_rare, get_labels
 from skip_exp.models.soft_prompt import SoftPromptModel
 from skip_exp.phases.job import Job
 from skip_exp.training.trainer import score
@@ -44,22 +45,41 @@ def _log(state: str, found: dict[str, Any], note: str = "") -> None:
 def score_model(trainer: TrainerConfig, *, model: SoftPromptModel, data: Rows) -> Entry:
     """Every metric on the selection slice, the validation split and the task's extra splits.
 
-    With several labels per text, the slice sets the logit above which a label is given. The values
-    are {select: {metric: value}, validation: ..., extra: {split: ...}}. The tensors are the logits
-    of ``select`` and ``validation`` [rows, labels].
+    With several labels per text, the slice sets the logit above which a label is given. Where F1
+    macro comes first, it sets the ``shift`` of rare labels. The values are {select: {metric:
+    value}, validation: ..., extra: {split: ...}, shift: [labels]}; the last one may be empty. The
+    tensors are the logits of ``select`` and ``validation`` [rows, labels].
     """
     rows, shown, bound = TextDataModule(data, 1, 0), [Batches("scoring")], None
     select, of_select = score(trainer, model, data.spec, rows.val_dataloader(), shown)
     logits = {"select": _reorder(of_select, data.select)}
+    labels, shift = torch.tensor(get_labels(data.select)), list[float]()
     if data.spec.multilabel:
-        bound = find_bound(logits["select"], torch.tensor(get_labels(data.select)))
+        bound = find_bound(logits["select"], labels)
+    elif data.spec.metrics[0] == "f1_macro" and model.readout.label_bias is not None:
+        shift = find_shift(logits["select"], labels, find_rare(get_labels(data.train)))
+    if any(shift):
+        model = shift_labels(model, shift)
+        select, of_select = score(trainer, model, data.spec, rows.val_dataloader(), shown)
+        logits["select"] = _reorder(of_select, data.select)
     extra = {}
     for split in data.spec.extra:
         loader = rows.extra_dataloader(split)
         extra[split], _ = score(trainer, model, data.spec, loader, shown, bound)
     validation, of_rows = score(trainer, model, data.spec, rows.test_dataloader(), shown, bound)
     logits["validation"] = _reorder(of_rows, data.validation)
-    return Entry(logits, {"select": select, "validation": validation, "extra": extra})
+    values = {"select": select, "validation": validation, "extra": extra, "shift": shift}
+    return Entry(logits, values)
+
+
+def shift_labels(model: SoftPromptModel, shift: Sequence[float]) -> SoftPromptModel:
+    """A copy, which shares the backbone's weights, with ``shift`` added to its logits [labels]."""
+    moved = model.copy()
+    bias = moved.readout.label_bias
+    assert bias is not None
+    with torch.no_grad():
+        bias.add_(bias.new_tensor(shift))
+    return moved
 
 
 def _reorder(logits: Tensor, rows: list[Row]) -> Tensor:
