@@ -173,15 +173,19 @@ def run(
                 from skip_exp.within.run import find  # scikit-learn: not for a single job
 
                 return find(cfg, task.tables, budget, lambda job: _run(pipeline, job, task))
-            result = _run(pipeline, cfg, task)
-            from skip_exp.skill.skill import Skill  # torch is loaded by now
+            return _open(cfg, task, _run(pipeline, cfg, task))
 
-            skill = Skill.load(folder / str(result["skill"]))
-            if cfg.benchmark.enabled and not cfg.task.multilabel:
-                from skip_exp.within.worth import weigh
 
-                weigh(cfg, task.tables, skill, result["ratio"])
-            return skill
+def _open(cfg: Config, task: Task, result: Any) -> Any:
+    """The skill of a job that is done; where models are timed, weighed against cheap baselines."""
+    from skip_exp.skill.skill import Skill  # torch is loaded by now
+
+    skill = Skill.load(Path(cfg.output_dir) / str(result["skill"]))
+    if cfg.benchmark.enabled and not cfg.task.multilabel:
+        from skip_exp.within.worth import weigh  # scikit-learn
+
+        weigh(cfg, task.tables, skill, result)
+    return skill
 
 
 def _run(pipeline: ModuleType, cfg: Config, task: Task) -> Any:

@@ -63,12 +63,12 @@ class Line:
 
 def name(candidate: Candidate) -> str:
     """``uncut, int8``, or ``90 % cut, int8 -> uncut, fp32`` for a cascade."""
-    return " -> ".join(_name_model(model) for model in candidate.models)
+    return " -> ".join(name_model(model.ratio, model.form) for model in candidate.models)
 
 
-def _name_model(model: Model) -> str:
-    cut = f"{100 * model.ratio:g} % cut" if model.ratio else "uncut"
-    return f"{cut}, {model.form}"
+def name_model(ratio: float, form: str) -> str:
+    cut = f"{100 * ratio:g} % cut" if ratio else "uncut"
+    return f"{cut}, {form}"
 
 
 def to_frame(lines: Sequence[Line], validation: Split) -> pd.DataFrame:

@@ -2,27 +2,28 @@
 
 import logging
 from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
 
 from skip_exp.config.schema import Config
 from skip_exp.data.sources import Tables
 from skip_exp.phases.prepare import prepare
-from skip_exp.skill.forms import time_in_turns
+from skip_exp.results import PREDICTIONS
+from skip_exp.skill.forms import megabytes, time_in_turns
 from skip_exp.skill.skill import Skill
 from skip_exp.within import show
 from skip_exp.within.baselines import TfIdf
-from skip_exp.within.choose import Model, make_candidate
-from skip_exp.within.measure import (
-    TIMED_TEXTS,
-    ask,
-    candidate_line,
-    majority_line,
-    words_line,
-)
+from skip_exp.within.measure import TIMED_TEXTS, majority_line, words_line
 from skip_exp.within.scores import Split
 
 
-def weigh(cfg: Config, tables: Tables | None, skill: Skill, ratio: float) -> None:
+def weigh(cfg: Config, tables: Tables | None, skill: Skill, result: Any) -> None:
     """Log a finished job's model beside cheap baselines, with intervals and speeds.
+
+    Args:
+        skill, result: of the job, in its folder.
 
     Raises:
         SkipError: the rows cannot be read any more.
@@ -37,13 +38,19 @@ def weigh(cfg: Config, tables: Tables | None, skill: Skill, ratio: float) -> Non
     calls: list[Callable[[list[list[str]]], object]] = [skill.probabilities]
     if words:
         calls.append(words.predict)
-    texts = [*select.texts, *validation.texts][:TIMED_TEXTS]
-    speeds, contended = time_in_turns(calls, texts)
-    model = Model(ratio, "fp32", ask(skill, select), speeds[0].texts, speeds[0].spread)
-    candidate, answers = make_candidate([model], [], select.score), {model: ask(skill, validation)}
+    speeds, contended = time_in_turns(calls, [*select.texts, *validation.texts][:TIMED_TEXTS])
     lines = [majority_line(rows, select, validation)]
     if words:
         lines.append(words_line(words, speeds[1], select, validation))
-    lines.append(candidate_line(candidate, True, answers, {model: skill}))
-    frame = show.to_frame(lines, validation)
-    show.tell(frame, lines, validation, show.judge_words(frame, contended=contended))
+    answers = pd.read_csv(Path(cfg.output_dir) / PREDICTIONS)
+    model = show.Line(
+        what=show.name_model(result["ratio"], "fp32"),
+        select=result["select"]["final"],
+        predicted=answers["predicted"].to_numpy(),
+        speed=speeds[0].texts,
+        spread=speeds[0].spread,
+        mb=megabytes(skill),
+        is_chosen=True,
+    )
+    frame = show.to_frame([*lines, model], validation)
+    show.tell(frame, [*lines, model], validation, show.judge_words(frame, contended=contended))
