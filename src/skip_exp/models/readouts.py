@@ -86,7 +86,7 @@ class Readout(nn.Module):
 
     @property
     def label_bias(self) -> Tensor | None:
-        """What is added to the class logits [labels]; None: nothing is."""
+        """The bias of the class logits [labels], if they have one."""
         return None
 
     def draw_weights(self) -> None:
