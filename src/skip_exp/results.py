@@ -104,7 +104,7 @@ class Calibration(Part):
     # Of several labels per text: the probability above which a label is given, chosen there, too.
     threshold: float | None = None
     # Of rare labels, where F1 macro comes first: what was added to every label's logit.
-    shift: list[float] = Field(default_factory=list)
+    shift: list[float] | None = None
 
 
 class Prompt(Part):

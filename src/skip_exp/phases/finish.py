@@ -90,7 +90,9 @@ def add_scores(job: Job, result: Result, found: Mapping[str, Entry]) -> None:
     raw = calibration_error(logits["validation"], labels)
     error = calibration_error(logits["validation"], labels, temperature)
     shift = found["final"].values["shift"]
-    result.calibration = Calibration(ece=error, ece_raw=raw, temperature=temperature, shift=shift)
+    result.calibration = Calibration(ece=error, ece_raw=raw, temperature=temperature)
+    if any(shift):
+        result.calibration.shift = shift
     if job.data.spec.multilabel:
         bound = torch.tensor(find_bound(logits["select"], of_select))
         result.calibration.threshold = round((bound / temperature).sigmoid().item(), 6)
