@@ -91,7 +91,7 @@ def run_phases(job: Job, clock: Clock) -> Entry:
     with clock("test"):
         scored = test(job, dense, pruned.model, final)
         add_scores(job, result, scored)
-        if any(shift := scored["final"].values["shift"]):
+        if shift := scored["final"].values["shift"]:
             final = shift_labels(final, shift)
     result.ratio, result.method.epochs = ratio, epochs
     whole = job.whole(dense.value)

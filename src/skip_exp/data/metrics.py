@@ -126,17 +126,17 @@ def find_shift(logits: Tensor, labels: Tensor, rare: Sequence[int]) -> list[floa
         [0.0, 2.5]
 
     A model that saw few rows of a label hardly ever answers it (Menon et al. 2021). Each shift is
-    midway between two rows of the slice, and of equally good ones in the middle. With fewer than 50
-    rows, or none of a label, there is none.
+    midway between two rows of the slice, and of equally good ones in the middle. The list is empty
+    where nothing is gained, or with fewer than 50 rows.
 
     Args:
         logits: of rows that nothing was trained on [rows, labels].
         labels: class indices [rows].
         rare: of these labels, in this order.
     """
-    shift = torch.zeros(logits.shape[1])
     if len(labels) < FEWEST:
-        return shift.tolist()
+        return []
+    shift = torch.zeros(logits.shape[1])
     true, classes = labels.numpy(), logits.shape[1]
     for label in [label for label in rare if label in true]:
         shifted = logits + shift
@@ -151,7 +151,7 @@ def find_shift(logits: Tensor, labels: Tensor, rare: Sequence[int]) -> list[floa
             scores.append(score("f1_macro", given, true, classes))
         equals = np.flatnonzero(np.array(scores) == max(scores))
         shift[label] += tried[equals[len(equals) // 2]]
-    return shift.tolist()
+    return shift.tolist() if shift.any() else []
 
 
 def majority_scores(spec: TaskConfig, labels: Sequence[Any]) -> dict[str, float]:

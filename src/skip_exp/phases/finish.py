@@ -89,16 +89,15 @@ def add_scores(job: Job, result: Result, found: Mapping[str, Entry]) -> None:
     temperature = fit_temperature(logits["select"], of_select)
     raw = calibration_error(logits["validation"], labels)
     error = calibration_error(logits["validation"], labels, temperature)
-    shift = found["final"].values["shift"]
     result.calibration = Calibration(ece=error, ece_raw=raw, temperature=temperature)
-    if any(shift):
-        result.calibration.shift = shift
     if job.data.spec.multilabel:
         bound = torch.tensor(find_bound(logits["select"], of_select))
         result.calibration.threshold = round((bound / temperature).sigmoid().item(), 6)
-    for name, more in zip(job.data.spec.labels, shift, strict=False):
-        if more:
-            log.info("rare label %s: +%.2f on its logit, for the slice's f1_macro", name, more)
+    if shift := found["final"].values["shift"]:
+        result.calibration.shift = shift
+        for name, more in zip(job.data.spec.labels, shift, strict=True):
+            if more:
+                log.info("rare label %s: +%.2f on its logit, for the slice's f1_macro", name, more)
     log.info(
         "probabilities: calibration error %.1f %%, before the temperature of %.2f: %.1f %%",
         100 * error, temperature, 100 * raw,

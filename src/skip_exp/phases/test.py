@@ -58,7 +58,7 @@ def score_model(trainer: TrainerConfig, *, model: SoftPromptModel, data: Rows) -
         bound = find_bound(logits["select"], labels)
     elif data.spec.metrics[0] == "f1_macro" and model.readout.label_bias is not None:
         shift = find_shift(logits["select"], labels, find_rare(get_labels(data.train)))
-    if any(shift):
+    if shift:
         model = shift_labels(model, shift)
         select, of_select = score(trainer, model, data.spec, rows.val_dataloader(), shown)
         logits["select"] = _reorder(of_select, data.select)

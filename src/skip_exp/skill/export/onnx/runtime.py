@@ -164,7 +164,7 @@ def runner(path: Path, threads: int | None = None) -> Run:
     rest = ours if ours < (os.cpu_count() or 0) else 0
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads or (int(given) if given.isdecimal() else rest)
-    # Threads that spin while they wait take cores from others: 8-bit models were half as fast.
+    # Spinning threads take cores from others: cut 8-bit models were up to half as fast.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     options.log_severity_level = 4  # failures are raised, in one line
     with loading(path):
