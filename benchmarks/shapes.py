@@ -5,11 +5,13 @@ Example:
     python -m benchmarks.shapes --shapes bert_base ettin_32m --out outputs/shapes.csv
 
 Every shape is timed whole and cut, in each form that this machine has: all of them take turns on
-the same batches of full texts. The file is written after each shape and length. Encoders have a
-head on the mean; of T5 there is the encoder alone. An int8 export of a base shape takes a minute.
+the same batches of full texts; MiniLM's first layers beside them. The file is written after each
+shape and length. Encoders have a head on the mean; of T5 there is the encoder alone. An int8 export
+of a base shape takes a minute.
 """
 
 import argparse
+import copy
 import os
 import sys
 from collections.abc import Callable
@@ -36,7 +38,8 @@ from skip_exp.skill.export.onnx.write import to_onnx
 from skip_exp.skill.forms import list_forms
 from skip_exp.utils.timing import place
 
-RATIOS = (0.0, 0.52, 0.7, 0.9, 0.95)
+RATIOS = (0.52, 0.7, 0.9, 0.95)
+LAYERS = {"minilm": (3, 2, 1)}  # its first layers, beside the cuts
 LENGTHS, BATCH, PROMPT = (32, 128), 32, 4
 SHAPES: dict[str, Any] = {  # the settings of what conf/backbone names
     "bert_base": BertConfig(),
@@ -46,6 +49,7 @@ SHAPES: dict[str, Any] = {  # the settings of what conf/backbone names
     "ettin_32m": ModernBertConfig(
         hidden_size=384, num_hidden_layers=10, num_attention_heads=6, intermediate_size=576
     ),
+    "minilm": config("minilm"),
     "bert-tiny": config("bert-tiny"),
 }
 
@@ -59,44 +63,55 @@ def build(settings: Any) -> SoftPromptModel:
     return prompted(family.prepare(model), length=PROMPT, family=family)
 
 
+def list_models(name: str) -> dict[str, SoftPromptModel]:
+    """The whole model first, then its cuts, then its first layers alone."""
+    models = {"uncut": build(SHAPES[name])}
+    for ratio in RATIOS:
+        models[f"{100 * ratio:g} % cut"] = cut(models["uncut"], keep_at(models["uncut"], ratio))
+    for count in LAYERS.get(name, ()):
+        fewer = copy.deepcopy(SHAPES[name])
+        fewer.num_hidden_layers = count
+        models[f"{count} layers"] = build(fewer)
+    return models
+
+
 def list_calls(
-    models: dict[float, SoftPromptModel], inputs: dict[str, Tensor], folder: Path
-) -> dict[tuple[float, str], Callable[[], object]]:
-    """A forward pass of every model in every form, by ratio and form.
+    models: dict[str, SoftPromptModel], inputs: dict[str, Tensor], folder: Path
+) -> dict[tuple[str, str], Callable[[], object]]:
+    """A forward pass of every model in every form, by name and form.
 
     Args:
         folder: where the exports are, or are written.
     """
-    calls: dict[tuple[float, str], Callable[[], object]] = {}
+    calls: dict[tuple[str, str], Callable[[], object]] = {}
     given = {name: x.numpy() for name, x in inputs.items()}
     given.setdefault("token_type_ids", torch.zeros_like(inputs["input_ids"]).numpy())
-    for ratio, model in models.items():
+    for i, (name, model) in enumerate(models.items()):
         for form in list_forms():
             if form == "fp32":
-                calls[ratio, form] = partial(model, **inputs)
+                calls[name, form] = partial(model, **inputs)
             elif form == "bf16":
                 half = model.copy()
                 to_bf16(half)
-                calls[ratio, form] = partial(half, **inputs)
+                calls[name, form] = partial(half, **inputs)
             else:
-                path = folder / f"{ratio:g}.onnx"
+                path = folder / f"{i}.onnx"
                 if not path.exists():
                     to_onnx(model, {name: inputs[name] for name in INPUTS if name in inputs}, path)
                     quantise(path)
-                calls[ratio, form] = partial(runner(path, torch.get_num_threads()), given)
+                calls[name, form] = partial(runner(path, torch.get_num_threads()), given)
     return calls
 
 
 def measure(name: str, length: int, seconds: float, folder: Path) -> list[dict[str, Any]]:
-    """A row per ratio and form: texts a second, and how many times the uncut model in fp32."""
-    dense = build(SHAPES[name])
-    models = {ratio: cut(dense, keep_at(dense, ratio)) if ratio else dense for ratio in RATIOS}
-    calls = list_calls(models, random_batch(dense, BATCH, length), folder)
+    """A row per model and form: texts a second, and how many times the uncut model in fp32."""
+    models = list_models(name)
+    calls = list_calls(models, random_batch(models["uncut"], BATCH, length), folder)
     times = side_by_side([*calls.values()], seconds=seconds)
     rows = []
-    for i, (ratio, form) in enumerate(calls):
+    for i, (model, form) in enumerate(calls):
         speedup, spread = times.ratio(0, i)
-        row = {"shape": name, "length": length, "form": form, "ratio": ratio}
+        row = {"shape": name, "length": length, "form": form, "model": model}
         row |= {"texts_per_s": BATCH / times.median(i), "speedup": speedup, "spread": spread}
         rows.append(row | {"contended": times.contended, **place("cpu")})
     return rows
@@ -127,7 +142,9 @@ def main() -> int:
                 print(f"{name}, length {length} ...", flush=True)
                 rows += measure(name, length, options.seconds, exports)
                 pd.DataFrame(rows).to_csv(options.out, index=False, float_format="%.4g")
-    table = pd.DataFrame(rows).pivot_table("speedup", ["shape", "length", "form"], "ratio")
+    table = pd.DataFrame(rows).pivot_table(
+        "speedup", ["shape", "length", "form"], "model", sort=False
+    )
     print(table.round(2).to_string())
     return 0
 

@@ -1,7 +1,9 @@
 """The forms of a skill: what is left out, how large each is, and how they are timed."""
 
+import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from skip_exp import OnnxSkill, Skill
@@ -38,7 +40,22 @@ def test_a_skill_is_opened_in_every_form(
         raise SkipError("its answers differ")
 
     monkeypatch.setattr(Skill, "export", refuse)
+    forms.export_all({tiny.folder: tmp_path / "none"})
     assert forms.open_form(tiny.folder, "int8", tmp_path / "none") is None
+
+
+@pytest.mark.slow
+def test_exports_are_written_side_by_side(tiny: Saved, tmp_path: Path) -> None:
+    skills = [shutil.copytree(tiny.folder, tmp_path / name) for name in "ab"]
+    folders = {skill: skill.with_suffix(".int8") for skill in skills}
+    forms.export_all(folders)
+    for skill, folder in folders.items():
+        opened = forms.open_form(skill, "int8", folder)
+        expected = Skill.load(skill).probabilities([["good film"]])
+        assert np.allclose(opened.probabilities([["good film"]]), expected, atol=0.05)
+    before = [folder.stat().st_mtime_ns for folder in folders.values()]
+    forms.export_all(folders)  # they are there
+    assert [folder.stat().st_mtime_ns for folder in folders.values()] == before
 
 
 @pytest.mark.parametrize(("seconds", "count"), [(1e-9, 32), (1e9, 100)])

@@ -2,7 +2,8 @@
 
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 from statistics import median, quantiles
@@ -48,21 +49,30 @@ def list_forms() -> list[Form]:
     return forms
 
 
-def open_form(skill: Path, form: Form, folder: Path) -> Classifier | None:
-    """The skill in one of its forms; None, with a line in the log, where it has no such export.
+def export_all(folders: Mapping[Path, Path]) -> None:
+    """Export skills with 8-bit weights into their folders, where those are not there yet.
 
-    Args:
-        folder: where its export with 8-bit weights is, or is written.
+    They are written side by side, since a process of its own traces each of them, on one core. The
+    log says which of them has no such export.
     """
+
+    def export(skill: Skill, folder: Path) -> None:
+        try:
+            skill.export(folder, "onnx", int8=True)
+        except SkipError as error:
+            log.warning("left out: 8-bit weights for %s: %s", folder, error)
+
+    missing = [(skill, folder) for skill, folder in folders.items() if not folder.is_dir()]
+    skills = [Skill.load(skill) for skill, _ in missing]
+    with ThreadPoolExecutor(torch.get_num_threads()) as pool:
+        list(pool.map(export, skills, [folder for _, folder in missing]))
+
+
+def open_form(skill: Path, form: Form, folder: Path) -> Classifier | None:
+    """The skill in one of its forms; None if ``folder``, of its 8-bit export, is not there."""
     if form != "int8":
         return Skill.load(skill, precision="bf16" if form == "bf16" else "32-true")
-    try:
-        if not folder.is_dir():
-            Skill.load(skill).export(folder, "onnx", int8=True)
-    except SkipError as error:
-        log.warning("left out: 8-bit weights of %s: %s", skill, error)
-        return None
-    return OnnxSkill.load(folder, torch.get_num_threads())
+    return OnnxSkill.load(folder, torch.get_num_threads()) if folder.is_dir() else None
 
 
 def megabytes(classifier: Classifier) -> float:

@@ -15,7 +15,14 @@ from skip_exp.data.scores import Labels
 from skip_exp.results import PREDICTIONS
 from skip_exp.skill.cascade import Cascade
 from skip_exp.skill.classifier import Classifier
-from skip_exp.skill.forms import Speed, list_forms, megabytes, open_form, time_in_turns
+from skip_exp.skill.forms import (
+    Speed,
+    export_all,
+    list_forms,
+    megabytes,
+    open_form,
+    time_in_turns,
+)
 from skip_exp.skill.record import Form
 from skip_exp.within import show
 from skip_exp.within.baselines import TfIdf
@@ -44,10 +51,13 @@ def measure(
     Returns the models, the baseline's speed, and whether other processes took cores.
     """
     forms, opened = list_forms(), list[tuple[float, Form, Classifier]]()
+    folders = {skill: exports / f"{ratio:g}" for ratio, skill in skills.items()}
+    log.info("opening %d models in %s", len(skills), ", ".join(forms))
+    if "int8" in forms:
+        export_all(folders)  # takes a while
     for ratio, skill in skills.items():
-        log.info("ratio %g: opening it in %s", ratio, ", ".join(forms))  # an export takes a while
         for form in forms:
-            classifier = open_form(skill, form, exports / f"{ratio:g}")
+            classifier = open_form(skill, form, folders[skill])
             if classifier is not None:
                 opened.append((ratio, form, classifier))
     calls: list[Callable[[list[list[str]]], object]] = []

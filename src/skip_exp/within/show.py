@@ -154,7 +154,9 @@ def to_text(frame: pd.DataFrame, lines: Sequence[Line]) -> pd.DataFrame:
     """The last table: baselines, the uncut model, each cut in its fastest form, the chosen one."""
     shown = frame[[_is_shown(line, lines) for line in lines]]
     text = pd.DataFrame({"model": shown["model"]})
-    text.loc[shown["chosen"], "model"] += " (chosen)"
+    is_choice = any(line.candidate for line in lines)  # not a plain job's only model
+    if is_choice:
+        text.loc[shown["chosen"], "model"] += " (chosen)"
     scores, differences = [], []
     for row in shown.to_dict("records"):
         score, low, high = (tables.percent(row[key]) for key in ("validation", "low", "high"))
@@ -163,7 +165,7 @@ def to_text(frame: pd.DataFrame, lines: Sequence[Line]) -> pd.DataFrame:
         difference, low, high = (tables.points(row[key]) for key in keys)
         differences.append("-" if row["chosen"] else f"{difference} ({low} to {high})")
     text["validation"] = scores
-    text["to the chosen"] = differences
+    text["to the chosen" if is_choice else "to the model"] = differences
     text["texts/s"] = [_round(value, ",.0f") for value in shown["texts_per_s"]]
     text["MB"] = [_round(value, ".1f") for value in shown["mb"]]
     return text
@@ -231,7 +233,7 @@ def judge_words(frame: pd.DataFrame, *, contended: bool) -> list[str]:
     told = []
     for words in frame[frame["model"] == TF_IDF].to_dict("records"):
         if words["difference_low"] > 0:
-            told.append(f"{TF_IDF}, is better than the chosen model: take that")
+            told.append(f"{TF_IDF}, is better: take that")
         elif words["difference_high"] >= 0:
             told.append(f"{TF_IDF}, is as good within the interval: it may be all that you need")
     if contended:
