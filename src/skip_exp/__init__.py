@@ -1,4 +1,4 @@
-"""Soft prompts for frozen language models, with structured pruning of irrelevant neurons."""
+"""Language models tuned for one task, with the neurons that it does not need cut out."""
 
 from importlib import import_module
 from typing import TYPE_CHECKING

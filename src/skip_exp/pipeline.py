@@ -72,7 +72,7 @@ def phases(cfg: Config) -> list[str]:
 
 
 def run_phases(job: Job, clock: Clock) -> Entry:
-    """Tune a soft prompt, find the neurons that it needs, prune the others, tune it again."""
+    """Tune a model, find the neurons that its task needs, prune the others, tune it again."""
     settings, result = job.cfg.prune, describe(job)
     with clock("tune"):
         dense, result.cache["tune"] = tune(job)

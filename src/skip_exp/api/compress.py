@@ -51,8 +51,8 @@ def compress(
     the logits are its own. Its ``id2label`` names the classes.
 
     Args:
-        model: a BERT, RoBERTa, ModernBERT or T5 for sequence classification, or its folder or
-            hub id.
+        model: a BERT, RoBERTa, XLM-R, ModernBERT or T5 for sequence classification, or its folder
+            or hub id.
         tokenizer: its tokenizer; None for a folder or hub id, which has its own.
         data: rows to re-tune and score on, and the other arguments, as in :func:`skip_exp.fit`.
         within: as in :func:`skip_exp.fit`; points are counted from the given model.

@@ -42,7 +42,7 @@ def fit(
     overrides: Sequence[str] = (),
     **options: Unpack[RowOptions],
 ) -> Any:
-    """Tune a soft prompt on ``data``, prune what the task does not need, tune again.
+    """Train a classifier on ``data``, prune what the task does not need, train again.
 
     Example:
         >>> model = skip_exp.fit("tickets.csv", text="comment", label="verdict", ratio=0.7)

@@ -19,8 +19,8 @@ class KeepLast(Callback):
     luckiest one, from a time when the learning rate was high. So the last epoch is kept, but none
     whose score is two standard errors below the best one, or re-tuned and below its start.
 
-    The parameters stay in memory: kilobytes, but with ``full`` every weight. The state before the
-    first epoch is epoch -1 (Lightning's sanity check scores the whole slice).
+    The trained parameters stay in memory: kilobytes of a prompt, or every weight of the layers. The
+    state before the first epoch is epoch -1 (Lightning's sanity check scores the whole slice).
 
     Args:
         rows: of the selection slice.

@@ -15,7 +15,7 @@ TRAIN = ("none", "prompt", "prompt_readout", "bias", "lora", "layers", "full")
 CLASS_WEIGHTS = ("none", "balanced")
 OWN_WEIGHTS = TRAIN[3:]  # these train weights of the backbone, so the model needs a copy of it
 BASELINES = ("bias", "full")  # `tune.train` of models beside the method's own
-FEW_ROWS = 1000  # below, low-rank updates overfit in tune; experiment=prompt is the better recipe
+FEW_ROWS = 1000  # below, experiment=prompt is the better recipe: weights of the backbone overfit
 
 
 @dataclass
@@ -35,7 +35,9 @@ class TrainConfig:
         "none, prompt, prompt_readout, bias (also biases and norms), lora (bias, and low-rank "
         "updates of the block linears), layers (all weights but embeddings) or full (all).",
     )
-    bias_lr: float = key(1e-3, "Learning rate of the backbone's biases and norms.")
+    bias_lr: float = key(
+        1e-3, "Learning rate of the backbone's biases and norms with train=bias and lora."
+    )
     lora_lr: float = key(1e-3, "Learning rate of the factors of low-rank updates.")
     full_lr: float = key(
         1e-4, "Learning rate of the backbone's weights with train=layers and full."
@@ -74,7 +76,7 @@ class RetuneConfig(TrainConfig):
     budget: float = key(
         4.0, "Cost in dense epochs, which a cheaper model may use up by more epochs; 0: no more."
     )
-    enabled: bool = key(True, "Train the pruned model again, from the dense model's prompt.")
+    enabled: bool = key(True, "Train the pruned model again, from the dense model's weights.")
     dropout: bool = key(False, "Keep the backbone's own dropout active.")
     train: str = key("${tune.train}", "As in tune, but not none; it follows tune.train.")
     full_lr: float = key(

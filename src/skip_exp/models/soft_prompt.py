@@ -1,4 +1,4 @@
-"""The model that is tuned, attributed, pruned and served: frozen backbone, prompt, readout."""
+"""The model that is tuned, attributed, pruned and served: backbone, prompt, readout."""
 
 import copy
 

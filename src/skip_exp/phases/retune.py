@@ -1,4 +1,4 @@
-"""retune: the prompt, with low-rank updates of what is left, is trained again."""
+"""retune: what is left is trained again, as `retune.train` says."""
 
 from collections.abc import Sequence
 

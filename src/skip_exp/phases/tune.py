@@ -1,4 +1,4 @@
-"""tune: a soft prompt, a readout and low-rank updates are trained on the frozen backbone."""
+"""tune: a soft prompt, a readout and what `tune.train` names of the backbone are trained."""
 
 import logging
 from collections.abc import Mapping, Sequence

@@ -24,7 +24,7 @@ PROBE_STEPS = 100  # of L-BFGS at most
 
 
 class PromptTuner(L.LightningModule):
-    """Trains prompt and readout on a frozen backbone.
+    """Trains a prompt, a readout and those weights of the backbone that ``settings.train`` names.
 
     Args:
         model: the model to tune; the pruning callback may replace it by a smaller one.
