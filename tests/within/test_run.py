@@ -1,5 +1,7 @@
 """`within=`, from jobs on a tiny backbone to the folder of what is chosen."""
 
+import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -83,10 +85,22 @@ def test_a_cascade_must_be_faster_where_it_is_timed(
     cascade = make_candidate([fast, slow], [0.65], split().score)
     models = {fast: Fixed(tiny.about, {}), slow: Fixed(tiny.about, {})}
     measured = [Speed(speed, 1.0) for speed in speeds]
-    monkeypatch.setattr(measure, "time_in_turns", lambda calls, texts: (measured, False))
-    candidates, chosen = measure.choose_timed([single, cascade], 1.0, models, [])
+    monkeypatch.setattr(measure, "time_in_turns", lambda calls, texts: (measured, True))
+    candidates, chosen, contended = measure.choose_timed([single, cascade], 1.0, models, [])
+    assert contended
     assert len(chosen.models) == (2 if speeds[1] > speeds[0] else 1)
-    assert [each.speed for each in candidates] == [*speeds] and chosen.speed == 200.0
+    # Relative to the single model's speed beside all others, which stays.
+    assert [each.speed for each in candidates] == [100.0, 100.0 * speeds[1] / speeds[0]]
+    assert chosen.speed == max(each.speed for each in candidates)
+
+
+def test_another_skill_of_a_ratio_has_another_export(tiny: Saved, tmp_path: Path) -> None:
+    first = measure.export_folder(tmp_path, 0.9, tiny.folder)
+    assert first == measure.export_folder(tmp_path, 0.9, tiny.folder)
+    other = shutil.copytree(tiny.folder, tmp_path / "other")
+    about = json.loads((other / "skill.json").read_text())
+    (other / "skill.json").write_text(json.dumps(about | {"sha256": "0" * 64}))
+    assert measure.export_folder(tmp_path, 0.9, other) != first
 
 
 def lines(chosen: Candidate, *others: Candidate) -> list[show.Line]:
@@ -217,6 +231,7 @@ def test_one_call_finds_a_model(
     read = [pd.read_csv(Path(each["path"]).with_name(PREDICTIONS)) for each in (found, job)]
     assert read[0]["label"].equals(read[1]["label"])
     assert read[0]["predicted"].equals(read[1]["predicted"])
+    assert read[0]["probability"].tolist() == pytest.approx(read[1]["probability"], abs=1e-3)
     assert plain.result["job_id"] in {*rows["job_id"]}
 
 

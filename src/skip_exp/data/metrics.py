@@ -149,8 +149,9 @@ def find_shift(logits: Tensor, labels: Tensor, rare: Sequence[int]) -> list[floa
             is_given = shifted[:, label] + more > lead
             given = second.masked_fill(is_given, label).numpy()
             scores.append(score("f1_macro", given, true, classes))
-        equals = np.flatnonzero(np.array(scores) == max(scores))
-        shift[label] += tried[equals[len(equals) // 2]]
+        if max(scores) > scores[0]:  # of no shift
+            equals = np.flatnonzero(np.array(scores) == max(scores))
+            shift[label] += tried[equals[len(equals) // 2]]
     return shift.tolist() if shift.any() else []
 
 

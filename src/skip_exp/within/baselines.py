@@ -17,6 +17,7 @@ log = logging.getLogger(__name__)
 
 STRENGTHS = (1.0, 10.0, 100.0)  # of logistic regression (C); the slice chooses
 STEPS = 1000  # of its solver, at most
+WORDS = 50_000  # and pairs, the most frequent: memory grows with their number times the classes
 
 Texts = Sequence[Sequence[str]]  # one or two of every row
 
@@ -32,7 +33,7 @@ class TfIdf:
         """The best one on the selection slice; None where no text has a word of two letters."""
         best, highest = None, -np.inf
         for strength in STRENGTHS:
-            words = TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True)
+            words = TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True, max_features=WORDS)
             pipeline = make_pipeline(words, LogisticRegression(C=strength, max_iter=STEPS))
             try:
                 model = cls(pipeline.fit(_joined(train.texts), train.labels))

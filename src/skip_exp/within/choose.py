@@ -194,12 +194,16 @@ def add_errors(candidates: Sequence[Candidate], reference: Model, select: Split)
     return found
 
 
+def fits(candidate: Candidate, least: float) -> bool:
+    return candidate.select - candidate.error >= least - ROUNDING
+
+
 def choose(candidates: Sequence[Candidate], least: float) -> Candidate:
     """The fastest candidate that is above ``least`` by a standard error; of near ones the simplest.
 
     The reference has no error, so that it always fits.
     """
-    fitting = [each for each in candidates if each.select - each.error >= least - ROUNDING]
+    fitting = [each for each in candidates if fits(each, least)]
     fastest = max(each.speed for each in fitting)
     near = [each for each in fitting if each.speed >= (1 - TIE) * fastest]
     return min(near, key=lambda each: (len(each.models), -each.select, -each.speed))

@@ -23,15 +23,16 @@ from skip_exp.skill.forms import (
     open_form,
     time_in_turns,
 )
-from skip_exp.skill.record import Form
+from skip_exp.skill.record import Form, read_checksum
 from skip_exp.within import show
 from skip_exp.within.baselines import TfIdf
-from skip_exp.within.choose import Answers, Candidate, Model, choose, join
+from skip_exp.within.choose import Answers, Candidate, Model, choose, fits, join
 from skip_exp.within.scores import Split
 
 log = logging.getLogger(__name__)
 
 TIMED_TEXTS = 400  # texts that every model answers in turns
+TIMED_CASCADES = 2  # the fastest ones; the speeds of others are estimates
 
 
 def ask(classifier: Classifier, split: Split) -> Answers:
@@ -51,7 +52,7 @@ def measure(
     Returns the models, the baseline's speed, and whether other processes took cores.
     """
     forms, opened = list_forms(), list[tuple[float, Form, Classifier]]()
-    folders = {skill: exports / f"{ratio:g}" for ratio, skill in skills.items()}
+    folders = {skill: export_folder(exports, ratio, skill) for ratio, skill in skills.items()}
     log.info("opening %d models in %s", len(skills), ", ".join(forms))
     if "int8" in forms:
         export_all(folders)  # takes a while
@@ -73,28 +74,36 @@ def measure(
     return models, speeds[-1] if words else None, contended
 
 
+def export_folder(exports: Path, ratio: float, skill: Path) -> Path:
+    """Of the export with 8-bit weights; another skill of the same ratio has another one."""
+    return exports / f"{ratio:g}-{read_checksum(skill)[:12]}"
+
+
 def choose_timed(
     candidates: list[Candidate],
     least: float,
     models: Mapping[Model, Classifier],
     texts: list[list[str]],
-) -> tuple[list[Candidate], Candidate]:
+) -> tuple[list[Candidate], Candidate, bool]:
     """The choice; a cascade is timed beside the best single model, and must be faster there.
 
-    Returns the candidates, the two with the speeds that were measured last, and the chosen one.
+    Returns the candidates, the fastest cascades with the speeds that were measured, relative to
+    the single model's earlier one; the chosen one; and whether other processes took cores.
     """
-    chosen = choose(candidates, least)
-    if len(chosen.models) == 1:
-        return candidates, chosen
     single = choose([each for each in candidates if len(each.models) == 1], least)
-    both = [single, chosen]
-    calls = [to_classifier(each, models).probabilities for each in both]
-    speeds, _ = time_in_turns(calls, texts)
+    cascades = [each for each in candidates if len(each.models) > 1 and fits(each, least)]
+    cascades = [each for each in cascades if each.speed > single.speed]
+    cascades = sorted(cascades, key=lambda each: each.speed)[-TIMED_CASCADES:]
+    if not cascades:
+        return candidates, single, False
+    calls = [to_classifier(each, models).probabilities for each in (single, *cascades)]
+    (alone, *speeds), contended = time_in_turns(calls, texts)
     timed = []
-    for each, speed in zip(both, speeds, strict=True):
-        timed.append(replace(each, speed=speed.texts, spread=speed.spread))
-    others = [each for each in candidates if each not in both]
-    return [*others, *timed], choose(timed, least)
+    for each, speed in zip(cascades, speeds, strict=True):
+        scale = single.speed / alone.texts
+        timed.append(replace(each, speed=scale * speed.texts, spread=scale * speed.spread))
+    others = [each for each in candidates if each not in cascades]
+    return [*others, *timed], choose([single, *timed], least), contended
 
 
 def to_classifier(candidate: Candidate, models: Mapping[Model, Classifier]) -> Classifier:
@@ -121,9 +130,10 @@ def save(
     return classifier.save(folder)
 
 
-def save_answers(labels: Labels, predicted: Labels, folder: Path) -> None:
+def save_answers(labels: Labels, answers: Answers, folder: Path) -> None:
     """What the chosen model predicts on the validation split, as a job leaves it."""
-    table = pd.DataFrame({"label": labels, "predicted": predicted})
+    predicted, confidence = answers.predicted, answers.confidence
+    table = pd.DataFrame({"label": labels, "predicted": predicted, "probability": confidence})
     table.to_csv(folder / PREDICTIONS, index=False)
 
 

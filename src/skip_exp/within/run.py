@@ -35,6 +35,7 @@ from skip_exp.within.measure import (
     measure,
     save,
     save_answers,
+    to_classifier,
     words_line,
 )
 from skip_exp.within.row import CHOSEN, make_result
@@ -45,7 +46,7 @@ log = logging.getLogger(__name__)
 CUTS = (0.9, 0.7, 0.52, 0.95)  # ratios, in the order in which they are tried
 FEW_CUTS = 2  # of them below FEW_ROWS train rows: a small slice cannot tell more of them apart
 JOBS = "jobs"  # folder of the jobs, by ratio
-EXPORTS = "int8"  # folder of the exports with 8-bit weights, by ratio
+EXPORTS = "int8"  # folder of the exports with 8-bit weights, by ratio and skill
 KERNELS = "ONEDNN_PRIMITIVE_CACHE_CAPACITY"
 
 
@@ -91,7 +92,8 @@ def find(
     least = best - bound
     candidates = list_candidates([*models], select.score, best - FITTED * bound)
     candidates = add_errors(candidates, reference, select)
-    candidates, chosen = choose_timed(candidates, least, models, texts)
+    candidates, chosen, also_contended = choose_timed(candidates, least, models, texts)
+    contended = contended or also_contended
     answers = {model: ask(classifier, validation) for model, classifier in models.items()}
     lines = [majority_line(rows, select, validation)]
     if words:
@@ -101,8 +103,7 @@ def find(
     place = save(chosen, models, validation, answers, root / CHOSEN)
     frame = show.to_frame(lines, validation)
     show.write(frame, root, validation.metric, contended=contended)
-    (line,) = (each for each in lines if each.is_chosen)
-    save_answers(validation.labels, line.predicted, root)
+    save_answers(validation.labels, ask(to_classifier(chosen, models), validation), root)
     results.write(root, make_result(cfg, key, jobs, frame, chosen, contended=contended))
     told = show.explain(frame, candidates, chosen, bound, select, contended=contended)
     is_half = [model.form for model in chosen.models] == ["bf16"]

@@ -259,7 +259,8 @@ def explain_slice(
             f"so few rows show no loss below {100 / rows:.1f} points: only the uncut model is "
             f"sure to lose less than {limit}"
         )
-    beyond = [each for each in candidates if each.select - each.error < best - bound]
+    single = [each for each in candidates if len(each.models) == 1]  # cascades follow the bound
+    beyond = [each for each in single if each.select - each.error < best - bound]
     faster = [each for each in beyond if each.speed > chosen.speed / (1 - TIE)]
     if faster:
         each = max(faster, key=lambda other: other.select - other.error)

@@ -28,11 +28,12 @@ def weigh(cfg: Config, tables: Tables | None, skill: Skill, result: Any) -> None
     Raises:
         SkipError: the rows cannot be read any more.
     """
+    before = logging.root.manager.disable
     logging.disable(logging.WARNING)  # the job has said what there is to say of its rows
     try:
         rows = prepare(cfg, tables).data
     finally:
-        logging.disable(logging.NOTSET)
+        logging.disable(before)
     select, validation = Split.of(rows, rows.select), Split.of(rows, rows.validation)
     words = TfIdf.fit(Split.of(rows, rows.train), select)
     calls: list[Callable[[list[list[str]]], object]] = [skill.probabilities]

@@ -11,8 +11,6 @@ larger.
 Importing this module needs onnx and onnxruntime, which are optional and slow to import.
 """
 
-import logging
-import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -31,13 +29,7 @@ MIDDLE = ACTIVATION + 1  # the unsigned integer for 0
 def quantise(path: Path) -> None:
     """Round the graph in ``path`` to 8 bits."""
     simpler = path.with_name("simpler.onnx")
-    before = logging.root.manager.disable
-    logging.disable(logging.WARNING)  # of packages that it does not need here
-    try:
-        with warnings.catch_warnings(action="ignore"):
-            quant_pre_process(path, simpler, skip_symbolic_shape=True)  # merges operators
-    finally:
-        logging.disable(before)
+    quant_pre_process(path, simpler, skip_symbolic_shape=True)  # merges operators
     model = onnx.load(simpler)
     round_weights(model)
     onnx.save(model, path)

@@ -27,7 +27,7 @@ from skip_exp.skill.export.onnx.runtime import (
     read_tokenizer,
     runner,
 )
-from skip_exp.skill.record import CONFIG, ONNX, VERSION, SkillRecord
+from skip_exp.skill.record import CONFIG, ONNX, VERSION, SkillRecord, loading
 
 # The largest allowed differences, see Differences. The last two hold for 8-bit weights.
 TOLERANCE, ROUNDING, NEIGHBOURS = 1e-4, 0.1, 0.01
@@ -66,7 +66,8 @@ def write_onnx(
     if int8:
         from skip_exp.skill.export.onnx.int8 import quantise  # its packages are slow to import
 
-        quantise(path)
+        with loading(path):  # its packages' errors, such as for a graph above 2 GB
+            quantise(path)
         found = compare_onnx(model, path, checked, pad_id, outcome)
         _refuse_above(ROUNDING, found.probabilities, "--int8: probabilities differ from PyTorch's")
         _refuse_above(NEIGHBOURS, found.neighbours, "--int8: probabilities differ within a batch")
