@@ -149,6 +149,7 @@ def draw(rows: pd.DataFrame) -> Figure:
     axes.xaxis.set_major_formatter("{x:g}x")
     axes.set_xticks([0.5, 1, 2, 3, 4, 5, 6], minor=False)
     axes.minorticks_off()
+    axes.yaxis.set_major_formatter("{x:g}")
     means = rows[rows["bound"].isna()].groupby("what")[["speed", "validation"]].mean()
     for form, (colour, marker) in FORMS.items():
         part = means[means.index.str.endswith(form)].sort_values("speed")
@@ -157,7 +158,11 @@ def draw(rows: pd.DataFrame) -> Figure:
             for what, point in part.iterrows():
                 place, name = (point["speed"], point["validation"]), str(what).split(",")[0]
                 apart = (14, -8) if name == "uncut" else (6, 8)  # where no line is
-                axes.annotate(name, place, apart, textcoords="offset points", color=colour)
+                side = "left"
+                if what == part.index[-1]:
+                    apart, side = (-10, -8), "right"
+                where = "offset points"
+                axes.annotate(name, place, apart, textcoords=where, color=colour, ha=side)
     axes.margins(y=0.2)
     axes.legend(frameon=False, loc="lower left")
     return figure
