@@ -126,11 +126,11 @@ def simulate(rows: int, slices: int, bound: float) -> pd.DataFrame:
         uncut = accuracy(whole[0].answers.predicted[rows:])
         for name, rule in RULES.items():
             chosen = choose_by(rule, models, bound, listed)
-            predicted, shares = choose.join(
+            answers, shares = choose.join(
                 [further[model].answers for model in chosen.models], chosen.thresholds
             )
             speed = choose.estimate_speed([model.speed for model in chosen.models], shares)
-            drop = 100 * (uncut - accuracy(predicted[rows:]))
+            drop = 100 * (uncut - accuracy(answers.predicted[rows:]))
             found.append({"rule": name, "drop": drop, "speed": speed})
     return pd.DataFrame(found).assign(rows=rows)
 

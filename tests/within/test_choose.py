@@ -72,8 +72,9 @@ def test_a_cascade_of_three_by_hand() -> None:
     first = Answers(np.array([0, 0, 0, 0]), np.array([0.9, 0.6, 0.5, 0.8]))
     second = Answers(np.array([1, 1, 1, 1]), np.array([0.1, 0.7, 0.4, 0.1]))
     third = Answers(np.array([2, 2, 2, 2]), np.ones(4))
-    predicted, shares = join([first, second, third], [0.7, 0.5])
-    assert predicted.tolist() == [0, 1, 2, 0] and shares == [0.5, 0.25]
+    answers, shares = join([first, second, third], [0.7, 0.5])
+    assert answers.predicted.tolist() == [0, 1, 2, 0] and shares == [0.5, 0.25]
+    assert answers.confidence.tolist() == [0.9, 0.7, 1.0, 0.8]  # of the member that answers
     assert first.predicted.tolist() == [0, 0, 0, 0]
     assert estimate_speed([100, 50, 25], shares) == pytest.approx(1 / (0.01 + 0.01 + 0.01))
 

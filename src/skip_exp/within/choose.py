@@ -71,20 +71,20 @@ class Candidate:
 Score = Callable[[Labels], float]  # classes that are predicted on the slice -> score
 
 
-def join(members: Sequence[Answers], thresholds: Sequence[float]) -> tuple[Labels, list[float]]:
-    """What a cascade predicts [n], and the share of the rows that reached each later member.
+def join(members: Sequence[Answers], thresholds: Sequence[float]) -> tuple[Answers, list[float]]:
+    """What a cascade answers, and the share of the rows that reached each later member.
 
     Example: of confidences 0.9 and 0.6, a threshold of 0.8 leaves the second row to the next
     member, a share of 0.5.
     """
-    predicted = members[0].predicted.copy()
+    predicted, confidence = members[0].predicted.copy(), members[0].confidence.copy()
     left = np.ones(len(predicted), bool)
     shares = []
     for member, after, threshold in zip(members, members[1:], thresholds, strict=False):
         left &= member.confidence < threshold
-        predicted[left] = after.predicted[left]
+        predicted[left], confidence[left] = after.predicted[left], after.confidence[left]
         shares.append(float(left.mean()))
-    return predicted, shares
+    return Answers(predicted, confidence), shares
 
 
 def estimate_speed(speeds: Sequence[float], shares: Sequence[float]) -> float:
@@ -158,7 +158,7 @@ def _fastest_of_three(models: Sequence[Model], score: Score, least: float) -> li
     first, middle, last = (model.answers for model in models)
     for second_threshold in list_thresholds(middle.confidence, MIDDLE_THRESHOLDS):
         rest, _ = join([middle, last], [second_threshold])
-        threshold = choose_threshold(first, rest, score, least)
+        threshold = choose_threshold(first, rest.predicted, score, least)
         if threshold is not None:
             candidate = make_candidate(models, [threshold, second_threshold], score)
             if candidate.sent_on[-1] > 0:  # else it is a cascade of two
@@ -168,13 +168,13 @@ def _fastest_of_three(models: Sequence[Model], score: Score, least: float) -> li
 
 def make_candidate(models: Sequence[Model], thresholds: Sequence[float], score: Score) -> Candidate:
     """A model, or a cascade of several, with its score on the slice and its speed."""
-    predicted, shares = join([model.answers for model in models], thresholds)
+    answers, shares = join([model.answers for model in models], thresholds)
     return Candidate(
         models=tuple(models),
         thresholds=tuple(thresholds),
         sent_on=tuple(shares),
-        predicted=predicted,
-        select=score(predicted),
+        predicted=answers.predicted,
+        select=score(answers.predicted),
         speed=estimate_speed([model.speed for model in models], shares),
         spread=models[0].spread if len(models) == 1 else None,
     )

@@ -116,17 +116,18 @@ def to_classifier(candidate: Candidate, models: Mapping[Model, Classifier]) -> C
 def save(
     chosen: Candidate,
     models: Mapping[Model, Classifier],
-    validation: Split,
-    answers: Mapping[Model, Answers],
+    validation: float,
     folder: Path,
 ) -> Path:
-    """Write the chosen model or cascade into ``folder``, and return that."""
+    """Write the chosen model or cascade into ``folder``, and return that.
+
+    Args:
+        validation: its score on the validation split.
+    """
     shutil.rmtree(folder, ignore_errors=True)  # of the same search, run before
     classifier = to_classifier(chosen, models)
     if isinstance(classifier, Cascade):
-        predicted, _ = join([answers[model] for model in chosen.models], chosen.thresholds)
-        score = validation.score(predicted)
-        classifier = replace(classifier, select=chosen.select, validation=score)
+        classifier = replace(classifier, select=chosen.select, validation=validation)
     return classifier.save(folder)
 
 
@@ -161,11 +162,11 @@ def candidate_line(
     answers: Mapping[Model, Answers],
     models: Mapping[Model, Classifier],
 ) -> show.Line:
-    predicted, _ = join([answers[model] for model in each.models], each.thresholds)
+    found, _ = join([answers[model] for model in each.models], each.thresholds)
     return show.Line(
         what=show.name(each),
         select=each.select,
-        predicted=predicted,
+        predicted=found.predicted,
         speed=each.speed,
         spread=each.spread,
         mb=sum(megabytes(models[model]) for model in each.models),

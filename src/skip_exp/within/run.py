@@ -25,7 +25,7 @@ from skip_exp.skill.cascade import open_classifier
 from skip_exp.skill.classifier import Classifier
 from skip_exp.within import show
 from skip_exp.within.baselines import TfIdf
-from skip_exp.within.choose import FITTED, add_errors, list_candidates
+from skip_exp.within.choose import FITTED, add_errors, join, list_candidates
 from skip_exp.within.measure import (
     TIMED_TEXTS,
     ask,
@@ -35,7 +35,6 @@ from skip_exp.within.measure import (
     measure,
     save,
     save_answers,
-    to_classifier,
     words_line,
 )
 from skip_exp.within.row import CHOSEN, make_result
@@ -100,10 +99,11 @@ def find(
         lines.append(words_line(words, words_speed, select, validation))
     for each in candidates:
         lines.append(candidate_line(each, each is chosen, answers, models))
-    place = save(chosen, models, validation, answers, root / CHOSEN)
+    answered, _ = join([answers[model] for model in chosen.models], chosen.thresholds)
+    place = save(chosen, models, validation.score(answered.predicted), root / CHOSEN)
     frame = show.to_frame(lines, validation)
     show.write(frame, root, validation.metric, contended=contended)
-    save_answers(validation.labels, ask(to_classifier(chosen, models), validation), root)
+    save_answers(validation.labels, answered, root)
     results.write(root, make_result(cfg, key, jobs, frame, chosen, contended=contended))
     told = show.explain(frame, candidates, chosen, bound, select, contended=contended)
     is_half = [model.form for model in chosen.models] == ["bf16"]
