@@ -153,9 +153,9 @@ def test_without_a_cut_and_re_tuning_nothing_changes(compress: Compress) -> None
     assert same.result["params"]["all_before"] == same.result["params"]["all_after"] == whole
 
 
-def test_cutting_only_trains_nothing_and_ranks_by_fisher(compress: Compress) -> None:
+def test_cutting_only_trains_nothing_and_ranks_by_what_is_lost(compress: Compress) -> None:
     result = compress(classifier("bert"), tokenizer("bert"), ratio=0.3, retune=False).result
-    assert result["config"]["attribution"]["_target_"] == "skip_exp.attribution.fisher.scores"
+    assert result["config"]["attribution"]["options"]["sign"] == "text"
     assert not result["config"]["retune"]["enabled"]
     assert result["metric"]["final"] == result["metric"]["pruned"]
 

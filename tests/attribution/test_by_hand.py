@@ -41,6 +41,9 @@ METHODS = {
         ("activation", {"target": "log_odds"}, [-1.0, 6.0]),
         ("activation", {"target": "log_odds", "temperature": 4}, [-1.0 / 4, 6.0 / 4]),
         ("activation", {"temperature": 4}, [-1.0 * SOFT, 6.0 * SOFT]),
+        # Over the positions h * dP/dh is -1, -3 and 2, 6.
+        ("activation", {"tokens": "sum", "sign": "text"}, [4.0 * SLOPE, 8.0 * SLOPE]),
+        ("activation", {"sign": "text"}, [1.0 * SLOPE, 6.0 * SLOPE]),
         ("path", {}, [-1.0 * PATH, 6.0 * PATH]),
         ("path", {"tokens": "sum"}, [-4.0 * PATH, 8.0 * PATH]),
         ("path", {"tokens": "sum", "sign": "absolute"}, [4.0 * PATH, 8.0 * PATH]),

@@ -123,6 +123,17 @@ def test_fisher_is_the_gradient_of_real_masks(kind: str) -> None:
             torch.testing.assert_close(ours[site], expected, atol=1e-8, rtol=1e-3)
 
 
+@pytest.mark.parametrize("kind", ["bert", "modernbert"])
+def test_the_sign_of_a_text_gives_the_gradient_of_its_mask(kind: str) -> None:
+    """But for query/key dims, which add up what the queries and what the keys say."""
+    model, text = tiny_model(kind, "prefix", READOUT[kind]), tiny_batch(kind, rows=1)
+    options = {"tokens": "sum", "sign": "text", "target": "log_probability"}
+    ours = activation_gradient.scores(model, [text], **options)
+    for site, squared in fisher.scores(model, [text]).items():
+        if not site.endswith("qk"):
+            torch.testing.assert_close(ours[site].square(), squared, atol=1e-8, rtol=1e-3)
+
+
 def mask_gradient(model, text: dict[str, Tensor], tap, shape) -> Tensor:
     mask = torch.ones(shape, requires_grad=True)
     of_heads = len(shape) == 1 and tap.heads is not None

@@ -20,7 +20,7 @@ from skip_exp.skill.export.folder import new_folder
 from skip_exp.utils.files import in_full
 from skip_exp.utils.hub import explain, offline_if_unreachable
 
-CUT_ONLY = ["retune.enabled=false", "attribution=fisher"]  # see docs/results.md
+CUT_ONLY = ["retune.enabled=false", "attribution=first_order"]  # see docs/results.md
 SINGLE, MULTI = "single_label_classification", "multi_label_classification"
 MODELS_FOLDER = ".models"  # below the output folder: models that are no checkpoint yet
 

@@ -32,11 +32,12 @@ class Totals:
             values: per position, [R, T, n] or [R, T, heads, dims].
             mask: real positions, from :func:`observe.token_mask`.
             tokens: aggregation over the real positions: ``max``, ``mean`` or ``sum``.
-            sign: ``signed``, or ``absolute``, taken per position.
+            sign: ``signed``, ``absolute`` (per position), or ``text`` (of the aggregate).
         """
         for site, x in tap.shares(values):
             x = x.abs() if sign == "absolute" else x
             over = over_tokens(x.flatten(2), mask, tokens)
+            over = over.abs() if sign == "text" else over
             self.add(site, over.view(len(x), *x.shape[2:]))
 
     def means(self, texts: int) -> Relevance:

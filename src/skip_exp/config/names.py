@@ -32,7 +32,7 @@ PARTS = ("attribution._target_", "prune.allocation", "prompt.kind", "backbone.re
 # Values of the attribution methods' options (`attribution.options`).
 OPTIONS: dict[str, tuple[str | int, ...]] = {
     "tokens": ("max", "mean", "sum"),
-    "sign": ("signed", "absolute"),
+    "sign": ("signed", "absolute", "text"),
     "target": ("probability", "log_probability", "log_odds"),
     "at": ("neurons", "linears"),
     "norm": (1, 2),
