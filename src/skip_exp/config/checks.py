@@ -104,12 +104,11 @@ def trainer_extra(extra: Mapping[str, object]) -> None:
         if name not in TRAINER_EXTRA:
             why = _INSTEAD.get(name, "a fit sets it, or cannot use it")
             raise ConfigError(key, value, f"{why}; must be one of {', '.join(TRAINER_EXTRA)}")
-        is_number = isinstance(value, int | float) and not isinstance(value, bool)
-        if name == "limit_train_batches" and not (
-            is_number and (0 < value < 1 or value in range(1, 10**9))  # type: ignore[operator]
-        ):
+        is_count = type(value) is int and 1 <= value < 10**9
+        is_fraction = isinstance(value, float) and 0 < value < 1
+        if name == "limit_train_batches" and not (is_count or is_fraction):
             raise ConfigError(key, value, "must be a number of batches, or a fraction below 1")
-        if name == "accumulate_grad_batches" and (not is_number or value not in range(1, 10**6)):
+        if name == "accumulate_grad_batches" and not is_count:
             raise ConfigError(key, value, "must be a whole number of at least 1")
         if name == "max_time" and not re.fullmatch(r"(?=.*[1-9])\d\d(:\d\d){3}", str(value)):
             raise ConfigError(key, value, "must be DD:HH:MM:SS, such as 00:02:30:00")
