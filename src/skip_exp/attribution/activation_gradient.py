@@ -49,7 +49,8 @@ def scores(
         tokens: aggregation over the real positions of a text: ``max``, ``mean`` or ``sum``.
         sign: ``signed``; ``absolute``, taken per position before the aggregation; or ``text``,
             taken after it, so that signs cancel within a text. The sum then is how much the target
-            would change, to first order, if the neuron were 0 at all positions of the text.
+            would change, to first order, if the neuron were 0 at all positions of the text
+            (Molchanov et al. 2017).
         target: what is differentiated: the true label's ``probability``, ``log_probability`` or
             ``log_odds``; see :mod:`skip_exp.attribution.target`.
         temperature: the logits are divided by it first.
