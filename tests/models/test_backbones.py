@@ -3,14 +3,14 @@
 import json
 import shutil
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
-from omegaconf import OmegaConf
 from transformers import T5ForConditionalGeneration
 
-from skip_exp.config.schema import BackboneConfig, conf_dir
+from skip_exp.config.compose import compose_config
+from skip_exp.config.schema import conf_dir
+from skip_exp.config.together import job_config
 from skip_exp.errors import ConfigError, SkipError
 from skip_exp.models import embedded
 from skip_exp.models.backbones import Backbone, load_backbone
@@ -21,22 +21,33 @@ from skip_exp.models.soft_prompt import SoftPromptModel
 from tests.helpers.saved import save_backbone
 from tests.helpers.tiny import tiny_backbone
 
-CONFIGS = sorted((conf_dir() / "backbone").glob("*.yaml"))
+CONFIGS = sorted(path.stem for path in (conf_dir() / "backbone").glob("*.yaml"))
 PAIRS = (
     ["A warm and quietly funny film.", "Dull.", "It was not bad at all, if a little long."],
     ["The film is funny.", "It is an hour too long and the jokes are old.", "Good."],
 )
 
 
-@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
-def test_every_config_fits_its_family(path: Path) -> None:
-    cfg: Any = OmegaConf.merge(OmegaConf.structured(BackboneConfig), OmegaConf.load(path))
-    assert cfg.name == path.stem
+@pytest.mark.parametrize("name", CONFIGS)
+def test_every_config_fits_its_family(name: str) -> None:
+    cfg = job_config(compose_config("config", ["+task=sst2", f"backbone={name}"])).backbone
+    assert cfg.name == name
     assert readout_class(cfg.readout).needs in FAMILIES[cfg.family].loaders
     assert cfg.readout == ("seq2seq" if cfg.family == "t5" else "head")
     assert cfg.pooling in ("mean", "cls")
-    name = cfg.path.removeprefix("embedded:")
-    assert name in embedded.EMBEDDED if name != cfg.path else cfg.path.count("/") == 1
+    place = cfg.path.removeprefix("embedded:")
+    assert place in embedded.EMBEDDED if place != cfg.path else cfg.path.count("/") == 1
+
+
+def test_a_backbone_brings_its_rates_and_a_recipe_or_the_command_may_change_them() -> None:
+    def rates(*overrides: str) -> tuple[float, float]:
+        given = ["+task=sst2", "backbone=t5_mini", *overrides]
+        cfg = job_config(compose_config("config", given))
+        return cfg.tune.full_lr, cfg.retune.full_lr
+
+    assert rates() == (1e-3, 1e-3)
+    assert rates("tune.full_lr=2e-4") == (2e-4, 1e-3)
+    assert rates("experiment=finetune") == (5e-5, 1e-3)
 
 
 # --- t5_mini ------------------------------------------------------------------------------------

@@ -112,6 +112,7 @@ def test_jobs_that_differ_in_more_are_no_pair(compared, other):
         ("task.text", {"data_hash": "a"}, {"data_hash": "b"}),  # it may change what is read
         ("tune.lr", {"start": "skip_exp/nli"}, {}),  # it may change what tuning starts from
         ("backbone.readout", {"config": {"task": {"words": ["a"]}}}, {}),
+        ("backbone.path", *({"config": {"tune": {"full_lr": rate}}} for rate in (1e-4, 1e-3))),
         ("tune", {"config": {"tune": {"epochs": 3}}}, {"config": {"tune": {"epochs": 9}}}),
     ],
 )
