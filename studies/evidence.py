@@ -157,9 +157,10 @@ def others(rows: pd.DataFrame) -> list[list[str]]:
     lines.append(["---"] * len(lines[0]))
     apart = rows[rows["backbone"] != "minilm"]
     for (backbone, task), part in apart.groupby(["backbone", "task"]):
+        dense = part.groupby("seed")["metric/dense"].first()
         at = [part.loc[part["ratio"] == ratio, "metric/final"] for ratio in (0.0, *ratios)]
-        scores = [part.loc[part["ratio"] == 0, "metric/dense"], *at]
-        lines.append([str(backbone), TITLES[str(task)], *map(spread, scores)])
+        cells = ["-" if scores.empty else spread(scores) for scores in (dense, *at)]
+        lines.append([str(backbone), TITLES[str(task)], *cells])
     return lines
 
 

@@ -58,9 +58,11 @@ def test_another_backbone_has_a_row_a_task() -> None:
         for seed in (0, 2)
         for ratio in (0, 0.5, 0.52, 0.9)
     ]
-    rows = pd.DataFrame([*jobs, {**jobs[0], "backbone": "minilm"}])
-    (line,) = evidence.others(rows)[2:]
-    assert line == ["t5_mini", "CR", "70.0 ± 0.0", "71.0 ± 1.4", "65.8 ± 1.4", "62.0 ± 1.4"]
+    alone = {**jobs[3], "task": "mrpc"}  # one seed, one ratio
+    rows = pd.DataFrame([*jobs, alone, {**jobs[0], "backbone": "minilm"}])
+    many, few = evidence.others(rows)[2:]
+    assert many == ["t5_mini", "CR", "70.0 ± 0.0", "71.0 ± 1.4", "65.8 ± 1.4", "62.0 ± 1.4"]
+    assert few == ["t5_mini", "MRPC", "70.0", "-", "-", "61.0"]
 
 
 def test_the_page_shows_the_rows_of_the_file() -> None:
