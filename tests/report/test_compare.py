@@ -112,7 +112,6 @@ def test_jobs_that_differ_in_more_are_no_pair(compared, other):
         ("task.text", {"data_hash": "a"}, {"data_hash": "b"}),  # it may change what is read
         ("tune.lr", {"start": "skip_exp/nli"}, {}),  # it may change what tuning starts from
         ("backbone.readout", {"config": {"task": {"words": ["a"]}}}, {}),
-        ("backbone.path", *({"config": {"tune": {"full_lr": rate}}} for rate in (1e-4, 1e-3))),
         ("tune", {"config": {"tune": {"epochs": 3}}}, {"config": {"tune": {"epochs": 9}}}),
     ],
 )
@@ -124,6 +123,27 @@ def test_what_follows_from_the_compared_key_does_not_part_a_pair(compared, by, o
         config[group] = config.get(group, {}) | {name or "lr": value}
         found.append(job(0.3, final=value, **fields | {"config": config}))
     assert list(compared(found, by)["difference"].abs()) == pytest.approx([0.1, 0.1])
+
+
+def of(backbone: str, rate: float, readout: str = "head", **fields) -> dict:
+    config = {"tune": {"full_lr": rate}, "backbone": {"readout": readout}}
+    return job(backbone=backbone, config=config, **fields)
+
+
+def test_backbones_are_compared_at_the_rate_that_each_brings(compared):
+    rows = compared([of("minilm", 1e-4, final=0.8), of("t5_mini", 1e-3, final=0.7)], "backbone")
+    assert list(rows["difference"].abs()) == pytest.approx([0.1, 0.1])
+
+
+def test_backbones_whose_rates_were_swept_are_compared_rate_by_rate(compared):
+    swept = [of(name, rate) for name in ("minilm", "roberta_mini") for rate in (1e-4, 3e-4)]
+    pairs = means(compared(swept, "backbone"), name="pairs")
+    assert pairs == {"tune.full_lr=0.0001": 1, "tune.full_lr=0.0003": 1}
+
+
+def test_a_readout_of_another_rate_is_no_pair(compared):
+    with pytest.raises(SkipError):
+        compared([of("t5_mini", 1e-3), of("t5_mini", 1e-4, "mlm")], "backbone.readout")
 
 
 def test_another_start_is_no_pair_of_another_length(compared):

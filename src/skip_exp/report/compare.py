@@ -186,8 +186,11 @@ def _pairs(left: pd.DataFrame, right: pd.DataFrame, by: str, score: str) -> pd.D
         if by.startswith(("task", "backbone", "tune")) or by in ("prompt", "prompt.kind"):
             # It may change what tuning starts from.
             ignored.add(PREFIX + frame.START)
-        if by.startswith("backbone"):  # its readout may need words, its file may set rates
-            ignored |= {PREFIX + key for key in ("task.words", "tune.full_lr", "retune.full_lr")}
+        if by.startswith("backbone"):  # its readout may need words
+            ignored.add(f"{PREFIX}task.words")
+        if by == "backbone":  # its file may set rates; a swept one stays a setting
+            rates = [name for name in keys if name.endswith(".full_lr")]
+            ignored |= {n for n in rates if left[n].nunique() == right[n].nunique() == 1}
         both = [n for n in keys if (left[n] != "").any() and (right[n] != "").any()]
         on += [name for name in both if name not in ignored]
     baseline, option = (side.drop_duplicates(on, keep="last") for side in (left, right))
