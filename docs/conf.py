@@ -94,7 +94,7 @@ def keys_page() -> str:
     """docs/keys.md: a table of keys for each group."""
     lines = ["# Configuration keys", "", "Set a key as `key=value`. This page is generated."]
     recipes = "[experiments](usage.md#what-is-trained)"
-    lines += ["", f"The defaults are the default recipe; {recipes} hold the others."]
+    lines += ["", f"The defaults are the recipe `skip`; {recipes} hold the others."]
     lines += ["", "| key | default | what it sets |", "|---|---|---|"]
     every = {each.name: each for each in keys(Config)}
     single = [each for each in every.values() if not each.is_group and "." not in each.name]

@@ -1,17 +1,14 @@
-"""``python -m studies.evidence``: the default recipe on development and confirmation tasks.
+"""``python -m studies.evidence``: a recipe on development and confirmation tasks.
 
     python -m studies.evidence --tasks sst2 cola --seeds 1
-    python -m studies.evidence --freeze           # then commit results/recipe.json
-    python -m studies.evidence --tasks clinc150 irony cr mpqa
-    python -m studies.evidence --backbone t5_mini --tasks sst2 mrpc cr banking77 --seeds 1 2
+    python -m studies.evidence --recipe strong --tasks cr --seeds 1 2 --ratios 0.7 0.9
+    python -m studies.evidence --recipe strong --freeze    # then commit results/strong.json
     python -m studies.evidence --table --rows studies/results/lowrank.csv
 
 Choices are made on the selection slices of development tasks. A confirmation task runs only where
-the settings are those of the committed ``recipe.json``, and the work tree is clean. The job of
-ratio 0 re-tunes the dense model, too: its final score is the epoch-matched dense one. Every job
-adds its row to results/default.csv. The jobs in results/lowrank.csv are those of the earlier
-default, and those in results/best_epoch.csv are older still. Data is read from the folder in
-SKIP_EXP_DATA.
+the settings are those of the committed ``results/RECIPE.json``, and the work tree is clean. Every
+job adds its row to ``results/RECIPE.csv``. The jobs in results/default.csv and results/lowrank.csv
+are those of earlier defaults. Data is read from the folder in SKIP_EXP_DATA.
 """
 
 import argparse
@@ -35,7 +32,7 @@ from skip_exp.utils.machine import git_commit
 from studies.summary import spread
 
 HERE = Path(__file__).parent
-ROWS, RECIPE = HERE / "results/default.csv", HERE / "results/recipe.json"
+RESULTS = HERE / "results"
 CONF = HERE / "sweeps"
 TITLES = {
     **{"sst2": "SST-2", "mrpc": "MRPC", "cola": "CoLA", "rte": "RTE", "banking77": "BANKING77"},
@@ -55,7 +52,8 @@ MORE = {
 # T5 would decode 77 label names for every text: twelve gigabytes a batch.
 HEADS = {("t5_mini", "banking77"): ["backbone.readout=head"]}
 RATIOS = (0.0, 0.52, 0.7, 0.9, 0.95)
-RATIOS_OF = {"minilm": RATIOS, **dict.fromkeys(("roberta_mini", "t5_mini"), (0.0, 0.52, 0.9))}
+RECIPES = {"skip": (0.52, 0.7, 0.9), "strong": (0.52, 0.7, 0.9, 0.95)}
+BACKBONES = ("minilm", "roberta_mini", "t5_mini")
 GROUPS = ("prompt", "tune", "attribution", "prune", "retune")  # what a recipe is
 COLUMNS = (
     *("job_id", "task", "backbone", "seed", "ratio", "metric"),
@@ -69,24 +67,26 @@ SCORES = [name for name in COLUMNS if name.startswith(("metric/", "select/"))] +
 def main() -> int:
     asked = parser().parse_args()
     if asked.table:
-        rows = pd.read_csv(asked.rows)
+        rows = pd.read_csv(asked.rows or RESULTS / f"{asked.recipe}.csv")
         print(*map(pipe_rows, (table(rows), others(rows))), sep="\n\n")
         return 0
     commit = git_commit()
     if commit is None or commit.endswith("-dirty"):
         sys.exit("a job needs a clean work tree: its row names the commit")
     if asked.freeze:
-        settings = recipe()
+        settings = read_recipe(asked.recipe)
         frozen = {"commit": commit, "hash": digest(settings), "settings": settings}
-        RECIPE.write_text(json.dumps(frozen, indent=1) + "\n", encoding="utf-8")
+        content = json.dumps(frozen, indent=1) + "\n"
+        (RESULTS / f"{asked.recipe}.json").write_text(content, encoding="utf-8")
         return 0
     if set(asked.tasks) & set(CONFIRMATION):
-        check_frozen()
-    ratios = asked.ratios or RATIOS_OF[asked.backbone]
+        check_frozen(asked.recipe)
+    out = asked.out / asked.recipe
     for seed in asked.seeds:
         for task in asked.tasks:
-            run(task, seed, asked.out, asked.backbone, ratios)
-            add(asked.out, asked.rows)
+            ratios = asked.ratios or RECIPES[asked.recipe]
+            run(task, seed, asked.recipe, asked.backbone, ratios, out)
+            add(out, asked.rows or RESULTS / f"{asked.recipe}.csv")
     return 0
 
 
@@ -97,41 +97,46 @@ def parser() -> argparse.ArgumentParser:
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
+    made.add_argument("--recipe", choices=RECIPES, default="skip")
     made.add_argument("--tasks", nargs="+", choices=TITLES, default=DEVELOPMENT)
     made.add_argument("--seeds", nargs="+", type=int, default=[1, 2, 3])
-    made.add_argument("--backbone", choices=RATIOS_OF, default="minilm")
+    made.add_argument("--backbone", choices=BACKBONES, default="minilm")
     made.add_argument("--out", type=Path, default=Path("outputs/evidence"))
-    made.add_argument("--rows", type=Path, default=ROWS, help="file of the rows")
+    made.add_argument("--rows", type=Path, help="file of the rows")
     made.add_argument("--ratios", nargs="+", type=float, help="fewer than all")
-    made.add_argument("--freeze", action="store_true", help="write recipe.json")
-    made.add_argument("--table", action="store_true", help="print the tables of docs/results.md")
+    made.add_argument("--freeze", action="store_true", help="write RECIPE.json")
+    made.add_argument("--table", action="store_true", help="print the rows as tables")
     return made
 
 
-def recipe() -> dict[str, Any]:
+def read_recipe(name: str) -> dict[str, Any]:
     """The settings of a job that make its recipe, not how much is to be cut."""
-    found = asdict(job_config(compose.compose_config("config", ["+task=sst2"])))
+    asked = ["+task=sst2", f"experiment={name}"]
+    found = asdict(job_config(compose.compose_config("config", asked)))
     for goal in ("ratio", "target_speedup", "within"):
         del found["prune"][goal]
     return {group: found[group] for group in GROUPS}
 
 
-def check_frozen() -> None:
+def check_frozen(name: str) -> None:
     """Refuse where the settings are not those that were committed before."""
-    if not RECIPE.is_file():
-        sys.exit(f"a confirmation task needs a frozen recipe: --freeze, then commit {RECIPE.name}")
-    frozen = json.loads(RECIPE.read_text(encoding="utf-8"))
-    if frozen["hash"] != digest(recipe()):
+    path = RESULTS / f"{name}.json"
+    if not path.is_file():
+        sys.exit(f"a confirmation task needs a frozen recipe: --freeze, then commit {path.name}")
+    frozen = json.loads(path.read_text(encoding="utf-8"))
+    if frozen["hash"] != digest(read_recipe(name)):
         sys.exit(f"the recipe is not the one that was frozen at {frozen['commit']}")
 
 
-def run(task: str, seed: int, out: Path, backbone: str, ratios: Sequence[float]) -> None:
+def run(
+    task: str, seed: int, recipe: str, backbone: str, ratios: Sequence[float], out: Path
+) -> None:
     """One job per ratio; all share the dense model."""
     argv = [
         *(sys.executable, "-m", "skip_exp", "--config-dir", str(CONF)),
         *MORE.get(task, []),
         *([] if task in APART else [f"+task={task}"]),
-        *(f"backbone={backbone}", *HEADS.get((backbone, task), [])),
+        *(f"experiment={recipe}", f"backbone={backbone}", *HEADS.get((backbone, task), [])),
         *(f"seed={seed}", f"prune.ratio={','.join(map(str, ratios))}", "-m"),
         *("benchmark.enabled=false", "logger=none", "trainer.accelerator=cpu"),
         *(f"hydra.sweep.dir={out / f'{backbone}-{task}-{seed}'}", f"cache.dir={out / 'cache'}"),
@@ -152,7 +157,7 @@ def add(out: Path, path: Path) -> None:
 
 def others(rows: pd.DataFrame) -> list[list[str]]:
     """Mean ± standard deviation over the seeds of each backbone but minilm."""
-    ratios = [ratio for ratio in RATIOS_OF["t5_mini"] if ratio]
+    ratios = (0.52, 0.9)
     lines = [["backbone", "task", "dense", "dense, again", *(f"{100 * r:.0f} %" for r in ratios)]]
     lines.append(["---"] * len(lines[0]))
     apart = rows[rows["backbone"] != "minilm"]

@@ -95,7 +95,7 @@ def test_answers_in_bf16(there: None) -> None:
 
 JOBS: list[tuple[str, str, list[str]]] = [
     ("bert", "head", []),
-    ("roberta", "mlm", ["prompt=input", "tune.train=full", "tune.class_weight=balanced"]),
+    ("roberta", "mlm", ["prompt=input", "tune.train=full"]),
     ("modernbert", "head", ["prune.sites=[ffn,heads,qk,vo]", "retune.copies=1"]),
     ("t5", "seq2seq", ["prompt.decoder=true", "attribution=integrated_gradients"]),
     ("t5_gated", "head", ["attribution=fisher"]),

@@ -191,9 +191,8 @@ def test_every_weight_may_be_trained_before_and_after_the_cut(
     backbone = prepare(job()).backbone.model
     shared = {name: tensor.clone() for name, tensor in backbone.state_dict().items()}
     rates = ["tune.full_lr=0.01", "retune.full_lr=0.01", "tune.epochs=2", "retune.epochs=2"]
-    result = pipeline.run(
-        job("tune.train=full", "prompt=none", *rates, f"retune.enabled={retuned}")
-    )
+    trained = ["tune.train=full", "prompt=none", "tune.dropout=true"]
+    result = pipeline.run(job(*trained, *rates, f"retune.enabled={retuned}"))
     assert result["params"]["block_pruned"] > 0.4
     assert (result["metric"]["final"] != result["metric"]["pruned"]) == retuned
     skill = Skill.load(tmp_path / "run" / "skill")
@@ -249,7 +248,7 @@ def test_few_rows_are_re_tuned_for_longer(job: Make) -> None:
     [
         ["prune.allocation=uniform", "prune.sites=[ffn,heads,qk,vo]"],
         ["backbone.pooling=cls", "prompt.init=text", "retune.copies=2"],
-        ["retune.distill=0", "experiment=prompt"],
+        ["retune.distill=0", "retune.train=lora"],
         ["prompt=input", "attribution=random"],
         *rarely(["prompt=none"], ["retune.distill=0.5"]),
     ],

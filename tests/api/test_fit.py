@@ -24,7 +24,7 @@ from omegaconf import OmegaConf
 
 import skip_exp
 from skip_exp import Skill, results
-from skip_exp.api.fit import FEW_ROWS, LOG_FILE, choose_recipe
+from skip_exp.api.fit import LOG_FILE
 from skip_exp.api.task import Task, build_task, find_classes
 from skip_exp.commands import train
 from skip_exp.config.compose import job_of
@@ -32,7 +32,6 @@ from skip_exp.data import read, sources
 from skip_exp.data.read import to_table
 from skip_exp.data.scores import score
 from skip_exp.data.sources import load_rows
-from skip_exp.data.table import Table
 from skip_exp.errors import DataError, SkipError
 from skip_exp.skill.evaluate import confusion
 from skip_exp.training.module import PromptTuner
@@ -97,33 +96,6 @@ def test_an_experiment_may_bring_its_backbone(toy: Path, monkeypatch: pytest.Mon
     monkeypatch.setattr("skip_exp.api.fit.run", lambda _, settings, *more: settings)
     fit: Any = partial(skip_exp.fit, toy / "train.csv")
     assert (fit(), fit(backbone="t5_mini")) == ([], ["backbone=t5_mini"])
-    assert fit(class_weight="balanced") == ["tune.class_weight=balanced"]
-
-
-def rows_of(count: int) -> Task:
-    table = Table("here", {i: {"text": f"t {i}", "label": i % 2} for i in range(count)})
-    return Task({"files": {"train": "t.csv"}}, {"t.csv": table})
-
-
-@pytest.mark.parametrize(
-    ("rows", "given", "is_few"),
-    [
-        (1388, {}, True),  # 1,110 without validation, 999 without the slice
-        (1389, {}, False),
-        (1388, {"tune.lr": "1"}, True),
-        (1388, {"experiment": "lora"}, False),
-        (1388, {"tune.train": "lora"}, False),
-        (1388, {"tune.start": "outputs/mine"}, False),
-        (1388, {"tune.start": "null"}, True),
-        (1388, {"prompt": "none"}, False),
-        (9999, {"data.train_rows": "100"}, True),
-    ],
-)
-def test_few_rows_have_a_recipe_of_their_own(
-    rows: int, given: dict[str, str], is_few: bool
-) -> None:
-    assert FEW_ROWS == 1000
-    assert choose_recipe(rows_of(rows), given) == (["experiment=prompt"] if is_few else [])
 
 
 @pytest.mark.parametrize("kind", ["file", "data frame"])
@@ -421,7 +393,7 @@ def test_exit_codes_tell_a_job_that_failed_from_one_that_was_refused(
     arguments = [str(toy / "train.csv"), *settings]
     assert train.main([*arguments, "tune.epohs=1"]) == 2
     assert train.main([*arguments, "--sep", ";;"]) == 2
-    assert train.main([*arguments, "--class-weight", "even"]) == 2
+    assert train.main([*arguments, "tune.epochs=0"]) == 2
     assert not [*tmp_path.iterdir()]
     monkeypatch.setattr(PromptTuner, "training_step", raising(SkipError("out of luck")))
     assert train.main(arguments) == 1
@@ -521,9 +493,10 @@ def test_train_is_fit_on_the_command_line(
         )
     arguments = [str(tmp_path / "train.csv"), "--validation", str(tmp_path / "validation.csv")]
     place = ["--output", str(tmp_path), "--name", "2024", "--ratio", "0.3"]
-    assert train.main([*arguments, *place, "--class-weight", "balanced", *settings]) == 0
+    assert train.main([*arguments, *place, *settings]) == 0
     (result,) = results.load(tmp_path)
-    assert result["config"]["retune"]["class_weight"] == "balanced"
+    assert result["config"]["tune"]["train"] == "layers"
+    assert result["config"]["prompt"]["kind"] == "none"
     skill = Path(result["path"]).parent / result["skill"]
     printed = capsys.readouterr().out
     lines = dict(line.split(None, 1) for line in printed.splitlines() if line[:1].islower())
@@ -535,7 +508,7 @@ def test_train_is_fit_on_the_command_line(
     written = OmegaConf.load(task)
     assert (written.labels, [*written.files]) == (["1e3", "2e-3"], ["train", "validation"])
     words = shlex.split(lines["sweep:"])
-    settings = ["experiment=prompt", "tune.class_weight=balanced", *settings]  # of few rows
+    settings = ["experiment=strong", *settings]
     assert words[2] == str(skill.parent / "conf")
     assert OverridesParser.create().parse_override(words[3]).value() == "2024"  # not a number
     assert words[5 : 5 + len(settings)] == settings
@@ -544,30 +517,6 @@ def test_train_is_fit_on_the_command_line(
         "cache.dir": str(tmp_path / ".cache"),
         "hydra.sweep.dir": str(skill.parent / "sweep"),
     }
-
-
-@pytest.mark.slow
-def test_the_curve_trains_on_parts_of_the_same_rows(
-    toy: Path, settings: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    rows = [str(toy / "train.csv"), "--output", str(tmp_path), "--ratio", "0.3"]
-    assert train.main([*rows, "--curve", *settings]) == 0
-    found = results.load(tmp_path)
-    assert sorted(job["n_train"] for job in found) == [72, 144, 288]
-    (table,) = tmp_path.rglob("curve.csv")
-    assert json.loads((table.parent / results.FILE).read_text())["n_train"] == 288
-    curve = pd.read_csv(table)
-    assert list(curve["rows"]) == [72, 144, 288] and curve["gain_low"].notna().sum() == 2
-    assert "more rows" in capsys.readouterr().out
-
-
-@pytest.mark.parametrize("goal", [["--within", "1"], ["--budget", "3", "--within", "1"]])
-def test_a_curve_within_some_points_is_refused(
-    goal: list[str], capsys: pytest.CaptureFixture[str]
-) -> None:
-    with pytest.raises(SystemExit) as stopped:
-        train.main(["t.csv", "--curve", *goal])
-    assert stopped.value.code == 2 and "--within" in capsys.readouterr().err
 
 
 def test_a_rare_label_is_given_as_the_slice_advises(settings: list[str], tmp_path: Path) -> None:

@@ -20,7 +20,7 @@ SPECIAL = {"bos": "<s>", "pad": "<pad>", "eos": "</s>", "unk": "<unk>", "mask": 
 TEXTS = ["der Film war gut", "le film était mauvais", "映画は良かった", "영화는 나빴다"]
 OVERRIDES = [
     *("backbone.name=xlmr", "backbone.family=xlm-roberta", "data.max_length=32"),
-    *("benchmark.enabled=false", "benchmark.seq_len=32", "experiment=default"),
+    *("benchmark.enabled=false", "benchmark.seq_len=32", "experiment=strong"),
     *("tune.epochs=1", "tune.min_steps=4", "retune.epochs=1", "retune.min_steps=4"),
 ]
 

@@ -162,7 +162,6 @@ def test_a_classifier_of_several_labels_is_compressed(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("overrides", "options", "why"),
     [
-        (["tune.class_weight=balanced"], {}, r"tune.class_weight=balanced: must be none"),
         (["attribution=skill_neuron"], {}, r"attribution=skill_neuron: separates classes"),
         (["backbone.readout=mlm"], {}, r"backbone.readout=mlm: answers with one word"),
         ([], {"within": 1.0}, r"within=1.0: not for several labels"),

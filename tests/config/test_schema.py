@@ -102,7 +102,7 @@ def test_every_sweep_composes_with_every_value(sweep: Path) -> None:
 
 ABSENT = {  # what a job may do without; nothing else is null
     *("task.start", "tune.start", "backbone.layers", "prune.target_speedup", "prune.within"),
-    *("data.dir", "data.train_rows", "data.unlabelled", "data.sep", "task.group", "sweep.id"),
+    *("data.dir", "data.train_rows", "data.sep", "task.group", "sweep.id"),
     *("logger.project", "logger.entity", "logger.group", "logger.notes"),
 }
 RECIPES = [choice.name for choice in CHOICES if choice.parts[0] == "experiment"]
@@ -123,11 +123,12 @@ def test_a_recipe_is_concrete(recipe: str, monkeypatch: pytest.MonkeyPatch) -> N
 @pytest.mark.parametrize(
     ("asked", "train", "rank"),
     [
-        ([], "layers", 8),
+        ([], "prompt_readout", 8),
+        (["retune.train=lora"], "lora", 8),
         (["tune.train=lora", "tune.rank=4"], "lora", 4),
-        (["tune.train=prompt_readout"], "prompt_readout", 8),
         (["tune.train=full"], "full", 8),
-        (["experiment=prompt"], "lora", 8),
+        (["experiment=strong"], "layers", 8),
+        (["experiment=compress"], "layers", 8),
         (["experiment=paper"], "prompt_readout", 8),
         (["tune.train=prompt", "retune.train=bias"], "bias", 8),
     ],
@@ -139,18 +140,8 @@ def test_retune_follows_tune_unless_it_is_told_otherwise(
     assert (retune.train, retune.rank) == (train, rank)
 
 
-def test_labels_count_alike_unless_tune_or_retune_says_otherwise() -> None:
-    for asked, weights in (
-        ([], ("none", "none")),
-        (["tune.class_weight=balanced"], ("balanced", "balanced")),
-        (["retune.class_weight=balanced"], ("none", "balanced")),
-    ):
-        cfg = job(*asked)
-        assert (cfg.tune.class_weight, cfg.retune.class_weight) == weights
-
-
 def test_tune_starts_from_the_skill_of_its_task() -> None:
-    starts = [[], ["tune.start=null"], ["tune.start=mine"], ["experiment=prompt"], ["task.start=x"]]
+    starts = [[], ["tune.start=null"], ["tune.start=mine"], ["experiment=paper"], ["task.start=x"]]
     assert [job(*asked).tune.start for asked in starts] == ["nli", None, "mine", None, "x"]
 
 
@@ -159,7 +150,7 @@ def test_the_defaults(monkeypatch: pytest.MonkeyPatch) -> None:
     cfg = composed()
     assert cfg.backbone.path == "embedded:minilm"
     assert (cfg.prune.ratio, cfg.prune.sites) == (0.5, ["ffn", "heads"])
-    assert (cfg.prompt.length, cfg.prompt.init) == (4, "silent")
+    assert (cfg.prompt.length, cfg.prompt.init) == (16, "silent")
     assert cfg.logger.name == "wandb" and cfg.sweep.skip_done
     monkeypatch.setenv("SKIP_EXP_DATA", "/somewhere")
     assert composed().data.dir == "/somewhere"
@@ -262,10 +253,7 @@ tune.lr=inf
 tune.full_lr=-1
 tune.warmup=6
 tune.train=everything
-tune.class_weight=even
-tune.class_weight=balanced backbone.readout=classifier tune.train=none retune.enabled=false
-retune.class_weight=even
-retune.train=full
+retune.train=full tune.train=lora
 retune.train=prompt_readout tune.train=full
 tune.train=bias
 tune.train=none retune.enabled=false
@@ -290,7 +278,6 @@ data.max_length=2
 data.max_length=100001
 data.train_rows=0
 data.source=web
-data.unlabelled=more.csv retune.enabled=false
 seed=99999999999999
 attribution.samples=0
 attribution._target_=__main__.scores

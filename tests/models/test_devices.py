@@ -82,7 +82,7 @@ def test_a_loss_is_looked_at_before_a_score_alone(monkeypatch: pytest.MonkeyPatc
     for steps, told in ((3, "nan"), (2, "inf")):
         for _ in range(steps):
             tuner.training_step(tiny_batch(), 0)
-        with pytest.raises(SkipError, match=rf"^tune\.lr=0\.002, .*{told}"):
+        with pytest.raises(SkipError, match=rf"^tune\.lr=0\.02, .*{told}"):
             tuner.on_validation_start()
     tuner.on_validation_start()  # nothing is left to look at
 

@@ -75,25 +75,3 @@ def test_fewer_train_rows_are_another_job(tmp_path: Path) -> None:
     assert few.key == same.key
     assert len({job.key for job in (whole, few, other, more)}) == 4
     assert few.data.train == same.data.train != other.data.train
-
-
-def test_a_rare_label_is_warned_of_with_the_remedy(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
-    toy = save_toy(tmp_path)
-    lines = ["text,label", *(f"film {i},{int(i % 20 == 0)}" for i in range(200))]
-    (tmp_path / "train.csv").write_text("\n".join(lines) + "\n")
-    for overrides, warns in (([], True), (["tune.class_weight=balanced"], False)):
-        caplog.clear()
-        prepare(toy_job(toy, tmp_path, "job", *overrides))
-        assert ("tune.class_weight=balanced" in caplog.text) == warns
-
-
-def test_few_rows_without_a_start_are_warned_of(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
-    toy = save_toy(tmp_path)
-    for overrides, warns in (([], True), (["experiment=prompt"], False), (["prompt=none"], False)):
-        caplog.clear()
-        prepare(toy_job(toy, tmp_path, "job", *overrides))
-        assert ("experiment=prompt" in caplog.text) == warns

@@ -1,21 +1,17 @@
 """Tuning a head starts from logistic regression on what the untuned model gives it."""
 
-from collections import Counter
 from pathlib import Path
 
 import pytest
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import nn
 
 from skip_exp import pipeline
-from skip_exp.data.rows import get_labels
 from skip_exp.models.readouts import HeadReadout
-from skip_exp.phases import fit as phases_fit
 from skip_exp.phases.fit import start_readout
 from skip_exp.phases.job import Job
 from skip_exp.phases.prepare import prepare
-from skip_exp.training.module import PromptTuner
 from tests.helpers.toy import save_toy, toy_job
 
 
@@ -53,31 +49,6 @@ def test_a_frozen_head_stays_and_the_log_says_so(
     start_readout(job.trainer, model, job.data, "here")
     assert torch.equal(model.readout.linear.weight, before)
     assert "tune.train=prompt" in caplog.text
-
-
-def test_the_head_and_both_fits_weight_the_labels_of_the_train_rows(
-    toy: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    seen, fit_linear = [], phases_fit.fit_linear
-
-    class Seen(PromptTuner):
-        def on_fit_start(self) -> None:
-            seen.append(self.weights)
-            super().on_fit_start()
-
-    def fit_seen(linear: nn.Linear, inputs: Tensor, labels: Tensor, weights: Tensor | None) -> None:
-        seen.append(weights)
-        fit_linear(linear, inputs, labels, weights)
-
-    monkeypatch.setattr(phases_fit, "PromptTuner", Seen)
-    monkeypatch.setattr(phases_fit, "fit_linear", fit_seen)
-    cfg = toy_job(toy, tmp_path, "run", "tune.class_weight=balanced")
-    pipeline.run(cfg)
-    rows = Counter(get_labels(prepare(cfg).data.train))
-    expected = torch.tensor([rows.total() / (2 * rows[label]) for label in (0, 1)])
-    assert len(seen) == 3 and rows[0] != rows[1]
-    for weights in seen:
-        torch.testing.assert_close(weights, expected)
 
 
 def test_a_fit_that_ended_too_early_names_the_key_that_makes_it_longer(

@@ -39,7 +39,7 @@ def skills(toy: list[str], tmp_path_factory: pytest.TempPathFactory) -> Path:
     for name, asked in {
         "dense": [*LORA, "prune.ratio=0"],
         "pruned": [*LORA, "prune.ratio=0.5"],
-        "prompt": ["experiment=prompt", "prune.ratio=0"],
+        "prompt": ["prune.ratio=0"],
     }.items():
         pipeline.run(toy_job(toy, root, name, *QUICK, *asked, "seed=1"))
     return root

@@ -67,8 +67,8 @@ def test_another_backbone_has_a_row_a_task() -> None:
 
 def test_the_page_shows_the_rows_of_the_file() -> None:
     page = (evidence.HERE.parent / "docs/results.md").read_text(encoding="utf-8")
-    earlier = pd.read_csv(evidence.ROWS.with_name("lowrank.csv"))
-    now = evidence.table(pd.read_csv(evidence.ROWS))
+    earlier = pd.read_csv(evidence.RESULTS / "lowrank.csv")
+    now = evidence.table(pd.read_csv(evidence.RESULTS / "default.csv"))
     for table in (now, evidence.table(earlier), evidence.others(earlier)):
         assert pipe_rows(table) in page
 
@@ -76,20 +76,20 @@ def test_the_page_shows_the_rows_of_the_file() -> None:
 def test_a_confirmation_needs_the_frozen_recipe(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    path = tmp_path / "recipe.json"
-    monkeypatch.setattr(evidence, "RECIPE", path)
+    path = tmp_path / "strong.json"
+    monkeypatch.setattr(evidence, "RESULTS", tmp_path)
     with pytest.raises(SystemExit):
-        evidence.check_frozen()
-    frozen = {"commit": "abc", "hash": digest(evidence.recipe())}
+        evidence.check_frozen("strong")
+    frozen = {"commit": "abc", "hash": digest(evidence.read_recipe("strong"))}
     path.write_text(json.dumps(frozen))
-    evidence.check_frozen()
+    evidence.check_frozen("strong")
     path.write_text(json.dumps(frozen | {"hash": "other"}))
     with pytest.raises(SystemExit):
-        evidence.check_frozen()
+        evidence.check_frozen("strong")
 
 
 def test_a_recipe_is_the_settings_without_the_ratio() -> None:
-    recipe = evidence.recipe()
+    recipe = evidence.read_recipe("strong")
     assert recipe.keys() == {*evidence.GROUPS}
     assert recipe["tune"]["train"] == recipe["retune"]["train"] == "layers"
     assert "ratio" not in recipe["prune"]

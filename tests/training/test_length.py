@@ -11,8 +11,8 @@ from skip_exp.training.length import cost_left, count_epochs, count_paid_epochs,
 @pytest.mark.parametrize(
     ("settings", "rows", "epochs"),
     [
-        *((TuneConfig(), 10_000, 6), (TuneConfig(), 320, 6)),
-        *((TuneConfig(), 288, 7), (TuneConfig(), 10, 60)),  # 60 steps of 32 texts
+        *((TuneConfig(), 10_000, 8), (TuneConfig(), 1216, 8)),
+        *((TuneConfig(), 1184, 9), (TuneConfig(), 10, 300)),  # 300 steps of 32 texts
         *((RetuneConfig(), 100_000, 3), (RetuneConfig(), 640, 10)),  # 200 steps
         (TuneConfig(epochs=2, min_steps=0), 10, 2),
         (TuneConfig(epochs=2, min_steps=9, batch=4), 10, 3),

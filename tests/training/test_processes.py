@@ -213,7 +213,7 @@ def test_a_refusal_in_a_process_fails_the_job_in_one_line(start: Any, tmp_path: 
     weights = load_file(backbone / "model.safetensors")
     weights["bert.encoder.layer.1.output.dense.bias"][3] = torch.nan
     save_file(weights, backbone / "model.safetensors", {"format": "pt"})
-    prompt = ["experiment=prompt", "tune.train=prompt"]  # no head starts
+    prompt = ["tune.train=prompt"]  # no head starts
     running = start(*prompt, f"backbone.path={backbone}", "hydra.run.dir=out")
     told = running.communicate(timeout=300)[0]
     assert running.returncode == 1

@@ -19,7 +19,6 @@ import torch.nn.functional as F
 from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.loggers import CSVLogger
 from sklearn.linear_model import LogisticRegression
-from torch import Tensor
 from torch.utils.data import DataLoader
 from torchmetrics import MetricCollection
 from torchmetrics.classification import BinaryAccuracy
@@ -40,7 +39,6 @@ from skip_exp.training.module import (
     PromptTuner,
     fit_linear,
     linear,
-    weigh_labels,
 )
 from skip_exp.training.trainer import usable
 from skip_exp.utils import bars
@@ -50,12 +48,12 @@ QUIET = TrainerConfig(accelerator="cpu", precision="32-true", progress=False)
 ROWS: Any = [{"input_ids": [5 + i, 20, 30 + i], "label": i % 2} for i in range(10)]
 
 
-def tuner(distill: float = 0.0, weights: Tensor | None = None, **settings: Any) -> PromptTuner:
+def tuner(distill: float = 0.0, **settings: Any) -> PromptTuner:
     model = tiny_model("bert", "prefix", "head", labels=2).eval()  # as attribution leaves it
     given = {"epochs": 1, "lr": 0.1, "batch": 4, "dropout": False, "train": "prompt"}
     config = TrainConfig(**{**given, **settings})
     metrics = MetricCollection({"accuracy": BinaryAccuracy()})
-    return PromptTuner(model, "tune", config, metrics, distill, weights)
+    return PromptTuner(model, "tune", config, metrics, distill)
 
 
 def loader() -> DataLoader[Any]:
@@ -239,50 +237,28 @@ def test_distillation_mixes_hard_and_soft_labels() -> None:
     assert losses[0.25] == pytest.approx(0.75 * losses[0.0] + 0.25 * losses[1.0])
 
 
-def test_balanced_weights_by_hand() -> None:
-    weights = weigh_labels("balanced", [0, 0, 0, 1], 2)
-    assert weights is not None
-    torch.testing.assert_close(weights, torch.tensor([2 / 3, 2.0]))  # 4 / (2 * 3), 4 / (2 * 1)
-    weights = weigh_labels("balanced", [0, 0, 0, 2], 3)
-    assert weights is not None
-    torch.testing.assert_close(weights, torch.tensor([2 / 3, 1.0, 2.0]))  # a label without rows
-    assert weigh_labels("none", [0, 0, 0, 1], 2) is None
-
-
-def test_the_loss_is_the_mean_over_rows_of_weighted_cross_entropies() -> None:
-    """A row without a label counts as a row of loss 0; the teacher's part has no weights."""
+def test_the_loss_is_the_mean_over_rows_of_cross_entropies() -> None:
+    """A row without a label counts as a row of loss 0."""
     rows = [row | {"teacher": torch.tensor([1.0, -1.0])} for row in ROWS[:4]]
     rows[3] = rows[3] | {"label": UNLABELLED}
-    batch, losses = collate(rows, 0), {}
-    for name, weights in (("plain", None), ("weighted", torch.tensor([0.5, 3.0]))):
-        for distill in (0.0, 1.0):
-            tuned = tuner(weights=weights, distill=distill)
-            tuned.log = lambda *_, **__: None  # type: ignore[method-assign, assignment]
-            losses[name, distill] = float(tuned.training_step(batch, 0))
+    batch, tuned = collate(rows, 0), tuner()
+    tuned.log = lambda *_, **__: None  # type: ignore[method-assign, assignment]
+    loss = float(tuned.training_step(batch, 0))
     with torch.no_grad():
         logits = tuned.model(batch["input_ids"], batch["attention_mask"])
     known = F.cross_entropy(logits[:3], batch["labels"][:3], reduction="sum")
-    assert losses["plain", 0.0] == float(known / 4)  # to the bit
+    assert loss == float(known / 4)  # to the bit
     log_p = logits.log_softmax(-1)
     first, second, third = (-float(log_p[row, row % 2]) for row in range(3))
-    assert losses["plain", 0.0] == pytest.approx((first + second + third) / 4)
-    assert losses["weighted", 0.0] == pytest.approx((0.5 * first + 3 * second + 0.5 * third) / 4)
-    assert losses["weighted", 1.0] == losses["plain", 1.0]
+    assert loss == pytest.approx((first + second + third) / 4)
 
 
-@pytest.mark.parametrize("how", ["none", "balanced"])
-def test_a_head_starts_as_logistic_regression(how: str) -> None:
+def test_a_head_starts_as_logistic_regression() -> None:
     rng = np.random.default_rng(1)
     x, y = rng.normal(size=(60, 5)), rng.choice(3, p=[0.7, 0.2, 0.1], size=60)
     linear = torch.nn.Linear(5, 3)
-    fit_linear(linear, torch.tensor(x), torch.tensor(y), weigh_labels(how, y.tolist(), 3))
-    kind = LogisticRegression(
-        C=PROBE_STRENGTH,
-        tol=1e-8,
-        max_iter=1000,
-        class_weight=None if how == "none" else how,
-    )
-    expected = kind.fit(x, y)
+    fit_linear(linear, torch.tensor(x), torch.tensor(y))
+    expected = LogisticRegression(C=PROBE_STRENGTH, tol=1e-8, max_iter=1000).fit(x, y)
     found = linear(torch.tensor(x, dtype=torch.float32)).softmax(-1).detach()
     np.testing.assert_allclose(found, expected.predict_proba(x), atol=2e-3)
 

@@ -8,7 +8,7 @@ from typing import Any, Unpack
 from filelock import FileLock
 from transformers import AutoConfig
 
-from skip_exp.api.fit import run, weight_settings
+from skip_exp.api.fit import run
 from skip_exp.api.task import RowOptions, build_task
 from skip_exp.cache.version import digest
 from skip_exp.config.compose import quote
@@ -35,7 +35,6 @@ def compress(
     within: float | None = None,
     budget: float | None = None,
     retune: bool = True,
-    class_weight: str | None = None,
     output: str | Path = "outputs",
     overrides: Sequence[str] = (),
     **options: Unpack[RowOptions],
@@ -58,7 +57,6 @@ def compress(
         within: as in :func:`skip_exp.fit`; points are counted from the given model.
         retune: False trains nothing: it cuts by Fisher information. From 70 % on the answer may
             then be constant.
-        class_weight: as in :func:`skip_exp.fit`, of the labels in re-tuning.
         options: as in :func:`skip_exp.fit`. ``classes`` names them in the model's order, where its
             ``id2label`` has none.
 
@@ -85,7 +83,6 @@ def compress(
     settings = ["experiment=compress", *backbone]
     if not retune:
         settings += CUT_ONLY
-    settings += weight_settings(class_weight)
     return run(task, settings, ratio, overrides, root, within, budget)
 
 

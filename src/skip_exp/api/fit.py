@@ -17,14 +17,13 @@ from skip_exp.config import refusals
 from skip_exp.config.compose import job_of, quote
 from skip_exp.config.schema import Config
 from skip_exp.config.together import check_given, values_of
-from skip_exp.config.train import FEW_ROWS
-from skip_exp.data.splits import SELECT_EVERY, VALIDATION
 from skip_exp.errors import INTERRUPTED, SkipError
 from skip_exp.utils import console
 
 log = logging.getLogger(__name__)
 
 LOG_FILE = "skip_exp.log"  # in the job's folder, as Hydra names it
+STRONG = "experiment=strong"  # the recipe, unless another one is given
 GOAL_KEYS = ("prune.ratio", "prune.target_speedup", "prune.within")
 _ONE = RLock()  # jobs of one process share the seeds, and the modules of a frozen backbone
 
@@ -37,7 +36,6 @@ def fit(
     within: float | None = None,
     budget: float | None = None,
     backbone: str | None = None,
-    class_weight: str | None = None,
     output: str | Path = "outputs",
     overrides: Sequence[str] = (),
     **options: Unpack[RowOptions],
@@ -50,8 +48,8 @@ def fit(
         'bad'
 
     The job is that of ``python -m skip_exp``: same phases, same cache, same result file. A second
-    call with the same rows and settings answers at once. With fewer than 1,000 train rows the
-    recipe is ``experiment=prompt``, unless you choose one.
+    call with the same rows and settings answers at once. The recipe is ``experiment=strong``,
+    unless you choose another: all weights of the layers are trained, and there is no prompt.
 
     Args:
         data: path of a CSV, JSON or Parquet file, a data frame, a ``datasets.Dataset``, a
@@ -63,7 +61,6 @@ def fit(
             every form, and cascades of them.
         budget: minutes after which ``within`` tries no further cut; None: all of them.
         backbone: a choice of ``conf/backbone``; None: that of the experiment, else ``minilm``.
-        class_weight: ``balanced``: rare classes weigh more in training; None: all count alike.
         output: folder of results, of the cache and of rows that are no file yet.
         overrides: further settings, as on the command line: ``["tune.epochs=4"]``.
         options: ``text``, ``label``, ``multilabel``, ``validation``, ``classes``, ``group``,
@@ -80,34 +77,7 @@ def fit(
     root = Path(output).expanduser()
     task = build_task(data, labels, root, **options)
     settings = [] if backbone is None else [f"backbone={backbone}"]
-    settings += weight_settings(class_weight)
     return run(task, settings, ratio, overrides, root, within, budget)
-
-
-def weight_settings(class_weight: str | None) -> list[str]:
-    """The override of ``class_weight``, if it is given."""
-    return [] if class_weight is None else [f"tune.class_weight={quote(str(class_weight))}"]
-
-
-def choose_recipe(task: Task, given: Mapping[str, str]) -> list[str]:
-    """The override for the recipe of few train rows, where nothing that is given chooses another.
-
-    Args:
-        given: the values of the settings, by key.
-    """
-    starts = [given.get(key) for key in ("tune.start", "task.start")]
-    has_start = any(start not in (None, "null", "auto") for start in starts)
-    has_prompt = "none" not in (given.get("prompt"), given.get("prompt.kind"))
-    if has_start or not has_prompt or "experiment" in given or "tune.train" in given:
-        return []
-    rows = len(task.tables[task.config["files"]["train"]].rows)
-    if "validation" not in task.config["files"]:
-        rows -= round(VALIDATION * rows)
-    if "task.files.select" not in given:
-        rows -= rows // SELECT_EVERY
-    if given.get("data.train_rows", "null").isdecimal():
-        rows = min(rows, int(given["data.train_rows"]))
-    return ["experiment=prompt"] if rows < FEW_ROWS else []
 
 
 def check_budget(budget: float | None, within: float | None) -> None:
@@ -154,7 +124,7 @@ def run(
     own_settings = [f"{key}={value}" for key, value in own.items() if key not in given]
     began = datetime.now().strftime("%Y-%m-%d/%H-%M-%S-%f")
     folder = root / f"{began}-{task.config['name']}"
-    recipe = choose_recipe(task, given)
+    recipe = [] if "experiment" in given else [STRONG]
     cfg = job_of(task.config, [*own_settings, *recipe, *settings], str(folder))
     check_given(cfg, settings)
     check_budget(budget, cfg.prune.within)
@@ -166,7 +136,7 @@ def run(
         with console.shown(folder / LOG_FILE), console.keep_state():
             console.quiet_lightning()
             if recipe:
-                log.info("fewer than %d train rows: the recipe is %s", FEW_ROWS, *recipe)
+                log.info("%s: all weights of the layers are trained, without a prompt", STRONG)
             if cfg.task.metrics[0] == "f1_macro" and "task.metrics" not in given:
                 log.info("a class has few of the train rows: choices are made on f1_macro")
             if cfg.prune.within is not None:

@@ -19,6 +19,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 import yaml
 
@@ -83,16 +84,30 @@ def plan(profile: str, overrides: Sequence[str]) -> Plan:
         backbones=values["backbone"],
         ratios=[round(float(ratio), DIGITS) for ratio in values["prune.ratio"]],
         seeds=[int(seed) for seed in values["seed"]],
-        about=f"Profile {profile}: {why}; {where}",
+        about=f"Profile {profile}, recipe {recipe_of(name, overrides)}: {why}; {where}",
         is_rehearsal=source == "embedded",
     )
     return Plan(name, given, asked)
 
 
+def read_sweep(name: str) -> dict[str, Any]:
+    """The content of ``sweeps/<name>.yaml``."""
+    content: dict[str, Any] = yaml.safe_load((schema.sweep_dir() / f"{name}.yaml").read_text())
+    return content
+
+
+def recipe_of(name: str, overrides: Sequence[str]) -> str:
+    """The experiment of a sweep: given, or named in its file, or the default."""
+    chosen = {"experiment": "skip"}
+    for each in read_sweep(name)["defaults"]:
+        if isinstance(each, dict):
+            chosen |= {key.removeprefix("override "): value for key, value in each.items()}
+    return values_of(overrides).get("experiment", chosen["experiment"])
+
+
 def swept(name: str, overrides: Sequence[str]) -> dict[str, list[str]]:
     """The values that ``sweeps/<name>.yaml`` sweeps over, or those given in their place."""
-    content = yaml.safe_load((schema.sweep_dir() / f"{name}.yaml").read_text("utf-8"))
-    params = content["hydra"]["sweeper"]["params"]
+    params = read_sweep(name)["hydra"]["sweeper"]["params"]
     values = {key.lstrip("+"): choices(value) for key, value in params.items()}
     given = values_of(overrides)
     return {key: choices(given[key]) if key in given else of for key, of in values.items()}

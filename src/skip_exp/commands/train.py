@@ -11,7 +11,6 @@ fifth of its rows is set apart.
 The last lines name the skill, the commands that use it, and the task file of a sweep.
 
 --within N finds the fastest model that loses at most N points, and compares it with baselines.
---curve trains on a quarter and on half of the rows, too: would more rows help?
 """
 
 import shlex
@@ -38,13 +37,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     line = parser("train", __doc__)
     add_arguments(line)
     line.add_argument("--backbone", help="a choice of backbone= (default: minilm)")
-    about = "train on a quarter and on half of the rows, too: curve.csv and curve.png"
-    line.add_argument("--curve", action="store_true", help=about)
     options = parse(line, arguments)
-    file, has_curve = options.pop("file"), options.pop("curve")
-    if has_curve and options["within"] is not None:
-        line.error("argument --curve: not with argument --within; give --ratio")
-    settings = [*api.weight_settings(options["class_weight"]), *options["overrides"]]
+    file, settings = options.pop("file"), [*options["overrides"]]
     reading = ("sep", "encoding", "drop_bad", "deduplicate")
     settings += data_settings(**{name: options[name] for name in reading})
     # A sweep has ratios of its own.
@@ -55,9 +49,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if options["within"] is not None:
         return 0  # everything is said
     folder, given = Path(str(skill.folder)), values_of(settings)
-    is_prompt = skill.result["config"]["tune"]["train"] == "prompt_readout"
-    if is_prompt and not {"experiment", "tune.train"} & given.keys():
-        settings.insert(0, "experiment=prompt")  # as fit chose it, with few rows
+    if "experiment" not in given:
+        settings.insert(0, api.STRONG)
     if (root := Path(options["output"])) != Path(OUTPUT):  # where the cache is, too
         own = {
             "cache.dir": root.expanduser() / ".cache",
@@ -65,28 +58,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         }
         settings += [f"{k}={quote(str(v))}" for k, v in own.items() if k not in given]
     show(folder, ["prune.ratio=0.3,0.5,0.7", *settings])
-    if has_curve:
-        show_curve(file, options, folder.parent)
     return 0
-
-
-def show_curve(file: str, options: dict[str, Any], folder: Path) -> None:
-    """Train on a quarter and on half of the rows, too, and show the three scores.
-
-    Validation split and selection slice stay the same, and the half has the quarter's rows.
-
-    Args:
-        folder: of the job on all rows; the curve is written there.
-    """
-    (whole,) = results.load(folder / results.FILE)
-    found = [whole]
-    for part in (2, 4):
-        draw = [f"data.train_rows={(whole.n_train or 0) // part}", "benchmark.enabled=false"]
-        skill = api.fit(file, **options | {"overrides": [*options["overrides"], *draw]})
-        found = [*results.load(skill.folder.parent / results.FILE), *found]
-    from skip_exp.report import curve  # it brings pandas
-
-    curve.show(found, folder)
 
 
 def add_arguments(line: ArgumentParser) -> None:
@@ -106,8 +78,6 @@ def add_arguments(line: ArgumentParser) -> None:
     add_reading(line)
     about = "drop train rows that are also scored"
     line.add_argument("--deduplicate", action="store_true", help=about)
-    about = "balanced: rare classes weigh more in training"
-    line.add_argument("--class-weight", metavar="balanced", help=about)
     goal = line.add_mutually_exclusive_group()
     goal.add_argument("--ratio", help="fraction to remove (default: 0.5)")
     about = "find the fastest model that loses at most so many points"

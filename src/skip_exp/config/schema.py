@@ -81,7 +81,7 @@ def backbone_label(name: str, layers: int | None) -> str:
 @dataclass
 class PromptConfig:
     kind: str = key(MISSING, "input, prefix, none, or a custom module.Class.")
-    length: int = key(4, "Number of tokens of a new prompt; a start brings its own.")
+    length: int = key(16, "Number of tokens of a new prompt; a start brings its own.")
     init: str = key(
         "silent",
         "Tokens that a new prompt starts from: vocab (of train rows), text (label names), or "
@@ -127,10 +127,7 @@ class DataConfig:
     dir: str | None = key(None, "Folder of local data; null: $SKIP_EXP_DATA.")
     max_length: int = key(128, "Tokens of a text, special tokens included; the rest is cut off.")
     train_rows: int | None = key(None, "Train on this many rows, drawn by the seed; null: all.")
-    deduplicate: bool = key(False, "Drop train rows and unlabelled texts that are also scored.")
-    unlabelled: str | None = key(
-        None, "File of more texts, in the task's columns; the dense model labels them in retune."
-    )
+    deduplicate: bool = key(False, "Drop train rows that are also scored.")
     drop_bad: bool = key(False, "Leave out rows with an empty text or an unknown label.")
     sep: str | None = key(
         None,

@@ -50,11 +50,6 @@ def values_of(overrides: Iterable[str]) -> dict[str, str]:
     return values
 
 
-def is_trained(cfg: Config) -> bool:
-    """Whether a phase trains anything."""
-    return cfg.tune.train != "none" or cfg.retune.enabled
-
-
 def _is_taught(cfg: Config) -> bool:
     return cfg.retune.enabled and cfg.retune.distill > 0
 
@@ -80,8 +75,6 @@ def check(cfg: Config) -> None:
             if name.startswith("latency/"):
                 why = "is timed by the benchmark: needs benchmark.enabled=true"
                 raise ConfigError("sweep.objective", name, why)
-    if cfg.data.unlabelled is not None and not _is_taught(cfg):
-        raise ConfigError("data.unlabelled", cfg.data.unlabelled, _NEEDS_TEACHER)
 
 
 def parts(cfg: Config) -> dict[str, str | None]:
@@ -103,9 +96,6 @@ def _check_training(cfg: Config) -> None:
     if cfg.tune.train == "none" and cfg.backbone.readout == "head":
         why = "leaves an untrained head; use backbone.readout=classifier"
         raise ConfigError("tune.train", "none", why)
-    if cfg.tune.class_weight != "none" and not is_trained(cfg):
-        why = "weights a loss, but nothing is trained; needs retune.enabled=true"
-        raise ConfigError("tune.class_weight", cfg.tune.class_weight, why)
     if bare and trained & {"prompt", "prompt_readout"}:  # a readout that has no weights either
         why = f"leaves nothing to train with backbone.readout={cfg.backbone.readout}"
         raise ConfigError("prompt.kind", "none", why)
@@ -123,10 +113,6 @@ def _check_multilabel(cfg: Config) -> None:
     if cfg.attribution.name == "skill_neuron":
         why = "separates classes: must be another method where task.multilabel=true"
         raise ConfigError("attribution", cfg.attribution.name, why)
-    for fit in (cfg.tune, cfg.retune):
-        if fit.class_weight != "none":
-            why = "must be none where task.multilabel=true: the threshold is chosen on the slice"
-            raise ConfigError(f"{fit.phase}.class_weight", fit.class_weight, why)
 
 
 def _check_retune(cfg: Config) -> None:

@@ -1,6 +1,7 @@
 """The config groups ``tune`` and ``retune``: what is trained, how long, and at which rates.
 
-The defaults are the default recipe; ``conf/experiment/*.yaml`` hold the others.
+The defaults are the recipe ``skip``, in which no weight of the backbone changes;
+``conf/experiment/*.yaml`` hold the others.
 """
 
 import math
@@ -12,26 +13,24 @@ from skip_exp.config.keys import key
 from skip_exp.errors import ConfigError
 
 TRAIN = ("none", "prompt", "prompt_readout", "bias", "lora", "layers", "full")
-CLASS_WEIGHTS = ("none", "balanced")
 OWN_WEIGHTS = TRAIN[3:]  # these train weights of the backbone, so the model needs a copy of it
 BASELINES = ("bias", "full")  # `tune.train` of models beside the method's own
-FEW_ROWS = 1000  # below, experiment=prompt is the better recipe: weights of the backbone overfit
 
 
 @dataclass
 class TrainConfig:
     phase: ClassVar[str] = "tune"
 
-    epochs: int = key(6, "Number of epochs; more where `min_steps` asks for them.")
-    min_steps: int = key(60, "Optimizer steps at least: few rows get more epochs.")
-    lr: float = key(2e-3, "Learning rate of the prompt.")
+    epochs: int = key(8, "Number of epochs; more where `min_steps` asks for them.")
+    min_steps: int = key(300, "Optimizer steps at least: few rows get more epochs.")
+    lr: float = key(2e-2, "Learning rate of the prompt.")
     readout_lr: float = key(1e-3, "Learning rate of the readout.")
     batch: int = key(32, "Texts per step.")
     weight_decay: float = key(0.0, "Weight decay of AdamW.")
     warmup: float = key(0.06, "Fraction of all steps in which the learning rate rises.")
-    dropout: bool = key(True, "Keep the backbone's own dropout active.")
+    dropout: bool = key(False, "Keep the backbone's own dropout active.")
     train: str = key(
-        "layers",
+        "prompt_readout",
         "none, prompt, prompt_readout, bias (also biases and norms), lora (bias, and low-rank "
         "updates of the block linears), layers (all weights but embeddings) or full (all).",
     )
@@ -43,9 +42,6 @@ class TrainConfig:
         1e-4, "Learning rate of the backbone's weights with train=layers and full."
     )
     rank: int = key(8, "Rank of each low-rank update.")
-    class_weight: str = key(
-        "none", "Weight of a label in the loss: none, or balanced (rare ones weigh more)."
-    )
 
     def __post_init__(self) -> None:
         if unset(self):
@@ -55,7 +51,6 @@ class TrainConfig:
         within(self.phase, self, readout_lr=(0, 10), bias_lr=(0, 10))
         within(self.phase, self, lora_lr=(0, 10), full_lr=(0, 10))
         one_of(f"{self.phase}.train", self.train, TRAIN)
-        one_of(f"{self.phase}.class_weight", self.class_weight, CLASS_WEIGHTS)
 
 
 @dataclass
@@ -77,13 +72,15 @@ class RetuneConfig(TrainConfig):
         4.0, "Cost in dense epochs, which a cheaper model may use up by more epochs; 0: no more."
     )
     enabled: bool = key(True, "Train the pruned model again, from the dense model's weights.")
-    dropout: bool = key(False, "Keep the backbone's own dropout active.")
+    lr: float = key(1e-2, "Learning rate of the prompt.")
     train: str = key("${tune.train}", "As in tune, but not none; it follows tune.train.")
+    bias_lr: float = key(
+        3e-3, "Learning rate of the backbone's biases and norms with train=bias and lora."
+    )
     full_lr: float = key(
         3e-4, "Learning rate of the backbone's weights with train=layers and full."
     )
     rank: int = key("${tune.rank}", "Rank of each low-rank update: that of tune.")
-    class_weight: str = key("${tune.class_weight}", "As in tune, which it follows.")
     distill: float = key(
         0.9, "Weight of the dense model's predictions in the loss of a labelled text, in [0, 1]."
     )

@@ -2,19 +2,14 @@
 
 import logging
 from dataclasses import replace
-from itertools import chain
-from pathlib import Path
 
 import numpy as np
 from transformers import PreTrainedTokenizerBase
 
-from skip_exp.config.schema import DataConfig
-from skip_exp.data.batches import Row, tokenize, without_label
-from skip_exp.data.read import read_texts
-from skip_exp.data.rows import FIX, Rows, get_labels, get_texts, list_labels, name_label
-from skip_exp.data.table import Dialect
+from skip_exp.data.batches import Row, tokenize
+from skip_exp.data.rows import Rows, get_labels, get_texts, list_labels, name_label
 from skip_exp.data.text import shown_names
-from skip_exp.errors import ConfigError, DataError
+from skip_exp.errors import ConfigError
 
 log = logging.getLogger(__name__)
 
@@ -78,33 +73,3 @@ def draw_rows(rows: Rows, count: int, seed: int) -> Rows:
         listed = shown_names(lost)
         log.warning("data: data.train_rows=%d: no drawn row has the label %s", count, listed)
     return replace(rows, train=drawn, train_rows=count)
-
-
-def with_unlabelled(rows: Rows, data: DataConfig) -> Rows:
-    """The task with the texts of the file ``data.unlabelled``, as token ids.
-
-    ``data.deduplicate`` leaves out texts that are scored or choose an epoch.
-
-    Raises:
-        DataError: the file cannot be read, or has bad rows and ``data.drop_bad`` is false.
-    """
-    path = Path(str(data.unlabelled)).expanduser()
-    try:
-        dialect = Dialect(data.sep, data.encoding)
-        texts, _ = read_texts(path, rows.spec.text, (), data.drop_bad, FIX, dialect)
-    except DataError as error:
-        raise DataError(f"data.unlabelled: {error}") from error
-    tokens, _ = tokenize(rows.tokenizer, texts, data.max_length)
-    like = {"label": rows.train[0]["label"]}
-    found = [without_label(row | like) for row in tokens]
-    scored = chain(rows.select, rows.validation, *rows.extra.values())
-    known = {tuple(row["input_ids"]) for row in scored}
-    new = [row for row in found if tuple(row["input_ids"]) not in known]
-    if len(new) < len(found):
-        told = "dropped" if data.deduplicate else "data.deduplicate=true drops those"
-        repeated = len(found) - len(new)
-        log.warning("data: %d texts of %s are also scored (%s)", repeated, path, told)
-    if data.deduplicate:
-        found = new
-    log.info("data: %d texts without a label from %s", len(found), path)
-    return replace(rows, unlabelled=found)

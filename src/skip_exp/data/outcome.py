@@ -27,19 +27,15 @@ class OneLabel:
         """What the metrics of :func:`skip_exp.data.metrics.build_metrics` take: indices [B]."""
         return logits.argmax(-1)
 
-    def loss(
-        self, logits: Tensor, labels: Tensor, weights: Tensor | None = None, smoothing: float = 0.0
-    ) -> Tensor:
+    def loss(self, logits: Tensor, labels: Tensor, smoothing: float = 0.0) -> Tensor:
         """The sum over the texts of the cross-entropy. Texts without a label count as 0.
 
         Args:
-            weights: of the labels [labels]; None: all are 1.
             smoothing: share of the truth that is spread over all labels.
         """
         return F.cross_entropy(
             logits,
             labels,
-            weights,
             ignore_index=UNLABELLED,
             reduction="sum",
             label_smoothing=smoothing,
@@ -75,9 +71,7 @@ class ManyLabels:
         """What the metrics of :func:`skip_exp.data.metrics.build_metrics` take: the logits."""
         return logits
 
-    def loss(
-        self, logits: Tensor, labels: Tensor, weights: Tensor | None = None, smoothing: float = 0.0
-    ) -> Tensor:
+    def loss(self, logits: Tensor, labels: Tensor, smoothing: float = 0.0) -> Tensor:
         """The sum over texts and labels of the binary cross-entropy, as in :class:`OneLabel`."""
         truth = labels.clamp(min=0).to(logits.dtype).lerp(logits.new_tensor(0.5), smoothing)
         return F.binary_cross_entropy_with_logits(

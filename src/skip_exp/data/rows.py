@@ -49,7 +49,6 @@ class Rows:
         duplicates: number of validation rows whose texts are also a train row's.
         majority: scores of always predicting validation's most frequent label.
         train_rows: number of rows drawn for ``train``; None: all of them.
-        unlabelled: more rows, for a teacher to label.
         tokenizer: that made the token ids; None before.
     """
 
@@ -65,7 +64,6 @@ class Rows:
     duplicates: int = 0
     majority: dict[str, float] = field(default_factory=dict)
     train_rows: int | None = None
-    unlabelled: list[Row] = field(default_factory=list)
     tokenizer: Any = None
 
     @property

@@ -29,7 +29,7 @@ def answer_known(cfg: Config) -> results.Result | None:
         SkipError: the output folder cannot be written, or holds another job's finished result.
     """
     content, precision = find_content(cfg), find_precision(cfg.trainer)
-    known = [content.data, content.backbone, content.start, content.unlabelled, precision]
+    known = [content.data, content.backbone, content.start, precision]
     if not cfg.cache.dir or not cfg.sweep.skip_done or precision is None or None in known:
         return None
     key, root = job_key(cfg, content, precision), Path(cfg.cache.dir)

@@ -24,7 +24,7 @@ from skip_exp.utils.machine import cores, hardware, list_gpus, multiplies_bf16
 BESIDE = ("output_dir", "logger", "sweep", "cache", "trainer", "benchmark")
 # Keys that name places, whose content counts.
 PLACES = {
-    "data": ("source", "dir", "unlabelled"),
+    "data": ("source", "dir"),
     "task": ("files", "start"),
     "tune": ("start",),
     "backbone": ("path",),
@@ -34,12 +34,11 @@ MODEL_FILES = (".json", ".txt", ".model", ".bin", ".safetensors")
 
 @dataclass(frozen=True)
 class Content:
-    """Hashes of the rows, the backbone, the start and more texts of a job; None where unknown."""
+    """Hashes of the rows, the backbone and the start of a job; None where unknown."""
 
     data: str | None
     backbone: str | None
     start: str | None  # empty without one
-    unlabelled: str | None = ""  # empty without such a file
 
 
 def find_content(cfg: Config) -> Content:
@@ -54,10 +53,7 @@ def find_content(cfg: Config) -> Content:
     for path in folder.glob("*") if folder else ():
         if path.suffix in MODEL_FILES and path.is_file():
             model[path.name] = path
-    unlabelled: str | None = ""
-    if cfg.data.unlabelled is not None:
-        unlabelled = files.content({"unlabelled": Path(cfg.data.unlabelled).expanduser()}) or None
-    return Content(data, files.content(model) or None, _start_content(cfg), unlabelled)
+    return Content(data, files.content(model) or None, _start_content(cfg))
 
 
 def hash_skill(folder: Path) -> str:

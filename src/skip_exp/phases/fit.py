@@ -23,7 +23,7 @@ from skip_exp.models.readouts import HeadReadout
 from skip_exp.models.soft_prompt import SoftPromptModel
 from skip_exp.training import trainer as trainers
 from skip_exp.training.length import is_improving
-from skip_exp.training.module import PromptTuner, fit_linear, weigh_labels
+from skip_exp.training.module import PromptTuner, fit_linear
 
 log = logging.getLogger(__name__)
 
@@ -51,9 +51,8 @@ def fit(
     if epochs > settings.epochs:
         log.info("%s: %d epochs instead of %d (min_steps, budget)", phase, epochs, settings.epochs)
     metric, select = spec.metrics[0], len(rows.encoded.select)
-    weights = weigh_labels(settings.class_weight, get_labels(rows.encoded.train), spec.num_labels)
     tuner = PromptTuner(
-        model, phase, replace(settings, epochs=epochs), build_metrics(spec), distill, weights
+        model, phase, replace(settings, epochs=epochs), build_metrics(spec), distill
     )
     last, curves = trainers.fit(tuner, rows, trainer, metric, seed, loggers, select, unfinished)
     log_kept(metric, last.epoch, epochs, last.score)
@@ -71,13 +70,11 @@ def start_readout(
     model: SoftPromptModel,
     data: Rows,
     path: str,
-    class_weight: str = "none",
 ) -> None:
     """Fit a trained linear readout to what the untuned ``model`` gives it.
 
     Args:
         path: of the backbone, for the message.
-        class_weight: as in ``tune.class_weight``.
 
     Raises:
         ConfigError: the backbone answers nan or inf.
@@ -100,8 +97,7 @@ def start_readout(
     if not inputs.isfinite().all():
         raise ConfigError("backbone.path", path, "answers nan or inf; take undamaged weights")
     labels = get_labels(data.train)
-    weights = weigh_labels(class_weight, labels, data.spec.num_labels)
-    fit_linear(readout.linear, inputs, torch.tensor(labels), weights)
+    fit_linear(readout.linear, inputs, torch.tensor(labels))
     log.info("tune: the head starts as logistic regression on %d rows", len(inputs))
 
 

@@ -33,7 +33,6 @@ class Job:
         data: the task's rows as token ids.
         trainer: settings of the trainers, precision resolved.
         method: the attribution method with its options: (model, batches) -> relevance.
-        unlabelled: hash of the file of texts without a label; empty without one.
         key: see :mod:`skip_exp.job.identity`.
         start: the skill that tuning starts from, if any.
     """
@@ -44,7 +43,6 @@ class Job:
     trainer: TrainerConfig
     method: Keyed[Method]
     cache: StageCache
-    unlabelled: str
     key: str
     start: Start | None = None
 
@@ -95,15 +93,12 @@ class Job:
 
     @cached_property
     def taught(self) -> Keyed[list[Row]]:
-        """What the dense model labels: train rows, rows without a label, and versions of both."""
+        """What the dense model labels: train rows and their versions."""
         cfg, data = self.cfg, self.dense_arguments["data"].key
-        more: list[Any] = [self.unlabelled]
-        if self.unlabelled:  # `deduplicate` drops texts without a label, too
-            more += [cfg.data.deduplicate, cfg.data.sep, cfg.data.encoding]
-        return Keyed(digest([data, more, cfg.retune.copies, cfg.seed]), self._make_taught)
+        return Keyed(digest([data, cfg.retune.copies, cfg.seed]), self._make_taught)
 
     def _make_taught(self) -> list[Row]:
-        rows, copies = [*self.data.train, *self.data.unlabelled], self.cfg.retune.copies
+        rows, copies = self.data.train, self.cfg.retune.copies
         if not copies:
             return rows
         words = cast(Tensor, self.backbone.model.get_input_embeddings().weight)

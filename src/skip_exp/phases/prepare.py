@@ -11,13 +11,10 @@ from skip_exp.cache.version import digest, part_code
 from skip_exp.callbacks.between import Method
 from skip_exp.config.named import import_part
 from skip_exp.config.schema import AttributionConfig, Config
-from skip_exp.config.together import is_trained
-from skip_exp.config.train import FEW_ROWS, OWN_WEIGHTS
-from skip_exp.data.encode import draw_rows, encode, with_unlabelled
+from skip_exp.data.encode import draw_rows, encode
 from skip_exp.data.files import find_embedded_files, local_files
-from skip_exp.data.rows import Rows, find_rare, get_labels
+from skip_exp.data.rows import Rows
 from skip_exp.data.sources import Tables, load_rows
-from skip_exp.data.text import shown_names
 from skip_exp.errors import ConfigError
 from skip_exp.job.identity import Content, find_content, job_key
 from skip_exp.models.backbones import Backbone, load_backbone
@@ -29,9 +26,6 @@ from skip_exp.training.trainer import usable
 from skip_exp.utils.files import content, stamp
 
 log = logging.getLogger(__name__)
-
-# The key, of the commands, in Python.
-BALANCED = "tune.class_weight=balanced (--class-weight balanced, class_weight='balanced')"
 
 
 def prepare(cfg: Config, tables: Tables | None = None) -> Job:
@@ -53,14 +47,6 @@ def prepare(cfg: Config, tables: Tables | None = None) -> Job:
     if start:
         cfg = replace(cfg, prompt=replace(cfg.prompt, length=start.length))
     checks.check_length(cfg, backbone)
-    is_new = start is None and cfg.prompt.kind != "none"
-    if len(data.train) < FEW_ROWS and cfg.tune.train in OWN_WEIGHTS and is_new:
-        message = "%d train rows are few to train weights on: try experiment=prompt"
-        log.warning(message, len(data.train))
-    rare = [] if data.spec.multilabel else find_rare(get_labels(data.train))
-    if rare and is_trained(cfg) and cfg.tune.class_weight == "none":
-        names = shown_names([data.spec.labels[i] for i in rare], 5)
-        log.warning("data: few train rows have the label %s: compare with %s", names, BALANCED)
     found = _read(local, data, backbone, start)
     return Job(
         cfg=cfg,
@@ -69,7 +55,6 @@ def prepare(cfg: Config, tables: Tables | None = None) -> Job:
         trainer=trainer,
         method=method_of(cfg.attribution, phase_seed(cfg.seed, "attribute")),
         cache=StageCache(Path(cfg.cache.dir) if cfg.cache.dir else None),
-        unlabelled=found.unlabelled or "",
         key=job_key(asked, found, trainer.precision),
         start=start,
     )
@@ -84,7 +69,6 @@ def _read(local: Content, data: Rows, backbone: Backbone, start: Start | None) -
         rows or data.fingerprint,
         local.backbone or backbone.content_hash,
         start.content if local.start is None and start else local.start,
-        local.unlabelled,
     )
 
 
@@ -96,8 +80,6 @@ def _data(cfg: Config, backbone: Backbone, tables: Tables | None) -> Rows:
     data = _encode_rows(cfg, backbone, tables)
     if cfg.data.train_rows is not None:
         data = draw_rows(data, cfg.data.train_rows, phase_seed(cfg.seed, "rows"))
-    if cfg.data.unlabelled is not None:
-        data = with_unlabelled(data, cfg.data)
     name, counts = cfg.task.name, (len(data.train), len(data.select), len(data.validation))
     log.info("%s: %d train, %d select, %d validation rows from %s", name, *counts, data.source)
     if data.is_sample:

@@ -63,10 +63,8 @@ def plan_epochs(job: Job, dense: SoftPromptModel, pruned: SoftPromptModel) -> in
     """
     settings, lengths = job.cfg.retune, [len(row["input_ids"]) for row in job.data.train]
     mean = round(sum(lengths) / len(lengths))
-    more = 1 + (len(job.data.unlabelled) / len(lengths) if settings.distill else 0)
-    cost = more * cost_left(flops(pruned, mean) / flops(dense, mean))
-    few = count_epochs(settings, round(more * len(lengths)))
-    return max(count_paid_epochs(settings, cost), few)
+    cost = cost_left(flops(pruned, mean) / flops(dense, mean))
+    return max(count_paid_epochs(settings, cost), count_epochs(settings, len(lengths)))
 
 
 def ask_teacher(

@@ -62,7 +62,7 @@ def fit_dense(
     model = build_model(
         data, backbone, pooling, prompt, settings, start, seed, shares_backbone=on_cpu
     )
-    start_readout(trainer, model, data, backbone.path, settings.class_weight)
+    start_readout(trainer, model, data, backbone.path)
     own = phase_seed(seed, "tune")
     rows = TextDataModule(data, settings.batch, own)
     epochs = count_epochs(settings, len(data.train))

@@ -1,7 +1,7 @@
 """The LightningModule of the ``tune`` and ``retune`` phases, their losses and the head's start."""
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import lightning as L
@@ -32,7 +32,6 @@ class PromptTuner(L.LightningModule):
         settings: learning rates and schedule.
         metrics: the task's metrics, main one first.
         distill: weight in [0, 1] of the distillation loss against the batch's ``teacher`` logits.
-        weights: of the labels in the cross-entropy [labels]; None: all are 1.
     """
 
     def __init__(
@@ -42,15 +41,12 @@ class PromptTuner(L.LightningModule):
         settings: TrainConfig,
         metrics: MetricCollection | Metric,
         distill: float = 0.0,
-        weights: Tensor | None = None,
     ) -> None:
         super().__init__()
         self.model = model
         self.phase = phase
         self.settings = settings
         self.distill = distill
-        self.weights: Tensor | None
-        self.register_buffer("weights", weights)
         # Lightning's own mean is wrong if processes score different numbers of rows.
         self.select_loss = MeanMetric()
         self.select_metrics = metrics.clone()
@@ -71,7 +67,7 @@ class PromptTuner(L.LightningModule):
         logits = self.model(**{k: v for k, v in batch.items() if k not in TARGETS})
         labels = batch["labels"]
         # The mean over all rows, whatever their weights: those without a label count as 0.
-        return logits, outcome_of(labels).loss(logits, labels, self.weights) / labels.numel()
+        return logits, outcome_of(labels).loss(logits, labels) / labels.numel()
 
     def on_train_batch_start(self, *_: Any) -> None:
         """Log the learning rates of the step, under the names of their keys."""
@@ -206,33 +202,7 @@ def linear(warmup: int, steps: int) -> Callable[[int], float]:
     return factor
 
 
-def weigh_labels(how: str, labels: Sequence[int], count: int) -> Tensor | None:
-    """The weight of each label in the loss [count], as scikit-learn's ``class_weight``.
-
-    Example:
-        >>> weigh_labels("balanced", [0, 0, 0, 1], 2)  # rows / (labels * rows of the label)
-        tensor([0.6667, 2.0000])
-
-    Their mean over the rows is 1, so learning rates stay what they are. A label without rows
-    does not count and has weight 1.
-
-    Args:
-        how: ``none`` or ``balanced``.
-        labels: class indices of the train rows.
-
-    Returns:
-        The weights; None where all are 1.
-    """
-    if how != "balanced":
-        return None
-    rows = torch.bincount(torch.tensor(labels), minlength=count)
-    present = int((rows > 0).sum())
-    return torch.where(rows > 0, len(labels) / (present * rows), 1.0)
-
-
-def fit_linear(
-    linear: nn.Linear, inputs: Tensor, labels: Tensor, weights: Tensor | None = None
-) -> None:
+def fit_linear(linear: nn.Linear, inputs: Tensor, labels: Tensor) -> None:
     """Fit a readout in place: regularized logistic regression on what the untuned model shows it.
 
     Kumar et al. (2022, "LP-FT") train the head before the rest: a random head moves features away
@@ -244,18 +214,16 @@ def fit_linear(
     Args:
         inputs: its inputs [rows, H].
         labels: class indices [rows], or 0/1 [rows, labels].
-        weights: of the labels in the sum; None: all are 1.
     """
     trained = [p for p in linear.parameters() if p.requires_grad]
     optimizer = torch.optim.LBFGS(
         trained, max_iter=PROBE_STEPS, tolerance_change=1e-7, line_search_fn="strong_wolfe"
     )
     inputs, labels = inputs.to(linear.weight), labels.to(linear.weight.device)
-    weights = None if weights is None else weights.to(linear.weight)
 
     def loss() -> Tensor:
         optimizer.zero_grad()
-        total = outcome_of(labels).loss(linear(inputs), labels, weights)
+        total = outcome_of(labels).loss(linear(inputs), labels)
         mean = (total + linear.weight.square().sum() / (2 * PROBE_STRENGTH)) / len(labels)
         mean.backward()
         return mean

@@ -12,7 +12,6 @@ from skip_exp import results
 from skip_exp.cache.version import digest
 from skip_exp.config.schema import Config
 from skip_exp.config.together import check
-from skip_exp.config.train import FEW_ROWS
 from skip_exp.data.files import SELECT
 from skip_exp.data.sources import Tables
 from skip_exp.errors import ConfigError
@@ -43,7 +42,6 @@ from skip_exp.within.scores import Split
 log = logging.getLogger(__name__)
 
 CUTS = (0.9, 0.7, 0.52, 0.95)  # ratios, in the order in which they are tried
-FEW_CUTS = 2  # of them below FEW_ROWS train rows: a small slice cannot tell more of them apart
 JOBS = "jobs"  # folder of the jobs, by ratio
 EXPORTS = "int8"  # folder of the exports with 8-bit weights, by ratio and skill
 KERNELS = "ONEDNN_PRIMITIVE_CACHE_CAPACITY"
@@ -79,8 +77,7 @@ def find(
         why = f"the selection slice has a single label: give task.files.{SELECT} or a ratio"
         raise ConfigError("prune.within", within, why)
     write_config(cfg, key)
-    cuts = CUTS if len(rows.train) >= FEW_ROWS else CUTS[:FEW_CUTS]
-    ratios = [0.0, *list_ratios(uncut, cfg.prune.sites, cuts)]
+    ratios = [0.0, *list_ratios(uncut, cfg.prune.sites, CUTS)]
     jobs = run_jobs([at_ratio(cfg, ratio) for ratio in ratios], budget, run_job)
     skills = {ratio: root / JOBS / f"{ratio:g}" / str(job.skill) for ratio, job in jobs.items()}
     words = TfIdf.fit(Split.of(rows, rows.train), select)
@@ -118,12 +115,10 @@ def at_ratio(cfg: Config, ratio: float) -> Config:
         ConfigError: values that exclude each other.
     """
     retune = replace(cfg.retune, enabled=cfg.retune.enabled and ratio > 0)
-    data = cfg.data if retune.enabled else replace(cfg.data, unlabelled=None)
     job = replace(
         cfg,
         prune=replace(cfg.prune, ratio=ratio, within=None),
         retune=retune,
-        data=data,
         benchmark=replace(cfg.benchmark, enabled=False),
         output_dir=str(Path(cfg.output_dir) / JOBS / f"{ratio:g}"),
     )

@@ -135,13 +135,6 @@ def test_all_that_was_trained_is_named(saved: Saved) -> None:
     assert "every weight of the backbone" in told and "prompt" not in told
 
 
-def test_weights_of_the_classes_are_told(saved: Saved) -> None:
-    told = "weighted by their frequency"
-    assert told not in exported(saved).content
-    change(saved, config=RESULT["config"] | {"tune": {"class_weight": "balanced"}})
-    assert told in exported(saved).content
-
-
 def test_an_unpruned_contended_job_without_a_commit(saved: Saved) -> None:
     params = RESULT["params"] | {"block_pruned": 0.0, "all_pruned": 0.0}
     latency = RESULT["latency"] | {"contended": True}

@@ -11,7 +11,6 @@ from huggingface_hub import EvalResult, ModelCard, ModelCardData
 from transformers import PreTrainedTokenizerBase
 
 from skip_exp import results
-from skip_exp.config.names import FITS
 from skip_exp.models.backbones import NOTES
 from skip_exp.models.soft_prompt import SoftPromptModel
 from skip_exp.skill.files import job_result
@@ -75,7 +74,6 @@ def model_card(
         "result": result,
         "origin": backbone_origin(record),
         "trained": what_was_trained(record),
-        "balanced": _is_balanced(result),
         "start_licence": START_CARDS.get(record.start or ""),
         "cut": _was_cut(result),
         "tokenizer": tokenizer,
@@ -118,12 +116,6 @@ def _was_cut(result: Mapping[str, Any]) -> bool | None:
     if not sizes:
         return None
     return any(kept < of for kept, of in sizes.values())
-
-
-def _is_balanced(result: Mapping[str, Any]) -> bool:
-    """Whether rare classes weighed more in training."""
-    phases = [result.get("config", {}).get(phase) or {} for phase in FITS]
-    return any(settings.get("class_weight") == "balanced" for settings in phases)
 
 
 def what_was_trained(record: SkillRecord) -> list[str]:
