@@ -36,6 +36,18 @@ def test_random_states_and_determinism_are_the_callers(monkeypatch: pytest.Monke
     assert os.environ["PL_GLOBAL_SEED"] == "7"
 
 
+@pytest.mark.parametrize("precision", ["medium", "highest"])
+def test_products_are_exact_within_a_job_and_the_callers_after_it(precision: str) -> None:
+    before = torch.get_float32_matmul_precision()
+    try:
+        torch.set_float32_matmul_precision(precision)
+        with console.keep_state():
+            assert torch.get_float32_matmul_precision() == "highest"
+        assert torch.get_float32_matmul_precision() == precision
+    finally:
+        torch.set_float32_matmul_precision(before)
+
+
 def process() -> tuple[Any, ...]:
     """The environment, the warning filters and every logger's level and handlers."""
     names = ["", *logging.root.manager.loggerDict]

@@ -128,19 +128,25 @@ def keep_logging() -> Iterator[None]:
 
 @contextmanager
 def keep_state() -> Iterator[None]:
-    """Leave the caller's random states, environment and loggers, and how torch computes."""
+    """Leave the caller's random states, environment and loggers, and how torch computes.
+
+    Within the block products of fp32 are exact: what a job finds must follow from its settings.
+    """
     import numpy as np  # takes long, with torch: not for a command that is refused
     import torch
 
+    precision = torch.get_float32_matmul_precision()
     exact = torch.are_deterministic_algorithms_enabled()
     only_warns = torch.is_deterministic_algorithms_warn_only_enabled()
     state, numpy_state, environment = random.getstate(), np.random.get_state(), {**os.environ}
     try:
         with torch.random.fork_rng(range(torch.cuda.device_count())), keep_logging():
+            torch.set_float32_matmul_precision("highest")
             yield
     finally:
         random.setstate(state)
         np.random.set_state(numpy_state)
+        torch.set_float32_matmul_precision(precision)
         torch.use_deterministic_algorithms(exact, warn_only=only_warns)
         for name in os.environ.keys() - environment.keys():
             del os.environ[name]
