@@ -374,7 +374,7 @@ def flatten(result: Result | Mapping[str, Any]) -> dict[str, Any]:
     """W&B summary: nested fields joined by ``/`` (``metric/final``), unset ones left out.
 
     ``config`` is left out: W&B has a place for it. A keep size gives ``<site>/kept`` and ``/of``.
-    A contended timing has no ``latency/speedup``, so that no chart shows one.
+    Of a contended timing only ``latency/contended`` is left: no chart, table or search uses it.
     """
     fields = dict(result.to_dict() if isinstance(result, Result) else result)
     fields.pop("config", None)
@@ -387,7 +387,8 @@ def flatten(result: Result | Mapping[str, Any]) -> dict[str, Any]:
         elif value is not None:
             flat[key] = value
     if flat.get("latency/contended"):
-        flat.pop("latency/speedup", None)
+        for name in Latency.model_fields.keys() - {"contended"}:
+            flat.pop(f"latency/{name}", None)
     return flat
 
 

@@ -312,6 +312,7 @@ def test_the_table_has_the_jobs_of_this_sweep_only(cli: Cli) -> None:
         ("select/final", None, 0.75),
         (["select/final", "flops/ratio"], None, (0.75, 2.0)),
         (["select/final", "latency/speedup"], None, (0.75, math.nan)),  # taken under other load
+        ("latency/final_ms", None, math.nan),  # the same
         ("select/final", "RuntimeError: out of luck", math.nan),
         (None, None, None),
     ],
@@ -322,7 +323,7 @@ def test_a_job_returns_its_objective(
     done = results.Result(
         select=results.Scores(final=0.75),
         flops=results.Flops(ratio=2.0),
-        latency=results.Latency(speedup=3.0, contended=True),
+        latency=results.Latency(speedup=3.0, final_ms=2.0, contended=True),
     )
     results.write(tmp_path, done)
     cfg = OmegaConf.create({"output_dir": str(tmp_path), "sweep": {"objective": objective}})

@@ -73,8 +73,8 @@ def score_against_speed(result: Mapping[str, Any]) -> tuple[list[str], list[list
     No rows without a timing, or with one under other load.
     """
     columns = ["model", "speed-up", result["metric"]["name"] or "score"]
-    speedup = result["latency"].get("speedup")
-    if speedup is None or result["latency"].get("contended"):
+    speedup = results.flatten(result).get("latency/speedup")
+    if speedup is None:
         return columns, []
     dense, final = result["metric"]["dense"], result["metric"]["final"]
     return columns, [["dense", 1.0, dense], ["final", speedup, final]]
