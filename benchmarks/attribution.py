@@ -121,7 +121,8 @@ def captum(model: SoftPromptModel, batches: Sequence[Batch], products: Products)
     for batch in batches:
         for tap, product in products(batch):
             mask = token_mask(model, tap, batch["attention_mask"])
-            totals.add_positions(tap, tap.view(product.detach()), mask, *how)
+            scores = tap.view(product.detach())
+            totals.add_positions(tap, scores, len(batch["labels"]), mask, *how)
     return totals.means(sum(len(batch["labels"]) for batch in batches))
 
 

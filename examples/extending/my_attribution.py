@@ -29,10 +29,12 @@ def scores(
     """
     found, totals, texts = taps(model), Totals(model), 0
     for batch in batches:
+        count = len(batch["labels"])
         with observe(model, found) as seen:  # inputs of the down and the output projections
             logits(model, batch)
         for name, h in seen.items():  # [B, T, units] or [B, T, heads, dim]
             real = token_mask(model, found[name], batch["attention_mask"])
-            totals.add_positions(found[name], h.float().abs() ** power, real, tokens, "signed")
-        texts += len(batch["labels"])
+            powers = h.float().abs() ** power
+            totals.add_positions(found[name], powers, count, real, tokens, "signed")
+        texts += count
     return totals.means(texts)

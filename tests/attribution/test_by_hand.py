@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 import torch
+from torch import nn
 
 from skip_exp.attribution import (
     activation_gradient,
@@ -12,7 +13,10 @@ from skip_exp.attribution import (
     magnitude,
     taylor,
 )
+from skip_exp.attribution.aggregate import Totals
+from skip_exp.attribution.observe import Tap
 from skip_exp.errors import ConfigError
+from skip_exp.models.sites import Site
 from tests.helpers.hand import BATCH, S, TwoUnits, texts
 
 pytestmark = pytest.mark.core
@@ -95,6 +99,16 @@ def test_fisher_and_taylor_square_for_each_text() -> None:
     both = texts([1, 3, 50], [0, 0, 0], labels=[1, 1])
     found = taylor.scores(TwoUnits(), [both])
     assert found["encoder.0.ffn"][0] == pytest.approx(16 * (1 - S) ** 2, rel=1e-4)
+
+
+@pytest.mark.parametrize(("sign", "expected"), [("signed", -1), ("text", 3), ("absolute", 5)])
+def test_the_rows_of_a_decoder_count_as_one_text(sign: str, expected: float) -> None:
+    """Two texts with a row for each of two labels: 3 - 1 and 1 + (-3 - 2) over the positions."""
+    values = torch.tensor([[3.0, 0.0], [-1.0, 0.0], [1.0, 0.0], [-3.0, -2.0]])[..., None]
+    totals, tap = Totals(TwoUnits()), Tap(nn.Linear(1, 1), True, sites=(Site("decoder.0.ffn"),))
+    totals.sums["decoder.0.ffn"] = torch.zeros(1, dtype=torch.float64)
+    totals.add_positions(tap, values, 2, None, "sum", sign)
+    assert totals.means(2)["decoder.0.ffn"].item() == expected
 
 
 def test_the_bias_of_a_unit_counts_in_its_magnitude() -> None:

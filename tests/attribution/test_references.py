@@ -123,9 +123,12 @@ def test_fisher_is_the_gradient_of_real_masks(kind: str) -> None:
             torch.testing.assert_close(ours[site], expected, atol=1e-8, rtol=1e-3)
 
 
-@pytest.mark.parametrize("kind", ["bert", "modernbert"])
+@pytest.mark.parametrize("kind", ["bert", "modernbert", "t5_gated"])
 def test_the_sign_of_a_text_gives_the_gradient_of_its_mask(kind: str) -> None:
-    """But for query/key dims, which add up what the queries and what the keys say."""
+    """But for query/key dims, which add up what the queries and what the keys say.
+
+    The label words of a T5 have several pieces here, so that its decoder has a row per label.
+    """
     model, text = tiny_model(kind, "prefix", READOUT[kind]), tiny_batch(kind, rows=1)
     options = {"tokens": "sum", "sign": "text", "target": "log_probability"}
     ours = activation_gradient.scores(model, [text], **options)

@@ -66,9 +66,10 @@ def scores(
     method_options(tokens=tokens, sign=sign, target=target, temperature=temperature, at=at)
     taps_by_name, totals, texts = taps(model, at), Totals(model), 0
     for batch in batches:
+        count = len(batch["labels"])
         found = products(model, batch, taps_by_name, target, temperature)
         for name, product in found.items():
             mask = token_mask(model, taps_by_name[name], batch["attention_mask"])
-            totals.add_positions(taps_by_name[name], product, mask, tokens, sign)
-        texts += len(batch["labels"])
+            totals.add_positions(taps_by_name[name], product, count, mask, tokens, sign)
+        texts += count
     return totals.means(texts)

@@ -24,25 +24,31 @@ class Totals:
         self.sums[site] = self.sums[site].to(total.device) + total  # moves with the first batch
 
     def add_positions(
-        self, tap: Tap, values: Tensor, mask: Tensor | None, tokens: str, sign: str
+        self, tap: Tap, values: Tensor, texts: int, mask: Tensor | None, tokens: str, sign: str
     ) -> None:
         """Add the values of a tap to each of its sites.
 
         Args:
             values: per position, [R, T, n] or [R, T, heads, dims].
+            texts: how many they are of.
             mask: real positions, from :func:`observe.token_mask`.
             tokens: aggregation over the real positions: ``max``, ``mean`` or ``sum``.
             sign: ``signed``, ``absolute`` (per position), or ``text`` (of the aggregate).
         """
         for site, x in tap.shares(values):
             x = x.abs() if sign == "absolute" else x
-            over = over_tokens(x.flatten(2), mask, tokens)
-            over = over.abs() if sign == "text" else over
-            self.add(site, over.view(len(x), *x.shape[2:]))
+            of_texts = sum_rows(over_tokens(x.flatten(2), mask, tokens), texts)
+            of_texts = of_texts.abs() if sign == "text" else of_texts
+            self.add(site, of_texts.view(texts, *x.shape[2:]))
 
     def means(self, texts: int) -> Relevance:
         """Divide by the number of texts; fp32 on the CPU."""
         return {site: (total / texts).float().cpu() for site, total in self.sums.items()}
+
+
+def sum_rows(values: Tensor, texts: int) -> Tensor:
+    """Sum [R, ...] over the rows that a decoder may have per text, one a label: [texts, ...]."""
+    return values.unflatten(0, (texts, -1)).sum(1)
 
 
 def over_tokens(scores: Tensor, mask: Tensor | None, how: str) -> Tensor:

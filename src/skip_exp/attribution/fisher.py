@@ -11,7 +11,7 @@ Cost: one forward and one backward pass without weight gradients, about two forw
 
 from collections.abc import Iterable
 
-from skip_exp.attribution.aggregate import Totals
+from skip_exp.attribution.aggregate import Totals, sum_rows
 from skip_exp.attribution.observe import products, taps
 from skip_exp.config.checks import method_options
 from skip_exp.data.batches import Batch
@@ -38,9 +38,8 @@ def scores(
         count = len(batch["labels"])
         found = products(model, batch, taps_by_name, target, temperature)
         for name, product in found.items():
-            # The gradient of padding is zero. A decoder may have one row per label.
-            masks = product.sum(1).unflatten(0, (count, -1)).sum(1, keepdim=True)
-            for site, gradient in taps_by_name[name].shares(masks):
-                totals.add(site, gradient.flatten(0, 1).square())
+            masks = sum_rows(product.sum(1), count)  # the gradient of padding is zero
+            for site, gradient in taps_by_name[name].shares(masks[:, None]):
+                totals.add(site, gradient[:, 0].square())
         texts += count
     return totals.means(texts)

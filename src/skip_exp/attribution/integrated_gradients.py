@@ -59,15 +59,16 @@ def scores(
     goal = partial(true_label, target=target, temperature=temperature)
     taps_by_name, totals, texts = taps(model), Totals(model), 0
     for batch in batches:
-        at_once = max(1, micro_batch // len(batch["labels"]))
+        count = len(batch["labels"])
+        at_once = max(1, micro_batch // count)
         with torch.no_grad(), observe(model, taps_by_name) as activations:
             logits(model, batch)
         for name, activation in activations.items():
             h = activation.detach()
             mean = _mean_gradient(model, batch, taps_by_name[name], h, goal, steps, at_once)
             mask = token_mask(model, taps_by_name[name], batch["attention_mask"])
-            totals.add_positions(taps_by_name[name], h.float() * mean, mask, tokens, sign)
-        texts += len(batch["labels"])
+            totals.add_positions(taps_by_name[name], h.float() * mean, count, mask, tokens, sign)
+        texts += count
     return totals.means(texts)
 
 
