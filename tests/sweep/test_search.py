@@ -195,6 +195,9 @@ def test_without_optuna_a_search_is_one_line(cli: Cli, monkeypatch: pytest.Monke
         ("int(interval(2,8))", "Int", 2, 8, {"log": False}),
         ("range(2,9,2)", "Int", 2, 8, {"step": 2}),
         ("range(0.1,0.35,0.1)", "Float", 0.1, 0.3, {"step": 0.1}),
+        ("range(0.0,1.0,0.3)", "Float", 0.0, 0.9, {"step": 0.3}),  # 0.3 + 0.3 + 0.3 is less
+        ("range(1.0,0.0,-0.3)", "Float", 0.1, 1.0, {"step": 0.3}),
+        ("shuffle(range(1,6))", "Int", 1, 5, {"step": 1}),
     ],
 )
 def test_ranges_and_intervals(swept: str, kind: str, low: Any, high: Any, more: Any) -> None:
@@ -207,7 +210,12 @@ def test_ranges_and_intervals(swept: str, kind: str, low: Any, high: Any, more: 
 def test_choices_are_as_they_are_written() -> None:
     parse = OverridesParser.create().parse_override
     found = search._distribution(parse("x='a b',[c,d],null,1"))
-    assert found.choices == ("'a b'", "[c,d]", "null", "1")
+    assert found.choices == ("'a b'", "1", "[c,d]", "null")
+
+
+def test_shuffled_choices_are_the_same_space_each_time() -> None:
+    override = OverridesParser.create().parse_override("x=shuffle(a,b,c,d,e,f,g,h)")
+    assert search._distribution(override) == search._distribution(override)
 
 
 # --- whole jobs ---------------------------------------------------------------------------------

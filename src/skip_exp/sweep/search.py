@@ -76,6 +76,8 @@ def list_ends(hydra: Any) -> list[list[str]]:
         if override.is_interval_sweep():
             ends: Any = override.value()
             values = [str(ends.start), str(ends.end)]
+        elif override.is_range_sweep():
+            values = [str(value) for value in _sort_range(override)]
         elif override.is_sweep_override():
             values = [str(value) for value in override.sweep_string_iterator()]
         else:
@@ -137,6 +139,7 @@ def search(config: DictConfig, launcher: Launcher) -> None:
     settings, folder = hydra.sweeper, Path(hydra.sweep.dir)
     OmegaConf.save(config, folder / SWEEP)
     overrides = parse_overrides(hydra)
+    space = {k: _distribution(each) for k, each in overrides.items() if each.is_sweep_override()}
     study = optuna.create_study(
         study_name=STARTED.search,
         storage=_storage(folder),
@@ -145,7 +148,7 @@ def search(config: DictConfig, launcher: Launcher) -> None:
     )
     missing = settings.n_trials - len(_list_done(study))
     while missing > 0:
-        trials = _next_trials(study, overrides, settings, min(missing, settings.n_jobs))
+        trials = _next_trials(study, space, settings, min(missing, settings.n_jobs))
         jobs = [_fill(overrides, params) for params in trials.values()]
         returns = launcher.launch(jobs, initial_job_idx=min(trials))
         for number, returned in zip(trials, returns, strict=True):
@@ -175,7 +178,7 @@ def _list_done(study: Any) -> list[Any]:
 
 
 def _next_trials(
-    study: Any, overrides: dict[str, Override], settings: Any, count: int
+    study: Any, space: dict[str, Any], settings: Any, count: int
 ) -> dict[int, dict[str, Any]]:
     """The values of the next trials, by number: first those of jobs that were interrupted.
 
@@ -184,7 +187,6 @@ def _next_trials(
     """
     import optuna  # takes a second
 
-    space = {k: _distribution(each) for k, each in overrides.items() if each.is_sweep_override()}
     begun = study.get_trials(deepcopy=False, states=(optuna.trial.TrialState.RUNNING,))
     for trial in begun:
         if trial.params.keys() != space.keys():  # interrupted while its values were written
@@ -199,7 +201,7 @@ def _next_trials(
 
 
 def _distribution(override: Override) -> Any:
-    """The distribution of Optuna's for a sweep of Hydra's."""
+    """The distribution of Optuna's for a sweep of Hydra's; in order, even where it is shuffled."""
     from optuna import distributions  # takes a second
 
     value: Any = override.value()
@@ -207,12 +209,18 @@ def _distribution(override: Override) -> Any:
         is_whole = isinstance(value.start, int)
         kind = distributions.IntDistribution if is_whole else distributions.FloatDistribution
         return kind(value.start, value.end, log="log" in value.tags)
-    if override.is_range_sweep() and not value.shuffle:
-        values: list[Any] = sorted(override.sweep_iterator())
+    if override.is_range_sweep():
+        values = _sort_range(override)
         is_whole = isinstance(values[0], int)
         kind = distributions.IntDistribution if is_whole else distributions.FloatDistribution
         return kind(values[0], values[-1], step=abs(value.step))
-    return distributions.CategoricalDistribution([*override.sweep_string_iterator()])
+    return distributions.CategoricalDistribution(sorted(override.sweep_string_iterator()))
+
+
+def _sort_range(override: Override) -> list[Any]:
+    """The values of a ``range(...)``, without what adding up its step leaves in the last digits."""
+    values: list[Any] = sorted(override.sweep_iterator())
+    return [float(f"{each:.6g}") if isinstance(each, float) else each for each in values]
 
 
 def _fill(overrides: dict[str, Override], params: dict[str, Any]) -> list[str]:
