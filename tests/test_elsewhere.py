@@ -16,6 +16,7 @@ from skip_exp import pipeline
 from skip_exp.models.precision import to_bf16
 from skip_exp.models.sites import site_sizes
 from skip_exp.models.soft_prompt import SoftPromptModel
+from skip_exp.phases import fit, job, tune
 from skip_exp.pruning.surgery import cut
 from skip_exp.skill.export.huggingface.convert import to_huggingface
 from tests.attribution.test_every_method import METHODS, method
@@ -114,6 +115,8 @@ def test_a_whole_job(
     more = [*more, "tune.dropout=false", "cache.dir=null"]
     here = pipeline.run(toy_job(toy, tmp_path, "here", *more))
     monkeypatch.setattr(SingleDeviceStrategy, "root_device", property(lambda _: DEVICE))
+    for module in (pipeline, fit.trainers, job, tune):
+        monkeypatch.setattr(module, "root_device", lambda _: DEVICE)
     monkeypatch.setattr(CPUAccelerator, "setup_device", lambda *_: None)
     with elsewhere():
         there = pipeline.run(toy_job(toy, tmp_path, "there", *more))

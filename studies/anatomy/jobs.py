@@ -219,7 +219,7 @@ def _open(group: list[Result], limit: int | None) -> Subject:
             paths = f"{before['path']} and {result['path']}"
             raise SkipError(f"{paths}: give jobs that differ in their ratio alone")
     stored = dict(first["config"])
-    on_cpu = {"accelerator": "cpu", "devices": 1, "precision": first["precision"]}
+    on_cpu = {"accelerator": "cpu", "precision": first["precision"]}
     stored["trainer"] = {**stored["trainer"], **on_cpu}
     stored["logger"] = {**stored["logger"], "name": "none"}
     job = prepare(job_config(OmegaConf.create(stored)))

@@ -288,7 +288,6 @@ task.extra=[test,test]
 task.words=[yes]
 benchmark.repeats=0
 trainer.accelerator=tpu9
-trainer.devices=0
 logger.name=tb
 logger.mode=on
 logger.project=team/mine

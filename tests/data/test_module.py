@@ -1,6 +1,4 @@
 from dataclasses import replace
-from types import SimpleNamespace
-from typing import Any
 
 import lightning as L
 import pytest
@@ -9,9 +7,9 @@ from transformers import PreTrainedTokenizerFast
 
 from skip_exp.data.batches import UNLABELLED
 from skip_exp.data.encode import encode
-from skip_exp.data.module import LengthGroupedSampler, TextDataModule, share
+from skip_exp.data.module import LengthGroupedSampler, TextDataModule
 from skip_exp.data.rows import Rows
-from skip_exp.errors import ConfigError, DataError
+from skip_exp.errors import DataError
 
 from .conftest import spec
 
@@ -112,50 +110,6 @@ def test_attribution_draws_from_train_only(encoded: Rows) -> None:
     ]
     assert torch.cat(lengths[:4]).tolist() != torch.cat(lengths[4:]).tolist()
     assert sum(len(b["labels"]) for b in module.attribution_batches(999, 64, 3)) == 180
-
-
-def numbered(encoded: Rows, train: int, select: int) -> Rows:
-    """Rows of 1 to 7 tokens, the first of which is the row's number."""
-
-    def rows(n: int) -> list[dict[str, Any]]:
-        return [{"input_ids": [i + 1] + [9] * (i * 3 % 7), "label": i % 2} for i in range(n)]
-
-    return replace(encoded, train=rows(train), select=rows(select))
-
-
-def seen(module: TextDataModule, rank: int, world: int, split: str) -> Any:
-    """The batches of one process: [(numbers of the rows, weight)]."""
-    module.trainer = SimpleNamespace(global_rank=rank, world_size=world)  # type: ignore[assignment]
-    loader = module.train_dataloader() if split == "train" else module.val_dataloader()
-    return [(b["input_ids"][:, 0].tolist(), b.get("weight")) for b in loader]
-
-
-def test_processes_see_the_batches_of_one(encoded: Rows) -> None:
-    world = 3
-    module = TextDataModule(numbered(encoded, 45, 11), batch=8, seed=1, eval_batch=3)
-    whole = seen(module, 0, 1, "train")
-    assert [(len(ids), weight) for ids, weight in whole] == [(8, None)] * 5 + [(5, None)]
-    parts = [seen(module, rank, world, "train") for rank in range(world)]
-    for step, (ids, _) in enumerate(whole):
-        shares = [part[step] for part in parts]
-        assert [own for own, _ in shares] == [ids[rank::world] for rank in range(world)]
-        weights = [float(weight) for _, weight in shares]
-        assert weights == pytest.approx([len(own) * world / len(ids) for own, _ in shares])
-
-    alone = [i for ids, _ in seen(module, 0, 1, "select") for i in ids]
-    parts = [seen(module, rank, world, "select") for rank in range(world)]
-    assert [[i for ids, _ in part for i in ids] for part in parts] == [
-        alone[rank::world] for rank in range(world)
-    ]
-    one = [{"input_ids": [1]}]  # who has no row takes the first, which then counts for nothing
-    assert [share(one, rank, 3) for rank in range(3)] == [(one, 3.0), (one, 0.0), (one, 0.0)]
-
-
-def test_fewer_selection_rows_than_processes_are_refused(encoded: Rows) -> None:
-    module = TextDataModule(numbered(encoded, 20, 3), batch=8, seed=1)
-    assert [len(ids) for ids, _ in seen(module, 2, 3, "select")] == [1]
-    with pytest.raises(ConfigError, match=r"^trainer\.devices=4: "):
-        seen(module, 3, 4, "select")
 
 
 def test_a_tokenizer_without_padding_is_refused(encoded: Rows) -> None:

@@ -13,6 +13,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import OmegaConf
 
+from skip_exp.config.schema import TrainerConfig
 from skip_exp.sweep import workers
 
 JOBLIB = "hydra_plugins.hydra_joblib_launcher.joblib_launcher.JoblibLauncher"
@@ -62,8 +63,7 @@ def settle(monkeypatch: pytest.MonkeyPatch, target: str, **more: Any) -> list[li
         HydraConfig, "get", lambda: OmegaConf.create({**hydra, "launcher": launcher})
     )
     monkeypatch.setattr(workers, "claim_gpu", lambda gpus, job: claims.append(gpus))
-    trainer = {"accelerator": more.get("accelerator", "auto"), "devices": more.get("devices", 1)}
-    workers.settle(OmegaConf.create(trainer))
+    workers.settle(TrainerConfig(more.get("accelerator", "auto")))
     return claims
 
 
@@ -75,7 +75,6 @@ def settle(monkeypatch: pytest.MonkeyPatch, target: str, **more: Any) -> list[li
         (BASIC, {}, 0),
         (SLURM, {}, 0),
         (JOBLIB, {"mode": RunMode.RUN}, 0),
-        (JOBLIB, {"devices": 2}, 0),
         (JOBLIB, {"accelerator": "cpu"}, 0),
     ],
 )

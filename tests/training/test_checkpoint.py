@@ -131,7 +131,7 @@ def test_a_damaged_file_is_one_warning(
     module: Any = SimpleNamespace(model=model, phase="tune", settings=TuneConfig(epochs=3))
     assert checkpoint.find_checkpoint(path, module) is None and not caplog.records
     saved = {"epoch": 0, "pytorch-lightning_version": L.__version__}
-    saved |= {"state_dict": {"skill": trainable_state(model)}}
+    saved |= {"state_dict": trainable_state(model)}
     checkpoint.WholeFiles().save_checkpoint(saved, path)
     assert checkpoint.find_checkpoint(path, module) == path and not caplog.records
     if damage == "half":
@@ -169,8 +169,7 @@ def test_saving_takes_a_fiftieth_of_a_fit_at_most(monkeypatch: pytest.MonkeyPatc
         now += 0.5
 
     monkeypatch.setattr(checkpoint, "time", SimpleNamespace(monotonic=lambda: now))
-    strategy = SimpleNamespace(reduce_boolean_decision=bool)
-    trainer: Any = SimpleNamespace(strategy=strategy, save_checkpoint=save)
+    trainer: Any = SimpleNamespace(save_checkpoint=save)
     callback = checkpoint.Checkpoint(Path("fit.ckpt"))
     callback.on_train_start(trainer, tiny_model())
     for _ in range(20):

@@ -3,8 +3,6 @@
 import csv
 import io
 import math
-import multiprocessing
-import os
 import re
 import sys
 import time
@@ -112,27 +110,6 @@ def test_a_loss_that_is_not_finite_ends_the_fit() -> None:
     with pytest.raises(SkipError, match=r"^tune\.lr=nan, tune\.readout_lr="):
         fit(tuned)
     assert not any(module.training for module in tuned.model.modules())
-
-
-def test_a_fit_of_one_process_leaves_the_callers_own_alone(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setenv("MASTER_PORT", "1234")
-    children = []
-
-    class Starting(Batches):
-        def train_dataloader(self) -> DataLoader[Any]:
-            spawn = multiprocessing.get_context("spawn")
-            children.append(spawn.Process(target=time.sleep, args=(60,)))
-            children[-1].start()
-            return loader()
-
-    try:
-        fit(tuner(), Starting())
-        assert os.environ["MASTER_PORT"] == "1234" and children[0].is_alive()
-    finally:
-        for child in children:
-            child.kill()
 
 
 def test_the_selection_slice_is_scored_over_its_rows_whatever_the_batches() -> None:
@@ -289,19 +266,15 @@ def machine(monkeypatch: pytest.MonkeyPatch, gpus: int, has_bf16: bool = False) 
 
 
 @pytest.mark.parametrize(
-    ("given", "gpus", "key"),
+    ("given", "key"),
     [
-        ({"devices": 0}, 2, "devices=0"),
-        ({"devices": 4}, 2, "devices=4"),
-        ({"accelerator": "gpu"}, 0, "accelerator=gpu"),
+        ({"accelerator": "gpu"}, "accelerator=gpu"),
         # Lightning would compute in bf16 instead.
-        ({"accelerator": "cpu", "precision": "16-mixed"}, 0, "precision=16-mixed"),
+        ({"accelerator": "cpu", "precision": "16-mixed"}, "precision=16-mixed"),
     ],
 )
-def test_refused_settings(
-    monkeypatch: pytest.MonkeyPatch, given: dict[str, Any], gpus: int, key: str
-) -> None:
-    machine(monkeypatch, gpus)
+def test_refused_settings(monkeypatch: pytest.MonkeyPatch, given: dict[str, Any], key: str) -> None:
+    machine(monkeypatch, gpus=0)
     with pytest.raises(ConfigError, match=f"^trainer.{key}: "):
         usable(TrainerConfig(**{"precision": "32-true", **given}))
 
@@ -321,13 +294,6 @@ def test_auto_is_what_computes_fastest(
     on_gpu = found != "cpu"
     assert settings.accelerator == ("cuda" if on_gpu else "cpu")
     assert settings.precision == found or not on_gpu  # the processor decides elsewhere
-
-
-def test_workers_of_joblib_start_no_processes(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(multiprocessing, "get_start_method", lambda **_: "loky")
-    assert usable(TrainerConfig("cpu", 1)).devices == 1
-    with pytest.raises(ConfigError, match=r"^trainer\.devices=4: "):
-        usable(TrainerConfig("cpu", 4))
 
 
 # --- output -------------------------------------------------------------------------------------

@@ -22,7 +22,7 @@ log = logging.getLogger(__name__)
 FIRST = 10.0  # seconds of a fit before it is saved for the first time
 SHARE = 0.02  # of a fit's time that saving may take
 SAVE_RATE = 3e7  # trained parameters saved per second, with what Adam and `KeepLast` keep
-RANDOM = "random"  # entry of a checkpoint: states of the generators, by process
+RANDOM = "random"  # entry of a checkpoint: states of the generators
 
 
 class Checkpoint(Callback):
@@ -45,30 +45,22 @@ class Checkpoint(Callback):
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: Any) -> None:
         began = time.monotonic()
-        is_due = began - self.saved >= max(FIRST, self.cost / SHARE)
-        if not trainer.strategy.reduce_boolean_decision(is_due):  # alike in all processes
+        if began - self.saved < max(FIRST, self.cost / SHARE):
             return
         try:
             trainer.save_checkpoint(self.path, weights_only=False)
             self.cost = time.monotonic() - began
         except OSError as error:
             log.warning("%s: cannot be written, the fit is not saved: %s", self.path, error)
-            trainer.strategy.barrier()  # where the other processes wait
             self.cost = math.inf
         self.saved = time.monotonic()
 
     def on_save_checkpoint(self, trainer: Any, pl_module: Any, checkpoint: dict[str, Any]) -> None:
-        states = [_random_state()]
-        if trainer.world_size > 1:
-            states *= trainer.world_size
-            torch.distributed.all_gather_object(states, _random_state())
-        checkpoint[RANDOM] = states
+        checkpoint[RANDOM] = _random_state()
 
     def on_load_checkpoint(self, trainer: Any, pl_module: Any, checkpoint: dict[str, Any]) -> None:
         # Before any loader is iterated: each draws a seed for its workers, used or not.
-        states = checkpoint[RANDOM]
-        if len(states) == trainer.world_size:  # else trainer.devices has changed
-            _set_random_state(states[trainer.global_rank])
+        _set_random_state(checkpoint[RANDOM])
 
 
 class WholeFiles(TorchCheckpointIO):
@@ -96,7 +88,7 @@ def find_checkpoint(path: Path | None, module: Any) -> Path | None:
         return None
     try:
         saved = torch.load(path, "cpu", weights_only=True)
-        found, own = _shapes(saved["state_dict"]["skill"]), _shapes(trainable_state(module.model))
+        found, own = _shapes(saved["state_dict"]), _shapes(trainable_state(module.model))
         if saved["pytorch-lightning_version"] != L.__version__ or not found.items() <= own.items():
             raise ValueError("it is of another model or version")
     except Exception as error:  # whatever torch's reader makes of half a file

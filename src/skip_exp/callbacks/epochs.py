@@ -21,8 +21,7 @@ class Batches(Callback):
 
     def _start(self, trainer: L.Trainer, total: Any, what: str) -> None:
         self._stop()
-        if trainer.is_global_zero:
-            self.bar = bars.bar(int(total), what)
+        self.bar = bars.bar(int(total), what)
 
     def _count(self, *_: Any, **__: Any) -> None:
         if self.bar is not None:
@@ -80,13 +79,9 @@ class EpochLines(Batches):
         self._say(trainer, done, left)
 
     def _say(self, trainer: L.Trainer, epoch: int, left: float = 0.0) -> None:
-        if not trainer.is_global_zero:
-            return
-        # The processes of a distributed fit have no access to the job's log.
-        say = log.info if trainer.world_size == 1 else print
         found = trainer.callback_metrics
         score = 100 * found[f"{self.phase}/select_{self.metric}"].item()
         loss = found[f"{self.phase}/select_loss"].item()
         rest = f"  about {bars.duration(left)} left" if left else ""
         place = f"epoch {epoch} of {trainer.max_epochs}"
-        say(f"{place}  {self.metric} {score:.1f}  loss {loss:.2f}{rest}")
+        log.info("%s  %s %.1f  loss %.2f%s", place, self.metric, score, loss, rest)

@@ -93,7 +93,9 @@ _INSTEAD = {
     "limit_val_batches": "the selection slice is scored whole",
     "num_nodes": "a job runs on one machine; hydra/launcher=submitit_slurm runs each on its own",
     "logger": "the group logger sets it",
-    **{name: f"trainer.{name} sets it" for name in ("accelerator", "devices", "precision")},
+    "devices": "a job runs on one device; with a launcher the jobs of a sweep use several",
+    "accelerator": "trainer.accelerator sets it",
+    "precision": "trainer.precision sets it",
 }
 
 

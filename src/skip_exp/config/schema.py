@@ -149,7 +149,6 @@ class DataConfig:
 @dataclass
 class TrainerConfig:
     accelerator: str = key("auto", "auto, cpu, gpu or cuda.")
-    devices: int = key(1, "Processes of a fit: one per GPU, or several on the CPU.")
     precision: str = key("auto", "auto, 32-true, bf16-mixed or 16-mixed.")
     progress: bool = key(True, "Show a line per epoch, and bars on a terminal.")
     extra: dict[str, Any] = key(
@@ -160,8 +159,6 @@ class TrainerConfig:
         trainer_extra(self.extra)
         one_of("trainer.accelerator", self.accelerator, ACCELERATORS)
         one_of("trainer.precision", self.precision, PRECISIONS)
-        if self.devices < 1:
-            raise ConfigError("trainer.devices", self.devices, "must be at least 1")
 
 
 @dataclass

@@ -19,7 +19,7 @@ from skip_exp.data.batches import (
     order_by_length,
 )
 from skip_exp.data.rows import Rows
-from skip_exp.errors import ConfigError, DataError
+from skip_exp.errors import DataError
 from skip_exp.utils import bars
 
 _MEGA = 50  # batches whose rows are sorted by length together
@@ -69,22 +69,8 @@ class LengthGroupedSampler(Sampler[int]):
         return iter(order.tolist())
 
 
-def share(rows: Sequence[Row], rank: int, world: int) -> tuple[Sequence[Row], float]:
-    """One process's rows of a batch (every ``world``-th), and the weight of their mean loss.
-
-    DDP averages gradients over processes, but the last batch rarely divides evenly. With these
-    weights the average is the gradient of the whole batch's mean loss. Every process must take part
-    in every step, so one without rows takes the first row with weight 0.
-    """
-    rows_of_rank = rows[rank::world]
-    return rows_of_rank or rows[:1], len(rows_of_rank) * world / len(rows)
-
-
 class TextDataModule(L.LightningDataModule):
     """Trains on ``train``, validates on ``select`` and tests on ``validation``, all in memory.
-
-    With several processes, each gets its :func:`share` of every train batch, with the weight as
-    ``weight`` [], and every n-th row of ``select``.
 
     Args:
         batch: train rows per step.
@@ -117,8 +103,6 @@ class TextDataModule(L.LightningDataModule):
         if pad is None:
             raise DataError(f"tokenizer {encoded.tokenizer.name_or_path}: it has no padding token")
         self._collate = partial(collate, pad_id=pad)
-        longest = max(map(count_tokens, self.rows), default=0)
-        self._padded = partial(self._collate, step=_STEP, most=longest)
 
     def train_dataloader(self) -> DataLoader[Row]:
         rows = list(self.rows)
@@ -126,17 +110,11 @@ class TextDataModule(L.LightningDataModule):
             rows = [row | {"teacher": own} for row, own in zip(rows, self.teacher, strict=True)]
         lengths = [count_tokens(row) for row in rows[: len(rows) // self.versions]]
         sampler = LengthGroupedSampler(lengths, self.batch, self.seed, self.versions)
-        rank, world = self._place()
-        collate = self._padded if world == 1 else partial(self._share, rank=rank, world=world)
-        return DataLoader(rows, self.batch, sampler=sampler, collate_fn=collate)  # type: ignore[arg-type]
+        padded = partial(self._collate, step=_STEP, most=max(lengths, default=0))
+        return DataLoader(rows, self.batch, sampler=sampler, collate_fn=padded)  # type: ignore[arg-type]
 
     def val_dataloader(self) -> DataLoader[Row]:
-        rank, world = self._place()
-        rows = self.encoded.select
-        if len(rows) < world:
-            why = f"must be at most {len(rows)}, the rows of the selection slice"
-            raise ConfigError("trainer.devices", world, why)
-        return self._sorted_loader(rows, rank, world)
+        return self._sorted_loader(self.encoded.select)
 
     def test_dataloader(self) -> DataLoader[Row]:
         return self._sorted_loader(self.encoded.validation)
@@ -165,15 +143,7 @@ class TextDataModule(L.LightningDataModule):
         parts = batch_by_length(chosen, batch)
         return [self._collate([chosen[i] for i in part]) for part in parts]
 
-    def _place(self) -> tuple[int, int]:
-        """This process's rank and the number of processes; (0, 1) without a trainer."""
-        return (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
-
-    def _share(self, rows: Sequence[Row], rank: int, world: int) -> Batch:
-        rows_of_rank, weight = share(rows, rank, world)
-        return self._padded(rows_of_rank) | {"weight": torch.tensor(weight)}
-
-    def _sorted_loader(self, rows: list[Row], rank: int = 0, world: int = 1) -> DataLoader[Row]:
-        rows_of_rank = [rows[i] for i in order_by_length(rows)][rank::world]
+    def _sorted_loader(self, rows: list[Row]) -> DataLoader[Row]:
+        ordered = [rows[i] for i in order_by_length(rows)]
         # A list is a map-style data set.
-        return DataLoader(rows_of_rank, self.eval_batch, collate_fn=self._collate)  # type: ignore[arg-type]
+        return DataLoader(ordered, self.eval_batch, collate_fn=self._collate)  # type: ignore[arg-type]

@@ -1,4 +1,4 @@
-"""What tune and retune share: one fit of a model's trainable part, on one process or several."""
+"""What tune and retune share: a fit of a model's trainable part."""
 
 import logging
 from collections.abc import Callable, Sequence

@@ -120,10 +120,6 @@ def check(composed: DictConfig, number: int = 0) -> None:
         job = OmegaConf.masked_copy(composed, [str(key) for key in composed if key != "hydra"])
         settings = together.job_config(job)
         together.check_given(settings, hydra.overrides.task)
-    devices = settings.trainer.devices
-    if devices > 1 and hydra.launcher._target_.endswith("JoblibLauncher"):
-        why = "must be 1 with hydra/launcher=joblib, whose workers start no processes"
-        raise ConfigError("trainer.devices", devices, why)
     for name in [settings.logger.name, *settings.logger.also]:
         if name in _LOGGERS and find_spec(name) is None:
             raise SkipError(f"logger={name}: needs the package: pip install 'skip_exp[{name}]'")

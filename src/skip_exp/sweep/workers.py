@@ -46,8 +46,7 @@ def settle(trainer: TrainerConfig) -> None:
         return
     if cpus := hydra.launcher.get("cpus_per_task"):  # submitit; Slurm does not always bind cores
         os.environ.setdefault("OMP_NUM_THREADS", str(cpus))
-    wants_one = trainer.devices == 1 and trainer.accelerator != "cpu"
-    if wants_one and hydra.launcher._target_.endswith(SIDE_BY_SIDE):
+    if trainer.accelerator != "cpu" and hydra.launcher._target_.endswith(SIDE_BY_SIDE):
         claim_gpu(visible_gpus(), hydra.job.num)
 
 

@@ -1,1 +1,1 @@
-"""The LightningModule, its trainer, and fits over several processes."""
+"""The LightningModule and its trainer."""

@@ -6,10 +6,9 @@ from typing import Any
 
 import lightning as L
 import torch
-from lightning.pytorch.callbacks import Callback
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import LambdaLR
-from torchmetrics import MeanMetric, Metric, MetricCollection
+from torchmetrics import Metric, MetricCollection
 
 from skip_exp.config.train import TrainConfig
 from skip_exp.data.outcome import outcome_of
@@ -18,7 +17,7 @@ from skip_exp.models import lora
 from skip_exp.models.soft_prompt import SoftPromptModel, load_trainable, trainable_state
 
 # Entries of a batch that are not model inputs.
-TARGETS = ("labels", "weight", "teacher")
+TARGETS = ("labels", "teacher")
 PROBE_STRENGTH = 1.0  # C of the logistic regression
 PROBE_STEPS = 100  # of L-BFGS at most
 
@@ -47,8 +46,6 @@ class PromptTuner(L.LightningModule):
         self.phase = phase
         self.settings = settings
         self.distill = distill
-        # Lightning's own mean is wrong if processes score different numbers of rows.
-        self.select_loss = MeanMetric()
         self.select_metrics = metrics.clone()
         self._total: Tensor | float = 0.0  # of the losses since the last validation
 
@@ -84,11 +81,8 @@ class PromptTuner(L.LightningModule):
                 f"{self.phase}.train={self.settings.train}: pruning removed all of it; use a"
                 " smaller prune.ratio, or also train the readout or the biases"
             )
-        # A process's share of a batch is weighted by its rows, see data.module.share.
-        loss = loss * batch.get("weight", 1)
         self._total = self._total + loss.detach()
-        name, rows = f"{self.phase}/train_loss", len(batch["labels"])
-        self.log(name, loss, batch_size=rows, sync_dist=True)
+        self.log(f"{self.phase}/train_loss", loss, batch_size=len(batch["labels"]))
         return loss
 
     def on_validation_start(self) -> None:
@@ -105,28 +99,20 @@ class PromptTuner(L.LightningModule):
         logits, loss = self._loss(batch)
         labels = batch["labels"]
         self.select_metrics.update(outcome_of(labels).answers(logits), labels)
-        self.select_loss.update(loss, len(batch["labels"]))
+        self.log(f"{self.phase}/select_loss", loss, batch_size=len(labels))
 
     def on_validation_epoch_end(self) -> None:
-        self.log(f"{self.phase}/select_loss", self.select_loss.compute())
         for name, value in self.select_metrics.compute().items():
             self.log(f"{self.phase}/select_{name}", value)
-        self.select_loss.reset()
         self.select_metrics.reset()
 
-    def _callbacks(self) -> list[Callback]:
-        return self.trainer.callbacks  # type: ignore[attr-defined]
-
     def state_dict(self, *_: Any, **__: Any) -> Any:
-        """What a checkpoint has, and a fit in other processes returns: what a skill stores."""
-        found = {each.state_key: each.state_dict() for each in self._callbacks()}
-        return {"skill": trainable_state(self.model), "callbacks": found}
+        """What a checkpoint has of the model: what a skill stores."""
+        return trainable_state(self.model)
 
     def load_state_dict(self, state_dict: Mapping[str, Any], *_: Any, **__: Any) -> None:
         """Load a :meth:`state_dict`."""
-        load_trainable(self.model, state_dict["skill"])
-        for each in self._callbacks():
-            each.load_state_dict(state_dict["callbacks"].get(each.state_key, {}))
+        load_trainable(self.model, dict(state_dict))
 
     def _groups(self) -> dict[str, tuple[list[nn.Parameter], float]]:
         """What is trained, with its learning rate, by the rate's key."""
@@ -165,27 +151,23 @@ class Scorer(L.LightningModule):
         logits: of every batch [B, labels].
 
     Args:
-        metrics: of the task, computed over the rows of the pass; None: no rows.
+        metrics: of the task, computed over the rows of the pass.
     """
 
-    def __init__(
-        self, model: SoftPromptModel, metrics: MetricCollection | Metric | None = None
-    ) -> None:
+    def __init__(self, model: SoftPromptModel, metrics: MetricCollection | Metric) -> None:
         super().__init__()
         self.model = model
         self.metrics = metrics
         self.logits: list[Tensor] = []
 
     def test_step(self, batch: dict[str, Tensor], _: int) -> None:
-        assert self.metrics is not None
         logits = self.model(**{k: v for k, v in batch.items() if k not in TARGETS})
         self.logits.append(logits)
         labels = batch["labels"]
         self.metrics.update(outcome_of(labels).answers(logits), labels)
 
     def on_test_epoch_end(self) -> None:
-        if self.metrics is not None:
-            self.log_dict(dict(self.metrics.compute()))
+        self.log_dict(dict(self.metrics.compute()))
 
 
 def linear(warmup: int, steps: int) -> Callable[[int], float]:

@@ -1,21 +1,20 @@
-"""Lightning trainers that fit and score a `PromptTuner`."""
+"""Lightning trainers that fit and score a model on one device."""
 
 import logging
 from collections.abc import Sequence
-from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import lightning as L
 import torch
-from lightning.fabric.plugins.environments.lightning import LightningEnvironment
 from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.loggers import Logger
 from torch import Tensor
+from torchmetrics import MetricCollection
 
 from skip_exp.callbacks.checkpoint import Checkpoint, WholeFiles, find_checkpoint
-from skip_exp.callbacks.curves import Curves, replay
+from skip_exp.callbacks.curves import Curves
 from skip_exp.callbacks.epochs import EpochLines
 from skip_exp.callbacks.keep_last import KeepLast
 from skip_exp.config.schema import TrainerConfig
@@ -24,13 +23,19 @@ from skip_exp.data.metrics import build_metrics
 from skip_exp.errors import ConfigError
 from skip_exp.models.soft_prompt import SoftPromptModel
 from skip_exp.training.module import PromptTuner, Scorer
-from skip_exp.training.processes import Processes, watch_processes
-from skip_exp.utils.bars import is_joblib_worker
 from skip_exp.utils.machine import multiplies_bf16
 
 log = logging.getLogger(__name__)
 
 CLIP = 1.0  # largest norm of the gradient
+# Options of every trainer: its output is the callbacks' own.
+ALWAYS: dict[str, Any] = {
+    "devices": 1,
+    "deterministic": True,
+    "enable_checkpointing": False,
+    "enable_model_summary": False,
+    "enable_progress_bar": False,
+}
 
 
 def usable(settings: TrainerConfig) -> TrainerConfig:
@@ -39,9 +44,9 @@ def usable(settings: TrainerConfig) -> TrainerConfig:
     Lightning's own ``auto`` prefers Apple's GPU, which lacks the fp64 that attribution sums in.
 
     Raises:
-        ConfigError: this machine lacks the accelerator, the precision or the number of devices.
+        ConfigError: this machine lacks the accelerator or the precision.
     """
-    wanted, precision, devices = settings.accelerator, settings.precision, settings.devices
+    wanted, precision = settings.accelerator, settings.precision
     cuda = torch.cuda.is_available()
     if wanted in ("gpu", "cuda") and not cuda:
         why = "PyTorch finds no GPU; must be auto or cpu here"
@@ -50,10 +55,6 @@ def usable(settings: TrainerConfig) -> TrainerConfig:
     if precision == "16-mixed" and accelerator == "cpu":  # Lightning would silently use bf16
         why = "needs a GPU; must be auto, 32-true or bf16-mixed here"
         raise ConfigError("trainer.precision", precision, why)
-    if accelerator == "cuda" and devices > (gpus := torch.cuda.device_count()):
-        raise ConfigError("trainer.devices", devices, f"must be at most {gpus}, the GPUs here")
-    if devices > 1 and is_joblib_worker():  # those cannot start processes of their own
-        raise ConfigError("trainer.devices", devices, "must be 1 with hydra/launcher=joblib")
     if precision == "auto":
         if accelerator == "cuda":
             native = torch.cuda.is_bf16_supported(including_emulation=False)
@@ -61,6 +62,11 @@ def usable(settings: TrainerConfig) -> TrainerConfig:
             native = multiplies_bf16()
         precision = "bf16-mixed" if native else "32-true"
     return replace(settings, accelerator=accelerator, precision=precision)
+
+
+def root_device(settings: TrainerConfig) -> torch.device:
+    """Device of a trainer with :func:`usable` settings."""
+    return torch.device("cuda", 0) if settings.accelerator == "cuda" else torch.device("cpu")
 
 
 def fit(
@@ -75,31 +81,24 @@ def fit(
 ) -> tuple[KeepLast, Curves]:
     """Train ``tuner``; its model ends on the last good epoch, see `KeepLast`, in eval mode.
 
-    A fit in several processes is logged when it has ended, with one row per epoch.
-
     Args:
         select_rows: of the selection slice.
         unfinished: file for the state of the fit, from which it goes on if it was killed.
     """
     last = KeepLast(tuner.phase, metric, select_rows)
     curves = Curves(tuner.phase)
-    live = loggers if settings.devices == 1 else []  # a W&B run cannot be sent to a process
     callbacks: list[Callback] = [last, curves]
     if unfinished:
         callbacks.append(Checkpoint(unfinished))
-    trainer = fit_trainer(tuner, settings, metric, live, callbacks)
-    tuner.trainer = trainer  # else other processes alone attach it
+    trainer = fit_trainer(tuner, settings, metric, loggers, callbacks)
     L.seed_everything(seed, verbose=False)
     try:
-        with watch_processes(settings.devices) if settings.devices > 1 else nullcontext():
-            found = find_checkpoint(unfinished, tuner)
-            trainer.fit(tuner, data, ckpt_path=found, weights_only=True)
-        if "profiler" in settings.extra:
-            log.info("%s: profile\n%s", tuner.phase, trainer.profiler.summary())  # type: ignore[attr-defined]
+        found = find_checkpoint(unfinished, tuner)
+        trainer.fit(tuner, data, ckpt_path=found, weights_only=True)
     finally:
         tuner.eval()  # later jobs of this process share the backbone
-    if not live:
-        replay(loggers, curves.points)
+    if "profiler" in settings.extra:
+        log.info("%s: profile\n%s", tuner.phase, trainer.profiler.summary())  # type: ignore[attr-defined]
     return last, curves
 
 
@@ -113,49 +112,39 @@ def fit_trainer(
     """Trainer of one phase: scores of the selection slice, clipping."""
     if settings.progress:
         callbacks = [*callbacks, EpochLines(tuner.phase, metric)]
-    processes: dict[str, Any] = {"plugins": [WholeFiles()]}
-    if settings.devices > 1:
-        processes = {"strategy": Processes(), "plugins": [WholeFiles(), LightningEnvironment()]}
-    return _trainer(
-        settings,
-        callbacks,
-        **processes,
-        devices=settings.devices,
-        use_distributed_sampler=False,  # the data module splits the batches
-        precision=settings.precision,
+    return L.Trainer(
+        **ALWAYS,
+        accelerator=settings.accelerator,
+        precision=settings.precision,  # type: ignore[arg-type]
         max_epochs=tuner.settings.epochs,
         gradient_clip_val=CLIP,
+        callbacks=callbacks,
         logger=loggers or False,
+        plugins=[WholeFiles()],
         num_sanity_val_steps=-1,
         log_every_n_steps=10,
         **settings.extra,
     )
 
 
-def eval_trainer(settings: TrainerConfig, callbacks: Sequence[Callback] = ()) -> L.Trainer:
-    """Trainer that scores splits in fp32, whatever precision was used for training."""
-    return _trainer(settings, [*callbacks], devices=1, precision="32-true", logger=False)
-
-
-def _trainer(settings: TrainerConfig, callbacks: list[Callback], **options: Any) -> L.Trainer:
+def eval_trainer(settings: TrainerConfig, callbacks: Sequence[Callback]) -> L.Trainer:
+    """Trainer of a pass in fp32, whatever precision was used for training."""
     return L.Trainer(
+        **ALWAYS,
         accelerator=settings.accelerator,
-        deterministic=True,
-        enable_checkpointing=False,
-        enable_model_summary=False,
-        enable_progress_bar=False,
-        callbacks=callbacks,
-        **options,
+        precision="32-true",
+        callbacks=[*callbacks],
+        logger=False,
     )
 
 
 def act_between(
     settings: TrainerConfig, model: SoftPromptModel, callback: Callback
 ) -> SoftPromptModel:
-    """Run a callback's ``setup`` in a pass without rows; return the model that it leaves."""
-    trainer, module = eval_trainer(settings, [callback]), Scorer(model)
-    trainer.limit_test_batches = 0
-    trainer.test(module, [0], verbose=False)
+    """Give a callback that acts in ``setup`` a pass of its own; return the model it leaves."""
+    module, trainer = Scorer(model, MetricCollection([])), eval_trainer(settings, [callback])
+    trainer.limit_test_batches = 0  # `setup` is all of the pass
+    trainer.test(module, [None], verbose=False)
     return module.model
 
 
@@ -178,8 +167,3 @@ def score(
     module = Scorer(model, build_metrics(task, bound))
     found = eval_trainer(settings, callbacks).test(module, rows, verbose=False)[0]
     return dict(found), torch.cat(module.logits).cpu()
-
-
-def root_device(settings: TrainerConfig) -> torch.device:
-    """Device of a trainer with these settings."""
-    return eval_trainer(settings).strategy.root_device

@@ -22,7 +22,8 @@ def allow_bars(wanted: bool) -> Iterator[None]:
     """Within the block bars are shown, if standard output is a terminal of this process alone."""
     global _allowed
     before = _allowed
-    _allowed = wanted and sys.stdout.isatty() and not is_joblib_worker()
+    is_joblib_worker = multiprocessing.get_start_method(allow_none=True) == "loky"
+    _allowed = wanted and sys.stdout.isatty() and not is_joblib_worker  # they share a terminal
     try:
         yield
     finally:
@@ -64,8 +65,3 @@ def duration(seconds: float) -> str:
         return f"{max(1, math.ceil(seconds))} s"
     minutes = seconds / 60
     return f"{math.ceil(minutes)} min" if minutes < 90 else f"{minutes / 60:.1f} h"
-
-
-def is_joblib_worker() -> bool:
-    """Whether this process is a joblib worker, which shares its terminal with others."""
-    return multiprocessing.get_start_method(allow_none=True) == "loky"
