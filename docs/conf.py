@@ -45,7 +45,6 @@ PAGES = {
     "Evidence": [
         "studies/README",
         "studies/cuts",
-        "studies/results",
         "studies/bench",
         "benchmarks/README",
     ],

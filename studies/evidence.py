@@ -3,12 +3,12 @@
     python -m studies.evidence --tasks sst2 cola --seeds 1
     python -m studies.evidence --recipe strong --tasks cr --seeds 1 2 --ratios 0.7 0.9
     python -m studies.evidence --recipe strong --freeze    # then commit results/strong.json
-    python -m studies.evidence --table --rows studies/results/lowrank.csv
+    python -m studies.evidence --table --rows studies/results/default.csv
 
 Choices are made on the selection slices of development tasks. A confirmation task runs only where
 the settings are those of the committed ``results/RECIPE.json``, and the work tree is clean. Every
-job adds its row to ``results/RECIPE.csv``. The jobs in results/default.csv and results/lowrank.csv
-are those of earlier defaults. Data is read from the folder in SKIP_EXP_DATA.
+job adds its row to ``results/RECIPE.csv``. The jobs in results/default.csv are of the recipe
+``strong`` beside a prefix of four tokens. Data is read from the folder in SKIP_EXP_DATA.
 """
 
 import argparse
@@ -29,7 +29,6 @@ from skip_exp.report import frame
 from skip_exp.report.compare import interval
 from skip_exp.report.tables import pipe_rows
 from skip_exp.utils.machine import git_commit
-from studies.summary import spread
 
 HERE = Path(__file__).parent
 RESULTS = HERE / "results"
@@ -51,7 +50,6 @@ MORE = {
 }
 # T5 would decode 77 label names for every text: twelve gigabytes a batch.
 HEADS = {("t5_mini", "banking77"): ["backbone.readout=head"]}
-RATIOS = (0.0, 0.52, 0.7, 0.9, 0.95)
 RECIPES = {"skip": (0.52, 0.7, 0.9), "strong": (0.52, 0.7, 0.9, 0.95)}
 BACKBONES = ("minilm", "roberta_mini", "t5_mini")
 GROUPS = ("prompt", "tune", "attribution", "prune", "retune")  # what a recipe is
@@ -68,7 +66,7 @@ def main() -> int:
     asked = parser().parse_args()
     if asked.table:
         rows = pd.read_csv(asked.rows or RESULTS / f"{asked.recipe}.csv")
-        print(*map(pipe_rows, (table(rows), others(rows))), sep="\n\n")
+        print(pipe_rows(table(rows[rows["backbone"] == asked.backbone])))
         return 0
     commit = git_commit()
     if commit is None or commit.endswith("-dirty"):
@@ -105,7 +103,7 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--rows", type=Path, help="file of the rows")
     made.add_argument("--ratios", nargs="+", type=float, help="fewer than all")
     made.add_argument("--freeze", action="store_true", help="write RECIPE.json")
-    made.add_argument("--table", action="store_true", help="print the rows as tables")
+    made.add_argument("--table", action="store_true", help="print the rows as a table")
     return made
 
 
@@ -155,76 +153,69 @@ def add(out: Path, path: Path) -> None:
     found.to_csv(path, index=False, lineterminator="\n")
 
 
-def others(rows: pd.DataFrame) -> list[list[str]]:
-    """Mean ± standard deviation over the seeds of each backbone but minilm."""
-    ratios = (0.52, 0.9)
-    lines = [["backbone", "task", "dense", "dense, again", *(f"{100 * r:.0f} %" for r in ratios)]]
-    lines.append(["---"] * len(lines[0]))
-    apart = rows[rows["backbone"] != "minilm"]
-    for (backbone, task), part in apart.groupby(["backbone", "task"]):
-        dense = part.groupby("seed")["metric/dense"].first()
-        at = [part.loc[part["ratio"] == ratio, "metric/final"] for ratio in (0.0, *ratios)]
-        cells = ["-" if scores.empty else spread(scores) for scores in (dense, *at)]
-        lines.append([str(backbone), TITLES[str(task)], *cells])
-    return lines
-
-
 def table(rows: pd.DataFrame) -> list[list[str]]:
     """Mean ± standard deviation over the seeds that have a ratio, and (their change from dense).
 
     A summary follows each group of tasks.
+
+    Args:
+        rows: of one backbone.
     """
-    names = ["dense", "dense, again", *(f"{100 * ratio:.0f} %" for ratio in RATIOS[1:])]
-    lines = [["task", *names], ["---"] * (1 + len(names))]
-    rows = rows[rows["backbone"] == "minilm"]
+    ratios = sorted(set(rows["ratio"]) - {0.0})
+    lines = [["task", "seeds", "dense", *(f"{100 * ratio:.0f} %" for ratio in ratios)]]
+    lines.append(["---"] * len(lines[0]))
     groups = {"development": DEVELOPMENT, "confirmation": CONFIRMATION, "": APART}
     for title, tasks in groups.items():
-        scores, dense = {}, {}
+        means: list[list[float]] = []
+        changes: list[list[float]] = []
         for task in (task for task in tasks if task in set(rows["task"])):
             part = rows[rows["task"] == task]
-            tuned = part.groupby("seed")["metric/dense"].first()
-            cells, scores[task], dense[task] = [spread(tuned)], [tuned.mean()], [tuned.mean()]
-            for ratio in RATIOS:
+            dense = part.groupby("seed")["metric/dense"].first()
+            cells = [TITLES[task], str(len(dense)), spread(dense)]
+            means.append([dense.mean()])
+            changes.append([])
+            for ratio in ratios:
                 jobs = part[part["ratio"] == ratio]
-                score, tuned = jobs["metric/final"], jobs["metric/dense"]
-                scores[task].append(score.mean())
-                dense[task].append(tuned.mean())
-                change = score.mean() - tuned.mean()
+                score = jobs["metric/final"]
+                change = (score - jobs["metric/dense"]).mean()
+                means[-1].append(score.mean())
+                changes[-1].append(change)
                 cells.append("-" if jobs.empty else f"{spread(score)} ({signed(change)})")
-            lines.append([TITLES[task], *cells])
-        if len(scores) > 1:
-            majority = rows.groupby("task")["majority"].first()
-            means, before = (pd.DataFrame(each, index=names).T for each in (scores, dense))
-            lines += summary(title, means, before, majority)
+            lines.append(cells)
+        if len(means) > 1:
+            lines += summary(title, pd.DataFrame(means), pd.DataFrame(changes))
     return lines
 
 
-def summary(
-    title: str, means: pd.DataFrame, dense: pd.DataFrame, majority: pd.Series
-) -> list[list[str]]:
-    """The mean over tasks, its difference from dense, and the margin over the majority kept.
+def summary(title: str, means: pd.DataFrame, changes: pd.DataFrame) -> list[list[str]]:
+    """The mean over tasks, and its change from dense with a t-interval from three tasks on.
 
-    The difference has a t-interval where there are three tasks: that of two says nothing. A ratio
-    that a task lacks has none of them.
+    A ratio that a task lacks has neither.
 
     Args:
-        dense: scores of the dense models with the seeds of ``means``.
+        means: [tasks, dense and ratios].
+        changes: from the dense models of the same seeds [tasks, ratios].
     """
-    mean, against, kept = (dict.fromkeys(means, "-") for _ in range(3))
-    against["dense"] = ""
-    least = majority.reindex(means.index)
-    margins = means.sub(least, axis=0) / dense.sub(least, axis=0)
-    for name in means.columns[means.notna().all()]:
-        mean[name] = f"{means[name].mean():.1f}"
-        kept[name] = f"{100 * margins[name].mean():.0f} %"
-        if name != "dense":
-            drop = means[name] - dense[name]
-            against[name] = signed(drop.mean())
-            if len(drop) > 2:
-                low, high = interval(drop)
-                against[name] += f" ({low:+.1f} to {high:+.1f})"
-    named = {f"mean, {title}": mean, "against dense": against, "kept of the margin": kept}
-    return [[what, *cells.values()] for what, cells in named.items()]
+    mean = [f"mean, {title}", ""]
+    against = ["against dense", "", ""]
+    for name in means:
+        mean.append(f"{means[name].mean():.1f}" if means[name].notna().all() else "-")
+    for ratio in changes:
+        change = changes[ratio]
+        if change.isna().any():
+            against.append("-")
+            continue
+        against.append(signed(change.mean()))
+        if len(change) > 2:
+            low, high = interval(change)
+            against[-1] += f" ({low:+.1f} to {high:+.1f})"
+    return [mean, against]
+
+
+def spread(scores: pd.Series) -> str:
+    """Mean ± standard deviation over seeds, which one seed does not have."""
+    deviation = f" ± {scores.std():.1f}" if len(scores) > 1 else ""
+    return f"{scores.mean():.1f}{deviation}"
 
 
 def signed(points: float) -> str:

@@ -1,11 +1,10 @@
-"""The pages themselves: their links, their length, their tables."""
+"""The pages themselves: their links, their length, the files that they name."""
 
 import re
 from pathlib import Path
 
-import pytest
+import pandas as pd
 
-from studies import pages, summary
 from tests.helpers.written import ROOT
 
 ALL = sorted(
@@ -41,39 +40,13 @@ def test_the_readme_is_one_page() -> None:
     assert len((ROOT / "README.md").read_text(encoding="utf-8").splitlines()) <= 100
 
 
-def test_the_results_are_those_of_the_rows() -> None:
-    earlier = (summary.minilm, summary.mean_drops, summary.others, summary.baselines)
-    for page, tables in {"studies": earlier, "docs": (summary.compressed,)}.items():
-        text = (ROOT / page / "results.md").read_text(encoding="utf-8")
-        for table in tables:
-            assert "\n".join(summary.lines(table())) in text
-
-
-def test_the_tables_are_those_of_the_csv_files() -> None:
-    for page in ALL:
-        text = page.read_text(encoding="utf-8")
-        assert pages.rendered(page) == text
-        assert text.count("<!-- table: ") == len(pages.TABLE.findall(text))
-
-
-def test_every_csv_file_is_shown() -> None:
-    shown = "".join(page.read_text(encoding="utf-8") for page in ROOT.glob("studies/*.md"))
+def test_every_csv_file_is_linked() -> None:
+    pages = "".join(page.read_text(encoding="utf-8") for page in ROOT.glob("studies/*.md"))
     for file in (ROOT / "studies/results").rglob("*.csv"):
-        at = file.relative_to(ROOT / "studies").as_posix()
-        assert f"<!-- table: {at} " in shown or f"]({at})" in shown
+        assert f"]({file.relative_to(ROOT / 'studies').as_posix()})" in pages
 
 
-def test_a_table_by_hand(tmp_path: Path) -> None:
-    (tmp_path / "a.csv").write_text("task,ratio,score,std\nrte,0.5,50,\nsst2,0.7,84.25,0.5\n")
-    mark = "<!-- table: a.csv where ratio > 0.4 | task | score = {score:.1f} ± {std:.1f} -->"
-    page = tmp_path / "page.md"
-    page.write_text(f"above\n{mark}\nold\n<!-- /table -->\nbelow\n")
-    assert pages.main([str(page)]) == 0
-    assert page.read_text().splitlines() == [
-        *("above", mark, ""),
-        *("| task | score |", "| --- | --- |", "| rte | - |", "| sst2 | 84.2 ± 0.5 |"),
-        *("", "<!-- /table -->", "below"),
-    ]
-    (tmp_path / "a.csv").unlink()
-    with pytest.raises(SystemExit, match=r"page\.md: .*a\.csv"):
-        pages.main([str(page)])
+def test_every_speed_up_has_a_file_with_its_rows_or_the_commit_that_has_it() -> None:
+    for source in pd.read_csv(ROOT / "studies/speedups.csv")["source"]:
+        name, _, commit = source.partition(" at commit ")
+        assert commit or (ROOT / "studies" / name).is_file()

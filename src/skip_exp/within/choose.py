@@ -13,7 +13,7 @@ from skip_exp.within.scores import Split, standard_error
 
 MOST_THRESHOLDS = 200  # of a pair that are scored
 MIDDLE_THRESHOLDS = 20  # of the middle member that a cascade of three tries
-FITTED = 0.5  # share of the bound that thresholds may use up: see studies/rule.py
+FITTED = 0.5  # share of the bound that thresholds may use up: see studies/README.md
 TIE = 0.05  # a simpler candidate may be so much slower than the fastest
 ROUNDING = 1e-9  # of a score
 
