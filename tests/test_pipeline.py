@@ -120,7 +120,7 @@ def test_the_whole_and_the_cut_model_are_timed(done: Any, monkeypatch: pytest.Mo
 
     monkeypatch.setattr(benchmark, "compare", compare)
     skill, settings = Path(done["config"]["output_dir"]) / "skill", BenchmarkConfig()
-    entry = benchmark.time_models(skill, "cpu", job="", settings=settings, place="")
+    entry = benchmark.time_models(skill, "cpu", job="", settings=settings, place=[])
     assert seen == [[done["params"][f"block_{which}"] for which in ("before", "after")]]
     assert not entry.keep
 

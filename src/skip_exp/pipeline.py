@@ -1,10 +1,18 @@
 """The job, phase by phase: tune -> attribute -> prune -> retune -> test -> benchmark."""
 
+import logging
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from omegaconf import OmegaConf
+
+from skip_exp import results
 from skip_exp.cache.store import JOB_STAGE, Entry, unpack_files
 from skip_exp.config.schema import Config
 from skip_exp.data.rows import join_texts
 from skip_exp.data.sources import Tables
-from skip_exp.job.answer import write_config, write_result
 from skip_exp.logger.build import mirror
 from skip_exp.phases.attribute import attribute
 from skip_exp.phases.benchmark import benchmark
@@ -17,11 +25,12 @@ from skip_exp.phases.search import search
 from skip_exp.phases.test import shift_labels, test
 from skip_exp.phases.tune import tune
 from skip_exp.results import Result
-from skip_exp.training.trainer import root_device
-from skip_exp.utils import bars
+from skip_exp.utils import bars, files
 from skip_exp.utils.console import interrupts
 from skip_exp.utils.files import full_disk_is_refused
 from skip_exp.utils.timing import Clock
+
+log = logging.getLogger(__name__)
 
 
 def run(cfg: Config, tables: Tables | None = None) -> Result:
@@ -34,20 +43,19 @@ def run(cfg: Config, tables: Tables | None = None) -> Result:
         SkipError: anything the user can fix, in one line.
     """
     job = prepare(cfg, tables)
-    write_config(cfg, job.key)
+    write_config(job.cfg, job.key)
     clock = Clock(phases(cfg))
     with full_disk_is_refused(job.output), bars.allow_bars(cfg.trainer.progress), interrupts():
         skip_done = cfg.sweep.skip_done
         done = job.cache.get(JOB_STAGE, job.key, lambda: run_phases(job, clock), skip_done)
         if done.hit:
+            log.info("done before: answered from %s", cfg.cache.dir)
             unpack_files(done, job.output)
         latency = {}
         if cfg.benchmark.enabled:
             with clock("benchmark"):
-                device = str(root_device(job.trainer))
-                latency = benchmark(cfg, job.cache, job.key, job.output / "skill", device)
-        seconds = {} if done.hit else clock.seconds
-        result = write_result(cfg, done, latency, seconds)
+                latency = benchmark(job)
+        result = write_result(job.cfg, done, latency, {} if done.hit else clock.seconds)
         if not done.hit:
             mirror(
                 job.loggers,
@@ -57,6 +65,39 @@ def run(cfg: Config, tables: Tables | None = None) -> Result:
                 job.backbone.content_hash,
                 join_texts(job.data.validation) if cfg.logger.texts else None,
             )
+    return result
+
+
+def write_config(cfg: Config, key: str) -> None:
+    """The resolved configuration, beside where the result will be.
+
+    Raises:
+        SkipError: the folder cannot be written, or holds another job's finished result.
+    """
+    output = Path(cfg.output_dir)
+    results.check_folder(output, key)
+    content = OmegaConf.to_yaml(OmegaConf.create(asdict(cfg))).encode()
+    files.save(output / results.CONFIG_FILE, content, f"output_dir={output}")
+
+
+def write_result(
+    cfg: Config, done: Entry, latency: Mapping[str, Any], seconds: Mapping[str, float]
+) -> Result:
+    """Write the result of a finished job as that of ``cfg``, and return it.
+
+    Args:
+        seconds: by phase; empty where the job was done before.
+
+    Raises:
+        SkipError: the file cannot be written.
+    """
+    result = Result(**done.values["result"]).replace(
+        config=asdict(cfg),
+        sweep=cfg.sweep.id,
+        latency=dict(latency),
+        seconds={phase: round(value, 3) for phase, value in seconds.items()},
+    )
+    results.write(Path(cfg.output_dir), result)
     return result
 
 

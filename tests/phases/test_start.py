@@ -12,7 +12,6 @@ import torch
 from skip_exp import pipeline
 from skip_exp.config.schema import conf_dir
 from skip_exp.errors import ConfigError, SkipError
-from skip_exp.job.answer import answer_known
 from skip_exp.models import embedded
 from skip_exp.models.backbones import load_backbone
 from skip_exp.models.soft_prompt import trainable_state
@@ -109,16 +108,15 @@ def test_the_start_is_part_of_the_job(
     assert result["cache"]["tune"] == "miss"
     stored = read_skill(tmp_path / "run/skill")[0]
     assert stored.start == "adjectives"  # its task, not its local path
-    assert answer_known(job(*asked))
     moved = shutil.copytree(start, tmp_path / "moved")  # the content counts, not its place
-    assert answer_known(job(*asked[:-1], f"tune.start={moved}"))
+    assert prepare(job(*asked[:-1], f"tune.start={moved}")).key == result["job_id"]
     plain = prepare(job(*asked[:-1]))
     other = prepare(job(*asked[:-1], f"tune.start={skills}/prompt"))
     assert len({result["job_id"], plain.key, other.key}) == 3
     assert plain.dense_arguments["start"] is None and other.dense_arguments["start"].key
     about, tensors = read_skill(moved)
     write_skill(moved, tensors, about.changed(task="another").stored())
-    assert answer_known(job(*asked[:-1], f"tune.start={moved}")) is None
+    assert prepare(job(*asked[:-1], f"tune.start={moved}")).key != result["job_id"]
 
 
 @pytest.mark.parametrize(

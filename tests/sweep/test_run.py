@@ -101,7 +101,7 @@ def test_a_job_shows_its_row_and_where_it_lies(cli: Cli, tmp_path: Path) -> None
 def test_a_search_is_one_row_without_its_jobs(
     cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Its jobs run inside of its folder; a single job of the same settings is not its answer."""
+    """Its jobs run inside of its folder."""
 
     def find(cfg: Any, tables: Any, budget: Any, run_job: Any) -> None:
         folder = Path(cfg.output_dir)
@@ -112,7 +112,6 @@ def test_a_search_is_one_row_without_its_jobs(
         finished(replace(cfg, prune=replace(cfg.prune, within=None, ratio=0.52)))
 
     monkeypatch.setattr("skip_exp.within.run.find", find)
-    monkeypatch.setattr(run.answer, "answer_known", lambda cfg: pytest.fail("not searched"))
     ended = cli("+task=rte", "prune.within=1", "-m", "seed=1,2")
     assert ended.code == 0
     assert [job.prune.ratio for job in ended.jobs] == [0, 0.9, 0, 0.9]
@@ -127,8 +126,6 @@ def test_the_slow_imports_are_announced(cli: Cli, monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(console, "import_slow", lambda _: sys.modules["skip_exp.pipeline"])
     assert cli("+task=rte").out.startswith(f"{console.LOADING}\n")
     assert console.LOADING not in cli("+task=rte", "prune.ratio=2").out  # refused
-    monkeypatch.setattr(run.answer, "answer_known", lambda cfg: finished(cfg) or True)
-    assert console.LOADING not in cli("+task=rte").out  # reused
 
 
 def test_a_failing_job_fails_alone(cli: Cli, tmp_path: Path) -> None:

@@ -9,7 +9,6 @@ from collections import namedtuple
 import psutil
 import pytest
 
-from skip_exp.job.identity import find_place
 from skip_exp.utils import machine, timing
 
 Times = namedtuple("Times", "user nice system idle iowait guest guest_nice")
@@ -65,7 +64,7 @@ def test_a_timing_holds_for_one_processor(monkeypatch: pytest.MonkeyPatch) -> No
     found = set()
     for info in told * 2:
         monkeypatch.setattr(machine, "_cpuinfo", lambda info=info: info)
-        found.add(find_place("cpu"))
+        found.add(str(timing.describe_place("cpu")))
     assert len(found) == len(told)
 
 

@@ -2,7 +2,7 @@
 
 An entry is one safetensors file, written whole or not at all: tensors, and a JSON part with a
 SHA-256 over both. A damaged entry is computed again. Each key has a lock, so that several processes
-of a sweep compute a stage once. Imports no torch before a stage is computed or read.
+of a sweep compute a stage once.
 """
 
 import hashlib
@@ -14,18 +14,17 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, fields, is_dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 import numpy as np
-import safetensors.numpy
+import torch
 from filelock import FileLock
 from safetensors import SafetensorError
+from safetensors.torch import load, save
+from torch import Tensor
 
 from skip_exp.cache.version import digest, rooms_code
 from skip_exp.utils import files
-
-if TYPE_CHECKING:
-    from torch import Tensor
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -44,7 +43,7 @@ class Entry:
         key: what stands for it in the keys of later stages.
     """
 
-    tensors: dict[str, "Tensor"] = field(default_factory=dict)
+    tensors: dict[str, Tensor] = field(default_factory=dict)
     values: dict[str, Any] = field(default_factory=dict)
     hit: bool = False
     keep: bool = True
@@ -192,26 +191,14 @@ class StageCache:
 
 def write_entry(path: Path, entry: Entry) -> None:
     """Write an entry so that the file appears whole or not at all. Raises OSError."""
-    from safetensors.torch import (
-        save,  # imports torch, which the answer to a known job does not need
-    )
-
     tensors = {name: t.detach().cpu().contiguous() for name, t in entry.tensors.items()}
     values = json.dumps(entry.values, sort_keys=True)
     checksum = _checksum(save(tensors), values)
     files.replace(path, save(tensors, {"json": values, "sha256": checksum}))
 
 
-def read_entry(path: Path, load: Callable[[bytes], Any] | None = None) -> Entry | None:
-    """The entry in ``path``, or None where there is none that can be trusted.
-
-    Args:
-        load: reader of the tensors; None: as torch tensors.
-    """
-    if load is None:
-        from safetensors.torch import load as load_torch  # imports torch: see write_entry
-
-        load = load_torch
+def read_entry(path: Path) -> Entry | None:
+    """The entry in ``path``, or None where there is none that can be trusted."""
     try:
         content = path.read_bytes()
     except OSError:
@@ -240,10 +227,8 @@ def _checksum(content: bytes, values: str) -> str:
     return found.hexdigest()
 
 
-def pack_files(folder: Path, names: list[str]) -> dict[str, "Tensor"]:
+def pack_files(folder: Path, names: list[str]) -> dict[str, Tensor]:
     """Files of a folder as the tensors of an entry, by name."""
-    import torch  # the answer to a known job does not need it
-
     content = {name: np.fromfile(folder / name, np.uint8) for name in names}
     return {name: torch.from_numpy(each) for name, each in content.items()}
 
@@ -251,9 +236,4 @@ def pack_files(folder: Path, names: list[str]) -> dict[str, "Tensor"]:
 def unpack_files(entry: Entry, folder: Path) -> None:
     """Write the files that :func:`pack_files` read. Raises SkipError: one cannot be written."""
     for name, content in entry.tensors.items():
-        files.save(folder / name, np.asarray(content).tobytes())
-
-
-def read_files(path: Path) -> Entry | None:
-    """An entry of packed files, read without torch; None where there is none."""
-    return read_entry(path, safetensors.numpy.load)
+        files.save(folder / name, content.numpy().tobytes())

@@ -1,4 +1,4 @@
-"""The version of the code that computed a number: a part of every key. Imports no torch.
+"""The version of the code that computed a number: a part of every key.
 
 The rooms that compute count file by file, with the versions of the libraries that they use: an edit
 of a report makes no cached number stale. Methods of attribution and allocation are arguments of

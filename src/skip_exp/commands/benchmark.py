@@ -36,7 +36,7 @@ def retime(path: Path) -> Latency:
     accelerator = result.config.get("trainer", {}).get("accelerator", "auto")
     device = "cpu" if accelerator == "cpu" else best_device()
     skill, earlier = path.parent / str(result.skill), result.latency
-    timed = time_models(skill, device, job="", settings=settings, place="").values
+    timed = time_models(skill, device, job="", settings=settings, place=[]).values
     if timed["contended"] and earlier.speedup and not earlier.contended:
         print(f"{path}: keeping its timing, which was taken on a quiet machine", file=sys.stderr)
         return earlier

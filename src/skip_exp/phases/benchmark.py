@@ -6,33 +6,29 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from skip_exp.cache.store import Entry, StageCache
-from skip_exp.config.schema import BenchmarkConfig, Config
-from skip_exp.job.answer import timing_arguments
+from skip_exp.cache.store import Entry
+from skip_exp.config.schema import BenchmarkConfig
 from skip_exp.models.cost import random_batch
 from skip_exp.models.soft_prompt import SoftPromptModel
+from skip_exp.phases.job import Job
 from skip_exp.skill.rebuild import whole_model
 from skip_exp.skill.skill import Skill
-from skip_exp.utils.timing import alone, interleave, place
+from skip_exp.utils.timing import alone, describe_place, interleave, place
 
 log = logging.getLogger(__name__)
 
 WARMUP = 3  # untimed passes of each model
 
 
-def benchmark(cfg: Config, cache: StageCache, key: str, skill: Path, device: str) -> dict[str, Any]:
-    """The ``latency`` of a finished job's models, from the cache where it was taken here.
-
-    Args:
-        key: of the job.
-        skill: its folder.
-    """
-    entry = cache.stage(time_models, skill, device, **timing_arguments(cfg, key))
-    return entry.values
+def benchmark(job: Job) -> dict[str, Any]:
+    """The ``latency`` of a finished job's models, from the cache where it was taken here."""
+    place, settings = describe_place(job.device), job.cfg.benchmark
+    arguments = {"job": job.key, "settings": settings, "place": place}
+    return job.cache.stage(time_models, job.output / "skill", job.device, **arguments).values
 
 
 def time_models(
-    skill: Path, device: str, *, job: str, settings: BenchmarkConfig, place: str
+    skill: Path, device: str, *, job: str, settings: BenchmarkConfig, place: list[Any]
 ) -> Entry:
     """Time a skill against its dense model; under load the timing is not kept.
 

@@ -9,9 +9,10 @@ from lightning.pytorch.loggers import Logger
 from torch import Tensor
 
 from skip_exp.cache.store import Keyed, StageCache
-from skip_exp.cache.version import digest, part_code
+from skip_exp.cache.version import digest, job_code, part_code, parts_code
 from skip_exp.callbacks.between import Method
 from skip_exp.config.schema import Config, TrainerConfig
+from skip_exp.config.together import parts
 from skip_exp.data.augment import copies_of
 from skip_exp.data.batches import Row
 from skip_exp.data.rows import Rows
@@ -20,9 +21,22 @@ from skip_exp.models.backbones import Backbone, load_backbone
 from skip_exp.models.soft_prompt import SoftPromptModel
 from skip_exp.phases.build import build_model, phase_seed
 from skip_exp.phases.start import Start
+from skip_exp.skill.record import VERSION
 from skip_exp.training.trainer import root_device
+from skip_exp.utils.timing import describe_place
 
 T = TypeVar("T")
+
+# Groups that do not affect results: only the precision and `extra` of `trainer` count, and timings
+# are a stage of their own.
+BESIDE = ("output_dir", "logger", "sweep", "cache", "trainer", "benchmark")
+# Keys that name places, whose content counts.
+PLACES = {
+    "data": ("source", "dir"),
+    "task": ("files", "start"),
+    "tune": ("start",),
+    "backbone": ("path",),
+}
 
 
 @dataclass(frozen=True)
@@ -33,7 +47,6 @@ class Job:
         data: the task's rows as token ids.
         trainer: settings of the trainers, precision resolved.
         method: the attribution method with its options: (model, batches) -> relevance.
-        key: see :mod:`skip_exp.job.identity`.
         start: the skill that tuning starts from, if any.
     """
 
@@ -43,7 +56,6 @@ class Job:
     trainer: TrainerConfig
     method: Keyed[Method]
     cache: StageCache
-    key: str
     start: Start | None = None
 
     @property
@@ -60,6 +72,33 @@ class Job:
     def loggers(self) -> list[Logger]:
         """The job's loggers; its W&B run is opened when it is needed first."""
         return build_loggers(self.cfg, self.cache.unfinished("run"))
+
+    @cached_property
+    def key(self) -> str:
+        """The job's id, which is its key as the last stage: settings, content and code."""
+        cfg, data = self.cfg, self.data
+        settings = {key: value for key, value in asdict(cfg).items() if key not in BESIDE}
+        for group, names in PLACES.items():
+            for name in names:
+                del settings[group][name]
+        identity: dict[str, Any] = {
+            "settings": settings,
+            "data": [data.fingerprint, data.read, data.dropped, data.is_sample],
+            "backbone": self.backbone.content_hash,
+            "start": self.start.content if self.start else None,
+            "precision": self.trainer.precision,
+            "extra": self.trainer.extra,
+            "code": [job_code(), parts_code(*(part for part in parts(cfg).values() if part))],
+            "skill": VERSION,  # a job holds the files of one
+        }
+        if cfg.prune.target_speedup is not None:  # a timing decides what is pruned
+            identity["timing"] = [asdict(cfg.benchmark), describe_place(self.device)]
+        return digest(identity)[:16]
+
+    @property
+    def device(self) -> str:
+        """The device of the trainers, by its name for torch."""
+        return str(root_device(self.trainer))
 
     def seed(self, phase: str) -> int:
         """The seed of a phase: separate, so that a cached phase does not change later ones."""

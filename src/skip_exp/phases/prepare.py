@@ -12,18 +12,17 @@ from skip_exp.callbacks.between import Method
 from skip_exp.config.named import import_part
 from skip_exp.config.schema import AttributionConfig, Config
 from skip_exp.data.encode import draw_rows, encode
-from skip_exp.data.files import find_embedded_files, local_files
+from skip_exp.data.files import local_files
 from skip_exp.data.rows import Rows
 from skip_exp.data.sources import Tables, load_rows
 from skip_exp.errors import ConfigError
-from skip_exp.job.identity import Content, find_content, job_key
 from skip_exp.models.backbones import Backbone, load_backbone
 from skip_exp.phases import checks
 from skip_exp.phases.build import phase_seed
 from skip_exp.phases.job import Job
-from skip_exp.phases.start import Start, find_start
+from skip_exp.phases.start import find_start
 from skip_exp.training.trainer import usable
-from skip_exp.utils.files import content, stamp
+from skip_exp.utils.files import stamp
 
 log = logging.getLogger(__name__)
 
@@ -37,17 +36,15 @@ def prepare(cfg: Config, tables: Tables | None = None) -> Job:
     Raises:
         SkipError: data or a backbone that cannot be loaded, or values that exclude each other.
     """
-    local, b = find_content(cfg), cfg.backbone  # before the files are read
+    b = cfg.backbone
     backbone = load_backbone(b.label, b.path, b.family, b.readout, b.layers)
     checks.check(cfg, backbone)
     start = find_start(cfg, backbone)
     trainer = usable(cfg.trainer)
     data = _data(cfg, backbone, tables)
-    asked = cfg
     if start:
         cfg = replace(cfg, prompt=replace(cfg.prompt, length=start.length))
     checks.check_length(cfg, backbone)
-    found = _read(local, data, backbone, start)
     return Job(
         cfg=cfg,
         data=data,
@@ -55,20 +52,7 @@ def prepare(cfg: Config, tables: Tables | None = None) -> Job:
         trainer=trainer,
         method=method_of(cfg.attribution, phase_seed(cfg.seed, "attribute")),
         cache=StageCache(Path(cfg.cache.dir) if cfg.cache.dir else None),
-        key=job_key(asked, found, trainer.precision),
         start=start,
-    )
-
-
-def _read(local: Content, data: Rows, backbone: Backbone, start: Start | None) -> Content:
-    """The content of all that was read; of ``local`` what was known before."""
-    rows = local.data if data.source.startswith("local:") else None
-    if data.source.startswith("embedded:"):
-        rows = content(find_embedded_files(data.spec))
-    return Content(
-        rows or data.fingerprint,
-        local.backbone or backbone.content_hash,
-        start.content if local.start is None and start else local.start,
     )
 
 

@@ -11,14 +11,13 @@ from dataclasses import replace
 from skip_exp.cache.store import Entry, Keyed, stage_key
 from skip_exp.cache.version import room_code
 from skip_exp.errors import ConfigError
-from skip_exp.job.identity import find_place
 from skip_exp.models.sites import Relevance
 from skip_exp.models.soft_prompt import SoftPromptModel
 from skip_exp.phases.benchmark import compare
 from skip_exp.phases.job import Job, key_settings
 from skip_exp.phases.prune import prune
 from skip_exp.pruning.allocate import most
-from skip_exp.training.trainer import root_device
+from skip_exp.utils.timing import describe_place
 
 log = logging.getLogger(__name__)
 
@@ -71,12 +70,12 @@ def _probe(
     def measure() -> Entry:
         seed, settings = job.seed("prune"), job.cfg.prune
         cut = prune(job.trainer, dense.value, relevance.value, settings, ratio, seed).model
-        timed = compare(dense.value, cut, sizes, str(root_device(job.trainer)))
+        timed = compare(dense.value, cut, sizes, job.device)
         return Entry(values={"speedup": timed["speedup"]}, keep=not timed["contended"])
 
     settings = replace(job.cfg.prune, ratio=ratio, target_speedup=None)
     cut = [key_settings(settings, settings.allocation), room_code("pruning")]
-    timing = {"sizes": sizes, "place": find_place(job.cfg.trainer.accelerator)}
+    timing = {"sizes": sizes, "place": describe_place(job.device)}
     key = stage_key(
         "speedup", {"dense": dense, "relevance": relevance, "cut": cut, "timing": timing}
     )

@@ -13,7 +13,6 @@ from typing import Any
 from skip_exp.config.schema import Config, backbone_label
 from skip_exp.config.train import TRAIN
 from skip_exp.errors import ConfigError, SkipError
-from skip_exp.job.identity import hash_skill
 from skip_exp.models.backbones import Backbone
 from skip_exp.models.embedded import find_shipped_skill, list_shipped_skills
 from skip_exp.models.sites import Keep, Site, site_sizes
@@ -21,7 +20,7 @@ from skip_exp.models.soft_prompt import SoftPromptModel, State, load_trainable
 from skip_exp.skill.export.huggingface.hub import download
 from skip_exp.skill.files import read_skill, split
 from skip_exp.skill.find import skill_of
-from skip_exp.skill.record import SkillRecord
+from skip_exp.skill.record import SkillRecord, read_checksum
 
 log = logging.getLogger(__name__)
 
@@ -35,7 +34,7 @@ class Start:
 
     Attributes:
         name: as ``tune.start`` or ``task.start`` gives it.
-        content: hash of the skill.
+        content: checksum of the skill.
         origin: the first skill in a chain of starts, without a local path.
         length: tokens of its prompt.
         train, rank: what was trained, and the rank of its low-rank updates, or 0.
@@ -86,7 +85,7 @@ def find_start(cfg: Config, backbone: Backbone) -> Start | None:
     log.info("tune: starts from the skill %s, trained on %s", name, about.task)
     return Start(
         name=name,
-        content=hash_skill(folder),
+        content=read_checksum(folder),
         origin=origin,
         length=about.prompt.length,
         train=about.train,

@@ -19,7 +19,6 @@ from skip_exp.config import refusals, together
 from skip_exp.config.prune import name_goal
 from skip_exp.config.schema import Config, list_objectives
 from skip_exp.errors import INTERRUPTED, SkipError
-from skip_exp.job import answer
 from skip_exp.sweep import workers
 from skip_exp.sweep.check import BASIC, list_jobs
 from skip_exp.sweep.finish import STARTED, SWEEP, list_since, start_of
@@ -46,15 +45,12 @@ def run_job(cfg: DictConfig) -> float | tuple[float, ...] | None:
         cfg.sweep.id = cfg.sweep.id or sweep_id()
         settings = together.job_config(cfg)
         workers.settle(settings.trainer)
-        finds = settings.prune.within is not None  # its jobs may be known, the speeds are not
-        if not finds and answer.answer_known(settings):
-            return read_objectives(cfg)
         if console.PIPELINE not in sys.modules:
             log.info(console.LOADING)
         pipeline = console.import_slow(console.PIPELINE)
         logging.captureWarnings(True)  # into the log file
         console.quiet_lightning()
-        if finds:
+        if settings.prune.within is not None:
             _find(settings, pipeline.run)
         else:
             pipeline.run(settings)

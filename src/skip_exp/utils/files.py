@@ -1,15 +1,13 @@
-"""Files: written whole or not at all, their stamps and content, locks, and untrusted JSON."""
+"""Files: written whole or not at all, their stamps, locks, and untrusted JSON."""
 
 import errno
-import hashlib
 import json
 import logging
 import os
 import platform
 import secrets
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -76,30 +74,6 @@ def stamp(*paths: Path) -> Stamp:
             continue
         found += [(name, about.st_size, about.st_mtime_ns) for name, about in stats]
     return tuple(found)
-
-
-def content(paths: Mapping[str, Path]) -> str:
-    """SHA-256 over files and their names in ``paths``; empty if one cannot be read.
-
-    Unchanged files are read once per process.
-    """
-    stamps = {name: stamp(path) for name, path in paths.items()}
-    if not (paths and all(stamps.values())):
-        return ""
-    try:
-        return _content(tuple((name, *stamps[name]) for name in sorted(stamps)))
-    except OSError:
-        return ""
-
-
-@lru_cache(maxsize=16)
-def _content(files: tuple[tuple[str, tuple[str, int, int]], ...]) -> str:
-    digest = hashlib.sha256()
-    for name, (path, *_) in files:
-        with open(path, "rb") as file:
-            found = hashlib.file_digest(file, "sha256").hexdigest()
-        digest.update(f"{name}{find_suffix(Path(path))} {found}\n".encode())
-    return digest.hexdigest()
 
 
 @contextmanager

@@ -82,15 +82,10 @@ def multiplies_bf16() -> bool:
     return "amx_bf16" in flags or ("avx512_bf16" in flags and "Intel" not in processor())
 
 
-def hardware() -> list[str]:
-    """What a timing depends on: the processor with its instructions, and the GPUs."""
+def processor_lines() -> list[str]:
+    """What tells this processor from others of its name."""
     told = _cpuinfo()
-    found = [processor(), *(told.get(kind, "") for kind in CPU_LINES)]
-    models = []
-    for path in sorted(Path("/proc/driver/nvidia/gpus").glob("*/information")):
-        with suppress(OSError):
-            models += [line for line in path.read_text().splitlines() if line.startswith("Model")]
-    return [*found, *list_gpus(), *models]
+    return [told.get(kind, "") for kind in CPU_LINES]
 
 
 def _cpuinfo() -> dict[str, str]:

@@ -12,7 +12,7 @@ import torch
 from skip_exp.utils import bars
 from skip_exp.utils.console import pause_collection
 from skip_exp.utils.files import hold_machine
-from skip_exp.utils.machine import BUSY, Load, free_cores, processor
+from skip_exp.utils.machine import BUSY, Load, cores, free_cores, processor, processor_lines
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -112,6 +112,11 @@ def place(device: torch.device | str) -> dict[str, Any]:
     device = torch.device(device)
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else processor()
     return {"device": name, "threads": torch.get_num_threads()}
+
+
+def describe_place(device: torch.device | str) -> list[Any]:
+    """What a timing depends on: :func:`place`, cores, and the instructions of the processor."""
+    return [*place(device).values(), cores(), *processor_lines()]
 
 
 def best_device() -> str:

@@ -15,9 +15,9 @@ from skip_exp.config.together import check
 from skip_exp.data.files import SELECT
 from skip_exp.data.sources import Tables
 from skip_exp.errors import ConfigError
-from skip_exp.job.answer import write_config
 from skip_exp.phases.job import Job
 from skip_exp.phases.prepare import prepare
+from skip_exp.pipeline import write_config
 from skip_exp.pruning.allocate import most
 from skip_exp.results import Result
 from skip_exp.skill.cascade import open_classifier

@@ -1,9 +1,7 @@
-"""A finished job is answered from the cache, and everything that counts makes another job."""
+"""A finished job is the last stage, and everything that counts makes another job."""
 
 import os
 import shutil
-import subprocess
-import sys
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -16,9 +14,8 @@ from skip_exp import pipeline, results
 from skip_exp.cache import version
 from skip_exp.commands import predict
 from skip_exp.errors import SkipError
-from skip_exp.job.answer import answer_known
-from skip_exp.job.identity import count_threads, find_content, find_place, job_key
 from skip_exp.phases import benchmark
+from skip_exp.phases.prepare import prepare
 from skip_exp.skill.record import RECORD
 from tests.helpers.toy import save_toy, toy_job
 
@@ -42,56 +39,57 @@ def job(done: tuple[list[str], Path], tmp_path: Path) -> Make:
     return partial(toy_job, toy, root, "second", *QUICK, f"output_dir={tmp_path}/run")
 
 
-def test_the_same_job_is_answered(job: Make, done: tuple[list[str], Path], tmp_path: Path) -> None:
+def is_known(cfg: Any, root: Path) -> bool:
+    """Whether the cache has the finished job of ``cfg``."""
+    return (root / f"cache/jobs/{prepare(cfg).key}.safetensors").exists()
+
+
+def test_the_same_job_is_answered(
+    job: Make, done: tuple[list[str], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Wherever its rows lie, whatever it logs, whether its first folder is there or not."""
+    monkeypatch.setattr(pipeline, "run_phases", lambda *_: pytest.fail("ran again"))
     (first,) = results.load(done[1] / "first")
     shutil.copy(done[1] / "train.csv", tmp_path / "copy.csv")
     same = ["trainer.accelerator=cpu", "logger=csv", f"task.files.train={tmp_path}/copy.csv"]
     for overrides in ([], same, ["benchmark.batch=3"]):
-        assert answer_known(job(*overrides))
+        pipeline.run(job(*overrides))
         (stored,) = results.load(tmp_path / "run")
         assert stored["metric"] == first["metric"] and stored["job_id"] == first["job_id"]
         skills = [Path(result["path"]).parent / result["skill"] for result in (first, stored)]
         assert len({(skill / RECORD).read_bytes() for skill in skills}) == 1
         shutil.rmtree(skills[1])
-    assert pipeline.run(job())["metric"] == first["metric"]
+    pipeline.run(job())
     assert predict.main([f"{tmp_path}/run", "the film was dull"]) == 0
 
 
 @pytest.mark.parametrize(
     "other",
     [
-        *("prune.ratio=0.3", "seed=2", "sweep.skip_done=false", "cache.dir=null"),
-        *("trainer.precision=bf16-mixed", "data.train_rows=50", "benchmark.enabled=true"),
+        *("prune.ratio=0.3", "seed=2", "trainer.precision=bf16-mixed", "data.train_rows=50"),
         "+trainer.extra.limit_train_batches=2",
     ],
 )
-def test_another_job_is_not(job: Make, other: str) -> None:
-    assert answer_known(job(other)) is None
+def test_another_job_is_not(job: Make, done: tuple[list[str], Path], other: str) -> None:
+    assert not is_known(job(other), done[1])
 
 
-def test_edited_data_or_backbone_make_another_job(job: Make, done: tuple[list[str], Path]) -> None:
+def test_edited_data_make_another_job(job: Make, done: tuple[list[str], Path]) -> None:
     file = done[1] / "train.csv"
     content, about = file.read_bytes(), file.stat()
     file.write_bytes(content.replace(b"good", b"fine", 1))
-    assert answer_known(job()) is None
+    assert not is_known(job(), done[1])
     file.write_bytes(content)
-    assert answer_known(job())  # not by its time, by its content
+    assert is_known(job(), done[1])  # not by its time, by its content
     os.utime(file, ns=(about.st_atime_ns, about.st_mtime_ns))
-    more = done[1] / "backbone/more.json"
-    more.write_text("{}")
-    assert answer_known(job()) is None
-    more.unlink()
 
 
 def test_a_damaged_entry_is_computed_again(job: Make, done: tuple[list[str], Path]) -> None:
     (entry,) = done[1].glob("cache/jobs/*.safetensors")
     whole = entry.read_bytes()
     entry.write_bytes(whole[:-1])
-    assert answer_known(job()) is None
     pipeline.run(job())
     assert entry.read_bytes()[-1000:] == whole[-1000:]
-    assert answer_known(job())
 
 
 def test_a_killed_job_goes_on_with_its_stages(job: Make, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -110,15 +108,6 @@ def test_another_jobs_folder_is_refused_before_any_work(job: Make, tmp_path: Pat
     assert before == {path: path.read_bytes() for path in before}
 
 
-def test_the_answer_needs_no_torch() -> None:
-    code = (
-        "import sys, skip_exp.__main__, skip_exp.job.answer; "
-        "print({'torch', 'pandas', 'wandb'} & set(sys.modules))"
-    )
-    told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert told.stdout == "set()\n"
-
-
 def test_an_edit_of_an_own_method_or_of_its_helper_makes_another_job(
     job: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -132,24 +121,22 @@ def test_an_edit_of_an_own_method_or_of_its_helper_makes_another_job(
         "    return {s: SCALE * torch.rand(n) for s, n in sizes.items()}\n"
     )
     cfg = job("attribution._target_=own_method.scores")
-    first = pipeline.run(cfg)["job_id"]
-    assert answer_known(cfg)
+    first = prepare(cfg).key
     for file in (method, helper):
         before = file.read_text()
         file.write_text(before + "\nEDITED = True\n")
         version.part_code.cache_clear()
         version._read.cache_clear()
-        assert answer_known(cfg) is None
+        assert prepare(cfg).key != first
         file.write_text(before)
     version.part_code.cache_clear()
     version._read.cache_clear()
-    assert job_key(cfg, find_content(cfg), "32-true") == first
+    assert prepare(cfg).key == first
 
 
 @pytest.mark.parametrize(("one", "same"), [("0.30000000000000004", "0.3"), ("0", "0.0")])
 def test_a_ratio_is_the_same_job_however_it_is_written(job: Make, one: str, same: str) -> None:
-    cfgs = [job(f"prune.ratio={ratio}") for ratio in (one, same)]
-    assert len({job_key(cfg, find_content(cfg), "32-true") for cfg in cfgs}) == 1
+    assert len({prepare(job(f"prune.ratio={ratio}")).key for ratio in (one, same)}) == 1
 
 
 @pytest.fixture
@@ -168,8 +155,7 @@ def timed(job: Make, monkeypatch: pytest.MonkeyPatch) -> Callable[..., tuple[Any
     def run(contended: bool = False) -> tuple[Any, int]:
         state.update(contended=contended, calls=0)
         cfg = job("benchmark.enabled=true")
-        if not answer_known(cfg):
-            pipeline.run(cfg)
+        pipeline.run(cfg)
         (stored,) = results.load(cfg.output_dir)
         return stored["latency"], state["calls"]
 
@@ -193,13 +179,3 @@ def test_a_timing_is_reused_where_it_was_quiet_and_taken_here(
     finally:
         torch.set_num_threads(before)
     assert timed() == (latency, 0)
-
-
-def test_threads_are_those_of_torch_or_its_default(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert count_threads() == torch.get_num_threads()
-    monkeypatch.delitem(sys.modules, "torch")
-    monkeypatch.setenv("OMP_NUM_THREADS", "3")
-    assert count_threads() == 3
-    places = {find_place("cpu")}
-    monkeypatch.setenv("OMP_NUM_THREADS", "2")
-    assert len(places | {find_place("cpu")}) == 2

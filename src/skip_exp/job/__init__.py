@@ -1,1 +1,0 @@
-"""One job around its phases: prepare, identity, timing, finish."""
