@@ -26,7 +26,7 @@ from skip_exp.cache.version import digest
 from skip_exp.config import compose
 from skip_exp.config.together import job_config
 from skip_exp.report import frame
-from skip_exp.report.compare import interval
+from skip_exp.report.compare import t_test
 from skip_exp.report.tables import pipe_rows
 from skip_exp.utils.machine import git_commit
 
@@ -207,7 +207,7 @@ def summary(title: str, means: pd.DataFrame, changes: pd.DataFrame) -> list[list
             continue
         against.append(signed(change.mean()))
         if len(change) > 2:
-            low, high = interval(change)
+            low, high, _ = t_test(change)
             against[-1] += f" ({low:+.1f} to {high:+.1f})"
     return [mean, against]
 

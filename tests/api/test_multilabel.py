@@ -13,7 +13,7 @@ import skip_exp
 from skip_exp import OnnxSkill, Skill
 from skip_exp.commands import evaluate, predict, train
 from skip_exp.errors import SkipError
-from skip_exp.report.by_rows import compare_rows
+from skip_exp.report.compare import bootstrap_rows
 from skip_exp.skill.cascade import Cascade
 from skip_exp.skill.record import SkillRecord
 from tests.api.test_compress import classifier
@@ -60,7 +60,8 @@ def test_a_job_scores_all_labels(skill: Skill) -> None:
     answers = pd.read_csv(skill.folder.parent / "predictions.csv.gz", keep_default_na=False)
     assert [*answers] == ["label", "predicted"] and len(answers) == result["n_eval"]
     assert {"", "0;2"} <= {*answers["label"]}
-    assert compare_rows([path], [path], "f1_micro", 0.95) is None  # there is no such test yet
+    pair = pd.DataFrame({"metric": ["f1_micro"], "path": [path], "path of option": [path]})
+    assert bootstrap_rows(pair) is None  # there is no such test yet
 
 
 def test_answers_have_all_labels_above_the_threshold(skill: Skill) -> None:

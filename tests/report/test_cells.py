@@ -101,10 +101,8 @@ def test_what_changes_a_number_tells_cells_apart_wherever_results_are_shown(key,
     with console.capture() as shown:
         console.print(tables.job_table(list(map(Result.model_validate, found))))
     assert all(variant in shown.get() for variant in variants)
-    pairs = compare.compare(frame_of(found).assign(folder=""), key)
+    pairs = compare.compare(frame_of(found), key, split="validation")
     assert set(pairs["option"]) | set(pairs["baseline"]) == set(texts)
-    random = [job(value, seed, attribution="random") for value in values for seed in (1, 2)]
-    assert set(compare.compare(frame_of(found + random), "attribution")["setting"]) == set(variants)
 
 
 def test_a_failure_whose_precision_is_unknown_is_in_the_cell_of_the_finished_ones():

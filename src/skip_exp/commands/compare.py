@@ -5,26 +5,23 @@ Examples:
     skip-exp compare outputs --by attribution                        # all, against the commonest
     skip-exp compare outputs --by attribution=random,activation_gradient
     skip-exp compare outputs --by prune.sites=[ffn],[ffn,heads] --out sites.csv
-    skip-exp compare outputs/mine outputs/paper --by folder          # whole recipes
 
-The output has every task's scores, the mean difference, its 95 % interval over the tasks and the
-number of pairs. With one task the interval is over the rows of its validation split, which are
-resampled; McNemar's exact test is added for accuracy with one seed. KEY may be a group, such as
-attribution or retune: then everything in it may differ. The first value is the baseline. To choose
-a setting, compare with --score select/final: the selection slice is never the split that is
-reported.
+A table has every task's scores, the mean difference with its 95 % interval, and the number of
+pairs. KEY may be a group, such as attribution or retune: then everything in it may differ. The
+first value is the baseline. Scores are those of the selection slice, on which settings are chosen;
+--split validation takes the reported ones.
 """
 
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from rich.console import Console
+
 from skip_exp.commands.line import one_line_errors, parser
 from skip_exp.config.compose import choices
-from skip_exp.report import compare
-from skip_exp.report.frame import SCORES, to_csv
+from skip_exp.report import compare, frame
 from skip_exp.report.tables import save
-
-TABLE_SUFFIXES = (".md", ".csv")
 
 
 @one_line_errors(1)
@@ -35,19 +32,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
     line.add_argument(
         "--by", required=True, metavar="KEY[=A,B]", help="key or group to compare, and its values"
     )
-    line.add_argument("--score", choices=SCORES, default=compare.FINAL, help="which score")
-    ends = ", ".join(TABLE_SUFFIXES)
-    line.add_argument("--out", type=Path, metavar="FILE", help=f"write to FILE, too: {ends}")
+    line.add_argument("--split", choices=compare.SCORES, default="select", help="whose scores")
+    line.add_argument("--out", type=Path, metavar="FILE", help="write the rows to a CSV file, too")
     options = line.parse_args(arguments)
-    if options.out and options.out.suffix not in TABLE_SUFFIXES:
-        line.error(f"--out {options.out}: must end in {ends}")
     key, _, given = options.by.partition("=")
-    values = options.folders if key == compare.BY_FOLDER else choices(given) if given else []
-    rows = compare.compare(compare.load(options.folders), key, values, options.score)
-    page = compare.page(rows, key, options.score)
+    values = choices(given) if given else []
+    rows = compare.compare(frame.load(options.folders), key, values, options.split)
     if options.out:
-        save({options.out: page if options.out.suffix == ".md" else to_csv(rows)})
-    print(page, end="")
+        save({options.out: frame.to_csv(rows)})
+    console = Console(width=None if sys.stdout.isatty() else 200)
+    for table in compare.make_tables(rows):
+        console.print(table, "")
+    for note in compare.notes(rows, options.split):
+        console.print(note, markup=False, highlight=False)
     if options.out:
-        print(f"\nwritten: {options.out}")
+        print(f"written: {options.out}")
     return 0

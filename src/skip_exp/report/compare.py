@@ -1,118 +1,141 @@
 """Is one setting better than another? Paired differences over tasks and seeds."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
+import yaml
+from rich.table import Table
 from scipy import stats
 
-from skip_exp.data.scores import DRAWS
+from skip_exp.config.together import values_of
+from skip_exp.data.scores import DRAWS, Labels, score
 from skip_exp.errors import SkipError
-from skip_exp.report import frame
-from skip_exp.report.by_rows import compare_rows
 from skip_exp.report.cells import SEARCHED, ratio_text
-from skip_exp.report.frame import GOALS, PREFIX, name_values
-from skip_exp.report.tables import escape_markdown, markdown, percent, points
+from skip_exp.report.frame import PREFIX, name_values
+from skip_exp.report.tables import console, percent, points
+from skip_exp.results import PREDICTIONS
 
-BY_FOLDER = "folder"  # compared in place of a key: whole folders, whatever their settings
-ALL = "all"  # in the column `task`: the mean over the tasks
-CONFIDENCE = 0.95
-_COLUMNS = {name: name for name in ("attribution", "backbone", "ratio", BY_FOLDER)}
-_COLUMNS |= {"prune.ratio": "ratio"}  # the others are in the columns of the configuration
-_YAML = {"true": "True", "false": "False", "null": "None"}
+SCORES = {"select": "select/final", "validation": "metric/final"}  # by split
+SPLITS = {"select": "selection slice", "validation": "validation split"}
+RATIO = "prune.ratio"  # its column is `ratio`
+PLACES = ["backbone", "ratio"]  # each has a table of its own, unless it is compared
+TESTED = ["low", "high", "p", "over"]
+MEAN = "mean"  # in the column `task`: over the tasks
 NOTE = (
-    "Scores in percent on {split}; difference: in points, positive where the second setting scores"
-    " higher. A task counts once: its seeds are averaged first. The interval is the 95 %"
-    " t-interval over the tasks' differences; it needs two tasks. Results on stand-in rows and"
-    " failed jobs are left out."
+    "Scores of final models on the {split}, in percent. The mean counts every task once. Its 95 %"
+    " interval and p are those of a paired t-test over the tasks; {task}."
 )
-OVER_ROWS = (
-    "**over rows**: with one task there is no interval over tasks. The rows of the validation split"
-    f" are resampled {DRAWS:,} times instead, not seeds or tasks: it holds for these trained"
-    " models. p: McNemar's exact test of accuracy, for one seed."
-)
-FINAL = "metric/final"  # the score whose predictions are kept
-CODE_COLUMN = "versions/code"
-UNPAIRED = "unpaired"  # of the frame's attrs: by option, tasks that both sides have, in no pair
-APART = "There the results differ in more, or have no seed in common."
-MIXED = (
-    "**The two sides of {} pairs ran with different code or libraries**:"
-    " a difference may come from that. Run the older jobs again."
-)
-
-
-def load(folders: Iterable[str]) -> pd.DataFrame:
-    """Results of all folders as one frame, with a column ``folder``.
-
-    Raises:
-        SkipError: a folder has no result.
-    """
-    parts = [frame.load([folder]).assign(**{BY_FOLDER: folder}) for folder in folders]
-    every = pd.concat(parts, ignore_index=True)
-    config = [name for name in every if name.startswith(PREFIX)]
-    return frame.order_runs(every.fillna(dict.fromkeys(config, "")))
+TASK_NOTES = {
+    "select": "those of a task, over its pairs",
+    "validation": f"those of a task, over its rows, resampled {DRAWS:,} times for all its models"
+    " alike, and McNemar's p of accuracy and one pair (without stored predictions: over its pairs)",
+}
+MIXED = "{} pairs: code or libraries of the two sides differ. Run the older jobs again."
 
 
 def compare(
-    results: pd.DataFrame, by: str, values: Sequence[str] = (), score: str = FINAL
+    results: pd.DataFrame, by: str, values: Sequence[str] = (), split: str = "select"
 ) -> pd.DataFrame:
     """Every other value of a key against a baseline value, a row per task and their mean.
 
+    Two results are a pair where they agree in every key but the compared one.
+
     Args:
-        results: from `load`.
-        by: a key such as ``prune.sites``, a group such as ``attribution``, or ``folder``.
+        results: from `frame.load`.
+        by: a key such as ``prune.sites``, or a group such as ``attribution``.
         values: the first is the baseline; none: all, against the one with most results.
-        score: column of the scores, such as ``select/pruned``.
+        split: whose scores: ``select`` or ``validation``.
 
     Returns:
-        Columns baseline, option, backbone, ratio, setting (further keys that tell the rows apart),
-        task, metric, pairs, mixed (pairs whose two sides are of different versions of the code),
-        baseline_score, option_score, difference, and in the rows whose task is `ALL` low, high,
-        over (tasks or rows: what the interval is over) and p (McNemar's); fractions, not percent.
+        Columns baseline, option, backbone and ratio (unless compared), task, metric, pairs, mixed
+        (pairs whose two sides are of different code), baseline_score, option_score, difference,
+        low, high, p and over (what these three are over); fractions, not percent.
 
     Raises:
         SkipError: no such key or value, or no two results that differ in it alone.
     """
+    real = _select(results, by, SCORES[split])
+    keys = _list_keys(real)
+    compared = [name for name in keys if _is_of(name, by)]
+    if not compared:
+        differ = [name.removeprefix(PREFIX) for name in keys if real[name].nunique() > 1]
+        why = f"no such key in these results; keys that differ: {', '.join(differ) or 'none'}"
+        raise SkipError(f"--by {by}: {why}")
+    real = real.assign(option=_name_options(real, by, compared))
+    baseline, *others = _choose(real["option"], by, values)
+    on = [name for name in keys if name not in compared]
+    places = [name for name in PLACES if name in on]
+    sides = dict(iter(real.drop_duplicates([*on, "option"], keep="last").groupby("option")))
+    parts = []
+    for option in others:
+        pairs = sides[baseline].merge(sides[option], on=on, suffixes=(None, " of option"))
+        for place, group in pairs.groupby(places):
+            named = {
+                "baseline": baseline,
+                "option": option,
+                **dict(zip(places, place, strict=True)),
+            }
+            rows = _summarize(group, split)
+            parts.append(pd.DataFrame(named, index=rows.index).join(rows))
+    if not parts:
+        raise SkipError(f"--by {by}: no two results differ in {by} alone")
+    return pd.concat(parts, ignore_index=True)
+
+
+def _select(results: pd.DataFrame, by: str, column: str) -> pd.DataFrame:
+    """Finished results on rows of their own task, with their ``score``."""
     real = results[(results["status"] == "done") & ~results["sample"]]
+    real = real.dropna(subset=["seed", column]).rename(columns={column: "score"})
     if real.empty:
         raise SkipError(f"--by {by}: no finished result on rows of its own task")
-    real = real.dropna(subset=["seed", score])
-    if real.empty:
-        raise SkipError(f"--score {score}: no finished result has it")
-    real = real.assign(ratio=real["ratio"].mask(real["searched"], SEARCHED))
-    options = _options(real, by)
-    baseline, *others = _choose(options, by, values)
-    paired = {
-        (baseline, option): _pairs(real[options == baseline], real[options == option], by, score)
-        for option in others
-    }
-    rows = {names: _rows(pairs, score) for names, pairs in paired.items() if len(pairs)}
-    if not rows:
-        raise SkipError(f"--by {by}: no two results differ in {by} alone")
-    every = pd.concat(rows, names=["baseline", "option", "row"]).reset_index().drop(columns="row")
-    tasks = real["task"].groupby(options).agg(set)
-    every.attrs[UNPAIRED] = {
-        option: sorted((tasks[baseline] & tasks[option]) - {*found["task"]})
-        for (_, option), found in rows.items()
-    }
-    return every
+    return real.assign(ratio=real["ratio"].mask(real["searched"], SEARCHED).map(ratio_text))
 
 
-def _options(results: pd.DataFrame, by: str) -> pd.Series:
-    """The value of the compared key, per result, as text; of a group all that differs in it."""
-    column = _COLUMNS.get(by, PREFIX + by)
-    if column == "ratio":
-        return _ratios(results)
-    if below := _below(results, by):
-        names = results[column] if by in _COLUMNS else pd.Series("", index=results.index)
-        parts = [_describe(part, below) for _, part in results.groupby(names)]
-        return (names + ", " + pd.concat([*parts, pd.Series(dtype=object)])).str.strip(", ")
-    if column not in results:
-        keys = [name for name in results if name.startswith(PREFIX) and results[name].nunique() > 1]
-        differ = ", ".join(key.removeprefix(PREFIX) for key in keys) or "none"
-        raise SkipError(f"--by {by}: no such key in these results; keys that differ: {differ}")
-    return results[column].map(str if column == BY_FOLDER else _plain)
+def _list_keys(results: pd.DataFrame) -> list[str]:
+    """The columns that two results must share to be a pair."""
+    config = [name for name in results if name.startswith(PREFIX)]
+    return ["task", "metric", *PLACES, "attribution", "seed", *config]
+
+
+def _is_of(column: str, by: str) -> bool:
+    """Whether a column is the key ``by``, or one of its group."""
+    key = RATIO if column == "ratio" else column.removeprefix(PREFIX)
+    return key == by or column.startswith(f"{PREFIX}{by}.")
+
+
+def _name_options(results: pd.DataFrame, by: str, compared: list[str]) -> pd.Series:
+    """The value of a key per result, as text; of a group its choice and what differs within it."""
+    if compared == [PREFIX + by] or by == RATIO:
+        return results[compared[0]].map(_plain)
+    typed = results["path"].map(lambda path: _read_choice(path, by))
+    names = typed.where(typed != "", results[by]) if by in results else typed
+    parts = []
+    for name, part in results.groupby(names):
+        keys = [key for key in compared if key.startswith(PREFIX) and part[key].nunique() > 1]
+        texts = [f"{name}, {text}".strip(", ") for text in name_values(part[keys])]
+        parts.append(pd.Series(texts, index=part.index, dtype=object))
+    return pd.concat(parts)
+
+
+def _read_choice(path: str, group: str) -> str:
+    """What a job's command chose of a group: ``wanda`` of ``attribution=wanda``; else nothing."""
+    try:
+        text = (Path(path).parent / ".hydra/overrides.yaml").read_text(encoding="utf-8")
+    except OSError:
+        return ""
+    return values_of(yaml.safe_load(text) or []).get(group, "")
+
+
+def _plain(value: Any) -> str:
+    """One text for what YAML, Hydra and Python write differently: ``[a,b]``, ``1e-3``, ``null``."""
+    text = str(value).strip("[]").replace(", ", ",").replace(",", "+")
+    try:
+        return f"{float(text):g}"
+    except ValueError:
+        return {"true": "True", "false": "False", "null": "None"}.get(text, text)
 
 
 def _choose(options: pd.Series, by: str, values: Sequence[str]) -> list[str]:
@@ -123,10 +146,7 @@ def _choose(options: pd.Series, by: str, values: Sequence[str]) -> list[str]:
     """
     known = options[options != ""].value_counts()
     plain = {_plain(option): option for option in known.index}
-    if _COLUMNS.get(by) == "ratio":
-        plain.setdefault("auto", ratio_text(SEARCHED))
-    given = values if by == BY_FOLDER else [plain.get(_plain(each), each) for each in values]
-    chosen = list(given) or list(known.index)
+    chosen = [plain.get(_plain(each), each) for each in values] or list(known.index)
     if unknown := [value for value in chosen if value not in known]:
         raise SkipError(f"--by {by}={unknown[0]}: no result; there are: {'; '.join(known.index)}")
     if len(chosen) < 2:
@@ -134,169 +154,121 @@ def _choose(options: pd.Series, by: str, values: Sequence[str]) -> list[str]:
     return chosen
 
 
-def _ratios(results: pd.DataFrame) -> pd.Series:
-    """``0.5``, or ``found`` of a search; with its goal where there are several."""
-    found = results[results["ratio"] == SEARCHED]
-    goals = _describe(found, [name for name in GOALS if name in results])
-    texts = results["ratio"].map(ratio_text) + ", " + goals.reindex(results.index, fill_value="")
-    return texts.str.strip(", ")
+def _summarize(pairs: pd.DataFrame, split: str) -> pd.DataFrame:
+    """A row per task and, of several, that of their mean."""
+    codes = pairs[["versions/code", "versions/code of option"]]
+    is_mixed = (codes.nunique(axis=1) > 1) & (codes != "").all(axis=1)
+    pairs = pairs.assign(difference=pairs["score of option"] - pairs["score"], mixed=is_mixed)
+    groups = pairs.groupby("task")
+    tasks = groups.agg(
+        metric=("metric", "first"),
+        pairs=("seed", "size"),
+        mixed=("mixed", "sum"),
+        baseline_score=("score", "mean"),
+        option_score=("score of option", "mean"),
+        difference=("difference", "mean"),
+    ).reset_index()
+    tests = []
+    for _, group in groups:
+        over_rows = bootstrap_rows(group) if split == "validation" else None
+        found = over_rows or t_test(group["difference"])
+        tests.append((*found, "rows" if over_rows else "pairs"))
+    tasks[TESTED] = tests
+    if len(tasks) == 1:
+        return tasks
+    counts = tasks[["pairs", "mixed"]].sum()
+    means = tasks[["baseline_score", "option_score", "difference"]].mean()
+    tested = dict(zip(TESTED, (*t_test(tasks["difference"]), "tasks"), strict=True))
+    mean = {"task": MEAN, "metric": "", **counts, **means, **tested}
+    return pd.concat([tasks, pd.DataFrame([mean])], ignore_index=True)
 
 
-def _below(results: pd.DataFrame, *groups: str) -> list[str]:
-    starts = tuple(f"{PREFIX}{group}." for group in groups)
-    return [name for name in results if name.startswith(starts)]
+def t_test(differences: Sequence[float] | pd.Series) -> tuple[float, float, float]:
+    """The 95 % t-interval of their mean, and p; NaN unless two of them differ."""
+    if np.ptp(differences) < 1e-9:
+        return np.nan, np.nan, np.nan
+    found = stats.ttest_1samp(differences, 0)
+    low, high = found.confidence_interval(0.95)
+    return float(low), float(high), float(found.pvalue)
 
 
-def _describe(results: pd.DataFrame, columns: Sequence[str]) -> pd.Series:
-    """``tune.lr=0.1, tune.epochs=3``: per result the columns in which the results differ."""
-    differ = [name for name in columns if results[name].nunique() > 1]
-    return pd.Series(name_values(results[differ]), index=results.index, dtype=object)
+def bootstrap_rows(pairs: pd.DataFrame) -> tuple[float, float, float] | None:
+    """The 95 % interval of a task's difference over its validation rows, and McNemar's p.
+
+    Returns:
+        None where predictions are missing, or not of the same rows. p is NaN of several pairs, and
+        of other metrics than accuracy.
+    """
+    tables = [_read_answers(path) for path in (*pairs["path"], *pairs["path of option"])]
+    found = [table for table in tables if table is not None]
+    if len(found) < len(tables):
+        return None
+    true = found[0]["label"].to_numpy()
+    if len(true) < 2 or any(not np.array_equal(true, each["label"]) for each in found):
+        return None
+    answers, metric = [each["predicted"].to_numpy() for each in found], pairs["metric"].iloc[0]
+    classes = 1 + max(int(each.max()) for each in (true, *answers))
+
+    def subtract(true: Labels, *answers: Labels) -> float:
+        scores = [score(metric, each, true, classes) for each in answers]
+        return float(np.mean(scores[len(pairs) :]) - np.mean(scores[: len(pairs)]))
+
+    how: Any = {"paired": True, "vectorized": False, "n_resamples": DRAWS, "method": "percentile"}
+    low, high = stats.bootstrap((true, *answers), subtract, **how, rng=0).confidence_interval
+    has_p = metric == "accuracy" and len(pairs) == 1
+    return float(low), float(high), mcnemar(true, *answers) if has_p else np.nan
 
 
-def _plain(value: Any) -> str:
-    """One text for what YAML, Hydra and Python write differently: ``[a,b]``, ``1e-3``, ``null``."""
-    text = str(value).strip("[]").replace(", ", ",").replace(",", "+")
+def _read_answers(path: str) -> pd.DataFrame | None:
+    """The predictions beside a result; None where none can be read, and of several labels."""
     try:
-        return f"{float(text):g}"
-    except ValueError:
-        return _YAML.get(text, text)
+        table = pd.read_csv(Path(path).parent / PREDICTIONS)
+    except (OSError, ValueError, EOFError):
+        return None
+    return table if {"label", "predicted", "probability"} <= {*table} else None
 
 
-def _pairs(left: pd.DataFrame, right: pd.DataFrame, by: str, score: str) -> pd.DataFrame:
-    """Results that agree in all but ``by``: columns of both, ``baseline`` and ``option``.
-
-    Keys below a compared group are ignored, keys that only one side has at all, and what follows
-    from the compared key.
-    """
-    compared = _COLUMNS.get(by, PREFIX + by)
-    on = [name for name in ("task", "backbone", "ratio", "seed") if name != compared]
-    keys = [name for name in left if name.startswith(PREFIX) or name == "attribution"]
-    ignored = {compared, *_below(left, "benchmark", by)}
-    if by == BY_FOLDER:
-        settings = [*on, *(name for name in keys if name not in ignored)]
-        for side in (left, right):
-            if side.drop_duplicates(settings).duplicated(on).any():
-                where = side[BY_FOLDER].iloc[0]
-                raise SkipError(f"--by {BY_FOLDER}: {where} has several settings of one job")
-    else:
-        if compared == "ratio":  # a search is one of its values
-            ignored |= {*GOALS}
-        if by.startswith(("task", "data")):  # it may change what is read of the same rows
-            ignored.add(PREFIX + frame.ROWS)
-        if by.startswith(("task", "backbone", "tune")) or by in ("prompt", "prompt.kind"):
-            # It may change what tuning starts from.
-            ignored.add(PREFIX + frame.START)
-        if by.startswith("backbone"):  # its readout may need words
-            ignored.add(f"{PREFIX}task.words")
-        if by == "backbone":  # its file may set rates; a swept one stays a setting
-            rates = [name for name in keys if name.endswith(".full_lr")]
-            ignored |= {n for n in rates if left[n].nunique() == right[n].nunique() == 1}
-        both = [n for n in keys if (left[n] != "").any() and (right[n] != "").any()]
-        on += [name for name in both if name not in ignored]
-    baseline, option = (side.drop_duplicates(on, keep="last") for side in (left, right))
-    kept = [CODE_COLUMN, "path", score]
-    baseline = baseline[[*on, "metric", *kept]].rename(columns={score: "baseline"})
-    option = option[[*on, *kept]].rename(columns={score: "option"})
-    pairs = baseline.merge(option, on=on, suffixes=("", " of option"))
-    codes = pairs[[CODE_COLUMN, f"{CODE_COLUMN} of option"]]
-    return pairs.assign(mixed=(codes.nunique(axis=1) > 1) & (codes != "").all(axis=1))
+def mcnemar(true: Labels, baseline: Labels, option: Labels) -> float:
+    """The p-value of McNemar's exact test, on the rows that only one of both has right."""
+    only_option = int(((option == true) & (baseline != true)).sum())
+    only_baseline = int(((baseline == true) & (option != true)).sum())
+    if only_option + only_baseline == 0:
+        return 1.0
+    return float(stats.binomtest(only_option, only_option + only_baseline).pvalue)
 
 
-def _rows(pairs: pd.DataFrame, score: str) -> pd.DataFrame:
-    """Per backbone, ratio and further setting a row per task, then that of their mean."""
-    compared: dict[str, Any] = {"backbone": "", "ratio": np.nan}
-    pairs = pairs.assign(**{name: x for name, x in compared.items() if name not in pairs})
-    pairs = pairs.assign(setting=_settings(pairs), difference=pairs["option"] - pairs["baseline"])
-    at, parts = ["backbone", "ratio", "setting"], []
-    for place, group in pairs.groupby(at, dropna=False):
-        tasks = group.groupby("task", as_index=False).agg(
-            metric=("metric", "first"),
-            pairs=("seed", "size"),
-            mixed=("mixed", "sum"),
-            baseline_score=("baseline", "mean"),
-            option_score=("option", "mean"),
-            difference=("difference", "mean"),
-        )
-        low, high = interval(tasks["difference"])
-        over, p = "" if np.isnan(low) else "tasks", np.nan
-        if len(tasks) == 1 and score == FINAL:
-            paths = group["path"], group["path of option"]
-            by_rows = compare_rows(*paths, tasks["metric"].iloc[0], CONFIDENCE)
-            if by_rows is not None:
-                low, high, p = by_rows
-                over = "rows"
-        scores = tasks[["baseline_score", "option_score", "difference"]].mean().to_dict()
-        whole = {"task": ALL, "metric": "", "pairs": len(group), "mixed": int(group["mixed"].sum())}
-        whole |= {"low": low, "high": high, "over": over, "p": p, **scores}
-        rows = pd.concat([tasks, pd.DataFrame([whole])])
-        parts.append(rows.assign(**dict(zip(at, place, strict=True))))
-    rows = pd.concat(parts, ignore_index=True)
-    return rows[[*at, *rows.columns.drop(at)]]
+def make_tables(rows: pd.DataFrame) -> list[Table]:
+    """A table for the terminal per option, backbone and ratio."""
+    places = [name for name in PLACES if name in rows]
+    tables = []
+    groups = rows.groupby(["baseline", "option", *places], sort=False)
+    for (baseline, option, *place), group in groups:
+        where = ", ".join(f"{n} {value}" for n, value in zip(places, place, strict=True))
+        scores = group[["baseline_score", "option_score"]].map(percent)
+        text = {
+            "task": group["task"],
+            "baseline": scores["baseline_score"],
+            "option": scores["option_score"],
+            "difference": group["difference"].map(points),
+            "95 % interval": [
+                "-" if np.isnan(low) else f"{points(low)} to {points(high)}"
+                for low, high in zip(group["low"], group["high"], strict=True)
+            ],
+            "p": group["p"].map(_show_p),
+            "pairs": group["pairs"].astype(str),
+        }
+        tables.append(console(pd.DataFrame(text), f"{option} against {baseline} ({where})"))
+    return tables
 
 
-def _settings(pairs: pd.DataFrame) -> pd.Series:
-    """Per pair the keys that tell pairs of one task and backbone apart.
-
-    What differs between tasks and backbones alone, such as words or rows, names no setting.
-    """
-    names = [n for n in pairs if n == "attribution" or n.startswith(PREFIX)]
-    differ = pairs.groupby(["task", "backbone"])[names].transform("nunique") > 1
-    own = {*_below(pairs, "task", "backbone"), PREFIX + frame.START, PREFIX + frame.ROWS}
-    for name in differ.columns.difference(sorted(own)):  # it is named in all tasks, or in none
-        differ[name] = differ[name].any()
-    return _describe(pairs[names].where(differ, ""), names)
-
-
-def interval(differences: Sequence[float] | pd.Series) -> tuple[float, float]:
-    """The 95 % t-interval of their mean; NaN for fewer than two."""
-    values = np.asarray(differences, dtype=float)
-    if len(values) < 2:
-        return np.nan, np.nan
-    half = stats.t.ppf((1 + CONFIDENCE) / 2, len(values) - 1) * stats.sem(values)
-    return float(values.mean() - half), float(values.mean() + half)
-
-
-def page(rows: pd.DataFrame, by: str, score: str) -> str:
-    """The comparison as Markdown: per option the means with their intervals, then every task."""
-    split = "the selection slice" if score.startswith("select/") else "the validation split"
-    parts = [f"# {escape_markdown(by)}: {score}"]
-    for (baseline, option), group in rows.groupby(["baseline", "option"], sort=False):
-        is_mean = group["task"] == ALL
-        group = group.assign(at=_places(group), difference=group["difference"].map(points))
-        group = group.astype({"pairs": str})
-        tasks, means = group[~is_mean], group[is_mean]
-        intervals = means.apply(_interval_text, axis=1)
-        counts = means["at"].map(tasks["at"].value_counts()).astype(str)
-        means = means.assign(**{"tasks": counts, "95 % interval": intervals})
-        tasks = tasks.assign(seeds=tasks["pairs"])
-        tasks[[baseline, option]] = tasks[["baseline_score", "option_score"]].map(percent)
-        columns = ["at", "tasks", "pairs", "difference", "95 % interval"]
-        if means["p"].notna().any():
-            means = means.assign(p=means["p"].map(lambda p: "-" if pd.isna(p) else f"{p:.3f}"))
-            columns.append("p")
-        head = f"{option} against {baseline}"
-        parts += [f"## {escape_markdown(head)}", markdown(means[columns])]
-        if unpaired := rows.attrs.get(UNPAIRED, {}).get(option):
-            parts += [f"**Without a pair: {escape_markdown(', '.join(unpaired))}.** {APART}"]
-        columns = ["at", "task", "metric", baseline, option, "difference", "seeds"]
-        parts += [markdown(tasks[columns])]
-    mixed = rows.loc[rows["task"] == ALL, "mixed"].sum()
-    parts += [MIXED.format(mixed)] if mixed and by != BY_FOLDER else []
-    parts += [NOTE.format(split=split)]
-    parts += [OVER_ROWS] if (rows["over"] == "rows").any() else []
-    return "\n\n".join(parts) + "\n"
-
-
-def _interval_text(mean: pd.Series) -> str:
-    """``-0.40 to +2.10``, with ``over rows`` where no tasks are resampled."""
-    if np.isnan(mean["low"]):
+def _show_p(p: float) -> str:
+    if np.isnan(p):
         return "-"
-    text = f"{points(mean['low'])} to {points(mean['high'])}"
-    return f"{text} over rows" if mean["over"] == "rows" else text
+    return "< 0.001" if p < 0.001 else f"{p:.3f}"
 
 
-def _places(rows: pd.DataFrame) -> pd.Series:
-    """``minilm, ratio 0.5, tune.lr=0.1``"""
-    ratios = rows["ratio"].map(lambda ratio: "" if pd.isna(ratio) else f"ratio {ratio_text(ratio)}")
-    parts = zip(rows["backbone"], ratios, rows["setting"], strict=True)
-    return pd.Series([", ".join(filter(None, each)) for each in parts], index=rows.index)
+def notes(rows: pd.DataFrame, split: str) -> list[str]:
+    """What a reader must know of the tables."""
+    found = [NOTE.format(split=SPLITS[split], task=TASK_NOTES[split])]
+    mixed = rows.loc[rows["task"] != MEAN, "mixed"].sum()
+    return [*found, MIXED.format(mixed)] if mixed else found
