@@ -19,7 +19,7 @@ from skip_exp.errors import SkipError
 from skip_exp.models.backbones import Backbone, load_backbone
 from skip_exp.models.families.base import Family, HFModel
 from skip_exp.models.families.registry import FAMILIES
-from skip_exp.models.prompts import prompt_class
+from skip_exp.models.prompts import PROMPT_CLASSES
 from skip_exp.models.readouts import HeadReadout
 from skip_exp.models.sites import Keep
 from skip_exp.models.soft_prompt import SoftPromptModel
@@ -62,7 +62,7 @@ def prompted(
 ) -> SoftPromptModel:
     """``model`` with a prompt (``prefix``, ``input`` or ``none``) and a readout of two labels."""
     ids = torch.arange(length)
-    soft = prompt_class(prompt).build(model, family, length, ids)
+    soft = PROMPT_CLASSES[prompt].build(model, family, length, ids)
     readout = HeadReadout(model.config.hidden_size, 2)
     readout.draw_weights()
     return SoftPromptModel(model, family, soft, readout).eval()

@@ -22,7 +22,6 @@ from pydantic import (
 from rich.filesize import decimal
 
 from skip_exp.cache.version import job_code, parts_code
-from skip_exp.config.named import importing
 from skip_exp.config.names import KINDS, PARTS
 from skip_exp.config.schema import backbone_label, method_name
 from skip_exp.errors import SkipError
@@ -413,16 +412,11 @@ def next_steps(result: Result) -> str:
     skill = Path(os.path.relpath(Path(str(result.path)).parent / str(result.skill)))
     size = sum(file.stat().st_size for file in skill.iterdir())
     texts = (result.config.get("task") or {}).get("text", [])
-    tool, form = "skip-exp", ""
-    custom = [name for name in (result.prompt.kind, result.readout) if name and "." in name]
-    if custom:  # their modules must be imported
-        modules = dict.fromkeys(name.rpartition(".")[0] for name in custom)
-        tool, form = importing(*modules), " --format onnx"
     place, given = shlex.quote(str(skill)), " ".join(['"TEXT"'] * max(1, len(texts)))
     small = shlex.quote(f"{result.task}-small")
     lines = [
         f"skill:   {skill} ({decimal(size)})",
-        f"predict: {tool} predict {place} {given}",
-        f"export:  {tool} export {place} {small}{form}",
+        f"predict: skip-exp predict {place} {given}",
+        f"export:  skip-exp export {place} {small}",
     ]
     return "\n".join(lines)

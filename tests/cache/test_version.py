@@ -59,7 +59,7 @@ def test_a_method_counts_where_it_is_used(file: str, edited: Callable[[str], Non
     edited(file)
     assert version.part_code("skip_exp.attribution.fisher.scores") != before[0]
     assert version.job_code() != before[1]
-    assert version.part_code("prefix") == ""  # a part of the rooms
+    assert version.part_code("uniform") == ""  # a part of the rooms
 
 
 @pytest.mark.parametrize("place", ["", "site-packages"])

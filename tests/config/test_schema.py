@@ -281,7 +281,6 @@ data.source=web
 seed=99999999999999
 attribution.samples=0
 attribution._target_=__main__.scores
-prompt.kind=__main__.Own
 attribution.options.tokens=maximum
 task.validation=train
 task.extra=[test,test]

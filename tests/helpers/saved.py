@@ -10,8 +10,8 @@ from transformers import PreTrainedTokenizerFast
 
 from skip_exp.models import lora
 from skip_exp.models.backbones import load_backbone
-from skip_exp.models.prompts import prompt_class
-from skip_exp.models.readouts import readout_class
+from skip_exp.models.prompts import PROMPT_CLASSES
+from skip_exp.models.readouts import READOUT_CLASSES
 from skip_exp.models.sites import Keep
 from skip_exp.models.soft_prompt import SoftPromptModel
 from skip_exp.pruning.surgery import cut
@@ -97,9 +97,9 @@ def save_tiny_skill(
         save_backbone(path, kind)
     b = load_backbone(kind, str(path), family, readout, layers)
     ids = torch.arange(10 + seed, 14 + seed)
-    soft = prompt_class(prompt).build(b.model, b.family, 4, ids, decoder)
+    soft = PROMPT_CLASSES[prompt].build(b.model, b.family, 4, ids, decoder)
     words = ("no", "very good") if readout == "seq2seq" else ("no", "yes")
-    head = readout_class(readout).build(b.model, b.tokenizer, 2, words, pooling)
+    head = READOUT_CLASSES[readout].build(b.model, b.tokenizer, 2, words, pooling)
     if readout == "head":
         torch.manual_seed(seed)
         torch.nn.init.normal_(head.linear.weight, std=0.2)

@@ -19,7 +19,7 @@ from transformers import (
 from transformers.modeling_utils import PreTrainedModel
 
 from skip_exp.models.families.registry import FAMILIES
-from skip_exp.models.prompts import prompt_class
+from skip_exp.models.prompts import PROMPT_CLASSES
 from skip_exp.models.readouts import HeadReadout, MlmReadout, Readout, Seq2SeqReadout
 from skip_exp.models.soft_prompt import SoftPromptModel
 
@@ -117,7 +117,7 @@ def tiny_model(
     family = FAMILIES[kind.split("_")[0]]
     backbone = family.prepare(tiny_backbone(kind, seed, vocab))
     ids = torch.randint(12, VOCAB, (length,), generator=torch.Generator().manual_seed(seed))
-    soft = prompt_class(prompt).build(backbone, family, length, ids, decoder)
+    soft = PROMPT_CLASSES[prompt].build(backbone, family, length, ids, decoder)
     torch.manual_seed(seed + 1)
     head = tiny_readout(kind, readout, labels)
     if readout == "head":

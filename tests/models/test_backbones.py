@@ -16,7 +16,7 @@ from skip_exp.models import embedded
 from skip_exp.models.backbones import Backbone, load_backbone
 from skip_exp.models.families.registry import FAMILIES
 from skip_exp.models.prompts import InputPrompt
-from skip_exp.models.readouts import readout_class
+from skip_exp.models.readouts import READOUT_CLASSES
 from skip_exp.models.soft_prompt import SoftPromptModel
 from tests.helpers.saved import save_backbone
 from tests.helpers.tiny import tiny_backbone
@@ -32,7 +32,7 @@ PAIRS = (
 def test_every_config_fits_its_family(name: str) -> None:
     cfg = job_config(compose_config("config", ["+task=sst2", f"backbone={name}"])).backbone
     assert cfg.name == name
-    assert readout_class(cfg.readout).needs in FAMILIES[cfg.family].loaders
+    assert READOUT_CLASSES[cfg.readout].needs in FAMILIES[cfg.family].loaders
     assert cfg.readout == ("seq2seq" if cfg.family == "t5" else "head")
     assert cfg.pooling in ("mean", "cls")
     place = cfg.path.removeprefix("embedded:")
@@ -61,7 +61,7 @@ def t5_mini() -> Backbone:
 def test_t5_mini_without_a_prompt(t5_mini: Backbone) -> None:
     """The label words at the first decoder step, as the library scores them; sentiment is known."""
     words = ("negative", "positive")
-    readout = readout_class("seq2seq").build(t5_mini.model, t5_mini.tokenizer, 2, words, "mean")
+    readout = READOUT_CLASSES["seq2seq"].build(t5_mini.model, t5_mini.tokenizer, 2, words, "mean")
     assert readout.targets.shape == (2, 1)
     empty = InputPrompt(torch.zeros(0, 256))
     model = SoftPromptModel(t5_mini.model, t5_mini.family, empty, readout).eval()

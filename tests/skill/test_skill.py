@@ -327,7 +327,7 @@ DAMAGES: dict[str, tuple[Callable[[Saved], Any], str]] = {
     "length true": (_prompt(length=True), "prompt.length=True: "),
     "length huge": (_prompt(length=10**9), "prompt.length=1000000000: "),
     "length short": (_prompt(length=3), r"prompt.keys.0 is \(4, .*\), not \(3, "),
-    "unknown prompt": (_prompt(kind="foo"), "prompt.kind=foo: "),
+    "unknown prompt": (_prompt(kind="foo"), "prompt.kind='foo': "),
     "labels twice": (_forge(labels=["a", "a"]), r"labels=\['a', 'a'\]: .* different"),
     "a word too many": (_forge(words=["a", "b", "c"]), r"words=\[.*\]: .* one per label"),
     "max_length a text": (_forge(max_length="24"), "max_length='24': "),

@@ -13,7 +13,7 @@ from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
 from skip_exp.data.batches import collate, tokenize
 from skip_exp.errors import SkipError
-from skip_exp.models.readouts import HeadReadout, MlmReadout, Seq2SeqReadout
+from skip_exp.models.readouts import MlmReadout, Seq2SeqReadout
 from skip_exp.models.soft_prompt import SoftPromptModel
 from skip_exp.skill.cut_tokenizer import cut_tokenizer
 from skip_exp.skill.vocabulary import cut_vocabulary
@@ -240,16 +240,8 @@ def test_a_text_that_would_get_other_tokens_is_refused() -> None:
         cut_tokenizer(whole, [["abx"]], needed=[4])
 
 
-class OwnReadout(HeadReadout):
-    """Of somebody's own."""
-
-
 def test_what_a_model_cannot_spare_is_refused() -> None:
-    """A tokenizer of another model, label words of several tokens, a custom readout."""
-    model, whole = made("WordPiece", "head")
-    model.readout = OwnReadout(24, 3)
-    with pytest.raises(SkipError, match="OwnReadout"):
-        cut_vocabulary(model, whole, [["a ball"]])
+    """A tokenizer of another model, label words of several tokens."""
     model, whole = made("WordPiece", "head")
     whole.add_tokens(["<movie>"])
     with pytest.raises(SkipError, match="151"):

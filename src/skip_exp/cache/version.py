@@ -49,8 +49,8 @@ def part_code(name: str) -> str:
     """Code version of an exchangeable part, whose module is found but not imported.
 
     Args:
-        name: dotted, such as ``skip_exp.attribution.fisher.scores`` or ``mine.Prompt``. A short
-            name, such as ``prefix``, is a part of the rooms: an empty version.
+        name: dotted, such as ``skip_exp.attribution.fisher.scores`` or ``mine.scores``. A short
+            name, such as ``uniform``, is a part of the rooms: an empty version.
     """
     package, _, rest = name.partition(".")
     if not rest:

@@ -55,16 +55,6 @@ def within(prefix: str, settings: object, **ends: tuple[float, float]) -> None:
             raise ConfigError(key, value, f"must be in [{low}, {high}]")
 
 
-def one_of_or_own(key: str, name: str, choices: tuple[str, ...]) -> None:
-    """Raise ConfigError where ``name`` is neither one of the choices nor a place (``module.name``).
-
-    What is at a place is looked up when its job starts: an import may take seconds.
-    """
-    if name not in choices and "." not in name:
-        allowed = f"must be one of {', '.join(choices)}, or module.name of your own"
-        raise ConfigError(key, name, allowed)
-
-
 def unset(settings: object) -> bool:
     """Whether this is the schema itself, whose fields are yet to be filled or resolved."""
     values = [value for value in vars(settings).values() if isinstance(value, str)]

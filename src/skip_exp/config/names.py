@@ -28,7 +28,7 @@ READOUTS = {
 }
 ALLOCATIONS = ("global", "uniform")
 # Keys whose value may be a custom part.
-PARTS = ("attribution._target_", "prune.allocation", "prompt.kind", "backbone.readout")
+PARTS = ("attribution._target_", "prune.allocation")
 # Values of the attribution methods' options (`attribution.options`).
 OPTIONS: dict[str, tuple[str | int, ...]] = {
     "tokens": ("max", "mean", "sum"),

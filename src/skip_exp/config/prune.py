@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from skip_exp.config.checks import one_of_or_own, positive
+from skip_exp.config.checks import positive
 from skip_exp.config.keys import key
 from skip_exp.config.names import ALLOCATIONS, KINDS
 from skip_exp.config.versions import register_resolver
@@ -57,7 +57,10 @@ class PruneConfig:
         if within is not None and not 0 <= within <= 100:
             raise ConfigError("prune.within", within, "must be 0 to 100 points")
         positive("prune", self, round_to=10**6)
-        one_of_or_own("prune.allocation", self.allocation, ALLOCATIONS)
+        # A custom function is looked up when its job starts: an import may take seconds.
+        if self.allocation not in ALLOCATIONS and "." not in self.allocation:
+            allowed = f"must be one of {', '.join(ALLOCATIONS)}, or a custom module.function"
+            raise ConfigError("prune.allocation", self.allocation, allowed)
         if not self.sites or set(self.sites) - set(KINDS):
             raise ConfigError("prune.sites", self.sites, f"must be some of {', '.join(KINDS)}")
 

@@ -20,7 +20,6 @@ from omegaconf import MISSING, OmegaConf
 from skip_exp.config.checks import (
     method_options,
     one_of,
-    one_of_or_own,
     positive,
     project,
     separator,
@@ -34,7 +33,6 @@ from skip_exp.config.names import OBJECTIVES, PROMPTS, READOUTS, TRAINER_EXTRA
 from skip_exp.config.prune import PruneConfig
 from skip_exp.config.task import TaskConfig
 from skip_exp.config.train import RetuneConfig, TuneConfig
-from skip_exp.errors import ConfigError
 from skip_exp.utils.tokens import LONGEST
 
 LOGGERS = ("wandb", "csv", "tensorboard", "mlflow", "none")
@@ -47,9 +45,7 @@ class BackboneConfig:
     name: str = key(MISSING, "Name in results and folders.")
     family: str = key(MISSING, f"One of {', '.join(READOUTS)}.")
     path: str = key(MISSING, "Hub id, folder, or `embedded:NAME`.")
-    readout: str = key(
-        "head", "Where logits come from: head, mlm, seq2seq, classifier, or a custom module.Class."
-    )
+    readout: str = key("head", "Where logits come from: head, mlm, seq2seq or classifier.")
     pooling: str = key("mean", "What a head reads: mean (of the text) or cls (the first token).")
     layers: int | None = key(None, "Use the first layers only, in T5's decoder too; null: all.")
 
@@ -60,12 +56,7 @@ class BackboneConfig:
         if unset(self):
             return
         one_of("backbone.family", self.family, tuple(READOUTS))
-        every = tuple(dict.fromkeys(name for names in READOUTS.values() for name in names))
-        one_of_or_own("backbone.readout", self.readout, every)
-        has = READOUTS[self.family]
-        if self.readout in every and self.readout not in has:
-            why = f"{self.family} has the readouts {', '.join(has)}"
-            raise ConfigError("backbone.readout", self.readout, why)
+        one_of("backbone.readout", self.readout, READOUTS[self.family])
 
     @property
     def label(self) -> str:
@@ -80,7 +71,7 @@ def backbone_label(name: str, layers: int | None) -> str:
 
 @dataclass
 class PromptConfig:
-    kind: str = key(MISSING, "input, prefix, none, or a custom module.Class.")
+    kind: str = key(MISSING, "input, prefix or none.")
     length: int = key(16, "Number of tokens of a new prompt; a start brings its own.")
     init: str = key(
         "silent",
@@ -93,7 +84,7 @@ class PromptConfig:
         one_of("prompt.init", self.init, ("vocab", "text", "silent"))
         positive("prompt", self, length=1000)
         if not unset(self):
-            one_of_or_own("prompt.kind", self.kind, PROMPTS)
+            one_of("prompt.kind", self.kind, PROMPTS)
 
 
 @dataclass

@@ -23,7 +23,7 @@ from skip_exp.errors import ConfigError, SkipError, first_line
 from skip_exp.models.embedded import find_embedded_folder
 from skip_exp.models.families.base import Family, HFModel, weights_of
 from skip_exp.models.families.registry import FAMILIES
-from skip_exp.models.readouts import READOUT_CLASSES, readout_class
+from skip_exp.models.readouts import READOUT_CLASSES
 from skip_exp.utils.files import Stamp, stamp
 from skip_exp.utils.hub import explain, hub_reachable, offline_if_unreachable
 from skip_exp.utils.machine import keep_freed
@@ -102,7 +102,7 @@ def load_backbone(
         name: its name in results and tables.
         path: ``embedded:NAME``, a folder or a hub id.
         family: ``bert``, ``roberta``, ``modernbert`` or ``t5``.
-        readout: ``head``, ``mlm``, ``seq2seq``, ``classifier`` or a custom class.
+        readout: ``head``, ``mlm``, ``seq2seq`` or ``classifier``.
         layers: how many of the first layers to keep; None: all.
 
     Raises:
@@ -122,8 +122,8 @@ def _load_cached(
     if family not in FAMILIES:
         raise ConfigError("backbone.family", family, f"must be one of {', '.join(FAMILIES)}")
     described = FAMILIES[family]
-    if readout_class(readout).needs not in described.loaders:
-        has = [name for name, kind in READOUT_CLASSES.items() if kind.needs in described.loaders]
+    has = [name for name, kind in READOUT_CLASSES.items() if kind.needs in described.loaders]
+    if readout not in has:
         raise ConfigError(
             "backbone.readout", readout, f"{family} has the readouts {', '.join(has)}"
         )
@@ -196,7 +196,7 @@ def read(
         raise ConfigError("backbone.path", path, why) from error
     if config.model_type != family:
         raise ConfigError("backbone.family", family, f"{path} is a {config.model_type}")
-    described, needs = FAMILIES[family], readout_class(readout).needs
+    described, needs = FAMILIES[family], READOUT_CLASSES[readout].needs
     model, info = described.loaders[needs].from_pretrained(
         source,
         dtype=torch.float32,

@@ -12,7 +12,6 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedTokenizerBase
 
-from skip_exp.config.named import part_class
 from skip_exp.errors import DataError
 from skip_exp.models.families.base import AttentionBlock, Family, HFModel, hold_hooks
 from skip_exp.models.sites import Keep, Sublayer
@@ -205,20 +204,11 @@ def _compute_pairs(
     return keys, values
 
 
-PROMPT_CLASSES: dict[str, type[SoftPrompt]] = {
+PROMPT_CLASSES: dict[str, type[SoftPrompt]] = {  # by `prompt.kind`
     "input": InputPrompt,
     "prefix": PrefixPrompt,
     "none": NoPrompt,
 }
-
-
-def prompt_class(kind: str) -> type[SoftPrompt]:
-    """Find the class of ``prompt.kind``: one of PROMPTS, or a custom one as ``module.Class``.
-
-    Raises:
-        ConfigError: it cannot be imported, or is no subclass of SoftPrompt.
-    """
-    return part_class("prompt.kind", kind, PROMPT_CLASSES, SoftPrompt)
 
 
 def start_ids(

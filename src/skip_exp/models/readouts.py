@@ -13,7 +13,6 @@ from typing import Any, ClassVar, Self
 import torch
 from torch import Tensor, nn
 
-from skip_exp.config.named import part_class
 from skip_exp.errors import ConfigError
 from skip_exp.models.families.base import (
     Family,
@@ -79,8 +78,8 @@ class Readout(nn.Module):
     ) -> Self:
         """Build a readout for ``labels`` classes named by ``words``; may raise ConfigError.
 
-        The package's own draw random numbers in :meth:`draw_weights` only: a skill may be loaded
-        while another thread trains.
+        Random numbers are drawn in :meth:`draw_weights` only: a skill may be loaded while another
+        thread trains.
         """
         raise NotImplementedError
 
@@ -326,18 +325,9 @@ def word_pieces(tokenizer: Any, words: tuple[str, ...], labels: int) -> list[lis
     return ids
 
 
-READOUT_CLASSES: dict[str, type[Readout]] = {
+READOUT_CLASSES: dict[str, type[Readout]] = {  # by `backbone.readout`
     "head": HeadReadout,
     "mlm": MlmReadout,
     "seq2seq": Seq2SeqReadout,
     "classifier": ClassifierReadout,
 }
-
-
-def readout_class(name: str) -> type[Readout]:
-    """Find the class of ``backbone.readout``: one of READOUTS, or a custom ``module.Class``.
-
-    Raises:
-        ConfigError: it cannot be imported, or is no subclass of Readout.
-    """
-    return part_class("backbone.readout", name, READOUT_CLASSES, Readout)

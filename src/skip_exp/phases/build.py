@@ -10,8 +10,8 @@ from skip_exp.config.train import OWN_WEIGHTS, TuneConfig
 from skip_exp.data.rows import Rows
 from skip_exp.models import lora
 from skip_exp.models.backbones import Backbone
-from skip_exp.models.prompts import prompt_class, start_ids
-from skip_exp.models.readouts import readout_class
+from skip_exp.models.prompts import PROMPT_CLASSES, start_ids
+from skip_exp.models.readouts import READOUT_CLASSES
 from skip_exp.models.soft_prompt import SoftPromptModel
 from skip_exp.phases.start import Start
 
@@ -51,12 +51,12 @@ def build_model(
         text=" ".join(task.labels),
         counts=data.token_counts,
     )
-    soft = prompt_class(prompt.kind).build(
+    soft = PROMPT_CLASSES[prompt.kind].build(
         backbone.model, backbone.family, prompt.length, ids, prompt.decoder
     )
     if prompt.init == "silent":
         soft.silence()
-    readout = readout_class(backbone.readout).build(
+    readout = READOUT_CLASSES[backbone.readout].build(
         backbone.model, backbone.tokenizer, task.num_labels, tuple(task.words), pooling
     )
     readout.draw_weights()

@@ -6,8 +6,8 @@ from typing import Any
 from skip_exp.config.schema import Config
 from skip_exp.errors import ConfigError, SkipError
 from skip_exp.models.backbones import Backbone, class_names
-from skip_exp.models.prompts import prompt_class
-from skip_exp.models.readouts import Seq2SeqReadout, readout_class
+from skip_exp.models.prompts import PROMPT_CLASSES
+from skip_exp.models.readouts import READOUT_CLASSES, Seq2SeqReadout
 from skip_exp.pruning import allocate
 
 log = logging.getLogger(__name__)
@@ -17,7 +17,7 @@ MANY = 200  # decoder positions per text; at 1,232 a batch of 32 takes 12 GB
 
 def check(cfg: Config, backbone: Backbone) -> None:
     """Refuse what ``backbone`` cannot do, before any work. Raises SkipError."""
-    task, readout = cfg.task, readout_class(backbone.readout)
+    task, readout = cfg.task, READOUT_CLASSES[backbone.readout]
     words = tuple(task.words)  # the readout refuses unsuitable ones
     pooling = cfg.backbone.pooling
     built = readout.build(backbone.model, backbone.tokenizer, task.num_labels, words, pooling)
@@ -50,12 +50,12 @@ def check_length(cfg: Config, backbone: Backbone) -> None:
     limit, prompt = backbone.max_positions, cfg.prompt
     if limit is None:
         return
-    added = readout_class(backbone.readout).added
+    added = READOUT_CLASSES[backbone.readout].added
     # A prefix starts from the keys that the backbone computes for as many tokens.
     if prompt.kind == "prefix" and prompt.length > limit:
         why = f"must be at most {limit}, the positions of {backbone.name}"
         raise ConfigError("prompt.length", prompt.length, why)
-    virtual = added + (prompt.length if prompt_class(prompt.kind).at_input else 0)
+    virtual = added + (prompt.length if PROMPT_CLASSES[prompt.kind].at_input else 0)
     lengths = {"data.max_length": cfg.data.max_length, "benchmark.seq_len": cfg.benchmark.seq_len}
     for key, length in lengths.items():
         if length + virtual > limit:

@@ -209,7 +209,11 @@ def skill_record(job: Job, final: SoftPromptModel, result: Result) -> SkillRecor
             content_hash=b.content_hash,
             layers=b.layers,
         ),
-        prompt=PromptRecord(kind=prompt.kind, length=prompt.length, decoder=prompt.decoder),
+        prompt=PromptRecord(
+            kind=prompt.kind,  # type: ignore[arg-type]  # the same
+            length=prompt.length,
+            decoder=prompt.decoder,
+        ),
         max_length=job.cfg.data.max_length,
         scores=ScoreRecord(
             metric=job.metric,

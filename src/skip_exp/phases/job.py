@@ -3,13 +3,13 @@
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any, TypeVar, cast
+from typing import Any, cast
 
 from lightning.pytorch.loggers import Logger
 from torch import Tensor
 
 from skip_exp.cache.store import Keyed, StageCache
-from skip_exp.cache.version import digest, job_code, part_code, parts_code
+from skip_exp.cache.version import digest, job_code, parts_code
 from skip_exp.callbacks.between import Method
 from skip_exp.config.schema import Config, TrainerConfig
 from skip_exp.config.together import parts
@@ -24,8 +24,6 @@ from skip_exp.phases.start import Start
 from skip_exp.skill.record import VERSION
 from skip_exp.training.trainer import root_device
 from skip_exp.utils.timing import describe_place
-
-T = TypeVar("T")
 
 # Groups that do not affect results: only the precision and `extra` of `trainer` count, and timings
 # are a stage of their own.
@@ -114,13 +112,13 @@ class Job:
         rows = [data.fingerprint, data.train_rows, data.train_rows and cfg.seed]
         reading = [cfg.data.max_length, spec.text, spec.labels, spec.words]
         reading += [spec.metrics, spec.extra]
-        weights = [b.content_hash, b.family.name, b.readout, part_code(b.readout)]
+        weights = [b.content_hash, b.family.name, b.readout]
         start = self.start
         arguments: dict[str, Any] = {
             "data": Keyed(digest([rows, reading]), lambda: data),
             "backbone": Keyed(digest(weights), lambda: b),
             "pooling": cfg.backbone.pooling,
-            "prompt": key_settings(cfg.prompt, cfg.prompt.kind),
+            "prompt": cfg.prompt,
             "settings": replace(cfg.tune, start=None),
             "start": None if start is None else Keyed(start.content, lambda: start),
             "seed": cfg.seed,
@@ -164,9 +162,3 @@ class Job:
             return dense
         backbone = load_backbone(b.name, b.path, b.family, b.readout)
         return replace(self, backbone=backbone, start=None).new_model()
-
-
-def key_settings(settings: T, *parts: str) -> Keyed[T]:
-    """Settings that name exchangeable ``parts``, whose code counts in keys, too."""
-    key = digest([asdict(cast(Any, settings)), *map(part_code, parts)])
-    return Keyed(key, lambda: settings)

@@ -9,12 +9,12 @@ from bisect import bisect_left
 from dataclasses import replace
 
 from skip_exp.cache.store import Entry, Keyed, stage_key
-from skip_exp.cache.version import room_code
+from skip_exp.cache.version import part_code, room_code
 from skip_exp.errors import ConfigError
 from skip_exp.models.sites import Relevance
 from skip_exp.models.soft_prompt import SoftPromptModel
 from skip_exp.phases.benchmark import compare
-from skip_exp.phases.job import Job, key_settings
+from skip_exp.phases.job import Job
 from skip_exp.phases.prune import prune
 from skip_exp.pruning.allocate import most
 from skip_exp.utils.timing import describe_place
@@ -74,7 +74,7 @@ def _probe(
         return Entry(values={"speedup": timed["speedup"]}, keep=not timed["contended"])
 
     settings = replace(job.cfg.prune, ratio=ratio, target_speedup=None)
-    cut = [key_settings(settings, settings.allocation), room_code("pruning")]
+    cut = [settings, part_code(settings.allocation), room_code("pruning")]
     timing = {"sizes": sizes, "place": describe_place(job.device)}
     key = stage_key(
         "speedup", {"dense": dense, "relevance": relevance, "cut": cut, "timing": timing}

@@ -83,21 +83,18 @@ def read_skill(folder: Path) -> tuple[SkillRecord, dict[str, Tensor]]:
         tensors = load(content)
     except (SafetensorError, ValueError, KeyError) as error:  # KeyError: a type torch lacks
         raise SkipError(f"{path}: damaged: {first_line(error)}") from error
-    check_tensors(path, record, tensors)
+    check_tensors(path, tensors)
     return record, tensors
 
 
-def check_tensors(path: Path, record: SkillRecord, tensors: Mapping[str, Tensor]) -> None:
-    """Refuse impossible tensors, and a custom prompt that is longer than what is stored.
-
-    ``skill.rebuild`` compares all other sizes before it takes memory for them.
+def check_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
+    """Refuse impossible tensors; ``skill.rebuild`` compares sizes before it takes memory for them.
 
     Args:
         path: for the message.
 
     Raises:
-        SkipError: a keep is not sorted indices, another tensor is not finite, or a custom
-            prompt is longer than what is stored.
+        SkipError: a keep is not sorted indices, or another tensor is not finite.
     """
     for name, tensor in tensors.items():
         if name.startswith(KEEP):
@@ -109,10 +106,6 @@ def check_tensors(path: Path, record: SkillRecord, tensors: Mapping[str, Tensor]
             needed = "finite numbers"
         if not is_right:
             raise SkipError(f"{path}: {name} must be {needed}")
-    stored = [t.numel() for name, t in tensors.items() if name.startswith("prompt.")]
-    prompt, most = record.prompt, max(stored, default=0)
-    if "." in prompt.kind and prompt.length > most:
-        raise SkipError(f"{path}: prompt.length={prompt.length}: more than the {most} stored")
 
 
 def split(tensors: Mapping[str, Tensor]) -> tuple[Keep, dict[str, Tensor]]:

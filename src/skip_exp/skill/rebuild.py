@@ -9,13 +9,12 @@ from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 from transformers.modeling_utils import PreTrainedModel
 
-from skip_exp.config.named import check_imported
-from skip_exp.errors import ConfigError, SkipError, first_line
+from skip_exp.errors import SkipError, first_line
 from skip_exp.models import lora
 from skip_exp.models.backbones import Backbone, load_backbone
 from skip_exp.models.families.registry import FAMILIES
-from skip_exp.models.prompts import PROMPT_CLASSES, prompt_class
-from skip_exp.models.readouts import readout_class
+from skip_exp.models.prompts import PROMPT_CLASSES
+from skip_exp.models.readouts import READOUT_CLASSES
 from skip_exp.models.sites import Keep, Site, site_sizes
 from skip_exp.models.soft_prompt import SoftPromptModel, load_trainable
 from skip_exp.pruning.surgery import cut
@@ -32,13 +31,8 @@ def rebuild(
 ) -> tuple[SoftPromptModel, PreTrainedTokenizerBase]:
     """The model of the skill in ``folder`` and its tokenizer, as :meth:`Skill.load` describes.
 
-    Custom prompts and readouts whose module is not imported are refused. Raises SkipError.
+    Raises SkipError.
     """
-    try:
-        check_imported("prompt.kind", about.prompt.kind)
-        check_imported("backbone.readout", about.backbone.readout)
-    except ConfigError as error:
-        raise SkipError(f"{folder}: {error}") from error
     backbone = _find_backbone(folder, about, backbone_path)
     model = _cut_model(folder, about, backbone, keep, state)
     _fill(folder, model, state)
@@ -106,13 +100,12 @@ def uncut_model(
         to_fill: parts whose sizes the record alone decides take no memory before :func:`_fill`.
     """
     family, prompt, kind = FAMILIES[about.backbone.family], about.prompt, about.backbone.readout
-    nowhere, here = torch.device("meta"), nullcontext()
-    with nowhere if to_fill and prompt.kind in PROMPT_CLASSES else here:
-        soft = prompt_class(prompt.kind).build(
+    with torch.device("meta") if to_fill else nullcontext():
+        soft = PROMPT_CLASSES[prompt.kind].build(
             backbone, family, prompt.length, decoder=prompt.decoder
         )
-    with nowhere if to_fill and kind == "head" else here:
-        readout = readout_class(kind).build(
+    with torch.device("meta") if to_fill and kind == "head" else nullcontext():
+        readout = READOUT_CLASSES[kind].build(
             backbone, tokenizer, len(about.labels), tuple(about.words), about.backbone.pooling
         )
     return SoftPromptModel(backbone, family, soft, readout)

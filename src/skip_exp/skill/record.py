@@ -52,7 +52,7 @@ class BackboneRecord(_Part):
 
 
 class PromptRecord(_Part):
-    kind: str
+    kind: Literal["input", "prefix", "none"]
     length: int = Field(ge=0, le=LONGEST)
     decoder: bool
 

@@ -198,7 +198,7 @@ class Skill(Classifier):
 
         Raises:
             SkipError: ``folder`` is not empty or cannot be written; for onnx, a package is missing
-                or the check failed; for hf, the prompt or readout is custom.
+                or the check failed.
         """
         from skip_exp.skill.export.card import CARD, model_card  # slow, and not for serving
         from skip_exp.skill.export.onnx.write import write_onnx  # the same
@@ -239,8 +239,8 @@ class Skill(Classifier):
             license: see :meth:`export`.
 
         Raises:
-            SkipError: there is no token, the rows are stand-ins, the weights are not fp32, the
-                prompt or readout is custom, or the hub refuses or cannot be reached.
+            SkipError: there is no token, the rows are stand-ins, the weights are not fp32, or the
+                hub refuses or cannot be reached.
         """
         check_push(self.about, repo_id)
         self._check_fp32(f"push to {repo_id}")

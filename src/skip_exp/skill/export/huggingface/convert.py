@@ -16,7 +16,7 @@ from transformers import AutoConfig, AutoModelForSequenceClassification, PreTrai
 
 from skip_exp.errors import SkipError
 from skip_exp.models.families.base import AttentionBlock, HFModel
-from skip_exp.models.prompts import InputPrompt, NoPrompt, PrefixPrompt
+from skip_exp.models.prompts import PROMPT_CLASSES, PrefixPrompt
 from skip_exp.models.readouts import ClassifierReadout, HeadReadout, MlmReadout, Seq2SeqReadout
 from skip_exp.models.soft_prompt import SoftPromptModel
 from skip_exp.skill.export.huggingface.modeling_skip import (
@@ -31,9 +31,6 @@ AutoModelForSequenceClassification.register(
     SkipConfig, SkipForSequenceClassification, exist_ok=True
 )
 
-EXPORTED_PROMPTS = {InputPrompt: "input", PrefixPrompt: "prefix", NoPrompt: "none"}
-EXPORTED_READOUTS = (HeadReadout, MlmReadout, Seq2SeqReadout, ClassifierReadout)
-
 
 def write_huggingface(
     folder: Path, about: SkillRecord, model: SoftPromptModel, tokenizer: PreTrainedTokenizerBase
@@ -41,8 +38,7 @@ def write_huggingface(
     """``config.json``, ``model.safetensors``, ``modeling_skip.py`` and the tokenizer.
 
     Raises:
-        SkipError: a family without a layout, a custom prompt or readout, or rotations that are not
-            ModernBERT's own.
+        SkipError: a family without a layout, or rotations that are not ModernBERT's own.
     """
     origin = {
         "task": about.task,
@@ -80,15 +76,10 @@ def to_huggingface(
         multilabel: a text has any number of labels.
 
     Raises:
-        SkipError: a family without a layout, a custom prompt or readout, or rotations that are not
-            ModernBERT's own.
+        SkipError: a family without a layout, or rotations that are not ModernBERT's own.
     """
     if model.family.layout not in MODULES:
         raise SkipError(f"--format hf: has no layout for the family {model.family.name}")
-    if type(model.prompt) not in EXPORTED_PROMPTS:
-        raise SkipError(f"--format hf: has no place for the prompt {_name(model.prompt)}")
-    if type(model.readout) not in EXPORTED_READOUTS:
-        raise SkipError(f"--format hf: has no place for the readout {_name(model.readout)}")
     config = SkipConfig(
         **_settings(model),
         **_readout_settings(model),
@@ -111,17 +102,14 @@ def to_huggingface(
     return made
 
 
-def _name(part: nn.Module) -> str:
-    return f"{type(part).__module__}.{type(part).__qualname__}"
-
-
 def _settings(model: SoftPromptModel) -> dict[str, Any]:
     """The settings that follow from family and prompt."""
     core, prompt, family = model.backbone.config, model.prompt, model.family
     attention = next(iter(model.attention_blocks().values())).attention
     stacks = {n.stack for n in prompt.names} if isinstance(prompt, PrefixPrompt) else set()
+    kinds = {kind: name for name, kind in PROMPT_CLASSES.items()}
     kind = {
-        "kind": EXPORTED_PROMPTS[type(prompt)],
+        "kind": kinds[type(prompt)],
         "length": prompt.length,
         "decoder": "decoder" in stacks,
     }

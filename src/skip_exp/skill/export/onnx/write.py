@@ -109,7 +109,7 @@ def _refuse_above(limit: float, difference: float, what: str) -> None:
 
 def to_onnx(model: SoftPromptModel, batch: Batch, path: Path) -> None:
     """Write the graph in fp32, unchecked; ``batch`` is an example. Raises SkipError."""
-    modules = os.pathsep.join(os.path.abspath(place) for place in sys.path)  # of custom parts, too
+    modules = os.pathsep.join(os.path.abspath(place) for place in sys.path)
     with TemporaryDirectory() as private:  # nobody else may replace what is unpickled
         source = Path(private) / "model.pt"
         torch.save((model, _inputs(batch)), source)
