@@ -59,7 +59,7 @@ docs: $(STAMP) ## the site in build/docs: the pages, and a reference from the do
 reproduce-table2: $(STAMP) ## run or resume the paper's table (PROFILE=paper|offline|auto)
 	@$(PY) -m skip_exp table2 --profile $(PROFILE)
 
-bench: $(STAMP) ## benchmarks/ against PEFT and Captum, half an hour (OUT=DIR for the tables)
+bench: $(STAMP) ## benchmarks/ against PEFT and Captum, minutes (OUT=DIR for the tables)
 	@$(PY) -m benchmarks --out $(OUT)
 
 bench-quick: $(STAMP) ## the same on small inputs, to see that it runs

@@ -2,11 +2,11 @@
 
 Example:
 
-    python -m benchmarks --quick --only forward prefix
+    python -m benchmarks --quick --only forward
 
 Each comparison runs in its own process, one after the other. The tables are written after each of
-them, so an interrupted run keeps its earlier tables. Tuned models are kept in --work and used
-again. Real rows are read from the folder in SKIP_EXP_DATA; without it rows are generated.
+them, so an interrupted run keeps its earlier tables. Real rows are read from the folder in
+SKIP_EXP_DATA; without it rows are generated.
 """
 
 import argparse
@@ -32,25 +32,21 @@ from skip_exp.errors import SkipError
 from skip_exp.utils.machine import cores, list_versions, processor
 
 # In order of running; each is a module of this package with TITLE, ABOUT and measure(options).
-COMPARISONS = (
-    *("forward", "prefix", "ladder", "training", "attribution", "sweep", "handling", "growth"),
-    "modernbert",
-)
+COMPARISONS = ("forward", "training", "attribution")
 TIMEOUT = 1800.0  # seconds of one comparison
 GRACE = 5.0  # seconds for an interrupted comparison to remove its files
 # Threads that OpenMP binds to cores take the main thread with them, and every process that it
 # starts afterwards inherits its one core.
 BINDING = ("OMP_PROC_BIND", "OMP_PLACES", "GOMP_CPU_AFFINITY", "KMP_AFFINITY")
-PACKAGES = ("skip_exp", "torch", "transformers", "lightning", "peft", "captum", "onnxruntime")
+PACKAGES = ("skip_exp", "torch", "transformers", "lightning", "peft", "captum")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Exit code: 0, 1 where a comparison failed, 2 where the command is refused."""
     asked = parser().parse_args(arguments)
-    # SIGTERM, too, ends the comparison at work with its jobs.
+    # SIGTERM, too, ends the comparison at work.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    ladder = tuple(asked.jobs), tuple(asked.task), asked.config_dir
-    options = Options(asked.quick, asked.out, asked.work, *ladder)
+    options = Options(asked.quick, asked.out)
     try:
         if asked.rows:  # the process of one comparison
             return measure(asked.only[0], options, asked.rows)
@@ -73,25 +69,9 @@ def parser() -> argparse.ArgumentParser:
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    any_task = "sst2" if os.environ.get("SKIP_EXP_DATA") else "rte"  # as models.any_task
-    jobs = "finished jobs whose skills the ladder serves; default: newly tuned ones"
-    conf = "folder with further configuration, such as task/NAME.yaml of the ladder's tasks"
-    some: dict[str, Any] = {
-        "nargs": "+",
-        "choices": COMPARISONS,
-        "default": COMPARISONS,
-        "metavar": "NAME",
-    }
-    names = f"some of: {', '.join(COMPARISONS)}"
     made.add_argument("--quick", action="store_true", help="smoke run on small inputs")
-    made.add_argument("--only", **some, help=names)
+    made.add_argument("--only", nargs="+", choices=COMPARISONS, default=COMPARISONS)
     made.add_argument("--out", type=Path, default=Path("outputs/bench"), metavar="DIR")
-    made.add_argument("--work", type=Path, default=Path("outputs/.bench"), metavar="DIR")
-    made.add_argument(
-        "--task", nargs="+", default=[any_task], metavar="TASK", help="tasks of the ladder"
-    )
-    made.add_argument("--config-dir", type=Path, metavar="DIR", help=conf)
-    made.add_argument("--jobs", type=Path, nargs="+", default=[], metavar="DIR", help=jobs)
     made.add_argument("--rows", type=Path, help=argparse.SUPPRESS)
     return made
 
@@ -123,17 +103,14 @@ def run(name: str, options: Options, timeout: float = TIMEOUT) -> Report:
     module, start = importlib.import_module(f"benchmarks.{name}"), time.perf_counter()
     with tempfile.TemporaryDirectory() as folder:
         rows = Path(folder) / "rows.json"
-        error = wait(command(name, options, rows), options.work / f"{name}.log", timeout)
+        error = wait(command(name, options, rows), options.out / f"{name}.log", timeout)
         done = () if error else from_json(json.loads(rows.read_text()))
     return Report(name, module.TITLE, module.ABOUT, done, error, time.perf_counter() - start)
 
 
 def command(name: str, options: Options, rows: Path) -> list[str]:
     """The process of one comparison: this program once more, to write its rows to a file."""
-    arguments = ["--only", name, "--out", str(options.out), "--work", str(options.work)]
-    arguments += ["--task", *options.tasks]
-    arguments += ["--jobs", *map(str, options.jobs)] if options.jobs else []
-    arguments += ["--config-dir", str(options.conf)] if options.conf else []
+    arguments = ["--only", name, "--out", str(options.out)]
     arguments += ["--quick"] if options.quick else []
     return [sys.executable, "-m", "benchmarks", *arguments, "--rows", str(rows)]
 

@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from benchmarks.models import any_task, encoded, extra, minilm, prompted, task_name, texts
+from benchmarks.models import extra, load_task, minilm, prompted, task_name
 from benchmarks.tables import Options, Reach, Row
 from benchmarks.timing import compare, peak_memory, side_by_side
 from skip_exp.attribution import activation_gradient, integrated_gradients
@@ -37,9 +37,9 @@ Products = Callable[[Batch], Iterable[tuple[Tap, Tensor]]]
 
 def measure(options: Options) -> list[Row]:
     """Rows of activation x gradient and of integrated gradients."""
-    task = encoded(texts(any_task()))
+    task = load_task()
     model, module = prompted(minilm().model).to(best_device()), TextDataModule(task, BATCH, seed=1)
-    name, rows = task_name(task.spec.name, task.is_sample), []
+    name, rows = task_name(task), []
     samples = (32, 1) if options.quick else (SAMPLES, IG_SAMPLES)
     for method, number in zip((gradients, integrated), samples, strict=True):
         batches = [

@@ -2,7 +2,6 @@
 
 import importlib
 import os
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -32,7 +31,6 @@ SHAPES = {  # hidden size, layers, heads
     "bert-tiny": (128, 2, 2),
     "minilm": (384, 6, 12),
     "bert-base": (768, 12, 12),
-    "bert-large": (1024, 24, 16),
 }
 
 
@@ -60,7 +58,7 @@ def prompted(
     length: int = LENGTH,
     family: Family = FAMILIES["bert"],
 ) -> SoftPromptModel:
-    """``model`` with a prompt (``prefix``, ``input`` or ``none``) and a readout of two labels."""
+    """``model`` with a prompt (``prefix`` or ``input``) and a readout of two labels."""
     ids = torch.arange(length)
     soft = PROMPT_CLASSES[prompt].build(model, family, length, ids)
     readout = HeadReadout(model.config.hidden_size, 2)
@@ -84,39 +82,22 @@ def minilm() -> Backbone:
     return load_backbone("minilm", "embedded:minilm", "bert", "head")
 
 
-def data_folder() -> str | None:
-    """The folder that SKIP_EXP_DATA names, if any."""
-    return os.environ.get("SKIP_EXP_DATA") or None
-
-
-def any_task() -> str:
-    """SST-2 where there is a folder of rows; else RTE, for which the package has stand-ins."""
-    return "sst2" if data_folder() else "rte"
-
-
-def texts(task: str, conf: Path | None = None) -> Rows:
-    """Texts and labels of ``task/<task>.yaml`` in ``conf``, or else in the package's own ``conf``.
+def load_task() -> Rows:
+    """Token ids of SST-2 where SKIP_EXP_DATA names a folder of rows; else of RTE's stand-ins.
 
     Raises:
-        SkipError: there is no such task, or its rows are not to be had.
+        SkipError: the rows could not be loaded.
     """
-    files = [folder / "task" / f"{task}.yaml" for folder in (conf, schema.conf_dir()) if folder]
-    file = next((file for file in files if file.is_file()), None)
-    if file is None:
-        raise SkipError(f"--task {task}: no {' and no '.join(map(str, files))}")
-    spec = schema.to_object(OmegaConf.load(file), TaskConfig)
-    folder = data_folder()
-    return load_rows(spec, schema.DataConfig(source="local" if folder else "embedded", dir=folder))
-
-
-def encoded(rows: Rows) -> Rows:
-    """Token ids of a task's rows by the embedded backbone's tokenizer."""
+    folder = os.environ.get("SKIP_EXP_DATA") or None
+    task, source = ("sst2", "local") if folder else ("rte", "embedded")
+    spec = schema.to_object(OmegaConf.load(schema.conf_dir() / f"task/{task}.yaml"), TaskConfig)
+    rows = load_rows(spec, schema.DataConfig(source=source, dir=folder))
     return encode(rows, minilm().tokenizer, MAX_LENGTH)
 
 
-def task_name(task: str, is_sample: bool) -> str:
+def task_name(rows: Rows) -> str:
     """The task as a setting names it."""
-    return f"{task} (SNLI pairs in its place)" if is_sample else task
+    return f"{rows.spec.name} (SNLI pairs in its place)" if rows.is_sample else rows.spec.name
 
 
 def extra(name: str) -> Any:

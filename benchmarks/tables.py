@@ -14,7 +14,6 @@ from rich.table import Table
 from skip_exp.utils import files
 
 HEAD = ("what", "setting", "ours", "theirs", "ratio", "reach", "met")
-PICTURE = "growth.png"
 NOTES = (
     "Medians of calls that take turns in one process, after a warm-up; ± half the interquartile "
     "range of the ratios. *contended*: other processes took cores meanwhile, so the figure "
@@ -29,19 +28,11 @@ class Options:
 
     Attributes:
         quick: every comparison on little, in minutes; the figures are no result.
-        out: folder of tables and picture.
-        work: folder of what later runs may use again (tuned models, caches).
-        jobs: folders of finished jobs whose skills the ladder serves, in place of newly tuned ones.
-        tasks: of the ladder.
-        conf: folder with further tasks (``task/NAME.yaml``), or None.
+        out: folder of tables and logs.
     """
 
     quick: bool
     out: Path
-    work: Path
-    jobs: tuple[Path, ...] = ()
-    tasks: tuple[str, ...] = ("sst2",)
-    conf: Path | None = None
 
     @property
     def shape(self) -> str:
@@ -147,7 +138,6 @@ def page(machine: Mapping[str, Any], quick: bool, reports: Sequence[Report]) -> 
         failed = report.error is not None
         parts += [f"## {report.title}", report.about]
         parts.append(f"**failed**: {report.error}" if failed else table(report.rows))
-        parts += [f"![Growth]({PICTURE})"] if report.name == "growth" and not failed else []
     return "\n\n".join(parts) + "\n"
 
 

@@ -2,31 +2,20 @@
 
 import ctypes
 import gc
-import os
 import statistics
-import subprocess
-import sys
 import threading
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import partial
-from itertools import cycle
-from pathlib import Path
-from typing import TypeVar
 
 import psutil
 import torch
 
 from benchmarks.tables import Reach, Row
-from skip_exp.errors import SkipError
 from skip_exp.utils.timing import alone, best_device, interleave
 
 KEEP_MAPPED = -3  # M_MMAP_THRESHOLD of glibc's mallopt
+MOST = 200  # rounds
 SCALES = {"s": 1.0, "ms": 1e3}
-BLOCK = 100  # inputs of a turn of `one_by_one`
-SETTLE = 0.2  # seconds of calls before a turn counts
-T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -38,11 +27,6 @@ class Times:
 
     def median(self, call: int) -> float:
         return statistics.median(self.seconds[call])
-
-    def tail(self, call: int) -> float:
-        """The 99th percentile; of fewer than a hundred rounds no more than a glimpse."""
-        seconds = self.seconds[call]
-        return statistics.quantiles(seconds, n=100, method="inclusive")[-1]
 
     def ratio(self, over: int, under: int) -> tuple[float, float]:
         """Median of ``over`` / ``under``, pair by pair, and half its interquartile range."""
@@ -88,14 +72,13 @@ def side_by_side(
     *,
     seconds: float,
     least: int = 3,
-    most: int = 200,
     warm_up: bool = True,
     inference: bool = True,
 ) -> Times:
     """Time ``calls`` in turns for about ``seconds``, after one round to warm up.
 
-    The warm-up tells how many rounds fit: at least ``least``, at most ``most``. Without it,
-    ``least`` rounds.
+    The warm-up tells how many rounds fit: at least ``least``, at most MOST. Without it, ``least``
+    rounds.
     """
 
     def rounds(repeats: int) -> list[list[float]]:
@@ -105,40 +88,9 @@ def side_by_side(
         if not warm_up:
             return rounds(least)
         first = sum(map(sum, rounds(1)))
-        return rounds(max(least, min(most, int(seconds / first))))
+        return rounds(max(least, min(MOST, int(seconds / first))))
 
     return Times(*alone(measure, inference=inference))
-
-
-def one_by_one(
-    calls: Sequence[Callable[[T], object]], inputs: Sequence[T], *, seconds: float
-) -> Times:
-    """Seconds of every call with one input after another, as a server that has one of ``calls``.
-
-    Turns are of BLOCK inputs, the same for all calls; no more turns begin after ``seconds``. The
-    threads of one runtime spin on for a while when it is done, so that what comes next waits for a
-    core: calls of the first SETTLE seconds of a turn do not count.
-    """
-
-    def turn(call: Callable[[T], object], block: Sequence[T]) -> list[float]:
-        start = time.perf_counter()
-        for settling in cycle(block):
-            call(settling)
-            if time.perf_counter() - start >= SETTLE:
-                break
-        return [clock(partial(call, one)) for one in block]
-
-    def measure() -> list[list[float]]:
-        times: list[list[float]] = [[] for _ in calls]
-        start = time.perf_counter()
-        for first in range(0, len(inputs), BLOCK):
-            if first and time.perf_counter() - start > seconds:
-                break
-            for call, taken in zip(calls, times, strict=True):
-                taken += turn(call, inputs[first : first + BLOCK])
-        return times
-
-    return Times(*alone(measure))
 
 
 def reported(calls: Sequence[Callable[[], float]], *, repeats: int) -> Times:
@@ -154,18 +106,6 @@ def reported(calls: Sequence[Callable[[], float]], *, repeats: int) -> Times:
 def clock(call: Callable[[], object]) -> float:
     """Seconds of one call, the device's queue included."""
     return interleave([call], repeats=1, warmup=0, device=best_device())[0][0]
-
-
-def job(overrides: Sequence[str], folder: Path | None = None, **environment: str) -> None:
-    """Run ``python -m skip_exp`` in ``folder``, as a user types it; its output goes to ours.
-
-    Raises:
-        SkipError: it failed.
-    """
-    argv = [sys.executable, "-m", "skip_exp", *overrides]
-    code = subprocess.run(argv, cwd=folder, env=os.environ | environment).returncode
-    if code:
-        raise SkipError(f"python -m skip_exp {' '.join(overrides)}: exit code {code}")
 
 
 def peak_memory(call: Callable[[], object]) -> float:

@@ -41,11 +41,7 @@ STEPS = ("PEFT, fp32, shuffled", "PEFT, {}, by length", "input prompt", "prefix 
 
 def measure(options: Options) -> list[Row]:
     """Rows of both shapes and both kinds of prompt."""
-    task = models.encoded(models.texts(models.any_task()))
-    name, precision = (
-        models.task_name(task.spec.name, task.is_sample),
-        usable(TrainerConfig()).precision,
-    )
+    task, precision = models.load_task(), usable(TrainerConfig()).precision
     rows = []
     for shape, (batches, turns) in ({"minilm": (2, 2)} if options.quick else SIZES).items():
         part = first_rows(task, batches * baseline.BATCH)
@@ -54,7 +50,7 @@ def measure(options: Options) -> list[Row]:
         source = find_embedded_folder("minilm") if real else models.config(shape)
         calls = [theirs(source, part), theirs(source, part, at_best=True)]
         calls += [ours(backbone, kind, part, precision) for kind in ("input", "prefix")]
-        setting = f"{shape}{'' if real else ' shape'}, {name}"
+        setting = f"{shape}{'' if real else ' shape'}, {models.task_name(task)}"
         times = reported(calls, repeats=turns)
         rows += climbed(setting, times, len(part.train), precision.removesuffix("-mixed"))
     return rows

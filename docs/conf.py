@@ -33,7 +33,6 @@ include_patterns = [
     "docs/**",
     "benchmarks/*.md",
     "studies/*.md",
-    "studies/*.png",
     f"{WEIGHTS}/**",
 ]
 exclude_patterns = [".*", "build", "dist", "outputs", "tests", "docs/api/modules.rst"]

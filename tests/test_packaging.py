@@ -219,8 +219,7 @@ def test_constraints_are_versions_that_are_allowed() -> None:
     tested = {canonicalize_name(name): version for name, version in pins.items()}
     apart = {
         canonicalize_name(Requirement(text).name)
-        for extra in ("frontier", "ray")
-        for text in PROJECT["optional-dependencies"][extra]
+        for text in PROJECT["optional-dependencies"]["ray"]
     }
     for requirement in ASKED:
         if canonicalize_name(requirement.name) in apart - tested.keys():

@@ -33,11 +33,11 @@ def replace_commands(monkeypatch: pytest.MonkeyPatch, codes: dict[str, str]) -> 
 
 
 def options(folder: Path) -> Options:
-    return Options(True, folder / "out", folder / "work")
+    return Options(True, folder / "out")
 
 
 def arguments(folder: Path) -> list[str]:
-    return ["--out", str(folder / "out"), "--work", str(folder / "work")]
+    return ["--out", str(folder / "out")]
 
 
 def eventually(check: Callable[[], Any]) -> Any:
@@ -86,16 +86,16 @@ def test_nothing_that_it_started_goes_on(tmp_path: Path, monkeypatch: pytest.Mon
 def test_the_others_still_run(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    replace_commands(monkeypatch, {"prefix": "import sys; sys.exit('error: broken')"})
-    assert bench.main(["--only", "handling", "prefix", "forward", *arguments(tmp_path)]) == 1
+    replace_commands(monkeypatch, {"training": "import sys; sys.exit('error: broken')"})
+    assert bench.main(["--only", "attribution", "training", "forward", *arguments(tmp_path)]) == 1
     captured = capsys.readouterr()
-    assert "error: prefix: broken (exit code 1" in captured.err
+    assert "error: training: broken (exit code 1" in captured.err
     assert captured.out.count("| final | batch 8 | 1.00 ms | 2.00 ms | 2.00  |") == 2
     comparisons = json.loads((tmp_path / "out" / "bench.json").read_text())["comparisons"]
     assert [(report["name"], len(report["rows"])) for report in comparisons] == [
         ("forward", 1),
-        ("prefix", 0),
-        ("handling", 1),
+        ("training", 0),
+        ("attribution", 1),
     ]
     assert "**failed**: broken" in (tmp_path / "out" / "bench.md").read_text()
     replace_commands(monkeypatch, {})

@@ -1,1 +1,0 @@
-"""Accuracy against speed: ours beside what else a user could take, on the same rows."""
