@@ -9,9 +9,13 @@ from torch import nn
 
 from skip_exp import pipeline
 from skip_exp.models.readouts import HeadReadout
+from skip_exp.phases import retune
+from skip_exp.phases.attribute import attribute
 from skip_exp.phases.fit import start_readout
 from skip_exp.phases.job import Job
 from skip_exp.phases.prepare import prepare
+from skip_exp.phases.prune import prune
+from skip_exp.phases.tune import tune
 from tests.helpers.toy import save_toy, toy_job
 
 
@@ -49,6 +53,19 @@ def test_a_frozen_head_stays_and_the_log_says_so(
     start_readout(job.trainer, model, job.data, "here")
     assert torch.equal(model.readout.linear.weight, before)
     assert "tune.train=prompt" in caplog.text
+
+
+def test_a_head_is_fitted_again_to_what_the_cut_left(
+    toy: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job = prepare(toy_job(toy, tmp_path, "run"))
+    dense, _ = tune(job)
+    relevance, _ = attribute(job, dense)
+    pruned = prune(job.trainer, dense.value, relevance.value, job.cfg.prune, 0.7, 1).model
+    starts: list[float] = []
+    monkeypatch.setattr(retune, "fit", lambda *given: starts.append(loss_of(job, given[2])))
+    retune.retune(job, dense, pruned, [])
+    assert starts[0] < 0.9 * loss_of(job, pruned)
 
 
 def test_a_fit_that_ended_too_early_names_the_key_that_makes_it_longer(

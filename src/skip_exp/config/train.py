@@ -72,7 +72,6 @@ class RetuneConfig(TrainConfig):
         4.0, "Cost in dense epochs, which a cheaper model may use up by more epochs; 0: no more."
     )
     enabled: bool = key(True, "Train the pruned model again, from the dense model's weights.")
-    lr: float = key(1e-2, "Learning rate of the prompt.")
     train: str = key("${tune.train}", "As in tune, but not none; it follows tune.train.")
     bias_lr: float = key(
         3e-3, "Learning rate of the backbone's biases and norms with train=bias and lora."
@@ -85,7 +84,7 @@ class RetuneConfig(TrainConfig):
         0.9, "Weight of the dense model's predictions in the loss of a labelled text, in [0, 1]."
     )
     copies: int = key(
-        4,
+        0,
         "Versions of each train text with near words in place of some, labelled by the dense "
         "model; an epoch has one of them, or the text.",
     )

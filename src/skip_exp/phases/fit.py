@@ -70,8 +70,9 @@ def start_readout(
     model: SoftPromptModel,
     data: Rows,
     path: str,
+    phase: str = "tune",
 ) -> None:
-    """Fit a trained linear readout to what the untuned ``model`` gives it.
+    """Fit a trained linear readout to what ``model`` gives it before the phase.
 
     Args:
         path: of the backbone, for the message.
@@ -98,7 +99,7 @@ def start_readout(
         raise ConfigError("backbone.path", path, "answers nan or inf; take undamaged weights")
     labels = get_labels(data.train)
     fit_linear(readout.linear, inputs, torch.tensor(labels))
-    log.info("tune: the head starts as logistic regression on %d rows", len(inputs))
+    log.info("%s: the head starts as logistic regression on %d rows", phase, len(inputs))
 
 
 def log_kept(metric: str, epoch: int, epochs: int, score: float, how: str = "kept") -> None:
