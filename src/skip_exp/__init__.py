@@ -6,12 +6,11 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from skip_exp.api.compress import compress
     from skip_exp.api.fit import fit
-    from skip_exp.skill.cascade import Cascade
     from skip_exp.skill.export.huggingface.modeling_skip import SkipForSequenceClassification
     from skip_exp.skill.export.onnx.runtime import OnnxSkill
     from skip_exp.skill.skill import Skill
 
-__all__ = ["Cascade", "OnnxSkill", "Skill", "SkipForSequenceClassification"]
+__all__ = ["OnnxSkill", "Skill", "SkipForSequenceClassification"]
 __all__ += ["__version__", "compress", "fit"]
 __version__ = "0.1.0"
 
@@ -19,7 +18,6 @@ _LATER = {
     "fit": "skip_exp.api.fit",
     "compress": "skip_exp.api.compress",
     "Skill": "skip_exp.skill.skill",
-    "Cascade": "skip_exp.skill.cascade",
     "OnnxSkill": "skip_exp.skill.export.onnx.runtime",
     "SkipForSequenceClassification": "skip_exp.skill.export.huggingface.convert",
 }

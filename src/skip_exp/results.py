@@ -167,7 +167,7 @@ class Latency(Part):
 class Choice(Part):
     """The model that ``prune.within`` found; filled by no other job."""
 
-    model: str | None = None  # as in frontier.csv, such as "90 % cut, int8 -> uncut, fp32"
+    model: str | None = None  # as in frontier.csv, such as "90 % cut, int8"
     texts_per_s: float | None = None
 
 

@@ -14,7 +14,6 @@ from skip_exp import OnnxSkill, Skill
 from skip_exp.commands import evaluate, predict, train
 from skip_exp.errors import SkipError
 from skip_exp.report.compare import bootstrap_rows
-from skip_exp.skill.cascade import Cascade
 from skip_exp.skill.record import SkillRecord
 from tests.api.test_compress import classifier
 from tests.helpers.saved import save_backbone, tokenizer
@@ -72,8 +71,6 @@ def test_answers_have_all_labels_above_the_threshold(skill: Skill) -> None:
     assert len({len(answer["labels"]) for answer in answers}) > 1
     with pytest.raises(SkipError, match=r"reject=0.7: not for several labels"):
         skill.predict(["a film"], reject=0.7)
-    with pytest.raises(SkipError, match="one label per text"):
-        Cascade.of([skill, skill], [0.9])
 
 
 def test_rows_are_evaluated_by_label(skill: Skill, tmp_path: Path, capsys: Any) -> None:

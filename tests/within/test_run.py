@@ -18,23 +18,15 @@ from skip_exp.config.prune import PruneConfig
 from skip_exp.errors import ConfigError, SkipError
 from skip_exp.report import frame
 from skip_exp.results import PREDICTIONS, Result
-from skip_exp.skill.cascade import open_classifier
-from skip_exp.skill.forms import Speed
+from skip_exp.skill import forms
 from skip_exp.within import measure, run, show
 from skip_exp.within.baselines import TfIdf
-from skip_exp.within.choose import Answers, Candidate, Model, make_candidate
-from skip_exp.within.scores import Split
+from skip_exp.within.choose import Candidate, Split
 from tests.api.test_compress import classifier
-from tests.helpers.fixed import Fixed
 from tests.helpers.saved import Saved, save_backbone, save_tiny_skill, tokenizer
 from tests.helpers.toy import SMALL, save_toy, toy_job
 
 LABELS = np.array([0, 1, 0, 1])
-
-
-def model(ratio: float, form: str, speed: float, predicted: list[int]) -> Model:
-    confidence = np.array([0.6, 0.7, 0.8, 0.9])
-    return Model(ratio, form, Answers(np.array(predicted), confidence), speed)
 
 
 def split(labels: np.ndarray = LABELS) -> Split:
@@ -75,24 +67,6 @@ def test_the_budget_ends_the_work_before_a_ratio(monkeypatch: pytest.MonkeyPatch
     assert [*run.run_jobs(jobs, 0.1, run_job)] == [0.0]
 
 
-@pytest.mark.parametrize("speeds", [(100.0, 200.0), (200.0, 100.0)])
-def test_a_cascade_must_be_faster_where_it_is_timed(
-    tiny: Saved, speeds: tuple[float, float], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    fast, slow = model(0.9, "fp32", 1000, [1, 1, 0, 1]), model(0.0, "fp32", 100, [0, 1, 0, 1])
-    single = make_candidate([slow], [], split().score)
-    cascade = make_candidate([fast, slow], [0.65], split().score)
-    models = {fast: Fixed(tiny.about, {}), slow: Fixed(tiny.about, {})}
-    measured = [Speed(speed, 1.0) for speed in speeds]
-    monkeypatch.setattr(measure, "time_in_turns", lambda calls, texts: (measured, True))
-    candidates, chosen, contended = measure.choose_timed([single, cascade], 1.0, models, [])
-    assert contended
-    assert len(chosen.models) == (2 if speeds[1] > speeds[0] else 1)
-    # Relative to the single model's speed beside all others, which stays.
-    assert [each.speed for each in candidates] == [100.0, 100.0 * speeds[1] / speeds[0]]
-    assert chosen.speed == max(each.speed for each in candidates)
-
-
 def test_another_skill_of_a_ratio_has_another_export(tiny: Saved, tmp_path: Path) -> None:
     first = measure.export_folder(tmp_path, 0.9, tiny.folder)
     assert first == measure.export_folder(tmp_path, 0.9, tiny.folder)
@@ -102,52 +76,37 @@ def test_another_skill_of_a_ratio_has_another_export(tiny: Saved, tmp_path: Path
     assert measure.export_folder(tmp_path, 0.9, other) != first
 
 
-def lines(chosen: Candidate, *others: Candidate) -> list[show.Line]:
-    made = [show.Line("majority class", 0.5, np.zeros(4, int))]
-    made.append(show.Line(show.TF_IDF, 0.5, LABELS, 5000.0, 1.0, 0.1))
-    for each in (chosen, *others):
-        made.append(
-            show.Line(
-                what=show.name(each),
-                select=each.select,
-                predicted=each.predicted,
-                speed=each.speed,
-                mb=1.0,
-                candidate=each,
-                is_chosen=each is chosen,
-            )
-        )
-    return made
-
-
 def test_the_table_compares_with_the_chosen_model(tmp_path: Path) -> None:
-    uncut, cut = model(0.0, "fp32", 100, [0, 1, 0, 1]), model(0.9, "fp32", 500, [0, 1, 0, 0])
-    faster = model(0.9, "int8", 900, [0, 1, 0, 0])
-    single = [make_candidate([each], [], split().score) for each in (uncut, cut, faster)]
-    pair = make_candidate([cut, uncut], [0.65], split().score)
-    all_lines = lines(pair, *single)
-    frame = show.to_frame(all_lines, split())
+    right, wrong = LABELS, np.array([0, 1, 0, 0])
+    uncut = Candidate(0.0, "fp32", 1.0, 0.0, 100.0)
+    slow, fast = (Candidate(0.9, form, 0.75, 0.0, n) for form, n in (("fp32", 500), ("int8", 900)))
+    middle = Candidate(0.5, "int8", 1.0, 0.25, 300.0)
+    candidates = [uncut, slow, fast, middle]
+    lines = [show.Line("majority class", 0.5, np.zeros(4, int))]
+    lines.append(show.Line(show.TF_IDF, 0.5, LABELS, 5000.0, 1.0, 0.1))
+    for each, predicted in zip(candidates, (right, wrong, wrong, right), strict=True):
+        lines.append(show.describe_model(each, predicted, 1.0, is_chosen=each is fast))
+    frame = show.to_frame(lines, split())
     by_name = frame.set_index("model")
     assert by_name.loc["majority class", "validation"] == 0.5
     assert by_name.loc["uncut, fp32", "difference"] == 0.25
-    assert by_name.loc["90 % cut, fp32 -> uncut, fp32", "chosen"]
-    low, high = by_name.loc["90 % cut, int8", ["difference_low", "difference_high"]]
+    assert by_name.loc["90 % cut, int8", "chosen"]
+    low, high = by_name.loc["90 % cut, fp32", ["difference_low", "difference_high"]]
     assert (low, high) == (0, 0)  # the same answers on the same rows
-    text = show.to_text(frame, all_lines)
-    assert text["model"].tolist() == [
-        *("majority class", show.TF_IDF, "90 % cut, fp32 -> uncut, fp32 (chosen)"),
-        *("uncut, fp32", "90 % cut, int8"),  # of a cut its fastest form
+    assert show.to_text(frame)["model"].tolist() == [
+        *("majority class", show.TF_IDF, "uncut, fp32"),
+        *("90 % cut, int8 (chosen)", "50 % cut, int8"),  # of a cut its fastest form
     ]
     show.write(frame, tmp_path, "accuracy", contended=True)
     written = pd.read_csv(tmp_path / show.CSV)
     assert written["chosen"].sum() == 1 and written["contended"].all()
     assert (tmp_path / show.FIGURE).read_bytes()[1:4] == b"PNG"
-    told = show.explain(frame, single, pair, 0.01, split(), contended=False)
+    told = show.explain(frame, candidates, uncut, 0.01, 4, contended=False)
     assert any("25.0 points" in each for each in told)  # the least that four rows can show
     assert any("bound of 25 points" in each for each in told)  # row 3, without an error
     assert any(show.TF_IDF in each for each in told)
     assert any("-25.00 points" in each for each in told)  # on the validation split
-    told = show.explain(frame, single, single[2], 1.0, split(), contended=False)
+    told = show.explain(frame, candidates, fast, 1.0, 4, contended=False)
     assert not any("25.0 points" in each or "bound of" in each for each in told)
 
 
@@ -194,8 +153,8 @@ def check_folder(classifier: Any, root: Path) -> None:
     assert frame["chosen"].sum() == 1
     assert {"majority class", show.TF_IDF, "uncut, fp32"} <= {*frame["model"]}
     assert (folder.parent / show.FIGURE).is_file()
-    is_half = isinstance(classifier, skip_exp.Skill) and classifier.form == "bf16"
-    again = open_classifier(folder, precision="bf16" if is_half else "32-true")
+    (chosen,) = frame[frame["chosen"]].to_dict("records")
+    again = forms.open_form(chosen["form"], folder)
     texts = ["the film was dull", "the plot was warm"]
     assert again.predict(texts) == classifier.predict(texts)
 
@@ -264,8 +223,9 @@ def test_the_command_tries_every_form(
     given = [str(tmp_path / "train.csv"), "--within", "5", "--output", str(out), *settings]
     assert train.main(given) == 0
     (folder,) = out.glob("*/*/chosen")
-    check_folder(open_classifier(folder), out)
-    names = {*pd.read_csv(folder.parent / show.CSV)["model"]}
+    found = pd.read_csv(folder.parent / show.CSV)
+    names, (form,) = {*found["model"]}, found.loc[found["chosen"], "form"]
+    check_folder(forms.open_form(form, folder), out)
     assert {f"{cut}, int8" for cut in ("uncut", "70 % cut", "90 % cut")} <= names
     assert not any("52 %" in name or "95 %" in name for name in names)  # these are few rows
     assert "was it worth it?" in capsys.readouterr().out

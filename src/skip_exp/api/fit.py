@@ -57,8 +57,8 @@ def fit(
         labels: one per text, where ``data`` is a list of texts.
         ratio: fraction of the block parameters to remove; None: 0.5.
         within: instead of a ratio: find the fastest model that loses at most so many points to the
-            uncut one on the selection slice, a standard error included. Several cuts are made, in
-            every form, and cascades of them.
+            uncut one on the selection slice, a standard error included. Several cuts are tried,
+            each in every form.
         budget: minutes after which ``within`` tries no further cut; None: all of them.
         backbone: a choice of ``conf/backbone``; None: that of the experiment, else ``minilm``.
         output: folder of results, of the cache and of rows that are no file yet.
@@ -68,8 +68,8 @@ def fit(
             :class:`skip_exp.api.task.RowOptions`.
 
     Returns:
-        The :class:`Skill`, with its job's numbers in ``result``. With ``within``, whichever of
-        ``Skill``, ``OnnxSkill`` and ``Cascade`` was chosen.
+        The :class:`Skill`, with its job's numbers in ``result``; or an :class:`OnnxSkill`, where
+        ``within`` chose 8-bit weights.
 
     Raises:
         SkipError: anything that you can fix, in one line.

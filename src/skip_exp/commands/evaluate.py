@@ -1,4 +1,4 @@
-"""Score a skill, export or cascade on rows with labels: metrics, classes, and confusions.
+"""Score a skill or export on rows with labels: metrics, classes, and confusions.
 
 Examples:
 
@@ -26,11 +26,11 @@ from skip_exp.commands.predict import (
     add_reject,
     find_folder,
     json_line,
+    open_classifier,
 )
 from skip_exp.data.read import check_file, read_table
 from skip_exp.data.table import Dialect
 from skip_exp.data.text import columns_of
-from skip_exp.skill.cascade import open_classifier
 from skip_exp.skill.find import read_about
 from skip_exp.utils import files
 
@@ -43,7 +43,7 @@ CONFUSIONS = 10  # listed
 @one_line_errors(2)
 def main(arguments: Sequence[str] | None = None) -> int:
     line = parser("evaluate", __doc__)
-    line.add_argument("skill", metavar="SKILL", help="folder of a skill, export or cascade")
+    line.add_argument("skill", metavar="SKILL", help="folder of a skill or export")
     about = "rows with texts and labels"
     line.add_argument("file", type=Path, metavar="FILE", help=about)
     line.add_argument("--label", metavar="COLUMN", help="default: the one that it was trained on")
@@ -59,11 +59,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     check_file(file)
     if options.errors and options.errors.resolve() == file.resolve():
         line.error(f"--errors {options.errors}: is the file with the rows; name another")
-    record = read_about(find_folder(options.skill))
+    folder = find_folder(options.skill)
+    record = read_about(folder)
     label = options.label or record.label
     named = [label] if label else record.labels
     table = read_table(file, columns_of(record.text, *named), dialect)
-    classifier = open_classifier(options.skill, options.backbone, options.precision)
+    classifier = open_classifier(folder, options.backbone, options.precision)
     found = classifier.evaluate(
         table, label=options.label, drop_bad=options.drop_bad, reject=options.reject
     )

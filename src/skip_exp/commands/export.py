@@ -10,8 +10,7 @@ was trained. --push-to-hub USER/REPO uploads it.
 
 onnx: model.onnx (input_ids, attention_mask and, for BERT, token_type_ids [batch, length] -> logits
 [batch, labels]), config.json (the skill's description) and the tokenizer. The model is checked in
-onnxruntime before it appears. With --int8 its weights are 8-bit integers. A cascade has this format
-alone: all of its members are exported.
+onnxruntime before it appears. With --int8 its weights are 8-bit integers.
 
 --vocabulary keeps the tokens that the task's train rows use, or those of the texts in FILE, which
 is read as predict --file reads it. Special tokens and single characters always stay. Answers to
@@ -20,13 +19,11 @@ texts of these tokens do not change.
 The card states the licence of the base model. Your model's own is --license, such as mit or other.
 """
 
-from argparse import Namespace
 from collections.abc import Sequence
 from pathlib import Path
 
 from skip_exp.commands.line import one_line_errors, parser
 from skip_exp.errors import SkipError
-from skip_exp.skill.cascade import Cascade, open_classifier
 from skip_exp.skill.export.huggingface.hub import check_push, upload
 from skip_exp.skill.skill import FORMATS, Skill
 
@@ -35,7 +32,7 @@ from skip_exp.skill.skill import FORMATS, Skill
 def main(arguments: Sequence[str] | None = None) -> int:
     """Exit code: 0, or 2 with the reason in one line."""
     line = parser("export", __doc__)
-    line.add_argument("skill", metavar="SKILL", help="folder of a skill or cascade")
+    line.add_argument("skill", metavar="SKILL", help="folder of a skill")
     line.add_argument("out", type=Path, metavar="OUT", help="folder to write; new or empty")
     line.add_argument("--format", choices=FORMATS, default="hf")
     line.add_argument("--int8", action="store_true", help="8-bit weights (onnx only)")
@@ -52,33 +49,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
         raise SkipError(f"--int8: not for --format {options.format}, only for onnx")
     if repo_id and options.format != "hf":
         raise SkipError(f"--push-to-hub: not for --format {options.format}, only for hf")
-    skill = open_classifier(options.skill, options.backbone)
-    if isinstance(skill, Cascade):
-        if options.vocabulary != "full":
-            raise SkipError("--vocabulary: not for a cascade; only for a skill")
-        skill.export(options.out, options.format, int8=options.int8)
-    elif isinstance(skill, Skill):
-        _export(skill, options)
-    else:
-        raise SkipError(f"{options.skill}: is an export already")
-    size = sum(file.stat().st_size for file in options.out.rglob("*") if file.is_file())
-    print(f"written: {options.out} ({size / 1e6:.1f} MB)")
+    skill = Skill.load(options.skill, options.backbone)
     if repo_id:
-        print(f"pushed: {upload(options.out, repo_id)}")
-    return 0
-
-
-def _export(skill: Skill, options: Namespace) -> None:
-    if options.push_to_hub:
-        check_push(skill.about, options.push_to_hub)
+        check_push(skill.about, repo_id)
     if options.vocabulary != "full":
         skill = skill.with_vocabulary(options.vocabulary, options.encoding)
         kept = skill.model.backbone.config.vocabulary
         print(f"vocabulary: {kept['kept']:,} of {kept['of']:,} tokens")
     skill.export(
-        options.out,
-        options.format,
-        int8=options.int8,
-        repo_id=options.push_to_hub,
-        license=options.license,
+        options.out, options.format, int8=options.int8, repo_id=repo_id, license=options.license
     )
+    size = sum(file.stat().st_size for file in options.out.rglob("*") if file.is_file())
+    print(f"written: {options.out} ({size / 1e6:.1f} MB)")
+    if repo_id:
+        print(f"pushed: {upload(options.out, repo_id)}")
+    return 0

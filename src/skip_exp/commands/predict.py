@@ -1,4 +1,4 @@
-"""Answer texts with a skill, an export or a cascade; one JSON line per answer.
+"""Answer texts with a skill or an export; one JSON line per answer.
 
 Examples:
 
@@ -30,19 +30,20 @@ from pydantic_core import to_jsonable_python
 
 from skip_exp.commands.line import add_reading, one_line_errors, parser, probability
 from skip_exp.errors import ExampleError, SkipError
-from skip_exp.skill.cascade import open_classifier
 from skip_exp.skill.examples import is_table, read_examples
+from skip_exp.skill.record import ONNX
+from skip_exp.utils import console
 
 PROBABILITY_DIGITS = 4  # of a probability
 
 if TYPE_CHECKING:
-    from skip_exp.skill.classifier import Prediction
+    from skip_exp.skill.classifier import Classifier, Prediction
 
 
 @one_line_errors(2)
 def main(arguments: Sequence[str] | None = None) -> int:
     line = parser("predict", __doc__)
-    line.add_argument("skill", metavar="SKILL", help="folder of a skill, export or cascade")
+    line.add_argument("skill", metavar="SKILL", help="folder of a skill or export")
     line.add_argument("texts", nargs="*", metavar="TEXT", help="one example: a text or a pair")
     line.add_argument("--file", type=Path, help="a table, or examples, one a line")
     about = "column of a table to copy into the answers; may be repeated"
@@ -51,7 +52,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     add_reject(line)
     add_loading(line)
     options = line.parse_args(arguments)
-    kept = vars(options)["with"]
+    folder, kept = find_folder(options.skill), vars(options)["with"]
     examples, where = read_examples(options.texts, options.file, options.encoding)
     beside: Iterable[dict[str, Any]] = repeat({})
     if is_table(options.file):
@@ -60,12 +61,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         from skip_exp.skill.find import read_about  # nor this
 
         dialect = Dialect(options.sep, options.encoding)
-        text = read_about(find_folder(options.skill)).text
+        text = read_about(folder).text
         examples, beside = read_texts(options.file, text, kept, options.drop_bad, dialect=dialect)
     elif kept or options.drop_bad or options.sep:
         wrong = "--with, --sep and --drop-bad"
         raise SkipError(f"{wrong}: only with --file of a table, such as rows.csv")
-    classifier = open_classifier(options.skill, options.backbone, options.precision)
+    classifier = open_classifier(folder, options.backbone, options.precision)
     try:
         answers = with_progress(classifier.stream(examples, reject=options.reject))
         for row, answer in zip(beside, answers, strict=False):
@@ -110,6 +111,27 @@ def find_folder(folder: str) -> Path:
     if not os.path.isdir(place):
         raise SkipError(f"{folder}: no such folder, or no permission")
     return place
+
+
+def open_classifier(folder: Path, backbone: str | None, precision: str) -> "Classifier":
+    """The skill or ONNX export in ``folder``.
+
+    Args:
+        backbone, precision: see :meth:`Skill.load`. An export has a precision of its own.
+
+    Raises:
+        SkipError: it cannot be loaded.
+    """
+    if os.path.isfile(folder / ONNX):  # not Path.is_file, which raises where it may not look
+        if precision != "32-true":
+            raise SkipError(f"--precision {precision}: {folder} is an ONNX export and has its own")
+        from skip_exp.skill.export.onnx.runtime import OnnxSkill  # packages that are optional
+
+        return OnnxSkill.load(folder)
+    console.import_slow("skip_exp.skill.skill")  # torch takes seconds: not for an ONNX export
+    from skip_exp.skill.skill import Skill  # the same
+
+    return Skill.load(folder, backbone, precision)
 
 
 def with_progress(answers: "Iterable[Prediction]") -> "Iterable[Prediction]":

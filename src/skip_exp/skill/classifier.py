@@ -13,7 +13,7 @@ from typing import Any, NotRequired, TypedDict
 from skip_exp.data.batches import Row, answer_all, batch_by_length
 from skip_exp.data.text import check_columns, columns_of, shown, shown_names, text_of, texts_of
 from skip_exp.errors import ExampleError, SkipError
-from skip_exp.skill.record import Form, SkillRecord
+from skip_exp.skill.record import SkillRecord
 
 TOKENS_PER_BATCH = 1024  # padding included
 CHUNK = 8192  # examples that are read and sorted by length together
@@ -48,11 +48,6 @@ class Classifier:
         about = self.about
         what = f"task={about.task!r}, labels={about.labels}, backbone={about.backbone.name!r}"
         return f"{type(self).__name__}({what})"
-
-    @property
-    def form(self) -> Form:
-        """How it is opened."""
-        raise NotImplementedError
 
     def save(self, folder: str | Path) -> Path:
         """Write a copy into ``folder``, and return it.

@@ -9,10 +9,8 @@ from pathlib import Path
 from skip_exp import results
 from skip_exp.errors import SkipError
 from skip_exp.skill.record import (
-    CASCADE,
     CODE,
     CONFIG,
-    MEMBERS,
     ONNX,
     RECORD,
     SkillRecord,
@@ -43,19 +41,15 @@ def find_skill(folder: str | Path) -> Path:
             )
         if os.path.isfile(place / ONNX):
             raise SkipError(f"{place}: an ONNX export; skip_exp.OnnxSkill.load reads it")
-        if os.path.isfile(place / CASCADE):
-            raise SkipError(f"{place}: a cascade; skip_exp.Cascade.load reads it")
     return place
 
 
 def read_about(folder: Path) -> SkillRecord:
-    """The record of a skill, an ONNX export or a cascade; loading it verifies the checksum.
+    """The record of a skill or an ONNX export; loading it verifies the checksum.
 
     Raises:
         SkipError: there is none, or it is damaged.
     """
-    if os.path.isfile(folder / CASCADE):  # its members have one task
-        return read_about(folder / MEMBERS / "0")
     is_onnx = os.path.isfile(folder / ONNX)
     path = folder / CONFIG if is_onnx else find_skill(folder) / RECORD
     described = read_json(path)

@@ -14,7 +14,6 @@ import torch
 from skip_exp.errors import SkipError
 from skip_exp.skill.classifier import Classifier
 from skip_exp.skill.export.onnx.runtime import OnnxSkill, check_packages
-from skip_exp.skill.record import Form
 from skip_exp.skill.skill import Skill
 from skip_exp.utils.machine import multiplies_bf16
 from skip_exp.utils.timing import alone, interleave
@@ -33,12 +32,12 @@ class Speed(NamedTuple):
     spread: float
 
 
-def list_forms() -> list[Form]:
+def list_forms() -> list[str]:
     """The forms that this machine runs well; the log says what is left out.
 
     bf16 needs a processor that multiplies it faster than fp32, int8 the packages of the export.
     """
-    forms: list[Form] = ["fp32"]
+    forms = ["fp32"]
     if multiplies_bf16():
         forms.append("bf16")
     try:
@@ -68,11 +67,11 @@ def export_all(folders: Mapping[Path, Path]) -> None:
         list(pool.map(export, skills, [folder for _, folder in missing]))
 
 
-def open_form(skill: Path, form: Form, folder: Path) -> Classifier | None:
-    """The skill in one of its forms; None if ``folder``, of its 8-bit export, is not there."""
-    if form != "int8":
-        return Skill.load(skill, precision="bf16" if form == "bf16" else "32-true")
-    return OnnxSkill.load(folder, torch.get_num_threads()) if folder.is_dir() else None
+def open_form(form: str, folder: Path) -> Classifier:
+    """The skill, or for int8 the 8-bit export, in ``folder``. Raises SkipError."""
+    if form == "int8":
+        return OnnxSkill.load(folder, torch.get_num_threads())
+    return Skill.load(folder, precision="bf16" if form == "bf16" else "32-true")
 
 
 def megabytes(classifier: Classifier) -> float:

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from reprlib import repr as shown
-from typing import Annotated, Any, Literal, Self, TypeVar
+from typing import Any, Literal, Self, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
 
@@ -23,12 +23,7 @@ VERSION = 1
 RECORD, TENSORS = "skill.json", "skill.safetensors"
 CONFIG, ONNX = "config.json", "model.onnx"  # files of an export
 HUB_PATTERN = re.compile(r"[\w.-]+(/[\w.-]+)?")
-CASCADE, MEMBERS = "cascade.json", "members"  # of a cascade; a folder for each member
 CODE = "modeling_skip.py"  # of an hf export; transformers copies it there
-
-
-# How a skill is opened: by torch in fp32 or bf16, or by ONNX Runtime in fp32 or with 8-bit weights.
-Form = Literal["fp32", "bf16", "onnx", "int8"]
 
 
 class _Part(BaseModel):
@@ -129,32 +124,6 @@ class SkillRecord(_Part):
         if is_local(backbone.path):
             backbone = backbone.model_copy(update={"path": f"./{backbone.name}"})
         return self.changed(scores=scores, backbone=backbone)
-
-
-class CascadeRecord(_Part):
-    """The fields of ``cascade.json`` except version and checksum.
-
-    Attributes:
-        thresholds: a text goes on from a member whose largest probability is below its threshold.
-        forms: of the members, from fast to slow.
-        members: checksums of their records.
-        sent_on: share of the selection slice that reached each member after the first.
-        select, validation: the cascade's scores on these splits.
-    """
-
-    thresholds: list[Annotated[float, Field(ge=0, le=1)]] = Field(min_length=1)
-    forms: list[Form]
-    members: list[str]
-    sent_on: list[float] = []
-    select: float | None = None
-    validation: float | None = None
-
-    @field_validator("forms", "members")
-    @classmethod
-    def _one_per_member(cls, value: list[str], info: ValidationInfo) -> list[str]:
-        if len(value) != len(info.data.get("thresholds", value[1:])) + 1:
-            raise ValueError("must be one more than the thresholds")
-        return value
 
 
 def is_local(path: str) -> bool:

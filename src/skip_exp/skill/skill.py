@@ -26,7 +26,7 @@ from skip_exp.skill.export.huggingface.hub import check_push, download, upload
 from skip_exp.skill.files import job_result, read_skill, share_skill, split
 from skip_exp.skill.find import find_skill
 from skip_exp.skill.rebuild import rebuild
-from skip_exp.skill.record import RECORD, TENSORS, Form, read_checksum
+from skip_exp.skill.record import RECORD, TENSORS, read_checksum
 
 FORMATS = ("hf", "onnx")
 # Of a batch's hidden states and feed-forward activations, mean of the layers. Every batch has a
@@ -106,11 +106,6 @@ class Skill(Classifier):
     def result(self) -> Mapping[str, Any]:
         """Scores, sizes and timing of the skill's job; empty where its result is not there."""
         return job_result(self.folder)
-
-    @property
-    def form(self) -> Form:
-        halves = (p for p in self.model.parameters() if p.dtype == torch.bfloat16)
-        return "fp32" if next(halves, None) is None else "bf16"
 
     @property
     def batch_tokens(self) -> int:

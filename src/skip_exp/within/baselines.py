@@ -2,6 +2,7 @@
 
 import logging
 import pickle
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -10,8 +11,11 @@ from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import Pipeline, make_pipeline
 
+from skip_exp.data.rows import Rows, get_labels
 from skip_exp.data.scores import Labels
-from skip_exp.within.scores import Split
+from skip_exp.skill.forms import Speed
+from skip_exp.within import show
+from skip_exp.within.choose import Split
 
 log = logging.getLogger(__name__)
 
@@ -58,3 +62,23 @@ class TfIdf:
 
 def _joined(texts: Texts) -> list[str]:
     return [" ".join(each) for each in texts]
+
+
+def describe_baselines(
+    rows: Rows, words: TfIdf | None, speed: Speed | None, select: Split, validation: Split
+) -> list[show.Line]:
+    """Always answering the train rows' most frequent class; and ``words``, with its speed."""
+    answer, _ = Counter(get_labels(rows.train)).most_common(1)[0]
+    constant = [np.full(len(split.labels), answer) for split in (select, validation)]
+    lines = [show.Line("majority class", select.score(constant[0]), constant[1])]
+    if words and speed:
+        words_line = show.Line(
+            model=show.TF_IDF,
+            select=select.score(words.predict(select.texts)),
+            predicted=words.predict(validation.texts),
+            speed=speed.texts,
+            spread=speed.spread,
+            mb=words.megabytes,
+        )
+        lines.append(words_line)
+    return lines

@@ -2,49 +2,46 @@
 
 import logging
 import os
+import shutil
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import cast
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
 
 from skip_exp import results
 from skip_exp.cache.version import digest
 from skip_exp.config.schema import Config
 from skip_exp.config.together import check
 from skip_exp.data.files import SELECT
+from skip_exp.data.scores import Labels
 from skip_exp.data.sources import Tables
 from skip_exp.errors import ConfigError
 from skip_exp.phases.job import Job
 from skip_exp.phases.prepare import prepare
 from skip_exp.pipeline import write_config
 from skip_exp.pruning.allocate import most
-from skip_exp.results import Result
-from skip_exp.skill.cascade import open_classifier
+from skip_exp.results import PREDICTIONS, Choice, Latency, MainScores, Result, Scores
 from skip_exp.skill.classifier import Classifier
+from skip_exp.skill.forms import megabytes, open_form
+from skip_exp.utils import timing
 from skip_exp.within import show
-from skip_exp.within.baselines import TfIdf
-from skip_exp.within.choose import FITTED, add_errors, join, list_candidates
-from skip_exp.within.measure import (
-    TIMED_TEXTS,
-    ask,
-    candidate_line,
-    choose_timed,
-    majority_line,
-    measure,
-    save,
-    save_answers,
-    words_line,
-)
-from skip_exp.within.row import CHOSEN, make_result
-from skip_exp.within.scores import Split
+from skip_exp.within.baselines import TfIdf, describe_baselines
+from skip_exp.within.choose import Split, choose
+from skip_exp.within.measure import measure
 
 log = logging.getLogger(__name__)
 
 CUTS = (0.9, 0.7, 0.52, 0.95)  # ratios, in the order in which they are tried
 JOBS = "jobs"  # folder of the jobs, by ratio
 EXPORTS = "int8"  # folder of the exports with 8-bit weights, by ratio and skill
+CHOSEN = "chosen"  # folder of the model that is chosen
 KERNELS = "ONEDNN_PRIMITIVE_CACHE_CAPACITY"
+OF_ONE_RUN = ("calibration", "cache", "probes", "seconds")  # fields of a single job alone
 
 
 def find(
@@ -81,31 +78,23 @@ def find(
     jobs = run_jobs([at_ratio(cfg, ratio) for ratio in ratios], budget, run_job)
     skills = {ratio: root / JOBS / f"{ratio:g}" / str(job.skill) for ratio, job in jobs.items()}
     words = TfIdf.fit(Split.of(rows, rows.train), select)
-    texts = [*select.texts, *validation.texts][:TIMED_TEXTS]
-    models, words_speed, contended = measure(skills, words, select, texts, root / EXPORTS)
-    (reference,) = (each for each in models if (each.ratio, each.form) == (0.0, "fp32"))
-    best, bound = select.score(reference.answers.predicted), within / 100
-    least = best - bound
-    candidates = list_candidates([*models], select.score, best - FITTED * bound)
-    candidates = add_errors(candidates, reference, select)
-    candidates, chosen, also_contended = choose_timed(candidates, least, models, texts)
-    contended = contended or also_contended
-    answers = {model: ask(classifier, validation) for model, classifier in models.items()}
-    lines = [majority_line(rows, select, validation)]
-    if words:
-        lines.append(words_line(words, words_speed, select, validation))
-    for each in candidates:
-        lines.append(candidate_line(each, each is chosen, answers, models))
-    answered, _ = join([answers[model] for model in chosen.models], chosen.thresholds)
-    place = save(chosen, models, validation.score(answered.predicted), root / CHOSEN)
+    models, speed, contended = measure(skills, words, select, validation, root / EXPORTS)
+    candidates, bound = [*models], within / 100
+    chosen = choose(candidates, candidates[0].select - bound)
+    lines, answers = describe_baselines(rows, words, speed, select, validation), {}
+    for each, classifier in models.items():
+        answers[each] = np.array(classifier.probabilities(validation.texts))
+        predicted, mb = answers[each].argmax(1), megabytes(classifier)
+        lines.append(show.describe_model(each, predicted, mb, is_chosen=each is chosen))
     frame = show.to_frame(lines, validation)
     show.write(frame, root, validation.metric, contended=contended)
-    save_answers(validation.labels, answered, root)
-    results.write(root, make_result(cfg, key, jobs, frame, chosen, contended=contended))
-    told = show.explain(frame, candidates, chosen, bound, select, contended=contended)
-    is_half = [model.form for model in chosen.models] == ["bf16"]
-    show.tell(frame, lines, validation, [*told, *show.next_steps(place, is_half)])
-    return open_classifier(place, precision="bf16" if is_half else "32-true")
+    save_answers(validation.labels, answers[chosen], root)
+    shutil.rmtree(root / CHOSEN, ignore_errors=True)  # of the same search, run before
+    place = models[chosen].save(root / CHOSEN)
+    results.write(root, make_result(cfg, key, jobs[chosen.ratio], frame, contended=contended))
+    told = show.explain(frame, candidates, chosen, bound, len(select.labels), contended=contended)
+    show.tell(frame, validation, [*told, *show.next_steps(place, chosen.form == "bf16")])
+    return open_form(chosen.form, place)
 
 
 def at_ratio(cfg: Config, ratio: float) -> Config:
@@ -150,3 +139,50 @@ def run_jobs(
         done[job.prune.ratio] = run_job(job)
         last = time.monotonic() - start
     return done
+
+
+def save_answers(labels: Labels, probabilities: NDArray[np.float64], folder: Path) -> None:
+    """What the chosen model predicts on the validation split, as a job leaves it."""
+    predicted, confidence = probabilities.argmax(1), probabilities.max(1)
+    table = pd.DataFrame({"label": labels, "predicted": predicted, "probability": confidence})
+    table.to_csv(folder / PREDICTIONS, index=False)
+
+
+def make_result(
+    cfg: Config, key: str, job: Result, frame: pd.DataFrame, *, contended: bool
+) -> Result:
+    """What a search leaves behind: the scores of the uncut and of the chosen model.
+
+    Ratio and sizes are those of the chosen model. The speed-up is on the user's texts, over the
+    uncut model in fp32.
+
+    Args:
+        key: stands for the search, as `job_id`.
+        job: result of the chosen model's job.
+        frame: see :func:`skip_exp.within.show.to_frame`.
+    """
+    fields = job.to_dict()
+    (best,) = frame[frame["chosen"]].to_dict("records")
+    (uncut,) = frame[frame["model"] == show.UNCUT].to_dict("records")
+    found = {
+        "job_id": key,
+        "sweep": cfg.sweep.id,
+        "method": fields["method"] | {"within": cfg.prune.within},
+        "metric": MainScores(
+            name=fields["metric"]["name"], dense=uncut["validation"], final=best["validation"]
+        ),
+        "metrics": {},
+        "select": Scores(dense=uncut["select"], final=best["select"]),
+        "choice": Choice(model=best["model"], texts_per_s=best["texts_per_s"]),
+        "latency": Latency(
+            **timing.place("cpu"),
+            dtype=best["form"],
+            speedup=best["texts_per_s"] / uncut["texts_per_s"],
+            contended=contended,
+        ),
+        "skill": CHOSEN,
+        "config": asdict(cfg) | {"prompt": fields["config"]["prompt"]},  # may be its start's
+        "finished": results.now(),
+    }
+    kept = {name: value for name, value in fields.items() if name not in OF_ONE_RUN}
+    return Result(**kept | found)

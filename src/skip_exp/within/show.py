@@ -20,14 +20,13 @@ from skip_exp.data.scores import Labels, interval
 from skip_exp.report import tables
 from skip_exp.report.figures import CONTROL, INK, PLOT_SETTINGS, STYLES
 from skip_exp.utils import files
-from skip_exp.within.choose import TIE, Candidate, Model
-from skip_exp.within.scores import Split
+from skip_exp.within.choose import TIE, Candidate, Split
 
 log = logging.getLogger(__name__)
 
 TF_IDF = "TF-IDF, logistic regression"
-UNCUT = "uncut, fp32"  # as `name` has it
-MARKS = dict(zip(("fp32", "bf16", "int8", "cascade"), STYLES, strict=False)) | {"": CONTROL}
+UNCUT = "uncut, fp32"  # a candidate's name
+MARKS = dict(zip(("fp32", "bf16", "int8"), STYLES, strict=False)) | {"": CONTROL}
 CSV, FIGURE = "frontier.csv", "frontier.png"
 
 
@@ -43,7 +42,7 @@ class Line:
         candidate: None for a baseline.
     """
 
-    what: str
+    model: str
     select: float
     predicted: Labels
     speed: float | None = None
@@ -52,23 +51,18 @@ class Line:
     candidate: Candidate | None = None
     is_chosen: bool = False
 
-    @property
-    def models(self) -> Sequence[Model]:
-        return self.candidate.models if self.candidate else ()
 
-    @property
-    def sent_on(self) -> Sequence[float]:
-        return self.candidate.sent_on if self.candidate else ()
-
-
-def name(candidate: Candidate) -> str:
-    """``uncut, int8``, or ``90 % cut, int8 -> uncut, fp32`` for a cascade."""
-    return " -> ".join(name_model(model.ratio, model.form) for model in candidate.models)
-
-
-def name_model(ratio: float, form: str) -> str:
-    cut = f"{100 * ratio:g} % cut" if ratio else "uncut"
-    return f"{cut}, {form}"
+def describe_model(each: Candidate, predicted: Labels, mb: float, *, is_chosen: bool) -> Line:
+    return Line(
+        model=each.name,
+        select=each.select,
+        predicted=predicted,
+        speed=each.speed,
+        spread=each.spread,
+        mb=mb,
+        candidate=each,
+        is_chosen=is_chosen,
+    )
 
 
 def to_frame(lines: Sequence[Line], validation: Split) -> pd.DataFrame:
@@ -83,14 +77,13 @@ def to_frame(lines: Sequence[Line], validation: Split) -> pd.DataFrame:
     for line, of_line in zip(lines, draws, strict=True):
         low, high = interval(of_line)
         below, above = interval(of_line - draws[chosen])
-        score = validation.score(line.predicted)
+        score, candidate = validation.score(line.predicted), line.candidate
         row = {
-            "model": line.what,
-            "form": " + ".join(model.form for model in line.models),
-            "ratio": " + ".join(f"{model.ratio:g}" for model in line.models),
-            "sent_on": " + ".join(f"{share:.3f}" for share in line.sent_on),
+            "model": line.model,
+            "form": candidate.form if candidate else "",
+            "ratio": candidate.ratio if candidate else None,
             "select": line.select,
-            "select_error": line.candidate.error if line.candidate else None,
+            "select_error": candidate.error if candidate else None,
             "validation": score,
             "low": low,
             "high": high,
@@ -124,16 +117,15 @@ def draw(frame: pd.DataFrame, metric: str) -> Figure:
     axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     axes.xaxis.set_major_formatter("{x:,.0f}")
     axes.minorticks_off()
-    kinds = frame["form"].where(~frame["form"].str.contains("+", regex=False), "cascade")
-    for kind, style in MARKS.items():
-        points = frame[kinds == kind].dropna(subset=["texts_per_s"])
+    for form, style in MARKS.items():
+        points = frame[frame["form"] == form].dropna(subset=["texts_per_s"])
         if not points.empty:
             axes.plot(
                 points["texts_per_s"],
                 100 * points["validation"],
                 style.marker,
                 color=INK[style.colour],
-                label=kind or TF_IDF,
+                label=form or TF_IDF,
             )
     (chosen,) = frame[frame["chosen"]].to_dict("records")
     axes.plot(
@@ -150,11 +142,13 @@ def draw(frame: pd.DataFrame, metric: str) -> Figure:
     return figure
 
 
-def to_text(frame: pd.DataFrame, lines: Sequence[Line]) -> pd.DataFrame:
-    """The last table: baselines, the uncut model, each cut in its fastest form, the chosen one."""
-    shown = frame[[_is_shown(line, lines) for line in lines]]
+def to_text(frame: pd.DataFrame) -> pd.DataFrame:
+    """The last table: baselines, uncut in fp32, each ratio in its fastest form, the chosen one."""
+    fastest = frame.dropna(subset=["ratio"]).groupby("ratio")["texts_per_s"].idxmax()
+    is_shown = frame["chosen"] | frame["ratio"].isna() | (frame["model"] == UNCUT)
+    shown = frame[is_shown | frame.index.isin(fastest)]
     text = pd.DataFrame({"model": shown["model"]})
-    is_choice = any(line.candidate for line in lines)  # not a plain job's only model
+    is_choice = frame["ratio"].count() > 1  # not a plain job's only model
     if is_choice:
         text.loc[shown["chosen"], "model"] += " (chosen)"
     scores, differences = [], []
@@ -171,31 +165,17 @@ def to_text(frame: pd.DataFrame, lines: Sequence[Line]) -> pd.DataFrame:
     return text
 
 
-def _is_shown(line: Line, lines: Sequence[Line]) -> bool:
-    if line.is_chosen or not line.models:
-        return True
-    if len(line.models) > 1:
-        return False
-    (model,) = line.models
-    if model.ratio == 0:
-        return model.form in ("fp32", "int8")
-    same = [each for each in lines if [m.ratio for m in each.models] == [model.ratio]]
-    return line is max(same, key=lambda each: each.speed or 0.0)
-
-
 def _round(value: float, form: str) -> str:
     return "-" if pd.isna(value) else format(value, form)
 
 
-def tell(
-    frame: pd.DataFrame, lines: Sequence[Line], validation: Split, sentences: Sequence[str]
-) -> None:
+def tell(frame: pd.DataFrame, validation: Split, sentences: Sequence[str]) -> None:
     """Log the last table and what there is to say about it."""
     title = f"was it worth it? {validation.metric} on {len(validation.labels)} validation rows"
     width = Console().width if Console().is_terminal else 160
     console = Console(width=width)
     with console.capture() as shown:
-        console.print(tables.console(to_text(frame, lines), title))
+        console.print(tables.console(to_text(frame), title))
     log.info("%s", shown.get().rstrip())
     for sentence in sentences:
         log.info(sentence)
@@ -206,7 +186,7 @@ def explain(
     candidates: Sequence[Candidate],
     chosen: Candidate,
     bound: float,
-    select: Split,
+    rows: int,
     *,
     contended: bool,
 ) -> list[str]:
@@ -214,13 +194,14 @@ def explain(
 
     Args:
         bound: a fraction.
+        rows: of the selection slice.
     """
     (row,) = frame[frame["chosen"]].to_dict("records")
     (uncut,) = frame[frame["model"] == UNCUT].to_dict("records")
     told = [
         f"chosen: {row['model']}: {row['texts_per_s']:,.0f} texts a second, "
         f"{row['texts_per_s'] / uncut['texts_per_s']:.1f} times {UNCUT}",
-        *explain_slice(candidates, chosen, bound, len(select.labels), uncut),
+        *explain_slice(candidates, chosen, bound, rows, uncut),
     ]
     keys = ("difference", "difference_high", "difference_low")
     scored, low, high = (tables.points(0.0 - uncut[key]) for key in keys)  # no -0.00
@@ -259,19 +240,17 @@ def explain_slice(
             f"so few rows show no loss below {100 / rows:.1f} points: only the uncut model is "
             f"sure to lose less than {limit}"
         )
-    single = [each for each in candidates if len(each.models) == 1]  # cascades follow the bound
-    beyond = [each for each in single if each.select - each.error < best - bound]
+    beyond = [each for each in candidates if not each.fits(best - bound)]
     faster = [each for each in beyond if each.speed > chosen.speed / (1 - TIE)]
     if faster:
         each = max(faster, key=lambda other: other.select - other.error)
         needed = math.ceil(1000 * (best - each.select + each.error)) / 10
         times = each.speed / uncut["texts_per_s"]
-        told.append(f"{name(each)}, {times:.1f} times, needs a bound of {needed:g} points")
+        told.append(f"{each.name}, {times:.1f} times, needs a bound of {needed:g} points")
     for each in candidates:
-        is_form = [model.ratio for model in each.models] == [0.0]
-        if is_form and each.select < best - bound:
+        if each.ratio == 0 and each.select < best - bound:
             lost = tables.points(each.select - best)
-            told.append(f"left out: {name(each)}: {lost} points, allowed: {limit}")
+            told.append(f"left out: {each.name}: {lost} points, allowed: {limit}")
     return told
 
 

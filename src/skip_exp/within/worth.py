@@ -1,7 +1,6 @@
 """Was it worth it? One cut model beside the most frequent class and TF-IDF, on the same rows."""
 
 import logging
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -11,12 +10,12 @@ from skip_exp.config.schema import Config
 from skip_exp.data.sources import Tables
 from skip_exp.phases.prepare import prepare
 from skip_exp.results import PREDICTIONS
-from skip_exp.skill.forms import megabytes, time_in_turns
+from skip_exp.skill.forms import megabytes
 from skip_exp.skill.skill import Skill
 from skip_exp.within import show
-from skip_exp.within.baselines import TfIdf
-from skip_exp.within.measure import TIMED_TEXTS, majority_line, words_line
-from skip_exp.within.scores import Split
+from skip_exp.within.baselines import TfIdf, describe_baselines
+from skip_exp.within.choose import Candidate, Split
+from skip_exp.within.measure import time_beside
 
 
 def weigh(cfg: Config, tables: Tables | None, skill: Skill, result: Any) -> None:
@@ -36,22 +35,18 @@ def weigh(cfg: Config, tables: Tables | None, skill: Skill, result: Any) -> None
         logging.disable(before)
     select, validation = Split.of(rows, rows.select), Split.of(rows, rows.validation)
     words = TfIdf.fit(Split.of(rows, rows.train), select)
-    calls: list[Callable[[list[list[str]]], object]] = [skill.probabilities]
-    if words:
-        calls.append(words.predict)
-    speeds, contended = time_in_turns(calls, [*select.texts, *validation.texts][:TIMED_TEXTS])
-    lines = [majority_line(rows, select, validation)]
-    if words:
-        lines.append(words_line(words, speeds[1], select, validation))
-    answers = pd.read_csv(Path(cfg.output_dir) / PREDICTIONS)
-    model = show.Line(
-        what=show.name_model(result["ratio"], "fp32"),
+    (speed,), words_speed, contended = time_beside([skill], words, select, validation)
+    model = Candidate(
+        ratio=result["ratio"],
+        form="fp32",
         select=result["select"]["final"],
-        predicted=answers["predicted"].to_numpy(),
-        speed=speeds[0].texts,
-        spread=speeds[0].spread,
-        mb=megabytes(skill),
-        is_chosen=True,
+        error=0.0,
+        speed=speed.texts,
+        spread=speed.spread,
     )
-    frame = show.to_frame([*lines, model], validation)
-    show.tell(frame, [*lines, model], validation, show.judge_words(frame, contended=contended))
+    answers = pd.read_csv(Path(cfg.output_dir) / PREDICTIONS)
+    predicted = answers["predicted"].to_numpy()
+    lines = describe_baselines(rows, words, words_speed, select, validation)
+    lines.append(show.describe_model(model, predicted, megabytes(skill), is_chosen=True))
+    frame = show.to_frame(lines, validation)
+    show.tell(frame, validation, show.judge_words(frame, contended=contended))

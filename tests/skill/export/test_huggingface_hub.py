@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from huggingface_hub import constants
 
-from skip_exp import Cascade, Skill
+from skip_exp import Skill
 from skip_exp.commands.export import main
 from skip_exp.errors import SkipError
 from skip_exp.models.backbones import load_backbone
@@ -57,21 +57,6 @@ def test_pushed_and_pulled_it_answers_alike(saved: Saved, hub: Hub) -> None:
     pulled = Skill.from_pretrained("me/toy", saved.backbone)
     assert pulled.predict(["a warm film"]) == skill.predict(["a warm film"])
     assert not any("model.safetensors" in each for each in hub.asked)
-
-
-def test_a_cascade_is_pushed_and_pulled(saved: Saved, hub: Hub) -> None:
-    """In place of a skill; no file names a local folder."""
-    skill = Skill.load(saved.folder)
-    skill.push_to_hub("me/toy")
-    cascade = Cascade.of([Skill.load(saved.folder, precision="bf16"), skill], [0.9])
-    assert cascade.push_to_hub("me/toy") == f"{hub.url}/me/toy"
-    files = [path for path in hub.folder("models", "me/toy").rglob("*") if path.is_file()]
-    assert {"cascade.json", "README.md"} < {path.name for path in files}
-    assert not (hub.folder("models", "me/toy") / "skill.json").exists()
-    assert not [path for path in files if str(saved.backbone).encode() in path.read_bytes()]
-    pulled = Cascade.from_pretrained("me/toy", saved.backbone)
-    assert [member.form for member in pulled.members] == ["bf16", "fp32"]
-    assert pulled.predict(["a warm film", "dull"]) == cascade.predict(["a warm film", "dull"])
 
 
 def test_the_command_pushes_what_it_wrote(saved: Saved, hub: Hub, capsys: Any) -> None:

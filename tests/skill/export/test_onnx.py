@@ -154,6 +154,8 @@ def test_predict_takes_an_onnx_export_that_is_whole(
     assert answer["label"] == Skill.load(tiny.folder).predict([TEXTS[0]])[0]["label"]
     assert predict.main([str(out), TEXTS[0], "--precision", "bf16"]) == 2
     assert "--precision bf16: " in capsys.readouterr().err
+    assert main([str(out), str(tmp_path / "again"), "--format", "onnx"]) == 2
+    assert not (tmp_path / "again").exists()
     changes = ("model.onnx", "", "x"), ("config.json", '"negative"', '"not good"')
     for name, old, new in (*changes, ("tokenizer.json", '"warm"', '"cold"')):
         content = (out / name).read_bytes()

@@ -1,4 +1,4 @@
-"""Push a skill or a cascade to the Hugging Face hub, and pull it."""
+"""Push a skill to the Hugging Face hub, and pull it."""
 
 from pathlib import Path
 
@@ -6,10 +6,10 @@ import huggingface_hub
 
 from skip_exp.data.files import STAND_IN
 from skip_exp.errors import SkipError, first_line
-from skip_exp.skill.record import CASCADE, CODE, MEMBERS, RECORD, TENSORS, SkillRecord
+from skip_exp.skill.record import CODE, RECORD, TENSORS, SkillRecord
 from skip_exp.utils.hub import explain, hub_reachable, offline_if_unreachable
 
-SKILL_FILES = [RECORD, TENSORS, CASCADE, f"{MEMBERS}/*"]  # what `download` needs of a repository
+SKILL_FILES = [RECORD, TENSORS]  # what `download` needs of a repository
 
 
 def check_push(about: SkillRecord, repo_id: str) -> None:
@@ -49,7 +49,7 @@ def upload(folder: Path, repo_id: str) -> str:
 
 
 def download(repo_id: str, revision: str | None = None) -> Path:
-    """Folder of the skill or cascade ``repo_id``, from the hub or its cache.
+    """Folder of the skill ``repo_id``, from the hub or its cache.
 
     Only its own files are downloaded, and the model's code, which marks an hf export.
 

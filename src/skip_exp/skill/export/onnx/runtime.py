@@ -19,11 +19,9 @@ from skip_exp.errors import SkipError
 from skip_exp.skill.classifier import Classifier
 from skip_exp.skill.export.folder import new_folder
 from skip_exp.skill.record import (
-    CASCADE,
     CONFIG,
     ONNX,
     RECORD,
-    Form,
     SkillRecord,
     loading,
     parse_record,
@@ -95,8 +93,6 @@ class OnnxSkill(Classifier):
         check_packages("onnxruntime")
         if (folder / RECORD).is_file() and not (folder / ONNX).is_file():
             raise SkipError(f"{folder}: is no ONNX export: Skill.load reads it")
-        if (folder / CASCADE).is_file():
-            raise SkipError(f"{folder}: a cascade; skip_exp.Cascade.load reads it")
         described = read_json(folder / CONFIG)
         path = folder / ONNX
         if described.pop("sha256", None) != checksum(folder, described):
@@ -106,10 +102,6 @@ class OnnxSkill(Classifier):
         about = parse_record(folder / CONFIG, fields, OnnxRecord)
         tokenizer, pad_id = read_tokenizer(folder, about)
         return cls(about, tokenizer, pad_id, runner(path, threads), (folder, threads))
-
-    @property
-    def form(self) -> Form:
-        return "int8" if self.about.int8 else "onnx"
 
     def save(self, folder: str | Path) -> Path:
         out = Path(folder).expanduser()
