@@ -72,7 +72,7 @@ def plan(profile: str, overrides: Sequence[str]) -> Plan:
         tasks, folder = swept(name, overrides)["task"], os.environ.get("SKIP_EXP_DATA")
         if folder and all((Path(folder) / task).is_dir() for task in tasks):
             source, where = "local", "data: local folder"
-        elif not (reachable or all(is_cached(task, overrides) for task in tasks)):
+        elif not (reachable or all(is_cached(task, overrides, name) for task in tasks)):
             name, source = REHEARSAL_SWEEP, "embedded"
             where = "data: embedded, because SKIP_EXP_DATA is not set or lacks a task"
     values = swept(name, overrides)
@@ -117,11 +117,20 @@ def _unswept(overrides: Sequence[str], values: dict[str, list[str]]) -> list[str
     return [each for each in overrides if not values.keys() & values_of([each]).keys()]
 
 
-def is_cached(task: str, overrides: Sequence[str]) -> bool:
-    """Whether the hub's cache has the task's rows."""
+def check_data(planned: Plan) -> None:
+    """Refuse a sweep whose every job would fail. Raises SkipError."""
+    if "data.source=hub" not in planned.overrides or hub.hub_reachable():
+        return
+    lacking = [t for t in planned.asked.tasks if not is_cached(t, planned.overrides, planned.name)]
+    if lacking:
+        why = f"the model hub cannot be reached, and its cache lacks {', '.join(lacking)}"
+        raise SkipError(f"--profile paper: {why}; --profile offline needs no hub")
+
+
+def is_cached(task: str, overrides: Sequence[str], name: str) -> bool:
+    """Whether the hub's cache has the rows of a task of the sweep ``name``."""
     from skip_exp.data.sources import load_rows  # takes seconds to import: only where asked
 
-    name = SWEEPS["offline"]
     given = _unswept(overrides, swept(name, overrides))
     cfg = compose_config(name, [f"+task={task}", *given])
     try:
@@ -165,6 +174,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if asked.is_rehearsal:
         print("this is a rehearsal: these are not the tasks of the table", flush=True)
     if not options.no_run:
+        check_data(planned)
         interrupted = run(planned.command(out))
     folders = [each for each in (*options.results, out) if Path(each).exists()]
     answers = asked.answers(frame.read(folders))
