@@ -29,7 +29,7 @@ from skip_exp.utils import console
 # Each is a module of skip_exp.commands with a main(arguments), imported when it is asked for.
 COMMANDS = (
     *("train", "compress", "predict", "evaluate", "export", "benchmark"),
-    *("report", "table2", "compare", "cache", "dashboard"),
+    *("report", "table2", "compare", "dashboard"),
 )
 
 
