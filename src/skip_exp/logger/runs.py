@@ -92,12 +92,9 @@ def find_id(unfinished: Path | None) -> str | None:
     """The id of a job's W&B run, the same until the job is done; None leaves it to W&B."""
     if unfinished is None or os.environ.get("WANDB_RUN_ID"):  # an agent of a W&B sweep sets it
         return None
-    try:
-        if not unfinished.exists():
-            files.replace(unfinished, secrets.token_hex(4).encode())
-        return unfinished.read_text()
-    except OSError:  # the cache cannot be written, and has said so
-        return None
+    if not unfinished.exists():
+        files.replace(unfinished, secrets.token_hex(4).encode())
+    return unfinished.read_text()
 
 
 def _init(cfg: Config, name: str, mode: Any, run_id: str | None) -> wandb.Run:
