@@ -21,12 +21,12 @@ from skip_exp.utils.timing import best_device
 
 TITLE = "Attribution"
 ABOUT = (
-    "Relevance of every neuron of minilm (FFN units, heads, query/key and value/output dims of all "
-    "layers), fp32, train rows sorted by length. Theirs: plain forward passes of the same rows, or "
-    "Captum's `LayerGradientXActivation` (all layers at once, one pass for layers' inputs and one "
-    "for outputs) and `LayerIntegratedGradients` (baseline zero, its defaults). Ratio: "
-    "our time over that of the forward passes; against Captum, how many times faster, and how many "
-    "times less memory at the peak. Difference: the largest one, relative to the largest score."
+    "Relevance of every neuron of minilm (FFN units and heads of all layers), fp32, train rows "
+    "sorted by length. Theirs: plain forward passes of the same rows, or Captum's "
+    "`LayerGradientXActivation` (all layers at once) and `LayerIntegratedGradients` (baseline "
+    "zero, its defaults). Ratio: our time over that of the forward passes; against Captum, how "
+    "many times faster, and how many times less memory at the peak. Difference: the largest one, "
+    "relative to the largest score."
 )
 TARGET = "probability"
 SUMMED: dict[str, Any] = {"tokens": "sum", "sign": "absolute", "target": TARGET}
@@ -131,13 +131,10 @@ def captum_gradients(model: SoftPromptModel, batches: Sequence[Batch]) -> Releva
     method = extra("captum.attr").LayerGradientXActivation
 
     def products(batch: Batch) -> Iterator[tuple[Tap, Tensor]]:
-        for before in (True, False):
-            group = [tap for tap in taps(model).values() if tap.before == before]
-            linears = [tap.linear for tap in group]
-            gradient = method(probability(model, batch), linears)
-            inputs = tuple(batch.values())
-            scores = gradient.attribute(inputs, attribute_to_layer_input=before)
-            yield from zip(group, scores, strict=True)
+        found = list(taps(model).values())
+        gradient = method(probability(model, batch), [tap.linear for tap in found])
+        scores = gradient.attribute(tuple(batch.values()), attribute_to_layer_input=True)
+        yield from zip(found, scores, strict=True)
 
     on_graph = next(m for m in model.backbone.modules() if isinstance(m, torch.nn.LayerNorm)).weight
     on_graph.requires_grad_(True)  # the embeddings' norm: puts the first layer on the graph, too
@@ -162,12 +159,12 @@ def captum_integrated(model: SoftPromptModel, batches: Sequence[Batch], steps: i
             return plain(*inputs)
 
         one = torch.ones(len(batch["labels"]), 1, device=batch["labels"].device)
-        rows, options = tuple(batch.values()), {"n_steps": steps}
+        rows = tuple(batch.values())
+        options = {"n_steps": steps, "attribute_to_layer_input": True}
         for tap in taps(model).values():
             handle = tap.hook(lambda x: x * factors["now"])  # before Captum's own hook
             try:
                 integral = method(scaled, tap.linear)
-                options["attribute_to_layer_input"] = tap.before
                 yield tap, integral.attribute(one, 0 * one, None, rows, **options)
             finally:
                 handle.remove()

@@ -85,9 +85,6 @@ OTHERS = {
     "table2 --no-run --profile offline tune.epoch=1": "tune.epoch tune.epochs",
     "compare": "--by",
     "compare nowhere --by attribution": "nowhere",
-    "cache": "verb",
-    "cache empty": "empty",
-    "cache prune": "--days",
     "dashboard": "--entity",
 }
 

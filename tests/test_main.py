@@ -97,29 +97,6 @@ def test_a_mistyped_command_is_told_the_right_one(cli: Cli) -> None:
     assert ended.err.startswith("error: predcit: ") and "predict" in ended.err
 
 
-@pytest.mark.parametrize(
-    ("line", "offered", "hydra_too"),
-    [
-        ("skip-exp re", ["report"], True),
-        ("skip-exp ", list(COMMANDS), True),
-        ("skip-exp +task=rt", [], True),
-        ("skip-exp +task=rte re", [], True),
-        ("skip-exp predict ", [], False),  # files, by the shell itself
-        ("skip-exp report outp", [], False),
-    ],
-)
-def test_commands_are_completed(
-    monkeypatch: pytest.MonkeyPatch, capsys: Any, line: str, offered: list[str], hydra_too: bool
-) -> None:
-    monkeypatch.setattr(sys, "argv", ["skip-exp", "-sc", "query=bash"])
-    monkeypatch.setenv("COMP_LINE", line)
-    asked: list[list[str]] = []
-    monkeypatch.setattr("skip_exp.__main__.run_jobs", lambda words: asked.append(words) or 0)
-    assert main() == 0
-    assert capsys.readouterr().out.split() == offered
-    assert asked == ([["-sc", "query=bash"]] if hydra_too else [])
-
-
 def test_the_console_command_is_main() -> None:
     project = tomllib.loads((conf_dir().parent / "pyproject.toml").read_text())["project"]
     assert project["scripts"] == {"skip-exp": f"{main.__module__}:main"}

@@ -124,31 +124,6 @@ def test_an_installed_package_runs_the_main_job_from_any_folder(
     assert "entailment" in told
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize(
-    ("typed", "choices"),
-    [
-        ("skip-exp +task=rt", ["+task=rte"]),
-        ("skip-exp +task=rte backbone=t5_m", ["backbone=t5_mini"]),
-        ("skip-exp +task=rte prune.al", ["prune.allocation="]),
-        ("skip-exp pr", ["predict", "prompt.", "prompt=", "prune.", "prune="]),
-        ("skip-exp tab", ["table2"]),
-        ("skip-exp report outp", ["outputs"]),
-    ],
-)
-def test_bash_completes(installed: Path, tmp_path: Path, typed: str, choices: list[str]) -> None:
-    """By the function that the documented line defines, called as bash calls it on TAB."""
-    script = f"""
-    eval "$(skip-exp -sc install=bash)"
-    [[ $(complete -p skip-exp) == *hydra_bash_completion* ]] || exit 3
-    COMP_LINE='{typed}' COMP_POINT={len(typed)} COMP_CWORD={len(typed.split()) - 1}
-    hydra_bash_completion
-    printf '%s\\n' "${{COMPREPLY[@]}}"
-    """
-    (tmp_path / "outputs").mkdir()
-    assert away(installed, tmp_path, "bash", "-c", script).split() == choices
-
-
 def test_the_image_is_built_from_what_the_package_is_built_from() -> None:
     """The Dockerfile copies what the wheel is built from; none of that is ignored."""
     ignored = (ROOT / ".dockerignore").read_text().splitlines()

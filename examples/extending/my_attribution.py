@@ -25,7 +25,7 @@ def scores(
         power: the key ``attribution.options.power``.
 
     Returns:
-        Every site's scores: ``.ffn`` [units], ``.heads`` [heads], ``.vo`` and ``.qk`` [heads, dim].
+        Every site's scores: ``.ffn`` [units], ``.heads`` [heads].
     """
     found, totals, texts = taps(model), Totals(model), 0
     for batch in batches:

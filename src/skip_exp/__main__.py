@@ -29,7 +29,7 @@ from skip_exp.utils import console
 # Each is a module of skip_exp.commands with a main(arguments), imported when it is asked for.
 COMMANDS = (
     *("train", "compress", "predict", "evaluate", "export", "benchmark"),
-    *("report", "table2", "compare", "cache", "dashboard"),
+    *("report", "table2", "compare", "dashboard"),
 )
 
 
@@ -50,8 +50,6 @@ def main() -> int:
             return 0
         case [word, *arguments] if word in COMMANDS:
             return run_command(word, arguments)
-        case ["-sc", query] if query.startswith("query=") and complete_command():
-            return 0
         case [word, *_] if re.fullmatch(r"[A-Za-z][\w-]*", word):  # never an override
             hint = did_you_mean(word, COMMANDS)
             return refuse(f"{word}: no such command{hint}; see skip-exp --help")
@@ -62,19 +60,6 @@ def main() -> int:
 def refuse(why: str) -> int:
     print(f"error: {why}", file=sys.stderr)
     return 2
-
-
-def complete_command() -> bool:
-    """Print the commands that may end the shell's line; return whether only a command's files may.
-
-    Hydra completes groups, choices and keys; the shell completes files.
-    """
-    line = os.environ.get("COMP_LINE", "")
-    words = line.split()[1:] + ([""] if line[-1:].isspace() else [])
-    if len(words) < 2:
-        print("\n".join(word for word in COMMANDS if word.startswith("".join(words))))
-        return False
-    return words[0] in COMMANDS
 
 
 def run_command(word: str, arguments: Sequence[str]) -> int:

@@ -11,7 +11,6 @@ from omegaconf import OmegaConf
 from skip_exp import results
 from skip_exp.cache.store import JOB_STAGE, Entry, unpack_files
 from skip_exp.config.schema import Config
-from skip_exp.data.rows import join_texts
 from skip_exp.data.sources import Tables
 from skip_exp.logger.build import mirror
 from skip_exp.phases.attribute import attribute
@@ -57,14 +56,7 @@ def run(cfg: Config, tables: Tables | None = None) -> Result:
                 latency = benchmark(job)
         result = write_result(job.cfg, done, latency, {} if done.hit else clock.seconds)
         if not done.hit:
-            mirror(
-                job.loggers,
-                result.to_dict(),
-                job.output,
-                job.data.fingerprint,
-                job.backbone.content_hash,
-                join_texts(job.data.validation) if cfg.logger.texts else None,
-            )
+            mirror(job.loggers, result.to_dict(), job.output)
     return result
 
 

@@ -22,7 +22,7 @@ from pydantic import (
 from rich.filesize import decimal
 
 from skip_exp.cache.version import job_code, parts_code
-from skip_exp.config.names import KINDS, PARTS
+from skip_exp.config.names import PARTS
 from skip_exp.config.schema import backbone_label, method_name
 from skip_exp.errors import SkipError
 from skip_exp.utils import files
@@ -37,7 +37,7 @@ CONFIG_FILE = "config.yaml"  # beside it: the resolved configuration, written wh
 # and predicted (indices; several are joined by a semicolon), probability of the latter, if one.
 PREDICTIONS = "predictions.csv.gz"
 NEURONS = 10**6  # more than any site has
-SITE = rf"^(encoder|decoder)\.\d{{1,4}}\.({KINDS[0]}|(self|cross)\.({'|'.join(KINDS[1:])}))$"
+SITE = r"^(encoder|decoder)\.\d{1,4}\.(ffn|(self|cross)\.heads)$"
 
 
 def _check_sizes(sizes: list[int]) -> list[int]:

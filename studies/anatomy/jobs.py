@@ -225,8 +225,6 @@ def _open(group: list[Result], limit: int | None) -> Subject:
     job = prepare(job_config(OmegaConf.create(stored)))
     if job.data.is_sample:
         raise SkipError(f"{first['path']}: other rows stand in for those of the task")
-    if {"qk", "vo"} & set(job.cfg.prune.sites):
-        raise SkipError(f"{first['path']}: prune.sites must be heads and ffn")
     tuned, _ = tune(job)
     tuned.value.eval()
     return Subject(job, tuned, group, limit)

@@ -10,7 +10,7 @@ import torch
 
 from skip_exp.models.sites import Keep, Relevance, Site
 
-Sizes = Mapping[Site, tuple[int, ...]]  # the shape of each site's scores
+Sizes = Mapping[Site, int]  # the number of neurons of each site
 
 
 def overlap(a: Keep, b: Keep, sizes: Sizes) -> float:
@@ -24,7 +24,7 @@ def overlap(a: Keep, b: Keep, sizes: Sizes) -> float:
 
     Example:
         >>> half = {"encoder.0.ffn": torch.arange(4)}
-        >>> overlap(half, half, {"encoder.0.ffn": (8,)})
+        >>> overlap(half, half, {"encoder.0.ffn": 8})
         1.0
 
     Args:
@@ -36,7 +36,7 @@ def overlap(a: Keep, b: Keep, sizes: Sizes) -> float:
     """
     beyond = most = 0.0
     for site in a.keys() & b.keys():
-        chance = len(a[site]) * len(b[site]) / sizes[Site(site)][0]
+        chance = len(a[site]) * len(b[site]) / sizes[Site(site)]
         beyond += int(torch.isin(a[site], b[site]).sum()) - chance
         most += min(len(a[site]), len(b[site])) - chance
     return beyond / most if most else float("nan")
@@ -46,12 +46,12 @@ def invert(keep: Keep, sizes: Sizes) -> Keep:
     """The neurons that ``keep`` lacks, in each of its sites.
 
     Example:
-        >>> invert({"encoder.0.ffn": torch.tensor([0, 2])}, {"encoder.0.ffn": (4,)})
+        >>> invert({"encoder.0.ffn": torch.tensor([0, 2])}, {"encoder.0.ffn": 4})
         {'encoder.0.ffn': tensor([1, 3])}
     """
     rest = Keep()
     for site, kept in keep.items():
-        every = torch.arange(sizes[Site(site)][0])
+        every = torch.arange(sizes[Site(site)])
         rest[site] = every[~torch.isin(every, kept)]
     return rest
 
@@ -61,7 +61,7 @@ def draw(keep: Keep, sizes: Sizes, seed: int) -> Keep:
     generator = torch.Generator().manual_seed(seed)
     drawn = Keep()
     for site, kept in sorted(keep.items()):
-        order = torch.randperm(sizes[Site(site)][0], generator=generator)
+        order = torch.randperm(sizes[Site(site)], generator=generator)
         drawn[site] = order[: len(kept)].sort().values
     return drawn
 

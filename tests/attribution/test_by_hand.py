@@ -16,7 +16,7 @@ from skip_exp.attribution import (
 from skip_exp.attribution.aggregate import Totals
 from skip_exp.attribution.observe import Tap
 from skip_exp.errors import ConfigError
-from skip_exp.models.sites import Site
+from skip_exp.models.sites import Sublayer
 from tests.helpers.hand import BATCH, S, TwoUnits, texts
 
 pytestmark = pytest.mark.core
@@ -105,7 +105,8 @@ def test_fisher_and_taylor_square_for_each_text() -> None:
 def test_the_rows_of_a_decoder_count_as_one_text(sign: str, expected: float) -> None:
     """Two texts with a row for each of two labels: 3 - 1 and 1 + (-3 - 2) over the positions."""
     values = torch.tensor([[3.0, 0.0], [-1.0, 0.0], [1.0, 0.0], [-3.0, -2.0]])[..., None]
-    totals, tap = Totals(TwoUnits()), Tap(nn.Linear(1, 1), True, sites=(Site("decoder.0.ffn"),))
+    totals = Totals(TwoUnits())
+    tap = Tap(nn.Linear(1, 1), True, sublayer=Sublayer("decoder.0.ffn"))
     totals.sums["decoder.0.ffn"] = torch.zeros(1, dtype=torch.float64)
     totals.add_positions(tap, values, 2, None, "sum", sign)
     assert totals.means(2)["decoder.0.ffn"].item() == expected

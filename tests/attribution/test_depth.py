@@ -12,7 +12,6 @@ from tests.helpers import tiny
 from tests.helpers.tiny import KINDS, READOUT, tiny_inputs, tiny_model
 
 LAYERS = 6
-EVERY_SITE = ["ffn", "heads", "qk", "vo"]
 
 
 @pytest.fixture
@@ -26,19 +25,16 @@ def test_by_hand() -> None:
     assert found["encoder.0.ffn"].tolist() == [49.0] * 20
     assert found["encoder.1.ffn"].tolist() == [24.5] * 20
     assert found["encoder.1.self.heads"].tolist() == [8 * (50 + 49) / 2] * 3
-    assert found["encoder.1.self.qk"].tolist() == [[25.0] * 8] * 3
-    assert found["encoder.0.self.vo"].tolist() == [[49.0] * 8] * 3
 
 
-@pytest.mark.parametrize("sites", [["ffn", "heads"], EVERY_SITE], ids="+".join)
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.usefixtures("six_layers")
-def test_at_k_of_l_exactly_the_last_k_layers_are_gone(kind: str, sites: list[str]) -> None:
+def test_at_k_of_l_exactly_the_last_k_layers_are_gone(kind: str) -> None:
     """Of the others no more than makes up for BERT's output biases, which stay of those k."""
     model = tiny_model(kind, readout=READOUT[kind])
     relevance, sizes = depth.scores(model, []), model.shapes()
     for k in (2, 5):
-        keep = allocate(relevance, sizes, ratio=k / LAYERS, sites=sites)
+        keep = allocate(relevance, sizes, ratio=k / LAYERS, sites=["ffn", "heads"])
         left, more = {shape.name: shape for shape in cut(model, keep).shapes()}, 0
         for whole in sizes:
             if whole.name.layer >= LAYERS - k:

@@ -52,8 +52,6 @@ def test_raw_outputs_are_those_of_the_projections(kind: str) -> None:
     q, k, v, *up = ((h * g).sum((0, 1)) for h, g in zip(outputs, gradients, strict=True))
     expected = {
         "encoder.1.ffn": sum(up),
-        "encoder.1.self.qk": (q + k).view(3, own.attention.qk_group, -1).sum(1),
-        "encoder.1.self.vo": v.view(3, -1),
         "encoder.1.self.heads": (q + k + v).view(3, -1).sum(1),
     }
     for site, scores in expected.items():
@@ -103,8 +101,8 @@ def test_captum_gives_the_same_gradients(kind: str) -> None:
         method = captum.LayerGradientXActivation(probability, layer)
         theirs = method.attribute(start, attribute_to_layer_input=True)
         total = (theirs * mask).sum(1).mean(0).detach()
-        site = block.name if isinstance(block, FfnBlock) else f"{block.name}.vo"
-        torch.testing.assert_close(ours[site].flatten(), total, atol=1e-6, rtol=1e-4)
+        total = total.view(block.shape().units, -1).sum(1)
+        torch.testing.assert_close(ours[block.name.site], total, atol=1e-6, rtol=1e-4)
 
 
 @pytest.mark.parametrize("kind", ["bert", "modernbert", "t5_gated"])
@@ -112,35 +110,27 @@ def test_fisher_is_the_gradient_of_real_masks(kind: str) -> None:
     """One mask at a time on what a cut removes (as in tests/models/test_exactness.py)."""
     model, batch = tiny_model(kind, "prefix", READOUT[kind], decoder=True), tiny_batch(kind, rows=3)
     ours = fisher.scores(model, [batch])
-    for name, tap in taps(model).items():
-        if name.endswith(".k"):
-            continue
-        for site in tap.sites:
-            expected = 0
-            for i in range(3):
-                text = {n: x[i : i + 1] for n, x in batch.items()}
-                expected = expected + mask_gradient(model, text, tap, ours[site].shape).square() / 3
-            torch.testing.assert_close(ours[site], expected, atol=1e-8, rtol=1e-3)
+    for tap in taps(model).values():
+        site, expected = tap.sublayer.site, 0
+        for i in range(3):
+            text = {n: x[i : i + 1] for n, x in batch.items()}
+            expected = expected + mask_gradient(model, text, tap, len(ours[site])).square() / 3
+        torch.testing.assert_close(ours[site], expected, atol=1e-8, rtol=1e-3)
 
 
 @pytest.mark.parametrize("kind", ["bert", "modernbert", "t5_gated"])
 def test_the_sign_of_a_text_gives_the_gradient_of_its_mask(kind: str) -> None:
-    """But for query/key dims, which add up what the queries and what the keys say.
-
-    The label words of a T5 have several pieces here, so that its decoder has a row per label.
-    """
+    """The label words of a T5 have several pieces: its decoder has a row per label."""
     model, text = tiny_model(kind, "prefix", READOUT[kind]), tiny_batch(kind, rows=1)
     options = {"tokens": "sum", "sign": "text", "target": "log_probability"}
     ours = activation_gradient.scores(model, [text], **options)
     for site, squared in fisher.scores(model, [text]).items():
-        if not site.endswith("qk"):
-            torch.testing.assert_close(ours[site].square(), squared, atol=1e-8, rtol=1e-3)
+        torch.testing.assert_close(ours[site].square(), squared, atol=1e-8, rtol=1e-3)
 
 
-def mask_gradient(model, text: dict[str, Tensor], tap, shape) -> Tensor:
-    mask = torch.ones(shape, requires_grad=True)
-    of_heads = len(shape) == 1 and tap.heads is not None
-    factor = mask[:, None] if of_heads else mask.repeat(*[1] * (mask.dim() - 1), tap.group)
+def mask_gradient(model, text: dict[str, Tensor], tap, size: int) -> Tensor:
+    mask = torch.ones(size, requires_grad=True)
+    factor = mask if tap.heads is None else mask[:, None]
 
     handle = tap.hook(lambda x: (tap.view(x) * factor).view(x.shape))
     try:
@@ -167,9 +157,6 @@ def changes_of(model: SoftPromptModel) -> dict[str, torch.Tensor]:
                 change = change + (linear.bias * linear.bias.grad).square()
             rows.append(change.view(heads, -1))
         out = (block.output.weight * block.output.weight.grad).square().sum(0).view(heads, -1)
-        pairs = (heads, block.attention.qk_group, -1)
-        found[f"{block.name}.qk"] = (rows[0] + rows[1]).view(pairs).sum(1)
-        found[f"{block.name}.vo"] = rows[2] + out
         found[f"{block.name}.heads"] = (rows[0] + rows[1] + rows[2] + out).sum(1)
     return found
 
@@ -204,12 +191,10 @@ def test_scores_of_a_layer_add_up_to_what_it_changes(kind: str) -> None:
             logits(model, batch)
         full = of_label(model, batch, "probability").mean()
         for name, tap in taps(model).items():
-            if name.endswith((".q", ".k")):
-                continue  # they share a site
             with replace_activation(tap, torch.zeros_like(seen[name])):
                 without = of_label(model, batch, "probability").mean()
-            for site in tap.sites:
-                torch.testing.assert_close(ours[site].sum(), full - without, atol=1e-4, rtol=0)
+            total = ours[tap.sublayer.site].sum()
+            torch.testing.assert_close(total, full - without, atol=1e-4, rtol=0)
 
 
 def test_the_memory_bound_changes_nothing() -> None:
@@ -246,5 +231,3 @@ def test_a_whole_block_is_the_norm_of_its_neurons(kind: str) -> None:
         weights += [layer.bias for layer in layers[:3] if layer.bias is not None]
         expected = torch.cat([w.detach().flatten() for w in weights]).norm()
         torch.testing.assert_close(found[f"{name}.heads"].norm(), expected)
-        dims = torch.cat([found[f"{name}.{site}"].flatten() for site in ("qk", "vo")])
-        torch.testing.assert_close(dims.norm(), expected)

@@ -11,8 +11,8 @@ from skip_exp.models.sites import Site
 
 pytestmark = pytest.mark.core
 
-SIZES = {Site("encoder.0.ffn"): (3,), Site("encoder.0.self.qk"): (2, 2)}
-GOOD = {"encoder.0.ffn": torch.tensor([1.0, 2, 3]), "encoder.0.self.qk": torch.ones(2, 2)}
+SIZES = {Site("encoder.0.ffn"): 3, Site("encoder.0.self.heads"): 2}
+GOOD = {"encoder.0.ffn": torch.tensor([1.0, 2, 3]), "encoder.0.self.heads": torch.ones(2)}
 
 
 @pytest.mark.parametrize(
@@ -21,15 +21,15 @@ GOOD = {"encoder.0.ffn": torch.tensor([1.0, 2, 3]), "encoder.0.self.qk": torch.o
         (None, "NoneType"),
         (torch.zeros(3), "Tensor"),
         ({}, r"encoder\.0\.ffn: .*\[3\]"),
-        (GOOD | {"encoder.0.self.qk": None}, r"self\.qk: .*\[2, 2\]"),
+        (GOOD | {"encoder.0.self.heads": None}, r"self\.heads: .*\[2\]"),
         (GOOD | {"encoder.0.ffn": [1, 2, 3]}, r"ffn: .*list.*\[3\]"),
-        (GOOD | {"encoder.0.self.qk": torch.ones(2)}, r"qk: .*\[2\].*\[2, 2\]"),
+        (GOOD | {"encoder.0.self.heads": torch.ones(2, 2)}, r"heads: .*\[2, 2\].*\[2\]"),
         (GOOD | {"encoder.0.ffn": torch.tensor(1.0)}, r"\[\].*\[3\]"),
         (GOOD | {"encoder.0.ffn": torch.tensor([1, torch.nan, torch.inf])}, "ffn: 2 of 3"),
         (GOOD | {"encoder.0.ffn": np.array(["a", "b", "c"])}, "ffn: .*<U1"),
         (GOOD | {"encoder.0.ffn": torch.ones(3, dtype=torch.complex64)}, "ffn: .*complex64"),
         (GOOD | {"encoder.9.ffn": torch.ones(3)}, r"encoder\.9\.ffn: .*encoder\.0\.ffn"),
-        ({site: torch.zeros(size) for site, size in SIZES.items()}, "all 7 scores are 0"),
+        ({site: torch.zeros(size) for site, size in SIZES.items()}, "all 5 scores are 0"),
     ],
 )
 def test_what_does_not_fit_is_refused_by_site_and_shape(found: Any, says: str) -> None:

@@ -12,7 +12,6 @@ import wandb
 from skip_exp import results
 from skip_exp.commands import dashboard
 from skip_exp.errors import SkipError
-from skip_exp.logger import runs
 from tests.helpers.fakes import result
 from tests.helpers.wandb_backend import backend
 
@@ -71,10 +70,10 @@ def test_views_are_saved_or_refused(monkeypatch, capsys):
 
     with pytest.raises(SystemExit):
         dashboard.main(["--project", "proj"])
-    monkeypatch.setattr(runs, "has_key", lambda: False)
+    monkeypatch.setattr(wandb, "login", lambda **_: False)
     with pytest.raises(SkipError):
         dashboard.save_views([])
-    monkeypatch.setattr(runs, "has_key", lambda: True)
+    monkeypatch.setattr(wandb, "login", lambda **_: True)
     saved = SimpleNamespace(save=lambda: SimpleNamespace(url="https://address"))
     assert dashboard.save_views([saved]) == ["https://address"]
     with pytest.raises(SkipError, match=": no such entity"):

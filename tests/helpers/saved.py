@@ -155,5 +155,4 @@ def some_keep(model: SoftPromptModel, vanish: bool) -> Keep:
             keep[f"{block.name}.heads"] = NOTHING
         else:
             keep[f"{block.name}.heads"] = torch.tensor([0, 2])
-            keep[f"{block.name}.qk"] = torch.tensor([[0, 3], [1, 2], [4, 7]]) % block.shape().qk
     return keep

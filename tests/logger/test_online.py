@@ -1,6 +1,5 @@
 """W&B online: whole jobs with W&B's own client, against a stub of its backend on the loopback."""
 
-import json
 import os
 import re
 import subprocess
@@ -34,18 +33,18 @@ def toy(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
     return [*save_toy(tmp_path_factory.mktemp("toy")), *settings, "logger=wandb"]
 
 
-def client(url: str) -> dict[str, str]:
+def client(url: str, folder: Path) -> dict[str, str]:
     """The environment of a user with an API key, whose server this is."""
     env = {name: value for name, value in os.environ.items() if not name.startswith("WANDB_")}
-    return env | {"WANDB_BASE_URL": url, "WANDB_API_KEY": "0" * 40, "OMP_NUM_THREADS": "1"}
+    env |= {"WANDB_BASE_URL": url, "WANDB_API_KEY": "0" * 40, "OMP_NUM_THREADS": "1"}
+    return env | {"WANDB_DATA_DIR": str(folder / "data")}
 
 
 def start(url: str, folder: Path, *overrides: str) -> subprocess.Popen[str]:
     """The command line in a process of its own, in ``folder``."""
     command, pipe = [sys.executable, "-m", "skip_exp", *overrides], subprocess.PIPE
-    return subprocess.Popen(
-        command, cwd=folder, env=client(url), stdout=pipe, stderr=pipe, text=True
-    )
+    env = client(url, folder)
+    return subprocess.Popen(command, cwd=folder, env=env, stdout=pipe, stderr=pipe, text=True)
 
 
 def ended(process: subprocess.Popen[str]) -> tuple[str, str]:
@@ -59,7 +58,7 @@ def ended(process: subprocess.Popen[str]) -> tuple[str, str]:
 def sync(command: str, server: Backend, folder: Path) -> None:
     """Give the command that a log line shows."""
     typed = f"{sys.executable} -m {command}"
-    subprocess.run(typed, shell=True, cwd=folder, env=client(server.url), check=True)
+    subprocess.run(typed, shell=True, cwd=folder, env=client(server.url, folder), check=True)
 
 
 def wait_for_a_run(server: Backend, process: subprocess.Popen[str]) -> None:
@@ -103,7 +102,6 @@ def test_every_job_is_a_run_of_its_own(swept: Swept) -> None:
         assert run.told("displayName") == "adjectives-tiny-0.5-1"
         assert run.told("groupName") == result["sweep"]
         assert run.told("tags") == ["adjectives", "tiny", "prefix", method, "mine"]
-        assert run.told("jobType") == "prune"
         assert run.told("repo") == "https://example.org/mine.git"
         assert re.fullmatch("[0-9a-f]{40}", run.told("commit"))
         config = {key: result["config"][key] for key in run.config if key not in ("_wandb", "task")}
@@ -155,41 +153,43 @@ def test_the_summary_is_of_the_epoch_that_was_kept(swept: Swept) -> None:
     assert "retune/kept_epoch" not in swept.runs[1].summary
 
 
-def lineage(run: Run, artifacts: dict[str, Artifact]) -> dict[str, Artifact]:
-    """By type, what went into the run and what came out of it; all of it is there whole."""
-    ins, outs = [artifacts[i] for i in run.used], [artifacts[i] for i in run.logged]
-    assert sorted(artifact.type for artifact in ins) == ["backbone", "dataset"]
-    assert {artifact.type for artifact in outs} == {"model", "run_table"}  # of several tables
-    for artifact in ins + outs:
-        assert artifact.committed
-        contents = artifact.manifest["contents"]
-        assert {name: len(file) for name, file in artifact.files.items()} == {
-            name: entry["size"] for name, entry in contents.items()
-        }
-    return {artifact.type: artifact for artifact in ins + outs}
+def uploaded(run: Run, artifacts: dict[str, Artifact]) -> Artifact:
+    """The one artifact of a run, which is there whole."""
+    (artifact,) = (artifacts[i] for i in run.logged)
+    assert artifact.committed and not run.used
+    contents = artifact.manifest["contents"]
+    assert {name: len(file) for name, file in artifact.files.items()} == {
+        name: entry["size"] for name, entry in contents.items()
+    }
+    return artifact
 
 
-def test_a_skill_comes_from_its_data_and_its_backbone(swept: Swept) -> None:
+def test_the_skill_and_the_picture_are_uploaded(swept: Swept) -> None:
     done, failed = swept.runs
-    result = swept.found[0]
-    of = lineage(done, swept.artifacts)
-    skill = Path(result["path"]).with_name("skill")
-    assert of["model"].files == {file.name: file.read_bytes() for file in skill.iterdir()}
-    assert of["model"].name == "skill-adjectives-tiny"
-    told = results.flatten(result)
-    metadata = of["model"].metadata
-    hashes = {name: metadata.pop(name) for name in ("fingerprint", "content_hash")}
-    assert metadata == {name: told[name] for name in metadata}
-    assert {"job_id", "seed", "ratio", "metric/final"} < metadata.keys()
-    about = json.loads((skill / "skill.json").read_text())
-    hashed = json.loads(of["backbone"].files["backbone.json"])["content_hash"]
-    assert (of["backbone"].name, hashed) == ("backbone-tiny", about["backbone"]["content_hash"])
-    data = json.loads(of["dataset"].files["dataset.json"])
-    assert (data["task"], data["source"], data["is_sample"]) == ("adjectives", "local", False)
-    assert hashes == {"fingerprint": data["fingerprint"], "content_hash": hashed}
-    picture = Path(result["path"]).with_name("keep.png")
-    assert done.files[done.summary["keep"]["path"]] == picture.read_bytes()
+    place = Path(swept.found[0]["path"]).parent
+    artifact = uploaded(done, swept.artifacts)
+    assert (artifact.name, artifact.type) == ("skill-adjectives-tiny", "model")
+    assert artifact.files == {file.name: file.read_bytes() for file in (place / "skill").iterdir()}
+    assert done.files[done.summary["keep"]["path"]] == (place / "keep.png").read_bytes()
     assert not failed.logged and "keep" not in failed.summary
+
+
+def test_the_skill_of_several_labels_is_uploaded(toy: list[str], tmp_path: Path) -> None:
+    for split, count in (("train", 200), ("validation", 40)):
+        rows = [f"the film was {x}{' ' * i},{x}" for i, x in enumerate(["bad", "good", ""] * count)]
+        (tmp_path / f"{split}.csv").write_text("\n".join(["text,label", *rows[:count]]) + "\n")
+    own = [each for each in toy if not each.startswith(("task.", "+task."))]
+    own += [f"+task.files.{split}={split}.csv" for split in ("train", "validation")]
+    own += ["task.name=several", "task.text=[text]", "task.labels=[bad,good]"]
+    own += ["task.multilabel=true", "task.metrics=[f1_micro]", "hydra.run.dir=job"]
+    with backend() as server:
+        job = start(server.url, tmp_path, *own)
+        out, err = ended(job)
+    assert (job.returncode, err) == (0, ""), out
+    (run,) = server.runs.values()
+    assert "cannot log" not in out and run.summary["metric/name"] == "f1_micro"
+    skill = {file.name: file.read_bytes() for file in (tmp_path / "job/skill").iterdir()}
+    assert uploaded(run, server.artifacts).files == skill
 
 
 def test_a_backend_that_goes_away_ends_no_sweep(toy: list[str], tmp_path: Path) -> None:
@@ -268,7 +268,7 @@ def test_an_agent_runs_the_recipe_and_resumes_its_run(toy: list[str], tmp_path: 
     with backend() as server:
         server.sweep = recipe
         server.commands = [{"type": kind, **given} for kind in ("run", "resume")]
-        env = client(server.url)
+        env = client(server.url, tmp_path)
         env["PATH"] = f"{Path(sys.executable).parent}:{env['PATH']}"  # it runs "python"
         command = [sys.executable, "-m", "wandb", "agent", "team/skip_exp/s1"]
         done = subprocess.run(

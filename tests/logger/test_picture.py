@@ -1,4 +1,4 @@
-"""The picture and the table of what each layer kept."""
+"""The picture of what each layer kept."""
 
 from pathlib import Path
 
@@ -41,13 +41,3 @@ def test_the_file_is_whole_or_absent(tmp_path: Path, monkeypatch: pytest.MonkeyP
     with pytest.raises(OSError, match="No space left"):
         picture.save(KEEP, tmp_path / "other.png")
     assert [*tmp_path.iterdir()] == [path]
-
-
-def test_the_table_has_a_row_per_site() -> None:
-    columns, rows = picture.table(KEEP)
-    assert columns == ["site", "layer", "kind", "kept", "of", "fraction"]
-    assert rows[:2] == [
-        ["encoder.0.ffn", 0, "ffn", 8, 16, 0.5],
-        ["encoder.0.self.heads", 0, "heads", 3, 4, 0.75],
-    ]
-    assert rows[4] == ["decoder.0.cross.heads", 0, "heads", 1, 4, 0.25]

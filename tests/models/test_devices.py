@@ -33,9 +33,8 @@ CASES = [
 def some(model: SoftPromptModel) -> Keep:
     """A keep that cuts every site; in every layer another number of heads."""
     keep = {}
-    for site, size in site_sizes(model.shapes()).items():
-        number = {"ffn": 7, "heads": 1 + site.sublayer.layer % 2}.get(site.kind, 3)
-        keep[site] = torch.arange(number).expand(*size[:-1], number)
+    for site in site_sizes(model.shapes()):
+        keep[site] = torch.arange(7 if site.kind == "ffn" else 1 + site.sublayer.layer % 2)
     return keep
 
 

@@ -1,16 +1,14 @@
-"""ModernBERT: the library's numbers, windows and rotations, and pairs that go together."""
+"""ModernBERT: the library's numbers, windows and rotations."""
 
 import pytest
 import torch
 from transformers import ModernBertForSequenceClassification, ModernBertModel
 
-from benchmarks.masked import zero
 from skip_exp.errors import SkipError
 from skip_exp.models.families.modernbert import ModernBert, local_mask, rotate, split
 from skip_exp.models.prompts import NoPrompt
 from skip_exp.models.readouts import ClassifierReadout
 from skip_exp.models.soft_prompt import SoftPromptModel
-from skip_exp.pruning.surgery import cut
 from skip_exp.skill.export.huggingface.convert import to_huggingface
 from tests.helpers.tiny import VOCAB, tiny_backbone, tiny_model, tiny_modernbert, tiny_readout
 
@@ -126,7 +124,7 @@ def test_what_an_export_has_no_place_for_is_refused() -> None:
             to_huggingface(model, ["a", "b", "c"])
 
 
-# --- prefixes and cuts ----------------------------------------------------------------------------
+# --- prefixes -------------------------------------------------------------------------------------
 
 
 def test_a_prefix_is_in_sight_of_the_end_of_a_long_text() -> None:
@@ -139,23 +137,3 @@ def test_a_prefix_is_in_sight_of_the_end_of_a_long_text() -> None:
             model(**batch)
             model.prompt.values[1] += 1.0  # of the local layer
     assert (seen[0] - seen[1]).abs().max() > 1e-3
-
-
-@pytest.mark.parametrize("prompt", ["prefix", "input"])
-def test_a_cut_pair_is_both_dims_also_in_long_texts(prompt: str) -> None:
-    """Each head keeps other pairs, with the angles that they had."""
-    model, batch = tiny_model("modernbert", prompt, "head"), long_batch()
-    pairs = torch.tensor([[0, 3], [1, 2], [0, 1]])
-    keep = {f"encoder.{i}.self.qk": pairs for i in range(2)}
-    keep["encoder.1.self.heads"] = torch.tensor([0, 2])
-    smaller = cut(model, keep)
-    assert [(s.qk, s.units) for s in smaller.shapes() if s.qk] == [(2, 3), (2, 2)]
-    attention = smaller.attention_blocks()["encoder.1.self"].attention
-    assert attention.pairs.tolist() == [[0, 3], [0, 1]] and attention.qk_dim == 4
-    original = model.attention_blocks()["encoder.1.self"].attention.query.weight
-    assert attention.query.weight.equal(original[[0, 3, 4, 7, 16, 17, 20, 21]])
-    again = cut(smaller, {"encoder.1.self.qk": torch.tensor([[1], [0]])})
-    assert again.attention_blocks()["encoder.1.self"].attention.pairs.tolist() == [[3], [0]]
-    with torch.no_grad():
-        expected = zero(model, keep)(**batch)
-        torch.testing.assert_close(smaller(**batch), expected, atol=1e-5, rtol=1e-5)

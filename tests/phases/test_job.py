@@ -117,8 +117,8 @@ def test_an_edit_of_an_own_method_or_of_its_helper_makes_another_job(
     method.write_text(
         "import torch\nfrom own_helper import SCALE\n\n\n"
         "def scores(model, batches, norm):\n"
-        "    sizes = {s: n for shape in model.shapes() for s, n in shape.sites().items()}\n"
-        "    return {s: SCALE * torch.rand(n) for s, n in sizes.items()}\n"
+        "    shapes = model.shapes()\n"
+        "    return {s.name.site: SCALE * torch.rand(s.units) for s in shapes}\n"
     )
     cfg = job("attribution._target_=own_method.scores")
     first = prepare(cfg).key

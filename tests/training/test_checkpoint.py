@@ -123,7 +123,7 @@ def test_it_ends_bit_by_bit_as_one_that_was_not_killed(
     assert [x for x in scores[0] if x] == [x for x in scores[1] if x]
 
 
-@pytest.mark.parametrize("damage", ["half", "version", "model", "nonsense"])
+@pytest.mark.parametrize("damage", ["half", "nonsense"])
 def test_a_damaged_file_is_one_warning(
     damage: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -136,25 +136,11 @@ def test_a_damaged_file_is_one_warning(
     assert checkpoint.find_checkpoint(path, module) == path and not caplog.records
     if damage == "half":
         path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
-    elif damage == "nonsense":
-        path.write_bytes(b"")
-    elif damage == "version":
-        torch.save(saved | {"pytorch-lightning_version": "1.0"}, path)
     else:
-        module.model = tiny_model(length=5)
+        path.write_bytes(b"")
     assert checkpoint.find_checkpoint(path, module) is None
     (record,) = caplog.records
     assert record.levelname == "WARNING" and "\n" not in record.getMessage()
-
-
-def test_a_fit_that_cannot_be_saved_goes_on(
-    job: Job, tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
-    (tmp_path / "fit.ckpt.tmp").mkdir()
-    _, curves, _ = run(job, CASES[0][0], tmp_path)
-    assert len(curves.points) == EPOCHS
-    (record,) = [each for each in caplog.records if each.name == checkpoint.__name__]
-    assert "not saved" in record.getMessage() and not (tmp_path / "fit.ckpt").exists()
 
 
 def test_saving_takes_a_fiftieth_of_a_fit_at_most(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -82,7 +82,7 @@ def test_the_rate_goes_up_then_down() -> None:
 def test_a_prompt_that_was_cut_away_whole_cannot_be_trained() -> None:
     model = tiny_model("t5", "prefix", "seq2seq", labels=2)
     names = [shape.name for shape in model.shapes() if shape.name.part == "self"]
-    smaller = cut(model, {name.site("heads"): torch.arange(0) for name in names})
+    smaller = cut(model, {name.site: torch.arange(0) for name in names})
     smaller.train_only("prompt")
     module = PromptTuner(smaller, "retune", RetuneConfig(train="prompt"), MetricCollection({}))
     with pytest.raises(SkipError, match=r"^retune\.train=prompt: "):

@@ -4,14 +4,13 @@ With ``target`` and ``temperature`` P becomes another measure of how right the m
 not saturate where it is sure (:mod:`skip_exp.attribution.target`).
 
 ``at=neurons`` scores what a cut removes. An FFN unit is scored by the input of the down projection,
-a value/output dim by the context that enters the output projection, a query/key dim by
-q * dP/dq + k * dP/dk, and a head by the sum over its value/output dims.
+a head by the sum over its dims of the context that enters the output projection.
 
 ``at=linears`` scores the raw outputs of the linears, like the first author's later code. An FFN
 unit is scored by the output of the up projection before the activation function (both outputs, if
-gated), query/key and value/output dims by the outputs of Q, K and V, and a head by the sum over all
-of these. The outputs of O and of the down projection are coordinates of the hidden state, which no
-structured cut removes; they are not scored.
+gated), and a head by the sum over its outputs of Q, K and V. The outputs of O and of the down
+projection are coordinates of the hidden state, which no structured cut removes; they are not
+scored.
 
 Cost: one forward and one backward pass without weight gradients, about two forward passes.
 """
@@ -57,8 +56,7 @@ def scores(
         at: which activations: ``neurons`` or ``linears``.
 
     Returns:
-        Scores by site, fp32 on the CPU: ``<block>.ffn`` [units], ``<block>.heads`` [heads],
-        ``<block>.vo`` and ``<block>.qk`` [heads, dims].
+        Scores by site, fp32 on the CPU: ``<block>.ffn`` [units], ``<block>.heads`` [heads].
 
     Raises:
         ConfigError: a value that an option does not allow.

@@ -14,19 +14,19 @@ class Totals:
     def __init__(self, model: SoftPromptModel) -> None:
         # Double precision: the order and size of the batches must not matter.
         self.sums: Relevance = {
-            site: torch.zeros(shape, dtype=torch.float64)
-            for site, shape in site_sizes(model.shapes()).items()
+            site: torch.zeros(size, dtype=torch.float64)
+            for site, size in site_sizes(model.shapes()).items()
         }
 
     def add(self, site: str, rows: Tensor) -> None:
-        """Add ``rows``, a leading dimension over the shape of the site, to its sums."""
+        """Add ``rows`` [R, n] to the sums of a site."""
         total = rows.double().sum(0)
         self.sums[site] = self.sums[site].to(total.device) + total  # moves with the first batch
 
     def add_positions(
         self, tap: Tap, values: Tensor, texts: int, mask: Tensor | None, tokens: str, sign: str
     ) -> None:
-        """Add the values of a tap to each of its sites.
+        """Add the values of a tap to its site.
 
         Args:
             values: per position, [R, T, n] or [R, T, heads, dims].
@@ -35,11 +35,10 @@ class Totals:
             tokens: aggregation over the real positions: ``max``, ``mean`` or ``sum``.
             sign: ``signed``, ``absolute`` (per position), or ``text`` (of the aggregate).
         """
-        for site, x in tap.shares(values):
-            x = x.abs() if sign == "absolute" else x
-            of_texts = sum_rows(over_tokens(x.flatten(2), mask, tokens), texts)
-            of_texts = of_texts.abs() if sign == "text" else of_texts
-            self.add(site, of_texts.view(texts, *x.shape[2:]))
+        x = tap.by_neuron(values)
+        x = x.abs() if sign == "absolute" else x
+        of_texts = sum_rows(over_tokens(x, mask, tokens), texts)
+        self.add(tap.sublayer.site, of_texts.abs() if sign == "text" else of_texts)
 
     def means(self, texts: int) -> Relevance:
         """Divide by the number of texts; fp32 on the CPU."""

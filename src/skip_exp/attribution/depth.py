@@ -24,12 +24,9 @@ def scores(model: SoftPromptModel, batches: Iterable[Batch]) -> Relevance:
     :func:`activation_gradient.scores`.
     """
     sizes = model.shapes()
-    layers = Counter(shape.name.stack for shape in sizes if shape.whole == "ffn")
+    layers = Counter(shape.name.stack for shape in sizes if shape.name.part == "ffn")
     relevance: Relevance = {}
     for shape in sizes:
         above = 1 - shape.name.layer / layers[shape.name.stack]
-        costs = {"qk": shape.qk_cost, "vo": shape.vo_cost}  # of one dim of one head
-        for site, size in shape.sites().items():
-            cost = costs.get(site.kind, shape.cost(site.kind))
-            relevance[site] = torch.full(size, above * cost)
+        relevance[shape.name.site] = torch.full((shape.units,), above * shape.cost)
     return relevance

@@ -2,9 +2,9 @@
 
 I_i is the mean over the texts of (dL/dm_i)^2. L is the cross entropy of the true label. The mask
 m_i = 1 multiplies the neuron at every position, so dL/dm_i is the sum over them of h_i * dL/dh_i.
-Masks sit where a cut removes values: before the down projection, on the context of a head or dim,
-and on the query for a query/key dim. The authors' code squares the gradient of a whole batch. Here
-it is squared per text, so the result does not depend on the batches.
+Masks sit where a cut removes values: before the down projection, and on the context of a head. The
+authors' code squares the gradient of a whole batch. Here it is squared per text, so the result does
+not depend on the batches.
 
 Cost: one forward and one backward pass without weight gradients, about two forward passes.
 """
@@ -32,14 +32,13 @@ def scores(
     default takes the place of minus the loss.
     """
     method_options(target=target, temperature=temperature)
-    taps_by_name = {name: tap for name, tap in taps(model).items() if tap.signal != "k"}
-    totals, texts = Totals(model), 0
+    taps_by_name, totals, texts = taps(model), Totals(model), 0
     for batch in batches:
         count = len(batch["labels"])
         found = products(model, batch, taps_by_name, target, temperature)
         for name, product in found.items():
             masks = sum_rows(product.sum(1), count)  # the gradient of padding is zero
-            for site, gradient in taps_by_name[name].shares(masks[:, None]):
-                totals.add(site, gradient[:, 0].square())
+            tap = taps_by_name[name]
+            totals.add(tap.sublayer.site, tap.by_neuron(masks).square())
         texts += count
     return totals.means(texts)

@@ -6,9 +6,8 @@ to P(y|P,x) minus P with that layer's activation at zero. Dai et al. (2022, Know
 FFN units in this way. Captum's ``LayerIntegratedGradients`` with a baseline of zero and its default
 Gauss-Legendre quadrature gives the same numbers. Sites as in ``activation_gradient``.
 
-Cost: each step of each of a layer's four activations (queries, keys, context, FFN units) takes a
-forward pass and the part of a backward pass above it. With 16 steps that is about 128 forward
-passes per layer.
+Cost: each step of each of a layer's two activations (context, FFN units) takes a forward pass and
+the part of a backward pass above it. With 16 steps that is about 64 forward passes per layer.
 """
 
 from collections.abc import Callable, Iterable

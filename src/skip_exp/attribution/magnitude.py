@@ -8,7 +8,7 @@ from collections.abc import Iterable
 
 from torch import Tensor, nn
 
-from skip_exp.attribution.weights import by_site, per_neuron
+from skip_exp.attribution.weights import of_block, per_neuron
 from skip_exp.config.checks import method_options
 from skip_exp.data.batches import Batch
 from skip_exp.models.sites import Relevance
@@ -26,7 +26,6 @@ def scores(model: SoftPromptModel, batches: Iterable[Batch], *, norm: int = 2) -
         bias = None if linear.bias is None else linear.bias.detach().float().abs() ** norm
         return per_neuron(linear.weight.detach().float().abs() ** norm, bias, is_output)
 
-    relevance: Relevance = {}
-    for block in model.blocks():
-        relevance |= {s: (x ** (1 / norm)).cpu() for s, x in by_site(block, powers).items()}
-    return relevance
+    return {
+        block.name.site: (of_block(block, powers) ** (1 / norm)).cpu() for block in model.blocks()
+    }

@@ -12,7 +12,7 @@ from torch.utils.hooks import RemovableHandle
 from skip_exp.attribution.target import true_label
 from skip_exp.data.batches import Batch
 from skip_exp.models.families.base import AttentionBlock, hold_hooks
-from skip_exp.models.sites import Site, Sublayer
+from skip_exp.models.sites import Sublayer
 from skip_exp.models.soft_prompt import SoftPromptModel
 
 NOWHERE = Sublayer()  # for a tap that belongs to no site
@@ -25,18 +25,14 @@ class Tap:
     Attributes:
         before: whether it is the layer's input; otherwise its output.
         signal: its role in the sublayer: q, k, v, context, units or up.
-        sites: the sites whose neurons this activation belongs to.
         heads: number of heads that share it; None in an FFN.
-        group: dims of one query/key neuron.
     """
 
     linear: nn.Linear
     before: bool
     signal: str = ""
     sublayer: Sublayer = NOWHERE
-    sites: tuple[Site, ...] = ()
     heads: int | None = None
-    group: int = 1
 
     @property
     def reads_encoder(self) -> bool:
@@ -48,14 +44,12 @@ class Tap:
         """Reshape [R, T, n] to [R, T, heads, dims] in an attention."""
         return x if self.heads is None else x.view(*x.shape[:2], self.heads, -1)
 
-    def shares(self, x: Tensor) -> list[tuple[Site, Tensor]]:
-        """Split ``x`` (shaped by :meth:`view`) by site; a neuron gets the sum over its dims."""
-        return [(site, self._share(site, x)) for site in self.sites]
+    def by_neuron(self, x: Tensor) -> Tensor:
+        """``x``, whose last dimensions are those of :meth:`view`, by neuron: [..., n].
 
-    def _share(self, site: Site, x: Tensor) -> Tensor:
-        if site.kind == "qk":
-            return x.unflatten(3, (self.group, -1)).sum(3)
-        return x.sum(3) if site.kind == "heads" else x
+        A head gets the sum over its dims.
+        """
+        return x if self.heads is None else x.sum(-1)
 
     def hook(self, change: Callable[[Tensor], Tensor]) -> RemovableHandle:
         """Pass every activation through ``change`` until the handle is removed."""
@@ -68,29 +62,25 @@ def taps(model: SoftPromptModel, at: str = "neurons") -> dict[str, Tap]:
     """Find the activations that relevance is computed from, by name.
 
     ``neurons``: ``<ffn block>``, the input of the down projection (the product, if gated);
-    ``<attention block>.vo``, the context that enters the output projection; ``.q`` and ``.k``.
+    ``<attention block>.context``, which enters the output projection.
     ``linears``: ``<ffn block>.up<i>``, the outputs of the up projections before the activation
     function; ``<attention block>.q``, ``.k`` and ``.v``, the outputs of these projections.
     """
     found: dict[str, Tap] = {}
     for block in model.blocks():
-        n, site = block.name, block.name.site
+        n = block.name
         if isinstance(block, AttentionBlock):
-            heads, group = block.attention.heads, block.attention.qk_group
-            query, key, value = block.attention.projections()
-            vo = (site("vo"), site("heads"))
-            qk = (site("qk"), site("heads")) if at == "linears" else (site("qk"),)
-            found[f"{n}.q"] = Tap(query, False, "q", n, qk, heads, group)
-            found[f"{n}.k"] = Tap(key, False, "k", n, qk, heads, group)
+            heads = block.attention.heads
             if at == "linears":
-                found[f"{n}.v"] = Tap(value, False, "v", n, vo, heads)
+                for signal, linear in zip("qkv", block.attention.projections(), strict=True):
+                    found[f"{n}.{signal}"] = Tap(linear, False, signal, n, heads)
             else:
-                found[f"{n}.vo"] = Tap(block.output, True, "context", n, vo, heads)
+                found[f"{n}.context"] = Tap(block.output, True, "context", n, heads)
         elif at == "linears":
             for i, up in enumerate(block.up):
-                found[f"{n}.up{i}"] = Tap(up, False, "up", n, (site("ffn"),))
+                found[f"{n}.up{i}"] = Tap(up, False, "up", n)
         else:
-            found[n] = Tap(block.down, True, "units", n, (site("ffn"),))
+            found[n] = Tap(block.down, True, "units", n)
     return found
 
 

@@ -10,12 +10,12 @@ from torch import Tensor
 from skip_exp.models.sites import Relevance, Site
 
 
-def check_relevance(found: Any, sizes: Mapping[Site, tuple[int, ...]]) -> Relevance:
+def check_relevance(found: Any, sizes: Mapping[Site, int]) -> Relevance:
     """The scores that a method returned, as relevance: fp32 on the CPU.
 
     Args:
         found: {site: scores}, as tensors or NumPy arrays.
-        sizes: the shape of each site's scores.
+        sizes: the number of neurons of each site.
 
     Raises:
         ValueError: not a mapping, a missing or unknown site, scores of a wrong shape or not finite,
@@ -28,7 +28,7 @@ def check_relevance(found: Any, sizes: Mapping[Site, tuple[int, ...]]) -> Releva
     relevance: Relevance = {}
     for site, size in sizes.items():
         relevance[site] = _check_scores(site, found.get(site), size)
-    values = torch.cat([scores.flatten() for scores in relevance.values()])
+    values = torch.cat(list(relevance.values()))
     if len(values) > 1 and bool((values == values[0]).all()):
         raise ValueError(
             f"all {len(values)} scores are {values[0]:g}: pruning needs different scores"
@@ -36,12 +36,12 @@ def check_relevance(found: Any, sizes: Mapping[Site, tuple[int, ...]]) -> Releva
     return relevance
 
 
-def _check_scores(site: Site, scores: Any, size: tuple[int, ...]) -> Tensor:
+def _check_scores(site: Site, scores: Any, size: int) -> Tensor:
     if not isinstance(scores, Tensor | np.ndarray):
         what = "nothing" if scores is None else type(scores).__name__
-        raise ValueError(f"{site}: found {what}, needed a tensor {list(size)}")
-    if tuple(scores.shape) != size:
-        raise ValueError(f"{site}: found scores {list(scores.shape)}, needed {list(size)}")
+        raise ValueError(f"{site}: found {what}, needed a tensor [{size}]")
+    if tuple(scores.shape) != (size,):
+        raise ValueError(f"{site}: found scores {list(scores.shape)}, needed [{size}]")
     try:
         tensor = torch.as_tensor(scores).detach()
     except TypeError:  # an array of objects or texts

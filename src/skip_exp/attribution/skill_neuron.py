@@ -14,8 +14,8 @@ of its best token. The score is the predictivity minus 1/2, the gain over chance
   many classes have a few texts each.
 - Baseline and accuracy come from the same texts. The paper takes the accuracy from the development
   set, and the mean over several prompts.
-- The paper scores FFN units only. Context values (``vo``), queries and keys are classified in the
-  same way. A head gets the sum over its value/output dims, a query/key dim the sum of both.
+- The paper scores FFN units only. Context values are classified in the same way, and a head gets
+  the sum over its dims.
 - Prefix prompts have no positions, nor has a decoder under an input prompt. There the one token is
   the mean over the text's positions.
 
@@ -53,9 +53,8 @@ def scores(model: SoftPromptModel, batches: Iterable[Batch]) -> Relevance:
         )
     taps_by_name, totals = taps(model), Totals(model)
     for name, above in _above_baseline(model, taps_by_name, batches, counts).items():
-        best = _gain(above, counts).amax(0)
-        for site, x in taps_by_name[name].shares(taps_by_name[name].view(best[None, None])):
-            totals.add(site, x[0])
+        best, tap = _gain(above, counts).amax(0), taps_by_name[name]
+        totals.add(tap.sublayer.site, tap.by_neuron(tap.view(best[None, None]))[0])
     return totals.means(1)
 
 

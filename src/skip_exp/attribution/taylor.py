@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from skip_exp.attribution.aggregate import Totals
 from skip_exp.attribution.observe import Tap, logits, observe
 from skip_exp.attribution.target import true_label
-from skip_exp.attribution.weights import by_site, per_neuron
+from skip_exp.attribution.weights import of_block, per_neuron
 from skip_exp.config.checks import method_options
 from skip_exp.data.batches import Batch
 from skip_exp.models.sites import Relevance
@@ -59,8 +59,7 @@ def scores(
             return total
 
         for block in blocks:
-            for site, change in by_site(block, squared_changes).items():
-                totals.add(site, change[None])
+            totals.add(block.name.site, of_block(block, squared_changes)[None])
         texts += len(batch["labels"])
     return totals.means(texts)
 

@@ -7,7 +7,6 @@ from operator import add
 from torch import Tensor, nn
 
 from skip_exp.models.families.base import AttentionBlock, Block
-from skip_exp.models.sites import Relevance
 
 
 def per_neuron(weight: Tensor, bias: Tensor | None, is_output: bool) -> Tensor:
@@ -21,20 +20,18 @@ def per_neuron(weight: Tensor, bias: Tensor | None, is_output: bool) -> Tensor:
     return weight.sum(1) if bias is None else weight.sum(1) + bias
 
 
-def by_site(block: Block, sums: Callable[[nn.Linear, bool], Tensor]) -> Relevance:
-    """Add up the sums of the linears of a block for each of its sites.
-
-    A query/key dim owns its rows of both layers, a value/output dim its value row and its output
-    column, a head all of its dims.
+def of_block(block: Block, sums: Callable[[nn.Linear, bool], Tensor]) -> Tensor:
+    """Add up the sums of the linears of a block by neuron; a head owns all of its dims.
 
     Args:
         sums: (linear, whether it is the output projection) -> [n], see :func:`per_neuron`.
+
+    Returns:
+        [units] or [heads].
     """
-    site, output = block.name.site, sums(block.output, True)
+    output = sums(block.output, True)
     if not isinstance(block, AttentionBlock):
-        return {site("ffn"): reduce(add, [sums(up, False) for up in block.up]) + output}
-    a = block.attention
-    query, key, value = (sums(linear, False) for linear in a.projections())
-    qk = (query + key).view(a.heads, a.qk_group, a.qk_dim // a.qk_group).sum(1)
-    vo = (value + output).view(a.heads, a.vo_dim)
-    return {site("heads"): qk.sum(1) + vo.sum(1), site("qk"): qk, site("vo"): vo}
+        return reduce(add, [sums(up, False) for up in block.up]) + output
+    query, key, value = (sums(linear, False) for linear in block.attention.projections())
+    per_head = block.attention.heads, block.attention.head_dim
+    return (query + key).view(per_head).sum(1) + (value + output).view(per_head).sum(1)

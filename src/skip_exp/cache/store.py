@@ -1,16 +1,14 @@
 """The stage cache: a stage is a function, its key the hash of its arguments and of the code.
 
-An entry is one safetensors file, written whole or not at all: tensors, and a JSON part with a
-SHA-256 over both. A damaged entry is computed again. Each key has a lock, so that several processes
-of a sweep compute a stage once.
+An entry is one safetensors file, written whole or not at all: tensors, and a JSON part. A damaged
+entry is computed again. Each key has a lock, so that several processes of a sweep compute a stage
+once.
 """
 
-import hashlib
 import json
 import logging
-import os
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass, field, fields, is_dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -19,11 +17,12 @@ from typing import Any, Generic, TypeVar
 import numpy as np
 import torch
 from filelock import FileLock
-from safetensors import SafetensorError
-from safetensors.torch import load, save
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
 from torch import Tensor
 
 from skip_exp.cache.version import digest, rooms_code
+from skip_exp.errors import SkipError
 from skip_exp.utils import files
 
 log = logging.getLogger(__name__)
@@ -93,15 +92,10 @@ def _plain(value: Any) -> Any:
 
 
 class StageCache:
-    """Entries under ``folder/<stage>/<key>.safetensors``; without a folder nothing is stored.
-
-    A cache that cannot be written causes one warning.
-    """
+    """Entries under ``folder/<stage>/<key>.safetensors``; without a folder nothing is stored."""
 
     def __init__(self, folder: Path | None) -> None:
         self.folder = folder
-        self._has_warned = False
-        self._computed: list[Path | None] = []  # entries, each a part of the one before
 
     def stage(self, function: Callable[..., Entry], *context: Any, **arguments: Any) -> Entry:
         """``function(*context, **arguments)``, from the cache where these arguments were known.
@@ -130,101 +124,69 @@ class StageCache:
 
         Args:
             reuse: False to compute it anew.
+
+        Raises:
+            SkipError: the folder cannot be written.
         """
         if self.folder is None:
             return replace(compute(), key=key)
         path = self.folder / stage / f"{key}.safetensors"
-        with self.held(path) as is_held:
-            # It appears whole, so no lock is needed.
+        with self._held(path):
             if reuse and (entry := read_entry(path)):
                 return replace(entry, key=key)
-            self._computed.append(path if is_held else None)
-            try:
-                entry = compute()
-            finally:
-                self._computed.pop()
-            if is_held and entry.keep:
-                with self.warned("entry not kept"):
-                    write_entry(path, entry)
-                    for name in UNFINISHED:
-                        path.with_suffix(f".{name}").unlink(missing_ok=True)
+            entry = compute()
+            if entry.keep:
+                files.save(path, pack_entry(entry), f"cache.dir={self.folder}")
+            for name in UNFINISHED:
+                path.with_suffix(f".{name}").unlink(missing_ok=True)
             return replace(entry, key=key)
 
-    def unfinished(self, name: str) -> Path | None:
-        """A file that outlives a killed process, removed when the entry under way is done.
+    def unfinished(self, stage: str, key: str, name: str) -> Path | None:
+        """A file beside an entry that outlives a killed process; gone when the entry is done.
 
         Args:
             name: one of ``UNFINISHED``.
-
-        Returns:
-            None where no entry is under way, or none can be written.
         """
-        path = self._computed[-1] if self._computed else None
-        return path.with_suffix(f".{name}") if path else None
+        return self.folder / stage / f"{key}.{name}" if self.folder else None
 
     @contextmanager
-    def held(self, path: Path) -> Iterator[bool]:
-        """Hold the lock of ``path``; False where the folder cannot be written, only read."""
+    def _held(self, path: Path) -> Iterator[None]:
+        """Hold the lock of ``path`` within the block. Raises SkipError."""
         stage = path.parent.name
         what = "runs the same job" if stage == JOB_STAGE else f"computes the same stage, {stage}"
         lock = FileLock(path.with_suffix(".lock"))
-        with self.warned("cannot be written"):
+        try:
             path.parent.mkdir(parents=True, exist_ok=True)
             files.acquire(lock, what)
             for leftover in path.parent.glob(f"{path.stem}*.tmp"):  # of a killed process
                 leftover.unlink(missing_ok=True)
+        except OSError as error:
+            why = f"cannot be written: {error.strerror}"
+            raise SkipError(f"cache.dir={self.folder}: {why}") from error
         try:
-            yield lock.is_locked
+            yield
         finally:
             lock.release()
 
-    @contextmanager
-    def warned(self, what: str) -> Iterator[None]:
-        """Turn an OSError into a warning, once."""
-        try:
-            yield
-        except OSError as error:
-            if not self._has_warned:
-                log.warning("cache.dir=%s: %s: %s", self.folder, what, error)
-            self._has_warned = True
 
-
-def write_entry(path: Path, entry: Entry) -> None:
-    """Write an entry so that the file appears whole or not at all. Raises OSError."""
+def pack_entry(entry: Entry) -> bytes:
+    """An entry as the content of its file."""
     tensors = {name: t.detach().cpu().contiguous() for name, t in entry.tensors.items()}
-    values = json.dumps(entry.values, sort_keys=True)
-    checksum = _checksum(save(tensors), values)
-    files.replace(path, save(tensors, {"json": values, "sha256": checksum}))
+    return save(tensors, {"json": json.dumps(entry.values, sort_keys=True)})
 
 
 def read_entry(path: Path) -> Entry | None:
-    """The entry in ``path``, or None where there is none that can be trusted."""
-    try:
-        content = path.read_bytes()
-    except OSError:
+    """The entry in ``path``; None where there is none, or a damaged one."""
+    if not path.exists():
         return None
     try:
-        size = int.from_bytes(content[:8], "little")
-        metadata = json.loads(content[8 : 8 + size])["__metadata__"]
-        if metadata["sha256"] != _checksum(content, metadata["json"]):
-            raise ValueError("checksum does not match")
-        entry = Entry(load(content), files.parse_json(metadata["json"]), hit=True)
-    except (SafetensorError, ValueError, KeyError, TypeError) as error:
+        with safe_open(path, "pt") as file:
+            names, values = file.keys(), json.loads(file.metadata()["json"])
+            tensors = {name: file.get_tensor(name) for name in names}
+    except SafetensorError as error:
         log.warning("cache: %s is damaged (%s) and will be computed again", path.name, error)
         return None
-    with suppress(OSError):  # a read-only cache
-        os.utime(path)  # `skip-exp cache prune` goes by the last use
-    return entry
-
-
-def _checksum(content: bytes, values: str) -> str:
-    """SHA-256 of the values, and of names, shapes and numbers of a safetensors file."""
-    size = int.from_bytes(content[:8], "little")
-    header = json.loads(content[8 : 8 + size])
-    header.pop("__metadata__", None)
-    found = hashlib.sha256((values + json.dumps(header, sort_keys=True)).encode())
-    found.update(memoryview(content)[8 + size :])
-    return found.hexdigest()
+    return Entry(tensors, values, hit=True)
 
 
 def pack_files(folder: Path, names: list[str]) -> dict[str, Tensor]:

@@ -70,9 +70,9 @@ class PruningCallback(Callback):
     Args:
         relevance: {site: scores}.
         ratio: fraction of the block parameters to remove.
-        sites: what is pruned: some of ffn, heads, qk, vo.
+        sites: what is pruned: ffn, heads, or both.
         allocation: ``global`` or ``uniform`` over layers, or a custom ``module.function``.
-        round_to: step in which FFN units and dims go.
+        round_to: step in which FFN units go.
 
     Attributes:
         keep: {site: indices that stay}; empty before the callback ran.

@@ -99,7 +99,7 @@ def save_views(views: Sequence[Any]) -> list[str]:
     Raises:
         SkipError: no API key, or W&B refuses or cannot be reached.
     """
-    if not runs.has_key():  # W&B itself would ask for one
+    if not wandb.login(prompt=False, verify=False):  # W&B itself would ask for a key
         raise SkipError("dashboard: needs an API key: set WANDB_API_KEY or run `wandb login`")
     try:
         return [view.save().url for view in views]
@@ -117,7 +117,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = line.parse_args(arguments)
     if not (options.entity or options.dry_run):
         line.error("--entity: needed to save workspaces")
-    views = build_workspaces(options.entity or "ENTITY", runs.project_of(options.project))
+    views = build_workspaces(options.entity or "ENTITY", runs.find_project(options.project))
     if options.dry_run:
         models = [view._to_model() for view in views]  # what would be sent to W&B
         sent = [model.model_dump(mode="json", by_alias=True, exclude_none=True) for model in models]

@@ -33,7 +33,7 @@ class PruneConfig:
     )
     sites: list[str] = key(lambda: ["ffn", "heads"], f"What is pruned: some of {', '.join(KINDS)}.")
     allocation: str = key("global", "global or uniform over layers, or a custom module.function.")
-    round_to: int = key(8, "Step in which FFN units and dims go: widths stay multiples of it.")
+    round_to: int = key(8, "Step in which FFN units go: widths stay multiples of it.")
 
     @property
     def goal(self) -> Goal:

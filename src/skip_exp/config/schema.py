@@ -174,7 +174,6 @@ class LoggerConfig:
     group: str | None = key(None, "W&B group; null: the sweep.")
     tags: list[str] = key(list, "Further tags of the W&B run.")
     notes: str | None = key(None, "Notes of the run in W&B or MLflow.")
-    texts: bool = key(False, "Upload the texts of the final model's mistakes to W&B, 200 at most.")
     mode: str = key(
         "auto",
         "online, offline, or auto: WANDB_MODE; else as `wandb offline` or `wandb disabled` set it; "

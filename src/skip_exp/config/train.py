@@ -14,7 +14,6 @@ from skip_exp.errors import ConfigError
 
 TRAIN = ("none", "prompt", "prompt_readout", "bias", "lora", "layers", "full")
 OWN_WEIGHTS = TRAIN[3:]  # these train weights of the backbone, so the model needs a copy of it
-BASELINES = ("bias", "full")  # `tune.train` of models beside the method's own
 
 
 @dataclass

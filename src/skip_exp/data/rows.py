@@ -147,11 +147,6 @@ def get_texts(rows: Sequence[Row]) -> list[tuple[str, ...]]:
     return [tuple(row["texts"]) for row in rows]
 
 
-def join_texts(rows: Sequence[Row]) -> list[str]:
-    """Every row in one line, as a table shows it; the texts of a pair stand apart."""
-    return [" | ".join(texts) for texts in get_texts(rows)]
-
-
 def get_labels(rows: Sequence[Row]) -> list[Any]:
     """Of every row the index of its label; of a task of several labels a 0 or 1 for each."""
     return [row["label"] for row in rows]

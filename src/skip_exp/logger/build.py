@@ -12,7 +12,6 @@ from lightning.pytorch.loggers import (
     TensorBoardLogger,
     WandbLogger,
 )
-from lightning.pytorch.utilities import rank_zero_only
 
 from skip_exp.config.schema import Config
 from skip_exp.errors import first_line
@@ -32,14 +31,10 @@ class PhaseLogger(WandbLogger):
 
     is_lost = False
 
-    @rank_zero_only
     def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
-        logged = {name: value for name, value in metrics.items() if name != "epoch"}
-        for phase in {name.partition("/")[0] for name in logged if "/" in name}:
-            if step is not None:
-                logged[f"{phase}/step"] = step
-            if "epoch" in metrics:
-                logged[f"{phase}/epoch"] = metrics["epoch"]
+        logged: dict[str, Any] = {k: value for k, value in metrics.items() if k != "epoch"}
+        for phase in {name.partition("/")[0] for name in logged}:
+            logged |= {f"{phase}/step": step, f"{phase}/epoch": metrics["epoch"]}
         try:
             if any(name.endswith(KEPT_EPOCH) for name in logged):
                 self.experiment.summary.update(logged)
@@ -58,8 +53,7 @@ def build_loggers(cfg: Config, unfinished: Path | None = None) -> list[Logger]:
         unfinished: file for the id of the W&B run, by which a killed job goes on with it.
 
     Raises:
-        ConfigError: online without a key; no mode or project of W&B's in the environment.
-        SkipError: W&B refuses (a bad key, an unknown entity).
+        SkipError: W&B refuses (no key, a bad key, an unknown entity).
     """
     names = dict.fromkeys([cfg.logger.name, *cfg.logger.also])
     return [_open(name, cfg, unfinished) for name in names if name != "none"]
@@ -82,33 +76,22 @@ def _open(name: str, cfg: Config, unfinished: Path | None) -> Logger:
             return PhaseLogger(project=cfg.logger.project, experiment=run)
 
 
-@rank_zero_only
-def mirror(
-    loggers: Sequence[Logger],
-    result: Mapping[str, Any],
-    folder: Path,
-    fingerprint: str,
-    content_hash: str,
-    texts: Sequence[str] | None = None,
-) -> None:
-    """Log a finished job to W&B, with pictures, tables and artifacts; its numbers to the others.
+def mirror(loggers: Sequence[Logger], result: Mapping[str, Any], folder: Path) -> None:
+    """Log a finished job to W&B, with its skill and its picture; its numbers to the others.
 
     Failures only warn: the job is done.
 
     Args:
         folder: the job's folder, with its skill and its picture.
-        fingerprint, content_hash: hashes of its data and its backbone.
-        texts: of the validation split, for the table of mistakes; None: without them.
     """
-    hashes = {"fingerprint": fingerprint, "content_hash": content_hash}
     for each in loggers:
-        try:
-            if isinstance(each, WandbLogger) and not each.experiment.disabled:
-                from skip_exp.logger import runs  # importing wandb takes a third of a second
+        if isinstance(each, WandbLogger) and not each.experiment.disabled:
+            from skip_exp.logger import runs  # importing wandb takes a third of a second
 
-                runs.log_result(each.experiment, result, folder, hashes, texts)
-            elif isinstance(each, TensorBoardLogger | MLFlowLogger):
+            runs.log_result(each.experiment, result, folder)
+        elif isinstance(each, TensorBoardLogger | MLFlowLogger):
+            try:
                 log_numbers(each, result)
-        except Exception as problem:
-            name = "W&B" if isinstance(each, WandbLogger) else type(each).__name__
-            log.warning("%s: cannot log the whole result: %s", name, first_line(problem))
+            except Exception as problem:
+                name = type(each).__name__
+                log.warning("%s: cannot log the result: %s", name, first_line(problem))

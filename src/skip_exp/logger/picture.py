@@ -1,9 +1,8 @@
-"""Shows what each layer kept, as a picture and as a table."""
+"""Shows what each layer kept, as a picture."""
 
 from collections.abc import Mapping, Sequence
 from io import BytesIO
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -19,15 +18,6 @@ def save(keep_sizes: Mapping[str, Sequence[int]], path: Path | str) -> None:
     content = BytesIO()
     draw(keep_sizes).savefig(content, format="png", dpi=120, bbox_inches="tight")
     files.replace(Path(path), content.getvalue())
-
-
-def table(keep_sizes: Mapping[str, Sequence[int]]) -> tuple[list[str | int], list[list[Any]]]:
-    """Columns and one row per site, for a W&B table."""
-    rows = [
-        [name, Site(name).sublayer.layer, Site(name).kind, kept, of, kept / max(of, 1)]
-        for name, (kept, of) in keep_sizes.items()
-    ]
-    return ["site", "layer", "kind", "kept", "of", "fraction"], rows
 
 
 def draw(keep_sizes: Mapping[str, Sequence[int]]) -> Figure:

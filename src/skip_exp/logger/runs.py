@@ -1,35 +1,23 @@
-"""Opens and closes W&B runs, and logs what a finished job leaves.
+"""Opens and closes a job's W&B run, and logs what a finished job leaves."""
 
-A run uses a data and a backbone artifact and logs its skill as an artifact. The inputs are small
-JSON descriptions; neither rows nor weights are uploaded, but for the texts of mistakes if
-``logger.texts`` asks for them. W&B creates a new version whenever content
-changes, so the descriptions hold no path and nothing specific to a job.
-"""
-
-import json
 import logging
-import netrc
 import os
 import re
 import secrets
 import shlex
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 import wandb
-from lightning.pytorch.utilities import rank_zero_only
 
 from skip_exp import results
-from skip_exp.config.checks import one_of, project
 from skip_exp.config.names import FITS
 from skip_exp.config.schema import Config
-from skip_exp.config.train import BASELINES
-from skip_exp.errors import INTERRUPTED, ConfigError, SkipError
-from skip_exp.logger import answers, picture
+from skip_exp.errors import INTERRUPTED, SkipError, first_line, one_line
+from skip_exp.logger import picture
 from skip_exp.logger.others import PROJECT, name_run
 from skip_exp.utils import files
 
@@ -37,45 +25,32 @@ log = logging.getLogger(__name__)
 
 LONGEST_TAG = 64  # characters that W&B takes
 WAIT = 15.0  # seconds to wait for W&B's server when a run starts and ends
-MODES = ("online", "offline", "shared", "disabled", "dryrun", "run")  # of WANDB_MODE
-STAGED = "WANDB_DATA_DIR"  # W&B stages uploads in this folder
-# Result fields in the metadata of a skill artifact; without measured times, which vary.
-ABOUT = (
-    *("job_id", "task", "backbone", "family", "prompt/kind", "prompt/length", "readout", "seed"),
-    *("attribution", "ratio", "ratio_reached", "metric/name", "metric/dense", "metric/final"),
-    *("params/block_pruned", "params/all_pruned", "data_is_sample"),
-)
 
-_is_gone = False  # the server stopped answering; later jobs of this process do not wait for it
 _run: wandb.Run | None = None  # of this process's job; `wandb.run` may be the caller's own
 
 
-@rank_zero_only
 def open_run(cfg: Config, unfinished: Path | None = None) -> wandb.Run:
     """Open a job's W&B run.
 
-    With mode ``auto`` the run is offline if W&B cannot be reached, now or in an earlier job.
+    With mode ``auto`` the run is offline if W&B cannot be reached.
 
     Args:
         unfinished: file for the run's id, by which a job that was killed goes on with its run.
 
     Raises:
-        ConfigError: online without a key; no mode or project of W&B's in the environment.
-        SkipError: W&B refuses (a bad key, an unknown entity).
+        SkipError: W&B refuses (no key, a bad key, an unknown entity).
     """
+    global _run
     os.environ.setdefault("WANDB_SILENT", "true")
-    global _is_gone, _run
-    mode = mode_of(cfg.logger.mode)
-    name, run_id = project_of(cfg.logger.project), find_id(unfinished)
     try:
-        run = _run = _init(cfg, name, mode, run_id)
+        run = _init(cfg, find_mode(cfg.logger.mode), find_id(unfinished))
     except wandb.errors.Error as error:
-        reason = " ".join(str(error).split())
         if cfg.logger.mode != "auto":
-            raise SkipError(f"logger.mode={cfg.logger.mode}: W&B refused: {reason}") from error
-        log.warning("W&B: cannot be reached, logging offline: %s", reason)
-        _is_gone = True
-        run = _run = _init(cfg, name, "offline", None)  # W&B's service still holds the id
+            why = f"logger.mode={cfg.logger.mode}: W&B refused: {one_line(error)}"
+            raise SkipError(why) from error
+        log.warning("W&B: cannot be reached, logging offline: %s", one_line(error))
+        run = _init(cfg, "offline", None)  # W&B's service still holds the id
+    _run = run
     for phase in FITS:  # each fits anew, so Lightning's global step starts again
         run.define_metric(f"{phase}/step", hidden=True)
         # `build.PhaseLogger` writes the summary, for the epoch that the phase kept.
@@ -88,20 +63,27 @@ def open_run(cfg: Config, unfinished: Path | None = None) -> wandb.Run:
     return run
 
 
+def find_mode(asked: str) -> str:
+    """W&B's mode; ``auto`` is the user's own, or offline without a key, for which W&B would ask."""
+    if asked != "auto":
+        return asked
+    mode = wandb.setup().settings.mode  # of WANDB_MODE, `wandb offline` or `wandb disabled`
+    if mode == "online" and not wandb.login(prompt=False, verify=False):
+        return "offline"
+    return mode
+
+
 def find_id(unfinished: Path | None) -> str | None:
     """The id of a job's W&B run, the same until the job is done; None leaves it to W&B."""
     if unfinished is None or os.environ.get("WANDB_RUN_ID"):  # an agent of a W&B sweep sets it
         return None
-    try:
-        if not unfinished.exists():
-            files.replace(unfinished, secrets.token_hex(4).encode())
-        return unfinished.read_text()
-    except OSError:  # the cache cannot be written, and has said so
-        return None
+    if not unfinished.exists():
+        files.replace(unfinished, secrets.token_hex(4).encode())
+    return unfinished.read_text()
 
 
-def _init(cfg: Config, name: str, mode: Any, run_id: str | None) -> wandb.Run:
-    """Start a run of the project ``name``, named and tagged after the job's configuration."""
+def _init(cfg: Config, mode: Any, run_id: str | None) -> wandb.Run:
+    """Start a run that is named and tagged after the job's configuration."""
     settings = wandb.Settings(
         silent=True,
         console="off",
@@ -112,10 +94,9 @@ def _init(cfg: Config, name: str, mode: Any, run_id: str | None) -> wandb.Run:
     )
     tags = [cfg.task.name, cfg.backbone.label, cfg.prompt.kind, cfg.attribution.name]
     return wandb.init(
-        project=name,
+        project=find_project(cfg.logger.project),
         entity=cfg.logger.entity,
         group=cfg.logger.group or cfg.sweep.id,
-        job_type=job_type(cfg),
         name=name_run(cfg),
         notes=cfg.logger.notes,
         tags=[tag[:LONGEST_TAG] for tag in dict.fromkeys([*tags, *cfg.logger.tags]) if tag],
@@ -129,156 +110,41 @@ def _init(cfg: Config, name: str, mode: Any, run_id: str | None) -> wandb.Run:
     )
 
 
-def job_type(cfg: Config) -> str:
-    """``prune``, ``dense_continued`` (ratio 0) or ``baseline`` (no prompt or a full model)."""
-    if cfg.prune.goal.ratio != 0:
-        return "prune"
-    if cfg.prompt.kind == "none" or cfg.tune.train in BASELINES:
-        return "baseline"
-    return "dense_continued"
+def find_project(given: str | None) -> str:
+    """The project that was given, else that of WANDB_PROJECT."""
+    return given or os.environ.get("WANDB_PROJECT") or PROJECT
 
 
-def mode_of(mode: str) -> str:
-    """W&B's mode; ``auto`` is WANDB_MODE, else that of W&B's settings; online only with a key.
-
-    Raises:
-        ConfigError: online without a key, or WANDB_MODE is no mode of W&B's.
-    """
-    given = os.environ.get("WANDB_MODE")
-    if mode != "auto":
-        asked = "logger.mode"
-    elif given:
-        one_of("WANDB_MODE", given, MODES)
-        asked, mode = "WANDB_MODE", given
-    else:  # what `wandb offline` or `wandb disabled` wrote, here or for this user
-        asked, mode = "", read_settings().mode
-    if mode == "online" and not has_key():
-        if not asked:
-            return "offline"
-        needs = "needs an API key: set WANDB_API_KEY, run `wandb login` or use offline"
-        raise ConfigError(asked, mode, needs)
-    if mode == "online" and _is_gone and asked != "logger.mode":
-        return "offline"
-    return mode
+def log_result(run: wandb.Run, result: Mapping[str, Any], folder: Path) -> None:
+    """Log a finished job's skill, fields and picture; where one cannot be logged, warn."""
+    for what, step in (("skill", log_skill), ("fields", log_fields), ("picture", log_picture)):
+        try:
+            step(run, result, folder)
+        except Exception as problem:  # the job is done
+            log.warning("W&B: cannot log the %s: %s", what, first_line(problem))
 
 
-def read_settings() -> wandb.Settings:
-    """What the settings files of W&B say, in this folder and for this user."""
-    settings = wandb.Settings(silent=True)
-    settings.update_from_system_settings()
-    return settings
-
-
-def has_key() -> bool:
-    """Whether W&B has credentials in the environment, in its settings or in the netrc file.
-
-    Without them W&B itself would ask for a key. A malformed one is left to W&B to refuse.
-    """
-    if os.environ.get("WANDB_API_KEY") or os.environ.get("WANDB_IDENTITY_TOKEN_FILE"):
-        return True
-    settings = read_settings()
-    if settings.api_key or settings.identity_token_file:
-        return True
-    host = urlsplit(os.environ.get("WANDB_BASE_URL") or settings.base_url).netloc
-    given = os.environ.get("NETRC")
-    for file in [given] if given else ["~/.netrc", "~/_netrc"]:
-        with suppress(OSError, UnicodeDecodeError, netrc.NetrcParseError):
-            if netrc.netrc(os.path.expanduser(file)).authenticators(host):
-                return True
-    return False
-
-
-def project_of(given: str | None) -> str:
-    """The project that was given, else that of WANDB_PROJECT; may raise ConfigError."""
-    if given:
-        return given
-    name = os.environ.get("WANDB_PROJECT") or PROJECT
-    project("WANDB_PROJECT", name)
-    return name
-
-
-def log_result(
-    run: wandb.Run,
-    result: Mapping[str, Any],
-    folder: Path,
-    hashes: Mapping[str, str],
-    texts: Sequence[str] | None = None,
-) -> None:
-    """Log a finished job's summary, picture, tables and artifacts.
-
-    Args:
-        hashes: ``fingerprint`` of the data and ``content_hash`` of the backbone.
-        texts: of the validation split, for the table of mistakes; None: without them.
-    """
-    run.summary.update(results.flatten(result))
-    if run.resumed:
-        run.summary.update({"error": None})  # of the job before it went on
-    if result.get("data_is_sample"):
-        run.tags = (*(run.tags or ()), "stand-in")
-    run.log({"keep": wandb.Image(str(folder / picture.PICTURE))})
-    with stage_uploads(folder):
-        # The table first: logging it contacts the server with a timeout. Artifacts queued for a
-        # server that is gone would keep the run from ending.
-        columns, rows = picture.table(result["keep_sizes"])
-        run.log({"sites": wandb.Table(columns=columns, data=rows)})
-        answers.log_answers(run, result, folder, texts)
-        log_artifacts(run, result, folder, hashes)
-
-
-@contextmanager
-def stage_uploads(folder: Path) -> Iterator[None]:
-    """Stage W&B uploads in ``folder``/wandb unless WANDB_DATA_DIR is set.
-
-    W&B's default is the home folder, which may be missing when another cluster node syncs the run.
-    """
-    given = os.environ.get(STAGED)
-    os.environ[STAGED] = given or str(folder / "wandb")
-    try:
-        yield
-    finally:
-        if given is None:
-            del os.environ[STAGED]
-
-
-def log_artifacts(
-    run: wandb.Run, result: Mapping[str, Any], folder: Path, hashes: Mapping[str, str]
-) -> None:
-    """Log the skill as the run's output; its data and its backbone are inputs.
-
-    An offline run has no inputs in W&B, but the skill's metadata has their hashes.
-    """
-    task, backbone = result["task"], result["backbone"]
-    mark = "-stand-in" if result["data_is_sample"] else ""
-    trained = [result["config"][phase]["train"] for phase in FITS]
-    if "full" not in trained:  # a whole model would fill the store
-        flat = results.flatten(result)
-        about = {name: flat[name] for name in ABOUT if name in flat}
-        skill = make_artifact(f"skill-{task}-{backbone}{mark}", "model", {**about, **hashes})
-        skill.add_dir(str(folder / result["skill"]))
-        run.log_artifact(skill)
-    if run.offline:
+def log_skill(run: wandb.Run, result: Mapping[str, Any], folder: Path) -> None:
+    """Log the skill as an artifact, unless it is a whole model, which would fill the store."""
+    if "full" in [result["config"][phase]["train"] for phase in FITS]:
         return
-    source = result["data_source"]
-    data = {
-        "task": task,
-        "source": "local" if source.startswith("local:") else source,
-        "is_sample": result["data_is_sample"],
-        "fingerprint": hashes["fingerprint"],
-    }
-    weights = {name: result[name] for name in ("backbone", "family", "backbone_note")}
-    weights["content_hash"] = hashes["content_hash"]
-    for artifact in (
-        make_artifact(f"data-{task}{mark}", "dataset", data),
-        make_artifact(f"backbone-{backbone}", "backbone", weights),
-    ):
-        with artifact.new_file(f"{artifact.type}.json") as file:
-            json.dump(artifact.metadata, file, indent=1, sort_keys=True)
-        run.use_artifact(artifact)
+    mark = "-stand-in" if result["data_is_sample"] else ""
+    name = re.sub(r"[^a-zA-Z0-9_.-]", "_", f"skill-{result['task']}-{result['backbone']}{mark}")
+    artifact = wandb.Artifact(name[:128], "model")
+    artifact.add_dir(str(folder / result["skill"]))
+    run.log_artifact(artifact)
 
 
-def make_artifact(name: str, kind: str, about: dict[str, Any]) -> wandb.Artifact:
-    """An artifact without files; its name has the characters and the length that W&B allows."""
-    return wandb.Artifact(re.sub(r"[^a-zA-Z0-9_.-]", "_", name)[:128], kind, metadata=about)
+def log_fields(run: wandb.Run, result: Mapping[str, Any], folder: Path) -> None:
+    """Show the fields of the result in the run's summary."""
+    # A run that goes on may have the error of a job that failed.
+    run.summary.update({"error": None, **results.flatten(result)})
+    if result["data_is_sample"]:
+        run.tags = (*(run.tags or ()), "stand-in")
+
+
+def log_picture(run: wandb.Run, result: Mapping[str, Any], folder: Path) -> None:
+    run.log({"keep": wandb.Image(str(folder / picture.PICTURE))})
 
 
 def close(error: str | None = None) -> None:
@@ -287,24 +153,22 @@ def close(error: str | None = None) -> None:
     Interrupted jobs send no alert. If W&B is unreachable, the data stay in the run's folder and a
     warning shows how to upload them.
     """
-    global _is_gone, _run
-    if (run := _run) is None:
+    global _run
+    run, _run = _run, None
+    if run is None:
         return
-    _run = None
     folder = _folder(run)
-    if error and error != INTERRUPTED:
-        with suppress(Exception):  # W&B's failures are reported below
-            run.alert(f"{run.name} failed"[:63], error, level="ERROR")
     try:
         if error:
             run.summary.update({"status": "failed", "error": error})
+        if error and error != INTERRUPTED:
+            with suppress(Exception):  # the next line says whether W&B is there
+                run.alert(f"{run.name} failed"[:63], error, level="ERROR")
         run.finish(exit_code=1 if error else 0)
-    except TimeoutError:
-        command = f"wandb sync --include-online {shlex.quote(folder)}"
-        log.warning("W&B: no answer from the server; upload this run later: %s", command)
-        _is_gone = True
     except Exception as problem:  # a failed upload must not fail the job
-        log.warning("W&B: cannot close the run: %s", problem)
+        command = f"wandb sync --include-online {shlex.quote(folder)}"
+        message = "W&B: the run was not closed: %s; upload it later: %s"
+        log.warning(message, first_line(problem), command)
 
 
 def _folder(run: wandb.Run) -> str:

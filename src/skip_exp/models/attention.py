@@ -1,25 +1,24 @@
-"""One attention module for all families: heads and dims can be cut, keys and values prefixed.
+"""One attention module for all families: heads can be cut, keys and values prefixed.
 
 It replaces Hugging Face's attention modules and keeps their linears under the same names, so the
-state dict stays the same. Theirs have one fixed head size for queries, keys and values, and no
-place for a soft prefix.
+state dict stays the same. Theirs have no place for a soft prefix, and none for no heads at all.
 """
 
 from collections.abc import Callable
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-Prefix = tuple[Tensor, Tensor]  # keys [length, heads, qk_dim], values [length, heads, vo_dim]
+Prefix = tuple[Tensor, Tensor]  # keys and values [length, heads, head_dim]
 # Number of keys up to which plain products beat the fused kernel in bf16 on a CPU: without and with
 # a backward pass.
 TINY, SHORT = 48, 256
 
 
 class Attention(nn.Module):
-    """Scaled dot-product attention over the heads and dims that a layer kept.
+    """Scaled dot-product attention over the heads that a layer kept.
 
     A family's subclass takes the linears of the module that it replaces as ``query``, ``key`` and
     ``value``, or returns them from :meth:`projections`.
@@ -27,15 +26,11 @@ class Attention(nn.Module):
     Attributes:
         head_ids: positions of the kept heads among the original ones; a shared position bias is
             sliced by them.
-        qk_dim, vo_dim: query/key and value/output dims kept per head.
-        qk_group: query/key dims that are one neuron: 2 where a rotation mixes the dims i and
-            i + half, else 1.
-        scaling: factor of the attention scores; a cut does not change it.
+        scaling: factor of the attention scores.
         prefix: soft keys and values before those of the text, or None.
         implementation: ``sdpa`` or ``eager``.
     """
 
-    qk_group: ClassVar[int] = 1
     query: nn.Linear
     key: nn.Linear
     value: nn.Linear
@@ -46,8 +41,7 @@ class Attention(nn.Module):
         self.head_index: Tensor  # head_ids on the device of the weights
         self.register_buffer("head_index", torch.arange(heads), persistent=False)
         self.total_heads = heads
-        self.qk_dim = head_dim
-        self.vo_dim = head_dim
+        self.head_dim = head_dim
         self.scaling = scaling
         self.dropout_p = dropout
         self.prefix: Prefix | None = None
@@ -67,10 +61,6 @@ class Attention(nn.Module):
         self.head_ids = [self.head_ids[i] for i in heads]
         self.head_index = torch.tensor(self.head_ids, dtype=torch.long).to(self.head_index.device)
 
-    def keep_dims(self, kind: str, dims: Tensor) -> None:
-        """Keep only these ``qk`` or ``vo`` dims [heads, k]; surgery cuts the weights."""
-        setattr(self, f"{kind}_dim", dims.shape[1])
-
     def projections(self) -> tuple[nn.Linear, nn.Linear, nn.Linear]:
         """The query, key and value linears."""
         return self.query, self.key, self.value
@@ -85,53 +75,34 @@ class Attention(nn.Module):
         """Attend from ``hidden`` [B, T, H] to ``source`` [B, S, H].
 
         ``mask`` is additive, broadcastable to [B, heads, T, prefix length + S]. ``turn`` gives
-        queries and keys [B, heads, T, qk_dim] their positions; prefix keys have none.
-        Returns [B, T, heads * vo_dim], the input of the output projection.
+        queries and keys [B, heads, T, head_dim] their positions; prefix keys have none.
+        Returns [B, T, heads * head_dim], the input of the output projection.
         """
-        batch, length = hidden.shape[:2]
-        if self.heads * self.vo_dim == 0:  # the whole sublayer was pruned
-            return hidden.new_zeros(batch, length, 0)
+        if not self.heads:
+            return hidden.new_zeros(*hidden.shape[:2], 0)
         query, key, value = self.projections()
-        if self.qk_dim == 0:  # every score is zero
-            v = self._behind(1, self._split(value(source), self.vo_dim))
-            scores = v.new_zeros(batch, self.heads, length, v.shape[2])
-            out = self._weigh(scores, v, mask)
-        else:
-            q, k = self._split(query(hidden), self.qk_dim), self._split(key(source), self.qk_dim)
-            v = self._behind(1, self._split(value(source), self.vo_dim))
-            if turn is not None:
-                q, k = turn(q), turn(k)
-            out = self._attend(q, self._behind(0, k), v, mask)
-        return out.transpose(1, 2).reshape(batch, length, self.heads * self.vo_dim)
+        q, k, v = self._split(query(hidden)), self._split(key(source)), self._split(value(source))
+        if turn is not None:
+            q, k = turn(q), turn(k)
+        if self.prefix is not None:
+            k, v = _behind(self.prefix[0], k), _behind(self.prefix[1], v)
+        return self._attend(q, k, v, mask).transpose(1, 2).flatten(2)
 
-    def _behind(self, which: int, x: Tensor) -> Tensor:
-        """``x`` [B, heads, S, dims] after the keys (0) or values (1) of the prefix."""
-        if self.prefix is None:
-            return x
-        soft = self.prefix[which].to(x.dtype).transpose(0, 1)
-        return torch.cat([soft.expand(x.shape[0], -1, -1, -1), x], dim=2)
-
-    def _split(self, x: Tensor, dim: int) -> Tensor:
-        return x.view(*x.shape[:2], self.heads, dim).transpose(1, 2)
+    def _split(self, x: Tensor) -> Tensor:
+        """[B, T, heads * head_dim] -> [B, heads, T, head_dim]."""
+        return x.view(*x.shape[:2], self.heads, self.head_dim).transpose(1, 2)
 
     def _attend(self, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
-        if not self._is_fused(q, k):
-            return self._weigh(q @ k.transpose(2, 3) * self.scaling, v, mask)
         if mask is not None:
             mask = mask.to(q.dtype)
-        # The fast kernels need one width: zeros change no score and are cut off again.
-        width = max(self.qk_dim, self.vo_dim)
-        q, k, v = (_widen(x, width) for x in (q, k, v))
-        dropout = self.dropout_p if self.training else 0.0
-        out = F.scaled_dot_product_attention(
-            q, k, v, attn_mask=mask, dropout_p=dropout, scale=self.scaling
-        )
-        return out if width == self.vo_dim else out[..., : self.vo_dim]
-
-    def _weigh(self, scores: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
-        """The values ``v`` [B, heads, S, vo_dim] weighted by ``scores`` [B, heads, T, S]."""
+        if self._is_fused(q, k):
+            dropout = self.dropout_p if self.training else 0.0
+            return F.scaled_dot_product_attention(
+                q, k, v, attn_mask=mask, dropout_p=dropout, scale=self.scaling
+            )
+        scores = q @ k.transpose(2, 3) * self.scaling
         if mask is not None:
-            scores = scores + mask.to(v.dtype)
+            scores = scores + mask
         weights = scores.softmax(dim=-1, dtype=torch.float32)
         return F.dropout(weights, self.dropout_p, self.training).to(v.dtype) @ v
 
@@ -148,5 +119,7 @@ class Attention(nn.Module):
         return not (few and q.dtype == torch.bfloat16 and q.device.type == "cpu")
 
 
-def _widen(x: Tensor, width: int) -> Tensor:
-    return x if x.shape[-1] == width else F.pad(x, (0, width - x.shape[-1]))
+def _behind(soft: Tensor, x: Tensor) -> Tensor:
+    """``x`` [B, heads, S, head_dim] after the ``soft`` keys or values."""
+    soft = soft.to(x.dtype).transpose(0, 1)
+    return torch.cat([soft.expand(x.shape[0], -1, -1, -1), x], dim=2)

@@ -111,7 +111,7 @@ class InputPrompt(SoftPrompt):
 
 
 class PrefixPrompt(SoftPrompt):
-    """Virtual keys and values [length, heads, dims], one pair per self-attention in ``names``.
+    """Virtual keys and values [length, heads, head_dim], one pair per self-attention in ``names``.
 
     They start from the keys and values that the backbone computes for real tokens. Li & Liang
     (2021) found such a start far better than a random one.
@@ -140,8 +140,8 @@ class PrefixPrompt(SoftPrompt):
         ]
         if ids is None:
             attentions = [b.attention for b in blocks]
-            keys = [torch.zeros(length, a.heads, a.qk_dim) for a in attentions]
-            values = [torch.zeros(length, a.heads, a.vo_dim) for a in attentions]
+            keys = [torch.zeros(length, a.heads, a.head_dim) for a in attentions]
+            values = [torch.zeros_like(each) for each in keys]
         else:
             words = model.get_input_embeddings().weight.detach()
             keys, values = _compute_pairs(model, family, blocks, words[ids])
@@ -164,18 +164,11 @@ class PrefixPrompt(SoftPrompt):
 
     def cut(self, keep: Keep) -> None:
         for i, name in enumerate(self.names):
-            for parameters, kind in ((self.keys, "qk"), (self.values, "vo")):
-                kept = cut_heads(parameters[i].detach(), keep, name, kind)
-                parameters[i] = nn.Parameter(kept.contiguous())
-
-
-def cut_heads(x: Tensor, keep: Keep, block: Sublayer, kind: str) -> Tensor:
-    """Keep the kept dims of each head, then the kept heads, of ``x`` [length, heads, dims]."""
-    dims = keep.get(block.site(kind))
-    if dims is not None:
-        x = x.gather(2, dims.to(x.device)[None].expand(x.shape[0], -1, -1))
-    heads = keep.get(block.site("heads"))
-    return x if heads is None else x[:, heads.to(x.device)]
+            heads = keep.get(name.site)
+            if heads is not None:
+                for parameters in (self.keys, self.values):
+                    kept = parameters[i].detach()[:, heads.to(parameters[i].device)]
+                    parameters[i] = nn.Parameter(kept.contiguous())
 
 
 @torch.no_grad()

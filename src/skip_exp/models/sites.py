@@ -1,12 +1,12 @@
 """Sites: the neurons of a model, their names and their cost in parameters.
 
-A site is one kind of neuron in one sublayer: the units of an FFN, or the heads, query/key dims or
-value/output dims of an attention. Relevance, keep, skill files and results are keyed by site. This
-module builds and parses the names. Reports use it, too, so it does not import torch.
+A site is the neurons of one sublayer: the units of an FFN, or the heads of an attention. Relevance,
+keep, skill files and results are keyed by site. This module builds and parses the names. Reports
+use it, too, so it does not import torch.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -38,13 +38,14 @@ class Sublayer(str):
         """``self``, ``cross`` or ``ffn``."""
         return self.split(".")[2]
 
-    def site(self, kind: str) -> "Site":
-        """Name the site of its neurons of one kind; an FFN's site is named like the FFN."""
-        return Site(self if kind == "ffn" else f"{self}.{kind}")
+    @property
+    def site(self) -> "Site":
+        """The site of its neurons; an FFN's is named like the FFN."""
+        return Site(self if self.part == "ffn" else f"{self}.heads")
 
 
 class Site(str):
-    """Name of a site: ``encoder.3.ffn``, ``encoder.3.self.heads``, ``decoder.0.cross.qk``."""
+    """Name of a site: ``encoder.3.ffn``, ``encoder.3.self.heads``, ``decoder.0.cross.heads``."""
 
     __slots__ = ()
 
@@ -55,7 +56,7 @@ class Site(str):
 
     @property
     def kind(self) -> str:
-        """``ffn``, ``heads``, ``qk`` or ``vo``."""
+        """``ffn`` or ``heads``."""
         return self.split(".")[-1]
 
     @property
@@ -70,73 +71,37 @@ class Site(str):
         return f"{stack}.{rest}"
 
 
-# Units or heads: [n]. Dims: [heads, dims]; every head keeps the same number of dims.
-Relevance = dict[str, "Tensor"]  # by site; fp32 on the CPU
-Keep = dict[str, "Tensor"]  # by site: sorted indices along the last dimension; absent: keep all
+Relevance = dict[str, "Tensor"]  # by site: scores [n], fp32 on the CPU
+Keep = dict[str, "Tensor"]  # by site: sorted indices of what stays; absent: keep all
 
 
 @dataclass(frozen=True)
 class Shape:
-    """Sizes of one sublayer and the parameters of its neurons.
+    """Sizes of one sublayer.
 
     Attributes:
         units: units of an FFN, or heads of an attention.
         rest: parameters that belong to no neuron, i.e. the output bias.
-        unit_cost: parameters of one FFN unit.
-        qk, vo: query/key and value/output dims per head.
-        qk_cost, vo_cost: parameters of one dim of one head.
+        cost: parameters that are removed with one neuron.
     """
 
     name: Sublayer
     units: int
     rest: int
-    unit_cost: int = 0
-    qk: int = 0
-    vo: int = 0
-    qk_cost: int = 0
-    vo_cost: int = 0
+    cost: int
 
     @property
     def parameters(self) -> int:
         """Parameters of the whole sublayer."""
-        return self.rest + self.units * self.cost(self.whole)
-
-    @property
-    def whole(self) -> str:
-        """The kind whose removal removes the whole sublayer: ``ffn`` or ``heads``."""
-        return "ffn" if self.name.part == "ffn" else "heads"
-
-    def sites(self) -> dict[Site, tuple[int, ...]]:
-        """Its sites with the shape of their relevance: (units,), (heads,) or (heads, dims)."""
-        if self.whole == "ffn":
-            return {self.name.site("ffn"): (self.units,)}
-        return {
-            self.name.site("heads"): (self.units,),
-            self.name.site("qk"): (self.units, self.qk),
-            self.name.site("vo"): (self.units, self.vo),
-        }
-
-    def cost(self, kind: str) -> int:
-        """Parameters that are removed with one neuron of ``kind`` while all others stay."""
-        return {
-            "ffn": self.unit_cost,
-            "heads": self.qk * self.qk_cost + self.vo * self.vo_cost,
-            "qk": self.units * self.qk_cost,
-            "vo": self.units * self.vo_cost,
-        }[kind]
-
-    def without(self, kind: str, number: int) -> "Shape":
-        """The sizes after ``number`` neurons of ``kind`` are removed."""
-        field = {"ffn": "units", "heads": "units"}.get(kind, kind)
-        return replace(self, **{field: getattr(self, field) - number})
+        return self.rest + self.units * self.cost
 
 
-def site_sizes(sizes: Sequence[Shape]) -> dict[Site, tuple[int, ...]]:
-    """All sites of a model with the shape of their relevance."""
-    return {site: size for shape in sizes for site, size in shape.sites().items()}
+def site_sizes(sizes: Sequence[Shape]) -> dict[Site, int]:
+    """The number of neurons of every site of a model."""
+    return {shape.name.site: shape.units for shape in sizes}
 
 
 def keep_sizes(sizes: Sequence[Shape], keep: Mapping[str, "Tensor"]) -> dict[str, list[int]]:
     """``{site: [kept, total]}`` for a keep of the model with these ``sizes``."""
     of = site_sizes(sizes)
-    return {site: [kept.shape[-1], of[Site(site)][-1]] for site, kept in keep.items()}
+    return {site: [len(kept), of[Site(site)]] for site, kept in keep.items()}

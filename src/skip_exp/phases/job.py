@@ -8,7 +8,7 @@ from typing import Any, cast
 from lightning.pytorch.loggers import Logger
 from torch import Tensor
 
-from skip_exp.cache.store import Keyed, StageCache
+from skip_exp.cache.store import JOB_STAGE, Keyed, StageCache
 from skip_exp.cache.version import digest, job_code, parts_code
 from skip_exp.callbacks.between import Method
 from skip_exp.config.schema import Config, TrainerConfig
@@ -69,7 +69,7 @@ class Job:
     @cached_property
     def loggers(self) -> list[Logger]:
         """The job's loggers; its W&B run is opened when it is needed first."""
-        return build_loggers(self.cfg, self.cache.unfinished("run"))
+        return build_loggers(self.cfg, self.cache.unfinished(JOB_STAGE, self.key, "run"))
 
     @cached_property
     def key(self) -> str:

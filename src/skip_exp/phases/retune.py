@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from lightning.pytorch.loggers import Logger
 
-from skip_exp.cache.store import Entry, Keyed
+from skip_exp.cache.store import JOB_STAGE, Entry, Keyed
 from skip_exp.config.schema import TrainerConfig
 from skip_exp.data.batches import Row
 from skip_exp.data.module import TextDataModule
@@ -53,7 +53,7 @@ def retune(
         epochs,
         seed,
         settings.distill,
-        job.cache.unfinished("ckpt"),
+        job.cache.unfinished(JOB_STAGE, job.key, "ckpt"),
     )
     return model.eval(), epochs
 

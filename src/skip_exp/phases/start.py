@@ -124,7 +124,7 @@ def _unfit(cfg: Config, backbone: Backbone, about: SkillRecord, keep: Keep) -> s
         label = backbone_label(needed.name, needed.layers)
         return f"is a skill of another backbone, {label}, not of {cfg.backbone.label}"
     sizes = site_sizes([block.shape() for block in backbone.family.blocks(backbone.model)])
-    if any(tuple(kept.shape) != sizes.get(Site(site)) for site, kept in keep.items()):
+    if any(len(kept) != sizes.get(Site(site)) for site, kept in keep.items()):
         return "is pruned; needs a dense skill (prune.ratio=0)"
     differing = [f"{key}={value}" for key, value in _differing(cfg, about)]
     return f"needs {' '.join(differing)}" if differing else ""

@@ -2,11 +2,12 @@
 
 import logging
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from lightning.pytorch.loggers import Logger
 
-from skip_exp.cache.store import Entry, Keyed, StageCache, stage_key
+from skip_exp.cache.store import Entry, Keyed, stage_key
 from skip_exp.callbacks.curves import mark_kept, replay
 from skip_exp.config.schema import PromptConfig, TrainerConfig
 from skip_exp.config.train import TuneConfig
@@ -27,10 +28,12 @@ log = logging.getLogger(__name__)
 def tune(job: Job) -> tuple[Keyed[SoftPromptModel], str]:
     """The dense model, and whether its training was a hit or a miss; the curves are logged."""
     arguments = job.dense_arguments
+    stage, key = fit_dense.__name__, stage_key(fit_dense.__name__, arguments)
     if job.cfg.tune.train == "none":
         log.info("tune: the model stays as it is (tune.train=none)")
-        return Keyed(stage_key(fit_dense.__name__, arguments), job.new_model), "miss"
-    entry = job.cache.stage(fit_dense, job.trainer, job.loggers, job.cache, **arguments)
+        return Keyed(key, job.new_model), "miss"
+    unfinished = job.cache.unfinished(stage, key, "ckpt")
+    entry = job.cache.stage(fit_dense, job.trainer, job.loggers, unfinished, **arguments)
     model = job.new_model()
     load_trainable(model, entry.tensors)
     if entry.hit:
@@ -43,7 +46,7 @@ def tune(job: Job) -> tuple[Keyed[SoftPromptModel], str]:
 def fit_dense(
     trainer: TrainerConfig,
     loggers: Sequence[Logger],
-    cache: StageCache,
+    unfinished: Path | None,
     *,
     data: Rows,
     backbone: Backbone,
@@ -66,7 +69,6 @@ def fit_dense(
     own = phase_seed(seed, "tune")
     rows = TextDataModule(data, settings.batch, own)
     epochs = count_epochs(settings, len(data.train))
-    unfinished = cache.unfinished("ckpt")
     last, curves = fit(trainer, loggers, model, rows, settings, epochs, own, unfinished=unfinished)
     found: dict[str, Any] = {"curves": curves.points, "epoch": last.epoch, "score": last.score}
     return Entry(trainable_state(model), found)

@@ -20,7 +20,7 @@ class Group:
     site: Site
     size: int
     relevance: float  # of the whole group
-    cost: int  # parameters that are removed with it while all else stays
+    cost: int  # parameters that are removed with it
 
 
 def allocate(
@@ -44,11 +44,11 @@ def allocate(
     Args:
         relevance: scores of every site in ``sites`` (see ``attribution``).
         sizes: the blocks' shapes; the budget is a fraction of their parameters.
-        sites: kinds of neurons that may be removed: ffn, heads, qk, vo.
+        sites: kinds of neurons that may be removed: ffn, heads.
         allocation: ``global`` ranks each kind across all layers of its stack (T5's self- and
             cross-attention apart), and every kind loses the same fraction; ``uniform`` removes the
             same fraction from every site; or a custom order as ``module.function``.
-        round_to: step in which FFN units and dims are removed, so that widths stay multiples of it.
+        round_to: step in which FFN units are removed, so that widths stay multiples of it.
 
     Returns:
         keep, see :func:`skip_exp.pruning.surgery.cut`.
@@ -60,7 +60,7 @@ def allocate(
     check(sizes, ratio=ratio, sites=sites, allocation=allocation)
     groups = _groups(relevance, sizes, sites, round_to)
     max_removed = ratio * sum(shape.parameters for shape in sizes)
-    removed = _fill(_order_groups(groups, allocation), sizes, max_removed)
+    removed = _fill(_order_groups(groups, allocation), max_removed)
     return {
         site: top(relevance[site], removed.get(site, 0))
         for site in dict.fromkeys(group.site for group in groups)
@@ -80,12 +80,7 @@ def check(sizes: list[Shape], *, ratio: float, sites: list[str], allocation: str
 
 def most(sizes: list[Shape], sites: list[str]) -> float:
     """The largest ratio that ``sites`` can reach."""
-    least = 0
-    for shape in sizes:
-        for site, size in shape.sites().items():
-            if site.kind in sites:
-                shape = shape.without(site.kind, size[-1])
-        least += shape.parameters
+    least = sum(s.rest if s.name.site.kind in sites else s.parameters for s in sizes)
     return 1 - least / sum(shape.parameters for shape in sizes)
 
 
@@ -95,23 +90,19 @@ def _groups(
     """Group the neurons of every site, least relevant first."""
     groups = []
     for shape in sizes:
-        for site in shape.sites():
-            if site.kind not in sites or not relevance[site].numel():
-                continue
-            scores = relevance[site].double()
-            if not scores.isfinite().all():
-                raise SkipError(f"attribution: the relevance of {site} is not finite")
-            if scores.dim() == 2:  # dims: the r-th least relevant ones of all heads go together
-                scores = scores.sort(dim=1).values.sum(0)
-            scores = scores.sort().values
-            step = 1 if site.kind == "heads" else min(round_to, len(scores))
-            bounds = [*range(len(scores) % step, len(scores) + 1, step)]
-            if bounds[0] > 0:  # the least relevant group is the incomplete one
-                bounds = [0, *bounds]
-            cost = shape.cost(site.kind)
-            for low, high in pairwise(bounds):
-                size = high - low
-                groups.append(Group(site, size, float(scores[low:high].sum()), size * cost))
+        site = shape.name.site
+        if site.kind not in sites or not shape.units:
+            continue
+        scores = relevance[site].double().sort().values
+        if not scores.isfinite().all():
+            raise SkipError(f"attribution: the relevance of {site} is not finite")
+        step = 1 if site.kind == "heads" else min(round_to, len(scores))
+        bounds = [*range(len(scores) % step, len(scores) + 1, step)]
+        if bounds[0] > 0:  # the least relevant group is the incomplete one
+            bounds = [0, *bounds]
+        for low, high in pairwise(bounds):
+            size = high - low
+            groups.append(Group(site, size, float(scores[low:high].sum()), size * shape.cost))
     return groups
 
 
@@ -162,27 +153,22 @@ def _order_groups(groups: list[Group], allocation: str) -> list[Group]:
     return order
 
 
-def _fill(order: list[Group], sizes: list[Shape], max_removed: float) -> dict[str, int]:
+def _fill(order: list[Group], max_removed: float) -> dict[str, int]:
     """Count the neurons of each site to remove, in order: whatever fits the budget."""
-    now = {shape.name: shape for shape in sizes}
     removed: dict[str, int] = {}
     closed = set()  # sites whose next group did not fit: all groups after it stay
     spent = 0
     for group in order:
         if group.site in closed:
             continue
-        before = now[group.site.sublayer]
-        after = before.without(group.site.kind, group.size)
-        cost = before.parameters - after.parameters
-        if spent + cost > max_removed:
+        if spent + group.cost > max_removed:
             closed.add(group.site)
             continue
-        now[group.site.sublayer] = after
-        spent += cost
+        spent += group.cost
         removed[group.site] = removed.get(group.site, 0) + group.size
     return removed
 
 
 def top(scores: Tensor, removed: int) -> Tensor:
-    """Sorted indices of all but the ``removed`` lowest scores along the last dimension."""
-    return scores.argsort(dim=-1, stable=True)[..., removed:].sort(dim=-1).values
+    """Sorted indices of all but the ``removed`` lowest scores."""
+    return scores.argsort(stable=True)[removed:].sort().values

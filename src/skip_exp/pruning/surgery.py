@@ -20,21 +20,22 @@ def cut(model: SoftPromptModel, keep: Keep) -> SoftPromptModel:
     Args:
         model: stays as it is. Untouched weights are shared; prompt and readout are copied. The
             prompt and the factors of low-rank updates are cut alike.
-        keep: ``<block>.ffn`` -> sorted unit indices [k]; ``.heads`` -> sorted head indices [k];
-            ``.qk`` / ``.vo`` -> dim indices [heads, k], the same number in every head; ``.qk`` ->
-            indices of pairs where a rotation mixes them. A site that is absent keeps everything.
+        keep: site -> sorted indices of its units or heads. A site that is absent keeps everything.
             The sublayer of an empty site adds only its bias.
     """
     smaller = model.copy()
-    keep = in_dims(smaller, keep)
     with unmerge_within(smaller.backbone):
         for block in smaller.blocks():
+            kept = keep.get(block.name.site)
+            if kept is None:
+                continue
             if isinstance(block, AttentionBlock):
-                _cut_attention(block, keep)
-            elif (units := keep.get(block.name.site("ffn"))) is not None:
-                for up in block.up:
-                    narrow_out(up, units)
-                narrow_in(block.down, units)
+                block.attention.keep_heads(kept.tolist())
+                kept = head_rows(block, kept)
+            output, *inner = block.linears()
+            for linear in inner:
+                narrow_out(linear, kept)
+            narrow_in(output, kept)
     smaller.prompt.cut(keep)
     linears = [linear for block in smaller.blocks() for linear in block.linears()]
     empty = [linear for linear in linears if linear.weight.numel() == 0]
@@ -61,41 +62,10 @@ class EmptyLinear(nn.Linear):
         return input.new_zeros(shape)
 
 
-def in_dims(model: SoftPromptModel, keep: Keep) -> Keep:
-    """``keep`` with the dims of each query/key neuron that has several."""
-    dims: Keep = {}
-    for block in model.attention_blocks().values():
-        a, site = block.attention, block.name.site("qk")
-        if site in keep and a.qk_group > 1:
-            step = a.qk_dim // a.qk_group
-            dims[site] = torch.cat([keep[site] + i * step for i in range(a.qk_group)], dim=1)
-    return {**keep, **dims}
-
-
-def attention_rows(block: AttentionBlock, keep: Keep) -> tuple[Tensor, Tensor]:
-    """Rows of the query/key and of the value projection that ``keep`` keeps, head by head."""
-    a, site = block.attention, block.name.site
-    heads = keep.get(site("heads"), torch.arange(a.heads))
-
-    def rows(kind: str, dim: int) -> Tensor:
-        every = torch.arange(dim).expand(a.heads, dim)
-        dims = keep.get(site(kind), every)
-        return (torch.arange(a.heads)[:, None] * dim + dims)[heads].flatten()
-
-    return rows("qk", a.qk_dim), rows("vo", a.vo_dim)
-
-
-def _cut_attention(block: AttentionBlock, keep: Keep) -> None:
-    a, site = block.attention, block.name.site
-    rows_qk, rows_vo = attention_rows(block, keep)
-    query, key, value = a.projections()
-    for linear, rows in ((query, rows_qk), (key, rows_qk), (value, rows_vo)):
-        narrow_out(linear, rows)
-    narrow_in(block.output, rows_vo)
-    for kind in ("qk", "vo"):
-        if site(kind) in keep:
-            a.keep_dims(kind, keep[site(kind)])
-    a.keep_heads(keep.get(site("heads"), torch.arange(a.heads)).tolist())
+def head_rows(block: AttentionBlock, heads: Tensor) -> Tensor:
+    """Rows of the projections of the kept ``heads``, head by head."""
+    dim = block.attention.head_dim
+    return (heads[:, None] * dim + torch.arange(dim)).flatten()
 
 
 def narrow_out(linear: nn.Linear, rows: Tensor) -> None:

@@ -98,7 +98,7 @@ def check_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
     """
     for name, tensor in tensors.items():
         if name.startswith(KEEP):
-            is_right = tensor.dtype in (torch.int32, torch.int64) and tensor.dim() in (1, 2)
+            is_right = tensor.dtype in (torch.int32, torch.int64) and tensor.dim() == 1
             is_right = is_right and bool((tensor >= 0).all() and (tensor.diff() > 0).all())
             needed = "sorted indices from 0"
         else:

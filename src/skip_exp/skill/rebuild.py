@@ -56,13 +56,13 @@ def _cut_model(
         raise SkipError(f"{folder}: does not fit its backbone: {first_line(error)}") from error
 
 
-def _check_keep(keep: Keep, sizes: Mapping[Site, tuple[int, ...]]) -> None:
+def _check_keep(keep: Keep, sizes: Mapping[Site, int]) -> None:
     for name, kept in keep.items():
         size = sizes.get(Site(name))
         if size is None:
             raise ValueError(f"the backbone has no {name}")
-        if kept.shape[:-1] != size[:-1] or (kept.numel() and int(kept.max()) >= size[-1]):
-            raise ValueError(f"{KEEP}{name} must be indices below {size[-1]}")
+        if kept.numel() and int(kept.max()) >= size:
+            raise ValueError(f"{KEEP}{name} must be indices below {size}")
 
 
 def _check_rank(model: SoftPromptModel, rank: int, state: Mapping[str, Tensor]) -> None:

@@ -100,7 +100,7 @@ def test_the_card_tells_what_the_job_found(saved: Saved) -> None:
         "nyu-mll/glue/sst2",
         "22.7 M",
         "15.3 M",
-        "| `encoder.0.self` | 2 | 2 query/key, 8 value |",
+        "| `encoder.0.self` | 2 |",
         "10.0 ms -> 5.0 ms",
         "python -m skip_exp +task=sst2 prune.ratio=0.7\n",
         "seed 3, commit abc, torch 2.13",
@@ -185,7 +185,7 @@ def test_without_the_job_only_the_skill_speaks(saved: Saved) -> None:
     tell(saved, data="local:/home/somebody/data")
     found = exported(saved)
     assert found.data.eval_results[0].metric_value == 0.5
-    assert "| `encoder.0.ffn` | 4 |  |" in found.content
+    assert "| `encoder.0.ffn` | 4 |" in found.content
     assert names_no_folder(saved.folder.parent / "out", "/home/somebody", str(saved.backbone))
     tell(saved, data="embedded:snli_pairs")
     assert "SNLI" in exported(saved).content

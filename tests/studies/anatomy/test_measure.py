@@ -71,7 +71,7 @@ class Task:
     def keep(self, ratio, relevance=None):
         how: Any = {"sites": ["ffn"], "allocation": "uniform", "round_to": 1}
         relevance = relevance or self.relevance_by()
-        shapes = [shape for shape in self.dense.shapes() if shape.whole == "ffn"]
+        shapes = [shape for shape in self.dense.shapes() if shape.name.part == "ffn"]
         return allocate(relevance, shapes, ratio=ratio, **how)
 
     def answers(self, model):

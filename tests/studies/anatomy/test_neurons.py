@@ -8,7 +8,7 @@ from skip_exp.models.sites import Site
 from studies.anatomy.neurons import draw, invert, overlap, reverse
 
 FFN, HEADS = Site("encoder.0.ffn"), Site("encoder.0.self.heads")
-SIZES = {FFN: (8,), HEADS: (4,)}
+SIZES = {FFN: 8, HEADS: 4}
 
 
 def test_the_same_neurons_overlap_by_one():
@@ -26,7 +26,7 @@ def test_overlap_by_hand():
 
 
 def test_agreeing_on_the_layers_alone_is_chance():
-    sizes = {Site(f"encoder.{i}.ffn"): (4000,) for i in range(2)}
+    sizes = {Site(f"encoder.{i}.ffn"): 4000 for i in range(2)}
     keep = {site: arange(k) for site, k in zip(sizes, (3000, 100), strict=True)}
     assert overlap(draw(keep, sizes, 0), draw(keep, sizes, 1), sizes) == pytest.approx(0, abs=0.05)
 

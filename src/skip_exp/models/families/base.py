@@ -37,10 +37,8 @@ class AttentionBlock:
     def shape(self) -> Shape:
         """Current sizes, after any cut."""
         a = self.attention
-        query, key, value = (_per_unit(linear) for linear in a.projections())
-        sizes = {"qk": a.qk_dim // a.qk_group, "qk_cost": a.qk_group * (query + key)}
-        sizes |= {"vo": a.vo_dim, "vo_cost": value + self.output.out_features}
-        return Shape(self.name, a.heads, _bias(self.output), **sizes)
+        per_dim = sum(_per_unit(linear) for linear in a.projections()) + self.output.out_features
+        return Shape(self.name, a.heads, _bias(self.output), a.head_dim * per_dim)
 
 
 @dataclass(frozen=True)

@@ -6,8 +6,6 @@ The fused ``Wqkv`` and ``Wi`` are split into linears that share their memory: :m
 changes no number. Each part can then be cut, scored and updated like any other linear. A cut would
 leave parts of different widths, so an export keeps them apart, too.
 
-A rotation mixes the dims i and i + half of a head. Both are one query/key neuron, a pair.
-
 Prefix keys are not rotated: for every query they stand at position 0, as PEFT's prefixes do in
 other rotary models. All queries see them, also in local layers. A window would hide them from
 the end of a long text.
@@ -26,42 +24,21 @@ from skip_exp.models.families.base import HIDDEN, AttentionBlock, Block, Family,
 from skip_exp.models.families.bert import Bert
 from skip_exp.models.sites import Sublayer
 
-Turn = tuple[Tensor, Tensor]  # cosines and sines [1, T, half of the original dims]
+Turn = tuple[Tensor, Tensor]  # cosines and sines [1, T, head_dim / 2]
 
 
 class RotaryAttention(Attention):
-    """Replaces ``ModernBertAttention``, output projection included.
-
-    Attributes:
-        pairs: kept pairs [heads, qk_dim / 2] among the original ones of each kept head.
-    """
-
-    qk_group: ClassVar[int] = 2
+    """Replaces ``ModernBertAttention``, output projection included."""
 
     def __init__(self, original: ModernBertAttention) -> None:
-        heads = original.config.num_attention_heads
         super().__init__(
-            heads=heads,
+            heads=original.config.num_attention_heads,
             head_dim=original.head_dim,
             scaling=original.head_dim**-0.5,
             dropout=original.attention_dropout,
         )
         self.query, self.key, self.value = split(original.Wqkv, 3)
         self.Wo, self.out_drop = original.Wo, original.out_drop
-        self.pairs: Tensor
-        every = torch.arange(original.head_dim // 2, device=original.Wo.weight.device)
-        self.register_buffer("pairs", every.repeat(heads, 1), persistent=False)
-        self.total_pairs = len(every)
-
-    def keep_dims(self, kind: str, dims: Tensor) -> None:
-        super().keep_dims(kind, dims)
-        if kind == "qk":  # both dims of a pair are there: the first half names the pairs
-            kept = dims[:, : dims.shape[1] // 2].to(self.pairs.device)
-            self.pairs = self.pairs.gather(1, kept)
-
-    def keep_heads(self, heads: list[int]) -> None:
-        super().keep_heads(heads)
-        self.pairs = self.pairs[heads]
 
     def forward(
         self,
@@ -71,8 +48,6 @@ class RotaryAttention(Attention):
         **_: object,
     ) -> tuple[Tensor, None]:
         cos, sin = position_embeddings
-        if self.pairs.shape[1] < self.total_pairs:  # each head has its own
-            cos, sin = (x[0][:, self.pairs].transpose(0, 1) for x in (cos, sin))
         turn = partial(rotate, cos=cos, sin=sin)
         out = self.context(hidden_states, hidden_states, attention_mask, turn)
         return self.out_drop(self.Wo(out)), None
@@ -173,8 +148,8 @@ def split(linear: nn.Linear, parts: int) -> list[nn.Linear]:
 
 
 def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-    """Turn the pairs of ``x`` [B, heads, T, dims] by the angles [heads or 1, T, dims / 2]."""
-    a, b = x.float().unflatten(3, (2, cos.shape[-1])).unbind(3)
+    """Turn the dims i and i + half of ``x`` [B, heads, T, dims] by the angles [1, T, dims / 2]."""
+    a, b = x.float().chunk(2, dim=3)
     return torch.cat([a * cos - b * sin, b * cos + a * sin], dim=3).to(x.dtype)
 
 

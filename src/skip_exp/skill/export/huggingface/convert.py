@@ -119,6 +119,7 @@ def _settings(model: SoftPromptModel) -> dict[str, Any]:
         "vocab_size": model.backbone.get_input_embeddings().weight.shape[0],
         "hidden_size": core.hidden_size,
         "original_heads": attention.total_heads,
+        "head_dim": attention.head_dim,
         "attention_scaling": attention.scaling,
         "linear_bias": family.layout in ("bert", "roberta"),
     }
@@ -196,8 +197,7 @@ def _sizes(model: SoftPromptModel, stack: str) -> list[dict[str, dict[str, Any]]
     for block in (b for b in model.blocks() if b.name.stack == stack):
         sizes: dict[str, Any] = {"units": block.output.in_features}
         if isinstance(block, AttentionBlock):
-            a = block.attention
-            sizes = {"heads": a.head_ids, "qk": a.qk_dim, "vo": a.vo_dim}
+            sizes = {"heads": block.attention.head_ids}
             if model.family.name == "modernbert":
                 layer = model.backbone.base_model.layers[block.name.layer]
                 sizes["local"] = layer.attention_type == "sliding_attention"

@@ -5,8 +5,8 @@
 One file for BERT, RoBERTa, ModernBERT and T5; it needs only torch and transformers. It differs from
 the library's own models in four points:
 
-* Every layer has its own sizes: which attention heads, how many query/key and value/output
-  dimensions per head, how many FFN units. ``config.json`` lists them.
+* Every layer has its own sizes: which attention heads, how many FFN units. ``config.json`` lists
+  them.
 * A sublayer without neurons is skipped; if it had an output bias, only the bias is added.
 * A soft prompt goes before the text: embeddings at the input, or constant keys and values (a
   prefix) in every self-attention.
@@ -41,10 +41,9 @@ class SkipConfig(PreTrainedConfig):
     """The settings in ``config.json``.
 
     ``encoder`` and ``decoder`` list the sizes of each layer: ``{"self": attention, "ffn": ffn}``,
-    and ``"cross"`` in a decoder. An attention has ``heads`` (which of the original ones are left)
-    and ``qk`` and ``vo`` (dimensions of each head). An FFN has ``units``. Both have ``bias``:
-    whether the output has one. ModernBERT's attentions also have ``local`` (whether they see only a
-    window) and ``norm`` (the first has none).
+    and ``"cross"`` in a decoder. An attention has ``heads`` (which of the original ones are left),
+    an FFN has ``units``. Both have ``bias``: whether the output has one. ModernBERT's attentions
+    also have ``local`` (whether they see only a window) and ``norm`` (the first has none).
     """
 
     model_type = "skip_exp"
@@ -60,7 +59,8 @@ class SkipConfig(PreTrainedConfig):
     vocab_size: int = 30522
     hidden_size: int = 768
     original_heads: int = 12  # of each attention before pruning
-    attention_scaling: float = 0.125  # factor of the scores, the same before and after pruning
+    head_dim: int = 64
+    attention_scaling: float = 0.125  # factor of the scores
     hidden_act: str = "gelu"  # activation of the FFNs
     gated: bool = False  # whether the FFNs have a gate
     head_act: str | None = None  # of the layer before the last one; None: as the family does
@@ -75,7 +75,7 @@ class SkipConfig(PreTrainedConfig):
     type_vocab_size: int = 2
     position_buckets: int = 32  # of T5's relative position bias
     position_max_distance: int = 128
-    # ModernBERT: the rotations of all original pairs by one token, in layers that see a window
+    # ModernBERT: the rotations of all pairs of dimensions by one token, in layers that see a window
     # (local) and in others (full); how far local ones see.
     rotations: dict[str, list[float]] = field(default_factory=dict)
     window: int = 0
@@ -196,7 +196,7 @@ class SkipRotations(nn.Module):
         self.by_token, self.window = config.rotations, config.window
 
     def forward(self, kind: str, hidden: Tensor) -> Turn:
-        """Each [T, original pairs] for ``hidden`` [B, T, H]; ``kind``: full or local."""
+        """Each [T, head_dim / 2] for ``hidden`` [B, T, H]; ``kind``: full or local."""
         places = torch.arange(hidden.shape[1], device=hidden.device, dtype=torch.float32)
         angles = places[:, None] * torch.tensor(self.by_token[kind], device=hidden.device)
         return angles.cos(), angles.sin()
@@ -208,26 +208,19 @@ class SkipRotations(nn.Module):
 
 
 class SkipAttention(nn.Module):
-    """Attention with the remaining heads and dimensions, and with a prefix if there is one."""
-
-    pairs: Tensor
+    """Attention with the remaining heads, and with a prefix if there is one."""
 
     def __init__(self, config: SkipConfig, sizes: Sizes, prefix: int) -> None:
         super().__init__()
-        self.heads, self.qk, self.vo = list(sizes["heads"]), sizes["qk"], sizes["vo"]
-        self.config, self.prefix = config, prefix
-        count, hidden, bias = len(self.heads), config.hidden_size, config.linear_bias
-        if self.qk:  # otherwise every score is zero
-            self.query = nn.Linear(hidden, count * self.qk, bias=bias)
-            self.key = nn.Linear(hidden, count * self.qk, bias=bias)
-            if config.rotations:  # which of the original pairs are left
-                self.register_buffer("pairs", torch.zeros(count, self.qk // 2, dtype=torch.long))
-        self.value = nn.Linear(hidden, count * self.vo, bias=bias)
-        self.output = nn.Linear(count * self.vo, hidden, bias=sizes["bias"])
+        self.heads, self.config, self.prefix = list(sizes["heads"]), config, prefix
+        hidden, bias, dims = config.hidden_size, config.linear_bias, config.head_dim
+        self.query = nn.Linear(hidden, len(self.heads) * dims, bias=bias)
+        self.key = nn.Linear(hidden, len(self.heads) * dims, bias=bias)
+        self.value = nn.Linear(hidden, len(self.heads) * dims, bias=bias)
+        self.output = nn.Linear(len(self.heads) * dims, hidden, bias=sizes["bias"])
         if prefix:
-            if self.qk:
-                self.prefix_key = nn.Parameter(torch.zeros(count, prefix, self.qk))
-            self.prefix_value = nn.Parameter(torch.zeros(count, prefix, self.vo))
+            self.prefix_key = nn.Parameter(torch.zeros(len(self.heads), prefix, dims))
+            self.prefix_value = nn.Parameter(torch.zeros(len(self.heads), prefix, dims))
 
     def forward(
         self, hidden: Tensor, mask: Tensor, source: Tensor | None = None, turn: Turn | None = None
@@ -239,37 +232,32 @@ class SkipAttention(nn.Module):
         source = hidden if source is None else source
         if mask.shape[1] > 1:
             mask = mask[:, self.heads]
-        value = self.split(self.value(source), self.vo)
+        query, key = self.split(self.query(hidden)), self.split(self.key(source))
+        value = self.split(self.value(source))
+        if turn is not None:
+            query, key = self.turned(query, turn), self.turned(key, turn)
         if self.prefix:
+            key = self.behind(self.prefix_key, key)
             value = self.behind(self.prefix_value, value)
-        if self.qk:
-            query = self.split(self.query(hidden), self.qk)
-            key = self.split(self.key(source), self.qk)
-            if turn is not None:
-                query, key = self.turned(query, turn), self.turned(key, turn)
-            if self.prefix:
-                key = self.behind(self.prefix_key, key)
         dropout = self.config.attention_dropout if self.training else 0.0
-        if self.qk and self.config._attn_implementation != "eager":
-            scale = self.config.attention_scaling
+        scale = self.config.attention_scaling
+        if self.config._attn_implementation != "eager":
             context = F.scaled_dot_product_attention(
                 query, key, value, attn_mask=mask.to(query.dtype), dropout_p=dropout, scale=scale
             )
         else:
-            scores = mask.expand(len(hidden), len(self.heads), hidden.shape[1], -1)
-            if self.qk:
-                scores = scores + query @ key.transpose(2, 3) * self.config.attention_scaling
+            scores = mask + query @ key.transpose(2, 3) * scale
             weights = scores.softmax(-1, dtype=torch.float32).to(value.dtype)
             context = F.dropout(weights, dropout) @ value
         return self.output(context.transpose(1, 2).flatten(2))
 
-    def split(self, x: Tensor, dims: int) -> Tensor:
+    def split(self, x: Tensor) -> Tensor:
         """[B, T, heads * dims] -> [B, heads, T, dims]."""
-        return x.unflatten(2, (len(self.heads), dims)).transpose(1, 2)
+        return x.unflatten(2, (len(self.heads), self.config.head_dim)).transpose(1, 2)
 
     def turned(self, x: Tensor, turn: Turn) -> Tensor:
-        """``x`` [B, heads, T, qk] with its pairs (i, i + half) turned."""
-        cos, sin = (angles[:, self.pairs].transpose(0, 1) for angles in turn)
+        """``x`` [B, heads, T, dims] with its pairs (i, i + half) turned."""
+        cos, sin = turn
         a, b = x.float().chunk(2, dim=3)
         return torch.cat([a * cos - b * sin, b * cos + a * sin], dim=3).to(x.dtype)
 
@@ -337,8 +325,7 @@ class SkipLayer(nn.Module):
 
     @staticmethod
     def attending(config: SkipConfig, sizes: Sizes, prefix: int) -> SkipSublayer:
-        left = sizes["heads"] and sizes["vo"]
-        inner = SkipAttention(config, sizes, prefix) if left else None
+        inner = SkipAttention(config, sizes, prefix) if sizes["heads"] else None
         return SkipSublayer(config, inner, sizes)
 
     def forward(

@@ -7,7 +7,6 @@ import torch
 from torch import Tensor, nn
 
 from skip_exp.models.families.base import AttentionBlock, Block, HFModel
-from skip_exp.models.families.modernbert import RotaryAttention
 from skip_exp.models.prompts import InputPrompt, PrefixPrompt
 from skip_exp.models.readouts import ClassifierReadout, HeadReadout, Seq2SeqReadout
 from skip_exp.models.soft_prompt import SoftPromptModel
@@ -46,18 +45,14 @@ def _block(name: str, block: Block, model: SoftPromptModel) -> Weights:
         yield from block.down.named_parameters(f"{name}.down")
         return
     query, key, value = block.attention.projections()
-    if block.attention.qk_dim:
-        yield from query.named_parameters(f"{name}.query")
-        yield from key.named_parameters(f"{name}.key")
-        if isinstance(block.attention, RotaryAttention):
-            yield f"{name}.pairs", block.attention.pairs
+    yield from query.named_parameters(f"{name}.query")
+    yield from key.named_parameters(f"{name}.key")
     yield from value.named_parameters(f"{name}.value")
     yield from block.output.named_parameters(f"{name}.output")
     prompt = model.prompt
     if isinstance(prompt, PrefixPrompt) and block.name in prompt.names:
         i = prompt.names.index(block.name)
-        if block.attention.qk_dim:
-            yield f"{name}.prefix_key", prompt.keys[i].transpose(0, 1)
+        yield f"{name}.prefix_key", prompt.keys[i].transpose(0, 1)
         yield f"{name}.prefix_value", prompt.values[i].transpose(0, 1)
 
 
