@@ -14,12 +14,11 @@ from hypothesis import strategies as st
 from skip_exp.config.task import TaskConfig
 from skip_exp.data.batches import Row
 from skip_exp.data.read import read_table
-from skip_exp.data.rows import to_rows
 from skip_exp.errors import DataError, SkipError
 from skip_exp.skill.examples import parse_lines
 from tests.helpers.hostile import altered_bytes, examples
 
-from .conftest import spec
+from .conftest import build, spec
 
 TASKS = (spec(), spec(text=["{s} {t}"], labels=["1", "2", "3"]), spec(text=["s", "t"]))
 ENDINGS = (".csv", ".json", ".jsonl", ".parquet")
@@ -58,7 +57,7 @@ def check(ending: str, content: bytes) -> None:
         for task in TASKS:
             try:
                 columns = ("s", "t", task.label)
-                rows = to_rows(read_table(path, columns), task, "train")
+                rows = build(read_table(path, columns), task)
             except DataError as error:
                 assert str(path) in str(error)
                 assert str(error).isprintable() and len(str(error)) < 1000

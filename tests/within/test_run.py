@@ -13,11 +13,10 @@ import pytest
 
 import skip_exp
 from skip_exp import pipeline
-from skip_exp.commands import compress, train
-from skip_exp.config.prune import PruneConfig
-from skip_exp.errors import ConfigError, SkipError
+from skip_exp.commands import train
+from skip_exp.errors import ConfigError
 from skip_exp.report import frame
-from skip_exp.results import PREDICTIONS, Result
+from skip_exp.results import PREDICTIONS
 from skip_exp.skill import forms
 from skip_exp.within import measure, run, show
 from skip_exp.within.baselines import TfIdf
@@ -48,23 +47,8 @@ def test_a_slice_of_one_label_is_refused(tmp_path: Path, monkeypatch: pytest.Mon
     monkeypatch.setattr(run.Split, "of", lambda *_: split(np.zeros(4, int)))
     cfg = toy_job(save_toy(tmp_path), tmp_path, "out", "prune.within=1")
     with pytest.raises(ConfigError, match=r"^prune\.within=1.0: "):
-        run.find(cfg, None, None, pytest.fail)
+        run.find(cfg, pytest.fail)
     assert not (tmp_path / "out").exists()
-
-
-def test_the_budget_ends_the_work_before_a_ratio(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Jobs of four minutes: within ten there is time for two, the uncut one and another."""
-    clock = [0.0]
-    monkeypatch.setattr(run.time, "monotonic", lambda: clock[0])
-    jobs: Any = [type("Job", (), {"prune": PruneConfig(ratio)}) for ratio in (0.0, 0.9, 0.7)]
-
-    def run_job(job: Any) -> Any:
-        clock[0] += 240
-        return Result(ratio=job.prune.ratio)
-
-    assert [*run.run_jobs(jobs, 10, run_job)] == [0.0, 0.9]
-    assert run.run_jobs(jobs, None, run_job)[0.7].ratio == 0.7
-    assert [*run.run_jobs(jobs, 0.1, run_job)] == [0.0]
 
 
 def test_another_skill_of_a_ratio_has_another_export(tiny: Saved, tmp_path: Path) -> None:
@@ -119,24 +103,16 @@ def test_tf_idf_takes_texts_and_pairs() -> None:
     assert TfIdf.fit(replace(rows, texts=[["."]] * 20), rows) is None
 
 
-@pytest.mark.parametrize("given", [{"budget": 5.0}, {"within": 1.0, "budget": 0.0}])
-def test_a_budget_needs_a_search(given: dict[str, float], tmp_path: Path) -> None:
+def test_a_command_refuses_two_goals_before_torch(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     save_toy(tmp_path)
-    with pytest.raises(SkipError, match=r"^budget="):
-        skip_exp.fit(tmp_path / "train.csv", output=tmp_path / "out", **given)
+    monkeypatch.setattr("skip_exp.utils.console.import_slow", pytest.fail)
+    out = ["--output", str(tmp_path / "out")]
+    for more in (["--within", "1", "--ratio", "0.5"], ["--ratio", "0.5", "prune.within=1"]):
+        assert train.main([str(tmp_path / "train.csv"), *out, *more]) == 2
+        assert "prune.within=1.0: excludes prune.ratio" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
-
-
-@pytest.mark.parametrize(
-    "more",
-    [["--within", "1", "--ratio", "0.5"], ["--budget", "5"], ["prune.within=1"]],
-)
-def test_a_command_refuses_them_before_torch(more: list[str], tmp_path: Path) -> None:
-    (tmp_path / "t.csv").write_text("text,label\n")
-    for command, given in ((train, []), (compress, ["my-bert"])):
-        with pytest.raises(SystemExit) as ended:
-            command.main([*given, str(tmp_path / "t.csv"), *more])
-        assert ended.value.code == 2
 
 
 @pytest.fixture(scope="module")

@@ -127,15 +127,12 @@ class Skill(Classifier):
         answers: list[list[float]] = outcome.probabilities(logits).tolist()
         return answers
 
-    def with_vocabulary(
-        self, examples: str | Path | Iterable[Example], encoding: str = "utf-8"
-    ) -> "Skill":
+    def with_vocabulary(self, examples: str | Path | Iterable[Example]) -> "Skill":
         """The skill with only the tokens that ``examples`` and its label words use, to export.
 
         Args:
             examples: as :meth:`predict` takes them; a file, as ``skip-exp predict --file`` reads
                 it; or ``train``: the task's train rows.
-            encoding: of a file.
 
         Raises:
             SkipError: there are no examples or they cannot be read, or the readout or the tokenizer
@@ -143,7 +140,7 @@ class Skill(Classifier):
         """
         from skip_exp.skill.vocabulary import cut_vocabulary, vocabulary_texts  # not for serving
 
-        texts, source = vocabulary_texts(self.about, self.folder, examples, encoding)
+        texts, source = vocabulary_texts(self.about, self.folder, examples)
         if not texts:
             raise SkipError(f"--vocabulary {source}: has no text")
         used = [*texts, *([word] for word in self.about.words)]

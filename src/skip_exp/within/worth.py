@@ -7,7 +7,6 @@ from typing import Any
 import pandas as pd
 
 from skip_exp.config.schema import Config
-from skip_exp.data.sources import Tables
 from skip_exp.phases.prepare import prepare
 from skip_exp.results import PREDICTIONS
 from skip_exp.skill.forms import megabytes
@@ -18,7 +17,7 @@ from skip_exp.within.choose import Candidate, Split
 from skip_exp.within.measure import time_beside
 
 
-def weigh(cfg: Config, tables: Tables | None, skill: Skill, result: Any) -> None:
+def weigh(cfg: Config, skill: Skill, result: Any) -> None:
     """Log a finished job's model beside cheap baselines, with intervals and speeds.
 
     Args:
@@ -30,7 +29,7 @@ def weigh(cfg: Config, tables: Tables | None, skill: Skill, result: Any) -> None
     before = logging.root.manager.disable
     logging.disable(logging.WARNING)  # the job has said what there is to say of its rows
     try:
-        rows = prepare(cfg, tables).data
+        rows = prepare(cfg).data
     finally:
         logging.disable(before)
     select, validation = Split.of(rows, rows.select), Split.of(rows, rows.validation)
