@@ -1,7 +1,5 @@
 """`within=`, from jobs on a tiny backbone to the folder of what is chosen."""
 
-import json
-import shutil
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -14,10 +12,12 @@ import pytest
 import skip_exp
 from skip_exp import pipeline
 from skip_exp.commands import train
-from skip_exp.errors import ConfigError
+from skip_exp.errors import ConfigError, SkipError
+from skip_exp.forms.fp32 import Fp32
+from skip_exp.forms.registry import FORMS
 from skip_exp.report import frame
 from skip_exp.results import PREDICTIONS
-from skip_exp.skill import forms
+from skip_exp.skill.skill import Skill
 from skip_exp.within import measure, run, show
 from skip_exp.within.baselines import TfIdf
 from skip_exp.within.choose import Candidate, Split
@@ -51,13 +51,36 @@ def test_a_slice_of_one_label_is_refused(tmp_path: Path, monkeypatch: pytest.Mon
     assert not (tmp_path / "out").exists()
 
 
-def test_another_skill_of_a_ratio_has_another_export(tiny: Saved, tmp_path: Path) -> None:
-    first = measure.export_folder(tmp_path, 0.9, tiny.folder)
-    assert first == measure.export_folder(tmp_path, 0.9, tiny.folder)
-    other = shutil.copytree(tiny.folder, tmp_path / "other")
-    about = json.loads((other / "skill.json").read_text())
-    (other / "skill.json").write_text(json.dumps(about | {"sha256": "0" * 64}))
-    assert measure.export_folder(tmp_path, 0.9, other) != first
+class Written(Fp32):
+    """A form that has a folder for each skill."""
+
+    name = "written"
+
+    def save(self, skill: Skill, folder: Path) -> Path:
+        return skill.save(folder)
+
+
+class Impossible(Written):
+    name = "impossible"
+
+    def save(self, skill: Skill, folder: Path) -> Path:
+        raise SkipError("its answers differ")
+
+
+def test_every_form_is_opened_that_a_skill_has(
+    tiny: Saved, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(measure, "list_available", lambda: [Fp32(), Impossible(), Written()])
+    other = save_tiny_skill(tmp_path, name="other", seed=1).folder
+    names = []
+    for place, cut in ((tmp_path / "one", tiny.folder), (tmp_path / "two", other)):
+        opened = measure.open_all({0.0: tiny.folder, 0.9: cut}, place)
+        assert [(ratio, form) for ratio, form, _ in opened] == [
+            *((0.0, "fp32"), (0.0, "written"), (0.9, "fp32"), (0.9, "written")),
+        ]
+        names.append({path.name for path in (place / "written").iterdir()})
+    # Another skill of the same ratio has another folder.
+    assert len(names[0]) == len(names[1]) == 2 and len(names[0] & names[1]) == 1
 
 
 def test_the_table_compares_with_the_chosen_model(tmp_path: Path) -> None:
@@ -130,7 +153,7 @@ def check_folder(classifier: Any, root: Path) -> None:
     assert {"majority class", show.TF_IDF, "uncut, fp32"} <= {*frame["model"]}
     assert (folder.parent / show.FIGURE).is_file()
     (chosen,) = frame[frame["chosen"]].to_dict("records")
-    again = forms.open_form(chosen["form"], folder)
+    again = FORMS[chosen["form"]].open(folder)
     texts = ["the film was dull", "the plot was warm"]
     assert again.predict(texts) == classifier.predict(texts)
 
@@ -147,8 +170,8 @@ def test_one_call_finds_a_model(
         pipeline, "run_phases", lambda job, clock: ran.append(job) or phases(job, clock)
     )
     monkeypatch.setattr(run, "CUTS", (0.5,))
-    monkeypatch.setattr(measure, "list_forms", lambda: ["fp32"])
-    monkeypatch.setattr("skip_exp.skill.forms.SECONDS", 0.0)
+    monkeypatch.setattr(measure, "list_available", lambda: [FORMS["fp32"]])
+    monkeypatch.setattr("skip_exp.forms.timing.SECONDS", 0.0)
     model = skip_exp.fit(data, within=1, output=out, overrides=settings)
     check_folder(model, out)
     assert [job.cfg.prune.ratio for job in ran] == [0]
@@ -174,8 +197,8 @@ def test_a_given_model_is_not_tuned(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     rows = [f"{text}{' ' * i},{label}" for i, (text, label) in enumerate(pairs)]
     (tmp_path / "train.csv").write_text("\n".join(["text,label", *rows]) + "\n")
     monkeypatch.setattr(run, "CUTS", ())
-    monkeypatch.setattr(measure, "list_forms", lambda: ["fp32"])
-    monkeypatch.setattr("skip_exp.skill.forms.SECONDS", 0.0)
+    monkeypatch.setattr(measure, "list_available", lambda: [FORMS["fp32"]])
+    monkeypatch.setattr("skip_exp.forms.timing.SECONDS", 0.0)
     given, out = classifier("bert"), tmp_path / "out"
     model = skip_exp.compress(
         given,
@@ -201,9 +224,9 @@ def test_the_command_tries_every_form(
     (folder,) = out.glob("*/*/chosen")
     found = pd.read_csv(folder.parent / show.CSV)
     names, (form,) = {*found["model"]}, found.loc[found["chosen"], "form"]
-    check_folder(forms.open_form(form, folder), out)
-    assert {f"{cut}, int8" for cut in ("uncut", "70 % cut", "90 % cut")} <= names
-    assert not any("52 %" in name or "95 %" in name for name in names)  # these are few rows
+    check_folder(FORMS[form].open(folder), out)
+    cuts = ("uncut", "52 % cut", "70 % cut", "90 % cut", "95 % cut")
+    assert {f"{cut}, {form}" for cut in cuts for form in ("fp32", "int8")} <= names
     assert "was it worth it?" in capsys.readouterr().out
 
 

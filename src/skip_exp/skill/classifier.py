@@ -61,6 +61,11 @@ class Classifier:
         raise NotImplementedError
 
     @property
+    def megabytes(self) -> float:
+        """Size on disk in 10^6 bytes."""
+        raise NotImplementedError
+
+    @property
     def batch_tokens(self) -> int:
         """Tokens of a batch, padding included, where a call names no number."""
         return TOKENS_PER_BATCH

@@ -108,6 +108,11 @@ class Skill(Classifier):
         return job_result(self.folder)
 
     @property
+    def megabytes(self) -> float:
+        """Size of a checkpoint in fp32, the backbone included, in 10^6 bytes."""
+        return 4 * sum(p.numel() for p in self.model.parameters()) / 1e6
+
+    @property
     def batch_tokens(self) -> int:
         """At least ``TOKENS_PER_BATCH``, more for a narrow model or bf16."""
         hidden = self.model.backbone.get_input_embeddings().weight

@@ -19,13 +19,13 @@ from skip_exp.config.together import check
 from skip_exp.data.files import SELECT
 from skip_exp.data.scores import Labels
 from skip_exp.errors import ConfigError
+from skip_exp.forms.registry import FORMS
 from skip_exp.phases.job import Job
 from skip_exp.phases.prepare import prepare
 from skip_exp.pipeline import write_config
 from skip_exp.pruning.allocate import most
 from skip_exp.results import PREDICTIONS, Choice, Latency, MainScores, Result, Scores
 from skip_exp.skill.classifier import Classifier
-from skip_exp.skill.forms import megabytes, open_form
 from skip_exp.utils import timing
 from skip_exp.within import show
 from skip_exp.within.baselines import TfIdf, describe_baselines
@@ -36,7 +36,7 @@ log = logging.getLogger(__name__)
 
 CUTS = (0.9, 0.7, 0.52, 0.95)  # ratios, in the order in which they are tried
 JOBS = "jobs"  # folder of the jobs, by ratio
-EXPORTS = "int8"  # folder of the exports with 8-bit weights, by ratio and skill
+EXPORTS = "forms"  # folder of what forms need beside the skills, by form, ratio and skill
 CHOSEN = "chosen"  # folder of the model that is chosen
 KERNELS = "ONEDNN_PRIMITIVE_CACHE_CAPACITY"
 OF_ONE_RUN = ("calibration", "cache", "probes", "seconds")  # fields of a single job alone
@@ -76,7 +76,7 @@ def find(cfg: Config, run_job: Callable[[Config], Result]) -> Classifier:
     lines, answers = describe_baselines(rows, words, speed, select, validation), {}
     for each, classifier in models.items():
         answers[each] = np.array(classifier.probabilities(validation.texts))
-        predicted, mb = answers[each].argmax(1), megabytes(classifier)
+        predicted, mb = answers[each].argmax(1), classifier.megabytes
         lines.append(show.describe_model(each, predicted, mb, is_chosen=each is chosen))
     frame = show.to_frame(lines, validation)
     show.write(frame, root, validation.metric, contended=contended)
@@ -85,8 +85,9 @@ def find(cfg: Config, run_job: Callable[[Config], Result]) -> Classifier:
     place = models[chosen].save(root / CHOSEN)
     results.write(root, make_result(cfg, key, jobs[chosen.ratio], frame, contended=contended))
     told = show.explain(frame, candidates, chosen, bound, len(select.labels), contended=contended)
-    show.tell(frame, validation, [*told, *show.next_steps(place, chosen.form == "bf16")])
-    return open_form(chosen.form, place)
+    form = FORMS[chosen.form]
+    show.tell(frame, validation, [*told, *show.next_steps(place, form.arguments)])
+    return form.open(place)
 
 
 def at_ratio(cfg: Config, ratio: float) -> Config:

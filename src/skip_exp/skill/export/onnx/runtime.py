@@ -109,6 +109,11 @@ class OnnxSkill(Classifier):
             shutil.copytree(self.source[0], temporary, dirs_exist_ok=True)
         return out
 
+    @property
+    def megabytes(self) -> float:
+        files = self.source[0].iterdir()
+        return sum(file.stat().st_size for file in files if file.is_file()) / 1e6
+
     def encode(self, texts: list[list[str]]) -> list[Row]:
         return tokenize(self.tokenizer, texts, self.about.max_length)[0]
 
