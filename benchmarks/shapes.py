@@ -27,6 +27,7 @@ from transformers import BertConfig, ModernBertConfig, RobertaConfig, T5Config, 
 
 from benchmarks.models import config, keep_at, prompted
 from benchmarks.timing import side_by_side
+from skip_exp.forms.registry import list_available
 from skip_exp.models.cost import random_batch
 from skip_exp.models.families.registry import FAMILIES
 from skip_exp.models.precision import to_bf16
@@ -35,7 +36,6 @@ from skip_exp.pruning.surgery import cut
 from skip_exp.skill.export.onnx.int8 import quantise
 from skip_exp.skill.export.onnx.runtime import INPUTS, runner
 from skip_exp.skill.export.onnx.write import to_onnx
-from skip_exp.skill.forms import list_forms
 from skip_exp.utils.timing import place
 
 RATIOS = (0.52, 0.7, 0.9, 0.95)
@@ -84,10 +84,11 @@ def list_calls(
         folder: where the exports are, or are written.
     """
     calls: dict[tuple[str, str], Callable[[], object]] = {}
+    forms = [form.name for form in list_available()]
     given = {name: x.numpy() for name, x in inputs.items()}
     given.setdefault("token_type_ids", torch.zeros_like(inputs["input_ids"]).numpy())
     for i, (name, model) in enumerate(models.items()):
-        for form in list_forms():
+        for form in forms:
             if form == "fp32":
                 calls[name, form] = partial(model, **inputs)
             elif form == "bf16":

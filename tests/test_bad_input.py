@@ -151,7 +151,7 @@ def test_a_wrong_argument_of_another_command_is_one_line(
         "predict skill --file nowhere.csv",
         "predict nowhere.csv text",
         "train good.csv --text nowhere.csv",
-        "train good.csv --validation good.csv --group nowhere.csv",
+        "train good.csv --validation good.csv task.group=nowhere.csv",
         "train good.csv tune.epohs=nowhere.csv",
         "compress model good.csv tune.epohs=nowhere.csv",
         "compress model good.csv --label nowhere.csv",

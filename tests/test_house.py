@@ -16,7 +16,7 @@ PACKAGE = Path(skip_exp.__file__).parent
 # From the ground up: a room imports from those before it, and from itself.
 ROOMS = (
     *("errors", "utils", "config", "cache", "results", "data", "models", "attribution", "pruning"),
-    *("callbacks", "training", "logger", "skill", "phases", "pipeline", "report"),
+    *("callbacks", "training", "logger", "skill", "forms", "phases", "pipeline", "report"),
     *("within", "api", "sweep", "commands", "__main__"),
 )
 

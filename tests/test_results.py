@@ -10,7 +10,6 @@ from skip_exp.config.schema import method_name
 from skip_exp.errors import SkipError
 from skip_exp.results import Latency, MainScores, Result, flatten, load, write, write_failed
 
-OLD = Path(__file__).parent / "helpers/old_result.json"  # with fields that no job writes any more
 CONFIG = {
     "task": {"name": "rte"},
     "backbone": {"name": "minilm", "family": "bert", "readout": "head"},
@@ -52,19 +51,6 @@ def test_a_number_that_json_has_not_is_unknown(tmp_path):
     path = write(tmp_path, done(metric={"final": math.nan}, metrics={"f1": math.inf}))
     stored = json.loads(path.read_text(), parse_constant=lambda name: pytest.fail(name))
     assert stored["metric"]["final"] is stored["metrics"]["f1"] is None
-
-
-def test_an_old_result_is_read_with_its_fields(tmp_path):
-    (old,) = load(OLD)
-    assert (old.status, old.ratio, old.metric.name) == ("done", 0.95, "accuracy")
-    assert (old.metric.final, old.majority["accuracy"]) == pytest.approx((0.71, 0.52))
-    assert old.method.train == "lora" and old.latency.speedup == pytest.approx(3.54, abs=0.01)
-    assert old.config["prune"]["max_drop"] == 30 and old.config["trainer"]["precision"] == "32-true"
-    stored = json.loads(OLD.read_text())
-    again = json.loads(write(tmp_path, old).read_text())
-    for name in ("select", "params", "latency", "config"):
-        assert again[name] == stored[name]
-    assert again["method"]["table"] == stored["method"]["table"]
 
 
 @pytest.mark.parametrize("fields", [{}, {"schema": 9}])
@@ -131,8 +117,8 @@ def test_a_folder_that_cannot_be_written_is_one_line(tmp_path):
 def test_load_skips_the_unreadable_in_one_line(tmp_path, caplog):
     write(tmp_path / "b", done("b"))
     write(tmp_path / "a", done("a"))
-    twice = done("a").model_dump_json()[:-1] + ', "seed": 7}'
-    for name, content in {"c": "{", "d": "[]", "e": "{}", "f": twice}.items():
+    half = done("a").model_dump_json()[:99]
+    for name, content in {"c": "{", "d": "[]", "e": "{}", "f": half}.items():
         put(tmp_path / name, content)
     with caplog.at_level(logging.WARNING):
         found = load([tmp_path, tmp_path / "a", tmp_path / "missing.json"])
@@ -142,29 +128,13 @@ def test_load_skips_the_unreadable_in_one_line(tmp_path, caplog):
     assert "missing.json" in record.getMessage()
 
 
-ODD = {  # field: a value that no job writes, and the name in the warning
-    "ratio": ("x", "ratio"),
-    "metric": ("x", "metric"),
-    "seed": ([1], "seed"),
-    "status": ("killed", "status"),
-    "task": ({}, "task"),
-    "seconds": ({"tune": "1 s"}, "seconds.tune"),
-    "n_eval": (10**400, "n_eval"),
-    "ratio_reached": (10**400, "ratio_reached"),
-    "method": ({"sites": [3]}, "method.sites.0"),
-    "keep_sizes": ({"encoder.0.ffn": [9, 8]}, "keep_sizes.encoder.0.ffn"),
-    "schema": (9, "schema"),
-}
-
-
-@pytest.mark.parametrize("field", ODD)
-def test_load_skips_what_no_job_writes_and_names_the_field(tmp_path, caplog, field):
+@pytest.mark.parametrize("odd", [{"ratio": "x"}, {"status": "killed"}, {"schema": 9}])
+def test_load_skips_what_no_job_writes(tmp_path, caplog, odd):
     write(tmp_path / "healthy", done("a"))
-    value, name = ODD[field]
-    put(tmp_path / "odd", json.dumps(done("b").to_dict() | {field: value}))
+    put(tmp_path / "odd", json.dumps(done("b").to_dict() | odd))
     assert [result.job_id for result in load(tmp_path)] == ["a"]
-    message = caplog.records[0].getMessage()
-    assert f"odd/result.json ({name}" in message and len(message) < 300 and "\n" not in message
+    (record,) = caplog.records
+    assert "odd/result.json" in record.getMessage()
 
 
 def test_attribution_name():

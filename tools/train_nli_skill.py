@@ -21,7 +21,7 @@ from typing import Any
 import pandas as pd
 
 from skip_exp import pipeline
-from skip_exp.config.compose import job_of
+from skip_exp.config.compose import compose_config, job_of
 from skip_exp.data import files
 from skip_exp.skill.files import read_skill, write_skill
 from skip_exp.skill.record import ScoreRecord
@@ -99,7 +99,7 @@ def main(arguments: list[str] | None = None) -> None:
     with console.shown():
         console.quiet_lightning()
         settings = [*RECIPE, f"cache.dir={given.out}/cache", *given.overrides]
-        pipeline.run(job_of(task, settings, str(given.out / "job")))
+        pipeline.run(job_of(compose_config("config", settings), task, str(given.out / "job")))
     if given.ship:
         ship(given.out / "job/skill", given.ship)
 

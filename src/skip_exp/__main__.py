@@ -21,6 +21,7 @@ from hydra.main import get_args_parser  # type: ignore[attr-defined]
 from skip_exp import __version__
 from skip_exp.config import refusals, versions
 from skip_exp.config import schema as config
+from skip_exp.config.compose import quote_separator
 from skip_exp.errors import did_you_mean
 from skip_exp.sweep import finish, run
 from skip_exp.sweep.finish import STARTED
@@ -74,7 +75,7 @@ def run_command(word: str, arguments: Sequence[str]) -> int:
 def run_jobs(arguments: Sequence[str]) -> int:
     """Run the job or the sweep that Hydra composes of ``arguments``; return the exit code."""
     try:
-        sys.argv[1:] = with_overrides_first(arguments)
+        sys.argv[1:] = quote_separator(with_overrides_first(arguments))
     except ArgumentError as error:
         return refuse(f"{error} (see --help)")
     config.register()

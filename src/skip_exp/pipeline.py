@@ -11,7 +11,6 @@ from omegaconf import OmegaConf
 from skip_exp import results
 from skip_exp.cache.store import JOB_STAGE, Entry, unpack_files
 from skip_exp.config.schema import Config
-from skip_exp.data.sources import Tables
 from skip_exp.logger.build import mirror
 from skip_exp.phases.attribute import attribute
 from skip_exp.phases.benchmark import benchmark
@@ -32,16 +31,13 @@ from skip_exp.utils.timing import Clock
 log = logging.getLogger(__name__)
 
 
-def run(cfg: Config, tables: Tables | None = None) -> Result:
+def run(cfg: Config) -> Result:
     """Run one job, unless it is done, and write result, configuration and skill to its folder.
-
-    Args:
-        tables: of the files of ``cfg.task`` those that are read already, by path.
 
     Raises:
         SkipError: anything the user can fix, in one line.
     """
-    job = prepare(cfg, tables)
+    job = prepare(cfg)
     write_config(job.cfg, job.key)
     clock = Clock(phases(cfg))
     with full_disk_is_refused(job.output), bars.allow_bars(cfg.trainer.progress), interrupts():

@@ -1,24 +1,15 @@
 """``result.json``: what one job leaves behind, done or failed; tables and W&B mirror it."""
 
+import json
 import logging
-import math
 import os
 import shlex
 from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
-from reprlib import repr as shown
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
-from pydantic import (
-    AfterValidator,
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    Field,
-    ValidationError,
-    model_validator,
-)
+from pydantic import BaseModel, Field, ValidationError
 from rich.filesize import decimal
 
 from skip_exp.cache.version import job_code, parts_code
@@ -36,45 +27,13 @@ CONFIG_FILE = "config.yaml"  # beside it: the resolved configuration, written wh
 # Beside it: the final model's answers to the validation split, a row per row in its order: label
 # and predicted (indices; several are joined by a semicolon), probability of the latter, if one.
 PREDICTIONS = "predictions.csv.gz"
-NEURONS = 10**6  # more than any site has
-SITE = r"^(encoder|decoder)\.\d{1,4}\.(ffn|(self|cross)\.heads)$"
-
-
-def _check_sizes(sizes: list[int]) -> list[int]:
-    kept, of = sizes
-    if not 0 <= kept <= of <= NEURONS or not of:
-        raise ValueError("must be [kept, of]")
-    return sizes
-
-
-def _drop_unknown(given: Any) -> Any:
-    """Leave out nulls, and numbers that JSON has not."""
-    if not isinstance(given, Mapping):
-        return given
-    known = {}
-    for name, value in given.items():
-        is_finite = not isinstance(value, float) or math.isfinite(value)
-        if value is not None and is_finite:
-            known[name] = value
-    return known
-
-
-Count = Annotated[int, Field(ge=-(2**53), le=2**53)]  # what a float holds exactly
-Site = Annotated[str, Field(pattern=SITE)]  # as `models.sites` names it
-Numbers = Annotated[dict[str, float], BeforeValidator(_drop_unknown)]
-Words = Annotated[dict[str, str], BeforeValidator(_drop_unknown)]
-Sizes = Annotated[list[Count], Field(min_length=2, max_length=2), AfterValidator(_check_sizes)]
 
 
 class Part(BaseModel):
-    """A part of a result. ``None`` is unknown; fields of other versions are kept as they are.
+    """A part of a result. ``None`` is unknown.
 
     Fields can also be read as in the file: ``result["metric"]["final"]``.
     """
-
-    model_config = ConfigDict(extra="allow", allow_inf_nan=False)
-
-    _known = model_validator(mode="before")(_drop_unknown)
 
     def __getitem__(self, name: str) -> Any:
         return getattr(self, name)
@@ -110,7 +69,7 @@ class Prompt(Part):
     """The soft prompt, from the configuration."""
 
     kind: str | None = None
-    length: Count | None = None
+    length: int | None = None
     init: str | None = None
 
 
@@ -121,7 +80,7 @@ class Method(Part):
     allocation: str | None = None
     target_speedup: float | None = None
     within: float | None = None  # points on the selection slice; the model was looked for
-    epochs: Count | None = None  # of re-tuning, at most
+    epochs: int | None = None  # of re-tuning, at most
     distill: float | None = None
     train: str | None = None  # what re-tuning trained; none
 
@@ -133,11 +92,11 @@ class Params(Part):
     holds for ``flops`` and for ``dense_ms`` of the latency.
     """
 
-    block_before: Count | None = None  # weights and biases of attention and FFN linears in use
-    block_after: Count | None = None
+    block_before: int | None = None  # weights and biases of attention and FFN linears in use
+    block_after: int | None = None
     block_pruned: float | None = None  # fraction removed
-    all_before: Count | None = None
-    all_after: Count | None = None
+    all_before: int | None = None
+    all_after: int | None = None
     all_pruned: float | None = None
 
 
@@ -152,10 +111,10 @@ class Flops(Part):
 class Latency(Part):
     """The timing of both models; filled by benchmark."""
 
-    batch: Count | None = None
-    seq_len: Count | None = None
+    batch: int | None = None
+    seq_len: int | None = None
     device: str | None = None
-    threads: Count | None = None
+    threads: int | None = None
     dtype: str | None = None
     dense_ms: float | None = None  # per batch
     final_ms: float | None = None
@@ -189,7 +148,7 @@ class Result(Part):
     backbone: str | None = None
     backbone_note: str | None = None  # what a reader must know: "distilled from MiniLM ..."
     family: str | None = None
-    seed: Count | None = None
+    seed: int | None = None
     prompt: Prompt = Prompt()
     readout: str | None = None
     start: str | None = None  # the skill that tuning started from; None: a new prompt
@@ -201,27 +160,27 @@ class Result(Part):
     data_source: str | None = None  # local:<dir> | hub:<id> | embedded:<name>
     data_is_sample: bool = False
     data_hash: str | None = None  # of the texts and labels that were read
-    duplicates: Count | None = None  # validation rows whose texts are also a train row's
-    dropped: Count | None = None  # rows left out: bad ones, and duplicates in train
-    train_rows: Count | None = None  # how many were drawn to train on; None: all there are
-    n_train: Count | None = None  # rows that were trained on, without the selection slice
-    n_eval: Count | None = None  # validation rows
-    majority: Numbers = {}  # {metric: score of always answering the majority class}
+    duplicates: int | None = None  # validation rows whose texts are also a train row's
+    dropped: int | None = None  # rows left out: bad ones, and duplicates in train
+    train_rows: int | None = None  # how many were drawn to train on; None: all there are
+    n_train: int | None = None  # rows that were trained on, without the selection slice
+    n_eval: int | None = None  # validation rows
+    majority: dict[str, float] = {}  # {metric: score of always answering the majority class}
     metric: MainScores = MainScores()  # on the validation split
     metrics: dict[str, Any] = {}  # {metric: Scores}; extra: {split: {metric: Scores}}
     select: Scores = Scores()  # the main metric on the selection slice
     calibration: Calibration = Calibration()
-    probes: Numbers = {}  # of a search: {ratio: speed-up}
+    probes: dict[str, float] = {}  # of a search: {ratio: speed-up}
     params: Params = Params()
     flops: Flops = Flops()
-    keep_sizes: dict[Site, Sizes] = {}  # {site: [kept, of]}
+    keep_sizes: dict[str, list[int]] = {}  # {site: [kept, of]}
     choice: Choice = Choice()
     latency: Latency = Latency()
-    seconds: Numbers = {}  # {phase: seconds}, total
-    cache: Words = {}  # {tune, attribution: hit | miss}
+    seconds: dict[str, float] = {}  # {phase: seconds}, total
+    cache: dict[str, str] = {}  # {tune, attribution: hit | miss}
     skill: str | None = None  # folder, relative to the file where it lies beside it
     config: dict[str, Any] = {}  # resolved
-    versions: Words = {}
+    versions: dict[str, str] = {}
     git_commit: str | None = None
     finished: str = ""  # UTC, ISO 8601
     path: str | None = Field(default=None, exclude=True)  # set by `load`: where the file lies
@@ -308,11 +267,10 @@ def check_folder(folder: Path | str, job_id: str) -> None:
 def read_finished(folder: Path | str) -> dict[str, Any] | None:
     """The finished result in ``folder``, of any schema and unchecked; None where there is none."""
     try:
-        result = files.parse_json((Path(folder) / FILE).read_bytes())
+        result: dict[str, Any] = json.loads((Path(folder) / FILE).read_bytes())
     except (OSError, ValueError):
         return None
-    is_done = isinstance(result, dict) and result.get("status") == "done"
-    return result if is_done else None
+    return result if result.get("status") == "done" else None
 
 
 def write_failed(folder: Path | str, cfg: Mapping[str, Any], error: str) -> Path:
@@ -330,8 +288,7 @@ def write_failed(folder: Path | str, cfg: Mapping[str, Any], error: str) -> Path
 def load(paths: Path | str | Iterable[Path | str]) -> list[Result]:
     """Results below the folders (or in the files) given, each with its ``path``, in path order.
 
-    Files that cannot be read, have another schema or have invalid fields are skipped and named in
-    one warning.
+    Files that are no readable result are skipped, and named in one warning.
     """
     roots = [paths] if isinstance(paths, str | Path) else list(paths)
     found = dict.fromkeys(file for root in map(Path, roots) for file in _files(root))
@@ -339,10 +296,6 @@ def load(paths: Path | str | Iterable[Path | str]) -> list[Result]:
     for file in found:
         try:
             loaded.append(_read(file))
-        except ValidationError as error:
-            first = error.errors(include_url=False)[0]
-            at = ".".join(map(str, first["loc"]))
-            unreadable.append(f"{file} ({at}: {first['msg']}, not {shown(first['input'])})")
         except (OSError, ValueError):
             unreadable.append(str(file))
     if unreadable:
@@ -352,8 +305,8 @@ def load(paths: Path | str | Iterable[Path | str]) -> list[Result]:
 
 def _read(file: Path) -> Result:
     """Raises OSError, ValueError: it is no JSON, or no result."""
-    stored = files.parse_json(file.read_bytes())
-    if not isinstance(stored, dict) or "status" not in stored:
+    stored = json.loads(file.read_bytes())
+    if "status" not in stored:
         raise ValueError("no result")
     return Result.model_validate(stored | {"path": str(file)})
 

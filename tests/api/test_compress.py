@@ -166,13 +166,15 @@ def test_the_command_writes_a_checkpoint(
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    folder = tmp_path / "mine = it's"
-    classifier("bert").save_pretrained(folder)
+    folder, unnamed = tmp_path / "mine = it's", classifier("bert")
+    unnamed.config.id2label = {0: "LABEL_0", 1: "LABEL_1"}
+    unnamed.save_pretrained(folder)
     tokenizer("bert").save_pretrained(folder)
     place = ["--text", "comment", "--label", "verdict", "--output", str(tmp_path / "out")]
     out = tmp_path / "small"
     asked = ["--out", str(out), "--no-retune", *QUICK]
-    assert command.main([str(folder), str(rows), *place, *asked]) == 0
+    assert command.main([str(folder), str(rows), *place, *asked, "--classes", "good,bad"]) == 0
+    assert json.loads((out / "config.json").read_text())["id2label"] == {"0": "good", "1": "bad"}
     assert "retune" not in capsys.readouterr().out
     assert (out / "config.json").is_file()
     monkeypatch.setattr("skip_exp.api.compress.compress", None)  # refused before it
@@ -230,9 +232,9 @@ def test_what_cannot_be_compressed_is_refused(
     monkeypatch.chdir(tmp_path / "saved")
     here = compress(".", None, cut_only)
     assert here.about.backbone.name == "saved"
-    for classes in (["bad", "good"], np.array(["bad", "good"])):
+    for classes in (["good", "bad"], np.array(["good", "bad"])):
         named = compress(unnamed, own, cut_only, classes=classes)
-        assert named.about.labels == ["bad", "good"]
+        assert named.about.labels == ["good", "bad"]
 
 
 def test_classes_that_are_numbers(rows: Path, compress: Compress) -> None:

@@ -24,19 +24,22 @@ from omegaconf import OmegaConf
 
 import skip_exp
 from skip_exp import Skill, results
-from skip_exp.api.fit import LOG_FILE
-from skip_exp.api.task import Task, build_task, find_classes
+from skip_exp.api.fit import LOG_FILE, compose_job
 from skip_exp.commands import train
-from skip_exp.config.compose import job_of
-from skip_exp.data import read, sources
-from skip_exp.data.read import to_table
+from skip_exp.config.compose import compose_config, job_of
+from skip_exp.data.frames import to_table
+from skip_exp.data.labels import find_classes
+from skip_exp.data.read import Table
 from skip_exp.data.scores import score
 from skip_exp.data.sources import load_rows
 from skip_exp.errors import DataError, SkipError
 from skip_exp.skill.evaluate import confusion
 from skip_exp.training.module import PromptTuner
+from tests.helpers.given import describe
 from tests.helpers.saved import save_backbone, save_tiny_skill
 from tests.helpers.toy import SMALL, save_toy
+
+NO_YES, DROP = "task.labels=[no,yes]", "data.drop_bad=true"
 
 
 @pytest.fixture(scope="module")
@@ -93,33 +96,10 @@ def test_the_same_rows_and_settings_again_are_answered_at_once(
 
 
 def test_an_experiment_may_bring_its_backbone(toy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("skip_exp.api.fit.run", lambda _, settings, *more: settings)
+    monkeypatch.setattr("skip_exp.api.fit.run", lambda cfg, *_: cfg.backbone.name)
     fit: Any = partial(skip_exp.fit, toy / "train.csv")
-    assert (fit(), fit(backbone="t5_mini")) == ([], ["backbone=t5_mini"])
-
-
-@pytest.mark.parametrize("kind", ["file", "data frame"])
-def test_rows_are_read_once(
-    toy: Path, settings: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
-) -> None:
-    reads, table = [], read.read_table
-    for module in (read, sources):
-        monkeypatch.setattr(
-            module, "read_table", lambda *given: reads.append(given) or table(*given)
-        )
-    data = toy / "train.csv" if kind == "file" else pd.read_csv(toy / "train.csv")
-    found = []
-    monkeypatch.setattr("skip_exp.pipeline.run_phases", lambda job, *_: found.append(job) or stop())
-
-    def stop() -> None:
-        raise SkipError("enough")
-
-    with pytest.raises(SkipError, match="enough"):
-        skip_exp.fit(data, output=tmp_path, overrides=settings)
-    assert len(reads) == (kind == "file")
-    (job,) = found
-    again = load_rows(job.cfg.task, job.cfg.data, job.cfg.seed)  # as a command would
-    assert (again.read, again.fingerprint) == (job.data.read, job.data.fingerprint)
+    names = fit(), fit(backbone="t5_mini"), fit(overrides=["experiment=paper"])
+    assert names == ("minilm", "t5_mini", "bert_base")
 
 
 def test_two_threads_may_start_on_one_new_data_frame(
@@ -134,7 +114,7 @@ def test_two_threads_may_start_on_one_new_data_frame(
 
     monkeypatch.setattr(os, "replace", after_both_have_written)
     with ThreadPoolExecutor(2) as pool:
-        tasks = [pool.submit(build_task, frame, None, tmp_path) for _ in range(2)]
+        tasks = [pool.submit(describe, frame, None, tmp_path) for _ in range(2)]
     assert tasks[0].result() == tasks[1].result()
 
 
@@ -164,18 +144,18 @@ def test_rows_of_every_kind_are_the_same_task(tmp_path: Path) -> None:
     table, texts = pd.DataFrame(rows), [row["text"] for row in rows]
     dataset = Dataset.from_pandas(table).cast_column("label", ClassLabel(names=["no", "yes"]))
     kinds = [(table, None), (rows, None), (dataset, None), (texts, list(table["label"]))]
-    tasks = [build_task(data, labels, tmp_path) for data, labels in kinds]
-    given = {"classes": np.unique(table["label"].to_numpy(str))}
-    tasks.append(build_task(table, None, tmp_path, **given))
-    assert all(task.config == tasks[0].config for task in tasks)
-    assert tasks[0].config["labels"] == ["no", "yes"]
-    stored = Path(tasks[0].config["files"]["train"]).read_text().splitlines()
+    tasks = [describe(data, labels, tmp_path) for data, labels in kinds]
+    asked = ["task.labels=[no,yes]"]
+    tasks.append(describe(table, None, tmp_path, overrides=asked))
+    assert all(task == tasks[0] for task in tasks)
+    assert tasks[0]["labels"] == ["no", "yes"]
+    stored = Path(tasks[0]["files"]["train"]).read_text().splitlines()
     assert [json.loads(line) for line in stored] == rows
     pairs = [(text, "b") for text in texts]
-    given = {"text": ["first", "second"], "validation": (pairs, list(table["label"]))}
-    task = build_task(pairs, list(table["label"]), tmp_path, **given)
-    assert task.config["text"] == ["first", "second"]
-    assert {*task.config["files"]} == {"train", "validation"}
+    given: Any = {"text": ["first", "second"], "validation": (pairs, list(table["label"]))}
+    task = describe(pairs, list(table["label"]), tmp_path, **given)
+    assert task["text"] == ["first", "second"]
+    assert {*task["files"]} == {"train", "validation"}
 
 
 @pytest.mark.parametrize(
@@ -198,24 +178,24 @@ def test_classes_are_found_in_the_label_column(values: list[Any], names: list[st
 
 
 @pytest.mark.parametrize(
-    ("counts", "classes", "main"),
+    ("counts", "asked", "main"),
     [
-        ({"no": 90, "yes": 10}, None, "accuracy"),  # a tenth
-        ({"no": 91, "yes": 9}, None, "f1_macro"),
-        ({0: 91, 1: 9}, ["no", "yes"], "f1_macro"),  # indices
-        ({"no": 50, "yes": 45, "odd": 5}, ["no", "yes"], "accuracy"),  # its rows are bad ones
-        ({f"class {i}": 5 for i in range(20)}, None, "accuracy"),  # rare, but as all others
-        ({f"class {i}": 5 for i in range(20)} | {"odd": 2}, None, "f1_macro"),
+        ({"no": 90, "yes": 10}, [], "accuracy"),  # a tenth
+        ({"no": 91, "yes": 9}, [], "f1_macro"),
+        ({0: 91, 1: 9}, [NO_YES], "f1_macro"),  # indices
+        ({"no": 50, "yes": 45, "odd": 5}, [NO_YES, DROP], "accuracy"),  # its rows are bad ones
+        ({f"class {i}": 5 for i in range(20)}, [], "accuracy"),  # rare, but as all others
+        ({f"class {i}": 5 for i in range(20)} | {"odd": 2}, [], "f1_macro"),
     ],
 )
 def test_a_rare_class_makes_f1_macro_the_main_metric(
-    counts: dict[Any, int], classes: Any, main: str, tmp_path: Path
+    counts: dict[Any, int], asked: list[str], main: str, tmp_path: Path
 ) -> None:
     labels = [name for name, count in counts.items() for _ in range(count)]
     texts = [f"text {i}" for i in range(len(labels))]
-    task = build_task(texts, labels, tmp_path, classes=classes)
-    assert task.config["metrics"][0] == main
-    assert sorted(task.config["metrics"]) == ["accuracy", "f1_macro"]
+    task = describe(texts, labels, tmp_path, overrides=asked)
+    assert task["metrics"][0] == main
+    assert sorted(task["metrics"]) == ["accuracy", "f1_macro"]
 
 
 @pytest.mark.parametrize(
@@ -238,25 +218,21 @@ def test_a_rare_class_makes_f1_macro_the_main_metric(
 )
 def test_what_is_no_task_is_refused(data: Any, labels: Any, tmp_path: Path) -> None:
     with pytest.raises(DataError) as refused:
-        build_task(data, labels, tmp_path)
+        describe(data, labels, tmp_path)
     assert "\n" not in str(refused.value)
 
 
 def test_an_index_is_refused_where_the_classes_were_found_in_the_data(tmp_path: Path) -> None:
     texts, names = ["a", "b"] * 10, ["spam", "ham"] * 10
     with pytest.raises(DataError, match=r"^the lists: label=label: 0: "):
-        build_task(texts, names, tmp_path, validation=(texts, [0, 1] * 10))
-    given = {"validation": (texts, [0, 1] * 10), "classes": ["spam", "ham"]}
-    assert build_task(texts, names, tmp_path, **given).config["labels"] == ["spam", "ham"]
-    numbers = build_task(texts, [1, 0] * 10, tmp_path, classes=[0, 1])
-    assert numbers.config["labels"] == ["0", "1"]
+        describe(texts, names, tmp_path, validation=(texts, [0, 1] * 10))
+    asked = ["task.labels=[spam,ham]"]
+    found = describe(texts, names, tmp_path, validation=(texts, [0, 1] * 10), overrides=asked)
+    assert found["labels"] == ["spam", "ham"]
     with pytest.raises(DataError, match=r"^validation: "):
-        build_task(texts, names, tmp_path, validation=(texts,))
-    lacking = {"validation": (texts, [1, 3] * 10)}  # its own row says so, in the job
-    assert build_task(texts, [1, 2] * 10, tmp_path, **lacking).config["labels"] == ["1", "2"]
-    meant = {"validation": (texts, [0, 1] * 10)}  # 0 is false
-    task = build_task(texts, [True, False] * 10, tmp_path, **meant)
-    assert task.config["labels"] == ["false", "true"]
+        describe(texts, names, tmp_path, validation=(texts,))
+    with pytest.raises(DataError, match=r"row 2, 4, .*: label 3 "):
+        describe(texts, [1, 2] * 10, tmp_path, validation=(texts, [1, 3] * 10))
 
 
 @pytest.mark.parametrize("name", [0, None, 1.5])
@@ -264,7 +240,7 @@ def test_a_column_is_named_by_a_text(name: Any, tmp_path: Path) -> None:
     table = pd.DataFrame([["a", 0], ["b", 1]] * 10)
     for given in ({"text": name}, {"label": name}):
         with pytest.raises(DataError) as refused:
-            build_task(table, None, tmp_path, **given)
+            describe(table, None, tmp_path, **given)
         assert str(refused.value).startswith(f"{name!r}: ")
 
 
@@ -272,24 +248,28 @@ def test_rows_that_cannot_be_read_are_told_rather_than_too_few_classes(tmp_path:
     path = tmp_path / "rows.csv"
     path.write_text("text,label\n" + "late, again,bad\n" * 40 + "x,good\n")
     with pytest.raises(DataError) as refused:
-        build_task(path, None, tmp_path)
-    assert "line 2" in str(refused.value) and "classes" not in str(refused.value)
+        describe(path, None, tmp_path)
+    assert "row 1" in str(refused.value) and "classes" not in str(refused.value)
+
+
+def column(table: Table, name: str) -> list[Any]:
+    return [row[name] for row in table.rows]
 
 
 def test_cells_stay_as_they_are_beside_a_hole() -> None:
     table = to_table([{"text": 3, "label": 1}, {"text": None, "label": None}], ["text"], "label")
-    assert table.column("text") == [3, None] and table.column("label") == [1, None]
+    assert column(table, "text") == [3, None] and column(table, "label") == [1, None]
     rows = {"text": ["a", "b", "c"] * 10, "label": [0, 1, None] * 10}
     data = Dataset.from_dict(rows).cast_column("label", ClassLabel(names=["neg", "pos"]))
     table = to_table(data, ["text"], "label")
-    assert table.column("label") == ["neg", "pos", None] * 10
+    assert column(table, "label") == ["neg", "pos", None] * 10
 
 
 def test_half_of_a_character_is_refused_before_any_work(
     tmp_path: Path, settings: list[str]
 ) -> None:
     table = to_table(["a", "\ud83d"], ["text"], "label", ["x", "y"])
-    assert table.column("text") == ["a", "\ud83d"]  # a bad row, told as such
+    assert column(table, "text") == ["a", "\ud83d"]  # a bad row, told as such
     rows = [{"text": "a", "label": "x"}, {"text": "b", "label": "\ud83d"}] * 15
     with pytest.raises(SkipError) as refused:
         skip_exp.fit(rows, output=tmp_path, overrides=settings)
@@ -303,7 +283,7 @@ def test_fits_of_two_threads_run_one_after_the_other(
     """They would share the seeds, and the modules of a frozen backbone."""
     ready, running, most = Barrier(2, timeout=60), [], []
 
-    def job(_: Any, cfg: Any, task: Task) -> None:
+    def job(_: Any, cfg: Any) -> None:
         running.append(cfg)
         time.sleep(0.2)
         most.append(len(running))
@@ -325,15 +305,15 @@ def test_a_data_set_has_its_classes_in_its_own_order(tmp_path: Path) -> None:
     names = ["World", "Business"]
     rows = {"text": [f"text {i}" for i in range(20)], "label": [0, 1] * 10}
     data = Dataset.from_dict(rows).cast_column("label", ClassLabel(names=names))
-    assert build_task(data, None, tmp_path).config["labels"] == names
-    given = {"validation": (rows["text"], rows["label"])}  # its indices
-    assert build_task(data, None, tmp_path, **given).config["labels"] == names
+    assert describe(data, None, tmp_path)["labels"] == names
+    given: Any = {"validation": (rows["text"], rows["label"])}  # its indices
+    assert describe(data, None, tmp_path, **given)["labels"] == names
     more = data.cast_column("label", ClassLabel(names=[*names, "Sports"]))  # which no row has
-    assert build_task(more, None, tmp_path).config["labels"] == names
+    assert describe(more, None, tmp_path)["labels"] == names
     with pytest.raises(DataError, match=r"^the lists: label=label: 0: "):
-        build_task(more, None, tmp_path, **given)
+        describe(more, None, tmp_path, **given)
     table = pd.DataFrame(rows).assign(features="x")
-    assert build_task(table, None, tmp_path).config["labels"] == ["0", "1"]
+    assert describe(table, None, tmp_path)["labels"] == ["0", "1"]
 
 
 def test_evaluate_says_what_indices_stand_for(
@@ -392,7 +372,7 @@ def test_exit_codes_tell_a_job_that_failed_from_one_that_was_refused(
     monkeypatch.chdir(tmp_path)
     arguments = [str(toy / "train.csv"), *settings]
     assert train.main([*arguments, "tune.epohs=1"]) == 2
-    assert train.main([*arguments, "--sep", ";;"]) == 2
+    assert train.main([*arguments, "data.sep=';;'"]) == 2
     assert train.main([*arguments, "tune.epochs=0"]) == 2
     assert not [*tmp_path.iterdir()]
     monkeypatch.setattr(PromptTuner, "training_step", raising(SkipError("out of luck")))
@@ -401,20 +381,31 @@ def test_exit_codes_tell_a_job_that_failed_from_one_that_was_refused(
 
 
 def test_how_rows_are_read_is_a_part_of_the_job(tmp_path: Path) -> None:
-    lines = [b"%d\t%d\n" % (i, i // 2 % 2) for i in range(40)]
-    (tmp_path / "t.x.csv.gz").write_bytes(gzip.compress(b"".join([b"text\tlabel\n", *lines])))
-    given: dict[str, Any] = {"sep": "\t", "encoding": "cp1252", "drop_bad": True}
-    task = build_task(tmp_path / "t.x.csv.gz", None, tmp_path, **given, deduplicate=True)
-    cfg = job_of(task.config, task.settings, "out")
+    lines = [b"%d;%d\n" % (i, i // 2 % 2) for i in range(40)]
+    (tmp_path / "t.x.csv.gz").write_bytes(gzip.compress(b"".join([b"text;label\n", *lines])))
+    asked = ["data.sep=;", "data.encoding=cp1252", DROP, "data.deduplicate=true"]
+    task = describe(tmp_path / "t.x.csv.gz", None, tmp_path, overrides=asked)
+    cfg = job_of(compose_job(asked, tmp_path), task, "out")
     data = cfg.data
-    assert (data.sep, data.encoding, data.drop_bad, data.deduplicate) == (*given.values(), True)
+    found = (data.sep, data.encoding, data.drop_bad, data.deduplicate)
+    assert found == (";", "cp1252", True, True)
     assert cfg.task.name == "t.x"
-    read = load_rows(cfg.task, cfg.data)  # from the file again
-    assert read == load_rows(cfg.task, cfg.data, tables=task.tables)
-    assert not build_task(tmp_path / "t.x.csv.gz", None, tmp_path).settings
+    assert len(load_rows(cfg.task, cfg.data).train) == 29
     for wrong in ("data.sep=ab", "data.encoding=latin-0"):
         with pytest.raises(SkipError, match=f"^{wrong}: "):
-            job_of(task.config, [wrong], "out")
+            describe(tmp_path / "t.x.csv.gz", None, tmp_path, overrides=[wrong])
+
+
+def test_bad_rows_are_refused_before_torch_is_loaded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = [f"text {i},{i // 2 % 2 or ''}\n" for i in range(40)]
+    (tmp_path / "t.csv").write_text("".join(["text,label\n", *rows, "odd,x\n", "even,x\n"]))
+    monkeypatch.setattr("skip_exp.utils.console.import_slow", pytest.fail)
+    assert train.main([str(tmp_path / "t.csv"), "--output", str(tmp_path / "out")]) == 2
+    told = capsys.readouterr().err
+    assert "20 bad rows" in told and "empty label" in told and len(told) < 400
+    assert not (tmp_path / "out").exists()
 
 
 def raising(error: BaseException) -> Any:
@@ -426,15 +417,15 @@ def raising(error: BaseException) -> Any:
 
 def test_the_column_of_groups_is_kept(tmp_path: Path) -> None:
     rows = pd.DataFrame({"text": "a", "label": [0, 1] * 10, "user": range(20), "more": 1})
-    task = build_task(rows, None, tmp_path, group="user").config
+    task = describe(rows, None, tmp_path, overrides=["task.group=user"])
     assert task["group"] == "user"
     (first, *_) = Path(task["files"]["train"]).read_text().splitlines()
     assert json.loads(first) == {"text": "a", "label": 0, "user": 0}
     rows.to_csv(tmp_path / "rows.csv", index=False)
-    own = build_task(tmp_path / "rows.csv", None, tmp_path, group="user")
-    assert own.config["group"] == "user"
+    own = describe(tmp_path / "rows.csv", None, tmp_path, overrides=["task.group=user"])
+    assert own["group"] == "user"
     with pytest.raises(DataError, match="'team'"):
-        build_task(rows, None, tmp_path, group="team")
+        describe(rows, None, tmp_path, overrides=["task.group=team"])
 
 
 def test_overrides_are_checked_as_on_the_command_line(toy: Path, tmp_path: Path) -> None:
@@ -455,7 +446,7 @@ def test_an_output_that_cannot_be_written_is_one_line(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     rows = [{"text": "a", "label": i % 2} for i in range(30)]
     with pytest.raises(SkipError, match=r"^output="):
-        build_task(rows, None, tmp_path / "file")
+        describe(rows, None, tmp_path / "file")
 
 
 def test_a_list_with_a_hole_is_refused_as_a_bad_row(model: Skill) -> None:
@@ -480,7 +471,8 @@ def test_what_would_be_an_expression_is_refused(key: str) -> None:
     task = {"name": "x", "text": ["s"], "labels": ["a", "b"], "metrics": ["accuracy"], "files": {}}
     for odd, named in (("${oc.env:HOME}", r"oc\.env:HOME"), ("???", r"'\?\?\?'")):
         with pytest.raises(SkipError, match=named):
-            job_of(task | {key: {"train": odd} if key == "files" else [odd, "b"]}, [], "out")
+            given = {key: {"train": odd} if key == "files" else [odd, "b"]}
+            job_of(compose_config("config", []), task | given, "out")
 
 
 def test_train_is_fit_on_the_command_line(
@@ -492,7 +484,7 @@ def test_train_is_fit_on_the_command_line(
             tmp_path / f"{name}.csv"
         )
     arguments = [str(tmp_path / "train.csv"), "--validation", str(tmp_path / "validation.csv")]
-    place = ["--output", str(tmp_path), "--name", "2024", "--ratio", "0.3"]
+    place = ["--output", str(tmp_path), "--ratio", "0.3", "task.name=2024"]
     assert train.main([*arguments, *place, *settings]) == 0
     (result,) = results.load(tmp_path)
     assert result["config"]["tune"]["train"] == "layers"
@@ -508,7 +500,7 @@ def test_train_is_fit_on_the_command_line(
     written = OmegaConf.load(task)
     assert (written.labels, [*written.files]) == (["1e3", "2e-3"], ["train", "validation"])
     words = shlex.split(lines["sweep:"])
-    settings = ["experiment=strong", *settings]
+    settings = ["experiment=strong", "task.name=2024", *settings]
     assert words[2] == str(skill.parent / "conf")
     assert OverridesParser.create().parse_override(words[3]).value() == "2024"  # not a number
     assert words[5 : 5 + len(settings)] == settings

@@ -162,7 +162,7 @@ def test_a_classifier_of_several_labels_is_compressed(tmp_path: Path) -> None:
     [
         (["attribution=skill_neuron"], {}, r"attribution=skill_neuron: separates classes"),
         (["backbone.readout=mlm"], {}, r"backbone.readout=mlm: answers with one word"),
-        ([], {"within": 1.0}, r"within=1.0: not for several labels"),
+        ([], {"within": 1.0}, r"prune.within=1.0: not where task.multilabel=true"),
         (["task.metrics=[accuracy]"], {}, r"task.metrics=\['accuracy'\]: one or more of f1_micro"),
     ],
 )
@@ -173,13 +173,6 @@ def test_what_knows_one_label_only_is_refused(
     with pytest.raises(SkipError, match=why):
         given = [*settings, *overrides]
         fit(rows(), label="labels", output=tmp_path, overrides=given, **options)
-
-
-def test_joined_names_need_the_argument(settings: list[str], tmp_path: Path) -> None:
-    joined = [row | {"labels": ";".join(row["labels"]) or "none"} for row in rows()]
-    given = {"label": "labels", "output": tmp_path}
-    with pytest.raises(SkipError, match=r"give --multilabel"):
-        skip_exp.fit(joined, overrides=[*settings, "task.multilabel=true"], **given)
 
 
 def test_old_records_have_one_label(skill: Skill) -> None:

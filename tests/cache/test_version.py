@@ -9,11 +9,15 @@ from skip_exp.cache import version
 from skip_exp.cache.store import stage_key
 
 
+def forget_all() -> None:
+    for cached in (version.rooms_code, version.part_code, version.room_code, version._read):
+        cached.cache_clear()
+
+
 @pytest.fixture(autouse=True)
 def forget() -> None:
     """Each test reads the sources anew, as a new process does."""
-    for cached in (version.rooms_code, version.part_code, version.room_code, version._read):
-        cached.cache_clear()
+    forget_all()
 
 
 @pytest.fixture
@@ -22,16 +26,13 @@ def edited(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
     read = version._read
 
     def edit(name: str) -> None:
-        forget_all()
+        for cached in (version.rooms_code, version.part_code, version.room_code):
+            cached.cache_clear()
         monkeypatch.setattr(
             version,
             "_read",
             lambda path: read(path) + (b"#" if str(path).endswith(f"skip_exp/{name}") else b""),
         )
-
-    def forget_all() -> None:
-        for cached in (version.rooms_code, version.part_code, version.room_code):
-            cached.cache_clear()
 
     return edit
 
@@ -60,6 +61,36 @@ def test_a_method_counts_where_it_is_used(file: str, edited: Callable[[str], Non
     assert version.part_code("skip_exp.attribution.fisher.scores") != before[0]
     assert version.job_code() != before[1]
     assert version.part_code("uniform") == ""  # a part of the rooms
+
+
+@pytest.mark.parametrize("file", ["attribution/fisher.py", "pruning/allocate.py"])
+def test_every_method_counts_for_a_custom_part(
+    file: str,
+    tmp_path: Path,
+    edited: Callable[[str], None],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    (tmp_path / "calling.py").write_text("from skip_exp.attribution.fisher import scores\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    before = version.part_code("calling.scores")
+    edited(file)
+    assert version.part_code("calling.scores") != before
+
+
+def test_the_packages_of_a_custom_part_count(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    package = tmp_path / "around"
+    (package / "inner").mkdir(parents=True)
+    for name in ("__init__.py", "inner/__init__.py", "inner/method.py"):
+        (package / name).write_text("")
+    monkeypatch.syspath_prepend(tmp_path)
+    found = {version.part_code("around.inner.method.scores")}
+    for file in ("__init__.py", "inner/__init__.py"):
+        (package / file).write_text("SCALE = 2\n")
+        forget_all()
+        found.add(version.part_code("around.inner.method.scores"))
+    assert len(found) == 3
 
 
 @pytest.mark.parametrize("place", ["", "site-packages"])

@@ -43,7 +43,7 @@ def test_refusals(saved: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str
         assert evaluate.main([str(saved), str(file), *arguments]) == 2
         told = capsys.readouterr()
         assert told.err.startswith("error: ") and told.err.count("\n") == 1 and not told.out
-    assert evaluate.main([str(saved), str(file), "--drop-bad", "--json"]) == 0
+    assert evaluate.main([str(saved), str(file), "--json", "data.drop_bad=true"]) == 0
     assert json.loads(capsys.readouterr().out)["rows"] == 3
 
 
@@ -54,16 +54,16 @@ def test_the_mistakes_are_a_file(saved: Path, tmp_path: Path) -> None:
     skill, table = Skill.load(saved), pd.read_csv(out)
     rows = pd.read_csv(file)
     wrong = {}
-    for number, (text, label) in enumerate(rows.itertuples(index=False), 2):
+    for number, (text, label) in enumerate(rows.itertuples(index=False), 1):
         (answer,) = skill.predict([text])
         if answer["label"] != label:
             wrong[number] = (label, answer["label"], max(answer["probabilities"].values()))
     assert 1 < len(wrong) < len(rows)
-    assert list(table) == ["line", "sentence", "true", "predicted", "probability"]
+    assert list(table) == ["row", "sentence", "true", "predicted", "probability"]
     assert table["probability"].is_monotonic_decreasing
-    for line, text, *found in table.itertuples(index=False):
-        assert text.removeprefix("'") == rows["sentence"][line - 2]
-        assert (*found[:2], pytest.approx(found[2], abs=1e-4)) == wrong.pop(line)
+    for row, text, *found in table.itertuples(index=False):
+        assert text.removeprefix("'") == rows["sentence"][row - 1]
+        assert (*found[:2], pytest.approx(found[2], abs=1e-4)) == wrong.pop(row)
     assert not wrong
 
 
@@ -127,13 +127,13 @@ def test_a_file_of_another_dialect(
 ) -> None:
     file = tmp_path / "test.csv"
     file.write_text(ROWS.replace(",", "|") + "na\u00efve|negative\n", "latin-1")
-    for wrong in ([], ["--sep", "|"], ["--encoding", "latin-1"], ["--encoding", "latin-0"]):
+    latin, bars = "data.encoding=latin-1", "data.sep=|"
+    for wrong in ([], [bars], [latin], ["data.encoding=latin-0"], ["tune.epochs=1"]):
         assert evaluate.main([str(saved), str(file), *wrong]) == 2
     capsys.readouterr()
-    dialect = ["--sep", "|", "--encoding", "latin-1"]
-    assert evaluate.main([str(saved), str(file), *dialect, "--json"]) == 0
+    assert evaluate.main([str(saved), str(file), bars, "--json", latin]) == 0
     found = json.loads(capsys.readouterr().out)
     assert found["rows"] == 4
-    again = Skill.load(saved).evaluate(file, sep="|", encoding="latin-1")
+    again = Skill.load(saved).evaluate(file, overrides=[bars, latin])
     del again["errors"]
     assert found == again

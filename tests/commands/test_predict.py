@@ -69,11 +69,13 @@ def test_a_label_below_the_threshold_is_null(saved: Path, run: Run) -> None:
         Skill.load(saved).predict(["a dull film"], reject=2)
 
 
-def test_one_text(saved: Path, run: Run) -> None:
+def test_texts(saved: Path, run: Run) -> None:
     ended = run(saved, "a dull film")
     assert (ended.code, ended.err) == (0, "")
     assert ended.answers == printed(Skill.load(saved).predict(["a dull film"]))
     assert sum(ended.answers[0]["probabilities"].values()) == pytest.approx(1)
+    two = run(saved, "--reject", "0", "a dull film", "--precision", "32-true", "a warm one")
+    assert two.answers == printed(Skill.load(saved).predict(["a dull film", "a warm one"]))
 
 
 def test_pairs_from_everywhere(tmp_path: Path, run: Run) -> None:
@@ -92,6 +94,8 @@ def test_pairs_from_everywhere(tmp_path: Path, run: Run) -> None:
     plain = "\n".join("\t".join(pair) for pair in pairs)
     (answer,) = run(folder, *pairs[0]).answers
     assert answer["probabilities"] == pytest.approx(expected[0]["probabilities"])
+    assert len(run(folder, *pairs[0], *pairs[1]).answers) == 2
+    assert run(folder, *pairs[0], "alone").code == 2
     assert run(folder, stdin=lines).answers == expected
     assert run(folder, "--file", file).answers == expected
     assert run(folder, stdin=plain).answers == expected
@@ -118,15 +122,14 @@ def test_lines() -> None:
 @pytest.mark.parametrize(
     ("arguments", "stdin", "message"),
     [
-        (["SKILL", "a", "b"], "", "task toy takes one text"),
-        (["SKILL"], '{"text": "a"}', "line 1 of standard input: task toy needs column 'sentence'"),
+        (["SKILL"], '{"text": "a"}', "line 1 of standard input: no column 'sentence'"),
         (["SKILL"], b"a\nna\xefve", "line 2 of standard input"),
         (["SKILL"], '{"sentence": "a"}\n{"sentence": null}', "line 2 of standard input: column"),
         (["SKILL"], '{"sentence": ["a"]}', "line 1 of standard input: column 'sentence'"),
         (["SKILL"], '{"sentence": "\\ud83d"}', "'\\ud83d'"),
         (["SKILL"], "a\nb\tc", "line 2 of standard input"),
         (["SKILL", "na\udcefve"], "", "error: example 1: "),
-        (["SKILL", "a", "--file", "x"], "", "--file x"),
+        (["SKILL", "a", "--file", "x"], "", "error: a: "),
         (["SKILL", "--file", "nowhere"], "", "nowhere"),
         (["SKILL", "--file", "SKILL"], "", "SKILL: "),
         (["SKILL", "--file", "SKILL/skill.safetensors"], "", "line 1 of SKILL/skill.safetensors"),
@@ -201,11 +204,11 @@ def test_a_table_is_read_by_its_columns(saved: Path, run: Run, tmp_path: Path, s
         table.to_json(file, orient="records", lines=suffix == "jsonl")
     ended = run(saved, "--file", file, "--with", "id", "--with", "label")
     assert ended.code == 0
-    is_csv, unit = suffix == "csv", {"json": "element", "parquet": "row"}.get(suffix, "line")
-    numbers, ids = ((2, 4), ("7", "8")) if is_csv else ((1, 2), (7, 8))
+    is_csv = suffix == "csv"
+    ids = ("7", "8") if is_csv else (7, 8)
     beside = [
-        {unit: number, "columns": {"id": id, "label": label}}
-        for number, id, label in zip(numbers, ids, ("negative", None), strict=True)
+        {"row": number, "columns": {"id": id, "label": label}}
+        for number, id, label in zip((1, 2), ids, ("negative", None), strict=True)
     ]
     texts = ["a dull\nfilm" if is_csv else "a dull film", "warm"]
     answers = printed(Skill.load(saved).predict(texts))
@@ -220,12 +223,12 @@ def test_what_does_not_fit_a_table_is_refused_before_any_answer(
     file.write_text("text,label\na film,1\n")
     ended = run(saved, "--file", file)  # the column of the task is missing
     assert (ended.code, ended.answers) == (2, []) and "'sentence'" in ended.err
-    file.write_text("sentence,id\na film,1\n,2\na,b,c\nwarm,3\n")
+    file.write_text("sentence,id\na film,1\n,2\n,3\nwarm,4\n")
     ended = run(saved, "--file", file)
     assert (ended.code, ended.answers) == (2, [])
-    assert "line 3" in ended.err and "line 4" in ended.err
-    ended = run(saved, "--file", file, "--drop-bad")
-    assert [answer["line"] for answer in ended.answers] == [2, 5]
+    assert "row 2, 3" in ended.err
+    ended = run(saved, "--file", file, "data.drop_bad=true")
+    assert [answer["row"] for answer in ended.answers] == [1, 4]
     file = tmp_path / "rows.jsonl"
     file.write_text('{"sentence": "a film", "id": "half \\ud800"}\n')
     assert run(saved, "--file", file, "--with", "id").answers[0]["columns"] == {"id": "half \ud800"}
@@ -240,18 +243,12 @@ def test_files_of_other_dialects(saved: Path, run: Run, tmp_path: Path) -> None:
     lines, table = tmp_path / "a.txt", tmp_path / "a.csv"
     lines.write_text("na\u00efve\n", "latin-1")
     table.write_text("id|sentence\n1|na\u00efve\n", "latin-1")
-    latin = ("--encoding", "latin-1")
-    assert run(saved, "--file", lines, *latin).answers == [answer]
-    assert run(saved, "--file", table, "--sep", "|", *latin).answers == [{"line": 2} | answer]
-    for wrong in (
-        (lines,),
-        (lines, "--encoding", "latin-0"),
-        (table, *latin),
-        (table, "--sep", "|"),
-    ):
+    latin, bars = "data.encoding=latin-1", "data.sep=|"
+    assert run(saved, "--file", lines, latin).answers == [answer]
+    assert run(saved, "--file", table, bars, latin).answers == [{"row": 1} | answer]
+    for wrong in ((lines,), (lines, "data.encoding=latin-0"), (table, latin), (table, bars)):
         ended = run(saved, "--file", *wrong)
         assert (ended.code, ended.answers, ended.err.count("\n")) == (2, [], 1)
-    assert run(saved, "--file", lines, *latin, "--sep", "|").code == 2  # lines have no columns
 
 
 def test_a_terminal_without_utf_8_gets_escapes(monkeypatch: pytest.MonkeyPatch) -> None:

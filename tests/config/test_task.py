@@ -5,7 +5,7 @@ from omegaconf import OmegaConf
 
 from skip_exp.config.schema import to_object
 from skip_exp.config.task import TaskConfig
-from skip_exp.data.text import columns_of, texts_of
+from skip_exp.data.text import build_texts, columns_of
 from skip_exp.errors import ConfigError
 
 CONF = Path(__file__).parents[2] / "conf" / "task"
@@ -23,7 +23,7 @@ def test_defaults_and_derived_values() -> None:
 
 def test_templates_fill_plain_columns_only() -> None:
     row = {"word": "bank", "s.1": "the {word} shut", "s": "x"}
-    assert texts_of(row, ["{word}: {s.1}", "s"]) == ["bank: the {word} shut", "x"]
+    assert build_texts(row, ["{word}: {s.1}", "s"]) == ["bank: the {word} shut", "x"]
     assert columns_of(["{word}: {s.1}", "s"]) == ["word", "s.1", "s"]
 
 

@@ -12,9 +12,10 @@ from transformers import PreTrainedTokenizerFast
 
 from skip_exp.config.schema import DataConfig, to_object
 from skip_exp.config.task import TaskConfig
-from skip_exp.data.rows import Rows
-from skip_exp.data.sources import Tables, load_rows
-from skip_exp.data.table import Table
+from skip_exp.data.batches import Row
+from skip_exp.data.read import Table
+from skip_exp.data.rows import Rows, to_rows
+from skip_exp.data.sources import load_rows
 
 WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "a", "b", "c", "d", "e", "f"]
 Cells = list[dict[str, Any]]
@@ -46,7 +47,12 @@ def rows(n: int) -> Cells:
 def table(**columns: list[Any]) -> Table:
     """A table from somewhere."""
     records = [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
-    return Table("here", dict(enumerate(records, 1)))
+    return Table("here", records)
+
+
+def build(given: Table, task: TaskConfig) -> list[Row]:
+    """The rows of a table as train split."""
+    return [*to_rows(given, task, "train").values()]
 
 
 def load(
@@ -54,10 +60,9 @@ def load(
     source: str = "local",
     dir: str | None = None,
     seed: int = 1,
-    tables: Tables | None = None,
     **options: Any,
 ) -> Rows:
-    return load_rows(task, DataConfig(source=source, dir=dir, **options), seed, tables)
+    return load_rows(task, DataConfig(source=source, dir=dir, **options), seed)
 
 
 @pytest.fixture

@@ -10,11 +10,12 @@ import pandas as pd
 import pytest
 
 from skip_exp.data.files import SUFFIXES
-from skip_exp.data.read import read_table, to_table
-from skip_exp.data.rows import Rows, get_labels, to_rows
+from skip_exp.data.frames import to_table
+from skip_exp.data.read import read_table
+from skip_exp.data.rows import Rows, get_labels
 from skip_exp.errors import DataError
 
-from .conftest import load, rows, spec, table
+from .conftest import build, load, rows, spec, table
 
 Write = Callable[[Path], Any]
 GOOD = rows(20)
@@ -39,46 +40,46 @@ def load_file(path: Path, **changes: Any) -> Rows:
 
 BAD: dict[str, tuple[str, bytes, str]] = {  # file, content, and where or what is wrong
     "wrong ending": ("t.txt", b"", ".jsonl, .json, .csv, .tsv, .parquet"),
-    "empty": ("t.csv", b"", "split train"),
+    "empty": ("t.csv", b"", "(it has: nothing)"),
     "header only": ("t.csv", b"s,label\n", "split train"),
     "no header": ("t.csv", b"text,0\n" * 20, "'s' in FILE (it has: text, 0)"),
     "another case": ("t.csv", csv(head="s,Label"), "'label' in FILE (it has: s, Label)"),
     "bars": ("t.csv", csv().replace(b",", b"|"), "sep=',' (it has: s|label)"),
     "a column twice": ("t.csv", csv(head="s,s,label"), "2 columns 's' in FILE"),
-    "a comma in one text": ("t.csv", csv("a,0", "b, c,1"), "line 3: 3 fields"),
-    "a field missing": ("t.csv", csv("a,0", "b"), "line 3: 1 fields"),
-    "a blank cell": ("t.csv", csv("a,0", "  ,1"), "FILE: 1 bad row: line 3: column 's'"),
-    "one reason": ("t.csv", csv("a,x", "b,x", "c,y"), "line 2, 3: label 'x'"),
-    "an empty cell": ("t.csv", csv("a,0", ",1"), "FILE: 1 bad row: line 3: column 's'"),
+    "a comma in one text": ("t.csv", csv("a,0", "b, c,1"), "row 2: 3 fields"),
+    "a field missing": ("t.csv", csv("a,0", "b"), "row 2: 1 fields"),
+    "a blank cell": ("t.csv", csv("a,0", "  ,1"), "FILE: 1 bad row: row 2: column 's'"),
+    "one reason": ("t.csv", csv("a,x", "b,x", "c,y"), "row 1, 2: label 'x'"),
+    "an empty cell": ("t.csv", csv("a,0", ",1"), "FILE: 1 bad row: row 2: column 's'"),
     "an open quote": ("t.csv", csv('"a,0'), "quote"),
     "half of a UTF-16 character": (
         "t.jsonl",
         b"\xff\xfe" + jsonl().decode().encode("utf-16-le") + b"\n",
         "line 20 is not UTF-16",
     ),
-    "unknown name": ("t.csv", csv("a,no", "b,maybe"), "line 3: label 'maybe'"),
-    "below zero": ("t.jsonl", jsonl('{"s": "a", "label": -1}'), "line 1: label -1"),
+    "unknown name": ("t.csv", csv("a,no", "b,maybe"), "row 2: label 'maybe'"),
+    "below zero": ("t.jsonl", jsonl('{"s": "a", "label": -1}'), "row 1: label -1"),
     "between two": ("t.jsonl", jsonl('{"s": "a", "label": 0.5}'), "label 0.5"),
-    "NaN": ("t.jsonl", jsonl('{"s": "a", "label": NaN}'), "line 1: label None"),
+    "NaN": ("t.jsonl", jsonl('{"s": "a", "label": NaN}'), "row 1: empty label"),
     "no label": (
         "t.jsonl",
         jsonl(*jsonl().decode().split("\n")[:2], '{"s": "a"}'),
-        "line 3: label None",
+        "row 3: empty label",
     ),
-    "null": ("t.jsonl", jsonl('{"s": null, "label": 0}'), "line 1: column 's'"),
+    "null": ("t.jsonl", jsonl('{"s": null, "label": 0}'), "row 1: column 's'"),
     "infinite": ("t.jsonl", jsonl('{"s": 1e999, "label": 0}'), "column 's' is inf"),
     "nested": ("t.jsonl", jsonl('{"s": {"a": 1}, "label": 0}'), "column 's' is {'a': 1}"),
     "half a character": ("t.jsonl", jsonl('{"s": "a \\ud83d", "label": 0}'), r"'\ud83d'"),
-    "cut short": ("t.jsonl", jsonl()[:-5], "line 20"),
-    "a list as a line": ("t.jsonl", jsonl('["a", 0]'), "line 1: ['a', 0]"),
-    "numbers in an array": ("t.json", b"[1, 2]", "element 1: 1 "),
-    "an array cut short": ("t.json", b"[1, {", "cannot read FILE: not JSON"),
+    "cut short": ("t.jsonl", jsonl()[:-5], "row 20"),
+    "a list as a line": ("t.jsonl", jsonl('["a", 0]'), "row 1: ['a', 0]"),
+    "numbers in an array": ("t.json", b"[1, 2]", "row 1: 1 "),
+    "an array cut short": ("t.json", b"[1, {", "cannot read FILE: Expecting"),
     "a table by columns": ("t.json", b'{"s": {"0": "a"}}', "'label' in FILE"),
-    "nested deeply": ("t.jsonl", b"[" * 100_000, "line 1"),
+    "nested deeply": ("t.jsonl", b"[" * 100_000, "row 1"),
     "a huge number": (
         "t.jsonl",
         jsonl('{"label": ' + "9" * 9999 + "}"),
-        "FILE: 1 bad row: line 1: ",
+        "FILE: row 1: ",
     ),
     "too few rows": ("t.csv", csv()[:-10], "19 train rows in FILE"),
     "one class": ("t.csv", b"s,label\n" + b"a,yes\n" * 20, "'yes'"),
@@ -178,13 +179,13 @@ def test_a_table_in_memory_is_checked_alike() -> None:
     twice = pd.DataFrame([["a", "b", 0]], columns=["s", "s", "label"])
     for bad in (twice, pd.DataFrame({"s": [b"a"], "label": [0]})):
         with pytest.raises(DataError, match="the data frame"):
-            to_rows(to_table(bad, ["s"], "label"), spec(), "train")
+            build(to_table(bad, ["s"], "label"), spec())
 
 
 def test_bad_rows_alone_are_not_left_out() -> None:
     for label, can_drop in ((0, True), ("another", False)):
         with pytest.raises(DataError) as refused:
-            to_rows(table(s=["a", "b"], label=[label, "other"]), spec(), "train")
+            build(table(s=["a", "b"], label=[label, "other"]), spec())
         assert ("data.drop_bad" in str(refused.value)) == can_drop
 
 

@@ -2,24 +2,26 @@
 
 import io
 import json
+import os
+import random
 import tempfile
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import pytest
+from hypothesis import HealthCheck, Phase, given, seed, settings
 from hypothesis import strategies as st
 
 from skip_exp.config.task import TaskConfig
 from skip_exp.data.batches import Row
 from skip_exp.data.read import read_table
-from skip_exp.data.rows import to_rows
 from skip_exp.errors import DataError, SkipError
 from skip_exp.skill.examples import parse_lines
-from tests.helpers.hostile import altered_bytes, examples
 
-from .conftest import spec
+from .conftest import build, spec
 
 TASKS = (spec(), spec(text=["{s} {t}"], labels=["1", "2", "3"]), spec(text=["s", "t"]))
 ENDINGS = (".csv", ".json", ".jsonl", ".parquet")
@@ -34,6 +36,46 @@ ODD = st.recursive(
 )
 ROW = st.fixed_dictionaries({"s": TEXT, "t": TEXT, "label": LABEL})
 ODD_ROW = st.dictionaries(st.sampled_from(["s", "t", "label", "", "S", "x"]), ODD, max_size=5)
+
+
+PIECES = (b'"', b",", b"\r", b"\n", b"\0", b"[", b"{", b"\xff", b"1e999", b"NaN", b"\\ud83d")
+
+
+def examples(count: int, drawn: st.SearchStrategy[Any], check: Callable[[Any], None]) -> None:
+    """Run ``check`` on ``count`` examples; SKIP_EXP_HOSTILE_SEED repeats the seed printed."""
+    number = int(os.environ.get("SKIP_EXP_HOSTILE_SEED") or random.randrange(2**32))
+    print(f"SKIP_EXP_HOSTILE_SEED={number}")
+
+    def test(example: Any) -> None:
+        check(example)
+
+    how = settings(
+        max_examples=count,
+        deadline=None,
+        database=None,
+        print_blob=True,
+        phases=[Phase.generate],  # one odd value is short enough as it is
+        suppress_health_check=list(HealthCheck),
+    )
+    seed(number)(how(given(drawn)(test)))()
+
+
+@st.composite
+def altered_bytes(draw: st.DrawFn, content: bytes) -> bytes:
+    """``content`` with bits flipped, its end or a piece lost, or foreign bytes put in."""
+    at = draw(st.integers(0, len(content) - 1))
+    how = draw(st.sampled_from(["flip", "flip near the start", "cut", "lose", "insert"]))
+    if how.startswith("flip"):
+        at = at if how == "flip" else at % min(len(content), 200)
+        return (
+            content[:at] + bytes([content[at] ^ (1 << draw(st.integers(0, 7)))]) + content[at + 1 :]
+        )
+    if how == "cut":
+        return content[:at]
+    if how == "lose":
+        return content[:at] + content[at + draw(st.integers(1, 64)) :]
+    piece = draw(st.sampled_from(PIECES) | st.binary(min_size=1, max_size=64))
+    return content[:at] + piece * draw(st.sampled_from([1, 1, 3, 2000])) + content[at:]
 
 
 def written(ending: str, rows: list[dict[str, Any]]) -> bytes:
@@ -58,7 +100,7 @@ def check(ending: str, content: bytes) -> None:
         for task in TASKS:
             try:
                 columns = ("s", "t", task.label)
-                rows = to_rows(read_table(path, columns), task, "train")
+                rows = build(read_table(path, columns), task)
             except DataError as error:
                 assert str(path) in str(error)
                 assert str(error).isprintable() and len(str(error)) < 1000

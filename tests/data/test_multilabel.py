@@ -11,7 +11,6 @@ import torch.nn.functional as F
 from datasets import ClassLabel, Dataset, Features, Sequence, Value
 from sklearn.metrics import average_precision_score, f1_score
 
-from skip_exp.api.task import build_task
 from skip_exp.data.batches import UNLABELLED, without_label
 from skip_exp.data.metrics import (
     build_metrics,
@@ -21,11 +20,12 @@ from skip_exp.data.metrics import (
     majority_scores,
 )
 from skip_exp.data.outcome import ManyLabels, outcome_of
-from skip_exp.data.rows import get_labels, list_labels, to_rows
+from skip_exp.data.rows import get_labels, list_labels
 from skip_exp.data.splits import choose_slice, draw_stratified
 from skip_exp.errors import ConfigError, DataError
+from tests.helpers.given import describe
 
-from .conftest import load, spec, table
+from .conftest import build, load, spec, table
 
 NAMES = ["price", "service", "staff"]
 METRICS = ["f1_micro", "f1_macro", "average_precision"]
@@ -44,35 +44,35 @@ def task(**changes: Any) -> Any:
     ],
 )
 def test_a_cell_holds_a_list_or_joined_names(cell: Any) -> None:
-    assert get_labels(to_rows(table(s=["x"], label=[cell]), task(), "train")) == [(1, 0, 1)]
+    assert get_labels(build(table(s=["x"], label=[cell]), task())) == [(1, 0, 1)]
 
 
 @pytest.mark.parametrize("cell", [[], "", None, " ", "[]"])
 def test_a_row_may_have_none_of_the_labels(cell: Any) -> None:
-    rows = to_rows(table(s=["x", "y"], label=[cell, "price"]), task(), "train")
+    rows = build(table(s=["x", "y"], label=[cell, "price"]), task())
     assert get_labels(rows) == [(0, 0, 0), (1, 0, 0)] and list_labels(rows) == [0]
 
 
 def test_a_name_may_hold_what_joins_others() -> None:
     names = task(labels=["price, value", "service"])
     cells = ["price, value;service", "price, value", "service"]
-    rows = to_rows(table(s=[*"xyz"], label=cells), names, "train")
+    rows = build(table(s=[*"xyz"], label=cells), names)
     assert get_labels(rows) == [(1, 1), (1, 0), (0, 1)]
 
 
 def test_each_label_may_have_a_column() -> None:
     cells = {"price": [1, "0", True], "service": [0.0, "false", False], "staff": ["1", "true", 0]}
-    rows = to_rows(table(s=[*"xyz"], **cells), task(label=""), "train")
+    rows = build(table(s=[*"xyz"], **cells), task(label=""))
     assert get_labels(rows) == [(1, 0, 1), (0, 0, 1), (1, 0, 0)]
     with pytest.raises(DataError, match=r"column 'staff' is 2, not 0 or 1"):
-        to_rows(table(s=["x"], price=[1], service=[0], staff=[2]), task(label=""), "train")
+        build(table(s=["x"], price=[1], service=[0], staff=[2]), task(label=""))
 
 
 def test_what_does_not_fit_is_refused() -> None:
-    with pytest.raises(DataError, match=r"label 'food' in column 'label' \(labels: 0 to 2 or"):
-        to_rows(table(s=["x"], label=["price;food"]), task(), "train")
+    with pytest.raises(DataError, match=r"label 'food' in column 'label'; labels: 0 to 2 or"):
+        build(table(s=["x"], label=["price;food"]), task())
     with pytest.raises(DataError, match=r"task.multilabel=true"):
-        to_rows(table(s=["x"], label=[["no"]]), spec(), "train")
+        build(table(s=["x"], label=[["no"]]), spec())
     for changes in ({"metrics": ["accuracy"]}, {"label": "", "multilabel": False}):
         with pytest.raises(ConfigError):
             task(**changes)
@@ -102,30 +102,31 @@ def test_splits_have_every_label_at_its_share() -> None:
 def test_a_task_is_found_in_lists_columns_and_joined_names(tmp_path: Path) -> None:
     texts = [f"text {i}" for i in range(40)]
     lists = [[NAMES[i % 3], NAMES[(i + i % 2) % 3]] for i in range(40)]
-    found = build_task(texts, lists, tmp_path)
-    assert found.config["multilabel"] and found.config["labels"] == NAMES
-    assert found.config["metrics"] == METRICS
+    found = describe(texts, lists, tmp_path)
+    assert found["multilabel"] and found["labels"] == NAMES
+    assert found["metrics"] == METRICS
     rows = [
         {"text": t, **{n: int(n in x) for n in NAMES}} for t, x in zip(texts, lists, strict=True)
     ]
-    columns = build_task(rows, None, tmp_path, label=["price", "service", "staff"])
-    assert columns.config | {"files": {}} == found.config | {"files": {}, "label": ""}
-    joined = [";".join(x) for x in lists]
-    by_name = build_task(texts, joined, tmp_path, multilabel=True)
-    written = build_task(texts, [*map(str, lists)], tmp_path, multilabel=True)
-    assert by_name.config["labels"] == written.config["labels"] == NAMES
+    columns = describe(rows, None, tmp_path, label=["price", "service", "staff"])
+    assert columns | {"files": {}} == found | {"files": {}, "label": ""}
+    joined, asked = [";".join(x) for x in lists], ["task.multilabel=true"]
+    by_name = describe(texts, joined, tmp_path, overrides=asked)
+    written = describe(texts, [*map(str, lists)], tmp_path, overrides=asked)
+    assert by_name["labels"] == written["labels"] == NAMES
     tasks = (found, columns, by_name, written)
-    every = [get_labels(load(spec(**each.config)).train) for each in tasks]
+    every = [get_labels(load(spec(**each)).train) for each in tasks]
     assert every[0] == every[1] == every[2] == every[3]
     with pytest.raises(DataError, match="are not the classes"):
-        build_task(rows, None, tmp_path, label=["price", "staff"], classes=["price", "service"])
+        asked = ["task.labels=[price,service]"]
+        describe(rows, None, tmp_path, label=["price", "staff"], overrides=asked)
 
 
 def test_a_data_set_names_the_labels_of_its_lists(tmp_path: Path) -> None:
     lists = [[i % 3] if i % 2 else [0, 2] for i in range(40)]
     features = Features(text=Value("string"), label=Sequence(ClassLabel(names=NAMES[::-1])))
     data = Dataset.from_dict({"text": [f"text {i}" for i in range(40)], "label": lists}, features)
-    found = build_task(data, None, tmp_path).config
+    found = describe(data, None, tmp_path)
     assert found["multilabel"] and found["labels"] == NAMES[::-1]
     rows = load(spec(**found))
     every = [*rows.train, *rows.select, *rows.validation]

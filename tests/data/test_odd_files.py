@@ -12,14 +12,14 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from skip_exp.api.task import build_task
-from skip_exp.config.schema import DataConfig, to_object
+from skip_exp.config.compose import compose_data
+from skip_exp.config.schema import to_object
 from skip_exp.config.task import TaskConfig
 from skip_exp.data.read import read_table
 from skip_exp.data.rows import Rows, get_labels
 from skip_exp.data.sources import load_rows
-from skip_exp.data.table import Dialect
 from skip_exp.errors import ConfigError, DataError
+from tests.helpers.given import describe
 
 Cells = list[tuple[Any, Any]]
 GOOD: Cells = [(f"text {i}", ("bad", "good")[i // 2 % 2]) for i in range(40)]
@@ -36,40 +36,40 @@ def lines(rows: Cells) -> bytes:
     return b"".join(json.dumps({"text": t, "label": x}).encode() + b"\n" for t, x in rows)
 
 
-def load(data: Any, root: Path, **options: Any) -> Rows:
+def load(data: Any, root: Path, *overrides: str, **options: Any) -> Rows:
     """The rows of a job on ``data``, as `skip_exp.fit` reads them."""
-    drop_bad = options.pop("drop_bad", False)
-    task = build_task(data, None, root, **options)
-    sep, encoding = options.get("sep"), options.get("encoding", "utf-8")
-    settings = DataConfig("local", drop_bad=drop_bad, sep=sep, encoding=encoding)
-    return load_rows(to_object(task.config, TaskConfig), settings, tables=task.tables)
+    task = describe(data, None, root, overrides=overrides, **options)
+    reading = compose_data([each for each in overrides if each.startswith("data.")])
+    return load_rows(to_object(task, TaskConfig), reading)
 
 
 def count(rows: Rows) -> int:
     return len(rows.train) + len(rows.select) + len(rows.validation)
 
 
-READ: dict[str, tuple[str, bytes, dict[str, Any], Cells]] = {
-    "semicolons": ("t.csv", written(GOOD, ";"), {}, GOOD),
-    "semicolons, said": ("t.csv", written(GOOD, ";"), {"sep": ";"}, GOOD),
-    "tabs": ("t.csv", written(GOOD, "\t"), {}, GOOD),
-    "bars": ("t.csv", written(GOOD, "|"), {"sep": "|"}, GOOD),
-    ".tsv": ("t.tsv", written([*GOOD, ("a;b;c", "bad")], "\t"), {}, [*GOOD, ("a;b;c", "bad")]),
-    "a .tsv of commas": ("t.tsv", written(GOOD), {"sep": ","}, GOOD),
-    ".csv.gz": ("t.CSV.gz", gzip.compress(written(GOOD)), {}, GOOD),
-    ".csv.gz of semicolons": ("t.csv.gz", gzip.compress(written(GOOD, ";")), {}, GOOD),
-    ".tsv.gz": ("t.tsv.gz", gzip.compress(written(GOOD, "\t")), {}, GOOD),
-    ".jsonl.gz": ("t.jsonl.gz", gzip.compress(lines(GOOD)), {}, GOOD),
-    "latin-1": ("t.csv", written(LATIN).decode().encode("latin-1"), {"encoding": "latin-1"}, LATIN),
-    "UTF-16": ("t.csv", written(LATIN, "\t").decode().encode("utf-16"), {}, LATIN),
-    "UTF-16 lines": ("t.jsonl", lines(LATIN).decode().encode("utf-16"), {}, LATIN),
-    "BOM": ("t.csv", b"\xef\xbb\xbf" + written(LATIN, ";"), {}, LATIN),
-    "more": ("t.csv", written([*GOOD, ("a\n\nb; c", "bad"), ("\U0001f600", "good")]), {}, [
+READ: dict[str, tuple[str, bytes, list[str], Cells]] = {
+    "semicolons": ("t.csv", written(GOOD, ";"), [], GOOD),
+    "semicolons, named": ("t.csv", written(GOOD, ";"), ["data.sep=;"], GOOD),
+    "tabs": ("t.csv", written(GOOD, "\t"), [], GOOD),
+    "bars": ("t.csv", written(GOOD, "|"), ["data.sep=|"], GOOD),
+    ".tsv": ("t.tsv", written([*GOOD, ("a;b;c", "bad")], "\t"), [], [*GOOD, ("a;b;c", "bad")]),
+    "a .tsv of commas": ("t.tsv", written(GOOD), ["data.sep=,"], GOOD),
+    ".csv.gz": ("t.CSV.gz", gzip.compress(written(GOOD)), [], GOOD),
+    ".csv.gz of semicolons": ("t.csv.gz", gzip.compress(written(GOOD, ";")), [], GOOD),
+    ".tsv.gz": ("t.tsv.gz", gzip.compress(written(GOOD, "\t")), [], GOOD),
+    ".jsonl.gz": ("t.jsonl.gz", gzip.compress(lines(GOOD)), [], GOOD),
+    "latin-1": (
+        "t.csv", written(LATIN).decode().encode("latin-1"), ["data.encoding=latin-1"], LATIN,
+    ),
+    "UTF-16": ("t.csv", written(LATIN, "\t").decode().encode("utf-16"), [], LATIN),
+    "UTF-16 lines": ("t.jsonl", lines(LATIN).decode().encode("utf-16"), [], LATIN),
+    "BOM": ("t.csv", b"\xef\xbb\xbf" + written(LATIN, ";"), [], LATIN),
+    "more": ("t.csv", written([*GOOD, ("a\n\nb; c", "bad"), ("\U0001f600", "good")]), [], [
         *GOOD, ("a\n\nb; c", "bad"), ("\U0001f600", "good")
     ]),
     "a quoted separator": (
         "t.csv", b'"x;y;z;1",text,label\n' + b"".join(b"0,%s\n" % line for line in
-        written(GOOD).splitlines()[1:]), {}, GOOD,
+        written(GOOD).splitlines()[1:]), [], GOOD,
     ),
 }  # fmt: skip
 
@@ -78,17 +78,17 @@ READ: dict[str, tuple[str, bytes, dict[str, Any], Cells]] = {
 def test_an_odd_file_is_read(tmp_path: Path, kind: str) -> None:
     name, content, options, expected = READ[kind]
     (tmp_path / name).write_bytes(content)
-    table = read_table(tmp_path / name, ["text", "label"], Dialect(**options))
-    assert [(row["text"], row["label"]) for row in table.rows.values()] == expected
-    assert not table.bad
-    assert count(load(tmp_path / name, tmp_path, **options)) == len(expected)
+    reading = compose_data(options)
+    table = read_table(tmp_path / name, ["text", "label"], reading.sep, reading.encoding)
+    assert [(row["text"], row["label"]) for row in table.rows] == expected
+    assert count(load(tmp_path / name, tmp_path, *options)) == len(expected)
 
 
-def test_places_are_lines_of_the_file_in_every_dialect(tmp_path: Path) -> None:
-    content = 's;label\n"two\n\nlines";0\n;1\na;b;1\n'.encode("utf-16")
+def test_places_are_rows_in_every_dialect(tmp_path: Path) -> None:
+    content = 's;label\n"two\n\nlines";0\n\n;1\na;b;1\n'.encode("utf-16")
     (tmp_path / "t.csv.gz").write_bytes(gzip.compress(content))
-    table = read_table(tmp_path / "t.csv.gz", ["s"])
-    assert ([*table.rows], [*table.bad]) == ([2, 5], [6])
+    with pytest.raises(DataError, match="row 3: 3 fields"):
+        read_table(tmp_path / "t.csv.gz", ["s"])
 
 
 def test_a_separator_that_is_no_comma_is_named(
@@ -102,31 +102,27 @@ def test_a_separator_that_is_no_comma_is_named(
         assert any(repr(sep) in message for message in caplog.messages) == is_named
 
 
-def test_a_table_serves_its_own_dialect_only(tmp_path: Path) -> None:
-    path = tmp_path / "t.csv"
-    path.write_bytes(b"text,label\n")
-    table = read_table(path, ["text"])
-    assert table.serves(path, ["text"], Dialect())
-    assert not table.serves(path, ["text"], Dialect(";"))
-    assert not table.serves(path, ["text"], Dialect(encoding="latin-1"))
-
-
+DROP = "data.drop_bad=true"
 CLASSES_100 = [(f"text {i}", f"class {i % 100}") for i in range(400)]
 RARE = [(f"text {i}", "yes" if i % 51 == 7 else "no") for i in range(510)]
 JOINED = [(f"both {i}", "bad;good") for i in range(20)]
 # Rows, how many are used, and what a warning names; None: nothing is warned of.
-FINE: dict[str, tuple[Cells, dict[str, Any], int, str | None]] = {
-    "twenty rows": (GOOD[:28], {}, 28, None),
-    "one in fifty": (RARE, {}, 510, "the label 'no'"),
-    "a hundred classes": (CLASSES_100, {}, 400, "class 0, class 10, class 12"),
-    "duplicates": ([*GOOD, *GOOD[:10]], {}, 50, None),
-    "missing labels": ([*GOOD, ("no", None), ("none", "")], {"drop_bad": True}, 40, "2 bad rows"),
-    "two labels": ([*GOOD, ("text 0", "good"), ("text 1", "good")], {}, 42, "2 texts"),
-    "a class of one row": ([*GOOD, ("alone", "odd")], {}, 41, "odd"),
-    "joined labels": ([*GOOD, *JOINED], {}, 60, "--multilabel"),
-    "newlines and emoji": ([*GOOD, ("a\n\nb;\tc", "bad"), ("\U0001f600", "good")], {}, 42, None),
-    "lists of labels": ([(t, [x, "all"]) for t, x in GOOD], {"multilabel": True}, 40, None),
-}
+FINE: dict[str, tuple[Cells, list[str], int, str | None]] = {
+    "twenty rows": (GOOD[:28], [], 28, None),
+    "one in fifty": (RARE, [], 510, "the label 'no'"),
+    "a hundred classes": (CLASSES_100, [], 400, "class 0, class 10, class 12"),
+    "duplicates": ([*GOOD, *GOOD[:10]], [], 50, None),
+    "missing labels": ([*GOOD, ("no", None), ("none", "")], [DROP], 40, "2 bad rows"),
+    "two labels": ([*GOOD, ("text 0", "good"), ("text 1", "good")], [], 42, "2 texts"),
+    "a class of one row": ([*GOOD, ("alone", "odd")], [], 41, "odd"),
+    "joined labels": ([*GOOD, *JOINED], [], 60, "task.multilabel=true"),
+    "one number twice": ([(t, {"bad": "1.5", "good": "1.50"}[x]) for t, x in GOOD], [], 40,
+                         "the labels 1.5 and 1.50"),
+    "a truth twice": ([(t, {"bad": "TRUE", "good": "1"}[x]) for t, x in GOOD], [], 40,
+                      "the labels 1 and TRUE"),
+    "newlines and emoji": ([*GOOD, ("a\n\nb;\tc", "bad"), ("\U0001f600", "good")], [], 42, None),
+    "lists of labels": ([(t, [x, "all"]) for t, x in GOOD], ["task.multilabel=true"], 40, None),
+}  # fmt: skip
 
 
 @pytest.mark.parametrize("kind", FINE)
@@ -137,7 +133,7 @@ def test_odd_rows_are_used(
     rows, options, used, named = FINE[kind]
     data = given(rows, form, tmp_path)
     with caplog.at_level(logging.WARNING, "skip_exp"):
-        found = load(data, tmp_path, **options)
+        found = load(data, tmp_path, *options)
     assert count(found) == used
     assert len(caplog.messages) == (named is not None), caplog.messages
     assert (named or "") in caplog.text
@@ -152,36 +148,46 @@ def given(rows: Cells, form: str, folder: Path) -> Any:
     return frame if form == "frame" else frame.to_dict("records")
 
 
-def test_a_text_with_two_labels_is_named_by_its_lines(
+def test_a_text_with_two_labels_is_named_by_its_rows(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     rows = [(f"text {i % 10}", ("bad", "good")[i // 10 % 2]) for i in range(40)]
-    for form, unit in (("file", "line 2 and 12; 3 and 13; 4 and 14"), ("frame", "row 1 and 11")):
+    for form in ("file", "frame"):
         caplog.clear()
         load(given(rows, form, tmp_path), tmp_path, validation=given(GOOD, "frame", tmp_path))
         (told,) = [each for each in caplog.messages if "10 texts" in each]
-        assert unit in told
+        assert "row 1 and 11; 2 and 12; 3 and 13" in told
 
 
 # The file, how it is read, and what the line has to name.
-REFUSED: dict[str, tuple[str, bytes, dict[str, Any], str]] = {
-    "latin-1": ("t.csv", written(LATIN).decode().encode("latin-1"), {}, "line 42 --encoding"),
-    "a wrong encoding": ("t.csv", written(LATIN), {"encoding": "ascii"}, "line 42 ASCII"),
-    "no encoding": ("t.csv", written(GOOD), {"encoding": "latin-0"}, "encoding=latin-0 utf-8"),
-    "no text encoding": ("t.csv", written(GOOD), {"encoding": "base64"}, "encoding=base64 utf-8"),
-    "no separator": ("t.csv", written(GOOD), {"sep": ";;"}, "sep=;; one"),
-    "a wrong separator": ("t.csv", written(GOOD), {"sep": ";"}, "sep=';' text,label"),
-    "a damaged .gz": ("t.csv.gz", gzip.compress(written(GOOD))[:-9], {}, "t.csv.gz damaged"),
-    "no .gz": ("t.csv.gz", written(GOOD), {}, "t.csv.gz"),
-    "a .gz of anything": ("t.gz", gzip.compress(written(GOOD)), {}, "t.gz .csv.gz"),
-    "missing labels": ("t.csv", written([*GOOD, ("x", None)]), {}, "line 42 --drop-bad"),
-    "one class": ("t.csv", written([("a", "x")] * 40), {}, "label=label 1"),
-    "each its class": ("t.csv", written([(f"a {i}", i) for i in range(40)]), {}, "label=label 40"),
-    "few rows": ("t.csv", written(GOOD[:20]), {}, "16 20"),
-    "lists in lists": ("t.jsonl", lines([(t, [[x], "c"]) for t, x in GOOD]), {}, "[['bad'], 'c']"),
-    "header only": ("t.csv", b"text;label\n", {}, "0 rows"),
-    "empty": ("t.csv", b"", {}, "0 rows"),
-    "a mistyped column": ("t.csv", written(GOOD, ";"), {"label": "lable"}, "'lable' text, label"),
+REFUSED: dict[str, tuple[str, bytes, list[str], str]] = {
+    "latin-1": ("t.csv", written(LATIN).decode().encode("latin-1"), [], "line 42 data.encoding="),
+    "a wrong encoding": ("t.csv", written(LATIN), ["data.encoding=ascii"], "line 42 ASCII"),
+    "no encoding": ("t.csv", written(GOOD), ["data.encoding=latin-0"], "encoding=latin-0 utf-8"),
+    "no text encoding": ("t.csv", written(GOOD), ["data.encoding=base64"], "encoding=base64 utf-8"),
+    "no separator": ("t.csv", written(GOOD), ["data.sep=';;'"], "sep=;; one"),
+    "a wrong separator": ("t.csv", written(GOOD), ["data.sep=;"], "sep=';' text,label"),
+    "a damaged .gz": ("t.csv.gz", gzip.compress(written(GOOD))[:-9], [], "t.csv.gz ended"),
+    "no .gz": ("t.csv.gz", written(GOOD), [], "t.csv.gz"),
+    "a .gz of anything": ("t.gz", gzip.compress(written(GOOD)), [], "t.gz .csv.gz"),
+    "missing labels": (
+        "t.csv",
+        written([*GOOD, ("x", None)]),
+        [],
+        "row 41 empty data.drop_bad=true",
+    ),
+    "one class": ("t.csv", written([("a", "x")] * 40), [], "label=label 1"),
+    "each its class": ("t.csv", written([(f"a {i}", i) for i in range(40)]), [], "label=label 40"),
+    "few rows": ("t.csv", written(GOOD[:20]), [], "16 20"),
+    "lists in lists": ("t.jsonl", lines([(t, [[x], "c"]) for t, x in GOOD]), [], "row 1 ['bad']"),
+    "header only": ("t.csv", b"text;label\n", [], "0 rows"),
+    "empty": ("t.csv", b"", [], "'text' nothing"),
+    "a mistyped column": (
+        "t.csv",
+        written(GOOD, ";").replace(b"label", b"lable"),
+        [],
+        "'label' text, lable",
+    ),
 }
 
 
@@ -190,7 +196,7 @@ def test_an_odd_file_is_refused_in_one_line(tmp_path: Path, kind: str) -> None:
     name, content, options, names = REFUSED[kind]
     (tmp_path / name).write_bytes(content)
     with pytest.raises((DataError, ConfigError)) as refused:
-        load(tmp_path / name, tmp_path, **options)
+        load(tmp_path / name, tmp_path, *options)
     told = str(refused.value)
     assert "\n" not in told
     assert [word for word in names.split() if word not in told] == [], told
@@ -205,7 +211,7 @@ def test_an_odd_file_is_refused_in_one_line(tmp_path: Path, kind: str) -> None:
         ([("a", "x")] * 40, {}, "label=label"),
         ([(f"a {i}", i) for i in range(40)], {}, "label=label"),
         (GOOD[:20], {}, "16 train rows"),
-        ([(t, [[x], "c"]) for t, x in GOOD], {}, "[['bad'], 'c']"),
+        ([(t, [[x], "c"]) for t, x in GOOD], {}, "label ['bad']"),
         ([], {}, "label=label"),
         (GOOD, {"label": "lable"}, "'lable'"),
     ],
@@ -223,7 +229,7 @@ def test_the_encoding_changes_the_rows(tmp_path: Path) -> None:
     path = tmp_path / "t.csv"
     path.write_bytes(written(LATIN))
     plain = load(path, tmp_path)
-    other = load(path, tmp_path, encoding="latin-1")
+    other = load(path, tmp_path, "data.encoding=latin-1")
     assert other.fingerprint != plain.fingerprint
     path.write_bytes(written(LATIN, ";"))
     assert load(path, tmp_path).fingerprint == plain.fingerprint

@@ -108,6 +108,7 @@ def save_tiny_skill(
     about = SkillRecord(
         task="toy",
         text=list(text),
+        label="label",
         labels=["negative", "positive"],
         words=list(words),
         backbone={

@@ -238,21 +238,6 @@ def test_biases_and_updates_are_the_skills_own(tmp_path: Path, kind: str, train:
     assert other.predict(TEXTS) == expected
 
 
-def test_a_rank_is_believed_only_where_it_fits_what_is_stored(tmp_path: Path) -> None:
-    saved = save_tiny_skill(tmp_path, train="lora")
-    assert Skill.load(saved.folder).about == saved.about
-    for changes, named in (
-        ({"rank": 3}, "rank=3: "),
-        ({"rank": 10**12}, "rank=1000000000000: "),
-        ({"rank": None}, "rank=0: "),
-        ({"rank": "two"}, "rank='two'"),
-        ({"train": "bias"}, "lora_A is .*not nothing"),
-    ):
-        _forge(**changes)(saved)
-        with pytest.raises(SkipError, match=named):
-            Skill.load(saved.folder)
-
-
 def test_a_backbone_that_has_moved(tmp_path: Path) -> None:
     saved = save_tiny_skill(tmp_path)
     expected = Skill.load(saved.folder).predict(TEXTS)
@@ -287,8 +272,7 @@ def _forge(**changes: Any) -> Callable[[Saved], None]:
     def damage(saved: Saved) -> None:
         about = {k: v for k, v in (saved.about.stored() | changes).items() if v is not None}
         tensors: dict[str, torch.Tensor] = dict(saved.model.skill_parameters())
-        keep = saved.keep | about.pop("keep", {})
-        tensors |= {f"keep/{site}": kept for site, kept in keep.items()}
+        tensors |= {f"keep/{site}": kept for site, kept in saved.keep.items()}
         write_skill(saved.folder, tensors | about.pop("state", {}), about)
 
     return damage
@@ -306,48 +290,25 @@ def _backbone(**changes: Any) -> Callable[[Saved], None]:
     return lambda saved: _forge(backbone=saved.about.stored()["backbone"] | changes)(saved)
 
 
-def _long(*shape: int) -> torch.Tensor:
-    return torch.zeros(shape, dtype=torch.long)
-
-
 DAMAGES: dict[str, tuple[Callable[[Saved], Any], str]] = {
     "no json": (lambda s: (s.folder / "skill.json").unlink(), "skill.json: cannot be read"),
     "no tensors": (lambda s: (s.folder / "skill.safetensors").unlink(), "cannot be read: No such"),
     "json cut": (_bytes("skill.json", lambda b: b[:100]), "not JSON"),
-    "nested": (_bytes("skill.json", lambda b: b"[" * 100_000), "not JSON: nested too deep"),
-    "a key twice": (_bytes("skill.json", lambda b: b[:-3] + b', "task": "x"}'), "key 'task'"),
-    "half a character": (_forge(task="\ud800"), "surrogate"),
     "tensors cut": (_bytes("skill.safetensors", lambda b: b[:-8]), "checksum"),
     "a bit flipped": (_bytes("skill.safetensors", lambda b: b[:-1] + bytes([b[-1] ^ 1])), "checks"),
     "labels swapped": (_edit(lambda d: d["labels"].reverse()), "checksum"),
     "newer version": (_edit(lambda d: d.update(version=2)), "version 2 .* 1"),
     "no version": (_edit(lambda d: d.pop("version")), "no version"),
-    "field missing": (_forge(labels=None), "'labels' is missing"),
-    "unknown field": (_forge(more=1), "'more' is unknown"),
-    "length true": (_prompt(length=True), "prompt.length=True: "),
-    "length huge": (_prompt(length=10**9), "prompt.length=1000000000: "),
+    "field missing": (_forge(labels=None), "field labels: "),
+    "unknown field": (_forge(more=1), "field more: "),
+    "length true": (_prompt(length=True), "field prompt.length: "),
     "length short": (_prompt(length=3), r"prompt.keys.0 is \(4, .*\), not \(3, "),
-    "unknown prompt": (_prompt(kind="foo"), "prompt.kind='foo': "),
-    "labels twice": (_forge(labels=["a", "a"]), r"labels=\['a', 'a'\]: .* different"),
-    "a word too many": (_forge(words=["a", "b", "c"]), r"words=\[.*\]: .* one per label"),
-    "max_length a text": (_forge(max_length="24"), "max_length='24': "),
-    "max_length of specials": (_forge(max_length=2), "max_length=2: 2 "),
-    "more than positions": (_forge(max_length=65), "max_length=65: .* 64"),
-    "temperature 0": (_forge(temperature=0.0), "temperature=0.0: "),
-    "train unknown": (_forge(train="all"), "train='all': .*'prompt'.*'bias'"),
-    "path endless": (_backbone(path="x" * 5000), "its backbone bert .* too long"),
+    "unknown prompt": (_prompt(kind="foo"), "field prompt.kind: "),
+    "train unknown": (_forge(train="all"), "field train: "),
+    "another train": (_forge(train="lora", rank=2), "is nothing, not "),
     "more layers than there are": (_backbone(layers=3), "backbone.layers=3: .* 2"),
     "fewer layers": (_backbone(layers=1), "is not the skill's backbone"),
     "family unknown": (_backbone(family="gpt"), "backbone.family=gpt: "),
-    "a prompt of NaN": (
-        _forge(state={"prompt.keys.0": torch.full((4, 2, 2), float("nan"))}),
-        "prompt.keys.0 must be finite",
-    ),
-    "keep negative": (_forge(keep={"encoder.0.ffn": _long(1) - 1}), "sorted indices from 0"),
-    "keep unsorted": (_forge(keep={"encoder.0.ffn": torch.tensor([3, 1])}), "sorted indices"),
-    "keep of two dimensions": (_forge(keep={"encoder.0.ffn": _long(1, 1)}), "indices below 20"),
-    "keep of no site": (_forge(keep={"encoder.7.ffn": _long(1)}), "encoder.7.ffn"),
-    "keep out of range": (_forge(keep={"encoder.0.ffn": _long(1) + 99}), "does not fit"),
     "a tensor of another shape": (
         _forge(state={"readout.linear.bias": torch.zeros(1)}),
         r"readout.linear.bias is \(1,\), not \(2,\)",
@@ -373,19 +334,6 @@ def test_what_is_not_right_is_refused_in_one_line(tmp_path: Path, damage: str) -
         Skill.load(saved.folder)
     assert str(caught.value).startswith(str(saved.folder))
     assert "\n" not in str(caught.value)
-
-
-def test_the_skill_of_an_earlier_version_has_no_temperature(tmp_path: Path) -> None:
-    saved = save_tiny_skill(tmp_path)
-    calibrated = Skill.load(saved.folder).predict(TEXTS)
-    _forge(temperature=None)(saved)
-    plain = Skill.load(saved.folder)
-    assert plain.about.temperature == plain.model.temperature == 1
-    for one, other in zip(plain.predict(TEXTS), calibrated, strict=True):
-        assert one["label"] == other["label"]
-        powers = [p ** (1 / 1.25) for p in one["probabilities"].values()]
-        expected = [power / sum(powers) for power in powers]
-        assert list(other["probabilities"].values()) == pytest.approx(expected, abs=1e-5)
 
 
 def test_nothing_is_unpickled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,7 +10,6 @@ import pytest
 import torch
 
 from skip_exp import Skill
-from skip_exp.config.compose import job_of
 from skip_exp.models.attention import Attention
 from skip_exp.models.backbones import load_backbone
 from skip_exp.models.cost import flops
@@ -137,14 +136,3 @@ def test_a_fit_keeps_its_dropout_while_a_skill_is_loaded(tmp_path: Path) -> None
     assert not any(module.training for module in skill.model.modules())
     shared = fitted.get_input_embeddings().weight
     assert skill.model.backbone.get_input_embeddings().weight is shared
-
-
-@pytest.mark.slow
-def test_jobs_composed_in_threads_are_each_of_their_own_task() -> None:
-    def name_of(name: str) -> str:
-        task = {"name": name, "text": ["s"], "labels": ["a", "b"], "metrics": ["accuracy"]}
-        return job_of(task, ["prune.ratio=0.5"], "out").task.name
-
-    names = ["a", "b"]
-    answers = at_once(*(lambda n=n: name_of(n) for n in names))
-    assert answers == [[name] * TIMES for name in names]

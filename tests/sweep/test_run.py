@@ -103,7 +103,7 @@ def test_a_search_is_one_row_without_its_jobs(
 ) -> None:
     """Its jobs run inside of its folder."""
 
-    def find(cfg: Any, tables: Any, budget: Any, run_job: Any) -> None:
+    def find(cfg: Any, run_job: Any) -> None:
         folder = Path(cfg.output_dir)
         for ratio in ("0", "0.9"):
             prune = replace(cfg.prune, within=None, ratio=float(ratio))

@@ -1,7 +1,5 @@
 """`within=`, from jobs on a tiny backbone to the folder of what is chosen."""
 
-import json
-import shutil
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -13,12 +11,13 @@ import pytest
 
 import skip_exp
 from skip_exp import pipeline
-from skip_exp.commands import compress, train
-from skip_exp.config.prune import PruneConfig
+from skip_exp.commands import train
 from skip_exp.errors import ConfigError, SkipError
+from skip_exp.forms.fp32 import Fp32
+from skip_exp.forms.registry import FORMS
 from skip_exp.report import frame
-from skip_exp.results import PREDICTIONS, Result
-from skip_exp.skill import forms
+from skip_exp.results import PREDICTIONS
+from skip_exp.skill.skill import Skill
 from skip_exp.within import measure, run, show
 from skip_exp.within.baselines import TfIdf
 from skip_exp.within.choose import Candidate, Split
@@ -48,32 +47,40 @@ def test_a_slice_of_one_label_is_refused(tmp_path: Path, monkeypatch: pytest.Mon
     monkeypatch.setattr(run.Split, "of", lambda *_: split(np.zeros(4, int)))
     cfg = toy_job(save_toy(tmp_path), tmp_path, "out", "prune.within=1")
     with pytest.raises(ConfigError, match=r"^prune\.within=1.0: "):
-        run.find(cfg, None, None, pytest.fail)
+        run.find(cfg, pytest.fail)
     assert not (tmp_path / "out").exists()
 
 
-def test_the_budget_ends_the_work_before_a_ratio(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Jobs of four minutes: within ten there is time for two, the uncut one and another."""
-    clock = [0.0]
-    monkeypatch.setattr(run.time, "monotonic", lambda: clock[0])
-    jobs: Any = [type("Job", (), {"prune": PruneConfig(ratio)}) for ratio in (0.0, 0.9, 0.7)]
+class Written(Fp32):
+    """A form that has a folder for each skill."""
 
-    def run_job(job: Any) -> Any:
-        clock[0] += 240
-        return Result(ratio=job.prune.ratio)
+    name = "written"
 
-    assert [*run.run_jobs(jobs, 10, run_job)] == [0.0, 0.9]
-    assert run.run_jobs(jobs, None, run_job)[0.7].ratio == 0.7
-    assert [*run.run_jobs(jobs, 0.1, run_job)] == [0.0]
+    def save(self, skill: Skill, folder: Path) -> Path:
+        return skill.save(folder)
 
 
-def test_another_skill_of_a_ratio_has_another_export(tiny: Saved, tmp_path: Path) -> None:
-    first = measure.export_folder(tmp_path, 0.9, tiny.folder)
-    assert first == measure.export_folder(tmp_path, 0.9, tiny.folder)
-    other = shutil.copytree(tiny.folder, tmp_path / "other")
-    about = json.loads((other / "skill.json").read_text())
-    (other / "skill.json").write_text(json.dumps(about | {"sha256": "0" * 64}))
-    assert measure.export_folder(tmp_path, 0.9, other) != first
+class Impossible(Written):
+    name = "impossible"
+
+    def save(self, skill: Skill, folder: Path) -> Path:
+        raise SkipError("its answers differ")
+
+
+def test_every_form_is_opened_that_a_skill_has(
+    tiny: Saved, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(measure, "list_available", lambda: [Fp32(), Impossible(), Written()])
+    other = save_tiny_skill(tmp_path, name="other", seed=1).folder
+    names = []
+    for place, cut in ((tmp_path / "one", tiny.folder), (tmp_path / "two", other)):
+        opened = measure.open_all({0.0: tiny.folder, 0.9: cut}, place)
+        assert [(ratio, form) for ratio, form, _ in opened] == [
+            *((0.0, "fp32"), (0.0, "written"), (0.9, "fp32"), (0.9, "written")),
+        ]
+        names.append({path.name for path in (place / "written").iterdir()})
+    # Another skill of the same ratio has another folder.
+    assert len(names[0]) == len(names[1]) == 2 and len(names[0] & names[1]) == 1
 
 
 def test_the_table_compares_with_the_chosen_model(tmp_path: Path) -> None:
@@ -119,24 +126,16 @@ def test_tf_idf_takes_texts_and_pairs() -> None:
     assert TfIdf.fit(replace(rows, texts=[["."]] * 20), rows) is None
 
 
-@pytest.mark.parametrize("given", [{"budget": 5.0}, {"within": 1.0, "budget": 0.0}])
-def test_a_budget_needs_a_search(given: dict[str, float], tmp_path: Path) -> None:
+def test_a_command_refuses_two_goals_before_torch(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     save_toy(tmp_path)
-    with pytest.raises(SkipError, match=r"^budget="):
-        skip_exp.fit(tmp_path / "train.csv", output=tmp_path / "out", **given)
+    monkeypatch.setattr("skip_exp.utils.console.import_slow", pytest.fail)
+    out = ["--output", str(tmp_path / "out")]
+    for more in (["--within", "1", "--ratio", "0.5"], ["--ratio", "0.5", "prune.within=1"]):
+        assert train.main([str(tmp_path / "train.csv"), *out, *more]) == 2
+        assert "prune.within=1.0: excludes prune.ratio" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
-
-
-@pytest.mark.parametrize(
-    "more",
-    [["--within", "1", "--ratio", "0.5"], ["--budget", "5"], ["prune.within=1"]],
-)
-def test_a_command_refuses_them_before_torch(more: list[str], tmp_path: Path) -> None:
-    (tmp_path / "t.csv").write_text("text,label\n")
-    for command, given in ((train, []), (compress, ["my-bert"])):
-        with pytest.raises(SystemExit) as ended:
-            command.main([*given, str(tmp_path / "t.csv"), *more])
-        assert ended.value.code == 2
 
 
 @pytest.fixture(scope="module")
@@ -154,7 +153,7 @@ def check_folder(classifier: Any, root: Path) -> None:
     assert {"majority class", show.TF_IDF, "uncut, fp32"} <= {*frame["model"]}
     assert (folder.parent / show.FIGURE).is_file()
     (chosen,) = frame[frame["chosen"]].to_dict("records")
-    again = forms.open_form(chosen["form"], folder)
+    again = FORMS[chosen["form"]].open(folder)
     texts = ["the film was dull", "the plot was warm"]
     assert again.predict(texts) == classifier.predict(texts)
 
@@ -171,8 +170,8 @@ def test_one_call_finds_a_model(
         pipeline, "run_phases", lambda job, clock: ran.append(job) or phases(job, clock)
     )
     monkeypatch.setattr(run, "CUTS", (0.5,))
-    monkeypatch.setattr(measure, "list_forms", lambda: ["fp32"])
-    monkeypatch.setattr("skip_exp.skill.forms.SECONDS", 0.0)
+    monkeypatch.setattr(measure, "list_available", lambda: [FORMS["fp32"]])
+    monkeypatch.setattr("skip_exp.forms.timing.SECONDS", 0.0)
     model = skip_exp.fit(data, within=1, output=out, overrides=settings)
     check_folder(model, out)
     assert [job.cfg.prune.ratio for job in ran] == [0]
@@ -198,8 +197,8 @@ def test_a_given_model_is_not_tuned(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     rows = [f"{text}{' ' * i},{label}" for i, (text, label) in enumerate(pairs)]
     (tmp_path / "train.csv").write_text("\n".join(["text,label", *rows]) + "\n")
     monkeypatch.setattr(run, "CUTS", ())
-    monkeypatch.setattr(measure, "list_forms", lambda: ["fp32"])
-    monkeypatch.setattr("skip_exp.skill.forms.SECONDS", 0.0)
+    monkeypatch.setattr(measure, "list_available", lambda: [FORMS["fp32"]])
+    monkeypatch.setattr("skip_exp.forms.timing.SECONDS", 0.0)
     given, out = classifier("bert"), tmp_path / "out"
     model = skip_exp.compress(
         given,
@@ -225,9 +224,9 @@ def test_the_command_tries_every_form(
     (folder,) = out.glob("*/*/chosen")
     found = pd.read_csv(folder.parent / show.CSV)
     names, (form,) = {*found["model"]}, found.loc[found["chosen"], "form"]
-    check_folder(forms.open_form(form, folder), out)
-    assert {f"{cut}, int8" for cut in ("uncut", "70 % cut", "90 % cut")} <= names
-    assert not any("52 %" in name or "95 %" in name for name in names)  # these are few rows
+    check_folder(FORMS[form].open(folder), out)
+    cuts = ("uncut", "52 % cut", "70 % cut", "90 % cut", "95 % cut")
+    assert {f"{cut}, {form}" for cut in cuts for form in ("fp32", "int8")} <= names
     assert "was it worth it?" in capsys.readouterr().out
 
 

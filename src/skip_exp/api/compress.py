@@ -3,13 +3,13 @@
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Unpack
+from typing import Any
 
 from filelock import FileLock
 from transformers import AutoConfig
 
-from skip_exp.api.fit import run
-from skip_exp.api.task import RowOptions, build_task
+from skip_exp.api.fit import compose_job, join_settings, run
+from skip_exp.api.task import describe_task, read_given
 from skip_exp.cache.version import digest
 from skip_exp.config.compose import quote
 from skip_exp.data.text import shown_names
@@ -20,6 +20,7 @@ from skip_exp.skill.export.folder import new_folder
 from skip_exp.utils.files import in_full
 from skip_exp.utils.hub import explain, offline_if_unreachable
 
+COMPRESS = "experiment=compress"
 CUT_ONLY = ["retune.enabled=false", "attribution=first_order"]  # see docs/results.md
 SINGLE, MULTI = "single_label_classification", "multi_label_classification"
 MODELS_FOLDER = ".models"  # below the output folder: models that are no checkpoint yet
@@ -31,13 +32,15 @@ def compress(
     data: Any,
     labels: Sequence[Any] | None = None,
     *,
+    text: str | Sequence[str] = "text",
+    label: str | Sequence[str] = "label",
+    validation: Any = None,
+    classes: Sequence[str] | None = None,
     ratio: float | str | None = None,
     within: float | None = None,
-    budget: float | None = None,
     retune: bool = True,
     output: str | Path = "outputs",
     overrides: Sequence[str] = (),
-    **options: Unpack[RowOptions],
 ) -> Any:
     """Cut a fine-tuned classifier, and re-tune it with its own answers as teacher.
 
@@ -54,36 +57,37 @@ def compress(
             or hub id.
         tokenizer: its tokenizer; None for a folder or hub id, which has its own.
         data: rows to re-tune and score on, and the other arguments, as in :func:`skip_exp.fit`.
+        classes: their names in the model's order, where its ``id2label`` has none.
         within: as in :func:`skip_exp.fit`; points are counted from the given model.
         retune: False trains nothing: it cuts by Fisher information. From 70 % on the answer may
             then be constant.
-        options: as in :func:`skip_exp.fit`. ``classes`` names them in the model's order, where its
-            ``id2label`` has none.
 
     Raises:
         SkipError: anything that you can fix, in one line.
     """
     root = Path(output).expanduser()
+    own = [COMPRESS] if retune else [COMPRESS, *CUT_ONLY]
+    cfg = compose_job(join_settings(own, ratio, within, overrides), root)
+    given = read_given(data, labels, text, label, validation, cfg)
     config = model.config if hasattr(model, "config") else _config(str(model))
     _check_model(model, tokenizer, config)
-    if options.get("classes") is None:
-        options["classes"] = class_names(config.id2label)
+    names = class_names(config.id2label) if classes is None else [*map(str, classes)]
+    if names is not None:
+        own.append(f"task.labels=[{','.join(map(quote, names))}]")
     kind = getattr(config, "problem_type", None)
     if kind == MULTI:
-        options["multilabel"] = True
-    task = build_task(data, labels, root, **options)
-    if kind == SINGLE and task.config.get("multilabel"):
-        raise SkipError(f"compress: the rows have several labels, the model problem_type={SINGLE}")
-    are_named = options["classes"] is not None
-    _check_classes(task.config["labels"], config.num_labels, are_named)
+        own.append("task.multilabel=true")
     path = str(model) if isinstance(model, str | Path) else str(_save(model, tokenizer, root))
     name_of = Path(os.path.abspath(path)).name  # of ".", too; keeps a link's own
-    own = {"name": name_of, "family": config.model_type, "path": in_full(path)}
-    backbone = [f"backbone.{key}={quote(value)}" for key, value in own.items()]
-    settings = ["experiment=compress", *backbone]
-    if not retune:
-        settings += CUT_ONLY
-    return run(task, settings, ratio, overrides, root, within, budget)
+    backbone = {"name": name_of, "family": config.model_type, "path": in_full(path)}
+    own += [f"backbone.{key}={quote(value)}" for key, value in backbone.items()]
+    settings = join_settings(own, ratio, within, overrides)
+    cfg = compose_job(settings, root)
+    task = describe_task(given, cfg, root)
+    if kind == SINGLE and task["multilabel"]:
+        raise SkipError(f"compress: the rows have several labels, the model problem_type={SINGLE}")
+    _check_classes(task["labels"], config.num_labels, names is not None)
+    return run(cfg, task, settings, root)
 
 
 def _check_model(model: Any, tokenizer: Any, config: Any) -> None:
@@ -102,8 +106,8 @@ def _check_classes(labels: Sequence[str], count: int, are_named: bool) -> None:
         raise SkipError(f"compress: the model has {count} classes, the data {found}")
     if not are_named and [*labels] != [str(i) for i in range(len(labels))]:
         raise SkipError(
-            "compress: the model's classes have no names; give id2label in its "
-            "config.json, or in Python classes= in its order"
+            "compress: the model's classes have no names: "
+            "give them in its order by --classes A,B (classes=)"
         )
 
 

@@ -9,12 +9,14 @@ from datetime import datetime
 from pathlib import Path
 from threading import RLock
 from types import ModuleType
-from typing import Any, Unpack
+from typing import Any
+
+from omegaconf import DictConfig
 
 from skip_exp import results
-from skip_exp.api.task import RowOptions, Task, build_task
+from skip_exp.api.task import describe_task, read_given
 from skip_exp.config import refusals
-from skip_exp.config.compose import job_of, quote
+from skip_exp.config.compose import compose_config, job_of, quote
 from skip_exp.config.schema import Config
 from skip_exp.config.together import check_given, values_of
 from skip_exp.errors import INTERRUPTED, SkipError
@@ -23,8 +25,7 @@ from skip_exp.utils import console
 log = logging.getLogger(__name__)
 
 LOG_FILE = "skip_exp.log"  # in the job's folder, as Hydra names it
-STRONG = "experiment=strong"  # the recipe, unless another one is given
-GOAL_KEYS = ("prune.ratio", "prune.target_speedup", "prune.within")
+RECIPE = "strong"  # the experiment, unless another one is given
 _ONE = RLock()  # jobs of one process share the seeds, and the modules of a frozen backbone
 
 
@@ -32,13 +33,14 @@ def fit(
     data: Any,
     labels: Sequence[Any] | None = None,
     *,
+    text: str | Sequence[str] = "text",
+    label: str | Sequence[str] = "label",
+    validation: Any = None,
     ratio: float | str | None = None,
     within: float | None = None,
-    budget: float | None = None,
     backbone: str | None = None,
     output: str | Path = "outputs",
     overrides: Sequence[str] = (),
-    **options: Unpack[RowOptions],
 ) -> Any:
     """Train a classifier on ``data``, prune what the task does not need, train again.
 
@@ -55,17 +57,19 @@ def fit(
         data: path of a CSV, JSON or Parquet file, a data frame, a ``datasets.Dataset``, a
             list of rows as dictionaries, or a list of texts or pairs with ``labels``.
         labels: one per text, where ``data`` is a list of texts.
+        text: the column of the texts; two for a task on pairs.
+        label: the column of the labels; several columns of 0 and 1 for rows of several labels.
+        validation: rows that are scored, of any kind that ``data`` may be; lists as (texts,
+            labels). None: a fifth of ``data`` is set apart, stratified.
         ratio: fraction of the block parameters to remove; None: 0.5.
         within: instead of a ratio: find the fastest model that loses at most so many points to the
             uncut one on the selection slice, a standard error included. Several cuts are tried,
             each in every form.
-        budget: minutes after which ``within`` tries no further cut; None: all of them.
         backbone: a choice of ``conf/backbone``; None: that of the experiment, else ``minilm``.
         output: folder of results, of the cache and of rows that are no file yet.
-        overrides: further settings, as on the command line: ``["tune.epochs=4"]``.
-        options: ``text``, ``label``, ``multilabel``, ``validation``, ``classes``, ``group``,
-            ``name``, ``sep``, ``encoding``, ``drop_bad`` and ``deduplicate``: see
-            :class:`skip_exp.api.task.RowOptions`.
+        overrides: further settings, as on the command line: ``["tune.epochs=4"]``. Those of
+            ``task`` and ``data`` say what the rows do not: ``task.labels=[bad,good]``,
+            ``task.multilabel=true``, ``data.sep=;``.
 
     Returns:
         The :class:`Skill`, with its job's numbers in ``result``; or an :class:`OnnxSkill`, where
@@ -75,59 +79,48 @@ def fit(
         SkipError: anything that you can fix, in one line.
     """
     root = Path(output).expanduser()
-    task = build_task(data, labels, root, **options)
     settings = [] if backbone is None else [f"backbone={backbone}"]
-    return run(task, settings, ratio, overrides, root, within, budget)
+    settings = join_settings(settings, ratio, within, overrides)
+    cfg = compose_job(settings, root)
+    given = read_given(data, labels, text, label, validation, cfg)
+    return run(cfg, describe_task(given, cfg, root), settings, root)
 
 
-def check_budget(budget: float | None, within: float | None) -> None:
-    """Raise SkipError for a budget that is none, or that nothing keeps to."""
-    if budget is not None and within is None:
-        raise SkipError(f"budget={budget}: needs within=, which tries several ratios")
-    if budget is not None and not budget > 0:
-        raise SkipError(f"budget={budget}: must be minutes, more than 0")
-
-
-def _check_multilabel(task: Task, within: float | None, given: Mapping[str, str]) -> None:
-    """Refuse what does not fit rows of several labels. Raises SkipError."""
-    is_multilabel = task.config.get("multilabel", False)
-    if within is not None and is_multilabel:
-        raise SkipError(f"within={within}: not for several labels per text; give ratio= instead")
-    if given.get("task.multilabel", "").lower() == "true" and not is_multilabel:
-        fix = "give --multilabel (in Python multilabel=True), which also finds the labels"
-        raise SkipError(f"task.multilabel=true: {fix}")
-
-
-def run(
-    task: Task,
-    settings: list[str],
-    ratio: float | str | None,
-    overrides: Sequence[str],
-    root: Path,
-    within: float | None = None,
-    budget: float | None = None,
-) -> Any:
-    """Run a job, or those of ``within``, on ``task`` below ``root``; load what is left.
-
-    Raises SkipError.
-    """
+def join_settings(
+    own: Sequence[str], ratio: float | str | None, within: float | None, overrides: Sequence[str]
+) -> list[str]:
+    """The arguments of a call as overrides, then those of the user. Raises SkipError."""
     if isinstance(overrides, str):
         raise SkipError(f"overrides: {overrides}: must be a list, such as [{overrides!r}]")
-    if ratio is not None:  # else the goal is left to the overrides
-        settings = [*settings, f"prune.ratio={ratio}"]
-    if within is not None:
-        settings = [*settings, f"prune.within={within}"]
-    settings = [*task.settings, *settings, *overrides]
+    if wrong := [each for each in overrides if each.startswith(("hydra.", "output_dir="))]:
+        raise SkipError(f"overrides: {wrong[0]}: is for the command line; give output=")
+    goals = {"prune.ratio": ratio, "prune.within": within}
+    given = [f"{key}={value}" for key, value in goals.items() if value is not None]
+    return [*own, *given, *overrides]
+
+
+def compose_job(settings: Sequence[str], root: Path) -> DictConfig:
+    """The configuration of a job below ``root`` whose task is not known yet. Raises SkipError."""
+    default = {"logger": "none", "cache.dir": quote(str(root / ".cache")), "experiment": RECIPE}
     given = values_of(settings)
-    _check_multilabel(task, within, given)
-    own = {"logger": "none", "cache.dir": quote(str(root / ".cache"))}
-    own_settings = [f"{key}={value}" for key, value in own.items() if key not in given]
+    own = [f"{key}={value}" for key, value in default.items() if key not in given]
+    return compose_config("config", [*own, *settings])
+
+
+def run(cfg: DictConfig, task: Mapping[str, Any], settings: Sequence[str], root: Path) -> Any:
+    """Run a job, or those of ``prune.within``, on ``task`` below ``root``; load what is left.
+
+    Args:
+        cfg: composed of ``settings``.
+
+    Raises:
+        SkipError: anything that the user can fix, in one line.
+    """
     began = datetime.now().strftime("%Y-%m-%d/%H-%M-%S-%f")
-    folder = root / f"{began}-{task.config['name']}"
-    recipe = [] if "experiment" in given else [STRONG]
-    cfg = job_of(task.config, [*own_settings, *recipe, *settings], str(folder))
-    check_given(cfg, settings)
-    check_budget(budget, cfg.prune.within)
+    folder = root / f"{began}-{task['name']}"
+    job = job_of(cfg, task, str(folder))
+    check_given(job, settings)
+    given = values_of(settings)
     with _ONE:
         if console.PIPELINE not in sys.modules:
             with console.shown():
@@ -135,18 +128,18 @@ def run(
         pipeline = console.import_slow(console.PIPELINE)  # not for what is refused
         with console.shown(folder / LOG_FILE), console.keep_state():
             console.quiet_lightning()
-            if recipe:
-                log.info("%s: all weights of the layers are trained, without a prompt", STRONG)
-            if cfg.task.metrics[0] == "f1_macro" and "task.metrics" not in given:
+            if "experiment" not in given:
+                log.info("experiment=%s: all weights of the layers are trained, no prompt", RECIPE)
+            if job.task.metrics[0] == "f1_macro" and "task.metrics" not in given:
                 log.info("a class has few of the train rows: choices are made on f1_macro")
-            if cfg.prune.within is not None:
+            if job.prune.within is not None:
                 from skip_exp.within.run import find  # scikit-learn: not for a single job
 
-                return find(cfg, task.tables, budget, lambda job: _run(pipeline, job, task))
-            return _open(cfg, task, _run(pipeline, cfg, task))
+                return find(job, lambda each: _run(pipeline, each))
+            return _open(job, _run(pipeline, job))
 
 
-def _open(cfg: Config, task: Task, result: Any) -> Any:
+def _open(cfg: Config, result: Any) -> Any:
     """The skill of a job that is done; where models are timed, weighed against cheap baselines."""
     from skip_exp.skill.skill import Skill  # torch is loaded by now
 
@@ -154,14 +147,14 @@ def _open(cfg: Config, task: Task, result: Any) -> Any:
     if cfg.benchmark.enabled and not cfg.task.multilabel:
         from skip_exp.within.worth import weigh  # scikit-learn
 
-        weigh(cfg, task.tables, skill, result)
+        weigh(cfg, skill, result)
     return skill
 
 
-def _run(pipeline: ModuleType, cfg: Config, task: Task) -> Any:
+def _run(pipeline: ModuleType, cfg: Config) -> Any:
     error = None
     try:
-        return pipeline.run(cfg, task.tables)
+        return pipeline.run(cfg)
     except (KeyboardInterrupt, SystemExit):  # as Lightning ends a worker
         error = INTERRUPTED
         raise

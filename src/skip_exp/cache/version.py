@@ -2,7 +2,8 @@
 
 The rooms that compute count file by file, with the versions of the libraries that they use: an edit
 of a report makes no cached number stale. Methods of attribution and allocation are arguments of
-their stages and count there, and so do custom parts, with the custom modules that they import.
+their stages and count there. So do custom parts, with all methods, the custom modules that they
+import, and the packages around these.
 """
 
 import ast
@@ -57,7 +58,8 @@ def part_code(name: str) -> str:
         return ""
     if package == ROOT:
         return room_code(rest.partition(".")[0])
-    return _hash_files(_custom_files(name))
+    # It may call any method of the package.
+    return digest([_hash_files(_custom_files(name)), *map(room_code, METHODS)])
 
 
 @cache
@@ -82,7 +84,7 @@ def _read(file: Path) -> bytes:
 
 
 def _custom_files(name: str) -> list[Path]:
-    """The module of a custom part, and all custom modules that it imports, wherever it does."""
+    """The module of a custom part, the custom modules that it imports, and their packages."""
     module = name
     while "." in module and _source_of(module) is None:
         module = module.rpartition(".")[0]
@@ -93,6 +95,7 @@ def _custom_files(name: str) -> list[Path]:
         if source is not None:  # else the import of the part says so by its key
             found[module] = source
             waiting += [each for each in _list_imports(module, source) if _is_custom(each, name)]
+            waiting.append(module.rpartition(".")[0])  # is imported before it
     return sorted(found.values())
 
 

@@ -49,7 +49,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Exit code: 0, or 1 where a result could not be timed."""
     line = parser("benchmark", __doc__)
     line.add_argument("results", nargs="+", type=Path, help="result files or folders of results")
-    options = line.parse_args(arguments)
+    options = line.parse_intermixed_args(arguments)
     failed = False
     for path in options.results:
         files = [path]

@@ -34,7 +34,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     line.add_argument("--split", choices=compare.SCORES, default="select", help="whose scores")
     line.add_argument("--out", type=Path, metavar="FILE", help="write the rows to a CSV file, too")
-    options = line.parse_args(arguments)
+    options = line.parse_intermixed_args(arguments)
     key, _, given = options.by.partition("=")
     values = choices(given) if given else []
     rows = compare.compare(frame.load(options.folders), key, values, options.split)

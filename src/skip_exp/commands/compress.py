@@ -13,7 +13,7 @@ finds the fastest model that loses at most N points.
 from collections.abc import Sequence
 from pathlib import Path
 
-from skip_exp.api.task import read_tables
+from skip_exp.api.task import read_given
 from skip_exp.commands.line import one_line_errors, parser
 from skip_exp.commands.train import add_arguments, parse, show
 from skip_exp.config.compose import compose_config
@@ -28,21 +28,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
     add_arguments(line)
     line.add_argument("--no-retune", dest="retune", action="store_false", help="cut only")
     line.add_argument("--out", metavar="DIR", help="checkpoint to write; new or empty")
+    about = "names of the model's classes in its order, where its id2label has none"
+    line.add_argument("--classes", type=lambda text: text.split(","), metavar="A,B", help=about)
     options = parse(line, arguments)
-    out = options.pop("out")
-    if out and options["within"] is not None:
-        line.error("argument --out: not allowed with argument --within")
+    model, file, out = options.pop("model"), options.pop("file"), options.pop("out")
     # Torch takes seconds: keys, files and columns are checked before.
-    compose_config("config", ["experiment=compress", *options["overrides"]])
-    reading = ("text", "label", "validation", "group", "sep", "encoding")
-    tables = read_tables(options.pop("file"), **{name: options[name] for name in reading})
+    cfg = compose_config("config", ["experiment=compress", *options["overrides"]])
+    read_given(file, None, options["text"], options["label"], options["validation"], cfg)
+    is_search = options["within"] is not None or cfg.prune.within is not None
+    if out and is_search:
+        line.error("argument --out: not allowed with prune.within")
     print(console.LOADING, flush=True)
     api = console.import_slow("skip_exp.api.compress")
     if out:
         console.import_slow("skip_exp.skill.export.folder").check_out(Path(out).expanduser())
-    options |= {"validation": tables.get("validation")}
-    small = api.compress(options.pop("model"), None, tables["train"], **options)
-    if options["within"] is not None:
+    small = api.compress(model, None, file, **options)
+    if is_search:
         return 0  # everything is said
     show(small.folder, [])
     if out:

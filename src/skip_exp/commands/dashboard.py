@@ -114,7 +114,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     line.add_argument("--project", help="W&B project; else WANDB_PROJECT or skip_exp")
     line.add_argument("--dry-run", action="store_true", help="only write the specification")
     line.add_argument("--out", type=Path, default=Path("outputs/dashboard.json"), metavar="FILE")
-    options = line.parse_args(arguments)
+    options = line.parse_intermixed_args(arguments)
     if not (options.entity or options.dry_run):
         line.error("--entity: needed to save workspaces")
     views = build_workspaces(options.entity or "ENTITY", runs.find_project(options.project))

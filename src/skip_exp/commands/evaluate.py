@@ -6,8 +6,9 @@ Examples:
     skip-exp evaluate outputs/.../skill test.csv --errors mistakes.csv    # the misclassified rows
     skip-exp evaluate outputs/.../skill test.csv --reject 0.7             # what it is sure of
 
-FILE is CSV, TSV, JSON, JSON lines or Parquet and has the task's columns. Exit code: 0, or 2 with
-the reason in one line.
+FILE is CSV, TSV, JSON, JSON lines or Parquet and has the task's columns. KEY=VALUE says how it is
+read: data.sep=; or data.encoding=latin-1, and data.drop_bad=true leaves bad rows out. Exit code: 0,
+or 2 with the reason in one line.
 """
 
 from argparse import ArgumentTypeError
@@ -19,7 +20,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from skip_exp.commands.line import add_reading, one_line_errors, parser
+from skip_exp.commands.line import one_line_errors, parser
 from skip_exp.commands.predict import (
     PROBABILITY_DIGITS,
     add_loading,
@@ -28,10 +29,10 @@ from skip_exp.commands.predict import (
     json_line,
     open_classifier,
 )
-from skip_exp.data.read import check_file, read_table
-from skip_exp.data.table import Dialect
-from skip_exp.data.text import columns_of
+from skip_exp.config.compose import compose_data
+from skip_exp.data.read import check_file
 from skip_exp.skill.find import read_about
+from skip_exp.skill.labelled import read_labelled
 from skip_exp.utils import files
 
 MATRIX = 12  # labels of a confusion matrix at most
@@ -47,27 +48,24 @@ def main(arguments: Sequence[str] | None = None) -> int:
     about = "rows with texts and labels"
     line.add_argument("file", type=Path, metavar="FILE", help=about)
     line.add_argument("--label", metavar="COLUMN", help="default: the one that it was trained on")
-    add_reading(line)
     about = "write the misclassified rows, the most confident first"
     line.add_argument("--errors", type=csv_file, metavar="FILE.csv", help=about)
     add_reject(line)
     line.add_argument("--json", action="store_true", help="one line of JSON, without the errors")
     add_loading(line)
-    options = line.parse_args(arguments)
+    about = "how the file is read, such as data.sep=;"
+    line.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help=about)
+    options = line.parse_intermixed_args(arguments)
     # What is wrong with the file is said before torch is loaded.
-    dialect, file = Dialect(options.sep, options.encoding), options.file.expanduser()
+    file = options.file.expanduser()
     check_file(file)
     if options.errors and options.errors.resolve() == file.resolve():
         line.error(f"--errors {options.errors}: is the file with the rows; name another")
     folder = find_folder(options.skill)
-    record = read_about(folder)
-    label = options.label or record.label
-    named = [label] if label else record.labels
-    table = read_table(file, columns_of(record.text, *named), dialect)
+    reading = compose_data(options.overrides)
+    rows = read_labelled(read_about(folder), file, None, options.label, reading)
     classifier = open_classifier(folder, options.backbone, options.precision)
-    found = classifier.evaluate(
-        table, label=options.label, drop_bad=options.drop_bad, reject=options.reject
-    )
+    found = classifier.score(rows, options.reject)
     errors = found.pop("errors")
     if options.errors:
         write_errors(options.errors, errors)

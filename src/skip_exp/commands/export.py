@@ -38,12 +38,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     line.add_argument("--int8", action="store_true", help="8-bit weights (onnx only)")
     texts = "train|FILE|full"
     line.add_argument("--vocabulary", default="full", metavar=texts, help="default: full")
-    about = "of the FILE of --vocabulary, such as latin-1 (default: utf-8)"
-    line.add_argument("--encoding", default="utf-8", metavar="NAME", help=about)
     line.add_argument("--license", metavar="ID", help="of this model, for its card; default: none")
     line.add_argument("--push-to-hub", metavar="USER/REPO", help="upload OUT, too (hf only)")
     line.add_argument("--backbone", help="folder or hub id of the backbone, where it has moved")
-    options = line.parse_args(arguments)
+    options = line.parse_intermixed_args(arguments)
     repo_id = options.push_to_hub
     if options.int8 and options.format != "onnx":
         raise SkipError(f"--int8: not for --format {options.format}, only for onnx")
@@ -53,7 +51,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if repo_id:
         check_push(skill.about, repo_id)
     if options.vocabulary != "full":
-        skill = skill.with_vocabulary(options.vocabulary, options.encoding)
+        skill = skill.with_vocabulary(options.vocabulary)
         kept = skill.model.backbone.config.vocabulary
         print(f"vocabulary: {kept['kept']:,} of {kept['of']:,} tokens")
     skill.export(

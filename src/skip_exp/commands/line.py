@@ -17,15 +17,6 @@ def parser(word: str, about: str | None) -> ArgumentParser:
     return ArgumentParser(prog=f"skip-exp {word}", description=about, formatter_class=kind)
 
 
-def add_reading(line: ArgumentParser) -> None:
-    """The arguments that say how a file of rows is read."""
-    about = "between columns of a CSV file, such as ';' (default: the header line shows it)"
-    line.add_argument("--sep", metavar="CHARACTER", help=about)
-    about = "of text files, such as latin-1 (default: utf-8)"
-    line.add_argument("--encoding", default="utf-8", metavar="NAME", help=about)
-    line.add_argument("--drop-bad", action="store_true", help="leave out rows that do not fit")
-
-
 def probability(text: str) -> float:
     """A number from 0 to 1, for ``type=``. Raises ArgumentTypeError."""
     from skip_exp.skill.classifier import check_reject  # brings tokenizers: most commands need none

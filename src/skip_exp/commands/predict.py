@@ -2,15 +2,16 @@
 
 Examples:
 
-    skip-exp predict outputs/.../skill "a dull film"
+    skip-exp predict outputs/.../skill "a dull film" "a charming one"
     skip-exp predict outputs/.../skill "premise" "hypothesis"
     skip-exp predict outputs/.../skill --file texts.txt > answers.jsonl
     skip-exp predict outputs/.../skill --file rows.csv --with id > answers.jsonl
     skip-exp predict outputs/.../skill "a dull film" --reject 0.7    # null where it is less sure
 
 A file that ends in .csv, .tsv, .jsonl or .json, each also with .gz, or in .parquet has the task's
-columns. Each answer then carries the number of its line, or of its row in Parquet, and the columns
-of --with. All bad rows are named at once, before any answer. Equal texts all have their answers.
+columns. Each answer then carries the number of its row, from 1, and the columns of --with. Bad rows
+are named before any answer. KEY=VALUE says how a file is read: data.sep=; data.encoding=latin-1,
+and data.drop_bad=true leaves bad rows out.
 
 Any other file, and standard input, has JSON lines with the task's columns, or one text a line, with
 a TAB between the two texts of a pair. They are read and answered in batches of 8,192. Lines before
@@ -20,7 +21,7 @@ a refused one have their answers. Exit code: 0, or 2 with the reason in one line
 import json
 import os
 import sys
-from argparse import ArgumentParser
+from argparse import ArgumentParser, Namespace
 from collections.abc import Iterable, Sequence
 from itertools import repeat
 from pathlib import Path
@@ -28,9 +29,12 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic_core import to_jsonable_python
 
-from skip_exp.commands.line import add_reading, one_line_errors, parser, probability
+from skip_exp.commands.line import one_line_errors, parser, probability
+from skip_exp.config.compose import compose_data
+from skip_exp.data.read import check_file
 from skip_exp.errors import ExampleError, SkipError
-from skip_exp.skill.examples import is_table, read_examples
+from skip_exp.skill.examples import is_table, read_lines, read_texts
+from skip_exp.skill.find import read_about
 from skip_exp.skill.record import ONNX
 from skip_exp.utils import console
 
@@ -44,29 +48,16 @@ if TYPE_CHECKING:
 def main(arguments: Sequence[str] | None = None) -> int:
     line = parser("predict", __doc__)
     line.add_argument("skill", metavar="SKILL", help="folder of a skill or export")
-    line.add_argument("texts", nargs="*", metavar="TEXT", help="one example: a text or a pair")
+    about = "a text, or two for a task on pairs; with --file KEY=VALUE, such as data.sep=;"
+    line.add_argument("words", nargs="*", metavar="TEXT", help=about)
     line.add_argument("--file", type=Path, help="a table, or examples, one a line")
     about = "column of a table to copy into the answers; may be repeated"
     line.add_argument("--with", action="append", default=[], metavar="COLUMN", help=about)
-    add_reading(line)
     add_reject(line)
     add_loading(line)
-    options = line.parse_args(arguments)
-    folder, kept = find_folder(options.skill), vars(options)["with"]
-    examples, where = read_examples(options.texts, options.file, options.encoding)
-    beside: Iterable[dict[str, Any]] = repeat({})
-    if is_table(options.file):
-        from skip_exp.data.read import read_texts  # which a text does not need
-        from skip_exp.data.table import Dialect  # nor this
-        from skip_exp.skill.find import read_about  # nor this
-
-        dialect = Dialect(options.sep, options.encoding)
-        text = read_about(folder).text
-        examples, beside = read_texts(options.file, text, kept, options.drop_bad, dialect=dialect)
-    elif kept or options.drop_bad or options.sep:
-        wrong = "--with, --sep and --drop-bad"
-        raise SkipError(f"{wrong}: only with --file of a table, such as rows.csv")
-    classifier = open_classifier(folder, options.backbone, options.precision)
+    options = line.parse_intermixed_args(arguments)
+    examples, beside, where = find_examples(options)
+    classifier = open_classifier(find_folder(options.skill), options.backbone, options.precision)
     try:
         answers = with_progress(classifier.stream(examples, reject=options.reject))
         for row, answer in zip(beside, answers, strict=False):
@@ -80,6 +71,28 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except BrokenPipeError:  # `| head` has seen enough; keeps the interpreter silent, too
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     return 0
+
+
+def find_examples(options: Namespace) -> tuple[Iterable[Any], Iterable[dict[str, Any]], str]:
+    """The examples, what is printed beside the answer of each, and whose lines they are, if any.
+
+    Raises SkipError.
+    """
+    kept, words, file = vars(options)["with"], options.words, options.file
+    if is_table(file):
+        check_file(file)
+        text = read_about(find_folder(options.skill)).text
+        return *read_texts(file, text, compose_data(words), kept), ""
+    if kept:
+        raise SkipError("--with: only with --file of a table, such as rows.csv")
+    if words and not file:
+        text = read_about(find_folder(options.skill)).text
+        if len(words) % len(text):
+            raise SkipError(f"{len(words)} texts: must be pairs ({', '.join(text)})")
+        pairs = [words[i : i + len(text)] for i in range(0, len(words), len(text))]
+        return pairs, repeat({}), ""
+    examples, where = read_lines(file, compose_data(words).encoding if file else "utf-8")
+    return examples, repeat({}), where
 
 
 def json_line(fields: dict[str, Any]) -> str:

@@ -24,7 +24,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     line = parser("report", __doc__)
     line.add_argument("folders", nargs="*", metavar="FOLDER", default=["outputs"])
     line.add_argument("--out", type=Path, default=Path("outputs/report"), metavar="DIR")
-    options = line.parse_args(arguments)
+    options = line.parse_intermixed_args(arguments)
     write(options.folders, options.out)
     return 0
 

@@ -7,14 +7,14 @@ Examples:
     skip-exp train pairs.jsonl --text premise --text hypothesis --ratio 0.7 tune.epochs=4
 
 The file is CSV, TSV, JSON or JSON lines, each also with .gz, or Parquet. Without --validation a
-fifth of its rows is set apart.
+fifth of its rows is set apart. KEY=VALUE sets any other key: docs/keys.md lists them.
 The last lines name the skill, the commands that use it, and the task file of a sweep.
 
 --within N finds the fastest model that loses at most N points, and compares it with baselines.
 """
 
 import shlex
-from argparse import Action, ArgumentParser, Namespace
+from argparse import ArgumentParser
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -23,12 +23,12 @@ from omegaconf import OmegaConf
 
 from skip_exp import results
 from skip_exp.api import fit as api
-from skip_exp.api.task import data_settings
-from skip_exp.commands.line import add_reading, one_line_errors, parser
+from skip_exp.commands.line import one_line_errors, parser
 from skip_exp.config.compose import quote
 from skip_exp.config.together import values_of
 
 OUTPUT = "outputs"
+GOAL_KEYS = ("prune.ratio", "prune.target_speedup", "prune.within")
 
 
 @one_line_errors(2)
@@ -38,19 +38,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     add_arguments(line)
     line.add_argument("--backbone", help="a choice of backbone= (default: minilm)")
     options = parse(line, arguments)
-    file, settings = options.pop("file"), [*options["overrides"]]
-    reading = ("sep", "encoding", "drop_bad", "deduplicate")
-    settings += data_settings(**{name: options[name] for name in reading})
+    skill = api.fit(options.pop("file"), **options)
+    overrides, given = options["overrides"], values_of(options["overrides"])
+    if options["within"] is not None or "prune.within" in given:
+        return 0  # everything is said
     # A sweep has ratios of its own.
-    settings = [each for each in settings if each.partition("=")[0] not in api.GOAL_KEYS]
+    settings = [each for each in overrides if each.partition("=")[0] not in GOAL_KEYS]
     if options["backbone"] is not None:
         settings.insert(0, f"backbone={options['backbone']}")
-    skill = api.fit(file, **options)
-    if options["within"] is not None:
-        return 0  # everything is said
-    folder, given = Path(str(skill.folder)), values_of(settings)
     if "experiment" not in given:
-        settings.insert(0, api.STRONG)
+        settings.insert(0, f"experiment={api.RECIPE}")
+    folder = Path(str(skill.folder))
     if (root := Path(options["output"])) != Path(OUTPUT):  # where the cache is, too
         own = {
             "cache.dir": root.expanduser() / ".cache",
@@ -63,53 +61,29 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def add_arguments(line: ArgumentParser) -> None:
     """The arguments of `skip_exp.fit` that name the rows and the cut."""
-    about = "rows with texts and labels"
-    line.add_argument("file", metavar="FILE", help=about)
+    line.add_argument("file", metavar="FILE", help="rows with texts and labels")
     about = "column of the texts; twice for pairs (default: text)"
-    line.add_argument("--text", action=Columns, default="text", metavar="COLUMN", help=about)
+    line.add_argument("--text", action="append", metavar="COLUMN", help=about)
     about = "default: label; several columns of 0 and 1 as A,B,C"
     line.add_argument("--label", type=columns, default="label", metavar="COLUMN", help=about)
-    about = "texts have any number of labels, joined by ; | or , (lists are seen without it)"
-    line.add_argument("--multilabel", action="store_true", help=about)
-    about = "column whose equal values stay on one side of a split"
-    line.add_argument("--group", metavar="COLUMN", help=about)
-    about = "rows that are scored"
-    line.add_argument("--validation", metavar="FILE", help=about)
-    add_reading(line)
-    about = "drop train rows that are also scored"
-    line.add_argument("--deduplicate", action="store_true", help=about)
-    goal = line.add_mutually_exclusive_group()
-    goal.add_argument("--ratio", help="fraction to remove (default: 0.5)")
-    about = "find the fastest model that loses at most so many points"
-    goal.add_argument("--within", type=float, metavar="POINTS", help=about)
-    about = "of --within: try no further ratio after so many minutes"
-    line.add_argument("--budget", type=float, metavar="MINUTES", help=about)
-    line.add_argument("--name", help="of the task (default: the file's)")
+    line.add_argument("--validation", metavar="FILE", help="rows that are scored")
+    line.add_argument("--ratio", help="fraction to remove (default: 0.5)")
+    about = "instead of a ratio: find the fastest model that loses at most so many points"
+    line.add_argument("--within", type=float, metavar="POINTS", help=about)
     line.add_argument("--output", default=OUTPUT, metavar="DIR")
-    line.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="further settings")
+    about = "further settings, such as tune.epochs=4, data.sep=; or task.multilabel=true"
+    line.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help=about)
 
 
 def parse(line: ArgumentParser, arguments: Sequence[str] | None) -> dict[str, Any]:
     """The values of :func:`add_arguments` and of the command's own arguments, by name."""
     options = vars(line.parse_intermixed_args(arguments))
-    if options["budget"] is not None and options["within"] is None:
-        line.error("argument --budget: needs argument --within")
-    if "prune.within" in values_of(options["overrides"]):
-        line.error("prune.within is a key of sweeps; give argument --within")
-    return options
+    return options | {"text": options["text"] or "text"}
 
 
 def columns(text: str) -> str | list[str]:
     """One column or, joined by commas, several, for ``type=``."""
     return text.split(",") if "," in text else text
-
-
-class Columns(Action):
-    """Collects columns; the default gives way to the first."""
-
-    def __call__(self, line: Any, options: Namespace, value: Any, flag: Any = None) -> None:
-        given = getattr(options, self.dest)
-        setattr(options, self.dest, [*(given if isinstance(given, list) else []), value])
 
 
 def show(skill: Path, swept: Sequence[str]) -> None:

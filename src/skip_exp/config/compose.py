@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from hydra import compose, initialize_config_dir
-from hydra.core.config_store import ConfigStore
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Quote, QuotedString
@@ -15,15 +14,15 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from skip_exp.config import refusals
-from skip_exp.config.schema import Config, conf_dir, register
+from skip_exp.config.schema import Config, DataConfig, conf_dir, register, to_object
 from skip_exp.config.together import job_config
 from skip_exp.config.versions import VERSION_BASE
 from skip_exp.errors import SkipError, first_line
 
 PLAIN = re.compile(r"[A-Za-z_/][\w./-]*", re.ASCII)
 NO_TEXTS = ("null", "true", "false", "inf", "nan")  # which Hydra reads as other values
-GIVEN = "given"  # name of a task that is not a file, in Hydra's store
-_COMPOSING = threading.RLock()  # Hydra's state and store are global
+READING = ("data.sep", "data.encoding", "data.drop_bad")  # how `predict` and `evaluate` read
+_COMPOSING = threading.RLock()  # Hydra's state is global
 
 
 def compose_config(name: str, overrides: Sequence[str]) -> DictConfig:
@@ -38,7 +37,7 @@ def compose_config(name: str, overrides: Sequence[str]) -> DictConfig:
         GlobalHydra.instance().clear()
         try:
             with initialize_config_dir(str(conf_dir()), **VERSION_BASE):
-                cfg = compose(name, ["output_dir=.", *overrides])
+                cfg = compose(name, ["output_dir=.", *quote_separator(overrides)])
                 OmegaConf.resolve(cfg)
                 return cfg
         except (HydraException, OmegaConfBaseException) as error:
@@ -47,33 +46,46 @@ def compose_config(name: str, overrides: Sequence[str]) -> DictConfig:
             GlobalHydra.instance().hydra = outer
 
 
-def job_of(task: Mapping[str, Any], overrides: Sequence[str], output_dir: str) -> Config:
+def job_of(composed: DictConfig, task: Mapping[str, Any], output_dir: str) -> Config:
     """The typed and checked configuration of a job on ``task``.
 
     Example:
-        >>> cfg = job_of({"name": "mine", ...}, ["prune.ratio=0.7"], "outputs/mine")
-        >>> cfg.prune.ratio
+        >>> composed = compose_config("config", ["prune.ratio=0.7"])
+        >>> job_of(composed, {"name": "mine", ...}, "outputs/mine").prune.ratio
         0.7
 
     Args:
-        task: the config group ``task``; overrides may change it.
-        overrides: as on the command line.
+        composed: by :func:`compose_config`.
+        task: the config group ``task``.
 
     Raises:
-        SkipError: a key or a value that the command line would refuse, too.
+        SkipError: a value that the command line would refuse, too.
     """
-    if wrong := [each for each in overrides if each.startswith(("hydra.", "output_dir="))]:
-        raise SkipError(f"overrides: {wrong[0]}: is for the command line; give output=")
     if odd := re.search(r"\$\{[^'\"]{0,40}|'\?\?\?'", str(dict(task))):  # OmegaConf reads them
         raise SkipError(f"task: {odd[0]}: no label, column or path may have ${{, or be ???")
-    with _COMPOSING:
-        ConfigStore.instance().store(group="task", name=GIVEN, node=OmegaConf.create(dict(task)))
-        cfg = compose_config("config", [f"+task={GIVEN}", *overrides])
-    cfg.output_dir = output_dir
+    settings: Any = OmegaConf.to_container(composed)
     try:
-        return job_config(cfg)
+        return job_config({**settings, "task": task, "output_dir": output_dir})
     except OmegaConfBaseException as error:
         raise SkipError(refusals.explain(error)) from error
+
+
+def compose_data(overrides: Sequence[str]) -> DataConfig:
+    """How a file of rows is read, by the keys READING. Raises SkipError."""
+    for each in overrides:
+        if each.partition("=")[0] not in READING:
+            raise SkipError(f"{each}: must be one of {', '.join(READING)}, with =VALUE")
+    return to_object(compose_config("config", overrides).data, DataConfig)
+
+
+def quote_separator(overrides: Sequence[str]) -> list[str]:
+    """The overrides with ``data.sep=;`` as Hydra reads it."""
+    quoted = []
+    for each in overrides:
+        key, _, value = each.partition("=")
+        is_bare = key == "data.sep" and len(value) == 1
+        quoted.append(f"{key}={quote(value)}" if is_bare else each)
+    return quoted
 
 
 def quote(value: str) -> str:

@@ -2,8 +2,7 @@
 
 from collections.abc import Iterable
 from operator import attrgetter
-
-from omegaconf import DictConfig
+from typing import Any
 
 from skip_exp.config.names import PARTS, READOUTS
 from skip_exp.config.schema import Config, to_object
@@ -14,8 +13,8 @@ _NEED_WORDS = ("mlm", "seq2seq")  # readouts that answer with a word
 _NEEDS_TEACHER = "needs re-tuning with a teacher: retune.enabled=true and retune.distill above 0"
 
 
-def job_config(composed: DictConfig) -> Config:
-    """The composed configuration of a job, without ``hydra``, typed and checked.
+def job_config(composed: Any) -> Config:
+    """The composed configuration of a job (DictConfig or mapping), typed and checked.
 
     Raises:
         ConfigError: a value out of its range, or values that exclude each other.
@@ -113,6 +112,9 @@ def _check_multilabel(cfg: Config) -> None:
     if cfg.attribution.name == "skill_neuron":
         why = "separates classes: must be another method where task.multilabel=true"
         raise ConfigError("attribution", cfg.attribution.name, why)
+    if cfg.prune.within is not None:
+        why = "not where task.multilabel=true; give prune.ratio"
+        raise ConfigError("prune.within", cfg.prune.within, why)
 
 
 def _check_retune(cfg: Config) -> None:

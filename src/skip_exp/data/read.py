@@ -1,26 +1,74 @@
-"""Reads rows of any kind into one table; errors say where a file is wrong.
+"""Reads files of rows: CSV, TSV, JSON, JSON lines and Parquet.
 
 Values stay as they are given. No types are guessed, so "NA" and "007" are texts.
 """
 
+import codecs
+import csv
+import gzip
+import io
+import json
+import logging
 import os
-from collections.abc import Collection, Mapping, Sequence
+import zlib
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from skip_exp.data.files import SUFFIXES
-from skip_exp.data.parse import parse_file, printable
-from skip_exp.data.table import Dialect, Table
-from skip_exp.data.text import check_columns, columns_of, shown, texts_of
-from skip_exp.errors import DataError, did_you_mean
-from skip_exp.utils.files import find_suffix, stamp
+from skip_exp.data.text import check_columns, shown
+from skip_exp.errors import DataError, did_you_mean, one_line
+from skip_exp.utils.files import find_suffix
 
-ANY = Dialect()
+log = logging.getLogger(__name__)
+
+FIX = "data.drop_bad=true leaves them out"
+_TOLD = 5  # bad rows that a message names
+_LONG = 500  # characters of a parser's message
+_SEPARATORS = (",", ";", "\t")
+
+Cells = dict[str, Any]  # of a row, by column; an empty one is None
 
 
-def read_table(path: Path, wanted: Sequence[str], dialect: Dialect = ANY) -> Table:
+@dataclass(frozen=True)
+class Table:
+    """Rows as they were given; the first has number 1.
+
+    Attributes:
+        where: the rows come from, for messages.
+        file: that was read; None for rows that were in memory.
+    """
+
+    where: str
+    rows: list[Cells]
+    file: Path | None = None
+
+    def report_bad(self, bad: Mapping[int, str], drop: bool, more: str = FIX) -> None:
+        """Name the first bad rows: as a warning where they are dropped, else a DataError.
+
+        Args:
+            bad: {number of a row: why}.
+        """
+        if not bad:
+            return
+        told: dict[str, list[int]] = {}  # by reason: a wrong column has one for most of its rows
+        for number in sorted(bad)[:_TOLD]:
+            told.setdefault(bad[number], []).append(number)
+        reasons = [f"row {', '.join(map(str, at))}: {why}" for why, at in told.items()]
+        if len(bad) > _TOLD:
+            reasons.append(f"and {len(bad) - _TOLD} more")
+        count = "1 bad row" if len(bad) == 1 else f"{len(bad)} bad rows"
+        text = f"{self.where}: {count}: {'; '.join(reasons)}"
+        if not drop:
+            raise DataError(f"{text}; {more}" if more else text)
+        log.warning("data: left out: %s", text)
+
+
+def read_table(
+    path: Path, wanted: Sequence[str], sep: str | None = None, encoding: str = "utf-8"
+) -> Table:
     """Read a .jsonl, .json (lines or one array), .csv, .tsv or .parquet file, or one in .gz.
 
     An empty or blank CSV cell is None, because CSV does not distinguish empty from missing. In the
@@ -28,19 +76,37 @@ def read_table(path: Path, wanted: Sequence[str], dialect: Dialect = ANY) -> Tab
 
     Args:
         wanted: columns to read; each must occur exactly once.
-        dialect: of a text file.
+        sep, encoding: as in :class:`skip_exp.config.schema.DataConfig`.
 
     Raises:
         DataError: the file is missing, has another format, cannot be parsed or lacks a column.
     """
     check_file(path)
-    if find_suffix(path) not in SUFFIXES:
+    suffix = find_suffix(path)
+    if suffix not in SUFFIXES:
         raise DataError(f"cannot read {path}: its name must end in {', '.join(SUFFIXES)}")
-    before = stamp(path)
+    where, kind = str(path), suffix.removesuffix(".gz")
+    rows: Iterable[Cells]
     try:
-        return replace(parse_file(path, wanted, dialect), stamp=before, dialect=dialect)
-    except (OSError, ValueError) as error:
-        raise DataError(f"cannot read {path}: {printable(error)}") from error
+        if kind == ".parquet":
+            header, rows = _read_parquet(path, wanted)
+        elif kind in (".csv", ".tsv"):
+            text = _read_text(path, encoding)
+            sep = "\t" if sep == "\\t" or (sep is None and kind == ".tsv") else sep
+            sep = sep or _find_separator(text)
+            if sep != ",":
+                log.info("data: %s: columns are separated by %r", path, sep)
+            header, rows = _parse_csv(text, sep)
+            where = where if len(header) > 1 else f"{path} with sep={sep!r}"
+        else:
+            header, rows = _parse_json(_read_text(path, encoding), is_lines=kind == ".jsonl")
+        check_columns(header, wanted, where)
+        cells = [{column: row.get(column) for column in wanted} for row in rows]
+    except (OSError, ValueError, EOFError, RecursionError, zlib.error, csv.Error) as error:
+        why = "".join(c if c.isprintable() else "?" for c in one_line(error))[:_LONG]
+        hint = " (is every quote closed?)" if isinstance(error, csv.Error) else ""
+        raise DataError(f"cannot read {path}: {why}{hint}") from error
+    return Table(str(path), cells, path)
 
 
 def check_file(path: Path) -> None:
@@ -55,170 +121,67 @@ def check_file(path: Path) -> None:
         raise DataError(f"cannot read {path}: {why}")
 
 
-def read_texts(
-    path: Path,
-    text: Sequence[str],
-    more: Sequence[str] = (),
-    drop_bad: bool = False,
-    fix: str = "--drop-bad",
-    dialect: Dialect = ANY,
-) -> tuple[list[list[str]], list[dict[str, Any]]]:
-    """The texts of a file's rows, and beside each {line: its number, columns: {name: value}}.
+def _find_separator(text: str) -> str:
+    """What divides the header line into most columns. A quoted character does not count."""
+    columns: dict[str, int] = {}
+    for sep in _SEPARATORS:
+        columns[sep] = len(next(csv.reader(io.StringIO(text, newline=""), delimiter=sep), []))
+    return max(columns, key=columns.__getitem__)
 
-    Args:
-        text: columns, or templates of columns.
-        more: columns to keep beside the texts; without any, there is no ``columns``.
-        drop_bad: leave out rows without a text, with a warning.
-        fix: what sets ``drop_bad``, for messages.
-        dialect: of a text file.
 
-    Raises:
-        DataError: the file cannot be read, lacks a column, or has bad rows.
-    """
-    table = read_table(path, columns_of(text, *more), dialect)
-    bad, texts, beside = dict(table.bad), [], []
-    for number, row in table.rows.items():
+def _parse_csv(text: str, sep: str) -> tuple[list[str], Iterator[Cells]]:
+    # Not pandas, which takes the first column for an index where the first row has a field too
+    # many, and fills rows that have too few.
+    csv.field_size_limit(2**31 - 1)  # the default of 131,072 is too short for documents
+    records = csv.reader(io.StringIO(text, newline=""), delimiter=sep, strict=True)
+    header = next(records, [])
+    return header, _name_cells(header, records, sep)
+
+
+def _name_cells(header: list[str], records: Iterable[list[str]], sep: str) -> Iterator[Cells]:
+    for number, record in enumerate(filter(None, records), 1):  # without blank lines
+        if len(record) != len(header):
+            why = f"{len(record)} fields, not {len(header)} (quote texts with {sep!r})"
+            raise ValueError(f"row {number}: {why}")
+        cells = zip(header, record, strict=True)
+        yield {column: cell if cell.strip() else None for column, cell in cells}
+
+
+def _parse_json(text: str, is_lines: bool) -> tuple[list[str], list[Cells]]:
+    is_lines = is_lines or not text.lstrip().startswith("[")
+    # Not splitlines: it also splits at Unicode line separators inside texts.
+    parts = filter(str.strip, text.split("\n")) if is_lines else json.loads(text)
+    rows: list[Cells] = []
+    for number, part in enumerate(parts, 1):
         try:
-            texts.append(texts_of(row, text))
-        except ValueError as error:
-            bad[number] = str(error)
-            continue
-        kept = {"columns": {name: row[name] for name in more}} if more else {}
-        beside.append({table.unit: number} | kept)
-    table.report_bad(bad, drop_bad, fix)
-    return texts, beside
+            value = json.loads(part) if is_lines else part
+        except (ValueError, RecursionError) as error:
+            raise ValueError(f"row {number}: not JSON: {error}") from error
+        if not isinstance(value, dict):
+            raise ValueError(f"row {number}: {shown(value)} is no JSON object")
+        rows.append(value)
+    return list(rows[0]) if rows else [], rows
 
 
-def to_table(
-    data: Any,
-    text: Sequence[str],
-    label: str | Sequence[str],
-    labels: Sequence[Any] | None = None,
-    more: Sequence[str] = (),
-    what: str = "data",
-    dialect: Dialect = ANY,
-) -> Table:
-    """The rows of ``data`` as a Python user has them.
+def _read_parquet(path: Path, wanted: Sequence[str]) -> tuple[list[str], list[Cells]]:
+    import pyarrow.parquet as pq  # takes half a second, needed for this format only
 
-    Args:
-        data: path of a CSV, JSON, JSON lines or Parquet file; a table of one; a pandas data frame;
-            a ``datasets.Dataset``; a list of rows as dictionaries; or, with ``labels``, a list of
-            texts or pairs.
-        text: columns, or templates of columns; lists of texts get these names.
-        label: column of the labels, or columns of 0 and 1 for each label.
-        labels: one per text of a list, or a list of names.
-        more: columns that are needed beside these.
-        what: the argument that ``data`` is, for messages.
-        dialect: of a text file.
-
-    Raises:
-        DataError: none of these, a file that cannot be read, a missing column, or lists of
-            different lengths.
-    """
-    wanted = columns_of(text, *([label] if isinstance(label, str) else label), *more)
-    if labels is not None:
-        if not isinstance(label, str):
-            why = "are for a list of texts; columns of 0 and 1 are of a file or a data frame"
-            raise DataError(f"labels: {why}")
-        if hasattr(data, "columns") or isinstance(data, str | Path) or isinstance(labels, str):
-            why = "are for a list of texts; of a file or a data frame, name the column: label="
-            raise DataError(f"labels: {why}")
-        return _from_frame(_frame_of_lists(data, text, label, labels), wanted, "the lists")
-    if isinstance(data, str | Path):
-        return read_table(Path(data).expanduser(), wanted, dialect)
-    if isinstance(data, Table):
-        return data
-    if hasattr(data, "iloc") and hasattr(data, "columns"):
-        return _from_frame(data, wanted, "the data frame")
-    if hasattr(data, "to_pandas") and hasattr(data, "features"):  # datasets.Dataset
-        column = label if isinstance(label, str) else ""
-        names = read_class_names(data, column)
-        return dataset_to_table(data, wanted, "the data set", column, names)
-    if isinstance(data, Sequence) and data and all(isinstance(row, Mapping) for row in data):
-        import pandas as pd  # takes half a second, and a file needs none
-
-        return _from_frame(pd.DataFrame(list(data), dtype=object), wanted, "the rows")
-    raise DataError(
-        f"{what}: {shown(data)}: must be a file, a data frame, a data set, a list of rows as "
-        "dictionaries, or a list of texts with labels="
-    )
+    try:
+        with pq.ParquetFile(path) as file:
+            return file.schema_arrow.names, file.read(columns=list(wanted)).to_pylist()
+    except Exception as error:  # a damaged file raises many kinds of errors
+        raise ValueError(one_line(error)) from error
 
 
-def dataset_to_table(
-    data: Any, wanted: Sequence[str], where: str, label: str, names: Sequence[str] | None
-) -> Table:
-    """The rows of a ``datasets.Dataset``; labels become ``names``, if any. Raises DataError."""
-    frame = data.to_pandas()
-    if names and label in frame:
-        frame[label] = [_to_names(value, names) for value in frame[label]]
-    return _from_frame(frame, wanted, where)
-
-
-def _to_names(value: Any, names: Sequence[str]) -> Any:
-    """The name of an index, or of each in a list; None where it is no index."""
-    if hasattr(value, "__len__"):
-        return [_to_names(each, names) for each in value]
-    return names[int(value)] if value in range(len(names)) else None
-
-
-def read_class_names(data: Any, label: str | Sequence[str]) -> list[str] | None:
-    """The names of the classes in order, where ``data`` is a data set that has them."""
-    features = getattr(data, "features", None)
-    if not isinstance(label, str) or not isinstance(features, Mapping):
-        return None
-    feature = features.get(label)
-    return getattr(getattr(feature, "feature", feature), "names", None)  # of a list, or a value
-
-
-def _from_frame(frame: Any, wanted: Sequence[str], where: str) -> Table:
-    check_columns(list(frame.columns), wanted, where)
-    cells = frame[list(wanted)].astype(object)
-    records = cells.where(cells.notna(), None).to_dict("records")
-    rows: dict[int, dict[str, Any]] = {}
-    bad: dict[int, str] = {}
-    for number, record in enumerate(records, 1):
-        try:
-            rows[number] = {column: to_plain(column, cell) for column, cell in record.items()}
-        except ValueError as error:
-            bad[number] = str(error)
-    return Table(where, rows, bad=bad)
-
-
-def _frame_of_lists(data: Any, text: Sequence[str], label: str, labels: Any) -> Any:
-    import pandas as pd  # takes half a second, and a file needs none
-
-    labels = labels.tolist() if hasattr(labels, "tolist") else list(labels)
-    texts = [list(each) if isinstance(each, list | tuple) else [each] for each in data]
-    if len(texts) != len(labels):
-        raise DataError(f"{len(texts)} texts, but {len(labels)} labels")
-    for each in texts:
-        if len(each) != len(text):
-            what = "a text" if len(text) == 1 else "a pair of texts"
-            raise DataError(f"{shown(each)}: must be {what}, as text={list(text)} says")
-    frame = pd.DataFrame(texts, columns=list(text), dtype=object)
-    return frame.assign(**{label: pd.Series(labels, dtype=object)})
-
-
-def to_plain(column: str, value: Any) -> Any:
-    """A value of NumPy or torch as Python's, a date or the like as text, NaN as None.
-
-    A list, tuple, set or array of such values becomes a list, as a row of several labels has it.
-
-    Raises:
-        ValueError: bytes, parts with names, or lists in a list.
-    """
-    if isinstance(value, str | None):
-        return value
-    if hasattr(value, "item") and not getattr(value, "ndim", 0):
-        value = value.item()
-    if isinstance(value, bytes | bytearray):
-        raise ValueError(f"column {column!r} is {shown(value)}, not a text; decode it first")
-    if isinstance(value, Collection) and not isinstance(value, Mapping):
-        parts = [to_plain(column, each) for each in value]
-        if not any(isinstance(part, list) for part in parts):
-            return parts
-    if isinstance(value, Collection) or hasattr(value, "item"):
-        raise ValueError(f"column {column!r} is {shown(value)}, not one text or one label")
-    if not isinstance(value, bool | int | float | str):
-        return str(value)
-    return None if value != value else value
+def _read_text(path: Path, encoding: str) -> str:
+    data = path.read_bytes()
+    if path.suffix.lower() == ".gz":
+        data = gzip.decompress(data)
+    if encoding == "utf-8" and data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        encoding = "utf-16"
+    try:
+        return data.decode(encoding).removeprefix("\ufeff")  # the mark of UTF-8
+    except UnicodeDecodeError as error:
+        line = data[: error.start].decode(encoding, "ignore").count("\n") + 1
+        cure = "give its encoding, such as data.encoding=latin-1"
+        raise ValueError(f"line {line} is not {encoding.upper()} text; {cure}") from error

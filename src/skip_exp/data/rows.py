@@ -2,11 +2,9 @@
 
 import hashlib
 import logging
-import re
 from collections import Counter
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cache
 from itertools import chain
 from typing import TYPE_CHECKING, Any
 
@@ -15,9 +13,10 @@ import numpy as np
 from skip_exp.config.task import TaskConfig
 from skip_exp.data.batches import Row
 from skip_exp.data.files import STAND_IN
+from skip_exp.data.labels import JOINTS, label_reader, with_indices
+from skip_exp.data.read import FIX, Table
 from skip_exp.data.splits import NO_LABEL, join_rows, labels_of
-from skip_exp.data.table import Table
-from skip_exp.data.text import cell_text, columns_of, shown, texts_of
+from skip_exp.data.text import build_texts, columns_of, shown_names
 from skip_exp.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
@@ -25,12 +24,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-_WHOLE = re.compile(r"^(-?\d+)\.0+$")  # an index in a column of floats: 1.0
-NUMBER = re.compile(r"-?\d+(\.\d+)?")
-_BOOLEANS = {"true": ("true", "yes", "1"), "false": ("false", "no", "0")}
-FIX = "data.drop_bad=true (--drop-bad, drop_bad=True)"  # of a job, of the commands, in Python
-JOINTS = ";|,"  # between the names of several labels in a cell, the first that fits
-_EDGES = " '\"[]"  # around a name, where a list was written into a CSV file
 _RARE = 0.1  # of the rows: accuracy hardly sees a label that has fewer
 _TOLD = 3  # texts with two labels that a warning names
 
@@ -79,58 +72,45 @@ class Rows:
         return torch.bincount(torch.from_numpy(np.fromiter(ids, np.int64)))
 
 
-def to_rows(
-    table: Table, spec: TaskConfig, split: str, drop_bad: bool = False, fix: str = FIX
-) -> list[Row]:
-    """The rows of :func:`rows_by_number`, in order."""
-    return list(rows_by_number(table, spec, split, drop_bad, fix).values())
-
-
-def rows_by_number(
-    table: Table, spec: TaskConfig, split: str, drop_bad: bool = False, fix: str = FIX
-) -> dict[int, Row]:
+def to_rows(table: Table, spec: TaskConfig, split: str, drop_bad: bool = False) -> dict[int, Row]:
     """Check a table and build the task's texts and labels, by the number of the row in the table.
 
     Args:
         drop_bad: leave bad rows out, with a warning, instead of refusing the table.
-        fix: what sets ``drop_bad``, for the message.
 
     Raises:
-        DataError: no rows, an empty cell, or an unknown label: all bad rows at once.
+        DataError: no rows, an empty cell, or an unknown label: the first bad rows at once.
         ConfigError: the label's column is one of the texts'.
     """
     for column in spec.label_columns:
         if column in columns_of(spec.text):
             raise ConfigError("task.label", column, "is a column of the texts, too")
-    if not table.rows and not table.bad:
+    if not table.rows:
         raise DataError(f"task {spec.name}: split {split} of {table.where} has no rows")
     group = spec.group if split == spec.train else None  # others are not split again
-    label_of = _labels_reader(spec) if spec.multilabel else _label_reader(spec)
+    label_of = label_reader(spec)
     rows: dict[int, Row] = {}
-    bad = dict(table.bad)
-    for number, cells in table.rows.items():
+    bad: dict[int, str] = {}
+    for number, cells in enumerate(table.rows, 1):
         try:
-            row: Row = {"texts": texts_of(cells, spec.text), "label": label_of(cells)}
+            row: Row = {"texts": build_texts(cells, spec.text), "label": label_of(cells)}
             if group:
-                row["group"] = cell_text(cells, group)
+                (row["group"],) = build_texts(cells, [group])
         except ValueError as error:
             bad[number] = str(error)
             continue
         rows[number] = row
-    allowed = ""
-    if any(why.startswith("label") for why in bad.values()):
+    more = FIX if rows else ""
+    if any(why.startswith("label ") for why in bad.values()):
         indices = f"0 to {len(spec.labels) - 1} or " if with_indices(spec.labels) else ""
-        allowed = f" (labels: {indices}one of {', '.join(spec.labels)})"
-    table.report_bad(bad, drop_bad, fix if rows else "", allowed)
+        more = f"labels: {indices}one of {shown_names(spec.labels)}; {more}".removesuffix("; ")
+    table.report_bad(bad, drop_bad, more)
     if not rows:
         raise DataError(f"task {spec.name}: split {split} of {table.where} has no good rows")
-    if spec.multilabel and (bare := sum(not any(row["label"]) for row in rows.values())):
-        log.info("data: %s: %d of %d rows have none of the labels", table.where, bare, len(rows))
-    _warn_of_conflicts(table, rows)
     return rows
 
 
-def _warn_of_conflicts(table: Table, rows: Mapping[int, Row]) -> None:
+def warn_of_conflicts(table: Table, rows: Mapping[int, Row]) -> None:
     """Count the texts that have several labels, and name where the first of them are."""
     places: dict[tuple[str, ...], dict[int, int]] = {}  # of a text: where each label is first
     for number, row in rows.items():
@@ -138,8 +118,8 @@ def _warn_of_conflicts(table: Table, rows: Mapping[int, Row]) -> None:
     conflicts = [[*at.values()] for at in places.values() if len(at) > 1]
     if conflicts:
         named = "; ".join(" and ".join(map(str, at)) for at in conflicts[:_TOLD])
-        message = "data: %s: %d texts are labelled in several ways, such as those of %s %s"
-        log.warning(message, table.where, len(conflicts), table.unit, named)
+        message = "data: %s: %d texts are labelled in several ways, such as those of row %s"
+        log.warning(message, table.where, len(conflicts), named)
 
 
 def get_texts(rows: Sequence[Row]) -> list[tuple[str, ...]]:
@@ -183,120 +163,6 @@ def find_units(rows: Sequence[Row]) -> Sequence[Hashable]:
     """What keeps rows on one side of a split: see :func:`splits.join_rows`."""
     groups = [row["group"] for row in rows] if rows and "group" in rows[0] else None
     return join_rows(get_texts(rows), groups)
-
-
-def integer_text(text: str) -> str:
-    """A whole number as an integer's text: ``1.0`` is ``1``; other texts as they are."""
-    return _WHOLE.sub(r"\1", text.strip())
-
-
-def with_indices(names: Sequence[str]) -> bool:
-    """Whether a label may be an index: not where names are numbers, or each has one of its own.
-
-    In "1 star" to "5 stars" a 1 is hardly the second class. LABEL_0, LABEL_1, ... are in order.
-    """
-    counts = [re.findall(r"\d+", name) for name in names]
-    is_counted = all(len(each) == 1 for each in counts)
-    if is_counted and [int(number) for (number,) in counts] != [*range(len(names))]:
-        return False
-    return not any(map(NUMBER.fullmatch, names))
-
-
-def _is_empty(value: Any) -> bool:
-    return value is None or (isinstance(value, float) and value != value)  # NaN
-
-
-def _label_reader(spec: TaskConfig) -> Callable[[Mapping[str, Any]], int]:
-    """A function from a row's name, boolean or index to the label's index; raises ValueError."""
-    are_indices = with_indices(spec.labels)
-    find = cache(lambda text: find_label(text, spec.labels, are_indices))
-
-    def read(cells: Mapping[str, Any]) -> int:
-        value = cells[spec.label]
-        found = None if _is_empty(value) else find(str(value))  # "None" may be a class
-        if found is None:
-            hint = ", set task.labels to true and false" if isinstance(value, bool) else ""
-            if isinstance(value, list):
-                hint = "; rows of several labels need task.multilabel=true"
-            given = shown(None if _is_empty(value) else value)
-            raise ValueError(f"label {given} in column {spec.label!r}{hint}")
-        return int(found)
-
-    return read
-
-
-def _labels_reader(spec: TaskConfig) -> Callable[[Mapping[str, Any]], tuple[int, ...]]:
-    """A function from a row's cells to 0 or 1 for each label; raises ValueError."""
-    are_indices = with_indices(spec.labels)
-    find = cache(lambda text: find_label(text, spec.labels, are_indices))
-    is_given = cache(lambda text: find_label(text, ["0", "1"], with_indices=False))
-
-    def read_flags(cells: Mapping[str, Any]) -> tuple[int, ...]:
-        flags = []
-        for name in spec.labels:
-            flag = is_given(str(cells[name]))
-            if flag is None:
-                raise ValueError(f"column {name!r} is {shown(cells[name])}, not 0 or 1")
-            flags.append(flag)
-        return tuple(flags)
-
-    def read(cells: Mapping[str, Any]) -> tuple[int, ...]:
-        value = cells[spec.label]
-        names = value if isinstance(value, list) else split_names(value, find)
-        found = [None if _is_empty(name) else find(str(name)) for name in names]
-        if None in found:
-            unknown = [name for name, index in zip(names, found, strict=True) if index is None]
-            raise ValueError(f"label {shown(unknown[0])} in column {spec.label!r}")
-        return tuple(int(i in found) for i in range(len(spec.labels)))
-
-    return read if spec.label else read_flags
-
-
-def split_names(value: Any, find: Callable[[str], int | None]) -> list[str]:
-    """The names that a cell joins: by the first of JOINTS whose parts are labels. Empty: none.
-
-    Example:
-        >>> split_names("price; service", {"price": 0, "service": 1}.get)
-        ['price', 'service']
-    """
-    text = "" if _is_empty(value) else str(value).strip()
-    if not text or find(text) is not None:
-        return [text] if text else []
-    for joint in JOINTS:
-        names = split_cell(text, joint)
-        if all(find(name) is not None for name in names):
-            return names
-    joint = next((each for each in JOINTS if each in text), JOINTS[0])
-    return split_cell(text, joint)
-
-
-def split_cell(text: str, joint: str) -> list[str]:
-    """The names that are joined in a text, such as ``a;b`` or ``['a', 'b']``."""
-    names = [part.strip(_EDGES) for part in text.split(joint)]
-    return [name for name in names if name]
-
-
-def find_label(text: str, names: Sequence[str], with_indices: bool) -> int | None:
-    """The label that a text stands for; None if there is none, or if it is ambiguous.
-
-    Names count first, in any case. A boolean counts by meaning, never by index: in ["yes", "no"]
-    true is index 0.
-    """
-    number = integer_text(text)
-    for name in (text, number):
-        if name in names:
-            return names.index(name)
-    folded = [name.casefold() for name in names]
-    word = number.casefold()
-    if word in folded:
-        return folded.index(word) if folded.count(word) == 1 else None
-    if word in _BOOLEANS:
-        found: dict[str, list[int]] = {}
-        for meaning, spellings in _BOOLEANS.items():
-            found[meaning] = [i for i, name in enumerate(folded) if name in spellings]
-        is_clear = len(found["true"]) == len(found["false"]) == 1
-        return found[word][0] if is_clear else None
-    return int(number) if with_indices and number in map(str, range(len(names))) else None
 
 
 def hash_rows(splits: Mapping[str, Sequence[Row]]) -> str:

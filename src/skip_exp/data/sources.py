@@ -4,7 +4,7 @@ import logging
 import os
 import sys
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 
 from skip_exp.config.schema import DataConfig
@@ -19,8 +19,9 @@ from skip_exp.data.files import (
     find_embedded_files,
     local_files,
 )
+from skip_exp.data.frames import dataset_to_table, read_class_names
 from skip_exp.data.metrics import majority_scores
-from skip_exp.data.read import dataset_to_table, read_class_names, read_table
+from skip_exp.data.read import Table, read_table
 from skip_exp.data.rows import (
     Rows,
     find_units,
@@ -30,9 +31,9 @@ from skip_exp.data.rows import (
     list_labels,
     name_label,
     to_rows,
+    warn_of_conflicts,
 )
 from skip_exp.data.splits import NOT_APART, SELECT_EVERY, choose_slice, draw_stratified
-from skip_exp.data.table import Dialect, Table
 from skip_exp.data.text import columns_of, shown_names
 from skip_exp.errors import DataError
 from skip_exp.utils import hub
@@ -42,7 +43,7 @@ log = logging.getLogger(__name__)
 _TOLD = 5  # labels that a warning names
 MIN_TRAIN = 20  # fewer rows leave almost nothing for the selection slice
 
-Tables = Mapping[str, Table]  # by path of the file, or by split
+Tables = dict[str, Table]  # by split
 Splits = dict[str, list[Row]]
 
 
@@ -50,24 +51,22 @@ class NotFound(DataError):
     """A source does not have the task; ``auto`` tries the next one."""
 
 
-def load_rows(
-    spec: TaskConfig, data: DataConfig, seed: int = 1, tables: Tables | None = None
-) -> Rows:
+def load_rows(spec: TaskConfig, data: DataConfig, seed: int = 1) -> Rows:
     """Read every split of a task and set apart what it has no split for.
 
     Args:
         seed: draws the validation split of a task whose files have none.
-        tables: files of ``task.files`` that are read already, by path.
 
     Raises:
         DataError: no source has the task, or its rows do not fit the task's description.
     """
-    found, source, reasons = _find(spec, data, tables)
-    for table in found.values():
-        if table.sep not in ("", ","):
-            log.info("data: %s: columns are separated by %r", table.where, table.sep)
-    splits = {name: to_rows(table, spec, name, data.drop_bad) for name, table in found.items()}
-    given = sum(len(table.rows) + len(table.bad) for table in found.values())
+    found, source, reasons = _find(spec, data)
+    splits: Splits = {}
+    for name, table in found.items():
+        rows = to_rows(table, spec, name, data.drop_bad)
+        warn_of_conflicts(table, rows)
+        splits[name] = [*rows.values()]
+    given = sum(len(table.rows) for table in found.values())
     read = hash_rows(splits)
     if spec.validation not in splits:
         splits = _set_apart(spec, splits, seed)
@@ -96,12 +95,10 @@ def load_rows(
     )
 
 
-def _find(
-    spec: TaskConfig, data: DataConfig, tables: Tables | None
-) -> tuple[Tables, str, list[str]]:
+def _find(spec: TaskConfig, data: DataConfig) -> tuple[Tables, str, list[str]]:
     """Tables of the first source that has the task, its name, and why earlier ones failed."""
     readers: dict[str, Callable[[], tuple[Tables, str]]] = {
-        "local": lambda: _local(spec, data, tables),
+        "local": lambda: _local(spec, data),
         "hub": lambda: _hub(spec),
         "embedded": lambda: _read_embedded(spec),
     }
@@ -200,14 +197,14 @@ def _check_train(spec: TaskConfig, rows: list[Row], where: str) -> None:
         log.warning("data: no train row of %s has the label %s", where, " or ".join(absent))
 
 
-def _local(spec: TaskConfig, data: DataConfig, tables: Tables | None) -> tuple[Tables, str]:
-    paths, dialect = local_files(spec, data.dir), Dialect(data.sep, data.encoding)
+def _local(spec: TaskConfig, data: DataConfig) -> tuple[Tables, str]:
+    paths = local_files(spec, data.dir)
     if spec.files:
         for name in (spec.train, *spec.extra):  # without a validation file, rows are set apart
             if name not in paths:
                 has = ", ".join(paths)
                 raise DataError(f"task {spec.name}: task.files: no split {name!r} (it has: {has})")
-        return _read_files(spec, paths, dialect, tables), f"local:{paths[spec.train].parent}"
+        return _read_files(spec, paths, data), f"local:{paths[spec.train].parent}"
     key, source = "data.dir", data.dir
     if not source:
         key, source = ENV_DIR, os.environ.get(ENV_DIR, "")
@@ -224,27 +221,20 @@ def _local(spec: TaskConfig, data: DataConfig, tables: Tables | None) -> tuple[T
             has = ", ".join(sorted(p.name for p in folder.iterdir())) or "nothing"
             allowed = ", ".join(f"{name}{suffix}" for suffix in SUFFIXES)
             raise DataError(f"task {spec.name}: {folder} has none of {allowed} (it has: {has})")
-    return _read_files(spec, paths, dialect, tables), f"local:{source}"
+    return _read_files(spec, paths, data), f"local:{source}"
 
 
 def _read_embedded(spec: TaskConfig) -> tuple[Tables, str]:
     paths = find_embedded_files(spec)
     if not paths:
         raise NotFound(f"the package comes with rows for {' and '.join(EMBEDDED_TASKS)} only")
-    return _read_files(spec, paths, Dialect()), f"embedded:{EMBEDDED_TASKS[spec.name]}"
+    return _read_files(spec, paths, DataConfig()), f"embedded:{EMBEDDED_TASKS[spec.name]}"
 
 
-def _read_files(
-    spec: TaskConfig, paths: dict[str, Path], dialect: Dialect, tables: Tables | None = None
-) -> Tables:
-    """The tables of splits: those that are read already, where they still serve."""
-    found: dict[str, Table] = {}
+def _read_files(spec: TaskConfig, paths: dict[str, Path], data: DataConfig) -> Tables:
+    found: Tables = {}
     for name, path in paths.items():
-        wanted = _want(spec, name)
-        table = (tables or {}).get(str(path))
-        if table is None or not table.serves(path, wanted, dialect):
-            table = read_table(path, wanted, dialect)
-        found[name] = table
+        found[name] = read_table(path, _want(spec, name), data.sep, data.encoding)
     return found
 
 
@@ -275,7 +265,7 @@ def _hub(spec: TaskConfig) -> tuple[Tables, str]:
         if split not in splits:
             has = ", ".join(splits)
             raise DataError(f"task {spec.name}: no split {split!r} in {name} (it has: {has})")
-    tables = {}
+    tables: Tables = {}
     for split in spec.splits:
         data = splits[split]
         classes = read_class_names(data, spec.label)

@@ -4,6 +4,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import date
 from numbers import Real
+from typing import Any
 
 from skip_exp.errors import DataError
 
@@ -20,9 +21,29 @@ def columns_of(entries: Iterable[str], *more: str) -> list[str]:
     return list(dict.fromkeys([*columns, *more]))
 
 
-def texts_of(row: Mapping[str, object], entries: Sequence[str]) -> list[str]:
-    """The texts of a row for the entries of ``task.text``. Raises ValueError."""
-    cells = {column: cell_text(row, column) for column in columns_of(entries)}
+def build_texts(example: Any, entries: Sequence[str]) -> list[str]:
+    """The texts of an example for the entries of ``task.text``.
+
+    Example:
+        >>> build_texts({"word": "bank", "s": "it shut"}, ["{word}: {s}"])
+        ['bank: it shut']
+
+    Args:
+        example: a row with the columns, a text, or two texts.
+
+    Raises:
+        ValueError: it has other columns, another number of texts, or something that is no text.
+    """
+    if not isinstance(example, Mapping):
+        return _check_texts(example, entries)
+    cells = {}
+    for column in columns_of(entries):
+        if column not in example:
+            raise ValueError(f"no column {column!r} (it has: {shown_names([*example])})")
+        try:
+            cells[column] = text_of(example[column])
+        except ValueError as error:
+            raise ValueError(f"column {column!r} {error}") from error
     texts = []
     for entry in entries:
         if _FIELD.search(entry):
@@ -33,12 +54,22 @@ def texts_of(row: Mapping[str, object], entries: Sequence[str]) -> list[str]:
     return texts
 
 
-def cell_text(row: Mapping[str, object], column: str) -> str:
-    """A cell as text: see :func:`text_of`. Raises ValueError, which names the column."""
-    try:
-        return text_of(row[column])
-    except ValueError as error:
-        raise ValueError(f"column {column!r} {error}") from error
+def _check_texts(example: Any, entries: Sequence[str]) -> list[str]:
+    """A text, or several."""
+    texts = [example] if isinstance(example, str) else example
+    if isinstance(texts, bytes) or not isinstance(texts, Sequence):
+        raise ValueError(f"{shown(example)} is not a text, pair of texts or mapping")
+    if len(texts) != len(entries):
+        wanted = "one text" if len(entries) == 1 else "two texts"
+        raise ValueError(f"takes {wanted} ({', '.join(entries)}), not {len(texts)}")
+    for text in texts:
+        if not isinstance(text, str):
+            raise ValueError(f"{shown(text)} is not a text")
+        try:
+            text_of(text)
+        except ValueError as error:
+            raise ValueError(f"its text {error}") from error
+    return list(texts)
 
 
 def text_of(value: object) -> str:

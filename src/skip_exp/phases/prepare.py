@@ -14,7 +14,7 @@ from skip_exp.config.schema import AttributionConfig, Config
 from skip_exp.data.encode import draw_rows, encode
 from skip_exp.data.files import local_files
 from skip_exp.data.rows import Rows
-from skip_exp.data.sources import Tables, load_rows
+from skip_exp.data.sources import load_rows
 from skip_exp.errors import ConfigError
 from skip_exp.models.backbones import Backbone, load_backbone
 from skip_exp.phases import checks
@@ -27,11 +27,8 @@ from skip_exp.utils.files import stamp
 log = logging.getLogger(__name__)
 
 
-def prepare(cfg: Config, tables: Tables | None = None) -> Job:
+def prepare(cfg: Config) -> Job:
     """Build a job and refuse everything that can be refused before any work.
-
-    Args:
-        tables: of the files of ``cfg.task`` those that are read already, by path.
 
     Raises:
         SkipError: data or a backbone that cannot be loaded, or values that exclude each other.
@@ -41,7 +38,7 @@ def prepare(cfg: Config, tables: Tables | None = None) -> Job:
     checks.check(cfg, backbone)
     start = find_start(cfg, backbone)
     trainer = usable(cfg.trainer)
-    data = _data(cfg, backbone, tables)
+    data = _data(cfg, backbone)
     if start:
         cfg = replace(cfg, prompt=replace(cfg.prompt, length=start.length))
     checks.check_length(cfg, backbone)
@@ -59,9 +56,9 @@ def prepare(cfg: Config, tables: Tables | None = None) -> Job:
 _loaded: dict[str, Rows] = {}  # tokenised data of the last few tasks of this process
 
 
-def _data(cfg: Config, backbone: Backbone, tables: Tables | None) -> Rows:
+def _data(cfg: Config, backbone: Backbone) -> Rows:
     """The rows of the job as token ids; the log says where they are from."""
-    data = _encode_rows(cfg, backbone, tables)
+    data = _encode_rows(cfg, backbone)
     if cfg.data.train_rows is not None:
         data = draw_rows(data, cfg.data.train_rows, phase_seed(cfg.seed, "rows"))
     name, counts = cfg.task.name, (len(data.train), len(data.select), len(data.validation))
@@ -72,7 +69,7 @@ def _data(cfg: Config, backbone: Backbone, tables: Tables | None) -> Rows:
     return data
 
 
-def _encode_rows(cfg: Config, backbone: Backbone, tables: Tables | None) -> Rows:
+def _encode_rows(cfg: Config, backbone: Backbone) -> Rows:
     """All rows of the task, encoded once for the jobs of a process."""
     task, data, length = cfg.task, cfg.data, cfg.data.max_length
     files = stamp(*local_files(task, data.dir).values())
@@ -82,7 +79,7 @@ def _encode_rows(cfg: Config, backbone: Backbone, tables: Tables | None) -> Rows
     described = (asdict(task), data.source, data.dir, files, length, options, seed)
     key = digest([*described, backbone.content_hash])
     if key not in _loaded:
-        rows = load_rows(task, data, cfg.seed, tables)
+        rows = load_rows(task, data, cfg.seed)
         while len(_loaded) >= 4:
             _loaded.pop(next(iter(_loaded)))
         _loaded[key] = encode(rows, backbone.tokenizer, length)

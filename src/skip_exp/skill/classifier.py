@@ -8,12 +8,15 @@ from dataclasses import dataclass
 from itertools import chain, islice
 from math import isfinite
 from pathlib import Path
-from typing import Any, NotRequired, TypedDict
+from typing import TYPE_CHECKING, Any, NotRequired, TypedDict
 
 from skip_exp.data.batches import Row, answer_all, batch_by_length
-from skip_exp.data.text import check_columns, columns_of, shown, shown_names, text_of, texts_of
+from skip_exp.data.text import build_texts, check_columns, columns_of, shown
 from skip_exp.errors import ExampleError, SkipError
 from skip_exp.skill.record import SkillRecord
+
+if TYPE_CHECKING:
+    from skip_exp.skill.labelled import Labelled
 
 TOKENS_PER_BATCH = 1024  # padding included
 CHUNK = 8192  # examples that are read and sorted by length together
@@ -55,6 +58,11 @@ class Classifier:
         Raises:
             SkipError: ``folder`` is not empty, or cannot be written.
         """
+        raise NotImplementedError
+
+    @property
+    def megabytes(self) -> float:
+        """Size on disk in 10^6 bytes."""
         raise NotImplementedError
 
     @property
@@ -188,17 +196,15 @@ class Classifier:
         labels: Sequence[Any] | None = None,
         *,
         label: str | None = None,
-        drop_bad: bool = False,
         reject: float = 0.0,
-        sep: str | None = None,
-        encoding: str = "utf-8",
+        overrides: Sequence[str] = (),
     ) -> dict[str, Any]:
         """Score it on rows.
 
         Example:
             >>> found = skill.evaluate("test.csv")
             >>> found["accuracy"], found["errors"][0]
-            (0.92, {'line': 7, 'text': 'not bad', 'true': 'good', 'predicted': 'bad', ...})
+            (0.92, {'row': 7, 'text': 'not bad', 'true': 'good', 'predicted': 'bad', ...})
 
         Returns:
             ``rows``, and every metric by name. ``classes``: {name: {precision, recall, f1,
@@ -214,27 +220,26 @@ class Classifier:
                 dictionaries, or a list of texts or pairs with ``labels``.
             labels: one per text of a list.
             label: column of the labels; None: the one that the skill was trained on.
-            drop_bad: leave out rows without a text or with an unknown label.
             reject: as in :meth:`predict`.
-            sep, encoding: of a CSV or other text file: :class:`skip_exp.data.table.Dialect`.
+            overrides: keys of ``data`` that say how rows are read, such as ``["data.sep=;"]``.
 
         Raises:
             SkipError: the rows do not fit the task, or ``reject`` is no probability.
         """
-        self._check_reject(reject)
-        from skip_exp.data.table import Dialect  # not needed to predict, as what follows:
-        from skip_exp.skill import evaluate  # pandas, torch and torchmetrics
+        from skip_exp.config.compose import compose_data  # not needed to predict, as is Hydra
+        from skip_exp.skill.labelled import read_labelled  # the same: pandas
 
-        return evaluate.on_rows(
-            self.about,
-            self.probabilities,
-            data,
-            labels,
-            label=label,
-            drop_bad=drop_bad,
-            reject=reject,
-            dialect=Dialect(sep, encoding),
-        )
+        self._check_reject(reject)  # before the rows are read
+        reading = compose_data(overrides)
+        return self.score(read_labelled(self.about, data, labels, label, reading), reject)
+
+    def score(self, labelled: "Labelled", reject: float = 0.0) -> dict[str, Any]:
+        """:meth:`evaluate` on rows that are read. Raises SkipError."""
+        from skip_exp.skill.evaluate import score_rows  # torchmetrics: not needed to predict
+
+        self._check_reject(reject)
+        texts = [row["texts"] for row in labelled.rows.values()]
+        return score_rows(self.about, labelled, self.probabilities(texts), reject)
 
 
 def to_prediction(about: SkillRecord, row: Sequence[float], reject: float = 0.0) -> Prediction:
@@ -257,31 +262,6 @@ def check_reject(reject: float) -> None:
 def example_texts(about: SkillRecord, example: Example, number: int) -> list[str]:
     """The one or two texts of an example; ``number`` (from 1) is for the message."""
     try:
-        if isinstance(example, Mapping):
-            for column in columns_of(about.text):
-                if column not in example:
-                    has = shown_names(list(example))
-                    raise ValueError(f"task {about.task} needs column {column!r} (it has: {has})")
-            return texts_of(example, about.text)
-        return _given_texts(about, example)
+        return build_texts(example, about.text)
     except ValueError as error:
         raise ExampleError(number, str(error)) from error
-
-
-def _given_texts(about: SkillRecord, example: Any) -> list[str]:
-    """A text, or several."""
-    if isinstance(example, bytes) or not isinstance(example, str | Sequence):
-        raise ValueError(f"{shown(example)} is not a text, pair of texts or mapping")
-    texts = [example] if isinstance(example, str) else list(example)
-    if len(texts) != len(about.text):
-        wanted = "one text" if len(about.text) == 1 else "two texts"
-        wanted += f" ({', '.join(about.text)})"
-        raise ValueError(f"task {about.task} takes {wanted}, not {len(texts)}")
-    for text in texts:
-        if not isinstance(text, str):
-            raise ValueError(f"{shown(text)} is not a text")
-        try:
-            text_of(text)
-        except ValueError as error:
-            raise ValueError(f"its text {error}") from error
-    return texts

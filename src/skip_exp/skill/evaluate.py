@@ -1,55 +1,35 @@
 """Score a skill or an ONNX export on rows of the user's."""
 
 import logging
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 from torchmetrics.functional.classification import multiclass_confusion_matrix
 
-from skip_exp.config.names import MULTILABEL_METRICS
 from skip_exp.config.task import TaskConfig
+from skip_exp.data.labels import JOINTS, label_text, with_indices
 from skip_exp.data.metrics import build_metrics
-from skip_exp.data.read import to_table
-from skip_exp.data.rows import (
-    JOINTS,
-    get_labels,
-    integer_text,
-    rows_by_number,
-    with_indices,
-)
-from skip_exp.data.table import Dialect
+from skip_exp.data.rows import get_labels
 from skip_exp.data.text import columns_of, shown_names
+from skip_exp.skill.labelled import Labelled
 from skip_exp.skill.record import SkillRecord
 
 log = logging.getLogger(__name__)
 
 
-def on_rows(
-    about: SkillRecord,
-    probabilities: Callable[[list[list[str]]], list[list[float]]],
-    data: Any,
-    labels: Sequence[Any] | None,
-    *,
-    label: str | None,
-    drop_bad: bool,
-    reject: float,
-    dialect: Dialect,
+def score_rows(
+    about: SkillRecord, labelled: Labelled, probabilities: list[list[float]], reject: float
 ) -> dict[str, Any]:
-    """:meth:`Classifier.evaluate` of a classifier by its ``probabilities``. Raises SkipError."""
-    task = _describe(about, label, of_lists=labels is not None)
-    column = task.label or task.label_columns
-    table = to_table(data, task.text, column, labels, dialect=dialect)
-    if task.label:
-        _tell_order(table.column(task.label), task.labels)
-    rows = rows_by_number(table, task, "test", drop_bad, "drop_bad=True or --drop-bad")
+    """What :meth:`Classifier.evaluate` returns, by the probabilities of all rows."""
+    task, table, rows = labelled.task, labelled.table, labelled.rows
+    if not task.multilabel:
+        _tell_order({label_text(table.rows[n - 1][task.label]) for n in rows}, task.labels)
     true = torch.tensor(get_labels([*rows.values()]))
-    answers = torch.tensor(
-        probabilities([row["texts"] for row in rows.values()]), dtype=torch.float64
-    )
-    cells = [{table.unit: number} | table.rows[number] for number in rows]
-    shown = [table.unit, *columns_of(task.text)]
+    answers = torch.tensor(probabilities, dtype=torch.float64)
+    cells = [{"row": number} | table.rows[number - 1] for number in rows]
+    shown = ["row", *columns_of(task.text)]
     if about.threshold is not None:
         return _on_rows_of_several(about, task, true, answers, cells, shown)
     certainty, predicted = answers.max(1)
@@ -66,23 +46,6 @@ def on_rows(
     return found
 
 
-def _describe(about: SkillRecord, label: str | None, of_lists: bool) -> TaskConfig:
-    """The task that rows are scored by; ``label`` is a column that is not the skill's own."""
-    columns, column = about.text, label or about.label
-    if of_lists:  # whole texts, even where the task builds them from several columns
-        columns = [f"text {number}" for number, _ in enumerate(columns, 1)]
-        column = column or "label"
-    metrics = MULTILABEL_METRICS if about.multilabel else ("accuracy", "f1_macro")
-    return TaskConfig(
-        name=about.task,
-        text=columns,
-        label=column,
-        labels=list(about.labels),
-        metrics=list(dict.fromkeys([about.scores.metric or metrics[0], *metrics])),
-        multilabel=about.multilabel,
-    )
-
-
 def _on_rows_of_several(
     about: SkillRecord,
     task: TaskConfig,
@@ -91,7 +54,7 @@ def _on_rows_of_several(
     rows: Sequence[Mapping[str, Any]],
     columns: Sequence[str],
 ) -> dict[str, Any]:
-    """What :func:`on_rows` finds where a text has any number of labels.
+    """What :func:`score_rows` finds where a text has any number of labels.
 
     Args:
         true: 0 or 1 [rows, labels].
@@ -174,9 +137,8 @@ def confusion(names: Sequence[str], counts: Tensor) -> dict[str, dict[str, int]]
     return {name: dict(zip(names, row, strict=True)) for name, row in zip(names, rows, strict=True)}
 
 
-def _tell_order(given: Iterable[Any], names: Sequence[str]) -> None:
+def _tell_order(given: set[str], names: Sequence[str]) -> None:
     """Say which class an index stands for: the order may be one that ``fit`` has found."""
-    indices = {str(i) for i in range(len(names))}
-    if with_indices(names) and indices & {integer_text(str(each)) for each in given}:
+    if with_indices(names) and given & {str(i) for i in range(len(names))}:
         order = shown_names([f"{i} is {name}" for i, name in enumerate(names)])
         log.warning("evaluate: numbers are indices of the skill's classes: %s", order)

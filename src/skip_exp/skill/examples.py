@@ -6,7 +6,10 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import IO, Any
 
+from skip_exp.config.schema import DataConfig
 from skip_exp.data.files import SUFFIXES
+from skip_exp.data.read import read_table
+from skip_exp.data.text import build_texts, columns_of
 from skip_exp.errors import SkipError
 from skip_exp.utils.files import find_suffix
 
@@ -16,23 +19,36 @@ def is_table(file: Path | None) -> bool:
     return file is not None and find_suffix(file) in SUFFIXES
 
 
-def read_examples(
-    texts: Sequence[str], file: Path | None, encoding: str = "utf-8"
-) -> tuple[Iterable[Any], str]:
-    """Examples as ``Skill.predict`` takes them, and where their lines come from.
+def read_texts(
+    file: Path, text: Sequence[str], reading: DataConfig, more: Sequence[str] = ()
+) -> tuple[list[list[str]], list[dict[str, Any]]]:
+    """The texts of a table's rows, and beside each {row: its number, columns: {name: value}}.
 
-    That is a file or standard input, and empty for arguments. The columns of a table are read when
-    the task is known: it gives no examples here.
+    Args:
+        text: columns, or templates of columns.
+        more: columns to keep beside the texts; without any, there is no ``columns``.
+
+    Raises:
+        DataError: the file cannot be read, lacks a column, or has bad rows.
     """
-    if texts and file:
-        raise SkipError(f"--file {file}: a text is given, too; give one of them")
-    if texts:
-        return [list(texts)], ""
+    table = read_table(file, columns_of(text, *more), reading.sep, reading.encoding)
+    bad, texts, beside = {}, [], []
+    for number, row in enumerate(table.rows, 1):
+        try:
+            texts.append(build_texts(row, text))
+        except ValueError as error:
+            bad[number] = str(error)
+            continue
+        kept = {"columns": {name: row[name] for name in more}} if more else {}
+        beside.append({"row": number} | kept)
+    table.report_bad(bad, reading.drop_bad)
+    return texts, beside
+
+
+def read_lines(file: Path | None, encoding: str = "utf-8") -> tuple[Iterable[Any], str]:
+    """Examples of a file's lines, or of standard input, and what they are from."""
     if file:
         try:
-            if is_table(file):
-                file.open("rb").close()
-                return [], str(file)
             return parse_lines(_close_after(file.open("rb")), str(file), encoding), str(file)
         except OSError as error:
             raise SkipError(f"{file}: cannot be read: {error.strerror}") from error
@@ -58,8 +74,8 @@ def parse_lines(lines: Iterable[bytes], where: str, encoding: str = "utf-8") -> 
     for number, line in enumerate(lines, 1):
         try:
             text = line.decode(encoding)
-        except (UnicodeDecodeError, LookupError) as error:
-            what = f"is not {encoding.upper()} text; give its --encoding, such as latin-1"
+        except UnicodeDecodeError as error:
+            what = f"is not {encoding.upper()} text; give --file and data.encoding=latin-1"
             raise SkipError(f"line {number} of {where} {what}") from error
         if number == 1:
             text = text.removeprefix("\ufeff")  # the mark of UTF-8

@@ -108,6 +108,11 @@ class Skill(Classifier):
         return job_result(self.folder)
 
     @property
+    def megabytes(self) -> float:
+        """Size of a checkpoint in fp32, the backbone included, in 10^6 bytes."""
+        return 4 * sum(p.numel() for p in self.model.parameters()) / 1e6
+
+    @property
     def batch_tokens(self) -> int:
         """At least ``TOKENS_PER_BATCH``, more for a narrow model or bf16."""
         hidden = self.model.backbone.get_input_embeddings().weight
@@ -127,15 +132,12 @@ class Skill(Classifier):
         answers: list[list[float]] = outcome.probabilities(logits).tolist()
         return answers
 
-    def with_vocabulary(
-        self, examples: str | Path | Iterable[Example], encoding: str = "utf-8"
-    ) -> "Skill":
+    def with_vocabulary(self, examples: str | Path | Iterable[Example]) -> "Skill":
         """The skill with only the tokens that ``examples`` and its label words use, to export.
 
         Args:
             examples: as :meth:`predict` takes them; a file, as ``skip-exp predict --file`` reads
                 it; or ``train``: the task's train rows.
-            encoding: of a file.
 
         Raises:
             SkipError: there are no examples or they cannot be read, or the readout or the tokenizer
@@ -143,7 +145,7 @@ class Skill(Classifier):
         """
         from skip_exp.skill.vocabulary import cut_vocabulary, vocabulary_texts  # not for serving
 
-        texts, source = vocabulary_texts(self.about, self.folder, examples, encoding)
+        texts, source = vocabulary_texts(self.about, self.folder, examples)
         if not texts:
             raise SkipError(f"--vocabulary {source}: has no text")
         used = [*texts, *([word] for word in self.about.words)]

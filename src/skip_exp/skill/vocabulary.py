@@ -11,31 +11,25 @@ from transformers import PreTrainedTokenizerBase
 from skip_exp import results
 from skip_exp.config.schema import DataConfig, to_object
 from skip_exp.config.task import TaskConfig
-from skip_exp.data.read import read_texts
-from skip_exp.data.table import Dialect
 from skip_exp.errors import ExampleError, SkipError
 from skip_exp.models.families.base import HFModel
 from skip_exp.models.readouts import MlmReadout, Seq2SeqReadout
 from skip_exp.models.soft_prompt import SoftPromptModel
 from skip_exp.skill.classifier import Example, example_texts
 from skip_exp.skill.cut_tokenizer import Texts, cut_tokenizer
-from skip_exp.skill.examples import is_table, read_examples
+from skip_exp.skill.examples import is_table, read_lines, read_texts
 from skip_exp.skill.files import job_result
 from skip_exp.skill.record import SkillRecord
 
 
 def vocabulary_texts(
-    about: SkillRecord,
-    folder: Path | None,
-    given: str | Path | Iterable[Example],
-    encoding: str = "utf-8",
+    about: SkillRecord, folder: Path | None, given: str | Path | Iterable[Example]
 ) -> tuple[list[list[str]], str]:
     """Texts whose tokens are kept, and their name: ``train``, that of a file, or ``texts``.
 
     Args:
         folder: of the skill, beside which a result names the source of the train rows.
         given: ``train``, a file, or examples.
-        encoding: of a file.
 
     Raises:
         SkipError: they cannot be read, or one does not fit the task.
@@ -46,9 +40,8 @@ def vocabulary_texts(
         return train_texts(about, folder), "train"
     file = Path(given)
     if is_table(file):
-        dialect = Dialect(encoding=encoding)
-        return read_texts(file, about.text, drop_bad=True, dialect=dialect)[0], file.name
-    examples, where = read_examples((), file, encoding)
+        return read_texts(file, about.text, DataConfig(drop_bad=True))[0], file.name
+    examples, where = read_lines(file)
     try:
         return [example_texts(about, each, n) for n, each in enumerate(examples, 1)], file.name
     except ExampleError as error:

@@ -84,7 +84,7 @@ def _find(settings: Config, run: Callable[[Config], results.Result]) -> None:
         _close_run(None)
         return result
 
-    find(settings, None, None, run_one)
+    find(settings, run_one)
 
 
 def _close_run(error: str | None) -> None:

@@ -1,7 +1,6 @@
-"""Files: written whole or not at all, their stamps, locks, and untrusted JSON."""
+"""Files: written whole or not at all, their stamps, and locks."""
 
 import errno
-import json
 import logging
 import os
 import platform
@@ -9,7 +8,6 @@ import secrets
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
-from typing import Any
 
 from filelock import FileLock, SoftFileLock, Timeout
 
@@ -140,29 +138,3 @@ def acquire(lock: FileLock, what: str) -> None:
     # Not in filelock's form: without flock it would take what is left of it for a live lock.
     with suppress(OSError):
         file.write_text(f"PID {os.getpid()} on {platform.node()}")
-
-
-def parse_json(content: str | bytes) -> Any:
-    """The value in ``content``.
-
-    Raises:
-        ValueError: not JSON, a duplicate key, nested too deep, or a text with a lone surrogate,
-            which cannot be written to files and terminals.
-    """
-    try:
-        value = json.loads(content, object_pairs_hook=_unique)
-        json.dumps(value, ensure_ascii=False).encode()
-    except RecursionError as error:
-        raise ValueError("nested too deep") from error
-    except UnicodeEncodeError as error:
-        raise ValueError("a text has a lone surrogate") from error
-    return value
-
-
-def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    value: dict[str, Any] = {}
-    for key, item in pairs:
-        if key in value:
-            raise ValueError(f"duplicate key {key!r}")
-        value[key] = item
-    return value

@@ -1,9 +1,8 @@
-"""One thread at a time in a tokenizer, and the longest text."""
+"""One thread at a time in a tokenizer."""
 
 import threading
 from typing import Any
 
-LONGEST = 100_000  # tokens of a text, in a job as in a skill
 _CALLING = threading.Lock()
 
 

@@ -13,7 +13,7 @@ from sklearn.pipeline import Pipeline, make_pipeline
 
 from skip_exp.data.rows import Rows, get_labels
 from skip_exp.data.scores import Labels
-from skip_exp.skill.forms import Speed
+from skip_exp.forms.timing import Speed
 from skip_exp.within import show
 from skip_exp.within.choose import Split
 

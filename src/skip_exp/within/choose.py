@@ -10,6 +10,7 @@ from skip_exp.data.batches import Row
 from skip_exp.data.rows import Rows, get_labels, get_texts
 from skip_exp.data.scores import Labels, resample, score
 
+REFERENCE = "fp32"  # form of the uncut model that others are compared with
 TIE = 0.05  # a better candidate may be so much slower than the fastest
 ROUNDING = 1e-9  # of a score
 
@@ -51,7 +52,7 @@ class Candidate:
 
     Attributes:
         ratio: fraction that was cut.
-        form: see :mod:`skip_exp.skill.forms`.
+        form: its name, see :mod:`skip_exp.forms`.
         select: score on the selection slice.
         error: standard error of its difference to the uncut model there.
         speed: texts a second, a median.

@@ -2,13 +2,18 @@
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
+import torch
 
+from skip_exp.errors import SkipError
+from skip_exp.forms.base import Form
+from skip_exp.forms.registry import list_available
+from skip_exp.forms.timing import Speed, time_in_turns
 from skip_exp.skill.classifier import Classifier
-from skip_exp.skill.forms import Speed, export_all, list_forms, open_form, time_in_turns
-from skip_exp.skill.record import read_checksum
+from skip_exp.skill.skill import Skill
 from skip_exp.within.baselines import TfIdf
 from skip_exp.within.choose import Candidate, Split, estimate_errors
 
@@ -22,7 +27,7 @@ def measure(
     words: TfIdf | None,
     select: Split,
     validation: Split,
-    exports: Path,
+    folder: Path,
 ) -> tuple[dict[Candidate, Classifier], Speed | None, bool]:
     """Every skill in every form, with its score on the slice and its speed; that of ``words``, too.
 
@@ -31,9 +36,9 @@ def measure(
     Args:
         skills: by ratio, the uncut one first.
         validation: only its texts are answered here.
-        exports: folder of the exports with 8-bit weights.
+        folder: of the files that forms need beside the skills.
     """
-    opened = open_all(skills, exports)
+    opened = open_all(skills, folder)
     classifiers = [classifier for _, _, classifier in opened]
     log.info("timing %d models in turns", len(opened) + (words is not None))
     speeds, words_speed, contended = time_beside(classifiers, words, select, validation)
@@ -47,24 +52,30 @@ def measure(
     return candidates, words_speed, contended
 
 
-def open_all(skills: Mapping[float, Path], exports: Path) -> list[tuple[float, str, Classifier]]:
+def open_all(skills: Mapping[float, Path], folder: Path) -> list[tuple[float, str, Classifier]]:
     """Every skill in every form that this machine runs well; the log says what is left out."""
-    forms, opened = list_forms(), list[tuple[float, str, Classifier]]()
-    folders = {skill: export_folder(exports, ratio, skill) for ratio, skill in skills.items()}
-    log.info("opening %d models in %s", len(skills), ", ".join(forms))
-    if "int8" in forms:
-        export_all(folders)  # takes a while
-    for ratio, skill in skills.items():
-        for form in forms:
-            folder = folders[skill] if form == "int8" else skill
-            if folder.is_dir():  # else it could not be exported
-                opened.append((ratio, form, open_form(form, folder)))
+    forms = list_available()
+    log.info("opening %d models in %s", len(skills), ", ".join(form.name for form in forms))
+    loaded = {ratio: Skill.load(place) for ratio, place in skills.items()}
+    wanted = [(ratio, form) for ratio in skills for form in forms]
+
+    def save(each: tuple[float, Form]) -> Path | None:
+        ratio, form = each
+        skill = loaded[ratio]  # another skill of this ratio has another folder
+        try:
+            return form.save(skill, folder / form.name / f"{ratio:g}-{skill.checksum[:12]}")
+        except SkipError as error:
+            log.warning("left out: ratio %g in %s: %s", ratio, form.name, error)
+            return None
+
+    # Side by side, since a process of its own traces each export, on one core.
+    with ThreadPoolExecutor(torch.get_num_threads()) as pool:
+        places = list(pool.map(save, wanted))
+    opened = []
+    for (ratio, form), place in zip(wanted, places, strict=True):
+        if place is not None:
+            opened.append((ratio, form.name, form.open(place)))
     return opened
-
-
-def export_folder(exports: Path, ratio: float, skill: Path) -> Path:
-    """Of the export with 8-bit weights; another skill of the same ratio has another one."""
-    return exports / f"{ratio:g}-{read_checksum(skill)[:12]}"
 
 
 def time_beside(

@@ -3,7 +3,6 @@
 import logging
 import os
 import shutil
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -19,15 +18,14 @@ from skip_exp.config.schema import Config
 from skip_exp.config.together import check
 from skip_exp.data.files import SELECT
 from skip_exp.data.scores import Labels
-from skip_exp.data.sources import Tables
 from skip_exp.errors import ConfigError
+from skip_exp.forms.registry import FORMS
 from skip_exp.phases.job import Job
 from skip_exp.phases.prepare import prepare
 from skip_exp.pipeline import write_config
 from skip_exp.pruning.allocate import most
 from skip_exp.results import PREDICTIONS, Choice, Latency, MainScores, Result, Scores
 from skip_exp.skill.classifier import Classifier
-from skip_exp.skill.forms import megabytes, open_form
 from skip_exp.utils import timing
 from skip_exp.within import show
 from skip_exp.within.baselines import TfIdf, describe_baselines
@@ -38,18 +36,13 @@ log = logging.getLogger(__name__)
 
 CUTS = (0.9, 0.7, 0.52, 0.95)  # ratios, in the order in which they are tried
 JOBS = "jobs"  # folder of the jobs, by ratio
-EXPORTS = "int8"  # folder of the exports with 8-bit weights, by ratio and skill
+EXPORTS = "forms"  # folder of what forms need beside the skills, by form, ratio and skill
 CHOSEN = "chosen"  # folder of the model that is chosen
 KERNELS = "ONEDNN_PRIMITIVE_CACHE_CAPACITY"
 OF_ONE_RUN = ("calibration", "cache", "probes", "seconds")  # fields of a single job alone
 
 
-def find(
-    cfg: Config,
-    tables: Tables | None,
-    budget: float | None,
-    run_job: Callable[[Config], Result],
-) -> Classifier:
+def find(cfg: Config, run_job: Callable[[Config], Result]) -> Classifier:
     """The fastest model that loses at most ``prune.within`` points to the uncut one.
 
     The loss on the selection slice and its standard error together must stay within them. The
@@ -58,7 +51,6 @@ def find(
 
     Args:
         cfg: with ``prune.within``; the ratios of its jobs are set here.
-        budget: minutes after which no further ratio is tried; None: all are.
         run_job: runs a job and returns its result.
 
     Raises:
@@ -67,7 +59,7 @@ def find(
     # Many models in one process: else oneDNN forgets kernels of one while the others answer.
     os.environ.setdefault(KERNELS, "65536")
     root, within = Path(cfg.output_dir), cast(float, cfg.prune.within)
-    uncut = prepare(at_ratio(cfg, 0.0), tables)
+    uncut = prepare(at_ratio(cfg, 0.0))
     key, rows = digest([uncut.key, within])[:16], uncut.data
     select, validation = Split.of(rows, rows.select), Split.of(rows, rows.validation)
     if len({*select.labels}) == 1:  # which a constant answer fits
@@ -75,7 +67,7 @@ def find(
         raise ConfigError("prune.within", within, why)
     write_config(cfg, key)
     ratios = [0.0, *list_ratios(uncut, cfg.prune.sites, CUTS)]
-    jobs = run_jobs([at_ratio(cfg, ratio) for ratio in ratios], budget, run_job)
+    jobs = run_jobs([at_ratio(cfg, ratio) for ratio in ratios], run_job)
     skills = {ratio: root / JOBS / f"{ratio:g}" / str(job.skill) for ratio, job in jobs.items()}
     words = TfIdf.fit(Split.of(rows, rows.train), select)
     models, speed, contended = measure(skills, words, select, validation, root / EXPORTS)
@@ -84,7 +76,7 @@ def find(
     lines, answers = describe_baselines(rows, words, speed, select, validation), {}
     for each, classifier in models.items():
         answers[each] = np.array(classifier.probabilities(validation.texts))
-        predicted, mb = answers[each].argmax(1), megabytes(classifier)
+        predicted, mb = answers[each].argmax(1), classifier.megabytes
         lines.append(show.describe_model(each, predicted, mb, is_chosen=each is chosen))
     frame = show.to_frame(lines, validation)
     show.write(frame, root, validation.metric, contended=contended)
@@ -93,8 +85,9 @@ def find(
     place = models[chosen].save(root / CHOSEN)
     results.write(root, make_result(cfg, key, jobs[chosen.ratio], frame, contended=contended))
     told = show.explain(frame, candidates, chosen, bound, len(select.labels), contended=contended)
-    show.tell(frame, validation, [*told, *show.next_steps(place, chosen.form == "bf16")])
-    return open_form(chosen.form, place)
+    form = FORMS[chosen.form]
+    show.tell(frame, validation, [*told, *show.next_steps(place, form.arguments)])
+    return form.open(place)
 
 
 def at_ratio(cfg: Config, ratio: float) -> Config:
@@ -124,20 +117,12 @@ def list_ratios(uncut: Job, sites: list[str], cuts: Sequence[float]) -> list[flo
     return reached
 
 
-def run_jobs(
-    jobs: Sequence[Config], budget: float | None, run_job: Callable[[Config], Result]
-) -> dict[float, Result]:
-    """The result of every job, by ratio. The first one runs, whatever the budget in minutes."""
+def run_jobs(jobs: Sequence[Config], run_job: Callable[[Config], Result]) -> dict[float, Result]:
+    """The result of every job, by ratio."""
     done: dict[float, Result] = {}
-    begin, last = time.monotonic(), 0.0
     for job in jobs:
-        start = time.monotonic()
-        if budget is not None and done and start - begin + last > 60 * budget:
-            log.info("budget: %d of %d ratios are done, no further one", len(done), len(jobs))
-            break
         log.info("ratio %g: job %d of %d", job.prune.ratio, len(done) + 1, len(jobs))
         done[job.prune.ratio] = run_job(job)
-        last = time.monotonic() - start
     return done
 
 

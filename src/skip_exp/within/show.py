@@ -17,16 +17,17 @@ from matplotlib.ticker import LogLocator
 from rich.console import Console
 
 from skip_exp.data.scores import Labels, interval
+from skip_exp.forms.registry import FORMS
 from skip_exp.report import tables
 from skip_exp.report.figures import CONTROL, INK, PLOT_SETTINGS, STYLES
 from skip_exp.utils import files
-from skip_exp.within.choose import TIE, Candidate, Split
+from skip_exp.within.choose import REFERENCE, TIE, Candidate, Split
 
 log = logging.getLogger(__name__)
 
 TF_IDF = "TF-IDF, logistic regression"
-UNCUT = "uncut, fp32"  # a candidate's name
-MARKS = dict(zip(("fp32", "bf16", "int8"), STYLES, strict=False)) | {"": CONTROL}
+UNCUT = f"uncut, {REFERENCE}"  # a candidate's name
+MARKS = dict(zip(FORMS, STYLES, strict=False)) | {"": CONTROL}
 CSV, FIGURE = "frontier.csv", "frontier.png"
 
 
@@ -254,11 +255,10 @@ def explain_slice(
     return told
 
 
-def next_steps(place: Path, is_half: bool) -> list[str]:
-    """Where everything is, and the command that uses the chosen model."""
+def next_steps(place: Path, arguments: str) -> list[str]:
+    """Where everything is, and the command that uses the chosen model, with its ``arguments``."""
     folder = Path(os.path.relpath(place))
-    precision = " --precision bf16" if is_half else ""
     return [
         f"models:  {folder.parent / CSV}, {FIGURE}",
-        f'predict: skip-exp predict {shlex.quote(str(folder))} "TEXT"{precision}',
+        f'predict: skip-exp predict {shlex.quote(str(folder))} "TEXT" {arguments}'.rstrip(),
     ]

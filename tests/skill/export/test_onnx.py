@@ -23,7 +23,6 @@ from skip_exp.errors import SkipError
 from skip_exp.pruning.surgery import cut
 from skip_exp.skill.export.onnx import runtime, write
 from skip_exp.skill.export.onnx.write import ROUNDING, Differences, compare_onnx, examples_of
-from tests.helpers.hostile import sign_export
 from tests.helpers.saved import NOTHING, WORDS, Saved, save_tiny_skill
 from tests.helpers.tiny import KINDS, tiny_backbone, tiny_inputs, tiny_model
 from tests.helpers.written import ROOT
@@ -34,6 +33,15 @@ MANY = [" ".join(np.random.default_rng(i).choice(WORDS, 1 + i % 9)) for i in ran
 CASES = PLAIN_CASES | {"bert mlm": ("bert", "input", "mlm", False)}
 EXAMPLE = ROOT / "examples/onnxruntime_only.py"
 ABSENT = ("skip_exp", "torch", "transformers", "pandas", "huggingface_hub")
+
+
+def sign_export(folder: Path) -> None:
+    """Make the checksum of an ONNX export right again, so that what was altered is read."""
+    described = json.loads((folder / "config.json").read_text())
+    if isinstance(described, dict):
+        head = {name: described.pop(name) for name in ("version", "sha256") if name in described}
+        head |= {"sha256": runtime.checksum(folder, described)}
+        (folder / "config.json").write_text(json.dumps(head | described))
 
 
 def alone(folder: Path, *texts: str) -> list[dict]:

@@ -113,9 +113,8 @@ def test_texts_of_a_file(tmp_path: Path, kind: str, readout: str, text: tuple[st
     file = tmp_path / ("mine.csv" if kind == "t5" else "mine.txt")
     head = ["other,a"] if kind == "t5" else []
     content = "\n".join([*head, *(f"funny,{each}" if head else each for each in lines)])
-    encoding = "cp500" if head else "utf-8"  # where letters are other bytes
-    file.write_text(content, encoding=encoding)
-    out = exported(saved, "--vocabulary", str(file), "--encoding", encoding)
+    file.write_text(content)
+    out = exported(saved, "--vocabulary", str(file))
     expected = probabilities(Skill.load(saved.folder).predict(examples))
     torch.testing.assert_close(asked(out, examples), expected, atol=1e-6, rtol=0)
     kept = {*USED, "no", "yes", *(["good"] if len(text) == 2 else [])}

@@ -28,7 +28,6 @@ from skip_exp.skill.record import (
     read_bytes,
     read_json,
 )
-from skip_exp.utils.files import parse_json
 from skip_exp.utils.machine import cores
 
 TOKENIZER = ("tokenizer.json", "tokenizer_config.json")
@@ -109,6 +108,11 @@ class OnnxSkill(Classifier):
             shutil.copytree(self.source[0], temporary, dirs_exist_ok=True)
         return out
 
+    @property
+    def megabytes(self) -> float:
+        files = self.source[0].iterdir()
+        return sum(file.stat().st_size for file in files if file.is_file()) / 1e6
+
     def encode(self, texts: list[list[str]]) -> list[Row]:
         return tokenize(self.tokenizer, texts, self.about.max_length)[0]
 
@@ -131,15 +135,12 @@ def read_tokenizer(folder: Path, about: SkillRecord) -> tuple[Tokenizer, int]:
     path, config_path = (folder / name for name in TOKENIZER)
     read_bytes(path)
     with loading(path):
-        config = parse_json(read_bytes(config_path))
+        config = json.loads(read_bytes(config_path))
         tokenizer = Tokenizer.from_file(str(path))
         pad = config["pad_token"]
         pad_id = tokenizer.token_to_id(pad["content"] if isinstance(pad, dict) else pad)
         if pad_id is None:
             raise ValueError(f"no token {pad!r}")
-        special = tokenizer.num_special_tokens_to_add(len(about.text) == 2)
-        if special >= about.max_length:
-            raise ValueError(f"max_length={about.max_length}: {special} are special tokens")
         side = {"direction": config.get("truncation_side", "right")}
         tokenizer.enable_truncation(about.max_length, **side)
         tokenizer.no_padding()

@@ -1,0 +1,122 @@
+"""Rows as a Python user has them: a file, a data frame, a data set, dictionaries, or lists."""
+
+from collections.abc import Collection, Mapping, Sequence
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+from skip_exp.config.schema import DataConfig
+from skip_exp.data.read import Table, read_table
+from skip_exp.data.text import check_columns, columns_of, shown
+from skip_exp.errors import DataError
+
+
+def to_table(
+    data: Any,
+    text: Sequence[str],
+    label: str | Sequence[str],
+    labels: Sequence[Any] | None = None,
+    more: Sequence[str] = (),
+    reading: DataConfig | None = None,
+) -> Table:
+    """The rows of ``data``.
+
+    Args:
+        data: path of a CSV, JSON, JSON lines or Parquet file; a pandas data frame; a
+            ``datasets.Dataset``; a list of rows as dictionaries; or, with ``labels``, a list of
+            texts or pairs.
+        text: columns, or templates of columns; lists of texts get these names.
+        label: column of the labels, or columns of 0 and 1 for each label.
+        labels: one per text of a list, or a list of names.
+        more: columns that are needed beside these.
+        reading: how a file is read; None: as the defaults say.
+
+    Raises:
+        DataError: none of these, a file that cannot be read, a missing column, or lists of
+            different lengths.
+    """
+    wanted = columns_of(text, *([label] if isinstance(label, str) else label), *more)
+    if labels is not None:
+        if hasattr(data, "columns") or isinstance(data, str | Path) or isinstance(labels, str):
+            why = "are for a list of texts; of a file or a data frame, name the column: label="
+            raise DataError(f"labels: {why}")
+        return _from_lists(data, text, label, labels)
+    if isinstance(data, str | Path):
+        reading = reading or DataConfig()
+        return read_table(Path(data).expanduser(), wanted, reading.sep, reading.encoding)
+    if hasattr(data, "iloc") and hasattr(data, "columns"):
+        return _from_frame(data, wanted, "the data frame")
+    if hasattr(data, "to_pandas") and hasattr(data, "features"):  # datasets.Dataset
+        names = read_class_names(data, label)
+        return dataset_to_table(data, wanted, "the data set", str(label), names)
+    if isinstance(data, Sequence) and data and all(isinstance(row, Mapping) for row in data):
+        import pandas as pd  # takes half a second, and a file needs none
+
+        return _from_frame(pd.DataFrame(list(data), dtype=object), wanted, "the rows")
+    raise DataError(
+        f"{shown(data)}: must be a file, a data frame, a data set, a list of rows as "
+        "dictionaries, or a list of texts with labels="
+    )
+
+
+def dataset_to_table(
+    data: Any, wanted: Sequence[str], where: str, label: str, names: Sequence[str] | None
+) -> Table:
+    """The rows of a ``datasets.Dataset``; labels become ``names``, if any. Raises DataError."""
+    frame = data.to_pandas()
+    if names and label in frame:
+        frame[label] = [_to_names(value, names) for value in frame[label]]
+    return _from_frame(frame, wanted, where)
+
+
+def read_class_names(data: Any, label: str | Sequence[str]) -> list[str] | None:
+    """The names of the classes in order, where ``data`` is a data set that has them."""
+    features = getattr(data, "features", None)
+    if not isinstance(label, str) or not isinstance(features, Mapping):
+        return None
+    feature = features.get(label)
+    return getattr(getattr(feature, "feature", feature), "names", None)  # of a list, or a value
+
+
+def _to_names(value: Any, names: Sequence[str]) -> Any:
+    """The name of an index, or of each in a list; None where it is no index."""
+    if hasattr(value, "__len__"):
+        return [_to_names(each, names) for each in value]
+    return names[int(value)] if value in range(len(names)) else None
+
+
+def _from_frame(frame: Any, wanted: Sequence[str], where: str) -> Table:
+    check_columns(list(frame.columns), wanted, where)
+    cells = frame[list(wanted)].astype(object)
+    rows = []
+    for record in cells.where(cells.notna(), None).to_dict("records"):
+        rows.append({column: _to_plain(cell) for column, cell in record.items()})
+    return Table(where, rows)
+
+
+def _from_lists(data: Any, text: Sequence[str], label: str | Sequence[str], labels: Any) -> Table:
+    import pandas as pd  # takes half a second, and a file needs none
+
+    if not isinstance(label, str):
+        why = "are for a list of texts; columns of 0 and 1 are of a file or a data frame"
+        raise DataError(f"labels: {why}")
+    labels = labels.tolist() if hasattr(labels, "tolist") else list(labels)
+    texts = [list(each) if isinstance(each, list | tuple) else [each] for each in data]
+    if len(texts) != len(labels):
+        raise DataError(f"{len(texts)} texts, but {len(labels)} labels")
+    for each in texts:
+        if len(each) != len(text):
+            what = "a text" if len(text) == 1 else "a pair of texts"
+            raise DataError(f"{shown(each)}: must be {what}, as text={list(text)} says")
+    frame = pd.DataFrame(texts, columns=list(text), dtype=object)
+    frame[label] = pd.Series(labels, dtype=object)
+    return _from_frame(frame, [*text, label], "the lists")
+
+
+def _to_plain(value: Any) -> Any:
+    """A value of NumPy or torch as Python's, a date as text, a tuple, set or array as a list."""
+    if hasattr(value, "tolist"):
+        value = value.tolist()
+    if isinstance(value, Collection) and not isinstance(value, str | bytes | Mapping):
+        return [_to_plain(each) for each in value]
+    return str(value) if isinstance(value, date) else value

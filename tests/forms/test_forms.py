@@ -1,0 +1,78 @@
+"""The forms of a skill: where each is available, what it writes, opens, and how large it is."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from skip_exp import OnnxSkill, Skill
+from skip_exp.errors import SkipError
+from skip_exp.forms import bf16, int8
+from skip_exp.forms.base import Form
+from skip_exp.forms.registry import FORMS, list_available
+from skip_exp.skill.classifier import Classifier
+from tests.helpers.saved import save_tiny_skill
+
+
+@pytest.fixture(scope="module")
+def skill(tmp_path_factory: pytest.TempPathFactory) -> Skill:
+    return Skill.load(save_tiny_skill(tmp_path_factory.mktemp("tiny")).folder)
+
+
+@pytest.mark.parametrize("is_fast", [False, True])
+def test_a_form_that_runs_badly_or_not_at_all_is_left_out(
+    is_fast: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def check(*names: str) -> None:
+        if not is_fast:
+            raise SkipError("not installed")
+
+    monkeypatch.setattr(bf16, "multiplies_bf16", lambda: is_fast)
+    monkeypatch.setattr(int8, "check_packages", check)
+    found = [form.name for form in list_available()]
+    assert found == ([*FORMS] if is_fast else ["fp32"])
+
+
+def reopen(form: Form, skill: Skill, folder: Path) -> Classifier:
+    """The skill in this form; a copy of it answers alike."""
+    opened = form.open(form.save(skill, folder / "form"))
+    expected = opened.probabilities([["a warm film"], ["dull"]])
+    again = form.open(opened.save(folder / "copy"))
+    assert again.probabilities([["a warm film"], ["dull"]]) == expected
+    assert np.allclose(skill.probabilities([["a warm film"], ["dull"]]), expected, atol=0.05)
+    return opened
+
+
+@pytest.mark.parametrize(("name", "dtype"), [("fp32", torch.float32), ("bf16", torch.bfloat16)])
+def test_torch_opens_the_skill_itself(
+    name: str, dtype: torch.dtype, skill: Skill, tmp_path: Path
+) -> None:
+    opened = reopen(FORMS[name], skill, tmp_path)
+    assert isinstance(opened, Skill) and not (tmp_path / "form").exists()
+    assert {p.dtype for p in opened.model.backbone.parameters()} == {dtype}
+    assert opened.megabytes == 4e-6 * sum(p.numel() for p in opened.model.parameters())
+
+
+def test_an_export_is_written_once(
+    skill: Skill, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    written = []
+
+    def export(self: Skill, folder: Path, format: str, *, int8: bool) -> None:
+        written.append((folder, format, int8))
+        folder.mkdir()
+
+    monkeypatch.setattr(Skill, "export", export)
+    for _ in range(2):
+        assert FORMS["int8"].save(skill, tmp_path / "form") == tmp_path / "form"
+    assert written == [(tmp_path / "form", "onnx", True)]
+
+
+@pytest.mark.slow  # an export
+def test_an_export_has_eight_bits(skill: Skill, tmp_path: Path) -> None:
+    for package in ("onnx", "onnxruntime", "onnxscript"):
+        pytest.importorskip(package)
+    opened = reopen(FORMS["int8"], skill, tmp_path)
+    assert isinstance(opened, OnnxSkill) and opened.about.int8
+    assert opened.megabytes > (tmp_path / "form/model.onnx").stat().st_size / 1e6

@@ -1,0 +1,22 @@
+"""The task of rows as `skip_exp.fit` describes it, without a job."""
+
+from pathlib import Path
+from typing import Any
+
+from skip_exp.api.fit import compose_job
+from skip_exp.api.task import describe_task, read_given
+
+
+def describe(
+    data: Any,
+    labels: Any,
+    root: Path,
+    *,
+    text: Any = "text",
+    label: Any = "label",
+    validation: Any = None,
+    overrides: Any = (),
+) -> dict[str, Any]:
+    """The config group ``task``; rows that are no file are written below ``root``."""
+    cfg = compose_job(overrides, root)
+    return describe_task(read_given(data, labels, text, label, validation, cfg), cfg, root)
