@@ -186,7 +186,7 @@ def test_the_skill_of_the_package_fits_the_default_recipe() -> None:
     about, tensors = read_skill(folder)
     cfg = composed("+task=rte", "output_dir=here")
     assert about.prompt.kind == cfg.prompt.kind
-    assert (about.train, about.rank) == ("lora", cfg.tune.rank)
+    assert (about.train, about.prompt.length) == (cfg.tune.train, cfg.prompt.length)
     assert {t.dtype for name, t in tensors.items() if "/" not in name} == {torch.float16}
     for task in (path.stem for path in (conf_dir() / "task").glob("*.yaml")):
         named = composed(f"+task={task}", "output_dir=here").task.start
@@ -202,11 +202,11 @@ def test_a_start_that_is_not_taken_is_told(caplog: pytest.LogCaptureFixture) -> 
 
 
 def test_a_task_never_starts_from_a_skill_that_saw_its_rows() -> None:
-    cfg = composed("+task=mnli", "output_dir=here", "tune.train=lora", "tune.start=nli")
+    cfg = composed("+task=mnli", "output_dir=here", "tune.start=nli")
     backbone = load_backbone("minilm", "embedded:minilm", "bert", "head")
     with pytest.raises(ConfigError, match=r"^tune\.start=nli: "):
         find_start(cfg, backbone)
-    found = find_start(composed("+task=rte", "output_dir=here", "tune.train=lora"), backbone)
+    found = find_start(composed("+task=rte", "output_dir=here"), backbone)
     assert found and found.origin == "skip_exp/nli"
 
 
