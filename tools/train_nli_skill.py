@@ -69,10 +69,10 @@ def write_rows(rows: Iterable[dict[str, Any]], left_out: set[str], folder: Path)
 
 
 def ship(skill: Path, folder: Path) -> None:
-    """Write the skill in half precision, without a score and a local path."""
+    """Write the skill in half precision, without a score, a temperature and a local path."""
     about, tensors = read_skill(skill)
     half = {name: t.half() if t.is_floating_point() else t for name, t in tensors.items()}
-    write_skill(folder, half, about.changed(scores=ScoreRecord()).stored())
+    write_skill(folder, half, about.changed(scores=ScoreRecord(), temperature=1.0).stored())
 
 
 def main(arguments: list[str] | None = None) -> None:
