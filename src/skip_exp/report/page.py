@@ -113,7 +113,7 @@ def shade_kept(runs: pd.DataFrame) -> list[Shaded]:
             cells = [None if pd.isna(x) else (round(10 * x), f"{100 * x:.0f}") for x in shares]
             rows.append((f"{kind} {ratio_text(ratio)}", cells))
         title = f"{task} · {backbone} {SAMPLE}" if sample else f"{task} · {backbone}"
-        shaded.append(Shaded(title, list(map(str, means)), rows))
+        shaded.append(Shaded(title, [str(layer + 1) for layer in means], rows))
     return shaded
 
 

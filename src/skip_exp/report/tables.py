@@ -41,7 +41,7 @@ LATEX_MARKS = str.maketrans(
 
 
 def percent(value: float | None) -> str:
-    """A fraction times 100; ``-`` where there is none."""
+    """A fraction in percent; ``-`` where there is none."""
     return "-" if value is None or pd.isna(value) else f"{100 * value:.1f}"
 
 
