@@ -244,7 +244,7 @@ def tex(text: str) -> str:
     return text.translate(LATEX_MARKS)
 
 
-def save(texts: Mapping[Path, str]) -> None:
+def write_files(texts: Mapping[Path, str]) -> None:
     """Write files whole. Raises SkipError where one cannot be written."""
     for file, text in texts.items():
         files.save(file, text.encode(), f"--out {file}")
