@@ -14,7 +14,7 @@ from skip_exp.config.schema import Config
 from skip_exp.logger.build import mirror
 from skip_exp.phases.attribute import attribute
 from skip_exp.phases.benchmark import benchmark
-from skip_exp.phases.finish import add_scores, describe, finish
+from skip_exp.phases.finish import add_scores, begin_result, finish
 from skip_exp.phases.job import Job
 from skip_exp.phases.prepare import prepare
 from skip_exp.phases.prune import log_reached, prune
@@ -102,7 +102,7 @@ def phases(cfg: Config) -> list[str]:
 
 def run_phases(job: Job, clock: Clock) -> Entry:
     """Tune a model, find the neurons that its task needs, prune the others, tune it again."""
-    settings, result = job.cfg.prune, describe(job)
+    settings, result = job.cfg.prune, begin_result(job)
     with clock("tune"):
         dense, result.cache["tune"] = tune(job)
     with clock("attribute"):

@@ -22,6 +22,7 @@ def test_the_picture_has_a_cell_per_site() -> None:
         "encoder ffn",
         "encoder self heads",
     ]
+    assert [label.get_text() for label in axes.get_xticklabels()] == ["1", "2"]
     assert sorted(text.get_text() for text in axes.texts) == ["0", "1", "3", "4", "8"]
     shares = axes.images[0].get_array()
     assert shares is not None

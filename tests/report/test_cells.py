@@ -3,7 +3,7 @@ import pytest
 from rich.console import Console
 
 from skip_exp.report import compare, tables
-from skip_exp.report.cells import SEARCHED, describe, front, gather, main_method, ratio_text
+from skip_exp.report.cells import SEARCHED, describe_job, front, gather, main_method, ratio_text
 from skip_exp.results import Result
 from tests.helpers.fakes import failed, frame_of, grid, result
 
@@ -230,13 +230,13 @@ def test_a_sweep_of_searches_spans_no_ratio_of_another_job():
 
 def test_failures_and_gaps_in_words():
     (run,) = gathered([failed(seed=3)]).failed.itertuples()
-    assert describe(run) == (
+    assert describe_job(run) == (
         "sst2, minilm, activation_gradient, ratio 0.5, seed 3: prune.ratio=0.9: too much"
     )
     early = failed() | {"task": None, "ratio": None, "error": "no"}
     (lost,) = gathered([early]).failed.itertuples()
-    assert describe(lost) == "minilm, activation_gradient, seed 1: no"
+    assert describe_job(lost) == "minilm, activation_gradient, seed 1: no"
     found = [searched(0.5, s, task, max_drop=1.0) for s in (1, 2) for task in ("sst2", "rte")]
     (gap,) = gathered(found[:-1]).missing.itertuples()
     method = "activation_gradient (prune.max_drop=1.0)"
-    assert describe(gap) == f"rte, minilm, {method}, ratio found, seed 2"
+    assert describe_job(gap) == f"rte, minilm, {method}, ratio found, seed 2"

@@ -55,7 +55,7 @@ def test_styles_differ_by_more_than_colour_and_the_control_is_muted():
 def test_colours_are_those_of_the_page_and_drawings_repeat():
     found = cells([result(backbone="a & <b>")])
     ((title, svg),), _ = figures.tradeoff(found)
-    assert title == "sst2" and "accuracy × 100 against speed-up, times dense" in svg
+    assert title == "sst2" and "accuracy, % against speed-up, times dense" in svg
     assert "var(--c0)" in svg and figures.INK["c0"] not in svg
     assert "<g id=" not in svg and "clip-path" not in svg and "http" not in svg
     assert figures.tradeoff(found) == ([(title, svg)], {"a & <b>": figures.STYLES[0]})

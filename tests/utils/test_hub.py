@@ -116,5 +116,5 @@ def test_what_the_hub_refuses_is_one_line_with_what_to_do(
 ) -> None:
     monkeypatch.setattr(hub.constants, "ENDPOINT", "https://hub")
     monkeypatch.setattr(hub, "hub_reachable", lambda: True)
-    line = hub.explain(error, "a/b")
+    line = hub.explain_failure(error, "a/b")
     assert all(word in line for word in says.split()) and "\n" not in line

@@ -18,7 +18,7 @@ from skip_exp.models.backbones import class_names, content_hash
 from skip_exp.models.families.registry import FAMILIES
 from skip_exp.skill.export.folder import new_folder
 from skip_exp.utils.files import in_full
-from skip_exp.utils.hub import explain, offline_if_unreachable
+from skip_exp.utils.hub import explain_failure, offline_if_unreachable
 
 COMPRESS = "experiment=compress"
 CUT_ONLY = ["retune.enabled=false", "attribution=first_order"]  # see docs/results.md
@@ -120,7 +120,7 @@ def _config(path: str) -> Any:
             folder if folder.is_dir() else path, trust_remote_code=False
         )
     except Exception as error:  # of many kinds, from transformers and its HTTP client
-        why = first_line(error) if folder.is_dir() else explain(error, path)
+        why = first_line(error) if folder.is_dir() else explain_failure(error, path)
         raise SkipError(f"compress: {path}: {why}") from error
 
 

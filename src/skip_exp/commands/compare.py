@@ -21,7 +21,7 @@ from rich.console import Console
 from skip_exp.commands.line import one_line_errors, parser
 from skip_exp.config.compose import choices
 from skip_exp.report import compare, frame
-from skip_exp.report.tables import save
+from skip_exp.report.tables import write_files
 
 
 @one_line_errors(1)
@@ -39,7 +39,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     values = choices(given) if given else []
     rows = compare.compare(frame.load(options.folders), key, values, options.split)
     if options.out:
-        save({options.out: frame.to_csv(rows)})
+        write_files({options.out: frame.to_csv(rows)})
     console = Console(width=None if sys.stdout.isatty() else 200)
     for table in compare.make_tables(rows):
         console.print(table, "")

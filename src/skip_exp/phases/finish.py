@@ -39,7 +39,7 @@ from skip_exp.utils import files
 log = logging.getLogger(__name__)
 
 
-def describe(job: Job) -> Result:
+def begin_result(job: Job) -> Result:
     """The result of a job before its first phase: its settings and its rows."""
     data = job.data
     return results.from_config(

@@ -166,7 +166,7 @@ def ratio_text(ratio: float) -> str:
     return "found" if ratio == SEARCHED else f"{ratio:g}"
 
 
-def describe(job: Any) -> str:
+def describe_job(job: Any) -> str:
     """A row of `Gathered.missing` or `Gathered.failed` in words, with its error."""
     method = f"{job.attribution} ({job.variant})" if job.variant else job.attribution
     known = [name for name in (job.task, job.backbone, method) if name not in ("", "-")]

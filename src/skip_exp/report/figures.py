@@ -103,7 +103,7 @@ def _points(cells: pd.DataFrame, phase: str, x: Any) -> pd.DataFrame:
 def _axes(x_label: str, cells: pd.DataFrame) -> Axes:
     axes = Figure(figsize=(WIDTH / 72, HEIGHT / 72)).add_axes((0.14, 0.17, 0.82, 0.77))
     axes.grid(axis="y", clip_on=False)
-    axes.set(xlabel=x_label, ylabel=f"{cells['metric'].iloc[0]} × 100")
+    axes.set(xlabel=x_label, ylabel=f"{cells['metric'].iloc[0]}, %")
     axes.locator_params(nbins=5)
     return axes
 

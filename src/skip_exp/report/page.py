@@ -10,7 +10,7 @@ from jinja2 import Environment, PackageLoader
 from skip_exp.config.names import METRICS, MULTILABEL_METRICS
 from skip_exp.models.sites import Site
 from skip_exp.report import figures
-from skip_exp.report.cells import Gathered, describe, main_method, ratio_text, warnings
+from skip_exp.report.cells import Gathered, describe_job, main_method, ratio_text, warnings
 from skip_exp.report.tables import (
     CAPTION,
     SAMPLE,
@@ -27,8 +27,8 @@ class Texts:
     def __init__(self, report: Gathered) -> None:
         self.warnings = warnings(report)
         self.table = lines(report.cells)
-        self.failed = [describe(job) for job in report.failed.itertuples()]
-        self.missing = [describe(job) for job in report.missing.itertuples()]
+        self.failed = [describe_job(job) for job in report.failed.itertuples()]
+        self.missing = [describe_job(job) for job in report.missing.itertuples()]
         self.left = [f"failed: {line}" for line in self.failed]
         self.left += [f"missing: {line}" for line in self.missing]
 
@@ -113,7 +113,7 @@ def shade_kept(runs: pd.DataFrame) -> list[Shaded]:
             cells = [None if pd.isna(x) else (round(10 * x), f"{100 * x:.0f}") for x in shares]
             rows.append((f"{kind} {ratio_text(ratio)}", cells))
         title = f"{task} · {backbone} {SAMPLE}" if sample else f"{task} · {backbone}"
-        shaded.append(Shaded(title, list(map(str, means)), rows))
+        shaded.append(Shaded(title, [str(layer + 1) for layer in means], rows))
     return shaded
 
 

@@ -17,7 +17,7 @@ LATEX_HEAD = (
     " it, so this is a reconstruction, not a copy."
 )
 SCORE_COLUMNS = (
-    "Scores times 100 on the validation split, mean ± standard deviation over {seeds} seeds: dense"
+    "Scores in percent on the validation split, mean ± standard deviation over {seeds} seeds: dense"
     " after prompt tuning with nothing removed, the other rows after pruning and re-tuning. ratio:"
     " fraction of the block parameters to remove; block %, all %: removed of the block parameters"
     ' and of all. On BERT-base ratio 0.67 is the row of "52 % of all parameters". at chance: dense'

@@ -41,7 +41,7 @@ LATEX_MARKS = str.maketrans(
 
 
 def percent(value: float | None) -> str:
-    """A fraction times 100; ``-`` where there is none."""
+    """A fraction in percent; ``-`` where there is none."""
     return "-" if value is None or pd.isna(value) else f"{100 * value:.1f}"
 
 
@@ -244,7 +244,7 @@ def tex(text: str) -> str:
     return text.translate(LATEX_MARKS)
 
 
-def save(texts: Mapping[Path, str]) -> None:
+def write_files(texts: Mapping[Path, str]) -> None:
     """Write files whole. Raises SkipError where one cannot be written."""
     for file, text in texts.items():
         files.save(file, text.encode(), f"--out {file}")

@@ -39,8 +39,7 @@ def score_rows(
         kept = certainty >= reject
         found["coverage"] = kept.float().mean().item()
         found["answered"] = _score(task, predicted[kept], true[kept]) if kept.any() else {}
-    hits, support, answered = counts.diag(), counts.sum(1), counts.sum(0)
-    found["classes"] = score_classes(about.labels, hits, support, answered)
+    found["classes"] = score_classes(about.labels, true, predicted)
     found["confusion"] = confusion(about.labels, counts)
     found["errors"] = _list_errors(cells, shown, about.labels, true, predicted, certainty)
     return found
@@ -64,8 +63,7 @@ def _on_rows_of_several(
     given = (answers > threshold).int()
     scores = _score(task, answers.logit(), true, threshold.logit().item())
     found: dict[str, Any] = {"rows": len(rows), **scores}
-    hits, support, answered = (given * true).sum(0), true.sum(0), given.sum(0)
-    found["classes"] = score_classes(about.labels, hits, support, answered)
+    found["classes"] = score_classes(about.labels, true, given)
     certainty = torch.where(given == 1, answers, 1 - answers)  # of each yes and no
     worst = certainty.masked_fill(given == true, -1).amax(1)
     found["errors"] = []
@@ -112,23 +110,21 @@ def _list_errors(
 
 
 def score_classes(
-    names: Sequence[str], hits: Tensor, support: Tensor, answered: Tensor
+    names: Sequence[str], true: Tensor, predicted: Tensor
 ) -> dict[str, dict[str, float]]:
     """Precision, recall, F1 and support of every class; a ratio without rows is 0.
 
     Args:
-        hits: rows of each class that have it as an answer [labels].
-        support: rows of each class [labels].
-        answered: rows that have it as an answer [labels].
+        true, predicted: class indices [rows], or 0 and 1 [rows, labels].
     """
-    precision = (hits / answered.clamp_min(1)).tolist()
-    recall = (hits / support.clamp_min(1)).tolist()
-    f1 = (2 * hits / (support + answered).clamp_min(1)).tolist()
-    scores = {}
-    for i, name in enumerate(names):
-        scores[name] = {"precision": precision[i], "recall": recall[i], "f1": f1[i]}
-        scores[name]["support"] = int(support[i])
-    return scores
+    from sklearn.metrics import precision_recall_fscore_support  # takes a second
+
+    parts = ("precision", "recall", "f1", "support")
+    columns = precision_recall_fscore_support(
+        true.numpy(), predicted.numpy(), labels=range(len(names)), zero_division=0
+    )
+    rows = zip(*(column.tolist() for column in columns), strict=True)
+    return {name: dict(zip(parts, row, strict=True)) for name, row in zip(names, rows, strict=True)}
 
 
 def confusion(names: Sequence[str], counts: Tensor) -> dict[str, dict[str, int]]:

@@ -222,9 +222,14 @@ class Skill(Classifier):
                     share_skill(self.folder, temporary)
             else:
                 write_onnx(temporary, about, self.model, self.tokenizer, int8=int8)
-            parts = (about, self.model, self.tokenizer, self.folder)
             card = model_card(
-                *parts, repo_id=repo_id, license=license, onnx=format == "onnx", int8=int8
+                about,
+                self.model,
+                self.folder,
+                repo_id=repo_id,
+                license=license,
+                onnx=format == "onnx",
+                int8=int8,
             )
             card.save(temporary / CARD)
         return out

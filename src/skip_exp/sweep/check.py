@@ -50,7 +50,7 @@ class Started(Callback):
         """
         try:
             _check_single(config.hydra)
-            check(copy.deepcopy(config))
+            check_composed(copy.deepcopy(config))
             if is_search(config.hydra):
                 check_trial(config.hydra)
             with _as_current(config):  # for interpolations of Hydra's own
@@ -72,7 +72,7 @@ class Started(Callback):
             folders: list[str] = []
             for overrides in list_ends(config.hydra) if searches else list_jobs(config.hydra):
                 composed = _loader().load_sweep_config(config, overrides)
-                check(composed, len(folders))
+                check_composed(composed, len(folders))
                 with _as_current(composed):
                     folders.append(str(composed.hydra.sweep.subdir))
                 if folders[-1] in folders[:-1]:
@@ -97,7 +97,7 @@ class Started(Callback):
             STARTED.folder = Path(config.hydra.runtime.output_dir)
 
 
-def check(composed: DictConfig, number: int = 0) -> None:
+def check_composed(composed: DictConfig, number: int = 0) -> None:
     """Check a job's composed configuration with its node ``hydra``, which is changed.
 
     Args:

@@ -54,7 +54,7 @@ def offline_if_unreachable() -> None:
         _set_offline(True)
 
 
-def explain(error: BaseException, name: str) -> str:
+def explain_failure(error: BaseException, name: str) -> str:
     """Why ``name`` could not be loaded from the hub, and the fix, in one line."""
     if not hub_reachable():
         return "not in the Hugging Face cache, and the hub cannot be reached from here"

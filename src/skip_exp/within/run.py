@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from skip_exp import results
 from skip_exp.cache.version import digest
 from skip_exp.config.schema import Config
-from skip_exp.config.together import check
+from skip_exp.config.together import check_job
 from skip_exp.data.files import SELECT
 from skip_exp.data.scores import Labels
 from skip_exp.errors import ConfigError
@@ -104,7 +104,7 @@ def at_ratio(cfg: Config, ratio: float) -> Config:
         benchmark=replace(cfg.benchmark, enabled=False),
         output_dir=str(Path(cfg.output_dir) / JOBS / f"{ratio:g}"),
     )
-    check(job)
+    check_job(job)
     return job
 
 

@@ -113,7 +113,7 @@ def write(frame: pd.DataFrame, folder: Path, metric: str, *, contended: bool) ->
 def draw(frame: pd.DataFrame, metric: str) -> Figure:
     """Score on the validation split against texts a second; the chosen model has a ring."""
     figure = Figure(figsize=(6.5, 4.3), layout="constrained")
-    axes = figure.add_subplot(xlabel="texts a second", ylabel=f"{metric} × 100", xscale="log")
+    axes = figure.add_subplot(xlabel="texts a second", ylabel=f"{metric}, %", xscale="log")
     axes.grid(axis="y")
     axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     axes.xaxis.set_major_formatter("{x:,.0f}")

@@ -7,7 +7,7 @@ import huggingface_hub
 from skip_exp.data.files import STAND_IN
 from skip_exp.errors import SkipError, first_line
 from skip_exp.skill.record import CODE, RECORD, TENSORS, SkillRecord
-from skip_exp.utils.hub import explain, hub_reachable, offline_if_unreachable
+from skip_exp.utils.hub import explain_failure, hub_reachable, offline_if_unreachable
 
 SKILL_FILES = [RECORD, TENSORS]  # what `download` needs of a repository
 
@@ -62,5 +62,5 @@ def download(repo_id: str, revision: str | None = None) -> Path:
             repo_id, revision=revision, allow_patterns=[*SKILL_FILES, CODE]
         )
     except Exception as error:  # any error of its HTTP library
-        raise SkipError(f"{repo_id}: no folder, and {explain(error, repo_id)}") from error
+        raise SkipError(f"{repo_id}: no folder, and {explain_failure(error, repo_id)}") from error
     return Path(folder)

@@ -12,6 +12,7 @@ from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import expit, softmax
 from tokenizers import Tokenizer
 
 from skip_exp.data.batches import Row, pad, tokenize
@@ -122,11 +123,7 @@ class OnnxSkill(Classifier):
         if logits.shape != wanted or not np.isfinite(logits).all():
             raise SkipError(f"{ONNX}: logits must be {wanted} finite numbers, not {logits.shape}")
         answers: list[list[float]]
-        if self.about.multilabel:
-            answers = (0.5 * (1 + np.tanh(logits / 2))).tolist()  # a sigmoid that cannot overflow
-            return answers
-        powers = np.exp(logits - logits.max(1, keepdims=True))
-        answers = (powers / powers.sum(1, keepdims=True)).tolist()
+        answers = (expit(logits) if self.about.multilabel else softmax(logits, 1)).tolist()
         return answers
 
 
