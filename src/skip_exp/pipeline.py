@@ -49,7 +49,7 @@ def run(cfg: Config) -> Result:
         latency = {}
         if cfg.benchmark.enabled:
             with clock("benchmark"):
-                latency = benchmark(job)
+                latency = benchmark(job, done)
         result = write_result(job.cfg, done, latency, {} if done.hit else clock.seconds)
         if not done.hit:
             mirror(job.loggers, result.to_dict(), job.output)
@@ -107,16 +107,16 @@ def run_phases(job: Job, clock: Clock) -> Entry:
         dense, result.cache["tune"] = tune(job)
     with clock("attribute"):
         relevance, result.cache["attribution"] = attribute(job, dense)
-    ratio = settings.goal.ratio
+    ratio, is_quiet = settings.goal.ratio, True
     if ratio is None:
         with clock("search"):
-            ratio, result.probes = search(job, dense, relevance)
+            ratio, result.probes, is_quiet = search(job, dense, relevance)
     with clock("prune"):
         seed = job.seed("prune")
         pruned = prune(job.trainer, dense.value, relevance.value, settings, ratio, seed)
         log_reached(dense.value, pruned, ratio)
     with clock("retune"):
-        final, epochs = retune(job, dense, pruned.model, job.loggers)
+        final, epochs, timed_out = retune(job, dense, pruned.model, job.loggers)
     with clock("test"):
         scored = test(job, dense, pruned.model, final)
         add_scores(job, result, scored)
@@ -132,4 +132,5 @@ def run_phases(job: Job, clock: Clock) -> Entry:
         whole=whole,
         keep=pruned.keep,
         logits=scored["final"].tensors["validation"],
+        is_lasting=relevance.keep and is_quiet and not timed_out,
     )

@@ -171,7 +171,7 @@ class Subject:
             data = draw_rows(replace(job.data, select=select[::2]), rows, job.seed("rows"))
             # The cached answers of the teacher are to the job's own rows.
             drawn = replace(job, data=data, cache=StageCache(None))
-            model, _ = retune(drawn, self.tuned, model, [])
+            model = retune(drawn, self.tuned, model, [])[0]
         held_out = replace(job, data=replace(job.data, select=select[1::2]))
         return replace(self, job=held_out, limit=None).balanced(model)
 

@@ -73,6 +73,17 @@ def test_the_arguments_of_a_stage_are_its_key(tmp_path: Path) -> None:
     assert run("a").hit and (tmp_path / "count_words").is_dir()
 
 
+def test_an_entry_of_an_argument_that_is_not_kept_is_not_taken(tmp_path: Path) -> None:
+    def score_it(*, model: int) -> Entry:
+        return Entry(values={"score": model})
+
+    cache = StageCache(tmp_path)
+    for model, keep in ((1, True), (2, False)):
+        entry = cache.stage(score_it, model=Keyed("model", lambda model=model: model, keep))
+        assert (entry.values["score"], entry.keep) == (model, keep)
+    assert cache.stage(score_it, model=Keyed("model", lambda: 3)).values["score"] == 1
+
+
 def test_a_value_without_a_key_is_refused() -> None:
     with pytest.raises(TypeError, match="Keyed"):
         stage_key("tune", {"model": torch.nn.Linear(1, 1)})

@@ -185,6 +185,7 @@ def test_more_arguments_of_the_trainer(extra: Any, steps: int, caplog: Any) -> N
     last, curves = trainers.fit(tuned, Batches(), settings, "accuracy", 1, [], 16)
     assert tuned.trainer.global_step == steps
     assert math.isfinite(last.score) and curves.points
+    assert last.timed_out == ("max_time" in extra)
     assert ("run_training_batch" in caplog.text) == ("profiler" in extra)
 
 

@@ -60,10 +60,14 @@ class Keyed(Generic[T]):
     Example:
         >>> rows = Keyed(hash_of_file, lambda: read(file))
         >>> rows.value
+
+    Args:
+        keep: whether a stage that uses it may be kept.
     """
 
-    def __init__(self, key: str, make: Callable[[], T]) -> None:
+    def __init__(self, key: str, make: Callable[[], T], keep: bool = True) -> None:
         self.key = key
+        self.keep = keep
         self._make = make
 
     @cached_property
@@ -104,9 +108,9 @@ class StageCache:
             function: a stage; its name is that of the cache's folder.
             context: what does not affect the result: devices, loggers.
             arguments: what does. A model or a data set is :class:`Keyed`, and the function gets its
-                value.
+                value. One that is not kept leaves no entry, and takes none.
         """
-        name = function.__name__
+        name, key = function.__name__, stage_key(function.__name__, arguments)
 
         def compute() -> Entry:
             values = {
@@ -115,7 +119,9 @@ class StageCache:
             }
             return function(*context, **values)
 
-        return self.get(name, stage_key(name, arguments), compute)
+        if not all(each.keep for each in arguments.values() if isinstance(each, Keyed)):
+            return replace(compute(), key=key, keep=False)
+        return self.get(name, key, compute)
 
     def get(self, stage: str, key: str, compute: Callable[[], Entry], reuse: bool = True) -> Entry:
         """The entry of ``stage`` for ``key``, computed if missing.

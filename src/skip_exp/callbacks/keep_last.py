@@ -4,7 +4,7 @@ import math
 from typing import Any
 
 import lightning as L
-from lightning.pytorch.callbacks import Callback
+from lightning.pytorch.callbacks import Callback, Timer
 
 from skip_exp.models.soft_prompt import State, load_trainable, trainable_state
 
@@ -32,6 +32,7 @@ class KeepLast(Callback):
         self.start = self.highest = -math.inf  # scores: before training, and of any epoch
         self.state: State = {}
         self.epoch = -1
+        self.timed_out = False  # whether ``trainer.extra.max_time`` ended the fit
 
     def on_validation_end(self, trainer: L.Trainer, pl_module: Any) -> None:
         score = trainer.callback_metrics[f"{self.phase}/select_{self.metric}"].item()
@@ -47,6 +48,9 @@ class KeepLast(Callback):
     def on_fit_end(self, trainer: L.Trainer, pl_module: Any) -> None:
         load_trainable(pl_module.model, self.state)
         self.state = {}
+        for each in trainer.callbacks:  # type: ignore[attr-defined]
+            if isinstance(each, Timer):
+                self.timed_out = each.time_remaining() <= 0  # type: ignore[operator]
 
     def state_dict(self) -> dict[str, Any]:
         return {name: getattr(self, name) for name in SAVED}

@@ -39,7 +39,7 @@ def attribute(job: Job, dense: Keyed[SoftPromptModel]) -> tuple[Keyed[Relevance]
     scored = sum(scores.numel() for scores in relevance.values())
     note = " (from the cache)" if entry.hit else ""
     log.info("%s neurons and heads scored%s", f"{scored:,}", note)
-    return Keyed(entry.key, lambda: relevance), entry.found
+    return Keyed(entry.key, lambda: relevance, entry.keep), entry.found
 
 
 def score_neurons(

@@ -6,7 +6,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from skip_exp.cache.store import Entry
+from skip_exp.cache.store import Entry, Keyed
 from skip_exp.config.schema import BenchmarkConfig
 from skip_exp.models.cost import random_batch
 from skip_exp.models.soft_prompt import SoftPromptModel
@@ -20,10 +20,11 @@ log = logging.getLogger(__name__)
 WARMUP = 3  # untimed passes of each model
 
 
-def benchmark(job: Job) -> dict[str, Any]:
+def benchmark(job: Job, done: Entry) -> dict[str, Any]:
     """The ``latency`` of a finished job's models, from the cache where it was taken here."""
     place, settings = describe_place(job.device), job.cfg.benchmark
-    arguments = {"job": job.key, "settings": settings, "place": place}
+    key = Keyed(done.key, lambda: done.key, done.keep)
+    arguments = {"job": key, "settings": settings, "place": place}
     return job.cache.stage(time_models, job.output / "skill", job.device, **arguments).values
 
 

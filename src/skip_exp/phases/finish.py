@@ -113,6 +113,7 @@ def finish(
     whole: SoftPromptModel,
     keep: Keep,
     logits: Tensor,
+    is_lasting: bool,
 ) -> Entry:
     """Add the sizes, write skill, picture and predictions; the entry has them and the result.
 
@@ -123,6 +124,7 @@ def finish(
             only, one on the whole backbone.
         keep: what stays, in indices of the dense model.
         logits: of the final model on the validation split [rows, labels].
+        is_lasting: False where a contended timing or the clock had a part in it.
     """
     results.check_folder(job.output, job.key)  # before its files are replaced
     record = skill_record(job, final, result)
@@ -137,7 +139,7 @@ def finish(
     picture.save(result.keep_sizes, job.output / picture.PICTURE)
     _write_predictions(job.output / PREDICTIONS, job, logits / record.temperature, record)
     names = [f"skill/{TENSORS}", f"skill/{RECORD}", picture.PICTURE, PREDICTIONS]
-    return Entry(pack_files(job.output, names), {"result": result.to_dict()})
+    return Entry(pack_files(job.output, names), {"result": result.to_dict()}, keep=is_lasting)
 
 
 def _write_predictions(path: Path, job: Job, logits: Tensor, record: SkillRecord) -> None:

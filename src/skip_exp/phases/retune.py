@@ -18,15 +18,16 @@ from skip_exp.training.length import cost_left, count_epochs, count_paid_epochs
 
 def retune(
     job: Job, dense: Keyed[SoftPromptModel], pruned: SoftPromptModel, loggers: Sequence[Logger]
-) -> tuple[SoftPromptModel, int]:
+) -> tuple[SoftPromptModel, int, bool]:
     """The final model, trained again if ``retune.enabled``; ``pruned`` is not changed.
 
-    Returns the model and the number of re-tuning epochs, 0 without re-tuning.
+    Returns the model, the number of re-tuning epochs, 0 without re-tuning, and whether the clock
+    ended them.
     """
     model, settings, seed = pruned.copy(), job.cfg.retune, job.seed("retune")
     if not settings.enabled:
         model.train_only(job.cfg.tune.train)  # the skill stores what was trained, nothing else
-        return model.eval(), 0
+        return model.eval(), 0, False
     model.train_only(settings.train, settings.rank, seed)
     if settings.train == "prompt_readout":  # a frozen backbone cannot move its features back
         start_readout(job.trainer, model, job.data, job.backbone.path, "retune")
@@ -44,7 +45,7 @@ def retune(
         )
     else:
         rows = TextDataModule(job.data, settings.batch, seed)
-    fit(
+    last, _ = fit(
         job.trainer,
         loggers,
         model,
@@ -55,7 +56,7 @@ def retune(
         settings.distill,
         job.cache.unfinished(JOB_STAGE, job.key, "ckpt"),
     )
-    return model.eval(), epochs
+    return model.eval(), epochs, last.timed_out
 
 
 def plan_epochs(job: Job, dense: SoftPromptModel, pruned: SoftPromptModel) -> int:

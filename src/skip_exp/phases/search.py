@@ -6,10 +6,13 @@ step.
 
 import logging
 from bisect import bisect_left
-from dataclasses import replace
+from dataclasses import asdict, replace
+from typing import Any
 
-from skip_exp.cache.store import Entry, Keyed, stage_key
-from skip_exp.cache.version import part_code, room_code
+from skip_exp.cache.store import Entry, Keyed
+from skip_exp.cache.version import digest, part_code, room_code
+from skip_exp.config.prune import PruneConfig
+from skip_exp.config.schema import BenchmarkConfig, TrainerConfig
 from skip_exp.errors import ConfigError
 from skip_exp.models.sites import Relevance
 from skip_exp.models.soft_prompt import SoftPromptModel
@@ -26,34 +29,36 @@ RATIO_STEPS = 100  # of the ratio from 0 to 1
 
 def search(
     job: Job, dense: Keyed[SoftPromptModel], relevance: Keyed[Relevance]
-) -> tuple[float, dict[str, float]]:
+) -> tuple[float, dict[str, float], bool]:
     """The smallest ratio that is as fast as ``prune.target_speedup``, and the probes.
 
     Probes are cached, so an interrupted search continues, and one with another goal reuses them.
 
     Returns:
-        The ratio, and the speed-up by probed ratio.
+        The ratio, the speed-up by probed ratio, and whether all probes were taken on a quiet
+        machine.
 
     Raises:
         ConfigError: a speed-up that cannot be reached.
     """
-    target, probes = job.cfg.prune.target_speedup, dict[str, float]()
+    target, probes = job.cfg.prune.target_speedup, dict[str, Entry]()
     assert target is not None
     if target == 1:
-        return 0.0, {}
+        return 0.0, {}, True
     ratios = list_ratios(most(dense.value.shapes(), job.cfg.prune.sites))
 
     def is_fast(ratio: float) -> bool:
-        entry = _probe(job, dense, relevance, ratio)
-        probes[f"{ratio:g}"] = speedup = entry.values["speedup"]
+        probes[f"{ratio:g}"] = entry = _probe(job, dense, relevance, ratio)
+        speedup = entry.values["speedup"]
         log.info("search: ratio %g: %.2fx%s", ratio, speedup, " (cached)" if entry.hit else "")
         return bool(speedup >= target)
 
     found = bisect_left(ratios, True, key=is_fast)
+    speedups = {ratio: entry.values["speedup"] for ratio, entry in probes.items()}
     if found == len(ratios):
-        reach = f"must be between 1 and {int(max(probes.values(), default=1) * 100) / 100}"
+        reach = f"must be between 1 and {int(max(speedups.values(), default=1) * 100) / 100}"
         raise ConfigError("prune.target_speedup", target, reach)
-    return ratios[found], probes
+    return ratios[found], speedups, all(entry.keep for entry in probes.values())
 
 
 def list_ratios(limit: float) -> list[float]:
@@ -65,18 +70,34 @@ def _probe(
     job: Job, dense: Keyed[SoftPromptModel], relevance: Keyed[Relevance], ratio: float
 ) -> Entry:
     """The speed-up of one cut, from the cache or measured, whatever the goal of the search."""
-    sizes = job.cfg.benchmark
-
-    def measure() -> Entry:
-        seed, settings = job.seed("prune"), job.cfg.prune
-        cut = prune(job.trainer, dense.value, relevance.value, settings, ratio, seed).model
-        timed = compare(dense.value, cut, sizes, job.device)
-        return Entry(values={"speedup": timed["speedup"]}, keep=not timed["contended"])
-
     settings = replace(job.cfg.prune, ratio=ratio, target_speedup=None)
-    cut = [settings, part_code(settings.allocation), room_code("pruning")]
-    timing = {"sizes": sizes, "place": describe_place(job.device)}
-    key = stage_key(
-        "speedup", {"dense": dense, "relevance": relevance, "cut": cut, "timing": timing}
+    code = [part_code(settings.allocation), room_code("pruning")]
+    return job.cache.stage(
+        time_cut,
+        job.trainer,
+        job.device,
+        dense=dense,
+        relevance=relevance,
+        settings=Keyed(digest([asdict(settings), code]), lambda: settings),
+        seed=job.seed("prune"),
+        sizes=job.cfg.benchmark,
+        place=describe_place(job.device),
     )
-    return job.cache.get("speedup", key, measure)
+
+
+def time_cut(
+    trainer: TrainerConfig,
+    device: str,
+    *,
+    dense: SoftPromptModel,
+    relevance: Relevance,
+    settings: PruneConfig,
+    seed: int,
+    sizes: BenchmarkConfig,
+    place: list[Any],
+) -> Entry:
+    """Time a cut at ``settings.ratio`` against the dense model; under load it is not kept."""
+    assert settings.ratio is not None
+    cut = prune(trainer, dense, relevance, settings, settings.ratio, seed).model
+    timed = compare(dense, cut, sizes, device)
+    return Entry(values={"speedup": timed["speedup"]}, keep=not timed["contended"])

@@ -40,7 +40,7 @@ def tune(job: Job) -> tuple[Keyed[SoftPromptModel], str]:
         curves, epoch = entry.values["curves"], entry.values["epoch"]
         replay(job.loggers, [*curves, mark_kept("tune", curves, epoch)])
         log_kept(job.metric, epoch, len(curves), entry.values["score"], "from the cache:")
-    return Keyed(entry.key, lambda: model), entry.found
+    return Keyed(entry.key, lambda: model, entry.keep), entry.found
 
 
 def fit_dense(
@@ -71,4 +71,4 @@ def fit_dense(
     epochs = count_epochs(settings, len(data.train))
     last, curves = fit(trainer, loggers, model, rows, settings, epochs, own, unfinished=unfinished)
     found: dict[str, Any] = {"curves": curves.points, "epoch": last.epoch, "score": last.score}
-    return Entry(trainable_state(model), found)
+    return Entry(trainable_state(model), found, keep=not last.timed_out)
