@@ -2,6 +2,7 @@
 
 import ast
 import shutil
+import tomllib
 from collections.abc import Iterator
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
@@ -123,3 +124,22 @@ def test_an_edit_of_a_room_that_computes_makes_every_stage_anew(
         **dict.fromkeys(version.METHODS, (False, True)),
         "report": (False, False),
     }
+
+
+def count_statements(source: str) -> int:
+    """Statements of a file, without docstrings."""
+    nodes = [*ast.walk(ast.parse(source))]
+    documented = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
+    docstrings = sum(ast.get_docstring(n) is not None for n in nodes if isinstance(n, documented))
+    return sum(isinstance(node, ast.stmt) for node in nodes) - docstrings
+
+
+def test_the_house_keeps_its_budget() -> None:
+    """What grows makes room for itself: the numbers in pyproject.toml are only ever lowered."""
+    root = PACKAGE.parents[1]
+    budget = tomllib.loads((root / "pyproject.toml").read_text())["tool"]["skip_exp"]["budget"]
+    pages = [root / "README.md", root / "CONTRIBUTING.md", root / "CHANGELOG.md"]
+    pages += [root / "studies/README.md", *(root / "docs").glob("*.md")]
+    statements = sum(count_statements(path.read_text()) for path in PACKAGE.rglob("*.py"))
+    words = sum(len(page.read_text(encoding="utf-8").split()) for page in pages)
+    assert statements <= budget["statements"] and words <= budget["words"]
