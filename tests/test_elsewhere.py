@@ -114,7 +114,7 @@ def test_a_whole_job(
     more = [*more, "tune.dropout=false", "cache.dir=null"]
     here = pipeline.run(toy_job(toy, tmp_path, "here", *more))
     monkeypatch.setattr(SingleDeviceStrategy, "root_device", property(lambda _: DEVICE))
-    for module in (pipeline, fit.trainers, job, tune):
+    for module in (fit.trainers, job, tune):
         monkeypatch.setattr(module, "root_device", lambda _: DEVICE)
     monkeypatch.setattr(CPUAccelerator, "setup_device", lambda *_: None)
     with elsewhere():

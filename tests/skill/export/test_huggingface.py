@@ -191,17 +191,6 @@ def test_a_skill_that_is_all_weights_has_no_files_of_its_own(tmp_path: Path) -> 
         Skill.load(out)
 
 
-class OwnPrompt(NoPrompt):
-    """Of somebody's own."""
-
-
-def test_a_prompt_of_ones_own_is_refused() -> None:
-    model = tiny_model("bert")
-    model.prompt = OwnPrompt()
-    with pytest.raises(SkipError, match="OwnPrompt"):
-        to_huggingface(model, LABELS)
-
-
 def test_a_text_too_long_for_its_positions_is_one_line() -> None:
     model = to_huggingface(tiny_model("bert", "input"), LABELS)  # 64 positions, a prompt of 4
     ids = torch.full((1, 61), 7)
