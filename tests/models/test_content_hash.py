@@ -63,6 +63,8 @@ EDITS: dict[str, tuple[str, str, Edit]] = {
     "attention dropout": ("roberta", CONFIG, lambda c: c.update(attention_probs_dropout_prob=0.3)),
     "T5's dropout": ("t5", CONFIG, lambda c: c.update(dropout_rate=0.3)),
     "the scale of T5's logits": ("t5", CONFIG, lambda c: c.update(scale_decoder_outputs=False)),
+    "T5's activation": ("t5", CONFIG, lambda c: c.update(dense_act_fn="silu")),
+    "a setting that nobody knows": ("bert", CONFIG, lambda c: c.update(later=2)),
     "the window": ("modernbert", CONFIG, lambda c: c.update(local_attention=4)),
     "the rotation": (
         "modernbert",
@@ -116,7 +118,8 @@ def test_what_says_nothing_of_the_function_leaves_the_hash(tmp_path: Path) -> No
     b.tokenizer(["a film", "dull"], truncation=True, max_length=2, padding=True)
     assert content_hash(b.model, b.tokenizer) == b.content_hash
     edit(tmp_path, TOKENIZER, lambda t: t["added_tokens"][0].update(lstrip=False))
-    edit(tmp_path, CONFIG, lambda c: c.update(note="of mine"))
+    edit(tmp_path, CONFIG, lambda c: c.update(transformers_version="4.0", later=False))
+    assert loaded(tmp_path).content_hash == b.content_hash
     edit(tmp_path, TOKENIZER_CONFIG, lambda t: t.update(padding_side="left", model_max_length=7))
     assert content_hash(b.model, AutoTokenizer.from_pretrained(tmp_path)) == b.content_hash
 

@@ -37,22 +37,9 @@ NOTES = {  # "<short>: <in full>"; tables show the short form
     "embedded:t5_mini": "saw train labels: its pre-training included those of sst2, mrpc, cola "
     "and rte",
 }
-SETTINGS = (  # they change the function or the training without changing a weight
-    "model_type",
-    "num_attention_heads",
-    "num_heads",
-    "hidden_act",
-    "feed_forward_proj",
-    "layer_norm_eps",
-    "layer_norm_epsilon",
-    "pad_token_id",
-    "decoder_start_token_id",
-    "relative_attention_num_buckets",
-    "relative_attention_max_distance",
-    "scale_decoder_outputs",
-    "hidden_dropout_prob",
-    "attention_probs_dropout_prob",
-    "dropout_rate",
+HARMLESS = (  # settings that change neither the function nor the training
+    *("_name_or_path", "_commit_hash", "architectures", "auto_map", "dtype"),
+    *("transformers_version", "use_cache"),
 )
 SPECIAL = ("bos", "cls", "eos", "mask", "pad", "sep", "unk")
 
@@ -234,9 +221,11 @@ def content_hash(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> 
     XXH3 with 128 bits runs at the speed of memory; SHA-256 would take longer than loading. It does
     not protect against forgery.
     """
-    settings = {key: getattr(model.config, key, None) for key in SETTINGS}
-    own = FAMILIES[model.config.model_type].settings
-    settings |= {key: getattr(model.config, key) for key in own}
+    settings = {}
+    for key, value in model.config.to_diff_dict().items():
+        # Settings that are off are left out: later releases of the library add new ones.
+        if key not in HARMLESS and value is not None and value is not False:
+            settings[key] = value
     described = json.dumps([settings, _tokenizing(tokenizer)], sort_keys=True)
     digest = xxh3_128(described.encode())
     for name, tensor in sorted(model.state_dict().items()):
@@ -247,7 +236,7 @@ def content_hash(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> 
 
 def _tokenizing(tokenizer: PreTrainedTokenizerBase) -> dict[str, object]:
     """Everything that decides which ids a text becomes."""
-    # Settings that are off are left out: later releases of the library add new ones.
+    # Those that are off are left out, as above.
     pipeline = json.loads(
         tokenizer.backend_tokenizer.to_str(),
         object_hook=lambda d: {key: value for key, value in d.items() if value is not False},

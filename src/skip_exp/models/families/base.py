@@ -87,14 +87,11 @@ class Family:
             Hugging Face class.
         attention: Hugging Face module -> what replaces it; for an attention module that is a
             subclass of :class:`Attention`.
-        settings: names in the configuration that change the function or the training without
-            changing a weight, beyond those in ``models.backbones``.
     """
 
     name: ClassVar[str]
     loaders: ClassVar[dict[str, Any]]
     attention: ClassVar[dict[type[nn.Module], Any]]
-    settings: ClassVar[tuple[str, ...]] = ()
 
     @property
     def layout(self) -> str:

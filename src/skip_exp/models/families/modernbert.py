@@ -75,18 +75,6 @@ class ModernBert(Family):
         ModernBertAttention: RotaryAttention,
         ModernBertMLP: GatedMlp,
     }
-    settings = (
-        "hidden_activation",
-        "norm_eps",
-        "local_attention",
-        "layer_types",
-        "rope_parameters",
-        "classifier_pooling",
-        "classifier_activation",
-        "attention_dropout",
-        "mlp_dropout",
-        "embedding_dropout",
-    )
 
     def blocks(self, model: HFModel) -> list[Block]:
         blocks: list[Block] = []
