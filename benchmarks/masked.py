@@ -3,6 +3,7 @@
 import torch
 from torch import nn
 
+from skip_exp.models.shapes import shape_of
 from skip_exp.models.sites import Keep
 from skip_exp.models.soft_prompt import SoftPromptModel
 
@@ -14,7 +15,7 @@ def zero(model: SoftPromptModel, keep: Keep) -> SoftPromptModel:
     """
     masked = model.copy()
     for block in masked.blocks():
-        kept, linear, units = keep.get(block.name.site), block.output, block.shape().units
+        kept, linear, units = keep.get(block.name.site), block.output, shape_of(block).units
         if kept is None or not units:
             continue
         mask = torch.zeros(units).index_fill(0, kept, 1.0).to(linear.weight.device)

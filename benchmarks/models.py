@@ -9,19 +9,20 @@ from omegaconf import OmegaConf
 from transformers import BertConfig, BertModel
 
 from skip_exp.attribution import random
+from skip_exp.backbones.load import Backbone, load_backbone
 from skip_exp.config import schema
 from skip_exp.config.task import TaskConfig
 from skip_exp.data.encode import encode
 from skip_exp.data.rows import Rows
 from skip_exp.data.sources import load_rows
 from skip_exp.errors import SkipError
-from skip_exp.models.backbones import Backbone, load_backbone
-from skip_exp.models.families.base import Family, HFModel
-from skip_exp.models.families.registry import FAMILIES
-from skip_exp.models.prompts import PROMPT_CLASSES
+from skip_exp.models.families import FAMILIES
+from skip_exp.models.family import Family, HFModel
 from skip_exp.models.readouts import HeadReadout
+from skip_exp.models.shapes import shapes_of
 from skip_exp.models.sites import Keep
 from skip_exp.models.soft_prompt import SoftPromptModel
+from skip_exp.models.start import draw_weights, new_prompt
 from skip_exp.pruning.allocate import allocate
 
 RATIO = 0.52  # of the block parameters: the paper's headline
@@ -59,10 +60,9 @@ def prompted(
     family: Family = FAMILIES["bert"],
 ) -> SoftPromptModel:
     """``model`` with a prompt (``prefix`` or ``input``) and a readout of two labels."""
-    ids = torch.arange(length)
-    soft = PROMPT_CLASSES[prompt].build(model, family, length, ids)
+    soft = new_prompt(prompt, model, family, torch.arange(length))
     readout = HeadReadout(model.config.hidden_size, 2)
-    readout.draw_weights()
+    draw_weights(readout)
     return SoftPromptModel(model, family, soft, readout).eval()
 
 
@@ -74,7 +74,7 @@ def prompted_shape(shape: str) -> SoftPromptModel:
 def keep_at(model: SoftPromptModel, ratio: float = RATIO) -> Keep:
     """A keep that removes ``ratio`` of the block parameters, chosen at random."""
     relevance = random.scores(model, [])
-    return allocate(relevance, model.shapes(), ratio=ratio, sites=["ffn", "heads"])
+    return allocate(relevance, shapes_of(model), ratio=ratio, sites=["ffn", "heads"])
 
 
 def minilm() -> Backbone:

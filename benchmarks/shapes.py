@@ -29,13 +29,13 @@ from benchmarks.models import config, keep_at, prompted
 from benchmarks.timing import side_by_side
 from skip_exp.forms.registry import list_available
 from skip_exp.models.cost import random_batch
-from skip_exp.models.families.registry import FAMILIES
-from skip_exp.models.precision import to_bf16
+from skip_exp.models.families import FAMILIES
 from skip_exp.models.soft_prompt import SoftPromptModel
 from skip_exp.pruning.surgery import cut
 from skip_exp.skill.export.onnx.int8 import quantise
 from skip_exp.skill.export.onnx.runtime import INPUTS, runner
 from skip_exp.skill.export.onnx.write import to_onnx
+from skip_exp.skill.precision import to_bf16
 from skip_exp.utils.timing import place
 
 RATIOS = (0.52, 0.7, 0.9, 0.95)

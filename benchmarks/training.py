@@ -14,13 +14,14 @@ from transformers import BertConfig
 from benchmarks import baseline, models
 from benchmarks.tables import Options, Reach, Row
 from benchmarks.timing import Times, clock, compare, reported
+from skip_exp.backbones.embedded import find_embedded_folder
 from skip_exp.config.schema import TrainerConfig
 from skip_exp.config.train import TrainConfig
 from skip_exp.data.metrics import build_metrics
 from skip_exp.data.module import TextDataModule
 from skip_exp.data.rows import Rows
-from skip_exp.models.embedded import find_embedded_folder
-from skip_exp.models.families.base import HFModel
+from skip_exp.models.family import HFModel
+from skip_exp.models.trained import train_only
 from skip_exp.training.module import PromptTuner
 from skip_exp.training.trainer import fit_trainer, usable
 from skip_exp.utils.timing import best_device
@@ -80,7 +81,7 @@ def ours(backbone: HFModel, kind: str, task: Rows, precision: str) -> Callable[[
     """
     model = models.prompted(backbone, kind)
     settings = TrainConfig(epochs=1)
-    model.train_only(settings.train)
+    train_only(model, settings.train)
     metrics = build_metrics(task.spec)
     hardware = TrainerConfig(precision=precision, progress=False)
 

@@ -13,12 +13,13 @@ from lightning.pytorch.strategies import SingleDeviceStrategy
 from torch import Tensor
 
 from skip_exp import pipeline
-from skip_exp.models.precision import to_bf16
-from skip_exp.models.sites import site_sizes
+from skip_exp.models.shapes import shapes_of, site_sizes
 from skip_exp.models.soft_prompt import SoftPromptModel
+from skip_exp.models.trained import train_only
 from skip_exp.phases import fit, job, tune
 from skip_exp.pruning.surgery import cut
 from skip_exp.skill.export.huggingface.convert import to_huggingface
+from skip_exp.skill.precision import to_bf16
 from tests.attribution.test_every_method import METHODS, method
 from tests.helpers.elsewhere import DEVICE, elsewhere
 from tests.helpers.saved import save_backbone
@@ -61,9 +62,9 @@ def answers(model: SoftPromptModel, batch: dict[str, Tensor]) -> dict[str, Tenso
     found = {}
     for name in {*METHODS} - {*OPTIONS}:
         found |= {f"{name} {site}": x for site, x in method(name)(model, [batch]).items()}
-    sizes = site_sizes(model.shapes())
+    sizes = site_sizes(shapes_of(model))
     smaller = cut(model, {site: torch.arange(size - 1) for site, size in sizes.items()})
-    smaller.train_only("lora", 2, 1)
+    train_only(smaller, "lora", 2, 1)
     inputs = {name: x for name, x in batch.items() if name != "labels"}
     exported = to_huggingface(model.on("cpu"), ["a", "b", "c"]).to(batch["labels"].device)
     logits = smaller(**inputs)

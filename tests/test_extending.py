@@ -24,6 +24,7 @@ from skip_exp.cache.version import part_code
 from skip_exp.config import schema
 from skip_exp.errors import SkipError
 from skip_exp.models.sites import Site
+from skip_exp.models.trained import skill_parameters
 from skip_exp.phases.job import Job
 from skip_exp.phases.prepare import method_of, prepare
 from skip_exp.pruning.allocate import Group
@@ -150,7 +151,7 @@ def test_its_skill_is_loaded_without_them(done: tuple[Place, dict[str, Any]]) ->
     place, result = done
     skill = Skill.load(place.root / "job/skill")
     assert not set(MODULES) & set(sys.modules)
-    for name, parameter in skill.model.skill_parameters().items():
+    for name, parameter in skill_parameters(skill.model).items():
         assert torch.equal(parameter, result["tensors"][name]), name
     (answer,) = skill.predict([{"title": "Home", "review": "good"}])
     assert set(answer["probabilities"]) == {"bad", "good"}

@@ -14,6 +14,7 @@ from omegaconf import OmegaConf
 from skip_exp import pipeline
 from skip_exp.config.schema import BenchmarkConfig, Config
 from skip_exp.errors import SkipError
+from skip_exp.models.shapes import block_parameters
 from skip_exp.models.soft_prompt import SoftPromptModel
 from skip_exp.phases import benchmark, retune
 from skip_exp.phases.build import phase_seed
@@ -115,7 +116,7 @@ def test_the_whole_and_the_cut_model_are_timed(done: Any, monkeypatch: pytest.Mo
     seen = []
 
     def compare(dense: SoftPromptModel, final: SoftPromptModel, *_: Any) -> dict[str, Any]:
-        seen.append([dense.block_parameters(), final.block_parameters()])
+        seen.append([block_parameters(dense), block_parameters(final)])
         return {"contended": True}
 
     monkeypatch.setattr(benchmark, "compare", compare)

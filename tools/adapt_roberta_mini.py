@@ -34,7 +34,7 @@ from transformers import (
     RobertaModel,
 )
 
-from skip_exp.models.embedded import find_embedded_folder
+from skip_exp.backbones.embedded import find_embedded_folder
 
 VOCABULARY = 12_000
 SPECIAL = {  # our special tokens, in order of their ids, and MiniLM's

@@ -39,7 +39,7 @@ from transformers import (
     T5ForConditionalGeneration,
 )
 
-from skip_exp.models.embedded import find_embedded_folder
+from skip_exp.backbones.embedded import find_embedded_folder
 
 WORDS = {  # the target of each label, in label order
     "sst2": ["negative", "positive"],

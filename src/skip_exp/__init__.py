@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from skip_exp.api.compress import compress
     from skip_exp.api.fit import fit
-    from skip_exp.skill.export.huggingface.modeling_skip import SkipForSequenceClassification
+    from skip_exp.models.modeling_skip import SkipForSequenceClassification
     from skip_exp.skill.export.onnx.runtime import OnnxSkill
     from skip_exp.skill.skill import Skill
 

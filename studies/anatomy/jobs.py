@@ -26,7 +26,8 @@ from skip_exp.data.encode import draw_rows
 from skip_exp.data.metrics import build_metrics
 from skip_exp.data.module import TextDataModule
 from skip_exp.errors import SkipError
-from skip_exp.models.sites import Keep, Relevance, site_sizes
+from skip_exp.models.shapes import shapes_of, site_sizes
+from skip_exp.models.sites import Keep, Relevance
 from skip_exp.models.soft_prompt import SoftPromptModel
 from skip_exp.phases.attribute import attribute
 from skip_exp.phases.fit import ask
@@ -82,7 +83,7 @@ class Subject:
 
     @cached_property
     def sizes(self) -> Sizes:
-        return site_sizes(self.dense.shapes())
+        return site_sizes(shapes_of(self.dense))
 
     def draw_seed(self, purpose: str) -> int:
         """A seed for random neurons."""
@@ -111,7 +112,7 @@ class Subject:
         prune = self.job.cfg.prune
         return allocate(
             self.relevance if relevance is None else relevance,
-            self.dense.shapes(),
+            shapes_of(self.dense),
             ratio=ratio,
             sites=prune.sites,
             allocation=prune.allocation,

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 from torchmetrics.functional.classification import multiclass_calibration_error
 
+from skip_exp.models.shapes import block_parameters
 from skip_exp.models.sites import Keep, Relevance, Site
 from skip_exp.pruning.surgery import cut
 from studies.anatomy.jobs import Subject
@@ -69,7 +70,7 @@ def ablation(subjects: Sequence[Subject], options: Options) -> Iterator[Row]:
             yield {**about, "removed": 0.0, "score": dense}
             for keep in keeps:
                 smaller = cut(subject.dense, keep)
-                left = smaller.block_parameters() / subject.dense.block_parameters()
+                left = block_parameters(smaller) / block_parameters(subject.dense)
                 yield {**about, "removed": round(1 - left, 4), "score": subject.balanced(smaller)}
             log.info("%s, seed %d: by %s, %s first", subject.task, subject.seed, by, first)
 

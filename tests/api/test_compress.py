@@ -21,9 +21,9 @@ from transformers import (
 import skip_exp
 from skip_exp import Skill
 from skip_exp.api.compress import _save
+from skip_exp.backbones.load import load_backbone
 from skip_exp.commands import compress as command
 from skip_exp.errors import SkipError
-from skip_exp.models.backbones import load_backbone
 from skip_exp.models.prompts import NoPrompt
 from skip_exp.models.readouts import ClassifierReadout
 from skip_exp.models.soft_prompt import SoftPromptModel
@@ -95,7 +95,7 @@ def test_uncut_logits_are_the_checkpoints_own(kind: str, tmp_path: Path) -> None
     tokens = tokenizer(family)(TEXTS, padding=True, return_tensors="pt")
     expected = ask(original, tokens)
     b = load_backbone(kind, str(tmp_path), family, "classifier")
-    readout = ClassifierReadout.build(b.model, b.tokenizer, 2, (), "mean")
+    readout = ClassifierReadout.build(b.model, b.family, 2)
     model = SoftPromptModel(b.model, b.family, NoPrompt(), readout).eval()
     torch.testing.assert_close(ask(model, tokens), expected, rtol=0, atol=1e-5)
     alone = [ask(model, tokenizer(family)(text, return_tensors="pt")) for text in TEXTS]

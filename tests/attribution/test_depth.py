@@ -4,8 +4,9 @@ import pytest
 import torch
 
 from skip_exp.attribution import depth
-from skip_exp.models import backbones
-from skip_exp.models.families.registry import FAMILIES
+from skip_exp.backbones import load as backbones
+from skip_exp.models.families import FAMILIES
+from skip_exp.models.shapes import shapes_of
 from skip_exp.pruning.allocate import allocate
 from skip_exp.pruning.surgery import cut
 from tests.helpers import tiny
@@ -32,10 +33,10 @@ def test_by_hand() -> None:
 def test_at_k_of_l_exactly_the_last_k_layers_are_gone(kind: str) -> None:
     """Of the others no more than makes up for BERT's output biases, which stay of those k."""
     model = tiny_model(kind, readout=READOUT[kind])
-    relevance, sizes = depth.scores(model, []), model.shapes()
+    relevance, sizes = depth.scores(model, []), shapes_of(model)
     for k in (2, 5):
         keep = allocate(relevance, sizes, ratio=k / LAYERS, sites=["ffn", "heads"])
-        left, more = {shape.name: shape for shape in cut(model, keep).shapes()}, 0
+        left, more = {shape.name: shape for shape in shapes_of(cut(model, keep))}, 0
         for whole in sizes:
             if whole.name.layer >= LAYERS - k:
                 assert left[whole.name].units == 0, (k, whole.name)
@@ -50,7 +51,7 @@ def test_the_rest_of_a_ratio_narrows_the_next_layer_from_its_first_neurons() -> 
     """0.4 of 20424 is two layers and 1457: three times four units of 49, and a head of 792."""
     model = tiny_model()
     keep = allocate(
-        depth.scores(model, []), model.shapes(), ratio=0.4, sites=["ffn", "heads"], round_to=4
+        depth.scores(model, []), shapes_of(model), ratio=0.4, sites=["ffn", "heads"], round_to=4
     )
     assert [len(keep[f"encoder.{i}.ffn"]) for i in range(6)] == [20, 20, 20, 8, 0, 0]
     assert keep["encoder.3.ffn"].tolist() == list(range(12, 20))
@@ -65,7 +66,7 @@ def test_a_t5_cut_so_is_the_t5_of_the_first_layers(kind: str) -> None:
     shorter = tiny_model(kind, "input", "seq2seq")
     backbones._keep_first(shorter.backbone, FAMILIES["t5"], 2)
     keep = allocate(
-        depth.scores(whole, []), whole.shapes(), ratio=4 / 6, sites=["ffn", "heads"], round_to=1
+        depth.scores(whole, []), shapes_of(whole), ratio=4 / 6, sites=["ffn", "heads"], round_to=1
     )
     with torch.no_grad():
         torch.testing.assert_close(cut(whole, keep)(**batch), shorter(**batch))

@@ -74,7 +74,7 @@ def test_the_model_is_left_as_it_was_after_an_error(
     def fail(*_: Any) -> None:
         raise RuntimeError("on purpose")
 
-    monkeypatch.setattr(model.readout, "forward", fail)
+    monkeypatch.setattr(model.readout, "logits", fail)
     with pytest.raises(RuntimeError, match="on purpose"):
         method(name)(model, [batch])
     assert state(model) == before

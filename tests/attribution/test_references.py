@@ -19,7 +19,8 @@ from skip_exp.attribution.observe import (
     taps,
 )
 from skip_exp.attribution.target import true_label
-from skip_exp.models.families.base import AttentionBlock, FfnBlock
+from skip_exp.models.family import AttentionBlock, FfnBlock
+from skip_exp.models.shapes import shape_of
 from skip_exp.models.soft_prompt import SoftPromptModel
 from skip_exp.pruning.surgery import cut
 from tests.helpers.tiny import KINDS, READOUT, tiny_batch, tiny_model
@@ -101,7 +102,7 @@ def test_captum_gives_the_same_gradients(kind: str) -> None:
         method = captum.LayerGradientXActivation(probability, layer)
         theirs = method.attribute(start, attribute_to_layer_input=True)
         total = (theirs * mask).sum(1).mean(0).detach()
-        total = total.view(block.shape().units, -1).sum(1)
+        total = total.view(shape_of(block).units, -1).sum(1)
         torch.testing.assert_close(ours[block.name.site], total, atol=1e-6, rtol=1e-4)
 
 

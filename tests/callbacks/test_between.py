@@ -12,7 +12,7 @@ from torch.utils.data import DataLoader
 from skip_exp.attribution import activation_gradient, random
 from skip_exp.callbacks.between import AttributionCallback, PruningCallback
 from skip_exp.errors import ConfigError
-from skip_exp.models.sites import site_sizes
+from skip_exp.models.shapes import block_parameters, shapes_of, site_sizes
 from skip_exp.models.soft_prompt import SoftPromptModel
 from tests.helpers.tiny import tiny_batch, tiny_model
 
@@ -29,7 +29,7 @@ class Mine(L.LightningModule):
         self.widths: set[int] = set()  # of the first layer, as the steps saw it
 
     def training_step(self, batch: dict[str, Tensor], _: int) -> Tensor:
-        self.widths.add(self.model.shapes()[1].units)
+        self.widths.add(shapes_of(self.model)[1].units)
         inputs = {name: tensor for name, tensor in batch.items() if name != "labels"}
         return F.cross_entropy(self.model(**inputs), batch["labels"])
 
@@ -64,7 +64,7 @@ def test_a_loop_is_attributed_pruned_and_trained_on() -> None:
     attribution = AttributionCallback(activation_gradient.scores, BATCHES)
     trainer(attribution).validate(module, LOADER, verbose=False)
     expected = activation_gradient.scores(tiny_model(), BATCHES)
-    assert attribution.relevance.keys() == site_sizes(dense.shapes()).keys() == expected.keys()
+    assert attribution.relevance.keys() == site_sizes(shapes_of(dense)).keys() == expected.keys()
     for site, scores in expected.items():
         torch.testing.assert_close(attribution.relevance[site], scores)
     assert module.model is dense and dense.training
@@ -75,8 +75,8 @@ def test_a_loop_is_attributed_pruned_and_trained_on() -> None:
     assert all(each.training for each in module.model.modules())
     loop.test(module, LOADER, verbose=False)  # the same trainer again: nothing is cut twice
     units = len(pruning.keep["encoder.0.ffn"])
-    assert module.widths == {dense.shapes()[1].units, units}
-    assert 0.4 < 1 - module.model.block_parameters() / dense.block_parameters() <= 0.5
+    assert module.widths == {shapes_of(dense)[1].units, units}
+    assert 0.4 < 1 - block_parameters(module.model) / block_parameters(dense) <= 0.5
     assert not torch.equal(module.model.readout.linear.bias, before["readout.linear.bias"])
     assert all(torch.equal(tensor, before[name]) for name, tensor in dense.state_dict().items())
 

@@ -22,7 +22,7 @@ from skip_exp.config.names import ALLOCATIONS, PROMPTS, READOUTS
 from skip_exp.config.prune import Goal, PruneConfig, name_goal
 from skip_exp.config.task import TaskConfig
 from skip_exp.errors import ConfigError
-from skip_exp.models.families.registry import FAMILIES
+from skip_exp.models.families import FAMILIES
 from skip_exp.models.prompts import PROMPT_CLASSES
 from skip_exp.models.readouts import READOUT_CLASSES
 from skip_exp.pruning.allocate import ORDERS

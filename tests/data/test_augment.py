@@ -7,10 +7,10 @@ from tokenizers import Tokenizer
 from tokenizers.models import WordLevel
 from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
+from skip_exp.backbones.embedded import find_embedded_folder
+from skip_exp.backbones.load import load_backbone
 from skip_exp.data.augment import NEAR, copies_of, near_words, whole_words, word_tokens
 from skip_exp.data.batches import UNLABELLED
-from skip_exp.models.backbones import load_backbone
-from skip_exp.models.embedded import find_embedded_folder
 
 TEXT = "The movie was wonderful, and the transactions' unhappiness was boring."
 WHOLE = {"the", "movie", "was", "wonderful", "and", "boring"}

@@ -8,7 +8,7 @@ from typing import Any
 import matplotlib
 import pytest
 
-from skip_exp.models import embedded
+from skip_exp.backbones import embedded
 from tests.helpers.written import ROOT
 
 NOTEBOOK = json.loads((ROOT / "examples/quickstart.ipynb").read_text(encoding="utf-8"))

@@ -5,9 +5,10 @@ from types import SimpleNamespace
 import torch
 from torch import Tensor, nn
 
-from skip_exp.models.families.base import FfnBlock
+from skip_exp.models.family import FfnBlock
 from skip_exp.models.prompts import InputPrompt, NoPrompt
-from skip_exp.models.sites import Shape, Sublayer
+from skip_exp.models.shapes import Shape, shape_of
+from skip_exp.models.sites import Sublayer
 
 
 class TwoUnits(nn.Module):
@@ -30,7 +31,7 @@ class TwoUnits(nn.Module):
         return [FfnBlock(Sublayer("encoder.0.ffn"), (self.up,), self.down)]
 
     def shapes(self) -> list[Shape]:
-        return [block.shape() for block in self.blocks()]
+        return [shape_of(block) for block in self.blocks()]
 
     def encoder_mask(self, mask: Tensor) -> Tensor:
         return mask

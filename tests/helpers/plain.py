@@ -47,11 +47,13 @@ def eager(case, model, batch):
 def devices(case, model, batch):
     """Logits with ``device_map="auto"``, and with a layer that waits on the disk."""
     auto = load(case / "out", device_map="auto")
-    names = [name for name, _ in model.named_children()]
-    places = dict.fromkeys([f"encoder.{name}" for name, _ in model.encoder.named_children()], "cpu")
-    places |= dict.fromkeys(set(names) - {"encoder"}, "cpu")
-    del places["encoder.layers"]
-    places |= {"encoder.layers.0": "disk", "encoder.layers.1": "cpu"}
+    layers = next(n for n, m in model.named_modules() if type(m).__name__ == "ModuleList")
+    places = {f"{layers}.0": "disk", f"{layers}.1": "cpu"}
+    while layers:  # what is beside the layers, on every level
+        above, _, name = layers.rpartition(".")
+        beside = [n for n, _ in model.get_submodule(above).named_children() if n != name]
+        places |= {f"{above}.{n}".removeprefix("."): "cpu" for n in beside}
+        layers = above
     split = load(case / "out", device_map=places, offload_folder=case / "offloaded")
     return auto(**batch).logits, split(**batch).logits
 

@@ -8,12 +8,13 @@ import torch
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
 from transformers import PreTrainedTokenizerFast
 
+from skip_exp.backbones.load import load_backbone
+from skip_exp.backbones.readout import build_readout
 from skip_exp.models import lora
-from skip_exp.models.backbones import load_backbone
-from skip_exp.models.prompts import PROMPT_CLASSES
-from skip_exp.models.readouts import READOUT_CLASSES
 from skip_exp.models.sites import Keep
 from skip_exp.models.soft_prompt import SoftPromptModel
+from skip_exp.models.start import new_prompt
+from skip_exp.models.trained import skill_parameters, train_only
 from skip_exp.pruning.surgery import cut
 from skip_exp.skill.files import save_skill
 from skip_exp.skill.record import SkillRecord
@@ -97,9 +98,9 @@ def save_tiny_skill(
         save_backbone(path, kind)
     b = load_backbone(kind, str(path), family, readout, layers)
     ids = torch.arange(10 + seed, 14 + seed)
-    soft = PROMPT_CLASSES[prompt].build(b.model, b.family, 4, ids, decoder)
+    soft = new_prompt(prompt, b.model, b.family, ids, decoder)
     words = ("no", "very good") if readout == "seq2seq" else ("no", "yes")
-    head = READOUT_CLASSES[readout].build(b.model, b.tokenizer, 2, words, pooling)
+    head = build_readout(b, 2, words, pooling)
     if readout == "head":
         torch.manual_seed(seed)
         torch.nn.init.normal_(head.linear.weight, std=0.2)
@@ -128,9 +129,9 @@ def save_tiny_skill(
     )
     model = cut(whole, keep)
     model.temperature = about.temperature
-    model.train_only(train, rank=2, seed=seed)
+    train_only(model, train, rank=2, seed=seed)
     with torch.no_grad():  # as tuning would
-        for parameter in model.skill_parameters().values():
+        for parameter in skill_parameters(model).values():
             parameter.add_(torch.randn_like(parameter) * 0.01)
     lora.merge(model.backbone)
     if lora.factors(model.backbone):

@@ -18,10 +18,10 @@ from transformers import (
 )
 from transformers.modeling_utils import PreTrainedModel
 
-from skip_exp.models.families.registry import FAMILIES
-from skip_exp.models.prompts import PROMPT_CLASSES
+from skip_exp.models.families import FAMILIES
 from skip_exp.models.readouts import HeadReadout, MlmReadout, Readout, Seq2SeqReadout
 from skip_exp.models.soft_prompt import SoftPromptModel
+from skip_exp.models.start import new_prompt
 
 VOCAB, HIDDEN, LAYERS, HEADS = 50, 24, 2, 3
 KINDS = ("bert", "roberta", "modernbert", "t5", "t5_gated")
@@ -117,7 +117,7 @@ def tiny_model(
     family = FAMILIES[kind.split("_")[0]]
     backbone = family.prepare(tiny_backbone(kind, seed, vocab))
     ids = torch.randint(12, VOCAB, (length,), generator=torch.Generator().manual_seed(seed))
-    soft = PROMPT_CLASSES[prompt].build(backbone, family, length, ids, decoder)
+    soft = new_prompt(prompt, backbone, family, ids, decoder)
     torch.manual_seed(seed + 1)
     head = tiny_readout(kind, readout, labels)
     if readout == "head":

@@ -8,8 +8,8 @@ from omegaconf import OmegaConf
 from safetensors.torch import load_file
 from transformers import AutoModelForMaskedLM
 
+from skip_exp.backbones.load import Backbone, load_backbone
 from skip_exp.config.schema import conf_dir
-from skip_exp.models.backbones import Backbone, load_backbone
 
 
 def published(

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from skip_exp.models.backbones import load_backbone
+from skip_exp.backbones.load import load_backbone
 
 
 @pytest.fixture(autouse=True)

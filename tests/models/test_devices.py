@@ -13,8 +13,10 @@ from skip_exp.config.names import READOUTS
 from skip_exp.config.schema import BenchmarkConfig
 from skip_exp.config.train import RetuneConfig, TrainConfig
 from skip_exp.errors import SkipError
-from skip_exp.models.sites import Keep, site_sizes
+from skip_exp.models.shapes import shapes_of, site_sizes
+from skip_exp.models.sites import Keep
 from skip_exp.models.soft_prompt import SoftPromptModel
+from skip_exp.models.trained import train_only
 from skip_exp.phases.benchmark import compare
 from skip_exp.pruning.surgery import cut
 from skip_exp.training.module import PromptTuner
@@ -33,7 +35,7 @@ CASES = [
 def some(model: SoftPromptModel) -> Keep:
     """A keep that cuts every site; in every layer another number of heads."""
     keep = {}
-    for site in site_sizes(model.shapes()):
+    for site in site_sizes(shapes_of(model)):
         keep[site] = torch.arange(7 if site.kind == "ffn" else 1 + site.sublayer.layer % 2)
     return keep
 
@@ -59,7 +61,7 @@ def test_a_training_step_waits_for_nothing(
     kind: str, prompt: str, readout: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     model = cut(full := tiny_model(kind, prompt, readout), some(full))
-    model.train_only("bias")
+    train_only(model, "bias")
     model, batch = elsewhere(model, tiny_batch(kind))
     batch["teacher"] = torch.empty(4, 3, device="meta")
     tuner = PromptTuner(model, "retune", RetuneConfig(), MetricCollection({}), 0.5)

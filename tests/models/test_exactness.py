@@ -8,11 +8,11 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from benchmarks.masked import zero
-from skip_exp.models.families.base import AttentionBlock, causal_mask, key_mask
-from skip_exp.models.families.registry import FAMILIES
+from skip_exp.models.families import FAMILIES
+from skip_exp.models.family import AttentionBlock, causal_mask, key_mask
 from skip_exp.models.prompts import InputPrompt, PrefixPrompt
 from skip_exp.models.readouts import ClassifierReadout, Encoded
-from skip_exp.models.sites import site_sizes
+from skip_exp.models.shapes import shapes_of, site_sizes
 from skip_exp.models.soft_prompt import SoftPromptModel
 from skip_exp.pruning.surgery import cut
 from tests.helpers.tiny import KINDS, READOUT, tiny_backbone, tiny_batch, tiny_inputs, tiny_model
@@ -92,7 +92,7 @@ class NoEmptyProducts(TorchDispatchMode):
 @pytest.mark.parametrize("kind", KINDS)
 def test_nothing_is_multiplied_where_nothing_is_left(kind: str) -> None:
     model = tiny_model(kind, readout=READOUT[kind])
-    keep = {site: torch.arange(0) for site in site_sizes(model.shapes())}
+    keep = {site: torch.arange(0) for site in site_sizes(shapes_of(model))}
     smaller, batch = cut(model, keep), tiny_inputs(kind)
     with torch.no_grad():
         expected = zero(model, keep)(**batch)
@@ -113,7 +113,7 @@ def without_prompt(model: SoftPromptModel) -> SoftPromptModel:
 def test_keeping_everything_is_the_hugging_face_model(kind: str, everything: bool) -> None:
     model, batch = without_prompt(tiny_model(kind, "input", "mlm")), tiny_inputs(kind)
     if everything:
-        sizes = site_sizes(model.shapes())
+        sizes = site_sizes(shapes_of(model))
         model = cut(model, {site: torch.arange(size) for site, size in sizes.items()})
     ids = model.readout.text_ids(batch["input_ids"])
     mask = model.encoder_mask(batch["attention_mask"])
@@ -225,9 +225,10 @@ def test_a_trained_readout_is_not_rounded_in_a_bf16_fit() -> None:
         layers = nn.Linear(32, 32), nn.Tanh(), nn.Linear(32, 3)
         encoded = Encoded(torch.ones(2, 5, 32, dtype=torch.bfloat16), torch.ones(2, 5), 0)
         classifier = ClassifierReadout(*layers)
-        found = classifier(model.backbone, FAMILIES["bert"], encoded)
+        found = classifier.logits(model.backbone, FAMILIES["bert"], encoded)
     assert found.dtype == torch.float32
-    assert found.detach().tolist() == classifier(model.backbone, FAMILIES["bert"], encoded).tolist()
+    again = classifier.logits(model.backbone, FAMILIES["bert"], encoded)
+    assert found.detach().tolist() == again.tolist()
 
 
 def test_bf16_on_a_cpu_takes_plain_products_where_they_pay() -> None:

@@ -7,9 +7,10 @@ import torch
 from transformers import AutoModel, T5EncoderModel
 
 from skip_exp import Skill, SkipForSequenceClassification
+from skip_exp.backbones.load import load_backbone
 from skip_exp.commands.export import main
 from skip_exp.errors import ConfigError
-from skip_exp.models.backbones import load_backbone
+from skip_exp.models.shapes import shapes_of
 from skip_exp.skill.rebuild import whole_model
 from tests.helpers import tiny
 from tests.helpers.saved import Saved, save_backbone, save_tiny_skill
@@ -73,11 +74,11 @@ def test_a_skill_and_its_export_need_no_more_layers(tmp_path: Path, kind: str) -
     assert skill.about.backbone.layers == 3
     with torch.no_grad():
         torch.testing.assert_close(skill.model(**batch), saved.model(**batch))
-    whole = whole_model(skill.about, skill.tokenizer)
-    assert {shape.name.layer for shape in whole.shapes()} == {0, 1, 2, 3}
+    whole = whole_model(skill.about)
+    assert {shape.name.layer for shape in shapes_of(whole)} == {0, 1, 2, 3}
     assert main([str(saved.folder), str(tmp_path / "out")]) == 0
     alone = SkipForSequenceClassification.from_pretrained(tmp_path / "out")
-    assert len(alone.encoder.layers) == 3
+    assert {block.name.layer for block in alone.blocks()} == {0, 1, 2}
     with torch.no_grad():
         found = alone(**batch).logits
         torch.testing.assert_close(found, saved.model(**batch), atol=1e-5, rtol=1e-5)

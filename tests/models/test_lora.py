@@ -8,7 +8,8 @@ from torch import nn
 
 from skip_exp.models import lora
 from skip_exp.models.lora import LowRankLinear
-from skip_exp.models.soft_prompt import SoftPromptModel, load_trainable, trainable_state
+from skip_exp.models.soft_prompt import SoftPromptModel
+from skip_exp.models.trained import load_trainable, skill_parameters, train_only, trainable_state
 from skip_exp.pruning.surgery import cut
 from tests.helpers.tiny import KINDS, READOUT, tiny_inputs, tiny_model
 from tests.models.test_exactness import case, random_keep
@@ -21,7 +22,7 @@ RANK = 2
 def updated(model: SoftPromptModel, seed: int = 0) -> SoftPromptModel:
     """A copy whose every linear has an update, as training would leave it."""
     own = model.copy()
-    own.train_only("lora", RANK, seed)
+    train_only(own, "lora", RANK, seed)
     generator = torch.Generator().manual_seed(seed)
     state = trainable_state(own)
     for name, tensor in state.items():
@@ -55,7 +56,7 @@ def test_by_hand() -> None:
 def test_fresh_factors_change_nothing(kind: str) -> None:
     dense, batch = tiny_model(kind, "prefix", READOUT[kind]), tiny_inputs(kind)
     expected, own = dense(**batch), dense.copy()
-    own.train_only("lora", RANK, seed=3)
+    train_only(own, "lora", RANK, seed=3)
     assert torch.equal(own(**batch), expected)
     lora.unmerge(own.backbone)
     assert torch.equal(own(**batch), expected)
@@ -66,13 +67,13 @@ def test_fresh_factors_change_nothing(kind: str) -> None:
     assert all(linear.lora_B.shape[1] == linear.lora_A.shape[0] == RANK for linear in linears)
     assert not lora.layers(dense.backbone)
     again, other = dense.copy(), dense.copy()
-    again.train_only("lora", RANK, seed=3)
-    other.train_only("lora", RANK, seed=4)
+    train_only(again, "lora", RANK, seed=3)
+    train_only(other, "lora", RANK, seed=4)
     first, second, third = (lora.factors(m.backbone)[1] for m in (own, again, other))
     assert first.equal(second) and not first.equal(third)
     biases = dense.copy()
-    biases.train_only("bias")
-    more = own.skill_parameters().keys() - biases.skill_parameters().keys()
+    train_only(biases, "bias")
+    more = skill_parameters(own).keys() - skill_parameters(biases).keys()
     assert len(more) == 2 * len(linears) and all(name.endswith(lora.FACTORS) for name in more)
 
 
@@ -133,14 +134,14 @@ def test_a_copy_trains_factors_of_its_own() -> None:
     dense, batch = updated(tiny_model("t5", "prefix", "head")), tiny_inputs("t5")
     before = dense(**batch).detach()
     smaller = cut(dense, random_keep(dense, random.Random(0)))
-    smaller.train_only("lora", RANK)
+    train_only(smaller, "lora", RANK)
     layers, shared = lora.layers(smaller.backbone), lora.factors(dense.backbone)
     assert not {id(f) for f in lora.factors(smaller.backbone)} & {id(f) for f in shared}
     lora.unmerge(smaller.backbone)
     smaller(**batch).sum().backward()
     assert any(layer.lora_B.grad is not None for layer in layers)
     with torch.no_grad():
-        for parameter in smaller.skill_parameters().values():
+        for parameter in skill_parameters(smaller).values():
             parameter.add_(0.1)
     lora.merge(smaller.backbone)
     assert torch.equal(dense(**batch), before)

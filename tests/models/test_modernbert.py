@@ -1,11 +1,13 @@
 """ModernBERT: the library's numbers, windows and rotations."""
 
+from pathlib import Path
+
 import pytest
 import torch
 from transformers import ModernBertForSequenceClassification, ModernBertModel
 
-from skip_exp.errors import SkipError
-from skip_exp.models.families.modernbert import ModernBert, local_mask, rotate, split
+from skip_exp import SkipForSequenceClassification
+from skip_exp.models.family_modernbert import ModernBert, local_mask, rotate, split
 from skip_exp.models.prompts import NoPrompt
 from skip_exp.models.readouts import ClassifierReadout
 from skip_exp.models.soft_prompt import SoftPromptModel
@@ -105,7 +107,7 @@ def test_a_classifier_and_its_export_answer_as_the_library(pooling: str) -> None
     torch.manual_seed(0)
     config = tiny_modernbert(classifier_pooling=pooling, num_labels=3)
     plain, batch = ModernBertForSequenceClassification(config).eval(), long_batch()
-    readout = ClassifierReadout.build(plain, None, 3, (), "mean")
+    readout = ClassifierReadout.build(plain, FAMILY, 3)
     with torch.no_grad():
         expected = plain(**batch).logits
         model = SoftPromptModel(FAMILY.prepare(plain), FAMILY, NoPrompt(), readout).eval()
@@ -114,14 +116,16 @@ def test_a_classifier_and_its_export_answer_as_the_library(pooling: str) -> None
         torch.testing.assert_close(alone(**batch).logits, expected, atol=1e-5, rtol=1e-5)
 
 
-def test_what_an_export_has_no_place_for_is_refused() -> None:
+def test_an_export_has_rotations_and_biases_of_any_kind(tmp_path: Path) -> None:
     scaled = {"rope_type": "linear", "factor": 2.0, "rope_theta": 100.0}
     settings = {"rope_parameters": {"full_attention": scaled, "sliding_attention": dict(scaled)}}
     for more in (settings, {"attention_bias": True}):
         plain = FAMILY.prepare(ModernBertModel(tiny_modernbert(**more)))
         model = SoftPromptModel(plain, FAMILY, NoPrompt(), tiny_readout("modernbert", "head"))
-        with pytest.raises(SkipError, match="no place"):
-            to_huggingface(model, ["a", "b", "c"])
+        to_huggingface(model.eval(), ["a", "b", "c"]).save_pretrained(tmp_path)
+        alone = SkipForSequenceClassification.from_pretrained(tmp_path).eval()
+        with torch.no_grad():
+            torch.testing.assert_close(alone(**long_batch()).logits, model(**long_batch()))
 
 
 # --- prefixes -------------------------------------------------------------------------------------

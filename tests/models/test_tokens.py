@@ -8,10 +8,11 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 from torch import Tensor
 from transformers import PreTrainedTokenizerFast
 
+from skip_exp.backbones.readout import word_pieces
 from skip_exp.errors import ConfigError, DataError
-from skip_exp.models.families.registry import FAMILIES
-from skip_exp.models.prompts import PrefixPrompt, start_ids
-from skip_exp.models.readouts import word_pieces
+from skip_exp.models.families import FAMILIES
+from skip_exp.models.start import new_prompt
+from skip_exp.phases.build import start_ids
 from tests.helpers import tokenizers
 from tests.helpers.tiny import tiny_backbone
 
@@ -87,8 +88,9 @@ def test_a_silent_prefix_only_takes_attention_away(kind: str) -> None:
     family = FAMILIES[kind]
     backbone = family.prepare(tiny_backbone(kind))
     ids = torch.tensor([20, 21, 22])
-    loud, found = (PrefixPrompt.build(backbone, family, 3, ids) for _ in range(2))
-    found.silence()
+    loud, found = (
+        new_prompt("prefix", backbone, family, ids, silent=silent) for silent in (False, True)
+    )
     for ours, theirs in zip(found.keys, loud.keys, strict=True):
         assert torch.equal(ours, theirs) and bool(ours.any())
     assert not any(bool(values.any()) for values in found.values)

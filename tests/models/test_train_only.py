@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from skip_exp.models.soft_prompt import SoftPromptModel
+from skip_exp.models.trained import skill_parameters, train_only
 from skip_exp.pruning.surgery import cut
 from tests.helpers.tiny import KINDS, READOUT, tiny_inputs, tiny_model
 
@@ -14,11 +15,11 @@ def test_biases_become_the_cut_models_own(kind: str) -> None:
     before = dense(**batch).detach()
     smaller = cut(dense, {"encoder.0.ffn": torch.arange(4)})
     same = smaller(**batch).detach()
-    smaller.train_only("bias")
+    train_only(smaller, "bias")
     assert torch.equal(smaller(**batch), same)
-    own = [name for name in smaller.skill_parameters() if name.startswith("backbone.")]
+    own = [name for name in skill_parameters(smaller) if name.startswith("backbone.")]
     assert own
-    assert all(p.dim() == 1 for n, p in smaller.skill_parameters().items() if n in own)
+    assert all(p.dim() == 1 for n, p in skill_parameters(smaller).items() if n in own)
     assert not any("embed" in name.lower() for name in own)
     with torch.no_grad():
         for name in own:
@@ -36,10 +37,10 @@ def test_a_model_is_built_in_eval_mode() -> None:
 
 def test_prompt_alone() -> None:
     model = tiny_model()
-    model.train_only("prompt")
+    train_only(model, "prompt")
     assert {n.split(".")[0] for n, p in model.named_parameters() if p.requires_grad} == {"prompt"}
-    assert "readout.linear.weight" in model.skill_parameters()  # kept, though not trained
-    model.train_only("prompt_readout")
+    assert "readout.linear.weight" in skill_parameters(model)  # kept, though not trained
+    train_only(model, "prompt_readout")
     trained = {n.split(".")[0] for n, p in model.named_parameters() if p.requires_grad}
     assert trained == {"prompt", "readout"}
 
@@ -48,7 +49,7 @@ def test_prompt_alone() -> None:
 def test_layers_of_its_own_on_shared_embeddings(kind: str) -> None:
     shared = tiny_model(kind, "none", READOUT[kind])
     own = shared.copy()
-    own.train_only("layers")
+    train_only(own, "layers")
     linears = [linear for block in own.blocks() for linear in block.linears()]
     weights = {id(linear.weight) for linear in linears}
     trained = {id(p) for p in own.parameters() if p.requires_grad}
@@ -64,7 +65,7 @@ def test_a_whole_model_of_its_own(kind: str) -> None:
     shared, batch = tiny_model(kind, "none", READOUT[kind]), tiny_inputs(kind)
     before = shared(**batch).detach()
     own = shared.copy()
-    own.train_only("full")
+    train_only(own, "full")
     assert torch.allclose(own(**batch), before, atol=1e-5)
     assert all(p.requires_grad for p in own.parameters())
     assert len(list(own.parameters())) == len(list(shared.parameters()))  # tied ones stay tied

@@ -7,7 +7,8 @@ from typing import Any
 import torch
 
 from skip_exp.cache.store import Keyed
-from skip_exp.models.sites import Relevance, site_sizes
+from skip_exp.models.shapes import shapes_of, site_sizes
+from skip_exp.models.sites import Relevance
 from skip_exp.models.soft_prompt import SoftPromptModel
 from skip_exp.phases.attribute import attribute
 from skip_exp.phases.prepare import prepare
@@ -17,7 +18,7 @@ from tests.helpers.toy import save_toy, toy_job
 
 
 def scores_by_chance(model: SoftPromptModel, batches: Any) -> Relevance:
-    return {site: torch.rand(size) for site, size in site_sizes(model.shapes()).items()}
+    return {site: torch.rand(size) for site, size in site_sizes(shapes_of(model)).items()}
 
 
 def order_by_chance(groups: list[Group]) -> list[Group]:

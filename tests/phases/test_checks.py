@@ -2,7 +2,7 @@
 
 import pytest
 
-from skip_exp.models.backbones import load_backbone
+from skip_exp.backbones.load import load_backbone
 from skip_exp.phases import checks
 from tests.helpers.toy import composed
 

@@ -9,9 +9,10 @@ import pytest
 import torch
 
 from skip_exp import pipeline
+from skip_exp.backbones.load import load_backbone
 from skip_exp.data import metrics
-from skip_exp.models.backbones import load_backbone
 from skip_exp.models.soft_prompt import SoftPromptModel
+from skip_exp.models.trained import train_only
 from skip_exp.phases.finish import count_params
 from skip_exp.phases.test import _reorder
 from skip_exp.results import PREDICTIONS
@@ -99,7 +100,7 @@ def test_logits_come_back_in_the_order_of_the_rows() -> None:
 
 def test_parameters_are_counted_on_one_device(monkeypatch: pytest.MonkeyPatch) -> None:
     model = tiny_model().copy()
-    model.train_only("lora", rank=2)
+    train_only(model, "lora", rank=2)
     counted = count_params(model, model)
     for name, parameter in model.backbone.named_parameters():
         if name.endswith("lora_A"):

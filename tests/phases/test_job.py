@@ -14,6 +14,7 @@ from skip_exp import pipeline, results
 from skip_exp.cache import version
 from skip_exp.commands import predict
 from skip_exp.errors import SkipError
+from skip_exp.models.shapes import shapes_of
 from skip_exp.phases import benchmark
 from skip_exp.phases.prepare import prepare
 from skip_exp.skill.record import RECORD
@@ -117,7 +118,7 @@ def test_an_edit_of_an_own_method_or_of_its_helper_makes_another_job(
     method.write_text(
         "import torch\nfrom own_helper import SCALE\n\n\n"
         "def scores(model, batches, norm):\n"
-        "    shapes = model.shapes()\n"
+        "    shapes = shapes_of(model)\n"
         "    return {s.name.site: SCALE * torch.rand(s.units) for s in shapes}\n"
     )
     cfg = job("attribution._target_=own_method.scores")
@@ -146,7 +147,7 @@ def timed(job: Make, monkeypatch: pytest.MonkeyPatch) -> Callable[..., tuple[Any
 
     def compare(dense: Any, final: Any, settings: Any, device: str) -> dict[str, Any]:
         state["calls"] += 1
-        sizes = [sum(s.parameters for s in model.shapes()) for model in (dense, final)]
+        sizes = [sum(s.parameters for s in shapes_of(model)) for model in (dense, final)]
         threads = {"device": "x", "threads": torch.get_num_threads()}
         times = {"dense_ms": sizes[0], "final_ms": sizes[1], "speedup": 2.0}
         return {"contended": state["contended"], **times, **threads}

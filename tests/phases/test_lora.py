@@ -8,7 +8,8 @@ import torch
 
 from skip_exp import pipeline
 from skip_exp.models import lora
-from skip_exp.models.soft_prompt import SoftPromptModel, trainable_state
+from skip_exp.models.soft_prompt import SoftPromptModel
+from skip_exp.models.trained import trainable_state
 from skip_exp.phases.prepare import prepare
 from skip_exp.phases.tune import tune
 from skip_exp.skill.skill import Skill

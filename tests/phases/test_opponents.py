@@ -6,6 +6,7 @@ import pytest
 
 from skip_exp import Skill, pipeline
 from skip_exp.commands.benchmark import retime
+from skip_exp.models.shapes import shapes_of
 from skip_exp.phases.prepare import prepare
 from skip_exp.report import frame, tables
 from tests.helpers.toy import save_toy, toy_job
@@ -31,7 +32,7 @@ def test_a_part_of_a_backbone_is_compared_with_the_whole(toy: list[str], tmp_pat
     assert half["flops"]["before"] == whole["flops"]["before"] > 1.5 * half["flops"]["after"]
     skill = Skill.load(tmp_path / "half/skill")
     assert skill.about.backbone.name == "tiny[1 layer]"
-    assert {shape.name.layer for shape in skill.model.shapes()} == {0}
+    assert {shape.name.layer for shape in shapes_of(skill.model)} == {0}
     assert retime(tmp_path / "half/result.json")["dense_ms"] > 0
     notes = tables.job_notes(frame.load([tmp_path / "half"]))
     assert "reached" not in notes[0]

@@ -7,6 +7,7 @@ import pytest
 
 from skip_exp import pipeline
 from skip_exp.errors import ConfigError
+from skip_exp.models.shapes import block_parameters
 from skip_exp.phases import search
 from skip_exp.phases.search import list_ratios
 from tests.helpers.toy import save_toy, toy_job
@@ -32,7 +33,7 @@ def test_a_speed_up_is_measured_on_the_cut_model_itself(
 
     def compare(dense: Any, final: Any, settings: Any, device: str) -> dict[str, Any]:
         state["calls"] += 1
-        sizes = [1 + model.block_parameters() / 1e4 for model in (dense, final)]
+        sizes = [1 + block_parameters(model) / 1e4 for model in (dense, final)]
         return {"speedup": sizes[0] / sizes[1], "contended": state["contended"]}
 
     monkeypatch.setattr(search, "compare", compare)

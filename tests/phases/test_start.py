@@ -10,11 +10,11 @@ import pytest
 import torch
 
 from skip_exp import pipeline
+from skip_exp.backbones import embedded
+from skip_exp.backbones.load import load_backbone
 from skip_exp.config.schema import conf_dir
 from skip_exp.errors import ConfigError, SkipError
-from skip_exp.models import embedded
-from skip_exp.models.backbones import load_backbone
-from skip_exp.models.soft_prompt import trainable_state
+from skip_exp.models.trained import trainable_state
 from skip_exp.phases.prepare import prepare
 from skip_exp.phases.start import find_start
 from skip_exp.skill.files import read_skill, split, write_skill

@@ -6,7 +6,8 @@ import pytest
 import torch
 
 from skip_exp.errors import ConfigError, SkipError
-from skip_exp.models.sites import Shape, Sublayer, site_sizes
+from skip_exp.models.shapes import Shape, shapes_of, site_sizes
+from skip_exp.models.sites import Sublayer
 from skip_exp.pruning.allocate import ORDERS, allocate, check
 from tests.helpers.tiny import READOUT, tiny_model
 
@@ -82,7 +83,7 @@ def test_reached_within_a_point_on_a_real_shape(allocation: str, ratio: float) -
 def test_shapes_count_what_the_model_has() -> None:
     for kind in ("bert", "modernbert", "t5", "t5_gated"):
         model = tiny_model(kind, readout=READOUT[kind])
-        for shape, block in zip(model.shapes(), model.blocks(), strict=True):
+        for shape, block in zip(shapes_of(model), model.blocks(), strict=True):
             linears = (
                 [*block.up, block.down]
                 if hasattr(block, "up")

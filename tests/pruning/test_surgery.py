@@ -4,8 +4,9 @@ import pytest
 import torch
 from torch import nn
 
-from skip_exp.models.families.base import AttentionBlock
-from skip_exp.pruning.surgery import cut, narrow_in, narrow_out
+from skip_exp.models.family import AttentionBlock
+from skip_exp.models.narrow import narrow_in, narrow_out
+from skip_exp.pruning.surgery import cut
 from tests.helpers.tiny import tiny_inputs, tiny_model
 
 pytestmark = pytest.mark.core

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from skip_exp import Skill
-from skip_exp.models.backbones import load_backbone
+from skip_exp.backbones.load import load_backbone
 from tests.helpers.saved import Saved, save_tiny_skill
 
 

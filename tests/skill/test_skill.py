@@ -16,10 +16,12 @@ import pytest
 import torch
 
 from skip_exp import Skill
+from skip_exp.backbones import load as backbones
+from skip_exp.backbones.load import load_backbone
 from skip_exp.data.batches import collate, tokenize
 from skip_exp.errors import SkipError
-from skip_exp.models import backbones
-from skip_exp.models.backbones import load_backbone
+from skip_exp.models.shapes import shapes_of
+from skip_exp.models.trained import skill_parameters
 from skip_exp.skill import skill as skill_module
 from skip_exp.skill.classifier import TOKENS_PER_BATCH
 from skip_exp.skill.files import save_skill, write_skill
@@ -86,7 +88,7 @@ def test_a_batch_has_more_tokens_the_narrower_the_model(
 ) -> None:
     skill, narrow = Skill.load(tiny.folder), Skill.load(tiny.folder, precision="bf16")
     hidden = skill.model.backbone.get_input_embeddings().weight.shape[1]
-    units = [shape.units for shape in skill.model.shapes() if shape.name.part == "ffn"]
+    units = [shape.units for shape in shapes_of(skill.model) if shape.name.part == "ffn"]
     row = 4 * (hidden + sum(units) / len(units))  # bytes of a token
     monkeypatch.setattr("skip_exp.skill.skill.BATCH_BYTES", 3000 * row)
     assert (skill.batch_tokens, narrow.batch_tokens) == (3000, 6000)
@@ -271,7 +273,7 @@ def _forge(**changes: Any) -> Callable[[Saved], None]:
 
     def damage(saved: Saved) -> None:
         about = {k: v for k, v in (saved.about.stored() | changes).items() if v is not None}
-        tensors: dict[str, torch.Tensor] = dict(saved.model.skill_parameters())
+        tensors: dict[str, torch.Tensor] = dict(skill_parameters(saved.model))
         tensors |= {f"keep/{site}": kept for site, kept in saved.keep.items()}
         write_skill(saved.folder, tensors | about.pop("state", {}), about)
 

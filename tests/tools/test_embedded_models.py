@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from transformers import AutoTokenizer, T5ForConditionalGeneration
 
-from skip_exp.models import embedded
+from skip_exp.backbones import embedded
 from skip_exp.skill.files import read_skill
 from skip_exp.skill.skill import Skill
 from tests.helpers.written import ROOT

@@ -23,7 +23,7 @@ from skip_exp.callbacks import checkpoint
 from skip_exp.callbacks.curves import Curves
 from skip_exp.config.train import RetuneConfig, TrainConfig, TuneConfig
 from skip_exp.data.module import TextDataModule
-from skip_exp.models.soft_prompt import State, trainable_state
+from skip_exp.models.trained import State, train_only, trainable_state
 from skip_exp.phases.fit import fit
 from skip_exp.phases.job import Job
 from skip_exp.phases.prepare import prepare
@@ -65,7 +65,7 @@ def run(
 ) -> tuple[Any, Curves, State]:
     """A fit with its checkpoint and its metrics.csv in ``folder``."""
     model = job.new_model().copy()
-    model.train_only(settings.train, 2, 1)
+    train_only(model, settings.train, 2, 1)
     rows = TextDataModule(job.data, settings.batch, 1)
     if distill:
         texts = job.taught.value

@@ -29,7 +29,8 @@ from skip_exp.data.batches import UNLABELLED, collate
 from skip_exp.data.outcome import OneLabel
 from skip_exp.errors import ConfigError, SkipError
 from skip_exp.models import lora
-from skip_exp.models.soft_prompt import trainable_state
+from skip_exp.models.shapes import shapes_of
+from skip_exp.models.trained import train_only, trainable_state
 from skip_exp.pruning.surgery import cut
 from skip_exp.training import trainer as trainers
 from skip_exp.training.module import (
@@ -81,9 +82,9 @@ def test_the_rate_goes_up_then_down() -> None:
 
 def test_a_prompt_that_was_cut_away_whole_cannot_be_trained() -> None:
     model = tiny_model("t5", "prefix", "seq2seq", labels=2)
-    names = [shape.name for shape in model.shapes() if shape.name.part == "self"]
+    names = [shape.name for shape in shapes_of(model) if shape.name.part == "self"]
     smaller = cut(model, {name.site: torch.arange(0) for name in names})
-    smaller.train_only("prompt")
+    train_only(smaller, "prompt")
     module = PromptTuner(smaller, "retune", RetuneConfig(train="prompt"), MetricCollection({}))
     with pytest.raises(SkipError, match=r"^retune\.train=prompt: "):
         module.training_step(collate(ROWS[:2], 0), 0)
@@ -144,7 +145,7 @@ def test_a_callback_acts_in_a_pass_without_rows() -> None:
 def test_every_part_has_a_learning_rate_of_its_own(train: str) -> None:
     rates = {"lr": 0.1, "readout_lr": 0.2, "bias_lr": 0.3, "full_lr": 0.35, "lora_lr": 0.4}
     tuned = tuner(train=train, **rates)
-    tuned.model.train_only(train, rank=2)
+    train_only(tuned.model, train, rank=2)
     before = trainable_state(tuned.model)
     fit(tuned)
     (optimizer,) = tuned.trainer.optimizers

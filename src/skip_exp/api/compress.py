@@ -10,12 +10,12 @@ from transformers import AutoConfig
 
 from skip_exp.api.fit import compose_job, join_settings, run
 from skip_exp.api.task import describe_task, read_given
+from skip_exp.backbones.load import class_names, content_hash
 from skip_exp.cache.version import digest
 from skip_exp.config.compose import quote
 from skip_exp.data.text import shown_names
 from skip_exp.errors import SkipError, first_line
-from skip_exp.models.backbones import class_names, content_hash
-from skip_exp.models.families.registry import FAMILIES
+from skip_exp.models.families import FAMILIES
 from skip_exp.skill.export.folder import new_folder
 from skip_exp.utils.files import in_full
 from skip_exp.utils.hub import explain_failure, offline_if_unreachable

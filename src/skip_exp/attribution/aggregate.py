@@ -4,7 +4,8 @@ import torch
 from torch import Tensor
 
 from skip_exp.attribution.observe import Tap
-from skip_exp.models.sites import Relevance, site_sizes
+from skip_exp.models.shapes import shapes_of, site_sizes
+from skip_exp.models.sites import Relevance
 from skip_exp.models.soft_prompt import SoftPromptModel
 
 
@@ -15,7 +16,7 @@ class Totals:
         # Double precision: the order and size of the batches must not matter.
         self.sums: Relevance = {
             site: torch.zeros(size, dtype=torch.float64)
-            for site, size in site_sizes(model.shapes()).items()
+            for site, size in site_sizes(shapes_of(model)).items()
         }
 
     def add(self, site: str, rows: Tensor) -> None:

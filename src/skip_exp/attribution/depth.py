@@ -13,6 +13,7 @@ from collections.abc import Iterable
 import torch
 
 from skip_exp.data.batches import Batch
+from skip_exp.models.shapes import shapes_of
 from skip_exp.models.sites import Relevance
 from skip_exp.models.soft_prompt import SoftPromptModel
 
@@ -23,7 +24,7 @@ def scores(model: SoftPromptModel, batches: Iterable[Batch]) -> Relevance:
     Layers that are gone count in L, too. ``batches`` are not read. Shapes as in
     :func:`activation_gradient.scores`.
     """
-    sizes = model.shapes()
+    sizes = shapes_of(model)
     layers = Counter(shape.name.stack for shape in sizes if shape.name.part == "ffn")
     relevance: Relevance = {}
     for shape in sizes:

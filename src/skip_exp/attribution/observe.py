@@ -11,7 +11,8 @@ from torch.utils.hooks import RemovableHandle
 
 from skip_exp.attribution.target import true_label
 from skip_exp.data.batches import Batch
-from skip_exp.models.families.base import AttentionBlock, hold_hooks
+from skip_exp.models.family import AttentionBlock
+from skip_exp.models.hooks import hold_hooks
 from skip_exp.models.sites import Sublayer
 from skip_exp.models.soft_prompt import SoftPromptModel
 

@@ -5,12 +5,13 @@ from collections.abc import Iterable
 import torch
 
 from skip_exp.data.batches import Batch
-from skip_exp.models.sites import Relevance, site_sizes
+from skip_exp.models.shapes import shapes_of, site_sizes
+from skip_exp.models.sites import Relevance
 from skip_exp.models.soft_prompt import SoftPromptModel
 
 
 def scores(model: SoftPromptModel, batches: Iterable[Batch], *, seed: int = 0) -> Relevance:
     """Draw uniform random scores in the shapes of :func:`activation_gradient.scores`."""
     generator = torch.Generator().manual_seed(seed)
-    sizes = site_sizes(model.shapes())
+    sizes = site_sizes(shapes_of(model))
     return {site: torch.rand(size, generator=generator) for site, size in sizes.items()}

@@ -6,7 +6,7 @@ from operator import add
 
 from torch import Tensor, nn
 
-from skip_exp.models.families.base import AttentionBlock, Block
+from skip_exp.models.family import AttentionBlock, Block
 
 
 def per_neuron(weight: Tensor, bias: Tensor | None, is_output: bool) -> Tensor:

@@ -18,7 +18,8 @@ from pathlib import Path
 from skip_exp.utils.machine import list_versions
 
 ROOT = __name__.partition(".")[0]
-ROOMS = ("data", "models", "training", "callbacks", "phases")  # compute what every stage holds
+# They compute what every stage holds.
+ROOMS = ("data", "models", "backbones", "training", "callbacks", "phases")
 METHODS = ("attribution", "pruning")  # count where they are used
 LIBRARIES = ("torch", "transformers", "tokenizers", "lightning", "torchmetrics", "numpy", "scipy")
 

@@ -14,7 +14,8 @@ from lightning.pytorch.callbacks import Callback
 
 from skip_exp.attribution.relevance import check_relevance
 from skip_exp.data.batches import Batch
-from skip_exp.models.sites import Keep, Relevance, site_sizes
+from skip_exp.models.shapes import shapes_of, site_sizes
+from skip_exp.models.sites import Keep, Relevance
 from skip_exp.models.soft_prompt import SoftPromptModel
 from skip_exp.pruning.allocate import allocate
 from skip_exp.pruning.surgery import cut
@@ -55,7 +56,7 @@ class AttributionCallback(Callback):
         device = trainer.strategy.root_device
         moved = (move_data_to_device(batch, device) for batch in self.batches)
         found = self.method(model, bars.Counted(moved, "attribute"))
-        self.relevance = check_relevance(found, site_sizes(model.shapes()))
+        self.relevance = check_relevance(found, site_sizes(shapes_of(model)))
 
 
 class PruningCallback(Callback):
@@ -100,7 +101,7 @@ class PruningCallback(Callback):
         model = _model_of(trainer, pl_module)
         keep = allocate(
             self.relevance,
-            sizes=model.shapes(),
+            sizes=shapes_of(model),
             ratio=self.ratio,
             sites=self.sites,
             allocation=self.allocation,

@@ -6,7 +6,7 @@ from typing import Any
 import lightning as L
 from lightning.pytorch.callbacks import Callback, Timer
 
-from skip_exp.models.soft_prompt import State, load_trainable, trainable_state
+from skip_exp.models.trained import State, load_trainable, trainable_state
 
 LOWEST = {"matthews": -1.0}  # of a metric; else 0
 SAVED = ("epoch", "score", "start", "highest", "state")  # what a checkpoint has of `KeepLast`

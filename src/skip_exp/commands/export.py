@@ -5,7 +5,7 @@ Example:
     skip-exp export outputs/.../skill exported --format onnx --int8
 
 hf: a text classifier that plain transformers loads without skip_exp (trust_remote_code=True, since
-modeling_skip.py comes along), and the skill itself, unless its vocabulary is cut or every weight
+its code comes along), and the skill itself, unless its vocabulary is cut or every weight
 was trained. --push-to-hub USER/REPO uploads it.
 
 onnx: model.onnx (input_ids, attention_mask and, for BERT, token_type_ids [batch, length] -> logits

@@ -1,7 +1,7 @@
 """One attention module for all families: heads can be cut, keys and values prefixed.
 
-It replaces Hugging Face's attention modules and keeps their linears under the same names, so the
-state dict stays the same. Theirs have no place for a soft prefix, and none for no heads at all.
+It replaces Hugging Face's attention modules, and keeps their linears under the same names. Theirs
+have no place for a soft prefix, and fail where no head is left.
 """
 
 from collections.abc import Callable
@@ -24,8 +24,8 @@ class Attention(nn.Module):
     ``value``, or returns them from :meth:`projections`.
 
     Attributes:
-        head_ids: positions of the kept heads among the original ones; a shared position bias is
-            sliced by them.
+        head_ids: positions [heads] of the kept heads among the original ones; a shared position
+            bias is sliced by them.
         scaling: factor of the attention scores.
         prefix: soft keys and values before those of the text, or None.
         implementation: ``sdpa`` or ``eager``.
@@ -37,9 +37,8 @@ class Attention(nn.Module):
 
     def __init__(self, *, heads: int, head_dim: int, scaling: float, dropout: float) -> None:
         super().__init__()
-        self.head_ids = list(range(heads))
-        self.head_index: Tensor  # head_ids on the device of the weights
-        self.register_buffer("head_index", torch.arange(heads), persistent=False)
+        self.head_ids: Tensor
+        self.register_buffer("head_ids", torch.arange(heads))
         self.total_heads = heads
         self.head_dim = head_dim
         self.scaling = scaling
@@ -54,12 +53,11 @@ class Attention(nn.Module):
     @property
     def heads(self) -> int:
         """Number of kept heads."""
-        return len(self.head_ids)
+        return self.head_ids.shape[0]
 
-    def keep_heads(self, heads: list[int]) -> None:
-        """Keep only these of the current heads; ``pruning.surgery`` cuts the weights."""
-        self.head_ids = [self.head_ids[i] for i in heads]
-        self.head_index = torch.tensor(self.head_ids, dtype=torch.long).to(self.head_index.device)
+    def keep_heads(self, heads: Tensor) -> None:
+        """Keep only these of the current heads; ``narrow`` cuts the weights."""
+        self.head_ids = self.head_ids[heads.to(self.head_ids.device)]
 
     def projections(self) -> tuple[nn.Linear, nn.Linear, nn.Linear]:
         """The query, key and value linears."""
@@ -121,5 +119,5 @@ class Attention(nn.Module):
 
 def _behind(soft: Tensor, x: Tensor) -> Tensor:
     """``x`` [B, heads, S, head_dim] after the ``soft`` keys or values."""
-    soft = soft.to(x.dtype).transpose(0, 1)
+    soft = soft.to(x).transpose(0, 1)
     return torch.cat([soft.expand(x.shape[0], -1, -1, -1), x], dim=2)

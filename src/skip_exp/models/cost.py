@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
-from skip_exp.models.soft_prompt import SoftPromptModel
+from .soft_prompt import SoftPromptModel
 
 
 def random_batch(model: SoftPromptModel, batch: int, seq_len: int) -> dict[str, Tensor]:

@@ -6,12 +6,14 @@ factors are applied side by side, so no gradient has the size of W. Factors have
 ``lora_A`` [rank, in] and ``lora_B`` [out, rank].
 """
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+from .family import replace
 
 FACTORS = ("lora_A", "lora_B")
 
@@ -101,11 +103,3 @@ def unmerge_within(module: nn.Module) -> Iterator[None]:
     unmerge(module)
     yield
     merge(module)
-
-
-def replace(module: nn.Module, by: Mapping[nn.Module, nn.Module]) -> None:
-    """Put other modules in the place of those below ``module``."""
-    for parent in list(module.modules()):
-        for name, child in list(parent.named_children()):
-            if child in by:
-                setattr(parent, name, by[child])

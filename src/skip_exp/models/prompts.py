@@ -5,17 +5,13 @@ in every layer. ``prefix`` (P-tuning v2, Liu et al. 2021) adds virtual keys and 
 self-attention; they need no query and no FFN. ``none`` adds nothing.
 """
 
-from collections.abc import Callable
-from typing import Any, ClassVar, Self
+from typing import ClassVar, Self
 
 import torch
 from torch import Tensor, nn
-from transformers import PreTrainedTokenizerBase
 
-from skip_exp.errors import DataError
-from skip_exp.models.families.base import AttentionBlock, Family, HFModel, hold_hooks
-from skip_exp.models.sites import Keep, Sublayer
-from skip_exp.utils.tokens import tokenize_fast
+from .family import AttentionBlock, Family, HFModel
+from .sites import Keep, Sublayer
 
 
 class SoftPrompt(nn.Module):
@@ -32,20 +28,12 @@ class SoftPrompt(nn.Module):
     at_input: ClassVar[bool] = False
 
     @classmethod
-    def build(
-        cls,
-        model: HFModel,
-        family: Family,
-        length: int,
-        ids: Tensor | None = None,
-        decoder: bool = False,
-    ) -> Self:
-        """Build a new prompt for a backbone.
+    def build(cls, model: HFModel, family: Family, length: int, decoder: bool = False) -> Self:
+        """Build a prompt of zeros for a backbone; :func:`start.new_prompt` makes one to tune.
 
         Args:
             model: the backbone, prepared by ``family``.
             length: number of virtual tokens.
-            ids: token ids [length] to start from; None starts from zeros.
             decoder: whether T5's decoder gets a prefix, too.
         """
         return cls()
@@ -60,9 +48,6 @@ class SoftPrompt(nn.Module):
         """Number of virtual tokens at the encoder's input."""
         return self.length if self.at_input else 0
 
-    def silence(self) -> None:
-        """Start with as little effect as there can be (``prompt.init=silent``), in place."""
-
     def embed(self, embeds: Tensor) -> Tensor:
         """Map word embeddings [B, T, H] of the texts to [B, input_length + T, H]."""
         return embeds
@@ -73,7 +58,7 @@ class SoftPrompt(nn.Module):
             block.attention.prefix = None
 
     def cut(self, keep: Keep) -> None:
-        """Keep what the backbone keeps, in place (see :func:`pruning.surgery.cut`)."""
+        """Keep what the backbone keeps, in place (see :func:`narrow`)."""
 
 
 class NoPrompt(SoftPrompt):
@@ -87,19 +72,11 @@ class InputPrompt(SoftPrompt):
 
     def __init__(self, embedding: Tensor) -> None:
         super().__init__()
-        self.embedding = nn.Parameter(embedding.clone())
+        self.embedding = nn.Parameter(embedding)
 
     @classmethod
-    def build(
-        cls,
-        model: HFModel,
-        family: Family,
-        length: int,
-        ids: Tensor | None = None,
-        decoder: bool = False,
-    ) -> Self:
-        words = model.get_input_embeddings().weight.detach()
-        return cls(torch.zeros(length, words.shape[1]) if ids is None else words[ids])
+    def build(cls, model: HFModel, family: Family, length: int, decoder: bool = False) -> Self:
+        return cls(torch.zeros(length, model.get_input_embeddings().weight.shape[1]))
 
     @property
     def length(self) -> int:
@@ -113,49 +90,30 @@ class InputPrompt(SoftPrompt):
 class PrefixPrompt(SoftPrompt):
     """Virtual keys and values [length, heads, head_dim], one pair per self-attention in ``names``.
 
-    They start from the keys and values that the backbone computes for real tokens. Li & Liang
-    (2021) found such a start far better than a random one.
+    Args:
+        sizes: (length, heads, head_dim) of each of them.
     """
 
-    def __init__(self, names: list[Sublayer], keys: list[Tensor], values: list[Tensor]) -> None:
+    def __init__(self, names: list[Sublayer], sizes: list[tuple[int, int, int]]) -> None:
         super().__init__()
         self.names = names
-        self.keys = nn.ParameterList(nn.Parameter(k.clone()) for k in keys)
-        self.values = nn.ParameterList(nn.Parameter(v.clone()) for v in values)
+        self.keys = nn.ParameterList(nn.Parameter(torch.zeros(size)) for size in sizes)
+        self.values = nn.ParameterList(nn.Parameter(torch.zeros(size)) for size in sizes)
 
     @classmethod
-    def build(
-        cls,
-        model: HFModel,
-        family: Family,
-        length: int,
-        ids: Tensor | None = None,
-        decoder: bool = False,
-    ) -> Self:
+    def build(cls, model: HFModel, family: Family, length: int, decoder: bool = False) -> Self:
         stacks = ("encoder", "decoder") if decoder else ("encoder",)
         blocks = [
             b
             for b in family.blocks(model)
             if isinstance(b, AttentionBlock) and b.name.part == "self" and b.name.stack in stacks
         ]
-        if ids is None:
-            attentions = [b.attention for b in blocks]
-            keys = [torch.zeros(length, a.heads, a.head_dim) for a in attentions]
-            values = [torch.zeros_like(each) for each in keys]
-        else:
-            words = model.get_input_embeddings().weight.detach()
-            keys, values = _compute_pairs(model, family, blocks, words[ids])
-        return cls([b.name for b in blocks], keys, values)
+        sizes = [(length, b.attention.heads, b.attention.head_dim) for b in blocks]
+        return cls([b.name for b in blocks], sizes)
 
     @property
     def length(self) -> int:
         return self.keys[0].shape[0]
-
-    @torch.no_grad()
-    def silence(self) -> None:
-        """Set the values to zero: the prefix only takes attention from the text."""
-        for values in self.values:
-            values.zero_()
 
     def install(self, blocks: dict[str, AttentionBlock]) -> None:
         pairs = dict(zip(self.names, zip(self.keys, self.values, strict=True), strict=True))
@@ -171,65 +129,8 @@ class PrefixPrompt(SoftPrompt):
                     parameters[i] = nn.Parameter(kept.contiguous())
 
 
-@torch.no_grad()
-def _compute_pairs(
-    model: HFModel, family: Family, blocks: list[AttentionBlock], embeds: Tensor
-) -> tuple[list[Tensor], list[Tensor]]:
-    """Keys and values [length, heads, dim] that ``blocks`` compute for ``embeds`` [length, H]."""
-    projected: dict[nn.Linear, Tensor] = {}
-
-    def store(linear: nn.Linear, _inputs: Any, out: Tensor) -> None:
-        projected[linear] = out[0]
-
-    linears: list[nn.Linear] = []
-    for block in blocks:
-        block.attention.prefix = None
-        linears += block.attention.projections()[1:]
-    with hold_hooks(linear.register_forward_hook(store) for linear in linears):
-        hidden = family.encode(model, embeds[None], None, None)
-        if any(b.name.stack == "decoder" for b in blocks):
-            family.decode(model, embeds[None], None, hidden, None)
-    keys, values = [], []
-    for block in blocks:
-        _, key, value = block.attention.projections()
-        keys.append(projected[key].unflatten(1, (block.attention.heads, -1)))
-        values.append(projected[value].unflatten(1, (block.attention.heads, -1)))
-    return keys, values
-
-
 PROMPT_CLASSES: dict[str, type[SoftPrompt]] = {  # by `prompt.kind`
     "input": InputPrompt,
     "prefix": PrefixPrompt,
     "none": NoPrompt,
 }
-
-
-def start_ids(
-    init: str,
-    tokenizer: PreTrainedTokenizerBase,
-    length: int,
-    seed: int,
-    *,
-    text: str,
-    counts: Callable[[], Tensor],
-) -> Tensor:
-    """Choose the token ids [length] that a prompt starts from (Lester et al. 2021 compare starts).
-
-    Args:
-        init: ``vocab`` draws different tokens of the task's train rows in proportion to their
-            counts, so that no virtual token starts from an embedding that was never trained;
-            so does ``silent``; ``text`` takes the tokens of ``text``. All repeat if there are fewer
-            than ``length``.
-        counts: returns the occurrences by token id; not called for ``text``.
-    """
-    if init == "text":
-        ids = tokenize_fast(tokenizer, text, add_special_tokens=False)["input_ids"]
-    else:
-        weights = counts().double()
-        weights[[i for i in tokenizer.all_special_ids if i < len(weights)]] = 0
-        generator = torch.Generator().manual_seed(seed)
-        draws = min(length, int((weights > 0).sum()))
-        if not draws:
-            raise DataError("train: no text has a token that the backbone's tokenizer knows")
-        ids = torch.multinomial(weights, draws, generator=generator).tolist()
-    return torch.tensor((ids * length)[:length])

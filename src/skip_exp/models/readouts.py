@@ -6,6 +6,7 @@ a fine-tuned classifier.
 """
 
 import copy
+from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any, ClassVar, Self
@@ -13,15 +14,7 @@ from typing import Any, ClassVar, Self
 import torch
 from torch import Tensor, nn
 
-from skip_exp.errors import ConfigError
-from skip_exp.models.families.base import (
-    Family,
-    HFModel,
-    causal_mask,
-    key_mask,
-)
-from skip_exp.models.families.registry import FAMILIES
-from skip_exp.utils.tokens import tokenize_fast
+from .family import Family, HFModel, causal_mask, key_mask
 
 
 @dataclass(frozen=True)
@@ -55,7 +48,7 @@ class Encoded:
         hidden = self.text.to(dtype)
         if how == "cls":
             return hidden[:, 0]
-        weight = self.text_mask.to(dtype)
+        weight = self.text_mask.to(hidden)
         total = (hidden * weight[..., None]).sum(1)
         return total / weight.sum(1, keepdim=True).clamp_min(1)
 
@@ -67,29 +60,22 @@ class Readout(nn.Module):
         needs: what the backbone must have: ``encoder``, ``mlm`` (a masked language model's head),
             ``seq2seq`` (a decoder) or ``classifier`` (a fine-tuned head).
         added: number of tokens that it adds to each text.
+        reads_words: whether it scores label words.
     """
 
     needs: ClassVar[str] = "encoder"
     added: ClassVar[int] = 0
+    reads_words: ClassVar[bool] = False
 
     @classmethod
-    def build(
-        cls, model: HFModel, tokenizer: Any, labels: int, words: tuple[str, ...], pooling: str
-    ) -> Self:
-        """Build a readout for ``labels`` classes named by ``words``; may raise ConfigError.
+    def build(cls, model: HFModel, family: Family, labels: int, **about: Any) -> Self:
+        """Build a readout for ``labels`` classes, of zeros where it has weights of its own.
 
-        Random numbers are drawn in :meth:`draw_weights` only: a skill may be loaded while another
-        thread trains.
+        Args:
+            about: of these, those that it needs: ``words``, the token ids of each label word;
+                ``mask_id``, the id of [MASK]; ``pooling``, ``mean`` or ``cls``.
         """
         raise NotImplementedError
-
-    @property
-    def label_bias(self) -> Tensor | None:
-        """The bias of the class logits [labels], if they have one."""
-        return None
-
-    def draw_weights(self) -> None:
-        """Draw the weights that tuning starts from, if it draws any, in place."""
 
     def text_ids(self, input_ids: Tensor) -> Tensor:
         """Add this readout's tokens to token ids [B, T], giving [B, T + added]."""
@@ -105,7 +91,7 @@ class Readout(nn.Module):
         """
         return None
 
-    def forward(self, model: HFModel, family: Family, encoded: Encoded) -> Tensor:
+    def logits(self, model: HFModel, family: Family, encoded: Encoded) -> Tensor:
         """Compute class logits [B, labels]."""
         raise NotImplementedError
 
@@ -125,21 +111,10 @@ class HeadReadout(Readout):
         self.linear.bias = nn.Parameter(torch.zeros(labels))
 
     @classmethod
-    def build(
-        cls, model: HFModel, tokenizer: Any, labels: int, words: tuple[str, ...], pooling: str
-    ) -> Self:
-        return cls(model.config.hidden_size, labels, pooling)
+    def build(cls, model: HFModel, family: Family, labels: int, **about: Any) -> Self:
+        return cls(model.config.hidden_size, labels, about["pooling"])
 
-    @property
-    def label_bias(self) -> Tensor | None:
-        return self.linear.bias
-
-    def draw_weights(self) -> None:
-        self.linear.reset_parameters()  # the draws of a seed are those that it always had
-        nn.init.normal_(self.linear.weight, std=0.02)
-        nn.init.zeros_(self.linear.bias)
-
-    def forward(self, model: HFModel, family: Family, encoded: Encoded) -> Tensor:
+    def logits(self, model: HFModel, family: Family, encoded: Encoded) -> Tensor:
         with keep_fp32(encoded.hidden):
             return self.linear(encoded.pooled(self.pooling, self.linear.weight.dtype))
 
@@ -152,27 +127,23 @@ class MlmReadout(Readout):
 
     needs: ClassVar[str] = "mlm"
     added: ClassVar[int] = 1
+    reads_words: ClassVar[bool] = True
     word_ids: Tensor  # [labels]
 
     def __init__(self, word_ids: Tensor, mask_id: int) -> None:
         super().__init__()
-        self.register_buffer("word_ids", word_ids, persistent=False)
+        self.register_buffer("word_ids", word_ids)
         self.mask_id = mask_id
 
     @classmethod
-    def build(
-        cls, model: HFModel, tokenizer: Any, labels: int, words: tuple[str, ...], pooling: str
-    ) -> Self:
-        ids = word_pieces(tokenizer, words, labels)
-        if long := [w for w, i in zip(words, ids, strict=True) if len(i) != 1]:
-            raise ConfigError("task.words", long[0], "the mlm readout needs words of one piece")
-        return cls(torch.tensor([i[0] for i in ids]), tokenizer.mask_token_id)
+    def build(cls, model: HFModel, family: Family, labels: int, **about: Any) -> Self:
+        return cls(torch.tensor([ids[0] for ids in about["words"]]), about["mask_id"])
 
     def text_ids(self, input_ids: Tensor) -> Tensor:
         mask = torch.full_like(input_ids[:, :1], self.mask_id)
         return torch.cat([input_ids[:, :1], mask, input_ids[:, 1:]], dim=1)
 
-    def forward(self, model: HFModel, family: Family, encoded: Encoded) -> Tensor:
+    def logits(self, model: HFModel, family: Family, encoded: Encoded) -> Tensor:
         return family.word_scores(model, encoded.text[:, 1])[:, self.word_ids]
 
 
@@ -183,30 +154,33 @@ class Seq2SeqReadout(Readout):
     """
 
     needs: ClassVar[str] = "seq2seq"
+    reads_words: ClassVar[bool] = True
     targets: Tensor  # [labels, width]
-    real: Tensor  # [labels, width], 0 where a class has fewer pieces
+    real: Tensor  # [labels, width], False where a class has fewer pieces
 
-    def __init__(self, word_ids: list[list[int]], start_id: int) -> None:
+    def __init__(self, words: Sequence[Sequence[int]], start_id: int) -> None:
         super().__init__()
-        width = max(len(ids) for ids in word_ids)
-        padded = torch.tensor([ids + [0] * (width - len(ids)) for ids in word_ids])
-        real = torch.tensor([[1.0] * len(ids) + [0.0] * (width - len(ids)) for ids in word_ids])
-        self.register_buffer("targets", padded, persistent=False)
-        self.register_buffer("real", real, persistent=False)
+        width = max(len(ids) for ids in words)
+        padded = [[*ids, *[0] * (width - len(ids))] for ids in words]
+        self.register_buffer("targets", torch.tensor(padded))
+        real = [[i < len(ids) for i in range(width)] for ids in words]
+        self.register_buffer("real", torch.tensor(real))
         self.start_id = start_id
 
     @classmethod
-    def build(
-        cls, model: HFModel, tokenizer: Any, labels: int, words: tuple[str, ...], pooling: str
-    ) -> Self:
-        ids = word_pieces(tokenizer, words, labels)
-        return cls(ids, model.config.decoder_start_token_id)
+    def build(cls, model: HFModel, family: Family, labels: int, **about: Any) -> Self:
+        return cls(about["words"], model.config.decoder_start_token_id)
+
+    def words(self) -> list[list[int]]:
+        """The token ids of each class's label word."""
+        rows = zip(self.targets.tolist(), self.real.sum(1).tolist(), strict=True)
+        return [ids[:count] for ids, count in rows]
 
     def decoded(self, attention_mask: Tensor) -> Tensor | None:
         width, texts = self.real.shape[1], len(attention_mask)
-        return None if width == 1 else self.real.bool().repeat(texts, 1)
+        return None if width == 1 else self.real.repeat(texts, 1)
 
-    def forward(self, model: HFModel, family: Family, encoded: Encoded) -> Tensor:
+    def logits(self, model: HFModel, family: Family, encoded: Encoded) -> Tensor:
         hidden, seen = encoded.hidden, key_mask(encoded.mask, 0)
         batch, (labels, width) = hidden.shape[0], self.targets.shape
         start = torch.full_like(self.targets[:, :1], self.start_id)
@@ -246,25 +220,15 @@ class ClassifierReadout(Readout):
         self.requires_grad_(True)
 
     @classmethod
-    def build(
-        cls, model: HFModel, tokenizer: Any, labels: int, words: tuple[str, ...], pooling: str
-    ) -> Self:
-        family = FAMILIES[model.config.model_type]
+    def build(cls, model: HFModel, family: Family, labels: int, **about: Any) -> Self:
         dense, out = family.head(model)
-        if out.out_features != labels:
-            why = f"the checkpoint has {out.out_features} classes, the task {labels}"
-            raise ConfigError("backbone.readout", "classifier", why)
         pooling = getattr(model.config, "classifier_pooling", "cls")
         return cls(dense, family.between(model), out, pooling)
-
-    @property
-    def label_bias(self) -> Tensor | None:
-        return self.out.bias
 
     def decoded(self, attention_mask: Tensor) -> Tensor | None:
         return attention_mask.bool()
 
-    def forward(self, model: HFModel, family: Family, encoded: Encoded) -> Tensor:
+    def logits(self, model: HFModel, family: Family, encoded: Encoded) -> Tensor:
         dtype = self.dense.weight.dtype
         if model.config.is_encoder_decoder:
             state = self._last(model, family, encoded).to(dtype)
@@ -297,32 +261,6 @@ def _decode(
 ) -> Tensor:
     mask = causal_mask(ids.shape[1], family.decoder_prefix(model), ids.device)
     return family.decode(model, model.get_input_embeddings()(ids), mask, hidden, seen)
-
-
-def word_pieces(tokenizer: Any, words: tuple[str, ...], labels: int) -> list[list[int]]:
-    """Tokenize the label words, one list of ids for each of ``labels`` classes.
-
-    Raises:
-        ConfigError: the number of words differs from ``labels``, a word is unknown to the
-            tokenizer, or a word starts with all tokens of another. The other would always be at
-            least as likely.
-    """
-    if len(words) != labels:
-        raise ConfigError("task.words", list(words), f"needs one label word for each of {labels}")
-    ids = [tokenize_fast(tokenizer, word, add_special_tokens=False)["input_ids"] for word in words]
-    for word, own in zip(words, ids, strict=True):
-        if not own or tokenizer.unk_token_id in own:
-            raise ConfigError("task.words", word, "the tokenizer does not know it")
-    first: dict[tuple[int, ...], int] = {}  # the first word with these tokens
-    for i, own in enumerate(ids):
-        first.setdefault(tuple(own), i)
-    for i, own in enumerate(ids):
-        for length in range(1, len(own) + 1):
-            other = first.get(tuple(own[:length]), i)
-            if other != i:
-                why = f"begins with all tokens of {words[other]!r}: it could never be the answer"
-                raise ConfigError("task.words", words[i], why)
-    return ids
 
 
 READOUT_CLASSES: dict[str, type[Readout]] = {  # by `backbone.readout`

@@ -1,12 +1,10 @@
-"""Sites: the neurons of a model, their names and their cost in parameters.
+"""Sites: the neurons of a model, by name.
 
 A site is the neurons of one sublayer: the units of an FFN, or the heads of an attention. Relevance,
 keep, skill files and results are keyed by site. This module builds and parses the names. Reports
 use it, too, so it does not import torch.
 """
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -73,35 +71,3 @@ class Site(str):
 
 Relevance = dict[str, "Tensor"]  # by site: scores [n], fp32 on the CPU
 Keep = dict[str, "Tensor"]  # by site: sorted indices of what stays; absent: keep all
-
-
-@dataclass(frozen=True)
-class Shape:
-    """Sizes of one sublayer.
-
-    Attributes:
-        units: units of an FFN, or heads of an attention.
-        rest: parameters that belong to no neuron, i.e. the output bias.
-        cost: parameters that are removed with one neuron.
-    """
-
-    name: Sublayer
-    units: int
-    rest: int
-    cost: int
-
-    @property
-    def parameters(self) -> int:
-        """Parameters of the whole sublayer."""
-        return self.rest + self.units * self.cost
-
-
-def site_sizes(sizes: Sequence[Shape]) -> dict[Site, int]:
-    """The number of neurons of every site of a model."""
-    return {shape.name.site: shape.units for shape in sizes}
-
-
-def keep_sizes(sizes: Sequence[Shape], keep: Mapping[str, "Tensor"]) -> dict[str, list[int]]:
-    """``{site: [kept, total]}`` for a keep of the model with these ``sizes``."""
-    of = site_sizes(sizes)
-    return {site: [len(kept), of[Site(site)]] for site, kept in keep.items()}

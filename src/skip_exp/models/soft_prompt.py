@@ -6,14 +6,10 @@ import torch
 from torch import Tensor, nn
 from transformers.modeling_utils import PreTrainedModel
 
-from skip_exp.models import lora
-from skip_exp.models.attention import Attention
-from skip_exp.models.families.base import AttentionBlock, Block, Family, key_mask, weights_of
-from skip_exp.models.prompts import SoftPrompt
-from skip_exp.models.readouts import Encoded, Readout
-from skip_exp.models.sites import Shape
-
-State = dict[str, Tensor]  # a skill's own parameters, by name
+from .attention import Attention
+from .family import AttentionBlock, Block, Family, key_mask, weights_of
+from .prompts import SoftPrompt
+from .readouts import Encoded, Readout
 
 
 class SoftPromptModel(nn.Module):
@@ -21,7 +17,7 @@ class SoftPromptModel(nn.Module):
 
     Example:
         >>> b = load_backbone("minilm", "embedded:minilm", "bert", "head")
-        >>> prompt = PrefixPrompt.build(b.model, b.family, 16, torch.arange(2000, 2016))
+        >>> prompt = new_prompt("prefix", b.model, b.family, torch.arange(2000, 2016))
         >>> model = SoftPromptModel(b.model, b.family, prompt, HeadReadout(384, labels=2)).eval()
         >>> model(**b.tokenizer(["a warm film"], return_tensors="pt")).shape
         torch.Size([1, 2])
@@ -55,14 +51,6 @@ class SoftPromptModel(nn.Module):
         """The attention sublayers among :meth:`blocks`, by name."""
         return {b.name: b for b in self.blocks() if isinstance(b, AttentionBlock)}
 
-    def shapes(self) -> list[Shape]:
-        """Sizes of the sublayers: their neurons and what these cost."""
-        return [block.shape() for block in self.blocks()]
-
-    def block_parameters(self) -> int:
-        """The parameters that pruning counts: of attention and feed-forward weights."""
-        return sum(shape.parameters for shape in self.shapes())
-
     def encoder_mask(self, attention_mask: Tensor) -> Tensor:
         """Extend the text's 0/1 mask [B, T] by ones for virtual and added tokens."""
         added = self.prompt.input_length + self.readout.added
@@ -90,7 +78,7 @@ class SoftPromptModel(nn.Module):
         prefix = self.prompt.length - virtual
         hidden = self.family.encode(self.backbone, embeds, key_mask(mask, prefix), token_type_ids)
         encoded = Encoded(hidden, mask, virtual, ids)
-        return self.readout(self.backbone, self.family, encoded).float() / self.temperature
+        return self.readout.logits(self.backbone, self.family, encoded).float() / self.temperature
 
     def copy(self) -> "SoftPromptModel":
         """Copy modules, prompt and readout, and share the backbone's weights."""
@@ -106,61 +94,8 @@ class SoftPromptModel(nn.Module):
             return self
         return copy.deepcopy(self).to(place)
 
-    def train_only(self, what: str, rank: int = 0, seed: int = 0) -> None:
-        """Choose which parameters require gradients.
-
-        Trained backbone parameters become this model's own. Call it on a :meth:`copy`, so that
-        models with the same backbone keep theirs.
-
-        Args:
-            what: ``none``; ``prompt``; ``prompt_readout``; ``bias``, these and all vectors of the
-                layers in use (biases and norms; BitFit, Zaken et al. 2022); ``lora``, these and
-                low-rank updates of every linear of the blocks; ``layers``, prompt, readout and
-                every weight of the layers in use, but not the embeddings; ``full``, every weight.
-            rank, seed: of new ``lora`` factors; rank 0 adds none.
-        """
-        self.prompt.requires_grad_(what != "none")
-        self.readout.requires_grad_(what not in ("none", "prompt"))
-        if what not in ("bias", "lora", "layers", "full"):
-            return
-        if what == "lora" and rank:
-            linears = [linear for block in self.blocks() for linear in block.linears()]
-            lora.add(self.backbone, linears, rank, seed)
-        copies: dict[nn.Parameter, nn.Parameter] = {}  # tied weights stay tied
-        stacks = [self.backbone] if what == "full" else self.family.layers(self.backbone)
-        for module in [module for stack in stacks for module in stack.modules()]:
-            small = lora.FACTORS if isinstance(module, lora.LowRankLinear) else ()
-            for name, parameter in list(module.named_parameters(recurse=False)):
-                is_own = what in ("layers", "full") or parameter.dim() == 1 or name in small
-                if parameter.numel() and is_own:
-                    if parameter not in copies:
-                        copies[parameter] = nn.Parameter(parameter.detach().clone())
-                    setattr(module, name, copies[parameter])
-
-    def skill_parameters(self) -> dict[str, nn.Parameter]:
-        """This skill's own parameters: prompt, readout, and trained vectors and factors."""
-        return {
-            name: parameter
-            for name, parameter in self.named_parameters()
-            if parameter.requires_grad or not name.startswith("backbone.")
-        }
-
     def set_attention(self, implementation: str) -> None:
         """Choose ``sdpa`` or ``eager`` for every attention module."""
         for module in self.modules():
             if isinstance(module, Attention):
                 module.implementation = implementation
-
-
-def trainable_state(model: SoftPromptModel) -> State:
-    """Copy a skill's own parameters (prompt, readout, biases, factors) to the CPU."""
-    return {name: p.detach().cpu().clone() for name, p in model.skill_parameters().items()}
-
-
-def load_trainable(model: SoftPromptModel, state: State) -> None:
-    """Load a :func:`trainable_state`, and merge low-rank updates."""
-    parameters = dict(model.named_parameters())
-    with torch.no_grad():
-        for name, tensor in state.items():
-            parameters[name].copy_(tensor)
-    lora.merge(model.backbone)

@@ -39,7 +39,7 @@ def time_models(
         SkipError: the skill or its backbone cannot be read any more.
     """
     loaded = Skill.load(skill)
-    dense = whole_model(loaded.about, loaded.tokenizer)
+    dense = whole_model(loaded.about)
     latency = compare(dense, loaded.model, settings, device)
     return Entry(values=latency, keep=not latency["contended"])
 

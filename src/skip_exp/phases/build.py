@@ -2,18 +2,25 @@
 
 import copy
 import hashlib
+from collections.abc import Callable
 
 import lightning as L
+import torch
+from torch import Tensor
+from transformers import PreTrainedTokenizerBase
 
+from skip_exp.backbones.load import Backbone
+from skip_exp.backbones.readout import build_readout
 from skip_exp.config.schema import PromptConfig
 from skip_exp.config.train import OWN_WEIGHTS, TuneConfig
 from skip_exp.data.rows import Rows
+from skip_exp.errors import DataError
 from skip_exp.models import lora
-from skip_exp.models.backbones import Backbone
-from skip_exp.models.prompts import PROMPT_CLASSES, start_ids
-from skip_exp.models.readouts import READOUT_CLASSES
 from skip_exp.models.soft_prompt import SoftPromptModel
+from skip_exp.models.start import draw_weights, new_prompt
+from skip_exp.models.trained import train_only
 from skip_exp.phases.start import Start
+from skip_exp.utils.tokens import tokenize_fast
 
 
 def phase_seed(seed: int, phase: str) -> int:
@@ -51,23 +58,51 @@ def build_model(
         text=" ".join(task.labels),
         counts=data.token_counts,
     )
-    soft = PROMPT_CLASSES[prompt.kind].build(
-        backbone.model, backbone.family, prompt.length, ids, prompt.decoder
+    silent = prompt.init == "silent"
+    soft = new_prompt(
+        prompt.kind, backbone.model, backbone.family, ids, prompt.decoder, silent=silent
     )
-    if prompt.init == "silent":
-        soft.silence()
-    readout = READOUT_CLASSES[backbone.readout].build(
-        backbone.model, backbone.tokenizer, task.num_labels, tuple(task.words), pooling
-    )
-    readout.draw_weights()
+    readout = build_readout(backbone, task.num_labels, tuple(task.words), pooling)
+    draw_weights(readout)
     weights = backbone.model if shares_backbone else copy.deepcopy(backbone.model)
     model = SoftPromptModel(weights, backbone.family, soft, readout)
     if settings.train in OWN_WEIGHTS:  # others share this backbone
         model = model.copy()
     if start is not None:
-        model.train_only(start.train, start.rank, seed)  # has whatever the start brings
+        train_only(model, start.train, start.rank, seed)  # has whatever the start brings
         start.load_into(model)
         if settings.train != "lora":
             lora.fold(model.backbone)  # the weights themselves are trained from here on
-    model.train_only(settings.train, settings.rank, seed)
+    train_only(model, settings.train, settings.rank, seed)
     return model
+
+
+def start_ids(
+    init: str,
+    tokenizer: PreTrainedTokenizerBase,
+    length: int,
+    seed: int,
+    *,
+    text: str,
+    counts: Callable[[], Tensor],
+) -> Tensor:
+    """Choose the token ids [length] that a prompt starts from (Lester et al. 2021 compare starts).
+
+    Args:
+        init: ``vocab`` draws different tokens of the task's train rows in proportion to their
+            counts, so that no virtual token starts from an embedding that was never trained;
+            so does ``silent``; ``text`` takes the tokens of ``text``. All repeat if there are fewer
+            than ``length``.
+        counts: returns the occurrences by token id; not called for ``text``.
+    """
+    if init == "text":
+        ids = tokenize_fast(tokenizer, text, add_special_tokens=False)["input_ids"]
+    else:
+        weights = counts().double()
+        weights[[i for i in tokenizer.all_special_ids if i < len(weights)]] = 0
+        generator = torch.Generator().manual_seed(seed)
+        draws = min(length, int((weights > 0).sum()))
+        if not draws:
+            raise DataError("train: no text has a token that the backbone's tokenizer knows")
+        ids = torch.multinomial(weights, draws, generator=generator).tolist()
+    return torch.tensor((ids * length)[:length])

@@ -3,11 +3,13 @@
 import logging
 from typing import Any
 
+from skip_exp.backbones.load import Backbone, class_names
+from skip_exp.backbones.readout import build_readout
 from skip_exp.config.schema import Config
 from skip_exp.errors import ConfigError, SkipError
-from skip_exp.models.backbones import Backbone, class_names
 from skip_exp.models.prompts import PROMPT_CLASSES
 from skip_exp.models.readouts import READOUT_CLASSES, Seq2SeqReadout
+from skip_exp.models.shapes import shape_of
 from skip_exp.pruning import allocate
 
 log = logging.getLogger(__name__)
@@ -17,10 +19,8 @@ MANY = 200  # decoder positions per text; at 1,232 a batch of 32 takes 12 GB
 
 def check(cfg: Config, backbone: Backbone) -> None:
     """Refuse what ``backbone`` cannot do, before any work. Raises SkipError."""
-    task, readout = cfg.task, READOUT_CLASSES[backbone.readout]
-    words = tuple(task.words)  # the readout refuses unsuitable ones
-    pooling = cfg.backbone.pooling
-    built = readout.build(backbone.model, backbone.tokenizer, task.num_labels, words, pooling)
+    task = cfg.task
+    built = build_readout(backbone, task.num_labels, tuple(task.words))
     if isinstance(built, Seq2SeqReadout) and built.targets.numel() > MANY:
         log.warning(
             "task.words: %d label words of up to %d pieces are decoded for every text; "
@@ -33,7 +33,7 @@ def check(cfg: Config, backbone: Backbone) -> None:
     if not blocks:
         raise SkipError(f"backbone={backbone.name}: has no layers")
     prune, ratio = cfg.prune, cfg.prune.goal.ratio or 0.0  # a speed-up is checked once timed
-    sizes = [block.shape() for block in blocks]
+    sizes = [shape_of(block) for block in blocks]
     allocate.check(sizes, ratio=ratio, sites=prune.sites, allocation=prune.allocation)
 
 

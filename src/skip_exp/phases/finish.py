@@ -21,8 +21,10 @@ from skip_exp.logger import picture
 from skip_exp.models import lora
 from skip_exp.models.cost import flops
 from skip_exp.models.readouts import ClassifierReadout
-from skip_exp.models.sites import Keep, keep_sizes
+from skip_exp.models.shapes import block_parameters, keep_sizes, shapes_of
+from skip_exp.models.sites import Keep
 from skip_exp.models.soft_prompt import SoftPromptModel
+from skip_exp.models.trained import skill_parameters
 from skip_exp.phases.job import Job
 from skip_exp.results import PREDICTIONS, Calibration, Flops, MainScores, Params, Result, Scores
 from skip_exp.skill.files import save_skill
@@ -130,11 +132,11 @@ def finish(
     record = skill_record(job, final, result)
     save_skill(job.output / "skill", final, keep, record)
     result.skill = "skill"
-    result.ratio_reached = 1 - final.block_parameters() / dense.block_parameters()
+    result.ratio_reached = 1 - block_parameters(final) / block_parameters(dense)
     result.params = count_params(whole, final)
     before, after = (flops(model, job.cfg.data.max_length) for model in (whole, final))
     result.flops = Flops(before=before, after=after, ratio=before / after)
-    result.keep_sizes = keep_sizes(dense.shapes(), keep)
+    result.keep_sizes = keep_sizes(shapes_of(dense), keep)
     result.finished = results.now()
     picture.save(result.keep_sizes, job.output / picture.PICTURE)
     _write_predictions(job.output / PREDICTIONS, job, logits / record.temperature, record)
@@ -166,7 +168,7 @@ def _join_indices(rows: Sequence[Sequence[int]]) -> list[str]:
 
 def count_params(before: SoftPromptModel, after: SoftPromptModel) -> Params:
     """Parameters before and after: of the blocks, and of everything in use, prompt included."""
-    block, block_left = before.block_parameters(), after.block_parameters()
+    block, block_left = block_parameters(before), block_parameters(after)
     every, every_left = _parameters(before), _parameters(after)
     return Params(
         block_before=block,
@@ -239,5 +241,5 @@ def _name_trained(job: Job, model: SoftPromptModel) -> Any:
             return whole
     if lora.layers(model.backbone):
         return "lora"
-    own = any(name.startswith("backbone.") for name in model.skill_parameters())
+    own = any(name.startswith("backbone.") for name in skill_parameters(model))
     return "bias" if own else (retune if retune.enabled else tune).train

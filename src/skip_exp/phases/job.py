@@ -8,6 +8,7 @@ from typing import Any, cast
 from lightning.pytorch.loggers import Logger
 from torch import Tensor
 
+from skip_exp.backbones.load import Backbone, load_backbone
 from skip_exp.cache.store import JOB_STAGE, Keyed, StageCache
 from skip_exp.cache.version import digest, job_code, parts_code
 from skip_exp.callbacks.between import Method
@@ -17,7 +18,6 @@ from skip_exp.data.augment import copies_of
 from skip_exp.data.batches import Row
 from skip_exp.data.rows import Rows
 from skip_exp.logger.build import build_loggers
-from skip_exp.models.backbones import Backbone, load_backbone
 from skip_exp.models.soft_prompt import SoftPromptModel
 from skip_exp.phases.build import build_model, phase_seed
 from skip_exp.phases.start import Start

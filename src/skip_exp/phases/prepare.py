@@ -6,6 +6,7 @@ from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
 
+from skip_exp.backbones.load import Backbone, load_backbone
 from skip_exp.cache.store import Keyed, StageCache
 from skip_exp.cache.version import digest, part_code
 from skip_exp.callbacks.between import Method
@@ -16,7 +17,6 @@ from skip_exp.data.files import local_files
 from skip_exp.data.rows import Rows
 from skip_exp.data.sources import load_rows
 from skip_exp.errors import ConfigError
-from skip_exp.models.backbones import Backbone, load_backbone
 from skip_exp.phases import checks
 from skip_exp.phases.build import phase_seed
 from skip_exp.phases.job import Job

@@ -8,7 +8,8 @@ import lightning as L
 from skip_exp.callbacks.between import PruningCallback
 from skip_exp.config.prune import MISSED, PruneConfig
 from skip_exp.config.schema import TrainerConfig
-from skip_exp.models.sites import Keep, Relevance, Site, keep_sizes
+from skip_exp.models.shapes import block_parameters, keep_sizes, shapes_of
+from skip_exp.models.sites import Keep, Relevance, Site
 from skip_exp.models.soft_prompt import SoftPromptModel
 from skip_exp.training.trainer import act_between
 
@@ -48,9 +49,9 @@ def prune(
 
 def log_reached(dense: SoftPromptModel, pruned: Pruned, ratio: float) -> None:
     """Log what was pruned, as a warning where ``ratio`` could not be met."""
-    reached = 1 - pruned.model.block_parameters() / dense.block_parameters()
+    reached = 1 - block_parameters(pruned.model) / block_parameters(dense)
     kinds: dict[str, tuple[int, int]] = {}
-    for site, (kept, of) in keep_sizes(dense.shapes(), pruned.keep).items():
+    for site, (kept, of) in keep_sizes(shapes_of(dense), pruned.keep).items():
         before, after = kinds.get(Site(site).kind, (0, 0))
         kinds[Site(site).kind] = before + of, after + kept
     sizes = ", ".join(f"{kind} {of:,} -> {kept:,}" for kind, (of, kept) in kinds.items())

@@ -11,6 +11,7 @@ from skip_exp.data.module import TextDataModule
 from skip_exp.data.rows import Rows
 from skip_exp.models.cost import flops
 from skip_exp.models.soft_prompt import SoftPromptModel
+from skip_exp.models.trained import train_only
 from skip_exp.phases.fit import ask, fit, start_readout
 from skip_exp.phases.job import Job
 from skip_exp.training.length import cost_left, count_epochs, count_paid_epochs
@@ -26,9 +27,9 @@ def retune(
     """
     model, settings, seed = pruned.copy(), job.cfg.retune, job.seed("retune")
     if not settings.enabled:
-        model.train_only(job.cfg.tune.train)  # the skill stores what was trained, nothing else
+        train_only(model, job.cfg.tune.train)  # the skill stores what was trained, nothing else
         return model.eval(), 0, False
-    model.train_only(settings.train, settings.rank, seed)
+    train_only(model, settings.train, settings.rank, seed)
     if settings.train == "prompt_readout":  # a frozen backbone cannot move its features back
         start_readout(job.trainer, model, job.data, job.backbone.path, "retune")
     epochs = plan_epochs(job, dense.value, pruned)

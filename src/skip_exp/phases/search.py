@@ -14,6 +14,7 @@ from skip_exp.cache.version import digest, part_code, room_code
 from skip_exp.config.prune import PruneConfig
 from skip_exp.config.schema import BenchmarkConfig, TrainerConfig
 from skip_exp.errors import ConfigError
+from skip_exp.models.shapes import shapes_of
 from skip_exp.models.sites import Relevance
 from skip_exp.models.soft_prompt import SoftPromptModel
 from skip_exp.phases.benchmark import compare
@@ -45,7 +46,7 @@ def search(
     assert target is not None
     if target == 1:
         return 0.0, {}, True
-    ratios = list_ratios(most(dense.value.shapes(), job.cfg.prune.sites))
+    ratios = list_ratios(most(shapes_of(dense.value), job.cfg.prune.sites))
 
     def is_fast(ratio: float) -> bool:
         probes[f"{ratio:g}"] = entry = _probe(job, dense, relevance, ratio)

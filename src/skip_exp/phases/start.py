@@ -10,13 +10,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from skip_exp.backbones.embedded import find_shipped_skill, list_shipped_skills
+from skip_exp.backbones.load import Backbone
 from skip_exp.config.schema import Config, backbone_label
 from skip_exp.config.train import TRAIN
 from skip_exp.errors import ConfigError, SkipError
-from skip_exp.models.backbones import Backbone
-from skip_exp.models.embedded import find_shipped_skill, list_shipped_skills
-from skip_exp.models.sites import Keep, Site, site_sizes
-from skip_exp.models.soft_prompt import SoftPromptModel, State, load_trainable
+from skip_exp.models.shapes import shape_of, site_sizes
+from skip_exp.models.sites import Keep, Site
+from skip_exp.models.soft_prompt import SoftPromptModel
+from skip_exp.models.trained import State, load_trainable, skill_parameters
 from skip_exp.skill.export.huggingface.hub import download
 from skip_exp.skill.files import read_skill, split
 from skip_exp.skill.find import skill_of
@@ -51,7 +53,7 @@ class Start:
 
     def load_into(self, model: SoftPromptModel) -> None:
         """Copy the state into ``model`` and merge low-rank updates. Raises SkipError."""
-        own = {name: p.shape for name, p in model.skill_parameters().items()}
+        own = {name: p.shape for name, p in skill_parameters(model).items()}
         for name, tensor in self.state.items():
             if own.get(name) != tensor.shape:
                 raise SkipError(f"tune.start={self.name}: does not fit its backbone: {name}")
@@ -123,7 +125,7 @@ def _unfit(cfg: Config, backbone: Backbone, about: SkillRecord, keep: Keep) -> s
     if needed.content_hash != backbone.content_hash:
         label = backbone_label(needed.name, needed.layers)
         return f"is a skill of another backbone, {label}, not of {cfg.backbone.label}"
-    sizes = site_sizes([block.shape() for block in backbone.family.blocks(backbone.model)])
+    sizes = site_sizes([shape_of(block) for block in backbone.family.blocks(backbone.model)])
     if any(len(kept) != sizes.get(Site(site)) for site, kept in keep.items()):
         return "is pruned; needs a dense skill (prune.ratio=0)"
     differing = [f"{key}={value}" for key, value in _differing(cfg, about)]

@@ -14,6 +14,7 @@ from skip_exp.data.batches import Row, order_by_length
 from skip_exp.data.metrics import find_bound, find_shift
 from skip_exp.data.module import TextDataModule
 from skip_exp.data.rows import Rows, find_rare, get_labels
+from skip_exp.models.readouts import ClassifierReadout, HeadReadout, Readout
 from skip_exp.models.soft_prompt import SoftPromptModel
 from skip_exp.phases.job import Job
 from skip_exp.training.trainer import score
@@ -56,7 +57,7 @@ def score_model(trainer: TrainerConfig, *, model: SoftPromptModel, data: Rows) -
     labels, shift = torch.tensor(get_labels(data.select)), list[float]()
     if data.spec.multilabel:
         bound = find_bound(logits["select"], labels)
-    elif data.spec.metrics[0] == "f1_macro" and model.readout.label_bias is not None:
+    elif data.spec.metrics[0] == "f1_macro" and _label_bias(model.readout) is not None:
         shift = find_shift(logits["select"], labels, find_rare(get_labels(data.train)))
     if shift:
         model = shift_labels(model, shift)
@@ -75,11 +76,18 @@ def score_model(trainer: TrainerConfig, *, model: SoftPromptModel, data: Rows) -
 def shift_labels(model: SoftPromptModel, shift: Sequence[float]) -> SoftPromptModel:
     """A copy, which shares the backbone's weights, with ``shift`` added to its logits [labels]."""
     moved = model.copy()
-    bias = moved.readout.label_bias
+    bias = _label_bias(moved.readout)
     assert bias is not None
     with torch.no_grad():
         bias.add_(bias.new_tensor(shift))
     return moved
+
+
+def _label_bias(readout: Readout) -> Tensor | None:
+    """The bias of the class logits [labels], if they have one."""
+    if isinstance(readout, HeadReadout):
+        return readout.linear.bias
+    return readout.out.bias if isinstance(readout, ClassifierReadout) else None
 
 
 def _reorder(logits: Tensor, rows: list[Row]) -> Tensor:

@@ -7,14 +7,15 @@ from typing import Any
 
 from lightning.pytorch.loggers import Logger
 
+from skip_exp.backbones.load import Backbone
 from skip_exp.cache.store import Entry, Keyed, stage_key
 from skip_exp.callbacks.curves import mark_kept, replay
 from skip_exp.config.schema import PromptConfig, TrainerConfig
 from skip_exp.config.train import TuneConfig
 from skip_exp.data.module import TextDataModule
 from skip_exp.data.rows import Rows
-from skip_exp.models.backbones import Backbone
-from skip_exp.models.soft_prompt import SoftPromptModel, load_trainable, trainable_state
+from skip_exp.models.soft_prompt import SoftPromptModel
+from skip_exp.models.trained import load_trainable, trainable_state
 from skip_exp.phases.build import build_model, phase_seed
 from skip_exp.phases.fit import fit, log_kept, start_readout
 from skip_exp.phases.job import Job

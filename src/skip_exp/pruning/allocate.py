@@ -10,7 +10,8 @@ from torch import Tensor
 from skip_exp.config.named import import_part
 from skip_exp.config.names import KINDS
 from skip_exp.errors import ConfigError, SkipError
-from skip_exp.models.sites import Keep, Relevance, Shape, Site
+from skip_exp.models.shapes import Shape
+from skip_exp.models.sites import Keep, Relevance, Site
 
 
 @dataclass(frozen=True)
@@ -37,7 +38,7 @@ def allocate(
     The least relevant go first. The ratio reached is at most ``ratio``.
 
     Example:
-        >>> keep = allocate(relevance, model.shapes(), ratio=0.5, sites=["ffn", "heads"])
+        >>> keep = allocate(relevance, shapes_of(model), ratio=0.5, sites=["ffn", "heads"])
         >>> keep["encoder.0.ffn"]  # sorted indices of the units to keep
         tensor([  0,   3,   4, ...])
 

@@ -16,7 +16,8 @@ from torch import Tensor
 from skip_exp import results
 from skip_exp.errors import SkipError
 from skip_exp.models.sites import Keep
-from skip_exp.models.soft_prompt import SoftPromptModel, trainable_state
+from skip_exp.models.soft_prompt import SoftPromptModel
+from skip_exp.models.trained import trainable_state
 from skip_exp.skill.record import (
     RECORD,
     TENSORS,

@@ -5,16 +5,15 @@ from pathlib import Path
 
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
-from transformers.modeling_utils import PreTrainedModel
 
+from skip_exp.backbones.load import Backbone, load_backbone
+from skip_exp.backbones.readout import build_readout
 from skip_exp.errors import SkipError
 from skip_exp.models import lora
-from skip_exp.models.backbones import Backbone, load_backbone
-from skip_exp.models.families.registry import FAMILIES
 from skip_exp.models.prompts import PROMPT_CLASSES
-from skip_exp.models.readouts import READOUT_CLASSES
 from skip_exp.models.sites import Keep
-from skip_exp.models.soft_prompt import SoftPromptModel, load_trainable
+from skip_exp.models.soft_prompt import SoftPromptModel
+from skip_exp.models.trained import load_trainable, skill_parameters, train_only
 from skip_exp.pruning.surgery import cut
 from skip_exp.skill.record import SkillRecord
 
@@ -31,40 +30,36 @@ def rebuild(
     Raises SkipError.
     """
     backbone = _find_backbone(folder, about, backbone_path)
-    model = cut(uncut_model(about, backbone.model, backbone.tokenizer), keep)
-    model.train_only(about.train, about.rank or 0)
+    model = cut(uncut_model(about, backbone), keep)
+    train_only(model, about.train, about.rank or 0)
     _fill(folder, model, state)
     model.temperature = about.temperature
     return model.eval(), backbone.tokenizer
 
 
-def uncut_model(
-    about: SkillRecord, backbone: PreTrainedModel, tokenizer: PreTrainedTokenizerBase
-) -> SoftPromptModel:
+def uncut_model(about: SkillRecord, backbone: Backbone) -> SoftPromptModel:
     """The whole ``backbone`` with a new prompt and readout of the skill's kinds and sizes."""
-    family, prompt = FAMILIES[about.backbone.family], about.prompt
+    prompt = about.prompt
     soft = PROMPT_CLASSES[prompt.kind].build(
-        backbone, family, prompt.length, decoder=prompt.decoder
+        backbone.model, backbone.family, prompt.length, prompt.decoder
     )
-    readout = READOUT_CLASSES[about.backbone.readout].build(
-        backbone, tokenizer, len(about.labels), tuple(about.words), about.backbone.pooling
-    )
-    return SoftPromptModel(backbone, family, soft, readout)
+    words, pooling = tuple(about.words), about.backbone.pooling
+    readout = build_readout(backbone, len(about.labels), words, pooling)
+    return SoftPromptModel(backbone.model, backbone.family, soft, readout)
 
 
-def whole_model(about: SkillRecord, tokenizer: PreTrainedTokenizerBase) -> SoftPromptModel:
+def whole_model(about: SkillRecord) -> SoftPromptModel:
     """The dense baseline for size and speed: prompt and readout are untrained.
 
     It has the whole backbone, even if the skill uses only the first layers.
     """
     b = about.backbone
-    backbone = load_backbone(b.name, b.path, b.family, b.readout)
-    return uncut_model(about, backbone.model, tokenizer)
+    return uncut_model(about, load_backbone(b.name, b.path, b.family, b.readout))
 
 
 def _fill(folder: Path, model: SoftPromptModel, state: Mapping[str, Tensor]) -> None:
     """Copy the trained parameters into ``model`` and merge low-rank updates. Raises SkipError."""
-    trained = model.skill_parameters()
+    trained = skill_parameters(model)
     for name in sorted(trained.keys() | state.keys()):
         expected = tuple(trained[name].shape) if name in trained else "nothing"
         stored = tuple(state[name].shape) if name in state else "nothing"

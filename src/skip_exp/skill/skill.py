@@ -16,7 +16,7 @@ from skip_exp import results
 from skip_exp.data.batches import Row, collate, tokenize
 from skip_exp.data.outcome import outcome_named
 from skip_exp.errors import SkipError
-from skip_exp.models.precision import to_bf16, wants_bf16
+from skip_exp.models.shapes import shapes_of
 from skip_exp.models.sites import Keep
 from skip_exp.models.soft_prompt import SoftPromptModel
 from skip_exp.skill.classifier import TOKENS_PER_BATCH, Classifier, Example
@@ -25,6 +25,7 @@ from skip_exp.skill.export.huggingface.convert import write_huggingface
 from skip_exp.skill.export.huggingface.hub import check_push, download, upload
 from skip_exp.skill.files import job_result, read_skill, share_skill, split
 from skip_exp.skill.find import find_skill
+from skip_exp.skill.precision import to_bf16, wants_bf16
 from skip_exp.skill.rebuild import rebuild
 from skip_exp.skill.record import RECORD, TENSORS, read_checksum
 
@@ -116,7 +117,7 @@ class Skill(Classifier):
     def batch_tokens(self) -> int:
         """At least ``TOKENS_PER_BATCH``, more for a narrow model or bf16."""
         hidden = self.model.backbone.get_input_embeddings().weight
-        units = [shape.units for shape in self.model.shapes() if shape.name.part == "ffn"]
+        units = [shape.units for shape in shapes_of(self.model) if shape.name.part == "ffn"]
         width = hidden.shape[1] + fmean(units)
         return max(TOKENS_PER_BATCH, int(BATCH_BYTES / (width * hidden.element_size())))
 

@@ -12,7 +12,7 @@ from skip_exp import results
 from skip_exp.config.schema import DataConfig, to_object
 from skip_exp.config.task import TaskConfig
 from skip_exp.errors import ExampleError, SkipError
-from skip_exp.models.families.base import HFModel
+from skip_exp.models.family import HFModel
 from skip_exp.models.readouts import MlmReadout, Seq2SeqReadout
 from skip_exp.models.soft_prompt import SoftPromptModel
 from skip_exp.skill.classifier import Example, example_texts

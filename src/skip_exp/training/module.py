@@ -14,7 +14,8 @@ from skip_exp.config.train import TrainConfig
 from skip_exp.data.outcome import outcome_of
 from skip_exp.errors import SkipError
 from skip_exp.models import lora
-from skip_exp.models.soft_prompt import SoftPromptModel, load_trainable, trainable_state
+from skip_exp.models.soft_prompt import SoftPromptModel
+from skip_exp.models.trained import load_trainable, trainable_state
 
 # Entries of a batch that are not model inputs.
 TARGETS = ("labels", "teacher")

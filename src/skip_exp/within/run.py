@@ -20,6 +20,7 @@ from skip_exp.data.files import SELECT
 from skip_exp.data.scores import Labels
 from skip_exp.errors import ConfigError
 from skip_exp.forms.registry import FORMS
+from skip_exp.models.shapes import shape_of
 from skip_exp.phases.job import Job
 from skip_exp.phases.prepare import prepare
 from skip_exp.pipeline import write_config
@@ -110,7 +111,7 @@ def at_ratio(cfg: Config, ratio: float) -> Config:
 
 def list_ratios(uncut: Job, sites: list[str], cuts: Sequence[float]) -> list[float]:
     """Those of ``cuts`` that ``sites`` can reach; the log says what is left out."""
-    shapes = [block.shape() for block in uncut.backbone.family.blocks(uncut.backbone.model)]
+    shapes = [shape_of(block) for block in uncut.backbone.family.blocks(uncut.backbone.model)]
     reached = [ratio for ratio in cuts if ratio <= most(shapes, sites)]
     if left_out := [f"{ratio:g}" for ratio in cuts if ratio not in reached]:
         log.info("left out: ratio %s, beyond prune.sites=%s", ", ".join(left_out), sites)

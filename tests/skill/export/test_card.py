@@ -10,8 +10,8 @@ import pytest
 from huggingface_hub import ModelCard
 
 from skip_exp import Skill, results
+from skip_exp.backbones.load import load_backbone
 from skip_exp.commands.export import main
-from skip_exp.models.backbones import load_backbone
 from skip_exp.skill.export import card
 from skip_exp.skill.files import job_result
 from tests.helpers.saved import Saved, save_tiny_skill, tell

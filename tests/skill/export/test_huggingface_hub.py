@@ -8,9 +8,9 @@ import pytest
 from huggingface_hub import constants
 
 from skip_exp import Skill
+from skip_exp.backbones.load import load_backbone
 from skip_exp.commands.export import main
 from skip_exp.errors import SkipError
-from skip_exp.models.backbones import load_backbone
 from skip_exp.utils.hub import hub_reachable
 from tests.helpers.hub import Hub, serving
 from tests.helpers.saved import Saved, save_tiny_skill, tell

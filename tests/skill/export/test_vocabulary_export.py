@@ -58,7 +58,7 @@ def test_huggingface(saved: Saved, capsys: Any) -> None:
     assert capsys.readouterr().out.startswith("vocabulary: 18 of 50 tokens\nwritten: ")
     model = AutoModelForSequenceClassification.from_pretrained(out)
     config = json.loads((out / "config.json").read_text())
-    assert config["vocab_size"] == 18 == len(model.embeddings.words.weight)
+    assert config["backbone"]["vocab_size"] == 18 == len(model.get_input_embeddings().weight)
     assert config["skill"]["vocabulary"] == {"kept": 18, "of": 50, "texts": "train"}
     skill = Skill.load(saved.folder)
     torch.testing.assert_close(asked(out, TEXTS), probabilities(skill.predict(TEXTS)))
@@ -82,7 +82,7 @@ def test_python_has_the_options_of_the_command(saved: Saved, tmp_path: Path) -> 
         assert config["skill"]["vocabulary"] == {"kept": 18, "of": 50, "texts": name}
         assert ModelCard.load(out / "README.md").data.license == "mit"
     whole = skill.export(tmp_path / "whole", vocabulary="full")
-    assert json.loads((whole / "config.json").read_text())["vocab_size"] == 50
+    assert json.loads((whole / "config.json").read_text())["backbone"]["vocab_size"] == 50
 
 
 @pytest.mark.slow

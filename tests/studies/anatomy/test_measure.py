@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, tensor
 
 from skip_exp.attribution import activation_gradient
-from skip_exp.models.sites import site_sizes
+from skip_exp.models.shapes import shapes_of, site_sizes
 from skip_exp.phases.build import phase_seed
 from skip_exp.pruning.allocate import allocate
 from studies.anatomy.measure import (
@@ -56,7 +56,7 @@ class Task:
 
     @property
     def sizes(self):
-        return site_sizes(self.dense.shapes())
+        return site_sizes(shapes_of(self.dense))
 
     def draw_seed(self, purpose):
         return phase_seed(self.seed, purpose)
@@ -71,7 +71,7 @@ class Task:
     def keep(self, ratio, relevance=None):
         how: Any = {"sites": ["ffn"], "allocation": "uniform", "round_to": 1}
         relevance = relevance or self.relevance_by()
-        shapes = [shape for shape in self.dense.shapes() if shape.name.part == "ffn"]
+        shapes = [shape for shape in shapes_of(self.dense) if shape.name.part == "ffn"]
         return allocate(relevance, shapes, ratio=ratio, **how)
 
     def answers(self, model):

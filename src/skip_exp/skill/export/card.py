@@ -4,7 +4,7 @@ from pathlib import Path
 
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
-from skip_exp.models.backbones import NOTES
+from skip_exp.backbones.load import NOTES
 from skip_exp.models.soft_prompt import SoftPromptModel
 from skip_exp.skill.files import job_result
 from skip_exp.skill.record import SkillRecord, is_local

@@ -1,7 +1,7 @@
-"""Convert a cut model to one that transformers loads without this package; register its classes.
+"""A cut model as one that transformers loads without this package.
 
-Once this module is imported, loading such a model needs no ``trust_remote_code``.
-``from skip_exp import Skill`` imports it.
+An export carries ``models/modeling_skip.py`` and the files that it imports. Once this module is
+imported, loading needs no ``trust_remote_code``; ``from skip_exp import Skill`` imports it.
 """
 
 import copy
@@ -10,20 +10,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import torch
-from torch import nn
 from transformers import AutoConfig, AutoModelForSequenceClassification, PreTrainedTokenizerBase
 
-from skip_exp.errors import SkipError
-from skip_exp.models.families.base import AttentionBlock, HFModel
+from skip_exp.models.family import AttentionBlock
+from skip_exp.models.modeling_skip import SkipConfig, SkipForSequenceClassification
 from skip_exp.models.prompts import PROMPT_CLASSES, PrefixPrompt
-from skip_exp.models.readouts import ClassifierReadout, HeadReadout, MlmReadout, Seq2SeqReadout
+from skip_exp.models.readouts import READOUT_CLASSES, HeadReadout, MlmReadout, Seq2SeqReadout
 from skip_exp.models.soft_prompt import SoftPromptModel
-from skip_exp.skill.export.huggingface.modeling_skip import (
-    SkipConfig,
-    SkipForSequenceClassification,
-)
-from skip_exp.skill.export.huggingface.weights import MODULES, name_weights
 from skip_exp.skill.record import SkillRecord
 
 AutoConfig.register(SkipConfig.model_type, SkipConfig, exist_ok=True)
@@ -31,15 +24,14 @@ AutoModelForSequenceClassification.register(
     SkipConfig, SkipForSequenceClassification, exist_ok=True
 )
 
+# Of the backbone's configuration: where it came from, and what says nothing of the cut model.
+LEFT_OUT = ("_name_or_path", "architectures", "dtype", "transformers_version", "auto_map")
+
 
 def write_huggingface(
     folder: Path, about: SkillRecord, model: SoftPromptModel, tokenizer: PreTrainedTokenizerBase
 ) -> None:
-    """``config.json``, ``model.safetensors``, ``modeling_skip.py`` and the tokenizer.
-
-    Raises:
-        SkipError: a family without a layout, or rotations that are not ModernBERT's own.
-    """
+    """``config.json``, ``model.safetensors``, the files of ``models`` and the tokenizer."""
     origin = {
         "task": about.task,
         "text": about.text,
@@ -68,140 +60,60 @@ def to_huggingface(
     *,
     multilabel: bool = False,
 ) -> SkipForSequenceClassification:
-    """The same function as a Hugging Face model, which shares most weights with ``model``.
+    """The same function as a Hugging Face model, which shares the backbone's weights.
 
     Args:
         labels: class names in label order.
         origin: where the model comes from, for ``config.json``.
         multilabel: a text has any number of labels.
-
-    Raises:
-        SkipError: a family without a layout, or rotations that are not ModernBERT's own.
     """
-    if model.family.layout not in MODULES:
-        raise SkipError(f"--format hf: has no layout for the family {model.family.name}")
     config = SkipConfig(
-        **_settings(model),
-        **_readout_settings(model),
-        encoder=_sizes(model, "encoder"),
-        decoder=_sizes(model, "decoder"),
+        backbone=_uncut(model),
+        kept=_kept(model),
+        prompt=_prompt(model),
+        readout=_readout(model),
         id2label=dict(enumerate(labels)),
         label2id={name: i for i, name in enumerate(labels)},
         problem_type="multi_label_classification" if multilabel else "single_label_classification",
         logits_temperature=model.temperature,
         skill=origin or {},
     )
-    state = {name: tensor.detach().contiguous() for name, tensor in name_weights(model)}
-    with torch.device("meta"):
-        made = SkipForSequenceClassification(config)
-    if config.tie_word_embeddings:
-        state["lm_head.weight"] = state["embeddings.words.weight"]
-    made.load_state_dict(state, assign=True)
-    made.tie_weights()
+    made = SkipForSequenceClassification(config, model.copy())
     made.train(False)
     return made
 
 
-def _settings(model: SoftPromptModel) -> dict[str, Any]:
-    """The settings that follow from family and prompt."""
-    core, prompt, family = model.backbone.config, model.prompt, model.family
-    attention = next(iter(model.attention_blocks().values())).attention
-    stacks = {n.stack for n in prompt.names} if isinstance(prompt, PrefixPrompt) else set()
-    kinds = {kind: name for name, kind in PROMPT_CLASSES.items()}
-    kind = {
-        "kind": kinds[type(prompt)],
-        "length": prompt.length,
-        "decoder": "decoder" in stacks,
-    }
-    settings = {
-        "family": family.layout,
-        "prompt": kind,
-        "vocab_size": model.backbone.get_input_embeddings().weight.shape[0],
-        "hidden_size": core.hidden_size,
-        "original_heads": attention.total_heads,
-        "head_dim": attention.head_dim,
-        "attention_scaling": attention.scaling,
-        "linear_bias": family.layout in ("bert", "roberta"),
-    }
-    if family.name == "modernbert":
-        return settings | _modernbert_settings(model.backbone)
-    if family.name == "t5":
-        return settings | {
-            "hidden_act": core.dense_act_fn,
-            "gated": core.is_gated_act,
-            "norm_eps": core.layer_norm_epsilon,
-            "hidden_dropout": core.dropout_rate,
-            "attention_dropout": core.dropout_rate,
-            "position_buckets": core.relative_attention_num_buckets,
-            "position_max_distance": core.relative_attention_max_distance,
-        }
-    return settings | {
-        "hidden_act": core.hidden_act,
-        "norm_eps": core.layer_norm_eps,
-        "hidden_dropout": core.hidden_dropout_prob,
-        "attention_dropout": core.attention_probs_dropout_prob,
-        "max_position_embeddings": core.max_position_embeddings,
-        "position_offset": family.position_offset(core),
-        "type_vocab_size": core.type_vocab_size,
-    }
+def _uncut(model: SoftPromptModel) -> dict[str, Any]:
+    """The backbone's configuration."""
+    found = model.backbone.config.to_dict()
+    return {key: value for key, value in found.items() if key not in LEFT_OUT}
 
 
-def _modernbert_settings(backbone: HFModel) -> dict[str, Any]:
-    core, encoder = backbone.config, backbone.base_model
-    kinds = {"full": "full_attention", "local": "sliding_attention"}
-    used = {name: kind for name, kind in kinds.items() if kind in core.layer_types}
-    types = {core.rope_parameters[kind]["rope_type"] for kind in used.values()}
-    if types != {"default"} or core.attention_bias != core.mlp_bias:
-        raise SkipError("--format hf: has no place for scaled rotations, nor for biases in part")
-    of = {name: getattr(encoder.rotary_emb, f"{kind}_inv_freq") for name, kind in used.items()}
-    return {
-        "hidden_act": core.hidden_activation,
-        "gated": True,
-        "linear_bias": core.attention_bias,
-        "head_act": core.classifier_activation,
-        "head_bias": core.classifier_bias,
-        "classifier_pooling": core.classifier_pooling,
-        "norm_eps": core.norm_eps,
-        "norm_bias": core.norm_bias,
-        "hidden_dropout": 0.0,  # the library's default
-        "attention_dropout": core.attention_dropout,
-        "rotations": {name: x.tolist() for name, x in of.items()},
-        "window": core.sliding_window,
-    }
-
-
-def _readout_settings(model: SoftPromptModel) -> dict[str, Any]:
-    readout = model.readout
-    if isinstance(readout, HeadReadout):
-        return {"readout": "head", "pooling": readout.pooling}
-    if isinstance(readout, MlmReadout):
-        return {"readout": "mlm", "mask_id": readout.mask_id}
-    backbone: HFModel = model.backbone
-    if isinstance(readout, ClassifierReadout):
-        start = getattr(backbone.config, "decoder_start_token_id", None) or 0
-        return {"readout": "classifier", "start_id": start}
-    assert isinstance(readout, Seq2SeqReadout)
-    rows = zip(readout.targets.tolist(), readout.real.sum(1).int().tolist(), strict=True)
-    return {
-        "readout": "seq2seq",
-        "label_words": [ids[:count] for ids, count in rows],
-        "start_id": readout.start_id,
-        "scale_decoder": bool(backbone.config.scale_decoder_outputs),
-        "tie_word_embeddings": backbone.lm_head.weight is backbone.shared.weight,
-    }
-
-
-def _sizes(model: SoftPromptModel, stack: str) -> list[dict[str, dict[str, Any]]]:
-    """The sizes of every layer of ``stack``, as :class:`SkipConfig` describes them."""
-    layers: dict[int, dict[str, dict[str, Any]]] = {}
-    for block in (b for b in model.blocks() if b.name.stack == stack):
-        sizes: dict[str, Any] = {"units": block.output.in_features}
+def _kept(model: SoftPromptModel) -> dict[str, Any]:
+    kept: dict[str, Any] = {}
+    for block in model.blocks():
         if isinstance(block, AttentionBlock):
-            sizes = {"heads": block.attention.head_ids}
-            if model.family.name == "modernbert":
-                layer = model.backbone.base_model.layers[block.name.layer]
-                sizes["local"] = layer.attention_type == "sliding_attention"
-                sizes["norm"] = not isinstance(layer.attn_norm, nn.Identity)
-        sizes["bias"] = block.output.bias is not None
-        layers.setdefault(block.name.layer, {})[block.name.part] = sizes
-    return [layers[i] for i in sorted(layers)]
+            kept[block.name.site] = block.attention.head_ids.tolist()
+        else:
+            kept[block.name.site] = block.down.in_features
+    return kept
+
+
+def _prompt(model: SoftPromptModel) -> dict[str, Any]:
+    prompt = model.prompt
+    kind = next(name for name, made in PROMPT_CLASSES.items() if type(prompt) is made)
+    stacks = {name.stack for name in prompt.names} if isinstance(prompt, PrefixPrompt) else set()
+    return {"kind": kind, "length": prompt.length, "decoder": "decoder" in stacks}
+
+
+def _readout(model: SoftPromptModel) -> dict[str, Any]:
+    readout = model.readout
+    kind = next(name for name, made in READOUT_CLASSES.items() if type(readout) is made)
+    more: dict[str, Any] = {}
+    if isinstance(readout, HeadReadout):
+        more = {"pooling": readout.pooling}
+    elif isinstance(readout, MlmReadout):
+        more = {"words": readout.word_ids[:, None].tolist(), "mask_id": readout.mask_id}
+    elif isinstance(readout, Seq2SeqReadout):
+        more = {"words": readout.words()}
+    return {"kind": kind, **more}

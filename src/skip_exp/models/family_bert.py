@@ -8,9 +8,9 @@ from torch import Tensor, nn
 from transformers import AutoModel, AutoModelForMaskedLM, AutoModelForSequenceClassification
 from transformers.models.bert.modeling_bert import BertSelfAttention
 
-from skip_exp.models.attention import Attention
-from skip_exp.models.families.base import AttentionBlock, Block, Family, FfnBlock, HFModel
-from skip_exp.models.sites import Sublayer
+from .attention import Attention
+from .family import AttentionBlock, Block, Family, FfnBlock, HFModel, Mask
+from .sites import Sublayer
 
 
 class BertAttention(Attention):
@@ -57,17 +57,15 @@ class Bert(Family):
     def layers(self, model: HFModel) -> list[nn.Module]:
         return [model.base_model.encoder.layer]
 
-    def encode(
-        self, model: HFModel, embeds: Tensor, mask: Tensor | None, token_types: Tensor | None
-    ) -> Tensor:
+    def encode(self, model: HFModel, embeds: Tensor, mask: Mask, types: Tensor | None) -> Tensor:
         core = model.base_model
         positions = torch.arange(embeds.shape[1], device=embeds.device)[None]
-        if token_types is None:
-            token_types = embeds.new_zeros(embeds.shape[:2], dtype=torch.long)
+        if types is None:
+            types = embeds.new_zeros(embeds.shape[:2], dtype=torch.long)
         hidden = core.embeddings(
             inputs_embeds=embeds,
             position_ids=positions + self.position_offset(core.config),
-            token_type_ids=token_types,
+            token_type_ids=types,
         )
         return core.encoder(hidden, attention_mask=mask).last_hidden_state
 

@@ -8,7 +8,7 @@ import torch
 from skip_exp import Skill
 from skip_exp.commands.predict import main
 from skip_exp.errors import SkipError
-from skip_exp.models import precision
+from skip_exp.skill import precision
 from skip_exp.utils import machine
 from tests.helpers.saved import save_tiny_skill
 

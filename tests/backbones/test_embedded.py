@@ -8,9 +8,9 @@ from pathlib import Path
 import huggingface_hub
 import pytest
 
+from skip_exp.backbones import embedded
+from skip_exp.backbones.load import load_backbone
 from skip_exp.errors import SkipError
-from skip_exp.models import embedded
-from skip_exp.models.backbones import load_backbone
 from skip_exp.utils import hub
 
 

@@ -19,10 +19,10 @@ from transformers import AutoConfig, AutoTokenizer, PreTrainedTokenizerBase
 from transformers.modeling_utils import PreTrainedModel
 from xxhash import xxh3_128
 
+from skip_exp.backbones.embedded import find_embedded_folder
 from skip_exp.errors import ConfigError, SkipError, first_line
-from skip_exp.models.embedded import find_embedded_folder
-from skip_exp.models.families.base import Family, HFModel, weights_of
-from skip_exp.models.families.registry import FAMILIES
+from skip_exp.models.families import FAMILIES
+from skip_exp.models.family import Family, HFModel, weights_of
 from skip_exp.models.readouts import READOUT_CLASSES
 from skip_exp.utils.files import Stamp, stamp
 from skip_exp.utils.hub import explain_failure, hub_reachable, offline_if_unreachable
@@ -139,9 +139,12 @@ def _keep_first(model: HFModel, family: Family, count: int) -> None:
         raise ConfigError("backbone.layers", count, f"must be at most {most}, all that there are")
     for stack in stacks:
         del stack[count:]
-    for key in ("num_hidden_layers", "num_decoder_layers"):  # an export is rebuilt from these
-        if hasattr(model.config, key):
-            setattr(model.config, key, count)
+    config = model.config  # an export is rebuilt from it
+    for key in ("num_hidden_layers", "num_decoder_layers"):
+        if hasattr(config, key):
+            setattr(config, key, count)
+    if hasattr(config, "layer_types"):
+        config.layer_types = config.layer_types[:count]
 
 
 def _source(path: str) -> str:
@@ -228,7 +231,8 @@ def content_hash(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> 
             settings[key] = value
     described = json.dumps([settings, _tokenizing(tokenizer)], sort_keys=True)
     digest = xxh3_128(described.encode())
-    for name, tensor in sorted(model.state_dict().items()):
+    weights = {name: x for name, x in model.state_dict().items() if x.is_floating_point()}
+    for name, tensor in sorted(weights.items()):
         digest.update(name.encode())
         digest.update(tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().data)
     return digest.hexdigest()

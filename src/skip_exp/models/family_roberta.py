@@ -6,8 +6,8 @@ from torch import Tensor, nn
 from transformers.models.roberta.modeling_roberta import RobertaSelfAttention
 from transformers.models.xlm_roberta.modeling_xlm_roberta import XLMRobertaSelfAttention
 
-from skip_exp.models.families.base import HFModel
-from skip_exp.models.families.bert import Bert, BertAttention
+from .family import HFModel
+from .family_bert import Bert, BertAttention
 
 
 class Roberta(Bert):
@@ -31,7 +31,3 @@ class XlmRoberta(Roberta):
 
     name = "xlm-roberta"
     attention: ClassVar[dict[type[nn.Module], Any]] = {XLMRobertaSelfAttention: BertAttention}
-
-    @property
-    def layout(self) -> str:
-        return Roberta.name

@@ -4,18 +4,16 @@ Prompts, readouts, attribution, surgery and skills reach into a backbone only th
 descriptions, so one pipeline serves all families.
 """
 
-from collections.abc import Iterable, Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.utils.hooks import RemovableHandle
 
-from skip_exp.models.attention import Attention
-from skip_exp.models.sites import Shape, Sublayer
+from .attention import Attention
+from .sites import Sublayer
 
 HFModel = Any  # a Hugging Face model: the names of its submodules have no static type
 Mask = Tensor | None  # additive; None hides nothing
@@ -33,12 +31,6 @@ class AttentionBlock:
     def linears(self) -> list[nn.Linear]:
         """The output projection, query, key and value."""
         return [self.output, *self.attention.projections()]
-
-    def shape(self) -> Shape:
-        """Current sizes, after any cut."""
-        a = self.attention
-        per_dim = sum(_per_unit(linear) for linear in a.projections()) + self.output.out_features
-        return Shape(self.name, a.heads, _bias(self.output), a.head_dim * per_dim)
 
 
 @dataclass(frozen=True)
@@ -58,20 +50,6 @@ class FfnBlock:
         """The down projection, then those to the units."""
         return [self.down, *self.up]
 
-    def shape(self) -> Shape:
-        """Current sizes, after any cut."""
-        cost = sum(_per_unit(up) for up in self.up) + self.down.out_features
-        return Shape(self.name, self.down.in_features, _bias(self.down), cost)
-
-
-def _per_unit(linear: nn.Linear) -> int:
-    """Parameters of one output unit."""
-    return linear.in_features + (linear.bias is not None)
-
-
-def _bias(linear: nn.Linear) -> int:
-    return 0 if linear.bias is None else linear.bias.numel()
-
 
 Block = AttentionBlock | FfnBlock
 
@@ -84,7 +62,7 @@ class Family:
     Attributes:
         name: ``model_type`` of its Hugging Face configuration.
         loaders: what a readout needs (``encoder``, ``mlm``, ``seq2seq`` or ``classifier``) -> the
-            Hugging Face class.
+            library's class for it.
         attention: Hugging Face module -> what replaces it; for an attention module that is a
             subclass of :class:`Attention`.
     """
@@ -93,13 +71,8 @@ class Family:
     loaders: ClassVar[dict[str, Any]]
     attention: ClassVar[dict[type[nn.Module], Any]]
 
-    @property
-    def layout(self) -> str:
-        """The family whose layout an export for transformers has: mostly its own."""
-        return self.name
-
     def loader_options(self, needs: str) -> dict[str, bool]:
-        """Arguments of ``loaders[needs].from_pretrained``."""
+        """Arguments of ``loaders[needs].from_pretrained`` and ``from_config``."""
         return {}
 
     def blocks(self, model: HFModel) -> list[Block]:
@@ -110,10 +83,8 @@ class Family:
         """List the stacks of layers in use, the encoder's first, and their final norms."""
         raise NotImplementedError
 
-    def encode(
-        self, model: HFModel, embeds: Tensor, mask: Tensor | None, token_types: Tensor | None
-    ) -> Tensor:
-        """Encode embeddings [B, T, H] under an additive mask into hidden states [B, T, H]."""
+    def encode(self, model: HFModel, embeds: Tensor, mask: Mask, types: Tensor | None) -> Tensor:
+        """Hidden states [B, T, H] of embeddings [B, T, H] and token ``types`` [B, T]."""
         raise NotImplementedError
 
     def decode(
@@ -155,11 +126,17 @@ class Family:
 
         The replacements share the weights.
         """
-        for parent in list(model.modules()):
-            for name, child in list(parent.named_children()):
-                if type(child) in self.attention:
-                    setattr(parent, name, self.attention[type(child)](child))
+        found = [module for module in model.modules() if type(module) in self.attention]
+        replace(model, {module: self.attention[type(module)](module) for module in found})
         return model.eval().requires_grad_(False)
+
+
+def replace(module: nn.Module, by: Mapping[nn.Module, nn.Module]) -> None:
+    """Put other modules in the place of those below ``module``."""
+    for parent in list(module.modules()):
+        for name, child in list(parent.named_children()):
+            if child in by:
+                setattr(parent, name, by[child])
 
 
 def weights_of(model: nn.Module) -> dict[int, Any]:
@@ -187,19 +164,3 @@ def causal_mask(length: int, prefix: int, device: torch.device) -> Tensor | None
         return None
     future_mask = torch.full((length, length), HIDDEN, device=device).triu(1)
     return F.pad(future_mask, (prefix, 0))[None, None]
-
-
-@contextmanager
-def hold_hooks(handles: Iterable[RemovableHandle]) -> Iterator[None]:
-    """Remove ``handles`` at the end of the block, also after an error.
-
-    Pass a generator that registers the hooks. If one of them fails, those before it are removed.
-
-    Example:
-        >>> with hold_hooks(layer.register_forward_hook(store) for layer in layers):
-        ...     model(**batch)
-    """
-    with ExitStack() as stack:
-        for handle in handles:
-            stack.enter_context(handle)
-        yield

@@ -19,10 +19,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from transformers.models.modernbert.modeling_modernbert import ModernBertAttention, ModernBertMLP
 
-from skip_exp.models.attention import Attention
-from skip_exp.models.families.base import HIDDEN, AttentionBlock, Block, Family, FfnBlock, HFModel
-from skip_exp.models.families.bert import Bert
-from skip_exp.models.sites import Sublayer
+from .attention import Attention
+from .family import HIDDEN, AttentionBlock, Block, Family, FfnBlock, HFModel, Mask
+from .family_bert import Bert
+from .sites import Sublayer
 
 Turn = tuple[Tensor, Tensor]  # cosines and sines [1, T, head_dim / 2]
 
@@ -87,9 +87,7 @@ class ModernBert(Family):
     def layers(self, model: HFModel) -> list[nn.Module]:
         return [model.base_model.layers, model.base_model.final_norm]
 
-    def encode(
-        self, model: HFModel, embeds: Tensor, mask: Tensor | None, token_types: Tensor | None
-    ) -> Tensor:
+    def encode(self, model: HFModel, embeds: Tensor, mask: Mask, types: Tensor | None) -> Tensor:
         core = model.base_model
         hidden, length = core.embeddings(inputs_embeds=embeds), embeds.shape[1]
         prefix = core.layers[0].attn.prefix

@@ -8,13 +8,14 @@ import pytest
 import torch
 from transformers import T5ForConditionalGeneration
 
+from skip_exp.backbones import embedded
+from skip_exp.backbones.load import Backbone, load_backbone
+from skip_exp.backbones.readout import build_readout
 from skip_exp.config.compose import compose_config
 from skip_exp.config.schema import conf_dir
 from skip_exp.config.together import job_config
 from skip_exp.errors import ConfigError, SkipError
-from skip_exp.models import embedded
-from skip_exp.models.backbones import Backbone, load_backbone
-from skip_exp.models.families.registry import FAMILIES
+from skip_exp.models.families import FAMILIES
 from skip_exp.models.prompts import InputPrompt
 from skip_exp.models.readouts import READOUT_CLASSES
 from skip_exp.models.soft_prompt import SoftPromptModel
@@ -61,7 +62,7 @@ def t5_mini() -> Backbone:
 def test_t5_mini_without_a_prompt(t5_mini: Backbone) -> None:
     """The label words at the first decoder step, as the library scores them; sentiment is known."""
     words = ("negative", "positive")
-    readout = READOUT_CLASSES["seq2seq"].build(t5_mini.model, t5_mini.tokenizer, 2, words, "mean")
+    readout = build_readout(t5_mini, 2, words)
     assert readout.targets.shape == (2, 1)
     empty = InputPrompt(torch.zeros(0, 256))
     model = SoftPromptModel(t5_mini.model, t5_mini.family, empty, readout).eval()

@@ -10,8 +10,8 @@ import pytest
 from tokenizers import normalizers
 from transformers import AutoTokenizer
 
-from skip_exp.models import embedded
-from skip_exp.models.backbones import Backbone, _load, content_hash, load_backbone
+from skip_exp.backbones import embedded
+from skip_exp.backbones.load import Backbone, _load, content_hash, load_backbone
 from tests.helpers.saved import save_backbone
 
 CONFIG, TOKENIZER = "config.json", "tokenizer.json"

@@ -7,15 +7,15 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from transformers import (
-    T5EncoderModel,
-    T5ForConditionalGeneration,
-    T5ForSequenceClassification,
+    AutoModelForSeq2SeqLM,
+    AutoModelForSequenceClassification,
+    AutoModelForTextEncoding,
 )
 from transformers.models.t5.modeling_t5 import T5Attention
 
-from skip_exp.models.attention import Attention
-from skip_exp.models.families.base import AttentionBlock, Block, Family, FfnBlock, HFModel, Mask
-from skip_exp.models.sites import Sublayer
+from .attention import Attention
+from .family import AttentionBlock, Block, Family, FfnBlock, HFModel, Mask
+from .sites import Sublayer
 
 
 class T5BlockAttention(Attention):
@@ -69,7 +69,7 @@ class T5BlockAttention(Attention):
                 position_bias = bias if mask is None else bias + mask
         own = position_bias
         if own is not None and own.shape[1] > 1 and self.heads < self.total_heads:
-            own = own.index_select(1, self.head_index)
+            own = own.index_select(1, self.head_ids)
         return self.o(self.context(x, source, own)), position_bias, None
 
 
@@ -78,9 +78,9 @@ class T5(Family):
 
     name = "t5"
     loaders: ClassVar[dict[str, Any]] = {
-        "encoder": T5EncoderModel,
-        "seq2seq": T5ForConditionalGeneration,
-        "classifier": T5ForSequenceClassification,
+        "encoder": AutoModelForTextEncoding,
+        "seq2seq": AutoModelForSeq2SeqLM,
+        "classifier": AutoModelForSequenceClassification,
     }
     attention: ClassVar[dict[type[nn.Module], Any]] = {T5Attention: T5BlockAttention}
 
@@ -101,9 +101,7 @@ class T5(Family):
     def layers(self, model: HFModel) -> list[nn.Module]:
         return [part for _, s in _stacks(model) for part in (s.block, s.final_layer_norm)]
 
-    def encode(
-        self, model: HFModel, embeds: Tensor, mask: Tensor | None, token_types: Tensor | None
-    ) -> Tensor:
+    def encode(self, model: HFModel, embeds: Tensor, mask: Mask, types: Tensor | None) -> Tensor:
         stack = model.base_model.encoder
         hidden, bias = stack.dropout(embeds), None
         for block in stack.block:

@@ -1,0 +1,1 @@
+"""Where backbones come from, and how their prompts and readouts are made."""
