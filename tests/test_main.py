@@ -1,6 +1,7 @@
 """``skip-exp WORD ...`` and ``python -m skip_exp WORD ...``: one command line for everything."""
 
 import re
+import subprocess
 import sys
 import tomllib
 from pathlib import Path
@@ -30,6 +31,13 @@ def test_every_command_has_its_help(
     told = capsys.readouterr().out
     assert told.startswith(f"usage: skip-exp {word}")
     assert "`" not in told and re.search(rf"^Examples?:\n\n    skip-exp {word}", told, re.M)
+
+
+def test_help_needs_no_torch() -> None:
+    code = f"import sys; {'; '.join(f'import skip_exp.commands.{word}' for word in COMMANDS)}; "
+    code += "print({'torch', 'transformers', 'lightning'} & sys.modules.keys())"
+    told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert told.stdout == "set()\n"
 
 
 def test_a_command_gets_its_arguments_and_gives_its_exit_code(

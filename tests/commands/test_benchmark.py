@@ -127,7 +127,7 @@ def test_a_job_is_timed_where_it_ran(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, accelerator: str, device: str
 ) -> None:
     file, asked = finished(tmp_path, monkeypatch, accelerator), list[str]()
-    monkeypatch.setattr(benchmark, "best_device", lambda: "cuda")
+    monkeypatch.setattr(timing, "best_device", lambda: "cuda")
     monkeypatch.setattr(
         phase, "compare", lambda *given: asked.append(given[3]) or {"contended": False}
     )

@@ -10,16 +10,13 @@ stays where the new one is contended.
 
 import sys
 from collections.abc import Sequence
-from dataclasses import fields
 from pathlib import Path
 
 from skip_exp import results
 from skip_exp.commands.line import parser
 from skip_exp.config.schema import BenchmarkConfig
 from skip_exp.errors import SkipError
-from skip_exp.phases.benchmark import time_models
 from skip_exp.results import Latency
-from skip_exp.utils.timing import best_device
 
 
 def retime(path: Path) -> Latency:
@@ -28,13 +25,14 @@ def retime(path: Path) -> Latency:
     Raises:
         SkipError: no finished result there, or its skill or backbone is gone.
     """
+    from skip_exp.phases.benchmark import time_models  # torch takes seconds: not for --help
+    from skip_exp.utils.timing import best_device  # the same
+
     result = next(iter(results.load(path)), None) if path.is_file() else None
     if result is None or result.status != "done":
         raise SkipError(f"{path}: no finished result")
-    stored = result.config["benchmark"]  # earlier results also have keys that are gone
-    settings = BenchmarkConfig(**{f.name: stored[f.name] for f in fields(BenchmarkConfig)})
-    accelerator = result.config.get("trainer", {}).get("accelerator", "auto")
-    device = "cpu" if accelerator == "cpu" else best_device()
+    settings = BenchmarkConfig(**result.config["benchmark"])
+    device = "cpu" if result.config["trainer"]["accelerator"] == "cpu" else best_device()
     skill, earlier = path.parent / str(result.skill), result.latency
     timed = time_models(skill, device, job="", settings=settings, place=[]).values
     if timed["contended"] and earlier.speedup and not earlier.contended:

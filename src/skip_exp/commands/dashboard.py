@@ -18,7 +18,6 @@ import wandb
 from skip_exp.commands.line import one_line_errors, parser
 from skip_exp.config.names import FITS, METRICS, MULTILABEL_METRICS, STATES
 from skip_exp.errors import SkipError, one_line
-from skip_exp.logger import runs
 from skip_exp.report import tables
 
 SCORE_PANELS = tuple(f"metric/{phase}" for phase in STATES)
@@ -117,6 +116,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = line.parse_intermixed_args(arguments)
     if not (options.entity or options.dry_run):
         line.error("--entity: needed to save workspaces")
+    from skip_exp.logger import runs  # brings torch, which takes seconds: not for --help
+
     views = build_workspaces(options.entity or "ENTITY", runs.find_project(options.project))
     if options.dry_run:
         models = [view._to_model() for view in views]  # what would be sent to W&B

@@ -24,8 +24,7 @@ from pathlib import Path
 
 from skip_exp.commands.line import one_line_errors, parser
 from skip_exp.errors import SkipError
-from skip_exp.skill.export.huggingface.hub import check_push, upload
-from skip_exp.skill.skill import FORMATS, Skill
+from skip_exp.skill.record import FORMATS
 
 
 @one_line_errors(2)
@@ -47,6 +46,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         raise SkipError(f"--int8: not for --format {options.format}, only for onnx")
     if repo_id and options.format != "hf":
         raise SkipError(f"--push-to-hub: not for --format {options.format}, only for hf")
+    from skip_exp.skill.export.huggingface.hub import check_push, upload  # torch: not for a refusal
+    from skip_exp.skill.skill import Skill  # the same
+
     skill = Skill.load(options.skill, options.backbone)
     if repo_id:
         check_push(skill.about, repo_id)

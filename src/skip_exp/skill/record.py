@@ -19,6 +19,7 @@ from skip_exp.errors import SkipError, first_line
 VERSION = 1
 RECORD, TENSORS = "skill.json", "skill.safetensors"
 CONFIG, ONNX = "config.json", "model.onnx"  # files of an export
+FORMATS = ("hf", "onnx")  # of an export
 HUB_PATTERN = re.compile(r"[\w.-]+(/[\w.-]+)?")
 CODE = "modeling_skip.py"  # of an hf export; transformers copies it there
 
