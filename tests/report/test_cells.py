@@ -199,33 +199,33 @@ def test_front():
 
 def searched(ratio, seed=1, task="sst2", **goal):
     """The result of a job that searched for its ratio."""
-    asked = {"ratio": 0.5, "max_drop": None, "target_speedup": None, "sites": ["ffn"]} | goal
+    asked = {"ratio": 0.5, "within": None, "target_speedup": None, "sites": ["ffn"]} | goal
     config = {"task": {"name": task}, "tune": {"lr": 0.005}, "prune": asked, "seed": seed}
     return result(task, ratio=ratio, seed=seed, config=config)
 
 
 def test_seeds_that_found_different_ratios_are_one_cell():
-    cell = only([searched(0.55, 1, max_drop=1.0), searched(0.65, 2, max_drop=1.0)])
-    assert (cell["variant"], cell["ratio"]) == ("prune.max_drop=1.0", SEARCHED)
+    cell = only([searched(0.55, 1, within=1.0), searched(0.65, 2, within=1.0)])
+    assert (cell["variant"], cell["ratio"]) == ("prune.within=1.0", SEARCHED)
     assert ratio_text(cell["ratio"]) == "found"
     assert cell["params/block_pruned mean"] == pytest.approx(0.6)
-    broken = searched(0.5, 3, max_drop=1.0) | {"status": "failed", "ratio": None, "error": "no"}
-    cell = only([searched(0.5, 1, max_drop=1.0), broken])
+    broken = searched(0.5, 3, within=1.0) | {"status": "failed", "ratio": None, "error": "no"}
+    cell = only([searched(0.5, 1, within=1.0), broken])
     assert (cell["n"], cell["failed"]) == (1, 1)
-    found = [searched(0.5, max_drop=1.0), searched(0.5, max_drop=2.0), searched(0.5)]
+    found = [searched(0.5, within=1.0), searched(0.5, within=2.0), searched(0.5)]
     assert sorted(gathered(found).cells["ratio"]) == [SEARCHED, SEARCHED, 0.5]
 
 
 def test_a_sweep_of_searches_spans_no_ratio_of_another_job():
     found = [
-        searched(0.5 + 0.05 * seed, seed, task, max_drop=drop)
+        searched(0.5 + 0.05 * seed, seed, task, within=drop)
         for seed in (1, 2)
         for task in ("sst2", "rte")
         for drop in (1.0, 2.0)
     ]
     assert missing(found) == []
     (gap,) = missing(found[:-1])
-    assert (gap[0], gap[3], gap[5]) == ("rte", "prune.max_drop=2.0", 2)
+    assert (gap[0], gap[3], gap[5]) == ("rte", "prune.within=2.0", 2)
 
 
 def test_failures_and_gaps_in_words():
@@ -236,7 +236,7 @@ def test_failures_and_gaps_in_words():
     early = failed() | {"task": None, "ratio": None, "error": "no"}
     (lost,) = gathered([early]).failed.itertuples()
     assert describe_job(lost) == "minilm, activation_gradient, seed 1: no"
-    found = [searched(0.5, s, task, max_drop=1.0) for s in (1, 2) for task in ("sst2", "rte")]
+    found = [searched(0.5, s, task, within=1.0) for s in (1, 2) for task in ("sst2", "rte")]
     (gap,) = gathered(found[:-1]).missing.itertuples()
-    method = "activation_gradient (prune.max_drop=1.0)"
+    method = "activation_gradient (prune.within=1.0)"
     assert describe_job(gap) == f"rte, minilm, {method}, ratio found, seed 2"

@@ -188,7 +188,7 @@ def test_ratios_and_backbones_are_compared_too(compared):
 
 
 def test_jobs_that_searched_for_their_ratio_are_paired(compared):
-    goal = {"prune": {"ratio": "auto", "max_drop": 1.0}}
+    goal = {"prune": {"ratio": "auto", "within": 1.0}}
     found = [job(lr, ratio=ratio, config=goal) for lr, ratio in ((0.1, 0.4), (0.2, 0.6))]
     assert compared(found)["ratio"].tolist() == ["found"]
 

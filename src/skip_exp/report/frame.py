@@ -82,8 +82,8 @@ LEFT_OUT = {
     "backbone.layers",
 }
 LEFT_OUT_GROUPS = ("logger.", "cache.", "sweep.", "task.hub.", "task.files.")
-# Where one of these is set, each job searched for its ratio; earlier results may have max_drop.
-GOALS = [f"{PREFIX}prune.{goal}" for goal in ("within", "max_drop", "target_speedup")]
+# Where one of these is set, each job searched for its ratio.
+GOALS = [f"{PREFIX}prune.{goal}" for goal in ("within", "target_speedup")]
 # Named wherever they are set, even where the other results lack the key.
 NAMED = [*GOALS, f"{PREFIX}data.train_rows"]
 
