@@ -1,4 +1,4 @@
-# skip_exp on the CPU; what follows the image's name is what follows `skip-exp` in docs/usage.md:
+# skip_exp on the CPU; what follows the image's name is what follows `skip-exp` in docs/rows.md:
 #
 #   docker build -t skip_exp .
 #   docker run --rm --user "$(id -u):$(id -g)" -v "$PWD:/job" skip_exp +task=rte prune.ratio=0.5

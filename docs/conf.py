@@ -38,11 +38,12 @@ include_patterns = [
 exclude_patterns = [".*", "build", "dist", "outputs", "tests", "docs/api/modules.rst"]
 # What the side bar shows, in this order. A page that is in none of them is an error.
 PAGES = {
-    "Use": ["docs/usage", "docs/keys", "docs/results", "docs/serving"],
-    "Understand": ["docs/design", "docs/performance", "docs/anatomy"],
-    "Change": ["docs/extending", "CONTRIBUTING", "CHANGELOG"],
+    "Use": ["docs/rows", "docs/sweeps", "docs/serving", "docs/results", "docs/api/keys"],
+    "Change": ["docs/extending", "docs/design", "CONTRIBUTING", "CHANGELOG"],
     "Evidence": [
         "studies/README",
+        "studies/anatomy",
+        "studies/speed",
         "studies/cuts",
         "studies/bench",
         "benchmarks/README",
@@ -89,9 +90,9 @@ def _first_page(app: Sphinx, error: Exception | None) -> None:
 
 
 def keys_page() -> str:
-    """docs/keys.md: a table of keys for each group."""
+    """docs/api/keys.md: a table of keys for each group."""
     lines = ["# Configuration keys", "", "Set a key as `key=value`. This page is generated."]
-    recipes = "[experiments](usage.md#what-is-trained)"
+    recipes = "[recipes](../sweeps.md#recipes)"
     lines += ["", f"The defaults are the recipe `skip`; {recipes} hold the others."]
     lines += ["", "| key | default | what it sets |", "|---|---|---|"]
     every = {each.name: each for each in keys(Config)}
@@ -127,6 +128,8 @@ def as_written(default: object) -> str:
 
 
 def setup(app: Sphinx) -> None:
-    Path(__file__).with_name("keys.md").write_text(keys_page(), encoding="utf-8")
+    page = Path(__file__).with_name("api") / "keys.md"
+    page.parent.mkdir(exist_ok=True)
+    page.write_text(keys_page(), encoding="utf-8")
     app.connect("source-read", _side_bar)
     app.connect("build-finished", _first_page)

@@ -137,7 +137,7 @@ def test_the_image_runs_the_documented_command_where_the_folder_is_mounted() -> 
     image = (ROOT / "Dockerfile").read_text()
     (entry,) = re.findall(r'^ENTRYPOINT \["(.*)"\]$', image, re.MULTILINE)
     assert entry in PROJECT["scripts"]
-    for text in (image, (ROOT / "docs/usage.md").read_text()):
+    for text in (image, (ROOT / "docs/rows.md").read_text()):
         (mounted,) = re.findall(r'docker run .* -v "\$PWD:(\S+)" skip_exp', text)
         assert mounted == re.findall(r"^WORKDIR (\S+)$", image, re.MULTILINE)[-1]
 

@@ -1,4 +1,4 @@
-"""``python -m studies.anatomy``: the tables and figures of docs/anatomy.md.
+"""``python -m studies.anatomy``: the tables and figures of studies/anatomy.md.
 
     python -m studies.anatomy outputs/evidence --out DIR        # train nothing
     python -m studies.anatomy outputs/evidence --out DIR --parts transfer

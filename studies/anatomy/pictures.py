@@ -1,4 +1,4 @@
-"""The figures of docs/anatomy.md and its table of methods, from the tables in results/anatomy.
+"""The figures of studies/anatomy.md and its table of methods, from the tables in results/anatomy.
 
 They are of one backbone. One shade per quantity, from white at nothing; lines differ in their
 marks, too.
@@ -20,7 +20,7 @@ from studies.anatomy.measure import SENTIMENT
 from studies.evidence import TITLES
 
 ROOT = Path(__file__).resolve().parents[2]
-TABLES, OUT = ROOT / "studies/results/anatomy", ROOT / "docs/anatomy"
+TABLES, OUT = ROOT / "studies/results/anatomy", ROOT / "studies/pictures"
 RATIO = 0.9
 KINDS = {"encoder.ffn": "feed-forward neurons", "encoder.self.heads": "heads"}
 METHODS = {"activation_gradient": "activation x gradient"}

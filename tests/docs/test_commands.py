@@ -49,8 +49,8 @@ def name(command: Command) -> str:
 
 
 def test_there_are_commands_of_every_kind() -> None:
-    assert len(JOBS) > 25 and len(RUN) > 10 and len(TARGETS) > 4
-    pages = {"README.md", "docs/usage.md", "docs/serving.md", "docs/extending.md"}
+    assert len(JOBS) > 20 and len(RUN) > 10 and len(TARGETS) > 4
+    pages = {"README.md", "docs/rows.md", "docs/sweeps.md", "docs/serving.md", "docs/extending.md"}
     assert {each.page for each in COMMANDS} >= pages
 
 
@@ -113,9 +113,9 @@ def composed(given: Any, overrides: list[str], tmp_path: Path, hydra: bool = Fal
         if given.config_dir == "my_conf":
             extra = tmp_path / "my_conf"
             (extra / "task").mkdir(parents=True, exist_ok=True)
-            text = block(ROOT / "docs" / "usage.md", "name: reviews")
+            text = block(ROOT / "docs" / "sweeps.md", "name: reviews")
             (extra / "task" / "reviews.yaml").write_text(text)
-            text = block(ROOT / "docs" / "usage.md", "defaults: [config, _self_]")
+            text = block(ROOT / "docs" / "sweeps.md", "defaults: [config, _self_]")
             (extra / "mine.yaml").write_text(text)
         folder, search = (extra, conf) if given.config_name else (conf, extra)
         own.append(f"hydra.searchpath=[file://{search}]")

@@ -266,7 +266,7 @@ def test_number_of_jobs(params: dict[str, str], overrides: list[str], jobs: int)
 
 
 def test_the_sweep_file_of_the_docs_counts_and_names_the_group(cli: Cli, tmp_path: Path) -> None:
-    text = block(ROOT / "docs/usage.md", "defaults: [config, _self_]")
+    text = block(ROOT / "docs/sweeps.md", "defaults: [config, _self_]")
     (tmp_path / "mine.yaml").write_text(text)
     ended = cli("--config-dir", ".", "--config-name", "mine", "seed=7")
     assert [job.prune.ratio for job in ended.jobs] == [0.5, 0.7]

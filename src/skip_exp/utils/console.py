@@ -23,7 +23,7 @@ def import_slow(name: str) -> ModuleType:
     """Import a module that takes seconds, with garbage collection disabled, once per process.
 
     Searching the libraries' permanent objects takes a sixth of the import time, so that later
-    collections leave them out, too (docs/performance.md).
+    collections leave them out, too (studies/speed.md).
     """
     if name in sys.modules:  # objects created since may be garbage
         return sys.modules[name]

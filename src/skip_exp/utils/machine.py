@@ -76,7 +76,7 @@ def multiplies_bf16() -> bool:
     """Whether this processor multiplies bf16 faster than fp32.
 
     AMX does, and AVX512-BF16 on AMD. Intel's AVX512-BF16 alone takes twice as long as fp32
-    (docs/performance.md).
+    (studies/speed.md).
     """
     flags = _cpuinfo().get("flags", "").split()
     return "amx_bf16" in flags or ("avx512_bf16" in flags and "Intel" not in processor())
@@ -131,7 +131,7 @@ def keep_freed() -> None:
     """Have glibc keep freed memory, once per process; settings of the environment come first.
 
     By default it returns a layer's tensors to the system and requests them again: on a CPU, page
-    faults took a quarter of a pass at 90 % pruned, a third at 95 % (docs/performance.md). The
+    faults took a quarter of a pass at 90 % pruned, a third at 95 % (studies/speed.md). The
     process keeps the memory of its peak. Without glibc nothing happens.
     """
     if os.name != "posix" or any(name in os.environ for name in MALLOC_VARIABLES):

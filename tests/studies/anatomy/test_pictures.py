@@ -1,4 +1,4 @@
-"""The pictures of docs/anatomy.md, by hand-made tables, and its table by the committed rows."""
+"""The pictures of studies/anatomy.md, by hand-made tables, and its table by the committed rows."""
 
 from itertools import combinations_with_replacement, product
 
@@ -63,6 +63,6 @@ def test_every_stored_table_has_a_figure(name):
 
 
 def test_the_page_has_the_table_of_the_rows():
-    page = (pictures.ROOT / "docs/anatomy.md").read_text(encoding="utf-8")
+    page = (pictures.ROOT / "studies/anatomy.md").read_text(encoding="utf-8")
     rows = pd.read_csv(pictures.TABLES / "methods.csv")
     assert pipe_rows(pictures.rank_methods(rows)) in page
