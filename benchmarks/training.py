@@ -17,7 +17,6 @@ from benchmarks.timing import Times, clock, compare, reported
 from skip_exp.backbones.embedded import find_embedded_folder
 from skip_exp.config.schema import TrainerConfig
 from skip_exp.config.train import TrainConfig
-from skip_exp.data.metrics import build_metrics
 from skip_exp.data.module import TextDataModule
 from skip_exp.data.rows import Rows
 from skip_exp.models.family import HFModel
@@ -82,7 +81,6 @@ def ours(backbone: HFModel, kind: str, task: Rows, precision: str) -> Callable[[
     model = models.prompted(backbone, kind)
     settings = TrainConfig(epochs=1)
     train_only(model, settings.train)
-    metrics = build_metrics(task.spec)
     hardware = TrainerConfig(precision=precision, progress=False)
 
     def turn() -> float:
@@ -97,7 +95,7 @@ def ours(backbone: HFModel, kind: str, task: Rows, precision: str) -> Callable[[
             on_train_epoch_start=note,
             on_train_batch_end=lambda trainer, *_: note() if trainer.is_last_batch else None,
         )
-        tuner = PromptTuner(model, "tune", settings, metrics)
+        tuner = PromptTuner(model, "tune", settings, task.spec)
         trainer = fit_trainer(tuner, hardware, task.spec.metrics[0], [], [watch])
         trainer.fit(tuner, TextDataModule(task, settings.batch, seed=1))
         start, end = moments

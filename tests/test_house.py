@@ -16,7 +16,7 @@ from skip_exp.cache.store import stage_key
 PACKAGE = Path(skip_exp.__file__).parent
 # From the ground up: a room imports from those before it, and from itself.
 ROOMS = (
-    *("errors", "utils", "config", "cache", "results", "data", "models", "backbones"),
+    *("errors", "utils", "outcomes", "config", "cache", "results", "data", "models", "backbones"),
     *("attribution", "pruning", "callbacks", "training", "logger", "skill", "forms", "phases"),
     *("pipeline", "report", "within", "api", "sweep", "commands", "__main__"),
 )

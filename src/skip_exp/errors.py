@@ -1,8 +1,10 @@
 """Errors a user can act on: one line with the key, the value and what is allowed."""
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
+_SHOWN = 80  # characters of a value in a message
+_NAMES = 20  # names listed in a message
 INTERRUPTED = "interrupted"  # error of a job ended by Ctrl-C or SIGTERM: nobody is alerted
 
 
@@ -62,3 +64,17 @@ def did_you_mean(word: str, words: Iterable[str]) -> str:
     """``; did you mean A or B?`` where some of ``words`` are near, else empty."""
     near = difflib.get_close_matches(word, [*words], n=2)
     return f"; did you mean {' or '.join(near)}?" if near else ""
+
+
+def shown(value: object) -> str:
+    """``repr`` on one line, shortened, for messages."""
+    line = " ".join(repr(value).split())
+    return line if len(line) <= _SHOWN else f"{line[:_SHOWN]}..."
+
+
+def shown_names(names: Sequence[object], most: int = _NAMES) -> str:
+    """A list of names for messages; odd names are quoted, long lists are shortened."""
+    texts = map(str, names[:most])
+    listed = [t if t.isprintable() and len(t) <= _SHOWN else shown(t) for t in texts]
+    more = f", and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(listed) + more or "nothing"

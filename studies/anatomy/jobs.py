@@ -23,7 +23,6 @@ from skip_exp.config.schema import AttributionConfig, conf_dir, to_object
 from skip_exp.config.together import job_config
 from skip_exp.data.batches import Row
 from skip_exp.data.encode import draw_rows
-from skip_exp.data.metrics import build_metrics
 from skip_exp.data.module import TextDataModule
 from skip_exp.errors import SkipError
 from skip_exp.models.shapes import shapes_of, site_sizes
@@ -39,6 +38,7 @@ from skip_exp.pruning.allocate import allocate
 from skip_exp.pruning.surgery import cut
 from skip_exp.results import Result
 from skip_exp.skill.skill import Skill
+from skip_exp.training.module import score_answers
 from studies.anatomy.neurons import Sizes
 
 PLACES = ("output_dir", "sweep", "logger", "cache", "trainer", "benchmark")  # in a configuration
@@ -146,9 +146,8 @@ class Subject:
 
     def score(self, model: SoftPromptModel) -> float:
         """The task's main metric on the validation split."""
-        metrics = build_metrics(self.job.data.spec)
-        metrics.update(self.logits(model, "validation").argmax(-1), self.labels("validation"))
-        return float(metrics.compute()[self.job.metric])
+        answers = self.logits(model, "validation"), self.labels("validation")
+        return score_answers(self.job.data.spec, *answers)[self.job.metric]
 
     def states(self) -> Iterator[tuple[str, float, SoftPromptModel]]:
         """(state, ratio, model): dense once, then pruned and final of every finished ratio."""

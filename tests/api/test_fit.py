@@ -30,9 +30,10 @@ from skip_exp.config.compose import compose_config, job_of
 from skip_exp.data.frames import to_table
 from skip_exp.data.labels import find_classes
 from skip_exp.data.read import Table
-from skip_exp.data.scores import score
 from skip_exp.data.sources import load_rows
 from skip_exp.errors import DataError, SkipError
+from skip_exp.outcomes.one_label import OneLabel
+from skip_exp.outcomes.scores import score
 from skip_exp.skill.evaluate import confusion
 from skip_exp.training.module import PromptTuner
 from tests.helpers.given import describe
@@ -174,7 +175,7 @@ def test_rows_of_every_kind_are_the_same_task(tmp_path: Path) -> None:
 def test_classes_are_found_in_the_label_column(values: list[Any], names: list[str]) -> None:
     labels = [*values, *values]
     table = to_table(["a"] * len(labels), ["text"], "label", labels)
-    assert find_classes(table, "label") == names
+    assert find_classes(table, "label", OneLabel()) == names
 
 
 @pytest.mark.parametrize(
@@ -462,7 +463,7 @@ def test_labels_of_every_kind(model: Skill, kind: Any) -> None:
 
 
 def test_confusion_counts() -> None:
-    found = confusion(["a", "b"], torch.tensor([[1, 1], [0, 1]]))
+    found = confusion(["a", "b"], np.array([0, 0, 1]), np.array([0, 1, 1]))
     assert found == {"a": {"a": 1, "b": 1}, "b": {"a": 0, "b": 1}}
 
 

@@ -3,9 +3,9 @@
 import json
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
-import torch
 
 from skip_exp import Skill
 from skip_exp.commands import evaluate
@@ -104,7 +104,7 @@ def test_what_is_answered_is_scored(
 
 def test_classes_by_hand() -> None:
     # Of a, 2 of 3 rows are right and one answer too many; b has one of two; c has no row.
-    true, predicted = torch.tensor([[0, 0, 0, 1, 1], [0, 0, 1, 0, 1]])
+    true, predicted = np.array([[0, 0, 0, 1, 1], [0, 0, 1, 0, 1]])
     found = score_classes(["a", "b", "c"], true, predicted)
     assert found["a"] == pytest.approx(
         {"precision": 2 / 3, "recall": 2 / 3, "f1": 2 / 3, "support": 3}

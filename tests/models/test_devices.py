@@ -6,11 +6,11 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor
-from torchmetrics import MetricCollection
 
 from skip_exp.attribution.aggregate import Totals
 from skip_exp.config.names import READOUTS
 from skip_exp.config.schema import BenchmarkConfig
+from skip_exp.config.task import TaskConfig
 from skip_exp.config.train import RetuneConfig, TrainConfig
 from skip_exp.errors import SkipError
 from skip_exp.models.shapes import shapes_of, site_sizes
@@ -64,7 +64,7 @@ def test_a_training_step_waits_for_nothing(
     train_only(model, "bias")
     model, batch = elsewhere(model, tiny_batch(kind))
     batch["teacher"] = torch.empty(4, 3, device="meta")
-    tuner = PromptTuner(model, "retune", RetuneConfig(), MetricCollection({}), 0.5)
+    tuner = PromptTuner(model, "retune", RetuneConfig(), TaskConfig(), 0.5)
     monkeypatch.setattr(tuner, "log", lambda *_, **__: None)
     parameters = [p for p in model.parameters() if p.requires_grad]
     optimizer = torch.optim.AdamW(parameters)
@@ -76,7 +76,7 @@ def test_a_training_step_waits_for_nothing(
 
 
 def test_a_loss_is_looked_at_before_a_score_alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    tuner = PromptTuner(tiny_model(), "tune", TrainConfig(), MetricCollection({}))
+    tuner = PromptTuner(tiny_model(), "tune", TrainConfig(), TaskConfig())
     monkeypatch.setattr(tuner, "log", lambda *_, **__: None)
     losses = iter(torch.tensor([1.0, torch.nan, 1.0, 1.0, torch.inf], requires_grad=True))
     monkeypatch.setattr("torch.nn.functional.cross_entropy", lambda *_, **__: next(losses))

@@ -5,12 +5,8 @@ import gzip
 import numpy as np
 import pandas as pd
 import pytest
-import torch
 
 from skip_exp.commands.compare import main
-from skip_exp.config.task import TaskConfig
-from skip_exp.data.metrics import build_metrics
-from skip_exp.data.scores import score
 from skip_exp.errors import SkipError
 from skip_exp.report import compare, frame
 from skip_exp.report.compare import MEAN, t_test
@@ -269,19 +265,6 @@ def test_rows_that_are_not_the_same_are_not_compared(tmp_path):
         other.write_bytes(content)
         rows = compare.compare(frame.load([str(folder)]), "tune.lr", split="validation")
         assert rows["low"].isna().all() and set(rows["over"]) == {"pairs"}
-
-
-@pytest.mark.parametrize("labels", [2, 5])
-def test_metrics_over_rows_are_those_of_a_job(labels):
-    rng = np.random.default_rng(labels)
-    true, predicted = rng.integers(0, labels, (2, 40))
-    names = ["accuracy", "f1_macro", "matthews"] + ["f1"] * (labels == 2)
-    task = TaskConfig("x", text=["s"], labels=[*map("class {}".format, range(labels))])
-    task.metrics = names
-    for guess in (predicted, np.ones(40, int)):
-        expected = build_metrics(task)(torch.tensor(guess), torch.tensor(true))
-        for name in names:
-            assert score(name, guess, true, labels) == pytest.approx(expected[name].item())
 
 
 def test_seeds_share_their_rows(tmp_path):

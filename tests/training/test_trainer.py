@@ -18,19 +18,17 @@ from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.loggers import CSVLogger
 from sklearn.linear_model import LogisticRegression
 from torch.utils.data import DataLoader
-from torchmetrics import MetricCollection
-from torchmetrics.classification import BinaryAccuracy
 
 from skip_exp.callbacks.curves import Curves
 from skip_exp.config.schema import TrainerConfig
 from skip_exp.config.task import TaskConfig
 from skip_exp.config.train import RetuneConfig, TrainConfig
 from skip_exp.data.batches import UNLABELLED, collate
-from skip_exp.data.outcome import OneLabel
 from skip_exp.errors import ConfigError, SkipError
 from skip_exp.models import lora
 from skip_exp.models.shapes import shapes_of
 from skip_exp.models.trained import train_only, trainable_state
+from skip_exp.outcomes.one_label import OneLabel
 from skip_exp.pruning.surgery import cut
 from skip_exp.training import trainer as trainers
 from skip_exp.training.module import (
@@ -46,13 +44,14 @@ from tests.helpers.tiny import tiny_model
 QUIET = TrainerConfig(accelerator="cpu", precision="32-true", progress=False)
 ROWS: Any = [{"input_ids": [5 + i, 20, 30 + i], "label": i % 2} for i in range(10)]
 
+TASK = TaskConfig("toy", text=["s"], labels=["bad", "good"], metrics=["accuracy"])
+
 
 def tuner(distill: float = 0.0, **settings: Any) -> PromptTuner:
     model = tiny_model("bert", "prefix", "head", labels=2).eval()  # as attribution leaves it
     given = {"epochs": 1, "lr": 0.1, "batch": 4, "dropout": False, "train": "prompt"}
     config = TrainConfig(**{**given, **settings})
-    metrics = MetricCollection({"accuracy": BinaryAccuracy()})
-    return PromptTuner(model, "tune", config, metrics, distill)
+    return PromptTuner(model, "tune", config, TASK, distill)
 
 
 def loader() -> DataLoader[Any]:
@@ -85,7 +84,7 @@ def test_a_prompt_that_was_cut_away_whole_cannot_be_trained() -> None:
     names = [shape.name for shape in shapes_of(model) if shape.name.part == "self"]
     smaller = cut(model, {name.site: torch.arange(0) for name in names})
     train_only(smaller, "prompt")
-    module = PromptTuner(smaller, "retune", RetuneConfig(train="prompt"), MetricCollection({}))
+    module = PromptTuner(smaller, "retune", RetuneConfig(train="prompt"), TASK)
     with pytest.raises(SkipError, match=r"^retune\.train=prompt: "):
         module.training_step(collate(ROWS[:2], 0), 0)
 
@@ -236,7 +235,7 @@ def test_a_head_starts_as_logistic_regression() -> None:
     rng = np.random.default_rng(1)
     x, y = rng.normal(size=(60, 5)), rng.choice(3, p=[0.7, 0.2, 0.1], size=60)
     linear = torch.nn.Linear(5, 3)
-    fit_linear(linear, torch.tensor(x), torch.tensor(y))
+    fit_linear(linear, torch.tensor(x), torch.tensor(y), OneLabel())
     expected = LogisticRegression(C=PROBE_STRENGTH, tol=1e-8, max_iter=1000).fit(x, y)
     found = linear(torch.tensor(x, dtype=torch.float32)).softmax(-1).detach()
     np.testing.assert_allclose(found, expected.predict_proba(x), atol=2e-3)
@@ -247,7 +246,7 @@ def test_a_class_without_rows_is_unlikely_and_what_is_frozen_stays() -> None:
     linear.bias.requires_grad_(False).fill_(0.5)
     with torch.inference_mode():  # as a phase may call it
         x = torch.eye(4)
-    fit_linear(linear, x.clone(), torch.tensor([0, 1, 0, 1]))
+    fit_linear(linear, x.clone(), torch.tensor([0, 1, 0, 1]), OneLabel())
     assert linear(torch.eye(4)).argmax(-1).tolist() == [0, 1, 0, 1]
     assert linear.bias.tolist() == [0.5] * 3
 

@@ -13,16 +13,16 @@ from skip_exp.api.task import describe_task, read_given
 from skip_exp.backbones.load import class_names, content_hash
 from skip_exp.cache.version import digest
 from skip_exp.config.compose import quote
-from skip_exp.data.text import shown_names
-from skip_exp.errors import SkipError, first_line
+from skip_exp.errors import SkipError, first_line, shown_names
 from skip_exp.models.families import FAMILIES
+from skip_exp.outcomes.registry import OUTCOMES
 from skip_exp.skill.export.folder import new_folder
 from skip_exp.utils.files import in_full
 from skip_exp.utils.hub import explain_failure, offline_if_unreachable
 
 COMPRESS = "experiment=compress"
 CUT_ONLY = ["retune.enabled=false", "attribution=first_order"]  # see docs/results.md
-SINGLE, MULTI = "single_label_classification", "multi_label_classification"
+SINGLE, MULTI = (OUTCOMES[several].problem_type for several in (False, True))
 MODELS_FOLDER = ".models"  # below the output folder: models that are no checkpoint yet
 
 

@@ -144,7 +144,7 @@ def _open(cfg: Config, result: Any) -> Any:
     from skip_exp.skill.skill import Skill  # torch is loaded by now
 
     skill = Skill.load(Path(cfg.output_dir) / str(result["skill"]))
-    if cfg.benchmark.enabled and not cfg.task.multilabel:
+    if cfg.benchmark.enabled and cfg.task.outcome.is_exclusive:
         from skip_exp.within.worth import weigh  # scikit-learn
 
         weigh(cfg, skill, result)

@@ -12,15 +12,15 @@ from typing import Any
 
 from omegaconf import MISSING, DictConfig, OmegaConf
 
-from skip_exp.config.names import MULTILABEL_METRICS
 from skip_exp.config.schema import DataConfig, to_object
 from skip_exp.config.task import TaskConfig
 from skip_exp.data.frames import read_class_names, to_table
-from skip_exp.data.labels import find_classes, label_reader, label_text, with_indices
+from skip_exp.data.labels import find_classes
 from skip_exp.data.read import Table
-from skip_exp.data.rows import find_rare, to_rows
-from skip_exp.data.text import shown, shown_names
-from skip_exp.errors import DataError
+from skip_exp.data.rows import to_rows
+from skip_exp.errors import DataError, shown, shown_names
+from skip_exp.outcomes.labels import label_text, with_indices
+from skip_exp.outcomes.registry import OUTCOMES, Outcome
 from skip_exp.utils import files
 
 ROWS_FOLDER = ".data"  # below the output folder: rows that are no file yet
@@ -93,21 +93,22 @@ def describe_task(given: Given, cfg: DictConfig, root: Path) -> dict[str, Any]:
     train, label = given.splits["train"], given.label
     column = label if isinstance(label, str) else ""
     is_list = column and any(isinstance(cells[column], list) for cells in train.rows)
+    multilabel = bool(asked["multilabel"] or is_list or not column)
+    outcome = OUTCOMES[multilabel]
     task: dict[str, Any] = {
         **asked,
         "name": asked.get("name") or _name_of(train),
         "text": given.text,
         "label": column,
-        "multilabel": bool(asked["multilabel"] or is_list or not column),
+        "multilabel": multilabel,
     }
     if "labels" not in asked:
-        task["labels"] = _list_classes(given, task["multilabel"]) if column else label
+        task["labels"] = _list_classes(given, outcome) if column else label
     elif not column and {*asked["labels"]} != {*label}:
         why = f"are not the classes {shown_names(asked['labels'])}"
         raise DataError(f"label: the columns {shown_names(label)} {why}")
     if "metrics" not in asked:
-        several = [*MULTILABEL_METRICS]
-        task["metrics"] = several if task["multilabel"] else _choose_metrics(train, task)
+        task["metrics"] = outcome.choose_metrics(_read_labels(train, outcome, task))
     spec = TaskConfig(**task)
     if not cfg.data.drop_bad:
         for split, table in given.splits.items():
@@ -123,10 +124,10 @@ def _name_of(table: Table) -> str:
     return re.sub(r"[^\w.-]+", "_", name).strip("_") or "task"
 
 
-def _list_classes(given: Given, multilabel: bool) -> list[str]:
+def _list_classes(given: Given, outcome: Outcome) -> list[str]:
     """The classes of the train rows, in the order of a data set that has one. Raises DataError."""
     order, column = given.order, str(given.label)
-    classes = find_classes(given.splits["train"], column, multilabel)
+    classes = find_classes(given.splits["train"], column, outcome)
     classes.sort(key=lambda name: order.index(name) if name in order else len(order))
     validation = given.splits.get("validation")
     if validation is None or classes == order or not with_indices(classes):
@@ -139,14 +140,14 @@ def _list_classes(given: Given, multilabel: bool) -> list[str]:
     return classes
 
 
-def _choose_metrics(train: Table, task: Mapping[str, Any]) -> list[str]:
-    """The metrics, main one first: accuracy hardly sees a rare class."""
-    read = label_reader(TaskConfig(**task, metrics=["accuracy"]))
+def _read_labels(train: Table, outcome: Outcome, task: Mapping[str, Any]) -> list[Any]:
+    """The labels of all rows but bad ones, which are refused later."""
+    read = outcome.reader(task["labels"], task["label"])
     found: list[Any] = []
     for cells in train.rows:
-        with suppress(ValueError):  # a bad row, which is told as such
+        with suppress(ValueError):
             found.append(read(cells))
-    return ["f1_macro", "accuracy"] if find_rare(found) else ["accuracy", "f1_macro"]
+    return found
 
 
 def _file(table: Table, root: Path) -> str:

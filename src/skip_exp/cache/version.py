@@ -19,7 +19,7 @@ from skip_exp.utils.machine import list_versions
 
 ROOT = __name__.partition(".")[0]
 # They compute what every stage holds.
-ROOMS = ("data", "models", "backbones", "training", "callbacks", "phases")
+ROOMS = ("outcomes", "data", "models", "backbones", "training", "callbacks", "phases")
 METHODS = ("attribution", "pruning")  # count where they are used
 LIBRARIES = ("torch", "transformers", "tokenizers", "lightning", "torchmetrics", "numpy", "scipy")
 

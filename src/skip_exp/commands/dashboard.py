@@ -16,8 +16,9 @@ from typing import Any
 import wandb
 
 from skip_exp.commands.line import one_line_errors, parser
-from skip_exp.config.names import FITS, METRICS, MULTILABEL_METRICS, STATES
+from skip_exp.config.names import FITS, STATES
 from skip_exp.errors import SkipError, one_line
+from skip_exp.outcomes.registry import METRICS
 from skip_exp.report import tables
 
 SCORE_PANELS = tuple(f"metric/{phase}" for phase in STATES)
@@ -71,7 +72,7 @@ def _panels(wr: Any) -> dict[str, list[Any]]:
         return wr.LinePlot(title=f"{phase}: {name}", x=f"{phase}/step", y=[f"{phase}/{name}"])
 
     columns = [wr.ParallelCoordinatesPlotColumn(wr.SummaryMetric(name), name) for name in PARALLEL]
-    scored = dict.fromkeys(METRICS + MULTILABEL_METRICS)
+    scored = dict.fromkeys(METRICS)
     fitted = ("train_loss", "select_loss", *(f"select_{name}" for name in scored))
     wide = wr.Layout(w=24, h=10)
     return {

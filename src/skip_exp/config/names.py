@@ -3,8 +3,6 @@
 FITS = ("tune", "retune")  # the phases that train, each with curves of its own
 STATES = ("dense", "pruned", "final")  # the model after tune, after prune and after retune
 KINDS = ("ffn", "heads")  # of neurons
-METRICS = ("accuracy", "f1", "f1_macro", "matthews")
-MULTILABEL_METRICS = ("f1_micro", "f1_macro", "average_precision")  # with several labels per text
 # Fields of a result that a search may aim at; none is of the reported split, on which nothing is
 # chosen. Those of the latency need a timing.
 OBJECTIVES = (

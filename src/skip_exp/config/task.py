@@ -8,8 +8,8 @@ from omegaconf import MISSING
 
 from skip_exp.config.checks import unset
 from skip_exp.config.keys import key
-from skip_exp.config.names import METRICS, MULTILABEL_METRICS
 from skip_exp.errors import ConfigError
+from skip_exp.outcomes.registry import OUTCOMES, Outcome
 
 _QUOTES = (
     "must be texts; without quotes YAML reads yes, no, on, off, true, false and null as values "
@@ -55,6 +55,10 @@ class TaskConfig:
     group: str | None = key(None, "Column whose equal values stay on one side of a made split.")
 
     @property
+    def outcome(self) -> Outcome:
+        return OUTCOMES[self.multilabel]
+
+    @property
     def num_labels(self) -> int:
         return len(self.labels)
 
@@ -87,13 +91,12 @@ class TaskConfig:
             raise ConfigError("task.labels", self.labels, "two or more different names, none empty")
         if self.words and len(self.words) != len(self.labels):
             raise ConfigError("task.words", self.words, f"one per label of {self.labels}")
-        if not self.label and not self.multilabel:
+        if not self.label and self.outcome.is_exclusive:
             raise ConfigError(
                 "task.label", "", "a column of the label; only multilabel has several"
             )
-        known_metrics = MULTILABEL_METRICS if self.multilabel else METRICS
-        if not self.metrics or not set(self.metrics) <= set(known_metrics):
-            allowed = f"one or more of {', '.join(known_metrics)}"
+        if not self.metrics or not {*self.metrics} <= {*self.outcome.metrics}:
+            allowed = f"one or more of {', '.join(self.outcome.metrics)}"
             raise ConfigError("task.metrics", self.metrics, allowed)
         if "f1" in self.metrics and len(self.labels) != 2:
             raise ConfigError("task.metrics", "f1", "needs exactly two labels; use f1_macro")

@@ -63,8 +63,8 @@ def check_job(cfg: Config) -> None:
         if str(part).startswith("__main__."):  # its source cannot be read, so an edit is not seen
             raise ConfigError(key, part, "must be in a module of its own, not in the script")
     _check_training(cfg)
-    if cfg.task.multilabel:
-        _check_multilabel(cfg)
+    if not cfg.task.outcome.is_exclusive:
+        _check_several(cfg)
     target = cfg.prune.goal.target_speedup
     if target is not None and cfg.backbone.layers is not None:
         why = f"excludes backbone.layers={cfg.backbone.layers}: results time it against all layers"
@@ -104,7 +104,7 @@ def _check_training(cfg: Config) -> None:
         raise ConfigError("prompt.decoder", True, "needs a prefix, and a decoder that answers")
 
 
-def _check_multilabel(cfg: Config) -> None:
+def _check_several(cfg: Config) -> None:
     """Refuse what knows one label per text only."""
     if cfg.backbone.readout in _NEED_WORDS:
         why = "answers with one word: head or classifier, where task.multilabel=true"

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
+from skip_exp.outcomes.scores import UNLABELLED
 from skip_exp.utils.tokens import tokenize_fast
 
 if TYPE_CHECKING:
@@ -23,7 +24,6 @@ Row = dict[str, Any]
 # teacher: [n, labels])
 Batch = dict[str, "Tensor"]
 
-UNLABELLED = -100  # label of a row that only a teacher labels; torch's cross-entropy skips it
 _CHUNK = 1000  # texts per tokenizer call
 
 

@@ -8,8 +8,7 @@ from transformers import PreTrainedTokenizerBase
 
 from skip_exp.data.batches import Row, tokenize
 from skip_exp.data.rows import Rows, get_labels, get_texts, list_labels, name_label
-from skip_exp.data.text import shown_names
-from skip_exp.errors import ConfigError
+from skip_exp.errors import ConfigError, shown_names
 
 log = logging.getLogger(__name__)
 

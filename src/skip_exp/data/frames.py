@@ -7,8 +7,8 @@ from typing import Any
 
 from skip_exp.config.schema import DataConfig
 from skip_exp.data.read import Table, read_table
-from skip_exp.data.text import check_columns, columns_of, shown
-from skip_exp.errors import DataError
+from skip_exp.data.text import check_columns, columns_of
+from skip_exp.errors import DataError, shown
 
 
 def to_table(

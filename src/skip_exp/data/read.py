@@ -18,8 +18,8 @@ from pathlib import Path
 from typing import Any
 
 from skip_exp.data.files import SUFFIXES
-from skip_exp.data.text import check_columns, shown
-from skip_exp.errors import DataError, did_you_mean, one_line
+from skip_exp.data.text import check_columns
+from skip_exp.errors import DataError, did_you_mean, one_line, shown
 from skip_exp.utils.files import find_suffix
 
 log = logging.getLogger(__name__)

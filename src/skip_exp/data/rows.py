@@ -2,7 +2,6 @@
 
 import hashlib
 import logging
-from collections import Counter
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import chain
@@ -13,18 +12,17 @@ import numpy as np
 from skip_exp.config.task import TaskConfig
 from skip_exp.data.batches import Row
 from skip_exp.data.files import STAND_IN
-from skip_exp.data.labels import JOINTS, label_reader, with_indices
 from skip_exp.data.read import FIX, Table
 from skip_exp.data.splits import NO_LABEL, join_rows, labels_of
-from skip_exp.data.text import build_texts, columns_of, shown_names
-from skip_exp.errors import ConfigError, DataError
+from skip_exp.data.text import build_texts, columns_of
+from skip_exp.errors import ConfigError, DataError, shown_names
+from skip_exp.outcomes.labels import with_indices
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 log = logging.getLogger(__name__)
 
-_RARE = 0.1  # of the rows: accuracy hardly sees a label that has fewer
 _TOLD = 3  # texts with two labels that a warning names
 
 
@@ -88,7 +86,7 @@ def to_rows(table: Table, spec: TaskConfig, split: str, drop_bad: bool = False) 
     if not table.rows:
         raise DataError(f"task {spec.name}: split {split} of {table.where} has no rows")
     group = spec.group if split == spec.train else None  # others are not split again
-    label_of = label_reader(spec)
+    label_of = spec.outcome.reader(spec.labels, spec.label)
     rows: dict[int, Row] = {}
     bad: dict[int, str] = {}
     for number, cells in enumerate(table.rows, 1):
@@ -140,23 +138,7 @@ def list_labels(rows: Sequence[Row]) -> list[int]:
 
 def name_label(row: Row, spec: TaskConfig) -> str:
     """The label of a row, or all of several."""
-    names = [spec.labels[i] for i in labels_of(row["label"]) if i != NO_LABEL]
-    return JOINTS[0].join(names)
-
-
-def find_rare(labels: Sequence[int]) -> list[int]:
-    """The labels of less than a tenth of the rows and, of many, of less than half an even share.
-
-    Example:
-        >>> find_rare([0] * 19 + [1])
-        [1]
-    """
-    counts = Counter(labels)
-    return sorted(
-        label
-        for label, count in counts.items()
-        if count < _RARE * len(labels) and 2 * count * len(counts) < len(labels)
-    )
+    return spec.outcome.name(row["label"], spec.labels)
 
 
 def find_units(rows: Sequence[Row]) -> Sequence[Hashable]:

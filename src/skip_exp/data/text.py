@@ -6,11 +6,9 @@ from datetime import date
 from numbers import Real
 from typing import Any
 
-from skip_exp.errors import DataError
+from skip_exp.errors import DataError, shown, shown_names
 
 _FIELD = re.compile(r"\{([^{}]+)\}")
-_SHOWN = 80  # characters of a value in a message
-_NAMES = 20  # names listed in a message
 
 
 def columns_of(entries: Iterable[str], *more: str) -> list[str]:
@@ -91,20 +89,6 @@ def text_of(value: object) -> str:
         half = text[error.start]
         raise ValueError(f"is not valid Unicode: it has half of a character, {half!r}") from None
     return text
-
-
-def shown(value: object) -> str:
-    """``repr`` on one line, shortened, for messages."""
-    line = " ".join(repr(value).split())
-    return line if len(line) <= _SHOWN else f"{line[:_SHOWN]}..."
-
-
-def shown_names(names: Sequence[object], most: int = _NAMES) -> str:
-    """A list of names for messages; odd names are quoted, long lists are shortened."""
-    texts = map(str, names[:most])
-    listed = [t if t.isprintable() and len(t) <= _SHOWN else shown(t) for t in texts]
-    more = f", and {len(names) - most} more" if len(names) > most else ""
-    return ", ".join(listed) + more or "nothing"
 
 
 def check_columns(names: Sequence[str], wanted: Sequence[str], where: str) -> None:

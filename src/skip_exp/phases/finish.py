@@ -2,11 +2,13 @@
 
 import gzip
 import logging
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import torch
 from torch import Tensor, nn
@@ -14,8 +16,6 @@ from torch import Tensor, nn
 from skip_exp import results
 from skip_exp.cache.store import Entry, pack_files
 from skip_exp.config.names import STATES
-from skip_exp.data.metrics import calibration_error, find_bound, fit_temperature
-from skip_exp.data.outcome import outcome_named
 from skip_exp.data.rows import get_labels
 from skip_exp.logger import picture
 from skip_exp.models import lora
@@ -25,6 +25,7 @@ from skip_exp.models.shapes import block_parameters, keep_sizes, shapes_of
 from skip_exp.models.sites import Keep
 from skip_exp.models.soft_prompt import SoftPromptModel
 from skip_exp.models.trained import skill_parameters
+from skip_exp.outcomes.registry import fit_temperature
 from skip_exp.phases.job import Job
 from skip_exp.results import PREDICTIONS, Calibration, Flops, MainScores, Params, Result, Scores
 from skip_exp.skill.files import save_skill
@@ -85,16 +86,17 @@ def add_scores(job: Job, result: Result, found: Mapping[str, Entry]) -> None:
     if splits:
         extra = {split: {name: scores(name, "extra", split) for name in names} for split in splits}
         result.metrics["extra"] = extra
-    logits = found["final"].tensors
-    labels = torch.tensor(get_labels(job.data.validation))
+    logits, outcome = found["final"].tensors, job.data.spec.outcome
+    labels = np.array(get_labels(job.data.validation))
     of_select = torch.tensor(get_labels(job.data.select))
-    temperature = fit_temperature(logits["select"], of_select)
-    raw = calibration_error(logits["validation"], labels)
-    error = calibration_error(logits["validation"], labels, temperature)
+    temperature = fit_temperature(outcome, logits["select"], of_select)
+    answers = logits["validation"].numpy()
+    raw = outcome.calibration_error(answers, labels)
+    error = outcome.calibration_error(answers / temperature, labels)
     result.calibration = Calibration(ece=error, ece_raw=raw, temperature=temperature)
-    if job.data.spec.multilabel:
-        bound = torch.tensor(find_bound(logits["select"], of_select))
-        result.calibration.threshold = round((bound / temperature).sigmoid().item(), 6)
+    bound = outcome.find_bound(logits["select"].numpy(), of_select.numpy())
+    if bound is not None:
+        result.calibration.threshold = round(1 / (1 + math.exp(-bound / temperature)), 6)
     if shift := found["final"].values["shift"]:
         result.calibration.shift = shift
         for name, more in zip(job.data.spec.labels, shift, strict=True):
@@ -145,25 +147,11 @@ def finish(
 
 
 def _write_predictions(path: Path, job: Job, logits: Tensor, record: SkillRecord) -> None:
+    probabilities = record.outcome.probabilities(logits.numpy())
     labels = get_labels(job.data.validation)
-    probabilities = outcome_named(record.multilabel).probabilities(logits)
-    if record.threshold is not None:
-        given = (probabilities > record.threshold).int().tolist()
-        answers = {"label": _join_indices(labels), "predicted": _join_indices(given)}
-    else:
-        certainty, predicted = probabilities.max(-1)
-        answers = {
-            "label": labels,
-            "predicted": predicted.tolist(),
-            "probability": certainty.tolist(),
-        }
+    answers = record.outcome.tabulate(labels, probabilities, record.threshold)
     content = pd.DataFrame(answers).to_csv(index=False, float_format="%.4f")
     files.save(path, gzip.compress(content.encode(), mtime=0))
-
-
-def _join_indices(rows: Sequence[Sequence[int]]) -> list[str]:
-    """The labels of every row: of [0, 1, 1] ``1;2``."""
-    return [";".join(str(i) for i, has in enumerate(row) if has) for row in rows]
 
 
 def count_params(before: SoftPromptModel, after: SoftPromptModel) -> Params:

@@ -15,7 +15,6 @@ from skip_exp.callbacks.keep_last import KeepLast, standard_error
 from skip_exp.config.schema import TrainerConfig
 from skip_exp.config.train import TrainConfig
 from skip_exp.data.batches import Batch
-from skip_exp.data.metrics import build_metrics
 from skip_exp.data.module import TextDataModule
 from skip_exp.data.rows import Rows, get_labels
 from skip_exp.errors import ConfigError
@@ -51,9 +50,7 @@ def fit(
     if epochs > settings.epochs:
         log.info("%s: %d epochs instead of %d (min_steps, budget)", phase, epochs, settings.epochs)
     metric, select = spec.metrics[0], len(rows.encoded.select)
-    tuner = PromptTuner(
-        model, phase, replace(settings, epochs=epochs), build_metrics(spec), distill
-    )
+    tuner = PromptTuner(model, phase, replace(settings, epochs=epochs), spec, distill)
     last, curves = trainers.fit(tuner, rows, trainer, metric, seed, loggers, select, unfinished)
     log_kept(metric, last.epoch, epochs, last.score)
     scores = [float(point[f"select_{metric}"]) for point in curves.points]
@@ -98,7 +95,7 @@ def start_readout(
     if not inputs.isfinite().all():
         raise ConfigError("backbone.path", path, "answers nan or inf; take undamaged weights")
     labels = get_labels(data.train)
-    fit_linear(readout.linear, inputs, torch.tensor(labels))
+    fit_linear(readout.linear, inputs, torch.tensor(labels), data.spec.outcome)
     log.info("%s: the head starts as logistic regression on %d rows", phase, len(inputs))
 
 

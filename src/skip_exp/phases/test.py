@@ -4,6 +4,7 @@ import logging
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -11,9 +12,8 @@ from skip_exp.cache.store import Entry, Keyed
 from skip_exp.callbacks.epochs import Batches
 from skip_exp.config.schema import TrainerConfig
 from skip_exp.data.batches import Row, order_by_length
-from skip_exp.data.metrics import find_bound, find_shift
 from skip_exp.data.module import TextDataModule
-from skip_exp.data.rows import Rows, find_rare, get_labels
+from skip_exp.data.rows import Rows, get_labels
 from skip_exp.models.readouts import ClassifierReadout, HeadReadout, Readout
 from skip_exp.models.soft_prompt import SoftPromptModel
 from skip_exp.phases.job import Job
@@ -51,14 +51,13 @@ def score_model(trainer: TrainerConfig, *, model: SoftPromptModel, data: Rows) -
     value}, validation: ..., extra: {split: ...}, shift: [labels]}; the last one may be empty. The
     tensors are the logits of ``select`` and ``validation`` [rows, labels].
     """
-    rows, shown, bound = TextDataModule(data, 1, 0), [Batches("scoring")], None
+    rows, shown, outcome = TextDataModule(data, 1, 0), [Batches("scoring")], data.spec.outcome
     select, of_select = score(trainer, model, data.spec, rows.val_dataloader(), shown)
     logits = {"select": _reorder(of_select, data.select)}
-    labels, shift = torch.tensor(get_labels(data.select)), list[float]()
-    if data.spec.multilabel:
-        bound = find_bound(logits["select"], labels)
-    elif data.spec.metrics[0] == "f1_macro" and _label_bias(model.readout) is not None:
-        shift = find_shift(logits["select"], labels, find_rare(get_labels(data.train)))
+    answers, shift = (logits["select"].numpy(), np.array(get_labels(data.select))), list[float]()
+    bound = outcome.find_bound(*answers)
+    if _label_bias(model.readout) is not None:
+        shift = outcome.find_shift(data.spec.metrics[0], *answers, get_labels(data.train))
     if shift:
         model = shift_labels(model, shift)
         select, of_select = score(trainer, model, data.spec, rows.val_dataloader(), shown)

@@ -11,8 +11,8 @@ from rich.table import Table
 from scipy import stats
 
 from skip_exp.config.together import values_of
-from skip_exp.data.scores import DRAWS, Labels, score
 from skip_exp.errors import SkipError
+from skip_exp.outcomes.scores import DRAWS, Labels, score
 from skip_exp.report.cells import SEARCHED, ratio_text
 from skip_exp.report.frame import PREFIX, name_values
 from skip_exp.report.tables import console, percent, points

@@ -7,8 +7,8 @@ from typing import NamedTuple
 import pandas as pd
 from jinja2 import Environment, PackageLoader
 
-from skip_exp.config.names import METRICS, MULTILABEL_METRICS
 from skip_exp.models.sites import Site
+from skip_exp.outcomes.registry import METRICS
 from skip_exp.report import figures
 from skip_exp.report.cells import Gathered, describe_job, main_method, ratio_text, warnings
 from skip_exp.report.tables import (
@@ -80,7 +80,7 @@ def to_html(texts: Texts, report: Gathered, folders: Sequence[str]) -> str:
 
 
 def _column_class(name: str) -> str:
-    if name in METRICS + MULTILABEL_METRICS:
+    if name in METRICS:
         return "number strong"
     if name in ("variant", "notes", "backbone", "keep by"):
         return "wrap"

@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NotRequired, TypedDict
 
 from skip_exp.data.batches import Row, answer_all, batch_by_length
-from skip_exp.data.text import build_texts, check_columns, columns_of, shown
-from skip_exp.errors import ExampleError, SkipError
+from skip_exp.data.text import build_texts, check_columns, columns_of
+from skip_exp.errors import ExampleError, SkipError, shown
 from skip_exp.skill.record import SkillRecord
 
 if TYPE_CHECKING:
@@ -165,7 +165,7 @@ class Classifier:
         Raises:
             SkipError: a column is missing or occurs twice; or texts have several labels.
         """
-        if self.about.multilabel:
+        if not self.about.outcome.is_exclusive:
             raise SkipError("annotate: not for several labels per text; predict gives them")
         check_columns(list(rows.columns), columns_of(self.about.text), "the data frame")
         good, errors = list[list[str]](), list[str | None]()
@@ -186,7 +186,7 @@ class Classifier:
 
     def _check_reject(self, reject: float) -> None:
         check_reject(reject)
-        if reject and self.about.multilabel:
+        if reject and not self.about.outcome.is_exclusive:
             why = f"not for several labels per text; those above {self.about.threshold} are given"
             raise SkipError(f"reject={reject}: {why}")
 
@@ -235,7 +235,7 @@ class Classifier:
 
     def score(self, labelled: "Labelled", reject: float = 0.0) -> dict[str, Any]:
         """:meth:`evaluate` on rows that are read. Raises SkipError."""
-        from skip_exp.skill.evaluate import score_rows  # torchmetrics: not needed to predict
+        from skip_exp.skill.evaluate import score_rows  # not needed to predict
 
         self._check_reject(reject)
         texts = [row["texts"] for row in labelled.rows.values()]
@@ -244,13 +244,9 @@ class Classifier:
 
 def to_prediction(about: SkillRecord, row: Sequence[float], reject: float = 0.0) -> Prediction:
     """The answer by the probabilities of all labels."""
-    probabilities = dict(zip(about.labels, row, strict=True))
-    ranked = sorted(about.labels, key=probabilities.__getitem__, reverse=True)
-    if about.threshold is not None:
-        given = [name for name in ranked if probabilities[name] > about.threshold]
-        return {"labels": given, "probabilities": probabilities}
-    label = ranked[0] if probabilities[ranked[0]] >= reject else None
-    return {"label": label, "probabilities": probabilities}
+    given: Any = about.outcome.answer(about.labels, row, about.threshold, reject)
+    prediction: Prediction = given | {"probabilities": dict(zip(about.labels, row, strict=True))}
+    return prediction
 
 
 def check_reject(reject: float) -> None:

@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from skip_exp.config.names import MULTILABEL_METRICS
 from skip_exp.config.schema import DataConfig
 from skip_exp.config.task import TaskConfig
 from skip_exp.data.batches import Row
@@ -38,14 +37,14 @@ def read_labelled(
     if labels is not None:  # whole texts, even where the task builds them from several columns
         columns = [f"text {number}" for number, _ in enumerate(columns, 1)]
         column = column or "label"
-    metrics = MULTILABEL_METRICS if about.multilabel else ("accuracy", "f1_macro")
+    metrics = about.outcome.choose_metrics([])
     task = TaskConfig(
         name=about.task,
         text=columns,
         label=column,
         labels=list(about.labels),
         metrics=list(dict.fromkeys([about.scores.metric or metrics[0], *metrics])),
-        multilabel=about.multilabel,
+        multilabel=not about.outcome.is_exclusive,
     )
     table = to_table(data, task.text, task.label or task.label_columns, labels, reading=reading)
     return Labelled(task, table, to_rows(table, task, "test", reading.drop_bad))

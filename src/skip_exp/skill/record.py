@@ -15,6 +15,7 @@ from typing import Any, Literal, Self, TypeVar
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from skip_exp.errors import SkipError, first_line
+from skip_exp.outcomes.registry import OUTCOMES, Outcome
 
 VERSION = 1
 RECORD, TENSORS = "skill.json", "skill.safetensors"
@@ -92,9 +93,9 @@ class SkillRecord(_Part):
     threshold: float | None = None
 
     @property
-    def multilabel(self) -> bool:
-        """Whether a text has any number of labels."""
-        return self.threshold is not None
+    def outcome(self) -> Outcome:
+        """The kind of its labels."""
+        return OUTCOMES[self.threshold is not None]
 
     def changed(self, **fields: Any) -> Self:
         """A copy with other values of ``fields``."""

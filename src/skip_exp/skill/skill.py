@@ -14,7 +14,6 @@ from transformers import PreTrainedTokenizerBase
 
 from skip_exp import results
 from skip_exp.data.batches import Row, collate, tokenize
-from skip_exp.data.outcome import outcome_named
 from skip_exp.errors import SkipError
 from skip_exp.models.shapes import shapes_of
 from skip_exp.models.sites import Keep
@@ -128,8 +127,7 @@ class Skill(Classifier):
     @torch.inference_mode()
     def answer(self, rows: list[Row]) -> list[list[float]]:
         logits = self.model.logits(**collate(rows, self.tokenizer.pad_token_id))
-        outcome = outcome_named(self.about.multilabel)
-        answers: list[list[float]] = outcome.probabilities(logits).tolist()
+        answers: list[list[float]] = self.about.outcome.probabilities(logits.cpu().numpy()).tolist()
         return answers
 
     def with_vocabulary(self, examples: str | Path | Iterable[Example]) -> "Skill":

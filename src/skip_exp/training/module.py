@@ -8,14 +8,14 @@ import lightning as L
 import torch
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import LambdaLR
-from torchmetrics import Metric, MetricCollection
 
+from skip_exp.config.task import TaskConfig
 from skip_exp.config.train import TrainConfig
-from skip_exp.data.outcome import outcome_of
 from skip_exp.errors import SkipError
 from skip_exp.models import lora
 from skip_exp.models.soft_prompt import SoftPromptModel
 from skip_exp.models.trained import load_trainable, trainable_state
+from skip_exp.outcomes.registry import Outcome
 
 # Entries of a batch that are not model inputs.
 TARGETS = ("labels", "teacher")
@@ -30,7 +30,7 @@ class PromptTuner(L.LightningModule):
         model: the model to tune; the pruning callback may replace it by a smaller one.
         phase: prefix of all logged names (``tune/train_loss``).
         settings: learning rates and schedule.
-        metrics: the task's metrics, main one first.
+        task: whose outcome has the loss, and whose metrics are scored.
         distill: weight in [0, 1] of the distillation loss against the batch's ``teacher`` logits.
     """
 
@@ -39,7 +39,7 @@ class PromptTuner(L.LightningModule):
         model: SoftPromptModel,
         phase: str,
         settings: TrainConfig,
-        metrics: MetricCollection | Metric,
+        task: TaskConfig,
         distill: float = 0.0,
     ) -> None:
         super().__init__()
@@ -47,7 +47,8 @@ class PromptTuner(L.LightningModule):
         self.phase = phase
         self.settings = settings
         self.distill = distill
-        self.select_metrics = metrics.clone()
+        self.task, self.outcome = task, task.outcome
+        self._answers: list[tuple[Tensor, Tensor]] = []  # logits and labels of the slice
         self._total: Tensor | float = 0.0  # of the losses since the last validation
 
     def train(self, mode: bool = True) -> "PromptTuner":
@@ -65,7 +66,7 @@ class PromptTuner(L.LightningModule):
         logits = self.model(**{k: v for k, v in batch.items() if k not in TARGETS})
         labels = batch["labels"]
         # The mean over all rows, whatever their weights: those without a label count as 0.
-        return logits, outcome_of(labels).loss(logits, labels) / labels.numel()
+        return logits, self.outcome.loss(logits, labels) / labels.numel()
 
     def on_train_batch_start(self, *_: Any) -> None:
         """Log the learning rates of the step, under the names of their keys."""
@@ -75,7 +76,7 @@ class PromptTuner(L.LightningModule):
     def training_step(self, batch: dict[str, Tensor], _: int) -> Tensor:
         logits, loss = self._loss(batch)
         if self.distill:
-            soft_loss = outcome_of(batch["labels"]).soft_loss(logits, batch["teacher"])
+            soft_loss = self.outcome.soft_loss(logits, batch["teacher"])
             loss = torch.lerp(loss, soft_loss, self.distill)
         if not loss.requires_grad:
             raise SkipError(
@@ -99,13 +100,14 @@ class PromptTuner(L.LightningModule):
     def validation_step(self, batch: dict[str, Tensor], _: int) -> None:
         logits, loss = self._loss(batch)
         labels = batch["labels"]
-        self.select_metrics.update(outcome_of(labels).answers(logits), labels)
+        self._answers.append((logits, labels))
         self.log(f"{self.phase}/select_loss", loss, batch_size=len(labels))
 
     def on_validation_epoch_end(self) -> None:
-        for name, value in self.select_metrics.compute().items():
+        logits, labels = map(torch.cat, zip(*self._answers, strict=True))
+        self._answers = []
+        for name, value in score_answers(self.task, logits, labels).items():
             self.log(f"{self.phase}/select_{name}", value)
-        self.select_metrics.reset()
 
     def state_dict(self, *_: Any, **__: Any) -> Any:
         """What a checkpoint has of the model: what a skill stores."""
@@ -150,25 +152,27 @@ class Scorer(L.LightningModule):
 
     Attributes:
         logits: of every batch [B, labels].
-
-    Args:
-        metrics: of the task, computed over the rows of the pass.
+        labels: the same rows'.
     """
 
-    def __init__(self, model: SoftPromptModel, metrics: MetricCollection | Metric) -> None:
+    def __init__(self, model: SoftPromptModel) -> None:
         super().__init__()
         self.model = model
-        self.metrics = metrics
         self.logits: list[Tensor] = []
+        self.labels: list[Tensor] = []
 
     def test_step(self, batch: dict[str, Tensor], _: int) -> None:
         logits = self.model(**{k: v for k, v in batch.items() if k not in TARGETS})
         self.logits.append(logits)
-        labels = batch["labels"]
-        self.metrics.update(outcome_of(labels).answers(logits), labels)
+        self.labels.append(batch["labels"])
 
-    def on_test_epoch_end(self) -> None:
-        self.log_dict(dict(self.metrics.compute()))
+
+def score_answers(
+    task: TaskConfig, logits: Tensor, labels: Tensor, bound: float | None = None
+) -> dict[str, float]:
+    """{metric: value} of a task's rows [rows, labels]; ``bound`` as in ``task.outcome.score``."""
+    arrays = logits.float().cpu().numpy(), labels.cpu().numpy()
+    return task.outcome.score(task.metrics, *arrays, bound)
 
 
 def linear(warmup: int, steps: int) -> Callable[[int], float]:
@@ -185,7 +189,7 @@ def linear(warmup: int, steps: int) -> Callable[[int], float]:
     return factor
 
 
-def fit_linear(linear: nn.Linear, inputs: Tensor, labels: Tensor) -> None:
+def fit_linear(linear: nn.Linear, inputs: Tensor, labels: Tensor, outcome: Outcome) -> None:
     """Fit a readout in place: regularized logistic regression on what the untuned model shows it.
 
     Kumar et al. (2022, "LP-FT") train the head before the rest: a random head moves features away
@@ -196,7 +200,7 @@ def fit_linear(linear: nn.Linear, inputs: Tensor, labels: Tensor) -> None:
 
     Args:
         inputs: its inputs [rows, H].
-        labels: class indices [rows], or 0/1 [rows, labels].
+        labels: as in the outcome.
     """
     trained = [p for p in linear.parameters() if p.requires_grad]
     optimizer = torch.optim.LBFGS(
@@ -206,7 +210,7 @@ def fit_linear(linear: nn.Linear, inputs: Tensor, labels: Tensor) -> None:
 
     def loss() -> Tensor:
         optimizer.zero_grad()
-        total = outcome_of(labels).loss(linear(inputs), labels)
+        total = outcome.loss(linear(inputs), labels)
         mean = (total + linear.weight.square().sum() / (2 * PROBE_STRENGTH)) / len(labels)
         mean.backward()
         return mean

@@ -11,7 +11,6 @@ import torch
 from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.loggers import Logger
 from torch import Tensor
-from torchmetrics import MetricCollection
 
 from skip_exp.callbacks.checkpoint import Checkpoint, WholeFiles, find_checkpoint
 from skip_exp.callbacks.curves import Curves
@@ -19,10 +18,9 @@ from skip_exp.callbacks.epochs import EpochLines
 from skip_exp.callbacks.keep_last import KeepLast
 from skip_exp.config.schema import TrainerConfig
 from skip_exp.config.task import TaskConfig
-from skip_exp.data.metrics import build_metrics
 from skip_exp.errors import ConfigError
 from skip_exp.models.soft_prompt import SoftPromptModel
-from skip_exp.training.module import PromptTuner, Scorer
+from skip_exp.training.module import PromptTuner, Scorer, score_answers
 from skip_exp.utils.machine import multiplies_bf16
 
 log = logging.getLogger(__name__)
@@ -142,7 +140,7 @@ def act_between(
     settings: TrainerConfig, model: SoftPromptModel, callback: Callback
 ) -> SoftPromptModel:
     """Give a callback that acts in ``setup`` a pass of its own; return the model it leaves."""
-    module, trainer = Scorer(model, MetricCollection([])), eval_trainer(settings, [callback])
+    module, trainer = Scorer(model), eval_trainer(settings, [callback])
     trainer.limit_test_batches = 0  # `setup` is all of the pass
     trainer.test(module, [None], verbose=False)
     return module.model
@@ -164,6 +162,7 @@ def score(
         bound: of several labels per text, the logit above which a label is given; None: the one
             that suits these rows best.
     """
-    module = Scorer(model, build_metrics(task, bound))
-    found = eval_trainer(settings, callbacks).test(module, rows, verbose=False)[0]
-    return dict(found), torch.cat(module.logits).cpu()
+    module = Scorer(model)
+    eval_trainer(settings, callbacks).test(module, rows, verbose=False)
+    logits, labels = torch.cat(module.logits).cpu(), torch.cat(module.labels).cpu()
+    return score_answers(task, logits, labels, bound), logits

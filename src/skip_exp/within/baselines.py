@@ -12,8 +12,8 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import Pipeline, make_pipeline
 
 from skip_exp.data.rows import Rows, get_labels
-from skip_exp.data.scores import Labels
 from skip_exp.forms.timing import Speed
+from skip_exp.outcomes.scores import Labels
 from skip_exp.within import show
 from skip_exp.within.choose import Split
 

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from skip_exp.data.batches import Row
 from skip_exp.data.rows import Rows, get_labels, get_texts
-from skip_exp.data.scores import Labels, resample, score
+from skip_exp.outcomes.scores import Labels, resample, score
 
 REFERENCE = "fp32"  # form of the uncut model that others are compared with
 TIE = 0.05  # a better candidate may be so much slower than the fastest

@@ -17,10 +17,10 @@ from skip_exp.cache.version import digest
 from skip_exp.config.schema import Config
 from skip_exp.config.together import check_job
 from skip_exp.data.files import SELECT
-from skip_exp.data.scores import Labels
 from skip_exp.errors import ConfigError
 from skip_exp.forms.registry import FORMS
 from skip_exp.models.shapes import shape_of
+from skip_exp.outcomes.scores import Labels
 from skip_exp.phases.job import Job
 from skip_exp.phases.prepare import prepare
 from skip_exp.pipeline import write_config

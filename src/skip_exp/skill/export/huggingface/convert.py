@@ -17,6 +17,7 @@ from skip_exp.models.modeling_skip import SkipConfig, SkipForSequenceClassificat
 from skip_exp.models.prompts import PROMPT_CLASSES, PrefixPrompt
 from skip_exp.models.readouts import READOUT_CLASSES, HeadReadout, MlmReadout, Seq2SeqReadout
 from skip_exp.models.soft_prompt import SoftPromptModel
+from skip_exp.outcomes.registry import OUTCOMES, Outcome
 from skip_exp.skill.record import SkillRecord
 
 AutoConfig.register(SkipConfig.model_type, SkipConfig, exist_ok=True)
@@ -39,11 +40,11 @@ def write_huggingface(
         "backbone": about.backbone.model_dump(include={"name", "content_hash"}),
         "scores": about.scores.model_dump(),
     }
-    if about.multilabel:
+    if about.threshold is not None:
         origin["threshold"] = about.threshold
     if kept := getattr(model.backbone.config, "vocabulary", None):
         origin["vocabulary"] = kept
-    made = to_huggingface(model, about.labels, origin, multilabel=about.multilabel)
+    made = to_huggingface(model, about.labels, origin, about.outcome)
     made.save_pretrained(folder)
     for weights in folder.glob("*.safetensors"):  # the library lets only their owner read them
         shutil.copymode(folder / "config.json", weights)
@@ -57,15 +58,13 @@ def to_huggingface(
     model: SoftPromptModel,
     labels: Sequence[str],
     origin: dict[str, Any] | None = None,
-    *,
-    multilabel: bool = False,
+    outcome: Outcome = OUTCOMES[False],
 ) -> SkipForSequenceClassification:
     """The same function as a Hugging Face model, which shares the backbone's weights.
 
     Args:
         labels: class names in label order.
         origin: where the model comes from, for ``config.json``.
-        multilabel: a text has any number of labels.
     """
     config = SkipConfig(
         backbone=_uncut(model),
@@ -74,7 +73,7 @@ def to_huggingface(
         readout=_readout(model),
         id2label=dict(enumerate(labels)),
         label2id={name: i for i, name in enumerate(labels)},
-        problem_type="multi_label_classification" if multilabel else "single_label_classification",
+        problem_type=outcome.problem_type,
         logits_temperature=model.temperature,
         skill=origin or {},
     )

@@ -12,7 +12,6 @@ from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import expit, softmax
 from tokenizers import Tokenizer
 
 from skip_exp.data.batches import Row, pad, tokenize
@@ -122,8 +121,7 @@ class OnnxSkill(Classifier):
         wanted = len(rows), len(self.about.labels)
         if logits.shape != wanted or not np.isfinite(logits).all():
             raise SkipError(f"{ONNX}: logits must be {wanted} finite numbers, not {logits.shape}")
-        answers: list[list[float]]
-        answers = (expit(logits) if self.about.multilabel else softmax(logits, 1)).tolist()
+        answers: list[list[float]] = self.about.outcome.probabilities(logits).tolist()
         return answers
 
 

@@ -9,14 +9,15 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 from transformers import PreTrainedTokenizerBase
 from transformers.models.auto.modeling_auto import MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING_NAMES
 
 from skip_exp.data.batches import Batch, Row, collate, tokenize
-from skip_exp.data.outcome import Outcome, outcome_named
 from skip_exp.errors import SkipError
 from skip_exp.models.soft_prompt import SoftPromptModel
+from skip_exp.outcomes.registry import OUTCOMES, Outcome
 from skip_exp.skill.export.onnx import trace
 from skip_exp.skill.export.onnx.runtime import (
     INPUTS,
@@ -60,15 +61,14 @@ def write_onnx(
     checked = tokenize(tokenizer, examples_of(about, CHECKED), about.max_length)[0]
     pad_id = tokenizer.pad_token_id
     to_onnx(model, collate(checked[1:3], pad_id), path)
-    outcome = outcome_named(about.multilabel)
-    found = compare_onnx(model, path, checked, pad_id, outcome)
+    found = compare_onnx(model, path, checked, pad_id, about.outcome)
     _refuse_above(TOLERANCE, found.logits, "--format onnx: logits differ from PyTorch's")
     if int8:
         from skip_exp.skill.export.onnx.int8 import quantise  # its packages are slow to import
 
         with loading(path):  # its packages' errors, such as for a graph above 2 GB
             quantise(path)
-        found = compare_onnx(model, path, checked, pad_id, outcome)
+        found = compare_onnx(model, path, checked, pad_id, about.outcome)
         _refuse_above(ROUNDING, found.probabilities, "--int8: probabilities differ from PyTorch's")
         _refuse_above(NEIGHBOURS, found.neighbours, "--int8: probabilities differ within a batch")
     kept = getattr(model.backbone.config, "vocabulary", None)
@@ -139,7 +139,7 @@ def compare_onnx(
     path: Path,
     rows: Sequence[Row],
     pad_id: int,
-    outcome: Outcome | None = None,
+    outcome: Outcome = OUTCOMES[False],
 ) -> Differences:
     """Compare the graph in ``path`` with PyTorch on each row alone and on all in one batch."""
     run = runner(path, torch.get_num_threads())
@@ -147,14 +147,13 @@ def compare_onnx(
     batches.append(_inputs(collate(rows, pad_id)))
     expected = torch.cat([model(**inputs) for inputs in batches])
     arrays = [{name: x.numpy() for name, x in inputs.items()} for inputs in batches]
-    found = torch.cat([torch.from_numpy(run(inputs)) for inputs in arrays])
-    outcome = outcome or outcome_named(multilabel=False)
+    found, wanted = np.concatenate([run(inputs) for inputs in arrays]), expected.numpy()
     answers = outcome.probabilities(found)
-    alone, together = answers.split(len(rows))
+    alone, together = np.split(answers, [len(rows)])
     return Differences(
-        logits=(found - expected).abs().max().item() * model.temperature,
-        probabilities=(answers - outcome.probabilities(expected)).abs().max().item(),
-        neighbours=(alone - together).abs().max().item(),
+        logits=float(abs(found - wanted).max()) * model.temperature,
+        probabilities=float(abs(answers - outcome.probabilities(wanted)).max()),
+        neighbours=float(abs(alone - together).max()),
     )
 
 

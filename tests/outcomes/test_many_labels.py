@@ -12,21 +12,16 @@ from datasets import ClassLabel, Dataset, Features, Sequence, Value
 from sklearn.metrics import average_precision_score, f1_score
 
 from skip_exp.data.batches import UNLABELLED, without_label
-from skip_exp.data.metrics import (
-    build_metrics,
-    calibration_error,
-    find_bound,
-    fit_temperature,
-    majority_scores,
-)
-from skip_exp.data.outcome import ManyLabels, outcome_of
 from skip_exp.data.rows import get_labels, list_labels
+from skip_exp.data.sources import score_majority
 from skip_exp.data.splits import choose_slice, draw_stratified
 from skip_exp.errors import ConfigError, DataError
+from skip_exp.outcomes.many_labels import ManyLabels
+from skip_exp.outcomes.registry import fit_temperature
+from tests.data.conftest import build, load, spec, table
 from tests.helpers.given import describe
 
-from .conftest import build, load, spec, table
-
+MANY = ManyLabels()
 NAMES = ["price", "service", "staff"]
 METRICS = ["f1_micro", "f1_macro", "average_precision"]
 
@@ -138,51 +133,46 @@ LABELS = torch.tensor([[1, 0], [0, 1], [0, 1]])
 
 
 def test_loss_is_that_of_each_label() -> None:
-    outcome = outcome_of(LABELS)
-    assert isinstance(outcome, ManyLabels)
     expected = F.binary_cross_entropy_with_logits(LOGITS, LABELS.float(), reduction="sum")
-    torch.testing.assert_close(outcome.loss(LOGITS, LABELS), expected)
+    torch.testing.assert_close(MANY.loss(LOGITS, LABELS), expected)
     row = without_label({"label": (0, 1)})
     unlabelled = torch.tensor([row["label"], (1, 0)])
     assert unlabelled[0].tolist() == [UNLABELLED] * 2
     torch.testing.assert_close(
-        outcome.loss(LOGITS[:2], unlabelled), outcome.loss(LOGITS[1:2], unlabelled[1:])
+        MANY.loss(LOGITS[:2], unlabelled), MANY.loss(LOGITS[1:2], unlabelled[1:])
     )
 
 
 def test_distillation_is_least_at_the_teachers_logits() -> None:
     student = LOGITS.clone().requires_grad_()
-    (gradient,) = torch.autograd.grad(ManyLabels().soft_loss(student, LOGITS), student)
+    (gradient,) = torch.autograd.grad(MANY.soft_loss(student, LOGITS), student)
     torch.testing.assert_close(gradient, torch.zeros_like(gradient), atol=1e-6, rtol=0)
-    nearer = ManyLabels().soft_loss(LOGITS + 0.1, LOGITS)
-    assert ManyLabels().soft_loss(LOGITS, LOGITS) < nearer < ManyLabels().soft_loss(-LOGITS, LOGITS)
+    nearer = MANY.soft_loss(LOGITS + 0.1, LOGITS)
+    assert MANY.soft_loss(LOGITS, LOGITS) < nearer < MANY.soft_loss(-LOGITS, LOGITS)
 
 
 def test_the_bound_has_the_highest_f1_and_scores_are_scikit_learns() -> None:
-    labels = torch.tensor(draw(200, [0.5, 0.2, 0.05]))
-    generator = torch.Generator().manual_seed(0)
-    logits = 2 * labels - 3 + torch.randn(200, 3, generator=generator)
-    bound = find_bound(logits, labels)
-    metrics = build_metrics(task())
-    metrics.update(logits[:150], labels[:150])
-    metrics.update(logits[150:], labels[150:])
-    found = {name: float(value) for name, value in metrics.compute().items()}
-    given = (logits > bound).int()
+    labels = np.array(draw(200, [0.5, 0.2, 0.05]))
+    logits = 2 * labels - 3 + np.random.default_rng(0).normal(size=labels.shape)
+    bound = MANY.find_bound(logits, labels)
+    found = MANY.score(METRICS, logits, labels)
     for average in ("micro", "macro"):
-        assert found[f"f1_{average}"] == pytest.approx(f1_score(labels, given, average=average))
+        expected = f1_score(labels, logits > bound, average=average)
+        assert found[f"f1_{average}"] == pytest.approx(expected)
     precision = average_precision_score(labels, logits, average="macro")
-    assert found["average_precision"] == pytest.approx(precision, abs=1e-5)
-    others = [f1_score(labels, (logits > x).int(), average="micro") for x in logits.flatten()[::20]]
-    assert found["f1_micro"] >= max(others) - 1e-6
-    at_zero = build_metrics(task(), 0.0)(logits, labels)
-    assert float(at_zero["f1_micro"]) == pytest.approx(
-        f1_score(labels, (logits > 0).int(), average="micro")
-    )
-    assert find_bound(logits[:49], labels[:49]) == 0  # too few rows
+    assert found["average_precision"] == pytest.approx(precision)
+    others = [f1_score(labels, logits > x, average="micro") for x in logits.ravel()[::20]]
+    assert found["f1_micro"] >= max(others)
+    at_zero = f1_score(labels, logits > 0, average="micro")
+    assert MANY.score(METRICS, logits, labels, 0.0)["f1_micro"] == pytest.approx(at_zero)
+    assert MANY.find_bound(logits[:49], labels[:49]) == 0  # too few rows
+    unseen = np.column_stack([labels, np.zeros(200, int)])
+    by_three = MANY.score(METRICS, np.column_stack([logits, logits[:, 0]]), unseen)
+    assert by_three["average_precision"] == pytest.approx(precision)  # of labels that rows have
 
 
 def test_the_majority_is_the_most_frequent_label() -> None:
-    found = majority_scores(task(labels=["a", "b"]), [(1, 0), (1, 1), (0, 0), (1, 0)])
+    found = score_majority(task(labels=["a", "b"]), [(1, 0), (1, 1), (0, 0), (1, 0)])
     assert found == pytest.approx(
         {"f1_micro": 6 / 8, "f1_macro": 6 / 14, "average_precision": (3 / 4 + 1 / 4) / 2}
     )
@@ -191,7 +181,8 @@ def test_the_majority_is_the_most_frequent_label() -> None:
 def test_the_temperature_makes_claims_as_frequent_as_they_are_true() -> None:
     logits = torch.full((60, 2), math.log(9))  # each label is claimed with a probability of 0.9
     labels = torch.tensor([[1, 1]] * 45 + [[0, 0]] * 15)
-    temperature = fit_temperature(logits, labels)
+    temperature = fit_temperature(MANY, logits, labels)
     wanted = 45.5 / 61
     assert temperature == pytest.approx(math.log(9) / math.log(wanted / (1 - wanted)), abs=1e-3)
-    assert calibration_error(logits, labels) == pytest.approx(0.9 - 0.75, abs=1e-6)
+    error = MANY.calibration_error(logits.numpy(), labels.numpy())
+    assert error == pytest.approx(0.9 - 0.75, abs=1e-6)

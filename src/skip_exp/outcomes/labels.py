@@ -1,0 +1,97 @@
+"""From a cell to a label: a text, which names a class in any case.
+
+It may also be the index of a class, where no name could be meant.
+"""
+
+import re
+from collections.abc import Sequence
+from datetime import date
+from numbers import Real
+from typing import Any
+
+from skip_exp.errors import shown
+
+JOINTS = ";|,"  # between the names of several labels in a cell; the first that it has counts
+FLAGS = {"0": 0, "1": 1, "false": 0, "true": 1}
+NUMBER = re.compile(r"-?\d+(\.\d+)?")
+_WHOLE = re.compile(r"(-?\d+)\.0+")  # an index in a column of floats: 1.0
+_EDGES = " '\"[]"  # around a name, where a list was written into a CSV file
+
+
+def label_text(value: Any) -> str:
+    """A label as text; empty where there is none. Raises ValueError: it is no text.
+
+    Example:
+        >>> label_text(1.0), label_text(" Good"), label_text(True), label_text(None)
+        ('1', 'Good', 'true', '')
+    """
+    if value is None or value != value:  # NaN
+        return ""
+    if not isinstance(value, str | Real | date):
+        raise ValueError(f"label {shown(value)} is not a text")
+    text = str(value).strip()
+    if whole := _WHOLE.fullmatch(text):
+        return whole[1]
+    return text.lower() if isinstance(value, bool) else text
+
+
+def with_indices(names: Sequence[str]) -> bool:
+    """Whether a label may be an index: not where names are numbers, or each has one of its own.
+
+    In "1 star" to "5 stars" a 1 is hardly the second class. LABEL_0, LABEL_1, ... are in order.
+    """
+    counts = [re.findall(r"\d+", name) for name in names]
+    is_counted = all(len(each) == 1 for each in counts)
+    if is_counted and [int(number) for (number,) in counts] != [*range(len(names))]:
+        return False
+    return not any(map(NUMBER.fullmatch, names))
+
+
+class LabelIndex:
+    """Finds the class of a label by name, in any case, or by index where no name could be meant.
+
+    Example:
+        >>> index = LabelIndex(["Bad", "good"])
+        >>> index.find("bad"), index.find("1"), index.find("fair")
+        (0, 1, None)
+    """
+
+    def __init__(self, names: Sequence[str]) -> None:
+        words = [label_text(name).casefold() for name in names]
+        self.folded = {word: i for i, word in enumerate(words) if words.count(word) == 1}
+        self.exact = {name: i for i, name in enumerate(names)}
+        if with_indices(names):
+            self.exact |= {str(i): i for i in range(len(names))}
+
+    def find(self, text: str) -> int | None:
+        """The index of the class; None if there is none, or if several could be meant."""
+        return self.exact.get(text, self.folded.get(text.casefold()))
+
+    def read(self, value: Any, column: str) -> int:
+        """The index of a cell's class. Raises ValueError where it has none."""
+        text = label_text(value)
+        found = self.find(text)
+        if found is None:
+            given = f"label {shown(value)}" if text else "empty label"
+            raise ValueError(f"{given} in column {column!r}")
+        return found
+
+
+def split_labels(value: Any, index: LabelIndex | None = None) -> list[Any]:
+    """The labels of a cell: a list, or names that are joined by the first of JOINTS that it has.
+
+    Example:
+        >>> split_labels("price; staff"), split_labels("['price', 'staff']"), split_labels(None)
+        (['price', 'staff'], ['price', 'staff'], [])
+
+    Args:
+        index: of names, which may hold what joins others.
+    """
+    if isinstance(value, list):
+        return value
+    text = label_text(value)
+    if index and index.find(text) is not None:
+        return [text]
+    joint = next((each for each in JOINTS if each in text), JOINTS[0])
+    names = [part.strip(_EDGES) for part in text.split(joint)]
+    return [name for name in names if name]
