@@ -12,7 +12,7 @@ from pathlib import Path
 from sphinx.application import Sphinx
 
 from skip_exp import __version__
-from skip_exp.config.keys import keys
+from skip_exp.config.checks import keys
 from skip_exp.config.schema import Config
 
 project = "skip_exp"

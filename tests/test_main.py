@@ -14,7 +14,7 @@ from omegaconf import OmegaConf
 from skip_exp import __version__
 from skip_exp.__main__ import COMMANDS, main
 from skip_exp.commands import report
-from skip_exp.config.named import import_part
+from skip_exp.config.checks import import_part
 from skip_exp.config.schema import conf_dir
 from tests.conftest import Cli
 from tests.helpers.toy import untyped as composed

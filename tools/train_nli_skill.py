@@ -22,12 +22,12 @@ import pandas as pd
 
 from skip_exp import pipeline
 from skip_exp.config.compose import compose_config, job_of
-from skip_exp.data import files
+from skip_exp.data import sources
 from skip_exp.skill.files import read_skill, write_skill
 from skip_exp.skill.record import ScoreRecord
 from skip_exp.utils import console
 
-STAND_IN = Path(files.__file__).parent / "embedded/snli_pairs"
+STAND_IN = Path(sources.__file__).parent / "embedded/snli_pairs"
 LABELS = ["entailment", "neutral", "contradiction"]
 SPLITS = {"select": 4, "validation": 1}  # percent of the premises; the others train
 RECIPE = [

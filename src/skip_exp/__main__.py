@@ -19,14 +19,15 @@ from hydra.errors import HydraException
 from hydra.main import get_args_parser  # type: ignore[attr-defined]
 
 from skip_exp import __version__
-from skip_exp.config import refusals, versions
 from skip_exp.config import schema as config
-from skip_exp.config.compose import quote_separator
+from skip_exp.config.compose import explain, quote_separator
 from skip_exp.errors import did_you_mean
 from skip_exp.sweep import finish, run
 from skip_exp.sweep.finish import STARTED
 from skip_exp.utils import console
 
+# For hydra.main: 1.4 asks what a configuration may call; conf/config.yaml names the callback.
+MAIN = config.VERSION_BASE or {"execution_whitelist": "skip_exp.sweep.check.Started"}
 # Each is a module of skip_exp.commands with a main(arguments), imported when it is asked for.
 COMMANDS = (
     *("train", "compress", "predict", "evaluate", "export", "benchmark"),
@@ -84,7 +85,7 @@ def run_jobs(arguments: Sequence[str]) -> int:
         os.environ[run.TRACEBACKS] = "1"
     # Makes Hydra raise its errors instead of printing them over several lines.
     os.environ["HYDRA_FULL_ERROR"] = "1"
-    start = hydra.main(config_path=str(config.conf_dir()), config_name="config", **versions.MAIN)(
+    start = hydra.main(config_path=str(config.conf_dir()), config_name="config", **MAIN)(
         run.run_job
     )
     try:
@@ -96,7 +97,7 @@ def run_jobs(arguments: Sequence[str]) -> int:
     except Exception as error:
         if wants_tracebacks:
             raise
-        why = refusals.explain(error)
+        why = explain(error)
         # Else the machine is at fault, such as a full disk; some of Hydra's errors are an OSError.
         is_refusal = isinstance(error, HydraException) or not isinstance(error, OSError)
         if STARTED.folder is None and is_refusal:
@@ -131,7 +132,7 @@ def list_choices(group: str) -> str:
     return f"\n{' ' * 18}".join(lines)
 
 
-versions.register_resolver("choices", list_choices, replace=True)
+config.register_resolver("choices", list_choices, replace=True)
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -15,9 +15,9 @@ from omegaconf import OmegaConf
 
 from skip_exp.config import schema as config
 from skip_exp.config import together
+from skip_exp.config.checks import keys
 from skip_exp.config.compose import choices, quote
 from skip_exp.config.compose import compose_config as composed_in_python
-from skip_exp.config.keys import keys
 from skip_exp.config.names import ALLOCATIONS, PROMPTS, READOUTS
 from skip_exp.config.prune import Goal, PruneConfig, name_goal
 from skip_exp.config.task import TaskConfig
@@ -289,7 +289,6 @@ benchmark.repeats=0
 trainer.accelerator=tpu9
 logger.name=tb
 logger.mode=on
-logger.project=team/mine
 backbone.name=org/model
 task.name=a/b
 task.labels=[no,'']
@@ -329,7 +328,6 @@ def test_label_names_are_the_default_words() -> None:
         *(({"limit_train_batches": n}, f"limit_train_batches={n}") for n in (0, 1.5, True)),
         *(({"accumulate_grad_batches": n}, f"accumulate_grad_batches={n}") for n in (0, 1.5)),
         *(({"max_time": text}, f"max_time={text}") for text in ("2 hours", "00:00:00:00")),
-        ({"profiler": "mine"}, "profiler=mine"),
     ],
 )
 def test_what_a_fit_sets_itself_or_cannot_use_is_refused(given: Any, key: str) -> None:

@@ -9,9 +9,8 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from skip_exp.data.files import SUFFIXES
 from skip_exp.data.frames import to_table
-from skip_exp.data.read import read_table
+from skip_exp.data.read import SUFFIXES, read_table
 from skip_exp.data.rows import Rows, get_labels
 from skip_exp.errors import DataError
 

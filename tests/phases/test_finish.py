@@ -10,9 +10,9 @@ import torch
 
 from skip_exp import pipeline
 from skip_exp.backbones.load import load_backbone
-from skip_exp.data import metrics
 from skip_exp.models.soft_prompt import SoftPromptModel
 from skip_exp.models.trained import train_only
+from skip_exp.outcomes import registry
 from skip_exp.phases.finish import count_params
 from skip_exp.phases.test import _reorder
 from skip_exp.results import PREDICTIONS
@@ -49,7 +49,7 @@ def test_it_can_be_read(
     ratio: float,
     held: str,
 ) -> None:
-    monkeypatch.setattr(metrics, "FEWEST", 40)
+    monkeypatch.setattr(registry, "FEWEST", 40)
     asked = [f"tune.train={tuned}", f"retune.train={retuned}", f"prune.ratio={ratio}"]
     result = pipeline.run(toy_job(toy, tmp_path, "run", *asked, f"retune.enabled={enabled}"))
     skill = Skill.load(tmp_path / "run/skill")

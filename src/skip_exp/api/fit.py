@@ -15,8 +15,7 @@ from omegaconf import DictConfig
 
 from skip_exp import results
 from skip_exp.api.task import describe_task, read_given
-from skip_exp.config import refusals
-from skip_exp.config.compose import compose_config, job_of, quote
+from skip_exp.config.compose import compose_config, describe_failure, job_of, quote
 from skip_exp.config.schema import Config
 from skip_exp.config.together import check_given, values_of
 from skip_exp.errors import INTERRUPTED, SkipError
@@ -159,7 +158,7 @@ def _run(pipeline: ModuleType, cfg: Config) -> Any:
         error = INTERRUPTED
         raise
     except Exception as problem:
-        error = refusals.describe_failure(problem)
+        error = describe_failure(problem)
         log.debug(error, exc_info=problem)  # DEBUG goes to the job's log file only
         if isinstance(problem, SkipError):
             problem.in_job = True

@@ -1,12 +1,54 @@
-"""What a config group checks of its own values."""
+"""Keys of the configuration, each with a default and a sentence, and checks of their values."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, fields, is_dataclass
+from pkgutil import resolve_name
+from typing import Any, get_type_hints
 
 from omegaconf import MISSING
 
 from skip_exp.config.names import OPTIONS, TRAINER_EXTRA
-from skip_exp.errors import ConfigError
+from skip_exp.errors import ConfigError, one_line
+
+
+def key(default: Any, sentence: str) -> Any:
+    """A dataclass field with this default: a value, or a function that makes one."""
+    metadata = {"sentence": sentence}
+    if callable(default):
+        return field(default_factory=default, metadata=metadata)
+    return field(default=default, metadata=metadata)
+
+
+@dataclass(frozen=True)
+class Key:
+    """One key of the schema, or a group of keys.
+
+    Attributes:
+        name: dotted, such as ``prune.ratio``.
+        kind: its type; a dataclass for a group.
+        sentence: what it sets.
+    """
+
+    name: str
+    kind: Any
+    default: Any
+    sentence: str
+
+    @property
+    def is_group(self) -> bool:
+        return is_dataclass(self.kind)
+
+
+def keys(kind: type, prefix: str = "") -> Iterator[Key]:
+    """Every group and key below the dataclass ``kind``, a group before its keys."""
+    hints, defaults = get_type_hints(kind), kind()
+    for each in fields(kind):
+        name, sentence = each.name, each.metadata.get("sentence", "")
+        one = Key(prefix + name, hints[name], getattr(defaults, name), sentence)
+        yield one
+        if one.is_group:
+            yield from keys(one.kind, f"{one.name}.")
 
 
 def one_of(key: str, value: object, choices: tuple[str | int, ...]) -> None:
@@ -28,13 +70,6 @@ def text_encoding(key: str, name: str) -> None:
     except (LookupError, ValueError) as error:
         allowed = "must be an encoding of Python's, such as utf-8, latin-1 or cp1252"
         raise ConfigError(key, name, allowed) from error
-
-
-def project(key: str, name: str) -> None:
-    """Raise ConfigError where W&B would not take the name of a project."""
-    if not 0 < len(name) <= 128 or set(name) & set("/\\#?%:"):
-        why = "must be 1 to 128 characters, none of /\\#?%:; a team is logger.entity"
-        raise ConfigError(key, name, why)
 
 
 def positive(prefix: str, settings: object, **most: float) -> None:
@@ -104,7 +139,17 @@ def trainer_extra(extra: Mapping[str, object]) -> None:
             raise ConfigError(key, value, "must be a whole number of at least 1")
         if name == "max_time" and not re.fullmatch(r"(?=.*[1-9])\d\d(:\d\d){3}", str(value)):
             raise ConfigError(key, value, "must be DD:HH:MM:SS, such as 00:02:30:00")
-        if name == "detect_anomaly":
-            one_of(key, value, (True, False))
-        if name == "profiler":
-            one_of(key, value, ("simple", "advanced"))
+
+
+def import_part(key: str, name: str) -> Any:
+    """The object at the dotted ``name``, which the configuration has under ``key``.
+
+    Raises:
+        ConfigError: it is no dotted name, or cannot be imported.
+    """
+    if ":" in name or "." not in name:
+        raise ConfigError(key, name, "must be module.name")
+    try:
+        return resolve_name(name)
+    except Exception as error:  # whatever a module raises while it is imported
+        raise ConfigError(key, name, f"cannot be imported: {one_line(error)}") from error

@@ -5,10 +5,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from skip_exp.config.checks import positive
-from skip_exp.config.keys import key
+from skip_exp.config.checks import key, positive
 from skip_exp.config.names import ALLOCATIONS, KINDS
-from skip_exp.config.versions import register_resolver
 from skip_exp.errors import ConfigError
 
 DIGITS = 6  # of a ratio that count: a range of Hydra's has 0.7000000000000001
@@ -73,7 +71,3 @@ def name_goal(prune: Mapping[str, Any]) -> str:
     if speedup is not None:
         return f"{speedup:g}x" if isinstance(speedup, float) else f"{speedup}x"
     return str(round(ratio, DIGITS) if isinstance(ratio, float) else ratio)
-
-
-# ``${goal:}``, at import: a launcher's worker composes its job's configuration before it runs it.
-register_resolver("goal", lambda _root_: name_goal(_root_.prune), replace=True)

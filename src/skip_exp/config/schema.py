@@ -11,6 +11,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
+import hydra
 from hydra.core.config_search_path import ConfigSearchPath
 from hydra.core.config_store import ConfigStore
 from hydra.core.plugins import Plugins
@@ -18,25 +19,33 @@ from hydra.plugins.search_path_plugin import SearchPathPlugin
 from omegaconf import MISSING, OmegaConf
 
 from skip_exp.config.checks import (
+    key,
     method_options,
     one_of,
     positive,
-    project,
     separator,
     text_encoding,
     trainer_extra,
     unset,
     within,
 )
-from skip_exp.config.keys import key
 from skip_exp.config.names import OBJECTIVES, PROMPTS, READOUTS, TRAINER_EXTRA
-from skip_exp.config.prune import PruneConfig
+from skip_exp.config.prune import PruneConfig, name_goal
 from skip_exp.config.task import TaskConfig
 from skip_exp.config.train import RetuneConfig, TuneConfig
 
 LOGGERS = ("wandb", "csv", "tensorboard", "mlflow", "none")
 ACCELERATORS = ("auto", "cpu", "gpu", "cuda")
 PRECISIONS = ("auto", "32-true", "bf16-mixed", "16-mixed")
+
+# Hydra 1.3 with OmegaConf 2.3, and 1.4 with 2.4, name the same things otherwise.
+_IS_OLD = hydra.__version__.startswith("1.3.")
+# For initialize_config_dir: 1.3 warns where it is not named, 1.4 where it is.
+VERSION_BASE: dict[str, Any] = {"version_base": "1.3"} if _IS_OLD else {}
+register_resolver: Any = OmegaConf.register_new_resolver if _IS_OLD else OmegaConf.register_resolver
+
+# ``${goal:}``, at import: a launcher's worker composes its job's configuration before it runs it.
+register_resolver("goal", lambda _root_: name_goal(_root_.prune), replace=True)
 
 
 @dataclass
@@ -185,8 +194,6 @@ class LoggerConfig:
         for name in self.also:
             one_of("logger.also", name, LOGGERS)
         one_of("logger.mode", self.mode, ("auto", "online", "offline"))
-        if self.project is not None:
-            project("logger.project", self.project)
 
 
 @dataclass

@@ -6,8 +6,7 @@ from unicodedata import category
 
 from omegaconf import MISSING
 
-from skip_exp.config.checks import unset
-from skip_exp.config.keys import key
+from skip_exp.config.checks import key, unset
 from skip_exp.errors import ConfigError
 from skip_exp.outcomes.registry import OUTCOMES, Outcome
 
@@ -75,8 +74,6 @@ class TaskConfig:
     def __post_init__(self) -> None:
         if unset(self):
             return
-        if _is_unprinted(self.name):
-            raise ConfigError("task.name", ascii(self.name), "has a control character")
         if len(self.text) not in (1, 2):
             raise ConfigError("task.text", self.text, "one or two columns or templates")
         if not all(self.text) or len({*self.text}) < len(self.text):

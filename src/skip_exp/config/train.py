@@ -8,8 +8,7 @@ import math
 from dataclasses import dataclass
 from typing import ClassVar
 
-from skip_exp.config.checks import one_of, positive, unset, within
-from skip_exp.config.keys import key
+from skip_exp.config.checks import key, one_of, positive, unset, within
 from skip_exp.errors import ConfigError
 
 TRAIN = ("none", "prompt", "prompt_readout", "bias", "lora", "layers", "full")

@@ -3,9 +3,9 @@
 Training, skills and ONNX exports share it. Importing it imports no torch.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from itertools import chain
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypedDict
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,9 +17,18 @@ from skip_exp.utils.tokens import tokenize_fast
 if TYPE_CHECKING:
     from torch import Tensor
 
-# texts: list[str], label: int, or 0/1 of every label, (group: str); once tokenized input_ids,
-# (token_type_ids): list[int]; (teacher: logits [labels])
-Row = dict[str, Any]
+
+class Row(TypedDict, total=False):
+    """A text or pair; where a model has token types, those too."""
+
+    texts: list[str]
+    label: Any  # as its outcome has it: the index of a class, or 0/1 of every class
+    group: str  # rows of one stay on one side of a split
+    input_ids: list[int]
+    token_type_ids: list[int]
+    teacher: "Tensor"  # logits [labels]
+
+
 # input_ids, attention_mask, (token_type_ids): [n, longest]; (labels: [n], or 0/1 [n, labels];
 # teacher: [n, labels])
 Batch = dict[str, "Tensor"]
@@ -50,13 +59,15 @@ def tokenize(
             encodings, has_types = encoded.encodings, "token_type_ids" in encoded
         for encoding in encodings:
             truncated += len(encoding.overflowing) > 0
-            types = {"token_type_ids": encoding.type_ids} if has_types else {}
-            rows.append({"input_ids": encoding.ids, **types})
+            row = Row(input_ids=encoding.ids)
+            if has_types:
+                row["token_type_ids"] = encoding.type_ids
+            rows.append(row)
     return rows, truncated
 
 
 def pad(
-    rows: Sequence[Mapping[str, Any]], pad_id: int, step: int = 1, most: int = 0
+    rows: Sequence[Row], pad_id: int, step: int = 1, most: int = 0
 ) -> dict[str, NDArray[np.int64]]:
     """Right-pad rows to a common width; padding has mask 0 and token type 0.
 
@@ -69,18 +80,19 @@ def pad(
     width = max(longest, min(-(-longest // step) * step, most))
     mask = np.arange(width) < lengths[:, None]
 
-    def fill(key: str, value: int) -> NDArray[np.int64]:
-        values = np.full(mask.shape, value, np.int64)
-        values[mask] = [*chain.from_iterable(row[key] for row in rows)]
-        return values
+    def fill(values: Iterable[list[int]], rest: int) -> NDArray[np.int64]:
+        filled = np.full(mask.shape, rest, np.int64)
+        filled[mask] = [*chain.from_iterable(values)]
+        return filled
 
-    batch = {"input_ids": fill("input_ids", pad_id), "attention_mask": mask.astype(np.int64)}
+    ids = fill([row["input_ids"] for row in rows], pad_id)
+    batch = {"input_ids": ids, "attention_mask": mask.astype(np.int64)}
     if "token_type_ids" in rows[0]:
-        batch["token_type_ids"] = fill("token_type_ids", 0)
+        batch["token_type_ids"] = fill([row["token_type_ids"] for row in rows], 0)
     return batch
 
 
-def collate(rows: Sequence[Mapping[str, Any]], pad_id: int, step: int = 1, most: int = 0) -> Batch:
+def collate(rows: Sequence[Row], pad_id: int, step: int = 1, most: int = 0) -> Batch:
     """:func:`pad` as tensors, with the labels and a teacher's logits (fp32) that rows have."""
     import torch  # takes seconds, and an ONNX export needs none
 
@@ -92,14 +104,14 @@ def collate(rows: Sequence[Mapping[str, Any]], pad_id: int, step: int = 1, most:
     return batch
 
 
-def without_label(row: Mapping[str, Any]) -> Row:
+def without_label(row: Row) -> Row:
     """The row, for a teacher to label."""
     label = row["label"]
     nothing = UNLABELLED if isinstance(label, int) else (UNLABELLED,) * len(label)
-    return {**row, "label": nothing}
+    return row | {"label": nothing}
 
 
-def count_tokens(row: Mapping[str, Any]) -> int:
+def count_tokens(row: Row) -> int:
     """Tokens of a row."""
     return len(row["input_ids"])
 

@@ -17,13 +17,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from skip_exp.data.files import SUFFIXES
 from skip_exp.data.text import check_columns
 from skip_exp.errors import DataError, did_you_mean, one_line, shown
 from skip_exp.utils.files import find_suffix
 
 log = logging.getLogger(__name__)
 
+SUFFIXES = (
+    *(".jsonl", ".json", ".csv", ".tsv", ".parquet"),
+    *(".jsonl.gz", ".json.gz", ".csv.gz", ".tsv.gz"),
+)
 FIX = "data.drop_bad=true leaves them out"
 _TOLD = 5  # bad rows that a message names
 _LONG = 500  # characters of a parser's message

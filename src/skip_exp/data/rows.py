@@ -2,6 +2,7 @@
 
 import hashlib
 import logging
+from collections import Counter
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import chain
@@ -11,9 +12,16 @@ import numpy as np
 
 from skip_exp.config.task import TaskConfig
 from skip_exp.data.batches import Row
-from skip_exp.data.files import STAND_IN
 from skip_exp.data.read import FIX, Table
-from skip_exp.data.splits import NO_LABEL, join_rows, labels_of
+from skip_exp.data.splits import (
+    NO_LABEL,
+    NOT_APART,
+    SELECT_EVERY,
+    choose_slice,
+    draw_stratified,
+    join_rows,
+    labels_of,
+)
 from skip_exp.data.text import build_texts, columns_of
 from skip_exp.errors import ConfigError, DataError, shown_names
 from skip_exp.outcomes.labels import with_indices
@@ -23,7 +31,13 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+SELECT = "select"  # an optional split that replaces the selection slice of train
+STAND_IN = "embedded:snli_pairs"  # the source whose rows are not the task's own
+MIN_TRAIN = 20  # fewer rows leave almost nothing for the selection slice
 _TOLD = 3  # texts with two labels that a warning names
+_MOST = 5  # labels that a warning names
+
+Splits = dict[str, list[Row]]
 
 
 @dataclass(frozen=True)
@@ -91,7 +105,7 @@ def to_rows(table: Table, spec: TaskConfig, split: str, drop_bad: bool = False) 
     bad: dict[int, str] = {}
     for number, cells in enumerate(table.rows, 1):
         try:
-            row: Row = {"texts": build_texts(cells, spec.text), "label": label_of(cells)}
+            row = Row(texts=build_texts(cells, spec.text), label=label_of(cells))
             if group:
                 (row["group"],) = build_texts(cells, [group])
         except ValueError as error:
@@ -110,7 +124,7 @@ def to_rows(table: Table, spec: TaskConfig, split: str, drop_bad: bool = False) 
 
 def warn_of_conflicts(table: Table, rows: Mapping[int, Row]) -> None:
     """Count the texts that have several labels, and name where the first of them are."""
-    places: dict[tuple[str, ...], dict[int, int]] = {}  # of a text: where each label is first
+    places: dict[tuple[str, ...], dict[Any, int]] = {}  # of a text: where each label is first
     for number, row in rows.items():
         places.setdefault(tuple(row["texts"]), {}).setdefault(row["label"], number)
     conflicts = [[*at.values()] for at in places.values() if len(at) > 1]
@@ -145,6 +159,90 @@ def find_units(rows: Sequence[Row]) -> Sequence[Hashable]:
     """What keeps rows on one side of a split: see :func:`splits.join_rows`."""
     groups = [row["group"] for row in rows] if rows and "group" in rows[0] else None
     return join_rows(get_texts(rows), groups)
+
+
+def set_apart(spec: TaskConfig, splits: Splits, seed: int) -> Splits:
+    """Make a validation split of train rows, where a task has none."""
+    train = splits.pop(spec.train)
+    held = {*draw_stratified(get_labels(train), find_units(train), seed)}
+    message = "data: no %s file: %d of %d train rows are set apart, stratified, by seed %d"
+    log.info(message, spec.validation, len(held), len(train), seed)
+    if not held:
+        raise DataError(f"task {spec.name}: {NOT_APART}: give task.files.{spec.validation}")
+    rest, made = _divide(train, held)
+    return {spec.train: rest, spec.validation: made, **splits}
+
+
+def cut_slice(spec: TaskConfig, splits: Splits) -> tuple[list[Row], list[Row]]:
+    """Train rows without the selection slice, and the slice: a part of train, or a given split."""
+    train, select = splits[spec.train], splits.get(SELECT)
+    if select is None:
+        is_grouped = bool(train) and "group" in train[0]
+        chosen = choose_slice(get_labels(train), find_units(train), is_grouped=is_grouped)
+        train, select = _divide(train, {*chosen})
+        if not select and len(train) >= SELECT_EVERY:
+            raise DataError(f"task {spec.name}: {NOT_APART}: give task.files.{SELECT}")
+    _warn_of_rare(spec, train, select)
+    return train, select
+
+
+def _warn_of_rare(spec: TaskConfig, train: list[Row], select: list[Row]) -> None:
+    """Name the labels of a single row, and those that the selection slice does not see."""
+    counts, seen = Counter(list_labels([*train, *select])), {*list_labels(select)}
+    single = [spec.labels[i] for i in sorted(counts) if counts[i] == 1]
+    unseen = [spec.labels[i] for i in sorted(counts) if counts[i] > 1 and i not in seen]
+    if single:
+        log.warning("data: labels of a single train row: %s", shown_names(single, _MOST))
+    if len({*get_labels(select)}) == 1:
+        name = name_label(select[0], spec)
+        log.warning("data: every row of the selection slice has the label %r: it says little", name)
+    elif unseen:
+        names = shown_names(unseen, _MOST)
+        log.warning("data: labels that no row of the selection slice has: %s", names)
+
+
+def _divide(rows: list[Row], chosen: set[int]) -> tuple[list[Row], list[Row]]:
+    """The rows that are not chosen, and those that are."""
+    others = [row for i, row in enumerate(rows) if i not in chosen]
+    return others, [row for i, row in enumerate(rows) if i in chosen]
+
+
+def drop_duplicates(spec: TaskConfig, splits: Splits) -> list[Row]:
+    """The train rows that are neither scored nor choose an epoch."""
+    train = splits[spec.train]
+    known = {texts for name in splits if name != spec.train for texts in get_texts(splits[name])}
+    kept = [row for row in train if tuple(row["texts"]) not in known]
+    if len(kept) < len(train):
+        log.info("data: dropped %d train rows that are also scored", len(train) - len(kept))
+    return kept
+
+
+def count_duplicates(spec: TaskConfig, splits: Splits, name: str) -> int:
+    """Number of a split's rows whose texts are also a train row's; a warning says it."""
+    known = {*get_texts(splits[spec.train])}
+    duplicates = sum(texts in known for texts in get_texts(splits[name]))
+    if duplicates:
+        log.warning(
+            "data: %d of %d %s rows are also train rows (data.deduplicate=true drops those)",
+            duplicates, len(splits[name]), name,
+        )  # fmt: skip
+    return duplicates
+
+
+def check_train(spec: TaskConfig, rows: list[Row], where: str) -> None:
+    if len(rows) < MIN_TRAIN:
+        raise DataError(
+            f"task {spec.name}: {len(rows)} train rows in {where}, must be at least {MIN_TRAIN} "
+            "(every tenth is held out for selection)"
+        )
+    present = {*list_labels(rows)}
+    if len({*get_labels(rows)}) == 1:
+        raise DataError(
+            f"task {spec.name}: all {len(rows)} train rows of {where} have the label "
+            f"{name_label(rows[0], spec)!r}; training needs at least two labels"
+        )
+    if absent := [name for i, name in enumerate(spec.labels) if i not in present]:
+        log.warning("data: no train row of %s has the label %s", where, " or ".join(absent))
 
 
 def hash_rows(splits: Mapping[str, Sequence[Row]]) -> str:

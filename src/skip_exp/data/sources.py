@@ -3,7 +3,6 @@
 import logging
 import os
 import sys
-from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,41 +11,33 @@ import numpy as np
 
 from skip_exp.config.schema import DataConfig
 from skip_exp.config.task import TaskConfig
-from skip_exp.data.batches import Row
-from skip_exp.data.files import (
-    EMBEDDED_TASKS,
-    ENV_DIR,
+from skip_exp.data.frames import dataset_to_table, read_class_names
+from skip_exp.data.read import SUFFIXES, Table, read_table
+from skip_exp.data.rows import (
     SELECT,
     STAND_IN,
-    SUFFIXES,
-    find_embedded_files,
-    local_files,
-)
-from skip_exp.data.frames import dataset_to_table, read_class_names
-from skip_exp.data.read import Table, read_table
-from skip_exp.data.rows import (
     Rows,
-    find_units,
+    Splits,
+    check_train,
+    count_duplicates,
+    cut_slice,
+    drop_duplicates,
     get_labels,
-    get_texts,
     hash_rows,
-    list_labels,
-    name_label,
+    set_apart,
     to_rows,
     warn_of_conflicts,
 )
-from skip_exp.data.splits import NOT_APART, SELECT_EVERY, choose_slice, draw_stratified
 from skip_exp.data.text import columns_of
-from skip_exp.errors import DataError, shown_names
+from skip_exp.errors import DataError
 from skip_exp.utils import hub
 
 log = logging.getLogger(__name__)
 
-_TOLD = 5  # labels that a warning names
-MIN_TRAIN = 20  # fewer rows leave almost nothing for the selection slice
+ENV_DIR = "SKIP_EXP_DATA"
+EMBEDDED_TASKS = {"banking77": "banking77", "rte": "snli_pairs"}  # task: its folder in embedded/
 
 Tables = dict[str, Table]  # by split
-Splits = dict[str, list[Row]]
 
 
 class NotFound(DataError):
@@ -71,17 +62,17 @@ def load_rows(spec: TaskConfig, data: DataConfig, seed: int = 1) -> Rows:
     given = sum(len(table.rows) for table in found.values())
     read = hash_rows(splits)
     if spec.validation not in splits:
-        splits = _set_apart(spec, splits, seed)
+        splits = set_apart(spec, splits, seed)
     if data.deduplicate:
-        splits[spec.train] = _drop_duplicates(spec, splits)
-    _check_train(spec, splits[spec.train], found[spec.train].where)
-    train, select = _cut_slice(spec, splits)
+        splits[spec.train] = drop_duplicates(spec, splits)
+    check_train(spec, splits[spec.train], found[spec.train].where)
+    train, select = cut_slice(spec, splits)
     if source == STAND_IN:
         why = f": {'; '.join(reasons)}" if reasons else ""
         name = spec.name
         log.warning("data: SNLI pairs stand in for %s, no score is of %s%s", name, name, why)
     if SELECT in splits:
-        _count_duplicates(spec, splits, SELECT)
+        count_duplicates(spec, splits, SELECT)
     return Rows(
         spec=spec,
         train=train,
@@ -92,7 +83,7 @@ def load_rows(spec: TaskConfig, data: DataConfig, seed: int = 1) -> Rows:
         fingerprint=hash_rows(splits),
         read=read,
         dropped=given - sum(map(len, splits.values())),
-        duplicates=_count_duplicates(spec, splits, spec.validation),
+        duplicates=count_duplicates(spec, splits, spec.validation),
         majority=score_majority(spec, get_labels(splits[spec.validation])),
     )
 
@@ -125,88 +116,36 @@ def _find(spec: TaskConfig, data: DataConfig) -> tuple[Tables, str, list[str]]:
     raise DataError(f"task {spec.name} not found: {'; '.join(reasons)} ({advice})")
 
 
-def _set_apart(spec: TaskConfig, splits: Splits, seed: int) -> Splits:
-    """Make a validation split of train rows, where a task has none."""
-    train = splits.pop(spec.train)
-    held = {*draw_stratified(get_labels(train), find_units(train), seed)}
-    message = "data: no %s file: %d of %d train rows are set apart, stratified, by seed %d"
-    log.info(message, spec.validation, len(held), len(train), seed)
-    if not held:
-        raise DataError(f"task {spec.name}: {NOT_APART}: give task.files.{spec.validation}")
-    rest, made = _divide(train, held)
-    return {spec.train: rest, spec.validation: made, **splits}
+def local_files(spec: TaskConfig, dir: str | None) -> dict[str, Path]:
+    """The files of a task's splits: {split: file}, those of a folder as far as they exist.
+
+    Args:
+        dir: folder laid out as ``<dir>/<task>/<split>.jsonl``; None = environment SKIP_EXP_DATA.
+    """
+    if spec.files:
+        known = (*spec.splits, SELECT)
+        return {name: Path(spec.files[name]).expanduser() for name in known if name in spec.files}
+    root = dir or os.environ.get(ENV_DIR)
+    if not root:
+        return {}
+    folder = Path(root).expanduser() / spec.name
+    found: dict[str, Path] = {}
+    for split in (*spec.splits, SELECT):
+        # A validation split that the hub calls otherwise may be named ``validation``, too.
+        names = (split, "validation") if split == spec.validation else (split,)
+        files = (folder / f"{name}{suffix}" for name in names for suffix in SUFFIXES)
+        existing = next(filter(Path.exists, files), None)
+        if existing:
+            found[split] = existing
+    return found
 
 
-def _cut_slice(spec: TaskConfig, splits: Splits) -> tuple[list[Row], list[Row]]:
-    """Train rows without the selection slice, and the slice: a part of train, or a given split."""
-    train, select = splits[spec.train], splits.get(SELECT)
-    if select is None:
-        is_grouped = bool(train) and "group" in train[0]
-        chosen = choose_slice(get_labels(train), find_units(train), is_grouped=is_grouped)
-        train, select = _divide(train, {*chosen})
-        if not select and len(train) >= SELECT_EVERY:
-            raise DataError(f"task {spec.name}: {NOT_APART}: give task.files.{SELECT}")
-    _warn_of_rare(spec, train, select)
-    return train, select
-
-
-def _warn_of_rare(spec: TaskConfig, train: list[Row], select: list[Row]) -> None:
-    """Name the labels of a single row, and those that the selection slice does not see."""
-    counts, seen = Counter(list_labels([*train, *select])), {*list_labels(select)}
-    single = [spec.labels[i] for i in sorted(counts) if counts[i] == 1]
-    unseen = [spec.labels[i] for i in sorted(counts) if counts[i] > 1 and i not in seen]
-    if single:
-        log.warning("data: labels of a single train row: %s", shown_names(single, _TOLD))
-    if len({*get_labels(select)}) == 1:
-        name = name_label(select[0], spec)
-        log.warning("data: every row of the selection slice has the label %r: it says little", name)
-    elif unseen:
-        names = shown_names(unseen, _TOLD)
-        log.warning("data: labels that no row of the selection slice has: %s", names)
-
-
-def _divide(rows: list[Row], chosen: set[int]) -> tuple[list[Row], list[Row]]:
-    """The rows that are not chosen, and those that are."""
-    others = [row for i, row in enumerate(rows) if i not in chosen]
-    return others, [row for i, row in enumerate(rows) if i in chosen]
-
-
-def _drop_duplicates(spec: TaskConfig, splits: Splits) -> list[Row]:
-    """The train rows that are neither scored nor choose an epoch."""
-    train = splits[spec.train]
-    known = {texts for name in splits if name != spec.train for texts in get_texts(splits[name])}
-    kept = [row for row in train if tuple(row["texts"]) not in known]
-    if len(kept) < len(train):
-        log.info("data: dropped %d train rows that are also scored", len(train) - len(kept))
-    return kept
-
-
-def _count_duplicates(spec: TaskConfig, splits: Splits, name: str) -> int:
-    """Number of a split's rows whose texts are also a train row's; a warning says it."""
-    known = {*get_texts(splits[spec.train])}
-    duplicates = sum(texts in known for texts in get_texts(splits[name]))
-    if duplicates:
-        log.warning(
-            "data: %d of %d %s rows are also train rows (data.deduplicate=true drops those)",
-            duplicates, len(splits[name]), name,
-        )  # fmt: skip
-    return duplicates
-
-
-def _check_train(spec: TaskConfig, rows: list[Row], where: str) -> None:
-    if len(rows) < MIN_TRAIN:
-        raise DataError(
-            f"task {spec.name}: {len(rows)} train rows in {where}, must be at least {MIN_TRAIN} "
-            "(every tenth is held out for selection)"
-        )
-    present = {*list_labels(rows)}
-    if len({*get_labels(rows)}) == 1:
-        raise DataError(
-            f"task {spec.name}: all {len(rows)} train rows of {where} have the label "
-            f"{name_label(rows[0], spec)!r}; training needs at least two labels"
-        )
-    if absent := [name for i, name in enumerate(spec.labels) if i not in present]:
-        log.warning("data: no train row of %s has the label %s", where, " or ".join(absent))
+def find_embedded_files(spec: TaskConfig) -> dict[str, Path]:
+    """The task's files in the package: {split: file}; empty if it is not embedded."""
+    if spec.name not in EMBEDDED_TASKS or spec.extra:
+        return {}
+    folder = Path(__file__).parent / "embedded" / EMBEDDED_TASKS[spec.name]
+    return {spec.train: folder / "train.parquet", spec.validation: folder / "validation.parquet"}
 
 
 def _local(spec: TaskConfig, data: DataConfig) -> tuple[Tables, str]:

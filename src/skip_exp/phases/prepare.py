@@ -10,12 +10,11 @@ from skip_exp.backbones.load import Backbone, load_backbone
 from skip_exp.cache.store import Keyed, StageCache
 from skip_exp.cache.version import digest, part_code
 from skip_exp.callbacks.between import Method
-from skip_exp.config.named import import_part
+from skip_exp.config.checks import import_part
 from skip_exp.config.schema import AttributionConfig, Config
 from skip_exp.data.encode import draw_rows, encode
-from skip_exp.data.files import local_files
 from skip_exp.data.rows import Rows
-from skip_exp.data.sources import load_rows
+from skip_exp.data.sources import load_rows, local_files
 from skip_exp.errors import ConfigError
 from skip_exp.phases import checks
 from skip_exp.phases.build import phase_seed

@@ -7,7 +7,7 @@ from typing import cast
 
 from torch import Tensor
 
-from skip_exp.config.named import import_part
+from skip_exp.config.checks import import_part
 from skip_exp.config.names import KINDS
 from skip_exp.errors import ConfigError, SkipError
 from skip_exp.models.shapes import Shape

@@ -19,7 +19,8 @@ from hydra.core.plugins import Plugins
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf, flag_override
 
-from skip_exp.config import refusals, together
+from skip_exp.config import together
+from skip_exp.config.compose import explain
 from skip_exp.config.schema import list_objectives
 from skip_exp.errors import ConfigError, SkipError, first_line
 from skip_exp.sweep.finish import STARTED
@@ -199,5 +200,5 @@ def _loader() -> ConfigLoader:
 
 def _refuse(error: Exception) -> NoReturn:
     """End the program: Hydra would turn an exception of a callback into a warning."""
-    print(f"error: {refusals.explain(error)}", file=sys.stderr)
+    print(f"error: {explain(error)}", file=sys.stderr)
     raise SystemExit(2)

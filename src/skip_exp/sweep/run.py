@@ -15,7 +15,8 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
 from skip_exp import results
-from skip_exp.config import refusals, together
+from skip_exp.config import together
+from skip_exp.config.compose import describe_failure
 from skip_exp.config.prune import name_goal
 from skip_exp.config.schema import Config, list_objectives
 from skip_exp.errors import INTERRUPTED, SkipError
@@ -58,7 +59,7 @@ def run_job(cfg: DictConfig) -> float | tuple[float, ...] | None:
         error = INTERRUPTED
         raise
     except Exception as problem:
-        error = refusals.describe_failure(problem)
+        error = describe_failure(problem)
         _fail(cfg, problem, error)
     finally:
         _close_run(error)

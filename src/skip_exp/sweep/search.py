@@ -18,8 +18,7 @@ from hydra.plugins.launcher import Launcher
 from omegaconf import DictConfig, OmegaConf
 
 from skip_exp.cache.version import digest, rooms_code
-from skip_exp.config.schema import list_objectives
-from skip_exp.config.versions import register_resolver
+from skip_exp.config.schema import list_objectives, register_resolver
 from skip_exp.errors import ConfigError, SkipError
 from skip_exp.sweep.finish import STARTED, SWEEP
 

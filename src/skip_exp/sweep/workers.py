@@ -12,8 +12,7 @@ from filelock import FileLock
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 
-from skip_exp.config.schema import TrainerConfig
-from skip_exp.config.versions import register_resolver
+from skip_exp.config.schema import TrainerConfig, register_resolver
 from skip_exp.utils.files import machine_lock
 from skip_exp.utils.machine import list_gpus
 

@@ -16,7 +16,7 @@ from skip_exp import results
 from skip_exp.cache.version import digest
 from skip_exp.config.schema import Config
 from skip_exp.config.together import check_job
-from skip_exp.data.files import SELECT
+from skip_exp.data.rows import SELECT
 from skip_exp.errors import ConfigError
 from skip_exp.forms.registry import FORMS
 from skip_exp.models.shapes import shape_of

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import huggingface_hub
 
-from skip_exp.data.files import STAND_IN
+from skip_exp.data.rows import STAND_IN
 from skip_exp.errors import SkipError, first_line
 from skip_exp.skill.record import CODE, RECORD, TENSORS, SkillRecord
 from skip_exp.utils.hub import explain_failure, hub_reachable, offline_if_unreachable
